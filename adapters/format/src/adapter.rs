@@ -1,0 +1,135 @@
+//! An adapter in memory: everything one task adds to a frozen backbone, with the norm folded in.
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Preprocessing, Recipe};
+
+/// One task: header, reprogrammed sites in the backbone's order, and the head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adapter {
+    /// What the adapter is for and where it comes from.
+    pub header: Header,
+    /// The reprogrammed sites only, in the backbone's site order; empty for [`Recipe::Linear`].
+    pub sites: Vec<Site>,
+    /// The task's classifier.
+    pub head: Head,
+}
+
+/// What stands behind one convolution, with the task's norm folded in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// The convolution's name in the backbone.
+    pub name: String,
+    /// What multiplies the convolution's bias-free output.
+    pub weights: SiteWeights,
+    /// `[C]`, added after the kernel or scale, so the zero padding is of the bias-free feature map.
+    pub bias: Vec<f32>,
+}
+
+/// The multiplying part of a [`Site`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum SiteWeights {
+    /// `[C]`: one factor per channel.
+    Scale(Vec<f32>),
+    /// `[C, 3, 3]`: one 3×3 kernel per channel, stride 1, zero padding 1.
+    Kernel(Vec<f32>),
+}
+
+/// The task's classifier on the pooled features: `logits = weight · features + bias`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Head {
+    /// Number of input features.
+    pub features: usize,
+    /// `[classes, features]`, row-major.
+    pub weight: Vec<f32>,
+    /// `[classes]`.
+    pub bias: Vec<f32>,
+}
+
+impl Head {
+    /// Number of classes.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.bias.len()
+    }
+}
+
+impl Site {
+    /// Number of channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.bias.len()
+    }
+}
+
+/// Everything about an adapter that is not a weight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// The task's name, e.g. `birds`.
+    pub task: String,
+    /// One label per class, in logit order.
+    pub labels: Vec<String>,
+    /// The digest of the backbone that this adapter fits.
+    pub backbone: Digest,
+    /// Which sites are reprogrammed.
+    pub recipe: Recipe,
+    /// How a picture becomes the input.
+    pub preprocessing: Preprocessing,
+    /// Monotonic per task, from 1.
+    pub version: u64,
+    /// The digest of the adapter file this one was derived from.
+    pub parent: Option<Digest>,
+    /// Who learned it.
+    pub provenance: Provenance,
+    /// How well it did when it was written.
+    pub metrics: Option<Metrics>,
+    /// Tiny inputs with their expected answers, to be tried before the adapter serves.
+    pub canaries: Vec<Canary>,
+}
+
+/// Who learned an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Provenance {
+    /// The backbone's own classifier, taken over at import.
+    Imported,
+    /// Trained by the host tool.
+    HostTrained,
+    /// Tuned on a device.
+    DeviceTuned,
+}
+
+/// How an adapter did on the validation split when it was written. Accuracies are fractions in 0–1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Validation top-1 in full precision.
+    pub accuracy: f32,
+    /// Validation top-1 of the file's own, quantised weights.
+    pub quantised_accuracy: f32,
+    /// Number of validation pictures.
+    pub validation_images: u32,
+    /// Number of training pictures.
+    pub training_images: u32,
+    /// Digest over the training data (sorted relative paths and contents).
+    pub data: Digest,
+    /// The random seed.
+    pub seed: u64,
+    /// Seconds since 1970-01-01 UTC.
+    pub created: u64,
+}
+
+/// A tiny input with its expected answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Canary {
+    /// Width and height of the picture in pixels.
+    pub size: [u16; 2],
+    /// RGB, 8 bits, row-major, `3 · width · height` bytes.
+    pub pixels: Vec<u8>,
+    /// Index of the expected class.
+    pub class: u32,
+    /// The expected probability of that class.
+    pub probability: f32,
+}

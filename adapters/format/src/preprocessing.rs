@@ -1,0 +1,59 @@
+//! How a picture becomes the network's input. The description only; `clr-onnx` carries it out, for training and device alike.
+
+use serde::{Deserialize, Serialize};
+
+/// How a picture of any size is brought to the input size.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Fit {
+    /// Scale both sides on their own; the aspect ratio is not kept (the paper's way).
+    Stretch,
+    /// Scale the shorter side to `size / fraction`, then cut the centre (`0 < fraction ≤ 1`; ImageNet evaluation uses 0.875).
+    CenterCrop {
+        /// The side of the cut as a fraction of the scaled shorter side.
+        fraction: f32,
+    },
+}
+
+/// The resampling filter, antialiased when shrinking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Filter {
+    /// Triangle filter.
+    Bilinear,
+    /// Catmull-Rom cubic filter.
+    Bicubic,
+}
+
+/// The order of the three colour planes in the input tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ChannelOrder {
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+}
+
+/// From an 8-bit RGB picture to the input tensor `[1, 3, height, width]`: fit, reorder, then
+/// `(value − mean) / std` per channel, in units of 0–255.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preprocessing {
+    /// Input height in pixels.
+    pub height: u32,
+    /// Input width in pixels.
+    pub width: u32,
+    /// How the picture is brought to that size.
+    pub fit: Fit,
+    /// The resampling filter.
+    pub filter: Filter,
+    /// The order of the colour planes.
+    pub channel_order: ChannelOrder,
+    /// Subtracted per channel, in 0–255, in `channel_order`.
+    pub mean: [f32; 3],
+    /// Divides per channel, in 0–255, in `channel_order`.
+    pub std: [f32; 3],
+}

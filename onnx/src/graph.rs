@@ -1,0 +1,225 @@
+//! The canonical graph: the frozen part of a backbone, from the picture to the features of its last classifier.
+//!
+//! Values are NCHW f32 with a symbolic batch. Every node has exactly one output, so node `i` produces value `i + 1`;
+//! value 0 is the image input. Nodes stand in topological order.
+
+use crate::Tensor;
+
+/// A value of the graph: 0 is the image, `i + 1` is what node `i` produces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub usize);
+
+impl ValueId {
+    /// The image input.
+    pub const IMAGE: Self = Self(0);
+
+    /// The node that produces this value, or `None` for the image.
+    pub fn producer(self) -> Option<usize> {
+        self.0.checked_sub(1)
+    }
+
+    /// The value that node `index` produces.
+    pub fn of_node(index: usize) -> Self {
+        Self(index + 1)
+    }
+}
+
+/// One operation on earlier values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Unique within the graph; a Conv's name is its site's name.
+    pub name: String,
+    /// What it computes.
+    pub op: Op,
+    /// The values it reads.
+    pub inputs: Vec<ValueId>,
+}
+
+/// A frozen backbone's computation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Graph {
+    /// Channels of the image input (3).
+    pub input_channels: usize,
+    /// In topological order.
+    pub nodes: Vec<Node>,
+    /// The features: `[N, F]`, what the last classifier reads.
+    pub features: ValueId,
+}
+
+/// An operation. Weights are held inline and never change.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Op {
+    /// 2-D convolution (ONNX `Conv`).
+    Conv(Conv),
+    /// Inference-mode batch normalisation (ONNX `BatchNormalization`).
+    BatchNorm(BatchNorm),
+    /// An element-wise activation without weights.
+    Activation(Activation),
+    /// `x if x ≥ 0 else slope · x`, slope `[C]` (ONNX `PRelu`).
+    PRelu {
+        /// `[C]`.
+        slope: Tensor,
+    },
+    /// `x · scale + bias` per channel: a constant Mul or Add of the file. Both `[C]`.
+    ChannelAffine {
+        /// `[C]`.
+        scale: Tensor,
+        /// `[C]`.
+        bias: Tensor,
+    },
+    /// Sum of two values; one may be `[N, C, 1, 1]` beside `[N, C, H, W]`.
+    Add,
+    /// Product of two values; one may be `[N, C, 1, 1]` beside `[N, C, H, W]`.
+    Mul,
+    /// Concatenation along the channels.
+    Concat,
+    /// Maximum over windows; padding never wins.
+    MaxPool(Pool),
+    /// Mean over windows.
+    AveragePool(Pool),
+    /// Mean over H and W: `[N, C, H, W]` to `[N, C, 1, 1]`.
+    GlobalAveragePool,
+    /// Constant spatial padding.
+    Pad {
+        /// Top, left, bottom, right.
+        pads: [usize; 4],
+        /// The value put there.
+        value: f32,
+    },
+    /// `[N, C, H, W]` to `[N, C · H · W]`.
+    Flatten,
+    /// Dense layer on `[N, I]` (squeeze-excite or a bottleneck inside the body): `weight [O, I]`, `bias [O]`.
+    Dense {
+        /// `[O, I]`.
+        weight: Tensor,
+        /// `[O]`.
+        bias: Tensor,
+    },
+    /// `[N, C]` back to `[N, C, 1, 1]`.
+    Unflatten,
+}
+
+/// A 2-D convolution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conv {
+    /// `[O, I / group, kh, kw]`.
+    pub weight: Tensor,
+    /// `[O]`, if the file has one.
+    pub bias: Option<Tensor>,
+    /// Rows, columns.
+    pub stride: [usize; 2],
+    /// Rows, columns.
+    pub dilation: [usize; 2],
+    /// Number of groups.
+    pub group: usize,
+    /// Zero padding of the input.
+    pub padding: Padding,
+}
+
+impl Conv {
+    /// Output channels.
+    pub fn channels(&self) -> usize {
+        self.weight.shape()[0]
+    }
+
+    /// Kernel rows, columns.
+    pub fn kernel(&self) -> [usize; 2] {
+        [self.weight.shape()[2], self.weight.shape()[3]]
+    }
+}
+
+/// Frozen batch normalisation: `(x − mean) / √(variance + epsilon) · scale + bias`. All vectors `[C]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchNorm {
+    /// γ.
+    pub scale: Tensor,
+    /// β.
+    pub bias: Tensor,
+    /// μ.
+    pub mean: Tensor,
+    /// σ².
+    pub variance: Tensor,
+    /// ε.
+    pub epsilon: f32,
+}
+
+/// An element-wise activation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Activation {
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, min), max)`; infinite bounds are allowed. ReLU6 is `Clip { 0, 6 }`.
+    Clip {
+        /// Lower bound.
+        min: f32,
+        /// Upper bound.
+        max: f32,
+    },
+    /// `x if x ≥ 0 else alpha · x`.
+    LeakyRelu {
+        /// Slope below zero.
+        alpha: f32,
+    },
+    /// `1 / (1 + e^−x)`.
+    Sigmoid,
+    /// `min(max(alpha · x + beta, 0), 1)`.
+    HardSigmoid {
+        /// Slope.
+        alpha: f32,
+        /// Offset.
+        beta: f32,
+    },
+    /// `x · min(max(x / 6 + ½, 0), 1)`.
+    HardSwish,
+    /// `x · sigmoid(x)`.
+    Silu,
+}
+
+/// A pooling window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pool {
+    /// Rows, columns.
+    pub kernel: [usize; 2],
+    /// Rows, columns.
+    pub stride: [usize; 2],
+    /// Padding of the input.
+    pub padding: Padding,
+    /// Whether the last, partial window counts (ONNX `ceil_mode`).
+    pub ceil: bool,
+    /// Whether padding counts in an average (ONNX `count_include_pad`).
+    pub count_include_pad: bool,
+}
+
+/// How a window operation pads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// Top, left, bottom, right.
+    Explicit([usize; 4]),
+    /// `output = ⌈input / stride⌉`, the odd pixel at the bottom and right (TensorFlow SAME).
+    SameUpper,
+    /// `output = ⌈input / stride⌉`, the odd pixel at the top and left.
+    SameLower,
+}
+
+impl Padding {
+    /// Top, left, bottom, right for an input of `size` rows × columns.
+    pub fn resolve(self, size: [usize; 2], kernel: [usize; 2], stride: [usize; 2], dilation: [usize; 2]) -> [usize; 4] {
+        let total = |axis: usize| {
+            let output = size[axis].div_ceil(stride[axis]);
+            ((output.max(1) - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1).saturating_sub(size[axis])
+        };
+        match self {
+            Self::Explicit(pads) => pads,
+            Self::SameUpper => {
+                let (h, w) = (total(0), total(1));
+                [h / 2, w / 2, h - h / 2, w - w / 2]
+            }
+            Self::SameLower => {
+                let (h, w) = (total(0), total(1));
+                [h - h / 2, w - w / 2, h / 2, w / 2]
+            }
+        }
+    }
+}
