@@ -1,0 +1,75 @@
+//! From a picture file to the input tensor: one implementation for training and device, the same bits from the same pixels.
+
+mod decode;
+mod fit;
+mod presets;
+#[cfg(test)]
+mod tests;
+
+use clr_adapters::{ChannelOrder, Preprocessing};
+use image::RgbImage;
+
+pub use decode::{ImageError, MAX_IMAGE_PIXELS, decode_image, decode_image_bytes};
+pub use presets::{efficientnet_lite_preprocessing, imagenet_preprocessing};
+
+/// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same picture gives the same
+/// tensor bit for bit, whatever the CPU.
+pub trait Preprocess {
+    /// The picture brought to `height` × `width` pixels: resized with the antialiased filter, cut where `fit` says so.
+    ///
+    /// A picture without pixels becomes black.
+    fn fit(&self, picture: &RgbImage) -> RgbImage;
+
+    /// Writes `(value − mean) / std` as NCHW planes in the description's channel order into `out`, `[3, height, width]`.
+    ///
+    /// # Panics
+    /// If `picture` is not `height` × `width` pixels or `out` is not `3 · height · width` long: programming errors.
+    fn to_tensor(&self, picture: &RgbImage, out: &mut [f32]);
+
+    /// [`fit`](Self::fit), then [`to_tensor`](Self::to_tensor): `[3, height, width]`.
+    fn preprocess(&self, picture: &RgbImage) -> Vec<f32>;
+}
+
+impl Preprocess for Preprocessing {
+    fn fit(&self, picture: &RgbImage) -> RgbImage {
+        fit::fit(self, picture)
+    }
+
+    fn to_tensor(&self, picture: &RgbImage, out: &mut [f32]) {
+        assert_eq!(
+            picture.dimensions(),
+            (self.width, self.height),
+            "the picture has not the input's width and height"
+        );
+        let plane = self.height as usize * self.width as usize;
+        assert_eq!(out.len(), 3 * plane, "the tensor has not the input's size");
+        if plane == 0 {
+            return;
+        }
+        for (channel, values) in out.chunks_exact_mut(plane).enumerate() {
+            let source = match self.channel_order {
+                ChannelOrder::Bgr => 2 - channel,
+                _ => channel,
+            };
+            let table = lookup_table(self.mean[channel], self.std[channel]);
+            for (value, pixel) in values.iter_mut().zip(picture.as_raw().chunks_exact(3)) {
+                *value = table[pixel[source] as usize];
+            }
+        }
+    }
+
+    fn preprocess(&self, picture: &RgbImage) -> Vec<f32> {
+        let mut out = vec![0.0; 3 * self.height as usize * self.width as usize];
+        if picture.dimensions() == (self.width, self.height) && self.fit == clr_adapters::Fit::Stretch {
+            self.to_tensor(picture, &mut out);
+        } else {
+            self.to_tensor(&self.fit(picture), &mut out);
+        }
+        out
+    }
+}
+
+/// `(v − mean) / std` for every byte `v`.
+fn lookup_table(mean: f32, std: f32) -> [f32; 256] {
+    std::array::from_fn(|value| (value as f32 - mean) / std)
+}
