@@ -100,6 +100,29 @@ pub enum Op {
     Unflatten,
 }
 
+impl Op {
+    /// The ONNX operator it corresponds to.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Conv(_) => "Conv",
+            Self::BatchNorm(_) => "BatchNormalization",
+            Self::Activation(activation) => activation.name(),
+            Self::PRelu { .. } => "PRelu",
+            Self::ChannelAffine { .. } => "Mul and Add of constants",
+            Self::Add => "Add",
+            Self::Mul => "Mul",
+            Self::Concat => "Concat",
+            Self::MaxPool(_) => "MaxPool",
+            Self::AveragePool(_) => "AveragePool",
+            Self::GlobalAveragePool => "GlobalAveragePool",
+            Self::Pad { .. } => "Pad",
+            Self::Flatten => "Flatten",
+            Self::Dense { .. } => "Gemm",
+            Self::Unflatten => "Unsqueeze",
+        }
+    }
+}
+
 /// A 2-D convolution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conv {
@@ -175,6 +198,34 @@ pub enum Activation {
     HardSwish,
     /// `x · sigmoid(x)`.
     Silu,
+}
+
+impl Activation {
+    /// The ONNX operator it corresponds to.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relu => "Relu",
+            Self::Clip { .. } => "Clip",
+            Self::LeakyRelu { .. } => "LeakyRelu",
+            Self::Sigmoid => "Sigmoid",
+            Self::HardSigmoid { .. } => "HardSigmoid",
+            Self::HardSwish => "HardSwish",
+            Self::Silu => "x·Sigmoid(x)",
+        }
+    }
+
+    /// Whether its parameters make sense; else the reason.
+    pub(crate) fn check(self) -> Result<(), String> {
+        match self {
+            // Written so that NaN fails.
+            Self::Clip { min, max } if !(min <= max) => Err(format!("Clip: expected min ≤ max, got {min} and {max}")),
+            Self::LeakyRelu { alpha } if !alpha.is_finite() => Err(format!("LeakyRelu: alpha is {alpha}")),
+            Self::HardSigmoid { alpha, beta } if !(alpha.is_finite() && beta.is_finite()) => {
+                Err(format!("HardSigmoid: alpha is {alpha}, beta {beta}"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A pooling window.

@@ -2,16 +2,28 @@
 //! reprogramming rewrite.
 #![forbid(unsafe_code)]
 
+mod backbone;
+mod canonical;
+mod digest;
+mod error;
 mod graph;
+mod metadata;
 mod preprocess;
+pub mod proto;
+mod shape;
 mod sites;
 mod tensor;
+mod validate;
+mod write;
 
+pub use backbone::Backbone;
+pub use error::{AdapterMismatch, Missing, OnnxError};
 pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, ValueId};
 pub use image::RgbImage;
 pub use preprocess::{
     ImageError, MAX_IMAGE_PIXELS, Preprocess, decode_image, decode_image_bytes, efficientnet_lite_preprocessing,
     imagenet_preprocessing,
 };
+pub use shape::Shape;
 pub use sites::SiteInfo;
 pub use tensor::Tensor;

@@ -1,5 +1,7 @@
 //! The CLR sites of a backbone: every convolution, with the norm and activation behind it.
 
+use crate::graph::{Graph, Op, ValueId};
+
 /// A convolution that an adapter may reprogram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteInfo {
@@ -11,8 +13,48 @@ pub struct SiteInfo {
     pub channels: usize,
     /// Kernel rows, columns.
     pub kernel: [usize; 2],
-    /// Index of the BatchNorm that alone reads the convolution, if any.
+    /// Index of the `BatchNorm` that alone reads the convolution, if any.
     pub norm: Option<usize>,
     /// Index of the activation that alone reads the norm (or the convolution where there is no norm), if any.
     pub activation: Option<usize>,
+}
+
+/// Who reads each value, by [`ValueId`]; a node that reads a value twice stands twice.
+pub(crate) fn readers(graph: &Graph) -> Vec<Vec<usize>> {
+    let mut readers = vec![Vec::new(); graph.nodes.len() + 1];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        for &ValueId(value) in &node.inputs {
+            readers[value].push(index);
+        }
+    }
+    readers
+}
+
+/// The node that alone reads `value`, unless the features do too.
+pub(crate) fn only_reader(graph: &Graph, readers: &[Vec<usize>], value: ValueId) -> Option<usize> {
+    match readers[value.0][..] {
+        [reader] if value != graph.features => Some(reader),
+        _ => None,
+    }
+}
+
+/// Every convolution of a valid graph, in order.
+pub(crate) fn find_sites(graph: &Graph) -> Vec<SiteInfo> {
+    let readers = readers(graph);
+    let behind = |node: usize| only_reader(graph, &readers, ValueId::of_node(node));
+    let sites = graph.nodes.iter().enumerate().filter_map(|(index, node)| {
+        let Op::Conv(conv) = &node.op else { return None };
+        let norm = behind(index).filter(|&reader| matches!(graph.nodes[reader].op, Op::BatchNorm(_)));
+        let activation =
+            behind(norm.unwrap_or(index)).filter(|&reader| matches!(graph.nodes[reader].op, Op::Activation(_)));
+        Some(SiteInfo {
+            name: node.name.clone(),
+            conv: index,
+            channels: conv.channels(),
+            kernel: conv.kernel(),
+            norm,
+            activation,
+        })
+    });
+    sites.collect()
 }

@@ -1,0 +1,252 @@
+//! A backbone: a frozen graph with its digest, its sites, its own classifier and its preprocessing.
+
+use std::path::Path;
+
+use clr_adapters::{Adapter, ChannelOrder, Digest, Filter, Fit, Head, Header, Preprocessing, Provenance, Recipe};
+
+use crate::{
+    OnnxError, Shape, SiteInfo, canonical,
+    digest::digest,
+    graph::{Graph, Node, ValueId},
+    shape,
+    sites::find_sites,
+    validate, write,
+};
+
+/// A frozen, checked backbone. Cloning shares the weights.
+///
+/// Two backbones are equal if everything but the notes of their import is.
+#[derive(Clone, Debug)]
+pub struct Backbone {
+    name: String,
+    graph: Graph,
+    sites: Vec<SiteInfo>,
+    shapes: Vec<Shape>,
+    feature_count: usize,
+    digest: Digest,
+    classifier: Option<Head>,
+    labels: Option<Vec<String>>,
+    preprocessing: Preprocessing,
+    notes: Vec<String>,
+}
+
+impl PartialEq for Backbone {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+            && self.name == other.name
+            && self.graph == other.graph
+            && self.classifier == other.classifier
+            && self.labels == other.labels
+            && self.preprocessing == other.preprocessing
+    }
+}
+
+impl Backbone {
+    /// A backbone of `graph`, in canonical form: equivalent node groups become one node (x·sigmoid(x) a SiLU, a Mul and
+    /// an Add of constants one [`crate::Op::ChannelAffine`] …) and nodes that the features do not need are left out, so
+    /// indices may differ from those of `graph`. `labels` name the classes of `classifier`.
+    ///
+    /// # Errors
+    /// If nodes, weights and shapes do not fit together at the size that `preprocessing` gives, a weight is not finite,
+    /// a name is empty or used twice, or classifier and labels do not fit the features.
+    pub fn new(
+        name: impl Into<String>,
+        graph: Graph,
+        classifier: Option<Head>,
+        labels: Option<Vec<String>>,
+        preprocessing: Preprocessing,
+    ) -> Result<Self, OnnxError> {
+        validate::graph(&graph)?;
+        let graph = canonical::canonical(graph);
+        validate::graph(&graph)?;
+        let shapes = shapes_at(&graph, [preprocessing.height as usize, preprocessing.width as usize])?;
+        let Shape::Vector(feature_count) = shapes[graph.features.0] else {
+            let reason = format!("the features must be a vector [N, F], got {}", shapes[graph.features.0]);
+            return Err(OnnxError::Graph { reason });
+        };
+        validate::classifier(classifier.as_ref(), labels.as_deref(), feature_count)?;
+        let (sites, digest) = (find_sites(&graph), digest(&graph));
+        Ok(Self {
+            name: name.into(),
+            graph,
+            sites,
+            shapes,
+            feature_count,
+            digest,
+            classifier,
+            labels,
+            preprocessing,
+            notes: Vec::new(),
+        })
+    }
+
+    /// The bytes of a standard ONNX file (opset 17, IR 8): the graph, the classifier as a Gemm (output `logits`; without
+    /// a classifier `features`), and preprocessing, labels and name in the metadata. Reading them gives this backbone again.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        prost::Message::encode_to_vec(&write::backbone(self))
+    }
+
+    /// Writes [`Backbone::to_bytes`] to `path`: whole or not at all (a temporary file beside it, then a rename).
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn save(&self, path: &Path) -> Result<(), OnnxError> {
+        write::atomically(path, &self.to_bytes())
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The frozen graph in canonical form.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Every convolution, in the graph's order.
+    pub fn sites(&self) -> &[SiteInfo] {
+        &self.sites
+    }
+
+    /// Length F of the features.
+    pub fn feature_count(&self) -> usize {
+        self.feature_count
+    }
+
+    /// SHA-256 over the canonical frozen graph: names, structure and weights, without the classifier.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// How a picture becomes the input.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// The classifier that came with the backbone.
+    pub fn classifier(&self) -> Option<&Head> {
+        self.classifier.as_ref()
+    }
+
+    /// The classes of [`Backbone::classifier`].
+    pub fn labels(&self) -> Option<&[String]> {
+        self.labels.as_deref()
+    }
+
+    /// What the import dropped or decided, for people: one sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    pub(crate) fn with_notes(mut self, notes: Vec<String>) -> Self {
+        self.notes = notes;
+        self
+    }
+
+    /// The same backbone with another preprocessing, which is not part of the digest.
+    ///
+    /// # Errors
+    /// If the graph does not fit the new input size.
+    pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Result<Self, OnnxError> {
+        let shapes = self.value_shapes(preprocessing.height as usize, preprocessing.width as usize)?;
+        let expected = Shape::Vector(self.feature_count);
+        let got = shapes[self.graph.features.0];
+        if got != expected {
+            let reason = format!(
+                "at {} × {} pixels: expected features {expected}, got {got}",
+                preprocessing.height, preprocessing.width
+            );
+            return Err(OnnxError::Graph { reason });
+        }
+        Ok(Self {
+            preprocessing,
+            shapes,
+            ..self
+        })
+    }
+
+    /// The same backbone with labels for its classifier.
+    ///
+    /// # Errors
+    /// If there is no classifier or it has another number of classes.
+    pub fn with_labels(self, labels: Vec<String>) -> Result<Self, OnnxError> {
+        validate::classifier(self.classifier.as_ref(), Some(&labels), self.feature_count)?;
+        Ok(Self {
+            labels: Some(labels),
+            ..self
+        })
+    }
+
+    /// The backbone's own classifier as an adapter of recipe `linear`: version 1, without metrics and canaries. Without
+    /// labels the classes are called `class 0`, `class 1` …
+    pub fn original_adapter(&self) -> Option<Adapter> {
+        let head = self.classifier.clone()?;
+        let labels = self
+            .labels
+            .clone()
+            .unwrap_or_else(|| (0..head.classes()).map(|class| format!("class {class}")).collect());
+        let header = Header {
+            task: self.name.clone(),
+            labels,
+            backbone: self.digest,
+            recipe: Recipe::Linear,
+            preprocessing: self.preprocessing.clone(),
+            version: 1,
+            parent: None,
+            provenance: Provenance::Imported,
+            metrics: None,
+            canaries: Vec::new(),
+        };
+        Some(Adapter {
+            header,
+            sites: Vec::new(),
+            head,
+        })
+    }
+
+    /// The shape of every value at the size of the preprocessing.
+    pub(crate) fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    /// The shape of every value, by [`ValueId`], for a picture of `height` × `width` pixels.
+    ///
+    /// # Errors
+    /// If the graph does not fit that size.
+    pub fn value_shapes(&self, height: usize, width: usize) -> Result<Vec<Shape>, OnnxError> {
+        shapes_at(&self.graph, [height, width])
+    }
+
+    /// The node that produces `value`, or `None` for the image.
+    pub fn node(&self, value: ValueId) -> Option<&Node> {
+        self.graph.nodes.get(value.producer()?)
+    }
+
+    /// What is assumed of a file that does not say: RGB, ImageNet mean and standard deviation, shorter side scaled
+    /// to `size / 0.875` (bilinear), centre cut.
+    pub fn default_preprocessing(height: u32, width: u32) -> Preprocessing {
+        Preprocessing {
+            height,
+            width,
+            fit: Fit::CenterCrop { fraction: 0.875 },
+            filter: Filter::Bilinear,
+            channel_order: ChannelOrder::Rgb,
+            mean: [123.675, 116.28, 103.53],
+            std: [58.395, 57.12, 57.375],
+        }
+    }
+}
+
+fn shapes_at(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, OnnxError> {
+    shape::infer_all(graph, size).map_err(|(index, reason)| {
+        let node = graph
+            .nodes
+            .get(index)
+            .map_or_else(|| "image".to_owned(), |node| node.name.clone());
+        OnnxError::Node {
+            node,
+            reason: format!("at {} × {} pixels: {reason}", size[0], size[1]),
+        }
+    })
+}

@@ -1,0 +1,176 @@
+//! The digest of a backbone: SHA-256 over a canonical encoding of its frozen graph.
+//!
+//! Encoding, version 1. Integers are little-endian u64, floats their little-endian IEEE bits; a string is its length in
+//! bytes and its UTF-8; a list is its length and its elements; a tensor is the list of its dimensions and then its values.
+//!
+//! ```text
+//! "clr-backbone" | version | input channels | feature value | list of nodes
+//! node    = name | list of input values | tag (u8) | fields of the operation in the order of the Rust type
+//! padding = 0 top left bottom right | 1 (SAME_UPPER) | 2 (SAME_LOWER)      (tag: u8)
+//! option  = 0 | 1 value                                                    (tag: u8)
+//! ```
+//! Not part of it: the classifier, labels, preprocessing, the backbone's own name and the bytes of any file.
+
+use clr_adapters::Digest;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Tensor,
+    graph::{Activation, Graph, Op, Padding, Pool},
+};
+
+/// Raised whenever the encoding changes: every adapter then belongs to another digest.
+const VERSION: usize = 1;
+
+/// The digest of a graph.
+pub(crate) fn digest(graph: &Graph) -> Digest {
+    let mut out = Encoder(Sha256::new());
+    out.0.update(b"clr-backbone");
+    out.number(VERSION);
+    out.number(graph.input_channels);
+    out.number(graph.features.0);
+    out.number(graph.nodes.len());
+    for node in &graph.nodes {
+        out.number(node.name.len());
+        out.0.update(node.name.as_bytes());
+        out.number(node.inputs.len());
+        node.inputs.iter().for_each(|input| out.number(input.0));
+        out.op(&node.op);
+    }
+    Digest(out.0.finalize().into())
+}
+
+struct Encoder(Sha256);
+
+impl Encoder {
+    fn tag(&mut self, tag: u8) {
+        self.0.update([tag]);
+    }
+
+    fn number(&mut self, value: usize) {
+        self.0.update((value as u64).to_le_bytes());
+    }
+
+    fn numbers(&mut self, values: &[usize]) {
+        values.iter().for_each(|&value| self.number(value));
+    }
+
+    fn float(&mut self, value: f32) {
+        self.0.update(value.to_le_bytes());
+    }
+
+    fn tensor(&mut self, tensor: &Tensor) {
+        self.number(tensor.shape().len());
+        self.numbers(tensor.shape());
+        let mut buffer = [0; 4096];
+        for chunk in tensor.data().chunks(buffer.len() / 4) {
+            for (bytes, value) in buffer.chunks_exact_mut(4).zip(chunk) {
+                bytes.copy_from_slice(&value.to_le_bytes());
+            }
+            self.0.update(&buffer[..chunk.len() * 4]);
+        }
+    }
+
+    fn padding(&mut self, padding: Padding) {
+        match padding {
+            Padding::Explicit(pads) => {
+                self.tag(0);
+                self.numbers(&pads);
+            }
+            Padding::SameUpper => self.tag(1),
+            Padding::SameLower => self.tag(2),
+        }
+    }
+
+    fn pool(&mut self, pool: &Pool) {
+        self.numbers(&pool.kernel);
+        self.numbers(&pool.stride);
+        self.padding(pool.padding);
+        self.tag(pool.ceil.into());
+        self.tag(pool.count_include_pad.into());
+    }
+
+    fn op(&mut self, op: &Op) {
+        match op {
+            Op::Conv(conv) => {
+                self.tag(0);
+                self.tensor(&conv.weight);
+                self.tag(conv.bias.is_some().into());
+                if let Some(bias) = &conv.bias {
+                    self.tensor(bias);
+                }
+                self.numbers(&conv.stride);
+                self.numbers(&conv.dilation);
+                self.number(conv.group);
+                self.padding(conv.padding);
+            }
+            Op::BatchNorm(norm) => {
+                self.tag(1);
+                [&norm.scale, &norm.bias, &norm.mean, &norm.variance]
+                    .into_iter()
+                    .for_each(|tensor| self.tensor(tensor));
+                self.float(norm.epsilon);
+            }
+            Op::Activation(activation) => {
+                self.tag(2);
+                self.activation(*activation);
+            }
+            Op::PRelu { slope } => {
+                self.tag(3);
+                self.tensor(slope);
+            }
+            Op::ChannelAffine { scale, bias } => {
+                self.tag(4);
+                self.tensor(scale);
+                self.tensor(bias);
+            }
+            Op::Add => self.tag(5),
+            Op::Mul => self.tag(6),
+            Op::Concat => self.tag(7),
+            Op::MaxPool(pool) => {
+                self.tag(8);
+                self.pool(pool);
+            }
+            Op::AveragePool(pool) => {
+                self.tag(9);
+                self.pool(pool);
+            }
+            Op::GlobalAveragePool => self.tag(10),
+            Op::Pad { pads, value } => {
+                self.tag(11);
+                self.numbers(pads);
+                self.float(*value);
+            }
+            Op::Flatten => self.tag(12),
+            Op::Dense { weight, bias } => {
+                self.tag(13);
+                self.tensor(weight);
+                self.tensor(bias);
+            }
+            Op::Unflatten => self.tag(14),
+        }
+    }
+
+    fn activation(&mut self, activation: Activation) {
+        match activation {
+            Activation::Relu => self.tag(0),
+            Activation::Clip { min, max } => {
+                self.tag(1);
+                self.float(min);
+                self.float(max);
+            }
+            Activation::LeakyRelu { alpha } => {
+                self.tag(2);
+                self.float(alpha);
+            }
+            Activation::Sigmoid => self.tag(3),
+            Activation::HardSigmoid { alpha, beta } => {
+                self.tag(4);
+                self.float(alpha);
+                self.float(beta);
+            }
+            Activation::HardSwish => self.tag(5),
+            Activation::Silu => self.tag(6),
+        }
+    }
+}

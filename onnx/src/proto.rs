@@ -1,0 +1,231 @@
+//! The parts of ONNX's protocol buffers that this library reads or writes (field numbers of `onnx.proto`).
+//! Fields that are not listed are skipped when reading.
+
+use prost::Message;
+
+/// A model file.
+#[derive(Clone, PartialEq, Message)]
+pub struct ModelProto {
+    /// Version of the file format.
+    #[prost(int64, optional, tag = "1")]
+    pub ir_version: Option<i64>,
+    /// The tool that wrote the file.
+    #[prost(string, optional, tag = "2")]
+    pub producer_name: Option<String>,
+    /// Its version.
+    #[prost(string, optional, tag = "3")]
+    pub producer_version: Option<String>,
+    /// The computation.
+    #[prost(message, optional, tag = "7")]
+    pub graph: Option<GraphProto>,
+    /// The operator sets that the nodes belong to.
+    #[prost(message, repeated, tag = "8")]
+    pub opset_import: Vec<OperatorSetIdProto>,
+    /// Named values, opaque to other tools.
+    #[prost(message, repeated, tag = "14")]
+    pub metadata_props: Vec<StringStringEntryProto>,
+}
+
+/// An operator set and its version.
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct OperatorSetIdProto {
+    /// Empty for the standard operators.
+    #[prost(string, optional, tag = "1")]
+    pub domain: Option<String>,
+    /// The opset.
+    #[prost(int64, optional, tag = "2")]
+    pub version: Option<i64>,
+}
+
+/// A key and its value.
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct StringStringEntryProto {
+    /// The key.
+    #[prost(string, optional, tag = "1")]
+    pub key: Option<String>,
+    /// The value.
+    #[prost(string, optional, tag = "2")]
+    pub value: Option<String>,
+}
+
+/// A computation.
+#[derive(Clone, PartialEq, Message)]
+pub struct GraphProto {
+    /// In topological order.
+    #[prost(message, repeated, tag = "1")]
+    pub node: Vec<NodeProto>,
+    /// The graph's name.
+    #[prost(string, optional, tag = "2")]
+    pub name: Option<String>,
+    /// Constants.
+    #[prost(message, repeated, tag = "5")]
+    pub initializer: Vec<TensorProto>,
+    /// What the caller gives; an input with an initialiser has a default.
+    #[prost(message, repeated, tag = "11")]
+    pub input: Vec<ValueInfoProto>,
+    /// What the caller gets.
+    #[prost(message, repeated, tag = "12")]
+    pub output: Vec<ValueInfoProto>,
+}
+
+/// One operation.
+#[derive(Clone, PartialEq, Message)]
+pub struct NodeProto {
+    /// Names of the values it reads; empty where an optional one is left out.
+    #[prost(string, repeated, tag = "1")]
+    pub input: Vec<String>,
+    /// Names of the values it produces.
+    #[prost(string, repeated, tag = "2")]
+    pub output: Vec<String>,
+    /// The node's own name; may be empty.
+    #[prost(string, optional, tag = "3")]
+    pub name: Option<String>,
+    /// The operator.
+    #[prost(string, optional, tag = "4")]
+    pub op_type: Option<String>,
+    /// Constants of the operator.
+    #[prost(message, repeated, tag = "5")]
+    pub attribute: Vec<AttributeProto>,
+    /// The operator's domain; empty for the standard one.
+    #[prost(string, optional, tag = "7")]
+    pub domain: Option<String>,
+}
+
+/// A named constant of a node.
+#[derive(Clone, PartialEq, Message)]
+pub struct AttributeProto {
+    /// The attribute's name.
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    /// A float.
+    #[prost(float, optional, tag = "2")]
+    pub f: Option<f32>,
+    /// An integer.
+    #[prost(int64, optional, tag = "3")]
+    pub i: Option<i64>,
+    /// Bytes, usually UTF-8.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub s: Option<Vec<u8>>,
+    /// A tensor.
+    #[prost(message, optional, tag = "5")]
+    pub t: Option<TensorProto>,
+    /// Floats.
+    #[prost(float, repeated, tag = "7")]
+    pub floats: Vec<f32>,
+    /// Integers.
+    #[prost(int64, repeated, tag = "8")]
+    pub ints: Vec<i64>,
+    /// Which field holds the value ([`AttributeProto::FLOAT`] …).
+    #[prost(int32, optional, tag = "20")]
+    pub r#type: Option<i32>,
+}
+
+impl AttributeProto {
+    /// `f` holds the value.
+    pub const FLOAT: i32 = 1;
+    /// `i` holds the value.
+    pub const INT: i32 = 2;
+    /// `s` holds the value.
+    pub const STRING: i32 = 3;
+    /// `t` holds the value.
+    pub const TENSOR: i32 = 4;
+    /// `ints` holds the value.
+    pub const INTS: i32 = 7;
+}
+
+/// A constant tensor, row-major.
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorProto {
+    /// The dimensions; none for a scalar.
+    #[prost(int64, repeated, tag = "1")]
+    pub dims: Vec<i64>,
+    /// The element type ([`TensorProto::FLOAT`] …).
+    #[prost(int32, optional, tag = "2")]
+    pub data_type: Option<i32>,
+    /// Float values.
+    #[prost(float, repeated, tag = "4")]
+    pub float_data: Vec<f32>,
+    /// Values of the narrow integer types, and the bits of f16.
+    #[prost(int32, repeated, tag = "5")]
+    pub int32_data: Vec<i32>,
+    /// Integer values.
+    #[prost(int64, repeated, tag = "7")]
+    pub int64_data: Vec<i64>,
+    /// The tensor's name.
+    #[prost(string, optional, tag = "8")]
+    pub name: Option<String>,
+    /// The values as little-endian bytes, instead of the fields above.
+    #[prost(bytes = "vec", optional, tag = "9")]
+    pub raw_data: Option<Vec<u8>>,
+    /// Double values.
+    #[prost(double, repeated, tag = "10")]
+    pub double_data: Vec<f64>,
+    /// Where values outside the file are.
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<StringStringEntryProto>,
+    /// 1 if the values are outside the file.
+    #[prost(int32, optional, tag = "14")]
+    pub data_location: Option<i32>,
+}
+
+impl TensorProto {
+    /// 32-bit float.
+    pub const FLOAT: i32 = 1;
+    /// 32-bit integer.
+    pub const INT32: i32 = 6;
+    /// 64-bit integer.
+    pub const INT64: i32 = 7;
+    /// 16-bit float.
+    pub const FLOAT16: i32 = 10;
+    /// 64-bit float.
+    pub const DOUBLE: i32 = 11;
+}
+
+/// A named value with its type.
+#[derive(Clone, PartialEq, Message)]
+pub struct ValueInfoProto {
+    /// The value's name.
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    /// Its type.
+    #[prost(message, optional, tag = "2")]
+    pub r#type: Option<TypeProto>,
+}
+
+/// A value's type; only tensors are read.
+#[derive(Clone, PartialEq, Message)]
+pub struct TypeProto {
+    /// Set for a tensor.
+    #[prost(message, optional, tag = "1")]
+    pub tensor_type: Option<TensorTypeProto>,
+}
+
+/// Element type and shape of a tensor.
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorTypeProto {
+    /// As [`TensorProto::data_type`].
+    #[prost(int32, optional, tag = "1")]
+    pub elem_type: Option<i32>,
+    /// Absent if the rank is unknown.
+    #[prost(message, optional, tag = "2")]
+    pub shape: Option<TensorShapeProto>,
+}
+
+/// A shape.
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorShapeProto {
+    /// One per axis.
+    #[prost(message, repeated, tag = "1")]
+    pub dim: Vec<DimensionProto>,
+}
+
+/// One dimension: a number, or a name, or neither if unknown.
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct DimensionProto {
+    /// A fixed size.
+    #[prost(int64, optional, tag = "1")]
+    pub dim_value: Option<i64>,
+    /// A name for a size that the caller chooses.
+    #[prost(string, optional, tag = "2")]
+    pub dim_param: Option<String>,
+}

@@ -1,0 +1,224 @@
+//! Checks that a graph is well formed, whoever built it. Nothing behind these checks can index out of bounds.
+
+use std::collections::HashSet;
+
+use clr_adapters::Head;
+
+use crate::{
+    OnnxError, Tensor,
+    graph::{Conv, Graph, Op, Padding, Pool, ValueId},
+};
+
+/// The most nodes of a graph.
+pub(crate) const MAX_NODES: usize = 20_000;
+/// The largest kernel side, stride, dilation or padding.
+pub(crate) const MAX_WINDOW: usize = 4096;
+/// The most channels, features or groups.
+pub(crate) const MAX_CHANNELS: usize = 1 << 20;
+
+/// Checks names, order, arity and weights of every node.
+pub(crate) fn graph(graph: &Graph) -> Result<(), OnnxError> {
+    let whole = |reason: String| OnnxError::Graph { reason };
+    if graph.input_channels == 0 || graph.input_channels > MAX_CHANNELS {
+        return Err(whole(format!(
+            "input channels: expected 1 to {MAX_CHANNELS}, got {}",
+            graph.input_channels
+        )));
+    }
+    if graph.nodes.len() > MAX_NODES {
+        return Err(whole(format!("at most {MAX_NODES} nodes, got {}", graph.nodes.len())));
+    }
+    if graph.features.0 > graph.nodes.len() {
+        return Err(whole(format!(
+            "the features are value {}, the graph has {}",
+            graph.features.0,
+            graph.nodes.len() + 1
+        )));
+    }
+    let mut names = HashSet::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        if node.name.is_empty() || !names.insert(node.name.as_str()) {
+            return Err(whole(format!(
+                "node {index} needs a name of its own, got `{}`",
+                node.name
+            )));
+        }
+        let fail = |reason: String| OnnxError::Node {
+            node: node.name.clone(),
+            reason,
+        };
+        if let Some(&ValueId(value)) = node.inputs.iter().find(|input| input.0 > index) {
+            return Err(fail(format!("reads value {value}, which does not come before it")));
+        }
+        op(&node.op, node.inputs.len()).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Checks that classifier, labels and features fit together.
+pub(crate) fn classifier(head: Option<&Head>, labels: Option<&[String]>, features: usize) -> Result<(), OnnxError> {
+    let fail = |reason: String| {
+        Err(OnnxError::Node {
+            node: "classifier".into(),
+            reason,
+        })
+    };
+    let classes = head.map_or(0, Head::classes);
+    if let Some(head) = head {
+        if head.features != features {
+            return fail(format!("expected {features} features, got {}", head.features));
+        }
+        if classes == 0 || head.weight.len() != classes * features {
+            return fail(format!(
+                "expected {classes} × {features} weights, got {}",
+                head.weight.len()
+            ));
+        }
+        if !head.weight.iter().chain(&head.bias).all(|value| value.is_finite()) {
+            return fail("a weight is not finite".into());
+        }
+    }
+    match labels {
+        Some(labels) if labels.len() != classes => fail(format!("expected {classes} labels, got {}", labels.len())),
+        _ => Ok(()),
+    }
+}
+
+fn op(op: &Op, arity: usize) -> Result<(), String> {
+    let expected = match op {
+        Op::Add | Op::Mul => 2,
+        Op::Concat => arity.max(1),
+        _ => 1,
+    };
+    if arity != expected {
+        return Err(format!("{}: expected {expected} input(s), got {arity}", op.name()));
+    }
+    match op {
+        Op::Conv(conv) => convolution(conv),
+        Op::BatchNorm(norm) => {
+            vectors(&[
+                ("scale", &norm.scale),
+                ("bias", &norm.bias),
+                ("mean", &norm.mean),
+                ("variance", &norm.variance),
+            ])?;
+            // A variance may be tiny and negative by rounding; what the square root sees may not.
+            let sane = |&variance: &f32| f64::from(variance) + f64::from(norm.epsilon) > 0.0;
+            if norm.epsilon.is_finite() && norm.epsilon >= 0.0 && norm.variance.data().iter().all(sane) {
+                Ok(())
+            } else {
+                Err(format!(
+                    "variance + epsilon must be positive, epsilon is {}",
+                    norm.epsilon
+                ))
+            }
+        }
+        Op::PRelu { slope } => vectors(&[("slope", slope)]),
+        Op::ChannelAffine { scale, bias } => vectors(&[("scale", scale), ("bias", bias)]),
+        Op::MaxPool(pool) | Op::AveragePool(pool) => window(pool),
+        Op::Pad { pads, value } => {
+            if pads.iter().any(|&pad| pad > MAX_WINDOW) || !value.is_finite() {
+                return Err(format!(
+                    "pads up to {MAX_WINDOW} and a finite value expected, got {pads:?} and {value}"
+                ));
+            }
+            Ok(())
+        }
+        Op::Dense { weight, bias } => match *weight.shape() {
+            [outputs, features] if outputs > 0 && features > 0 && bias.shape() == [outputs] => {
+                finite("weight", weight).and(finite("bias", bias))
+            }
+            _ => Err(format!(
+                "expected weight [O, I] and bias [O], got {:?} and {:?}",
+                weight.shape(),
+                bias.shape()
+            )),
+        },
+        Op::Activation(activation) => activation.check(),
+        Op::Add | Op::Mul | Op::Concat | Op::GlobalAveragePool | Op::Flatten | Op::Unflatten => Ok(()),
+    }
+}
+
+fn convolution(conv: &Conv) -> Result<(), String> {
+    let &[outputs, inputs, rows, columns] = conv.weight.shape() else {
+        return Err(format!(
+            "weight: expected [O, I / group, kh, kw], got {:?}",
+            conv.weight.shape()
+        ));
+    };
+    if outputs == 0 || inputs == 0 || outputs.max(inputs) > MAX_CHANNELS {
+        return Err(format!(
+            "weight: expected 1 to {MAX_CHANNELS} channels, got {:?}",
+            conv.weight.shape()
+        ));
+    }
+    if conv.group == 0 || outputs % conv.group != 0 || conv.group > MAX_CHANNELS {
+        return Err(format!(
+            "group {} does not divide {outputs} output channels",
+            conv.group
+        ));
+    }
+    sides("kernel", [rows, columns])?;
+    sides("stride", conv.stride)?;
+    sides("dilation", conv.dilation)?;
+    pads(conv.padding)?;
+    finite("weight", &conv.weight)?;
+    match &conv.bias {
+        Some(bias) if bias.shape() != [outputs] => Err(format!("bias: expected [{outputs}], got {:?}", bias.shape())),
+        Some(bias) => finite("bias", bias),
+        None => Ok(()),
+    }
+}
+
+fn window(pool: &Pool) -> Result<(), String> {
+    sides("kernel", pool.kernel)?;
+    sides("stride", pool.stride)?;
+    pads(pool.padding)?;
+    match pool.padding {
+        Padding::Explicit([top, left, bottom, right])
+            if top.max(bottom) >= pool.kernel[0] || left.max(right) >= pool.kernel[1] =>
+        {
+            Err(format!(
+                "padding {:?} must be smaller than the window {:?}",
+                [top, left, bottom, right],
+                pool.kernel
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn sides(what: &str, values: [usize; 2]) -> Result<(), String> {
+    if values.iter().all(|value| (1..=MAX_WINDOW).contains(value)) {
+        Ok(())
+    } else {
+        Err(format!("{what}: expected 1 to {MAX_WINDOW}, got {values:?}"))
+    }
+}
+
+fn pads(padding: Padding) -> Result<(), String> {
+    match padding {
+        Padding::Explicit(pads) if pads.iter().any(|&pad| pad > MAX_WINDOW) => {
+            Err(format!("padding: at most {MAX_WINDOW}, got {pads:?}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn vectors(named: &[(&str, &Tensor)]) -> Result<(), String> {
+    let channels = named[0].1.data().len();
+    for &(what, tensor) in named {
+        if tensor.shape() != [channels] || channels == 0 {
+            return Err(format!("{what}: expected [{channels}], got {:?}", tensor.shape()));
+        }
+        finite(what, tensor)?;
+    }
+    Ok(())
+}
+
+fn finite(what: &str, tensor: &Tensor) -> Result<(), String> {
+    match tensor.data().iter().position(|value| !value.is_finite()) {
+        Some(index) => Err(format!("{what}: value {index} is not finite")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,219 @@
+//! Builds an ONNX model node by node, with names that are all different.
+
+use std::collections::HashSet;
+
+use crate::{
+    Tensor,
+    proto::{
+        AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+        TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    },
+};
+
+/// The opset that is written.
+pub(crate) const OPSET: i64 = 17;
+/// The version of the file format that is written (ONNX 1.12, the first with opset 17).
+pub(crate) const IR_VERSION: i64 = 8;
+
+/// A dimension of an input or output.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Dim {
+    /// The symbolic batch, `N`.
+    Batch,
+    Fixed(usize),
+}
+
+/// A model under construction.
+#[derive(Default)]
+pub(crate) struct Builder {
+    graph: GraphProto,
+    values: HashSet<String>,
+    nodes: HashSet<String>,
+    metadata: Vec<StringStringEntryProto>,
+}
+
+impl Builder {
+    /// Keeps `name` free of [`Builder::value`].
+    pub(crate) fn reserve_value(&mut self, name: &str) {
+        self.values.insert(name.to_owned());
+    }
+
+    /// Keeps `name` free of names that are made up for helper nodes.
+    pub(crate) fn reserve_node(&mut self, name: &str) {
+        self.nodes.insert(name.to_owned());
+    }
+
+    /// A value name of its own, `wanted` if that is still free.
+    pub(crate) fn value(&mut self, wanted: &str) -> String {
+        fresh(&mut self.values, wanted)
+    }
+
+    /// A node name of its own, `wanted` if that is still free.
+    pub(crate) fn helper(&mut self, wanted: &str) -> String {
+        fresh(&mut self.nodes, wanted)
+    }
+
+    /// A constant under a fresh name like `wanted`, with `shape` instead of the tensor's own.
+    pub(crate) fn constant(&mut self, wanted: &str, shape: &[usize], values: &[f32]) -> String {
+        let name = self.value(wanted);
+        self.initializer(&name, shape, values);
+        name
+    }
+
+    /// A tensor under a fresh name like `wanted`.
+    pub(crate) fn tensor(&mut self, wanted: &str, tensor: &Tensor) -> String {
+        self.constant(wanted, tensor.shape(), tensor.data())
+    }
+
+    /// An integer vector under a fresh name like `wanted`.
+    pub(crate) fn integers(&mut self, wanted: &str, values: &[i64]) -> String {
+        let name = self.value(wanted);
+        let raw = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.graph.initializer.push(TensorProto {
+            dims: vec![values.len() as i64],
+            data_type: Some(TensorProto::INT64),
+            name: Some(name.clone()),
+            raw_data: Some(raw),
+            ..TensorProto::default()
+        });
+        name
+    }
+
+    /// An initialiser under exactly this name.
+    pub(crate) fn initializer(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        let raw = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.graph.initializer.push(TensorProto {
+            dims: shape.iter().map(|&dim| dim as i64).collect(),
+            data_type: Some(TensorProto::FLOAT),
+            name: Some(name.to_owned()),
+            raw_data: Some(raw),
+            ..TensorProto::default()
+        });
+    }
+
+    /// A graph input under exactly this name.
+    pub(crate) fn input(&mut self, name: &str, shape: &[Dim]) {
+        self.graph.input.push(info(name, shape));
+    }
+
+    /// A graph output under exactly this name.
+    pub(crate) fn output(&mut self, name: &str, shape: &[Dim]) {
+        self.graph.output.push(info(name, shape));
+    }
+
+    /// A node with one output.
+    pub(crate) fn node(
+        &mut self,
+        name: &str,
+        op: &str,
+        inputs: &[&str],
+        output: &str,
+        attributes: Vec<AttributeProto>,
+    ) {
+        self.graph.node.push(NodeProto {
+            input: inputs.iter().map(|&input| input.to_owned()).collect(),
+            output: vec![output.to_owned()],
+            name: Some(name.to_owned()),
+            op_type: Some(op.to_owned()),
+            attribute: attributes,
+            domain: None,
+        });
+    }
+
+    /// An entry of `metadata_props`.
+    pub(crate) fn metadata(&mut self, key: &str, value: String) {
+        self.metadata.push(StringStringEntryProto {
+            key: Some(key.to_owned()),
+            value: Some(value),
+        });
+    }
+
+    /// The finished model.
+    pub(crate) fn finish(mut self, name: &str) -> ModelProto {
+        self.graph.name = Some(name.to_owned());
+        ModelProto {
+            ir_version: Some(IR_VERSION),
+            producer_name: Some("clr".to_owned()),
+            producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            graph: Some(self.graph),
+            opset_import: vec![OperatorSetIdProto {
+                domain: Some(String::new()),
+                version: Some(OPSET),
+            }],
+            metadata_props: self.metadata,
+        }
+    }
+}
+
+fn fresh(taken: &mut HashSet<String>, wanted: &str) -> String {
+    let mut name = wanted.to_owned();
+    let mut number = 1;
+    while !taken.insert(name.clone()) {
+        name = format!("{wanted}_{number}");
+        number += 1;
+    }
+    name
+}
+
+fn info(name: &str, shape: &[Dim]) -> ValueInfoProto {
+    let dim = shape.iter().map(|dim| match dim {
+        Dim::Batch => DimensionProto {
+            dim_value: None,
+            dim_param: Some("N".to_owned()),
+        },
+        Dim::Fixed(size) => DimensionProto {
+            dim_value: Some(*size as i64),
+            dim_param: None,
+        },
+    });
+    let shape = Some(TensorShapeProto { dim: dim.collect() });
+    let tensor_type = Some(TensorTypeProto {
+        elem_type: Some(TensorProto::FLOAT),
+        shape,
+    });
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto { tensor_type }),
+    }
+}
+
+/// An integer attribute.
+pub(crate) fn int(name: &str, value: usize) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        i: Some(value as i64),
+        r#type: Some(AttributeProto::INT),
+        ..AttributeProto::default()
+    }
+}
+
+/// A list of integers.
+pub(crate) fn ints(name: &str, values: &[usize]) -> AttributeProto {
+    let ints = values.iter().map(|&value| value as i64).collect();
+    AttributeProto {
+        name: Some(name.to_owned()),
+        ints,
+        r#type: Some(AttributeProto::INTS),
+        ..AttributeProto::default()
+    }
+}
+
+/// A float attribute.
+pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        f: Some(value),
+        r#type: Some(AttributeProto::FLOAT),
+        ..AttributeProto::default()
+    }
+}
+
+/// A string attribute.
+pub(crate) fn string(name: &str, value: &str) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        s: Some(value.as_bytes().to_vec()),
+        r#type: Some(AttributeProto::STRING),
+        ..AttributeProto::default()
+    }
+}

@@ -1,0 +1,78 @@
+//! Writing: a backbone as a standard ONNX model, and files whole or not at all.
+
+mod atomic;
+mod builder;
+mod nodes;
+
+pub(crate) use atomic::atomically;
+pub(crate) use builder::{Builder, Dim};
+
+use crate::{Backbone, Shape, metadata, proto::ModelProto};
+
+/// The name of the picture input in every file that is written.
+pub(crate) const IMAGE: &str = "image";
+/// The name of the output with a classifier.
+pub(crate) const LOGITS: &str = "logits";
+/// The name of the output without one.
+pub(crate) const FEATURES: &str = "features";
+
+/// The model of a backbone; reading it gives the same backbone.
+pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
+    let graph = backbone.graph();
+    let preprocessing = backbone.preprocessing();
+    let size = [preprocessing.height as usize, preprocessing.width as usize];
+    let mut builder = Builder::default();
+    [IMAGE, LOGITS, FEATURES]
+        .into_iter()
+        .for_each(|name| builder.reserve_value(name));
+    graph.nodes.iter().for_each(|node| builder.reserve_node(&node.name));
+    builder.input(
+        IMAGE,
+        &[
+            Dim::Batch,
+            Dim::Fixed(graph.input_channels),
+            Dim::Fixed(size[0]),
+            Dim::Fixed(size[1]),
+        ],
+    );
+
+    let mut values = vec![IMAGE.to_owned()];
+    for (index, (node, shape)) in graph.nodes.iter().zip(backbone.shapes().iter().skip(1)).enumerate() {
+        let is_features = graph.features.producer() == Some(index);
+        let output = if is_features {
+            FEATURES.to_owned()
+        } else {
+            builder.value(&node.name)
+        };
+        let inputs: Vec<&str> = node.inputs.iter().map(|input| values[input.0].as_str()).collect();
+        builder.graph_node(node, &inputs, &output, *shape);
+        values.push(output);
+    }
+    match backbone.classifier() {
+        Some(head) => {
+            let name = builder.helper("classifier");
+            builder.dense(
+                &name,
+                (&[head.classes(), head.features], &head.weight),
+                &head.bias,
+                FEATURES,
+                LOGITS,
+            );
+            builder.output(LOGITS, &[Dim::Batch, Dim::Fixed(head.classes())]);
+        }
+        None => builder.output(
+            FEATURES,
+            &[
+                Dim::Batch,
+                Dim::Fixed(Shape::Vector(backbone.feature_count()).elements()),
+            ],
+        ),
+    }
+    metadata::write(
+        &mut builder,
+        preprocessing,
+        backbone.labels(),
+        backbone.classifier().is_some(),
+    );
+    builder.finish(backbone.name())
+}
