@@ -1,0 +1,88 @@
+//! How a section's numbers become bytes and back.
+//!
+//! A section is a sequence of *runs*: the values of one site, or one class row of the head. Every run is coded on its own,
+//! so a site can be read without its neighbours' statistics. Formulas: `docs/adapter-format.md`, "Encodings".
+
+mod bits;
+mod blocks;
+mod kernels;
+mod steps;
+
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+
+use half::f16;
+
+use crate::SectionEncoding;
+
+/// Why the bytes of a run are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodeFault {
+    /// A value is NaN or infinite.
+    #[error("a value is not finite")]
+    NotFinite,
+    /// The run's largest step lies outside what an encoder writes.
+    #[error("the step exponent {0} is outside -504..=511")]
+    Exponent(i16),
+    /// A code that no encoder writes.
+    #[error("code {0} is not in use")]
+    Code(u32),
+    /// The bits that fill up the last byte are not zero.
+    #[error("the padding bits are not zero")]
+    Padding,
+}
+
+/// Bytes of a run of `elements` values.
+pub(crate) fn run_bytes(encoding: SectionEncoding, elements: u64) -> u64 {
+    match encoding {
+        SectionEncoding::F32 => 4 * elements,
+        SectionEncoding::F16 => 2 * elements,
+        SectionEncoding::Kernel => kernels::run_bytes(elements),
+        SectionEncoding::Linear8 => blocks::LINEAR_8.run_bytes(elements),
+        SectionEncoding::Linear10 => blocks::LINEAR_10.run_bytes(elements),
+        SectionEncoding::Square10 => blocks::SQUARE_10.run_bytes(elements),
+    }
+}
+
+/// Whether `encoding` can hold every one of `values` as a finite number.
+pub(crate) fn can_hold(encoding: SectionEncoding, values: &[f32]) -> bool {
+    encoding != SectionEncoding::F16 || values.iter().all(|&value| f16::from_f32(value).is_finite())
+}
+
+/// Appends the bytes of one run. The values are finite.
+pub(crate) fn encode_run(encoding: SectionEncoding, values: &[f32], out: &mut Vec<u8>) {
+    match encoding {
+        SectionEncoding::F32 => out.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+        SectionEncoding::F16 => out.extend(values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes())),
+        SectionEncoding::Kernel => kernels::encode(values, out),
+        SectionEncoding::Linear8 => blocks::LINEAR_8.encode(values, out),
+        SectionEncoding::Linear10 => blocks::LINEAR_10.encode(values, out),
+        SectionEncoding::Square10 => blocks::SQUARE_10.encode(values, out),
+    }
+}
+
+/// Appends the values of one run. `bytes` is [`run_bytes`] long.
+pub(crate) fn decode_run(
+    encoding: SectionEncoding,
+    bytes: &[u8],
+    elements: usize,
+    out: &mut Vec<f32>,
+) -> Result<(), CodeFault> {
+    let start = out.len();
+    match encoding {
+        SectionEncoding::F32 => {
+            out.extend(bytes.as_chunks().0.iter().map(|&chunk| f32::from_le_bytes(chunk)));
+        }
+        SectionEncoding::F16 => {
+            out.extend(bytes.as_chunks().0.iter().map(|&chunk| f16::from_le_bytes(chunk).to_f32()));
+        }
+        SectionEncoding::Kernel => kernels::decode(bytes, elements, out)?,
+        SectionEncoding::Linear8 => blocks::LINEAR_8.decode(bytes, elements, out)?,
+        SectionEncoding::Linear10 => blocks::LINEAR_10.decode(bytes, elements, out)?,
+        SectionEncoding::Square10 => blocks::SQUARE_10.decode(bytes, elements, out)?,
+    }
+    if out[start..].iter().all(|value| value.is_finite()) { Ok(()) } else { Err(CodeFault::NotFinite) }
+}

@@ -1,0 +1,205 @@
+//! From untrusted bytes to an adapter. Sizes are checked before memory is reserved; every byte is accounted for.
+
+use alloc::{vec, vec::Vec};
+
+use crate::{
+    Adapter, DecodeError, Digest, Encoding, Head, Limits, SectionEncoding, SectionInfo, SectionKind, Site, SiteWeights,
+    codec, envelope,
+    wire::{self, Outline},
+};
+
+/// Bytes of the head of a section.
+const SECTION_HEAD: usize = 16;
+
+/// A file that was read: the adapter and what the file looked like.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Decoded {
+    /// The adapter.
+    pub adapter: Adapter,
+    /// The SHA-256 of the file's bytes: its name in stores and as a parent.
+    pub digest: Digest,
+    /// How it is coded (the head's weight decides).
+    pub encoding: Encoding,
+    /// The sections in file order.
+    pub sections: Vec<SectionInfo>,
+    /// Bytes of the header.
+    pub header_bytes: usize,
+    /// Bytes of the whole file.
+    pub file_bytes: usize,
+    /// The format version of the file.
+    pub format_version: u16,
+}
+
+/// Reads a file with [`Limits::DEFAULT`].
+///
+/// # Errors
+/// A distinct [`DecodeError`] for everything that can be wrong; never a panic.
+pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    decode_with(bytes, &Limits::DEFAULT)
+}
+
+/// Reads a file with caps of the caller's choice.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
+    let file = envelope::open(bytes, limits)?;
+    let outline = wire::read(file.header, limits)?;
+    check_parameters(&outline, limits)?;
+
+    let mut payload = Payload { rest: file.payload, offset: file.payload_offset, sections: Vec::new() };
+    let kernels: Vec<_> = outline.sites.iter().filter(|site| site.kernel).map(|site| 9 * site.channels).collect();
+    let scales: Vec<_> = outline.sites.iter().filter(|site| !site.kernel).map(|site| site.channels).collect();
+    let biases: Vec<_> = outline.sites.iter().map(|site| site.channels).collect();
+    let classes = outline.header.labels.len();
+    let mut kernels = payload.section(SectionKind::Kernels, &kernels)?.into_iter();
+    let mut scales = payload.section(SectionKind::Scales, &scales)?.into_iter();
+    let mut biases = payload.section(SectionKind::Biases, &biases)?.into_iter();
+    let weight = payload.rows(classes, outline.features)?;
+    let bias = payload.section(SectionKind::HeadBias, &[classes])?.pop().unwrap_or_default();
+    if !payload.rest.is_empty() {
+        return Err(DecodeError::PayloadRest { left: payload.rest.len() });
+    }
+
+    let sites = outline.sites.into_iter().map(|site| Site {
+        name: site.name,
+        weights: if site.kernel {
+            SiteWeights::Kernel(kernels.next().unwrap_or_default())
+        } else {
+            SiteWeights::Scale(scales.next().unwrap_or_default())
+        },
+        bias: biases.next().unwrap_or_default(),
+    });
+    let adapter = Adapter {
+        sites: sites.collect(),
+        head: Head { features: outline.features, weight, bias },
+        header: outline.header,
+    };
+    adapter.validate_with(limits)?;
+    Ok(Decoded {
+        adapter,
+        digest: Digest::of(bytes),
+        encoding: file_encoding(&payload.sections),
+        sections: payload.sections,
+        header_bytes: file.header.len(),
+        file_bytes: bytes.len(),
+        format_version: envelope::VERSION,
+    })
+}
+
+fn file_encoding(sections: &[SectionInfo]) -> Encoding {
+    let of_head = |encoding: &Encoding| {
+        let wanted = encoding.of_section(SectionKind::HeadWeight);
+        sections.iter().any(|section| section.kind == SectionKind::HeadWeight && section.encoding == wanted)
+    };
+    Encoding::ALL.into_iter().find(of_head).unwrap_or_default()
+}
+
+/// Refuses, before any of them is reserved, more values than the cap allows.
+fn check_parameters(outline: &Outline, limits: &Limits) -> Result<(), DecodeError> {
+    let sites = outline.sites.iter().map(|site| site.channels as u64 * if site.kernel { 10 } else { 2 });
+    let got = sites.sum::<u64>() + outline.header.labels.len() as u64 * (outline.features as u64 + 1);
+    let cap = limits.parameters as u64;
+    if got > cap { Err(DecodeError::TooLarge { what: "parameters", cap, got }) } else { Ok(()) }
+}
+
+struct Payload<'a> {
+    rest: &'a [u8],
+    offset: usize,
+    sections: Vec<SectionInfo>,
+}
+
+impl<'a> Payload<'a> {
+    /// One vector per run; the section is absent where there are no values.
+    fn section(&mut self, kind: SectionKind, runs: &[usize]) -> Result<Vec<Vec<f32>>, DecodeError> {
+        if runs.iter().all(|&run| run == 0) {
+            return Ok(vec![Vec::new(); runs.len()]);
+        }
+        let (encoding, data) = self.open(kind, runs.iter().copied())?;
+        let mut values = Vec::with_capacity(runs.len());
+        self.runs(kind, encoding, data, runs.iter().copied(), |bytes, elements| {
+            let mut run = Vec::with_capacity(elements);
+            codec::decode_run(encoding, bytes, elements, &mut run)?;
+            values.push(run);
+            Ok(())
+        })?;
+        Ok(values)
+    }
+
+    /// The head's rows as one vector.
+    fn rows(&mut self, classes: usize, features: usize) -> Result<Vec<f32>, DecodeError> {
+        let mut values = Vec::new();
+        if classes * features == 0 {
+            return Ok(values);
+        }
+        let runs = core::iter::repeat_n(features, classes);
+        let (encoding, data) = self.open(SectionKind::HeadWeight, runs.clone())?;
+        values.reserve_exact(classes * features);
+        self.runs(SectionKind::HeadWeight, encoding, data, runs, |bytes, elements| {
+            codec::decode_run(encoding, bytes, elements, &mut values)
+        })?;
+        Ok(values)
+    }
+
+    fn runs(
+        &self,
+        section: SectionKind,
+        encoding: SectionEncoding,
+        mut data: &'a [u8],
+        runs: impl Iterator<Item = usize>,
+        mut decode: impl FnMut(&[u8], usize) -> Result<(), codec::CodeFault>,
+    ) -> Result<(), DecodeError> {
+        for (run, elements) in runs.enumerate() {
+            let (own, rest) = data.split_at(codec::run_bytes(encoding, elements as u64) as usize);
+            data = rest;
+            decode(own, elements).map_err(|fault| DecodeError::SectionData { section, run, fault })?;
+        }
+        Ok(())
+    }
+
+    /// Checks a section's head, length and checksum and takes it off the payload.
+    fn open(
+        &mut self,
+        section: SectionKind,
+        runs: impl Iterator<Item = usize> + Clone,
+    ) -> Result<(SectionEncoding, &'a [u8]), DecodeError> {
+        let Some((head, rest)) = self.rest.split_first_chunk::<SECTION_HEAD>() else {
+            let got = self.rest.first().copied();
+            return Err(DecodeError::SectionKind { expected: section, got });
+        };
+        let field = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let [kind, code, reserved @ ..] = [head[0], head[1], head[2], head[3]];
+        if kind != section as u8 {
+            return Err(DecodeError::SectionKind { expected: section, got: Some(kind) });
+        }
+        let encoding = SectionEncoding::from_code(code)
+            .filter(|encoding| encoding.fits(section))
+            .ok_or(DecodeError::SectionEncoding { section, got: code })?;
+        if reserved != [0, 0] {
+            return Err(DecodeError::Reserved { place: section.name() });
+        }
+        let elements: usize = runs.clone().sum();
+        let (expected, got) = (elements as u64, u64::from(field(4)));
+        if expected != got {
+            return Err(DecodeError::SectionElements { section, expected, got });
+        }
+        let expected: u64 = runs.map(|run| codec::run_bytes(encoding, run as u64)).sum();
+        let got = u64::from(field(8));
+        if expected != got {
+            return Err(DecodeError::SectionBytes { section, expected, got });
+        }
+        let Some((data, rest)) = rest.split_at_checked(expected as usize) else {
+            return Err(DecodeError::SectionTruncated { section, expected, got: rest.len() as u64 });
+        };
+        let (expected, got) = (field(12), crc32fast::hash(data));
+        if expected != got {
+            return Err(DecodeError::SectionChecksum { section, expected, got });
+        }
+        let offset = self.offset + SECTION_HEAD;
+        self.sections.push(SectionInfo { kind: section, encoding, elements, offset, bytes: data.len(), crc: got });
+        self.offset = offset + data.len();
+        self.rest = rest;
+        Ok((encoding, data))
+    }
+}

@@ -1,0 +1,90 @@
+//! From an adapter to the bytes of its file.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use crate::{
+    Adapter, EncodeError, Encoding, Limits, SectionEncoding, SectionKind, SiteWeights, codec, decode, envelope,
+    wire::{self, Outline, SiteOutline},
+};
+
+impl SiteWeights {
+    /// The values: `[C]` or `[C, 3, 3]`.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        match self {
+            Self::Scale(values) | Self::Kernel(values) => values,
+        }
+    }
+}
+
+/// The whole file: envelope, header and payload. The same adapter and encoding give the same bytes everywhere.
+///
+/// # Errors
+/// [`EncodeError::Invalid`] where [`Adapter::validate`] fails; [`EncodeError::TooLarge`] where a reader with
+/// [`Limits::DEFAULT`] would refuse the file.
+pub fn encode(adapter: &Adapter, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
+    adapter.validate()?;
+    let sites = adapter.sites.iter().map(|site| SiteOutline {
+        name: site.name.clone(),
+        channels: site.channels(),
+        kernel: matches!(site.weights, SiteWeights::Kernel(_)),
+    });
+    let outline = Outline { header: adapter.header.clone(), features: adapter.head.features, sites: sites.collect() };
+    let header = wire::write(&outline)?;
+    cap("header", header.len(), Limits::DEFAULT.header_bytes)?;
+    let mut payload = Vec::new();
+    for kind in SectionKind::ALL {
+        write_section(kind, &runs(adapter, kind), encoding, &mut payload);
+    }
+    cap("file", envelope::file_bytes(header.len(), payload.len()), Limits::DEFAULT.file_bytes)?;
+    Ok(envelope::seal(&header, &payload))
+}
+
+/// What comes back when `adapter` is encoded and decoded: the weights a device will compute with.
+///
+/// # Errors
+/// As [`encode`].
+pub fn quantised(adapter: &Adapter, encoding: Encoding) -> Result<Adapter, EncodeError> {
+    let file = encode(adapter, encoding)?;
+    decode(&file).map(|decoded| decoded.adapter).map_err(|error| EncodeError::ReadBack(Box::new(error)))
+}
+
+fn cap(what: &'static str, got: usize, cap: usize) -> Result<(), EncodeError> {
+    if got > cap { Err(EncodeError::TooLarge { what, cap, got }) } else { Ok(()) }
+}
+
+/// The runs of one section: its sites' values, or the head's class rows.
+fn runs(adapter: &Adapter, kind: SectionKind) -> Vec<&[f32]> {
+    let sites = || adapter.sites.iter();
+    match kind {
+        SectionKind::Kernels => sites()
+            .filter_map(|site| if let SiteWeights::Kernel(values) = &site.weights { Some(values.as_slice()) } else { None })
+            .collect(),
+        SectionKind::Scales => sites()
+            .filter_map(|site| if let SiteWeights::Scale(values) = &site.weights { Some(values.as_slice()) } else { None })
+            .collect(),
+        SectionKind::Biases => sites().map(|site| site.bias.as_slice()).collect(),
+        SectionKind::HeadWeight => adapter.head.weight.chunks(adapter.head.features).collect(),
+        SectionKind::HeadBias => Vec::from([adapter.head.bias.as_slice()]),
+    }
+}
+
+/// Appends a section with its head; nothing where there are no values.
+fn write_section(kind: SectionKind, runs: &[&[f32]], encoding: Encoding, payload: &mut Vec<u8>) {
+    let elements: usize = runs.iter().map(|run| run.len()).sum();
+    if elements == 0 {
+        return;
+    }
+    let wanted = encoding.of_section(kind);
+    let holds = runs.iter().all(|run| codec::can_hold(wanted, run));
+    let encoding = if holds { wanted } else { SectionEncoding::F32 };
+    let mut data = Vec::new();
+    for run in runs {
+        codec::encode_run(encoding, run, &mut data);
+    }
+    payload.extend([kind as u8, encoding as u8, 0, 0]);
+    for field in [elements as u32, data.len() as u32, crc32fast::hash(&data)] {
+        payload.extend(field.to_le_bytes());
+    }
+    payload.append(&mut data);
+}

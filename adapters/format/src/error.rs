@@ -1,0 +1,225 @@
+//! What can be wrong with a file's bytes, and what keeps an adapter from being written.
+
+use alloc::{boxed::Box, string::String};
+
+use crate::{InvalidAdapter, SectionKind, codec::CodeFault};
+
+/// Why a file's bytes are refused. Nothing of the file has been used when one of these is returned.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The file does not start as an adapter does.
+    #[error("not an adapter file: the first 8 bytes are not the magic number\nhint: adapter files end in .clr and are written by `clr train`")]
+    Magic,
+    /// The format is newer than this program.
+    #[error("format version {got}, expected {expected}\nhint: a newer clr wrote this file; update this one")]
+    Version {
+        /// The version that this program reads.
+        expected: u16,
+        /// The file's version.
+        got: u16,
+    },
+    /// Bytes that are zero in this version are not.
+    #[error("reserved bytes of the {place} are not zero")]
+    Reserved {
+        /// `prefix`, `trailer` or a section's name.
+        place: &'static str,
+    },
+    /// A size is beyond its cap. Nothing was allocated for it.
+    #[error("{what}: {got}, at most {cap} allowed")]
+    TooLarge {
+        /// Which size.
+        what: &'static str,
+        /// The cap in force.
+        cap: u64,
+        /// The size claimed.
+        got: u64,
+    },
+    /// The file ends early.
+    #[error("the file ends early: {got} bytes, expected {expected}\nhint: it was not copied whole; fetch it again")]
+    Truncated {
+        /// Bytes that its own lengths call for (as far as they can be read).
+        expected: u64,
+        /// Bytes there.
+        got: u64,
+    },
+    /// The file goes on behind its end.
+    #[error("{got} bytes, expected {expected}: the file goes on behind its end")]
+    TrailingBytes {
+        /// Bytes that its own lengths call for.
+        expected: u64,
+        /// Bytes there.
+        got: u64,
+    },
+    /// The checksum over the whole file is wrong.
+    #[error("the file's checksum is {got:08x}, expected {expected:08x}\nhint: the file is damaged; fetch it again")]
+    FileChecksum {
+        /// The CRC-32 stored in the file.
+        expected: u32,
+        /// The CRC-32 of its bytes.
+        got: u32,
+    },
+    /// A signature of a kind that this version does not know.
+    #[error("signature kind {kind} is unknown\nhint: a newer clr signed this file; update this one")]
+    SignatureKind {
+        /// The kind.
+        kind: u8,
+    },
+    /// A signature of the wrong length for its kind.
+    #[error("signature of {got} bytes, expected {expected}")]
+    SignatureLength {
+        /// Bytes of that kind of signature.
+        expected: u16,
+        /// Bytes claimed.
+        got: u16,
+    },
+    /// A header field cannot be read.
+    #[error("header field `{field}`: {fault}")]
+    Header {
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        fault: HeaderFault,
+    },
+    /// Bytes are left over behind the header's last field.
+    #[error("{left} bytes left over behind the header's last field")]
+    HeaderRest {
+        /// How many.
+        left: usize,
+    },
+    /// The header is readable but not in the one form that an encoder writes.
+    #[error("the header is not in canonical form from byte {offset} on")]
+    HeaderForm {
+        /// The first byte, from the header's start, that differs.
+        offset: usize,
+    },
+    /// A section is missing, or another stands in its place.
+    #[error("section `{expected}` expected, got kind {got:?}")]
+    SectionKind {
+        /// The section that the header calls for.
+        expected: SectionKind,
+        /// The kind found; `None` at the payload's end.
+        got: Option<u8>,
+    },
+    /// A section's encoding is unknown or does not fit its kind.
+    #[error("section `{section}`: encoding {got} is unknown here")]
+    SectionEncoding {
+        /// The section.
+        section: SectionKind,
+        /// The encoding's code.
+        got: u8,
+    },
+    /// A section has another number of values than the header calls for.
+    #[error("section `{section}`: {got} values, expected {expected}")]
+    SectionElements {
+        /// The section.
+        section: SectionKind,
+        /// Values that the header calls for.
+        expected: u64,
+        /// Values claimed.
+        got: u64,
+    },
+    /// A section's data have another length than its values and encoding call for.
+    #[error("section `{section}`: {got} bytes, expected {expected}")]
+    SectionBytes {
+        /// The section.
+        section: SectionKind,
+        /// Bytes called for.
+        expected: u64,
+        /// Bytes claimed.
+        got: u64,
+    },
+    /// The payload ends within a section.
+    #[error("section `{section}`: the payload ends after {got} bytes, expected {expected}")]
+    SectionTruncated {
+        /// The section.
+        section: SectionKind,
+        /// Bytes called for.
+        expected: u64,
+        /// Bytes there.
+        got: u64,
+    },
+    /// A section's checksum is wrong.
+    #[error("section `{section}`: checksum {got:08x}, expected {expected:08x}")]
+    SectionChecksum {
+        /// The section.
+        section: SectionKind,
+        /// The CRC-32 stored.
+        expected: u32,
+        /// The CRC-32 of its data.
+        got: u32,
+    },
+    /// A section's data are not what an encoder writes.
+    #[error("section `{section}`, run {run}: {fault}")]
+    SectionData {
+        /// The section.
+        section: SectionKind,
+        /// The site among those of the section, or the class row of the head.
+        run: usize,
+        /// What is wrong.
+        fault: CodeFault,
+    },
+    /// Bytes are left over behind the last section.
+    #[error("{left} bytes left over behind the last section")]
+    PayloadRest {
+        /// How many.
+        left: usize,
+    },
+    /// The file is well-formed but what it says makes no sense.
+    #[error(transparent)]
+    Invalid(#[from] InvalidAdapter),
+}
+
+/// Why a header field cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderFault {
+    /// The header ends within it.
+    #[error("the header ends within it")]
+    Ends,
+    /// Text that is not UTF-8.
+    #[error("not UTF-8")]
+    Utf8,
+    /// A number that does not fit its type.
+    #[error("the number does not fit its type")]
+    Number,
+    /// A choice that this version does not know.
+    #[error("the value is not one of the known choices")]
+    Choice,
+    /// A name refers to more of the previous name than there is.
+    #[error("shares {got} bytes with the previous name of {have}")]
+    Shared {
+        /// Bytes shared.
+        got: usize,
+        /// Bytes of the previous name.
+        have: usize,
+    },
+}
+
+/// Why an adapter cannot be written.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The adapter is not valid.
+    #[error(transparent)]
+    Invalid(#[from] InvalidAdapter),
+    /// The header or file would be larger than what a reader accepts.
+    #[error("{what}: {got} bytes, at most {cap} allowed\nhint: fewer or smaller canaries, or shorter labels")]
+    TooLarge {
+        /// `header` or `file`.
+        what: &'static str,
+        /// The cap.
+        cap: usize,
+        /// The size.
+        got: usize,
+    },
+    /// The header could not be serialised.
+    #[error("header: {reason}")]
+    Header {
+        /// What the serialiser says.
+        reason: String,
+    },
+    /// What was written does not read back; a defect of this crate.
+    #[error("the written adapter does not read back: {0}")]
+    ReadBack(#[source] Box<DecodeError>),
+}

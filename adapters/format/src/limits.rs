@@ -1,0 +1,57 @@
+//! Caps on everything a file may claim, checked before memory is reserved for it.
+
+/// What an adapter may at most contain. A device with little memory lowers these; [`crate::encode`] checks the defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the whole file.
+    pub file_bytes: usize,
+    /// Bytes of the header.
+    pub header_bytes: usize,
+    /// UTF-8 bytes of the task's name.
+    pub task_bytes: usize,
+    /// UTF-8 bytes of one label.
+    pub label_bytes: usize,
+    /// Classes of the head.
+    pub classes: usize,
+    /// Input features of the head.
+    pub features: usize,
+    /// Reprogrammed sites.
+    pub sites: usize,
+    /// UTF-8 bytes of one site's name.
+    pub site_name_bytes: usize,
+    /// Channels of one site.
+    pub channels: usize,
+    /// Weights and biases of all sites and the head together, 4 bytes each in memory.
+    pub parameters: usize,
+    /// Canaries.
+    pub canaries: usize,
+    /// Width and height of one canary in pixels.
+    pub canary_side: usize,
+    /// Width and height of the network's input in pixels.
+    pub input_side: usize,
+}
+
+impl Limits {
+    /// The defaults: room for a 1,000-way head on ResNet-50 and every recipe, at most 64 MiB in memory.
+    pub const DEFAULT: Self = Self {
+        file_bytes: 64 << 20,
+        header_bytes: 1 << 20,
+        task_bytes: 128,
+        label_bytes: 256,
+        classes: 32_768,
+        features: 32_768,
+        sites: 1_024,
+        site_name_bytes: 256,
+        channels: 32_768,
+        parameters: 16 << 20,
+        canaries: 16,
+        canary_side: 128,
+        input_side: 4_096,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

@@ -1,0 +1,162 @@
+//! The payload's sections: what they hold, how they are coded, where they stand.
+
+/// What a section holds. The order here is the order in the file; a section without values is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum SectionKind {
+    /// The 3×3 kernels of all sites that have them, `[C, 3, 3]` each.
+    Kernels = 1,
+    /// The scales of the other sites, `[C]` each.
+    Scales = 2,
+    /// The biases of all sites, `[C]` each.
+    Biases = 3,
+    /// The head's weight, `[classes, features]`.
+    HeadWeight = 4,
+    /// The head's bias, `[classes]`.
+    HeadBias = 5,
+}
+
+impl SectionKind {
+    /// All kinds in file order.
+    pub const ALL: [Self; 5] = [Self::Kernels, Self::Scales, Self::Biases, Self::HeadWeight, Self::HeadBias];
+
+    /// A name for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kernels => "kernels",
+            Self::Scales => "scales",
+            Self::Biases => "biases",
+            Self::HeadWeight => "head weight",
+            Self::HeadBias => "head bias",
+        }
+    }
+}
+
+impl core::fmt::Display for SectionKind {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How the numbers of one section are coded; formulas in `docs/adapter-format.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum SectionEncoding {
+    /// IEEE 754 binary32.
+    F32 = 0,
+    /// IEEE 754 binary16.
+    F16 = 1,
+    /// 3×3 kernels: 12-bit centre, 6-bit neighbours, a 6-bit logarithmic step per channel.
+    Kernel = 2,
+    /// 8-bit linear codes, a 6-bit logarithmic step per 32 values.
+    Linear8 = 3,
+    /// 10-bit linear codes, a 6-bit logarithmic step per 16 values.
+    Linear10 = 4,
+    /// 10-bit square-law codes, a 6-bit logarithmic step per 16 values.
+    Square10 = 5,
+}
+
+impl SectionEncoding {
+    const ALL: [Self; 6] = [Self::F32, Self::F16, Self::Kernel, Self::Linear8, Self::Linear10, Self::Square10];
+
+    /// A name for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Kernel => "int6+12",
+            Self::Linear8 => "int8",
+            Self::Linear10 => "int10",
+            Self::Square10 => "int10-square",
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|encoding| *encoding as u8 == code)
+    }
+
+    /// Whether a section of this kind may be coded so.
+    pub(crate) fn fits(self, kind: SectionKind) -> bool {
+        self != Self::Kernel || kind == SectionKind::Kernels
+    }
+}
+
+impl core::fmt::Display for SectionEncoding {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a whole adapter is coded: one choice that sets every section's encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// Exact.
+    F32,
+    /// Half the size. A section with a value beyond f16's range (± 65,504) stays f32.
+    F16,
+    /// About 8 bits a value: see [`SectionEncoding`].
+    #[default]
+    Int8,
+}
+
+impl Encoding {
+    /// All encodings, largest first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Int8];
+
+    /// The name used on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// The encoding with this command-line name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|encoding| encoding.name() == name)
+    }
+
+    /// How this encoding codes a kind of section.
+    #[must_use]
+    pub const fn of_section(self, kind: SectionKind) -> SectionEncoding {
+        match (self, kind) {
+            (Self::F32, _) | (Self::Int8, SectionKind::HeadBias) => SectionEncoding::F32,
+            (Self::F16, _) => SectionEncoding::F16,
+            (Self::Int8, SectionKind::Kernels) => SectionEncoding::Kernel,
+            (Self::Int8, SectionKind::Scales) => SectionEncoding::Square10,
+            (Self::Int8, SectionKind::Biases) => SectionEncoding::Linear10,
+            (Self::Int8, SectionKind::HeadWeight) => SectionEncoding::Linear8,
+        }
+    }
+}
+
+impl core::fmt::Display for Encoding {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One section of a decoded file, for `clr inspect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectionInfo {
+    /// What it holds.
+    pub kind: SectionKind,
+    /// How it is coded.
+    pub encoding: SectionEncoding,
+    /// Number of values.
+    pub elements: usize,
+    /// Where its data start in the file, in bytes.
+    pub offset: usize,
+    /// Bytes of its data, without the 16-byte section head.
+    pub bytes: usize,
+    /// CRC-32 of its data.
+    pub crc: u32,
+}

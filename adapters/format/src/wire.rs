@@ -1,0 +1,169 @@
+//! The header's bytes: postcard, field by field, so that every length is checked against its cap before it is believed.
+
+use alloc::{string::String, string::ToString, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Canary, DecodeError, Digest, EncodeError, Header, HeaderFault, Limits};
+
+/// Everything the header says.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Outline {
+    pub(crate) header: Header,
+    /// Input features of the head.
+    pub(crate) features: usize,
+    pub(crate) sites: Vec<SiteOutline>,
+}
+
+/// One row of the site table.
+#[derive(Debug, PartialEq)]
+pub(crate) struct SiteOutline {
+    pub(crate) name: String,
+    pub(crate) channels: usize,
+    pub(crate) kernel: bool,
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn put<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        self.0 = postcard::to_extend(value, core::mem::take(&mut self.0))
+            .map_err(|error| EncodeError::Header { reason: error.to_string() })?;
+        Ok(())
+    }
+}
+
+/// The header's one canonical form.
+pub(crate) fn write(outline: &Outline) -> Result<Vec<u8>, EncodeError> {
+    let mut out = Writer(Vec::new());
+    let header = &outline.header;
+    out.put(header.task.as_str())?;
+    out.put(header.labels.as_slice())?;
+    out.put(&header.backbone)?;
+    out.put(&header.recipe)?;
+    out.put(&header.preprocessing)?;
+    out.put(&header.version)?;
+    out.put(&header.parent)?;
+    out.put(&header.provenance)?;
+    out.put(&header.metrics)?;
+    out.put(&(header.canaries.len() as u32))?;
+    for canary in &header.canaries {
+        out.put(&(canary.size, canary.class, canary.probability))?;
+        out.put(canary.pixels.as_slice())?;
+    }
+    out.put(&(outline.features as u32))?;
+    out.put(&(outline.sites.len() as u32))?;
+    let mut previous: &[u8] = &[];
+    for site in &outline.sites {
+        let name = site.name.as_bytes();
+        let shared = name.iter().zip(previous).take_while(|(a, b)| a == b).count();
+        out.put(&(shared as u32))?;
+        out.put(&name[shared..])?;
+        out.put(&(site.channels as u32, site.kernel))?;
+        previous = name;
+    }
+    Ok(out.0)
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take<T: Deserialize<'a>>(&mut self, field: &'static str) -> Result<T, DecodeError> {
+        let (value, rest) = postcard::take_from_bytes(self.rest).map_err(|error| {
+            let fault = match error {
+                postcard::Error::DeserializeUnexpectedEnd => HeaderFault::Ends,
+                postcard::Error::DeserializeBadUtf8 => HeaderFault::Utf8,
+                postcard::Error::DeserializeBadVarint => HeaderFault::Number,
+                _ => HeaderFault::Choice,
+            };
+            DecodeError::Header { field, fault }
+        })?;
+        self.rest = rest;
+        Ok(value)
+    }
+
+    /// A number that is at most `cap`.
+    fn capped(&mut self, field: &'static str, cap: usize) -> Result<usize, DecodeError> {
+        let got: u32 = self.take(field)?;
+        check(field, got as usize, cap)?;
+        Ok(got as usize)
+    }
+
+    fn bytes(&mut self, field: &'static str, cap: usize) -> Result<&'a [u8], DecodeError> {
+        let got: &[u8] = self.take(field)?;
+        check(field, got.len(), cap)?;
+        Ok(got)
+    }
+
+    fn text(&mut self, field: &'static str, cap: usize) -> Result<String, DecodeError> {
+        let got: &str = self.take(field)?;
+        check(field, got.len(), cap)?;
+        Ok(got.into())
+    }
+
+    /// A list whose length is checked first. No more is reserved than the bytes left could fill (one byte per element).
+    fn list<T>(
+        &mut self,
+        field: &'static str,
+        cap: usize,
+        mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let count = self.capped(field, cap)?;
+        if count > self.rest.len() {
+            return Err(DecodeError::Header { field, fault: HeaderFault::Ends });
+        }
+        (0..count).map(|_| element(self)).collect()
+    }
+}
+
+fn check(what: &'static str, got: usize, cap: usize) -> Result<(), DecodeError> {
+    if got > cap { Err(DecodeError::TooLarge { what, cap: cap as u64, got: got as u64 }) } else { Ok(()) }
+}
+
+/// Reads a header; demands that it is used up, and that it is in canonical form.
+pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Outline, DecodeError> {
+    let mut input = Reader { rest: bytes };
+    let header = Header {
+        task: input.text("task", limits.task_bytes)?,
+        labels: input.list("labels", limits.classes, |input| input.text("label", limits.label_bytes))?,
+        backbone: input.take("backbone")?,
+        recipe: input.take("recipe")?,
+        preprocessing: input.take("preprocessing")?,
+        version: input.take("version")?,
+        parent: input.take::<Option<Digest>>("parent")?,
+        provenance: input.take("provenance")?,
+        metrics: input.take("metrics")?,
+        canaries: input.list("canaries", limits.canaries, |input| {
+            let (size, class, probability) = input.take("canary")?;
+            let pixels = input.bytes("canary pixels", 3 * limits.canary_side * limits.canary_side)?.to_vec();
+            Ok(Canary { size, pixels, class, probability })
+        })?,
+    };
+    let features = input.capped("features", limits.features)?;
+    let mut previous = Vec::new();
+    let sites = input.list("sites", limits.sites, |input| {
+        let shared = input.capped("shared bytes of a site name", limits.site_name_bytes)?;
+        if shared > previous.len() {
+            let fault = HeaderFault::Shared { got: shared, have: previous.len() };
+            return Err(DecodeError::Header { field: "site name", fault });
+        }
+        previous.truncate(shared);
+        previous.extend(input.bytes("site name", limits.site_name_bytes - shared)?);
+        let name = String::from_utf8(previous.clone())
+            .map_err(|_| DecodeError::Header { field: "site name", fault: HeaderFault::Utf8 })?;
+        let channels = input.capped("channels of a site", limits.channels)?;
+        Ok(SiteOutline { name, channels, kernel: input.take("site kind")? })
+    })?;
+    if !input.rest.is_empty() {
+        return Err(DecodeError::HeaderRest { left: input.rest.len() });
+    }
+    let outline = Outline { header, features, sites };
+    let canonical = write(&outline).map_err(|_| DecodeError::HeaderForm { offset: 0 })?;
+    if canonical != bytes {
+        let offset = canonical.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+        return Err(DecodeError::HeaderForm { offset });
+    }
+    Ok(outline)
+}

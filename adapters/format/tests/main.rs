@@ -1,0 +1,10 @@
+//! Proofs about the adapter file, through the public API alone.
+
+mod allocation;
+mod folding;
+mod golden;
+mod hostile_adapter;
+mod round_trip;
+mod sample;
+mod size_budget;
+mod validation;

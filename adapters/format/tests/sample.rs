@@ -1,0 +1,151 @@
+//! Adapters to test with: a small one with everything in it, and one of EfficientNet-Lite0's size.
+
+use clr_adapters::{
+    Adapter, Canary, ChannelOrder, Digest, Filter, Fit, Head, Header, Metrics, Preprocessing, Provenance, Recipe, Site,
+    SiteWeights,
+};
+
+/// A small, portable random generator (SplitMix64).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in 0..1.
+    pub(crate) fn uniform(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 24) as f32
+    }
+
+    /// Standard normal, as the sum of twelve uniform numbers.
+    pub(crate) fn normal(&mut self) -> f32 {
+        (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
+    }
+
+    pub(crate) fn normals(&mut self, count: usize, deviation: f32) -> Vec<f32> {
+        (0..count).map(|_| self.normal() * deviation).collect()
+    }
+
+    fn factor(&mut self) -> f32 {
+        (0.5 * self.normal()).exp()
+    }
+
+    fn site(&mut self, name: &str, channels: usize, kernel: bool) -> Site {
+        let weights = if kernel {
+            let mut kernels = self.normals(9 * channels, 0.05);
+            for kernel in kernels.as_chunks_mut::<9>().0 {
+                kernel[4] += 1.0;
+                let factor = self.factor();
+                kernel.iter_mut().for_each(|tap| *tap *= factor);
+            }
+            SiteWeights::Kernel(kernels)
+        } else {
+            SiteWeights::Scale((0..channels).map(|_| self.factor()).collect())
+        };
+        Site { name: name.into(), weights, bias: self.normals(channels, 1.5) }
+    }
+}
+
+pub(crate) fn preprocessing() -> Preprocessing {
+    Preprocessing {
+        height: 224,
+        width: 224,
+        fit: Fit::CenterCrop { fraction: 0.875 },
+        filter: Filter::Bicubic,
+        channel_order: ChannelOrder::Rgb,
+        mean: [127.0; 3],
+        std: [128.0; 3],
+    }
+}
+
+fn canary(random: &mut Random, side: u16) -> Canary {
+    let pixels = (0..3 * usize::from(side) * usize::from(side)).map(|_| random.next() as u8).collect();
+    Canary { size: [side, side], pixels, class: 1, probability: 0.875 }
+}
+
+fn header(task: &str, recipe: Recipe, labels: &[&str]) -> Header {
+    Header {
+        task: task.into(),
+        labels: labels.iter().map(|&label| label.into()).collect(),
+        backbone: Digest::of(b"backbone"),
+        recipe,
+        preprocessing: preprocessing(),
+        version: 3,
+        parent: Some(Digest::of(b"parent")),
+        provenance: Provenance::HostTrained,
+        metrics: Some(Metrics {
+            accuracy: 0.9375,
+            quantised_accuracy: 0.93,
+            validation_images: 467,
+            training_images: 1868,
+            data: Digest::of(b"data"),
+            seed: 7,
+            created: 1_795_000_000,
+        }),
+        canaries: Vec::new(),
+    }
+}
+
+/// Everything that a file can hold, in under 4 KB.
+pub(crate) fn small() -> Adapter {
+    let mut random = Random(1);
+    let mut header = header("vögel", Recipe::Clr, &["Amsel", "Star", "ツル"]);
+    header.canaries = vec![canary(&mut random, 4)];
+    Adapter {
+        header,
+        sites: vec![
+            random.site("stem", 5, true),
+            random.site("block.0.depthwise", 4, true),
+            random.site("block.0.project", 18, false),
+        ],
+        head: Head { features: 18, weight: random.normals(3 * 18, 0.1), bias: random.normals(3, 0.1) },
+    }
+}
+
+/// The head alone.
+pub(crate) fn linear() -> Adapter {
+    let mut adapter = small();
+    adapter.header.recipe = Recipe::Linear;
+    adapter.header.provenance = Provenance::Imported;
+    adapter.header.metrics = None;
+    adapter.header.parent = None;
+    adapter.header.canaries.clear();
+    adapter.sites.clear();
+    adapter
+}
+
+const LITE0: [(usize, usize, usize); 7] =
+    [(1, 1, 16), (2, 6, 24), (2, 6, 40), (3, 6, 80), (3, 6, 112), (4, 6, 192), (1, 6, 320)];
+
+/// An EfficientNet-Lite0 `clr` adapter: 10 classes, two canaries of 32×32, site names as an exporter writes them.
+pub(crate) fn lite0() -> Adapter {
+    let mut random = Random(2);
+    let labels: Vec<_> = (0..10).map(|class| format!("class number {class}")).collect();
+    let mut header = header("clothing", Recipe::Clr, &labels.iter().map(String::as_str).collect::<Vec<_>>());
+    header.canaries = vec![canary(&mut random, 32), canary(&mut random, 32)];
+    let mut sites = vec![random.site("/_conv_stem/Conv", 32, true)];
+    let (mut inputs, mut block) = (32, 0);
+    for (repeats, expand, outputs) in LITE0 {
+        for _ in 0..repeats {
+            let hidden = inputs * expand;
+            if expand > 1 {
+                sites.push(random.site(&format!("/_blocks.{block}/_expand_conv/Conv"), hidden, false));
+            }
+            sites.push(random.site(&format!("/_blocks.{block}/_depthwise_conv/Conv"), hidden, true));
+            sites.push(random.site(&format!("/_blocks.{block}/_project_conv/Conv"), outputs, false));
+            inputs = outputs;
+            block += 1;
+        }
+    }
+    sites.push(random.site("/_conv_head/Conv", 1280, false));
+    Adapter {
+        header,
+        sites,
+        head: Head { features: 1280, weight: random.normals(12_800, 0.05), bias: random.normals(10, 0.1) },
+    }
+}
