@@ -48,18 +48,37 @@ pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError
     let outline = wire::read(file.header, limits)?;
     check_parameters(&outline, limits)?;
 
-    let mut payload = Payload { rest: file.payload, offset: file.payload_offset, sections: Vec::new() };
-    let kernels: Vec<_> = outline.sites.iter().filter(|site| site.kernel).map(|site| 9 * site.channels).collect();
-    let scales: Vec<_> = outline.sites.iter().filter(|site| !site.kernel).map(|site| site.channels).collect();
+    let mut payload = Payload {
+        rest: file.payload,
+        offset: file.payload_offset,
+        sections: Vec::new(),
+    };
+    let kernels: Vec<_> = outline
+        .sites
+        .iter()
+        .filter(|site| site.kernel)
+        .map(|site| 9 * site.channels)
+        .collect();
+    let scales: Vec<_> = outline
+        .sites
+        .iter()
+        .filter(|site| !site.kernel)
+        .map(|site| site.channels)
+        .collect();
     let biases: Vec<_> = outline.sites.iter().map(|site| site.channels).collect();
     let classes = outline.header.labels.len();
     let mut kernels = payload.section(SectionKind::Kernels, &kernels)?.into_iter();
     let mut scales = payload.section(SectionKind::Scales, &scales)?.into_iter();
     let mut biases = payload.section(SectionKind::Biases, &biases)?.into_iter();
     let weight = payload.rows(classes, outline.features)?;
-    let bias = payload.section(SectionKind::HeadBias, &[classes])?.pop().unwrap_or_default();
+    let bias = payload
+        .section(SectionKind::HeadBias, &[classes])?
+        .pop()
+        .unwrap_or_default();
     if !payload.rest.is_empty() {
-        return Err(DecodeError::PayloadRest { left: payload.rest.len() });
+        return Err(DecodeError::PayloadRest {
+            left: payload.rest.len(),
+        });
     }
 
     let sites = outline.sites.into_iter().map(|site| Site {
@@ -73,7 +92,11 @@ pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError
     });
     let adapter = Adapter {
         sites: sites.collect(),
-        head: Head { features: outline.features, weight, bias },
+        head: Head {
+            features: outline.features,
+            weight,
+            bias,
+        },
         header: outline.header,
     };
     adapter.validate_with(limits)?;
@@ -91,17 +114,30 @@ pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError
 fn file_encoding(sections: &[SectionInfo]) -> Encoding {
     let of_head = |encoding: &Encoding| {
         let wanted = encoding.of_section(SectionKind::HeadWeight);
-        sections.iter().any(|section| section.kind == SectionKind::HeadWeight && section.encoding == wanted)
+        sections
+            .iter()
+            .any(|section| section.kind == SectionKind::HeadWeight && section.encoding == wanted)
     };
     Encoding::ALL.into_iter().find(of_head).unwrap_or_default()
 }
 
 /// Refuses, before any of them is reserved, more values than the cap allows.
 fn check_parameters(outline: &Outline, limits: &Limits) -> Result<(), DecodeError> {
-    let sites = outline.sites.iter().map(|site| site.channels as u64 * if site.kernel { 10 } else { 2 });
+    let sites = outline
+        .sites
+        .iter()
+        .map(|site| site.channels as u64 * if site.kernel { 10 } else { 2 });
     let got = sites.sum::<u64>() + outline.header.labels.len() as u64 * (outline.features as u64 + 1);
     let cap = limits.parameters as u64;
-    if got > cap { Err(DecodeError::TooLarge { what: "parameters", cap, got }) } else { Ok(()) }
+    if got > cap {
+        Err(DecodeError::TooLarge {
+            what: "parameters",
+            cap,
+            got,
+        })
+    } else {
+        Ok(())
+    }
 }
 
 struct Payload<'a> {
@@ -118,7 +154,7 @@ impl<'a> Payload<'a> {
         }
         let (encoding, data) = self.open(kind, runs.iter().copied())?;
         let mut values = Vec::with_capacity(runs.len());
-        self.runs(kind, encoding, data, runs.iter().copied(), |bytes, elements| {
+        each_run(kind, encoding, data, runs.iter().copied(), |bytes, elements| {
             let mut run = Vec::with_capacity(elements);
             codec::decode_run(encoding, bytes, elements, &mut run)?;
             values.push(run);
@@ -136,26 +172,10 @@ impl<'a> Payload<'a> {
         let runs = core::iter::repeat_n(features, classes);
         let (encoding, data) = self.open(SectionKind::HeadWeight, runs.clone())?;
         values.reserve_exact(classes * features);
-        self.runs(SectionKind::HeadWeight, encoding, data, runs, |bytes, elements| {
+        each_run(SectionKind::HeadWeight, encoding, data, runs, |bytes, elements| {
             codec::decode_run(encoding, bytes, elements, &mut values)
         })?;
         Ok(values)
-    }
-
-    fn runs(
-        &self,
-        section: SectionKind,
-        encoding: SectionEncoding,
-        mut data: &'a [u8],
-        runs: impl Iterator<Item = usize>,
-        mut decode: impl FnMut(&[u8], usize) -> Result<(), codec::CodeFault>,
-    ) -> Result<(), DecodeError> {
-        for (run, elements) in runs.enumerate() {
-            let (own, rest) = data.split_at(codec::run_bytes(encoding, elements as u64) as usize);
-            data = rest;
-            decode(own, elements).map_err(|fault| DecodeError::SectionData { section, run, fault })?;
-        }
-        Ok(())
     }
 
     /// Checks a section's head, length and checksum and takes it off the payload.
@@ -171,7 +191,10 @@ impl<'a> Payload<'a> {
         let field = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let [kind, code, reserved @ ..] = [head[0], head[1], head[2], head[3]];
         if kind != section as u8 {
-            return Err(DecodeError::SectionKind { expected: section, got: Some(kind) });
+            return Err(DecodeError::SectionKind {
+                expected: section,
+                got: Some(kind),
+            });
         }
         let encoding = SectionEncoding::from_code(code)
             .filter(|encoding| encoding.fits(section))
@@ -190,16 +213,43 @@ impl<'a> Payload<'a> {
             return Err(DecodeError::SectionBytes { section, expected, got });
         }
         let Some((data, rest)) = rest.split_at_checked(expected as usize) else {
-            return Err(DecodeError::SectionTruncated { section, expected, got: rest.len() as u64 });
+            return Err(DecodeError::SectionTruncated {
+                section,
+                expected,
+                got: rest.len() as u64,
+            });
         };
         let (expected, got) = (field(12), crc32fast::hash(data));
         if expected != got {
             return Err(DecodeError::SectionChecksum { section, expected, got });
         }
         let offset = self.offset + SECTION_HEAD;
-        self.sections.push(SectionInfo { kind: section, encoding, elements, offset, bytes: data.len(), crc: got });
+        self.sections.push(SectionInfo {
+            kind: section,
+            encoding,
+            elements,
+            offset,
+            bytes: data.len(),
+            crc: got,
+        });
         self.offset = offset + data.len();
         self.rest = rest;
         Ok((encoding, data))
     }
+}
+
+/// Decodes a section run by run.
+fn each_run<'a>(
+    section: SectionKind,
+    encoding: SectionEncoding,
+    mut data: &'a [u8],
+    runs: impl Iterator<Item = usize>,
+    mut decode: impl FnMut(&[u8], usize) -> Result<(), codec::CodeFault>,
+) -> Result<(), DecodeError> {
+    for (run, elements) in runs.enumerate() {
+        let (own, rest) = data.split_at(codec::run_bytes(encoding, elements as u64) as usize);
+        data = rest;
+        decode(own, elements).map_err(|fault| DecodeError::SectionData { section, run, fault })?;
+    }
+    Ok(())
 }

@@ -29,14 +29,22 @@ pub fn encode(adapter: &Adapter, encoding: Encoding) -> Result<Vec<u8>, EncodeEr
         channels: site.channels(),
         kernel: matches!(site.weights, SiteWeights::Kernel(_)),
     });
-    let outline = Outline { header: adapter.header.clone(), features: adapter.head.features, sites: sites.collect() };
+    let outline = Outline {
+        header: adapter.header.clone(),
+        features: adapter.head.features,
+        sites: sites.collect(),
+    };
     let header = wire::write(&outline)?;
     cap("header", header.len(), Limits::DEFAULT.header_bytes)?;
     let mut payload = Vec::new();
     for kind in SectionKind::ALL {
         write_section(kind, &runs(adapter, kind), encoding, &mut payload);
     }
-    cap("file", envelope::file_bytes(header.len(), payload.len()), Limits::DEFAULT.file_bytes)?;
+    cap(
+        "file",
+        envelope::file_bytes(header.len(), payload.len()),
+        Limits::DEFAULT.file_bytes,
+    )?;
     Ok(envelope::seal(&header, &payload))
 }
 
@@ -46,11 +54,17 @@ pub fn encode(adapter: &Adapter, encoding: Encoding) -> Result<Vec<u8>, EncodeEr
 /// As [`encode`].
 pub fn quantised(adapter: &Adapter, encoding: Encoding) -> Result<Adapter, EncodeError> {
     let file = encode(adapter, encoding)?;
-    decode(&file).map(|decoded| decoded.adapter).map_err(|error| EncodeError::ReadBack(Box::new(error)))
+    decode(&file)
+        .map(|decoded| decoded.adapter)
+        .map_err(|error| EncodeError::ReadBack(Box::new(error)))
 }
 
 fn cap(what: &'static str, got: usize, cap: usize) -> Result<(), EncodeError> {
-    if got > cap { Err(EncodeError::TooLarge { what, cap, got }) } else { Ok(()) }
+    if got > cap {
+        Err(EncodeError::TooLarge { what, cap, got })
+    } else {
+        Ok(())
+    }
 }
 
 /// The runs of one section: its sites' values, or the head's class rows.
@@ -58,10 +72,22 @@ fn runs(adapter: &Adapter, kind: SectionKind) -> Vec<&[f32]> {
     let sites = || adapter.sites.iter();
     match kind {
         SectionKind::Kernels => sites()
-            .filter_map(|site| if let SiteWeights::Kernel(values) = &site.weights { Some(values.as_slice()) } else { None })
+            .filter_map(|site| {
+                if let SiteWeights::Kernel(values) = &site.weights {
+                    Some(values.as_slice())
+                } else {
+                    None
+                }
+            })
             .collect(),
         SectionKind::Scales => sites()
-            .filter_map(|site| if let SiteWeights::Scale(values) = &site.weights { Some(values.as_slice()) } else { None })
+            .filter_map(|site| {
+                if let SiteWeights::Scale(values) = &site.weights {
+                    Some(values.as_slice())
+                } else {
+                    None
+                }
+            })
             .collect(),
         SectionKind::Biases => sites().map(|site| site.bias.as_slice()).collect(),
         SectionKind::HeadWeight => adapter.head.weight.chunks(adapter.head.features).collect(),

@@ -53,29 +53,49 @@ pub(crate) fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
 pub(crate) fn open<'a>(file: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, DecodeError> {
     let size = file.len() as u64;
     if file.len() > limits.file_bytes {
-        return Err(DecodeError::TooLarge { what: "file bytes", cap: limits.file_bytes as u64, got: size });
+        return Err(DecodeError::TooLarge {
+            what: "file bytes",
+            cap: limits.file_bytes as u64,
+            got: size,
+        });
     }
     if !file.starts_with(&MAGIC) {
         let cut = MAGIC.starts_with(file);
-        let truncated = DecodeError::Truncated { expected: (PREFIX + TRAILER) as u64, got: size };
+        let truncated = DecodeError::Truncated {
+            expected: (PREFIX + TRAILER) as u64,
+            got: size,
+        };
         return Err(if cut { truncated } else { DecodeError::Magic });
     }
     if file.len() < PREFIX + TRAILER {
-        return Err(DecodeError::Truncated { expected: (PREFIX + TRAILER) as u64, got: size });
+        return Err(DecodeError::Truncated {
+            expected: (PREFIX + TRAILER) as u64,
+            got: size,
+        });
     }
     if u16_at(file, 8) != VERSION {
-        return Err(DecodeError::Version { expected: VERSION, got: u16_at(file, 8) });
+        return Err(DecodeError::Version {
+            expected: VERSION,
+            got: u16_at(file, 8),
+        });
     }
     if u16_at(file, 10) != 0 {
         return Err(DecodeError::Reserved { place: "prefix" });
     }
     let (header, payload) = (u64::from(u32_at(file, 12)), u64::from(u32_at(file, 16)));
     if header > limits.header_bytes as u64 {
-        return Err(DecodeError::TooLarge { what: "header bytes", cap: limits.header_bytes as u64, got: header });
+        return Err(DecodeError::TooLarge {
+            what: "header bytes",
+            cap: limits.header_bytes as u64,
+            got: header,
+        });
     }
     let unsigned = PREFIX as u64 + header + payload + TRAILER as u64;
     if size < unsigned {
-        return Err(DecodeError::Truncated { expected: unsigned, got: size });
+        return Err(DecodeError::Truncated {
+            expected: unsigned,
+            got: size,
+        });
     }
     let payload_offset = PREFIX + header as usize;
     let trailer = payload_offset + payload as usize;
@@ -90,15 +110,27 @@ pub(crate) fn open<'a>(file: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, 
     let (body, stored) = (&file[..file.len() - 4], u32_at(file, file.len() - 4));
     let crc = crc32fast::hash(body);
     if crc != stored {
-        return Err(DecodeError::FileChecksum { expected: stored, got: crc });
+        return Err(DecodeError::FileChecksum {
+            expected: stored,
+            got: crc,
+        });
     }
     if file[trailer + 1] != 0 {
         return Err(DecodeError::Reserved { place: "trailer" });
     }
     match kind {
         0 if signature == 0 => {}
-        0 => return Err(DecodeError::SignatureLength { expected: 0, got: signature }),
+        0 => {
+            return Err(DecodeError::SignatureLength {
+                expected: 0,
+                got: signature,
+            });
+        }
         kind => return Err(DecodeError::SignatureKind { kind }),
     }
-    Ok(Envelope { header: &file[PREFIX..payload_offset], payload: &file[payload_offset..trailer], payload_offset })
+    Ok(Envelope {
+        header: &file[PREFIX..payload_offset],
+        payload: &file[payload_offset..trailer],
+        payload_offset,
+    })
 }

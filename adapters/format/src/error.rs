@@ -9,7 +9,9 @@ use crate::{InvalidAdapter, SectionKind, codec::CodeFault};
 #[non_exhaustive]
 pub enum DecodeError {
     /// The file does not start as an adapter does.
-    #[error("not an adapter file: the first 8 bytes are not the magic number\nhint: adapter files end in .clr and are written by `clr train`")]
+    #[error(
+        "not an adapter file: the first 8 bytes are not the magic number\nhint: adapter files end in .clr and are written by `clr train`"
+    )]
     Magic,
     /// The format is newer than this program.
     #[error("format version {got}, expected {expected}\nhint: a newer clr wrote this file; update this one")]

@@ -75,7 +75,10 @@ struct Affine {
 
 impl Affine {
     fn new(channels: usize, norm: Option<&Norm<'_>>, conv_bias: Option<&[f32]>) -> Result<Self, FoldError> {
-        let mut affine = Self { scale: vec![1.0; channels], bias: vec![0.0; channels] };
+        let mut affine = Self {
+            scale: vec![1.0; channels],
+            bias: vec![0.0; channels],
+        };
         if let Some(norm) = norm {
             length("norm scale", channels, norm.scale)?;
             length("norm bias", channels, norm.bias)?;
@@ -85,7 +88,11 @@ impl Affine {
                 let variance = f64::from(norm.variance[channel]) + f64::from(norm.epsilon);
                 if variance.is_nan() || variance <= 0.0 {
                     let (variance, epsilon) = (norm.variance[channel], norm.epsilon);
-                    return Err(FoldError::Variance { channel, variance, epsilon });
+                    return Err(FoldError::Variance {
+                        channel,
+                        variance,
+                        epsilon,
+                    });
                 }
                 let scale = f64::from(norm.scale[channel]) / libm::sqrt(variance);
                 affine.scale[channel] = scale;
@@ -107,7 +114,10 @@ impl Affine {
         let bias: Vec<f32> = self.bias.iter().map(|&bias| bias as f32).collect();
         for (what, values, taps) in [("weight", &weights, taps), ("bias", &bias, 1)] {
             if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-                return Err(FoldError::NotFinite { what, channel: index / taps });
+                return Err(FoldError::NotFinite {
+                    what,
+                    channel: index / taps,
+                });
             }
         }
         Ok((weights, bias))
@@ -116,7 +126,11 @@ impl Affine {
 
 fn length(what: &'static str, expected: usize, values: &[f32]) -> Result<(), FoldError> {
     let got = values.len();
-    if got == expected { Ok(()) } else { Err(FoldError::Length { what, expected, got }) }
+    if got == expected {
+        Ok(())
+    } else {
+        Err(FoldError::Length { what, expected, got })
+    }
 }
 
 /// Folds what stands behind a reprogrammed convolution: 3×3 `kernel` `[C, 3, 3]`, then `norm`.
@@ -125,15 +139,14 @@ fn length(what: &'static str, expected: usize, values: &[f32]) -> Result<(), Fol
 ///
 /// # Errors
 /// [`FoldError`] for lengths that do not agree, a variance that is not positive and results that are not finite.
-pub fn fold_kernel(
-    kernel: &[f32],
-    norm: Option<&Norm<'_>>,
-    conv_bias: Option<&[f32]>,
-) -> Result<Folded, FoldError> {
+pub fn fold_kernel(kernel: &[f32], norm: Option<&Norm<'_>>, conv_bias: Option<&[f32]>) -> Result<Folded, FoldError> {
     let channels = kernel.len() / 9;
     length("kernel", 9 * channels, kernel)?;
     let (weights, bias) = Affine::new(channels, norm, conv_bias)?.fold(kernel, 9)?;
-    Ok(Folded { weights: SiteWeights::Kernel(weights), bias })
+    Ok(Folded {
+        weights: SiteWeights::Kernel(weights),
+        bias,
+    })
 }
 
 /// Folds what stands behind a convolution without a 3×3 kernel: `scale` `[C]` (1×1 depthwise kernel), then `norm`.
@@ -144,5 +157,8 @@ pub fn fold_kernel(
 /// As [`fold_kernel`].
 pub fn fold_scale(scale: &[f32], norm: Option<&Norm<'_>>, conv_bias: Option<&[f32]>) -> Result<Folded, FoldError> {
     let (weights, bias) = Affine::new(scale.len(), norm, conv_bias)?.fold(scale, 1)?;
-    Ok(Folded { weights: SiteWeights::Scale(weights), bias })
+    Ok(Folded {
+        weights: SiteWeights::Scale(weights),
+        bias,
+    })
 }

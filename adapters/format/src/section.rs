@@ -19,7 +19,13 @@ pub enum SectionKind {
 
 impl SectionKind {
     /// All kinds in file order.
-    pub const ALL: [Self; 5] = [Self::Kernels, Self::Scales, Self::Biases, Self::HeadWeight, Self::HeadBias];
+    pub const ALL: [Self; 5] = [
+        Self::Kernels,
+        Self::Scales,
+        Self::Biases,
+        Self::HeadWeight,
+        Self::HeadBias,
+    ];
 
     /// A name for people.
     #[must_use]
@@ -60,7 +66,14 @@ pub enum SectionEncoding {
 }
 
 impl SectionEncoding {
-    const ALL: [Self; 6] = [Self::F32, Self::F16, Self::Kernel, Self::Linear8, Self::Linear10, Self::Square10];
+    const ALL: [Self; 6] = [
+        Self::F32,
+        Self::F16,
+        Self::Kernel,
+        Self::Linear8,
+        Self::Linear10,
+        Self::Square10,
+    ];
 
     /// A name for people.
     #[must_use]

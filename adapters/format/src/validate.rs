@@ -2,125 +2,10 @@
 
 use alloc::{borrow::ToOwned, collections::BTreeSet, string::String};
 
-use crate::{Adapter, Canary, Fit, Header, Limits, Metrics, Preprocessing, Recipe, SectionKind, Site, SiteWeights};
-
-/// What is wrong with an adapter.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidAdapter {
-    /// A size is beyond its cap.
-    #[error("{what}: {got}, at most {cap} allowed")]
-    TooLarge {
-        /// Which size.
-        what: &'static str,
-        /// The cap in force.
-        cap: usize,
-        /// The size.
-        got: usize,
-    },
-    /// Something that must be there is empty or zero.
-    #[error("{what} is empty or zero")]
-    Empty {
-        /// What.
-        what: &'static str,
-    },
-    /// A text contains a control character.
-    #[error("{what} {text:?} contains a control character")]
-    ControlCharacter {
-        /// Which text.
-        what: &'static str,
-        /// The text, with the character escaped.
-        text: String,
-    },
-    /// A number is outside its range, or not a number.
-    #[error("{what} is {got}, expected {expected}")]
-    OutOfRange {
-        /// Which number.
-        what: &'static str,
-        /// The range in words.
-        expected: &'static str,
-        /// The number.
-        got: f64,
-    },
-    /// A weight is NaN or infinite.
-    #[error("{section}{}: value {index} is {value}\nhint: the training diverged; lower the learning rate", at(.site))]
-    NotFinite {
-        /// Which part of the adapter.
-        section: SectionKind,
-        /// The site, unless it is the head.
-        site: Option<String>,
-        /// The value's index within the site or head.
-        index: usize,
-        /// The value.
-        value: f32,
-    },
-    /// Labels and head disagree.
-    #[error("{labels} labels for a head of {classes} classes")]
-    Labels {
-        /// Number of labels.
-        labels: usize,
-        /// Classes of the head.
-        classes: usize,
-    },
-    /// The head's weight has the wrong length.
-    #[error("head weight of {got} values, expected {expected} (classes × features)")]
-    HeadWeight {
-        /// Classes × features.
-        expected: usize,
-        /// Values there.
-        got: usize,
-    },
-    /// A site's weights have the wrong length for its channels.
-    #[error("site `{site}`: {got} weights for {channels} channels, expected {expected}")]
-    SiteWeights {
-        /// The site.
-        site: String,
-        /// Its channels (the length of its bias).
-        channels: usize,
-        /// Channels, or 9 × channels.
-        expected: usize,
-        /// Values there.
-        got: usize,
-    },
-    /// Two sites have the same name.
-    #[error("site `{site}` occurs twice")]
-    DuplicateSite {
-        /// The name.
-        site: String,
-    },
-    /// The recipe and the sites disagree.
-    #[error("recipe {recipe}: {problem}")]
-    Recipe {
-        /// The recipe.
-        recipe: Recipe,
-        /// What does not fit.
-        problem: &'static str,
-    },
-    /// A canary's pixels do not fill its size.
-    #[error("canary {canary}: {got} bytes of pixels, expected {expected}")]
-    CanaryPixels {
-        /// Which canary.
-        canary: usize,
-        /// 3 · width · height.
-        expected: usize,
-        /// Bytes there.
-        got: usize,
-    },
-    /// A canary expects a class that the head does not have.
-    #[error("canary {canary} expects class {class} of {classes}")]
-    CanaryClass {
-        /// Which canary.
-        canary: usize,
-        /// The class.
-        class: u32,
-        /// Classes of the head.
-        classes: usize,
-    },
-}
-
-fn at(site: &Option<String>) -> String {
-    site.as_ref().map(|site| alloc::format!(" of site `{site}`")).unwrap_or_default()
-}
+use crate::{
+    Adapter, Canary, Fit, Header, InvalidAdapter, Limits, Metrics, Preprocessing, Recipe, SectionKind, Site,
+    SiteWeights,
+};
 
 impl Adapter {
     /// Checks the adapter against [`Limits::DEFAULT`]; an adapter that passes can be written.
@@ -160,11 +45,15 @@ impl Adapter {
         for site in &self.sites {
             site.validate(limits)?;
             if !names.insert(site.name.as_str()) {
-                return Err(InvalidAdapter::DuplicateSite { site: site.name.clone() });
+                return Err(InvalidAdapter::DuplicateSite {
+                    site: site.name.clone(),
+                });
             }
             match (recipe, &site.weights) {
                 (Recipe::Bn, SiteWeights::Kernel(_)) => return problem("a site has a kernel, expected scales only"),
-                (Recipe::ClrFull, SiteWeights::Scale(_)) => return problem("a site has a scale, expected kernels only"),
+                (Recipe::ClrFull, SiteWeights::Scale(_)) => {
+                    return problem("a site has a scale, expected kernels only");
+                }
                 _ => {}
             }
         }
@@ -174,7 +63,11 @@ impl Adapter {
     /// Number of weights and biases, head included.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        let sites: usize = self.sites.iter().map(|site| site.weights.values().len() + site.bias.len()).sum();
+        let sites: usize = self
+            .sites
+            .iter()
+            .map(|site| site.weights.values().len() + site.bias.len())
+            .sum();
         sites + self.head.weight.len() + self.head.bias.len()
     }
 
@@ -196,7 +89,12 @@ impl Site {
             SiteWeights::Scale(_) => (SectionKind::Scales, channels),
         };
         if expected != got {
-            return Err(InvalidAdapter::SiteWeights { site: self.name.clone(), channels, expected, got });
+            return Err(InvalidAdapter::SiteWeights {
+                site: self.name.clone(),
+                channels,
+                expected,
+                got,
+            });
         }
         finite(section, Some(&self.name), self.weights.values())?;
         finite(SectionKind::Biases, Some(&self.name), &self.bias)
@@ -207,16 +105,24 @@ impl Header {
     fn validate(&self, classes: usize, limits: &Limits) -> Result<(), InvalidAdapter> {
         text("task", &self.task, limits.task_bytes)?;
         if self.labels.len() != classes {
-            return Err(InvalidAdapter::Labels { labels: self.labels.len(), classes });
+            return Err(InvalidAdapter::Labels {
+                labels: self.labels.len(),
+                classes,
+            });
         }
-        self.labels.iter().try_for_each(|label| text("label", label, limits.label_bytes))?;
+        self.labels
+            .iter()
+            .try_for_each(|label| text("label", label, limits.label_bytes))?;
         self.preprocessing.validate_with(limits)?;
         if self.version == 0 {
             return Err(InvalidAdapter::Empty { what: "version" });
         }
         self.metrics.as_ref().map_or(Ok(()), Metrics::validate)?;
         cap("canaries", self.canaries.len(), limits.canaries)?;
-        self.canaries.iter().enumerate().try_for_each(|(index, canary)| canary.validate(index, classes, limits))
+        self.canaries
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, canary)| canary.validate(index, classes, limits))
     }
 }
 
@@ -232,7 +138,12 @@ impl Preprocessing {
             cap(what, side as usize, limits.input_side)?;
         }
         if let Fit::CenterCrop { fraction } = self.fit {
-            in_range("crop fraction", fraction, "more than 0, at most 1", fraction > 0.0 && fraction <= 1.0)?;
+            in_range(
+                "crop fraction",
+                fraction,
+                "more than 0, at most 1",
+                fraction > 0.0 && fraction <= 1.0,
+            )?;
         }
         for (&mean, &std) in self.mean.iter().zip(&self.std) {
             in_range("mean", mean, "a finite number", mean.is_finite())?;
@@ -261,31 +172,54 @@ impl Canary {
             return Err(InvalidAdapter::CanaryPixels { canary, expected, got });
         }
         if self.class as usize >= classes {
-            return Err(InvalidAdapter::CanaryClass { canary, class: self.class, classes });
+            return Err(InvalidAdapter::CanaryClass {
+                canary,
+                class: self.class,
+                classes,
+            });
         }
         fraction("canary probability", self.probability)
     }
 }
 
 fn cap(what: &'static str, got: usize, cap: usize) -> Result<(), InvalidAdapter> {
-    if got > cap { Err(InvalidAdapter::TooLarge { what, cap, got }) } else { Ok(()) }
+    if got > cap {
+        Err(InvalidAdapter::TooLarge { what, cap, got })
+    } else {
+        Ok(())
+    }
 }
 
 fn nonempty(what: &'static str, got: usize) -> Result<(), InvalidAdapter> {
-    if got == 0 { Err(InvalidAdapter::Empty { what }) } else { Ok(()) }
+    if got == 0 {
+        Err(InvalidAdapter::Empty { what })
+    } else {
+        Ok(())
+    }
 }
 
 fn text(what: &'static str, text: &str, most: usize) -> Result<(), InvalidAdapter> {
     nonempty(what, text.len())?;
     cap(what, text.len(), most)?;
     if text.chars().any(char::is_control) {
-        return Err(InvalidAdapter::ControlCharacter { what, text: text.to_owned() });
+        return Err(InvalidAdapter::ControlCharacter {
+            what,
+            text: text.to_owned(),
+        });
     }
     Ok(())
 }
 
 fn in_range(what: &'static str, got: f32, expected: &'static str, holds: bool) -> Result<(), InvalidAdapter> {
-    if holds { Ok(()) } else { Err(InvalidAdapter::OutOfRange { what, expected, got: f64::from(got) }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(InvalidAdapter::OutOfRange {
+            what,
+            expected,
+            got: f64::from(got),
+        })
+    }
 }
 
 fn fraction(what: &'static str, got: f32) -> Result<(), InvalidAdapter> {
@@ -295,8 +229,11 @@ fn fraction(what: &'static str, got: f32) -> Result<(), InvalidAdapter> {
 fn finite(section: SectionKind, site: Option<&String>, values: &[f32]) -> Result<(), InvalidAdapter> {
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
-        Some(index) => {
-            Err(InvalidAdapter::NotFinite { section, site: site.cloned(), index, value: values[index] })
-        }
+        Some(index) => Err(InvalidAdapter::NotFinite {
+            section,
+            site: site.cloned(),
+            index,
+            value: values[index],
+        }),
     }
 }

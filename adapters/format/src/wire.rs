@@ -27,8 +27,9 @@ struct Writer(Vec<u8>);
 
 impl Writer {
     fn put<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
-        self.0 = postcard::to_extend(value, core::mem::take(&mut self.0))
-            .map_err(|error| EncodeError::Header { reason: error.to_string() })?;
+        self.0 = postcard::to_extend(value, core::mem::take(&mut self.0)).map_err(|error| EncodeError::Header {
+            reason: error.to_string(),
+        })?;
         Ok(())
     }
 }
@@ -112,14 +113,25 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<T>, DecodeError> {
         let count = self.capped(field, cap)?;
         if count > self.rest.len() {
-            return Err(DecodeError::Header { field, fault: HeaderFault::Ends });
+            return Err(DecodeError::Header {
+                field,
+                fault: HeaderFault::Ends,
+            });
         }
         (0..count).map(|_| element(self)).collect()
     }
 }
 
 fn check(what: &'static str, got: usize, cap: usize) -> Result<(), DecodeError> {
-    if got > cap { Err(DecodeError::TooLarge { what, cap: cap as u64, got: got as u64 }) } else { Ok(()) }
+    if got > cap {
+        Err(DecodeError::TooLarge {
+            what,
+            cap: cap as u64,
+            got: got as u64,
+        })
+    } else {
+        Ok(())
+    }
 }
 
 /// Reads a header; demands that it is used up, and that it is in canonical form.
@@ -127,7 +139,9 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Outline, DecodeError
     let mut input = Reader { rest: bytes };
     let header = Header {
         task: input.text("task", limits.task_bytes)?,
-        labels: input.list("labels", limits.classes, |input| input.text("label", limits.label_bytes))?,
+        labels: input.list("labels", limits.classes, |input| {
+            input.text("label", limits.label_bytes)
+        })?,
         backbone: input.take("backbone")?,
         recipe: input.take("recipe")?,
         preprocessing: input.take("preprocessing")?,
@@ -137,8 +151,15 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Outline, DecodeError
         metrics: input.take("metrics")?,
         canaries: input.list("canaries", limits.canaries, |input| {
             let (size, class, probability) = input.take("canary")?;
-            let pixels = input.bytes("canary pixels", 3 * limits.canary_side * limits.canary_side)?.to_vec();
-            Ok(Canary { size, pixels, class, probability })
+            let pixels = input
+                .bytes("canary pixels", 3 * limits.canary_side * limits.canary_side)?
+                .to_vec();
+            Ok(Canary {
+                size,
+                pixels,
+                class,
+                probability,
+            })
         })?,
     };
     let features = input.capped("features", limits.features)?;
@@ -146,20 +167,36 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Outline, DecodeError
     let sites = input.list("sites", limits.sites, |input| {
         let shared = input.capped("shared bytes of a site name", limits.site_name_bytes)?;
         if shared > previous.len() {
-            let fault = HeaderFault::Shared { got: shared, have: previous.len() };
-            return Err(DecodeError::Header { field: "site name", fault });
+            let fault = HeaderFault::Shared {
+                got: shared,
+                have: previous.len(),
+            };
+            return Err(DecodeError::Header {
+                field: "site name",
+                fault,
+            });
         }
         previous.truncate(shared);
         previous.extend(input.bytes("site name", limits.site_name_bytes - shared)?);
-        let name = String::from_utf8(previous.clone())
-            .map_err(|_| DecodeError::Header { field: "site name", fault: HeaderFault::Utf8 })?;
+        let name = String::from_utf8(previous.clone()).map_err(|_| DecodeError::Header {
+            field: "site name",
+            fault: HeaderFault::Utf8,
+        })?;
         let channels = input.capped("channels of a site", limits.channels)?;
-        Ok(SiteOutline { name, channels, kernel: input.take("site kind")? })
+        Ok(SiteOutline {
+            name,
+            channels,
+            kernel: input.take("site kind")?,
+        })
     })?;
     if !input.rest.is_empty() {
         return Err(DecodeError::HeaderRest { left: input.rest.len() });
     }
-    let outline = Outline { header, features, sites };
+    let outline = Outline {
+        header,
+        features,
+        sites,
+    };
     let canonical = write(&outline).map_err(|_| DecodeError::HeaderForm { offset: 0 })?;
     if canonical != bytes {
         let offset = canonical.iter().zip(bytes).take_while(|(a, b)| a == b).count();

@@ -69,9 +69,13 @@ fn values_beyond_f16_keep_their_section_in_f32() {
 fn extreme_values_stay_finite_under_every_encoding() {
     for value in [f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45, 0.0, -0.0] {
         let mut adapter = sample::small();
-        let SiteWeights::Kernel(kernels) = &mut adapter.sites[0].weights else { unreachable!() };
+        let SiteWeights::Kernel(kernels) = &mut adapter.sites[0].weights else {
+            unreachable!()
+        };
         kernels.fill(value);
-        let SiteWeights::Scale(scales) = &mut adapter.sites[2].weights else { unreachable!() };
+        let SiteWeights::Scale(scales) = &mut adapter.sites[2].weights else {
+            unreachable!()
+        };
         scales.fill(value);
         adapter.sites[0].bias.fill(value);
         adapter.head.weight.fill(value);
@@ -97,17 +101,24 @@ fn numbers(count: usize) -> impl Strategy<Value = Vec<f32>> {
 fn site(kernel: bool) -> impl Strategy<Value = Site> {
     ("[a-z/._]{1,20}", 1_usize..70).prop_flat_map(move |(name, channels)| {
         (numbers(channels * if kernel { 9 } else { 1 }), numbers(channels)).prop_map(move |(weights, bias)| {
-            let weights = if kernel { SiteWeights::Kernel(weights) } else { SiteWeights::Scale(weights) };
-            Site { name: name.clone(), weights, bias }
+            let weights = if kernel {
+                SiteWeights::Kernel(weights)
+            } else {
+                SiteWeights::Scale(weights)
+            };
+            Site {
+                name: name.clone(),
+                weights,
+                bias,
+            }
         })
     })
 }
 
 fn adapter() -> impl Strategy<Value = Adapter> {
     let sites = prop::collection::vec(any::<bool>().prop_flat_map(site), 0..5);
-    let head = (1_usize..6, 1_usize..80).prop_flat_map(|(classes, features)| {
-        (Just(features), numbers(classes * features), numbers(classes))
-    });
+    let head = (1_usize..6, 1_usize..80)
+        .prop_flat_map(|(classes, features)| (Just(features), numbers(classes * features), numbers(classes)));
     let canary = (1_u16..5, 1_u16..5, 0.0_f32..=1.0).prop_flat_map(|(width, height, probability)| {
         prop::collection::vec(any::<u8>(), usize::from(3 * width * height)).prop_map(move |pixels| Canary {
             size: [width, height],
@@ -116,24 +127,39 @@ fn adapter() -> impl Strategy<Value = Adapter> {
             probability,
         })
     });
-    let rest = (prop::collection::vec(canary, 0..3), "\\PC{1,12}", 1_u64.., any::<Option<[u8; 32]>>());
-    (sites, head, rest).prop_map(|(mut sites, (features, weight, bias), (canaries, task, version, parent))| {
-        sites.sort_by(|a, b| a.name.cmp(&b.name));
-        sites.dedup_by(|a, b| a.name == b.name);
-        let mut preprocessing = sample::preprocessing();
-        preprocessing.fit = Fit::Stretch;
-        let header = Header {
-            labels: (0..bias.len()).map(|class| format!("{task}{class}")).collect(),
-            recipe: if sites.is_empty() { Recipe::Linear } else { Recipe::ClrScale },
-            preprocessing,
-            version,
-            parent: parent.map(Digest),
-            canaries,
-            task,
-            ..sample::small().header
-        };
-        Adapter { header, sites, head: Head { features, weight, bias } }
-    })
+    let rest = (
+        prop::collection::vec(canary, 0..3),
+        "\\PC{1,12}",
+        1_u64..,
+        any::<Option<[u8; 32]>>(),
+    );
+    (sites, head, rest).prop_map(
+        |(mut sites, (features, weight, bias), (canaries, task, version, parent))| {
+            sites.sort_by(|a, b| a.name.cmp(&b.name));
+            sites.dedup_by(|a, b| a.name == b.name);
+            let mut preprocessing = sample::preprocessing();
+            preprocessing.fit = Fit::Stretch;
+            let header = Header {
+                labels: (0..bias.len()).map(|class| format!("{task}{class}")).collect(),
+                recipe: if sites.is_empty() {
+                    Recipe::Linear
+                } else {
+                    Recipe::ClrScale
+                },
+                preprocessing,
+                version,
+                parent: parent.map(Digest),
+                canaries,
+                task,
+                ..sample::small().header
+            };
+            Adapter {
+                header,
+                sites,
+                head: Head { features, weight, bias },
+            }
+        },
+    )
 }
 
 proptest! {

@@ -47,7 +47,11 @@ impl Random {
         } else {
             SiteWeights::Scale((0..channels).map(|_| self.factor()).collect())
         };
-        Site { name: name.into(), weights, bias: self.normals(channels, 1.5) }
+        Site {
+            name: name.into(),
+            weights,
+            bias: self.normals(channels, 1.5),
+        }
     }
 }
 
@@ -64,8 +68,15 @@ pub(crate) fn preprocessing() -> Preprocessing {
 }
 
 fn canary(random: &mut Random, side: u16) -> Canary {
-    let pixels = (0..3 * usize::from(side) * usize::from(side)).map(|_| random.next() as u8).collect();
-    Canary { size: [side, side], pixels, class: 1, probability: 0.875 }
+    let pixels = (0..3 * usize::from(side) * usize::from(side))
+        .map(|_| random.next() as u8)
+        .collect();
+    Canary {
+        size: [side, side],
+        pixels,
+        class: 1,
+        probability: 0.875,
+    }
 }
 
 fn header(task: &str, recipe: Recipe, labels: &[&str]) -> Header {
@@ -103,7 +114,11 @@ pub(crate) fn small() -> Adapter {
             random.site("block.0.depthwise", 4, true),
             random.site("block.0.project", 18, false),
         ],
-        head: Head { features: 18, weight: random.normals(3 * 18, 0.1), bias: random.normals(3, 0.1) },
+        head: Head {
+            features: 18,
+            weight: random.normals(3 * 18, 0.1),
+            bias: random.normals(3, 0.1),
+        },
     }
 }
 
@@ -119,14 +134,25 @@ pub(crate) fn linear() -> Adapter {
     adapter
 }
 
-const LITE0: [(usize, usize, usize); 7] =
-    [(1, 1, 16), (2, 6, 24), (2, 6, 40), (3, 6, 80), (3, 6, 112), (4, 6, 192), (1, 6, 320)];
+const LITE0: [(usize, usize, usize); 7] = [
+    (1, 1, 16),
+    (2, 6, 24),
+    (2, 6, 40),
+    (3, 6, 80),
+    (3, 6, 112),
+    (4, 6, 192),
+    (1, 6, 320),
+];
 
 /// An EfficientNet-Lite0 `clr` adapter: 10 classes, two canaries of 32×32, site names as an exporter writes them.
 pub(crate) fn lite0() -> Adapter {
     let mut random = Random(2);
     let labels: Vec<_> = (0..10).map(|class| format!("class number {class}")).collect();
-    let mut header = header("clothing", Recipe::Clr, &labels.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut header = header(
+        "clothing",
+        Recipe::Clr,
+        &labels.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
     header.canaries = vec![canary(&mut random, 32), canary(&mut random, 32)];
     let mut sites = vec![random.site("/_conv_stem/Conv", 32, true)];
     let (mut inputs, mut block) = (32, 0);
@@ -146,6 +172,10 @@ pub(crate) fn lite0() -> Adapter {
     Adapter {
         header,
         sites,
-        head: Head { features: 1280, weight: random.normals(12_800, 0.05), bias: random.normals(10, 0.1) },
+        head: Head {
+            features: 1280,
+            weight: random.normals(12_800, 0.05),
+            bias: random.normals(10, 0.1),
+        },
     }
 }

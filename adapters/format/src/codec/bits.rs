@@ -39,7 +39,12 @@ impl<'a> Fields<'a> {
     pub(super) fn take(width: u32, count: u64, bytes: &mut &'a [u8]) -> Self {
         let (own, rest) = bytes.split_at(packed_bytes(width, count) as usize);
         *bytes = rest;
-        Self { bytes: own.iter(), width, pending: 0, filled: 0 }
+        Self {
+            bytes: own.iter(),
+            width,
+            pending: 0,
+            filled: 0,
+        }
     }
 
     /// The next field; zero behind the end.
@@ -56,6 +61,10 @@ impl<'a> Fields<'a> {
 
     /// Checks that nothing but zeros is left.
     pub(super) fn finish(self) -> Result<(), CodeFault> {
-        if self.pending == 0 && self.bytes.as_slice().is_empty() { Ok(()) } else { Err(CodeFault::Padding) }
+        if self.pending == 0 && self.bytes.as_slice().is_empty() {
+            Ok(())
+        } else {
+            Err(CodeFault::Padding)
+        }
     }
 }

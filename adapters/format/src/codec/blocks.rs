@@ -28,9 +28,24 @@ pub(super) struct Blocks {
     reach: f64,
 }
 
-pub(super) const LINEAR_8: Blocks = Blocks { width: 8, block: 32, curve: Curve::Linear, reach: 127.2 };
-pub(super) const LINEAR_10: Blocks = Blocks { width: 10, block: 16, curve: Curve::Linear, reach: 511.3 };
-pub(super) const SQUARE_10: Blocks = Blocks { width: 10, block: 16, curve: Curve::Square, reach: 261_576.0 };
+pub(super) const LINEAR_8: Blocks = Blocks {
+    width: 8,
+    block: 32,
+    curve: Curve::Linear,
+    reach: 127.2,
+};
+pub(super) const LINEAR_10: Blocks = Blocks {
+    width: 10,
+    block: 16,
+    curve: Curve::Linear,
+    reach: 511.3,
+};
+pub(super) const SQUARE_10: Blocks = Blocks {
+    width: 10,
+    block: 16,
+    curve: Curve::Square,
+    reach: 261_576.0,
+};
 
 impl Blocks {
     const fn largest(&self) -> u32 {
@@ -57,19 +72,30 @@ impl Blocks {
 
     fn value(&self, code: u32, step: f64) -> f32 {
         let signed = f64::from(code) - f64::from(self.largest());
-        to_f32(step * if self.curve == Curve::Square { signed * signed.abs() } else { signed })
+        to_f32(
+            step * if self.curve == Curve::Square {
+                signed * signed.abs()
+            } else {
+                signed
+            },
+        )
     }
 
     pub(super) fn encode(&self, values: &[f32], out: &mut Vec<u8>) {
         let blocks = values.chunks(self.block);
         let magnitude = |block: &[f32]| f64::from(block.iter().fold(0.0_f32, |most, value| most.max(value.abs())));
-        let exponents: Vec<_> = blocks.clone().map(|block| exponent(magnitude(block), self.reach)).collect();
+        let exponents: Vec<_> = blocks
+            .clone()
+            .map(|block| exponent(magnitude(block), self.reach))
+            .collect();
         let (top, distances) = distances(&exponents);
         let distances: Vec<_> = distances.map(|distance| distance.min(top - LOWEST)).collect();
         out.extend(top.to_le_bytes());
         pack(DISTANCE_BITS, distances.iter().map(|&distance| distance as u32), out);
         let steps = distances.iter().map(|&distance| step(top - distance));
-        let codes = blocks.zip(steps).flat_map(|(block, step)| block.iter().map(move |&value| self.code(value, step)));
+        let codes = blocks
+            .zip(steps)
+            .flat_map(|(block, step)| block.iter().map(move |&value| self.code(value, step)));
         pack(self.width, codes, out);
     }
 
@@ -98,5 +124,9 @@ pub(super) fn take_exponent(bytes: &mut &[u8]) -> Result<i16, CodeFault> {
     let (own, rest) = bytes.split_at(2);
     *bytes = rest;
     let top = i16::from_le_bytes([own[0], own[1]]);
-    if (LOWEST..=HIGHEST).contains(&top) { Ok(top) } else { Err(CodeFault::Exponent(top)) }
+    if (LOWEST..=HIGHEST).contains(&top) {
+        Ok(top)
+    } else {
+        Err(CodeFault::Exponent(top))
+    }
 }

@@ -31,7 +31,11 @@ pub(super) fn run_bytes(elements: u64) -> u64 {
 
 fn code(value: f32, step: f64, largest: u32) -> u32 {
     let magnitude = nearest(f64::from(value.abs()), step, largest);
-    if value < 0.0 { largest - magnitude } else { largest + magnitude }
+    if value < 0.0 {
+        largest - magnitude
+    } else {
+        largest + magnitude
+    }
 }
 
 fn neighbours(kernel: &[f32; TAPS]) -> impl Iterator<Item = f32> {
@@ -52,7 +56,14 @@ pub(super) fn encode(values: &[f32], out: &mut Vec<u8>) {
     let steps = || distances.iter().map(|&distance| step(top - distance));
     out.extend(top.to_le_bytes());
     pack(DISTANCE_BITS, distances.iter().map(|&distance| distance as u32), out);
-    pack(CENTRE_BITS, kernels.iter().zip(steps()).map(|(k, step)| code(k[CENTRE], step, CENTRE_LARGEST)), out);
+    pack(
+        CENTRE_BITS,
+        kernels
+            .iter()
+            .zip(steps())
+            .map(|(k, step)| code(k[CENTRE], step, CENTRE_LARGEST)),
+        out,
+    );
     let codes = kernels
         .iter()
         .zip(steps())

@@ -77,12 +77,22 @@ pub(crate) fn decode_run(
             out.extend(bytes.as_chunks().0.iter().map(|&chunk| f32::from_le_bytes(chunk)));
         }
         SectionEncoding::F16 => {
-            out.extend(bytes.as_chunks().0.iter().map(|&chunk| f16::from_le_bytes(chunk).to_f32()));
+            out.extend(
+                bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|&chunk| f16::from_le_bytes(chunk).to_f32()),
+            );
         }
         SectionEncoding::Kernel => kernels::decode(bytes, elements, out)?,
         SectionEncoding::Linear8 => blocks::LINEAR_8.decode(bytes, elements, out)?,
         SectionEncoding::Linear10 => blocks::LINEAR_10.decode(bytes, elements, out)?,
         SectionEncoding::Square10 => blocks::SQUARE_10.decode(bytes, elements, out)?,
     }
-    if out[start..].iter().all(|value| value.is_finite()) { Ok(()) } else { Err(CodeFault::NotFinite) }
+    if out[start..].iter().all(|value| value.is_finite()) {
+        Ok(())
+    } else {
+        Err(CodeFault::NotFinite)
+    }
 }

@@ -37,7 +37,12 @@ pub(super) fn exponent(largest: f64, reach: f64) -> Option<i16> {
 /// The largest exponent of a run, and every group's distance below it.
 pub(super) fn distances(exponents: &[Option<i16>]) -> (i16, impl Iterator<Item = i16>) {
     let top = exponents.iter().flatten().copied().max().unwrap_or(LOWEST);
-    (top, exponents.iter().map(move |e| e.map_or(FARTHEST, |e| (top - e).min(FARTHEST))))
+    (
+        top,
+        exponents
+            .iter()
+            .map(move |e| e.map_or(FARTHEST, |e| (top - e).min(FARTHEST))),
+    )
 }
 
 /// `magnitude / step` rounded to the nearest integer (halves upwards), at most `largest`.

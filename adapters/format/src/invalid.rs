@@ -1,0 +1,123 @@
+//! What can be wrong with an adapter, whether it was just trained or read from a file.
+
+use alloc::string::String;
+
+use crate::{Recipe, SectionKind};
+
+/// What is wrong with an adapter.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidAdapter {
+    /// A size is beyond its cap.
+    #[error("{what}: {got}, at most {cap} allowed")]
+    TooLarge {
+        /// Which size.
+        what: &'static str,
+        /// The cap in force.
+        cap: usize,
+        /// The size.
+        got: usize,
+    },
+    /// Something that must be there is empty or zero.
+    #[error("{what} is empty or zero")]
+    Empty {
+        /// What.
+        what: &'static str,
+    },
+    /// A text contains a control character.
+    #[error("{what} {text:?} contains a control character")]
+    ControlCharacter {
+        /// Which text.
+        what: &'static str,
+        /// The text, with the character escaped.
+        text: String,
+    },
+    /// A number is outside its range, or not a number.
+    #[error("{what} is {got}, expected {expected}")]
+    OutOfRange {
+        /// Which number.
+        what: &'static str,
+        /// The range in words.
+        expected: &'static str,
+        /// The number.
+        got: f64,
+    },
+    /// A weight is NaN or infinite.
+    #[error("{section}{}: value {index} is {value}\nhint: the training diverged; lower the learning rate", at(.site.as_ref()))]
+    NotFinite {
+        /// Which part of the adapter.
+        section: SectionKind,
+        /// The site, unless it is the head.
+        site: Option<String>,
+        /// The value's index within the site or head.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// Labels and head disagree.
+    #[error("{labels} labels for a head of {classes} classes")]
+    Labels {
+        /// Number of labels.
+        labels: usize,
+        /// Classes of the head.
+        classes: usize,
+    },
+    /// The head's weight has the wrong length.
+    #[error("head weight of {got} values, expected {expected} (classes × features)")]
+    HeadWeight {
+        /// Classes × features.
+        expected: usize,
+        /// Values there.
+        got: usize,
+    },
+    /// A site's weights have the wrong length for its channels.
+    #[error("site `{site}`: {got} weights for {channels} channels, expected {expected}")]
+    SiteWeights {
+        /// The site.
+        site: String,
+        /// Its channels (the length of its bias).
+        channels: usize,
+        /// Channels, or 9 × channels.
+        expected: usize,
+        /// Values there.
+        got: usize,
+    },
+    /// Two sites have the same name.
+    #[error("site `{site}` occurs twice")]
+    DuplicateSite {
+        /// The name.
+        site: String,
+    },
+    /// The recipe and the sites disagree.
+    #[error("recipe {recipe}: {problem}")]
+    Recipe {
+        /// The recipe.
+        recipe: Recipe,
+        /// What does not fit.
+        problem: &'static str,
+    },
+    /// A canary's pixels do not fill its size.
+    #[error("canary {canary}: {got} bytes of pixels, expected {expected}")]
+    CanaryPixels {
+        /// Which canary.
+        canary: usize,
+        /// 3 · width · height.
+        expected: usize,
+        /// Bytes there.
+        got: usize,
+    },
+    /// A canary expects a class that the head does not have.
+    #[error("canary {canary} expects class {class} of {classes}")]
+    CanaryClass {
+        /// Which canary.
+        canary: usize,
+        /// The class.
+        class: u32,
+        /// Classes of the head.
+        classes: usize,
+    },
+}
+
+fn at(site: Option<&String>) -> String {
+    site.map(|site| alloc::format!(" of site `{site}`")).unwrap_or_default()
+}
