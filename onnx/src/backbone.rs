@@ -56,6 +56,7 @@ impl Backbone {
         labels: Option<Vec<String>>,
         preprocessing: Preprocessing,
     ) -> Result<Self, OnnxError> {
+        validate::preprocessing(&preprocessing)?;
         validate::graph(&graph)?;
         let graph = canonical::canonical(graph);
         validate::graph(&graph)?;
@@ -149,21 +150,19 @@ impl Backbone {
     /// # Errors
     /// If the graph does not fit the new input size.
     pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Result<Self, OnnxError> {
-        let shapes = self.value_shapes(preprocessing.height as usize, preprocessing.width as usize)?;
-        let expected = Shape::Vector(self.feature_count);
-        let got = shapes[self.graph.features.0];
-        if got != expected {
-            let reason = format!(
-                "at {} × {} pixels: expected features {expected}, got {got}",
-                preprocessing.height, preprocessing.width
-            );
-            return Err(OnnxError::Graph { reason });
-        }
+        validate::preprocessing(&preprocessing)?;
+        let shapes = self.shapes_for([preprocessing.height as usize, preprocessing.width as usize])?;
         Ok(Self {
             preprocessing,
             shapes,
             ..self
         })
+    }
+
+    /// The same backbone under another name, which is not part of the digest.
+    #[must_use]
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
     }
 
     /// The same backbone with labels for its classifier.
@@ -208,6 +207,19 @@ impl Backbone {
     /// The shape of every value at the size of the preprocessing.
     pub(crate) fn shapes(&self) -> &[Shape] {
         &self.shapes
+    }
+
+    /// The shape of every value at `size` (rows, columns), with the features as long as ever.
+    pub(crate) fn shapes_for(&self, size: [usize; 2]) -> Result<Vec<Shape>, OnnxError> {
+        let shapes = shapes_at(&self.graph, size)?;
+        let (expected, got) = (Shape::Vector(self.feature_count), shapes[self.graph.features.0]);
+        if got == expected {
+            return Ok(shapes);
+        }
+        let [height, width] = size;
+        Err(OnnxError::Graph {
+            reason: format!("at {height} × {width} pixels: expected features {expected}, got {got}"),
+        })
     }
 
     /// The shape of every value, by [`ValueId`], for a picture of `height` × `width` pixels.

@@ -10,6 +10,7 @@ mod graph;
 mod metadata;
 mod preprocess;
 pub mod proto;
+mod rewrite;
 mod shape;
 mod sites;
 mod tensor;
@@ -23,6 +24,9 @@ pub use image::RgbImage;
 pub use preprocess::{
     ImageError, MAX_IMAGE_PIXELS, Preprocess, decode_image, decode_image_bytes, efficientnet_lite_preprocessing,
     imagenet_preprocessing,
+};
+pub use rewrite::{
+    HeadPart, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge, reprogram,
 };
 pub use shape::Shape;
 pub use sites::SiteInfo;

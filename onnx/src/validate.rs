@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use clr_adapters::Head;
+use clr_adapters::{Head, Preprocessing};
 
 use crate::{
     OnnxError, Tensor,
@@ -13,6 +13,10 @@ use crate::{
 pub(crate) const MAX_NODES: usize = 20_000;
 /// The largest kernel side, stride, dilation or padding.
 pub(crate) const MAX_WINDOW: usize = 4096;
+/// The most rows or columns of the input picture.
+pub(crate) const MAX_PIXELS: u32 = 16_384;
+/// The name that belongs to the adapter's head, so no node may have it.
+pub(crate) const RESERVED_NAME: &str = "head";
 /// The most channels, features or groups.
 pub(crate) const MAX_CHANNELS: usize = 1 << 20;
 
@@ -43,6 +47,11 @@ pub(crate) fn graph(graph: &Graph) -> Result<(), OnnxError> {
                 node.name
             )));
         }
+        if node.name == RESERVED_NAME {
+            return Err(whole(format!(
+                "node {index} is called `{RESERVED_NAME}`, a name that belongs to the classifier"
+            )));
+        }
         let fail = |reason: String| OnnxError::Node {
             node: node.name.clone(),
             reason,
@@ -51,6 +60,34 @@ pub(crate) fn graph(graph: &Graph) -> Result<(), OnnxError> {
             return Err(fail(format!("reads value {value}, which does not come before it")));
         }
         op(&node.op, node.inputs.len()).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Checks that a preprocessing can be carried out.
+pub(crate) fn preprocessing(preprocessing: &Preprocessing) -> Result<(), OnnxError> {
+    let fail = |reason: String| {
+        Err(OnnxError::Graph {
+            reason: format!("preprocessing: {reason}"),
+        })
+    };
+    let size = [preprocessing.height, preprocessing.width];
+    if size.iter().any(|side| !(1..=MAX_PIXELS).contains(side)) {
+        return fail(format!(
+            "expected sides of 1 to {MAX_PIXELS} pixels, got {} × {}",
+            size[0], size[1]
+        ));
+    }
+    let finite = preprocessing
+        .mean
+        .iter()
+        .chain(&preprocessing.std)
+        .all(|value| value.is_finite());
+    if !finite || preprocessing.std.contains(&0.0) {
+        return fail(format!(
+            "expected a finite mean and a finite std ≠ 0, got {:?} and {:?}",
+            preprocessing.mean, preprocessing.std
+        ));
     }
     Ok(())
 }

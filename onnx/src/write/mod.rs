@@ -5,7 +5,7 @@ mod builder;
 mod nodes;
 
 pub(crate) use atomic::atomically;
-pub(crate) use builder::{Builder, Dim};
+pub(crate) use builder::{Builder, Dim, int, ints};
 
 use crate::{Backbone, Shape, metadata, proto::ModelProto};
 

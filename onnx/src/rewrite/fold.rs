@@ -1,0 +1,77 @@
+//! What stands behind a convolution in the backbone itself, as a factor and an offset per channel.
+
+use clr_adapters::{Adapter, Head, Header, Recipe, Site, SiteKind, SiteWeights};
+
+use crate::{
+    Backbone, SiteInfo,
+    graph::{Conv, Graph, Op},
+};
+
+/// The convolution of a site.
+pub(crate) fn convolution<'a>(graph: &'a Graph, site: &SiteInfo) -> Option<&'a Conv> {
+    match &graph.nodes.get(site.conv)?.op {
+        Op::Conv(conv) => Some(conv),
+        _ => None,
+    }
+}
+
+/// Factor and offset per channel, on the bias-free output: `g = γ/√(σ²+ε)`, `b = β + (c − μ)·g`; without a norm `g = 1`
+/// and `b = c`, where `c` is the convolution's own bias or 0.
+pub(crate) fn affine(graph: &Graph, site: &SiteInfo) -> Vec<[f64; 2]> {
+    let own = convolution(graph, site).and_then(|conv| conv.bias.as_ref());
+    let own = |channel: usize| own.map_or(0.0, |bias| f64::from(bias.data()[channel]));
+    let Some(Op::BatchNorm(norm)) = site.norm.map(|index| &graph.nodes[index].op) else {
+        return (0..site.channels).map(|channel| [1.0, own(channel)]).collect();
+    };
+    let value = |tensor: &crate::Tensor, channel: usize| f64::from(tensor.data()[channel]);
+    let channels = (0..site.channels).map(|channel| {
+        let factor = value(&norm.scale, channel) / (value(&norm.variance, channel) + f64::from(norm.epsilon)).sqrt();
+        [
+            factor,
+            value(&norm.bias, channel) + (own(channel) - value(&norm.mean, channel)) * factor,
+        ]
+    });
+    channels.collect()
+}
+
+/// A convolution's weights with every output channel multiplied by its factor.
+pub(crate) fn scaled(conv: &Conv, factors: impl Iterator<Item = f64>) -> Vec<f32> {
+    let per_channel = conv.weight.data().len() / conv.channels();
+    let rows = conv.weight.data().chunks_exact(per_channel).zip(factors);
+    rows.flat_map(|(row, factor)| row.iter().map(move |&weight| (f64::from(weight) * factor) as f32))
+        .collect()
+}
+
+/// The adapter that leaves the backbone's function as it is: at every site of `recipe` the backbone's own norm, folded
+/// (behind identity kernels where the recipe has kernels), and `head` on top. `header.backbone` and `header.recipe` are set
+/// to the backbone's digest and `recipe`.
+pub fn identity_adapter(backbone: &Backbone, recipe: Recipe, head: Head, header: Header) -> Adapter {
+    let sites = backbone.sites().iter().filter_map(|site| {
+        let affine = affine(backbone.graph(), site);
+        let factors = affine.iter().map(|&[factor, _]| factor as f32);
+        let weights = match recipe.site_kind(site.kernel) {
+            SiteKind::Frozen => return None,
+            SiteKind::Scale => SiteWeights::Scale(factors.collect()),
+            SiteKind::Kernel => SiteWeights::Kernel(
+                factors
+                    .flat_map(|factor| [0.0, 0.0, 0.0, 0.0, factor, 0.0, 0.0, 0.0, 0.0])
+                    .collect(),
+            ),
+        };
+        let bias = affine.iter().map(|&[_, offset]| offset as f32).collect();
+        Some(Site {
+            name: site.name.clone(),
+            weights,
+            bias,
+        })
+    });
+    Adapter {
+        sites: sites.collect(),
+        head,
+        header: Header {
+            backbone: backbone.digest(),
+            recipe,
+            ..header
+        },
+    }
+}

@@ -1,0 +1,257 @@
+//! The reprogramming rewrite: conv → norm → activation becomes conv → CLR site → activation, with the norm folded away.
+//!
+//! A site works on the convolution's bias-free output: a kernel site is a depthwise 3×3 convolution with a bias, a scale
+//! site a factor and an offset per channel. Frozen sites have their norm folded into the convolution's constants. Convolutions
+//! and pools get explicit padding, since the input size is known.
+//!
+//! | function | kernels, scales, biases and head are |
+//! |---|---|
+//! | [`reprogram`] | graph inputs |
+//! | [`export`] | initialisers that are graph inputs too, so the caller may override them |
+//! | [`merge`] | constants; scales are folded into the convolutions |
+
+mod check;
+mod fold;
+mod parameter;
+mod site;
+
+pub use check::check_adapter;
+pub use fold::identity_adapter;
+pub use parameter::{Parameter, ParameterSource};
+
+use clr_adapters::{Adapter, Preprocessing, Recipe};
+
+use crate::{
+    Backbone, OnnxError, Shape,
+    graph::{Node, Op, Padding},
+    metadata,
+    proto::ModelProto,
+    write::{Builder, Dim, FEATURES, IMAGE, LOGITS},
+};
+
+const HEAD_WEIGHT: &str = "head.weight";
+const HEAD_BIAS: &str = "head.bias";
+
+/// Where a reprogrammed graph ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadPart {
+    /// Output `features [N, F]`; the head is computed elsewhere.
+    Features,
+    /// Inputs `head.weight [K, F]` and `head.bias [K]`, output `logits [N, K]`.
+    Logits {
+        /// K.
+        classes: usize,
+    },
+}
+
+/// A backbone whose adapter is an input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reprogrammed {
+    /// The model: first input `image [N, 3, H, W]`, then [`Reprogrammed::parameters`] in order.
+    pub model: ModelProto,
+    /// The adapter's inputs.
+    pub parameters: Vec<Parameter>,
+}
+
+/// Rewrites `backbone` for adapters of `recipe` and pictures of `size` (rows, columns): every part of an adapter is a graph
+/// input, so one optimised plan serves every task (DESIGN.md, decision 2).
+///
+/// # Errors
+/// If the backbone does not fit that size.
+pub fn reprogram(
+    backbone: &Backbone,
+    recipe: Recipe,
+    head: HeadPart,
+    size: [usize; 2],
+) -> Result<Reprogrammed, OnnxError> {
+    let mut rewrite = Rewrite::new(backbone, recipe, Mode::Inputs, size)?;
+    rewrite.run(head);
+    Ok(Reprogrammed {
+        model: rewrite.builder.finish(backbone.name()),
+        parameters: rewrite.parameters,
+    })
+}
+
+/// The graph of [`reprogram`] with `adapter` as overridable initialisers (each is a graph input too) and output `logits`.
+/// Labels and the adapter's preprocessing are in the metadata.
+///
+/// # Errors
+/// If the adapter does not fit the backbone, or the backbone does not fit `size` (rows, columns).
+pub fn export(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Result<ModelProto, OnnxError> {
+    with_adapter(backbone, adapter, Mode::Overridable(adapter), size)
+}
+
+/// A plain model of one task: scales folded into the convolutions, kernels as constant depthwise convolutions, the head as a
+/// Gemm, output `logits`. Labels and the adapter's preprocessing are in the metadata.
+///
+/// # Errors
+/// As [`export`].
+pub fn merge(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Result<ModelProto, OnnxError> {
+    with_adapter(backbone, adapter, Mode::Constants(adapter), size)
+}
+
+fn with_adapter(
+    backbone: &Backbone,
+    adapter: &Adapter,
+    mode: Mode<'_>,
+    size: [usize; 2],
+) -> Result<ModelProto, OnnxError> {
+    check_adapter(backbone, adapter)?;
+    let mut rewrite = Rewrite::new(backbone, adapter.header.recipe, mode, size)?;
+    rewrite.run(HeadPart::Logits {
+        classes: adapter.head.classes(),
+    });
+    let preprocessing = Preprocessing {
+        height: size[0] as u32,
+        width: size[1] as u32,
+        ..adapter.header.preprocessing.clone()
+    };
+    metadata::write(&mut rewrite.builder, &preprocessing, Some(&adapter.header.labels), true);
+    Ok(rewrite.builder.finish(&adapter.header.task))
+}
+
+/// What becomes of an adapter's parts.
+#[derive(Clone, Copy)]
+enum Mode<'a> {
+    Inputs,
+    Overridable(&'a Adapter),
+    Constants(&'a Adapter),
+}
+
+struct Rewrite<'a> {
+    backbone: &'a Backbone,
+    recipe: Recipe,
+    mode: Mode<'a>,
+    size: [usize; 2],
+    shapes: Vec<Shape>,
+    builder: Builder,
+    /// The name of each value of the graph in the model.
+    values: Vec<String>,
+    parameters: Vec<Parameter>,
+}
+
+impl<'a> Rewrite<'a> {
+    fn new(backbone: &'a Backbone, recipe: Recipe, mode: Mode<'a>, size: [usize; 2]) -> Result<Self, OnnxError> {
+        let shapes = backbone.shapes_for(size)?;
+        let mut builder = Builder::default();
+        [IMAGE, FEATURES, LOGITS, HEAD_WEIGHT, HEAD_BIAS]
+            .into_iter()
+            .for_each(|name| builder.reserve_value(name));
+        backbone
+            .graph()
+            .nodes
+            .iter()
+            .for_each(|node| builder.reserve_node(&node.name));
+        let values = vec![IMAGE.to_owned()];
+        Ok(Self {
+            backbone,
+            recipe,
+            mode,
+            size,
+            shapes,
+            builder,
+            values,
+            parameters: Vec::new(),
+        })
+    }
+
+    fn run(&mut self, head: HeadPart) {
+        let graph = self.backbone.graph();
+        self.builder.input(
+            IMAGE,
+            &[
+                Dim::Batch,
+                Dim::Fixed(graph.input_channels),
+                Dim::Fixed(self.size[0]),
+                Dim::Fixed(self.size[1]),
+            ],
+        );
+        self.declare_sites();
+        let mut sites = vec![None; graph.nodes.len()];
+        let mut folded = vec![None; graph.nodes.len()];
+        for site in self.backbone.sites() {
+            sites[site.conv] = Some(site);
+            if let Some(norm) = site.norm {
+                folded[norm] = Some(site.conv);
+            }
+        }
+        let mut reprogrammed = 0;
+        for (index, node) in graph.nodes.iter().enumerate() {
+            let value = if let Some(conv) = folded[index] {
+                self.values[conv + 1].clone()
+            } else if let Some(site) = sites[index] {
+                self.site(node, site, &mut reprogrammed)
+            } else {
+                let output = self.value_of(index, &node.name);
+                let inputs: Vec<&str> = node.inputs.iter().map(|input| self.values[input.0].as_str()).collect();
+                let node = self.padded(node);
+                self.builder.graph_node(&node, &inputs, &output, self.shapes[index + 1]);
+                output
+            };
+            self.values.push(value);
+        }
+        self.head(head);
+    }
+
+    /// The name of node `index`'s value: `features` if it is those, else one of its own.
+    fn value_of(&mut self, index: usize, wanted: &str) -> String {
+        if self.backbone.graph().features.producer() == Some(index) {
+            FEATURES.to_owned()
+        } else {
+            self.builder.value(wanted)
+        }
+    }
+
+    /// The node with explicit padding.
+    fn padded(&self, node: &Node) -> Node {
+        let size = node.inputs.first().and_then(|input| self.shapes[input.0].spatial());
+        let mut node = node.clone();
+        if let (Some(size), Op::MaxPool(pool) | Op::AveragePool(pool)) = (size, &mut node.op) {
+            pool.padding = Padding::Explicit(pool.padding.resolve(size, pool.kernel, pool.stride, [1, 1]));
+        }
+        node
+    }
+
+    fn head(&mut self, part: HeadPart) {
+        let features = self.backbone.feature_count();
+        let HeadPart::Logits { classes } = part else {
+            self.builder.output(FEATURES, &[Dim::Batch, Dim::Fixed(features)]);
+            return;
+        };
+        if let Mode::Constants(adapter) = self.mode {
+            let name = self.builder.helper("classifier");
+            self.builder.dense(
+                &name,
+                (&[classes, features], &adapter.head.weight),
+                &adapter.head.bias,
+                FEATURES,
+                LOGITS,
+            );
+        } else {
+            self.parameter(
+                HEAD_WEIGHT.to_owned(),
+                vec![classes, features],
+                ParameterSource::HeadWeight,
+            );
+            self.parameter(HEAD_BIAS.to_owned(), vec![classes], ParameterSource::HeadBias);
+            let name = self.builder.helper("classifier");
+            let inputs = [FEATURES, HEAD_WEIGHT, HEAD_BIAS];
+            self.builder
+                .node(&name, "Gemm", &inputs, LOGITS, vec![crate::write::int("transB", 1)]);
+        }
+        self.builder.output(LOGITS, &[Dim::Batch, Dim::Fixed(classes)]);
+    }
+
+    /// A graph input, with the adapter's values as its default where there is an adapter.
+    fn parameter(&mut self, name: String, shape: Vec<usize>, source: ParameterSource) {
+        let dims: Vec<Dim> = shape.iter().map(|&dim| Dim::Fixed(dim)).collect();
+        self.builder.input(&name, &dims);
+        let parameter = Parameter { name, shape, source };
+        if let Mode::Overridable(adapter) = self.mode
+            && let Some(values) = parameter.values(adapter)
+        {
+            self.builder.initializer(&parameter.name, &parameter.shape, values);
+        }
+        self.parameters.push(parameter);
+    }
+}

@@ -1,0 +1,42 @@
+//! The inputs that a reprogrammed graph has beside the picture.
+
+use clr_adapters::{Adapter, SiteWeights};
+
+/// Which part of an adapter an input takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterSource {
+    /// The kernel or scale of `adapter.sites[index]`.
+    SiteWeights(usize),
+    /// The bias of `adapter.sites[index]`.
+    SiteBias(usize),
+    /// The head's weight.
+    HeadWeight,
+    /// The head's bias.
+    HeadBias,
+}
+
+/// An input of a reprogrammed graph that an adapter fills.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// The input's name: `{site}.kernel`, `{site}.scale`, `{site}.bias`, `head.weight` or `head.bias`.
+    pub name: String,
+    /// Kernel `[C, 1, 3, 3]`; scale `[1, C, 1, 1]`; bias `[C]` behind a kernel, `[1, C, 1, 1]` behind a scale; head `[K, F]` and `[K]`.
+    pub shape: Vec<usize>,
+    /// Where its values come from.
+    pub source: ParameterSource,
+}
+
+impl Parameter {
+    /// The values of this input in `adapter`, row-major in [`Parameter::shape`]; `None` if the adapter has no such site.
+    /// The length is right for every adapter that passed [`crate::check_adapter`].
+    pub fn values<'a>(&self, adapter: &'a Adapter) -> Option<&'a [f32]> {
+        Some(match self.source {
+            ParameterSource::SiteWeights(index) => match &adapter.sites.get(index)?.weights {
+                SiteWeights::Scale(values) | SiteWeights::Kernel(values) => values,
+            },
+            ParameterSource::SiteBias(index) => &adapter.sites.get(index)?.bias,
+            ParameterSource::HeadWeight => &adapter.head.weight,
+            ParameterSource::HeadBias => &adapter.head.bias,
+        })
+    }
+}
