@@ -8,7 +8,7 @@ use crate::{
     OnnxError, Shape, SiteInfo, canonical,
     digest::digest,
     graph::{Graph, Node, ValueId},
-    shape,
+    import, shape,
     sites::find_sites,
     validate, write,
 };
@@ -79,6 +79,24 @@ impl Backbone {
             preprocessing,
             notes: Vec::new(),
         })
+    }
+
+    /// Reads any supported ONNX file (opset 11–21). The preprocessing, labels and name are those of the file's metadata if
+    /// this library wrote it; else the preprocessing is [`Backbone::default_preprocessing`] at the file's input size.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not ONNX, or has nodes that are not supported: then all of them are listed.
+    pub fn load(path: &Path) -> Result<Self, OnnxError> {
+        let bytes = import::read_file(path)?;
+        import::backbone(&bytes, &path.display().to_string(), path.parent())
+    }
+
+    /// Reads the bytes of an ONNX file; `origin` names them in errors. See [`Backbone::load`].
+    ///
+    /// # Errors
+    /// As [`Backbone::load`].
+    pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self, OnnxError> {
+        import::backbone(bytes, origin, None)
     }
 
     /// The bytes of a standard ONNX file (opset 17, IR 8): the graph, the classifier as a Gemm (output `logits`; without
@@ -162,7 +180,10 @@ impl Backbone {
     /// The same backbone under another name, which is not part of the digest.
     #[must_use]
     pub fn with_name(self, name: impl Into<String>) -> Self {
-        Self { name: name.into(), ..self }
+        Self {
+            name: name.into(),
+            ..self
+        }
     }
 
     /// The same backbone with labels for its classifier.

@@ -7,6 +7,7 @@ mod canonical;
 mod digest;
 mod error;
 mod graph;
+mod import;
 mod metadata;
 mod preprocess;
 pub mod proto;

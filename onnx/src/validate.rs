@@ -121,7 +121,8 @@ pub(crate) fn classifier(head: Option<&Head>, labels: Option<&[String]>, feature
     }
 }
 
-fn op(op: &Op, arity: usize) -> Result<(), String> {
+/// Checks the weights and attributes of one operation and the number of its inputs.
+pub(crate) fn op(op: &Op, arity: usize) -> Result<(), String> {
     let expected = match op {
         Op::Add | Op::Mul => 2,
         Op::Concat => arity.max(1),

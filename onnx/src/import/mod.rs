@@ -1,0 +1,294 @@
+//! Reading: from any supported ONNX file to the canonical graph.
+
+mod attributes;
+mod boundary;
+mod classifier;
+mod constant;
+mod operators;
+mod order;
+mod value;
+mod wire;
+
+pub(crate) use wire::read_file;
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
+
+use crate::{
+    Backbone, Missing, OnnxError, Shape,
+    graph::{Graph, Node, Op, ValueId},
+    metadata,
+    proto::{GraphProto, TensorProto},
+    shape, validate,
+};
+use attributes::Source;
+use value::{Refusal, Value, missing};
+
+/// The backbone in `bytes`. `folder` is where files of external data may be.
+pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Result<Backbone, OnnxError> {
+    let model = wire::decode(bytes, origin)?;
+    let opset = boundary::opset(&model, origin)?;
+    let metadata = metadata::read(&model, origin)?;
+    let no_graph = || OnnxError::Malformed {
+        origin: origin.to_owned(),
+        reason: "there is no graph".to_owned(),
+    };
+    let graph = model.graph.as_ref().ok_or_else(no_graph)?;
+    let names = order::names(&graph.node);
+    let mut import = Import::new(graph, &names, opset, origin, folder)?;
+    let output = import.run()?;
+    let name = match (&metadata.preprocessing, graph.name.as_deref()) {
+        // Written by this library: the graph's name is the backbone's.
+        (Some(_), Some(name)) => name.to_owned(),
+        _ => Path::new(origin)
+            .file_stem()
+            .map_or_else(|| origin.to_owned(), |stem| stem.to_string_lossy().into_owned()),
+    };
+    let [height, width] = import.size;
+    let preprocessing = metadata
+        .preprocessing
+        .unwrap_or_else(|| Backbone::default_preprocessing(height, width));
+    let raw = Graph {
+        input_channels: import.channels,
+        nodes: import.nodes,
+        features: output,
+    };
+    let mut notes = import.notes;
+    let size = [height as usize, width as usize];
+    let (graph, head) = classifier::split(raw, size, metadata.classifier, &mut notes)?;
+    Ok(Backbone::new(name, graph, head, metadata.labels, preprocessing)?.with_notes(notes))
+}
+
+/// One import under way.
+struct Import<'a> {
+    origin: &'a str,
+    opset: i64,
+    folder: Option<&'a Path>,
+    file: &'a GraphProto,
+    constants: HashMap<&'a str, &'a TensorProto>,
+    values: HashMap<&'a str, Value>,
+    output: &'a str,
+    channels: usize,
+    size: [u32; 2],
+    /// The batch, if the file fixes it.
+    batch: Option<i64>,
+    /// By place in the file.
+    names: &'a [String],
+    taken: HashSet<String>,
+    nodes: Vec<Node>,
+    /// By [`ValueId`].
+    shapes: Vec<Shape>,
+    missing: Vec<Missing>,
+    notes: Vec<String>,
+}
+
+impl<'a> Import<'a> {
+    fn new(
+        file: &'a GraphProto,
+        names: &'a [String],
+        opset: i64,
+        origin: &'a str,
+        folder: Option<&'a Path>,
+    ) -> Result<Self, OnnxError> {
+        let mut constants = HashMap::new();
+        for tensor in &file.initializer {
+            let name = tensor.name.as_deref().unwrap_or("");
+            if constants.insert(name, tensor).is_some() {
+                return Err(OnnxError::Duplicate {
+                    origin: origin.to_owned(),
+                    what: "initialiser",
+                    name: name.to_owned(),
+                });
+            }
+        }
+        let image = boundary::image(file, &constants.keys().copied().collect(), origin)?;
+        let size = image.size.map(|side| side as usize);
+        Ok(Self {
+            origin,
+            opset,
+            folder,
+            file,
+            constants,
+            values: HashMap::from([(image.name, Value::Data(ValueId::IMAGE))]),
+            output: boundary::output(file, origin)?,
+            channels: image.channels,
+            size: image.size,
+            batch: image.batch,
+            taken: names.iter().cloned().collect(),
+            names,
+            nodes: Vec::new(),
+            shapes: vec![Shape::Map([image.channels, size[0], size[1]])],
+            missing: Vec::new(),
+            notes: Vec::new(),
+        })
+    }
+
+    /// Converts every node that the output needs; gives the output.
+    fn run(&mut self) -> Result<ValueId, OnnxError> {
+        let given: HashSet<&str> = self.constants.keys().chain(self.values.keys()).copied().collect();
+        let order = order::needed(self.file, &given, self.output, self.origin)?;
+        let read: HashSet<&str> = order
+            .iter()
+            .flat_map(|&index| order::inputs(&self.file.node[index]))
+            .collect();
+        for index in order {
+            let source = Source {
+                proto: &self.file.node[index],
+                name: &self.names[index],
+                opset: self.opset,
+            };
+            let value = match self.convert(source, &read) {
+                Ok(value) => value,
+                Err(Refusal::Error(error)) => return Err(error),
+                Err(refusal) => {
+                    if let Refusal::Unsupported(reason) = refusal {
+                        let domain = source.proto.domain.as_deref().unwrap_or("");
+                        let opset = if domain.is_empty() { self.opset } else { 0 };
+                        self.missing
+                            .push(missing(source.name, domain, source.operator(), opset, reason));
+                    }
+                    Value::Unknown
+                }
+            };
+            let outputs = source
+                .proto
+                .output
+                .iter()
+                .map(String::as_str)
+                .filter(|output| !output.is_empty());
+            for (place, output) in outputs.enumerate() {
+                self.values
+                    .insert(output, if place == 0 { value.clone() } else { Value::Unknown });
+            }
+        }
+        if !self.missing.is_empty() {
+            return Err(OnnxError::Unsupported {
+                origin: self.origin.to_owned(),
+                missing: std::mem::take(&mut self.missing),
+            });
+        }
+        match self.values.get(self.output) {
+            Some(&Value::Data(value)) => Ok(value),
+            _ => Err(OnnxError::Output {
+                origin: self.origin.to_owned(),
+                reason: format!("`{}` does not depend on the picture", self.output),
+            }),
+        }
+    }
+
+    fn convert(&mut self, source: Source<'a>, read: &HashSet<&str>) -> value::Converted {
+        let standard = matches!(source.proto.domain.as_deref(), None | Some("" | "ai.onnx"));
+        let Some(operator) = operators::find(source.operator()).filter(|_| standard) else {
+            return value::unsupported("unknown operator");
+        };
+        if let Some(extra) = source
+            .proto
+            .output
+            .iter()
+            .skip(1)
+            .find(|output| read.contains(output.as_str()))
+        {
+            return value::unsupported(format!("its second output `{extra}` is used"));
+        }
+        operator(self, source)
+    }
+
+    /// The value of input `index`, which must be there.
+    fn value(&mut self, source: Source<'a>, index: usize) -> value::Converted {
+        match self.optional(source, index)? {
+            Some(value) => Ok(value),
+            None => value::unsupported(format!("input {index} is missing")),
+        }
+    }
+
+    /// The value of input `index`, if it is there.
+    fn optional(&mut self, source: Source<'a>, index: usize) -> Result<Option<Value>, Refusal> {
+        let Some(name) = source.input(index) else {
+            return Ok(None);
+        };
+        if let Some(value) = self.values.get(name) {
+            return if *value == Value::Unknown {
+                Err(Refusal::Tainted)
+            } else {
+                Ok(Some(value.clone()))
+            };
+        }
+        match self.constants.get(name) {
+            Some(tensor) => {
+                let value = constant::value(tensor, name, self.origin, self.folder)?;
+                self.values.insert(name, value.clone());
+                Ok(Some(value))
+            }
+            None => Err(Refusal::Tainted),
+        }
+    }
+
+    /// Input `index`, which must be computed from the picture.
+    fn data(&mut self, source: Source<'a>, index: usize) -> Result<ValueId, Refusal> {
+        match self.value(source, index)? {
+            Value::Data(value) => Ok(value),
+            other => value::unsupported(format!(
+                "input {index}: expected a computed value, got {}",
+                other.describe()
+            )),
+        }
+    }
+
+    /// Input `index`, which must be a float constant.
+    fn tensor(&mut self, source: Source<'a>, index: usize) -> Result<crate::Tensor, Refusal> {
+        match self.value(source, index)? {
+            Value::Tensor(tensor) => Ok(tensor),
+            other => value::unsupported(format!(
+                "input {index}: expected a float constant, got {}",
+                other.describe()
+            )),
+        }
+    }
+
+    /// Input `index` as known integers, if it is there.
+    fn integers(&mut self, source: Source<'a>, index: usize) -> Result<Option<Vec<i64>>, Refusal> {
+        match self.optional(source, index)? {
+            None => Ok(None),
+            Some(Value::Integers { values, .. }) => {
+                let known = values.iter().map(|dim| match dim {
+                    value::Dim::Known(value) => Some(*value),
+                    value::Dim::Batch => None,
+                });
+                known.collect::<Option<Vec<_>>>().map_or_else(
+                    || value::unsupported(format!("input {index} depends on the batch")),
+                    |known| Ok(Some(known)),
+                )
+            }
+            Some(other) => value::unsupported(format!(
+                "input {index}: expected integer constants, got {}",
+                other.describe()
+            )),
+        }
+    }
+
+    fn shape(&self, value: ValueId) -> Shape {
+        self.shapes[value.0]
+    }
+
+    /// A new node of the graph.
+    fn push(&mut self, name: &str, op: Op, inputs: Vec<ValueId>) -> value::Converted {
+        validate::op(&op, inputs.len()).map_err(Refusal::Unsupported)?;
+        let shapes: Vec<Shape> = inputs.iter().map(|input| self.shapes[input.0]).collect();
+        let shape = shape::infer(&op, &shapes).map_err(Refusal::Unsupported)?;
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            op,
+            inputs,
+        });
+        self.shapes.push(shape);
+        Ok(Value::Data(ValueId(self.nodes.len())))
+    }
+
+    /// A further node for the same node of the file.
+    fn push_helper(&mut self, source: Source<'a>, suffix: &str, op: Op, inputs: Vec<ValueId>) -> value::Converted {
+        let name = order::free(&mut self.taken, format!("{}.{suffix}", source.name));
+        self.push(&name, op, inputs)
+    }
+}

@@ -1,0 +1,116 @@
+//! Conv, `BatchNormalization`, Pad.
+
+use super::super::{
+    Import,
+    attributes::Source,
+    value::{Converted, Refusal, unsupported},
+};
+use crate::{
+    Tensor,
+    graph::{BatchNorm, Conv, Op, Padding},
+};
+
+pub(super) fn conv<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    source.allow(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])?;
+    let input = import.data(source, 0)?;
+    let weight = import.tensor(source, 1)?;
+    let bias = match source.input(2) {
+        Some(_) => Some(import.tensor(source, 2)?),
+        None => None,
+    };
+    let &[_, _, rows, columns] = weight.shape() else {
+        return unsupported(format!("weight {:?}: only 2-D convolutions", weight.shape()));
+    };
+    let kernel = source.sizes("kernel_shape", [rows, columns])?;
+    if kernel != [rows, columns] {
+        return unsupported(format!(
+            "kernel_shape {kernel:?} is not that of the weight {:?}",
+            weight.shape()
+        ));
+    }
+    let group = source.int("group", 1)?;
+    let Ok(group) = usize::try_from(group) else {
+        return unsupported(format!("group {group}"));
+    };
+    let conv = Conv {
+        weight,
+        bias,
+        stride: source.sizes("strides", [1, 1])?,
+        dilation: source.sizes("dilations", [1, 1])?,
+        group,
+        padding: padding(source)?,
+    };
+    import.push(source.name, Op::Conv(conv), vec![input])
+}
+
+/// `auto_pad` and `pads`.
+pub(super) fn padding(source: Source<'_>) -> Result<Padding, Refusal> {
+    Ok(match source.text("auto_pad", "NOTSET")? {
+        "NOTSET" => Padding::Explicit(source.sizes("pads", [0; 4])?),
+        "VALID" => Padding::Explicit([0; 4]),
+        "SAME_UPPER" => Padding::SameUpper,
+        "SAME_LOWER" => Padding::SameLower,
+        other => return unsupported(format!("auto_pad `{other}`")),
+    })
+}
+
+pub(super) fn batch_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    source.allow(&["epsilon", "momentum", "training_mode", "spatial"])?;
+    if source.flag("training_mode", false)? || !source.flag("spatial", true)? {
+        return unsupported("expected inference mode\nhint: call model.eval() before exporting");
+    }
+    let input = import.data(source, 0)?;
+    let norm = BatchNorm {
+        scale: import.tensor(source, 1)?,
+        bias: import.tensor(source, 2)?,
+        mean: import.tensor(source, 3)?,
+        variance: import.tensor(source, 4)?,
+        epsilon: source.float("epsilon", 1e-5)?,
+    };
+    import.push(source.name, Op::BatchNorm(norm), vec![input])
+}
+
+pub(super) fn pad<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    source.allow(&["mode", "pads", "value"])?;
+    let mode = source.text("mode", "constant")?;
+    if mode != "constant" {
+        return unsupported(format!("mode `{mode}`"));
+    }
+    let input = import.data(source, 0)?;
+    let pads = match source.ints("pads") {
+        Some(pads) => pads.to_vec(),
+        None => match import.integers(source, 1)? {
+            Some(pads) => pads,
+            None => return unsupported("no pads"),
+        },
+    };
+    let axes = import.integers(source, 3)?.unwrap_or_else(|| vec![0, 1, 2, 3]);
+    if pads.len() != 2 * axes.len() {
+        return unsupported(format!("{} pads for {} axes", pads.len(), axes.len()));
+    }
+    // Top, left, bottom, right.
+    let mut sides = [0; 4];
+    for (place, &axis) in axes.iter().enumerate() {
+        let axis = if axis < 0 { axis + 4 } else { axis };
+        for (end, &pad) in [&pads[place], &pads[place + axes.len()]].into_iter().enumerate() {
+            match (axis, usize::try_from(pad)) {
+                (2 | 3, Ok(pad)) => sides[end * 2 + (axis - 2) as usize] = pad,
+                (0 | 1, Ok(0)) => {}
+                _ => return unsupported(format!("padding {pad} on axis {axis}")),
+            }
+        }
+    }
+    let value = match source.input(2) {
+        Some(_) => scalar(&import.tensor(source, 2)?)?,
+        None => source.float("value", 0.0)?,
+    };
+    import.push(source.name, Op::Pad { pads: sides, value }, vec![input])
+}
+
+/// The value of a constant with one element.
+pub(super) fn scalar(tensor: &Tensor) -> Result<f32, Refusal> {
+    match tensor.data() {
+        &[value] => Ok(value),
+        _ => unsupported(format!("expected one value, got {:?}", tensor.shape())),
+    }
+}

@@ -1,0 +1,93 @@
+//! Gemm, `MatMul` (its Add joins it in the canonical form) and the Softmax at the end.
+
+use super::{
+    super::{
+        Import,
+        attributes::Source,
+        value::{Converted, Value, unsupported},
+    },
+    shapes::transposed,
+};
+use crate::{Shape, Tensor, graph::Op};
+
+pub(super) fn gemm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    source.allow(&["alpha", "beta", "transA", "transB"])?;
+    if source.flag("transA", false)? {
+        return unsupported("transA");
+    }
+    let input = import.data(source, 0)?;
+    let weight = import.tensor(source, 1)?;
+    let weight = if source.flag("transB", false)? {
+        weight
+    } else {
+        transposed(&weight)
+    };
+    let &[outputs, _] = weight.shape() else {
+        return unsupported(format!("weight {:?}: expected a matrix", weight.shape()));
+    };
+    let weight = times(&weight, source.float("alpha", 1.0)?);
+    let bias = match source.input(2) {
+        None => Tensor::new([outputs], vec![0.0; outputs]),
+        Some(_) => {
+            let bias = import.tensor(source, 2)?;
+            let bias = times(&bias, source.float("beta", 1.0)?);
+            match (bias.shape(), bias.data()) {
+                (_, &[value]) => Tensor::new([outputs], vec![value; outputs]),
+                (&[length] | &[1, length], _) if length == outputs => Tensor::new([outputs], bias.shared()),
+                (shape, _) => return unsupported(format!("bias {shape:?}: expected [{outputs}]")),
+            }
+        }
+    };
+    import.push(source.name, Op::Dense { weight, bias }, vec![input])
+}
+
+fn times(tensor: &Tensor, factor: f32) -> Tensor {
+    if factor == 1.0 {
+        return tensor.clone();
+    }
+    Tensor::new(
+        tensor.shape(),
+        tensor.data().iter().map(|value| value * factor).collect::<Vec<_>>(),
+    )
+}
+
+pub(super) fn matmul<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    let input = import.data(source, 0)?;
+    let weight = import.tensor(source, 1)?;
+    let (&[_, outputs], Shape::Vector(_)) = (weight.shape(), import.shape(input)) else {
+        return unsupported(format!(
+            "of {} and {:?}: expected [N, I] and [I, O]",
+            import.shape(input),
+            weight.shape()
+        ));
+    };
+    let op = Op::Dense {
+        weight: transposed(&weight),
+        bias: Tensor::new([outputs], vec![0.0; outputs]),
+    };
+    import.push(source.name, op, vec![input])
+}
+
+pub(super) fn softmax<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    source.allow(&["axis"])?;
+    let input = import.data(source, 0)?;
+    let axis = source.int("axis", if source.opset < 13 { 1 } else { -1 })?;
+    let last = source
+        .proto
+        .output
+        .first()
+        .is_some_and(|output| output == import.output);
+    match import.shape(input) {
+        Shape::Vector(_) if last && matches!(axis, 1 | -1) => {
+            import.notes.push(format!(
+                "`{}`: the {} at the end is left out, the outputs are logits",
+                source.name,
+                source.operator()
+            ));
+            Ok(Value::Data(input))
+        }
+        shape => unsupported(format!(
+            "axis {axis} of {shape}: expected at the end of the model, over the classes"
+        )),
+    }
+}

@@ -1,0 +1,79 @@
+//! What a name of the file stands for while it is imported.
+
+use crate::{Missing, OnnxError, Tensor, graph::ValueId};
+
+/// One entry of a shape vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dim {
+    /// The batch, whatever it is.
+    Batch,
+    Known(i64),
+}
+
+/// The value behind a name.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    /// Computed from the picture.
+    Data(ValueId),
+    /// A constant of floats.
+    Tensor(Tensor),
+    /// Integers, known at import up to the batch: axes, pads and the shape arithmetic of exporters.
+    Integers { dims: Vec<usize>, values: Vec<Dim> },
+    /// A constant of another type.
+    Other(&'static str),
+    /// The output of a node that was refused.
+    Unknown,
+}
+
+impl Value {
+    /// For messages.
+    pub(super) fn describe(&self) -> &'static str {
+        match self {
+            Self::Data(_) => "a computed value",
+            Self::Tensor(_) => "a float constant",
+            Self::Integers { .. } => "an integer constant",
+            Self::Other(what) => what,
+            Self::Unknown => "the output of a node that is not supported",
+        }
+    }
+}
+
+/// Why a node was not converted.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// Valid ONNX perhaps, but not supported: goes on the list.
+    Unsupported(String),
+    /// It reads what a refused node should have produced: nothing to say.
+    Tainted,
+    /// The file is wrong: the import ends.
+    Error(OnnxError),
+}
+
+impl From<OnnxError> for Refusal {
+    fn from(error: OnnxError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// A refusal with a reason.
+pub(super) fn unsupported<T>(reason: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::Unsupported(reason.into()))
+}
+
+/// What an operator's conversion gives.
+pub(super) type Converted = Result<Value, Refusal>;
+
+/// An entry of the list of refused nodes.
+pub(super) fn missing(node: &str, domain: &str, operator: &str, opset: i64, reason: String) -> Missing {
+    let operator = if domain.is_empty() {
+        operator.to_owned()
+    } else {
+        format!("{domain}.{operator}")
+    };
+    Missing {
+        node: node.to_owned(),
+        operator,
+        opset,
+        reason,
+    }
+}

@@ -1,0 +1,157 @@
+//! Reading a file's bytes within bounds. A hostile model of a few bytes per message could make the decoder allocate a hundred
+//! times its size, so the bytes are walked once without allocating before they are decoded.
+
+use std::{fs::File, io::Read as _, path::Path};
+
+use prost::Message as _;
+
+use crate::{OnnxError, proto::ModelProto};
+
+/// The largest file (the limit of protocol buffers themselves).
+const MAX_FILE: u64 = 1 << 31;
+/// The most fields of all messages of a file together.
+const MAX_FIELDS: u64 = 4_000_000;
+/// The most bytes of packed integers of a file together.
+const MAX_PACKED: u64 = 32 << 20;
+
+/// The bytes of a file.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, OnnxError> {
+    let fail = |source| OnnxError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(fail)?;
+    let length = file.metadata().map_err(fail)?.len();
+    let mut bytes = Vec::new();
+    if length <= MAX_FILE {
+        // The length is only what the system said at first: never read more than the cap.
+        file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
+    }
+    let got = length.max(bytes.len() as u64);
+    if got > MAX_FILE {
+        let origin = path.display().to_string();
+        return Err(OnnxError::TooLarge {
+            origin,
+            what: "file bytes".into(),
+            limit: MAX_FILE,
+            got,
+        });
+    }
+    Ok(bytes)
+}
+
+/// The model in `bytes`.
+pub(super) fn decode(bytes: &[u8], origin: &str) -> Result<ModelProto, OnnxError> {
+    let mut budget = Budget::default();
+    let walked = walk(Kind::Model, bytes, &mut budget);
+    let caps = [
+        ("fields", MAX_FIELDS, budget.fields),
+        ("bytes of packed integers", MAX_PACKED, budget.packed),
+    ];
+    for (what, limit, got) in caps {
+        if got > limit {
+            return Err(OnnxError::TooLarge {
+                origin: origin.to_owned(),
+                what: what.to_owned(),
+                limit,
+                got,
+            });
+        }
+    }
+    let malformed = |reason: String| OnnxError::Malformed {
+        origin: origin.to_owned(),
+        reason,
+    };
+    walked.ok_or_else(|| malformed("the bytes are cut short or are no protocol buffer".into()))?;
+    ModelProto::decode(bytes).map_err(|error| malformed(error.to_string()))
+}
+
+#[derive(Default)]
+struct Budget {
+    fields: u64,
+    packed: u64,
+}
+
+/// The messages that are decoded, as far as they nest.
+#[derive(Clone, Copy)]
+enum Kind {
+    Model,
+    Graph,
+    Node,
+    Attribute,
+    Tensor,
+    ValueInfo,
+    Type,
+    TensorType,
+    Shape,
+    Entry,
+}
+
+enum Field {
+    Message(Kind),
+    Packed,
+    Plain,
+}
+
+impl Kind {
+    fn field(self, number: u64) -> Field {
+        match (self, number) {
+            (Self::Model, 7) => Field::Message(Self::Graph),
+            (Self::Graph, 1) => Field::Message(Self::Node),
+            (Self::Graph, 5) | (Self::Attribute, 5) => Field::Message(Self::Tensor),
+            (Self::Graph, 11 | 12) => Field::Message(Self::ValueInfo),
+            (Self::Node, 5) => Field::Message(Self::Attribute),
+            (Self::Attribute, 8) | (Self::Tensor, 1 | 5 | 7) => Field::Packed,
+            (Self::ValueInfo, 2) => Field::Message(Self::Type),
+            (Self::Type, 1) => Field::Message(Self::TensorType),
+            (Self::TensorType, 2) => Field::Message(Self::Shape),
+            (Self::Model, 8 | 14) | (Self::Shape, 1) | (Self::Tensor, 13) => Field::Message(Self::Entry),
+            _ => Field::Plain,
+        }
+    }
+}
+
+/// Counts what a decoder would build of `bytes`; `None` if they are malformed or beyond the budget.
+fn walk(kind: Kind, mut bytes: &[u8], budget: &mut Budget) -> Option<()> {
+    while !bytes.is_empty() {
+        budget.fields += 1;
+        if budget.fields > MAX_FIELDS || budget.packed > MAX_PACKED {
+            return None;
+        }
+        let key = varint(&mut bytes)?;
+        let skip = match key & 7 {
+            0 => {
+                varint(&mut bytes)?;
+                0
+            }
+            1 => 8,
+            5 => 4,
+            2 => {
+                let length = usize::try_from(varint(&mut bytes)?).ok()?;
+                let content = bytes.get(..length)?;
+                match kind.field(key >> 3) {
+                    Field::Message(inner) => walk(inner, content, budget)?,
+                    Field::Packed => budget.packed += length as u64,
+                    Field::Plain => {}
+                }
+                length
+            }
+            _ => return None,
+        };
+        bytes = bytes.get(skip..)?;
+    }
+    (budget.packed <= MAX_PACKED).then_some(())
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
