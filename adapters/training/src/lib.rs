@@ -1,1 +1,42 @@
-//! Placeholder.
+//! How an adapter learns: the frozen backbone in candle with CLR sites inserted, and the training loop.
+//!
+//! [`train`] takes a backbone and a [`Dataset`] to a finished, folded, encoded adapter. [`Network`] is the graph itself.
+
+mod data;
+mod error;
+mod evaluate;
+mod history;
+mod kernels;
+mod memory;
+mod network;
+mod observer;
+pub mod ops;
+mod optimise;
+mod options;
+mod plots;
+mod random;
+mod train;
+
+#[cfg(test)]
+mod tests;
+
+pub use data::{Augmentation, Dataset, Flip, Pictures, Sample, Split, SplitOptions, Unreadable, Warning};
+pub use error::TrainError;
+pub use evaluate::{ClassScore, Evaluation, evaluate, evaluate_adapter};
+pub use history::Record;
+pub use memory::peak_memory;
+pub use network::{Group, Mode, Network, Parameter, Snapshot};
+pub use observer::{Observer, Phase, Progress};
+pub use optimise::{HeadFit, PerGroup, Rate};
+pub use options::{RecipeChoice, Schedule, Statistics, TrainOptions};
+pub use plots::{confusion_matrix_svg, learning_curve_svg};
+pub use train::{Candidate, ParitySample, Trained, train};
+
+/// Runs `work` with a pool of `threads` threads for everything parallel in it.
+pub(crate) fn with_threads<T: Send>(
+    threads: usize,
+    work: impl FnOnce() -> Result<T, TrainError> + Send,
+) -> Result<T, TrainError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("clr-{index}")).build();
+    pool.map_err(|error| TrainError::Threads { threads, reason: error.to_string() })?.install(work)
+}

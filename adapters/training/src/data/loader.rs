@@ -1,0 +1,97 @@
+//! Batches, made ready on worker threads ahead of the step, in an order that no thread count changes.
+
+use std::sync::mpsc::sync_channel;
+
+use clr_onnx::Preprocess as _;
+use rand::seq::SliceRandom as _;
+
+use super::{Augmentation, Pictures};
+use crate::{
+    error::Result,
+    random::{Purpose, stream},
+};
+
+/// Preprocessed pictures, `[n, 3, height, width]` row-major, with their classes.
+pub(crate) struct Batch {
+    pub(crate) input: Vec<f32>,
+    pub(crate) labels: Vec<u32>,
+}
+
+/// How batches are made.
+#[derive(Clone, Copy)]
+pub(crate) struct Loading<'a> {
+    /// Pictures per batch.
+    pub(crate) batch: usize,
+    /// Threads that prepare batches ahead; 0 prepares them on the calling thread.
+    pub(crate) workers: usize,
+    /// Changes to the pictures, with the seed and epoch they are drawn for.
+    pub(crate) augmentation: Option<(&'a Augmentation, u64, u64)>,
+    /// Mirror every picture.
+    pub(crate) mirrored: bool,
+}
+
+/// The order of `count` training pictures in `epoch`.
+pub(crate) fn shuffled(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    order.shuffle(&mut stream(seed, Purpose::Order, epoch, 0));
+    order
+}
+
+/// Calls `step` with each batch of `pictures` in `order`. Each worker prepares every `workers`-th batch and holds at most
+/// two finished ones.
+pub(crate) fn for_each_batch(
+    pictures: &Pictures,
+    order: &[usize],
+    loading: Loading<'_>,
+    mut step: impl FnMut(Batch) -> Result<()>,
+) -> Result<()> {
+    let batches: Vec<&[usize]> = order.chunks(loading.batch.max(1)).collect();
+    let workers = loading.workers.min(batches.len());
+    if workers == 0 {
+        return batches.into_iter().try_for_each(|indices| step(prepare(pictures, indices, loading)?));
+    }
+    std::thread::scope(|scope| {
+        let receivers: Vec<_> = (0..workers)
+            .map(|worker| {
+                let (sender, receiver) = sync_channel(1);
+                let share: Vec<&[usize]> = batches.iter().copied().skip(worker).step_by(workers).collect();
+                scope.spawn(move || {
+                    for indices in share {
+                        // A closed channel means that the step failed: nothing more is wanted.
+                        if sender.send(prepare(pictures, indices, loading)).is_err() {
+                            return;
+                        }
+                    }
+                });
+                receiver
+            })
+            .collect();
+        for index in 0..batches.len() {
+            let Ok(batch) = receivers[index % workers].recv() else {
+                return Err(crate::TrainError::Threads { threads: workers, reason: "a worker ended early".into() });
+            };
+            step(batch?)?;
+        }
+        Ok(())
+    })
+}
+
+fn prepare(pictures: &Pictures, indices: &[usize], loading: Loading<'_>) -> Result<Batch> {
+    let preprocessing = pictures.preprocessing();
+    let size = 3 * preprocessing.height as usize * preprocessing.width as usize;
+    let mut input = vec![0.0; indices.len() * size];
+    let mut labels = Vec::with_capacity(indices.len());
+    for (&index, out) in indices.iter().zip(input.chunks_exact_mut(size)) {
+        let picture = pictures.picture(index)?;
+        match loading.augmentation {
+            Some((augmentation, seed, epoch)) if !augmentation.is_none() => {
+                let mut random = stream(seed, Purpose::Augment, epoch, index as u64);
+                preprocessing.to_tensor(&augmentation.apply(&picture, &mut random), out);
+            }
+            _ if loading.mirrored => preprocessing.to_tensor(&super::mirror(&picture), out),
+            _ => preprocessing.to_tensor(&picture, out),
+        }
+        labels.push(pictures.samples()[index].class as u32);
+    }
+    Ok(Batch { input, labels })
+}

@@ -1,0 +1,152 @@
+//! The decoded pictures of one split, at input size, in memory up to a budget.
+
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
+
+use clr_adapters::{Digest, Preprocessing};
+use clr_onnx::{Preprocess as _, RgbImage, decode_image_bytes};
+use rayon::prelude::*;
+
+use super::{Dataset, Sample, Split, Unreadable};
+use crate::{
+    error::{Result, TrainError},
+    observer::{Meter, Observer},
+};
+
+/// Pictures that fit the input, `height × width` 8-bit RGB, with their classes.
+pub struct Pictures {
+    root: PathBuf,
+    samples: Vec<Sample>,
+    files: Vec<Digest>,
+    /// `None`: over the budget, decoded again when needed.
+    decoded: Vec<Option<RgbImage>>,
+    preprocessing: Preprocessing,
+    unreadable: Vec<Unreadable>,
+}
+
+impl Pictures {
+    /// Decodes and fits the pictures of a split in parallel, keeping at most `budget` bytes of them in memory. Pictures
+    /// that cannot be decoded are left out and listed; a class that loses its last picture is an error.
+    pub fn load(
+        dataset: &Dataset,
+        split: Split,
+        preprocessing: &Preprocessing,
+        budget: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        const CHUNK: usize = 64;
+        let samples = dataset.samples(split)?;
+        let root = dataset.root();
+        let bytes = 3 * preprocessing.height as usize * preprocessing.width as usize;
+        let mut meter = Meter::new(crate::Phase::Decode, samples.len());
+        let mut pictures = Self {
+            root: root.to_owned(),
+            samples: Vec::with_capacity(samples.len()),
+            files: Vec::with_capacity(samples.len()),
+            decoded: Vec::with_capacity(samples.len()),
+            preprocessing: preprocessing.clone(),
+            unreadable: Vec::new(),
+        };
+        for chunk in samples.chunks(CHUNK) {
+            let fitted: Vec<_> = chunk.par_iter().map(|sample| read(root, sample, preprocessing)).collect();
+            for (sample, fitted) in chunk.iter().zip(fitted) {
+                match fitted {
+                    Ok((digest, picture)) => {
+                        let keep = (pictures.samples.len() + 1) * bytes <= budget;
+                        pictures.samples.push(sample.clone());
+                        pictures.files.push(digest);
+                        pictures.decoded.push(keep.then_some(picture));
+                    }
+                    Err(reason) => pictures.unreadable.push(Unreadable { path: sample.path.clone(), reason }),
+                }
+            }
+            meter.advance(chunk.len(), observer);
+        }
+        let counts = |samples: &[Sample]| {
+            let mut counts = vec![0_usize; dataset.classes().len()];
+            samples.iter().for_each(|sample| counts[sample.class] += 1);
+            counts
+        };
+        let (before, after) = (counts(samples), counts(&pictures.samples));
+        if let Some(class) = (0..before.len()).find(|&class| before[class] > 0 && after[class] == 0) {
+            return Err(TrainError::EmptyClass {
+                class: dataset.classes()[class].clone(),
+                path: root.to_owned(),
+                unreadable: before[class],
+            });
+        }
+        Ok(pictures)
+    }
+
+    /// Number of pictures.
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// The pictures' paths and classes, in index order.
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// The preprocessing they fit.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// Files that could not be decoded.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
+    }
+
+    /// The classes, in index order.
+    pub fn labels(&self) -> Vec<u32> {
+        self.samples.iter().map(|sample| sample.class as u32).collect()
+    }
+
+    /// The SHA-256 of the paths and the contents of all pictures.
+    pub fn digest(&self) -> Digest {
+        let mut bytes = Vec::new();
+        for (sample, file) in self.samples.iter().zip(&self.files) {
+            // Separators of the host would make the digest depend on it.
+            let path: Vec<_> = sample.path.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+            bytes.extend_from_slice(path.join("/").as_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(&file.0);
+        }
+        Digest::of(&bytes)
+    }
+
+    /// Picture `index` at input size.
+    pub fn picture(&self, index: usize) -> Result<Cow<'_, RgbImage>> {
+        if let Some(picture) = &self.decoded[index] {
+            return Ok(Cow::Borrowed(picture));
+        }
+        let sample = &self.samples[index];
+        let (_, picture) = read(&self.root, sample, &self.preprocessing).map_err(|reason| TrainError::Read {
+            path: self.root.join(&sample.path),
+            source: std::io::Error::other(reason),
+        })?;
+        Ok(Cow::Owned(picture))
+    }
+
+    /// Picture `index` as the file has it, not fitted.
+    pub fn original(&self, index: usize) -> Result<RgbImage> {
+        let path = self.root.join(&self.samples[index].path);
+        clr_onnx::decode_image(&path)
+            .map_err(|error| TrainError::Read { path, source: std::io::Error::other(error.to_string()) })
+    }
+}
+
+fn read(root: &Path, sample: &Sample, preprocessing: &Preprocessing) -> Result<(Digest, RgbImage), String> {
+    let path = root.join(&sample.path);
+    let bytes = std::fs::read(&path).map_err(|error| error.to_string())?;
+    let picture = decode_image_bytes(&bytes, &sample.path.to_string_lossy()).map_err(|error| error.to_string())?;
+    Ok((Digest::of(&bytes), preprocessing.fit(&picture)))
+}

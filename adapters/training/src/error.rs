@@ -1,0 +1,160 @@
+//! What can go wrong while an adapter learns.
+
+use std::path::PathBuf;
+
+use clr_adapters::Recipe;
+
+/// An error of data, options, network or resume file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A file or folder could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file or folder could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No class folders where they were expected.
+    #[error(
+        "{} holds {found} class folders, at least 2 are needed\nhint: give each class a folder of pictures: {}/<class>/*.jpg, or train/, val/ and test/ with such folders inside",
+        path.display(), path.display()
+    )]
+    TooFewClasses {
+        /// The folder searched.
+        path: PathBuf,
+        /// How many class folders it has.
+        found: usize,
+    },
+    /// A class folder without a readable picture.
+    #[error(
+        "class `{class}` has no readable picture in {} ({unreadable} unreadable)\nhint: add PNG, JPEG, BMP, WebP or GIF pictures, or remove the folder", path.display()
+    )]
+    EmptyClass {
+        /// The class.
+        class: String,
+        /// Its folder.
+        path: PathBuf,
+        /// Pictures there that could not be decoded.
+        unreadable: usize,
+    },
+    /// A class with too few pictures to be split.
+    #[error(
+        "class `{class}` has {found} readable picture, a validation split needs at least 2\nhint: add pictures, or give val/ as a folder of its own"
+    )]
+    TooFewPictures {
+        /// The class.
+        class: String,
+        /// Readable pictures.
+        found: usize,
+    },
+    /// A class in `val/` or `test/` that `train/` does not have.
+    #[error("{split}/ has class `{class}`, train/ has not\nhint: all splits need the same class folders")]
+    UnknownClass {
+        /// `val` or `test`.
+        split: String,
+        /// The class.
+        class: String,
+    },
+    /// A split that the data set does not have.
+    #[error("the data set at {} has no {split} split", path.display())]
+    NoSuchSplit {
+        /// The data set.
+        path: PathBuf,
+        /// `validation` or `test`.
+        split: &'static str,
+    },
+    /// An option outside of its range.
+    #[error("option {option}: expected {expected}, got {got}")]
+    InvalidOption {
+        /// Its name.
+        option: &'static str,
+        /// The permitted values.
+        expected: &'static str,
+        /// The given value.
+        got: String,
+    },
+    /// An adapter that does not fit the backbone.
+    #[error("adapter does not fit the backbone: {what}: expected {expected}, got {got}")]
+    Mismatch {
+        /// What differs.
+        what: String,
+        /// The backbone's.
+        expected: String,
+        /// The adapter's.
+        got: String,
+    },
+    /// A node of the graph that the network cannot execute.
+    #[error("node `{node}` cannot be executed: {reason}")]
+    Node {
+        /// Its name.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// The loss became infinite or NaN.
+    #[error("{recipe}: the loss is not finite in epoch {epoch}\nhint: lower the learning rates")]
+    Diverged {
+        /// The recipe being trained.
+        recipe: Recipe,
+        /// The epoch, from 1.
+        epoch: usize,
+    },
+    /// A resume file that is damaged.
+    #[error("resume file {} is damaged: {reason}\nhint: delete it to start over", path.display())]
+    DamagedCheckpoint {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// A resume file of other data, options or backbone.
+    #[error(
+        "resume file {} belongs to a run with other data, options or backbone\nhint: use another folder, or delete it to start over", path.display()
+    )]
+    ForeignCheckpoint {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The observer asked to stop.
+    #[error("training was stopped\nhint: the same command with the same resume folder continues it")]
+    Stopped,
+    /// The tensor library failed.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// The backbone's preprocessing or graph failed.
+    #[error(transparent)]
+    Backbone(#[from] clr_onnx::OnnxError),
+    /// The adapter could not be encoded.
+    #[error(transparent)]
+    Encode(#[from] clr_adapters::EncodeError),
+    /// The adapter's own file could not be read back.
+    #[error(transparent)]
+    Decode(#[from] clr_adapters::DecodeError),
+    /// A site could not be folded.
+    #[error("cannot fold the trained norm: {0}")]
+    Fold(#[from] clr_adapters::folding::FoldError),
+    /// The worker threads could not be started.
+    #[error("cannot start {threads} worker threads: {reason}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A plot could not be drawn.
+    #[error("cannot draw the plot: {0}")]
+    Plot(String),
+}
+
+/// `Result` with [`TrainError`].
+pub(crate) type Result<T, E = TrainError> = std::result::Result<T, E>;

@@ -1,0 +1,29 @@
+//! The record of a run: one entry per epoch, fit for JSON lines.
+
+use clr_adapters::Recipe;
+use serde::{Deserialize, Serialize};
+
+/// One epoch; epoch 0 is the network before joint training (the fitted head on the untouched backbone).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The recipe being trained.
+    pub recipe: Recipe,
+    /// From 1; 0 is the start.
+    pub epoch: usize,
+    /// How many there will be at most.
+    pub epochs: usize,
+    /// Mean training loss over the epoch (with label smoothing and augmentation), if there were steps.
+    pub train_loss: Option<f32>,
+    /// Training accuracy over the epoch (as augmented), a fraction.
+    pub train_accuracy: Option<f32>,
+    /// Validation cross-entropy, without smoothing.
+    pub validation_loss: f32,
+    /// Validation accuracy, a fraction.
+    pub validation_accuracy: f32,
+    /// The head's learning rate at the epoch's end.
+    pub rate: f64,
+    /// Seconds since this recipe's training began (in this process).
+    pub seconds: f64,
+    /// Whether this is the best epoch so far.
+    pub best: bool,
+}

@@ -1,0 +1,251 @@
+//! From the canonical graph to the steps that are executed: norms and activations join their site, dead nodes go, and
+//! every value is released after its last use.
+
+use candle_core::{Device, Tensor};
+use clr_onnx::{Activation, Backbone, Conv, Op, Padding, Pool, ValueId};
+
+use crate::{
+    error::{Result, TrainError},
+    ops::FrozenConv,
+};
+
+/// What one step computes from its inputs.
+pub(super) enum StepKind {
+    /// Convolution, what the task puts behind it, and the activation; the index is of the site.
+    Site(usize),
+    /// Per-channel `x · scale + bias`, then the activation; both `[C]`.
+    Affine { scale: Tensor, bias: Tensor, activation: Option<Activation> },
+    Activation(Activation),
+    /// Slope `[C]`.
+    PRelu(Tensor),
+    Add,
+    Mul,
+    Concat,
+    MaxPool(Pool),
+    AveragePool(Pool),
+    GlobalAveragePool,
+    Pad { pads: [usize; 4], value: f32 },
+    Flatten,
+    /// Run as a 1×1 convolution on `[N, I, 1, 1]`, so that the frozen weight never gets a gradient; bias `[O]`.
+    Dense { weight: FrozenConv, bias: Tensor },
+    Unflatten,
+}
+
+/// One step of the plan.
+pub(super) struct Step {
+    pub(super) name: String,
+    pub(super) kind: StepKind,
+    pub(super) inputs: Vec<ValueId>,
+    pub(super) output: ValueId,
+    /// Values that nobody reads after this step.
+    pub(super) release: Vec<ValueId>,
+}
+
+/// A convolution with what the backbone itself puts behind it.
+pub(super) struct FrozenSite {
+    pub(super) name: String,
+    pub(super) channels: usize,
+    pub(super) kernel: [usize; 2],
+    pub(super) conv: FrozenConv,
+    pub(super) activation: Option<Activation>,
+    /// The backbone's norm, with the convolution's own bias taken into the mean.
+    pub(super) norm: SiteNorm,
+}
+
+/// The norm behind a bias-free convolution: `(x − mean) / √(variance + epsilon) · scale + bias`.
+#[derive(Clone, Debug)]
+pub(super) struct SiteNorm {
+    pub(super) scale: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+    pub(super) mean: Vec<f32>,
+    pub(super) variance: Vec<f32>,
+    pub(super) epsilon: f32,
+    /// Whether the backbone has a norm here; without one, mean 0 and variance 1 stand for ever.
+    pub(super) present: bool,
+}
+
+/// The frozen part, shared by every network of a backbone.
+pub(super) struct Plan {
+    pub(super) steps: Vec<Step>,
+    pub(super) sites: Vec<FrozenSite>,
+    pub(super) values: usize,
+    pub(super) features: ValueId,
+    pub(super) feature_count: usize,
+    pub(super) device: Device,
+}
+
+impl Plan {
+    pub(super) fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
+        let graph = backbone.graph();
+        let nodes = &graph.nodes;
+        let mut site_of = vec![None; nodes.len()];
+        // A node that another step computes, and the node whose output that step provides.
+        let mut fused = vec![false; nodes.len()];
+        let mut sites = Vec::with_capacity(backbone.sites().len());
+        for (index, info) in backbone.sites().iter().enumerate() {
+            let Op::Conv(conv) = &nodes[info.conv].op else {
+                return Err(node_error(&nodes[info.conv].name, "a site must be a convolution"));
+            };
+            site_of[info.conv] = Some(index);
+            let norm = info.norm.map(|norm| &nodes[norm].op);
+            let activation = match info.activation.map(|node| &nodes[node].op) {
+                Some(Op::Activation(activation)) => Some(*activation),
+                _ => None,
+            };
+            for node in [info.norm, info.activation.filter(|_| activation.is_some())].into_iter().flatten() {
+                fused[node] = true;
+            }
+            sites.push(FrozenSite {
+                name: info.name.clone(),
+                channels: info.channels,
+                kernel: info.kernel,
+                conv: FrozenConv::new(conv, device)?,
+                activation,
+                norm: SiteNorm::new(conv, norm),
+            });
+        }
+
+        let mut steps = Vec::with_capacity(nodes.len());
+        for (index, node) in nodes.iter().enumerate() {
+            if fused[index] {
+                continue;
+            }
+            let mut output = index;
+            let vector = |tensor: &clr_onnx::Tensor| Tensor::from_slice(tensor.data(), tensor.data().len(), device);
+            let kind = match &node.op {
+                Op::Conv(_) => {
+                    let site = site_of[index].ok_or_else(|| node_error(&node.name, "the convolution is not a site"))?;
+                    let info = &backbone.sites()[site];
+                    let activation = info.activation.filter(|&node| fused[node]);
+                    output = activation.or(info.norm).unwrap_or(index);
+                    StepKind::Site(site)
+                }
+                Op::BatchNorm(norm) => {
+                    let inverse = |v: &f32| 1.0 / (f64::from(*v) + f64::from(norm.epsilon)).sqrt();
+                    let scale: Vec<f64> = (norm.scale.data().iter().zip(norm.variance.data()))
+                        .map(|(&scale, variance)| f64::from(scale) * inverse(variance))
+                        .collect();
+                    let bias: Vec<f32> = (norm.bias.data().iter().zip(norm.mean.data()).zip(&scale))
+                        .map(|((&bias, &mean), scale)| (f64::from(bias) - f64::from(mean) * scale) as f32)
+                        .collect();
+                    let scale: Vec<f32> = scale.into_iter().map(|scale| scale as f32).collect();
+                    StepKind::Affine {
+                        scale: Tensor::new(scale, device)?,
+                        bias: Tensor::new(bias, device)?,
+                        activation: None,
+                    }
+                }
+                Op::ChannelAffine { scale, bias } => {
+                    StepKind::Affine { scale: vector(scale)?, bias: vector(bias)?, activation: None }
+                }
+                Op::Activation(activation) => StepKind::Activation(*activation),
+                Op::PRelu { slope } => StepKind::PRelu(vector(slope)?),
+                Op::Add => StepKind::Add,
+                Op::Mul => StepKind::Mul,
+                Op::Concat => StepKind::Concat,
+                Op::MaxPool(pool) => StepKind::MaxPool(*pool),
+                Op::AveragePool(pool) => StepKind::AveragePool(*pool),
+                Op::GlobalAveragePool => StepKind::GlobalAveragePool,
+                Op::Pad { pads, value } => StepKind::Pad { pads: *pads, value: *value },
+                Op::Flatten => StepKind::Flatten,
+                Op::Dense { weight, bias } => {
+                    let [outputs, inputs] = *weight.shape() else {
+                        return Err(node_error(&node.name, "a dense weight must have 2 dimensions"));
+                    };
+                    let conv = Conv {
+                        weight: clr_onnx::Tensor::new(vec![outputs, inputs, 1, 1], weight.shared()),
+                        bias: None,
+                        stride: [1, 1],
+                        dilation: [1, 1],
+                        group: 1,
+                        padding: Padding::Explicit([0; 4]),
+                    };
+                    StepKind::Dense { weight: FrozenConv::new(&conv, device)?, bias: vector(bias)? }
+                }
+                Op::Unflatten => StepKind::Unflatten,
+                _ => return Err(node_error(&node.name, "the training network does not know this operator")),
+            };
+            steps.push(Step {
+                name: node.name.clone(),
+                kind,
+                inputs: node.inputs.clone(),
+                output: ValueId::of_node(output),
+                release: Vec::new(),
+            });
+        }
+        // A step may now provide a value that a step before it in the list reads only if the graph's order was odd:
+        // the fused output stands where its last node stood.
+        steps.sort_by_key(|step| step.output);
+        drop_dead(&mut steps, graph.features);
+        schedule_release(&mut steps, graph.features);
+        Ok(Self {
+            steps,
+            sites,
+            values: nodes.len() + 1,
+            features: graph.features,
+            feature_count: backbone.feature_count(),
+            device: device.clone(),
+        })
+    }
+}
+
+impl SiteNorm {
+    fn new(conv: &Conv, norm: Option<&Op>) -> Self {
+        let channels = conv.channels();
+        let own = conv.bias.as_ref().map_or_else(|| vec![0.0; channels], |bias| bias.data().to_vec());
+        match norm {
+            Some(Op::BatchNorm(norm)) => Self {
+                scale: norm.scale.data().to_vec(),
+                bias: norm.bias.data().to_vec(),
+                mean: norm.mean.data().iter().zip(&own).map(|(mean, own)| mean - own).collect(),
+                variance: norm.variance.data().to_vec(),
+                epsilon: norm.epsilon,
+                present: true,
+            },
+            _ => Self {
+                scale: vec![1.0; channels],
+                bias: own,
+                mean: vec![0.0; channels],
+                variance: vec![1.0; channels],
+                epsilon: 0.0,
+                present: false,
+            },
+        }
+    }
+
+    /// `1 / √(variance + epsilon)`, `[C]`.
+    pub(super) fn inverse_deviation(&self) -> Vec<f32> {
+        let epsilon = f64::from(self.epsilon);
+        self.variance.iter().map(|&variance| (1.0 / (f64::from(variance) + epsilon).sqrt()) as f32).collect()
+    }
+}
+
+fn drop_dead(steps: &mut Vec<Step>, features: ValueId) {
+    let mut needed = std::collections::HashSet::from([features]);
+    let live: Vec<bool> = (steps.iter().rev())
+        .map(|step| {
+            let live = needed.contains(&step.output);
+            if live {
+                needed.extend(&step.inputs);
+            }
+            live
+        })
+        .collect();
+    let mut live = live.into_iter().rev();
+    steps.retain(|_| live.next().unwrap_or(true));
+}
+
+fn schedule_release(steps: &mut [Step], features: ValueId) {
+    let mut seen = std::collections::HashSet::from([features]);
+    for step in steps.iter_mut().rev() {
+        for &input in &step.inputs {
+            if seen.insert(input) {
+                step.release.push(input);
+            }
+        }
+    }
+}
+
+fn node_error(node: &str, reason: &str) -> TrainError {
+    TrainError::Node { node: node.to_owned(), reason: reason.to_owned() }
+}

@@ -1,0 +1,236 @@
+//! What a run may be told.
+
+use std::path::PathBuf;
+
+use candle_core::Device;
+use clr_adapters::{Encoding, Recipe};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    data::Augmentation,
+    error::{Result, TrainError},
+    optimise::{HeadFit, PerGroup, Rate},
+};
+
+/// Which recipe to train.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecipeChoice {
+    /// Train several and take the cheapest that does as well as the best on the validation split.
+    Auto {
+        /// What to compare; [`Recipe::Linear`] always takes part.
+        candidates: Vec<Recipe>,
+    },
+    /// This one.
+    Fixed(Recipe),
+}
+
+impl Default for RecipeChoice {
+    fn default() -> Self {
+        Self::Auto { candidates: vec![Recipe::Linear, Recipe::Bn, Recipe::Clr] }
+    }
+}
+
+/// What norms use as mean and variance while training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Statistics {
+    /// Fixed for the whole run, at `(1 − blend) · backbone's + blend · task's`; 0 leaves the backbone's.
+    Fixed {
+        /// In 0–1.
+        blend: f32,
+    },
+    /// Each batch's own, with running averages for inference (the paper's way).
+    Batch {
+        /// Weight of the new batch in the running averages.
+        momentum: f32,
+    },
+}
+
+/// How sites and head are trained together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Passes over the training pictures.
+    pub epochs: usize,
+    /// Pictures in a step.
+    pub batch: usize,
+    /// Start from the head fitted on frozen features, instead of a random one.
+    pub head_first: bool,
+    /// Learning rates.
+    pub rates: PerGroup,
+    /// Decoupled decay: towards the identity (kernels), the backbone's values (norms), zero (head).
+    pub decay: PerGroup,
+    /// Norms' rates are in units of each channel's own scale.
+    pub relative_rates: bool,
+    /// Decay of Adam's average of squares.
+    pub beta2: f64,
+    /// Rates over time.
+    pub rate: Rate,
+    /// Statistics of norms.
+    pub statistics: Statistics,
+    /// Share of the target spread over all classes, in 0–1.
+    pub smoothing: f32,
+    /// Largest global gradient norm.
+    pub clip: Option<f64>,
+    /// Factor of each parameter's (not squared) L2 norm in the loss.
+    pub l2_norm: f64,
+    /// Decay per step of the weights' moving average, which is what is validated and kept; none keeps the weights.
+    pub average: Option<f64>,
+    /// Share of features dropped before the head while training, in 0–1.
+    pub dropout: f32,
+    /// Stop after more than this many epochs without a better validation result.
+    pub patience: Option<usize>,
+    /// Changes to training pictures.
+    pub augmentation: Augmentation,
+    /// Bring pictures to size by stretching, whatever the backbone's preprocessing says.
+    pub stretch: bool,
+}
+
+impl Schedule {
+    /// The paper's: Adam 1e-3, a tenth after each third of 60 epochs, batches of 32 with their own statistics, L2 norm
+    /// 1e-5, no augmentation, stretched pictures. Unlike the reference code it picks its epoch on validation, not on test.
+    pub fn paper() -> Self {
+        Self {
+            epochs: 60,
+            batch: 32,
+            head_first: false,
+            rates: PerGroup::all(1e-3),
+            decay: PerGroup::all(0.0),
+            relative_rates: false,
+            beta2: 0.999,
+            rate: Rate::Thirds,
+            statistics: Statistics::Batch { momentum: 0.1 },
+            smoothing: 0.0,
+            clip: None,
+            l2_norm: 1e-5,
+            average: None,
+            dropout: 0.0,
+            patience: Some(21),
+            augmentation: Augmentation::NONE,
+            stretch: true,
+        }
+    }
+
+    /// Checks every range.
+    pub fn validate(&self) -> Result<()> {
+        let check = |holds: bool, option, expected, got: String| {
+            if holds { Ok(()) } else { Err(TrainError::InvalidOption { option, expected, got }) }
+        };
+        check(self.batch >= 1, "batch", "at least 1", self.batch.to_string())?;
+        let rates = [self.rates.head, self.rates.norm, self.rates.kernel];
+        let decays = [self.decay.head, self.decay.norm, self.decay.kernel];
+        for (option, values) in [("rates", rates), ("decay", decays)] {
+            for value in values {
+                check(value.is_finite() && value >= 0.0, option, "0 or more", value.to_string())?;
+            }
+        }
+        let share = 0.0..1.0;
+        check(share.contains(&self.smoothing), "smoothing", "0 to below 1", self.smoothing.to_string())?;
+        check(share.contains(&self.dropout), "dropout", "0 to below 1", self.dropout.to_string())?;
+        if let Some(average) = self.average {
+            check((0.0..1.0).contains(&average), "average", "0 to below 1", average.to_string())?;
+        }
+        match self.statistics {
+            Statistics::Fixed { blend } => {
+                check((0.0..=1.0).contains(&blend), "blend", "0 to 1", blend.to_string())?;
+            }
+            Statistics::Batch { momentum } => {
+                check((0.0..=1.0).contains(&momentum), "momentum", "0 to 1", momentum.to_string())?;
+                check(self.batch >= 2, "batch", "at least 2 with batch statistics", self.batch.to_string())?;
+            }
+        }
+        let area = self.augmentation.area;
+        check(area > 0.0 && area <= 1.0, "augmentation.area", "above 0 to 1", area.to_string())
+    }
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            epochs: 20,
+            batch: 32,
+            head_first: true,
+            rates: PerGroup { head: 3e-4, norm: 3e-3, kernel: 3e-3 },
+            decay: PerGroup { head: 0.0, norm: 0.05, kernel: 0.05 },
+            relative_rates: true,
+            beta2: 0.99,
+            rate: Rate::Cosine { warmup: 1.0, floor: 0.01 },
+            statistics: Statistics::Fixed { blend: 0.0 },
+            smoothing: 0.1,
+            clip: Some(1.0),
+            l2_norm: 0.0,
+            average: Some(0.98),
+            dropout: 0.0,
+            patience: Some(10),
+            augmentation: Augmentation::MILD,
+            stretch: false,
+        }
+    }
+}
+
+/// Everything a run may be told. `TrainOptions::default()` is a good start.
+#[derive(Clone, Debug)]
+pub struct TrainOptions {
+    /// The task's name in the adapter; the data set's folder name if not given.
+    pub task: Option<String>,
+    /// Which recipe.
+    pub recipe: RecipeChoice,
+    /// How sites and head are trained together.
+    pub schedule: Schedule,
+    /// How the head alone is fitted.
+    pub head: HeadFit,
+    /// Decides every random choice.
+    pub seed: u64,
+    /// Threads for the computation; all cores if not given. Another number may round sums differently.
+    pub threads: Option<usize>,
+    /// Threads that decode and augment ahead of the step; half of `threads`, at least one, if not given. Never changes
+    /// the result.
+    pub workers: Option<usize>,
+    /// Where tensors live.
+    pub device: Device,
+    /// Height and width in pixels, instead of the backbone's.
+    pub resolution: Option<[u32; 2]>,
+    /// Bytes of decoded pictures to keep in memory.
+    pub picture_budget: usize,
+    /// Encoding of the adapter file.
+    pub encoding: Encoding,
+    /// Folder where the state is kept after each epoch, and from where a stopped run goes on.
+    pub resume: Option<PathBuf>,
+    /// Measure the test split, if there is one, once, at the end.
+    pub test: bool,
+    /// Version to write in the adapter.
+    pub version: u64,
+    /// Seconds since 1970-01-01 UTC to write in the adapter; now if not given.
+    pub created: Option<u64>,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            task: None,
+            recipe: RecipeChoice::default(),
+            schedule: Schedule::default(),
+            head: HeadFit::default(),
+            seed: 0,
+            threads: None,
+            workers: None,
+            device: Device::Cpu,
+            resolution: None,
+            picture_budget: 2 << 30,
+            encoding: Encoding::Int8,
+            resume: None,
+            test: true,
+            version: 1,
+            created: None,
+        }
+    }
+}
+
+impl TrainOptions {
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.unwrap_or_else(|| (self.threads() / 2).max(1))
+    }
+}

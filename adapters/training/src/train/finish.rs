@@ -1,0 +1,182 @@
+//! The end of a run: fold, encode, read back, measure, and write what was measured into the file.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use candle_core::Tensor;
+use clr_adapters::{Adapter, Canary, Header, Metrics, Provenance, decode, encode};
+use clr_onnx::{Preprocess as _, RgbImage};
+
+use super::{Candidate, Outcome, ParitySample, Trained, prepare::Prepared};
+use crate::{
+    Evaluation, Flip, Warning,
+    data::{Dataset, Pictures, Split},
+    error::Result,
+    evaluate::{argmax, evaluate, log_probability},
+    network::Network,
+    observer::Observer,
+};
+
+/// Largest side of a canary picture in pixels.
+const CANARY_SIDE: u32 = 32;
+/// Canaries in a file.
+const CANARIES: usize = 2;
+/// Validation pictures tried for canaries.
+const CANARY_TRIALS: usize = 24;
+/// Validation pictures handed out with their logits.
+const PARITY_SAMPLES: usize = 4;
+
+pub(super) fn finish(
+    prepared: Prepared<'_>,
+    dataset: &Dataset,
+    mut outcomes: Vec<Outcome>,
+    chosen: usize,
+    start: Instant,
+    observer: &mut dyn Observer,
+) -> Result<Trained> {
+    let options = prepared.options;
+    let workers = options.workers();
+    let mut header = Header {
+        task: options.task.clone().unwrap_or_else(|| {
+            dataset.root().canonicalize().ok().and_then(|path| Some(path.file_name()?.to_str()?.to_owned())).unwrap_or_else(|| "task".to_owned())
+        }),
+        labels: prepared.names.clone(),
+        // Both are set from the network.
+        backbone: prepared.fingerprint,
+        recipe: clr_adapters::Recipe::Linear,
+        preprocessing: prepared.preprocessing.clone(),
+        version: options.version,
+        parent: None,
+        provenance: Provenance::HostTrained,
+        metrics: None,
+        canaries: Vec::new(),
+    };
+    let mut candidates = Vec::with_capacity(outcomes.len());
+    for (index, outcome) in outcomes.iter().enumerate() {
+        candidates.push(Candidate {
+            recipe: outcome.network.recipe(),
+            accuracy: outcome.validation.accuracy,
+            loss: outcome.validation.loss,
+            bytes: encode(&outcome.network.to_adapter(header.clone())?, options.encoding)?.len(),
+            seconds: outcome.seconds,
+            chosen: index == chosen,
+        });
+    }
+    let history = outcomes.iter().flat_map(|outcome| outcome.history.iter().cloned()).collect();
+    let outcome = outcomes.swap_remove(chosen);
+    drop(outcomes);
+
+    // What the file's own weights answer decides what the file says about itself.
+    let first = decode(&encode(&outcome.network.to_adapter(header.clone())?, options.encoding)?)?.adapter;
+    let network = prepared.base.sibling_from_adapter(&first)?;
+    let quantised_validation = evaluate(&network, &prepared.validation, &prepared.names, workers, observer)?;
+    header.metrics = Some(Metrics {
+        accuracy: outcome.validation.accuracy,
+        quantised_accuracy: quantised_validation.accuracy,
+        validation_images: prepared.validation.len() as u32,
+        training_images: prepared.train.len() as u32,
+        data: prepared.train.digest(),
+        seed: options.seed,
+        created: options.created.unwrap_or_else(now),
+    });
+    header.canaries = canaries(&network, &prepared.validation, &quantised_validation)?;
+    let adapter = outcome.network.to_adapter(header)?;
+    adapter_check(&adapter)?;
+    let bytes = encode(&adapter, options.encoding)?;
+    let quantised = decode(&bytes)?.adapter;
+    let parity = parity(&network, &prepared.validation)?;
+    let mut warnings = prepared.warnings;
+    let test = if options.test && dataset.has_test() {
+        let budget = options.picture_budget;
+        let pictures = Pictures::load(dataset, Split::Test, &prepared.preprocessing, budget, observer)?;
+        for file in pictures.unreadable() {
+            let warning = Warning::Unreadable(file.clone());
+            observer.warning(&warning);
+            warnings.push(warning);
+        }
+        Some(evaluate(&network, &pictures, &prepared.names, workers, observer)?)
+    } else {
+        None
+    };
+    Ok(Trained {
+        adapter,
+        quantised,
+        bytes,
+        validation: outcome.validation,
+        quantised_validation,
+        test,
+        history,
+        candidates,
+        parity,
+        warnings,
+        penalty: prepared.fitted.penalty,
+        mirrored: prepared.schedule.augmentation.flip == Flip::On,
+        seconds: start.elapsed().as_secs_f64(),
+        peak_memory: crate::peak_memory(),
+    })
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// Small versions of validation pictures that the network is surest of, of different classes where possible.
+fn canaries(network: &Network, pictures: &Pictures, evaluation: &Evaluation) -> Result<Vec<Canary>> {
+    let mut order: Vec<usize> = (0..pictures.len()).collect();
+    let sure = |index: &usize| -log_probability(&evaluation.logits[*index], evaluation.labels[*index] as usize);
+    order.sort_by(|a, b| sure(a).total_cmp(&sure(b)));
+    let mut tried: Vec<(bool, f64, Canary)> = Vec::new();
+    for index in order.into_iter().take(CANARY_TRIALS) {
+        let small = shrink(&pictures.original(index)?);
+        let logits = answer(network, pictures, &pictures.preprocessing().preprocess(&small))?;
+        let class = argmax(&logits);
+        let probability = log_probability(&logits, class).exp();
+        let right = class == evaluation.labels[index] as usize;
+        let size = [small.width() as u16, small.height() as u16];
+        let canary = Canary { size, pixels: small.into_raw(), class: class as u32, probability: probability as f32 };
+        tried.push((right, probability, canary));
+    }
+    tried.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)));
+    let mut chosen: Vec<Canary> = Vec::with_capacity(CANARIES);
+    for distinct in [true, false] {
+        for (_, _, canary) in &tried {
+            let known = chosen.iter().any(|other| if distinct { other.class == canary.class } else { other == canary });
+            if chosen.len() < CANARIES && !known {
+                chosen.push(canary.clone());
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+fn shrink(picture: &RgbImage) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let factor = (f64::from(CANARY_SIDE) / f64::from(width.max(height))).min(1.0);
+    let side = |side: u32| ((f64::from(side) * factor).round() as u32).clamp(1, CANARY_SIDE);
+    image::imageops::resize(picture, side(width), side(height), image::imageops::FilterType::Triangle)
+}
+
+fn answer(network: &Network, pictures: &Pictures, input: &[f32]) -> Result<Vec<f32>> {
+    let preprocessing = pictures.preprocessing();
+    let shape = (1, 3, preprocessing.height as usize, preprocessing.width as usize);
+    let logits = network.logits(&Tensor::from_slice(input, shape, network.device())?)?;
+    Ok(logits.flatten_all()?.to_vec1()?)
+}
+
+fn parity(network: &Network, pictures: &Pictures) -> Result<Vec<ParitySample>> {
+    let count = PARITY_SAMPLES.min(pictures.len());
+    (0..count)
+        .map(|sample| {
+            let picture = pictures.picture(sample * pictures.len() / count)?;
+            let preprocessing = pictures.preprocessing();
+            let mut input = vec![0.0; 3 * preprocessing.height as usize * preprocessing.width as usize];
+            preprocessing.to_tensor(&picture, &mut input);
+            let logits = answer(network, pictures, &input)?;
+            Ok(ParitySample { input, logits })
+        })
+        .collect()
+}
+
+/// Full-precision adapters obey the same rules as files.
+fn adapter_check(adapter: &Adapter) -> Result<()> {
+    adapter.validate().map_err(|error| clr_adapters::EncodeError::from(error).into())
+}

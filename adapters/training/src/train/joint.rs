@@ -1,0 +1,235 @@
+//! Training sites and head together.
+
+use std::time::Instant;
+
+use candle_core::Tensor;
+use clr_adapters::Recipe;
+use rand::RngExt as _;
+
+use super::{
+    checkpoint::{Checkpoint, Resumed, State},
+    prepare::Prepared,
+};
+use crate::{
+    Evaluation, Record,
+    data::{Loading, for_each_batch, shuffled},
+    error::{Result, TrainError},
+    evaluate::{argmax, cross_entropy, evaluate, input},
+    network::{Mode, Network},
+    observer::{Meter, Observer, Phase},
+    optimise::{Adam, AdamOptions, Average},
+    options::Statistics,
+    random::{Purpose, stream},
+};
+
+/// A trained recipe, at its best epoch.
+pub(super) struct Outcome {
+    pub(super) network: Network,
+    pub(super) validation: Evaluation,
+    pub(super) history: Vec<Record>,
+    pub(super) seconds: f64,
+}
+
+/// Trains `recipe` from the prepared head, or goes on from its resume file.
+pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn Observer) -> Result<Outcome> {
+    let start = Instant::now();
+    let (options, schedule) = (prepared.options, &prepared.schedule);
+    let workers = options.workers();
+    let mut network = prepared.base.sibling(recipe, prepared.names.len(), options.seed)?;
+    let mode = match schedule.statistics {
+        Statistics::Fixed { .. } => Mode::Train,
+        Statistics::Batch { momentum } => Mode::TrainOnBatch { momentum },
+    };
+    let checkpoint = Checkpoint::new(options.resume.as_deref(), recipe, prepared.fingerprint);
+    let resumed = checkpoint.load()?;
+    if resumed.is_none() {
+        if let Statistics::Fixed { blend } = schedule.statistics
+            && blend > 0.0
+        {
+            move_statistics(prepared, &mut network, blend)?;
+            if schedule.head_first {
+                let head = prepared.refit(&network, observer)?;
+                network.set_head(&head)?;
+            }
+        } else if schedule.head_first {
+            network.set_head(&prepared.fitted.head)?;
+        }
+    }
+    let measure = |network: &Network| evaluate(network, &prepared.validation, &prepared.names, workers, &mut ());
+    let adam_options = AdamOptions {
+        rates: schedule.rates,
+        decay: schedule.decay,
+        relative: schedule.relative_rates,
+        l2_norm: schedule.l2_norm,
+        clip: schedule.clip,
+        beta2: schedule.beta2,
+    };
+    let epochs = schedule.epochs;
+    let steps = prepared.train.len().div_ceil(schedule.batch);
+    let mut meter = Meter::new(Phase::Train(recipe), epochs * steps);
+    let (mut adam, mut average, mut state);
+    if let Some(resumed) = resumed {
+        let Resumed { adam: moments, average: averaged, state: saved } = resumed;
+        network.restore(&saved.current)?;
+        adam = Adam::new(network.parameters()?, adam_options, Some(moments))?;
+        average = schedule.average.map(|decay| Average::new(averaged, decay));
+        state = saved;
+        meter.skip(state.epoch * steps);
+        state.history.iter().for_each(|record| observer.record(record));
+    } else {
+        adam = Adam::new(network.parameters()?, adam_options, None)?;
+        average = schedule.average.map(|decay| Average::new(adam.values().to_vec(), decay));
+        let validation = measure(&network)?;
+        let record = Record {
+            recipe,
+            epoch: 0,
+            epochs,
+            train_loss: None,
+            train_accuracy: None,
+            validation_loss: validation.loss,
+            validation_accuracy: validation.accuracy,
+            rate: 0.0,
+            seconds: start.elapsed().as_secs_f64(),
+            best: true,
+        };
+        observer.record(&record);
+        let current = network.snapshot()?;
+        state = State {
+            epoch: 0,
+            stale: 0,
+            best_score: score(&validation),
+            best: current.clone(),
+            current,
+            history: vec![record],
+        };
+    }
+
+    while state.epoch < epochs && schedule.patience.is_none_or(|patience| state.stale <= patience) {
+        let epoch = state.epoch + 1;
+        let mut totals = Totals::default();
+        let mut step = 0;
+        let order = shuffled(prepared.train.len(), options.seed, epoch as u64);
+        let augmentation = Some((&schedule.augmentation, options.seed, epoch as u64));
+        let loading = Loading { batch: schedule.batch, workers, augmentation, mirrored: false };
+        for_each_batch(&prepared.train, &order, loading, |batch| {
+            // Batch statistics of a single picture are no statistics.
+            if mode != Mode::Train && batch.labels.len() < 2 {
+                return Ok(());
+            }
+            let x = input(&network, &prepared.train, &batch)?;
+            let mut features = network.training_features(&x, mode)?;
+            if schedule.dropout > 0.0 {
+                let address = (epoch * steps + step) as u64;
+                features = drop_some(&features, schedule.dropout, options.seed, address)?;
+            }
+            let logits = network.classify(&features, true)?;
+            let loss = cross_entropy(&logits, &batch.labels, schedule.smoothing)?;
+            totals.add(&logits, &loss, &batch.labels)?;
+            if !totals.loss.is_finite() {
+                return Err(TrainError::Diverged { recipe, epoch });
+            }
+            let gradients = loss.backward()?;
+            let position = state.epoch as f64 + (step + 1) as f64 / steps as f64;
+            adam.step(&gradients, schedule.rate.factor(position, epochs))?;
+            if let Some(average) = &mut average {
+                average.update(adam.values(), adam.state().step);
+            }
+            step += 1;
+            meter.advance(1, observer);
+            Ok(())
+        })?;
+
+        let current = network.snapshot()?;
+        if let Some(average) = &average {
+            adam.show(&average.values)?;
+        }
+        let validation = measure(&network)?;
+        let better = score(&validation) > state.best_score;
+        if better {
+            state.best = network.snapshot()?;
+            state.best_score = score(&validation);
+            state.stale = 0;
+        } else {
+            state.stale += 1;
+        }
+        adam.show(adam.values())?;
+        let record = Record {
+            recipe,
+            epoch,
+            epochs,
+            train_loss: Some(totals.mean_loss()),
+            train_accuracy: Some(totals.accuracy()),
+            validation_loss: validation.loss,
+            validation_accuracy: validation.accuracy,
+            rate: schedule.rates.head * schedule.rate.factor(epoch as f64, epochs),
+            seconds: start.elapsed().as_secs_f64(),
+            best: better,
+        };
+        observer.record(&record);
+        state.history.push(record);
+        state.epoch = epoch;
+        state.current = current;
+        checkpoint.save(&state, adam.state(), average.as_ref().map(|average| average.values.as_slice()))?;
+        if observer.should_stop() {
+            return Err(TrainError::Stopped);
+        }
+    }
+    network.restore(&state.best)?;
+    let validation = measure(&network)?;
+    Ok(Outcome { network, validation, history: state.history, seconds: start.elapsed().as_secs_f64() })
+}
+
+
+/// Accuracy first, then the lower loss.
+fn score(evaluation: &Evaluation) -> (f32, f32) {
+    (evaluation.accuracy, -evaluation.loss)
+}
+
+fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -> Result<()> {
+    // All pictures of a batch are looked at together; the order is shuffled so that batches mix the classes.
+    let order = shuffled(prepared.train.len(), prepared.options.seed, 0);
+    let loading = Loading { batch: 64, workers: 0, augmentation: None, mirrored: false };
+    let mut batches = Vec::new();
+    for chunk in order.chunks(loading.batch) {
+        for_each_batch(&prepared.train, chunk, loading, |batch| {
+            batches.push(input(network, &prepared.train, &batch));
+            Ok(())
+        })?;
+    }
+    network.estimate_statistics(batches, blend)
+}
+
+#[derive(Default)]
+struct Totals {
+    loss: f64,
+    hits: usize,
+    pictures: usize,
+}
+
+impl Totals {
+    fn add(&mut self, logits: &Tensor, loss: &Tensor, labels: &[u32]) -> Result<()> {
+        self.loss += f64::from(loss.to_scalar::<f32>()?) * labels.len() as f64;
+        let rows = logits.to_vec2::<f32>()?;
+        self.hits += rows.iter().zip(labels).filter(|(row, label)| argmax(row) == **label as usize).count();
+        self.pictures += labels.len();
+        Ok(())
+    }
+
+    fn mean_loss(&self) -> f32 {
+        (self.loss / self.pictures.max(1) as f64) as f32
+    }
+
+    fn accuracy(&self) -> f32 {
+        self.hits as f32 / self.pictures.max(1) as f32
+    }
+}
+
+/// Inverted dropout on features `[N, F]`.
+fn drop_some(features: &Tensor, share: f32, seed: u64, address: u64) -> Result<Tensor> {
+    let mut random = stream(seed, Purpose::Dropout, address, 0);
+    let keep = 1.0 / (1.0 - share);
+    let mask: Vec<f32> =
+        (0..features.elem_count()).map(|_| if random.random::<f32>() < share { 0.0 } else { keep }).collect();
+    Ok((features * Tensor::from_vec(mask, features.shape(), features.device())?)?)
+}
+

@@ -1,0 +1,115 @@
+//! From pictures to an adapter: features, head, joint training, choice of recipe, folding and encoding.
+
+mod checkpoint;
+mod choose;
+mod finish;
+mod joint;
+mod prepare;
+
+use std::time::Instant;
+
+use clr_adapters::{Adapter, Recipe};
+use clr_onnx::Backbone;
+use serde::Serialize;
+
+use crate::{
+    Evaluation, Record, Warning,
+    data::Dataset,
+    error::Result,
+    observer::Observer,
+    options::{RecipeChoice, TrainOptions},
+};
+use choose::choose;
+use joint::{Outcome, joint};
+use prepare::Prepared;
+
+/// A finished run.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The adapter in full precision, with its header complete.
+    pub adapter: Adapter,
+    /// What `bytes` decode to.
+    pub quantised: Adapter,
+    /// The adapter file.
+    pub bytes: Vec<u8>,
+    /// The validation split with full-precision weights.
+    pub validation: Evaluation,
+    /// The validation split with the file's own weights.
+    pub quantised_validation: Evaluation,
+    /// The test split with the file's own weights, if there is one and it was asked for.
+    pub test: Option<Evaluation>,
+    /// Every epoch of every recipe trained.
+    pub history: Vec<Record>,
+    /// What was compared, cheapest first.
+    pub candidates: Vec<Candidate>,
+    /// Some validation pictures with the logits of the file's own weights, for comparison with another engine.
+    pub parity: Vec<ParitySample>,
+    /// What a person should know about the data.
+    pub warnings: Vec<Warning>,
+    /// The penalty that fitted the head best.
+    pub penalty: f64,
+    /// Whether training pictures were mirrored.
+    pub mirrored: bool,
+    /// Duration of the run.
+    pub seconds: f64,
+    /// The process's largest resident size in bytes, where the system tells it.
+    pub peak_memory: Option<u64>,
+}
+
+/// One recipe that took part.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Candidate {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// Validation accuracy in full precision, a fraction.
+    pub accuracy: f32,
+    /// Validation cross-entropy.
+    pub loss: f32,
+    /// Size of its adapter file.
+    pub bytes: usize,
+    /// Seconds of training (of this process).
+    pub seconds: f64,
+    /// Whether it was taken.
+    pub chosen: bool,
+}
+
+/// A preprocessed picture with the training network's answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParitySample {
+    /// `[3, height, width]`.
+    pub input: Vec<f32>,
+    /// `[classes]`.
+    pub logits: Vec<f32>,
+}
+
+/// Learns an adapter for `backbone` from `dataset`.
+///
+/// The validation split chooses the head's penalty, the epoch and the recipe; the test split is measured once at the end.
+/// Equal data, options and thread count give equal bytes on one machine, also when the run was stopped and resumed.
+pub fn train(
+    backbone: &Backbone,
+    dataset: &Dataset,
+    options: &TrainOptions,
+    observer: &mut dyn Observer,
+) -> Result<Trained> {
+    options.schedule.validate()?;
+    crate::with_threads(options.threads(), || run(backbone, dataset, options, observer))
+}
+
+fn run(backbone: &Backbone, dataset: &Dataset, options: &TrainOptions, observer: &mut dyn Observer) -> Result<Trained> {
+    let start = Instant::now();
+    let prepared = Prepared::new(backbone, dataset, options, observer)?;
+    let mut candidates = match &options.recipe {
+        RecipeChoice::Fixed(recipe) => vec![*recipe],
+        RecipeChoice::Auto { candidates } => [Recipe::Linear].iter().chain(candidates).copied().collect(),
+    };
+    candidates.sort_by_key(|recipe| Recipe::ALL.iter().position(|other| other == recipe));
+    candidates.dedup();
+    let mut outcomes: Vec<Outcome> = Vec::with_capacity(candidates.len());
+    for recipe in candidates {
+        let outcome = if recipe == Recipe::Linear { prepared.linear(observer)? } else { joint(&prepared, recipe, observer)? };
+        outcomes.push(outcome);
+    }
+    let chosen = choose(&outcomes);
+    finish::finish(prepared, dataset, outcomes, chosen, start, observer)
+}

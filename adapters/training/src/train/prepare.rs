@@ -1,0 +1,163 @@
+//! What every recipe of a run shares: pictures, the frozen features, the fitted head.
+
+use std::time::Instant;
+
+use candle_core::Tensor;
+use clr_adapters::{Digest, Fit, Head, Preprocessing, Recipe};
+use clr_onnx::Backbone;
+
+use super::Outcome;
+use crate::{
+    Evaluation, Flip, Record, Warning,
+    data::{Dataset, Pictures, Split},
+    error::{Result, TrainError},
+    evaluate::features,
+    network::Network,
+    observer::{Meter, Observer, Phase},
+    optimise::{Features, FittedHead, fit_head},
+    options::{Schedule, TrainOptions},
+};
+
+pub(super) struct Prepared<'a> {
+    pub(super) options: &'a TrainOptions,
+    /// The options' schedule with [`Flip::Auto`] resolved.
+    pub(super) schedule: Schedule,
+    pub(super) preprocessing: Preprocessing,
+    pub(super) names: Vec<String>,
+    pub(super) train: Pictures,
+    pub(super) validation: Pictures,
+    pub(super) warnings: Vec<Warning>,
+    /// The untouched backbone with the fitted head.
+    pub(super) base: Network,
+    pub(super) fitted: FittedHead,
+    pub(super) linear: Evaluation,
+    /// Names everything a resume file depends on beside the recipe.
+    pub(super) fingerprint: Digest,
+    pub(super) head_seconds: f64,
+}
+
+impl<'a> Prepared<'a> {
+    pub(super) fn new(
+        backbone: &Backbone,
+        dataset: &Dataset,
+        options: &'a TrainOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let mut preprocessing = backbone.preprocessing().clone();
+        if let Some([height, width]) = options.resolution {
+            (preprocessing.height, preprocessing.width) = (height, width);
+        }
+        if options.schedule.stretch {
+            preprocessing.fit = Fit::Stretch;
+        }
+        // The graph must be able to run at this size, before anything is decoded.
+        backbone.value_shapes(preprocessing.height as usize, preprocessing.width as usize)?;
+        let names = dataset.classes().to_vec();
+        let budget = options.picture_budget;
+        let train = Pictures::load(dataset, Split::Train, &preprocessing, budget, observer)?;
+        let validation = Pictures::load(dataset, Split::Validation, &preprocessing, budget, observer)?;
+        let mut warnings = dataset.warnings();
+        let skipped = train.unreadable().iter().chain(validation.unreadable());
+        warnings.extend(skipped.cloned().map(Warning::Unreadable));
+        warnings.iter().for_each(|warning| observer.warning(warning));
+        if train.is_empty() || validation.is_empty() {
+            let split = if train.is_empty() { Split::Train } else { Split::Validation };
+            return Err(TrainError::NoSuchSplit { path: dataset.root().to_owned(), split: split.name() });
+        }
+
+        let start = Instant::now();
+        let mut base = Network::new(backbone, Recipe::Linear, names.len(), &options.device, options.seed)?;
+        let (train_set, validation_set) = frozen_features(&base, &train, &validation, options, observer)?;
+        let mut meter = Meter::new(Phase::Head, options.head.penalties.len());
+        let fitted = fit_head(&train_set, &validation_set, names.len(), &options.head, |_| meter.advance(1, observer))?;
+        base.set_head(&fitted.head)?;
+        let logits = base.classify(&validation_set.values, false)?.to_vec2()?;
+        let linear = Evaluation::from_logits(logits, validation.labels(), &names);
+        let head_seconds = start.elapsed().as_secs_f64();
+
+        let mut schedule = options.schedule.clone();
+        if schedule.augmentation.flip == Flip::Auto {
+            let mirrored = features(&base, &validation, options.workers(), true, |_| ())?;
+            let mirrored = base.classify(&mirrored, false)?.to_vec2()?;
+            let mirrored = Evaluation::from_logits(mirrored, validation.labels(), &names);
+            let safe = super::choose::as_good(&linear.hits(), &mirrored.hits());
+            schedule.augmentation.flip = if safe { Flip::On } else { Flip::Off };
+        }
+        let fingerprint = fingerprint(backbone, options, &schedule, &preprocessing, [&train, &validation]);
+        Ok(Self {
+            options,
+            schedule,
+            preprocessing,
+            names,
+            train,
+            validation,
+            warnings,
+            base,
+            fitted,
+            linear,
+            fingerprint,
+            head_seconds,
+        })
+    }
+
+    /// The head alone, as an outcome beside the others.
+    pub(super) fn linear(&self, observer: &mut dyn Observer) -> Result<Outcome> {
+        let mut network = self.base.sibling(Recipe::Linear, self.names.len(), self.options.seed)?;
+        network.set_head(&self.fitted.head)?;
+        let record = Record {
+            recipe: Recipe::Linear,
+            epoch: 0,
+            epochs: 0,
+            train_loss: None,
+            train_accuracy: None,
+            validation_loss: self.linear.loss,
+            validation_accuracy: self.linear.accuracy,
+            rate: 0.0,
+            seconds: self.head_seconds,
+            best: true,
+        };
+        observer.record(&record);
+        Ok(Outcome { network, validation: self.linear.clone(), history: vec![record], seconds: self.head_seconds })
+    }
+
+    /// The head fitted on the features of a network whose statistics were moved.
+    pub(super) fn refit(&self, network: &Network, observer: &mut dyn Observer) -> Result<Head> {
+        let (train, validation) = frozen_features(network, &self.train, &self.validation, self.options, observer)?;
+        Ok(fit_head(&train, &validation, self.names.len(), &self.options.head, |_| ())?.head)
+    }
+}
+
+fn frozen_features(
+    network: &Network,
+    train: &Pictures,
+    validation: &Pictures,
+    options: &TrainOptions,
+    observer: &mut dyn Observer,
+) -> Result<(Features, Features)> {
+    let mut meter = Meter::new(Phase::Features, train.len() + validation.len());
+    let mut compute = |pictures: &Pictures| -> Result<Features> {
+        let values: Tensor = features(network, pictures, options.workers(), false, |n| meter.advance(n, observer))?;
+        Ok(Features { values, labels: pictures.labels() })
+    };
+    Ok((compute(train)?, compute(validation)?))
+}
+
+fn fingerprint(
+    backbone: &Backbone,
+    options: &TrainOptions,
+    schedule: &Schedule,
+    preprocessing: &Preprocessing,
+    pictures: [&Pictures; 2],
+) -> Digest {
+    // `Debug` of plain numbers and enums is stable within a version, and a new version must not resume an old run anyway.
+    let text = format!(
+        "{} {} {} {} {schedule:?} {:?} {} {preprocessing:?}",
+        env!("CARGO_PKG_VERSION"),
+        backbone.digest(),
+        pictures[0].digest(),
+        pictures[1].digest(),
+        options.head,
+        options.seed,
+    );
+    Digest::of(text.as_bytes())
+}
