@@ -1,0 +1,91 @@
+//! From logits to an answer for people.
+
+use std::sync::Arc;
+
+/// What the network says about one picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Classification {
+    logits: Vec<f32>,
+    labels: Arc<[String]>,
+}
+
+/// One class of a ranking.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ranked<'a> {
+    /// Index of the class among the adapter's labels.
+    pub class: usize,
+    /// The class's label; empty where the adapter has none for it.
+    pub label: &'a str,
+    /// Softmax probability over all classes, in 0–1.
+    pub probability: f32,
+}
+
+impl Classification {
+    pub(crate) fn new(logits: Vec<f32>, labels: Arc<[String]>) -> Self {
+        Self { logits, labels }
+    }
+
+    /// One logit per class.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// Softmax probabilities, one per class. The largest logit is subtracted first, so nothing overflows; sums are in
+    /// double precision.
+    pub fn probabilities(&self) -> Vec<f32> {
+        let max = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exponentials: Vec<f64> = self.logits.iter().map(|&logit| (f64::from(logit) - f64::from(max)).exp()).collect();
+        let sum: f64 = exponentials.iter().sum();
+        exponentials.into_iter().map(|value| (value / sum) as f32).collect()
+    }
+
+    /// The `count` most probable classes, best first; equal ones in class order. Fewer if there are fewer classes.
+    pub fn top(&self, count: usize) -> Vec<Ranked<'_>> {
+        let probabilities = self.probabilities();
+        let mut order: Vec<usize> = (0..self.logits.len()).collect();
+        order.sort_by(|&a, &b| self.logits[b].total_cmp(&self.logits[a]).then(a.cmp(&b)));
+        order
+            .into_iter()
+            .take(count)
+            .map(|class| Ranked {
+                class,
+                label: self.labels.get(class).map_or("", String::as_str),
+                probability: probabilities[class],
+            })
+            .collect()
+    }
+
+    /// The most probable class.
+    pub fn best(&self) -> Option<Ranked<'_>> {
+        self.top(1).pop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classification(logits: &[f32]) -> Classification {
+        let labels: Vec<String> = (0..logits.len()).map(|class| format!("class {class}")).collect();
+        Classification::new(logits.to_vec(), labels.into())
+    }
+
+    #[test]
+    fn ranks_by_logit_and_ties_by_class() {
+        let answer = classification(&[1.0, 3.0, -2.0, 3.0]);
+        let order: Vec<usize> = answer.top(10).iter().map(|ranked| ranked.class).collect();
+        assert_eq!(order, [1, 3, 0, 2]);
+        assert_eq!(answer.best().unwrap().label, "class 1");
+        assert_eq!(answer.top(2).len(), 2);
+    }
+
+    #[test]
+    fn probabilities_sum_to_one_and_do_not_overflow() {
+        for logits in [&[1000.0, 999.0, -1000.0][..], &[-1000.0, -1001.0][..], &[0.0; 5][..]] {
+            let probabilities = classification(logits).probabilities();
+            assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        }
+        let two = classification(&[1000.0, 999.0]).probabilities();
+        assert!((two[0] - 1.0 / (1.0 + (-1.0f32).exp())).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,320 @@
+//! Sixteen f32 side by side: the one vector type that every kernel is written in, in one shape per instruction set.
+//!
+//! A value of the network is stored as `[⌈C / 16⌉, H, W, 16]`, so the sixteen lanes are sixteen channels of one pixel
+//! and no kernel ever shuffles.
+
+/// Lanes of a vector and channels of a block.
+pub(crate) const LANES: usize = 16;
+
+/// The instruction set that the kernels run in, found out once per engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Whatever the compiler makes of plain Rust for the target.
+    Portable,
+    /// AVX2 and FMA: a vector is two registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512F: a vector is one register.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// NEON: a vector is four registers.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+}
+
+impl Level {
+    /// The best level of this machine.
+    pub(crate) fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self::Avx2;
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            if std::arch::is_aarch64_feature_detected!("neon") {
+                return Self::Neon;
+            }
+        }
+        Self::Portable
+    }
+
+    /// Every level that this machine can run, worst first.
+    #[cfg(test)]
+    pub(crate) fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "targets without a vector level have the portable one alone")]
+        let mut levels = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                levels.push(Self::Avx2);
+            }
+            if is_x86_feature_detected!("avx512f") {
+                levels.push(Self::Avx512);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if Self::detect() == Self::Neon {
+            levels.push(Self::Neon);
+        }
+        levels
+    }
+}
+
+/// Sixteen f32. NaN in `self` survives [`Lanes::clamp`], so a broken input is seen in the answer.
+///
+/// # Safety
+/// Every function may only run where the implementing type's instruction set is available; pointers must be valid for
+/// sixteen f32 (no alignment needed).
+pub(crate) trait Lanes: Copy {
+    /// Reads sixteen values.
+    unsafe fn load(from: *const f32) -> Self;
+    /// Writes sixteen values.
+    unsafe fn store(self, to: *mut f32);
+    /// The same value sixteen times.
+    unsafe fn splat(value: f32) -> Self;
+    /// `self + a · b`.
+    unsafe fn fma(self, a: Self, b: Self) -> Self;
+    /// `self + other`.
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self · other`.
+    unsafe fn mul(self, other: Self) -> Self;
+    /// The larger, lane by lane.
+    unsafe fn max(self, other: Self) -> Self;
+    /// `min(max(self, low), high)`.
+    unsafe fn clamp(self, low: Self, high: Self) -> Self;
+}
+
+impl Lanes for [f32; LANES] {
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller hands over sixteen readable f32.
+        unsafe { from.cast::<Self>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller hands over sixteen writable f32.
+        unsafe { to.cast::<Self>().write_unaligned(self) }
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        [value; LANES]
+    }
+    #[inline(always)]
+    unsafe fn fma(self, a: Self, b: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] + a[lane] * b[lane])
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] + other[lane])
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] * other[lane])
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        std::array::from_fn(|lane| if self[lane] < other[lane] { other[lane] } else { self[lane] })
+    }
+    #[inline(always)]
+    unsafe fn clamp(self, low: Self, high: Self) -> Self {
+        std::array::from_fn(|lane| {
+            let value = if self[lane] < low[lane] { low[lane] } else { self[lane] };
+            if value > high[lane] { high[lane] } else { value }
+        })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
+        _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps,
+        _mm512_min_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    };
+
+    use super::Lanes;
+
+    // SAFETY of both: the trait's contract is the intrinsics' own (the instruction set is there, pointers are valid).
+    // The bound is the first operand of min and max: x86 returns the second one when either is NaN.
+    impl Lanes for __m512 {
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            unsafe { _mm512_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe { _mm512_storeu_ps(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            unsafe { _mm512_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn fma(self, a: Self, b: Self) -> Self {
+            unsafe { _mm512_fmadd_ps(a, b, self) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            unsafe { _mm512_add_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            unsafe { _mm512_mul_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            unsafe { _mm512_max_ps(other, self) }
+        }
+        #[inline(always)]
+        unsafe fn clamp(self, low: Self, high: Self) -> Self {
+            unsafe { _mm512_min_ps(high, _mm512_max_ps(low, self)) }
+        }
+    }
+
+    /// A vector as two AVX registers.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Pair(__m256, __m256);
+
+    impl Lanes for Pair {
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            unsafe { Self(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe {
+                _mm256_storeu_ps(to, self.0);
+                _mm256_storeu_ps(to.add(8), self.1);
+            }
+        }
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            unsafe { Self(_mm256_set1_ps(value), _mm256_set1_ps(value)) }
+        }
+        #[inline(always)]
+        unsafe fn fma(self, a: Self, b: Self) -> Self {
+            unsafe { Self(_mm256_fmadd_ps(a.0, b.0, self.0), _mm256_fmadd_ps(a.1, b.1, self.1)) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            unsafe { Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
+        }
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            unsafe { Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
+        }
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            unsafe { Self(_mm256_max_ps(other.0, self.0), _mm256_max_ps(other.1, self.1)) }
+        }
+        #[inline(always)]
+        unsafe fn clamp(self, low: Self, high: Self) -> Self {
+            unsafe {
+                Self(
+                    _mm256_min_ps(high.0, _mm256_max_ps(low.0, self.0)),
+                    _mm256_min_ps(high.1, _mm256_max_ps(low.1, self.1)),
+                )
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use {std::arch::x86_64::__m512 as Avx512Lanes, x86::Pair as Avx2Lanes};
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::arch::aarch64::{
+        float32x4_t, vaddq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vmaxq_f32, vminq_f32, vmulq_f32, vst1q_f32,
+    };
+
+    use super::Lanes;
+
+    /// A vector as four NEON registers. NEON's min and max return NaN when either operand is NaN.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Quad([float32x4_t; 4]);
+
+    // SAFETY: the trait's contract is the intrinsics' own.
+    impl Lanes for Quad {
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            unsafe { Self([vld1q_f32(from), vld1q_f32(from.add(4)), vld1q_f32(from.add(8)), vld1q_f32(from.add(12))]) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe {
+                vst1q_f32(to, self.0[0]);
+                vst1q_f32(to.add(4), self.0[1]);
+                vst1q_f32(to.add(8), self.0[2]);
+                vst1q_f32(to.add(12), self.0[3]);
+            }
+        }
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            unsafe { Self([vdupq_n_f32(value); 4]) }
+        }
+        #[inline(always)]
+        unsafe fn fma(self, a: Self, b: Self) -> Self {
+            unsafe {
+                Self([
+                    vfmaq_f32(self.0[0], a.0[0], b.0[0]),
+                    vfmaq_f32(self.0[1], a.0[1], b.0[1]),
+                    vfmaq_f32(self.0[2], a.0[2], b.0[2]),
+                    vfmaq_f32(self.0[3], a.0[3], b.0[3]),
+                ])
+            }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            unsafe {
+                Self([
+                    vaddq_f32(self.0[0], other.0[0]),
+                    vaddq_f32(self.0[1], other.0[1]),
+                    vaddq_f32(self.0[2], other.0[2]),
+                    vaddq_f32(self.0[3], other.0[3]),
+                ])
+            }
+        }
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            unsafe {
+                Self([
+                    vmulq_f32(self.0[0], other.0[0]),
+                    vmulq_f32(self.0[1], other.0[1]),
+                    vmulq_f32(self.0[2], other.0[2]),
+                    vmulq_f32(self.0[3], other.0[3]),
+                ])
+            }
+        }
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            unsafe {
+                Self([
+                    vmaxq_f32(self.0[0], other.0[0]),
+                    vmaxq_f32(self.0[1], other.0[1]),
+                    vmaxq_f32(self.0[2], other.0[2]),
+                    vmaxq_f32(self.0[3], other.0[3]),
+                ])
+            }
+        }
+        #[inline(always)]
+        unsafe fn clamp(self, low: Self, high: Self) -> Self {
+            unsafe {
+                Self([
+                    vminq_f32(vmaxq_f32(self.0[0], low.0[0]), high.0[0]),
+                    vminq_f32(vmaxq_f32(self.0[1], low.0[1]), high.0[1]),
+                    vminq_f32(vmaxq_f32(self.0[2], low.0[2]), high.0[2]),
+                    vminq_f32(vmaxq_f32(self.0[3], low.0[3]), high.0[3]),
+                ])
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) use arm::Quad as NeonLanes;

@@ -1,0 +1,83 @@
+//! From planes to blocks and back.
+
+use super::lanes::LANES;
+
+/// `[C, H, W]` to `[H, W, C]`: the picture as the first convolution reads it.
+pub(crate) fn interleave(planes: &[f32], channels: usize, out: &mut [f32]) {
+    let plane = planes.len() / channels;
+    for (channel, values) in planes.chunks_exact(plane).enumerate() {
+        for (pixel, &value) in out.chunks_exact_mut(channels).zip(values) {
+            pixel[channel] = value;
+        }
+    }
+}
+
+/// `[H, W, C]` with few channels to `[⌈C / 16⌉, H, W, 16]`; the lanes beyond `channels` are zero.
+pub(crate) fn block(pixels: &[f32], channels: usize, out: &mut [f32]) {
+    let plane = pixels.len() / channels * LANES;
+    for (index, out) in out.chunks_exact_mut(plane).enumerate() {
+        let first = index * LANES;
+        let count = LANES.min(channels - first);
+        for (to, from) in out.chunks_exact_mut(LANES).zip(pixels.chunks_exact(channels)) {
+            to[..count].copy_from_slice(&from[first..first + count]);
+            to[count..].fill(0.0);
+        }
+    }
+}
+
+/// A vector `[C]` to `[⌈C / 16⌉, 16]`, filled up with `rest`.
+pub(crate) fn block_channels(vector: &[f32], rest: f32) -> Vec<f32> {
+    let mut blocks = vector.to_vec();
+    blocks.resize(vector.len().next_multiple_of(LANES), rest);
+    blocks
+}
+
+/// `[⌈C / 16⌉, P, 16]` to `[C, P]`.
+pub(crate) fn unblock(blocks: &[f32], channels: usize, out: &mut [f32]) {
+    let pixels = out.len() / channels;
+    for (channel, out) in out.chunks_exact_mut(pixels).enumerate() {
+        let plane = &blocks[channel / LANES * pixels * LANES..][..pixels * LANES];
+        for (to, from) in out.iter_mut().zip(plane.chunks_exact(LANES)) {
+            *to = from[channel % LANES];
+        }
+    }
+}
+
+/// Joins values along the channels; `parts` are (blocks, channels), `pixels` the size of a plane.
+pub(crate) fn concat(parts: &[(&[f32], usize)], pixels: usize, out: &mut [f32]) {
+    let mut channel = 0;
+    let plane = pixels * LANES;
+    for &(blocks, channels) in parts {
+        if channel % LANES == 0 {
+            out[channel / LANES * plane..][..blocks.len()].copy_from_slice(blocks);
+        } else {
+            for from in 0..channels {
+                let source = &blocks[from / LANES * plane..][..plane];
+                let target = &mut out[(channel + from) / LANES * plane..][..plane];
+                let (from, to) = (from % LANES, (channel + from) % LANES);
+                for (target, source) in target.chunks_exact_mut(LANES).zip(source.chunks_exact(LANES)) {
+                    target[to] = source[from];
+                }
+            }
+        }
+        channel += channels;
+    }
+    let used = channel % LANES;
+    if used > 0 {
+        for pixel in out[channel / LANES * plane..].chunks_exact_mut(LANES) {
+            pixel[used..].fill(0.0);
+        }
+    }
+}
+
+/// Puts a border of `value` around every plane: `size` rows × columns of `x`, `pads` top, left, bottom, right.
+pub(crate) fn pad(x: &[f32], size: [usize; 2], pads: [usize; 4], value: f32, out: &mut [f32]) {
+    out.fill(value);
+    let row = (size[1] + pads[1] + pads[3]) * LANES;
+    let plane = (size[0] + pads[0] + pads[2]) * row;
+    for (x, out) in x.chunks_exact(size[0] * size[1] * LANES).zip(out.chunks_exact_mut(plane)) {
+        for (from, to) in x.chunks_exact(size[1] * LANES).zip(out[pads[0] * row..].chunks_exact_mut(row)) {
+            to[pads[1] * LANES..][..from.len()].copy_from_slice(from);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The inner loop of a dense convolution: a tile of up to 14 pixels × up to 4 blocks of 16 output channels, held in
+//! registers over the whole sum.
+//!
+//! Input `[I / 16, H, W, 16]` (already padded), weights `[O / 16][I / 16][kh][kw][16 i][16 o]`, output
+//! `[O / 16, H, W, 16]`.
+
+#[cfg(target_arch = "aarch64")]
+use super::lanes::NeonLanes;
+#[cfg(target_arch = "x86_64")]
+use super::lanes::{Avx2Lanes, Avx512Lanes};
+use super::lanes::{LANES, Lanes, Level};
+
+/// One tile: where it reads and writes, and what it does to the sums at the end. Strides are in f32.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    /// The first pixel's first tap in the first input block.
+    pub x: *const f32,
+    /// The first input block's weights of the first output block.
+    pub w: *const f32,
+    /// The first pixel of each output block.
+    pub to: [*mut f32; 4],
+    /// The same places in the value to be added, or null.
+    pub residual: [*const f32; 4],
+    /// `[scale 16, bias 16]` per output block, applied to the finished sums; null leaves the sums as they are.
+    pub affine: *const f32,
+    /// Whether the sums start from what stands at `to`.
+    pub resume: bool,
+    /// Input blocks to sum over.
+    pub blocks: usize,
+    /// Channels in every input block but the last one.
+    pub lanes: usize,
+    /// Channels in the last input block.
+    pub last_lanes: usize,
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
+    /// From one input block to the next.
+    pub x_block: usize,
+    /// From one kernel row to the next.
+    pub x_row: usize,
+    /// From one kernel column to the next.
+    pub x_tap: usize,
+    /// From one output pixel's input to the next one's.
+    pub x_pixel: usize,
+    /// From one output block's weights to the next one's.
+    pub w_block: usize,
+    /// Bounds of the activation.
+    pub low: f32,
+    /// Bounds of the activation.
+    pub high: f32,
+}
+
+/// Computes one tile of a fixed number of pixels and blocks.
+///
+/// # Safety
+/// All pointers of the tile must be valid for what its counts and strides span.
+pub(crate) type TileFn = unsafe fn(&Tile);
+
+/// The tile kernels of one shape class, by the number of pixels − 1.
+pub(crate) fn tiles(level: Level, blocks: usize, x_pixel: usize) -> &'static [TileFn] {
+    match level {
+        Level::Portable => portable::find(blocks, x_pixel),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => avx2::find(blocks, x_pixel),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => avx512::find(blocks, x_pixel),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => neon::find(blocks, x_pixel),
+    }
+}
+
+/// How many output blocks a tile should take for rows of `width` pixels when `available` blocks are there.
+pub(crate) fn best_blocks(level: Level, width: usize, available: usize) -> usize {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 if width <= 7 && available >= 4 => 4,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 if available >= 2 => 2,
+        _ => 1,
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<V: Lanes, const OB: usize, const PX: usize, const STEP: usize>(t: &Tile) {
+    // SAFETY: by this function's contract every address that the counts and strides span is valid.
+    unsafe {
+        let mut sums = [[V::splat(0.0); PX]; OB];
+        if t.resume {
+            for o in 0..OB {
+                for p in 0..PX {
+                    sums[o][p] = V::load(t.to[o].add(p * LANES));
+                }
+            }
+        }
+        let step = if STEP == 0 { t.x_pixel } else { STEP };
+        let mut w = t.w;
+        for block in 0..t.blocks {
+            let lanes = if block + 1 == t.blocks { t.last_lanes } else { t.lanes };
+            for row in 0..t.kernel[0] {
+                for column in 0..t.kernel[1] {
+                    let x = t.x.add(block * t.x_block + row * t.x_row + column * t.x_tap);
+                    for lane in 0..lanes {
+                        let mut weights = [V::splat(0.0); OB];
+                        for o in 0..OB {
+                            weights[o] = V::load(w.add(o * t.w_block));
+                        }
+                        for p in 0..PX {
+                            let value = V::splat(*x.add(p * step + lane));
+                            for o in 0..OB {
+                                sums[o][p] = sums[o][p].fma(value, weights[o]);
+                            }
+                        }
+                        w = w.add(LANES);
+                    }
+                }
+            }
+        }
+        if !t.affine.is_null() {
+            let (low, high) = (V::splat(t.low), V::splat(t.high));
+            for o in 0..OB {
+                let scale = V::load(t.affine.add(o * 2 * LANES));
+                let bias = V::load(t.affine.add(o * 2 * LANES + LANES));
+                for p in 0..PX {
+                    let mut value = bias.fma(sums[o][p], scale);
+                    if !t.residual[o].is_null() {
+                        value = value.add(V::load(t.residual[o].add(p * LANES)));
+                    }
+                    sums[o][p] = value.clamp(low, high);
+                }
+            }
+        }
+        for o in 0..OB {
+            for p in 0..PX {
+                sums[o][p].store(t.to[o].add(p * LANES));
+            }
+        }
+    }
+}
+
+/// One module per instruction set, with a table of kernels per (output blocks, pixel stride).
+macro_rules! level {
+    ($module:ident, $lanes:ty, $feature:meta, $($blocks:literal: [$($pixels:literal)*])*) => {
+        mod $module {
+            use super::*;
+
+            #[$feature]
+            unsafe fn run<const OB: usize, const PX: usize, const STEP: usize>(t: &Tile) {
+                // SAFETY: the caller's contract is the same.
+                unsafe { tile::<$lanes, OB, PX, STEP>(t) }
+            }
+
+            pub(super) fn find(blocks: usize, x_pixel: usize) -> &'static [TileFn] {
+                match (blocks, x_pixel) {
+                    $(
+                        ($blocks, 16) => &[$(run::<$blocks, $pixels, 16>),*],
+                        ($blocks, 32) => &[$(run::<$blocks, $pixels, 32>),*],
+                        ($blocks, _) => &[$(run::<$blocks, $pixels, 0>),*],
+                    )*
+                    _ => &[],
+                }
+            }
+        }
+    };
+}
+
+level!(portable, [f32; LANES], inline(never), 1: [1 2 3 4]);
+#[cfg(target_arch = "x86_64")]
+level!(avx2, Avx2Lanes, target_feature(enable = "avx2,fma"), 1: [1 2 3 4 5 6]);
+#[cfg(target_arch = "x86_64")]
+level!(
+    avx512, Avx512Lanes, target_feature(enable = "avx512f,avx2,fma"),
+    1: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+    2: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+    4: [1 2 3 4 5 6 7]
+);
+#[cfg(target_arch = "aarch64")]
+level!(neon, NeonLanes, target_feature(enable = "neon"), 1: [1 2 3 4 5 6]);

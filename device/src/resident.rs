@@ -1,0 +1,68 @@
+//! An adapter that is ready to run.
+
+use std::sync::Arc;
+
+use clr_adapters::{Preprocessing, Recipe};
+use tract_onnx::prelude::Tensor;
+
+use crate::plan::Plan;
+
+/// An adapter in the form that the plan reads: nothing is copied, packed or checked when a frame comes.
+///
+/// Made by [`Engine::prepare`](crate::Engine::prepare), for that engine. Takes at most 1.2 times the bytes of the
+/// decoded adapter; the backbone and the plan are the engine's and shared by all adapters.
+#[derive(Debug)]
+pub struct ResidentAdapter {
+    pub(crate) task: String,
+    pub(crate) version: u64,
+    pub(crate) recipe: Recipe,
+    pub(crate) labels: Arc<[String]>,
+    pub(crate) preprocessing: Preprocessing,
+    /// `[K, F]`.
+    pub(crate) head_weight: Box<[f32]>,
+    /// `[K]`.
+    pub(crate) head_bias: Box<[f32]>,
+    /// The plan's inputs behind the picture.
+    pub(crate) tensors: Vec<Arc<Tensor>>,
+    pub(crate) plan: Arc<Plan>,
+    /// Which engine made it.
+    pub(crate) engine: Arc<()>,
+}
+
+impl ResidentAdapter {
+    /// The task's name.
+    pub fn task(&self) -> &str {
+        &self.task
+    }
+
+    /// The adapter's version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The adapter's recipe.
+    pub fn recipe(&self) -> Recipe {
+        self.recipe
+    }
+
+    /// One label per class.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.head_bias.len()
+    }
+
+    /// How a picture becomes the input.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.preprocessing
+    }
+
+    /// Bytes of the adapter's own tensors.
+    pub fn bytes(&self) -> usize {
+        let head = size_of_val(&*self.head_weight) + size_of_val(&*self.head_bias);
+        head + self.tensors.iter().map(|tensor| tensor.len() * size_of::<f32>()).sum::<usize>()
+    }
+}
