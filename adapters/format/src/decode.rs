@@ -239,10 +239,10 @@ impl<'a> Payload<'a> {
 }
 
 /// Decodes a section run by run.
-fn each_run<'a>(
+fn each_run(
     section: SectionKind,
     encoding: SectionEncoding,
-    mut data: &'a [u8],
+    mut data: &[u8],
     runs: impl Iterator<Item = usize>,
     mut decode: impl FnMut(&[u8], usize) -> Result<(), codec::CodeFault>,
 ) -> Result<(), DecodeError> {

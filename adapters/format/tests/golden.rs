@@ -1,1 +1,106 @@
-//! Placeholder.
+//! Files of every released format version stay readable for ever.
+//!
+//! The golden files were written by `cargo test --release -p clr-adapters --test main write_the_golden_files -- --ignored`, which
+//! never overwrites one. A new format version gets new files beside the old ones.
+
+use std::{fs, path::PathBuf};
+
+use clr_adapters::{
+    Adapter, Canary, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Metrics, Preprocessing, Provenance,
+    Recipe, Site, SiteWeights, decode, encode,
+};
+
+/// The values of `docs/adapter-format.md`, "Golden files": all of them are exact in every encoding of version 1.
+fn documented() -> Adapter {
+    // Kernels in 256ths, the largest neighbour 31/256; biases in 128ths up to 511/128; scales q²/2¹⁸; head in 512ths.
+    let kernel = |centre: f32, sign: f32| {
+        let neighbours = [31.0, -1.0, 2.0, -3.0, 4.0, -5.0, 6.0, -7.0].map(|value| sign * value / 256.0);
+        let [a, b, c, d, e, f, g, h] = neighbours;
+        [a, b, c, d, centre, e, f, g, h]
+    };
+    let scale = |q: f32| q * q.abs() / 262_144.0;
+    Adapter {
+        header: Header {
+            task: "golden ✓".into(),
+            labels: vec!["apple".into(), "pear".into(), "quince".into()],
+            backbone: Digest([0xb0; 32]),
+            recipe: Recipe::Clr,
+            preprocessing: Preprocessing {
+                height: 224,
+                width: 192,
+                fit: Fit::CenterCrop { fraction: 0.875 },
+                filter: Filter::Bicubic,
+                channel_order: ChannelOrder::Bgr,
+                mean: [127.0, 126.5, 126.0],
+                std: [128.0, 64.0, 32.0],
+            },
+            version: 300,
+            parent: Some(Digest([0xa1; 32])),
+            provenance: Provenance::DeviceTuned,
+            metrics: Some(Metrics {
+                accuracy: 0.9375,
+                quantised_accuracy: 0.875,
+                validation_images: 200,
+                training_images: 1_000,
+                data: Digest([0xda; 32]),
+                seed: 42,
+                created: 1_795_000_000,
+            }),
+            canaries: vec![Canary {
+                size: [2, 1],
+                pixels: vec![255, 0, 128, 1, 2, 3],
+                class: 2,
+                probability: 0.75,
+            }],
+        },
+        sites: vec![
+            Site {
+                name: "stem".into(),
+                weights: SiteWeights::Kernel([kernel(1.5, 1.0), kernel(-0.25, -1.0)].concat()),
+                bias: vec![511.0 / 128.0, -1.0 / 128.0],
+            },
+            Site {
+                name: "stem.project".into(),
+                weights: SiteWeights::Scale(vec![scale(496.0), scale(-16.0), scale(3.0)]),
+                bias: vec![0.0, -511.0 / 128.0, 2.5],
+            },
+        ],
+        head: Head {
+            features: 3,
+            weight: [127.0, 1.0, -2.0, -127.0, 64.0, 0.0, 3.0, -4.0, 126.0]
+                .map(|value| value / 512.0)
+                .to_vec(),
+            bias: vec![0.5, -0.25, 0.0],
+        },
+    }
+}
+
+fn path(encoding: Encoding) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v1-{encoding}.clr"))
+}
+
+#[test]
+fn version_1_decodes_to_the_documented_values_and_encodes_to_the_same_bytes() {
+    for encoding in Encoding::ALL {
+        let file = fs::read(path(encoding)).unwrap();
+        assert!(file.len() < 4096);
+        let decoded = decode(&file).unwrap();
+        assert_eq!(decoded.adapter, documented());
+        assert_eq!((decoded.encoding, decoded.format_version), (encoding, 1));
+        assert_eq!(encode(&decoded.adapter, encoding).unwrap(), file);
+    }
+}
+
+#[test]
+fn version_1_has_the_documented_digests() {
+    let digests = Encoding::ALL.map(|encoding| decode(&fs::read(path(encoding)).unwrap()).unwrap().digest.short());
+    assert_eq!(digests, ["fc93e593dc60", "ef214c58f249", "ba1d0180e7d5"]);
+}
+
+#[test]
+#[ignore = "writes the golden files that do not exist yet"]
+fn write_the_golden_files() {
+    for encoding in Encoding::ALL.into_iter().filter(|&encoding| !path(encoding).exists()) {
+        fs::write(path(encoding), encode(&documented(), encoding).unwrap()).unwrap();
+    }
+}

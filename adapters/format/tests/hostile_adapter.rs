@@ -1,1 +1,406 @@
-//! Placeholder.
+//! A damaged or hostile file is refused with an error of its own: no panic, no allocation beyond a cap.
+
+use clr_adapters::{
+    CodeFault, DecodeError, Encoding, HeaderFault, InvalidAdapter, Limits, SectionKind, decode, decode_with, encode,
+};
+use proptest::prelude::*;
+
+use crate::{allocation, sample};
+
+const PREFIX: usize = 20;
+const LENGTHS: [usize; 2] = [12, 16];
+
+fn u32_at(bytes: &[u8], at: usize) -> usize {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
+}
+
+/// Makes the file's checksum right again.
+fn reseal(mut file: Vec<u8>) -> Vec<u8> {
+    let end = file.len() - 4;
+    let crc = crc32fast::hash(&file[..end]).to_le_bytes();
+    file[end..].copy_from_slice(&crc);
+    file
+}
+
+/// A sealed file of any header and payload.
+fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut file = b"\x89CLR\r\n\x1a\n\x01\0\0\0".to_vec();
+    file.extend((header.len() as u32).to_le_bytes());
+    file.extend((payload.len() as u32).to_le_bytes());
+    file.extend(header);
+    file.extend(payload);
+    file.extend([0; 8]);
+    reseal(file)
+}
+
+fn parts(file: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (header, payload) = (u32_at(file, LENGTHS[0]), u32_at(file, LENGTHS[1]));
+    (
+        file[PREFIX..PREFIX + header].to_vec(),
+        file[PREFIX + header..][..payload].to_vec(),
+    )
+}
+
+fn file(encoding: Encoding) -> Vec<u8> {
+    encode(&sample::small(), encoding).unwrap()
+}
+
+/// What a sealed file with a changed header or payload is refused with.
+fn refused(encoding: Encoding, change: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> DecodeError {
+    let (mut header, mut payload) = parts(&file(encoding));
+    change(&mut header, &mut payload);
+    decode(&seal(&header, &payload)).unwrap_err()
+}
+
+/// Makes the checksum of the section that starts at `at` right again.
+fn reseal_section(payload: &mut [u8], at: usize) {
+    let bytes = u32_at(payload, at + 8);
+    let crc = crc32fast::hash(&payload[at + 16..][..bytes]).to_le_bytes();
+    payload[at + 12..at + 16].copy_from_slice(&crc);
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    for encoding in Encoding::ALL {
+        let file = file(encoding);
+        for length in 0..file.len() {
+            let error = decode(&file[..length]).unwrap_err();
+            assert!(
+                matches!(error, DecodeError::Truncated { got, .. } if got == length as u64),
+                "{length}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_single_bit_flip_is_refused() {
+    for encoding in Encoding::ALL {
+        let mut file = file(encoding);
+        for bit in 0..8 * file.len() {
+            file[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&file).is_err(), "{encoding}: bit {bit}");
+            file[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert!(decode(&file).is_ok());
+    }
+}
+
+#[test]
+fn every_single_bit_flip_with_a_right_checksum_is_refused_or_another_valid_adapter() {
+    for encoding in Encoding::ALL {
+        let file = file(encoding);
+        let mut accepted = 0;
+        for bit in 0..8 * (file.len() - 4) {
+            let mut flipped = file.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(decoded) = decode(&reseal(flipped)) {
+                accepted += 1;
+                assert_eq!(decoded.adapter.validate(), Ok(()));
+                assert!(encode(&decoded.adapter, encoding).is_ok());
+            }
+        }
+        // Digests, pixels, seeds and letters may change; the sections have checksums of their own.
+        assert!(
+            accepted > 500 && accepted < 8 * decode(&file).unwrap().header_bytes,
+            "{accepted}"
+        );
+    }
+}
+
+#[test]
+fn anything_behind_the_end_is_refused() {
+    let mut file = file(Encoding::F16);
+    let expected = file.len() as u64;
+    for got in expected + 1..expected + 20 {
+        file.push(0);
+        assert_eq!(decode(&file), Err(DecodeError::TrailingBytes { expected, got }));
+    }
+}
+
+#[test]
+fn the_envelope_names_what_is_wrong_with_it() {
+    let with = |at: usize, byte: u8| {
+        let mut file = file(Encoding::F32);
+        file[at] = byte;
+        decode(&reseal(file)).unwrap_err()
+    };
+    let (header, payload) = parts(&file(Encoding::F32));
+    let trailer = PREFIX + header.len() + payload.len();
+    assert_eq!(
+        decode(b"GIF89a...................................."),
+        Err(DecodeError::Magic)
+    );
+    assert_eq!(decode(b"\x89CLR\n\x1a\n"), Err(DecodeError::Magic));
+    assert!(matches!(decode(b""), Err(DecodeError::Truncated { got: 0, .. })));
+    assert_eq!(with(8, 2), DecodeError::Version { expected: 1, got: 2 });
+    assert_eq!(with(10, 1), DecodeError::Reserved { place: "prefix" });
+    assert_eq!(with(trailer, 1), DecodeError::SignatureKind { kind: 1 });
+    assert_eq!(with(trailer + 1, 1), DecodeError::Reserved { place: "trailer" });
+    let mut long = file(Encoding::F32);
+    long[trailer + 2] = 5;
+    long.extend([0; 5]);
+    assert_eq!(
+        decode(&reseal(long)),
+        Err(DecodeError::SignatureLength { expected: 0, got: 5 })
+    );
+    let mut damaged = file(Encoding::F32);
+    damaged[trailer - 1] ^= 1;
+    assert!(matches!(decode(&damaged), Err(DecodeError::FileChecksum { .. })));
+}
+
+#[test]
+fn the_header_names_the_field_that_is_wrong() {
+    let refused = |change: fn(&mut Vec<u8>)| refused(Encoding::F32, |header, _| change(header));
+    let fault = |field, fault| DecodeError::Header { field, fault };
+    // The small adapter's header starts with the task: a length of 6, then `v`, `ö` in two bytes, `gel`; then 3 labels.
+    assert_eq!(refused(Vec::clear), fault("task", HeaderFault::Ends));
+    assert_eq!(refused(|header| header[2] = 0xff), fault("task", HeaderFault::Utf8));
+    assert_eq!(
+        refused(|header| header.truncate(30)),
+        fault("backbone", HeaderFault::Ends)
+    );
+    let huge = refused(|header| _ = header.splice(7..8, [0xff, 0xff, 0xff, 0xff, 0x0f]));
+    assert_eq!(
+        huge,
+        DecodeError::TooLarge {
+            what: "labels",
+            cap: 32_768,
+            got: 0xffff_ffff
+        }
+    );
+    let overlong = refused(|header| _ = header.splice(7..8, [0xff; 12]));
+    assert_eq!(overlong, fault("labels", HeaderFault::Number));
+    let many = refused(|header| _ = header.splice(7..8, [0xff, 0x7f]));
+    assert_eq!(many, fault("labels", HeaderFault::Ends));
+    let padded = refused(|header| _ = header.splice(7..8, [0x83, 0x00]));
+    assert_eq!(padded, DecodeError::HeaderForm { offset: 7 });
+    assert_eq!(
+        refused(|header| header.extend([0; 3])),
+        DecodeError::HeaderRest { left: 3 }
+    );
+    let two = refused(|header| header[7] = 2);
+    assert!(
+        matches!(two, DecodeError::Header { .. } | DecodeError::TooLarge { .. }),
+        "{two}"
+    );
+    let control = refused(|header| header[1] = 7);
+    assert!(matches!(
+        control,
+        DecodeError::Invalid(InvalidAdapter::ControlCharacter { .. })
+    ));
+    // The recipe stands behind task (7), labels (1 + 6 + 5 + 7) and backbone (32).
+    assert_eq!(refused(|header| header[58] = 9), fault("recipe", HeaderFault::Choice));
+    // The site table stands at the end: the third site is 6 bytes + "project" shared with "block.0.depthwise".
+    let shared = refused(|header| {
+        let at = header.len() - 11;
+        assert_eq!(header[at..at + 2], [8, 7]);
+        header[at] = 18;
+    });
+    assert_eq!(shared, fault("site name", HeaderFault::Shared { got: 18, have: 17 }));
+    let less = refused(|header| {
+        let at = header.len() - 11;
+        header.splice(at..at + 2, [7, 8, b'.']);
+    });
+    assert!(matches!(less, DecodeError::HeaderForm { .. }), "{less}");
+    let kind = refused(|header| *header.last_mut().unwrap() = 2);
+    assert_eq!(kind, fault("site kind", HeaderFault::Choice));
+}
+
+#[test]
+fn the_payload_names_the_section_that_is_wrong() {
+    let refused = |change: fn(&mut Vec<u8>)| refused(Encoding::Int8, |_, payload| change(payload));
+    let section = SectionKind::Kernels;
+    let none = DecodeError::SectionKind {
+        expected: section,
+        got: None,
+    };
+    assert_eq!(refused(Vec::clear), none);
+    let other = DecodeError::SectionKind {
+        expected: section,
+        got: Some(3),
+    };
+    assert_eq!(refused(|payload| payload[0] = 3), other);
+    assert_eq!(
+        refused(|payload| payload[1] = 9),
+        DecodeError::SectionEncoding { section, got: 9 }
+    );
+    assert_eq!(
+        refused(|payload| payload[2] = 9),
+        DecodeError::Reserved { place: "kernels" }
+    );
+    let elements = DecodeError::SectionElements {
+        section,
+        expected: 81,
+        got: 255,
+    };
+    assert_eq!(refused(|payload| payload[4] = 255), elements);
+    let bytes = DecodeError::SectionBytes {
+        section,
+        expected: 79,
+        got: 80,
+    };
+    assert_eq!(refused(|payload| payload[8] += 1), bytes);
+    let as_f32 = refused(|payload| payload[1] = 0);
+    assert_eq!(
+        as_f32,
+        DecodeError::SectionBytes {
+            section,
+            expected: 324,
+            got: 79
+        }
+    );
+    assert!(matches!(
+        refused(|payload| payload[16] ^= 1),
+        DecodeError::SectionChecksum { .. }
+    ));
+    let code = refused(|payload| {
+        payload[18..30].fill(0xff);
+        reseal_section(payload, 0);
+    });
+    let fault = DecodeError::SectionData {
+        section,
+        run: 0,
+        fault: CodeFault::Code(4095),
+    };
+    assert_eq!(code, fault);
+    assert_eq!(
+        refused(|payload| payload.extend([1, 2])),
+        DecodeError::PayloadRest { left: 2 }
+    );
+    let cut = refused(|payload| payload.truncate(payload.len() - 1));
+    assert_eq!(
+        cut,
+        DecodeError::SectionTruncated {
+            section: SectionKind::HeadBias,
+            expected: 12,
+            got: 11
+        }
+    );
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_refused() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let error = refused(Encoding::F32, |_, payload| {
+            payload[16..20].copy_from_slice(&bad.to_le_bytes());
+            reseal_section(payload, 0);
+        });
+        let fault = CodeFault::NotFinite;
+        assert_eq!(
+            error,
+            DecodeError::SectionData {
+                section: SectionKind::Kernels,
+                run: 0,
+                fault
+            }
+        );
+    }
+}
+
+#[test]
+fn huge_claims_cost_no_memory() {
+    let (header, payload) = parts(&file(Encoding::F32));
+    let claims = |bytes: &[u8]| {
+        // Every position of the header and of the section heads, overwritten with the largest numbers.
+        let mut most = 0;
+        for at in 0..bytes.len().min(header.len() + 200) {
+            for claim in [
+                &[0xff, 0xff, 0xff, 0xff, 0x0f][..],
+                &[0xff; 4],
+                &[0xff, 0xff, 0x01],
+                &[0xff, 0x7f],
+            ] {
+                let mut file = bytes.to_vec();
+                let end = (at + claim.len()).min(file.len());
+                file[at..end].copy_from_slice(&claim[..end - at]);
+                let file = reseal(file);
+                most = most.max(allocation::peak(|| drop(decode(&file))));
+            }
+        }
+        most
+    };
+    let honest = allocation::peak(|| assert!(decode(&seal(&header, &payload)).is_ok()));
+    let most = claims(&seal(&header, &payload));
+    assert!(
+        most <= 2 * honest + 4096,
+        "{most} bytes for a hostile file, {honest} for the honest one"
+    );
+}
+
+/// A row of the site table can be 4 bytes and stand for 256 bytes of name and thousands of channels: the caps bound it.
+#[test]
+fn a_small_file_cannot_ask_for_more_than_the_caps() {
+    let (mut header, _) = parts(&encode(&sample::linear(), Encoding::F32).unwrap());
+    header.pop();
+    let sites = 1_000_u16;
+    header.extend([(sites & 0x7f) as u8 | 0x80, (sites >> 7) as u8]);
+    header.extend([0, 0x80, 0x02]);
+    header.extend([b'x'; 256]);
+    header.extend([0x80, 0x80, 0x02, 1]);
+    for row in 1..sites {
+        header.extend([0xff, 0x01, 1, b'y' + (row % 2) as u8, 0x80, 0x80, 0x02, 1]);
+    }
+    let file = seal(&header, &[]);
+    let mut error = None;
+    let peak = allocation::peak(|| error = decode(&file).err());
+    let claimed = 1_000 * 32_768 * 10 + 57;
+    assert_eq!(
+        error,
+        Some(DecodeError::TooLarge {
+            what: "parameters",
+            cap: 16 << 20,
+            got: claimed
+        })
+    );
+    assert!(peak < 1 << 20, "{peak}");
+
+    let tight = Limits {
+        sites: 100,
+        ..Limits::DEFAULT
+    };
+    let peak = allocation::peak(|| error = decode_with(&file, &tight).err());
+    assert_eq!(
+        error,
+        Some(DecodeError::TooLarge {
+            what: "sites",
+            cap: 100,
+            got: 1_000
+        })
+    );
+    assert!(peak < 4096, "{peak}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn garbage_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn sealed_garbage_is_refused(
+        header in prop::collection::vec(any::<u8>(), 0..200),
+        payload in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        prop_assert!(decode(&seal(&header, &payload)).is_err());
+    }
+
+    #[test]
+    fn a_sealed_file_with_some_bytes_changed_never_panics(
+        encoding in prop::sample::select(Encoding::ALL.to_vec()),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut file = file(encoding);
+        let end = file.len() - 4;
+        for (index, byte) in &changes {
+            file[index.index(end)] = *byte;
+        }
+        let file = reseal(file);
+        let mut decoded = None;
+        let peak = allocation::peak(|| decoded = decode(&file).ok());
+        prop_assert!(peak < 1 << 20);
+        prop_assert!(decoded.is_none_or(|decoded| encode(&decoded.adapter, encoding).is_ok()));
+    }
+}

@@ -41,7 +41,9 @@ impl Random {
             for kernel in kernels.as_chunks_mut::<9>().0 {
                 kernel[4] += 1.0;
                 let factor = self.factor();
-                kernel.iter_mut().for_each(|tap| *tap *= factor);
+                for tap in kernel {
+                    *tap *= factor;
+                }
             }
             SiteWeights::Kernel(kernels)
         } else {

@@ -11,10 +11,7 @@ fn refused(change: impl FnOnce(&mut Adapter)) -> InvalidAdapter {
     assert_eq!(adapter.validate(), Ok(()));
     change(&mut adapter);
     let invalid = adapter.validate().unwrap_err();
-    assert_eq!(
-        encode(&adapter, Encoding::F32),
-        Err(EncodeError::Invalid(invalid.clone()))
-    );
+    assert!(matches!(encode(&adapter, Encoding::F32), Err(EncodeError::Invalid(_))));
     invalid
 }
 

@@ -75,7 +75,9 @@ fn packed_fields_come_back_and_padding_must_be_zero() {
         if width != 8 {
             *bytes.last_mut().unwrap() |= 0x80;
             let mut fields = Fields::take(width, 13, &mut bytes.as_slice());
-            values.iter().for_each(|_| _ = fields.next());
+            for _ in &values {
+                fields.next();
+            }
             assert_eq!(fields.finish(), Err(CodeFault::Padding));
         }
     }
