@@ -1,0 +1,348 @@
+//! Dense and grouped convolution with frozen weights: columns gathered tile by tile, multiplied by packed weights.
+//!
+//! A tile is a run of grid positions across the batch (so that 7×7 maps fill vectors too); its columns are gathered for at most
+//! [`DEPTH`] rows at a time and stay in the second-level cache, as does the tile of the result.
+
+use super::buffer::{Map, Output, Shared};
+use super::gemm::{COLUMNS, PANEL, Packed, multiply};
+use super::plan::{Phase, Plan, grid, inside};
+use super::simd::{Kernel, Simd, dispatch};
+use rayon::prelude::*;
+
+/// Rows of a gathered tile. Fixed, because it decides the order of the sums.
+const DEPTH: usize = 256;
+
+/// Weights of every phase and group, packed.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    phases: Vec<Vec<Packed>>,
+    groups: usize,
+}
+
+impl Weights {
+    /// Weights `[O, I / groups, kh · kw]` for the forward plan.
+    pub(crate) fn forward(weight: &[f32], outputs: usize, inputs: usize, groups: usize, plan: &Plan) -> Self {
+        let taps = weight.len() / (outputs * inputs).max(1);
+        let rows = outputs / groups;
+        Self::pack(plan, groups, rows, inputs, |group, row, channel, tap| {
+            weight[((group * rows + row) * inputs + channel) * taps + tap]
+        })
+    }
+
+    /// The same weights, transposed for the backward plan.
+    pub(crate) fn backward(weight: &[f32], outputs: usize, inputs: usize, groups: usize, plan: &Plan) -> Self {
+        let taps = weight.len() / (outputs * inputs).max(1);
+        let depth = outputs / groups;
+        Self::pack(plan, groups, inputs, depth, |group, row, channel, tap| {
+            weight[((group * depth + channel) * inputs + row) * taps + tap]
+        })
+    }
+
+    fn pack(
+        plan: &Plan,
+        groups: usize,
+        rows: usize,
+        channels: usize,
+        value: impl Fn(usize, usize, usize, usize) -> f32,
+    ) -> Self {
+        let phases = plan.phases.iter().map(|phase| {
+            let taps = phase.taps.len();
+            let of_group = |group| {
+                Packed::new(rows, channels * taps, |row, k| {
+                    value(group, row, k / taps, phase.taps[k % taps].index)
+                })
+            };
+            (0..groups).map(of_group).collect()
+        });
+        Self {
+            phases: phases.collect(),
+            groups,
+        }
+    }
+}
+
+/// A run of grid positions of one row: image, row, first column, length, and its first column in the tile.
+#[derive(Clone, Copy)]
+struct Run {
+    n: usize,
+    y: usize,
+    x: usize,
+    len: usize,
+    at: usize,
+}
+
+struct Job<'a> {
+    source: &'a [f32],
+    from: Map,
+    to: Map,
+    read: [usize; 2],
+    write: [usize; 2],
+    phase: &'a Phase,
+    grid: [usize; 2],
+    weights: &'a Packed,
+    group: usize,
+    start: usize,
+    width: usize,
+    target: Shared<f32>,
+}
+
+/// Computes the destination map of `plan`: `source` has the channels `groups · depth`, the result `groups · rows`.
+pub(crate) fn convolve(source: &[f32], from: Map, plan: &Plan, weights: &Weights, to: Map) -> Vec<f32> {
+    debug_assert_eq!(source.len(), from.len());
+    let mut output = Output::new(to.len());
+    let target = output.shared();
+    // A 1×1 window without padding sees each plane as one long row.
+    let flat = plan.read == [1, 1]
+        && plan.write == [1, 1]
+        && (from.h, from.w) == (to.h, to.w)
+        && plan
+            .phases
+            .iter()
+            .all(|phase| phase.taps.iter().all(|tap| tap.dy == 0 && tap.dx == 0));
+    let (from, to) = if flat {
+        (
+            Map {
+                h: 1,
+                w: from.plane(),
+                ..from
+            },
+            Map {
+                h: 1,
+                w: to.plane(),
+                ..to
+            },
+        )
+    } else {
+        (from, to)
+    };
+    let rows = to.c / weights.groups;
+    let positions = plan
+        .phases
+        .iter()
+        .map(|phase| to.n * grid(to.h, phase.origin[0], plan.write[0]) * grid(to.w, phase.origin[1], plan.write[1]));
+    let width = tile_width(rows, positions.sum::<usize>() * weights.groups);
+    let mut jobs = Vec::new();
+    for (phase, packed) in plan.phases.iter().zip(&weights.phases) {
+        let size = [
+            grid(to.h, phase.origin[0], plan.write[0]),
+            grid(to.w, phase.origin[1], plan.write[1]),
+        ];
+        let columns = to.n * size[0] * size[1];
+        for (group, weights) in packed.iter().enumerate() {
+            for start in (0..columns).step_by(width) {
+                jobs.push(Job {
+                    source,
+                    from,
+                    to,
+                    read: plan.read,
+                    write: plan.write,
+                    phase,
+                    grid: size,
+                    weights,
+                    group,
+                    start,
+                    width,
+                    target,
+                });
+            }
+        }
+    }
+    let scratch = || {
+        (
+            vec![0f32; DEPTH * width + 64],
+            vec![0f32; rows.next_multiple_of(PANEL) * width],
+            Vec::new(),
+        )
+    };
+    jobs.into_par_iter()
+        .for_each_init(scratch, |(columns, tile, runs), job| {
+            dispatch(Tile {
+                job,
+                columns,
+                tile,
+                runs,
+            });
+        });
+    // SAFETY: the jobs cover every group, phase and grid position, hence every value of the result.
+    unsafe { output.finish() }
+}
+
+/// Columns of a tile: wide where the caches allow it, narrow where there would be too few tiles to share out.
+fn tile_width(rows: usize, columns: usize) -> usize {
+    let unit = COLUMNS * 16;
+    let widest = if rows <= 768 { 4 } else { 2 };
+    let wanted = columns.div_ceil(4 * rayon::current_num_threads().max(1));
+    unit * wanted.div_ceil(unit).clamp(1, widest)
+}
+
+struct Tile<'a> {
+    job: Job<'a>,
+    columns: &'a mut Vec<f32>,
+    tile: &'a mut Vec<f32>,
+    runs: &'a mut Vec<Run>,
+}
+
+impl Kernel for Tile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self {
+            job,
+            columns,
+            tile,
+            runs,
+        } = self;
+        let Job {
+            from,
+            to,
+            phase,
+            grid,
+            weights,
+            width,
+            ..
+        } = job;
+        let (b, c) = (columns.as_mut_ptr(), tile.as_mut_ptr());
+        let used = width.min(to.n * grid[0] * grid[1] - job.start);
+        split(job.start, used, grid, runs);
+        let mut k = 0;
+        // SAFETY: the scratch buffers hold DEPTH × width and rows × width values, with room for one vector behind.
+        unsafe {
+            while k < weights.depth {
+                let depth = DEPTH.min(weights.depth - k);
+                for row in 0..depth {
+                    let (channel, tap) = ((k + row) / phase.taps.len(), phase.taps[(k + row) % phase.taps.len()]);
+                    let channels = weights.depth / phase.taps.len();
+                    let plane = job.group * channels + channel;
+                    for run in runs.iter() {
+                        let source = job.source.as_ptr().add((run.n * from.c + plane) * from.plane());
+                        gather::<S>(
+                            source,
+                            from,
+                            job.read,
+                            tap.dy,
+                            tap.dx,
+                            *run,
+                            grid[1],
+                            b.add(row * width + run.at),
+                        );
+                    }
+                }
+                multiply::<S>(weights, 0..weights.panels(), k, depth, b, c, width, k == 0);
+                k += depth;
+            }
+            for row in 0..weights.rows {
+                for run in runs.iter() {
+                    let plane = (run.n * to.c + job.group * weights.rows + row) * to.plane();
+                    let y = phase.origin[0] + run.y * job.write[0];
+                    let x = phase.origin[1] + run.x * job.write[1];
+                    let target = job.target.at(plane + y * to.w + x);
+                    let values = c.add(row * width + run.at);
+                    if weights.depth == 0 {
+                        for i in 0..run.len {
+                            *target.add(i * job.write[1]) = 0.0;
+                        }
+                    } else if job.write[1] == 1 {
+                        copy::<S>(values, target, run.len);
+                    } else {
+                        for i in 0..run.len {
+                            *target.add(i * job.write[1]) = *values.add(i);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Splits the positions `start .. start + used` into runs within rows.
+fn split(start: usize, used: usize, grid: [usize; 2], runs: &mut Vec<Run>) {
+    runs.clear();
+    let mut at = 0;
+    while at < used {
+        let position = start + at;
+        let (row, x) = (position / grid[1], position % grid[1]);
+        let len = (grid[1] - x).min(used - at);
+        runs.push(Run {
+            n: row / grid[0],
+            y: row % grid[0],
+            x,
+            len,
+            at,
+        });
+        at += len;
+    }
+}
+
+/// Copies exactly `len` values.
+#[inline(always)]
+unsafe fn copy<S: Simd>(from: *const f32, to: *mut f32, len: usize) {
+    let mut i = 0;
+    // SAFETY: the caller vouches for `len` values on both sides.
+    unsafe {
+        while i + S::LANES <= len {
+            S::store(to.add(i), S::load(from.add(i)));
+            i += S::LANES;
+        }
+        if i < len {
+            S::store_n(to.add(i), S::load_n(from.add(i), len - i), len - i);
+        }
+    }
+}
+
+/// Writes what one tap sees along a run; may overwrite up to a vector behind it.
+#[inline(always)]
+unsafe fn gather<S: Simd>(
+    plane: *const f32,
+    from: Map,
+    read: [usize; 2],
+    dy: isize,
+    dx: isize,
+    run: Run,
+    columns: usize,
+    to: *mut f32,
+) {
+    let y = (run.y * read[0]) as isize + dy;
+    // SAFETY: reads stay inside the plane by the limits computed here; writes as documented.
+    unsafe {
+        let zero = S::splat(0.0);
+        if y < 0 || y >= from.h as isize {
+            let mut i = 0;
+            while i < run.len {
+                S::store(to.add(i), zero);
+                i += S::LANES;
+            }
+            return;
+        }
+        let (lo, hi) = inside(columns, from.w, dx, read[1]);
+        let lo = lo.clamp(run.x, run.x + run.len);
+        let hi = hi.clamp(lo, run.x + run.len);
+        let mut i = 0;
+        while i < lo - run.x {
+            S::store(to.add(i), zero);
+            i += S::LANES;
+        }
+        let to_inside = to.add(lo - run.x);
+        let row = plane.offset(y * from.w as isize + (lo * read[1]) as isize + dx);
+        let len = hi - lo;
+        if read[1] == 1 {
+            let mut i = 0;
+            while i + S::LANES <= len {
+                S::store(to_inside.add(i), S::load(row.add(i)));
+                i += S::LANES;
+            }
+            if i < len {
+                S::store(to_inside.add(i), S::load_n(row.add(i), len - i));
+            }
+        } else {
+            for i in 0..len {
+                *to_inside.add(i) = *row.add(i * read[1]);
+            }
+        }
+        let mut i = hi - run.x;
+        while i < run.len {
+            S::store(to.add(i), zero);
+            i += S::LANES;
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Element-wise activations, PReLU, and the residual sum with its activation.
+
+use super::storage::{map_of, map_of_layout, result, slice, tensor_like, vector, with_two};
+use crate::kernels::{act::with_act, affine};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use clr_onnx::Activation;
+
+/// An element-wise activation of a tensor of any shape. Gradient: x.
+///
+/// # Errors
+/// If the tensor is not f32 on the CPU.
+pub fn activation(x: &Tensor, act: Activation) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(Activate(act))
+}
+
+struct Activate(Activation);
+
+impl CustomOp1 for Activate {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = slice(x, layout)?;
+        let y = with_act!(Some(self.0), act => affine::activate(x, act));
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let dx = with_two(x, dy, |x, dy| {
+            Ok(with_act!(Some(self.0), act => affine::activate_backward(x, dy, act)))
+        })?;
+        tensor_like(dx, x).map(Some)
+    }
+}
+
+/// `act(a + b)` for two tensors of one shape: the end of a residual block. Gradients: a and b.
+///
+/// # Errors
+/// If the shapes differ.
+pub fn add_activation(a: &Tensor, b: &Tensor, act: Option<Activation>) -> Result<Tensor> {
+    if a.shape() != b.shape() {
+        candle_core::bail!(
+            "add: expected two tensors of one shape, got {:?} and {:?}",
+            a.dims(),
+            b.dims()
+        );
+    }
+    a.contiguous()?.apply_op2(&b.contiguous()?, AddActivation(act))
+}
+
+struct AddActivation(Option<Activation>);
+
+impl CustomOp2 for AddActivation {
+    fn name(&self) -> &'static str {
+        "add-activation"
+    }
+
+    fn cpu_fwd(&self, a: &CpuStorage, la: &Layout, b: &CpuStorage, lb: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (a, b) = (slice(a, la)?, slice(b, lb)?);
+        let y = with_act!(self.0, act => affine::sum(a, b, None, act));
+        Ok((CpuStorage::F32(y), la.shape().clone()))
+    }
+
+    fn bwd(&self, a: &Tensor, b: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let gradient = if self.0.is_none() {
+            dy.clone()
+        } else {
+            let values = with_two(a, b, |a, b| {
+                super::storage::with_values(dy, |dy| Ok(with_act!(self.0, act => affine::sum(a, b, Some(dy), act))))
+            })?;
+            tensor_like(values, a)?
+        };
+        Ok((a.track_op().then(|| gradient.clone()), b.track_op().then_some(gradient)))
+    }
+}
+
+/// `x if x ≥ 0 else slope · x` (ONNX `PRelu`): x `[N, C, H, W]`, slope `[C]`. Gradients: x and slope.
+///
+/// # Errors
+/// If the sizes differ.
+pub fn prelu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
+    let map = map_of("prelu", x)?;
+    let slope = vector("prelu", "the slope", slope, map.c)?;
+    x.contiguous()?.apply_op2(&slope, PRelu)
+}
+
+struct PRelu;
+
+impl CustomOp2 for PRelu {
+    fn name(&self) -> &'static str {
+        "prelu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, slope: &CpuStorage, ls: &Layout) -> Result<(CpuStorage, Shape)> {
+        let map = map_of_layout(lx)?;
+        Ok(result(affine::prelu(slice(x, lx)?, slice(slope, ls)?, map), map))
+    }
+
+    fn bwd(&self, x: &Tensor, slope: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let map = map_of(self.name(), x)?;
+        let (dx, ds) = with_two(x, dy, |x, dy| {
+            super::storage::with_values(slope, |slope| Ok(affine::prelu_backward(x, slope, dy, map)))
+        })?;
+        let dx = x.track_op().then(|| tensor_like(dx, x)).transpose()?;
+        let ds = slope.track_op().then(|| tensor_like(ds, slope)).transpose()?;
+        Ok((dx, ds))
+    }
+}

@@ -1,0 +1,174 @@
+//! Convolution with frozen weights.
+
+use super::storage::{map_of, map_of_layout, result, slice, tensor_like, with_values};
+use crate::kernels::{
+    buffer::Map,
+    dense::{self, Weights},
+    depthwise_any,
+    plan::{Plan, Window},
+};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
+use clr_onnx::{Conv, Padding};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A convolution (ONNX `Conv`, any kernel, stride, dilation, group and padding) whose weights never change.
+///
+/// The weights are packed on first use, once for every direction and padding, and shared by all clones. The bias of
+/// the file is not applied: it belongs to the site behind the convolution.
+#[derive(Clone)]
+pub struct FrozenConv(Arc<Frozen>);
+
+struct Frozen {
+    conv: Conv,
+    forward: Mutex<HashMap<[usize; 4], Arc<Packed>>>,
+    backward: Mutex<HashMap<[usize; 4], Arc<Packed>>>,
+}
+
+/// A plan with the weights arranged for it; depthwise weights stay as they are.
+struct Packed {
+    plan: Plan,
+    weights: Option<Weights>,
+}
+
+impl fmt::Debug for FrozenConv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FrozenConv{:?}", self.0.conv.weight.shape())
+    }
+}
+
+impl FrozenConv {
+    /// Takes the weights `[O, I / group, kh, kw]`, stride, dilation, group and padding of `conv`.
+    ///
+    /// # Errors
+    /// If the sizes do not fit together, or the device is not the CPU.
+    pub fn new(conv: &Conv, device: &Device) -> Result<Self> {
+        let shape = conv.weight.shape();
+        let fits = shape.len() == 4
+            && conv.group > 0
+            && shape.iter().all(|&size| size > 0)
+            && shape[0] % conv.group == 0
+            && conv.stride.iter().chain(&conv.dilation).all(|&step| step > 0);
+        if !fits {
+            candle_core::bail!(
+                "convolution: expected a weight [O, I / group, kh, kw], got {shape:?} with group {}, stride {:?}, dilation {:?}",
+                conv.group,
+                conv.stride,
+                conv.dilation
+            );
+        }
+        if !device.is_cpu() {
+            candle_core::bail!(
+                "convolution: frozen convolutions run on the cpu, got {:?}",
+                device.location()
+            );
+        }
+        let conv = Conv {
+            bias: None,
+            ..conv.clone()
+        };
+        Ok(Self(Arc::new(Frozen {
+            conv,
+            forward: Mutex::default(),
+            backward: Mutex::default(),
+        })))
+    }
+
+    /// `[N, I, H, W]` to `[N, O, H', W']`, without the bias. SAME padding is resolved from the input's size.
+    ///
+    /// Gradient: input only.
+    ///
+    /// # Errors
+    /// If the channels differ or the kernel does not fit the padded input.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let map = map_of("convolution", x)?;
+        self.0.sizes(map)?;
+        x.contiguous()?.apply_op1(self.clone())
+    }
+}
+
+impl Frozen {
+    fn depthwise(&self) -> bool {
+        self.conv.weight.shape()[1] == 1 && self.conv.weight.shape()[0] == self.conv.group
+    }
+
+    /// The window for an input and the output's sizes.
+    fn sizes(&self, from: Map) -> Result<(Window, Map)> {
+        let conv = &self.conv;
+        let channels = conv.weight.shape()[1] * conv.group;
+        if from.c != channels {
+            candle_core::bail!("convolution: expected {channels} input channels, got {}", from.c);
+        }
+        let size = [from.h, from.w];
+        let pads = match conv.padding {
+            Padding::Explicit(pads) => pads,
+            same => same.resolve(size, conv.kernel(), conv.stride, conv.dilation),
+        };
+        let window = Window {
+            kernel: conv.kernel(),
+            stride: conv.stride,
+            dilation: conv.dilation,
+            pads,
+        };
+        match window.output(size) {
+            Some([h, w]) => Ok((
+                window,
+                Map {
+                    n: from.n,
+                    c: conv.channels(),
+                    h,
+                    w,
+                },
+            )),
+            None => candle_core::bail!(
+                "convolution: kernel {:?} does not fit an input of {size:?} padded by {pads:?}",
+                window.kernel
+            ),
+        }
+    }
+
+    fn packed(&self, window: Window, forward: bool) -> Arc<Packed> {
+        let cache = if forward { &self.forward } else { &self.backward };
+        // The table is only ever added to, so that one poisoned by a panic elsewhere is still sound.
+        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let pack = || {
+            let plan = if forward { window.forward() } else { window.backward() };
+            let (weight, shape) = (self.conv.weight.data(), self.conv.weight.shape());
+            let arrange = if forward { Weights::forward } else { Weights::backward };
+            let weights = (!self.depthwise()).then(|| arrange(weight, shape[0], shape[1], self.conv.group, &plan));
+            Arc::new(Packed { plan, weights })
+        };
+        Arc::clone(cache.entry(window.pads).or_insert_with(pack))
+    }
+
+    fn run(&self, source: &[f32], from: Map, to: Map, window: Window, forward: bool) -> Vec<f32> {
+        let packed = self.packed(window, forward);
+        match &packed.weights {
+            None => depthwise_any::convolve(source, from, &packed.plan, self.conv.weight.data(), to),
+            Some(weights) => dense::convolve(source, from, &packed.plan, weights, to),
+        }
+    }
+}
+
+impl CustomOp1 for FrozenConv {
+    fn name(&self) -> &'static str {
+        "frozen-conv"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let from = map_of_layout(layout)?;
+        let (window, to) = self.0.sizes(from)?;
+        Ok(result(self.0.run(slice(storage, layout)?, from, to, window, true), to))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        if !x.track_op() {
+            return Ok(None);
+        }
+        let from = map_of(self.name(), x)?;
+        let (window, to) = self.0.sizes(from)?;
+        let dx = with_values(dy, |dy| Ok(self.0.run(dy, to, from, window, false)))?;
+        tensor_like(dx, x).map(Some)
+    }
+}
