@@ -4,6 +4,7 @@
 
 mod backbone;
 mod canonical;
+mod checkpoint;
 mod digest;
 mod error;
 mod graph;
@@ -19,6 +20,7 @@ mod validate;
 mod write;
 
 pub use backbone::Backbone;
+pub use checkpoint::{Architecture, ImportError, ImportOptions, TensorProblem, import, import_bytes, seeded_backbone};
 pub use error::{AdapterMismatch, Missing, OnnxError};
 pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, ValueId};
 pub use image::RgbImage;

@@ -1,0 +1,152 @@
+//! Why a checkpoint could not become a backbone.
+
+use std::path::PathBuf;
+
+use super::Architecture;
+use crate::OnnxError;
+
+/// An error of [`import`](super::import). Every message names the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The file could not be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// Something in the file is larger than a checkpoint needs.
+    #[error("{origin}: {what}: at most {limit}, got {got}")]
+    TooLarge {
+        /// The file.
+        origin: String,
+        /// What is too large.
+        what: &'static str,
+        /// The cap.
+        limit: u64,
+        /// What the file has or claims.
+        got: u64,
+    },
+    /// The content is of no known format.
+    #[error(
+        "{origin}: neither ONNX nor a checkpoint\nhint: supported are .onnx, PyTorch state dicts (.pth, .pt) and .safetensors, told by the content"
+    )]
+    UnknownFormat {
+        /// The file.
+        origin: String,
+    },
+    /// The file is an ONNX file, and that failed; or the finished graph was refused.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// The pickle is damaged, or does what no state dict does.
+    #[error("{origin}: pickle, byte {offset}: {reason}")]
+    Pickle {
+        /// The file.
+        origin: String,
+        /// Position in the pickle.
+        offset: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The pickle refers to a Python object that is not part of a state dict. Nothing of it was executed.
+    #[error(
+        "{origin}: pickle, byte {offset}: refers to `{global}`, expected only tensors in dictionaries; nothing was executed\nhint: save the bare weights with torch.save(model.state_dict(), path)"
+    )]
+    ForbiddenGlobal {
+        /// The file.
+        origin: String,
+        /// Position in the pickle.
+        offset: usize,
+        /// Module and name.
+        global: String,
+    },
+    /// The container around the weights is damaged or of a kind that is not supported.
+    #[error("{origin}: {reason}")]
+    Container {
+        /// The file.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// One tensor cannot be read.
+    #[error("{origin}: tensor `{tensor}`: {reason}")]
+    Tensor {
+        /// The file.
+        origin: String,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The names fit none of the known architectures.
+    #[error(
+        "{origin}: architecture not recognised from {count} tensors, the first are {}\nhint: known are {}; for any other network export ONNX",
+        first.join(", "), super::architecture::names()
+    )]
+    UnknownArchitecture {
+        /// The file.
+        origin: String,
+        /// Number of tensors.
+        count: usize,
+        /// The first names.
+        first: Vec<String>,
+    },
+    /// The tensors do not fit the architecture. The list is complete.
+    #[error("{origin}: {} tensor(s) do not fit {architecture}:{}", problems.len(), list(problems))]
+    Mismatch {
+        /// The file.
+        origin: String,
+        /// The architecture, given or guessed.
+        architecture: Architecture,
+        /// Every tensor that is missing, too many, or of the wrong shape.
+        problems: Vec<TensorProblem>,
+    },
+}
+
+/// One tensor that does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TensorProblem {
+    /// The architecture has it, the file does not.
+    Missing {
+        /// Its name.
+        name: String,
+        /// Its shape in the architecture.
+        expected: Vec<usize>,
+    },
+    /// The file has it, the architecture does not.
+    Unexpected {
+        /// Its name.
+        name: String,
+        /// Its shape in the file.
+        got: Vec<usize>,
+    },
+    /// Both have it, in different shapes.
+    Shape {
+        /// Its name.
+        name: String,
+        /// Its shape in the architecture.
+        expected: Vec<usize>,
+        /// Its shape in the file.
+        got: Vec<usize>,
+    },
+}
+
+impl std::fmt::Display for TensorProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Missing { name, expected } => write!(f, "`{name}`: expected {expected:?}, got nothing"),
+            Self::Unexpected { name, got } => write!(f, "`{name}`: expected nothing, got {got:?}"),
+            Self::Shape { name, expected, got } => write!(f, "`{name}`: expected {expected:?}, got {got:?}"),
+        }
+    }
+}
+
+fn list(problems: &[TensorProblem]) -> String {
+    problems
+        .iter()
+        .flat_map(|problem| ["\n  ".to_owned(), problem.to_string()])
+        .collect()
+}

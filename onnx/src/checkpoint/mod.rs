@@ -1,0 +1,124 @@
+//! Checkpoints of known architectures to backbones.
+
+mod architecture;
+mod efficientnet_lite;
+mod error;
+mod mobilenet;
+mod pickle;
+mod plan;
+mod resnet;
+mod safetensors;
+mod seeded;
+mod state;
+#[cfg(test)]
+mod tests;
+mod torch;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use clr_adapters::Preprocessing;
+
+use crate::Backbone;
+
+pub use architecture::Architecture;
+pub use error::{ImportError, TensorProblem};
+pub use seeded::seeded_backbone;
+
+/// The longest checkpoint, in bytes; that of a ResNet-50 has 100 MB.
+const MAX_CHECKPOINT_BYTES: u64 = 2 << 30;
+
+/// What a file does not say by itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ImportOptions {
+    /// The architecture of a state dict; guessed from names and shapes if absent. ONNX files need none.
+    pub architecture: Option<Architecture>,
+    /// One label per class of the file's own classifier.
+    pub labels: Option<Vec<String>>,
+    /// Instead of the preprocessing in the ONNX file's metadata or that of the architecture.
+    pub preprocessing: Option<Preprocessing>,
+    /// The backbone's name, instead of that in the ONNX file's metadata or the architecture's.
+    pub name: Option<String>,
+}
+
+/// Reads a backbone from an ONNX file, a PyTorch state dict (`torch.save`, the zip format and the one before it) or a
+/// `.safetensors` file. The content decides, not the extension. Nothing in the file is executed; memory stays within
+/// a small multiple of the file's length.
+///
+/// In a state dict, names may start with `module.`, and the weights may lie under `state_dict`, `model` or
+/// `model_state_dict`. Tensors of half and double precision and of integers become f32.
+///
+/// # Errors
+/// [`ImportError`]: the file is damaged, of unknown format, refers to anything but tensors, or does not fit the architecture; then every
+/// tensor in question is listed.
+pub fn import(path: &Path, options: &ImportOptions) -> Result<Backbone, ImportError> {
+    let bytes = read(path)?;
+    import_bytes(&bytes, &path.display().to_string(), options)
+}
+
+/// [`import`] for a file in memory; `origin` names it in errors.
+///
+/// # Errors
+/// As [`import`].
+pub fn import_bytes(bytes: &[u8], origin: &str, options: &ImportOptions) -> Result<Backbone, ImportError> {
+    let state = match bytes {
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => torch::read_zip(bytes, origin)?,
+        [0x80, 2..=5, ..] => torch::read_legacy(bytes, origin)?,
+        _ if safetensors::is_safetensors(bytes) => safetensors::read(bytes, origin)?,
+        // A ModelProto starts with one of its first fields: IR version, opset import, or the producer's name.
+        [0x08 | 0x12 | 0x1a | 0x3a | 0x42, ..] => return finish(Backbone::from_bytes(bytes, origin)?, options),
+        _ => {
+            return Err(ImportError::UnknownFormat {
+                origin: origin.to_owned(),
+            });
+        }
+    };
+    let architecture = options.architecture.or_else(|| architecture::guess(&state));
+    let Some(architecture) = architecture else {
+        return Err(ImportError::UnknownArchitecture {
+            origin: origin.to_owned(),
+            count: state.tensors.len(),
+            first: state.tensors.keys().take(5).cloned().collect(),
+        });
+    };
+    let (graph, head) = architecture::build(architecture, state, origin)?;
+    let name = options.name.clone().unwrap_or_else(|| architecture.name().to_owned());
+    finish(
+        Backbone::new(name, graph, head, None, architecture.preprocessing())?,
+        options,
+    )
+}
+
+fn finish(mut backbone: Backbone, options: &ImportOptions) -> Result<Backbone, ImportError> {
+    if let Some(preprocessing) = &options.preprocessing {
+        backbone = backbone.with_preprocessing(preprocessing.clone())?;
+    }
+    if let Some(labels) = &options.labels {
+        backbone = backbone.with_labels(labels.clone())?;
+    }
+    if let Some(name) = &options.name {
+        backbone = backbone.with_name(name.clone());
+    }
+    Ok(backbone)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ImportError> {
+    let fail = |source| ImportError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(fail)?;
+    let length = file.metadata().map_err(fail)?.len();
+    if length > MAX_CHECKPOINT_BYTES {
+        return Err(ImportError::TooLarge {
+            origin: path.display().to_string(),
+            what: "bytes",
+            limit: MAX_CHECKPOINT_BYTES,
+            got: length,
+        });
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(MAX_CHECKPOINT_BYTES).read_to_end(&mut bytes).map_err(fail)?;
+    Ok(bytes)
+}

@@ -1,0 +1,432 @@
+//! The opcodes.
+
+use std::collections::HashMap;
+
+use super::value::{Global, Object, StorageRef, TensorRef, Unpickled, Value};
+use super::{MAX_NAME, MAX_OPCODES, MAX_PICKLE_BYTES, MAX_RANK, PickleError, Reason};
+
+/// Reads the pickle at the start of `bytes`; what follows its STOP is left alone.
+pub(crate) fn unpickle(bytes: &[u8]) -> Result<Unpickled, PickleError> {
+    let mut machine = Machine {
+        bytes: &bytes[..bytes.len().min(MAX_PICKLE_BYTES)],
+        ..Machine::default()
+    };
+    for _ in 0..MAX_OPCODES {
+        let offset = machine.position;
+        let step = machine.step().map_err(|reason| PickleError { offset, reason })?;
+        if let Some(root) = step {
+            return Ok(Unpickled {
+                root,
+                consumed: machine.position,
+                arena: machine.arena,
+            });
+        }
+    }
+    Err(PickleError {
+        offset: machine.position,
+        reason: Reason::Malformed(format!("more than {MAX_OPCODES} opcodes")),
+    })
+}
+
+#[derive(Default)]
+struct Machine<'a> {
+    bytes: &'a [u8],
+    position: usize,
+    stack: Vec<Value>,
+    /// Stack heights at the open MARKs.
+    marks: Vec<usize>,
+    memo: HashMap<u64, Value>,
+    arena: Vec<Object>,
+    /// Entries copied from lists to dictionaries so far.
+    copied: usize,
+}
+
+type Step<T> = Result<T, Reason>;
+
+fn malformed<T>(reason: impl Into<String>) -> Step<T> {
+    Err(Reason::Malformed(reason.into()))
+}
+
+impl<'a> Machine<'a> {
+    /// Executes one opcode; the root value when it was STOP.
+    fn step(&mut self) -> Step<Option<Value>> {
+        let opcode = self.take(1)?[0];
+        match opcode {
+            0x80 => match self.take(1)?[0] {
+                2..=5 => {}
+                protocol => return malformed(format!("protocol: expected 2 to 5, got {protocol}")),
+            },
+            0x95 => {
+                // FRAME: a length that only helps streaming readers.
+                self.take(8)?;
+            }
+            b'.' => return self.pop().map(Some),
+            b'N' => self.stack.push(Value::None),
+            0x88 => self.stack.push(Value::Bool(true)),
+            0x89 => self.stack.push(Value::Bool(false)),
+            b'K' | b'M' | b'J' | 0x8a | 0x8b => {
+                let value = self.integer(opcode)?;
+                self.stack.push(Value::Int(value));
+            }
+            b'G' => {
+                let value = f64::from_be_bytes(self.array()?);
+                self.stack.push(Value::Float(value));
+            }
+            b'X' | 0x8c | 0x8d | b'U' | b'T' => {
+                let length = match opcode {
+                    0x8c | b'U' => self.unsigned(1)?,
+                    0x8d => self.unsigned(8)?,
+                    _ => self.unsigned(4)?,
+                };
+                let text = self.text(length)?.to_owned();
+                self.push(Object::Text(text));
+            }
+            b'B' | b'C' | 0x8e => {
+                let width = [4, 1, 8][usize::from(opcode == b'C') + 2 * usize::from(opcode == 0x8e)];
+                let length = self.unsigned(width)?;
+                self.take(length)?;
+                self.push(Object::Bytes);
+            }
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => {
+                if self.marks.last() == Some(&self.stack.len()) {
+                    self.marks.pop();
+                } else {
+                    self.pop()?;
+                }
+            }
+            b'1' => {
+                self.pop_mark()?;
+            }
+            b'2' => {
+                let top = self.pop()?;
+                self.stack.extend([top, top]);
+            }
+            b')' => self.push(Object::Tuple(Vec::new())),
+            b']' => self.push(Object::List(Vec::new())),
+            b'}' => self.push(Object::Dict(Vec::new())),
+            b't' => {
+                let items = self.pop_mark()?;
+                self.push(Object::Tuple(items));
+            }
+            b'l' => {
+                let items = self.pop_mark()?;
+                self.push(Object::List(items));
+            }
+            0x85..=0x87 => {
+                let items = self.pop_many(usize::from(opcode - 0x84))?;
+                self.push(Object::Tuple(items));
+            }
+            b'a' | b'e' => {
+                let items = if opcode == b'a' {
+                    self.pop_many(1)?
+                } else {
+                    self.pop_mark()?
+                };
+                match self.top_object()? {
+                    Object::List(list) => list.extend(items),
+                    _ => return malformed("appends to what is not a list"),
+                }
+            }
+            b's' | b'u' => {
+                let items = if opcode == b's' {
+                    self.pop_many(2)?
+                } else {
+                    self.pop_mark()?
+                };
+                if items.len() % 2 != 0 {
+                    return malformed("a key without a value");
+                }
+                match self.top_object()? {
+                    Object::Dict(dict) => dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+                    _ => return malformed("sets items of what is not a dictionary"),
+                }
+            }
+            b'q' | b'r' | 0x94 => {
+                let slot = match opcode {
+                    b'q' => self.unsigned(1)? as u64,
+                    b'r' => self.unsigned(4)? as u64,
+                    _ => self.memo.len() as u64,
+                };
+                let top = self.top()?;
+                self.memo.insert(slot, top);
+            }
+            b'h' | b'j' => {
+                let slot = self.unsigned(if opcode == b'h' { 1 } else { 4 })? as u64;
+                match self.memo.get(&slot) {
+                    Some(&value) => self.stack.push(value),
+                    None => return malformed(format!("memo {slot} is empty")),
+                }
+            }
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.global(module, name)?;
+            }
+            0x93 => {
+                let names = self.pop_many(2)?;
+                let (module, name) = (self.short_text(names[0])?, self.short_text(names[1])?);
+                self.global(&module, &name)?;
+            }
+            b'R' => self.reduce()?,
+            b'b' => {
+                // BUILD: torch hangs `_metadata` on the dictionary. Nothing here needs it.
+                self.pop()?;
+                if !matches!(self.top_object()?, Object::Dict(_)) {
+                    return malformed("sets attributes of what is not a dictionary");
+                }
+            }
+            b'Q' => self.persistent()?,
+            _ => return malformed(format!("opcode 0x{opcode:02x}, which no state dict uses")),
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, count: usize) -> Step<&'a [u8]> {
+        let Some(taken) = self.bytes[self.position..].get(..count) else {
+            return malformed(format!("ends {count} bytes short"));
+        };
+        self.position += count;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    /// A little-endian length of 1, 4 or 8 bytes.
+    fn unsigned(&mut self, width: usize) -> Step<usize> {
+        let value = self
+            .take(width)?
+            .iter()
+            .rev()
+            .fold(0_u64, |value, &byte| value << 8 | u64::from(byte));
+        usize::try_from(value).or_else(|_| malformed(format!("a length of {value}")))
+    }
+
+    fn integer(&mut self, opcode: u8) -> Step<i128> {
+        Ok(match opcode {
+            b'K' => self.take(1)?[0].into(),
+            b'M' => u16::from_le_bytes(self.array()?).into(),
+            b'J' => i32::from_le_bytes(self.array()?).into(),
+            _ => {
+                let length = self.unsigned(if opcode == 0x8a { 1 } else { 4 })?;
+                if length > 16 {
+                    return malformed(format!("an integer of {length} bytes"));
+                }
+                let bytes = self.take(length)?;
+                let sign = bytes.last().map_or(0, |&byte| if byte < 128 { 0 } else { 0xff });
+                let mut whole = [sign; 16];
+                whole[..length].copy_from_slice(bytes);
+                i128::from_le_bytes(whole)
+            }
+        })
+    }
+
+    fn text(&mut self, length: usize) -> Step<&'a str> {
+        std::str::from_utf8(self.take(length)?).or_else(|_| malformed("text that is not UTF-8"))
+    }
+
+    fn line(&mut self) -> Step<&'a str> {
+        let Some(length) = self.bytes[self.position..].iter().position(|&byte| byte == b'\n') else {
+            return malformed("a line without an end");
+        };
+        let line = self.text(length)?;
+        self.position += 1;
+        Ok(line)
+    }
+
+    fn push(&mut self, object: Object) {
+        self.stack.push(Value::Object(self.arena.len()));
+        self.arena.push(object);
+    }
+
+    /// The lowest height that pops may reach.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn pop(&mut self) -> Step<Value> {
+        if self.stack.len() <= self.floor() {
+            return malformed("the stack is empty");
+        }
+        self.stack.pop().map_or_else(|| malformed("the stack is empty"), Ok)
+    }
+
+    fn pop_many(&mut self, count: usize) -> Step<Vec<Value>> {
+        match self.stack.len().checked_sub(count) {
+            Some(height) if height >= self.floor() => Ok(self.stack.split_off(height)),
+            _ => malformed("the stack is empty"),
+        }
+    }
+
+    fn pop_mark(&mut self) -> Step<Vec<Value>> {
+        match self.marks.pop() {
+            Some(height) => Ok(self.stack.split_off(height)),
+            None => malformed("no mark is open"),
+        }
+    }
+
+    fn top(&self) -> Step<Value> {
+        match self.stack.last() {
+            Some(&value) if self.stack.len() > self.floor() => Ok(value),
+            _ => malformed("the stack is empty"),
+        }
+    }
+
+    fn top_object(&mut self) -> Step<&mut Object> {
+        match self.top()? {
+            Value::Object(index) => Ok(&mut self.arena[index]),
+            _ => malformed("expected an object"),
+        }
+    }
+
+    fn object(&self, value: Value) -> Option<&Object> {
+        match value {
+            Value::Object(index) => self.arena.get(index),
+            _ => None,
+        }
+    }
+
+    /// A copy of a text that names something.
+    fn short_text(&self, value: Value) -> Step<String> {
+        match self.object(value) {
+            Some(Object::Text(text)) if text.len() <= MAX_NAME => Ok(text.clone()),
+            Some(Object::Text(text)) => malformed(format!("a name: at most {MAX_NAME} bytes, got {}", text.len())),
+            _ => malformed("a name that is not text"),
+        }
+    }
+
+    fn global(&mut self, module: &str, name: &str) -> Step<()> {
+        if module.len() + name.len() > 2 * MAX_NAME {
+            return malformed(format!(
+                "a name: at most {MAX_NAME} bytes, got {}",
+                module.len() + name.len()
+            ));
+        }
+        match Global::of(module, name) {
+            Some(global) => {
+                self.push(Object::Global(global));
+                Ok(())
+            }
+            None => Err(Reason::Global(format!("{module}.{name}"))),
+        }
+    }
+
+    /// REDUCE: the few calls a state dict makes, done here and now.
+    fn reduce(&mut self) -> Step<()> {
+        let operands = self.pop_many(2)?;
+        let (Some(&Object::Global(callee)), Some(Object::Tuple(arguments))) =
+            (self.object(operands[0]), self.object(operands[1]))
+        else {
+            return malformed("calls what cannot be called");
+        };
+        let object = match callee {
+            Global::OrderedDict => match arguments.as_slice() {
+                [] => Object::Dict(Vec::new()),
+                &[pairs] => {
+                    let pairs = self.pairs(pairs)?;
+                    self.copied += pairs.len();
+                    if self.copied > MAX_OPCODES {
+                        return malformed(format!("more than {MAX_OPCODES} entries"));
+                    }
+                    Object::Dict(pairs)
+                }
+                _ => return malformed("OrderedDict: expected at most 1 argument"),
+            },
+            Global::RebuildTensor => Object::Tensor(self.tensor(arguments)?),
+            Global::RebuildParameter => match arguments.first().and_then(|&data| self.object(data)) {
+                Some(Object::Tensor(tensor)) => Object::Tensor(tensor.clone()),
+                _ => return malformed("a parameter without a tensor"),
+            },
+            Global::Storage(_) => return malformed("a storage without data"),
+        };
+        self.push(object);
+        Ok(())
+    }
+
+    fn pairs(&self, list: Value) -> Step<Vec<(Value, Value)>> {
+        let Some(Object::List(items)) = self.object(list) else {
+            return malformed("OrderedDict: expected a list");
+        };
+        let pair = |&item: &Value| match self.object(item) {
+            Some(Object::Tuple(pair) | Object::List(pair)) if pair.len() == 2 => Ok((pair[0], pair[1])),
+            _ => malformed("OrderedDict: expected pairs"),
+        };
+        items.iter().map(pair).collect()
+    }
+
+    /// The arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides, and what only training needs.
+    fn tensor(&self, arguments: &[Value]) -> Step<TensorRef> {
+        let &[storage, offset, shape, strides, ..] = arguments else {
+            return malformed(format!(
+                "a tensor: expected at least 4 arguments, got {}",
+                arguments.len()
+            ));
+        };
+        let Some(Object::Storage(storage)) = self.object(storage) else {
+            return malformed("a tensor without a storage");
+        };
+        let offset = natural(offset)?;
+        let (shape, strides) = (self.naturals(shape)?, self.naturals(strides)?);
+        if shape.len() != strides.len() {
+            return malformed(format!(
+                "a tensor of {} dimensions with {} strides",
+                shape.len(),
+                strides.len()
+            ));
+        }
+        Ok(TensorRef {
+            storage: storage.clone(),
+            offset,
+            shape,
+            strides,
+        })
+    }
+
+    fn naturals(&self, tuple: Value) -> Step<Vec<usize>> {
+        match self.object(tuple) {
+            Some(Object::Tuple(items)) if items.len() <= MAX_RANK => items.iter().map(|&item| natural(item)).collect(),
+            Some(Object::Tuple(items)) => malformed(format!("dimensions: at most {MAX_RANK}, got {}", items.len())),
+            _ => malformed("dimensions that are not a tuple"),
+        }
+    }
+
+    /// BINPERSID: `("storage", type, key, location, elements, view?)`.
+    fn persistent(&mut self) -> Step<()> {
+        let id = self.pop()?;
+        let Some(Object::Tuple(id)) = self.object(id) else {
+            return malformed("a persistent id that is not a tuple");
+        };
+        let &[tag, kind, key, _, elements, ..] = id.as_slice() else {
+            return malformed(format!("a persistent id: expected 5 or 6 parts, got {}", id.len()));
+        };
+        let Some(&Object::Global(Global::Storage(element))) = self.object(kind) else {
+            return malformed("a persistent id that is not a storage");
+        };
+        let (tag, key) = (self.short_text(tag)?, self.short_text(key)?);
+        if tag != "storage" {
+            return malformed(format!("persistent id: expected `storage`, got `{tag}`"));
+        }
+        if let Some(&view) = id.get(5)
+            && view != Value::None
+        {
+            return malformed("a view of a storage, which PyTorch stopped writing in 2017");
+        }
+        let storage = StorageRef {
+            key,
+            element,
+            elements: natural(elements)?,
+        };
+        self.push(Object::Storage(storage));
+        Ok(())
+    }
+}
+
+fn natural(value: Value) -> Step<usize> {
+    match value {
+        Value::Int(value) => usize::try_from(value).or_else(|_| malformed(format!("expected a size, got {value}"))),
+        _ => malformed("expected an integer"),
+    }
+}

@@ -1,0 +1,136 @@
+//! The machine, by property.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn malformed(bytes: &[u8]) -> String {
+    match unpickle(bytes).expect_err("it is refused").reason {
+        Reason::Malformed(reason) => reason,
+        Reason::Global(global) => panic!("refused for {global}"),
+    }
+}
+
+#[test]
+fn a_pickle_that_calls_anything_is_refused_by_name() {
+    // os.system("true"), protocol 0 name inside protocol 2; builtins.eval by STACK_GLOBAL of protocol 4.
+    let cases: [(&[u8], &str); 4] = [
+        (b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R.", "os.system"),
+        (
+            b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x011\x85R.",
+            "builtins.eval",
+        ),
+        (
+            b"\x80\x02ctorch._utils\n_rebuild_tensor\n.",
+            "torch._utils._rebuild_tensor",
+        ),
+        (b"\x80\x02cargparse\nNamespace\n)\x81.", "argparse.Namespace"),
+    ];
+    for (bytes, name) in cases {
+        assert_eq!(
+            unpickle(bytes).expect_err("it is refused").reason,
+            Reason::Global(name.into())
+        );
+    }
+}
+
+#[test]
+fn opcodes_that_make_objects_are_unknown() {
+    for opcode in [b'i', b'o', 0x81, 0x92, 0x82, 0x83, 0x84, b'P', 0x96, 0x97, 0x98] {
+        assert_eq!(
+            malformed(&[0x80, 2, opcode]),
+            format!("opcode 0x{opcode:02x}, which no state dict uses")
+        );
+    }
+}
+
+#[test]
+fn numbers_and_texts_come_out_as_they_went_in() {
+    let cases: [(&[u8], Value); 8] = [
+        (b"K\xff.", Value::Int(255)),
+        (b"M\x01\x02.", Value::Int(513)),
+        (b"J\xfe\xff\xff\xff.", Value::Int(-2)),
+        (b"\x8a\x00.", Value::Int(0)),
+        (b"\x8a\x02\x00\xff.", Value::Int(-256)),
+        (
+            b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.",
+            Value::Int(119_547_037_146_038_801_333_356),
+        ),
+        (b"G\x3f\xe8\0\0\0\0\0\0.", Value::Float(0.75)),
+        (b"\x89.", Value::Bool(false)),
+    ];
+    for (bytes, value) in cases {
+        assert_eq!(unpickle(bytes).expect("it is read").root, value);
+    }
+    for bytes in [
+        &b"X\x02\0\0\0\xc3\xa9."[..],
+        b"\x8c\x02\xc3\xa9.",
+        b"\x8d\x02\0\0\0\0\0\0\0\xc3\xa9.",
+    ] {
+        let unpickled = unpickle(bytes).expect("it is read");
+        assert_eq!(
+            (unpickled.text(unpickled.root), unpickled.consumed),
+            (Some("é"), bytes.len())
+        );
+    }
+}
+
+#[test]
+fn nesting_and_cycles_cost_no_stack_and_no_leak() {
+    let mut deep = b"\x80\x02".to_vec();
+    deep.push(b')');
+    deep.extend(std::iter::repeat_n(0x85, 1_000_000));
+    deep.push(b'.');
+    assert!(unpickle(&deep).is_ok());
+    // A list that contains itself.
+    assert!(unpickle(b"\x80\x02]q\0h\0a.").is_ok());
+}
+
+#[test]
+fn work_is_bounded() {
+    let endless = vec![b'N'; MAX_OPCODES + 1];
+    assert_eq!(malformed(&endless), format!("more than {MAX_OPCODES} opcodes"));
+    assert_eq!(malformed(b"X\xff\xff\xff\xff"), "ends 4294967295 bytes short");
+    assert_eq!(
+        malformed(b"\x8d\xff\xff\xff\xff\xff\xff\xff\xff"),
+        "ends 18446744073709551615 bytes short"
+    );
+    // OrderedDict from the same long list again and again would square the work.
+    let mut copies = b"\x80\x02ccollections\nOrderedDict\nq\0](".to_vec();
+    copies.extend(b"NN\x86".repeat(3000));
+    copies.extend(b"e\x85q\x01");
+    copies.extend(b"h\0h\x01R0".repeat(3000));
+    copies.push(b'.');
+    assert_eq!(malformed(&copies), format!("more than {MAX_OPCODES} entries"));
+}
+
+#[test]
+fn what_lies_below_a_mark_is_out_of_reach() {
+    for bytes in [
+        &b"N(0000."[..],
+        b"N(.",
+        b"N(\x85.",
+        b"t.",
+        b"N(q\0.",
+        b"R.",
+        b"s.",
+        b"a.",
+        b"Q.",
+    ] {
+        malformed(bytes);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_machine_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = unpickle(&bytes);
+    }
+
+    #[test]
+    fn no_sequence_of_known_opcodes_makes_the_machine_panic(
+        opcodes in proptest::collection::vec(proptest::sample::select(&b"\x80\x95.N\x88\x89KMJ\x8a\x8bGX\x8c\x8dUTBC\x8e(012)]}tl\x85\x86\x87aesuqr\x94hjc\x93RbQ\x00\x01\x02\n"[..]), 0..300)
+    ) {
+        let _ = unpickle(&opcodes);
+    }
+}

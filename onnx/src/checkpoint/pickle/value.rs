@@ -1,0 +1,203 @@
+//! What a pickle can hold here. Objects live in one flat arena and refer to each other by index, so neither nesting nor
+//! cycles of a hostile file can overflow the stack or leak.
+
+use std::collections::HashMap;
+
+/// A value on the machine's stack.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Value {
+    /// `None`.
+    None,
+    /// `True` or `False`.
+    Bool(bool),
+    /// An integer of up to 16 bytes.
+    Int(i128),
+    /// A float.
+    Float(f64),
+    /// An object of the arena.
+    Object(usize),
+}
+
+/// An object of the arena.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Object {
+    /// `str`.
+    Text(String),
+    /// `bytes`: no state dict has a use for their content.
+    Bytes,
+    /// `tuple`.
+    Tuple(Vec<Value>),
+    /// `list`.
+    List(Vec<Value>),
+    /// `dict` or `OrderedDict`, in order of insertion; a later equal key wins.
+    Dict(Vec<(Value, Value)>),
+    /// A name that a pickle may refer to.
+    Global(Global),
+    /// A piece of raw memory that lies elsewhere in the file.
+    Storage(StorageRef),
+    /// A view of a storage.
+    Tensor(TensorRef),
+}
+
+/// The only Python names that mean anything here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Global {
+    /// `collections.OrderedDict`.
+    OrderedDict,
+    /// `torch._utils._rebuild_tensor_v2`.
+    RebuildTensor,
+    /// `torch._utils._rebuild_parameter`.
+    RebuildParameter,
+    /// `torch.FloatStorage` and its kin.
+    Storage(Element),
+}
+
+impl Global {
+    /// The object called `module.name`, if a state dict may refer to it.
+    pub(crate) fn of(module: &str, name: &str) -> Option<Self> {
+        match (module, name) {
+            ("collections", "OrderedDict") => Some(Self::OrderedDict),
+            ("torch._utils", "_rebuild_tensor_v2") => Some(Self::RebuildTensor),
+            ("torch._utils", "_rebuild_parameter") => Some(Self::RebuildParameter),
+            ("torch", storage) => Element::of_storage(storage).map(Self::Storage),
+            _ => None,
+        }
+    }
+}
+
+/// The type of a tensor's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Element {
+    F64,
+    F32,
+    F16,
+    Bf16,
+    I64,
+    I32,
+    I16,
+    I8,
+    U8,
+    Bool,
+}
+
+impl Element {
+    fn of_storage(name: &str) -> Option<Self> {
+        Some(match name {
+            "DoubleStorage" => Self::F64,
+            "FloatStorage" => Self::F32,
+            "HalfStorage" => Self::F16,
+            "BFloat16Storage" => Self::Bf16,
+            "LongStorage" => Self::I64,
+            "IntStorage" => Self::I32,
+            "ShortStorage" => Self::I16,
+            "CharStorage" => Self::I8,
+            "ByteStorage" => Self::U8,
+            "BoolStorage" => Self::Bool,
+            _ => return None,
+        })
+    }
+
+    /// Bytes of one element.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::Bf16 | Self::I16 => 2,
+            Self::I8 | Self::U8 | Self::Bool => 1,
+        }
+    }
+
+    /// One little-endian element of [`size`](Self::size) bytes as f32, rounded to the nearest.
+    pub(crate) fn read(self, bytes: &[u8]) -> f32 {
+        fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+            let mut array = [0; N];
+            array.copy_from_slice(&bytes[..N]);
+            array
+        }
+        match self {
+            Self::F64 => f64::from_le_bytes(array(bytes)) as f32,
+            Self::F32 => f32::from_le_bytes(array(bytes)),
+            Self::F16 => half::f16::from_le_bytes(array(bytes)).to_f32(),
+            Self::Bf16 => half::bf16::from_le_bytes(array(bytes)).to_f32(),
+            Self::I64 => i64::from_le_bytes(array(bytes)) as f32,
+            Self::I32 => i32::from_le_bytes(array(bytes)) as f32,
+            Self::I16 => f32::from(i16::from_le_bytes(array(bytes))),
+            Self::I8 => f32::from(i8::from_le_bytes(array(bytes))),
+            Self::U8 => f32::from(bytes[0]),
+            Self::Bool => f32::from(u8::from(bytes[0] != 0)),
+        }
+    }
+}
+
+/// A storage that the pickle names by its persistent id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StorageRef {
+    /// The name under which the container holds it.
+    pub(crate) key: String,
+    /// Type of its elements.
+    pub(crate) element: Element,
+    /// Number of its elements.
+    pub(crate) elements: usize,
+}
+
+/// A strided view of a storage, all in elements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TensorRef {
+    /// The storage.
+    pub(crate) storage: StorageRef,
+    /// Where the first element lies.
+    pub(crate) offset: usize,
+    /// Dimensions.
+    pub(crate) shape: Vec<usize>,
+    /// Steps between neighbours, per dimension.
+    pub(crate) strides: Vec<usize>,
+}
+
+/// The outcome of one pickle.
+#[derive(Debug)]
+pub(crate) struct Unpickled {
+    /// The value left by STOP.
+    pub(crate) root: Value,
+    /// Length of the pickle in bytes.
+    pub(crate) consumed: usize,
+    pub(super) arena: Vec<Object>,
+}
+
+impl Unpickled {
+    /// The object behind `value`.
+    pub(crate) fn object(&self, value: Value) -> Option<&Object> {
+        match value {
+            Value::Object(index) => self.arena.get(index),
+            _ => None,
+        }
+    }
+
+    /// All storages that the pickle names.
+    pub(crate) fn storages(&self) -> impl Iterator<Item = &StorageRef> {
+        self.arena.iter().filter_map(|object| match object {
+            Object::Storage(storage) => Some(storage),
+            _ => None,
+        })
+    }
+
+    /// The text behind `value`.
+    pub(crate) fn text(&self, value: Value) -> Option<&str> {
+        match self.object(value) {
+            Some(Object::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The entries with text keys of the dictionary behind `value`; the later of equal keys counts.
+    pub(crate) fn entries(&self, value: Value) -> Option<HashMap<&str, Value>> {
+        let Some(Object::Dict(pairs)) = self.object(value) else {
+            return None;
+        };
+        Some(
+            pairs
+                .iter()
+                .filter_map(|&(key, value)| Some((self.text(key)?, value)))
+                .collect(),
+        )
+    }
+}

@@ -1,0 +1,263 @@
+//! An architecture as a list of layers that name their parameters: one description gives the expected tensors, the graph from
+//! a state dict, and the graph with seeded weights.
+
+use crate::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, Tensor, ValueId};
+
+/// A whole architecture, classifier included.
+#[derive(Debug)]
+pub(super) struct Plan {
+    layers: Vec<Layer>,
+    /// Prefix of the classifier's `.weight` and `.bias`.
+    pub(super) classifier: &'static str,
+    /// Length of the features.
+    pub(super) features: usize,
+}
+
+#[derive(Debug)]
+struct Layer {
+    name: String,
+    kind: Kind,
+    inputs: Vec<ValueId>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Conv {
+        parameter: String,
+        shape: [usize; 4],
+        stride: usize,
+        group: usize,
+        padding: Padding,
+    },
+    Norm {
+        prefix: String,
+        channels: usize,
+        epsilon: f32,
+    },
+    /// An operation without parameters.
+    Plain(Op),
+}
+
+/// One expected tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Parameter {
+    /// Its name in the state dict.
+    pub(super) name: String,
+    /// Its shape.
+    pub(super) shape: Vec<usize>,
+}
+
+/// Which weights a layer asks for.
+pub(super) enum Wanted<'a> {
+    /// The weight of a convolution.
+    Conv(&'a Parameter),
+    /// `[C]` each: scale, bias, mean, variance.
+    Norm(&'a [Parameter; 4]),
+}
+
+fn norm_parameters(prefix: &str, channels: usize) -> [Parameter; 4] {
+    ["weight", "bias", "running_mean", "running_var"].map(|part| Parameter {
+        name: format!("{prefix}.{part}"),
+        shape: vec![channels],
+    })
+}
+
+impl Plan {
+    /// Every tensor without the classifier's two.
+    pub(super) fn parameters(&self) -> Vec<Parameter> {
+        let of_layer = |layer: &Layer| match &layer.kind {
+            Kind::Conv { parameter, shape, .. } => vec![Parameter {
+                name: parameter.clone(),
+                shape: shape.to_vec(),
+            }],
+            Kind::Norm { prefix, channels, .. } => norm_parameters(prefix, *channels).into(),
+            Kind::Plain(_) => Vec::new(),
+        };
+        self.layers.iter().flat_map(of_layer).collect()
+    }
+
+    /// The graph, with the tensors that `weights` gives for each layer: one for a convolution, four for a norm. It is also told
+    /// the layer's index and its inputs.
+    pub(super) fn graph(&self, mut weights: impl FnMut(usize, Wanted<'_>) -> Vec<Tensor>) -> Graph {
+        let nodes = self.layers.iter().enumerate().map(|(index, layer)| {
+            let op = match &layer.kind {
+                Kind::Conv {
+                    parameter,
+                    shape,
+                    stride,
+                    group,
+                    padding,
+                } => {
+                    let parameter = Parameter {
+                        name: parameter.clone(),
+                        shape: shape.to_vec(),
+                    };
+                    let weight = weights(index, Wanted::Conv(&parameter)).swap_remove(0);
+                    Op::Conv(Conv {
+                        weight,
+                        bias: None,
+                        stride: [*stride; 2],
+                        dilation: [1, 1],
+                        group: *group,
+                        padding: *padding,
+                    })
+                }
+                Kind::Norm {
+                    prefix,
+                    channels,
+                    epsilon,
+                } => {
+                    let mut parts = weights(index, Wanted::Norm(&norm_parameters(prefix, *channels))).into_iter();
+                    let mut part = || parts.next().expect("a norm gets four tensors");
+                    let (scale, bias, mean, variance) = (part(), part(), part(), part());
+                    Op::BatchNorm(BatchNorm {
+                        scale,
+                        bias,
+                        mean,
+                        variance,
+                        epsilon: *epsilon,
+                    })
+                }
+                Kind::Plain(op) => op.clone(),
+            };
+            Node {
+                name: layer.name.clone(),
+                op,
+                inputs: layer.inputs.clone(),
+            }
+        });
+        Graph {
+            input_channels: 3,
+            nodes: nodes.collect(),
+            features: ValueId::of_node(self.layers.len() - 1),
+        }
+    }
+
+    /// The values that layer `index` reads.
+    pub(super) fn inputs(&self, index: usize) -> &[ValueId] {
+        &self.layers[index].inputs
+    }
+
+    /// The operation of layer `index`, if it has no parameters.
+    pub(super) fn plain(&self, index: usize) -> Option<&Op> {
+        match &self.layers[index].kind {
+            Kind::Plain(op) => Some(op),
+            _ => None,
+        }
+    }
+
+    /// Number of layers.
+    pub(super) fn len(&self) -> usize {
+        self.layers.len()
+    }
+}
+
+/// Writes a [`Plan`] down, layer by layer.
+#[derive(Debug)]
+pub(super) struct Planner {
+    layers: Vec<Layer>,
+    epsilon: f32,
+    same_padding: bool,
+}
+
+/// A convolution to plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConvSpec {
+    /// Input and output channels.
+    pub(super) channels: [usize; 2],
+    /// Side of the kernel.
+    pub(super) kernel: usize,
+    /// Step of the kernel.
+    pub(super) stride: usize,
+    /// One group per channel instead of one for all.
+    pub(super) depthwise: bool,
+}
+
+impl Planner {
+    /// A plan whose norms have `epsilon` and whose convolutions pad by half their kernel, or as TensorFlow's SAME does.
+    pub(super) fn new(epsilon: f32, same_padding: bool) -> Self {
+        Self {
+            layers: Vec::new(),
+            epsilon,
+            same_padding,
+        }
+    }
+
+    fn push(&mut self, name: impl Into<String>, kind: Kind, inputs: Vec<ValueId>) -> ValueId {
+        self.layers.push(Layer {
+            name: name.into(),
+            kind,
+            inputs,
+        });
+        ValueId::of_node(self.layers.len() - 1)
+    }
+
+    /// An operation without parameters.
+    pub(super) fn plain(&mut self, name: impl Into<String>, op: Op, inputs: Vec<ValueId>) -> ValueId {
+        self.push(name, Kind::Plain(op), inputs)
+    }
+
+    /// A convolution called `name` with the tensor `<conv>.weight`, and its norm `<name>.bn` with the tensors `<norm>.*`.
+    pub(super) fn conv_norm(
+        &mut self,
+        name: &str,
+        [conv, norm]: [String; 2],
+        spec: ConvSpec,
+        input: ValueId,
+    ) -> ValueId {
+        let ConvSpec {
+            channels: [from, to],
+            kernel,
+            stride,
+            depthwise,
+        } = spec;
+        let padding = if self.same_padding {
+            Padding::SameUpper
+        } else {
+            Padding::Explicit([kernel / 2; 4])
+        };
+        let group = if depthwise { from } else { 1 };
+        let kind = Kind::Conv {
+            parameter: format!("{conv}.weight"),
+            shape: [to, from / group, kernel, kernel],
+            stride,
+            group,
+            padding,
+        };
+        let value = self.push(name, kind, vec![input]);
+        let kind = Kind::Norm {
+            prefix: norm,
+            channels: to,
+            epsilon: self.epsilon,
+        };
+        self.push(format!("{name}.bn"), kind, vec![value])
+    }
+
+    /// An activation called `<name>.act`.
+    pub(super) fn activation(&mut self, name: &str, activation: Activation, input: ValueId) -> ValueId {
+        self.plain(format!("{name}.act"), Op::Activation(activation), vec![input])
+    }
+
+    /// A 3×3 max-pool with stride 2 and padding 1.
+    pub(super) fn max_pool(&mut self, name: &str, input: ValueId) -> ValueId {
+        let pool = Pool {
+            kernel: [3, 3],
+            stride: [2, 2],
+            padding: Padding::Explicit([1; 4]),
+            ceil: false,
+            count_include_pad: false,
+        };
+        self.plain(name, Op::MaxPool(pool), vec![input])
+    }
+
+    /// Global average pooling and the end.
+    pub(super) fn finish(mut self, value: ValueId, features: usize, classifier: &'static str) -> Plan {
+        let pooled = self.plain("pool", Op::GlobalAveragePool, vec![value]);
+        self.plain("flatten", Op::Flatten, vec![pooled]);
+        Plan {
+            layers: self.layers,
+            classifier,
+            features,
+        }
+    }
+}
