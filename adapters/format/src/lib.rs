@@ -1,6 +1,38 @@
 //! What an adapter is: one task for a frozen backbone, its file format, folding, quantising and limits.
 //!
 //! The crate is `no_std` with `alloc`; the byte map stands in `docs/adapter-format.md`.
+//!
+//! ```
+//! use clr_adapters::{Encoding, decode, encode};
+//! # use clr_adapters::*;
+//! # let header = Header {
+//! #     task: "birds".into(),
+//! #     labels: vec!["wren".into()],
+//! #     backbone: Digest([0; 32]),
+//! #     recipe: Recipe::Linear,
+//! #     preprocessing: Preprocessing {
+//! #         height: 8,
+//! #         width: 8,
+//! #         fit: Fit::Stretch,
+//! #         filter: Filter::Bilinear,
+//! #         channel_order: ChannelOrder::Rgb,
+//! #         mean: [0.0; 3],
+//! #         std: [255.0; 3],
+//! #     },
+//! #     version: 1,
+//! #     parent: None,
+//! #     provenance: Provenance::Imported,
+//! #     metrics: None,
+//! #     canaries: vec![],
+//! # };
+//! # let head = Head { features: 2, weight: vec![1.0, 2.0], bias: vec![0.5] };
+//! # let adapter = Adapter { header, sites: vec![], head };
+//! let file: Vec<u8> = encode(&adapter, Encoding::F32)?;
+//! let decoded = decode(&file)?;
+//! assert_eq!(decoded.adapter, adapter);
+//! assert!(decode(&file[1..]).is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 
