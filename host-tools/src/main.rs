@@ -1,1 +1,73 @@
-fn main() {}
+//! `clr`: fetch, import, train, evaluate, inspect, export, merge, classify and bench.
+
+mod backbones;
+mod cache;
+mod cli;
+mod commands;
+mod doctor;
+mod exit;
+mod fetch;
+mod fingerprint;
+mod learn;
+mod output;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::Parser;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use crate::{
+    cli::{Cli, Command},
+    output::Output,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.global.json, cli.global.quiet);
+    start_logging(cli.global.verbose, cli.global.quiet);
+    match run(cli, &output) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if exit::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => ExitCode::from(exit::report(&output, &error)),
+    }
+}
+
+fn run(cli: Cli, output: &Output) -> anyhow::Result<u8> {
+    let context = commands::Context {
+        output,
+        cache: cli.global.cache,
+    };
+    match cli.command {
+        Command::Demo(args) => commands::demo::run(&args, &context),
+        Command::Fetch(args) => commands::fetch::run(&args, &context),
+        Command::Import(args) => commands::import::run(&args, &context),
+        Command::Train(args) => commands::train::run(&args, &context),
+        Command::Eval(args) => commands::eval::run(&args, &context),
+        Command::Classify(args) => commands::classify::run(&args, &context),
+        Command::Inspect(args) => commands::inspect::run(&args, &context),
+        Command::Export(args) => commands::export::run(&args, &context),
+        Command::Merge(args) => commands::merge::run(&args, &context),
+        Command::Doctor(args) => commands::doctor::run(&args, &context),
+        Command::Bench(args) => commands::bench::run(&args, &context),
+        Command::Completions(args) => commands::completions::run(&args, &context),
+    }
+}
+
+/// Logs to stderr: our own at info, others at warn; `-v`, `-vv` and `-q` move that, `CLR_LOG` replaces it.
+fn start_logging(verbose: u8, quiet: bool) {
+    let directives = match (quiet, verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn,clr=info,clr_onnx=warn,clr_training=info,clr_device=warn",
+        (false, 1) => "info,clr=debug,clr_onnx=debug,clr_training=debug,clr_device=debug",
+        (false, _) => "debug",
+    };
+    let filter = EnvFilter::try_from_env("CLR_LOG").unwrap_or_else(|_| EnvFilter::new(directives));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .without_time()
+        .with_target(LevelFilter::current() >= LevelFilter::DEBUG)
+        .init();
+}

@@ -1,0 +1,101 @@
+//! The command line: one definition for parsing, help and completions.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+
+/// One frozen network, many tasks of a few dozen kilobytes each.
+#[derive(Debug, Parser)]
+#[command(
+    name = "clr",
+    version,
+    about,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 two engines disagree, 4 a download failed or is not \
+                  the pinned file.\nData goes to stdout, progress and logs to stderr."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// Print one JSON document to stdout in place of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log more: -v for details, -vv for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Log errors only, no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Folder for downloads [default: the platform's cache folder / clr]
+    #[arg(
+        long,
+        global = true,
+        env = "CLR_CACHE",
+        value_name = "FOLDER",
+        hide_env_values = true
+    )]
+    pub(crate) cache: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(commands::demo::DemoArgs),
+    Fetch(commands::fetch::FetchArgs),
+    Import(commands::import::ImportArgs),
+    Train(commands::train::TrainArgs),
+    Eval(commands::eval::EvalArgs),
+    Classify(commands::classify::ClassifyArgs),
+    Inspect(commands::inspect::InspectArgs),
+    Export(commands::export::ExportArgs),
+    Merge(commands::merge::MergeArgs),
+    Doctor(commands::doctor::DoctorArgs),
+    Bench(commands::bench::BenchArgs),
+    Completions(commands::completions::CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example_in_its_help() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                help.contains("Example") && help.contains("clr "),
+                "{} has no example",
+                command.get_name()
+            );
+            assert!(
+                command.get_about().is_some(),
+                "{} has no description",
+                command.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn global_options_go_anywhere() {
+        let cli = Cli::try_parse_from(["clr", "fetch", "--json", "digits", "-v"]).unwrap();
+        assert!(cli.global.json);
+        assert_eq!(cli.global.verbose, 1);
+        assert!(Cli::try_parse_from(["clr", "-q", "-v", "fetch"]).is_err());
+    }
+}

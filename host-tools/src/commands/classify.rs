@@ -1,0 +1,150 @@
+//! `clr classify`.
+
+use std::{path::PathBuf, time::Instant};
+
+use clap::Args;
+use clr_device::{Engine, EngineOptions, ResidentAdapter};
+use clr_onnx::decode_image;
+use serde::Serialize;
+
+use super::{Context, eval::pictures_in};
+use crate::{
+    backbones::{read_adapter, read_backbone},
+    output::human_time,
+};
+
+/// Ask one or more tasks about pictures
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  clr classify --backbone lite0.onnx --adapter birds.clr photo.jpg\n  clr classify --backbone \
+                        lite0.onnx --adapter birds.clr --adapter flowers.clr photos/ --top-k 3 --json\n\nThe backbone is loaded \
+                        once; each picture is given to each adapter in turn. Unreadable pictures of a folder are\nreported and \
+                        skipped, and the exit code is 1."
+)]
+pub(crate) struct ClassifyArgs {
+    /// The frozen network (ONNX)
+    #[arg(short, long, value_name = "FILE")]
+    backbone: PathBuf,
+    /// An adapter; may be given several times
+    #[arg(short, long = "adapter", value_name = "FILE", required = true)]
+    adapters: Vec<PathBuf>,
+    /// Pictures, or folders of them
+    #[arg(value_name = "IMAGE|FOLDER", required = true)]
+    paths: Vec<PathBuf>,
+    /// How many classes to name
+    #[arg(short = 'k', long, default_value_t = 1, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
+    top_k: u16,
+    /// Threads per picture; 0 takes all cores
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    threads: usize,
+}
+
+#[derive(Serialize)]
+struct Document {
+    results: Vec<Answer>,
+    unreadable: Vec<Unreadable>,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    image: PathBuf,
+    task: String,
+    top: Vec<Class>,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Class {
+    class: usize,
+    label: String,
+    probability: f32,
+}
+
+#[derive(Serialize)]
+struct Unreadable {
+    image: PathBuf,
+    reason: String,
+}
+
+pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<u8> {
+    let engine = Engine::new(
+        read_backbone(&args.backbone)?,
+        EngineOptions {
+            threads: args.threads,
+            ..EngineOptions::default()
+        },
+    )?;
+    let mut residents = Vec::new();
+    for path in &args.adapters {
+        residents.push(engine.prepare(&read_adapter(path)?.adapter)?);
+    }
+    let mut images = Vec::new();
+    for path in &args.paths {
+        images.extend(pictures_in(path)?);
+    }
+    let mut document = Document {
+        results: Vec::new(),
+        unreadable: Vec::new(),
+    };
+    for image in images {
+        match decode_image(&image) {
+            Ok(picture) => {
+                for resident in &residents {
+                    let start = Instant::now();
+                    let classification = engine.classify(resident, &picture)?;
+                    let seconds = start.elapsed().as_secs_f64();
+                    let top = classification
+                        .top(usize::from(args.top_k))
+                        .into_iter()
+                        .map(|one| Class {
+                            class: one.class,
+                            label: one.label.to_owned(),
+                            probability: one.probability,
+                        })
+                        .collect();
+                    let answer = Answer {
+                        image: image.clone(),
+                        task: resident.task().to_owned(),
+                        top,
+                        seconds,
+                    };
+                    if !context.output.json {
+                        print(&answer, resident, context)?;
+                    }
+                    document.results.push(answer);
+                }
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                document.unreadable.push(Unreadable {
+                    image,
+                    reason: error.to_string(),
+                });
+            }
+        }
+    }
+    let failed = !document.unreadable.is_empty();
+    if context.output.json {
+        context.output.document("classify", &document)?;
+    }
+    Ok(u8::from(failed))
+}
+
+fn print(answer: &Answer, resident: &ResidentAdapter, context: &Context<'_>) -> std::io::Result<()> {
+    let named = |class: &Class| {
+        let label = if class.label.is_empty() {
+            format!("class {}", class.class)
+        } else {
+            class.label.clone()
+        };
+        format!("{label} {:.1} %", 100.0 * class.probability)
+    };
+    let classes: Vec<String> = answer.top.iter().map(named).collect();
+    tracing::debug!("{} answered in {}", resident.task(), human_time(answer.seconds));
+    context.output.line(&format!(
+        "{}\t{}\t{}",
+        answer.image.display(),
+        answer.task,
+        classes.join(", ")
+    ))
+}

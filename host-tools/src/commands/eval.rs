@@ -1,0 +1,226 @@
+//! `clr eval`.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use clr_device::{Engine, EngineOptions, ResidentAdapter};
+use clr_training::{Dataset, Evaluation, Sample, Split, SplitOptions};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::Context;
+use crate::{
+    backbones::{read_adapter, read_backbone},
+    output::{Output, Table, human_time},
+};
+
+/// Measure an adapter on labelled pictures, through the device engine
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  clr eval --backbone lite0.onnx --adapter birds.clr photos/ --split test")]
+pub(crate) struct EvalArgs {
+    /// The frozen network (ONNX)
+    #[arg(short, long, value_name = "FILE")]
+    backbone: PathBuf,
+    /// The adapter
+    #[arg(short, long, value_name = "FILE")]
+    adapter: PathBuf,
+    /// Pictures in class folders
+    #[arg(value_name = "DATA")]
+    data: PathBuf,
+    /// Which part of DATA; all takes every picture there is
+    #[arg(long, value_enum, default_value_t = SplitArg::Test)]
+    split: SplitArg,
+    /// Share and seed of the validation split, where there is no val/ folder: as in training
+    #[arg(long, default_value_t = 0.2, value_name = "FRACTION")]
+    validation: f32,
+    /// Seed of that split
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SplitArg {
+    Train,
+    Val,
+    Test,
+    All,
+}
+
+/// What was measured.
+#[derive(Serialize)]
+pub(crate) struct Measured {
+    task: String,
+    #[serde(flatten)]
+    pub(crate) evaluation: Evaluation,
+    unreadable: Vec<String>,
+    /// Wall time per picture with all cores busy, reading the file included.
+    seconds_per_picture: f64,
+}
+
+pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> {
+    let backbone = read_backbone(&args.backbone)?;
+    let adapter = read_adapter(&args.adapter)?.adapter;
+    let split = SplitOptions {
+        validation_fraction: args.validation,
+        seed: args.seed,
+        ..SplitOptions::default()
+    };
+    let dataset = Dataset::open(&args.data, &split)?;
+    let hint = "hint: --split all takes every picture of a folder without train/, val/ and test/";
+    let samples: Vec<Sample> = match args.split {
+        SplitArg::Train => dataset.samples(Split::Train)?.to_vec(),
+        SplitArg::Val => dataset.samples(Split::Validation)?.to_vec(),
+        SplitArg::Test => dataset
+            .samples(Split::Test)
+            .map_err(|error| anyhow::anyhow!("{error}\n{hint}"))?
+            .to_vec(),
+        SplitArg::All => [Split::Train, Split::Validation, Split::Test]
+            .into_iter()
+            .filter_map(|split| dataset.samples(split).ok())
+            .flatten()
+            .cloned()
+            .collect(),
+    };
+    let engine = Engine::new(backbone, EngineOptions::default())?;
+    let resident = engine.prepare(&adapter)?;
+    let measured = measure(&engine, &resident, &dataset, &samples, context.output)?;
+    if context.output.json {
+        context.output.document("eval", &measured)?;
+    } else {
+        print(&measured, context.output)?;
+    }
+    Ok(0)
+}
+
+/// Runs `samples` through the engine, one picture per core at a time. Classes meet by name.
+pub(crate) fn measure(
+    engine: &Engine,
+    adapter: &ResidentAdapter,
+    dataset: &Dataset,
+    samples: &[Sample],
+    output: &Output,
+) -> anyhow::Result<Measured> {
+    let classes = class_map(dataset.classes(), adapter.labels())?;
+    let bar = output.bar(samples.len() as u64, "evaluating");
+    let start = Instant::now();
+    let answers: Vec<Result<Option<Vec<f32>>, anyhow::Error>> = samples
+        .par_iter()
+        .map(|sample| {
+            let path = dataset.root().join(&sample.path);
+            let answer = match clr_onnx::decode_image(&path) {
+                Ok(picture) => Ok(Some(engine.classify(adapter, &picture)?.logits().to_vec())),
+                Err(error) => {
+                    tracing::warn!("skipped: {error}");
+                    Ok(None)
+                }
+            };
+            bar.inc(1);
+            answer
+        })
+        .collect();
+    let seconds = start.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    let (mut logits, mut labels, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    for (sample, answer) in samples.iter().zip(answers) {
+        match answer.with_context(|| format!("'{}'", sample.path.display()))? {
+            Some(answer) => {
+                logits.push(answer);
+                labels.push(classes[sample.class] as u32);
+            }
+            None => unreadable.push(sample.path.display().to_string()),
+        }
+    }
+    anyhow::ensure!(!logits.is_empty(), "no picture could be read");
+    Ok(Measured {
+        task: adapter.task().to_owned(),
+        evaluation: Evaluation::from_logits(logits, labels, adapter.labels()),
+        unreadable,
+        seconds_per_picture: seconds / samples.len() as f64,
+    })
+}
+
+/// The adapter's class for each class of the data.
+fn class_map(data: &[String], labels: &[String]) -> anyhow::Result<Vec<usize>> {
+    data.iter()
+        .map(|class| {
+            labels.iter().position(|label| label == class).with_context(|| {
+                format!(
+                    "the data has class '{class}', the adapter has not\nhint: the adapter's classes are {}",
+                    labels.iter().take(20).cloned().collect::<Vec<_>>().join(", ")
+                )
+            })
+        })
+        .collect()
+}
+
+fn print(measured: &Measured, output: &Output) -> std::io::Result<()> {
+    let evaluation = &measured.evaluation;
+    let mut table = Table::new(["class", "pictures", "recall", "precision"]);
+    for class in evaluation.per_class.iter().filter(|class| class.pictures > 0) {
+        table.row([
+            class.label.clone(),
+            class.pictures.to_string(),
+            format!("{:.1} %", 100.0 * class.recall),
+            format!("{:.1} %", 100.0 * class.precision),
+        ]);
+    }
+    output.table(&table)?;
+    output.line(&format!(
+        "{}: accuracy {:.1} %, loss {:.3}, {} pictures, {} each",
+        measured.task,
+        100.0 * evaluation.accuracy,
+        evaluation.loss,
+        evaluation.pictures,
+        human_time(measured.seconds_per_picture)
+    ))?;
+    if !measured.unreadable.is_empty() {
+        output.line(&format!("{} pictures could not be read", measured.unreadable.len()))?;
+    }
+    Ok(())
+}
+
+/// The pictures under a folder, sorted, or the file itself.
+pub(crate) fn pictures_in(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "webp", "gif"];
+    if path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    anyhow::ensure!(path.is_dir(), "no file or folder '{}'", path.display());
+    let files: Vec<PathBuf> = walkdir::WalkDir::new(path)
+        .sort_by_file_name()
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.file_type().is_file())
+        .map(walkdir::DirEntry::into_path)
+        .filter(|file| {
+            let extension = file.extension().map(|end| end.to_string_lossy().to_lowercase());
+            extension.is_some_and(|end| EXTENSIONS.contains(&end.as_str()))
+        })
+        .collect();
+    anyhow::ensure!(
+        !files.is_empty(),
+        "no pictures in '{}'\nhint: PNG, JPEG, BMP, WebP and GIF are read",
+        path.display()
+    );
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_meet_by_name_whatever_their_order() {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            class_map(&owned(&["a", "c"]), &owned(&["c", "b", "a"])).unwrap(),
+            [2, 0]
+        );
+        let error = class_map(&owned(&["d"]), &owned(&["a"])).unwrap_err();
+        assert!(error.to_string().contains("class 'd'"), "{error}");
+    }
+}

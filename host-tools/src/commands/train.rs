@@ -1,0 +1,307 @@
+//! `clr train`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use clr_adapters::{Encoding, Recipe};
+use clr_training::{
+    Candidate, Dataset, Evaluation, RecipeChoice, Schedule, SplitOptions, TrainOptions, Trained, Warning, train,
+};
+use serde::Serialize;
+
+use super::{Context, parse_size};
+use crate::{
+    backbones::read_backbone,
+    learn::{Parity, Watcher, publish_checked, write_plots},
+    output::{Table, human_bytes, human_time},
+};
+
+/// Learn a task as an adapter
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  clr train --backbone lite0.onnx photos/ -o birds.clr\n  clr train --backbone lite0.onnx \
+                        photos/ --recipe clr --epochs 30 --out-dir run/\n\nDATA is a folder of class folders, or of train/, val/ and \
+                        test/ with class folders. Before the adapter is left in place, it is\nread back and the training network and \
+                        the device engine must agree on validation pictures (else exit 3)."
+)]
+pub(crate) struct TrainArgs {
+    /// The frozen network (ONNX)
+    #[arg(short, long, value_name = "FILE")]
+    backbone: PathBuf,
+    /// Pictures in class folders
+    #[arg(value_name = "DATA")]
+    data: PathBuf,
+    /// Where the adapter goes [default: <task>.clr]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// What to train: auto, linear, bn, clr, clr-scale or clr-full
+    #[arg(long, default_value = "auto", value_parser = parse_recipe, value_name = "RECIPE")]
+    recipe: RecipeArg,
+    /// Schedule to start from
+    #[arg(long, value_enum, default_value_t = Preset::Default)]
+    preset: Preset,
+    /// Passes over the training pictures [default: the preset's]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Pictures in a step [default: the preset's]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Input size in pixels, N or HxW [default: the backbone's]
+    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    size: Option<[u32; 2]>,
+    /// Seed of every random choice
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Encoding of the adapter file
+    #[arg(long, default_value = "int8", value_parser = parse_encoding, value_name = "int8|f16|f32")]
+    encoding: Encoding,
+    /// Share of training pictures that validates, where there is no val/ folder
+    #[arg(long, default_value_t = 0.2, value_name = "FRACTION")]
+    validation: f32,
+    /// Folder where the state is kept after each epoch; run again with it to go on
+    #[arg(long, value_name = "FOLDER")]
+    resume: Option<PathBuf>,
+    /// Folder for metrics.jsonl, learning-curve.svg and confusion.svg
+    #[arg(long, value_name = "FOLDER")]
+    out_dir: Option<PathBuf>,
+    /// Where the tensors live
+    #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
+    device: DeviceArg,
+    /// Name of the task in the adapter [default: the data folder's]
+    #[arg(long, value_name = "NAME")]
+    task_name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RecipeArg {
+    Auto,
+    Fixed(Recipe),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Preset {
+    /// The paper's: 60 epochs, Adam 1e-3, no augmentation
+    Paper,
+    /// This project's: docs/training.md says how it was found
+    Default,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DeviceArg {
+    Cpu,
+    /// Needs a build with --features cuda
+    Cuda,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    task: &'a str,
+    recipe: Recipe,
+    labels: &'a [String],
+    adapter: &'a Path,
+    bytes: usize,
+    encoding: &'static str,
+    validation: &'a Evaluation,
+    quantised_validation: &'a Evaluation,
+    test: Option<&'a Evaluation>,
+    candidates: &'a [Candidate],
+    parity: Parity,
+    warnings: &'a [Warning],
+    plots: &'a [PathBuf],
+    seconds: f64,
+    peak_memory: Option<u64>,
+}
+
+pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8> {
+    let backbone = read_backbone(&args.backbone)?;
+    let split = SplitOptions {
+        validation_fraction: args.validation,
+        seed: args.seed,
+        ..SplitOptions::default()
+    };
+    let dataset = Dataset::open(&args.data, &split)?;
+    let options = options(args)?;
+    let label = options.task.clone().unwrap_or_else(|| folder_name(&args.data));
+    let trained = {
+        let mut watcher = Watcher::new(context.output, &label, args.out_dir.as_deref())?;
+        train(&backbone, &dataset, &options, &mut watcher)?
+    };
+    let path = args
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{}.clr", trained.adapter.header.task)));
+    let parity = publish_checked(&backbone, &trained, &path)?;
+    let plots = match &args.out_dir {
+        Some(folder) => write_plots(&trained, folder)?,
+        None => Vec::new(),
+    };
+    if context.output.json {
+        let header = &trained.adapter.header;
+        let document = Document {
+            task: &header.task,
+            recipe: header.recipe,
+            labels: &header.labels,
+            adapter: &path,
+            bytes: trained.bytes.len(),
+            encoding: args.encoding.name(),
+            validation: &trained.validation,
+            quantised_validation: &trained.quantised_validation,
+            test: trained.test.as_ref(),
+            candidates: &trained.candidates,
+            parity,
+            warnings: &trained.warnings,
+            plots: &plots,
+            seconds: trained.seconds,
+            peak_memory: trained.peak_memory,
+        };
+        context.output.document("train", &document)?;
+    } else {
+        print(&trained, &path, parity, args.encoding, context)?;
+    }
+    Ok(0)
+}
+
+fn print(
+    trained: &Trained,
+    path: &Path,
+    parity: Parity,
+    encoding: Encoding,
+    context: &Context<'_>,
+) -> anyhow::Result<()> {
+    let output = context.output;
+    if trained.candidates.len() > 1 {
+        let mut table = Table::new(["recipe", "validation", "loss", "bytes", "time", "chosen"]);
+        for candidate in &trained.candidates {
+            table.row([
+                candidate.recipe.to_string(),
+                format!("{:.1} %", 100.0 * candidate.accuracy),
+                format!("{:.3}", candidate.loss),
+                candidate.bytes.to_string(),
+                human_time(candidate.seconds),
+                if candidate.chosen { "yes" } else { "" }.to_owned(),
+            ]);
+        }
+        output.table(&table)?;
+    }
+    output.line(&format!(
+        "{}\t{}, {} classes, {} ({encoding})",
+        path.display(),
+        trained.adapter.header.recipe,
+        trained.adapter.header.labels.len(),
+        human_bytes(trained.bytes.len() as u64)
+    ))?;
+    output.line(&format!(
+        "validation accuracy {:.1} % before and {:.1} % after quantisation, {} pictures",
+        100.0 * trained.validation.accuracy,
+        100.0 * trained.quantised_validation.accuracy,
+        trained.validation.pictures
+    ))?;
+    if let Some(test) = &trained.test {
+        output.line(&format!(
+            "test accuracy {:.1} %, {} pictures",
+            100.0 * test.accuracy,
+            test.pictures
+        ))?;
+    }
+    output.line(&format!(
+        "candle and tract agree within {:.1e} on {} validation pictures (allowed {:.0e})",
+        parity.largest_difference, parity.pictures, parity.tolerance
+    ))?;
+    output.line(&format!(
+        "{}{}",
+        human_time(trained.seconds),
+        trained
+            .peak_memory
+            .map(|bytes| format!(", at most {} of memory", human_bytes(bytes)))
+            .unwrap_or_default()
+    ))?;
+    Ok(())
+}
+
+fn options(args: &TrainArgs) -> anyhow::Result<TrainOptions> {
+    let mut schedule = match args.preset {
+        Preset::Paper => Schedule::paper(),
+        Preset::Default => Schedule::default(),
+    };
+    if let Some(epochs) = args.epochs {
+        schedule.epochs = epochs;
+    }
+    if let Some(batch) = args.batch {
+        schedule.batch = batch;
+    }
+    Ok(TrainOptions {
+        task: args.task_name.clone(),
+        recipe: match args.recipe {
+            RecipeArg::Auto => RecipeChoice::default(),
+            RecipeArg::Fixed(recipe) => RecipeChoice::Fixed(recipe),
+        },
+        schedule,
+        seed: args.seed,
+        threads: args.threads,
+        device: match args.device {
+            DeviceArg::Cpu => candle_core::Device::Cpu,
+            DeviceArg::Cuda => candle_core::Device::new_cuda(0).map_err(|error| {
+                anyhow::anyhow!("no CUDA device: {error}\nhint: build with --features cuda on a machine with a GPU")
+            })?,
+        },
+        resolution: args.size,
+        encoding: args.encoding,
+        resume: args.resume.clone(),
+        ..TrainOptions::default()
+    })
+}
+
+fn folder_name(path: &Path) -> String {
+    let full = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    full.file_name()
+        .map_or_else(|| "task".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn parse_recipe(text: &str) -> Result<RecipeArg, String> {
+    if text == "auto" {
+        return Ok(RecipeArg::Auto);
+    }
+    Recipe::from_name(text)
+        .map(RecipeArg::Fixed)
+        .ok_or_else(|| format!("expected auto, {}", Recipe::ALL.map(Recipe::name).join(", ")))
+}
+
+fn parse_encoding(text: &str) -> Result<Encoding, String> {
+    Encoding::from_name(text).ok_or_else(|| "expected int8, f16 or f32".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parse(arguments: &[&str]) -> TrainArgs {
+        let all = ["clr", "train", "--backbone", "b.onnx", "data"].iter().chain(arguments);
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Train(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_preset_gives_the_schedule_and_options_override_it() {
+        let paper = options(&parse(&["--preset", "paper"])).unwrap();
+        assert_eq!(paper.schedule, Schedule::paper());
+        let short = options(&parse(&["--preset", "paper", "--epochs", "3", "--batch", "8"])).unwrap();
+        assert_eq!((short.schedule.epochs, short.schedule.batch), (3, 8));
+    }
+
+    #[test]
+    fn recipes_and_encodings_are_read_by_name() {
+        let args = parse(&["--recipe", "clr-scale", "--encoding", "f16", "--size", "96"]);
+        assert_eq!(args.recipe, RecipeArg::Fixed(Recipe::ClrScale));
+        assert_eq!(args.encoding, Encoding::F16);
+        assert_eq!(args.size, Some([96, 96]));
+        assert!(Cli::try_parse_from(["clr", "train", "--backbone", "b", "d", "--recipe", "all"]).is_err());
+    }
+}

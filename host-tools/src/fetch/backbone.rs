@@ -1,0 +1,149 @@
+//! Trained backbones from packages, imported to ONNX once and kept.
+
+use std::path::{Path, PathBuf};
+
+use clr_onnx::{Architecture, ImportOptions};
+use serde::Serialize;
+
+use super::{
+    FetchError, archive, client,
+    package::{self, Package},
+};
+use crate::{
+    backbones::{Imported, import_to},
+    cache::{self, Cache},
+    output::Output,
+};
+
+/// A backbone that can be fetched.
+#[derive(Debug)]
+pub(crate) struct BackboneItem {
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static Package,
+    pub(crate) architecture: Architecture,
+    pub(crate) title: &'static str,
+}
+
+pub(crate) static BACKBONES: &[BackboneItem] = &[
+    BackboneItem {
+        name: "lite0",
+        package: &package::LITE0,
+        architecture: Architecture::EfficientNetLite0,
+        title: "EfficientNet-Lite0, ImageNet, 224 px",
+    },
+    BackboneItem {
+        name: "lite1",
+        package: &package::LITE1,
+        architecture: Architecture::EfficientNetLite1,
+        title: "EfficientNet-Lite1, ImageNet, 240 px",
+    },
+    BackboneItem {
+        name: "lite2",
+        package: &package::LITE2,
+        architecture: Architecture::EfficientNetLite2,
+        title: "EfficientNet-Lite2, ImageNet, 260 px",
+    },
+];
+
+pub(crate) fn find_backbone(name: &str) -> Option<&'static BackboneItem> {
+    BACKBONES.iter().find(|item| item.name == name)
+}
+
+/// A backbone on disk.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct FetchedBackbone {
+    pub(crate) name: &'static str,
+    pub(crate) path: PathBuf,
+    /// The backbone's own classifier as an adapter.
+    pub(crate) original_adapter: PathBuf,
+    pub(crate) cached: bool,
+    pub(crate) licence: &'static str,
+}
+
+/// The imported backbone from the cache, or made from its package.
+pub(crate) fn fetch_backbone(
+    item: &'static BackboneItem,
+    cache: &Cache,
+    output: &Output,
+) -> anyhow::Result<FetchedBackbone> {
+    let fetched = |cached| FetchedBackbone {
+        name: item.name,
+        path: cache.backbone(&format!("{}.onnx", item.name)),
+        original_adapter: cache.backbone(&format!("{}.original.clr", item.name)),
+        cached,
+        licence: item.package.licence,
+    };
+    let done = fetched(true);
+    if done.path.exists() && done.original_adapter.exists() {
+        return Ok(done);
+    }
+    let source = client::ensure(item.package, cache, output)?;
+    let checkpoint = archive::one(&source, &is_checkpoint, ".pth file")?;
+    let work = cache.work()?;
+    let options = ImportOptions {
+        architecture: Some(item.architecture),
+        labels: cached_imagenet_labels(cache),
+        preprocessing: None,
+        name: Some(item.name.to_owned()),
+    };
+    let backbone = clr_onnx::import_bytes(&checkpoint, &source.file(), &options)?;
+    let Imported {
+        path, original_adapter, ..
+    } = import_to(&backbone, &work.path().join(format!("{}.onnx", item.name)))?;
+    // The adapter first: the backbone's presence is what says that both are there.
+    if let Some(adapter) = original_adapter {
+        cache::install(&adapter, &done.original_adapter)?;
+    }
+    cache::install(&path, &done.path)?;
+    Ok(fetched(false))
+}
+
+fn is_checkpoint(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "pth")
+}
+
+/// The 1,000 ImageNet names, where `opencv-doc` is in the cache already; they are not worth a download of 96 MB.
+fn cached_imagenet_labels(cache: &Cache) -> Option<Vec<String>> {
+    if !client::is_cached(&package::OPENCV_DOC, cache) {
+        return None;
+    }
+    let output = Output::new(false, true);
+    let source = client::ensure(&package::OPENCV_DOC, cache, &output).ok()?;
+    let wanted = |name: &str| name.ends_with("classification_classes_ILSVRC2012.txt");
+    let text = archive::one(&source, &wanted, "ImageNet names").ok()?;
+    parse_labels(&String::from_utf8_lossy(&text))
+        .ok()
+        .filter(|labels| labels.len() == 1_000)
+}
+
+/// Labels from a text file, one a line, in class order.
+pub(crate) fn read_labels(path: &Path) -> Result<Vec<String>, FetchError> {
+    let text = std::fs::read_to_string(path).map_err(|source| FetchError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    parse_labels(&text).map_err(|detail| FetchError::content(path.display().to_string(), detail))
+}
+
+fn parse_labels(text: &str) -> Result<Vec<String>, &'static str> {
+    let labels: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
+    if labels.iter().any(String::is_empty) {
+        return Err("an empty line among the labels: one label a line, in class order");
+    }
+    Ok(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_lines_and_a_gap_is_refused() {
+        assert_eq!(
+            parse_labels("tench\ngreat white shark\n\n").unwrap(),
+            ["tench", "great white shark"]
+        );
+        assert!(parse_labels("a\n\nb\n").is_err());
+    }
+}

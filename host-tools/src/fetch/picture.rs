@@ -1,0 +1,193 @@
+//! From a package's bytes to the picture that the task keeps: alpha over white, grey kept grey, size capped, PNG.
+
+use std::io::Cursor;
+
+use clr_adapters::Digest;
+use image::{
+    DynamicImage, GrayImage, ImageEncoder, ImageReader, RgbImage,
+    codecs::png::{CompressionType, FilterType, PngEncoder},
+    imageops,
+};
+use resvg::{tiny_skia, usvg};
+
+use super::FetchError;
+use crate::fingerprint::Fingerprint;
+
+/// Longest side of a kept picture: the backbones look at 224 to 300 pixels.
+const LONGEST_SIDE: u32 = 300;
+
+/// A picture ready to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct Picture {
+    pub(crate) png: Vec<u8>,
+    /// Over size, channels and pixels, so that equal pictures in different files are found.
+    pub(crate) pixels: Digest,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+impl Picture {
+    /// From a PNG, JPEG, BMP, WebP or GIF file's bytes; `longest` caps the longer side further.
+    pub(crate) fn decode(bytes: &[u8], entry: &str, longest: Option<u32>) -> Result<Self, FetchError> {
+        let picture_error = |source| FetchError::Picture {
+            entry: entry.to_owned(),
+            source,
+        };
+        let decoded = ImageReader::new(Cursor::new(bytes))
+            .with_guessed_format()
+            .map_err(|error| picture_error(error.into()))?
+            .decode()
+            .map_err(picture_error)?;
+        Self::from_image(decoded, entry, longest)
+    }
+
+    /// From a decoded picture.
+    pub(crate) fn from_image(image: DynamicImage, entry: &str, longest: Option<u32>) -> Result<Self, FetchError> {
+        let longest = longest.unwrap_or(LONGEST_SIDE).min(LONGEST_SIDE);
+        let mut rgb = over_white(&image);
+        if rgb.width().max(rgb.height()) > longest {
+            let scale = f64::from(longest) / f64::from(rgb.width().max(rgb.height()));
+            let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
+            rgb = imageops::resize(
+                &rgb,
+                side(rgb.width()),
+                side(rgb.height()),
+                imageops::FilterType::Lanczos3,
+            );
+        }
+        if rgb
+            .pixels()
+            .all(|pixel| pixel.0[0] == pixel.0[1] && pixel.0[1] == pixel.0[2])
+        {
+            let grey = GrayImage::from_fn(rgb.width(), rgb.height(), |x, y| {
+                image::Luma([rgb.get_pixel(x, y).0[0]])
+            });
+            Self::from_grey(&grey, entry)
+        } else {
+            let grey = imageops::grayscale(&rgb);
+            let (width, height) = rgb.dimensions();
+            Self::finish(
+                rgb.as_raw(),
+                width,
+                height,
+                image::ExtendedColorType::Rgb8,
+                &grey,
+                entry,
+            )
+        }
+    }
+
+    /// From a grey picture, kept as it is.
+    pub(crate) fn from_grey(grey: &GrayImage, entry: &str) -> Result<Self, FetchError> {
+        let (width, height) = grey.dimensions();
+        Self::finish(grey.as_raw(), width, height, image::ExtendedColorType::L8, grey, entry)
+    }
+
+    /// From an SVG, drawn on white with its longer side `side` pixels.
+    pub(crate) fn render_svg(bytes: &[u8], entry: &str, side: u32) -> Result<Self, FetchError> {
+        let broken = |detail: String| FetchError::content(entry, detail);
+        let tree =
+            usvg::Tree::from_data(bytes, &usvg::Options::default()).map_err(|error| broken(error.to_string()))?;
+        let size = tree.size();
+        let scale = side as f32 / size.width().max(size.height());
+        let length = |length: f32| ((length * scale).round() as u32).clamp(1, side);
+        let mut pixmap = tiny_skia::Pixmap::new(length(size.width()), length(size.height()))
+            .ok_or_else(|| broken("no size".to_owned()))?;
+        pixmap.fill(tiny_skia::Color::WHITE);
+        resvg::render(
+            &tree,
+            tiny_skia::Transform::from_scale(scale, scale),
+            &mut pixmap.as_mut(),
+        );
+        let image = RgbImage::from_fn(pixmap.width(), pixmap.height(), |x, y| {
+            let pixel = pixmap
+                .pixel(x, y)
+                .map_or([255; 3], |pixel| [pixel.red(), pixel.green(), pixel.blue()]);
+            image::Rgb(pixel)
+        });
+        Self::from_image(image.into(), entry, None)
+    }
+
+    fn finish(
+        raw: &[u8],
+        width: u32,
+        height: u32,
+        colour: image::ExtendedColorType,
+        grey: &GrayImage,
+        entry: &str,
+    ) -> Result<Self, FetchError> {
+        let mut png = Vec::new();
+        PngEncoder::new_with_quality(&mut png, CompressionType::Fast, FilterType::Adaptive)
+            .write_image(raw, width, height, colour)
+            .map_err(|source| FetchError::Picture {
+                entry: entry.to_owned(),
+                source,
+            })?;
+        let mut content = Vec::with_capacity(raw.len() + 8);
+        content.extend_from_slice(&width.to_le_bytes());
+        content.extend_from_slice(&height.to_le_bytes());
+        content.extend_from_slice(raw);
+        Ok(Self {
+            png,
+            pixels: Digest::of(&content),
+            fingerprint: Fingerprint::of(grey),
+        })
+    }
+}
+
+/// Any picture as 8-bit RGB, transparent parts over white.
+fn over_white(image: &DynamicImage) -> RgbImage {
+    if !image.color().has_alpha() {
+        return image.to_rgb8();
+    }
+    let rgba = image.to_rgba8();
+    RgbImage::from_fn(rgba.width(), rgba.height(), |x, y| {
+        let [r, g, b, a] = rgba.get_pixel(x, y).0.map(u32::from);
+        let blend = |value: u32| ((value * a + 255 * (255 - a) + 127) / 255) as u8;
+        image::Rgb([blend(r), blend(g), blend(b)])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{Rgba, RgbaImage};
+
+    use super::*;
+
+    #[test]
+    fn transparent_parts_become_white_and_half_transparent_ones_blend() {
+        let mut picture = RgbaImage::from_pixel(2, 1, Rgba([0, 0, 0, 0]));
+        picture.put_pixel(1, 0, Rgba([255, 0, 0, 128]));
+        let rgb = over_white(&picture.into());
+        assert_eq!(rgb.get_pixel(0, 0).0, [255, 255, 255]);
+        assert_eq!(rgb.get_pixel(1, 0).0, [255, 127, 127]);
+    }
+
+    #[test]
+    fn large_pictures_are_reduced_and_grey_ones_stay_grey() {
+        let large = RgbImage::from_fn(600, 200, |x, _| image::Rgb([(x % 256) as u8; 3]));
+        let picture = Picture::from_image(large.into(), "large", None).unwrap();
+        let back = image::load_from_memory(&picture.png).unwrap();
+        assert_eq!((back.width(), back.height()), (300, 100));
+        assert_eq!(back.color(), image::ColorType::L8);
+    }
+
+    #[test]
+    fn an_svg_is_drawn_at_the_asked_size_on_white() {
+        let svg = br#"<svg xmlns="http://www.w3.org/2000/svg" width="24" height="12"><rect width="12" height="12" fill="red"/></svg>"#;
+        let picture = Picture::render_svg(svg, "sign", 96).unwrap();
+        let back = image::load_from_memory(&picture.png).unwrap().to_rgb8();
+        assert_eq!(back.dimensions(), (96, 48));
+        assert_eq!(back.get_pixel(10, 10).0, [255, 0, 0]);
+        assert_eq!(back.get_pixel(90, 10).0, [255, 255, 255]);
+    }
+
+    #[test]
+    fn equal_pixels_have_equal_digests_whatever_the_file() {
+        let picture = RgbImage::from_fn(8, 8, |x, y| image::Rgb([x as u8, y as u8, 7]));
+        let mut bmp = Cursor::new(Vec::new());
+        picture.write_to(&mut bmp, image::ImageFormat::Bmp).unwrap();
+        let from_bmp = Picture::decode(bmp.get_ref(), "a.bmp", None).unwrap();
+        let direct = Picture::from_image(picture.into(), "a", None).unwrap();
+        assert_eq!(from_bmp.pixels, direct.pixels);
+    }
+}

@@ -1,0 +1,203 @@
+//! What a person or a program sees: data on stdout, progress and logs on stderr, bars only on a terminal.
+
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+/// How a command speaks.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    /// One JSON document on stdout in place of the text.
+    pub(crate) json: bool,
+    /// No progress.
+    quiet: bool,
+    /// Whether stdout may carry colour.
+    colour: bool,
+}
+
+/// A JSON document with its versioned schema first.
+#[derive(Serialize)]
+struct Document<'a, T> {
+    schema: String,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        let colour =
+            std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stdout().is_terminal();
+        Self { json, quiet, colour }
+    }
+
+    /// Writes `body` as the document `clr.<command>/1`.
+    pub(crate) fn document<T: Serialize>(&self, command: &str, body: &T) -> std::io::Result<()> {
+        let document = Document {
+            schema: format!("clr.{command}/1"),
+            body,
+        };
+        let text = serde_json::to_string_pretty(&document).map_err(std::io::Error::other)?;
+        self.line(&text)
+    }
+
+    /// Writes one line of data.
+    pub(crate) fn line(&self, text: &str) -> std::io::Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        stdout.write_all(b"\n")?;
+        stdout.flush()
+    }
+
+    /// Writes a table, columns aligned, the head emphasised on a terminal.
+    pub(crate) fn table(&self, table: &Table) -> std::io::Result<()> {
+        for (index, line) in table.lines().iter().enumerate() {
+            if index == 0 && self.colour {
+                self.line(&format!("\u{1b}[1m{line}\u{1b}[0m"))?;
+            } else {
+                self.line(line)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A bar of `length` steps; hidden unless stderr is a terminal.
+    pub(crate) fn bar(&self, length: u64, message: &str) -> ProgressBar {
+        self.styled(length, message, "{msg:<28} {bar:28} {pos}/{len} {eta}")
+    }
+
+    /// A bar over bytes; hidden unless stderr is a terminal.
+    pub(crate) fn bytes_bar(&self, length: u64, message: &str) -> ProgressBar {
+        self.styled(
+            length,
+            message,
+            "{msg:<28} {bar:28} {bytes}/{total_bytes} {bytes_per_sec}",
+        )
+    }
+
+    fn styled(&self, length: u64, message: &str, template: &str) -> ProgressBar {
+        let target = if self.quiet || !std::io::stderr().is_terminal() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr_with_hz(8)
+        };
+        let bar = ProgressBar::with_draw_target(Some(length), target);
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_message(message.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(250));
+        bar
+    }
+}
+
+/// Rows of text in aligned columns.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these column heads.
+    pub(crate) fn new<const N: usize>(head: [&str; N]) -> Self {
+        Self {
+            rows: vec![head.iter().map(|&cell| cell.to_owned()).collect()],
+        }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.into());
+    }
+
+    /// The lines: two spaces between columns, numbers to the right.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let numeric = |column: usize| {
+            self.rows.iter().skip(1).filter_map(|row| row.get(column)).all(|cell| {
+                cell.is_empty() || cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit() || c == '.' || c == '±')
+            })
+        };
+        let layout: Vec<(usize, bool)> = (0..columns).map(|column| (width(column), numeric(column))).collect();
+        let line = |row: &Vec<String>| {
+            let mut text = String::new();
+            for (cell, &(width, right)) in row.iter().zip(&layout) {
+                if !text.is_empty() {
+                    text.push_str("  ");
+                }
+                let pad = " ".repeat(width - cell.chars().count());
+                if right {
+                    text.push_str(&pad);
+                    text.push_str(cell);
+                } else {
+                    text.push_str(cell);
+                    text.push_str(&pad);
+                }
+            }
+            text.trim_end().to_owned()
+        };
+        self.rows.iter().map(line).collect()
+    }
+}
+
+/// A number of bytes for people: `950 B`, `128.4 kB`, `17.4 MB`.
+pub(crate) fn human_bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// A duration in seconds for people: `850 ns`, `1.2 µs`, `3.4 ms`, `12.0 s`, `4 min 05 s`.
+pub(crate) fn human_time(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-6 => format!("{:.0} ns", s * 1e9),
+        s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        s if s < 120.0 => format!("{s:.1} s"),
+        s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), s % 60.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_numbers_stand_to_the_right() {
+        let mut table = Table::new(["name", "bytes"]);
+        table.row(["a".to_owned(), "1".to_owned()]);
+        table.row(["long".to_owned(), "1000".to_owned()]);
+        assert_eq!(table.lines(), ["name  bytes", "a         1", "long   1000"]);
+    }
+
+    #[test]
+    fn a_text_column_stands_to_the_left() {
+        let mut table = Table::new(["id", "text"]);
+        table.row(["x".to_owned(), "word".to_owned()]);
+        assert_eq!(table.lines(), ["id  text", "x   word"]);
+    }
+
+    #[test]
+    fn sizes_and_times_read_well() {
+        assert_eq!(human_bytes(999), "999 B");
+        assert_eq!(human_bytes(128_400), "128.4 kB");
+        assert_eq!(human_bytes(17_364_911), "17.4 MB");
+        assert_eq!(human_time(8.5e-7), "850 ns");
+        assert_eq!(human_time(0.0034), "3.4 ms");
+        assert_eq!(human_time(245.0), "4 min 05 s");
+    }
+}
