@@ -167,7 +167,7 @@ impl Canary {
             nonempty("canary side", side)?;
             cap("canary side", side, limits.canary_side)?;
         }
-        let (expected, got) = (3 * width * height, self.pixels.len());
+        let (expected, got) = (width.saturating_mul(height).saturating_mul(3), self.pixels.len());
         if expected != got {
             return Err(InvalidAdapter::CanaryPixels { canary, expected, got });
         }

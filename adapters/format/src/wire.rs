@@ -152,7 +152,10 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Outline, DecodeError
         canaries: input.list("canaries", limits.canaries, |input| {
             let (size, class, probability) = input.take("canary")?;
             let pixels = input
-                .bytes("canary pixels", 3 * limits.canary_side * limits.canary_side)?
+                .bytes(
+                    "canary pixels",
+                    limits.canary_side.saturating_mul(limits.canary_side).saturating_mul(3),
+                )?
                 .to_vec();
             Ok(Canary {
                 size,

@@ -371,6 +371,37 @@ fn a_small_file_cannot_ask_for_more_than_the_caps() {
     assert!(peak < 4096, "{peak}");
 }
 
+/// A caller may lift every cap; what is there still bounds what is reserved.
+#[test]
+fn lifted_caps_neither_overflow_nor_reserve_what_is_not_there() {
+    let most = usize::MAX;
+    let lifted = Limits {
+        file_bytes: most,
+        header_bytes: most,
+        task_bytes: most,
+        label_bytes: most,
+        classes: most,
+        features: most,
+        sites: most,
+        site_name_bytes: most,
+        channels: most,
+        parameters: most,
+        canaries: most,
+        canary_side: most,
+        input_side: most,
+    };
+    let file = file(Encoding::F32);
+    assert!(decode_with(&file, &lifted).is_ok());
+    for at in 0..file.len() - 8 {
+        let mut hostile = file.clone();
+        let end = (at + 5).min(file.len() - 8);
+        hostile[at..end].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f][..end - at]);
+        let hostile = reseal(hostile);
+        let peak = allocation::peak(|| drop(decode_with(&hostile, &lifted)));
+        assert!(peak < 1 << 20, "{at}: {peak}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
