@@ -106,9 +106,14 @@ fn execute(step: &Step, inputs: &[&Tensor]) -> Result<Tensor> {
         StepKind::Affine { scale, bias, activation } => ops::scale_shift(&spatial(x)?, scale, bias, *activation)?.reshape(x.shape())?,
         StepKind::Activation(activation) => ops::activation(x, *activation)?,
         StepKind::PRelu(slope) => ops::prelu(x, slope)?,
-        StepKind::Add => {
+        StepKind::Add { activation } => {
             let y = second()?;
-            if x.shape() == y.shape() { (x + y)? } else { x.broadcast_add(y)? }
+            if x.shape() == y.shape() {
+                ops::add_activation(x, y, *activation)?
+            } else {
+                let sum = x.broadcast_add(y)?;
+                activation.map_or(Ok(sum.clone()), |activation| ops::activation(&sum, activation))?
+            }
         }
         StepKind::Mul => {
             let y = second()?;

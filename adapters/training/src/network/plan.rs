@@ -2,7 +2,7 @@
 //! every value is released after its last use.
 
 use candle_core::{Device, Tensor};
-use clr_onnx::{Activation, Backbone, Conv, Op, Padding, Pool, ValueId};
+use clr_onnx::{Activation, Backbone, Conv, Graph, Op, Padding, Pool, ValueId};
 
 use crate::{
     error::{Result, TrainError},
@@ -18,7 +18,8 @@ pub(super) enum StepKind {
     Activation(Activation),
     /// Slope `[C]`.
     PRelu(Tensor),
-    Add,
+    /// Sum, then the activation.
+    Add { activation: Option<Activation> },
     Mul,
     Concat,
     MaxPool(Pool),
@@ -105,12 +106,27 @@ impl Plan {
             });
         }
 
+        // An activation that alone reads a sum, a norm or an affine map of its own joins it.
+        let readers = only_readers(graph);
+        let mut joined = vec![None; nodes.len()];
+        for (index, node) in nodes.iter().enumerate() {
+            if let Some(reader) = readers[index]
+                && !fused[index]
+                && matches!(node.op, Op::Add | Op::BatchNorm(_) | Op::ChannelAffine { .. })
+                && let Op::Activation(activation) = &nodes[reader].op
+            {
+                fused[reader] = true;
+                joined[index] = Some((reader, *activation));
+            }
+        }
+
         let mut steps = Vec::with_capacity(nodes.len());
         for (index, node) in nodes.iter().enumerate() {
             if fused[index] {
                 continue;
             }
-            let mut output = index;
+            let activation = joined[index].map(|(_, activation)| activation);
+            let mut output = joined[index].map_or(index, |(reader, _)| reader);
             let vector = |tensor: &clr_onnx::Tensor| Tensor::from_slice(tensor.data(), tensor.data().len(), device);
             let kind = match &node.op {
                 Op::Conv(_) => {
@@ -132,15 +148,15 @@ impl Plan {
                     StepKind::Affine {
                         scale: Tensor::new(scale, device)?,
                         bias: Tensor::new(bias, device)?,
-                        activation: None,
+                        activation,
                     }
                 }
                 Op::ChannelAffine { scale, bias } => {
-                    StepKind::Affine { scale: vector(scale)?, bias: vector(bias)?, activation: None }
+                    StepKind::Affine { scale: vector(scale)?, bias: vector(bias)?, activation }
                 }
                 Op::Activation(activation) => StepKind::Activation(*activation),
                 Op::PRelu { slope } => StepKind::PRelu(vector(slope)?),
-                Op::Add => StepKind::Add,
+                Op::Add => StepKind::Add { activation },
                 Op::Mul => StepKind::Mul,
                 Op::Concat => StepKind::Concat,
                 Op::MaxPool(pool) => StepKind::MaxPool(*pool),
@@ -218,6 +234,22 @@ impl SiteNorm {
         let epsilon = f64::from(self.epsilon);
         self.variance.iter().map(|&variance| (1.0 / (f64::from(variance) + epsilon).sqrt()) as f32).collect()
     }
+}
+
+/// For each node, the node that alone reads it (once), unless the features do too.
+fn only_readers(graph: &Graph) -> Vec<Option<usize>> {
+    let mut readers = vec![Vec::new(); graph.nodes.len()];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        for producer in node.inputs.iter().filter_map(|input| input.producer()) {
+            readers[producer].push(index);
+        }
+    }
+    let features = graph.features.producer();
+    let only = |(index, readers): (usize, Vec<usize>)| match readers[..] {
+        [reader] if features != Some(index) => Some(reader),
+        _ => None,
+    };
+    readers.into_iter().enumerate().map(only).collect()
 }
 
 fn drop_dead(steps: &mut Vec<Step>, features: ValueId) {

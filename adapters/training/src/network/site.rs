@@ -142,16 +142,19 @@ impl Site {
         if !site.norm.present {
             return Ok(None);
         }
+        let (gamma, beta, epsilon) = (site.gamma.tensor(true), site.beta.tensor(true), site.norm.epsilon);
         let reprogrammed = match &site.multiplier {
             None => x.clone(),
             Some(weight) if weight.var.rank() == 1 => {
                 let zero = Tensor::zeros(weight.var.dim(0)?, DType::F32, x.device())?;
                 ops::scale_shift(x, &weight.tensor(true), &zero, None)?
             }
-            Some(weight) => ops::clr_depthwise(x, &weight.tensor(true))?,
+            Some(weight) => {
+                let kernel = weight.tensor(true);
+                return ops::clr_batch_norm(x, &kernel, &gamma, &beta, epsilon, activation).map(Some);
+            }
         };
-        let (gamma, beta) = (site.gamma.tensor(true), site.beta.tensor(true));
-        ops::batch_norm(&reprogrammed, &gamma, &beta, site.norm.epsilon, activation).map(Some)
+        ops::batch_norm(&reprogrammed, &gamma, &beta, epsilon, activation).map(Some)
     }
 }
 

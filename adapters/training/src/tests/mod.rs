@@ -1,0 +1,9 @@
+//! Properties of learning, on small seeded networks and generated pictures.
+
+mod data;
+mod fixtures;
+mod learning;
+mod network;
+mod plots;
+mod reference;
+mod resume;

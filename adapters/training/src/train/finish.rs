@@ -52,11 +52,13 @@ pub(super) fn finish(
     };
     let mut candidates = Vec::with_capacity(outcomes.len());
     for (index, outcome) in outcomes.iter().enumerate() {
+        let file = encode(&outcome.network.to_adapter(header.clone())?, options.encoding)?;
         candidates.push(Candidate {
             recipe: outcome.network.recipe(),
             accuracy: outcome.validation.accuracy,
             loss: outcome.validation.loss,
-            bytes: encode(&outcome.network.to_adapter(header.clone())?, options.encoding)?.len(),
+            bytes: file.len(),
+            file,
             seconds: outcome.seconds,
             chosen: index == chosen,
         });
@@ -66,7 +68,7 @@ pub(super) fn finish(
     drop(outcomes);
 
     // What the file's own weights answer decides what the file says about itself.
-    let first = decode(&encode(&outcome.network.to_adapter(header.clone())?, options.encoding)?)?.adapter;
+    let first = decode(&candidates[chosen].file)?.adapter;
     let network = prepared.base.sibling_from_adapter(&first)?;
     let quantised_validation = evaluate(&network, &prepared.validation, &prepared.names, workers, observer)?;
     header.metrics = Some(Metrics {

@@ -67,6 +67,9 @@ pub struct Candidate {
     pub loss: f32,
     /// Size of its adapter file.
     pub bytes: usize,
+    /// Its adapter file, without metrics and canaries.
+    #[serde(skip)]
+    pub file: Vec<u8>,
     /// Seconds of training (of this process).
     pub seconds: f64,
     /// Whether it was taken.
