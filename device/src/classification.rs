@@ -34,7 +34,11 @@ impl Classification {
     /// double precision.
     pub fn probabilities(&self) -> Vec<f32> {
         let max = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let exponentials: Vec<f64> = self.logits.iter().map(|&logit| (f64::from(logit) - f64::from(max)).exp()).collect();
+        let exponentials: Vec<f64> = self
+            .logits
+            .iter()
+            .map(|&logit| (f64::from(logit) - f64::from(max)).exp())
+            .collect();
         let sum: f64 = exponentials.iter().sum();
         exponentials.into_iter().map(|value| (value / sum) as f32).collect()
     }

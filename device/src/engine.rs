@@ -8,7 +8,7 @@ use std::{
 
 use clr_adapters::{Adapter, Preprocessing};
 use clr_onnx::{Backbone, Parameter, Preprocess as _, RgbImage, check_adapter};
-use rayon::ThreadPool;
+use rayon::{ThreadPool, prelude::*};
 use tract_onnx::{
     prelude::{RunOptions, TValue, Tensor, multithread::Executor},
     tract_core::internal::{TVec, tvec},
@@ -17,7 +17,7 @@ use tract_onnx::{
 use crate::{
     Classification, EngineError, ResidentAdapter,
     kernels::{Arena, Level, dense, interleave},
-    plan::{Layout, PackedConvs, Plan, Target, compile, reference, tensors},
+    plan::{Layout, Obstacle, PackedConvs, Plan, Target, compile, reference, tensors},
 };
 
 /// How an engine computes.
@@ -32,7 +32,10 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { threads: 1, kernels: Kernels::Fused }
+        Self {
+            threads: 1,
+            kernels: Kernels::Fused,
+        }
     }
 }
 
@@ -40,7 +43,8 @@ impl Default for EngineOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kernels {
-    /// This crate's: convolution, CLR layer, shortcut and activation in one pass, in tract's plan.
+    /// This crate's: convolution, CLR layer, shortcut and activation in one pass, in tract's plan. A graph with a node
+    /// that they do not know falls back to [`Kernels::Tract`], with a warning in the log.
     #[default]
     Fused,
     /// tract's own operators on the reprogrammed ONNX graph: the reference.
@@ -75,11 +79,12 @@ pub struct Engine {
     token: Arc<()>,
 }
 
-/// A plan, and which inputs it has behind the picture if they are not the layout's one tensor.
+/// A plan, and how an adapter becomes its inputs.
 #[derive(Clone, Debug)]
 struct Ready {
     plan: Arc<Plan>,
-    parameters: Arc<[Parameter]>,
+    /// The inputs behind the picture in tract's own plan; `None` is the fused plan's one tensor.
+    parameters: Option<Arc<[Parameter]>>,
 }
 
 impl Engine {
@@ -100,7 +105,10 @@ impl Engine {
                     .num_threads(threads)
                     .thread_name(|index| format!("clr-engine-{index}"))
                     .build()
-                    .map_err(|error| EngineError::Threads { threads, reason: error.to_string() })
+                    .map_err(|error| EngineError::Threads {
+                        threads,
+                        reason: error.to_string(),
+                    })
             })
             .transpose()?;
         Ok(Self {
@@ -132,16 +140,16 @@ impl Engine {
         let header = &adapter.header;
         let layout = Layout::new(&self.backbone, header.recipe);
         let ready = self.plan(&layout, adapter)?;
-        let tensors = match self.options.kernels {
-            Kernels::Fused => {
-                let packed = layout.pack(&self.backbone, adapter);
-                if packed.is_empty() {
-                    Vec::new()
-                } else {
-                    vec![Arc::new(Tensor::from_shape(&[packed.len()], &packed).map_err(EngineError::plan)?)]
-                }
-            }
-            Kernels::Tract => tensors(&ready.parameters, adapter)?,
+        let tensors = if let Some(parameters) = &ready.parameters {
+            tensors(parameters, adapter)?
+        } else {
+            let packed = layout.pack(&self.backbone, adapter);
+            let tensor = || {
+                Tensor::from_shape(&[packed.len()], &packed)
+                    .map(Arc::new)
+                    .map_err(EngineError::plan)
+            };
+            if packed.is_empty() { Vec::new() } else { vec![tensor()?] }
         };
         Ok(ResidentAdapter {
             task: header.task.clone(),
@@ -160,13 +168,25 @@ impl Engine {
     /// The answer for a preprocessed picture: `input [3, H, W]` of the adapter's input size, one logit per class out.
     pub fn logits(&self, adapter: &ResidentAdapter, input: &[f32]) -> Result<Vec<f32>, EngineError> {
         if !Arc::ptr_eq(&self.token, &adapter.engine) {
-            return Err(EngineError::OtherEngine { task: adapter.task.clone() });
+            return Err(EngineError::OtherEngine {
+                task: adapter.task.clone(),
+            });
         }
         let features = self.features(adapter, input)?;
         let mut logits = vec![0.0; adapter.classes()];
-        dense(self.level, &adapter.head_weight, &adapter.head_bias, &features, &mut logits);
+        dense(
+            self.level,
+            &adapter.head_weight,
+            &adapter.head_bias,
+            &features,
+            &mut logits,
+        );
         match logits.iter().position(|logit| !logit.is_finite()) {
-            Some(class) => Err(EngineError::NotFinite { task: adapter.task.clone(), class, value: logits[class] }),
+            Some(class) => Err(EngineError::NotFinite {
+                task: adapter.task.clone(),
+                class,
+                value: logits[class],
+            }),
             None => Ok(logits),
         }
     }
@@ -174,7 +194,10 @@ impl Engine {
     /// The answer for a picture of any size, preprocessed as the adapter says.
     pub fn classify(&self, adapter: &ResidentAdapter, picture: &RgbImage) -> Result<Classification, EngineError> {
         let input = adapter.preprocessing.preprocess(picture);
-        Ok(Classification::new(self.logits(adapter, &input)?, Arc::clone(&adapter.labels)))
+        Ok(Classification::new(
+            self.logits(adapter, &input)?,
+            Arc::clone(&adapter.labels),
+        ))
     }
 
     /// What the engine holds in memory beside the backbone and the adapters.
@@ -193,7 +216,12 @@ impl Engine {
         let expected = channels * height * width;
         if input.len() != expected {
             let Preprocessing { height, width, .. } = adapter.preprocessing;
-            return Err(EngineError::Input { expected, height, width, got: input.len() });
+            return Err(EngineError::Input {
+                expected,
+                height,
+                width,
+                got: input.len(),
+            });
         }
         let run = || {
             let picture = if plan.interleaved {
@@ -204,7 +232,12 @@ impl Engine {
                 Tensor::from_shape(&[1, channels, height, width], input)?
             };
             let mut inputs: TVec<TValue> = tvec!(picture.into());
-            inputs.extend(adapter.tensors.iter().map(|tensor| TValue::from_const(Arc::clone(tensor))));
+            inputs.extend(
+                adapter
+                    .tensors
+                    .iter()
+                    .map(|tensor| TValue::from_const(Arc::clone(tensor))),
+            );
             plan.run(inputs)
         };
         match &self.pool {
@@ -224,36 +257,88 @@ impl Engine {
             return Ok(ready.clone());
         }
         // The backbone runs at sizes other than its own as far as its shapes allow.
-        self.backbone.value_shapes(size[0], size[1]).map_err(|error| EngineError::Size {
-            task: adapter.header.task.clone(),
-            height,
-            width,
-            reason: error.to_string(),
-        })?;
+        self.backbone
+            .value_shapes(size[0], size[1])
+            .map_err(|error| EngineError::Size {
+                task: adapter.header.task.clone(),
+                height,
+                width,
+                reason: error.to_string(),
+            })?;
         let started = std::time::Instant::now();
-        let ready = match self.options.kernels {
-            Kernels::Fused => {
-                let target = Target {
-                    level: self.level,
-                    threads: self.options.threads,
-                    convs: &self.convs,
-                    arena: &self.arena,
-                };
-                let plan = compile(&self.backbone, layout, size, &target)?;
-                Ready { plan: Arc::new(plan), parameters: Arc::default() }
-            }
-            Kernels::Tract => {
+        let fused = match self.options.kernels {
+            Kernels::Fused => self.fused(layout, size)?,
+            Kernels::Tract => None,
+        };
+        let kernels = if fused.is_some() {
+            Kernels::Fused
+        } else {
+            Kernels::Tract
+        };
+        let ready = match fused {
+            Some(plan) => Ready {
+                plan: Arc::new(plan),
+                parameters: None,
+            },
+            None => {
                 let executor = self.pool.clone().map_or(Executor::SingleThread, Executor::MultiThread);
-                let options = RunOptions { executor: Some(executor), ..RunOptions::default() };
+                let options = RunOptions {
+                    executor: Some(executor),
+                    ..RunOptions::default()
+                };
                 let (plan, parameters) = reference(&self.backbone, adapter.header.recipe, size, &options)?;
-                Ready { plan: Arc::new(plan), parameters: parameters.into() }
+                Ready {
+                    plan: Arc::new(plan),
+                    parameters: Some(parameters.into()),
+                }
             }
         };
         tracing::debug!(
-            recipe = %adapter.header.recipe, height, width, kernels = ?self.options.kernels,
+            recipe = %adapter.header.recipe, height, width, ?kernels,
             milliseconds = started.elapsed().as_millis() as u64, "plan built"
         );
         plans.insert(key, ready.clone());
         Ok(ready)
+    }
+
+    /// The fused plan, or none if the graph has a node that the fused kernels do not know.
+    fn fused(&self, layout: &Layout, size: [usize; 2]) -> Result<Option<Plan>, EngineError> {
+        let target = Target {
+            level: self.level,
+            threads: self.options.threads,
+            convs: &self.convs,
+            arena: &self.arena,
+        };
+        match compile(&self.backbone, layout, size, &target) {
+            Ok(plan) => Ok(Some(plan)),
+            Err(Obstacle::Unsupported { node, reason }) => {
+                tracing::warn!(node, reason, "no fused plan; tract's own operators take over");
+                Ok(None)
+            }
+            Err(Obstacle::Failed(error)) => Err(error),
+        }
+    }
+
+    /// The head: its rows are independent, so they may be shared out without changing a bit.
+    fn head(&self, adapter: &ResidentAdapter, features: &[f32]) -> Vec<f32> {
+        /// Weights per thread below which sharing costs more than it gives.
+        const SHARE: usize = 1 << 16;
+        let (weight, bias) = (&adapter.head_weight, &adapter.head_bias);
+        let mut logits = vec![0.0; bias.len()];
+        let parts = (weight.len() / SHARE).min(self.options.threads).max(1);
+        let rows = bias.len().div_ceil(parts).max(1);
+        let part =
+            |((weight, bias), out): ((&[f32], &[f32]), &mut [f32])| dense(self.level, weight, bias, features, out);
+        match &self.pool {
+            Some(pool) if parts > 1 => pool.install(|| {
+                let weights = weight.par_chunks(rows * features.len());
+                weights
+                    .zip(bias.par_chunks(rows))
+                    .zip(logits.par_chunks_mut(rows))
+                    .for_each(part);
+            }),
+            _ => part(((weight, bias), &mut logits)),
+        }
+        logits
     }
 }

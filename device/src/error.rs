@@ -68,14 +68,6 @@ pub enum EngineError {
         /// The names there are, sorted.
         resident: Vec<String>,
     },
-    /// A node that the engine's kernels do not know.
-    #[error("node `{node}`: {reason}\nhint: run the backbone with `Kernels::Tract`, or see docs/adding-an-operator.md")]
-    Unsupported {
-        /// The node.
-        node: String,
-        /// What about it is not supported.
-        reason: String,
-    },
     /// tract refused to build or run the plan.
     #[error("inference engine: {reason}")]
     Plan {
@@ -95,7 +87,9 @@ pub enum EngineError {
 impl EngineError {
     /// tract's error, with its chain of causes.
     pub(crate) fn plan(error: impl std::fmt::Display) -> Self {
-        Self::Plan { reason: format!("{error:#}") }
+        Self::Plan {
+            reason: format!("{error:#}"),
+        }
     }
 }
 

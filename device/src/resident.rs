@@ -63,6 +63,10 @@ impl ResidentAdapter {
     /// Bytes of the adapter's own tensors.
     pub fn bytes(&self) -> usize {
         let head = size_of_val(&*self.head_weight) + size_of_val(&*self.head_bias);
-        head + self.tensors.iter().map(|tensor| tensor.len() * size_of::<f32>()).sum::<usize>()
+        head + self
+            .tensors
+            .iter()
+            .map(|tensor| tensor.len() * size_of::<f32>())
+            .sum::<usize>()
     }
 }

@@ -94,10 +94,16 @@ impl TaskSet {
     }
 
     fn is_active(&self, adapter: &Arc<ResidentAdapter>) -> bool {
-        self.active.load().as_ref().is_some_and(|active| Arc::ptr_eq(active, adapter))
+        self.active
+            .load()
+            .as_ref()
+            .is_some_and(|active| Arc::ptr_eq(active, adapter))
     }
 
     fn unknown(&self, name: &str) -> EngineError {
-        EngineError::UnknownTask { name: name.to_owned(), resident: self.names() }
+        EngineError::UnknownTask {
+            name: name.to_owned(),
+            resident: self.names(),
+        }
     }
 }

@@ -21,7 +21,13 @@ pub(crate) enum Smooth {
 /// An activation as a clamp and what remains; `None` for an activation that this crate does not know.
 pub(crate) fn split(activation: Activation) -> Option<(Bounds, Option<Smooth>)> {
     Some(match activation {
-        Activation::Relu => (Bounds { low: 0.0, high: f32::INFINITY }, None),
+        Activation::Relu => (
+            Bounds {
+                low: 0.0,
+                high: f32::INFINITY,
+            },
+            None,
+        ),
         Activation::Clip { min, max } => (Bounds { low: min, high: max }, None),
         Activation::LeakyRelu { alpha } => (Bounds::NONE, Some(Smooth::LeakyRelu { alpha })),
         Activation::Sigmoid => (Bounds::NONE, Some(Smooth::Sigmoid)),
@@ -48,13 +54,20 @@ impl Kernel for Activate<'_> {
     unsafe fn run<V: Lanes>(&mut self) {
         match self.smooth {
             Smooth::LeakyRelu { alpha } => {
-                self.values.iter_mut().for_each(|x| *x = if *x < 0.0 { alpha * *x } else { *x });
+                self.values
+                    .iter_mut()
+                    .for_each(|x| *x = if *x < 0.0 { alpha * *x } else { *x });
             }
             Smooth::Sigmoid => self.values.iter_mut().for_each(|x| *x = sigmoid(*x)),
             Smooth::HardSigmoid { alpha, beta } => {
-                self.values.iter_mut().for_each(|x| *x = (alpha * *x + beta).clamp(0.0, 1.0));
+                self.values
+                    .iter_mut()
+                    .for_each(|x| *x = (alpha * *x + beta).clamp(0.0, 1.0));
             }
-            Smooth::HardSwish => self.values.iter_mut().for_each(|x| *x *= (*x / 6.0 + 0.5).clamp(0.0, 1.0)),
+            Smooth::HardSwish => self
+                .values
+                .iter_mut()
+                .for_each(|x| *x *= (*x / 6.0 + 0.5).clamp(0.0, 1.0)),
             Smooth::Silu => self.values.iter_mut().for_each(|x| *x *= sigmoid(*x)),
         }
     }

@@ -14,7 +14,11 @@ impl Arena {
             // The smallest that is large enough, else the largest: few buffers, each grown once.
             let best = (0..free.len()).min_by_key(|&at| {
                 let capacity = free[at].len();
-                if capacity >= length { (false, capacity) } else { (true, usize::MAX - capacity) }
+                if capacity >= length {
+                    (false, capacity)
+                } else {
+                    (true, usize::MAX - capacity)
+                }
             });
             best.map_or_else(Vec::new, |at| free.swap_remove(at))
         };

@@ -26,11 +26,29 @@ pub(crate) fn binary(
 ) {
     assert_eq!(left.len(), out.len());
     if left.len() == right.len() {
-        dispatch(level, &mut Pairwise { op, left, right, out, bounds });
+        dispatch(
+            level,
+            &mut Pairwise {
+                op,
+                left,
+                right,
+                out,
+                bounds,
+            },
+        );
     } else {
         assert_eq!(left.len() / plane * LANES, right.len());
         for ((left, right), out) in left.chunks(plane).zip(right.chunks(LANES)).zip(out.chunks_mut(plane)) {
-            dispatch(level, &mut PerChannel { op, left, right, out, bounds });
+            dispatch(
+                level,
+                &mut PerChannel {
+                    op,
+                    left,
+                    right,
+                    out,
+                    bounds,
+                },
+            );
         }
     }
 }
@@ -80,8 +98,20 @@ impl Kernel for PerChannel<'_> {
 /// `out = x · scale + bias`, clamped; `parameters` are `[scale 16, bias 16]` per block of `plane` values.
 pub(crate) fn affine(level: Level, x: &[f32], parameters: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
     assert!(x.len() == out.len() && x.len() / plane * AFFINE_PARAMETERS == parameters.len());
-    for ((x, parameters), out) in x.chunks(plane).zip(parameters.chunks(AFFINE_PARAMETERS)).zip(out.chunks_mut(plane)) {
-        dispatch(level, &mut Affine { x, parameters, out, bounds });
+    for ((x, parameters), out) in x
+        .chunks(plane)
+        .zip(parameters.chunks(AFFINE_PARAMETERS))
+        .zip(out.chunks_mut(plane))
+    {
+        dispatch(
+            level,
+            &mut Affine {
+                x,
+                parameters,
+                out,
+                bounds,
+            },
+        );
     }
 }
 
@@ -101,7 +131,9 @@ impl Kernel for Affine<'_> {
             let bias = V::load(self.parameters.as_ptr().add(LANES));
             let (low, high) = (V::splat(self.bounds.low), V::splat(self.bounds.high));
             for (out, x) in self.out.chunks_exact_mut(LANES).zip(self.x.chunks_exact(LANES)) {
-                bias.fma(V::load(x.as_ptr()), scale).clamp(low, high).store(out.as_mut_ptr());
+                bias.fma(V::load(x.as_ptr()), scale)
+                    .clamp(low, high)
+                    .store(out.as_mut_ptr());
             }
         }
     }

@@ -118,7 +118,13 @@ impl Lanes for [f32; LANES] {
     }
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        std::array::from_fn(|lane| if self[lane] < other[lane] { other[lane] } else { self[lane] })
+        std::array::from_fn(|lane| {
+            if self[lane] < other[lane] {
+                other[lane]
+            } else {
+                self[lane]
+            }
+        })
     }
     #[inline(always)]
     unsafe fn clamp(self, low: Self, high: Self) -> Self {
@@ -243,7 +249,14 @@ mod arm {
     impl Lanes for Quad {
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            unsafe { Self([vld1q_f32(from), vld1q_f32(from.add(4)), vld1q_f32(from.add(8)), vld1q_f32(from.add(12))]) }
+            unsafe {
+                Self([
+                    vld1q_f32(from),
+                    vld1q_f32(from.add(4)),
+                    vld1q_f32(from.add(8)),
+                    vld1q_f32(from.add(12)),
+                ])
+            }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {

@@ -75,8 +75,14 @@ pub(crate) fn pad(x: &[f32], size: [usize; 2], pads: [usize; 4], value: f32, out
     out.fill(value);
     let row = (size[1] + pads[1] + pads[3]) * LANES;
     let plane = (size[0] + pads[0] + pads[2]) * row;
-    for (x, out) in x.chunks_exact(size[0] * size[1] * LANES).zip(out.chunks_exact_mut(plane)) {
-        for (from, to) in x.chunks_exact(size[1] * LANES).zip(out[pads[0] * row..].chunks_exact_mut(row)) {
+    for (x, out) in x
+        .chunks_exact(size[0] * size[1] * LANES)
+        .zip(out.chunks_exact_mut(plane))
+    {
+        for (from, to) in x
+            .chunks_exact(size[1] * LANES)
+            .zip(out[pads[0] * row..].chunks_exact_mut(row))
+        {
             to[pads[1] * LANES..][..from.len()].copy_from_slice(from);
         }
     }

@@ -4,10 +4,14 @@
     clippy::inline_always,
     reason = "a kernel must become part of the function that has its instruction set"
 )]
-#![expect(clippy::needless_range_loop, reason = "loops over register arrays, unrolled by the compiler")]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over register arrays, unrolled by the compiler"
+)]
 
 mod activation;
 mod arena;
+mod depthwise;
 mod dispatch;
 mod elementwise;
 mod head;
@@ -27,7 +31,7 @@ pub(crate) use lanes::{LANES, Level};
 pub(crate) use layout::{block, block_channels, concat, interleave, pad, unblock};
 pub(crate) use pack::PackedConv;
 pub(crate) use pool::{PoolKind, PoolShape, global_average, pool};
-pub(crate) use rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS};
+pub(crate) use rows::{AFFINE_PARAMETERS, Bounds};
 pub(crate) use site::{Post, Site};
 
 #[cfg(test)]

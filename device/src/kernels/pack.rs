@@ -104,7 +104,11 @@ fn pack_dense(conv: &Conv, in_channels: usize, lanes: usize) -> Weights {
         let last_out = (first_out + LANES).min(out_channels) - 1;
         let first = first_out / out_group * in_group / lanes;
         let end = ((last_out / out_group + 1) * in_group).div_ceil(lanes);
-        reads.push(Reads { first, blocks: end - first, offset: data.len() });
+        reads.push(Reads {
+            first,
+            blocks: end - first,
+            offset: data.len(),
+        });
         for block in first..end {
             let inputs = (block * lanes)..((block + 1) * lanes).min(in_channels);
             for tap in 0..taps {

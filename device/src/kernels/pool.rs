@@ -45,7 +45,14 @@ struct Pool<'a> {
 impl Kernel for Pool<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(&mut self) {
-        let PoolShape { kind, input, output, kernel, stride, pads } = *self.shape;
+        let PoolShape {
+            kind,
+            input,
+            output,
+            kernel,
+            stride,
+            pads,
+        } = *self.shape;
         // The window's part inside the plane, along one axis.
         let window = |axis: usize, at: usize| {
             let start = at * stride[axis];
@@ -56,7 +63,9 @@ impl Kernel for Pool<'_> {
         // What `count_include_pad` counts: the window's part inside the padded plane.
         let padded = |axis: usize, at: usize| {
             let start = at * stride[axis];
-            (start + kernel[axis]).min(input[axis] + pads[axis] + pads[axis + 2]).saturating_sub(start)
+            (start + kernel[axis])
+                .min(input[axis] + pads[axis] + pads[axis + 2])
+                .saturating_sub(start)
         };
         for y in 0..output[0] {
             let (y0, y1) = window(0, y);
@@ -74,7 +83,11 @@ impl Kernel for Pool<'_> {
                     }
                     if let PoolKind::Average { include_pad } = kind {
                         let inside = y1.saturating_sub(y0) * x1.saturating_sub(x0);
-                        let count = if include_pad { padded(0, y) * padded(1, x) } else { inside };
+                        let count = if include_pad {
+                            padded(0, y) * padded(1, x)
+                        } else {
+                            inside
+                        };
                         value = value.mul(V::splat(1.0 / count.max(1) as f32));
                     }
                     value.store(self.out.as_mut_ptr().add((y * output[1] + x) * LANES));

@@ -1,1 +1,399 @@
+//! Every kernel against the definition in plain loops and double precision, at every instruction set of this machine.
 
+use std::sync::Arc;
+
+use clr_onnx::{Conv, Padding, Tensor};
+
+use super::{activation::exp, *};
+
+/// Reproducible values in −1…1.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 40) as f32) / ((1u64 << 23) as f32) - 1.0
+    }
+
+    fn vector(&mut self, length: usize) -> Vec<f32> {
+        (0..length).map(|_| self.next()).collect()
+    }
+}
+
+/// A feature map as `[C, H, W]`.
+#[derive(Clone)]
+struct Map {
+    shape: [usize; 3],
+    data: Vec<f32>,
+}
+
+impl Map {
+    fn random(shape: [usize; 3], random: &mut Random) -> Self {
+        Self {
+            shape,
+            data: random.vector(shape.iter().product()),
+        }
+    }
+
+    fn at(&self, c: usize, y: isize, x: isize) -> f64 {
+        let [_, height, width] = self.shape;
+        if y < 0 || x < 0 || y >= height as isize || x >= width as isize {
+            return 0.0;
+        }
+        f64::from(self.data[(c * height + y as usize) * width + x as usize])
+    }
+
+    fn blocks(&self) -> Vec<f32> {
+        let [channels, height, width] = self.shape;
+        let mut pixels = vec![0.0; self.data.len()];
+        interleave(&self.data, channels, &mut pixels);
+        let mut out = vec![f32::NAN; channels.div_ceil(LANES) * height * width * LANES];
+        block(&pixels, channels, &mut out);
+        out
+    }
+
+    fn pixels(&self) -> Vec<f32> {
+        let mut pixels = vec![0.0; self.data.len()];
+        interleave(&self.data, self.shape[0], &mut pixels);
+        pixels
+    }
+}
+
+fn convolve(x: &Map, conv: &Conv, pads: [usize; 4]) -> Map {
+    let [kh, kw] = conv.kernel();
+    let size = |axis: usize, k: usize| {
+        (x.shape[axis + 1] + pads[axis] + pads[axis + 2] - (k - 1) * conv.dilation[axis] - 1) / conv.stride[axis] + 1
+    };
+    let (out, in_group) = (conv.channels(), conv.weight.shape()[1]);
+    let (height, width) = (size(0, kh), size(1, kw));
+    let mut data = Vec::new();
+    for o in 0..out {
+        for y in 0..height {
+            for column in 0..width {
+                let mut sum = 0.0;
+                for i in 0..in_group {
+                    for ky in 0..kh {
+                        for kx in 0..kw {
+                            let iy = (y * conv.stride[0] + ky * conv.dilation[0]) as isize - pads[0] as isize;
+                            let ix = (column * conv.stride[1] + kx * conv.dilation[1]) as isize - pads[1] as isize;
+                            let weight = conv.weight.data()[((o * in_group + i) * kh + ky) * kw + kx];
+                            sum += x.at(o / (out / conv.group) * in_group + i, iy, ix) * f64::from(weight);
+                        }
+                    }
+                }
+                data.push(sum as f32);
+            }
+        }
+    }
+    Map {
+        shape: [out, height, width],
+        data,
+    }
+}
+
+struct Case {
+    input: [usize; 3],
+    out: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    group: usize,
+    pads: [usize; 4],
+    picture: bool,
+}
+
+const fn case(input: [usize; 3], out: usize, kernel: usize, stride: usize, group: usize) -> Case {
+    let pad = kernel / 2;
+    Case {
+        input,
+        out,
+        kernel,
+        stride,
+        dilation: 1,
+        group,
+        pads: [pad; 4],
+        picture: false,
+    }
+}
+
+fn cases() -> Vec<Case> {
+    vec![
+        Case {
+            picture: true,
+            ..case([3, 19, 23], 20, 3, 2, 1)
+        },
+        Case {
+            picture: true,
+            ..case([3, 30, 30], 64, 7, 2, 1)
+        },
+        case([24, 14, 14], 40, 1, 1, 1),
+        case([40, 7, 7], 112, 1, 1, 1),
+        case([33, 9, 30], 17, 3, 1, 1),
+        case([64, 15, 15], 80, 3, 1, 1),
+        case([64, 14, 14], 96, 3, 2, 1),
+        case([48, 13, 13], 64, 1, 2, 1),
+        case([300, 7, 7], 70, 3, 1, 1),
+        case([24, 12, 17], 24, 3, 1, 24),
+        case([40, 13, 13], 40, 5, 2, 40),
+        case([18, 9, 9], 18, 7, 1, 18),
+        case([32, 8, 8], 32, 3, 1, 4),
+        case([24, 8, 8], 48, 3, 2, 24),
+        Case {
+            dilation: 2,
+            pads: [2; 4],
+            ..case([20, 11, 11], 33, 3, 1, 1)
+        },
+        Case {
+            dilation: 2,
+            pads: [2; 4],
+            ..case([20, 11, 11], 20, 3, 1, 20)
+        },
+        Case {
+            pads: [0, 0, 1, 1],
+            ..case([16, 12, 12], 32, 3, 2, 1)
+        },
+        Case {
+            pads: [0, 1, 2, 3],
+            ..case([16, 5, 4], 16, 3, 1, 16)
+        },
+        Case {
+            pads: [1, 1, 1, 1],
+            ..case([16, 5, 5], 16, 1, 1, 1)
+        },
+        case([16, 1, 1], 32, 3, 1, 1),
+        case([5, 200, 3], 7, 3, 1, 1),
+    ]
+}
+
+fn close(got: &[f32], want: &[f32], what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let scale = want.iter().fold(1.0f32, |scale, value| scale.max(value.abs()));
+    for (index, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!(
+            (got - want).abs() <= 1e-4 * scale,
+            "{what}: value {index}: expected {want}, got {got}"
+        );
+    }
+}
+
+#[test]
+fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
+    let mut random = Random(1);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    for (number, case) in cases().into_iter().enumerate() {
+        let Case {
+            input,
+            out,
+            kernel,
+            stride,
+            dilation,
+            group,
+            pads,
+            picture,
+        } = case;
+        let x = Map::random(input, &mut random);
+        let shape = [out, input[0] / group, kernel, kernel];
+        let conv = Conv {
+            weight: Tensor::new(shape, random.vector(shape.iter().product())),
+            bias: None,
+            stride: [stride; 2],
+            dilation: [dilation; 2],
+            group,
+            padding: Padding::Explicit(pads),
+        };
+        let sums = convolve(&x, &conv, pads);
+        let shortcut = Map::random(sums.shape, &mut random);
+        let packed = Arc::new(PackedConv::new(&conv, picture));
+        let bounds = Bounds { low: -0.5, high: 2.0 };
+        for post in [Post::Affine, Post::Kernel] {
+            let kernels = random.vector(out * 9);
+            let biases = random.vector(out);
+            let site = Conv {
+                weight: Tensor::new([out, 1, 3, 3], kernels.clone()),
+                stride: [1; 2],
+                dilation: [1; 2],
+                group: out,
+                ..conv.clone()
+            };
+            let mut want = if post == Post::Kernel {
+                convolve(&sums, &site, [1; 4])
+            } else {
+                sums.clone()
+            };
+            let plane = sums.shape[1] * sums.shape[2];
+            let mut parameters = vec![0.0; out.div_ceil(LANES) * post.parameters()];
+            for c in 0..out {
+                let block = &mut parameters[c / LANES * post.parameters()..];
+                if post == Post::Kernel {
+                    (0..9).for_each(|tap| block[tap * LANES + c % LANES] = kernels[c * 9 + tap]);
+                    block[9 * LANES + c % LANES] = biases[c];
+                } else {
+                    block[c % LANES] = kernels[c];
+                    block[LANES + c % LANES] = biases[c];
+                }
+                let scale = if post == Post::Kernel { 1.0 } else { kernels[c] };
+                for (value, shortcut) in want.data[c * plane..(c + 1) * plane]
+                    .iter_mut()
+                    .zip(&shortcut.data[c * plane..])
+                {
+                    *value = (*value * scale + biases[c] + shortcut).clamp(bounds.low, bounds.high);
+                }
+            }
+            let source = if picture { x.pixels() } else { x.blocks() };
+            for level in Level::available() {
+                let mut answers = Vec::new();
+                for threads in [1, 3] {
+                    let site = Site {
+                        conv: Arc::clone(&packed),
+                        input: [input[1], input[2]],
+                        output: [sums.shape[1], sums.shape[2]],
+                        pads,
+                        post,
+                        bounds,
+                        smooth: None,
+                        level,
+                        threads,
+                        arena: Arc::default(),
+                    };
+                    let mut blocks = vec![f32::NAN; site.output_len()];
+                    let residual = shortcut.blocks();
+                    pool.install(|| site.run(&source, &parameters, Some(&residual), &mut blocks));
+                    let mut got = vec![0.0; want.data.len()];
+                    unblock(&blocks, out, &mut got);
+                    close(
+                        &got,
+                        &want.data,
+                        &format!("case {number}, {post:?}, {level:?}, {threads} threads"),
+                    );
+                    answers.push(blocks);
+                }
+                assert_eq!(
+                    answers[0], answers[1],
+                    "case {number}, {post:?}, {level:?}: threads change the answer"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn pooling_equals_its_definition() {
+    let mut random = Random(2);
+    let x = Map::random([20, 11, 13], &mut random);
+    for (kernel, stride, pads) in [(3, 2, [1; 4]), (2, 2, [0; 4]), (3, 1, [0, 1, 2, 1])] {
+        let size = |axis: usize| (x.shape[axis + 1] + pads[axis] + pads[axis + 2] - kernel) / stride + 1;
+        let output = [size(0), size(1)];
+        for kind in [
+            PoolKind::Max,
+            PoolKind::Average { include_pad: true },
+            PoolKind::Average { include_pad: false },
+        ] {
+            let mut want = Vec::new();
+            for c in 0..20 {
+                for y in 0..output[0] {
+                    for column in 0..output[1] {
+                        let taps = (0..kernel).flat_map(|ky| (0..kernel).map(move |kx| (ky, kx)));
+                        let inside = taps.filter_map(|(ky, kx)| {
+                            let iy = (y * stride + ky).checked_sub(pads[0]).filter(|&iy| iy < 11)?;
+                            let ix = (column * stride + kx).checked_sub(pads[1]).filter(|&ix| ix < 13)?;
+                            Some(x.at(c, iy as isize, ix as isize))
+                        });
+                        let values: Vec<f64> = inside.collect();
+                        want.push(match kind {
+                            PoolKind::Max => values.into_iter().fold(f64::NEG_INFINITY, f64::max) as f32,
+                            PoolKind::Average { include_pad } => {
+                                let count = if include_pad { kernel * kernel } else { values.len() };
+                                (values.iter().sum::<f64>() / count as f64) as f32
+                            }
+                        });
+                    }
+                }
+            }
+            let shape = PoolShape {
+                kind,
+                input: [11, 13],
+                output,
+                kernel: [kernel; 2],
+                stride: [stride; 2],
+                pads,
+            };
+            for level in Level::available() {
+                let mut blocks = vec![f32::NAN; 2 * output[0] * output[1] * LANES];
+                let (from, to) = (11 * 13 * LANES, output[0] * output[1] * LANES);
+                for (x, out) in x.blocks().chunks(from).zip(blocks.chunks_mut(to)) {
+                    pool(level, &shape, x, out);
+                }
+                let mut got = vec![0.0; want.len()];
+                unblock(&blocks, 20, &mut got);
+                close(&got, &want, &format!("{kind:?}, kernel {kernel}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn joining_keeps_every_channel_in_its_place() {
+    let mut random = Random(3);
+    let maps = [[24, 3, 2], [16, 3, 2], [5, 3, 2], [40, 3, 2]].map(|shape| Map::random(shape, &mut random));
+    let blocks = maps.each_ref().map(Map::blocks);
+    let parts: Vec<(&[f32], usize)> = blocks
+        .iter()
+        .zip(&maps)
+        .map(|(blocks, map)| (&blocks[..], map.shape[0]))
+        .collect();
+    let mut out = vec![f32::NAN; 85usize.div_ceil(LANES) * 6 * LANES];
+    concat(&parts, 6, &mut out);
+    let mut got = vec![0.0; 85 * 6];
+    unblock(&out, 85, &mut got);
+    let want: Vec<f32> = maps.iter().flat_map(|map| map.data.iter().copied()).collect();
+    assert_eq!(got, want);
+    assert!(out.iter().all(|value| value.is_finite()));
+}
+
+#[test]
+fn nan_and_infinity_reach_the_output() {
+    let mut values = [f32::NAN; 32];
+    for level in Level::available() {
+        let x = vec![f32::NAN; 32];
+        let parameters = vec![1.0; AFFINE_PARAMETERS];
+        affine(level, &x, &parameters, 32, &mut values, Bounds { low: 0.0, high: 6.0 });
+        assert!(values.iter().all(|value| value.is_nan()), "{level:?}");
+    }
+    assert!(exp(f32::NAN).is_nan());
+}
+
+#[test]
+fn exponential_is_close() {
+    for step in -8700..8700 {
+        let x = step as f32 / 100.0;
+        let want = f64::from(x).exp();
+        assert!((f64::from(exp(x)) / want - 1.0).abs() < 3e-7, "e^{x}");
+    }
+}
+
+#[test]
+fn dense_layer_equals_its_definition() {
+    let mut random = Random(4);
+    for (inputs, outputs) in [(1280, 10), (67, 3), (5, 1)] {
+        let (weight, bias, x) = (
+            random.vector(inputs * outputs),
+            random.vector(outputs),
+            random.vector(inputs),
+        );
+        let want: Vec<f32> = (0..outputs)
+            .map(|o| {
+                let row = &weight[o * inputs..(o + 1) * inputs];
+                let sum: f64 = row.iter().zip(&x).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+                (sum + f64::from(bias[o])) as f32
+            })
+            .collect();
+        for level in Level::available() {
+            let mut got = vec![0.0; outputs];
+            dense(level, &weight, &bias, &x, &mut got);
+            close(&got, &want, "dense");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The inner loop of a dense convolution: a tile of up to 14 pixels × up to 4 blocks of 16 output channels, held in
+//! The inner loop of a dense convolution: a tile of up to 12 pixels × up to 2 blocks of 16 output channels, held in
 //! registers over the whole sum.
 //!
 //! Input `[I / 16, H, W, 16]` (already padded), weights `[O / 16][I / 16][kh][kw][16 i][16 o]`, output
@@ -10,6 +10,9 @@ use super::lanes::NeonLanes;
 use super::lanes::{Avx2Lanes, Avx512Lanes};
 use super::lanes::{LANES, Lanes, Level};
 
+/// Output blocks per tile, at most.
+pub(crate) const MAX_BLOCKS: usize = 2;
+
 /// One tile: where it reads and writes, and what it does to the sums at the end. Strides are in f32.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
@@ -18,9 +21,9 @@ pub(crate) struct Tile {
     /// The first input block's weights of the first output block.
     pub w: *const f32,
     /// The first pixel of each output block.
-    pub to: [*mut f32; 4],
+    pub to: [*mut f32; MAX_BLOCKS],
     /// The same places in the value to be added, or null.
-    pub residual: [*const f32; 4],
+    pub residual: [*const f32; MAX_BLOCKS],
     /// `[scale 16, bias 16]` per output block, applied to the finished sums; null leaves the sums as they are.
     pub affine: *const f32,
     /// Whether the sums start from what stands at `to`.
@@ -68,13 +71,12 @@ pub(crate) fn tiles(level: Level, blocks: usize, x_pixel: usize) -> &'static [Ti
     }
 }
 
-/// How many output blocks a tile should take for rows of `width` pixels when `available` blocks are there.
-pub(crate) fn best_blocks(level: Level, width: usize, available: usize) -> usize {
+/// How many output blocks a tile takes at most: with 32 registers, two blocks of 12 pixels are what the compiler keeps
+/// in registers (with 14 it spills, at a third of the speed).
+pub(crate) const fn tile_blocks(level: Level) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 if width <= 7 && available >= 4 => 4,
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 if available >= 2 => 2,
+        Level::Avx512 => 2,
         _ => 1,
     }
 }
@@ -152,6 +154,7 @@ macro_rules! level {
                 match (blocks, x_pixel) {
                     $(
                         ($blocks, 16) => &[$(run::<$blocks, $pixels, 16>),*],
+                        ($blocks, 6) => &[$(run::<$blocks, $pixels, 6>),*],
                         ($blocks, 32) => &[$(run::<$blocks, $pixels, 32>),*],
                         ($blocks, _) => &[$(run::<$blocks, $pixels, 0>),*],
                     )*
@@ -168,9 +171,8 @@ level!(avx2, Avx2Lanes, target_feature(enable = "avx2,fma"), 1: [1 2 3 4 5 6]);
 #[cfg(target_arch = "x86_64")]
 level!(
     avx512, Avx512Lanes, target_feature(enable = "avx512f,avx2,fma"),
-    1: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
-    2: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
-    4: [1 2 3 4 5 6 7]
+    1: [1 2 3 4 5 6 7 8 9 10 11 12]
+    2: [1 2 3 4 5 6 7 8 9 10 11 12]
 );
 #[cfg(target_arch = "aarch64")]
 level!(neon, NeonLanes, target_feature(enable = "neon"), 1: [1 2 3 4 5 6]);

@@ -43,7 +43,11 @@ pub(super) fn group(backbone: &Backbone, shapes: &[Shape]) -> Vec<Role> {
         let &SiteInfo { conv, norm, .. } = info;
         let mut members = vec![conv];
         members.extend(norm);
-        let mut group = Group { site, residual: None, activation: None };
+        let mut group = Group {
+            site,
+            residual: None,
+            activation: None,
+        };
         if let Some(add) = sole_reader(members[members.len() - 1])
             && roles[add] == Role::Alone
             && matches!(nodes[add].op, Op::Add)

@@ -16,7 +16,13 @@ pub(crate) struct Layout {
 impl Layout {
     /// The layout of `recipe` on `backbone`.
     pub(crate) fn new(backbone: &Backbone, recipe: Recipe) -> Self {
-        Self { kinds: backbone.sites().iter().map(|site| recipe.site_kind(site.kernel)).collect() }
+        Self {
+            kinds: backbone
+                .sites()
+                .iter()
+                .map(|site| recipe.site_kind(site.kernel))
+                .collect(),
+        }
     }
 
     /// What stands behind each of the backbone's sites.
@@ -40,7 +46,11 @@ impl Layout {
     pub(crate) fn pack(&self, backbone: &Backbone, adapter: &Adapter) -> Vec<f32> {
         let (places, length) = self.places(backbone);
         let mut tensor = vec![0.0; length];
-        let filled = self.kinds.iter().zip(places).filter(|(kind, _)| **kind != SiteKind::Frozen);
+        let filled = self
+            .kinds
+            .iter()
+            .zip(places)
+            .filter(|(kind, _)| **kind != SiteKind::Frozen);
         for ((_, place), site) in filled.zip(&adapter.sites) {
             let tensor = &mut tensor[place];
             match &site.weights {

@@ -1,12 +1,14 @@
 //! Plans: the backbone with an adapter's tensors as inputs, for one layout and one input size.
 
 mod compile;
+mod frozen;
 mod groups;
 mod layout;
+mod node;
 mod reference;
 mod step;
 
-pub(crate) use compile::{PackedConvs, Target, compile};
+pub(crate) use compile::{Obstacle, PackedConvs, Target, compile};
 pub(crate) use layout::Layout;
 pub(crate) use reference::{reference, tensors};
 

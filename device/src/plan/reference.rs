@@ -7,7 +7,9 @@ use clr_adapters::{Adapter, Recipe};
 use clr_onnx::{Backbone, HeadPart, Parameter, reprogram};
 use prost::Message as _;
 use tract_onnx::{
-    prelude::{DatumType, DatumTypeExt as _, Framework as _, InferenceModelExt as _, RunOptions, Tensor, TypedSimplePlan},
+    prelude::{
+        DatumType, DatumTypeExt as _, Framework as _, InferenceModelExt as _, RunOptions, Tensor, TypedSimplePlan,
+    },
     tract_hir::prelude::InferenceFact,
 };
 
@@ -31,7 +33,11 @@ pub(crate) fn reference(
         TypedSimplePlan::build(model.into_optimized()?, options)
     };
     let runnable = build().map_err(EngineError::plan)?;
-    let plan = Plan { runnable: Arc::new(runnable), interleaved: false, input: [channels, size[0], size[1]] };
+    let plan = Plan {
+        runnable: Arc::new(runnable),
+        interleaved: false,
+        input: [channels, size[0], size[1]],
+    };
     Ok((plan, reprogrammed.parameters))
 }
 
@@ -41,7 +47,9 @@ pub(crate) fn tensors(parameters: &[Parameter], adapter: &Adapter) -> Result<Vec
         .iter()
         .map(|parameter| {
             let values = parameter.values(adapter).unwrap_or_default();
-            Tensor::from_shape(&parameter.shape, values).map(Arc::new).map_err(EngineError::plan)
+            Tensor::from_shape(&parameter.shape, values)
+                .map(Arc::new)
+                .map_err(EngineError::plan)
         })
         .collect()
 }

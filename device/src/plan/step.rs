@@ -5,8 +5,8 @@ use std::{ops::Range, sync::Arc};
 use tract_onnx::{
     prelude::{DatumType, DatumTypeExt as _},
     tract_core::internal::{
-        EvalContext, EvalOp, Op, StaticName, TValue, TVec, Tensor, TractResult, TypedFact, TypedOp, Validation,
-        as_op, bail, op_as_typed_op, op_out_of_plan, tvec,
+        EvalContext, EvalOp, Op, StaticName, TValue, TVec, Tensor, TractResult, TypedFact, TypedOp, Validation, as_op,
+        bail, op_as_typed_op, op_out_of_plan, tvec,
     },
 };
 
@@ -28,17 +28,30 @@ pub(super) enum Parameters {
 #[derive(Debug)]
 pub(super) enum Work {
     /// A convolution with everything behind it; inputs: value, residual if any, adapter if the parameters are its.
-    Site { site: Site, parameters: Parameters, residual: bool },
+    Site {
+        site: Site,
+        parameters: Parameters,
+        residual: bool,
+    },
     /// The picture in blocks.
     Block { channels: usize },
     /// Per-channel scale and bias, clamped.
-    Affine { parameters: Arc<[f32]>, plane: usize, bounds: Bounds },
+    Affine {
+        parameters: Arc<[f32]>,
+        plane: usize,
+        bounds: Bounds,
+    },
     /// Leaky per channel.
     PRelu { slope: Arc<[f32]>, plane: usize },
     /// A clamp and a smooth activation.
     Activation { bounds: Bounds, smooth: Option<Smooth> },
     /// A sum or product, clamped. With `swap`, the second input is the larger one.
-    Binary { op: Binary, plane: usize, swap: bool, bounds: Bounds },
+    Binary {
+        op: Binary,
+        plane: usize,
+        swap: bool,
+        bounds: Bounds,
+    },
     /// Joining along the channels.
     Concat { channels: Vec<usize>, pixels: usize },
     /// Pooling.
@@ -46,7 +59,11 @@ pub(super) enum Work {
     /// Mean over the plane.
     GlobalAverage { plane: usize },
     /// A border.
-    Pad { size: [usize; 2], pads: [usize; 4], value: f32 },
+    Pad {
+        size: [usize; 2],
+        pads: [usize; 4],
+        value: f32,
+    },
     /// Blocks to a vector in NCHW order.
     Flatten { channels: usize },
     /// A vector to blocks of one pixel.
@@ -112,7 +129,8 @@ impl EvalOp for Step {
         {
             let views = inputs.iter().map(|input| input.try_as_plain_ram()?.as_slice::<f32>());
             let views = views.collect::<TractResult<TVec<&[f32]>>>()?;
-            self.0.run(&views, output.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)?;
+            self.0
+                .run(&views, output.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)?;
         }
         Ok(tvec!(output.into()))
     }
@@ -129,9 +147,15 @@ impl TypedOp for Step {
 impl StepBody {
     fn run(&self, inputs: &[&[f32]], out: &mut [f32]) -> TractResult<()> {
         let level = self.level;
-        let (Some(&x), last) = (inputs.first(), inputs.last()) else { bail!("a step without inputs") };
+        let (Some(&x), last) = (inputs.first(), inputs.last()) else {
+            bail!("a step without inputs")
+        };
         match &self.work {
-            Work::Site { site, parameters, residual } => {
+            Work::Site {
+                site,
+                parameters,
+                residual,
+            } => {
                 let parameters = match (parameters, last) {
                     (Parameters::Frozen(parameters), _) => parameters,
                     (Parameters::Adapter(part), Some(adapter)) => &adapter[part.clone()],
@@ -140,7 +164,11 @@ impl StepBody {
                 site.run(x, parameters, residual.then(|| inputs[1]), out);
             }
             Work::Block { channels } => kernels::block(x, *channels, out),
-            Work::Affine { parameters, plane, bounds } => affine(level, x, parameters, *plane, out, *bounds),
+            Work::Affine {
+                parameters,
+                plane,
+                bounds,
+            } => affine(level, x, parameters, *plane, out, *bounds),
             Work::PRelu { slope, plane } => prelu(level, x, slope, *plane, out),
             Work::Activation { bounds, smooth } => {
                 for (to, from) in out.iter_mut().zip(x) {
@@ -152,7 +180,12 @@ impl StepBody {
                     activate(level, out, *smooth);
                 }
             }
-            Work::Binary { op, plane, swap, bounds } => {
+            Work::Binary {
+                op,
+                plane,
+                swap,
+                bounds,
+            } => {
                 let (left, right) = if *swap { (inputs[1], x) } else { (x, inputs[1]) };
                 binary(level, *op, left, right, *plane, out, *bounds);
             }

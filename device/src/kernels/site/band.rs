@@ -1,0 +1,84 @@
+//! A CLR layer behind its convolution: a sliding band of rows between the two.
+
+use super::{MAX_BLOCKS, Site, Source, Task};
+use crate::kernels::{
+    depthwise::{Depthwise, depthwise},
+    lanes::LANES,
+    rows::CLR_PARAMETERS,
+};
+
+impl Site {
+    /// Convolution rows into a sliding band, from there through the CLR layer into the output.
+    pub(super) fn clr(
+        &self,
+        source: Source<'_>,
+        parameters: &[f32],
+        residuals: Option<[&[f32]; MAX_BLOCKS]>,
+        task: &mut Task<'_>,
+    ) {
+        let [height, width] = self.output;
+        let count = task.outs.len();
+        let band = self.band(width, count).min(task.rows.len());
+        let row = (width + 2) * LANES;
+        let plane = (band + 2) * row;
+        self.arena.lend(count * plane, |buffer| {
+            buffer.fill(0.0);
+            // Buffer row r holds row `start + r − 1` of the convolution's output.
+            let mut ready = 0;
+            let mut start = task.rows.start;
+            while start < task.rows.end {
+                let end = (start + band).min(task.rows.end);
+                if ready > 0 {
+                    for plane in buffer.chunks_exact_mut(plane) {
+                        plane.copy_within((ready - 2) * row..ready * row, 0);
+                    }
+                    ready = 2;
+                }
+                let wanted = end - start + 2;
+                let mut from = start + ready;
+                if from == 0 {
+                    ready = 1;
+                    from = 1;
+                }
+                // Counted from 1: convolution row y stands as y + 1 here, so that the row above the picture is 0.
+                let to = (start + wanted).min(height + 1);
+                if from < to {
+                    let mut parts: [&mut [f32]; MAX_BLOCKS] = Default::default();
+                    for (slot, plane) in parts.iter_mut().zip(buffer.chunks_exact_mut(plane)) {
+                        *slot = &mut plane[ready * row + LANES..(ready + to - from) * row - LANES];
+                    }
+                    self.convolve(source, task.block, from - 1..to - 1, width, parts, row, None, None);
+                }
+                if to < start + wanted {
+                    for plane in buffer.chunks_exact_mut(plane) {
+                        plane[(wanted - 1) * row..wanted * row].fill(0.0);
+                    }
+                }
+                ready = wanted;
+                for (index, (plane, out)) in buffer.chunks_exact(plane).zip(&mut task.outs).enumerate() {
+                    let parameters = &parameters[index * CLR_PARAMETERS..(index + 1) * CLR_PARAMETERS];
+                    let (taps, bias) = parameters.split_at(9 * LANES);
+                    let part = (start - task.rows.start) * width * LANES..(end - task.rows.start) * width * LANES;
+                    let layer = Depthwise {
+                        input: plane,
+                        pitch: row,
+                        taps,
+                        kernel: [3; 2],
+                        stride: [1; 2],
+                        dilation: [1; 2],
+                        start: Some(bias),
+                        affine: None,
+                        residual: residuals.map(|all| &all[index][part.clone()]),
+                        out: &mut out[part],
+                        out_pitch: width * LANES,
+                        rows: end - start,
+                        width,
+                        bounds: self.bounds,
+                    };
+                    depthwise(self.level, layer);
+                }
+                start = end;
+            }
+        });
+    }
+}

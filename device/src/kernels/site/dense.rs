@@ -1,0 +1,128 @@
+//! Rows of a dense or grouped convolution, cut into register tiles.
+
+use std::ops::Range;
+
+use super::{MAX_BLOCKS, Site, Source, uniform};
+use crate::kernels::{
+    lanes::LANES,
+    pack::Reads,
+    rows::AFFINE_PARAMETERS,
+    tile::{Tile, tiles},
+};
+
+/// Weights that a band of rows is multiplied with before the next ones are looked at, in bytes.
+const WEIGHT_BYTES: usize = 192 << 10;
+
+impl Site {
+    pub(super) fn dense(
+        &self,
+        source: Source<'_>,
+        (data, reads, lanes): (&[f32], &[Reads], usize),
+        block: usize,
+        rows: Range<usize>,
+        width: usize,
+        mut outs: [&mut [f32]; MAX_BLOCKS],
+        pitch: usize,
+        affine: Option<&[f32]>,
+        residuals: Option<[&[f32]; MAX_BLOCKS]>,
+    ) {
+        let conv = &*self.conv;
+        let count = outs.iter().filter(|out| !out.is_empty()).count();
+        let read = reads[block];
+        let x_row = source.size[1] * lanes;
+        let x_block = source.size[0] * x_row;
+        let taps = conv.kernel[0] * conv.kernel[1];
+        let per_block = taps * lanes * LANES;
+        let last_lanes = conv.in_channels - (conv.in_channels.div_ceil(lanes) - 1) * lanes;
+        let in_blocks = conv.in_channels.div_ceil(lanes);
+        let w_block = reads.get(block + 1).map_or(0, |next| next.offset - read.offset);
+        // Everything the tiles touch, checked once here. Joined rows are whole rows one after another.
+        let joined = width != self.output[1];
+        let last = if joined {
+            (rows.end * width - 1) * lanes
+        } else {
+            let y = (rows.end - 1) * conv.stride[0] + (conv.kernel[0] - 1) * conv.dilation[0];
+            let x = (width - 1) * conv.stride[1] + (conv.kernel[1] - 1) * conv.dilation[1];
+            assert!(y < source.size[0] && x < source.size[1]);
+            y * x_row + x * lanes
+        };
+        assert!((read.first + read.blocks - 1) * x_block + last < source.x.len());
+        let end = read.offset + (count - 1) * w_block + block_len(read, in_blocks, per_block, taps, last_lanes);
+        assert!(end <= data.len() && (count == 1 || uniform(reads)));
+        assert!(
+            outs[..count]
+                .iter()
+                .all(|out| out.len() >= (rows.len() - 1) * pitch + width * LANES)
+        );
+        assert!(residuals.is_none_or(|all| all[..count].iter().zip(&outs).all(|(one, out)| one.len() == out.len())));
+        assert!(affine.is_none_or(|affine| affine.len() >= count * AFFINE_PARAMETERS));
+
+        // Neighbouring columns of one input block stand side by side: a row of taps is then one long run of channels.
+        let (kernel, run, last_run) = if in_blocks == 1 && conv.dilation[1] == 1 && last_lanes == lanes {
+            ([conv.kernel[0], 1], conv.kernel[1] * lanes, conv.kernel[1] * lanes)
+        } else {
+            (conv.kernel, lanes, last_lanes)
+        };
+        let kernels = tiles(self.level, count, conv.stride[1] * lanes);
+        let pieces = width.div_ceil(kernels.len());
+        let chunk = (WEIGHT_BYTES / (count * per_block * size_of::<f32>())).max(1);
+        let targets = outs.each_mut().map(|out| out.as_mut_ptr());
+        for from in (0..read.blocks).step_by(chunk) {
+            let to = (from + chunk).min(read.blocks);
+            let finished = to == read.blocks;
+            for (index, y) in rows.clone().enumerate() {
+                let row = if joined {
+                    y * width * lanes
+                } else {
+                    y * conv.stride[0] * x_row
+                };
+                let mut column = 0;
+                for piece in 0..pieces {
+                    let next = width * (piece + 1) / pieces;
+                    let at = index * pitch + column * LANES;
+                    // SAFETY: the assertions above cover the last address of every operand: the last tap of the last
+                    // pixel of the last row, the end of the last block's weights, the end of the rows written.
+                    unsafe {
+                        let tile = Tile {
+                            x: source
+                                .x
+                                .as_ptr()
+                                .add((read.first + from) * x_block + row + column * conv.stride[1] * lanes),
+                            w: data.as_ptr().add(read.offset + from * per_block),
+                            to: targets.map(|to| to.wrapping_add(at)),
+                            residual: residuals
+                                .filter(|_| finished)
+                                .map_or([std::ptr::null(); MAX_BLOCKS], |all| {
+                                    all.map(|one| one.as_ptr().wrapping_add(at))
+                                }),
+                            affine: affine.filter(|_| finished).map_or(std::ptr::null(), <[f32]>::as_ptr),
+                            resume: from > 0,
+                            blocks: to - from,
+                            lanes: run,
+                            last_lanes: if read.first + to == in_blocks { last_run } else { run },
+                            kernel,
+                            x_block,
+                            x_row: conv.dilation[0] * x_row,
+                            x_tap: conv.dilation[1] * lanes,
+                            x_pixel: conv.stride[1] * lanes,
+                            w_block,
+                            low: self.bounds.low,
+                            high: self.bounds.high,
+                        };
+                        kernels[next - column - 1](&tile);
+                    }
+                    column = next;
+                }
+            }
+        }
+    }
+}
+
+/// Weights of one output block.
+fn block_len(read: Reads, in_blocks: usize, per_block: usize, taps: usize, last_lanes: usize) -> usize {
+    if read.first + read.blocks == in_blocks {
+        (read.blocks - 1) * per_block + taps * last_lanes * LANES
+    } else {
+        read.blocks * per_block
+    }
+}

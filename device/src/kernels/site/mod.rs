@@ -1,0 +1,324 @@
+//! One convolution with everything that follows it, in one pass: the convolution, the CLR layer or the per-channel
+//! scale and bias, a residual, the activation.
+//!
+//! The feature map between the convolution and its CLR layer never exists as a whole: a band of its rows stands in
+//! working memory that the CLR layer reads at once, while it is in the cache.
+
+mod band;
+mod dense;
+mod depthwise;
+
+use std::{ops::Range, sync::Arc};
+
+use rayon::prelude::*;
+
+use super::{
+    activation::{Smooth, activate},
+    arena::Arena,
+    lanes::{LANES, Level},
+    pack::{PackedConv, Reads, Weights},
+    rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS},
+    tile::{MAX_BLOCKS, tile_blocks},
+};
+
+/// Working memory for the rows between a convolution and its CLR layer, in bytes: half of a small level-2 cache.
+const BAND_BYTES: usize = 128 << 10;
+
+/// What stands behind the convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Post {
+    /// `[scale 16, bias 16]` per block.
+    Affine,
+    /// `[9 taps][16]`, bias `[16]` per block.
+    Kernel,
+}
+
+impl Post {
+    /// Parameters per block of 16 channels.
+    pub(crate) const fn parameters(self) -> usize {
+        match self {
+            Self::Affine => AFFINE_PARAMETERS,
+            Self::Kernel => CLR_PARAMETERS,
+        }
+    }
+}
+
+/// A fused convolution for one input size.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub conv: Arc<PackedConv>,
+    /// Rows, columns of the input.
+    pub input: [usize; 2],
+    /// Rows, columns of the output.
+    pub output: [usize; 2],
+    /// Top, left, bottom, right.
+    pub pads: [usize; 4],
+    pub post: Post,
+    pub bounds: Bounds,
+    pub smooth: Option<Smooth>,
+    pub level: Level,
+    /// Threads of the pool that runs it; 1 is the caller's own.
+    pub threads: usize,
+    pub arena: Arc<Arena>,
+}
+
+/// Rows `rows` of the output blocks from `block` on, one slice per block.
+struct Task<'a> {
+    block: usize,
+    rows: Range<usize>,
+    outs: Vec<&'a mut [f32]>,
+}
+
+/// The input as the kernels see it, after padding.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    x: &'a [f32],
+    /// Rows, columns.
+    size: [usize; 2],
+}
+
+impl Site {
+    /// Values of the input.
+    pub(crate) fn input_len(&self) -> usize {
+        let lanes = self.input_lanes();
+        self.conv.in_channels.div_ceil(lanes) * lanes * self.input[0] * self.input[1]
+    }
+
+    /// Values of the output.
+    pub(crate) fn output_len(&self) -> usize {
+        self.conv.out_blocks() * LANES * self.output[0] * self.output[1]
+    }
+
+    fn input_lanes(&self) -> usize {
+        match &self.conv.weights {
+            Weights::Dense { lanes, .. } => *lanes,
+            Weights::Depthwise(_) => LANES,
+        }
+    }
+
+    /// Computes the output from `x`, with `parameters` of `out_blocks · post.parameters()` values.
+    pub(crate) fn run(&self, x: &[f32], parameters: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
+        assert!(x.len() == self.input_len() && out.len() == self.output_len());
+        assert_eq!(parameters.len(), self.conv.out_blocks() * self.post.parameters());
+        assert!(residual.is_none_or(|residual| residual.len() == out.len()));
+        let padded = matches!(self.conv.weights, Weights::Dense { .. }) && self.pads != [0; 4];
+        if padded {
+            let size = [
+                self.input[0] + self.pads[0] + self.pads[2],
+                self.input[1] + self.pads[1] + self.pads[3],
+            ];
+            let lanes = self.input_lanes();
+            let length = self.conv.in_channels.div_ceil(lanes) * size[0] * size[1] * lanes;
+            self.arena.lend(length, |buffer| {
+                self.pad(x, size, buffer);
+                self.tasks(Source { x: buffer, size }, parameters, residual, out);
+            });
+        } else {
+            self.tasks(Source { x, size: self.input }, parameters, residual, out);
+        }
+    }
+
+    /// Copies the input into a plane with its zero border.
+    fn pad(&self, x: &[f32], size: [usize; 2], to: &mut [f32]) {
+        let lanes = self.input_lanes();
+        let row = size[1] * lanes;
+        let (left, right) = (self.pads[1] * lanes, self.pads[3] * lanes);
+        let one = |(from, to): (&[f32], &mut [f32])| {
+            let (top, rest) = to.split_at_mut(self.pads[0] * row);
+            let (middle, bottom) = rest.split_at_mut(self.input[0] * row);
+            top.fill(0.0);
+            bottom.fill(0.0);
+            for (from, to) in from
+                .chunks_exact(self.input[1] * lanes)
+                .zip(middle.chunks_exact_mut(row))
+            {
+                to[..left].fill(0.0);
+                to[left..row - right].copy_from_slice(from);
+                to[row - right..].fill(0.0);
+            }
+        };
+        let planes = self.input[0] * self.input[1] * lanes;
+        if self.threads > 1 && x.len() > 1 << 16 {
+            x.par_chunks_exact(planes)
+                .zip(to.par_chunks_exact_mut(size[0] * row))
+                .for_each(one);
+        } else {
+            x.chunks_exact(planes)
+                .zip(to.chunks_exact_mut(size[0] * row))
+                .for_each(one);
+        }
+    }
+
+    /// Rows and columns that the loops go over: where neighbours do not matter, rows are joined into longer ones.
+    fn grid(&self) -> [usize; 2] {
+        let [height, width] = self.output;
+        let dense = matches!(self.conv.weights, Weights::Dense { .. });
+        let pointwise = self.conv.kernel == [1, 1] && self.conv.stride == [1, 1] && self.pads == [0; 4];
+        if !(dense && pointwise && self.post == Post::Affine) {
+            return [height, width];
+        }
+        let joined = (1..=height)
+            .find(|&rows| height.is_multiple_of(rows) && rows * width >= 49)
+            .unwrap_or(height);
+        [height / joined, joined * width]
+    }
+
+    /// Cuts the work into tasks and runs them.
+    fn tasks(&self, source: Source<'_>, parameters: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
+        let [rows, width] = self.grid();
+        let blocks = self.conv.out_blocks();
+        let group = match &self.conv.weights {
+            Weights::Dense { reads, .. } if uniform(reads) => tile_blocks(self.level),
+            _ => 1,
+        };
+        let groups = blocks.div_ceil(group);
+        let splits = if self.threads > 1 {
+            (2 * self.threads).div_ceil(groups).min(rows)
+        } else {
+            1
+        };
+        let per_split = rows.div_ceil(splits);
+        let plane = rows * width * LANES;
+        let mut planes = out.chunks_exact_mut(plane);
+        let mut tasks = Vec::with_capacity(groups * splits);
+        let mut block = 0;
+        while block < blocks {
+            let take = group.min(blocks - block);
+            let first = tasks.len();
+            tasks.extend((0..rows).step_by(per_split).map(|row| Task {
+                block,
+                rows: row..(row + per_split).min(rows),
+                outs: Vec::with_capacity(take),
+            }));
+            for plane in planes.by_ref().take(take) {
+                for (task, part) in tasks[first..]
+                    .iter_mut()
+                    .zip(plane.chunks_mut(per_split * width * LANES))
+                {
+                    task.outs.push(part);
+                }
+            }
+            block += take;
+        }
+        let run = |mut task: Task<'_>| {
+            let residuals = residual.map(|residual| {
+                let from = |index: usize| (task.block + index) * plane + task.rows.start * width * LANES;
+                std::array::from_fn(|index| {
+                    task.outs
+                        .get(index)
+                        .map_or(&[][..], |out| &residual[from(index)..from(index) + out.len()])
+                })
+            });
+            self.task(source, parameters, residuals, &mut task, width);
+            if let Some(smooth) = self.smooth {
+                task.outs.iter_mut().for_each(|out| activate(self.level, out, smooth));
+            }
+        };
+        if self.threads > 1 && tasks.len() > 1 {
+            tasks.into_par_iter().for_each(run);
+        } else {
+            tasks.into_iter().for_each(run);
+        }
+    }
+
+    fn task(
+        &self,
+        source: Source<'_>,
+        parameters: &[f32],
+        residuals: Option<[&[f32]; MAX_BLOCKS]>,
+        task: &mut Task<'_>,
+        width: usize,
+    ) {
+        let count = self.post.parameters();
+        let parameters = &parameters[task.block * count..(task.block + task.outs.len()) * count];
+        match self.post {
+            Post::Affine => {
+                let rows = task.rows.clone();
+                let band = self.band(width, task.outs.len());
+                let mut outs: [&mut [f32]; MAX_BLOCKS] = Default::default();
+                for (slot, out) in outs.iter_mut().zip(&mut task.outs) {
+                    *slot = out;
+                }
+                let length = width * LANES;
+                let mut start = rows.start;
+                while start < rows.end {
+                    let end = (start + band).min(rows.end);
+                    let part = (start - rows.start) * length..(end - rows.start) * length;
+                    let parts = outs.each_mut().map(|out| {
+                        if out.is_empty() {
+                            &mut [][..]
+                        } else {
+                            &mut out[part.clone()]
+                        }
+                    });
+                    let residuals =
+                        residuals.map(|all| all.map(|one| if one.is_empty() { one } else { &one[part.clone()] }));
+                    self.convolve(
+                        source,
+                        task.block,
+                        start..end,
+                        width,
+                        parts,
+                        length,
+                        Some(parameters),
+                        residuals,
+                    );
+                    start = end;
+                }
+            }
+            Post::Kernel => self.clr(source, parameters, residuals, task),
+        }
+    }
+
+    /// Rows per band: few enough for the level-2 cache, enough to pay for walking the weights.
+    fn band(&self, width: usize, blocks: usize) -> usize {
+        // A depthwise convolution also copies its input rows.
+        let width = match self.conv.weights {
+            Weights::Depthwise(_) => width + self.input[1] * self.conv.stride[0],
+            Weights::Dense { .. } => width + 2,
+        };
+        (BAND_BYTES / (width * LANES * blocks * size_of::<f32>())).max(2)
+    }
+
+    /// Rows `rows` of the convolution for the output blocks from `block` on, into `outs`, whose rows are `pitch`
+    /// values apart. With `affine`, the rows are finished; without, they are the bare sums.
+    fn convolve(
+        &self,
+        source: Source<'_>,
+        block: usize,
+        rows: Range<usize>,
+        width: usize,
+        outs: [&mut [f32]; MAX_BLOCKS],
+        pitch: usize,
+        affine: Option<&[f32]>,
+        residuals: Option<[&[f32]; MAX_BLOCKS]>,
+    ) {
+        match &self.conv.weights {
+            Weights::Depthwise(taps) => {
+                let [out, ..] = outs;
+                let residual = residuals.map(|all| all[0]);
+                self.depthwise(source, taps, block, rows, width, out, pitch, affine, residual);
+            }
+            Weights::Dense { data, reads, lanes } => {
+                self.dense(
+                    source,
+                    (data, reads, *lanes),
+                    block,
+                    rows,
+                    width,
+                    outs,
+                    pitch,
+                    affine,
+                    residuals,
+                );
+            }
+        }
+    }
+}
+
+/// Whether all output blocks read the same input.
+fn uniform(reads: &[Reads]) -> bool {
+    reads
+        .iter()
+        .all(|read| (read.first, read.blocks) == (reads[0].first, reads[0].blocks))
+}
