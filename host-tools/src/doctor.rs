@@ -218,7 +218,7 @@ fn classes(report: &mut Report) {
             kind,
             message,
             files: Vec::new(),
-        })
+        });
     };
     if training.len() < 2 {
         add(

@@ -1,6 +1,7 @@
 //! `clr`: fetch, import, train, evaluate, inspect, export, merge, classify and bench.
 
 mod backbones;
+mod bench;
 mod cache;
 mod cli;
 mod commands;

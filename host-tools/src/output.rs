@@ -45,6 +45,10 @@ impl Output {
     }
 
     /// Writes one line of data.
+    #[expect(
+        clippy::unused_self,
+        reason = "all output goes through the value, where a test could redirect it"
+    )]
     pub(crate) fn line(&self, text: &str) -> std::io::Result<()> {
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(text.as_bytes())?;

@@ -1,14 +1,334 @@
 //! `clr bench`.
 
+use std::path::PathBuf;
+
+use anyhow::Context as _;
 use clap::Args;
+use clr_onnx::seeded_backbone;
+use serde::Serialize;
 
 use super::Context;
+use crate::{
+    backbones::write_atomically,
+    bench::{
+        CLASSES, Inference, LoadTime, Peers, Step, StepJob, Switching, architecture, inference, load_time, run_step,
+        step_in_own_process, switching,
+    },
+    output::{Output, Table, human_bytes, human_time},
+};
 
-/// Measure this machine
+/// Measure this machine: latency, training step, switching, loading
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  clr bench")]
-pub(crate) struct BenchArgs {}
+#[command(
+    after_help = "Examples:\n  host-tools/bench/setup.sh && clr bench -o bench.json\n  clr bench --models resnet18 --quick \
+                        --no-peers\n\nRatios are ours over theirs, medians of one run on this machine: below 1 is faster, or \
+                        less. Weights are random\n(seeded): only times and memory are of interest. Without the environment of \
+                        host-tools/bench/setup.sh there are no ratios."
+)]
+pub(crate) struct BenchArgs {
+    /// Architectures, comma-separated
+    #[arg(
+        long,
+        default_value = "lite0,resnet18,resnet50",
+        value_delimiter = ',',
+        value_name = "NAMES"
+    )]
+    models: Vec<String>,
+    /// Thread counts, comma-separated; 0 is all cores
+    #[arg(long, default_value = "1,0", value_delimiter = ',', value_name = "N")]
+    threads: Vec<usize>,
+    /// Resident adapters while switching
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    adapters: u32,
+    /// Pictures in a training step
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    batch: usize,
+    /// Input sizes of the training step, comma-separated
+    #[arg(long, default_value = "224,96", value_delimiter = ',', value_name = "PIXELS")]
+    step_sizes: Vec<u32>,
+    /// Fewer repetitions
+    #[arg(long)]
+    quick: bool,
+    /// Python with PyTorch and ONNX Runtime [default: the cache's bench-venv]
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
+    /// Measure ours alone
+    #[arg(long, conflicts_with = "python")]
+    no_peers: bool,
+    /// Write the JSON document here too
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Run one training-step measurement in this process (used by the bench itself)
+    #[arg(long, hide = true, value_name = "JSON")]
+    probe: Option<String>,
+}
 
-pub(crate) fn run(_args: &BenchArgs, _context: &Context<'_>) -> anyhow::Result<u8> {
+#[derive(Serialize)]
+struct Document {
+    machine: Machine,
+    peers: Vec<String>,
+    inference: Vec<Inference>,
+    training_step: Vec<StepComparison>,
+    switching: Option<Switching>,
+    loading: Vec<LoadTime>,
+}
+
+#[derive(Serialize)]
+struct Machine {
+    architecture: &'static str,
+    os: &'static str,
+    cores: usize,
+    processor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct StepComparison {
+    #[serde(flatten)]
+    job: StepJob,
+    ours: Step,
+    pytorch: Option<Step>,
+    time_ratio: Option<f64>,
+    memory_ratio: Option<f64>,
+}
+
+pub(crate) fn run(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<u8> {
+    if let Some(probe) = &args.probe {
+        let step = run_step(&serde_json::from_str(probe)?)?;
+        context.output.line(&serde_json::to_string(&step)?)?;
+        return Ok(0);
+    }
+    let output = context.output;
+    let peers = peers(args, context)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut threads: Vec<usize> = args
+        .threads
+        .iter()
+        .map(|&count| if count == 0 { cores } else { count })
+        .collect();
+    threads.dedup();
+    let (seconds, steps) = if args.quick { (0.5, 3) } else { (3.0, 8) };
+    let folder = tempfile::tempdir()?;
+    let mut document = Document {
+        machine: Machine {
+            architecture: std::env::consts::ARCH,
+            os: std::env::consts::OS,
+            cores,
+            processor: processor(),
+        },
+        peers: peers.as_ref().map(Peers::versions).transpose()?.unwrap_or_default(),
+        inference: Vec::new(),
+        training_step: Vec::new(),
+        switching: None,
+        loading: Vec::new(),
+    };
+    for model in &args.models {
+        let kind = architecture(model).with_context(|| {
+            format!("no architecture '{model}'\nhint: lite0, resnet18, resnet34, resnet50, mobilenet-v2")
+        })?;
+        let backbone = seeded_backbone(kind, 1, CLASSES);
+        for &threads in &threads {
+            tracing::info!("{model}: latency, {threads} threads");
+            document.inference.extend(inference(
+                model,
+                &backbone,
+                threads,
+                seconds,
+                peers.as_ref(),
+                folder.path(),
+            )?);
+        }
+        tracing::info!("{model}: load time");
+        document.loading.push(load_time(model, &backbone, folder.path())?);
+        drop(backbone);
+        for &size in &args.step_sizes {
+            let job = StepJob {
+                architecture: kind.name().to_owned(),
+                size,
+                batch: args.batch,
+                threads: cores,
+                steps,
+            };
+            tracing::info!("{model}: training step at {size} pixels");
+            document.training_step.push(compare_step(job, peers.as_ref())?);
+        }
+    }
+    let first = args
+        .models
+        .first()
+        .and_then(|model| Some((model, architecture(model)?)));
+    if let Some((model, kind)) = first {
+        tracing::info!("{model}: switching among {} adapters", args.adapters);
+        let bar = output.bar(u64::from(args.adapters), "making adapters resident");
+        let backbone = seeded_backbone(kind, 1, CLASSES);
+        document.switching = Some(switching(model, &backbone, args.adapters as usize, &|| bar.inc(1))?);
+        bar.finish_and_clear();
+    }
+    if let Some(path) = &args.output {
+        let text = serde_json::to_string_pretty(&serde_json::json!({
+            "schema": "clr.bench/1",
+            "result": &document,
+        }))?;
+        write_atomically(path, text.as_bytes())?;
+    }
+    if output.json {
+        output.document("bench", &document)?;
+    } else {
+        print(&document, output)?;
+    }
     Ok(0)
+}
+
+/// The peers, if there is an environment for them; asked for by name, a missing one is an error.
+fn peers(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<Option<Peers>> {
+    if args.no_peers {
+        return Ok(None);
+    }
+    if let Some(python) = &args.python {
+        return Peers::new(python.clone()).map(Some);
+    }
+    let python = context.cache()?.root().join("bench-venv/bin/python");
+    if python.exists() {
+        return Peers::new(python).map(Some);
+    }
+    tracing::warn!(
+        "no Python at {}: no ratios; host-tools/bench/setup.sh makes the environment",
+        python.display()
+    );
+    Ok(None)
+}
+
+fn compare_step(job: StepJob, peers: Option<&Peers>) -> anyhow::Result<StepComparison> {
+    let ours = step_in_own_process(&job)?;
+    let pytorch = peers.map(|peers| peers.pytorch(&job)).transpose()?;
+    if let Some(theirs) = &pytorch
+        && theirs.parameters != ours.parameters
+    {
+        anyhow::bail!(
+            "{}: ours trains {} values, PyTorch {}",
+            job.architecture,
+            ours.parameters,
+            theirs.parameters
+        );
+    }
+    let memory = |theirs: &Step| Some(ours.peak_bytes? as f64 / theirs.peak_bytes? as f64);
+    Ok(StepComparison {
+        time_ratio: pytorch.as_ref().map(|theirs| ours.times.median / theirs.times.median),
+        memory_ratio: pytorch.as_ref().and_then(memory),
+        job,
+        ours,
+        pytorch,
+    })
+}
+
+fn processor() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    line.split_once(':').map(|(_, name)| name.trim().to_owned())
+}
+
+fn ratio(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
+}
+
+fn print(document: &Document, output: &Output) -> std::io::Result<()> {
+    let machine = &document.machine;
+    output.line(&format!(
+        "{} {}, {} cores{}",
+        machine.os,
+        machine.architecture,
+        machine.cores,
+        machine
+            .processor
+            .as_ref()
+            .map(|name| format!(", {name}"))
+            .unwrap_or_default()
+    ))?;
+    if !document.peers.is_empty() {
+        output.line(&format!("peers: {}", document.peers.join(", ")))?;
+    }
+    output.line("\none picture")?;
+    let mut table = Table::new(["model", "pixels", "threads", "recipe", "ours", "ONNX Runtime", "ratio"]);
+    for row in &document.inference {
+        table.row([
+            row.model.clone(),
+            row.size.to_string(),
+            row.threads.to_string(),
+            row.recipe.to_string(),
+            human_time(row.ours.median),
+            row.onnxruntime
+                .map_or_else(|| "-".to_owned(), |times| human_time(times.median)),
+            ratio(row.ratio),
+        ]);
+    }
+    output.table(&table)?;
+    output.line("\ntraining step (recipe clr: forward, backward, update)")?;
+    let mut table = Table::new([
+        "model",
+        "pixels",
+        "batch",
+        "threads",
+        "ours",
+        "PyTorch",
+        "ratio",
+        "memory",
+        "PyTorch's",
+        "ratio ",
+    ]);
+    for row in &document.training_step {
+        let bytes = |step: &Step| step.peak_bytes.map_or_else(|| "-".to_owned(), human_bytes);
+        table.row([
+            row.job.architecture.clone(),
+            row.job.size.to_string(),
+            row.job.batch.to_string(),
+            row.job.threads.to_string(),
+            human_time(row.ours.times.median),
+            row.pytorch
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |step| human_time(step.times.median)),
+            ratio(row.time_ratio),
+            bytes(&row.ours),
+            row.pytorch.as_ref().map_or_else(|| "-".to_owned(), bytes),
+            ratio(row.memory_ratio),
+        ]);
+    }
+    output.table(&table)?;
+    output.line("\nfrom files to the first answer")?;
+    let mut table = Table::new([
+        "model",
+        "backbone",
+        "adapter and plan",
+        "first answer",
+        "total",
+        "a second task",
+    ]);
+    for row in &document.loading {
+        table.row([
+            row.model.clone(),
+            human_time(row.backbone),
+            human_time(row.prepare),
+            human_time(row.first_answer),
+            human_time(row.total),
+            human_time(row.second_task),
+        ]);
+    }
+    output.table(&table)?;
+    if let Some(row) = &document.switching {
+        output.line(&format!(
+            "\nswitching among {} adapters of {}: median {}, p99 {}, worst {}",
+            row.adapters,
+            row.model,
+            human_time(row.median),
+            human_time(row.p99),
+            human_time(row.worst)
+        ))?;
+        output.line(&format!(
+            "memory of one: {} decoded, {} resident{}",
+            human_bytes(row.decoded_bytes as u64),
+            row.resident_bytes.map_or_else(|| "?".to_owned(), human_bytes),
+            row.memory_ratio
+                .map(|ratio| format!(", ratio {ratio:.2}"))
+                .unwrap_or_default()
+        ))?;
+    }
+    Ok(())
 }

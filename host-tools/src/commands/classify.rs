@@ -55,7 +55,7 @@ struct Answer {
 
 #[derive(Serialize)]
 struct Class {
-    class: usize,
+    index: usize,
     label: String,
     probability: f32,
 }
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
                         .top(usize::from(args.top_k))
                         .into_iter()
                         .map(|one| Class {
-                            class: one.class,
+                            index: one.class,
                             label: one.label.to_owned(),
                             probability: one.probability,
                         })
@@ -133,7 +133,7 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
 fn print(answer: &Answer, resident: &ResidentAdapter, context: &Context<'_>) -> std::io::Result<()> {
     let named = |class: &Class| {
         let label = if class.label.is_empty() {
-            format!("class {}", class.class)
+            format!("class {}", class.index)
         } else {
             class.label.clone()
         };

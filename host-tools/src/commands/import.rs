@@ -35,7 +35,7 @@ pub(crate) struct ImportArgs {
     /// Text file with one label a line, for the file's own classifier
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Input size in pixels, N or HxW [default: the file's]
+    /// Input size in pixels, such as 96 or 96x128 [default: the file's]
     #[arg(long, value_parser = parse_size, value_name = "SIZE")]
     size: Option<[u32; 2]>,
     /// Name of the backbone [default: the file's, or the architecture's]

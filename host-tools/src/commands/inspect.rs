@@ -341,7 +341,8 @@ fn some(labels: &[String]) -> String {
     const SHOWN: usize = 12;
     let mut text = labels.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if labels.len() > SHOWN {
-        text.push_str(&format!(", and {} more", labels.len() - SHOWN));
+        let more = labels.len() - SHOWN;
+        text = format!("{text}, and {more} more");
     }
     text
 }

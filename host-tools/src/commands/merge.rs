@@ -29,7 +29,7 @@ pub(crate) struct MergeArgs {
     /// Where the model goes [default: <task>.merged.onnx]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Input size in pixels, N or HxW [default: the adapter's]
+    /// Input size in pixels, such as 96 or 96x128 [default: the adapter's]
     #[arg(long, value_parser = parse_size, value_name = "SIZE")]
     size: Option<[u32; 2]>,
 }

@@ -46,7 +46,7 @@ pub(crate) struct TrainArgs {
     /// Pictures in a step [default: the preset's]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Input size in pixels, N or HxW [default: the backbone's]
+    /// Input size in pixels, such as 96 or 96x128 [default: the backbone's]
     #[arg(long, value_parser = parse_size, value_name = "SIZE")]
     size: Option<[u32; 2]>,
     /// Seed of every random choice

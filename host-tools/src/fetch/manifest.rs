@@ -87,13 +87,13 @@ pub(crate) struct FetchedTask {
 pub(crate) fn folder_name(task: &Task, options: TaskOptions) -> String {
     let mut name = task.name.to_owned();
     if options.seed != 0 {
-        name.push_str(&format!(".seed{}", options.seed));
+        name = format!("{name}.seed{}", options.seed);
     }
     if let Some(limit) = options
         .limit_per_class
         .filter(|&limit| Some(limit) != task.default_limit)
     {
-        name.push_str(&format!(".limit{limit}"));
+        name = format!("{name}.limit{limit}");
     }
     name
 }

@@ -24,6 +24,8 @@ const TILE: u32 = 60;
 const STEP: u32 = 30;
 /// Width of a strip in pixels: 15°.
 const STRIP: u32 = 225;
+/// Tiles that start further south are left out: Antarctica is nothing but white. 60° south, in degrees from the north pole.
+const SOUTHERN_END: u32 = 150;
 /// The least share of one climate in a tile.
 const PURITY: f32 = 0.7;
 
@@ -45,12 +47,13 @@ fn picture(source: &Source, file: &'static str) -> Result<image::DynamicImage, F
 
 fn collect_tiles(photograph: &RgbImage, grid: &GrayImage, zones: &[Option<usize>]) -> Result<Collected, FetchError> {
     let (width, height) = photograph.dimensions();
+    let bottom = height * SOUTHERN_END / 180;
     let mut collected = Collected {
         labels: owned(&LABELS),
         ..Collected::default()
     };
     for strip in 0..width / STRIP {
-        for top in (0..=height.saturating_sub(TILE)).step_by(STEP as usize) {
+        for top in (0..=bottom.saturating_sub(TILE)).step_by(STEP as usize) {
             // A tile's centre is at least half a tile from the strip's edges, so no tile reaches over them.
             for left in (strip * STRIP..=(strip + 1) * STRIP - TILE).step_by(STEP as usize) {
                 let Some(class) = climate(grid, zones, (width, height), left, top) else {

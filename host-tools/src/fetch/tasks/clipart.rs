@@ -1,6 +1,6 @@
 //! Two collections of drawings, labelled by the top folder that each stands in.
 
-use super::{Collected, owned, stem};
+use super::{Collected, is_kind, owned, stem};
 use crate::fetch::{FetchError, archive, client::Source, picture::Picture, split::Sample};
 
 const STAMPS: [&str; 10] = [
@@ -49,7 +49,8 @@ fn collect(source: &Source, root: &str, labels: &[&str], left_out: &[&str]) -> R
     };
     let class_of = |name: &str| -> Option<usize> {
         let mut folders = name.strip_prefix(root)?.split('/');
-        let class = labels.iter().position(|&label| folders.next() == Some(label))?;
+        let top = folders.next()?;
+        let class = labels.iter().position(|&label| label == top)?;
         (!folders.any(|folder| left_out.contains(&folder))).then_some(class)
     };
     let wanted = |name: &str| {
@@ -58,7 +59,7 @@ fn collect(source: &Source, root: &str, labels: &[&str], left_out: &[&str]) -> R
     };
     archive::visit(source, &wanted, &mut |name, bytes| {
         let Some(class) = class_of(name) else { return Ok(()) };
-        let picture = if name.ends_with(".svg") {
+        let picture = if is_kind(name, "svg") {
             Picture::render_svg(&bytes, name, 224)
         } else {
             Picture::decode(&bytes, name, Some(224))

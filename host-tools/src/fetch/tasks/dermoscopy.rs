@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use image::RgbImage;
 
-use super::{Collected, owned, stem};
+use super::{Collected, is_kind, owned, stem};
 use crate::fetch::{FetchError, archive, client::Source, picture::Picture, split::Sample};
 
 const LABELS: [&str; 2] = ["different", "alike"];
@@ -12,7 +12,7 @@ const LABELS: [&str; 2] = ["different", "alike"];
 pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     let mut patches: BTreeMap<(usize, u32), [Option<RgbImage>; 2]> = BTreeMap::new();
     let mut unreadable = Vec::new();
-    let wanted = |name: &str| name.contains("/patchesDataSet/") && name.ends_with(".bmp");
+    let wanted = |name: &str| name.contains("/patchesDataSet/") && is_kind(name, "bmp");
     archive::visit(&sources[0], &wanted, &mut |name, bytes| {
         let Some((number, side)) = parse(stem(name)) else {
             return Ok(());

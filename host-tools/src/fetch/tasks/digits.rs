@@ -2,7 +2,7 @@
 
 use image::{GenericImageView, GrayImage};
 
-use super::{Collected, stem};
+use super::{Collected, is_kind, stem};
 use crate::fetch::{FetchError, archive, client::Source, picture::Picture, split::Sample};
 
 #[derive(serde::Deserialize)]
@@ -17,7 +17,7 @@ pub(super) fn collect_json(sources: &[Source]) -> Result<Collected, FetchError> 
     };
     archive::visit(
         &sources[0],
-        &|name| name.contains("/digits/") && name.ends_with(".json"),
+        &|name| name.contains("/digits/") && is_kind(name, "json"),
         &mut |name, bytes| {
             let class = class_of(stem(name)).ok_or_else(|| FetchError::content(name, "not a digit's file"))?;
             for (index, grey) in from_json(name, &bytes)?.into_iter().enumerate() {

@@ -1,6 +1,6 @@
 //! The same emoji drawn by three hands; the question is whose it is.
 
-use super::{Collected, owned, stem};
+use super::{Collected, is_kind, owned, stem};
 use crate::fetch::{FetchError, archive, client::Source, picture::Picture, split::Sample};
 
 const LABELS: [&str; 3] = ["google", "twitter", "fluent"];
@@ -12,7 +12,7 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     };
     for (class, source) in sources.iter().enumerate() {
         let wanted = |name: &str| {
-            name.contains("/64/") && name.ends_with(".png") || name.contains("/assets/") && name.ends_with(".webp")
+            name.contains("/64/") && is_kind(name, "png") || name.contains("/assets/") && is_kind(name, "webp")
         };
         archive::visit(source, &wanted, &mut |name, bytes| {
             match Picture::decode(&bytes, name, Some(64)) {

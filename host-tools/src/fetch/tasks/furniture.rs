@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io::Cursor};
 
-use super::{Collected, stem};
+use super::{Collected, is_kind, stem};
 use crate::fetch::{FetchError, archive, client::Source, picture::Picture, split::Sample};
 
 const PROPERTIES: &str = "PluginFurnitureCatalog.properties";
@@ -11,7 +11,7 @@ const LEFT_OUT: [&str; 2] = ["Miscellaneous", "Staircases"];
 pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     let mut found: Vec<(String, Sample)> = Vec::new();
     let mut unreadable = Vec::new();
-    archive::visit(&sources[0], &|name| name.ends_with(".sh3f"), &mut |catalogue, bytes| {
+    archive::visit(&sources[0], &|name| is_kind(name, "sh3f"), &mut |catalogue, bytes| {
         let mut properties = String::new();
         archive::visit_zip(
             catalogue,

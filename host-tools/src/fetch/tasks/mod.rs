@@ -188,7 +188,7 @@ pub(crate) static TASKS: &[Task] = &[
         classes: 8,
         pixels: "60×60 RGB",
         split_by: "strip of 15° longitude; tiles that reach over a strip's edge are dropped",
-        note: "tiles every 30 pixels, so neighbours within a strip overlap; at least 70 % of a tile is of one climate; at most 600 per class; the map is equirectangular, so the far north is stretched",
+        note: "tiles every 30 pixels, so neighbours within a strip overlap; at least 70 % of a tile is of one climate; Antarctica left out; at most 600 per class; the map is equirectangular, so the far north is stretched",
         default_limit: Some(600),
         near_duplicates: false,
         collect: climate::collect,
@@ -237,6 +237,13 @@ fn owned(labels: &[&str]) -> Vec<String> {
 fn stem(entry: &str) -> &str {
     let name = entry.rsplit('/').next().unwrap_or(entry);
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+/// Whether a path in an archive ends so, in any case.
+fn is_kind(entry: &str, extension: &str) -> bool {
+    entry
+        .rsplit_once('.')
+        .is_some_and(|(_, end)| end.eq_ignore_ascii_case(extension))
 }
 
 #[cfg(test)]

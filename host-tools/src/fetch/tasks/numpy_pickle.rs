@@ -1,7 +1,7 @@
-//! One NumPy array in a pickle, read without executing anything.
+//! One `numpy` array in a pickle, read without executing anything.
 //!
 //! The opcodes are only stepped over; what counts is the one large byte string and, before it, the shape and the element
-//! type. Any opcode outside the short list that NumPy writes for a plain array is refused.
+//! type. Any opcode outside the short list that `numpy` writes for a plain array is refused.
 
 use crate::fetch::FetchError;
 
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
-    /// What NumPy 1.26 writes for an array of shape `[2, 3]` and type `u1`, protocol 4.
+    /// What `numpy` 1.26 writes for an array of shape `[2, 3]` and type `u1`, protocol 4.
     fn pickle() -> Vec<u8> {
         let mut bytes = b"\x80\x04\x95\x82\0\0\0\0\0\0\0".to_vec();
         bytes.extend_from_slice(b"\x8c\x15numpy.core.multiarray\x94\x8c\x0c_reconstruct\x94\x93\x94");

@@ -1,6 +1,6 @@
 //! Road signs as SVG, named `<class>--<sign>--g<variant>.svg`.
 
-use super::{Collected, owned, stem};
+use super::{Collected, is_kind, owned, stem};
 use crate::fetch::{FetchError, archive, client::Source, picture::Picture, split::Sample};
 
 const LABELS: [&str; 4] = ["complementary", "information", "regulatory", "warning"];
@@ -10,7 +10,7 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
         labels: owned(&LABELS),
         ..Collected::default()
     };
-    let wanted = |name: &str| name.contains("/package_signs/") && name.ends_with(".svg");
+    let wanted = |name: &str| name.contains("/package_signs/") && is_kind(name, "svg");
     archive::visit(&sources[0], &wanted, &mut |name, bytes| {
         let Some((class, group)) = parse(stem(name)) else {
             return Ok(());

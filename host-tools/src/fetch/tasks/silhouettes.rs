@@ -1,10 +1,10 @@
-//! Animal outlines: a gzipped NumPy pickle of 10,000 pictures and one of their labels.
+//! Animal outlines: a gzipped `numpy` pickle of 10,000 pictures and one of their labels.
 
 use std::io::Read;
 
 use image::GrayImage;
 
-use super::{Collected, numpy_pickle::Array, owned};
+use super::{Collected, is_kind, numpy_pickle::Array, owned};
 use crate::fetch::{FetchError, archive, client::Source, picture::Picture, split::Sample};
 
 const LABELS: [&str; 10] = [
@@ -14,7 +14,7 @@ const LABELS: [&str; 10] = [
 pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     let source = &sources[0];
     let file = |part: &'static str| -> Result<Vec<u8>, FetchError> {
-        let packed = archive::one(source, &move |name| name.contains(part) && name.ends_with(".gz"), part)?;
+        let packed = archive::one(source, &move |name| name.contains(part) && is_kind(name, "gz"), part)?;
         let mut raw = Vec::new();
         flate2::read::GzDecoder::new(packed.as_slice())
             .read_to_end(&mut raw)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Collected, owned, stem};
+use super::{Collected, is_kind, owned, stem};
 use crate::fetch::{FetchError, archive, client::Source, picture::Picture, split::Sample};
 
 const LABELS: [&str; 2] = ["functional", "defective"];
@@ -17,7 +17,7 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
         labels: owned(&LABELS),
         ..Collected::default()
     };
-    let wanted = |name: &str| name.ends_with(".png") && cells.contains_key(stem(name));
+    let wanted = |name: &str| is_kind(name, "png") && cells.contains_key(stem(name));
     archive::visit(source, &wanted, &mut |name, bytes| {
         let cell = &cells[stem(name)];
         match Picture::decode(&bytes, name, None) {

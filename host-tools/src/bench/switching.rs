@@ -1,0 +1,80 @@
+//! Choosing another of a thousand resident adapters, and what each costs in memory.
+
+use std::{hint::black_box, time::Instant};
+
+use clr_adapters::{Encoding, Recipe};
+use clr_device::{Engine, EngineOptions, TaskSet};
+use clr_onnx::Backbone;
+use serde::Serialize;
+
+use super::{memory::resident, some_adapter};
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Switching {
+    pub(crate) model: String,
+    pub(crate) adapters: usize,
+    /// Of one switch, in seconds, the clock's own cost included.
+    pub(crate) median: f64,
+    pub(crate) p99: f64,
+    pub(crate) worst: f64,
+    pub(crate) switches: usize,
+    /// What the adapter's values take, decoded.
+    pub(crate) decoded_bytes: usize,
+    /// What the engine counts for one.
+    pub(crate) counted_bytes: usize,
+    /// Growth of the process over the number of adapters.
+    pub(crate) resident_bytes: Option<u64>,
+    /// `resident_bytes` over `decoded_bytes`.
+    pub(crate) memory_ratio: Option<f64>,
+}
+
+/// Makes `adapters` tasks resident, each read from its own bytes, and switches among them.
+pub(crate) fn switching(
+    model: &str,
+    backbone: &Backbone,
+    adapters: usize,
+    step: &dyn Fn(),
+) -> anyhow::Result<Switching> {
+    const SWITCHES: usize = 100_000;
+    let engine = Engine::new(backbone.clone(), EngineOptions::default())?;
+    let adapter = some_adapter(backbone, Recipe::Clr, "task 0");
+    let decoded_bytes = adapter.decoded_bytes();
+    // The plan and everything else that is there once.
+    let counted_bytes = engine.prepare(&adapter)?.bytes();
+    let bytes = clr_adapters::encode(&adapter, Encoding::Int8)?;
+    let tasks = TaskSet::new();
+    let before = resident();
+    for index in 0..adapters {
+        let mut adapter = clr_adapters::decode(&bytes)?.adapter;
+        adapter.header.task = format!("task {index}");
+        tasks.insert(engine.prepare(&adapter)?);
+        step();
+    }
+    let after = resident();
+    let names: Vec<String> = (0..adapters).map(|index| format!("task {index}")).collect();
+    let mut times = Vec::with_capacity(SWITCHES);
+    for index in 0..SWITCHES {
+        // A stride that is coprime to most counts visits them in no order of memory.
+        let name = &names[index * 7_919 % names.len()];
+        let start = Instant::now();
+        black_box(tasks.switch(name)?);
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    let resident_bytes = match (before, after) {
+        (Some(before), Some(after)) => Some(after.saturating_sub(before) / adapters as u64),
+        _ => None,
+    };
+    Ok(Switching {
+        model: model.to_owned(),
+        adapters,
+        median: times[times.len() / 2],
+        p99: times[times.len() * 99 / 100],
+        worst: times[times.len() - 1],
+        switches: times.len(),
+        decoded_bytes,
+        counted_bytes,
+        resident_bytes,
+        memory_ratio: resident_bytes.map(|bytes| bytes as f64 / decoded_bytes as f64),
+    })
+}
