@@ -26,7 +26,8 @@ pub(crate) fn canonical(graph: Graph) -> Graph {
     let mut work = Work::new(graph);
     loop {
         while work.sweep(Work::activation) {}
-        if !work.sweep(Work::merge) {
+        // Constants join one another first, so that a Mul and an Add behind a convolution meet it as one.
+        if !work.sweep(Work::join) && !work.sweep(Work::join_convolution) {
             return work.finish();
         }
     }
@@ -41,15 +42,19 @@ struct Work {
 }
 
 impl Work {
+    /// Without the nodes that the features do not need: they must not count as readers.
     fn new(graph: Graph) -> Self {
         let mut reads = vec![0; graph.nodes.len() + 1];
-        graph
-            .nodes
-            .iter()
-            .flat_map(|node| &node.inputs)
-            .for_each(|input| reads[input.0] += 1);
         reads[graph.features.0] += 1;
-        let nodes = graph.nodes.into_iter().map(Some).collect();
+        let mut nodes: Vec<_> = graph.nodes.into_iter().map(Some).collect();
+        for (index, slot) in nodes.iter_mut().enumerate().rev() {
+            if reads[index + 1] == 0 {
+                *slot = None;
+            }
+            slot.iter()
+                .flat_map(|node| &node.inputs)
+                .for_each(|input| reads[input.0] += 1);
+        }
         Self {
             input_channels: graph.input_channels,
             features: graph.features,
@@ -159,114 +164,113 @@ impl Work {
         }
     }
 
-    /// Per-channel constants join what stands before them.
-    fn merge(&mut self, index: usize) -> bool {
-        let Some((producer, node, norm)) = self.find_merge(index) else {
-            return false;
-        };
-        if norm {
-            self.nodes[index] = Some(node);
-        } else {
-            self.replace(index, &[producer], node);
-        }
-        true
-    }
-
-    /// The producer, the new node, and whether the producer stays.
-    fn find_merge(&self, index: usize) -> Option<(usize, Node, bool)> {
-        let node = self.node(index)?;
-        let Op::ChannelAffine { scale, bias } = &node.op else {
-            return None;
-        };
-        let producer = self.exclusive(node.inputs[0])?;
-        let before = self.node(producer)?;
-        let (name, op) = match &before.op {
+    /// Per-channel constants join a dense layer or other constants in front of them.
+    fn join(&mut self, index: usize) -> bool {
+        self.absorb(index, |before, scale, bias, name| match &before.op {
             Op::ChannelAffine {
                 scale: inner,
                 bias: offset,
-            } => (
-                &node.name,
-                Op::ChannelAffine {
+            } => {
+                let op = Op::ChannelAffine {
                     scale: product(inner, scale),
                     bias: affine(offset, scale, bias),
-                },
-            ),
+                };
+                Some((name.to_owned(), op))
+            }
             Op::Dense { weight, bias: offset } => {
-                let features = weight.shape()[1];
-                let rows = weight.data().chunks_exact(features).zip(scale.data());
+                let rows = weight.data().chunks_exact(weight.shape()[1]).zip(scale.data());
                 let scaled: Vec<f32> = rows
                     .flat_map(|(row, &factor)| row.iter().map(move |&value| value * factor))
                     .collect();
-                (
-                    &before.name,
-                    Op::Dense {
-                        weight: Tensor::new(weight.shape(), scaled),
-                        bias: affine(offset, scale, bias),
-                    },
-                )
+                let op = Op::Dense {
+                    weight: Tensor::new(weight.shape(), scaled),
+                    bias: affine(offset, scale, bias),
+                };
+                Some((before.name.clone(), op))
             }
+            _ => None,
+        })
+    }
+
+    /// Per-channel constants behind a convolution become its bias or its norm.
+    fn join_convolution(&mut self, index: usize) -> bool {
+        let joined = self.absorb(index, |before, scale, bias, _| match &before.op {
             Op::Conv(conv) if all(scale, 1.0) => {
                 let bias = conv
                     .bias
                     .as_ref()
                     .map_or_else(|| bias.clone(), |own| affine(own, scale, bias));
-                (
-                    &before.name,
+                Some((
+                    before.name.clone(),
                     Op::Conv(Conv {
                         bias: Some(bias),
                         ..conv.clone()
                     }),
-                )
+                ))
             }
-            Op::Conv(_) => {
-                let channels = scale.data().len();
-                let constant = |value: f32| Tensor::new([channels], vec![value; channels]);
-                let norm = BatchNorm {
-                    scale: scale.clone(),
-                    bias: bias.clone(),
-                    mean: constant(0.0),
-                    variance: constant(1.0),
-                    epsilon: 0.0,
-                };
-                return Some((
-                    producer,
-                    Node {
-                        op: Op::BatchNorm(norm),
-                        ..node.clone()
-                    },
-                    true,
-                ));
-            }
-            _ => return None,
-        };
-        Some((
-            producer,
-            Node {
-                name: name.clone(),
-                op,
-                inputs: before.inputs.clone(),
-            },
-            false,
-        ))
+            _ => None,
+        });
+        joined || self.norm(index)
     }
 
-    /// Renumbers what the features need.
-    fn finish(self) -> Graph {
-        let mut needed = vec![false; self.nodes.len() + 1];
-        needed[self.features.0] = true;
-        for (index, node) in self.nodes.iter().enumerate().rev() {
-            if let (true, Some(node)) = (needed[index + 1], node) {
-                node.inputs.iter().for_each(|input| needed[input.0] = true);
+    /// Replaces constants and what stands before them by what `rule` makes of both, if anything.
+    fn absorb(&mut self, index: usize, rule: impl Fn(&Node, &Tensor, &Tensor, &str) -> Option<(String, Op)>) -> bool {
+        let replacement = self.constants(index).and_then(|(producer, name, scale, bias)| {
+            let before = self.node(producer)?;
+            let (name, op) = rule(before, scale, bias, name)?;
+            Some((
+                producer,
+                Node {
+                    name,
+                    op,
+                    inputs: before.inputs.clone(),
+                },
+            ))
+        });
+        let Some((producer, node)) = replacement else {
+            return false;
+        };
+        self.replace(index, &[producer], node);
+        true
+    }
+
+    /// Turns constants behind a convolution into a norm.
+    fn norm(&mut self, index: usize) -> bool {
+        let norm = self.constants(index).and_then(|(producer, _, scale, bias)| {
+            matches!(self.node(producer)?.op, Op::Conv(_)).then_some(())?;
+            let constant = |value: f32| Tensor::new(scale.shape(), vec![value; scale.data().len()]);
+            let (mean, variance) = (constant(0.0), constant(1.0));
+            Some(BatchNorm {
+                scale: scale.clone(),
+                bias: bias.clone(),
+                mean,
+                variance,
+                epsilon: 0.0,
+            })
+        });
+        match (norm, &mut self.nodes[index]) {
+            (Some(norm), Some(node)) => {
+                node.op = Op::BatchNorm(norm);
+                true
             }
+            _ => false,
         }
-        let mut places = vec![ValueId::IMAGE; needed.len()];
+    }
+
+    /// If node `index` multiplies and adds constants to what nobody else reads: the producer, its own name, scale and bias.
+    fn constants(&self, index: usize) -> Option<(usize, &str, &Tensor, &Tensor)> {
+        let node = self.node(index)?;
+        let Op::ChannelAffine { scale, bias } = &node.op else {
+            return None;
+        };
+        Some((self.exclusive(node.inputs[0])?, &node.name, scale, bias))
+    }
+
+    /// Renumbers what is left.
+    fn finish(self) -> Graph {
+        let mut places = vec![ValueId::IMAGE; self.reads.len()];
         let mut nodes = Vec::new();
-        for (index, node) in self
-            .nodes
-            .into_iter()
-            .enumerate()
-            .filter(|&(index, _)| needed[index + 1])
-        {
+        for (index, node) in self.nodes.into_iter().enumerate() {
             let Some(mut node) = node else { continue };
             node.inputs.iter_mut().for_each(|input| *input = places[input.0]);
             nodes.push(normalised(node));

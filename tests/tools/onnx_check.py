@@ -41,9 +41,11 @@ MODELS = {
 }
 
 
-def session(path):
+def session(path, optimised=True):
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -52,8 +54,8 @@ def difference(left, right):
     return float(np.abs(left - right).max() / max(np.abs(right).max(), 1e-12))
 
 
-def answer(path, image, feed=None):
-    runner = session(path)
+def answer(path, image, feed=None, optimised=True):
+    runner = session(path, optimised)
     name = runner.get_inputs()[0].name
     return runner.run(None, {name: image, **(feed or {})})[0]
 
@@ -79,12 +81,16 @@ def compare(rewrite, model, recipes):
         batch = batch if isinstance(batch, int) else 2
         image = np.random.default_rng(7).normal(size=(batch, channels, height, width)).astype(np.float32)
         expected = answer(folder / "backbone.onnx", image)
+        # ONNX Runtime's own rounding: the same file with and without its optimiser. No difference can be held below it.
+        noise = difference(answer(folder / "backbone.onnx", image, optimised=False), expected)
+        about["rounding"] = float(f"{noise:.1e}")
+        identity_limit = max(IDENTITY, 2 * noise)
         first = original.run(None, {original.get_inputs()[0].name: image})[0].reshape(batch, -1)
         results = {}
         if first.shape == expected.shape:
             softmaxed = about["notes"] and "Softmax" in " ".join(about["notes"])
             if not softmaxed:
-                results["file = backbone"] = (difference(expected, first), IDENTITY)
+                results["file = backbone"] = (difference(expected, first), identity_limit)
         for recipe in recipes:
             path = lambda kind, what: folder / f"{recipe}-{kind}-{what}.onnx"  # noqa: E731
             random = answer(path("random", "export"), image)
@@ -95,7 +101,7 @@ def compare(rewrite, model, recipes):
             merged = answer(path("identity", "merge"), image)
             results[f"{recipe}: identity export = merge"] = (difference(merged, identity), ADAPTER)
             if about["classes"]:
-                results[f"{recipe}: identity = backbone"] = (difference(identity, expected), IDENTITY)
+                results[f"{recipe}: identity = backbone"] = (difference(identity, expected), identity_limit)
                 overridden = answer(path("identity", "export"), image, feed_like(feed, initialisers(path("identity", "export"))))
                 changed = difference(overridden, identity)
                 results[f"{recipe}: overriding changes the answer"] = (0.0 if changed > 1e-3 else 1.0, 0.5)
@@ -123,11 +129,14 @@ def export_all(folder, only, dynamo):
         settle(model, size)
         image = torch.randn(2, 3, size, size)
         for opset in [18] if dynamo else opsets:
-            path = folder / f"{name}-{'dynamo' if dynamo else 'opset'}{opset}.onnx"
+            # In evaluation mode the exporter folds norms into convolutions; the last opset of each model keeps them.
+            kept = not dynamo and opset == opsets[-1]
+            path = folder / f"{name}-{'dynamo' if dynamo else 'opset'}{opset}{'-norms' if kept else ''}.onnx"
             options = {"input_names": ["input"], "output_names": ["output"], "opset_version": opset}
             if dynamo:
                 torch.onnx.export(model, (image,), str(path), dynamo=True, dynamic_shapes=({0: "batch"},), verbose=False, **options)
             else:
+                options["training"] = torch.onnx.TrainingMode.PRESERVE if kept else torch.onnx.TrainingMode.EVAL
                 torch.onnx.export(model, image, str(path), dynamo=False, dynamic_axes={"input": {0: "batch"}}, **options)
             yield path
 
@@ -150,7 +159,7 @@ def settle(model, size):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rewrite", required=True, help="the built example `rewrite`")
-    parser.add_argument("--recipes", nargs="*", default=RECIPES)
+    parser.add_argument("--recipes", type=lambda text: text.split(","), default=RECIPES, help="separated by commas")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("check").add_argument("models", nargs="+", type=pathlib.Path)
     exporters = commands.add_parser("exporters")

@@ -1,0 +1,116 @@
+//! Bytes from anywhere give an error or a backbone, never a panic and never an allocation out of proportion.
+
+use clr_onnx::{Backbone, proto::ModelProto};
+use proptest::prelude::*;
+use prost::Message as _;
+
+use crate::{
+    round_trip::everything,
+    support::{Model, backbone, head, int, ramp},
+};
+
+fn victim() -> Vec<u8> {
+    backbone(everything(), Some(head(8, 3))).to_bytes()
+}
+
+/// Reads, and uses what was read.
+fn survive(bytes: &[u8]) {
+    if let Ok(backbone) = Backbone::from_bytes(bytes, "hostile.onnx") {
+        let _ = backbone.to_bytes();
+        let _ = backbone.value_shapes(3, 5);
+    }
+}
+
+#[test]
+fn every_truncation_is_survived() {
+    let bytes = victim();
+    (0..bytes.len()).step_by(7).for_each(|length| survive(&bytes[..length]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        survive(&bytes);
+    }
+
+    #[test]
+    fn random_changes_of_a_model_are_survived(changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6)) {
+        let mut bytes = victim();
+        for (place, value) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        survive(&bytes);
+    }
+
+    /// Changes that keep the file well-formed reach deeper than changed bytes.
+    #[test]
+    fn random_numbers_in_a_well_formed_model_are_survived(
+        node in any::<proptest::sample::Index>(), attribute in any::<proptest::sample::Index>(), place in any::<proptest::sample::Index>(),
+        constant in any::<proptest::sample::Index>(), dims in proptest::collection::vec(prop_oneof![-2_i64..9, any::<i64>()], 0..5),
+        number in prop_oneof![-3_i64..9, Just(i64::MAX), Just(i64::MIN), any::<i64>()], swap in any::<proptest::sample::Index>(),
+        kind in 0..4,
+    ) {
+        let mut model = ModelProto::decode(&victim()[..]).unwrap();
+        let graph = model.graph.as_mut().unwrap();
+        let count = graph.node.len();
+        match kind {
+            0 => {
+                let node = &mut graph.node[node.index(count)];
+                if !node.attribute.is_empty() {
+                    let index = attribute.index(node.attribute.len());
+                    let attribute = &mut node.attribute[index];
+                    attribute.i = attribute.i.map(|_| number);
+                    if !attribute.ints.is_empty() {
+                        let index = place.index(attribute.ints.len());
+                        attribute.ints[index] = number;
+                    }
+                }
+            }
+            1 => {
+                let index = constant.index(graph.initializer.len());
+                graph.initializer[index].dims = dims;
+            }
+            2 => {
+                let other = graph.node[swap.index(count)].op_type.clone();
+                graph.node[node.index(count)].op_type = other;
+            }
+            _ => {
+                let other = graph.node[swap.index(count)].output[0].clone();
+                let node = &mut graph.node[node.index(count)];
+                let index = place.index(node.input.len());
+                node.input[index] = other;
+            }
+        }
+        survive(&model.encode_to_vec());
+    }
+}
+
+#[test]
+fn a_file_of_countless_tiny_messages_is_refused_before_it_is_decoded() {
+    // Six million empty nodes: 12 MB of bytes, more than a gigabyte of nodes.
+    let nodes = [0x0a, 0x00].repeat(6_000_000);
+    let mut bytes = vec![0x3a];
+    prost::encode_length_delimiter(nodes.len(), &mut bytes).unwrap();
+    bytes.extend(nodes);
+    let error = Backbone::from_bytes(&bytes, "hostile.onnx").unwrap_err().to_string();
+    assert!(error.contains("fields: at most"), "{error}");
+}
+
+#[test]
+fn windows_and_sizes_beyond_their_caps_are_refused() {
+    for attribute in ["group", "dilations", "strides", "pads"] {
+        let mut value = int(attribute, i64::MAX);
+        if attribute != "group" {
+            value.i = None;
+            value.ints = vec![i64::MAX; if attribute == "pads" { 4 } else { 2 }];
+        }
+        let model = Model::new(13)
+            .floats("k", &[2, 3, 2, 2], &ramp(24))
+            .node("Conv", &["x", "k"], "y", &[value])
+            .output("y");
+        assert!(model.load().is_err(), "{attribute}");
+    }
+}

@@ -1,0 +1,10 @@
+//! Reading, writing and rewriting backbones, on small models built by hand.
+
+mod digest;
+mod hostile;
+mod operators;
+mod refusals;
+mod rewrite;
+mod round_trip;
+mod shapes;
+mod support;
