@@ -74,6 +74,10 @@ pub(crate) unsafe fn multiply<S: Simd>(
                     rows::<S, COLUMNS>(a, b.add(column), c.add(column), depth, width, first);
                     column += COLUMNS * S::LANES;
                 }
+                while column + 2 * S::LANES <= width {
+                    rows::<S, 2>(a, b.add(column), c.add(column), depth, width, first);
+                    column += 2 * S::LANES;
+                }
                 while column < width {
                     rows::<S, 1>(a, b.add(column), c.add(column), depth, width, first);
                     column += S::LANES;

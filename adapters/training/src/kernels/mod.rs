@@ -15,3 +15,4 @@ pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod simd;
 pub(crate) mod site_norm;
+pub(crate) mod winograd;

@@ -33,6 +33,43 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Sum of all lanes.
     unsafe fn sum(v: Self::V) -> f32;
 
+    /// From `4 · LANES` consecutive values, four vectors: vector `q` has the values `q, q + 4, q + 8 …`.
+    #[inline(always)]
+    unsafe fn deinterleave(p: *const f32) -> [Self::V; 4] {
+        let mut lanes = [[0f32; 16]; 4];
+        // SAFETY: the caller vouches for `4 · LANES` readable values; 16 lanes hold the widest vector.
+        unsafe {
+            for i in 0..Self::LANES {
+                for (q, lanes) in lanes.iter_mut().enumerate() {
+                    lanes[i] = *p.add(4 * i + q);
+                }
+            }
+            [
+                Self::load(lanes[0].as_ptr()),
+                Self::load(lanes[1].as_ptr()),
+                Self::load(lanes[2].as_ptr()),
+                Self::load(lanes[3].as_ptr()),
+            ]
+        }
+    }
+
+    /// The inverse of [`Simd::deinterleave`].
+    #[inline(always)]
+    unsafe fn interleave(v: [Self::V; 4], p: *mut f32) {
+        let mut lanes = [[0f32; 16]; 4];
+        // SAFETY: the caller vouches for `4 · LANES` writable values.
+        unsafe {
+            for (lanes, v) in lanes.iter_mut().zip(v) {
+                Self::store(lanes.as_mut_ptr(), v);
+            }
+            for i in 0..Self::LANES {
+                for (q, lanes) in lanes.iter().enumerate() {
+                    *p.add(4 * i + q) = lanes[i];
+                }
+            }
+        }
+    }
+
     /// Applies a scalar function to every lane; the loop has a constant length, so that it vectorises.
     #[inline(always)]
     unsafe fn map(v: Self::V, f: impl Fn(f32) -> f32) -> Self::V {

@@ -11,8 +11,8 @@ use std::arch::x86_64::{
     _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_max_ps, _mm256_min_ps,
     _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_castps512_ps256,
     _mm512_cmp_ps_mask, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_set1_ps,
-    _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_permutex2var_ps,
+    _mm512_set1_ps, _mm512_setr_epi32, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
@@ -84,6 +84,43 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn sum(v: __m512) -> f32 {
         unsafe { sum_256(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))) }
+    }
+
+    #[inline(always)]
+    unsafe fn deinterleave(p: *const f32) -> [__m512; 4] {
+        unsafe {
+            let [a, b, c, d] = [
+                _mm512_loadu_ps(p),
+                _mm512_loadu_ps(p.add(16)),
+                _mm512_loadu_ps(p.add(32)),
+                _mm512_loadu_ps(p.add(48)),
+            ];
+            // Eight values of residue 0 and eight of residue 1, then of 2 and 3.
+            let low = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29);
+            let high = _mm512_setr_epi32(2, 6, 10, 14, 18, 22, 26, 30, 3, 7, 11, 15, 19, 23, 27, 31);
+            let (ab01, ab23) = (_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b));
+            let (cd01, cd23) = (_mm512_permutex2var_ps(c, low, d), _mm512_permutex2var_ps(c, high, d));
+            [
+                _mm512_shuffle_f32x4::<0x44>(ab01, cd01),
+                _mm512_shuffle_f32x4::<0xEE>(ab01, cd01),
+                _mm512_shuffle_f32x4::<0x44>(ab23, cd23),
+                _mm512_shuffle_f32x4::<0xEE>(ab23, cd23),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn interleave([a, b, c, d]: [__m512; 4], p: *mut f32) {
+        unsafe {
+            let (ab0, ab1) = (_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b));
+            let (cd0, cd1) = (_mm512_shuffle_f32x4::<0x44>(c, d), _mm512_shuffle_f32x4::<0xEE>(c, d));
+            let first = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
+            let second = _mm512_setr_epi32(4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31);
+            _mm512_storeu_ps(p, _mm512_permutex2var_ps(ab0, first, cd0));
+            _mm512_storeu_ps(p.add(16), _mm512_permutex2var_ps(ab0, second, cd0));
+            _mm512_storeu_ps(p.add(32), _mm512_permutex2var_ps(ab1, first, cd1));
+            _mm512_storeu_ps(p.add(48), _mm512_permutex2var_ps(ab1, second, cd1));
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::kernels::{
     dense::{self, Weights},
     depthwise_any,
     plan::{Plan, Window},
+    winograd,
 };
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
 use clr_onnx::{Conv, Padding};
@@ -26,10 +27,14 @@ struct Frozen {
     backward: Mutex<HashMap<[usize; 4], Arc<Packed>>>,
 }
 
-/// A plan with the weights arranged for it; depthwise weights stay as they are.
-struct Packed {
-    plan: Plan,
-    weights: Option<Weights>,
+/// The weights, arranged for the method that suits them.
+enum Packed {
+    /// Depthwise weights stay as they are.
+    Depthwise(Plan),
+    /// Gathered columns times packed weights.
+    Dense(Plan, Weights),
+    /// Transformed kernels, and the zeros before the source (top, left).
+    Winograd([isize; 2], winograd::Weights),
 }
 
 impl fmt::Debug for FrozenConv {
@@ -132,21 +137,39 @@ impl Frozen {
         let cache = if forward { &self.forward } else { &self.backward };
         // The table is only ever added to, so that one poisoned by a panic elsewhere is still sound.
         let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let pack = || {
-            let plan = if forward { window.forward() } else { window.backward() };
-            let (weight, shape) = (self.conv.weight.data(), self.conv.weight.shape());
-            let arrange = if forward { Weights::forward } else { Weights::backward };
-            let weights = (!self.depthwise()).then(|| arrange(weight, shape[0], shape[1], self.conv.group, &plan));
-            Arc::new(Packed { plan, weights })
-        };
+        let pack = || Arc::new(self.pack(window, forward));
         Arc::clone(cache.entry(window.pads).or_insert_with(pack))
     }
 
+    fn pack(&self, window: Window, forward: bool) -> Packed {
+        let (weight, shape) = (self.conv.weight.data(), self.conv.weight.shape());
+        let (outputs, inputs, groups) = (shape[0], shape[1], self.conv.group);
+        let plan = || if forward { window.forward() } else { window.backward() };
+        if self.depthwise() {
+            Packed::Depthwise(plan())
+        } else if winograd::pays(&window, outputs, inputs, groups) {
+            let pads = [window.pads[0] as isize, window.pads[1] as isize];
+            if forward {
+                Packed::Winograd(pads, winograd::Weights::forward(weight, outputs, inputs))
+            } else {
+                Packed::Winograd(
+                    pads.map(|pad| 2 - pad),
+                    winograd::Weights::backward(weight, outputs, inputs),
+                )
+            }
+        } else {
+            let plan = plan();
+            let arrange = if forward { Weights::forward } else { Weights::backward };
+            let weights = arrange(weight, outputs, inputs, groups, &plan);
+            Packed::Dense(plan, weights)
+        }
+    }
+
     fn run(&self, source: &[f32], from: Map, to: Map, window: Window, forward: bool) -> Vec<f32> {
-        let packed = self.packed(window, forward);
-        match &packed.weights {
-            None => depthwise_any::convolve(source, from, &packed.plan, self.conv.weight.data(), to),
-            Some(weights) => dense::convolve(source, from, &packed.plan, weights, to),
+        match &*self.packed(window, forward) {
+            Packed::Depthwise(plan) => depthwise_any::convolve(source, from, plan, self.conv.weight.data(), to),
+            Packed::Dense(plan, weights) => dense::convolve(source, from, plan, weights, to),
+            Packed::Winograd(pads, weights) => winograd::convolve(source, from, *pads, weights, to),
         }
     }
 }
