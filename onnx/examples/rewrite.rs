@@ -35,11 +35,17 @@ fn run(model: &Path, folder: &Path, recipes: &[String]) -> Result<(), Box<dyn Er
     let saved = folder.join("backbone.onnx");
     backbone.save(&saved)?;
     let again = Backbone::load(&saved)?;
-    let size = [backbone.preprocessing().height as usize, backbone.preprocessing().width as usize];
+    let size = [
+        backbone.preprocessing().height as usize,
+        backbone.preprocessing().width as usize,
+    ];
     for name in recipes {
         let recipe = Recipe::from_name(name).ok_or_else(|| format!("no recipe is called `{name}`"))?;
         let mut random = Random(1);
-        let head = backbone.classifier().cloned().unwrap_or_else(|| random.head(backbone.feature_count()));
+        let head = backbone
+            .classifier()
+            .cloned()
+            .unwrap_or_else(|| random.head(backbone.feature_count()));
         let identity = identity_adapter(&backbone, recipe, head, header(&backbone));
         let mut perturbed = identity.clone();
         random.perturb(&mut perturbed);
@@ -89,13 +95,20 @@ struct Random(u64);
 impl Random {
     /// Uniform in −1…1.
     fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
     }
 
     fn head(&mut self, features: usize) -> Head {
         let mut values = |count: usize| (0..count).map(|_| self.next() / (features as f32).sqrt()).collect();
-        Head { features, weight: values(CLASSES * features), bias: values(CLASSES) }
+        Head {
+            features,
+            weight: values(CLASSES * features),
+            bias: values(CLASSES),
+        }
     }
 
     fn perturb(&mut self, adapter: &mut Adapter) {
@@ -105,7 +118,9 @@ impl Random {
                 SiteWeights::Kernel(kernel) => {
                     for taps in kernel.chunks_exact_mut(9) {
                         let centre = taps[4];
-                        taps.iter_mut().for_each(|tap| *tap += 0.1 * centre * self.next());
+                        for tap in taps {
+                            *tap += 0.1 * centre * self.next();
+                        }
                     }
                 }
             }

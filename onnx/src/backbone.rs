@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use clr_adapters::{Adapter, ChannelOrder, Digest, Filter, Fit, Head, Header, Preprocessing, Provenance, Recipe};
+use clr_adapters::{Adapter, Digest, Head, Header, Preprocessing, Provenance, Recipe};
 
 use crate::{
     OnnxError, Shape, SiteInfo, canonical,
     digest::digest,
     graph::{Graph, Node, ValueId},
-    import, shape,
+    imagenet_preprocessing, import, shape,
     sites::find_sites,
     validate, write,
 };
@@ -42,7 +42,7 @@ impl PartialEq for Backbone {
 }
 
 impl Backbone {
-    /// A backbone of `graph`, in canonical form: equivalent node groups become one node (x·sigmoid(x) a SiLU, a Mul and
+    /// A backbone of `graph`, in canonical form: equivalent node groups become one node (`x·sigmoid(x)` a `Silu`, a Mul and
     /// an Add of constants one [`crate::Op::ChannelAffine`] …) and nodes that the features do not need are left out, so
     /// indices may differ from those of `graph`. `labels` name the classes of `classifier`.
     ///
@@ -171,8 +171,8 @@ impl Backbone {
         validate::preprocessing(&preprocessing)?;
         let shapes = self.shapes_for([preprocessing.height as usize, preprocessing.width as usize])?;
         Ok(Self {
-            preprocessing,
             shapes,
+            preprocessing,
             ..self
         })
     }
@@ -262,11 +262,7 @@ impl Backbone {
         Preprocessing {
             height,
             width,
-            fit: Fit::CenterCrop { fraction: 0.875 },
-            filter: Filter::Bilinear,
-            channel_order: ChannelOrder::Rgb,
-            mean: [123.675, 116.28, 103.53],
-            std: [58.395, 57.12, 57.375],
+            ..imagenet_preprocessing()
         }
     }
 }

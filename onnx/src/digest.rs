@@ -52,7 +52,9 @@ impl Encoder {
     }
 
     fn numbers(&mut self, values: &[usize]) {
-        values.iter().for_each(|&value| self.number(value));
+        for &value in values {
+            self.number(value);
+        }
     }
 
     fn float(&mut self, value: f32) {
@@ -106,9 +108,9 @@ impl Encoder {
             }
             Op::BatchNorm(norm) => {
                 self.tag(1);
-                [&norm.scale, &norm.bias, &norm.mean, &norm.variance]
-                    .into_iter()
-                    .for_each(|tensor| self.tensor(tensor));
+                for tensor in [&norm.scale, &norm.bias, &norm.mean, &norm.variance] {
+                    self.tensor(tensor);
+                }
                 self.float(norm.epsilon);
             }
             Op::Activation(activation) => {

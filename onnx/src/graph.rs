@@ -173,7 +173,7 @@ pub struct BatchNorm {
 pub enum Activation {
     /// `max(x, 0)`.
     Relu,
-    /// `min(max(x, min), max)`; infinite bounds are allowed. ReLU6 is `Clip { 0, 6 }`.
+    /// `min(max(x, min), max)`; infinite bounds are allowed. `Clip { 0, 6 }` is what networks call `ReLU6`.
     Clip {
         /// Lower bound.
         min: f32,
@@ -217,8 +217,9 @@ impl Activation {
     /// Whether its parameters make sense; else the reason.
     pub(crate) fn check(self) -> Result<(), String> {
         match self {
-            // Written so that NaN fails.
-            Self::Clip { min, max } if !(min <= max) => Err(format!("Clip: expected min ≤ max, got {min} and {max}")),
+            Self::Clip { min, max } if min > max || min.is_nan() || max.is_nan() => {
+                Err(format!("Clip: expected min ≤ max, got {min} and {max}"))
+            }
             Self::LeakyRelu { alpha } if !alpha.is_finite() => Err(format!("LeakyRelu: alpha is {alpha}")),
             Self::HardSigmoid { alpha, beta } if !(alpha.is_finite() && beta.is_finite()) => {
                 Err(format!("HardSigmoid: alpha is {alpha}, beta {beta}"))

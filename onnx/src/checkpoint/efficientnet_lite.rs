@@ -1,6 +1,6 @@
 //! EfficientNet-Lite, on the names of its PyTorch port (`_conv_stem`, `_blocks.N._depthwise_conv`, `_fc` …).
 //!
-//! EfficientNet (Tan and Le, 2019) without squeeze-excite, with ReLU6, and with stem and head of fixed width; TensorFlow's
+//! EfficientNet (Tan and Le, 2019) without squeeze-excite, with `ReLU6`, and with stem and head of fixed width; TensorFlow's
 //! SAME padding and ε = 10⁻³.
 
 use super::plan::{ConvSpec, Plan, Planner};

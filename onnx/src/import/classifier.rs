@@ -70,7 +70,8 @@ fn cut(graph: &mut Graph, size: [usize; 2]) -> Option<Head> {
             let producer = graph.nodes[last].inputs[0].producer()?;
             let head = pointwise(graph, producer, size)?;
             // The flattening now reads what the convolution read.
-            graph.nodes[last].inputs = graph.nodes[producer].inputs.clone();
+            let inputs = graph.nodes[producer].inputs.clone();
+            graph.nodes[last].inputs = inputs;
             Some(head)
         }
         Op::Conv(_) => {

@@ -98,7 +98,7 @@ impl Kind {
         match (self, number) {
             (Self::Model, 7) => Field::Message(Self::Graph),
             (Self::Graph, 1) => Field::Message(Self::Node),
-            (Self::Graph, 5) | (Self::Attribute, 5) => Field::Message(Self::Tensor),
+            (Self::Graph | Self::Attribute, 5) => Field::Message(Self::Tensor),
             (Self::Graph, 11 | 12) => Field::Message(Self::ValueInfo),
             (Self::Node, 5) => Field::Message(Self::Attribute),
             (Self::Attribute, 8) | (Self::Tensor, 1 | 5 | 7) => Field::Packed,

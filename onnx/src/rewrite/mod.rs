@@ -134,9 +134,9 @@ impl<'a> Rewrite<'a> {
     fn new(backbone: &'a Backbone, recipe: Recipe, mode: Mode<'a>, size: [usize; 2]) -> Result<Self, OnnxError> {
         let shapes = backbone.shapes_for(size)?;
         let mut builder = Builder::default();
-        [IMAGE, FEATURES, LOGITS, HEAD_WEIGHT, HEAD_BIAS]
-            .into_iter()
-            .for_each(|name| builder.reserve_value(name));
+        for name in [IMAGE, FEATURES, LOGITS, HEAD_WEIGHT, HEAD_BIAS] {
+            builder.reserve_value(name);
+        }
         backbone
             .graph()
             .nodes

@@ -22,9 +22,9 @@ pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
     let preprocessing = backbone.preprocessing();
     let size = [preprocessing.height as usize, preprocessing.width as usize];
     let mut builder = Builder::default();
-    [IMAGE, LOGITS, FEATURES]
-        .into_iter()
-        .for_each(|name| builder.reserve_value(name));
+    for name in [IMAGE, LOGITS, FEATURES] {
+        builder.reserve_value(name);
+    }
     graph.nodes.iter().for_each(|node| builder.reserve_node(&node.name));
     builder.input(
         IMAGE,

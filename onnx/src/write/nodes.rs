@@ -81,7 +81,7 @@ impl Builder {
             }
             Op::Flatten => self.node(name, "Flatten", inputs, output, vec![int("axis", 1)]),
             Op::Dense { weight, bias } => {
-                self.dense(name, (weight.shape(), weight.data()), bias.data(), inputs[0], output)
+                self.dense(name, (weight.shape(), weight.data()), bias.data(), inputs[0], output);
             }
             Op::Unflatten => {
                 let axes = self.integers(&format!("{name}.axes"), &[2, 3]);
@@ -131,7 +131,7 @@ impl Builder {
     fn activation(&mut self, name: &str, activation: Activation, input: &str, output: &str) {
         match activation {
             Activation::Relu | Activation::Sigmoid | Activation::HardSwish => {
-                self.node(name, activation.name(), &[input], output, vec![])
+                self.node(name, activation.name(), &[input], output, vec![]);
             }
             Activation::Clip { min, max } => {
                 let mut bound = |part: &str, value: f32| {
@@ -149,7 +149,7 @@ impl Builder {
                 self.node(name, "Clip", &inputs, output, vec![]);
             }
             Activation::LeakyRelu { alpha } => {
-                self.node(name, "LeakyRelu", &[input], output, vec![float("alpha", alpha)])
+                self.node(name, "LeakyRelu", &[input], output, vec![float("alpha", alpha)]);
             }
             Activation::HardSigmoid { alpha, beta } => {
                 self.node(

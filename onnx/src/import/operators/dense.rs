@@ -26,17 +26,16 @@ pub(super) fn gemm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
         return unsupported(format!("weight {:?}: expected a matrix", weight.shape()));
     };
     let weight = times(&weight, source.float("alpha", 1.0)?);
-    let bias = match source.input(2) {
-        None => Tensor::new([outputs], vec![0.0; outputs]),
-        Some(_) => {
-            let bias = import.tensor(source, 2)?;
-            let bias = times(&bias, source.float("beta", 1.0)?);
-            match (bias.shape(), bias.data()) {
-                (_, &[value]) => Tensor::new([outputs], vec![value; outputs]),
-                (&[length] | &[1, length], _) if length == outputs => Tensor::new([outputs], bias.shared()),
-                (shape, _) => return unsupported(format!("bias {shape:?}: expected [{outputs}]")),
-            }
+    let bias = if source.input(2).is_some() {
+        let bias = import.tensor(source, 2)?;
+        let bias = times(&bias, source.float("beta", 1.0)?);
+        match (bias.shape(), bias.data()) {
+            (_, &[value]) => Tensor::new([outputs], vec![value; outputs]),
+            (&[length] | &[1, length], _) if length == outputs => Tensor::new([outputs], bias.shared()),
+            (shape, _) => return unsupported(format!("bias {shape:?}: expected [{outputs}]")),
         }
+    } else {
+        Tensor::new([outputs], vec![0.0; outputs])
     };
     import.push(source.name, Op::Dense { weight, bias }, vec![input])
 }

@@ -83,7 +83,9 @@ fn reshape_data<'a>(import: &mut Import<'a>, source: Source<'a>, input: ValueId,
         .iter()
         .try_fold(1_usize, |product, &size| product.checked_mul(size));
     match (product, inferred) {
-        (Some(product), Some(place)) if product > 0 && elements % product == 0 => sizes[place] = elements / product,
+        (Some(product), Some(place)) if product > 0 && elements.is_multiple_of(product) => {
+            sizes[place] = elements / product;
+        }
         (Some(product), None) if product == elements => {}
         _ => return fail(),
     }
@@ -117,7 +119,7 @@ fn constant_target(dims: &[usize], target: &[Dim]) -> Result<Vec<usize>, Refusal
         .iter()
         .try_fold(1_usize, |product, &size| product.checked_mul(size));
     match (product, inferred) {
-        (Some(product), Some(place)) if product > 0 && count % product == 0 => sizes[place] = count / product,
+        (Some(product), Some(place)) if product > 0 && count.is_multiple_of(product) => sizes[place] = count / product,
         (Some(product), None) if product == count => {}
         _ => return unsupported(format!("of a constant {dims:?} to {sizes:?}")),
     }

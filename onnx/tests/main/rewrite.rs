@@ -12,7 +12,7 @@ use crate::{
     support::{backbone, head, preprocessing},
 };
 
-/// conv 3×3 (own bias) → norm → ReLU → conv 1×1 → norm → conv 1×1 (own bias) → pool.
+/// conv 3×3 (own bias) → norm → `ReLU` → conv 1×1 → norm → conv 1×1 (own bias) → pool.
 fn small() -> Backbone {
     let values = |count: usize, offset: f32| {
         (0..count)
@@ -394,7 +394,7 @@ fn adapters_that_do_not_fit_are_refused_with_what_was_expected() {
         }
     ));
     assert!(matches!(
-        refused(&|a| drop(a.head.weight.pop())),
+        refused(&|a| a.head.weight.truncate(5)),
         AdapterMismatch::Head { part: "weight", .. }
     ));
     assert!(matches!(

@@ -1,0 +1,142 @@
+//! The canonical form of a graph: what exporters write as several nodes becomes one, and nothing unused remains.
+//!
+//! Applying it twice changes nothing, so a backbone that is written and read again is the same backbone.
+//!
+//! | nodes, each read only by the next | becomes |
+//! |---|---|
+//! | Sigmoid, Mul with the same input | `Silu` |
+//! | + 3, Clip 0–6, ÷ 6 | `HardSigmoid` |
+//! | `HardSigmoid(⅙, ½)`, Mul with the same input; or + 3, Clip 0–6, Mul with the same input, ÷ 6 | `HardSwish` |
+//! | `ChannelAffine`, `ChannelAffine` | `ChannelAffine` |
+//! | Dense, `ChannelAffine` (a MatMul and its bias) | Dense |
+//! | Conv, `ChannelAffine` of scale 1 | Conv with a bias |
+//! | Conv, any other `ChannelAffine` (a norm written as Mul and Add) | Conv, `BatchNorm` with μ = 0, σ² = 1, ε = 0 |
+
+mod constants;
+mod spellings;
+
+use crate::{
+    Tensor,
+    graph::{Graph, Node, Op, ValueId},
+};
+
+/// How exporters round ⅙.
+const TOLERANCE: f32 = 1e-6;
+
+/// The canonical form of a valid graph.
+pub(crate) fn canonical(graph: Graph) -> Graph {
+    let mut work = Work::new(graph);
+    loop {
+        while work.sweep(Work::activation) {}
+        // Constants join one another first, so that a Mul and an Add behind a convolution meet it as one.
+        if !work.sweep(Work::join) && !work.sweep(Work::join_convolution) {
+            return work.finish();
+        }
+    }
+}
+
+struct Work {
+    input_channels: usize,
+    features: ValueId,
+    nodes: Vec<Option<Node>>,
+    /// How often each value is read; the features count as a reader.
+    reads: Vec<usize>,
+}
+
+impl Work {
+    /// Without the nodes that the features do not need: they must not count as readers.
+    fn new(graph: Graph) -> Self {
+        let mut reads = vec![0; graph.nodes.len() + 1];
+        reads[graph.features.0] += 1;
+        let mut nodes: Vec<_> = graph.nodes.into_iter().map(Some).collect();
+        for (index, slot) in nodes.iter_mut().enumerate().rev() {
+            if reads[index + 1] == 0 {
+                *slot = None;
+            }
+            slot.iter()
+                .flat_map(|node| &node.inputs)
+                .for_each(|input| reads[input.0] += 1);
+        }
+        Self {
+            input_channels: graph.input_channels,
+            features: graph.features,
+            nodes,
+            reads,
+        }
+    }
+
+    /// Offers every node, as the last one of a group, to `rule`.
+    fn sweep(&mut self, rule: impl Fn(&mut Self, usize) -> bool) -> bool {
+        let mut changed = false;
+        for index in 0..self.nodes.len() {
+            changed |= rule(self, index);
+        }
+        changed
+    }
+
+    fn node(&self, index: usize) -> Option<&Node> {
+        self.nodes[index].as_ref()
+    }
+
+    /// The node that produces `value`, if nobody else reads it.
+    fn exclusive(&self, value: ValueId) -> Option<usize> {
+        value
+            .producer()
+            .filter(|&index| self.reads[value.0] == 1 && self.nodes[index].is_some())
+    }
+
+    /// Puts `node` at `index` and removes the nodes it absorbs.
+    fn replace(&mut self, index: usize, absorbed: &[usize], node: Node) {
+        for &old in absorbed.iter().chain([&index]) {
+            for input in self.nodes[old].take().map_or_else(Vec::new, |node| node.inputs) {
+                self.reads[input.0] -= 1;
+            }
+        }
+        node.inputs.iter().for_each(|input| self.reads[input.0] += 1);
+        self.nodes[index] = Some(node);
+    }
+
+    /// Renumbers what is left.
+    fn finish(self) -> Graph {
+        let mut places = vec![ValueId::IMAGE; self.reads.len()];
+        let mut nodes = Vec::new();
+        for (index, node) in self.nodes.into_iter().enumerate() {
+            let Some(mut node) = node else { continue };
+            node.inputs.iter_mut().for_each(|input| *input = places[input.0]);
+            nodes.push(normalised(node));
+            places[index + 1] = ValueId(nodes.len());
+        }
+        Graph {
+            input_channels: self.input_channels,
+            nodes,
+            features: places[self.features.0],
+        }
+    }
+}
+
+/// An offset of −0 is written as a Mul and an Add and comes back as +0: make it +0 at once.
+fn normalised(node: Node) -> Node {
+    match node.op {
+        Op::ChannelAffine { scale, bias }
+            if bias.data().iter().any(|value| value.to_bits() == (-0.0_f32).to_bits()) =>
+        {
+            let bias = Tensor::new(
+                bias.shape(),
+                bias.data().iter().map(|value| value + 0.0).collect::<Vec<_>>(),
+            );
+            Node {
+                op: Op::ChannelAffine { scale, bias },
+                ..node
+            }
+        }
+        op => Node { op, ..node },
+    }
+}
+
+fn near(value: f32, expected: f32) -> bool {
+    (value - expected).abs() <= TOLERANCE
+}
+
+fn all(tensor: &Tensor, expected: f32) -> bool {
+    tensor.data().iter().all(|&value| near(value, expected))
+}

@@ -1,0 +1,82 @@
+//! Activations that exporters write out as arithmetic.
+
+use super::{Work, all, near};
+use crate::graph::{Activation, Node, Op, ValueId};
+
+const SIXTH: f32 = 1.0 / 6.0;
+
+impl Work {
+    /// Replaces an activation that is written out by the activation.
+    pub(super) fn activation(&mut self, index: usize) -> bool {
+        let Some((name, absorbed, op, input)) = self.find_activation(index) else {
+            return false;
+        };
+        self.replace(
+            index,
+            &absorbed,
+            Node {
+                name,
+                op: Op::Activation(op),
+                inputs: vec![input],
+            },
+        );
+        true
+    }
+
+    fn find_activation(&self, index: usize) -> Option<(String, Vec<usize>, Activation, ValueId)> {
+        let node = self.node(index)?;
+        match (&node.op, &node.inputs[..]) {
+            (Op::Mul, &[left, right]) => [(left, right), (right, left)].into_iter().find_map(|(x, gate)| {
+                let producer = self.exclusive(gate)?;
+                let gate = self.node(producer)?;
+                let op = match gate.op {
+                    Op::Activation(Activation::Sigmoid) => Activation::Silu,
+                    Op::Activation(Activation::HardSigmoid { alpha, beta })
+                        if near(alpha, SIXTH) && near(beta, 0.5) =>
+                    {
+                        Activation::HardSwish
+                    }
+                    _ => return None,
+                };
+                (gate.inputs[0] == x).then(|| (node.name.clone(), vec![producer], op, x))
+            }),
+            (Op::ChannelAffine { scale, bias }, &[input]) if all(scale, SIXTH) && all(bias, 0.0) => {
+                let producer = self.exclusive(input)?;
+                if let Some((x, shift)) = self.clipped_shift(input) {
+                    let op = Activation::HardSigmoid {
+                        alpha: SIXTH,
+                        beta: 0.5,
+                    };
+                    return Some((node.name.clone(), vec![producer, shift], op, x));
+                }
+                let product = self.node(producer).filter(|node| node.op == Op::Mul)?;
+                let &[left, right] = &product.inputs[..] else {
+                    return None;
+                };
+                [(left, right), (right, left)].into_iter().find_map(|(x, gate)| {
+                    let (shifted, shift) = self.clipped_shift(gate)?;
+                    let clip = gate.producer()?;
+                    (shifted == x).then(|| (node.name.clone(), vec![producer, clip, shift], Activation::HardSwish, x))
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// For `value = clip(x + 3, 0, 6)`: `x` and the node that adds.
+    fn clipped_shift(&self, value: ValueId) -> Option<(ValueId, usize)> {
+        let clip = self.node(self.exclusive(value)?)?;
+        let Op::Activation(Activation::Clip { min: 0.0, max: 6.0 }) = clip.op else {
+            return None;
+        };
+        let shift = self.exclusive(clip.inputs[0])?;
+        match self.node(shift)? {
+            Node {
+                op: Op::ChannelAffine { scale, bias },
+                inputs,
+                ..
+            } if all(scale, 1.0) && all(bias, 3.0) => Some((inputs[0], shift)),
+            _ => None,
+        }
+    }
+}
