@@ -47,8 +47,14 @@ fn merge(under: &mut Value, over: Value) -> Result<(), String> {
         (Value::Object(under), Value::Object(over)) => {
             for (key, value) in over {
                 // Enum variants with content are objects of one field: they are replaced.
-                let field = under.get_mut(&key).ok_or_else(|| format!("the schedule has no field `{key}`"))?;
-                if ["rate", "statistics"].contains(&key.as_str()) { *field = value } else { merge(field, value)? }
+                let field = under
+                    .get_mut(&key)
+                    .ok_or_else(|| format!("the schedule has no field `{key}`"))?;
+                if ["rate", "statistics"].contains(&key.as_str()) {
+                    *field = value
+                } else {
+                    merge(field, value)?
+                }
             }
         }
         (under, over) => *under = over,
@@ -64,11 +70,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut given: HashMap<&str, &str> = HashMap::new();
     let mut rest = rest.iter().map(String::as_str);
     while let Some(flag) = rest.next() {
-        let value = if ["--paper", "--quiet"].contains(&flag) { "" } else { rest.next().ok_or("a flag lacks its value")? };
+        let value = if ["--paper", "--quiet"].contains(&flag) {
+            ""
+        } else {
+            rest.next().ok_or("a flag lacks its value")?
+        };
         given.insert(flag, value);
     }
     let backbone = Backbone::load(Path::new(backbone))?;
-    let mut schedule = if given.contains_key("--paper") { Schedule::paper() } else { Schedule::default() };
+    let mut schedule = if given.contains_key("--paper") {
+        Schedule::paper()
+    } else {
+        Schedule::default()
+    };
     if let Some(text) = given.get("--schedule") {
         let mut value = serde_json::to_value(&schedule)?;
         merge(&mut value, serde_json::from_str(text)?)?;
@@ -83,10 +97,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let name = given.get("--name").copied().unwrap_or("");
     for seed in given.get("--seeds").unwrap_or(&"0").split(',') {
         let seed = seed.parse()?;
-        let split = SplitOptions { seed, limit, ..SplitOptions::default() };
+        let split = SplitOptions {
+            seed,
+            limit,
+            ..SplitOptions::default()
+        };
         let dataset = Dataset::open(Path::new(data), &split)?;
         let options = TrainOptions {
-            recipe: RecipeChoice::Auto { candidates: recipes.clone() },
+            recipe: RecipeChoice::Auto {
+                candidates: recipes.clone(),
+            },
             schedule: schedule.clone(),
             seed,
             threads,
@@ -95,14 +115,26 @@ fn main() -> Result<(), Box<dyn Error>> {
             test: false,
             ..TrainOptions::default()
         };
-        let trained = train(&backbone, &dataset, &options, &mut Watch(!given.contains_key("--quiet")))?;
+        let trained = train(
+            &backbone,
+            &dataset,
+            &options,
+            &mut Watch(!given.contains_key("--quiet")),
+        )?;
         let preprocessing = &trained.adapter.header.preprocessing;
         let test = Pictures::load(&dataset, Split::Test, preprocessing, 1 << 30, &mut ())?;
         for candidate in &trained.candidates {
             let network = Network::from_adapter(&backbone, &decode(&candidate.file)?.adapter, &Device::Cpu)?;
             let measured = evaluate(&network, &test, dataset.classes(), 1, &mut ())?;
-            let epochs = trained.history.iter().filter(|record| record.recipe == candidate.recipe);
-            let best = epochs.clone().filter(|record| record.best).map(|record| record.epoch).max();
+            let epochs = trained
+                .history
+                .iter()
+                .filter(|record| record.recipe == candidate.recipe);
+            let best = epochs
+                .clone()
+                .filter(|record| record.best)
+                .map(|record| record.epoch)
+                .max();
             let line = json!({
                 "name": name,
                 "data": Path::new(data).file_name().map(|name| name.to_string_lossy()),

@@ -69,22 +69,43 @@ impl Evaluation {
                 let taken: u32 = confusion.iter().map(|row| row[class]).sum();
                 let hits = confusion[class][class];
                 let (recall, precision) = (share(hits, own), share(hits, taken));
-                ClassScore { label: label.clone(), pictures: own as usize, recall, precision }
+                ClassScore {
+                    label: label.clone(),
+                    pictures: own as usize,
+                    recall,
+                    precision,
+                }
             })
             .collect();
         let loss = (loss / f64::from(count)) as f32;
-        Self { accuracy: correct as f32 / count, loss, pictures, per_class, confusion, logits, labels }
+        Self {
+            accuracy: correct as f32 / count,
+            loss,
+            pictures,
+            per_class,
+            confusion,
+            logits,
+            labels,
+        }
     }
 
     /// Whether each picture is classified correctly.
     pub(crate) fn hits(&self) -> Vec<bool> {
-        self.logits.iter().zip(&self.labels).map(|(row, &label)| argmax(row) == label as usize).collect()
+        self.logits
+            .iter()
+            .zip(&self.labels)
+            .map(|(row, &label)| argmax(row) == label as usize)
+            .collect()
     }
 }
 
 /// The first index of the highest value.
 pub(crate) fn argmax(row: &[f32]) -> usize {
-    (row.iter().enumerate()).fold((0, f32::NEG_INFINITY), |best, (index, &value)| if value > best.1 { (index, value) } else { best }).0
+    (row.iter().enumerate())
+        .fold((0, f32::NEG_INFINITY), |best, (index, &value)| {
+            if value > best.1 { (index, value) } else { best }
+        })
+        .0
 }
 
 /// Natural logarithm of the softmax probability of `class`.
@@ -110,7 +131,14 @@ pub fn evaluate(
         });
     }
     let mut meter = Meter::new(Phase::Evaluate, pictures.len());
-    let logits = in_batches(network, pictures, workers, false, |x| network.logits(x), |n| meter.advance(n, observer))?;
+    let logits = in_batches(
+        network,
+        pictures,
+        workers,
+        false,
+        |x| network.logits(x),
+        |n| meter.advance(n, observer),
+    )?;
     Ok(Evaluation::from_logits(logits.to_vec2()?, pictures.labels(), names))
 }
 
@@ -135,7 +163,12 @@ fn in_batches(
 ) -> Result<Tensor> {
     let order: Vec<usize> = (0..pictures.len()).collect();
     let mut rows = Vec::new();
-    let loading = Loading { batch: BATCH, workers, augmentation: None, mirrored };
+    let loading = Loading {
+        batch: BATCH,
+        workers,
+        augmentation: None,
+        mirrored,
+    };
     for_each_batch(pictures, &order, loading, |batch| {
         let x = input(network, pictures, &batch)?;
         rows.push(compute(&x)?);
@@ -143,7 +176,10 @@ fn in_batches(
         Ok(())
     })?;
     if rows.is_empty() {
-        return Err(TrainError::NoSuchSplit { path: "the pictures".into(), split: "non-empty" });
+        return Err(TrainError::NoSuchSplit {
+            path: "the pictures".into(),
+            split: "non-empty",
+        });
     }
     Ok(Tensor::cat(&rows, 0)?)
 }
@@ -151,7 +187,12 @@ fn in_batches(
 /// The batch as a tensor `[n, 3, height, width]`.
 pub(crate) fn input(network: &Network, pictures: &Pictures, batch: &Batch) -> Result<Tensor> {
     let preprocessing = pictures.preprocessing();
-    let shape = (batch.labels.len(), 3, preprocessing.height as usize, preprocessing.width as usize);
+    let shape = (
+        batch.labels.len(),
+        3,
+        preprocessing.height as usize,
+        preprocessing.width as usize,
+    );
     Ok(Tensor::from_slice(&batch.input, shape, network.device())?)
 }
 

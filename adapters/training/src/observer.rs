@@ -64,7 +64,13 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(phase: Phase, total: usize) -> Self {
-        Self { phase, total, done: 0, skipped: 0, start: Instant::now() }
+        Self {
+            phase,
+            total,
+            done: 0,
+            skipped: 0,
+            start: Instant::now(),
+        }
     }
 
     /// Counts units that an earlier run did: they take part in `done`, not in the pace.
@@ -77,8 +83,13 @@ impl Meter {
         self.done += units;
         let elapsed = self.start.elapsed();
         let own = self.done - self.skipped;
-        let remaining =
-            (own > 0).then(|| elapsed.mul_f64(self.total.saturating_sub(self.done) as f64 / own as f64));
-        observer.progress(Progress { phase: self.phase, done: self.done, total: self.total, elapsed, remaining });
+        let remaining = (own > 0).then(|| elapsed.mul_f64(self.total.saturating_sub(self.done) as f64 / own as f64));
+        observer.progress(Progress {
+            phase: self.phase,
+            done: self.done,
+            total: self.total,
+            elapsed,
+            remaining,
+        });
     }
 }

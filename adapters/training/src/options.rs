@@ -26,7 +26,9 @@ pub enum RecipeChoice {
 
 impl Default for RecipeChoice {
     fn default() -> Self {
-        Self::Auto { candidates: vec![Recipe::Linear, Recipe::Bn, Recipe::Clr] }
+        Self::Auto {
+            candidates: vec![Recipe::Linear, Recipe::Bn, Recipe::Clr],
+        }
     }
 }
 
@@ -113,33 +115,72 @@ impl Schedule {
     /// Checks every range.
     pub fn validate(&self) -> Result<()> {
         let check = |holds: bool, option, expected, got: String| {
-            if holds { Ok(()) } else { Err(TrainError::InvalidOption { option, expected, got }) }
+            if holds {
+                Ok(())
+            } else {
+                Err(TrainError::InvalidOption { option, expected, got })
+            }
         };
         check(self.batch >= 1, "batch", "at least 1", self.batch.to_string())?;
         let rates = [self.rates.head, self.rates.norm, self.rates.kernel];
         let decays = [self.decay.head, self.decay.norm, self.decay.kernel];
         for (option, values) in [("rates", rates), ("decay", decays)] {
             for value in values {
-                check(value.is_finite() && value >= 0.0, option, "0 or more", value.to_string())?;
+                check(
+                    value.is_finite() && value >= 0.0,
+                    option,
+                    "0 or more",
+                    value.to_string(),
+                )?;
             }
         }
         let share = 0.0..1.0;
-        check(share.contains(&self.smoothing), "smoothing", "0 to below 1", self.smoothing.to_string())?;
-        check(share.contains(&self.dropout), "dropout", "0 to below 1", self.dropout.to_string())?;
+        check(
+            share.contains(&self.smoothing),
+            "smoothing",
+            "0 to below 1",
+            self.smoothing.to_string(),
+        )?;
+        check(
+            share.contains(&self.dropout),
+            "dropout",
+            "0 to below 1",
+            self.dropout.to_string(),
+        )?;
         if let Some(average) = self.average {
-            check((0.0..1.0).contains(&average), "average", "0 to below 1", average.to_string())?;
+            check(
+                (0.0..1.0).contains(&average),
+                "average",
+                "0 to below 1",
+                average.to_string(),
+            )?;
         }
         match self.statistics {
             Statistics::Fixed { blend } => {
                 check((0.0..=1.0).contains(&blend), "blend", "0 to 1", blend.to_string())?;
             }
             Statistics::Batch { momentum } => {
-                check((0.0..=1.0).contains(&momentum), "momentum", "0 to 1", momentum.to_string())?;
-                check(self.batch >= 2, "batch", "at least 2 with batch statistics", self.batch.to_string())?;
+                check(
+                    (0.0..=1.0).contains(&momentum),
+                    "momentum",
+                    "0 to 1",
+                    momentum.to_string(),
+                )?;
+                check(
+                    self.batch >= 2,
+                    "batch",
+                    "at least 2 with batch statistics",
+                    self.batch.to_string(),
+                )?;
             }
         }
         let area = self.augmentation.area;
-        check(area > 0.0 && area <= 1.0, "augmentation.area", "above 0 to 1", area.to_string())
+        check(
+            area > 0.0 && area <= 1.0,
+            "augmentation.area",
+            "above 0 to 1",
+            area.to_string(),
+        )
     }
 }
 
@@ -149,11 +190,22 @@ impl Default for Schedule {
             epochs: 20,
             batch: 32,
             head_first: true,
-            rates: PerGroup { head: 3e-4, norm: 3e-3, kernel: 3e-3 },
-            decay: PerGroup { head: 0.0, norm: 0.05, kernel: 0.05 },
+            rates: PerGroup {
+                head: 3e-4,
+                norm: 3e-3,
+                kernel: 3e-3,
+            },
+            decay: PerGroup {
+                head: 0.0,
+                norm: 0.05,
+                kernel: 0.05,
+            },
             relative_rates: true,
             beta2: 0.99,
-            rate: Rate::Cosine { warmup: 1.0, floor: 0.01 },
+            rate: Rate::Cosine {
+                warmup: 1.0,
+                floor: 0.01,
+            },
             statistics: Statistics::Fixed { blend: 0.0 },
             smoothing: 0.1,
             clip: Some(1.0),
@@ -227,7 +279,9 @@ impl Default for TrainOptions {
 
 impl TrainOptions {
     pub(crate) fn threads(&self) -> usize {
-        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+        self.threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+            .max(1)
     }
 
     pub(crate) fn workers(&self) -> usize {

@@ -35,11 +35,24 @@ pub struct Augmentation {
 
 impl Augmentation {
     /// No change: the training picture is exactly what inference sees.
-    pub const NONE: Self = Self { flip: Flip::Off, area: 1.0, aspect: 0.0, translate: 0.0, rotate: 0.0, colour: 0.0 };
+    pub const NONE: Self = Self {
+        flip: Flip::Off,
+        area: 1.0,
+        aspect: 0.0,
+        translate: 0.0,
+        rotate: 0.0,
+        colour: 0.0,
+    };
 
     /// The default: small crops, shifts, turns and colour changes; mirroring where it is safe.
-    pub const MILD: Self =
-        Self { flip: Flip::Auto, area: 0.75, aspect: 0.1, translate: 0.04, rotate: 5.0, colour: 0.15 };
+    pub const MILD: Self = Self {
+        flip: Flip::Auto,
+        area: 0.75,
+        aspect: 0.1,
+        translate: 0.04,
+        rotate: 5.0,
+        colour: 0.15,
+    };
 
     /// Whether nothing changes.
     pub fn is_none(&self) -> bool {
@@ -50,7 +63,8 @@ impl Augmentation {
     pub fn apply(&self, picture: &RgbImage, random: &mut impl Rng) -> RgbImage {
         // Every number is drawn whatever the ranges are, so that one option does not shift another's draws.
         let mut unit = || random.random_range(-1.0_f32..1.0);
-        let [area, aspect, x, y, dx, dy, turn, flip, brightness, contrast, saturation] = std::array::from_fn(|_| unit());
+        let [area, aspect, x, y, dx, dy, turn, flip, brightness, contrast, saturation] =
+            std::array::from_fn(|_| unit());
         let side = (1.0 - (1.0 - self.area) * (0.5 + 0.5 * area)).sqrt();
         let stretch = (1.0 + self.aspect).powf(0.5 * aspect);
         let scale = [(side * stretch).min(1.0), (side / stretch).min(1.0)];
@@ -61,7 +75,10 @@ impl Augmentation {
         ];
         let mirror = if self.flip == Flip::On && flip < 0.0 { -1.0 } else { 1.0 };
         let (sin, cos) = (turn * self.rotate).to_radians().sin_cos();
-        let matrix = [[scale[0] * cos * mirror, -scale[0] * sin], [scale[1] * sin * mirror, scale[1] * cos]];
+        let matrix = [
+            [scale[0] * cos * mirror, -scale[0] * sin],
+            [scale[1] * sin * mirror, scale[1] * cos],
+        ];
         let mut output = warp(picture, matrix, centre);
         if self.colour > 0.0 {
             let factor = |value: f32| 1.0 + self.colour * value;
@@ -126,7 +143,9 @@ mod tests {
     use crate::random::{Purpose, stream};
 
     fn picture() -> RgbImage {
-        RgbImage::from_fn(12, 9, |x, y| image::Rgb([(20 * x) as u8, (25 * y) as u8, ((x * y) % 251) as u8]))
+        RgbImage::from_fn(12, 9, |x, y| {
+            image::Rgb([(20 * x) as u8, (25 * y) as u8, ((x * y) % 251) as u8])
+        })
     }
 
     #[test]
@@ -137,7 +156,10 @@ mod tests {
 
     #[test]
     fn mirroring_is_exact_and_happens_about_half_of_the_time() {
-        let flip = Augmentation { flip: Flip::On, ..Augmentation::NONE };
+        let flip = Augmentation {
+            flip: Flip::On,
+            ..Augmentation::NONE
+        };
         let mirrored = mirror(&picture());
         let count = (0..200)
             .filter(|&index| {

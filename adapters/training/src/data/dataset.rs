@@ -57,7 +57,11 @@ pub struct SplitOptions {
 
 impl Default for SplitOptions {
     fn default() -> Self {
-        Self { validation_fraction: 0.2, seed: 0, limit: None }
+        Self {
+            validation_fraction: 0.2,
+            seed: 0,
+            limit: None,
+        }
     }
 }
 
@@ -89,10 +93,17 @@ impl Dataset {
         let top = folders(root)?;
         let has = |name: &str| top.iter().any(|folder| folder == name);
         let split_layout = has("train");
-        let prefix = if split_layout { Path::new("train") } else { Path::new("") };
+        let prefix = if split_layout {
+            Path::new("train")
+        } else {
+            Path::new("")
+        };
         let main = class_folders(root, prefix)?;
         if main.len() < 2 {
-            return Err(TrainError::TooFewClasses { path: root.join(prefix), found: main.len() });
+            return Err(TrainError::TooFewClasses {
+                path: root.join(prefix),
+                found: main.len(),
+            });
         }
         let classes: Vec<String> = main.iter().map(|folder| folder.class.clone()).collect();
         let mut unreadable = Vec::new();
@@ -100,7 +111,10 @@ impl Dataset {
             let mut pictures = vec![Vec::new(); classes.len()];
             for folder in folders {
                 let class = classes.iter().position(|class| *class == folder.class).ok_or_else(|| {
-                    TrainError::UnknownClass { split: split.to_owned(), class: folder.class.clone() }
+                    TrainError::UnknownClass {
+                        split: split.to_owned(),
+                        class: folder.class.clone(),
+                    }
                 })?;
                 if folder.pictures.is_empty() {
                     return Err(TrainError::EmptyClass {
@@ -115,13 +129,19 @@ impl Dataset {
             Ok(pictures)
         };
         let mut main = take(main, prefix, "train")?;
-        let validation_folder = ["val", "valid", "validation"].into_iter().find(|name| split_layout && has(name));
+        let validation_folder = ["val", "valid", "validation"]
+            .into_iter()
+            .find(|name| split_layout && has(name));
         let validation = match validation_folder {
             Some(name) => Some(take(class_folders(root, Path::new(name))?, Path::new(name), name)?),
             None => None,
         };
         let test = if split_layout && has("test") {
-            Some(take(class_folders(root, Path::new("test"))?, Path::new("test"), "test")?)
+            Some(take(
+                class_folders(root, Path::new("test"))?,
+                Path::new("test"),
+                "test",
+            )?)
         } else {
             None
         };
@@ -141,7 +161,14 @@ impl Dataset {
                 .collect::<Result<Vec<_>>>()?,
         };
         let test = test.map(samples);
-        Ok(Self { root: root.to_owned(), train: samples(main), validation: samples(validation), test, classes, unreadable })
+        Ok(Self {
+            root: root.to_owned(),
+            train: samples(main),
+            validation: samples(validation),
+            test,
+            classes,
+            unreadable,
+        })
     }
 
     /// The folder.
@@ -161,7 +188,10 @@ impl Dataset {
             Split::Validation => Some(&self.validation),
             Split::Test => self.test.as_ref(),
         };
-        found.map(Vec::as_slice).ok_or_else(|| TrainError::NoSuchSplit { path: self.root.clone(), split: split.name() })
+        found.map(Vec::as_slice).ok_or_else(|| TrainError::NoSuchSplit {
+            path: self.root.clone(),
+            split: split.name(),
+        })
     }
 
     /// Whether there is a test split.
@@ -202,7 +232,10 @@ impl Dataset {
         let pictures = self.validation.len();
         let standard_error = 0.5 / (pictures.max(1) as f32).sqrt();
         if standard_error > 0.025 {
-            warnings.push(Warning::FewValidationPictures { pictures, standard_error });
+            warnings.push(Warning::FewValidationPictures {
+                pictures,
+                standard_error,
+            });
         }
         warnings
     }
@@ -211,7 +244,10 @@ impl Dataset {
 fn split_off(pictures: &mut Vec<PathBuf>, class: &str, fraction: f32) -> Result<Vec<PathBuf>> {
     let found = pictures.len();
     if found < 2 {
-        return Err(TrainError::TooFewPictures { class: class.to_owned(), found });
+        return Err(TrainError::TooFewPictures {
+            class: class.to_owned(),
+            found,
+        });
     }
     let count = ((found as f32 * fraction).round() as usize).clamp(1, found - 1);
     Ok(pictures.split_off(found - count))

@@ -48,7 +48,9 @@ pub(crate) fn for_each_batch(
     let batches: Vec<&[usize]> = order.chunks(loading.batch.max(1)).collect();
     let workers = loading.workers.min(batches.len());
     if workers == 0 {
-        return batches.into_iter().try_for_each(|indices| step(prepare(pictures, indices, loading)?));
+        return batches
+            .into_iter()
+            .try_for_each(|indices| step(prepare(pictures, indices, loading)?));
     }
     std::thread::scope(|scope| {
         let receivers: Vec<_> = (0..workers)
@@ -68,7 +70,10 @@ pub(crate) fn for_each_batch(
             .collect();
         for index in 0..batches.len() {
             let Ok(batch) = receivers[index % workers].recv() else {
-                return Err(crate::TrainError::Threads { threads: workers, reason: "a worker ended early".into() });
+                return Err(crate::TrainError::Threads {
+                    threads: workers,
+                    reason: "a worker ended early".into(),
+                });
             };
             step(batch?)?;
         }

@@ -50,7 +50,10 @@ impl Pictures {
             unreadable: Vec::new(),
         };
         for chunk in samples.chunks(CHUNK) {
-            let fitted: Vec<_> = chunk.par_iter().map(|sample| read(root, sample, preprocessing)).collect();
+            let fitted: Vec<_> = chunk
+                .par_iter()
+                .map(|sample| read(root, sample, preprocessing))
+                .collect();
             for (sample, fitted) in chunk.iter().zip(fitted) {
                 match fitted {
                     Ok((digest, picture)) => {
@@ -59,7 +62,10 @@ impl Pictures {
                         pictures.files.push(digest);
                         pictures.decoded.push(keep.then_some(picture));
                     }
-                    Err(reason) => pictures.unreadable.push(Unreadable { path: sample.path.clone(), reason }),
+                    Err(reason) => pictures.unreadable.push(Unreadable {
+                        path: sample.path.clone(),
+                        reason,
+                    }),
                 }
             }
             meter.advance(chunk.len(), observer);
@@ -115,7 +121,11 @@ impl Pictures {
         let mut bytes = Vec::new();
         for (sample, file) in self.samples.iter().zip(&self.files) {
             // Separators of the host would make the digest depend on it.
-            let path: Vec<_> = sample.path.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+            let path: Vec<_> = sample
+                .path
+                .components()
+                .map(|part| part.as_os_str().to_string_lossy())
+                .collect();
             bytes.extend_from_slice(path.join("/").as_bytes());
             bytes.push(0);
             bytes.extend_from_slice(&file.0);
@@ -139,8 +149,10 @@ impl Pictures {
     /// Picture `index` as the file has it, not fitted.
     pub fn original(&self, index: usize) -> Result<RgbImage> {
         let path = self.root.join(&self.samples[index].path);
-        clr_onnx::decode_image(&path)
-            .map_err(|error| TrainError::Read { path, source: std::io::Error::other(error.to_string()) })
+        clr_onnx::decode_image(&path).map_err(|error| TrainError::Read {
+            path,
+            source: std::io::Error::other(error.to_string()),
+        })
     }
 }
 

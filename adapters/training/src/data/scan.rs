@@ -22,7 +22,9 @@ pub(super) fn folders(path: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in read_folder(path)? {
         let entry = entry.map_err(|source| read_error(path, source))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
         if !name.starts_with('.') && entry.path().is_dir() {
             names.push(name);
         }
@@ -38,8 +40,14 @@ pub(super) fn class_folders(root: &Path, prefix: &Path) -> Result<Vec<ClassFolde
             let mut files = Vec::new();
             collect(root, &prefix.join(&class), &mut files)?;
             files.sort_unstable();
-            let checked: Vec<_> =
-                files.into_par_iter().map(|file| check(&root.join(&file)).map(|()| file.clone()).map_err(|reason| Unreadable { path: file, reason })).collect();
+            let checked: Vec<_> = files
+                .into_par_iter()
+                .map(|file| {
+                    check(&root.join(&file))
+                        .map(|()| file.clone())
+                        .map_err(|reason| Unreadable { path: file, reason })
+                })
+                .collect();
             let (mut pictures, mut unreadable) = (Vec::new(), Vec::new());
             for file in checked {
                 match file {
@@ -47,7 +55,11 @@ pub(super) fn class_folders(root: &Path, prefix: &Path) -> Result<Vec<ClassFolde
                     Err(file) => unreadable.push(file),
                 }
             }
-            Ok(ClassFolder { class, pictures, unreadable })
+            Ok(ClassFolder {
+                class,
+                pictures,
+                unreadable,
+            })
         })
         .collect()
 }
@@ -66,7 +78,10 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
             if !entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
                 collect(root, &path, files)?;
             }
-        } else if path.extension().is_some_and(|extension| EXTENSIONS.contains(&&*extension.to_string_lossy().to_lowercase())) {
+        } else if path
+            .extension()
+            .is_some_and(|extension| EXTENSIONS.contains(&&*extension.to_string_lossy().to_lowercase()))
+        {
             files.push(path);
         }
     }
@@ -89,5 +104,8 @@ fn read_folder(path: &Path) -> Result<std::fs::ReadDir> {
 }
 
 fn read_error(path: &Path, source: std::io::Error) -> TrainError {
-    TrainError::Read { path: path.to_owned(), source }
+    TrainError::Read {
+        path: path.to_owned(),
+        source,
+    }
 }

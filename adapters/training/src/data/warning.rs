@@ -44,12 +44,20 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(file) => write!(f, "skipped {}: {}", file.path.display(), file.reason),
-            Self::Imbalance { largest, most, smallest, fewest } => write!(
+            Self::Imbalance {
+                largest,
+                most,
+                smallest,
+                fewest,
+            } => write!(
                 f,
                 "classes are unequal: `{largest}` has {most} training pictures, `{smallest}` has {fewest}; \
                  accuracy favours the large ones, look at the per-class numbers"
             ),
-            Self::FewValidationPictures { pictures, standard_error } => write!(
+            Self::FewValidationPictures {
+                pictures,
+                standard_error,
+            } => write!(
                 f,
                 "only {pictures} validation pictures: an accuracy measured on them is off by up to ±{:.1} points (one \
                  standard error)",

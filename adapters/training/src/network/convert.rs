@@ -25,14 +25,30 @@ impl Network {
                 }
                 Site::Folded { weights, kernel, bias } => {
                     let values = weights.var.flatten_all()?.to_vec1::<f32>()?;
-                    let weights = if *kernel { SiteWeights::Kernel(values) } else { SiteWeights::Scale(values) };
+                    let weights = if *kernel {
+                        SiteWeights::Kernel(values)
+                    } else {
+                        SiteWeights::Scale(values)
+                    };
                     (weights, bias.var.to_vec1()?)
                 }
             };
-            sites.push(clr_adapters::Site { name: frozen.name.clone(), weights, bias });
+            sites.push(clr_adapters::Site {
+                name: frozen.name.clone(),
+                weights,
+                bias,
+            });
         }
-        let header = Header { backbone: self.backbone, recipe: self.recipe, ..header };
-        Ok(Adapter { header, sites, head: self.head()? })
+        let header = Header {
+            backbone: self.backbone,
+            recipe: self.recipe,
+            ..header
+        };
+        Ok(Adapter {
+            header,
+            sites,
+            head: self.head()?,
+        })
     }
 
     /// A network that runs `adapter`, with folded parameters: for evaluation, and for tuning without norms.
@@ -81,7 +97,12 @@ impl Network {
                 || site.bias.len() != channels
             {
                 let expected = format!("`{}`, {kind:?} of {channels} channels", frozen.name);
-                let got = format!("`{}`, {} values and {} biases", site.name, values.len(), site.bias.len());
+                let got = format!(
+                    "`{}`, {} values and {} biases",
+                    site.name,
+                    values.len(),
+                    site.bias.len()
+                );
                 return Err(mismatch("site".to_owned(), expected, got));
             }
             let shape: &[usize] = if kernel { &[channels, 1, 3, 3] } else { &[channels] };
@@ -92,12 +113,25 @@ impl Network {
             });
         }
         if let Some(site) = given.next() {
-            return Err(mismatch("sites".to_owned(), "no further site".to_owned(), site.name.clone()));
+            return Err(mismatch(
+                "sites".to_owned(),
+                "no further site".to_owned(),
+                site.name.clone(),
+            ));
         }
         let classes = adapter.head.classes();
-        if adapter.head.features != self.feature_count() || adapter.head.weight.len() != classes * adapter.head.features {
-            let got = format!("{} features, {} weights", adapter.head.features, adapter.head.weight.len());
-            return Err(mismatch("head".to_owned(), format!("{} features", self.feature_count()), got));
+        if adapter.head.features != self.feature_count() || adapter.head.weight.len() != classes * adapter.head.features
+        {
+            let got = format!(
+                "{} features, {} weights",
+                adapter.head.features,
+                adapter.head.weight.len()
+            );
+            return Err(mismatch(
+                "head".to_owned(),
+                format!("{} features", self.feature_count()),
+                got,
+            ));
         }
         self.head_weight = Weight::new(&adapter.head.weight, &[classes, adapter.head.features], device)?;
         self.head_bias = Weight::new(&adapter.head.bias, &[classes], device)?;

@@ -29,7 +29,9 @@ impl Network {
     /// Features `[N, F]` in inference mode.
     pub fn features(&self, x: &Tensor) -> Result<Tensor> {
         self.run(x, |index, conv| {
-            self.sites[index].forward(conv, self.plan.sites[index].activation, false).map_err(Into::into)
+            self.sites[index]
+                .forward(conv, self.plan.sites[index].activation, false)
+                .map_err(Into::into)
         })
     }
 
@@ -38,7 +40,9 @@ impl Network {
         let Mode::TrainOnBatch { momentum } = mode else {
             let training = mode == Mode::Train;
             return self.run(x, |index, conv| {
-                self.sites[index].forward(conv, self.plan.sites[index].activation, training).map_err(Into::into)
+                self.sites[index]
+                    .forward(conv, self.plan.sites[index].activation, training)
+                    .map_err(Into::into)
             });
         };
         let mut collected: Vec<(usize, BatchStats, usize)> = Vec::new();
@@ -90,12 +94,18 @@ impl Network {
             }
         }
         let features = values[self.plan.features.0].take();
-        features.ok_or_else(|| TrainError::Node { node: "features".into(), reason: "the graph does not produce them".into() })
+        features.ok_or_else(|| TrainError::Node {
+            node: "features".into(),
+            reason: "the graph does not produce them".into(),
+        })
     }
 }
 
 fn missing(step: &Step) -> TrainError {
-    TrainError::Node { node: step.name.clone(), reason: "an input is not computed before it".to_owned() }
+    TrainError::Node {
+        node: step.name.clone(),
+        reason: "an input is not computed before it".to_owned(),
+    }
 }
 
 fn execute(step: &Step, inputs: &[&Tensor]) -> Result<Tensor> {
@@ -103,7 +113,11 @@ fn execute(step: &Step, inputs: &[&Tensor]) -> Result<Tensor> {
     let second = || inputs.get(1).copied().ok_or_else(|| missing(step));
     Ok(match &step.kind {
         StepKind::Site(_) => return Err(missing(step)),
-        StepKind::Affine { scale, bias, activation } => ops::scale_shift(&spatial(x)?, scale, bias, *activation)?.reshape(x.shape())?,
+        StepKind::Affine {
+            scale,
+            bias,
+            activation,
+        } => ops::scale_shift(&spatial(x)?, scale, bias, *activation)?.reshape(x.shape())?,
         StepKind::Activation(activation) => ops::activation(x, *activation)?,
         StepKind::PRelu(slope) => ops::prelu(x, slope)?,
         StepKind::Add { activation } => {
@@ -117,26 +131,39 @@ fn execute(step: &Step, inputs: &[&Tensor]) -> Result<Tensor> {
         }
         StepKind::Mul => {
             let y = second()?;
-            if x.shape() == y.shape() { (x * y)? } else { x.broadcast_mul(y)? }
+            if x.shape() == y.shape() {
+                (x * y)?
+            } else {
+                x.broadcast_mul(y)?
+            }
         }
         StepKind::Concat => Tensor::cat(inputs, 1)?,
         StepKind::MaxPool(pool) => ops::max_pool(x, pool)?,
         StepKind::AveragePool(pool) => ops::average_pool(x, pool)?,
         StepKind::GlobalAveragePool => ops::global_average_pool(x)?,
-        StepKind::Pad { pads: [top, left, bottom, right], value } => {
+        StepKind::Pad {
+            pads: [top, left, bottom, right],
+            value,
+        } => {
             let pad = |x: &Tensor| x.pad_with_zeros(2, *top, *bottom)?.pad_with_zeros(3, *left, *right);
             let value = f64::from(*value);
-            if value == 0.0 { pad(x)?.contiguous()? } else { (pad(&(x - value)?)? + value)?.contiguous()? }
+            if value == 0.0 {
+                pad(x)?.contiguous()?
+            } else {
+                (pad(&(x - value)?)? + value)?.contiguous()?
+            }
         }
         StepKind::Flatten => x.flatten_from(1)?,
-        StepKind::Dense { weight, bias } => {
-            weight.forward(&spatial(x)?)?.flatten_from(1)?.broadcast_add(bias)?
-        }
+        StepKind::Dense { weight, bias } => weight.forward(&spatial(x)?)?.flatten_from(1)?.broadcast_add(bias)?,
         StepKind::Unflatten => x.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)?,
     })
 }
 
 /// `[N, C]` as `[N, C, 1, 1]`; four dimensions stay.
 fn spatial(x: &Tensor) -> candle_core::Result<Tensor> {
-    if x.rank() == 2 { x.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1) } else { Ok(x.clone()) }
+    if x.rank() == 2 {
+        x.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)
+    } else {
+        Ok(x.clone())
+    }
 }

@@ -102,10 +102,21 @@ impl Network {
         let features = plan.feature_count;
         let bound = 1.0 / (features.max(1) as f32).sqrt();
         let mut random = crate::random::stream(seed, crate::random::Purpose::Head, 0, 0);
-        let mut uniform = |count: usize| (0..count).map(|_| random.random_range(-bound..bound)).collect::<Vec<f32>>();
+        let mut uniform = |count: usize| {
+            (0..count)
+                .map(|_| random.random_range(-bound..bound))
+                .collect::<Vec<f32>>()
+        };
         let head_weight = Weight::new(&uniform(classes * features), &[classes, features], device)?;
         let head_bias = Weight::new(&uniform(classes), &[classes], device)?;
-        Ok(Self { plan, recipe, backbone, sites, head_weight, head_bias })
+        Ok(Self {
+            plan,
+            recipe,
+            backbone,
+            sites,
+            head_weight,
+            head_bias,
+        })
     }
 
     /// The recipe.
@@ -138,8 +149,12 @@ impl Network {
                 got: format!("{} classes of {} features", head.classes(), head.features),
             });
         }
-        self.head_weight.var.set(&Tensor::from_slice(&head.weight, (classes, features), self.device())?)?;
-        self.head_bias.var.set(&Tensor::from_slice(&head.bias, classes, self.device())?)?;
+        self.head_weight
+            .var
+            .set(&Tensor::from_slice(&head.weight, (classes, features), self.device())?)?;
+        self.head_bias
+            .var
+            .set(&Tensor::from_slice(&head.bias, classes, self.device())?)?;
         Ok(())
     }
 
@@ -165,11 +180,29 @@ impl Network {
         let flat = |var: &Var| var.flatten_all()?.to_vec1::<f32>();
         let mut push = |name: String, weight: &Weight, group, anchor: Vec<f32>, unit: Vec<f32>| {
             if weight.trained {
-                parameters.push(Parameter { name, var: weight.var.clone(), group, anchor, unit });
+                parameters.push(Parameter {
+                    name,
+                    var: weight.var.clone(),
+                    group,
+                    anchor,
+                    unit,
+                });
             }
         };
-        push("head.weight".into(), &self.head_weight, Group::Head, zeros(&self.head_weight), vec![1.0]);
-        push("head.bias".into(), &self.head_bias, Group::Head, zeros(&self.head_bias), vec![1.0]);
+        push(
+            "head.weight".into(),
+            &self.head_weight,
+            Group::Head,
+            zeros(&self.head_weight),
+            vec![1.0],
+        );
+        push(
+            "head.bias".into(),
+            &self.head_bias,
+            Group::Head,
+            zeros(&self.head_bias),
+            vec![1.0],
+        );
         for (frozen, site) in self.plan.sites.iter().zip(&self.sites) {
             let name = &frozen.name;
             match site {
@@ -185,7 +218,13 @@ impl Network {
                     }
                     let unit = magnitudes(&frozen.norm.scale);
                     let (scale, bias) = (frozen.norm.scale.clone(), frozen.norm.bias.clone());
-                    push(format!("{name}.norm.scale"), &site.gamma, Group::Norm, scale, unit.clone());
+                    push(
+                        format!("{name}.norm.scale"),
+                        &site.gamma,
+                        Group::Norm,
+                        scale,
+                        unit.clone(),
+                    );
                     push(format!("{name}.norm.bias"), &site.beta, Group::Norm, bias, unit);
                 }
                 Site::Folded { weights, kernel, bias } => {
@@ -194,7 +233,11 @@ impl Network {
                     let peaks: Vec<f32> = (anchor.chunks(per_channel.max(1)))
                         .map(|kernel| kernel.iter().fold(0.0, |peak: f32, value| peak.max(value.abs())))
                         .collect();
-                    let (part, group) = if *kernel { ("kernel", Group::Kernel) } else { ("scale", Group::Norm) };
+                    let (part, group) = if *kernel {
+                        ("kernel", Group::Kernel)
+                    } else {
+                        ("scale", Group::Norm)
+                    };
                     push(format!("{name}.{part}"), weights, group, anchor, magnitudes(&peaks));
                     let unit = magnitudes(&frozen.norm.scale);
                     push(format!("{name}.bias"), bias, Group::Norm, flat(&bias.var)?, unit);
@@ -223,15 +266,20 @@ impl Network {
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         let mut values = snapshot.values.iter();
         let mut next = |expected: usize| {
-            values.next().filter(|values| values.len() == expected).ok_or_else(|| TrainError::Mismatch {
-                what: "snapshot".to_owned(),
-                expected: format!("{expected} values"),
-                got: "another layout".to_owned(),
-            })
+            values
+                .next()
+                .filter(|values| values.len() == expected)
+                .ok_or_else(|| TrainError::Mismatch {
+                    what: "snapshot".to_owned(),
+                    expected: format!("{expected} values"),
+                    got: "another layout".to_owned(),
+                })
         };
         for (_, _, weight) in self.weights() {
             let values = next(weight.var.elem_count())?;
-            weight.var.set(&Tensor::from_slice(values, weight.var.shape(), weight.var.device())?)?;
+            weight
+                .var
+                .set(&Tensor::from_slice(values, weight.var.shape(), weight.var.device())?)?;
         }
         for site in &mut self.sites {
             if let Site::Normed(site) = site {
@@ -260,8 +308,16 @@ impl Network {
                     weights.push((format!("{name}.norm.scale"), Group::Norm, &site.gamma));
                     weights.push((format!("{name}.norm.bias"), Group::Norm, &site.beta));
                 }
-                Site::Folded { weights: site, kernel, bias } => {
-                    let (part, group) = if *kernel { ("kernel", Group::Kernel) } else { ("scale", Group::Norm) };
+                Site::Folded {
+                    weights: site,
+                    kernel,
+                    bias,
+                } => {
+                    let (part, group) = if *kernel {
+                        ("kernel", Group::Kernel)
+                    } else {
+                        ("scale", Group::Norm)
+                    };
                     weights.push((format!("{name}.{part}"), group, site));
                     weights.push((format!("{name}.bias"), Group::Norm, bias));
                 }
@@ -280,7 +336,12 @@ impl Network {
             match site {
                 Site::Frozen { .. } => {}
                 Site::Normed(site) => {
-                    let Normed { multiplier, gamma, beta, .. } = &mut **site;
+                    let Normed {
+                        multiplier,
+                        gamma,
+                        beta,
+                        ..
+                    } = &mut **site;
                     if let Some(weight) = multiplier {
                         let part = if weight.var.rank() == 4 { "kernel" } else { "scale" };
                         weights.push((format!("{name}.{part}"), Group::Kernel, weight));
@@ -288,8 +349,16 @@ impl Network {
                     weights.push((format!("{name}.norm.scale"), Group::Norm, gamma));
                     weights.push((format!("{name}.norm.bias"), Group::Norm, beta));
                 }
-                Site::Folded { weights: site, kernel, bias } => {
-                    let (part, group) = if *kernel { ("kernel", Group::Kernel) } else { ("scale", Group::Norm) };
+                Site::Folded {
+                    weights: site,
+                    kernel,
+                    bias,
+                } => {
+                    let (part, group) = if *kernel {
+                        ("kernel", Group::Kernel)
+                    } else {
+                        ("scale", Group::Norm)
+                    };
                     weights.push((format!("{name}.{part}"), group, site));
                     weights.push((format!("{name}.bias"), Group::Norm, bias));
                 }

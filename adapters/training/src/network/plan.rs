@@ -14,21 +14,33 @@ pub(super) enum StepKind {
     /// Convolution, what the task puts behind it, and the activation; the index is of the site.
     Site(usize),
     /// Per-channel `x · scale + bias`, then the activation; both `[C]`.
-    Affine { scale: Tensor, bias: Tensor, activation: Option<Activation> },
+    Affine {
+        scale: Tensor,
+        bias: Tensor,
+        activation: Option<Activation>,
+    },
     Activation(Activation),
     /// Slope `[C]`.
     PRelu(Tensor),
     /// Sum, then the activation.
-    Add { activation: Option<Activation> },
+    Add {
+        activation: Option<Activation>,
+    },
     Mul,
     Concat,
     MaxPool(Pool),
     AveragePool(Pool),
     GlobalAveragePool,
-    Pad { pads: [usize; 4], value: f32 },
+    Pad {
+        pads: [usize; 4],
+        value: f32,
+    },
     Flatten,
     /// Run as a 1×1 convolution on `[N, I, 1, 1]`, so that the frozen weight never gets a gradient; bias `[O]`.
-    Dense { weight: FrozenConv, bias: Tensor },
+    Dense {
+        weight: FrozenConv,
+        bias: Tensor,
+    },
     Unflatten,
 }
 
@@ -93,7 +105,10 @@ impl Plan {
                 Some(Op::Activation(activation)) => Some(*activation),
                 _ => None,
             };
-            for node in [info.norm, info.activation.filter(|_| activation.is_some())].into_iter().flatten() {
+            for node in [info.norm, info.activation.filter(|_| activation.is_some())]
+                .into_iter()
+                .flatten()
+            {
                 fused[node] = true;
             }
             sites.push(FrozenSite {
@@ -151,9 +166,11 @@ impl Plan {
                         activation,
                     }
                 }
-                Op::ChannelAffine { scale, bias } => {
-                    StepKind::Affine { scale: vector(scale)?, bias: vector(bias)?, activation }
-                }
+                Op::ChannelAffine { scale, bias } => StepKind::Affine {
+                    scale: vector(scale)?,
+                    bias: vector(bias)?,
+                    activation,
+                },
                 Op::Activation(activation) => StepKind::Activation(*activation),
                 Op::PRelu { slope } => StepKind::PRelu(vector(slope)?),
                 Op::Add => StepKind::Add { activation },
@@ -162,7 +179,10 @@ impl Plan {
                 Op::MaxPool(pool) => StepKind::MaxPool(*pool),
                 Op::AveragePool(pool) => StepKind::AveragePool(*pool),
                 Op::GlobalAveragePool => StepKind::GlobalAveragePool,
-                Op::Pad { pads, value } => StepKind::Pad { pads: *pads, value: *value },
+                Op::Pad { pads, value } => StepKind::Pad {
+                    pads: *pads,
+                    value: *value,
+                },
                 Op::Flatten => StepKind::Flatten,
                 Op::Dense { weight, bias } => {
                     let [outputs, inputs] = *weight.shape() else {
@@ -176,10 +196,18 @@ impl Plan {
                         group: 1,
                         padding: Padding::Explicit([0; 4]),
                     };
-                    StepKind::Dense { weight: FrozenConv::new(&conv, device)?, bias: vector(bias)? }
+                    StepKind::Dense {
+                        weight: FrozenConv::new(&conv, device)?,
+                        bias: vector(bias)?,
+                    }
                 }
                 Op::Unflatten => StepKind::Unflatten,
-                _ => return Err(node_error(&node.name, "the training network does not know this operator")),
+                _ => {
+                    return Err(node_error(
+                        &node.name,
+                        "the training network does not know this operator",
+                    ));
+                }
             };
             steps.push(Step {
                 name: node.name.clone(),
@@ -208,12 +236,21 @@ impl Plan {
 impl SiteNorm {
     fn new(conv: &Conv, norm: Option<&Op>) -> Self {
         let channels = conv.channels();
-        let own = conv.bias.as_ref().map_or_else(|| vec![0.0; channels], |bias| bias.data().to_vec());
+        let own = conv
+            .bias
+            .as_ref()
+            .map_or_else(|| vec![0.0; channels], |bias| bias.data().to_vec());
         match norm {
             Some(Op::BatchNorm(norm)) => Self {
                 scale: norm.scale.data().to_vec(),
                 bias: norm.bias.data().to_vec(),
-                mean: norm.mean.data().iter().zip(&own).map(|(mean, own)| mean - own).collect(),
+                mean: norm
+                    .mean
+                    .data()
+                    .iter()
+                    .zip(&own)
+                    .map(|(mean, own)| mean - own)
+                    .collect(),
                 variance: norm.variance.data().to_vec(),
                 epsilon: norm.epsilon,
                 present: true,
@@ -232,7 +269,10 @@ impl SiteNorm {
     /// `1 / √(variance + epsilon)`, `[C]`.
     pub(super) fn inverse_deviation(&self) -> Vec<f32> {
         let epsilon = f64::from(self.epsilon);
-        self.variance.iter().map(|&variance| (1.0 / (f64::from(variance) + epsilon).sqrt()) as f32).collect()
+        self.variance
+            .iter()
+            .map(|&variance| (1.0 / (f64::from(variance) + epsilon).sqrt()) as f32)
+            .collect()
     }
 }
 
@@ -279,5 +319,8 @@ fn schedule_release(steps: &mut [Step], features: ValueId) {
 }
 
 fn node_error(node: &str, reason: &str) -> TrainError {
-    TrainError::Node { node: node.to_owned(), reason: reason.to_owned() }
+    TrainError::Node {
+        node: node.to_owned(),
+        reason: reason.to_owned(),
+    }
 }

@@ -16,12 +16,19 @@ pub(super) struct Weight {
 
 impl Weight {
     pub(super) fn new(values: &[f32], shape: &[usize], device: &Device) -> Result<Self> {
-        Ok(Self { var: Var::from_tensor(&Tensor::from_slice(values, shape, device)?)?, trained: true })
+        Ok(Self {
+            var: Var::from_tensor(&Tensor::from_slice(values, shape, device)?)?,
+            trained: true,
+        })
     }
 
     /// The value: tracked while training, a plain constant otherwise.
     pub(super) fn tensor(&self, training: bool) -> Tensor {
-        if training && self.trained { self.var.as_tensor().clone() } else { self.var.as_detached_tensor() }
+        if training && self.trained {
+            self.var.as_tensor().clone()
+        } else {
+            self.var.as_detached_tensor()
+        }
     }
 }
 
@@ -92,7 +99,9 @@ impl Normed {
             Some(weight) if weight.var.rank() == 1 => (weight.tensor(training) * scale)?,
             Some(weight) => {
                 let channels = scale.dim(0)?;
-                weight.tensor(training).broadcast_mul(&scale.reshape((channels, 1, 1, 1))?)?
+                weight
+                    .tensor(training)
+                    .broadcast_mul(&scale.reshape((channels, 1, 1, 1))?)?
             }
         };
         Ok((weights, bias))
@@ -102,11 +111,20 @@ impl Normed {
 impl Site {
     pub(super) fn frozen(frozen: &FrozenSite, device: &Device) -> Result<Self> {
         let inverse = frozen.norm.inverse_deviation();
-        let scale: Vec<f32> = frozen.norm.scale.iter().zip(&inverse).map(|(scale, inverse)| scale * inverse).collect();
+        let scale: Vec<f32> = frozen
+            .norm
+            .scale
+            .iter()
+            .zip(&inverse)
+            .map(|(scale, inverse)| scale * inverse)
+            .collect();
         let bias: Vec<f32> = (frozen.norm.bias.iter().zip(&frozen.norm.mean).zip(&scale))
             .map(|((bias, mean), scale)| bias - mean * scale)
             .collect();
-        Ok(Self::Frozen { scale: Tensor::new(scale, device)?, bias: Tensor::new(bias, device)? })
+        Ok(Self::Frozen {
+            scale: Tensor::new(scale, device)?,
+            bias: Tensor::new(bias, device)?,
+        })
     }
 
     /// `[N, C, H, W]` behind the bias-free convolution, with fixed statistics.

@@ -12,7 +12,10 @@ use crate::{error::Result, ops::BatchStats};
 pub(super) fn update_running(site: &mut Normed, stats: &BatchStats, count: usize, momentum: f32) -> Result<()> {
     let unbiased = count as f32 / (count as f32 - 1.0).max(1.0);
     let blend = |old: &[f32], new: &[f32], factor: f32| -> Vec<f32> {
-        old.iter().zip(new).map(|(old, new)| (1.0 - momentum) * old + momentum * factor * new).collect()
+        old.iter()
+            .zip(new)
+            .map(|(old, new)| (1.0 - momentum) * old + momentum * factor * new)
+            .collect()
     };
     let mean = blend(&site.norm.mean, &stats.mean, 1.0);
     let variance = blend(&site.norm.variance, &stats.var, unbiased);
@@ -31,11 +34,7 @@ impl Network {
     /// Moves the statistics of every trained norm towards those of a task's pictures:
     /// `(1 − blend) · backbone's + blend · task's`, in one pass over `batches` of `[N, 3, H, W]`, each layer reading what
     /// the blended layers before it produce. The norm's scale and bias stay.
-    pub fn estimate_statistics(
-        &mut self,
-        batches: impl IntoIterator<Item = Result<Tensor>>,
-        blend: f32,
-    ) -> Result<()> {
+    pub fn estimate_statistics(&mut self, batches: impl IntoIterator<Item = Result<Tensor>>, blend: f32) -> Result<()> {
         let mut moments: Vec<Option<Moments>> = self.sites.iter().map(|_| None).collect();
         for batch in batches {
             self.run(&batch?, |index, conv| {
@@ -82,7 +81,10 @@ impl Network {
 
 fn mix(site: &Normed, mean: &[f32], variance: &[f32], blend: f32) -> (Vec<f32>, Vec<f32>) {
     let mix = |old: &[f32], new: &[f32]| {
-        old.iter().zip(new).map(|(old, new)| (1.0 - blend) * old + blend * new).collect::<Vec<f32>>()
+        old.iter()
+            .zip(new)
+            .map(|(old, new)| (1.0 - blend) * old + blend * new)
+            .collect::<Vec<f32>>()
     };
     (mix(&site.norm.mean, mean), mix(&site.norm.variance, variance))
 }

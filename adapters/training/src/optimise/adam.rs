@@ -23,7 +23,11 @@ pub struct PerGroup {
 impl PerGroup {
     /// The same number for all.
     pub const fn all(value: f64) -> Self {
-        Self { head: value, norm: value, kernel: value }
+        Self {
+            head: value,
+            norm: value,
+            kernel: value,
+        }
     }
 
     /// The number of one group.
@@ -76,8 +80,17 @@ impl Adam {
             .map(|parameter| parameter.var.flatten_all()?.to_vec1())
             .collect::<candle_core::Result<Vec<Vec<f32>>>>()?;
         let zeros = || values.iter().map(|values| vec![0.0; values.len()]).collect::<Vec<_>>();
-        let state = state.unwrap_or_else(|| AdamState { step: 0, first: zeros(), second: zeros() });
-        Ok(Self { parameters, values, state, options })
+        let state = state.unwrap_or_else(|| AdamState {
+            step: 0,
+            first: zeros(),
+            second: zeros(),
+        });
+        Ok(Self {
+            parameters,
+            values,
+            state,
+            options,
+        })
     }
 
     pub(crate) fn state(&self) -> &AdamState {
@@ -93,7 +106,10 @@ impl Adam {
     pub(crate) fn step(&mut self, gradients: &GradStore, factor: f64) -> Result<()> {
         let mut own: Vec<Option<Vec<f32>>> = (self.parameters.iter())
             .map(|parameter| {
-                gradients.get(&parameter.var).map(|gradient| gradient.flatten_all()?.to_vec1()).transpose()
+                gradients
+                    .get(&parameter.var)
+                    .map(|gradient| gradient.flatten_all()?.to_vec1())
+                    .transpose()
             })
             .collect::<candle_core::Result<_>>()?;
         if self.options.l2_norm > 0.0 {
@@ -102,7 +118,10 @@ impl Adam {
                 let norm = values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
                 if norm > 0.0 {
                     let factor = (self.options.l2_norm / norm) as f32;
-                    gradient.iter_mut().zip(values).for_each(|(gradient, value)| *gradient += factor * value);
+                    gradient
+                        .iter_mut()
+                        .zip(values)
+                        .for_each(|(gradient, value)| *gradient += factor * value);
                 }
             }
         }
@@ -147,7 +166,11 @@ impl Adam {
     /// Writes `values` into the variables, without touching the optimiser's own copy.
     pub(crate) fn show(&self, values: &[Vec<f32>]) -> Result<()> {
         for (parameter, values) in self.parameters.iter().zip(values) {
-            parameter.var.set(&Tensor::from_slice(values, parameter.var.shape(), parameter.var.device())?)?;
+            parameter.var.set(&Tensor::from_slice(
+                values,
+                parameter.var.shape(),
+                parameter.var.device(),
+            )?)?;
         }
         Ok(())
     }
@@ -161,7 +184,13 @@ mod tests {
 
     fn parameter(values: &[f32], group: Group) -> Parameter {
         let var = Var::from_tensor(&Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
-        Parameter { name: "p".into(), var, group, anchor: vec![1.0; values.len()], unit: vec![1.0] }
+        Parameter {
+            name: "p".into(),
+            var,
+            group,
+            anchor: vec![1.0; values.len()],
+            unit: vec![1.0],
+        }
     }
 
     fn options() -> AdamOptions {
@@ -187,18 +216,28 @@ mod tests {
             adam.step(&loss.backward().unwrap(), 1.0).unwrap();
         }
         let values = var.to_vec1::<f32>().unwrap();
-        assert!((values[0] - 0.701_586_3).abs() < 2e-6 && (values[1] + 2.700_381_5).abs() < 2e-6, "{values:?}");
+        assert!(
+            (values[0] - 0.701_586_3).abs() < 2e-6 && (values[1] + 2.700_381_5).abs() < 2e-6,
+            "{values:?}"
+        );
     }
 
     #[test]
     fn decay_pulls_towards_the_anchor_and_spares_other_groups() {
         let (kernel, head) = (parameter(&[3.0], Group::Kernel), parameter(&[3.0], Group::Head));
         let (kernel_var, head_var) = (kernel.var.clone(), head.var.clone());
-        let decay = PerGroup { head: 0.0, norm: 0.0, kernel: 1.0 };
+        let decay = PerGroup {
+            head: 0.0,
+            norm: 0.0,
+            kernel: 1.0,
+        };
         let mut adam = Adam::new(vec![kernel, head], AdamOptions { decay, ..options() }, None).unwrap();
         let loss = ((kernel_var.as_tensor() * 1e-30).unwrap() + (head_var.as_tensor() * 1e-30).unwrap()).unwrap();
         adam.step(&loss.sum_all().unwrap().backward().unwrap(), 1.0).unwrap();
-        let (kernel, head) = (kernel_var.to_vec1::<f32>().unwrap()[0], head_var.to_vec1::<f32>().unwrap()[0]);
+        let (kernel, head) = (
+            kernel_var.to_vec1::<f32>().unwrap()[0],
+            head_var.to_vec1::<f32>().unwrap()[0],
+        );
         assert!((kernel - 2.8).abs() < 1e-6, "{kernel}");
         assert!((head - 3.0).abs() < 1e-6, "{head}");
     }

@@ -15,7 +15,10 @@ impl Average {
         let step = step as f64;
         let decay = self.decay.min((1.0 + step) / (10.0 + step)) as f32;
         for (average, values) in self.values.iter_mut().zip(values) {
-            average.iter_mut().zip(values).for_each(|(average, value)| *average += (1.0 - decay) * (value - *average));
+            average
+                .iter_mut()
+                .zip(values)
+                .for_each(|(average, value)| *average += (1.0 - decay) * (value - *average));
         }
     }
 }

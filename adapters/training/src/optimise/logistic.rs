@@ -21,7 +21,10 @@ pub struct HeadFit {
 
 impl Default for HeadFit {
     fn default() -> Self {
-        Self { penalties: vec![0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4], iterations: 60 }
+        Self {
+            penalties: vec![3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4],
+            iterations: 60,
+        }
     }
 }
 
@@ -60,7 +63,10 @@ pub(crate) fn fit_head(
         progress(index + 1);
     }
     let (weights, penalty) = best.map_or((weights, 0.0), |(_, weights, penalty)| (weights, penalty));
-    Ok(FittedHead { head: scaling.unapply(&weights, classes), penalty })
+    Ok(FittedHead {
+        head: scaling.unapply(&weights, classes),
+        penalty,
+    })
 }
 
 /// Features are centred, and divided by one number for all, so that a penalty means the same on every backbone.
@@ -73,7 +79,10 @@ impl Scaling {
     fn of(features: &Tensor) -> Result<Self> {
         let mean = features.mean_keepdim(0)?;
         let variance = features.broadcast_sub(&mean)?.sqr()?.mean_all()?.to_scalar::<f32>()?;
-        Ok(Self { mean: mean.flatten_all()?.to_vec1()?, deviation: variance.sqrt().max(1e-12) })
+        Ok(Self {
+            mean: mean.flatten_all()?.to_vec1()?,
+            deviation: variance.sqrt().max(1e-12),
+        })
     }
 
     fn apply(&self, features: &Tensor) -> Result<Tensor> {
@@ -88,7 +97,11 @@ impl Scaling {
         let weight: Vec<f32> = weight.iter().map(|value| value / self.deviation).collect();
         let bias = (weight.chunks_exact(features.max(1)).zip(bias))
             .map(|(row, &bias)| {
-                let shift: f64 = row.iter().zip(&self.mean).map(|(&w, &mean)| f64::from(w) * f64::from(mean)).sum();
+                let shift: f64 = row
+                    .iter()
+                    .zip(&self.mean)
+                    .map(|(&w, &mean)| f64::from(w) * f64::from(mean))
+                    .sum();
                 (f64::from(bias) - shift) as f32
             })
             .collect();
@@ -109,7 +122,11 @@ impl Problem {
             row[label as usize] = 1.0;
         }
         let one_hot = Tensor::from_vec(one_hot, (labels.len(), classes), &Device::Cpu)?;
-        Ok(Self { features: features.to_device(&Device::Cpu)?, one_hot, classes })
+        Ok(Self {
+            features: features.to_device(&Device::Cpu)?,
+            one_hot,
+            classes,
+        })
     }
 
     fn size(&self) -> usize {
@@ -129,7 +146,10 @@ impl Problem {
         let square: f64 = weight.iter().map(|&value| f64::from(value).powi(2)).sum();
         let residual = ((log.exp()? - &self.one_hot)? / n as f64)?;
         let mut gradient = residual.t()?.matmul(&self.features)?.flatten_all()?.to_vec1::<f32>()?;
-        gradient.iter_mut().zip(weight).for_each(|(gradient, weight)| *gradient += penalty as f32 * weight);
+        gradient
+            .iter_mut()
+            .zip(weight)
+            .for_each(|(gradient, weight)| *gradient += penalty as f32 * weight);
         gradient.extend(residual.sum(0)?.to_vec1::<f32>()?);
         Ok((entropy + 0.5 * penalty * square, gradient))
     }
@@ -154,7 +174,10 @@ fn minimise(
         let mut factors = Vec::with_capacity(pairs.len());
         for (step, change, product) in pairs.iter().rev() {
             let factor = dot(step, &direction) / product;
-            direction.iter_mut().zip(change).for_each(|(d, y)| *d -= factor as f32 * y);
+            direction
+                .iter_mut()
+                .zip(change)
+                .for_each(|(d, y)| *d -= factor as f32 * y);
             factors.push(factor);
         }
         let scale = match pairs.back() {
@@ -164,7 +187,10 @@ fn minimise(
         direction.iter_mut().for_each(|d| *d *= scale as f32);
         for ((step, change, product), factor) in pairs.iter().zip(factors.into_iter().rev()) {
             let correction = factor - dot(change, &direction) / product;
-            direction.iter_mut().zip(step).for_each(|(d, s)| *d += correction as f32 * s);
+            direction
+                .iter_mut()
+                .zip(step)
+                .for_each(|(d, s)| *d += correction as f32 * s);
         }
         let slope = -dot(&gradient, &direction);
         if slope > -1e-12 {
@@ -182,7 +208,9 @@ fn minimise(
                 break None;
             }
         };
-        let Some((candidate, new_value, new_gradient)) = accepted else { break };
+        let Some((candidate, new_value, new_gradient)) = accepted else {
+            break;
+        };
         let step: Vec<f32> = candidate.iter().zip(&x).map(|(new, old)| new - old).collect();
         let change: Vec<f32> = new_gradient.iter().zip(&gradient).map(|(new, old)| new - old).collect();
         let product = dot(&step, &change);
@@ -217,12 +245,22 @@ mod tests {
             .collect();
         let labels: Vec<u32> = (0..rows).map(|row| row as u32 % 3).collect();
         let features = Tensor::from_vec(data, (rows, 3), &Device::Cpu).unwrap();
-        let set = || Features { values: features.clone(), labels: labels.clone() };
-        let options = HeadFit { penalties: vec![1e-3], iterations: 200 };
+        let set = || Features {
+            values: features.clone(),
+            labels: labels.clone(),
+        };
+        let options = HeadFit {
+            penalties: vec![1e-3],
+            iterations: 200,
+        };
         let fitted = fit_head(&set(), &set(), 3, &options, |_| ()).unwrap();
         let weight = Tensor::from_slice(&fitted.head.weight, (3, 3), &Device::Cpu).unwrap();
         let bias = Tensor::from_slice(&fitted.head.bias, 3, &Device::Cpu).unwrap();
-        let logits = features.matmul(&weight.t().unwrap()).unwrap().broadcast_add(&bias).unwrap();
+        let logits = features
+            .matmul(&weight.t().unwrap())
+            .unwrap()
+            .broadcast_add(&bias)
+            .unwrap();
         assert_eq!(logits.argmax(1).unwrap().to_vec1::<u32>().unwrap(), labels);
 
         let scaling = Scaling::of(&features).unwrap();

@@ -40,7 +40,10 @@ mod tests {
 
     #[test]
     fn cosine_rises_peaks_and_falls_to_the_floor() {
-        let rate = Rate::Cosine { warmup: 2.0, floor: 0.05 };
+        let rate = Rate::Cosine {
+            warmup: 2.0,
+            floor: 0.05,
+        };
         assert_eq!(rate.factor(0.0, 10), 0.0);
         assert!((rate.factor(1.0, 10) - 0.5).abs() < 1e-12);
         assert!((rate.factor(2.0, 10) - 1.0).abs() < 1e-12);

@@ -19,19 +19,42 @@ fn the_split_is_stratified_disjoint_and_depends_on_the_seed_alone() {
     }
     let dataset = open(folder.path()).unwrap();
     assert_eq!(dataset.class_counts(), [32, 16, 8]);
-    let (train, validation) = (dataset.samples(Split::Train).unwrap(), dataset.samples(Split::Validation).unwrap());
+    let (train, validation) = (
+        dataset.samples(Split::Train).unwrap(),
+        dataset.samples(Split::Validation).unwrap(),
+    );
     assert_eq!(validation.len(), 14);
     let paths: HashSet<_> = train.iter().chain(validation).map(|sample| &sample.path).collect();
     assert_eq!(paths.len(), 70);
     assert_eq!(open(folder.path()).unwrap().samples(Split::Train).unwrap(), train);
-    let other = Dataset::open(folder.path(), &SplitOptions { seed: 1, ..SplitOptions::default() }).unwrap();
+    let other = Dataset::open(
+        folder.path(),
+        &SplitOptions {
+            seed: 1,
+            ..SplitOptions::default()
+        },
+    )
+    .unwrap();
     assert_ne!(other.samples(Split::Train).unwrap(), train);
     assert!(!dataset.has_test());
-    assert!(matches!(dataset.samples(Split::Test), Err(TrainError::NoSuchSplit { split: "test", .. })));
-    let imbalance = dataset.warnings().into_iter().find(|warning| matches!(warning, Warning::Imbalance { .. }));
+    assert!(matches!(
+        dataset.samples(Split::Test),
+        Err(TrainError::NoSuchSplit { split: "test", .. })
+    ));
+    let imbalance = dataset
+        .warnings()
+        .into_iter()
+        .find(|warning| matches!(warning, Warning::Imbalance { .. }));
     let expected = "classes are unequal: `across` has 32 training pictures, `round` has 8";
     assert!(imbalance.unwrap().to_string().starts_with(expected));
-    let limited = Dataset::open(folder.path(), &SplitOptions { limit: Some(35), ..SplitOptions::default() }).unwrap();
+    let limited = Dataset::open(
+        folder.path(),
+        &SplitOptions {
+            limit: Some(35),
+            ..SplitOptions::default()
+        },
+    )
+    .unwrap();
     assert_eq!(limited.class_counts(), [16, 8, 4]);
 }
 
@@ -51,7 +74,12 @@ fn split_folders_are_taken_as_they_are() {
     assert_eq!(counts, [16, 6, 9]);
     fs::create_dir_all(folder.path().join("test/unknown")).unwrap();
     let error = open(folder.path()).unwrap_err();
-    assert!(error.to_string().starts_with("test/ has class `unknown`, train/ has not"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("test/ has class `unknown`, train/ has not"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -100,18 +128,36 @@ fn folders_that_cannot_be_learned_from_are_clear_errors() {
     let folder = tempfile::tempdir().unwrap();
     let error = open(&folder.path().join("nowhere")).unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
-    assert!(matches!(open(folder.path()), Err(TrainError::TooFewClasses { found: 0, .. })));
+    assert!(matches!(
+        open(folder.path()),
+        Err(TrainError::TooFewClasses { found: 0, .. })
+    ));
     write_classes(folder.path(), 4, 0);
     fs::create_dir(folder.path().join("vacant")).unwrap();
     let error = open(folder.path()).unwrap_err();
-    assert!(error.to_string().contains("class `vacant` has no readable picture"), "{error}");
+    assert!(
+        error.to_string().contains("class `vacant` has no readable picture"),
+        "{error}"
+    );
     fs::write(folder.path().join("vacant/broken.png"), "x").unwrap();
     assert!(open(folder.path()).unwrap_err().to_string().contains("(1 unreadable)"));
     write_picture(&folder.path().join("vacant/good.png"), 0, 0);
-    assert!(matches!(open(folder.path()), Err(TrainError::TooFewPictures { found: 1, .. })));
-    let half = SplitOptions { validation_fraction: 0.0, ..SplitOptions::default() };
+    assert!(matches!(
+        open(folder.path()),
+        Err(TrainError::TooFewPictures { found: 1, .. })
+    ));
+    let half = SplitOptions {
+        validation_fraction: 0.0,
+        ..SplitOptions::default()
+    };
     let error = Dataset::open(folder.path(), &half).unwrap_err();
-    assert!(matches!(error, TrainError::InvalidOption { option: "validation_fraction", .. }));
+    assert!(matches!(
+        error,
+        TrainError::InvalidOption {
+            option: "validation_fraction",
+            ..
+        }
+    ));
 }
 
 #[test]
@@ -120,7 +166,9 @@ fn the_data_digest_follows_names_and_contents() {
     write_classes(folder.path(), 4, 0);
     let digest = || {
         let dataset = open(folder.path()).unwrap();
-        crate::Pictures::load(&dataset, Split::Train, backbone().preprocessing(), 0, &mut ()).unwrap().digest()
+        crate::Pictures::load(&dataset, Split::Train, backbone().preprocessing(), 0, &mut ())
+            .unwrap()
+            .digest()
     };
     let first = digest();
     assert_eq!(digest(), first);

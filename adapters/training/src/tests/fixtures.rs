@@ -27,7 +27,11 @@ impl Builder {
     }
 
     fn push(&mut self, name: &str, op: Op, inputs: &[ValueId]) -> ValueId {
-        self.nodes.push(Node { name: name.to_owned(), op, inputs: inputs.to_vec() });
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            op,
+            inputs: inputs.to_vec(),
+        });
         ValueId(self.nodes.len())
     }
 
@@ -36,8 +40,19 @@ impl Builder {
         let bound = (3.0 / fan as f32).sqrt();
         let weight = Tensor::new(shape, self.uniform(shape.iter().product(), -bound, bound));
         let bias = bias.then(|| Tensor::new([shape[0]], self.uniform(shape[0], -0.2, 0.2)));
-        let padding = if shape[2] == 1 { Padding::Explicit([0; 4]) } else { Padding::SameUpper };
-        let conv = Conv { weight, bias, stride: [stride; 2], dilation: [1, 1], group, padding };
+        let padding = if shape[2] == 1 {
+            Padding::Explicit([0; 4])
+        } else {
+            Padding::SameUpper
+        };
+        let conv = Conv {
+            weight,
+            bias,
+            stride: [stride; 2],
+            dilation: [1, 1],
+            group,
+            padding,
+        };
         self.push(name, Op::Conv(conv), &[x])
     }
 
@@ -57,7 +72,10 @@ impl Builder {
 /// Stem (with a bias before its norm), depthwise, squeeze-excite, a convolution with a bias and no norm, a residual sum, a
 /// strided 3×3, pooled to 24 features.
 pub(super) fn backbone() -> Backbone {
-    let mut b = Builder { nodes: Vec::new(), seed: 7 };
+    let mut b = Builder {
+        nodes: Vec::new(),
+        seed: 7,
+    };
     let relu6 = Op::Activation(Activation::Clip { min: 0.0, max: 6.0 });
     let x = b.conv("stem", ValueId::IMAGE, [8, 3, 3, 3], 2, 1, true);
     let x = b.norm("stem.norm", x, 8);
@@ -68,7 +86,10 @@ pub(super) fn backbone() -> Backbone {
     let s = b.push("squeeze", Op::GlobalAveragePool, &[x]);
     let s = b.push("squeeze.flat", Op::Flatten, &[s]);
     let (weight, bias) = (b.uniform(64, -0.5, 0.5), b.uniform(8, -0.2, 0.2));
-    let dense = Op::Dense { weight: Tensor::new([8, 8], weight), bias: Tensor::new([8], bias) };
+    let dense = Op::Dense {
+        weight: Tensor::new([8, 8], weight),
+        bias: Tensor::new([8], bias),
+    };
     let s = b.push("squeeze.dense", dense, &[s]);
     let s = b.push("squeeze.gate", Op::Activation(Activation::Sigmoid), &[s]);
     let s = b.push("squeeze.unflat", Op::Unflatten, &[s]);
@@ -80,7 +101,11 @@ pub(super) fn backbone() -> Backbone {
     let x = b.push("expand.act", Op::Activation(Activation::Relu), &[x]);
     let x = b.push("pool", Op::GlobalAveragePool, &[x]);
     let features = b.push("flat", Op::Flatten, &[x]);
-    let graph = Graph { input_channels: 3, nodes: b.nodes, features };
+    let graph = Graph {
+        input_channels: 3,
+        nodes: b.nodes,
+        features,
+    };
     let preprocessing = Preprocessing {
         height: SIDE,
         width: SIDE,
@@ -134,7 +159,10 @@ pub(super) fn task() -> (tempfile::TempDir, Dataset) {
     let root: PathBuf = folder.path().join("shapes");
     write_classes(&root.join("train"), 24, 0);
     write_classes(&root.join("test"), 12, 500);
-    let options = SplitOptions { validation_fraction: 0.3, ..SplitOptions::default() };
+    let options = SplitOptions {
+        validation_fraction: 0.3,
+        ..SplitOptions::default()
+    };
     let dataset = Dataset::open(&root, &options).unwrap();
     (folder, dataset)
 }
@@ -144,9 +172,21 @@ pub(super) fn options(recipe: RecipeChoice) -> TrainOptions {
     let schedule = Schedule {
         epochs: 4,
         batch: 8,
-        rate: Rate::Cosine { warmup: 1.0, floor: 0.05 },
-        augmentation: Augmentation { area: 0.9, ..Augmentation::MILD },
+        rate: Rate::Cosine {
+            warmup: 1.0,
+            floor: 0.05,
+        },
+        augmentation: Augmentation {
+            area: 0.9,
+            ..Augmentation::MILD
+        },
         ..Schedule::default()
     };
-    TrainOptions { recipe, schedule, threads: Some(2), created: Some(1), ..TrainOptions::default() }
+    TrainOptions {
+        recipe,
+        schedule,
+        threads: Some(2),
+        created: Some(1),
+        ..TrainOptions::default()
+    }
 }

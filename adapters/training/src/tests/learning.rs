@@ -18,20 +18,36 @@ fn a_small_task_is_learned_and_the_file_answers_alike() {
     assert_eq!(trained.history.len(), 5);
 
     let header = &trained.adapter.header;
-    assert_eq!((header.task.as_str(), header.recipe, header.version), ("shapes", Recipe::Clr, 1));
+    assert_eq!(
+        (header.task.as_str(), header.recipe, header.version),
+        ("shapes", Recipe::Clr, 1)
+    );
     assert_eq!(header.labels, CLASSES);
     let metrics = header.metrics.as_ref().unwrap();
     assert_eq!((metrics.training_images, metrics.validation_images), (51, 21));
     assert_eq!(metrics.accuracy, trained.validation.accuracy);
     assert_eq!(decode(&trained.bytes).unwrap().adapter, trained.quantised);
 
-    let measured = evaluate_adapter(&backbone(), &trained.quantised, &dataset, crate::Split::Test, Some(2), &mut ());
+    let measured = evaluate_adapter(
+        &backbone(),
+        &trained.quantised,
+        &dataset,
+        crate::Split::Test,
+        Some(2),
+        &mut (),
+    );
     assert_eq!(measured.unwrap(), *test);
 
     let network = Network::from_adapter(&backbone(), &trained.quantised, &Device::Cpu).unwrap();
     let answer = |input: &[f32]| {
         let x = candle_core::Tensor::from_slice(input, (1, 3, 16, 16), &Device::Cpu).unwrap();
-        network.logits(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        network
+            .logits(&x)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap()
     };
     assert_eq!(trained.parity.len(), 4);
     for sample in &trained.parity {
@@ -40,8 +56,7 @@ fn a_small_task_is_learned_and_the_file_answers_alike() {
     assert_eq!(header.canaries.len(), 2);
     for canary in &header.canaries {
         let [width, height] = canary.size;
-        let picture =
-            image::RgbImage::from_raw(u32::from(width), u32::from(height), canary.pixels.clone()).unwrap();
+        let picture = image::RgbImage::from_raw(u32::from(width), u32::from(height), canary.pixels.clone()).unwrap();
         let logits = answer(&header.preprocessing.preprocess(&picture));
         let class = crate::evaluate::argmax(&logits);
         assert_eq!(class as u32, canary.class);
@@ -78,18 +93,31 @@ fn auto_takes_the_cheapest_that_does_as_well() {
     let chosen = trained.candidates.iter().find(|candidate| candidate.chosen).unwrap();
     assert_eq!(chosen.recipe, trained.adapter.header.recipe);
     assert_eq!(chosen.accuracy, trained.validation.accuracy);
-    let best = trained.candidates.iter().map(|candidate| candidate.accuracy).fold(0.0, f32::max);
+    let best = trained
+        .candidates
+        .iter()
+        .map(|candidate| candidate.accuracy)
+        .fold(0.0, f32::max);
     assert!(best - chosen.accuracy < 0.06);
 }
 
 #[test]
 fn no_trained_recipe_ends_below_the_head_on_validation() {
     let (_folder, dataset) = task();
-    let linear = train(&backbone(), &dataset, &options(RecipeChoice::Fixed(Recipe::Linear)), &mut ()).unwrap();
+    let linear = train(
+        &backbone(),
+        &dataset,
+        &options(RecipeChoice::Fixed(Recipe::Linear)),
+        &mut (),
+    )
+    .unwrap();
     for recipe in [Recipe::Bn, Recipe::ClrScale, Recipe::ClrFull] {
         let trained = train(&backbone(), &dataset, &options(RecipeChoice::Fixed(recipe)), &mut ()).unwrap();
         assert!(trained.validation.accuracy >= linear.validation.accuracy, "{recipe}");
-        assert_eq!(trained.history[0].validation_accuracy, linear.validation.accuracy, "{recipe}");
+        assert_eq!(
+            trained.history[0].validation_accuracy, linear.validation.accuracy,
+            "{recipe}"
+        );
     }
 }
 
@@ -99,10 +127,20 @@ fn the_papers_schedule_and_moved_statistics_run() {
     for statistics in [Statistics::Batch { momentum: 0.1 }, Statistics::Fixed { blend: 0.5 }] {
         let mut options = options(RecipeChoice::Fixed(Recipe::Clr));
         let rates = crate::PerGroup::all(1e-2);
-        options.schedule = Schedule { epochs: 12, batch: 8, rates, statistics, ..Schedule::paper() };
+        options.schedule = Schedule {
+            epochs: 12,
+            batch: 8,
+            rates,
+            statistics,
+            ..Schedule::paper()
+        };
         options.encoding = Encoding::F32;
         let trained = train(&backbone(), &dataset, &options, &mut ()).unwrap();
-        assert!(trained.validation.accuracy > 0.5, "{statistics:?}: {}", trained.validation.accuracy);
+        assert!(
+            trained.validation.accuracy > 0.5,
+            "{statistics:?}: {}",
+            trained.validation.accuracy
+        );
         assert_eq!(trained.validation.accuracy, trained.quantised_validation.accuracy);
     }
 }
@@ -113,10 +151,24 @@ fn senseless_options_are_refused_by_name() {
     let mut options = options(RecipeChoice::Fixed(Recipe::Clr));
     options.schedule.smoothing = 1.5;
     let error = train(&backbone(), &dataset, &options, &mut ()).unwrap_err();
-    assert!(matches!(error, TrainError::InvalidOption { option: "smoothing", .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            TrainError::InvalidOption {
+                option: "smoothing",
+                ..
+            }
+        ),
+        "{error}"
+    );
     options.schedule.smoothing = 0.0;
     options.schedule.rates.kernel = f64::NAN;
-    assert!(train(&backbone(), &dataset, &options, &mut ()).unwrap_err().to_string().contains("rates"));
+    assert!(
+        train(&backbone(), &dataset, &options, &mut ())
+            .unwrap_err()
+            .to_string()
+            .contains("rates")
+    );
 }
 
 #[test]
@@ -126,5 +178,14 @@ fn a_hopeless_rate_is_reported_as_divergence() {
     options.schedule.rates = crate::PerGroup::all(1e30);
     options.schedule.clip = None;
     let error = train(&backbone(), &dataset, &options, &mut ()).unwrap_err();
-    assert!(matches!(error, TrainError::Diverged { recipe: Recipe::Clr, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            TrainError::Diverged {
+                recipe: Recipe::Clr,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }

@@ -14,7 +14,9 @@ use crate::{
 fn input(count: usize) -> Tensor {
     let mut random = stream(11, Purpose::Augment, 0, 0);
     let side = SIDE as usize;
-    let data: Vec<f32> = (0..count * 3 * side * side).map(|_| random.random_range(-2.0..2.0)).collect();
+    let data: Vec<f32> = (0..count * 3 * side * side)
+        .map(|_| random.random_range(-2.0..2.0))
+        .collect();
     Tensor::from_vec(data, (count, 3, side, side), &Device::Cpu).unwrap()
 }
 
@@ -26,10 +28,19 @@ fn network(recipe: Recipe) -> Network {
 fn disturb(network: &Network) {
     for (index, parameter) in network.parameters().unwrap().into_iter().enumerate() {
         let mut random = stream(index as u64, Purpose::Augment, 1, 0);
-        let values: Vec<f32> = (parameter.var.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter())
-            .map(|value| value + random.random_range(-0.2..0.2))
-            .collect();
-        parameter.var.set(&Tensor::from_vec(values, parameter.var.shape(), &Device::Cpu).unwrap()).unwrap();
+        let values: Vec<f32> = (parameter
+            .var
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap()
+            .into_iter())
+        .map(|value| value + random.random_range(-0.2..0.2))
+        .collect();
+        parameter
+            .var
+            .set(&Tensor::from_vec(values, parameter.var.shape(), &Device::Cpu).unwrap())
+            .unwrap();
     }
 }
 
@@ -73,7 +84,13 @@ fn every_recipe_starts_as_the_backbone() {
 #[test]
 fn the_untouched_network_computes_the_graph() {
     let reference = super::reference::features(&backbone(), &input(1).flatten_all().unwrap().to_vec1().unwrap());
-    let features = network(Recipe::Linear).features(&input(1)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let features = network(Recipe::Linear)
+        .features(&input(1))
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1::<f32>()
+        .unwrap();
     assert_eq!(reference.len(), features.len());
     for (expected, got) in reference.iter().zip(&features) {
         assert!((expected - f64::from(*got)).abs() < 1e-4, "{expected} {got}");
@@ -118,9 +135,15 @@ fn a_recipe_trains_its_own_parameters_and_all_of_them() {
             assert_eq!(parameters.len(), count, "{recipe}");
             let gradients = scalar_loss(&mut network, mode).backward().unwrap();
             for parameter in parameters {
-                let gradient = gradients.get(&parameter.var).unwrap_or_else(|| panic!("{recipe}: {}", parameter.name));
+                let gradient = gradients
+                    .get(&parameter.var)
+                    .unwrap_or_else(|| panic!("{recipe}: {}", parameter.name));
                 let largest = gradient.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-                assert!(largest > 0.0 && largest.is_finite(), "{recipe} {mode:?}: {}", parameter.name);
+                assert!(
+                    largest > 0.0 && largest.is_finite(),
+                    "{recipe} {mode:?}: {}",
+                    parameter.name
+                );
             }
         }
     }
@@ -133,20 +156,36 @@ fn gradients_agree_with_finite_differences_through_the_whole_network() {
         disturb(&network);
         let gradients = scalar_loss(&mut network, mode).backward().unwrap();
         for parameter in network.parameters().unwrap() {
-            let gradient = gradients.get(&parameter.var).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let gradient = gradients
+                .get(&parameter.var)
+                .unwrap()
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<f32>()
+                .unwrap();
             let start = parameter.var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let norm = gradient.iter().map(|value| value * value).sum::<f32>().sqrt();
             let step = 2e-3;
             let mut along = |sign: f32| {
-                let moved: Vec<f32> =
-                    start.iter().zip(&gradient).map(|(value, slope)| value + sign * step * slope / norm).collect();
-                parameter.var.set(&Tensor::from_vec(moved, parameter.var.shape(), &Device::Cpu).unwrap()).unwrap();
+                let moved: Vec<f32> = start
+                    .iter()
+                    .zip(&gradient)
+                    .map(|(value, slope)| value + sign * step * slope / norm)
+                    .collect();
+                parameter
+                    .var
+                    .set(&Tensor::from_vec(moved, parameter.var.shape(), &Device::Cpu).unwrap())
+                    .unwrap();
                 f64::from(scalar_loss(&mut network, mode).to_scalar::<f32>().unwrap())
             };
             let slope = (along(1.0) - along(-1.0)) / (2.0 * f64::from(step));
             along(0.0);
             let error = (slope - f64::from(norm)).abs() / f64::from(norm);
-            assert!(error < 2e-2, "{mode:?} {}: slope {slope}, gradient {norm}", parameter.name);
+            assert!(
+                error < 2e-2,
+                "{mode:?} {}: slope {slope}, gradient {norm}",
+                parameter.name
+            );
         }
     }
 }
@@ -171,7 +210,9 @@ fn batch_statistics_move_running_averages_only_in_training() {
     network.logits(&input(4)).unwrap();
     network.forward(&input(4), Mode::Train).unwrap();
     assert_eq!(network.snapshot().unwrap(), before);
-    network.forward(&input(4), Mode::TrainOnBatch { momentum: 0.1 }).unwrap();
+    network
+        .forward(&input(4), Mode::TrainOnBatch { momentum: 0.1 })
+        .unwrap();
     let after = network.snapshot().unwrap();
     assert_ne!(after, before);
     // With all weight on the batch, inference on that batch is training on it, but for the unbiased variance.
@@ -189,7 +230,9 @@ fn full_blend_on_one_batch_is_its_own_statistics_and_none_is_the_backbone() {
     let before = blended.snapshot().unwrap();
     blended.estimate_statistics([Ok(x.clone())], 0.0).unwrap();
     assert_eq!(blended.snapshot().unwrap(), before);
-    let trained = network(Recipe::Bn).forward(&x, Mode::TrainOnBatch { momentum: 0.0 }).unwrap();
+    let trained = network(Recipe::Bn)
+        .forward(&x, Mode::TrainOnBatch { momentum: 0.0 })
+        .unwrap();
     blended.estimate_statistics([Ok(x.clone())], 1.0).unwrap();
     let difference = relative_difference(&blended.logits(&x).unwrap(), &trained);
     assert!(difference < 1e-4, "{difference}");
@@ -200,7 +243,12 @@ fn an_adapter_that_does_not_fit_is_refused_by_name() {
     let adapter = network(Recipe::Clr).to_adapter(header()).unwrap();
     let mut other = adapter.clone();
     other.header.backbone = Digest::of(b"another");
-    let refused = |adapter| Network::from_adapter(&backbone(), adapter, &Device::Cpu).err().unwrap().to_string();
+    let refused = |adapter| {
+        Network::from_adapter(&backbone(), adapter, &Device::Cpu)
+            .err()
+            .unwrap()
+            .to_string()
+    };
     assert!(refused(&other).contains("backbone digest"));
     let mut renamed = adapter.clone();
     renamed.sites[1].name = "elsewhere".into();

@@ -21,7 +21,15 @@ fn learning_curves_have_axes_both_curves_and_a_legend() {
         })
         .collect();
     let svg = learning_curve_svg(&history).unwrap();
-    for text in ["<svg", "clr: loss", "best epoch 4", "training", "validation", "epoch", "polyline"] {
+    for text in [
+        "<svg",
+        "clr: loss",
+        "best epoch 4",
+        "training",
+        "validation",
+        "epoch",
+        "polyline",
+    ] {
         assert!(svg.contains(text), "{text}");
     }
     assert!(learning_curve_svg(&[]).is_err());
@@ -33,7 +41,11 @@ fn confusion_matrices_name_every_class() {
     for classes in [2, 10, 50] {
         let labels: Vec<String> = (0..classes).map(|class| format!("class <{class}>")).collect();
         let matrix: Vec<Vec<u32>> = (0..classes)
-            .map(|row| (0..classes).map(|column| if row == column { 9 } else { u32::from(column == row + 1) }).collect())
+            .map(|row| {
+                (0..classes)
+                    .map(|column| if row == column { 9 } else { u32::from(column == row + 1) })
+                    .collect()
+            })
             .collect();
         let svg = confusion_matrix_svg(&matrix, &labels).unwrap();
         assert!(svg.contains(&format!("class &lt;{}&gt;", classes - 1)), "{svg}");

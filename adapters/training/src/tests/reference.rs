@@ -10,19 +10,29 @@ struct Value {
 
 pub(super) fn features(backbone: &Backbone, image: &[f32]) -> Vec<f64> {
     let side = super::fixtures::SIDE as usize;
-    let mut values = vec![Value { data: image.iter().map(|&value| f64::from(value)).collect(), shape: [3, side, side] }];
+    let mut values = vec![Value {
+        data: image.iter().map(|&value| f64::from(value)).collect(),
+        shape: [3, side, side],
+    }];
     let graph = backbone.graph();
     for node in &graph.nodes {
         let x = &values[node.inputs[0].0];
         let [channels, height, width] = x.shape;
         let map = |function: &dyn Fn(usize, f64) -> f64| Value {
-            data: x.data.iter().enumerate().map(|(i, &value)| function(i / (height * width), value)).collect(),
+            data: x
+                .data
+                .iter()
+                .enumerate()
+                .map(|(i, &value)| function(i / (height * width), value))
+                .collect(),
             shape: x.shape,
         };
         let value = match &node.op {
             Op::Conv(conv) => {
                 let [kh, kw] = conv.kernel();
-                let [top, left, ..] = conv.padding.resolve([height, width], conv.kernel(), conv.stride, conv.dilation);
+                let [top, left, ..] = conv
+                    .padding
+                    .resolve([height, width], conv.kernel(), conv.stride, conv.dilation);
                 let (oh, ow) = (height.div_ceil(conv.stride[0]), width.div_ceil(conv.stride[1]));
                 let (outputs, inputs) = (conv.channels(), conv.weight.shape()[1]);
                 let mut data = Vec::new();
@@ -42,7 +52,10 @@ pub(super) fn features(backbone: &Backbone, image: &[f32]) -> Vec<f64> {
                         data.push(sum);
                     }
                 }
-                Value { data, shape: [outputs, oh, ow] }
+                Value {
+                    data,
+                    shape: [outputs, oh, ow],
+                }
             }
             Op::BatchNorm(norm) => map(&|c, value| {
                 let at = |tensor: &clr_onnx::Tensor| f64::from(tensor.data()[c]);
@@ -57,22 +70,42 @@ pub(super) fn features(backbone: &Backbone, image: &[f32]) -> Vec<f64> {
             Op::Add | Op::Mul => {
                 let y = &values[node.inputs[1].0];
                 let data = x.data.iter().enumerate().map(|(i, &value)| {
-                    let other = y.data[if y.data.len() == x.data.len() { i } else { i / (height * width) }];
-                    if node.op == Op::Add { value + other } else { value * other }
+                    let other = y.data[if y.data.len() == x.data.len() {
+                        i
+                    } else {
+                        i / (height * width)
+                    }];
+                    if node.op == Op::Add {
+                        value + other
+                    } else {
+                        value * other
+                    }
                 });
-                Value { data: data.collect(), shape: x.shape }
+                Value {
+                    data: data.collect(),
+                    shape: x.shape,
+                }
             }
             Op::GlobalAveragePool => {
                 let mean = |plane: &[f64]| plane.iter().sum::<f64>() / plane.len() as f64;
-                Value { data: x.data.chunks(height * width).map(mean).collect(), shape: [channels, 1, 1] }
+                Value {
+                    data: x.data.chunks(height * width).map(mean).collect(),
+                    shape: [channels, 1, 1],
+                }
             }
-            Op::Flatten | Op::Unflatten => Value { data: x.data.clone(), shape: x.shape },
+            Op::Flatten | Op::Unflatten => Value {
+                data: x.data.clone(),
+                shape: x.shape,
+            },
             Op::Dense { weight, bias } => {
                 let row = |o: usize| {
                     let row = &weight.data()[o * x.data.len()..(o + 1) * x.data.len()];
                     row.iter().zip(&x.data).map(|(&w, x)| f64::from(w) * x).sum::<f64>() + f64::from(bias.data()[o])
                 };
-                Value { data: (0..bias.data().len()).map(row).collect(), shape: [bias.data().len(), 1, 1] }
+                Value {
+                    data: (0..bias.data().len()).map(row).collect(),
+                    shape: [bias.data().len(), 1, 1],
+                }
             }
             other => panic!("not in the small backbone: {other:?}"),
         };

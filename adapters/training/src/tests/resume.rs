@@ -3,7 +3,7 @@
 use clr_adapters::Recipe;
 
 use super::fixtures::{backbone, options, task};
-use crate::{Observer, Record, RecipeChoice, TrainError, TrainOptions, train};
+use crate::{Observer, RecipeChoice, Record, TrainError, TrainOptions, train};
 
 /// Stops after a number of finished epochs.
 struct StopAfter(usize);
@@ -31,7 +31,10 @@ fn a_stopped_and_resumed_run_writes_the_same_bytes() {
             options.schedule.dropout = 0.2;
         }
         let whole = train(&backbone(), &dataset, &options, &mut ()).unwrap();
-        let options = TrainOptions { resume: Some(folder.path().join("state")), ..options };
+        let options = TrainOptions {
+            resume: Some(folder.path().join("state")),
+            ..options
+        };
         let stopped = train(&backbone(), &dataset, &options, &mut StopAfter(2));
         assert!(matches!(stopped, Err(TrainError::Stopped)));
         let resumed = train(&backbone(), &dataset, &options, &mut ()).unwrap();
@@ -67,7 +70,10 @@ fn damaged_and_foreign_resume_files_are_refused() {
         assert!(matches!(refused(), TrainError::DamagedCheckpoint { .. }), "{length}");
     }
     std::fs::write(&path, &good).unwrap();
-    let other = TrainOptions { seed: 9, ..options.clone() };
+    let other = TrainOptions {
+        seed: 9,
+        ..options.clone()
+    };
     let error = train(&backbone(), &dataset, &other, &mut ()).unwrap_err();
     assert!(matches!(error, TrainError::ForeignCheckpoint { .. }), "{error}");
     assert!(train(&backbone(), &dataset, &options, &mut ()).is_ok());

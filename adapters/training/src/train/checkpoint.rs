@@ -10,7 +10,6 @@ use std::{
 use clr_adapters::{Digest, Recipe};
 use serde::{Deserialize, Serialize};
 
-
 use crate::{
     Record, Snapshot,
     error::{Result, TrainError},
@@ -39,7 +38,6 @@ pub(super) struct Resumed {
     pub(super) average: Vec<Vec<f32>>,
 }
 
-
 #[derive(Serialize, Deserialize)]
 struct HeadPart {
     fingerprint: String,
@@ -62,14 +60,23 @@ pub(super) struct Checkpoint {
 
 impl Checkpoint {
     pub(super) fn new(folder: Option<&Path>, recipe: Recipe, fingerprint: Digest) -> Self {
-        Self { path: folder.map(|folder| folder.join(format!("{recipe}.resume"))), recipe, fingerprint }
+        Self {
+            path: folder.map(|folder| folder.join(format!("{recipe}.resume"))),
+            recipe,
+            fingerprint,
+        }
     }
 
     /// Does nothing without a folder.
     pub(super) fn save(&self, state: &State, adam: &AdamState, average: Option<&[Vec<f32>]>) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        let groups: [&[Vec<f32>]; 5] =
-            [&state.current.values, &state.best.values, &adam.first, &adam.second, average.unwrap_or_default()];
+        let groups: [&[Vec<f32>]; 5] = [
+            &state.current.values,
+            &state.best.values,
+            &adam.first,
+            &adam.second,
+            average.unwrap_or_default(),
+        ];
         let head = HeadPart {
             fingerprint: self.fingerprint.to_string(),
             recipe: self.recipe,
@@ -80,7 +87,10 @@ impl Checkpoint {
             layout: groups.map(|group| group.iter().map(Vec::len).collect()),
             history: state.history.clone(),
         };
-        let write_error = |source: std::io::Error| TrainError::Write { path: path.clone(), source };
+        let write_error = |source: std::io::Error| TrainError::Write {
+            path: path.clone(),
+            source,
+        };
         let head = serde_json::to_vec(&head).map_err(|error| write_error(error.into()))?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&(head.len() as u64).to_le_bytes());
@@ -94,28 +104,46 @@ impl Checkpoint {
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(write_error)?;
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(write_error)?;
-        file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(write_error)?;
+        file.write_all(&bytes)
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(write_error)?;
         file.persist(path).map_err(|error| write_error(error.error))?;
         Ok(())
     }
 
     /// `None` if there is no file (or no folder); an error if it is damaged or of another run.
     pub(super) fn load(&self) -> Result<Option<Resumed>> {
-        let Some(path) = self.path.as_ref().filter(|path| path.exists()) else { return Ok(None) };
-        let read_error = |source| TrainError::Read { path: path.clone(), source };
-        let damaged = |reason| TrainError::DamagedCheckpoint { path: path.clone(), reason };
+        let Some(path) = self.path.as_ref().filter(|path| path.exists()) else {
+            return Ok(None);
+        };
+        let read_error = |source| TrainError::Read {
+            path: path.clone(),
+            source,
+        };
+        let damaged = |reason| TrainError::DamagedCheckpoint {
+            path: path.clone(),
+            reason,
+        };
         if std::fs::metadata(path).map_err(read_error)?.len() > MAX_BYTES {
             return Err(damaged("it is larger than any run writes"));
         }
         let bytes = std::fs::read(path).map_err(read_error)?;
-        let (body, digest) = bytes.split_last_chunk::<32>().ok_or_else(|| damaged("it is too short"))?;
+        let (body, digest) = bytes
+            .split_last_chunk::<32>()
+            .ok_or_else(|| damaged("it is too short"))?;
         if Digest::of(body).0 != *digest {
             return Err(damaged("its checksum does not match"));
         }
-        let rest = body.strip_prefix(MAGIC).ok_or_else(|| damaged("it is of another kind or version"))?;
-        let (length, rest) = rest.split_first_chunk::<8>().ok_or_else(|| damaged("it is too short"))?;
+        let rest = body
+            .strip_prefix(MAGIC)
+            .ok_or_else(|| damaged("it is of another kind or version"))?;
+        let (length, rest) = rest
+            .split_first_chunk::<8>()
+            .ok_or_else(|| damaged("it is too short"))?;
         let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-        let (head, payload) = rest.split_at_checked(length).ok_or_else(|| damaged("its head is too long"))?;
+        let (head, payload) = rest
+            .split_at_checked(length)
+            .ok_or_else(|| damaged("its head is too long"))?;
         let head: HeadPart = serde_json::from_slice(head).map_err(|_| damaged("its head cannot be read"))?;
         if head.fingerprint != self.fingerprint.to_string() || head.recipe != self.recipe {
             return Err(TrainError::ForeignCheckpoint { path: path.clone() });
@@ -127,7 +155,10 @@ impl Checkpoint {
         }
         let mut values = values.iter().map(|bytes| f32::from_le_bytes(*bytes));
         let [current, best, first, second, average] = head.layout.map(|lengths| {
-            lengths.into_iter().map(|length| values.by_ref().take(length).collect()).collect::<Vec<Vec<f32>>>()
+            lengths
+                .into_iter()
+                .map(|length| values.by_ref().take(length).collect())
+                .collect::<Vec<Vec<f32>>>()
         });
         let state = State {
             epoch: head.epoch,
@@ -137,6 +168,14 @@ impl Checkpoint {
             current: Snapshot { values: current },
             history: head.history,
         };
-        Ok(Some(Resumed { state, adam: AdamState { step: head.step, first, second }, average }))
+        Ok(Some(Resumed {
+            state,
+            adam: AdamState {
+                step: head.step,
+                first,
+                second,
+            },
+            average,
+        }))
     }
 }

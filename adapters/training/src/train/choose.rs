@@ -8,8 +8,16 @@ const NOISE: f64 = 0.5;
 /// Whether the second list of hits is as good as the first on the same pictures, within the noise: the standard error of
 /// the difference in hits is the root of the number of pictures on which the two disagree.
 pub(super) fn as_good(best: &[bool], other: &[bool]) -> bool {
-    let lost = best.iter().zip(other).filter(|(best, other)| **best && !**other).count() as f64;
-    let won = best.iter().zip(other).filter(|(best, other)| !**best && **other).count() as f64;
+    let lost = best
+        .iter()
+        .zip(other)
+        .filter(|(best, other)| **best && !**other)
+        .count() as f64;
+    let won = best
+        .iter()
+        .zip(other)
+        .filter(|(best, other)| !**best && **other)
+        .count() as f64;
     lost - won <= NOISE * (lost + won).sqrt()
 }
 
@@ -21,8 +29,16 @@ pub(super) fn choose(outcomes: &[Outcome]) -> usize {
 
 fn choose_by_hits(hits: &[Vec<bool>]) -> usize {
     let count = |hits: &[bool]| hits.iter().filter(|hit| **hit).count();
-    let best = (0..hits.len()).fold(0, |best, index| if count(&hits[index]) > count(&hits[best]) { index } else { best });
-    (0..hits.len()).find(|&index| as_good(&hits[best], &hits[index])).unwrap_or(best)
+    let best = (0..hits.len()).fold(0, |best, index| {
+        if count(&hits[index]) > count(&hits[best]) {
+            index
+        } else {
+            best
+        }
+    });
+    (0..hits.len())
+        .find(|&index| as_good(&hits[best], &hits[index]))
+        .unwrap_or(best)
 }
 
 #[cfg(test)]

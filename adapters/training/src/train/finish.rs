@@ -37,7 +37,12 @@ pub(super) fn finish(
     let workers = options.workers();
     let mut header = Header {
         task: options.task.clone().unwrap_or_else(|| {
-            dataset.root().canonicalize().ok().and_then(|path| Some(path.file_name()?.to_str()?.to_owned())).unwrap_or_else(|| "task".to_owned())
+            dataset
+                .root()
+                .canonicalize()
+                .ok()
+                .and_then(|path| Some(path.file_name()?.to_str()?.to_owned()))
+                .unwrap_or_else(|| "task".to_owned())
         }),
         labels: prepared.names.clone(),
         // Both are set from the network.
@@ -63,7 +68,10 @@ pub(super) fn finish(
             chosen: index == chosen,
         });
     }
-    let history = outcomes.iter().flat_map(|outcome| outcome.history.iter().cloned()).collect();
+    let history = outcomes
+        .iter()
+        .flat_map(|outcome| outcome.history.iter().cloned())
+        .collect();
     let outcome = outcomes.swap_remove(chosen);
     drop(outcomes);
 
@@ -118,7 +126,9 @@ pub(super) fn finish(
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
 }
 
 /// Small versions of validation pictures that the network is surest of, of different classes where possible.
@@ -134,14 +144,25 @@ fn canaries(network: &Network, pictures: &Pictures, evaluation: &Evaluation) -> 
         let probability = log_probability(&logits, class).exp();
         let right = class == evaluation.labels[index] as usize;
         let size = [small.width() as u16, small.height() as u16];
-        let canary = Canary { size, pixels: small.into_raw(), class: class as u32, probability: probability as f32 };
+        let canary = Canary {
+            size,
+            pixels: small.into_raw(),
+            class: class as u32,
+            probability: probability as f32,
+        };
         tried.push((right, probability, canary));
     }
     tried.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)));
     let mut chosen: Vec<Canary> = Vec::with_capacity(CANARIES);
     for distinct in [true, false] {
         for (_, _, canary) in &tried {
-            let known = chosen.iter().any(|other| if distinct { other.class == canary.class } else { other == canary });
+            let known = chosen.iter().any(|other| {
+                if distinct {
+                    other.class == canary.class
+                } else {
+                    other == canary
+                }
+            });
             if chosen.len() < CANARIES && !known {
                 chosen.push(canary.clone());
             }
@@ -154,7 +175,12 @@ fn shrink(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let factor = (f64::from(CANARY_SIDE) / f64::from(width.max(height))).min(1.0);
     let side = |side: u32| ((f64::from(side) * factor).round() as u32).clamp(1, CANARY_SIDE);
-    image::imageops::resize(picture, side(width), side(height), image::imageops::FilterType::Triangle)
+    image::imageops::resize(
+        picture,
+        side(width),
+        side(height),
+        image::imageops::FilterType::Triangle,
+    )
 }
 
 fn answer(network: &Network, pictures: &Pictures, input: &[f32]) -> Result<Vec<f32>> {
@@ -180,5 +206,7 @@ fn parity(network: &Network, pictures: &Pictures) -> Result<Vec<ParitySample>> {
 
 /// Full-precision adapters obey the same rules as files.
 fn adapter_check(adapter: &Adapter) -> Result<()> {
-    adapter.validate().map_err(|error| clr_adapters::EncodeError::from(error).into())
+    adapter
+        .validate()
+        .map_err(|error| clr_adapters::EncodeError::from(error).into())
 }

@@ -69,7 +69,11 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     let mut meter = Meter::new(Phase::Train(recipe), epochs * steps);
     let (mut adam, mut average, mut state);
     if let Some(resumed) = resumed {
-        let Resumed { adam: moments, average: averaged, state: saved } = resumed;
+        let Resumed {
+            adam: moments,
+            average: averaged,
+            state: saved,
+        } = resumed;
         network.restore(&saved.current)?;
         adam = Adam::new(network.parameters()?, adam_options, Some(moments))?;
         average = schedule.average.map(|decay| Average::new(averaged, decay));
@@ -78,7 +82,9 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         state.history.iter().for_each(|record| observer.record(record));
     } else {
         adam = Adam::new(network.parameters()?, adam_options, None)?;
-        average = schedule.average.map(|decay| Average::new(adam.values().to_vec(), decay));
+        average = schedule
+            .average
+            .map(|decay| Average::new(adam.values().to_vec(), decay));
         let validation = measure(&network)?;
         let record = Record {
             recipe,
@@ -110,7 +116,12 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         let mut step = 0;
         let order = shuffled(prepared.train.len(), options.seed, epoch as u64);
         let augmentation = Some((&schedule.augmentation, options.seed, epoch as u64));
-        let loading = Loading { batch: schedule.batch, workers, augmentation, mirrored: false };
+        let loading = Loading {
+            batch: schedule.batch,
+            workers,
+            augmentation,
+            mirrored: false,
+        };
         for_each_batch(&prepared.train, &order, loading, |batch| {
             // Batch statistics of a single picture are no statistics.
             if mode != Mode::Train && batch.labels.len() < 2 {
@@ -169,16 +180,24 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         state.history.push(record);
         state.epoch = epoch;
         state.current = current;
-        checkpoint.save(&state, adam.state(), average.as_ref().map(|average| average.values.as_slice()))?;
+        checkpoint.save(
+            &state,
+            adam.state(),
+            average.as_ref().map(|average| average.values.as_slice()),
+        )?;
         if observer.should_stop() {
             return Err(TrainError::Stopped);
         }
     }
     network.restore(&state.best)?;
     let validation = measure(&network)?;
-    Ok(Outcome { network, validation, history: state.history, seconds: start.elapsed().as_secs_f64() })
+    Ok(Outcome {
+        network,
+        validation,
+        history: state.history,
+        seconds: start.elapsed().as_secs_f64(),
+    })
 }
-
 
 /// Accuracy first, then the lower loss.
 fn score(evaluation: &Evaluation) -> (f32, f32) {
@@ -188,7 +207,12 @@ fn score(evaluation: &Evaluation) -> (f32, f32) {
 fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -> Result<()> {
     // All pictures of a batch are looked at together; the order is shuffled so that batches mix the classes.
     let order = shuffled(prepared.train.len(), prepared.options.seed, 0);
-    let loading = Loading { batch: 64, workers: 0, augmentation: None, mirrored: false };
+    let loading = Loading {
+        batch: 64,
+        workers: 0,
+        augmentation: None,
+        mirrored: false,
+    };
     let mut batches = Vec::new();
     for chunk in order.chunks(loading.batch) {
         for_each_batch(&prepared.train, chunk, loading, |batch| {
@@ -210,7 +234,11 @@ impl Totals {
     fn add(&mut self, logits: &Tensor, loss: &Tensor, labels: &[u32]) -> Result<()> {
         self.loss += f64::from(loss.to_scalar::<f32>()?) * labels.len() as f64;
         let rows = logits.to_vec2::<f32>()?;
-        self.hits += rows.iter().zip(labels).filter(|(row, label)| argmax(row) == **label as usize).count();
+        self.hits += rows
+            .iter()
+            .zip(labels)
+            .filter(|(row, label)| argmax(row) == **label as usize)
+            .count();
         self.pictures += labels.len();
         Ok(())
     }
@@ -228,8 +256,8 @@ impl Totals {
 fn drop_some(features: &Tensor, share: f32, seed: u64, address: u64) -> Result<Tensor> {
     let mut random = stream(seed, Purpose::Dropout, address, 0);
     let keep = 1.0 / (1.0 - share);
-    let mask: Vec<f32> =
-        (0..features.elem_count()).map(|_| if random.random::<f32>() < share { 0.0 } else { keep }).collect();
+    let mask: Vec<f32> = (0..features.elem_count())
+        .map(|_| if random.random::<f32>() < share { 0.0 } else { keep })
+        .collect();
     Ok((features * Tensor::from_vec(mask, features.shape(), features.device())?)?)
 }
-

@@ -110,7 +110,11 @@ fn run(backbone: &Backbone, dataset: &Dataset, options: &TrainOptions, observer:
     candidates.dedup();
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(candidates.len());
     for recipe in candidates {
-        let outcome = if recipe == Recipe::Linear { prepared.linear(observer)? } else { joint(&prepared, recipe, observer)? };
+        let outcome = if recipe == Recipe::Linear {
+            prepared.linear(observer)?
+        } else {
+            joint(&prepared, recipe, observer)?
+        };
         outcomes.push(outcome);
     }
     let chosen = choose(&outcomes);

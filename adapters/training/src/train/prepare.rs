@@ -61,15 +61,24 @@ impl<'a> Prepared<'a> {
         warnings.extend(skipped.cloned().map(Warning::Unreadable));
         warnings.iter().for_each(|warning| observer.warning(warning));
         if train.is_empty() || validation.is_empty() {
-            let split = if train.is_empty() { Split::Train } else { Split::Validation };
-            return Err(TrainError::NoSuchSplit { path: dataset.root().to_owned(), split: split.name() });
+            let split = if train.is_empty() {
+                Split::Train
+            } else {
+                Split::Validation
+            };
+            return Err(TrainError::NoSuchSplit {
+                path: dataset.root().to_owned(),
+                split: split.name(),
+            });
         }
 
         let start = Instant::now();
         let mut base = Network::new(backbone, Recipe::Linear, names.len(), &options.device, options.seed)?;
         let (train_set, validation_set) = frozen_features(&base, &train, &validation, options, observer)?;
         let mut meter = Meter::new(Phase::Head, options.head.penalties.len());
-        let fitted = fit_head(&train_set, &validation_set, names.len(), &options.head, |_| meter.advance(1, observer))?;
+        let fitted = fit_head(&train_set, &validation_set, names.len(), &options.head, |_| {
+            meter.advance(1, observer)
+        })?;
         base.set_head(&fitted.head)?;
         let logits = base.classify(&validation_set.values, false)?.to_vec2()?;
         let linear = Evaluation::from_logits(logits, validation.labels(), &names);
@@ -117,7 +126,12 @@ impl<'a> Prepared<'a> {
             best: true,
         };
         observer.record(&record);
-        Ok(Outcome { network, validation: self.linear.clone(), history: vec![record], seconds: self.head_seconds })
+        Ok(Outcome {
+            network,
+            validation: self.linear.clone(),
+            history: vec![record],
+            seconds: self.head_seconds,
+        })
     }
 
     /// The head fitted on the features of a network whose statistics were moved.
@@ -136,8 +150,13 @@ fn frozen_features(
 ) -> Result<(Features, Features)> {
     let mut meter = Meter::new(Phase::Features, train.len() + validation.len());
     let mut compute = |pictures: &Pictures| -> Result<Features> {
-        let values: Tensor = features(network, pictures, options.workers(), false, |n| meter.advance(n, observer))?;
-        Ok(Features { values, labels: pictures.labels() })
+        let values: Tensor = features(network, pictures, options.workers(), false, |n| {
+            meter.advance(n, observer)
+        })?;
+        Ok(Features {
+            values,
+            labels: pictures.labels(),
+        })
     };
     Ok((compute(train)?, compute(validation)?))
 }
