@@ -33,18 +33,19 @@ pub(crate) struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    /// `folder` gets `metrics.jsonl`.
-    pub(crate) fn new(output: &'a Output, label: &str, folder: Option<&Path>) -> anyhow::Result<Self> {
+    /// `folder` gets `metrics.jsonl`, which is begun anew unless `append`.
+    pub(crate) fn new(output: &'a Output, label: &str, folder: Option<&Path>, append: bool) -> anyhow::Result<Self> {
         let metrics = match folder {
             Some(folder) => {
                 let path = folder.join("metrics.jsonl");
                 let context = || format!("cannot write '{}'", path.display());
                 fs::create_dir_all(folder).with_context(context)?;
-                let file = File::options()
-                    .create(true)
-                    .append(true)
-                    .open(&path)
-                    .with_context(context)?;
+                let file = if append {
+                    File::options().create(true).append(true).open(&path)
+                } else {
+                    File::create(&path)
+                }
+                .with_context(context)?;
                 Some(BufWriter::new(file))
             }
             None => None,

@@ -1,4 +1,7 @@
-//! `clr`: fetch, import, train, evaluate, inspect, export, merge, classify and bench.
+//! The program `clr`: fetch, import, train, evaluate, inspect, export, merge, classify and bench.
+//!
+//! A library only so that the end-to-end tests can build the program beside themselves; [`main`] is all there is.
+#![forbid(unsafe_code)]
 
 mod backbones;
 mod bench;
@@ -9,6 +12,7 @@ mod doctor;
 mod exit;
 mod fetch;
 mod fingerprint;
+mod forgetting;
 mod learn;
 mod output;
 
@@ -22,7 +26,9 @@ use crate::{
     output::Output,
 };
 
-fn main() -> ExitCode {
+/// Runs the command line; the exit codes stand in `clr --help`.
+#[must_use]
+pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.global.json, cli.global.quiet);
     start_logging(cli.global.verbose, cli.global.quiet);

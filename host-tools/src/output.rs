@@ -27,6 +27,15 @@ struct Document<'a, T> {
     body: &'a T,
 }
 
+/// `body` as the document `clr.<command>/1`.
+pub(crate) fn document<T: Serialize>(command: &str, body: &T) -> std::io::Result<String> {
+    let document = Document {
+        schema: format!("clr.{command}/1"),
+        body,
+    };
+    serde_json::to_string_pretty(&document).map_err(std::io::Error::other)
+}
+
 impl Output {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
         let colour =
@@ -36,12 +45,7 @@ impl Output {
 
     /// Writes `body` as the document `clr.<command>/1`.
     pub(crate) fn document<T: Serialize>(&self, command: &str, body: &T) -> std::io::Result<()> {
-        let document = Document {
-            schema: format!("clr.{command}/1"),
-            body,
-        };
-        let text = serde_json::to_string_pretty(&document).map_err(std::io::Error::other)?;
-        self.line(&text)
+        self.line(&document(command, body)?)
     }
 
     /// Writes one line of data.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Step, StepJob, Times};
 
@@ -18,12 +18,6 @@ const SCRIPT: &str = include_str!("../../bench/peers.py");
 pub(crate) struct Peers {
     python: PathBuf,
     script: tempfile::NamedTempFile,
-}
-
-#[derive(Deserialize)]
-struct Versioned<T> {
-    #[serde(flatten)]
-    value: T,
 }
 
 #[derive(Serialize)]
@@ -104,7 +98,6 @@ impl Peers {
                 .find(|line| !line.trim().is_empty())
                 .unwrap_or("no reason given")
         );
-        let result: Versioned<T> = serde_json::from_slice(&output.stdout).context("the peer gave no result")?;
-        Ok(result.value)
+        serde_json::from_slice(&output.stdout).context("the peer gave no result")
     }
 }

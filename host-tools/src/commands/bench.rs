@@ -164,10 +164,7 @@ pub(crate) fn run(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<u8>
         bar.finish_and_clear();
     }
     if let Some(path) = &args.output {
-        let text = serde_json::to_string_pretty(&serde_json::json!({
-            "schema": "clr.bench/1",
-            "result": &document,
-        }))?;
+        let text = crate::output::document("bench", &document)?;
         write_atomically(path, text.as_bytes())?;
     }
     if output.json {

@@ -1,25 +1,21 @@
 //! `clr demo`: three real tasks on one frozen network, and the first one's answers unchanged to the bit.
 
-use std::{
-    hint::black_box,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context as _;
 use clap::Args;
 use clr_adapters::Recipe;
 use clr_device::{Engine, EngineOptions, ResidentAdapter, TaskSet};
-use clr_onnx::{Backbone, Preprocess as _};
-use clr_training::{Dataset, RecipeChoice, Sample, Schedule, Split, SplitOptions, TrainOptions, Trained, train};
+use clr_onnx::Backbone;
+use clr_training::{Dataset, RecipeChoice, Schedule, Split, SplitOptions, TrainOptions, Trained, train};
 use prost::Message as _;
-use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{Context, eval};
 use crate::{
     backbones::{read_adapter, read_backbone, write_atomically},
     fetch::{self, TaskOptions},
+    forgetting::{self, Forgetting, Pictures},
     learn::{Parity, Watcher, publish_checked, write_plots},
     output::{Output, Table, human_time},
 };
@@ -87,21 +83,13 @@ struct TaskDocument {
     seconds: f64,
 }
 
-/// The first task's answers before and after the other tasks were learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-struct Forgetting {
-    pictures: usize,
-    logits: usize,
-    different_bits: usize,
-}
-
 const NOTE: &str = "small pictures, few of them, few epochs; many tasks are drawn or rendered, none is a clinical diagnosis, and no \
                     number compares with the paper's 53 tasks";
 
 /// One learned task.
 struct Learned {
     document: TaskDocument,
-    samples: Vec<(PathBuf, Sample)>,
+    test: Vec<PathBuf>,
 }
 
 pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> {
@@ -143,7 +131,7 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         );
         let (one, resident) = learn(args, &backbone, &engine, task, output)?;
         if index == 0 {
-            before = answers(&engine, &resident, &one.samples)?;
+            before = forgetting::answers(&engine, &resident, &one.test)?;
         }
         tasks.insert(resident);
         learned.push(one);
@@ -154,10 +142,18 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         let first = &learned[0];
         let reread = engine.prepare(&read_adapter(&first.document.adapter)?.adapter)?;
         tasks.insert(reread);
-        interleaved(&engine, &tasks, &learned)?
+        let all: Vec<Pictures<'_>> = learned
+            .iter()
+            .map(|one| Pictures {
+                task: &one.document.name,
+                paths: &one.test,
+            })
+            .collect();
+        forgetting::interleaved(&engine, &tasks, all[0], &all[1..])?
     };
-    let forgetting = compare(&before, &after);
-    let switch_seconds = switch_time(&tasks, &learned)?;
+    let forgetting = forgetting::compare(&before, &after);
+    let names: Vec<&str> = learned.iter().map(|one| one.document.name.as_str()).collect();
+    let switch_seconds = forgetting::switch_time(&tasks, &names)?;
     let merged = merge_first(args, &backbone, &learned[0].document)?;
 
     let document = Document {
@@ -197,8 +193,6 @@ fn learn(
     let name = &task.task.name;
     let folder = args.output.join(name);
     let dataset = Dataset::open(&task.path, &SplitOptions::default())?;
-    // An old run's metrics would stand before this one's.
-    let _ = std::fs::remove_file(folder.join("metrics.jsonl"));
     let train_one = |recipe: Recipe| -> anyhow::Result<Trained> {
         let options = TrainOptions {
             task: Some(name.clone()),
@@ -213,7 +207,7 @@ fn learn(
             test: false,
             ..TrainOptions::default()
         };
-        let mut watcher = Watcher::new(output, name, Some(&folder))?;
+        let mut watcher = Watcher::new(output, name, Some(&folder), recipe != Recipe::Linear)?;
         Ok(train(backbone, &dataset, &options, &mut watcher)?)
     };
     let samples = dataset.samples(Split::Test)?;
@@ -241,67 +235,8 @@ fn learn(
         parity,
         seconds: start.elapsed().as_secs_f64(),
     };
-    let samples = samples
-        .iter()
-        .map(|sample| (dataset.root().join(&sample.path), sample.clone()))
-        .collect();
-    Ok((Learned { document, samples }, resident))
-}
-
-/// The logits of each picture, bit by bit.
-fn answers(engine: &Engine, adapter: &ResidentAdapter, samples: &[(PathBuf, Sample)]) -> anyhow::Result<Vec<Vec<u32>>> {
-    samples
-        .par_iter()
-        .map(|(path, _)| logits(engine, adapter, path))
-        .collect()
-}
-
-/// The first task's logits, with a frame of each other task between any two of its frames.
-fn interleaved(engine: &Engine, tasks: &TaskSet, learned: &[Learned]) -> anyhow::Result<Vec<Vec<u32>>> {
-    let (first, others) = learned.split_first().context("no task was learned")?;
-    let mut answers = Vec::with_capacity(first.samples.len());
-    for (index, (path, _)) in first.samples.iter().enumerate() {
-        for other in others {
-            let active = tasks.switch(&other.document.name)?;
-            let (path, _) = &other.samples[index % other.samples.len()];
-            logits(engine, &active, path)?;
-        }
-        answers.push(logits(engine, &*tasks.switch(&first.document.name)?, path)?);
-    }
-    Ok(answers)
-}
-
-fn logits(engine: &Engine, adapter: &ResidentAdapter, path: &Path) -> anyhow::Result<Vec<u32>> {
-    let picture = clr_onnx::decode_image(path)?;
-    let input = adapter.preprocessing().preprocess(&picture);
-    Ok(engine.logits(adapter, &input)?.into_iter().map(f32::to_bits).collect())
-}
-
-fn compare(before: &[Vec<u32>], after: &[Vec<u32>]) -> Forgetting {
-    let flat = |answers: &[Vec<u32>]| answers.iter().flatten().copied().collect::<Vec<u32>>();
-    let (before_flat, after_flat) = (flat(before), flat(after));
-    let different = before_flat.iter().zip(&after_flat).filter(|(a, b)| a != b).count();
-    Forgetting {
-        pictures: before.len(),
-        logits: before_flat.len(),
-        different_bits: different + before_flat.len().abs_diff(after_flat.len()),
-    }
-}
-
-/// The median time of a switch, over batches of a hundred.
-fn switch_time(tasks: &TaskSet, learned: &[Learned]) -> anyhow::Result<f64> {
-    const BATCH: usize = 100;
-    let names: Vec<&str> = learned.iter().map(|one| one.document.name.as_str()).collect();
-    let mut times = Vec::new();
-    for _ in 0..300 {
-        let start = Instant::now();
-        for index in 0..BATCH {
-            black_box(tasks.switch(names[index % names.len()])?);
-        }
-        times.push(start.elapsed().as_secs_f64() / BATCH as f64);
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    let test = samples.iter().map(|sample| dataset.root().join(&sample.path)).collect();
+    Ok((Learned { document, test }, resident))
 }
 
 fn merge_first(args: &DemoArgs, backbone: &Backbone, first: &TaskDocument) -> anyhow::Result<PathBuf> {
@@ -345,18 +280,4 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
             .unwrap_or_default(),
         human_time(document.seconds)
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_changed_bit_is_forgetting() {
-        let before = vec![vec![1.0_f32.to_bits(), 2.0_f32.to_bits()]];
-        assert_eq!(compare(&before, &before).different_bits, 0);
-        let after = vec![vec![1.0_f32.to_bits(), 2.0_f32.to_bits() ^ 1]];
-        assert_eq!(compare(&before, &after).different_bits, 1);
-        assert_eq!(compare(&before, &[]).different_bits, 2);
-    }
 }

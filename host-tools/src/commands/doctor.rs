@@ -57,7 +57,10 @@ pub(crate) fn run(args: &DoctorArgs, context: &Context<'_>) -> anyhow::Result<u8
 
 fn print(report: &Report, limit: usize, context: &Context<'_>) -> std::io::Result<()> {
     let output = context.output;
-    for (split, classes) in &report.splits {
+    for split in ["all", "train", "val", "valid", "validation", "test"] {
+        let Some(classes) = report.splits.get(split) else {
+            continue;
+        };
         let total: usize = classes.values().sum();
         let list: Vec<String> = classes
             .iter()

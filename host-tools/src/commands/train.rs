@@ -126,7 +126,7 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
     let options = options(args)?;
     let label = options.task.clone().unwrap_or_else(|| folder_name(&args.data));
     let trained = {
-        let mut watcher = Watcher::new(context.output, &label, args.out_dir.as_deref())?;
+        let mut watcher = Watcher::new(context.output, &label, args.out_dir.as_deref(), args.resume.is_some())?;
         train(&backbone, &dataset, &options, &mut watcher)?
     };
     let path = args

@@ -7,6 +7,7 @@ mod error;
 mod manifest;
 mod package;
 mod picture;
+mod registry;
 mod split;
 mod tasks;
 

@@ -1,0 +1,182 @@
+//! What is in an adapter.
+
+use std::path::{Path, PathBuf};
+
+use clr_adapters::{Decoded, Metrics, Preprocessing, Provenance, Recipe, SiteWeights};
+use serde::Serialize;
+
+use super::preprocessing_line;
+use crate::output::{Output, Table, human_bytes};
+
+#[derive(Serialize)]
+struct AdapterDocument {
+    kind: &'static str,
+    path: PathBuf,
+    task: String,
+    labels: Vec<String>,
+    recipe: Recipe,
+    version: u64,
+    provenance: Provenance,
+    backbone: String,
+    parent: Option<String>,
+    digest: String,
+    format_version: u16,
+    encoding: &'static str,
+    file_bytes: usize,
+    decoded_bytes: usize,
+    parameters: usize,
+    preprocessing: Preprocessing,
+    metrics: Option<MetricsDocument>,
+    canaries: usize,
+    sections: Vec<SectionDocument>,
+    sites: Vec<SiteDocument>,
+}
+
+#[derive(Serialize)]
+struct MetricsDocument {
+    accuracy: f32,
+    quantised_accuracy: f32,
+    validation_images: u32,
+    training_images: u32,
+    data: String,
+    seed: u64,
+    created: u64,
+}
+
+#[derive(Serialize)]
+struct SectionDocument {
+    kind: &'static str,
+    encoding: &'static str,
+    elements: usize,
+    offset: usize,
+    bytes: usize,
+    crc: String,
+}
+
+#[derive(Serialize)]
+struct SiteDocument {
+    name: String,
+    weights: &'static str,
+    channels: usize,
+}
+
+pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Output) -> anyhow::Result<()> {
+    let (header, adapter) = (&decoded.adapter.header, &decoded.adapter);
+    let sites = adapter.sites.iter().map(|site| SiteDocument {
+        name: site.name.clone(),
+        weights: match site.weights {
+            SiteWeights::Scale(_) => "scale",
+            SiteWeights::Kernel(_) => "kernel",
+        },
+        channels: site.channels(),
+    });
+    let sections = decoded.sections.iter().map(|section| SectionDocument {
+        kind: section.kind.name(),
+        encoding: section.encoding.name(),
+        elements: section.elements,
+        offset: section.offset,
+        bytes: section.bytes,
+        crc: format!("{:08x}", section.crc),
+    });
+    let document = AdapterDocument {
+        kind: "adapter",
+        path: path.to_owned(),
+        task: header.task.clone(),
+        labels: header.labels.clone(),
+        recipe: header.recipe,
+        version: header.version,
+        provenance: header.provenance,
+        backbone: header.backbone.to_string(),
+        parent: header.parent.map(|parent| parent.to_string()),
+        digest: decoded.digest.to_string(),
+        format_version: decoded.format_version,
+        encoding: decoded.encoding.name(),
+        file_bytes: decoded.file_bytes,
+        decoded_bytes: adapter.decoded_bytes(),
+        parameters: adapter.parameters(),
+        preprocessing: header.preprocessing.clone(),
+        metrics: header.metrics.as_ref().map(metrics),
+        canaries: header.canaries.len(),
+        sections: sections.collect(),
+        sites: sites.collect(),
+    };
+    if output.json {
+        return Ok(output.document("inspect", &document)?);
+    }
+    output.line(&format!("adapter      {}", path.display()))?;
+    output.line(&format!("task         {}, version {}", document.task, document.version))?;
+    output.line(&format!(
+        "classes      {}: {}",
+        document.labels.len(),
+        some(&document.labels)
+    ))?;
+    output.line(&format!(
+        "recipe       {}, {} sites, {} parameters with the head",
+        document.recipe,
+        document.sites.len(),
+        document.parameters
+    ))?;
+    output.line(&format!("backbone     {}", document.backbone))?;
+    output.line(&format!("digest       {}", document.digest))?;
+    output.line(&format!(
+        "size         {} in the file ({}), {} in memory",
+        human_bytes(document.file_bytes as u64),
+        document.encoding,
+        human_bytes(document.decoded_bytes as u64)
+    ))?;
+    preprocessing_line(&document.preprocessing, output)?;
+    if let Some(metrics) = &document.metrics {
+        output.line(&format!(
+            "validation   {:.1} % in full precision, {:.1} % as in the file, {} pictures ({} for training, seed {})",
+            100.0 * metrics.accuracy,
+            100.0 * metrics.quantised_accuracy,
+            metrics.validation_images,
+            metrics.training_images,
+            metrics.seed
+        ))?;
+    }
+    output.line(&format!("canaries     {}\n", document.canaries))?;
+    let mut table = Table::new(["section", "encoding", "values", "offset", "bytes", "crc"]);
+    for section in &document.sections {
+        table.row([
+            section.kind.to_owned(),
+            section.encoding.to_owned(),
+            section.elements.to_string(),
+            section.offset.to_string(),
+            section.bytes.to_string(),
+            section.crc.clone(),
+        ]);
+    }
+    output.table(&table)?;
+    if list_sites {
+        output.line("")?;
+        let mut table = Table::new(["site", "weights", "channels"]);
+        for site in &document.sites {
+            table.row([site.name.clone(), site.weights.to_owned(), site.channels.to_string()]);
+        }
+        output.table(&table)?;
+    }
+    Ok(())
+}
+
+fn metrics(metrics: &Metrics) -> MetricsDocument {
+    MetricsDocument {
+        accuracy: metrics.accuracy,
+        quantised_accuracy: metrics.quantised_accuracy,
+        validation_images: metrics.validation_images,
+        training_images: metrics.training_images,
+        data: metrics.data.to_string(),
+        seed: metrics.seed,
+        created: metrics.created,
+    }
+}
+
+fn some(labels: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let mut text = labels.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if labels.len() > SHOWN {
+        let more = labels.len() - SHOWN;
+        text = format!("{text}, and {more} more");
+    }
+    text
+}

@@ -1,0 +1,97 @@
+//! Whether a task's answers survive other tasks: its logits before and after, bit by bit.
+
+use std::{
+    hint::black_box,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use clr_device::{Engine, ResidentAdapter, TaskSet};
+use clr_onnx::Preprocess as _;
+use rayon::prelude::*;
+use serde::Serialize;
+
+/// A resident task with pictures of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pictures<'a> {
+    pub(crate) task: &'a str,
+    pub(crate) paths: &'a [PathBuf],
+}
+
+/// The first task's answers before and after the other tasks were learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Forgetting {
+    pub(crate) pictures: usize,
+    pub(crate) logits: usize,
+    pub(crate) different_bits: usize,
+}
+
+/// The logits of each picture, bit by bit.
+pub(crate) fn answers(engine: &Engine, adapter: &ResidentAdapter, paths: &[PathBuf]) -> anyhow::Result<Vec<Vec<u32>>> {
+    paths.par_iter().map(|path| logits(engine, adapter, path)).collect()
+}
+
+/// The first task's logits, with a frame of each other task between any two of its frames.
+pub(crate) fn interleaved(
+    engine: &Engine,
+    tasks: &TaskSet,
+    first: Pictures<'_>,
+    others: &[Pictures<'_>],
+) -> anyhow::Result<Vec<Vec<u32>>> {
+    let mut answers = Vec::with_capacity(first.paths.len());
+    for (index, path) in first.paths.iter().enumerate() {
+        for other in others {
+            let active = tasks.switch(other.task)?;
+            logits(engine, &active, &other.paths[index % other.paths.len()])?;
+        }
+        answers.push(logits(engine, &*tasks.switch(first.task)?, path)?);
+    }
+    Ok(answers)
+}
+
+fn logits(engine: &Engine, adapter: &ResidentAdapter, path: &Path) -> anyhow::Result<Vec<u32>> {
+    let picture = clr_onnx::decode_image(path)?;
+    let input = adapter.preprocessing().preprocess(&picture);
+    Ok(engine.logits(adapter, &input)?.into_iter().map(f32::to_bits).collect())
+}
+
+/// Counts the logits that are not the same bits.
+pub(crate) fn compare(before: &[Vec<u32>], after: &[Vec<u32>]) -> Forgetting {
+    let flat = |answers: &[Vec<u32>]| answers.iter().flatten().copied().collect::<Vec<u32>>();
+    let (before_flat, after_flat) = (flat(before), flat(after));
+    let different = before_flat.iter().zip(&after_flat).filter(|(a, b)| a != b).count();
+    Forgetting {
+        pictures: before.len(),
+        logits: before_flat.len(),
+        different_bits: different + before_flat.len().abs_diff(after_flat.len()),
+    }
+}
+
+/// The median time of a switch, over batches of a hundred.
+pub(crate) fn switch_time(tasks: &TaskSet, names: &[&str]) -> anyhow::Result<f64> {
+    const BATCH: usize = 100;
+    let mut times = Vec::new();
+    for _ in 0..300 {
+        let start = Instant::now();
+        for index in 0..BATCH {
+            black_box(tasks.switch(names[index % names.len()])?);
+        }
+        times.push(start.elapsed().as_secs_f64() / BATCH as f64);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_changed_bit_is_forgetting() {
+        let before = vec![vec![1.0_f32.to_bits(), 2.0_f32.to_bits()]];
+        assert_eq!(compare(&before, &before).different_bits, 0);
+        let after = vec![vec![1.0_f32.to_bits(), 2.0_f32.to_bits() ^ 1]];
+        assert_eq!(compare(&before, &after).different_bits, 1);
+        assert_eq!(compare(&before, &[]).different_bits, 2);
+    }
+}
