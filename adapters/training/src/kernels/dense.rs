@@ -5,7 +5,7 @@
 
 use super::buffer::{Map, Output, Shared};
 use super::gemm::{COLUMNS, PANEL, Packed, multiply};
-use super::plan::{Phase, Plan, grid, inside};
+use super::plan::{Phase, Plan, Tap, grid, inside};
 use super::simd::{Kernel, Simd, dispatch};
 use rayon::prelude::*;
 
@@ -78,6 +78,8 @@ struct Job<'a> {
     read: [usize; 2],
     write: [usize; 2],
     phase: &'a Phase,
+    /// For each tap, the grid columns that it sees inside the source.
+    limits: &'a [(usize, usize)],
     grid: [usize; 2],
     weights: &'a Packed,
     group: usize,
@@ -121,8 +123,15 @@ pub(crate) fn convolve(source: &[f32], from: Map, plan: &Plan, weights: &Weights
         .iter()
         .map(|phase| to.n * grid(to.h, phase.origin[0], plan.write[0]) * grid(to.w, phase.origin[1], plan.write[1]));
     let width = tile_width(rows, positions.sum::<usize>() * weights.groups);
+    let limits: Vec<Vec<(usize, usize)>> = (plan.phases.iter())
+        .map(|phase| {
+            let columns = grid(to.w, phase.origin[1], plan.write[1]);
+            let of_tap = |tap: &Tap| inside(columns, from.w, tap.dx, plan.read[1]);
+            phase.taps.iter().map(of_tap).collect()
+        })
+        .collect();
     let mut jobs = Vec::new();
-    for (phase, packed) in plan.phases.iter().zip(&weights.phases) {
+    for ((phase, packed), limits) in plan.phases.iter().zip(&weights.phases).zip(&limits) {
         let size = [
             grid(to.h, phase.origin[0], plan.write[0]),
             grid(to.w, phase.origin[1], plan.write[1]),
@@ -137,6 +146,7 @@ pub(crate) fn convolve(source: &[f32], from: Map, plan: &Plan, weights: &Weights
                     read: plan.read,
                     write: plan.write,
                     phase,
+                    limits,
                     grid: size,
                     weights,
                     group,
@@ -199,11 +209,11 @@ impl Kernel for Tile<'_> {
             phase,
             grid,
             weights,
-            width,
             ..
         } = job;
         let (b, c) = (columns.as_mut_ptr(), tile.as_mut_ptr());
-        let used = width.min(to.n * grid[0] * grid[1] - job.start);
+        let used = job.width.min(to.n * grid[0] * grid[1] - job.start);
+        let width = used.next_multiple_of(16);
         split(job.start, used, grid, runs);
         let mut k = 0;
         // SAFETY: the scratch buffers hold DEPTH × width and rows × width values, with room for one vector behind.
@@ -211,7 +221,8 @@ impl Kernel for Tile<'_> {
             while k < weights.depth {
                 let depth = DEPTH.min(weights.depth - k);
                 for row in 0..depth {
-                    let (channel, tap) = ((k + row) / phase.taps.len(), phase.taps[(k + row) % phase.taps.len()]);
+                    let (channel, tap) = ((k + row) / phase.taps.len(), (k + row) % phase.taps.len());
+                    let (tap, limits) = (phase.taps[tap], job.limits[tap]);
                     let channels = weights.depth / phase.taps.len();
                     let plane = job.group * channels + channel;
                     for run in runs.iter() {
@@ -223,7 +234,7 @@ impl Kernel for Tile<'_> {
                             tap.dy,
                             tap.dx,
                             *run,
-                            grid[1],
+                            limits,
                             b.add(row * width + run.at),
                         );
                     }
@@ -299,11 +310,11 @@ unsafe fn gather<S: Simd>(
     dy: isize,
     dx: isize,
     run: Run,
-    columns: usize,
+    (lo, hi): (usize, usize),
     to: *mut f32,
 ) {
     let y = (run.y * read[0]) as isize + dy;
-    // SAFETY: reads stay inside the plane by the limits computed here; writes as documented.
+    // SAFETY: reads stay inside the plane by the tap's limits; writes as documented.
     unsafe {
         let zero = S::splat(0.0);
         if y < 0 || y >= from.h as isize {
@@ -314,7 +325,6 @@ unsafe fn gather<S: Simd>(
             }
             return;
         }
-        let (lo, hi) = inside(columns, from.w, dx, read[1]);
         let lo = lo.clamp(run.x, run.x + run.len);
         let hi = hi.clamp(lo, run.x + run.len);
         let mut i = 0;
@@ -335,7 +345,15 @@ unsafe fn gather<S: Simd>(
                 S::store(to_inside.add(i), S::load_n(row.add(i), len - i));
             }
         } else {
-            for i in 0..len {
+            let mut done = 0;
+            if read[1] == 2 {
+                // A vector of every other value reads one value more than it takes.
+                while done + S::LANES < len {
+                    S::store(to_inside.add(done), S::even(row.add(2 * done)));
+                    done += S::LANES;
+                }
+            }
+            for i in done..len {
                 *to_inside.add(i) = *row.add(i * read[1]);
             }
         }

@@ -16,3 +16,6 @@ pub(crate) mod pool;
 pub(crate) mod simd;
 pub(crate) mod site_norm;
 pub(crate) mod winograd;
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// From `2 · LANES` consecutive values, every other one, the first included.
+    #[inline(always)]
+    unsafe fn even(p: *const f32) -> Self::V {
+        let mut lanes = [0f32; 16];
+        // SAFETY: the caller vouches for `2 · LANES` readable values; 16 lanes hold the widest vector.
+        unsafe {
+            for (i, lane) in lanes.iter_mut().enumerate().take(Self::LANES) {
+                *lane = *p.add(2 * i);
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
+
     /// The inverse of [`Simd::deinterleave`].
     #[inline(always)]
     unsafe fn interleave(v: [Self::V; 4], p: *mut f32) {
@@ -104,8 +117,43 @@ pub(crate) enum Level {
     Portable,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// The level that a test wants on its own thread.
+    static FORCED: std::cell::Cell<Option<Level>> = const { std::cell::Cell::new(None) };
+}
+
+/// Runs `work` at every level that this processor has, on a thread of its own.
+#[cfg(test)]
+pub(super) fn at_every_level<T: Send>(work: impl Fn() -> T + Sync) -> Vec<(Level, T)> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build()
+        .expect("a thread");
+    let run = |level| {
+        let result = pool.install(|| {
+            FORCED.set(Some(level));
+            work()
+        });
+        (level, result)
+    };
+    let mut levels = vec![run(Level::Portable)];
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        levels.push(run(Level::Avx2));
+    }
+    if detect() != Level::Portable {
+        levels.push(run(detect()));
+    }
+    levels
+}
+
 /// The widest instruction set of this processor; detected once.
 pub(crate) fn level() -> Level {
+    #[cfg(test)]
+    if let Some(level) = FORCED.get() {
+        return level;
+    }
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(detect)
 }
@@ -136,12 +184,7 @@ fn detect() -> Level {
 
 /// Runs `kernel` with the widest vectors at hand.
 pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
-    dispatch_at(level(), kernel)
-}
-
-/// Runs `kernel` at a given level, which this processor must have (tests compare the levels).
-pub(crate) fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
-    match level {
+    match level() {
         // SAFETY: `detect` found the instruction set.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { x86::run_avx512(kernel) },

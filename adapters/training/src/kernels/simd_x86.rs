@@ -87,6 +87,14 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn even(p: *const f32) -> __m512 {
+        unsafe {
+            let index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            _mm512_permutex2var_ps(_mm512_loadu_ps(p), index, _mm512_loadu_ps(p.add(16)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn deinterleave(p: *const f32) -> [__m512; 4] {
         unsafe {
             let [a, b, c, d] = [

@@ -26,11 +26,13 @@ const STAGGER: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Weights(Vec<Packed>);
 
-/// Whether a convolution is worth transforming: enough channels to pay for the transforms, and not so many that its transformed
-/// kernels (four times the size) outgrow what they save.
-pub(crate) fn pays(window: &Window, outputs: usize, inputs: usize, groups: usize) -> bool {
+/// Whether a convolution is worth transforming: enough channels to pay for the transforms, transformed kernels (four times the
+/// size) of at most 40 MiB, and a result (of the forward pass) that tiles do not overhang by more than half.
+pub(crate) fn pays(window: &Window, outputs: usize, inputs: usize, groups: usize, result: [usize; 2]) -> bool {
     let plain = window.kernel == [3, 3] && window.stride == [1, 1] && window.dilation == [1, 1] && groups == 1;
-    plain && outputs.min(inputs) >= 16 && outputs * inputs <= 1 << 17
+    let covered = result[0].next_multiple_of(TILE) * result[1].next_multiple_of(TILE);
+    let fits = 2 * covered <= 3 * result[0] * result[1];
+    plain && fits && outputs.min(inputs) >= 16 && outputs * inputs <= 1 << 18
 }
 
 impl Weights {

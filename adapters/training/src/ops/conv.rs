@@ -23,8 +23,15 @@ pub struct FrozenConv(Arc<Frozen>);
 
 struct Frozen {
     conv: Conv,
-    forward: Mutex<HashMap<[usize; 4], Arc<Packed>>>,
-    backward: Mutex<HashMap<[usize; 4], Arc<Packed>>>,
+    packed: Mutex<HashMap<Key, Arc<Packed>>>,
+}
+
+/// What the arrangement of the weights depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    pads: [usize; 4],
+    winograd: bool,
+    forward: bool,
 }
 
 /// The weights, arranged for the method that suits them.
@@ -75,8 +82,7 @@ impl FrozenConv {
         };
         Ok(Self(Arc::new(Frozen {
             conv,
-            forward: Mutex::default(),
-            backward: Mutex::default(),
+            packed: Mutex::default(),
         })))
     }
 
@@ -133,21 +139,32 @@ impl Frozen {
         }
     }
 
-    fn packed(&self, window: Window, forward: bool) -> Arc<Packed> {
-        let cache = if forward { &self.forward } else { &self.backward };
+    /// The weights arranged for a window and the sizes of the forward pass's result.
+    fn packed(&self, window: Window, result: Map, forward: bool) -> Arc<Packed> {
+        let shape = self.conv.weight.shape();
+        let winograd = winograd::pays(&window, shape[0], shape[1], self.conv.group, [result.h, result.w]);
+        let key = Key {
+            pads: window.pads,
+            winograd,
+            forward,
+        };
         // The table is only ever added to, so that one poisoned by a panic elsewhere is still sound.
-        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let pack = || Arc::new(self.pack(window, forward));
-        Arc::clone(cache.entry(window.pads).or_insert_with(pack))
+        let table = || self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = table().get(&key).cloned();
+        // Packing runs in parallel, so never under the lock: a thread that waits for it may take up another batch.
+        found.unwrap_or_else(|| {
+            let packed = Arc::new(self.pack(window, winograd, forward));
+            Arc::clone(table().entry(key).or_insert(packed))
+        })
     }
 
-    fn pack(&self, window: Window, forward: bool) -> Packed {
+    fn pack(&self, window: Window, winograd: bool, forward: bool) -> Packed {
         let (weight, shape) = (self.conv.weight.data(), self.conv.weight.shape());
         let (outputs, inputs, groups) = (shape[0], shape[1], self.conv.group);
         let plan = || if forward { window.forward() } else { window.backward() };
         if self.depthwise() {
             Packed::Depthwise(plan())
-        } else if winograd::pays(&window, outputs, inputs, groups) {
+        } else if winograd {
             let pads = [window.pads[0] as isize, window.pads[1] as isize];
             if forward {
                 Packed::Winograd(pads, winograd::Weights::forward(weight, outputs, inputs))
@@ -166,7 +183,8 @@ impl Frozen {
     }
 
     fn run(&self, source: &[f32], from: Map, to: Map, window: Window, forward: bool) -> Vec<f32> {
-        match &*self.packed(window, forward) {
+        let result = if forward { to } else { from };
+        match &*self.packed(window, result, forward) {
             Packed::Depthwise(plan) => depthwise_any::convolve(source, from, plan, self.conv.weight.data(), to),
             Packed::Dense(plan, weights) => dense::convolve(source, from, plan, weights, to),
             Packed::Winograd(pads, weights) => winograd::convolve(source, from, *pads, weights, to),
