@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p clr-device --bench latency -- 'ResNet18/clr'` runs a part.
 
-use clr_adapters::{Head, Recipe};
+use clr_adapters::Recipe;
 use clr_device::{Engine, EngineOptions, Kernels};
 use clr_onnx::{Architecture, identity_adapter, seeded_backbone};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -16,14 +16,13 @@ fn latency(criterion: &mut Criterion) {
     ];
     for architecture in architectures {
         let backbone = seeded_backbone(architecture, 1, 1000);
-        let head: Head = backbone.classifier().cloned().expect("it has 1,000 classes");
-        let labels: Vec<String> = (0..1000).map(|class| class.to_string()).collect();
+        let original = backbone.original_adapter().expect("it has a classifier");
         let preprocessing = backbone.preprocessing().clone();
         let input: Vec<f32> = (0..3 * preprocessing.height * preprocessing.width)
             .map(|index| (index * 7919 % 1013) as f32 / 500.0 - 1.0)
             .collect();
         for recipe in [Recipe::Linear, Recipe::Clr] {
-            let adapter = identity_adapter(&backbone, recipe, head.clone(), labels.clone());
+            let adapter = identity_adapter(&backbone, recipe, original.head.clone(), original.header.clone());
             let mut group = criterion.benchmark_group(format!("{}/{recipe}", architecture.name()));
             for kernels in [Kernels::Fused, Kernels::Tract] {
                 for threads in [1, 2] {

@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use clr_adapters::{Head, Recipe};
+use clr_adapters::Recipe;
 use clr_device::{Engine, EngineOptions, TaskSet};
 use clr_onnx::{Architecture, identity_adapter, seeded_backbone};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -10,15 +10,9 @@ use criterion::{Criterion, criterion_group, criterion_main};
 const TASKS: usize = 1000;
 
 fn switch(criterion: &mut Criterion) {
-    let backbone = seeded_backbone(Architecture::EfficientNetLite0, 1, 0);
-    let features = backbone.feature_count();
-    let head = Head {
-        features,
-        weight: vec![0.01; 10 * features],
-        bias: vec![0.0; 10],
-    };
-    let labels = (0..10).map(|class| class.to_string()).collect();
-    let mut adapter = identity_adapter(&backbone, Recipe::Clr, head, labels);
+    let backbone = seeded_backbone(Architecture::EfficientNetLite0, 1, 10);
+    let original = backbone.original_adapter().expect("it has a classifier");
+    let mut adapter = identity_adapter(&backbone, Recipe::Clr, original.head, original.header);
     let engine = Engine::new(backbone, EngineOptions::default()).expect("the engine starts");
     let tasks = TaskSet::new();
     let names: Vec<String> = (0..TASKS).map(|task| format!("task {task}")).collect();

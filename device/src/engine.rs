@@ -173,14 +173,7 @@ impl Engine {
             });
         }
         let features = self.features(adapter, input)?;
-        let mut logits = vec![0.0; adapter.classes()];
-        dense(
-            self.level,
-            &adapter.head_weight,
-            &adapter.head_bias,
-            &features,
-            &mut logits,
-        );
+        let logits = self.head(adapter, &features);
         match logits.iter().position(|logit| !logit.is_finite()) {
             Some(class) => Err(EngineError::NotFinite {
                 task: adapter.task.clone(),

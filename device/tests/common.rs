@@ -45,9 +45,13 @@ pub fn adapter(backbone: &Backbone, recipe: Recipe, task: &str, classes: usize, 
             .collect(),
         bias: random.vector(classes),
     };
-    let labels = (0..classes).map(|class| format!("{task}-{class}")).collect();
-    let mut adapter = identity_adapter(backbone, recipe, head, labels);
-    task.clone_into(&mut adapter.header.task);
+    let mut header = backbone
+        .original_adapter()
+        .expect("a seeded backbone has a classifier")
+        .header;
+    header.labels = (0..classes).map(|class| format!("{task}-{class}")).collect();
+    task.clone_into(&mut header.task);
+    let mut adapter = identity_adapter(backbone, recipe, head, header);
     for site in &mut adapter.sites {
         let (SiteWeights::Scale(weights) | SiteWeights::Kernel(weights)) = &mut site.weights;
         let scale = weights.iter().fold(0.0f32, |scale, weight| scale.max(weight.abs()));

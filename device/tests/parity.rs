@@ -32,11 +32,10 @@ fn identity_adapter_equals_the_backbone() {
         let backbone = backbone(architecture, 64);
         let engine = engine(backbone.clone(), 1, Kernels::Fused);
         let original = backbone.original_adapter().unwrap();
-        let labels = original.header.labels.clone();
         let input = picture(&backbone, 5);
         let want = engine.logits(&engine.prepare(&original).unwrap(), &input).unwrap();
         for recipe in Recipe::ALL {
-            let identity = identity_adapter(&backbone, recipe, original.head.clone(), labels.clone());
+            let identity = identity_adapter(&backbone, recipe, original.head.clone(), original.header.clone());
             let got = engine.logits(&engine.prepare(&identity).unwrap(), &input).unwrap();
             assert_close(&got, &want, 1e-5, &format!("{architecture:?}, {recipe}"));
         }

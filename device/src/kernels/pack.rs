@@ -1,6 +1,6 @@
 //! Convolution weights in the order in which the kernels read them. Packed once per engine, shared by every plan.
 
-use clr_onnx::{Conv, Padding};
+use clr_onnx::Conv;
 
 use super::lanes::LANES;
 
@@ -15,7 +15,6 @@ pub(crate) struct PackedConv {
     pub stride: [usize; 2],
     /// Rows, columns.
     pub dilation: [usize; 2],
-    pub padding: Padding,
     pub weights: Weights,
 }
 
@@ -63,7 +62,6 @@ impl PackedConv {
             kernel: conv.kernel(),
             stride: conv.stride,
             dilation: conv.dilation,
-            padding: conv.padding,
             weights,
         }
     }
