@@ -72,7 +72,9 @@ impl Pictures {
         }
         let counts = |samples: &[Sample]| {
             let mut counts = vec![0_usize; dataset.classes().len()];
-            samples.iter().for_each(|sample| counts[sample.class] += 1);
+            for sample in samples {
+                counts[sample.class] += 1;
+            }
             counts
         };
         let (before, after) = (counts(samples), counts(&pictures.samples));

@@ -4,6 +4,7 @@
 use candle_core::{Device, Tensor};
 use clr_onnx::{Activation, Backbone, Conv, Graph, Op, Padding, Pool, ValueId};
 
+use super::frozen::{FrozenSite, SiteNorm};
 use crate::{
     error::{Result, TrainError},
     ops::FrozenConv,
@@ -52,29 +53,6 @@ pub(super) struct Step {
     pub(super) output: ValueId,
     /// Values that nobody reads after this step.
     pub(super) release: Vec<ValueId>,
-}
-
-/// A convolution with what the backbone itself puts behind it.
-pub(super) struct FrozenSite {
-    pub(super) name: String,
-    pub(super) channels: usize,
-    pub(super) kernel: [usize; 2],
-    pub(super) conv: FrozenConv,
-    pub(super) activation: Option<Activation>,
-    /// The backbone's norm, with the convolution's own bias taken into the mean.
-    pub(super) norm: SiteNorm,
-}
-
-/// The norm behind a bias-free convolution: `(x − mean) / √(variance + epsilon) · scale + bias`.
-#[derive(Clone, Debug)]
-pub(super) struct SiteNorm {
-    pub(super) scale: Vec<f32>,
-    pub(super) bias: Vec<f32>,
-    pub(super) mean: Vec<f32>,
-    pub(super) variance: Vec<f32>,
-    pub(super) epsilon: f32,
-    /// Whether the backbone has a norm here; without one, mean 0 and variance 1 stand for ever.
-    pub(super) present: bool,
 }
 
 /// The frozen part, shared by every network of a backbone.
@@ -230,49 +208,6 @@ impl Plan {
             feature_count: backbone.feature_count(),
             device: device.clone(),
         })
-    }
-}
-
-impl SiteNorm {
-    fn new(conv: &Conv, norm: Option<&Op>) -> Self {
-        let channels = conv.channels();
-        let own = conv
-            .bias
-            .as_ref()
-            .map_or_else(|| vec![0.0; channels], |bias| bias.data().to_vec());
-        match norm {
-            Some(Op::BatchNorm(norm)) => Self {
-                scale: norm.scale.data().to_vec(),
-                bias: norm.bias.data().to_vec(),
-                mean: norm
-                    .mean
-                    .data()
-                    .iter()
-                    .zip(&own)
-                    .map(|(mean, own)| mean - own)
-                    .collect(),
-                variance: norm.variance.data().to_vec(),
-                epsilon: norm.epsilon,
-                present: true,
-            },
-            _ => Self {
-                scale: vec![1.0; channels],
-                bias: own,
-                mean: vec![0.0; channels],
-                variance: vec![1.0; channels],
-                epsilon: 0.0,
-                present: false,
-            },
-        }
-    }
-
-    /// `1 / √(variance + epsilon)`, `[C]`.
-    pub(super) fn inverse_deviation(&self) -> Vec<f32> {
-        let epsilon = f64::from(self.epsilon);
-        self.variance
-            .iter()
-            .map(|&variance| (1.0 / (f64::from(variance) + epsilon).sqrt()) as f32)
-            .collect()
     }
 }
 

@@ -4,7 +4,10 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use clr_adapters::SiteKind;
 use clr_onnx::Activation;
 
-use super::plan::{FrozenSite, SiteNorm};
+use super::{
+    Group,
+    frozen::{FrozenSite, SiteNorm},
+};
 use crate::ops;
 
 /// A parameter: trained ones are variables of the gradient, others are read as constants.
@@ -173,6 +176,64 @@ impl Site {
             }
         };
         ops::batch_norm(&reprogrammed, &gamma, &beta, epsilon, activation).map(Some)
+    }
+
+    /// The weights with their part of the name and their group, in the order of snapshots.
+    pub(super) fn parts(&self) -> Vec<(&'static str, Group, &Weight)> {
+        match self {
+            Self::Frozen { .. } => Vec::new(),
+            Self::Normed(site) => {
+                let Normed {
+                    multiplier,
+                    gamma,
+                    beta,
+                    ..
+                } = &**site;
+                let multiplier = multiplier.as_ref().map(|weight| {
+                    let part = if weight.var.rank() == 4 { "kernel" } else { "scale" };
+                    (part, Group::Kernel, weight)
+                });
+                let norm = [("norm.scale", Group::Norm, gamma), ("norm.bias", Group::Norm, beta)];
+                multiplier.into_iter().chain(norm).collect()
+            }
+            Self::Folded { weights, kernel, bias } => {
+                let (part, group) = if *kernel {
+                    ("kernel", Group::Kernel)
+                } else {
+                    ("scale", Group::Norm)
+                };
+                vec![(part, group, weights), ("bias", Group::Norm, bias)]
+            }
+        }
+    }
+
+    /// The weights with their part of the name and their group, in the order of snapshots.
+    pub(super) fn parts_mut(&mut self) -> Vec<(&'static str, Group, &mut Weight)> {
+        match self {
+            Self::Frozen { .. } => Vec::new(),
+            Self::Normed(site) => {
+                let Normed {
+                    multiplier,
+                    gamma,
+                    beta,
+                    ..
+                } = &mut **site;
+                let multiplier = multiplier.as_mut().map(|weight| {
+                    let part = if weight.var.rank() == 4 { "kernel" } else { "scale" };
+                    (part, Group::Kernel, weight)
+                });
+                let norm = [("norm.scale", Group::Norm, gamma), ("norm.bias", Group::Norm, beta)];
+                multiplier.into_iter().chain(norm).collect()
+            }
+            Self::Folded { weights, kernel, bias } => {
+                let (part, group) = if *kernel {
+                    ("kernel", Group::Kernel)
+                } else {
+                    ("scale", Group::Norm)
+                };
+                vec![(part, group, weights), ("bias", Group::Norm, bias)]
+            }
+        }
     }
 }
 

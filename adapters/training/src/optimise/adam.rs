@@ -1,4 +1,4 @@
-//! Adam and AdamW (Kingma and Ba 2015; Loshchilov and Hutter 2019) with a rate and a decay for each group, decay towards an
+//! Adam and `AdamW` (Kingma and Ba 2015; Loshchilov and Hutter 2019) with a rate and a decay for each group, decay towards an
 //! anchor instead of zero, and clipping by the global norm.
 
 use candle_core::{Tensor, backprop::GradStore};

@@ -184,7 +184,9 @@ fn minimise(
             Some((_, change, product)) => product / dot(change, change),
             None => 1.0 / dot(&gradient, &gradient).sqrt().max(1.0),
         };
-        direction.iter_mut().for_each(|d| *d *= scale as f32);
+        for value in &mut direction {
+            *value *= scale as f32;
+        }
         for ((step, change, product), factor) in pairs.iter().zip(factors.into_iter().rev()) {
             let correction = factor - dot(change, &direction) / product;
             direction

@@ -59,7 +59,9 @@ impl<'a> Prepared<'a> {
         let mut warnings = dataset.warnings();
         let skipped = train.unreadable().iter().chain(validation.unreadable());
         warnings.extend(skipped.cloned().map(Warning::Unreadable));
-        warnings.iter().for_each(|warning| observer.warning(warning));
+        for warning in &warnings {
+            observer.warning(warning);
+        }
         if train.is_empty() || validation.is_empty() {
             let split = if train.is_empty() {
                 Split::Train
@@ -77,7 +79,7 @@ impl<'a> Prepared<'a> {
         let (train_set, validation_set) = frozen_features(&base, &train, &validation, options, observer)?;
         let mut meter = Meter::new(Phase::Head, options.head.penalties.len());
         let fitted = fit_head(&train_set, &validation_set, names.len(), &options.head, |_| {
-            meter.advance(1, observer)
+            meter.advance(1, observer);
         })?;
         base.set_head(&fitted.head)?;
         let logits = base.classify(&validation_set.values, false)?.to_vec2()?;
@@ -151,7 +153,7 @@ fn frozen_features(
     let mut meter = Meter::new(Phase::Features, train.len() + validation.len());
     let mut compute = |pictures: &Pictures| -> Result<Features> {
         let values: Tensor = features(network, pictures, options.workers(), false, |n| {
-            meter.advance(n, observer)
+            meter.advance(n, observer);
         })?;
         Ok(Features {
             values,
