@@ -13,6 +13,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod torch;
+mod views;
 
 use std::fs::File;
 use std::io::Read;

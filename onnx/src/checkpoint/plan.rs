@@ -146,6 +146,13 @@ impl Plan {
         }
     }
 
+    /// Whether `value` comes from a norm.
+    pub(super) fn is_norm(&self, value: ValueId) -> bool {
+        value
+            .producer()
+            .is_some_and(|index| matches!(self.layers[index].kind, Kind::Norm { .. }))
+    }
+
     /// Number of layers.
     pub(super) fn len(&self) -> usize {
         self.layers.len()

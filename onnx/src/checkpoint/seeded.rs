@@ -4,7 +4,7 @@ use clr_adapters::Head;
 
 use super::Architecture;
 use super::plan::{Parameter, Plan, Wanted};
-use crate::{Activation, Backbone, Op, Tensor, ValueId};
+use crate::{Backbone, Op, Tensor, ValueId};
 
 /// A backbone of `architecture` with random weights: of no use for recognising anything, meant for tests and benchmarks.
 ///
@@ -70,8 +70,8 @@ fn forward_power(plan: &Plan, power: &mut [f32], index: usize) {
     for earlier in index - plain..index {
         let inputs = || plan.inputs(earlier).iter().map(|&ValueId(value)| power[value]);
         power[earlier + 1] = match plan.plain(earlier) {
-            // Half of a symmetric distribution.
-            Some(Op::Activation(Activation::Relu | Activation::Clip { .. })) => inputs().sum::<f32>() / 2.0,
+            // Half of a norm's symmetric values goes; a sum with a positive shortcut mostly stays.
+            Some(Op::Activation(_)) if plan.is_norm(plan.inputs(earlier)[0]) => inputs().sum::<f32>() / 2.0,
             // The maximum of many half-normal values.
             Some(Op::MaxPool(_)) => 3.0 * inputs().sum::<f32>(),
             // A sum of independent values; the rest changes little.

@@ -3,8 +3,9 @@
 //! The resampler works in fixed point with filter weights from polynomials in f64, so its answers do not depend on the CPU.
 
 use clr_adapters::{Filter, Fit, Preprocessing};
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 
 /// The picture brought to the input size; see [`super::Preprocess::fit`].
@@ -26,17 +27,44 @@ pub(super) fn fit(to: &Preprocessing, picture: &RgbImage) -> RgbImage {
         Filter::Bicubic => FilterType::CatmullRom,
         _ => FilterType::Bilinear,
     };
+    // Between the two passes values are rounded and clipped to bytes, so with a filter that overshoots their order can be seen.
+    // Rows first, then columns, is Pillow's order, save for pictures that the columns would shrink much more.
+    let (target_width, target_height) = (f64::from(to.width), f64::from(to.height));
+    let pixels = if 4.0 * target_width * cut.height > 5.0 * cut.width * target_height {
+        resample(picture.as_raw(), [width, height], cut, [to.width, to.height], filter)
+    } else {
+        let (first, count) = cut.rows(height, to.height);
+        let rows = Cut {
+            top: f64::from(first),
+            height: f64::from(count),
+            ..cut
+        };
+        let columns = Cut {
+            left: 0.0,
+            width: target_width,
+            top: cut.top - rows.top,
+            ..cut
+        };
+        let narrow = resample(picture.as_raw(), [width, height], rows, [to.width, count], filter);
+        resample(&narrow, [to.width, count], columns, [to.width, to.height], filter)
+    };
+    RgbImage::from_raw(to.width, to.height, pixels).expect("the buffer fills its size")
+}
+
+/// The part `cut` of an RGB picture resampled to another size, sizes being `[width, height]`; columns first, then rows.
+fn resample(pixels: &[u8], size: [u32; 2], cut: Cut, to: [u32; 2], filter: FilterType) -> Vec<u8> {
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(filter))
         .use_alpha(false)
         .crop(cut.left, cut.top, cut.width, cut.height);
-    let mut out = vec![0; 3 * to.width as usize * to.height as usize];
-    ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3)
+    let mut out = vec![0; 3 * to[0] as usize * to[1] as usize];
+    // Typed, so that the resampler is compiled for this kind of pixel alone.
+    TypedImageRef::<U8x3>::from_buffer(size[0], size[1], pixels)
         .ok()
-        .zip(Image::from_slice_u8(to.width, to.height, &mut out, PixelType::U8x3).ok())
-        .and_then(|(source, mut target)| Resizer::new().resize(&source, &mut target, &options).ok())
+        .zip(TypedImage::<U8x3>::from_buffer(to[0], to[1], &mut out).ok())
+        .and_then(|(source, mut target)| Resizer::new().resize_typed(&source, &mut target, &options).ok())
         .expect("both buffers fill their sizes and the cut lies inside the picture");
-    RgbImage::from_raw(to.width, to.height, out).expect("the buffer fills its size")
+    out
 }
 
 /// A part of the source picture, in its pixels.
@@ -46,6 +74,16 @@ struct Cut {
     top: f64,
     width: f64,
     height: f64,
+}
+
+impl Cut {
+    /// First and number of the source's rows, of `height`, that a filter of support 2 can reach when the cut becomes `target` rows.
+    fn rows(self, height: u32, target: u32) -> (u32, u32) {
+        let margin = (2.0 * (self.height / f64::from(target)).max(1.0)).ceil() + 1.0;
+        let first = (self.top.floor() - margin).max(0.0) as u32;
+        let end = ((self.top + self.height).ceil() + margin).min(f64::from(height)) as u32;
+        (first, end - first)
+    }
 }
 
 /// The part of the source that lands in the centre cut, all `[width, height]`.

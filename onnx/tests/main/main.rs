@@ -4,6 +4,7 @@ mod digest;
 mod hostile;
 mod operators;
 mod refusals;
+mod resampling;
 mod rewrite;
 mod round_trip;
 mod shapes;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::value::{Global, Object, StorageRef, TensorRef, Unpickled, Value};
-use super::{MAX_NAME, MAX_OPCODES, MAX_PICKLE_BYTES, MAX_RANK, PickleError, Reason};
+use super::value::{Object, Unpickled, Value};
+use super::{MAX_NAME, MAX_OPCODES, MAX_PICKLE_BYTES, PickleError, Reason};
 
 /// Reads the pickle at the start of `bytes`; what follows its STOP is left alone.
 pub(crate) fn unpickle(bytes: &[u8]) -> Result<Unpickled, PickleError> {
@@ -28,8 +28,9 @@ pub(crate) fn unpickle(bytes: &[u8]) -> Result<Unpickled, PickleError> {
     })
 }
 
+/// The state between two opcodes.
 #[derive(Default)]
-struct Machine<'a> {
+pub(super) struct Machine<'a> {
     bytes: &'a [u8],
     position: usize,
     stack: Vec<Value>,
@@ -38,12 +39,14 @@ struct Machine<'a> {
     memo: HashMap<u64, Value>,
     arena: Vec<Object>,
     /// Entries copied from lists to dictionaries so far.
-    copied: usize,
+    pub(super) copied: usize,
 }
 
-type Step<T> = Result<T, Reason>;
+/// The outcome of a part of an opcode.
+pub(super) type Step<T> = Result<T, Reason>;
 
-fn malformed<T>(reason: impl Into<String>) -> Step<T> {
+/// The error for a pickle that makes no sense.
+pub(super) fn malformed<T>(reason: impl Into<String>) -> Step<T> {
     Err(Reason::Malformed(reason.into()))
 }
 
@@ -237,7 +240,7 @@ impl<'a> Machine<'a> {
         Ok(line)
     }
 
-    fn push(&mut self, object: Object) {
+    pub(super) fn push(&mut self, object: Object) {
         self.stack.push(Value::Object(self.arena.len()));
         self.arena.push(object);
     }
@@ -247,14 +250,14 @@ impl<'a> Machine<'a> {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    fn pop(&mut self) -> Step<Value> {
+    pub(super) fn pop(&mut self) -> Step<Value> {
         if self.stack.len() <= self.floor() {
             return malformed("the stack is empty");
         }
         self.stack.pop().map_or_else(|| malformed("the stack is empty"), Ok)
     }
 
-    fn pop_many(&mut self, count: usize) -> Step<Vec<Value>> {
+    pub(super) fn pop_many(&mut self, count: usize) -> Step<Vec<Value>> {
         match self.stack.len().checked_sub(count) {
             Some(height) if height >= self.floor() => Ok(self.stack.split_off(height)),
             _ => malformed("the stack is empty"),
@@ -282,7 +285,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn object(&self, value: Value) -> Option<&Object> {
+    pub(super) fn object(&self, value: Value) -> Option<&Object> {
         match value {
             Value::Object(index) => self.arena.get(index),
             _ => None,
@@ -290,143 +293,11 @@ impl<'a> Machine<'a> {
     }
 
     /// A copy of a text that names something.
-    fn short_text(&self, value: Value) -> Step<String> {
+    pub(super) fn short_text(&self, value: Value) -> Step<String> {
         match self.object(value) {
             Some(Object::Text(text)) if text.len() <= MAX_NAME => Ok(text.clone()),
             Some(Object::Text(text)) => malformed(format!("a name: at most {MAX_NAME} bytes, got {}", text.len())),
             _ => malformed("a name that is not text"),
         }
-    }
-
-    fn global(&mut self, module: &str, name: &str) -> Step<()> {
-        if module.len() + name.len() > 2 * MAX_NAME {
-            return malformed(format!(
-                "a name: at most {MAX_NAME} bytes, got {}",
-                module.len() + name.len()
-            ));
-        }
-        match Global::of(module, name) {
-            Some(global) => {
-                self.push(Object::Global(global));
-                Ok(())
-            }
-            None => Err(Reason::Global(format!("{module}.{name}"))),
-        }
-    }
-
-    /// REDUCE: the few calls a state dict makes, done here and now.
-    fn reduce(&mut self) -> Step<()> {
-        let operands = self.pop_many(2)?;
-        let (Some(&Object::Global(callee)), Some(Object::Tuple(arguments))) =
-            (self.object(operands[0]), self.object(operands[1]))
-        else {
-            return malformed("calls what cannot be called");
-        };
-        let object = match callee {
-            Global::OrderedDict => match arguments.as_slice() {
-                [] => Object::Dict(Vec::new()),
-                &[pairs] => {
-                    let pairs = self.pairs(pairs)?;
-                    self.copied += pairs.len();
-                    if self.copied > MAX_OPCODES {
-                        return malformed(format!("more than {MAX_OPCODES} entries"));
-                    }
-                    Object::Dict(pairs)
-                }
-                _ => return malformed("OrderedDict: expected at most 1 argument"),
-            },
-            Global::RebuildTensor => Object::Tensor(self.tensor(arguments)?),
-            Global::RebuildParameter => match arguments.first().and_then(|&data| self.object(data)) {
-                Some(Object::Tensor(tensor)) => Object::Tensor(tensor.clone()),
-                _ => return malformed("a parameter without a tensor"),
-            },
-            Global::Storage(_) => return malformed("a storage without data"),
-        };
-        self.push(object);
-        Ok(())
-    }
-
-    fn pairs(&self, list: Value) -> Step<Vec<(Value, Value)>> {
-        let Some(Object::List(items)) = self.object(list) else {
-            return malformed("OrderedDict: expected a list");
-        };
-        let pair = |&item: &Value| match self.object(item) {
-            Some(Object::Tuple(pair) | Object::List(pair)) if pair.len() == 2 => Ok((pair[0], pair[1])),
-            _ => malformed("OrderedDict: expected pairs"),
-        };
-        items.iter().map(pair).collect()
-    }
-
-    /// The arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides, and what only training needs.
-    fn tensor(&self, arguments: &[Value]) -> Step<TensorRef> {
-        let &[storage, offset, shape, strides, ..] = arguments else {
-            return malformed(format!(
-                "a tensor: expected at least 4 arguments, got {}",
-                arguments.len()
-            ));
-        };
-        let Some(Object::Storage(storage)) = self.object(storage) else {
-            return malformed("a tensor without a storage");
-        };
-        let offset = natural(offset)?;
-        let (shape, strides) = (self.naturals(shape)?, self.naturals(strides)?);
-        if shape.len() != strides.len() {
-            return malformed(format!(
-                "a tensor of {} dimensions with {} strides",
-                shape.len(),
-                strides.len()
-            ));
-        }
-        Ok(TensorRef {
-            storage: storage.clone(),
-            offset,
-            shape,
-            strides,
-        })
-    }
-
-    fn naturals(&self, tuple: Value) -> Step<Vec<usize>> {
-        match self.object(tuple) {
-            Some(Object::Tuple(items)) if items.len() <= MAX_RANK => items.iter().map(|&item| natural(item)).collect(),
-            Some(Object::Tuple(items)) => malformed(format!("dimensions: at most {MAX_RANK}, got {}", items.len())),
-            _ => malformed("dimensions that are not a tuple"),
-        }
-    }
-
-    /// BINPERSID: `("storage", type, key, location, elements, view?)`.
-    fn persistent(&mut self) -> Step<()> {
-        let id = self.pop()?;
-        let Some(Object::Tuple(id)) = self.object(id) else {
-            return malformed("a persistent id that is not a tuple");
-        };
-        let &[tag, kind, key, _, elements, ..] = id.as_slice() else {
-            return malformed(format!("a persistent id: expected 5 or 6 parts, got {}", id.len()));
-        };
-        let Some(&Object::Global(Global::Storage(element))) = self.object(kind) else {
-            return malformed("a persistent id that is not a storage");
-        };
-        let (tag, key) = (self.short_text(tag)?, self.short_text(key)?);
-        if tag != "storage" {
-            return malformed(format!("persistent id: expected `storage`, got `{tag}`"));
-        }
-        if let Some(&view) = id.get(5)
-            && view != Value::None
-        {
-            return malformed("a view of a storage, which PyTorch stopped writing in 2017");
-        }
-        let storage = StorageRef {
-            key,
-            element,
-            elements: natural(elements)?,
-        };
-        self.push(Object::Storage(storage));
-        Ok(())
-    }
-}
-
-fn natural(value: Value) -> Step<usize> {
-    match value {
-        Value::Int(value) => usize::try_from(value).or_else(|_| malformed(format!("expected a size, got {value}"))),
-        _ => malformed("expected an integer"),
     }
 }

@@ -3,6 +3,7 @@
 //! It understands dictionaries, sequences, numbers, texts, and the handful of names a state dict needs. It has no way to call
 //! anything: a pickle that refers to another name is an error. Work and memory are bounded by the caps below.
 
+mod calls;
 mod machine;
 mod value;
 
