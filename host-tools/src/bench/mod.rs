@@ -3,11 +3,13 @@
 mod inference;
 mod memory;
 mod peers;
+mod report;
 mod step;
 mod switching;
 
 pub(crate) use inference::{Inference, LoadTime, inference, load_time};
 pub(crate) use peers::Peers;
+pub(crate) use report::{Document, Machine, StepComparison, print};
 pub(crate) use step::{Step, StepJob, run_step, step_in_own_process};
 pub(crate) use switching::{Switching, switching};
 

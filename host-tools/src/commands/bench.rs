@@ -5,16 +5,14 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use clr_onnx::seeded_backbone;
-use serde::Serialize;
 
 use super::Context;
 use crate::{
     backbones::write_atomically,
     bench::{
-        CLASSES, Inference, LoadTime, Peers, Step, StepJob, Switching, architecture, inference, load_time, run_step,
-        step_in_own_process, switching,
+        CLASSES, Document, Machine, Peers, Step, StepComparison, StepJob, architecture, inference, load_time, print,
+        run_step, step_in_own_process, switching,
     },
-    output::{Output, Table, human_bytes, human_time},
 };
 
 /// Measure this machine: latency, training step, switching, loading
@@ -63,34 +61,6 @@ pub(crate) struct BenchArgs {
     probe: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Document {
-    machine: Machine,
-    peers: Vec<String>,
-    inference: Vec<Inference>,
-    training_step: Vec<StepComparison>,
-    switching: Option<Switching>,
-    loading: Vec<LoadTime>,
-}
-
-#[derive(Serialize)]
-struct Machine {
-    architecture: &'static str,
-    os: &'static str,
-    cores: usize,
-    processor: Option<String>,
-}
-
-#[derive(Serialize)]
-struct StepComparison {
-    #[serde(flatten)]
-    job: StepJob,
-    ours: Step,
-    pytorch: Option<Step>,
-    time_ratio: Option<f64>,
-    memory_ratio: Option<f64>,
-}
-
 pub(crate) fn run(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<u8> {
     if let Some(probe) = &args.probe {
         let step = run_step(&serde_json::from_str(probe)?)?;
@@ -109,12 +79,7 @@ pub(crate) fn run(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<u8>
     let (seconds, steps) = if args.quick { (0.5, 3) } else { (3.0, 8) };
     let folder = tempfile::tempdir()?;
     let mut document = Document {
-        machine: Machine {
-            architecture: std::env::consts::ARCH,
-            os: std::env::consts::OS,
-            cores,
-            processor: processor(),
-        },
+        machine: Machine::this(),
         peers: peers.as_ref().map(Peers::versions).transpose()?.unwrap_or_default(),
         inference: Vec::new(),
         training_step: Vec::new(),
@@ -215,117 +180,4 @@ fn compare_step(job: StepJob, peers: Option<&Peers>) -> anyhow::Result<StepCompa
         ours,
         pytorch,
     })
-}
-
-fn processor() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    line.split_once(':').map(|(_, name)| name.trim().to_owned())
-}
-
-fn ratio(value: Option<f64>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
-}
-
-fn print(document: &Document, output: &Output) -> std::io::Result<()> {
-    let machine = &document.machine;
-    output.line(&format!(
-        "{} {}, {} cores{}",
-        machine.os,
-        machine.architecture,
-        machine.cores,
-        machine
-            .processor
-            .as_ref()
-            .map(|name| format!(", {name}"))
-            .unwrap_or_default()
-    ))?;
-    if !document.peers.is_empty() {
-        output.line(&format!("peers: {}", document.peers.join(", ")))?;
-    }
-    output.line("\none picture")?;
-    let mut table = Table::new(["model", "pixels", "threads", "recipe", "ours", "ONNX Runtime", "ratio"]);
-    for row in &document.inference {
-        table.row([
-            row.model.clone(),
-            row.size.to_string(),
-            row.threads.to_string(),
-            row.recipe.to_string(),
-            human_time(row.ours.median),
-            row.onnxruntime
-                .map_or_else(|| "-".to_owned(), |times| human_time(times.median)),
-            ratio(row.ratio),
-        ]);
-    }
-    output.table(&table)?;
-    output.line("\ntraining step (recipe clr: forward, backward, update)")?;
-    let mut table = Table::new([
-        "model",
-        "pixels",
-        "batch",
-        "threads",
-        "ours",
-        "PyTorch",
-        "ratio",
-        "memory",
-        "PyTorch's",
-        "ratio ",
-    ]);
-    for row in &document.training_step {
-        let bytes = |step: &Step| step.peak_bytes.map_or_else(|| "-".to_owned(), human_bytes);
-        table.row([
-            row.job.architecture.clone(),
-            row.job.size.to_string(),
-            row.job.batch.to_string(),
-            row.job.threads.to_string(),
-            human_time(row.ours.times.median),
-            row.pytorch
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), |step| human_time(step.times.median)),
-            ratio(row.time_ratio),
-            bytes(&row.ours),
-            row.pytorch.as_ref().map_or_else(|| "-".to_owned(), bytes),
-            ratio(row.memory_ratio),
-        ]);
-    }
-    output.table(&table)?;
-    output.line("\nfrom files to the first answer")?;
-    let mut table = Table::new([
-        "model",
-        "backbone",
-        "adapter and plan",
-        "first answer",
-        "total",
-        "a second task",
-    ]);
-    for row in &document.loading {
-        table.row([
-            row.model.clone(),
-            human_time(row.backbone),
-            human_time(row.prepare),
-            human_time(row.first_answer),
-            human_time(row.total),
-            human_time(row.second_task),
-        ]);
-    }
-    output.table(&table)?;
-    if let Some(row) = &document.switching {
-        output.line(&format!(
-            "\nswitching among {} adapters of {}: median {}, p99 {}, worst {}",
-            row.adapters,
-            row.model,
-            human_time(row.median),
-            human_time(row.p99),
-            human_time(row.worst)
-        ))?;
-        output.line(&format!(
-            "memory of one: {} decoded, {} resident{}",
-            human_bytes(row.decoded_bytes as u64),
-            row.resident_bytes.map_or_else(|| "?".to_owned(), human_bytes),
-            row.memory_ratio
-                .map(|ratio| format!(", ratio {ratio:.2}"))
-                .unwrap_or_default()
-        ))?;
-    }
-    Ok(())
 }

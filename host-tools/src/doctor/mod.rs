@@ -1,7 +1,9 @@
 //! What may be wrong with a folder of pictures before anything is learned from it.
 
+mod checks;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -10,16 +12,10 @@ use clr_adapters::Digest;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::fingerprint::{self, Fingerprint};
+use crate::fingerprint::Fingerprint;
 
 /// File name extensions that are taken for pictures, as in training.
 const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "webp", "gif"];
-/// Sides shorter than this carry little for a network that looks at 224 pixels.
-const SMALL_SIDE: u32 = 32;
-/// Classes with fewer training pictures than this are hardly learned, and their accuracy hardly measured.
-const FEW_PICTURES: usize = 10;
-/// The largest class over the smallest.
-const IMBALANCE: usize = 5;
 /// Above this number of pictures near-duplicates are not looked for: the search is quadratic.
 const NEAR_LIMIT: usize = 40_000;
 
@@ -111,13 +107,13 @@ pub(crate) fn examine(root: &Path, begin: &dyn Fn(usize), step: &(dyn Fn() + Syn
             }),
         }
     }
-    classes(&mut report);
-    duplicates(&good, &mut report);
+    checks::classes(&mut report);
+    checks::duplicates(&good, &mut report);
     if good.len() <= NEAR_LIMIT {
         report.near_duplicates_checked = true;
-        near_duplicates(&good, &mut report);
+        checks::near_duplicates(&good, &mut report);
     }
-    small(&good, &mut report);
+    checks::small(&good, &mut report);
     report.findings.sort_by_key(|finding| (finding.level, finding.kind));
     Ok(report)
 }
@@ -203,133 +199,6 @@ fn folders(path: &Path) -> std::io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Number of classes, their sizes, and classes that only a later split knows.
-fn classes(report: &mut Report) {
-    let mut findings = Vec::new();
-    let training = report
-        .splits
-        .get("train")
-        .or_else(|| report.splits.get("all"))
-        .cloned()
-        .unwrap_or_default();
-    let mut add = |level, kind, message| {
-        findings.push(Finding {
-            level,
-            kind,
-            message,
-            files: Vec::new(),
-        });
-    };
-    if training.len() < 2 {
-        add(
-            Level::Error,
-            "too-few-classes",
-            format!("{} class with pictures, at least 2 are needed", training.len()),
-        );
-    }
-    for (split, classes) in &report.splits {
-        for class in classes.keys().filter(|class| !training.contains_key(*class)) {
-            add(
-                Level::Error,
-                "unknown-class",
-                format!("class '{class}' stands in '{split}' but not in training"),
-            );
-        }
-    }
-    for (class, &count) in &training {
-        if count < FEW_PICTURES {
-            add(
-                Level::Warning,
-                "small-class",
-                format!("class '{class}' has {count} pictures, fewer than {FEW_PICTURES}"),
-            );
-        }
-    }
-    let smallest = training.iter().min_by_key(|(_, count)| **count);
-    let largest = training.iter().max_by_key(|(_, count)| **count);
-    if let (Some((small, &few)), Some((large, &many))) = (smallest, largest)
-        && many > IMBALANCE * few
-    {
-        let message =
-            format!("class '{large}' has {many} pictures, '{small}' only {few}: accuracy will follow the large one");
-        add(Level::Warning, "imbalance", message);
-    }
-    report.findings.append(&mut findings);
-}
-
-/// Equal pixels: across splits and under two labels an error, within a split a warning.
-fn duplicates(good: &[(Entry, Looked)], report: &mut Report) {
-    let mut same: HashMap<Digest, Vec<&Entry>> = HashMap::new();
-    for (entry, looked) in good {
-        same.entry(looked.pixels).or_default().push(entry);
-    }
-    let mut sets: Vec<Vec<&Entry>> = same.into_values().filter(|entries| entries.len() > 1).collect();
-    sets.sort_by(|a, b| a[0].path.cmp(&b[0].path));
-    for entries in sets {
-        let first = entries[0];
-        let count = entries.len();
-        let files = entries.iter().map(|entry| entry.path.clone()).collect();
-        let (level, kind, what) = if entries.iter().any(|entry| entry.class != first.class) {
-            (Level::Error, "contradictory-labels", "under different labels")
-        } else if entries.iter().any(|entry| entry.split != first.split) {
-            (
-                Level::Error,
-                "duplicate-across-splits",
-                "in different splits: the measured accuracy would be too high",
-            )
-        } else {
-            (Level::Warning, "duplicate", "within one split")
-        };
-        let message = format!(
-            "'{}' and {} more are the same picture, {what}",
-            first.path.display(),
-            count - 1
-        );
-        report.findings.push(Finding {
-            level,
-            kind,
-            message,
-            files,
-        });
-    }
-}
-
-fn near_duplicates(good: &[(Entry, Looked)], report: &mut Report) {
-    let prints: Vec<Fingerprint> = good.iter().map(|(_, looked)| looked.print).collect();
-    for (a, b) in fingerprint::near_pairs(&prints) {
-        let ((first, one), (second, other)) = (&good[a], &good[b]);
-        if first.split != second.split && one.pixels != other.pixels {
-            report.findings.push(Finding {
-                level: Level::Warning,
-                kind: "near-duplicate-across-splits",
-                message: format!("'{}' and '{}' look alike", first.path.display(), second.path.display()),
-                files: vec![first.path.clone(), second.path.clone()],
-            });
-        }
-    }
-}
-
-fn small(good: &[(Entry, Looked)], report: &mut Report) {
-    let files: Vec<PathBuf> = good
-        .iter()
-        .filter(|(_, looked)| looked.size.0.min(looked.size.1) < SMALL_SIDE)
-        .map(|(entry, _)| entry.path.clone())
-        .collect();
-    if !files.is_empty() {
-        let message = format!(
-            "{} of {} pictures have a side under {SMALL_SIDE} pixels",
-            files.len(),
-            good.len()
-        );
-        report.findings.push(Finding {
-            level: Level::Warning,
-            kind: "small-pictures",
-            message,
-            files,
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use image::{Rgb, RgbImage};
@@ -383,7 +252,7 @@ mod tests {
         fs::copy(root.join("train/c0/0.png"), root.join("test/c0/copy.png")).unwrap();
         fs::copy(root.join("train/c0/1.png"), root.join("train/c1/other.png")).unwrap();
         fs::copy(root.join("train/c1/2.png"), root.join("train/c1/again.png")).unwrap();
-        picture(&root.join("test/c1/larger.png"), 43, 80);
+        picture(&root.join("test/c0/larger.png"), 3, 80);
         picture(&root.join("test/extra/a.png"), 99, 20);
         fs::create_dir_all(root.join("train/empty")).unwrap();
         let kinds = kinds(root);
