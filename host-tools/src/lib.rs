@@ -64,8 +64,10 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<u8> {
 fn start_logging(verbose: u8, quiet: bool) {
     let directives = match (quiet, verbose) {
         (true, _) => "error",
-        (false, 0) => "warn,clr=info,clr_onnx=warn,clr_training=info,clr_device=warn",
-        (false, 1) => "info,clr=debug,clr_onnx=debug,clr_training=debug,clr_device=debug",
+        (false, 0) => {
+            "warn,usvg=error,resvg=error,clr=info,clr_host_tools=info,clr_onnx=warn,clr_training=info,clr_device=warn"
+        }
+        (false, 1) => "info,clr=debug,clr_host_tools=debug,clr_onnx=debug,clr_training=debug,clr_device=debug",
         (false, _) => "debug",
     };
     let filter = EnvFilter::try_from_env("CLR_LOG").unwrap_or_else(|_| EnvFilter::new(directives));

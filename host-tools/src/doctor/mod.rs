@@ -252,7 +252,7 @@ mod tests {
         fs::copy(root.join("train/c0/0.png"), root.join("test/c0/copy.png")).unwrap();
         fs::copy(root.join("train/c0/1.png"), root.join("train/c1/other.png")).unwrap();
         fs::copy(root.join("train/c1/2.png"), root.join("train/c1/again.png")).unwrap();
-        picture(&root.join("test/c0/larger.png"), 3, 80);
+        picture(&root.join("test/c0/larger.png"), 0, 80);
         picture(&root.join("test/extra/a.png"), 99, 20);
         fs::create_dir_all(root.join("train/empty")).unwrap();
         let kinds = kinds(root);

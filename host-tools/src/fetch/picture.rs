@@ -28,16 +28,7 @@ pub(crate) struct Picture {
 impl Picture {
     /// From a PNG, JPEG, BMP, WebP or GIF file's bytes; `longest` caps the longer side further.
     pub(crate) fn decode(bytes: &[u8], entry: &str, longest: Option<u32>) -> Result<Self, FetchError> {
-        let picture_error = |source| FetchError::Picture {
-            entry: entry.to_owned(),
-            source,
-        };
-        let decoded = ImageReader::new(Cursor::new(bytes))
-            .with_guessed_format()
-            .map_err(|error| picture_error(error.into()))?
-            .decode()
-            .map_err(picture_error)?;
-        Self::from_image(decoded, entry, longest)
+        Self::from_image(decode(bytes, entry)?, entry, longest)
     }
 
     /// From a decoded picture.
@@ -82,29 +73,23 @@ impl Picture {
         Self::finish(grey.as_raw(), width, height, image::ExtendedColorType::L8, grey, entry)
     }
 
+    /// As [`Self::decode`], with the white margins cut off; an error where nothing is left.
+    pub(crate) fn decode_trimmed(bytes: &[u8], entry: &str, longest: u32) -> Result<Self, FetchError> {
+        Self::from_image(
+            trim(&over_white(&decode(bytes, entry)?), entry)?.into(),
+            entry,
+            Some(longest),
+        )
+    }
+
+    /// As [`Self::render_svg`], with the white margins cut off; an error where nothing is left.
+    pub(crate) fn render_svg_trimmed(bytes: &[u8], entry: &str, side: u32) -> Result<Self, FetchError> {
+        Self::from_image(trim(&draw(bytes, entry, side)?, entry)?.into(), entry, Some(side))
+    }
+
     /// From an SVG, drawn on white with its longer side `side` pixels.
     pub(crate) fn render_svg(bytes: &[u8], entry: &str, side: u32) -> Result<Self, FetchError> {
-        let broken = |detail: String| FetchError::content(entry, detail);
-        let tree =
-            usvg::Tree::from_data(bytes, &usvg::Options::default()).map_err(|error| broken(error.to_string()))?;
-        let size = tree.size();
-        let scale = side as f32 / size.width().max(size.height());
-        let length = |length: f32| ((length * scale).round() as u32).clamp(1, side);
-        let mut pixmap = tiny_skia::Pixmap::new(length(size.width()), length(size.height()))
-            .ok_or_else(|| broken("no size".to_owned()))?;
-        pixmap.fill(tiny_skia::Color::WHITE);
-        resvg::render(
-            &tree,
-            tiny_skia::Transform::from_scale(scale, scale),
-            &mut pixmap.as_mut(),
-        );
-        let image = RgbImage::from_fn(pixmap.width(), pixmap.height(), |x, y| {
-            let pixel = pixmap
-                .pixel(x, y)
-                .map_or([255; 3], |pixel| [pixel.red(), pixel.green(), pixel.blue()]);
-            image::Rgb(pixel)
-        });
-        Self::from_image(image.into(), entry, None)
+        Self::from_image(draw(bytes, entry, side)?.into(), entry, None)
     }
 
     fn finish(
@@ -132,6 +117,63 @@ impl Picture {
             fingerprint: Fingerprint::of(grey),
         })
     }
+}
+
+fn decode(bytes: &[u8], entry: &str) -> Result<DynamicImage, FetchError> {
+    let picture_error = |source| FetchError::Picture {
+        entry: entry.to_owned(),
+        source,
+    };
+    ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|error| picture_error(error.into()))?
+        .decode()
+        .map_err(picture_error)
+}
+
+/// An SVG on white. One that embeds a bitmap or text is refused: neither would be drawn.
+fn draw(bytes: &[u8], entry: &str, side: u32) -> Result<RgbImage, FetchError> {
+    let broken = |detail: String| FetchError::content(entry, detail);
+    if [b"<image".as_slice(), b"<text"]
+        .iter()
+        .any(|tag| bytes.windows(tag.len()).any(|window| window == *tag))
+    {
+        return Err(broken("it embeds a bitmap or text".to_owned()));
+    }
+    let tree = usvg::Tree::from_data(bytes, &usvg::Options::default()).map_err(|error| broken(error.to_string()))?;
+    let size = tree.size();
+    let scale = side as f32 / size.width().max(size.height());
+    let length = |length: f32| ((length * scale).round() as u32).clamp(1, side);
+    let mut pixmap = tiny_skia::Pixmap::new(length(size.width()), length(size.height()))
+        .ok_or_else(|| broken("no size".to_owned()))?;
+    pixmap.fill(tiny_skia::Color::WHITE);
+    resvg::render(
+        &tree,
+        tiny_skia::Transform::from_scale(scale, scale),
+        &mut pixmap.as_mut(),
+    );
+    Ok(RgbImage::from_fn(pixmap.width(), pixmap.height(), |x, y| {
+        let pixel = pixmap
+            .pixel(x, y)
+            .map_or([255; 3], |pixel| [pixel.red(), pixel.green(), pixel.blue()]);
+        image::Rgb(pixel)
+    }))
+}
+
+/// What is inside the white margins.
+fn trim(picture: &RgbImage, entry: &str) -> Result<RgbImage, FetchError> {
+    const WHITE: u8 = 250;
+    let (mut left, mut top, mut right, mut bottom) = (u32::MAX, u32::MAX, 0, 0);
+    for (x, y, pixel) in picture.enumerate_pixels() {
+        if pixel.0.iter().any(|&value| value < WHITE) {
+            (left, right) = (left.min(x), right.max(x));
+            (top, bottom) = (top.min(y), bottom.max(y));
+        }
+    }
+    if left > right {
+        return Err(FetchError::content(entry, "the picture is blank"));
+    }
+    Ok(imageops::crop_imm(picture, left, top, right - left + 1, bottom - top + 1).to_image())
 }
 
 /// Any picture as 8-bit RGB, transparent parts over white.
@@ -179,6 +221,15 @@ mod tests {
         assert_eq!(back.dimensions(), (96, 48));
         assert_eq!(back.get_pixel(10, 10).0, [255, 0, 0]);
         assert_eq!(back.get_pixel(90, 10).0, [255, 255, 255]);
+    }
+
+    #[test]
+    fn margins_are_cut_off_and_blank_pictures_refused() {
+        let mut picture = RgbImage::from_pixel(10, 10, image::Rgb([255; 3]));
+        assert!(trim(&picture, "blank").is_err());
+        picture.put_pixel(3, 4, image::Rgb([0, 255, 255]));
+        picture.put_pixel(5, 4, image::Rgb([0; 3]));
+        assert_eq!(trim(&picture, "dots").unwrap().dimensions(), (3, 1));
     }
 
     #[test]

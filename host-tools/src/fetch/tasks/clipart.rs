@@ -60,9 +60,9 @@ fn collect(source: &Source, root: &str, labels: &[&str], left_out: &[&str]) -> R
     archive::visit(source, &wanted, &mut |name, bytes| {
         let Some(class) = class_of(name) else { return Ok(()) };
         let picture = if is_kind(name, "svg") {
-            Picture::render_svg(&bytes, name, 224)
+            Picture::render_svg_trimmed(&bytes, name, 224)
         } else {
-            Picture::decode(&bytes, name, Some(224))
+            Picture::decode_trimmed(&bytes, name, 224)
         };
         match picture {
             Ok(picture) => collected.samples.push(Sample {
