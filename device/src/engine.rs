@@ -268,23 +268,13 @@ impl Engine {
         } else {
             Kernels::Tract
         };
-        let ready = match fused {
-            Some(plan) => Ready {
-                plan: Arc::new(plan),
-                parameters: None,
-            },
-            None => {
-                let executor = self.pool.clone().map_or(Executor::SingleThread, Executor::MultiThread);
-                let options = RunOptions {
-                    executor: Some(executor),
-                    ..RunOptions::default()
-                };
-                let (plan, parameters) = reference(&self.backbone, adapter.header.recipe, size, &options)?;
-                Ready {
-                    plan: Arc::new(plan),
-                    parameters: Some(parameters.into()),
-                }
-            }
+        let ready = if let Some(plan) = fused {
+            Ready { plan: Arc::new(plan), parameters: None }
+        } else {
+            let executor = self.pool.clone().map_or(Executor::SingleThread, Executor::MultiThread);
+            let options = RunOptions { executor: Some(executor), ..RunOptions::default() };
+            let (plan, parameters) = reference(&self.backbone, adapter.header.recipe, size, &options)?;
+            Ready { plan: Arc::new(plan), parameters: Some(parameters.into()) }
         };
         tracing::debug!(
             recipe = %adapter.header.recipe, height, width, ?kernels,
