@@ -47,12 +47,14 @@ pub enum OnnxError {
         got: Option<i64>,
     },
     /// The graph uses what this library does not know. The list is complete.
-    #[error("{origin}: {} node(s) not supported:{}\nhint: see docs/adding-an-operator.md", missing.len(), list(missing))]
+    #[error("{origin}: {} node(s) not supported:{}{}\nhint: see docs/adding-an-operator.md", missing.len(), list(missing), behind(*unchecked))]
     Unsupported {
         /// The file.
         origin: String,
         /// Every node that is in the way, in the file's order.
         missing: Vec<Missing>,
+        /// How many nodes of known operators could not be checked, because they read what these would have produced.
+        unchecked: usize,
     },
     /// The graph's input is not one picture.
     #[error(
@@ -169,6 +171,15 @@ fn list(missing: &[Missing]) -> String {
         let _ = write!(text, "\n  {item}");
         text
     })
+}
+
+fn behind(unchecked: usize) -> String {
+    match unchecked {
+        0 => String::new(),
+        count => {
+            format!("\n  ({count} more of known operators read what these produce and could not be checked in detail)")
+        }
+    }
 }
 
 /// Why an adapter does not fit a backbone.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::{
     OnnxError,
-    proto::{GraphProto, ModelProto, TensorProto, ValueInfoProto},
+    proto::{GraphProto, OperatorSetIdProto, TensorProto, ValueInfoProto},
     validate::MAX_PIXELS,
 };
 
@@ -19,9 +19,8 @@ pub(super) struct Image<'a> {
 }
 
 /// The version of the default operator set, which must be 11–21.
-pub(super) fn opset(model: &ModelProto, origin: &str) -> Result<i64, OnnxError> {
-    let default = model
-        .opset_import
+pub(super) fn opset(sets: &[OperatorSetIdProto], origin: &str) -> Result<i64, OnnxError> {
+    let default = sets
         .iter()
         .filter(|set| matches!(set.domain.as_deref(), None | Some("" | "ai.onnx")));
     let got = default.filter_map(|set| set.version).max();
@@ -30,6 +29,12 @@ pub(super) fn opset(model: &ModelProto, origin: &str) -> Result<i64, OnnxError> 
             origin: origin.to_owned(),
             got,
         })
+}
+
+/// The version of another operator set, 0 if the file does not import it.
+pub(super) fn version(sets: &[OperatorSetIdProto], domain: &str) -> i64 {
+    let set = sets.iter().find(|set| set.domain.as_deref() == Some(domain));
+    set.and_then(|set| set.version).unwrap_or(0)
 }
 
 /// The one input that is not an initialiser: `[N, 3, H, W]`, float, with fixed H and W.

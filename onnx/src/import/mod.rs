@@ -20,7 +20,7 @@ use crate::{
     Backbone, Missing, OnnxError, Shape,
     graph::{Graph, Node, Op, ValueId},
     metadata,
-    proto::{GraphProto, TensorProto},
+    proto::{GraphProto, OperatorSetIdProto, TensorProto},
     shape, validate,
 };
 use attributes::Source;
@@ -29,7 +29,6 @@ use value::{Refusal, Value, missing};
 /// The backbone in `bytes`. `folder` is where files of external data may be.
 pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Result<Backbone, OnnxError> {
     let model = wire::decode(bytes, origin)?;
-    let opset = boundary::opset(&model, origin)?;
     let metadata = metadata::read(&model, origin)?;
     let no_graph = || OnnxError::Malformed {
         origin: origin.to_owned(),
@@ -37,7 +36,7 @@ pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Res
     };
     let graph = model.graph.as_ref().ok_or_else(no_graph)?;
     let names = order::names(&graph.node);
-    let mut import = Import::new(graph, &names, opset, origin, folder)?;
+    let mut import = Import::new(graph, &names, &model.opset_import, origin, folder)?;
     let output = import.run()?;
     let name = match (&metadata.preprocessing, graph.name.as_deref()) {
         // Written by this library: the graph's name is the backbone's.
@@ -65,6 +64,7 @@ pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Res
 struct Import<'a> {
     origin: &'a str,
     opset: i64,
+    sets: &'a [OperatorSetIdProto],
     folder: Option<&'a Path>,
     file: &'a GraphProto,
     constants: HashMap<&'a str, &'a TensorProto>,
@@ -88,7 +88,7 @@ impl<'a> Import<'a> {
     fn new(
         file: &'a GraphProto,
         names: &'a [String],
-        opset: i64,
+        sets: &'a [OperatorSetIdProto],
         origin: &'a str,
         folder: Option<&'a Path>,
     ) -> Result<Self, OnnxError> {
@@ -107,7 +107,8 @@ impl<'a> Import<'a> {
         let size = image.size.map(|side| side as usize);
         Ok(Self {
             origin,
-            opset,
+            opset: boundary::opset(sets, origin)?,
+            sets,
             folder,
             file,
             constants,
@@ -133,6 +134,7 @@ impl<'a> Import<'a> {
             .iter()
             .flat_map(|&index| order::inputs(&self.file.node[index]))
             .collect();
+        let mut unchecked = 0;
         for index in order {
             let source = Source {
                 proto: &self.file.node[index],
@@ -142,13 +144,19 @@ impl<'a> Import<'a> {
             let value = match self.convert(source, &read) {
                 Ok(value) => value,
                 Err(Refusal::Error(error)) => return Err(error),
-                Err(refusal) => {
-                    if let Refusal::Unsupported(reason) = refusal {
-                        let domain = source.proto.domain.as_deref().unwrap_or("");
-                        let opset = if domain.is_empty() { self.opset } else { 0 };
-                        self.missing
-                            .push(missing(source.name, domain, source.operator(), opset, reason));
-                    }
+                Err(Refusal::Tainted) => {
+                    unchecked += 1;
+                    Value::Unknown
+                }
+                Err(Refusal::Unsupported(reason)) => {
+                    let domain = source.proto.domain.as_deref().unwrap_or("");
+                    let opset = if domain.is_empty() {
+                        self.opset
+                    } else {
+                        boundary::version(self.sets, domain)
+                    };
+                    self.missing
+                        .push(missing(source.name, domain, source.operator(), opset, reason));
                     Value::Unknown
                 }
             };
@@ -167,6 +175,7 @@ impl<'a> Import<'a> {
             return Err(OnnxError::Unsupported {
                 origin: self.origin.to_owned(),
                 missing: std::mem::take(&mut self.missing),
+                unchecked,
             });
         }
         match self.values.get(self.output) {

@@ -416,7 +416,11 @@ fn every_way_to_flatten_gives_the_same_backbone() {
             .node("Concat", &["u", "rest"], "t", &[int("axis", 0)])
             .node("Reshape", &["p", "t"], "f", &[])
     };
-    let ways: [&dyn Fn(Model) -> Model; 6] = [
+    let ways: [&dyn Fn(Model) -> Model; 7] = [
+        &|model| {
+            let model = model.integers("t", &[2], &[-1, 2]);
+            model.node("Reshape", &["p", "t"], "f", &[int("allowzero", 1)])
+        },
         &|model| model.node("Flatten", &["p"], "f", &[]),
         &|model| {
             model

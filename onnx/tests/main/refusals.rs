@@ -15,7 +15,7 @@ fn the_list_of_refused_nodes_is_complete() {
         .node("Einsum", &["l", "k"], "y", &[])
         .node("NotNeeded", &["c"], "z", &[])
         .output("y");
-    let Err(OnnxError::Unsupported { missing, .. }) = model.load() else {
+    let Err(OnnxError::Unsupported { missing, unchecked, .. }) = model.load() else {
         panic!("expected a refusal")
     };
     let listed: Vec<_> = missing
@@ -31,6 +31,8 @@ fn the_list_of_refused_nodes_is_complete() {
             ("y", "Einsum", 13)
         ]
     );
+    // The Relu reads what the Resize should have produced.
+    assert_eq!(unchecked, 1);
 }
 
 #[test]

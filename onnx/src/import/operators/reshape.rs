@@ -23,13 +23,13 @@ pub(super) fn flatten<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
 
 pub(super) fn reshape<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["allowzero"])?;
-    if source.flag("allowzero", false)? {
-        return unsupported("allowzero");
-    }
     let target = match import.value(source, 1)? {
         Value::Integers { values, .. } => values,
         other => return unsupported(format!("shape: expected integers, got {}", other.describe())),
     };
+    if source.flag("allowzero", false)? && target.contains(&Dim::Known(0)) {
+        return unsupported("a dimension of 0 (allowzero)");
+    }
     match import.value(source, 0)? {
         Value::Data(input) => reshape_data(import, source, input, &target),
         Value::Tensor(tensor) => {
