@@ -269,12 +269,21 @@ impl Engine {
             Kernels::Tract
         };
         let ready = if let Some(plan) = fused {
-            Ready { plan: Arc::new(plan), parameters: None }
+            Ready {
+                plan: Arc::new(plan),
+                parameters: None,
+            }
         } else {
             let executor = self.pool.clone().map_or(Executor::SingleThread, Executor::MultiThread);
-            let options = RunOptions { executor: Some(executor), ..RunOptions::default() };
+            let options = RunOptions {
+                executor: Some(executor),
+                ..RunOptions::default()
+            };
             let (plan, parameters) = reference(&self.backbone, adapter.header.recipe, size, &options)?;
-            Ready { plan: Arc::new(plan), parameters: Some(parameters.into()) }
+            Ready {
+                plan: Arc::new(plan),
+                parameters: Some(parameters.into()),
+            }
         };
         tracing::debug!(
             recipe = %adapter.header.recipe, height, width, ?kernels,

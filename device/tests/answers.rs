@@ -9,13 +9,10 @@ use crate::common::{Random, adapter, backbone, engine};
 fn photo(width: u32, height: u32) -> RgbImage {
     let mut random = Random(21);
     RgbImage::from_fn(width, height, |x, y| {
-        let noise = (random.next() * 20.0) as i32;
-        clr_onnx_pixel([(x * 3) as i32 + noise, (y * 2) as i32, 128 + noise])
+        let noise = (random.value() * 20.0) as i32;
+        let channels = [(x * 3) as i32 + noise, (y * 2) as i32, 128 + noise];
+        image::Rgb(channels.map(|value| value.clamp(0, 255) as u8))
     })
-}
-
-fn clr_onnx_pixel(values: [i32; 3]) -> image::Rgb<u8> {
-    image::Rgb(values.map(|value| value.clamp(0, 255) as u8))
 }
 
 #[test]

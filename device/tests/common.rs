@@ -5,10 +5,10 @@ use clr_device::{Engine, EngineOptions, Kernels};
 use clr_onnx::{Architecture, Backbone, identity_adapter, seeded_backbone};
 
 /// Reproducible values in −1…1, the same bits on every platform.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> f32 {
+    pub(crate) fn value(&mut self) -> f32 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -16,13 +16,13 @@ impl Random {
         ((self.0 >> 40) as f32) / ((1u64 << 23) as f32) - 1.0
     }
 
-    pub fn vector(&mut self, length: usize) -> Vec<f32> {
-        (0..length).map(|_| self.next()).collect()
+    pub(crate) fn vector(&mut self, length: usize) -> Vec<f32> {
+        (0..length).map(|_| self.value()).collect()
     }
 }
 
 /// A seeded backbone for pictures of `size` × `size` pixels.
-pub fn backbone(architecture: Architecture, size: u32) -> Backbone {
+pub(crate) fn backbone(architecture: Architecture, size: u32) -> Backbone {
     let backbone = seeded_backbone(architecture, 7, 10);
     let preprocessing = clr_adapters::Preprocessing {
         height: size,
@@ -33,7 +33,7 @@ pub fn backbone(architecture: Architecture, size: u32) -> Backbone {
 }
 
 /// An adapter that moves every parameter of `recipe` away from the identity.
-pub fn adapter(backbone: &Backbone, recipe: Recipe, task: &str, classes: usize, seed: u64) -> Adapter {
+pub(crate) fn adapter(backbone: &Backbone, recipe: Recipe, task: &str, classes: usize, seed: u64) -> Adapter {
     let mut random = Random(seed);
     let features = backbone.feature_count();
     let head = Head {
@@ -55,26 +55,28 @@ pub fn adapter(backbone: &Backbone, recipe: Recipe, task: &str, classes: usize, 
     for site in &mut adapter.sites {
         let (SiteWeights::Scale(weights) | SiteWeights::Kernel(weights)) = &mut site.weights;
         let scale = weights.iter().fold(0.0f32, |scale, weight| scale.max(weight.abs()));
-        weights
-            .iter_mut()
-            .for_each(|weight| *weight += 0.05 * scale * random.next());
-        site.bias.iter_mut().for_each(|bias| *bias += 0.05 * random.next());
+        for weight in weights.iter_mut() {
+            *weight += 0.05 * scale * random.value();
+        }
+        for bias in &mut site.bias {
+            *bias += 0.05 * random.value();
+        }
     }
     adapter
 }
 
-pub fn engine(backbone: Backbone, threads: usize, kernels: Kernels) -> Engine {
+pub(crate) fn engine(backbone: Backbone, threads: usize, kernels: Kernels) -> Engine {
     Engine::new(backbone, EngineOptions { threads, kernels }).expect("the engine starts")
 }
 
 /// A preprocessed picture of the backbone's size.
-pub fn picture(backbone: &Backbone, seed: u64) -> Vec<f32> {
+pub(crate) fn picture(backbone: &Backbone, seed: u64) -> Vec<f32> {
     let preprocessing = backbone.preprocessing();
     Random(seed).vector(3 * preprocessing.height as usize * preprocessing.width as usize)
 }
 
 /// Panics unless the answers agree within `tolerance` of the largest logit.
-pub fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
+pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     let scale = want.iter().fold(0.0f32, |scale, value| scale.max(value.abs()));
     for (class, (got, want)) in got.iter().zip(want).enumerate() {

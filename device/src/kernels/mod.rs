@@ -22,6 +22,7 @@ mod pool;
 mod rows;
 mod site;
 mod tile;
+mod winograd;
 
 pub(crate) use activation::{Smooth, activate, split};
 pub(crate) use arena::Arena;
@@ -29,7 +30,7 @@ pub(crate) use elementwise::{Binary, affine, binary, prelu};
 pub(crate) use head::dense;
 pub(crate) use lanes::{LANES, Level};
 pub(crate) use layout::{block, block_channels, concat, interleave, pad, unblock};
-pub(crate) use pack::PackedConv;
+pub(crate) use pack::{Form, PackedConv};
 pub(crate) use pool::{PoolKind, PoolShape, global_average, pool};
 pub(crate) use rows::{AFFINE_PARAMETERS, Bounds};
 pub(crate) use site::{Post, Site};

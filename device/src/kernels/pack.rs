@@ -2,7 +2,7 @@
 
 use clr_onnx::Conv;
 
-use super::lanes::LANES;
+use super::{lanes::LANES, winograd::transform_weights};
 
 /// A frozen convolution, without bias.
 #[derive(Debug)]
@@ -32,6 +32,35 @@ pub(crate) enum Weights {
     },
     /// One filter per channel: `[C / 16][kh · kw][16]`.
     Depthwise(Vec<f32>),
+    /// 3×3 filters transformed by Winograd's algorithm: `[O / 16][36][I][16]`.
+    Winograd(Vec<f32>),
+}
+
+/// How a convolution is computed, which decides how its weights are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// From the picture `[H, W, C]` rather than from blocks.
+    Picture,
+    /// From blocks.
+    Direct,
+    /// From blocks, by Winograd's algorithm.
+    Winograd,
+}
+
+impl Form {
+    /// The faster form for feature maps of `output` rows × columns.
+    ///
+    /// On small maps Winograd's weights, four times as many, cost more to read than the multiplications they save.
+    pub(crate) fn choose(conv: &Conv, picture: bool, output: [usize; 2]) -> Self {
+        /// Pixels from which Winograd's algorithm is used.
+        const ENOUGH: usize = 20 * 20;
+        let small = [conv.stride, conv.dilation] == [[1; 2]; 2] && conv.group == 1 && conv.kernel() == [3; 2];
+        match picture {
+            true => Self::Picture,
+            false if small && output[0] * output[1] >= ENOUGH && conv.weight.shape()[1] >= LANES => Self::Winograd,
+            false => Self::Direct,
+        }
+    }
 }
 
 /// The input blocks of one output block.
@@ -46,15 +75,16 @@ pub(crate) struct Reads {
 }
 
 impl PackedConv {
-    /// Packs `conv`. With `picture`, its input is the picture `[H, W, C]` rather than blocks.
-    pub(crate) fn new(conv: &Conv, picture: bool) -> Self {
+    /// Packs `conv`.
+    pub(crate) fn new(conv: &Conv, form: Form) -> Self {
         let out_channels = conv.channels();
         let per_group = conv.weight.shape()[1];
         let in_channels = per_group * conv.group;
-        let weights = if conv.group == out_channels && per_group == 1 && conv.group > 1 && !picture {
-            pack_depthwise(conv)
-        } else {
-            pack_dense(conv, in_channels, if picture { in_channels } else { LANES })
+        let weights = match form {
+            Form::Picture => pack_dense(conv, in_channels, in_channels),
+            Form::Direct if conv.group == out_channels && per_group == 1 && conv.group > 1 => pack_depthwise(conv),
+            Form::Direct => pack_dense(conv, in_channels, LANES),
+            Form::Winograd => Weights::Winograd(transform_weights(conv)),
         };
         Self {
             out_channels,
@@ -73,7 +103,7 @@ impl PackedConv {
 
     /// Bytes of the packed weights.
     pub(crate) fn bytes(&self) -> usize {
-        let (Weights::Dense { data, .. } | Weights::Depthwise(data)) = &self.weights;
+        let (Weights::Dense { data, .. } | Weights::Depthwise(data) | Weights::Winograd(data)) = &self.weights;
         size_of_val(data.as_slice())
     }
 }

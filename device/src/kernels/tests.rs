@@ -168,12 +168,16 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn close(got: &[f32], want: &[f32], what: &str) {
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(1.0, |largest, value| largest.max(value.abs()))
+}
+
+/// Equal up to rounding of values as large as `scale`.
+fn close(got: &[f32], want: &[f32], scale: f32, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
-    let scale = want.iter().fold(1.0f32, |scale, value| scale.max(value.abs()));
     for (index, (got, want)) in got.iter().zip(want).enumerate() {
         assert!(
-            (got - want).abs() <= 1e-4 * scale,
+            (got - want).abs() <= 2e-5 * scale,
             "{what}: value {index}: expected {want}, got {got}"
         );
     }
@@ -206,7 +210,14 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
         };
         let sums = convolve(&x, &conv, pads);
         let shortcut = Map::random(sums.shape, &mut random);
-        let packed = Arc::new(PackedConv::new(&conv, picture));
+        let mut forms = vec![if picture { Form::Picture } else { Form::Direct }];
+        if (kernel, stride, dilation, group, picture) == (3, 1, 1, 1, false) {
+            forms.push(Form::Winograd);
+        }
+        let packed: Vec<_> = forms
+            .iter()
+            .map(|&form| Arc::new(PackedConv::new(&conv, form)))
+            .collect();
         let bounds = Bounds { low: -0.5, high: 2.0 };
         for post in [Post::Affine, Post::Kernel] {
             let kernels = random.vector(out * 9);
@@ -223,6 +234,8 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
             } else {
                 sums.clone()
             };
+            // Before the clamp: that is what rounding is relative to.
+            let scale = largest(&want.data);
             let plane = sums.shape[1] * sums.shape[2];
             let mut parameters = vec![0.0; out.div_ceil(LANES) * post.parameters()];
             for c in 0..out {
@@ -243,11 +256,14 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
                 }
             }
             let source = if picture { x.pixels() } else { x.blocks() };
-            for level in Level::available() {
+            for (level, (form, packed)) in Level::available()
+                .into_iter()
+                .flat_map(|level| forms.iter().zip(&packed).map(move |it| (level, it)))
+            {
                 let mut answers = Vec::new();
                 for threads in [1, 3] {
                     let site = Site {
-                        conv: Arc::clone(&packed),
+                        conv: Arc::clone(packed),
                         input: [input[1], input[2]],
                         output: [sums.shape[1], sums.shape[2]],
                         pads,
@@ -266,7 +282,8 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
                     close(
                         &got,
                         &want.data,
-                        &format!("case {number}, {post:?}, {level:?}, {threads} threads"),
+                        scale,
+                        &format!("case {number}, {post:?}, {form:?}, {level:?}, {threads} threads"),
                     );
                     answers.push(blocks);
                 }
@@ -328,7 +345,7 @@ fn pooling_equals_its_definition() {
                 }
                 let mut got = vec![0.0; want.len()];
                 unblock(&blocks, 20, &mut got);
-                close(&got, &want, &format!("{kind:?}, kernel {kernel}"));
+                close(&got, &want, largest(&want), &format!("{kind:?}, kernel {kernel}"));
             }
         }
     }
@@ -393,7 +410,7 @@ fn dense_layer_equals_its_definition() {
         for level in Level::available() {
             let mut got = vec![0.0; outputs];
             dense(level, &weight, &bias, &x, &mut got);
-            close(&got, &want, "dense");
+            close(&got, &want, largest(&want), "dense");
         }
     }
 }

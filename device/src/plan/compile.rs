@@ -17,27 +17,29 @@ use super::{
 };
 use crate::{
     EngineError,
-    kernels::{Arena, Bounds, LANES, Level, PackedConv, Post, Site, split},
+    kernels::{Arena, Bounds, Form, LANES, Level, PackedConv, Post, Site, split},
 };
 
 /// The packed weights of every convolution, made when the first plan needs them and shared by all plans.
 #[derive(Debug, Default)]
-pub(crate) struct PackedConvs(Vec<OnceLock<Arc<PackedConv>>>);
+pub(crate) struct PackedConvs(Vec<[OnceLock<Arc<PackedConv>>; 2]>);
 
 impl PackedConvs {
     /// Room for `sites` convolutions.
     pub(crate) fn new(sites: usize) -> Self {
-        Self((0..sites).map(|_| OnceLock::new()).collect())
+        Self((0..sites).map(|_| Default::default()).collect())
     }
 
-    fn get(&self, site: usize, conv: &Conv, picture: bool) -> Arc<PackedConv> {
-        Arc::clone(self.0[site].get_or_init(|| Arc::new(PackedConv::new(conv, picture))))
+    fn get(&self, site: usize, conv: &Conv, form: Form) -> Arc<PackedConv> {
+        let slot = &self.0[site][usize::from(form == Form::Winograd)];
+        Arc::clone(slot.get_or_init(|| Arc::new(PackedConv::new(conv, form))))
     }
 
     /// Bytes of packed weights so far.
     pub(crate) fn bytes(&self) -> usize {
         self.0
             .iter()
+            .flatten()
             .filter_map(OnceLock::get)
             .map(|packed| packed.bytes())
             .sum()
@@ -207,11 +209,15 @@ impl Compiler<'_> {
         };
         let (bounds, smooth) = activation(group.activation, &info.name)?;
         let input = self.map(source, &info.name)?;
+        let output = self.map(ValueId::of_node(info.conv), &info.name)?;
         let pads = conv.padding.resolve(input, conv.kernel(), conv.stride, conv.dilation);
         let site = Site {
-            conv: self.target.convs.get(group.site, conv, picture),
+            conv: self
+                .target
+                .convs
+                .get(group.site, conv, Form::choose(conv, picture, output)),
             input,
-            output: self.map(ValueId::of_node(info.conv), &info.name)?,
+            output,
             pads,
             post,
             bounds,
@@ -227,13 +233,13 @@ impl Compiler<'_> {
         if kind != SiteKind::Frozen {
             inputs.extend(self.adapter);
         }
-        let output = blocked(self.shapes[end + 1]);
+        let shape = blocked(self.shapes[end + 1]);
         let work = Work::Site {
             site,
             parameters,
             residual: group.residual.is_some(),
         };
-        let outlet = self.push(&info.name, work, output, &inputs)?;
+        let outlet = self.push(&info.name, work, shape, &inputs)?;
         self.values[end + 1] = Some(outlet);
         Ok(())
     }

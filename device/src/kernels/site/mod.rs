@@ -7,6 +7,7 @@
 mod band;
 mod dense;
 mod depthwise;
+mod winograd;
 
 use std::{ops::Range, sync::Arc};
 
@@ -92,7 +93,7 @@ impl Site {
     fn input_lanes(&self) -> usize {
         match &self.conv.weights {
             Weights::Dense { lanes, .. } => *lanes,
-            Weights::Depthwise(_) => LANES,
+            Weights::Depthwise(_) | Weights::Winograd(_) => LANES,
         }
     }
 
@@ -101,6 +102,9 @@ impl Site {
         assert!(x.len() == self.input_len() && out.len() == self.output_len());
         assert_eq!(parameters.len(), self.conv.out_blocks() * self.post.parameters());
         assert!(residual.is_none_or(|residual| residual.len() == out.len()));
+        if let Weights::Winograd(weights) = &self.conv.weights {
+            return self.winograd(weights, x, parameters, residual, out);
+        }
         let padded = matches!(self.conv.weights, Weights::Dense { .. }) && self.pads != [0; 4];
         if padded {
             let size = [
@@ -110,7 +114,7 @@ impl Site {
             let lanes = self.input_lanes();
             let length = self.conv.in_channels.div_ceil(lanes) * size[0] * size[1] * lanes;
             self.arena.lend(length, |buffer| {
-                self.pad(x, size, buffer);
+                self.pad(x, self.pads, buffer);
                 self.tasks(Source { x: buffer, size }, parameters, residual, out);
             });
         } else {
@@ -118,13 +122,14 @@ impl Site {
         }
     }
 
-    /// Copies the input into a plane with its zero border.
-    fn pad(&self, x: &[f32], size: [usize; 2], to: &mut [f32]) {
+    /// Copies the input into planes with a zero border of `pads` (top, left, bottom, right).
+    fn pad(&self, x: &[f32], pads: [usize; 4], to: &mut [f32]) {
         let lanes = self.input_lanes();
+        let size = [self.input[0] + pads[0] + pads[2], self.input[1] + pads[1] + pads[3]];
         let row = size[1] * lanes;
-        let (left, right) = (self.pads[1] * lanes, self.pads[3] * lanes);
+        let (left, right) = (pads[1] * lanes, pads[3] * lanes);
         let one = |(from, to): (&[f32], &mut [f32])| {
-            let (top, rest) = to.split_at_mut(self.pads[0] * row);
+            let (top, rest) = to.split_at_mut(pads[0] * row);
             let (middle, bottom) = rest.split_at_mut(self.input[0] * row);
             top.fill(0.0);
             bottom.fill(0.0);
@@ -275,7 +280,7 @@ impl Site {
         // A depthwise convolution also copies its input rows.
         let width = match self.conv.weights {
             Weights::Depthwise(_) => width + self.input[1] * self.conv.stride[0],
-            Weights::Dense { .. } => width + 2,
+            Weights::Dense { .. } | Weights::Winograd(_) => width + 2,
         };
         (BAND_BYTES / (width * LANES * blocks * size_of::<f32>())).max(2)
     }
@@ -312,6 +317,7 @@ impl Site {
                     residuals,
                 );
             }
+            Weights::Winograd(_) => unreachable!("`run` has sent these another way"),
         }
     }
 }

@@ -1,0 +1,247 @@
+//! A 3×3 convolution of stride 1 by Winograd's algorithm, with everything behind it.
+
+use rayon::prelude::*;
+
+use super::{MAX_BLOCKS, Post, Site};
+use crate::kernels::{
+    activation::activate,
+    depthwise::{Depthwise, depthwise},
+    lanes::LANES,
+    rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS},
+    tile::{Tile, tile_blocks, tiles},
+    winograd::{Backward, Forward, POINTS, SPAN, TILE, backward, forward},
+};
+
+/// Transformed inputs that are looked at together, in bytes.
+const BAND_BYTES: usize = 1 << 20;
+
+/// Where the convolution's rows go: the output itself, or a plane with a zero border that the CLR layer reads.
+struct Target<'a> {
+    planes: &'a mut [f32],
+    /// Values of one block.
+    plane: usize,
+    /// Of the first pixel in a plane.
+    origin: usize,
+    /// From one row to the next.
+    pitch: usize,
+    affine: Option<&'a [f32]>,
+    residual: Option<&'a [f32]>,
+}
+
+impl Site {
+    /// Computes the output from `x` with the transformed `weights`.
+    pub(super) fn winograd(
+        &self,
+        weights: &[f32],
+        x: &[f32],
+        parameters: &[f32],
+        residual: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
+        let [height, width] = self.output;
+        let cut = [height.div_ceil(TILE), width.div_ceil(TILE)];
+        let size = [cut[0] * TILE + SPAN - TILE, cut[1] * TILE + SPAN - TILE];
+        let [top, left, ..] = self.pads;
+        let pads = [top, left, size[0] - self.input[0] - top, size[1] - self.input[1] - left];
+        let blocks = self.conv.in_channels.div_ceil(LANES);
+        self.arena.lend(blocks * size[0] * size[1] * LANES, |padded| {
+            self.pad(x, pads, padded);
+            if self.post == Post::Affine {
+                let target = Target {
+                    plane: height * width * LANES,
+                    planes: out,
+                    origin: 0,
+                    pitch: width * LANES,
+                    affine: Some(parameters),
+                    residual,
+                };
+                self.bands(weights, padded, size, cut, target);
+            } else {
+                let (pitch, plane) = ((width + 2) * LANES, (height + 2) * (width + 2) * LANES);
+                self.arena.lend(self.conv.out_blocks() * plane, |planes| {
+                    let origin = pitch + LANES;
+                    let target = Target {
+                        planes,
+                        plane,
+                        origin,
+                        pitch,
+                        affine: None,
+                        residual: None,
+                    };
+                    self.bands(weights, padded, size, cut, target);
+                    self.layers(planes, parameters, residual, out);
+                });
+            }
+        });
+        if let Some(smooth) = self.smooth {
+            let plane = height * width * LANES;
+            self.each(out.chunks_exact_mut(plane).collect(), |plane: &mut [f32]| {
+                activate(self.level, plane, smooth);
+            });
+        }
+    }
+
+    /// The convolution, a band of tile rows at a time: the inputs' transform by blocks of input channels, then the
+    /// products and the way back by blocks of output channels.
+    fn bands(&self, weights: &[f32], padded: &[f32], size: [usize; 2], cut: [usize; 2], target: Target<'_>) {
+        let blocks = self.conv.in_channels.div_ceil(LANES);
+        let per_row = POINTS * blocks * cut[1] * LANES;
+        let step = (BAND_BYTES / (per_row * size_of::<f32>())).clamp(1, cut[0]);
+        // Bands of equal height.
+        let step = cut[0].div_ceil(cut[0].div_ceil(step));
+        self.arena.lend(step * per_row, |transformed| {
+            for first in (0..cut[0]).step_by(step) {
+                let rows = step.min(cut[0] - first);
+                let band = &mut transformed[..rows * per_row];
+                let pitch = size[1] * LANES;
+                let parts = padded
+                    .chunks_exact(size[0] * pitch)
+                    .zip(band.chunks_exact_mut(rows * per_row / blocks));
+                self.each(parts.collect(), |(plane, out): (&[f32], &mut [f32])| {
+                    let input = &plane[first * TILE * pitch..];
+                    forward(
+                        self.level,
+                        Forward {
+                            input,
+                            pitch,
+                            tiles: [rows, cut[1]],
+                            out,
+                        },
+                    );
+                });
+                let group = tile_blocks(self.level);
+                let plane = target.plane;
+                let groups = target.planes.chunks_mut(group * plane).enumerate();
+                let (band, origin, pitch) = (&*band, target.origin, target.pitch);
+                let (affine, residual) = (target.affine, target.residual);
+                self.each(groups.collect(), |(index, planes): (usize, &mut [f32])| {
+                    let residual = residual.map(|residual| &residual[index * group * plane..]);
+                    let part = Target {
+                        planes,
+                        plane,
+                        origin,
+                        pitch,
+                        affine,
+                        residual,
+                    };
+                    self.products(weights, band, index * group, first, [rows, cut[1]], part);
+                });
+            }
+        });
+    }
+
+    /// The products of one band for the output blocks from `block` on, and the way back.
+    fn products(&self, weights: &[f32], band: &[f32], block: usize, first: usize, cut: [usize; 2], target: Target<'_>) {
+        let inputs = self.conv.in_channels;
+        let blocks = inputs.div_ceil(LANES);
+        let count = target.planes.len() / target.plane;
+        let pixels = cut[0] * cut[1];
+        let w_block = POINTS * inputs * LANES;
+        assert!(count <= MAX_BLOCKS && weights.len() >= (block + count) * w_block);
+        assert_eq!(band.len(), blocks * POINTS * pixels * LANES);
+        let kernels = tiles(self.level, count, LANES);
+        let pieces = pixels.div_ceil(kernels.len());
+        let point = count * pixels * LANES;
+        self.arena.lend(POINTS * point, |results| {
+            for index in 0..POINTS {
+                let mut from = 0;
+                for piece in 0..pieces {
+                    let next = pixels * (piece + 1) / pieces;
+                    let to = results[index * point..].as_mut_ptr();
+                    // SAFETY: the band holds every input block's 36 × `pixels` pixels, the weights every point of the
+                    // blocks, the results `count` × `pixels` pixels per point: all asserted or lent above.
+                    unsafe {
+                        let tile = Tile {
+                            x: band.as_ptr().add((index * pixels + from) * LANES),
+                            w: weights.as_ptr().add(block * w_block + index * inputs * LANES),
+                            to: std::array::from_fn(|o| to.wrapping_add((o * pixels + from) * LANES)),
+                            residual: [std::ptr::null(); MAX_BLOCKS],
+                            affine: std::ptr::null(),
+                            resume: false,
+                            blocks,
+                            lanes: LANES,
+                            last_lanes: inputs - (blocks - 1) * LANES,
+                            kernel: [1; 2],
+                            x_block: POINTS * pixels * LANES,
+                            x_row: 0,
+                            x_tap: 0,
+                            x_pixel: LANES,
+                            w_block,
+                            low: f32::NEG_INFINITY,
+                            high: f32::INFINITY,
+                        };
+                        kernels[next - from - 1](&tile);
+                    }
+                    from = next;
+                }
+            }
+            let rows = (cut[0] * TILE).min(self.output[0] - first * TILE);
+            let start = target.origin + first * TILE * target.pitch;
+            for (index, plane) in target.planes.chunks_exact_mut(target.plane).enumerate() {
+                let affine = target
+                    .affine
+                    .map(|all| &all[(block + index) * AFFINE_PARAMETERS..][..AFFINE_PARAMETERS]);
+                let tiles = Backward {
+                    input: &results[index * pixels * LANES..],
+                    point,
+                    tiles: cut,
+                    affine,
+                    residual: target.residual.map(|all| &all[index * target.plane + start..]),
+                    out: &mut plane[start..],
+                    pitch: target.pitch,
+                    size: [rows, self.output[1]],
+                    bounds: if affine.is_some() { self.bounds } else { Bounds::NONE },
+                };
+                backward(self.level, tiles);
+            }
+        });
+    }
+
+    /// The CLR layer on the whole feature map, whose planes have room for a zero border.
+    fn layers(&self, planes: &mut [f32], parameters: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
+        let [height, width] = self.output;
+        let (pitch, plane) = ((width + 2) * LANES, height * width * LANES);
+        let parts = planes
+            .chunks_exact_mut((height + 2) * pitch)
+            .zip(parameters.chunks_exact(CLR_PARAMETERS))
+            .zip(out.chunks_exact_mut(plane))
+            .enumerate();
+        self.each(parts.collect(), |(index, ((input, parameters), out))| {
+            let (top, rest) = input.split_at_mut(pitch);
+            let (rows, bottom) = rest.split_at_mut(height * pitch);
+            top.fill(0.0);
+            bottom.fill(0.0);
+            for row in rows.chunks_exact_mut(pitch) {
+                row[..LANES].fill(0.0);
+                row[pitch - LANES..].fill(0.0);
+            }
+            let (taps, bias) = parameters.split_at(9 * LANES);
+            let layer = Depthwise {
+                input,
+                pitch,
+                taps,
+                kernel: [3; 2],
+                stride: [1; 2],
+                dilation: [1; 2],
+                start: Some(bias),
+                affine: None,
+                residual: residual.map(|residual| &residual[index * plane..(index + 1) * plane]),
+                out,
+                out_pitch: width * LANES,
+                rows: height,
+                width,
+                bounds: self.bounds,
+            };
+            depthwise(self.level, layer);
+        });
+    }
+
+    /// Runs `work` on every part, on the pool if there is one.
+    fn each<T: Send>(&self, parts: Vec<T>, work: impl Fn(T) + Sync + Send) {
+        if self.threads > 1 && parts.len() > 1 {
+            parts.into_par_iter().for_each(work);
+        } else {
+            parts.into_iter().for_each(work);
+        }
+    }
+}
