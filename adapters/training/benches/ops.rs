@@ -3,8 +3,8 @@
 //! `cargo bench -p clr-training --bench ops`, with `RAYON_NUM_THREADS` for the number of threads. `tests/tools/torch_ops.py` times the same
 //! work in PyTorch.
 
-use candle_core::{CustomOp1, Device, Result, Tensor, Var};
-use clr_onnx::{Activation, Conv, Padding};
+use candle_core::{CustomOp1, DType, Device, Result, Tensor, Var};
+use clr_onnx::{Activation, Conv, Padding, Pool};
 use clr_training::ops;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use std::hint::black_box;
@@ -116,10 +116,137 @@ fn convolution(criterion: &mut Criterion) -> Result<()> {
     Ok(())
 }
 
+/// A frozen convolution with what the `clr` recipe trains behind it.
+struct Site {
+    conv: ops::FrozenConv,
+    kernel: Option<Var>,
+    gamma: Var,
+    beta: Var,
+}
+
+impl Site {
+    fn new(inputs: usize, outputs: usize, kernel: usize, stride: usize) -> Result<Self> {
+        let shape = [outputs, inputs, kernel, kernel];
+        let deviation = (6.0 / (inputs * kernel * kernel) as f64).sqrt();
+        let values: Vec<f32> = (random(&shape)?.as_tensor() * deviation)?.flatten_all()?.to_vec1()?;
+        let conv = Conv {
+            weight: clr_onnx::Tensor::new(shape, values),
+            bias: None,
+            stride: [stride; 2],
+            dilation: [1; 2],
+            group: 1,
+            padding: Padding::Explicit([kernel / 2; 4]),
+        };
+        Ok(Self {
+            conv: ops::FrozenConv::new(&conv, &Device::Cpu)?,
+            kernel: if kernel > 1 {
+                Some(random(&[outputs, 1, 3, 3])?)
+            } else {
+                None
+            },
+            gamma: Var::ones(outputs, DType::F32, &Device::Cpu)?,
+            beta: Var::zeros(outputs, DType::F32, &Device::Cpu)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, act: Option<Activation>, batch: bool) -> Result<Tensor> {
+        let y = self.conv.forward(x)?;
+        match (&self.kernel, batch) {
+            (Some(kernel), true) => Ok(ops::clr_batch_norm(&y, kernel, &self.gamma, &self.beta, 1e-5, act)?.0),
+            (None, true) => Ok(ops::batch_norm(&y, &self.gamma, &self.beta, 1e-5, act)?.0),
+            (Some(kernel), false) => {
+                let gamma = self.gamma.reshape((self.gamma.elem_count(), 1, 1, 1))?;
+                ops::clr_site(&y, &kernel.broadcast_mul(&gamma)?, &self.beta, act)
+            }
+            (None, false) => ops::scale_shift(&y, &self.gamma, &self.beta, act),
+        }
+    }
+}
+
+/// ResNet-18 with the sites of the `clr` recipe.
+struct Net {
+    stem: Site,
+    blocks: Vec<(Site, Site, Option<Site>)>,
+    head: Var,
+}
+
+impl Net {
+    fn new() -> Result<Self> {
+        let mut blocks = Vec::new();
+        let mut inputs = 64;
+        for (outputs, stride) in [
+            (64, 1),
+            (64, 1),
+            (128, 2),
+            (128, 1),
+            (256, 2),
+            (256, 1),
+            (512, 2),
+            (512, 1),
+        ] {
+            let down = if stride > 1 {
+                Some(Site::new(inputs, outputs, 1, stride)?)
+            } else {
+                None
+            };
+            blocks.push((
+                Site::new(inputs, outputs, 3, stride)?,
+                Site::new(outputs, outputs, 3, 1)?,
+                down,
+            ));
+            inputs = outputs;
+        }
+        Ok(Self {
+            stem: Site::new(3, 64, 7, 2)?,
+            blocks,
+            head: random(&[512, 10])?,
+        })
+    }
+
+    /// The mean of the logits: the step's cost does not depend on the loss.
+    fn loss(&self, image: &Tensor, batch: bool) -> Result<Tensor> {
+        let relu = Some(Activation::Relu);
+        let pool = Pool {
+            kernel: [3; 2],
+            stride: [2; 2],
+            padding: Padding::Explicit([1; 4]),
+            ceil: false,
+            count_include_pad: false,
+        };
+        let mut x = ops::max_pool(&self.stem.forward(image, relu, batch)?, &pool)?;
+        for (first, second, down) in &self.blocks {
+            let rest = down
+                .as_ref()
+                .map_or_else(|| Ok(x.clone()), |down| down.forward(&x, None, batch))?;
+            let y = second.forward(&first.forward(&x, relu, batch)?, None, batch)?;
+            x = ops::add_activation(&y, &rest, relu)?;
+        }
+        ops::global_average_pool(&x)?
+            .flatten_from(1)?
+            .matmul(&self.head)?
+            .mean_all()
+    }
+}
+
+fn step(criterion: &mut Criterion) -> Result<()> {
+    let net = Net::new()?;
+    for size in [96, 224] {
+        let mut group = group(criterion, &format!("ResNet-18 step {size} px"));
+        let image = random(&[BATCH, 3, size, size])?.as_tensor().detach();
+        for (name, batch) in [("batch norm", true), ("fixed statistics", false)] {
+            let run = || net.loss(&image, batch).and_then(|loss| loss.backward());
+            group.bench_function(name, |bencher| bencher.iter(|| black_box(run().expect("gradients"))));
+        }
+        group.finish();
+    }
+    Ok(())
+}
+
 fn all(criterion: &mut Criterion) {
     depthwise(criterion)
         .and_then(|()| site(criterion))
         .and_then(|()| convolution(criterion))
+        .and_then(|()| step(criterion))
         .expect("the operators run");
 }
 

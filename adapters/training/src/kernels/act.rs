@@ -11,7 +11,7 @@ pub(crate) trait Act: Copy + Send + Sync {
     unsafe fn slope<S: Simd>(self, z: S::V) -> S::V;
 }
 
-/// `min(max(z, low), high)`: identity, ReLU and every clip.
+/// `min(max(z, low), high)`: the identity, `Relu` and every clip.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     low: f32,

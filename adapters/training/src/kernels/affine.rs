@@ -1,4 +1,4 @@
-//! Per-channel scale and shift with an activation, element-wise activations, PReLU and the residual sum.
+//! Per-channel scale and shift with an activation, element-wise activations, `PRelu` and the residual sum.
 
 use super::act::{Act, with_act};
 use super::buffer::{Map, Output, Shared};

@@ -8,6 +8,7 @@ use super::gemm::{COLUMNS, PANEL, Packed, multiply};
 use super::plan::{Phase, Plan, Tap, grid, inside};
 use super::simd::{Kernel, Simd, dispatch};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows of a gathered tile. Fixed, because it decides the order of the sums.
 const DEPTH: usize = 256;
@@ -85,6 +86,7 @@ struct Job<'a> {
     group: usize,
     start: usize,
     width: usize,
+    panels: Range<usize>,
     target: Shared<f32>,
 }
 
@@ -122,7 +124,8 @@ pub(crate) fn convolve(source: &[f32], from: Map, plan: &Plan, weights: &Weights
         .phases
         .iter()
         .map(|phase| to.n * grid(to.h, phase.origin[0], plan.write[0]) * grid(to.w, phase.origin[1], plan.write[1]));
-    let width = tile_width(rows, positions.sum::<usize>() * weights.groups);
+    let (width, chunks) = share(rows, positions.sum::<usize>() * weights.groups);
+    let chunk = rows.div_ceil(PANEL).div_ceil(chunks).max(1);
     let limits: Vec<Vec<(usize, usize)>> = (plan.phases.iter())
         .map(|phase| {
             let columns = grid(to.w, phase.origin[1], plan.write[1]);
@@ -138,7 +141,11 @@ pub(crate) fn convolve(source: &[f32], from: Map, plan: &Plan, weights: &Weights
         ];
         let columns = to.n * size[0] * size[1];
         for (group, weights) in packed.iter().enumerate() {
-            for start in (0..columns).step_by(width) {
+            let panels = (0..weights.panels()).step_by(chunk);
+            let panels = panels.map(|first| first..(first + chunk).min(weights.panels()));
+            for (panels, start) in
+                panels.flat_map(|panels| (0..columns).step_by(width).map(move |at| (panels.clone(), at)))
+            {
                 jobs.push(Job {
                     source,
                     from,
@@ -152,6 +159,7 @@ pub(crate) fn convolve(source: &[f32], from: Map, plan: &Plan, weights: &Weights
                     group,
                     start,
                     width,
+                    panels,
                     target,
                 });
             }
@@ -160,16 +168,16 @@ pub(crate) fn convolve(source: &[f32], from: Map, plan: &Plan, weights: &Weights
     let scratch = || {
         (
             vec![0f32; DEPTH * width + 64],
-            vec![0f32; rows.next_multiple_of(PANEL) * width],
+            vec![0f32; chunk * PANEL * width],
             Vec::new(),
         )
     };
     jobs.into_par_iter()
-        .for_each_init(scratch, |(columns, tile, runs), job| {
+        .for_each_init(scratch, |(columns, products, runs), job| {
             dispatch(Tile {
                 job,
                 columns,
-                tile,
+                products,
                 runs,
             });
         });
@@ -177,18 +185,26 @@ pub(crate) fn convolve(source: &[f32], from: Map, plan: &Plan, weights: &Weights
     unsafe { output.finish() }
 }
 
-/// Columns of a tile: wide where the caches allow it, narrow where there would be too few tiles to share out.
-fn tile_width(rows: usize, columns: usize) -> usize {
+/// Columns of a tile, and into how many parts the rows are shared out. Tiles are wide where the caches allow it; where there are too few
+/// of them to go round, long columns of weights are shared out rather than read again for narrower tiles.
+fn share(rows: usize, columns: usize) -> (usize, usize) {
     let unit = COLUMNS * 16;
     let widest = if rows <= 768 { 4 } else { 2 };
-    let wanted = columns.div_ceil(4 * rayon::current_num_threads().max(1));
-    unit * wanted.div_ceil(unit).clamp(1, widest)
+    let threads = rayon::current_num_threads().max(1);
+    let tiles = columns.div_ceil(unit * widest).max(1);
+    if threads == 1 || tiles >= 4 * threads {
+        (unit * widest, 1)
+    } else if rows >= 256 {
+        (unit * widest, (2 * threads).div_ceil(tiles).min(rows / 64))
+    } else {
+        (unit * columns.div_ceil(4 * threads).div_ceil(unit).clamp(1, widest), 1)
+    }
 }
 
 struct Tile<'a> {
     job: Job<'a>,
     columns: &'a mut Vec<f32>,
-    tile: &'a mut Vec<f32>,
+    products: &'a mut Vec<f32>,
     runs: &'a mut Vec<Run>,
 }
 
@@ -200,7 +216,7 @@ impl Kernel for Tile<'_> {
         let Self {
             job,
             columns,
-            tile,
+            products,
             runs,
         } = self;
         let Job {
@@ -211,7 +227,7 @@ impl Kernel for Tile<'_> {
             weights,
             ..
         } = job;
-        let (b, c) = (columns.as_mut_ptr(), tile.as_mut_ptr());
+        let (b, c) = (columns.as_mut_ptr(), products.as_mut_ptr());
         let used = job.width.min(to.n * grid[0] * grid[1] - job.start);
         let width = used.next_multiple_of(16);
         split(job.start, used, grid, runs);
@@ -239,12 +255,13 @@ impl Kernel for Tile<'_> {
                         );
                     }
                 }
-                multiply::<S>(weights, 0..weights.panels(), k, depth, b, c, width, k == 0);
+                multiply::<S>(weights, job.panels.clone(), k, depth, b, c, width, k == 0);
                 k += depth;
             }
-            for row in 0..weights.rows {
+            let first = job.panels.start * PANEL;
+            for row in 0..(job.panels.end * PANEL).min(weights.rows) - first {
                 for run in runs.iter() {
-                    let plane = (run.n * to.c + job.group * weights.rows + row) * to.plane();
+                    let plane = (run.n * to.c + job.group * weights.rows + first + row) * to.plane();
                     let y = phase.origin[0] + run.y * job.write[0];
                     let x = phase.origin[1] + run.x * job.write[1];
                     let target = job.target.at(plane + y * to.w + x);

@@ -3,6 +3,11 @@
 //! Parallel over rayon's current pool, vectorised through [`simd`], and deterministic for any number of threads: every sum
 //! is taken in an order that depends on the shapes alone.
 
+#![expect(
+    clippy::inline_always,
+    reason = "vector code must be compiled with its caller's instruction set"
+)]
+
 pub(crate) mod act;
 pub(crate) mod affine;
 pub(crate) mod buffer;

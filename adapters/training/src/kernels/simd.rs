@@ -148,13 +148,15 @@ pub(super) fn at_every_level<T: Send>(work: impl Fn() -> T + Sync) -> Vec<(Level
     levels
 }
 
-/// The widest instruction set of this processor; detected once.
+/// The widest instruction set of this processor, once detected.
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
+/// The widest instruction set of this processor.
 pub(crate) fn level() -> Level {
     #[cfg(test)]
     if let Some(level) = FORCED.get() {
         return level;
     }
-    static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(detect)
 }
 

@@ -27,12 +27,12 @@ const STAGGER: usize = 16;
 pub(crate) struct Weights(Vec<Packed>);
 
 /// Whether a convolution is worth transforming: enough channels to pay for the transforms, transformed kernels (four times the
-/// size) of at most 40 MiB, and a result (of the forward pass) that tiles do not overhang by more than half.
+/// size) of at most 18 MiB, and a result (of the forward pass) that tiles do not overhang by more than half.
 pub(crate) fn pays(window: &Window, outputs: usize, inputs: usize, groups: usize, result: [usize; 2]) -> bool {
     let plain = window.kernel == [3, 3] && window.stride == [1, 1] && window.dilation == [1, 1] && groups == 1;
     let covered = result[0].next_multiple_of(TILE) * result[1].next_multiple_of(TILE);
     let fits = 2 * covered <= 3 * result[0] * result[1];
-    plain && fits && outputs.min(inputs) >= 16 && outputs * inputs <= 1 << 18
+    plain && fits && outputs.min(inputs) >= 16 && outputs * inputs <= 1 << 17
 }
 
 impl Weights {
@@ -299,6 +299,10 @@ impl Kernel for Input<'_> {
                     for d in &mut d {
                         *d = transform_input::<S>(*d);
                     }
+                    #[expect(
+                        clippy::needless_range_loop,
+                        reason = "columns of an array of rows, kept in registers"
+                    )]
                     for j in 0..6 {
                         let t = transform_input::<S>([d[0][j], d[1][j], d[2][j], d[3][j], d[4][j], d[5][j]]);
                         for (i, &t) in t.iter().enumerate() {

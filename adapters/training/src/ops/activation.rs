@@ -1,4 +1,4 @@
-//! Element-wise activations, PReLU, and the residual sum with its activation.
+//! Element-wise activations, `PRelu`, and the residual sum with its activation.
 
 use super::storage::{map_of, map_of_layout, result, slice, tensor_like, vector, with_two};
 use crate::kernels::{act::with_act, affine};

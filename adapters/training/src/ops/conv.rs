@@ -60,7 +60,7 @@ impl FrozenConv {
         let fits = shape.len() == 4
             && conv.group > 0
             && shape.iter().all(|&size| size > 0)
-            && shape[0] % conv.group == 0
+            && shape[0].is_multiple_of(conv.group)
             && conv.stride.iter().chain(&conv.dilation).all(|&step| step > 0);
         if !fits {
             candle_core::bail!(

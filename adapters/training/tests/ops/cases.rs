@@ -4,11 +4,13 @@ use super::{ACTIVATIONS, activation, convolution, ops, pool, variable};
 use candle_core::{Result, Tensor, Var};
 use clr_onnx::Padding;
 
+type Run = dyn Fn(&[Var]) -> Result<Tensor> + Sync;
+
 /// An operator applied to variables.
 pub(super) struct Case {
     pub(super) name: String,
     pub(super) variables: Vec<Var>,
-    pub(super) run: Box<dyn Fn(&[Var]) -> Result<Tensor> + Sync>,
+    pub(super) run: Box<Run>,
 }
 
 impl Case {
