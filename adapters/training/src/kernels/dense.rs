@@ -4,9 +4,10 @@
 //! [`DEPTH`] rows at a time and stay in the second-level cache, as does the tile of the result.
 
 use super::buffer::{Map, Output, Shared};
+use super::gather::{Run, gather, split};
 use super::gemm::{COLUMNS, PANEL, Packed, multiply};
 use super::plan::{Phase, Plan, Tap, grid, inside};
-use super::simd::{Kernel, Simd, dispatch};
+use super::simd::{Kernel, Simd, copy, dispatch};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -60,16 +61,6 @@ impl Weights {
             groups,
         }
     }
-}
-
-/// A run of grid positions of one row: image, row, first column, length, and its first column in the tile.
-#[derive(Clone, Copy)]
-struct Run {
-    n: usize,
-    y: usize,
-    x: usize,
-    len: usize,
-    at: usize,
 }
 
 struct Job<'a> {
@@ -279,105 +270,6 @@ impl Kernel for Tile<'_> {
                     }
                 }
             }
-        }
-    }
-}
-
-/// Splits the positions `start .. start + used` into runs within rows.
-fn split(start: usize, used: usize, grid: [usize; 2], runs: &mut Vec<Run>) {
-    runs.clear();
-    let mut at = 0;
-    while at < used {
-        let position = start + at;
-        let (row, x) = (position / grid[1], position % grid[1]);
-        let len = (grid[1] - x).min(used - at);
-        runs.push(Run {
-            n: row / grid[0],
-            y: row % grid[0],
-            x,
-            len,
-            at,
-        });
-        at += len;
-    }
-}
-
-/// Copies exactly `len` values.
-#[inline(always)]
-unsafe fn copy<S: Simd>(from: *const f32, to: *mut f32, len: usize) {
-    let mut i = 0;
-    // SAFETY: the caller vouches for `len` values on both sides.
-    unsafe {
-        while i + S::LANES <= len {
-            S::store(to.add(i), S::load(from.add(i)));
-            i += S::LANES;
-        }
-        if i < len {
-            S::store_n(to.add(i), S::load_n(from.add(i), len - i), len - i);
-        }
-    }
-}
-
-/// Writes what one tap sees along a run; may overwrite up to a vector behind it.
-#[inline(always)]
-unsafe fn gather<S: Simd>(
-    plane: *const f32,
-    from: Map,
-    read: [usize; 2],
-    dy: isize,
-    dx: isize,
-    run: Run,
-    (lo, hi): (usize, usize),
-    to: *mut f32,
-) {
-    let y = (run.y * read[0]) as isize + dy;
-    // SAFETY: reads stay inside the plane by the tap's limits; writes as documented.
-    unsafe {
-        let zero = S::splat(0.0);
-        if y < 0 || y >= from.h as isize {
-            let mut i = 0;
-            while i < run.len {
-                S::store(to.add(i), zero);
-                i += S::LANES;
-            }
-            return;
-        }
-        let lo = lo.clamp(run.x, run.x + run.len);
-        let hi = hi.clamp(lo, run.x + run.len);
-        let mut i = 0;
-        while i < lo - run.x {
-            S::store(to.add(i), zero);
-            i += S::LANES;
-        }
-        let to_inside = to.add(lo - run.x);
-        let row = plane.offset(y * from.w as isize + (lo * read[1]) as isize + dx);
-        let len = hi - lo;
-        if read[1] == 1 {
-            let mut i = 0;
-            while i + S::LANES <= len {
-                S::store(to_inside.add(i), S::load(row.add(i)));
-                i += S::LANES;
-            }
-            if i < len {
-                S::store(to_inside.add(i), S::load_n(row.add(i), len - i));
-            }
-        } else {
-            let mut done = 0;
-            if read[1] == 2 {
-                // A vector of every other value reads one value more than it takes.
-                while done + S::LANES < len {
-                    S::store(to_inside.add(done), S::even(row.add(2 * done)));
-                    done += S::LANES;
-                }
-            }
-            for i in done..len {
-                *to_inside.add(i) = *row.add(i * read[1]);
-            }
-        }
-        let mut i = hi - run.x;
-        while i < run.len {
-            S::store(to.add(i), zero);
-            i += S::LANES;
         }
     }
 }

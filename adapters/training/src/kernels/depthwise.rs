@@ -5,7 +5,7 @@
 
 use super::act::Act;
 use super::buffer::{Map, Output, Shared};
-use super::simd::{Kernel, Simd, dispatch};
+use super::simd::{Kernel, Simd, copy, dispatch};
 use rayon::prelude::*;
 
 /// Slack behind a scratch plane: a vector may run over its end.
@@ -52,7 +52,7 @@ impl Padded {
         let (w, stride, origin) = (self.w, self.stride(), self.origin());
         for y in 0..self.h {
             // SAFETY: the plane has h × w values, the scratch rows w and a border.
-            unsafe { copy_row::<S>(plane.add(y * w), origin.add(y * stride), w) }
+            unsafe { copy::<S>(plane.add(y * w), origin.add(y * stride), w) }
         }
     }
 
@@ -62,22 +62,7 @@ impl Padded {
         let (w, stride, origin) = (self.w, self.stride(), self.origin());
         for y in 0..self.h {
             // SAFETY: as `fill`.
-            unsafe { copy_row::<S>(origin.add(y * stride), plane.add(y * w), w) }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn copy_row<S: Simd>(from: *const f32, to: *mut f32, len: usize) {
-    let mut i = 0;
-    // SAFETY: the caller vouches for `len` values on both sides.
-    unsafe {
-        while i + S::LANES <= len {
-            S::store(to.add(i), S::load(from.add(i)));
-            i += S::LANES;
-        }
-        if i < len {
-            S::store_n(to.add(i), S::load_n(from.add(i), len - i), len - i);
+            unsafe { copy::<S>(origin.add(y * stride), plane.add(y * w), w) }
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod buffer;
 pub(crate) mod dense;
 pub(crate) mod depthwise;
 pub(crate) mod depthwise_any;
+pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod norm;
 pub(crate) mod plan;
@@ -21,6 +22,7 @@ pub(crate) mod pool;
 pub(crate) mod simd;
 pub(crate) mod site_norm;
 pub(crate) mod winograd;
+mod winograd_tile;
 
 #[cfg(test)]
 mod tests;

@@ -201,6 +201,22 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     }
 }
 
+/// Copies exactly `len` values.
+#[inline(always)]
+pub(crate) unsafe fn copy<S: Simd>(from: *const f32, to: *mut f32, len: usize) {
+    let mut i = 0;
+    // SAFETY: the caller vouches for `len` values on both sides.
+    unsafe {
+        while i + S::LANES <= len {
+            S::store(to.add(i), S::load(from.add(i)));
+            i += S::LANES;
+        }
+        if i < len {
+            S::store_n(to.add(i), S::load_n(from.add(i), len - i), len - i);
+        }
+    }
+}
+
 /// Arrays of four, which every compiler target has registers for.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
