@@ -1,1 +1,10 @@
-fn main() {}
+//! What the whole promises, proved on small networks with seeded weights; no download, no Python.
+
+mod adapter_size;
+mod bad_input;
+mod commands;
+mod engines_agree;
+mod fixtures;
+mod interrupted_writes;
+mod nothing_is_forgotten;
+mod reproducible;

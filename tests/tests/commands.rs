@@ -1,0 +1,118 @@
+//! Every command does its job on real files, and speaks JSON with a schema.
+
+use serde_json::Value;
+
+use crate::fixtures::{Workbench, clr};
+
+fn json(command: &mut assert_cmd::Command) -> Value {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"))
+}
+
+#[test]
+fn a_task_is_trained_inspected_measured_asked_and_exported() {
+    let bench = Workbench::new();
+    let train = [
+        "train",
+        "--json",
+        "-b",
+        "backbone.onnx",
+        "data",
+        "-o",
+        "t.clr",
+        "--recipe",
+        "clr",
+        "--epochs",
+        "1",
+    ];
+    let trained = json(bench.clr(&train).args(["--batch", "4", "--out-dir", "run"]));
+    assert_eq!(trained["schema"], "clr.train/1");
+    assert_eq!(trained["recipe"], "clr");
+    assert!(trained["parity"]["largest_difference"].as_f64().unwrap() < 1e-3);
+    assert_eq!(
+        trained["bytes"].as_u64().unwrap(),
+        std::fs::metadata(bench.path("t.clr")).unwrap().len()
+    );
+    for file in ["metrics.jsonl", "learning-curve.svg", "confusion.svg"] {
+        assert!(
+            std::fs::metadata(bench.path("run").join(file)).unwrap().len() > 100,
+            "{file}"
+        );
+    }
+
+    let adapter = json(&mut bench.clr(&["inspect", "--json", "t.clr"]));
+    assert_eq!(adapter["schema"], "clr.inspect/1");
+    assert!(adapter.to_string().contains("kind-0"));
+    json(&mut bench.clr(&["inspect", "--json", "backbone.onnx"]));
+
+    let measured = json(&mut bench.clr(&[
+        "eval",
+        "--json",
+        "-b",
+        "backbone.onnx",
+        "-a",
+        "t.clr",
+        "data",
+        "--split",
+        "all",
+    ]));
+    assert_eq!(measured["schema"], "clr.eval/1");
+
+    let classify = [
+        "classify",
+        "--json",
+        "-b",
+        "backbone.onnx",
+        "-a",
+        "t.clr",
+        "-k",
+        "2",
+        "data/kind-0/0.png",
+    ];
+    let answer = json(&mut bench.clr(&classify));
+    assert_eq!(answer["schema"], "clr.classify/1");
+    assert!(answer.to_string().contains("kind-1"));
+
+    for command in ["export", "merge"] {
+        let model = format!("{command}.onnx");
+        let written = json(&mut bench.clr(&[command, "--json", "-b", "backbone.onnx", "-a", "t.clr", "-o", &model]));
+        assert_eq!(written["schema"], format!("clr.{command}/1"));
+    }
+    // A merged model is an ordinary network: it can be imported again, with the task's head as its classifier.
+    let again = json(&mut bench.clr(&["import", "--json", "merge.onnx", "-o", "again.onnx"]));
+    assert_eq!(again["schema"], "clr.import/1");
+}
+
+#[test]
+fn doctor_finds_a_leak_between_splits() {
+    let bench = Workbench::new();
+    for split in ["train", "val", "test"] {
+        crate::fixtures::write_pictures(&bench.path("leaky").join(split), 2, 4, 8);
+    }
+    let output = bench.clr(&["doctor", "--json", "leaky"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["schema"], "clr.doctor/1");
+    bench.clr(&["doctor", "data"]).assert().code(0);
+}
+
+#[test]
+fn the_list_of_fetchable_things_needs_no_network() {
+    let list = json(clr().args(["fetch", "--json"]));
+    assert_eq!(list["schema"], "clr.fetch/1");
+    for name in ["lite0", "fashion", "solar-cells", "climate"] {
+        assert!(list.to_string().contains(name), "{name}");
+    }
+}
+
+#[test]
+fn usage_errors_exit_with_two_and_completions_are_written() {
+    clr().args(["train", "--no-such-flag"]).assert().code(2);
+    clr()
+        .args(["completions", "bash"])
+        .assert()
+        .success()
+        .stdout(predicates::str::contains("clr"));
+}
