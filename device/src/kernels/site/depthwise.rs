@@ -6,67 +6,128 @@ use super::{Site, Source};
 use crate::kernels::{
     depthwise::{Depthwise, depthwise},
     lanes::LANES,
-    pack::PackedConv,
     rows::Bounds,
 };
 
+/// Columns below which a plane is copied as a whole: its edges would be too large a part of it.
+const SMALL: usize = 32;
+
+/// Where the rows go, and what is done to them.
+pub(super) struct Rows<'a> {
+    /// The block of 16 channels.
+    pub block: usize,
+    /// Output rows.
+    pub rows: Range<usize>,
+    /// From the first pixel of the first row on.
+    pub out: &'a mut [f32],
+    /// From one row of `out` to the next, in f32.
+    pub pitch: usize,
+    /// `[scale 16, bias 16]` for finished rows; without, the bare sums are written.
+    pub affine: Option<&'a [f32]>,
+    /// In the layout of `out`.
+    pub residual: Option<&'a [f32]>,
+}
+
 impl Site {
-    /// As [`Site::convolve`], for one block of a depthwise convolution. The rows that it reads are copied into a band
-    /// with a zero border first: cheaper than asking at every tap whether it lies in the picture.
-    pub(super) fn depthwise(
-        &self,
-        source: Source<'_>,
-        taps: &[f32],
-        block: usize,
-        rows: Range<usize>,
-        width: usize,
-        out: &mut [f32],
-        out_pitch: usize,
-        affine: Option<&[f32]>,
-        residual: Option<&[f32]>,
-    ) {
-        let PackedConv {
-            kernel,
-            stride,
-            dilation,
-            ..
-        } = *self.conv;
-        let [height, columns] = source.size;
-        let taps_len = kernel[0] * kernel[1] * LANES;
-        let plane = &source.x[block * height * columns * LANES..(block + 1) * height * columns * LANES];
-        // In rows of the padded plane.
-        let first = rows.start * stride[0];
-        let count = (rows.len() - 1) * stride[0] + (kernel[0] - 1) * dilation[0] + 1;
-        let row = (columns + self.pads[1] + self.pads[3]) * LANES;
-        let (left, right) = (self.pads[1] * LANES, self.pads[3] * LANES);
-        self.arena.lend(count * row, |band| {
-            for (y, to) in band.chunks_exact_mut(row).enumerate() {
-                match (first + y).checked_sub(self.pads[0]).filter(|&y| y < height) {
+    /// Computes rows of one block. Where every tap lies inside the plane, it is read in place; along the edges, what is
+    /// read is copied into working memory with a zero border first.
+    pub(super) fn depthwise(&self, source: Source<'_>, taps: &[f32], mut to: Rows<'_>) {
+        let width = self.output[1];
+        let inside = |axis: usize, end: usize| {
+            let (stride, pad) = (self.conv.stride[axis], self.pads[axis]);
+            let reach = (self.conv.kernel[axis] - 1) * self.conv.dilation[axis];
+            let from = pad.div_ceil(stride);
+            let to = (source.size[axis] + pad)
+                .checked_sub(reach + 1)
+                .map_or(0, |last| last / stride + 1)
+                .min(end);
+            from.min(to)..to
+        };
+        let (down, across) = (inside(0, self.output[0]), inside(1, width));
+        let rows = to.rows.clone();
+        let middle = down.start.clamp(rows.start, rows.end)..down.end.clamp(rows.start, rows.end);
+        if width < SMALL || middle.is_empty() || across.is_empty() {
+            return self.edge(source, taps, &mut to, rows, 0..width);
+        }
+        self.edge(source, taps, &mut to, rows.start..middle.start, 0..width);
+        self.edge(source, taps, &mut to, middle.end..rows.end, 0..width);
+        self.edge(source, taps, &mut to, middle.clone(), 0..across.start);
+        self.edge(source, taps, &mut to, middle.clone(), across.end..width);
+        let plane = source.size[0] * source.size[1] * LANES;
+        let first = (middle.start * self.conv.stride[0] - self.pads[0]) * source.size[1]
+            + across.start * self.conv.stride[1]
+            - self.pads[1];
+        let input = &source.x[to.block * plane + first * LANES..(to.block + 1) * plane];
+        self.part(input, source.size[1] * LANES, taps, &mut to, middle, across);
+    }
+
+    /// Computes a rectangle of the output from a copy of its inputs.
+    fn edge(&self, source: Source<'_>, taps: &[f32], to: &mut Rows<'_>, rows: Range<usize>, columns: Range<usize>) {
+        if rows.is_empty() || columns.is_empty() {
+            return;
+        }
+        let [height, width] = source.size;
+        let plane = &source.x[to.block * height * width * LANES..(to.block + 1) * height * width * LANES];
+        // In rows and columns of the padded plane.
+        let span = |axis: usize, range: &Range<usize>| {
+            let reach = (self.conv.kernel[axis] - 1) * self.conv.dilation[axis];
+            (
+                range.start * self.conv.stride[axis],
+                (range.len() - 1) * self.conv.stride[axis] + reach + 1,
+            )
+        };
+        let ((top, count), (left, span)) = (span(0, &rows), span(1, &columns));
+        // The part of a row that lies in the plane.
+        let from = self.pads[1].saturating_sub(left).min(span);
+        let until = (width + self.pads[1]).saturating_sub(left).min(span).max(from);
+        self.arena.lend(count * span * LANES, |band| {
+            for (y, line) in band.chunks_exact_mut(span * LANES).enumerate() {
+                match (top + y)
+                    .checked_sub(self.pads[0])
+                    .filter(|&y| y < height && from < until)
+                {
                     Some(y) => {
-                        to[..left].fill(0.0);
-                        to[left..row - right].copy_from_slice(&plane[y * columns * LANES..(y + 1) * columns * LANES]);
-                        to[row - right..].fill(0.0);
+                        let start = (y * width + left + from - self.pads[1]) * LANES;
+                        line[..from * LANES].fill(0.0);
+                        line[from * LANES..until * LANES]
+                            .copy_from_slice(&plane[start..start + (until - from) * LANES]);
+                        line[until * LANES..].fill(0.0);
                     }
-                    None => to.fill(0.0),
+                    None => line.fill(0.0),
                 }
             }
-            let rows = Depthwise {
-                input: band,
-                pitch: row,
-                taps: &taps[block * taps_len..(block + 1) * taps_len],
-                kernel,
-                stride,
-                dilation,
-                start: None,
-                affine,
-                residual,
-                out,
-                out_pitch,
-                rows: rows.len(),
-                width,
-                bounds: if affine.is_some() { self.bounds } else { Bounds::NONE },
-            };
-            depthwise(self.level, rows);
+            self.part(band, span * LANES, taps, to, rows, columns);
         });
+    }
+
+    /// Computes a rectangle of the output from `input`, which starts at its first tap.
+    fn part(
+        &self,
+        input: &[f32],
+        pitch: usize,
+        taps: &[f32],
+        to: &mut Rows<'_>,
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) {
+        let start = (rows.start - to.rows.start) * to.pitch + columns.start * LANES;
+        let count = self.conv.kernel[0] * self.conv.kernel[1] * LANES;
+        let part = Depthwise {
+            input,
+            pitch,
+            taps: &taps[to.block * count..(to.block + 1) * count],
+            kernel: self.conv.kernel,
+            stride: self.conv.stride,
+            dilation: self.conv.dilation,
+            start: None,
+            affine: to.affine,
+            residual: to.residual.map(|residual| &residual[start..]),
+            out: &mut to.out[start..],
+            out_pitch: to.pitch,
+            rows: rows.len(),
+            width: columns.len(),
+            bounds: if to.affine.is_some() { self.bounds } else { Bounds::NONE },
+        };
+        depthwise(self.level, part);
     }
 }

@@ -13,6 +13,8 @@ use std::{ops::Range, sync::Arc};
 
 use rayon::prelude::*;
 
+use depthwise::Rows;
+
 use super::{
     activation::{Smooth, activate},
     arena::Arena,
@@ -302,7 +304,18 @@ impl Site {
             Weights::Depthwise(taps) => {
                 let [out, ..] = outs;
                 let residual = residuals.map(|all| all[0]);
-                self.depthwise(source, taps, block, rows, width, out, pitch, affine, residual);
+                self.depthwise(
+                    source,
+                    taps,
+                    Rows {
+                        block,
+                        rows,
+                        out,
+                        pitch,
+                        affine,
+                        residual,
+                    },
+                );
             }
             Weights::Dense { data, reads, lanes } => {
                 self.dense(
