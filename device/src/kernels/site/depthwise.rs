@@ -13,7 +13,7 @@ use crate::kernels::{
 const SMALL: usize = 32;
 
 /// Where the rows go, and what is done to them.
-pub(super) struct Rows<'a> {
+pub(super) struct Strip<'a> {
     /// The block of 16 channels.
     pub block: usize,
     /// Output rows.
@@ -31,7 +31,7 @@ pub(super) struct Rows<'a> {
 impl Site {
     /// Computes rows of one block. Where every tap lies inside the plane, it is read in place; along the edges, what is
     /// read is copied into working memory with a zero border first.
-    pub(super) fn depthwise(&self, source: Source<'_>, taps: &[f32], mut to: Rows<'_>) {
+    pub(super) fn depthwise(&self, source: Source<'_>, taps: &[f32], mut to: Strip<'_>) {
         let width = self.output[1];
         let inside = |axis: usize, end: usize| {
             let (stride, pad) = (self.conv.stride[axis], self.pads[axis]);
@@ -62,7 +62,7 @@ impl Site {
     }
 
     /// Computes a rectangle of the output from a copy of its inputs.
-    fn edge(&self, source: Source<'_>, taps: &[f32], to: &mut Rows<'_>, rows: Range<usize>, columns: Range<usize>) {
+    fn edge(&self, source: Source<'_>, taps: &[f32], to: &mut Strip<'_>, rows: Range<usize>, columns: Range<usize>) {
         if rows.is_empty() || columns.is_empty() {
             return;
         }
@@ -106,7 +106,7 @@ impl Site {
         input: &[f32],
         pitch: usize,
         taps: &[f32],
-        to: &mut Rows<'_>,
+        to: &mut Strip<'_>,
         rows: Range<usize>,
         columns: Range<usize>,
     ) {

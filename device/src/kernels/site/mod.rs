@@ -13,7 +13,7 @@ use std::{ops::Range, sync::Arc};
 
 use rayon::prelude::*;
 
-use depthwise::Rows;
+use depthwise::Strip;
 
 use super::{
     activation::{Smooth, activate},
@@ -307,7 +307,7 @@ impl Site {
                 self.depthwise(
                     source,
                     taps,
-                    Rows {
+                    Strip {
                         block,
                         rows,
                         out,
