@@ -1,6 +1,6 @@
 //! Measuring a network on pictures.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, Device, Tensor};
 use clr_adapters::Adapter;
 use clr_onnx::Backbone;
 use serde::Serialize;
@@ -216,20 +216,25 @@ pub fn evaluate_adapter(
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     crate::with_threads(threads, || {
         let pictures = Pictures::load(dataset, split, &adapter.header.preprocessing, 2 << 30, observer)?;
-        let network = Network::from_adapter(backbone, adapter, &candle_core::Device::Cpu)?;
+        let network = Network::from_adapter(backbone, adapter, &Device::Cpu)?;
         evaluate(&network, &pictures, labels, (threads / 2).max(1), observer)
     })
 }
 
-/// Cross-entropy of `logits` `[N, K]` with targets of `1 − smoothing` on `labels` and the rest spread evenly (differentiable).
-pub(crate) fn cross_entropy(logits: &Tensor, labels: &[u32], smoothing: f32) -> Result<Tensor> {
-    let (n, classes) = logits.dims2()?;
+/// Targets `[N, K]`: `1 − smoothing` on each label, the rest spread evenly over all classes.
+pub(crate) fn targets(labels: &[u32], classes: usize, smoothing: f32, device: &Device) -> Result<Tensor> {
+    let n = labels.len();
     let spread = smoothing / classes as f32;
     let mut targets = vec![spread; n * classes];
     for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
         row[label as usize] += 1.0 - smoothing;
     }
-    let targets = Tensor::from_vec(targets, (n, classes), logits.device())?;
+    Ok(Tensor::from_vec(targets, (n, classes), device)?)
+}
+
+/// Mean cross-entropy of `logits` `[N, K]` with `targets` `[N, K]` (differentiable).
+pub(crate) fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let n = logits.dim(0)?;
     let log = candle_nn::ops::log_softmax(logits, D::Minus1)?;
     Ok(((log * targets)?.sum_all()? * (-1.0 / n as f64))?)
 }

@@ -28,7 +28,7 @@ pub use memory::peak_memory;
 pub use network::{Group, Mode, Network, Parameter, Snapshot};
 pub use observer::{Observer, Phase, Progress};
 pub use optimise::{HeadFit, PerGroup, Rate};
-pub use options::{RecipeChoice, Schedule, Statistics, TrainOptions};
+pub use options::{Keep, RecipeChoice, Schedule, Statistics, TrainOptions};
 pub use plots::{confusion_matrix_svg, learning_curve_svg};
 pub use train::{Candidate, ParitySample, Trained, train};
 

@@ -48,6 +48,17 @@ pub enum Statistics {
     },
 }
 
+/// Which epoch's weights a run ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// The epoch with the best validation accuracy, then the least loss.
+    Best,
+    /// The last one, unless the start was more accurate on validation: with falling rates and averaged weights the last is as
+    /// good as any, and taking the luckiest of many noisy measurements is no better than not looking.
+    Last,
+}
+
 /// How sites and head are trained together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
@@ -77,9 +88,14 @@ pub struct Schedule {
     pub l2_norm: f64,
     /// Decay per step of the weights' moving average, which is what is validated and kept; none keeps the weights.
     pub average: Option<f64>,
+    /// Which epoch is taken.
+    pub keep: Keep,
+    /// Parameter of the symmetric Beta distribution from which the share of a second picture mixed into each picture is
+    /// drawn (mixup, Zhang et al. 2018); 0 mixes nothing.
+    pub mixup: f32,
     /// Share of features dropped before the head while training, in 0–1.
     pub dropout: f32,
-    /// Stop after more than this many epochs without a better validation result.
+    /// Stop after more than this many epochs without a better validation result (with [`Keep::Best`]).
     pub patience: Option<usize>,
     /// Changes to training pictures.
     pub augmentation: Augmentation,
@@ -105,6 +121,8 @@ impl Schedule {
             clip: None,
             l2_norm: 1e-5,
             average: None,
+            keep: Keep::Best,
+            mixup: 0.0,
             dropout: 0.0,
             patience: Some(21),
             augmentation: Augmentation::NONE,
@@ -146,6 +164,12 @@ impl Schedule {
             "dropout",
             "0 to below 1",
             self.dropout.to_string(),
+        )?;
+        check(
+            self.mixup.is_finite() && self.mixup >= 0.0,
+            "mixup",
+            "0 or more",
+            self.mixup.to_string(),
         )?;
         if let Some(average) = self.average {
             check(
@@ -211,6 +235,8 @@ impl Default for Schedule {
             clip: Some(1.0),
             l2_norm: 0.0,
             average: Some(0.98),
+            keep: Keep::Best,
+            mixup: 0.0,
             dropout: 0.0,
             patience: Some(10),
             augmentation: Augmentation::MILD,

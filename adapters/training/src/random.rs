@@ -12,6 +12,8 @@ pub(crate) enum Purpose {
     Order = 2,
     /// The augmentation of one picture in one epoch.
     Augment = 3,
+    /// Which pictures are mixed in one step, and how much.
+    Mix = 6,
     /// The head before it has learned anything.
     Head = 5,
     /// Feature dropout in one step.

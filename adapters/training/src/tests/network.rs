@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use super::fixtures::{SIDE, backbone};
 use crate::{
     Group, Mode, Network,
-    evaluate::cross_entropy,
+    evaluate::{cross_entropy, targets},
     random::{Purpose, stream},
 };
 
@@ -66,7 +66,8 @@ fn relative_difference(a: &Tensor, b: &Tensor) -> f32 {
 
 fn scalar_loss(network: &mut Network, mode: Mode) -> Tensor {
     let logits = network.forward(&input(4), mode).unwrap();
-    cross_entropy(&logits, &[0, 1, 2, 1], 0.1).unwrap()
+    let targets = targets(&[0, 1, 2, 1], 3, 0.1, &Device::Cpu).unwrap();
+    cross_entropy(&logits, &targets).unwrap()
 }
 
 #[test]

@@ -14,11 +14,11 @@ use crate::{
     Evaluation, Record,
     data::{Loading, for_each_batch, shuffled},
     error::{Result, TrainError},
-    evaluate::{argmax, cross_entropy, evaluate, input},
+    evaluate::{argmax, cross_entropy, evaluate, input, targets},
     network::{Mode, Network},
     observer::{Meter, Observer, Phase},
     optimise::{Adam, AdamOptions, Average},
-    options::Statistics,
+    options::{Keep, Statistics},
     random::{Purpose, stream},
 };
 
@@ -110,7 +110,8 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         };
     }
 
-    while state.epoch < epochs && schedule.patience.is_none_or(|patience| state.stale <= patience) {
+    let patience = schedule.patience.filter(|_| schedule.keep == Keep::Best);
+    while state.epoch < epochs && patience.is_none_or(|patience| state.stale <= patience) {
         let epoch = state.epoch + 1;
         let mut totals = Totals::default();
         let mut step = 0;
@@ -127,14 +128,19 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
             if mode != Mode::Train && batch.labels.len() < 2 {
                 return Ok(());
             }
-            let x = input(&network, &prepared.train, &batch)?;
+            let address = (epoch * steps + step) as u64;
+            let mut x = input(&network, &prepared.train, &batch)?;
+            let device = network.device();
+            let mut targets = targets(&batch.labels, network.classes(), schedule.smoothing, device)?;
+            if schedule.mixup > 0.0 {
+                (x, targets) = mix(&x, &targets, schedule.mixup, options.seed, address)?;
+            }
             let mut features = network.training_features(&x, mode)?;
             if schedule.dropout > 0.0 {
-                let address = (epoch * steps + step) as u64;
                 features = drop_some(&features, schedule.dropout, options.seed, address)?;
             }
             let logits = network.classify(&features, true)?;
-            let loss = cross_entropy(&logits, &batch.labels, schedule.smoothing)?;
+            let loss = cross_entropy(&logits, &targets)?;
             totals.add(&logits, &loss, &batch.labels)?;
             if !totals.loss.is_finite() {
                 return Err(TrainError::Diverged { recipe, epoch });
@@ -155,7 +161,10 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
             adam.show(&average.values)?;
         }
         let validation = measure(&network)?;
-        let better = score(&validation) > state.best_score;
+        let better = match schedule.keep {
+            Keep::Best => score(&validation) > state.best_score,
+            Keep::Last => epoch == epochs && validation.accuracy >= state.history[0].validation_accuracy,
+        };
         if better {
             state.best = network.snapshot()?;
             state.best_score = score(&validation);
@@ -260,4 +269,20 @@ fn drop_some(features: &Tensor, share: f32, seed: u64, address: u64) -> Result<T
         .map(|_| if random.random::<f32>() < share { 0.0 } else { keep })
         .collect();
     Ok((features * Tensor::from_vec(mask, features.shape(), features.device())?)?)
+}
+
+/// Mixes each picture with the one at the mirrored place of the batch, all in one proportion; targets likewise.
+fn mix(x: &Tensor, targets: &Tensor, alpha: f32, seed: u64, address: u64) -> Result<(Tensor, Tensor)> {
+    let mut random = stream(seed, Purpose::Mix, address, 0);
+    // Jöhnk's method for the Beta distribution, the share of the first picture taken as the larger one.
+    let share = loop {
+        let [u, v] = [random.random::<f32>(), random.random()].map(|value: f32| value.powf(1.0 / alpha));
+        if u + v > 0.0 && u + v <= 1.0 {
+            break f64::from((u / (u + v)).max(v / (u + v)));
+        }
+    };
+    let n = x.dim(0)? as u32;
+    let others = Tensor::from_iter((0..n).rev(), x.device())?;
+    let mixed = |tensor: &Tensor| (tensor * share)? + (tensor.index_select(&others, 0)? * (1.0 - share))?;
+    Ok((mixed(x)?, mixed(targets)?))
 }
