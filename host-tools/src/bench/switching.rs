@@ -22,7 +22,7 @@ pub(crate) struct Switching {
     pub(crate) decoded_bytes: usize,
     /// What the engine counts for one.
     pub(crate) counted_bytes: usize,
-    /// Growth of the process over the number of adapters.
+    /// Growth of the process over the number of adapters; memory that was free within it before is not counted.
     pub(crate) resident_bytes: Option<u64>,
     /// `resident_bytes` over `decoded_bytes`.
     pub(crate) memory_ratio: Option<f64>,

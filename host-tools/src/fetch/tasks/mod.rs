@@ -173,10 +173,10 @@ pub(crate) static TASKS: &[Task] = &[
         packages: &[&package::EMOJI_GOOGLE, &package::EMOJI_TWITTER, &package::EMOJI_FLUENT],
         classes: 3,
         pixels: "64×64 RGB",
-        split_by: "emoji (all styles, skin tones and genders of it together)",
+        split_by: "emoji (all styles, skin tones and genders of it together), and near-duplicates such as flags and clocks",
         note: "1,500 pictures per class of about 3,700 by default; the Fluent pictures are reduced from 256 pixels",
         default_limit: Some(1_500),
-        near_duplicates: false,
+        near_duplicates: true,
         collect: emoji::collect,
     },
     Task {
