@@ -51,9 +51,9 @@ fn merge(under: &mut Value, over: Value) -> Result<(), String> {
                     .get_mut(&key)
                     .ok_or_else(|| format!("the schedule has no field `{key}`"))?;
                 if ["rate", "statistics"].contains(&key.as_str()) {
-                    *field = value
+                    *field = value;
                 } else {
-                    merge(field, value)?
+                    merge(field, value)?;
                 }
             }
         }
