@@ -16,7 +16,11 @@ impl Tensor {
     /// If the data's length is not the product of the shape: a programming error, never the consequence of an input file.
     pub fn new(shape: impl Into<Vec<usize>>, data: impl Into<Arc<[f32]>>) -> Self {
         let (shape, data) = (shape.into(), data.into());
-        assert_eq!(shape.iter().product::<usize>(), data.len(), "tensor data does not fill shape {shape:?}");
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            data.len(),
+            "tensor data does not fill shape {shape:?}"
+        );
         Self { shape, data }
     }
 

@@ -1,7 +1,6 @@
 //! Bad input gets a message that names the culprit and a hint, exit code 1, and nothing half-written.
 
 use clr_onnx::{Architecture, proto};
-use predicates::prelude::*;
 
 use crate::fixtures::{Workbench, backbone};
 

@@ -79,7 +79,9 @@ pub(crate) fn random_adapter(backbone: &Backbone, recipe: Recipe, task: &str, cl
             SiteWeights::Kernel(values) => {
                 for kernel in values.chunks_mut(9) {
                     let size = kernel.iter().fold(0.0f32, |size, value| size.max(value.abs()));
-                    kernel.iter_mut().for_each(|value| *value += 0.05 * size * next());
+                    for value in kernel {
+                        *value += 0.05 * size * next();
+                    }
                 }
             }
         }
@@ -92,7 +94,7 @@ pub(crate) fn random_adapter(backbone: &Backbone, recipe: Recipe, task: &str, cl
 pub(crate) fn picture(class: u32, seed: u64) -> RgbImage {
     let mut next = numbers(seed * 31 + u64::from(class));
     RgbImage::from_fn(SIDE, SIDE, |x, y| {
-        let stripe = if (if class % 2 == 0 { x } else { y }) / 4 % 2 == 0 {
+        let stripe = if ((if class.is_multiple_of(2) { x } else { y }) / 4).is_multiple_of(2) {
             50.0
         } else {
             -50.0
@@ -121,7 +123,7 @@ pub(crate) fn write_pictures(folder: &Path, classes: u32, each: u64, seed: u64) 
     }
 }
 
-/// A temporary folder with `data/` (ImageFolder) and `backbone.onnx` (seeded Lite0).
+/// A temporary folder with `data/` (class folders) and `backbone.onnx` (seeded Lite0).
 pub(crate) struct Workbench {
     folder: TempDir,
 }

@@ -37,6 +37,13 @@ pub(crate) fn with_threads<T: Send>(
     threads: usize,
     work: impl FnOnce() -> Result<T, TrainError> + Send,
 ) -> Result<T, TrainError> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("clr-{index}")).build();
-    pool.map_err(|error| TrainError::Threads { threads, reason: error.to_string() })?.install(work)
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("clr-{index}"))
+        .build();
+    pool.map_err(|error| TrainError::Threads {
+        threads,
+        reason: error.to_string(),
+    })?
+    .install(work)
 }
