@@ -22,7 +22,3 @@ test:
 # The README's first command.
 demo:
     cargo run --release --bin clr -- demo
-
-# Licences, bans and sources of the dependencies (needs cargo-deny).
-deny:
-    cargo deny check licenses bans sources

@@ -170,7 +170,7 @@ fn in_batches(
         mirrored,
     };
     for_each_batch(pictures, &order, loading, |batch| {
-        let x = input(network, pictures, &batch)?;
+        let x = input(network.device(), pictures, &batch)?;
         rows.push(compute(&x)?);
         progress(batch.labels.len());
         Ok(())
@@ -185,7 +185,7 @@ fn in_batches(
 }
 
 /// The batch as a tensor `[n, 3, height, width]`.
-pub(crate) fn input(network: &Network, pictures: &Pictures, batch: &Batch) -> Result<Tensor> {
+pub(crate) fn input(device: &Device, pictures: &Pictures, batch: &Batch) -> Result<Tensor> {
     let preprocessing = pictures.preprocessing();
     let shape = (
         batch.labels.len(),
@@ -193,7 +193,7 @@ pub(crate) fn input(network: &Network, pictures: &Pictures, batch: &Batch) -> Re
         preprocessing.height as usize,
         preprocessing.width as usize,
     );
-    Ok(Tensor::from_slice(&batch.input, shape, network.device())?)
+    Ok(Tensor::from_slice(&batch.input, shape, device)?)
 }
 
 /// Runs a split of a data set through an adapter. `threads`: all cores if not given.

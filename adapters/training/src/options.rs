@@ -211,13 +211,13 @@ impl Schedule {
 impl Default for Schedule {
     fn default() -> Self {
         Self {
-            epochs: 20,
-            batch: 32,
+            epochs: 16,
+            batch: 16,
             head_first: true,
             rates: PerGroup {
-                head: 3e-4,
+                head: 1e-3,
                 norm: 3e-3,
-                kernel: 3e-3,
+                kernel: 5e-3,
             },
             decay: PerGroup {
                 head: 0.0,

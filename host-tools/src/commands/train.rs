@@ -67,9 +67,6 @@ pub(crate) struct TrainArgs {
     /// Folder for metrics.jsonl, learning-curve.svg and confusion.svg
     #[arg(long, value_name = "FOLDER")]
     out_dir: Option<PathBuf>,
-    /// Where the tensors live
-    #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
-    device: DeviceArg,
     /// Name of the task in the adapter [default: the data folder's]
     #[arg(long, value_name = "NAME")]
     task_name: Option<String>,
@@ -87,13 +84,6 @@ enum Preset {
     Paper,
     /// This project's: docs/training.md says how it was found
     Default,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum DeviceArg {
-    Cpu,
-    /// Needs a build with --features cuda
-    Cuda,
 }
 
 #[derive(Serialize)]
@@ -123,7 +113,7 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
         ..SplitOptions::default()
     };
     let dataset = Dataset::open(&args.data, &split)?;
-    let options = options(args)?;
+    let options = options(args);
     let label = options.task.clone().unwrap_or_else(|| folder_name(&args.data));
     let trained = {
         let mut watcher = Watcher::new(context.output, &label, args.out_dir.as_deref(), args.resume.is_some())?;
@@ -221,7 +211,7 @@ fn print(
     Ok(())
 }
 
-fn options(args: &TrainArgs) -> anyhow::Result<TrainOptions> {
+fn options(args: &TrainArgs) -> TrainOptions {
     let mut schedule = match args.preset {
         Preset::Paper => Schedule::paper(),
         Preset::Default => Schedule::default(),
@@ -232,7 +222,7 @@ fn options(args: &TrainArgs) -> anyhow::Result<TrainOptions> {
     if let Some(batch) = args.batch {
         schedule.batch = batch;
     }
-    Ok(TrainOptions {
+    TrainOptions {
         task: args.task_name.clone(),
         recipe: match args.recipe {
             RecipeArg::Auto => RecipeChoice::default(),
@@ -241,17 +231,11 @@ fn options(args: &TrainArgs) -> anyhow::Result<TrainOptions> {
         schedule,
         seed: args.seed,
         threads: args.threads,
-        device: match args.device {
-            DeviceArg::Cpu => candle_core::Device::Cpu,
-            DeviceArg::Cuda => candle_core::Device::new_cuda(0).map_err(|error| {
-                anyhow::anyhow!("no CUDA device: {error}\nhint: build with --features cuda on a machine with a GPU")
-            })?,
-        },
         resolution: args.size,
         encoding: args.encoding,
         resume: args.resume.clone(),
         ..TrainOptions::default()
-    })
+    }
 }
 
 fn folder_name(path: &Path) -> String {
@@ -290,9 +274,9 @@ mod tests {
 
     #[test]
     fn the_preset_gives_the_schedule_and_options_override_it() {
-        let paper = options(&parse(&["--preset", "paper"])).unwrap();
+        let paper = options(&parse(&["--preset", "paper"]));
         assert_eq!(paper.schedule, Schedule::paper());
-        let short = options(&parse(&["--preset", "paper", "--epochs", "3", "--batch", "8"])).unwrap();
+        let short = options(&parse(&["--preset", "paper", "--epochs", "3", "--batch", "8"]));
         assert_eq!((short.schedule.epochs, short.schedule.batch), (3, 8));
     }
 

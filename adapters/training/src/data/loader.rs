@@ -50,7 +50,7 @@ pub(crate) fn for_each_batch(
     if workers == 0 {
         return batches
             .into_iter()
-            .try_for_each(|indices| step(prepare(pictures, indices, loading)?));
+            .try_for_each(|indices| step(prepare_batch(pictures, indices, loading)?));
     }
     std::thread::scope(|scope| {
         let receivers: Vec<_> = (0..workers)
@@ -60,7 +60,7 @@ pub(crate) fn for_each_batch(
                 scope.spawn(move || {
                     for indices in share {
                         // A closed channel means that the step failed: nothing more is wanted.
-                        if sender.send(prepare(pictures, indices, loading)).is_err() {
+                        if sender.send(prepare_batch(pictures, indices, loading)).is_err() {
                             return;
                         }
                     }
@@ -81,7 +81,8 @@ pub(crate) fn for_each_batch(
     })
 }
 
-fn prepare(pictures: &Pictures, indices: &[usize], loading: Loading<'_>) -> Result<Batch> {
+/// One batch, on the calling thread.
+pub(crate) fn prepare_batch(pictures: &Pictures, indices: &[usize], loading: Loading<'_>) -> Result<Batch> {
     let preprocessing = pictures.preprocessing();
     let size = 3 * preprocessing.height as usize * preprocessing.width as usize;
     let mut input = vec![0.0; indices.len() * size];

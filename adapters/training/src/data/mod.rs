@@ -13,4 +13,4 @@ pub use pictures::Pictures;
 pub use warning::{Unreadable, Warning};
 
 pub(crate) use augment::mirror;
-pub(crate) use loader::{Batch, Loading, for_each_batch, shuffled};
+pub(crate) use loader::{Batch, Loading, for_each_batch, prepare_batch, shuffled};

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Evaluation, Record,
-    data::{Loading, for_each_batch, shuffled},
+    data::{Loading, for_each_batch, prepare_batch, shuffled},
     error::{Result, TrainError},
     evaluate::{argmax, cross_entropy, evaluate, input, targets},
     network::{Mode, Network},
@@ -129,7 +129,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
                 return Ok(());
             }
             let address = (epoch * steps + step) as u64;
-            let mut x = input(&network, &prepared.train, &batch)?;
+            let mut x = input(network.device(), &prepared.train, &batch)?;
             let device = network.device();
             let mut targets = targets(&batch.labels, network.classes(), schedule.smoothing, device)?;
             if schedule.mixup > 0.0 {
@@ -222,13 +222,12 @@ fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -
         augmentation: None,
         mirrored: false,
     };
-    let mut batches = Vec::new();
-    for chunk in order.chunks(loading.batch) {
-        for_each_batch(&prepared.train, chunk, loading, |batch| {
-            batches.push(input(network, &prepared.train, &batch));
-            Ok(())
-        })?;
-    }
+    let device = network.device().clone();
+    // One batch at a time: all of them together could be larger than the memory.
+    let batches = order.chunks(loading.batch).map(|chunk| {
+        let batch = prepare_batch(&prepared.train, chunk, loading)?;
+        input(&device, &prepared.train, &batch)
+    });
     network.estimate_statistics(batches, blend)
 }
 
