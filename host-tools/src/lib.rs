@@ -1,7 +1,7 @@
 //! The program `clr`: fetch, import, train, evaluate, inspect, export, merge, classify and bench.
 //!
 //! A library only so that the end-to-end tests can build the program beside themselves; [`main`] is all there is.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod backbones;
 mod bench;
@@ -29,6 +29,7 @@ use crate::{
 /// Runs the command line; the exit codes stand in `clr --help`.
 #[must_use]
 pub fn main() -> ExitCode {
+    quiet_candle();
     let cli = Cli::parse();
     let output = Output::new(cli.global.json, cli.global.quiet);
     start_logging(cli.global.verbose, cli.global.quiet);
@@ -36,6 +37,20 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) if exit::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(exit::report(&output, &error)),
+    }
+}
+
+/// Leaves the cores to the training operators' own threads: candle's pool spins while it waits, which cost a fifth of the CPU
+/// time of a run (24.7 s against 19.5 s, two epochs of 600 pictures at 96 px on 2 cores).
+#[expect(
+    unsafe_code,
+    reason = "setting a variable of the process is unsafe, and candle offers no other way"
+)]
+fn quiet_candle() {
+    const VARIABLE: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: `main` calls this first, when no other thread could read the environment.
+        unsafe { std::env::set_var(VARIABLE, "1") };
     }
 }
 

@@ -212,7 +212,7 @@ impl Default for Schedule {
     fn default() -> Self {
         Self {
             epochs: 16,
-            batch: 16,
+            batch: 32,
             head_first: true,
             rates: PerGroup {
                 head: 1e-3,
