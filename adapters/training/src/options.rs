@@ -211,13 +211,13 @@ impl Schedule {
 impl Default for Schedule {
     fn default() -> Self {
         Self {
-            epochs: 16,
-            batch: 32,
+            epochs: 12,
+            batch: 16,
             head_first: true,
             rates: PerGroup {
                 head: 1e-3,
                 norm: 3e-3,
-                kernel: 5e-3,
+                kernel: 2e-3,
             },
             decay: PerGroup {
                 head: 0.0,
@@ -235,10 +235,10 @@ impl Default for Schedule {
             clip: Some(1.0),
             l2_norm: 0.0,
             average: Some(0.98),
-            keep: Keep::Best,
+            keep: Keep::Last,
             mixup: 0.0,
             dropout: 0.0,
-            patience: Some(10),
+            patience: None,
             augmentation: Augmentation::MILD,
             stretch: false,
         }
