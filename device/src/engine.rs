@@ -7,6 +7,7 @@ use std::{
 };
 
 use clr_adapters::{Adapter, Preprocessing};
+use clr_kernels::{Arena, Level, dense, interleave};
 use clr_onnx::{Backbone, Parameter, Preprocess as _, RgbImage, check_adapter};
 use rayon::{ThreadPool, prelude::*};
 use tract_onnx::{
@@ -16,7 +17,6 @@ use tract_onnx::{
 
 use crate::{
     Classification, EngineError, ResidentAdapter,
-    kernels::{Arena, Level, dense, interleave},
     plan::{Layout, Obstacle, PackedConvs, Plan, Target, compile, reference, tensors},
 };
 

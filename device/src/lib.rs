@@ -24,7 +24,6 @@
 mod classification;
 mod engine;
 mod error;
-mod kernels;
 mod plan;
 mod resident;
 mod tasks;

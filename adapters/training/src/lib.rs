@@ -2,6 +2,7 @@
 //!
 //! [`train`] takes a backbone and a [`Dataset`] to a finished, folded, encoded adapter. [`Network`] is the graph itself.
 
+mod body;
 mod data;
 mod error;
 mod evaluate;
@@ -25,7 +26,7 @@ pub use error::TrainError;
 pub use evaluate::{ClassScore, Evaluation, evaluate, evaluate_adapter};
 pub use history::Record;
 pub use memory::peak_memory;
-pub use network::{Group, Mode, Network, Parameter, Snapshot};
+pub use network::{Group, Learned, Mode, Network, Objective, Parameter, Snapshot};
 pub use observer::{Observer, Phase, Progress};
 pub use optimise::{HeadFit, PerGroup, Rate};
 pub use options::{Keep, RecipeChoice, Schedule, Statistics, TrainOptions};

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use clr_adapters::SiteKind;
+use clr_kernels::{Arena, Bounds, Form, LANES, Level, PackedConv, Post, Site, split};
 use clr_onnx::{Activation, Backbone, Conv, Op, Shape, ValueId};
 use tract_onnx::prelude::{
     DatumType, DatumTypeExt as _, OutletId, RunOptions, SpecialOps as _, TypedModel, TypedSimplePlan,
@@ -15,10 +16,7 @@ use super::{
     layout::post,
     step::{Parameters, Step, StepBody, Work},
 };
-use crate::{
-    EngineError,
-    kernels::{Arena, Bounds, Form, LANES, Level, PackedConv, Post, Site, split},
-};
+use crate::EngineError;
 
 /// The packed weights of every convolution, made when the first plan needs them and shared by all plans.
 #[derive(Debug, Default)]
@@ -256,7 +254,7 @@ pub(super) fn blocked(shape: Shape) -> Vec<usize> {
 pub(super) fn activation(
     activation: Option<Activation>,
     node: &str,
-) -> Result<(Bounds, Option<crate::kernels::Smooth>), Obstacle> {
+) -> Result<(Bounds, Option<clr_kernels::Smooth>), Obstacle> {
     let Some(activation) = activation else {
         return Ok((Bounds::NONE, None));
     };

@@ -3,7 +3,7 @@
 use clr_onnx::{Backbone, BatchNorm, Conv, Op, SiteInfo};
 
 use super::layout::put_affine;
-use crate::kernels::{AFFINE_PARAMETERS, LANES};
+use clr_kernels::{AFFINE_PARAMETERS, LANES};
 
 /// A norm as scale and bias.
 pub(super) fn norm_affine(norm: &BatchNorm) -> (Vec<f32>, Vec<f32>) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use clr_adapters::{Adapter, Recipe, SiteKind, SiteWeights};
 use clr_onnx::Backbone;
 
-use crate::kernels::{AFFINE_PARAMETERS, LANES, Post};
+use clr_kernels::{AFFINE_PARAMETERS, LANES, Post};
 
 /// The sites of one kind of adapter. Recipes with the same sites share a layout, and with it a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

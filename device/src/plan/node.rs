@@ -7,7 +7,7 @@ use super::{
     frozen::{affine_blocks, norm_affine},
     step::Work,
 };
-use crate::kernels::{Binary, Bounds, LANES, PoolKind, PoolShape, block_channels};
+use clr_kernels::{Binary, Bounds, LANES, PoolKind, PoolShape, block_channels};
 
 impl Compiler<'_> {
     pub(super) fn node(&mut self, index: usize, node: &Node) -> Result<(), Obstacle> {

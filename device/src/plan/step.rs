@@ -10,9 +10,9 @@ use tract_onnx::{
     },
 };
 
-use crate::kernels::{
-    self, Binary, Bounds, LANES, Level, PoolShape, Site, Smooth, activate, affine, binary, dense, global_average, pool,
-    prelu, unblock,
+use clr_kernels::{
+    self as kernels, Binary, Bounds, LANES, Level, PoolShape, Site, Smooth, activate, affine, binary, dense,
+    global_average, pool, prelu, unblock,
 };
 
 /// Where a step's per-channel parameters come from.

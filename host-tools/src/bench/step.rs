@@ -1,6 +1,9 @@
 //! One training step: forward, backward, update. Each measurement runs in a process of its own, so that its peak memory is.
 
-use std::process::{Command, Stdio};
+use std::{
+    ops::Range,
+    process::{Command, Stdio},
+};
 
 use anyhow::Context as _;
 use candle_core::{Device, Tensor};
@@ -62,9 +65,16 @@ pub(crate) fn run_step(job: &StepJob) -> anyhow::Result<Step> {
         let classes: Vec<u32> = (0..job.batch).map(|index| (index % CLASSES) as u32).collect();
         let classes = Tensor::from_vec(classes, job.batch, &Device::Cpu)?;
         let times = Times::of(0.0, job.steps, || {
-            let logits = network.forward(&images, Mode::Train)?;
-            let loss = candle_nn::loss::cross_entropy(&logits, &classes)?;
-            optimiser.backward_step(&loss)?;
+            let learned = network.learn(
+                &images,
+                Mode::Train,
+                &|network: &Network, part: Range<usize>, x: &Tensor| {
+                    let logits = network.classify(x, true)?;
+                    let loss = candle_nn::loss::cross_entropy(&logits, &classes.narrow(0, part.start, part.len())?)?;
+                    Ok((logits, (loss * (part.len() as f64 / job.batch as f64))?))
+                },
+            )?;
+            optimiser.step(&learned.gradients)?;
             Ok(())
         })?;
         Ok(Step {

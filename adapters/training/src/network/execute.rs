@@ -28,6 +28,14 @@ impl Network {
 
     /// Features `[N, F]` in inference mode.
     pub fn features(&self, x: &Tensor) -> Result<Tensor> {
+        match self.features_in_body(x)? {
+            Some(features) => Ok(features),
+            None => self.features_in_candle(x),
+        }
+    }
+
+    /// The same, operator by operator.
+    pub(crate) fn features_in_candle(&self, x: &Tensor) -> Result<Tensor> {
         self.run(x, |index, conv| {
             self.sites[index]
                 .forward(conv, self.plan.sites[index].activation, false)

@@ -5,30 +5,30 @@ use clr_onnx::{Activation, Conv, Op};
 use crate::ops::FrozenConv;
 
 /// A convolution with what the backbone itself puts behind it.
-pub(super) struct FrozenSite {
-    pub(super) name: String,
-    pub(super) channels: usize,
-    pub(super) kernel: [usize; 2],
-    pub(super) conv: FrozenConv,
-    pub(super) activation: Option<Activation>,
+pub(crate) struct FrozenSite {
+    pub(crate) name: String,
+    pub(crate) channels: usize,
+    pub(crate) kernel: [usize; 2],
+    pub(crate) conv: FrozenConv,
+    pub(crate) activation: Option<Activation>,
     /// The backbone's norm, with the convolution's own bias taken into the mean.
-    pub(super) norm: SiteNorm,
+    pub(crate) norm: SiteNorm,
 }
 
 /// The norm behind a bias-free convolution: `(x − mean) / √(variance + epsilon) · scale + bias`.
 #[derive(Clone, Debug)]
-pub(super) struct SiteNorm {
-    pub(super) scale: Vec<f32>,
-    pub(super) bias: Vec<f32>,
-    pub(super) mean: Vec<f32>,
-    pub(super) variance: Vec<f32>,
-    pub(super) epsilon: f32,
+pub(crate) struct SiteNorm {
+    pub(crate) scale: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+    pub(crate) mean: Vec<f32>,
+    pub(crate) variance: Vec<f32>,
+    pub(crate) epsilon: f32,
     /// Whether the backbone has a norm here; without one, mean 0 and variance 1 stand for ever.
-    pub(super) present: bool,
+    pub(crate) present: bool,
 }
 
 impl SiteNorm {
-    pub(super) fn new(conv: &Conv, norm: Option<&Op>) -> Self {
+    pub(crate) fn new(conv: &Conv, norm: Option<&Op>) -> Self {
         let channels = conv.channels();
         let own = conv
             .bias
@@ -61,7 +61,7 @@ impl SiteNorm {
     }
 
     /// `1 / √(variance + epsilon)`, `[C]`.
-    pub(super) fn inverse_deviation(&self) -> Vec<f32> {
+    pub(crate) fn inverse_deviation(&self) -> Vec<f32> {
         let epsilon = f64::from(self.epsilon);
         self.variance
             .iter()

@@ -5,8 +5,9 @@
 mod convert;
 mod execute;
 mod frozen;
+mod learn;
 mod parameters;
-mod plan;
+pub(crate) mod plan;
 mod site;
 mod statistics;
 
@@ -18,6 +19,7 @@ use clr_onnx::Backbone;
 use rand::RngExt as _;
 
 use crate::error::{Result, TrainError};
+pub use learn::{Learned, Objective};
 pub use parameters::{Group, Parameter, Snapshot};
 use plan::Plan;
 use site::{Normed, Site, Weight};

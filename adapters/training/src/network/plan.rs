@@ -1,17 +1,23 @@
 //! From the canonical graph to the steps that are executed: norms and activations join their site, dead nodes go, and
 //! every value is released after its last use.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
 use candle_core::{Device, Tensor};
 use clr_onnx::{Activation, Backbone, Conv, Graph, Op, Padding, Pool, ValueId};
 
 use super::frozen::{FrozenSite, SiteNorm};
 use crate::{
+    body::Body,
     error::{Result, TrainError},
     ops::FrozenConv,
 };
 
 /// What one step computes from its inputs.
-pub(super) enum StepKind {
+pub(crate) enum StepKind {
     /// Convolution, what the task puts behind it, and the activation; the index is of the site.
     Site(usize),
     /// Per-channel `x · scale + bias`, then the activation; both `[C]`.
@@ -46,27 +52,29 @@ pub(super) enum StepKind {
 }
 
 /// One step of the plan.
-pub(super) struct Step {
-    pub(super) name: String,
-    pub(super) kind: StepKind,
-    pub(super) inputs: Vec<ValueId>,
-    pub(super) output: ValueId,
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) kind: StepKind,
+    pub(crate) inputs: Vec<ValueId>,
+    pub(crate) output: ValueId,
     /// Values that nobody reads after this step.
-    pub(super) release: Vec<ValueId>,
+    pub(crate) release: Vec<ValueId>,
 }
 
 /// The frozen part, shared by every network of a backbone.
-pub(super) struct Plan {
-    pub(super) steps: Vec<Step>,
-    pub(super) sites: Vec<FrozenSite>,
-    pub(super) values: usize,
-    pub(super) features: ValueId,
-    pub(super) feature_count: usize,
-    pub(super) device: Device,
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) sites: Vec<FrozenSite>,
+    pub(crate) values: usize,
+    pub(crate) features: ValueId,
+    pub(crate) feature_count: usize,
+    pub(crate) device: Device,
+    /// By channels, rows and columns of the picture; none where the body cannot compute the plan.
+    pub(crate) bodies: Mutex<HashMap<[usize; 3], Option<Arc<Body>>>>,
 }
 
 impl Plan {
-    pub(super) fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
+    pub(crate) fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
         let graph = backbone.graph();
         let nodes = &graph.nodes;
         let mut site_of = vec![None; nodes.len()];
@@ -207,6 +215,7 @@ impl Plan {
             features: graph.features,
             feature_count: backbone.feature_count(),
             device: device.clone(),
+            bodies: Mutex::default(),
         })
     }
 }

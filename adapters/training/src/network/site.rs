@@ -94,7 +94,7 @@ impl Normed {
     }
 
     /// `weights`, `bias` of the folded site, differentiable in every trained parameter.
-    fn folded(&self, training: bool) -> Result<(Tensor, Tensor)> {
+    pub(super) fn folded(&self, training: bool) -> Result<(Tensor, Tensor)> {
         let scale = (self.gamma.tensor(training) * &self.inverse_deviation)?;
         let bias = (self.beta.tensor(training) - (&scale * &self.mean)?)?;
         let weights = match &self.multiplier {

@@ -86,6 +86,26 @@ impl FrozenConv {
         })))
     }
 
+    /// The convolution without its bias.
+    pub(crate) fn weights(&self) -> &Conv {
+        &self.0.conv
+    }
+
+    /// Rows and columns of the result for an input of `size`; `None` where the kernel does not fit.
+    pub(crate) fn output(&self, size: [usize; 2]) -> Option<[usize; 2]> {
+        let c = self.0.conv.weight.shape()[1] * self.0.conv.group;
+        let (_, to) = self
+            .0
+            .sizes(Map {
+                n: 1,
+                c,
+                h: size[0],
+                w: size[1],
+            })
+            .ok()?;
+        Some([to.h, to.w])
+    }
+
     /// `[N, I, H, W]` to `[N, O, H', W']`, without the bias. SAME padding is resolved from the input's size.
     ///
     /// Gradient: input only.

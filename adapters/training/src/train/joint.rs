@@ -1,8 +1,8 @@
 //! Training sites and head together.
 
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use clr_adapters::Recipe;
 use rand::RngExt as _;
 
@@ -15,7 +15,7 @@ use crate::{
     data::{Loading, for_each_batch, prepare_batch, shuffled},
     error::{Result, TrainError},
     evaluate::{argmax, cross_entropy, evaluate, input, targets},
-    network::{Mode, Network},
+    network::{Learned, Mode, Network},
     observer::{Meter, Observer, Phase},
     optimise::{Adam, AdamOptions, Average},
     options::{Keep, Statistics},
@@ -130,24 +130,44 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
             }
             let address = (epoch * steps + step) as u64;
             let mut x = input(network.device(), &prepared.train, &batch)?;
-            let device = network.device();
+            let device = &network.device().clone();
             let mut targets = targets(&batch.labels, network.classes(), schedule.smoothing, device)?;
             if schedule.mixup > 0.0 {
                 (x, targets) = mix(&x, &targets, schedule.mixup, options.seed, address)?;
             }
-            let mut features = network.training_features(&x, mode)?;
-            if schedule.dropout > 0.0 {
-                features = drop_some(&features, schedule.dropout, options.seed, address)?;
-            }
-            let logits = network.classify(&features, true)?;
-            let loss = cross_entropy(&logits, &targets)?;
-            totals.add(&logits, &loss, &batch.labels)?;
+            let n = batch.labels.len();
+            let mask = (schedule.dropout > 0.0)
+                .then(|| {
+                    drop_some(
+                        (n, network.feature_count()),
+                        schedule.dropout,
+                        options.seed,
+                        address,
+                        device,
+                    )
+                })
+                .transpose()?;
+            let learned = network.learn(
+                &x,
+                mode,
+                &|network: &Network, range: Range<usize>, features: &Tensor| {
+                    let part = |tensor: &Tensor| tensor.narrow(0, range.start, range.len());
+                    let features = match &mask {
+                        Some(mask) => (features * part(mask)?)?,
+                        None => features.clone(),
+                    };
+                    let logits = network.classify(&features, true)?;
+                    let share = range.len() as f64 / n as f64;
+                    let loss = (cross_entropy(&logits, &part(&targets)?)? * share)?;
+                    Ok((logits, loss))
+                },
+            )?;
+            totals.add(&learned, &batch.labels);
             if !totals.loss.is_finite() {
                 return Err(TrainError::Diverged { recipe, epoch });
             }
-            let gradients = loss.backward()?;
             let position = state.epoch as f64 + (step + 1) as f64 / steps as f64;
-            adam.step(&gradients, schedule.rate.factor(position, epochs))?;
+            adam.step(&learned.gradients, schedule.rate.factor(position, epochs))?;
             if let Some(average) = &mut average {
                 average.update(adam.values(), adam.state().step);
             }
@@ -239,16 +259,11 @@ struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, logits: &Tensor, loss: &Tensor, labels: &[u32]) -> Result<()> {
-        self.loss += f64::from(loss.to_scalar::<f32>()?) * labels.len() as f64;
-        let rows = logits.to_vec2::<f32>()?;
-        self.hits += rows
-            .iter()
-            .zip(labels)
-            .filter(|(row, label)| argmax(row) == **label as usize)
-            .count();
+    fn add(&mut self, learned: &Learned, labels: &[u32]) {
+        self.loss += f64::from(learned.loss) * labels.len() as f64;
+        let hits = learned.logits.iter().zip(labels);
+        self.hits += hits.filter(|(row, label)| argmax(row) == **label as usize).count();
         self.pictures += labels.len();
-        Ok(())
     }
 
     fn mean_loss(&self) -> f32 {
@@ -260,14 +275,14 @@ impl Totals {
     }
 }
 
-/// Inverted dropout on features `[N, F]`.
-fn drop_some(features: &Tensor, share: f32, seed: u64, address: u64) -> Result<Tensor> {
+/// Factors of an inverted dropout on features of `shape` `[N, F]`.
+fn drop_some(shape: (usize, usize), share: f32, seed: u64, address: u64, device: &Device) -> Result<Tensor> {
     let mut random = stream(seed, Purpose::Dropout, address, 0);
     let keep = 1.0 / (1.0 - share);
-    let mask: Vec<f32> = (0..features.elem_count())
+    let mask: Vec<f32> = (0..shape.0 * shape.1)
         .map(|_| if random.random::<f32>() < share { 0.0 } else { keep })
         .collect();
-    Ok((features * Tensor::from_vec(mask, features.shape(), features.device())?)?)
+    Ok(Tensor::from_vec(mask, shape, device)?)
 }
 
 /// Mixes each picture with the one at the mirrored place of the batch, all in one proportion; targets likewise.

@@ -4,11 +4,11 @@ use std::sync::{Mutex, PoisonError};
 
 /// Buffers not in use. Every engine has one; a thread takes a buffer for as long as it needs it.
 #[derive(Debug, Default)]
-pub(crate) struct Arena(Mutex<Vec<Vec<f32>>>);
+pub struct Arena(Mutex<Vec<Vec<f32>>>);
 
 impl Arena {
     /// Lends `length` values with unspecified content to `work`.
-    pub(crate) fn lend<R>(&self, length: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+    pub fn lend<R>(&self, length: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
         let mut buffer = {
             let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             // The smallest that is large enough, else the largest: few buffers, each grown once.
@@ -31,7 +31,7 @@ impl Arena {
     }
 
     /// Bytes held.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         free.iter().map(|buffer| buffer.capacity() * size_of::<f32>()).sum()
     }

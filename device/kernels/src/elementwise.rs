@@ -8,22 +8,16 @@ use super::{
 
 /// Which operation on two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Binary {
+pub enum Binary {
+    /// A sum.
     Add,
+    /// A product.
     Mul,
 }
 
 /// `out = left ∘ right`, clamped. `right` has the shape of `left`, or one pixel per block: `plane` is then the number
 /// of values per block of `left`.
-pub(crate) fn binary(
-    level: Level,
-    op: Binary,
-    left: &[f32],
-    right: &[f32],
-    plane: usize,
-    out: &mut [f32],
-    bounds: Bounds,
-) {
+pub fn binary(level: Level, op: Binary, left: &[f32], right: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
     assert_eq!(left.len(), out.len());
     if left.len() == right.len() {
         dispatch(
@@ -96,7 +90,7 @@ impl Kernel for PerChannel<'_> {
 }
 
 /// `out = x · scale + bias`, clamped; `parameters` are `[scale 16, bias 16]` per block of `plane` values.
-pub(crate) fn affine(level: Level, x: &[f32], parameters: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
+pub fn affine(level: Level, x: &[f32], parameters: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
     assert!(x.len() == out.len() && x.len() / plane * AFFINE_PARAMETERS == parameters.len());
     for ((x, parameters), out) in x
         .chunks(plane)
@@ -140,7 +134,7 @@ impl Kernel for Affine<'_> {
 }
 
 /// `out = x if x ≥ 0 else slope · x`, slope `[16]` per block of `plane` values.
-pub(crate) fn prelu(level: Level, x: &[f32], slope: &[f32], plane: usize, out: &mut [f32]) {
+pub fn prelu(level: Level, x: &[f32], slope: &[f32], plane: usize, out: &mut [f32]) {
     assert!(x.len() == out.len() && x.len() / plane * LANES == slope.len());
     for ((x, slope), out) in x.chunks(plane).zip(slope.chunks(LANES)).zip(out.chunks_mut(plane)) {
         dispatch(level, &mut PRelu { x, slope, out });

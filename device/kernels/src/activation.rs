@@ -10,16 +10,29 @@ use super::{
 
 /// An activation that is not a clamp.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Smooth {
-    LeakyRelu { alpha: f32 },
+pub enum Smooth {
+    /// `x if x ≥ 0 else alpha · x`.
+    LeakyRelu {
+        /// Slope below zero.
+        alpha: f32,
+    },
+    /// `1 / (1 + e^−x)`.
     Sigmoid,
-    HardSigmoid { alpha: f32, beta: f32 },
+    /// `min(max(alpha · x + beta, 0), 1)`.
+    HardSigmoid {
+        /// Slope.
+        alpha: f32,
+        /// Value at zero.
+        beta: f32,
+    },
+    /// `x · min(max(x / 6 + 1/2, 0), 1)`.
     HardSwish,
+    /// `x · sigmoid(x)`.
     Silu,
 }
 
 /// An activation as a clamp and what remains; `None` for an activation that this crate does not know.
-pub(crate) fn split(activation: Activation) -> Option<(Bounds, Option<Smooth>)> {
+pub fn split(activation: Activation) -> Option<(Bounds, Option<Smooth>)> {
     Some(match activation {
         Activation::Relu => (
             Bounds {
@@ -39,7 +52,7 @@ pub(crate) fn split(activation: Activation) -> Option<(Bounds, Option<Smooth>)> 
 }
 
 /// Applies `smooth` in place.
-pub(crate) fn activate(level: Level, values: &mut [f32], smooth: Smooth) {
+pub fn activate(level: Level, values: &mut [f32], smooth: Smooth) {
     dispatch(level, &mut Activate { values, smooth });
 }
 

@@ -1,7 +1,7 @@
 //! A CLR layer behind its convolution: a sliding band of rows between the two.
 
 use super::{MAX_BLOCKS, Site, Source, Task};
-use crate::kernels::{
+use crate::{
     depthwise::{Depthwise, depthwise},
     lanes::LANES,
     rows::CLR_PARAMETERS,

@@ -6,8 +6,10 @@ use super::{lanes::LANES, winograd::transform_weights};
 
 /// A frozen convolution, without bias.
 #[derive(Debug)]
-pub(crate) struct PackedConv {
+pub struct PackedConv {
+    /// `O`.
     pub out_channels: usize,
+    /// `I`.
     pub in_channels: usize,
     /// Rows, columns.
     pub kernel: [usize; 2],
@@ -15,7 +17,7 @@ pub(crate) struct PackedConv {
     pub stride: [usize; 2],
     /// Rows, columns.
     pub dilation: [usize; 2],
-    pub weights: Weights,
+    pub(crate) weights: Weights,
 }
 
 /// The weights of a [`PackedConv`].
@@ -38,7 +40,7 @@ pub(crate) enum Weights {
 
 /// How a convolution is computed, which decides how its weights are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     /// From the picture `[H, W, C]` rather than from blocks.
     Picture,
     /// From blocks.
@@ -51,7 +53,7 @@ impl Form {
     /// The faster form for feature maps of `output` rows × columns.
     ///
     /// On small maps Winograd's weights, four times as many, cost more to read than the multiplications they save.
-    pub(crate) fn choose(conv: &Conv, picture: bool, output: [usize; 2]) -> Self {
+    pub fn choose(conv: &Conv, picture: bool, output: [usize; 2]) -> Self {
         /// Pixels from which Winograd's algorithm is used.
         const ENOUGH: usize = 20 * 20;
         let small = [conv.stride, conv.dilation] == [[1; 2]; 2] && conv.group == 1 && conv.kernel() == [3; 2];
@@ -76,7 +78,7 @@ pub(crate) struct Reads {
 
 impl PackedConv {
     /// Packs `conv`.
-    pub(crate) fn new(conv: &Conv, form: Form) -> Self {
+    pub fn new(conv: &Conv, form: Form) -> Self {
         let out_channels = conv.channels();
         let per_group = conv.weight.shape()[1];
         let in_channels = per_group * conv.group;
@@ -97,12 +99,12 @@ impl PackedConv {
     }
 
     /// Blocks of 16 output channels.
-    pub(crate) fn out_blocks(&self) -> usize {
+    pub fn out_blocks(&self) -> usize {
         self.out_channels.div_ceil(LANES)
     }
 
     /// Bytes of the packed weights.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let (Weights::Dense { data, .. } | Weights::Depthwise(data) | Weights::Winograd(data)) = &self.weights;
         size_of_val(data.as_slice())
     }

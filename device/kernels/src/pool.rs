@@ -7,7 +7,7 @@ use super::{
 
 /// Which pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PoolKind {
+pub enum PoolKind {
     /// The largest; padding never wins.
     Max,
     /// The mean; whether padding counts (ONNX `count_include_pad`).
@@ -19,18 +19,52 @@ pub(crate) enum PoolKind {
 
 /// A pooling window on a plane. All pairs are rows, columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PoolShape {
+pub struct PoolShape {
+    /// Which pooling.
     pub kind: PoolKind,
+    /// Size of the input.
     pub input: [usize; 2],
+    /// Size of the output.
     pub output: [usize; 2],
+    /// Size of the window.
     pub kernel: [usize; 2],
+    /// Distance of windows.
     pub stride: [usize; 2],
     /// Top, left, bottom, right.
     pub pads: [usize; 4],
 }
 
+impl PoolShape {
+    /// The rows or columns, from and to, of the window's part inside the plane.
+    pub(crate) fn window(&self, axis: usize, at: usize) -> (usize, usize) {
+        let start = at * self.stride[axis];
+        let from = start.max(self.pads[axis]) - self.pads[axis];
+        let to = (start + self.kernel[axis])
+            .saturating_sub(self.pads[axis])
+            .min(self.input[axis]);
+        (from, to)
+    }
+
+    /// What the mean of the window at `at` (row, column) divides by, at least 1. `include_pad` counts the window's part inside the padded
+    /// plane.
+    pub(crate) fn count(&self, at: [usize; 2], include_pad: bool) -> usize {
+        let along = |axis: usize| {
+            if include_pad {
+                let start = at[axis] * self.stride[axis];
+                (start + self.kernel[axis])
+                    .min(self.input[axis] + self.pads[axis] + self.pads[axis + 2])
+                    .saturating_sub(start)
+            } else {
+                let (from, to) = self.window(axis, at[axis]);
+                to.saturating_sub(from)
+            }
+        };
+        (along(0) * along(1)).max(1)
+    }
+}
+
 /// Pools one block: `x [H, W, 16]` to `out [H', W', 16]`.
-pub(crate) fn pool(level: Level, shape: &PoolShape, x: &[f32], out: &mut [f32]) {
+pub fn pool(level: Level, shape: &PoolShape, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), shape.input[0] * shape.input[1] * LANES);
     assert_eq!(out.len(), shape.output[0] * shape.output[1] * LANES);
     dispatch(level, &mut Pool { shape, x, out });
@@ -46,31 +80,12 @@ impl Kernel for Pool<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(&mut self) {
         let PoolShape {
-            kind,
-            input,
-            output,
-            kernel,
-            stride,
-            pads,
+            kind, input, output, ..
         } = *self.shape;
-        // The window's part inside the plane, along one axis.
-        let window = |axis: usize, at: usize| {
-            let start = at * stride[axis];
-            let from = start.max(pads[axis]) - pads[axis];
-            let to = (start + kernel[axis]).saturating_sub(pads[axis]).min(input[axis]);
-            (from, to)
-        };
-        // What `count_include_pad` counts: the window's part inside the padded plane.
-        let padded = |axis: usize, at: usize| {
-            let start = at * stride[axis];
-            (start + kernel[axis])
-                .min(input[axis] + pads[axis] + pads[axis + 2])
-                .saturating_sub(start)
-        };
         for y in 0..output[0] {
-            let (y0, y1) = window(0, y);
+            let (y0, y1) = self.shape.window(0, y);
             for x in 0..output[1] {
-                let (x0, x1) = window(1, x);
+                let (x0, x1) = self.shape.window(1, x);
                 let max = kind == PoolKind::Max;
                 // SAFETY: the window is cut to the plane, lengths are checked by `pool`.
                 unsafe {
@@ -82,13 +97,8 @@ impl Kernel for Pool<'_> {
                         }
                     }
                     if let PoolKind::Average { include_pad } = kind {
-                        let inside = y1.saturating_sub(y0) * x1.saturating_sub(x0);
-                        let count = if include_pad {
-                            padded(0, y) * padded(1, x)
-                        } else {
-                            inside
-                        };
-                        value = value.mul(V::splat(1.0 / count.max(1) as f32));
+                        let count = self.shape.count([y, x], include_pad);
+                        value = value.mul(V::splat(1.0 / count as f32));
                     }
                     value.store(self.out.as_mut_ptr().add((y * output[1] + x) * LANES));
                 }
@@ -98,7 +108,7 @@ impl Kernel for Pool<'_> {
 }
 
 /// The mean of every channel: `x [C / 16, plane / 16, 16]` to `out [C / 16, 16]`.
-pub(crate) fn global_average(level: Level, x: &[f32], plane: usize, out: &mut [f32]) {
+pub fn global_average(level: Level, x: &[f32], plane: usize, out: &mut [f32]) {
     assert_eq!(x.len() / plane * LANES, out.len());
     for (x, out) in x.chunks_exact(plane).zip(out.chunks_exact_mut(LANES)) {
         dispatch(level, &mut GlobalAverage { x, out });

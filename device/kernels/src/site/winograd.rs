@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{MAX_BLOCKS, Post, Site};
-use crate::kernels::{
+use crate::{
     activation::activate,
     depthwise::{Depthwise, depthwise},
     lanes::LANES,

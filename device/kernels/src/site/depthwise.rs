@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Site, Source};
-use crate::kernels::{
+use crate::{
     depthwise::{Depthwise, depthwise},
     lanes::LANES,
     rows::Bounds,

@@ -29,7 +29,7 @@ const BAND_BYTES: usize = 128 << 10;
 
 /// What stands behind the convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Post {
+pub enum Post {
     /// `[scale 16, bias 16]` per block.
     Affine,
     /// `[9 taps][16]`, bias `[16]` per block.
@@ -38,7 +38,7 @@ pub(crate) enum Post {
 
 impl Post {
     /// Parameters per block of 16 channels.
-    pub(crate) const fn parameters(self) -> usize {
+    pub const fn parameters(self) -> usize {
         match self {
             Self::Affine => AFFINE_PARAMETERS,
             Self::Kernel => CLR_PARAMETERS,
@@ -48,7 +48,8 @@ impl Post {
 
 /// A fused convolution for one input size.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub struct Site {
+    /// The convolution.
     pub conv: Arc<PackedConv>,
     /// Rows, columns of the input.
     pub input: [usize; 2],
@@ -56,12 +57,17 @@ pub(crate) struct Site {
     pub output: [usize; 2],
     /// Top, left, bottom, right.
     pub pads: [usize; 4],
+    /// What stands behind the convolution.
     pub post: Post,
+    /// The activation's bounds.
     pub bounds: Bounds,
+    /// The rest of the activation.
     pub smooth: Option<Smooth>,
+    /// The instruction set.
     pub level: Level,
     /// Threads of the pool that runs it; 1 is the caller's own.
     pub threads: usize,
+    /// Working memory.
     pub arena: Arc<Arena>,
 }
 
@@ -82,13 +88,13 @@ struct Source<'a> {
 
 impl Site {
     /// Values of the input.
-    pub(crate) fn input_len(&self) -> usize {
+    pub fn input_len(&self) -> usize {
         let lanes = self.input_lanes();
         self.conv.in_channels.div_ceil(lanes) * lanes * self.input[0] * self.input[1]
     }
 
     /// Values of the output.
-    pub(crate) fn output_len(&self) -> usize {
+    pub fn output_len(&self) -> usize {
         self.conv.out_blocks() * LANES * self.output[0] * self.output[1]
     }
 
@@ -100,7 +106,7 @@ impl Site {
     }
 
     /// Computes the output from `x`, with `parameters` of `out_blocks · post.parameters()` values.
-    pub(crate) fn run(&self, x: &[f32], parameters: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
+    pub fn run(&self, x: &[f32], parameters: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
         assert!(x.len() == self.input_len() && out.len() == self.output_len());
         assert_eq!(parameters.len(), self.conv.out_blocks() * self.post.parameters());
         assert!(residual.is_none_or(|residual| residual.len() == out.len()));

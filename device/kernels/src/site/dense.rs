@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{MAX_BLOCKS, Site, Source, uniform};
-use crate::kernels::{
+use crate::{
     lanes::LANES,
     pack::Reads,
     rows::AFFINE_PARAMETERS,

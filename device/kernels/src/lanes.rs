@@ -4,11 +4,11 @@
 //! and no kernel ever shuffles.
 
 /// Lanes of a vector and channels of a block.
-pub(crate) const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// The instruction set that the kernels run in, found out once per engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
+pub enum Level {
     /// Whatever the compiler makes of plain Rust for the target.
     Portable,
     /// AVX2 and FMA: a vector is two registers.
@@ -24,7 +24,7 @@ pub(crate) enum Level {
 
 impl Level {
     /// The best level of this machine.
-    pub(crate) fn detect() -> Self {
+    pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") {
@@ -87,6 +87,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn max(self, other: Self) -> Self;
     /// `min(max(self, low), high)`.
     unsafe fn clamp(self, low: Self, high: Self) -> Self;
+    /// `value` where `low < self < high`, else zero: a clamp's derivative times `value`.
+    unsafe fn between(self, low: Self, high: Self, value: Self) -> Self;
 }
 
 impl Lanes for [f32; LANES] {
@@ -133,14 +135,25 @@ impl Lanes for [f32; LANES] {
             if value > high[lane] { high[lane] } else { value }
         })
     }
+    #[inline(always)]
+    unsafe fn between(self, low: Self, high: Self, value: Self) -> Self {
+        std::array::from_fn(|lane| {
+            if low[lane] < self[lane] && self[lane] < high[lane] {
+                value[lane]
+            } else {
+                0.0
+            }
+        })
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
-        _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps,
-        _mm512_min_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m512, _CMP_LT_OQ, _mm256_add_ps, _mm256_and_ps, _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps,
+        _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_cmp_ps_mask, _mm512_maskz_mov_ps,
+        _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     use super::Lanes;
@@ -179,6 +192,13 @@ mod x86 {
         #[inline(always)]
         unsafe fn clamp(self, low: Self, high: Self) -> Self {
             unsafe { _mm512_min_ps(high, _mm512_max_ps(low, self)) }
+        }
+        #[inline(always)]
+        unsafe fn between(self, low: Self, high: Self, value: Self) -> Self {
+            unsafe {
+                let above = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(low, self);
+                _mm512_maskz_mov_ps(_mm512_mask_cmp_ps_mask::<_CMP_LT_OQ>(above, self, high), value)
+            }
         }
     }
 
@@ -227,6 +247,20 @@ mod x86 {
                 )
             }
         }
+        #[inline(always)]
+        unsafe fn between(self, low: Self, high: Self, value: Self) -> Self {
+            let half = |x: __m256, low: __m256, high: __m256, value: __m256| unsafe {
+                let inside = _mm256_and_ps(
+                    _mm256_cmp_ps::<_CMP_LT_OQ>(low, x),
+                    _mm256_cmp_ps::<_CMP_LT_OQ>(x, high),
+                );
+                _mm256_and_ps(inside, value)
+            };
+            Self(
+                half(self.0, low.0, high.0, value.0),
+                half(self.1, low.1, high.1, value.1),
+            )
+        }
     }
 }
 
@@ -236,7 +270,8 @@ pub(crate) use {std::arch::x86_64::__m512 as Avx512Lanes, x86::Pair as Avx2Lanes
 #[cfg(target_arch = "aarch64")]
 mod arm {
     use std::arch::aarch64::{
-        float32x4_t, vaddq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vmaxq_f32, vminq_f32, vmulq_f32, vst1q_f32,
+        float32x4_t, vaddq_f32, vandq_u32, vcltq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vmaxq_f32, vminq_f32,
+        vmulq_f32, vreinterpretq_f32_u32, vreinterpretq_u32_f32, vst1q_f32,
     };
 
     use super::Lanes;
@@ -325,6 +360,16 @@ mod arm {
                     vminq_f32(vmaxq_f32(self.0[3], low.0[3]), high.0[3]),
                 ])
             }
+        }
+        #[inline(always)]
+        unsafe fn between(self, low: Self, high: Self, value: Self) -> Self {
+            Self(std::array::from_fn(|part| unsafe {
+                let inside = vandq_u32(
+                    vcltq_f32(low.0[part], self.0[part]),
+                    vcltq_f32(self.0[part], high.0[part]),
+                );
+                vreinterpretq_f32_u32(vandq_u32(inside, vreinterpretq_u32_f32(value.0[part])))
+            }))
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::lanes::LANES;
 
 /// `[C, H, W]` to `[H, W, C]`: the picture as the first convolution reads it.
-pub(crate) fn interleave(planes: &[f32], channels: usize, out: &mut [f32]) {
+pub fn interleave(planes: &[f32], channels: usize, out: &mut [f32]) {
     let plane = planes.len() / channels;
     for (channel, values) in planes.chunks_exact(plane).enumerate() {
         for (pixel, &value) in out.chunks_exact_mut(channels).zip(values) {
@@ -13,7 +13,7 @@ pub(crate) fn interleave(planes: &[f32], channels: usize, out: &mut [f32]) {
 }
 
 /// `[H, W, C]` with few channels to `[⌈C / 16⌉, H, W, 16]`; the lanes beyond `channels` are zero.
-pub(crate) fn block(pixels: &[f32], channels: usize, out: &mut [f32]) {
+pub fn block(pixels: &[f32], channels: usize, out: &mut [f32]) {
     let plane = pixels.len() / channels * LANES;
     for (index, out) in out.chunks_exact_mut(plane).enumerate() {
         let first = index * LANES;
@@ -26,14 +26,14 @@ pub(crate) fn block(pixels: &[f32], channels: usize, out: &mut [f32]) {
 }
 
 /// A vector `[C]` to `[⌈C / 16⌉, 16]`, filled up with `rest`.
-pub(crate) fn block_channels(vector: &[f32], rest: f32) -> Vec<f32> {
+pub fn block_channels(vector: &[f32], rest: f32) -> Vec<f32> {
     let mut blocks = vector.to_vec();
     blocks.resize(vector.len().next_multiple_of(LANES), rest);
     blocks
 }
 
 /// `[⌈C / 16⌉, P, 16]` to `[C, P]`.
-pub(crate) fn unblock(blocks: &[f32], channels: usize, out: &mut [f32]) {
+pub fn unblock(blocks: &[f32], channels: usize, out: &mut [f32]) {
     let pixels = out.len() / channels;
     for (channel, out) in out.chunks_exact_mut(pixels).enumerate() {
         let plane = &blocks[channel / LANES * pixels * LANES..][..pixels * LANES];
@@ -44,7 +44,7 @@ pub(crate) fn unblock(blocks: &[f32], channels: usize, out: &mut [f32]) {
 }
 
 /// Joins values along the channels; `parts` are (blocks, channels), `pixels` the size of a plane.
-pub(crate) fn concat(parts: &[(&[f32], usize)], pixels: usize, out: &mut [f32]) {
+pub fn concat(parts: &[(&[f32], usize)], pixels: usize, out: &mut [f32]) {
     let mut channel = 0;
     let plane = pixels * LANES;
     for &(blocks, channels) in parts {
@@ -71,7 +71,7 @@ pub(crate) fn concat(parts: &[(&[f32], usize)], pixels: usize, out: &mut [f32]) 
 }
 
 /// Puts a border of `value` around every plane: `size` rows × columns of `x`, `pads` top, left, bottom, right.
-pub(crate) fn pad(x: &[f32], size: [usize; 2], pads: [usize; 4], value: f32, out: &mut [f32]) {
+pub fn pad(x: &[f32], size: [usize; 2], pads: [usize; 4], value: f32, out: &mut [f32]) {
     out.fill(value);
     let row = (size[1] + pads[1] + pads[3]) * LANES;
     let plane = (size[0] + pads[0] + pads[2]) * row;

@@ -6,7 +6,7 @@ use super::{
 };
 
 /// `out = weight · x + bias`. Every row is summed in the same order, whatever the number of rows.
-pub(crate) fn dense(level: Level, weight: &[f32], bias: &[f32], x: &[f32], out: &mut [f32]) {
+pub fn dense(level: Level, weight: &[f32], bias: &[f32], x: &[f32], out: &mut [f32]) {
     assert!(bias.len() == out.len() && weight.len() == out.len() * x.len());
     dispatch(level, &mut Dense { weight, bias, x, out });
 }

@@ -1,0 +1,94 @@
+//! The frozen network on processors, picture by picture, over blocks of sixteen channels.
+//!
+//! With fixed statistics pictures do not see each other. So each one runs forward, through the head and back on one thread, with
+//! values that stay in the cache and memory for one picture per thread instead of a whole batch; the pictures' gradients are summed
+//! in the batch's order, whatever the number of threads.
+//!
+//! Networks with an operator that is not known here, batch statistics and other devices run in candle
+//! ([`crate::network`]), operator by operator.
+
+mod buffers;
+mod compile;
+mod parameters;
+mod run;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use clr_kernels::{Arena, Bounds, ConvGradient, Level, PoolShape, Site as Fused};
+use clr_onnx::ValueId;
+
+use buffers::Buffers;
+pub(crate) use parameters::SiteParameters;
+
+/// A network compiled for one input size.
+pub(crate) struct Body {
+    steps: Vec<Step>,
+    /// Values of each value of the graph in blocks; 0 for those that no step provides.
+    lengths: Vec<usize>,
+    features: ValueId,
+    feature_count: usize,
+    channels: usize,
+    level: Level,
+    arena: Arc<Arena>,
+    buffers: Buffers,
+}
+
+/// One step.
+struct Step {
+    work: Work,
+    inputs: Vec<ValueId>,
+    output: ValueId,
+    /// Values that no later step reads.
+    release: Vec<ValueId>,
+    /// Of `release`, those that the way back reads.
+    kept: Vec<ValueId>,
+}
+
+/// What a step computes.
+enum Work {
+    Site(Box<SiteWork>),
+    /// Parameters `[scale 16, bias 16]` per block.
+    Affine {
+        parameters: Vec<f32>,
+        plane: usize,
+        bounds: Bounds,
+    },
+    Activation(Bounds),
+    Add(Bounds),
+    Pool(PoolShape),
+    GlobalAverage {
+        plane: usize,
+    },
+    /// From blocks of one pixel to blocks of one pixel: nothing happens.
+    Flatten,
+}
+
+/// A convolution with what stands behind it.
+struct SiteWork {
+    index: usize,
+    /// The bare convolution, for learning.
+    conv: Fused,
+    /// Scale 1, bias 0: what makes it bare.
+    plain: Vec<f32>,
+    /// Convolution, scale, bias and activation at once, for inference.
+    affine: Fused,
+    /// Convolution, CLR layer and activation at once, for inference.
+    kernel: Fused,
+    bounds: Bounds,
+    /// The way back; none for the first convolution, which reads the picture.
+    gradient: Option<ConvGradient>,
+}
+
+impl Body {
+    /// Values of all sites' parameters in blocks, and each site's place among them.
+    pub(crate) fn places(parameters: &[SiteParameters]) -> (Vec<Range<usize>>, usize) {
+        let mut end = 0;
+        let places = parameters.iter().map(|site| {
+            let start = end;
+            end += site.blocks.len();
+            start..end
+        });
+        (places.collect(), end)
+    }
+}

@@ -1,0 +1,195 @@
+//! The CLR layer by itself: depthwise 3×3, stride 1, zero padding 1, with bias and clamp; and its gradients.
+
+use crate::{
+    arena::Arena,
+    depthwise::{Depthwise, depthwise},
+    dispatch::{Kernel, dispatch},
+    lanes::{LANES, Lanes, Level},
+    rows::{Bounds, CLR_PARAMETERS},
+};
+
+/// Values of a plane with a border of one pixel, and from one of its rows to the next.
+fn bordered([height, width]: [usize; 2]) -> (usize, usize) {
+    let pitch = (width + 2) * LANES;
+    ((height + 2) * pitch, pitch)
+}
+
+/// Copies a plane `[H, W, 16]` into one with a zero border.
+fn fill(plane: &[f32], [height, width]: [usize; 2], to: &mut [f32]) {
+    let row = (width + 2) * LANES;
+    to[..row].fill(0.0);
+    to[(height + 1) * row..].fill(0.0);
+    let rows = to[row..].chunks_exact_mut(row);
+    for (from, to) in plane.chunks_exact(width * LANES).zip(rows) {
+        to[..LANES].fill(0.0);
+        to[LANES..row - LANES].copy_from_slice(from);
+        to[row - LANES..].fill(0.0);
+    }
+}
+
+/// `out = clamp(depthwise(x) + bias)`; `parameters` are `[9 taps][16]`, bias `[16]` per block; `size` is rows, columns.
+pub fn clr_forward(
+    level: Level,
+    arena: &Arena,
+    x: &[f32],
+    parameters: &[f32],
+    size: [usize; 2],
+    out: &mut [f32],
+    bounds: Bounds,
+) {
+    let [height, width] = size;
+    let plane = height * width * LANES;
+    let (length, pitch) = bordered(size);
+    assert!(x.len() == out.len() && x.len() / plane * CLR_PARAMETERS == parameters.len());
+    arena.lend(length, |input| {
+        let blocks = x.chunks_exact(plane).zip(parameters.chunks_exact(CLR_PARAMETERS));
+        for ((x, parameters), out) in blocks.zip(out.chunks_exact_mut(plane)) {
+            fill(x, size, input);
+            let (taps, bias) = parameters.split_at(9 * LANES);
+            depthwise(level, layer(input, pitch, taps, Some(bias), size, out, bounds));
+        }
+    });
+}
+
+fn layer<'a>(
+    input: &'a [f32],
+    pitch: usize,
+    taps: &'a [f32],
+    start: Option<&'a [f32]>,
+    [rows, width]: [usize; 2],
+    out: &'a mut [f32],
+    bounds: Bounds,
+) -> Depthwise<'a> {
+    Depthwise {
+        input,
+        pitch,
+        taps,
+        kernel: [3; 2],
+        stride: [1; 2],
+        dilation: [1; 2],
+        start,
+        affine: None,
+        residual: None,
+        out,
+        out_pitch: width * LANES,
+        rows,
+        width,
+        bounds,
+    }
+}
+
+/// Turns `dy`, the gradient of [`clr_forward`]'s result, into that of `x`, in place (if `want_x`; else `dy` is left undefined), and
+/// adds the gradients of the parameters to `sums`, if given, in the layout of `parameters`. The pre-activation is computed again.
+pub fn clr_gradient(
+    level: Level,
+    arena: &Arena,
+    x: &[f32],
+    parameters: &[f32],
+    size: [usize; 2],
+    dy: &mut [f32],
+    mut sums: Option<&mut [f32]>,
+    bounds: Bounds,
+    want_x: bool,
+) {
+    let plane = size[0] * size[1] * LANES;
+    let (length, pitch) = bordered(size);
+    assert!(x.len() == dy.len() && x.len() / plane * CLR_PARAMETERS == parameters.len());
+    assert!(sums.as_ref().is_none_or(|sums| sums.len() == parameters.len()));
+    arena.lend(2 * length, |buffer| {
+        let (input, gradient) = buffer.split_at_mut(length);
+        for (block, (x, dy)) in x.chunks_exact(plane).zip(dy.chunks_exact_mut(plane)).enumerate() {
+            let place = block * CLR_PARAMETERS..(block + 1) * CLR_PARAMETERS;
+            let parameters = &parameters[place.clone()];
+            fill(x, size, input);
+            fill(dy, size, gradient);
+            let sums = sums.as_deref_mut().map(|sums| &mut sums[place]);
+            dispatch(
+                level,
+                &mut ClrGradient {
+                    input,
+                    gradient,
+                    parameters,
+                    size,
+                    sums,
+                    bounds,
+                },
+            );
+            if want_x {
+                let mut taps = [0.0; 9 * LANES];
+                for (to, from) in taps
+                    .chunks_exact_mut(LANES)
+                    .zip(parameters[..9 * LANES].rchunks_exact(LANES))
+                {
+                    to.copy_from_slice(from);
+                }
+                depthwise(level, layer(gradient, pitch, &taps, None, size, dy, Bounds::NONE));
+            }
+        }
+    });
+}
+
+/// Multiplies the gradient by the clamp's derivative, in place, and sums it up.
+struct ClrGradient<'a> {
+    /// With a border.
+    input: &'a [f32],
+    /// With a border.
+    gradient: &'a mut [f32],
+    parameters: &'a [f32],
+    size: [usize; 2],
+    sums: Option<&'a mut [f32]>,
+    bounds: Bounds,
+}
+
+impl Kernel for ClrGradient<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(&mut self) {
+        let [height, width] = self.size;
+        let pitch = (width + 2) * LANES;
+        // SAFETY: both planes have a border of one pixel around `size`, parameters and sums ten vectors; all made by `clr_gradient`.
+        unsafe {
+            let mut taps = [V::splat(0.0); 9];
+            for tap in 0..9 {
+                taps[tap] = V::load(self.parameters.as_ptr().add(tap * LANES));
+            }
+            let bias = V::load(self.parameters.as_ptr().add(9 * LANES));
+            let (low, high) = (V::splat(self.bounds.low), V::splat(self.bounds.high));
+            let mut total = [V::splat(0.0); 10];
+            for y in 0..height {
+                let from = self.input.as_ptr().add(y * pitch);
+                let gradient = self.gradient.as_mut_ptr().add((y + 1) * pitch + LANES);
+                // Row by row: short sums, then sums of sums, keep the rounding small.
+                let mut sums = [V::splat(0.0); 10];
+                for x in 0..width {
+                    let mut window = [V::splat(0.0); 9];
+                    for tap in 0..9 {
+                        window[tap] = V::load(from.add(tap / 3 * pitch + (x + tap % 3) * LANES));
+                    }
+                    let (mut even, mut odd) = (bias, V::splat(0.0));
+                    for tap in 0..9 {
+                        if tap % 2 == 0 {
+                            even = even.fma(window[tap], taps[tap]);
+                        } else {
+                            odd = odd.fma(window[tap], taps[tap]);
+                        }
+                    }
+                    let at = gradient.add(x * LANES);
+                    let g = even.add(odd).between(low, high, V::load(at));
+                    g.store(at);
+                    for tap in 0..9 {
+                        sums[tap] = sums[tap].fma(g, window[tap]);
+                    }
+                    sums[9] = sums[9].add(g);
+                }
+                for index in 0..10 {
+                    total[index] = total[index].add(sums[index]);
+                }
+            }
+            if let Some(sums) = &mut self.sums {
+                for index in 0..10 {
+                    let to = sums.as_mut_ptr().add(index * LANES);
+                    V::load(to).add(total[index]).store(to);
+                }
+            }
+        }
+    }
+}

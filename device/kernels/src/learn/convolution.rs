@@ -1,0 +1,236 @@
+//! The input gradient of a frozen convolution.
+//!
+//! For each residue of the input position modulo the stride it is again a stride-1 convolution of the output's gradient, with
+//! the weights transposed, turned by half a turn, and cut to the taps that meet that residue.
+
+use std::sync::Arc;
+
+use clr_onnx::{Conv, Padding, Tensor};
+
+use crate::{
+    arena::Arena,
+    lanes::{LANES, Level},
+    pack::{Form, PackedConv},
+    rows::{AFFINE_PARAMETERS, Bounds},
+    site::{Post, Site},
+};
+
+/// The way back through one convolution, for one input size.
+#[derive(Debug)]
+pub struct ConvGradient {
+    parts: Vec<Part>,
+    stride: [usize; 2],
+    /// Rows, columns of the convolution's input.
+    input: [usize; 2],
+    /// Values of the convolution's input in blocks.
+    length: usize,
+    /// Scale 1, bias 0.
+    plain: Vec<f32>,
+    arena: Arc<Arena>,
+}
+
+/// The input positions of one residue.
+#[derive(Debug)]
+struct Part {
+    origin: [usize; 2],
+    /// None where no tap meets the residue: the gradient is zero there.
+    site: Option<Site>,
+    size: [usize; 2],
+}
+
+/// The taps of one axis that meet a residue.
+struct Axis {
+    /// Kernel positions, in the order in which the gradient is read.
+    taps: Vec<usize>,
+    pads: [usize; 2],
+    /// Distance between the places that neighbouring taps read.
+    dilation: usize,
+    /// Number of input positions.
+    length: usize,
+}
+
+impl Axis {
+    /// `None` where the gradient would have to be cropped.
+    fn new(
+        residue: usize,
+        kernel: usize,
+        stride: usize,
+        dilation: usize,
+        pad: usize,
+        sizes: [usize; 2],
+    ) -> Option<Self> {
+        let [input, output] = sizes;
+        let length = input.saturating_sub(residue).div_ceil(stride);
+        // Input position `stride · q + residue` was read by output `q + place` at kernel position `tap`.
+        let mut reads: Vec<(isize, usize)> = (0..kernel)
+            .filter_map(|tap| {
+                let distance = (residue + pad) as isize - (tap * dilation) as isize;
+                (distance.rem_euclid(stride as isize) == 0).then(|| (distance.div_euclid(stride as isize), tap))
+            })
+            .collect();
+        reads.sort_unstable();
+        let (Some(&(first, _)), Some(&(last, _))) = (reads.first(), reads.last()) else {
+            let taps = Vec::new();
+            return Some(Self {
+                taps,
+                pads: [0; 2],
+                dilation: 1,
+                length,
+            });
+        };
+        let dilation = reads.get(1).map_or(1, |&(second, _)| (second - first) as usize);
+        let before = usize::try_from(-first).ok()?;
+        let after = usize::try_from(length as isize - 1 + last - (output as isize - 1)).ok()?;
+        Some(Self {
+            taps: reads.into_iter().map(|(_, tap)| tap).collect(),
+            pads: [before, after],
+            dilation,
+            length,
+        })
+    }
+}
+
+impl ConvGradient {
+    /// For `conv` on an input of `input` rows × columns with the resolved `pads` (top, left, bottom, right) and the result's size
+    /// `output`; `None` for paddings so odd that the gradient would have to be cropped.
+    pub fn new(
+        conv: &Conv,
+        input: [usize; 2],
+        output: [usize; 2],
+        pads: [usize; 4],
+        level: Level,
+        arena: &Arc<Arena>,
+    ) -> Option<Self> {
+        let channels = conv.weight.shape()[1] * conv.group;
+        let axis = |axis: usize, residue| {
+            let sizes = [input[axis], output[axis]];
+            Axis::new(
+                residue,
+                conv.kernel()[axis],
+                conv.stride[axis],
+                conv.dilation[axis],
+                pads[axis],
+                sizes,
+            )
+        };
+        let mut parts = Vec::new();
+        for row in 0..conv.stride[0] {
+            for column in 0..conv.stride[1] {
+                let (down, across) = (axis(0, row)?, axis(1, column)?);
+                let size = [down.length, across.length];
+                if size.contains(&0) {
+                    continue;
+                }
+                let site = (!down.taps.is_empty() && !across.taps.is_empty()).then(|| {
+                    let part = transposed(conv, &down, &across);
+                    let form = Form::choose(&part, false, size);
+                    Site {
+                        conv: Arc::new(PackedConv::new(&part, form)),
+                        input: output,
+                        output: size,
+                        pads: [down.pads[0], across.pads[0], down.pads[1], across.pads[1]],
+                        post: Post::Affine,
+                        bounds: Bounds::NONE,
+                        smooth: None,
+                        level,
+                        threads: 1,
+                        arena: Arc::clone(arena),
+                    }
+                });
+                parts.push(Part {
+                    origin: [row, column],
+                    site,
+                    size,
+                });
+            }
+        }
+        let blocks = channels.div_ceil(LANES);
+        let plain: Vec<f32> = (0..blocks * AFFINE_PARAMETERS)
+            .map(|at| if at % AFFINE_PARAMETERS < LANES { 1.0 } else { 0.0 })
+            .collect();
+        Some(Self {
+            parts,
+            stride: conv.stride,
+            input,
+            length: blocks * input[0] * input[1] * LANES,
+            plain,
+            arena: Arc::clone(arena),
+        })
+    }
+
+    /// Values of the convolution's input, in blocks.
+    pub fn input_len(&self) -> usize {
+        self.length
+    }
+
+    /// Bytes of the packed weights.
+    pub fn bytes(&self) -> usize {
+        self.parts
+            .iter()
+            .filter_map(|part| part.site.as_ref())
+            .map(|site| site.conv.bytes())
+            .sum()
+    }
+
+    /// `dx`, all of it, from `dy`, both in blocks.
+    pub fn run(&self, dy: &[f32], dx: &mut [f32]) {
+        assert_eq!(dx.len(), self.length);
+        if let ([part], [1, 1]) = (&self.parts[..], self.stride)
+            && let Some(site) = &part.site
+        {
+            return site.run(dy, &self.plain, None, dx);
+        }
+        let blocks = self.plain.len() / AFFINE_PARAMETERS;
+        for part in &self.parts {
+            let plane = part.size[0] * part.size[1] * LANES;
+            self.arena.lend(blocks * plane, |result| {
+                match &part.site {
+                    Some(site) => site.run(dy, &self.plain, None, result),
+                    None => result.fill(0.0),
+                }
+                self.scatter(part, result, dx);
+            });
+        }
+    }
+
+    fn scatter(&self, part: &Part, result: &[f32], dx: &mut [f32]) {
+        let row = self.input[1] * LANES;
+        let [rows, columns] = part.size;
+        let planes = result.chunks_exact(rows * columns * LANES);
+        for (from, to) in planes.zip(dx.chunks_exact_mut(self.input[0] * row)) {
+            for (y, from) in from.chunks_exact(columns * LANES).enumerate() {
+                let to = &mut to[(part.origin[0] + y * self.stride[0]) * row..][..row];
+                for (x, from) in from.chunks_exact(LANES).enumerate() {
+                    to[(part.origin[1] + x * self.stride[1]) * LANES..][..LANES].copy_from_slice(from);
+                }
+            }
+        }
+    }
+}
+
+/// The stride-1 convolution that one residue needs: `[I, O / group, rows, columns]`.
+fn transposed(conv: &Conv, down: &Axis, across: &Axis) -> Conv {
+    let (outputs, per_group, group) = (conv.channels(), conv.weight.shape()[1], conv.group);
+    let (inputs, out_group) = (per_group * group, outputs / group);
+    let [kh, kw] = conv.kernel();
+    let weight = conv.weight.data();
+    let mut data = Vec::with_capacity(inputs * out_group * down.taps.len() * across.taps.len());
+    for input in 0..inputs {
+        let (g, within) = (input / per_group, input % per_group);
+        for out in g * out_group..(g + 1) * out_group {
+            for ky in &down.taps {
+                for kx in &across.taps {
+                    data.push(weight[((out * per_group + within) * kh + ky) * kw + kx]);
+                }
+            }
+        }
+    }
+    Conv {
+        weight: Tensor::new(vec![inputs, out_group, down.taps.len(), across.taps.len()], data),
+        bias: None,
+        stride: [1; 2],
+        dilation: [down.dilation, across.dilation],
+        group,
+        padding: Padding::Explicit([down.pads[0], across.pads[0], down.pads[1], across.pads[1]]),
+    }
+}

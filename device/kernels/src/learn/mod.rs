@@ -1,0 +1,16 @@
+//! What learning adds to inference: gradients of the input of every step, and of the parameters that a task trains.
+//!
+//! One picture at a time: with fixed statistics pictures do not see each other, so that a picture's values and gradients stay in
+//! the cache and its memory is all the memory there is.
+
+mod affine;
+mod clr;
+mod convolution;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+pub use affine::{affine_forward, affine_gradient, clamp_gradient};
+pub use clr::{clr_forward, clr_gradient};
+pub use convolution::ConvGradient;
+pub use pool::{global_average_gradient, pool_gradient};

@@ -1,0 +1,45 @@
+//! f32 kernels over blocks of sixteen channels, `[⌈C / 16⌉, H, W, 16]`: what the engine's plan computes, and what learning on a
+//! processor adds to it.
+
+#![expect(
+    clippy::inline_always,
+    reason = "a kernel must become part of the function that has its instruction set"
+)]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over register arrays, unrolled by the compiler"
+)]
+
+mod activation;
+mod arena;
+mod depthwise;
+mod dispatch;
+mod elementwise;
+mod head;
+mod lanes;
+mod layout;
+mod learn;
+mod pack;
+mod pool;
+mod rows;
+mod site;
+mod tile;
+mod winograd;
+
+pub use activation::{Smooth, activate, split};
+pub use arena::Arena;
+pub use elementwise::{Binary, affine, binary, prelu};
+pub use head::dense;
+pub use lanes::{LANES, Level};
+pub use layout::{block, block_channels, concat, interleave, pad, unblock};
+pub use learn::{
+    ConvGradient, affine_forward, affine_gradient, clamp_gradient, clr_forward, clr_gradient, global_average_gradient,
+    pool_gradient,
+};
+pub use pack::{Form, PackedConv};
+pub use pool::{PoolKind, PoolShape, global_average, pool};
+pub use rows::{AFFINE_PARAMETERS, Bounds};
+pub use site::{Post, Site};
+
+#[cfg(test)]
+mod tests;
