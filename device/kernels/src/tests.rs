@@ -7,7 +7,7 @@ use clr_onnx::{Conv, Padding, Tensor};
 use super::{activation::exp, *};
 
 /// Reproducible values in −1…1.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> f32 {
@@ -18,27 +18,27 @@ impl Random {
         ((self.0 >> 40) as f32) / ((1u64 << 23) as f32) - 1.0
     }
 
-    fn vector(&mut self, length: usize) -> Vec<f32> {
+    pub(crate) fn vector(&mut self, length: usize) -> Vec<f32> {
         (0..length).map(|_| self.next()).collect()
     }
 }
 
 /// A feature map as `[C, H, W]`.
 #[derive(Clone)]
-struct Map {
-    shape: [usize; 3],
-    data: Vec<f32>,
+pub(crate) struct Map {
+    pub(crate) shape: [usize; 3],
+    pub(crate) data: Vec<f32>,
 }
 
 impl Map {
-    fn random(shape: [usize; 3], random: &mut Random) -> Self {
+    pub(crate) fn random(shape: [usize; 3], random: &mut Random) -> Self {
         Self {
             shape,
             data: random.vector(shape.iter().product()),
         }
     }
 
-    fn at(&self, c: usize, y: isize, x: isize) -> f64 {
+    pub(crate) fn at(&self, c: usize, y: isize, x: isize) -> f64 {
         let [_, height, width] = self.shape;
         if y < 0 || x < 0 || y >= height as isize || x >= width as isize {
             return 0.0;
@@ -46,7 +46,7 @@ impl Map {
         f64::from(self.data[(c * height + y as usize) * width + x as usize])
     }
 
-    fn blocks(&self) -> Vec<f32> {
+    pub(crate) fn blocks(&self) -> Vec<f32> {
         let [channels, height, width] = self.shape;
         let mut pixels = vec![0.0; self.data.len()];
         interleave(&self.data, channels, &mut pixels);
@@ -94,15 +94,15 @@ fn convolve(x: &Map, conv: &Conv, pads: [usize; 4]) -> Map {
     }
 }
 
-struct Case {
-    input: [usize; 3],
-    out: usize,
-    kernel: usize,
-    stride: usize,
-    dilation: usize,
-    group: usize,
-    pads: [usize; 4],
-    picture: bool,
+pub(crate) struct Case {
+    pub(crate) input: [usize; 3],
+    pub(crate) out: usize,
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    pub(crate) dilation: usize,
+    pub(crate) group: usize,
+    pub(crate) pads: [usize; 4],
+    pub(crate) picture: bool,
 }
 
 const fn case(input: [usize; 3], out: usize, kernel: usize, stride: usize, group: usize) -> Case {
@@ -119,7 +119,7 @@ const fn case(input: [usize; 3], out: usize, kernel: usize, stride: usize, group
     }
 }
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case {
             picture: true,
@@ -170,12 +170,12 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn largest(values: &[f32]) -> f32 {
+pub(crate) fn largest(values: &[f32]) -> f32 {
     values.iter().fold(1.0, |largest, value| largest.max(value.abs()))
 }
 
 /// Equal up to rounding of values as large as `scale`.
-fn close(got: &[f32], want: &[f32], scale: f32, what: &str) {
+pub(crate) fn close(got: &[f32], want: &[f32], scale: f32, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     for (index, (got, want)) in got.iter().zip(want).enumerate() {
         assert!(

@@ -1,5 +1,6 @@
 //! Properties of learning, on small seeded networks and generated pictures.
 
+mod body;
 mod data;
 mod fixtures;
 mod learning;
