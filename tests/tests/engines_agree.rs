@@ -12,7 +12,13 @@ fn candle_logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, input: &[
     let network = Network::from_adapter(backbone, adapter, &Device::Cpu).unwrap();
     let side = SIDE as usize;
     let x = Tensor::from_slice(input, (1, 3, side, side), &Device::Cpu).unwrap();
-    network.logits(&x).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    network
+        .logits_in_candle(&x)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
 }
 
 fn check(backbone: &Backbone) {

@@ -11,7 +11,7 @@
 use std::{collections::HashMap, error::Error, path::Path};
 
 use candle_core::Device;
-use clr_adapters::{Recipe, decode};
+use clr_adapters::{Encoding, Recipe, decode, encode};
 use clr_onnx::Backbone;
 use clr_training::{
     Dataset, Network, Observer, Pictures, RecipeChoice, Record, Schedule, Split, SplitOptions, TrainOptions, evaluate,
@@ -111,7 +111,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             seed,
             threads,
             resolution: size.map(|size| [size, size]),
-            encoding: clr_adapters::Encoding::F32,
+            encoding: Encoding::F32,
             test: false,
             ..TrainOptions::default()
         };
@@ -124,8 +124,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         let preprocessing = &trained.adapter.header.preprocessing;
         let test = Pictures::load(&dataset, Split::Test, preprocessing, 1 << 30, &mut ())?;
         for candidate in &trained.candidates {
-            let network = Network::from_adapter(&backbone, &decode(&candidate.file)?.adapter, &Device::Cpu)?;
+            let adapter = decode(&candidate.file)?.adapter;
+            let network = Network::from_adapter(&backbone, &adapter, &Device::Cpu)?;
             let measured = evaluate(&network, &test, dataset.classes(), 1, &mut ())?;
+            let small = encode(&adapter, Encoding::Int8)?;
+            let network = Network::from_adapter(&backbone, &decode(&small)?.adapter, &Device::Cpu)?;
+            let quantised = evaluate(&network, &test, dataset.classes(), 1, &mut ())?;
             let epochs = trained
                 .history
                 .iter()
@@ -144,6 +148,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 "validation_loss": candidate.loss,
                 "test": measured.accuracy,
                 "test_loss": measured.loss,
+                "test_int8": quantised.accuracy,
+                "int8_bytes": small.len(),
                 "chosen": candidate.chosen,
                 "best_epoch": best,
                 "epochs": epochs.count() - 1,

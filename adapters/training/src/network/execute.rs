@@ -26,6 +26,12 @@ impl Network {
         self.classify(&self.features(x)?, false)
     }
 
+    /// Logits in inference mode, computed operator by operator in candle, whatever else the network could use: the reference for every
+    /// other engine.
+    pub fn logits_in_candle(&self, x: &Tensor) -> Result<Tensor> {
+        self.classify(&self.features_in_candle(x)?, false)
+    }
+
     /// Features `[N, F]` in inference mode.
     pub fn features(&self, x: &Tensor) -> Result<Tensor> {
         match self.features_in_body(x)? {

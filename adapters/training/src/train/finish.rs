@@ -186,7 +186,7 @@ fn shrink(picture: &RgbImage) -> RgbImage {
 fn answer(network: &Network, pictures: &Pictures, input: &[f32]) -> Result<Vec<f32>> {
     let preprocessing = pictures.preprocessing();
     let shape = (1, 3, preprocessing.height as usize, preprocessing.width as usize);
-    let logits = network.logits(&Tensor::from_slice(input, shape, network.device())?)?;
+    let logits = network.logits_in_candle(&Tensor::from_slice(input, shape, network.device())?)?;
     Ok(logits.flatten_all()?.to_vec1()?)
 }
 
