@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for path in &paths {
         let Ok(image) = decode_image(path) else { continue };
         inputs.write_all(&bytes(&adapter.header.preprocessing.preprocess(&image)))?;
-        logits.write_all(&bytes(&engine.classify(&resident, &image)?.logits()))?;
+        logits.write_all(&bytes(engine.classify(&resident, &image)?.logits()))?;
         count += 1;
     }
     inputs.flush()?;

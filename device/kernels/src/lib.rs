@@ -1,6 +1,10 @@
 //! f32 kernels over blocks of sixteen channels, `[⌈C / 16⌉, H, W, 16]`: what the engine's plan computes, and what learning on a
 //! processor adds to it.
+//!
+//! Lengths come from a plan that was checked when it was made; every kernel asserts them once more, and panics on operands that do not
+//! fit.
 
+#![expect(clippy::missing_panics_doc, reason = "the crate's documentation says it for all")]
 #![expect(
     clippy::inline_always,
     reason = "a kernel must become part of the function that has its instruction set"

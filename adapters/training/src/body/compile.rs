@@ -1,6 +1,6 @@
 //! From the network's plan to steps over blocks, for one input size.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clr_kernels::{
     AFFINE_PARAMETERS, Arena, Bounds, ConvGradient, Form, LANES, Level, PackedConv, PoolKind, PoolShape, Post,
@@ -161,11 +161,9 @@ fn site(plan: &Plan, index: usize, input: Map, picture: bool, level: Level, aren
         bounds,
         ..bare
     };
-    let gradient = if picture {
-        None
-    } else {
-        Some(ConvGradient::new(conv, size, output, pads, level, arena)?)
-    };
+    if !picture && !ConvGradient::exists(conv, size, output, pads) {
+        return None;
+    }
     let (affine, kernel) = (fused(Post::Affine), fused(Post::Kernel));
     let work = SiteWork {
         index,
@@ -174,7 +172,8 @@ fn site(plan: &Plan, index: usize, input: Map, picture: bool, level: Level, aren
         plain: plain(bare.conv.out_blocks()),
         conv: bare,
         bounds,
-        gradient,
+        frozen: frozen.conv.clone(),
+        gradient: OnceLock::new(),
     };
     Some((Work::Site(Box::new(work)), [conv.channels(), output[0], output[1]]))
 }

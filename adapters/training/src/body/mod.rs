@@ -12,12 +12,15 @@ mod compile;
 mod parameters;
 mod run;
 
-use std::ops::Range;
-use std::sync::Arc;
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use clr_kernels::{Arena, Bounds, ConvGradient, Level, PoolShape, Site as Fused};
 use clr_onnx::ValueId;
 
+use crate::ops::FrozenConv;
 use buffers::Buffers;
 pub(crate) use parameters::SiteParameters;
 
@@ -76,8 +79,26 @@ struct SiteWork {
     /// Convolution, CLR layer and activation at once, for inference.
     kernel: Fused,
     bounds: Bounds,
-    /// The way back; none for the first convolution, which reads the picture.
-    gradient: Option<ConvGradient>,
+    /// Whose weights the way back needs.
+    frozen: FrozenConv,
+    /// The way back, made when it is first gone: inference never needs it.
+    gradient: OnceLock<Option<ConvGradient>>,
+}
+
+impl SiteWork {
+    /// The way back through the convolution; none for the first one, which reads the picture.
+    fn gradient(&self) -> Option<&ConvGradient> {
+        let Fused {
+            input,
+            output,
+            pads,
+            level,
+            arena,
+            ..
+        } = &self.conv;
+        let make = || ConvGradient::new(self.frozen.weights(), *input, *output, *pads, *level, arena);
+        self.gradient.get_or_init(make).as_ref()
+    }
 }
 
 impl Body {

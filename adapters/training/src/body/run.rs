@@ -129,7 +129,7 @@ impl Body {
                         if let Some(x) = &tape.sums[index] {
                             self.site_gradient(site, x, parameters, &mut dy, sums, wanted);
                         }
-                        if let Some(way) = site.gradient.as_ref().filter(|_| wanted) {
+                        if let Some(way) = wanted.then(|| site.gradient()).flatten() {
                             let mut dx = self.buffers.take(way.input_len());
                             way.run(&dy, &mut dx);
                             self.add(&mut gradients, step.inputs[0], dx);

@@ -50,6 +50,26 @@ struct Axis {
 }
 
 impl Axis {
+    /// One residue of one axis (0: rows, 1: columns) of `conv`.
+    fn of(
+        conv: &Conv,
+        axis: usize,
+        residue: usize,
+        input: [usize; 2],
+        output: [usize; 2],
+        pads: [usize; 4],
+    ) -> Option<Self> {
+        let (kernel, stride, dilation) = (conv.kernel()[axis], conv.stride[axis], conv.dilation[axis]);
+        Self::new(
+            residue,
+            kernel,
+            stride,
+            dilation,
+            pads[axis],
+            [input[axis], output[axis]],
+        )
+    }
+
     /// `None` where the gradient would have to be cropped.
     fn new(
         residue: usize,
@@ -91,6 +111,13 @@ impl Axis {
 }
 
 impl ConvGradient {
+    /// Whether [`ConvGradient::new`] can be made of these, without making it.
+    pub fn exists(conv: &Conv, input: [usize; 2], output: [usize; 2], pads: [usize; 4]) -> bool {
+        (0..2).all(|axis| {
+            (0..conv.stride[axis]).all(|residue| Axis::of(conv, axis, residue, input, output, pads).is_some())
+        })
+    }
+
     /// For `conv` on an input of `input` rows × columns with the resolved `pads` (top, left, bottom, right) and the result's size
     /// `output`; `None` for paddings so odd that the gradient would have to be cropped.
     pub fn new(
@@ -102,17 +129,7 @@ impl ConvGradient {
         arena: &Arc<Arena>,
     ) -> Option<Self> {
         let channels = conv.weight.shape()[1] * conv.group;
-        let axis = |axis: usize, residue| {
-            let sizes = [input[axis], output[axis]];
-            Axis::new(
-                residue,
-                conv.kernel()[axis],
-                conv.stride[axis],
-                conv.dilation[axis],
-                pads[axis],
-                sizes,
-            )
-        };
+        let axis = |axis, residue| Axis::of(conv, axis, residue, input, output, pads);
         let mut parts = Vec::new();
         for row in 0..conv.stride[0] {
             for column in 0..conv.stride[1] {

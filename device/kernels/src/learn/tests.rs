@@ -100,7 +100,7 @@ fn blocks(values: &[f32], taps: usize) -> Vec<f32> {
 fn site(x: &Map, dy: &Map, parameters: &[f32], taps: usize, bounds: Bounds) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let [channels, height, width] = x.shape;
     let (mut y, mut dx, mut sums) = (Vec::new(), vec![0.0_f64; x.data.len()], vec![0.0_f64; parameters.len()]);
-    let reach: isize = if taps == 10 { 1 } else { 0 };
+    let reach = isize::from(taps == 10);
     for c in 0..channels {
         let own = &parameters[c * taps..(c + 1) * taps];
         for row in 0..height as isize {
@@ -143,7 +143,9 @@ fn layers_behind_a_convolution_and_their_gradients_equal_their_definitions() {
         let plane = shape[1] * shape[2] * LANES;
         let (x, dy) = (Map::random(shape, &mut random), Map::random(shape, &mut random));
         let mut parameters = random.vector(shape[0] * taps);
-        parameters.iter_mut().for_each(|value| *value *= 3.0);
+        for value in &mut parameters {
+            *value *= 3.0;
+        }
         let packed = blocks(&parameters, taps);
         for bounds in [RELU6, Bounds::NONE] {
             let (y, dx, sums) = site(&x, &dy, &parameters, taps, bounds);
