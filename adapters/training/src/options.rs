@@ -217,12 +217,12 @@ impl Default for Schedule {
             rates: PerGroup {
                 head: 1e-3,
                 norm: 3e-3,
-                kernel: 2e-3,
+                kernel: 5e-3,
             },
             decay: PerGroup {
                 head: 0.0,
                 norm: 0.05,
-                kernel: 0.05,
+                kernel: 1.0,
             },
             relative_rates: true,
             beta2: 0.99,
