@@ -54,8 +54,8 @@ pub enum Statistics {
 pub enum Keep {
     /// The epoch with the best validation accuracy, then the least loss.
     Best,
-    /// The last one, unless the start was more accurate on validation: with falling rates and averaged weights the last is as
-    /// good as any, and taking the luckiest of many noisy measurements is no better than not looking.
+    /// The last one, unless the start was more accurate on validation by more than a standard error: with falling rates and averaged
+    /// weights the last is as good as any, and taking the luckiest of many noisy measurements is no better than not looking.
     Last,
 }
 

@@ -183,7 +183,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         let validation = measure(&network)?;
         let better = match schedule.keep {
             Keep::Best => score(&validation) > state.best_score,
-            Keep::Last => epoch == epochs && validation.accuracy >= state.history[0].validation_accuracy,
+            Keep::Last => epoch == epochs && no_worse(state.history[0].validation_accuracy, &validation),
         };
         if better {
             state.best = network.snapshot()?;
@@ -226,6 +226,12 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         history: state.history,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// Whether a result is within one standard error of the accuracy at the `start`.
+fn no_worse(start: f32, last: &Evaluation) -> bool {
+    let error = (start * (1.0 - start) / last.pictures.max(1) as f32).sqrt();
+    last.accuracy >= start - error
 }
 
 /// Accuracy first, then the lower loss.
