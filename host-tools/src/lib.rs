@@ -8,6 +8,7 @@ mod bench;
 mod cache;
 mod cli;
 mod commands;
+mod device;
 mod doctor;
 mod exit;
 mod fetch;
