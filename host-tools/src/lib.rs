@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod backbones;
+mod batches;
 mod bench;
 mod cache;
 mod cli;

@@ -6,18 +6,19 @@ use std::{
 };
 
 use anyhow::Context as _;
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use clap::{Args, ValueEnum};
 use clr_adapters::Adapter;
 use clr_device::{Engine, EngineOptions, ResidentAdapter};
-use clr_onnx::{Backbone, Preprocess as _};
-use clr_training::{Dataset, Evaluation, Network, Sample, Split, SplitOptions};
+use clr_onnx::Backbone;
+use clr_training::{Dataset, Evaluation, Sample, Split, SplitOptions};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::Context;
 use crate::{
     backbones::{read_adapter, read_backbone},
+    batches,
     device::DeviceArg,
     output::{Output, Table, human_time},
 };
@@ -139,7 +140,7 @@ pub(crate) fn measure(
     summary(adapter.task(), adapter.labels(), dataset, samples, answers, seconds)
 }
 
-/// The same with the training network on `device`, a batch at a time.
+/// The same with the training network on `device`.
 fn measure_on(
     device: &Device,
     backbone: &Backbone,
@@ -148,41 +149,15 @@ fn measure_on(
     samples: &[Sample],
     output: &Output,
 ) -> anyhow::Result<Measured> {
-    const BATCH: usize = 32;
     let header = &adapter.header;
     class_map(dataset.classes(), &header.labels)?;
-    let network = Network::from_adapter(backbone, adapter, device)?;
-    let preprocessing = &header.preprocessing;
-    let (height, width) = (preprocessing.height as usize, preprocessing.width as usize);
+    let files: Vec<PathBuf> = samples.iter().map(|sample| dataset.root().join(&sample.path)).collect();
     let bar = output.bar(samples.len() as u64, "evaluating");
     let start = Instant::now();
-    let mut answers = Vec::with_capacity(samples.len());
-    for batch in samples.chunks(BATCH) {
-        let inputs: Vec<Option<Vec<f32>>> = batch
-            .par_iter()
-            .map(
-                |sample| match clr_onnx::decode_image(&dataset.root().join(&sample.path)) {
-                    Ok(picture) => Some(preprocessing.preprocess(&picture)),
-                    Err(error) => {
-                        tracing::warn!("skipped: {error}");
-                        None
-                    }
-                },
-            )
-            .collect();
-        let read: Vec<f32> = inputs.iter().flatten().flatten().copied().collect();
-        let count = inputs.iter().flatten().count();
-        let mut rows = if count > 0 {
-            let x = Tensor::from_vec(read, (count, 3, height, width), device)?;
-            network.logits(&x)?.to_vec2::<f32>()?.into_iter()
-        } else {
-            Vec::new().into_iter()
-        };
-        answers.extend(inputs.iter().map(|input| Ok(input.as_ref().and_then(|_| rows.next()))));
-        bar.inc(batch.len() as u64);
-    }
+    let answers = batches::answers(device, backbone, adapter, &files, |count| bar.inc(count as u64))?;
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
+    let answers = answers.into_iter().map(Ok).collect();
     summary(&header.task, &header.labels, dataset, samples, answers, seconds)
 }
 

@@ -92,9 +92,10 @@ fn check(
         // With one value per channel a normalised gradient is a difference of equal numbers.
         let largest = expected.iter().fold(1e-2f32, |largest, x| largest.max(x.abs()));
         for (position, (expected, got)) in expected.iter().zip(got).enumerate() {
+            let same = expected == got || (expected.is_nan() && got.is_nan());
             let error = (expected - got).abs() / largest;
             assert!(
-                error < LIMIT,
+                same || error < LIMIT,
                 "{name}, result {index} at {position}: expected {expected}, got {got}"
             );
         }
@@ -367,6 +368,46 @@ fn pools(compiled: &mut Compiled) -> Result<()> {
     Ok(())
 }
 
+/// Not a number comes through, and a window of −∞ has a winner too.
+fn special_values(compiled: &mut Compiled) -> Result<()> {
+    let map = Map { n: 1, c: 1, h: 4, w: 5 };
+    let mut x = values(map.len(), 1);
+    x[7] = f32::NAN;
+    for i in [12, 13, 14, 17, 18, 19] {
+        x[i] = f32::NEG_INFINITY;
+    }
+    let vx = Compiled::buffer(&x);
+    let act = Act::new(Some(Activation::Relu)).expect("a known activation");
+    let expected = on_the_cpu(&[(&shape(map), &x)], |v| ops::activation(&v[0], Activation::Relu))?;
+    check("special activation", compiled, &expected[..1], |on| {
+        Ok(vec![elementwise::activate(on, on.view(&vx), act, map.len())?])
+    })?;
+    let window = cpu_pool::Window {
+        kernel: [2; 2],
+        stride: [1; 2],
+        pads: [0; 4],
+        ceil: false,
+        count_pad: false,
+    };
+    let to = Map { h: 3, w: 4, ..map };
+    let given = Pool {
+        kernel: [2; 2],
+        stride: [1; 2],
+        padding: Padding::Explicit([0; 4]),
+        ceil: false,
+        count_include_pad: false,
+    };
+    let expected = on_the_cpu(&[(&shape(map), &x)], |v| ops::max_pool(&v[0], &given))?;
+    let vdy = Compiled::buffer(&values(to.len(), 99));
+    check("special maximum", compiled, &expected, |on| {
+        let (y, _) = pool::max(on, on.view(&vx), map, window, to)?;
+        Ok(vec![
+            y,
+            pool::max_input(on, on.view(&vx), on.view(&vdy), map, window, to)?,
+        ])
+    })
+}
+
 #[test]
 fn the_kernels_compute_what_the_cpu_operators_do() -> Result<()> {
     let mut compiled = Compiled::new();
@@ -374,6 +415,7 @@ fn the_kernels_compute_what_the_cpu_operators_do() -> Result<()> {
     channels(&mut compiled)?;
     sites(&mut compiled)?;
     pools(&mut compiled)?;
+    special_values(&mut compiled)?;
     let sources = concat!(
         include_str!("../kernels/conv.h"),
         include_str!("../kernels/elementwise.h"),
