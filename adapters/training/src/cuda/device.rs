@@ -5,8 +5,7 @@ use super::backend::{Backend, Gemm, Part, View};
 use candle_core::cuda::cudarc::cublas::sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
 use candle_core::cuda::cudarc::cublas::{Gemm as _, GemmConfig, StridedBatchedConfig};
 use candle_core::cuda::cudarc::driver::{
-    CudaSlice, CudaView, DevicePtr as _, DevicePtrMut as _, DeviceRepr, DeviceSlice as _, LaunchConfig,
-    PushKernelArg as _,
+    CudaSlice, CudaView, DevicePtr as _, DevicePtrMut as _, DeviceRepr, LaunchConfig, PushKernelArg as _,
 };
 use candle_core::cuda::{CudaDevice, WrapErr as _};
 use candle_core::{CudaStorage, Error, Layout, Result};

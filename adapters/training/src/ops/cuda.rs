@@ -21,7 +21,7 @@ type Buffer = CudaSlice<f32>;
 /// What `cuda_fwd` is given for one argument.
 pub(super) type Given<'a> = (&'a CudaStorage, &'a Layout);
 
-fn part<'a>((storage, layout): Given<'a>) -> Result<View<'a, CudaDevice>> {
+fn part((storage, layout): Given<'_>) -> Result<View<'_, CudaDevice>> {
     device::part_of(storage, layout)
 }
 

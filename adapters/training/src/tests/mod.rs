@@ -2,6 +2,8 @@
 
 mod data;
 mod fixtures;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod learning;
 mod network;
 mod plots;
