@@ -64,20 +64,11 @@ fn gpu() -> anyhow::Result<Device> {
 /// The first GPU, if its answers are those of the CPU.
 #[cfg(feature = "cuda")]
 fn try_gpu() -> anyhow::Result<Device> {
-    // A driver that is not there may be reported by a panic; the message below says all that a person needs.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| ()));
-    let device = std::panic::catch_unwind(|| Device::new_cuda(0));
-    std::panic::set_hook(hook);
-    let device = match device {
-        Ok(Ok(device)) => device,
+    let device = Device::new_cuda(0).map_err(|error| {
         // The first line: candle adds a backtrace where the environment asks for one.
-        Ok(Err(error)) => anyhow::bail!(
-            "no GPU can be used: {}",
-            error.to_string().lines().next().unwrap_or_default()
-        ),
-        Err(_) => anyhow::bail!("no GPU can be used: the CUDA libraries cannot be loaded"),
-    };
+        let text = error.to_string();
+        anyhow::anyhow!("no GPU can be used: {}", text.lines().next().unwrap_or_default())
+    })?;
     clr_training::check_device(&device)?;
     Ok(device)
 }

@@ -3,7 +3,7 @@
 //! [`train`] takes a backbone and a [`Dataset`] to a finished, folded, encoded adapter. [`Network`] is the graph itself.
 
 mod check;
-#[cfg(any(feature = "cuda", test))]
+#[cfg(any(feature = "cuda", all(test, target_os = "linux")))]
 mod cuda;
 mod data;
 mod error;
