@@ -1,12 +1,12 @@
 //! The operators on candle's CUDA device: from tensors and storages to the kernels and back.
 
-use super::norm::BatchStats;
+mod norm;
+
 use crate::cuda::arguments::Act;
-use crate::cuda::backend::{Backend as _, View};
+use crate::cuda::backend::View;
 use crate::cuda::conv::{self, Convolution};
 use crate::cuda::device;
 use crate::cuda::elementwise as each;
-use crate::cuda::norm::{self, Normalised};
 use crate::cuda::pool;
 use crate::cuda::site::{self, Wanted};
 use crate::kernels::buffer::Map;
@@ -16,10 +16,12 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Layout, Result, Shape, Storage, Tensor};
 use clr_onnx::Activation;
 
+pub(super) use norm::{batch_norm, batch_norm_backward, site_norm, site_norm_backward};
+
 type Buffer = CudaSlice<f32>;
 
 /// What `cuda_fwd` is given for one argument.
-pub(super) type Given<'a> = (&'a CudaStorage, &'a Layout);
+pub(in crate::ops) type Given<'a> = (&'a CudaStorage, &'a Layout);
 
 fn part((storage, layout): Given<'_>) -> Result<View<'_, CudaDevice>> {
     device::part_of(storage, layout)
@@ -82,13 +84,13 @@ fn maybe_like(buffer: Option<Buffer>, like: &Tensor) -> Result<Option<Tensor>> {
     buffer.map(|buffer| tensor_like(buffer, like)).transpose()
 }
 
-pub(super) fn activation(x: Given<'_>, activation: Activation) -> Result<(CudaStorage, Shape)> {
+pub(in crate::ops) fn activation(x: Given<'_>, activation: Activation) -> Result<(CudaStorage, Shape)> {
     let (on, shape) = (&x.0.device, x.1.shape());
     let y = each::activate(on, part(x)?, act(Some(activation))?, shape.elem_count())?;
     Ok(result(y, on, shape.clone()))
 }
 
-pub(super) fn activation_backward(x: &Tensor, dy: &Tensor, activation: Activation) -> Result<Tensor> {
+pub(in crate::ops) fn activation_backward(x: &Tensor, dy: &Tensor, activation: Activation) -> Result<Tensor> {
     let act = act(Some(activation))?;
     let dx = with_parts([x, dy], |on, [x_values, dy]| {
         each::activate_input(on, x_values, dy, act, x.elem_count())
@@ -96,13 +98,18 @@ pub(super) fn activation_backward(x: &Tensor, dy: &Tensor, activation: Activatio
     tensor_like(dx, x)
 }
 
-pub(super) fn add(a: Given<'_>, b: Given<'_>, activation: Option<Activation>) -> Result<(CudaStorage, Shape)> {
+pub(in crate::ops) fn add(a: Given<'_>, b: Given<'_>, activation: Option<Activation>) -> Result<(CudaStorage, Shape)> {
     let (on, shape) = (&a.0.device, a.1.shape());
     let y = each::add(on, part(a)?, part(b)?, act(activation)?, shape.elem_count())?;
     Ok(result(y, on, shape.clone()))
 }
 
-pub(super) fn add_backward(a: &Tensor, b: &Tensor, dy: &Tensor, activation: Option<Activation>) -> Result<Tensor> {
+pub(in crate::ops) fn add_backward(
+    a: &Tensor,
+    b: &Tensor,
+    dy: &Tensor,
+    activation: Option<Activation>,
+) -> Result<Tensor> {
     let act = act(activation)?;
     let gradient = with_parts([a, b, dy], |on, [a_values, b, dy]| {
         each::add_input(on, a_values, b, dy, act, a.elem_count())
@@ -110,12 +117,12 @@ pub(super) fn add_backward(a: &Tensor, b: &Tensor, dy: &Tensor, activation: Opti
     tensor_like(gradient, a)
 }
 
-pub(super) fn prelu(x: Given<'_>, slope: Given<'_>, map: Map) -> Result<(CudaStorage, Shape)> {
+pub(in crate::ops) fn prelu(x: Given<'_>, slope: Given<'_>, map: Map) -> Result<(CudaStorage, Shape)> {
     let on = &x.0.device;
     Ok(result(each::prelu(on, part(x)?, part(slope)?, map)?, on, of_map(map)))
 }
 
-pub(super) fn prelu_backward(
+pub(in crate::ops) fn prelu_backward(
     x: &Tensor,
     slope: &Tensor,
     dy: &Tensor,
@@ -131,7 +138,7 @@ pub(super) fn prelu_backward(
     Ok((maybe_like(dx, x)?, maybe_like(ds, slope)?))
 }
 
-pub(super) fn affine(
+pub(in crate::ops) fn affine(
     x: Given<'_>,
     scale: Given<'_>,
     shift: Given<'_>,
@@ -146,7 +153,7 @@ pub(super) fn affine(
 /// The gradients of the three arguments of an operator.
 type Three = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
-pub(super) fn affine_backward(
+pub(in crate::ops) fn affine_backward(
     x: &Tensor,
     scale: &Tensor,
     shift: &Tensor,
@@ -174,7 +181,7 @@ fn tracked(sums: Option<[Buffer; 2]>, a: &Tensor, b: &Tensor) -> Result<(Option<
     Ok((da, b.track_op().then(|| tensor_like(db, b)).transpose()?))
 }
 
-pub(super) fn site(
+pub(in crate::ops) fn site(
     x: Given<'_>,
     kernel: Given<'_>,
     bias: Option<Given<'_>>,
@@ -186,7 +193,7 @@ pub(super) fn site(
     Ok(result(y, on, of_map(map)))
 }
 
-pub(super) fn site_backward(
+pub(in crate::ops) fn site_backward(
     x: &Tensor,
     kernel: &Tensor,
     bias: Option<&Tensor>,
@@ -211,134 +218,55 @@ pub(super) fn site_backward(
     Ok((dx, dk, db))
 }
 
-/// Brings the statistics to the host: they belong to the result.
-fn published(on: &CudaDevice, normal: Normalised<Buffer>) -> Result<(Buffer, BatchStats)> {
-    let (mean, var) = (on.clone_dtoh(&normal.mean)?, on.clone_dtoh(&normal.variance)?);
-    Ok((normal.y, BatchStats { mean, var }))
-}
-
-pub(super) fn batch_norm(
-    x: Given<'_>,
-    gamma: Given<'_>,
-    beta: Given<'_>,
-    epsilon: f32,
-    activation: Option<Activation>,
-    map: Map,
-) -> Result<((CudaStorage, Shape), BatchStats)> {
-    let on = &x.0.device;
-    let affine = [part(gamma)?, part(beta)?];
-    let normal = norm::forward(on, part(x)?, affine, epsilon, act(activation)?, map)?;
-    let (y, statistics) = published(on, normal)?;
-    Ok((result(y, on, of_map(map)), statistics))
-}
-
-pub(super) fn batch_norm_backward(
-    x: &Tensor,
-    gamma: &Tensor,
-    beta: &Tensor,
-    dy: &Tensor,
-    statistics: [&[f32]; 2],
-    epsilon: f32,
-    activation: Option<Activation>,
-    map: Map,
-) -> Result<Three> {
-    let act = act(activation)?;
-    let (dx, sums) = with_parts([x, dy, gamma, beta], |on, [x, dy, gamma, beta]| {
-        let [mean, variance] = [on.clone_htod(statistics[0])?, on.clone_htod(statistics[1])?];
-        let statistics = [on.view(&mean), on.view(&variance)];
-        norm::backward(on, x, dy, [gamma, beta], statistics, epsilon, act, map)
-    })?;
-    let dx = x.track_op().then(|| tensor_like(dx, x)).transpose()?;
-    let on = x.device().as_cuda_device()?.clone();
-    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(sums, on));
-    let sums = Tensor::from_storage(storage, (2, map.c), BackpropOp::none(), false);
-    let row = |index: usize, like: &Tensor| sums.narrow(0, index, 1)?.reshape(like.shape());
-    let dgamma = gamma.track_op().then(|| row(0, gamma)).transpose()?;
-    let dbeta = beta.track_op().then(|| row(1, beta)).transpose()?;
-    Ok((dx, dgamma, dbeta))
-}
-
-/// `affine` is gamma and beta, one behind the other.
-pub(super) fn site_norm(
-    x: Given<'_>,
-    kernel: Given<'_>,
-    affine: Given<'_>,
-    epsilon: f32,
-    activation: Option<Activation>,
-    map: Map,
-) -> Result<((CudaStorage, Shape), BatchStats)> {
-    let on = &x.0.device;
-    let affine = part(affine)?;
-    let affine = [affine.part(0, map.c), affine.part(map.c, map.c)];
-    let normal = site::norm_forward(on, part(x)?, part(kernel)?, affine, epsilon, act(activation)?, map)?;
-    let (y, statistics) = published(on, normal)?;
-    Ok((result(y, on, of_map(map)), statistics))
-}
-
-pub(super) fn site_norm_backward(
-    x: &Tensor,
-    kernel: &Tensor,
-    affine: &Tensor,
-    dy: &Tensor,
-    statistics: [&[f32]; 2],
-    epsilon: f32,
-    activation: Option<Activation>,
-    map: Map,
-) -> Result<Three> {
-    let act = act(activation)?;
-    let wanted = Wanted {
-        x: x.track_op(),
-        weights: kernel.track_op(),
-    };
-    let (gradients, sums) = with_parts([x, dy, kernel, affine], |on, [x, dy, kernel, affine]| {
-        let [mean, variance] = [on.clone_htod(statistics[0])?, on.clone_htod(statistics[1])?];
-        let statistics = [on.view(&mean), on.view(&variance)];
-        let affine = [affine.part(0, map.c), affine.part(map.c, map.c)];
-        site::norm_backward(on, x, dy, kernel, affine, statistics, epsilon, act, map, wanted)
-    })?;
-    let dk = maybe_like(gradients.weights.map(|[dk, _]| dk), kernel)?;
-    let da = affine.track_op().then(|| tensor_like(sums, affine)).transpose()?;
-    Ok((maybe_like(gradients.x, x)?, dk, da))
-}
-
-pub(super) fn max_pool(x: Given<'_>, from: Map, window: Window, to: Map) -> Result<(CudaStorage, Shape)> {
+pub(in crate::ops) fn max_pool(x: Given<'_>, from: Map, window: Window, to: Map) -> Result<(CudaStorage, Shape)> {
     let on = &x.0.device;
     let (y, _) = pool::max(on, part(x)?, from, window, to)?;
     Ok(result(y, on, of_map(to)))
 }
 
-pub(super) fn max_pool_backward(x: &Tensor, dy: &Tensor, from: Map, window: Window, to: Map) -> Result<Tensor> {
+pub(in crate::ops) fn max_pool_backward(x: &Tensor, dy: &Tensor, from: Map, window: Window, to: Map) -> Result<Tensor> {
     let dx = with_parts([x, dy], |on, [x, dy]| pool::max_input(on, x, dy, from, window, to))?;
     tensor_like(dx, x)
 }
 
-pub(super) fn average_pool(x: Given<'_>, from: Map, window: Window, to: Map) -> Result<(CudaStorage, Shape)> {
+pub(in crate::ops) fn average_pool(x: Given<'_>, from: Map, window: Window, to: Map) -> Result<(CudaStorage, Shape)> {
     let on = &x.0.device;
     Ok(result(pool::average(on, part(x)?, from, window, to)?, on, of_map(to)))
 }
 
-pub(super) fn average_pool_backward(x: &Tensor, dy: &Tensor, from: Map, window: Window, to: Map) -> Result<Tensor> {
+pub(in crate::ops) fn average_pool_backward(
+    x: &Tensor,
+    dy: &Tensor,
+    from: Map,
+    window: Window,
+    to: Map,
+) -> Result<Tensor> {
     let dx = with_parts([dy], |on, [dy]| pool::average_input(on, dy, from, window, to))?;
     tensor_like(dx, x)
 }
 
-pub(super) fn global_average_pool(x: Given<'_>, map: Map) -> Result<(CudaStorage, Shape)> {
+pub(in crate::ops) fn global_average_pool(x: Given<'_>, map: Map) -> Result<(CudaStorage, Shape)> {
     let on = &x.0.device;
     Ok(result(pool::global(on, part(x)?, map)?, on, (map.n, map.c, 1, 1)))
 }
 
-pub(super) fn global_average_pool_backward(x: &Tensor, dy: &Tensor, map: Map) -> Result<Tensor> {
+pub(in crate::ops) fn global_average_pool_backward(x: &Tensor, dy: &Tensor, map: Map) -> Result<Tensor> {
     let dx = with_parts([dy], |on, [dy]| pool::global_input(on, dy, map))?;
     tensor_like(dx, x)
 }
 
 /// `weight` is on the device, flat.
-pub(super) fn convolution(x: Given<'_>, weight: &Tensor, conv: Convolution) -> Result<(CudaStorage, Shape)> {
+pub(in crate::ops) fn convolution(x: Given<'_>, weight: &Tensor, conv: Convolution) -> Result<(CudaStorage, Shape)> {
     let y = with_parts([weight], |on, [weight]| conv::forward(on, part(x)?, weight, conv))?;
     Ok(result(y, &x.0.device, of_map(conv.to)))
 }
 
-pub(super) fn convolution_backward(x: &Tensor, dy: &Tensor, weight: &Tensor, conv: Convolution) -> Result<Tensor> {
+pub(in crate::ops) fn convolution_backward(
+    x: &Tensor,
+    dy: &Tensor,
+    weight: &Tensor,
+    conv: Convolution,
+) -> Result<Tensor> {
     let dx = with_parts([dy, weight], |on, [dy, weight]| conv::backward(on, dy, weight, conv))?;
     tensor_like(dx, x)
 }
