@@ -4,10 +4,12 @@
 #![deny(unsafe_code)]
 
 mod backbones;
+mod batches;
 mod bench;
 mod cache;
 mod cli;
 mod commands;
+mod device;
 mod doctor;
 mod exit;
 mod fetch;

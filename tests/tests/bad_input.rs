@@ -26,6 +26,35 @@ fn refused(mut command: assert_cmd::Command, words: &[&str]) {
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
+/// Whether the program was built for GPUs or not: here it sees none.
+#[test]
+fn a_gpu_that_cannot_be_used_is_refused_and_auto_takes_the_cpu() {
+    let bench = Workbench::new();
+    for command in ["train", "demo", "eval"] {
+        let mut call = bench.clr(&[command, "--device", "cuda"]);
+        call.env("CUDA_VISIBLE_DEVICES", "");
+        if command != "demo" {
+            call.args(["-b", "backbone.onnx", "data"]);
+        }
+        if command == "eval" {
+            bench.adapter("t.clr", "task");
+            call.args(["-a", "t.clr", "--split", "all"]);
+        }
+        refused(call, &["GPU", "hint:", "--device cpu"]);
+    }
+    let mut call = bench.clr(&TRAIN);
+    let output = call
+        .env("CUDA_VISIBLE_DEVICES", "")
+        .env("CLR_LOG", "info")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && stderr.contains("computing on the CPU"),
+        "{stderr}"
+    );
+}
+
 #[test]
 fn a_missing_file_is_named() {
     let bench = Workbench::new();

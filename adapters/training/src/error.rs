@@ -128,6 +128,16 @@ pub enum TrainError {
     /// The observer asked to stop.
     #[error("training was stopped\nhint: the same command with the same resume folder continues it")]
     Stopped,
+    /// A device computes something else than the CPU.
+    #[error(
+        "the device does not compute what the CPU does: {operator} differs by {difference:.1e}\nhint: --device cpu; a newer driver may help"
+    )]
+    WrongDevice {
+        /// What was computed.
+        operator: &'static str,
+        /// The largest difference, relative to the largest value.
+        difference: f32,
+    },
     /// The tensor library failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),

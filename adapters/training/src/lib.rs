@@ -3,6 +3,9 @@
 //! [`train`] takes a backbone and a [`Dataset`] to a finished, folded, encoded adapter. [`Network`] is the graph itself.
 
 mod body;
+mod check;
+#[cfg(any(feature = "cuda", all(test, target_os = "linux")))]
+mod cuda;
 mod data;
 mod error;
 mod evaluate;
@@ -21,6 +24,7 @@ mod train;
 #[cfg(test)]
 mod tests;
 
+pub use check::check_device;
 pub use data::{Augmentation, Dataset, Flip, Pictures, Sample, Split, SplitOptions, Unreadable, Warning};
 pub use error::TrainError;
 pub use evaluate::{ClassScore, Evaluation, evaluate, evaluate_adapter};

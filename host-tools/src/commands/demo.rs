@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context as _;
+use candle_core::Device;
 use clap::Args;
 use clr_adapters::Recipe;
 use clr_device::{Engine, EngineOptions, ResidentAdapter, TaskSet};
@@ -15,6 +16,7 @@ use super::{Context, eval};
 use crate::{
     backbones::{read_adapter, read_backbone, write_atomically},
     cache::Cache,
+    device::DeviceArg,
     fetch::{self, FetchError, FetchedTask, TaskOptions},
     forgetting::{self, Forgetting, Pictures},
     learn::{Parity, Watcher, publish_checked, write_plots},
@@ -51,6 +53,9 @@ pub(crate) struct DemoArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Where to train; the answers come from the device engine on the CPU
+    #[arg(long, value_enum, default_value_t, value_name = "auto|cpu|cuda")]
+    device: DeviceArg,
 }
 
 #[derive(Serialize)]
@@ -105,6 +110,7 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         args.epochs,
         args.size
     );
+    let device = args.device.open()?;
     let cache = context.cache()?;
     let lite0 = fetch::find_backbone("lite0").context("no such backbone")?;
     let backbone_path = fetch::fetch_backbone(lite0, &cache, output)?.path;
@@ -124,7 +130,7 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
             task.task.name,
             task.task.title
         );
-        let (one, resident) = learn(args, &backbone, &engine, task, output)?;
+        let (one, resident) = learn(args, &device, &backbone, &engine, task, output)?;
         if index == 0 {
             before = forgetting::answers(&engine, &resident, &one.test)?;
         }
@@ -203,6 +209,7 @@ fn fetch_one(name: &str, limit: usize, cache: &Cache, output: &Output) -> Result
 
 fn learn(
     args: &DemoArgs,
+    device: &Device,
     backbone: &Backbone,
     engine: &Engine,
     task: &FetchedTask,
@@ -222,6 +229,7 @@ fn learn(
             },
             seed: args.seed,
             threads: args.threads,
+            device: device.clone(),
             resolution: Some([args.size; 2]),
             test: false,
             ..TrainOptions::default()

@@ -6,8 +6,11 @@ use std::{
 };
 
 use anyhow::Context as _;
+use candle_core::Device;
 use clap::{Args, ValueEnum};
+use clr_adapters::Adapter;
 use clr_device::{Engine, EngineOptions, ResidentAdapter};
+use clr_onnx::Backbone;
 use clr_training::{Dataset, Evaluation, Sample, Split, SplitOptions};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -15,6 +18,8 @@ use serde::Serialize;
 use super::Context;
 use crate::{
     backbones::{read_adapter, read_backbone},
+    batches,
+    device::DeviceArg,
     output::{Output, Table, human_time},
 };
 
@@ -40,6 +45,9 @@ pub(crate) struct EvalArgs {
     /// Seed of that split
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Where to compute: the device engine on the CPU, or the training network on a GPU
+    #[arg(long, value_enum, default_value_t, value_name = "auto|cpu|cuda")]
+    device: DeviceArg,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,7 +65,7 @@ pub(crate) struct Measured {
     #[serde(flatten)]
     pub(crate) evaluation: Evaluation,
     unreadable: Vec<String>,
-    /// Wall time per picture with all cores busy, reading the file included.
+    /// Wall time per picture with all cores (or the GPU) busy, reading the file included.
     seconds_per_picture: f64,
 }
 
@@ -85,9 +93,14 @@ pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> 
             .cloned()
             .collect(),
     };
-    let engine = Engine::new(backbone, EngineOptions::default())?;
-    let resident = engine.prepare(&adapter)?;
-    let measured = measure(&engine, &resident, &dataset, &samples, context.output)?;
+    let device = args.device.open()?;
+    let measured = if device.is_cpu() {
+        let engine = Engine::new(backbone, EngineOptions::default())?;
+        let resident = engine.prepare(&adapter)?;
+        measure(&engine, &resident, &dataset, &samples, context.output)?
+    } else {
+        measure_on(&device, &backbone, &adapter, &dataset, &samples, context.output)?
+    };
     if context.output.json {
         context.output.document("eval", &measured)?;
     } else {
@@ -104,7 +117,7 @@ pub(crate) fn measure(
     samples: &[Sample],
     output: &Output,
 ) -> anyhow::Result<Measured> {
-    let classes = class_map(dataset.classes(), adapter.labels())?;
+    class_map(dataset.classes(), adapter.labels())?;
     let bar = output.bar(samples.len() as u64, "evaluating");
     let start = Instant::now();
     let answers: Vec<Result<Option<Vec<f32>>, anyhow::Error>> = samples
@@ -124,6 +137,40 @@ pub(crate) fn measure(
         .collect();
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
+    summary(adapter.task(), adapter.labels(), dataset, samples, answers, seconds)
+}
+
+/// The same with the training network on `device`.
+fn measure_on(
+    device: &Device,
+    backbone: &Backbone,
+    adapter: &Adapter,
+    dataset: &Dataset,
+    samples: &[Sample],
+    output: &Output,
+) -> anyhow::Result<Measured> {
+    let header = &adapter.header;
+    class_map(dataset.classes(), &header.labels)?;
+    let files: Vec<PathBuf> = samples.iter().map(|sample| dataset.root().join(&sample.path)).collect();
+    let bar = output.bar(samples.len() as u64, "evaluating");
+    let start = Instant::now();
+    let answers = batches::answers(device, backbone, adapter, &files, |count| bar.inc(count as u64))?;
+    let seconds = start.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    let answers = answers.into_iter().map(Ok).collect();
+    summary(&header.task, &header.labels, dataset, samples, answers, seconds)
+}
+
+/// Answers per sample (none for an unreadable picture) as what was measured.
+fn summary(
+    task: &str,
+    names: &[String],
+    dataset: &Dataset,
+    samples: &[Sample],
+    answers: Vec<anyhow::Result<Option<Vec<f32>>>>,
+    seconds: f64,
+) -> anyhow::Result<Measured> {
+    let classes = class_map(dataset.classes(), names)?;
     let (mut logits, mut labels, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
     for (sample, answer) in samples.iter().zip(answers) {
         match answer.with_context(|| format!("'{}'", sample.path.display()))? {
@@ -136,8 +183,8 @@ pub(crate) fn measure(
     }
     anyhow::ensure!(!logits.is_empty(), "no picture could be read");
     Ok(Measured {
-        task: adapter.task().to_owned(),
-        evaluation: Evaluation::from_logits(logits, labels, adapter.labels()),
+        task: task.to_owned(),
+        evaluation: Evaluation::from_logits(logits, labels, names),
         unreadable,
         seconds_per_picture: seconds / samples.len() as f64,
     })

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{Context, parse_size};
 use crate::{
     backbones::read_backbone,
+    device::DeviceArg,
     learn::{Parity, Watcher, publish_checked, write_plots},
     output::{Table, human_bytes, human_time},
 };
@@ -55,6 +56,9 @@ pub(crate) struct TrainArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Where to compute
+    #[arg(long, value_enum, default_value_t, value_name = "auto|cpu|cuda")]
+    device: DeviceArg,
     /// Encoding of the adapter file
     #[arg(long, default_value = "int8", value_parser = parse_encoding, value_name = "int8|f16|f32")]
     encoding: Encoding,
@@ -113,7 +117,10 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
         ..SplitOptions::default()
     };
     let dataset = Dataset::open(&args.data, &split)?;
-    let options = options(args);
+    let options = TrainOptions {
+        device: args.device.open()?,
+        ..options(args)
+    };
     let label = options.task.clone().unwrap_or_else(|| folder_name(&args.data));
     let trained = {
         let mut watcher = Watcher::new(context.output, &label, args.out_dir.as_deref(), args.resume.is_some())?;

@@ -1,7 +1,11 @@
 //! Element-wise activations, `PRelu`, and the residual sum with its activation.
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::storage::{map_of, map_of_layout, result, slice, tensor_like, vector, with_two};
 use crate::kernels::{act::with_act, affine};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use clr_onnx::Activation;
 
@@ -26,7 +30,16 @@ impl CustomOp1 for Activate {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::activation((x, layout), self.0)
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return cuda::activation_backward(x, dy, self.0).map(Some);
+        }
         let dx = with_two(x, dy, |x, dy| {
             Ok(with_act!(Some(self.0), act => affine::activate_backward(x, dy, act)))
         })?;
@@ -51,6 +64,19 @@ pub fn add_activation(a: &Tensor, b: &Tensor, act: Option<Activation>) -> Result
 
 struct AddActivation(Option<Activation>);
 
+impl AddActivation {
+    fn gradient(&self, a: &Tensor, b: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if a.device().is_cuda() {
+            return cuda::add_backward(a, b, dy, self.0);
+        }
+        let values = with_two(a, b, |a, b| {
+            super::storage::with_values(dy, |dy| Ok(with_act!(self.0, act => affine::sum(a, b, Some(dy), act))))
+        })?;
+        tensor_like(values, a)
+    }
+}
+
 impl CustomOp2 for AddActivation {
     fn name(&self) -> &'static str {
         "add-activation"
@@ -62,14 +88,16 @@ impl CustomOp2 for AddActivation {
         Ok((CpuStorage::F32(y), la.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, a: &CudaStorage, la: &Layout, b: &CudaStorage, lb: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::add((a, la), (b, lb), self.0)
+    }
+
     fn bwd(&self, a: &Tensor, b: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let gradient = if self.0.is_none() {
             dy.clone()
         } else {
-            let values = with_two(a, b, |a, b| {
-                super::storage::with_values(dy, |dy| Ok(with_act!(self.0, act => affine::sum(a, b, Some(dy), act))))
-            })?;
-            tensor_like(values, a)?
+            self.gradient(a, b, dy)?
         };
         Ok((a.track_op().then(|| gradient.clone()), b.track_op().then_some(gradient)))
     }
@@ -97,8 +125,17 @@ impl CustomOp2 for PRelu {
         Ok(result(affine::prelu(slice(x, lx)?, slice(slope, ls)?, map), map))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, lx: &Layout, slope: &CudaStorage, ls: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::prelu((x, lx), (slope, ls), map_of_layout(lx)?)
+    }
+
     fn bwd(&self, x: &Tensor, slope: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let map = map_of(self.name(), x)?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return cuda::prelu_backward(x, slope, dy, map);
+        }
         let (dx, ds) = with_two(x, dy, |x, dy| {
             super::storage::with_values(slope, |slope| Ok(affine::prelu_backward(x, slope, dy, map)))
         })?;

@@ -1,6 +1,10 @@
 //! Convolution with frozen weights.
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::storage::{map_of, map_of_layout, result, slice, tensor_like, with_values};
+#[cfg(feature = "cuda")]
+use crate::cuda::conv::{Convolution, MOST_COLUMNS};
 use crate::kernels::{
     buffer::Map,
     dense::{self, Weights},
@@ -8,6 +12,8 @@ use crate::kernels::{
     plan::{Plan, Window},
     winograd,
 };
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor};
 use clr_onnx::{Conv, Padding};
 use std::collections::HashMap;
@@ -24,6 +30,9 @@ pub struct FrozenConv(Arc<Frozen>);
 struct Frozen {
     conv: Conv,
     packed: Mutex<HashMap<Key, Arc<Packed>>>,
+    /// The weights as they are, where the convolution runs on a GPU.
+    #[cfg(feature = "cuda")]
+    on_gpu: Option<Tensor>,
 }
 
 /// What the arrangement of the weights depends on.
@@ -54,7 +63,7 @@ impl FrozenConv {
     /// Takes the weights `[O, I / group, kh, kw]`, stride, dilation, group and padding of `conv`.
     ///
     /// # Errors
-    /// If the sizes do not fit together, or the device is not the CPU.
+    /// If the sizes do not fit together, or the device is neither the CPU nor, with the feature `cuda`, a CUDA device.
     pub fn new(conv: &Conv, device: &Device) -> Result<Self> {
         let shape = conv.weight.shape();
         let fits = shape.len() == 4
@@ -70,9 +79,10 @@ impl FrozenConv {
                 conv.dilation
             );
         }
-        if !device.is_cpu() {
+        let known = device.is_cpu() || (cfg!(feature = "cuda") && device.is_cuda());
+        if !known {
             candle_core::bail!(
-                "convolution: frozen convolutions run on the cpu, got {:?}",
+                "convolution: frozen convolutions run on the cpu or, with the feature `cuda`, on a cuda device, got {:?}",
                 device.location()
             );
         }
@@ -81,6 +91,11 @@ impl FrozenConv {
             ..conv.clone()
         };
         Ok(Self(Arc::new(Frozen {
+            #[cfg(feature = "cuda")]
+            on_gpu: device
+                .is_cuda()
+                .then(|| Tensor::from_slice(conv.weight.data(), conv.weight.data().len(), device))
+                .transpose()?,
             conv,
             packed: Mutex::default(),
         })))
@@ -202,6 +217,26 @@ impl Frozen {
         }
     }
 
+    /// The weights on the GPU, and the convolution in the kernels' terms.
+    #[cfg(feature = "cuda")]
+    fn for_gpu(&self, from: Map) -> Result<(&Tensor, Convolution)> {
+        let (window, to) = self.sizes(from)?;
+        let groups = self.conv.group;
+        match &self.on_gpu {
+            Some(weight) => Ok((
+                weight,
+                Convolution {
+                    window,
+                    groups,
+                    from,
+                    to,
+                    most_columns: MOST_COLUMNS,
+                },
+            )),
+            None => candle_core::bail!("convolution: made for the cpu, got an input on a cuda device"),
+        }
+    }
+
     fn run(&self, source: &[f32], from: Map, to: Map, window: Window, forward: bool) -> Vec<f32> {
         let result = if forward { to } else { from };
         match &*self.packed(window, result, forward) {
@@ -223,11 +258,22 @@ impl CustomOp1 for FrozenConv {
         Ok(result(self.0.run(slice(storage, layout)?, from, to, window, true), to))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (weight, convolution) = self.0.for_gpu(map_of_layout(layout)?)?;
+        cuda::convolution((storage, layout), weight, convolution)
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         if !x.track_op() {
             return Ok(None);
         }
         let from = map_of(self.name(), x)?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let (weight, convolution) = self.0.for_gpu(from)?;
+            return cuda::convolution_backward(x, dy, weight, convolution).map(Some);
+        }
         let (window, to) = self.0.sizes(from)?;
         let dx = with_values(dy, |dy| Ok(self.0.run(dy, to, from, window, false)))?;
         tensor_like(dx, x).map(Some)

@@ -1,10 +1,12 @@
 //! Differentiable operators for training over a frozen backbone: candle custom ops around the crate's own kernels.
 //!
-//! All maps are NCHW f32 on the CPU. Frozen weights live inside the operator, so that no gradient is ever computed for them, and the
+//! All maps are NCHW f32, on the CPU or, with the feature `cuda`, on an NVIDIA GPU. Frozen weights live inside the operator, so that no gradient is ever computed for them, and the
 //! backward passes skip every argument that does not track gradients. Results do not depend on the number of threads.
 
 mod activation;
 mod conv;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod norm;
 mod pool;
 mod scale;

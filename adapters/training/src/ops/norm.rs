@@ -1,11 +1,15 @@
 //! Batch-statistics normalisation, alone and behind a CLR layer.
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::storage::{map_of, map_of_layout, result, slice, tensor_like, vector, with_two};
 use crate::kernels::{
     act::with_act,
     norm::{self, Statistics},
     site_norm,
 };
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use clr_onnx::Activation;
 use std::sync::{Arc, OnceLock};
@@ -77,6 +81,16 @@ pub fn clr_batch_norm(
     Ok((y, published(&statistics)?))
 }
 
+#[cfg(feature = "cuda")]
+impl From<BatchStats> for Statistics {
+    fn from(batch: BatchStats) -> Self {
+        Self {
+            mean: batch.mean,
+            variance: batch.var,
+        }
+    }
+}
+
 fn published(statistics: &OnceLock<Statistics>) -> Result<BatchStats> {
     match statistics.get() {
         Some(statistics) => Ok(BatchStats {
@@ -121,6 +135,22 @@ impl CustomOp3 for BatchNorm {
         Ok(result(y, map))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        gamma: &CudaStorage,
+        lg: &Layout,
+        beta: &CudaStorage,
+        lb: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let map = map_of_layout(lx)?;
+        let (y, batch) = cuda::batch_norm((x, lx), (gamma, lg), (beta, lb), self.eps, self.act, map)?;
+        self.statistics.get_or_init(|| batch.into());
+        Ok(y)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -131,6 +161,11 @@ impl CustomOp3 for BatchNorm {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let map = map_of(self.name(), x)?;
         let statistics = kept(self.name(), &self.statistics)?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let statistics = [&statistics.mean[..], &statistics.variance[..]];
+            return cuda::batch_norm_backward(x, gamma, beta, dy, statistics, self.eps, self.act, map);
+        }
         let (dx, dgamma, dbeta) = with_two(x, dy, |x, dy| {
             with_two(gamma, beta, |gamma, beta| {
                 Ok(with_act!(self.act, act => norm::backward(x, dy, gamma, beta, statistics, self.eps, act, map)))
@@ -173,6 +208,22 @@ impl CustomOp3 for SiteNorm {
         Ok(result(y, map))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        kernel: &CudaStorage,
+        lk: &Layout,
+        affine: &CudaStorage,
+        la: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let map = map_of_layout(lx)?;
+        let (y, batch) = cuda::site_norm((x, lx), (kernel, lk), (affine, la), self.eps, self.act, map)?;
+        self.statistics.get_or_init(|| batch.into());
+        Ok(y)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -183,6 +234,11 @@ impl CustomOp3 for SiteNorm {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let map = map_of(self.name(), x)?;
         let statistics = kept(self.name(), &self.statistics)?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let statistics = [&statistics.mean[..], &statistics.variance[..]];
+            return cuda::site_norm_backward(x, kernel, affine, dy, statistics, self.eps, self.act, map);
+        }
         let want_x = x.track_op();
         let (gradients, mut dgamma) = with_two(x, dy, |x, dy| {
             with_two(kernel, affine, |kernel, affine| {

@@ -1,10 +1,14 @@
 //! Pooling with any window.
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::storage::{map_of, map_of_layout, result, slice, tensor_like, with_values};
 use crate::kernels::{
     buffer::Map,
     pool::{self, Window},
 };
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use clr_onnx::Pool;
 use std::sync::OnceLock;
@@ -76,7 +80,20 @@ impl CustomOp1 for MaxPool {
         Ok(result(y, to))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let from = map_of_layout(layout)?;
+        let (window, to) = sizes(self.name(), &self.pool, from)?;
+        cuda::max_pool((x, layout), from, window, to)
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() && self.keep {
+            let from = map_of(self.name(), x)?;
+            let (window, to) = sizes(self.name(), &self.pool, from)?;
+            return cuda::max_pool_backward(x, dy, from, window, to).map(Some);
+        }
         let Some(winners) = self.winners.get() else {
             return Ok(None);
         };
@@ -109,9 +126,20 @@ impl CustomOp1 for AveragePool {
         Ok(result(pool::average(slice(x, layout)?, from, window, to), to))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let from = map_of_layout(layout)?;
+        let (window, to) = sizes(self.name(), &self.0, from)?;
+        cuda::average_pool((x, layout), from, window, to)
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let from = map_of(self.name(), x)?;
         let (window, to) = sizes(self.name(), &self.0, from)?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return cuda::average_pool_backward(x, dy, from, window, to).map(Some);
+        }
         let dx = with_values(dy, |dy| Ok(pool::average_backward(dy, from, window, to)))?;
         tensor_like(dx, x).map(Some)
     }
@@ -139,8 +167,17 @@ impl CustomOp1 for GlobalAveragePool {
         Ok(result(pool::global_average(slice(x, layout)?, from), to))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::global_average_pool((x, layout), map_of_layout(layout)?)
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let map = map_of(self.name(), x)?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return cuda::global_average_pool_backward(x, dy, map).map(Some);
+        }
         let dx = with_values(dy, |dy| Ok(pool::global_average_backward(dy, map)))?;
         tensor_like(dx, x).map(Some)
     }

@@ -1,7 +1,11 @@
 //! Per-channel scale and shift: folded normalisation, and the sites behind 1×1 convolutions.
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::storage::{map_of, map_of_layout, result, slice, tensor_like, vector, with_two};
 use crate::kernels::{act::with_act, affine};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use clr_onnx::Activation;
 
@@ -44,6 +48,19 @@ impl CustomOp3 for ScaleShift {
         ))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        scale: &CudaStorage,
+        ls: &Layout,
+        bias: &CudaStorage,
+        lb: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cuda::affine((x, lx), (scale, ls), (bias, lb), self.act, map_of_layout(lx)?)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -53,6 +70,10 @@ impl CustomOp3 for ScaleShift {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let map = map_of(self.name(), x)?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return cuda::affine_backward(x, scale, bias, dy, self.act, map);
+        }
         let want_x = x.track_op();
         let (dx, ds, db) = with_two(x, dy, |x, dy| {
             with_two(scale, bias, |scale, bias| {

@@ -1,10 +1,14 @@
 //! The CLR layer: one 3×3 kernel per channel, stride 1, padding 1 (CLR, arXiv 2307.11386, section 3).
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::storage::{map_of, map_of_layout, result, slice, tensor_like, vector, with_two, with_values};
 use crate::kernels::{
     act::with_act,
     depthwise::{Gradients, backward, forward},
 };
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use clr_onnx::Activation;
 
@@ -46,7 +50,23 @@ impl CustomOp2 for Depthwise {
         Ok(result(with_act!(None, act => forward(x, kernel, None, act, map)), map))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        kernel: &CudaStorage,
+        lk: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cuda::site((x, lx), (kernel, lk), None, None, map_of_layout(lx)?)
+    }
+
     fn bwd(&self, x: &Tensor, kernel: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let (dx, dk, _) = cuda::site_backward(x, kernel, None, dy, None, map_of(self.name(), x)?)?;
+            return Ok((dx, dk));
+        }
         let gradients = gradients(x, kernel, None, None, dy)?;
         let dx = gradients.x.map(|dx| tensor_like(dx, x)).transpose()?;
         let dk = kernel
@@ -105,6 +125,19 @@ impl CustomOp3 for Site {
         ))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        kernel: &CudaStorage,
+        lk: &Layout,
+        bias: &CudaStorage,
+        lb: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cuda::site((x, lx), (kernel, lk), Some((bias, lb)), self.act, map_of_layout(lx)?)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -113,6 +146,10 @@ impl CustomOp3 for Site {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return cuda::site_backward(x, kernel, Some(bias), dy, self.act, map_of(self.name(), x)?);
+        }
         let gradients = gradients(x, kernel, Some(bias), self.act, dy)?;
         let dx = gradients.x.map(|dx| tensor_like(dx, x)).transpose()?;
         let dk = kernel

@@ -3,6 +3,8 @@
 mod body;
 mod data;
 mod fixtures;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod learning;
 mod network;
 mod plots;

@@ -1,0 +1,127 @@
+//! Where the kernels run: on a GPU, or, for the tests, compiled for the CPU.
+
+use super::arguments::{BLOCK, Parameters};
+use candle_core::Result;
+
+/// Blocks of an element-wise kernel at most; each thread then takes several values.
+const MOST_BLOCKS: usize = 1 << 16;
+
+/// A part of a buffer, to be read.
+pub(crate) struct Part<'a, T> {
+    pub(crate) buffer: &'a T,
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+}
+
+impl<T> Clone for Part<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Part<'_, T> {}
+
+impl<T> Part<'_, T> {
+    /// `len` values of it from `start`.
+    pub(crate) fn part(self, start: usize, len: usize) -> Self {
+        debug_assert!(start + len <= self.len);
+        Self {
+            start: self.start + start,
+            len,
+            ..self
+        }
+    }
+}
+
+/// A part of a backend's buffer.
+pub(crate) type View<'a, B> = Part<'a, <B as Backend>::Buffer>;
+
+/// A device with buffers of f32, that can launch kernels and multiply matrices, all in the order of the calls.
+pub(crate) trait Backend: Sized {
+    /// A buffer of its own.
+    type Buffer;
+
+    /// A buffer of `len` values, all to be written before they are read.
+    fn allocate(&self, len: usize) -> Result<Self::Buffer>;
+
+    /// All of a buffer.
+    fn view<'a>(&self, buffer: &'a Self::Buffer) -> Part<'a, Self::Buffer>;
+
+    /// Runs a kernel of `kernels/` with `blocks` blocks of [`BLOCK`] threads.
+    fn launch(
+        &self,
+        kernel: &'static str,
+        blocks: usize,
+        inputs: &[Option<View<'_, Self>>],
+        outputs: &mut [&mut Self::Buffer],
+        parameters: Parameters,
+    ) -> Result<()>;
+
+    /// Writes `gemm` of `a` and `b` into `c` from `start`.
+    fn multiply(
+        &self,
+        gemm: Gemm,
+        a: View<'_, Self>,
+        b: View<'_, Self>,
+        c: &mut Self::Buffer,
+        start: usize,
+    ) -> Result<()>;
+
+    /// An element-wise kernel with one output of `count` values.
+    fn map(
+        &self,
+        kernel: &'static str,
+        count: usize,
+        inputs: &[Option<View<'_, Self>>],
+        parameters: Parameters,
+    ) -> Result<Self::Buffer> {
+        let mut output = self.allocate(count)?;
+        self.launch(kernel, blocks(count), inputs, &mut [&mut output], parameters)?;
+        Ok(output)
+    }
+}
+
+/// Blocks of an element-wise kernel over `count` values.
+pub(crate) fn blocks(count: usize) -> usize {
+    count.div_ceil(BLOCK).clamp(1, MOST_BLOCKS)
+}
+
+/// `batch` products `C[i] (m × n) = A[i] (m × k) · B[i] (k × n)` of column-major matrices with the leading dimensions `lda`, `ldb` and
+/// `ldc` and `step_*` values between those of neighbouring products: the terms of cuBLAS' `gemmStridedBatched`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gemm {
+    pub(crate) batch: usize,
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    /// B is stored transposed, as n × k.
+    pub(crate) transposed_b: bool,
+    pub(crate) lda: usize,
+    pub(crate) ldb: usize,
+    pub(crate) ldc: usize,
+    pub(crate) step_a: usize,
+    pub(crate) step_b: usize,
+    pub(crate) step_c: usize,
+}
+
+impl Gemm {
+    /// Row-major `C[i] (rows × columns) = W · X[i]`, W `rows × depth` (or, `transposed`, `depth × rows`) for all, X[i]
+    /// `depth × columns`. Arguments of [`Backend::multiply`]: X, W.
+    ///
+    /// A row-major matrix is the transposed one to cuBLAS, which therefore computes `C[i]ᵀ = X[i]ᵀ · Wᵀ`.
+    pub(crate) fn with_shared(batch: usize, rows: usize, columns: usize, depth: usize, transposed: bool) -> Self {
+        Self {
+            batch,
+            m: columns,
+            n: rows,
+            k: depth,
+            transposed_b: transposed,
+            lda: columns,
+            ldb: if transposed { rows } else { depth },
+            ldc: columns,
+            step_a: depth * columns,
+            step_b: 0,
+            step_c: rows * columns,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The network on a GPU against the network on the CPU. Says nothing where there is no GPU.
+
+use candle_core::{Device, Result, Tensor};
+use clr_adapters::Recipe;
+use rand::RngExt as _;
+
+use super::fixtures::{SIDE, backbone};
+use crate::{
+    Mode, Network,
+    evaluate::{cross_entropy, targets},
+    optimise::{Adam, AdamOptions, PerGroup},
+    random::{Purpose, stream},
+};
+
+/// Losses and parameters of two steps.
+fn two_steps(recipe: Recipe, mode: Mode, device: &Device) -> Result<Vec<(String, Vec<f32>)>> {
+    let mut network = Network::new(&backbone(), recipe, 3, device, 5).unwrap();
+    let mut random = stream(11, Purpose::Augment, 0, 0);
+    let side = SIDE as usize;
+    let data: Vec<f32> = (0..4 * 3 * side * side)
+        .map(|_| random.random_range(-2.0..2.0))
+        .collect();
+    let x = Tensor::from_vec(data, (4, 3, side, side), device)?;
+    let options = AdamOptions {
+        rates: PerGroup::all(1e-3),
+        decay: PerGroup::all(0.1),
+        relative: true,
+        l2_norm: 1e-5,
+        clip: Some(1.0),
+        beta2: 0.99,
+    };
+    let mut adam = Adam::new(network.parameters().unwrap(), options, None).unwrap();
+    let mut results = Vec::new();
+    for _ in 0..2 {
+        let logits = network.forward(&x, mode).unwrap();
+        let targets = targets(&[0, 1, 2, 1], 3, 0.1, device).unwrap();
+        let loss = cross_entropy(&logits, &targets).unwrap();
+        results.push(("loss".to_owned(), vec![loss.to_scalar()?]));
+        adam.step(&loss.backward()?, 1.0).unwrap();
+    }
+    results.push((
+        "logits".to_owned(),
+        network.logits(&x).unwrap().flatten_all()?.to_vec1()?,
+    ));
+    for parameter in network.parameters().unwrap() {
+        results.push((parameter.name, parameter.var.flatten_all()?.to_vec1()?));
+    }
+    Ok(results)
+}
+
+#[test]
+fn two_steps_on_a_gpu_are_those_on_the_cpu() -> Result<()> {
+    let gpu = match Device::new_cuda(0) {
+        Ok(gpu) => gpu,
+        Err(error) => {
+            println!("not checked, no GPU: {error}");
+            return Ok(());
+        }
+    };
+    for recipe in Recipe::ALL {
+        for mode in [Mode::Train, Mode::TrainOnBatch { momentum: 0.1 }] {
+            let (expected, got) = (two_steps(recipe, mode, &Device::Cpu)?, two_steps(recipe, mode, &gpu)?);
+            for ((name, expected), (_, got)) in expected.iter().zip(&got) {
+                let largest = expected.iter().fold(1e-2f32, |largest, x| largest.max(x.abs()));
+                for (a, b) in expected.iter().zip(got) {
+                    // Adam's first steps have the sign of the gradient: one that is nearly zero may go either way.
+                    let error = (a - b).abs() / largest;
+                    assert!(error < 5e-3, "{recipe} {mode:?} {name}: expected {a}, got {b}");
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! The training network's answers for picture files, a batch at a time: how evaluation uses a GPU.
+
+use std::path::PathBuf;
+
+use candle_core::{Device, Tensor};
+use clr_adapters::Adapter;
+use clr_onnx::{Backbone, Preprocess as _};
+use clr_training::Network;
+use rayon::prelude::*;
+
+const BATCH: usize = 32;
+
+/// Logits in the order of `files`; nothing for a file that cannot be read. `progress` is told how many are done in each step.
+pub(crate) fn answers(
+    device: &Device,
+    backbone: &Backbone,
+    adapter: &Adapter,
+    files: &[PathBuf],
+    progress: impl Fn(usize),
+) -> anyhow::Result<Vec<Option<Vec<f32>>>> {
+    let network = Network::from_adapter(backbone, adapter, device)?;
+    let preprocessing = &adapter.header.preprocessing;
+    let (height, width) = (preprocessing.height as usize, preprocessing.width as usize);
+    let mut answers = Vec::with_capacity(files.len());
+    for batch in files.chunks(BATCH) {
+        let inputs: Vec<Option<Vec<f32>>> = batch
+            .par_iter()
+            .map(|file| match clr_onnx::decode_image(file) {
+                Ok(picture) => Some(preprocessing.preprocess(&picture)),
+                Err(error) => {
+                    tracing::warn!("skipped: {error}");
+                    None
+                }
+            })
+            .collect();
+        let read: Vec<&[f32]> = inputs.iter().flatten().map(Vec::as_slice).collect();
+        let mut rows = if read.is_empty() {
+            Vec::new()
+        } else {
+            let x = Tensor::from_vec(read.concat(), (read.len(), 3, height, width), device)?;
+            network.logits(&x)?.to_vec2::<f32>()?
+        }
+        .into_iter();
+        answers.extend(inputs.iter().map(|input| input.as_ref().and_then(|_| rows.next())));
+        progress(batch.len());
+    }
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use clr_adapters::{Head, Header, Provenance, Recipe};
+    use clr_device::{Engine, EngineOptions};
+    use clr_onnx::{Architecture, RgbImage, identity_adapter, seeded_backbone};
+
+    use super::*;
+    use crate::learn::{TOLERANCE, relative_difference};
+
+    #[test]
+    fn the_network_answers_as_the_engine_does_and_skips_what_cannot_be_read() {
+        let backbone = seeded_backbone(Architecture::EfficientNetLite0, 1, 10);
+        let mut preprocessing = backbone.preprocessing().clone();
+        (preprocessing.width, preprocessing.height) = (32, 32);
+        let features = backbone.feature_count();
+        let head = Head {
+            features,
+            weight: (0..2 * features).map(|i| (i % 7) as f32 / 7.0 - 0.4).collect(),
+            bias: vec![0.1, -0.1],
+        };
+        let header = Header {
+            task: "task".to_owned(),
+            labels: vec!["a".to_owned(), "b".to_owned()],
+            backbone: backbone.digest(),
+            recipe: Recipe::Clr,
+            preprocessing,
+            version: 1,
+            parent: None,
+            provenance: Provenance::HostTrained,
+            metrics: None,
+            canaries: Vec::new(),
+        };
+        let adapter = identity_adapter(&backbone, Recipe::Clr, head, header);
+        let folder = tempfile::tempdir().unwrap();
+        let files: Vec<PathBuf> = (0..3).map(|i| folder.path().join(format!("{i}.png"))).collect();
+        for (i, file) in files.iter().enumerate() {
+            RgbImage::from_fn(40, 32, |x, y| image::Rgb([x as u8 * 6, y as u8 * 8, 60 * i as u8]))
+                .save(file)
+                .unwrap();
+        }
+        std::fs::write(&files[1], "no picture").unwrap();
+        let done = std::cell::Cell::new(0);
+        let progress = |count| done.set(done.get() + count);
+        let answers = answers(&Device::Cpu, &backbone, &adapter, &files, progress).unwrap();
+        assert_eq!((answers.len(), done.get()), (3, 3));
+        assert!(answers[1].is_none());
+        let engine = Engine::new(backbone, EngineOptions::default()).unwrap();
+        let resident = engine.prepare(&adapter).unwrap();
+        for index in [0, 2] {
+            let picture = clr_onnx::decode_image(&files[index]).unwrap();
+            let expected = engine.classify(&resident, &picture).unwrap();
+            let got = answers[index].as_ref().unwrap();
+            assert!(relative_difference(expected.logits(), got) < TOLERANCE);
+        }
+    }
+}
