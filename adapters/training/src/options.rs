@@ -15,7 +15,7 @@ use crate::{
 /// Which recipe to train.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecipeChoice {
-    /// Train several and take the cheapest that does as well as the best on the validation split.
+    /// Train several and take the one that trains most among those that validation cannot tell from the best.
     Auto {
         /// What to compare; [`Recipe::Linear`] always takes part.
         candidates: Vec<Recipe>,
@@ -54,7 +54,7 @@ pub enum Statistics {
 pub enum Keep {
     /// The epoch with the best validation accuracy, then the least loss.
     Best,
-    /// The last one, unless the start was more accurate on validation by more than a standard error: with falling rates and averaged
+    /// The last one, unless the start was more accurate on validation by more than two standard errors: with falling rates and averaged
     /// weights the last is as good as any, and taking the luckiest of many noisy measurements is no better than not looking.
     Last,
 }

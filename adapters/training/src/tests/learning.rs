@@ -84,7 +84,7 @@ fn equal_seeds_give_equal_files_whatever_the_workers() {
 }
 
 #[test]
-fn auto_takes_the_cheapest_that_does_as_well() {
+fn auto_takes_what_validation_cannot_tell_from_the_best() {
     let (_folder, dataset) = task();
     let trained = train(&backbone(), &dataset, &options(RecipeChoice::default()), &mut ()).unwrap();
     let recipes: Vec<Recipe> = trained.candidates.iter().map(|candidate| candidate.recipe).collect();
@@ -98,11 +98,12 @@ fn auto_takes_the_cheapest_that_does_as_well() {
         .iter()
         .map(|candidate| candidate.accuracy)
         .fold(0.0, f32::max);
-    assert!(best - chosen.accuracy < 0.06);
+    let pictures = trained.validation.pictures as f32;
+    assert!(best - chosen.accuracy <= (best * (1.0 - best) / pictures).sqrt());
 }
 
 #[test]
-fn no_trained_recipe_ends_below_the_head_on_validation() {
+fn no_trained_recipe_ends_clearly_below_the_head_on_validation() {
     let (_folder, dataset) = task();
     let linear = train(
         &backbone(),
@@ -113,7 +114,9 @@ fn no_trained_recipe_ends_below_the_head_on_validation() {
     .unwrap();
     for recipe in [Recipe::Bn, Recipe::ClrScale, Recipe::ClrFull] {
         let trained = train(&backbone(), &dataset, &options(RecipeChoice::Fixed(recipe)), &mut ()).unwrap();
-        assert!(trained.validation.accuracy >= linear.validation.accuracy, "{recipe}");
+        let (start, pictures) = (linear.validation.accuracy, linear.validation.pictures as f32);
+        let error = (start * (1.0 - start) / pictures).sqrt();
+        assert!(trained.validation.accuracy >= start - 2.0 * error, "{recipe}");
         assert_eq!(
             trained.history[0].validation_accuracy, linear.validation.accuracy,
             "{recipe}"

@@ -8,6 +8,7 @@ use rand::RngExt as _;
 
 use super::{
     checkpoint::{Checkpoint, Resumed, State},
+    choose::standard_error,
     prepare::Prepared,
 };
 use crate::{
@@ -228,10 +229,9 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     })
 }
 
-/// Whether a result is within one standard error of the accuracy at the `start`.
+/// Whether a result is within two standard errors of the accuracy at the `start`: below, training has clearly done harm.
 fn no_worse(start: f32, last: &Evaluation) -> bool {
-    let error = (start * (1.0 - start) / last.pictures.max(1) as f32).sqrt();
-    last.accuracy >= start - error
+    last.accuracy >= start - 2.0 * standard_error(start, last.pictures)
 }
 
 /// Accuracy first, then the lower loss.
