@@ -4,6 +4,7 @@
 //! work in PyTorch.
 
 use candle_core::{CustomOp1, DType, Device, Result, Tensor, Var};
+use clr_kernels::{Arena, Bounds, LANES, Level, Post, clr_forward, clr_gradient};
 use clr_onnx::{Activation, Conv, Padding, Pool};
 use clr_training::ops;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
@@ -41,6 +42,32 @@ fn depthwise(criterion: &mut Criterion) -> Result<()> {
         let kernel = random(&[channels, 1, 3, 3])?;
         group.bench_function("ours", |bencher| {
             bencher.iter(|| both_ways(ops::clr_depthwise(&x, &kernel)));
+        });
+        // What training on a processor runs: picture by picture, in blocks of sixteen channels.
+        let (level, arena, blocks) = (Level::detect(), Arena::default(), channels / LANES);
+        let length = blocks * size * size * LANES;
+        let (x_blocks, parameters) = (vec![0.5f32; length], vec![0.1f32; blocks * Post::Kernel.parameters()]);
+        let (mut y, mut sums) = (vec![0f32; length], vec![0f32; parameters.len()]);
+        group.bench_function("ours, as training runs it", |bencher| {
+            bencher.iter(|| {
+                for _ in 0..BATCH {
+                    let (size, bounds) = ([size; 2], Bounds::NONE);
+                    clr_forward(level, &arena, &x_blocks, &parameters, size, &mut y, bounds);
+                    y.fill(1.0);
+                    clr_gradient(
+                        level,
+                        &arena,
+                        &x_blocks,
+                        &parameters,
+                        size,
+                        &mut y,
+                        Some(&mut sums),
+                        bounds,
+                        true,
+                    );
+                }
+                black_box(&sums);
+            });
         });
         if channels == 64 {
             group.bench_function("candle", |bencher| {

@@ -86,6 +86,18 @@ pub(crate) fn run(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<u8>
         switching: None,
         loading: Vec::new(),
     };
+    // First of all: memory freed by an earlier measurement would hide what adapters take.
+    let first = args
+        .models
+        .first()
+        .and_then(|model| Some((model, architecture(model)?)));
+    if let Some((model, kind)) = first {
+        tracing::info!("{model}: switching among {} adapters", args.adapters);
+        let bar = output.bar(u64::from(args.adapters), "making adapters resident");
+        let backbone = seeded_backbone(kind, 1, CLASSES);
+        document.switching = Some(switching(model, &backbone, args.adapters as usize, &|| bar.inc(1))?);
+        bar.finish_and_clear();
+    }
     for model in &args.models {
         let kind = architecture(model).with_context(|| {
             format!("no architecture '{model}'\nhint: lite0, resnet18, resnet34, resnet50, mobilenet-v2")
@@ -116,17 +128,6 @@ pub(crate) fn run(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<u8>
             tracing::info!("{model}: training step at {size} pixels");
             document.training_step.push(compare_step(job, peers.as_ref())?);
         }
-    }
-    let first = args
-        .models
-        .first()
-        .and_then(|model| Some((model, architecture(model)?)));
-    if let Some((model, kind)) = first {
-        tracing::info!("{model}: switching among {} adapters", args.adapters);
-        let bar = output.bar(u64::from(args.adapters), "making adapters resident");
-        let backbone = seeded_backbone(kind, 1, CLASSES);
-        document.switching = Some(switching(model, &backbone, args.adapters as usize, &|| bar.inc(1))?);
-        bar.finish_and_clear();
     }
     if let Some(path) = &args.output {
         let text = crate::output::document("bench", &document)?;
