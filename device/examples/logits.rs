@@ -7,18 +7,7 @@ use std::{error::Error, fs, io::Write as _, path::Path};
 
 use clr_device::Engine;
 use clr_onnx::{Preprocess as _, decode_image};
-
-fn pictures(folder: &Path, found: &mut Vec<std::path::PathBuf>) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            pictures(&path, found)?;
-        } else {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
+use walkdir::WalkDir;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,8 +18,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let adapter = clr_adapters::decode(&fs::read(adapter)?)?.adapter;
     let resident = engine.prepare(&adapter)?;
     let mut paths = Vec::new();
-    for folder in folders {
-        pictures(Path::new(folder), &mut paths)?;
+    for entry in folders.iter().flat_map(WalkDir::new) {
+        let entry = entry?;
+        if entry.file_type().is_file() {
+            paths.push(entry.into_path());
+        }
     }
     paths.sort();
     fs::create_dir_all(out)?;
@@ -39,7 +31,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let mut count = 0;
     for path in &paths {
-        let Ok(image) = decode_image(path) else { continue };
+        let image = match decode_image(path) {
+            Ok(image) => image,
+            Err(error) => {
+                eprintln!("skipped: {error}");
+                continue;
+            }
+        };
         inputs.write_all(&bytes(&adapter.header.preprocessing.preprocess(&image)))?;
         logits.write_all(&bytes(engine.classify(&resident, &image)?.logits()))?;
         count += 1;

@@ -49,37 +49,20 @@ pub(crate) fn answers(
 
 #[cfg(test)]
 mod tests {
-    use clr_adapters::{Head, Header, Provenance, Recipe};
+    use clr_adapters::Recipe;
     use clr_device::{Engine, EngineOptions};
-    use clr_onnx::{Architecture, RgbImage, identity_adapter, seeded_backbone};
+    use clr_onnx::{Architecture, RgbImage, seeded_backbone};
 
     use super::*;
-    use crate::learn::{TOLERANCE, relative_difference};
+    use crate::{
+        bench::{at_size, some_adapter},
+        learn::{TOLERANCE, relative_difference},
+    };
 
     #[test]
     fn the_network_answers_as_the_engine_does_and_skips_what_cannot_be_read() {
-        let backbone = seeded_backbone(Architecture::EfficientNetLite0, 1, 10);
-        let mut preprocessing = backbone.preprocessing().clone();
-        (preprocessing.width, preprocessing.height) = (32, 32);
-        let features = backbone.feature_count();
-        let head = Head {
-            features,
-            weight: (0..2 * features).map(|i| (i % 7) as f32 / 7.0 - 0.4).collect(),
-            bias: vec![0.1, -0.1],
-        };
-        let header = Header {
-            task: "task".to_owned(),
-            labels: vec!["a".to_owned(), "b".to_owned()],
-            backbone: backbone.digest(),
-            recipe: Recipe::Clr,
-            preprocessing,
-            version: 1,
-            parent: None,
-            provenance: Provenance::HostTrained,
-            metrics: None,
-            canaries: Vec::new(),
-        };
-        let adapter = identity_adapter(&backbone, Recipe::Clr, head, header);
+        let backbone = at_size(seeded_backbone(Architecture::EfficientNetLite0, 1, 10), 32).unwrap();
+        let adapter = some_adapter(&backbone, Recipe::Clr, "task");
         let folder = tempfile::tempdir().unwrap();
         let files: Vec<PathBuf> = (0..3).map(|i| folder.path().join(format!("{i}.png"))).collect();
         for (i, file) in files.iter().enumerate() {

@@ -48,32 +48,48 @@ impl Operator {
         Ok(differences.fold(0.0, |worst: f32, x| if x.is_nan() || x > worst { x } else { worst }))
     }
 
-    /// The values, and the gradients of all arguments.
-    fn results(&self, device: &Device) -> Result<Vec<Vec<f32>>> {
-        let variables = (self.arguments.iter().zip(1..))
-            .map(|(shape, seed)| Var::from_tensor(&Tensor::from_vec(values(shape, seed), shape.as_slice(), device)?))
-            .collect::<candle_core::Result<Vec<_>>>()?;
-        let y = (self.run)(&variables, device)?;
-        let weights = Tensor::from_vec(values(y.dims(), 99), y.shape(), device)?;
-        let gradients = (&y * weights)?.sum_all()?.backward()?;
-        let mut results = vec![y.flatten_all()?.to_vec1()?];
-        for variable in &variables {
-            if let Some(gradient) = gradients.get(variable) {
-                results.push(gradient.flatten_all()?.to_vec1()?);
-            }
-        }
-        Ok(results)
+    fn results(&self, device: &Device) -> candle_core::Result<Vec<Vec<f32>>> {
+        let arguments: Vec<Vec<f32>> = (self.arguments.iter().zip(1..))
+            .map(|(shape, seed)| values(shape.iter().product(), seed))
+            .collect();
+        let shaped: Vec<(&[usize], &[f32])> = (self.arguments.iter().zip(&arguments))
+            .map(|(shape, values)| (&shape[..], &values[..]))
+            .collect();
+        value_and_gradients(&shaped, device, |variables| (self.run)(variables, device))
     }
 }
 
-/// Numbers in −1 to 1 (a linear congruential generator).
-fn values(shape: &[usize], seed: u32) -> Vec<f32> {
+/// The result of `run` on the arguments (shape and values), then the gradients of `Σ y · dy` for each; `dy` are the values of seed 99.
+pub(crate) fn value_and_gradients(
+    arguments: &[(&[usize], &[f32])],
+    device: &Device,
+    run: impl FnOnce(&[Var]) -> candle_core::Result<Tensor>,
+) -> candle_core::Result<Vec<Vec<f32>>> {
+    let variables = arguments
+        .iter()
+        .map(|(shape, values)| Var::from_tensor(&Tensor::from_slice(values, *shape, device)?))
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    let y = run(&variables)?;
+    let dy = Tensor::from_vec(values(y.elem_count(), 99), y.shape(), device)?;
+    let gradients = (&y * dy)?.sum_all()?.backward()?;
+    let mut results = vec![y.flatten_all()?.to_vec1()?];
+    for (index, variable) in variables.iter().enumerate() {
+        match gradients.get(variable) {
+            Some(gradient) => results.push(gradient.flatten_all()?.to_vec1()?),
+            None => candle_core::bail!("argument {index} got no gradient"),
+        }
+    }
+    Ok(results)
+}
+
+/// Numbers in −2 to 2 (a linear congruential generator).
+pub(crate) fn values(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / 8_388_608.0 - 1.0
+        (state >> 8) as f32 / 4_194_304.0 - 2.0
     };
-    std::iter::repeat_with(next).take(shape.iter().product()).collect()
+    std::iter::repeat_with(next).take(count).collect()
 }
 
 fn operators() -> Vec<Operator> {
@@ -89,7 +105,7 @@ fn operators() -> Vec<Operator> {
         ("depthwise convolution", [6, 1, 5, 5], 2, 6),
     ] {
         let conv = Conv {
-            weight: clr_onnx::Tensor::new(shape, values(&shape, 7)),
+            weight: clr_onnx::Tensor::new(shape, values(shape.iter().product(), 7)),
             bias: None,
             stride: [stride; 2],
             dilation: [1; 2],
@@ -136,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_computes_what_the_cpu_does() {
+    fn every_operator_gives_each_of_its_arguments_a_gradient() {
         check_device(&Device::Cpu).unwrap();
     }
 

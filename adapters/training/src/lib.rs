@@ -20,6 +20,7 @@ mod options;
 mod plots;
 mod random;
 mod train;
+mod uncertainty;
 
 #[cfg(test)]
 mod tests;

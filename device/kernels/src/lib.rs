@@ -24,6 +24,7 @@ mod lanes;
 mod layout;
 mod learn;
 mod pack;
+mod parameters;
 mod pool;
 mod rows;
 mod site;
@@ -41,6 +42,7 @@ pub use learn::{
     pool_gradient,
 };
 pub use pack::{Form, PackedConv};
+pub use parameters::{pack_parameters, unpack_parameters};
 pub use pool::{PoolKind, PoolShape, global_average, pool};
 pub use rows::{AFFINE_PARAMETERS, Bounds};
 pub use site::{Post, Site};

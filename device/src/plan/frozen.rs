@@ -2,8 +2,7 @@
 
 use clr_onnx::{Backbone, BatchNorm, Conv, Op, SiteInfo};
 
-use super::layout::put_affine;
-use clr_kernels::{AFFINE_PARAMETERS, LANES};
+use clr_kernels::pack_parameters;
 
 /// A norm as scale and bias.
 pub(super) fn norm_affine(norm: &BatchNorm) -> (Vec<f32>, Vec<f32>) {
@@ -16,15 +15,6 @@ pub(super) fn norm_affine(norm: &BatchNorm) -> (Vec<f32>, Vec<f32>) {
             (scale as f32, bias as f32)
         })
         .unzip()
-}
-
-/// `[scale 16, bias 16]` per block.
-pub(super) fn affine_blocks(scale: &[f32], bias: &[f32]) -> Vec<f32> {
-    let mut blocks = vec![0.0; scale.len().div_ceil(LANES) * AFFINE_PARAMETERS];
-    for (channel, (&scale, &bias)) in scale.iter().zip(bias).enumerate() {
-        put_affine(&mut blocks, channel, scale, bias);
-    }
-    blocks
 }
 
 /// What a frozen site puts behind its bias-free convolution: its own bias, then its own norm.
@@ -42,5 +32,5 @@ pub(super) fn frozen(backbone: &Backbone, info: &SiteInfo, conv: &Conv) -> Vec<f
             .unzip(),
         _ => (0..info.channels).map(|c| (1.0, own(c) as f32)).unzip(),
     };
-    affine_blocks(&scale, &bias)
+    pack_parameters(&scale, &bias)
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use clr_adapters::{Adapter, Recipe, SiteKind, SiteWeights};
 use clr_onnx::Backbone;
 
-use clr_kernels::{AFFINE_PARAMETERS, LANES, Post};
+use clr_kernels::{LANES, Post, pack_parameters};
 
 /// The sites of one kind of adapter. Recipes with the same sites share a layout, and with it a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,23 +52,8 @@ impl Layout {
             .zip(places)
             .filter(|(kind, _)| **kind != SiteKind::Frozen);
         for ((_, place), site) in filled.zip(&adapter.sites) {
-            let tensor = &mut tensor[place];
-            match &site.weights {
-                SiteWeights::Scale(scale) => {
-                    for (channel, (&scale, &bias)) in scale.iter().zip(&site.bias).enumerate() {
-                        put_affine(tensor, channel, scale, bias);
-                    }
-                }
-                SiteWeights::Kernel(kernel) => {
-                    for (channel, (kernel, &bias)) in kernel.chunks_exact(9).zip(&site.bias).enumerate() {
-                        let block = &mut tensor[channel / LANES * Post::Kernel.parameters()..];
-                        for (tap, &weight) in kernel.iter().enumerate() {
-                            block[tap * LANES + channel % LANES] = weight;
-                        }
-                        block[9 * LANES + channel % LANES] = bias;
-                    }
-                }
-            }
+            let (SiteWeights::Scale(weights) | SiteWeights::Kernel(weights)) = &site.weights;
+            tensor[place].copy_from_slice(&pack_parameters(weights, &site.bias));
         }
         tensor
     }
@@ -81,11 +66,4 @@ pub(crate) fn post(kind: SiteKind) -> Option<Post> {
         SiteKind::Scale => Some(Post::Affine),
         SiteKind::Kernel => Some(Post::Kernel),
     }
-}
-
-/// Writes one channel into `[scale 16, bias 16]` blocks.
-pub(super) fn put_affine(blocks: &mut [f32], channel: usize, scale: f32, bias: f32) {
-    let block = &mut blocks[channel / LANES * AFFINE_PARAMETERS..];
-    block[channel % LANES] = scale;
-    block[LANES + channel % LANES] = bias;
 }

@@ -4,10 +4,10 @@ use clr_onnx::{Node, Op, Padding, Pool, Shape, ValueId};
 
 use super::{
     compile::{Compiler, Obstacle, activation, blocked},
-    frozen::{affine_blocks, norm_affine},
+    frozen::norm_affine,
     step::Work,
 };
-use clr_kernels::{Binary, Bounds, LANES, PoolKind, PoolShape, block_channels};
+use clr_kernels::{Binary, Bounds, LANES, PoolKind, PoolShape, block_channels, pack_parameters};
 
 impl Compiler<'_> {
     pub(super) fn node(&mut self, index: usize, node: &Node) -> Result<(), Obstacle> {
@@ -37,14 +37,14 @@ impl Compiler<'_> {
                 on_map()?;
                 let (scale, bias) = norm_affine(norm);
                 Work::Affine {
-                    parameters: affine_blocks(&scale, &bias).into(),
+                    parameters: pack_parameters(&scale, &bias).into(),
                     plane: plane(shape),
                     bounds: Bounds::NONE,
                 }
             }
             Op::ChannelAffine { scale, bias } => {
                 on_map()?;
-                let parameters = affine_blocks(scale.data(), bias.data()).into();
+                let parameters = pack_parameters(scale.data(), bias.data()).into();
                 Work::Affine {
                     parameters,
                     plane: plane(shape),

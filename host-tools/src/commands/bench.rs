@@ -68,6 +68,14 @@ pub(crate) fn run(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<u8>
         return Ok(0);
     }
     let output = context.output;
+    let models = (args.models.iter())
+        .map(|model| {
+            let kind = architecture(model).with_context(|| {
+                format!("no architecture '{model}'\nhint: lite0, resnet18, resnet34, resnet50, mobilenet-v2")
+            })?;
+            Ok((model.as_str(), kind))
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let peers = peers(args, context)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut threads: Vec<usize> = args
@@ -87,21 +95,14 @@ pub(crate) fn run(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<u8>
         loading: Vec::new(),
     };
     // First of all: memory freed by an earlier measurement would hide what adapters take.
-    let first = args
-        .models
-        .first()
-        .and_then(|model| Some((model, architecture(model)?)));
-    if let Some((model, kind)) = first {
+    if let Some(&(model, kind)) = models.first() {
         tracing::info!("{model}: switching among {} adapters", args.adapters);
         let bar = output.bar(u64::from(args.adapters), "making adapters resident");
         let backbone = seeded_backbone(kind, 1, CLASSES);
         document.switching = Some(switching(model, &backbone, args.adapters as usize, &|| bar.inc(1))?);
         bar.finish_and_clear();
     }
-    for model in &args.models {
-        let kind = architecture(model).with_context(|| {
-            format!("no architecture '{model}'\nhint: lite0, resnet18, resnet34, resnet50, mobilenet-v2")
-        })?;
+    for &(model, kind) in &models {
         let backbone = seeded_backbone(kind, 1, CLASSES);
         for &threads in &threads {
             tracing::info!("{model}: latency, {threads} threads");

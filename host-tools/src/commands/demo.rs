@@ -28,7 +28,7 @@ const TASKS: [(&str, usize); 3] = [("digits", 180), ("climate", 200), ("solar-ce
 /// In place of the first, which comes through npm, where there is no npm: all else comes through pip.
 const WITHOUT_NPM: (&str, usize) = ("silhouettes", 180);
 /// Minutes on two cores of 2024, with the default size and epochs.
-const MINUTES: usize = 3;
+const MINUTES: usize = 2;
 
 /// See one network learn three real tasks and forget nothing
 #[derive(Args, Debug)]

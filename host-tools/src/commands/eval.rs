@@ -117,7 +117,7 @@ pub(crate) fn measure(
     samples: &[Sample],
     output: &Output,
 ) -> anyhow::Result<Measured> {
-    class_map(dataset.classes(), adapter.labels())?;
+    let classes = class_map(dataset.classes(), adapter.labels())?;
     let bar = output.bar(samples.len() as u64, "evaluating");
     let start = Instant::now();
     let answers: Vec<Result<Option<Vec<f32>>, anyhow::Error>> = samples
@@ -137,7 +137,7 @@ pub(crate) fn measure(
         .collect();
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    summary(adapter.task(), adapter.labels(), dataset, samples, answers, seconds)
+    summary(adapter.task(), adapter.labels(), &classes, samples, answers, seconds)
 }
 
 /// The same with the training network on `device`.
@@ -150,7 +150,7 @@ fn measure_on(
     output: &Output,
 ) -> anyhow::Result<Measured> {
     let header = &adapter.header;
-    class_map(dataset.classes(), &header.labels)?;
+    let classes = class_map(dataset.classes(), &header.labels)?;
     let files: Vec<PathBuf> = samples.iter().map(|sample| dataset.root().join(&sample.path)).collect();
     let bar = output.bar(samples.len() as u64, "evaluating");
     let start = Instant::now();
@@ -158,19 +158,18 @@ fn measure_on(
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
     let answers = answers.into_iter().map(Ok).collect();
-    summary(&header.task, &header.labels, dataset, samples, answers, seconds)
+    summary(&header.task, &header.labels, &classes, samples, answers, seconds)
 }
 
-/// Answers per sample (none for an unreadable picture) as what was measured.
+/// Answers per sample (none for an unreadable picture) as what was measured; `classes` are the adapter's for each class of the data.
 fn summary(
     task: &str,
     names: &[String],
-    dataset: &Dataset,
+    classes: &[usize],
     samples: &[Sample],
     answers: Vec<anyhow::Result<Option<Vec<f32>>>>,
     seconds: f64,
 ) -> anyhow::Result<Measured> {
-    let classes = class_map(dataset.classes(), names)?;
     let (mut logits, mut labels, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
     for (sample, answer) in samples.iter().zip(answers) {
         match answer.with_context(|| format!("'{}'", sample.path.display()))? {

@@ -3,12 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use clr_kernels::{
-    AFFINE_PARAMETERS, Arena, Bounds, ConvGradient, Form, LANES, Level, PackedConv, PoolKind, PoolShape, Post,
-    Site as Fused, split,
+    Arena, Bounds, ConvGradient, Form, LANES, Level, PackedConv, PoolKind, PoolShape, Post, Site as Fused,
+    pack_parameters, split,
 };
 use clr_onnx::{Activation, Pool, ValueId};
 
-use super::{Body, SiteWork, Step, Work, buffers::Buffers, parameters::affine_blocks};
+use super::{Body, SiteWork, Step, Work, buffers::Buffers};
 use crate::{
     kernels::pool::Window,
     network::plan::{Plan, StepKind},
@@ -37,9 +37,9 @@ impl Body {
                     bias,
                     activation,
                 } => {
-                    let (scale, bias) = (scale.to_vec1().ok()?, bias.to_vec1().ok()?);
+                    let (scale, bias): (Vec<f32>, Vec<f32>) = (scale.to_vec1().ok()?, bias.to_vec1().ok()?);
                     let bounds = clamp(*activation)?;
-                    let parameters = affine_blocks(&scale, &bias);
+                    let parameters = pack_parameters(&scale, &bias);
                     (
                         Work::Affine {
                             parameters,
@@ -169,18 +169,11 @@ fn site(plan: &Plan, index: usize, input: Map, picture: bool, level: Level, aren
         index,
         affine,
         kernel,
-        plain: plain(bare.conv.out_blocks()),
+        plain: pack_parameters(&vec![1.0; conv.channels()], &vec![0.0; conv.channels()]),
         conv: bare,
         bounds,
         frozen: frozen.conv.clone(),
         gradient: OnceLock::new(),
     };
     Some((Work::Site(Box::new(work)), [conv.channels(), output[0], output[1]]))
-}
-
-/// Scale 1 and bias 0 for `blocks` blocks.
-fn plain(blocks: usize) -> Vec<f32> {
-    (0..blocks * AFFINE_PARAMETERS)
-        .map(|at| if at % AFFINE_PARAMETERS < LANES { 1.0 } else { 0.0 })
-        .collect()
 }

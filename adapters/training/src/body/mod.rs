@@ -79,14 +79,14 @@ struct SiteWork {
     /// Convolution, CLR layer and activation at once, for inference.
     kernel: Fused,
     bounds: Bounds,
-    /// Whose weights the way back needs.
+    /// Has the weights that the way back is made of.
     frozen: FrozenConv,
     /// The way back, made when it is first gone: inference never needs it.
     gradient: OnceLock<Option<ConvGradient>>,
 }
 
 impl SiteWork {
-    /// The way back through the convolution; none for the first one, which reads the picture.
+    /// The way back through the convolution. Nobody goes back into the picture, so the first one's is never made.
     fn gradient(&self) -> Option<&ConvGradient> {
         let Fused {
             input,

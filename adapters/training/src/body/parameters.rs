@@ -1,7 +1,7 @@
 //! Sites' parameters between candle's tensors and blocks of sixteen channels.
 
 use candle_core::{Result, Tensor};
-use clr_kernels::{AFFINE_PARAMETERS, LANES, Post};
+use clr_kernels::{Post, pack_parameters, unpack_parameters};
 
 /// What stands behind one convolution, folded, in blocks.
 pub(crate) struct SiteParameters {
@@ -24,17 +24,8 @@ impl SiteParameters {
             Post::Affine
         };
         let (weights, bias): (Vec<f32>, Vec<f32>) = (weights.flatten_all()?.to_vec1()?, bias.to_vec1()?);
-        let taps = post.parameters() / LANES - 1;
-        let mut blocks = vec![0.0; channels.div_ceil(LANES) * post.parameters()];
-        for (channel, (weights, &bias)) in weights.chunks_exact(taps).zip(&bias).enumerate() {
-            let block = &mut blocks[channel / LANES * post.parameters()..];
-            for (tap, &weight) in weights.iter().enumerate() {
-                block[tap * LANES + channel % LANES] = weight;
-            }
-            block[taps * LANES + channel % LANES] = bias;
-        }
         Ok(Self {
-            blocks,
+            blocks: pack_parameters(&weights, &bias),
             post,
             trained,
             channels,
@@ -43,24 +34,6 @@ impl SiteParameters {
 
     /// From gradients in the layout of `blocks` to those of weights and bias.
     pub(crate) fn unblock(&self, sums: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let taps = self.post.parameters() / LANES - 1;
-        let at =
-            |channel: usize, tap: usize| sums[channel / LANES * self.post.parameters() + tap * LANES + channel % LANES];
-        let weights = (0..self.channels).flat_map(|channel| (0..taps).map(move |tap| (channel, tap)));
-        (
-            weights.map(|(channel, tap)| at(channel, tap)).collect(),
-            (0..self.channels).map(|channel| at(channel, taps)).collect(),
-        )
+        unpack_parameters(sums, self.channels)
     }
-}
-
-/// `[scale 16, bias 16]` per block.
-pub(super) fn affine_blocks(scale: &[f32], bias: &[f32]) -> Vec<f32> {
-    let mut blocks = vec![0.0; scale.len().div_ceil(LANES) * AFFINE_PARAMETERS];
-    for (channel, (&scale, &bias)) in scale.iter().zip(bias).enumerate() {
-        let block = &mut blocks[channel / LANES * AFFINE_PARAMETERS..];
-        block[channel % LANES] = scale;
-        block[LANES + channel % LANES] = bias;
-    }
-    blocks
 }

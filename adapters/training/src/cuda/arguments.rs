@@ -113,6 +113,17 @@ pub(crate) struct Parameters {
     pub(crate) flag: i32,
 }
 
+impl Parameters {
+    /// For a kernel over one map.
+    pub(crate) fn of_map(map: buffer::Map, act: Act) -> Self {
+        Self {
+            from: map.into(),
+            act,
+            ..Self::default()
+        }
+    }
+}
+
 /// Addresses and parameters.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

@@ -5,14 +5,6 @@ use super::backend::{Backend, View};
 use crate::kernels::buffer::Map;
 use candle_core::Result;
 
-fn of_map(map: Map, act: Act) -> Parameters {
-    Parameters {
-        from: map.into(),
-        act,
-        ..Parameters::default()
-    }
-}
-
 fn of_count(count: usize, act: Act) -> Parameters {
     Parameters {
         count: count as i64,
@@ -31,7 +23,7 @@ pub(crate) fn affine<B: Backend>(
     map: Map,
 ) -> Result<B::Buffer> {
     let inputs = [Some(x), Some(scale), Some(shift)];
-    on.map("affine_forward", map.len(), &inputs, of_map(map, act))
+    on.map("affine_forward", map.len(), &inputs, Parameters::of_map(map, act))
 }
 
 /// The input gradient of [`affine`].
@@ -45,7 +37,7 @@ pub(crate) fn affine_input<B: Backend>(
     map: Map,
 ) -> Result<B::Buffer> {
     let inputs = [Some(x), Some(dy), Some(scale), Some(shift)];
-    on.map("affine_input", map.len(), &inputs, of_map(map, act))
+    on.map("affine_input", map.len(), &inputs, Parameters::of_map(map, act))
 }
 
 /// The gradients of scale and shift of [`affine`].
@@ -61,7 +53,7 @@ pub(crate) fn affine_sums<B: Backend>(
     let (mut by_scale, mut by_shift) = (on.allocate(map.c)?, on.allocate(map.c)?);
     let inputs = [Some(x), Some(dy), Some(scale), Some(shift)];
     let outputs = &mut [&mut by_scale, &mut by_shift];
-    on.launch("affine_sums", map.c, &inputs, outputs, of_map(map, act))?;
+    on.launch("affine_sums", map.c, &inputs, outputs, Parameters::of_map(map, act))?;
     Ok([by_scale, by_shift])
 }
 
@@ -102,7 +94,12 @@ pub(crate) fn add_input<B: Backend>(
 /// `x if x ≥ 0 else slope · x`, slope per channel.
 pub(crate) fn prelu<B: Backend>(on: &B, x: View<'_, B>, slope: View<'_, B>, map: Map) -> Result<B::Buffer> {
     let inputs = [Some(x), Some(slope)];
-    on.map("prelu_forward", map.len(), &inputs, of_map(map, Act::default()))
+    on.map(
+        "prelu_forward",
+        map.len(),
+        &inputs,
+        Parameters::of_map(map, Act::default()),
+    )
 }
 
 /// The input gradient of [`prelu`].
@@ -114,7 +111,12 @@ pub(crate) fn prelu_input<B: Backend>(
     map: Map,
 ) -> Result<B::Buffer> {
     let inputs = [Some(x), Some(slope), Some(dy)];
-    on.map("prelu_input", map.len(), &inputs, of_map(map, Act::default()))
+    on.map(
+        "prelu_input",
+        map.len(),
+        &inputs,
+        Parameters::of_map(map, Act::default()),
+    )
 }
 
 /// The gradient of the slope of [`prelu`].
@@ -126,7 +128,7 @@ pub(crate) fn prelu_sums<B: Backend>(on: &B, x: View<'_, B>, dy: View<'_, B>, ma
         map.c,
         &inputs,
         &mut [&mut sums],
-        of_map(map, Act::default()),
+        Parameters::of_map(map, Act::default()),
     )?;
     Ok(sums)
 }

@@ -23,10 +23,7 @@ pub(crate) fn forward<B: Backend>(
     map: Map,
 ) -> Result<Normalised<B::Buffer>> {
     let (mut mean, mut variance) = (on.allocate(map.c)?, on.allocate(map.c)?);
-    let parameters = Parameters {
-        from: map.into(),
-        ..Parameters::default()
-    };
+    let parameters = Parameters::of_map(map, Act::default());
     let outputs = &mut [&mut mean, &mut variance];
     on.launch("norm_statistics", map.c, &[Some(x)], outputs, parameters)?;
     let table = table(on, affine, [on.view(&mean), on.view(&variance)], epsilon, map)?;
@@ -66,11 +63,7 @@ pub(crate) fn backward<B: Backend>(
     map: Map,
 ) -> Result<(B::Buffer, B::Buffer)> {
     let table = table(on, affine, statistics, epsilon, map)?;
-    let parameters = Parameters {
-        from: map.into(),
-        act,
-        ..Parameters::default()
-    };
+    let parameters = Parameters::of_map(map, act);
     let mut sums = on.allocate(2 * map.c)?;
     let inputs = [Some(x), Some(dy), Some(on.view(&table))];
     on.launch("norm_sums", map.c, &inputs, &mut [&mut sums], parameters)?;

@@ -1,6 +1,6 @@
 //! Pooling: the host's side.
 
-use super::arguments::Parameters;
+use super::arguments::{Act, Parameters};
 use super::backend::{Backend, View, blocks};
 use crate::kernels::buffer::Map;
 use crate::kernels::pool::Window;
@@ -64,19 +64,13 @@ pub(crate) fn average_input<B: Backend>(
 /// Mean of every plane.
 pub(crate) fn global<B: Backend>(on: &B, x: View<'_, B>, map: Map) -> Result<B::Buffer> {
     let mut y = on.allocate(map.n * map.c)?;
-    let parameters = Parameters {
-        from: map.into(),
-        ..Parameters::default()
-    };
+    let parameters = Parameters::of_map(map, Act::default());
     on.launch("global_forward", map.n * map.c, &[Some(x)], &mut [&mut y], parameters)?;
     Ok(y)
 }
 
 /// The input gradient of [`global`].
 pub(crate) fn global_input<B: Backend>(on: &B, dy: View<'_, B>, map: Map) -> Result<B::Buffer> {
-    let parameters = Parameters {
-        from: map.into(),
-        ..Parameters::default()
-    };
+    let parameters = Parameters::of_map(map, Act::default());
     on.map("global_input", map.len(), &[Some(dy)], parameters)
 }

@@ -8,10 +8,8 @@ use candle_core::Result;
 
 fn parameters(map: Map, act: Act, mirror: bool) -> Parameters {
     Parameters {
-        from: map.into(),
-        act,
         flag: i32::from(mirror),
-        ..Parameters::default()
+        ..Parameters::of_map(map, act)
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     error::{Result, TrainError},
     random::{Purpose, stream},
+    uncertainty::standard_error,
 };
 
 /// One labelled picture.
@@ -230,7 +231,7 @@ impl Dataset {
             });
         }
         let pictures = self.validation.len();
-        let standard_error = 0.5 / (pictures.max(1) as f32).sqrt();
+        let standard_error = standard_error(0.5, pictures);
         if standard_error > 0.025 {
             warnings.push(Warning::FewValidationPictures {
                 pictures,

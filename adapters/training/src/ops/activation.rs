@@ -2,7 +2,7 @@
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::storage::{map_of, map_of_layout, result, slice, tensor_like, vector, with_two};
+use super::storage::{if_tracked, map_of, map_of_layout, result, slice, tensor_like, vector, with_two};
 use crate::kernels::{act::with_act, affine};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
@@ -139,8 +139,8 @@ impl CustomOp2 for PRelu {
         let (dx, ds) = with_two(x, dy, |x, dy| {
             super::storage::with_values(slope, |slope| Ok(affine::prelu_backward(x, slope, dy, map)))
         })?;
-        let dx = x.track_op().then(|| tensor_like(dx, x)).transpose()?;
-        let ds = slope.track_op().then(|| tensor_like(ds, slope)).transpose()?;
+        let dx = if_tracked(dx, x)?;
+        let ds = if_tracked(ds, slope)?;
         Ok((dx, ds))
     }
 }

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::storage::{map_of, map_of_layout, result, slice, tensor_like, vector, with_two};
+use super::storage::{if_tracked, map_of, map_of_layout, result, slice, tensor_like, vector, with_two};
 use crate::kernels::{
     act::with_act,
     norm::{self, Statistics},
@@ -171,9 +171,9 @@ impl CustomOp3 for BatchNorm {
                 Ok(with_act!(self.act, act => norm::backward(x, dy, gamma, beta, statistics, self.eps, act, map)))
             })
         })?;
-        let dx = x.track_op().then(|| tensor_like(dx, x)).transpose()?;
-        let dgamma = gamma.track_op().then(|| tensor_like(dgamma, gamma)).transpose()?;
-        let dbeta = beta.track_op().then(|| tensor_like(dbeta, beta)).transpose()?;
+        let dx = if_tracked(dx, x)?;
+        let dgamma = if_tracked(dgamma, gamma)?;
+        let dbeta = if_tracked(dbeta, beta)?;
         Ok((dx, dgamma, dbeta))
     }
 }
@@ -250,11 +250,8 @@ impl CustomOp3 for SiteNorm {
         })?;
         dgamma.extend_from_slice(&gradients.bias);
         let dx = gradients.x.map(|dx| tensor_like(dx, x)).transpose()?;
-        let dk = kernel
-            .track_op()
-            .then(|| tensor_like(gradients.kernel, kernel))
-            .transpose()?;
-        let da = affine.track_op().then(|| tensor_like(dgamma, affine)).transpose()?;
+        let dk = if_tracked(gradients.kernel, kernel)?;
+        let da = if_tracked(dgamma, affine)?;
         Ok((dx, dk, da))
     }
 }

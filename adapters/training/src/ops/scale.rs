@@ -2,7 +2,7 @@
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::storage::{map_of, map_of_layout, result, slice, tensor_like, vector, with_two};
+use super::storage::{if_tracked, map_of, map_of_layout, result, slice, tensor_like, vector, with_two};
 use crate::kernels::{act::with_act, affine};
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
@@ -81,8 +81,8 @@ impl CustomOp3 for ScaleShift {
             })
         })?;
         let dx = dx.map(|dx| tensor_like(dx, x)).transpose()?;
-        let ds = scale.track_op().then(|| tensor_like(ds, scale)).transpose()?;
-        let db = bias.track_op().then(|| tensor_like(db, bias)).transpose()?;
+        let ds = if_tracked(ds, scale)?;
+        let db = if_tracked(db, bias)?;
         Ok((dx, ds, db))
     }
 }

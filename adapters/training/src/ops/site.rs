@@ -2,7 +2,7 @@
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::storage::{map_of, map_of_layout, result, slice, tensor_like, vector, with_two, with_values};
+use super::storage::{if_tracked, map_of, map_of_layout, result, slice, tensor_like, vector, with_two, with_values};
 use crate::kernels::{
     act::with_act,
     depthwise::{Gradients, backward, forward},
@@ -69,10 +69,7 @@ impl CustomOp2 for Depthwise {
         }
         let gradients = gradients(x, kernel, None, None, dy)?;
         let dx = gradients.x.map(|dx| tensor_like(dx, x)).transpose()?;
-        let dk = kernel
-            .track_op()
-            .then(|| tensor_like(gradients.kernel, kernel))
-            .transpose()?;
+        let dk = if_tracked(gradients.kernel, kernel)?;
         Ok((dx, dk))
     }
 }
@@ -152,11 +149,8 @@ impl CustomOp3 for Site {
         }
         let gradients = gradients(x, kernel, Some(bias), self.act, dy)?;
         let dx = gradients.x.map(|dx| tensor_like(dx, x)).transpose()?;
-        let dk = kernel
-            .track_op()
-            .then(|| tensor_like(gradients.kernel, kernel))
-            .transpose()?;
-        let db = bias.track_op().then(|| tensor_like(gradients.bias, bias)).transpose()?;
+        let dk = if_tracked(gradients.kernel, kernel)?;
+        let db = if_tracked(gradients.bias, bias)?;
         Ok((dx, dk, db))
     }
 }

@@ -59,6 +59,11 @@ pub(super) fn tensor_like(values: Vec<f32>, like: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(values, like.shape(), like.device())
 }
 
+/// A gradient for `like`, if it wants one.
+pub(super) fn if_tracked(values: Vec<f32>, like: &Tensor) -> Result<Option<Tensor>> {
+    like.track_op().then(|| tensor_like(values, like)).transpose()
+}
+
 #[cfg(test)]
 mod tests {
     use super::with_values;

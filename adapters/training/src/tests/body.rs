@@ -5,13 +5,12 @@ use std::ops::Range;
 use candle_core::{Device, Tensor};
 use clr_adapters::Recipe;
 use clr_onnx::{Architecture, seeded_backbone};
-use rand::RngExt as _;
 
+use super::fixtures::{disturb, noise};
 use crate::{
     Group, Mode, Network,
     evaluate::{cross_entropy, targets},
     network::Learned,
-    random::{Purpose, stream},
     with_threads,
 };
 
@@ -19,26 +18,13 @@ const CLASSES: usize = 4;
 const PICTURES: usize = 3;
 
 fn pictures(side: usize) -> Tensor {
-    let mut random = stream(12, Purpose::Augment, 0, 0);
-    let data: Vec<f32> = (0..PICTURES * 3 * side * side)
-        .map(|_| random.random_range(-2.0..2.0))
-        .collect();
-    Tensor::from_vec(data, (PICTURES, 3, side, side), &Device::Cpu).unwrap()
+    noise(PICTURES, side)
 }
 
 /// A network away from the identity.
 fn network(architecture: Architecture, recipe: Recipe) -> Network {
     let network = Network::new(&seeded_backbone(architecture, 1, 3), recipe, CLASSES, &Device::Cpu, 5).unwrap();
-    for (index, parameter) in network.parameters().unwrap().into_iter().enumerate() {
-        let mut random = stream(index as u64, Purpose::Augment, 1, 0);
-        let values: Vec<f32> = parameter.var.flatten_all().unwrap().to_vec1().unwrap();
-        let values = values
-            .into_iter()
-            .map(|value| value + 0.05 * random.random_range(-1.0..1.0))
-            .collect();
-        let tensor = Tensor::from_vec(values, parameter.var.shape(), &Device::Cpu).unwrap();
-        parameter.var.set(&tensor).unwrap();
-    }
+    disturb(&network, 0.05);
     network
 }
 

@@ -2,17 +2,40 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
 use clr_adapters::{ChannelOrder, Filter, Fit, Preprocessing};
 use clr_onnx::{Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, RgbImage, Tensor, ValueId};
 use rand::RngExt as _;
 
 use crate::{
-    Augmentation, Dataset, Rate, RecipeChoice, Schedule, SplitOptions, TrainOptions,
+    Augmentation, Dataset, Network, Rate, RecipeChoice, Schedule, SplitOptions, TrainOptions,
     random::{Purpose, stream},
 };
 
 /// Side of the input in pixels.
 pub(super) const SIDE: u32 = 16;
+
+/// `count` inputs of `side` × `side` pixels, `[count, 3, side, side]`, in −2 to 2.
+pub(super) fn noise(count: usize, side: usize) -> candle_core::Tensor {
+    let mut random = stream(11, Purpose::Augment, 0, 0);
+    let data: Vec<f32> = (0..count * 3 * side * side)
+        .map(|_| random.random_range(-2.0..2.0))
+        .collect();
+    candle_core::Tensor::from_vec(data, (count, 3, side, side), &Device::Cpu).unwrap()
+}
+
+/// Moves every parameter away from its start, by less than `distance`.
+pub(super) fn disturb(network: &Network, distance: f32) {
+    for (index, parameter) in network.parameters().unwrap().into_iter().enumerate() {
+        let mut random = stream(index as u64, Purpose::Augment, 1, 0);
+        let values: Vec<f32> = parameter.var.flatten_all().unwrap().to_vec1().unwrap();
+        let moved = values
+            .into_iter()
+            .map(|value| value + random.random_range(-distance..distance));
+        let moved = candle_core::Tensor::from_vec(moved.collect(), parameter.var.shape(), parameter.var.device());
+        parameter.var.set(&moved.unwrap()).unwrap();
+    }
+}
 
 struct Builder {
     nodes: Vec<Node>,

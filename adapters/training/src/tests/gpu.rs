@@ -1,26 +1,19 @@
 //! The network on a GPU against the network on the CPU. Says nothing where there is no GPU.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result};
 use clr_adapters::Recipe;
-use rand::RngExt as _;
 
-use super::fixtures::{SIDE, backbone};
+use super::fixtures::{SIDE, backbone, noise};
 use crate::{
     Mode, Network,
     evaluate::{cross_entropy, targets},
     optimise::{Adam, AdamOptions, PerGroup},
-    random::{Purpose, stream},
 };
 
 /// Losses and parameters of two steps.
 fn two_steps(recipe: Recipe, mode: Mode, device: &Device) -> Result<Vec<(String, Vec<f32>)>> {
     let mut network = Network::new(&backbone(), recipe, 3, device, 5).unwrap();
-    let mut random = stream(11, Purpose::Augment, 0, 0);
-    let side = SIDE as usize;
-    let data: Vec<f32> = (0..4 * 3 * side * side)
-        .map(|_| random.random_range(-2.0..2.0))
-        .collect();
-    let x = Tensor::from_vec(data, (4, 3, side, side), device)?;
+    let x = noise(4, SIDE as usize).to_device(device)?;
     let options = AdamOptions {
         rates: PerGroup::all(1e-3),
         decay: PerGroup::all(0.1),

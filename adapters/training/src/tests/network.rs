@@ -2,46 +2,19 @@
 
 use candle_core::{Device, Tensor};
 use clr_adapters::{Digest, Header, Provenance, Recipe};
-use rand::RngExt as _;
 
-use super::fixtures::{SIDE, backbone};
+use super::fixtures::{SIDE, backbone, disturb, noise};
 use crate::{
     Group, Mode, Network,
     evaluate::{cross_entropy, targets},
-    random::{Purpose, stream},
 };
 
 fn input(count: usize) -> Tensor {
-    let mut random = stream(11, Purpose::Augment, 0, 0);
-    let side = SIDE as usize;
-    let data: Vec<f32> = (0..count * 3 * side * side)
-        .map(|_| random.random_range(-2.0..2.0))
-        .collect();
-    Tensor::from_vec(data, (count, 3, side, side), &Device::Cpu).unwrap()
+    noise(count, SIDE as usize)
 }
 
 fn network(recipe: Recipe) -> Network {
     Network::new(&backbone(), recipe, 3, &Device::Cpu, 5).unwrap()
-}
-
-/// Moves every parameter away from its start.
-fn disturb(network: &Network) {
-    for (index, parameter) in network.parameters().unwrap().into_iter().enumerate() {
-        let mut random = stream(index as u64, Purpose::Augment, 1, 0);
-        let values: Vec<f32> = (parameter
-            .var
-            .flatten_all()
-            .unwrap()
-            .to_vec1::<f32>()
-            .unwrap()
-            .into_iter())
-        .map(|value| value + random.random_range(-0.2..0.2))
-        .collect();
-        parameter
-            .var
-            .set(&Tensor::from_vec(values, parameter.var.shape(), &Device::Cpu).unwrap())
-            .unwrap();
-    }
 }
 
 fn header() -> Header {
@@ -103,7 +76,7 @@ fn folding_keeps_the_function_of_every_recipe() {
     let x = input(3);
     for recipe in Recipe::ALL {
         let mut network = network(recipe);
-        disturb(&network);
+        disturb(&network, 0.2);
         let trained = network.forward(&x, Mode::Train).unwrap();
         let inferred = network.logits(&x).unwrap();
         let adapter = network.to_adapter(header()).unwrap();
@@ -131,7 +104,7 @@ fn a_recipe_trains_its_own_parameters_and_all_of_them() {
     for (recipe, count) in expected {
         for mode in [Mode::Train, Mode::TrainOnBatch { momentum: 0.1 }] {
             let mut network = network(recipe);
-            disturb(&network);
+            disturb(&network, 0.2);
             let parameters = network.parameters().unwrap();
             assert_eq!(parameters.len(), count, "{recipe}");
             let gradients = scalar_loss(&mut network, mode).backward().unwrap();
@@ -154,7 +127,7 @@ fn a_recipe_trains_its_own_parameters_and_all_of_them() {
 fn gradients_agree_with_finite_differences_through_the_whole_network() {
     for mode in [Mode::Train, Mode::TrainOnBatch { momentum: 0.0 }] {
         let mut network = network(Recipe::ClrFull);
-        disturb(&network);
+        disturb(&network, 0.2);
         let gradients = scalar_loss(&mut network, mode).backward().unwrap();
         for parameter in network.parameters().unwrap() {
             let gradient = gradients

@@ -1,28 +1,7 @@
 //! Which recipe a run takes.
 
 use super::Outcome;
-use crate::Evaluation;
-
-/// Whether the second list of hits is as good as the first on the same pictures, within half a standard error of the
-/// difference: the root of the number of pictures on which the two disagree.
-pub(super) fn as_good(best: &[bool], other: &[bool]) -> bool {
-    let lost = best
-        .iter()
-        .zip(other)
-        .filter(|(best, other)| **best && !**other)
-        .count() as f64;
-    let won = best
-        .iter()
-        .zip(other)
-        .filter(|(best, other)| !**best && **other)
-        .count() as f64;
-    lost - won <= 0.5 * (lost + won).sqrt()
-}
-
-/// The standard error of a measured accuracy.
-pub(super) fn standard_error(accuracy: f32, pictures: usize) -> f32 {
-    (accuracy * (1.0 - accuracy) / pictures.max(1) as f32).sqrt()
-}
+use crate::{Evaluation, uncertainty::standard_error};
 
 /// The index of the outcome to take; they stand cheapest first.
 pub(super) fn choose(outcomes: &[Outcome]) -> usize {

@@ -8,7 +8,6 @@ use rand::RngExt as _;
 
 use super::{
     checkpoint::{Checkpoint, Resumed, State},
-    choose::standard_error,
     prepare::Prepared,
 };
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
     optimise::{Adam, AdamOptions, Average},
     options::{Keep, Statistics},
     random::{Purpose, stream},
+    uncertainty::standard_error,
 };
 
 /// A trained recipe, at its best epoch.

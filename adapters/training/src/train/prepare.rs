@@ -91,7 +91,7 @@ impl<'a> Prepared<'a> {
             let mirrored = features(&base, &validation, options.workers(), true, |_| ())?;
             let mirrored = base.classify(&mirrored, false)?.to_vec2()?;
             let mirrored = Evaluation::from_logits(mirrored, validation.labels(), &names);
-            let safe = super::choose::as_good(&linear.hits(), &mirrored.hits());
+            let safe = crate::uncertainty::as_good(&linear.hits(), &mirrored.hits());
             schedule.augmentation.flip = if safe { Flip::On } else { Flip::Off };
         }
         let fingerprint = fingerprint(backbone, options, &schedule, &preprocessing, [&train, &validation]);

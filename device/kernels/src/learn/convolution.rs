@@ -11,6 +11,7 @@ use crate::{
     arena::Arena,
     lanes::{LANES, Level},
     pack::{Form, PackedConv},
+    parameters::pack_parameters,
     rows::{AFFINE_PARAMETERS, Bounds},
     site::{Post, Site},
 };
@@ -162,15 +163,12 @@ impl ConvGradient {
             }
         }
         let blocks = channels.div_ceil(LANES);
-        let plain: Vec<f32> = (0..blocks * AFFINE_PARAMETERS)
-            .map(|at| if at % AFFINE_PARAMETERS < LANES { 1.0 } else { 0.0 })
-            .collect();
         Some(Self {
             parts,
             stride: conv.stride,
             input,
             length: blocks * input[0] * input[1] * LANES,
-            plain,
+            plain: pack_parameters(&vec![1.0; channels], &vec![0.0; channels]),
             arena: Arc::clone(arena),
         })
     }

@@ -1,6 +1,8 @@
 //! The CPU operator's results, and the comparison with them.
 
 use super::compiled::{Buffer, Compiled};
+use crate::check::value_and_gradients;
+pub(super) use crate::check::values;
 use crate::kernels::buffer::Map;
 use candle_core::{Device, Result, Tensor, Var};
 use clr_onnx::Activation;
@@ -36,37 +38,16 @@ pub(super) const MAPS: [Map; 4] = [
     },
 ];
 
-pub(super) fn values(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-    let next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / 4_194_304.0 - 2.0
-    };
-    std::iter::repeat_with(next).take(count).collect()
-}
-
 pub(super) fn shape(map: Map) -> [usize; 4] {
     [map.n, map.c, map.h, map.w]
 }
 
-/// The CPU operator's result, then the gradients of `Σ y · dy` for its arguments; `dy` are the values of seed 99.
+/// The CPU operator's result and gradients, as [`value_and_gradients`] says.
 pub(super) fn on_the_cpu(
     arguments: &[(&[usize], &[f32])],
     run: impl FnOnce(&[Var]) -> Result<Tensor>,
 ) -> Result<Vec<Vec<f32>>> {
-    let variables = arguments
-        .iter()
-        .map(|(shape, values)| Var::from_tensor(&Tensor::from_slice(values, *shape, &Device::Cpu)?))
-        .collect::<Result<Vec<_>>>()?;
-    let y = run(&variables)?;
-    let dy = Tensor::from_vec(values(y.elem_count(), 99), y.shape(), &Device::Cpu)?;
-    let gradients = (&y * dy)?.sum_all()?.backward()?;
-    let mut all = vec![y.flatten_all()?.to_vec1()?];
-    for variable in &variables {
-        let gradient = gradients.get(variable).expect("a gradient for every argument");
-        all.push(gradient.flatten_all()?.to_vec1()?);
-    }
-    Ok(all)
+    value_and_gradients(arguments, &Device::Cpu, run)
 }
 
 /// Runs `kernels` forwards and backwards through the threads, and compares both with `expected`.

@@ -27,7 +27,9 @@ impl Compiled {
         let folder = tempfile::tempdir().expect("a folder");
         let library = folder.path().join("kernels.so");
         let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda/kernels/kernels.cu");
+        // At run time: clones that share a target folder share this binary too.
+        let root = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+        let source = Path::new(&root).join("src/cuda/kernels/kernels.cu");
         let status = Command::new(compiler)
             .args([
                 "-x", "c", "-std=c99", "-O1", "-Wall", "-Werror", "-fPIC", "-shared", "-o",

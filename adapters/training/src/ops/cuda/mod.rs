@@ -80,6 +80,11 @@ fn tensor_like(buffer: Buffer, like: &Tensor) -> Result<Tensor> {
     ))
 }
 
+/// A gradient for `like`, if it wants one.
+fn if_tracked(buffer: Buffer, like: &Tensor) -> Result<Option<Tensor>> {
+    like.track_op().then(|| tensor_like(buffer, like)).transpose()
+}
+
 fn maybe_like(buffer: Option<Buffer>, like: &Tensor) -> Result<Option<Tensor>> {
     buffer.map(|buffer| tensor_like(buffer, like)).transpose()
 }
@@ -177,8 +182,8 @@ pub(in crate::ops) fn affine_backward(
 /// Two gradients, each for a tensor that may not want it.
 fn tracked(sums: Option<[Buffer; 2]>, a: &Tensor, b: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let Some([da, db]) = sums else { return Ok((None, None)) };
-    let da = a.track_op().then(|| tensor_like(da, a)).transpose()?;
-    Ok((da, b.track_op().then(|| tensor_like(db, b)).transpose()?))
+    let da = if_tracked(da, a)?;
+    Ok((da, if_tracked(db, b)?))
 }
 
 pub(in crate::ops) fn site(

@@ -1,6 +1,6 @@
 //! Batch-statistics normalisation.
 
-use super::{Buffer, Given, Three, act, maybe_like, of_map, part, result, tensor_like, with_parts};
+use super::{Buffer, Given, Three, act, if_tracked, maybe_like, of_map, part, result, with_parts};
 use crate::cuda::backend::Backend as _;
 use crate::cuda::norm::{self, Normalised};
 use crate::cuda::site::{self, Wanted};
@@ -47,7 +47,7 @@ pub(in crate::ops) fn batch_norm_backward(
         let statistics = [on.view(&mean), on.view(&variance)];
         norm::backward(on, x, dy, [gamma, beta], statistics, epsilon, act, map)
     })?;
-    let dx = x.track_op().then(|| tensor_like(dx, x)).transpose()?;
+    let dx = if_tracked(dx, x)?;
     let on = x.device().as_cuda_device()?.clone();
     let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(sums, on));
     let sums = Tensor::from_storage(storage, (2, map.c), BackpropOp::none(), false);
@@ -96,6 +96,6 @@ pub(in crate::ops) fn site_norm_backward(
         site::norm_backward(on, x, dy, kernel, affine, statistics, epsilon, act, map, wanted)
     })?;
     let dk = maybe_like(gradients.weights.map(|[dk, _]| dk), kernel)?;
-    let da = affine.track_op().then(|| tensor_like(sums, affine)).transpose()?;
+    let da = if_tracked(sums, affine)?;
     Ok((maybe_like(gradients.x, x)?, dk, da))
 }
