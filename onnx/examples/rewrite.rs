@@ -75,18 +75,13 @@ fn run(model: &Path, folder: &Path, recipes: &[String]) -> Result<(), Box<dyn Er
 }
 
 fn header(backbone: &Backbone) -> Header {
-    Header {
-        task: "check".to_owned(),
-        labels: Vec::new(),
-        backbone: backbone.digest(),
-        recipe: Recipe::Linear,
-        preprocessing: backbone.preprocessing().clone(),
-        version: 1,
-        parent: None,
-        provenance: Provenance::HostTrained,
-        metrics: None,
-        canaries: Vec::new(),
-    }
+    Header::new(
+        "check",
+        Vec::new(),
+        backbone.digest(),
+        backbone.preprocessing().clone(),
+        Provenance::HostTrained,
+    )
 }
 
 /// A linear congruential generator: the same numbers everywhere.

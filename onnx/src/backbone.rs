@@ -206,18 +206,13 @@ impl Backbone {
             .labels
             .clone()
             .unwrap_or_else(|| (0..head.classes()).map(|class| format!("class {class}")).collect());
-        let header = Header {
-            task: self.name.clone(),
+        let header = Header::new(
+            self.name.clone(),
             labels,
-            backbone: self.digest,
-            recipe: Recipe::Linear,
-            preprocessing: self.preprocessing.clone(),
-            version: 1,
-            parent: None,
-            provenance: Provenance::Imported,
-            metrics: None,
-            canaries: Vec::new(),
-        };
+            self.digest,
+            self.preprocessing.clone(),
+            Provenance::Imported,
+        );
         Some(Adapter {
             header,
             sites: Vec::new(),

@@ -60,18 +60,14 @@ pub(crate) fn random_adapter(backbone: &Backbone, recipe: Recipe, task: &str, cl
         weight: (0..classes * features).map(|_| 0.05 * next()).collect(),
         bias: (0..classes).map(|_| 0.1 * next()).collect(),
     };
-    let header = Header {
-        task: task.to_owned(),
-        labels: (0..classes).map(|class| format!("class {class}")).collect(),
-        backbone: backbone.digest(),
-        recipe,
-        preprocessing: backbone.preprocessing().clone(),
-        version: 1,
-        parent: None,
-        provenance: Provenance::HostTrained,
-        metrics: None,
-        canaries: Vec::new(),
-    };
+    let labels = (0..classes).map(|class| format!("class {class}")).collect();
+    let header = Header::new(
+        task,
+        labels,
+        backbone.digest(),
+        backbone.preprocessing().clone(),
+        Provenance::HostTrained,
+    );
     let mut adapter = identity_adapter(backbone, recipe, head, header);
     for site in &mut adapter.sites {
         match &mut site.weights {

@@ -87,6 +87,57 @@ pub struct Header {
     pub metrics: Option<Metrics>,
     /// Tiny inputs with their expected answers, to be tried before the adapter serves.
     pub canaries: Vec<Canary>,
+    /// Which tuning on a device this is, on top of `version`; 0 for what a publisher made.
+    pub revision: u32,
+    /// Seconds since 1970-01-01 UTC from which on a device must not install it.
+    pub expires: Option<u64>,
+    /// Logits are divided by this before the softmax, so that a probability is how often the answer is right
+    /// (temperature scaling, Guo et al. 2017). Above 0; 1 where it was not fitted.
+    pub temperature: f32,
+    /// What it has to fulfil on trial; the device's own bounds where `None`.
+    pub trial: Option<Trial>,
+}
+
+impl Header {
+    /// A first version with the recipe [`Recipe::Linear`], no parent, no metrics, no canaries, temperature 1.
+    #[must_use]
+    pub fn new(
+        task: impl Into<String>,
+        labels: Vec<String>,
+        backbone: Digest,
+        preprocessing: Preprocessing,
+        provenance: Provenance,
+    ) -> Self {
+        Self {
+            task: task.into(),
+            labels,
+            backbone,
+            recipe: Recipe::Linear,
+            preprocessing,
+            version: 1,
+            parent: None,
+            provenance,
+            metrics: None,
+            canaries: Vec::new(),
+            revision: 0,
+            expires: None,
+            temperature: 1.0,
+            trial: None,
+        }
+    }
+}
+
+/// The bounds within which an adapter must serve its first frames to be confirmed. Logits must be finite in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Good frames after which it is confirmed.
+    pub frames: u32,
+    /// Milliseconds that a frame may take from picture to answer; more than this in a tenth of the frames ends the trial.
+    pub max_latency_ms: Option<u32>,
+    /// A frame whose best class is less probable than this counts as one of low confidence.
+    pub low_confidence: f32,
+    /// The share of frames of low confidence, 0–1, beyond which the trial ends.
+    pub max_low_share: f32,
 }
 
 /// Who learned an adapter.

@@ -3,8 +3,8 @@
 use alloc::{vec, vec::Vec};
 
 use crate::{
-    Adapter, DecodeError, Digest, Encoding, Head, Limits, SectionEncoding, SectionInfo, SectionKind, Site, SiteWeights,
-    codec, envelope,
+    Adapter, DecodeError, Digest, Encoding, Head, Limits, SectionEncoding, SectionInfo, SectionKind, Signature, Site,
+    SiteWeights, codec, envelope,
     wire::{self, Outline},
 };
 
@@ -29,6 +29,8 @@ pub struct Decoded {
     pub file_bytes: usize,
     /// The format version of the file.
     pub format_version: u16,
+    /// Who says to have signed it; **not verified** ([`crate::admit`] does that).
+    pub signature: Option<Signature>,
 }
 
 /// Reads a file with [`Limits::DEFAULT`].
@@ -45,7 +47,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
 /// As [`decode`].
 pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
     let file = envelope::open(bytes, limits)?;
-    let outline = wire::read(file.header, limits)?;
+    let outline = wire::read(file.header, file.version, limits)?;
     check_parameters(&outline, limits)?;
 
     let mut payload = Payload {
@@ -107,7 +109,8 @@ pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError
         sections: payload.sections,
         header_bytes: file.header.len(),
         file_bytes: bytes.len(),
-        format_version: envelope::VERSION,
+        format_version: file.version,
+        signature: file.signature,
     })
 }
 

@@ -34,7 +34,7 @@ pub fn encode(adapter: &Adapter, encoding: Encoding) -> Result<Vec<u8>, EncodeEr
         features: adapter.head.features,
         sites: sites.collect(),
     };
-    let header = wire::write(&outline)?;
+    let header = wire::write(&outline, envelope::VERSION)?;
     cap("header", header.len(), Limits::DEFAULT.header_bytes)?;
     let mut payload = Vec::new();
     for kind in SectionKind::ALL {

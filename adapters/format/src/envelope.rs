@@ -2,14 +2,16 @@
 
 use alloc::vec::Vec;
 
-use crate::{DecodeError, Limits};
+use crate::{DecodeError, Limits, PublicKey, Signature, SignerClass};
 
 /// The first bytes: one above 127, the name, and line ends that a text-mode copy would change.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89CLR\r\n\x1a\n";
 /// The format version that is written, and the newest that is read.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 /// Bytes before the header.
 const PREFIX: usize = 20;
+/// Bytes of a signature: the public key and the Ed25519 signature.
+const SIGNATURE: usize = 32 + 64;
 /// Bytes behind the payload without the signature: kind, reserved, length, checksum.
 const TRAILER: usize = 8;
 
@@ -19,6 +21,12 @@ pub(crate) struct Envelope<'a> {
     pub(crate) payload: &'a [u8],
     /// Where the payload starts in the file.
     pub(crate) payload_offset: usize,
+    /// The format version, one that this program reads.
+    pub(crate) version: u16,
+    /// The bytes that a signature is over: everything before the trailer.
+    pub(crate) signed: &'a [u8],
+    /// The signature, not verified.
+    pub(crate) signature: Option<Signature>,
 }
 
 fn u16_at(bytes: &[u8], offset: usize) -> u16 {
@@ -34,7 +42,7 @@ pub(crate) fn file_bytes(header: usize, payload: usize) -> usize {
     PREFIX + header + payload + TRAILER
 }
 
-/// Puts the unsigned envelope around a header and a payload.
+/// Puts the unsigned envelope of the newest version around a header and a payload.
 pub(crate) fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut file = Vec::with_capacity(file_bytes(header.len(), payload.len()));
     file.extend(MAGIC);
@@ -44,7 +52,19 @@ pub(crate) fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
     file.extend((payload.len() as u32).to_le_bytes());
     file.extend(header);
     file.extend(payload);
-    file.extend([0; 4]);
+    close(file, None)
+}
+
+/// Puts the trailer behind the bytes before it.
+pub(crate) fn close(mut file: Vec<u8>, signature: Option<&Signature>) -> Vec<u8> {
+    if let Some(signature) = signature {
+        file.extend([signature.class as u8, 0]);
+        file.extend((SIGNATURE as u16).to_le_bytes());
+        file.extend(signature.key.0);
+        file.extend(signature.bytes);
+    } else {
+        file.extend([0; 4]);
+    }
     file.extend(crc32fast::hash(&file).to_le_bytes());
     file
 }
@@ -73,10 +93,11 @@ pub(crate) fn open<'a>(file: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, 
             got: size,
         });
     }
-    if u16_at(file, 8) != VERSION {
+    let version = u16_at(file, 8);
+    if !(1..=VERSION).contains(&version) {
         return Err(DecodeError::Version {
             expected: VERSION,
-            got: u16_at(file, 8),
+            got: version,
         });
     }
     if u16_at(file, 10) != 0 {
@@ -118,19 +139,34 @@ pub(crate) fn open<'a>(file: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, 
     if file[trailer + 1] != 0 {
         return Err(DecodeError::Reserved { place: "trailer" });
     }
-    match kind {
-        0 if signature == 0 => {}
-        0 => {
-            return Err(DecodeError::SignatureLength {
-                expected: 0,
-                got: signature,
-            });
-        }
-        kind => return Err(DecodeError::SignatureKind { kind }),
-    }
+    let signature = read_signature(kind, &file[trailer + 4..file.len() - 4])?;
     Ok(Envelope {
         header: &file[PREFIX..payload_offset],
         payload: &file[payload_offset..trailer],
         payload_offset,
+        version,
+        signed: &file[..trailer],
+        signature,
     })
+}
+
+/// The signature of a trailer: a public key and what it signed with.
+fn read_signature(kind: u8, bytes: &[u8]) -> Result<Option<Signature>, DecodeError> {
+    let class = match kind {
+        0 => None,
+        kind => Some(SignerClass::from_kind(kind).ok_or(DecodeError::SignatureKind { kind })?),
+    };
+    let expected = if class.is_some() { SIGNATURE } else { 0 };
+    if bytes.len() != expected {
+        return Err(DecodeError::SignatureLength {
+            expected: expected as u16,
+            got: bytes.len() as u16,
+        });
+    }
+    let parts = bytes.split_first_chunk().zip(bytes.last_chunk());
+    Ok(class.zip(parts).map(|(class, ((key, _), bytes))| Signature {
+        class,
+        key: PublicKey(*key),
+        bytes: *bytes,
+    }))
 }

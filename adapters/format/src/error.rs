@@ -14,9 +14,9 @@ pub enum DecodeError {
     )]
     Magic,
     /// The format is newer than this program.
-    #[error("format version {got}, expected {expected}\nhint: a newer clr wrote this file; update this one")]
+    #[error("format version {got}, expected 1 to {expected}\nhint: a newer clr wrote this file; update this one")]
     Version {
-        /// The version that this program reads.
+        /// The newest version that this program reads.
         expected: u16,
         /// The file's version.
         got: u16,

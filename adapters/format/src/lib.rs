@@ -1,30 +1,21 @@
-//! What an adapter is: one task for a frozen backbone, its file format, folding, quantising and limits.
+//! What an adapter is: one task for a frozen backbone, its file format, signing, folding, quantising and limits.
 //!
 //! The crate is `no_std` with `alloc`; the byte map stands in `docs/adapter-format.md`.
 //!
 //! ```
 //! use clr_adapters::{Encoding, decode, encode};
 //! # use clr_adapters::*;
-//! # let header = Header {
-//! #     task: "birds".into(),
-//! #     labels: vec!["wren".into()],
-//! #     backbone: Digest([0; 32]),
-//! #     recipe: Recipe::Linear,
-//! #     preprocessing: Preprocessing {
-//! #         height: 8,
-//! #         width: 8,
-//! #         fit: Fit::Stretch,
-//! #         filter: Filter::Bilinear,
-//! #         channel_order: ChannelOrder::Rgb,
-//! #         mean: [0.0; 3],
-//! #         std: [255.0; 3],
-//! #     },
-//! #     version: 1,
-//! #     parent: None,
-//! #     provenance: Provenance::Imported,
-//! #     metrics: None,
-//! #     canaries: vec![],
+//! # let preprocessing = Preprocessing {
+//! #     height: 8,
+//! #     width: 8,
+//! #     fit: Fit::Stretch,
+//! #     filter: Filter::Bilinear,
+//! #     channel_order: ChannelOrder::Rgb,
+//! #     mean: [0.0; 3],
+//! #     std: [255.0; 3],
 //! # };
+//! # let backbone = Digest([0; 32]);
+//! # let header = Header::new("birds", vec!["wren".into()], backbone, preprocessing, Provenance::Imported);
 //! # let head = Head { features: 2, weight: vec![1.0, 2.0], bias: vec![0.5] };
 //! # let adapter = Adapter { header, sites: vec![], head };
 //! let file: Vec<u8> = encode(&adapter, Encoding::F32)?;
@@ -47,21 +38,29 @@ mod envelope;
 mod error;
 pub mod folding;
 mod invalid;
+mod key;
 mod limits;
 mod preprocessing;
 mod recipe;
+mod refusal;
 mod section;
+mod signature;
+mod trust;
 mod validate;
 mod wire;
 
-pub use adapter::{Adapter, Canary, Head, Header, Metrics, Provenance, Site, SiteWeights};
+pub use adapter::{Adapter, Canary, Head, Header, Metrics, Provenance, Site, SiteWeights, Trial};
 pub use codec::CodeFault;
 pub use decode::{Decoded, decode, decode_with};
 pub use digest::Digest;
 pub use encode::{encode, quantised};
 pub use error::{DecodeError, EncodeError, HeaderFault};
 pub use invalid::InvalidAdapter;
+pub use key::{KeyError, PublicKey, SecretKey};
 pub use limits::Limits;
 pub use preprocessing::{ChannelOrder, Filter, Fit, Preprocessing};
 pub use recipe::{Recipe, SiteKind};
+pub use refusal::Refusal;
 pub use section::{Encoding, SectionEncoding, SectionInfo, SectionKind};
+pub use signature::{Signature, SignerClass, sign, signature};
+pub use trust::{Admitted, Policy, Trust, TrustedKey, admit};

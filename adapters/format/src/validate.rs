@@ -4,7 +4,7 @@ use alloc::{borrow::ToOwned, collections::BTreeSet, string::String};
 
 use crate::{
     Adapter, Canary, Fit, Header, InvalidAdapter, Limits, Metrics, Preprocessing, Recipe, SectionKind, Site,
-    SiteWeights,
+    SiteWeights, Trial,
 };
 
 impl Adapter {
@@ -118,6 +118,14 @@ impl Header {
             return Err(InvalidAdapter::Empty { what: "version" });
         }
         self.metrics.as_ref().map_or(Ok(()), Metrics::validate)?;
+        let temperature = self.temperature;
+        in_range(
+            "temperature",
+            temperature,
+            "a finite number above 0",
+            temperature.is_finite() && temperature > 0.0,
+        )?;
+        self.trial.as_ref().map_or(Ok(()), Trial::validate)?;
         cap("canaries", self.canaries.len(), limits.canaries)?;
         self.canaries
             .iter()
@@ -157,6 +165,14 @@ impl Metrics {
     fn validate(&self) -> Result<(), InvalidAdapter> {
         fraction("accuracy", self.accuracy)?;
         fraction("quantised accuracy", self.quantised_accuracy)
+    }
+}
+
+impl Trial {
+    fn validate(&self) -> Result<(), InvalidAdapter> {
+        nonempty("trial frames", self.frames as usize)?;
+        fraction("low confidence", self.low_confidence)?;
+        fraction("share of low confidence", self.max_low_share)
     }
 }
 

@@ -34,8 +34,8 @@ impl Writer {
     }
 }
 
-/// The header's one canonical form.
-pub(crate) fn write(outline: &Outline) -> Result<Vec<u8>, EncodeError> {
+/// The header's one canonical form in a format version.
+pub(crate) fn write(outline: &Outline, version: u16) -> Result<Vec<u8>, EncodeError> {
     let mut out = Writer(Vec::new());
     let header = &outline.header;
     out.put(header.task.as_str())?;
@@ -51,6 +51,9 @@ pub(crate) fn write(outline: &Outline) -> Result<Vec<u8>, EncodeError> {
     for canary in &header.canaries {
         out.put(&(canary.size, canary.class, canary.probability))?;
         out.put(canary.pixels.as_slice())?;
+    }
+    if version >= 2 {
+        out.put(&(header.revision, header.expires, header.temperature, header.trial))?;
     }
     out.put(&(outline.features as u32))?;
     out.put(&(outline.sites.len() as u32))?;
@@ -134,10 +137,10 @@ fn check(what: &'static str, got: usize, cap: usize) -> Result<(), DecodeError> 
     }
 }
 
-/// Reads a header; demands that it is used up, and that it is in canonical form.
-pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Outline, DecodeError> {
+/// Reads a header of a format version; demands that it is used up, and that it is in canonical form.
+pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outline, DecodeError> {
     let mut input = Reader { rest: bytes };
-    let header = Header {
+    let mut header = Header {
         task: input.text("task", limits.task_bytes)?,
         labels: input.list("labels", limits.classes, |input| {
             input.text("label", limits.label_bytes)
@@ -164,7 +167,17 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Outline, DecodeError
                 probability,
             })
         })?,
+        revision: 0,
+        expires: None,
+        temperature: 1.0,
+        trial: None,
     };
+    if version >= 2 {
+        header.revision = input.take("revision")?;
+        header.expires = input.take("expires")?;
+        header.temperature = input.take("temperature")?;
+        header.trial = input.take("trial")?;
+    }
     let features = input.capped("features", limits.features)?;
     let mut previous = Vec::new();
     let sites = input.list("sites", limits.sites, |input| {
@@ -200,7 +213,7 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Outline, DecodeError
         features,
         sites,
     };
-    let canonical = write(&outline).map_err(|_| DecodeError::HeaderForm { offset: 0 })?;
+    let canonical = write(&outline, version).map_err(|_| DecodeError::HeaderForm { offset: 0 })?;
     if canonical != bytes {
         let offset = canonical.iter().zip(bytes).take_while(|(a, b)| a == b).count();
         return Err(DecodeError::HeaderForm { offset });

@@ -7,11 +7,29 @@ use std::{fs, path::PathBuf};
 
 use clr_adapters::{
     Adapter, Canary, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Metrics, Preprocessing, Provenance,
-    Recipe, Site, SiteWeights, decode, encode,
+    Recipe, Site, SiteWeights, Trial, decode, encode,
 };
 
-/// The values of `docs/adapter-format.md`, "Golden files": all of them are exact in every encoding of version 1.
-fn documented() -> Adapter {
+/// The values of `docs/adapter-format.md`, "Golden files": all of them are exact in every encoding.
+fn documented(version: u16) -> Adapter {
+    let mut adapter = version_1();
+    if version >= 2 {
+        let header = &mut adapter.header;
+        header.revision = 5;
+        header.expires = Some(1_900_000_000);
+        header.temperature = 1.5;
+        header.trial = Some(Trial {
+            frames: 300,
+            max_latency_ms: Some(40),
+            low_confidence: 0.5,
+            max_low_share: 0.25,
+        });
+    }
+    adapter
+}
+
+/// What version 1 can say.
+fn version_1() -> Adapter {
     // Kernels in 256ths, the largest neighbour 31/256; biases in 128ths up to 511/128; scales q²/2¹⁸; head in 512ths.
     let kernel = |centre: f32, sign: f32| {
         let neighbours = [31.0, -1.0, 2.0, -3.0, 4.0, -5.0, 6.0, -7.0].map(|value| sign * value / 256.0);
@@ -52,6 +70,10 @@ fn documented() -> Adapter {
                 class: 2,
                 probability: 0.75,
             }],
+            revision: 0,
+            expires: None,
+            temperature: 1.0,
+            trial: None,
         },
         sites: vec![
             Site {
@@ -75,33 +97,67 @@ fn documented() -> Adapter {
     }
 }
 
-fn path(encoding: Encoding) -> PathBuf {
+fn path(version: u16, encoding: Encoding) -> PathBuf {
     PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"))
-        .join(format!("tests/golden/v1-{encoding}.clr"))
+        .join(format!("tests/golden/v{version}-{encoding}.clr"))
 }
 
 #[test]
-fn version_1_decodes_to_the_documented_values_and_encodes_to_the_same_bytes() {
-    for encoding in Encoding::ALL {
-        let file = fs::read(path(encoding)).unwrap();
-        assert!(file.len() < 4096);
-        let decoded = decode(&file).unwrap();
-        assert_eq!(decoded.adapter, documented());
-        assert_eq!((decoded.encoding, decoded.format_version), (encoding, 1));
-        assert_eq!(encode(&decoded.adapter, encoding).unwrap(), file);
+fn every_version_decodes_to_the_documented_values() {
+    for version in [1, 2] {
+        for encoding in Encoding::ALL {
+            let file = fs::read(path(version, encoding)).unwrap();
+            assert!(file.len() < 4096);
+            let decoded = decode(&file).unwrap();
+            assert_eq!(decoded.adapter, documented(version));
+            assert_eq!((decoded.encoding, decoded.format_version), (encoding, version));
+        }
     }
 }
 
 #[test]
-fn version_1_has_the_documented_digests() {
-    let digests = Encoding::ALL.map(|encoding| decode(&fs::read(path(encoding)).unwrap()).unwrap().digest.short());
-    assert_eq!(digests, ["fc93e593dc60", "ef214c58f249", "ba1d0180e7d5"]);
+fn the_newest_version_encodes_to_the_same_bytes() {
+    for encoding in Encoding::ALL {
+        assert_eq!(
+            encode(&documented(2), encoding).unwrap(),
+            fs::read(path(2, encoding)).unwrap()
+        );
+    }
+}
+
+#[test]
+fn every_version_has_the_documented_digests() {
+    for (version, expected) in [(1, ["fc93e593dc60", "ef214c58f249", "ba1d0180e7d5"]), (2, ["1c0175cefe34", "5e91d658a1dd", "e93148c1bd0c"])] {
+        let digests = Encoding::ALL.map(|encoding| {
+            decode(&fs::read(path(version, encoding)).unwrap())
+                .unwrap()
+                .digest
+                .short()
+        });
+        assert_eq!(digests, expected);
+    }
+}
+
+/// A header of version 2 in a file that claims version 1, and the other way round.
+#[test]
+fn a_file_of_one_version_is_not_read_as_another() {
+    for version in [1, 2] {
+        let mut file = fs::read(path(version, Encoding::F32)).unwrap();
+        file[8] = 3 - version as u8;
+        let end = file.len() - 4;
+        let crc = crc32fast::hash(&file[..end]).to_le_bytes();
+        file[end..].copy_from_slice(&crc);
+        assert!(decode(&file).is_err());
+    }
 }
 
 #[test]
 #[ignore = "writes the golden files that do not exist yet"]
 fn write_the_golden_files() {
-    for encoding in Encoding::ALL.into_iter().filter(|&encoding| !path(encoding).exists()) {
-        fs::write(path(encoding), encode(&documented(), encoding).unwrap()).unwrap();
+    for encoding in Encoding::ALL
+        .into_iter()
+        .filter(|&encoding| !path(2, encoding).exists())
+    {
+        fs::write(path(2, encoding), encode(&documented(2), encoding).unwrap()).unwrap();
     }
 }

@@ -24,7 +24,7 @@ fn reseal(mut file: Vec<u8>) -> Vec<u8> {
 
 /// A sealed file of any header and payload.
 fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut file = b"\x89CLR\r\n\x1a\n\x01\0\0\0".to_vec();
+    let mut file = b"\x89CLR\r\n\x1a\n\x02\0\0\0".to_vec();
     file.extend((header.len() as u32).to_le_bytes());
     file.extend((payload.len() as u32).to_le_bytes());
     file.extend(header);
@@ -133,9 +133,11 @@ fn the_envelope_names_what_is_wrong_with_it() {
     );
     assert_eq!(decode(b"\x89CLR\n\x1a\n"), Err(DecodeError::Magic));
     assert!(matches!(decode(b""), Err(DecodeError::Truncated { got: 0, .. })));
-    assert_eq!(with(8, 2), DecodeError::Version { expected: 1, got: 2 });
+    assert_eq!(with(8, 3), DecodeError::Version { expected: 2, got: 3 });
+    assert_eq!(with(8, 0), DecodeError::Version { expected: 2, got: 0 });
     assert_eq!(with(10, 1), DecodeError::Reserved { place: "prefix" });
-    assert_eq!(with(trailer, 1), DecodeError::SignatureKind { kind: 1 });
+    assert_eq!(with(trailer, 3), DecodeError::SignatureKind { kind: 3 });
+    assert_eq!(with(trailer, 1), DecodeError::SignatureLength { expected: 96, got: 0 });
     assert_eq!(with(trailer + 1, 1), DecodeError::Reserved { place: "trailer" });
     let mut long = file(Encoding::F32);
     long[trailer + 2] = 5;

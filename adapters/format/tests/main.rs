@@ -6,5 +6,6 @@ mod golden;
 mod hostile_adapter;
 mod round_trip;
 mod sample;
+mod signing;
 mod size_budget;
 mod validation;

@@ -2,7 +2,7 @@
 
 use clr_adapters::{
     Adapter, Canary, ChannelOrder, Digest, Filter, Fit, Head, Header, Metrics, Preprocessing, Provenance, Recipe, Site,
-    SiteWeights,
+    SiteWeights, Trial,
 };
 
 /// A small, portable random generator (SplitMix64).
@@ -101,6 +101,15 @@ fn header(task: &str, recipe: Recipe, labels: &[&str]) -> Header {
             created: 1_795_000_000,
         }),
         canaries: Vec::new(),
+        revision: 2,
+        expires: Some(1_900_000_000),
+        temperature: 1.25,
+        trial: Some(Trial {
+            frames: 300,
+            max_latency_ms: Some(40),
+            low_confidence: 0.5,
+            max_low_share: 0.25,
+        }),
     }
 }
 

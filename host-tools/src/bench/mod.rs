@@ -76,18 +76,14 @@ pub(crate) fn some_adapter(backbone: &Backbone, recipe: Recipe, task: &str) -> A
         weight: (0..CLASSES * features).map(|_| noise()).collect(),
         bias: vec![0.0; CLASSES],
     };
-    let header = Header {
-        task: task.to_owned(),
-        labels: (0..CLASSES).map(|class| format!("class {class}")).collect(),
-        backbone: backbone.digest(),
-        recipe,
-        preprocessing: backbone.preprocessing().clone(),
-        version: 1,
-        parent: None,
-        provenance: Provenance::HostTrained,
-        metrics: None,
-        canaries: Vec::new(),
-    };
+    let labels = (0..CLASSES).map(|class| format!("class {class}")).collect();
+    let header = Header::new(
+        task,
+        labels,
+        backbone.digest(),
+        backbone.preprocessing().clone(),
+        Provenance::HostTrained,
+    );
     let mut adapter = identity_adapter(backbone, recipe, head, header);
     for site in &mut adapter.sites {
         if let clr_adapters::SiteWeights::Kernel(values) = &mut site.weights {

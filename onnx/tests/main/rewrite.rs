@@ -72,18 +72,14 @@ fn small() -> Backbone {
 
 fn identity(backbone: &Backbone, recipe: Recipe) -> Adapter {
     let head = backbone.classifier().unwrap().clone();
-    let header = Header {
-        task: "task".into(),
-        labels: (0..head.classes()).map(|class| class.to_string()).collect(),
-        backbone: clr_adapters::Digest([0; 32]),
-        recipe: Recipe::Linear,
-        preprocessing: preprocessing(8),
-        version: 1,
-        parent: None,
-        provenance: Provenance::HostTrained,
-        metrics: None,
-        canaries: Vec::new(),
-    };
+    let labels = (0..head.classes()).map(|class| class.to_string()).collect();
+    let header = Header::new(
+        "task",
+        labels,
+        clr_adapters::Digest([0; 32]),
+        preprocessing(8),
+        Provenance::HostTrained,
+    );
     identity_adapter(backbone, recipe, head, header)
 }
 

@@ -18,18 +18,13 @@ fn network(recipe: Recipe) -> Network {
 }
 
 fn header() -> Header {
-    Header {
-        task: "t".into(),
-        labels: vec!["a".into(), "b".into(), "c".into()],
-        backbone: Digest::of(b""),
-        recipe: Recipe::Linear,
-        preprocessing: backbone().preprocessing().clone(),
-        version: 1,
-        parent: None,
-        provenance: Provenance::HostTrained,
-        metrics: None,
-        canaries: Vec::new(),
-    }
+    Header::new(
+        "t",
+        vec!["a".into(), "b".into(), "c".into()],
+        Digest::of(b""),
+        backbone().preprocessing().clone(),
+        Provenance::HostTrained,
+    )
 }
 
 fn relative_difference(a: &Tensor, b: &Tensor) -> f32 {

@@ -35,26 +35,21 @@ pub(super) fn finish(
 ) -> Result<Trained> {
     let options = prepared.options;
     let workers = options.workers();
-    let mut header = Header {
-        task: options.task.clone().unwrap_or_else(|| {
-            dataset
-                .root()
-                .canonicalize()
-                .ok()
-                .and_then(|path| Some(path.file_name()?.to_str()?.to_owned()))
-                .unwrap_or_else(|| "task".to_owned())
-        }),
-        labels: prepared.names.clone(),
-        // Both are set from the network.
-        backbone: prepared.fingerprint,
-        recipe: clr_adapters::Recipe::Linear,
-        preprocessing: prepared.preprocessing.clone(),
-        version: options.version,
-        parent: None,
-        provenance: Provenance::HostTrained,
-        metrics: None,
-        canaries: Vec::new(),
-    };
+    let task = options.task.clone().unwrap_or_else(|| {
+        let folder = dataset.root().canonicalize().ok();
+        folder
+            .and_then(|path| Some(path.file_name()?.to_str()?.to_owned()))
+            .unwrap_or_else(|| "task".to_owned())
+    });
+    // Backbone and recipe are set from the network.
+    let mut header = Header::new(
+        task,
+        prepared.names.clone(),
+        prepared.fingerprint,
+        prepared.preprocessing.clone(),
+        Provenance::HostTrained,
+    );
+    header.version = options.version;
     let mut candidates = Vec::with_capacity(outcomes.len());
     for (index, outcome) in outcomes.iter().enumerate() {
         let file = encode(&outcome.network.to_adapter(header.clone())?, options.encoding)?;

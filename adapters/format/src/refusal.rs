@@ -1,0 +1,137 @@
+//! Why a device does not take a file.
+
+use alloc::string::String;
+
+use crate::{DecodeError, Digest, Provenance, PublicKey, SignerClass};
+
+/// Why a device does not take a file. One variant per attack or mishap; whatever served before goes on serving.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Beyond a cap of this device (TUF: endless data).
+    #[error("{what}: {got}, at most {cap} allowed here")]
+    TooLarge {
+        /// Which size.
+        what: &'static str,
+        /// The cap in force.
+        cap: u64,
+        /// The size claimed.
+        got: u64,
+    },
+    /// Longer or shorter than announced, or than its own lengths say.
+    #[error("{got} bytes, expected {expected}\nhint: the file was not copied whole; send it again")]
+    WrongLength {
+        /// Bytes announced.
+        expected: u64,
+        /// Bytes there.
+        got: u64,
+    },
+    /// Other bytes than announced.
+    #[error("the bytes have the digest {}, announced was {}\nhint: damaged on the way; send it again", got.short(), expected.short())]
+    WrongDigest {
+        /// The digest announced.
+        expected: Digest,
+        /// The digest of what arrived.
+        got: Digest,
+    },
+    /// The bytes are no adapter.
+    #[error(transparent)]
+    Malformed(DecodeError),
+    /// No signature.
+    #[error("the file is not signed\nhint: `clr sign` it with a key that the device trusts")]
+    Unsigned,
+    /// Signed by a key that the device does not trust.
+    #[error("the {class} key {} is not trusted here\nhint: add {key} to the device's trusted keys, or sign with one of them", key.short())]
+    UnknownKey {
+        /// The class of the signature.
+        class: SignerClass,
+        /// The key that the file names.
+        key: PublicKey,
+    },
+    /// The signature is not the key's over these bytes.
+    #[error("the signature is not that of key {} over these bytes", key.short())]
+    BadSignature {
+        /// The key that the file names.
+        key: PublicKey,
+    },
+    /// A trusted key, but not for this task.
+    #[error("key {} may not speak for task `{task}`\nhint: the device's configuration limits this key to other task names", key.short())]
+    TaskNotAllowed {
+        /// The key.
+        key: PublicKey,
+        /// The file's task.
+        task: String,
+    },
+    /// Signed by one class of signer, made by another.
+    #[error(
+        "a {class}'s signature on revision {revision} of provenance {provenance:?}\nhint: publishers sign revision 0; a device signs only what it tuned"
+    )]
+    WrongClass {
+        /// The signature's class.
+        class: SignerClass,
+        /// The file's provenance.
+        provenance: Provenance,
+        /// The file's revision.
+        revision: u32,
+    },
+    /// Made for another backbone (TUF: mix and match).
+    #[error("made for backbone {}, this device runs {}\nhint: train it on the device's backbone", got.short(), expected.short())]
+    WrongBackbone {
+        /// The device's backbone.
+        expected: Digest,
+        /// The file's backbone.
+        got: Digest,
+    },
+    /// Its time is over (TUF: freeze).
+    #[error("expired at {expires} seconds since 1970, now is {now}")]
+    Expired {
+        /// When it expired.
+        expires: u64,
+        /// The device's time.
+        now: u64,
+    },
+    /// An older or equal version than one that was confirmed (TUF: rollback).
+    #[error(
+        "version {got} of task `{task}`: this device has confirmed version {floor}\nhint: send a version above {floor}; to go back on the device itself, use `rollback`"
+    )]
+    Downgrade {
+        /// The task.
+        task: String,
+        /// The highest version confirmed.
+        floor: u64,
+        /// The file's version.
+        got: u64,
+    },
+    /// This very file was already confirmed.
+    #[error("version {version} of task `{task}` ({}) was already confirmed here", digest.short())]
+    Replay {
+        /// The task.
+        task: String,
+        /// The file's version.
+        version: u64,
+        /// The file's digest.
+        digest: Digest,
+    },
+}
+
+impl Refusal {
+    /// The number that stands for the variant in the update protocol. Numbers are never given twice.
+    #[must_use]
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::TooLarge { .. } => 1,
+            Self::WrongLength { .. } => 2,
+            Self::WrongDigest { .. } => 3,
+            Self::Malformed(_) => 4,
+            Self::Unsigned => 5,
+            Self::UnknownKey { .. } => 6,
+            Self::BadSignature { .. } => 7,
+            Self::TaskNotAllowed { .. } => 8,
+            Self::WrongClass { .. } => 9,
+            Self::WrongBackbone { .. } => 10,
+            Self::Expired { .. } => 11,
+            Self::Downgrade { .. } => 12,
+            Self::Replay { .. } => 13,
+        }
+    }
+}

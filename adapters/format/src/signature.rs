@@ -1,0 +1,96 @@
+//! Signatures of adapter files: Ed25519 (RFC 8032) over the raw bytes before the trailer, as they stand in the file.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DecodeError, Limits, PublicKey, SecretKey, envelope};
+
+/// What kind of signer a signature is of. Each signs in a domain of its own: a device's signature never passes for a
+/// publisher's, even by the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum SignerClass {
+    /// Whoever sends adapters to devices.
+    Publisher = 1,
+    /// A device that signs what it tuned itself.
+    Device = 2,
+}
+
+impl SignerClass {
+    /// The name used by the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Publisher => "publisher",
+            Self::Device => "device",
+        }
+    }
+
+    pub(crate) const fn from_kind(kind: u8) -> Option<Self> {
+        match kind {
+            1 => Some(Self::Publisher),
+            2 => Some(Self::Device),
+            _ => None,
+        }
+    }
+
+    const fn domain(self) -> &'static [u8] {
+        match self {
+            Self::Publisher => b"clr adapter, publisher\0",
+            Self::Device => b"clr adapter, device\0",
+        }
+    }
+}
+
+impl core::fmt::Display for SignerClass {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a file says about its signer. Nothing in it is verified yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// The class of signer.
+    pub class: SignerClass,
+    /// The signer's public key.
+    pub key: PublicKey,
+    /// The Ed25519 signature.
+    pub bytes: [u8; 64],
+}
+
+impl Signature {
+    /// Whether the signature is the key's over these signed bytes.
+    pub(crate) fn holds(&self, signed: &[u8]) -> bool {
+        self.key.verifies(&message(self.class, signed), &self.bytes)
+    }
+}
+
+fn message(class: SignerClass, signed: &[u8]) -> Vec<u8> {
+    [class.domain(), signed].concat()
+}
+
+/// The file with a signature; one that it had is replaced. The signed bytes, and so everything that the adapter says,
+/// stay as they are. The digest is another: it names the signed file.
+///
+/// # Errors
+/// As the outer layers of [`crate::decode`].
+pub fn sign(file: &[u8], class: SignerClass, key: &SecretKey) -> Result<Vec<u8>, DecodeError> {
+    let envelope = envelope::open(file, &Limits::DEFAULT)?;
+    let signature = Signature {
+        class,
+        key: key.public(),
+        bytes: key.sign(&message(class, envelope.signed)),
+    };
+    Ok(envelope::close(envelope.signed.to_vec(), Some(&signature)))
+}
+
+/// The signature that a file carries, without reading the file further and without verifying it.
+///
+/// # Errors
+/// As the outer layers of [`crate::decode`].
+pub fn signature(file: &[u8], limits: &Limits) -> Result<Option<Signature>, DecodeError> {
+    Ok(envelope::open(file, limits)?.signature)
+}
