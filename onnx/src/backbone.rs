@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use clr_adapters::{Adapter, Digest, Head, Header, Preprocessing, Provenance, Recipe};
+use clr_adapters::{Adapter, Digest, Head, Header, Preprocessing, Provenance};
 
 use crate::{
     OnnxError, Shape, SiteInfo, canonical,
