@@ -24,6 +24,7 @@
 mod classification;
 mod engine;
 mod error;
+mod key_file;
 mod plan;
 mod resident;
 mod tasks;
@@ -31,5 +32,6 @@ mod tasks;
 pub use classification::{Classification, Ranked};
 pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};
 pub use error::EngineError;
+pub use key_file::{KeyFileError, generate_key, read_public_key, read_secret_key, write_public_key, write_secret_key};
 pub use resident::ResidentAdapter;
 pub use tasks::TaskSet;

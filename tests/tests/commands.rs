@@ -116,3 +116,66 @@ fn usage_errors_exit_with_two_and_completions_are_written() {
         .success()
         .stdout(predicates::str::contains("clr"));
 }
+
+#[test]
+fn a_key_pair_signs_and_verifies_and_a_device_refuses_what_was_altered() {
+    let bench = Workbench::new();
+    let adapter = crate::fixtures::random_adapter(crate::fixtures::lite0(), clr_adapters::Recipe::Bn, "birds", 3, 1);
+    let file = clr_adapters::encode(&adapter, clr_adapters::Encoding::Int8).unwrap();
+    std::fs::write(bench.path("birds.clr"), &file).unwrap();
+    for name in ["fleet", "stranger"] {
+        assert_eq!(
+            json(&mut bench.clr(&["keygen", "--json", "-o", name]))["schema"],
+            "clr.keygen/1"
+        );
+    }
+    bench.clr(&["keygen", "-o", "fleet"]).assert().code(1);
+    let verify = |file: &str, key: &str| {
+        bench
+            .clr(&["verify", "--key", key, file])
+            .output()
+            .unwrap()
+            .status
+            .code()
+    };
+    assert_eq!(verify("birds.clr", "fleet.pub"), Some(1));
+
+    let sign = [
+        "sign",
+        "--json",
+        "--key",
+        "fleet.key",
+        "--release",
+        "4",
+        "--expires",
+        "90",
+        "birds.clr",
+    ];
+    let signed = json(bench.clr(&sign).args(["-o", "signed.clr"]));
+    assert_eq!(signed["files"][0]["version"], 4);
+    assert_eq!(std::fs::read(bench.path("birds.clr")).unwrap(), file);
+    assert_eq!(verify("signed.clr", "fleet.pub"), Some(0));
+    assert_eq!(verify("signed.clr", "stranger.pub"), Some(1));
+    assert_eq!(verify("signed.clr", signed["key"].as_str().unwrap()), Some(0));
+    let signed = std::fs::read(bench.path("signed.clr")).unwrap();
+    let decoded = clr_adapters::decode(&signed).unwrap();
+    assert_eq!(
+        decoded.adapter.sites,
+        clr_adapters::quantised(&adapter, clr_adapters::Encoding::Int8)
+            .unwrap()
+            .sites
+    );
+
+    let mut altered = signed;
+    altered[100] ^= 1;
+    std::fs::write(bench.path("altered.clr"), altered).unwrap();
+    let report = bench
+        .clr(&["verify", "--json", "--key", "fleet.pub", "altered.clr"])
+        .output()
+        .unwrap();
+    assert_eq!(report.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert!(report["files"][0]["refusal"].as_str().unwrap().contains("checksum"));
+    let inspected = json(&mut bench.clr(&["inspect", "--json", "signed.clr"]));
+    assert_eq!(inspected["signature"]["class"], "publisher");
+}

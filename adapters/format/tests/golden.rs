@@ -127,7 +127,10 @@ fn the_newest_version_encodes_to_the_same_bytes() {
 
 #[test]
 fn every_version_has_the_documented_digests() {
-    for (version, expected) in [(1, ["fc93e593dc60", "ef214c58f249", "ba1d0180e7d5"]), (2, ["1c0175cefe34", "5e91d658a1dd", "e93148c1bd0c"])] {
+    for (version, expected) in [
+        (1, ["fc93e593dc60", "ef214c58f249", "ba1d0180e7d5"]),
+        (2, ["1c0175cefe34", "5e91d658a1dd", "e93148c1bd0c"]),
+    ] {
         let digests = Encoding::ALL.map(|encoding| {
             decode(&fs::read(path(version, encoding)).unwrap())
                 .unwrap()

@@ -14,8 +14,11 @@ pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod keygen;
 pub(crate) mod merge;
+pub(crate) mod sign;
 pub(crate) mod train;
+pub(crate) mod verify;
 
 /// What every command may use.
 #[derive(Debug)]

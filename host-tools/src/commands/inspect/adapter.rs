@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clr_adapters::{Decoded, Metrics, Preprocessing, Provenance, Recipe, SiteWeights};
+use clr_adapters::{Decoded, Metrics, Preprocessing, Provenance, PublicKey, Recipe, SignerClass, SiteWeights, Trial};
 use serde::Serialize;
 
 use super::preprocessing_line;
@@ -28,8 +28,20 @@ struct AdapterDocument {
     preprocessing: Preprocessing,
     metrics: Option<MetricsDocument>,
     canaries: usize,
+    revision: u32,
+    expires: Option<u64>,
+    temperature: f32,
+    trial: Option<Trial>,
+    signature: Option<SignatureDocument>,
     sections: Vec<SectionDocument>,
     sites: Vec<SiteDocument>,
+}
+
+/// Who says to have signed it; not verified.
+#[derive(Serialize)]
+struct SignatureDocument {
+    class: SignerClass,
+    key: PublicKey,
 }
 
 #[derive(Serialize)]
@@ -97,6 +109,14 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
         preprocessing: header.preprocessing.clone(),
         metrics: header.metrics.as_ref().map(metrics),
         canaries: header.canaries.len(),
+        revision: header.revision,
+        expires: header.expires,
+        temperature: header.temperature,
+        trial: header.trial,
+        signature: decoded.signature.map(|signature| SignatureDocument {
+            class: signature.class,
+            key: signature.key,
+        }),
         sections: sections.collect(),
         sites: sites.collect(),
     };
@@ -104,7 +124,14 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
         return Ok(output.document("inspect", &document)?);
     }
     output.line(&format!("adapter      {}", path.display()))?;
-    output.line(&format!("task         {}, version {}", document.task, document.version))?;
+    let revision = match document.revision {
+        0 => String::new(),
+        revision => format!(", tuned on a device (revision {revision})"),
+    };
+    output.line(&format!(
+        "task         {}, version {}{revision}",
+        document.task, document.version
+    ))?;
     output.line(&format!(
         "classes      {}: {}",
         document.labels.len(),
@@ -118,6 +145,13 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
     ))?;
     output.line(&format!("backbone     {}", document.backbone))?;
     output.line(&format!("digest       {}", document.digest))?;
+    match &document.signature {
+        Some(signature) => output.line(&format!(
+            "signed by    {} {} (as the file says; `clr verify` checks it)",
+            signature.class, signature.key
+        ))?,
+        None => output.line("signed by    nobody")?,
+    }
     output.line(&format!(
         "size         {} in the file ({}), {} in memory",
         human_bytes(document.file_bytes as u64),
