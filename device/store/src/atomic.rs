@@ -72,3 +72,30 @@ fn put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static 
     }
     written
 }
+
+/// Removes a file and makes that durable; `previous` is its contents, to be put back when the latter fails.
+pub(crate) fn delete(storage: &dyn Storage, path: &str, previous: &[u8]) -> Result<(), Failure> {
+    storage.remove(path).map_err(|error| Failure::Untouched(StoreError::io("remove", path)(error)))?;
+    let Err(source) = storage.sync_directory(parent(path)) else { return Ok(()) };
+    let file = path.to_owned();
+    if put(storage, path, previous).is_ok() {
+        if let Err(error) = storage.sync_directory(parent(path)) {
+            tracing::warn!(file, %error, "a removal was taken back; a power cut now may bring it about");
+        }
+        let action = "make durable the removal of";
+        Err(Failure::TakenBack(StoreError::Io { action, file, source }))
+    } else {
+        Err(Failure::InDoubt(StoreError::InDoubt { file, source }))
+    }
+}
+
+/// Writes a file that never changes and that nothing refers to yet. `referenced`: something does, and the bytes there are damaged.
+pub(crate) fn place(storage: &dyn Storage, path: &str, bytes: &[u8], referenced: bool) -> Result<(), StoreError> {
+    put(storage, path, bytes).map_err(|(action, error)| StoreError::io(action, path)(error))?;
+    storage.sync_directory(parent(path)).map_err(|error| {
+        if !referenced && let Err(error) = storage.remove(path) {
+            tracing::warn!(file = path, %error, "cannot remove what is left of a failed write; it goes when the store is opened");
+        }
+        StoreError::io("make durable the place of", path)(error)
+    })
+}

@@ -40,10 +40,16 @@ pub enum StoreError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The name cannot be a task's.
-    #[error("`{task}` cannot be the name of a task\nhint: names have 1 to 128 bytes")]
+    #[error("`{task}` cannot be the name of a task\nhint: names have 1 to 128 bytes and no control characters")]
     Name {
         /// The name.
         task: String,
+    },
+    /// A label of an example that no adapter could have.
+    #[error("`{label}` cannot be a label\nhint: labels have 1 to 256 bytes and no control characters")]
+    Label {
+        /// The label.
+        label: String,
     },
     /// The store has no such task.
     #[error("no task `{task}` in the store\nhint: tasks in the store: {}", list(known))]

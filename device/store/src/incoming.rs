@@ -139,7 +139,7 @@ impl Incoming {
             storage.sync_directory(DIRECTORY).map_err(StoreError::io("make durable the place of", &path))?;
             Ok(file)
         })();
-        let file = created.inspect_err(|_| drop(storage.remove(&path)))?;
+        let file = created.inspect_err(|_: &StoreError| drop(storage.remove(&path)))?;
         let upload = Upload {
             length,
             held: 0,

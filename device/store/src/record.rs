@@ -38,9 +38,18 @@ impl Record {
         self.state.candidates().next().is_some()
     }
 
+    /// Whether there is something to tell of the task.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.is_live() || self.state.reverted.is_some()
+    }
+
     /// Whether nothing would be forgotten with it.
     pub(crate) fn is_empty(&self) -> bool {
         !self.is_live() && self.state.floor == 0 && self.known.is_empty() && self.state.reverted.is_none()
+    }
+
+    pub(crate) fn is_on_trial(&self, digest: &Digest) -> bool {
+        self.state.trial.is_some_and(|trial| trial.held.digest == *digest)
     }
 
     pub(crate) fn remember(&mut self, held: &Held) {
