@@ -31,14 +31,11 @@ impl Failure {
 
 /// Writes a file beside its place, makes it durable, moves it there and makes that durable. `previous` is what to go back to when the last
 /// of these steps fails: by then the new file is in place, but a power cut could undo it, and nobody may be told it is there.
-pub(crate) fn replace(
-    storage: &dyn Storage,
-    path: &str,
-    bytes: &[u8],
-    previous: Option<&[u8]>,
-) -> Result<(), Failure> {
+pub(crate) fn replace(storage: &dyn Storage, path: &str, bytes: &[u8], previous: Option<&[u8]>) -> Result<(), Failure> {
     put(storage, path, bytes).map_err(|(action, error)| Failure::Untouched(StoreError::io(action, path)(error)))?;
-    let Err(source) = storage.sync_directory(parent(path)) else { return Ok(()) };
+    let Err(source) = storage.sync_directory(parent(path)) else {
+        return Ok(());
+    };
     let undone = match previous {
         Some(previous) => put(storage, path, previous).is_ok(),
         None => storage.remove(path).is_ok(),
@@ -75,8 +72,12 @@ fn put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static 
 
 /// Removes a file and makes that durable; `previous` is its contents, to be put back when the latter fails.
 pub(crate) fn delete(storage: &dyn Storage, path: &str, previous: &[u8]) -> Result<(), Failure> {
-    storage.remove(path).map_err(|error| Failure::Untouched(StoreError::io("remove", path)(error)))?;
-    let Err(source) = storage.sync_directory(parent(path)) else { return Ok(()) };
+    storage
+        .remove(path)
+        .map_err(|error| Failure::Untouched(StoreError::io("remove", path)(error)))?;
+    let Err(source) = storage.sync_directory(parent(path)) else {
+        return Ok(());
+    };
     let file = path.to_owned();
     if put(storage, path, previous).is_ok() {
         if let Err(error) = storage.sync_directory(parent(path)) {

@@ -29,7 +29,12 @@ impl Store {
         let (cap, got) = (self.checkpoint_cap(), bytes.len() as u64);
         if got > cap {
             let hint = "tune fewer parameters, or raise the device's cap";
-            return Err(StoreError::Full { what: "bytes of a checkpoint", cap, got, hint });
+            return Err(StoreError::Full {
+                what: "bytes of a checkpoint",
+                cap,
+                got,
+                hint,
+            });
         }
         let mut writer = self.writer();
         self.prepare(&mut writer)?;
@@ -49,7 +54,9 @@ impl Store {
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
             return Ok(None);
         }
-        let Some(file) = self.whole_checkpoint(&path)? else { return Ok(None) };
+        let Some(file) = self.whole_checkpoint(&path)? else {
+            return Ok(None);
+        };
         match sealed::open(sealed::CHECKPOINT, &file) {
             Ok(contents) => Ok(Some(contents.to_vec())),
             Err(damage) => Err(StoreError::Damaged { file: path, damage }),

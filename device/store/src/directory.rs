@@ -10,7 +10,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, statat, unlinkat},
+    fs::{
+        AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, statat, unlinkat,
+    },
     io::Errno,
 };
 
@@ -156,7 +158,11 @@ impl Storage for Directory {
             entries.push(Entry {
                 name: name.to_string_lossy().into_owned(),
                 kind,
-                bytes: if kind == EntryKind::File { status.st_size as u64 } else { 0 },
+                bytes: if kind == EntryKind::File {
+                    status.st_size as u64
+                } else {
+                    0
+                },
             });
         }
         Ok(entries)

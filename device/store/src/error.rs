@@ -68,7 +68,10 @@ pub enum StoreError {
         task: String,
     },
     /// None of the task's adapters can be served.
-    #[error("task `{task}`: no adapter can be served: {}\nhint: push the adapter again", problems(tried))]
+    #[error(
+        "task `{task}`: no adapter can be served: {}\nhint: push the adapter again",
+        problems(tried)
+    )]
     NothingServes {
         /// The task.
         task: String,
@@ -116,7 +119,9 @@ pub enum StoreError {
         version: u64,
     },
     /// A tuned adapter that says it was trained elsewhere, or that another key signed.
-    #[error("task `{task}`: not an adapter that this device tuned: {reason}\nhint: what was made elsewhere is installed, not tuned")]
+    #[error(
+        "task `{task}`: not an adapter that this device tuned: {reason}\nhint: what was made elsewhere is installed, not tuned"
+    )]
     NotTunedHere {
         /// The task.
         task: String,
@@ -249,5 +254,9 @@ fn list(names: &[String]) -> String {
 
 fn problems(tried: &[Problem]) -> String {
     let tried: Vec<_> = tried.iter().map(ToString::to_string).collect();
-    if tried.is_empty() { "there is none".to_owned() } else { tried.join("; ") }
+    if tried.is_empty() {
+        "there is none".to_owned()
+    } else {
+        tried.join("; ")
+    }
 }

@@ -75,7 +75,15 @@ pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(Example, usize), Damage
     let Ok((Head { label, added, bytes }, [])) = postcard::take_from_bytes(contents) else {
         return Err(Damage::Form);
     };
-    Ok((Example { id, label, bytes, added }, start.len() - rest.len()))
+    Ok((
+        Example {
+            id,
+            label,
+            bytes,
+            added,
+        },
+        start.len() - rest.len(),
+    ))
 }
 
 /// The example in a whole file, and its picture.
@@ -99,9 +107,13 @@ impl Store {
     /// [`StoreError::Name`], [`StoreError::Label`], [`StoreError::Full`], [`StoreError::Io`].
     pub fn add_example(&self, task: &str, label: &str, picture: &[u8], now: Option<u64>) -> Result<Filed, StoreError> {
         self.check_name(task)?;
-        if label.is_empty() || label.len() > self.options.limits.label_bytes.min(512) || label.chars().any(char::is_control)
+        if label.is_empty()
+            || label.len() > self.options.limits.label_bytes.min(512)
+            || label.chars().any(char::is_control)
         {
-            return Err(StoreError::Label { label: label.to_owned() });
+            return Err(StoreError::Label {
+                label: label.to_owned(),
+            });
         }
         let mut writer = self.writer();
         self.prepare(&mut writer)?;
@@ -117,7 +129,9 @@ impl Store {
         let path = format!("{directory}/{id}");
         let there = entries.iter().flatten().any(|entry| entry.name == id.to_string());
         let previous = if there { self.whole_example(&path).ok() } else { None };
-        let known = previous.as_deref().and_then(|file| parse_whole(&id.to_string(), file).ok());
+        let known = previous
+            .as_deref()
+            .and_then(|file| parse_whole(&id.to_string(), file).ok());
         let previous_label = known.map(|(example, _)| example.label);
         if previous_label.as_deref() == Some(label) {
             return Ok(Filed::Duplicate { id });
@@ -126,13 +140,23 @@ impl Store {
             self.check_caps(entries.as_deref().unwrap_or_default(), picture.len() as u64)?;
         }
         if entries.is_none() {
-            self.storage.create_directory(&directory).map_err(StoreError::io("create", &directory))?;
+            self.storage
+                .create_directory(&directory)
+                .map_err(StoreError::io("create", &directory))?;
         }
         // Also when it was there: it may be left of a try whose next step failed.
-        self.storage.sync_directory(DIRECTORY).map_err(StoreError::io("make durable", &directory))?;
+        self.storage
+            .sync_directory(DIRECTORY)
+            .map_err(StoreError::io("make durable", &directory))?;
         let bytes = picture.len() as u64;
-        let head = Head { label: label.to_owned(), added: now, bytes };
-        let head = postcard::to_allocvec(&head).map_err(|_| StoreError::Label { label: label.to_owned() })?;
+        let head = Head {
+            label: label.to_owned(),
+            added: now,
+            bytes,
+        };
+        let head = postcard::to_allocvec(&head).map_err(|_| StoreError::Label {
+            label: label.to_owned(),
+        })?;
         let mut file = sealed::seal(sealed::EXAMPLE, &head);
         file.extend_from_slice(picture);
         atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)?;
@@ -190,7 +214,7 @@ impl Store {
                 Err(error) => tracing::warn!(file = path, %error, "an example is left out"),
             }
         }
-        examples.sort_by(|one, other| (one.added, one.id).cmp(&(other.added, other.id)));
+        examples.sort_by_key(|example| (example.added, example.id));
         Ok(examples)
     }
 
@@ -201,7 +225,8 @@ impl Store {
     pub fn example(&self, task: &str, id: &Digest) -> Result<Vec<u8>, StoreError> {
         let path = self.example_path(task, id)?;
         let file = self.whole_example(&path).map_err(|error| no_such(task, id, error))?;
-        let (_, picture) = parse_whole(&id.to_string(), &file).map_err(|damage| StoreError::Damaged { file: path, damage })?;
+        let (_, picture) =
+            parse_whole(&id.to_string(), &file).map_err(|damage| StoreError::Damaged { file: path, damage })?;
         Ok(picture)
     }
 
@@ -218,7 +243,10 @@ impl Store {
 
     fn example_path(&self, task: &str, id: &Digest) -> Result<String, StoreError> {
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
-            return Err(StoreError::NoSuchExample { task: task.to_owned(), id: *id });
+            return Err(StoreError::NoSuchExample {
+                task: task.to_owned(),
+                id: *id,
+            });
         }
         Ok(format!("{}/{id}", directory(&encoded(task)?)))
     }
@@ -228,7 +256,9 @@ impl Store {
         for entry in self.storage.list(DIRECTORY).unwrap_or_default() {
             let known = entry.kind == EntryKind::Directory && names::decode(&entry.name).is_some();
             let directory = directory(&entry.name);
-            let Ok(entries) = self.storage.list(&directory) else { continue };
+            let Ok(entries) = self.storage.list(&directory) else {
+                continue;
+            };
             if !known || self.storage.sync_directory(&directory).is_err() {
                 continue;
             }
@@ -248,9 +278,10 @@ impl Store {
 
 fn no_such(task: &str, id: &Digest, error: StoreError) -> StoreError {
     match error {
-        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            StoreError::NoSuchExample { task: task.to_owned(), id: *id }
-        }
+        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => StoreError::NoSuchExample {
+            task: task.to_owned(),
+            id: *id,
+        },
         error => error,
     }
 }

@@ -65,13 +65,12 @@ pub(crate) struct Parsed {
 }
 
 /// Walks the frames of an upload and hands their data over.
-pub(crate) fn walk(
-    storage: &dyn Storage,
-    path: &str,
-    mut each: impl FnMut(&[u8]),
-) -> Result<Parsed, StoreError> {
+pub(crate) fn walk(storage: &dyn Storage, path: &str, mut each: impl FnMut(&[u8])) -> Result<Parsed, StoreError> {
     let read = |offset, length| storage.read(path, offset, length).map_err(StoreError::io("read", path));
-    let damaged = |damage| StoreError::Damaged { file: path.to_owned(), damage };
+    let damaged = |damage| StoreError::Damaged {
+        file: path.to_owned(),
+        damage,
+    };
     let size = storage.length(path).map_err(StoreError::io("read", path))?;
     let head = read(0, HEAD as usize)?;
     let contents = sealed::open(sealed::PART, &head).map_err(damaged)?;
@@ -93,14 +92,31 @@ pub(crate) fn walk(
         end += FRAME as u64 + bytes;
     }
     let torn = end != size;
-    Ok(Parsed { length, held, end, torn })
+    Ok(Parsed {
+        length,
+        held,
+        end,
+        torn,
+    })
 }
 
 impl Incoming {
     /// Takes up an upload that was found on the disk.
     pub(crate) fn adopt(&mut self, storage: &dyn Storage, digest: Digest) -> Result<(), StoreError> {
-        let Parsed { length, held, end, torn } = walk(storage, &path(&digest), |_| ())?;
-        let upload = Upload { length, held, end, torn, file: None, touched: 0 };
+        let Parsed {
+            length,
+            held,
+            end,
+            torn,
+        } = walk(storage, &path(&digest), |_| ())?;
+        let upload = Upload {
+            length,
+            held,
+            end,
+            torn,
+            file: None,
+            touched: 0,
+        };
         self.uploads.insert(digest, upload);
         Ok(())
     }
@@ -123,7 +139,9 @@ impl Incoming {
                 let path = path(&digest);
                 let mut file = storage.open(&path).map_err(StoreError::io("open", &path))?;
                 file.sync().map_err(StoreError::io("make durable", &path))?;
-                storage.sync_directory(DIRECTORY).map_err(StoreError::io("make durable the place of", &path))?;
+                storage
+                    .sync_directory(DIRECTORY)
+                    .map_err(StoreError::io("make durable the place of", &path))?;
                 upload.file = Some(file);
             }
             return Ok(upload.held);
@@ -136,7 +154,9 @@ impl Incoming {
             let head = sealed::seal(sealed::PART, &length.to_le_bytes());
             file.write(0, &head).map_err(StoreError::io("write", &path))?;
             file.sync().map_err(StoreError::io("make durable", &path))?;
-            storage.sync_directory(DIRECTORY).map_err(StoreError::io("make durable the place of", &path))?;
+            storage
+                .sync_directory(DIRECTORY)
+                .map_err(StoreError::io("make durable the place of", &path))?;
             Ok(file)
         })();
         let file = created.inspect_err(|_: &StoreError| drop(storage.remove(&path)))?;
@@ -167,7 +187,9 @@ impl Incoming {
                 return Ok(());
             }
             let stalest = self.uploads.iter().min_by_key(|(_, upload)| upload.touched);
-            let Some(stalest) = stalest.map(|(digest, _)| *digest) else { return Ok(()) };
+            let Some(stalest) = stalest.map(|(digest, _)| *digest) else {
+                return Ok(());
+            };
             tracing::info!(digest = %stalest, "the upload untouched for longest makes room for another");
             self.discard(storage, &stalest)?;
         }
@@ -182,17 +204,30 @@ impl Incoming {
         bytes: &[u8],
     ) -> Result<u64, StoreError> {
         self.clock += 1;
-        let upload = self.uploads.get_mut(&digest).ok_or(StoreError::NoSuchUpload { digest })?;
+        let upload = self
+            .uploads
+            .get_mut(&digest)
+            .ok_or(StoreError::NoSuchUpload { digest })?;
         upload.touched = self.clock;
         let held = upload.held;
         let Some(known) = held.checked_sub(offset) else {
-            return Err(StoreError::Offset { digest, held, got: offset });
+            return Err(StoreError::Offset {
+                digest,
+                held,
+                got: offset,
+            });
         };
         let end = offset.saturating_add(bytes.len() as u64);
         if end > upload.length {
-            return Err(StoreError::UploadLength { digest, expected: upload.length, got: end });
+            return Err(StoreError::UploadLength {
+                digest,
+                expected: upload.length,
+                got: end,
+            });
         }
-        let Some(data) = bytes.get(known as usize..).filter(|data| !data.is_empty()) else { return Ok(held) };
+        let Some(data) = bytes.get(known as usize..).filter(|data| !data.is_empty()) else {
+            return Ok(held);
+        };
         let mut frame = Vec::with_capacity(FRAME + data.len());
         frame.extend((data.len() as u32).to_le_bytes());
         frame.extend(checksum(held, data).to_le_bytes());

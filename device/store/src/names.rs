@@ -18,7 +18,8 @@ pub(crate) fn encode(task: &str) -> Option<String> {
         if is_plain(byte) {
             name.push(byte as char);
         } else {
-            name.push_str(&format!("%{byte:02x}"));
+            let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+            name.extend(['%', digit(byte >> 4), digit(byte & 15)]);
         }
     }
     if name.len() > LONGEST {
@@ -88,13 +89,19 @@ fn from_base_32(digits: &str) -> Option<Vec<u8>> {
 
 /// The digest that a name of 64 lower-case hexadecimal digits spells.
 pub(crate) fn digest(name: &str) -> Option<Digest> {
-    let (pairs, []) = name.as_bytes().as_chunks::<2>() else { return None };
+    let (pairs, []) = name.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
     let mut digest = [0; 32];
     if pairs.len() != digest.len() {
         return None;
     }
     for (byte, pair) in digest.iter_mut().zip(pairs) {
-        let digit = |at: usize| char::from(pair[at]).to_digit(16).filter(|_| !pair[at].is_ascii_uppercase());
+        let digit = |at: usize| {
+            char::from(pair[at])
+                .to_digit(16)
+                .filter(|_| !pair[at].is_ascii_uppercase())
+        };
         *byte = (digit(0)? * 16 + digit(1)?) as u8;
     }
     Some(Digest(digest))
@@ -120,7 +127,13 @@ mod tests {
 
     #[test]
     fn the_longest_names_fit() {
-        for task in ["/".repeat(128), "ツ".repeat(42), "a".repeat(128), "..".into(), "CON".into()] {
+        for task in [
+            "/".repeat(128),
+            "ツ".repeat(42),
+            "a".repeat(128),
+            "..".into(),
+            "CON".into(),
+        ] {
             let name = encode(&task).unwrap();
             assert!(name.len() <= LONGEST);
             assert_eq!(decode(&name), Some(task));

@@ -37,13 +37,19 @@ pub(crate) fn seal(magic: [u8; 8], contents: &[u8]) -> Vec<u8> {
 
 /// The contents of a file, and what follows them.
 pub(crate) fn open_prefix(magic: [u8; 8], file: &[u8]) -> Result<(&[u8], &[u8]), Damage> {
-    let Some((head, rest)) = file.split_first_chunk::<12>() else { return Err(Damage::Short) };
+    let Some((head, rest)) = file.split_first_chunk::<12>() else {
+        return Err(Damage::Short);
+    };
     if head[..8] != magic {
         return Err(Damage::Magic);
     }
     let length = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
-    let Some((contents, rest)) = rest.split_at_checked(length) else { return Err(Damage::Short) };
-    let Some((stored, rest)) = rest.split_first_chunk::<4>() else { return Err(Damage::Short) };
+    let Some((contents, rest)) = rest.split_at_checked(length) else {
+        return Err(Damage::Short);
+    };
+    let Some((stored, rest)) = rest.split_first_chunk::<4>() else {
+        return Err(Damage::Short);
+    };
     if crc32fast::hash(&file[..12 + length]) != u32::from_le_bytes(*stored) {
         return Err(Damage::Checksum);
     }
@@ -53,17 +59,19 @@ pub(crate) fn open_prefix(magic: [u8; 8], file: &[u8]) -> Result<(&[u8], &[u8]),
 /// The contents of a file that holds nothing else.
 pub(crate) fn open(magic: [u8; 8], file: &[u8]) -> Result<&[u8], Damage> {
     let (contents, rest) = open_prefix(magic, file)?;
-    if rest.is_empty() { Ok(contents) } else { Err(Damage::Form) }
+    if rest.is_empty() {
+        Ok(contents)
+    } else {
+        Err(Damage::Form)
+    }
 }
 
 /// Reads a file from the disk and gives its contents.
-pub(crate) fn read(
-    storage: &dyn Storage,
-    path: &str,
-    magic: [u8; 8],
-    cap: u64,
-) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn read(storage: &dyn Storage, path: &str, magic: [u8; 8], cap: u64) -> Result<Vec<u8>, StoreError> {
     let file = read_whole(storage, path, cap).map_err(StoreError::io("read", path))?;
-    let contents = open(magic, &file).map_err(|damage| StoreError::Damaged { file: path.to_owned(), damage })?;
+    let contents = open(magic, &file).map_err(|damage| StoreError::Damaged {
+        file: path.to_owned(),
+        damage,
+    })?;
     Ok(contents.to_vec())
 }

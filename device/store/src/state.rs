@@ -81,7 +81,10 @@ impl TaskState {
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Held> + use<> {
         let trial = self.trial.map(|trial| trial.held);
         let mut seen: Vec<Held> = Vec::new();
-        for held in [trial, self.confirmed, self.last_good, self.restore].into_iter().flatten() {
+        for held in [trial, self.confirmed, self.last_good, self.restore]
+            .into_iter()
+            .flatten()
+        {
             if !seen.iter().any(|known| known.digest == held.digest) {
                 seen.push(held);
             }
@@ -125,7 +128,9 @@ impl TaskState {
         if self.trial.is_some() {
             return self.revert(reason, at);
         }
-        let (Some(confirmed), Some(last_good)) = (self.confirmed, self.last_good) else { return Err(Nothing) };
+        let (Some(confirmed), Some(last_good)) = (self.confirmed, self.last_good) else {
+            return Err(Nothing);
+        };
         (self.confirmed, self.last_good) = (Some(last_good), Some(confirmed));
         self.note(confirmed, reason, at);
         self.tidy();
@@ -149,7 +154,9 @@ impl TaskState {
     /// Back to the publisher's original: a tuned adapter on trial is dropped, and a confirmed one changes places with the original.
     pub(crate) fn restore(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
         let trial = self.trial.filter(|trial| trial.held.tuned && self.confirmed.is_some());
-        let original = self.restore.filter(|_| self.confirmed.is_some_and(|confirmed| confirmed.tuned));
+        let original = self
+            .restore
+            .filter(|_| self.confirmed.is_some_and(|confirmed| confirmed.tuned));
         let mut taken = None;
         if let Some(trial) = trial {
             self.trial = None;

@@ -98,8 +98,14 @@ impl Problem {
         match kind {
             ProblemKind::Missing => StoreError::io("read", &file)(io::Error::from(io::ErrorKind::NotFound)),
             ProblemKind::Unreadable(reason) => StoreError::io("read", &file)(io::Error::other(reason)),
-            ProblemKind::Length { .. } => StoreError::Damaged { file, damage: Damage::Short },
-            _ => StoreError::Damaged { file, damage: Damage::Name },
+            ProblemKind::Length { .. } => StoreError::Damaged {
+                file,
+                damage: Damage::Short,
+            },
+            _ => StoreError::Damaged {
+                file,
+                damage: Damage::Name,
+            },
         }
     }
 }
@@ -261,7 +267,9 @@ impl Store {
                 report.problem(directory, ProblemKind::Unknown);
                 continue;
             }
-            let Ok(entries) = self.storage.list(&directory) else { continue };
+            let Ok(entries) = self.storage.list(&directory) else {
+                continue;
+            };
             for Entry { name, kind, bytes } in entries {
                 let file = join(&directory, &name);
                 if is_unfinished(&name) {

@@ -35,7 +35,11 @@ fn an_altered_adapter_is_passed_over_for_the_last_good_one() {
         assert_eq!(serves(), (1, false, 2));
         let problems = store.verify().unwrap().problems;
         assert_eq!(problems.len(), 2);
-        assert!(problems.iter().all(|problem| matches!(problem.kind, ProblemKind::Digest { .. })));
+        assert!(
+            problems
+                .iter()
+                .all(|problem| matches!(problem.kind, ProblemKind::Digest { .. }))
+        );
         flip(&disk, &path(&files[0]), altered);
         let error = store.serving("birds").unwrap_err();
         assert!(matches!(&error, StoreError::NothingServes { tried, .. } if tried.len() == 3));
@@ -84,7 +88,10 @@ fn missing_and_shortened_adapters_are_found_when_the_store_opens() {
     disk.put(&path(&file("birds", 2)), b"short").unwrap();
     let store = open(disk);
     let kinds: Vec<_> = store.problems().iter().map(|problem| problem.kind.clone()).collect();
-    assert!(matches!(kinds[..], [ProblemKind::Length { got: 5, .. }, ProblemKind::Missing]), "{kinds:?}");
+    assert!(
+        matches!(kinds[..], [ProblemKind::Length { got: 5, .. }, ProblemKind::Missing]),
+        "{kinds:?}"
+    );
     assert_eq!(store.verify().unwrap().problems.len(), 2);
 }
 
@@ -108,13 +115,20 @@ fn a_damaged_record_hides_no_other_task_and_loses_no_adapter() {
         assert_eq!(store.tasks().len(), 1);
         assert_eq!(store.serving("cats").unwrap().held.version, 1);
         assert!(matches!(store.serving("birds"), Err(StoreError::DamagedRecord { .. })));
-        assert!(matches!(store.install(&file("birds", 5), NOW), Err(StoreError::DamagedRecord { .. })));
+        assert!(matches!(
+            store.install(&file("birds", 5), NOW),
+            Err(StoreError::DamagedRecord { .. })
+        ));
         assert_eq!(store.active(), None);
         // Other tasks go on, and what the damaged record may name stays.
         confirmed(&store, &file("cats", 2));
         confirmed(&store, &file("cats", 3));
         for version in [1, 4] {
-            assert!(disk.files().iter().any(|(name, _)| *name == path(&file("birds", version))));
+            assert!(
+                disk.files()
+                    .iter()
+                    .any(|(name, _)| *name == path(&file("birds", version)))
+            );
         }
         // Removing the task makes way; the floor is what the adapters tell.
         store.remove("birds").unwrap();
@@ -130,7 +144,11 @@ fn a_record_under_another_name_is_no_record() {
     let (disk, store) = fresh();
     confirmed(&store, &file("birds", 1));
     drop(store);
-    let (_, record) = disk.files().into_iter().find(|(name, _)| name == "tasks/birds").unwrap();
+    let (_, record) = disk
+        .files()
+        .into_iter()
+        .find(|(name, _)| name == "tasks/birds")
+        .unwrap();
     disk.put("tasks/cats", &record).unwrap();
     let store = open(disk);
     assert_eq!(store.problems()[0].kind, ProblemKind::Damaged(Damage::Name));
@@ -143,8 +161,15 @@ fn unknown_files_are_named_and_left_alone_and_leftovers_go() {
     confirmed(&store, &file("birds", 1));
     let before = see(&store);
     drop(store);
-    let unknown =
-        ["note.txt", "adapters/note.txt", "tasks/No", "incoming/x", "checkpoints/X.y", "examples/note", "tasks/%"];
+    let unknown = [
+        "note.txt",
+        "adapters/note.txt",
+        "tasks/No",
+        "incoming/x",
+        "checkpoints/X.y",
+        "examples/note",
+        "tasks/%",
+    ];
     for name in unknown {
         disk.put(name, b"somebody's").unwrap();
     }
@@ -165,7 +190,10 @@ fn unknown_files_are_named_and_left_alone_and_leftovers_go() {
     assert_eq!(see(&store), before);
     let names: Vec<_> = disk.files().into_iter().map(|(name, _)| name).collect();
     assert!(leftovers.iter().all(|name| !names.contains(name)), "{names:?}");
-    assert!(unknown.iter().all(|name| names.contains(&(*name).to_owned())), "{names:?}");
+    assert!(
+        unknown.iter().all(|name| names.contains(&(*name).to_owned())),
+        "{names:?}"
+    );
     let problems = store.verify().unwrap().problems;
     assert_eq!(problems.len(), unknown.len(), "{problems:?}");
     assert!(problems.iter().all(|problem| problem.kind == ProblemKind::Unknown));
@@ -177,7 +205,10 @@ fn an_adapter_that_nobody_installed_is_not_served() {
     confirmed(&store, &file("birds", 1));
     disk.put(&path(&file("birds", 2)), &file("birds", 2)).unwrap();
     assert_eq!(store.serving("birds").unwrap().held.version, 1);
-    assert!(matches!(store.file(&Digest::of(&file("birds", 2))), Err(StoreError::NoSuchAdapter { .. })));
+    assert!(matches!(
+        store.file(&Digest::of(&file("birds", 2))),
+        Err(StoreError::NoSuchAdapter { .. })
+    ));
     assert_eq!(store.verify().unwrap().problems[0].kind, ProblemKind::Leftover);
 }
 
@@ -192,7 +223,10 @@ fn damaged_examples_checkpoints_and_active_task_are_named() {
     let example = format!("examples/birds/{}", Digest::of(b"one"));
     let length = disk.files().iter().find(|(name, _)| *name == example).unwrap().1.len();
     flip(&disk, &example, length - 1);
-    assert!(matches!(store.example("birds", &Digest::of(b"one")), Err(StoreError::Damaged { .. })));
+    assert!(matches!(
+        store.example("birds", &Digest::of(b"one")),
+        Err(StoreError::Damaged { .. })
+    ));
     flip(&disk, &example, 3);
     assert_eq!(store.examples("birds").unwrap().len(), 1);
     flip(&disk, "checkpoints/birds", 14);
@@ -224,7 +258,10 @@ fn a_trial_that_crashes_the_device_ends_after_three_starts() {
             Start::Reverted { held } => {
                 assert_eq!((start, held.revision), (4, 2));
                 let reverted = store.task("birds").unwrap().reverted.unwrap();
-                assert_eq!((reverted.reason.as_str(), reverted.at), ("not confirmed within 3 starts", NOW));
+                assert_eq!(
+                    (reverted.reason.as_str(), reverted.at),
+                    ("not confirmed within 3 starts", NOW)
+                );
             }
             other => panic!("{other:?}"),
         }

@@ -18,6 +18,13 @@ use crate::{
     world::{NOW, confirmed, file, open, options, see},
 };
 
+/// A real directory, in memory where the system has such a place: what counts here are the system calls, not the disk.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -35,10 +42,10 @@ fn copy(from: &Path, to: &Path) {
 fn a_program_stopped_anywhere_leaves_the_old_state_or_the_new_one() {
     let mut stops = 0;
     for scenario in ALL {
-        let base = tempfile::tempdir().unwrap();
+        let base = scratch();
         (scenario.set_up)(&Store::open_directory(base.path(), options()).unwrap());
         let (before, after, operations) = {
-            let directory = tempfile::tempdir().unwrap();
+            let directory = scratch();
             copy(base.path(), directory.path());
             let faults = Arc::new(Faults::new(Arc::new(Directory::open(directory.path()).unwrap())));
             let store = open(faults.clone());
@@ -48,7 +55,7 @@ fn a_program_stopped_anywhere_leaves_the_old_state_or_the_new_one() {
             (before, see(&store), faults.operations())
         };
         for (at, operation) in operations.iter().enumerate() {
-            let directory = tempfile::tempdir().unwrap();
+            let directory = scratch();
             copy(base.path(), directory.path());
             let faults = Arc::new(Faults::new(Arc::new(Directory::open(directory.path()).unwrap())));
             let store = open(faults.clone());
@@ -59,20 +66,27 @@ fn a_program_stopped_anywhere_leaves_the_old_state_or_the_new_one() {
             drop(store);
             let store = Store::open_directory(directory.path(), options()).unwrap();
             let got = see(&store);
-            assert!(got == before || got == after, "{}, stopped at {operation:?}: {got:#?}", scenario.name);
+            assert!(
+                got == before || got == after,
+                "{}, stopped at {operation:?}: {got:#?}",
+                scenario.name
+            );
             assert_eq!(store.problems(), []);
             assert_eq!(store.verify().unwrap().problems, []);
             stops += 1;
         }
     }
-    println!("{} operations in a real directory, stopped at {stops} points", ALL.len());
+    println!(
+        "{} operations in a real directory, stopped at {stops} points",
+        ALL.len()
+    );
 }
 
 #[test]
 fn links_and_odd_files_are_not_followed() {
-    let outside = tempfile::tempdir().unwrap();
+    let outside = scratch();
     fs::write(outside.path().join("secret"), b"secret").unwrap();
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let store = Store::open_directory(root.path(), options()).unwrap();
     let digest = confirmed(&store, &file("birds", 1));
     confirmed(&store, &file("birds", 2));
@@ -93,14 +107,31 @@ fn links_and_odd_files_are_not_followed() {
     assert_eq!(fs::read(outside.path().join("secret")).unwrap(), b"secret");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 2);
     let problems = store.verify().unwrap().problems;
-    assert!(problems.iter().any(|problem| problem.file == "examples/birds" && problem.kind == ProblemKind::Unknown));
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.file == "examples/birds" && problem.kind == ProblemKind::Unknown)
+    );
 }
 
 #[test]
 fn names_that_lead_elsewhere_are_refused() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let directory = Directory::open(&root.path().join("inner/store")).unwrap();
-    for path in ["..", "../x", "a/../x", "/etc/passwd", "a//b", ".", "", "a/", "A", "ü", "a b", "a\0"] {
+    for path in [
+        "..",
+        "../x",
+        "a/../x",
+        "/etc/passwd",
+        "a//b",
+        ".",
+        "",
+        "a/",
+        "A",
+        "ü",
+        "a b",
+        "a\0",
+    ] {
         assert!(directory.create(path).is_err(), "{path}");
         assert!(directory.remove(path).is_err(), "{path}");
         assert!(directory.create_directory(path).is_err(), "{path}");
@@ -111,7 +142,7 @@ fn names_that_lead_elsewhere_are_refused() {
 
 #[test]
 fn files_are_their_owners_alone() {
-    let root = tempfile::tempdir().unwrap();
+    let root = scratch();
     let store = Store::open_directory(root.path(), options()).unwrap();
     confirmed(&store, &file("birds", 1));
     store.add_example("birds", "wren", b"picture", NOW).unwrap();
@@ -131,7 +162,7 @@ fn files_are_their_owners_alone() {
 #[test]
 fn the_real_directory_and_the_simulated_disk_behave_alike() {
     for scenario in ALL {
-        let root = tempfile::tempdir().unwrap();
+        let root = scratch();
         let real = Store::open_directory(root.path(), options()).unwrap();
         let (_, simulated) = crate::world::fresh();
         for store in [&real, &simulated] {

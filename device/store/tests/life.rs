@@ -12,7 +12,13 @@ fn name(held: Option<Held>) -> Option<(u64, u32)> {
 
 /// Confirmed, on trial, last good, restore point.
 fn kept(store: &Store) -> [Option<(u64, u32)>; 4] {
-    let TaskState { confirmed, trial, last_good, restore, .. } = store.task("birds").unwrap();
+    let TaskState {
+        confirmed,
+        trial,
+        last_good,
+        restore,
+        ..
+    } = store.task("birds").unwrap();
     [confirmed, trial.map(|trial| trial.held), last_good, restore].map(name)
 }
 
@@ -26,7 +32,10 @@ fn a_trial_serves_and_is_confirmed_or_reverted() {
     let wrong = store.confirm("birds", &Digest::of(b"another"));
     assert!(matches!(wrong, Err(StoreError::NoTrial { .. })));
     store.confirm("birds", &installed.held.digest).unwrap();
-    assert!(matches!(store.confirm("birds", &installed.held.digest), Err(StoreError::NoTrial { .. })));
+    assert!(matches!(
+        store.confirm("birds", &installed.held.digest),
+        Err(StoreError::NoTrial { .. })
+    ));
     let second = store.install(&file("birds", 2), NOW).unwrap().held.digest;
     let reason = "ü".repeat(400);
     store.revert("birds", &second, &reason, NOW).unwrap();
@@ -44,7 +53,10 @@ fn the_reason_of_a_first_trial_that_failed_is_kept() {
     let (disk, store) = fresh();
     let digest = store.install(&file("birds", 1), NOW).unwrap().held.digest;
     store.revert("birds", &digest, "logits are not finite", None).unwrap();
-    assert_eq!(store.tasks()[0].reverted.as_ref().unwrap().reason, "logits are not finite");
+    assert_eq!(
+        store.tasks()[0].reverted.as_ref().unwrap().reason,
+        "logits are not finite"
+    );
     assert!(matches!(store.serving("birds"), Err(StoreError::NothingServes { .. })));
     assert_tidy(&store, &disk);
     store.remove("birds").unwrap();
@@ -56,8 +68,14 @@ fn the_reason_of_a_first_trial_that_failed_is_kept() {
 fn a_second_rollback_undoes_the_first_and_bad_adapters_are_not_kept() {
     let (disk, store) = fresh();
     confirmed(&store, &file("birds", 1));
-    assert!(matches!(store.rollback("birds", NOW), Err(StoreError::NothingToRollBack { .. })));
-    assert!(matches!(store.mark_bad("birds", NOW), Err(StoreError::NothingToRollBack { .. })));
+    assert!(matches!(
+        store.rollback("birds", NOW),
+        Err(StoreError::NothingToRollBack { .. })
+    ));
+    assert!(matches!(
+        store.mark_bad("birds", NOW),
+        Err(StoreError::NothingToRollBack { .. })
+    ));
     confirmed(&store, &file("birds", 2));
     assert_eq!(store.rollback("birds", NOW).unwrap().version, 2);
     assert_eq!(kept(&store), [Some((1, 0)), None, Some((2, 0)), None]);
@@ -76,7 +94,10 @@ fn a_second_rollback_undoes_the_first_and_bad_adapters_are_not_kept() {
 fn the_publishers_original_is_kept_as_long_as_a_tuned_one_is() {
     let (disk, store) = fresh();
     confirmed(&store, &file("birds", 5));
-    assert!(matches!(store.restore("birds", NOW), Err(StoreError::NothingToRestore { .. })));
+    assert!(matches!(
+        store.restore("birds", NOW),
+        Err(StoreError::NothingToRestore { .. })
+    ));
     confirmed_tuned(&store, &tuned("birds", 5, 1));
     confirmed_tuned(&store, &tuned("birds", 5, 2));
     confirmed_tuned(&store, &tuned("birds", 5, 3));
@@ -103,7 +124,10 @@ fn a_task_born_here_has_no_floor_and_makes_way_for_a_publishers() {
     confirmed_tuned(&store, &tuned("birds", 1, 1));
     assert_eq!(kept(&store), [Some((1, 1)), None, None, None]);
     assert_eq!(store.task("birds").unwrap().floor, 0);
-    assert!(matches!(store.restore("birds", NOW), Err(StoreError::NothingToRestore { .. })));
+    assert!(matches!(
+        store.restore("birds", NOW),
+        Err(StoreError::NothingToRestore { .. })
+    ));
     confirmed(&store, &file("birds", 1));
     assert_eq!(kept(&store), [Some((1, 0)), None, Some((1, 1)), None]);
     assert_tidy(&store, &disk);
@@ -113,17 +137,35 @@ fn a_task_born_here_has_no_floor_and_makes_way_for_a_publishers() {
 fn pictures_are_filed_once_and_relabelled() {
     let (_, store) = fresh();
     let id = Digest::of(b"picture");
-    assert_eq!(store.add_example("birds", "wren", b"picture", Some(7)).unwrap(), Filed::Added { id });
-    assert_eq!(store.add_example("birds", "wren", b"picture", Some(9)).unwrap(), Filed::Duplicate { id });
+    assert_eq!(
+        store.add_example("birds", "wren", b"picture", Some(7)).unwrap(),
+        Filed::Added { id }
+    );
+    assert_eq!(
+        store.add_example("birds", "wren", b"picture", Some(9)).unwrap(),
+        Filed::Duplicate { id }
+    );
     let from = "wren".into();
-    assert_eq!(store.add_example("birds", "robin", b"picture", Some(8)).unwrap(), Filed::Relabelled { id, from });
+    assert_eq!(
+        store.add_example("birds", "robin", b"picture", Some(8)).unwrap(),
+        Filed::Relabelled { id, from }
+    );
     let examples = store.examples("birds").unwrap();
-    assert_eq!((examples.len(), examples[0].label.as_str(), examples[0].added), (1, "robin", Some(8)));
+    assert_eq!(
+        (examples.len(), examples[0].label.as_str(), examples[0].added),
+        (1, "robin", Some(8))
+    );
     assert_eq!(store.example("birds", &id).unwrap(), b"picture");
     assert!(store.examples("cats").unwrap().is_empty());
-    assert!(matches!(store.example("cats", &id), Err(StoreError::NoSuchExample { .. })));
+    assert!(matches!(
+        store.example("cats", &id),
+        Err(StoreError::NoSuchExample { .. })
+    ));
     store.remove_example("birds", &id).unwrap();
-    assert!(matches!(store.remove_example("birds", &id), Err(StoreError::NoSuchExample { .. })));
+    assert!(matches!(
+        store.remove_example("birds", &id),
+        Err(StoreError::NoSuchExample { .. })
+    ));
 }
 
 #[test]

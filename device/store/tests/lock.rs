@@ -28,7 +28,11 @@ fn a_second_process_is_refused_with_the_pid_of_the_first() {
     }
     let directory = tempfile::tempdir().unwrap();
     let mut first = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "lock::a_second_process_is_refused_with_the_pid_of_the_first"])
+        .args([
+            "--exact",
+            "--nocapture",
+            "lock::a_second_process_is_refused_with_the_pid_of_the_first",
+        ])
         .env(PATH, directory.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -36,9 +40,14 @@ fn a_second_process_is_refused_with_the_pid_of_the_first() {
         .unwrap();
     let lines = BufReader::new(first.stdout.take().unwrap()).lines();
     assert!(lines.map_while(Result::ok).any(|line| line.contains("open")));
-    let Err(error) = Store::open_directory(directory.path(), options()) else { panic!("opened twice") };
+    let Err(error) = Store::open_directory(directory.path(), options()) else {
+        panic!("opened twice")
+    };
     let pid = first.id();
-    assert!(matches!(error, StoreError::Locked { pid: Some(got) } if got == pid), "{error}");
+    assert!(
+        matches!(error, StoreError::Locked { pid: Some(got) } if got == pid),
+        "{error}"
+    );
     assert!(error.to_string().contains(&format!("process {pid}")));
     // SIGKILL: nothing is cleaned up, and nothing needs to be.
     first.kill().unwrap();
@@ -59,7 +68,10 @@ fn within_a_process_a_store_opens_once_at_a_time() {
 
     let disk = Arc::new(Disk::new());
     let store = Store::open(disk.clone(), options()).unwrap();
-    assert!(matches!(Store::open(disk.clone(), options()), Err(StoreError::Locked { .. })));
+    assert!(matches!(
+        Store::open(disk.clone(), options()),
+        Err(StoreError::Locked { .. })
+    ));
     drop(store);
     Store::open(disk, options()).unwrap();
 }

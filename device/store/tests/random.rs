@@ -77,7 +77,9 @@ impl Task {
     }
 
     fn end_trial(&mut self) -> bool {
-        let Some((name, _)) = self.trial.take() else { return false };
+        let Some((name, _)) = self.trial.take() else {
+            return false;
+        };
         self.reverted = Some(name);
         true
     }
@@ -105,10 +107,9 @@ impl Task {
     /// The rules of the store, told once more; says whether the operation is done.
     fn act(&mut self, action: Action) -> bool {
         match action {
-            Action::Install(version) => self.admits((version, 0)) && self.try_out((version, 0)),
             // An upload of what is confirmed is not sent, and its commit is answered.
             Action::Push(version) if self.confirmed == Some((version, 0)) => true,
-            Action::Push(version) => self.admits((version, 0)) && self.try_out((version, 0)),
+            Action::Install(version) | Action::Push(version) => self.admits((version, 0)) && self.try_out((version, 0)),
             Action::Send(revision) => self.admits((2, revision)) && self.try_out((2, revision)),
             Action::Tune(revision) => {
                 let name = (2, revision);
@@ -128,7 +129,10 @@ impl Task {
                 } else if let Some((version, 0)) = before {
                     self.restore = Some((version, 0));
                 }
-                self.last = before.filter(|before| *before != name).or(self.last).filter(|last| *last != name);
+                self.last = before
+                    .filter(|before| *before != name)
+                    .or(self.last)
+                    .filter(|last| *last != name);
                 self.known.retain(|known| *known != name);
                 self.known.push(name);
                 self.tidy();
@@ -141,7 +145,9 @@ impl Task {
                 }
                 let bad = matches!(action, Action::MarkBad);
                 let better = if bad { self.last.or(self.restore) } else { self.last };
-                let (Some(confirmed), Some(better)) = (self.confirmed, better) else { return false };
+                let (Some(confirmed), Some(better)) = (self.confirmed, better) else {
+                    return false;
+                };
                 self.confirmed = Some(better);
                 self.last = if bad { None } else { Some(confirmed) };
                 self.reverted = Some(confirmed);
@@ -172,7 +178,11 @@ impl Task {
                 let there = self.listed() || !self.examples.is_empty() || self.checkpoint.is_some();
                 let (floor, known) = (self.floor, std::mem::take(&mut self.known));
                 if there {
-                    *self = Self { floor, known, ..Self::default() };
+                    *self = Self {
+                        floor,
+                        known,
+                        ..Self::default()
+                    };
                 } else {
                     self.known = known;
                 }
@@ -191,7 +201,10 @@ impl Task {
                 self.examples.retain(|known| *known != picture);
                 there
             }
-            Action::Checkpoint(value) => self.checkpoint.replace(value).is_some() || true,
+            Action::Checkpoint(value) => {
+                self.checkpoint = Some(value);
+                true
+            }
             Action::Clear => {
                 self.checkpoint = None;
                 true
@@ -247,12 +260,20 @@ fn read(store: &Store, model: &Model) -> Model {
     for task in model.tasks.keys() {
         let state = store.task(task).ok();
         let model = &model.tasks[task];
-        let mut examples: Vec<u8> = (0..8).filter(|&picture| store.example(task, &Digest::of(&[picture])).is_ok()).collect();
+        let mut examples: Vec<u8> = (0..8)
+            .filter(|&picture| store.example(task, &Digest::of(&[picture])).is_ok())
+            .collect();
         examples.sort_unstable();
         assert_eq!(store.examples(task).unwrap().len(), examples.len());
         let checkpoint = store.checkpoint(task).unwrap().map(|bytes| bytes[0]);
         // What is known of a removed task shows in what it admits.
-        let mut task_read = Task { examples, checkpoint, floor: model.floor, known: model.known.clone(), ..Task::default() };
+        let mut task_read = Task {
+            examples,
+            checkpoint,
+            floor: model.floor,
+            known: model.known.clone(),
+            ..Task::default()
+        };
         if let Some(state) = state {
             task_read.confirmed = state.confirmed.map(name);
             task_read.trial = state.trial.map(|trial| (name(trial.held), trial.starts));
@@ -263,7 +284,9 @@ fn read(store: &Store, model: &Model) -> Model {
         }
         read.tasks.insert(task, task_read);
     }
-    read.active = store.active().and_then(|active| TASKS.into_iter().find(|task| *task == active));
+    read.active = store
+        .active()
+        .and_then(|active| TASKS.into_iter().find(|task| *task == active));
     read
 }
 
@@ -291,7 +314,10 @@ fn actions() -> impl Strategy<Value = Action> {
 
 fn cuts() -> impl Strategy<Value = Option<Cut>> {
     let cut = (0..30_usize, any::<bool>(), 0..4_usize, any::<u64>());
-    prop::option::weighted(0.3, cut.prop_map(|(at, half, model, seed)| Cut { at, half, model, seed }))
+    prop::option::weighted(
+        0.3,
+        cut.prop_map(|(at, half, model, seed)| Cut { at, half, model, seed }),
+    )
 }
 
 proptest! {

@@ -18,7 +18,7 @@ use crate::world::{NOW, confirmed, file, fresh, open, see};
 /// A disk whose renames wait to be let go on.
 struct Slow {
     disk: Arc<Disk>,
-    slow: AtomicBool,
+    held_up: AtomicBool,
     waiting: SyncSender<()>,
     go: std::sync::Mutex<Receiver<()>>,
 }
@@ -31,7 +31,7 @@ impl Storage for Slow {
         self.disk.open(path)
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        if self.slow.load(Ordering::SeqCst) {
+        if self.held_up.load(Ordering::SeqCst) {
             self.waiting.send(()).unwrap();
             self.go.lock().unwrap().recv().unwrap();
         }
@@ -69,7 +69,7 @@ fn readers_go_on_while_a_writer_waits_for_the_disk() {
     let (go, goes) = sync_channel(0);
     let slow = Arc::new(Slow {
         disk: Arc::new(Disk::new()),
-        slow: AtomicBool::new(false),
+        held_up: AtomicBool::new(false),
         waiting,
         go: std::sync::Mutex::new(goes),
     });
@@ -77,7 +77,7 @@ fn readers_go_on_while_a_writer_waits_for_the_disk() {
     let first = confirmed(&store, &file("birds", 1));
     store.add_example("birds", "wren", b"picture", NOW).unwrap();
     let before = see(&store);
-    slow.slow.store(true, Ordering::SeqCst);
+    slow.held_up.store(true, Ordering::SeqCst);
     thread::scope(|scope| {
         let writer = scope.spawn(|| store.install(&file("birds", 2), NOW).map(drop));
         // The writer hangs in the adapter's rename, then in the record's.

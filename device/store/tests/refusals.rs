@@ -10,8 +10,12 @@ use crate::world::{
 /// The file is refused, by an install and by an upload, and nothing changes.
 fn refusal(store: &Store, file: &[u8]) -> Refusal {
     let before = see(store);
-    let Err(StoreError::Refused(refusal)) = store.install(file, NOW) else { panic!("taken") };
-    let Err(StoreError::Refused(again)) = push(store, file, 1_000) else { panic!("taken") };
+    let Err(StoreError::Refused(refusal)) = store.install(file, NOW) else {
+        panic!("taken")
+    };
+    let Err(StoreError::Refused(again)) = push(store, file, 1_000) else {
+        panic!("taken")
+    };
     assert_eq!(refusal, again);
     assert_eq!(see(store), before);
     assert_eq!(store.verify().unwrap().problems, []);
@@ -29,7 +33,9 @@ fn replay_and_downgrade_have_errors_of_their_own() {
         let refused = refusal(&store, &file("birds", version));
         assert!(matches!(refused, Refusal::Replay { version: got, .. } if got == version));
     }
-    let Err(StoreError::Refused(refused)) = store.install(&file("birds", 9), NOW) else { panic!("taken") };
+    let Err(StoreError::Refused(refused)) = store.install(&file("birds", 9), NOW) else {
+        panic!("taken")
+    };
     assert!(matches!(refused, Refusal::Replay { version: 9, .. }));
     for version in [2, 8] {
         let refused = refusal(&store, &file("birds", version));
@@ -57,7 +63,10 @@ fn the_floor_rises_on_confirmation_and_never_falls() {
     assert_eq!((floor(), store.serving("birds").unwrap().held.version), (4, 4));
     store.remove("birds").unwrap();
     assert!(matches!(refusal(&store, &file("birds", 3)), Refusal::Replay { .. }));
-    assert!(matches!(refusal(&store, &file("birds", 2)), Refusal::Downgrade { floor: 4, .. }));
+    assert!(matches!(
+        refusal(&store, &file("birds", 2)),
+        Refusal::Downgrade { floor: 4, .. }
+    ));
     // What was removed may come back.
     confirmed(&store, &file("birds", 4));
     assert_eq!(floor(), 4);
@@ -73,7 +82,10 @@ fn every_refusal_of_the_signing_layer_is_handed_on() {
     assert!(matches!(refusal(&store, &stranger), Refusal::UnknownKey { .. }));
     let mut header = adapter("birds", 2, 0, 0);
     header.header.backbone = Digest::of(b"another backbone");
-    assert!(matches!(refusal(&store, &published(&header)), Refusal::WrongBackbone { .. }));
+    assert!(matches!(
+        refusal(&store, &published(&header)),
+        Refusal::WrongBackbone { .. }
+    ));
     let mut header = adapter("birds", 2, 0, 0);
     header.header.expires = NOW;
     assert!(matches!(refusal(&store, &published(&header)), Refusal::Expired { .. }));
@@ -95,17 +107,42 @@ fn tuned_files_come_in_through_their_own_door() {
     let (_, store) = fresh();
     confirmed(&store, &file("birds", 2));
     let own = tuned("birds", 2, 1);
-    assert!(matches!(refusal(&store, &own), Refusal::WrongClass { class: SignerClass::Device, .. }));
+    assert!(matches!(
+        refusal(&store, &own),
+        Refusal::WrongClass {
+            class: SignerClass::Device,
+            ..
+        }
+    ));
     let foreign = encode(&adapter("birds", 2, 1, 0), Encoding::F32).unwrap();
     let foreign = sign(&foreign, SignerClass::Device, &SecretKey::from_bytes(&[9; 32])).unwrap();
-    assert!(matches!(refusal(&store, &foreign), Refusal::UnknownKey { class: SignerClass::Device, .. }));
-    assert!(matches!(store.install_tuned(&foreign), Err(StoreError::Refused(Refusal::UnknownKey { .. }))));
+    assert!(matches!(
+        refusal(&store, &foreign),
+        Refusal::UnknownKey {
+            class: SignerClass::Device,
+            ..
+        }
+    ));
+    assert!(matches!(
+        store.install_tuned(&foreign),
+        Err(StoreError::Refused(Refusal::UnknownKey { .. }))
+    ));
     let published = store.install_tuned(&file("birds", 3));
     assert!(matches!(published, Err(StoreError::NotTunedHere { .. })));
     let stale = store.install_tuned(&tuned("birds", 1, 1));
-    assert!(matches!(stale, Err(StoreError::Stale { expected: 2, got: 1, .. })));
+    assert!(matches!(
+        stale,
+        Err(StoreError::Stale {
+            expected: 2,
+            got: 1,
+            ..
+        })
+    ));
     store.install(&file("birds", 3), NOW).unwrap();
-    assert!(matches!(store.install_tuned(&own), Err(StoreError::TrialUnderWay { version: 3, .. })));
+    assert!(matches!(
+        store.install_tuned(&own),
+        Err(StoreError::TrialUnderWay { version: 3, .. })
+    ));
     store.rollback("birds", NOW).unwrap();
 
     confirmed_tuned(&store, &own);
@@ -141,7 +178,9 @@ fn a_key_that_is_no_longer_trusted_serves_nothing() {
     let trust = clr_adapters::Trust::default();
     let strict = StoreOptions { trust, ..options() };
     let store = Store::open(disk, strict).unwrap();
-    let Err(error) = store.serving("birds") else { panic!("served") };
+    let Err(error) = store.serving("birds") else {
+        panic!("served")
+    };
     assert!(matches!(error, StoreError::NothingServes { .. }));
     assert!(error.to_string().contains("not trusted"), "{error}");
     assert_eq!(store.verify().unwrap().problems.len(), 1);
@@ -160,24 +199,44 @@ fn examples_tasks_and_checkpoints_are_capped() {
     store.remove_example("birds", &Digest::of(&[1])).unwrap();
     store.add_example("birds", "wren", &[9], NOW).unwrap();
     drop(store);
-    let caps = Caps { tasks: 1, checkpoint_bytes: 10, example_bytes: 3, ..Caps::DEFAULT };
+    let caps = Caps {
+        tasks: 1,
+        checkpoint_bytes: 10,
+        example_bytes: 3,
+        ..Caps::DEFAULT
+    };
     let store = Store::open(disk, StoreOptions { caps, ..options() }).unwrap();
-    assert!(matches!(store.put_checkpoint("birds", &[0; 11]), Err(StoreError::Full { .. })));
-    assert!(matches!(store.add_example("cats", "tabby", &[0; 4], NOW), Err(StoreError::Full { .. })));
+    assert!(matches!(
+        store.put_checkpoint("birds", &[0; 11]),
+        Err(StoreError::Full { .. })
+    ));
+    assert!(matches!(
+        store.add_example("cats", "tabby", &[0; 4], NOW),
+        Err(StoreError::Full { .. })
+    ));
     store.install(&file("birds", 1), NOW).unwrap();
-    assert!(matches!(store.install(&file("cats", 1), NOW), Err(StoreError::Full { what: "tasks", .. })));
+    assert!(matches!(
+        store.install(&file("cats", 1), NOW),
+        Err(StoreError::Full { what: "tasks", .. })
+    ));
 }
 
 #[test]
 fn names_and_labels_that_no_adapter_could_have_are_refused() {
     let (_, store) = fresh();
     for task in ["", "a\0b", "line\nbreak", &"x".repeat(129)] {
-        assert!(matches!(store.add_example(task, "wren", b"x", NOW), Err(StoreError::Name { .. })));
+        assert!(matches!(
+            store.add_example(task, "wren", b"x", NOW),
+            Err(StoreError::Name { .. })
+        ));
         assert!(matches!(store.put_checkpoint(task, b"x"), Err(StoreError::Name { .. })));
         assert!(matches!(store.serving(task), Err(StoreError::NoSuchTask { .. })));
     }
     for label in ["", "a\tb", &"x".repeat(257)] {
-        assert!(matches!(store.add_example("birds", label, b"x", NOW), Err(StoreError::Label { .. })));
+        assert!(matches!(
+            store.add_example("birds", label, b"x", NOW),
+            Err(StoreError::Label { .. })
+        ));
     }
     for task in ["..", ".", "/etc/passwd", "CON", "Birds", "birds", &"ツ".repeat(42)] {
         store.install(&file(task, 1), NOW).unwrap();

@@ -41,12 +41,18 @@ fn an_upload_cut_anywhere_goes_on_at_the_durable_offset() {
                 Ok::<(), StoreError>(())
             })();
             cuts += 1;
-            for (model, seed) in PowerCut::ALL.into_iter().flat_map(|model| (0..4).map(move |seed| (model, seed))) {
+            for (model, seed) in PowerCut::ALL
+                .into_iter()
+                .flat_map(|model| (0..4).map(move |seed| (model, seed)))
+            {
                 let disk = Arc::new(disk.power_cut(model, seed));
                 let store = open(disk.clone());
                 assert_eq!(store.problems(), []);
                 let held = store.begin(&digest, length).unwrap();
-                assert!(held >= acknowledged, "held {held}, but {acknowledged} were acknowledged");
+                assert!(
+                    held >= acknowledged,
+                    "held {held}, but {acknowledged} were acknowledged"
+                );
                 assert!(held <= sent);
                 resumed += 1;
                 let mut at = held as usize;
@@ -60,7 +66,10 @@ fn an_upload_cut_anywhere_goes_on_at_the_durable_offset() {
             }
         }
     }
-    println!("{cuts} cuts of an upload in {} pieces, {resumed} resumed", bytes.len().div_ceil(CHUNK));
+    println!(
+        "{cuts} cuts of an upload in {} pieces, {resumed} resumed",
+        bytes.len().div_ceil(CHUNK)
+    );
 }
 
 #[test]
@@ -72,7 +81,10 @@ fn what_a_killed_program_wrote_is_made_durable_before_it_is_counted() {
     let store = open(faults.clone());
     store.begin(&digest, length).unwrap();
     // The write goes through, its sync does not.
-    faults.set(Some(Fault::Stop { at: 1, moment: Moment::Before }));
+    faults.set(Some(Fault::Stop {
+        at: 1,
+        moment: Moment::Before,
+    }));
     store.append(&digest, 0, &bytes[..5_000]).unwrap_err();
     drop(store);
     // Killed, not cut: what was written is seen.
@@ -88,17 +100,33 @@ fn pieces_are_taken_in_order_and_once() {
     let (_, store) = fresh();
     let bytes = big();
     let (digest, length) = (Digest::of(&bytes), bytes.len() as u64);
-    assert!(matches!(store.append(&digest, 0, &bytes), Err(StoreError::NoSuchUpload { .. })));
+    assert!(matches!(
+        store.append(&digest, 0, &bytes),
+        Err(StoreError::NoSuchUpload { .. })
+    ));
     assert_eq!(store.begin(&digest, length).unwrap(), 0);
     assert_eq!(store.append(&digest, 0, &bytes[..100]).unwrap(), 100);
-    assert!(matches!(store.append(&digest, 101, &[0]), Err(StoreError::Offset { held: 100, got: 101, .. })));
+    assert!(matches!(
+        store.append(&digest, 101, &[0]),
+        Err(StoreError::Offset {
+            held: 100,
+            got: 101,
+            ..
+        })
+    ));
     assert_eq!(store.append(&digest, 0, &bytes[..100]).unwrap(), 100);
     assert_eq!(store.append(&digest, 50, &bytes[50..200]).unwrap(), 200);
     assert_eq!(store.append(&digest, 200, &[]).unwrap(), 200);
     let beyond = store.append(&digest, 200, &vec![0; bytes.len()]);
     assert!(matches!(beyond, Err(StoreError::UploadLength { .. })));
-    assert!(matches!(store.append(&digest, u64::MAX, &[1, 2]), Err(StoreError::Offset { .. })));
-    assert!(matches!(store.commit(&digest, NOW), Err(StoreError::UploadLength { got: 200, .. })));
+    assert!(matches!(
+        store.append(&digest, u64::MAX, &[1, 2]),
+        Err(StoreError::Offset { .. })
+    ));
+    assert!(matches!(
+        store.commit(&digest, NOW),
+        Err(StoreError::UploadLength { got: 200, .. })
+    ));
     assert_eq!(store.begin(&digest, length).unwrap(), 200);
     store.append(&digest, 200, &bytes[200..]).unwrap();
     assert_eq!(store.upload(&digest).unwrap(), bytes);
@@ -118,7 +146,9 @@ fn two_uploads_do_not_mix() {
     for at in (0..files[0].len().max(files[1].len())).step_by(10) {
         for (digest, file) in digests.iter().zip(&files) {
             if at < file.len() {
-                store.append(digest, at as u64, &file[at..file.len().min(at + 10)]).unwrap();
+                store
+                    .append(digest, at as u64, &file[at..file.len().min(at + 10)])
+                    .unwrap();
             }
         }
     }
@@ -169,7 +199,10 @@ fn uploads_are_capped_in_number_and_bytes() {
     store.append(&digest(0), 50, &[0; 10]).unwrap();
     // The cap is two: the one untouched for longest makes room.
     store.begin(&digest(2), 100).unwrap();
-    assert!(matches!(store.append(&digest(1), 50, &[0]), Err(StoreError::NoSuchUpload { .. })));
+    assert!(matches!(
+        store.append(&digest(1), 50, &[0]),
+        Err(StoreError::NoSuchUpload { .. })
+    ));
     assert_eq!(store.begin(&digest(0), 100).unwrap(), 60);
     assert!(matches!(store.begin(&digest(3), 2 << 20), Err(StoreError::Full { .. })));
     let huge = store.begin(&digest(3), u64::MAX);
@@ -186,6 +219,10 @@ fn single_bytes_cannot_fill_the_disk() {
     store.begin(&digest, length).unwrap();
     let full = (0..length).find_map(|at| store.append(&digest, at, &[0]).err());
     assert!(matches!(full, Some(StoreError::Full { .. })));
-    let (_, part) = disk.files().into_iter().find(|(name, _)| name.starts_with("incoming/")).unwrap();
+    let (_, part) = disk
+        .files()
+        .into_iter()
+        .find(|(name, _)| name.starts_with("incoming/"))
+        .unwrap();
     assert!(part.len() as u64 <= 2 * length + (64 << 10) + 24);
 }

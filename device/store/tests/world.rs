@@ -51,7 +51,11 @@ pub(crate) fn adapter(task: &str, version: u64, revision: u32, variant: u8) -> A
         mean: [0.0; 3],
         std: [255.0; 3],
     };
-    let provenance = if revision > 0 { Provenance::DeviceTuned } else { Provenance::HostTrained };
+    let provenance = if revision > 0 {
+        Provenance::DeviceTuned
+    } else {
+        Provenance::HostTrained
+    };
     let labels = vec!["one".into(), "two".into()];
     let mut header = Header::new(task, labels, backbone(), preprocessing, provenance);
     header.recipe = Recipe::Linear;
@@ -165,11 +169,13 @@ pub(crate) fn assert_tidy(store: &Store, disk: &Disk) {
         tasks.iter().any(|state| {
             let trial = state.trial.map(|trial| trial.held);
             let held = [trial, state.confirmed, state.last_good, state.restore];
-            held.iter().flatten().any(|held| format!("adapters/{}.clr", held.digest) == name)
+            held.iter()
+                .flatten()
+                .any(|held| format!("adapters/{}.clr", held.digest) == name)
         })
     };
     for (name, _) in disk.files() {
-        assert!(!name.ends_with(".new"), "{name}");
+        assert!(!name.contains(".new"), "{name}");
         assert!(!name.starts_with("adapters/") || kept(&name), "{name}");
     }
 }

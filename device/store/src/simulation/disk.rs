@@ -146,7 +146,11 @@ impl Disk {
         let mut directories = vec![(String::new(), super::tree::ROOT)];
         while let Some((path, id)) = directories.pop() {
             for (name, &child) in state.seen.directory(id).into_iter().flatten() {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}/{name}")
+                };
                 match state.seen.node(child) {
                     Ok(Node::Directory(_)) => directories.push((path, child)),
                     Ok(Node::File(contents)) => files.push((path, contents.clone())),
@@ -173,7 +177,11 @@ impl Disk {
 /// The first half of what is written, and zeros for the rest if `full`.
 fn half(change: Change, full: bool) -> Change {
     match change {
-        Change::Write { file, offset, mut bytes } => {
+        Change::Write {
+            file,
+            offset,
+            mut bytes,
+        } => {
             let half = bytes.len() / 2;
             if full {
                 bytes[half..].fill(0);
@@ -194,12 +202,19 @@ struct OpenFile {
 impl StorageFile for OpenFile {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let bytes = bytes.to_vec();
-        locked(&self.state).change(Change::Write { file: self.file, offset, bytes });
+        locked(&self.state).change(Change::Write {
+            file: self.file,
+            offset,
+            bytes,
+        });
         Ok(())
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        locked(&self.state).change(Change::Truncate { file: self.file, length });
+        locked(&self.state).change(Change::Truncate {
+            file: self.file,
+            length,
+        });
         Ok(())
     }
 
@@ -216,21 +231,24 @@ fn name(path: &str) -> String {
 impl Storage for Disk {
     fn create(&self, path: &str) -> io::Result<Box<dyn StorageFile>> {
         let mut state = locked(&self.state);
-        let file = match state.seen.find(path) {
-            Ok(file) => {
-                state.seen.file(file)?;
-                state.change(Change::Truncate { file, length: 0 });
-                file
-            }
-            Err(_) => {
-                let directory = state.seen.find(parent(path))?;
-                state.seen.directory(directory)?;
-                let node = state.next;
-                state.next += 1;
-                let name = name(path);
-                state.change(Change::Link { directory, name, node, is_directory: false });
-                node
-            }
+        let file = if let Ok(file) = state.seen.find(path) {
+            state.seen.file(file)?;
+            state.change(Change::Truncate { file, length: 0 });
+            file
+        } else {
+            let directory = state.seen.find(parent(path))?;
+            state.seen.directory(directory)?;
+            let node = state.next;
+            state.next += 1;
+            let name = name(path);
+            let is_directory = false;
+            state.change(Change::Link {
+                directory,
+                name,
+                node,
+                is_directory,
+            });
+            node
         };
         let state = Arc::clone(&self.state);
         Ok(Box::new(OpenFile { state, file }))
@@ -252,11 +270,23 @@ impl Storage for Disk {
         state.seen.directory(to_directory)?;
         let (from, to) = (name(from), name(to));
         if from_directory == to_directory {
-            state.change(Change::Rename { directory: to_directory, from, to });
+            state.change(Change::Rename {
+                directory: to_directory,
+                from,
+                to,
+            });
         } else {
             // Across directories the two halves may be torn apart.
-            state.change(Change::Link { directory: to_directory, name: to, node, is_directory: false });
-            state.change(Change::Unlink { directory: from_directory, name: from });
+            state.change(Change::Link {
+                directory: to_directory,
+                name: to,
+                node,
+                is_directory: false,
+            });
+            state.change(Change::Unlink {
+                directory: from_directory,
+                name: from,
+            });
         }
         Ok(())
     }
@@ -274,7 +304,10 @@ impl Storage for Disk {
         let file = state.seen.find(path)?;
         state.seen.file(file)?;
         let directory = state.seen.find(parent(path))?;
-        state.change(Change::Unlink { directory, name: name(path) });
+        state.change(Change::Unlink {
+            directory,
+            name: name(path),
+        });
         Ok(())
     }
 
@@ -287,7 +320,12 @@ impl Storage for Disk {
         state.seen.directory(directory)?;
         let node = state.next;
         state.next += 1;
-        state.change(Change::Link { directory, name: name(path), node, is_directory: true });
+        state.change(Change::Link {
+            directory,
+            name: name(path),
+            node,
+            is_directory: true,
+        });
         Ok(())
     }
 
@@ -298,7 +336,10 @@ impl Storage for Disk {
             return Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty));
         }
         let directory = state.seen.find(parent(path))?;
-        state.change(Change::Unlink { directory, name: name(path) });
+        state.change(Change::Unlink {
+            directory,
+            name: name(path),
+        });
         Ok(())
     }
 
@@ -312,7 +353,11 @@ impl Storage for Disk {
                     Node::File(contents) => (EntryKind::File, contents.len() as u64),
                     Node::Directory(_) => (EntryKind::Directory, 0),
                 };
-                Ok(Entry { name: name.clone(), kind, bytes })
+                Ok(Entry {
+                    name: name.clone(),
+                    kind,
+                    bytes,
+                })
             })
             .collect()
     }
@@ -332,7 +377,9 @@ impl Storage for Disk {
 
     fn lock(&self, _: &str) -> Result<StorageLock, LockError> {
         if Arc::strong_count(&self.lock) > 1 {
-            return Err(LockError::Held { pid: Some(std::process::id()) });
+            return Err(LockError::Held {
+                pid: Some(std::process::id()),
+            });
         }
         Ok(Box::new(Arc::clone(&self.lock)))
     }

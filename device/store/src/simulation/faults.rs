@@ -87,7 +87,11 @@ impl Plan {
         match self.fault {
             Some(Fault::Stop { at, moment }) if at == number => {
                 self.stopped = true;
-                if moment == Moment::Half { Verdict::Half(stopped()) } else { Verdict::No(stopped()) }
+                if moment == Moment::Half {
+                    Verdict::Half(stopped())
+                } else {
+                    Verdict::No(stopped())
+                }
             }
             Some(Fault::Fail { at, errno, forever }) if at == number || forever && at < number => {
                 Verdict::Half(io::Error::from_raw_os_error(errno))
@@ -109,7 +113,10 @@ impl Faults {
 
     /// Plans a fault, or none, and starts counting at 0 again.
     pub fn set(&self, fault: Option<Fault>) {
-        *self.plan() = Plan { fault, ..Plan::default() };
+        *self.plan() = Plan {
+            fault,
+            ..Plan::default()
+        };
     }
 
     /// The operations since [`Faults::set`], with their paths, failed ones included.
@@ -151,7 +158,10 @@ struct FaultyFile {
 
 impl FaultyFile {
     fn next(&self, operation: Operation) -> Verdict {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner).next(operation, &self.path)
+        self.plan
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next(operation, &self.path)
     }
 }
 

@@ -22,11 +22,20 @@ pub(super) enum Change {
     /// A file's length.
     Truncate { file: NodeId, length: u64 },
     /// A name comes to stand for a node. The node comes into being with it.
-    Link { directory: NodeId, name: String, node: NodeId, is_directory: bool },
+    Link {
+        directory: NodeId,
+        name: String,
+        node: NodeId,
+        is_directory: bool,
+    },
     /// A name goes.
     Unlink { directory: NodeId, name: String },
     /// A name changes within one directory.
-    Rename { directory: NodeId, from: String, to: String },
+    Rename {
+        directory: NodeId,
+        from: String,
+        to: String,
+    },
 }
 
 impl Change {
@@ -84,8 +93,17 @@ impl Tree {
                     contents.resize(*length as usize, 0);
                 }
             }
-            Change::Link { directory, name, node, is_directory } => {
-                let new = if *is_directory { Node::Directory(BTreeMap::new()) } else { Node::File(Vec::new()) };
+            Change::Link {
+                directory,
+                name,
+                node,
+                is_directory,
+            } => {
+                let new = if *is_directory {
+                    Node::Directory(BTreeMap::new())
+                } else {
+                    Node::File(Vec::new())
+                };
                 self.nodes.entry(*node).or_insert(new);
                 if let Some(names) = self.names(*directory) {
                     names.insert(name.clone(), *node);
@@ -107,7 +125,10 @@ impl Tree {
     }
 
     fn names(&mut self, directory: NodeId) -> Option<&mut BTreeMap<String, NodeId>> {
-        let node = self.nodes.entry(directory).or_insert_with(|| Node::Directory(BTreeMap::new()));
+        let node = self
+            .nodes
+            .entry(directory)
+            .or_insert_with(|| Node::Directory(BTreeMap::new()));
         match node {
             Node::Directory(names) => Some(names),
             Node::File(_) => None,

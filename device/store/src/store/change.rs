@@ -40,7 +40,9 @@ impl Store {
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
     pub fn count_start(&self, task: &str, now: Option<u64>) -> Result<Start, StoreError> {
         self.change(task, |record| {
-            let Some(trial) = &mut record.state.trial else { return Ok(Start::NoTrial) };
+            let Some(trial) = &mut record.state.trial else {
+                return Ok(Start::NoTrial);
+            };
             if trial.starts < STARTS {
                 trial.starts += 1;
                 return Ok(Start::OnTrial { starts: trial.starts });
@@ -68,7 +70,11 @@ impl Store {
     pub fn revert(&self, task: &str, digest: &Digest, reason: &str, now: Option<u64>) -> Result<Held, StoreError> {
         self.change(task, |record| {
             let on_trial = record.is_on_trial(digest);
-            let held = if on_trial { record.state.revert(reason, now).ok() } else { None };
+            let held = if on_trial {
+                record.state.revert(reason, now).ok()
+            } else {
+                None
+            };
             held.ok_or_else(|| StoreError::NoTrial { task: task.to_owned() })
         })
     }
@@ -114,7 +120,9 @@ impl Store {
     /// [`StoreError::NothingToRestore`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
     pub fn restore(&self, task: &str, now: Option<u64>) -> Result<Held, StoreError> {
         self.change(task, |record| {
-            let held = record.state.restore("restored to the publisher's original by hand", now);
+            let held = record
+                .state
+                .restore("restored to the publisher's original by hand", now);
             held.map_err(|_| StoreError::NothingToRestore { task: task.to_owned() })
         })
     }
@@ -149,7 +157,10 @@ impl Store {
         // A damaged adapter is nothing to fall back to: then the last good one stays.
         let TaskState { confirmed, .. } = record.state;
         let damaged = confirmed.is_some_and(|confirmed| self.read_adapter(&confirmed).is_err());
-        let held = record.state.confirm(damaged).map_err(|_| StoreError::NoTrial { task: task.to_owned() })?;
+        let held = record
+            .state
+            .confirm(damaged)
+            .map_err(|_| StoreError::NoTrial { task: task.to_owned() })?;
         record.remember(&held);
         self.put(writer, record).map_err(Failure::into_error)?;
         Ok(held)

@@ -7,9 +7,9 @@ use clr_adapters::{Digest, SignerClass, admit};
 use super::{ADAPTER_ENDING, ADAPTERS, Snapshot, Store, Writer, adapter_path, encoded, record_path};
 use crate::{
     atomic::Failure,
-    checkpoints, examples,
+    checkpoints,
     error::StoreError,
-    names,
+    examples, names,
     record::Record,
     state::{Held, TaskState},
     storage::read_whole,
@@ -29,9 +29,15 @@ impl Store {
             Err(StoreError::DamagedRecord { .. }) => self.salvage(&snapshot, task),
             Err(error) if !self.has_belongings(task) => return Err(error),
             // Examples and no adapter; or a floor that is left of an adapter.
-            Err(_) => snapshot.records.get(task).map_or_else(|| Record::new(task), |record| Record::clone(record)),
+            Err(_) => snapshot
+                .records
+                .get(task)
+                .map_or_else(|| Record::new(task), |record| Record::clone(record)),
         };
-        record.state = TaskState { floor: record.state.floor, ..TaskState::new(task) };
+        record.state = TaskState {
+            floor: record.state.floor,
+            ..TaskState::new(task)
+        };
         record.erasing = true;
         self.put(&mut writer, record).map_err(Failure::into_error)?;
         if let Err(error) = self.finish_erasing(&mut writer, task) {
@@ -46,7 +52,10 @@ impl Store {
     fn has_belongings(&self, task: &str) -> bool {
         let Ok(name) = encoded(task) else { return false };
         let pending = self.snapshot().records.get(task).is_some_and(|record| record.erasing);
-        let examples = self.storage.list(&examples::directory(&name)).is_ok_and(|entries| !entries.is_empty());
+        let examples = self
+            .storage
+            .list(&examples::directory(&name))
+            .is_ok_and(|entries| !entries.is_empty());
         !pending && (examples || self.storage.length(&checkpoints::path(&name)).is_ok())
     }
 
@@ -55,10 +64,16 @@ impl Store {
         let mut record = Record::new(task);
         for entry in self.storage.list(ADAPTERS).unwrap_or_default() {
             let digest = entry.name.strip_suffix(ADAPTER_ENDING).and_then(names::digest);
-            let Some(digest) = digest.filter(|digest| !snapshot.is_referenced(digest)) else { continue };
+            let Some(digest) = digest.filter(|digest| !snapshot.is_referenced(digest)) else {
+                continue;
+            };
             let cap = self.options.limits.file_bytes as u64;
-            let Ok(bytes) = read_whole(&*self.storage, &adapter_path(&digest), cap) else { continue };
-            let Ok(admitted) = admit(&bytes, &self.policy(None)) else { continue };
+            let Ok(bytes) = read_whole(&*self.storage, &adapter_path(&digest), cap) else {
+                continue;
+            };
+            let Ok(admitted) = admit(&bytes, &self.policy(None)) else {
+                continue;
+            };
             let header = &admitted.decoded.adapter.header;
             if header.task != task || Digest::of(&bytes) != digest {
                 continue;
@@ -68,7 +83,9 @@ impl Store {
                 version: header.version,
                 revision: header.revision,
                 bytes: entry.bytes,
-                tuned: admitted.signer.is_some_and(|signer| signer.class == SignerClass::Device),
+                tuned: admitted
+                    .signer
+                    .is_some_and(|signer| signer.class == SignerClass::Device),
             };
             record.remember(&held);
             if !held.tuned {
@@ -81,7 +98,9 @@ impl Store {
     /// Removes what belonged to a task that is being removed, if it is.
     pub(crate) fn finish_erasing(&self, writer: &mut Writer, task: &str) -> Result<(), StoreError> {
         let snapshot = self.snapshot();
-        let Some(record) = snapshot.records.get(task).filter(|record| record.erasing) else { return Ok(()) };
+        let Some(record) = snapshot.records.get(task).filter(|record| record.erasing) else {
+            return Ok(());
+        };
         let name = encoded(task)?;
         let directory = examples::directory(&name);
         for entry in absent_is_empty(self.storage.list(&directory), "list", &directory)? {
@@ -96,7 +115,10 @@ impl Store {
         if snapshot.active.as_deref() == Some(task) {
             self.put_active(writer, None)?;
         }
-        let record = Record { erasing: false, ..Record::clone(record) };
+        let record = Record {
+            erasing: false,
+            ..Record::clone(record)
+        };
         let is_empty = record.is_empty();
         self.put(writer, record).map_err(Failure::into_error)?;
         if is_empty {
@@ -116,7 +138,9 @@ impl Store {
     }
 
     fn sync(&self, directory: &str) -> Result<(), StoreError> {
-        self.storage.sync_directory(directory).map_err(StoreError::io("make durable", directory))
+        self.storage
+            .sync_directory(directory)
+            .map_err(StoreError::io("make durable", directory))
     }
 }
 

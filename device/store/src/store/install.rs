@@ -41,16 +41,27 @@ impl Store {
             && self.read_adapter(&held).is_ok()
         {
             if length != held.bytes {
-                return Err(Refusal::WrongLength { expected: held.bytes, got: length }.into());
+                return Err(Refusal::WrongLength {
+                    expected: held.bytes,
+                    got: length,
+                }
+                .into());
             }
             return Ok(length);
         }
         let cap = (self.options.limits.file_bytes as u64).max(self.options.caps.example_bytes);
         if length > cap {
-            return Err(Refusal::TooLarge { what: "bytes of the upload", cap, got: length }.into());
+            return Err(Refusal::TooLarge {
+                what: "bytes of the upload",
+                cap,
+                got: length,
+            }
+            .into());
         }
         self.prepare(&mut writer)?;
-        writer.incoming.begin(&*self.storage, &self.options.caps, *digest, length)
+        writer
+            .incoming
+            .begin(&*self.storage, &self.options.caps, *digest, length)
     }
 
     /// Takes a piece of an upload; says how many bytes are held durably now. Bytes that are held already are ignored.
@@ -106,7 +117,11 @@ impl Store {
         if !writer.incoming.contains(digest)
             && let Some((task, held)) = self.in_force(digest)
         {
-            return Ok(Installed { task, held, already: true });
+            return Ok(Installed {
+                task,
+                held,
+                already: true,
+            });
         }
         let bytes = self.complete(&mut writer, digest)?;
         let result = self.take(&mut writer, &bytes, now, Origin::Received);
@@ -177,14 +192,23 @@ impl Store {
             }
             let on_trial = known.is_some_and(|record| record.is_on_trial(&digest));
             if !intact || on_trial {
-                return Ok(Installed { task, held, already: true });
+                return Ok(Installed {
+                    task,
+                    held,
+                    already: true,
+                });
             }
         }
         let cap = self.options.caps.tasks;
         if known.is_none() && snapshot.records.len() >= cap {
             let got = cap as u64 + 1;
             let hint = "remove a task, or raise the device's cap";
-            return Err(StoreError::Full { what: "tasks", cap: cap as u64, got, hint });
+            return Err(StoreError::Full {
+                what: "tasks",
+                cap: cap as u64,
+                got,
+                hint,
+            });
         }
         self.finish_erasing(writer, &task)?;
         let mut record = match self.snapshot().records.get(&task) {
@@ -212,7 +236,11 @@ impl Store {
             }
             failure.into_error()
         })?;
-        Ok(Installed { task, held, already: false })
+        Ok(Installed {
+            task,
+            held,
+            already: false,
+        })
     }
 }
 
@@ -221,8 +249,13 @@ fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, Refusal>
     let header = &admitted.decoded.adapter.header;
     let (task, version, digest) = (header.task.clone(), header.version, admitted.decoded.digest);
     let (floor, known) = (record.state.floor, record.known.contains(&digest));
-    let is_confirmed = record.state.confirmed.is_some_and(|confirmed| confirmed.digest == digest);
-    let tuned = admitted.signer.is_some_and(|signer| signer.class == SignerClass::Device);
+    let is_confirmed = record
+        .state
+        .confirmed
+        .is_some_and(|confirmed| confirmed.digest == digest);
+    let tuned = admitted
+        .signer
+        .is_some_and(|signer| signer.class == SignerClass::Device);
     if tuned && !known {
         return Err(Refusal::WrongClass {
             class: SignerClass::Device,
@@ -236,7 +269,11 @@ fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, Refusal>
         return Err(Refusal::Replay { task, version, digest });
     }
     if version < floor || (version == floor && !may_equal) {
-        return Err(Refusal::Downgrade { task, floor, got: version });
+        return Err(Refusal::Downgrade {
+            task,
+            floor,
+            got: version,
+        });
     }
     Ok(tuned)
 }
@@ -247,19 +284,26 @@ fn check_tuned(record: &Record, admitted: &Admitted) -> Result<(), StoreError> {
     let task = || header.task.clone();
     let reason = match &admitted.signer {
         Some(signer) if signer.class != SignerClass::Device => Some("another signer's"),
-        None if header.provenance != Provenance::DeviceTuned || header.revision == 0 => Some("its header says otherwise"),
+        None if header.provenance != Provenance::DeviceTuned || header.revision == 0 => {
+            Some("its header says otherwise")
+        }
         _ => None,
     };
     if let Some(reason) = reason {
         return Err(StoreError::NotTunedHere { task: task(), reason });
     }
     if let Some(trial) = record.state.trial.filter(|trial| !trial.held.tuned) {
-        return Err(StoreError::TrialUnderWay { task: task(), version: trial.held.version });
+        return Err(StoreError::TrialUnderWay {
+            task: task(),
+            version: trial.held.version,
+        });
     }
     match record.state.confirmed {
-        Some(confirmed) if confirmed.version != header.version => {
-            Err(StoreError::Stale { task: task(), expected: confirmed.version, got: header.version })
-        }
+        Some(confirmed) if confirmed.version != header.version => Err(StoreError::Stale {
+            task: task(),
+            expected: confirmed.version,
+            got: header.version,
+        }),
         Some(confirmed) if confirmed.digest == admitted.decoded.digest => Err(Refusal::Replay {
             task: task(),
             version: header.version,

@@ -16,8 +16,8 @@ use clr_adapters::{Digest, Policy};
 
 pub use change::Start;
 pub use install::Installed;
-pub use read::Serving;
 pub(crate) use open::{DIRECTORIES, join, read_record};
+pub use read::Serving;
 
 use crate::{
     atomic::{self, Failure},
@@ -88,10 +88,13 @@ impl Snapshot {
         if self.damaged.contains(task) {
             return Err(StoreError::DamagedRecord { task: task.to_owned() });
         }
-        self.records.get(task).filter(|record| record.is_listed()).ok_or_else(|| StoreError::NoSuchTask {
-            task: task.to_owned(),
-            known: self.list.iter().map(|state| state.task.clone()).collect(),
-        })
+        self.records
+            .get(task)
+            .filter(|record| record.is_listed())
+            .ok_or_else(|| StoreError::NoSuchTask {
+                task: task.to_owned(),
+                known: self.list.iter().map(|state| state.task.clone()).collect(),
+            })
     }
 }
 
@@ -132,10 +135,14 @@ impl Store {
             let entries = self.storage.list("").map_err(StoreError::io("list", "."))?;
             for directory in DIRECTORIES {
                 if !entries.iter().any(|entry| entry.name == directory) {
-                    self.storage.create_directory(directory).map_err(StoreError::io("create", directory))?;
+                    self.storage
+                        .create_directory(directory)
+                        .map_err(StoreError::io("create", directory))?;
                 }
             }
-            self.storage.sync_directory("").map_err(StoreError::io("make durable", "."))?;
+            self.storage
+                .sync_directory("")
+                .map_err(StoreError::io("make durable", "."))?;
             writer.prepared = true;
         }
         Ok(())
@@ -160,7 +167,12 @@ impl Store {
             return Ok(());
         }
         let sealed = |record: &Record| {
-            let damaged = |damage| Failure::Untouched(StoreError::Damaged { file: path.clone(), damage });
+            let damaged = |damage| {
+                Failure::Untouched(StoreError::Damaged {
+                    file: path.clone(),
+                    damage,
+                })
+            };
             record.to_bytes().map_err(damaged)
         };
         let previous = match before {

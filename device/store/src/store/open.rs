@@ -25,8 +25,13 @@ use crate::{
 };
 
 /// The directories of a store.
-pub(crate) const DIRECTORIES: [&str; 5] =
-    [TASKS, ADAPTERS, incoming::DIRECTORY, examples::DIRECTORY, checkpoints::DIRECTORY];
+pub(crate) const DIRECTORIES: [&str; 5] = [
+    TASKS,
+    ADAPTERS,
+    incoming::DIRECTORY,
+    examples::DIRECTORY,
+    checkpoints::DIRECTORY,
+];
 
 impl Store {
     /// Opens the store in a directory, which is created if need be.
@@ -76,7 +81,11 @@ impl Store {
         let snapshot = self.snapshot();
         let mut writer = self.writer();
         // A program that was killed may have left names that are seen, but not durable. Nothing is removed on their word before they are.
-        let sync = |directory: &str| self.storage.sync_directory(directory).map_err(StoreError::io("make durable", directory));
+        let sync = |directory: &str| {
+            self.storage
+                .sync_directory(directory)
+                .map_err(StoreError::io("make durable", directory))
+        };
         let durable = self
             .prepare(&mut writer)
             .and_then(|()| DIRECTORIES.into_iter().try_for_each(sync));
@@ -114,11 +123,18 @@ impl Store {
             let path = join(incoming::DIRECTORY, &entry.name);
             let digest = entry.name.strip_suffix(incoming::ENDING).and_then(names::digest);
             let Some(digest) = digest.filter(|_| entry.kind == EntryKind::File) else {
-                problems.push(Problem { file: path, kind: ProblemKind::Unknown });
+                problems.push(Problem {
+                    file: path,
+                    kind: ProblemKind::Unknown,
+                });
                 continue;
             };
             let installed = snapshot.is_referenced(&digest);
-            let adopted = if installed { Ok(()) } else { incoming.adopt(&*self.storage, digest) };
+            let adopted = if installed {
+                Ok(())
+            } else {
+                incoming.adopt(&*self.storage, digest)
+            };
             match adopted {
                 Ok(()) if !installed => {}
                 // Its head never became durable: it holds nothing. Or it was installed.
@@ -127,37 +143,56 @@ impl Store {
                         self.remove_leftover(&path);
                     }
                 }
-                Err(error) => problems.push(Problem { file: path, kind: ProblemKind::Unreadable(error.to_string()) }),
+                Err(error) => problems.push(Problem {
+                    file: path,
+                    kind: ProblemKind::Unreadable(error.to_string()),
+                }),
             }
         }
     }
 
     /// Compares the adapters that are there with those that are referred to, by name and length.
     fn check_adapters(&self, problems: &mut Vec<Problem>) {
-        let Ok(entries) = self.storage.list(ADAPTERS) else { return };
+        let Ok(entries) = self.storage.list(ADAPTERS) else {
+            return;
+        };
         for record in self.snapshot().records.values() {
             for held in record.state.candidates() {
                 let file = adapter_path(&held.digest);
                 let name = format!("{}{ADAPTER_ENDING}", held.digest);
                 let kind = match entries.iter().find(|entry| entry.name == name) {
                     Some(entry) if entry.kind == EntryKind::File && entry.bytes == held.bytes => continue,
-                    Some(entry) => ProblemKind::Length { expected: held.bytes, got: entry.bytes },
+                    Some(entry) => ProblemKind::Length {
+                        expected: held.bytes,
+                        got: entry.bytes,
+                    },
                     None => ProblemKind::Missing,
                 };
                 problems.push(Problem { file, kind });
             }
         }
         for entry in entries {
-            let known = entry.name.strip_suffix(ADAPTER_ENDING).and_then(names::digest).is_some();
+            let known = entry
+                .name
+                .strip_suffix(ADAPTER_ENDING)
+                .and_then(names::digest)
+                .is_some();
             if entry.kind != EntryKind::File || !known && !is_unfinished(&entry.name) {
-                problems.push(Problem { file: join(ADAPTERS, &entry.name), kind: ProblemKind::Unknown });
+                problems.push(Problem {
+                    file: join(ADAPTERS, &entry.name),
+                    kind: ProblemKind::Unknown,
+                });
             }
         }
     }
 }
 
 pub(crate) fn join(directory: &str, name: &str) -> String {
-    if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+    if directory.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{directory}/{name}")
+    }
 }
 
 /// The entries of a directory that may be missing on a disk that can only be read.
@@ -181,7 +216,10 @@ fn read_snapshot(
             continue;
         }
         let Some(task) = names::decode(&name).filter(|_| kind == EntryKind::File) else {
-            problems.push(Problem { file, kind: ProblemKind::Unknown });
+            problems.push(Problem {
+                file,
+                kind: ProblemKind::Unknown,
+            });
             continue;
         };
         match read_record(storage, &file, &task) {
@@ -198,10 +236,16 @@ fn read_snapshot(
         Ok(task) => snapshot.active = String::from_utf8(task).ok().filter(|task| !task.is_empty()),
         Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
         Err(StoreError::Io { file, source, .. }) => {
-            problems.push(Problem { file, kind: ProblemKind::of(&source) });
+            problems.push(Problem {
+                file,
+                kind: ProblemKind::of(&source),
+            });
         }
         Err(StoreError::Damaged { file, damage }) => {
-            problems.push(Problem { file, kind: ProblemKind::Damaged(damage) });
+            problems.push(Problem {
+                file,
+                kind: ProblemKind::Damaged(damage),
+            });
         }
         Err(error) => return Err(error),
     }
@@ -211,5 +255,9 @@ fn read_snapshot(
 pub(crate) fn read_record(storage: &dyn Storage, file: &str, task: &str) -> Result<Record, ProblemKind> {
     let bytes = read_whole(storage, file, record::LARGEST).map_err(|error| ProblemKind::of(&error))?;
     let record = Record::from_bytes(&bytes).map_err(ProblemKind::Damaged)?;
-    if record.state.task == task { Ok(record) } else { Err(ProblemKind::Damaged(Damage::Name)) }
+    if record.state.task == task {
+        Ok(record)
+    } else {
+        Err(ProblemKind::Damaged(Damage::Name))
+    }
 }

@@ -65,7 +65,13 @@ impl Store {
                 match self.load(task, &held) {
                     Ok(Admitted { decoded, signer, .. }) => {
                         let trial = state.trial.is_some_and(|trial| trial.held.digest == held.digest);
-                        return Ok(Serving { decoded, held, trial, signer, passed_over });
+                        return Ok(Serving {
+                            decoded,
+                            held,
+                            trial,
+                            signer,
+                            passed_over,
+                        });
                     }
                     Err(_) if self.has_moved_on(&snapshot) => continue 'again,
                     Err(problem) => {
@@ -74,9 +80,15 @@ impl Store {
                     }
                 }
             }
-            return Err(StoreError::NothingServes { task: task.to_owned(), tried: passed_over });
+            return Err(StoreError::NothingServes {
+                task: task.to_owned(),
+                tried: passed_over,
+            });
         }
-        Err(StoreError::NothingServes { task: task.to_owned(), tried: Vec::new() })
+        Err(StoreError::NothingServes {
+            task: task.to_owned(),
+            tried: Vec::new(),
+        })
     }
 
     /// The bytes of an adapter that the store keeps, as they were received.
@@ -111,10 +123,19 @@ impl Store {
     /// Reads an adapter and compares it with its name.
     pub(crate) fn read_adapter(&self, held: &Held) -> Result<Vec<u8>, Problem> {
         let file = adapter_path(&held.digest);
-        let problem = |kind| Problem { file: file.clone(), kind };
-        let length = self.storage.length(&file).map_err(|error| problem(ProblemKind::of(&error)))?;
+        let problem = |kind| Problem {
+            file: file.clone(),
+            kind,
+        };
+        let length = self
+            .storage
+            .length(&file)
+            .map_err(|error| problem(ProblemKind::of(&error)))?;
         if length != held.bytes {
-            return Err(problem(ProblemKind::Length { expected: held.bytes, got: length }));
+            return Err(problem(ProblemKind::Length {
+                expected: held.bytes,
+                got: length,
+            }));
         }
         let bytes = self.storage.read(&file, 0, length as usize);
         let bytes = bytes.map_err(|error| problem(ProblemKind::of(&error)))?;
@@ -127,10 +148,17 @@ impl Store {
     /// Reads an adapter and checks it as if it had just arrived. Expiry is for arrivals alone: what was confirmed in time serves on.
     pub(crate) fn load(&self, task: &str, held: &Held) -> Result<Admitted, Problem> {
         let bytes = self.read_adapter(held)?;
-        let problem = |kind| Problem { file: adapter_path(&held.digest), kind };
+        let problem = |kind| Problem {
+            file: adapter_path(&held.digest),
+            kind,
+        };
         let admitted = admit(&bytes, &self.policy(None));
         let admitted = admitted.map_err(|refusal| problem(ProblemKind::Refused(Box::new(refusal))))?;
         let got = &admitted.decoded.adapter.header.task;
-        if got == task { Ok(admitted) } else { Err(problem(ProblemKind::OtherTask { got: got.clone() })) }
+        if got == task {
+            Ok(admitted)
+        } else {
+            Err(problem(ProblemKind::OtherTask { got: got.clone() }))
+        }
     }
 }
