@@ -2,7 +2,7 @@
 //!
 //! The order of the variants is the wire format (postcard numbers them from 0): new ones go to the end, none is taken out.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::ops::RangeInclusive;
 
 use clr_adapters::Digest;
@@ -209,7 +209,7 @@ pub enum Response<'a> {
     /// Done.
     Done,
     /// What the device is doing.
-    Status(Status),
+    Status(Box<Status>),
     /// A page of tasks.
     Tasks {
         /// The tasks, in the order of their names.
@@ -331,7 +331,6 @@ pub enum MessageFault {
     },
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn as_bytes<S: Serializer>(data: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(data)
 }

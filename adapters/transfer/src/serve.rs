@@ -30,8 +30,8 @@ impl Default for ServeLimits {
     fn default() -> Self {
         Self {
             frame: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            session: Duration::from_secs(3600),
+            idle: Duration::from_mins(1),
+            session: Duration::from_hours(1),
             caps: SessionLimits::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! The device's end of one connection, without any input or output of its own: frames in, replies out.
 
-use alloc::{borrow::ToOwned, vec, vec::Vec};
+use alloc::{borrow::ToOwned, boxed::Box, vec, vec::Vec};
 
 use crate::{
     device::Device,
@@ -208,7 +208,7 @@ impl<'d> Session<'d> {
             Request::Status => {
                 let mut status = device.status()?;
                 status.clip();
-                Response::Status(status)
+                Response::Status(Box::new(status))
             }
             Request::List { after, budget } => self.list(after, budget)?,
             Request::Switch { task } => device.switch(task).map(done)?,

@@ -22,7 +22,7 @@ struct Slow<'c> {
     clock: &'c SimulatedClock,
     script: Vec<u8>,
     at: usize,
-    slow_to_take: bool,
+    takes_slowly: bool,
 }
 
 impl embedded_io::ErrorType for Slow<'_> {
@@ -31,7 +31,7 @@ impl embedded_io::ErrorType for Slow<'_> {
 
 impl embedded_io::Read for Slow<'_> {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, ErrorKind> {
-        if self.slow_to_take {
+        if self.takes_slowly {
             let count = buf.len().min(self.script.len() - self.at);
             buf[..count].copy_from_slice(&self.script[self.at..self.at + count]);
             self.at += count;
@@ -50,7 +50,7 @@ impl embedded_io::Read for Slow<'_> {
 
 impl embedded_io::Write for Slow<'_> {
     fn write(&mut self, buf: &[u8]) -> Result<usize, ErrorKind> {
-        if self.slow_to_take {
+        if self.takes_slowly {
             self.clock.advance(Duration::from_secs(1));
             return Ok(1.min(buf.len()));
         }
@@ -62,13 +62,13 @@ impl embedded_io::Write for Slow<'_> {
     }
 }
 
-fn serve_slow(script: Vec<u8>, slow_to_take: bool) -> (Result<End, ServeError>, Duration) {
+fn serve_slow(script: Vec<u8>, takes_slowly: bool) -> (Result<End, ServeError>, Duration) {
     let clock = SimulatedClock::default();
     let mut stream = Slow {
         clock: &clock,
         script,
         at: 0,
-        slow_to_take,
+        takes_slowly,
     };
     let limits = ServeLimits::default();
     let served = serve(&mut stream, &MemoryDevice::default(), &clock, &limits);

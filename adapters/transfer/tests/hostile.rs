@@ -243,7 +243,7 @@ fn every_truncation_and_every_flipped_bit_of_a_recorded_session_gives_the_file_o
     let run = |bytes: &[u8]| {
         let device = MemoryDevice::default();
         let clock = SimulatedClock::default();
-        Line::new(&device, SessionLimits::default(), &clock, Faults::default()).to_device(bytes);
+        Line::new(&device, SessionLimits::default(), &clock, Faults::default()).send_to_device(bytes);
         let kept = device.0.into_inner().unwrap();
         assert!(
             kept.files.values().all(|held| *held == file),

@@ -129,7 +129,7 @@ impl<'d> Line<'d> {
         Some(byte)
     }
 
-    pub(crate) fn to_device(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_to_device(&mut self, bytes: &[u8]) {
         let mut passed = Vec::with_capacity(bytes.len());
         for &byte in bytes {
             let Some(byte) = self.pass(byte) else { break };
@@ -184,7 +184,7 @@ impl embedded_io::Write for Wire<'_> {
         if line.is_cut() {
             return Err(ErrorKind::BrokenPipe);
         }
-        line.to_device(buf);
+        line.send_to_device(buf);
         Ok(buf.len())
     }
 

@@ -74,7 +74,9 @@ fn instruction(base: &[u8], reader: &mut Reader, length: usize, cursor: &mut usi
         COPY => {
             let count = reader.varint(INSTRUCTIONS).filter(|&count| count <= room)?;
             let end = cursor.checked_add(count)?;
-            out.extend_from_slice(base.get(*cursor..end)?);
+            let bytes = base.get(*cursor..end)?;
+            make_room(out, count, length);
+            out.extend_from_slice(bytes);
             *cursor = end;
         }
         SEEK => {
@@ -85,7 +87,9 @@ fn instruction(base: &[u8], reader: &mut Reader, length: usize, cursor: &mut usi
         }
         LITERAL => {
             let count = reader.varint(INSTRUCTIONS).filter(|&count| count <= room)?;
-            out.extend_from_slice(reader.take(LITERALS, count)?);
+            let bytes = reader.take(LITERALS, count)?;
+            make_room(out, count, length);
+            out.extend_from_slice(bytes);
         }
         CODES => {
             let form = reader.byte(INSTRUCTIONS)?;
@@ -94,12 +98,22 @@ fn instruction(base: &[u8], reader: &mut Reader, length: usize, cursor: &mut usi
             let count = reader.varint(INSTRUCTIONS).filter(|_| known)?;
             let bytes = packed_bytes(width, count).filter(|&bytes| bytes <= room)?;
             let end = cursor.checked_add(bytes)?;
-            codes(base.get(*cursor..end)?, reader, width, distances, count, out)?;
+            let source = base.get(*cursor..end)?;
+            make_room(out, bytes, length);
+            codes(source, reader, width, distances, count, out)?;
             *cursor = end;
         }
         _ => return None,
     }
     Some(())
+}
+
+/// Makes room for `count` bytes more, growing by doubling, but never beyond `length`.
+fn make_room(out: &mut Vec<u8>, count: usize, length: usize) {
+    let needed = out.len() + count;
+    if out.capacity() < needed {
+        out.reserve_exact((2 * needed).min(length.max(needed)) - out.len());
+    }
 }
 
 fn codes(

@@ -1,6 +1,6 @@
 //! One connection: requests and their answers, damage and silence told apart from refusal.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 use core::fmt::Display;
 
 use embedded_io::{Read, Write};
@@ -9,7 +9,7 @@ use super::{Client, LinkFault};
 use crate::{
     failure::Failure,
     frame::{Direction, FrameEvent, Head, encode_frame},
-    message::{DeviceInfo, MAX_CHUNK, MIN_CHUNK, Request, Response, VERSIONS},
+    message::{Capabilities, DeviceInfo, MAX_CHUNK, MIN_CHUNK, Request, Response, VERSIONS},
     receive::{NoFrame, Patience, Receiver, send},
 };
 
@@ -49,10 +49,10 @@ impl<S> Established<S> {
             frame: Vec::new(),
             chunk: MIN_CHUNK,
             device: DeviceInfo {
-                device: Default::default(),
-                software: Default::default(),
+                device: String::new(),
+                software: String::new(),
                 backbone: clr_adapters::Digest([0; 32]),
-                capabilities: Default::default(),
+                capabilities: Capabilities::default(),
             },
         }
     }

@@ -63,7 +63,7 @@ impl Default for ClientOptions {
             chunk: MAX_CHUNK,
             session: 1,
             quiet: Duration::from_secs(2),
-            answer: Duration::from_secs(120),
+            answer: Duration::from_mins(2),
             frame: Duration::from_secs(10),
             sends: 64,
             first_attempts: 1,
@@ -144,7 +144,7 @@ where
     /// [`ClientError`].
     pub fn status(&mut self) -> Result<Status, ClientError> {
         self.ask(&Request::Status, Repeat::Safe, |response| match response {
-            Response::Status(status) => Some(status),
+            Response::Status(status) => Some(*status),
             _ => None,
         })
     }
