@@ -173,7 +173,7 @@ fn forged(base: &[u8], length: u32, streams: &[(u64, Vec<u8>)]) -> Vec<u8> {
         }
         out.push(value as u8);
     };
-    for index in 0..9 {
+    for index in 0..2 {
         let (raw, packed) = streams.get(index).map_or((0, 0), |(raw, packed)| (*raw, packed.len()));
         varint(raw, &mut out);
         varint(packed as u64, &mut out);

@@ -21,6 +21,7 @@ pub(crate) struct Kept {
     pub(crate) acts: Vec<String>,
     pub(crate) active: Option<String>,
     pub(crate) tasks: BTreeMap<String, Digest>,
+    pub(crate) backbone: Option<Digest>,
 }
 
 #[derive(Default)]
@@ -46,6 +47,10 @@ impl MemoryDevice {
             .is_some_and(|held| held == file)
     }
 
+    fn backbone(&self) -> Digest {
+        self.0.lock().unwrap().backbone.unwrap_or(Digest([7; 32]))
+    }
+
     fn act(&self, what: &str, task: &str) -> Result<(), Failure> {
         let mut kept = self.0.lock().unwrap();
         if !kept.tasks.contains_key(task) {
@@ -68,7 +73,7 @@ impl Device for MemoryDevice {
         DeviceInfo {
             device: "memory".into(),
             software: "test".into(),
-            backbone: Digest([7; 32]),
+            backbone: self.backbone(),
             capabilities: Capabilities {
                 delta: true,
                 examples: true,
@@ -133,9 +138,9 @@ impl Device for MemoryDevice {
                     .map_err(|error| Failure::new(FailureCode::DELTA, error))?;
                 assert_eq!(Digest::of(&file), *target);
                 kept.files.insert(*target, file);
-                Ok(adapter(*target))
+                Ok(installed(&mut kept, *target))
             }
-            _ => Ok(adapter(begin.digest)),
+            _ => Ok(installed(&mut kept, begin.digest)),
         }
     }
 
@@ -144,11 +149,12 @@ impl Device for MemoryDevice {
     }
 
     fn status(&self) -> Result<Status, Failure> {
+        let backbone = self.backbone();
         let kept = self.0.lock().unwrap();
         Ok(Status {
             device: "memory".into(),
             software: "test".into(),
-            backbone: Digest([7; 32]),
+            backbone,
             active_task: kept.active.clone(),
             auto: false,
             uptime_seconds: 5,
@@ -231,10 +237,14 @@ impl Device for MemoryDevice {
     }
 }
 
-fn adapter(digest: Digest) -> Committed {
+/// What a file was installed as: its own task if it is an adapter.
+fn installed(kept: &mut Kept, digest: Digest) -> Committed {
+    let header = clr_adapters::decode(&kept.files[&digest]).map(|decoded| decoded.adapter.header);
+    let (task, version) = header.map_or(("birds".into(), 1), |header| (header.task, header.version));
+    kept.tasks.insert(task.clone(), digest);
     Committed::Adapter {
-        task: "birds".into(),
-        version: 1,
+        task,
+        version,
         digest,
         trial_frames: 0,
     }

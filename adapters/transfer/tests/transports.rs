@@ -24,7 +24,7 @@ fn push_and_pull(endpoint: &Endpoint, device_holds: impl FnOnce(&[u8])) {
     device_holds(&file);
     let kept = client.pull("kept", Slot::Serving, 1 << 20, &mut |_| ()).unwrap();
     assert_eq!(kept.bytes, Random(2).bytes(70_000));
-    assert_eq!(client.list().unwrap().len(), 1);
+    assert_eq!(client.list().unwrap().len(), 2);
 }
 
 fn device() -> MemoryDevice {

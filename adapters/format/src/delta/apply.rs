@@ -7,11 +7,11 @@ use super::{
     DeltaError, MAGIC, PREFIX, VERSION,
     bits::{Fields, Packer, packed_bytes, stepped},
     script::{CODES, COPY, DISTANCE_FLAG, LITERAL, SEEK},
-    streams::{INSTRUCTIONS, LITERALS, Reader, planes},
+    streams::{INSTRUCTIONS, LITERALS, Reader, kind},
 };
 use crate::Digest;
 
-/// The file that `delta` makes of `base`, exactly the bytes that it was made from, at most `cap` of them. Needs memory for about three
+/// The file that `delta` makes of `base`, exactly the bytes that it was made from, at most `cap` of them. Needs memory for two or three
 /// times the file.
 ///
 /// # Errors
@@ -94,13 +94,13 @@ fn instruction(base: &[u8], reader: &mut Reader, length: usize, cursor: &mut usi
         CODES => {
             let form = reader.byte(INSTRUCTIONS)?;
             let (width, distances) = (u32::from(form & !DISTANCE_FLAG), form & DISTANCE_FLAG != 0);
-            let known = matches!((width, distances), (6, _) | (8 | 10 | 12 | 16 | 32, false));
-            let count = reader.varint(INSTRUCTIONS).filter(|_| known)?;
+            let kind = kind(width, distances)?;
+            let count = reader.varint(INSTRUCTIONS)?;
             let bytes = packed_bytes(width, count).filter(|&bytes| bytes <= room)?;
             let end = cursor.checked_add(bytes)?;
             let source = base.get(*cursor..end)?;
             make_room(out, bytes, length);
-            codes(source, reader, width, distances, count, out)?;
+            codes(source, reader, width, kind, count, out)?;
             *cursor = end;
         }
         _ => return None,
@@ -116,21 +116,11 @@ fn make_room(out: &mut Vec<u8>, count: usize, length: usize) {
     }
 }
 
-fn codes(
-    source: &[u8],
-    reader: &mut Reader,
-    width: u32,
-    distances: bool,
-    count: usize,
-    out: &mut Vec<u8>,
-) -> Option<()> {
+fn codes(source: &[u8], reader: &mut Reader, width: u32, kind: usize, count: usize, out: &mut Vec<u8>) -> Option<()> {
     let mut fields = Fields::new(width, source);
     let mut packer = Packer::default();
     for _ in 0..count {
-        let mut step = 0;
-        for (plane, stream) in planes(width, distances).enumerate() {
-            step |= u32::from(reader.byte(stream)?) << (8 * plane);
-        }
+        let step = reader.code(kind)?;
         if width < 32 && step >> width != 0 {
             return None;
         }

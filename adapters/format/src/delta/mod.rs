@@ -8,6 +8,7 @@ mod apply;
 mod bits;
 mod difference;
 mod matching;
+mod range;
 mod script;
 mod streams;
 

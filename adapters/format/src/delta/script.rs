@@ -2,7 +2,7 @@
 
 use super::{
     bits::{Fields, packed_bytes, step},
-    streams::{INSTRUCTIONS, LITERALS, Writer, planes},
+    streams::{INSTRUCTIONS, LITERALS, Writer},
 };
 
 /// Copies so many bytes from the cursor on; it moves behind them.
@@ -59,12 +59,12 @@ impl<'a> Script<'a> {
                 count,
             } => {
                 let flag = if distances { DISTANCE_FLAG } else { 0 };
-                self.streams.0[INSTRUCTIONS].extend([CODES, width as u8 | flag]);
+                self.streams.compressed[INSTRUCTIONS].extend([CODES, width as u8 | flag]);
                 self.streams.varint(INSTRUCTIONS, count);
                 return;
             }
         };
-        self.streams.0[INSTRUCTIONS].push(code);
+        self.streams.compressed[INSTRUCTIONS].push(code);
         self.streams.varint(INSTRUCTIONS, number);
     }
 
@@ -74,7 +74,7 @@ impl<'a> Script<'a> {
         }
         self.flush();
         let distance = to as i64 - self.cursor as i64;
-        self.streams.0[INSTRUCTIONS].push(SEEK);
+        self.streams.compressed[INSTRUCTIONS].push(SEEK);
         self.streams
             .varint(INSTRUCTIONS, ((distance << 1) ^ (distance >> 63)) as usize);
         self.cursor = to;
@@ -100,7 +100,7 @@ impl<'a> Script<'a> {
         if bytes.is_empty() {
             return;
         }
-        self.streams.0[LITERALS].extend(bytes);
+        self.streams.compressed[LITERALS].extend(bytes);
         if let Pending::Literal(before) = &mut self.pending {
             *before += bytes.len();
         } else {
@@ -119,10 +119,7 @@ impl<'a> Script<'a> {
         self.seek(from);
         let (mut old, mut new) = (Fields::new(width, source), Fields::new(width, target));
         for _ in 0..count {
-            let step = step(width, old.next(), new.next());
-            for (plane, stream) in planes(width, distances).enumerate() {
-                self.streams.0[stream].push((step >> (8 * plane)) as u8);
-            }
+            self.streams.code(width, distances, step(width, old.next(), new.next()));
         }
         self.cursor += target.len();
         match &mut self.pending {

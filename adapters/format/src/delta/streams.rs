@@ -1,25 +1,22 @@
-//! The streams of a difference: numbers of one kind together, each stream compressed on its own.
+//! The streams of a difference: instructions and literal bytes, compressed, and behind them the differences of codes.
 
 use alloc::vec::Vec;
 
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
 
-use super::DeltaError;
+use super::{
+    DeltaError,
+    range::{Decoder, Encoder, Model},
+};
 
-/// How many there are.
-pub(super) const COUNT: usize = 9;
+/// How many are compressed.
+pub(super) const COUNT: usize = 2;
 /// What to do: see `script.rs`.
 pub(super) const INSTRUCTIONS: usize = 0;
 /// Bytes that the base has nothing for.
 pub(super) const LITERALS: usize = 1;
-/// Differences of the 6-bit distances of steps.
-pub(super) const DISTANCES: usize = 2;
-/// Differences of other codes of 6 bits.
-pub(super) const SIX: usize = 3;
-/// Differences of codes of 8 bits.
-pub(super) const EIGHT: usize = 4;
-/// The lowest bytes of differences of wider codes; the others follow in the next streams.
-pub(super) const WIDE: usize = 5;
+/// Kinds of codes, each with a model of its own.
+const KINDS: usize = 7;
 
 /// DEFLATE never does better than this.
 const BEST_RATIO: u64 = 1032;
@@ -28,13 +25,17 @@ const EFFORT: u8 = 10;
 /// What streams may hold together beyond twice the file that comes out.
 const SPARE: u64 = 4096;
 
-/// The streams that differences of codes go to: one for each byte of a code.
-pub(super) fn planes(width: u32, distances: bool) -> core::ops::Range<usize> {
-    match width {
-        6 if distances => DISTANCES..DISTANCES + 1,
-        ..8 => SIX..SIX + 1,
-        8 => EIGHT..EIGHT + 1,
-        _ => WIDE..WIDE + width.div_ceil(8) as usize,
+/// The model for codes of a width; `None` for a width that no encoding has.
+pub(super) fn kind(width: u32, distances: bool) -> Option<usize> {
+    match (width, distances) {
+        (6, true) => Some(0),
+        (6, false) => Some(1),
+        (8, false) => Some(2),
+        (10, false) => Some(3),
+        (12, false) => Some(4),
+        (16, false) => Some(5),
+        (32, false) => Some(6),
+        _ => None,
     }
 }
 
@@ -62,27 +63,39 @@ pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<usize> {
 
 /// Being written.
 #[derive(Default)]
-pub(super) struct Writer(pub(super) [Vec<u8>; COUNT]);
+pub(super) struct Writer {
+    pub(super) compressed: [Vec<u8>; COUNT],
+    codes: Encoder,
+    models: [Model; KINDS],
+}
 
 impl Writer {
     pub(super) fn varint(&mut self, stream: usize, value: usize) {
-        push_varint(value, &mut self.0[stream]);
+        push_varint(value, &mut self.compressed[stream]);
+    }
+
+    /// One difference of codes.
+    pub(super) fn code(&mut self, width: u32, distances: bool, step: u32) {
+        if let Some(kind) = kind(width, distances) {
+            self.codes.push(&mut self.models[kind], step);
+        }
     }
 
     /// Appends the table and the streams, compressed where that helps.
     pub(super) fn finish(self, out: &mut Vec<u8>) {
-        let packed = self.0.iter().map(|raw| {
+        let packed = self.compressed.iter().map(|raw| {
             let packed = compress_to_vec(raw, EFFORT);
             if packed.len() < raw.len() { packed } else { raw.clone() }
         });
         let packed: Vec<_> = packed.collect();
-        for (raw, packed) in self.0.iter().zip(&packed) {
+        for (raw, packed) in self.compressed.iter().zip(&packed) {
             push_varint(raw.len(), out);
             push_varint(packed.len(), out);
         }
         for packed in packed {
             out.extend(packed);
         }
+        out.extend(self.codes.finish());
     }
 }
 
@@ -90,6 +103,8 @@ impl Writer {
 pub(super) struct Reader {
     streams: [Vec<u8>; COUNT],
     at: [usize; COUNT],
+    codes: Decoder,
+    models: [Model; KINDS],
 }
 
 impl Reader {
@@ -106,15 +121,12 @@ impl Reader {
             let what = "bytes of the difference, unpacked";
             return Err(DeltaError::TooLarge { what, cap, got });
         }
-        let mut reader = Self {
-            streams: Default::default(),
-            at: [0; COUNT],
-        };
+        let mut streams: [Vec<u8>; COUNT] = Default::default();
         for (stream, (raw, packed)) in sizes.into_iter().enumerate() {
             let (own, rest) = bytes.split_at_checked(packed).ok_or(DeltaError::Truncated)?;
             bytes = rest;
             let damaged = DeltaError::Stream { stream: stream as u8 };
-            reader.streams[stream] = if raw == packed {
+            streams[stream] = if raw == packed {
                 own.to_vec()
             } else if raw < packed || raw as u64 > BEST_RATIO * packed as u64 + 64 {
                 return Err(damaged);
@@ -126,11 +138,17 @@ impl Reader {
                 unpacked
             };
         }
-        if bytes.is_empty() {
-            Ok(reader)
-        } else {
-            Err(DeltaError::TrailingBytes)
-        }
+        Ok(Self {
+            streams,
+            at: [0; COUNT],
+            codes: Decoder::new(bytes),
+            models: Default::default(),
+        })
+    }
+
+    /// One difference of codes.
+    pub(super) fn code(&mut self, kind: usize) -> Option<u32> {
+        self.codes.pop(&mut self.models[kind])
     }
 
     /// Takes `count` bytes of a stream.
@@ -163,6 +181,6 @@ impl Reader {
 
     /// Whether every stream was taken whole.
     pub(super) fn is_used_up(&self) -> bool {
-        (0..COUNT).all(|stream| self.is_at_end(stream))
+        (0..COUNT).all(|stream| self.is_at_end(stream)) && self.codes.is_at_end()
     }
 }
