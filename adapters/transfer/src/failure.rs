@@ -76,6 +76,13 @@ impl FailureCode {
         Self(Self::REFUSAL + code as u16)
     }
 
+    /// Whether what arrived is not what was sent, so that sending it again may help: [`Self::WRONG_DIGEST`], by whoever checked.
+    pub(crate) const fn is_damage(self) -> bool {
+        /// `Refusal::WrongDigest`.
+        const REFUSED: FailureCode = FailureCode::refusal(3);
+        matches!(self, Self::WRONG_DIGEST | REFUSED)
+    }
+
     /// A short name for logs and JSON; `other` for a number that this version does not know.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -154,7 +161,40 @@ impl core::fmt::Display for Failure {
 
 impl core::error::Error for Failure {}
 
+impl From<&clr_adapters::Refusal> for Failure {
+    fn from(refusal: &clr_adapters::Refusal) -> Self {
+        Self::new(FailureCode::refusal(refusal.code()), refusal)
+    }
+}
+
 /// At most `cap` bytes from the front of `text`.
 pub(crate) fn clipped(text: &str, cap: usize) -> &str {
     &text[..text.floor_char_boundary(cap)]
+}
+
+#[cfg(test)]
+mod tests {
+    use clr_adapters::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_keeps_its_code_and_its_hint() {
+        let failure = Failure::from(&Refusal::Unsigned);
+        assert_eq!(failure.code, FailureCode(256 + u16::from(Refusal::Unsigned.code())));
+        assert_eq!(failure.code.name(), "refused");
+        let digest = clr_adapters::Digest([0; 32]);
+        let damage = Failure::from(&Refusal::WrongDigest {
+            expected: digest,
+            got: digest,
+        });
+        assert!(damage.code.is_damage() && !failure.code.is_damage());
+        assert_eq!(failure.to_string(), Refusal::Unsigned.to_string());
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let failure = Failure::new(FailureCode::INTERNAL, "ü".repeat(2000));
+        assert_eq!(failure.message.len(), MAX_TEXT);
+    }
 }

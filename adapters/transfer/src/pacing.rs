@@ -46,8 +46,13 @@ impl Pacing {
     pub(crate) fn bad(&mut self) {
         self.score -= Self::COST;
         if self.score <= Self::DOWN {
-            self.score = 0;
-            self.size = (self.size / 2).max(MIN_CHUNK);
+            self.cut();
         }
+    }
+
+    /// The connection broke: perhaps the chunk was too large for the deadline.
+    pub(crate) fn cut(&mut self) {
+        self.score = 0;
+        self.size = (self.size / 2).max(MIN_CHUNK);
     }
 }

@@ -108,6 +108,7 @@ where
             return Err(Lost::Unexpected);
         }
         self.pacing.cap(chunk);
+        self.greeted = true;
         if let Some(link) = &mut self.established {
             (link.chunk, link.device) = (chunk, device);
         }
@@ -126,7 +127,13 @@ where
         };
         let never = || false;
         let clock = self.clock;
-        let until = clock.now() + self.options.answer;
+        let greets = matches!(request, Request::Hello { .. });
+        let until = clock.now()
+            + if greets {
+                self.options.greeting
+            } else {
+                self.options.answer
+            };
         let sequence = link.prepare(request)?;
         let patience = Patience {
             until,

@@ -42,6 +42,8 @@ pub struct ClientOptions {
     pub quiet: Duration,
     /// How long a request may take until its answer, repeats included.
     pub answer: Duration,
+    /// How long the device may take to answer the first greeting of a connection, repeats included.
+    pub greeting: Duration,
     /// How long a frame may take from its first byte to its last, either way.
     pub frame: Duration,
     /// How often a request is sent on one connection.
@@ -64,6 +66,7 @@ impl Default for ClientOptions {
             session: 1,
             quiet: Duration::from_secs(2),
             answer: Duration::from_mins(2),
+            greeting: Duration::from_secs(6),
             frame: Duration::from_secs(10),
             sends: 64,
             first_attempts: 1,
@@ -87,6 +90,9 @@ impl ClientOptions {
     }
 }
 
+/// Connections that may fail before the device has ever answered.
+const FIRST_GREETINGS: u32 = 3;
+
 /// Whether a request may be made again on another connection, when it is not known whether it was carried out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
@@ -105,6 +111,8 @@ pub struct Client<'c, S, F> {
     pacing: Pacing,
     /// Connections made.
     connections: u32,
+    /// Whether the device ever answered.
+    greeted: bool,
     /// Connections tried in a row without a step forward.
     futile: u32,
     damaged: u64,
@@ -125,6 +133,7 @@ where
             options,
             established: None,
             connections: 0,
+            greeted: false,
             futile: 0,
             damaged: 0,
         }
@@ -309,12 +318,15 @@ where
     fn drop_link(&mut self, fault: LinkFault) -> Result<(), ClientError> {
         self.established = None;
         self.futile += 1;
-        if self.futile > self.options.attempts {
-            self.futile = 0;
-            return Err(ClientError::Lost {
-                attempts: self.options.attempts,
-                fault,
-            });
+        // A device that never answered is probably not there: fewer attempts.
+        let allowed = if self.greeted {
+            self.options.attempts
+        } else {
+            self.options.attempts.min(FIRST_GREETINGS)
+        };
+        if self.futile >= allowed {
+            let attempts = core::mem::take(&mut self.futile);
+            return Err(ClientError::Lost { attempts, fault });
         }
         self.clock.sleep(self.wait());
         Ok(())

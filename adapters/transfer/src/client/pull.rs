@@ -93,7 +93,10 @@ where
                     futile = 0;
                     self.lost(Lost::Link(LinkFault::Silent), "read")?;
                 }
-                Err(lost) => self.lost(lost, "read")?,
+                Err(lost) => {
+                    self.pacing.cut();
+                    self.lost(lost, "read")?;
+                }
             }
         }
         progress(Progress {

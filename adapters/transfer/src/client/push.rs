@@ -122,7 +122,7 @@ where
                     course.restarted = true;
                     course.whole = false;
                 }
-                Err(Lost::Refused(failure)) if failure.code == FailureCode::WRONG_DIGEST && !course.restarted => {
+                Err(Lost::Refused(failure)) if failure.code.is_damage() && !course.restarted => {
                     course.restarted = true;
                     course.whole = false;
                     self.abort(begin.digest)?;
@@ -193,7 +193,10 @@ where
                     }
                 }
                 Err(Lost::Refused(failure)) if failure.code == FailureCode::NO_TRANSFER => return Ok(Leg::Again),
-                Err(lost) => return Err(lost),
+                Err(lost) => {
+                    self.pacing.cut();
+                    return Err(lost);
+                }
             }
         }
         progress(Progress {

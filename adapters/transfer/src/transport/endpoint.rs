@@ -106,7 +106,12 @@ impl Endpoint {
     pub fn options(&self) -> ClientOptions {
         let options = match self {
             Self::Serial { baud, .. } => ClientOptions::for_baud(*baud),
-            _ => ClientOptions::default(),
+            // These lose nothing: what takes long is on its way, and sending it again would only be in its way.
+            _ => ClientOptions {
+                quiet: Duration::from_secs(30),
+                greeting: Duration::from_secs(30),
+                ..ClientOptions::default()
+            },
         };
         ClientOptions {
             session: random_session(),
