@@ -32,6 +32,8 @@ extern crate alloc;
 mod adapter;
 mod codec;
 mod decode;
+#[cfg(feature = "delta")]
+pub mod delta;
 mod digest;
 mod encode;
 mod envelope;

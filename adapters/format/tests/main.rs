@@ -1,6 +1,8 @@
 //! Proofs about the adapter file, through the public API alone.
 
 mod allocation;
+#[cfg(feature = "delta")]
+mod differences;
 mod folding;
 mod golden;
 mod hostile_adapter;
