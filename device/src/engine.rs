@@ -154,6 +154,7 @@ impl Engine {
         Ok(ResidentAdapter {
             task: header.task.clone(),
             version: header.version,
+            revision: header.revision,
             recipe: header.recipe,
             labels: header.labels.as_slice().into(),
             preprocessing: header.preprocessing.clone(),

@@ -22,6 +22,8 @@
 //! Switching is choosing another [`ResidentAdapter`]: nothing is reloaded, and a frame that is under way keeps its own.
 
 mod classification;
+#[cfg(target_os = "linux")]
+pub mod daemon;
 mod engine;
 mod error;
 mod key_file;

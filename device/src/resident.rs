@@ -15,6 +15,7 @@ use crate::plan::Plan;
 pub struct ResidentAdapter {
     pub(crate) task: String,
     pub(crate) version: u64,
+    pub(crate) revision: u32,
     pub(crate) recipe: Recipe,
     pub(crate) labels: Arc<[String]>,
     pub(crate) preprocessing: Preprocessing,
@@ -38,6 +39,11 @@ impl ResidentAdapter {
     /// The adapter's version.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Which tuning on a device it is, on top of its version; 0 for a publisher's.
+    pub fn revision(&self) -> u32 {
+        self.revision
     }
 
     /// The adapter's recipe.

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use clr_adapters::{Digest, SignerClass, admit};
+use clr_adapters::{Digest, SignerClass};
 
 use super::{ADAPTER_ENDING, ADAPTERS, Snapshot, Store, Writer, adapter_path, encoded, record_path};
 use crate::{
@@ -71,7 +71,7 @@ impl Store {
             let Ok(bytes) = read_whole(&*self.storage, &adapter_path(&digest), cap) else {
                 continue;
             };
-            let Ok(admitted) = admit(&bytes, &self.policy(None)) else {
+            let Ok(admitted) = self.admit(&bytes, None) else {
                 continue;
             };
             let header = &admitted.decoded.adapter.header;

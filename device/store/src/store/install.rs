@@ -1,6 +1,6 @@
 //! How an adapter comes in: uploads under way, and the one way from bytes to a trial.
 
-use clr_adapters::{Admitted, Digest, Provenance, Refusal, SignerClass, admit, sign, signature};
+use clr_adapters::{Admitted, Digest, Provenance, Refusal, SignerClass, sign, signature};
 
 use super::{Store, Writer, adapter_path};
 use crate::{
@@ -134,7 +134,7 @@ impl Store {
     /// Installs a file on trial; an earlier trial of the task ends. `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] as [`admit`] has it, and [`Refusal::Replay`], [`Refusal::Downgrade`] for a version that is not above the floor.
+    /// [`StoreError::Refused`] as [`clr_adapters::admit`] has it, and [`Refusal::Replay`], [`Refusal::Downgrade`] for a version that is not above the floor.
     /// A file signed by this device is taken if it was confirmed here before, else refused as [`Refusal::WrongClass`].
     /// [`StoreError::Io`], [`StoreError::Full`].
     pub fn install(&self, file: &[u8], now: Option<u64>) -> Result<Installed, StoreError> {
@@ -176,7 +176,7 @@ impl Store {
         now: Option<u64>,
         origin: Origin,
     ) -> Result<Installed, StoreError> {
-        let admitted = admit(file, &self.policy(now))?;
+        let admitted = self.admit(file, now)?;
         self.prepare(writer)?;
         let header = &admitted.decoded.adapter.header;
         let (task, digest) = (header.task.clone(), admitted.decoded.digest);

@@ -8,11 +8,12 @@ mod read;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use arc_swap::ArcSwap;
-use clr_adapters::{Digest, Policy};
+use clr_adapters::{Admitted, Digest, Policy, Refusal, Trust, admit};
 
 pub use change::Start;
 pub use install::Installed;
@@ -46,6 +47,7 @@ pub(crate) const LOCK: &str = "lock";
 pub struct Store {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: StoreOptions,
+    trust: ArcSwap<Trust>,
     snapshot: ArcSwap<Snapshot>,
     writer: Mutex<Writer>,
     opened_with: Vec<Problem>,
@@ -120,13 +122,21 @@ impl Store {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn policy(&self, now: Option<u64>) -> Policy<'_> {
-        Policy {
-            trust: &self.options.trust,
+    /// Checks a file against whom the device trusts now.
+    pub(crate) fn admit(&self, file: &[u8], now: Option<u64>) -> Result<Admitted, Refusal> {
+        let trust = self.trust.load();
+        let policy = Policy {
+            trust: &trust,
             backbone: self.options.backbone,
             now,
             limits: self.options.limits,
-        }
+        };
+        admit(file, &policy)
+    }
+
+    /// Changes whom the device trusts, from the next file on. With a device key, `trust.device` is its public half, whatever is set here.
+    pub fn set_trust(&self, trust: Trust) {
+        self.trust.store(Arc::new(with_own_key(trust, &self.options)));
     }
 
     /// Creates the store's directories, if that has not been done or could not be when it was opened.
@@ -243,6 +253,22 @@ impl Store {
         }
         result.map_err(Failure::into_error)
     }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("tasks", &self.snapshot().list)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `trust` with the device's own key in its place.
+pub(crate) fn with_own_key(mut trust: Trust, options: &StoreOptions) -> Trust {
+    if let Some(key) = &options.device_key {
+        trust.device = Some(key.public());
+    }
+    trust
 }
 
 /// Whether a name is that of a file that was being written.

@@ -9,7 +9,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{ACTIVE, ADAPTER_ENDING, ADAPTERS, LOCK, Snapshot, Store, TASKS, Writer, adapter_path, is_unfinished};
+use super::{
+    ACTIVE, ADAPTER_ENDING, ADAPTERS, LOCK, Snapshot, Store, TASKS, Writer, adapter_path, is_unfinished, with_own_key,
+};
 use crate::{
     checkpoints,
     directory::Directory,
@@ -49,10 +51,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Locked`]; [`StoreError::Io`] if the disk cannot be read at all.
-    pub fn open(storage: Arc<dyn Storage>, mut options: StoreOptions) -> Result<Self, StoreError> {
-        if let Some(key) = &options.device_key {
-            options.trust.device = Some(key.public());
-        }
+    pub fn open(storage: Arc<dyn Storage>, options: StoreOptions) -> Result<Self, StoreError> {
         let lock = storage.lock(LOCK).map_err(|error| match error {
             LockError::Held { pid } => StoreError::Locked { pid },
             LockError::Io(error) => StoreError::io("lock", LOCK)(error),
@@ -61,6 +60,7 @@ impl Store {
         let snapshot = read_snapshot(&*storage, &options, &mut problems)?.listed();
         let mut store = Self {
             storage,
+            trust: ArcSwap::from_pointee(with_own_key(options.trust.clone(), &options)),
             options,
             snapshot: ArcSwap::from_pointee(snapshot),
             writer: Mutex::new(Writer::default()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_adapters::{Admitted, Decoded, Digest, Signature, admit};
+use clr_adapters::{Admitted, Decoded, Digest, Signature};
 
 use super::{Snapshot, Store, adapter_path};
 use crate::{
@@ -152,7 +152,7 @@ impl Store {
             file: adapter_path(&held.digest),
             kind,
         };
-        let admitted = admit(&bytes, &self.policy(None));
+        let admitted = self.admit(&bytes, None);
         let admitted = admitted.map_err(|refusal| problem(ProblemKind::Refused(Box::new(refusal))))?;
         let got = &admitted.decoded.adapter.header.task;
         if got == task {

@@ -1,0 +1,167 @@
+//! The inference loop: takes the newest frame, answers it with the active task, and never waits for anything else.
+
+use std::{
+    io::{self, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering, mpsc},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Received,
+    answer::{self, Answer, RankedLine},
+    runtime::{Runtime, lock, with_causes},
+    source::{Frame, Source},
+    trial::{Observation, Verdict},
+};
+use crate::{Classification, EngineError, ResidentAdapter};
+
+/// How long the loop waits for a frame before it comes round: it feeds the watchdog and looks whether to stop.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Takes adapters that have proved themselves, to confirm them beside the loop.
+pub(crate) type Proven = mpsc::Sender<Arc<ResidentAdapter>>;
+
+/// Runs until the source ends, the device stops or nobody reads the answers any more. `tick` is called at least every
+/// [`PATIENCE`] while the loop is well.
+pub(crate) fn run(
+    runtime: &Runtime,
+    source: Option<&Source>,
+    output: &mut dyn Write,
+    proven: &Proven,
+    tick: &mut dyn FnMut(),
+) -> io::Result<()> {
+    while !runtime.stop.is_set() {
+        *lock(&runtime.counters.alive) = Some(Instant::now());
+        tick();
+        let Some(source) = source else {
+            std::thread::sleep(PATIENCE);
+            continue;
+        };
+        match source.frames.receive(PATIENCE) {
+            Received::Nothing => {}
+            Received::Closed => break,
+            Received::Frame(frame) => {
+                serve(runtime, &source.name, &frame, output, proven)?;
+                runtime
+                    .counters
+                    .dropped
+                    .store(source.frames.dropped(), Ordering::Relaxed);
+                if let Some(path) = &frame.delete
+                    && let Err(error) = std::fs::remove_file(path)
+                {
+                    tracing::warn!(path = %path.display(), "cannot delete picture: {error}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn serve(runtime: &Runtime, source: &str, frame: &Frame, output: &mut dyn Write, proven: &Proven) -> io::Result<()> {
+    let counters = &runtime.counters;
+    let mut line = Answer {
+        schema: answer::SCHEMA,
+        time: answer::now(),
+        source,
+        frame: &frame.name,
+        task: None,
+        version: None,
+        revision: None,
+        trial: false,
+        unknown: false,
+        top: Vec::new(),
+        confidence: None,
+        latency_ms: 0.0,
+        error: None,
+    };
+    let answered = answer(runtime, frame);
+    let milliseconds = frame.arrived.elapsed().as_secs_f64() * 1e3;
+    line.latency_ms = (milliseconds * 1e3).round() / 1e3;
+    let (adapter, classification) = match &answered {
+        Ok(Some(answered)) => answered,
+        Ok(None) => {
+            line.error = Some("no task is active".to_owned());
+            counters.failed.fetch_add(1, Ordering::Relaxed);
+            return answer::write(output, &line);
+        }
+        Err(error) => {
+            line.error = Some(error.clone());
+            counters.failed.fetch_add(1, Ordering::Relaxed);
+            return answer::write(output, &line);
+        }
+    };
+    line.task = Some(adapter.task());
+    line.version = Some(adapter.version());
+    line.revision = Some(adapter.revision());
+    let top = classification.top(runtime.config.load().top);
+    line.confidence = top.first().map(|best| best.probability);
+    line.top = top
+        .iter()
+        .map(|ranked| RankedLine {
+            label: ranked.label,
+            probability: ranked.probability,
+        })
+        .collect();
+    line.trial = runtime
+        .detail(adapter.task(), |detail| detail.trial.is_some())
+        .unwrap_or(false);
+    answer::write(output, &line)?;
+
+    counters.served.fetch_add(1, Ordering::Relaxed);
+    lock(&counters.latencies).push(milliseconds as f32);
+    {
+        let mut by_task = lock(&counters.by_task);
+        match by_task.get_mut(adapter.task()) {
+            Some(count) => *count += 1,
+            None => _ = by_task.insert(adapter.task().to_owned(), 1),
+        }
+    }
+    if line.trial {
+        let observation = Observation {
+            milliseconds: milliseconds as f32,
+            confidence: line.confidence.unwrap_or(0.0),
+        };
+        match runtime.observe(adapter, observation) {
+            Verdict::Continue => {}
+            // The receiver ends only with the device.
+            Verdict::Confirm => _ = proven.send(Arc::clone(adapter)),
+            Verdict::Revert(reason) => revert(runtime, adapter, &reason),
+        }
+    }
+    Ok(())
+}
+
+type Answered = (Arc<ResidentAdapter>, Classification);
+
+/// The frame's answer; `None` without an active task. An adapter on trial that cannot answer is reverted, and the frame
+/// answered by what served before.
+fn answer(runtime: &Runtime, frame: &Frame) -> Result<Option<Answered>, String> {
+    let picture = clr_onnx::decode_image_bytes(&frame.bytes, &frame.name).map_err(|error| with_causes(&error))?;
+    let mut last = None;
+    for _ in 0..2 {
+        let Some(adapter) = runtime.tasks.active() else {
+            return last.map_or(Ok(None), Err);
+        };
+        let classified = catch_unwind(AssertUnwindSafe(|| runtime.engine.classify(&adapter, &picture)));
+        let fault = match classified {
+            Ok(Ok(classification)) => return Ok(Some((adapter, classification))),
+            Ok(Err(error @ EngineError::NotFinite { .. })) => with_causes(&error),
+            Ok(Err(error)) => return Err(with_causes(&error)),
+            Err(_) => "the engine panicked".to_owned(),
+        };
+        let on_trial = runtime.detail(adapter.task(), |detail| detail.trial.is_some());
+        if on_trial != Some(true) {
+            return Err(fault);
+        }
+        revert(runtime, &adapter, &fault);
+        last = Some(fault);
+    }
+    last.map_or(Ok(None), Err)
+}
+
+fn revert(runtime: &Runtime, adapter: &Arc<ResidentAdapter>, reason: &str) {
+    if let Err(error) = runtime.revert(adapter, reason) {
+        tracing::error!(task = adapter.task(), "cannot revert: {}", with_causes(&error));
+    }
+}

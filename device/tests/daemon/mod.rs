@@ -1,0 +1,7 @@
+//! What the daemon promises, shown on the real program: a process, its socket, its store on a real disk.
+
+mod device;
+mod hostile;
+mod killed;
+mod serving;
+mod trial;
