@@ -31,6 +31,7 @@ struct Counts {
     cuts: usize,
     opened: usize,
     during_opening: usize,
+    after_a_kill: usize,
 }
 
 /// The disk after setting up, all of it durable.
@@ -59,6 +60,42 @@ fn cut(scenario: &Scenario, base: &Disk, at: usize, moment: Moment, mut check: i
     }
 }
 
+/// The program is killed, not the power cut; then the power fails while the store is being opened, or right after that.
+fn kill_then_cut(scenario: &Scenario, base: &Disk, at: usize, before: &Seen, after: &Seen, counts: &mut Counts) {
+    let killed = || {
+        let disk = Arc::new(base.copy());
+        let faults = Arc::new(Faults::new(disk.clone()));
+        let store = open(faults.clone());
+        let moment = Moment::Half;
+        faults.set(Some(Fault::Stop { at, moment }));
+        let _ = (scenario.act)(&store);
+        Arc::new(disk.copy())
+    };
+    let disk = killed();
+    let faults = Arc::new(Faults::new(disk.clone()));
+    let seen = see(&open(faults.clone()));
+    old_or_new(scenario, &seen, before, after, "killed");
+    let steps = faults.operations().len();
+    for at in 0..=steps {
+        let disk = killed();
+        let faults = Arc::new(Faults::new(disk.clone()));
+        let moment = Moment::Before;
+        faults.set(Some(Fault::Stop { at, moment }));
+        let _ = clr_store::Store::open(faults, crate::world::options());
+        for model in PowerCut::ALL {
+            let disk = Arc::new(disk.power_cut(model, at as u64));
+            let store = open(disk.clone());
+            let got = see(&store);
+            old_or_new(scenario, &got, before, after, "killed, then cut while opening");
+            if at == steps {
+                assert_eq!(got, seen, "{}: what was seen after opening is lost", scenario.name);
+            }
+            assert_tidy(&store, &disk);
+            counts.after_a_kill += 1;
+        }
+    }
+}
+
 fn old_or_new(scenario: &Scenario, got: &Seen, before: &Seen, after: &Seen, place: &str) {
     assert!(
         got == before || got == after,
@@ -83,6 +120,7 @@ fn run(scenario: &Scenario, counts: &mut Counts) {
     };
     assert!(!operations.is_empty(), "{}", scenario.name);
     for at in 0..=operations.len() {
+        kill_then_cut(scenario, &base, at, &before, &after, counts);
         let is_write = operations
             .get(at)
             .is_some_and(|(operation, _)| *operation == Operation::Write);
@@ -148,18 +186,20 @@ fn after_a_cut_anywhere_the_state_is_the_old_one_or_the_new_one() {
         let mut counts = Counts::default();
         run(scenario, &mut counts);
         println!(
-            "{:38} {:3} cuts, {:5} disks opened, {:5} cuts while opening",
-            scenario.name, counts.cuts, counts.opened, counts.during_opening
+            "{:38} {:3} cuts, {:5} disks opened, {:5} cuts while opening, {:5} after a kill",
+            scenario.name, counts.cuts, counts.opened, counts.during_opening, counts.after_a_kill
         );
         total.cuts += counts.cuts;
         total.opened += counts.opened;
         total.during_opening += counts.during_opening;
+        total.after_a_kill += counts.after_a_kill;
     }
     println!(
-        "{:38} {:3} cuts, {:5} disks opened, {:5} cuts while opening",
+        "{:38} {:3} cuts, {:5} disks opened, {:5} cuts while opening, {:5} after a kill",
         format!("{} operations", ALL.len()),
         total.cuts,
         total.opened,
-        total.during_opening
+        total.during_opening,
+        total.after_a_kill
     );
 }

@@ -272,6 +272,7 @@ impl Storage for Disk {
         if from_directory == to_directory {
             state.change(Change::Rename {
                 directory: to_directory,
+                node,
                 from,
                 to,
             });

@@ -30,9 +30,10 @@ pub(super) enum Change {
     },
     /// A name goes.
     Unlink { directory: NodeId, name: String },
-    /// A name changes within one directory.
+    /// A node's name changes within one directory.
     Rename {
         directory: NodeId,
+        node: NodeId,
         from: String,
         to: String,
     },
@@ -114,11 +115,19 @@ impl Tree {
                     names.remove(name);
                 }
             }
-            Change::Rename { directory, from, to } => {
-                if let Some(names) = self.names(*directory)
-                    && let Some(node) = names.remove(from)
-                {
-                    names.insert(to.clone(), node);
+            Change::Rename {
+                directory,
+                node,
+                from,
+                to,
+            } => {
+                self.nodes.entry(*node).or_insert_with(|| Node::File(Vec::new()));
+                if let Some(names) = self.names(*directory) {
+                    // The old name may stand for an older file if what came in between was lost.
+                    if names.get(from) == Some(node) {
+                        names.remove(from);
+                    }
+                    names.insert(to.clone(), *node);
                 }
             }
         }
