@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::fixtures::{clr, lite0, random_adapter};
 
+#[expect(dead_code, reason = "the crate's own tests use all of it")]
 #[path = "../../adapters/transfer/tests/memory_device.rs"]
 mod memory_device;
 use memory_device::MemoryDevice;
