@@ -4,6 +4,7 @@ mod allocation;
 mod folding;
 mod golden;
 mod hostile_adapter;
+mod profile;
 mod round_trip;
 mod sample;
 mod signing;
