@@ -21,6 +21,7 @@
 //!
 //! Switching is choosing another [`ResidentAdapter`]: nothing is reloaded, and a frame that is under way keeps its own.
 
+mod auto;
 mod classification;
 mod engine;
 mod error;
@@ -29,6 +30,7 @@ mod plan;
 mod resident;
 mod tasks;
 
+pub use auto::{Choice, ChooserOptions, Runner, Status, TaskChooser, TaskScore, score_tasks};
 pub use classification::{Classification, Ranked};
 pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};
 pub use error::EngineError;

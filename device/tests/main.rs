@@ -1,6 +1,7 @@
 //! What the engine promises, one module per promise.
 
 mod answers;
+mod auto;
 mod common;
 mod forgetting;
 mod memory;
