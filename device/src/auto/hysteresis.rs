@@ -45,8 +45,21 @@ impl ChooserOptions {
     }
 }
 
-/// Which task is held: `Some(None)` is `unknown`, `None` nothing yet.
-type Held = Option<Option<String>>;
+/// What a frame speaks for, or what is held.
+#[derive(Clone, Debug, PartialEq)]
+enum Verdict {
+    Task(String),
+    Unknown,
+}
+
+impl Verdict {
+    fn task(&self) -> Option<&str> {
+        match self {
+            Self::Task(task) => Some(task),
+            Self::Unknown => None,
+        }
+    }
+}
 
 /// What was decided on a frame.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,9 +78,9 @@ pub(super) struct Decision {
 pub(super) struct Hysteresis {
     options: ChooserOptions,
     running: HashMap<String, TaskScore>,
-    held: Held,
+    held: Option<Verdict>,
     /// The change that is wanted, and for how many frames in a row.
-    pending: (Option<String>, u32),
+    pending: Option<(Verdict, u32)>,
 }
 
 impl Hysteresis {
@@ -76,16 +89,14 @@ impl Hysteresis {
             options,
             running: HashMap::new(),
             held: None,
-            pending: (None, 0),
+            pending: None,
         }
     }
 
     /// Forgets the task's running score, and holds it no longer.
     pub(super) fn forget(&mut self, task: &str) {
         self.running.remove(task);
-        if self.held.as_ref().is_some_and(|held| held.as_deref() == Some(task)) {
-            self.held = None;
-        }
+        self.held.take_if(|held| held.task() == Some(task));
     }
 
     /// Takes in the scores of one frame; `None` if there are none.
@@ -93,44 +104,42 @@ impl Hysteresis {
         self.remember(scores);
         let mut ranking: Vec<(&str, TaskScore)> = scores.iter().map(|(task, _)| (*task, self.running[*task])).collect();
         ranking.sort_by(|a, b| b.1.score.total_cmp(&a.1.score).then(a.0.cmp(b.0)));
-        let held = self.held.clone();
+        let best = *ranking.first()?;
         // A held task that is gone is held no longer.
-        let held = held.filter(|held| {
-            held.as_deref()
-                .is_none_or(|task| ranking.iter().any(|(own, _)| *own == task))
+        self.held.take_if(|held| {
+            held.task()
+                .is_some_and(|task| ranking.iter().all(|(own, _)| *own != task))
         });
-        let wanted = self.wanted(held.as_ref(), &ranking)?;
-        let change = match &held {
-            None => true,
-            Some(held) if *held == wanted => {
-                self.pending = (None, 0);
-                false
-            }
-            Some(_) => {
-                self.pending.1 = if self.pending.1 > 0 && self.pending.0 == wanted {
-                    self.pending.1 + 1
-                } else {
-                    1
-                };
-                self.pending.0.clone_from(&wanted);
-                self.pending.1 >= self.options.patience
-            }
+        let wanted = self.wanted(best, &ranking);
+        let switched = if self.held.as_ref() == Some(&wanted) {
+            self.pending = None;
+            false
+        } else {
+            self.agreed(&wanted)
         };
-        let switched = change && self.held.as_ref() != Some(&wanted);
-        if change {
+        if switched {
             self.held = Some(wanted);
-            self.pending = (None, 0);
         }
-        let task = self.held.clone().flatten();
-        let own = |name: &str| task.as_deref().map_or(name == ranking[0].0, |task| task == name);
-        let score = ranking.iter().find(|(name, _)| own(name))?.1;
-        let runner = ranking.iter().find(|(name, _)| !own(name));
+        let task = self.held.as_ref().and_then(Verdict::task);
+        let shown = task.unwrap_or(best.0);
+        let runner = ranking.iter().find(|(name, _)| *name != shown);
         Some(Decision {
-            score,
-            runner: runner.map(|(name, score)| ((*name).to_owned(), *score)),
+            task: task.map(str::to_owned),
             switched,
-            task,
+            score: ranking.iter().find(|(name, _)| *name == shown)?.1,
+            runner: runner.map(|(name, score)| ((*name).to_owned(), *score)),
         })
+    }
+
+    /// Whether enough frames in a row, this one included, want this change.
+    fn agreed(&mut self, wanted: &Verdict) -> bool {
+        let before = self.pending.take().filter(|(pending, _)| pending == wanted);
+        let frames = before.map_or(0, |(_, frames)| frames) + 1;
+        let agreed = self.held.is_none() || frames >= self.options.patience;
+        if !agreed {
+            self.pending = Some((wanted.clone(), frames));
+        }
+        agreed
     }
 
     /// The running scores; a task that was not scored is forgotten.
@@ -149,23 +158,23 @@ impl Hysteresis {
         }
     }
 
-    /// What this frame alone speaks for, given what is held; `None` without tasks.
-    fn wanted(&self, held: Option<&Option<String>>, ranking: &[(&str, TaskScore)]) -> Option<Option<String>> {
+    /// What the running scores speak for, given what is held.
+    fn wanted(&self, best: (&str, TaskScore), ranking: &[(&str, TaskScore)]) -> Verdict {
         let options = &self.options;
-        let best = *ranking.first()?;
-        let mut task = best;
-        let mut tolerance = options.tolerance;
-        match held {
-            Some(Some(name)) => {
+        let (task, tolerance) = match &self.held {
+            Some(Verdict::Task(name)) => {
                 let own = ranking.iter().find(|(own, _)| own == name);
-                task = *own
-                    .filter(|own| best.1.score - own.1.score <= options.margin)
-                    .unwrap_or(&best);
+                let close = own.filter(|own| best.1.score - own.1.score <= options.margin);
+                (*close.unwrap_or(&best), options.tolerance)
             }
-            Some(None) => tolerance -= options.band,
-            None => {}
+            Some(Verdict::Unknown) => (best, options.tolerance - options.band),
+            None => (best, options.tolerance),
+        };
+        if task.1.strangeness <= tolerance {
+            Verdict::Task(task.0.to_owned())
+        } else {
+            Verdict::Unknown
         }
-        Some((task.1.strangeness <= tolerance).then(|| task.0.to_owned()))
     }
 }
 

@@ -71,23 +71,29 @@ pub fn score_tasks(
             scores.push(Some(scorer.score(sketch)));
             continue;
         }
-        let at = match features.iter().position(|(other, _)| *other == preprocessing) {
-            Some(at) => at,
-            None => {
-                let computed = engine.backbone_features(preprocessing, picture)?;
-                if let Some(feature) = computed.iter().position(|value| !value.is_finite()) {
-                    return Err(EngineError::Feature {
-                        feature,
-                        value: computed[feature],
-                    });
-                }
-                features.push((preprocessing, computed));
-                features.len() - 1
-            }
+        let known = features.iter().position(|(other, _)| *other == preprocessing);
+        let at = if let Some(at) = known {
+            at
+        } else {
+            features.push((
+                preprocessing,
+                finite(engine.backbone_features(preprocessing, picture)?)?,
+            ));
+            features.len() - 1
         };
         let sketch = sketch(&features[at].1, dimensions);
         scores.push(Some(scorer.score(&sketch)));
         sketches.push((preprocessing, dimensions, sketch));
     }
     Ok(scores)
+}
+
+fn finite(features: Vec<f32>) -> Result<Vec<f32>, EngineError> {
+    match features.iter().position(|value| !value.is_finite()) {
+        Some(feature) => Err(EngineError::Feature {
+            feature,
+            value: features[feature],
+        }),
+        None => Ok(features),
+    }
 }

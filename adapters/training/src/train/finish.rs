@@ -51,7 +51,7 @@ pub(super) fn finish(
         Provenance::HostTrained,
     );
     header.version = options.version;
-    header.profile = prepared.profile.clone();
+    header.profile.clone_from(&prepared.profile);
     let mut candidates = Vec::with_capacity(outcomes.len());
     for (index, outcome) in outcomes.iter().enumerate() {
         let file = encode(&outcome.network.to_adapter(header.clone())?, options.encoding)?;
