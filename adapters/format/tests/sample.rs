@@ -182,7 +182,7 @@ pub(crate) fn lite0() -> Adapter {
         &labels.iter().map(String::as_str).collect::<Vec<_>>(),
     );
     header.canaries = vec![canary(&mut random, 32), canary(&mut random, 32)];
-    header.profile = Some(profile(&mut random, Profile::DIMENSIONS));
+    header.profile = Some(profile(&mut Random(3), Profile::DIMENSIONS));
     let mut sites = vec![random.site("/_conv_stem/Conv", 32, true)];
     let (mut inputs, mut block) = (32, 0);
     for (repeats, expand, outputs) in LITE0 {
