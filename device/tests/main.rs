@@ -1,6 +1,7 @@
 //! What the engine and the daemon promise, one module per promise.
 
 mod answers;
+mod auto;
 mod common;
 #[cfg(target_os = "linux")]
 mod daemon;

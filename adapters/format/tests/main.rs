@@ -6,6 +6,7 @@ mod differences;
 mod folding;
 mod golden;
 mod hostile_adapter;
+mod profile;
 mod round_trip;
 mod sample;
 mod signing;

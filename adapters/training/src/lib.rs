@@ -3,6 +3,7 @@
 //! [`train`] takes a backbone and a [`Dataset`] to a finished, folded, encoded adapter. [`Network`] is the graph itself.
 
 mod body;
+mod calibrate;
 mod check;
 #[cfg(any(feature = "cuda", all(test, target_os = "linux")))]
 mod cuda;
@@ -25,6 +26,7 @@ mod uncertainty;
 #[cfg(test)]
 mod tests;
 
+pub use calibrate::Confidence;
 pub use check::check_device;
 pub use data::{Augmentation, Dataset, Flip, Pictures, Sample, Split, SplitOptions, Unreadable, Warning};
 pub use error::TrainError;
