@@ -100,7 +100,7 @@ impl Evaluation {
 }
 
 /// The first index of the highest value.
-pub(crate) fn argmax(row: &[f32]) -> usize {
+pub fn argmax(row: &[f32]) -> usize {
     (row.iter().enumerate())
         .fold((0, f32::NEG_INFINITY), |best, (index, &value)| {
             if value > best.1 { (index, value) } else { best }
@@ -108,8 +108,8 @@ pub(crate) fn argmax(row: &[f32]) -> usize {
         .0
 }
 
-/// Natural logarithm of the softmax probability of `class`.
-pub(crate) fn log_probability(row: &[f32], class: usize) -> f64 {
+/// Natural logarithm of the softmax probability of `class` under the logits `row`.
+pub fn log_probability(row: &[f32], class: usize) -> f64 {
     let peak = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = row.iter().map(|&value| (f64::from(value) - peak).exp()).sum();
     f64::from(row[class]) - peak - sum.ln()

@@ -19,7 +19,7 @@ use clr_onnx::Backbone;
 use rand::RngExt as _;
 
 use crate::error::{Result, TrainError};
-pub use learn::{Learned, Objective};
+pub use learn::{Learned, Memory, Objective};
 pub use parameters::{Group, Parameter, Snapshot};
 use plan::Plan;
 use site::{Normed, Site, Weight};
