@@ -229,3 +229,28 @@ fn release(values: &mut [Option<usize>], id: ValueId, pool: &mut Counted) {
         pool.give(length);
     }
 }
+
+#[cfg(test)]
+impl Body {
+    /// Bytes of the buffers that are not in use: all of them, between two runs.
+    pub(crate) fn held(&self) -> usize {
+        self.buffers.bytes()
+    }
+
+    /// Bytes that are packed for the way there and the way back, and of the kernels' working memory.
+    pub(crate) fn packed(&self) -> [usize; 3] {
+        let sites = || {
+            self.steps.iter().filter_map(|step| match &step.work {
+                Work::Site(site) => Some(site),
+                _ => None,
+            })
+        };
+        let there = sites().filter_map(|site| site.forms.get());
+        let back = sites().filter_map(|site| site.gradient.get().and_then(Option::as_ref));
+        [
+            there.map(|forms| forms.conv.conv.bytes() + size_of::<f32>() * forms.plain.len()).sum(),
+            back.map(ConvGradient::bytes).sum(),
+            self.arena.bytes(),
+        ]
+    }
+}

@@ -40,7 +40,7 @@ pub enum Mode {
 
 /// A frozen backbone with one task's sites and head. Networks of one backbone share its packed weights.
 pub struct Network {
-    plan: Arc<Plan>,
+    pub(crate) plan: Arc<Plan>,
     recipe: Recipe,
     backbone: Digest,
     sites: Vec<Site>,
