@@ -86,7 +86,7 @@ impl Evaluation {
 }
 
 /// Natural logarithm of the softmax probability of `class` at a temperature.
-pub(crate) fn log_probability(row: &[f32], class: usize, temperature: f64) -> f64 {
+pub fn log_probability(row: &[f32], class: usize, temperature: f64) -> f64 {
     let peak = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let scaled = |value: f32| (f64::from(value) - peak) / temperature;
     let sum: f64 = row.iter().map(|&value| scaled(value).exp()).sum();

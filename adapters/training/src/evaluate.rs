@@ -101,7 +101,7 @@ impl Evaluation {
 }
 
 /// The first index of the highest value.
-pub(crate) fn argmax(row: &[f32]) -> usize {
+pub fn argmax(row: &[f32]) -> usize {
     (row.iter().enumerate())
         .fold((0, f32::NEG_INFINITY), |best, (index, &value)| {
             if value > best.1 { (index, value) } else { best }

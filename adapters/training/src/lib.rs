@@ -26,19 +26,22 @@ mod uncertainty;
 #[cfg(test)]
 mod tests;
 
-pub use calibrate::Confidence;
+pub use body::{Footprint, Start};
+pub use calibrate::{Confidence, log_probability};
 pub use check::check_device;
 pub use data::{Augmentation, Dataset, Flip, Pictures, Sample, Split, SplitOptions, Unreadable, Warning};
 pub use error::TrainError;
-pub use evaluate::{ClassScore, Evaluation, evaluate, evaluate_adapter};
+pub use evaluate::{ClassScore, Evaluation, argmax, evaluate, evaluate_adapter};
 pub use history::Record;
 pub use memory::peak_memory;
-pub use network::{Group, Learned, Mode, Network, Objective, Parameter, Snapshot};
+pub use network::{Group, Learned, Memory, Mode, Network, Objective, Parameter, Snapshot};
 pub use observer::{Observer, Phase, Progress};
-pub use optimise::{HeadFit, PerGroup, Rate};
+pub use optimise::{Adam, AdamOptions, AdamState, HeadFit, PerGroup, Rate};
 pub use options::{Keep, RecipeChoice, Schedule, Statistics, TrainOptions};
 pub use plots::{confusion_matrix_svg, learning_curve_svg};
+pub use random::{Purpose, stream};
 pub use train::{Candidate, ParitySample, Trained, train};
+pub use uncertainty::{as_good, standard_error};
 
 /// Runs `work` with a pool of `threads` threads for everything parallel in it.
 pub(crate) fn with_threads<T: Send>(

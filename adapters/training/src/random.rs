@@ -5,7 +5,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 /// What a stream decides. The number is part of the stream's address and must not change between versions.
 #[derive(Clone, Copy, Debug)]
 #[repr(u64)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// The train/validation split of one class.
     Split = 1,
     /// The order of the training pictures in an epoch.
@@ -18,10 +18,14 @@ pub(crate) enum Purpose {
     Head = 5,
     /// Feature dropout in one step.
     Dropout = 4,
+    /// Which pictures a tuning step on a device reads.
+    Tune = 7,
+    /// Stand-ins for the features of pictures that a device does not have.
+    Imagine = 8,
 }
 
 /// The stream of `purpose` in (`seed`, `epoch`, `index`); equal arguments give equal streams on every platform.
-pub(crate) fn stream(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> ChaCha8Rng {
+pub fn stream(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, epoch, index]) {
         bytes.copy_from_slice(&word.to_le_bytes());

@@ -2,7 +2,7 @@
 
 /// Whether the second list of hits is as good as the first on the same pictures, within half a standard error of the
 /// difference: the root of the number of pictures on which the two disagree.
-pub(crate) fn as_good(best: &[bool], other: &[bool]) -> bool {
+pub fn as_good(best: &[bool], other: &[bool]) -> bool {
     let lost = best
         .iter()
         .zip(other)
@@ -17,7 +17,7 @@ pub(crate) fn as_good(best: &[bool], other: &[bool]) -> bool {
 }
 
 /// The standard error of an accuracy measured on so many pictures.
-pub(crate) fn standard_error(accuracy: f32, pictures: usize) -> f32 {
+pub fn standard_error(accuracy: f32, pictures: usize) -> f32 {
     (accuracy * (1.0 - accuracy) / pictures.max(1) as f32).sqrt()
 }
 

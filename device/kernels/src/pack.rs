@@ -98,6 +98,18 @@ impl PackedConv {
         }
     }
 
+    /// Bytes that the weights of `conv` would take when packed, without packing them.
+    pub fn bytes_of(conv: &Conv, form: Form) -> usize {
+        let (out_channels, per_group) = (conv.channels(), conv.weight.shape()[1]);
+        let inputs = if conv.group == out_channels && per_group == 1 && conv.group > 1 {
+            1
+        } else {
+            // Groups narrower than a block are filled up with zeros.
+            per_group * LANES.div_ceil((out_channels / conv.group.max(1)).max(1)).min(conv.group.max(1))
+        };
+        packed_bytes(out_channels, inputs, conv.kernel(), form == Form::Winograd)
+    }
+
     /// Blocks of 16 output channels.
     pub fn out_blocks(&self) -> usize {
         self.out_channels.div_ceil(LANES)
@@ -108,6 +120,12 @@ impl PackedConv {
         let (Weights::Dense { data, .. } | Weights::Depthwise(data) | Weights::Winograd(data)) = &self.weights;
         size_of_val(data.as_slice())
     }
+}
+
+/// Bytes of filters that read `inputs` channels each.
+pub(crate) fn packed_bytes(out_channels: usize, inputs: usize, kernel: [usize; 2], winograd: bool) -> usize {
+    let taps = if winograd { 36 } else { kernel[0] * kernel[1] };
+    out_channels.div_ceil(LANES) * LANES * taps * inputs * size_of::<f32>()
 }
 
 fn pack_depthwise(conv: &Conv) -> Weights {

@@ -72,7 +72,10 @@ fn runs<'a>(decoded: &'a Decoded, kind: SectionKind) -> Vec<Run<'a>> {
         SectionKind::HeadBias if matches!(section.encoding, SectionEncoding::F32 | SectionEncoding::F16) => {
             adapter.header.labels.iter().map(|label| (label.as_str(), 1)).collect()
         }
-        SectionKind::HeadBias => Vec::from([("", section.elements)]),
+        SectionKind::HeadBias
+        | SectionKind::ProfileMean
+        | SectionKind::ProfileDiagonal
+        | SectionKind::ProfileFactor => Vec::from([("", section.elements)]),
     };
     let mut offset = section.offset;
     let of = |(name, elements): (&'a str, usize)| {

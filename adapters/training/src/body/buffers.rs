@@ -24,4 +24,11 @@ impl Buffers {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         free.entry(buffer.len()).or_default().push(buffer);
     }
+
+    /// Bytes of the buffers that are not in use.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.iter().map(|(length, buffers)| size_of::<f32>() * length * buffers.len()).sum()
+    }
 }

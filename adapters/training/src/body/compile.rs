@@ -2,10 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use clr_kernels::{
-    Arena, Bounds, ConvGradient, Form, LANES, Level, PackedConv, PoolKind, PoolShape, Post, Site as Fused,
-    pack_parameters, split,
-};
+use clr_kernels::{Arena, Bounds, ConvGradient, Form, LANES, Level, PoolKind, PoolShape, pack_parameters, split};
 use clr_onnx::{Activation, Pool, ValueId};
 
 use super::{Body, SiteWork, Step, Work, buffers::Buffers};
@@ -78,9 +75,12 @@ impl Body {
             return None;
         }
         let length = |map: &Option<Map>| map.map_or(0, |[c, h, w]| c.next_multiple_of(LANES) * h * w);
+        let mut lengths: Vec<usize> = maps.iter().map(length).collect();
+        // The picture is not in blocks.
+        lengths[ValueId::IMAGE.0] = channels * size[0] * size[1];
         Some(Self {
             steps,
-            lengths: maps.iter().map(length).collect(),
+            lengths,
             features: plan.features,
             feature_count: plan.feature_count,
             channels,
@@ -141,39 +141,21 @@ fn site(plan: &Plan, index: usize, input: Map, picture: bool, level: Level, aren
     let size = [input[1], input[2]];
     let pads = conv.padding.resolve(size, conv.kernel(), conv.stride, conv.dilation);
     let output = frozen.conv.output(size)?;
-    let form = Form::choose(conv, picture, output);
-    let bare = Fused {
-        conv: Arc::new(PackedConv::new(conv, form)),
-        input: size,
-        output,
-        pads,
-        post: Post::Affine,
-        bounds: Bounds::NONE,
-        smooth: None,
-        level,
-        threads: 1,
-        arena: Arc::clone(arena),
-    };
-    let fused = |post| Fused {
-        conv: Arc::clone(&bare.conv),
-        arena: Arc::clone(arena),
-        post,
-        bounds,
-        ..bare
-    };
     if !picture && !ConvGradient::exists(conv, size, output, pads) {
         return None;
     }
-    let (affine, kernel) = (fused(Post::Affine), fused(Post::Kernel));
     let work = SiteWork {
         index,
-        affine,
-        kernel,
-        plain: pack_parameters(&vec![1.0; conv.channels()], &vec![0.0; conv.channels()]),
-        conv: bare,
+        input: size,
+        output,
+        pads,
+        form: Form::choose(conv, picture, output),
         bounds,
         frozen: frozen.conv.clone(),
+        forms: OnceLock::new(),
         gradient: OnceLock::new(),
+        level,
+        arena: Arc::clone(arena),
     };
     Some((Work::Site(Box::new(work)), [conv.channels(), output[0], output[1]]))
 }

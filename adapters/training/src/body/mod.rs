@@ -9,6 +9,7 @@
 
 mod buffers;
 mod compile;
+mod cost;
 mod parameters;
 mod run;
 
@@ -17,17 +18,21 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use clr_kernels::{Arena, Bounds, ConvGradient, Level, PoolShape, Site as Fused};
+use clr_kernels::{
+    Arena, Bounds, ConvGradient, Form, Level, PackedConv, PoolShape, Post, Site as Fused, pack_parameters,
+};
 use clr_onnx::ValueId;
 
 use crate::ops::FrozenConv;
 use buffers::Buffers;
 pub(crate) use parameters::SiteParameters;
+pub use cost::Footprint;
+pub use run::Start;
 
 /// A network compiled for one input size.
 pub(crate) struct Body {
     steps: Vec<Step>,
-    /// Values of each value of the graph in blocks; 0 for those that no step provides.
+    /// Values of the picture, and of each value of the graph in blocks; 0 for those that no step provides.
     lengths: Vec<usize>,
     features: ValueId,
     feature_count: usize,
@@ -70,6 +75,26 @@ enum Work {
 /// A convolution with what stands behind it.
 struct SiteWork {
     index: usize,
+    /// Rows, columns.
+    input: [usize; 2],
+    /// Rows, columns.
+    output: [usize; 2],
+    /// Top, left, bottom, right.
+    pads: [usize; 4],
+    form: Form,
+    bounds: Bounds,
+    /// Has the weights that everything is made of.
+    frozen: FrozenConv,
+    /// Made when the site is first computed: a network that is only asked what it would cost packs nothing.
+    forms: OnceLock<Forms>,
+    /// The way back, made when it is first gone: inference never needs it.
+    gradient: OnceLock<Option<ConvGradient>>,
+    level: Level,
+    arena: Arc<Arena>,
+}
+
+/// The packed convolution, in the ways in which it is run.
+struct Forms {
     /// The bare convolution, for learning.
     conv: Fused,
     /// Scale 1, bias 0: what makes it bare.
@@ -78,25 +103,45 @@ struct SiteWork {
     affine: Fused,
     /// Convolution, CLR layer and activation at once, for inference.
     kernel: Fused,
-    bounds: Bounds,
-    /// Has the weights that the way back is made of.
-    frozen: FrozenConv,
-    /// The way back, made when it is first gone: inference never needs it.
-    gradient: OnceLock<Option<ConvGradient>>,
 }
 
 impl SiteWork {
+    fn forms(&self) -> &Forms {
+        self.forms.get_or_init(|| {
+            let conv = self.frozen.weights();
+            let bare = Fused {
+                conv: Arc::new(PackedConv::new(conv, self.form)),
+                input: self.input,
+                output: self.output,
+                pads: self.pads,
+                post: Post::Affine,
+                bounds: Bounds::NONE,
+                smooth: None,
+                level: self.level,
+                threads: 1,
+                arena: Arc::clone(&self.arena),
+            };
+            let fused = |post| Fused {
+                conv: Arc::clone(&bare.conv),
+                arena: Arc::clone(&self.arena),
+                post,
+                bounds: self.bounds,
+                ..bare
+            };
+            Forms {
+                affine: fused(Post::Affine),
+                kernel: fused(Post::Kernel),
+                plain: pack_parameters(&vec![1.0; conv.channels()], &vec![0.0; conv.channels()]),
+                conv: bare,
+            }
+        })
+    }
+
     /// The way back through the convolution. Nobody goes back into the picture, so the first one's is never made.
-    fn gradient(&self) -> Option<&ConvGradient> {
-        let Fused {
-            input,
-            output,
-            pads,
-            level,
-            arena,
-            ..
-        } = &self.conv;
-        let make = || ConvGradient::new(self.frozen.weights(), *input, *output, *pads, *level, arena);
+    fn gradient(&self, body: &Body) -> Option<&ConvGradient> {
+        let make = || {
+            ConvGradient::new(self.frozen.weights(), self.input, self.output, self.pads, body.level, &body.arena)
+        };
         self.gradient.get_or_init(make).as_ref()
     }
 }

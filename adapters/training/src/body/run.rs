@@ -10,12 +10,31 @@ use clr_onnx::ValueId;
 
 use super::{Body, SiteParameters, SiteWork, Step, Work};
 
+/// A picture's values below the first trained site, or its features if no site is trained: what does not change while the sites above
+/// learn, so that it may be computed once and kept.
+#[derive(Clone, Debug)]
+pub struct Start {
+    values: Vec<(ValueId, Vec<f32>)>,
+    /// The step to go on with.
+    step: usize,
+}
+
+impl Start {
+    /// Bytes that it takes to keep this.
+    pub fn bytes(&self) -> usize {
+        let values = self.values.iter();
+        values.map(|(_, values)| size_of::<f32>() * values.capacity()).sum()
+    }
+}
+
 /// What the way back through one picture reads.
 pub(crate) struct Tape {
     /// Values of the graph that are still of use.
     values: Vec<Option<Vec<f32>>>,
     /// The bare convolution's result, step by step.
     sums: Vec<Option<Vec<f32>>>,
+    /// First steps of the segments; the steps of all but the last are computed again on the way back.
+    segments: Vec<usize>,
     /// `[F]`.
     pub(crate) features: Vec<f32>,
 }
@@ -23,47 +42,100 @@ pub(crate) struct Tape {
 impl Body {
     /// The features `[F]` of a picture `[3, H, W]`.
     pub(crate) fn features(&self, image: &[f32], sites: &[SiteParameters]) -> Vec<f32> {
-        let pixels = self.pixels(image);
         let mut values: Vec<Option<Vec<f32>>> = vec![None; self.lengths.len()];
-        for step in &self.steps {
-            let mut out = self.buffers.take(self.lengths[step.output.0]);
-            match &step.work {
-                Work::Site(site) => {
-                    let parameters = &sites[site.index];
-                    let fused = if parameters.post == Post::Kernel {
-                        &site.kernel
-                    } else {
-                        &site.affine
-                    };
-                    fused.run(input(step, &pixels, &values), &parameters.blocks, None, &mut out);
-                }
-                _ => self.plain_step(step, &values, &mut out),
-            }
-            values[step.output.0] = Some(out);
-            for released in &step.release {
-                self.release(&mut values, *released);
-            }
-        }
-        self.buffers.give(pixels);
+        values[ValueId::IMAGE.0] = Some(self.pixels(image));
+        self.infer(0..self.steps.len(), &mut values, sites);
         self.take_features(&mut values)
     }
 
-    /// The same, remembering what the way back needs.
-    pub(crate) fn forward(&self, image: &[f32], sites: &[SiteParameters]) -> Tape {
-        let pixels = self.pixels(image);
+    /// What stands before step `first` for a picture `[3, H, W]`, or behind the last one.
+    pub(crate) fn start(&self, image: &[f32], sites: &[SiteParameters], first: usize) -> Start {
         let mut values: Vec<Option<Vec<f32>>> = vec![None; self.lengths.len()];
-        let mut sums: Vec<Option<Vec<f32>>> = vec![None; self.steps.len()];
-        // A value that an earlier step keeps is not released by a later one.
-        let mut kept = vec![false; self.lengths.len()];
-        for (index, step) in self.steps.iter().enumerate() {
+        values[ValueId::IMAGE.0] = Some(self.pixels(image));
+        self.infer(0..first, &mut values, sites);
+        let live = self.live(first);
+        // Copies of the exact length: buffers go back to where they came from.
+        let copied = live.iter().map(|id| (*id, value(&values, *id).to_vec())).collect();
+        values.iter_mut().filter_map(Option::take).for_each(|buffer| self.buffers.give(buffer));
+        Start { values: copied, step: first }
+    }
+
+    /// The features `[F]` behind `start`, in inference's own way.
+    pub(crate) fn finish(&self, start: &Start, sites: &[SiteParameters]) -> Vec<f32> {
+        let mut values: Vec<Option<Vec<f32>>> = vec![None; self.lengths.len()];
+        for (id, start) in &start.values {
+            let mut copy = self.buffers.take(start.len());
+            copy.copy_from_slice(start);
+            values[id.0] = Some(copy);
+        }
+        self.infer(start.step..self.steps.len(), &mut values, sites);
+        self.take_features(&mut values)
+    }
+
+    /// Steps in inference's own way.
+    fn infer(&self, steps: Range<usize>, values: &mut [Option<Vec<f32>>], sites: &[SiteParameters]) {
+        for step in &self.steps[steps] {
             let mut out = self.buffers.take(self.lengths[step.output.0]);
             match &step.work {
                 Work::Site(site) => {
                     let parameters = &sites[site.index];
+                    let forms = site.forms();
+                    let fused = if parameters.post == Post::Kernel {
+                        &forms.kernel
+                    } else {
+                        &forms.affine
+                    };
+                    fused.run(value(values, step.inputs[0]), &parameters.blocks, None, &mut out);
+                }
+                _ => self.plain_step(step, values, &mut out),
+            }
+            values[step.output.0] = Some(out);
+            for released in &step.release {
+                self.release(values, *released);
+            }
+        }
+    }
+
+    /// Forward from `start`, remembering what the way back needs. The steps fall into `segments`, whose first steps are given; all but
+    /// the last remember only the values between them.
+    pub(crate) fn forward(&self, start: &Start, sites: &[SiteParameters], segments: &[usize]) -> Tape {
+        let mut tape = Tape {
+            values: vec![None; self.lengths.len()],
+            sums: vec![None; self.steps.len()],
+            segments: segments.to_vec(),
+            features: Vec::new(),
+        };
+        for (id, values) in &start.values {
+            let mut copy = self.buffers.take(values.len());
+            copy.copy_from_slice(values);
+            tape.values[id.0] = Some(copy);
+        }
+        let between = self.between(segments);
+        for (index, &first) in segments.iter().enumerate() {
+            let end = segments.get(index + 1).copied().unwrap_or(self.steps.len());
+            self.segment(first..end, &mut tape, sites, &between, index + 1 == segments.len());
+        }
+        tape.features = self.take_features(&mut tape.values);
+        tape
+    }
+
+    /// The steps of one segment; `keep` what its way back reads. A value in `between` stays in any case.
+    fn segment(&self, steps: Range<usize>, tape: &mut Tape, sites: &[SiteParameters], between: &[bool], keep: bool) {
+        // A value that an earlier step keeps is not released by a later one.
+        let mut kept = between.to_vec();
+        for index in steps {
+            let step = &self.steps[index];
+            // What a later segment reads is already there when this one runs again.
+            let known = tape.values[step.output.0].is_some();
+            let mut out = self.buffers.take(self.lengths[step.output.0]);
+            match &step.work {
+                Work::Site(site) => {
+                    let parameters = &sites[site.index];
+                    let forms = site.forms();
                     let mut sum = self.buffers.take(out.len());
-                    site.conv
-                        .run(input(step, &pixels, &values), &site.plain, None, &mut sum);
-                    let [height, width] = site.conv.output;
+                    let x = value(&tape.values, step.inputs[0]);
+                    forms.conv.run(x, &forms.plain, None, &mut sum);
+                    let [height, width] = site.output;
                     let (x, blocks) = (&sum, &parameters.blocks);
                     match parameters.post {
                         Post::Kernel => {
@@ -81,21 +153,28 @@ impl Body {
                             affine_forward(self.level, x, blocks, height * width * LANES, &mut out, site.bounds);
                         }
                     }
-                    sums[index] = Some(sum);
+                    if keep {
+                        tape.sums[index] = Some(sum);
+                    } else {
+                        self.buffers.give(sum);
+                    }
                 }
-                _ => self.plain_step(step, &values, &mut out),
+                _ => self.plain_step(step, &tape.values, &mut out),
             }
-            values[step.output.0] = Some(out);
-            for &value in &step.kept {
-                kept[value.0] = true;
+            if known {
+                self.buffers.give(out);
+            } else {
+                tape.values[step.output.0] = Some(out);
+            }
+            if keep {
+                for &value in &step.kept {
+                    kept[value.0] = true;
+                }
             }
             for released in step.release.iter().filter(|released| !kept[released.0]) {
-                self.release(&mut values, *released);
+                self.release(&mut tape.values, *released);
             }
         }
-        self.buffers.give(pixels);
-        let features = self.take_features(&mut values);
-        Tape { values, sums, features }
     }
 
     /// From the gradient of the features `[F]` to those of the trained sites, in the layout of their blocks, at `places` of the result
@@ -109,6 +188,7 @@ impl Body {
         length: usize,
     ) -> Vec<f32> {
         let tracked = self.tracked(sites);
+        let between = self.between(&tape.segments);
         let mut result = self.buffers.take(length);
         result.fill(0.0);
         let mut gradients: Vec<Option<Vec<f32>>> = vec![None; self.lengths.len()];
@@ -116,47 +196,111 @@ impl Body {
         first[..gradient.len()].copy_from_slice(gradient);
         first[gradient.len()..].fill(0.0);
         gradients[self.features.0] = Some(first);
-        for (index, step) in self.steps.iter().enumerate().rev() {
-            let Some(mut dy) = gradients[step.output.0].take() else {
-                continue;
-            };
-            if tracked[step.output.0] {
-                match &step.work {
-                    Work::Site(site) => {
-                        let parameters = &sites[site.index];
-                        let sums = parameters.trained.then(|| &mut result[places[site.index].clone()]);
-                        let wanted = tracked[step.inputs[0].0];
-                        if let Some(x) = &tape.sums[index] {
-                            self.site_gradient(site, x, parameters, &mut dy, sums, wanted);
-                        }
-                        if let Some(way) = wanted.then(|| site.gradient()).flatten() {
-                            let mut dx = self.buffers.take(way.input_len());
-                            way.run(&dy, &mut dx);
-                            self.add(&mut gradients, step.inputs[0], dx);
-                        }
-                    }
-                    Work::Add(bounds) => {
-                        self.clamp_gradient(*bounds, tape.values[step.output.0].as_deref(), &mut dy);
-                        let tracked = step.inputs.iter().filter(|input| tracked[input.0]);
-                        for input in tracked {
-                            let mut copy = self.buffers.take(dy.len());
-                            copy.copy_from_slice(&dy);
-                            self.add(&mut gradients, *input, copy);
-                        }
-                    }
-                    _ => {
-                        let mut dx = self.buffers.take(self.lengths[step.inputs[0].0]);
-                        self.plain_gradient(step, &tape.values, &mut dy, &mut dx);
-                        self.add(&mut gradients, step.inputs[0], dx);
-                    }
-                }
+        let mut end = self.steps.len();
+        for segment in (0..tape.segments.len()).rev() {
+            let start = tape.segments[segment];
+            if end != self.steps.len() {
+                self.segment(start..end, &mut tape, sites, &between, true);
             }
-            self.buffers.give(dy);
+            for index in (start..end).rev() {
+                self.step_back(index, &mut tape, sites, &tracked, &mut gradients, &mut result, places);
+            }
+            // The steps before read nothing of what these made.
+            for (step, sum) in self.steps[start..end].iter().zip(&mut tape.sums[start..end]) {
+                let value = tape.values[step.output.0].take();
+                [value, sum.take()].into_iter().flatten().for_each(|buffer| self.buffers.give(buffer));
+            }
+            end = start;
         }
-        let rest = tape.values.iter_mut().chain(&mut tape.sums).chain(&mut gradients);
+        let rest = tape.values.iter_mut().chain(&mut gradients);
         rest.filter_map(Option::take)
             .for_each(|buffer| self.buffers.give(buffer));
         result
+    }
+
+    /// The way back through one step.
+    fn step_back(
+        &self,
+        index: usize,
+        tape: &mut Tape,
+        sites: &[SiteParameters],
+        tracked: &[bool],
+        gradients: &mut [Option<Vec<f32>>],
+        result: &mut [f32],
+        places: &[Range<usize>],
+    ) {
+        let step = &self.steps[index];
+        let Some(mut dy) = gradients[step.output.0].take() else {
+            return;
+        };
+        if tracked[step.output.0] {
+            match &step.work {
+                Work::Site(site) => {
+                    let parameters = &sites[site.index];
+                    let sums = parameters.trained.then(|| &mut result[places[site.index].clone()]);
+                    let wanted = tracked[step.inputs[0].0];
+                    if let Some(x) = &tape.sums[index] {
+                        self.site_gradient(site, x, parameters, &mut dy, sums, wanted);
+                    }
+                    if let Some(way) = wanted.then(|| site.gradient(self)).flatten() {
+                        let mut dx = self.buffers.take(way.input_len());
+                        way.run(&dy, &mut dx);
+                        self.add(gradients, step.inputs[0], dx);
+                    }
+                }
+                Work::Add(bounds) => {
+                    self.clamp_gradient(*bounds, tape.values[step.output.0].as_deref(), &mut dy);
+                    let tracked = step.inputs.iter().filter(|input| tracked[input.0]);
+                    for input in tracked {
+                        let mut copy = self.buffers.take(dy.len());
+                        copy.copy_from_slice(&dy);
+                        self.add(gradients, *input, copy);
+                    }
+                }
+                _ => {
+                    let mut dx = self.buffers.take(self.lengths[step.inputs[0].0]);
+                    self.plain_gradient(step, &tape.values, &mut dy, &mut dx);
+                    self.add(gradients, step.inputs[0], dx);
+                }
+            }
+        }
+        self.buffers.give(dy);
+    }
+
+    /// Gives back what a pass without a way back remembered.
+    pub(crate) fn forget(&self, mut tape: Tape) {
+        let rest = tape.values.iter_mut().chain(&mut tape.sums);
+        rest.filter_map(Option::take).for_each(|buffer| self.buffers.give(buffer));
+    }
+
+    /// The first step that computes a trained site; the number of steps if no site is trained.
+    pub(crate) fn first(&self, sites: &[SiteParameters]) -> usize {
+        let trained = |step: &Step| matches!(&step.work, Work::Site(site) if sites[site.index].trained);
+        self.steps.iter().position(trained).unwrap_or(self.steps.len())
+    }
+
+    /// Values made before step `first` that it or a later one reads.
+    pub(super) fn live(&self, first: usize) -> Vec<ValueId> {
+        let mut made = vec![false; self.lengths.len()];
+        made[ValueId::IMAGE.0] = true;
+        self.steps[..first].iter().for_each(|step| made[step.output.0] = true);
+        let mut live: Vec<ValueId> = self.steps[first..].iter().flat_map(|step| step.inputs.iter().copied()).collect();
+        if first == self.steps.len() {
+            live.push(self.features);
+        }
+        live.sort_unstable();
+        live.dedup();
+        live.retain(|id| made[id.0]);
+        live
+    }
+
+    /// Which values stay because a segment starts with them.
+    pub(super) fn between(&self, segments: &[usize]) -> Vec<bool> {
+        let mut between = vec![false; self.lengths.len()];
+        if segments.len() > 1 {
+            segments.iter().flat_map(|&first| self.live(first)).for_each(|id| between[id.0] = true);
+        }
+        between
     }
 
     /// Takes a buffer back that [`Body::backward`] gave.
@@ -165,7 +309,7 @@ impl Body {
     }
 
     /// Which values depend on a trained site.
-    fn tracked(&self, sites: &[SiteParameters]) -> Vec<bool> {
+    pub(super) fn tracked(&self, sites: &[SiteParameters]) -> Vec<bool> {
         let mut tracked = vec![false; self.lengths.len()];
         for step in &self.steps {
             let own = matches!(&step.work, Work::Site(site) if sites[site.index].trained);
@@ -226,7 +370,7 @@ impl Body {
         sums: Option<&mut [f32]>,
         wanted: bool,
     ) {
-        let (size, blocks, bounds) = (site.conv.output, &parameters.blocks, site.bounds);
+        let (size, blocks, bounds) = (site.output, &parameters.blocks, site.bounds);
         match parameters.post {
             Post::Kernel => clr_gradient(self.level, &self.arena, x, blocks, size, dy, sums, bounds, wanted),
             Post::Affine => affine_gradient(self.level, x, blocks, size[0] * size[1] * LANES, dy, sums, bounds),
@@ -307,13 +451,4 @@ fn value(values: &[Option<Vec<f32>>], id: ValueId) -> &[f32] {
     values[id.0]
         .as_deref()
         .expect("steps are in order, and values are released after their last use")
-}
-
-fn input<'a>(step: &Step, pixels: &'a [f32], values: &'a [Option<Vec<f32>>]) -> &'a [f32] {
-    let id = step.inputs[0];
-    if id == ValueId::IMAGE {
-        pixels
-    } else {
-        value(values, id)
-    }
 }

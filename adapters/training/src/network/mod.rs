@@ -19,7 +19,7 @@ use clr_onnx::Backbone;
 use rand::RngExt as _;
 
 use crate::error::{Result, TrainError};
-pub use learn::{Learned, Objective};
+pub use learn::{Learned, Memory, Objective};
 pub use parameters::{Group, Parameter, Snapshot};
 use plan::Plan;
 use site::{Normed, Site, Weight};
@@ -40,7 +40,7 @@ pub enum Mode {
 
 /// A frozen backbone with one task's sites and head. Networks of one backbone share its packed weights.
 pub struct Network {
-    plan: Arc<Plan>,
+    pub(crate) plan: Arc<Plan>,
     recipe: Recipe,
     backbone: Digest,
     sites: Vec<Site>,

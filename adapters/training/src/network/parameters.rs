@@ -49,6 +49,13 @@ impl Network {
         }
     }
 
+    /// The names of the sites that the task reprograms, in the backbone's order.
+    pub fn site_names(&self) -> Vec<String> {
+        let sites = self.plan.sites.iter().zip(&self.sites);
+        let own = sites.filter(|(_, site)| !matches!(site, Site::Frozen { .. }));
+        own.map(|(frozen, _)| frozen.name.clone()).collect()
+    }
+
     /// The trained parameters, head first, then site by site.
     pub fn parameters(&self) -> Result<Vec<Parameter>> {
         let mut parameters = Vec::new();

@@ -68,6 +68,7 @@ pub(crate) struct Plan {
     pub(crate) values: usize,
     pub(crate) features: ValueId,
     pub(crate) feature_count: usize,
+    pub(crate) input_channels: usize,
     pub(crate) device: Device,
     /// By channels, rows and columns of the picture; none where the body cannot compute the plan.
     pub(crate) bodies: Mutex<HashMap<[usize; 3], Option<Arc<Body>>>>,
@@ -214,6 +215,7 @@ impl Plan {
             values: nodes.len() + 1,
             features: graph.features,
             feature_count: backbone.feature_count(),
+            input_channels: graph.input_channels,
             device: device.clone(),
             bodies: Mutex::default(),
         })

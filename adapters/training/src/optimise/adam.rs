@@ -40,30 +40,36 @@ impl PerGroup {
     }
 }
 
+/// How [`Adam`] steps.
 #[derive(Clone, Debug)]
-pub(crate) struct AdamOptions {
-    pub(crate) rates: PerGroup,
+pub struct AdamOptions {
+    /// Size of a step.
+    pub rates: PerGroup,
     /// Decoupled decay towards the anchor, per step `rate · decay`.
-    pub(crate) decay: PerGroup,
+    pub decay: PerGroup,
     /// Multiply rates by each channel's own magnitude.
-    pub(crate) relative: bool,
+    pub relative: bool,
     /// Factor of the (not squared) L2 norm of each parameter in the loss.
-    pub(crate) l2_norm: f64,
+    pub l2_norm: f64,
     /// Largest global gradient norm.
-    pub(crate) clip: Option<f64>,
+    pub clip: Option<f64>,
     /// Decay of the squared gradients' average.
-    pub(crate) beta2: f64,
+    pub beta2: f64,
 }
 
 /// What a resumed run needs.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct AdamState {
-    pub(crate) step: u64,
-    pub(crate) first: Vec<Vec<f32>>,
-    pub(crate) second: Vec<Vec<f32>>,
+pub struct AdamState {
+    /// Updates so far.
+    pub step: u64,
+    /// Averages of the gradients, in the parameters' order.
+    pub first: Vec<Vec<f32>>,
+    /// Averages of their squares.
+    pub second: Vec<Vec<f32>>,
 }
 
-pub(crate) struct Adam {
+/// The optimiser: [`Network::parameters`](crate::Network::parameters) and their moments.
+pub struct Adam {
     parameters: Vec<Parameter>,
     values: Vec<Vec<f32>>,
     state: AdamState,
@@ -75,7 +81,7 @@ const EPSILON: f64 = 1e-8;
 
 impl Adam {
     /// Starts from the parameters' present values, with fresh moments or those of a stopped run.
-    pub(crate) fn new(parameters: Vec<Parameter>, options: AdamOptions, state: Option<AdamState>) -> Result<Self> {
+    pub fn new(parameters: Vec<Parameter>, options: AdamOptions, state: Option<AdamState>) -> Result<Self> {
         let values = (parameters.iter())
             .map(|parameter| parameter.var.flatten_all()?.to_vec1())
             .collect::<candle_core::Result<Vec<Vec<f32>>>>()?;
@@ -93,17 +99,18 @@ impl Adam {
         })
     }
 
-    pub(crate) fn state(&self) -> &AdamState {
+    /// Updates and moments so far.
+    pub fn state(&self) -> &AdamState {
         &self.state
     }
 
     /// The present values, in the parameters' order.
-    pub(crate) fn values(&self) -> &[Vec<f32>] {
+    pub fn values(&self) -> &[Vec<f32>] {
         &self.values
     }
 
     /// One update with rates times `factor`.
-    pub(crate) fn step(&mut self, gradients: &GradStore, factor: f64) -> Result<()> {
+    pub fn step(&mut self, gradients: &GradStore, factor: f64) -> Result<()> {
         let mut own: Vec<Option<Vec<f32>>> = (self.parameters.iter())
             .map(|parameter| {
                 gradients
@@ -164,7 +171,7 @@ impl Adam {
     }
 
     /// Writes `values` into the variables, without touching the optimiser's own copy.
-    pub(crate) fn show(&self, values: &[Vec<f32>]) -> Result<()> {
+    pub fn show(&self, values: &[Vec<f32>]) -> Result<()> {
         for (parameter, values) in self.parameters.iter().zip(values) {
             parameter.var.set(&Tensor::from_slice(
                 values,

@@ -5,10 +5,9 @@ mod average;
 mod logistic;
 mod rate;
 
-pub use adam::PerGroup;
+pub use adam::{Adam, AdamOptions, AdamState, PerGroup};
 pub use logistic::HeadFit;
 pub use rate::Rate;
 
-pub(crate) use adam::{Adam, AdamOptions, AdamState};
 pub(crate) use average::Average;
 pub(crate) use logistic::{Features, FittedHead, fit_head};

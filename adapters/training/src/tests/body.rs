@@ -8,7 +8,7 @@ use clr_onnx::{Architecture, seeded_backbone};
 
 use super::fixtures::{disturb, noise};
 use crate::{
-    Group, Mode, Network,
+    Group, Memory, Mode, Network,
     evaluate::{cross_entropy, targets},
     network::Learned,
     with_threads,
@@ -128,5 +128,69 @@ fn what_is_not_trained_gets_no_gradient_in_the_body_either() {
     for (name, gradient) in with {
         assert!(name.starts_with("layer4") || name.starts_with("head"), "{name}");
         assert!(gradient.is_some_and(|gradient| largest(&gradient) > 0.0), "{name}");
+    }
+}
+
+/// Starts and learns from them, with what the pool of buffers holds afterwards.
+fn learn_from(network: &Network, side: usize, memory: Memory) -> (Learned, usize) {
+    let values: Vec<f32> = pictures(side).flatten_all().unwrap().to_vec1().unwrap();
+    let size = [side; 2];
+    let starts: Vec<crate::Start> = (values.chunks_exact(3 * side * side))
+        .map(|picture| network.start(picture, size).unwrap())
+        .collect();
+    let starts: Vec<&crate::Start> = starts.iter().collect();
+    let learned = with_threads(1, || network.learn_from(&starts, size, memory, &objective)).unwrap();
+    let bodies = network.plan.bodies.lock().unwrap();
+    let held = bodies.values().flatten().map(|body| body.held()).sum();
+    (learned, held)
+}
+
+#[test]
+fn computing_again_changes_no_bit_and_takes_what_was_foretold() {
+    for (architecture, first) in [
+        (Architecture::EfficientNetLite0, 0),
+        (Architecture::EfficientNetLite0, 20),
+        (Architecture::ResNet18, 0),
+        (Architecture::ResNet18, 12),
+    ] {
+        let mut values = Vec::new();
+        let mut gradients_of_all = Vec::new();
+        for memory in [Memory::Keep, Memory::Recompute(2), Memory::Recompute(4)] {
+            // A network of its own each time: buffers that an earlier run left behind would be counted.
+            let mut network = network(architecture, Recipe::Clr);
+            let names = network.site_names();
+            let trained = &names[first..];
+            network.train_only(|name, group| {
+                group == Group::Head || trained.iter().any(|site| name.strip_prefix(site.as_str()).is_some_and(|rest| rest.starts_with('.')))
+            });
+            let footprint = network.footprint([48; 2], memory).unwrap();
+            let (learned, held) = learn_from(&network, 48, memory);
+            assert_eq!(footprint.values, held, "{architecture:?} from {first}, {memory:?}");
+            let bodies = network.plan.bodies.lock().unwrap();
+            let body = bodies.values().flatten().next().unwrap();
+            let [packed, back, scratch] = body.packed();
+            let near = |got: usize, estimated: usize| got <= estimated && estimated <= got + got / 8 + (1 << 16);
+            assert!(near(packed, footprint.weights), "{packed} {}", footprint.weights);
+            assert!(near(back, footprint.gradient_weights), "{back} {}", footprint.gradient_weights);
+            assert!(scratch <= footprint.scratch, "{scratch} {}", footprint.scratch);
+            drop(bodies);
+            values.push(footprint.values);
+            gradients_of_all.push((learned.loss, gradients(&network, &learned)));
+        }
+        assert!(gradients_of_all.iter().all(|gradients| *gradients == gradients_of_all[0]));
+        assert!(values[1] < values[0] && values[2] < values[0], "{values:?}");
+    }
+}
+
+#[test]
+fn a_start_leads_to_the_features_of_the_whole() {
+    let mut network = network(Architecture::EfficientNetLite0, Recipe::Clr);
+    let whole: Vec<f32> = network.features(&pictures(40)).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let values: Vec<f32> = pictures(40).flatten_all().unwrap().to_vec1().unwrap();
+    let names = network.site_names();
+    for first in [0, 17, 30, names.len()] {
+        network.train_only(|name, _| names[first..].iter().any(|site| name.strip_prefix(site.as_str()).is_some_and(|rest| rest.starts_with('.'))));
+        let start = network.start(&values[..3 * 40 * 40], [40; 2]).unwrap();
+        assert_eq!(network.features_from(&start, [40; 2]).unwrap(), whole[..network.feature_count()]);
     }
 }

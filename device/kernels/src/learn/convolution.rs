@@ -10,7 +10,7 @@ use clr_onnx::{Conv, Padding, Tensor};
 use crate::{
     arena::Arena,
     lanes::{LANES, Level},
-    pack::{Form, PackedConv},
+    pack::{Form, PackedConv, packed_bytes},
     parameters::pack_parameters,
     rows::{AFFINE_PARAMETERS, Bounds},
     site::{Post, Site},
@@ -171,6 +171,26 @@ impl ConvGradient {
             plain: pack_parameters(&vec![1.0; channels], &vec![0.0; channels]),
             arena: Arc::clone(arena),
         })
+    }
+
+    /// Bytes that the weights of the way back through `conv` would take, for an input of `input` rows × columns, without making them.
+    pub fn bytes_of(conv: &Conv, input: [usize; 2]) -> usize {
+        let (outputs, per_group) = (conv.channels(), conv.weight.shape()[1]);
+        let inputs = per_group * conv.group;
+        let stride_one = Conv {
+            stride: [1; 2],
+            ..conv.clone()
+        };
+        // Of a stride of 1 the form is that of the convolution itself, seen from the other side.
+        let winograd = conv.stride == [1; 2]
+            && outputs >= LANES
+            && Form::choose(&stride_one, false, input) == Form::Winograd;
+        let reads = if conv.group == inputs && inputs == outputs && conv.group > 1 {
+            1
+        } else {
+            outputs / conv.group * LANES.div_ceil(per_group.max(1)).min(conv.group)
+        };
+        packed_bytes(inputs, reads, conv.kernel(), winograd)
     }
 
     /// Values of the convolution's input, in blocks.

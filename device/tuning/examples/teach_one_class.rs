@@ -1,0 +1,158 @@
+//! Teaches an adapter one class that it does not know, from a few pictures, and measures prototype and tuned adapter on the test split.
+//! One JSON line.
+//!
+//! ```text
+//! cargo run --release -p clr-tuning --example teach_one_class -- BACKBONE.onnx PARENT.clr TASK --class cat --pictures 20
+//! ```
+//!
+//! `TASK` is the folder with all classes (`train/`, `test/`); the parent was trained on one without the class. `--frames N` adds unlabelled
+//! pictures of the old classes, as a camera would have seen them, `--old N` labelled ones of each old class.
+
+use std::{collections::HashMap, error::Error, path::{Path, PathBuf}};
+
+use candle_core::{Device, Tensor};
+use clr_adapters::{Adapter, decode};
+use clr_onnx::{Backbone, Preprocess as _, decode_image};
+use clr_training::{Network, PerGroup, Purpose, argmax, peak_memory, stream};
+use clr_tuning::{Extent, InMemory, Parent, Plan, TuneOptions, Watch, resident, teach, tune};
+use rand::RngExt as _;
+use serde_json::json;
+
+struct Log(bool);
+
+impl Watch for Log {
+    fn plan(&mut self, plan: &Plan) {
+        eprintln!("{plan}");
+    }
+
+    fn progress(&mut self, progress: clr_tuning::Progress) {
+        if self.0 && progress.step.is_multiple_of(20) {
+            eprintln!("step {:>4} loss {:.3}", progress.step, progress.loss);
+        }
+    }
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, std::io::Error> {
+    let mut files = std::fs::read_dir(folder)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()?;
+    files.sort();
+    Ok(files)
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Share of the class's and of the old classes' test pictures that are recognised.
+fn measure(backbone: &Backbone, adapter: &Adapter, test: &Path, class: &str, limit: usize) -> Result<[f64; 2], Box<dyn Error>> {
+    let network = Network::from_adapter(backbone, adapter, &Device::Cpu)?;
+    let preprocessing = &adapter.header.preprocessing;
+    let size = [preprocessing.height as usize, preprocessing.width as usize];
+    let mut counts = [[0_u32; 2]; 2];
+    for folder in files(test)? {
+        let label = name(&folder);
+        let expected = adapter.header.labels.iter().position(|known| *known == label);
+        for file in files(&folder)?.into_iter().take(limit) {
+            let start = network.start(&preprocessing.preprocess(&decode_image(&file)?), size)?;
+            let features = network.features_from(&start, size)?;
+            let features = Tensor::from_slice(&features, (1, features.len()), &Device::Cpu)?;
+            let logits: Vec<f32> = network.classify(&features, false)?.flatten_all()?.to_vec1()?;
+            let count = &mut counts[usize::from(label != class)];
+            count[0] += u32::from(Some(argmax(&logits)) == expected);
+            count[1] += 1;
+        }
+    }
+    Ok(counts.map(|[right, all]| f64::from(right) / f64::from(all.max(1))))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [backbone, file, task, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: teach_one_class BACKBONE.onnx PARENT.clr TASK --class NAME [--pictures 20] [--frames 0] [--old 0] [--seed 0] [--steps N] [--batch N] [--max-ram MB] [--first SITE | --head] [--rates HEAD,NORM,KERNEL] [--decay D] [--distil W] [--caution C] [--recall R] [--threads N] [--limit N] [--yield] [--verbose]".into());
+    };
+    let mut given: HashMap<&str, &str> = HashMap::new();
+    let mut rest = rest.iter().map(String::as_str);
+    while let Some(flag) = rest.next() {
+        let alone = ["--head", "--verbose", "--yield"].contains(&flag);
+        given.insert(flag, if alone { "" } else { rest.next().ok_or("a flag lacks its value")? });
+    }
+    let number = |flag: &str, default: f64| given.get(flag).map_or(Ok(default), |text| text.parse::<f64>());
+    let class = *given.get("--class").ok_or("which --class?")?;
+    let (seed, limit) = (number("--seed", 0.0)? as u64, number("--limit", 1e9)? as usize);
+    let backbone = Backbone::load(Path::new(backbone))?;
+    let original = decode(&std::fs::read(file)?)?;
+    let task = Path::new(task);
+
+    let mut random = stream(seed, Purpose::Order, 0, 0);
+    let mut shuffled = |mut files: Vec<PathBuf>| {
+        for index in (1..files.len()).rev() {
+            files.swap(index, random.random_range(0..=index));
+        }
+        files
+    };
+    let mut examples = InMemory::default();
+    for file in shuffled(files(&task.join("train").join(class))?).into_iter().take(number("--pictures", 20.0)? as usize) {
+        examples.add(Some(class), std::fs::read(file)?);
+    }
+    let mut frames = Vec::new();
+    for label in &original.adapter.header.labels {
+        let mut own = shuffled(files(&task.join("train").join(label))?);
+        let rest = own.split_off((number("--old", 0.0)? as usize).min(own.len()));
+        for file in own {
+            examples.add(Some(label), std::fs::read(file)?);
+        }
+        frames.extend(rest);
+    }
+    for file in shuffled(frames).into_iter().take(number("--frames", 0.0)? as usize) {
+        examples.add(None, std::fs::read(file)?);
+    }
+
+    let known = original.adapter.clone();
+    let parent = Parent::new(original, Some(&known));
+    let prototype = teach(&backbone, &parent, &examples)?;
+    let taught = Parent::new(decode(&prototype.file)?, Some(&known));
+    let mut options = TuneOptions {
+        seed,
+        ..TuneOptions::default()
+    };
+    options.steps = number("--steps", f64::from(options.steps))? as u32;
+    options.batch = number("--batch", options.batch as f64)? as usize;
+    options.threads = number("--threads", 1.0)? as usize;
+    options.max_memory = Some((number("--max-ram", 300.0)? * 1e6) as u64);
+    options.distil = number("--distil", f64::from(options.distil))? as f32;
+    options.recall = number("--recall", f64::from(options.recall))? as f32;
+    options.caution = number("--caution", f64::from(options.caution))? as f32;
+    if let Some(rates) = given.get("--rates") {
+        let rates = rates.split(',').map(str::parse).collect::<Result<Vec<f64>, _>>()?;
+        let [head, norm, kernel] = rates[..] else {
+            return Err("--rates takes three numbers".into());
+        };
+        options.rates = PerGroup { head, norm, kernel };
+    }
+    let decay = number("--decay", options.decay.norm)?;
+    (options.decay.norm, options.decay.kernel) = (decay, decay);
+    options.extent = match given.get("--first") {
+        Some(site) => Some(Extent::From(site.parse()?)),
+        None => given.contains_key("--head").then_some(Extent::Head),
+    };
+    options.yielding = given.contains_key("--yield");
+    let before = resident();
+    let tuned = tune(&backbone, &taught, &examples, &(), &options, &mut Log(given.contains_key("--verbose")))?;
+    let peak = peak_memory();
+    let test = task.join("test");
+    let [_, old_parent] = measure(&backbone, &known, &test, class, limit)?;
+    let [new_prototype, old_prototype] = measure(&backbone, &prototype.adapter, &test, class, limit)?;
+    let [new_tuned, old_tuned] = measure(&backbone, &tuned.candidate.adapter, &test, class, limit)?;
+    let line = json!({
+        "task": name(task), "class": class, "seed": seed,
+        "old_parent": old_parent, "old_prototype": old_prototype, "old_tuned": old_tuned,
+        "new_prototype": new_prototype, "new_tuned": new_tuned,
+        "verdict": tuned.verdict, "plan": tuned.plan.to_string(),
+        "estimated_peak": tuned.plan.peak, "resident_before": before, "peak": peak,
+        "steps": tuned.steps, "milliseconds_a_step": 1e3 * tuned.step_seconds / f64::from(tuned.steps.max(1)),
+        "seconds": tuned.seconds, "bytes": tuned.candidate.file.len(),
+    });
+    println!("{line}");
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! What the memory allows, said before anything is begun.
+
+use std::fmt;
+
+use clr_training::{Footprint, Group, Memory, Network};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Result, TuneError},
+    pictures::VARIANTS,
+};
+
+/// How far an estimate may be off: a tenth of what is to come, and this many bytes for the allocator, stacks and what is too small
+/// to count.
+pub const MARGIN: u64 = 8 << 20;
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extent {
+    /// All sites of the adapter, and the head.
+    Whole,
+    /// The adapter's sites from this one on (0 is its first), and the head.
+    From(usize),
+    /// The head alone.
+    Head,
+}
+
+impl Extent {
+    /// The first trained one of the adapter's `sites`.
+    fn first(self, sites: usize) -> usize {
+        match self {
+            Self::Whole => 0,
+            Self::From(site) => site.min(sites),
+            Self::Head => sites,
+        }
+    }
+}
+
+/// What tuning will do and what it will take.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What is trained.
+    pub extent: Extent,
+    /// Sites that are trained.
+    pub trained_sites: usize,
+    /// Sites of the adapter.
+    pub sites: usize,
+    /// Whether the way back's values are kept or computed again.
+    pub memory: Memory,
+    /// Whether what stands below the first trained site is kept for every picture and variant.
+    pub cached: bool,
+    /// Bytes that the process had when this was estimated.
+    pub resident: u64,
+    /// Bytes that it will have at most, by estimate and with the margin.
+    pub peak: u64,
+    /// The budget, if there is one.
+    pub budget: Option<u64>,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.extent {
+            Extent::Head => write!(f, "the head alone")?,
+            _ if self.trained_sites == self.sites => write!(f, "the whole adapter ({} sites and the head)", self.sites)?,
+            _ => write!(f, "the last {} of {} sites and the head", self.trained_sites, self.sites)?,
+        }
+        if let Memory::Recompute(segments) = self.memory {
+            write!(f, ", activations computed again in {segments} segments")?;
+        }
+        if self.cached {
+            write!(f, ", what stands below kept for every picture")?;
+        }
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        write!(f, ": at most {:.0} MB, of which {:.0} MB are in use already", mb(self.peak), mb(self.resident))?;
+        match self.budget {
+            Some(budget) => write!(f, " (budget {:.0} MB)", mb(budget)),
+            None => write!(f, " (no budget)"),
+        }
+    }
+}
+
+/// What there is to be estimated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Task {
+    /// Rows and columns of the input.
+    pub(crate) size: [usize; 2],
+    /// Pictures that are learned from and held out.
+    pub(crate) pictures: usize,
+    /// Pictures in a step.
+    pub(crate) batch: usize,
+    /// Worker threads.
+    pub(crate) threads: usize,
+}
+
+/// Bytes of one extent and memory, beside what is resident. The network's trained sites are changed to the extent.
+pub(crate) fn estimate(network: &mut Network, extent: Extent, memory: Memory, task: &Task) -> Result<(u64, Footprint)> {
+    train_only(network, extent);
+    let footprint = network.footprint(task.size, memory)?;
+    let trained: usize = (network.parameters()?.iter()).map(|parameter| parameter.anchor.len()).sum();
+    let threads = task.threads.min(task.batch).max(1);
+    let plane = task.size[0] * task.size[1];
+    // The variables themselves are there already. Anchors, the optimiser's values and two moments, a checkpoint of three of them and its
+    // bytes, gradients, and the surrogate's products.
+    let optimiser = 4 * trained * 16;
+    let parts = footprint.parameters / 2 * (task.batch + 2);
+    let pictures = 3 * plane * task.pictures;
+    let inputs = threads * plane * 3 * (2 + 2 * 4);
+    let starts = task.batch * footprint.start;
+    let bytes = footprint.weights
+        + footprint.gradient_weights
+        + footprint.parameters
+        + threads * (footprint.values + footprint.scratch)
+        + optimiser
+        + parts
+        + pictures
+        + inputs
+        + starts;
+    Ok((bytes as u64, footprint))
+}
+
+/// The most that fits: whole adapter, then ever fewer late sites, then the head; for each, values are computed again only where they
+/// would not fit.
+pub(crate) fn plan(
+    network: &mut Network,
+    sites: usize,
+    task: &Task,
+    budget: Option<u64>,
+    resident: u64,
+    wanted: Option<Extent>,
+) -> Result<Plan> {
+    let mut least = u64::MAX;
+    let extents: Vec<Extent> = match wanted {
+        Some(extent) => vec![extent],
+        None if sites == 0 => vec![Extent::Head],
+        None => {
+            let late = (1..8).map(|eighth| sites * eighth / 8).filter(|&site| site > 0 && site < sites);
+            let mut extents: Vec<Extent> = std::iter::once(Extent::Whole)
+                .chain(late.map(Extent::From))
+                .chain([Extent::Head])
+                .collect();
+            extents.dedup();
+            extents
+        }
+    };
+    for extent in extents {
+        let head = extent.first(sites) >= sites;
+        let memories = [Memory::Keep, Memory::Recompute(2), Memory::Recompute(4), Memory::Recompute(8)];
+        for memory in memories.into_iter().take(if head { 1 } else { 4 }) {
+            let (bytes, footprint) = estimate(network, extent, memory, task)?;
+            let with_margin = |bytes: u64| resident + bytes + bytes / 10 + MARGIN;
+            let peak = with_margin(bytes);
+            least = least.min(peak);
+            if budget.is_some_and(|budget| peak > budget) {
+                continue;
+            }
+            let kept = footprint.start as u64 * VARIANTS * task.pictures as u64;
+            let below = extent.first(sites) > 0;
+            // Without a budget a cache may take as much again.
+            let room = budget.map_or(2 * peak, |budget| budget);
+            let cached = below && with_margin(bytes + kept) <= room;
+            return Ok(Plan {
+                extent,
+                trained_sites: sites - extent.first(sites),
+                sites,
+                memory,
+                cached,
+                resident,
+                peak: if cached { with_margin(bytes + kept) } else { peak },
+                budget,
+            });
+        }
+    }
+    Err(TuneError::Budget {
+        budget: budget.unwrap_or(0),
+        needed: least,
+        resident,
+    })
+}
+
+/// Trains the sites of `extent` and the head, and nothing else.
+pub(crate) fn train_only(network: &mut Network, extent: Extent) {
+    network.train_only(|_, _| true);
+    let names = network.site_names();
+    let first = extent.first(names.len());
+    let trained: std::collections::HashSet<&str> = names[first..].iter().map(String::as_str).collect();
+    network.train_only(|name, group| {
+        group == Group::Head && name.starts_with("head.")
+            || name.rsplit_once('.').is_some_and(|(site, _)| trained.contains(site))
+    });
+}
+
+/// Bytes of memory that this process has now; 0 where the system does not say (other than Linux).
+pub fn resident() -> u64 {
+    let field = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim();
+        line.strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    std::fs::read_to_string("/proc/self/status").ok().and_then(field).map_or(0, |kilobytes| 1024 * kilobytes)
+}

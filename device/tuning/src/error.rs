@@ -1,0 +1,107 @@
+//! What can go wrong while a device learns.
+
+use clr_adapters::{DecodeError, Digest, EncodeError};
+use clr_training::TrainError;
+
+/// An error; the adapter that serves is not touched by any of them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TuneError {
+    /// No picture to learn from.
+    #[error("task `{task}` has no labelled pictures to learn from\nhint: clr-device teach --task {task} --label <class> <picture>…")]
+    NoExamples {
+        /// The task.
+        task: String,
+    },
+    /// Pictures of a class that the adapter does not have.
+    #[error("task `{task}` has no class `{label}`, of which there are pictures\nhint: teach the class first: it then answers at once, and tuning refines it")]
+    UnknownLabel {
+        /// The task.
+        task: String,
+        /// The class.
+        label: String,
+    },
+    /// A task cannot be born with fewer than two classes.
+    #[error("a new task needs pictures of at least 2 classes, got {got}")]
+    TooFewClasses {
+        /// Classes with pictures.
+        got: usize,
+    },
+    /// The budget is too small for anything.
+    #[error(
+        "the least that tuning takes is {needed} bytes of memory ({resident} of them are in use already), the budget is {budget}\nhint: a budget of at least {needed}"
+    )]
+    Budget {
+        /// The budget in bytes.
+        budget: u64,
+        /// What the least plan would take, with what is resident.
+        needed: u64,
+        /// Already in use.
+        resident: u64,
+    },
+    /// An option outside of its range.
+    #[error("option {option}: expected {expected}, got {got}")]
+    Option {
+        /// Its name.
+        option: &'static str,
+        /// The permitted values.
+        expected: &'static str,
+        /// The given value.
+        got: String,
+    },
+    /// The source of pictures failed.
+    #[error("cannot get the labelled pictures: {0}")]
+    Examples(String),
+    /// A picture that cannot be decoded.
+    #[error("picture {} of class `{label}` cannot be decoded: {reason}\nhint: remove it", id.short())]
+    Picture {
+        /// Its digest.
+        id: Digest,
+        /// Its class, `unlabelled` for a frame.
+        label: String,
+        /// Why.
+        reason: String,
+    },
+    /// The checkpoint could not be written, read or removed.
+    #[error("cannot keep the state of the run: {0}")]
+    Checkpoint(String),
+    /// Asked to stop; the checkpoint has the state.
+    #[error("tuning was stopped at step {step} of {steps}\nhint: the same call goes on from there")]
+    Stopped {
+        /// Finished steps.
+        step: u32,
+        /// All steps.
+        steps: u32,
+    },
+    /// The loss is infinite or NaN.
+    #[error("the loss is not finite at step {step}\nhint: lower rates")]
+    Diverged {
+        /// The step.
+        step: u32,
+    },
+    /// The worker threads could not be started.
+    #[error("cannot start {threads} threads: {reason}")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// Why.
+        reason: String,
+    },
+    /// The network failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The new adapter cannot be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The new adapter's own file cannot be read back.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+impl From<candle_core::Error> for TuneError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Train(error.into())
+    }
+}
+
+pub(crate) type Result<T, E = TuneError> = std::result::Result<T, E>;

@@ -1,0 +1,82 @@
+//! Labelled pictures, and which of them are held out.
+
+use std::collections::BTreeMap;
+
+use clr_adapters::Digest;
+
+/// A picture that a device keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// The digest of the encoded picture.
+    pub id: Digest,
+    /// The class that its owner filed it under. None for a frame that the camera saw and nobody labelled: there, the parent's answer is
+    /// what is to be kept.
+    pub label: Option<String>,
+}
+
+/// Where labelled pictures come from: a store, a folder, memory.
+pub trait Examples {
+    /// All pictures, in any order.
+    fn list(&self) -> Result<Vec<Example>, String>;
+
+    /// The encoded picture (PNG, JPEG, BMP, WebP or GIF).
+    fn picture(&self, id: &Digest) -> Result<Vec<u8>, String>;
+}
+
+/// Pictures in memory.
+#[derive(Clone, Debug, Default)]
+pub struct InMemory(BTreeMap<Digest, (Option<String>, Vec<u8>)>);
+
+impl InMemory {
+    /// Files `picture` under `label`; the same bytes again replace the label. Returns whether they are new.
+    pub fn add(&mut self, label: Option<&str>, picture: Vec<u8>) -> bool {
+        let label = label.map(ToOwned::to_owned);
+        self.0.insert(Digest::of(&picture), (label, picture)).is_none()
+    }
+}
+
+impl Examples for InMemory {
+    fn list(&self) -> Result<Vec<Example>, String> {
+        let example = |(id, (label, _)): (&Digest, &(Option<String>, Vec<u8>))| Example {
+            id: *id,
+            label: label.clone(),
+        };
+        Ok(self.0.iter().map(example).collect())
+    }
+
+    fn picture(&self, id: &Digest) -> Result<Vec<u8>, String> {
+        let found = self.0.get(id).map(|(_, picture)| picture.clone());
+        found.ok_or_else(|| format!("no picture {}", id.short()))
+    }
+}
+
+/// Examples, parted. Both parts are in the order of label, then id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parted {
+    /// To learn from.
+    pub training: Vec<Example>,
+    /// To judge by.
+    pub held_out: Vec<Example>,
+    /// Classes of which nothing is held out, since they have only one picture.
+    pub unjudged: Vec<String>,
+}
+
+/// Holds out a fifth of each class, at least one of two or more; a class's only picture is learned from. Which ones: those with the
+/// smallest digests, so that a picture stays where it is when others join, as far as the shares allow, and the answer is the same
+/// on every device.
+pub fn part(mut examples: Vec<Example>) -> Parted {
+    examples.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));
+    examples.dedup();
+    let mut parted = Parted::default();
+    for class in examples.chunk_by(|a, b| a.label == b.label) {
+        let held = if class.len() < 2 {
+            parted.unjudged.extend(class[0].label.clone());
+            0
+        } else {
+            (class.len() / 5).max(1)
+        };
+        parted.held_out.extend_from_slice(&class[..held]);
+        parted.training.extend_from_slice(&class[held..]);
+    }
+    parted
+}

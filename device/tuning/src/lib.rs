@@ -1,0 +1,29 @@
+//! Fine-tuning on the device: new classes from a few labelled pictures.
+//!
+//! [`teach`] extends an adapter's head by a prototype that answers at once; [`birth`] makes a task of nothing but pictures; [`tune`] refines
+//! sites and head in the background, within a memory budget that it plans beforehand, and says whether the result deserves to be
+//! promoted. Pictures come through [`Examples`], the state of a run goes through [`Checkpoints`].
+#![forbid(unsafe_code)]
+
+mod budget;
+mod checkpoint;
+mod error;
+mod examples;
+mod options;
+mod parent;
+mod pictures;
+mod priority;
+mod promote;
+mod prototype;
+mod tune;
+
+pub use budget::{Extent, MARGIN, Plan, resident};
+pub use checkpoint::Checkpoints;
+pub use error::TuneError;
+pub use examples::{Example, Examples, InMemory, Parted, part};
+pub use options::TuneOptions;
+pub use parent::{Parent, Version};
+pub use priority::lower_priority;
+pub use promote::{Comparison, Verdict};
+pub use prototype::{birth, teach};
+pub use tune::{Progress, Tuned, Watch, plan, tune};

@@ -1,0 +1,99 @@
+//! What may be chosen.
+
+use clr_training::PerGroup;
+use serde::{Deserialize, Serialize};
+
+use crate::{Extent, error::{Result, TuneError}};
+
+/// How to tune.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TuneOptions {
+    /// Steps.
+    pub steps: u32,
+    /// Pictures in a step, 1–8.
+    pub batch: usize,
+    /// Bytes of memory that the whole process may take; none is no limit.
+    pub max_memory: Option<u64>,
+    /// Bytes that the process has already; measured if not given.
+    pub resident: Option<u64>,
+    /// What to train; the most that fits if not given.
+    pub extent: Option<Extent>,
+    /// Threads that tune.
+    pub threads: usize,
+    /// Whether they yield to every other thread ([`lower_priority`](crate::lower_priority)).
+    pub yielding: bool,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Steps between two checkpoints.
+    pub checkpoint_every: u32,
+    /// Rates, relative to each channel's magnitude for sites.
+    pub rates: PerGroup,
+    /// Decay towards the parent's parameters.
+    pub decay: PerGroup,
+    /// Share of a step's pictures that recall old classes, where there are such pictures.
+    pub recall: f32,
+    /// How much surer than the old classes, in nats, a new one has to be of a picture before it takes it.
+    pub caution: f32,
+    /// Weight of keeping, on pictures of learned classes, what the parent thinks of the old classes among themselves.
+    pub distil: f32,
+    /// Time of writing, in seconds since 1970, for the file's header.
+    pub created: u64,
+}
+
+impl Default for TuneOptions {
+    fn default() -> Self {
+        Self {
+            steps: 160,
+            batch: 4,
+            max_memory: Some(300_000_000),
+            resident: None,
+            extent: None,
+            threads: 1,
+            yielding: true,
+            seed: 0,
+            checkpoint_every: 20,
+            rates: PerGroup {
+                head: 1e-3,
+                norm: 2e-3,
+                kernel: 2e-3,
+            },
+            decay: PerGroup {
+                head: 0.0,
+                norm: 1.0,
+                kernel: 1.0,
+            },
+            recall: 0.5,
+            caution: 1.0,
+            distil: 1.0,
+            created: 0,
+        }
+    }
+}
+
+impl TuneOptions {
+    pub(crate) fn check(&self) -> Result<()> {
+        let fail = |option, expected, got: String| Err(TuneError::Option { option, expected, got });
+        if !(1..=8).contains(&self.batch) {
+            return fail("batch", "1–8", self.batch.to_string());
+        }
+        if self.steps == 0 {
+            return fail("steps", "at least 1", self.steps.to_string());
+        }
+        if self.threads == 0 {
+            return fail("threads", "at least 1", self.threads.to_string());
+        }
+        if self.checkpoint_every == 0 {
+            return fail("checkpoint_every", "at least 1", self.checkpoint_every.to_string());
+        }
+        if !(0.0..1.0).contains(&self.recall) {
+            return fail("recall", "0–1, without 1", self.recall.to_string());
+        }
+        if !self.caution.is_finite() {
+            return fail("caution", "a number", self.caution.to_string());
+        }
+        if !(self.distil >= 0.0 && self.distil.is_finite()) {
+            return fail("distil", "at least 0", self.distil.to_string());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! Pictures at the input's size, and the few variants of each that learning sees.
+
+use clr_adapters::{Digest, Preprocessing};
+use clr_onnx::{Preprocess as _, RgbImage, decode_image_bytes};
+use clr_training::{Augmentation, Flip, Purpose, stream};
+
+use crate::{
+    error::{Result, TuneError},
+    examples::{Example, Examples},
+};
+
+/// Variants of a training picture: the picture itself, and changed ones. Few, so that what stands below the first trained site may be
+/// kept for each.
+pub(crate) const VARIANTS: u64 = 8;
+
+/// Small crops, turns and changes of colour; never mirrored, since letters and signs have a handedness.
+const CHANGES: Augmentation = Augmentation {
+    flip: Flip::Off,
+    area: 0.8,
+    ..Augmentation::MILD
+};
+
+/// A decoded picture.
+pub(crate) struct Picture {
+    /// At the input's size.
+    pub(crate) pixels: RgbImage,
+    /// Its class; none for a frame that nobody labelled.
+    pub(crate) class: Option<usize>,
+    /// What its variants are drawn from.
+    address: u64,
+}
+
+impl Picture {
+    pub(crate) fn load(
+        examples: &dyn Examples,
+        example: &Example,
+        class: Option<usize>,
+        preprocessing: &Preprocessing,
+    ) -> Result<Self> {
+        let bytes = examples.picture(&example.id).map_err(TuneError::Examples)?;
+        let label = example.label.clone().unwrap_or_else(|| "unlabelled".to_owned());
+        let picture = decode_image_bytes(&bytes, &label).map_err(|error| TuneError::Picture {
+            id: example.id,
+            label,
+            reason: error.to_string(),
+        })?;
+        Ok(Self::new(&picture, class, preprocessing, address(example.id)))
+    }
+
+    pub(crate) fn new(picture: &RgbImage, class: Option<usize>, preprocessing: &Preprocessing, address: u64) -> Self {
+        let size = (preprocessing.width, preprocessing.height);
+        let fits = picture.dimensions() == size && preprocessing.fit == clr_adapters::Fit::Stretch;
+        let pixels = if fits { picture.clone() } else { preprocessing.fit(picture) };
+        Self { pixels, class, address }
+    }
+
+    /// Variant 0 is the picture itself. `[3, H, W]`, preprocessed.
+    pub(crate) fn variant(&self, variant: u64, seed: u64, preprocessing: &Preprocessing) -> Vec<f32> {
+        let mut input = vec![0.0; 3 * self.pixels.width() as usize * self.pixels.height() as usize];
+        if variant == 0 {
+            preprocessing.to_tensor(&self.pixels, &mut input);
+        } else {
+            let mut random = stream(seed, Purpose::Augment, variant, self.address);
+            preprocessing.to_tensor(&CHANGES.apply(&self.pixels, &mut random), &mut input);
+        }
+        input
+    }
+}
+
+fn address(id: Digest) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&id.0[..8]);
+    u64::from_le_bytes(bytes)
+}

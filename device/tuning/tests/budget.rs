@@ -1,0 +1,87 @@
+//! What the memory allows is said beforehand, and more memory never trains less.
+
+use clr_tuning::{Extent, TuneError, TuneOptions, plan};
+
+use super::common::{backbone, options, publisher};
+
+#[test]
+fn the_plan_keeps_to_the_budget_and_more_memory_trains_no_less() {
+    let backbone = backbone();
+    let parent = publisher(&backbone);
+    let mut last: Option<usize> = None;
+    let mut refused = 0;
+    for kilobytes in (8_200..9_400).step_by(20) {
+        let options = TuneOptions {
+            max_memory: Some(1000 * kilobytes),
+            resident: Some(0),
+            ..options()
+        };
+        match plan(&backbone, &parent, 20, &options) {
+            Ok(plan) => {
+                assert!(plan.peak <= 1000 * kilobytes, "{plan}");
+                assert!(last.is_none_or(|sites| plan.trained_sites >= sites), "{plan}");
+                last = Some(plan.trained_sites);
+            }
+            Err(TuneError::Budget { needed, .. }) => {
+                assert!(needed > 1000 * kilobytes && last.is_none());
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 0, "the range begins below the least plan");
+    assert_eq!(last, Some(4), "and ends above the largest");
+}
+
+#[test]
+fn what_is_resident_counts() {
+    let backbone = backbone();
+    let parent = publisher(&backbone);
+    let with = |resident: u64, max_memory: Option<u64>| {
+        let options = TuneOptions {
+            resident: Some(resident),
+            max_memory,
+            ..options()
+        };
+        plan(&backbone, &parent, 20, &options)
+    };
+    let small = with(0, None).unwrap();
+    let large = with(100_000_000, None).unwrap();
+    assert_eq!(small.peak + 100_000_000, large.peak);
+    let error = with(100_000_000, Some(100_000_000)).unwrap_err();
+    assert!(matches!(error, TuneError::Budget { resident: 100_000_000, .. }), "{error}");
+    assert!(error.to_string().contains("hint: "));
+    let measured = plan(&backbone, &parent, 20, &options()).unwrap();
+    assert!(!cfg!(target_os = "linux") || measured.resident > 0);
+}
+
+#[test]
+fn a_plan_says_what_it_does_in_words() {
+    let backbone = backbone();
+    let parent = publisher(&backbone);
+    let text = |extent| {
+        let options = TuneOptions {
+            extent: Some(extent),
+            resident: Some(0),
+            ..options()
+        };
+        plan(&backbone, &parent, 20, &options).unwrap().to_string()
+    };
+    assert!(text(Extent::Whole).starts_with("the whole adapter (4 sites"));
+    assert!(text(Extent::From(3)).starts_with("the last 1 of 4 sites"));
+    assert!(text(Extent::Head).starts_with("the head alone"));
+}
+
+#[test]
+fn options_out_of_range_are_refused() {
+    let backbone = backbone();
+    let parent = publisher(&backbone);
+    for bad in [
+        TuneOptions { batch: 9, ..options() },
+        TuneOptions { steps: 0, ..options() },
+        TuneOptions { threads: 0, ..options() },
+        TuneOptions { recall: 1.0, ..options() },
+    ] {
+        assert!(matches!(plan(&backbone, &parent, 20, &bad), Err(TuneError::Option { .. })));
+    }
+}

@@ -1,0 +1,185 @@
+//! A small backbone, generated pictures, and a publisher's adapter of two classes.
+
+use std::sync::Mutex;
+
+use clr_adapters::{Canary, ChannelOrder, Encoding, Filter, Fit, Header, Preprocessing, Provenance, Recipe, decode, encode};
+use clr_onnx::{Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, RgbImage, Tensor, ValueId, identity_adapter};
+use clr_training::{Purpose, stream};
+use clr_tuning::{Checkpoints, Example, Examples, InMemory, Parent, TuneOptions, birth};
+use rand::RngExt as _;
+
+pub(crate) const SIDE: u32 = 32;
+pub(crate) const LABELS: [&str; 3] = ["across", "down", "round"];
+
+fn uniform(seed: u64, count: usize, low: f32, high: f32) -> Vec<f32> {
+    let mut random = stream(seed, Purpose::Head, 7, 0);
+    (0..count).map(|_| random.random_range(low..high)).collect()
+}
+
+/// Stem, depthwise, projection with a residual sum, strided 3×3, pooled to 48 features.
+pub(crate) fn backbone() -> Backbone {
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut push = |name: &str, op: Op, inputs: &[ValueId]| {
+        nodes.push(Node {
+            name: name.to_owned(),
+            op,
+            inputs: inputs.to_vec(),
+        });
+        ValueId(nodes.len())
+    };
+    let conv = |seed: u64, shape: [usize; 4], stride: usize, group: usize| {
+        let bound = (3.0 / (shape[1] * shape[2] * shape[3]) as f32).sqrt();
+        Op::Conv(Conv {
+            weight: Tensor::new(shape, uniform(seed, shape.iter().product(), -bound, bound)),
+            bias: None,
+            stride: [stride; 2],
+            dilation: [1, 1],
+            group,
+            padding: if shape[2] == 1 { Padding::Explicit([0; 4]) } else { Padding::SameUpper },
+        })
+    };
+    let norm = |seed: u64, channels: usize| {
+        let vector = |at: u64, low, high| Tensor::new([channels], uniform(100 * seed + at, channels, low, high));
+        Op::BatchNorm(BatchNorm {
+            scale: vector(1, 0.6, 1.4),
+            bias: vector(2, -0.2, 0.4),
+            mean: vector(3, -0.3, 0.3),
+            variance: vector(4, 0.3, 1.2),
+            epsilon: 1e-3,
+        })
+    };
+    let relu6 = Op::Activation(Activation::Clip { min: 0.0, max: 6.0 });
+    let x = push("stem", conv(1, [16, 3, 3, 3], 2, 1), &[ValueId::IMAGE]);
+    let x = push("stem.norm", norm(1, 16), &[x]);
+    let stem = push("stem.act", relu6.clone(), &[x]);
+    let x = push("depthwise", conv(2, [16, 1, 3, 3], 1, 16), &[stem]);
+    let x = push("depthwise.norm", norm(2, 16), &[x]);
+    let x = push("depthwise.act", relu6.clone(), &[x]);
+    let x = push("project", conv(3, [16, 16, 1, 1], 1, 1), &[x]);
+    let x = push("project.norm", norm(3, 16), &[x]);
+    let x = push("sum", Op::Add, &[x, stem]);
+    let x = push("expand", conv(4, [48, 16, 3, 3], 2, 1), &[x]);
+    let x = push("expand.norm", norm(4, 48), &[x]);
+    let x = push("expand.act", relu6, &[x]);
+    let x = push("pool", Op::GlobalAveragePool, &[x]);
+    let features = push("flat", Op::Flatten, &[x]);
+    let graph = Graph {
+        input_channels: 3,
+        nodes,
+        features,
+    };
+    Backbone::new("small", graph, None, None, preprocessing()).unwrap()
+}
+
+pub(crate) fn preprocessing() -> Preprocessing {
+    Preprocessing {
+        height: SIDE,
+        width: SIDE,
+        fit: Fit::Stretch,
+        filter: Filter::Bilinear,
+        channel_order: ChannelOrder::Rgb,
+        mean: [127.0; 3],
+        std: [64.0; 3],
+    }
+}
+
+/// Class 0: horizontal stripes, 1: vertical stripes, 2: a disc; random phase, colour and noise.
+pub(crate) fn picture(class: usize, index: u64) -> RgbImage {
+    let mut random = stream(3, Purpose::Augment, class as u64, index);
+    let (phase, period) = (random.random_range(0..10_u32), random.random_range(8..12_u32));
+    let colour: [f32; 3] = std::array::from_fn(|_| random.random_range(90.0..250.0));
+    let centre: [f32; 2] = std::array::from_fn(|_| random.random_range(12.0..20.0));
+    RgbImage::from_fn(SIDE, SIDE, |x, y| {
+        let lit = match class {
+            0 => (y + phase) % period < period / 2,
+            1 => (x + phase) % period < period / 2,
+            _ => (x as f32 - centre[0]).powi(2) + (y as f32 - centre[1]).powi(2) < 80.0,
+        };
+        image::Rgb(colour.map(|value| {
+            let base = if lit { value } else { 40.0 };
+            (base + random.random_range(-25.0..25.0_f32)).clamp(0.0, 255.0) as u8
+        }))
+    })
+}
+
+pub(crate) fn png(class: usize, index: u64) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture(class, index).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// `count` pictures of each of `classes`, labelled.
+pub(crate) fn pictures(classes: &[usize], count: u64) -> InMemory {
+    let mut examples = InMemory::default();
+    for &class in classes {
+        for index in 0..count {
+            examples.add(Some(LABELS[class]), png(class, index));
+        }
+    }
+    examples
+}
+
+/// A publisher's adapter that tells stripes: recipe clr, two classes, one canary.
+pub(crate) fn publisher(backbone: &Backbone) -> Parent {
+    let header = Header::new("shapes", vec![], backbone.digest(), preprocessing(), Provenance::HostTrained);
+    let born = birth(backbone, header, Recipe::Linear, &pictures(&[0, 1], 12)).unwrap();
+    let mut header = born.adapter.header.clone();
+    (header.provenance, header.revision) = (Provenance::HostTrained, 0);
+    header.canaries = vec![Canary {
+        size: [SIDE as u16; 2],
+        pixels: picture(0, 99).into_raw(),
+        class: 0,
+        probability: 0.9,
+    }];
+    let adapter = identity_adapter(backbone, Recipe::Clr, born.adapter.head.clone(), header);
+    parent(&encode(&adapter, Encoding::Int8).unwrap(), None)
+}
+
+/// The adapter of a file; the first two classes are the publisher's.
+pub(crate) fn parent(file: &[u8], original: Option<&Parent>) -> Parent {
+    let decoded = decode(file).unwrap();
+    let own = decoded.adapter.clone();
+    Parent::new(decoded, Some(original.map_or(&own, |original| &original.adapter)))
+}
+
+pub(crate) fn options() -> TuneOptions {
+    TuneOptions {
+        steps: 24,
+        checkpoint_every: 5,
+        created: 1,
+        ..TuneOptions::default()
+    }
+}
+
+/// A checkpoint in memory.
+#[derive(Default)]
+pub(crate) struct Kept(pub(crate) Mutex<Option<Vec<u8>>>);
+
+impl Checkpoints for Kept {
+    fn put(&self, state: &[u8]) -> Result<(), String> {
+        *self.0.lock().unwrap() = Some(state.to_vec());
+        Ok(())
+    }
+
+    fn get(&self) -> Result<Option<Vec<u8>>, String> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    fn clear(&self) -> Result<(), String> {
+        *self.0.lock().unwrap() = None;
+        Ok(())
+    }
+}
+
+/// A source that cannot be read.
+pub(crate) struct Broken;
+
+impl Examples for Broken {
+    fn list(&self) -> Result<Vec<Example>, String> {
+        Err("input/output error".to_owned())
+    }
+
+    fn picture(&self, _: &clr_adapters::Digest) -> Result<Vec<u8>, String> {
+        Err("input/output error".to_owned())
+    }
+}

@@ -1,0 +1,7 @@
+//! All tests of the crate, one module for each property.
+
+mod budget;
+mod common;
+mod promotion;
+mod resume;
+mod teaching;

@@ -1,0 +1,110 @@
+//! Only what is better on held-out pictures replaces what serves, and the reason is said.
+
+use clr_training::PerGroup;
+use clr_tuning::{Example, InMemory, Parent, TuneError, TuneOptions, part, teach, tune};
+
+use super::common::{LABELS, backbone, options, parent, pictures, png, publisher};
+
+#[test]
+fn every_class_of_two_or_more_has_a_picture_held_out_and_the_split_does_not_depend_on_the_order() {
+    let example = |label: &str, index: u8| Example {
+        id: clr_adapters::Digest::of(&[index]),
+        label: Some(label.to_owned()),
+    };
+    let mut list: Vec<Example> = (0..20).map(|index| example("many", index)).collect();
+    list.extend([example("two", 30), example("two", 31), example("one", 40)]);
+    let parted = part(list.clone());
+    let held = |label: &str| parted.held_out.iter().filter(|example| example.label.as_deref() == Some(label)).count();
+    assert_eq!((held("many"), held("two"), held("one")), (4, 1, 0));
+    assert_eq!(parted.unjudged, ["one"]);
+    assert_eq!(parted.training.len() + parted.held_out.len(), list.len());
+    list.reverse();
+    assert_eq!(part(list), parted);
+}
+
+fn taught(examples: &InMemory) -> (clr_onnx::Backbone, Parent, Parent) {
+    let backbone = backbone();
+    let publisher = publisher(&backbone);
+    let taught = teach(&backbone, &publisher, examples).unwrap();
+    let parent = parent(&taught.file, Some(&publisher));
+    (backbone, publisher, parent)
+}
+
+#[test]
+fn tuning_recognises_more_and_is_promoted_with_its_reason() {
+    let mut examples = pictures(&[2], 20);
+    for index in 200..224 {
+        examples.add(None, png(index as usize % 2, index));
+    }
+    let (backbone, publisher, parent) = taught(&examples);
+    let options = TuneOptions { steps: 60, ..options() };
+    let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
+    assert!(tuned.verdict.promoted, "{}", tuned.verdict);
+    let header = &tuned.promoted().unwrap().adapter.header;
+    assert_eq!((header.revision, header.parent), (2, Some(parent.digest)));
+    assert_eq!(header.labels, LABELS);
+    assert!(header.metrics.as_ref().unwrap().quantised_accuracy > 0.0);
+    // The publisher's rows are still the publisher's, bit for bit.
+    let (old, new) = (&publisher.adapter.head, &tuned.candidate.adapter.head);
+    assert_eq!(new.weight[..old.weight.len()], old.weight);
+    assert_eq!(new.bias[..2], old.bias);
+    assert_ne!(tuned.candidate.adapter.sites, parent.adapter.sites);
+}
+
+#[test]
+fn what_learned_nothing_is_not_promoted() {
+    let examples = pictures(&[2], 10);
+    let (backbone, _, parent) = taught(&examples);
+    let options = TuneOptions {
+        rates: PerGroup::all(0.0),
+        steps: 2,
+        ..options()
+    };
+    let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
+    assert!(tuned.promoted().is_none());
+    assert!(tuned.verdict.reason.contains("not better"), "{}", tuned.verdict);
+    // Nothing was changed, so nothing is different.
+    assert_eq!(tuned.candidate.adapter.head, parent.adapter.head);
+    assert_eq!(tuned.candidate.adapter.sites, parent.adapter.sites);
+}
+
+#[test]
+fn what_costs_old_classes_is_not_promoted() {
+    // Pictures of an old class under a new label: learning them loses the old class.
+    let mut examples = pictures(&[0], 20);
+    for index in 100..120 {
+        examples.add(Some("stripes"), png(0, index));
+    }
+    let (backbone, _, parent) = taught(&examples);
+    let options = TuneOptions {
+        steps: 60,
+        recall: 0.0,
+        distil: 0.0,
+        ..options()
+    };
+    let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
+    assert!(tuned.promoted().is_none(), "{}", tuned.verdict);
+}
+
+#[test]
+fn without_a_held_out_picture_nothing_is_promoted_and_that_is_said() {
+    let mut one = InMemory::default();
+    one.add(Some("round"), png(2, 0));
+    let (backbone, _, parent) = taught(&one);
+    let options = TuneOptions { steps: 3, ..options() };
+    let tuned = tune(&backbone, &parent, &one, &(), &options, &mut ()).unwrap();
+    assert!(tuned.promoted().is_none());
+    assert_eq!(tuned.verdict.unjudged, ["round"]);
+    assert!(tuned.verdict.reason.contains("no picture is held out"), "{}", tuned.verdict);
+}
+
+#[test]
+fn a_label_that_was_not_taught_is_refused_with_a_hint() {
+    let backbone = backbone();
+    let publisher = publisher(&backbone);
+    let error = tune(&backbone, &publisher, &pictures(&[2], 4), &(), &options(), &mut ()).unwrap_err();
+    assert!(matches!(error, TuneError::UnknownLabel { .. }));
+    assert!(error.to_string().contains("hint: "));
+    let error = tune(&backbone, &publisher, &InMemory::default(), &(), &options(), &mut ()).unwrap_err();
+    assert!(matches!(error, TuneError::NoExamples { .. }));
+}

@@ -1,0 +1,136 @@
+//! The same bytes, whatever happened on the way.
+
+use clr_training::Memory;
+use clr_tuning::{Extent, Parent, TuneError, TuneOptions, Tuned, Watch, teach, tune};
+
+use super::common::{Kept, backbone, options, parent, pictures, publisher};
+
+/// Ends after so many steps.
+#[derive(Default)]
+struct StopAfter {
+    steps: Option<u32>,
+    done: u32,
+    restarted: Vec<String>,
+    resumed: Option<u32>,
+}
+
+impl Watch for StopAfter {
+    fn progress(&mut self, _: clr_tuning::Progress) {
+        self.done += 1;
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.steps.is_some_and(|steps| self.done >= steps)
+    }
+
+    fn restarted(&mut self, reason: &str) {
+        self.restarted.push(reason.to_owned());
+    }
+
+    fn resumed(&mut self, step: u32) {
+        self.resumed = Some(step);
+    }
+}
+
+fn taught() -> (clr_onnx::Backbone, Parent) {
+    let backbone = backbone();
+    let publisher = publisher(&backbone);
+    let taught = teach(&backbone, &publisher, &pictures(&[2], 10)).unwrap();
+    let parent = parent(&taught.file, Some(&publisher));
+    (backbone, parent)
+}
+
+fn run(options: &TuneOptions, kept: &Kept, watch: &mut StopAfter) -> Result<Tuned, TuneError> {
+    let (backbone, parent) = taught();
+    tune(&backbone, &parent, &pictures(&[2, 0], 10), kept, options, watch)
+}
+
+#[test]
+fn a_stopped_and_resumed_run_writes_the_same_bytes() {
+    let whole = run(&options(), &Kept::default(), &mut StopAfter::default()).unwrap();
+    let kept = Kept::default();
+    let mut watch = StopAfter {
+        steps: Some(7),
+        ..StopAfter::default()
+    };
+    let stopped = run(&options(), &kept, &mut watch);
+    assert!(matches!(stopped, Err(TuneError::Stopped { step: 7, steps: 24 })));
+    let mut watch = StopAfter::default();
+    let resumed = run(&options(), &kept, &mut watch).unwrap();
+    assert_eq!((watch.resumed, watch.done), (Some(7), 17));
+    assert_eq!(resumed.candidate.file, whole.candidate.file);
+    assert!(kept.0.lock().unwrap().is_none(), "a finished run leaves no state");
+}
+
+#[test]
+fn a_damaged_or_foreign_checkpoint_is_said_and_started_over() {
+    let kept = Kept::default();
+    let stop = || StopAfter {
+        steps: Some(7),
+        ..StopAfter::default()
+    };
+    run(&options(), &kept, &mut stop()).unwrap_err();
+    let good = kept.0.lock().unwrap().clone().unwrap();
+    let damages: [&dyn Fn(&mut Vec<u8>); 4] = [
+        &|bytes| bytes[100] ^= 1,
+        &|bytes| bytes.truncate(40),
+        &|bytes| bytes.clear(),
+        &|bytes| bytes[4] = 9,
+    ];
+    for damage in damages {
+        let mut bytes = good.clone();
+        damage(&mut bytes);
+        *kept.0.lock().unwrap() = Some(bytes);
+        let mut watch = stop();
+        run(&options(), &kept, &mut watch).unwrap_err();
+        assert_eq!((watch.restarted.len(), watch.resumed), (1, None));
+    }
+    *kept.0.lock().unwrap() = Some(good);
+    let other = TuneOptions { seed: 1, ..options() };
+    let mut watch = stop();
+    run(&other, &kept, &mut watch).unwrap_err();
+    assert_eq!(watch.restarted.len(), 1);
+}
+
+#[test]
+fn threads_and_memory_change_no_bit_and_the_seed_does() {
+    let file = |options: TuneOptions| run(&options, &Kept::default(), &mut StopAfter::default()).unwrap();
+    let one = file(options());
+    let two = file(TuneOptions { threads: 2, ..options() });
+    assert_eq!(one.candidate.file, two.candidate.file);
+    let other = file(TuneOptions { seed: 5, ..options() });
+    assert_ne!(one.candidate.file, other.candidate.file);
+    // As little memory as still trains everything: values are computed again.
+    let whole = TuneOptions {
+        extent: Some(Extent::Whole),
+        resident: Some(0),
+        ..options()
+    };
+    let least = TuneOptions {
+        max_memory: Some(1),
+        ..whole.clone()
+    };
+    let Err(TuneError::Budget { needed, .. }) = run(&least, &Kept::default(), &mut StopAfter::default()) else {
+        panic!("a byte is not enough");
+    };
+    let small = file(TuneOptions {
+        max_memory: Some(needed),
+        ..whole
+    });
+    assert!(matches!(small.plan.memory, Memory::Recompute(_)), "{}", small.plan);
+    assert_eq!(one.candidate.file, small.candidate.file);
+    // And what stands below late sites may be kept or not.
+    let late = TuneOptions {
+        extent: Some(Extent::From(2)),
+        resident: Some(0),
+        ..options()
+    };
+    let cached = file(late.clone());
+    assert!(cached.plan.cached);
+    let fresh = file(TuneOptions {
+        max_memory: Some(cached.plan.peak - 1),
+        ..late
+    });
+    assert!(!fresh.plan.cached);
+    assert_eq!(cached.candidate.file, fresh.candidate.file);
+}

@@ -1,0 +1,123 @@
+//! A new label answers at once, and takes nothing from what was there.
+
+use candle_core::{Device, Tensor};
+use clr_adapters::{Header, Provenance, Recipe, SectionKind, decode};
+use clr_onnx::{Backbone, Preprocess as _};
+use clr_training::{Network, argmax};
+use clr_tuning::{InMemory, Parent, TuneError, birth, teach};
+
+use super::common::{Broken, LABELS, backbone, parent, picture, pictures, png, preprocessing, publisher};
+
+fn logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, class: usize, index: u64) -> Vec<f32> {
+    let network = Network::from_adapter(backbone, adapter, &Device::Cpu).unwrap();
+    let size = [preprocessing().height as usize, preprocessing().width as usize];
+    let start = network.start(&preprocessing().preprocess(&picture(class, index)), size).unwrap();
+    let features = network.features_from(&start, size).unwrap();
+    let features = Tensor::from_slice(&features, (1, features.len()), &Device::Cpu).unwrap();
+    network.classify(&features, false).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn old_classes_keep_their_rows_and_logits_bit_for_bit() {
+    let backbone = backbone();
+    let publisher = publisher(&backbone);
+    let taught = teach(&backbone, &publisher, &pictures(&[2], 10)).unwrap();
+    let (old, new) = (&publisher.adapter.head, &taught.adapter.head);
+    assert_eq!(new.weight[..old.weight.len()], old.weight);
+    assert_eq!(new.bias[..2], old.bias);
+    assert_eq!(taught.adapter.sites, publisher.adapter.sites);
+    for class in 0..3 {
+        let before = logits(&backbone, &publisher.adapter, class, 50);
+        let after = logits(&backbone, &taught.adapter, class, 50);
+        assert_eq!(before[..], after[..2], "{class}");
+    }
+    // What did not change is the same in the file, byte for byte: a difference to the parent is small.
+    let sections = |file: &[u8]| decode(file).unwrap().sections;
+    let crc = |sections: &[clr_adapters::SectionInfo], kind| {
+        let section = sections.iter().find(|section| section.kind == kind).unwrap();
+        (section.crc, section.bytes)
+    };
+    let encoded = clr_adapters::encode(&publisher.adapter, publisher.encoding).unwrap();
+    let (before, after) = (sections(&encoded), sections(&taught.file));
+    for kind in [SectionKind::Kernels, SectionKind::Scales, SectionKind::Biases] {
+        assert_eq!(crc(&before, kind), crc(&after, kind), "{kind}");
+    }
+}
+
+#[test]
+fn a_new_class_answers_at_once_and_the_header_says_where_it_comes_from() {
+    let backbone = backbone();
+    let publisher = publisher(&backbone);
+    let taught = teach(&backbone, &publisher, &pictures(&[2], 10)).unwrap();
+    let header = &taught.adapter.header;
+    assert_eq!(header.labels, LABELS);
+    assert_eq!((header.revision, header.parent), (1, Some(publisher.digest)));
+    assert_eq!((header.provenance, header.version), (Provenance::DeviceTuned, publisher.adapter.header.version));
+    let recognised = (100..130).filter(|&index| argmax(&logits(&backbone, &taught.adapter, 2, index)) == 2).count();
+    assert!(recognised > 3, "{recognised} of 30");
+    // A label that is known already is no news.
+    let again = parent(&taught.file, Some(&publisher));
+    assert_eq!(again.protected, 2);
+    assert!(matches!(teach(&backbone, &again, &pictures(&[2], 10)), Err(TuneError::NoExamples { .. })));
+}
+
+#[test]
+fn pictures_of_old_classes_are_never_taken_by_the_new_one() {
+    let backbone = backbone();
+    let publisher = publisher(&backbone);
+    // The new label's pictures are those of an old class: without the old pictures it would take half of them.
+    let mut examples = pictures(&[0], 8);
+    for index in 20..28 {
+        examples.add(Some("stripes"), png(0, index));
+    }
+    let taught = teach(&backbone, &publisher, &examples).unwrap();
+    for index in 0..8 {
+        let (before, after) = (
+            logits(&backbone, &publisher.adapter, 0, index),
+            logits(&backbone, &taught.adapter, 0, index),
+        );
+        assert_eq!(argmax(&before), argmax(&after), "{index}");
+    }
+}
+
+#[test]
+fn one_picture_is_enough_to_teach() {
+    let backbone = backbone();
+    let publisher = publisher(&backbone);
+    let mut one = InMemory::default();
+    assert!(one.add(Some("round"), png(2, 0)));
+    assert!(!one.add(Some("round"), png(2, 0)), "the same picture twice");
+    let taught = teach(&backbone, &publisher, &one).unwrap();
+    assert_eq!(taught.adapter.head.classes(), 3);
+    assert!(taught.adapter.head.weight.iter().all(|value| value.is_finite()));
+}
+
+#[test]
+fn a_task_is_born_from_pictures_alone() {
+    let backbone = backbone();
+    let header = Header::new("shapes", vec![], backbone.digest(), preprocessing(), Provenance::DeviceTuned);
+    for recipe in [Recipe::Linear, Recipe::Clr] {
+        let born = birth(&backbone, header.clone(), recipe, &pictures(&[0, 1, 2], 10)).unwrap();
+        assert_eq!(born.adapter.header.labels, LABELS);
+        assert_eq!((born.adapter.header.parent, born.adapter.header.revision), (None, 1));
+        let right: usize = (0..3)
+            .map(|class| (100..110).filter(|&i| argmax(&logits(&backbone, &born.adapter, class, i)) == class).count())
+            .sum();
+        assert!(right > 20, "{recipe}: {right} of 30");
+        let parent = Parent::new(decode(&born.file).unwrap(), None);
+        assert_eq!(parent.protected, 0);
+    }
+    let alone = birth(&backbone, header, Recipe::Linear, &pictures(&[1], 5));
+    assert!(matches!(alone, Err(TuneError::TooFewClasses { got: 1 })));
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_that_names_it() {
+    let backbone = backbone();
+    let publisher = publisher(&backbone);
+    assert!(matches!(teach(&backbone, &publisher, &Broken), Err(TuneError::Examples(_))));
+    let mut examples = InMemory::default();
+    examples.add(Some("round"), b"not a picture".to_vec());
+    let error = teach(&backbone, &publisher, &examples).unwrap_err();
+    assert!(error.to_string().contains("round"), "{error}");
+}
