@@ -124,7 +124,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
         return check(&config, &args.config);
     }
     let stop = Stop::default();
-    let runtime = Arc::new(Runtime::start(config.clone(), stop.clone())?);
+    let runtime = Runtime::start(config.clone(), stop.clone())?;
     listen_for_signals(&runtime, &args.config, &stop)?;
 
     let connections = Arc::new(Connections::default());

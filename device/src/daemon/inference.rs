@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clr_onnx::RgbImage;
+
 use super::{
     Received,
     answer::{self, Answer, RankedLine},
@@ -14,7 +16,7 @@ use super::{
     source::{Frame, Source},
     trial::{Observation, Verdict},
 };
-use crate::{Classification, EngineError, ResidentAdapter};
+use crate::{ChooserOptions, Classification, EngineError, ResidentAdapter, Status as ChoiceStatus, TaskChooser};
 
 /// How long the loop waits for a frame before it comes round: it feeds the watchdog and looks whether to stop.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -31,6 +33,7 @@ pub(crate) fn run(
     proven: &Proven,
     tick: &mut dyn FnMut(),
 ) -> io::Result<()> {
+    let mut chooser = TaskChooser::new(ChooserOptions::default());
     while !runtime.stop.is_set() {
         *lock(&runtime.counters.alive) = Some(Instant::now());
         tick();
@@ -42,7 +45,7 @@ pub(crate) fn run(
             Received::Nothing => {}
             Received::Closed => break,
             Received::Frame(frame) => {
-                serve(runtime, &source.name, &frame, output, proven)?;
+                serve(runtime, &mut chooser, &source.name, &frame, output, proven)?;
                 runtime
                     .counters
                     .dropped
@@ -58,7 +61,14 @@ pub(crate) fn run(
     Ok(())
 }
 
-fn serve(runtime: &Runtime, source: &str, frame: &Frame, output: &mut dyn Write, proven: &Proven) -> io::Result<()> {
+fn serve(
+    runtime: &Runtime,
+    chooser: &mut TaskChooser,
+    source: &str,
+    frame: &Frame,
+    output: &mut dyn Write,
+    proven: &Proven,
+) -> io::Result<()> {
     let counters = &runtime.counters;
     let mut line = Answer {
         schema: answer::SCHEMA,
@@ -75,17 +85,18 @@ fn serve(runtime: &Runtime, source: &str, frame: &Frame, output: &mut dyn Write,
         latency_ms: 0.0,
         error: None,
     };
-    let answered = answer(runtime, frame);
+    let answered = answer(runtime, chooser, frame);
     let milliseconds = frame.arrived.elapsed().as_secs_f64() * 1e3;
     line.latency_ms = (milliseconds * 1e3).round() / 1e3;
     let (adapter, classification) = match &answered {
-        Ok(Some(answered)) => answered,
-        Ok(None) => {
-            line.error = Some("no task is active".to_owned());
-            counters.failed.fetch_add(1, Ordering::Relaxed);
+        Ok(answered) => answered,
+        Err(NoAnswer::Unknown) => {
+            line.unknown = true;
+            counters.served.fetch_add(1, Ordering::Relaxed);
+            lock(&counters.latencies).push(milliseconds as f32);
             return answer::write(output, &line);
         }
-        Err(error) => {
+        Err(NoAnswer::Failed(error)) => {
             line.error = Some(error.clone());
             counters.failed.fetch_add(1, Ordering::Relaxed);
             return answer::write(output, &line);
@@ -134,30 +145,66 @@ fn serve(runtime: &Runtime, source: &str, frame: &Frame, output: &mut dyn Write,
 
 type Answered = (Arc<ResidentAdapter>, Classification);
 
-/// The frame's answer; `None` without an active task. An adapter on trial that cannot answer is reverted, and the frame
-/// answered by what served before.
-fn answer(runtime: &Runtime, frame: &Frame) -> Result<Option<Answered>, String> {
-    let picture = clr_onnx::decode_image_bytes(&frame.bytes, &frame.name).map_err(|error| with_causes(&error))?;
-    let mut last = None;
+/// Why a frame has no answer.
+enum NoAnswer {
+    /// The task is chosen from the frame, and none fits.
+    Unknown,
+    /// In words.
+    Failed(String),
+}
+
+/// The frame's answer. An adapter on trial that cannot answer is reverted, and the frame answered by what served before.
+fn answer(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result<Answered, NoAnswer> {
+    let failed = |error: &dyn std::error::Error| NoAnswer::Failed(with_causes(error));
+    let picture = clr_onnx::decode_image_bytes(&frame.bytes, &frame.name).map_err(|error| failed(&error))?;
+    let mut fault = "no task is active".to_owned();
     for _ in 0..2 {
-        let Some(adapter) = runtime.tasks.active() else {
-            return last.map_or(Ok(None), Err);
+        let adapter = if runtime.auto.load(Ordering::SeqCst) {
+            choose(runtime, chooser, &picture)?
+        } else {
+            runtime.tasks.active()
         };
+        let Some(adapter) = adapter else { break };
         let classified = catch_unwind(AssertUnwindSafe(|| runtime.engine.classify(&adapter, &picture)));
-        let fault = match classified {
-            Ok(Ok(classification)) => return Ok(Some((adapter, classification))),
+        fault = match classified {
+            Ok(Ok(classification)) => return Ok((adapter, classification)),
             Ok(Err(error @ EngineError::NotFinite { .. })) => with_causes(&error),
-            Ok(Err(error)) => return Err(with_causes(&error)),
+            Ok(Err(error)) => return Err(failed(&error)),
             Err(_) => "the engine panicked".to_owned(),
         };
         let on_trial = runtime.detail(adapter.task(), |detail| detail.trial.is_some());
         if on_trial != Some(true) {
-            return Err(fault);
+            break;
         }
         revert(runtime, &adapter, &fault);
-        last = Some(fault);
     }
-    last.map_or(Ok(None), Err)
+    Err(NoAnswer::Failed(fault))
+}
+
+/// The task that the frame looks like. It becomes the active one, so that the status and the next manual choice start from it.
+fn choose(
+    runtime: &Runtime,
+    chooser: &mut TaskChooser,
+    picture: &RgbImage,
+) -> Result<Option<Arc<ResidentAdapter>>, NoAnswer> {
+    let choice = chooser
+        .observe(&runtime.engine, &runtime.tasks, picture)
+        .map_err(|error| NoAnswer::Failed(with_causes(&error)))?;
+    match (choice.task, choice.status) {
+        (Some(adapter), _) => {
+            if choice.switched {
+                runtime.counters.switches.fetch_add(1, Ordering::Relaxed);
+                // It may have been removed since the frame was scored; the next frame will know.
+                let _ = runtime.tasks.switch(adapter.task());
+            }
+            Ok(Some(adapter))
+        }
+        (None, ChoiceStatus::NoProfiles) => Err(NoAnswer::Failed(
+            "no task has a feature profile to be chosen by; train it with this version of clr, or name a task"
+                .to_owned(),
+        )),
+        (None, _) => Err(NoAnswer::Unknown),
+    }
 }
 
 fn revert(runtime: &Runtime, adapter: &Arc<ResidentAdapter>, reason: &str) {

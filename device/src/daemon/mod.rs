@@ -21,6 +21,8 @@ mod error;
 mod http;
 mod inference;
 mod latency;
+#[cfg(feature = "tuning")]
+mod learning;
 mod mailbox;
 mod memory;
 mod metrics;

@@ -1,15 +1,18 @@
 //! Commands to the device that runs on this machine, over its control socket.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{IsTerminal as _, Read as _, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
+    time::Duration,
 };
 
 use clap::{Args, Subcommand};
-use clr_transfer::{Client, ClientError, Committed, Endpoint, Kind, Link, SystemClock};
+use clr_transfer::{
+    Client, ClientError, Committed, Endpoint, Kind, Link, SystemClock, TunePhase, TuneRequest, TuneStatus,
+};
 
 use super::Config;
 
@@ -49,8 +52,10 @@ pub(super) enum RemoteCommand {
     MarkGood(TaskArgs),
     /// Take back the adapter on trial, or the one confirmed last
     MarkBad(TaskArgs),
-    /// File pictures under a label, for tuning
+    /// File pictures under a label; a class that is new answers at once, by a prototype
     Teach(TeachArgs),
+    /// Learn from the pictures that were filed, in the background of the running device
+    Tune(TuneArgs),
 }
 
 #[derive(Args, Debug)]
@@ -74,6 +79,41 @@ pub(super) struct TeachArgs {
     pictures: Vec<PathBuf>,
     #[command(flatten)]
     target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TuneArgs {
+    /// The task
+    #[arg(short, long, value_name = "NAME")]
+    task: String,
+    /// Memory that the device's process may take meanwhile, such as 300M [default: 300M]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    max_ram: Option<u64>,
+    /// Steps of training
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    steps: Option<u32>,
+    /// Stop after so many seconds, with a checkpoint to go on from
+    #[arg(long, value_name = "N")]
+    seconds: Option<u32>,
+    /// Do not wait for the end
+    #[arg(long)]
+    background: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// A number of bytes, with K, M or G for powers of 1,000.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 1_000),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 1_000_000),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(factor))
+        .ok_or_else(|| "expected a number of bytes such as 300M".to_owned())
 }
 
 /// Why a command to the device failed.
@@ -141,6 +181,7 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
         RemoteCommand::MarkGood(args) => args.target.client(|client| client.mark_good(&args.task)),
         RemoteCommand::MarkBad(args) => args.target.client(|client| client.mark_bad(&args.task)),
         RemoteCommand::Teach(args) => teach(args),
+        RemoteCommand::Tune(args) => tune(args),
     }
 }
 
@@ -172,7 +213,66 @@ fn teach(args: &TeachArgs) -> Result<(), RemoteError> {
         "{added} pictures filed under `{}` of task `{}`, {known} were there already",
         args.label, args.task
     );
-    Ok(())
+    // No steps: a prototype for what is new, nothing more.
+    let request = TuneRequest {
+        task: args.task.clone(),
+        steps: Some(0),
+        ..TuneRequest::default()
+    };
+    args.target.client(|client| client.tune(&request))?;
+    let status = follow(&args.target)?;
+    println!("{}", status.message.unwrap_or_default());
+    ended(status.phase)
+}
+
+fn tune(args: &TuneArgs) -> Result<(), RemoteError> {
+    let request = TuneRequest {
+        task: args.task.clone(),
+        memory: args.max_ram,
+        steps: args.steps,
+        seconds: args.seconds,
+    };
+    args.target.client(|client| client.tune(&request))?;
+    if args.background {
+        return Ok(());
+    }
+    let status = follow(&args.target)?;
+    print(&status)?;
+    ended(status.phase)
+}
+
+/// Waits until the device has learned; says on the way what it does.
+#[expect(clippy::redundant_closure_for_method_calls, reason = "as in `carry_out`")]
+fn follow(target: &Target) -> Result<TuneStatus, RemoteError> {
+    const STEP: Duration = Duration::from_millis(200);
+    let mut said = None;
+    loop {
+        let status = target.client(|client| client.tune_status())?;
+        let running = [TunePhase::Preparing, TunePhase::Running, TunePhase::Evaluating];
+        if !running.contains(&status.phase) {
+            return Ok(status);
+        }
+        if status.plan.is_some() && status.plan != said {
+            eprintln!("{}", status.plan.as_deref().unwrap_or_default());
+            said.clone_from(&status.plan);
+        }
+        if std::io::stderr().is_terminal() && status.steps > 0 {
+            eprint!(
+                "\rstep {} of {}, loss {:.3} ",
+                status.step,
+                status.steps,
+                status.loss.unwrap_or(0.0)
+            );
+        }
+        thread::sleep(STEP);
+    }
+}
+
+fn ended(phase: TunePhase) -> Result<(), RemoteError> {
+    match phase {
+        TunePhase::Failed => Err(RemoteError::Other("nothing was learned".to_owned())),
+        _ => Ok(()),
+    }
 }
 
 /// Copies both ways until either side ends.

@@ -35,7 +35,7 @@ impl Device for Runtime {
             capabilities: Capabilities {
                 delta: true,
                 examples: true,
-                tuning: false,
+                tuning: cfg!(feature = "tuning"),
             },
         }
     }
@@ -122,6 +122,9 @@ impl Device for Runtime {
             },
             trials: trials.collect(),
             reverts,
+            #[cfg(feature = "tuning")]
+            tuning: Some(self.learning.status()),
+            #[cfg(not(feature = "tuning"))]
             tuning: None,
         })
     }
@@ -173,10 +176,9 @@ impl Device for Runtime {
 
     fn switch(&self, task: &str) -> Result<(), Failure> {
         if task == AUTO {
-            return Err(Failure::new(
-                FailureCode::UNSUPPORTED,
-                "this device does not choose tasks by itself\nhint: name a task",
-            ));
+            self.auto.store(true, Ordering::SeqCst);
+            tracing::info!("from now on the task is chosen from each frame");
+            return self.store.clear_active().map_err(failure::of_store);
         }
         self.tasks.switch(task).map_err(failure::of_engine)?;
         self.auto.store(false, Ordering::SeqCst);
@@ -254,6 +256,22 @@ impl Device for Runtime {
             *reading = None;
         }
         Ok(count)
+    }
+
+    #[cfg(feature = "tuning")]
+    fn tune(&self, request: &clr_transfer::TuneRequest) -> Result<(), Failure> {
+        self.start_learning(request)
+    }
+
+    #[cfg(feature = "tuning")]
+    fn tune_status(&self) -> Result<clr_transfer::TuneStatus, Failure> {
+        Ok(self.learning.status())
+    }
+
+    #[cfg(feature = "tuning")]
+    fn stop_tuning(&self) -> Result<(), Failure> {
+        self.learning.request_stop();
+        Ok(())
     }
 
     fn stopping(&self) -> bool {

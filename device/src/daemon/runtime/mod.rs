@@ -9,7 +9,7 @@ mod transfers;
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -45,8 +45,12 @@ pub(crate) struct Runtime {
     pub(crate) stop: Stop,
     started: Instant,
     resident_after_start: AtomicU64,
+    #[cfg(feature = "tuning")]
+    pub(crate) learning: super::learning::Learning,
+    #[cfg(feature = "tuning")]
+    pub(crate) me: super::learning::Myself,
     /// The file that was read last, for hosts that pull it piece by piece.
-    reading: Mutex<Option<(Digest, std::sync::Arc<[u8]>)>>,
+    reading: Mutex<Option<(Digest, Arc<[u8]>)>>,
 }
 
 /// What the inference loop counts.
@@ -78,7 +82,7 @@ pub(crate) fn now() -> Option<u64> {
 
 impl Runtime {
     /// Loads the backbone, opens the store and makes every task in it ready.
-    pub(crate) fn start(config: Config, stop: Stop) -> Result<Self, DaemonError> {
+    pub(crate) fn start(config: Config, stop: Stop) -> Result<Arc<Self>, DaemonError> {
         let backbone = Backbone::load(&config.backbone).map_err(crate::EngineError::from)?;
         let options = EngineOptions {
             threads: config.threads,
@@ -102,10 +106,20 @@ impl Runtime {
             started: Instant::now(),
             resident_after_start: AtomicU64::new(memory::resident()),
             reading: Mutex::default(),
+            #[cfg(feature = "tuning")]
+            learning: super::learning::Learning::default(),
+            #[cfg(feature = "tuning")]
+            me: super::learning::Myself::new(),
             config: ArcSwap::from_pointee(config),
         };
+        let runtime = Arc::new(runtime);
         runtime.load_all();
         runtime.start_task();
+        #[cfg(feature = "tuning")]
+        {
+            super::learning::introduce(&runtime);
+            runtime.resume_learning();
+        }
         Ok(runtime)
     }
 
@@ -140,7 +154,7 @@ impl Runtime {
         let config = Config::read(path)?;
         let key = device_key(&config)?;
         self.store.set_trust(config.trust(Some(key.public()))?);
-        self.config.store(std::sync::Arc::new(config));
+        self.config.store(Arc::new(config));
         Ok(())
     }
 }
