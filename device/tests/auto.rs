@@ -11,7 +11,7 @@ use crate::common::{Random, adapter, backbone, engine};
 const SIDE: u32 = 32;
 
 /// Pictures that have a look of their own: stripes of a direction, spacing and colour that belong to the task.
-fn picture(task: u32, index: u64) -> RgbImage {
+pub(crate) fn picture(task: u32, index: u64) -> RgbImage {
     let mut random = Random(1 + u64::from(task) * 1_000_003 + index * 7_919);
     let angle = task as f32 * 0.8 + 0.15 * random.value();
     let spacing = 3.0 + 2.5 * task as f32 + 0.5 * random.value();
@@ -25,7 +25,7 @@ fn picture(task: u32, index: u64) -> RgbImage {
 }
 
 /// A picture of none of the tasks.
-fn noise(index: u64) -> RgbImage {
+pub(crate) fn noise(index: u64) -> RgbImage {
     let mut random = Random(1 + index);
     RgbImage::from_fn(48, 48, |_, _| {
         image::Rgb([0; 3].map(|_| (128.0 + 127.0 * random.value()) as u8))
@@ -33,7 +33,7 @@ fn noise(index: u64) -> RgbImage {
 }
 
 /// An adapter for a task of the pictures above, with the profile of 60 of them.
-fn with_profile(engine: &Engine, task: u32, side: u32) -> Adapter {
+pub(crate) fn with_profile(engine: &Engine, task: u32, side: u32) -> Adapter {
     let mut adapter = adapter(
         engine.backbone(),
         Recipe::Clr,

@@ -265,7 +265,13 @@ impl Runtime {
                     backbone.preprocessing().clone(),
                     Provenance::DeviceTuned,
                 );
-                let born = clr_tuning::birth(backbone, header, Recipe::Linear, &pictures)?;
+                let born = match clr_tuning::birth(backbone, header, Recipe::Linear, &pictures) {
+                    // No fault of whoever files the first class: the second one brings the task to life.
+                    Err(error @ TuneError::TooFewClasses { .. }) if run.request.steps == Some(0) => {
+                        return Ok(Outcome::Kept(with_causes(&error)));
+                    }
+                    born => born?,
+                };
                 let classes = born.adapter.header.labels.len();
                 self.serve_tuned(task, &born.file)?;
                 return Ok(Outcome::Promoted(format!("a task of {classes} classes was born")));

@@ -61,9 +61,12 @@ pub(super) fn signed(adapter: &Adapter) -> Vec<u8> {
 /// A picture as PNG.
 pub(super) fn picture(seed: u64) -> Vec<u8> {
     let mut random = common::Random(seed);
-    let image = RgbImage::from_fn(48, 40, |_, _| {
+    png(&RgbImage::from_fn(48, 40, |_, _| {
         image::Rgb([0; 3].map(|_: u8| (127.0 * (random.value() + 1.0)) as u8))
-    });
+    }))
+}
+
+pub(super) fn png(image: &RgbImage) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner()

@@ -3,7 +3,10 @@
 use clr_training::PerGroup;
 use serde::{Deserialize, Serialize};
 
-use crate::{Extent, error::{Result, TuneError}};
+use crate::{
+    Extent,
+    error::{Result, TuneError},
+};
 
 /// How to tune.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

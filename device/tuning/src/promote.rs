@@ -102,7 +102,12 @@ impl fmt::Display for Verdict {
 /// Compares. `old_moved`: whether anything changed that old classes' logits depend on.
 pub(crate) fn judge(learned: &[Pair], old: &[Pair], canaries: usize, unjudged: Vec<String>) -> Verdict {
     let (on_learned, on_old) = (Comparison::of(learned), Comparison::of(old));
-    let counts = |c: &Comparison| format!("{} of {} held-out pictures right, {} before", c.tuned, c.pictures, c.parent);
+    let counts = |c: &Comparison| {
+        format!(
+            "{} of {} held-out pictures right, {} before",
+            c.tuned, c.pictures, c.parent
+        )
+    };
     let (promoted, reason) = if learned.is_empty() {
         let reason = if unjudged.is_empty() {
             "not promoted: no picture is held out, so that nothing can be judged".to_owned()
@@ -135,8 +140,14 @@ pub(crate) fn judge(learned: &[Pair], old: &[Pair], canaries: usize, unjudged: V
     } else {
         let old = match old.len() {
             0 => "no picture of the classes it knew was there to judge by".to_owned(),
-            n if n == canaries => format!("the classes it knew are judged by {n} canaries alone: {} kept", on_old.tuned),
-            n => format!("the classes it knew keep {} of {n} pictures, {} before", on_old.tuned, on_old.parent),
+            n if n == canaries => format!(
+                "the classes it knew are judged by {n} canaries alone: {} kept",
+                on_old.tuned
+            ),
+            n => format!(
+                "the classes it knew keep {} of {n} pictures, {} before",
+                on_old.tuned, on_old.parent
+            ),
         };
         (
             true,

@@ -59,7 +59,9 @@ pub fn birth(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn
     let network = Network::new(backbone, Recipe::Linear, classes.len(), &candle_core::Device::Cpu, 0)?;
     let mut groups = Vec::with_capacity(classes.len());
     for class in &classes {
-        let own = class.iter().map(|example| features(&network, &header, examples, example));
+        let own = class
+            .iter()
+            .map(|example| features(&network, &header, examples, example));
         groups.push(own.collect::<Result<Vec<_>>>()?);
     }
     let labels = classes.iter().filter_map(|class| class[0].label.clone()).collect();
@@ -84,13 +86,20 @@ fn nearest_mean(groups: &[Vec<Vec<f32>>]) -> Head {
         .collect();
     // |x − mean|² / 2 without what all classes share: row · x − row · (mean + centre) / 2.
     let biases: Vec<f64> = (rows.iter().zip(&means))
-        .map(|(row, mean)| -row.iter().zip(mean.iter().zip(&centre)).map(|(r, (m, c))| r * (m + c) / 2.0).sum::<f64>())
+        .map(|(row, mean)| {
+            -row.iter()
+                .zip(mean.iter().zip(&centre))
+                .map(|(r, (m, c))| r * (m + c) / 2.0)
+                .sum::<f64>()
+        })
         .collect();
     let logit = |class: usize, x: &[f32]| dot(&rows[class], x) + biases[class];
     let mut leads = Vec::new();
     for (class, group) in groups.iter().enumerate() {
         for x in group {
-            let others = (0..groups.len()).filter(|other| *other != class).map(|other| logit(other, x));
+            let others = (0..groups.len())
+                .filter(|other| *other != class)
+                .map(|other| logit(other, x));
             leads.push(logit(class, x) - others.fold(f64::NEG_INFINITY, f64::max));
         }
     }
@@ -113,7 +122,11 @@ fn extend(head: &mut Head, own: &[Vec<f32>], others: &[Vec<f32>]) {
     let row: Vec<f64> = mean.iter().map(|value| value / norm * wanted).collect();
     let highest = |x: &Vec<f32>| {
         let logits = rows.iter().zip(&head.bias).map(|(row, &bias)| {
-            row.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum::<f64>() + f64::from(bias)
+            row.iter()
+                .zip(x)
+                .map(|(&w, &x)| f64::from(w) * f64::from(x))
+                .sum::<f64>()
+                + f64::from(bias)
         });
         logits.fold(f64::NEG_INFINITY, f64::max)
     };

@@ -14,7 +14,13 @@ fn every_class_of_two_or_more_has_a_picture_held_out_and_the_split_does_not_depe
     let mut list: Vec<Example> = (0..20).map(|index| example("many", index)).collect();
     list.extend([example("two", 30), example("two", 31), example("one", 40)]);
     let parted = part(list.clone());
-    let held = |label: &str| parted.held_out.iter().filter(|example| example.label.as_deref() == Some(label)).count();
+    let held = |label: &str| {
+        parted
+            .held_out
+            .iter()
+            .filter(|example| example.label.as_deref() == Some(label))
+            .count()
+    };
     assert_eq!((held("many"), held("two"), held("one")), (4, 1, 0));
     assert_eq!(parted.unjudged, ["one"]);
     assert_eq!(parted.training.len() + parted.held_out.len(), list.len());
@@ -95,7 +101,11 @@ fn without_a_held_out_picture_nothing_is_promoted_and_that_is_said() {
     let tuned = tune(&backbone, &parent, &one, &(), &options, &mut ()).unwrap();
     assert!(tuned.promoted().is_none());
     assert_eq!(tuned.verdict.unjudged, ["round"]);
-    assert!(tuned.verdict.reason.contains("no picture is held out"), "{}", tuned.verdict);
+    assert!(
+        tuned.verdict.reason.contains("no picture is held out"),
+        "{}",
+        tuned.verdict
+    );
 }
 
 #[test]

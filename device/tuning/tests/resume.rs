@@ -96,7 +96,10 @@ fn a_damaged_or_foreign_checkpoint_is_said_and_started_over() {
 fn threads_and_memory_change_no_bit_and_the_seed_does() {
     let file = |options: TuneOptions| run(&options, &Kept::default(), &mut StopAfter::default()).unwrap();
     let one = file(options());
-    let two = file(TuneOptions { threads: 2, ..options() });
+    let two = file(TuneOptions {
+        threads: 2,
+        ..options()
+    });
     assert_eq!(one.candidate.file, two.candidate.file);
     let other = file(TuneOptions { seed: 5, ..options() });
     assert_ne!(one.candidate.file, other.candidate.file);
