@@ -153,7 +153,7 @@ impl Incoming {
             let mut file = storage.create(&path).map_err(StoreError::io("create", &path))?;
             let head = sealed::seal(sealed::PART, &length.to_le_bytes());
             file.write(0, &head).map_err(StoreError::io("write", &path))?;
-            file.sync().map_err(StoreError::io("make durable", &path))?;
+            // The first piece is synced together with this head; until then there is nothing to lose.
             storage
                 .sync_directory(DIRECTORY)
                 .map_err(StoreError::io("make durable the place of", &path))?;

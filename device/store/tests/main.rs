@@ -5,6 +5,7 @@ mod disk_errors;
 mod kill;
 mod life;
 mod lock;
+mod model;
 mod power_cut;
 mod random;
 mod readers;

@@ -20,6 +20,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod access;
 mod disk;
 mod faults;
 mod tree;
