@@ -105,7 +105,10 @@ impl PackedConv {
             1
         } else {
             // Groups narrower than a block are filled up with zeros.
-            per_group * LANES.div_ceil((out_channels / conv.group.max(1)).max(1)).min(conv.group.max(1))
+            per_group
+                * LANES
+                    .div_ceil((out_channels / conv.group.max(1)).max(1))
+                    .min(conv.group.max(1))
         };
         packed_bytes(out_channels, inputs, conv.kernel(), form == Form::Winograd)
     }

@@ -8,7 +8,11 @@
 //! `TASK` is the folder with all classes (`train/`, `test/`); the parent was trained on one without the class. `--frames N` adds unlabelled
 //! pictures of the old classes, as a camera would have seen them, `--old N` labelled ones of each old class.
 
-use std::{collections::HashMap, error::Error, path::{Path, PathBuf}};
+use std::{
+    collections::HashMap,
+    error::Error,
+    path::{Path, PathBuf},
+};
 
 use candle_core::{Device, Tensor};
 use clr_adapters::{Adapter, decode};
@@ -45,7 +49,13 @@ fn name(path: &Path) -> String {
 }
 
 /// Share of the class's and of the old classes' test pictures that are recognised.
-fn measure(backbone: &Backbone, adapter: &Adapter, test: &Path, class: &str, limit: usize) -> Result<[f64; 2], Box<dyn Error>> {
+fn measure(
+    backbone: &Backbone,
+    adapter: &Adapter,
+    test: &Path,
+    class: &str,
+    limit: usize,
+) -> Result<[f64; 2], Box<dyn Error>> {
     let network = Network::from_adapter(backbone, adapter, &Device::Cpu)?;
     let preprocessing = &adapter.header.preprocessing;
     let size = [preprocessing.height as usize, preprocessing.width as usize];
@@ -75,7 +85,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut rest = rest.iter().map(String::as_str);
     while let Some(flag) = rest.next() {
         let alone = ["--head", "--verbose", "--yield"].contains(&flag);
-        given.insert(flag, if alone { "" } else { rest.next().ok_or("a flag lacks its value")? });
+        given.insert(
+            flag,
+            if alone {
+                ""
+            } else {
+                rest.next().ok_or("a flag lacks its value")?
+            },
+        );
     }
     let number = |flag: &str, default: f64| given.get(flag).map_or(Ok(default), |text| text.parse::<f64>());
     let class = *given.get("--class").ok_or("which --class?")?;
@@ -92,7 +109,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         files
     };
     let mut examples = InMemory::default();
-    for file in shuffled(files(&task.join("train").join(class))?).into_iter().take(number("--pictures", 20.0)? as usize) {
+    for file in shuffled(files(&task.join("train").join(class))?)
+        .into_iter()
+        .take(number("--pictures", 20.0)? as usize)
+    {
         examples.add(Some(class), std::fs::read(file)?);
     }
     let mut frames = Vec::new();
@@ -138,7 +158,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     options.yielding = given.contains_key("--yield");
     let before = resident();
-    let tuned = tune(&backbone, &taught, &examples, &(), &options, &mut Log(given.contains_key("--verbose")))?;
+    let tuned = tune(
+        &backbone,
+        &taught,
+        &examples,
+        &(),
+        &options,
+        &mut Log(given.contains_key("--verbose")),
+    )?;
     let peak = peak_memory();
     let test = task.join("test");
     let [_, old_parent] = measure(&backbone, &known, &test, class, limit)?;

@@ -62,8 +62,14 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.extent {
             Extent::Head => write!(f, "the head alone")?,
-            _ if self.trained_sites == self.sites => write!(f, "the whole adapter ({} sites and the head)", self.sites)?,
-            _ => write!(f, "the last {} of {} sites and the head", self.trained_sites, self.sites)?,
+            _ if self.trained_sites == self.sites => {
+                write!(f, "the whole adapter ({} sites and the head)", self.sites)?
+            }
+            _ => write!(
+                f,
+                "the last {} of {} sites and the head",
+                self.trained_sites, self.sites
+            )?,
         }
         if let Memory::Recompute(segments) = self.memory {
             write!(f, ", activations computed again in {segments} segments")?;
@@ -72,7 +78,12 @@ impl fmt::Display for Plan {
             write!(f, ", what stands below kept for every picture")?;
         }
         let mb = |bytes: u64| bytes as f64 / 1e6;
-        write!(f, ": at most {:.0} MB, of which {:.0} MB are in use already", mb(self.peak), mb(self.resident))?;
+        write!(
+            f,
+            ": at most {:.0} MB, of which {:.0} MB are in use already",
+            mb(self.peak),
+            mb(self.resident)
+        )?;
         match self.budget {
             Some(budget) => write!(f, " (budget {:.0} MB)", mb(budget)),
             None => write!(f, " (no budget)"),
@@ -97,7 +108,9 @@ pub(crate) struct Task {
 pub(crate) fn estimate(network: &mut Network, extent: Extent, memory: Memory, task: &Task) -> Result<(u64, Footprint)> {
     train_only(network, extent);
     let footprint = network.footprint(task.size, memory)?;
-    let trained: usize = (network.parameters()?.iter()).map(|parameter| parameter.anchor.len()).sum();
+    let trained: usize = (network.parameters()?.iter())
+        .map(|parameter| parameter.anchor.len())
+        .sum();
     let threads = task.threads.min(task.batch).max(1);
     let plane = task.size[0] * task.size[1];
     // The variables themselves are there already. Anchors, the optimiser's values and two moments, a checkpoint of three of them and its
@@ -134,7 +147,9 @@ pub(crate) fn plan(
         Some(extent) => vec![extent],
         None if sites == 0 => vec![Extent::Head],
         None => {
-            let late = (1..8).map(|eighth| sites * eighth / 8).filter(|&site| site > 0 && site < sites);
+            let late = (1..8)
+                .map(|eighth| sites * eighth / 8)
+                .filter(|&site| site > 0 && site < sites);
             let mut extents: Vec<Extent> = std::iter::once(Extent::Whole)
                 .chain(late.map(Extent::From))
                 .chain([Extent::Head])
@@ -145,7 +160,12 @@ pub(crate) fn plan(
     };
     for extent in extents {
         let head = extent.first(sites) >= sites;
-        let memories = [Memory::Keep, Memory::Recompute(2), Memory::Recompute(4), Memory::Recompute(8)];
+        let memories = [
+            Memory::Keep,
+            Memory::Recompute(2),
+            Memory::Recompute(4),
+            Memory::Recompute(8),
+        ];
         for memory in memories.into_iter().take(if head { 1 } else { 4 }) {
             let (bytes, footprint) = estimate(network, extent, memory, task)?;
             let with_margin = |bytes: u64| resident + bytes + bytes / 10 + MARGIN;
@@ -196,5 +216,8 @@ pub fn resident() -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim();
         line.strip_suffix("kB")?.trim().parse::<u64>().ok()
     };
-    std::fs::read_to_string("/proc/self/status").ok().and_then(field).map_or(0, |kilobytes| 1024 * kilobytes)
+    std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(field)
+        .map_or(0, |kilobytes| 1024 * kilobytes)
 }

@@ -8,13 +8,17 @@ use clr_training::TrainError;
 #[non_exhaustive]
 pub enum TuneError {
     /// No picture to learn from.
-    #[error("task `{task}` has no labelled pictures to learn from\nhint: clr-device teach --task {task} --label <class> <picture>…")]
+    #[error(
+        "task `{task}` has no labelled pictures to learn from\nhint: clr-device teach --task {task} --label <class> <picture>…"
+    )]
     NoExamples {
         /// The task.
         task: String,
     },
     /// Pictures of a class that the adapter does not have.
-    #[error("task `{task}` has no class `{label}`, of which there are pictures\nhint: teach the class first: it then answers at once, and tuning refines it")]
+    #[error(
+        "task `{task}` has no class `{label}`, of which there are pictures\nhint: teach the class first: it then answers at once, and tuning refines it"
+    )]
     UnknownLabel {
         /// The task.
         task: String,

@@ -3,7 +3,10 @@
 use clr_training::PerGroup;
 use serde::{Deserialize, Serialize};
 
-use crate::{Extent, error::{Result, TuneError}};
+use crate::{
+    Extent,
+    error::{Result, TuneError},
+};
 
 /// How to tune.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,7 +46,7 @@ pub struct TuneOptions {
 impl Default for TuneOptions {
     fn default() -> Self {
         Self {
-            steps: 160,
+            steps: 100,
             batch: 4,
             max_memory: Some(300_000_000),
             resident: None,

@@ -50,7 +50,11 @@ impl Picture {
     pub(crate) fn new(picture: &RgbImage, class: Option<usize>, preprocessing: &Preprocessing, address: u64) -> Self {
         let size = (preprocessing.width, preprocessing.height);
         let fits = picture.dimensions() == size && preprocessing.fit == clr_adapters::Fit::Stretch;
-        let pixels = if fits { picture.clone() } else { preprocessing.fit(picture) };
+        let pixels = if fits {
+            picture.clone()
+        } else {
+            preprocessing.fit(picture)
+        };
         Self { pixels, class, address }
     }
 

@@ -11,7 +11,9 @@ use candle_core::{D, Device, Tensor};
 use candle_nn::ops::log_softmax;
 use clr_adapters::{Digest, Header, Metrics};
 use clr_onnx::{Backbone, RgbImage};
-use clr_training::{Adam, AdamOptions, Group, Learned, Network, Parameter, Purpose, Start, argmax, log_probability, stream};
+use clr_training::{
+    Adam, AdamOptions, Group, Learned, Network, Parameter, Purpose, Start, argmax, log_probability, stream,
+};
 use rand::RngExt as _;
 
 use crate::{
@@ -208,7 +210,13 @@ pub fn tune(
     }
     let candidate = Version::new(adapter, Some(parent))?;
     let count = judged.canaries.len();
-    let verdict = judge(&judged.learned, &judged.old, count, pictures.unjudged.clone());
+    let verdict = judge(
+        &judged.learned,
+        &judged.old,
+        count,
+        parent.protected,
+        pictures.unjudged.clone(),
+    );
     checkpoints.clear().map_err(TuneError::Checkpoint)?;
     Ok(Tuned {
         candidate,
@@ -223,7 +231,10 @@ pub fn tune(
 }
 
 fn size(header: &Header) -> [usize; 2] {
-    [header.preprocessing.height as usize, header.preprocessing.width as usize]
+    [
+        header.preprocessing.height as usize,
+        header.preprocessing.width as usize,
+    ]
 }
 
 fn run_digest(backbone: &Backbone, parent: &Parent, list: &[Example], options: &TuneOptions) -> Result<Digest> {
@@ -240,7 +251,13 @@ fn run_digest(backbone: &Backbone, parent: &Parent, list: &[Example], options: &
         checkpoint_every: 1,
         ..options.clone()
     };
-    let all = (backbone.digest().0, parent.digest.0, parent.protected as u64, ids, options);
+    let all = (
+        backbone.digest().0,
+        parent.digest.0,
+        parent.protected as u64,
+        ids,
+        options,
+    );
     let bytes = postcard::to_allocvec(&all).map_err(|error| TuneError::Checkpoint(error.to_string()))?;
     Ok(Digest::of(&bytes))
 }
@@ -332,7 +349,8 @@ impl Trainer<'_> {
         let mut moments = None;
         if let Some(state) = state {
             let fits = state.values.len() == parameters.len()
-                && (parameters.iter().zip(&state.values)).all(|(parameter, values)| parameter.anchor.len() == values.len());
+                && (parameters.iter().zip(&state.values))
+                    .all(|(parameter, values)| parameter.anchor.len() == values.len());
             if fits {
                 for (parameter, values) in parameters.iter().zip(&state.values) {
                     let (shape, device) = (parameter.var.shape(), parameter.var.device());
@@ -437,7 +455,10 @@ impl Trainer<'_> {
             };
             targets.push(self.target(key, &answer));
         }
-        let starts: Vec<&Start> = keys.iter().filter_map(|key| self.starts.get(key).or_else(|| fresh.get(key))).collect();
+        let starts: Vec<&Start> = keys
+            .iter()
+            .filter_map(|key| self.starts.get(key).or_else(|| fresh.get(key)))
+            .collect();
         let protected = self.parent.protected;
         let share = 1.0 / keys.len() as f64;
         let adjustment = self.adjustment();
@@ -447,12 +468,17 @@ impl Trainer<'_> {
             let adjusted = (&logits + Tensor::from_slice(&adjustment, (1, adjustment.len()), logits.device())?)?;
             let loss = cross_entropy(&adjusted, &target.class)?;
             let loss = match &target.old {
-                Some((old, weight)) => (loss + (cross_entropy(&logits.narrow(D::Minus1, 0, protected)?, old)? * *weight)?)?,
+                Some((old, weight)) => {
+                    (loss + (cross_entropy(&logits.narrow(D::Minus1, 0, protected)?, old)? * *weight)?)?
+                }
                 None => loss,
             };
             Ok((logits, (loss * share)?))
         };
-        let learned = (self.pool).install(|| self.network.learn_from(&starts, self.size, self.plan.memory, &objective));
+        let learned = (self.pool).install(|| {
+            self.network
+                .learn_from(&starts, self.size, self.plan.memory, &objective)
+        });
         Ok(learned?)
     }
 
@@ -462,7 +488,10 @@ impl Trainer<'_> {
         let (batch, recalled) = (self.options.batch, self.pictures.recalled.len());
         let recall = self.recall();
         let mut keys = Vec::with_capacity(batch);
-        for (recalls, wanted, count) in [(false, batch - recall, self.pictures.learned.len()), (true, recall, recalled)] {
+        for (recalls, wanted, count) in [
+            (false, batch - recall, self.pictures.learned.len()),
+            (true, recall, recalled),
+        ] {
             let mut left: Vec<usize> = Vec::new();
             for _ in 0..wanted {
                 if left.is_empty() {
@@ -496,7 +525,13 @@ impl Trainer<'_> {
             0.0 => 0.0,
             _ => ((batch - recall) / (classes - protected) as f32).ln() - (recall / protected as f32).ln(),
         };
-        let new = |class: usize| if class < protected { 0.0 } else { often + self.options.caution };
+        let new = |class: usize| {
+            if class < protected {
+                0.0
+            } else {
+                often + self.options.caution
+            }
+        };
         (0..classes).map(new).collect()
     }
 
@@ -550,7 +585,9 @@ fn kept(answer: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
 }
 
 fn softmax(logits: &[f32]) -> Vec<f32> {
-    (0..logits.len()).map(|class| log_probability(logits, class).exp() as f32).collect()
+    (0..logits.len())
+        .map(|class| log_probability(logits, class).exp() as f32)
+        .collect()
 }
 
 fn cross_entropy(logits: &Tensor, target: &[f32]) -> candle_core::Result<Tensor> {
@@ -615,7 +652,11 @@ impl Judged {
                 tuned: answer(tuned, picture)?,
             });
         }
-        let old = if parent.protected == 0 { header.labels.len() } else { parent.protected };
+        let old = if parent.protected == 0 {
+            header.labels.len()
+        } else {
+            parent.protected
+        };
         for picture in &pictures.held_old {
             let before = answer(reference, picture)?;
             judged.old.push(Pair {
@@ -644,7 +685,11 @@ impl Judged {
     /// On the held-out pictures of learned classes.
     fn metrics(&self, pictures: &Pictures, data: &Digest, options: &TuneOptions) -> Option<Metrics> {
         let held = self.learned.len();
-        let hits = self.learned.iter().filter(|pair| argmax(&pair.tuned) == pair.class).count();
+        let hits = self
+            .learned
+            .iter()
+            .filter(|pair| argmax(&pair.tuned) == pair.class)
+            .count();
         (held > 0).then(|| Metrics {
             accuracy: self.exact_hits as f32 / held as f32,
             quantised_accuracy: hits as f32 / held as f32,

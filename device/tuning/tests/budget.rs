@@ -49,7 +49,16 @@ fn what_is_resident_counts() {
     let large = with(100_000_000, None).unwrap();
     assert_eq!(small.peak + 100_000_000, large.peak);
     let error = with(100_000_000, Some(100_000_000)).unwrap_err();
-    assert!(matches!(error, TuneError::Budget { resident: 100_000_000, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            TuneError::Budget {
+                resident: 100_000_000,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!(error.to_string().contains("hint: "));
     let measured = plan(&backbone, &parent, 20, &options()).unwrap();
     assert!(!cfg!(target_os = "linux") || measured.resident > 0);
@@ -79,9 +88,18 @@ fn options_out_of_range_are_refused() {
     for bad in [
         TuneOptions { batch: 9, ..options() },
         TuneOptions { steps: 0, ..options() },
-        TuneOptions { threads: 0, ..options() },
-        TuneOptions { recall: 1.0, ..options() },
+        TuneOptions {
+            threads: 0,
+            ..options()
+        },
+        TuneOptions {
+            recall: 1.0,
+            ..options()
+        },
     ] {
-        assert!(matches!(plan(&backbone, &parent, 20, &bad), Err(TuneError::Option { .. })));
+        assert!(matches!(
+            plan(&backbone, &parent, 20, &bad),
+            Err(TuneError::Option { .. })
+        ));
     }
 }

@@ -2,8 +2,12 @@
 
 use std::sync::Mutex;
 
-use clr_adapters::{Canary, ChannelOrder, Encoding, Filter, Fit, Header, Preprocessing, Provenance, Recipe, decode, encode};
-use clr_onnx::{Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, RgbImage, Tensor, ValueId, identity_adapter};
+use clr_adapters::{
+    Canary, ChannelOrder, Encoding, Filter, Fit, Header, Preprocessing, Provenance, Recipe, decode, encode,
+};
+use clr_onnx::{
+    Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, RgbImage, Tensor, ValueId, identity_adapter,
+};
 use clr_training::{Purpose, stream};
 use clr_tuning::{Checkpoints, Example, Examples, InMemory, Parent, TuneOptions, birth};
 use rand::RngExt as _;
@@ -35,7 +39,11 @@ pub(crate) fn backbone() -> Backbone {
             stride: [stride; 2],
             dilation: [1, 1],
             group,
-            padding: if shape[2] == 1 { Padding::Explicit([0; 4]) } else { Padding::SameUpper },
+            padding: if shape[2] == 1 {
+                Padding::Explicit([0; 4])
+            } else {
+                Padding::SameUpper
+            },
         })
     };
     let norm = |seed: u64, channels: usize| {
@@ -104,7 +112,9 @@ pub(crate) fn picture(class: usize, index: u64) -> RgbImage {
 
 pub(crate) fn png(class: usize, index: u64) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture(class, index).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    picture(class, index)
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .unwrap();
     bytes.into_inner()
 }
 
@@ -121,7 +131,13 @@ pub(crate) fn pictures(classes: &[usize], count: u64) -> InMemory {
 
 /// A publisher's adapter that tells stripes: recipe clr, two classes, one canary.
 pub(crate) fn publisher(backbone: &Backbone) -> Parent {
-    let header = Header::new("shapes", vec![], backbone.digest(), preprocessing(), Provenance::HostTrained);
+    let header = Header::new(
+        "shapes",
+        vec![],
+        backbone.digest(),
+        preprocessing(),
+        Provenance::HostTrained,
+    );
     let born = birth(backbone, header, Recipe::Linear, &pictures(&[0, 1], 12)).unwrap();
     let mut header = born.adapter.header.clone();
     (header.provenance, header.revision) = (Provenance::HostTrained, 0);
@@ -147,6 +163,7 @@ pub(crate) fn options() -> TuneOptions {
         steps: 24,
         checkpoint_every: 5,
         created: 1,
+        yielding: false,
         ..TuneOptions::default()
     }
 }

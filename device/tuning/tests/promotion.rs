@@ -14,7 +14,13 @@ fn every_class_of_two_or_more_has_a_picture_held_out_and_the_split_does_not_depe
     let mut list: Vec<Example> = (0..20).map(|index| example("many", index)).collect();
     list.extend([example("two", 30), example("two", 31), example("one", 40)]);
     let parted = part(list.clone());
-    let held = |label: &str| parted.held_out.iter().filter(|example| example.label.as_deref() == Some(label)).count();
+    let held = |label: &str| {
+        parted
+            .held_out
+            .iter()
+            .filter(|example| example.label.as_deref() == Some(label))
+            .count()
+    };
     assert_eq!((held("many"), held("two"), held("one")), (4, 1, 0));
     assert_eq!(parted.unjudged, ["one"]);
     assert_eq!(parted.training.len() + parted.held_out.len(), list.len());
@@ -33,11 +39,20 @@ fn taught(examples: &InMemory) -> (clr_onnx::Backbone, Parent, Parent) {
 #[test]
 fn tuning_recognises_more_and_is_promoted_with_its_reason() {
     let mut examples = pictures(&[2], 20);
-    for index in 200..224 {
+    for index in 200..260 {
         examples.add(None, png(index as usize % 2, index));
     }
     let (backbone, publisher, parent) = taught(&examples);
-    let options = TuneOptions { steps: 60, ..options() };
+    let options = TuneOptions {
+        steps: 80,
+        recall: 0.75,
+        rates: PerGroup {
+            head: 1e-3,
+            norm: 5e-4,
+            kernel: 5e-4,
+        },
+        ..options()
+    };
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     assert!(tuned.verdict.promoted, "{}", tuned.verdict);
     let header = &tuned.promoted().unwrap().adapter.header;
@@ -69,6 +84,24 @@ fn what_learned_nothing_is_not_promoted() {
 }
 
 #[test]
+fn without_pictures_to_judge_old_classes_by_nothing_is_promoted() {
+    let examples = pictures(&[2], 20);
+    let (backbone, _, parent) = taught(&examples);
+    let options = TuneOptions {
+        steps: 60,
+        caution: -2.0,
+        ..options()
+    };
+    let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
+    assert!(tuned.promoted().is_none());
+    assert!(
+        tuned.verdict.reason.contains("to judge the classes it knew"),
+        "{}",
+        tuned.verdict
+    );
+}
+
+#[test]
 fn what_costs_old_classes_is_not_promoted() {
     // Pictures of an old class under a new label: learning them loses the old class.
     let mut examples = pictures(&[0], 20);
@@ -95,7 +128,11 @@ fn without_a_held_out_picture_nothing_is_promoted_and_that_is_said() {
     let tuned = tune(&backbone, &parent, &one, &(), &options, &mut ()).unwrap();
     assert!(tuned.promoted().is_none());
     assert_eq!(tuned.verdict.unjudged, ["round"]);
-    assert!(tuned.verdict.reason.contains("no picture is held out"), "{}", tuned.verdict);
+    assert!(
+        tuned.verdict.reason.contains("no picture is held out"),
+        "{}",
+        tuned.verdict
+    );
 }
 
 #[test]

@@ -11,10 +11,18 @@ use super::common::{Broken, LABELS, backbone, parent, picture, pictures, png, pr
 fn logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, class: usize, index: u64) -> Vec<f32> {
     let network = Network::from_adapter(backbone, adapter, &Device::Cpu).unwrap();
     let size = [preprocessing().height as usize, preprocessing().width as usize];
-    let start = network.start(&preprocessing().preprocess(&picture(class, index)), size).unwrap();
+    let start = network
+        .start(&preprocessing().preprocess(&picture(class, index)), size)
+        .unwrap();
     let features = network.features_from(&start, size).unwrap();
     let features = Tensor::from_slice(&features, (1, features.len()), &Device::Cpu).unwrap();
-    network.classify(&features, false).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    network
+        .classify(&features, false)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
 }
 
 #[test]
@@ -52,13 +60,21 @@ fn a_new_class_answers_at_once_and_the_header_says_where_it_comes_from() {
     let header = &taught.adapter.header;
     assert_eq!(header.labels, LABELS);
     assert_eq!((header.revision, header.parent), (1, Some(publisher.digest)));
-    assert_eq!((header.provenance, header.version), (Provenance::DeviceTuned, publisher.adapter.header.version));
-    let recognised = (100..130).filter(|&index| argmax(&logits(&backbone, &taught.adapter, 2, index)) == 2).count();
+    assert_eq!(
+        (header.provenance, header.version),
+        (Provenance::DeviceTuned, publisher.adapter.header.version)
+    );
+    let recognised = (100..130)
+        .filter(|&index| argmax(&logits(&backbone, &taught.adapter, 2, index)) == 2)
+        .count();
     assert!(recognised > 3, "{recognised} of 30");
     // A label that is known already is no news.
     let again = parent(&taught.file, Some(&publisher));
     assert_eq!(again.protected, 2);
-    assert!(matches!(teach(&backbone, &again, &pictures(&[2], 10)), Err(TuneError::NoExamples { .. })));
+    assert!(matches!(
+        teach(&backbone, &again, &pictures(&[2], 10)),
+        Err(TuneError::NoExamples { .. })
+    ));
 }
 
 #[test]
@@ -95,13 +111,23 @@ fn one_picture_is_enough_to_teach() {
 #[test]
 fn a_task_is_born_from_pictures_alone() {
     let backbone = backbone();
-    let header = Header::new("shapes", vec![], backbone.digest(), preprocessing(), Provenance::DeviceTuned);
+    let header = Header::new(
+        "shapes",
+        vec![],
+        backbone.digest(),
+        preprocessing(),
+        Provenance::DeviceTuned,
+    );
     for recipe in [Recipe::Linear, Recipe::Clr] {
         let born = birth(&backbone, header.clone(), recipe, &pictures(&[0, 1, 2], 10)).unwrap();
         assert_eq!(born.adapter.header.labels, LABELS);
         assert_eq!((born.adapter.header.parent, born.adapter.header.revision), (None, 1));
         let right: usize = (0..3)
-            .map(|class| (100..110).filter(|&i| argmax(&logits(&backbone, &born.adapter, class, i)) == class).count())
+            .map(|class| {
+                (100..110)
+                    .filter(|&i| argmax(&logits(&backbone, &born.adapter, class, i)) == class)
+                    .count()
+            })
             .sum();
         assert!(right > 20, "{recipe}: {right} of 30");
         let parent = Parent::new(decode(&born.file).unwrap(), None);
@@ -115,7 +141,10 @@ fn a_task_is_born_from_pictures_alone() {
 fn what_cannot_be_read_is_an_error_that_names_it() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    assert!(matches!(teach(&backbone, &publisher, &Broken), Err(TuneError::Examples(_))));
+    assert!(matches!(
+        teach(&backbone, &publisher, &Broken),
+        Err(TuneError::Examples(_))
+    ));
     let mut examples = InMemory::default();
     examples.add(Some("round"), b"not a picture".to_vec());
     let error = teach(&backbone, &publisher, &examples).unwrap_err();

@@ -29,6 +29,8 @@ impl Buffers {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         let free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        free.iter().map(|(length, buffers)| size_of::<f32>() * length * buffers.len()).sum()
+        free.iter()
+            .map(|(length, buffers)| size_of::<f32>() * length * buffers.len())
+            .sum()
     }
 }

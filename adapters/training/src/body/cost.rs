@@ -73,8 +73,8 @@ impl Body {
         for step in &self.steps {
             let Work::Site(site) = &step.work else { continue };
             let conv = site.frozen.weights();
-            weights += PackedConv::bytes_of(conv, site.form) + size_of::<f32>() * 2 * self.lengths[step.output.0]
-                / (site.output[0] * site.output[1]).max(1);
+            weights += PackedConv::bytes_of(conv, site.form)
+                + size_of::<f32>() * 2 * self.lengths[step.output.0] / (site.output[0] * site.output[1]).max(1);
             if tracked[step.inputs[0].0] {
                 gradient_weights += ConvGradient::bytes_of(conv, site.input);
             }
@@ -120,7 +120,10 @@ impl Body {
             }
         }
         let live = self.live(first);
-        let start = live.iter().filter_map(|id| values[id.0].map(|length| (*id, length))).collect();
+        let start = live
+            .iter()
+            .filter_map(|id| values[id.0].map(|length| (*id, length)))
+            .collect();
         values.into_iter().flatten().for_each(|length| pool.give(length));
         start
     }
@@ -143,7 +146,13 @@ impl Body {
         let between = self.between(segments);
         let end = |index: usize| segments.get(index + 1).copied().unwrap_or(self.steps.len());
         for (index, &first) in segments.iter().enumerate() {
-            self.count_segment(first..end(index), &mut tape, &between, index + 1 == segments.len(), pool);
+            self.count_segment(
+                first..end(index),
+                &mut tape,
+                &between,
+                index + 1 == segments.len(),
+                pool,
+            );
         }
         release(&mut tape.values, self.features, pool);
 
@@ -159,7 +168,10 @@ impl Body {
             }
             for index in first..end(segment) {
                 let value = tape.values[self.steps[index].output.0].take();
-                [value, tape.sums[index].take()].into_iter().flatten().for_each(|length| pool.give(length));
+                [value, tape.sums[index].take()]
+                    .into_iter()
+                    .flatten()
+                    .for_each(|length| pool.give(length));
             }
         }
     }
@@ -248,7 +260,9 @@ impl Body {
         let there = sites().filter_map(|site| site.forms.get());
         let back = sites().filter_map(|site| site.gradient.get().and_then(Option::as_ref));
         [
-            there.map(|forms| forms.conv.conv.bytes() + size_of::<f32>() * forms.plain.len()).sum(),
+            there
+                .map(|forms| forms.conv.conv.bytes() + size_of::<f32>() * forms.plain.len())
+                .sum(),
             back.map(ConvGradient::bytes).sum(),
             self.arena.bytes(),
         ]

@@ -25,8 +25,8 @@ use clr_onnx::ValueId;
 
 use crate::ops::FrozenConv;
 use buffers::Buffers;
-pub(crate) use parameters::SiteParameters;
 pub use cost::Footprint;
+pub(crate) use parameters::SiteParameters;
 pub use run::Start;
 
 /// A network compiled for one input size.
@@ -140,7 +140,14 @@ impl SiteWork {
     /// The way back through the convolution. Nobody goes back into the picture, so the first one's is never made.
     fn gradient(&self, body: &Body) -> Option<&ConvGradient> {
         let make = || {
-            ConvGradient::new(self.frozen.weights(), self.input, self.output, self.pads, body.level, &body.arena)
+            ConvGradient::new(
+                self.frozen.weights(),
+                self.input,
+                self.output,
+                self.pads,
+                body.level,
+                &body.arena,
+            )
         };
         self.gradient.get_or_init(make).as_ref()
     }

@@ -56,8 +56,14 @@ impl Body {
         let live = self.live(first);
         // Copies of the exact length: buffers go back to where they came from.
         let copied = live.iter().map(|id| (*id, value(&values, *id).to_vec())).collect();
-        values.iter_mut().filter_map(Option::take).for_each(|buffer| self.buffers.give(buffer));
-        Start { values: copied, step: first }
+        values
+            .iter_mut()
+            .filter_map(Option::take)
+            .for_each(|buffer| self.buffers.give(buffer));
+        Start {
+            values: copied,
+            step: first,
+        }
     }
 
     /// The features `[F]` behind `start`, in inference's own way.
@@ -208,7 +214,10 @@ impl Body {
             // The steps before read nothing of what these made.
             for (step, sum) in self.steps[start..end].iter().zip(&mut tape.sums[start..end]) {
                 let value = tape.values[step.output.0].take();
-                [value, sum.take()].into_iter().flatten().for_each(|buffer| self.buffers.give(buffer));
+                [value, sum.take()]
+                    .into_iter()
+                    .flatten()
+                    .for_each(|buffer| self.buffers.give(buffer));
             }
             end = start;
         }
@@ -270,7 +279,8 @@ impl Body {
     /// Gives back what a pass without a way back remembered.
     pub(crate) fn forget(&self, mut tape: Tape) {
         let rest = tape.values.iter_mut().chain(&mut tape.sums);
-        rest.filter_map(Option::take).for_each(|buffer| self.buffers.give(buffer));
+        rest.filter_map(Option::take)
+            .for_each(|buffer| self.buffers.give(buffer));
     }
 
     /// The first step that computes a trained site; the number of steps if no site is trained.
@@ -284,7 +294,10 @@ impl Body {
         let mut made = vec![false; self.lengths.len()];
         made[ValueId::IMAGE.0] = true;
         self.steps[..first].iter().for_each(|step| made[step.output.0] = true);
-        let mut live: Vec<ValueId> = self.steps[first..].iter().flat_map(|step| step.inputs.iter().copied()).collect();
+        let mut live: Vec<ValueId> = self.steps[first..]
+            .iter()
+            .flat_map(|step| step.inputs.iter().copied())
+            .collect();
         if first == self.steps.len() {
             live.push(self.features);
         }
@@ -298,7 +311,10 @@ impl Body {
     pub(super) fn between(&self, segments: &[usize]) -> Vec<bool> {
         let mut between = vec![false; self.lengths.len()];
         if segments.len() > 1 {
-            segments.iter().flat_map(|&first| self.live(first)).for_each(|id| between[id.0] = true);
+            segments
+                .iter()
+                .flat_map(|&first| self.live(first))
+                .for_each(|id| between[id.0] = true);
         }
         between
     }

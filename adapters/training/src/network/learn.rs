@@ -114,7 +114,8 @@ impl Network {
     }
 
     fn site_parameters(&self, training: bool) -> Result<Parameters> {
-        let folded = (self.sites.iter().map(|site| site.parameters(training))).collect::<candle_core::Result<Vec<_>>>()?;
+        let folded =
+            (self.sites.iter().map(|site| site.parameters(training))).collect::<candle_core::Result<Vec<_>>>()?;
         let blocks = blocks(&folded)?;
         Ok(Parameters { folded, blocks })
     }
@@ -233,7 +234,12 @@ impl Network {
     }
 
     fn body_for(&self, channels: usize, size: [usize; 2]) -> Result<Arc<Body>> {
-        let body = self.plan.device.is_cpu().then(|| self.compiled(channels, size)).flatten();
+        let body = self
+            .plan
+            .device
+            .is_cpu()
+            .then(|| self.compiled(channels, size))
+            .flatten();
         body.ok_or_else(|| TrainError::Node {
             node: "the whole graph".to_owned(),
             reason: format!(

@@ -161,7 +161,11 @@ fn computing_again_changes_no_bit_and_takes_what_was_foretold() {
             let names = network.site_names();
             let trained = &names[first..];
             network.train_only(|name, group| {
-                group == Group::Head || trained.iter().any(|site| name.strip_prefix(site.as_str()).is_some_and(|rest| rest.starts_with('.')))
+                group == Group::Head
+                    || trained.iter().any(|site| {
+                        name.strip_prefix(site.as_str())
+                            .is_some_and(|rest| rest.starts_with('.'))
+                    })
             });
             let footprint = network.footprint([48; 2], memory).unwrap();
             let (learned, held) = learn_from(&network, 48, memory);
@@ -171,13 +175,21 @@ fn computing_again_changes_no_bit_and_takes_what_was_foretold() {
             let [packed, back, scratch] = body.packed();
             let near = |got: usize, estimated: usize| got <= estimated && estimated <= got + got / 8 + (1 << 16);
             assert!(near(packed, footprint.weights), "{packed} {}", footprint.weights);
-            assert!(near(back, footprint.gradient_weights), "{back} {}", footprint.gradient_weights);
+            assert!(
+                near(back, footprint.gradient_weights),
+                "{back} {}",
+                footprint.gradient_weights
+            );
             assert!(scratch <= footprint.scratch, "{scratch} {}", footprint.scratch);
             drop(bodies);
             values.push(footprint.values);
             gradients_of_all.push((learned.loss, gradients(&network, &learned)));
         }
-        assert!(gradients_of_all.iter().all(|gradients| *gradients == gradients_of_all[0]));
+        assert!(
+            gradients_of_all
+                .iter()
+                .all(|gradients| *gradients == gradients_of_all[0])
+        );
         assert!(values[1] < values[0] && values[2] < values[0], "{values:?}");
     }
 }
@@ -185,12 +197,26 @@ fn computing_again_changes_no_bit_and_takes_what_was_foretold() {
 #[test]
 fn a_start_leads_to_the_features_of_the_whole() {
     let mut network = network(Architecture::EfficientNetLite0, Recipe::Clr);
-    let whole: Vec<f32> = network.features(&pictures(40)).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let whole: Vec<f32> = network
+        .features(&pictures(40))
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap();
     let values: Vec<f32> = pictures(40).flatten_all().unwrap().to_vec1().unwrap();
     let names = network.site_names();
     for first in [0, 17, 30, names.len()] {
-        network.train_only(|name, _| names[first..].iter().any(|site| name.strip_prefix(site.as_str()).is_some_and(|rest| rest.starts_with('.'))));
+        network.train_only(|name, _| {
+            names[first..].iter().any(|site| {
+                name.strip_prefix(site.as_str())
+                    .is_some_and(|rest| rest.starts_with('.'))
+            })
+        });
         let start = network.start(&values[..3 * 40 * 40], [40; 2]).unwrap();
-        assert_eq!(network.features_from(&start, [40; 2]).unwrap(), whole[..network.feature_count()]);
+        assert_eq!(
+            network.features_from(&start, [40; 2]).unwrap(),
+            whole[..network.feature_count()]
+        );
     }
 }

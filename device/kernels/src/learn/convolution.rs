@@ -182,9 +182,8 @@ impl ConvGradient {
             ..conv.clone()
         };
         // Of a stride of 1 the form is that of the convolution itself, seen from the other side.
-        let winograd = conv.stride == [1; 2]
-            && outputs >= LANES
-            && Form::choose(&stride_one, false, input) == Form::Winograd;
+        let winograd =
+            conv.stride == [1; 2] && outputs >= LANES && Form::choose(&stride_one, false, input) == Form::Winograd;
         let reads = if conv.group == inputs && inputs == outputs && conv.group > 1 {
             1
         } else {
