@@ -46,7 +46,7 @@ pub struct TuneOptions {
 impl Default for TuneOptions {
     fn default() -> Self {
         Self {
-            steps: 160,
+            steps: 100,
             batch: 4,
             max_memory: Some(300_000_000),
             resident: None,

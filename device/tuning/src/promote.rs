@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Old classes may lose this share of the pictures that judge them, beside what is noise.
 const MAY_LOSE: f64 = 0.01;
 
+/// Pictures that must judge the classes an adapter knew, before anything that may cost them is promoted.
+const ENOUGH: usize = 10;
+
 /// Two adapters' answers to the same picture.
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
@@ -99,8 +102,14 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Compares. `old_moved`: whether anything changed that old classes' logits depend on.
-pub(crate) fn judge(learned: &[Pair], old: &[Pair], canaries: usize, unjudged: Vec<String>) -> Verdict {
+/// Compares, where the parent has `protected` classes that are not to be lost.
+pub(crate) fn judge(
+    learned: &[Pair],
+    old: &[Pair],
+    canaries: usize,
+    protected: usize,
+    unjudged: Vec<String>,
+) -> Verdict {
     let (on_learned, on_old) = (Comparison::of(learned), Comparison::of(old));
     let counts = |c: &Comparison| {
         format!(
@@ -137,17 +146,23 @@ pub(crate) fn judge(learned: &[Pair], old: &[Pair], canaries: usize, unjudged: V
                 on_learned.error
             ),
         )
+    } else if protected > 0 && old.len() < ENOUGH {
+        (
+            false,
+            format!(
+                "not promoted: better on the learned classes ({}), but only {} pictures are there to judge the classes it knew by, {ENOUGH} are needed; frames that the camera sees, kept without a label, are enough",
+                counts(&on_learned),
+                old.len()
+            ),
+        )
     } else {
-        let old = match old.len() {
-            0 => "no picture of the classes it knew was there to judge by".to_owned(),
-            n if n == canaries => format!(
-                "the classes it knew are judged by {n} canaries alone: {} kept",
-                on_old.tuned
-            ),
-            n => format!(
-                "the classes it knew keep {} of {n} pictures, {} before",
-                on_old.tuned, on_old.parent
-            ),
+        let old = if old.is_empty() {
+            "no class was there before".to_owned()
+        } else {
+            format!(
+                "the classes it knew keep {} of {} pictures, {} before",
+                on_old.tuned, on_old.pictures, on_old.parent
+            )
         };
         (
             true,

@@ -5,7 +5,7 @@
 //! old classes are no surer than they are of the new class's, and rarely one of their own. Pictures of old classes that the device has
 //! lower the level further, until none of them is taken. No row and no bias that was there changes.
 
-use clr_adapters::{Head, Header, Provenance, Recipe};
+use clr_adapters::{Adapter, Encoding, Head, Header, Provenance, Recipe, quantised};
 use clr_onnx::{Backbone, identity_adapter};
 use clr_training::Network;
 
@@ -37,8 +37,8 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
     let mut others: Vec<Vec<f32>> = old;
     for class in new.chunk_by(|a, b| a.label == b.label) {
         let own = class.iter().map(&features).collect::<Result<Vec<_>>>()?;
-        extend(&mut adapter.head, &own, &others);
         adapter.header.labels.extend(class[0].label.clone());
+        extend(&mut adapter, parent.encoding, &own, &others)?;
         others.extend(own);
     }
     adapter.header.metrics = None;
@@ -113,28 +113,42 @@ fn nearest_mean(groups: &[Vec<Vec<f32>>]) -> Head {
 }
 
 /// Adds a row for the class with these features, below everything that `others` answer to their own.
-fn extend(head: &mut Head, own: &[Vec<f32>], others: &[Vec<f32>]) {
-    let rows: Vec<&[f32]> = head.weight.chunks_exact(head.features.max(1)).collect();
+fn extend(adapter: &mut Adapter, encoding: Encoding, own: &[Vec<f32>], others: &[Vec<f32>]) -> Result<()> {
+    let features = adapter.head.features.max(1);
+    let known = adapter.head.weight.len();
     let length = |row: &[f32]| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-    let wanted = rows.iter().map(|row| length(row)).sum::<f64>() / rows.len().max(1) as f64;
+    let rows = adapter.head.weight.chunks_exact(features);
+    let wanted = rows.map(length).sum::<f64>() / adapter.head.classes().max(1) as f64;
     let mean = mean(own);
     let norm = mean.iter().map(|value| value * value).sum::<f64>().sqrt().max(1e-12);
-    let row: Vec<f64> = mean.iter().map(|value| value / norm * wanted).collect();
-    let highest = |x: &Vec<f32>| {
-        let logits = rows.iter().zip(&head.bias).map(|(row, &bias)| {
-            row.iter()
-                .zip(x)
-                .map(|(&w, &x)| f64::from(w) * f64::from(x))
-                .sum::<f64>()
-                + f64::from(bias)
-        });
-        logits.fold(f64::NEG_INFINITY, f64::max)
+    adapter
+        .head
+        .weight
+        .extend(mean.iter().map(|value| (value / norm * wanted) as f32));
+    adapter.head.bias.push(0.0);
+    // The level is that of the row as the file will have it.
+    let row = quantised(adapter, encoding)?.head.weight.split_off(known);
+    adapter.head.weight.truncate(known);
+    let logit = |row: &[f32], x: &[f32]| {
+        row.iter()
+            .zip(x)
+            .map(|(&w, &x)| f64::from(w) * f64::from(x))
+            .sum::<f64>()
     };
-    let gap = |x: &Vec<f32>| highest(x) - dot(&row, x);
+    let gap = |x: &Vec<f32>| {
+        let old = adapter.head.weight.chunks_exact(features).zip(&adapter.head.bias);
+        let highest = old
+            .map(|(row, &bias)| logit(row, x) + f64::from(bias))
+            .fold(f64::NEG_INFINITY, f64::max);
+        highest - logit(&row, x)
+    };
     let level = own.iter().map(gap).sum::<f64>() / own.len().max(1) as f64;
-    let bias = others.iter().map(|x| gap(x) - 1e-3).fold(level, f64::min);
-    head.weight.extend(row.iter().map(|&value| value as f32));
-    head.bias.push(bias as f32);
+    let bias = others.iter().map(|x| gap(x) - 1e-3).fold(level, f64::min) as f32;
+    adapter.head.weight.extend(row);
+    if let Some(last) = adapter.head.bias.last_mut() {
+        *last = bias;
+    }
+    Ok(())
 }
 
 fn mean(features: &[Vec<f32>]) -> Vec<f64> {

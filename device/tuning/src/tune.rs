@@ -210,7 +210,13 @@ pub fn tune(
     }
     let candidate = Version::new(adapter, Some(parent))?;
     let count = judged.canaries.len();
-    let verdict = judge(&judged.learned, &judged.old, count, pictures.unjudged.clone());
+    let verdict = judge(
+        &judged.learned,
+        &judged.old,
+        count,
+        parent.protected,
+        pictures.unjudged.clone(),
+    );
     checkpoints.clear().map_err(TuneError::Checkpoint)?;
     Ok(Tuned {
         candidate,

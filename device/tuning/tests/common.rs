@@ -163,6 +163,7 @@ pub(crate) fn options() -> TuneOptions {
         steps: 24,
         checkpoint_every: 5,
         created: 1,
+        yielding: false,
         ..TuneOptions::default()
     }
 }

@@ -39,11 +39,20 @@ fn taught(examples: &InMemory) -> (clr_onnx::Backbone, Parent, Parent) {
 #[test]
 fn tuning_recognises_more_and_is_promoted_with_its_reason() {
     let mut examples = pictures(&[2], 20);
-    for index in 200..224 {
+    for index in 200..260 {
         examples.add(None, png(index as usize % 2, index));
     }
     let (backbone, publisher, parent) = taught(&examples);
-    let options = TuneOptions { steps: 60, ..options() };
+    let options = TuneOptions {
+        steps: 80,
+        recall: 0.75,
+        rates: PerGroup {
+            head: 1e-3,
+            norm: 5e-4,
+            kernel: 5e-4,
+        },
+        ..options()
+    };
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     assert!(tuned.verdict.promoted, "{}", tuned.verdict);
     let header = &tuned.promoted().unwrap().adapter.header;
@@ -72,6 +81,24 @@ fn what_learned_nothing_is_not_promoted() {
     // Nothing was changed, so nothing is different.
     assert_eq!(tuned.candidate.adapter.head, parent.adapter.head);
     assert_eq!(tuned.candidate.adapter.sites, parent.adapter.sites);
+}
+
+#[test]
+fn without_pictures_to_judge_old_classes_by_nothing_is_promoted() {
+    let examples = pictures(&[2], 20);
+    let (backbone, _, parent) = taught(&examples);
+    let options = TuneOptions {
+        steps: 60,
+        caution: -2.0,
+        ..options()
+    };
+    let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
+    assert!(tuned.promoted().is_none());
+    assert!(
+        tuned.verdict.reason.contains("to judge the classes it knew"),
+        "{}",
+        tuned.verdict
+    );
 }
 
 #[test]

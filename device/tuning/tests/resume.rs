@@ -1,6 +1,5 @@
 //! The same bytes, whatever happened on the way.
 
-use clr_training::Memory;
 use clr_tuning::{Extent, Parent, TuneError, TuneOptions, Tuned, Watch, teach, tune};
 
 use super::common::{Kept, backbone, options, parent, pictures, publisher};
@@ -93,7 +92,7 @@ fn a_damaged_or_foreign_checkpoint_is_said_and_started_over() {
 }
 
 #[test]
-fn threads_and_memory_change_no_bit_and_the_seed_does() {
+fn threads_and_a_cache_change_no_bit_and_the_seed_does() {
     let file = |options: TuneOptions| run(&options, &Kept::default(), &mut StopAfter::default()).unwrap();
     let one = file(options());
     let two = file(TuneOptions {
@@ -103,26 +102,7 @@ fn threads_and_memory_change_no_bit_and_the_seed_does() {
     assert_eq!(one.candidate.file, two.candidate.file);
     let other = file(TuneOptions { seed: 5, ..options() });
     assert_ne!(one.candidate.file, other.candidate.file);
-    // As little memory as still trains everything: values are computed again.
-    let whole = TuneOptions {
-        extent: Some(Extent::Whole),
-        resident: Some(0),
-        ..options()
-    };
-    let least = TuneOptions {
-        max_memory: Some(1),
-        ..whole.clone()
-    };
-    let Err(TuneError::Budget { needed, .. }) = run(&least, &Kept::default(), &mut StopAfter::default()) else {
-        panic!("a byte is not enough");
-    };
-    let small = file(TuneOptions {
-        max_memory: Some(needed),
-        ..whole
-    });
-    assert!(matches!(small.plan.memory, Memory::Recompute(_)), "{}", small.plan);
-    assert_eq!(one.candidate.file, small.candidate.file);
-    // And what stands below late sites may be kept or not.
+    // What stands below late sites may be kept or not.
     let late = TuneOptions {
         extent: Some(Extent::From(2)),
         resident: Some(0),
