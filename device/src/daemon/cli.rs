@@ -6,7 +6,6 @@ use std::{
     process::ExitCode,
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
@@ -17,13 +16,12 @@ use super::{
     Config, DaemonError,
     connections::Connections,
     http,
-    inference::{self, Proven},
+    inference::{self, Beside, ToBeside},
     remote::{self, RemoteCommand},
     runtime::{Runtime, with_causes},
     signals::{self, Request},
     source::{Source, Stop},
 };
-use crate::ResidentAdapter;
 
 /// The device's part of CLR: classifies a live source, takes signed adapters, switches tasks between two frames.
 #[derive(Debug, Parser)]
@@ -141,7 +139,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
         tracing::info!(%address, "listening for HTTP");
     }
     let source = Source::start(&config.source, &stop)?;
-    let (proven, confirmer) = confirm_beside(&runtime)?;
+    let (beside, writer) = write_beside(&runtime)?;
     notify(&[NotifyState::Ready]);
     tracing::info!(
         device = config.name,
@@ -153,15 +151,15 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     );
 
     let mut tick = || notify(&[NotifyState::Watchdog]);
-    let ended = inference::run(&runtime, source.as_ref(), &mut io::stdout(), &proven, &mut tick);
+    let ended = inference::run(&runtime, source.as_ref(), &mut io::stdout(), &beside, &mut tick);
     notify(&[NotifyState::Stopping]);
     stop.set();
-    drop(proven);
+    drop(beside);
     if let Some(source) = source {
         source.stop();
     }
     // A confirmation that was earned is written before the end.
-    let _ = confirmer.join();
+    let _ = writer.join();
     // Nothing listens any more; a socket left behind would only mislead.
     let _ = std::fs::remove_file(config.socket());
     match ended {
@@ -196,23 +194,27 @@ fn listen_for_signals(runtime: &Arc<Runtime>, config: &Path, stop: &Stop) -> Res
     })
 }
 
-/// Writes confirmations on a thread of its own: a slow disk must not hold up frames.
-fn confirm_beside(runtime: &Arc<Runtime>) -> Result<(Proven, thread::JoinHandle<()>), DaemonError> {
-    const AGAIN: Duration = Duration::from_secs(1);
-    let (sender, receiver) = mpsc::channel::<Arc<ResidentAdapter>>();
+/// Writes to the disk on a thread of its own: a slow disk must not hold up frames.
+fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<()>), DaemonError> {
+    const WAITING: usize = 4;
+    let (sender, receiver) = mpsc::sync_channel(WAITING);
     let runtime = Arc::clone(runtime);
     let thread = thread::Builder::new()
-        .name("clr-confirm".to_owned())
+        .name("clr-beside".to_owned())
         .spawn(move || {
-            while let Ok(adapter) = receiver.recv() {
-                if let Err(error) = runtime.confirm(&adapter) {
-                    // It stays on trial, goes on serving, and is confirmed with one of its next frames.
-                    tracing::error!(task = adapter.task(), "cannot confirm: {}", with_causes(&error));
-                    thread::sleep(AGAIN);
+            while let Ok(work) = receiver.recv() {
+                match work {
+                    // Where it fails the adapter stays on trial, goes on serving, and is confirmed with one of its next frames.
+                    Beside::Confirm(adapter) => {
+                        if let Err(error) = runtime.confirm(&adapter) {
+                            tracing::error!(task = adapter.task(), "cannot confirm: {}", with_causes(&error));
+                        }
+                    }
+                    Beside::Keep { task, bytes } => runtime.keep_frame(&task, &bytes),
                 }
             }
         })
-        .map_err(DaemonError::io("cannot start the confirming thread"))?;
+        .map_err(DaemonError::io("cannot start the writing thread"))?;
     Ok((sender, thread))
 }
 

@@ -57,6 +57,27 @@ pub struct Config {
     /// Caps.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// Learning on the device.
+    #[serde(default)]
+    pub tuning: TuningConfig,
+}
+
+/// Learning on the device.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct TuningConfig {
+    /// Frames that the device keeps of each task, unlabelled, so that learning a new class can be judged by the classes
+    /// that it knew. 0: none is ever stored.
+    pub frames: usize,
+    /// Only every so-manieth frame is kept, so that they differ.
+    pub every: u64,
+}
+
+impl Default for TuningConfig {
+    fn default() -> Self {
+        Self { frames: 0, every: 10 }
+    }
 }
 
 /// Whose adapters are taken.
@@ -310,6 +331,7 @@ impl Config {
         positive("top", self.top)?;
         positive("trial.frames", self.trial.frames as usize)?;
         positive("limits.adapter_bytes", self.limits.adapter_bytes)?;
+        positive("tuning.every", self.tuning.every as usize)?;
         positive("limits.connections", self.limits.connections)?;
         for (what, value) in [
             ("trial.low_confidence", self.trial.low_confidence),

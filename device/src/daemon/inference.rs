@@ -21,8 +21,17 @@ use crate::{ChooserOptions, Classification, EngineError, ResidentAdapter, Status
 /// How long the loop waits for a frame before it comes round: it feeds the watchdog and looks whether to stop.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Takes adapters that have proved themselves, to confirm them beside the loop.
-pub(crate) type Proven = mpsc::Sender<Arc<ResidentAdapter>>;
+/// What the loop leaves to a thread of its own, since it writes to the disk.
+#[derive(Debug)]
+pub(crate) enum Beside {
+    /// Confirm an adapter that has proved itself.
+    Confirm(Arc<ResidentAdapter>),
+    /// Keep a frame of a task, so that tuning can judge by it.
+    Keep { task: String, bytes: Vec<u8> },
+}
+
+/// The way to that thread. What finds no place is dropped: a confirmation comes again with the next frame.
+pub(crate) type ToBeside = mpsc::SyncSender<Beside>;
 
 /// Runs until the source ends, the device stops or nobody reads the answers any more. `tick` is called at least every
 /// [`PATIENCE`] while the loop is well.
@@ -30,7 +39,7 @@ pub(crate) fn run(
     runtime: &Runtime,
     source: Option<&Source>,
     output: &mut dyn Write,
-    proven: &Proven,
+    beside: &ToBeside,
     tick: &mut dyn FnMut(),
 ) -> io::Result<()> {
     let mut chooser = TaskChooser::new(ChooserOptions::default());
@@ -45,7 +54,7 @@ pub(crate) fn run(
             Received::Nothing => {}
             Received::Closed => break,
             Received::Frame(frame) => {
-                serve(runtime, &mut chooser, &source.name, &frame, output, proven)?;
+                serve(runtime, &mut chooser, &source.name, &frame, output, beside)?;
                 runtime
                     .counters
                     .dropped
@@ -67,7 +76,7 @@ fn serve(
     source: &str,
     frame: &Frame,
     output: &mut dyn Write,
-    proven: &Proven,
+    beside: &ToBeside,
 ) -> io::Result<()> {
     let counters = &runtime.counters;
     let mut line = Answer {
@@ -128,6 +137,11 @@ fn serve(
             None => _ = by_task.insert(adapter.task().to_owned(), 1),
         }
     }
+    let keeping = &runtime.config.load().tuning;
+    if keeping.frames > 0 && counters.served.load(Ordering::Relaxed).is_multiple_of(keeping.every) {
+        let (task, bytes) = (adapter.task().to_owned(), frame.bytes.clone());
+        let _ = beside.try_send(Beside::Keep { task, bytes });
+    }
     if line.trial {
         let observation = Observation {
             milliseconds: milliseconds as f32,
@@ -135,8 +149,7 @@ fn serve(
         };
         match runtime.observe(adapter, observation) {
             Verdict::Continue => {}
-            // The receiver ends only with the device.
-            Verdict::Confirm => _ = proven.send(Arc::clone(adapter)),
+            Verdict::Confirm => _ = beside.try_send(Beside::Confirm(Arc::clone(adapter))),
             Verdict::Revert(reason) => revert(runtime, adapter, &reason),
         }
     }

@@ -15,7 +15,7 @@ use clr_transfer::{Failure, FailureCode, TunePhase, TuneRequest, TuneStatus};
 use clr_tuning::{Example, Parent, Plan, Progress, TuneError, TuneOptions, Watch};
 use serde::{Deserialize, Serialize};
 
-use super::runtime::{Runtime, lock, now, with_causes};
+use super::runtime::{Runtime, UNLABELLED, lock, now, with_causes};
 
 /// Memory that tuning may bring the whole process to, where the request names none.
 const MEMORY: u64 = 300_000_000;
@@ -81,7 +81,7 @@ impl clr_tuning::Examples for Pictures<'_> {
             .map_err(|error| error.to_string())?;
         let labelled = examples.into_iter().map(|example| Example {
             id: example.id,
-            label: Some(example.label),
+            label: (example.label != UNLABELLED).then_some(example.label),
         });
         Ok(labelled.collect())
     }
@@ -281,6 +281,7 @@ impl Runtime {
         let mut parent = self.parent(&serving)?;
         let listed = self.store.examples(task)?;
         let mut new: Vec<&str> = listed.iter().map(|example| example.label.as_str()).collect();
+        new.retain(|&label| label != UNLABELLED);
         new.retain(|label| !parent.adapter.header.labels.iter().any(|known| known == label));
         new.sort_unstable();
         new.dedup();

@@ -37,6 +37,6 @@ use mailbox::{Mailbox, Received};
 pub use cli::main;
 pub use config::{
     Config, ControlConfig, HttpConfig, KeyConfig, LimitsConfig, SerialConfig, SourceConfig, TcpConfig, TrialConfig,
-    TrustConfig,
+    TrustConfig, TuningConfig,
 };
 pub use error::DaemonError;

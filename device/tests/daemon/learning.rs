@@ -57,7 +57,7 @@ impl Device {
 }
 
 fn with_birds() -> Device {
-    let mut device = Device::new("[trial]\nframes = 1000\nlow_confidence = 0.0\n");
+    let mut device = Device::new("[trial]\nframes = 1000\nlow_confidence = 0.0\n[tuning]\nframes = 12\nevery = 1\n");
     device.start();
     device.push(&signed(&adapter("birds", 1))).unwrap();
     device.host(|client| client.mark_good("birds")).unwrap();
@@ -69,6 +69,18 @@ fn with_birds() -> Device {
 fn a_new_class_answers_at_once_and_tuning_keeps_serving() {
     let mut device = with_birds();
     let before = device.ask(&picture(1));
+    // Frames that the device keeps for itself, to judge the old classes by: as many as it was told.
+    for seed in 2..20 {
+        device.ask(&picture(seed));
+    }
+    let started = Instant::now();
+    let kept = device.path("state/store/examples/birds");
+    let frames = || std::fs::read_dir(&kept).map_or(0, Iterator::count);
+    while frames() < 12 {
+        assert!(started.elapsed() < PATIENCE, "{} frames kept", frames());
+        device.ask(&picture(started.elapsed().subsec_nanos().into()));
+    }
+    assert_eq!(frames(), 12);
     device.file("birds", "robin", 1, 6);
     let taught = device.tune("birds", 0);
     assert_eq!(taught.phase, TunePhase::Promoted, "{taught:?}");

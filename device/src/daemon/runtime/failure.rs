@@ -16,8 +16,7 @@ fn store_code(error: &StoreError) -> FailureCode {
         | StoreError::NothingToRestore { .. }
         | StoreError::NothingServes { .. }
         | StoreError::NoSuchExample { .. } => FailureCode::NO_FILE,
-        StoreError::NoSuchUpload { .. } => FailureCode::NO_TRANSFER,
-        StoreError::UploadLength { .. } => FailureCode::WRONG_DIGEST,
+        StoreError::NoSuchUpload { .. } | StoreError::UploadLength { .. } => FailureCode::NO_TRANSFER,
         StoreError::Full { .. } => FailureCode::FULL,
         StoreError::Locked { .. } => FailureCode::LOCKED,
         StoreError::Stale { .. } | StoreError::TrialUnderWay { .. } | StoreError::NotTunedHere { .. } => {

@@ -24,6 +24,8 @@ use super::{Config, DaemonError, latency::Latencies, memory, source::Stop};
 use crate::{Engine, EngineOptions, TaskSet, generate_key, read_secret_key, write_public_key, write_secret_key};
 
 pub(crate) use resident::Detail;
+#[cfg(feature = "tuning")]
+pub(crate) use transfers::UNLABELLED;
 
 /// The name that stands for choosing the task from the frame; no task may be called so.
 pub(crate) const AUTO: &str = "auto";

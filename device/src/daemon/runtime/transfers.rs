@@ -5,6 +5,9 @@ use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
 use super::{Runtime, failure, lock, now, with_causes};
 
+/// The label of frames that nobody labelled; no host can file a picture under it.
+pub(crate) const UNLABELLED: &str = " ";
+
 impl Runtime {
     pub(super) fn begin_transfer(&self, begin: &Begin) -> Result<u64, Failure> {
         let limits = &self.config.load().limits;
@@ -47,7 +50,9 @@ impl Runtime {
                 }
                 let difference = self.store.upload(&begin.digest).map_err(failure::of_store)?;
                 let base = self.store.file(base).map_err(failure::of_store)?;
-                let made = delta::apply(&base, &difference, *length as usize);
+                // A commit may come without its beginning, so the cap is taken again.
+                let cap = self.config.load().limits.adapter_bytes.min(*length as usize);
+                let made = delta::apply(&base, &difference, cap);
                 // Whatever it is, it is of no further use in pieces.
                 self.drop_upload(&begin.digest);
                 let file = made.map_err(|error| Failure::new(FailureCode::DELTA, error))?;
@@ -58,6 +63,13 @@ impl Runtime {
                 let _changing = lock(&self.changing);
                 let installed = self.store.install(&file, now()).map_err(failure::of_store)?;
                 self.take_into_service(&installed.task, target)
+            }
+            Kind::Example { label, .. } if label.trim().is_empty() => {
+                self.drop_upload(&begin.digest);
+                Err(Failure::new(
+                    FailureCode::EXAMPLES,
+                    "a label of spaces alone says nothing",
+                ))
             }
             Kind::Example { task, label } => {
                 let bytes = self.store.upload(&begin.digest).map_err(failure::of_store)?;
@@ -126,6 +138,21 @@ impl Runtime {
         let _changing = lock(&self.changing);
         let installed = self.store.install_tuned(file).map_err(failure::of_store)?;
         self.take_into_service(task, &installed.held.digest).map(drop)
+    }
+
+    /// Keeps a frame of a task, unlabelled, until there are as many as the configuration says.
+    pub(crate) fn keep_frame(&self, task: &str, bytes: &[u8]) {
+        let most = self.config.load().tuning.frames;
+        let kept =
+            |examples: Vec<clr_store::Example>| examples.iter().filter(|example| example.label == UNLABELLED).count();
+        let added = match self.store.examples(task).map(kept) {
+            Ok(kept) if kept >= most => return,
+            Ok(_) => self.store.add_example(task, UNLABELLED, bytes, now()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = added {
+            tracing::warn!(task, "cannot keep a frame: {error}");
+        }
     }
 
     fn drop_upload(&self, digest: &Digest) {
