@@ -119,8 +119,13 @@ impl Device {
     }
 
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_clr-device"));
+        // An emulator, where the tests run for another processor than this machine's.
+        let runner = std::env::var("CLR_TEST_RUNNER").unwrap_or_default();
+        let mut words: Vec<&str> = runner.split_whitespace().collect();
+        words.push(env!("CARGO_BIN_EXE_clr-device"));
+        let mut command = Command::new(words[0]);
         command
+            .args(&words[1..])
             .args(arguments)
             .current_dir(self.folder.path())
             .env("CLR_DEVICE_CONFIG", self.path("device.toml"))

@@ -20,6 +20,14 @@ impl Device {
         self.host(|client| client.tune_status()).unwrap()
     }
 
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method is not general enough in a lifetime"
+    )]
+    fn stop_tuning(&self) {
+        self.host(|client| client.stop_tuning()).unwrap();
+    }
+
     fn wait_for(&self, what: impl Fn(&TuneStatus) -> bool) -> TuneStatus {
         let started = Instant::now();
         loop {
@@ -146,7 +154,7 @@ fn a_run_that_was_killed_goes_on_after_the_restart() {
     device.start();
     let resumed = device.wait_for(|status| status.step > 0);
     assert!(resumed.step > 40 && resumed.phase == TunePhase::Running, "{resumed:?}");
-    device.host(|client| client.stop_tuning()).unwrap();
+    device.stop_tuning();
     assert_eq!(
         device.wait_for(|status| stopped(status.phase)).phase,
         TunePhase::Stopped

@@ -212,8 +212,9 @@ fn the_command_line_reaches_the_device_through_its_socket() {
     assert_eq!(run(&["run", "--no-such"]).status.code(), Some(2));
     // Through standard input and output, as over ssh.
     let endpoint = format!(
-        "exec:CLR_DEVICE_CONFIG={} {} stdio",
+        "exec:CLR_DEVICE_CONFIG={} {} {} stdio",
         device.path("device.toml").display(),
+        std::env::var("CLR_TEST_RUNNER").unwrap_or_default(),
         env!("CARGO_BIN_EXE_clr-device")
     );
     let endpoint: clr_transfer::Endpoint = endpoint.parse().unwrap();
