@@ -1,10 +1,10 @@
 //! `clr device teach`: pictures for the device to learn from.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use clr_transfer::{Committed, Kind};
+use clr_transfer::{ClientError, Committed, FailureCode, Kind, TunePhase, TuneRequest};
 use serde::Serialize;
 
 use super::{AnyClient, Context};
@@ -29,6 +29,8 @@ struct TeachDocument {
     label: String,
     added: usize,
     duplicates: usize,
+    /// What the device made of them at once; none where it cannot learn.
+    learned: Option<String>,
 }
 
 pub(super) fn run(args: &TeachArgs, client: &mut dyn AnyClient, context: &Context<'_>) -> anyhow::Result<u8> {
@@ -42,6 +44,7 @@ pub(super) fn run(args: &TeachArgs, client: &mut dyn AnyClient, context: &Contex
         label: args.label.clone(),
         added: 0,
         duplicates: 0,
+        learned: None,
     };
     for picture in pictures {
         let bytes = std::fs::read(&picture).with_context(|| format!("cannot read '{}'", picture.display()))?;
@@ -63,6 +66,7 @@ pub(super) fn run(args: &TeachArgs, client: &mut dyn AnyClient, context: &Contex
         bar.inc(1);
     }
     bar.finish_and_clear();
+    document.learned = prototype(&args.task, client)?;
     if context.output.json {
         context.output.document("device", &document)?;
     } else {
@@ -70,6 +74,31 @@ pub(super) fn run(args: &TeachArgs, client: &mut dyn AnyClient, context: &Contex
             "{}: {} pictures of {} filed, {} were there already",
             document.task, document.added, document.label, document.duplicates
         ))?;
+        if let Some(learned) = &document.learned {
+            context.output.line(&format!("{}: {learned}", document.task))?;
+        }
     }
     Ok(0)
+}
+
+/// Lets a class that is new answer at once, by a prototype: a run of tuning without steps.
+fn prototype(task: &str, client: &mut dyn AnyClient) -> anyhow::Result<Option<String>> {
+    const STEP: Duration = Duration::from_millis(100);
+    let request = TuneRequest {
+        task: task.to_owned(),
+        steps: Some(0),
+        ..TuneRequest::default()
+    };
+    match client.tune(&request) {
+        Err(ClientError::Refused(failure)) if failure.code == FailureCode::UNSUPPORTED => return Ok(None),
+        started => started?,
+    }
+    loop {
+        let status = client.tune_status()?;
+        match status.phase {
+            TunePhase::Preparing | TunePhase::Running | TunePhase::Evaluating => std::thread::sleep(STEP),
+            TunePhase::Failed => bail!("{}", status.message.unwrap_or_default()),
+            _ => return Ok(status.message),
+        }
+    }
 }
