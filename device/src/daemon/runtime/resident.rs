@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use clr_adapters::{Digest, Provenance, PublicKey, Trial};
-use clr_store::Serving;
+use clr_adapters::{Adapter, Digest, Provenance, PublicKey, Refusal, Trial, decode};
+use clr_store::{Held, Serving};
 
 use super::{Runtime, lock, now, with_causes};
 use crate::{
@@ -67,24 +67,46 @@ impl Runtime {
     }
 
     fn put(&self, serving: &Serving) -> Result<(), DaemonError> {
-        let adapter = &serving.decoded.adapter;
+        let signer = serving.signer.map(|signature| signature.key);
+        self.put_adapter(&serving.decoded.adapter, serving.held, signer, serving.trial)
+    }
+
+    fn put_adapter(
+        &self,
+        adapter: &Adapter,
+        held: Held,
+        signer: Option<PublicKey>,
+        trial: bool,
+    ) -> Result<(), DaemonError> {
         let resident = self.engine.prepare(adapter)?;
         let header = &adapter.header;
         let bounds = header.trial.unwrap_or_else(|| Trial::from(&self.config.load().trial));
         let detail = Detail {
-            digest: serving.held.digest,
-            file_bytes: serving.held.bytes,
+            digest: held.digest,
+            file_bytes: held.bytes,
             labels: header.labels.len() as u32,
             version: header.version,
             revision: header.revision,
             provenance: header.provenance,
-            signer: serving.signer.map(|signature| signature.key),
-            trial: serving.trial.then(|| TrialRun::new(bounds)),
+            signer,
+            trial: trial.then(|| TrialRun::new(bounds)),
         };
         // First what is known of it, then the adapter: a frame never finds a trial without its bounds.
         lock(&self.details).insert(header.task.clone(), detail);
         self.tasks.insert(resident);
         Ok(())
+    }
+
+    /// Lets the confirmed adapter serve although the store says another does: it could not write the revert.
+    fn fall_back(&self, task: &str) -> Result<(), DaemonError> {
+        let Some(held) = self.store.task(task)?.confirmed else {
+            self.unload(task);
+            return Ok(());
+        };
+        let decoded =
+            decode(&self.store.file(&held.digest)?).map_err(|error| DaemonError::Store(Refusal::from(error).into()))?;
+        let signer = decoded.signature.map(|signature| signature.key);
+        self.put_adapter(&decoded.adapter, held, signer, false)
     }
 
     pub(super) fn unload(&self, task: &str) {
@@ -145,8 +167,14 @@ impl Runtime {
             return Ok(());
         };
         tracing::warn!(task, version = adapter.version(), reason, "reverted");
-        self.store.revert(task, &digest, reason, now())?;
-        self.load(task)
+        match self.store.revert(task, &digest, reason, now()) {
+            Ok(_) => self.load(task),
+            // A full disk is no reason to go on with what has failed. After a restart its trial begins anew.
+            Err(error) => {
+                self.fall_back(task)?;
+                Err(error.into())
+            }
+        }
     }
 
     /// Adapters in memory and their bytes.
