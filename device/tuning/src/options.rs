@@ -57,8 +57,8 @@ impl Default for TuneOptions {
             checkpoint_every: 20,
             rates: PerGroup {
                 head: 1e-3,
-                norm: 2e-3,
-                kernel: 2e-3,
+                norm: 5e-4,
+                kernel: 5e-4,
             },
             decay: PerGroup {
                 head: 0.0,

@@ -46,11 +46,6 @@ fn tuning_recognises_more_and_is_promoted_with_its_reason() {
     let options = TuneOptions {
         steps: 80,
         recall: 0.75,
-        rates: PerGroup {
-            head: 1e-3,
-            norm: 5e-4,
-            kernel: 5e-4,
-        },
         ..options()
     };
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
