@@ -90,6 +90,18 @@ fn one_that_fails_its_canaries_never_serves_a_frame() {
 }
 
 #[test]
+fn the_first_adapter_of_a_task_leaves_nothing_behind_when_it_is_taken_back() {
+    let mut device = Device::new("");
+    device.start();
+    device.push(&signed(&adapter("birds", 1))).unwrap();
+    device.switch("birds");
+    device.host(|client| client.mark_bad("birds")).unwrap();
+    assert_eq!(device.ask(&picture(1))["error"], "no task is active");
+    assert_eq!(settled(&device), TaskState::Empty);
+    device.push(&signed(&adapter("birds", 1))).unwrap();
+}
+
+#[test]
 fn one_whose_answers_are_not_finite_is_taken_back_within_the_frame() {
     let mut device = started_with("");
     let before = device.ask(&picture(1));

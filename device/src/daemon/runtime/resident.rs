@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clr_adapters::{Adapter, Digest, Provenance, PublicKey, Refusal, Trial, decode};
-use clr_store::{Held, Serving};
+use clr_store::{Held, Serving, StoreError};
 
 use super::{Runtime, lock, now, with_causes};
 use crate::{
@@ -33,6 +33,11 @@ impl Runtime {
     pub(super) fn load(&self, task: &str) -> Result<(), DaemonError> {
         match self.store.serving(task) {
             Ok(serving) => self.put(&serving),
+            // Its only adapter was taken back: that is no fault, there is just nothing to serve.
+            Err(StoreError::NothingServes { tried, .. }) if tried.is_empty() => {
+                self.unload(task);
+                Ok(())
+            }
             Err(error) => {
                 self.unload(task);
                 Err(error.into())
