@@ -3,6 +3,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Command, Stdio},
@@ -27,7 +28,15 @@ fn a_second_process_is_refused_with_the_pid_of_the_first() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let mut first = Command::new(env::current_exe().unwrap())
+    // An emulator, where the tests run for another processor than this machine's.
+    let mut words: Vec<_> = env::var("CLR_TEST_RUNNER")
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(OsString::from)
+        .collect();
+    words.push(env::current_exe().unwrap().into());
+    let mut first = Command::new(&words[0])
+        .args(&words[1..])
         .args([
             "--exact",
             "--nocapture",
