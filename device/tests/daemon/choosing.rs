@@ -28,6 +28,10 @@ fn the_task_follows_the_frames_and_a_stranger_is_unknown() {
         .map(|at| device.ask(&png(&auto::noise(at)))["unknown"] == true)
         .collect();
     assert!(unknown[8..].iter().all(|&unknown| unknown), "{unknown:?}");
+    // A restart goes on with it.
+    device.stop();
+    device.start();
+    assert!(device.status().auto);
     // A choice by hand ends it.
     device.switch("task-1");
     assert_eq!(device.ask(&png(&auto::picture(0, 500)))["task"], "task-1");

@@ -26,6 +26,12 @@ impl Runtime {
     }
 }
 
+/// The switch is in force, but a restart will not know of it.
+fn unremembered(error: std::io::Error) -> Failure {
+    let text = format!("switched, but it cannot be remembered over a restart: {error}");
+    Failure::new(FailureCode::STORAGE, text)
+}
+
 impl Device for Runtime {
     fn hello(&self) -> DeviceInfo {
         DeviceInfo {
@@ -178,13 +184,14 @@ impl Device for Runtime {
         if task == AUTO {
             self.auto.store(true, Ordering::SeqCst);
             tracing::info!("from now on the task is chosen from each frame");
-            return self.store.clear_active().map_err(failure::of_store);
+            return self.remember_auto(true).map_err(unremembered);
         }
         self.tasks.switch(task).map_err(failure::of_engine)?;
         self.auto.store(false, Ordering::SeqCst);
         self.counters.switches.fetch_add(1, Ordering::Relaxed);
         tracing::info!(task, "switched");
         // The frame comes first; a disk that refuses costs only the memory of the choice.
+        self.remember_auto(false).map_err(unremembered)?;
         self.store.set_active(task).map_err(failure::of_store)
     }
 

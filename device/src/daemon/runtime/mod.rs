@@ -138,7 +138,8 @@ impl Runtime {
     /// The task of the configuration, else the one that served last.
     fn start_task(&self) {
         let config = self.config.load();
-        let wanted = config.task.clone().or_else(|| self.store.active());
+        let chosen = self.auto_marker().exists().then(|| AUTO.to_owned());
+        let wanted = config.task.clone().or(chosen).or_else(|| self.store.active());
         match wanted.as_deref() {
             Some(AUTO) => self.auto.store(true, Ordering::SeqCst),
             Some(task) => {
@@ -147,6 +148,23 @@ impl Runtime {
                 }
             }
             None => {}
+        }
+    }
+
+    /// A file that is there while the task is chosen from the frame, so that a restart goes on with it.
+    fn auto_marker(&self) -> std::path::PathBuf {
+        self.config.load().state.join("auto")
+    }
+
+    /// Whether a restart shall choose the task from the frame.
+    pub(super) fn remember_auto(&self, auto: bool) -> std::io::Result<()> {
+        let marker = self.auto_marker();
+        if auto {
+            return std::fs::write(marker, []);
+        }
+        match std::fs::remove_file(marker) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 
