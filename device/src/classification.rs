@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub struct Classification {
     logits: Vec<f32>,
     labels: Arc<[String]>,
+    temperature: f32,
 }
 
 /// One class of a ranking.
@@ -16,28 +17,33 @@ pub struct Ranked<'a> {
     pub class: usize,
     /// The class's label; empty where the adapter has none for it.
     pub label: &'a str,
-    /// Softmax probability over all classes, in 0–1.
+    /// Calibrated probability over all classes, in 0–1: the softmax of the logits divided by the adapter's temperature.
     pub probability: f32,
 }
 
 impl Classification {
-    pub(crate) fn new(logits: Vec<f32>, labels: Arc<[String]>) -> Self {
-        Self { logits, labels }
+    /// `temperature` is above 0.
+    pub(crate) fn new(logits: Vec<f32>, labels: Arc<[String]>, temperature: f32) -> Self {
+        Self {
+            logits,
+            labels,
+            temperature,
+        }
     }
 
-    /// One logit per class.
+    /// One logit per class, as the head gives them.
     pub fn logits(&self) -> &[f32] {
         &self.logits
     }
 
-    /// Softmax probabilities, one per class. The largest logit is subtracted first, so nothing overflows; sums are in
+    /// Softmax probabilities of the logits divided by the adapter's temperature, one per class. The largest logit is subtracted first, so nothing overflows; sums are in
     /// double precision.
     pub fn probabilities(&self) -> Vec<f32> {
         let max = self.logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let exponentials: Vec<f64> = self
             .logits
             .iter()
-            .map(|&logit| (f64::from(logit) - f64::from(max)).exp())
+            .map(|&logit| ((f64::from(logit) - f64::from(max)) / f64::from(self.temperature)).exp())
             .collect();
         let sum: f64 = exponentials.iter().sum();
         exponentials.into_iter().map(|value| (value / sum) as f32).collect()
@@ -71,7 +77,7 @@ mod tests {
 
     fn classification(logits: &[f32]) -> Classification {
         let labels: Vec<String> = (0..logits.len()).map(|class| format!("class {class}")).collect();
-        Classification::new(logits.to_vec(), labels.into())
+        Classification::new(logits.to_vec(), labels.into(), 1.0)
     }
 
     #[test]
@@ -81,6 +87,24 @@ mod tests {
         assert_eq!(order, [1, 3, 0, 2]);
         assert_eq!(answer.best().unwrap().label, "class 1");
         assert_eq!(answer.top(2).len(), 2);
+    }
+
+    #[test]
+    fn a_temperature_changes_probabilities_and_never_the_ranking() {
+        let order = |answer: &Classification| answer.top(9).iter().map(|ranked| ranked.class).collect::<Vec<_>>();
+        for logits in [&[1.0, 3.0, -2.0, 3.0][..], &[0.0, 1e-6, 2e-6], &[500.0, -500.0]] {
+            let plain = classification(logits);
+            for temperature in [0.1, 0.7, 3.0, 1e4] {
+                let answer = Classification {
+                    temperature,
+                    ..plain.clone()
+                };
+                assert_eq!(order(&answer), order(&plain));
+                assert!((answer.probabilities().iter().sum::<f32>() - 1.0).abs() < 1e-6);
+                let surer = answer.best().unwrap().probability >= plain.best().unwrap().probability;
+                assert!(surer || temperature > 1.0);
+            }
+        }
     }
 
     #[test]

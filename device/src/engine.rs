@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use clr_adapters::{Adapter, Preprocessing};
+use clr_adapters::{Adapter, Preprocessing, Recipe};
 use clr_kernels::{Arena, Level, dense, interleave};
 use clr_onnx::{Backbone, Parameter, Preprocess as _, RgbImage, check_adapter};
 use rayon::{ThreadPool, prelude::*};
@@ -17,6 +17,7 @@ use tract_onnx::{
 
 use crate::{
     Classification, EngineError, ResidentAdapter,
+    auto::Scorer,
     plan::{Layout, Obstacle, PackedConvs, Plan, Target, compile, reference, tensors},
 };
 
@@ -139,7 +140,7 @@ impl Engine {
         check_adapter(&self.backbone, adapter)?;
         let header = &adapter.header;
         let layout = Layout::new(&self.backbone, header.recipe);
-        let ready = self.plan(&layout, adapter)?;
+        let ready = self.plan(&layout, header.recipe, &header.preprocessing, &header.task)?;
         let tensors = if let Some(parameters) = &ready.parameters {
             tensors(parameters, adapter)?
         } else {
@@ -154,9 +155,12 @@ impl Engine {
         Ok(ResidentAdapter {
             task: header.task.clone(),
             version: header.version,
+            revision: header.revision,
             recipe: header.recipe,
             labels: header.labels.as_slice().into(),
             preprocessing: header.preprocessing.clone(),
+            temperature: header.temperature,
+            profile: header.profile.clone().map(Scorer::new),
             head_weight: adapter.head.weight.as_slice().into(),
             head_bias: adapter.head.bias.as_slice().into(),
             tensors,
@@ -172,7 +176,7 @@ impl Engine {
                 task: adapter.task.clone(),
             });
         }
-        let features = self.features(adapter, input)?;
+        let features = self.run(&adapter.plan, &adapter.tensors, &adapter.preprocessing, input)?;
         let logits = self.head(adapter, &features);
         match logits.iter().position(|logit| !logit.is_finite()) {
             Some(class) => Err(EngineError::NotFinite {
@@ -190,7 +194,20 @@ impl Engine {
         Ok(Classification::new(
             self.logits(adapter, &input)?,
             Arc::clone(&adapter.labels),
+            adapter.temperature,
         ))
+    }
+
+    /// The pooled features `[F]` of a picture of any size on the backbone without any adapter: what profiles are scored
+    /// on. The plan for the picture's size is built the first time and shared with `linear` adapters.
+    pub fn backbone_features(
+        &self,
+        preprocessing: &Preprocessing,
+        picture: &RgbImage,
+    ) -> Result<Vec<f32>, EngineError> {
+        let layout = Layout::new(&self.backbone, Recipe::Linear);
+        let ready = self.plan(&layout, Recipe::Linear, preprocessing, "backbone")?;
+        self.run(&ready.plan, &[], preprocessing, &preprocessing.preprocess(picture))
     }
 
     /// What the engine holds in memory beside the backbone and the adapters.
@@ -202,13 +219,18 @@ impl Engine {
         }
     }
 
-    /// The features `[F]` of a preprocessed picture.
-    fn features(&self, adapter: &ResidentAdapter, input: &[f32]) -> Result<Vec<f32>, EngineError> {
-        let plan = &*adapter.plan;
+    /// The features `[F]` of a preprocessed picture, by a plan with an adapter's tensors.
+    fn run(
+        &self,
+        plan: &Plan,
+        tensors: &[Arc<Tensor>],
+        preprocessing: &Preprocessing,
+        input: &[f32],
+    ) -> Result<Vec<f32>, EngineError> {
         let [channels, height, width] = plan.input;
         let expected = channels * height * width;
         if input.len() != expected {
-            let Preprocessing { height, width, .. } = adapter.preprocessing;
+            let Preprocessing { height, width, .. } = *preprocessing;
             return Err(EngineError::Input {
                 expected,
                 height,
@@ -225,12 +247,7 @@ impl Engine {
                 Tensor::from_shape(&[1, channels, height, width], input)?
             };
             let mut inputs: TVec<TValue> = tvec!(picture.into());
-            inputs.extend(
-                adapter
-                    .tensors
-                    .iter()
-                    .map(|tensor| TValue::from_const(Arc::clone(tensor))),
-            );
+            inputs.extend(tensors.iter().map(|tensor| TValue::from_const(Arc::clone(tensor))));
             plan.run(inputs)
         };
         match &self.pool {
@@ -240,9 +257,15 @@ impl Engine {
         .map_err(EngineError::plan)
     }
 
-    /// The plan for adapters like this one, built if there is none yet. Two threads never build the same one.
-    fn plan(&self, layout: &Layout, adapter: &Adapter) -> Result<Ready, EngineError> {
-        let Preprocessing { height, width, .. } = adapter.header.preprocessing;
+    /// The plan for adapters of a layout at an input size, built if there is none yet. Two threads never build the same one.
+    fn plan(
+        &self,
+        layout: &Layout,
+        recipe: Recipe,
+        preprocessing: &Preprocessing,
+        task: &str,
+    ) -> Result<Ready, EngineError> {
+        let Preprocessing { height, width, .. } = *preprocessing;
         let size = [height as usize, width as usize];
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (layout.clone(), size);
@@ -253,7 +276,7 @@ impl Engine {
         self.backbone
             .value_shapes(size[0], size[1])
             .map_err(|error| EngineError::Size {
-                task: adapter.header.task.clone(),
+                task: task.to_owned(),
                 height,
                 width,
                 reason: error.to_string(),
@@ -279,14 +302,14 @@ impl Engine {
                 executor: Some(executor),
                 ..RunOptions::default()
             };
-            let (plan, parameters) = reference(&self.backbone, adapter.header.recipe, size, &options)?;
+            let (plan, parameters) = reference(&self.backbone, recipe, size, &options)?;
             Ready {
                 plan: Arc::new(plan),
                 parameters: Some(parameters.into()),
             }
         };
         tracing::debug!(
-            recipe = %adapter.header.recipe, height, width, ?kernels,
+            recipe = %recipe, height, width, ?kernels,
             milliseconds = started.elapsed().as_millis() as u64, "plan built"
         );
         plans.insert(key, ready.clone());

@@ -60,6 +60,14 @@ pub enum EngineError {
         /// Its logit.
         value: f32,
     },
+    /// The backbone answered with NaN or infinity.
+    #[error("backbone: feature {feature} is {value}\nhint: the picture or the backbone file is damaged")]
+    Feature {
+        /// The first such feature.
+        feature: usize,
+        /// Its value.
+        value: f32,
+    },
     /// No adapter of this name is resident.
     #[error("no task `{name}` is resident\nhint: resident tasks: {}", list(resident))]
     UnknownTask {

@@ -21,7 +21,10 @@
 //!
 //! Switching is choosing another [`ResidentAdapter`]: nothing is reloaded, and a frame that is under way keeps its own.
 
+mod auto;
 mod classification;
+#[cfg(target_os = "linux")]
+pub mod daemon;
 mod engine;
 mod error;
 mod key_file;
@@ -29,6 +32,7 @@ mod plan;
 mod resident;
 mod tasks;
 
+pub use auto::{Choice, ChooserOptions, Runner, Status, TaskChooser, TaskScore, score_tasks};
 pub use classification::{Classification, Ranked};
 pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};
 pub use error::EngineError;

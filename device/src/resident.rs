@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use clr_adapters::{Preprocessing, Recipe};
+use clr_adapters::{Preprocessing, Profile, Recipe};
 use tract_onnx::prelude::Tensor;
 
-use crate::plan::Plan;
+use crate::{auto::Scorer, plan::Plan};
 
 /// An adapter in the form that the plan reads: nothing is copied, packed or checked when a frame comes.
 ///
@@ -15,9 +15,14 @@ use crate::plan::Plan;
 pub struct ResidentAdapter {
     pub(crate) task: String,
     pub(crate) version: u64,
+    pub(crate) revision: u32,
     pub(crate) recipe: Recipe,
     pub(crate) labels: Arc<[String]>,
     pub(crate) preprocessing: Preprocessing,
+    /// Divides the logits before the softmax.
+    pub(crate) temperature: f32,
+    /// What its pictures look like to the untouched backbone.
+    pub(crate) profile: Option<Scorer>,
     /// `[K, F]`.
     pub(crate) head_weight: Box<[f32]>,
     /// `[K]`.
@@ -40,6 +45,11 @@ impl ResidentAdapter {
         self.version
     }
 
+    /// Which tuning on a device it is, on top of its version; 0 for a publisher's.
+    pub fn revision(&self) -> u32 {
+        self.revision
+    }
+
     /// The adapter's recipe.
     pub fn recipe(&self) -> Recipe {
         self.recipe
@@ -60,7 +70,18 @@ impl ResidentAdapter {
         &self.preprocessing
     }
 
-    /// Bytes of the adapter's own tensors.
+    /// What logits are divided by before the softmax.
+    pub fn temperature(&self) -> f32 {
+        self.temperature
+    }
+
+    /// What the task's pictures look like to the untouched backbone. Without it a [`TaskChooser`](crate::TaskChooser) passes
+    /// the task over.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref().map(Scorer::profile)
+    }
+
+    /// Bytes of the adapter's own tensors, without the profile's 30 KB.
     pub fn bytes(&self) -> usize {
         let head = size_of_val(&*self.head_weight) + size_of_val(&*self.head_bias);
         head + self

@@ -83,6 +83,13 @@ impl TaskSet {
         names
     }
 
+    /// All adapters, sorted by name: one consistent picture of the set.
+    pub fn all(&self) -> Vec<Arc<ResidentAdapter>> {
+        let mut adapters: Vec<_> = self.tasks.load().values().cloned().collect();
+        adapters.sort_unstable_by(|a, b| a.task().cmp(b.task()));
+        adapters
+    }
+
     /// Number of tasks.
     pub fn len(&self) -> usize {
         self.tasks.load().len()

@@ -1,7 +1,10 @@
-//! What the engine promises, one module per promise.
+//! What the engine and the daemon promise, one module per promise.
 
 mod answers;
+mod auto;
 mod common;
+#[cfg(target_os = "linux")]
+mod daemon;
 mod forgetting;
 mod memory;
 mod parity;

@@ -15,7 +15,7 @@ use crate::commands;
     max_term_width = 100,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 two engines disagree, 4 a download failed or is not \
-                  the pinned file.\nData goes to stdout, progress and logs to stderr."
+                  the pinned file, 5 a device cannot be reached, 6 a device refused.\nData goes to stdout, progress and logs to stderr."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -61,6 +61,9 @@ pub(crate) enum Command {
     Keygen(commands::keygen::KeygenArgs),
     Sign(commands::sign::SignArgs),
     Verify(commands::verify::VerifyArgs),
+    Push(commands::push::PushArgs),
+    Pull(commands::pull::PullArgs),
+    Device(commands::device::DeviceCommand),
     Doctor(commands::doctor::DoctorArgs),
     Bench(commands::bench::BenchArgs),
     Completions(commands::completions::CompletionsArgs),

@@ -2,6 +2,7 @@
 
 use std::{error::Error as StdError, io::Write};
 
+use clr_transfer::ClientError;
 use serde::Serialize;
 
 use crate::{fetch::FetchError, output::Output};
@@ -12,6 +13,11 @@ pub(crate) const FAILURE: u8 = 1;
 pub(crate) const PARITY: u8 = 3;
 /// A package could not be downloaded, or its bytes are not the pinned ones.
 pub(crate) const DOWNLOAD: u8 = 4;
+
+/// A device cannot be reached, or the connection to it was lost.
+pub(crate) const UNREACHABLE: u8 = 5;
+/// A device refused; its state is as before.
+pub(crate) const REFUSED: u8 = 6;
 
 /// Two implementations of one network gave different answers.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +38,13 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if cause.is::<ParityError>() {
             return PARITY;
+        }
+        match cause.downcast_ref::<ClientError>() {
+            Some(ClientError::Refused(_)) => return REFUSED,
+            Some(ClientError::Connect { .. } | ClientError::Lost { .. } | ClientError::Uncertain { .. }) => {
+                return UNREACHABLE;
+            }
+            _ => {}
         }
         if let Some(fetch) = cause.downcast_ref::<FetchError>()
             && fetch.is_download()

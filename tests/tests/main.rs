@@ -7,4 +7,6 @@ mod engines_agree;
 mod fixtures;
 mod interrupted_writes;
 mod nothing_is_forgotten;
+#[cfg(unix)]
+mod push_and_pull;
 mod reproducible;

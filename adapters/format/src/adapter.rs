@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Preprocessing, Recipe};
+use crate::{Digest, Preprocessing, Profile, Recipe};
 
 /// One task: header, reprogrammed sites in the backbone's order, and the head.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +96,11 @@ pub struct Header {
     pub temperature: f32,
     /// What it has to fulfil on trial; the device's own bounds where `None`.
     pub trial: Option<Trial>,
+    /// How far probabilities were off on the validation split, before and after the temperature.
+    pub calibration: Option<Calibration>,
+    /// What its training pictures look like to the untouched backbone; without it, nothing can choose the task by a
+    /// picture alone.
+    pub profile: Option<Profile>,
 }
 
 impl Header {
@@ -123,8 +128,20 @@ impl Header {
             expires: None,
             temperature: 1.0,
             trial: None,
+            calibration: None,
+            profile: None,
         }
     }
+}
+
+/// Expected calibration errors on the validation split, in 0–1: the mean distance between the probability of the best
+/// class and the share of pictures for which it is right, over 15 bins of equal width (Naeini et al. 2015).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Of a softmax of the logits themselves.
+    pub before: f32,
+    /// Of a softmax of the logits divided by the header's temperature.
+    pub after: f32,
 }
 
 /// The bounds within which an adapter must serve its first frames to be confirmed. Logits must be finite in any case.

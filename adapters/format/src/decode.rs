@@ -3,9 +3,9 @@
 use alloc::{vec, vec::Vec};
 
 use crate::{
-    Adapter, DecodeError, Digest, Encoding, Head, Limits, SectionEncoding, SectionInfo, SectionKind, Signature, Site,
-    SiteWeights, codec, envelope,
-    wire::{self, Outline},
+    Adapter, DecodeError, Digest, Encoding, Head, Limits, Profile, SectionEncoding, SectionInfo, SectionKind,
+    Signature, Site, SiteWeights, codec, envelope,
+    wire::{self, Outline, ProfileOutline},
 };
 
 /// Bytes of the head of a section.
@@ -77,6 +77,8 @@ pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError
         .section(SectionKind::HeadBias, &[classes])?
         .pop()
         .unwrap_or_default();
+    let mut header = outline.header;
+    header.profile = outline.profile.map(|outline| payload.profile(&outline)).transpose()?;
     if !payload.rest.is_empty() {
         return Err(DecodeError::PayloadRest {
             left: payload.rest.len(),
@@ -99,7 +101,7 @@ pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError
             weight,
             bias,
         },
-        header: outline.header,
+        header,
     };
     adapter.validate_with(limits)?;
     Ok(Decoded {
@@ -164,6 +166,25 @@ impl<'a> Payload<'a> {
             Ok(())
         })?;
         Ok(values)
+    }
+
+    /// The feature profile's vectors.
+    fn profile(&mut self, outline: &ProfileOutline) -> Result<Profile, DecodeError> {
+        let dimensions = outline.dimensions as usize;
+        let mut vector = |kind, elements| {
+            let runs = self.section(kind, &[elements]);
+            runs.map(|mut runs| runs.pop().unwrap_or_default())
+        };
+        Ok(Profile {
+            mean: vector(SectionKind::ProfileMean, dimensions)?,
+            diagonal: vector(SectionKind::ProfileDiagonal, dimensions)?,
+            factor: vector(
+                SectionKind::ProfileFactor,
+                dimensions.saturating_mul(dimensions.saturating_sub(1)) / 2,
+            )?,
+            typical: outline.typical,
+            limit: outline.limit,
+        })
     }
 
     /// The head's rows as one vector.

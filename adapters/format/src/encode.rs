@@ -3,8 +3,9 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
-    Adapter, EncodeError, Encoding, Limits, SectionEncoding, SectionKind, SiteWeights, codec, decode, envelope,
-    wire::{self, Outline, SiteOutline},
+    Adapter, EncodeError, Encoding, Limits, Profile, SectionEncoding, SectionKind, SiteWeights, codec, decode,
+    envelope,
+    wire::{self, Outline, ProfileOutline, SiteOutline},
 };
 
 impl SiteWeights {
@@ -32,6 +33,7 @@ pub fn encode(adapter: &Adapter, encoding: Encoding) -> Result<Vec<u8>, EncodeEr
     let outline = Outline {
         header: adapter.header.clone(),
         features: adapter.head.features,
+        profile: adapter.header.profile.as_ref().map(ProfileOutline::of),
         sites: sites.collect(),
     };
     let header = wire::write(&outline, envelope::VERSION)?;
@@ -68,8 +70,12 @@ fn cap(what: &'static str, got: usize, cap: usize) -> Result<(), EncodeError> {
 }
 
 /// The runs of one section: its sites' values, or the head's class rows.
-fn runs(adapter: &Adapter, kind: SectionKind) -> Vec<&[f32]> {
+fn runs<'a>(adapter: &'a Adapter, kind: SectionKind) -> Vec<&'a [f32]> {
     let sites = || adapter.sites.iter();
+    let profile = |part: &dyn Fn(&'a Profile) -> &'a Vec<f32>| {
+        let profile = adapter.header.profile.as_ref();
+        profile.map(|profile| part(profile).as_slice()).into_iter().collect()
+    };
     match kind {
         SectionKind::Kernels => sites()
             .filter_map(|site| {
@@ -92,6 +98,9 @@ fn runs(adapter: &Adapter, kind: SectionKind) -> Vec<&[f32]> {
         SectionKind::Biases => sites().map(|site| site.bias.as_slice()).collect(),
         SectionKind::HeadWeight => adapter.head.weight.chunks(adapter.head.features).collect(),
         SectionKind::HeadBias => Vec::from([adapter.head.bias.as_slice()]),
+        SectionKind::ProfileMean => profile(&|profile| &profile.mean),
+        SectionKind::ProfileDiagonal => profile(&|profile| &profile.diagonal),
+        SectionKind::ProfileFactor => profile(&|profile| &profile.factor),
     }
 }
 
@@ -102,7 +111,11 @@ fn write_section(kind: SectionKind, runs: &[&[f32]], encoding: Encoding, payload
         return;
     }
     let wanted = encoding.of_section(kind);
-    let holds = runs.iter().all(|run| codec::can_hold(wanted, run));
+    let holds = |run: &&[f32]| match kind {
+        SectionKind::ProfileDiagonal => codec::keeps_above_zero(wanted, run),
+        _ => codec::can_hold(wanted, run),
+    };
+    let holds = runs.iter().all(holds);
     let encoding = if holds { wanted } else { SectionEncoding::F32 };
     let mut data = Vec::new();
     for run in runs {

@@ -82,6 +82,16 @@ pub enum InvalidAdapter {
         /// Values there.
         got: usize,
     },
+    /// A vector of the feature profile has the wrong length for its dimensions.
+    #[error("{section} of {got} values, expected {expected}")]
+    Profile {
+        /// Which vector.
+        section: SectionKind,
+        /// Values that the mean's dimensions call for.
+        expected: usize,
+        /// Values there.
+        got: usize,
+    },
     /// Two sites have the same name.
     #[error("site `{site}` occurs twice")]
     DuplicateSite {

@@ -29,6 +29,8 @@ pub struct Limits {
     pub canary_side: usize,
     /// Width and height of the network's input in pixels.
     pub input_side: usize,
+    /// Dimensions of the feature profile.
+    pub profile_dimensions: usize,
 }
 
 impl Limits {
@@ -47,6 +49,7 @@ impl Limits {
         canaries: 16,
         canary_side: 128,
         input_side: 4_096,
+        profile_dimensions: 512,
     };
 }
 

@@ -15,16 +15,25 @@ pub enum SectionKind {
     HeadWeight = 4,
     /// The head's bias, `[classes]`.
     HeadBias = 5,
+    /// The feature profile's mean, `[D]`.
+    ProfileMean = 6,
+    /// The diagonal of the feature profile's factor, `[D]`.
+    ProfileDiagonal = 7,
+    /// The rest of the feature profile's factor, `[D (D − 1) / 2]`.
+    ProfileFactor = 8,
 }
 
 impl SectionKind {
     /// All kinds in file order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Kernels,
         Self::Scales,
         Self::Biases,
         Self::HeadWeight,
         Self::HeadBias,
+        Self::ProfileMean,
+        Self::ProfileDiagonal,
+        Self::ProfileFactor,
     ];
 
     /// A name for people.
@@ -36,6 +45,9 @@ impl SectionKind {
             Self::Biases => "biases",
             Self::HeadWeight => "head weight",
             Self::HeadBias => "head bias",
+            Self::ProfileMean => "profile mean",
+            Self::ProfileDiagonal => "profile diagonal",
+            Self::ProfileFactor => "profile factor",
         }
     }
 }
@@ -144,9 +156,9 @@ impl Encoding {
             (Self::F32, _) | (Self::Int8, SectionKind::HeadBias) => SectionEncoding::F32,
             (Self::F16, _) => SectionEncoding::F16,
             (Self::Int8, SectionKind::Kernels) => SectionEncoding::Kernel,
-            (Self::Int8, SectionKind::Scales) => SectionEncoding::Square10,
-            (Self::Int8, SectionKind::Biases) => SectionEncoding::Linear10,
-            (Self::Int8, SectionKind::HeadWeight) => SectionEncoding::Linear8,
+            (Self::Int8, SectionKind::Scales | SectionKind::ProfileDiagonal) => SectionEncoding::Square10,
+            (Self::Int8, SectionKind::Biases | SectionKind::ProfileMean) => SectionEncoding::Linear10,
+            (Self::Int8, SectionKind::HeadWeight | SectionKind::ProfileFactor) => SectionEncoding::Linear8,
         }
     }
 }

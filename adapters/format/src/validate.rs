@@ -3,8 +3,8 @@
 use alloc::{borrow::ToOwned, collections::BTreeSet, string::String};
 
 use crate::{
-    Adapter, Canary, Fit, Header, InvalidAdapter, Limits, Metrics, Preprocessing, Recipe, SectionKind, Site,
-    SiteWeights, Trial,
+    Adapter, Calibration, Canary, Fit, Header, InvalidAdapter, Limits, Metrics, Preprocessing, Profile, Recipe,
+    SectionKind, Site, SiteWeights, Trial,
 };
 
 impl Adapter {
@@ -27,6 +27,9 @@ impl Adapter {
         }
         finite(SectionKind::HeadWeight, None, &self.head.weight)?;
         finite(SectionKind::HeadBias, None, &self.head.bias)?;
+        if let Some(profile) = &self.header.profile {
+            profile.validate(self.head.features, limits)?;
+        }
         self.validate_sites(limits)?;
         cap("parameters", self.parameters(), limits.parameters)
     }
@@ -126,6 +129,7 @@ impl Header {
             temperature.is_finite() && temperature > 0.0,
         )?;
         self.trial.as_ref().map_or(Ok(()), Trial::validate)?;
+        self.calibration.map_or(Ok(()), Calibration::validate)?;
         cap("canaries", self.canaries.len(), limits.canaries)?;
         self.canaries
             .iter()
@@ -158,6 +162,57 @@ impl Preprocessing {
             in_range("std", std, "a finite number above 0", std.is_finite() && std > 0.0)?;
         }
         Ok(())
+    }
+}
+
+impl Calibration {
+    fn validate(self) -> Result<(), InvalidAdapter> {
+        fraction("calibration error before", self.before)?;
+        fraction("calibration error after", self.after)
+    }
+}
+
+impl Profile {
+    fn validate(&self, features: usize, limits: &Limits) -> Result<(), InvalidAdapter> {
+        let dimensions = self.dimensions();
+        nonempty("dimensions of the profile", dimensions)?;
+        cap(
+            "dimensions of the profile",
+            dimensions,
+            limits.profile_dimensions.min(features),
+        )?;
+        let parts = [
+            (SectionKind::ProfileMean, &self.mean, dimensions),
+            (SectionKind::ProfileDiagonal, &self.diagonal, dimensions),
+            (
+                SectionKind::ProfileFactor,
+                &self.factor,
+                dimensions * (dimensions - 1) / 2,
+            ),
+        ];
+        for (section, values, expected) in parts {
+            if values.len() != expected {
+                let got = values.len();
+                return Err(InvalidAdapter::Profile { section, expected, got });
+            }
+            finite(section, None, values)?;
+        }
+        for &value in &self.diagonal {
+            in_range("profile diagonal", value, "above 0", value > 0.0)?;
+        }
+        let (typical, limit) = (self.typical, self.limit);
+        in_range(
+            "typical distance",
+            typical,
+            "a finite number above 0",
+            typical.is_finite() && typical > 0.0,
+        )?;
+        in_range(
+            "limit of the distance",
+            limit,
+            "a finite number above the typical distance",
+            limit.is_finite() && limit > typical,
+        )
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::{string::String, string::ToString, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Canary, DecodeError, Digest, EncodeError, Header, HeaderFault, Limits};
+use crate::{Canary, DecodeError, Digest, EncodeError, Header, HeaderFault, Limits, Profile};
 
 /// Everything the header says.
 #[derive(Debug, PartialEq)]
@@ -12,7 +12,26 @@ pub(crate) struct Outline {
     pub(crate) header: Header,
     /// Input features of the head.
     pub(crate) features: usize,
+    pub(crate) profile: Option<ProfileOutline>,
     pub(crate) sites: Vec<SiteOutline>,
+}
+
+/// What the header says about the feature profile, whose vectors stand in the payload.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ProfileOutline {
+    pub(crate) dimensions: u32,
+    pub(crate) typical: f32,
+    pub(crate) limit: f32,
+}
+
+impl ProfileOutline {
+    pub(crate) fn of(profile: &Profile) -> Self {
+        Self {
+            dimensions: profile.dimensions() as u32,
+            typical: profile.typical,
+            limit: profile.limit,
+        }
+    }
 }
 
 /// One row of the site table.
@@ -54,6 +73,7 @@ pub(crate) fn write(outline: &Outline, version: u16) -> Result<Vec<u8>, EncodeEr
     }
     if version >= 2 {
         out.put(&(header.revision, header.expires, header.temperature, header.trial))?;
+        out.put(&(header.calibration, outline.profile))?;
     }
     out.put(&(outline.features as u32))?;
     out.put(&(outline.sites.len() as u32))?;
@@ -171,12 +191,24 @@ pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outlin
         expires: None,
         temperature: 1.0,
         trial: None,
+        calibration: None,
+        profile: None,
     };
+    let mut profile: Option<ProfileOutline> = None;
     if version >= 2 {
         header.revision = input.take("revision")?;
         header.expires = input.take("expires")?;
         header.temperature = input.take("temperature")?;
         header.trial = input.take("trial")?;
+        header.calibration = input.take("calibration")?;
+        profile = input.take("profile")?;
+        if let Some(profile) = &profile {
+            check(
+                "dimensions of the profile",
+                profile.dimensions as usize,
+                limits.profile_dimensions,
+            )?;
+        }
     }
     let features = input.capped("features", limits.features)?;
     let mut previous = Vec::new();
@@ -211,6 +243,7 @@ pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outlin
     let outline = Outline {
         header,
         features,
+        profile,
         sites,
     };
     let canonical = write(&outline, version).map_err(|_| DecodeError::HeaderForm { offset: 0 })?;

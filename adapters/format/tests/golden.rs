@@ -6,8 +6,8 @@
 use std::{fs, path::PathBuf};
 
 use clr_adapters::{
-    Adapter, Canary, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Metrics, Preprocessing, Provenance,
-    Recipe, Site, SiteWeights, Trial, decode, encode,
+    Adapter, Calibration, Canary, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Metrics, Preprocessing,
+    Profile, Provenance, Recipe, Site, SiteWeights, Trial, decode, encode,
 };
 
 /// The values of `docs/adapter-format.md`, "Golden files": all of them are exact in every encoding.
@@ -23,6 +23,18 @@ fn documented(version: u16) -> Adapter {
             max_latency_ms: Some(40),
             low_confidence: 0.5,
             max_low_share: 0.25,
+        });
+        header.calibration = Some(Calibration {
+            before: 0.125,
+            after: 0.0625,
+        });
+        let scale = |q: f32| q * q / 262_144.0;
+        header.profile = Some(Profile {
+            mean: vec![511.0 / 128.0, 0.0, -2.5],
+            diagonal: vec![scale(496.0), scale(16.0), scale(3.0)],
+            factor: vec![127.0 / 512.0, 1.0 / 512.0, -2.0 / 512.0],
+            typical: 0.75,
+            limit: 1.5,
         });
     }
     adapter
@@ -74,6 +86,8 @@ fn version_1() -> Adapter {
             expires: None,
             temperature: 1.0,
             trial: None,
+            calibration: None,
+            profile: None,
         },
         sites: vec![
             Site {
@@ -129,7 +143,7 @@ fn the_newest_version_encodes_to_the_same_bytes() {
 fn every_version_has_the_documented_digests() {
     for (version, expected) in [
         (1, ["fc93e593dc60", "ef214c58f249", "ba1d0180e7d5"]),
-        (2, ["1c0175cefe34", "5e91d658a1dd", "e93148c1bd0c"]),
+        (2, ["eb2f34dacf8b", "bff653401a58", "fde016e8bcf6"]),
     ] {
         let digests = Encoding::ALL.map(|encoding| {
             decode(&fs::read(path(version, encoding)).unwrap())

@@ -1,7 +1,8 @@
 //! A damaged or hostile file is refused with an error of its own: no panic, no allocation beyond a cap.
 
 use clr_adapters::{
-    CodeFault, DecodeError, Encoding, HeaderFault, InvalidAdapter, Limits, SectionKind, decode, decode_with, encode,
+    CodeFault, DecodeError, EncodeError, Encoding, HeaderFault, InvalidAdapter, Limits, Profile, SectionKind, decode,
+    decode_with, encode,
 };
 use proptest::prelude::*;
 
@@ -274,9 +275,9 @@ fn the_payload_names_the_section_that_is_wrong() {
     assert_eq!(
         cut,
         DecodeError::SectionTruncated {
-            section: SectionKind::HeadBias,
-            expected: 12,
-            got: 11
+            section: SectionKind::ProfileFactor,
+            expected: 13,
+            got: 12
         }
     );
 }
@@ -298,6 +299,73 @@ fn numbers_that_are_not_finite_are_refused() {
             }
         );
     }
+}
+
+#[test]
+fn a_senseless_profile_is_refused() {
+    let refused = |change: fn(&mut Profile)| {
+        let mut adapter = sample::small();
+        change(adapter.header.profile.as_mut().unwrap());
+        let error = adapter.validate().unwrap_err();
+        assert!(matches!(encode(&adapter, Encoding::F32), Err(EncodeError::Invalid(_))));
+        error
+    };
+    let lengths = refused(|profile| _ = profile.factor.pop());
+    let section = SectionKind::ProfileFactor;
+    assert_eq!(
+        lengths,
+        InvalidAdapter::Profile {
+            section,
+            expected: 10,
+            got: 9
+        }
+    );
+    for change in [
+        (|profile| profile.diagonal[2] = 0.0) as fn(&mut Profile),
+        |profile| profile.diagonal[2] = -1.0,
+        |profile| profile.typical = 0.0,
+        |profile| profile.typical = f32::NAN,
+        |profile| profile.limit = profile.typical,
+        |profile| profile.limit = f32::INFINITY,
+    ] {
+        assert!(matches!(refused(change), InvalidAdapter::OutOfRange { .. }));
+    }
+    assert!(matches!(
+        refused(|profile| profile.mean[0] = f32::NAN),
+        InvalidAdapter::NotFinite {
+            section: SectionKind::ProfileMean,
+            ..
+        }
+    ));
+    assert_eq!(
+        refused(|profile| profile.mean.clear()),
+        InvalidAdapter::Empty {
+            what: "dimensions of the profile"
+        }
+    );
+    // More dimensions than the backbone has features.
+    assert!(matches!(
+        refused(|profile| {
+            profile.mean = vec![0.0; 19];
+            profile.diagonal = vec![1.0; 19];
+            profile.factor = vec![0.0; 19 * 9];
+        }),
+        InvalidAdapter::TooLarge { cap: 18, got: 19, .. }
+    ));
+}
+
+#[test]
+fn a_profile_beyond_the_readers_cap_is_refused_before_it_is_read() {
+    let tight = Limits {
+        profile_dimensions: 4,
+        ..Limits::DEFAULT
+    };
+    let expected = DecodeError::TooLarge {
+        what: "dimensions of the profile",
+        cap: 4,
+        got: 5,
+    };
+    assert_eq!(decode_with(&file(Encoding::F32), &tight), Err(expected));
 }
 
 #[test]
@@ -391,6 +459,7 @@ fn lifted_caps_neither_overflow_nor_reserve_what_is_not_there() {
         canaries: most,
         canary_side: most,
         input_side: most,
+        profile_dimensions: most,
     };
     let file = file(Encoding::F32);
     assert!(decode_with(&file, &lifted).is_ok());

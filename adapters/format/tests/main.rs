@@ -1,9 +1,12 @@
 //! Proofs about the adapter file, through the public API alone.
 
 mod allocation;
+#[cfg(feature = "delta")]
+mod differences;
 mod folding;
 mod golden;
 mod hostile_adapter;
+mod profile;
 mod round_trip;
 mod sample;
 mod signing;

@@ -1,7 +1,7 @@
 //! What is written comes back.
 
 use clr_adapters::{
-    Adapter, Canary, Digest, Encoding, Fit, Head, Header, Recipe, Site, SiteWeights, decode, encode, quantised,
+    Adapter, Canary, Digest, Encoding, Fit, Head, Header, Profile, Recipe, Site, SiteWeights, decode, encode, quantised,
 };
 use proptest::prelude::*;
 
@@ -18,7 +18,18 @@ fn f32_is_exact_and_the_others_are_close() {
             let back = decode(&bytes).unwrap();
             assert_eq!(back.encoding, encoding);
             assert_eq!(back.digest, Digest::of(&bytes));
-            assert_eq!(back.adapter.header, adapter.header);
+            let profile = |adapter: &Adapter| adapter.header.profile.clone().unwrap();
+            let (own, other) = (profile(&back.adapter), profile(&adapter));
+            close(&own.mean, &other.mean);
+            close(&own.diagonal, &other.diagonal);
+            close(&own.factor, &other.factor);
+            let mut header = back.adapter.header.clone();
+            header.profile = Some(Profile {
+                typical: own.typical,
+                limit: own.limit,
+                ..other
+            });
+            assert_eq!(header, adapter.header);
             assert_eq!(quantised(&adapter, encoding).unwrap(), back.adapter);
             for (own, other) in back.adapter.sites.iter().zip(&adapter.sites) {
                 assert_eq!(own.name, other.name);
@@ -52,8 +63,9 @@ fn the_sections_cover_the_payload() {
         }
         assert_eq!(next + 8, decoded.file_bytes);
         let elements: usize = decoded.sections.iter().map(|section| section.elements).sum();
-        assert_eq!(elements, decoded.adapter.parameters());
-        assert_eq!(decoded.adapter.decoded_bytes(), 4 * elements);
+        let profile = 5 + 5 + 10;
+        assert_eq!(elements, decoded.adapter.parameters() + profile);
+        assert_eq!(decoded.adapter.decoded_bytes() + 4 * profile, 4 * elements);
     }
 }
 
@@ -115,10 +127,31 @@ fn site(kernel: bool) -> impl Strategy<Value = Site> {
     })
 }
 
+/// Of at most as many dimensions as there are features.
+fn profile(features: usize) -> impl Strategy<Value = Option<Profile>> {
+    let vectors = (1..=features.min(9)).prop_flat_map(|dimensions| {
+        let above_zero = number().prop_map(|value| value.abs().max(1e-18));
+        (
+            numbers(dimensions),
+            prop::collection::vec(above_zero, dimensions),
+            numbers(dimensions * (dimensions - 1) / 2),
+        )
+    });
+    prop::option::of(vectors.prop_map(|(mean, diagonal, factor)| Profile {
+        mean,
+        diagonal,
+        factor,
+        typical: 0.9,
+        limit: 1.4,
+    }))
+}
+
 fn adapter() -> impl Strategy<Value = Adapter> {
     let sites = prop::collection::vec(any::<bool>().prop_flat_map(site), 0..5);
-    let head = (1_usize..6, 1_usize..80)
-        .prop_flat_map(|(classes, features)| (Just(features), numbers(classes * features), numbers(classes)));
+    let head = (1_usize..6, 1_usize..80).prop_flat_map(|(classes, features)| {
+        let weight = numbers(classes * features);
+        (Just(features), weight, numbers(classes), profile(features))
+    });
     let canary = (1_u16..5, 1_u16..5, 0.0_f32..=1.0).prop_flat_map(|(width, height, probability)| {
         prop::collection::vec(any::<u8>(), usize::from(3 * width * height)).prop_map(move |pixels| Canary {
             size: [width, height],
@@ -134,7 +167,7 @@ fn adapter() -> impl Strategy<Value = Adapter> {
         any::<Option<[u8; 32]>>(),
     );
     (sites, head, rest).prop_map(
-        |(mut sites, (features, weight, bias), (canaries, task, version, parent))| {
+        |(mut sites, (features, weight, bias, profile), (canaries, task, version, parent))| {
             sites.sort_by(|a, b| a.name.cmp(&b.name));
             sites.dedup_by(|a, b| a.name == b.name);
             let mut preprocessing = sample::preprocessing();
@@ -151,6 +184,7 @@ fn adapter() -> impl Strategy<Value = Adapter> {
                 parent: parent.map(Digest),
                 canaries,
                 task,
+                profile,
                 ..sample::small().header
             };
             Adapter {

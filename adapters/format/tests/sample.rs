@@ -1,8 +1,8 @@
 //! Adapters to test with: a small one with everything in it, and one of EfficientNet-Lite0's size.
 
 use clr_adapters::{
-    Adapter, Canary, ChannelOrder, Digest, Filter, Fit, Head, Header, Metrics, Preprocessing, Provenance, Recipe, Site,
-    SiteWeights, Trial,
+    Adapter, Calibration, Canary, ChannelOrder, Digest, Filter, Fit, Head, Header, Metrics, Preprocessing, Profile,
+    Provenance, Recipe, Site, SiteWeights, Trial,
 };
 
 /// A small, portable random generator (SplitMix64).
@@ -110,6 +110,22 @@ fn header(task: &str, recipe: Recipe, labels: &[&str]) -> Header {
             low_confidence: 0.5,
             max_low_share: 0.25,
         }),
+        calibration: Some(Calibration {
+            before: 0.125,
+            after: 0.03,
+        }),
+        profile: None,
+    }
+}
+
+/// A profile of `dimensions`, as training makes them: a diagonal of like magnitudes and less beside it.
+fn profile(random: &mut Random, dimensions: usize) -> Profile {
+    Profile {
+        mean: random.normals(dimensions, 2.0),
+        diagonal: (0..dimensions).map(|_| 0.25 + 0.5 * random.uniform()).collect(),
+        factor: random.normals(dimensions * (dimensions - 1) / 2, 0.05),
+        typical: 0.96875,
+        limit: 1.375,
     }
 }
 
@@ -118,6 +134,7 @@ pub(crate) fn small() -> Adapter {
     let mut random = Random(1);
     let mut header = header("vögel", Recipe::Clr, &["Amsel", "Star", "ツル"]);
     header.canaries = vec![canary(&mut random, 4)];
+    header.profile = Some(profile(&mut random, 5));
     Adapter {
         header,
         sites: vec![
@@ -165,6 +182,7 @@ pub(crate) fn lite0() -> Adapter {
         &labels.iter().map(String::as_str).collect::<Vec<_>>(),
     );
     header.canaries = vec![canary(&mut random, 32), canary(&mut random, 32)];
+    header.profile = Some(profile(&mut Random(3), Profile::DIMENSIONS));
     let mut sites = vec![random.site("/_conv_stem/Conv", 32, true)];
     let (mut inputs, mut block) = (32, 0);
     for (repeats, expand, outputs) in LITE0 {

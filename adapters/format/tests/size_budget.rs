@@ -5,11 +5,11 @@ use clr_adapters::{Encoding, encode};
 use crate::sample;
 
 #[test]
-fn a_lite0_adapter_with_ten_classes_fits_140_kilobytes() {
+fn a_lite0_adapter_with_ten_classes_fits_147_kilobytes() {
     let adapter = sample::lite0();
     assert_eq!(adapter.parameters(), 80_928 + 8_992 + 2 * 12_016 + 12_810);
     let file = encode(&adapter, Encoding::Int8).unwrap();
-    assert!(file.len() <= 140_000, "{} bytes", file.len());
+    assert!(file.len() <= 147_000, "{} bytes", file.len());
 }
 
 #[test]

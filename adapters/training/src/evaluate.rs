@@ -6,6 +6,7 @@ use clr_onnx::Backbone;
 use serde::Serialize;
 
 use crate::{
+    calibrate::log_probability,
     data::{Batch, Dataset, Loading, Pictures, Split, for_each_batch},
     error::{Result, TrainError},
     network::Network,
@@ -57,7 +58,7 @@ impl Evaluation {
         let mut loss = 0.0_f64;
         for (row, &label) in logits.iter().zip(&labels) {
             confusion[label as usize][argmax(row)] += 1;
-            loss -= log_probability(row, label as usize);
+            loss -= log_probability(row, label as usize, 1.0);
         }
         let pictures = labels.len();
         let count = pictures.max(1) as f32;
@@ -106,13 +107,6 @@ pub fn argmax(row: &[f32]) -> usize {
             if value > best.1 { (index, value) } else { best }
         })
         .0
-}
-
-/// Natural logarithm of the softmax probability of `class` under the logits `row`.
-pub fn log_probability(row: &[f32], class: usize) -> f64 {
-    let peak = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = row.iter().map(|&value| (f64::from(value) - peak).exp()).sum();
-    f64::from(row[class]) - peak - sum.ln()
 }
 
 /// Runs the pictures through `network`, in order.

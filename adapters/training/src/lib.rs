@@ -3,6 +3,7 @@
 //! [`train`] takes a backbone and a [`Dataset`] to a finished, folded, encoded adapter. [`Network`] is the graph itself.
 
 mod body;
+mod calibrate;
 mod check;
 #[cfg(any(feature = "cuda", all(test, target_os = "linux")))]
 mod cuda;
@@ -26,10 +27,11 @@ mod uncertainty;
 mod tests;
 
 pub use body::{Footprint, Start};
+pub use calibrate::{Confidence, log_probability};
 pub use check::check_device;
 pub use data::{Augmentation, Dataset, Flip, Pictures, Sample, Split, SplitOptions, Unreadable, Warning};
 pub use error::TrainError;
-pub use evaluate::{ClassScore, Evaluation, argmax, evaluate, evaluate_adapter, log_probability};
+pub use evaluate::{ClassScore, Evaluation, argmax, evaluate, evaluate_adapter};
 pub use history::Record;
 pub use memory::peak_memory;
 pub use network::{Group, Learned, Memory, Mode, Network, Objective, Parameter, Snapshot};

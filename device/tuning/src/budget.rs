@@ -63,7 +63,7 @@ impl fmt::Display for Plan {
         match self.extent {
             Extent::Head => write!(f, "the head alone")?,
             _ if self.trained_sites == self.sites => {
-                write!(f, "the whole adapter ({} sites and the head)", self.sites)?
+                write!(f, "the whole adapter ({} sites and the head)", self.sites)?;
             }
             _ => write!(
                 f,

@@ -54,7 +54,7 @@ impl Comparison {
             result.tuned += u32::from(tuned);
             result.won += u32::from(tuned && !parent);
             result.lost += u32::from(parent && !tuned);
-            gains.push(log_probability(&pair.tuned, pair.class) - log_probability(&pair.parent, pair.class));
+            gains.push(log_probability(&pair.tuned, pair.class, 1.0) - log_probability(&pair.parent, pair.class, 1.0));
         }
         let n = gains.len() as f64;
         result.gain = gains.iter().sum::<f64>() / n.max(1.0);

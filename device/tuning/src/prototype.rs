@@ -156,7 +156,9 @@ fn mean(features: &[Vec<f32>]) -> Vec<f64> {
     for x in features {
         mean.iter_mut().zip(x).for_each(|(mean, &x)| *mean += f64::from(x));
     }
-    mean.iter_mut().for_each(|mean| *mean /= features.len().max(1) as f64);
+    for mean in &mut mean {
+        *mean /= features.len().max(1) as f64;
+    }
     mean
 }
 

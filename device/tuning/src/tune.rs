@@ -586,7 +586,7 @@ fn kept(answer: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
 
 fn softmax(logits: &[f32]) -> Vec<f32> {
     (0..logits.len())
-        .map(|class| log_probability(logits, class).exp() as f32)
+        .map(|class| log_probability(logits, class, 1.0).exp() as f32)
         .collect()
 }
 
@@ -672,7 +672,10 @@ impl Judged {
             };
             let picture = Picture::new(&pixels, None, &header.preprocessing, 0);
             let (class, after) = (canary.class as usize, answer(tuned, &picture)?);
-            judged.canaries.push(log_probability(&after, class).exp() as f32);
+            let temperature = f64::from(header.temperature);
+            judged
+                .canaries
+                .push(log_probability(&after, class, temperature).exp() as f32);
             judged.old.push(Pair {
                 class,
                 parent: answer(reference, &picture)?,

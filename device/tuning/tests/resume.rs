@@ -61,6 +61,9 @@ fn a_stopped_and_resumed_run_writes_the_same_bytes() {
     assert!(kept.0.lock().unwrap().is_none(), "a finished run leaves no state");
 }
 
+/// What may happen to a checkpoint.
+type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 #[test]
 fn a_damaged_or_foreign_checkpoint_is_said_and_started_over() {
     let kept = Kept::default();
@@ -70,7 +73,7 @@ fn a_damaged_or_foreign_checkpoint_is_said_and_started_over() {
     };
     run(&options(), &kept, &mut stop()).unwrap_err();
     let good = kept.0.lock().unwrap().clone().unwrap();
-    let damages: [&dyn Fn(&mut Vec<u8>); 4] = [
+    let damages: [Damage<'_>; 4] = [
         &|bytes| bytes[100] ^= 1,
         &|bytes| bytes.truncate(40),
         &|bytes| bytes.clear(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use clr_adapters::{Encoding, Recipe};
+use clr_adapters::{Calibration, Encoding, Recipe};
 use clr_training::{
     Candidate, Dataset, Evaluation, RecipeChoice, Schedule, SplitOptions, TrainOptions, Trained, Warning, train,
 };
@@ -102,6 +102,8 @@ struct Document<'a> {
     quantised_validation: &'a Evaluation,
     test: Option<&'a Evaluation>,
     candidates: &'a [Candidate],
+    temperature: f32,
+    calibration: Option<Calibration>,
     parity: Parity,
     warnings: &'a [Warning],
     plots: &'a [PathBuf],
@@ -148,6 +150,8 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
             quantised_validation: &trained.quantised_validation,
             test: trained.test.as_ref(),
             candidates: &trained.candidates,
+            temperature: header.temperature,
+            calibration: header.calibration,
             parity,
             warnings: &trained.warnings,
             plots: &plots,
@@ -196,6 +200,14 @@ fn print(
         100.0 * trained.quantised_validation.accuracy,
         trained.validation.pictures
     ))?;
+    if let Some(Calibration { before, after }) = trained.adapter.header.calibration {
+        output.line(&format!(
+            "temperature {:.2}: calibration error {:.1} % before and {:.1} % after",
+            trained.adapter.header.temperature,
+            100.0 * before,
+            100.0 * after
+        ))?;
+    }
     if let Some(test) = &trained.test {
         output.line(&format!(
             "test accuracy {:.1} %, {} pictures",

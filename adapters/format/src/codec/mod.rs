@@ -52,6 +52,13 @@ pub(crate) fn can_hold(encoding: SectionEncoding, values: &[f32]) -> bool {
     encoding != SectionEncoding::F16 || values.iter().all(|&value| f16::from_f32(value).is_finite())
 }
 
+/// Whether `values`, all above 0, are so still when they come back from `encoding`.
+pub(crate) fn keeps_above_zero(encoding: SectionEncoding, values: &[f32]) -> bool {
+    let (mut bytes, mut back) = (Vec::new(), Vec::new());
+    encode_run(encoding, values, &mut bytes);
+    decode_run(encoding, &bytes, values.len(), &mut back).is_ok() && back.iter().all(|&value| value > 0.0)
+}
+
 /// Appends the bytes of one run. The values are finite.
 pub(crate) fn encode_run(encoding: SectionEncoding, values: &[f32], out: &mut Vec<u8>) {
     match encoding {

@@ -53,6 +53,12 @@ fn a_small_task_is_learned_and_the_file_answers_alike() {
     for sample in &trained.parity {
         assert_eq!(answer(&sample.input), sample.logits);
     }
+    assert_eq!(
+        header.calibration,
+        Some(trained.quantised_validation.calibration(header.temperature))
+    );
+    let profile = header.profile.as_ref().unwrap();
+    assert!(profile.dimensions() > 0 && profile.limit > profile.typical);
     assert_eq!(header.canaries.len(), 2);
     for canary in &header.canaries {
         let [width, height] = canary.size;
@@ -60,7 +66,7 @@ fn a_small_task_is_learned_and_the_file_answers_alike() {
         let logits = answer(&header.preprocessing.preprocess(&picture));
         let class = crate::evaluate::argmax(&logits);
         assert_eq!(class as u32, canary.class);
-        let probability = crate::evaluate::log_probability(&logits, class).exp();
+        let probability = crate::calibrate::log_probability(&logits, class, f64::from(header.temperature)).exp();
         assert!((probability - f64::from(canary.probability)).abs() < 1e-5);
     }
 }

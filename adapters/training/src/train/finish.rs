@@ -9,9 +9,10 @@ use clr_onnx::{Preprocess as _, RgbImage};
 use super::{Candidate, Outcome, ParitySample, Trained, prepare::Prepared};
 use crate::{
     Evaluation, Flip, Warning,
+    calibrate::log_probability,
     data::{Dataset, Pictures, Split},
     error::Result,
-    evaluate::{argmax, evaluate, log_probability},
+    evaluate::{argmax, evaluate},
     network::Network,
     observer::Observer,
 };
@@ -50,6 +51,7 @@ pub(super) fn finish(
         Provenance::HostTrained,
     );
     header.version = options.version;
+    header.profile.clone_from(&prepared.profile);
     let mut candidates = Vec::with_capacity(outcomes.len());
     for (index, outcome) in outcomes.iter().enumerate() {
         let file = encode(&outcome.network.to_adapter(header.clone())?, options.encoding)?;
@@ -83,7 +85,10 @@ pub(super) fn finish(
         seed: options.seed,
         created: options.created.unwrap_or_else(now),
     });
-    header.canaries = canaries(&network, &prepared.validation, &quantised_validation)?;
+    header.temperature = quantised_validation.temperature();
+    header.calibration = Some(quantised_validation.calibration(header.temperature));
+    let temperature = f64::from(header.temperature);
+    header.canaries = canaries(&network, &prepared.validation, &quantised_validation, temperature)?;
     let adapter = outcome.network.to_adapter(header)?;
     adapter_check(&adapter)?;
     let bytes = encode(&adapter, options.encoding)?;
@@ -127,16 +132,22 @@ fn now() -> u64 {
 }
 
 /// Small versions of validation pictures that the network is surest of, of different classes where possible.
-fn canaries(network: &Network, pictures: &Pictures, evaluation: &Evaluation) -> Result<Vec<Canary>> {
+fn canaries(network: &Network, pictures: &Pictures, evaluation: &Evaluation, temperature: f64) -> Result<Vec<Canary>> {
     let mut order: Vec<usize> = (0..pictures.len()).collect();
-    let sure = |index: &usize| -log_probability(&evaluation.logits[*index], evaluation.labels[*index] as usize);
+    let sure = |index: &usize| {
+        -log_probability(
+            &evaluation.logits[*index],
+            evaluation.labels[*index] as usize,
+            temperature,
+        )
+    };
     order.sort_by(|a, b| sure(a).total_cmp(&sure(b)));
     let mut tried: Vec<(bool, f64, Canary)> = Vec::new();
     for index in order.into_iter().take(CANARY_TRIALS) {
         let small = shrink(&pictures.original(index)?);
         let logits = answer(network, pictures, &pictures.preprocessing().preprocess(&small))?;
         let class = argmax(&logits);
-        let probability = log_probability(&logits, class).exp();
+        let probability = log_probability(&logits, class, temperature).exp();
         let right = class == evaluation.labels[index] as usize;
         let size = [small.width() as u16, small.height() as u16];
         let canary = Canary {

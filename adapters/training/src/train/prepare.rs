@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use candle_core::Tensor;
-use clr_adapters::{Digest, Fit, Head, Preprocessing, Recipe};
+use clr_adapters::{Digest, Fit, Head, Preprocessing, Profile, Recipe};
 use clr_onnx::Backbone;
 
 use super::Outcome;
@@ -31,6 +31,8 @@ pub(super) struct Prepared<'a> {
     pub(super) base: Network,
     pub(super) fitted: FittedHead,
     pub(super) linear: Evaluation,
+    /// What the training pictures look like to the untouched backbone; none where there are too few.
+    pub(super) profile: Option<Profile>,
     /// Names everything a resume file depends on beside the recipe.
     pub(super) fingerprint: Digest,
     pub(super) head_seconds: f64,
@@ -77,6 +79,7 @@ impl<'a> Prepared<'a> {
         let start = Instant::now();
         let mut base = Network::new(backbone, Recipe::Linear, names.len(), &options.device, options.seed)?;
         let (train_set, validation_set) = frozen_features(&base, &train, &validation, options, observer)?;
+        let profile = profile(&train_set, &validation_set)?;
         let mut meter = Meter::new(Phase::Head, options.head.penalties.len());
         let fitted = fit_head(&train_set, &validation_set, names.len(), &options.head, |_| {
             meter.advance(1, observer);
@@ -106,6 +109,7 @@ impl<'a> Prepared<'a> {
             base,
             fitted,
             linear,
+            profile,
             fingerprint,
             head_seconds,
         })
@@ -141,6 +145,15 @@ impl<'a> Prepared<'a> {
         let (train, validation) = frozen_features(network, &self.train, &self.validation, self.options, observer)?;
         Ok(fit_head(&train, &validation, self.names.len(), &self.options.head, |_| ())?.head)
     }
+}
+
+/// The features are those that the head was fitted on: nothing is computed twice.
+fn profile(train: &Features, validation: &Features) -> Result<Option<Profile>> {
+    let (train, validation): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (train.values.to_vec2()?, validation.values.to_vec2()?);
+    Ok(Profile::learn(
+        train.iter().map(Vec::as_slice),
+        validation.iter().map(Vec::as_slice),
+    ))
 }
 
 fn frozen_features(

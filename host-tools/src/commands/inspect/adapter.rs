@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use clr_adapters::{Decoded, Metrics, Preprocessing, Provenance, PublicKey, Recipe, SignerClass, SiteWeights, Trial};
+use clr_adapters::{
+    Calibration, Decoded, Metrics, Preprocessing, Provenance, PublicKey, Recipe, SignerClass, SiteWeights, Trial,
+};
 use serde::Serialize;
 
 use super::preprocessing_line;
@@ -31,6 +33,8 @@ struct AdapterDocument {
     revision: u32,
     expires: Option<u64>,
     temperature: f32,
+    calibration: Option<Calibration>,
+    profile: Option<ProfileDocument>,
     trial: Option<Trial>,
     signature: Option<SignatureDocument>,
     sections: Vec<SectionDocument>,
@@ -53,6 +57,13 @@ struct MetricsDocument {
     data: String,
     seed: u64,
     created: u64,
+}
+
+#[derive(Serialize)]
+struct ProfileDocument {
+    dimensions: usize,
+    typical: f32,
+    limit: f32,
 }
 
 #[derive(Serialize)]
@@ -112,6 +123,12 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
         revision: header.revision,
         expires: header.expires,
         temperature: header.temperature,
+        calibration: header.calibration,
+        profile: header.profile.as_ref().map(|profile| ProfileDocument {
+            dimensions: profile.dimensions(),
+            typical: profile.typical,
+            limit: profile.limit,
+        }),
         trial: header.trial,
         signature: decoded.signature.map(|signature| SignatureDocument {
             class: signature.class,
@@ -169,6 +186,14 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
             metrics.seed
         ))?;
     }
+    output.line(&format!("confidence   {}", confidence(&document)))?;
+    output.line(&match &document.profile {
+        Some(profile) => format!(
+            "profile      {} dimensions, distance {:.2} at the median and {:.2} at 95 % of validation",
+            profile.dimensions, profile.typical, profile.limit
+        ),
+        None => "profile      none: the task cannot be chosen by a picture alone".to_owned(),
+    })?;
     output.line(&format!("canaries     {}\n", document.canaries))?;
     let mut table = Table::new(["section", "encoding", "values", "offset", "bytes", "crc"]);
     for section in &document.sections {
@@ -191,6 +216,18 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
         output.table(&table)?;
     }
     Ok(())
+}
+
+fn confidence(document: &AdapterDocument) -> String {
+    let temperature = document.temperature;
+    match document.calibration {
+        Some(Calibration { before, after }) => format!(
+            "temperature {temperature:.2}, calibration error on validation {:.1} % before, {:.1} % after",
+            100.0 * before,
+            100.0 * after
+        ),
+        None => format!("temperature {temperature:.2}, not calibrated"),
+    }
 }
 
 fn metrics(metrics: &Metrics) -> MetricsDocument {

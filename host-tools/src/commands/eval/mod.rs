@@ -1,5 +1,8 @@
 //! `clr eval`.
 
+mod choice;
+mod roc;
+
 use std::{
     path::{Path, PathBuf},
     time::Instant,
@@ -11,7 +14,7 @@ use clap::{Args, ValueEnum};
 use clr_adapters::Adapter;
 use clr_device::{Engine, EngineOptions, ResidentAdapter};
 use clr_onnx::Backbone;
-use clr_training::{Dataset, Evaluation, Sample, Split, SplitOptions};
+use clr_training::{Confidence, Dataset, Evaluation, Sample, Split, SplitOptions};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -25,17 +28,27 @@ use crate::{
 
 /// Measure an adapter on labelled pictures, through the device engine
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  clr eval --backbone lite0.onnx --adapter birds.clr photos/ --split test")]
+#[command(
+    after_help = "Example:\n  clr eval --backbone lite0.onnx --adapter birds.clr photos/ --split test\n  \
+clr eval --backbone lite0.onnx --auto --adapter birds.clr --adapter signs.clr photos/ signs/"
+)]
 pub(crate) struct EvalArgs {
     /// The frozen network (ONNX)
     #[arg(short, long, value_name = "FILE")]
     backbone: PathBuf,
-    /// The adapter
-    #[arg(short, long, value_name = "FILE")]
-    adapter: PathBuf,
+    /// The adapter; with --auto one for each DATA, in the same order
+    #[arg(short, long, value_name = "FILE", required = true)]
+    adapter: Vec<PathBuf>,
     /// Pictures in class folders
-    #[arg(value_name = "DATA")]
-    data: PathBuf,
+    #[arg(value_name = "DATA", required = true)]
+    data: Vec<PathBuf>,
+    /// Measure the choice of the task among all adapters, by the picture alone: accuracy with and without being told, and how
+    /// well pictures of a task that is not installed are told from those of the others
+    #[arg(long)]
+    auto: bool,
+    /// With --auto: at most so many pictures of each DATA, evenly spaced
+    #[arg(long, value_name = "N", requires = "auto")]
+    limit: Option<usize>,
     /// Which part of DATA; all takes every picture there is
     #[arg(long, value_enum, default_value_t = SplitArg::Test)]
     split: SplitArg,
@@ -65,19 +78,54 @@ pub(crate) struct Measured {
     #[serde(flatten)]
     pub(crate) evaluation: Evaluation,
     unreadable: Vec<String>,
+    /// What the adapter's logits are divided by before the softmax.
+    temperature: f32,
+    /// What its probabilities are worth, with the temperature.
+    confidence: Confidence,
+    /// The same with a temperature of 1.
+    uncalibrated: Confidence,
     /// Wall time per picture with all cores (or the GPU) busy, reading the file included.
     seconds_per_picture: f64,
 }
 
 pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> {
     let backbone = read_backbone(&args.backbone)?;
-    let adapter = read_adapter(&args.adapter)?.adapter;
+    if args.auto {
+        return choice::run(args, backbone, context);
+    }
+    let ([adapter], [data]) = (args.adapter.as_slice(), args.data.as_slice()) else {
+        anyhow::bail!(
+            "{} adapters and {} folders\nhint: several are for --auto",
+            args.adapter.len(),
+            args.data.len()
+        );
+    };
+    let adapter = read_adapter(adapter)?.adapter;
+    let (dataset, samples) = open(args, data)?;
+    let device = args.device.open()?;
+    let measured = if device.is_cpu() {
+        let engine = Engine::new(backbone, EngineOptions::default())?;
+        let resident = engine.prepare(&adapter)?;
+        measure(&engine, &resident, &dataset, &samples, context.output)?
+    } else {
+        measure_on(&device, &backbone, &adapter, &dataset, &samples, context.output)?
+    };
+    if context.output.json {
+        context.output.document("eval", &measured)?;
+    } else {
+        print(&measured, context.output)?;
+    }
+    Ok(0)
+}
+
+/// The data and the samples of the split asked for.
+fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> {
     let split = SplitOptions {
         validation_fraction: args.validation,
         seed: args.seed,
         ..SplitOptions::default()
     };
-    let dataset = Dataset::open(&args.data, &split)?;
+    let dataset = Dataset::open(data, &split)?;
     let hint = "hint: --split all takes every picture of a folder without train/, val/ and test/";
     let samples: Vec<Sample> = match args.split {
         SplitArg::Train => dataset.samples(Split::Train)?.to_vec(),
@@ -93,20 +141,7 @@ pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> 
             .cloned()
             .collect(),
     };
-    let device = args.device.open()?;
-    let measured = if device.is_cpu() {
-        let engine = Engine::new(backbone, EngineOptions::default())?;
-        let resident = engine.prepare(&adapter)?;
-        measure(&engine, &resident, &dataset, &samples, context.output)?
-    } else {
-        measure_on(&device, &backbone, &adapter, &dataset, &samples, context.output)?
-    };
-    if context.output.json {
-        context.output.document("eval", &measured)?;
-    } else {
-        print(&measured, context.output)?;
-    }
-    Ok(0)
+    Ok((dataset, samples))
 }
 
 /// Runs `samples` through the engine, one picture per core at a time. Classes meet by name.
@@ -137,7 +172,8 @@ pub(crate) fn measure(
         .collect();
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    summary(adapter.task(), adapter.labels(), &classes, samples, answers, seconds)
+    let of = (adapter.task(), adapter.labels(), adapter.temperature());
+    summary(of, &classes, samples, answers, seconds)
 }
 
 /// The same with the training network on `device`.
@@ -158,13 +194,13 @@ fn measure_on(
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
     let answers = answers.into_iter().map(Ok).collect();
-    summary(&header.task, &header.labels, &classes, samples, answers, seconds)
+    let of = (header.task.as_str(), header.labels.as_slice(), header.temperature);
+    summary(of, &classes, samples, answers, seconds)
 }
 
 /// Answers per sample (none for an unreadable picture) as what was measured; `classes` are the adapter's for each class of the data.
 fn summary(
-    task: &str,
-    names: &[String],
+    (task, names, temperature): (&str, &[String], f32),
     classes: &[usize],
     samples: &[Sample],
     answers: Vec<anyhow::Result<Option<Vec<f32>>>>,
@@ -181,9 +217,13 @@ fn summary(
         }
     }
     anyhow::ensure!(!logits.is_empty(), "no picture could be read");
+    let evaluation = Evaluation::from_logits(logits, labels, names);
     Ok(Measured {
         task: task.to_owned(),
-        evaluation: Evaluation::from_logits(logits, labels, names),
+        temperature,
+        confidence: evaluation.confidence(temperature),
+        uncalibrated: evaluation.confidence(1.0),
+        evaluation,
         unreadable,
         seconds_per_picture: seconds / samples.len() as f64,
     })
@@ -222,6 +262,13 @@ fn print(measured: &Measured, output: &Output) -> std::io::Result<()> {
         evaluation.loss,
         evaluation.pictures,
         human_time(measured.seconds_per_picture)
+    ))?;
+    output.line(&format!(
+        "mean confidence {:.1} %, calibration error {:.1} % (temperature {:.2}; without it {:.1} %)",
+        100.0 * measured.confidence.mean,
+        100.0 * measured.confidence.calibration_error,
+        measured.temperature,
+        100.0 * measured.uncalibrated.calibration_error
     ))?;
     if !measured.unreadable.is_empty() {
         output.line(&format!("{} pictures could not be read", measured.unreadable.len()))?;

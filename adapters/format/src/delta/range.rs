@@ -1,0 +1,305 @@
+//! An adaptive range coder for differences of codes. Each site and group changes by steps of its own size; the model follows the sizes
+//! of the last differences, so that no table has to travel. The coder is LZMA's, with 12-bit probabilities.
+
+use alloc::{boxed::Box, vec::Vec};
+
+/// Bits of a probability.
+const BITS: u32 = 12;
+/// How fast probabilities follow.
+const RATE: u32 = 4;
+/// Below this the range is widened by a byte.
+const NARROW: u32 = 1 << 24;
+/// Bits of a difference's length in bits, 0 … 32.
+const LENGTH_BITS: u32 = 6;
+/// Sizes that the model tells apart: two for each bit of length.
+const CONTEXTS: usize = 65;
+/// Bits below the highest one that are modelled; the others are near enough to even.
+const MODELLED: u32 = 2;
+
+/// A probability of a 0, in 4,096ths.
+#[derive(Clone, Copy)]
+struct Probability(u16);
+
+impl Probability {
+    const EVEN: Self = Self(1 << (BITS - 1));
+
+    /// The part of `range` that a 0 takes.
+    fn bound(self, range: u32) -> u32 {
+        (range >> BITS) * u32::from(self.0)
+    }
+
+    fn follow(&mut self, bit: bool) {
+        if bit {
+            self.0 -= self.0 >> RATE;
+        } else {
+            self.0 += ((1 << BITS) - self.0) >> RATE;
+        }
+    }
+}
+
+/// What is expected of differences of one kind.
+pub(super) struct Model {
+    /// Length in bits, by the size of the last ones.
+    lengths: Box<[[Probability; 1 << LENGTH_BITS]; CONTEXTS]>,
+    /// The bits below the highest one, by length.
+    below: Box<[[Probability; 1 << MODELLED]; 33]>,
+    /// Running mean of lengths, in 32nds of a bit.
+    size: u32,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            lengths: Box::new([[Probability::EVEN; 1 << LENGTH_BITS]; CONTEXTS]),
+            below: Box::new([[Probability::EVEN; 1 << MODELLED]; 33]),
+            size: 0,
+        }
+    }
+}
+
+/// Codes bits one way or the other: an encoder takes the bit, a decoder gives it.
+trait Coder {
+    fn modelled(&mut self, probability: &mut Probability, bit: bool) -> Option<bool>;
+    fn even(&mut self, bit: bool) -> Option<bool>;
+}
+
+impl Model {
+    /// Codes one difference; an encoder passes it, a decoder any number.
+    fn code(&mut self, coder: &mut impl Coder, value: u32) -> Option<u32> {
+        let context = ((self.size + 8) / 16) as usize;
+        let tree = &mut self.lengths[context.min(CONTEXTS - 1)];
+        let length = u32::BITS - value.leading_zeros();
+        let mut node = 1_usize;
+        for place in (0..LENGTH_BITS).rev() {
+            let bit = coder.modelled(&mut tree[node], (length >> place) & 1 == 1)?;
+            node = 2 * node + usize::from(bit);
+        }
+        let length = node as u32 - (1 << LENGTH_BITS);
+        if length > u32::BITS {
+            return None;
+        }
+        self.size = (7 * self.size + 32 * length) / 8;
+        if length < 2 {
+            return Some(length);
+        }
+        let mut out = 1_u32;
+        let mut node = 1_usize;
+        for place in (0..length - 1).rev() {
+            let bit = (value >> place) & 1 == 1;
+            let bit = if length - 2 - place < MODELLED {
+                let bit = coder.modelled(&mut self.below[length as usize][node], bit)?;
+                node = 2 * node + usize::from(bit);
+                bit
+            } else {
+                coder.even(bit)?
+            };
+            out = 2 * out + u32::from(bit);
+        }
+        Some(out)
+    }
+}
+
+/// Writes.
+pub(super) struct Encoder {
+    low: u64,
+    range: u32,
+    /// The last byte, and how many bytes of ones follow it, that a carry may still change.
+    last: u8,
+    waiting: u64,
+    out: Vec<u8>,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self {
+            low: 0,
+            range: u32::MAX,
+            last: 0,
+            waiting: 1,
+            out: Vec::new(),
+        }
+    }
+}
+
+impl Encoder {
+    pub(super) fn push(&mut self, model: &mut Model, value: u32) {
+        // An encoder always has an answer.
+        let _ = model.code(self, value);
+    }
+
+    /// The bytes; none if nothing was pushed.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        if self.range == u32::MAX && self.low == 0 {
+            return Vec::new();
+        }
+        for _ in 0..5 {
+            self.shift();
+        }
+        self.out
+    }
+
+    fn shift(&mut self) {
+        let (carry, low) = ((self.low >> 32) as u8, self.low as u32);
+        if low < 0xff00_0000 || carry != 0 {
+            self.out.push(self.last.wrapping_add(carry));
+            for _ in 1..self.waiting {
+                self.out.push(0xff_u8.wrapping_add(carry));
+            }
+            self.waiting = 0;
+            self.last = (low >> 24) as u8;
+        }
+        self.waiting += 1;
+        self.low = u64::from(low & 0x00ff_ffff) << 8;
+    }
+
+    fn widen(&mut self) {
+        while self.range < NARROW {
+            self.range <<= 8;
+            self.shift();
+        }
+    }
+}
+
+impl Coder for Encoder {
+    fn modelled(&mut self, probability: &mut Probability, bit: bool) -> Option<bool> {
+        let bound = probability.bound(self.range);
+        if bit {
+            self.low += u64::from(bound);
+            self.range -= bound;
+        } else {
+            self.range = bound;
+        }
+        probability.follow(bit);
+        self.widen();
+        Some(bit)
+    }
+
+    fn even(&mut self, bit: bool) -> Option<bool> {
+        self.range >>= 1;
+        if bit {
+            self.low += u64::from(self.range);
+        }
+        self.widen();
+        Some(bit)
+    }
+}
+
+/// Reads; gives nothing behind the end.
+pub(super) struct Decoder {
+    code: u32,
+    range: u32,
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Decoder {
+    /// A decoder of what [`Encoder::finish`] gave.
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        let mut decoder = Self {
+            code: 0,
+            range: u32::MAX,
+            bytes: bytes.to_vec(),
+            at: 0,
+        };
+        for _ in 0..5 {
+            decoder.code = (decoder.code << 8) | u32::from(decoder.byte().unwrap_or(0));
+        }
+        decoder
+    }
+
+    pub(super) fn pop(&mut self, model: &mut Model) -> Option<u32> {
+        model.code(self, 0)
+    }
+
+    /// Whether every byte was taken.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.bytes.is_empty() || self.at == self.bytes.len()
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let byte = self.bytes.get(self.at).copied();
+        self.at += 1;
+        byte
+    }
+
+    fn widen(&mut self) -> Option<()> {
+        while self.range < NARROW {
+            self.range <<= 8;
+            self.code = (self.code << 8) | u32::from(self.byte()?);
+        }
+        Some(())
+    }
+}
+
+impl Coder for Decoder {
+    fn modelled(&mut self, probability: &mut Probability, _: bool) -> Option<bool> {
+        let bound = probability.bound(self.range);
+        let bit = self.code >= bound;
+        if bit {
+            self.code -= bound;
+            self.range -= bound;
+        } else {
+            self.range = bound;
+        }
+        probability.follow(bit);
+        self.widen()?;
+        Some(bit)
+    }
+
+    fn even(&mut self, _: bool) -> Option<bool> {
+        self.range >>= 1;
+        let bit = self.code >= self.range;
+        if bit {
+            self.code -= self.range;
+        }
+        self.widen()?;
+        Some(bit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_in_comes_out_and_small_numbers_take_little() {
+        let mut state = 1_u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 8
+        };
+        let mut values = [0_u32; 3_000].to_vec();
+        values.extend((0..3_000).map(|_| next() % 4));
+        values.extend((0..1_000).map(|_| next().wrapping_mul(257)));
+        values.extend([u32::MAX, 0, 1, u32::MAX - 1, 1 << 31]);
+        values.extend([u32::MAX; 500]);
+        let (mut encoder, mut model) = (Encoder::default(), Model::default());
+        for &value in &values {
+            encoder.push(&mut model, value);
+        }
+        let bytes = encoder.finish();
+        let (mut decoder, mut model) = (Decoder::new(&bytes), Model::default());
+        for &value in &values {
+            assert_eq!(decoder.pop(&mut model), Some(value));
+        }
+        assert!(decoder.is_at_end());
+
+        let (mut encoder, mut model) = (Encoder::default(), Model::default());
+        (0..10_000).for_each(|_| encoder.push(&mut model, 0));
+        assert!(encoder.finish().len() < 300);
+        assert_eq!(Encoder::default().finish(), []);
+    }
+
+    #[test]
+    fn garbage_ends() {
+        for seed in 0..200_u8 {
+            let bytes: Vec<u8> = (0..50_u8).map(|at| at.wrapping_mul(seed).wrapping_add(seed)).collect();
+            let (mut decoder, mut model) = (Decoder::new(&bytes), Model::default());
+            let mut count = 0;
+            while decoder.pop(&mut model).is_some() && count < 1_000_000 {
+                count += 1;
+            }
+            assert!(count < 1_000_000);
+        }
+    }
+}

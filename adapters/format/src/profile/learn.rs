@@ -1,0 +1,137 @@
+//! A profile from pictures: mean and covariance of their sketches, shrunk, factored and turned round.
+
+use alloc::{vec, vec::Vec};
+
+use super::{Profile, sketch};
+
+/// Share of the covariance that is replaced by a round one of the same size.
+const SHRINKAGE: f64 = 0.2;
+/// Variance below which a profile does not go, so that equal pictures have one too.
+const FLOOR: f64 = 1e-6;
+/// Fewer training pictures say nothing about a covariance.
+const LEAST: usize = 8;
+/// The limit lies at least this much above the typical distance.
+const LEAST_SPREAD: f32 = 1.1;
+
+impl Profile {
+    /// Learns a profile from the untouched backbone's pooled features `[F]` of training pictures, and its distances from
+    /// those of validation pictures. `None` with fewer than 8 of the first or none of the second, or where a number is not
+    /// finite.
+    #[must_use]
+    pub fn learn<'a>(
+        training: impl IntoIterator<Item = &'a [f32]>,
+        validation: impl IntoIterator<Item = &'a [f32]>,
+    ) -> Option<Self> {
+        let mut training = training.into_iter().peekable();
+        let dimensions = training.peek()?.len().min(Self::DIMENSIONS);
+        let sketches: Vec<Vec<f32>> = training.map(|features| sketch(features, dimensions)).collect();
+        if sketches.len() < LEAST || dimensions == 0 {
+            return None;
+        }
+        let count = sketches.len() as f64;
+        let mut mean = vec![0.0_f64; dimensions];
+        for sketch in &sketches {
+            mean.iter_mut()
+                .zip(sketch)
+                .for_each(|(sum, &value)| *sum += f64::from(value));
+        }
+        for sum in &mut mean {
+            *sum /= count;
+        }
+        let factor = inverse(&cholesky(&covariance(&sketches, &mean)));
+        let mut profile = Self {
+            mean: mean.iter().map(|&value| value as f32).collect(),
+            diagonal: factor
+                .iter()
+                .filter_map(|row| row.last())
+                .map(|&value| value as f32)
+                .collect(),
+            factor: factor
+                .iter()
+                .flat_map(|row| &row[..row.len() - 1])
+                .map(|&value| value as f32)
+                .collect(),
+            typical: 0.0,
+            limit: 0.0,
+        };
+        let mut distances: Vec<f32> = validation
+            .into_iter()
+            .map(|features| profile.distance(&sketch(features, dimensions)))
+            .collect();
+        distances.sort_by(f32::total_cmp);
+        profile.typical = distances.get(distances.len() / 2)?.max(FLOOR as f32);
+        profile.limit = distances[(distances.len() - 1) * 95 / 100].max(LEAST_SPREAD * profile.typical);
+        let vectors = [&profile.mean, &profile.diagonal, &profile.factor];
+        let finite = vectors.into_iter().flatten().all(|value| value.is_finite()) && profile.limit.is_finite();
+        finite.then_some(profile)
+    }
+}
+
+/// The lower triangle, row by row.
+type Triangle = Vec<Vec<f64>>;
+
+/// The shrunk covariance of `sketches` around `mean`.
+fn covariance(sketches: &[Vec<f32>], mean: &[f64]) -> Triangle {
+    let mut covariance: Triangle = (0..mean.len()).map(|row| vec![0.0; row + 1]).collect();
+    let mut difference = vec![0.0; mean.len()];
+    for sketch in sketches {
+        for ((difference, &value), mean) in difference.iter_mut().zip(sketch).zip(mean) {
+            *difference = f64::from(value) - mean;
+        }
+        for (row, own) in covariance.iter_mut().zip(&difference) {
+            row.iter_mut()
+                .zip(&difference)
+                .for_each(|(sum, other)| *sum += own * other);
+        }
+    }
+    let count = (sketches.len() - 1) as f64;
+    let trace: f64 = covariance.iter().filter_map(|row| row.last()).sum();
+    let round = SHRINKAGE * trace / (count * mean.len() as f64) + FLOOR;
+    for row in &mut covariance {
+        for sum in row.iter_mut() {
+            *sum *= (1.0 - SHRINKAGE) / count;
+        }
+        if let Some(diagonal) = row.last_mut() {
+            *diagonal += round;
+        }
+    }
+    covariance
+}
+
+/// `L` with `L Lᵀ` the positive definite `matrix`.
+fn cholesky(matrix: &Triangle) -> Triangle {
+    let mut factor: Triangle = Vec::with_capacity(matrix.len());
+    for row in matrix {
+        let mut new: Vec<f64> = Vec::with_capacity(row.len());
+        for (column, &value) in row.iter().enumerate() {
+            let above = factor.get(column).unwrap_or(&new);
+            let rest = value - new.iter().zip(above).map(|(a, b)| a * b).sum::<f64>();
+            new.push(if column + 1 == row.len() {
+                libm::sqrt(rest.max(FLOOR * FLOOR))
+            } else {
+                rest / above[column]
+            });
+        }
+        factor.push(new);
+    }
+    factor
+}
+
+/// The inverse of a lower triangular `factor`, lower triangular as well.
+fn inverse(factor: &Triangle) -> Triangle {
+    let mut inverse: Triangle = Vec::with_capacity(factor.len());
+    for (index, row) in factor.iter().enumerate() {
+        let diagonal = row[index];
+        let mut new: Vec<f64> = (0..index)
+            .map(|column| {
+                let sum: f64 = (column..index)
+                    .map(|middle| row[middle] * inverse[middle][column])
+                    .sum();
+                -sum / diagonal
+            })
+            .collect();
+        new.push(1.0 / diagonal);
+        inverse.push(new);
+    }
+    inverse
+}

@@ -1,0 +1,165 @@
+//! A profile knows its own task's pictures from others', and still does after it has been through a file.
+
+use clr_adapters::{Encoding, Profile, decode, encode, sketch};
+
+use crate::sample::{self, Random};
+
+/// Features of pictures of one task: `count` rows of `[F]` around a centre of the task's own, in a few directions of its own.
+struct Pictures {
+    centre: Vec<f32>,
+    directions: Vec<Vec<f32>>,
+}
+
+impl Pictures {
+    const FEATURES: usize = 300;
+
+    fn of_task(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let positive = |random: &mut Random| {
+            random
+                .normals(Self::FEATURES, 1.0)
+                .iter()
+                .map(|value| value.abs())
+                .collect()
+        };
+        Self {
+            centre: positive(&mut random),
+            directions: (0..8).map(|_| positive(&mut random)).collect(),
+        }
+    }
+
+    fn take(&self, count: usize, seed: u64) -> Vec<Vec<f32>> {
+        let mut random = Random(seed);
+        (0..count)
+            .map(|_| {
+                let weights: Vec<f32> = self.directions.iter().map(|_| random.uniform()).collect();
+                let value = |feature: usize| {
+                    let own = self
+                        .directions
+                        .iter()
+                        .zip(&weights)
+                        .map(|(way, weight)| way[feature] * weight);
+                    self.centre[feature] + own.sum::<f32>()
+                };
+                (0..Self::FEATURES)
+                    .map(|feature| value(feature) * (0.8 + 0.4 * random.uniform()))
+                    .collect()
+            })
+            .collect()
+    }
+
+    fn profile(&self) -> Profile {
+        let (training, validation) = (self.take(200, 11), self.take(100, 12));
+        Profile::learn(training.iter().map(Vec::as_slice), validation.iter().map(Vec::as_slice)).unwrap()
+    }
+}
+
+fn distances(profile: &Profile, pictures: &[Vec<f32>]) -> Vec<f32> {
+    let sketches = pictures.iter().map(|features| sketch(features, profile.dimensions()));
+    sketches.map(|sketch| profile.distance(&sketch)).collect()
+}
+
+#[test]
+fn own_pictures_are_within_the_limit_and_a_strangers_are_not() {
+    let (own, stranger) = (Pictures::of_task(1), Pictures::of_task(2));
+    let profile = own.profile();
+    assert_eq!(profile.dimensions(), Profile::DIMENSIONS);
+    let share = |pictures: &[Vec<f32>]| {
+        let strange = distances(&profile, pictures)
+            .into_iter()
+            .filter(|&distance| profile.strangeness(distance) > 1.0);
+        strange.count() as f32 / pictures.len() as f32
+    };
+    let own = share(&own.take(300, 13));
+    assert!(own < 0.15, "{own} of the task's own pictures are strange to it");
+    assert!(share(&stranger.take(300, 14)) > 0.99);
+}
+
+#[test]
+fn the_task_with_the_higher_score_is_the_right_one() {
+    let tasks: Vec<Pictures> = (1..5).map(Pictures::of_task).collect();
+    let profiles: Vec<Profile> = tasks.iter().map(Pictures::profile).collect();
+    for (task, pictures) in tasks.iter().enumerate() {
+        for features in pictures.take(50, 20) {
+            let score = |profile: &Profile| profile.score(profile.distance(&sketch(&features, profile.dimensions())));
+            let scores: Vec<f32> = profiles.iter().map(score).collect();
+            assert!(scores.iter().all(|&score| score <= scores[task]), "{task}: {scores:?}");
+        }
+    }
+}
+
+#[test]
+fn a_profile_survives_quantisation() {
+    let (own, stranger) = (Pictures::of_task(1), Pictures::of_task(2));
+    let mut adapter = sample::lite0();
+    adapter.header.profile = Some(own.profile());
+    let exact = adapter.header.profile.clone().unwrap();
+    for (encoding, tolerance) in [(Encoding::F32, 0.0), (Encoding::F16, 5e-3), (Encoding::Int8, 0.02)] {
+        let file = encode(&adapter, encoding).unwrap();
+        let read = decode(&file).unwrap().adapter.header.profile.unwrap();
+        for pictures in [own.take(50, 15), stranger.take(50, 16)] {
+            for (exact, read) in distances(&exact, &pictures)
+                .into_iter()
+                .zip(distances(&read, &pictures))
+            {
+                assert!(
+                    (exact - read).abs() <= tolerance * exact,
+                    "{encoding}: {exact} became {read}"
+                );
+            }
+        }
+        assert!((exact.log_volume() - read.log_volume()).abs() <= tolerance);
+    }
+}
+
+#[test]
+fn a_profile_costs_less_than_eight_kilobytes() {
+    let mut adapter = sample::lite0();
+    let with = encode(&adapter, Encoding::Int8).unwrap().len();
+    adapter.header.profile = None;
+    let without = encode(&adapter, Encoding::Int8).unwrap().len();
+    assert!(with - without < 8_000, "{}", with - without);
+}
+
+#[test]
+fn too_few_pictures_make_no_profile() {
+    let pictures = Pictures::of_task(1).take(8, 1);
+    let rows = || pictures.iter().map(Vec::as_slice);
+    assert!(Profile::learn(rows().take(7), rows()).is_none());
+    assert!(Profile::learn(rows(), rows().take(0)).is_none());
+    assert!(Profile::learn(rows(), rows()).is_some());
+}
+
+#[test]
+fn equal_or_black_pictures_make_a_profile_all_the_same() {
+    for value in [0.0, 1.0] {
+        let rows = vec![vec![value; 40]; 10];
+        let profile = Profile::learn(rows.iter().map(Vec::as_slice), rows.iter().map(Vec::as_slice)).unwrap();
+        let distance = profile.distance(&sketch(&rows[0], 40));
+        assert!(profile.strangeness(distance) <= 1.0);
+        let mut adapter = sample::lite0();
+        adapter.header.profile = Some(profile);
+        assert!(encode(&adapter, Encoding::Int8).is_ok());
+    }
+}
+
+/// The signs are part of the format: a device must sketch as the host did.
+#[test]
+fn the_sketch_is_the_documented_one() {
+    let signs: String = sketch(&[1.0; 32], 32)
+        .iter()
+        .map(|&sign| if sign > 0.0 { '+' } else { '-' })
+        .collect();
+    assert_eq!(signs, "+-+-+-+-+-+-+++++---++--++----++");
+    // Roots 1, 2, −3, 2 and 0 with signs + − + − +, times √5 by the norm √18, in turn to two entries.
+    let scale = 5.0_f32.sqrt() / 18.0_f32.sqrt();
+    let got = sketch(&[1.0, 4.0, -9.0, 4.0, 0.0], 2);
+    for (got, expected) in got.iter().zip([1.0 - 3.0, -2.0 - 2.0]) {
+        assert!((got - expected * scale).abs() < 1e-6);
+    }
+    // Contrast does not count.
+    let brighter = sketch(&[2.0, 8.0, -18.0, 8.0, 0.0], 2);
+    for (a, b) in got.iter().zip(brighter) {
+        assert!((a - b).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,153 @@
+//! What a device can be asked and told in one request.
+
+use alloc::vec::Vec;
+use core::fmt::Display;
+
+use embedded_io::{Read, Write};
+
+use super::{Client, ClientError, Repeat};
+use crate::{
+    message::{DeviceInfo, Request, Response},
+    status::{Status, TaskSummary},
+    tuning::{TuneRequest, TuneStatus},
+};
+
+impl<S, F, E> Client<'_, S, F>
+where
+    S: Read + Write,
+    F: FnMut() -> Result<S, E>,
+    E: Display,
+{
+    /// Who the device is.
+    ///
+    /// # Errors
+    /// As every request: [`ClientError`].
+    pub fn device(&mut self) -> Result<DeviceInfo, ClientError> {
+        self.established().map(|link| link.device.clone())
+    }
+
+    /// What the device is doing.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn status(&mut self) -> Result<Status, ClientError> {
+        self.ask(&Request::Status, Repeat::Safe, |response| match response {
+            Response::Status(status) => Some(*status),
+            _ => None,
+        })
+    }
+
+    /// All tasks, by name.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn list(&mut self) -> Result<Vec<TaskSummary>, ClientError> {
+        let mut all: Vec<TaskSummary> = Vec::new();
+        loop {
+            self.established()?;
+            let budget = self.pacing.size().max(1024);
+            let after = all.last().map(|task| task.task.clone()).unwrap_or_default();
+            let request = Request::List { after: &after, budget };
+            let (tasks, more) = self.ask(&request, Repeat::Safe, |response| match response {
+                Response::Tasks { tasks, more } => Some((tasks, more)),
+                _ => None,
+            })?;
+            if more && tasks.is_empty() {
+                return Err(ClientError::Unexpected { request: "list" });
+            }
+            all.extend(tasks);
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Lets `task` answer from the next frame on.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn switch(&mut self, task: &str) -> Result<(), ClientError> {
+        self.act(&Request::Switch { task }, Repeat::Safe)
+    }
+
+    /// Goes back to the adapter before.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Uncertain`] where the connection broke before the answer.
+    pub fn rollback(&mut self, task: &str) -> Result<(), ClientError> {
+        self.act(&Request::Rollback { task }, Repeat::Never)
+    }
+
+    /// Goes back to the publisher's original.
+    ///
+    /// # Errors
+    /// As [`Client::rollback`].
+    pub fn restore(&mut self, task: &str) -> Result<(), ClientError> {
+        self.act(&Request::Restore { task }, Repeat::Never)
+    }
+
+    /// Forgets a task.
+    ///
+    /// # Errors
+    /// As [`Client::rollback`].
+    pub fn remove(&mut self, task: &str) -> Result<(), ClientError> {
+        self.act(&Request::Remove { task }, Repeat::Never)
+    }
+
+    /// Confirms what is on trial.
+    ///
+    /// # Errors
+    /// As [`Client::rollback`].
+    pub fn mark_good(&mut self, task: &str) -> Result<(), ClientError> {
+        self.act(&Request::MarkGood { task }, Repeat::Never)
+    }
+
+    /// Takes back what is on trial, or else what was confirmed last.
+    ///
+    /// # Errors
+    /// As [`Client::rollback`].
+    pub fn mark_bad(&mut self, task: &str) -> Result<(), ClientError> {
+        self.act(&Request::MarkBad { task }, Repeat::Never)
+    }
+
+    /// Starts tuning.
+    ///
+    /// # Errors
+    /// As [`Client::rollback`].
+    pub fn tune(&mut self, request: &TuneRequest) -> Result<(), ClientError> {
+        self.act(&Request::Tune(request.clone()), Repeat::Never)
+    }
+
+    /// How far tuning is.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn tune_status(&mut self) -> Result<TuneStatus, ClientError> {
+        self.ask(&Request::TuneStatus, Repeat::Safe, |response| match response {
+            Response::Tuning(status) => Some(status),
+            _ => None,
+        })
+    }
+
+    /// Stops tuning.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn stop_tuning(&mut self) -> Result<(), ClientError> {
+        self.act(&Request::StopTuning, Repeat::Safe)
+    }
+
+    /// Throws away what the device holds of a transfer that was not committed.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn abort(&mut self, digest: clr_adapters::Digest) -> Result<(), ClientError> {
+        self.act(&Request::Abort { digest }, Repeat::Safe)
+    }
+
+    fn act(&mut self, request: &Request<'_>, repeat: Repeat) -> Result<(), ClientError> {
+        self.ask(request, repeat, |response| {
+            matches!(response, Response::Done).then_some(())
+        })
+    }
+}

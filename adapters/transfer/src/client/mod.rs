@@ -1,0 +1,264 @@
+//! The host's end: connects, asks, sends and fetches; connects again after a cut and goes on where it was.
+
+mod commands;
+mod error;
+mod link;
+mod pull;
+mod push;
+
+use alloc::string::{String, ToString};
+use core::{fmt::Display, time::Duration};
+
+use embedded_io::{Read, Write};
+
+use self::link::{Established, Lost};
+use crate::{
+    clock::Clock,
+    failure::{Failure, FailureCode},
+    message::{MAX_CHUNK, Request, Response},
+    pacing::Pacing,
+};
+
+pub use self::{
+    error::{ClientError, LinkFault},
+    pull::Pulled,
+    push::{Progress, Pushed},
+};
+
+/// How patient a [`Client`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// Name and version of the program, for the device's log.
+    pub name: String,
+    /// The largest chunk wanted, in bytes.
+    pub chunk: u32,
+    /// The first session's number; any number that differs between programs on one serial line.
+    pub session: u32,
+    /// How long no byte may come before a request is sent again.
+    pub quiet: Duration,
+    /// How long a request may take until its answer, repeats included.
+    pub answer: Duration,
+    /// How long the device may take to answer the first greeting of a connection, repeats included.
+    pub greeting: Duration,
+    /// How long a frame may take from its first byte to its last, either way.
+    pub frame: Duration,
+    /// How often a request is sent on one connection.
+    pub sends: u32,
+    /// How often the first connection is tried.
+    pub first_attempts: u32,
+    /// How often in a row a lost connection is made again without a step forward.
+    pub attempts: u32,
+    /// The first wait before connecting again; doubles each time.
+    pub backoff: Duration,
+    /// The longest wait.
+    pub longest_backoff: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            name: String::from(concat!("clr-transfer ", env!("CARGO_PKG_VERSION"))),
+            chunk: MAX_CHUNK,
+            session: 1,
+            quiet: Duration::from_secs(2),
+            answer: Duration::from_mins(2),
+            greeting: Duration::from_secs(6),
+            frame: Duration::from_secs(10),
+            sends: 64,
+            first_attempts: 1,
+            attempts: 8,
+            backoff: Duration::from_millis(200),
+            longest_backoff: Duration::from_secs(5),
+        }
+    }
+}
+
+impl ClientOptions {
+    /// For a serial line of so many bits a second.
+    #[must_use]
+    pub fn for_baud(baud: u32) -> Self {
+        let serve = crate::serve::ServeLimits::for_baud(baud);
+        Self {
+            chunk: serve.caps.chunk,
+            frame: serve.frame,
+            ..Self::default()
+        }
+    }
+}
+
+/// Connections that may fail before the device has ever answered.
+const FIRST_GREETINGS: u32 = 3;
+
+/// Whether a request may be made again on another connection, when it is not known whether it was carried out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// Twice is as good as once.
+    Safe,
+    /// Twice is not.
+    Never,
+}
+
+/// The host's end of the protocol. `connect` makes a new stream; it is called again after a cut.
+pub struct Client<'c, S, F> {
+    connect: F,
+    clock: &'c dyn Clock,
+    options: ClientOptions,
+    established: Option<Established<S>>,
+    pacing: Pacing,
+    /// Connections made.
+    connections: u32,
+    /// Whether the device ever answered.
+    greeted: bool,
+    /// Connections tried in a row without a step forward.
+    futile: u32,
+    damaged: u64,
+}
+
+impl<'c, S, F, E> Client<'c, S, F>
+where
+    S: Read + Write,
+    F: FnMut() -> Result<S, E>,
+    E: Display,
+{
+    /// A client; connects with the first request.
+    pub fn new(connect: F, clock: &'c dyn Clock, options: ClientOptions) -> Self {
+        Self {
+            pacing: Pacing::new(options.chunk.clamp(crate::message::MIN_CHUNK, MAX_CHUNK)),
+            connect,
+            clock,
+            options,
+            established: None,
+            connections: 0,
+            greeted: false,
+            futile: 0,
+            damaged: 0,
+        }
+    }
+
+    /// Frames that had to be sent or asked for again because they were damaged or lost.
+    pub fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    /// Asks until there is an answer, on as many connections as it takes.
+    fn ask<T>(
+        &mut self,
+        request: &Request<'_>,
+        repeat: Repeat,
+        take: impl Fn(Response<'_>) -> Option<T>,
+    ) -> Result<T, ClientError> {
+        loop {
+            self.established()?;
+            match self.exchange(request, true, &take) {
+                Ok(answer) => {
+                    self.futile = 0;
+                    return Ok(answer);
+                }
+                Err(lost) => {
+                    let reached = matches!(lost, Lost::Link(_));
+                    self.lost(lost, request.name())?;
+                    if reached && repeat == Repeat::Never {
+                        return Err(ClientError::Uncertain {
+                            request: request.name(),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a lost exchange means: go on (the connection is made again where it is gone), or an error.
+    fn lost(&mut self, lost: Lost, request: &'static str) -> Result<(), ClientError> {
+        match lost {
+            Lost::Damaged => Ok(()),
+            Lost::Unexpected => Err(ClientError::Unexpected { request }),
+            Lost::Refused(failure) if failure.code == FailureCode::SESSION => self.drop_link(LinkFault::Session),
+            Lost::Refused(failure) => Err(ClientError::Refused(failure)),
+            Lost::Link(fault) => self.drop_link(fault),
+        }
+    }
+
+    fn drop_link(&mut self, fault: LinkFault) -> Result<(), ClientError> {
+        self.established = None;
+        self.futile += 1;
+        // A device that never answered is probably not there: fewer attempts.
+        let allowed = if self.greeted {
+            self.options.attempts
+        } else {
+            self.options.attempts.min(FIRST_GREETINGS)
+        };
+        if self.futile >= allowed {
+            let attempts = core::mem::take(&mut self.futile);
+            return Err(ClientError::Lost { attempts, fault });
+        }
+        self.clock.sleep(self.wait());
+        Ok(())
+    }
+
+    fn wait(&self) -> Duration {
+        let doubled = self
+            .options
+            .backoff
+            .saturating_mul(1 << self.futile.saturating_sub(1).min(16));
+        doubled.min(self.options.longest_backoff)
+    }
+
+    /// Something came out of the connection: the next cut starts counting anew.
+    fn step_forward(&mut self) {
+        self.futile = 0;
+    }
+
+    /// The connection, made if there is none.
+    fn established(&mut self) -> Result<&mut Established<S>, ClientError> {
+        while self.established.is_none() {
+            let stream = match (self.connect)() {
+                Ok(stream) => stream,
+                Err(error) => {
+                    self.futile += 1;
+                    let allowed = if self.connections == 0 {
+                        self.options.first_attempts
+                    } else {
+                        self.options.attempts
+                    };
+                    if self.futile >= allowed.max(1) {
+                        self.futile = 0;
+                        return Err(ClientError::Connect {
+                            reason: error.to_string(),
+                        });
+                    }
+                    self.clock.sleep(self.wait());
+                    continue;
+                }
+            };
+            let session = self.options.session.wrapping_add(self.connections);
+            self.connections += 1;
+            self.established = Some(Established::new(stream, session));
+            if let Err(lost) = self.greet() {
+                self.established = None;
+                match lost {
+                    Lost::Refused(failure) => return Err(ClientError::Refused(failure)),
+                    lost => self.lost(lost, "hello")?,
+                }
+            }
+        }
+        self.established
+            .as_mut()
+            .ok_or(ClientError::Unexpected { request: "hello" })
+    }
+}
+
+impl From<Failure> for ClientError {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure)
+    }
+}
+
+impl<S, F> core::fmt::Debug for Client<'_, S, F> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Client")
+            .field("options", &self.options)
+            .field("connections", &self.connections)
+            .field("damaged", &self.damaged)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,200 @@
+//! Why a device did not do what it was asked: a code, a message and often a hint.
+
+use alloc::{borrow::ToOwned, string::String, string::ToString};
+
+use serde::{Deserialize, Serialize};
+
+/// Longest message and hint in bytes; longer ones are cut.
+const MAX_TEXT: usize = 1024;
+
+/// What kind of failure; stable numbers, grouped by 256.
+///
+/// | codes | who refuses |
+/// |---|---|
+/// | 0 … 255 | the protocol |
+/// | 256 … 511 | the rules for adapters: 256 + `Refusal::code()` |
+/// | 512 … 767 | the store |
+/// | 768 … 1023 | the engine, trials and canaries |
+/// | 1024 … 1279 | tuning and teaching |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FailureCode(pub u16);
+
+impl FailureCode {
+    /// The message cannot be read, or its fields make no sense together.
+    pub const MALFORMED: Self = Self(1);
+    /// The device does not know this request.
+    pub const UNSUPPORTED: Self = Self(2);
+    /// No protocol version in common.
+    pub const VERSION: Self = Self(3);
+    /// A frame of a session that this end does not have (any more): start again with `Hello`.
+    pub const SESSION: Self = Self(4);
+    /// A size beyond its cap.
+    pub const TOO_LARGE: Self = Self(5);
+    /// A chunk or a commit of a transfer that was not begun here: start again with `Begin`.
+    pub const NO_TRANSFER: Self = Self(6);
+    /// What arrived is not what was announced: all of it is thrown away.
+    pub const WRONG_DIGEST: Self = Self(7);
+    /// Not now: something else is under way.
+    pub const BUSY: Self = Self(8);
+    /// The device is going down.
+    pub const STOPPING: Self = Self(9);
+    /// A defect, or something that the device cannot name.
+    pub const INTERNAL: Self = Self(10);
+    /// A bad difference: it does not fit its base, or gives another file than it says.
+    pub const DELTA: Self = Self(11);
+    /// The base of a difference is not here: send the whole file.
+    pub const NO_BASE: Self = Self(12);
+
+    /// The first code of the rules for adapters; `Refusal::code()` is added.
+    pub const REFUSAL: u16 = 256;
+    /// No such task.
+    pub const NO_TASK: Self = Self(512);
+    /// The task has no such file: nothing on trial, no last good one, no original.
+    pub const NO_FILE: Self = Self(513);
+    /// The disk is full, or a cap on what is kept is reached.
+    pub const FULL: Self = Self(514);
+    /// Reading or writing failed.
+    pub const STORAGE: Self = Self(515);
+    /// The store is held by another process.
+    pub const LOCKED: Self = Self(516);
+    /// The engine cannot run the adapter.
+    pub const ENGINE: Self = Self(768);
+    /// A canary got another answer than the adapter states.
+    pub const CANARY: Self = Self(769);
+    /// The trial failed.
+    pub const TRIAL: Self = Self(770);
+    /// Tuning cannot start or went wrong.
+    pub const TUNING: Self = Self(1024);
+    /// The memory budget is too small.
+    pub const BUDGET: Self = Self(1025);
+    /// Too few pictures.
+    pub const EXAMPLES: Self = Self(1026);
+
+    /// The code of a refused adapter.
+    #[must_use]
+    pub const fn refusal(code: u8) -> Self {
+        Self(Self::REFUSAL + code as u16)
+    }
+
+    /// Whether what arrived is not what was sent, so that sending it again may help: [`Self::WRONG_DIGEST`], by whoever checked.
+    pub(crate) const fn is_damage(self) -> bool {
+        /// `Refusal::WrongDigest`.
+        const REFUSED: FailureCode = FailureCode::refusal(3);
+        matches!(self, Self::WRONG_DIGEST | REFUSED)
+    }
+
+    /// A short name for logs and JSON; `other` for a number that this version does not know.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MALFORMED => "malformed",
+            Self::UNSUPPORTED => "unsupported",
+            Self::VERSION => "version",
+            Self::SESSION => "session",
+            Self::TOO_LARGE => "too-large",
+            Self::NO_TRANSFER => "no-transfer",
+            Self::WRONG_DIGEST => "wrong-digest",
+            Self::BUSY => "busy",
+            Self::STOPPING => "stopping",
+            Self::INTERNAL => "internal",
+            Self::DELTA => "delta",
+            Self::NO_BASE => "no-base",
+            Self::NO_TASK => "no-task",
+            Self::NO_FILE => "no-file",
+            Self::FULL => "full",
+            Self::STORAGE => "storage",
+            Self::LOCKED => "locked",
+            Self::ENGINE => "engine",
+            Self::CANARY => "canary",
+            Self::TRIAL => "trial",
+            Self::TUNING => "tuning",
+            Self::BUDGET => "budget",
+            Self::EXAMPLES => "examples",
+            Self(256..512) => "refused",
+            Self(_) => "other",
+        }
+    }
+}
+
+impl core::fmt::Display for FailureCode {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} ({})", self.name(), self.0)
+    }
+}
+
+/// A failure as it travels. The device's state is as it was before the request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind.
+    pub code: FailureCode,
+    /// One sentence, lower case, no trailing period.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure; what follows `\nhint: ` in the text becomes the hint.
+    pub fn new(code: FailureCode, text: impl core::fmt::Display) -> Self {
+        let text = text.to_string();
+        let (message, hint) = match text.split_once("\nhint: ") {
+            Some((message, hint)) => (message.trim_end(), Some(hint.trim_end())),
+            None => (text.as_str(), None),
+        };
+        Self {
+            code,
+            message: clipped(message, MAX_TEXT).to_owned(),
+            hint: hint.map(|hint| clipped(hint, MAX_TEXT).to_owned()),
+        }
+    }
+}
+
+impl core::fmt::Display for Failure {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+impl From<&clr_adapters::Refusal> for Failure {
+    fn from(refusal: &clr_adapters::Refusal) -> Self {
+        Self::new(FailureCode::refusal(refusal.code()), refusal)
+    }
+}
+
+/// At most `cap` bytes from the front of `text`.
+pub(crate) fn clipped(text: &str, cap: usize) -> &str {
+    &text[..text.floor_char_boundary(cap)]
+}
+
+#[cfg(test)]
+mod tests {
+    use clr_adapters::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_keeps_its_code_and_its_hint() {
+        let failure = Failure::from(&Refusal::Unsigned);
+        assert_eq!(failure.code, FailureCode(256 + u16::from(Refusal::Unsigned.code())));
+        assert_eq!(failure.code.name(), "refused");
+        let digest = clr_adapters::Digest([0; 32]);
+        let damage = Failure::from(&Refusal::WrongDigest {
+            expected: digest,
+            got: digest,
+        });
+        assert!(damage.code.is_damage() && !failure.code.is_damage());
+        assert_eq!(failure.to_string(), Refusal::Unsigned.to_string());
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let failure = Failure::new(FailureCode::INTERNAL, "ü".repeat(2000));
+        assert_eq!(failure.message.len(), MAX_TEXT);
+    }
+}

@@ -1,0 +1,198 @@
+//! Frames: `00 COBS(body ‖ CRC-32) 00`. The zero in front ends whatever garbage stands before it.
+
+use alloc::vec::Vec;
+
+use crate::message::MAX_CHUNK;
+
+/// Bytes of a checksum.
+const CRC: usize = 4;
+/// Bytes of a [`Head`].
+const HEAD: usize = 9;
+/// The largest body: a chunk and its message.
+pub const MAX_BODY: usize = MAX_CHUNK as usize + 1024;
+/// The largest frame between its two zeros.
+pub const MAX_FRAME: usize = cobs::max_encoding_length(MAX_BODY + CRC);
+
+/// Which way a frame goes. An end skips what goes the other way: its own frames, on a line that echoes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Direction {
+    /// From the host.
+    Request = b'Q',
+    /// From the device.
+    Reply = b'R',
+}
+
+/// The first nine bytes of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Which way.
+    pub direction: Direction,
+    /// The session: a number that the host draws for every connection.
+    pub session: u32,
+    /// The request within the session, from 1; a reply repeats it. 0 belongs to no request.
+    pub sequence: u32,
+}
+
+impl Head {
+    /// Takes a head off a body; `None` if there is none.
+    #[must_use]
+    pub fn split(body: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, message) = body.split_first_chunk::<HEAD>()?;
+        let [direction, a, b, c, d, e, f, g, h] = *head;
+        let direction = match direction {
+            b'Q' => Direction::Request,
+            b'R' => Direction::Reply,
+            _ => return None,
+        };
+        let head = Self {
+            direction,
+            session: u32::from_le_bytes([a, b, c, d]),
+            sequence: u32::from_le_bytes([e, f, g, h]),
+        };
+        Some((head, message))
+    }
+
+    /// Appends the head.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        out.push(self.direction as u8);
+        out.extend(self.session.to_le_bytes());
+        out.extend(self.sequence.to_le_bytes());
+    }
+}
+
+/// Appends the frame of `body` to `out`, both zeros included. `body` is at most [`MAX_BODY`] long; its checksum is put behind it.
+pub fn encode_frame(body: &mut Vec<u8>, out: &mut Vec<u8>) {
+    body.extend(crc32fast::hash(body).to_le_bytes());
+    out.push(0);
+    let start = out.len();
+    out.resize(start + cobs::max_encoding_length(body.len()), 0);
+    let length = cobs::encode(body, &mut out[start..]);
+    out.truncate(start + length);
+    out.push(0);
+}
+
+/// What ended at a zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameEvent {
+    /// A whole frame: see [`Decoder::body`].
+    Frame,
+    /// Bytes that are no frame: damaged, too long, or garbage.
+    Damaged,
+}
+
+/// Takes a stream of bytes apart. Holds at most its cap, whatever the stream says.
+#[derive(Debug)]
+pub struct Decoder {
+    cap: usize,
+    frame: Vec<u8>,
+    /// Bytes of the body once a frame is whole.
+    body: Option<usize>,
+    /// Bytes beyond the cap, thrown away.
+    overflow: bool,
+    frames: u64,
+    damaged: u64,
+    skipped: u64,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new(MAX_FRAME)
+    }
+}
+
+impl Decoder {
+    /// A decoder for frames of at most `cap` bytes between their zeros.
+    #[must_use]
+    pub fn new(cap: usize) -> Self {
+        Self {
+            cap: cap.min(MAX_FRAME),
+            frame: Vec::new(),
+            body: None,
+            overflow: false,
+            frames: 0,
+            damaged: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Takes bytes, up to the end of a frame. Returns how many it took and what ended there; nothing when more bytes are needed.
+    pub fn feed(&mut self, bytes: &[u8]) -> (usize, Option<FrameEvent>) {
+        if self.body.take().is_some() {
+            self.frame.clear();
+        }
+        let zero = bytes.iter().position(|&byte| byte == 0);
+        let part = &bytes[..zero.unwrap_or(bytes.len())];
+        if self.frame.len() + part.len() > self.cap {
+            self.overflow = true;
+            self.skipped += (self.frame.len() + part.len()) as u64;
+            self.frame.clear();
+        } else if self.overflow {
+            self.skipped += part.len() as u64;
+        } else {
+            if self.frame.capacity() < self.frame.len() + part.len() {
+                let wanted = (2 * (self.frame.len() + part.len())).clamp(512, self.cap.max(512));
+                self.frame.reserve_exact(wanted - self.frame.len());
+            }
+            self.frame.extend_from_slice(part);
+        }
+        match zero {
+            Some(at) => (at + 1, self.end()),
+            None => (bytes.len(), None),
+        }
+    }
+
+    /// The body of the frame that ended last, without its checksum; empty if none did.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.frame[..self.body.unwrap_or(0)]
+    }
+
+    /// Whether the stream stands within a frame.
+    #[must_use]
+    pub fn within(&self) -> bool {
+        self.body.is_none() && (self.overflow || !self.frame.is_empty())
+    }
+
+    /// Whole frames so far.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Damaged frames and stretches of garbage so far.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    /// Bytes in these.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    fn end(&mut self) -> Option<FrameEvent> {
+        if !self.overflow && self.frame.is_empty() {
+            return None;
+        }
+        self.body = if self.overflow { None } else { unpack(&mut self.frame) };
+        if self.body.is_some() {
+            self.frames += 1;
+            return Some(FrameEvent::Frame);
+        }
+        self.damaged += 1;
+        self.skipped += self.frame.len() as u64;
+        self.overflow = false;
+        self.frame.clear();
+        Some(FrameEvent::Damaged)
+    }
+}
+
+/// Undoes COBS in place; the length of the body if its checksum is right.
+fn unpack(frame: &mut [u8]) -> Option<usize> {
+    let length = cobs::decode_in_place(frame).ok()?;
+    let (body, crc) = frame[..length].split_last_chunk::<CRC>()?;
+    let fits = body.len() >= HEAD && crc32fast::hash(body) == u32::from_le_bytes(*crc);
+    fits.then_some(body.len())
+}

@@ -1,0 +1,71 @@
+//! How an adapter travels: the update protocol, the same code on both ends, over any `embedded_io` stream.
+//!
+//! ```text
+//!  host                                                                device
+//!   │  Hello { versions 1..=1, chunk 64 KiB }                             │
+//!   │ ──────────────────────────────────────────────────────────────────▶ │
+//!   │                        Welcome { version 1, chunk 4 KiB, device … } │
+//!   │ ◀────────────────────────────────────────────────────────────────── │
+//!   │  Begin { digest, length 138,120, an adapter }                       │
+//!   │ ──────────────────────────────────────────────────────────────────▶ │   16 KiB of it are on its disk
+//!   │                                     Begun { transfer 1, held 16384 }│   from before the cut
+//!   │ ◀────────────────────────────────────────────────────────────────── │
+//!   │  Chunk { transfer 1, offset 16384, 4096 bytes }                     │
+//!   │ ──────────────────────────────────────────────────────────────────▶ │   written, flushed to the disk
+//!   │                                                  Held { 20480 }     │
+//!   │ ◀────────────────────────────────────────────────────────────────── │
+//!   │  …                                                                  │
+//!   │  Commit { digest, length, an adapter }                              │
+//!   │ ──────────────────────────────────────────────────────────────────▶ │   hashed, verified, decoded,
+//!   │                                        Committed { on trial, … }    │   admitted, installed
+//!   │ ◀────────────────────────────────────────────────────────────────── │
+//! ```
+//!
+//! The byte map stands in `docs/update-protocol.md`. A frame is `00 COBS(body ‖ CRC-32) 00`; a body is a head of nine bytes
+//! (direction, session, sequence) and one message in postcard. One request is under way at a time; a damaged one is asked for again,
+//! a doubled one is answered with the reply that it had before. The crate is `no_std` with `alloc`; the feature `std` (on by default)
+//! adds the transports: TCP, Unix sockets, serial lines, standard input and output, a command's pipes.
+//!
+//! * A device implements [`Device`] and calls [`serve`] on every stream (or drives a [`Session`] itself).
+//! * A host makes a [`Client`] with a closure that connects, and pushes, pulls and asks.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+mod client;
+mod clock;
+mod device;
+mod digest_text;
+mod failure;
+mod frame;
+mod message;
+mod pacing;
+mod receive;
+mod serve;
+mod session;
+mod status;
+#[cfg(feature = "std")]
+mod transport;
+mod tuning;
+
+pub use client::{Client, ClientError, ClientOptions, LinkFault, Progress, Pulled, Pushed};
+pub use clock::Clock;
+#[cfg(feature = "std")]
+pub use clock::SystemClock;
+pub use clr_adapters::Digest;
+pub use device::Device;
+pub use failure::{Failure, FailureCode};
+pub use frame::{Decoder, Direction, FrameEvent, Head, MAX_BODY, MAX_FRAME, encode_frame};
+pub use message::{
+    Begin, Capabilities, Committed, DeviceInfo, Kind, MAX_CHUNK, MAX_LABEL, MAX_TASK, MIN_CHUNK, MessageFault,
+    PullInfo, Request, Response, Slot, VERSIONS,
+};
+pub use serve::{End, ServeError, ServeLimits, Served, serve};
+pub use session::{Session, SessionLimits};
+pub use status::{Frames, Latency, Memory, Reverted, Status, TaskState, TaskSummary, TrialStatus};
+#[cfg(feature = "std")]
+pub use transport::{Endpoint, EndpointError, Link};
+pub use tuning::{TunePhase, TuneRequest, TuneStatus};

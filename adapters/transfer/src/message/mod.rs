@@ -1,0 +1,157 @@
+//! The messages, both ways, and how they are read: every size capped, nothing left over behind them.
+//!
+//! The order of the variants is the wire format (postcard numbers them from 0): new ones go to the end, none is taken out.
+
+mod fault;
+mod request;
+mod response;
+
+use alloc::string::String;
+use core::ops::RangeInclusive;
+
+use clr_adapters::Digest;
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use self::{fault::MessageFault, request::Request, response::Response};
+
+/// Protocol versions that this crate speaks.
+pub const VERSIONS: RangeInclusive<u16> = 1..=1;
+/// The largest chunk in bytes.
+pub const MAX_CHUNK: u32 = 64 << 10;
+/// The smallest chunk in bytes; a noisy line brings chunks down to this.
+pub const MIN_CHUNK: u32 = 64;
+/// UTF-8 bytes of a task's name.
+pub const MAX_TASK: usize = 128;
+/// UTF-8 bytes of a label.
+pub const MAX_LABEL: usize = 256;
+
+/// What is being sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A whole adapter file.
+    Adapter,
+    /// A difference that turns a file which the device has into an adapter file.
+    Delta {
+        /// The file that the device has.
+        base: Digest,
+        /// The file that comes out.
+        target: Digest,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// A picture to learn from, as a PNG or JPEG file.
+    Example {
+        /// The task.
+        task: String,
+        /// What the picture shows.
+        label: String,
+    },
+}
+
+/// What a transfer is about: the bytes on their way, by digest and length, and what they are for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    /// SHA-256 of the bytes that are sent.
+    pub digest: Digest,
+    /// How many.
+    pub length: u64,
+    /// What they are.
+    pub kind: Kind,
+}
+
+/// Which of a task's files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Slot {
+    /// The one that answers: on trial if there is one, else confirmed.
+    #[default]
+    Serving,
+    /// The confirmed one.
+    Confirmed,
+    /// The one on trial.
+    OnTrial,
+    /// The one confirmed before.
+    LastGood,
+    /// The publisher's original of what the device tuned.
+    Original,
+}
+
+/// What a transfer led to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Committed {
+    /// An adapter was installed (or was there already).
+    Adapter {
+        /// Its task.
+        task: String,
+        /// Its version.
+        version: u64,
+        /// The file that was installed.
+        #[serde(with = "crate::digest_text")]
+        digest: Digest,
+        /// How many frames it has to serve on trial; 0 if it is confirmed.
+        trial_frames: u32,
+    },
+    /// A picture was filed.
+    Example {
+        /// Its task.
+        task: String,
+        /// Its label.
+        label: String,
+        /// Whether it was there already.
+        duplicate: bool,
+    },
+}
+
+/// A file of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullInfo {
+    /// Its SHA-256.
+    #[serde(with = "crate::digest_text")]
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// What a device can do beyond holding adapters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// It takes differences.
+    pub delta: bool,
+    /// It takes pictures to learn from.
+    pub examples: bool,
+    /// It can tune.
+    pub tuning: bool,
+}
+
+/// A device's answer to `Hello`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// Its name.
+    pub device: String,
+    /// Version of its software.
+    pub software: String,
+    /// The backbone that it runs.
+    #[serde(with = "crate::digest_text")]
+    pub backbone: Digest,
+    /// What it can do.
+    pub capabilities: Capabilities,
+}
+
+/// Data as bytes, not as a sequence of numbers.
+fn as_bytes<S: Serializer>(data: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(data)
+}
+
+impl Begin {
+    fn check(&self) -> Result<(), MessageFault> {
+        if let Kind::Example { task, label } = &self.kind {
+            fault::name("task", task, MAX_TASK)?;
+            fault::name("label", label, MAX_LABEL)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! What a device answers. The order of the variants is the wire format: new ones go to the end, none is taken out.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Committed, DeviceInfo, MessageFault, PullInfo, as_bytes, fault::read};
+use crate::{
+    failure::Failure,
+    status::{Status, TaskSummary},
+    tuning::TuneStatus,
+};
+
+/// A reply, from the device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Response<'a> {
+    /// A frame arrived that could not be read; send it again. Belongs to no request.
+    Damaged,
+    /// Not done. Its form is the same in every version.
+    Failed(Failure),
+    /// The session is open. Its form is the same in every version.
+    Welcome {
+        /// The version that both speak from here on.
+        version: u16,
+        /// The largest chunk, in bytes, for both.
+        chunk: u32,
+        /// The device.
+        device: DeviceInfo,
+    },
+    /// The transfer is open.
+    Begun {
+        /// Its number in this session.
+        transfer: u32,
+        /// How many bytes the device holds durably.
+        held: u64,
+    },
+    /// How many bytes the device holds durably now.
+    Held {
+        /// That many.
+        held: u64,
+    },
+    /// Verified and in use.
+    Committed(Committed),
+    /// Done.
+    Done,
+    /// What the device is doing.
+    Status(Box<Status>),
+    /// A page of tasks.
+    Tasks {
+        /// The tasks, in the order of their names.
+        tasks: Vec<TaskSummary>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// The file that was asked for.
+    Opened(PullInfo),
+    /// Bytes of it.
+    Data {
+        /// From where.
+        offset: u64,
+        /// The bytes; none behind the end.
+        #[serde(serialize_with = "as_bytes")]
+        data: &'a [u8],
+    },
+    /// How far tuning is.
+    Tuning(TuneStatus),
+}
+
+impl<'a> Response<'a> {
+    /// Kinds of replies known here.
+    pub(super) const KINDS: u32 = 12;
+
+    /// Reads a reply.
+    ///
+    /// # Errors
+    /// [`MessageFault`] for anything but one whole reply.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, MessageFault> {
+        read(bytes, Self::KINDS)
+    }
+
+    /// Appends the reply's bytes.
+    pub(crate) fn write(&self, out: Vec<u8>) -> Option<Vec<u8>> {
+        postcard::to_extend(self, out).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Request, fault::variant};
+
+    #[test]
+    fn the_kinds_are_counted_right() {
+        let last = Request::StopTuning.write(Vec::new()).unwrap();
+        assert_eq!(variant(&last), Some(Request::KINDS - 1));
+        let last = Response::Tuning(TuneStatus::default()).write(Vec::new()).unwrap();
+        assert_eq!(variant(&last), Some(Response::KINDS - 1));
+    }
+
+    #[test]
+    fn an_unknown_kind_is_told_from_a_damaged_message() {
+        assert_eq!(Request::read(&[18]), Err(MessageFault::Unknown { kind: 18 }));
+        assert_eq!(Request::read(&[4, 1]), Err(MessageFault::Unreadable));
+        assert_eq!(Request::read(&[5, 0]), Err(MessageFault::Rest { left: 1 }));
+        assert_eq!(Request::read(&[]), Err(MessageFault::Unreadable));
+        assert_eq!(Request::read(&[7, 0]), Err(MessageFault::Empty { what: "task" }));
+    }
+}

@@ -1,0 +1,158 @@
+//! Frames from and to a stream, within deadlines.
+//!
+//! A stream's `read` waits a little (some 10 to 200 ms) for bytes and then fails with `TimedOut`; between two calls the clock is
+//! asked. One that never times out is bounded by its bytes alone.
+
+use alloc::{vec, vec::Vec};
+use core::time::Duration;
+
+use embedded_io::{Error as _, ErrorKind, Read, Write};
+
+use crate::{
+    clock::Clock,
+    frame::{Decoder, FrameEvent},
+};
+
+/// Bytes taken from a stream at once.
+const INPUT: usize = 4096;
+
+/// How long to wait; moments are on the clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// By when a frame must have ended.
+    pub(crate) until: Duration,
+    /// How long a frame may take from its first byte to its last.
+    pub(crate) frame: Duration,
+    /// How long no byte at all may come.
+    pub(crate) quiet: Option<Duration>,
+}
+
+/// Why no frame came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoFrame {
+    /// The stream ended.
+    Closed,
+    /// The time was up between frames.
+    Idle,
+    /// The time was up within a frame.
+    Stalled,
+    /// No byte came for a while.
+    Quiet,
+    /// The receiver was told to stop.
+    Stopped,
+    /// The stream failed.
+    Io(ErrorKind),
+}
+
+fn is_wait(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+/// Reads frames.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    pub(crate) decoder: Decoder,
+    input: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// When the frame under way began.
+    began: Option<Duration>,
+}
+
+impl Receiver {
+    pub(crate) fn new() -> Self {
+        Self {
+            decoder: Decoder::default(),
+            input: vec![0; INPUT],
+            start: 0,
+            end: 0,
+            began: None,
+        }
+    }
+
+    /// The next frame or stretch of garbage.
+    pub(crate) fn next<S: Read>(
+        &mut self,
+        stream: &mut S,
+        clock: &dyn Clock,
+        patience: Patience,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<FrameEvent, NoFrame> {
+        let mut heard = clock.now();
+        loop {
+            while self.start < self.end {
+                let (taken, event) = self.decoder.feed(&self.input[self.start..self.end]);
+                self.start += taken;
+                if let Some(event) = event {
+                    self.began = None;
+                    return Ok(event);
+                }
+            }
+            let now = clock.now();
+            self.began = self.decoder.within().then(|| self.began.unwrap_or(now));
+            if stop() {
+                return Err(NoFrame::Stopped);
+            }
+            if self.began.is_some_and(|began| now >= began + patience.frame) {
+                return Err(NoFrame::Stalled);
+            }
+            if now >= patience.until {
+                return Err(if self.began.is_some() {
+                    NoFrame::Stalled
+                } else {
+                    NoFrame::Idle
+                });
+            }
+            if patience.quiet.is_some_and(|quiet| now >= heard + quiet) {
+                return Err(NoFrame::Quiet);
+            }
+            match stream.read(&mut self.input) {
+                Ok(0) => return Err(NoFrame::Closed),
+                Ok(count) => {
+                    (self.start, self.end) = (0, count.min(self.input.len()));
+                    heard = clock.now();
+                }
+                Err(error) if is_wait(error.kind()) => {}
+                Err(error) => return Err(NoFrame::Io(error.kind())),
+            }
+        }
+    }
+}
+
+/// Writes all of `bytes` by the deadline.
+pub(crate) fn send<S: Write>(
+    stream: &mut S,
+    clock: &dyn Clock,
+    mut bytes: &[u8],
+    until: Duration,
+    stop: &dyn Fn() -> bool,
+) -> Result<(), NoFrame> {
+    let wait = |error: S::Error| {
+        if !is_wait(error.kind()) {
+            Err(NoFrame::Io(error.kind()))
+        } else if stop() {
+            Err(NoFrame::Stopped)
+        } else if clock.now() >= until {
+            Err(NoFrame::Stalled)
+        } else {
+            Ok(())
+        }
+    };
+    while !bytes.is_empty() {
+        match stream.write(bytes) {
+            Ok(0) => return Err(NoFrame::Closed),
+            Ok(count) => {
+                bytes = &bytes[count.min(bytes.len())..];
+                // A peer that takes a byte a second never makes `write` fail.
+                if clock.now() >= until && !bytes.is_empty() {
+                    return Err(NoFrame::Stalled);
+                }
+            }
+            Err(error) => wait(error)?,
+        }
+    }
+    while let Err(error) = stream.flush() {
+        wait(error)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! The device's end over a stream, with deadlines.
+
+use core::time::Duration;
+
+use embedded_io::{ErrorKind, Read, Write};
+
+use crate::{
+    clock::Clock,
+    device::Device,
+    frame::FrameEvent,
+    receive::{NoFrame, Patience, Receiver, send},
+    session::{Session, SessionLimits},
+};
+
+/// Deadlines and caps of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServeLimits {
+    /// How long a frame may take from its first byte to its last, either way. It bounds the chunk on a slow line: see
+    /// [`ServeLimits::for_baud`].
+    pub frame: Duration,
+    /// How long the peer may go without one good frame.
+    pub idle: Duration,
+    /// How long the whole connection may last.
+    pub session: Duration,
+    /// Caps on sizes.
+    pub caps: SessionLimits,
+}
+
+impl Default for ServeLimits {
+    fn default() -> Self {
+        Self {
+            frame: Duration::from_secs(10),
+            idle: Duration::from_mins(1),
+            session: Duration::from_hours(1),
+            caps: SessionLimits::default(),
+        }
+    }
+}
+
+impl ServeLimits {
+    /// For a serial line of so many bits a second: chunks that pass in about a third of a second, from 256 bytes to 4 KiB, and time
+    /// for a frame of twice the largest reply.
+    #[must_use]
+    pub fn for_baud(baud: u32) -> Self {
+        let bytes_a_second = u64::from(baud / 10).max(1);
+        Self {
+            frame: Duration::from_secs(5 + 32 * 1024 / bytes_a_second),
+            caps: SessionLimits {
+                chunk: ((bytes_a_second / 3) as u32)
+                    .clamp(256, 4096)
+                    .next_power_of_two()
+                    .min(4096),
+                ..SessionLimits::default()
+            },
+            ..Self::default()
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// The peer closed it.
+    Closed,
+    /// No good frame came for [`ServeLimits::idle`].
+    Idle,
+    /// It lasted [`ServeLimits::session`].
+    Expired,
+    /// The device is going down.
+    Stopped,
+}
+
+/// What a connection was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// How it ended.
+    pub end: End,
+    /// Good frames from the peer.
+    pub frames: u64,
+    /// Damaged ones, and stretches of garbage.
+    pub damaged: u64,
+    /// Bytes in these.
+    pub skipped: u64,
+}
+
+/// Why a connection was dropped. What was held durably stays; the next connection resumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The peer began a frame and did not end it in time.
+    #[error("the peer did not end its frame within {0:?}")]
+    StalledReading(Duration),
+    /// The peer did not take a frame in time.
+    #[error("the peer did not take a frame within {0:?}")]
+    StalledWriting(Duration),
+    /// The stream failed.
+    #[error("the connection failed: {0}")]
+    Io(ErrorKind),
+}
+
+/// Serves one connection until it ends. Blocks; one thread a connection.
+///
+/// The stream's `read` and `write` should wait a little (some 10 to 200 ms) and then fail with `TimedOut`: between two calls
+/// deadlines are checked, and [`Device::stopping`].
+///
+/// # Errors
+/// [`ServeError`] for a peer that is too slow and a stream that fails.
+pub fn serve<S: Read + Write>(
+    stream: &mut S,
+    device: &dyn Device,
+    clock: &dyn Clock,
+    limits: &ServeLimits,
+) -> Result<Served, ServeError> {
+    let stop = || device.stopping();
+    let mut receiver = Receiver::new();
+    let mut session = Session::new(device, limits.caps);
+    let expires = clock.now() + limits.session;
+    let mut good = clock.now();
+    let end = loop {
+        let patience = Patience {
+            until: expires.min(good + limits.idle),
+            frame: limits.frame,
+            quiet: None,
+        };
+        let reply = match receiver.next(stream, clock, patience, &stop) {
+            Ok(FrameEvent::Frame) => {
+                let reply = session.handle(receiver.decoder.body());
+                good = clock.now();
+                reply
+            }
+            Ok(FrameEvent::Damaged) => Some(session.damaged()),
+            Err(NoFrame::Closed) => break End::Closed,
+            Err(NoFrame::Stopped) => break End::Stopped,
+            Err(NoFrame::Idle | NoFrame::Quiet) if clock.now() >= expires => break End::Expired,
+            Err(NoFrame::Idle | NoFrame::Quiet) => break End::Idle,
+            Err(NoFrame::Stalled) => return Err(ServeError::StalledReading(limits.frame)),
+            Err(NoFrame::Io(kind)) if is_hang_up(kind) => break End::Closed,
+            Err(NoFrame::Io(kind)) => return Err(ServeError::Io(kind)),
+        };
+        let Some(reply) = reply else { continue };
+        match send(stream, clock, reply, clock.now() + limits.frame, &stop) {
+            Ok(()) => {}
+            Err(NoFrame::Closed) => break End::Closed,
+            Err(NoFrame::Stopped) => break End::Stopped,
+            Err(NoFrame::Io(kind)) if is_hang_up(kind) => break End::Closed,
+            Err(NoFrame::Io(kind)) => return Err(ServeError::Io(kind)),
+            Err(NoFrame::Stalled | NoFrame::Idle | NoFrame::Quiet) => {
+                return Err(ServeError::StalledWriting(limits.frame));
+            }
+        }
+    };
+    Ok(Served {
+        end,
+        frames: receiver.decoder.frames(),
+        damaged: receiver.decoder.damaged(),
+        skipped: receiver.decoder.skipped(),
+    })
+}
+
+fn is_hang_up(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted
+    )
+}

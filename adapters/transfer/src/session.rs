@@ -1,0 +1,379 @@
+//! The device's end of one connection, without any input or output of its own: frames in, replies out.
+
+use alloc::{borrow::ToOwned, boxed::Box, vec, vec::Vec};
+
+use crate::{
+    device::Device,
+    failure::{Failure, FailureCode},
+    frame::{Direction, Head, MAX_BODY, encode_frame},
+    message::{Begin, Kind, MAX_CHUNK, MIN_CHUNK, MessageFault, Request, Response, VERSIONS},
+    status::TaskSummary,
+};
+
+/// Caps of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// The largest chunk taken or sent, in bytes: 64 … 65,536.
+    pub chunk: u32,
+    /// The largest transfer, and the largest file that a difference may make, in bytes.
+    pub transfer_bytes: u64,
+    /// Transfers open at once; the oldest gives way.
+    pub transfers: usize,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            chunk: MAX_CHUNK,
+            transfer_bytes: clr_adapters::Limits::DEFAULT.file_bytes as u64,
+            transfers: 8,
+        }
+    }
+}
+
+/// A transfer under way.
+#[derive(Debug)]
+struct Transfer {
+    number: u32,
+    begin: Begin,
+    held: u64,
+}
+
+/// What `Hello` settled.
+#[derive(Clone, Copy, Debug)]
+struct Settled {
+    session: u32,
+    chunk: u32,
+}
+
+/// What to answer; the bytes of `Data` stand in the session.
+enum Answer {
+    Message(Response<'static>),
+    Data { offset: u64, length: usize },
+}
+
+/// One connection's state: what was agreed, the transfers that are open, and the last reply, which is sent again when its request
+/// comes again.
+pub struct Session<'d> {
+    device: &'d dyn Device,
+    limits: SessionLimits,
+    settled: Option<Settled>,
+    /// The last request that was carried out.
+    last: u32,
+    transfers: Vec<Transfer>,
+    /// Number of the last transfer.
+    number: u32,
+    body: Vec<u8>,
+    data: Vec<u8>,
+    /// The last reply as a frame.
+    reply: Vec<u8>,
+    /// A frame that answers no request of the session.
+    aside: Vec<u8>,
+}
+
+impl<'d> Session<'d> {
+    /// A session that waits for `Hello`.
+    pub fn new(device: &'d dyn Device, limits: SessionLimits) -> Self {
+        Self {
+            device,
+            limits: SessionLimits {
+                chunk: limits.chunk.clamp(MIN_CHUNK, MAX_CHUNK),
+                ..limits
+            },
+            settled: None,
+            last: 0,
+            transfers: Vec::new(),
+            number: 0,
+            body: Vec::new(),
+            data: Vec::new(),
+            reply: Vec::new(),
+            aside: Vec::new(),
+        }
+    }
+
+    /// Takes the body of a frame; returns the frame to send, if one is due.
+    pub fn handle(&mut self, body: &[u8]) -> Option<&[u8]> {
+        let (head, message) = Head::split(body)?;
+        if head.direction != Direction::Request {
+            return None;
+        }
+        let request = Request::read(message);
+        let known = self.settled.is_some_and(|settled| settled.session == head.session);
+        if known && head.sequence == self.last {
+            return Some(&self.reply);
+        }
+        if known && head.sequence < self.last {
+            return None;
+        }
+        let answer = match request {
+            Ok(Request::Hello { min, max, chunk, .. }) => self.hello(head.session, min..=max, chunk),
+            _ if !known => {
+                let failure = Failure::new(
+                    FailureCode::SESSION,
+                    "this connection has no such session\nhint: it begins with a hello",
+                );
+                return self.beside(head, &Response::Failed(failure));
+            }
+            Ok(request) => self.carry_out(request),
+            Err(fault) => Err(fault.into()),
+        };
+        self.last = head.sequence;
+        let reply = Head {
+            direction: Direction::Reply,
+            ..head
+        };
+        self.write_reply(reply, answer);
+        Some(&self.reply)
+    }
+
+    /// The frame that asks to send again what could not be read.
+    pub fn damaged(&mut self) -> &[u8] {
+        let head = Head {
+            direction: Direction::Reply,
+            session: self.settled.map_or(0, |settled| settled.session),
+            sequence: 0,
+        };
+        self.beside(head, &Response::Damaged).unwrap_or_default()
+    }
+
+    fn beside(&mut self, head: Head, response: &Response<'_>) -> Option<&[u8]> {
+        let head = Head {
+            direction: Direction::Reply,
+            ..head
+        };
+        self.aside.clear();
+        pack(head, response, &mut self.body, &mut self.aside).then_some(self.aside.as_slice())
+    }
+
+    fn write_reply(&mut self, head: Head, answer: Result<Answer, Failure>) {
+        self.reply.clear();
+        let data = core::mem::take(&mut self.data);
+        let response = match answer {
+            Ok(Answer::Message(response)) => response,
+            Ok(Answer::Data { offset, length }) => Response::Data {
+                offset,
+                data: &data[..length],
+            },
+            Err(failure) => Response::Failed(failure),
+        };
+        if !pack(head, &response, &mut self.body, &mut self.reply) {
+            let failure = Failure::new(FailureCode::TOO_LARGE, "the answer does not fit a frame");
+            self.reply.clear();
+            pack(head, &Response::Failed(failure), &mut self.body, &mut self.reply);
+        }
+        self.data = data;
+    }
+
+    fn hello(&mut self, session: u32, spoken: core::ops::RangeInclusive<u16>, chunk: u32) -> Result<Answer, Failure> {
+        (self.settled, self.number) = (None, 0);
+        self.transfers.clear();
+        let version = *spoken.end().min(VERSIONS.end());
+        if !(spoken.contains(&version) && VERSIONS.contains(&version)) {
+            let (min, max) = spoken.into_inner();
+            let (from, to) = VERSIONS.into_inner();
+            let older = if max < from { "host" } else { "device" };
+            return Err(Failure::new(
+                FailureCode::VERSION,
+                format_args!(
+                    "no protocol version in common: the host speaks {min} to {max}, the device {from} to {to}\nhint: update the {older}"
+                ),
+            ));
+        }
+        let chunk = chunk.clamp(MIN_CHUNK, self.limits.chunk);
+        self.settled = Some(Settled { session, chunk });
+        Ok(Answer::Message(Response::Welcome {
+            version,
+            chunk,
+            device: self.device.hello(),
+        }))
+    }
+
+    fn carry_out(&mut self, request: Request<'_>) -> Result<Answer, Failure> {
+        let device = self.device;
+        let done = |()| Response::Done;
+        let response = match request {
+            Request::Begin(begin) => self.begin(begin)?,
+            Request::Chunk { transfer, offset, data } => self.chunk(transfer, offset, data)?,
+            Request::Commit(begin) => {
+                self.check_size(&begin)?;
+                let committed = device.commit(&begin)?;
+                self.transfers.retain(|transfer| transfer.begin != begin);
+                Response::Committed(committed)
+            }
+            Request::Abort { digest } => {
+                self.transfers.retain(|transfer| transfer.begin.digest != digest);
+                device.abort(&digest);
+                Response::Done
+            }
+            Request::Status => {
+                let mut status = device.status()?;
+                status.clip();
+                Response::Status(Box::new(status))
+            }
+            Request::List { after, budget } => self.list(after, budget)?,
+            Request::Switch { task } => device.switch(task).map(done)?,
+            Request::Rollback { task } => device.rollback(task).map(done)?,
+            Request::Restore { task } => device.restore(task).map(done)?,
+            Request::Remove { task } => device.remove(task).map(done)?,
+            Request::MarkGood { task } => device.mark_good(task).map(done)?,
+            Request::MarkBad { task } => device.mark_bad(task).map(done)?,
+            Request::Open { task, slot } => Response::Opened(device.open(task, slot)?),
+            Request::Read { digest, offset, length } => {
+                let length = length.min(self.chunk_cap()) as usize;
+                if self.data.len() < length {
+                    self.data = vec![0; length];
+                }
+                let read = device.read(&digest, offset, &mut self.data[..length])?;
+                return Ok(Answer::Data {
+                    offset,
+                    length: read.min(length),
+                });
+            }
+            Request::Tune(request) => device.tune(&request).map(done)?,
+            Request::TuneStatus => {
+                let mut status = device.tune_status()?;
+                status.clip();
+                Response::Tuning(status)
+            }
+            Request::StopTuning => device.stop_tuning().map(done)?,
+            Request::Hello { .. } => return Err(MessageFault::Unreadable.into()),
+        };
+        Ok(Answer::Message(response))
+    }
+
+    fn chunk_cap(&self) -> u32 {
+        self.settled.map_or(MIN_CHUNK, |settled| settled.chunk)
+    }
+
+    fn check_size(&self, begin: &Begin) -> Result<(), Failure> {
+        let cap = self.limits.transfer_bytes;
+        let made = match begin.kind {
+            Kind::Delta { length, .. } => length,
+            _ => 0,
+        };
+        let got = begin.length.max(made);
+        if got > cap {
+            let what = "bytes of a transfer";
+            return Err(MessageFault::TooLarge { what, cap, got }.into());
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, begin: Begin) -> Result<Response<'static>, Failure> {
+        self.check_size(&begin)?;
+        let held = self.device.begin(&begin)?.min(begin.length);
+        self.transfers.retain(|transfer| transfer.begin != begin);
+        if self.transfers.len() >= self.limits.transfers.max(1) {
+            self.transfers.remove(0);
+        }
+        self.number += 1;
+        let number = self.number;
+        self.transfers.push(Transfer { number, begin, held });
+        Ok(Response::Begun { transfer: number, held })
+    }
+
+    fn chunk(&mut self, number: u32, offset: u64, data: &[u8]) -> Result<Response<'static>, Failure> {
+        let cap = u64::from(self.chunk_cap());
+        let Some(transfer) = self.transfers.iter_mut().find(|transfer| transfer.number == number) else {
+            return Err(Failure::new(
+                FailureCode::NO_TRANSFER,
+                format_args!("transfer {number} is not open\nhint: it begins with a begin"),
+            ));
+        };
+        let got = data.len() as u64;
+        if got > cap {
+            return Err(MessageFault::TooLarge {
+                what: "bytes of a chunk",
+                cap,
+                got,
+            }
+            .into());
+        }
+        if offset.checked_add(got).is_none_or(|end| end > transfer.begin.length) {
+            return Err(Failure::new(
+                FailureCode::MALFORMED,
+                format_args!(
+                    "a chunk of {got} bytes at {offset} goes beyond the {} bytes announced",
+                    transfer.begin.length
+                ),
+            ));
+        }
+        // A piece that leaves a gap is not taken, and of one that overlaps only what is new: the answer says where to go on.
+        if let Some(known) = transfer.held.checked_sub(offset)
+            && known < got
+        {
+            let fresh = &data[known as usize..];
+            let held = self.device.chunk(&transfer.begin.digest, transfer.held, fresh)?;
+            transfer.held = held.min(transfer.begin.length);
+        }
+        Ok(Response::Held { held: transfer.held })
+    }
+
+    fn list(&self, after: &str, budget: u32) -> Result<Response<'static>, Failure> {
+        let mut tasks = self.device.list()?;
+        tasks.retain(|task| task.task.as_str() > after);
+        tasks.sort_by(|a, b| a.task.cmp(&b.task));
+        let budget = (budget as usize).min(MAX_BODY - 1024);
+        let (mut bytes, mut fit) = (0, 0);
+        for task in &mut tasks {
+            task.clip();
+            bytes += encoded_bytes(task);
+            if fit > 0 && bytes > budget {
+                break;
+            }
+            fit += 1;
+        }
+        let more = fit < tasks.len();
+        tasks.truncate(fit);
+        Ok(Response::Tasks { tasks, more })
+    }
+}
+
+impl core::fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Session")
+            .field("settled", &self.settled)
+            .field("last", &self.last)
+            .field("transfers", &self.transfers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<MessageFault> for Failure {
+    fn from(fault: MessageFault) -> Self {
+        let code = match fault {
+            MessageFault::Unknown { .. } => FailureCode::UNSUPPORTED,
+            MessageFault::TooLarge { .. } => FailureCode::TOO_LARGE,
+            _ => FailureCode::MALFORMED,
+        };
+        let text = match fault {
+            MessageFault::Unknown { kind } => {
+                return Self {
+                    hint: Some("the host is newer; update the device".to_owned()),
+                    ..Self::new(code, format_args!("request {kind} is unknown to this device"))
+                };
+            }
+            fault => fault,
+        };
+        Self::new(code, text)
+    }
+}
+
+fn encoded_bytes(task: &TaskSummary) -> usize {
+    postcard::experimental::serialized_size(task).unwrap_or(MAX_BODY)
+}
+
+/// Writes a frame; `false` if the message does not fit one.
+fn pack(head: Head, response: &Response<'_>, body: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
+    body.clear();
+    head.write(body);
+    let Some(written) = response.write(core::mem::take(body)) else {
+        return false;
+    };
+    *body = written;
+    let fits = body.len() <= MAX_BODY;
+    if fits {
+        encode_frame(body, out);
+    }
+    fits
+}

@@ -1,0 +1,117 @@
+//! Pipes and other descriptors without timeouts of their own: polled before every call.
+
+use std::{
+    io::{self, Read, Write},
+    os::fd::AsFd,
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::STEP;
+
+/// A pipe that can be written has room for this much (`PIPE_BUF`), so that a write of no more does not wait.
+const PIECE: usize = 4096;
+
+/// An input and an output.
+#[derive(Debug)]
+pub(super) struct Pipes<R, W> {
+    input: R,
+    output: W,
+}
+
+impl<R: AsFd, W: AsFd> Pipes<R, W> {
+    pub(super) fn new(input: R, output: W) -> Self {
+        Self { input, output }
+    }
+}
+
+fn wait(descriptor: impl AsFd, what: PollFlags) -> io::Result<()> {
+    let step = Timespec {
+        tv_sec: 0,
+        tv_nsec: STEP.subsec_nanos().into(),
+    };
+    let ready = poll(&mut [PollFd::new(&descriptor, what)], Some(&step))?;
+    if ready == 0 {
+        Err(io::ErrorKind::TimedOut.into())
+    } else {
+        Ok(())
+    }
+}
+
+impl<R: Read + AsFd, W> Read for Pipes<R, W> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        wait(&self.input, PollFlags::IN)?;
+        self.input.read(buf)
+    }
+}
+
+impl<R, W: Write + AsFd> Write for Pipes<R, W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        wait(&self.output, PollFlags::OUT)?;
+        self.output.write(&buf[..buf.len().min(PIECE)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+/// A child process, over its standard input and output.
+#[derive(Debug)]
+pub(super) struct Command {
+    /// Dropped, and so closed, before the child is waited for.
+    pipes: Option<Pipes<ChildStdout, ChildStdin>>,
+    child: Child,
+}
+
+impl Command {
+    pub(super) fn start(command: &str) -> io::Result<Self> {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", command])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let pipes = match (child.stdout.take(), child.stdin.take()) {
+            (Some(output), Some(input)) => Some(Pipes::new(output, input)),
+            _ => None,
+        };
+        Ok(Self { pipes, child })
+    }
+
+    fn pipes(&mut self) -> io::Result<&mut Pipes<ChildStdout, ChildStdin>> {
+        self.pipes.as_mut().ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Read for Command {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.pipes()?.read(buf)
+    }
+}
+
+impl Write for Command {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.pipes()?.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.pipes()?.flush()
+    }
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        self.pipes = None;
+        // Most end by themselves when their input does; one that does not in a second is ended.
+        for _ in 0..20 {
+            match self.child.try_wait() {
+                Ok(None) => std::thread::sleep(STEP),
+                _ => return,
+            }
+        }
+        // It may have ended just now.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,156 @@
+//! Requests and their answers end to end; versions that do not meet; a difference.
+
+use clr_adapters::delta;
+use clr_transfer::{
+    ClientError, Committed, Decoder, Digest, FailureCode, Kind, Request, Response, Session, SessionLimits, Status,
+};
+
+use crate::{
+    garbage::{frame, raw_frame, replies},
+    line::{Faults, Random, with_client},
+    memory_device::MemoryDevice,
+};
+
+#[test]
+fn a_long_list_comes_in_pages_sorted_and_whole() {
+    let device = MemoryDevice::default();
+    for task in 0..300 {
+        device
+            .0
+            .lock()
+            .unwrap()
+            .tasks
+            .insert(format!("task {task:03}"), Digest([task as u8; 32]));
+    }
+    let (tasks, ..) = with_client(&device, 512, |_| Faults::default(), |client| client.list().unwrap());
+    assert_eq!(tasks.len(), 300);
+    assert!(tasks.is_sorted_by(|a, b| a.task < b.task));
+    assert_eq!(tasks[7].digest, Digest([7; 32]));
+    assert_eq!(
+        tasks[7].last_revert.as_ref().unwrap().len(),
+        256,
+        "long reasons are cut"
+    );
+}
+
+#[test]
+fn the_status_survives_the_wire_and_json() {
+    let device = MemoryDevice::with_task("birds", b"x");
+    let (status, ..) = with_client(&device, 512, |_| Faults::default(), |client| client.status().unwrap());
+    assert_eq!(status.device, "memory");
+    let json = serde_json::to_string(&status).unwrap();
+    assert!(
+        json.contains(&format!("\"backbone\":\"{}\"", "07".repeat(32))),
+        "{json}"
+    );
+    assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+}
+
+#[test]
+fn a_refusal_reaches_the_host_with_code_and_hint() {
+    let device = MemoryDevice::default();
+    let (answer, ..) = with_client(&device, 512, |_| Faults::default(), |client| client.rollback("cats"));
+    let Err(ClientError::Refused(failure)) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(failure.code, FailureCode::NO_TASK);
+    assert_eq!(
+        failure.to_string(),
+        "no task 'cats'\nhint: `clr device list` names them"
+    );
+}
+
+#[test]
+fn versions_that_do_not_meet_are_said_clearly() {
+    let device = MemoryDevice::default();
+    for (min, max, update) in [(2, 9, "update the device"), (0, 0, "update the host")] {
+        let hello = Request::Hello {
+            min,
+            max,
+            chunk: 1024,
+            client: "",
+        };
+        let mut session = Session::new(&device, SessionLimits::default());
+        let answers = replies(&mut session, &mut Decoder::default(), &frame(1, 1, &hello));
+        let Response::Failed(failure) = &answers[0].1 else {
+            panic!("{answers:?}")
+        };
+        assert_eq!(failure.code, FailureCode::VERSION);
+        assert!(
+            failure.message.contains(&format!("the host speaks {min} to {max}")),
+            "{failure}"
+        );
+        assert_eq!(failure.hint.as_deref(), Some(update));
+    }
+    let hello = Request::Hello {
+        min: 0,
+        max: 7,
+        chunk: 1 << 30,
+        client: "",
+    };
+    let mut session = Session::new(&device, SessionLimits::default());
+    let answers = replies(&mut session, &mut Decoder::default(), &frame(1, 1, &hello));
+    assert!(
+        matches!(
+            answers[0].1,
+            Response::Welcome {
+                version: 1,
+                chunk: 65_536,
+                ..
+            }
+        ),
+        "{answers:?}"
+    );
+}
+
+#[test]
+fn a_request_of_a_newer_version_is_unsupported_and_the_session_goes_on() {
+    let device = MemoryDevice::default();
+    let mut session = Session::new(&device, SessionLimits::default());
+    let mut bytes = frame(1, 1, &crate::garbage::HELLO);
+    bytes.extend(raw_frame(b'Q', 1, 2, &[100, 1, 2, 3]));
+    bytes.extend(raw_frame(b'Q', 1, 3, &[5, 5, 5]));
+    bytes.extend(frame(1, 4, &Request::Status));
+    let answers = replies(&mut session, &mut Decoder::default(), &bytes);
+    let codes = answers[1..3].iter().map(|(_, answer)| match answer {
+        Response::Failed(failure) => failure.code,
+        other => panic!("{other:?}"),
+    });
+    assert!(codes.eq([FailureCode::UNSUPPORTED, FailureCode::MALFORMED]));
+    assert!(matches!(answers[3].1, Response::Status(_)));
+}
+
+#[test]
+fn a_difference_gives_the_new_file_and_a_missing_base_is_named() {
+    let base = Random(1).bytes(20_000);
+    let mut target = base.clone();
+    target[5_000] ^= 1;
+    target.extend(b"more");
+    let difference = delta::difference(&base, &target).unwrap();
+    let kind = || Kind::Delta {
+        base: Digest::of(&base),
+        target: Digest::of(&target),
+        length: target.len() as u64,
+    };
+    let device = MemoryDevice::with_task("birds", &base);
+    let (pushed, ..) = with_client(
+        &device,
+        512,
+        |_| Faults::default(),
+        |client| client.push(&difference, kind()).unwrap(),
+    );
+    assert!(matches!(pushed.committed, Committed::Adapter { digest, .. } if digest == Digest::of(&target)));
+    assert!(device.holds(&target));
+
+    let empty = MemoryDevice::default();
+    let (answer, ..) = with_client(
+        &empty,
+        512,
+        |_| Faults::default(),
+        |client| client.push(&difference, kind()),
+    );
+    let Err(ClientError::Refused(failure)) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(failure.code, FailureCode::NO_BASE);
+}

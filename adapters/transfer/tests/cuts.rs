@@ -1,0 +1,125 @@
+//! A transfer that is cut anywhere resumes: at most one chunk is sent twice, and what arrives is what was sent.
+
+use clr_transfer::{ClientError, Kind};
+
+use crate::{
+    line::{Faults, Random, with_client},
+    memory_device::MemoryDevice,
+};
+
+const CHUNK: u32 = 64;
+
+fn cut(after: u64) -> Faults {
+    Faults {
+        cut_after: Some(after),
+        ..Faults::default()
+    }
+}
+
+#[test]
+fn cut_at_every_byte_of_a_small_transfer_it_resumes_and_sends_at_most_one_chunk_twice() {
+    let file = Random(1).bytes(300);
+    let whole = {
+        let device = MemoryDevice::default();
+        with_client(
+            &device,
+            CHUNK,
+            |_| Faults::default(),
+            |client| client.push(&file, Kind::Adapter).unwrap(),
+        )
+        .1
+    };
+    assert!(whole > 600, "{whole} bytes in all");
+    for after in 0..=whole {
+        let device = MemoryDevice::default();
+        let faults = |connection| if connection == 0 { cut(after) } else { Faults::default() };
+        let (pushed, ..) = with_client(&device, CHUNK, faults, |client| {
+            client.push(&file, Kind::Adapter).unwrap()
+        });
+        assert!(device.holds(&file), "cut after {after}");
+        assert!(pushed.repeated <= u64::from(CHUNK), "cut after {after}: {pushed:?}");
+        assert_eq!(pushed.sent, file.len() as u64 + pushed.repeated, "cut after {after}");
+        assert_eq!(device.0.lock().unwrap().commits, 1, "cut after {after}");
+    }
+}
+
+#[test]
+fn cut_at_every_chunk_of_a_large_transfer_each_connection_goes_on_where_the_last_one_stopped() {
+    let file = Random(2).bytes(40_000);
+    let device = MemoryDevice::default();
+    // Every connection carries the greeting and about one chunk of 1,024 bytes before it is cut.
+    let faults = |_| cut(1_600);
+    let (pushed, ..) = with_client(&device, 1024, faults, |client| {
+        client.push(&file, Kind::Adapter).unwrap()
+    });
+    assert!(device.holds(&file));
+    assert!(pushed.connections >= 39, "{pushed:?}");
+    // A cut may fall between a chunk and its answer; then the device holds it, and it is not sent again.
+    assert!(pushed.repeated <= u64::from(pushed.connections) * 1024, "{pushed:?}");
+    for after in (0..80).map(|step| 200 + 551 * step) {
+        let device = MemoryDevice::default();
+        let faults = |connection| if connection == 0 { cut(after) } else { Faults::default() };
+        let (pushed, ..) = with_client(&device, 1024, faults, |client| {
+            client.push(&file, Kind::Adapter).unwrap()
+        });
+        assert!(
+            device.holds(&file) && pushed.repeated <= 1024,
+            "cut after {after}: {pushed:?}"
+        );
+    }
+}
+
+#[test]
+fn another_client_resumes_what_the_first_one_left() {
+    let file = Random(3).bytes(10_000);
+    let device = MemoryDevice::default();
+    let (first, ..) = with_client(&device, 1024, |_| cut(100), |client| client.push(&file, Kind::Adapter));
+    assert!(matches!(first, Err(ClientError::Lost { .. })), "{first:?}");
+    let (left, ..) = with_client(
+        &device,
+        1024,
+        |n| if n == 0 { cut(5_000) } else { cut(10) },
+        |client| client.push(&file, Kind::Adapter),
+    );
+    assert!(left.is_err());
+    let (second, ..) = with_client(
+        &device,
+        1024,
+        |_| Faults::default(),
+        |client| client.push(&file, Kind::Adapter).unwrap(),
+    );
+    assert!(second.resumed >= 4 * 1024, "{second:?}");
+    assert_eq!(second.sent, file.len() as u64 - second.resumed);
+    assert!(device.holds(&file));
+}
+
+#[test]
+fn a_pull_that_is_cut_at_every_byte_gives_the_file() {
+    let file = Random(4).bytes(300);
+    for after in 0..1_300 {
+        let device = MemoryDevice::with_task("birds", &file);
+        let faults = |connection| if connection == 0 { cut(after) } else { Faults::default() };
+        let (pulled, ..) = with_client(&device, CHUNK, faults, |client| client.pull("birds").unwrap());
+        assert_eq!(pulled.bytes, file, "cut after {after}");
+    }
+}
+
+#[test]
+fn what_must_not_be_done_twice_is_done_once_or_reported_as_uncertain() {
+    let mut uncertain = 0;
+    for after in 0..500 {
+        let device = MemoryDevice::with_task("birds", b"file");
+        let faults = |connection| if connection == 0 { cut(after) } else { Faults::default() };
+        let (answer, ..) = with_client(&device, CHUNK, faults, |client| client.rollback("birds"));
+        let done = device.0.lock().unwrap().acts.len();
+        match answer {
+            Ok(()) => assert_eq!(done, 1, "cut after {after}"),
+            Err(ClientError::Uncertain { request: "rollback" }) => {
+                uncertain += 1;
+                assert!(done <= 1, "cut after {after}");
+            }
+            Err(error) => panic!("cut after {after}: {error}"),
+        }
+    }
+    assert!(uncertain > 0);
+}

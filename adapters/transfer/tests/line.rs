@@ -1,0 +1,268 @@
+//! A line between a host and a device in one thread: cut after any byte, with any bit flipped, with noise, with a simulated clock.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+    time::Duration,
+};
+
+use clr_transfer::{Client, ClientOptions, Clock, Decoder, FrameEvent, Session, SessionLimits};
+use embedded_io::ErrorKind;
+
+use crate::memory_device::MemoryDevice;
+
+/// A clock that moves when somebody waits.
+#[derive(Default)]
+pub(crate) struct SimulatedClock(Cell<Duration>);
+
+impl SimulatedClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        self.0.set(self.0.get() + by);
+    }
+}
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Duration {
+        self.0.get()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.advance(duration);
+    }
+}
+
+/// SplitMix64.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+
+    /// Bits until the next error, for independent errors of this rate.
+    fn gap(&mut self, rate: f64) -> u64 {
+        let uniform = ((self.next() >> 11) as f64 + 1.0) / (1_u64 << 53) as f64;
+        (uniform.ln() / (1.0 - rate).ln()) as u64
+    }
+}
+
+/// What goes wrong on a line; the bytes of both directions are counted together.
+#[derive(Default)]
+pub(crate) struct Faults {
+    /// The line is cut after so many bytes.
+    pub(crate) cut_after: Option<u64>,
+    /// This bit of all that passes is flipped.
+    pub(crate) flip: Option<u64>,
+    /// Every bit is flipped with this probability, by this generator.
+    pub(crate) noise: Option<(f64, Random)>,
+}
+
+/// The line and the device behind it.
+pub(crate) struct Line<'d> {
+    pub(crate) session: Session<'d>,
+    decoder: Decoder,
+    to_host: VecDeque<u8>,
+    clock: &'d SimulatedClock,
+    faults: Faults,
+    next_error: u64,
+    pub(crate) passed: u64,
+    pub(crate) flips: u64,
+    pub(crate) to_device_log: Vec<u8>,
+}
+
+impl<'d> Line<'d> {
+    pub(crate) fn new(
+        device: &'d MemoryDevice,
+        limits: SessionLimits,
+        clock: &'d SimulatedClock,
+        mut faults: Faults,
+    ) -> Self {
+        let next_error = faults
+            .noise
+            .as_mut()
+            .map_or(u64::MAX, |(rate, random)| random.gap(*rate));
+        Self {
+            session: Session::new(device, limits),
+            decoder: Decoder::default(),
+            to_host: VecDeque::new(),
+            clock,
+            faults,
+            next_error,
+            passed: 0,
+            flips: 0,
+            to_device_log: Vec::new(),
+        }
+    }
+
+    fn is_cut(&self) -> bool {
+        self.faults.cut_after.is_some_and(|after| self.passed >= after)
+    }
+
+    /// One byte through the line; `None` once it is cut.
+    fn pass(&mut self, mut byte: u8) -> Option<u8> {
+        if self.is_cut() {
+            return None;
+        }
+        if let Some(flip) = self.faults.flip
+            && flip / 8 == self.passed
+        {
+            byte ^= 1 << (flip % 8);
+            self.flips += 1;
+        }
+        while let Some((rate, random)) = &mut self.faults.noise
+            && self.next_error < 8 * (self.passed + 1)
+        {
+            byte ^= 1 << (self.next_error % 8);
+            self.next_error += 1 + random.gap(*rate);
+            self.flips += 1;
+        }
+        self.passed += 1;
+        Some(byte)
+    }
+
+    pub(crate) fn send_to_device(&mut self, bytes: &[u8]) {
+        let mut passed = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            let Some(byte) = self.pass(byte) else { break };
+            passed.push(byte);
+        }
+        self.to_device_log.extend(&passed);
+        let mut rest = passed.as_slice();
+        while !rest.is_empty() {
+            let (taken, event) = self.decoder.feed(rest);
+            rest = &rest[taken..];
+            let reply = match event {
+                Some(FrameEvent::Frame) => self.session.handle(self.decoder.body()).map(<[u8]>::to_vec),
+                Some(FrameEvent::Damaged) => Some(self.session.damaged().to_vec()),
+                None => None,
+            };
+            for byte in reply.unwrap_or_default() {
+                let Some(byte) = self.pass(byte) else { break };
+                self.to_host.push_back(byte);
+            }
+        }
+    }
+}
+
+/// The host's end of a line.
+pub(crate) struct Wire<'d>(pub(crate) Rc<RefCell<Line<'d>>>);
+
+impl embedded_io::ErrorType for Wire<'_> {
+    type Error = ErrorKind;
+}
+
+impl embedded_io::Read for Wire<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, ErrorKind> {
+        let mut line = self.0.borrow_mut();
+        if line.to_host.is_empty() {
+            if line.is_cut() {
+                return Err(ErrorKind::ConnectionReset);
+            }
+            line.clock.advance(Duration::from_millis(100));
+            return Err(ErrorKind::TimedOut);
+        }
+        let count = buf.len().min(line.to_host.len());
+        for (slot, byte) in buf.iter_mut().zip(line.to_host.drain(..count)) {
+            *slot = byte;
+        }
+        Ok(count)
+    }
+}
+
+impl embedded_io::Write for Wire<'_> {
+    fn write(&mut self, buf: &[u8]) -> Result<usize, ErrorKind> {
+        let mut line = self.0.borrow_mut();
+        if line.is_cut() {
+            return Err(ErrorKind::BrokenPipe);
+        }
+        line.send_to_device(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> Result<(), ErrorKind> {
+        Ok(())
+    }
+}
+
+pub(crate) fn limits(chunk: u32) -> SessionLimits {
+    SessionLimits {
+        chunk,
+        ..SessionLimits::default()
+    }
+}
+
+/// Runs `f` with a client whose n-th connection (from 0) has the faults that `faults` gives; returns what the lines have counted:
+/// bytes passed and bits flipped.
+pub(crate) fn with_client<T>(
+    device: &MemoryDevice,
+    chunk: u32,
+    mut faults: impl FnMut(u32) -> Faults,
+    f: impl FnOnce(&mut dyn AnyClient) -> T,
+) -> (T, u64, u64) {
+    let clock = SimulatedClock::default();
+    let lines: RefCell<Vec<Rc<RefCell<Line<'_>>>>> = RefCell::default();
+    let connect = || {
+        let number = lines.borrow().len() as u32;
+        let line = Rc::new(RefCell::new(Line::new(device, limits(chunk), &clock, faults(number))));
+        lines.borrow_mut().push(line.clone());
+        Ok::<_, String>(Wire(line))
+    };
+    let mut client = Client::new(connect, &clock, ClientOptions::default());
+    let result = f(&mut client);
+    drop(client);
+    let count = |of: fn(&Line<'_>) -> u64| lines.borrow().iter().map(|line| of(&line.borrow())).sum();
+    (result, count(|line| line.passed), count(|line| line.flips))
+}
+
+/// What the tests ask of a client, whatever it is connected by.
+pub(crate) trait AnyClient {
+    fn push(
+        &mut self,
+        bytes: &[u8],
+        kind: clr_transfer::Kind,
+    ) -> Result<clr_transfer::Pushed, clr_transfer::ClientError>;
+    fn pull(&mut self, task: &str) -> Result<clr_transfer::Pulled, clr_transfer::ClientError>;
+    fn rollback(&mut self, task: &str) -> Result<(), clr_transfer::ClientError>;
+    fn list(&mut self) -> Result<Vec<clr_transfer::TaskSummary>, clr_transfer::ClientError>;
+    fn status(&mut self) -> Result<clr_transfer::Status, clr_transfer::ClientError>;
+}
+
+impl<S, F, E> AnyClient for Client<'_, S, F>
+where
+    S: embedded_io::Read + embedded_io::Write,
+    F: FnMut() -> Result<S, E>,
+    E: std::fmt::Display,
+{
+    fn push(
+        &mut self,
+        bytes: &[u8],
+        kind: clr_transfer::Kind,
+    ) -> Result<clr_transfer::Pushed, clr_transfer::ClientError> {
+        self.push(bytes, kind, &mut |progress| assert!(progress.done <= progress.total))
+    }
+
+    fn pull(&mut self, task: &str) -> Result<clr_transfer::Pulled, clr_transfer::ClientError> {
+        self.pull(task, clr_transfer::Slot::Serving, 1 << 24, &mut |_| ())
+    }
+
+    fn rollback(&mut self, task: &str) -> Result<(), clr_transfer::ClientError> {
+        self.rollback(task)
+    }
+
+    fn list(&mut self) -> Result<Vec<clr_transfer::TaskSummary>, clr_transfer::ClientError> {
+        self.list()
+    }
+
+    fn status(&mut self) -> Result<clr_transfer::Status, clr_transfer::ClientError> {
+        self.status()
+    }
+}

@@ -1,0 +1,15 @@
+//! Proofs about the update protocol, through the public API alone.
+
+mod allocation;
+mod commands;
+mod cuts;
+mod deadlines;
+mod decoders;
+mod garbage;
+mod hostile;
+mod interleaved;
+mod line;
+mod memory_device;
+mod noise;
+#[cfg(unix)]
+mod transports;

@@ -1,0 +1,251 @@
+//! A device in memory: it assembles transfers, checks digests, applies differences, and keeps tasks.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Mutex,
+};
+
+use clr_adapters::{Digest, Provenance, delta};
+use clr_transfer::{
+    Begin, Capabilities, Committed, Device, DeviceInfo, Failure, FailureCode, Frames, Kind, Latency, Memory, PullInfo,
+    Slot, Status, TaskState, TaskSummary,
+};
+
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) parts: HashMap<Digest, Vec<u8>>,
+    /// Whole files, by digest.
+    pub(crate) files: HashMap<Digest, Vec<u8>>,
+    pub(crate) commits: u32,
+    /// Calls that must not be made twice.
+    pub(crate) acts: Vec<String>,
+    pub(crate) active: Option<String>,
+    pub(crate) tasks: BTreeMap<String, Digest>,
+    pub(crate) backbone: Option<Digest>,
+}
+
+#[derive(Default)]
+pub(crate) struct MemoryDevice(pub(crate) Mutex<Kept>);
+
+impl MemoryDevice {
+    pub(crate) fn with_task(task: &str, file: &[u8]) -> Self {
+        let device = Self::default();
+        let digest = Digest::of(file);
+        let mut kept = device.0.lock().unwrap();
+        kept.files.insert(digest, file.to_vec());
+        kept.tasks.insert(task.into(), digest);
+        drop(kept);
+        device
+    }
+
+    pub(crate) fn holds(&self, file: &[u8]) -> bool {
+        self.0
+            .lock()
+            .unwrap()
+            .files
+            .get(&Digest::of(file))
+            .is_some_and(|held| held == file)
+    }
+
+    fn backbone(&self) -> Digest {
+        self.0.lock().unwrap().backbone.unwrap_or(Digest([7; 32]))
+    }
+
+    fn act(&self, what: &str, task: &str) -> Result<(), Failure> {
+        let mut kept = self.0.lock().unwrap();
+        if !kept.tasks.contains_key(task) {
+            return Err(no_task(task));
+        }
+        kept.acts.push(format!("{what} {task}"));
+        Ok(())
+    }
+}
+
+fn no_task(task: &str) -> Failure {
+    Failure::new(
+        FailureCode::NO_TASK,
+        format_args!("no task '{task}'\nhint: `clr device list` names them"),
+    )
+}
+
+impl Device for MemoryDevice {
+    fn hello(&self) -> DeviceInfo {
+        DeviceInfo {
+            device: "memory".into(),
+            software: "test".into(),
+            backbone: self.backbone(),
+            capabilities: Capabilities {
+                delta: true,
+                examples: true,
+                tuning: false,
+            },
+        }
+    }
+
+    fn begin(&self, begin: &Begin) -> Result<u64, Failure> {
+        let mut kept = self.0.lock().unwrap();
+        if let Kind::Delta { base, .. } = &begin.kind
+            && !kept.files.contains_key(base)
+        {
+            return Err(Failure::new(
+                FailureCode::NO_BASE,
+                format_args!("no file {}", base.short()),
+            ));
+        }
+        if kept.files.contains_key(&begin.digest) {
+            return Ok(begin.length);
+        }
+        Ok(kept.parts.entry(begin.digest).or_default().len() as u64)
+    }
+
+    fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure> {
+        let mut kept = self.0.lock().unwrap();
+        let part = kept
+            .parts
+            .get_mut(digest)
+            .ok_or_else(|| Failure::new(FailureCode::NO_TRANSFER, "not begun"))?;
+        if part.len() as u64 == offset {
+            part.extend(data);
+        }
+        Ok(part.len() as u64)
+    }
+
+    fn commit(&self, begin: &Begin) -> Result<Committed, Failure> {
+        let mut kept = self.0.lock().unwrap();
+        if !kept.files.contains_key(&begin.digest) {
+            let part = kept.parts.remove(&begin.digest).unwrap_or_default();
+            if part.len() as u64 != begin.length {
+                kept.parts.insert(begin.digest, part);
+                return Err(Failure::new(FailureCode::NO_TRANSFER, "not all of it is here"));
+            }
+            if Digest::of(&part) != begin.digest {
+                return Err(Failure::new(
+                    FailureCode::WRONG_DIGEST,
+                    "the bytes are not the ones announced",
+                ));
+            }
+            kept.files.insert(begin.digest, part);
+            kept.commits += 1;
+        }
+        match &begin.kind {
+            Kind::Example { task, label } => Ok(Committed::Example {
+                task: task.clone(),
+                label: label.clone(),
+                duplicate: false,
+            }),
+            Kind::Delta { base, target, length } => {
+                let file = delta::apply(&kept.files[base], &kept.files[&begin.digest], *length as usize)
+                    .map_err(|error| Failure::new(FailureCode::DELTA, error))?;
+                assert_eq!(Digest::of(&file), *target);
+                kept.files.insert(*target, file);
+                Ok(installed(&mut kept, *target))
+            }
+            _ => Ok(installed(&mut kept, begin.digest)),
+        }
+    }
+
+    fn abort(&self, digest: &Digest) {
+        self.0.lock().unwrap().parts.remove(digest);
+    }
+
+    fn status(&self) -> Result<Status, Failure> {
+        let backbone = self.backbone();
+        let kept = self.0.lock().unwrap();
+        Ok(Status {
+            device: "memory".into(),
+            software: "test".into(),
+            backbone,
+            active_task: kept.active.clone(),
+            auto: false,
+            uptime_seconds: 5,
+            frames: Frames::default(),
+            latency: Latency::default(),
+            memory: Memory::default(),
+            trials: vec![],
+            reverts: vec![],
+            tuning: None,
+        })
+    }
+
+    fn list(&self) -> Result<Vec<TaskSummary>, Failure> {
+        let kept = self.0.lock().unwrap();
+        let summary = |(task, digest): (&String, &Digest)| TaskSummary {
+            task: task.clone(),
+            labels: 3,
+            version: 1,
+            revision: 0,
+            digest: *digest,
+            file_bytes: kept.files.get(digest).map_or(0, |file| file.len() as u64),
+            active: kept.active.as_ref() == Some(task),
+            state: TaskState::OnTrial { frames_left: 9 },
+            provenance: Provenance::HostTrained,
+            signer: Some("ab".repeat(32)),
+            has_last_good: false,
+            has_original: false,
+            last_revert: Some("too slow ".repeat(100)),
+        };
+        // In an order that is not the names': the protocol sorts.
+        Ok(kept.tasks.iter().rev().map(summary).collect())
+    }
+
+    fn switch(&self, task: &str) -> Result<(), Failure> {
+        self.act("switch", task)?;
+        self.0.lock().unwrap().active = Some(task.into());
+        Ok(())
+    }
+
+    fn rollback(&self, task: &str) -> Result<(), Failure> {
+        self.act("rollback", task)
+    }
+
+    fn restore(&self, task: &str) -> Result<(), Failure> {
+        self.act("restore", task)
+    }
+
+    fn remove(&self, task: &str) -> Result<(), Failure> {
+        self.act("remove", task)
+    }
+
+    fn mark_good(&self, task: &str) -> Result<(), Failure> {
+        self.act("mark-good", task)
+    }
+
+    fn mark_bad(&self, task: &str) -> Result<(), Failure> {
+        self.act("mark-bad", task)
+    }
+
+    fn open(&self, task: &str, slot: Slot) -> Result<PullInfo, Failure> {
+        let kept = self.0.lock().unwrap();
+        let digest = *kept.tasks.get(task).ok_or_else(|| no_task(task))?;
+        if slot == Slot::LastGood {
+            return Err(Failure::new(FailureCode::NO_FILE, "nothing before"));
+        }
+        let length = kept.files[&digest].len() as u64;
+        Ok(PullInfo { digest, length })
+    }
+
+    fn read(&self, digest: &Digest, offset: u64, out: &mut [u8]) -> Result<usize, Failure> {
+        let kept = self.0.lock().unwrap();
+        let file = kept
+            .files
+            .get(digest)
+            .ok_or_else(|| Failure::new(FailureCode::NO_FILE, "no such file"))?;
+        let rest = file.get(offset as usize..).unwrap_or_default();
+        let count = rest.len().min(out.len());
+        out[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+}
+
+/// What a file was installed as: its own task if it is an adapter.
+fn installed(kept: &mut Kept, digest: Digest) -> Committed {
+    let header = clr_adapters::decode(&kept.files[&digest]).map(|decoded| decoded.adapter.header);
+    let (task, version) = header.map_or(("birds".into(), 1), |header| (header.task, header.version));
+    kept.tasks.insert(task.clone(), digest);
+    Committed::Adapter {
+        task,
+        version,
+        digest,
+        trial_frames: 0,
+    }
+}

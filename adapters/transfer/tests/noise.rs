@@ -1,0 +1,84 @@
+//! Bits that flip on the line: nothing wrong is accepted, and it comes through in the end.
+
+use clr_transfer::Kind;
+
+use crate::{
+    line::{Faults, Random, with_client},
+    memory_device::MemoryDevice,
+};
+
+/// Pushes `bytes` bytes over a line with one error in 10,000 bits; returns what it took.
+fn push_over_noise(bytes: usize, seed: u64) -> String {
+    let file = Random(seed).bytes(bytes);
+    let device = MemoryDevice::default();
+    let faults = |connection| Faults {
+        noise: Some((1e-4, Random(seed ^ 0xface ^ u64::from(connection)))),
+        ..Faults::default()
+    };
+    let (pushed, passed, flips) = with_client(&device, 4096, faults, |client| {
+        client.push(&file, Kind::Adapter).unwrap()
+    });
+    let kept = device.0.lock().unwrap();
+    assert_eq!(kept.files.len(), 1, "something else was accepted");
+    assert_eq!(kept.files[&pushed.digest], file);
+    format!(
+        "{bytes} bytes: {passed} over the line ({:.2} times as many), {flips} bits flipped, {} chunks, {} bytes sent twice, {} connections",
+        passed as f64 / bytes as f64,
+        pushed.chunks,
+        pushed.repeated,
+        pushed.connections
+    )
+}
+
+#[test]
+fn a_megabyte_comes_through_a_line_with_one_error_in_10_000_bits() {
+    println!("{}", push_over_noise(1 << 20, 1));
+}
+
+/// `cargo test --release -p clr-transfer --test main ten_megabytes -- --ignored --nocapture`
+#[test]
+#[ignore = "takes a while"]
+fn ten_megabytes_come_through_a_line_with_one_error_in_10_000_bits() {
+    println!("{}", push_over_noise(10_000_000, 2));
+}
+
+#[test]
+fn a_pull_comes_through_noise_too() {
+    let file = Random(9).bytes(200_000);
+    let device = MemoryDevice::with_task("birds", &file);
+    let faults = |connection| Faults {
+        noise: Some((1e-4, Random(77 + u64::from(connection)))),
+        ..Faults::default()
+    };
+    let (pulled, ..) = with_client(&device, 4096, faults, |client| client.pull("birds").unwrap());
+    assert_eq!(pulled.bytes, file);
+}
+
+#[test]
+fn every_single_flipped_bit_of_a_transfer_is_survived() {
+    let file = Random(5).bytes(150);
+    let whole = {
+        let device = MemoryDevice::default();
+        with_client(
+            &device,
+            64,
+            |_| Faults::default(),
+            |client| client.push(&file, Kind::Adapter).unwrap(),
+        )
+        .1
+    };
+    for flip in 0..8 * whole {
+        let device = MemoryDevice::default();
+        let faults = |connection| Faults {
+            flip: (connection == 0).then_some(flip),
+            ..Faults::default()
+        };
+        let (pushed, _, flips) = with_client(&device, 64, faults, |client| client.push(&file, Kind::Adapter).unwrap());
+        assert_eq!(flips, 1);
+        assert!(device.holds(&file), "bit {flip}");
+        // A bit that turns a byte into a zero makes two damaged frames of one: each is asked for again.
+        assert!(pushed.repeated <= 2 * 64, "bit {flip}: {pushed:?}");
+        let kept = device.0.lock().unwrap();
+        assert_eq!((kept.files.len(), kept.commits), (1, 1), "bit {flip}");
+    }
+}

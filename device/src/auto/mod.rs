@@ -1,0 +1,28 @@
+//! Choosing the task without being told: every resident task scores the frame, the best holds until another one leads.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (engine, tasks): (clr_device::Engine, clr_device::TaskSet) = todo!();
+//! # let frames: Vec<clr_onnx::RgbImage> = vec![];
+//! use clr_device::{ChooserOptions, TaskChooser};
+//!
+//! let mut chooser = TaskChooser::new(ChooserOptions::default());
+//! for frame in frames {
+//!     let choice = chooser.observe(&engine, &tasks, &frame)?;
+//!     match &choice.task {
+//!         Some(task) => println!("{}: {:?}", task.task(), engine.classify(task, &frame)?.best()),
+//!         None => println!("unknown: {:?}", choice.status),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod chooser;
+mod hysteresis;
+mod score;
+
+pub use chooser::{Choice, Runner, Status, TaskChooser};
+pub use hysteresis::ChooserOptions;
+pub(crate) use score::Scorer;
+pub use score::{TaskScore, score_tasks};

@@ -1,0 +1,254 @@
+//! The command line of `clr-device`.
+
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use clap::{Args, Parser, Subcommand};
+use sd_notify::NotifyState;
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    Config, DaemonError,
+    connections::Connections,
+    http,
+    inference::{self, Beside, ToBeside},
+    remote::{self, RemoteCommand},
+    runtime::{Runtime, with_causes},
+    signals::{self, Request},
+    source::{Source, Stop},
+};
+
+/// The device's part of CLR: classifies a live source, takes signed adapters, switches tasks between two frames.
+#[derive(Debug, Parser)]
+#[command(
+    name = "clr-device",
+    version,
+    about,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the device refused.\nAnswers go to stdout, one JSON line a \
+                  frame; logs go to stderr."
+)]
+struct Cli {
+    /// Log more: -v for details, -vv for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(RunArgs),
+    Verify(VerifyArgs),
+    #[command(flatten)]
+    Remote(RemoteCommand),
+}
+
+/// Run the device until its source ends or SIGTERM comes
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  clr-device run --config device.toml")]
+struct RunArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
+    config: PathBuf,
+    /// Start with this task in place of the configuration's
+    #[arg(short, long, value_name = "NAME")]
+    task: Option<String>,
+    /// Check the configuration and the files it names, then end
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// Walk through the store and check every file in it; the device must not be running
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  clr-device verify --config device.toml")]
+struct VerifyArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
+    config: PathBuf,
+}
+
+/// Runs the command line; exit codes stand in `clr-device --help`.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.verbose);
+    let done = match cli.command {
+        Command::Run(args) => run(&args),
+        Command::Verify(args) => verify(&args),
+        Command::Remote(command) => return remote::run(&command),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {}", with_causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs to stderr. Under systemd, time and colour are the journal's business.
+fn start_logging(verbose: u8) {
+    let level = [
+        "warn,clr_device=info,clr_store=info",
+        "info,clr_device=debug,clr_store=debug",
+        "debug",
+    ];
+    let filter =
+        EnvFilter::try_from_env("CLR_LOG").unwrap_or_else(|_| EnvFilter::new(level[usize::from(verbose.min(2))]));
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let format = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colour)
+        .with_target(false);
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        format.without_time().init();
+    } else {
+        format.init();
+    }
+}
+
+fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
+    let mut config = Config::read(&args.config)?;
+    config.task = args.task.clone().or(config.task);
+    if args.check_config {
+        return check(&config, &args.config);
+    }
+    let stop = Stop::default();
+    let runtime = Runtime::start(config.clone(), stop.clone())?;
+    listen_for_signals(&runtime, &args.config, &stop)?;
+
+    let connections = Arc::new(Connections::default());
+    connections.unix(&runtime, &config.socket())?;
+    if let Some(tcp) = &config.tcp {
+        let address = connections.tcp(&runtime, tcp.listen)?;
+        tracing::info!(%address, "listening for hosts");
+    }
+    if let Some(serial) = &config.serial {
+        Connections::serial(&runtime, serial)?;
+    }
+    if let Some(config) = &config.http {
+        let address = http::serve(config.listen, Arc::<Runtime>::clone(&runtime), stop.clone())?;
+        tracing::info!(%address, "listening for HTTP");
+    }
+    let source = Source::start(&config.source, &stop)?;
+    let (beside, writer) = write_beside(&runtime)?;
+    notify(&[NotifyState::Ready]);
+    tracing::info!(
+        device = config.name,
+        backbone = runtime.engine.backbone().digest().short(),
+        tasks = runtime.tasks.len(),
+        active = runtime.active_task(),
+        socket = %config.socket().display(),
+        "ready"
+    );
+
+    let mut tick = || notify(&[NotifyState::Watchdog]);
+    let ended = inference::run(&runtime, source.as_ref(), &mut io::stdout(), &beside, &mut tick);
+    notify(&[NotifyState::Stopping]);
+    stop.set();
+    drop(beside);
+    if let Some(source) = source {
+        source.stop();
+    }
+    // A confirmation that was earned is written before the end.
+    let _ = writer.join();
+    // Nothing listens any more; a socket left behind would only mislead.
+    let _ = std::fs::remove_file(config.socket());
+    match ended {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(DaemonError::io("cannot write answers to stdout")(error))
+        }
+        _ => {
+            tracing::info!("stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Tells systemd, where it started this process.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("systemd was not told: {error}");
+    }
+}
+
+fn listen_for_signals(runtime: &Arc<Runtime>, config: &Path, stop: &Stop) -> Result<(), DaemonError> {
+    let (runtime, config, stop) = (Arc::clone(runtime), config.to_owned(), stop.clone());
+    signals::listen(move |request| match request {
+        Request::Stop => {
+            tracing::info!("stopping");
+            stop.set();
+        }
+        Request::Reload => match runtime.reload(&config) {
+            Ok(()) => tracing::info!("configuration read again"),
+            Err(error) => tracing::error!("the old configuration stays: {}", with_causes(&error)),
+        },
+    })
+}
+
+/// Writes to the disk on a thread of its own: a slow disk must not hold up frames.
+fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<()>), DaemonError> {
+    const WAITING: usize = 4;
+    let (sender, receiver) = mpsc::sync_channel(WAITING);
+    let runtime = Arc::clone(runtime);
+    let thread = thread::Builder::new()
+        .name("clr-beside".to_owned())
+        .spawn(move || {
+            while let Ok(work) = receiver.recv() {
+                match work {
+                    // Where it fails the adapter stays on trial, goes on serving, and is confirmed with one of its next frames.
+                    Beside::Confirm(adapter) => {
+                        if let Err(error) = runtime.confirm(&adapter) {
+                            tracing::error!(task = adapter.task(), "cannot confirm: {}", with_causes(&error));
+                        }
+                    }
+                    Beside::Keep { task, bytes } => runtime.keep_frame(&task, &bytes),
+                }
+            }
+        })
+        .map_err(DaemonError::io("cannot start the writing thread"))?;
+    Ok((sender, thread))
+}
+
+/// What `run` would need, without running.
+fn check(config: &Config, path: &Path) -> Result<ExitCode, DaemonError> {
+    config.trust(None)?;
+    let backbone = clr_onnx::Backbone::load(&config.backbone).map_err(crate::EngineError::from)?;
+    println!("configuration  {}", path.display());
+    println!("backbone       {} ({})", backbone.name(), backbone.digest());
+    println!("state          {}", config.state.display());
+    println!("keys trusted   {}", config.trust.keys.len());
+    println!("source         {:?}", config.source);
+    println!("control        {}", config.socket().display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(args: &VerifyArgs) -> Result<ExitCode, DaemonError> {
+    let config = Config::read(&args.config)?;
+    let backbone = clr_onnx::Backbone::load(&config.backbone).map_err(crate::EngineError::from)?;
+    let trust = config.trust(None)?;
+    let store =
+        clr_store::Store::open_directory(&config.store(), clr_store::StoreOptions::new(backbone.digest(), trust))?;
+    let report = store.verify()?;
+    println!(
+        "{} tasks, {} adapters, {} labelled pictures, {} checkpoints, {} uploads under way, {} bytes",
+        report.tasks, report.adapters, report.examples, report.checkpoints, report.uploads, report.bytes
+    );
+    for problem in &report.problems {
+        println!("problem: {problem}");
+    }
+    if report.problems.is_empty() {
+        println!("all sound");
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Ok(ExitCode::FAILURE)
+    }
+}

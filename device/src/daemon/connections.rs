@@ -1,0 +1,166 @@
+//! Who may speak to the device: the Unix socket, TCP, a serial line, standard input and output.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::unix::{fs::PermissionsExt as _, net::UnixListener},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use clr_transfer::{Device as _, End, Link, ServeError, ServeLimits, SystemClock, serve};
+
+use super::{DaemonError, SerialConfig, runtime::Runtime};
+
+/// How often listeners look whether to stop.
+const STEP: Duration = Duration::from_millis(50);
+
+/// Counts the connections that are open.
+#[derive(Debug, Default)]
+pub(crate) struct Connections(Arc<AtomicUsize>);
+
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Serves one link to its end and says in the log how it ended. False if the link itself is gone.
+fn talk(runtime: &Runtime, peer: &str, link: &mut Link, limits: &ServeLimits) -> bool {
+    match serve(link, runtime, &SystemClock::default(), limits) {
+        Ok(served) => {
+            tracing::debug!(peer, ?served, "connection ended");
+            served.end != End::Closed
+        }
+        Err(error) => {
+            tracing::warn!(peer, "connection dropped: {error}");
+            !matches!(error, ServeError::Io(_))
+        }
+    }
+}
+
+impl Connections {
+    fn accept(&self, runtime: &Arc<Runtime>, peer: String, link: io::Result<Link>) {
+        let most = runtime.config.load().limits.connections;
+        let mut link = match link {
+            Ok(link) => link,
+            Err(error) => return tracing::warn!(peer, "connection failed: {error}"),
+        };
+        if self.0.fetch_add(1, Ordering::SeqCst) >= most {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+            return tracing::warn!(peer, most, "connection refused: too many at once");
+        }
+        let open = Open(Arc::clone(&self.0));
+        let runtime = Arc::clone(runtime);
+        let started = thread::Builder::new().name("clr-connection".to_owned()).spawn(move || {
+            let _open = open;
+            talk(&runtime, &peer, &mut link, &ServeLimits::default());
+        });
+        if let Err(error) = started {
+            tracing::warn!("cannot start a connection's thread: {error}");
+        }
+    }
+
+    /// Listens on a Unix socket that only this user may use.
+    pub(crate) fn unix(self: &Arc<Self>, runtime: &Arc<Runtime>, path: &Path) -> Result<(), DaemonError> {
+        let failed = || DaemonError::io(format!("cannot listen on socket '{}'", path.display()));
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(failed())?;
+        }
+        // The store's lock is ours, so a socket that is there was left behind by a device that is gone.
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed()(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path).map_err(failed())?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed())?;
+        listener.set_nonblocking(true).map_err(failed())?;
+        self.listen(runtime, "clr-control", move || {
+            let (stream, _) = listener.accept()?;
+            stream.set_nonblocking(false)?;
+            Ok(("control socket".to_owned(), Link::unix(stream)))
+        })
+    }
+
+    /// Listens on TCP; returns the address, with the port that was chosen for port 0.
+    pub(crate) fn tcp(
+        self: &Arc<Self>,
+        runtime: &Arc<Runtime>,
+        address: SocketAddr,
+    ) -> Result<SocketAddr, DaemonError> {
+        let failed = || DaemonError::io(format!("cannot listen on {address}"));
+        let listener = TcpListener::bind(address).map_err(failed())?;
+        listener.set_nonblocking(true).map_err(failed())?;
+        let bound = listener.local_addr().map_err(failed())?;
+        self.listen(runtime, "clr-tcp", move || {
+            let (stream, peer) = listener.accept()?;
+            stream.set_nonblocking(false)?;
+            Ok((peer.to_string(), Link::tcp(stream)))
+        })?;
+        Ok(bound)
+    }
+
+    fn listen(
+        self: &Arc<Self>,
+        runtime: &Arc<Runtime>,
+        name: &str,
+        accept: impl Fn() -> io::Result<(String, io::Result<Link>)> + Send + 'static,
+    ) -> Result<(), DaemonError> {
+        let (connections, runtime) = (Arc::clone(self), Arc::clone(runtime));
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                while !runtime.stopping() {
+                    match accept() {
+                        Ok((peer, link)) => connections.accept(&runtime, peer, link),
+                        Err(error) => {
+                            if error.kind() != io::ErrorKind::WouldBlock {
+                                tracing::warn!("cannot accept a connection: {error}");
+                            }
+                            thread::sleep(STEP);
+                        }
+                    }
+                }
+            })
+            .map_err(DaemonError::io("cannot start a listener's thread"))?;
+        Ok(())
+    }
+
+    /// Serves a serial line for as long as the device runs; one that fails is opened again.
+    pub(crate) fn serial(runtime: &Arc<Runtime>, config: &SerialConfig) -> Result<(), DaemonError> {
+        const AGAIN: Duration = Duration::from_secs(2);
+        let path = config.port.display().to_string();
+        let baud = config.baud;
+        let open = move || Link::serial(&path, baud);
+        let failed = format!("cannot open serial line '{}'", config.port.display());
+        let mut link = Some(open().map_err(DaemonError::io(failed))?);
+        let runtime = Arc::clone(runtime);
+        thread::Builder::new()
+            .name("clr-serial".to_owned())
+            .spawn(move || {
+                let limits = ServeLimits::for_baud(baud);
+                while !runtime.stopping() {
+                    match link.take().map_or_else(&open, Ok) {
+                        // A line has no end of its own: what ends is one conversation on it.
+                        Ok(mut line) => {
+                            while !runtime.stopping() && talk(&runtime, "serial line", &mut line, &limits) {}
+                            thread::sleep(STEP);
+                        }
+                        Err(error) => {
+                            tracing::warn!("serial line: {error}");
+                            thread::sleep(AGAIN);
+                        }
+                    }
+                }
+            })
+            .map_err(DaemonError::io("cannot start the serial line's thread"))?;
+        Ok(())
+    }
+}

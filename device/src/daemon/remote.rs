@@ -1,0 +1,314 @@
+//! Commands to the device that runs on this machine, over its control socket.
+
+use std::{
+    io::{IsTerminal as _, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+use clr_transfer::{
+    Client, ClientError, Committed, Endpoint, Kind, Link, SystemClock, TunePhase, TuneRequest, TuneStatus,
+};
+
+use super::Config;
+
+/// The device refused.
+const REFUSED: u8 = 3;
+
+/// Where the device listens.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Target {
+    /// The configuration that the device runs with
+    #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Its control socket, in place of the configuration's
+    #[arg(long, value_name = "PATH", env = "CLR_DEVICE_SOCKET")]
+    socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RemoteCommand {
+    /// Carry the update protocol between standard input and output and the running device
+    ///
+    /// For hosts that reach the device through ssh: `clr push birds.clr --to exec:'ssh robot clr-device stdio'`.
+    Stdio(Target),
+    /// What the running device is doing, as JSON
+    Status(Target),
+    /// The tasks of the running device, as JSON
+    List(Target),
+    /// Let a task answer from the next frame on; `auto` lets the device choose
+    Switch(TaskArgs),
+    /// Go back to the adapter before
+    Rollback(TaskArgs),
+    /// Go back to the publisher's original of what the device tuned
+    Restore(TaskArgs),
+    /// Forget a task
+    Remove(TaskArgs),
+    /// Confirm the adapter on trial
+    MarkGood(TaskArgs),
+    /// Take back the adapter on trial, or the one confirmed last
+    MarkBad(TaskArgs),
+    /// File pictures under a label; a class that is new answers at once, by a prototype
+    Teach(TeachArgs),
+    /// Learn from the pictures that were filed, in the background of the running device
+    Tune(TuneArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TaskArgs {
+    /// The task
+    task: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TeachArgs {
+    /// The task
+    #[arg(short, long, value_name = "NAME")]
+    task: String,
+    /// What the pictures show
+    #[arg(short, long, value_name = "LABEL")]
+    label: String,
+    /// The pictures: JPEG, PNG, BMP or WebP
+    #[arg(required = true, value_name = "FILE")]
+    pictures: Vec<PathBuf>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TuneArgs {
+    /// The task
+    #[arg(short, long, value_name = "NAME")]
+    task: String,
+    /// Memory that the device's process may take meanwhile, such as 300M [default: 300M]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    max_ram: Option<u64>,
+    /// Steps of training
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    steps: Option<u32>,
+    /// Stop after so many seconds, with a checkpoint to go on from
+    #[arg(long, value_name = "N")]
+    seconds: Option<u32>,
+    /// Do not wait for the end
+    #[arg(long)]
+    background: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// A number of bytes, with K, M or G for powers of 1,000.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 1_000),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 1_000_000),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(factor))
+        .ok_or_else(|| "expected a number of bytes such as 300M".to_owned())
+}
+
+/// Why a command to the device failed.
+#[derive(Debug, thiserror::Error)]
+enum RemoteError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Target {
+    fn socket(&self) -> Result<PathBuf, RemoteError> {
+        match (&self.socket, &self.config) {
+            (Some(socket), _) => Ok(socket.clone()),
+            (None, Some(config)) => Ok(Config::read(config)
+                .map_err(|error| RemoteError::Other(error.to_string()))?
+                .socket()),
+            (None, None) => Err(RemoteError::Other(
+                "which device?\nhint: give --config with the file that the device runs with, or --socket".to_owned(),
+            )),
+        }
+    }
+
+    fn client<T>(&self, act: impl FnOnce(&mut DeviceClient<'_>) -> Result<T, ClientError>) -> Result<T, RemoteError> {
+        let endpoint = Endpoint::Unix(self.socket()?.display().to_string());
+        let clock = SystemClock::default();
+        let mut connect = || endpoint.connect();
+        let mut client = Client::new(
+            &mut connect as &mut dyn FnMut() -> Result<Link, String>,
+            &clock,
+            endpoint.options(),
+        );
+        Ok(act(&mut client)?)
+    }
+}
+
+type DeviceClient<'c> = Client<'c, Link, &'c mut dyn FnMut() -> Result<Link, String>>;
+
+/// Carries out a command; exit codes stand in `clr-device --help`.
+pub(super) fn run(command: &RemoteCommand) -> ExitCode {
+    match carry_out(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let refused = matches!(error, RemoteError::Client(ClientError::Refused(_)));
+            eprintln!("error: {error}");
+            ExitCode::from(if refused { REFUSED } else { 1 })
+        }
+    }
+}
+
+#[expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the methods themselves are not general enough in the client's lifetime"
+)]
+fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
+    match command {
+        RemoteCommand::Stdio(target) => bridge(&target.socket()?),
+        RemoteCommand::Status(target) => print(&target.client(|client| client.status())?),
+        RemoteCommand::List(target) => print(&target.client(|client| client.list())?),
+        RemoteCommand::Switch(args) => args.target.client(|client| client.switch(&args.task)),
+        RemoteCommand::Rollback(args) => args.target.client(|client| client.rollback(&args.task)),
+        RemoteCommand::Restore(args) => args.target.client(|client| client.restore(&args.task)),
+        RemoteCommand::Remove(args) => args.target.client(|client| client.remove(&args.task)),
+        RemoteCommand::MarkGood(args) => args.target.client(|client| client.mark_good(&args.task)),
+        RemoteCommand::MarkBad(args) => args.target.client(|client| client.mark_bad(&args.task)),
+        RemoteCommand::Teach(args) => teach(args),
+        RemoteCommand::Tune(args) => tune(args),
+    }
+}
+
+fn print<T: serde::Serialize>(value: &T) -> Result<(), RemoteError> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| RemoteError::Other(error.to_string()))?;
+    println!("{text}");
+    Ok(())
+}
+
+fn teach(args: &TeachArgs) -> Result<(), RemoteError> {
+    let (mut added, mut known) = (0, 0);
+    for path in &args.pictures {
+        let bytes = std::fs::read(path)
+            .map_err(|error| RemoteError::Other(format!("cannot read '{}': {error}", path.display())))?;
+        let kind = Kind::Example {
+            task: args.task.clone(),
+            label: args.label.clone(),
+        };
+        match args
+            .target
+            .client(|client| client.push(&bytes, kind, &mut |_| {}))?
+            .committed
+        {
+            Committed::Example { duplicate: true, .. } => known += 1,
+            _ => added += 1,
+        }
+    }
+    println!(
+        "{added} pictures filed under `{}` of task `{}`, {known} were there already",
+        args.label, args.task
+    );
+    // No steps: a prototype for what is new, nothing more.
+    let request = TuneRequest {
+        task: args.task.clone(),
+        steps: Some(0),
+        ..TuneRequest::default()
+    };
+    args.target.client(|client| client.tune(&request))?;
+    let status = follow(&args.target)?;
+    println!("{}", status.message.unwrap_or_default());
+    ended(status.phase)
+}
+
+fn tune(args: &TuneArgs) -> Result<(), RemoteError> {
+    let request = TuneRequest {
+        task: args.task.clone(),
+        memory: args.max_ram,
+        steps: args.steps,
+        seconds: args.seconds,
+    };
+    args.target.client(|client| client.tune(&request))?;
+    if args.background {
+        return Ok(());
+    }
+    let status = follow(&args.target)?;
+    print(&status)?;
+    ended(status.phase)
+}
+
+/// Waits until the device has learned; says on the way what it does.
+#[expect(clippy::redundant_closure_for_method_calls, reason = "as in `carry_out`")]
+fn follow(target: &Target) -> Result<TuneStatus, RemoteError> {
+    const STEP: Duration = Duration::from_millis(200);
+    let mut said = None;
+    loop {
+        let status = target.client(|client| client.tune_status())?;
+        let running = [TunePhase::Preparing, TunePhase::Running, TunePhase::Evaluating];
+        if !running.contains(&status.phase) {
+            return Ok(status);
+        }
+        if status.plan.is_some() && status.plan != said {
+            eprintln!("{}", status.plan.as_deref().unwrap_or_default());
+            said.clone_from(&status.plan);
+        }
+        if std::io::stderr().is_terminal() && status.steps > 0 {
+            eprint!(
+                "\rstep {} of {}, loss {:.3} ",
+                status.step,
+                status.steps,
+                status.loss.unwrap_or(0.0)
+            );
+        }
+        thread::sleep(STEP);
+    }
+}
+
+fn ended(phase: TunePhase) -> Result<(), RemoteError> {
+    match phase {
+        TunePhase::Failed => Err(RemoteError::Other("nothing was learned".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// Copies both ways until either side ends.
+fn bridge(socket: &Path) -> Result<(), RemoteError> {
+    let failed = |error: std::io::Error| {
+        RemoteError::Other(format!(
+            "cannot reach the device at '{}': {error}\nhint: is it running?",
+            socket.display()
+        ))
+    };
+    let stream = UnixStream::connect(socket).map_err(failed)?;
+    let mut to_device = stream.try_clone().map_err(failed)?;
+    thread::spawn(move || {
+        let mut input = std::io::stdin().lock();
+        let _ = std::io::copy(&mut input, &mut to_device);
+        // The host hung up: the device shall see it.
+        let _ = to_device.shutdown(std::net::Shutdown::Write);
+    });
+    let mut from_device = stream;
+    let mut output = std::io::stdout().lock();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        match from_device.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            // A frame must not wait in a buffer.
+            Ok(count) => {
+                if output
+                    .write_all(&buffer[..count])
+                    .and_then(|()| output.flush())
+                    .is_err()
+                {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}

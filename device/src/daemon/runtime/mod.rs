@@ -1,0 +1,208 @@
+//! What the device is doing: engine, store, resident adapters, trials and counters, shared by all threads.
+
+mod commands;
+mod failure;
+mod monitored;
+mod resident;
+mod transfers;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwap;
+use clr_adapters::{Digest, Limits, SecretKey};
+use clr_onnx::Backbone;
+use clr_store::{Caps, Store, StoreOptions};
+
+use super::{Config, DaemonError, latency::Latencies, memory, source::Stop};
+use crate::{Engine, EngineOptions, TaskSet, generate_key, read_secret_key, write_public_key, write_secret_key};
+
+pub(crate) use resident::Detail;
+#[cfg(feature = "tuning")]
+pub(crate) use transfers::UNLABELLED;
+
+/// The name that stands for choosing the task from the frame; no task may be called so.
+pub(crate) const AUTO: &str = "auto";
+
+/// The running device.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    pub(crate) config: ArcSwap<Config>,
+    pub(crate) engine: Engine,
+    pub(crate) store: Store,
+    pub(crate) tasks: TaskSet,
+    /// What is known of each resident adapter.
+    details: Mutex<HashMap<String, Detail>>,
+    /// Held by whoever changes which adapter serves: store and memory change together.
+    changing: Mutex<()>,
+    /// Whether the task is chosen from the frame.
+    pub(crate) auto: AtomicBool,
+    pub(crate) counters: Counters,
+    pub(crate) stop: Stop,
+    started: Instant,
+    resident_after_start: AtomicU64,
+    #[cfg(feature = "tuning")]
+    pub(crate) learning: super::learning::Learning,
+    #[cfg(feature = "tuning")]
+    pub(crate) me: super::learning::Myself,
+    /// The file that was read last, for hosts that pull it piece by piece.
+    reading: Mutex<Option<(Digest, Arc<[u8]>)>>,
+}
+
+/// What the inference loop counts.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) served: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) switches: AtomicU64,
+    pub(crate) latencies: Mutex<Latencies>,
+    /// Frames answered, by task.
+    pub(crate) by_task: Mutex<HashMap<String, u64>>,
+    /// When the inference loop last came round.
+    pub(crate) alive: Mutex<Option<Instant>>,
+}
+
+/// Whatever a panicking thread left behind is still a counter or a cache.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Seconds since 1970 UTC; `None` while the clock was never set (a board without a battery starts in 1970).
+pub(crate) fn now() -> Option<u64> {
+    /// 2025-01-01: before this program was written.
+    const SET: u64 = 1_735_689_600;
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    (seconds >= SET).then_some(seconds)
+}
+
+impl Runtime {
+    /// Loads the backbone, opens the store and makes every task in it ready.
+    pub(crate) fn start(config: Config, stop: Stop) -> Result<Arc<Self>, DaemonError> {
+        let backbone = Backbone::load(&config.backbone).map_err(crate::EngineError::from)?;
+        let options = EngineOptions {
+            threads: config.threads,
+            ..EngineOptions::default()
+        };
+        let engine = Engine::new(backbone, options)?;
+        let folder = config.store();
+        std::fs::create_dir_all(&folder)
+            .map_err(DaemonError::io(format!("cannot make folder '{}'", folder.display())))?;
+        let key = device_key(&config)?;
+        let store = Store::open_directory(&config.store(), store_options(&config, &engine, key)?)?;
+        let runtime = Self {
+            engine,
+            store,
+            tasks: TaskSet::new(),
+            details: Mutex::default(),
+            changing: Mutex::default(),
+            auto: AtomicBool::new(false),
+            counters: Counters::default(),
+            stop,
+            started: Instant::now(),
+            resident_after_start: AtomicU64::new(memory::resident()),
+            reading: Mutex::default(),
+            #[cfg(feature = "tuning")]
+            learning: super::learning::Learning::default(),
+            #[cfg(feature = "tuning")]
+            me: super::learning::Myself::new(),
+            config: ArcSwap::from_pointee(config),
+        };
+        let runtime = Arc::new(runtime);
+        runtime.load_all();
+        runtime.start_task();
+        #[cfg(feature = "tuning")]
+        {
+            super::learning::introduce(&runtime);
+            runtime.resume_learning();
+        }
+        Ok(runtime)
+    }
+
+    /// Makes every task of the store ready. One that fails does not keep the others back.
+    fn load_all(&self) {
+        let _changing = lock(&self.changing);
+        for state in self.store.tasks().iter() {
+            if let Err(error) = self.load_at_start(&state.task) {
+                tracing::error!(task = state.task, "{}", with_causes(&error));
+            }
+        }
+    }
+
+    /// The task of the configuration, else the one that served last.
+    fn start_task(&self) {
+        let config = self.config.load();
+        let wanted = config.task.clone().or_else(|| self.store.active());
+        match wanted.as_deref() {
+            Some(AUTO) => self.auto.store(true, Ordering::SeqCst),
+            Some(task) => {
+                if let Err(error) = self.tasks.switch(task) {
+                    tracing::warn!("{error}");
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Reads the configuration again: whose keys are trusted, trial bounds and the number of classes answered change at
+    /// once; the rest at the next start.
+    pub(crate) fn reload(&self, path: &std::path::Path) -> Result<(), DaemonError> {
+        let config = Config::read(path)?;
+        let key = device_key(&config)?;
+        self.store.set_trust(config.trust(Some(key.public()))?);
+        self.config.store(Arc::new(config));
+        Ok(())
+    }
+}
+
+/// The device's own key; made at the first start.
+fn device_key(config: &Config) -> Result<SecretKey, DaemonError> {
+    let path = config.state.join("device.key");
+    if path.exists() {
+        return Ok(read_secret_key(&path)?);
+    }
+    let key = generate_key()?;
+    write_secret_key(&path, &key)?;
+    let public = config.state.join("device.pub");
+    if !public.exists() {
+        write_public_key(&public, &key.public())?;
+    }
+    tracing::info!(key = %key.public(), "made the device's key");
+    Ok(key)
+}
+
+fn store_options(config: &Config, engine: &Engine, key: SecretKey) -> Result<StoreOptions, DaemonError> {
+    let limits = &config.limits;
+    let mut options = StoreOptions::new(engine.backbone().digest(), config.trust(Some(key.public()))?);
+    options.limits = Limits {
+        file_bytes: limits.adapter_bytes,
+        ..Limits::DEFAULT
+    };
+    options.caps = Caps {
+        examples_per_task: limits.examples_per_task,
+        example_bytes: limits.example_bytes as u64,
+        ..Caps::DEFAULT
+    };
+    options.device_key = Some(key);
+    Ok(options)
+}
+
+/// An error with its causes.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}

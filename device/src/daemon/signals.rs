@@ -1,0 +1,37 @@
+//! SIGTERM and SIGINT end the device after the frame and the write at hand; SIGHUP reads the configuration again.
+
+use std::thread;
+
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use super::DaemonError;
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// End.
+    Stop,
+    /// Read the configuration again.
+    Reload,
+}
+
+/// Calls `act` on a thread of its own for every signal.
+pub(crate) fn listen(act: impl Fn(Request) + Send + 'static) -> Result<(), DaemonError> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(DaemonError::io("cannot listen for signals"))?;
+    thread::Builder::new()
+        .name("clr-signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                act(if signal == SIGHUP {
+                    Request::Reload
+                } else {
+                    Request::Stop
+                });
+            }
+        })
+        .map_err(DaemonError::io("cannot start the signal thread"))?;
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Whether an adapter on trial proves itself on its first frames.
+
+use clr_adapters::Trial;
+
+/// Frames before latency or confidence may end a trial: a share of fewer says nothing.
+const LEAST: u32 = 20;
+/// The share of frames that may be slower than the bound: one in ten.
+const SLOW: f32 = 0.1;
+
+/// What a frame on trial was like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Observation {
+    /// Milliseconds from picture to answer.
+    pub(crate) milliseconds: f32,
+    /// Probability of the best class.
+    pub(crate) confidence: f32,
+}
+
+/// What follows from a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Go on.
+    Continue,
+    /// It has proved itself.
+    Confirm,
+    /// It has failed, for this reason.
+    Revert(String),
+}
+
+/// The frames of one trial so far.
+#[derive(Clone, Debug)]
+pub(crate) struct TrialRun {
+    bounds: Trial,
+    frames: u32,
+    slow: u32,
+    low: u32,
+}
+
+impl TrialRun {
+    pub(crate) fn new(bounds: Trial) -> Self {
+        Self {
+            bounds,
+            frames: 0,
+            slow: 0,
+            low: 0,
+        }
+    }
+
+    /// Good frames still to come.
+    pub(crate) fn left(&self) -> u32 {
+        self.bounds.frames.saturating_sub(self.frames)
+    }
+
+    /// Counts a frame that was answered with finite logits.
+    pub(crate) fn observe(&mut self, frame: Observation) -> Verdict {
+        let bounds = &self.bounds;
+        self.frames += 1;
+        self.slow += u32::from(
+            bounds
+                .max_latency_ms
+                .is_some_and(|most| frame.milliseconds > most as f32),
+        );
+        self.low += u32::from(frame.confidence < bounds.low_confidence);
+        let last = self.frames >= bounds.frames;
+        if last || self.frames >= LEAST {
+            let share = |count: u32| count as f32 / self.frames as f32;
+            if let Some(most) = bounds.max_latency_ms
+                && share(self.slow) > SLOW
+            {
+                let (slow, frames) = (self.slow, self.frames);
+                return Verdict::Revert(format!("{slow} of {frames} frames took more than {most} ms"));
+            }
+            if share(self.low) > bounds.max_low_share {
+                let (low, frames, least) = (self.low, self.frames, bounds.low_confidence);
+                return Verdict::Revert(format!("confidence was below {least} in {low} of {frames} frames"));
+            }
+        }
+        if last { Verdict::Confirm } else { Verdict::Continue }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(bounds: Trial, frames: &[(f32, f32)]) -> (Verdict, usize) {
+        let mut trial = TrialRun::new(bounds);
+        for (index, &(milliseconds, confidence)) in frames.iter().enumerate() {
+            let verdict = trial.observe(Observation {
+                milliseconds,
+                confidence,
+            });
+            if verdict != Verdict::Continue {
+                return (verdict, index + 1);
+            }
+        }
+        (Verdict::Continue, frames.len())
+    }
+
+    const BOUNDS: Trial = Trial {
+        frames: 50,
+        max_latency_ms: Some(30),
+        low_confidence: 0.5,
+        max_low_share: 0.4,
+    };
+
+    #[test]
+    fn good_frames_confirm_it_after_as_many_as_stated() {
+        assert_eq!(run(BOUNDS, &[(10.0, 0.9); 60]), (Verdict::Confirm, 50));
+        // One slow frame in ten, and four of low confidence in ten, are within the bounds.
+        let frames: Vec<_> = (0..60)
+            .map(|at| {
+                (
+                    if at % 10 == 9 { 90.0 } else { 5.0 },
+                    if at % 5 >= 3 { 0.1 } else { 0.9 },
+                )
+            })
+            .collect();
+        assert_eq!(run(BOUNDS, &frames).0, Verdict::Confirm);
+    }
+
+    #[test]
+    fn slow_or_unsure_frames_end_it_once_there_are_enough_of_them() {
+        let (verdict, after) = run(BOUNDS, &[(31.0, 0.9); 60]);
+        assert!(
+            matches!(&verdict, Verdict::Revert(reason) if reason.contains("30 ms")),
+            "{verdict:?}"
+        );
+        assert_eq!(after, LEAST as usize);
+        let (verdict, _) = run(BOUNDS, &[(10.0, 0.2); 60]);
+        assert!(
+            matches!(&verdict, Verdict::Revert(reason) if reason.contains("confidence")),
+            "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn a_short_trial_is_judged_at_its_end() {
+        let short = Trial { frames: 3, ..BOUNDS };
+        assert_eq!(run(short, &[(10.0, 0.9); 3]), (Verdict::Confirm, 3));
+        assert!(matches!(run(short, &[(10.0, 0.1); 3]), (Verdict::Revert(_), 3)));
+    }
+}

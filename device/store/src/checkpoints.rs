@@ -1,0 +1,90 @@
+//! Where tuning stands, so that it goes on after a restart. The store does not look inside.
+//!
+//! `root/checkpoints/<encoded task>` is a sealed file ([`crate::sealed`]) around the tuner's bytes.
+
+use std::io;
+
+use crate::{
+    atomic::{self, Failure},
+    error::StoreError,
+    sealed,
+    storage::read_whole,
+    store::{Store, encoded},
+};
+
+/// The directory of checkpoints.
+pub(crate) const DIRECTORY: &str = "checkpoints";
+
+pub(crate) fn path(encoded: &str) -> String {
+    format!("{DIRECTORY}/{encoded}")
+}
+
+impl Store {
+    /// Keeps where the tuning of a task stands, instead of what was kept before.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`], [`StoreError::Full`], [`StoreError::Io`].
+    pub fn put_checkpoint(&self, task: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.check_name(task)?;
+        let (cap, got) = (self.checkpoint_cap(), bytes.len() as u64);
+        if got > cap {
+            let hint = "tune fewer parameters, or raise the device's cap";
+            return Err(StoreError::Full {
+                what: "bytes of a checkpoint",
+                cap,
+                got,
+                hint,
+            });
+        }
+        let mut writer = self.writer();
+        self.prepare(&mut writer)?;
+        self.finish_erasing(&mut writer, task)?;
+        let path = path(&encoded(task)?);
+        let previous = self.whole_checkpoint(&path)?;
+        let file = sealed::seal(sealed::CHECKPOINT, bytes);
+        atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)
+    }
+
+    /// Where the tuning of a task stands, if it was begun.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`]: clear it and begin anew. [`StoreError::Name`], [`StoreError::Io`].
+    pub fn checkpoint(&self, task: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = path(&encoded(task)?);
+        if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
+            return Ok(None);
+        }
+        let Some(file) = self.whole_checkpoint(&path)? else {
+            return Ok(None);
+        };
+        match sealed::open(sealed::CHECKPOINT, &file) {
+            Ok(contents) => Ok(Some(contents.to_vec())),
+            Err(damage) => Err(StoreError::Damaged { file: path, damage }),
+        }
+    }
+
+    /// Forgets where the tuning of a task stands. Nothing happens if it was not begun.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`], [`StoreError::Io`].
+    pub fn clear_checkpoint(&self, task: &str) -> Result<(), StoreError> {
+        let _writer = self.writer();
+        let path = path(&encoded(task)?);
+        match self.whole_checkpoint(&path)? {
+            Some(previous) => atomic::delete(&*self.storage, &path, &previous).map_err(Failure::into_error),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn checkpoint_cap(&self) -> u64 {
+        self.options.caps.checkpoint_bytes.min(u64::from(u32::MAX))
+    }
+
+    fn whole_checkpoint(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let cap = self.checkpoint_cap() + sealed::OVERHEAD as u64;
+        match read_whole(&*self.storage, path, cap) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            file => file.map(Some).map_err(StoreError::io("read", path)),
+        }
+    }
+}

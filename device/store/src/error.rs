@@ -1,0 +1,262 @@
+//! What can go wrong in the store. The state in memory is then the one on the disk, and what served goes on serving.
+
+use std::{fmt, io};
+
+use clr_adapters::{Digest, Refusal};
+
+use crate::verify::Problem;
+
+/// An error of the store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk refused. Nothing has changed.
+    #[error("cannot {action} `{file}`: {source}{}", hint(source))]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file, relative to the store.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The disk refused after the change was in place, and refused to take it back as well. The change is in force.
+    #[error(
+        "`{file}` was replaced, but cannot be made safe from a power cut: {source}\nhint: the change is in force; after a power cut the state before it may come back"
+    )]
+    InDoubt {
+        /// The file, relative to the store.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has the store.
+    #[error("the store is in use by {}\nhint: stop that process first; its end frees the store, however it ends", process(*pid))]
+    Locked {
+        /// That process, if it said so.
+        pid: Option<u32>,
+    },
+    /// The adapter itself is refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The name cannot be a task's.
+    #[error("`{task}` cannot be the name of a task\nhint: names have 1 to 128 bytes and no control characters")]
+    Name {
+        /// The name.
+        task: String,
+    },
+    /// A label of an example that no adapter could have.
+    #[error("`{label}` cannot be a label\nhint: labels have 1 to 256 bytes and no control characters")]
+    Label {
+        /// The label.
+        label: String,
+    },
+    /// The store has no such task.
+    #[error("no task `{task}` in the store\nhint: tasks in the store: {}", list(known))]
+    NoSuchTask {
+        /// The task asked for.
+        task: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// The task's record cannot be read, so what it may install or serve is not known.
+    #[error(
+        "task `{task}`: its record is damaged\nhint: nothing of the task is served; remove the task, then push its adapter again"
+    )]
+    DamagedRecord {
+        /// The task.
+        task: String,
+    },
+    /// None of the task's adapters can be served.
+    #[error(
+        "task `{task}`: no adapter can be served: {}\nhint: push the adapter again",
+        problems(tried)
+    )]
+    NothingServes {
+        /// The task.
+        task: String,
+        /// What is wrong with each.
+        tried: Vec<Problem>,
+    },
+    /// There is no adapter on trial.
+    #[error("task `{task}`: no adapter is on trial")]
+    NoTrial {
+        /// The task.
+        task: String,
+    },
+    /// There is nothing before the adapter that serves.
+    #[error("task `{task}`: there is no earlier adapter to go back to\nhint: push a better one, or remove the task")]
+    NothingToRollBack {
+        /// The task.
+        task: String,
+    },
+    /// There is no restore point.
+    #[error("task `{task}`: the adapter that serves is the publisher's own, there is nothing to restore")]
+    NothingToRestore {
+        /// The task.
+        task: String,
+    },
+    /// A tuned adapter that does not stand on the adapter that serves now.
+    #[error(
+        "task `{task}`: tuned from version {got}, but version {expected} is confirmed\nhint: tune again, from the adapter that serves now"
+    )]
+    Stale {
+        /// The task.
+        task: String,
+        /// The confirmed version.
+        expected: u64,
+        /// The tuned file's version.
+        got: u64,
+    },
+    /// A publisher's adapter is on trial and goes first.
+    #[error(
+        "task `{task}`: version {version} of its publisher is on trial\nhint: wait until it is confirmed or reverted, then tune from what serves"
+    )]
+    TrialUnderWay {
+        /// The task.
+        task: String,
+        /// The version on trial.
+        version: u64,
+    },
+    /// A tuned adapter that says it was trained elsewhere, or that another key signed.
+    #[error(
+        "task `{task}`: not an adapter that this device tuned: {reason}\nhint: what was made elsewhere is installed, not tuned"
+    )]
+    NotTunedHere {
+        /// The task.
+        task: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The store holds no adapter of this digest.
+    #[error("no adapter {digest} in the store")]
+    NoSuchAdapter {
+        /// The digest asked for.
+        digest: Digest,
+    },
+    /// No upload of this digest is under way.
+    #[error("no upload of {digest} is under way\nhint: begin it (again)")]
+    NoSuchUpload {
+        /// The digest named.
+        digest: Digest,
+    },
+    /// A piece of an upload leaves a gap.
+    #[error("upload {digest}: a piece for offset {got}, but only {held} bytes are held\nhint: go on at {held}")]
+    Offset {
+        /// The upload.
+        digest: Digest,
+        /// Bytes held durably.
+        held: u64,
+        /// The piece's offset.
+        got: u64,
+    },
+    /// An upload is longer or shorter than was said at its beginning.
+    #[error("upload {digest}: {got} bytes, {expected} announced")]
+    UploadLength {
+        /// The upload.
+        digest: Digest,
+        /// Bytes announced.
+        expected: u64,
+        /// Bytes held, or that would be.
+        got: u64,
+    },
+    /// A cap of [`crate::Caps`] is reached.
+    #[error("{what}: {got}, at most {cap} allowed\nhint: {hint}")]
+    Full {
+        /// What is capped.
+        what: &'static str,
+        /// The cap.
+        cap: u64,
+        /// What there would be.
+        got: u64,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// There is no such example.
+    #[error("task `{task}`: no example {id}")]
+    NoSuchExample {
+        /// The task.
+        task: String,
+        /// SHA-256 of the picture.
+        id: Digest,
+    },
+    /// A file is not as it was written.
+    #[error("`{file}` is damaged: {damage}")]
+    Damaged {
+        /// The file, relative to the store.
+        file: String,
+        /// What is wrong.
+        damage: Damage,
+    },
+}
+
+impl StoreError {
+    /// Attaches the action and the file to an error of the disk.
+    pub(crate) fn io(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
+        let file = file.to_owned();
+        move |source| Self::Io { action, file, source }
+    }
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Damage {
+    /// It does not start as such a file does.
+    Magic,
+    /// It ends early.
+    Short,
+    /// The checksum is wrong.
+    Checksum,
+    /// The contents do not have the form that this version writes.
+    Form,
+    /// The contents do not match the file's name.
+    Name,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Magic => "it does not start as such a file does",
+            Self::Short => "it ends early",
+            Self::Checksum => "its checksum is wrong",
+            Self::Form => "its contents do not have the expected form",
+            Self::Name => "its contents do not match its name",
+        })
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "\nhint: nothing has changed; free some space, for instance by removing examples or tasks"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "\nhint: nothing has changed; the file system is read-only, maybe after an error of the disk (see the system's log)"
+        }
+        io::ErrorKind::PermissionDenied => "\nhint: nothing has changed; the store belongs to another user",
+        _ => "",
+    }
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    match names {
+        [] => "none".to_owned(),
+        names if names.len() <= SHOWN => names.join(", "),
+        names => format!("{} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN),
+    }
+}
+
+fn problems(tried: &[Problem]) -> String {
+    let tried: Vec<_> = tried.iter().map(ToString::to_string).collect();
+    if tried.is_empty() {
+        "there is none".to_owned()
+    } else {
+        tried.join("; ")
+    }
+}

@@ -1,0 +1,287 @@
+//! Labelled pictures, filed under their task to be learned from.
+//!
+//! `root/examples/<encoded task>/<sha256 of the picture>` is a sealed head ([`crate::sealed`], contents in postcard: label, when it was added,
+//! bytes of the picture) and then the picture as it was received.
+
+use std::io;
+
+use clr_adapters::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    atomic::{self, Failure},
+    error::{Damage, StoreError},
+    names, sealed,
+    storage::{Entry, EntryKind, read_whole},
+    store::{Store, Writer, encoded, is_unfinished},
+};
+
+/// The directory of all examples.
+pub(crate) const DIRECTORY: &str = "examples";
+/// No head is larger.
+const HEAD: usize = 1 << 10;
+
+/// A labelled picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// SHA-256 of the picture.
+    pub id: Digest,
+    /// What it shows.
+    pub label: String,
+    /// Bytes of the picture.
+    pub bytes: u64,
+    /// When it was filed, in seconds since 1970, if the device knew the time.
+    pub added: Option<u64>,
+}
+
+/// What became of a picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Filed {
+    /// It is new.
+    Added {
+        /// SHA-256 of the picture.
+        id: Digest,
+    },
+    /// It is there already, with this label.
+    Duplicate {
+        /// SHA-256 of the picture.
+        id: Digest,
+    },
+    /// It was there with another label, which the new one replaces.
+    Relabelled {
+        /// SHA-256 of the picture.
+        id: Digest,
+        /// The label it had.
+        from: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    label: String,
+    added: Option<u64>,
+    bytes: u64,
+}
+
+pub(crate) fn directory(encoded: &str) -> String {
+    format!("{DIRECTORY}/{encoded}")
+}
+
+/// The example in a file and how many bytes its head takes, as far as the first bytes of the file tell.
+pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(Example, usize), Damage> {
+    let id = names::digest(name).ok_or(Damage::Name)?;
+    let (contents, rest) = sealed::open_prefix(sealed::EXAMPLE, start)?;
+    let Ok((Head { label, added, bytes }, [])) = postcard::take_from_bytes(contents) else {
+        return Err(Damage::Form);
+    };
+    Ok((
+        Example {
+            id,
+            label,
+            bytes,
+            added,
+        },
+        start.len() - rest.len(),
+    ))
+}
+
+/// The example in a whole file, and its picture.
+pub(crate) fn parse_whole(name: &str, file: &[u8]) -> Result<(Example, Vec<u8>), Damage> {
+    let (example, head) = parse(name, file)?;
+    let picture = &file[head..];
+    if picture.len() as u64 != example.bytes {
+        return Err(Damage::Short);
+    }
+    if Digest::of(picture) != example.id {
+        return Err(Damage::Name);
+    }
+    Ok((example, picture.to_vec()))
+}
+
+impl Store {
+    /// Files a picture under a label, on the disk when this returns. A picture that is there already is not filed twice; a new label
+    /// replaces the one it had. The task need not have an adapter. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`], [`StoreError::Label`], [`StoreError::Full`], [`StoreError::Io`].
+    pub fn add_example(&self, task: &str, label: &str, picture: &[u8], now: Option<u64>) -> Result<Filed, StoreError> {
+        self.check_name(task)?;
+        if label.is_empty()
+            || label.len() > self.options.limits.label_bytes.min(512)
+            || label.chars().any(char::is_control)
+        {
+            return Err(StoreError::Label {
+                label: label.to_owned(),
+            });
+        }
+        let mut writer = self.writer();
+        self.prepare(&mut writer)?;
+        self.finish_erasing(&mut writer, task)?;
+        let name = encoded(task)?;
+        let directory = directory(&name);
+        let entries = match self.storage.list(&directory) {
+            Ok(entries) => Some(entries),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(StoreError::io("list", &directory)(error)),
+        };
+        let id = Digest::of(picture);
+        let path = format!("{directory}/{id}");
+        let there = entries.iter().flatten().any(|entry| entry.name == id.to_string());
+        let previous = if there { self.whole_example(&path).ok() } else { None };
+        let known = previous
+            .as_deref()
+            .and_then(|file| parse_whole(&id.to_string(), file).ok());
+        let previous_label = known.map(|(example, _)| example.label);
+        if previous_label.as_deref() == Some(label) {
+            return Ok(Filed::Duplicate { id });
+        }
+        if !there {
+            self.check_caps(entries.as_deref().unwrap_or_default(), picture.len() as u64)?;
+        }
+        if entries.is_none() {
+            self.storage
+                .create_directory(&directory)
+                .map_err(StoreError::io("create", &directory))?;
+        }
+        // Also when it was there: it may be left of a try whose next step failed.
+        self.storage
+            .sync_directory(DIRECTORY)
+            .map_err(StoreError::io("make durable", &directory))?;
+        let bytes = picture.len() as u64;
+        let head = Head {
+            label: label.to_owned(),
+            added: now,
+            bytes,
+        };
+        let head = postcard::to_allocvec(&head).map_err(|_| StoreError::Label {
+            label: label.to_owned(),
+        })?;
+        let mut file = sealed::seal(sealed::EXAMPLE, &head);
+        file.extend_from_slice(picture);
+        atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)?;
+        Ok(previous_label.map_or(Filed::Added { id }, |from| Filed::Relabelled { id, from }))
+    }
+
+    fn check_caps(&self, entries: &[Entry], picture: u64) -> Result<(), StoreError> {
+        let caps = &self.options.caps;
+        let examples = entries.iter().filter(|entry| !is_unfinished(&entry.name));
+        let (count, bytes) = examples.fold((1, picture), |(count, bytes), entry| (count + 1, bytes + entry.bytes));
+        let hint = "remove examples of the task, or raise the device's cap";
+        for (what, cap, got) in [
+            ("bytes of an example", caps.example_bytes, picture),
+            ("examples of a task", caps.examples_per_task as u64, count),
+            ("bytes of a task's examples", caps.examples_bytes_per_task, bytes),
+        ] {
+            if got > cap {
+                return Err(StoreError::Full { what, cap, got, hint });
+            }
+        }
+        Ok(())
+    }
+
+    fn whole_example(&self, path: &str) -> Result<Vec<u8>, StoreError> {
+        let cap = self.options.caps.example_bytes.saturating_add(HEAD as u64);
+        read_whole(&*self.storage, path, cap).map_err(StoreError::io("read", path))
+    }
+
+    /// A task's labelled pictures, the oldest first. Damaged ones are left out; [`Store::verify`] names them.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`], [`StoreError::Io`].
+    pub fn examples(&self, task: &str) -> Result<Vec<Example>, StoreError> {
+        let directory = directory(&encoded(task)?);
+        if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
+            return Ok(Vec::new());
+        }
+        let entries = match self.storage.list(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            entries => entries.map_err(StoreError::io("list", &directory))?,
+        };
+        let mut examples = Vec::with_capacity(entries.len());
+        for Entry { name, .. } in entries
+            .into_iter()
+            .filter(|entry| entry.kind == EntryKind::File && !is_unfinished(&entry.name))
+        {
+            let path = format!("{directory}/{name}");
+            match self.storage.read(&path, 0, HEAD) {
+                Ok(start) => match parse(&name, &start) {
+                    Ok((example, _)) => examples.push(example),
+                    Err(damage) => tracing::warn!(file = path, %damage, "an example is left out"),
+                },
+                // Removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(file = path, %error, "an example is left out"),
+            }
+        }
+        examples.sort_by_key(|example| (example.added, example.id));
+        Ok(examples)
+    }
+
+    /// A labelled picture, as it was received.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchExample`], [`StoreError::Damaged`], [`StoreError::Io`].
+    pub fn example(&self, task: &str, id: &Digest) -> Result<Vec<u8>, StoreError> {
+        let path = self.example_path(task, id)?;
+        let file = self.whole_example(&path).map_err(|error| no_such(task, id, error))?;
+        let (_, picture) =
+            parse_whole(&id.to_string(), &file).map_err(|damage| StoreError::Damaged { file: path, damage })?;
+        Ok(picture)
+    }
+
+    /// Removes a labelled picture.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchExample`], [`StoreError::Io`].
+    pub fn remove_example(&self, task: &str, id: &Digest) -> Result<(), StoreError> {
+        let _writer = self.writer();
+        let path = self.example_path(task, id)?;
+        let previous = self.whole_example(&path).map_err(|error| no_such(task, id, error))?;
+        atomic::delete(&*self.storage, &path, &previous).map_err(Failure::into_error)
+    }
+
+    fn example_path(&self, task: &str, id: &Digest) -> Result<String, StoreError> {
+        if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
+            return Err(StoreError::NoSuchExample {
+                task: task.to_owned(),
+                id: *id,
+            });
+        }
+        Ok(format!("{}/{id}", directory(&encoded(task)?)))
+    }
+
+    /// Removes what was being written when the store was last closed, and directories without an example.
+    pub(crate) fn clean_examples(&self, _: &mut Writer) {
+        for entry in self.storage.list(DIRECTORY).unwrap_or_default() {
+            let known = entry.kind == EntryKind::Directory && names::decode(&entry.name).is_some();
+            let directory = directory(&entry.name);
+            let Ok(entries) = self.storage.list(&directory) else {
+                continue;
+            };
+            if !known || self.storage.sync_directory(&directory).is_err() {
+                continue;
+            }
+            let mut left = entries.len();
+            for file in entries.iter().filter(|file| is_unfinished(&file.name)) {
+                self.remove_leftover(&format!("{directory}/{}", file.name));
+                left -= 1;
+            }
+            if left == 0
+                && let Err(error) = self.storage.remove_directory(&directory)
+            {
+                tracing::warn!(directory, %error, "cannot remove an empty directory");
+            }
+        }
+    }
+}
+
+fn no_such(task: &str, id: &Digest, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => StoreError::NoSuchExample {
+            task: task.to_owned(),
+            id: *id,
+        },
+        error => error,
+    }
+}

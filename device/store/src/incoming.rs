@@ -1,0 +1,297 @@
+//! Uploads under way. What an upload is said to hold is on the disk, power cut or not.
+//!
+//! `root/incoming/<sha256>.part` is a sealed head ([`crate::sealed`], contents: the announced length, 8 bytes, little-endian) and then one
+//! frame per piece that was received: 4 bytes length, 4 bytes CRC-32 of the piece's offset (8 bytes, little-endian) and data, the data. Each
+//! frame is synced before it counts. After a power cut the frames up to the first that is torn are what is held.
+
+use std::collections::HashMap;
+
+use clr_adapters::Digest;
+
+use crate::{
+    error::{Damage, StoreError},
+    options::Caps,
+    sealed,
+    storage::{Storage, StorageFile},
+};
+
+/// The directory of uploads.
+pub(crate) const DIRECTORY: &str = "incoming";
+/// The ending of their files.
+pub(crate) const ENDING: &str = ".part";
+
+const HEAD: u64 = 8 + sealed::OVERHEAD as u64;
+const FRAME: usize = 8;
+/// Bytes of frame heads that any upload may need; a peer that sends single bytes must not fill the disk eightfold.
+const SLACK: u64 = 64 << 10;
+
+/// The uploads under way.
+#[derive(Default)]
+pub(crate) struct Incoming {
+    uploads: HashMap<Digest, Upload>,
+    clock: u64,
+}
+
+struct Upload {
+    /// Bytes announced.
+    length: u64,
+    /// Bytes held durably.
+    held: u64,
+    /// Where the next frame goes.
+    end: u64,
+    /// Something behind `end` may be left of a frame that failed.
+    torn: bool,
+    file: Option<Box<dyn StorageFile>>,
+    touched: u64,
+}
+
+pub(crate) fn path(digest: &Digest) -> String {
+    format!("{DIRECTORY}/{digest}{ENDING}")
+}
+
+fn checksum(offset: u64, data: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&offset.to_le_bytes());
+    hasher.update(data);
+    hasher.finalize()
+}
+
+/// What a file of an upload holds, as far as it is sound.
+pub(crate) struct Parsed {
+    length: u64,
+    held: u64,
+    end: u64,
+    torn: bool,
+}
+
+/// Walks the frames of an upload and hands their data over.
+pub(crate) fn walk(storage: &dyn Storage, path: &str, mut each: impl FnMut(&[u8])) -> Result<Parsed, StoreError> {
+    let read = |offset, length| storage.read(path, offset, length).map_err(StoreError::io("read", path));
+    let damaged = |damage| StoreError::Damaged {
+        file: path.to_owned(),
+        damage,
+    };
+    let size = storage.length(path).map_err(StoreError::io("read", path))?;
+    let head = read(0, HEAD as usize)?;
+    let contents = sealed::open(sealed::PART, &head).map_err(damaged)?;
+    let length = u64::from_le_bytes(contents.try_into().map_err(|_| damaged(Damage::Form))?);
+    let (mut held, mut end) = (0_u64, HEAD);
+    while let Some((frame, [])) = read(end, FRAME)?.split_first_chunk::<FRAME>() {
+        let [a, b, c, d, crc @ ..] = *frame;
+        let bytes = u64::from(u32::from_le_bytes([a, b, c, d]));
+        let fits = bytes > 0 && bytes <= size - end - FRAME as u64 && bytes <= length.saturating_sub(held);
+        if !fits {
+            break;
+        }
+        let data = read(end + FRAME as u64, bytes as usize)?;
+        if checksum(held, &data) != u32::from_le_bytes(crc) {
+            break;
+        }
+        each(&data);
+        held += bytes;
+        end += FRAME as u64 + bytes;
+    }
+    let torn = end != size;
+    Ok(Parsed {
+        length,
+        held,
+        end,
+        torn,
+    })
+}
+
+impl Incoming {
+    /// Takes up an upload that was found on the disk.
+    pub(crate) fn adopt(&mut self, storage: &dyn Storage, digest: Digest) -> Result<(), StoreError> {
+        let Parsed {
+            length,
+            held,
+            end,
+            torn,
+        } = walk(storage, &path(&digest), |_| ())?;
+        let upload = Upload {
+            length,
+            held,
+            end,
+            torn,
+            file: None,
+            touched: 0,
+        };
+        self.uploads.insert(digest, upload);
+        Ok(())
+    }
+
+    /// Begins an upload or takes it up again; says how many bytes are held durably.
+    pub(crate) fn begin(
+        &mut self,
+        storage: &dyn Storage,
+        caps: &Caps,
+        digest: Digest,
+        length: u64,
+    ) -> Result<u64, StoreError> {
+        self.clock += 1;
+        if let Some(upload) = self.uploads.get_mut(&digest)
+            && upload.length == length
+        {
+            upload.touched = self.clock;
+            if upload.file.is_none() {
+                // Found when the store was opened: the last frame may not have been synced before the program ended.
+                let path = path(&digest);
+                let mut file = storage.open(&path).map_err(StoreError::io("open", &path))?;
+                file.sync().map_err(StoreError::io("make durable", &path))?;
+                storage
+                    .sync_directory(DIRECTORY)
+                    .map_err(StoreError::io("make durable the place of", &path))?;
+                upload.file = Some(file);
+            }
+            return Ok(upload.held);
+        }
+        self.discard(storage, &digest)?;
+        self.make_room(storage, caps, length)?;
+        let path = path(&digest);
+        let created = (|| {
+            let mut file = storage.create(&path).map_err(StoreError::io("create", &path))?;
+            let head = sealed::seal(sealed::PART, &length.to_le_bytes());
+            file.write(0, &head).map_err(StoreError::io("write", &path))?;
+            // The first piece is synced together with this head; until then there is nothing to lose.
+            storage
+                .sync_directory(DIRECTORY)
+                .map_err(StoreError::io("make durable the place of", &path))?;
+            Ok(file)
+        })();
+        let file = created.inspect_err(|_: &StoreError| drop(storage.remove(&path)))?;
+        let upload = Upload {
+            length,
+            held: 0,
+            end: HEAD,
+            torn: false,
+            file: Some(file),
+            touched: self.clock,
+        };
+        self.uploads.insert(digest, upload);
+        Ok(0)
+    }
+
+    fn make_room(&mut self, storage: &dyn Storage, caps: &Caps, length: u64) -> Result<(), StoreError> {
+        if length > caps.incoming_bytes {
+            return Err(StoreError::Full {
+                what: "bytes of uploads under way",
+                cap: caps.incoming_bytes,
+                got: length,
+                hint: "raise the device's cap, or send less",
+            });
+        }
+        loop {
+            let announced = self.uploads.values().map(|upload| upload.length).sum::<u64>();
+            if self.uploads.len() < caps.incoming_files.max(1) && announced + length <= caps.incoming_bytes {
+                return Ok(());
+            }
+            let stalest = self.uploads.iter().min_by_key(|(_, upload)| upload.touched);
+            let Some(stalest) = stalest.map(|(digest, _)| *digest) else {
+                return Ok(());
+            };
+            tracing::info!(digest = %stalest, "the upload untouched for longest makes room for another");
+            self.discard(storage, &stalest)?;
+        }
+    }
+
+    /// Takes a piece; says how many bytes are held durably. What is held already is not written again.
+    pub(crate) fn append(
+        &mut self,
+        storage: &dyn Storage,
+        digest: Digest,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<u64, StoreError> {
+        self.clock += 1;
+        let upload = self
+            .uploads
+            .get_mut(&digest)
+            .ok_or(StoreError::NoSuchUpload { digest })?;
+        upload.touched = self.clock;
+        let held = upload.held;
+        let Some(known) = held.checked_sub(offset) else {
+            return Err(StoreError::Offset {
+                digest,
+                held,
+                got: offset,
+            });
+        };
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end > upload.length {
+            return Err(StoreError::UploadLength {
+                digest,
+                expected: upload.length,
+                got: end,
+            });
+        }
+        let Some(data) = bytes.get(known as usize..).filter(|data| !data.is_empty()) else {
+            return Ok(held);
+        };
+        let mut frame = Vec::with_capacity(FRAME + data.len());
+        frame.extend((data.len() as u32).to_le_bytes());
+        frame.extend(checksum(held, data).to_le_bytes());
+        frame.extend(data);
+        let cap = HEAD + 2 * upload.length + SLACK;
+        let got = upload.end + frame.len() as u64;
+        if got > cap {
+            let hint = "send larger pieces";
+            let what = "bytes of an upload and the heads of its pieces";
+            return Err(StoreError::Full { what, cap, got, hint });
+        }
+        upload.write(storage, &path(&digest), &frame)?;
+        upload.end = got;
+        upload.held += data.len() as u64;
+        Ok(upload.held)
+    }
+
+    /// Whether an upload of this digest is under way.
+    pub(crate) fn contains(&self, digest: &Digest) -> bool {
+        self.uploads.contains_key(digest)
+    }
+
+    /// All bytes of an upload that is complete; nobody has compared them with the digest yet.
+    pub(crate) fn bytes(&self, storage: &dyn Storage, digest: Digest) -> Result<Vec<u8>, StoreError> {
+        let upload = self.uploads.get(&digest).ok_or(StoreError::NoSuchUpload { digest })?;
+        let (expected, got) = (upload.length, upload.held);
+        if expected != got {
+            return Err(StoreError::UploadLength { digest, expected, got });
+        }
+        let mut bytes = Vec::with_capacity(expected as usize);
+        walk(storage, &path(&digest), |data| bytes.extend_from_slice(data))?;
+        Ok(bytes)
+    }
+
+    /// Ends an upload.
+    pub(crate) fn discard(&mut self, storage: &dyn Storage, digest: &Digest) -> Result<(), StoreError> {
+        if self.uploads.contains_key(digest) {
+            let path = path(digest);
+            match storage.remove(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StoreError::io("remove", &path)(error));
+                }
+                _ => {}
+            }
+            self.uploads.remove(digest);
+        }
+        Ok(())
+    }
+}
+
+impl Upload {
+    fn write(&mut self, storage: &dyn Storage, path: &str, frame: &[u8]) -> Result<(), StoreError> {
+        if self.file.is_none() {
+            self.file = Some(storage.open(path).map_err(StoreError::io("open", path))?);
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if self.torn {
+            file.truncate(self.end).map_err(StoreError::io("shorten", path))?;
+        }
+        // Until it is known to be whole, a frame that is there may be torn.
+        self.torn = true;
+        file.write(self.end, frame).map_err(StoreError::io("write", path))?;
+        file.sync().map_err(StoreError::io("make durable", path))?;
+        self.torn = false;
+        Ok(())
+    }
+}

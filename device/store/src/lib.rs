@@ -1,0 +1,108 @@
+//! Where a device keeps its adapters: whole after every power cut, closed to what nobody trusted signed.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use clr_store::{Store, StoreOptions};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (backbone, trust, file) = (clr_adapters::Digest([0; 32]), clr_adapters::Trust::default(), Vec::new());
+//!
+//! let store = Store::open_directory(Path::new("/var/lib/clr"), StoreOptions::new(backbone, trust))?;
+//! let installed = store.install(&file, None)?; // on trial
+//! let serving = store.serving(&installed.task)?;
+//! assert!(serving.trial);
+//! store.confirm(&installed.task, &serving.held.digest)?; // the floor rises
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # On the disk
+//!
+//! ```text
+//! lock                          held by flock(2) while the store is open; the process's id and a newline
+//! active                        sealed: the task to serve after a restart, UTF-8; empty for none
+//! tasks/<task>                  sealed: one record per task, the one commit point of every change to it
+//! adapters/<sha256>.clr         adapters as they were received, never changed
+//! incoming/<sha256>.part        uploads under way
+//! examples/<task>/<sha256>      labelled pictures, named by the picture's bytes
+//! checkpoints/<task>            sealed: where tuning stands
+//! ```
+//!
+//! `<task>` is the task's name with every byte but `a`–`z`, `0`–`9`, `-` and `_` as `%` and two lower-case hexadecimal digits; if that is longer than
+//! 210 characters, `~` and the base-32 digits of the name's bytes (RFC 4648, lower case, without padding). `<sha256>` is in lower-case hexadecimal. A name
+//! that ends in `.new` is of a file that is being written; such leftovers, and adapters that no record names, go when the store is opened.
+//!
+//! Integers are little-endian. A *sealed* file:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | magic: `CLRtask\x01`, `CLRactv\x01`, `CLRtune\x01`; heads: `CLRexmp\x01`, `CLRpart\x01` |
+//! | 8 | 4 | `N`, bytes of the contents |
+//! | 12 | `N` | contents |
+//! | 12 + `N` | 4 | CRC-32 (IEEE) of all bytes before it |
+//!
+//! ## A record's contents
+//!
+//! [postcard](https://postcard.jamesmunns.com/wire-format), in this order. *held* is: digest (32 bytes), version (varint), revision (varint), bytes of the file
+//! (varint), tuned here (byte 0 or 1). An option is a byte 0, or 1 and the value. A record has at most 16 KiB.
+//!
+//! | field | type | meaning |
+//! |---|---|---|
+//! | task | varint length, UTF-8 | the name; must be the file's |
+//! | confirmed | option of held | serves unless one is on trial |
+//! | trial | option of: held, starts (varint) | serves, until it is confirmed or reverted |
+//! | last good | option of held | served before the confirmed one |
+//! | restore | option of held | the publisher's original of a tuned adapter |
+//! | floor | varint | the highest publisher's version ever confirmed; what is received must be above it |
+//! | reverted | option of: held, reason (varint length, UTF-8, at most 512 bytes), time (option of varint) | what was last taken out of service, and why |
+//! | known | varint count, 32 bytes each | digests that are or were confirmed, the latest last, at most 64 |
+//! | erasing | byte 0 or 1 | the task is removed; its examples, checkpoint and place as the active task are to go |
+//!
+//! A removed task keeps a record without adapters as long as it has a floor.
+//!
+//! ## An upload under way
+//!
+//! A sealed head (contents: the announced length, 8 bytes), then one frame per piece; each is synced before it counts. What is held after a power cut is
+//! the data of all frames up to the first that is not sound.
+//!
+//! | offset in the frame | bytes | field |
+//! |---|---|---|
+//! | 0 | 4 | `N`, bytes of data |
+//! | 4 | 4 | CRC-32 of the data's offset in the upload (8 bytes) and the data |
+//! | 8 | `N` | data |
+//!
+//! ## An example
+//!
+//! A sealed head (contents in postcard: label, time as an option of varint, bytes of the picture as varint), then the picture.
+//!
+//! # How a change is made
+//!
+//! The adapter's file is written beside its place, synced, renamed, and its directory synced. Then the record is replaced in the same way: when that rename
+//! is on the medium, the change is. Files that are no longer referred to are removed last. If the last sync fails, the old record is put back.
+#![forbid(unsafe_code)]
+
+mod atomic;
+mod checkpoints;
+mod directory;
+mod error;
+mod examples;
+mod incoming;
+mod names;
+mod options;
+mod record;
+mod sealed;
+#[cfg(feature = "simulation")]
+pub mod simulation;
+mod state;
+mod storage;
+mod store;
+mod verify;
+
+pub use directory::Directory;
+pub use error::{Damage, StoreError};
+pub use examples::{Example, Filed};
+pub use options::{Caps, StoreOptions};
+pub use state::{Held, OnTrial, Reverted, TaskState};
+pub use storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};
+pub use store::{Installed, Serving, Start, Store};
+pub use verify::{Problem, ProblemKind, Report};

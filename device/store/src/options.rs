@@ -1,0 +1,69 @@
+//! What a store is told when it is opened.
+
+use clr_adapters::{Digest, Limits, SecretKey, Trust};
+
+/// Whom to trust, what to accept and how much to keep.
+pub struct StoreOptions {
+    /// The digest of the backbone that all adapters must fit.
+    pub backbone: Digest,
+    /// Whose signatures count. With a `device_key`, `trust.device` is its public half, whatever is set here.
+    pub trust: Trust,
+    /// Caps on what a file may claim.
+    pub limits: Limits,
+    /// Caps on what the store keeps.
+    pub caps: Caps,
+    /// Signs what the device tuned, if it comes unsigned.
+    pub device_key: Option<SecretKey>,
+}
+
+impl StoreOptions {
+    /// The default limits and caps, and no device key.
+    #[must_use]
+    pub fn new(backbone: Digest, trust: Trust) -> Self {
+        Self {
+            backbone,
+            trust,
+            limits: Limits::DEFAULT,
+            caps: Caps::DEFAULT,
+            device_key: None,
+        }
+    }
+}
+
+/// How much a store keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Tasks, removed ones whose floor is kept included.
+    pub tasks: usize,
+    /// Uploads under way; the one untouched for longest makes room for another.
+    pub incoming_files: usize,
+    /// Bytes announced by all uploads under way together.
+    pub incoming_bytes: u64,
+    /// Labelled pictures of one task.
+    pub examples_per_task: usize,
+    /// Bytes of one labelled picture.
+    pub example_bytes: u64,
+    /// Bytes of all labelled pictures of one task.
+    pub examples_bytes_per_task: u64,
+    /// Bytes of one tuning checkpoint.
+    pub checkpoint_bytes: u64,
+}
+
+impl Caps {
+    /// The defaults, for a card of a few gigabytes.
+    pub const DEFAULT: Self = Self {
+        tasks: 1_024,
+        incoming_files: 8,
+        incoming_bytes: 128 << 20,
+        examples_per_task: 5_000,
+        example_bytes: 8 << 20,
+        examples_bytes_per_task: 512 << 20,
+        checkpoint_bytes: 256 << 20,
+    };
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

@@ -1,0 +1,74 @@
+//! A task's record: its state, and what must outlive its adapters.
+
+use clr_adapters::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::Damage,
+    sealed,
+    state::{Held, TaskState},
+};
+
+/// Digests that are remembered. Older ones are still refused by the floor, as a downgrade instead of a replay.
+const KNOWN: usize = 64;
+/// No record is larger: a name, a reason and [`KNOWN`] digests.
+pub(crate) const LARGEST: u64 = 16 << 10;
+
+/// The contents of `root/tasks/<encoded name>`, in postcard: the one commit point of every change to a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) state: TaskState,
+    /// Adapters that are or were confirmed here, the latest last.
+    pub(crate) known: Vec<Digest>,
+    /// The task is being removed: its examples, checkpoint and place as the active task are to go.
+    pub(crate) erasing: bool,
+}
+
+impl Record {
+    pub(crate) fn new(task: &str) -> Self {
+        Self {
+            state: TaskState::new(task),
+            known: Vec::new(),
+            erasing: false,
+        }
+    }
+
+    /// Whether the task still has an adapter; what is left without one keeps the floor.
+    pub(crate) fn is_live(&self) -> bool {
+        self.state.candidates().next().is_some()
+    }
+
+    /// Whether there is something to tell of the task.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.is_live() || self.state.reverted.is_some()
+    }
+
+    /// Whether nothing would be forgotten with it.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.is_live() && self.state.floor == 0 && self.known.is_empty() && self.state.reverted.is_none()
+    }
+
+    pub(crate) fn is_on_trial(&self, digest: &Digest) -> bool {
+        self.state.trial.is_some_and(|trial| trial.held.digest == *digest)
+    }
+
+    pub(crate) fn remember(&mut self, held: &Held) {
+        self.known.retain(|known| *known != held.digest);
+        self.known.push(held.digest);
+        let excess = self.known.len().saturating_sub(KNOWN);
+        self.known.drain(..excess);
+    }
+
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Damage> {
+        let contents = postcard::to_allocvec(self).map_err(|_| Damage::Form)?;
+        Ok(sealed::seal(sealed::RECORD, &contents))
+    }
+
+    pub(crate) fn from_bytes(file: &[u8]) -> Result<Self, Damage> {
+        let contents = sealed::open(sealed::RECORD, file)?;
+        match postcard::take_from_bytes(contents) {
+            Ok((record, [])) => Ok(record),
+            _ => Err(Damage::Form),
+        }
+    }
+}

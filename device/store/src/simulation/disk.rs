@@ -1,0 +1,195 @@
+//! The disk: what programs see, what the medium has, and the changes between the two.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::tree::{Change, Node, NodeId, Tree};
+use crate::storage::{Storage, parent};
+
+/// What a power cut does to changes that were not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerCut {
+    /// They are all lost.
+    UnsyncedLost,
+    /// Names are as they were left, but of each piece written only the first half is there: with an even seed the file ends with
+    /// the last half, with an odd one the other halves are zeros.
+    HalfWritten,
+    /// Contents are as they were left, but names that were created, renamed or removed since their directory's last sync are as before.
+    RenameLost,
+    /// Each change is there, is not, or (if it writes bytes) is half there, whatever came before or after it; the seed decides.
+    Reordered,
+}
+
+impl PowerCut {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::UnsyncedLost, Self::HalfWritten, Self::RenameLost, Self::Reordered];
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    /// What reads see.
+    pub(super) seen: Tree,
+    /// What the medium has for certain.
+    durable: Tree,
+    /// The difference, in order.
+    pending: Vec<Change>,
+    pub(super) next: NodeId,
+}
+
+/// A disk in memory. It knows what would be left of it after a power cut.
+#[derive(Debug)]
+pub struct Disk {
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) lock: Arc<()>,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+pub(super) fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    pub(super) fn change(&mut self, change: Change) {
+        self.seen.apply(&change);
+        self.pending.push(change);
+    }
+
+    pub(super) fn sync(&mut self, covered: impl Fn(&Change) -> bool) {
+        let Self { durable, pending, .. } = self;
+        pending.retain(|change| {
+            let covered = covered(change);
+            if covered {
+                durable.apply(change);
+            }
+            !covered
+        });
+    }
+}
+
+impl Disk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::from_state(State {
+            seen: Tree::new(),
+            durable: Tree::new(),
+            pending: Vec::new(),
+            next: 1,
+        })
+    }
+
+    fn from_state(state: State) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            lock: Arc::new(()),
+        }
+    }
+
+    /// Another disk in the same state, unlocked.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self::from_state(locked(&self.state).clone())
+    }
+
+    /// What is found when the power comes back. This disk stays as it is.
+    #[must_use]
+    pub fn power_cut(&self, model: PowerCut, seed: u64) -> Self {
+        let mut state = locked(&self.state).clone();
+        let mut random = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut draw = |sides: u64| {
+            // SplitMix64.
+            random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = random;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) % sides
+        };
+        for change in std::mem::take(&mut state.pending) {
+            let is_name = change.directory().is_some();
+            let kept = match model {
+                PowerCut::UnsyncedLost => None,
+                PowerCut::RenameLost => Some(change).filter(|_| !is_name),
+                PowerCut::HalfWritten => Some(half(change, seed % 2 == 1)),
+                PowerCut::Reordered => match draw(4) {
+                    0 => Some(half(change, false)),
+                    1 => Some(half(change, true)),
+                    2 => Some(change),
+                    _ => None,
+                },
+            };
+            if let Some(change) = kept {
+                state.durable.apply(&change);
+            }
+        }
+        state.seen = state.durable.clone();
+        Self::from_state(state)
+    }
+
+    /// Changes that a power cut could undo.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        locked(&self.state).pending.len()
+    }
+
+    /// Every file with its contents, for comparisons and for damage: see [`Disk::put`].
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let state = locked(&self.state);
+        let mut files = Vec::new();
+        let mut directories = vec![(String::new(), super::tree::ROOT)];
+        while let Some((path, id)) = directories.pop() {
+            for (name, &child) in state.seen.directory(id).into_iter().flatten() {
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}/{name}")
+                };
+                match state.seen.node(child) {
+                    Ok(Node::Directory(_)) => directories.push((path, child)),
+                    Ok(Node::File(contents)) => files.push((path, contents.clone())),
+                    Err(_) => {}
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    /// Puts a file there as if by another program or a failing medium, durably.
+    ///
+    /// # Errors
+    /// As [`Storage::create`].
+    pub fn put(&self, path: &str, contents: &[u8]) -> io::Result<()> {
+        let mut file = self.create(path)?;
+        file.write(0, contents)?;
+        file.sync()?;
+        self.sync_directory(parent(path))
+    }
+}
+
+/// The first half of what is written, and zeros for the rest if `full`.
+fn half(change: Change, full: bool) -> Change {
+    match change {
+        Change::Write {
+            file,
+            offset,
+            mut bytes,
+        } => {
+            let half = bytes.len() / 2;
+            if full {
+                bytes[half..].fill(0);
+            } else {
+                bytes.truncate(half);
+            }
+            Change::Write { file, offset, bytes }
+        }
+        change => change,
+    }
+}

@@ -1,0 +1,241 @@
+//! A layer over any storage that counts the operations that change something, and stops or fails one of them.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::storage::{Entry, LockError, Storage, StorageFile, StorageLock};
+
+/// An operation that changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the methods of `Storage` and `StorageFile`")]
+pub enum Operation {
+    Create,
+    Open,
+    Write,
+    Truncate,
+    Sync,
+    Rename,
+    SyncDirectory,
+    Remove,
+    CreateDirectory,
+    RemoveDirectory,
+}
+
+/// Where in an operation everything stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The operation does nothing.
+    Before,
+    /// A write writes its first half; everything else does nothing.
+    Half,
+}
+
+/// What is to go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The program stops at operation `at` (from 0): it and all later ones, reads included, fail.
+    Stop {
+        /// The number of the operation.
+        at: usize,
+        /// Where in it.
+        moment: Moment,
+    },
+    /// Operation `at` fails, and also all later ones if `forever`; a failing write has written its first half.
+    Fail {
+        /// The number of the operation.
+        at: usize,
+        /// The system's number of the error, for instance 28 for a full disk.
+        errno: i32,
+        /// Whether it stays broken.
+        forever: bool,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    fault: Option<Fault>,
+    done: Vec<(Operation, String)>,
+    stopped: bool,
+}
+
+/// [`Storage`] with faults.
+pub struct Faults {
+    inner: Arc<dyn Storage>,
+    plan: Arc<Mutex<Plan>>,
+}
+
+/// What becomes of an operation.
+enum Verdict {
+    Go,
+    Half(io::Error),
+    No(io::Error),
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the power is off")
+}
+
+impl Plan {
+    fn next(&mut self, operation: Operation, path: &str) -> Verdict {
+        if self.stopped {
+            return Verdict::No(stopped());
+        }
+        let number = self.done.len();
+        self.done.push((operation, path.to_owned()));
+        match self.fault {
+            Some(Fault::Stop { at, moment }) if at == number => {
+                self.stopped = true;
+                if moment == Moment::Half {
+                    Verdict::Half(stopped())
+                } else {
+                    Verdict::No(stopped())
+                }
+            }
+            Some(Fault::Fail { at, errno, forever }) if at == number || forever && at < number => {
+                Verdict::Half(io::Error::from_raw_os_error(errno))
+            }
+            _ => Verdict::Go,
+        }
+    }
+}
+
+impl Faults {
+    /// The storage as it is; nothing goes wrong until [`Faults::set`].
+    #[must_use]
+    pub fn new(inner: Arc<dyn Storage>) -> Self {
+        Self {
+            inner,
+            plan: Arc::default(),
+        }
+    }
+
+    /// Plans a fault, or none, and starts counting at 0 again.
+    pub fn set(&self, fault: Option<Fault>) {
+        *self.plan() = Plan {
+            fault,
+            ..Plan::default()
+        };
+    }
+
+    /// The operations since [`Faults::set`], with their paths, failed ones included.
+    #[must_use]
+    pub fn operations(&self) -> Vec<(Operation, String)> {
+        self.plan().done.clone()
+    }
+
+    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, operation: Operation, path: &str, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let verdict = self.plan().next(operation, path);
+        match verdict {
+            Verdict::Go => act(),
+            Verdict::Half(error) | Verdict::No(error) => Err(error),
+        }
+    }
+
+    fn look<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        if self.plan().stopped { Err(stopped()) } else { act() }
+    }
+
+    fn file(&self, path: &str, inner: Box<dyn StorageFile>) -> Box<dyn StorageFile> {
+        Box::new(FaultyFile {
+            inner,
+            path: path.to_owned(),
+            plan: Arc::clone(&self.plan),
+        })
+    }
+}
+
+struct FaultyFile {
+    inner: Box<dyn StorageFile>,
+    path: String,
+    plan: Arc<Mutex<Plan>>,
+}
+
+impl FaultyFile {
+    fn next(&self, operation: Operation) -> Verdict {
+        self.plan
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next(operation, &self.path)
+    }
+}
+
+impl StorageFile for FaultyFile {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match self.next(Operation::Write) {
+            Verdict::Go => self.inner.write(offset, bytes),
+            Verdict::Half(error) => {
+                self.inner.write(offset, &bytes[..bytes.len() / 2])?;
+                Err(error)
+            }
+            Verdict::No(error) => Err(error),
+        }
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        match self.next(Operation::Truncate) {
+            Verdict::Go => self.inner.truncate(length),
+            Verdict::Half(error) | Verdict::No(error) => Err(error),
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        match self.next(Operation::Sync) {
+            Verdict::Go => self.inner.sync(),
+            Verdict::Half(error) | Verdict::No(error) => Err(error),
+        }
+    }
+}
+
+impl Storage for Faults {
+    fn create(&self, path: &str) -> io::Result<Box<dyn StorageFile>> {
+        let file = self.change(Operation::Create, path, || self.inner.create(path))?;
+        Ok(self.file(path, file))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Box<dyn StorageFile>> {
+        let file = self.change(Operation::Open, path, || self.inner.open(path))?;
+        Ok(self.file(path, file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.change(Operation::Rename, to, || self.inner.rename(from, to))
+    }
+
+    fn sync_directory(&self, path: &str) -> io::Result<()> {
+        self.change(Operation::SyncDirectory, path, || self.inner.sync_directory(path))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.change(Operation::Remove, path, || self.inner.remove(path))
+    }
+
+    fn create_directory(&self, path: &str) -> io::Result<()> {
+        self.change(Operation::CreateDirectory, path, || self.inner.create_directory(path))
+    }
+
+    fn remove_directory(&self, path: &str) -> io::Result<()> {
+        self.change(Operation::RemoveDirectory, path, || self.inner.remove_directory(path))
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<Entry>> {
+        self.look(|| self.inner.list(path))
+    }
+
+    fn read(&self, path: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.look(|| self.inner.read(path, offset, length))
+    }
+
+    fn length(&self, path: &str) -> io::Result<u64> {
+        self.look(|| self.inner.length(path))
+    }
+
+    fn lock(&self, path: &str) -> Result<StorageLock, LockError> {
+        self.inner.lock(path)
+    }
+}

@@ -1,0 +1,191 @@
+//! What the store knows of a task, and how each operation changes that.
+
+use clr_adapters::Digest;
+use serde::{Deserialize, Serialize};
+
+/// An adapter that the store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// SHA-256 of the file, its name in the store.
+    pub digest: Digest,
+    /// The publisher's version.
+    pub version: u64,
+    /// Which device tuning on top of that version; 0 for the publisher's own.
+    pub revision: u32,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Whether this device tuned it.
+    pub tuned: bool,
+}
+
+/// An adapter on trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnTrial {
+    /// The adapter.
+    pub held: Held,
+    /// How often a program started with it on trial.
+    pub starts: u32,
+}
+
+/// The last adapter that was taken out of service, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reverted {
+    /// The adapter.
+    pub held: Held,
+    /// Why, in words; at most 512 bytes.
+    pub reason: String,
+    /// When, in seconds since 1970, if the device knew the time.
+    pub at: Option<u64>,
+}
+
+/// One task as its record on the disk has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskState {
+    /// The task's name.
+    pub task: String,
+    /// The adapter that proved itself; it serves unless one is on trial.
+    pub confirmed: Option<Held>,
+    /// The adapter on trial.
+    pub trial: Option<OnTrial>,
+    /// The adapter that served before the confirmed one.
+    pub last_good: Option<Held>,
+    /// The publisher's original of the device-tuned adapter that is confirmed or the last good one.
+    pub restore: Option<Held>,
+    /// The highest version of a publisher that was ever confirmed here. A received file must be above it.
+    pub floor: u64,
+    /// The last adapter that was taken out of service.
+    pub reverted: Option<Reverted>,
+}
+
+/// Bytes that are kept of a reason.
+const REASON_BYTES: usize = 512;
+
+/// An operation found nothing to work on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Nothing;
+
+impl TaskState {
+    pub(crate) fn new(task: &str) -> Self {
+        Self {
+            task: task.to_owned(),
+            confirmed: None,
+            trial: None,
+            last_good: None,
+            restore: None,
+            floor: 0,
+            reverted: None,
+        }
+    }
+
+    /// The adapters that may serve, in the order in which they are to be tried.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = Held> + use<> {
+        let trial = self.trial.map(|trial| trial.held);
+        let mut seen: Vec<Held> = Vec::new();
+        for held in [trial, self.confirmed, self.last_good, self.restore]
+            .into_iter()
+            .flatten()
+        {
+            if !seen.iter().any(|known| known.digest == held.digest) {
+                seen.push(held);
+            }
+        }
+        seen.into_iter()
+    }
+
+    /// Whether an adapter is kept for this task.
+    pub(crate) fn holds(&self, digest: &Digest) -> Option<Held> {
+        self.candidates().find(|held| held.digest == *digest)
+    }
+
+    /// The trial passed. The floor rises here. `keep_last_good`: the adapter that served so far is damaged and no good to fall back to.
+    pub(crate) fn confirm(&mut self, keep_last_good: bool) -> Result<Held, Nothing> {
+        let held = self.trial.take().ok_or(Nothing)?.held;
+        let before = self.confirmed.replace(held);
+        if held.tuned {
+            if let Some(original) = before.filter(|before| !before.tuned) {
+                self.restore = Some(original);
+            }
+        } else {
+            self.floor = self.floor.max(held.version);
+        }
+        if !keep_last_good {
+            self.last_good = before.filter(|before| before.digest != held.digest).or(self.last_good);
+        }
+        self.last_good = self.last_good.filter(|last_good| last_good.digest != held.digest);
+        self.tidy();
+        Ok(held)
+    }
+
+    /// The trial failed.
+    pub(crate) fn revert(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
+        let held = self.trial.take().ok_or(Nothing)?.held;
+        self.note(held, reason, at);
+        Ok(held)
+    }
+
+    /// Back to what served before: the trial ends, or the confirmed adapter and the last good one change places.
+    pub(crate) fn roll_back(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
+        if self.trial.is_some() {
+            return self.revert(reason, at);
+        }
+        let (Some(confirmed), Some(last_good)) = (self.confirmed, self.last_good) else {
+            return Err(Nothing);
+        };
+        (self.confirmed, self.last_good) = (Some(last_good), Some(confirmed));
+        self.note(confirmed, reason, at);
+        self.tidy();
+        Ok(confirmed)
+    }
+
+    /// As a rollback, but what was taken out of service is not kept.
+    pub(crate) fn mark_bad(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
+        if self.trial.is_some() {
+            return self.revert(reason, at);
+        }
+        let (Some(confirmed), Some(better)) = (self.confirmed, self.last_good.or(self.restore)) else {
+            return Err(Nothing);
+        };
+        (self.confirmed, self.last_good) = (Some(better), None);
+        self.note(confirmed, reason, at);
+        self.tidy();
+        Ok(confirmed)
+    }
+
+    /// Back to the publisher's original: a tuned adapter on trial is dropped, and a confirmed one changes places with the original.
+    pub(crate) fn restore(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
+        let trial = self.trial.filter(|trial| trial.held.tuned && self.confirmed.is_some());
+        let original = self
+            .restore
+            .filter(|_| self.confirmed.is_some_and(|confirmed| confirmed.tuned));
+        let mut taken = None;
+        if let Some(trial) = trial {
+            self.trial = None;
+            taken = Some(trial.held);
+        }
+        if let (Some(original), Some(tuned)) = (original, self.confirmed) {
+            (self.confirmed, self.last_good) = (Some(original), Some(tuned));
+            taken = Some(tuned);
+        }
+        let taken = taken.ok_or(Nothing)?;
+        self.note(taken, reason, at);
+        self.tidy();
+        Ok(taken)
+    }
+
+    fn note(&mut self, held: Held, reason: &str, at: Option<u64>) {
+        let mut end = reason.len().min(REASON_BYTES);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let reason = reason[..end].to_owned();
+        self.reverted = Some(Reverted { held, reason, at });
+    }
+
+    /// A restore point is of use as long as a tuned adapter is confirmed or the last good one.
+    fn tidy(&mut self) {
+        let tuned = |held: &Option<Held>| held.is_some_and(|held| held.tuned);
+        if !tuned(&self.confirmed) && !tuned(&self.last_good) {
+            self.restore = None;
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Everything the store asks of a disk, one method per primitive, so that a test can cut the power at each of them.
+
+use std::{any::Any, io};
+
+/// A tree of files and directories with the guarantees of a POSIX file system and no others.
+///
+/// Paths are relative to the store's root, with `/` between components; the root itself is `""`. The store only uses the characters
+/// `a`–`z`, `0`–`9`, `%`, `.`, `_`, `~` and `-` in names. What was written is safe from a power cut once the file was synced, and a created,
+/// renamed or removed name once its directory was. A rename within a directory replaces an existing target at once: afterwards, power
+/// cut or not, the name stands for the old file or for the new one.
+pub trait Storage: Send + Sync {
+    /// Creates an empty file, or empties the one that is there, to be written. Never follows a link.
+    ///
+    /// # Errors
+    /// As the system reports them; so do all methods.
+    fn create(&self, path: &str) -> io::Result<Box<dyn StorageFile>>;
+
+    /// Opens an existing file to be written, contents kept. Never follows a link.
+    fn open(&self, path: &str) -> io::Result<Box<dyn StorageFile>>;
+
+    /// Gives a file another name, replacing what has that name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_directory(&self, path: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, path: &str) -> io::Result<()>;
+
+    /// Creates a directory; its parent must exist.
+    fn create_directory(&self, path: &str) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    fn remove_directory(&self, path: &str) -> io::Result<()>;
+
+    /// What a directory holds, in any order.
+    fn list(&self, path: &str) -> io::Result<Vec<Entry>>;
+
+    /// At most `length` bytes of a regular file from `offset`; fewer only where the file ends.
+    fn read(&self, path: &str, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+
+    /// Bytes of a regular file.
+    fn length(&self, path: &str) -> io::Result<u64>;
+
+    /// Claims the whole tree for this process until the answer is dropped.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if another has it.
+    fn lock(&self, path: &str) -> Result<StorageLock, LockError>;
+}
+
+/// A file that is being written.
+pub trait StorageFile: Send {
+    /// Writes all of `bytes` at `offset`.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Cuts the file off at `length`.
+    fn truncate(&mut self, length: u64) -> io::Result<()>;
+
+    /// Makes the contents durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Holds a lock until it is dropped.
+pub type StorageLock = Box<dyn Any + Send + Sync>;
+
+/// Why a lock was not had.
+#[derive(Debug)]
+pub enum LockError {
+    /// Another holds it.
+    Held {
+        /// That process, if it said so.
+        pid: Option<u32>,
+    },
+    /// The lock cannot be made.
+    Io(io::Error),
+}
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The name; bytes that are not UTF-8 are replaced.
+    pub name: String,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Bytes of a file, 0 for everything else.
+    pub bytes: u64,
+}
+
+/// What a directory entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A link, a device, a socket, or a name that is not UTF-8.
+    Other,
+}
+
+/// The directory that holds `path`.
+pub(crate) fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+/// Reads a whole file of at most `cap` bytes.
+pub(crate) fn read_whole(storage: &dyn Storage, path: &str, cap: u64) -> io::Result<Vec<u8>> {
+    let length = storage.length(path)?;
+    if length > cap {
+        let message = format!("{length} bytes, at most {cap} expected");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    storage.read(path, 0, length as usize)
+}

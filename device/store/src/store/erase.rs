@@ -1,0 +1,153 @@
+//! Removing a task with everything that belongs to it. The record says so first; a power cut in between is made up for.
+
+use std::{io, sync::Arc};
+
+use clr_adapters::{Digest, SignerClass};
+
+use super::{ADAPTER_ENDING, ADAPTERS, Snapshot, Store, Writer, adapter_path, encoded, record_path};
+use crate::{
+    atomic::Failure,
+    checkpoints,
+    error::StoreError,
+    examples, names,
+    record::Record,
+    state::{Held, TaskState},
+    storage::read_whole,
+};
+
+impl Store {
+    /// Removes a task: its adapters, examples and checkpoint. The floor stays, so that no older version can come in this way; the version
+    /// that was confirmed last may.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
+    pub fn remove(&self, task: &str) -> Result<(), StoreError> {
+        let mut writer = self.writer();
+        let snapshot = self.snapshot();
+        let mut record = match snapshot.record(task) {
+            Ok(record) => Record::clone(record),
+            Err(StoreError::DamagedRecord { .. }) => self.salvage(&snapshot, task),
+            Err(error) if !self.has_belongings(task) => return Err(error),
+            // Examples and no adapter; or a floor that is left of an adapter.
+            Err(_) => snapshot
+                .records
+                .get(task)
+                .map_or_else(|| Record::new(task), |record| Record::clone(record)),
+        };
+        record.state = TaskState {
+            floor: record.state.floor,
+            ..TaskState::new(task)
+        };
+        record.erasing = true;
+        self.put(&mut writer, record).map_err(Failure::into_error)?;
+        if let Err(error) = self.finish_erasing(&mut writer, task) {
+            tracing::warn!(task, %error, "the task is removed, but not yet all that belonged to it; that goes later");
+        }
+        // Adapters that were kept because of a damaged record.
+        self.sweep(&self.snapshot());
+        Ok(())
+    }
+
+    /// Whether files lie beside the task's record.
+    fn has_belongings(&self, task: &str) -> bool {
+        let Ok(name) = encoded(task) else { return false };
+        let pending = self.snapshot().records.get(task).is_some_and(|record| record.erasing);
+        let examples = self
+            .storage
+            .list(&examples::directory(&name))
+            .is_ok_and(|entries| !entries.is_empty());
+        !pending && (examples || self.storage.length(&checkpoints::path(&name)).is_ok())
+    }
+
+    /// What can be told of a task whose record is lost: the adapters that are there were let in once.
+    fn salvage(&self, snapshot: &Snapshot, task: &str) -> Record {
+        let mut record = Record::new(task);
+        for entry in self.storage.list(ADAPTERS).unwrap_or_default() {
+            let digest = entry.name.strip_suffix(ADAPTER_ENDING).and_then(names::digest);
+            let Some(digest) = digest.filter(|digest| !snapshot.is_referenced(digest)) else {
+                continue;
+            };
+            let cap = self.options.limits.file_bytes as u64;
+            let Ok(bytes) = read_whole(&*self.storage, &adapter_path(&digest), cap) else {
+                continue;
+            };
+            let Ok(admitted) = self.admit(&bytes, None) else {
+                continue;
+            };
+            let header = &admitted.decoded.adapter.header;
+            if header.task != task || Digest::of(&bytes) != digest {
+                continue;
+            }
+            let held = Held {
+                digest,
+                version: header.version,
+                revision: header.revision,
+                bytes: entry.bytes,
+                tuned: admitted
+                    .signer
+                    .is_some_and(|signer| signer.class == SignerClass::Device),
+            };
+            record.remember(&held);
+            if !held.tuned {
+                record.state.floor = record.state.floor.max(held.version);
+            }
+        }
+        record
+    }
+
+    /// Removes what belonged to a task that is being removed, if it is.
+    pub(crate) fn finish_erasing(&self, writer: &mut Writer, task: &str) -> Result<(), StoreError> {
+        let snapshot = self.snapshot();
+        let Some(record) = snapshot.records.get(task).filter(|record| record.erasing) else {
+            return Ok(());
+        };
+        let name = encoded(task)?;
+        let directory = examples::directory(&name);
+        for entry in absent_is_empty(self.storage.list(&directory), "list", &directory)? {
+            let path = format!("{directory}/{}", entry.name);
+            self.storage.remove(&path).map_err(StoreError::io("remove", &path))?;
+        }
+        absent_is_empty(self.storage.remove_directory(&directory), "remove", &directory)?;
+        self.sync(examples::DIRECTORY)?;
+        let checkpoint = checkpoints::path(&name);
+        absent_is_empty(self.storage.remove(&checkpoint), "remove", &checkpoint)?;
+        self.sync(checkpoints::DIRECTORY)?;
+        if snapshot.active.as_deref() == Some(task) {
+            self.put_active(writer, None)?;
+        }
+        let record = Record {
+            erasing: false,
+            ..Record::clone(record)
+        };
+        let is_empty = record.is_empty();
+        self.put(writer, record).map_err(Failure::into_error)?;
+        if is_empty {
+            self.forget(task)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a record that holds nothing. Should it come back after a power cut, it still holds nothing.
+    pub(crate) fn forget(&self, task: &str) -> Result<(), StoreError> {
+        let path = record_path(task)?;
+        self.storage.remove(&path).map_err(StoreError::io("remove", &path))?;
+        let mut after = Snapshot::clone(&self.snapshot());
+        after.records.remove(task);
+        self.snapshot.store(Arc::new(after));
+        Ok(())
+    }
+
+    fn sync(&self, directory: &str) -> Result<(), StoreError> {
+        self.storage
+            .sync_directory(directory)
+            .map_err(StoreError::io("make durable", directory))
+    }
+}
+
+/// What is not there needs no removal.
+fn absent_is_empty<T: Default>(result: io::Result<T>, action: &'static str, path: &str) -> Result<T, StoreError> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        result => result.map_err(StoreError::io(action, path)),
+    }
+}

@@ -1,0 +1,315 @@
+//! How an adapter comes in: uploads under way, and the one way from bytes to a trial.
+
+use clr_adapters::{Admitted, Digest, Provenance, Refusal, SignerClass, sign, signature};
+
+use super::{Store, Writer, adapter_path};
+use crate::{
+    atomic::{self, Failure},
+    error::StoreError,
+    record::Record,
+    state::{Held, OnTrial},
+};
+
+/// An adapter that was taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Installed {
+    /// Its task.
+    pub task: String,
+    /// The adapter.
+    pub held: Held,
+    /// It was there already, and nothing has changed; damaged bytes of it were replaced.
+    pub already: bool,
+}
+
+/// Where a file comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Received,
+    Tuned,
+}
+
+impl Store {
+    /// Begins an upload, or takes it up again, also after a restart; says how many bytes are held durably: go on there. Equals `length` if
+    /// the adapter is on trial or confirmed already; [`Store::commit`] then says so.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`], [`Refusal::WrongLength`], [`StoreError::Full`], [`StoreError::Io`].
+    pub fn begin(&self, digest: &Digest, length: u64) -> Result<u64, StoreError> {
+        let mut writer = self.writer();
+        if let Some((_, held)) = self.in_force(digest)
+            && self.read_adapter(&held).is_ok()
+        {
+            if length != held.bytes {
+                return Err(Refusal::WrongLength {
+                    expected: held.bytes,
+                    got: length,
+                }
+                .into());
+            }
+            return Ok(length);
+        }
+        let cap = (self.options.limits.file_bytes as u64).max(self.options.caps.example_bytes);
+        if length > cap {
+            return Err(Refusal::TooLarge {
+                what: "bytes of the upload",
+                cap,
+                got: length,
+            }
+            .into());
+        }
+        self.prepare(&mut writer)?;
+        writer
+            .incoming
+            .begin(&*self.storage, &self.options.caps, *digest, length)
+    }
+
+    /// Takes a piece of an upload; says how many bytes are held durably now. Bytes that are held already are ignored.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchUpload`], [`StoreError::Offset`], [`StoreError::UploadLength`], [`StoreError::Full`], [`StoreError::Io`].
+    pub fn append(&self, digest: &Digest, offset: u64, bytes: &[u8]) -> Result<u64, StoreError> {
+        self.writer().incoming.append(&*self.storage, *digest, offset, bytes)
+    }
+
+    /// Gives an upload up. Nothing happens if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn discard(&self, digest: &Digest) -> Result<(), StoreError> {
+        self.writer().incoming.discard(&*self.storage, digest)
+    }
+
+    /// The bytes of an upload that is complete, compared with its digest: a difference to be applied, a picture to be filed.
+    /// [`Store::discard`] it afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchUpload`], [`StoreError::UploadLength`], [`StoreError::Io`], and [`Refusal::WrongDigest`], with which the upload is
+    /// discarded.
+    pub fn upload(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let mut writer = self.writer();
+        self.complete(&mut writer, digest)
+    }
+
+    fn complete(&self, writer: &mut Writer, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let bytes = writer.incoming.bytes(&*self.storage, *digest)?;
+        let got = Digest::of(&bytes);
+        if got == *digest {
+            return Ok(bytes);
+        }
+        self.drop_upload(writer, digest);
+        Err(Refusal::WrongDigest { expected: *digest, got }.into())
+    }
+
+    fn drop_upload(&self, writer: &mut Writer, digest: &Digest) {
+        if let Err(error) = writer.incoming.discard(&*self.storage, digest) {
+            tracing::warn!(%digest, %error, "cannot remove an upload that is done with; it goes when the store is opened");
+        }
+    }
+
+    /// Installs a complete upload on trial. May be repeated if the answer was lost. A refused upload is discarded; one that the disk
+    /// had no room for is kept. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// As [`Store::upload`] and [`Store::install`].
+    pub fn commit(&self, digest: &Digest, now: Option<u64>) -> Result<Installed, StoreError> {
+        let mut writer = self.writer();
+        if !writer.incoming.contains(digest)
+            && let Some((task, held)) = self.in_force(digest)
+        {
+            return Ok(Installed {
+                task,
+                held,
+                already: true,
+            });
+        }
+        let bytes = self.complete(&mut writer, digest)?;
+        let result = self.take(&mut writer, &bytes, now, Origin::Received);
+        if matches!(result, Ok(_) | Err(StoreError::Refused(_))) {
+            self.drop_upload(&mut writer, digest);
+        }
+        result
+    }
+
+    /// Installs a file on trial; an earlier trial of the task ends. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] as [`clr_adapters::admit`] has it, and [`Refusal::Replay`], [`Refusal::Downgrade`] for a version that is not above the floor.
+    /// A file signed by this device is taken if it was confirmed here before, else refused as [`Refusal::WrongClass`].
+    /// [`StoreError::Io`], [`StoreError::Full`].
+    pub fn install(&self, file: &[u8], now: Option<u64>) -> Result<Installed, StoreError> {
+        self.take(&mut self.writer(), file, now, Origin::Received)
+    }
+
+    /// Installs what this device tuned, on trial. The file is signed by the device's key, or unsigned if [`crate::StoreOptions`] has that
+    /// key. Its version is that of the confirmed adapter; the publisher's original is kept to be restored. Without a confirmed adapter, the
+    /// task is born here.
+    ///
+    /// # Errors
+    /// As [`Store::install`], and [`StoreError::Stale`], [`StoreError::TrialUnderWay`], [`StoreError::NotTunedHere`].
+    pub fn install_tuned(&self, file: &[u8]) -> Result<Installed, StoreError> {
+        let mut writer = self.writer();
+        let unsigned = signature(file, &self.options.limits).map_err(Refusal::from)?.is_none();
+        match &self.options.device_key {
+            Some(key) if unsigned => {
+                let signed = sign(file, SignerClass::Device, key).map_err(Refusal::from)?;
+                self.take(&mut writer, &signed, None, Origin::Tuned)
+            }
+            _ => self.take(&mut writer, file, None, Origin::Tuned),
+        }
+    }
+
+    /// The task in which an adapter is on trial or confirmed.
+    fn in_force(&self, digest: &Digest) -> Option<(String, Held)> {
+        self.snapshot().records.values().find_map(|record| {
+            let state = &record.state;
+            let held = [state.trial.map(|trial| trial.held), state.confirmed];
+            let held = held.into_iter().flatten().find(|held| held.digest == *digest)?;
+            Some((state.task.clone(), held))
+        })
+    }
+
+    fn take(
+        &self,
+        writer: &mut Writer,
+        file: &[u8],
+        now: Option<u64>,
+        origin: Origin,
+    ) -> Result<Installed, StoreError> {
+        let admitted = self.admit(file, now)?;
+        self.prepare(writer)?;
+        let header = &admitted.decoded.adapter.header;
+        let (task, digest) = (header.task.clone(), admitted.decoded.digest);
+        let snapshot = self.snapshot();
+        if snapshot.damaged.contains(&task) {
+            return Err(StoreError::DamagedRecord { task });
+        }
+        let known = snapshot.records.get(&task);
+        if let Some(held) = known.and_then(|record| record.state.holds(&digest)) {
+            let intact = self.read_adapter(&held).is_ok();
+            if !intact {
+                atomic::place(&*self.storage, &adapter_path(&digest), file, true)?;
+            }
+            let on_trial = known.is_some_and(|record| record.is_on_trial(&digest));
+            if !intact || on_trial {
+                return Ok(Installed {
+                    task,
+                    held,
+                    already: true,
+                });
+            }
+        }
+        let cap = self.options.caps.tasks;
+        if known.is_none() && snapshot.records.len() >= cap {
+            let got = cap as u64 + 1;
+            let hint = "remove a task, or raise the device's cap";
+            return Err(StoreError::Full {
+                what: "tasks",
+                cap: cap as u64,
+                got,
+                hint,
+            });
+        }
+        self.finish_erasing(writer, &task)?;
+        let mut record = match self.snapshot().records.get(&task) {
+            Some(record) => Record::clone(record),
+            None => Record::new(&task),
+        };
+        let held = Held {
+            digest,
+            version: header.version,
+            revision: header.revision,
+            bytes: file.len() as u64,
+            tuned: match origin {
+                Origin::Received => check_received(&record, &admitted)?,
+                Origin::Tuned => check_tuned(&record, &admitted).map(|()| true)?,
+            },
+        };
+        let referenced = snapshot.is_referenced(&digest);
+        if !referenced {
+            atomic::place(&*self.storage, &adapter_path(&digest), file, false)?;
+        }
+        record.state.trial = Some(OnTrial { held, starts: 0 });
+        self.put(writer, record).map_err(|failure| {
+            if matches!(failure, Failure::Untouched(_)) && !referenced {
+                self.remove_leftover(&adapter_path(&digest));
+            }
+            failure.into_error()
+        })?;
+        Ok(Installed {
+            task,
+            held,
+            already: false,
+        })
+    }
+}
+
+/// The rules for what comes from outside; says whether this device tuned it.
+fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, Refusal> {
+    let header = &admitted.decoded.adapter.header;
+    let (task, version, digest) = (header.task.clone(), header.version, admitted.decoded.digest);
+    let (floor, known) = (record.state.floor, record.known.contains(&digest));
+    let is_confirmed = record
+        .state
+        .confirmed
+        .is_some_and(|confirmed| confirmed.digest == digest);
+    let tuned = admitted
+        .signer
+        .is_some_and(|signer| signer.class == SignerClass::Device);
+    if tuned && !known {
+        return Err(Refusal::WrongClass {
+            class: SignerClass::Device,
+            provenance: header.provenance,
+            revision: header.revision,
+        });
+    }
+    // What was removed may come back, but nothing older; what was tuned here counts as its parent's version.
+    let may_equal = tuned || (known && record.state.confirmed.is_none());
+    if is_confirmed || (version <= floor && known && !(version == floor && may_equal)) {
+        return Err(Refusal::Replay { task, version, digest });
+    }
+    if version < floor || (version == floor && !may_equal) {
+        return Err(Refusal::Downgrade {
+            task,
+            floor,
+            got: version,
+        });
+    }
+    Ok(tuned)
+}
+
+/// The rules for what was tuned here.
+fn check_tuned(record: &Record, admitted: &Admitted) -> Result<(), StoreError> {
+    let header = &admitted.decoded.adapter.header;
+    let task = || header.task.clone();
+    let reason = match &admitted.signer {
+        Some(signer) if signer.class != SignerClass::Device => Some("another signer's"),
+        None if header.provenance != Provenance::DeviceTuned || header.revision == 0 => {
+            Some("its header says otherwise")
+        }
+        _ => None,
+    };
+    if let Some(reason) = reason {
+        return Err(StoreError::NotTunedHere { task: task(), reason });
+    }
+    if let Some(trial) = record.state.trial.filter(|trial| !trial.held.tuned) {
+        return Err(StoreError::TrialUnderWay {
+            task: task(),
+            version: trial.held.version,
+        });
+    }
+    match record.state.confirmed {
+        Some(confirmed) if confirmed.version != header.version => Err(StoreError::Stale {
+            task: task(),
+            expected: confirmed.version,
+            got: header.version,
+        }),
+        Some(confirmed) if confirmed.digest == admitted.decoded.digest => Err(Refusal::Replay {
+            task: task(),
+            version: header.version,
+            digest: confirmed.digest,
+        }
+        .into()),
+        _ => Ok(()),
+    }
+}

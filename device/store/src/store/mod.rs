@@ -1,0 +1,277 @@
+//! The store: one writer at a time, readers that wait for nobody.
+
+mod change;
+mod erase;
+mod install;
+mod open;
+mod read;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use clr_adapters::{Admitted, Digest, Policy, Refusal, Trust, admit};
+
+pub use change::Start;
+pub use install::Installed;
+pub(crate) use open::{DIRECTORIES, join, read_record};
+pub use read::Serving;
+
+use crate::{
+    atomic::{self, Failure},
+    error::StoreError,
+    incoming::Incoming,
+    names,
+    options::StoreOptions,
+    record::{self, Record},
+    sealed,
+    state::{Held, TaskState},
+    storage::{EntryKind, Storage, StorageLock, read_whole},
+    verify::Problem,
+};
+
+pub(crate) const TASKS: &str = "tasks";
+pub(crate) const ADAPTERS: &str = "adapters";
+pub(crate) const ADAPTER_ENDING: &str = ".clr";
+pub(crate) const ACTIVE: &str = "active";
+pub(crate) const LOCK: &str = "lock";
+
+/// Where a device keeps its adapters, examples and checkpoints.
+///
+/// Every method takes `&self`. Writers wait for each other; [`Store::tasks`], [`Store::task`], [`Store::serving`], [`Store::file`],
+/// [`Store::active`] and the readers of examples and checkpoints wait for nobody. What a method that changes something has returned `Ok` for
+/// survives a power cut; after an `Err` everything is as before, in memory and on the disk ([`StoreError::InDoubt`] excepted).
+pub struct Store {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) options: StoreOptions,
+    trust: ArcSwap<Trust>,
+    snapshot: ArcSwap<Snapshot>,
+    writer: Mutex<Writer>,
+    opened_with: Vec<Problem>,
+    _lock: StorageLock,
+}
+
+/// What readers see: never changed, only replaced.
+#[derive(Clone, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) records: BTreeMap<String, Arc<Record>>,
+    /// Tasks whose records cannot be read.
+    pub(crate) damaged: BTreeSet<String>,
+    pub(crate) active: Option<String>,
+    list: Arc<[TaskState]>,
+}
+
+/// What the one writer at a time holds.
+#[derive(Default)]
+pub(crate) struct Writer {
+    pub(crate) incoming: Incoming,
+    /// The store's directories are there, durably.
+    prepared: bool,
+}
+
+impl Snapshot {
+    /// Brings the list in line with the records.
+    fn listed(mut self) -> Self {
+        let listed = self.records.values().filter(|record| record.is_listed());
+        self.list = listed.map(|record| record.state.clone()).collect();
+        self
+    }
+
+    /// Whether some task keeps this adapter.
+    pub(crate) fn is_referenced(&self, digest: &Digest) -> bool {
+        self.records.values().any(|record| record.state.holds(digest).is_some())
+    }
+
+    /// A task that is there.
+    pub(crate) fn record(&self, task: &str) -> Result<&Arc<Record>, StoreError> {
+        if self.damaged.contains(task) {
+            return Err(StoreError::DamagedRecord { task: task.to_owned() });
+        }
+        self.records
+            .get(task)
+            .filter(|record| record.is_listed())
+            .ok_or_else(|| StoreError::NoSuchTask {
+                task: task.to_owned(),
+                known: self.list.iter().map(|state| state.task.clone()).collect(),
+            })
+    }
+}
+
+pub(crate) fn record_path(task: &str) -> Result<String, StoreError> {
+    Ok(format!("{TASKS}/{}", encoded(task)?))
+}
+
+pub(crate) fn adapter_path(digest: &Digest) -> String {
+    format!("{ADAPTERS}/{digest}{ADAPTER_ENDING}")
+}
+
+pub(crate) fn encoded(task: &str) -> Result<String, StoreError> {
+    names::encode(task).ok_or_else(|| StoreError::Name { task: task.to_owned() })
+}
+
+impl Store {
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
+        // A writer that panicked left the disk as it is after a crash, and memory as it was before.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks a file against whom the device trusts now.
+    pub(crate) fn admit(&self, file: &[u8], now: Option<u64>) -> Result<Admitted, Refusal> {
+        let trust = self.trust.load();
+        let policy = Policy {
+            trust: &trust,
+            backbone: self.options.backbone,
+            now,
+            limits: self.options.limits,
+        };
+        admit(file, &policy)
+    }
+
+    /// Changes whom the device trusts, from the next file on. With a device key, `trust.device` is its public half, whatever is set here.
+    pub fn set_trust(&self, trust: Trust) {
+        self.trust.store(Arc::new(with_own_key(trust, &self.options)));
+    }
+
+    /// Creates the store's directories, if that has not been done or could not be when it was opened.
+    pub(crate) fn prepare(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        if !writer.prepared {
+            let entries = self.storage.list("").map_err(StoreError::io("list", "."))?;
+            for directory in DIRECTORIES {
+                if !entries.iter().any(|entry| entry.name == directory) {
+                    self.storage
+                        .create_directory(directory)
+                        .map_err(StoreError::io("create", directory))?;
+                }
+            }
+            self.storage
+                .sync_directory("")
+                .map_err(StoreError::io("make durable", "."))?;
+            writer.prepared = true;
+        }
+        Ok(())
+    }
+
+    /// Refuses names that no adapter could have.
+    pub(crate) fn check_name(&self, task: &str) -> Result<(), StoreError> {
+        if task.is_empty() || task.len() > self.options.limits.task_bytes || task.chars().any(char::is_control) {
+            return Err(StoreError::Name { task: task.to_owned() });
+        }
+        encoded(task).map(drop)
+    }
+
+    /// Changes a task: the record on the disk first, then the memory. Adapters that are no longer referred to go.
+    pub(crate) fn put(&self, writer: &mut Writer, record: Record) -> Result<(), Failure> {
+        self.prepare(writer).map_err(Failure::Untouched)?;
+        let task = record.state.task.clone();
+        let path = record_path(&task).map_err(Failure::Untouched)?;
+        let snapshot = self.snapshot();
+        let before = snapshot.records.get(&task);
+        if before.is_some_and(|before| **before == record) {
+            return Ok(());
+        }
+        let sealed = |record: &Record| {
+            let damaged = |damage| {
+                Failure::Untouched(StoreError::Damaged {
+                    file: path.clone(),
+                    damage,
+                })
+            };
+            record.to_bytes().map_err(damaged)
+        };
+        let previous = match before {
+            Some(before) => Some(sealed(before)?),
+            None => read_whole(&*self.storage, &path, record::LARGEST).ok(),
+        };
+        let bytes = sealed(&record)?;
+        let result = atomic::replace(&*self.storage, &path, &bytes, previous.as_deref());
+        let in_force = match &result {
+            Ok(()) => true,
+            Err(Failure::InDoubt(_)) => {
+                read_whole(&*self.storage, &path, record::LARGEST).is_ok_and(|found| found == bytes)
+            }
+            Err(_) => false,
+        };
+        if in_force {
+            let mut after = Snapshot::clone(&snapshot);
+            after.damaged.remove(&task);
+            after.records.insert(task, Arc::new(record));
+            self.snapshot.store(Arc::new(after.listed()));
+        }
+        if result.is_ok() {
+            let after = self.snapshot();
+            let dropped = |held: Held| !after.is_referenced(&held.digest);
+            if before.is_some_and(|before| before.state.candidates().any(dropped)) {
+                self.sweep(&after);
+            }
+        }
+        result
+    }
+
+    /// Removes adapters that no task keeps, unless there is a record that cannot be read and may name them. Only to be called when all
+    /// records are durable. What cannot be removed goes another time.
+    pub(crate) fn sweep(&self, snapshot: &Snapshot) {
+        let entries = self.storage.list(ADAPTERS).unwrap_or_default();
+        for entry in entries.into_iter().filter(|entry| entry.kind == EntryKind::File) {
+            let kept = match entry.name.strip_suffix(ADAPTER_ENDING).and_then(names::digest) {
+                Some(digest) => !snapshot.damaged.is_empty() || snapshot.is_referenced(&digest),
+                None => !is_unfinished(&entry.name),
+            };
+            if !kept {
+                self.remove_leftover(&format!("{ADAPTERS}/{}", entry.name));
+            }
+        }
+    }
+
+    pub(crate) fn remove_leftover(&self, path: &str) {
+        match self.storage.remove(path) {
+            Ok(()) => tracing::debug!(file = path, "removed a leftover"),
+            Err(error) => tracing::warn!(file = path, %error, "cannot remove a leftover"),
+        }
+    }
+
+    /// Makes a task the active one, or none.
+    pub(crate) fn put_active(&self, writer: &mut Writer, task: Option<&str>) -> Result<(), StoreError> {
+        self.prepare(writer)?;
+        let snapshot = self.snapshot();
+        if snapshot.active.as_deref() == task {
+            return Ok(());
+        }
+        let contents = |task: Option<&str>| sealed::seal(sealed::ACTIVE, task.unwrap_or_default().as_bytes());
+        let previous = contents(snapshot.active.as_deref());
+        let result = atomic::replace(&*self.storage, ACTIVE, &contents(task), Some(&previous));
+        if matches!(result, Ok(()) | Err(Failure::InDoubt(_))) {
+            let mut after = Snapshot::clone(&snapshot);
+            after.active = task.map(str::to_owned);
+            self.snapshot.store(Arc::new(after));
+        }
+        result.map_err(Failure::into_error)
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("tasks", &self.snapshot().list)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `trust` with the device's own key in its place.
+pub(crate) fn with_own_key(mut trust: Trust, options: &StoreOptions) -> Trust {
+    if let Some(key) = &options.device_key {
+        trust.device = Some(key.public());
+    }
+    trust
+}
+
+/// Whether a name is that of a file that was being written.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.ends_with(atomic::UNFINISHED)
+}

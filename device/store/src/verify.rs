@@ -1,0 +1,302 @@
+//! Walking everything that a store keeps, and saying what is wrong with it.
+
+use std::{fmt, io};
+
+use clr_adapters::{Digest, Refusal};
+
+use crate::{
+    checkpoints,
+    error::{Damage, StoreError},
+    examples, incoming, names, sealed,
+    storage::{Entry, EntryKind, read_whole},
+    store::{
+        ACTIVE, ADAPTER_ENDING, ADAPTERS, DIRECTORIES, LOCK, Store, TASKS, adapter_path, encoded, is_unfinished, join,
+        read_record,
+    },
+};
+
+/// Something wrong with a file of the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// The file, relative to the store.
+    pub file: String,
+    /// What is wrong with it.
+    pub kind: ProblemKind,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ProblemKind {
+    /// It is not there, but referred to.
+    Missing,
+    /// It cannot be read; what the system said.
+    Unreadable(String),
+    /// It is not as it was written.
+    Damaged(Damage),
+    /// An adapter is longer or shorter than its record says.
+    Length {
+        /// Bytes by the record.
+        expected: u64,
+        /// Bytes there.
+        got: u64,
+    },
+    /// An adapter's bytes are not those that its name stands for.
+    Digest {
+        /// The digest of what is there.
+        got: Digest,
+    },
+    /// An adapter that would not be let in today, for instance because its key is no longer trusted.
+    Refused(Box<Refusal>),
+    /// An adapter of another task than the record that names it.
+    OtherTask {
+        /// Its task.
+        got: String,
+    },
+    /// A record that is not the one in memory: another program changed it.
+    Changed,
+    /// Nothing of this store.
+    Unknown,
+    /// Nothing refers to it. It goes when the store is opened and all records can be read.
+    Leftover,
+}
+
+impl ProblemKind {
+    pub(crate) fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            _ => Self::Unreadable(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ", self.file)?;
+        match &self.kind {
+            ProblemKind::Missing => f.write_str("is missing"),
+            ProblemKind::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
+            ProblemKind::Damaged(damage) => write!(f, "is damaged: {damage}"),
+            ProblemKind::Length { expected, got } => write!(f, "has {got} bytes, expected {expected}"),
+            ProblemKind::Digest { got } => write!(f, "holds other bytes than its name says: their digest is {got}"),
+            ProblemKind::Refused(refusal) => {
+                // The hint is for somebody who sends a file.
+                let text = refusal.to_string();
+                write!(f, "is refused: {}", text.lines().next().unwrap_or_default())
+            }
+            ProblemKind::OtherTask { got } => write!(f, "is of task `{got}`"),
+            ProblemKind::Changed => f.write_str("was changed by another program"),
+            ProblemKind::Unknown => f.write_str("is no file of this store"),
+            ProblemKind::Leftover => f.write_str("is left over"),
+        }
+    }
+}
+
+impl Problem {
+    pub(crate) fn into_error(self) -> StoreError {
+        let Self { file, kind } = self;
+        match kind {
+            ProblemKind::Missing => StoreError::io("read", &file)(io::Error::from(io::ErrorKind::NotFound)),
+            ProblemKind::Unreadable(reason) => StoreError::io("read", &file)(io::Error::other(reason)),
+            ProblemKind::Length { .. } => StoreError::Damaged {
+                file,
+                damage: Damage::Short,
+            },
+            _ => StoreError::Damaged {
+                file,
+                damage: Damage::Name,
+            },
+        }
+    }
+}
+
+/// What [`Store::verify`] found.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Tasks.
+    pub tasks: usize,
+    /// Adapters that are whole and trusted.
+    pub adapters: usize,
+    /// Labelled pictures that are whole.
+    pub examples: usize,
+    /// Tuning checkpoints that are whole.
+    pub checkpoints: usize,
+    /// Uploads under way.
+    pub uploads: usize,
+    /// Bytes of all files of the store.
+    pub bytes: u64,
+    /// What is wrong; empty if all is well.
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    fn problem(&mut self, file: String, kind: ProblemKind) {
+        self.problems.push(Problem { file, kind });
+    }
+}
+
+impl Store {
+    /// Reads every file and checks it. Writers wait meanwhile, except while the examples are read; readers do not.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if a directory cannot be listed. What is wrong with files is in the report.
+    pub fn verify(&self) -> Result<Report, StoreError> {
+        let mut report = Report::default();
+        let writer = self.writer();
+        self.verify_root(&mut report)?;
+        self.verify_tasks(&mut report)?;
+        self.verify_uploads(&writer.incoming, &mut report)?;
+        self.verify_checkpoints(&mut report)?;
+        drop(writer);
+        self.verify_examples(&mut report)?;
+        report.problems.sort_by(|one, other| one.file.cmp(&other.file));
+        Ok(report)
+    }
+
+    fn entries(&self, directory: &str, report: &mut Report) -> Result<Vec<Entry>, StoreError> {
+        let entries = match self.storage.list(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                report.problem(directory.to_owned(), ProblemKind::Missing);
+                Vec::new()
+            }
+            entries => entries.map_err(StoreError::io("list", directory))?,
+        };
+        report.bytes += entries.iter().map(|entry| entry.bytes).sum::<u64>();
+        Ok(entries)
+    }
+
+    fn verify_root(&self, report: &mut Report) -> Result<(), StoreError> {
+        for Entry { name, kind, .. } in self.entries("", report)? {
+            match (name.as_str(), kind) {
+                (LOCK, EntryKind::File) => {}
+                (ACTIVE, EntryKind::File) => {
+                    let cap = (self.options.limits.task_bytes + sealed::OVERHEAD) as u64;
+                    let snapshot = self.snapshot();
+                    match sealed::read(&*self.storage, ACTIVE, sealed::ACTIVE, cap) {
+                        Ok(task) if task == snapshot.active.as_deref().unwrap_or_default().as_bytes() => {}
+                        Ok(_) => report.problem(name, ProblemKind::Changed),
+                        Err(StoreError::Damaged { damage, .. }) => report.problem(name, ProblemKind::Damaged(damage)),
+                        Err(error) => report.problem(name, ProblemKind::Unreadable(error.to_string())),
+                    }
+                }
+                (directory, EntryKind::Directory) if DIRECTORIES.contains(&directory) => {}
+                _ if is_unfinished(&name) => report.problem(name, ProblemKind::Leftover),
+                _ => report.problem(name, ProblemKind::Unknown),
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_tasks(&self, report: &mut Report) -> Result<(), StoreError> {
+        let snapshot = self.snapshot();
+        let records = self.entries(TASKS, report)?;
+        for Entry { name, kind, .. } in &records {
+            let file = join(TASKS, name);
+            match names::decode(name).filter(|_| *kind == EntryKind::File) {
+                Some(task) => match read_record(&*self.storage, &file, &task) {
+                    Ok(record) if snapshot.records.get(&task).is_some_and(|known| **known == record) => {}
+                    Ok(_) => report.problem(file, ProblemKind::Changed),
+                    Err(kind) => report.problem(file, kind),
+                },
+                None if is_unfinished(name) => report.problem(file, ProblemKind::Leftover),
+                None => report.problem(file, ProblemKind::Unknown),
+            }
+        }
+        for (task, record) in &snapshot.records {
+            report.tasks += usize::from(record.is_live());
+            let name = encoded(task)?;
+            if !records.iter().any(|entry| entry.name == name) {
+                report.problem(join(TASKS, &name), ProblemKind::Missing);
+            }
+            for held in record.state.candidates() {
+                match self.load(task, &held) {
+                    Ok(_) => report.adapters += 1,
+                    Err(problem) => report.problems.push(problem),
+                }
+            }
+        }
+        for Entry { name, kind, .. } in self.entries(ADAPTERS, report)? {
+            let digest = name.strip_suffix(ADAPTER_ENDING).and_then(names::digest);
+            match digest.filter(|_| kind == EntryKind::File) {
+                Some(digest) if snapshot.is_referenced(&digest) => {}
+                Some(digest) => report.problem(adapter_path(&digest), ProblemKind::Leftover),
+                None if is_unfinished(&name) => report.problem(join(ADAPTERS, &name), ProblemKind::Leftover),
+                None => report.problem(join(ADAPTERS, &name), ProblemKind::Unknown),
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_uploads(&self, uploads: &incoming::Incoming, report: &mut Report) -> Result<(), StoreError> {
+        for Entry { name, kind, .. } in self.entries(incoming::DIRECTORY, report)? {
+            let file = join(incoming::DIRECTORY, &name);
+            let digest = name.strip_suffix(incoming::ENDING).and_then(names::digest);
+            match digest.filter(|_| kind == EntryKind::File) {
+                Some(digest) if uploads.contains(&digest) => report.uploads += 1,
+                Some(_) => report.problem(file, ProblemKind::Leftover),
+                None => report.problem(file, ProblemKind::Unknown),
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_checkpoints(&self, report: &mut Report) -> Result<(), StoreError> {
+        let cap = self.checkpoint_cap() + sealed::OVERHEAD as u64;
+        for Entry { name, kind, .. } in self.entries(checkpoints::DIRECTORY, report)? {
+            let file = checkpoints::path(&name);
+            if is_unfinished(&name) {
+                report.problem(file, ProblemKind::Leftover);
+            } else if kind != EntryKind::File || names::decode(&name).is_none() {
+                report.problem(file, ProblemKind::Unknown);
+            } else {
+                match sealed::read(&*self.storage, &file, sealed::CHECKPOINT, cap) {
+                    Ok(_) => report.checkpoints += 1,
+                    Err(StoreError::Damaged { damage, .. }) => report.problem(file, ProblemKind::Damaged(damage)),
+                    Err(error) => report.problem(file, ProblemKind::Unreadable(error.to_string())),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_examples(&self, report: &mut Report) -> Result<(), StoreError> {
+        for Entry { name: task, kind, .. } in self.entries(examples::DIRECTORY, report)? {
+            let directory = examples::directory(&task);
+            if kind != EntryKind::Directory || names::decode(&task).is_none() {
+                report.problem(directory, ProblemKind::Unknown);
+                continue;
+            }
+            let Ok(entries) = self.storage.list(&directory) else {
+                continue;
+            };
+            for Entry { name, kind, bytes } in entries {
+                let file = join(&directory, &name);
+                if is_unfinished(&name) {
+                    // It is a leftover only if nobody is writing it at this moment.
+                    let _writer = self.writer();
+                    if self.storage.length(&file).is_ok() {
+                        report.problem(file, ProblemKind::Leftover);
+                    }
+                    continue;
+                }
+                report.bytes += bytes;
+                if kind != EntryKind::File || names::digest(&name).is_none() {
+                    report.problem(file, ProblemKind::Unknown);
+                    continue;
+                }
+                let cap = self.options.caps.example_bytes.saturating_add(4 << 10);
+                match read_whole(&*self.storage, &file, cap) {
+                    Ok(whole) => match examples::parse_whole(&name, &whole) {
+                        Ok(_) => report.examples += 1,
+                        Err(damage) => report.problem(file, ProblemKind::Damaged(damage)),
+                    },
+                    // Removed meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => report.problem(file, ProblemKind::of(&error)),
+                }
+            }
+        }
+        Ok(())
+    }
+}

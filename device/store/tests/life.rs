@@ -1,0 +1,203 @@
+//! What an adapter goes through: trial, confirmation, rollback, tuning, removal.
+
+use clr_adapters::Digest;
+use clr_store::{Filed, Held, Store, StoreError, TaskState};
+
+use crate::world::{NOW, assert_tidy, confirmed, confirmed_tuned, file, fresh, tuned};
+
+/// Version and revision of an adapter.
+fn name(held: Option<Held>) -> Option<(u64, u32)> {
+    held.map(|held| (held.version, held.revision))
+}
+
+/// Confirmed, on trial, last good, restore point.
+fn kept(store: &Store) -> [Option<(u64, u32)>; 4] {
+    let TaskState {
+        confirmed,
+        trial,
+        last_good,
+        restore,
+        ..
+    } = store.task("birds").unwrap();
+    [confirmed, trial.map(|trial| trial.held), last_good, restore].map(name)
+}
+
+#[test]
+fn a_trial_serves_and_is_confirmed_or_reverted() {
+    let (disk, store) = fresh();
+    let installed = store.install(&file("birds", 1), NOW).unwrap();
+    assert!(!installed.already);
+    assert!(store.serving("birds").unwrap().trial);
+    assert!(store.install(&file("birds", 1), NOW).unwrap().already);
+    let wrong = store.confirm("birds", &Digest::of(b"another"));
+    assert!(matches!(wrong, Err(StoreError::NoTrial { .. })));
+    store.confirm("birds", &installed.held.digest).unwrap();
+    assert!(matches!(
+        store.confirm("birds", &installed.held.digest),
+        Err(StoreError::NoTrial { .. })
+    ));
+    let second = store.install(&file("birds", 2), NOW).unwrap().held.digest;
+    let reason = "ü".repeat(400);
+    store.revert("birds", &second, &reason, NOW).unwrap();
+    assert_eq!(kept(&store), [Some((1, 0)), None, None, None]);
+    let reverted = store.task("birds").unwrap().reverted.unwrap();
+    assert_eq!((reverted.reason, reverted.held.version), ("ü".repeat(256), 2));
+    // It may be tried again.
+    confirmed(&store, &file("birds", 2));
+    assert_eq!(kept(&store), [Some((2, 0)), None, Some((1, 0)), None]);
+    assert_tidy(&store, &disk);
+}
+
+#[test]
+fn the_reason_of_a_first_trial_that_failed_is_kept() {
+    let (disk, store) = fresh();
+    let digest = store.install(&file("birds", 1), NOW).unwrap().held.digest;
+    store.revert("birds", &digest, "logits are not finite", None).unwrap();
+    assert_eq!(
+        store.tasks()[0].reverted.as_ref().unwrap().reason,
+        "logits are not finite"
+    );
+    assert!(matches!(store.serving("birds"), Err(StoreError::NothingServes { .. })));
+    assert_tidy(&store, &disk);
+    store.remove("birds").unwrap();
+    assert!(store.tasks().is_empty());
+    assert!(disk.files().is_empty());
+}
+
+#[test]
+fn a_second_rollback_undoes_the_first_and_bad_adapters_are_not_kept() {
+    let (disk, store) = fresh();
+    confirmed(&store, &file("birds", 1));
+    assert!(matches!(
+        store.rollback("birds", NOW),
+        Err(StoreError::NothingToRollBack { .. })
+    ));
+    assert!(matches!(
+        store.mark_bad("birds", NOW),
+        Err(StoreError::NothingToRollBack { .. })
+    ));
+    confirmed(&store, &file("birds", 2));
+    assert_eq!(store.rollback("birds", NOW).unwrap().version, 2);
+    assert_eq!(kept(&store), [Some((1, 0)), None, Some((2, 0)), None]);
+    assert_eq!(store.rollback("birds", NOW).unwrap().version, 1);
+    assert_eq!(kept(&store), [Some((2, 0)), None, Some((1, 0)), None]);
+    assert_eq!(store.mark_bad("birds", NOW).unwrap().version, 2);
+    assert_eq!(kept(&store), [Some((1, 0)), None, None, None]);
+    store.install(&file("birds", 3), NOW).unwrap();
+    store.mark_bad("birds", NOW).unwrap();
+    assert_eq!(kept(&store), [Some((1, 0)), None, None, None]);
+    store.mark_good("birds").unwrap();
+    assert_tidy(&store, &disk);
+}
+
+#[test]
+fn the_publishers_original_is_kept_as_long_as_a_tuned_one_is() {
+    let (disk, store) = fresh();
+    confirmed(&store, &file("birds", 5));
+    assert!(matches!(
+        store.restore("birds", NOW),
+        Err(StoreError::NothingToRestore { .. })
+    ));
+    confirmed_tuned(&store, &tuned("birds", 5, 1));
+    confirmed_tuned(&store, &tuned("birds", 5, 2));
+    confirmed_tuned(&store, &tuned("birds", 5, 3));
+    assert_eq!(kept(&store), [Some((5, 3)), None, Some((5, 2)), Some((5, 0))]);
+    assert_tidy(&store, &disk);
+    store.restore("birds", NOW).unwrap();
+    assert_eq!(kept(&store), [Some((5, 0)), None, Some((5, 3)), Some((5, 0))]);
+    store.rollback("birds", NOW).unwrap();
+    assert_eq!(kept(&store), [Some((5, 3)), None, Some((5, 0)), Some((5, 0))]);
+    confirmed(&store, &file("birds", 6));
+    assert_eq!(kept(&store), [Some((6, 0)), None, Some((5, 3)), Some((5, 0))]);
+    confirmed(&store, &file("birds", 7));
+    assert_eq!(kept(&store), [Some((7, 0)), None, Some((6, 0)), None]);
+    store.install_tuned(&tuned("birds", 7, 1)).unwrap();
+    store.restore("birds", NOW).unwrap();
+    assert_eq!(kept(&store), [Some((7, 0)), None, Some((6, 0)), None]);
+    assert_eq!(store.task("birds").unwrap().floor, 7);
+    assert_tidy(&store, &disk);
+}
+
+#[test]
+fn a_task_born_here_has_no_floor_and_makes_way_for_a_publishers() {
+    let (disk, store) = fresh();
+    confirmed_tuned(&store, &tuned("birds", 1, 1));
+    assert_eq!(kept(&store), [Some((1, 1)), None, None, None]);
+    assert_eq!(store.task("birds").unwrap().floor, 0);
+    assert!(matches!(
+        store.restore("birds", NOW),
+        Err(StoreError::NothingToRestore { .. })
+    ));
+    confirmed(&store, &file("birds", 1));
+    assert_eq!(kept(&store), [Some((1, 0)), None, Some((1, 1)), None]);
+    assert_tidy(&store, &disk);
+}
+
+#[test]
+fn pictures_are_filed_once_and_relabelled() {
+    let (_, store) = fresh();
+    let id = Digest::of(b"picture");
+    assert_eq!(
+        store.add_example("birds", "wren", b"picture", Some(7)).unwrap(),
+        Filed::Added { id }
+    );
+    assert_eq!(
+        store.add_example("birds", "wren", b"picture", Some(9)).unwrap(),
+        Filed::Duplicate { id }
+    );
+    let from = "wren".into();
+    assert_eq!(
+        store.add_example("birds", "robin", b"picture", Some(8)).unwrap(),
+        Filed::Relabelled { id, from }
+    );
+    let examples = store.examples("birds").unwrap();
+    assert_eq!(
+        (examples.len(), examples[0].label.as_str(), examples[0].added),
+        (1, "robin", Some(8))
+    );
+    assert_eq!(store.example("birds", &id).unwrap(), b"picture");
+    assert!(store.examples("cats").unwrap().is_empty());
+    assert!(matches!(
+        store.example("cats", &id),
+        Err(StoreError::NoSuchExample { .. })
+    ));
+    store.remove_example("birds", &id).unwrap();
+    assert!(matches!(
+        store.remove_example("birds", &id),
+        Err(StoreError::NoSuchExample { .. })
+    ));
+}
+
+#[test]
+fn a_removed_task_leaves_its_floor_and_nothing_else() {
+    let (disk, store) = fresh();
+    assert!(matches!(store.remove("birds"), Err(StoreError::NoSuchTask { .. })));
+    confirmed(&store, &file("birds", 1));
+    store.add_example("birds", "wren", b"picture", NOW).unwrap();
+    store.put_checkpoint("birds", b"weights").unwrap();
+    store.set_active("birds").unwrap();
+    store.remove("birds").unwrap();
+    assert!(matches!(store.remove("birds"), Err(StoreError::NoSuchTask { .. })));
+    assert!(store.tasks().is_empty());
+    let names: Vec<_> = disk.files().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["active", "tasks/birds"]);
+    store.add_example("birds", "wren", b"picture", NOW).unwrap();
+    drop(store);
+    let store = crate::world::open(disk);
+    assert_eq!(store.examples("birds").unwrap().len(), 1);
+    store.remove("birds").unwrap();
+    assert_eq!(store.examples("birds").unwrap().len(), 0);
+    assert_eq!(store.active(), None);
+}
+
+#[test]
+fn the_bytes_of_every_adapter_that_is_kept_can_be_read() {
+    let (_, store) = fresh();
+    let files = [file("birds", 1), tuned("birds", 1, 1), tuned("birds", 1, 2)];
+    confirmed(&store, &files[0]);
+    confirmed_tuned(&store, &files[1]);
+    store.install_tuned(&files[2]).unwrap();
+    for file in &files {
+        assert_eq!(store.file(&Digest::of(file)).unwrap(), *file);
+    }
+}

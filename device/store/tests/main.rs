@@ -1,0 +1,15 @@
+//! What the store promises, on a simulated disk and in a real directory.
+
+mod damage;
+mod disk_errors;
+mod kill;
+mod life;
+mod lock;
+mod model;
+mod power_cut;
+mod random;
+mod readers;
+mod refusals;
+mod scenario;
+mod uploads;
+mod world;

@@ -1,0 +1,209 @@
+//! The store's rules told once more, by a model that knows nothing of files.
+
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Action {
+    Install(u64),
+    Push(u64),
+    Tune(u32),
+    Send(u32),
+    Confirm,
+    Revert,
+    RollBack,
+    Restore,
+    MarkGood,
+    MarkBad,
+    CountStart,
+    Remove,
+    File(u8),
+    Unfile(u8),
+    Checkpoint(u8),
+    Clear,
+    Activate,
+}
+
+/// An adapter: version and revision.
+pub(crate) type Name = (u64, u32);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Task {
+    pub(crate) confirmed: Option<Name>,
+    pub(crate) trial: Option<(Name, u32)>,
+    pub(crate) last: Option<Name>,
+    pub(crate) restore: Option<Name>,
+    pub(crate) floor: u64,
+    pub(crate) known: Vec<Name>,
+    pub(crate) reverted: Option<Name>,
+    pub(crate) examples: Vec<u8>,
+    pub(crate) checkpoint: Option<u8>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Model {
+    pub(crate) tasks: BTreeMap<&'static str, Task>,
+    pub(crate) active: Option<&'static str>,
+}
+
+impl Task {
+    fn listed(&self) -> bool {
+        self.confirmed.is_some() || self.trial.is_some() || self.reverted.is_some()
+    }
+
+    fn tidy(&mut self) {
+        let tuned = |name: Option<Name>| name.is_some_and(|(_, revision)| revision > 0);
+        if !tuned(self.confirmed) && !tuned(self.last) {
+            self.restore = None;
+        }
+    }
+
+    fn end_trial(&mut self) -> bool {
+        let Some((name, _)) = self.trial.take() else {
+            return false;
+        };
+        self.reverted = Some(name);
+        true
+    }
+
+    fn try_out(&mut self, name: Name) -> bool {
+        if self.trial.is_none_or(|(trial, _)| trial != name) {
+            self.trial = Some((name, 0));
+        }
+        true
+    }
+
+    /// Whether a file from outside is taken.
+    fn admits(&self, name: Name) -> bool {
+        let on_trial = self.trial.is_some_and(|(trial, _)| trial == name);
+        let known = self.known.contains(&name);
+        let (version, revision) = name;
+        let fits = if revision > 0 {
+            known && version >= self.floor
+        } else {
+            version > self.floor || version == self.floor && known && self.confirmed.is_none()
+        };
+        on_trial || fits && self.confirmed != Some(name)
+    }
+
+    /// The rules of the store, told once more; says whether the operation is done.
+    fn act(&mut self, action: Action) -> bool {
+        match action {
+            // An upload of what is confirmed is not sent, and its commit is answered.
+            Action::Push(version) if self.confirmed == Some((version, 0)) => true,
+            Action::Install(version) | Action::Push(version) => self.admits((version, 0)) && self.try_out((version, 0)),
+            Action::Send(revision) => self.admits((2, revision)) && self.try_out((2, revision)),
+            Action::Tune(revision) => {
+                let name = (2, revision);
+                let on_trial = self.trial.is_some_and(|(trial, _)| trial == name);
+                let blocked = self.trial.is_some_and(|((_, revision), _)| revision == 0);
+                let stale = self.confirmed.is_some_and(|(version, _)| version != 2);
+                let fits = !blocked && !stale && self.confirmed != Some(name);
+                (on_trial || fits) && self.try_out(name)
+            }
+            Action::Confirm | Action::MarkGood => {
+                let Some((name, _)) = self.trial.take() else {
+                    return matches!(action, Action::MarkGood) && self.listed();
+                };
+                let before = self.confirmed.replace(name);
+                if name.1 == 0 {
+                    self.floor = self.floor.max(name.0);
+                } else if let Some((version, 0)) = before {
+                    self.restore = Some((version, 0));
+                }
+                self.last = before
+                    .filter(|before| *before != name)
+                    .or(self.last)
+                    .filter(|last| *last != name);
+                self.known.retain(|known| *known != name);
+                self.known.push(name);
+                self.tidy();
+                true
+            }
+            Action::Revert => self.end_trial(),
+            Action::RollBack | Action::MarkBad => {
+                if self.end_trial() {
+                    return true;
+                }
+                let bad = matches!(action, Action::MarkBad);
+                let better = if bad { self.last.or(self.restore) } else { self.last };
+                let (Some(confirmed), Some(better)) = (self.confirmed, better) else {
+                    return false;
+                };
+                self.confirmed = Some(better);
+                self.last = if bad { None } else { Some(confirmed) };
+                self.reverted = Some(confirmed);
+                self.tidy();
+                true
+            }
+            Action::Restore => {
+                let mut done = false;
+                if self.confirmed.is_some() && self.trial.is_some_and(|((_, revision), _)| revision > 0) {
+                    done = self.end_trial();
+                }
+                if let (Some(tuned @ (_, 1..)), Some(original)) = (self.confirmed, self.restore) {
+                    (self.confirmed, self.last, self.reverted) = (Some(original), Some(tuned), Some(tuned));
+                    done = true;
+                }
+                self.tidy();
+                done
+            }
+            Action::CountStart => {
+                match &mut self.trial {
+                    Some((_, starts)) if *starts < 3 => *starts += 1,
+                    Some(_) => drop(self.end_trial()),
+                    None => return self.listed(),
+                }
+                true
+            }
+            Action::Remove => {
+                let there = self.listed() || !self.examples.is_empty() || self.checkpoint.is_some();
+                let (floor, known) = (self.floor, std::mem::take(&mut self.known));
+                if there {
+                    *self = Self {
+                        floor,
+                        known,
+                        ..Self::default()
+                    };
+                } else {
+                    self.known = known;
+                }
+                there
+            }
+            Action::File(picture) => {
+                let there = self.examples.contains(&picture);
+                if !there && self.examples.len() < 4 {
+                    self.examples.push(picture);
+                    self.examples.sort_unstable();
+                }
+                self.examples.contains(&picture)
+            }
+            Action::Unfile(picture) => {
+                let there = self.examples.contains(&picture);
+                self.examples.retain(|known| *known != picture);
+                there
+            }
+            Action::Checkpoint(value) => {
+                self.checkpoint = Some(value);
+                true
+            }
+            Action::Clear => {
+                self.checkpoint = None;
+                true
+            }
+            Action::Activate => self.listed(),
+        }
+    }
+}
+
+impl Model {
+    pub(crate) fn act(&mut self, task: &'static str, action: Action) -> bool {
+        let state = self.tasks.entry(task).or_default();
+        let done = state.act(action);
+        match action {
+            Action::Activate if done => self.active = Some(task),
+            Action::Remove if done && self.active == Some(task) => self.active = None,
+            _ => {}
+        }
+        done
+    }
+}

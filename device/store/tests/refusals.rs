@@ -1,0 +1,248 @@
+//! What is refused, with which error, and that nothing changes by it.
+
+use clr_adapters::{Digest, Encoding, Refusal, SecretKey, SignerClass, encode, sign};
+use clr_store::{Caps, Store, StoreError, StoreOptions};
+
+use crate::world::{
+    NOW, adapter, confirmed, confirmed_tuned, device, file, fresh, options, published, push, see, tuned,
+};
+
+/// The file is refused, by an install and by an upload, and nothing changes.
+fn refusal(store: &Store, file: &[u8]) -> Refusal {
+    let before = see(store);
+    let Err(StoreError::Refused(refusal)) = store.install(file, NOW) else {
+        panic!("taken")
+    };
+    let Err(StoreError::Refused(again)) = push(store, file, 1_000) else {
+        panic!("taken")
+    };
+    assert_eq!(refusal, again);
+    assert_eq!(see(store), before);
+    assert_eq!(store.verify().unwrap().problems, []);
+    assert_eq!(store.verify().unwrap().uploads, 0);
+    refusal
+}
+
+#[test]
+fn replay_and_downgrade_have_errors_of_their_own() {
+    let (_, store) = fresh();
+    for version in [1, 5, 9] {
+        confirmed(&store, &file("birds", version));
+    }
+    for version in [1, 5] {
+        let refused = refusal(&store, &file("birds", version));
+        assert!(matches!(refused, Refusal::Replay { version: got, .. } if got == version));
+    }
+    let Err(StoreError::Refused(refused)) = store.install(&file("birds", 9), NOW) else {
+        panic!("taken")
+    };
+    assert!(matches!(refused, Refusal::Replay { version: 9, .. }));
+    for version in [2, 8] {
+        let refused = refusal(&store, &file("birds", version));
+        assert!(matches!(refused, Refusal::Downgrade { floor: 9, got, .. } if got == version));
+    }
+    let refused = refusal(&store, &published(&adapter("birds", 9, 0, 1)));
+    assert!(matches!(refused, Refusal::Downgrade { floor: 9, got: 9, .. }));
+    store.install(&file("birds", 10), NOW).unwrap();
+}
+
+#[test]
+fn the_floor_rises_on_confirmation_and_never_falls() {
+    let (_, store) = fresh();
+    let floor = || store.task("birds").unwrap().floor;
+    confirmed(&store, &file("birds", 3));
+    store.install(&file("birds", 9), NOW).unwrap();
+    assert_eq!(floor(), 3);
+    store.install(&file("birds", 4), NOW).unwrap();
+    store.mark_good("birds").unwrap();
+    assert_eq!(floor(), 4);
+    store.rollback("birds", NOW).unwrap();
+    assert_eq!((floor(), store.serving("birds").unwrap().held.version), (4, 3));
+    assert!(matches!(refusal(&store, &file("birds", 4)), Refusal::Replay { .. }));
+    store.mark_bad("birds", NOW).unwrap();
+    assert_eq!((floor(), store.serving("birds").unwrap().held.version), (4, 4));
+    store.remove("birds").unwrap();
+    assert!(matches!(refusal(&store, &file("birds", 3)), Refusal::Replay { .. }));
+    assert!(matches!(
+        refusal(&store, &file("birds", 2)),
+        Refusal::Downgrade { floor: 4, .. }
+    ));
+    // What was removed may come back.
+    confirmed(&store, &file("birds", 4));
+    assert_eq!(floor(), 4);
+}
+
+#[test]
+fn every_refusal_of_the_signing_layer_is_handed_on() {
+    let (_, store) = fresh();
+    confirmed(&store, &file("birds", 1));
+    let unsigned = encode(&adapter("birds", 2, 0, 0), Encoding::F32).unwrap();
+    assert_eq!(refusal(&store, &unsigned), Refusal::Unsigned);
+    let stranger = sign(&unsigned, SignerClass::Publisher, &SecretKey::from_bytes(&[9; 32])).unwrap();
+    assert!(matches!(refusal(&store, &stranger), Refusal::UnknownKey { .. }));
+    let mut header = adapter("birds", 2, 0, 0);
+    header.header.backbone = Digest::of(b"another backbone");
+    assert!(matches!(
+        refusal(&store, &published(&header)),
+        Refusal::WrongBackbone { .. }
+    ));
+    let mut header = adapter("birds", 2, 0, 0);
+    header.header.expires = NOW;
+    assert!(matches!(refusal(&store, &published(&header)), Refusal::Expired { .. }));
+    // A device without a clock cannot tell; and what was confirmed in time serves on.
+    store.install(&published(&header), None).unwrap();
+    store.mark_good("birds").unwrap();
+    assert_eq!(store.serving("birds").unwrap().held.version, 2);
+    let file = file("birds", 3);
+    for at in (0..file.len()).step_by(if cfg!(miri) { 97 } else { 1 }) {
+        let mut altered = file.clone();
+        altered[at] ^= 0x20;
+        refusal(&store, &altered);
+        refusal(&store, &file[..at]);
+    }
+}
+
+#[test]
+fn tuned_files_come_in_through_their_own_door() {
+    let (_, store) = fresh();
+    confirmed(&store, &file("birds", 2));
+    let own = tuned("birds", 2, 1);
+    assert!(matches!(
+        refusal(&store, &own),
+        Refusal::WrongClass {
+            class: SignerClass::Device,
+            ..
+        }
+    ));
+    let foreign = encode(&adapter("birds", 2, 1, 0), Encoding::F32).unwrap();
+    let foreign = sign(&foreign, SignerClass::Device, &SecretKey::from_bytes(&[9; 32])).unwrap();
+    assert!(matches!(
+        refusal(&store, &foreign),
+        Refusal::UnknownKey {
+            class: SignerClass::Device,
+            ..
+        }
+    ));
+    assert!(matches!(
+        store.install_tuned(&foreign),
+        Err(StoreError::Refused(Refusal::UnknownKey { .. }))
+    ));
+    let published = store.install_tuned(&file("birds", 3));
+    assert!(matches!(published, Err(StoreError::NotTunedHere { .. })));
+    let stale = store.install_tuned(&tuned("birds", 1, 1));
+    assert!(matches!(
+        stale,
+        Err(StoreError::Stale {
+            expected: 2,
+            got: 1,
+            ..
+        })
+    ));
+    store.install(&file("birds", 3), NOW).unwrap();
+    assert!(matches!(
+        store.install_tuned(&own),
+        Err(StoreError::TrialUnderWay { version: 3, .. })
+    ));
+    store.rollback("birds", NOW).unwrap();
+
+    confirmed_tuned(&store, &own);
+    assert_eq!(store.task("birds").unwrap().floor, 2);
+    store.restore("birds", NOW).unwrap();
+    // It was confirmed here: it may come back from the host it was pulled to.
+    assert!(!store.install(&own, NOW).unwrap().already);
+    store.mark_good("birds").unwrap();
+    assert!(store.task("birds").unwrap().confirmed.unwrap().tuned);
+    // But not under a newer version.
+    confirmed(&store, &file("birds", 3));
+    confirmed(&store, &file("birds", 4));
+    assert!(matches!(refusal(&store, &own), Refusal::Replay { .. }));
+}
+
+#[test]
+fn an_unsigned_tuned_file_is_signed_with_the_devices_key() {
+    let (_, store) = fresh();
+    confirmed(&store, &file("birds", 1));
+    let unsigned = encode(&adapter("birds", 1, 1, 0), Encoding::F32).unwrap();
+    store.install_tuned(&unsigned).unwrap();
+    let serving = store.serving("birds").unwrap();
+    assert_eq!(serving.signer.unwrap().class, SignerClass::Device);
+    assert_eq!(serving.signer.unwrap().key, device().public());
+    assert_eq!(store.file(&serving.held.digest).unwrap(), tuned("birds", 1, 1));
+}
+
+#[test]
+fn a_key_that_is_no_longer_trusted_serves_nothing() {
+    let (disk, store) = fresh();
+    confirmed(&store, &file("birds", 1));
+    drop(store);
+    let trust = clr_adapters::Trust::default();
+    let strict = StoreOptions { trust, ..options() };
+    let store = Store::open(disk, strict).unwrap();
+    let Err(error) = store.serving("birds") else {
+        panic!("served")
+    };
+    assert!(matches!(error, StoreError::NothingServes { .. }));
+    assert!(error.to_string().contains("not trusted"), "{error}");
+    assert_eq!(store.verify().unwrap().problems.len(), 1);
+}
+
+#[test]
+fn examples_tasks_and_checkpoints_are_capped() {
+    let (disk, store) = fresh();
+    for number in 0..4_u8 {
+        store.add_example("birds", "wren", &[number], NOW).unwrap();
+    }
+    let full = store.add_example("birds", "wren", &[9], NOW);
+    assert!(matches!(full, Err(StoreError::Full { cap: 4, got: 5, .. })));
+    // A known picture needs no room.
+    store.add_example("birds", "robin", &[0], NOW).unwrap();
+    store.remove_example("birds", &Digest::of(&[1])).unwrap();
+    store.add_example("birds", "wren", &[9], NOW).unwrap();
+    drop(store);
+    let caps = Caps {
+        tasks: 1,
+        checkpoint_bytes: 10,
+        example_bytes: 3,
+        ..Caps::DEFAULT
+    };
+    let store = Store::open(disk, StoreOptions { caps, ..options() }).unwrap();
+    assert!(matches!(
+        store.put_checkpoint("birds", &[0; 11]),
+        Err(StoreError::Full { .. })
+    ));
+    assert!(matches!(
+        store.add_example("cats", "tabby", &[0; 4], NOW),
+        Err(StoreError::Full { .. })
+    ));
+    store.install(&file("birds", 1), NOW).unwrap();
+    assert!(matches!(
+        store.install(&file("cats", 1), NOW),
+        Err(StoreError::Full { what: "tasks", .. })
+    ));
+}
+
+#[test]
+fn names_and_labels_that_no_adapter_could_have_are_refused() {
+    let (_, store) = fresh();
+    for task in ["", "a\0b", "line\nbreak", &"x".repeat(129)] {
+        assert!(matches!(
+            store.add_example(task, "wren", b"x", NOW),
+            Err(StoreError::Name { .. })
+        ));
+        assert!(matches!(store.put_checkpoint(task, b"x"), Err(StoreError::Name { .. })));
+        assert!(matches!(store.serving(task), Err(StoreError::NoSuchTask { .. })));
+    }
+    for label in ["", "a\tb", &"x".repeat(257)] {
+        assert!(matches!(
+            store.add_example("birds", label, b"x", NOW),
+            Err(StoreError::Label { .. })
+        ));
+    }
+    for task in ["..", ".", "/etc/passwd", "CON", "Birds", "birds", &"ツ".repeat(42)] {
+        store.install(&file(task, 1), NOW).unwrap();
+        store.add_example(task, "wren", task.as_bytes(), NOW).unwrap();
+        assert_eq!(store.examples(task).unwrap().len(), 1);
+    }
+    assert_eq!(store.tasks().len(), 7);
+    assert_eq!(store.verify().unwrap().problems, []);
+}

@@ -1,0 +1,251 @@
+//! One store, and every operation on it that writes.
+
+use clr_adapters::Digest;
+use clr_store::{Store, StoreError};
+
+use crate::world::{NOW, adapter, confirmed, confirmed_tuned, file, published, push, tuned};
+
+type Act = fn(&Store) -> Result<(), StoreError>;
+
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) set_up: fn(&Store),
+    pub(crate) act: Act,
+    /// Doing it again after a cut leads to the same end.
+    pub(crate) again: bool,
+}
+
+pub(crate) const ODD_NAME: &str = "a/../ Ü\"b";
+
+/// Two tasks with a past, an example, a checkpoint and an active task.
+fn past(store: &Store) {
+    confirmed(store, &file("birds", 1));
+    confirmed(store, &file("birds", 2));
+    confirmed(store, &file("cats", 7));
+    store.add_example("birds", "wren", b"a picture of a wren", NOW).unwrap();
+    store.put_checkpoint("birds", &[7; 100]).unwrap();
+    store.set_active("birds").unwrap();
+}
+
+fn on_trial(store: &Store) {
+    past(store);
+    store.install(&file("birds", 3), NOW).unwrap();
+}
+
+fn tuned_on_trial(store: &Store) {
+    past(store);
+    store.install_tuned(&tuned("birds", 2, 1)).unwrap();
+}
+
+fn tuned_before(store: &Store) {
+    past(store);
+    confirmed_tuned(store, &tuned("birds", 2, 1));
+}
+
+fn three_starts(store: &Store) {
+    on_trial(store);
+    for _ in 0..3 {
+        store.count_start("birds", NOW).unwrap();
+    }
+}
+
+fn half_uploaded(store: &Store) {
+    past(store);
+    let file = file("birds", 3);
+    let digest = Digest::of(&file);
+    store.begin(&digest, file.len() as u64).unwrap();
+    store.append(&digest, 0, &file[..100]).unwrap();
+}
+
+fn nothing(_: &Store) {}
+
+const fn scenario(name: &'static str, set_up: fn(&Store), act: Act, again: bool) -> Scenario {
+    Scenario {
+        name,
+        set_up,
+        act,
+        again,
+    }
+}
+
+pub(crate) const ALL: &[Scenario] = &[
+    scenario(
+        "the first install of all",
+        nothing,
+        |store| store.install(&file("birds", 1), NOW).map(drop),
+        true,
+    ),
+    scenario(
+        "install a new task",
+        past,
+        |store| store.install(&file(ODD_NAME, 1), NOW).map(drop),
+        true,
+    ),
+    scenario(
+        "install a version",
+        past,
+        |store| store.install(&file("birds", 3), NOW).map(drop),
+        true,
+    ),
+    scenario(
+        "replace a trial",
+        on_trial,
+        |store| store.install(&file("birds", 4), NOW).map(drop),
+        true,
+    ),
+    scenario(
+        "replace a trial by the same version",
+        on_trial,
+        |store| store.install(&published(&adapter("birds", 3, 0, 9)), NOW).map(drop),
+        true,
+    ),
+    scenario(
+        "upload and commit",
+        past,
+        |store| push(store, &file("birds", 3), 100),
+        true,
+    ),
+    scenario(
+        "take an upload up and commit",
+        half_uploaded,
+        |store| push(store, &file("birds", 3), 100),
+        true,
+    ),
+    scenario(
+        "confirm",
+        on_trial,
+        |store| store.confirm("birds", &Digest::of(&file("birds", 3))).map(drop),
+        false,
+    ),
+    scenario("mark good", on_trial, |store| store.mark_good("birds"), true),
+    scenario(
+        "revert",
+        on_trial,
+        |store| {
+            store
+                .revert("birds", &Digest::of(&file("birds", 3)), "too slow", NOW)
+                .map(drop)
+        },
+        false,
+    ),
+    scenario(
+        "roll back a trial",
+        on_trial,
+        |store| store.rollback("birds", NOW).map(drop),
+        false,
+    ),
+    scenario("roll back", past, |store| store.rollback("birds", NOW).map(drop), false),
+    scenario("mark bad", past, |store| store.mark_bad("birds", NOW).map(drop), false),
+    scenario(
+        "install tuned",
+        past,
+        |store| store.install_tuned(&tuned("birds", 2, 1)).map(drop),
+        true,
+    ),
+    scenario(
+        "a task is born",
+        past,
+        |store| store.install_tuned(&tuned("fish", 1, 1)).map(drop),
+        true,
+    ),
+    scenario("confirm tuned", tuned_on_trial, |store| store.mark_good("birds"), true),
+    scenario(
+        "restore from a trial",
+        tuned_on_trial,
+        |store| store.restore("birds", NOW).map(drop),
+        false,
+    ),
+    scenario(
+        "restore",
+        tuned_before,
+        |store| store.restore("birds", NOW).map(drop),
+        false,
+    ),
+    scenario(
+        "a new version over a tuned one",
+        tuned_before,
+        |store| store.install(&file("birds", 3), NOW).map(drop),
+        true,
+    ),
+    scenario(
+        "count a start",
+        on_trial,
+        |store| store.count_start("birds", NOW).map(drop),
+        false,
+    ),
+    scenario(
+        "a start too many",
+        three_starts,
+        |store| store.count_start("birds", NOW).map(drop),
+        true,
+    ),
+    scenario(
+        "the first example of a task",
+        past,
+        |store| {
+            store
+                .add_example(ODD_NAME, "robin", b"a picture of a robin", NOW)
+                .map(drop)
+        },
+        true,
+    ),
+    scenario(
+        "another example",
+        past,
+        |store| {
+            store
+                .add_example("birds", "robin", b"a picture of a robin", NOW)
+                .map(drop)
+        },
+        true,
+    ),
+    scenario(
+        "a label corrected",
+        past,
+        |store| {
+            store
+                .add_example("birds", "wren, young", b"a picture of a wren", NOW)
+                .map(drop)
+        },
+        true,
+    ),
+    scenario(
+        "remove an example",
+        past,
+        |store| store.remove_example("birds", &Digest::of(b"a picture of a wren")),
+        false,
+    ),
+    scenario(
+        "the first checkpoint",
+        past,
+        |store| store.put_checkpoint("cats", &[8; 300]),
+        true,
+    ),
+    scenario(
+        "the next checkpoint",
+        past,
+        |store| store.put_checkpoint("birds", &[8; 300]),
+        true,
+    ),
+    scenario(
+        "clear a checkpoint",
+        past,
+        |store| store.clear_checkpoint("birds"),
+        true,
+    ),
+    scenario("remove a task", past, |store| store.remove("birds"), false),
+    scenario(
+        "remove a task that is on trial",
+        on_trial,
+        |store| store.remove("birds"),
+        false,
+    ),
+    scenario(
+        "remove a task that was born here",
+        |store| drop(store.install_tuned(&tuned("fish", 1, 1)).unwrap()),
+        |store| store.remove("fish"),
+        false,
+    ),
+    scenario("set the active task", past, |store| store.set_active("cats"), true),
+    scenario("set no active task", past, Store::clear_active, true),
+];

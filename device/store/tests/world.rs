@@ -1,0 +1,181 @@
+//! Keys, adapters, and everything that can be seen of a store.
+
+use std::sync::Arc;
+
+use clr_adapters::{
+    Adapter, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Preprocessing, Provenance, Recipe, SecretKey,
+    SignerClass, Trust, TrustedKey, encode, sign,
+};
+use clr_store::{Caps, Example, Storage, Store, StoreError, StoreOptions, TaskState, simulation::Disk};
+
+pub(crate) const NOW: Option<u64> = Some(1_800_000_000);
+
+pub(crate) fn backbone() -> Digest {
+    Digest::of(b"backbone")
+}
+
+pub(crate) fn publisher() -> SecretKey {
+    SecretKey::from_bytes(&[1; 32])
+}
+
+pub(crate) fn device() -> SecretKey {
+    SecretKey::from_bytes(&[2; 32])
+}
+
+pub(crate) fn options() -> StoreOptions {
+    let key = publisher().public();
+    let trust = Trust {
+        publishers: vec![TrustedKey { key, tasks: None }],
+        ..Trust::default()
+    };
+    StoreOptions {
+        caps: Caps {
+            examples_per_task: 4,
+            incoming_files: 2,
+            incoming_bytes: 1 << 20,
+            ..Caps::DEFAULT
+        },
+        device_key: Some(device()),
+        ..StoreOptions::new(backbone(), trust)
+    }
+}
+
+/// An unsigned adapter; `variant` makes another file of the same version.
+pub(crate) fn adapter(task: &str, version: u64, revision: u32, variant: u8) -> Adapter {
+    let preprocessing = Preprocessing {
+        height: 8,
+        width: 8,
+        fit: Fit::Stretch,
+        filter: Filter::Bilinear,
+        channel_order: ChannelOrder::Rgb,
+        mean: [0.0; 3],
+        std: [255.0; 3],
+    };
+    let provenance = if revision > 0 {
+        Provenance::DeviceTuned
+    } else {
+        Provenance::HostTrained
+    };
+    let labels = vec!["one".into(), "two".into()];
+    let mut header = Header::new(task, labels, backbone(), preprocessing, provenance);
+    header.recipe = Recipe::Linear;
+    header.version = version;
+    header.revision = revision;
+    Adapter {
+        header,
+        sites: Vec::new(),
+        head: Head {
+            features: 3,
+            weight: vec![f32::from(variant), 2.0, 3.0, 4.0, 5.0, 6.0],
+            bias: vec![0.5, -0.5],
+        },
+    }
+}
+
+/// A publisher's file.
+pub(crate) fn file(task: &str, version: u64) -> Vec<u8> {
+    published(&adapter(task, version, 0, 0))
+}
+
+pub(crate) fn published(adapter: &Adapter) -> Vec<u8> {
+    let file = encode(adapter, Encoding::F32).unwrap();
+    sign(&file, SignerClass::Publisher, &publisher()).unwrap()
+}
+
+/// A file that the device tuned.
+pub(crate) fn tuned(task: &str, version: u64, revision: u32) -> Vec<u8> {
+    let file = encode(&adapter(task, version, revision, 0), Encoding::F32).unwrap();
+    sign(&file, SignerClass::Device, &device()).unwrap()
+}
+
+pub(crate) fn open(storage: Arc<dyn Storage>) -> Store {
+    Store::open(storage, options()).unwrap()
+}
+
+pub(crate) fn fresh() -> (Arc<Disk>, Store) {
+    let disk = Arc::new(Disk::new());
+    let store = open(disk.clone());
+    (disk, store)
+}
+
+/// Installs and confirms.
+pub(crate) fn confirmed(store: &Store, file: &[u8]) -> Digest {
+    let installed = store.install(file, NOW).unwrap();
+    store.confirm(&installed.task, &installed.held.digest).unwrap().digest
+}
+
+/// Installs and confirms what the device tuned.
+pub(crate) fn confirmed_tuned(store: &Store, file: &[u8]) -> Digest {
+    let installed = store.install_tuned(file).unwrap();
+    store.confirm(&installed.task, &installed.held.digest).unwrap().digest
+}
+
+/// Pushes a file through an upload.
+pub(crate) fn push(store: &Store, file: &[u8], chunk: usize) -> Result<(), StoreError> {
+    let digest = Digest::of(file);
+    let mut held = store.begin(&digest, file.len() as u64)? as usize;
+    while held < file.len() {
+        let end = file.len().min(held + chunk);
+        held = store.append(&digest, held as u64, &file[held..end])? as usize;
+    }
+    store.commit(&digest, NOW).map(drop)
+}
+
+/// Everything that can be seen of a store but the uploads under way.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) tasks: Vec<TaskState>,
+    /// Per task: what serves, and whether on trial.
+    pub(crate) serving: Vec<Option<(Digest, bool)>>,
+    pub(crate) active: Option<String>,
+    pub(crate) examples: Vec<Vec<Example>>,
+    pub(crate) checkpoints: Vec<Option<Vec<u8>>>,
+}
+
+/// The tasks of which examples and checkpoints are looked at.
+const NAMES: [&str; 4] = ["birds", "cats", "fish", "a/../ Ü\"b"];
+
+pub(crate) fn see(store: &Store) -> Seen {
+    let tasks = store.tasks();
+    let serving = tasks.iter().map(|state| {
+        let serving = store.serving(&state.task).ok()?;
+        assert!(serving.passed_over.is_empty(), "{:?}", serving.passed_over);
+        assert_eq!(serving.decoded.adapter.header.task, state.task);
+        Some((serving.decoded.digest, serving.trial))
+    });
+    let examples = NAMES.map(|task| {
+        let examples = store.examples(task).unwrap();
+        for example in &examples {
+            let picture = store.example(task, &example.id).unwrap();
+            assert_eq!(Digest::of(&picture), example.id);
+        }
+        examples
+    });
+    Seen {
+        serving: serving.collect(),
+        active: store.active(),
+        examples: examples.to_vec(),
+        checkpoints: NAMES.map(|task| store.checkpoint(task).unwrap()).to_vec(),
+        tasks: tasks.to_vec(),
+    }
+}
+
+/// Nothing is damaged, unknown or left over, by the store's own account and by the names on the disk.
+pub(crate) fn assert_tidy(store: &Store, disk: &Disk) {
+    assert_eq!(store.problems(), []);
+    assert_eq!(store.verify().unwrap().problems, []);
+    let tasks = store.tasks();
+    let kept = |name: &str| {
+        tasks.iter().any(|state| {
+            let trial = state.trial.map(|trial| trial.held);
+            let held = [trial, state.confirmed, state.last_good, state.restore];
+            held.iter()
+                .flatten()
+                .any(|held| format!("adapters/{}.clr", held.digest) == name)
+        })
+    };
+    for (name, _) in disk.files() {
+        assert!(!name.contains(".new"), "{name}");
+        assert!(!name.starts_with("adapters/") || kept(&name), "{name}");
+    }
+}

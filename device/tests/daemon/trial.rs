@@ -1,0 +1,147 @@
+//! A new adapter serves only as long as it proves itself.
+
+use std::time::{Duration, Instant};
+
+use clr_adapters::{Canary, Trial};
+use clr_transfer::TaskState;
+
+use super::device::{Device, PATIENCE, adapter, picture, signed};
+
+fn settled(device: &Device) -> TaskState {
+    device.list()[0].state
+}
+
+fn started_with(extra: &str) -> Device {
+    let mut device = Device::new(extra);
+    device.start();
+    device.push(&signed(&adapter("birds", 1))).unwrap();
+    device.host(|client| client.mark_good("birds")).unwrap();
+    device.switch("birds");
+    device
+}
+
+#[test]
+fn it_is_confirmed_after_the_frames_that_it_states() {
+    let mut device = started_with("");
+    let mut second = adapter("birds", 2);
+    second.header.trial = Some(Trial {
+        frames: 4,
+        max_latency_ms: None,
+        low_confidence: 0.0,
+        max_low_share: 1.0,
+    });
+    device.push(&signed(&second)).unwrap();
+    for left in (1..=4).rev() {
+        assert_eq!(settled(&device), TaskState::OnTrial { frames_left: left });
+        assert_eq!(device.ask(&picture(left.into()))["trial"], true);
+    }
+    let started = Instant::now();
+    while settled(&device) != TaskState::Confirmed {
+        assert!(started.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(device.ask(&picture(9))["trial"], false);
+    // Only now the floor is at 2.
+    assert!(device.push(&signed(&adapter("birds", 2))).is_err());
+}
+
+#[test]
+fn one_that_is_never_sure_is_taken_back_and_the_reason_is_kept() {
+    let mut device = started_with("");
+    let before = device.ask(&picture(1));
+    let mut unsure = adapter("birds", 2);
+    unsure.head_to_zero();
+    unsure.header.trial = Some(Trial {
+        frames: 3,
+        max_latency_ms: None,
+        low_confidence: 0.9,
+        max_low_share: 0.5,
+    });
+    device.push(&signed(&unsure)).unwrap();
+    for seed in 0..3 {
+        assert_eq!(device.ask(&picture(seed))["version"], 2);
+    }
+    let after = device.ask(&picture(1));
+    assert_eq!((&after["version"], &after["top"]), (&1.into(), &before["top"]));
+    let reverts = device.status().reverts;
+    assert!(
+        reverts[0].reason.contains("confidence") && reverts[0].version == 2,
+        "{reverts:?}"
+    );
+    // It was never confirmed, so the floor is still at 1: a better version 2 is welcome.
+    device.push(&signed(&adapter("birds", 2))).unwrap();
+}
+
+#[test]
+fn one_that_fails_its_canaries_never_serves_a_frame() {
+    let mut device = started_with("");
+    let before = device.ask(&picture(1));
+    let mut wrong = adapter("birds", 2);
+    wrong.header.canaries = vec![Canary {
+        size: [4, 4],
+        pixels: vec![9; 48],
+        class: 1,
+        probability: 0.123,
+    }];
+    let refused = device.push(&signed(&wrong)).unwrap_err().to_string();
+    assert!(refused.contains("canary 0"), "{refused}");
+    let after = device.ask(&picture(1));
+    assert_eq!((&after["version"], &after["top"]), (&1.into(), &before["top"]));
+}
+
+#[test]
+fn the_first_adapter_of_a_task_leaves_nothing_behind_when_it_is_taken_back() {
+    let mut device = Device::new("");
+    device.start();
+    device.push(&signed(&adapter("birds", 1))).unwrap();
+    device.switch("birds");
+    device.host(|client| client.mark_bad("birds")).unwrap();
+    assert_eq!(device.ask(&picture(1))["error"], "no task is active");
+    assert_eq!(settled(&device), TaskState::Empty);
+    device.push(&signed(&adapter("birds", 1))).unwrap();
+}
+
+#[test]
+fn one_whose_answers_are_not_finite_is_taken_back_within_the_frame() {
+    let mut device = started_with("");
+    let before = device.ask(&picture(1));
+    let mut infinite = adapter("birds", 2);
+    // Finite weights, as the format demands, whose products are not.
+    infinite.head.weight.fill(f32::MAX);
+    device.push(&signed(&infinite)).unwrap();
+    let answer = device.ask(&picture(1));
+    assert_eq!(
+        (&answer["version"], &answer["top"]),
+        (&1.into(), &before["top"]),
+        "{answer}"
+    );
+    let reason = &device.status().reverts[0].reason;
+    assert!(reason.contains("logit") || reason.contains("finite"), "{reason}");
+}
+
+#[test]
+fn one_that_the_device_does_not_survive_is_taken_back_at_the_fourth_start() {
+    let mut device = started_with("");
+    device.push(&signed(&adapter("birds", 2))).unwrap();
+    for _ in 0..3 {
+        device.kill();
+        device.start();
+        assert_eq!(device.ask(&picture(1))["version"], 2);
+    }
+    device.kill();
+    device.start();
+    assert_eq!(device.ask(&picture(1))["version"], 1);
+    let reason = &device.status().reverts[0].reason;
+    assert!(reason.contains("start"), "{reason}");
+}
+
+trait Unsure {
+    fn head_to_zero(&mut self);
+}
+
+impl Unsure for clr_adapters::Adapter {
+    fn head_to_zero(&mut self) {
+        self.head.weight.fill(0.0);
+        self.head.bias.fill(0.0);
+    }
+}

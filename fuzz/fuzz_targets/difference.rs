@@ -1,0 +1,33 @@
+//! Differences between files: `clr_adapters::delta`.
+//!
+//! The bytes are tried as they are and with the prefix repaired (magic, version, the base's digest); and the two halves of the bytes
+//! are compared and put together again.
+#![no_main]
+
+use clr_adapters::{
+    Digest,
+    delta::{apply, difference},
+};
+use libfuzzer_sys::fuzz_target;
+
+const BASE: &[u8] = include_bytes!("../../adapters/format/tests/golden/v2-int8.clr");
+const CAP: usize = 1 << 20;
+
+fuzz_target!(|data: &[u8]| {
+    let _ = apply(BASE, data, CAP);
+    if data.len() >= 4 {
+        let mut repaired = b"CLRD\x01".to_vec();
+        repaired.extend(Digest::of(BASE).0);
+        repaired.extend([0; 32]);
+        repaired.extend([data[0], data[1], data[2] & 0x0f, 0]);
+        repaired.extend(&data[3..]);
+        assert!(apply(BASE, &repaired, CAP).is_err(), "the digest of nothing was met");
+    }
+    let (one, two) = data.split_at(data.len() / 2);
+    for (base, target) in [(one, two), (BASE, data)] {
+        if let Some(delta) = difference(base, target) {
+            assert!(delta.len() < target.len());
+            assert_eq!(apply(base, &delta, target.len()).as_deref(), Ok(target));
+        }
+    }
+});

@@ -1,0 +1,388 @@
+//! `clr eval --auto`: how often the right task is chosen by the picture alone, and what that costs in accuracy.
+
+use std::{sync::Arc, time::Instant};
+
+use anyhow::Context as _;
+use clr_device::{ChooserOptions, Engine, EngineOptions, ResidentAdapter, TaskScore, score_tasks};
+use clr_onnx::Backbone;
+use clr_training::{Dataset, Sample};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{EvalArgs, class_map, open, roc::auroc};
+use crate::{
+    backbones::read_adapter,
+    commands::Context,
+    output::{Output, Table, human_time},
+};
+
+/// Pictures in a row that are judged together, for the second figure.
+const WINDOW: usize = 5;
+
+/// One task's pictures.
+struct Task {
+    adapter: Arc<ResidentAdapter>,
+    dataset: Dataset,
+    samples: Vec<Sample>,
+    /// The adapter's class for each class of the data.
+    classes: Vec<usize>,
+}
+
+/// One picture: its score for every task, and whether its own task's adapter classifies it correctly.
+struct Row {
+    scores: Vec<TaskScore>,
+    right: bool,
+}
+
+#[derive(Serialize)]
+struct TaskChoice {
+    task: String,
+    pictures: usize,
+    /// `chosen[i]`: pictures for which task `i` had the highest score.
+    chosen: Vec<usize>,
+    /// Share of pictures for which that is the right task.
+    right: f64,
+    /// The same, of scores averaged over five pictures in a row.
+    right_of_five: f64,
+    /// Accuracy of the task's own adapter.
+    accuracy_with_oracle: f64,
+    /// Accuracy when the chosen task's adapter answers; another task's answer is wrong.
+    accuracy_without_oracle: f64,
+    /// With this task not installed: how well the strangeness of the task chosen tells its pictures from the others'.
+    unknown_auroc: f64,
+    /// The same, of five pictures in a row.
+    unknown_auroc_of_five: f64,
+    /// With this task not installed: share of its pictures that are called unknown at the default tolerance.
+    called_unknown: f64,
+    /// With this task installed: share of its pictures that are called unknown.
+    wrongly_unknown: f64,
+}
+
+#[derive(Serialize)]
+struct Document {
+    tasks: Vec<TaskChoice>,
+    mean: Means,
+    tolerance: f32,
+    /// Wall time of the scores of one picture, one thread, reading and decoding not included.
+    seconds_per_picture: f64,
+}
+
+/// Means over the tasks.
+#[derive(Serialize)]
+struct Means {
+    right: f64,
+    right_of_five: f64,
+    accuracy_with_oracle: f64,
+    accuracy_without_oracle: f64,
+    unknown_auroc: f64,
+    unknown_auroc_of_five: f64,
+    called_unknown: f64,
+    wrongly_unknown: f64,
+}
+
+pub(super) fn run(args: &EvalArgs, backbone: Backbone, context: &Context<'_>) -> anyhow::Result<u8> {
+    anyhow::ensure!(
+        args.adapter.len() == args.data.len() && args.adapter.len() > 1,
+        "{} adapters and {} folders\nhint: --auto takes two or more adapters, and a folder for each in the same order",
+        args.adapter.len(),
+        args.data.len()
+    );
+    anyhow::ensure!(
+        args.device.open()?.is_cpu(),
+        "--auto is measured with the device engine\nhint: leave --device out"
+    );
+    let engine = Engine::new(backbone, EngineOptions::default())?;
+    let tasks = prepare(args, &engine)?;
+    let adapters: Vec<_> = tasks.iter().map(|task| Arc::clone(&task.adapter)).collect();
+    let rows = tasks
+        .iter()
+        .map(|task| measure(&engine, &adapters, task, context.output))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let tolerance = ChooserOptions::default().tolerance;
+    let document = Document {
+        tasks: (0..tasks.len())
+            .map(|task| summary(task, &tasks, &rows, tolerance))
+            .collect(),
+        mean: means(&[]),
+        tolerance,
+        seconds_per_picture: time(&engine, &adapters, &tasks)?,
+    };
+    let document = Document {
+        mean: means(&document.tasks),
+        ..document
+    };
+    if context.output.json {
+        context.output.document("eval-auto", &document)?;
+    } else {
+        print(&document, context.output)?;
+    }
+    Ok(0)
+}
+
+fn prepare(args: &EvalArgs, engine: &Engine) -> anyhow::Result<Vec<Task>> {
+    let pairs = args.adapter.iter().zip(&args.data);
+    pairs
+        .map(|(path, data)| {
+            let adapter = engine.prepare(&read_adapter(path)?.adapter)?;
+            anyhow::ensure!(
+                adapter.profile().is_some(),
+                "'{}' has no profile\nhint: train it again; adapters of format version 1 have none",
+                path.display()
+            );
+            let (dataset, mut samples) = open(args, data)?;
+            if let Some(limit) = args.limit.filter(|&limit| limit > 0 && limit < samples.len()) {
+                let count = samples.len();
+                samples = (0..limit).map(|index| samples[index * count / limit].clone()).collect();
+            }
+            Ok(Task {
+                classes: class_map(dataset.classes(), adapter.labels())?,
+                adapter: Arc::new(adapter),
+                dataset,
+                samples,
+            })
+        })
+        .collect()
+}
+
+/// Scores and answers of one task's pictures, one picture per core at a time; what cannot be read is left out.
+fn measure(
+    engine: &Engine,
+    adapters: &[Arc<ResidentAdapter>],
+    task: &Task,
+    output: &Output,
+) -> anyhow::Result<Vec<Row>> {
+    let bar = output.bar(task.samples.len() as u64, task.adapter.task());
+    let rows: Vec<anyhow::Result<Option<Row>>> = task
+        .samples
+        .par_iter()
+        .map(|sample| {
+            bar.inc(1);
+            let picture = match clr_onnx::decode_image(&task.dataset.root().join(&sample.path)) {
+                Ok(picture) => picture,
+                Err(error) => {
+                    tracing::warn!("skipped: {error}");
+                    return Ok(None);
+                }
+            };
+            let answer = engine.classify(&task.adapter, &picture)?;
+            let scores = score_tasks(engine, adapters, &picture)?;
+            Ok(Some(Row {
+                scores: scores.into_iter().flatten().collect(),
+                right: answer.best().map(|best| best.class) == Some(task.classes[sample.class]),
+            }))
+        })
+        .collect();
+    bar.finish_and_clear();
+    let rows: Vec<Row> = rows
+        .into_iter()
+        .filter_map(Result::transpose)
+        .collect::<anyhow::Result<_>>()?;
+    anyhow::ensure!(
+        !rows.is_empty(),
+        "no picture of `{}` could be read",
+        task.adapter.task()
+    );
+    Ok(rows)
+}
+
+/// Seconds for all scores of a picture, the median of up to 20 pictures on one thread.
+fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> anyhow::Result<f64> {
+    let mut times = Vec::new();
+    for task in tasks.iter().cycle().take(20) {
+        let sample = task
+            .samples
+            .get(times.len() % task.samples.len())
+            .context("no picture")?;
+        let Ok(picture) = clr_onnx::decode_image(&task.dataset.root().join(&sample.path)) else {
+            continue;
+        };
+        let start = Instant::now();
+        score_tasks(engine, adapters, &picture)?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().context("no picture could be read")
+}
+
+/// The task with the highest score among `candidates`, and its strangeness.
+fn choose(scores: &[TaskScore], candidates: impl Iterator<Item = usize>) -> Option<(usize, f32)> {
+    let best = candidates.max_by(|&a, &b| scores[a].score.total_cmp(&scores[b].score).then(b.cmp(&a)));
+    best.map(|best| (best, scores[best].strangeness))
+}
+
+/// Scores averaged over every `WINDOW` rows in a row.
+fn windows(rows: &[Row]) -> Vec<Vec<TaskScore>> {
+    rows.chunks(WINDOW)
+        .map(|rows| {
+            let mean = |of: &dyn Fn(&TaskScore) -> f32, task: usize| {
+                rows.iter().map(|row| of(&row.scores[task])).sum::<f32>() / rows.len() as f32
+            };
+            (0..rows[0].scores.len())
+                .map(|task| TaskScore {
+                    score: mean(&|score| score.score, task),
+                    strangeness: mean(&|score| score.strangeness, task),
+                })
+                .collect()
+        })
+        .collect()
+}
+
+fn summary(own: usize, tasks: &[Task], rows: &[Vec<Row>], tolerance: f32) -> TaskChoice {
+    let all = || 0..tasks.len();
+    let pictures = rows[own].len();
+    let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
+    let mut chosen = vec![0; tasks.len()];
+    let (mut answered, mut strange) = (0, 0);
+    for row in &rows[own] {
+        if let Some((task, strangeness)) = choose(&row.scores, all()) {
+            chosen[task] += 1;
+            answered += usize::from(task == own && row.right);
+            strange += usize::from(strangeness > tolerance);
+        }
+    }
+    let five = windows(&rows[own]);
+    let right_of_five = five
+        .iter()
+        .filter(|scores| choose(scores, all()).is_some_and(|(task, _)| task == own));
+    let right_of_five = right_of_five.count();
+
+    // This task is not installed: its pictures are strangers, all others' are not.
+    let strangeness = |scores: &[TaskScore]| choose(scores, all().filter(|&task| task != own)).map(|(_, it)| it);
+    let single = |rows: &[Row]| -> Vec<f32> { rows.iter().filter_map(|row| strangeness(&row.scores)).collect() };
+    let grouped =
+        |rows: &[Row]| -> Vec<f32> { windows(rows).iter().filter_map(|scores| strangeness(scores)).collect() };
+    let others = |of: &dyn Fn(&[Row]) -> Vec<f32>| -> Vec<f32> {
+        all()
+            .filter(|&task| task != own)
+            .flat_map(|task| of(&rows[task]))
+            .collect()
+    };
+    let strangers = single(&rows[own]);
+    let unknown = strangers.iter().filter(|&&strangeness| strangeness > tolerance).count();
+    TaskChoice {
+        task: tasks[own].adapter.task().to_owned(),
+        pictures,
+        right: share(chosen[own], pictures),
+        right_of_five: share(right_of_five, five.len()),
+        accuracy_with_oracle: share(rows[own].iter().filter(|row| row.right).count(), pictures),
+        accuracy_without_oracle: share(answered, pictures),
+        unknown_auroc: auroc(&strangers, &others(&single)),
+        unknown_auroc_of_five: auroc(&grouped(&rows[own]), &others(&grouped)),
+        called_unknown: share(unknown, strangers.len()),
+        wrongly_unknown: share(strange, pictures),
+        chosen,
+    }
+}
+
+fn means(tasks: &[TaskChoice]) -> Means {
+    let mean = |of: fn(&TaskChoice) -> f64| tasks.iter().map(of).sum::<f64>() / tasks.len().max(1) as f64;
+    Means {
+        right: mean(|task| task.right),
+        right_of_five: mean(|task| task.right_of_five),
+        accuracy_with_oracle: mean(|task| task.accuracy_with_oracle),
+        accuracy_without_oracle: mean(|task| task.accuracy_without_oracle),
+        unknown_auroc: mean(|task| task.unknown_auroc),
+        unknown_auroc_of_five: mean(|task| task.unknown_auroc_of_five),
+        called_unknown: mean(|task| task.called_unknown),
+        wrongly_unknown: mean(|task| task.wrongly_unknown),
+    }
+}
+
+fn print(document: &Document, output: &Output) -> std::io::Result<()> {
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let mut table = Table::new([
+        "task",
+        "pictures",
+        "right",
+        "of five",
+        "mostly taken for",
+        "with oracle",
+        "without",
+        "AUROC",
+        "of five",
+        "unknown",
+        "wrongly",
+    ]);
+    for (own, task) in document.tasks.iter().enumerate() {
+        let others = task
+            .chosen
+            .iter()
+            .enumerate()
+            .filter(|&(other, &count)| other != own && count > 0);
+        let confused = others.max_by_key(|&(_, count)| count);
+        table.row([
+            task.task.clone(),
+            task.pictures.to_string(),
+            percent(task.right),
+            percent(task.right_of_five),
+            confused.map_or_else(String::new, |(other, count)| {
+                format!("{} {count}", document.tasks[other].task)
+            }),
+            percent(task.accuracy_with_oracle),
+            percent(task.accuracy_without_oracle),
+            format!("{:.3}", task.unknown_auroc),
+            format!("{:.3}", task.unknown_auroc_of_five),
+            percent(task.called_unknown),
+            percent(task.wrongly_unknown),
+        ]);
+    }
+    let mean = &document.mean;
+    table.row([
+        "mean".to_owned(),
+        document
+            .tasks
+            .iter()
+            .map(|task| task.pictures)
+            .sum::<usize>()
+            .to_string(),
+        percent(mean.right),
+        percent(mean.right_of_five),
+        String::new(),
+        percent(mean.accuracy_with_oracle),
+        percent(mean.accuracy_without_oracle),
+        format!("{:.3}", mean.unknown_auroc),
+        format!("{:.3}", mean.unknown_auroc_of_five),
+        percent(mean.called_unknown),
+        percent(mean.wrongly_unknown),
+    ]);
+    output.table(&table)?;
+    output.line(&format!(
+        "scores of {} tasks: {} a picture on one thread; unknown beyond a strangeness of {}",
+        document.tasks.len(),
+        human_time(document.seconds_per_picture),
+        document.tolerance
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(scores: [f32; 3]) -> Row {
+        Row {
+            scores: scores
+                .map(|score| TaskScore {
+                    score,
+                    strangeness: -score,
+                })
+                .to_vec(),
+            right: true,
+        }
+    }
+
+    #[test]
+    fn the_highest_score_is_chosen_among_those_installed() {
+        let scores = row([-1.0, -3.0, -2.0]).scores;
+        assert_eq!(choose(&scores, 0..3), Some((0, 1.0)));
+        assert_eq!(choose(&scores, 1..3), Some((2, 2.0)));
+        assert_eq!(choose(&scores, 0..0), None);
+    }
+
+    #[test]
+    fn windows_average_what_lies_in_a_row() {
+        let rows: Vec<Row> = (0..7).map(|index| row([index as f32, 0.0, 1.0])).collect();
+        let windows = windows(&rows);
+        assert_eq!(windows.len(), 2);
+        assert!((windows[0][0].score - 2.0).abs() < 1e-6 && (windows[1][0].score - 5.5).abs() < 1e-6);
+    }
+}
