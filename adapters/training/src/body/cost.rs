@@ -32,26 +32,32 @@ impl Footprint {
     }
 }
 
-/// Buffers in use and the most that ever were, by length.
+/// [`super::buffers::Buffers`] of lengths.
 #[derive(Default)]
-struct Counted(HashMap<usize, [usize; 2]>);
+struct Counted {
+    free: HashMap<usize, usize>,
+    total: usize,
+    most: usize,
+}
 
 impl Counted {
     fn take(&mut self, length: usize) -> usize {
-        let [used, most] = self.0.entry(length).or_default();
-        *used += 1;
-        *most = (*most).max(*used);
+        match self.free.get_mut(&length) {
+            Some(free) if *free > 0 => *free -= 1,
+            _ => {
+                self.total += length;
+                self.most = self.most.max(self.total);
+            }
+        }
         length
     }
 
     fn give(&mut self, length: usize) {
-        if let Some([used, _]) = self.0.get_mut(&length) {
-            *used -= 1;
-        }
+        *self.free.entry(length).or_default() += 1;
     }
 
-    fn values(&self) -> usize {
-        self.0.iter().map(|(length, [_, most])| length * most).sum()
+    fn trim(&mut self) {
+        self.total -= self.free.drain().map(|(length, free)| length * free).sum::<usize>();
     }
 }
 
@@ -85,7 +91,7 @@ impl Body {
         Footprint {
             weights,
             gradient_weights,
-            values: bytes(pool.values()),
+            values: bytes(pool.most),
             scratch: bytes(scratch),
             start: bytes(start.iter().map(|(_, length)| length).sum()),
             parameters: bytes(2 * result),
@@ -173,6 +179,9 @@ impl Body {
                     .flatten()
                     .for_each(|length| pool.give(length));
             }
+            if segments.len() > 1 {
+                pool.trim();
+            }
         }
     }
 
@@ -244,9 +253,9 @@ fn release(values: &mut [Option<usize>], id: ValueId, pool: &mut Counted) {
 
 #[cfg(test)]
 impl Body {
-    /// Bytes of the buffers that are not in use: all of them, between two runs.
+    /// The most bytes of buffers that there ever were.
     pub(crate) fn held(&self) -> usize {
-        self.buffers.bytes()
+        self.buffers.most()
     }
 
     /// Bytes that are packed for the way there and the way back, and of the kernels' working memory.
