@@ -7,55 +7,30 @@ use std::{
 
 /// Buffers not in use, by length.
 #[derive(Debug, Default)]
-pub(super) struct Buffers(Mutex<Pool>);
-
-#[derive(Debug, Default)]
-struct Pool {
-    free: HashMap<usize, Vec<Vec<f32>>>,
-    /// Values of all buffers, in use or not.
-    total: usize,
-    /// The most that these ever were.
-    most: usize,
-}
+pub(super) struct Buffers(Mutex<HashMap<usize, Vec<Vec<f32>>>>);
 
 impl Buffers {
     /// `length` values with unspecified content.
     pub(super) fn take(&self, length: usize) -> Vec<f32> {
         let found = {
-            let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let found = pool.free.get_mut(&length).and_then(Vec::pop);
-            if found.is_none() {
-                pool.total += length;
-                pool.most = pool.most.max(pool.total);
-            }
-            found
+            let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            free.get_mut(&length).and_then(Vec::pop)
         };
         found.unwrap_or_else(|| vec![0.0; length])
     }
 
     /// Takes a buffer back.
     pub(super) fn give(&self, buffer: Vec<f32>) {
-        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.free.entry(buffer.len()).or_default().push(buffer);
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.entry(buffer.len()).or_default().push(buffer);
     }
 
-    /// Gives what is not in use back to the system: the next segment's values have other lengths.
-    pub(super) fn trim(&self) {
-        let free = {
-            let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let free = std::mem::take(&mut pool.free);
-            pool.total -= free
-                .iter()
-                .map(|(length, buffers)| length * buffers.len())
-                .sum::<usize>();
-            free
-        };
-        drop(free);
-    }
-
-    /// The most bytes that there ever were.
+    /// Bytes of the buffers that are not in use.
     #[cfg(test)]
-    pub(super) fn most(&self) -> usize {
-        size_of::<f32>() * self.0.lock().unwrap_or_else(PoisonError::into_inner).most
+    pub(super) fn bytes(&self) -> usize {
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.iter()
+            .map(|(length, buffers)| size_of::<f32>() * length * buffers.len())
+            .sum()
     }
 }

@@ -32,32 +32,26 @@ impl Footprint {
     }
 }
 
-/// [`super::buffers::Buffers`] of lengths.
+/// Buffers in use and the most that ever were, by length.
 #[derive(Default)]
-struct Counted {
-    free: HashMap<usize, usize>,
-    total: usize,
-    most: usize,
-}
+struct Counted(HashMap<usize, [usize; 2]>);
 
 impl Counted {
     fn take(&mut self, length: usize) -> usize {
-        match self.free.get_mut(&length) {
-            Some(free) if *free > 0 => *free -= 1,
-            _ => {
-                self.total += length;
-                self.most = self.most.max(self.total);
-            }
-        }
+        let [used, most] = self.0.entry(length).or_default();
+        *used += 1;
+        *most = (*most).max(*used);
         length
     }
 
     fn give(&mut self, length: usize) {
-        *self.free.entry(length).or_default() += 1;
+        if let Some([used, _]) = self.0.get_mut(&length) {
+            *used -= 1;
+        }
     }
 
-    fn trim(&mut self) {
-        self.total -= self.free.drain().map(|(length, free)| length * free).sum::<usize>();
+    fn values(&self) -> usize {
+        self.0.iter().map(|(length, [_, most])| length * most).sum()
     }
 }
 
@@ -91,7 +85,7 @@ impl Body {
         Footprint {
             weights,
             gradient_weights,
-            values: bytes(pool.most),
+            values: bytes(pool.values()),
             scratch: bytes(scratch),
             start: bytes(start.iter().map(|(_, length)| length).sum()),
             parameters: bytes(2 * result),
@@ -179,9 +173,6 @@ impl Body {
                     .flatten()
                     .for_each(|length| pool.give(length));
             }
-            if segments.len() > 1 {
-                pool.trim();
-            }
         }
     }
 
@@ -253,9 +244,9 @@ fn release(values: &mut [Option<usize>], id: ValueId, pool: &mut Counted) {
 
 #[cfg(test)]
 impl Body {
-    /// The most bytes of buffers that there ever were.
+    /// Bytes of the buffers that are not in use: all of them, between two runs.
     pub(crate) fn held(&self) -> usize {
-        self.buffers.most()
+        self.buffers.bytes()
     }
 
     /// Bytes that are packed for the way there and the way back, and of the kernels' working memory.

@@ -120,9 +120,6 @@ impl Body {
         for (index, &first) in segments.iter().enumerate() {
             let end = segments.get(index + 1).copied().unwrap_or(self.steps.len());
             self.segment(first..end, &mut tape, sites, &between, index + 1 == segments.len());
-            if segments.len() > 1 {
-                self.buffers.trim();
-            }
         }
         tape.features = self.take_features(&mut tape.values);
         tape
@@ -221,9 +218,6 @@ impl Body {
                     .into_iter()
                     .flatten()
                     .for_each(|buffer| self.buffers.give(buffer));
-            }
-            if tape.segments.len() > 1 {
-                self.buffers.trim();
             }
             end = start;
         }

@@ -170,12 +170,8 @@ fn computing_again_changes_no_bit_and_takes_what_was_foretold() {
             let footprint = network.footprint([48; 2], memory).unwrap();
             let (learned, held) = learn_from(&network, 48, memory);
             // Every picture's gradients of the sites wait for the others'.
-            let waiting = (PICTURES - 1) * footprint.parameters / 2;
-            let foretold = footprint.values + waiting;
-            assert!(
-                held <= foretold && foretold <= held + waiting,
-                "{architecture:?} from {first}, {memory:?}"
-            );
+            let foretold = footprint.values + (PICTURES - 1) * footprint.parameters / 2;
+            assert_eq!(foretold, held, "{architecture:?} from {first}, {memory:?}");
             let bodies = network.plan.bodies.lock().unwrap();
             let body = bodies.values().flatten().next().unwrap();
             let [packed, back, scratch] = body.packed();
