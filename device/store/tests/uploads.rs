@@ -189,6 +189,23 @@ fn a_lost_answer_to_a_commit_is_asked_for_again() {
     assert!(store.task("birds").unwrap().trial.is_none());
 }
 
+/// A random sequence found this: an upload was cut, its file came in another way, and the upload that was then taken up again was
+/// told that nothing need be sent, but its commit failed over the pieces from before the cut.
+#[test]
+fn an_upload_whose_file_came_in_another_way_is_committed_without_it() {
+    let store = fresh().1;
+    let bytes = file("birds", 1);
+    let (digest, length) = (Digest::of(&bytes), bytes.len() as u64);
+    store.begin(&digest, length).unwrap();
+    store.append(&digest, 0, &bytes[..100]).unwrap();
+    store.install(&bytes, NOW).unwrap();
+    assert_eq!(store.begin(&digest, length).unwrap(), length);
+    assert!(store.commit(&digest, NOW).unwrap().already);
+    // The pieces are gone.
+    assert!(matches!(store.upload(&digest), Err(StoreError::NoSuchUpload { .. })));
+    assert_eq!(store.verify().unwrap().uploads, 0);
+}
+
 #[test]
 fn uploads_are_capped_in_number_and_bytes() {
     let (_, store) = fresh();

@@ -114,9 +114,11 @@ impl Store {
     /// As [`Store::upload`] and [`Store::install`].
     pub fn commit(&self, digest: &Digest, now: Option<u64>) -> Result<Installed, StoreError> {
         let mut writer = self.writer();
-        if !writer.incoming.contains(digest)
-            && let Some((task, held)) = self.in_force(digest)
+        // As in `begin`: what came in another way meanwhile is not sent, so pieces from before that are of no use any more.
+        if let Some((task, held)) = self.in_force(digest)
+            && (!writer.incoming.contains(digest) || self.read_adapter(&held).is_ok())
         {
+            self.drop_upload(&mut writer, digest);
             return Ok(Installed {
                 task,
                 held,
