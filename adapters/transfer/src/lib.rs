@@ -67,5 +67,5 @@ pub use serve::{End, ServeError, ServeLimits, Served, serve};
 pub use session::{Session, SessionLimits};
 pub use status::{Frames, Latency, Memory, Reverted, Status, TaskState, TaskSummary, TrialStatus};
 #[cfg(feature = "std")]
-pub use transport::{Endpoint, EndpointError, Link};
-pub use tuning::{TunePhase, TuneRequest, TuneStatus};
+pub use transport::{Endpoint, EndpointClient, EndpointError, Link};
+pub use tuning::{TunePhase, TuneRequest, TuneStatus, parse_bytes};

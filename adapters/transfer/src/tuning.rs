@@ -1,6 +1,6 @@
 //! What is asked of and said about learning on the device.
 
-use alloc::string::String;
+use alloc::{borrow::ToOwned as _, string::String};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,37 @@ pub struct TuneRequest {
     pub steps: Option<u32>,
     /// The most seconds; no limit where absent.
     pub seconds: Option<u32>,
+}
+
+impl TuneRequest {
+    /// A run without steps: a class that is new answers at once, by a prototype.
+    #[must_use]
+    pub fn prototype(task: &str) -> Self {
+        Self {
+            task: task.to_owned(),
+            steps: Some(0),
+            ..Self::default()
+        }
+    }
+}
+
+/// A number of bytes as a person writes it, for [`TuneRequest::memory`]: with `k`, `M` or `G` behind it as powers of 1000, and perhaps a `B`.
+///
+/// # Errors
+/// What was expected.
+pub fn parse_bytes(text: &str) -> Result<u64, &'static str> {
+    let plain = text.trim_end_matches(['b', 'B']);
+    let (number, factor) = match plain.split_at_checked(plain.len().saturating_sub(1)) {
+        Some((number, "k" | "K")) => (number, 1_000),
+        Some((number, "M" | "m")) => (number, 1_000_000),
+        Some((number, "G" | "g")) => (number, 1_000_000_000),
+        _ => (text, 1),
+    };
+    let number = number.trim().parse::<u64>().ok();
+    let bytes = number.and_then(|number| number.checked_mul(factor));
+    bytes
+        .filter(|&bytes| bytes > 0)
+        .ok_or("expected a number of bytes, such as 300M")
 }
 
 /// What tuning is doing.
@@ -39,6 +70,14 @@ pub enum TunePhase {
     Stopped,
     /// Failed; see the message.
     Failed,
+}
+
+impl TunePhase {
+    /// Whether it has not ended yet.
+    #[must_use]
+    pub const fn is_running(self) -> bool {
+        matches!(self, Self::Preparing | Self::Running | Self::Evaluating)
+    }
 }
 
 /// How far tuning is, or how it ended.
@@ -66,4 +105,17 @@ pub struct TuneStatus {
     pub seconds: u64,
     /// Why it failed, or why nothing changed.
     pub message: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_bytes("300M"), Ok(300_000_000));
+        assert_eq!(parse_bytes("2GB"), Ok(2_000_000_000));
+        assert_eq!(parse_bytes("512"), Ok(512));
+        assert!(parse_bytes("0").is_err() && parse_bytes("M").is_err() && parse_bytes("1.5G").is_err());
+    }
 }

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use clr_transfer::{Client, Clock, Endpoint, Kind, Link, ServeLimits, Slot, SystemClock, serve};
+use clr_transfer::{Clock, Endpoint, Kind, Link, ServeLimits, Slot, SystemClock, serve};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::{line::Random, memory_device::MemoryDevice};
@@ -18,7 +18,7 @@ const STDIO: &str = "CLR_TRANSFER_STDIO_CHILD";
 fn push_and_pull(endpoint: &Endpoint, device_holds: impl FnOnce(&[u8])) {
     let clock = SystemClock::new();
     let file = Random(1).bytes(100_000);
-    let mut client = Client::new(|| endpoint.connect(), &clock, endpoint.options());
+    let mut client = endpoint.client(&clock, endpoint.options());
     let pushed = client.push(&file, Kind::Adapter, &mut |_| ()).unwrap();
     assert_eq!((pushed.connections, pushed.repeated), (1, 0), "{pushed:?}");
     device_holds(&file);
@@ -115,7 +115,7 @@ fn a_serial_line() {
         push_and_pull(&endpoint, |file| assert!(device.holds(file)));
         // A second host on the same line, which nobody opened anew for it.
         let clock = SystemClock::new();
-        let mut second = Client::new(|| endpoint.connect(), &clock, endpoint.options());
+        let mut second = endpoint.client(&clock, endpoint.options());
         assert_eq!(second.status().unwrap().device, "memory");
         stop.store(true, Ordering::Relaxed);
     });

@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use clr_transfer::{
-    Client, ClientError, Committed, Endpoint, Kind, Link, SystemClock, TunePhase, TuneRequest, TuneStatus,
+    ClientError, Endpoint, EndpointClient, SystemClock, TunePhase, TuneRequest, TuneStatus, parse_bytes,
 };
 
 use super::Config;
@@ -102,20 +102,6 @@ pub(super) struct TuneArgs {
     target: Target,
 }
 
-/// A number of bytes, with K, M or G for powers of 1,000.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.as_bytes().last() {
-        Some(b'K' | b'k') => (&text[..text.len() - 1], 1_000),
-        Some(b'M' | b'm') => (&text[..text.len() - 1], 1_000_000),
-        Some(b'G' | b'g') => (&text[..text.len() - 1], 1_000_000_000),
-        _ => (text, 1),
-    };
-    let number: Option<u64> = digits.parse().ok();
-    number
-        .and_then(|number| number.checked_mul(factor))
-        .ok_or_else(|| "expected a number of bytes such as 300M".to_owned())
-}
-
 /// Why a command to the device failed.
 #[derive(Debug, thiserror::Error)]
 enum RemoteError {
@@ -137,21 +123,7 @@ impl Target {
             )),
         }
     }
-
-    fn client<T>(&self, act: impl FnOnce(&mut DeviceClient<'_>) -> Result<T, ClientError>) -> Result<T, RemoteError> {
-        let endpoint = Endpoint::Unix(self.socket()?.display().to_string());
-        let clock = SystemClock::default();
-        let mut connect = || endpoint.connect();
-        let mut client = Client::new(
-            &mut connect as &mut dyn FnMut() -> Result<Link, String>,
-            &clock,
-            endpoint.options(),
-        );
-        Ok(act(&mut client)?)
-    }
 }
-
-type DeviceClient<'c> = Client<'c, Link, &'c mut dyn FnMut() -> Result<Link, String>>;
 
 /// Carries out a command; exit codes stand in `clr-device --help`.
 pub(super) fn run(command: &RemoteCommand) -> ExitCode {
@@ -165,24 +137,35 @@ pub(super) fn run(command: &RemoteCommand) -> ExitCode {
     }
 }
 
-#[expect(
-    clippy::redundant_closure_for_method_calls,
-    reason = "the methods themselves are not general enough in the client's lifetime"
-)]
 fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
+    let target = match command {
+        RemoteCommand::Stdio(target) | RemoteCommand::Status(target) | RemoteCommand::List(target) => target,
+        RemoteCommand::Switch(args)
+        | RemoteCommand::Rollback(args)
+        | RemoteCommand::Restore(args)
+        | RemoteCommand::Remove(args)
+        | RemoteCommand::MarkGood(args)
+        | RemoteCommand::MarkBad(args) => &args.target,
+        RemoteCommand::Teach(args) => &args.target,
+        RemoteCommand::Tune(args) => &args.target,
+    };
+    let socket = target.socket()?;
+    let (endpoint, clock) = (Endpoint::Unix(socket.display().to_string()), SystemClock::new());
+    let client = &mut endpoint.client(&clock, endpoint.options());
     match command {
-        RemoteCommand::Stdio(target) => bridge(&target.socket()?),
-        RemoteCommand::Status(target) => print(&target.client(|client| client.status())?),
-        RemoteCommand::List(target) => print(&target.client(|client| client.list())?),
-        RemoteCommand::Switch(args) => args.target.client(|client| client.switch(&args.task)),
-        RemoteCommand::Rollback(args) => args.target.client(|client| client.rollback(&args.task)),
-        RemoteCommand::Restore(args) => args.target.client(|client| client.restore(&args.task)),
-        RemoteCommand::Remove(args) => args.target.client(|client| client.remove(&args.task)),
-        RemoteCommand::MarkGood(args) => args.target.client(|client| client.mark_good(&args.task)),
-        RemoteCommand::MarkBad(args) => args.target.client(|client| client.mark_bad(&args.task)),
-        RemoteCommand::Teach(args) => teach(args),
-        RemoteCommand::Tune(args) => tune(args),
+        RemoteCommand::Stdio(_) => bridge(&socket)?,
+        RemoteCommand::Status(_) => print(&client.status()?)?,
+        RemoteCommand::List(_) => print(&client.list()?)?,
+        RemoteCommand::Switch(args) => client.switch(&args.task)?,
+        RemoteCommand::Rollback(args) => client.rollback(&args.task)?,
+        RemoteCommand::Restore(args) => client.restore(&args.task)?,
+        RemoteCommand::Remove(args) => client.remove(&args.task)?,
+        RemoteCommand::MarkGood(args) => client.mark_good(&args.task)?,
+        RemoteCommand::MarkBad(args) => client.mark_bad(&args.task)?,
+        RemoteCommand::Teach(args) => teach(args, client)?,
+        RemoteCommand::Tune(args) => tune(args, client)?,
     }
+    Ok(())
 }
 
 fn print<T: serde::Serialize>(value: &T) -> Result<(), RemoteError> {
@@ -191,67 +174,48 @@ fn print<T: serde::Serialize>(value: &T) -> Result<(), RemoteError> {
     Ok(())
 }
 
-fn teach(args: &TeachArgs) -> Result<(), RemoteError> {
+fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
     let (mut added, mut known) = (0, 0);
     for path in &args.pictures {
         let bytes = std::fs::read(path)
             .map_err(|error| RemoteError::Other(format!("cannot read '{}': {error}", path.display())))?;
-        let kind = Kind::Example {
-            task: args.task.clone(),
-            label: args.label.clone(),
-        };
-        match args
-            .target
-            .client(|client| client.push(&bytes, kind, &mut |_| {}))?
-            .committed
-        {
-            Committed::Example { duplicate: true, .. } => known += 1,
-            _ => added += 1,
+        if client.teach(&args.task, &args.label, &bytes)? {
+            added += 1;
+        } else {
+            known += 1;
         }
     }
     println!(
         "{added} pictures filed under `{}` of task `{}`, {known} were there already",
         args.label, args.task
     );
-    // No steps: a prototype for what is new, nothing more.
-    let request = TuneRequest {
-        task: args.task.clone(),
-        steps: Some(0),
-        ..TuneRequest::default()
-    };
-    args.target.client(|client| client.tune(&request))?;
-    let status = follow(&args.target)?;
+    client.tune(&TuneRequest::prototype(&args.task))?;
+    let status = follow(client)?;
     println!("{}", status.message.unwrap_or_default());
     ended(status.phase)
 }
 
-fn tune(args: &TuneArgs) -> Result<(), RemoteError> {
+fn tune(args: &TuneArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
     let request = TuneRequest {
         task: args.task.clone(),
         memory: args.max_ram,
         steps: args.steps,
         seconds: args.seconds,
     };
-    args.target.client(|client| client.tune(&request))?;
+    client.tune(&request)?;
     if args.background {
         return Ok(());
     }
-    let status = follow(&args.target)?;
+    let status = follow(client)?;
     print(&status)?;
     ended(status.phase)
 }
 
 /// Waits until the device has learned; says on the way what it does.
-#[expect(clippy::redundant_closure_for_method_calls, reason = "as in `carry_out`")]
-fn follow(target: &Target) -> Result<TuneStatus, RemoteError> {
+fn follow(client: &mut EndpointClient<'_>) -> Result<TuneStatus, RemoteError> {
     const STEP: Duration = Duration::from_millis(200);
     let mut said = None;
-    loop {
-        let status = target.client(|client| client.tune_status())?;
-        let running = [TunePhase::Preparing, TunePhase::Running, TunePhase::Evaluating];
-        if !running.contains(&status.phase) {
-            return Ok(status);
-        }
+    let status = client.follow_tuning(STEP, &mut |status| {
         if status.plan.is_some() && status.plan != said {
             eprintln!("{}", status.plan.as_deref().unwrap_or_default());
             said.clone_from(&status.plan);
@@ -264,8 +228,8 @@ fn follow(target: &Target) -> Result<TuneStatus, RemoteError> {
                 status.loss.unwrap_or(0.0)
             );
         }
-        thread::sleep(STEP);
-    }
+    })?;
+    Ok(status)
 }
 
 fn ended(phase: TunePhase) -> Result<(), RemoteError> {

@@ -15,7 +15,9 @@ use std::{
 
 use clr_adapters::{Adapter, Encoding, Recipe, SecretKey, SignerClass, encode, sign};
 use clr_onnx::{Architecture, Backbone, RgbImage};
-use clr_transfer::{Client, ClientError, Endpoint, Kind, Link, Pushed, Status, SystemClock, TaskSummary};
+use clr_transfer::{
+    ClientError, ClientOptions, Endpoint, EndpointClient, Kind, Pushed, Status, SystemClock, TaskSummary,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -25,8 +27,6 @@ use crate::common;
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// Side of the input in pixels.
 const SIDE: u32 = 32;
-
-pub(super) type Connect<'c> = &'c mut dyn FnMut() -> Result<Link, String>;
 
 /// The publisher that the devices trust.
 pub(super) fn publisher() -> SecretKey {
@@ -98,6 +98,16 @@ impl Device {
             frames: 0,
         };
         device.configure(&format!("{source}{extra}"), &[publisher()]);
+        device
+    }
+
+    /// A device that runs and serves version 1 of `birds`, confirmed.
+    pub(super) fn with_birds(extra: &str) -> Self {
+        let mut device = Self::new(extra);
+        device.start();
+        device.push(&signed(&adapter("birds", 1))).unwrap();
+        device.host(|client| client.mark_good("birds")).unwrap();
+        device.switch("birds");
         device
     }
 
@@ -240,27 +250,24 @@ impl Device {
     /// Speaks to the device as a host would.
     pub(super) fn host<T>(
         &self,
-        act: impl FnOnce(&mut Client<'_, Link, Connect<'_>>) -> Result<T, ClientError>,
+        act: impl FnOnce(&mut EndpointClient<'_>) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
-        let endpoint = Endpoint::Unix(self.path("state/control.sock").display().to_string());
-        let clock = SystemClock::default();
-        let mut connect = || endpoint.connect();
-        let mut client = Client::new(&mut connect as Connect<'_>, &clock, endpoint.options());
-        act(&mut client)
+        self.host_with(act, |options| options)
     }
 
-    #[expect(
-        clippy::redundant_closure_for_method_calls,
-        reason = "the method is not general enough in a lifetime"
-    )]
+    pub(super) fn host_with<T>(
+        &self,
+        act: impl FnOnce(&mut EndpointClient<'_>) -> Result<T, ClientError>,
+        change: impl FnOnce(ClientOptions) -> ClientOptions,
+    ) -> Result<T, ClientError> {
+        let endpoint = Endpoint::Unix(self.path("state/control.sock").display().to_string());
+        act(&mut endpoint.client(&SystemClock::new(), change(endpoint.options())))
+    }
+
     pub(super) fn status(&self) -> Status {
         self.host(|client| client.status()).unwrap()
     }
 
-    #[expect(
-        clippy::redundant_closure_for_method_calls,
-        reason = "the method is not general enough in a lifetime"
-    )]
     pub(super) fn list(&self) -> Vec<TaskSummary> {
         self.host(|client| client.list()).unwrap()
     }

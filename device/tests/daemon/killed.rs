@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clr_transfer::TaskState;
+use clr_transfer::{ClientError, ClientOptions, EndpointClient, Kind, TaskState};
 
 use super::device::{Device, adapter, picture, signed};
 
@@ -78,26 +78,17 @@ fn killed_at_random_moments_it_opens_again_and_no_confirmed_adapter_is_lost() {
 
 impl Device {
     /// One attempt: a device that is gone is not waited for.
-    fn once<T>(
-        &self,
-        act: impl FnOnce(
-            &mut clr_transfer::Client<'_, clr_transfer::Link, super::device::Connect<'_>>,
-        ) -> Result<T, clr_transfer::ClientError>,
-    ) -> bool {
-        let endpoint = clr_transfer::Endpoint::Unix(self.path("state/control.sock").display().to_string());
-        let clock = clr_transfer::SystemClock::default();
-        let mut connect = || endpoint.connect();
-        let options = clr_transfer::ClientOptions {
+    fn once<T>(&self, act: impl FnOnce(&mut EndpointClient<'_>) -> Result<T, ClientError>) -> bool {
+        let change = |options| ClientOptions {
             attempts: 0,
             first_attempts: 1,
-            ..endpoint.options()
+            ..options
         };
-        let mut client = clr_transfer::Client::new(&mut connect as super::device::Connect<'_>, &clock, options);
-        act(&mut client).is_ok()
+        self.host_with(act, change).is_ok()
     }
 
     fn try_push(&self, file: &[u8]) -> bool {
-        self.once(|client| client.push(file, clr_transfer::Kind::Adapter, &mut |_| {}))
+        self.once(|client| client.push(file, Kind::Adapter, &mut |_| {}))
     }
 
     fn try_confirm(&self, task: &str) -> bool {

@@ -2,36 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use clr_transfer::{Kind, Slot, TunePhase, TuneRequest, TuneStatus};
+use clr_transfer::{Slot, TunePhase, TuneRequest, TuneStatus};
 
-use super::device::{Device, PATIENCE, adapter, picture, png, signed};
+use super::device::{Device, PATIENCE, picture, png};
 use crate::auto;
 
-fn stopped(phase: TunePhase) -> bool {
-    !matches!(phase, TunePhase::Preparing | TunePhase::Running | TunePhase::Evaluating)
-}
-
 impl Device {
-    #[expect(
-        clippy::redundant_closure_for_method_calls,
-        reason = "the method is not general enough in a lifetime"
-    )]
-    fn tuning(&self) -> TuneStatus {
-        self.host(|client| client.tune_status()).unwrap()
-    }
-
-    #[expect(
-        clippy::redundant_closure_for_method_calls,
-        reason = "the method is not general enough in a lifetime"
-    )]
-    fn stop_tuning(&self) {
-        self.host(|client| client.stop_tuning()).unwrap();
-    }
-
     fn wait_for(&self, what: impl Fn(&TuneStatus) -> bool) -> TuneStatus {
         let started = Instant::now();
         loop {
-            let status = self.tuning();
+            let status = self.host(|client| client.tune_status()).unwrap();
             if what(&status) {
                 return status;
             }
@@ -42,12 +22,8 @@ impl Device {
 
     fn file(&self, task: &str, label: &str, looks: u32, count: u64) {
         for index in 0..count {
-            let kind = Kind::Example {
-                task: task.to_owned(),
-                label: label.to_owned(),
-            };
             let bytes = png(&auto::picture(looks, index));
-            self.host(|client| client.push(&bytes, kind, &mut |_| {})).unwrap();
+            self.host(|client| client.teach(task, label, &bytes)).unwrap();
         }
     }
 
@@ -60,17 +36,12 @@ impl Device {
             ..TuneRequest::default()
         };
         self.host(|client| client.tune(&request)).unwrap();
-        self.wait_for(|status| stopped(status.phase))
+        self.wait_for(|status| !status.phase.is_running())
     }
 }
 
 fn with_birds() -> Device {
-    let mut device = Device::new("[trial]\nframes = 1000\nlow_confidence = 0.0\n[tuning]\nframes = 12\nevery = 1\n");
-    device.start();
-    device.push(&signed(&adapter("birds", 1))).unwrap();
-    device.host(|client| client.mark_good("birds")).unwrap();
-    device.switch("birds");
-    device
+    Device::with_birds("[trial]\nframes = 1000\nlow_confidence = 0.0\n[tuning]\nframes = 12\nevery = 1\n")
 }
 
 #[test]
@@ -154,9 +125,9 @@ fn a_run_that_was_killed_goes_on_after_the_restart() {
     device.start();
     let resumed = device.wait_for(|status| status.step > 0);
     assert!(resumed.step > 40 && resumed.phase == TunePhase::Running, "{resumed:?}");
-    device.stop_tuning();
+    device.host(|client| client.stop_tuning()).unwrap();
     assert_eq!(
-        device.wait_for(|status| stopped(status.phase)).phase,
+        device.wait_for(|status| !status.phase.is_running()).phase,
         TunePhase::Stopped
     );
     device.stop();

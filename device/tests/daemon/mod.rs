@@ -1,5 +1,10 @@
 //! What the daemon promises, shown on the real program: a process, its socket, its store on a real disk.
 
+#![expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the client's methods are not general enough in its lifetime"
+)]
+
 mod choosing;
 mod device;
 mod hostile;

@@ -219,6 +219,6 @@ fn the_command_line_reaches_the_device_through_its_socket() {
     );
     let endpoint: clr_transfer::Endpoint = endpoint.parse().unwrap();
     let clock = clr_transfer::SystemClock::default();
-    let mut client = clr_transfer::Client::new(|| endpoint.connect(), &clock, endpoint.options());
+    let mut client = endpoint.client(&clock, endpoint.options());
     assert_eq!(client.status().unwrap().device, "test");
 }

@@ -11,18 +11,9 @@ fn settled(device: &Device) -> TaskState {
     device.list()[0].state
 }
 
-fn started_with(extra: &str) -> Device {
-    let mut device = Device::new(extra);
-    device.start();
-    device.push(&signed(&adapter("birds", 1))).unwrap();
-    device.host(|client| client.mark_good("birds")).unwrap();
-    device.switch("birds");
-    device
-}
-
 #[test]
 fn it_is_confirmed_after_the_frames_that_it_states() {
-    let mut device = started_with("");
+    let mut device = Device::with_birds("");
     let mut second = adapter("birds", 2);
     second.header.trial = Some(Trial {
         frames: 4,
@@ -47,7 +38,7 @@ fn it_is_confirmed_after_the_frames_that_it_states() {
 
 #[test]
 fn one_that_is_never_sure_is_taken_back_and_the_reason_is_kept() {
-    let mut device = started_with("");
+    let mut device = Device::with_birds("");
     let before = device.ask(&picture(1));
     let mut unsure = adapter("birds", 2);
     unsure.head_to_zero();
@@ -74,7 +65,7 @@ fn one_that_is_never_sure_is_taken_back_and_the_reason_is_kept() {
 
 #[test]
 fn one_that_fails_its_canaries_never_serves_a_frame() {
-    let mut device = started_with("");
+    let mut device = Device::with_birds("");
     let before = device.ask(&picture(1));
     let mut wrong = adapter("birds", 2);
     wrong.header.canaries = vec![Canary {
@@ -103,7 +94,7 @@ fn the_first_adapter_of_a_task_leaves_nothing_behind_when_it_is_taken_back() {
 
 #[test]
 fn one_whose_answers_are_not_finite_is_taken_back_within_the_frame() {
-    let mut device = started_with("");
+    let mut device = Device::with_birds("");
     let before = device.ask(&picture(1));
     let mut infinite = adapter("birds", 2);
     // Finite weights, as the format demands, whose products are not.
@@ -121,7 +112,7 @@ fn one_whose_answers_are_not_finite_is_taken_back_within_the_frame() {
 
 #[test]
 fn one_that_the_device_does_not_survive_is_taken_back_at_the_fourth_start() {
-    let mut device = started_with("");
+    let mut device = Device::with_birds("");
     device.push(&signed(&adapter("birds", 2))).unwrap();
     for _ in 0..3 {
         device.kill();

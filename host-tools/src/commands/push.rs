@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 use clr_adapters::{Digest, delta};
-use clr_transfer::{ClientError, Committed, Endpoint, FailureCode, Kind, Pushed, SystemClock};
+use clr_transfer::{ClientError, Committed, Endpoint, EndpointClient, FailureCode, Kind, Pushed, SystemClock};
 use serde::Serialize;
 
 use super::{
     Context,
-    device::{AnyClient, client, progress},
+    device::{client, progress},
 };
 use crate::{backbones::read_adapter, output::human_bytes};
 
@@ -95,11 +95,11 @@ pub(crate) fn run(args: &PushArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         }
         let start = Instant::now();
         let base = if device.capabilities.delta && !args.whole {
-            base_of(&mut *client, &header.task, path, args)?
+            base_of(&mut client, &header.task, path, args)?
         } else {
             None
         };
-        let (pushed, base) = send(&mut *client, path, &bytes, base, context)?;
+        let (pushed, base) = send(&mut client, path, &bytes, base, context)?;
         let Committed::Adapter {
             task,
             version,
@@ -156,7 +156,7 @@ fn describe(row: &PushedDocument) -> String {
 
 /// The file on this side that the device serves for the task, if there is one.
 fn base_of(
-    client: &mut dyn AnyClient,
+    client: &mut EndpointClient<'_>,
     task: &str,
     path: &Path,
     args: &PushArgs,
@@ -206,7 +206,7 @@ fn base_of(
 
 /// Sends the difference where there is a base and it is smaller, else the whole file.
 fn send(
-    client: &mut dyn AnyClient,
+    client: &mut EndpointClient<'_>,
     path: &Path,
     bytes: &[u8],
     base: Option<(PathBuf, Vec<u8>)>,

@@ -1,13 +1,13 @@
 //! What a device can be asked and told in one request.
 
-use alloc::vec::Vec;
-use core::fmt::Display;
+use alloc::{borrow::ToOwned as _, vec::Vec};
+use core::{fmt::Display, time::Duration};
 
 use embedded_io::{Read, Write};
 
 use super::{Client, ClientError, Repeat};
 use crate::{
-    message::{DeviceInfo, Request, Response},
+    message::{Committed, DeviceInfo, Kind, Request, Response},
     status::{Status, TaskSummary},
     tuning::{TuneRequest, TuneStatus},
 };
@@ -127,6 +127,40 @@ where
             Response::Tuning(status) => Some(status),
             _ => None,
         })
+    }
+
+    /// Waits until tuning has ended, looking every `step`; `watch` sees how far it is.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn follow_tuning(
+        &mut self,
+        step: Duration,
+        watch: &mut dyn FnMut(&TuneStatus),
+    ) -> Result<TuneStatus, ClientError> {
+        loop {
+            let status = self.tune_status()?;
+            if !status.phase.is_running() {
+                return Ok(status);
+            }
+            watch(&status);
+            self.clock.sleep(step);
+        }
+    }
+
+    /// Files a picture under a label of a task; says whether it is new there.
+    ///
+    /// # Errors
+    /// As [`Client::push`].
+    pub fn teach(&mut self, task: &str, label: &str, picture: &[u8]) -> Result<bool, ClientError> {
+        let kind = Kind::Example {
+            task: task.to_owned(),
+            label: label.to_owned(),
+        };
+        match self.push(picture, kind, &mut |_| ())?.committed {
+            Committed::Example { duplicate, .. } => Ok(!duplicate),
+            Committed::Adapter { .. } => Err(ClientError::Unexpected { request: "commit" }),
+        }
     }
 
     /// Stops tuning.

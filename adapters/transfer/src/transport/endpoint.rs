@@ -2,18 +2,25 @@
 
 use std::{
     borrow::ToOwned,
+    boxed::Box,
     str::FromStr,
     string::{String, ToString},
     time::Duration,
 };
 
 use super::{Link, about, random_session};
-use crate::client::ClientOptions;
+use crate::{
+    client::{Client, ClientOptions},
+    clock::Clock,
+};
 
 /// Bits a second of a serial line without `@BAUD`.
 const DEFAULT_BAUD: u32 = 115_200;
 /// How long a TCP connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// A client of the device at an [`Endpoint`].
+pub type EndpointClient<'c> = Client<'c, Link, Box<dyn FnMut() -> Result<Link, String> + 'c>>;
 
 /// Where a device is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +106,12 @@ impl Endpoint {
             Self::Unix(_) | Self::Command(_) => Err(std::io::ErrorKind::Unsupported.into()),
         };
         link.map_err(|error| about(&self.to_string(), &error))
+    }
+
+    /// A client of the device there; connects with the first request.
+    #[must_use]
+    pub fn client<'c>(&'c self, clock: &'c dyn Clock, options: ClientOptions) -> EndpointClient<'c> {
+        Client::new(Box::new(|| self.connect()), clock, options)
     }
 
     /// Options that fit the place: small chunks and long deadlines on a slow line, a session number of its own.

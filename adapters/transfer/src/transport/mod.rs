@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-pub use endpoint::{Endpoint, EndpointError};
+pub use endpoint::{Endpoint, EndpointClient, EndpointError};
 
 /// How long a read or a write waits before deadlines are looked at.
 const STEP: Duration = Duration::from_millis(50);

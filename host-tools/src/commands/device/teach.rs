@@ -4,10 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use clr_transfer::{ClientError, Committed, FailureCode, Kind, TunePhase, TuneRequest};
+use clr_transfer::{ClientError, EndpointClient, FailureCode, TunePhase, TuneRequest};
 use serde::Serialize;
 
-use super::{AnyClient, Context};
+use super::Context;
 use crate::commands::eval::pictures_in;
 
 #[derive(Args, Debug)]
@@ -33,7 +33,7 @@ struct TeachDocument {
     learned: Option<String>,
 }
 
-pub(super) fn run(args: &TeachArgs, client: &mut dyn AnyClient, context: &Context<'_>) -> anyhow::Result<u8> {
+pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &Context<'_>) -> anyhow::Result<u8> {
     let mut pictures = Vec::new();
     for path in &args.paths {
         pictures.extend(pictures_in(path)?);
@@ -48,20 +48,13 @@ pub(super) fn run(args: &TeachArgs, client: &mut dyn AnyClient, context: &Contex
     };
     for picture in pictures {
         let bytes = std::fs::read(&picture).with_context(|| format!("cannot read '{}'", picture.display()))?;
-        let kind = Kind::Example {
-            task: args.task.clone(),
-            label: args.label.clone(),
-        };
-        let pushed = client
-            .push(&bytes, kind, &mut |_| ())
+        let new = client
+            .teach(&args.task, &args.label, &bytes)
             .with_context(|| format!("while sending '{}'", picture.display()))?;
-        match pushed.committed {
-            Committed::Example { duplicate: true, .. } => document.duplicates += 1,
-            Committed::Example { .. } => document.added += 1,
-            _ => bail!(
-                "the device filed '{}' as something else than a picture",
-                picture.display()
-            ),
+        if new {
+            document.added += 1;
+        } else {
+            document.duplicates += 1;
         }
         bar.inc(1);
     }
@@ -82,23 +75,15 @@ pub(super) fn run(args: &TeachArgs, client: &mut dyn AnyClient, context: &Contex
 }
 
 /// Lets a class that is new answer at once, by a prototype: a run of tuning without steps.
-fn prototype(task: &str, client: &mut dyn AnyClient) -> anyhow::Result<Option<String>> {
+fn prototype(task: &str, client: &mut EndpointClient<'_>) -> anyhow::Result<Option<String>> {
     const STEP: Duration = Duration::from_millis(100);
-    let request = TuneRequest {
-        task: task.to_owned(),
-        steps: Some(0),
-        ..TuneRequest::default()
-    };
-    match client.tune(&request) {
+    match client.tune(&TuneRequest::prototype(task)) {
         Err(ClientError::Refused(failure)) if failure.code == FailureCode::UNSUPPORTED => return Ok(None),
         started => started?,
     }
-    loop {
-        let status = client.tune_status()?;
-        match status.phase {
-            TunePhase::Preparing | TunePhase::Running | TunePhase::Evaluating => std::thread::sleep(STEP),
-            TunePhase::Failed => bail!("{}", status.message.unwrap_or_default()),
-            _ => return Ok(status.message),
-        }
+    let status = client.follow_tuning(STEP, &mut |_| ())?;
+    match status.phase {
+        TunePhase::Failed => bail!("{}", status.message.unwrap_or_default()),
+        _ => Ok(status.message),
     }
 }
