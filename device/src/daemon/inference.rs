@@ -137,8 +137,8 @@ fn serve(
             None => _ = by_task.insert(adapter.task().to_owned(), 1),
         }
     }
-    let keeping = &runtime.config.load().tuning;
-    if keeping.frames > 0 && counters.served.load(Ordering::Relaxed).is_multiple_of(keeping.every) {
+    let every = runtime.config.load().tuning.every;
+    if counters.served.load(Ordering::Relaxed).is_multiple_of(every) && runtime.wants_frame(adapter.task()) {
         let (task, bytes) = (adapter.task().to_owned(), frame.bytes.clone());
         let _ = beside.try_send(Beside::Keep { task, bytes });
     }

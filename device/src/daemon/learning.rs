@@ -273,7 +273,7 @@ impl Runtime {
                     born => born?,
                 };
                 let classes = born.adapter.header.labels.len();
-                self.serve_tuned(task, &born.file)?;
+                self.serve_tuned(&born.file)?;
                 return Ok(Outcome::Promoted(format!("a task of {classes} classes was born")));
             }
             Err(error) => return Err(error.into()),
@@ -288,7 +288,7 @@ impl Runtime {
         let mut taught = None;
         if !new.is_empty() {
             let version = clr_tuning::teach(backbone, &parent, &pictures)?;
-            self.serve_tuned(task, &version.file)?;
+            self.serve_tuned(&version.file)?;
             tracing::info!(task, classes = ?new, "answers by prototypes");
             taught = Some(format!("answers by a prototype: {}", new.join(", ")));
             parent = self.parent(&self.store.serving(task)?)?;
@@ -318,7 +318,7 @@ impl Runtime {
             .update(|status| (status.accuracy_before, status.accuracy_after) = (before, after));
         match tuned.promoted() {
             Some(version) => {
-                self.serve_tuned(task, &version.file)?;
+                self.serve_tuned(&version.file)?;
                 Ok(Outcome::Promoted(tuned.verdict.reason))
             }
             None => Ok(Outcome::Kept(tuned.verdict.reason)),
@@ -349,8 +349,8 @@ impl Runtime {
     }
 
     /// Signs what was learned, stores it, and lets it serve on trial.
-    fn serve_tuned(&self, task: &str, file: &[u8]) -> Result<(), LearnError> {
-        self.install_tuned(task, file).map_err(LearnError::Refused)
+    fn serve_tuned(&self, file: &[u8]) -> Result<(), LearnError> {
+        self.install_tuned(file).map_err(LearnError::Refused)
     }
 }
 

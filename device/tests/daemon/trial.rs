@@ -67,17 +67,24 @@ fn one_that_is_never_sure_is_taken_back_and_the_reason_is_kept() {
 fn one_that_fails_its_canaries_never_serves_a_frame() {
     let mut device = Device::with_birds("");
     let before = device.ask(&picture(1));
-    let mut wrong = adapter("birds", 2);
-    wrong.header.canaries = vec![Canary {
-        size: [4, 4],
-        pixels: vec![9; 48],
-        class: 1,
-        probability: 0.123,
-    }];
-    let refused = device.push(&signed(&wrong)).unwrap_err().to_string();
+    let refused = device.push(&signed(&with_wrong_canary(2))).unwrap_err().to_string();
     assert!(refused.contains("canary 0"), "{refused}");
     let after = device.ask(&picture(1));
     assert_eq!((&after["version"], &after["top"]), (&1.into(), &before["top"]));
+}
+
+/// An adapter on trial gives way to the next one. It went on serving in memory when that one failed its canaries, although its own
+/// trial was over and could never be confirmed.
+#[test]
+fn one_that_gave_way_to_a_bad_one_does_not_serve_on() {
+    let mut device = Device::with_birds("");
+    let before = device.ask(&picture(1));
+    device.push(&signed(&adapter("birds", 2))).unwrap();
+    assert_eq!(device.ask(&picture(1))["version"], 2);
+    device.push(&signed(&with_wrong_canary(3))).unwrap_err();
+    let after = device.ask(&picture(1));
+    assert_eq!((&after["version"], &after["top"]), (&1.into(), &before["top"]));
+    assert_eq!(settled(&device), TaskState::Confirmed);
 }
 
 #[test]
@@ -124,6 +131,18 @@ fn one_that_the_device_does_not_survive_is_taken_back_at_the_fourth_start() {
     assert_eq!(device.ask(&picture(1))["version"], 1);
     let reason = &device.status().reverts[0].reason;
     assert!(reason.contains("start"), "{reason}");
+}
+
+/// A version of `birds` that states another answer to its canary than it gives.
+fn with_wrong_canary(version: u64) -> clr_adapters::Adapter {
+    let mut wrong = adapter("birds", version);
+    wrong.header.canaries = vec![Canary {
+        size: [4, 4],
+        pixels: vec![9; 48],
+        class: 1,
+        probability: 0.123,
+    }];
+    wrong
 }
 
 trait Unsure {

@@ -10,7 +10,7 @@ use clr_transfer::{
 };
 
 use super::{AUTO, Runtime, failure, lock, now};
-use crate::daemon::memory;
+use crate::daemon::{memory, trial::TrialRun};
 
 impl Runtime {
     /// Changes the store, then brings the task in memory in line with it, whatever came of the change.
@@ -93,9 +93,7 @@ impl Device for Runtime {
         reverts.sort_by_key(|revert| std::cmp::Reverse(revert.at));
         let trials = states.iter().filter_map(|state| {
             let trial = state.trial?;
-            let left = self.detail(&state.task, |detail| {
-                detail.trial.as_ref().map(super::super::trial::TrialRun::left)
-            });
+            let left = self.detail(&state.task, |detail| detail.trial.as_ref().map(TrialRun::left));
             Some(TrialStatus {
                 task: state.task.clone(),
                 version: trial.held.version,

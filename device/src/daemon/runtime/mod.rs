@@ -51,6 +51,8 @@ pub(crate) struct Runtime {
     pub(crate) learning: super::learning::Learning,
     #[cfg(feature = "tuning")]
     pub(crate) me: super::learning::Myself,
+    /// Frames kept of each task, as far as it was asked.
+    kept_frames: Mutex<HashMap<String, usize>>,
     /// The file that was read last, for hosts that pull it piece by piece.
     reading: Mutex<Option<(Digest, Arc<[u8]>)>>,
 }
@@ -107,6 +109,7 @@ impl Runtime {
             stop,
             started: Instant::now(),
             resident_after_start: AtomicU64::new(memory::resident()),
+            kept_frames: Mutex::default(),
             reading: Mutex::default(),
             #[cfg(feature = "tuning")]
             learning: super::learning::Learning::default(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_adapters::{Adapter, Digest, Provenance, PublicKey, Refusal, Trial, decode};
+use clr_adapters::{Digest, Header, Provenance, PublicKey, Refusal, Trial, decode};
 use clr_store::{Held, Serving, StoreError};
 
 use super::{Runtime, lock, now, with_causes};
@@ -32,7 +32,11 @@ impl Runtime {
     /// Puts what the store says serves into memory; a task with nothing to serve leaves it. `changing` must be held.
     pub(super) fn load(&self, task: &str) -> Result<(), DaemonError> {
         match self.store.serving(task) {
-            Ok(serving) => self.put(&serving),
+            Ok(serving) => {
+                let resident = self.engine.prepare(&serving.decoded.adapter)?;
+                self.put(&serving, resident);
+                Ok(())
+            }
             // Its only adapter was taken back: that is no fault, there is just nothing to serve.
             Err(StoreError::NothingServes { tried, .. }) if tried.is_empty() => {
                 self.unload(task);
@@ -64,27 +68,29 @@ impl Runtime {
     /// As [`Runtime::load`], and an adapter on trial answers its canaries first.
     pub(super) fn load_checked(&self, task: &str) -> Result<(), DaemonError> {
         let serving = self.store.serving(task)?;
+        let adapter = &serving.decoded.adapter;
+        let resident = self.engine.prepare(adapter)?;
         if serving.trial {
-            let adapter = self.engine.prepare(&serving.decoded.adapter)?;
-            canary::check(&self.engine, &adapter, &serving.decoded.adapter.header.canaries)?;
+            canary::check(&self.engine, &resident, &adapter.header.canaries)?;
         }
-        self.put(&serving)
+        self.put(&serving, resident);
+        Ok(())
     }
 
-    fn put(&self, serving: &Serving) -> Result<(), DaemonError> {
+    fn put(&self, serving: &Serving, resident: ResidentAdapter) {
         let signer = serving.signer.map(|signature| signature.key);
-        self.put_adapter(&serving.decoded.adapter, serving.held, signer, serving.trial)
+        let header = &serving.decoded.adapter.header;
+        self.put_resident(resident, header, serving.held, signer, serving.trial);
     }
 
-    fn put_adapter(
+    fn put_resident(
         &self,
-        adapter: &Adapter,
+        resident: ResidentAdapter,
+        header: &Header,
         held: Held,
         signer: Option<PublicKey>,
         trial: bool,
-    ) -> Result<(), DaemonError> {
-        let resident = self.engine.prepare(adapter)?;
-        let header = &adapter.header;
+    ) {
         let bounds = header.trial.unwrap_or_else(|| Trial::from(&self.config.load().trial));
         let detail = Detail {
             digest: held.digest,
@@ -99,7 +105,6 @@ impl Runtime {
         // First what is known of it, then the adapter: a frame never finds a trial without its bounds.
         lock(&self.details).insert(header.task.clone(), detail);
         self.tasks.insert(resident);
-        Ok(())
     }
 
     /// Lets the confirmed adapter serve although the store says another does: it could not write the revert.
@@ -111,11 +116,14 @@ impl Runtime {
         let decoded =
             decode(&self.store.file(&held.digest)?).map_err(|error| DaemonError::Store(Refusal::from(error).into()))?;
         let signer = decoded.signature.map(|signature| signature.key);
-        self.put_adapter(&decoded.adapter, held, signer, false)
+        let resident = self.engine.prepare(&decoded.adapter)?;
+        self.put_resident(resident, &decoded.adapter.header, held, signer, false);
+        Ok(())
     }
 
     pub(super) fn unload(&self, task: &str) {
         lock(&self.details).remove(task);
+        lock(&self.kept_frames).remove(task);
         // It may never have been there.
         let _ = self.tasks.remove(task);
     }
@@ -142,15 +150,17 @@ impl Runtime {
         trial.map_or(Verdict::Continue, |trial| trial.observe(frame))
     }
 
+    /// The file of an adapter that is on trial still; something else may have happened since a verdict on it.
+    fn on_trial(&self, adapter: &Arc<ResidentAdapter>) -> Option<Digest> {
+        let digest = self.detail(adapter.task(), |detail| detail.trial.as_ref().map(|_| detail.digest));
+        digest.flatten().filter(|_| self.serves(adapter))
+    }
+
     /// The adapter on trial has proved itself.
     pub(crate) fn confirm(&self, adapter: &Arc<ResidentAdapter>) -> Result<(), DaemonError> {
         let task = adapter.task();
         let _changing = lock(&self.changing);
-        let digest = self
-            .detail(task, |detail| detail.trial.as_ref().map(|_| detail.digest))
-            .flatten();
-        // Something else may have happened since the verdict.
-        let Some(digest) = digest.filter(|_| self.serves(adapter)) else {
+        let Some(digest) = self.on_trial(adapter) else {
             return Ok(());
         };
         self.store.confirm(task, &digest)?;
@@ -165,10 +175,7 @@ impl Runtime {
     pub(crate) fn revert(&self, adapter: &Arc<ResidentAdapter>, reason: &str) -> Result<(), DaemonError> {
         let task = adapter.task();
         let _changing = lock(&self.changing);
-        let digest = self
-            .detail(task, |detail| detail.trial.as_ref().map(|_| detail.digest))
-            .flatten();
-        let Some(digest) = digest.filter(|_| self.serves(adapter)) else {
+        let Some(digest) = self.on_trial(adapter) else {
             return Ok(());
         };
         tracing::warn!(task, version = adapter.version(), reason, "reverted");

@@ -1,9 +1,11 @@
 //! What arrives: adapters, differences, labelled pictures.
 
 use clr_adapters::{Digest, delta};
+use clr_store::{Filed, Held, Installed, StoreError};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
 use super::{Runtime, failure, lock, now, with_causes};
+use crate::daemon::{DaemonError, trial::TrialRun};
 
 /// The label of frames that nobody labelled; no host can file a picture under it.
 pub(crate) const UNLABELLED: &str = " ";
@@ -21,8 +23,8 @@ impl Runtime {
             return Err(Failure::new(FailureCode::TOO_LARGE, text));
         }
         if let Kind::Delta { base, target, .. } = &begin.kind {
-            // What serves here need not be sent.
-            if self.held_already(target).is_some() {
+            // What is in force here need not be sent.
+            if self.store.in_force(target).is_some() {
                 return Ok(begin.length);
             }
             if self.store.file(base).is_err() {
@@ -36,17 +38,14 @@ impl Runtime {
     pub(super) fn commit_transfer(&self, begin: &Begin) -> Result<Committed, Failure> {
         match &begin.kind {
             Kind::Adapter => {
-                if let Some(committed) = self.held_already(&begin.digest) {
-                    return Ok(committed);
-                }
                 let _changing = lock(&self.changing);
                 let installed = self.store.commit(&begin.digest, now()).map_err(failure::of_store)?;
-                self.take_into_service(&installed.task, &begin.digest)
+                self.take_into_service(&installed)
             }
             Kind::Delta { base, target, length } => {
-                if let Some(committed) = self.held_already(target) {
+                if let Some((task, held)) = self.store.in_force(target) {
                     self.drop_upload(&begin.digest);
-                    return Ok(committed);
+                    return Ok(self.committed(&task, held));
                 }
                 let difference = self.store.upload(&begin.digest).map_err(failure::of_store)?;
                 let base = self.store.file(base).map_err(failure::of_store)?;
@@ -62,7 +61,7 @@ impl Runtime {
                 }
                 let _changing = lock(&self.changing);
                 let installed = self.store.install(&file, now()).map_err(failure::of_store)?;
-                self.take_into_service(&installed.task, target)
+                self.take_into_service(&installed)
             }
             Kind::Example { label, .. } if label.trim().is_empty() => {
                 self.drop_upload(&begin.digest);
@@ -87,7 +86,7 @@ impl Runtime {
                 Ok(Committed::Example {
                     task: task.clone(),
                     label: label.clone(),
-                    duplicate: matches!(added?, clr_store::Filed::Duplicate { .. }),
+                    duplicate: matches!(added?, Filed::Duplicate { .. }),
                 })
             }
             _ => Err(Failure::new(
@@ -97,62 +96,78 @@ impl Runtime {
         }
     }
 
-    /// The answer for an adapter that is here: its commit came through, but the answer did not.
-    fn held_already(&self, digest: &Digest) -> Option<Committed> {
-        let states = self.store.tasks();
-        let state = states.iter().find(|state| {
-            let serving = state.trial.map(|trial| trial.held).or(state.confirmed);
-            serving.is_some_and(|held| held.digest == *digest)
-        })?;
-        self.committed(&state.task, digest)
-    }
-
-    fn committed(&self, task: &str, digest: &Digest) -> Option<Committed> {
-        self.detail(task, |detail| Committed::Adapter {
+    fn committed(&self, task: &str, held: Held) -> Committed {
+        let frames = self.detail(task, |detail| {
+            let trial = detail.trial.as_ref().filter(|_| detail.digest == held.digest);
+            trial.map_or(0, TrialRun::left)
+        });
+        Committed::Adapter {
             task: task.to_owned(),
-            version: detail.version,
-            digest: *digest,
-            trial_frames: detail.trial.as_ref().map_or(0, super::super::trial::TrialRun::left),
-        })
+            version: held.version,
+            digest: held.digest,
+            trial_frames: frames.unwrap_or(0),
+        }
     }
 
-    /// Lets an adapter that was installed answer its canaries, then serve. One that fails is taken back; what served
-    /// before was never out of memory. `changing` must be held.
-    fn take_into_service(&self, task: &str, digest: &Digest) -> Result<Committed, Failure> {
+    /// Lets an adapter that was installed answer its canaries, then serve. One that fails is taken back, and the confirmed
+    /// one serves. `changing` must be held.
+    fn take_into_service(&self, installed: &Installed) -> Result<Committed, Failure> {
+        let (task, held) = (&installed.task, installed.held);
+        let in_memory = self.detail(task, |detail| detail.digest == held.digest);
+        if installed.already && in_memory == Some(true) {
+            return Ok(self.committed(task, held));
+        }
         if let Err(error) = self.load_checked(task) {
             let reason = with_causes(&error);
             tracing::warn!(task, reason, "refused");
-            if let Err(error) = self.store.revert(task, digest, &reason, now()) {
-                tracing::error!("{error}");
+            let reverted = self.store.revert(task, &held.digest, &reason, now());
+            // An adapter that was on trial before gave way to this one.
+            if let Err(error) = reverted.map_err(DaemonError::from).and_then(|_| self.load(task)) {
+                tracing::error!("{}", with_causes(&error));
             }
             return Err(failure::of_daemon(error));
         }
-        tracing::info!(task, digest = digest.short(), "installed");
-        self.committed(task, digest)
-            .ok_or_else(|| Failure::new(FailureCode::INTERNAL, format_args!("task `{task}` is gone again")))
+        tracing::info!(task, digest = held.digest.short(), "installed");
+        Ok(self.committed(task, held))
     }
 
     /// Stores what the device learned itself, signed with its key, and lets it serve on trial.
     #[cfg(feature = "tuning")]
-    pub(crate) fn install_tuned(&self, task: &str, file: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn install_tuned(&self, file: &[u8]) -> Result<(), Failure> {
         let _changing = lock(&self.changing);
         let installed = self.store.install_tuned(file).map_err(failure::of_store)?;
-        self.take_into_service(task, &installed.held.digest).map(drop)
+        self.take_into_service(&installed).map(drop)
+    }
+
+    /// Whether [`Runtime::keep_frame`] would keep a frame of a task: there is no need to copy it otherwise.
+    pub(crate) fn wants_frame(&self, task: &str) -> bool {
+        let most = self.config.load().tuning.frames;
+        most > 0 && lock(&self.kept_frames).get(task).is_none_or(|&kept| kept < most)
     }
 
     /// Keeps a frame of a task, unlabelled, until there are as many as the configuration says.
     pub(crate) fn keep_frame(&self, task: &str, bytes: &[u8]) {
-        let most = self.config.load().tuning.frames;
-        let kept =
-            |examples: Vec<clr_store::Example>| examples.iter().filter(|example| example.label == UNLABELLED).count();
-        let added = match self.store.examples(task).map(kept) {
-            Ok(kept) if kept >= most => return,
-            Ok(_) => self.store.add_example(task, UNLABELLED, bytes, now()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = added {
+        if let Err(error) = self.try_to_keep(task, bytes) {
             tracing::warn!(task, "cannot keep a frame: {error}");
         }
+    }
+
+    fn try_to_keep(&self, task: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        // The store is asked once for each task.
+        let known = lock(&self.kept_frames).get(task).copied();
+        let kept = if let Some(kept) = known {
+            kept
+        } else {
+            let examples = self.store.examples(task)?;
+            examples.iter().filter(|example| example.label == UNLABELLED).count()
+        };
+        let added = kept < self.config.load().tuning.frames
+            && matches!(
+                self.store.add_example(task, UNLABELLED, bytes, now())?,
+                Filed::Added { .. }
+            );
+        lock(&self.kept_frames).insert(task.to_owned(), kept + usize::from(added));
+        Ok(())
     }
 
     fn drop_upload(&self, digest: &Digest) {

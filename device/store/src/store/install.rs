@@ -161,8 +161,9 @@ impl Store {
         }
     }
 
-    /// The task in which an adapter is on trial or confirmed.
-    fn in_force(&self, digest: &Digest) -> Option<(String, Held)> {
+    /// The task in which an adapter is on trial or confirmed: it need not be sent again.
+    #[must_use]
+    pub fn in_force(&self, digest: &Digest) -> Option<(String, Held)> {
         self.snapshot().records.values().find_map(|record| {
             let state = &record.state;
             let held = [state.trial.map(|trial| trial.held), state.confirmed];
