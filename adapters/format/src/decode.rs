@@ -4,7 +4,8 @@ use alloc::{vec, vec::Vec};
 
 use crate::{
     Adapter, DecodeError, Digest, Encoding, Head, Limits, Profile, SectionEncoding, SectionInfo, SectionKind,
-    Signature, Site, SiteWeights, codec, envelope,
+    Signature, Site, SiteWeights, codec,
+    envelope::{self, Envelope},
     wire::{self, Outline, ProfileOutline},
 };
 
@@ -46,7 +47,11 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
-    let file = envelope::open(bytes, limits)?;
+    decode_opened(bytes, &envelope::open(bytes, limits)?, limits)
+}
+
+/// Reads a file whose outermost layer was checked already.
+pub(crate) fn decode_opened(bytes: &[u8], file: &Envelope<'_>, limits: &Limits) -> Result<Decoded, DecodeError> {
     let outline = wire::read(file.header, file.version, limits)?;
     check_parameters(&outline, limits)?;
 

@@ -5,7 +5,8 @@ use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DecodeError, Decoded, Digest, Limits, Provenance, PublicKey, Refusal, Signature, SignerClass, decode_with, envelope,
+    DecodeError, Decoded, Digest, Limits, Provenance, PublicKey, Refusal, Signature, SignerClass,
+    decode::decode_opened, envelope,
 };
 
 /// A publisher's key, and the tasks it may speak for.
@@ -116,7 +117,7 @@ pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     {
         return Err(Refusal::BadSignature { key: signature.key });
     }
-    let decoded = decode_with(file, &policy.limits)?;
+    let decoded = decode_opened(file, &envelope, &policy.limits)?;
     let header = &decoded.adapter.header;
     if let Some(trusted) = trusted
         && !trusted.covers(&header.task)

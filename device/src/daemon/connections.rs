@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    os::unix::{fs::PermissionsExt as _, net::UnixListener},
+    os::{
+        fd::AsFd,
+        unix::{fs::PermissionsExt as _, net::UnixListener},
+    },
     path::Path,
     sync::{
         Arc,
@@ -15,7 +18,7 @@ use std::{
 
 use clr_transfer::{Device as _, End, Link, ServeError, ServeLimits, SystemClock, serve};
 
-use super::{DaemonError, SerialConfig, runtime::Runtime};
+use super::{DaemonError, SerialConfig, readable, runtime::Runtime};
 
 /// How often listeners look whether to stop.
 const STEP: Duration = Duration::from_millis(50);
@@ -82,7 +85,7 @@ impl Connections {
         let listener = UnixListener::bind(path).map_err(failed())?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed())?;
         listener.set_nonblocking(true).map_err(failed())?;
-        self.listen(runtime, "clr-control", move || {
+        self.listen(runtime, "clr-control", listener, |listener| {
             let (stream, _) = listener.accept()?;
             stream.set_nonblocking(false)?;
             Ok(("control socket".to_owned(), Link::unix(stream)))
@@ -99,7 +102,7 @@ impl Connections {
         let listener = TcpListener::bind(address).map_err(failed())?;
         listener.set_nonblocking(true).map_err(failed())?;
         let bound = listener.local_addr().map_err(failed())?;
-        self.listen(runtime, "clr-tcp", move || {
+        self.listen(runtime, "clr-tcp", listener, |listener| {
             let (stream, peer) = listener.accept()?;
             stream.set_nonblocking(false)?;
             Ok((peer.to_string(), Link::tcp(stream)))
@@ -107,23 +110,25 @@ impl Connections {
         Ok(bound)
     }
 
-    fn listen(
+    fn listen<L: AsFd + Send + 'static>(
         self: &Arc<Self>,
         runtime: &Arc<Runtime>,
         name: &str,
-        accept: impl Fn() -> io::Result<(String, io::Result<Link>)> + Send + 'static,
+        listener: L,
+        accept: impl Fn(&L) -> io::Result<(String, io::Result<Link>)> + Send + 'static,
     ) -> Result<(), DaemonError> {
         let (connections, runtime) = (Arc::clone(self), Arc::clone(runtime));
         thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 while !runtime.stopping() {
-                    match accept() {
-                        Ok((peer, link)) => connections.accept(&runtime, peer, link),
+                    match readable(&listener, STEP).and_then(|some| some.then(|| accept(&listener)).transpose()) {
+                        Ok(None) => {}
+                        Ok(Some((peer, link))) => connections.accept(&runtime, peer, link),
+                        // Whoever knocked has gone again.
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                         Err(error) => {
-                            if error.kind() != io::ErrorKind::WouldBlock {
-                                tracing::warn!("cannot accept a connection: {error}");
-                            }
+                            tracing::warn!("cannot accept a connection: {error}");
                             thread::sleep(STEP);
                         }
                     }

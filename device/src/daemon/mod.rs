@@ -26,6 +26,7 @@ mod learning;
 mod mailbox;
 mod memory;
 mod metrics;
+mod readable;
 mod remote;
 mod runtime;
 mod signals;
@@ -33,6 +34,7 @@ mod source;
 mod trial;
 
 use mailbox::{Mailbox, Received};
+use readable::readable;
 
 pub use cli::main;
 pub use config::{

@@ -1,24 +1,13 @@
 //! Frames from a V4L2 camera that delivers JPEG, as nearly all USB cameras and the Raspberry Pi's do.
 
-use std::{os::fd::AsFd as _, path::Path, time::Instant};
+use std::path::Path;
 
+use super::{Frame, PATIENCE, Send, Stop};
+use crate::daemon::{DaemonError, readable};
 use linuxvideo::{
     BufType, Device,
     format::{PixFormat, PixelFormat},
     stream::ReadStream,
-};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-};
-
-use super::{Frame, Send, Stop};
-use crate::daemon::DaemonError;
-
-/// How long to wait for a frame before looking whether to stop.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 100_000_000,
 };
 
 /// A camera that streams.
@@ -56,23 +45,15 @@ impl Camera {
         let failed = |name: &str| DaemonError::io(format!("camera '{name}': cannot read a frame"));
         let mut number = 0_u64;
         while !stop.is_set() {
-            let mut polled = [PollFd::from_borrowed_fd(self.stream.as_fd(), PollFlags::IN)];
-            match poll(&mut polled, Some(&PATIENCE)) {
-                Ok(0) | Err(Errno::INTR) => continue,
-                Ok(_) => {}
-                Err(error) => return Err(failed(&self.name)(error.into())),
+            if !readable(&self.stream, PATIENCE).map_err(failed(&self.name))? {
+                continue;
             }
             let bytes = self
                 .stream
                 .dequeue(|buffer| Ok((!buffer.is_error()).then(|| buffer.to_vec())))
                 .map_err(failed(&self.name))?;
             let Some(bytes) = bytes else { continue };
-            let frame = Frame {
-                name: number.to_string(),
-                bytes,
-                arrived: Instant::now(),
-                delete: None,
-            };
+            let frame = Frame::new(number.to_string(), bytes);
             number += 1;
             if !send(frame) {
                 break;

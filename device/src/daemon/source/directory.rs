@@ -5,31 +5,17 @@ use std::{
     ffi::{OsStr, OsString},
     fs,
     mem::MaybeUninit,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
-    time::Instant,
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    fs::inotify,
-    io::Errno,
-};
+use rustix::{fs::inotify, io::Errno};
 
-use super::{Frame, Send, Stop};
-use crate::daemon::DaemonError;
+use super::{Frame, PATIENCE, Send, Stop};
+use crate::daemon::{DaemonError, readable};
 
 /// Pictures larger than this are left alone.
 const LARGEST: u64 = 32 << 20;
-/// How long to wait for news before looking whether to stop.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 100_000_000,
-};
-
 /// A folder that is watched. A file counts when its writer closes it or when it is renamed into the folder.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -73,11 +59,8 @@ impl Directory {
                     return Ok(());
                 }
             }
-            let mut polled = [PollFd::from_borrowed_fd(self.events.as_fd(), PollFlags::IN)];
-            match poll(&mut polled, Some(&PATIENCE)) {
-                Ok(0) | Err(Errno::INTR) => {}
-                Ok(_) => waiting.extend(self.arrivals()?),
-                Err(error) => return Err(self.failed(error)),
+            if readable(&self.events, PATIENCE).map_err(self.failed())? {
+                waiting.extend(self.arrivals()?);
             }
         }
         Ok(())
@@ -103,13 +86,13 @@ impl Directory {
                     }
                 }
                 Err(Errno::AGAIN) => return Ok(names),
-                Err(error) => return Err(self.failed(error)),
+                Err(error) => return Err(self.failed()(error.into())),
             }
         }
     }
 
-    fn failed(&self, error: Errno) -> DaemonError {
-        DaemonError::io(format!("cannot watch folder '{}'", self.path.display()))(error.into())
+    fn failed(&self) -> impl FnOnce(std::io::Error) -> DaemonError + use<> {
+        DaemonError::io(format!("cannot watch folder '{}'", self.path.display()))
     }
 
     /// The pictures in the folder, oldest first.
@@ -140,10 +123,8 @@ impl Directory {
         };
         match read() {
             Ok(bytes) => send(Frame {
-                name: name.to_string_lossy().into_owned(),
-                bytes,
-                arrived: Instant::now(),
                 delete: self.delete.then_some(path),
+                ..Frame::new(name.to_string_lossy().into_owned(), bytes)
             }),
             // It was taken away, which is its writer's business.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,

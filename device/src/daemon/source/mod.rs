@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{DaemonError, Mailbox, SourceConfig};
@@ -31,6 +31,21 @@ pub(crate) struct Frame {
     /// The file to delete once it was answered.
     pub(crate) delete: Option<PathBuf>,
 }
+
+impl Frame {
+    /// A frame whose last byte came now.
+    fn new(name: String, bytes: Vec<u8>) -> Self {
+        Self {
+            name,
+            bytes,
+            arrived: Instant::now(),
+            delete: None,
+        }
+    }
+}
+
+/// How long a source waits for news before it looks whether to stop.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Tells threads to end.
 #[derive(Clone, Debug, Default)]

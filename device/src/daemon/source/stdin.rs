@@ -1,6 +1,6 @@
 //! Frames from standard input.
 
-use std::{io::Read as _, time::Instant};
+use std::io::Read as _;
 
 use super::{Frame, Send, Stop, pictures::Splitter};
 use crate::daemon::DaemonError;
@@ -20,12 +20,7 @@ pub(super) fn run(stop: &Stop, send: &mut Send<'_>) -> Result<(), DaemonError> {
         };
         splitter.push(&buffer[..count]);
         while let Some(bytes) = splitter.next_picture() {
-            let frame = Frame {
-                name: number.to_string(),
-                bytes,
-                arrived: Instant::now(),
-                delete: None,
-            };
+            let frame = Frame::new(number.to_string(), bytes);
             number += 1;
             if !send(frame) {
                 return Ok(());
