@@ -1,4 +1,4 @@
-//! Counts what a thread allocates, to prove that a hostile file never makes the reader reserve more than a cap.
+//! Counts what a thread allocates, to prove that hostile bytes never make their reader reserve more than a cap.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

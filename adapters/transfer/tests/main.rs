@@ -1,5 +1,6 @@
 //! Proofs about the update protocol, through the public API alone.
 
+#[path = "../../format/tests/allocation.rs"]
 mod allocation;
 mod commands;
 mod cuts;

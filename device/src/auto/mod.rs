@@ -1,21 +1,20 @@
 //! Choosing the task without being told: every resident task scores the frame, the best holds until another one leads.
 //!
 //! ```no_run
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let (engine, tasks): (clr_device::Engine, clr_device::TaskSet) = todo!();
-//! # let frames: Vec<clr_onnx::RgbImage> = vec![];
-//! use clr_device::{ChooserOptions, TaskChooser};
+//! use clr_device::{ChooserOptions, Engine, EngineError, TaskChooser, TaskSet};
+//! use clr_onnx::RgbImage;
 //!
-//! let mut chooser = TaskChooser::new(ChooserOptions::default());
-//! for frame in frames {
-//!     let choice = chooser.observe(&engine, &tasks, &frame)?;
-//!     match &choice.task {
-//!         Some(task) => println!("{}: {:?}", task.task(), engine.classify(task, &frame)?.best()),
-//!         None => println!("unknown: {:?}", choice.status),
+//! fn follow(engine: &Engine, tasks: &TaskSet, frames: &[RgbImage]) -> Result<(), EngineError> {
+//!     let mut chooser = TaskChooser::new(ChooserOptions::default());
+//!     for frame in frames {
+//!         let choice = chooser.observe(engine, tasks, frame)?;
+//!         match &choice.task {
+//!             Some(task) => println!("{}: {:?}", task.task(), engine.classify(task, frame)?.best()),
+//!             None => println!("unknown: {:?}", choice.status),
+//!         }
 //!     }
+//!     Ok(())
 //! }
-//! # Ok(())
-//! # }
 //! ```
 
 mod chooser;

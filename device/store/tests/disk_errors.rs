@@ -37,14 +37,7 @@ fn assert_clear(error: &StoreError, errno: i32) {
 fn run(scenario: &Scenario, errno: i32, forever: bool, counts: &mut Counts) {
     let base = Arc::new(Disk::new());
     (scenario.set_up)(&open(base.clone()));
-    let (before, after, operations) = {
-        let faults = Arc::new(Faults::new(Arc::new(base.copy())));
-        let store = open(faults.clone());
-        let before = see(&store);
-        faults.set(None);
-        (scenario.act)(&store).unwrap();
-        (before, see(&store), faults.operations())
-    };
+    let (before, after, operations) = scenario.rehearse(Arc::new(base.copy()));
     for (at, operation) in operations.iter().enumerate() {
         let place = format!(
             "{}: {operation:?} failed with {errno}, forever: {forever}",

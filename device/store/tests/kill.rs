@@ -47,12 +47,7 @@ fn a_program_stopped_anywhere_leaves_the_old_state_or_the_new_one() {
         let (before, after, operations) = {
             let directory = scratch();
             copy(base.path(), directory.path());
-            let faults = Arc::new(Faults::new(Arc::new(Directory::open(directory.path()).unwrap())));
-            let store = open(faults.clone());
-            let before = see(&store);
-            faults.set(None);
-            (scenario.act)(&store).unwrap();
-            (before, see(&store), faults.operations())
+            scenario.rehearse(Arc::new(Directory::open(directory.path()).unwrap()))
         };
         for (at, operation) in operations.iter().enumerate() {
             let directory = scratch();

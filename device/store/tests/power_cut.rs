@@ -110,14 +110,7 @@ fn old_or_new(scenario: &Scenario, got: &Seen, before: &Seen, after: &Seen, plac
 
 fn run(scenario: &Scenario, counts: &mut Counts) {
     let base = base(scenario);
-    let (before, after, operations) = {
-        let faults = Arc::new(Faults::new(Arc::new(base.copy())));
-        let store = open(faults.clone());
-        let before = see(&store);
-        faults.set(None);
-        (scenario.act)(&store).unwrap();
-        (before, see(&store), faults.operations())
-    };
+    let (before, after, operations) = scenario.rehearse(Arc::new(base.copy()));
     assert!(!operations.is_empty(), "{}", scenario.name);
     for at in 0..=operations.len() {
         kill_then_cut(scenario, &base, at, &before, &after, counts);

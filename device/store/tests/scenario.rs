@@ -1,9 +1,14 @@
 //! One store, and every operation on it that writes.
 
-use clr_adapters::Digest;
-use clr_store::{Store, StoreError};
+use std::sync::Arc;
 
-use crate::world::{NOW, adapter, confirmed, confirmed_tuned, file, published, push, tuned};
+use clr_adapters::Digest;
+use clr_store::{
+    Storage, Store, StoreError,
+    simulation::{Faults, Operation},
+};
+
+use crate::world::{NOW, Seen, adapter, confirmed, confirmed_tuned, file, open, published, push, see, tuned};
 
 type Act = fn(&Store) -> Result<(), StoreError>;
 
@@ -13,6 +18,19 @@ pub(crate) struct Scenario {
     pub(crate) act: Act,
     /// Doing it again after a cut leads to the same end.
     pub(crate) again: bool,
+}
+
+impl Scenario {
+    /// Acts where nothing goes wrong, on a storage that is set up: what was there before, what is there behind it, and every operation
+    /// between.
+    pub(crate) fn rehearse(&self, storage: Arc<dyn Storage>) -> (Seen, Seen, Vec<(Operation, String)>) {
+        let faults = Arc::new(Faults::new(storage));
+        let store = open(faults.clone());
+        let before = see(&store);
+        faults.set(None);
+        (self.act)(&store).unwrap();
+        (before, see(&store), faults.operations())
+    }
 }
 
 pub(crate) const ODD_NAME: &str = "a/../ Ü\"b";

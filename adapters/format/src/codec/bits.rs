@@ -1,4 +1,4 @@
-//! Fields of 1 to 16 bits, lowest bit first, filled up with zeros to a whole byte.
+//! Fields of 1 to 32 bits, lowest bit first, filled up with zeros to a whole byte.
 
 use alloc::vec::Vec;
 
@@ -9,28 +9,47 @@ pub(super) const fn packed_bytes(width: u32, count: u64) -> u64 {
     (width as u64 * count).div_ceil(8)
 }
 
-/// Appends the lowest `width` bits of every value.
-pub(super) fn pack(width: u32, values: impl IntoIterator<Item = u32>, out: &mut Vec<u8>) {
-    let (mut pending, mut filled) = (0_u32, 0);
-    for value in values {
-        pending |= value << filled;
-        filled += width;
-        while filled >= 8 {
-            out.push(pending as u8);
-            pending >>= 8;
-            filled -= 8;
+/// Writes fields one after the other.
+#[derive(Default)]
+pub(crate) struct Packer {
+    pending: u64,
+    filled: u32,
+}
+
+impl Packer {
+    /// Appends the lowest `width` bits of a value that has no others.
+    pub(crate) fn push(&mut self, width: u32, value: u32, out: &mut Vec<u8>) {
+        self.pending |= u64::from(value) << self.filled;
+        self.filled += width;
+        while self.filled >= 8 {
+            out.push(self.pending as u8);
+            self.pending >>= 8;
+            self.filled -= 8;
         }
     }
-    if filled > 0 {
-        out.push(pending as u8);
+
+    /// Fills up the last byte with zeros.
+    pub(crate) fn finish(self, out: &mut Vec<u8>) {
+        if self.filled > 0 {
+            out.push(self.pending as u8);
+        }
     }
 }
 
+/// Appends the lowest `width` bits of every value.
+pub(super) fn pack(width: u32, values: impl IntoIterator<Item = u32>, out: &mut Vec<u8>) {
+    let mut packer = Packer::default();
+    for value in values {
+        packer.push(width, value, out);
+    }
+    packer.finish(out);
+}
+
 /// Reads fields one after the other.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     bytes: core::slice::Iter<'a, u8>,
     width: u32,
-    pending: u32,
+    pending: u64,
     filled: u32,
 }
 
@@ -39,8 +58,13 @@ impl<'a> Fields<'a> {
     pub(super) fn take(width: u32, count: u64, bytes: &mut &'a [u8]) -> Self {
         let (own, rest) = bytes.split_at(packed_bytes(width, count) as usize);
         *bytes = rest;
+        Self::new(width, own)
+    }
+
+    /// The fields in `bytes`.
+    pub(crate) fn new(width: u32, bytes: &'a [u8]) -> Self {
         Self {
-            bytes: own.iter(),
+            bytes: bytes.iter(),
             width,
             pending: 0,
             filled: 0,
@@ -48,15 +72,15 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field; zero behind the end.
-    pub(super) fn next(&mut self) -> u32 {
+    pub(crate) fn next(&mut self) -> u32 {
         while self.filled < self.width {
-            self.pending |= u32::from(*self.bytes.next().unwrap_or(&0)) << self.filled;
+            self.pending |= u64::from(*self.bytes.next().unwrap_or(&0)) << self.filled;
             self.filled += 8;
         }
         let value = self.pending & ((1 << self.width) - 1);
         self.pending >>= self.width;
         self.filled -= self.width;
-        value
+        value as u32
     }
 
     /// Checks that nothing but zeros is left.

@@ -3,7 +3,7 @@
 //! A section is a sequence of *runs*: the values of one site, or one class row of the head. Every run is coded on its own,
 //! so a site can be read without its neighbours' statistics. Formulas: `docs/adapter-format.md`, "Encodings".
 
-mod bits;
+pub(crate) mod bits;
 mod blocks;
 mod kernels;
 mod steps;

@@ -5,11 +5,14 @@ use alloc::vec::Vec;
 
 use super::{
     DeltaError, MAGIC, PREFIX, VERSION,
-    bits::{Fields, Packer, packed_bytes, stepped},
+    bits::{packed_bytes, stepped},
     script::{CODES, COPY, DISTANCE_FLAG, LITERAL, SEEK},
     streams::{INSTRUCTIONS, LITERALS, Reader, kind},
 };
-use crate::Digest;
+use crate::{
+    Digest,
+    codec::bits::{Fields, Packer},
+};
 
 /// The file that `delta` makes of `base`, exactly the bytes that it was made from, at most `cap` of them. Needs memory for two or three
 /// times the file.

@@ -1,68 +1,10 @@
-//! Fields of 1 to 32 bits, lowest bit first, as the codes of an adapter file are packed, and how a difference of two is written.
-
-use alloc::vec::Vec;
+//! How many bytes packed codes take, and how a difference of two codes is written.
 
 /// Bytes of `count` fields of `width` bits.
 pub(super) const fn packed_bytes(width: u32, count: usize) -> Option<usize> {
     match count.checked_mul(width as usize) {
         Some(bits) => Some(bits.div_ceil(8)),
         None => None,
-    }
-}
-
-/// Reads fields; zeros behind the end.
-pub(super) struct Fields<'a> {
-    bytes: core::slice::Iter<'a, u8>,
-    width: u32,
-    pending: u64,
-    filled: u32,
-}
-
-impl<'a> Fields<'a> {
-    pub(super) fn new(width: u32, bytes: &'a [u8]) -> Self {
-        Self {
-            bytes: bytes.iter(),
-            width,
-            pending: 0,
-            filled: 0,
-        }
-    }
-
-    pub(super) fn next(&mut self) -> u32 {
-        while self.filled < self.width {
-            self.pending |= u64::from(*self.bytes.next().unwrap_or(&0)) << self.filled;
-            self.filled += 8;
-        }
-        let value = self.pending & ((1 << self.width) - 1);
-        self.pending >>= self.width;
-        self.filled -= self.width;
-        value as u32
-    }
-}
-
-/// Writes fields.
-#[derive(Default)]
-pub(super) struct Packer {
-    pending: u64,
-    filled: u32,
-}
-
-impl Packer {
-    pub(super) fn push(&mut self, width: u32, value: u32, out: &mut Vec<u8>) {
-        self.pending |= u64::from(value) << self.filled;
-        self.filled += width;
-        while self.filled >= 8 {
-            out.push(self.pending as u8);
-            self.pending >>= 8;
-            self.filled -= 8;
-        }
-    }
-
-    /// Fills up the last byte with zeros.
-    pub(super) fn finish(self, out: &mut Vec<u8>) {
-        if self.filled > 0 {
-            out.push(self.pending as u8);
-        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! The instructions of a difference, as they are written. A cursor walks through the base; the target is written front to back.
 
 use super::{
-    bits::{Fields, packed_bytes, step},
+    bits::{packed_bytes, step},
     streams::{INSTRUCTIONS, LITERALS, Writer},
 };
+use crate::codec::bits::Fields;
 
 /// Copies so many bytes from the cursor on; it moves behind them.
 pub(super) const COPY: u8 = 0;

@@ -40,7 +40,14 @@ struct TaskChoice {
     pictures: usize,
     /// `chosen[i]`: pictures for which task `i` had the highest score.
     chosen: Vec<usize>,
-    /// Share of pictures for which that is the right task.
+    #[serde(flatten)]
+    shares: Shares,
+}
+
+/// What is said of a task's pictures, and of all tasks in the mean.
+#[derive(Serialize)]
+struct Shares {
+    /// Share of pictures for which the right task had the highest score.
     right: f64,
     /// The same, of scores averaged over five pictures in a row.
     right_of_five: f64,
@@ -61,23 +68,11 @@ struct TaskChoice {
 #[derive(Serialize)]
 struct Document {
     tasks: Vec<TaskChoice>,
-    mean: Means,
+    /// Over the tasks.
+    mean: Shares,
     tolerance: f32,
     /// Wall time of the scores of one picture, one thread, reading and decoding not included.
     seconds_per_picture: f64,
-}
-
-/// Means over the tasks.
-#[derive(Serialize)]
-struct Means {
-    right: f64,
-    right_of_five: f64,
-    accuracy_with_oracle: f64,
-    accuracy_without_oracle: f64,
-    unknown_auroc: f64,
-    unknown_auroc_of_five: f64,
-    called_unknown: f64,
-    wrongly_unknown: f64,
 }
 
 pub(super) fn run(args: &EvalArgs, backbone: Backbone, context: &Context<'_>) -> anyhow::Result<u8> {
@@ -99,17 +94,13 @@ pub(super) fn run(args: &EvalArgs, backbone: Backbone, context: &Context<'_>) ->
         .map(|task| measure(&engine, &adapters, task, context.output))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let tolerance = ChooserOptions::default().tolerance;
+    let choices = (0..tasks.len()).map(|task| summary(task, &tasks, &rows, tolerance));
+    let choices: Vec<TaskChoice> = choices.collect();
     let document = Document {
-        tasks: (0..tasks.len())
-            .map(|task| summary(task, &tasks, &rows, tolerance))
-            .collect(),
-        mean: means(&[]),
+        mean: means(&choices),
+        tasks: choices,
         tolerance,
         seconds_per_picture: time(&engine, &adapters, &tasks)?,
-    };
-    let document = Document {
-        mean: means(&document.tasks),
-        ..document
     };
     if context.output.json {
         context.output.document("eval-auto", &document)?;
@@ -262,21 +253,24 @@ fn summary(own: usize, tasks: &[Task], rows: &[Vec<Row>], tolerance: f32) -> Tas
     TaskChoice {
         task: tasks[own].adapter.task().to_owned(),
         pictures,
-        right: share(chosen[own], pictures),
-        right_of_five: share(right_of_five, five.len()),
-        accuracy_with_oracle: share(rows[own].iter().filter(|row| row.right).count(), pictures),
-        accuracy_without_oracle: share(answered, pictures),
-        unknown_auroc: auroc(&strangers, &others(&single)),
-        unknown_auroc_of_five: auroc(&grouped(&rows[own]), &others(&grouped)),
-        called_unknown: share(unknown, strangers.len()),
-        wrongly_unknown: share(strange, pictures),
+        shares: Shares {
+            right: share(chosen[own], pictures),
+            right_of_five: share(right_of_five, five.len()),
+            accuracy_with_oracle: share(rows[own].iter().filter(|row| row.right).count(), pictures),
+            accuracy_without_oracle: share(answered, pictures),
+            unknown_auroc: auroc(&strangers, &others(&single)),
+            unknown_auroc_of_five: auroc(&grouped(&rows[own]), &others(&grouped)),
+            called_unknown: share(unknown, strangers.len()),
+            wrongly_unknown: share(strange, pictures),
+        },
         chosen,
     }
 }
 
-fn means(tasks: &[TaskChoice]) -> Means {
-    let mean = |of: fn(&TaskChoice) -> f64| tasks.iter().map(of).sum::<f64>() / tasks.len().max(1) as f64;
-    Means {
+fn means(tasks: &[TaskChoice]) -> Shares {
+    let mean =
+        |of: fn(&Shares) -> f64| tasks.iter().map(|task| of(&task.shares)).sum::<f64>() / tasks.len().max(1) as f64;
+    Shares {
         right: mean(|task| task.right),
         right_of_five: mean(|task| task.right_of_five),
         accuracy_with_oracle: mean(|task| task.accuracy_with_oracle),
@@ -288,8 +282,25 @@ fn means(tasks: &[TaskChoice]) -> Means {
     }
 }
 
-fn print(document: &Document, output: &Output) -> std::io::Result<()> {
+/// A row of the table.
+fn row(task: &str, pictures: usize, taken_for: String, shares: &Shares) -> [String; 11] {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    [
+        task.to_owned(),
+        pictures.to_string(),
+        percent(shares.right),
+        percent(shares.right_of_five),
+        taken_for,
+        percent(shares.accuracy_with_oracle),
+        percent(shares.accuracy_without_oracle),
+        format!("{:.3}", shares.unknown_auroc),
+        format!("{:.3}", shares.unknown_auroc_of_five),
+        percent(shares.called_unknown),
+        percent(shares.wrongly_unknown),
+    ]
+}
+
+fn print(document: &Document, output: &Output) -> std::io::Result<()> {
     let mut table = Table::new([
         "task",
         "pictures",
@@ -310,41 +321,13 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
             .enumerate()
             .filter(|&(other, &count)| other != own && count > 0);
         let confused = others.max_by_key(|&(_, count)| count);
-        table.row([
-            task.task.clone(),
-            task.pictures.to_string(),
-            percent(task.right),
-            percent(task.right_of_five),
-            confused.map_or_else(String::new, |(other, count)| {
-                format!("{} {count}", document.tasks[other].task)
-            }),
-            percent(task.accuracy_with_oracle),
-            percent(task.accuracy_without_oracle),
-            format!("{:.3}", task.unknown_auroc),
-            format!("{:.3}", task.unknown_auroc_of_five),
-            percent(task.called_unknown),
-            percent(task.wrongly_unknown),
-        ]);
+        let taken_for = confused.map_or_else(String::new, |(other, count)| {
+            format!("{} {count}", document.tasks[other].task)
+        });
+        table.row(row(&task.task, task.pictures, taken_for, &task.shares));
     }
-    let mean = &document.mean;
-    table.row([
-        "mean".to_owned(),
-        document
-            .tasks
-            .iter()
-            .map(|task| task.pictures)
-            .sum::<usize>()
-            .to_string(),
-        percent(mean.right),
-        percent(mean.right_of_five),
-        String::new(),
-        percent(mean.accuracy_with_oracle),
-        percent(mean.accuracy_without_oracle),
-        format!("{:.3}", mean.unknown_auroc),
-        format!("{:.3}", mean.unknown_auroc_of_five),
-        percent(mean.called_unknown),
-        percent(mean.wrongly_unknown),
-    ]);
+    let pictures = document.tasks.iter().map(|task| task.pictures).sum();
+    table.row(row("mean", pictures, String::new(), &document.mean));
     output.table(&table)?;
     output.line(&format!(
         "scores of {} tasks: {} a picture on one thread; unknown beyond a strangeness of {}",
@@ -358,7 +341,7 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn row(scores: [f32; 3]) -> Row {
+    fn picture(scores: [f32; 3]) -> Row {
         Row {
             scores: scores
                 .map(|score| TaskScore {
@@ -372,7 +355,7 @@ mod tests {
 
     #[test]
     fn the_highest_score_is_chosen_among_those_installed() {
-        let scores = row([-1.0, -3.0, -2.0]).scores;
+        let scores = picture([-1.0, -3.0, -2.0]).scores;
         assert_eq!(choose(&scores, 0..3), Some((0, 1.0)));
         assert_eq!(choose(&scores, 1..3), Some((2, 2.0)));
         assert_eq!(choose(&scores, 0..0), None);
@@ -380,7 +363,7 @@ mod tests {
 
     #[test]
     fn windows_average_what_lies_in_a_row() {
-        let rows: Vec<Row> = (0..7).map(|index| row([index as f32, 0.0, 1.0])).collect();
+        let rows: Vec<Row> = (0..7).map(|index| picture([index as f32, 0.0, 1.0])).collect();
         let windows = windows(&rows);
         assert_eq!(windows.len(), 2);
         assert!((windows[0][0].score - 2.0).abs() < 1e-6 && (windows[1][0].score - 5.5).abs() < 1e-6);

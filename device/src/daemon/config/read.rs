@@ -1,0 +1,165 @@
+//! From a file to a checked configuration, and what follows from it.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use clr_adapters::{PublicKey, Trust, TrustedKey};
+
+use super::{Config, KeyConfig, SourceConfig};
+use crate::{daemon::DaemonError, read_public_key};
+
+impl Config {
+    /// Reads and checks a configuration file.
+    pub fn read(path: &Path) -> Result<Self, DaemonError> {
+        let fault = |reason: &dyn fmt::Display| DaemonError::Config {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut config: Self = toml::from_str(&text).map_err(|error| fault(&error.to_string().trim_end()))?;
+        config.resolve(folder);
+        config.check().map_err(|reason| fault(&reason))?;
+        Ok(config)
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        let mut from = |path: &mut PathBuf| *path = folder.join(&*path);
+        from(&mut self.backbone);
+        from(&mut self.state);
+        self.trust
+            .keys
+            .iter_mut()
+            .filter_map(|key| key.file.as_mut())
+            .for_each(&mut from);
+        if let SourceConfig::Directory { path, .. } = &mut self.source {
+            from(path);
+        }
+        if let Some(socket) = &mut self.control.socket {
+            from(socket);
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let positive = |what: &str, value: usize| {
+            if value == 0 {
+                Err(format!("`{what}` is 0, expected at least 1"))
+            } else {
+                Ok(())
+            }
+        };
+        positive("top", self.top)?;
+        positive("trial.frames", self.trial.frames as usize)?;
+        positive("limits.adapter_bytes", self.limits.adapter_bytes)?;
+        positive("tuning.every", self.tuning.every as usize)?;
+        positive("limits.connections", self.limits.connections)?;
+        for (what, value) in [
+            ("trial.low_confidence", self.trial.low_confidence),
+            ("trial.max_low_share", self.trial.max_low_share),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(format!("`{what}` is {value}, expected 0 to 1"));
+            }
+        }
+        for (index, key) in self.trust.keys.iter().enumerate() {
+            if key.key.is_some() == key.file.is_some() {
+                return Err(format!(
+                    "`trust.keys` number {}: expected either `key` or `file`",
+                    index + 1
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder of the store.
+    pub fn store(&self) -> PathBuf {
+        self.state.join("store")
+    }
+
+    /// The Unix socket for commands.
+    pub fn socket(&self) -> PathBuf {
+        let in_state = || self.state.join("control.sock");
+        self.control.socket.clone().unwrap_or_else(in_state)
+    }
+
+    /// Whose signatures count; key files are read.
+    pub fn trust(&self, device: Option<PublicKey>) -> Result<Trust, DaemonError> {
+        let key = |config: &KeyConfig| {
+            let key = match (&config.key, &config.file) {
+                (Some(key), _) => *key,
+                (None, Some(file)) => read_public_key(file)?,
+                (None, None) => return Ok(None),
+            };
+            Ok(Some(TrustedKey {
+                key,
+                tasks: config.tasks.clone(),
+            }))
+        };
+        let publishers = self.trust.keys.iter().filter_map(|config| key(config).transpose());
+        Ok(Trust {
+            publishers: publishers.collect::<Result<_, DaemonError>>()?,
+            device,
+            unsigned: self.trust.unsigned,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clr_adapters::Trial;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("device.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path).map_err(|error| error.to_string())
+    }
+
+    const LEAST: &str = "backbone = 'lite0.onnx'\nstate = 'state'\n";
+
+    #[test]
+    fn two_lines_are_a_configuration_and_paths_start_at_the_file() {
+        let config = read(LEAST).unwrap();
+        assert!(config.backbone.is_absolute() && config.backbone.ends_with("lite0.onnx"));
+        assert!(config.socket().ends_with("state/control.sock"));
+        assert!(!config.trust.unsigned && config.tcp.is_none() && config.http.is_none());
+        assert!(matches!(config.source, SourceConfig::None));
+    }
+
+    #[test]
+    fn unknown_keys_and_values_out_of_range_are_named() {
+        for (line, named) in [
+            ("bakbone = 1", "bakbone"),
+            ("[trial]\nframes = 0", "trial.frames"),
+            ("[trial]\nlow_confidence = 1.5", "1.5"),
+            ("[source]\nkind = 'camra'", "camra"),
+            ("[[trust.keys]]\nkey = 'ed25519:12'", "64 hexadecimal digits"),
+            ("[[trust.keys]]\ntasks = ['a']", "`key` or `file`"),
+            ("[tcp]\nlisten = 'here'", "listen"),
+        ] {
+            let error = read(&format!("{LEAST}{line}\n")).unwrap_err();
+            assert!(
+                error.contains(named) && error.contains("device.toml"),
+                "{line}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_full_configuration_is_read() {
+        let text = format!(
+            "{LEAST}name = 'gate'\ntask = 'auto'\nthreads = 2\ntop = 3\n\
+             [trust]\nunsigned = true\n[source]\nkind = 'directory'\npath = 'frames'\ndelete = true\n\
+             [tcp]\nlisten = '127.0.0.1:7420'\n[serial]\nport = '/dev/ttyAMA0'\nbaud = 921600\n\
+             [http]\nlisten = '127.0.0.1:9420'\n[trial]\nframes = 20\nmax_latency_ms = 50\n[limits]\nconnections = 2\n"
+        );
+        let config = read(&text).unwrap();
+        assert_eq!(config.serial.unwrap().baud, 921_600);
+        assert_eq!(Trial::from(&config.trial).max_latency_ms, Some(50));
+    }
+}

@@ -1,0 +1,249 @@
+//! Refining an adapter in the background: a run from the pictures to the verdict.
+
+use std::{collections::HashMap, time::Instant};
+
+use candle_core::Device;
+use clr_adapters::{Digest, Header};
+use clr_onnx::Backbone;
+use clr_training::Network;
+
+use self::{judged::Judged, run_pictures::RunPictures, trainer::Trainer};
+use crate::{
+    Parent, TuneOptions, Verdict, Version,
+    budget::{self, Plan, Task, resident, train_only},
+    checkpoint::{Checkpoints, State},
+    error::{Result, TuneError},
+    examples::{Example, Examples},
+    priority::lower_priority,
+    promote::judge,
+};
+
+mod judged;
+mod run_pictures;
+mod trainer;
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// Finished steps.
+    pub step: u32,
+    /// All steps.
+    pub steps: u32,
+    /// The last step's loss in nats.
+    pub loss: f32,
+}
+
+/// Follows a run, and may end it.
+pub trait Watch {
+    /// What will be done, before anything is.
+    fn plan(&mut self, _plan: &Plan) {}
+    /// The state of an earlier run cannot be gone on with, and why: this one starts anew.
+    fn restarted(&mut self, _reason: &str) {}
+    /// The run goes on behind this step.
+    fn resumed(&mut self, _step: u32) {}
+    /// After each step.
+    fn progress(&mut self, _progress: Progress) {}
+    /// Asked between pictures; yes ends the run with [`TuneError::Stopped`] and a checkpoint.
+    fn should_stop(&mut self) -> bool {
+        false
+    }
+}
+
+impl Watch for () {}
+
+/// What a run made.
+#[derive(Clone, Debug)]
+pub struct Tuned {
+    /// The tuned adapter, whether or not it is promoted.
+    pub candidate: Version,
+    /// Whether it replaces its parent, and why.
+    pub verdict: Verdict,
+    /// What was done.
+    pub plan: Plan,
+    /// Pictures learned from, frames included.
+    pub training: usize,
+    /// Pictures held out, frames included.
+    pub held_out: usize,
+    /// Seconds of this process's part of the run.
+    pub seconds: f64,
+    /// Steps that this process made.
+    pub steps: u32,
+    /// Seconds of these steps alone.
+    pub step_seconds: f64,
+}
+
+impl Tuned {
+    /// What should serve from now on; none if that is the parent, unchanged.
+    pub fn promoted(&self) -> Option<&Version> {
+        self.verdict.promoted.then_some(&self.candidate)
+    }
+}
+
+/// What tuning would do with so many pictures, and what it would take; nothing is run for it.
+pub fn plan(backbone: &Backbone, parent: &Parent, pictures: usize, options: &TuneOptions) -> Result<Plan> {
+    options.check()?;
+    let mut network = Network::from_adapter(backbone, &parent.adapter, &Device::Cpu)?;
+    plan_for(&mut network, &parent.adapter.header, pictures, options, options.extent)
+}
+
+fn plan_for(
+    network: &mut Network,
+    header: &Header,
+    pictures: usize,
+    options: &TuneOptions,
+    extent: Option<budget::Extent>,
+) -> Result<Plan> {
+    let sites = network.site_names().len();
+    let task = Task {
+        size: size(header),
+        pictures,
+        batch: options.batch,
+        threads: options.threads,
+    };
+    let resident = options.resident.unwrap_or_else(resident);
+    budget::plan(network, sites, &task, options.max_memory, resident, extent)
+}
+
+/// Tunes the parent's sites and the rows of the classes that the device learned, and compares the result with the parent.
+///
+/// The same pictures, parent, options and seed give the same bytes, whatever the number of threads, wherever it was stopped, and whether
+/// values were kept or computed again.
+pub fn tune(
+    backbone: &Backbone,
+    parent: &Parent,
+    examples: &dyn Examples,
+    checkpoints: &dyn Checkpoints,
+    options: &TuneOptions,
+    watch: &mut dyn Watch,
+) -> Result<Tuned> {
+    let begun = Instant::now();
+    options.check()?;
+    let header = &parent.adapter.header;
+    let list = examples.list().map_err(TuneError::Examples)?;
+    for label in list.iter().filter_map(|example| example.label.as_ref()) {
+        if !header.labels.contains(label) {
+            return Err(TuneError::UnknownLabel {
+                task: header.task.clone(),
+                label: label.clone(),
+            });
+        }
+    }
+    let run = run_digest(backbone, parent, &list, options)?;
+    let mut network = Network::from_adapter(backbone, &parent.adapter, &Device::Cpu)?;
+    let mut state = match checkpoints.get().map_err(TuneError::Checkpoint)? {
+        None => None,
+        Some(bytes) => match State::from_bytes(&bytes, run) {
+            Ok(state) => Some(state),
+            Err(reason) => {
+                watch.restarted(reason);
+                None
+            }
+        },
+    };
+    let wanted = state.as_ref().map(|state| state.extent);
+    let plan = match plan_for(&mut network, header, list.len(), options, wanted.or(options.extent)) {
+        Err(TuneError::Budget { .. }) if wanted.is_some() => {
+            watch.restarted("what it trained does not fit the memory any more");
+            state = None;
+            plan_for(&mut network, header, list.len(), options, options.extent)?
+        }
+        plan => plan?,
+    };
+    watch.plan(&plan);
+    train_only(&mut network, plan.extent);
+    let reference = network.sibling_from_adapter(&parent.adapter)?;
+    let pictures = RunPictures::load(parent, examples, list)?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads)
+        .thread_name(|index| format!("clr-tune-{index}"))
+        .start_handler({
+            let yielding = options.yielding;
+            move |_| {
+                if let Some(reason) = yielding.then(lower_priority).and_then(Result::err) {
+                    tracing::debug!("a tuning thread keeps its priority: {reason}");
+                }
+            }
+        })
+        .build()
+        .map_err(|error| TuneError::Threads {
+            threads: options.threads,
+            reason: error.to_string(),
+        })?;
+    let mut trainer = Trainer {
+        parent,
+        options,
+        plan: &plan,
+        network: &network,
+        reference: &reference,
+        pool: &pool,
+        pictures: &pictures,
+        size: size(header),
+        starts: HashMap::new(),
+        answers: HashMap::new(),
+    };
+    let (steps, step_seconds) = trainer.run(run, state, checkpoints, watch)?;
+    drop(trainer);
+    let mut adapter = network.to_adapter(header.clone())?;
+    // The header's recipe and backbone are the network's own; the rest is the parent's.
+    adapter.header.metrics = None;
+    let first = Version::new(adapter.clone(), Some(parent))?;
+    let tuned = network.sibling_from_adapter(&first.adapter)?;
+    let exact = network.sibling_from_adapter(&adapter)?;
+    let judged = Judged::new(parent, &reference, &tuned, &exact, &pictures, watch, options)?;
+    adapter.header.metrics = judged.metrics(&pictures, &run, options);
+    for (canary, probability) in adapter.header.canaries.iter_mut().zip(&judged.canaries) {
+        canary.probability = *probability;
+    }
+    let candidate = Version::new(adapter, Some(parent))?;
+    let count = judged.canaries.len();
+    let verdict = judge(
+        &judged.learned,
+        &judged.old,
+        count,
+        parent.protected,
+        pictures.unjudged.clone(),
+    );
+    checkpoints.clear().map_err(TuneError::Checkpoint)?;
+    Ok(Tuned {
+        candidate,
+        verdict,
+        training: pictures.learned.len() + pictures.recalled.len(),
+        held_out: pictures.held_learned.len() + pictures.held_old.len(),
+        plan,
+        seconds: begun.elapsed().as_secs_f64(),
+        steps,
+        step_seconds,
+    })
+}
+
+fn size(header: &Header) -> [usize; 2] {
+    [
+        header.preprocessing.height as usize,
+        header.preprocessing.width as usize,
+    ]
+}
+
+fn run_digest(backbone: &Backbone, parent: &Parent, list: &[Example], options: &TuneOptions) -> Result<Digest> {
+    let mut ids: Vec<(Option<&str>, [u8; 32])> = (list.iter())
+        .map(|example| (example.label.as_deref(), example.id.0))
+        .collect();
+    ids.sort_unstable();
+    // What changes no bit of the result is left out.
+    let options = TuneOptions {
+        max_memory: None,
+        resident: None,
+        threads: 1,
+        yielding: true,
+        checkpoint_every: 1,
+        ..options.clone()
+    };
+    let all = (
+        backbone.digest().0,
+        parent.digest.0,
+        parent.protected as u64,
+        ids,
+        options,
+    );
+    let bytes = postcard::to_allocvec(&all).map_err(|error| TuneError::Checkpoint(error.to_string()))?;
+    Ok(Digest::of(&bytes))
+}

@@ -1,0 +1,59 @@
+//! The pictures of a run: which are learned, which recall old classes, and which judge.
+
+use crate::{
+    Parent,
+    error::{Result, TuneError},
+    examples::{Example, Examples, part},
+    pictures::Picture,
+};
+
+/// The pictures of a run, decoded.
+pub(super) struct RunPictures {
+    pub(super) learned: Vec<Picture>,
+    pub(super) recalled: Vec<Picture>,
+    pub(super) held_learned: Vec<Picture>,
+    pub(super) held_old: Vec<Picture>,
+    pub(super) unjudged: Vec<String>,
+}
+
+impl RunPictures {
+    pub(super) fn load(parent: &Parent, examples: &dyn Examples, list: Vec<Example>) -> Result<Self> {
+        let header = &parent.adapter.header;
+        let parted = part(list);
+        let class = |example: &Example| {
+            let label = example.label.as_ref()?;
+            header.labels.iter().position(|known| known == label)
+        };
+        let all = parted.training.iter().chain(&parted.held_out);
+        // Where no class is new, those with pictures are refined.
+        let new = all.clone().filter_map(class).any(|class| class >= parent.protected);
+        let learned = |class: Option<usize>| class.is_some_and(|class| !new || class >= parent.protected);
+        let mut pictures = Self {
+            learned: Vec::new(),
+            recalled: Vec::new(),
+            held_learned: Vec::new(),
+            held_old: Vec::new(),
+            unjudged: Vec::new(),
+        };
+        for (examples_of, is_training) in [(&parted.training, true), (&parted.held_out, false)] {
+            for example in examples_of {
+                let class = class(example);
+                let picture = Picture::load(examples, example, class, &header.preprocessing)?;
+                let place = match (learned(class), is_training) {
+                    (true, true) => &mut pictures.learned,
+                    (true, false) => &mut pictures.held_learned,
+                    (false, true) => &mut pictures.recalled,
+                    (false, false) => &mut pictures.held_old,
+                };
+                place.push(picture);
+            }
+        }
+        pictures.unjudged = parted.unjudged;
+        if pictures.learned.is_empty() {
+            return Err(TuneError::NoExamples {
+                task: header.task.clone(),
+            });
+        }
+        Ok(pictures)
+    }
+}

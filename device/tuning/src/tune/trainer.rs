@@ -1,0 +1,326 @@
+//! The steps of a run.
+//!
+//! Each step takes some pictures of the classes that are learned and, where there are any, some that recall the old ones. A learned picture's
+//! loss is the cross-entropy of its class, and the divergence of what the network thinks of the old classes among themselves from what
+//! the parent thinks. A recalled picture's is the cross-entropy to the parent's answer, with nothing for the new classes. Protected rows of
+//! the head stay as they are, and sites are pulled towards the parent's.
+
+use std::{collections::HashMap, time::Instant};
+
+use candle_core::{D, Tensor};
+use candle_nn::ops::log_softmax;
+use clr_adapters::Digest;
+use clr_training::{
+    Adam, AdamOptions, Group, Learned, Network, Parameter, Purpose, Start, argmax, log_probability, stream,
+};
+use rand::RngExt as _;
+
+use super::{Progress, Watch, judged::logits, run_pictures::RunPictures};
+use crate::{
+    Parent, TuneOptions,
+    budget::Plan,
+    checkpoint::{Checkpoints, State},
+    error::{Result, TuneError},
+    pictures::{Picture, VARIANTS},
+};
+
+/// A training picture: whether it recalls, its index, its variant.
+pub(super) type Key = (bool, usize, u64);
+
+/// A picture's part in a step.
+struct Target {
+    /// `[K]`, sums to 1.
+    class: Vec<f32>,
+    /// What the parent thinks of the protected classes among themselves, and how much that weighs.
+    old: Option<(Vec<f32>, f64)>,
+}
+
+pub(super) struct Trainer<'a> {
+    pub(super) parent: &'a Parent,
+    pub(super) options: &'a TuneOptions,
+    pub(super) plan: &'a Plan,
+    pub(super) network: &'a Network,
+    pub(super) reference: &'a Network,
+    pub(super) pool: &'a rayon::ThreadPool,
+    pub(super) pictures: &'a RunPictures,
+    pub(super) size: [usize; 2],
+    pub(super) starts: HashMap<Key, Start>,
+    /// The parent's logits.
+    pub(super) answers: HashMap<Key, Vec<f32>>,
+}
+
+impl Trainer<'_> {
+    pub(super) fn run(
+        &mut self,
+        run: Digest,
+        state: Option<State>,
+        checkpoints: &dyn Checkpoints,
+        watch: &mut dyn Watch,
+    ) -> Result<(u32, f64)> {
+        let options = self.options;
+        let parameters = self.parameters()?;
+        let adam_options = AdamOptions {
+            rates: options.rates,
+            decay: options.decay,
+            relative: true,
+            l2_norm: 0.0,
+            clip: Some(5.0),
+            beta2: 0.99,
+        };
+        let mut step = 0;
+        let mut moments = None;
+        if let Some(state) = state {
+            let fits = state.values.len() == parameters.len()
+                && (parameters.iter().zip(&state.values))
+                    .all(|(parameter, values)| parameter.anchor.len() == values.len());
+            if fits {
+                for (parameter, values) in parameters.iter().zip(&state.values) {
+                    let (shape, device) = (parameter.var.shape(), parameter.var.device());
+                    parameter.var.set(&Tensor::from_slice(values, shape, device)?)?;
+                }
+                step = state.step.min(options.steps);
+                moments = Some(state.moments());
+                watch.resumed(step);
+            } else {
+                watch.restarted("its parameters are not this adapter's");
+            }
+        }
+        let mut adam = Adam::new(parameters, adam_options, moments)?;
+        let first = step;
+        let mut seconds = 0.0;
+        while step < options.steps {
+            let begun = Instant::now();
+            let learned = match self.step(step, watch) {
+                Err(TuneError::Stopped { .. }) => {
+                    self.save(run, step, &adam, checkpoints)?;
+                    return Err(TuneError::Stopped {
+                        step,
+                        steps: options.steps,
+                    });
+                }
+                learned => learned?,
+            };
+            if !learned.loss.is_finite() {
+                return Err(TuneError::Diverged { step: step + 1 });
+            }
+            adam.step(&learned.gradients, factor(step, options.steps))?;
+            step += 1;
+            seconds += begun.elapsed().as_secs_f64();
+            if step % options.checkpoint_every == 0 && step < options.steps {
+                self.save(run, step, &adam, checkpoints)?;
+            }
+            watch.progress(Progress {
+                step,
+                steps: options.steps,
+                loss: learned.loss,
+            });
+        }
+        Ok((step - first, seconds))
+    }
+
+    fn save(&self, run: Digest, step: u32, adam: &Adam, checkpoints: &dyn Checkpoints) -> Result<()> {
+        let moments = adam.state();
+        let state = State {
+            run,
+            step,
+            extent: self.plan.extent,
+            values: adam.values().to_vec(),
+            updates: moments.step,
+            first: moments.first.clone(),
+            second: moments.second.clone(),
+        };
+        let bytes = state.to_bytes().map_err(TuneError::Checkpoint)?;
+        checkpoints.put(&bytes).map_err(TuneError::Checkpoint)
+    }
+
+    /// The trained parameters. Protected rows of the head have rate and decay zero; what decay pulls towards is the parent.
+    fn parameters(&self) -> Result<Vec<Parameter>> {
+        let classes = self.network.classes();
+        let new = self.pictures.learned.iter().filter_map(|picture| picture.class);
+        let refined: Vec<bool> = if new.clone().any(|class| class >= self.parent.protected) {
+            (0..classes).map(|class| class >= self.parent.protected).collect()
+        } else {
+            let own: Vec<usize> = new.collect();
+            (0..classes).map(|class| own.contains(&class)).collect()
+        };
+        let mut parameters = self.network.parameters()?;
+        for parameter in parameters.iter_mut().filter(|parameter| parameter.group == Group::Head) {
+            parameter.unit = refined.iter().map(|&refined| f32::from(u8::from(refined))).collect();
+            parameter.anchor = parameter.var.flatten_all()?.to_vec1()?;
+        }
+        Ok(parameters)
+    }
+
+    fn step(&mut self, step: u32, watch: &mut dyn Watch) -> Result<Learned> {
+        let keys = self.draw(step);
+        let mut targets = Vec::with_capacity(keys.len());
+        let mut fresh = HashMap::new();
+        for &key in &keys {
+            if watch.should_stop() {
+                return Err(TuneError::Stopped { step: 0, steps: 0 });
+            }
+            if !self.starts.contains_key(&key) {
+                let start = self.start(key)?;
+                let kept = if self.plan.cached { &mut self.starts } else { &mut fresh };
+                kept.insert(key, start);
+            }
+            let answer = if let Some(answer) = self.answers.get(&key) {
+                answer.clone()
+            } else {
+                let start = self.starts.get(&key).or_else(|| fresh.get(&key));
+                let answer = match start {
+                    Some(start) => self.pool.install(|| logits(self.reference, start, self.size))?,
+                    None => Vec::new(),
+                };
+                self.answers.insert(key, answer.clone());
+                answer
+            };
+            targets.push(self.target(key, &answer));
+        }
+        let starts: Vec<&Start> = keys
+            .iter()
+            .filter_map(|key| self.starts.get(key).or_else(|| fresh.get(key)))
+            .collect();
+        let protected = self.parent.protected;
+        let share = 1.0 / keys.len() as f64;
+        let adjustment = self.adjustment();
+        let objective = |network: &Network, range: std::ops::Range<usize>, features: &Tensor| {
+            let target = &targets[range.start];
+            let logits = network.classify(features, true)?;
+            let adjusted = (&logits + Tensor::from_slice(&adjustment, (1, adjustment.len()), logits.device())?)?;
+            let loss = cross_entropy(&adjusted, &target.class)?;
+            let loss = match &target.old {
+                Some((old, weight)) => {
+                    (loss + (cross_entropy(&logits.narrow(D::Minus1, 0, protected)?, old)? * *weight)?)?
+                }
+                None => loss,
+            };
+            Ok((logits, (loss * share)?))
+        };
+        let learned = (self.pool).install(|| {
+            self.network
+                .learn_from(&starts, self.size, self.plan.memory, &objective)
+        });
+        Ok(learned?)
+    }
+
+    /// The pictures of a step: learned ones, then recalled ones, none twice as far as there are enough.
+    fn draw(&self, step: u32) -> Vec<Key> {
+        let mut random = stream(self.options.seed, Purpose::Tune, u64::from(step), 0);
+        let (batch, recalled) = (self.options.batch, self.pictures.recalled.len());
+        let recall = self.recall();
+        let mut keys = Vec::with_capacity(batch);
+        for (recalls, wanted, count) in [
+            (false, batch - recall, self.pictures.learned.len()),
+            (true, recall, recalled),
+        ] {
+            let mut left: Vec<usize> = Vec::new();
+            for _ in 0..wanted {
+                if left.is_empty() {
+                    left = (0..count).collect();
+                }
+                let index = left.swap_remove(random.random_range(0..left.len()));
+                keys.push((recalls, index, random.random_range(0..VARIANTS)));
+            }
+        }
+        keys
+    }
+
+    /// Pictures of a step that recall old classes.
+    fn recall(&self) -> usize {
+        let batch = self.options.batch;
+        match self.pictures.recalled.len() {
+            0 => 0,
+            _ => ((batch as f32 * self.options.recall).round() as usize).min(batch - 1),
+        }
+    }
+
+    /// What is added to the logits while learning, so that it is not added afterwards (logit adjustment, Menon et al. 2021): new classes
+    /// come far more often than they will, and have to be surer by the options' caution.
+    fn adjustment(&self) -> Vec<f32> {
+        let (classes, protected) = (self.network.classes(), self.parent.protected);
+        if protected == 0 || protected == classes {
+            return vec![0.0; classes];
+        }
+        let (recall, batch) = (self.recall() as f32, self.options.batch as f32);
+        let often = match recall {
+            0.0 => 0.0,
+            _ => ((batch - recall) / (classes - protected) as f32).ln() - (recall / protected as f32).ln(),
+        };
+        let new = |class: usize| {
+            if class < protected {
+                0.0
+            } else {
+                often + self.options.caution
+            }
+        };
+        (0..classes).map(new).collect()
+    }
+
+    fn picture(&self, (recalls, index, _): Key) -> &Picture {
+        if recalls {
+            &self.pictures.recalled[index]
+        } else {
+            &self.pictures.learned[index]
+        }
+    }
+
+    fn start(&self, key: Key) -> Result<Start> {
+        let preprocessing = &self.parent.adapter.header.preprocessing;
+        let input = self.picture(key).variant(key.2, self.options.seed, preprocessing);
+        Ok(self.pool.install(|| self.network.start(&input, self.size))?)
+    }
+
+    fn target(&self, key: Key, answer: &[f32]) -> Target {
+        let (classes, protected) = (answer.len(), self.parent.protected);
+        let label = self.picture(key).class;
+        if key.0 {
+            return Target {
+                class: kept(answer, protected, label),
+                old: None,
+            };
+        }
+        let mut class = vec![0.0; classes];
+        if let Some(label) = label {
+            class[label] = 1.0;
+        }
+        let distil = self.options.distil > 0.0 && protected > 1 && label.is_some_and(|label| label >= protected);
+        Target {
+            class,
+            old: distil.then(|| (softmax(&answer[..protected]), f64::from(self.options.distil))),
+        }
+    }
+}
+
+/// What a picture that recalls old classes should answer: what the parent does among the protected classes, unless its label says
+/// otherwise.
+fn kept(answer: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
+    let old = if protected == 0 { answer.len() } else { protected };
+    let mut target = vec![0.0; answer.len()];
+    match label {
+        Some(label) if argmax(&answer[..old]) != label => target[label] = 1.0,
+        // A frame may well show a new class.
+        None if argmax(answer) >= old => target = softmax(answer),
+        _ => target[..old].copy_from_slice(&softmax(&answer[..old])),
+    }
+    target
+}
+
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    (0..logits.len())
+        .map(|class| log_probability(logits, class, 1.0).exp() as f32)
+        .collect()
+}
+
+fn cross_entropy(logits: &Tensor, target: &[f32]) -> candle_core::Result<Tensor> {
+    let target = Tensor::from_slice(target, (1, target.len()), logits.device())?;
+    (log_softmax(logits, D::Minus1)? * target)?.sum_all()?.neg()
+}
+
+/// A tenth of the steps of warm-up, then half a cosine to a twentieth.
+fn factor(step: u32, steps: u32) -> f64 {
+    let position = (f64::from(step) + 1.0) / f64::from(steps);
+    let warm = (position / 0.1).min(1.0);
+    let cosine = 0.5 * (1.0 + (std::f64::consts::PI * ((position - 0.1) / 0.9).max(0.0)).cos());
+    warm * (0.05 + 0.95 * cosine)
+}
