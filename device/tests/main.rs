@@ -5,6 +5,8 @@ mod auto;
 mod common;
 #[cfg(target_os = "linux")]
 mod daemon;
+#[cfg(target_os = "linux")]
+mod endurance;
 mod forgetting;
 mod memory;
 mod parity;

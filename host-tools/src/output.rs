@@ -172,6 +172,7 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
 /// A duration in seconds for people: `850 ns`, `1.2 µs`, `3.4 ms`, `12.0 s`, `4 min 05 s`.
 pub(crate) fn human_time(seconds: f64) -> String {
     match seconds {
+        0.0 => "0 s".to_owned(),
         s if s < 1e-6 => format!("{:.0} ns", s * 1e9),
         s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
         s if s < 1.0 => format!("{:.1} ms", s * 1e3),
@@ -204,6 +205,7 @@ mod tests {
         assert_eq!(human_bytes(999), "999 B");
         assert_eq!(human_bytes(128_400), "128.4 kB");
         assert_eq!(human_bytes(17_364_911), "17.4 MB");
+        assert_eq!(human_time(0.0), "0 s");
         assert_eq!(human_time(8.5e-7), "850 ns");
         assert_eq!(human_time(0.0034), "3.4 ms");
         assert_eq!(human_time(245.0), "4 min 05 s");

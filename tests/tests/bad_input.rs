@@ -56,6 +56,14 @@ fn a_gpu_that_cannot_be_used_is_refused_and_auto_takes_the_cpu() {
 }
 
 #[test]
+fn a_task_cannot_be_called_by_a_name_that_means_something_else() {
+    let bench = Workbench::new();
+    let mut call = bench.clr(&TRAIN);
+    call.args(["--task-name", "auto"]);
+    refused(call, &["`auto`", "hint:"]);
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let bench = Workbench::new();
     refused(bench.clr(&["inspect", "nowhere.clr"]), &["nowhere.clr"]);

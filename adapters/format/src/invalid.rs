@@ -32,6 +32,14 @@ pub enum InvalidAdapter {
         /// The text, with the character escaped.
         text: String,
     },
+    /// The task has a name that means something else.
+    #[error(
+        "no task can be called `{name}`: that stands for choosing the task from the picture\nhint: call it otherwise"
+    )]
+    ReservedName {
+        /// The name.
+        name: &'static str,
+    },
     /// A number is outside its range, or not a number.
     #[error("{what} is {got}, expected {expected}")]
     OutOfRange {

@@ -68,3 +68,4 @@ pub use refusal::Refusal;
 pub use section::{Encoding, SectionEncoding, SectionInfo, SectionKind};
 pub use signature::{Signature, SignerClass, sign, signature};
 pub use trust::{Admitted, Policy, Trust, TrustedKey, admit};
+pub use validate::{AUTO, check_task_name};

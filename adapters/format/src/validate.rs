@@ -7,6 +7,9 @@ use crate::{
     SectionKind, Site, SiteWeights, Trial,
 };
 
+/// The name that stands for choosing the task from the picture; no task is called so.
+pub const AUTO: &str = "auto";
+
 impl Adapter {
     /// Checks the adapter against [`Limits::DEFAULT`]; an adapter that passes can be written.
     pub fn validate(&self) -> Result<(), InvalidAdapter> {
@@ -106,7 +109,7 @@ impl Site {
 
 impl Header {
     fn validate(&self, classes: usize, limits: &Limits) -> Result<(), InvalidAdapter> {
-        text("task", &self.task, limits.task_bytes)?;
+        task_name(&self.task, limits)?;
         if self.labels.len() != classes {
             return Err(InvalidAdapter::Labels {
                 labels: self.labels.len(),
@@ -267,6 +270,22 @@ fn nonempty(what: &'static str, got: usize) -> Result<(), InvalidAdapter> {
     } else {
         Ok(())
     }
+}
+
+/// Whether a task can be called so: text of 1–128 bytes without control characters, other than [`AUTO`].
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_task_name(name: &str) -> Result<(), InvalidAdapter> {
+    task_name(name, &Limits::DEFAULT)
+}
+
+fn task_name(name: &str, limits: &Limits) -> Result<(), InvalidAdapter> {
+    text("task", name, limits.task_bytes)?;
+    if name == AUTO {
+        return Err(InvalidAdapter::ReservedName { name: AUTO });
+    }
+    Ok(())
 }
 
 fn text(what: &'static str, text: &str, most: usize) -> Result<(), InvalidAdapter> {

@@ -79,6 +79,10 @@ fn names_and_texts() {
     );
     assert_refused!(|a| a.sites[0].name.clear(), InvalidAdapter::Empty { what: "site name" });
     assert_refused!(
+        |a| a.header.task = "auto".into(),
+        InvalidAdapter::ReservedName { name: "auto" }
+    );
+    assert_refused!(
         |a| a.header.task = "a\u{1b}[31mb".into(),
         InvalidAdapter::ControlCharacter { what: "task", .. }
     );

@@ -107,6 +107,8 @@ fn start_logging(verbose: u8) {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(colour)
+        // A full disk under the log would be reported to where the log goes, and there end the thread.
+        .log_internal_errors(false)
         .with_target(false);
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         format.without_time().init();

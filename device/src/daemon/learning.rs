@@ -208,6 +208,7 @@ impl Runtime {
                 tracing::debug!("learning keeps its priority: {reason}");
             }
             runtime.learn(&run);
+            crate::give_back_memory();
             runtime.learning.running.store(false, Ordering::SeqCst);
         });
         started.map(drop).map_err(|error| {

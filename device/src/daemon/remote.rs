@@ -155,7 +155,7 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
     match command {
         RemoteCommand::Stdio(_) => bridge(&socket)?,
         RemoteCommand::Status(_) => print(&client.status()?)?,
-        RemoteCommand::List(_) => print(&client.list()?)?,
+        RemoteCommand::List(_) => print(&Tasks { tasks: client.list()? })?,
         RemoteCommand::Switch(args) => client.switch(&args.task)?,
         RemoteCommand::Rollback(args) => client.rollback(&args.task)?,
         RemoteCommand::Restore(args) => client.restore(&args.task)?,
@@ -168,8 +168,24 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
     Ok(())
 }
 
-fn print<T: serde::Serialize>(value: &T) -> Result<(), RemoteError> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| RemoteError::Other(error.to_string()))?;
+/// The version of the documents on stdout; `clr device --json` writes the same ones.
+const SCHEMA: &str = "clr.device/1";
+
+#[derive(serde::Serialize)]
+struct Document<'a, T> {
+    schema: &'static str,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+#[derive(serde::Serialize)]
+struct Tasks {
+    tasks: Vec<clr_transfer::TaskSummary>,
+}
+
+fn print<T: serde::Serialize>(body: &T) -> Result<(), RemoteError> {
+    let document = Document { schema: SCHEMA, body };
+    let text = serde_json::to_string_pretty(&document).map_err(|error| RemoteError::Other(error.to_string()))?;
     println!("{text}");
     Ok(())
 }

@@ -276,6 +276,24 @@ impl Device {
         self.host(|client| client.push(file, Kind::Adapter, &mut |_| {}))
     }
 
+    /// Bytes of memory that the process has now; its peak is counted from here on.
+    pub(super) fn memory_from_here(&self) -> u64 {
+        // Value 5 resets the peak (proc_pid_clear_refs(5)).
+        fs::write(format!("/proc/{}/clear_refs", self.pid().as_raw_nonzero()), "5").unwrap();
+        self.kilobytes("VmRSS:") << 10
+    }
+
+    /// The most bytes of memory that the process had since then.
+    pub(super) fn peak_memory(&self) -> u64 {
+        self.kilobytes("VmHWM:") << 10
+    }
+
+    fn kilobytes(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     pub(super) fn switch(&self, task: &str) {
         self.host(|client| client.switch(task)).unwrap();
     }

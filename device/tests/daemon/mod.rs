@@ -5,6 +5,7 @@
     reason = "the client's methods are not general enough in its lifetime"
 )]
 
+mod adversity;
 mod choosing;
 mod device;
 mod hostile;

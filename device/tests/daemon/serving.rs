@@ -196,10 +196,15 @@ fn the_command_line_reaches_the_device_through_its_socket() {
     assert!(run(&["switch", "birds"]).status.success());
     let status: serde_json::Value = serde_json::from_slice(&run(&["status"]).stdout).unwrap();
     assert_eq!(
-        (&status["device"], &status["active_task"]),
-        (&"test".into(), &"birds".into())
+        (&status["schema"], &status["device"], &status["active_task"]),
+        (&"clr.device/1".into(), &"test".into(), &"birds".into())
     );
     assert!(status["memory"]["resident_bytes"].as_u64().unwrap() > 1_000_000);
+    let list: serde_json::Value = serde_json::from_slice(&run(&["list"]).stdout).unwrap();
+    assert_eq!(
+        (&list["schema"], &list["tasks"][0]["task"]),
+        (&"clr.device/1".into(), &"birds".into())
+    );
     assert_eq!(run(&["switch", "fish"]).status.code(), Some(3));
     std::fs::write(device.path("robin.png"), picture(9)).unwrap();
     let taught = run(&["teach", "--task", "birds", "--label", "robin", "robin.png", "robin.png"]);

@@ -112,6 +112,8 @@ struct Document<'a> {
 }
 
 pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8> {
+    let task = args.task_name.clone().unwrap_or_else(|| folder_name(&args.data));
+    clr_adapters::check_task_name(&task)?;
     let backbone = read_backbone(&args.backbone)?;
     let split = SplitOptions {
         validation_fraction: args.validation,
@@ -123,9 +125,8 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
         device: args.device.open()?,
         ..options(args)
     };
-    let label = options.task.clone().unwrap_or_else(|| folder_name(&args.data));
     let trained = {
-        let mut watcher = Watcher::new(context.output, &label, args.out_dir.as_deref(), args.resume.is_some())?;
+        let mut watcher = Watcher::new(context.output, &task, args.out_dir.as_deref(), args.resume.is_some())?;
         train(&backbone, &dataset, &options, &mut watcher)?
     };
     let path = args

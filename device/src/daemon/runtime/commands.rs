@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use clr_adapters::Digest;
+use clr_adapters::{AUTO, Digest};
 use clr_store::StoreError;
 use clr_transfer::{
     Begin, Capabilities, Committed, Device, DeviceInfo, Failure, FailureCode, Frames, Latency, Memory, PullInfo,
     Reverted, Slot, Status, TaskState, TaskSummary, TrialStatus,
 };
 
-use super::{AUTO, Runtime, failure, lock, now};
+use super::{Runtime, failure, lock, now};
 use crate::daemon::{memory, trial::TrialRun};
 
 impl Runtime {
@@ -205,6 +205,7 @@ impl Device for Runtime {
         let _changing = lock(&self.changing);
         self.store.remove(task).map_err(failure::of_store)?;
         self.unload(task);
+        crate::give_back_memory();
         tracing::info!(task, "removed");
         Ok(())
     }

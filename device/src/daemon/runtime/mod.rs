@@ -16,7 +16,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use clr_adapters::{Digest, Limits, SecretKey};
+use clr_adapters::{AUTO, Digest, Limits, SecretKey};
 use clr_onnx::Backbone;
 use clr_store::{Caps, Store, StoreOptions};
 
@@ -26,9 +26,6 @@ use crate::{Engine, EngineOptions, TaskSet, generate_key, read_secret_key, write
 pub(crate) use resident::Detail;
 #[cfg(feature = "tuning")]
 pub(crate) use transfers::UNLABELLED;
-
-/// The name that stands for choosing the task from the frame; no task may be called so.
-pub(crate) const AUTO: &str = "auto";
 
 /// The running device.
 #[derive(Debug)]

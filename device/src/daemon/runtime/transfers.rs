@@ -5,7 +5,10 @@ use clr_store::{Filed, Held, Installed, StoreError};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
 use super::{Runtime, failure, lock, now, with_causes};
-use crate::daemon::{DaemonError, trial::TrialRun};
+use crate::{
+    daemon::{DaemonError, trial::TrialRun},
+    give_back_memory,
+};
 
 /// The label of frames that nobody labelled; no host can file a picture under it.
 pub(crate) const UNLABELLED: &str = " ";
@@ -128,6 +131,7 @@ impl Runtime {
             return Err(failure::of_daemon(error));
         }
         tracing::info!(task, digest = held.digest.short(), "installed");
+        give_back_memory();
         Ok(self.committed(task, held))
     }
 

@@ -1,0 +1,136 @@
+//! What a device meets in the field: a peer that dawdles, a disk that takes no more, a serial line.
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clr_transfer::{ClientError, Endpoint, FailureCode, Kind, SystemClock};
+use rustix::{
+    process::{Resource, Rlimit, prlimit},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+};
+
+use super::device::{Device, PATIENCE, adapter, picture, signed};
+
+#[test]
+fn a_peer_that_sends_a_byte_a_second_is_dropped_at_its_deadline_and_holds_up_nobody() {
+    let mut device = Device::with_birds("");
+    let before = device.ask(&picture(1));
+    let mut slow = UnixStream::connect(device.path("state/control.sock")).unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let started = Instant::now();
+    loop {
+        // The first bytes of a frame that never ends.
+        if slow.write_all(&[7]).is_err() {
+            break;
+        }
+        assert_eq!(device.ask(&picture(1))["top"], before["top"]);
+        assert_eq!(device.status().active_task.as_deref(), Some("birds"));
+        match slow.read(&mut [0; 64]) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => assert!(
+                [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()),
+                "{error}"
+            ),
+        }
+        assert!(started.elapsed() < PATIENCE, "it is served still\n{}", device.log());
+    }
+    // A frame may take ten seconds from its first byte to its last.
+    assert!(started.elapsed() > Duration::from_secs(9));
+    assert!(device.log().contains("connection dropped"), "{}", device.log());
+}
+
+/// A limit on the size of files is what a full disk looks like to a program that may not fill this machine's. It ended the process by
+/// SIGXFSZ, and a log that could not be written to ended the thread that wrote it.
+#[test]
+fn a_disk_that_takes_no_more_costs_the_update_and_nothing_else() {
+    let mut device = Device::with_birds("");
+    device.push(&signed(&adapter("fish", 1))).unwrap();
+    let before = device.ask(&picture(1));
+    let limit = |most| {
+        let limit = Rlimit {
+            current: most,
+            maximum: None,
+        };
+        prlimit(Some(device.pid()), Resource::Fsize, limit).unwrap();
+    };
+    limit(Some(0));
+    let refused = device.push(&signed(&adapter("birds", 2))).unwrap_err();
+    let ClientError::Refused(failure) = &refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(failure.code, FailureCode::STORAGE, "{failure}");
+    assert!(failure.to_string().contains("File too large"), "{failure}");
+    assert_eq!(device.ask(&picture(1))["top"], before["top"]);
+    // Switching works; only that it was switched cannot be kept.
+    let unremembered = device.host(|client| client.switch("fish")).unwrap_err().to_string();
+    assert!(unremembered.contains("File too large"), "{unremembered}");
+    assert_eq!(device.ask(&picture(1))["task"], "fish");
+    let limit = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    prlimit(Some(device.pid()), Resource::Fsize, limit).unwrap();
+    device.push(&signed(&adapter("birds", 2))).unwrap();
+    device.switch("birds");
+    assert_eq!(device.ask(&picture(1))["version"], 2);
+    device.stop();
+    let sound = device.command(&["verify"]).output().unwrap();
+    assert!(sound.status.success(), "{}", String::from_utf8_lossy(&sound.stdout));
+}
+
+/// A pseudo-terminal: the end that is held here, and the name of the other one.
+fn terminal() -> (File, String) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    (File::from(master), name)
+}
+
+/// Carries what arrives at one end to the other, as a cable does.
+fn carry(from: &File, to: &File) {
+    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            if to.write_all(&buffer[..count]).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_host_at_the_other_end_of_a_serial_line_updates_and_switches_the_device() {
+    let (near, device_end) = terminal();
+    let (far, host_end) = terminal();
+    // Held open, so that the line does not hang up between two conversations.
+    let _held = [&device_end, &host_end].map(|name| File::options().read(true).write(true).open(name).unwrap());
+    carry(&near, &far);
+    carry(&far, &near);
+    let mut device = Device::new(&format!("[serial]\nport = '{device_end}'\nbaud = 921600\n"));
+    device.start();
+    let endpoint: Endpoint = format!("serial:{host_end}@921600").parse().unwrap();
+    let clock = SystemClock::new();
+    let file = signed(&adapter("birds", 1));
+    {
+        let mut client = endpoint.client(&clock, endpoint.options());
+        client.push(&file, Kind::Adapter, &mut |_| {}).unwrap();
+        client.switch("birds").unwrap();
+    }
+    assert_eq!(device.ask(&picture(1))["task"], "birds");
+    // Noise on the line, then another host: the device never hung up.
+    (&far).write_all(&[0x55; 3000]).unwrap();
+    let mut second = endpoint.client(&clock, endpoint.options());
+    assert_eq!(second.status().unwrap().active_task.as_deref(), Some("birds"));
+    let pulled = second
+        .pull("birds", clr_transfer::Slot::Serving, 1 << 20, &mut |_| {})
+        .unwrap();
+    assert!(pulled.bytes == file);
+}
