@@ -265,11 +265,16 @@ impl Device {
     }
 
     pub(super) fn status(&self) -> Status {
-        self.host(|client| client.status()).unwrap()
+        self.expect(self.host(|client| client.status()))
     }
 
     pub(super) fn list(&self) -> Vec<TaskSummary> {
-        self.host(|client| client.list()).unwrap()
+        self.expect(self.host(|client| client.list()))
+    }
+
+    /// What the device answered; where it did not, its log says why.
+    fn expect<T>(&self, answered: Result<T, ClientError>) -> T {
+        answered.unwrap_or_else(|error| panic!("{error}; the log says\n{}", self.log()))
     }
 
     pub(super) fn push(&self, file: &[u8]) -> Result<Pushed, ClientError> {
