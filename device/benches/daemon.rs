@@ -3,6 +3,11 @@
 //!
 //! `cargo bench -p clr-device --bench daemon`; the number of tasks and of switches may follow (`-- 100 500`).
 
+#![expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the client's methods are not general enough in its lifetime"
+)]
+
 use std::{
     error::Error,
     fs,

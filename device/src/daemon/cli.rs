@@ -19,6 +19,7 @@ use super::{
     inference::{self, Beside, ToBeside},
     remote::{self, RemoteCommand},
     runtime::{Runtime, with_causes},
+    say,
     signals::{self, Request},
     source::{Source, Stop},
 };
@@ -224,12 +225,16 @@ fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<
 fn check(config: &Config, path: &Path) -> Result<ExitCode, DaemonError> {
     config.trust(None)?;
     let backbone = clr_onnx::Backbone::load(&config.backbone).map_err(crate::EngineError::from)?;
-    println!("configuration  {}", path.display());
-    println!("backbone       {} ({})", backbone.name(), backbone.digest());
-    println!("state          {}", config.state.display());
-    println!("keys trusted   {}", config.trust.keys.len());
-    println!("source         {:?}", config.source);
-    println!("control        {}", config.socket().display());
+    line(format_args!("configuration  {}", path.display()))?;
+    line(format_args!(
+        "backbone       {} ({})",
+        backbone.name(),
+        backbone.digest()
+    ))?;
+    line(format_args!("state          {}", config.state.display()))?;
+    line(format_args!("keys trusted   {}", config.trust.keys.len()))?;
+    line(format_args!("source         {:?}", config.source))?;
+    line(format_args!("control        {}", config.socket().display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -240,17 +245,22 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode, DaemonError> {
     let store =
         clr_store::Store::open_directory(&config.store(), clr_store::StoreOptions::new(backbone.digest(), trust))?;
     let report = store.verify()?;
-    println!(
+    line(format_args!(
         "{} tasks, {} adapters, {} labelled pictures, {} checkpoints, {} uploads under way, {} bytes",
         report.tasks, report.adapters, report.examples, report.checkpoints, report.uploads, report.bytes
-    );
+    ))?;
     for problem in &report.problems {
-        println!("problem: {problem}");
+        line(format_args!("problem: {problem}"))?;
     }
     if report.problems.is_empty() {
-        println!("all sound");
+        line(format_args!("all sound"))?;
         Ok(ExitCode::SUCCESS)
     } else {
         Ok(ExitCode::FAILURE)
     }
+}
+
+/// A line of what a command prints.
+fn line(text: std::fmt::Arguments<'_>) -> Result<(), DaemonError> {
+    say(text).map_err(DaemonError::io("cannot write to stdout"))
 }

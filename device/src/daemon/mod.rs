@@ -29,12 +29,14 @@ mod metrics;
 mod readable;
 mod remote;
 mod runtime;
+mod say;
 mod signals;
 mod source;
 mod trial;
 
 use mailbox::{Mailbox, Received};
 use readable::readable;
+use say::say;
 
 pub use cli::main;
 pub use config::{

@@ -14,7 +14,7 @@ use clr_transfer::{
     ClientError, Endpoint, EndpointClient, SystemClock, TunePhase, TuneRequest, TuneStatus, parse_bytes,
 };
 
-use super::Config;
+use super::{Config, say};
 
 /// The device refused.
 const REFUSED: u8 = 3;
@@ -107,6 +107,8 @@ pub(super) struct TuneArgs {
 enum RemoteError {
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("cannot write to stdout: {0}")]
+    Output(#[from] std::io::Error),
     #[error("{0}")]
     Other(String),
 }
@@ -186,7 +188,7 @@ struct Tasks {
 fn print<T: serde::Serialize>(body: &T) -> Result<(), RemoteError> {
     let document = Document { schema: SCHEMA, body };
     let text = serde_json::to_string_pretty(&document).map_err(|error| RemoteError::Other(error.to_string()))?;
-    println!("{text}");
+    say(format_args!("{text}"))?;
     Ok(())
 }
 
@@ -201,13 +203,13 @@ fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result<(), Remote
             known += 1;
         }
     }
-    println!(
+    say(format_args!(
         "{added} pictures filed under `{}` of task `{}`, {known} were there already",
         args.label, args.task
-    );
+    ))?;
     client.tune(&TuneRequest::prototype(&args.task))?;
     let status = follow(client)?;
-    println!("{}", status.message.unwrap_or_default());
+    say(format_args!("{}", status.message.unwrap_or_default()))?;
     ended(status.phase)
 }
 

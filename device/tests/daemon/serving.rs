@@ -206,6 +206,18 @@ fn the_command_line_reaches_the_device_through_its_socket() {
         (&"clr.device/1".into(), &"birds".into())
     );
     assert_eq!(run(&["switch", "fish"]).status.code(), Some(3));
+    // Whoever reads may have read enough.
+    for command in ["status", "list"] {
+        let mut child = device
+            .command(&[command])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
     std::fs::write(device.path("robin.png"), picture(9)).unwrap();
     let taught = run(&["teach", "--task", "birds", "--label", "robin", "robin.png", "robin.png"]);
     let said = String::from_utf8_lossy(&taught.stdout).into_owned();
