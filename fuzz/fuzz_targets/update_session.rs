@@ -1,21 +1,40 @@
 //! The device's end of the update protocol: `clr_transfer::{Decoder, Session}`.
 //!
-//! The bytes are tried as a stream, and once more as messages in sound frames, after a greeting: checksums would stop almost every
-//! mutation at the door.
+//! The bytes are tried as a stream, as messages in sound frames after a greeting (checksums would stop almost every mutation at the
+//! door), and as what a host and a bad line do with three files: greet, begin, send, commit, double, delay, damage, cut.
 #![no_main]
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use clr_adapters::Digest;
 use clr_transfer::{
-    Begin, Capabilities, Committed, Decoder, Device, DeviceInfo, Failure, FailureCode, FrameEvent, Head, PullInfo,
-    Request, Response, Session, SessionLimits, Slot, Status, TaskSummary, encode_frame,
+    Begin, Capabilities, Committed, Decoder, Device, DeviceInfo, Failure, FailureCode, FrameEvent, Head, Kind,
+    PullInfo, Request, Response, Session, SessionLimits, Slot, Status, TaskSummary, encode_frame,
 };
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{
+    arbitrary::{self, Arbitrary, Unstructured},
+    fuzz_target,
+};
 
 /// Keeps what arrives and asserts that it is called as promised.
 #[derive(Default)]
-struct Keeping(Mutex<HashMap<Digest, (u64, Vec<u8>)>>);
+struct Keeping(Mutex<HashMap<Digest, (u64, Vec<u8>)>>, AtomicU64);
+
+impl Keeping {
+    /// Calls that change something.
+    fn acts(&self) -> u64 {
+        self.1.load(Ordering::Relaxed)
+    }
+    fn act(&self) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 fn no() -> Failure {
     Failure::new(FailureCode::NO_TASK, "no")
@@ -31,6 +50,7 @@ impl Device for Keeping {
         }
     }
     fn begin(&self, begin: &Begin) -> Result<u64, Failure> {
+        self.act();
         assert!(begin.length <= SessionLimits::default().transfer_bytes);
         let mut kept = self.0.lock().unwrap();
         let (length, held) = kept.entry(begin.digest).or_insert((begin.length, Vec::new()));
@@ -38,6 +58,7 @@ impl Device for Keeping {
         Ok(held.len() as u64)
     }
     fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure> {
+        self.act();
         let mut kept = self.0.lock().unwrap();
         let (length, held) = kept.get_mut(digest).expect("a chunk of a transfer that was begun");
         assert!(!data.is_empty() && offset + data.len() as u64 <= *length);
@@ -47,6 +68,7 @@ impl Device for Keeping {
         Ok(held.len() as u64)
     }
     fn commit(&self, begin: &Begin) -> Result<Committed, Failure> {
+        self.act();
         let kept = self.0.lock().unwrap();
         match kept.get(&begin.digest) {
             Some((_, held)) if Digest::of(held) == begin.digest => Ok(Committed::Adapter {
@@ -59,7 +81,10 @@ impl Device for Keeping {
             None => Err(Failure::new(FailureCode::NO_TRANSFER, "none")),
         }
     }
-    fn abort(&self, _: &Digest) {}
+    fn abort(&self, digest: &Digest) {
+        self.act();
+        self.0.lock().unwrap().remove(digest);
+    }
     fn status(&self) -> Result<Status, Failure> {
         Err(no())
     }
@@ -67,10 +92,12 @@ impl Device for Keeping {
         Ok(Vec::new())
     }
     fn switch(&self, task: &str) -> Result<(), Failure> {
+        self.act();
         assert!(!task.is_empty() && task.len() <= clr_transfer::MAX_TASK);
         Ok(())
     }
     fn rollback(&self, _: &str) -> Result<(), Failure> {
+        self.act();
         Err(no())
     }
     fn restore(&self, _: &str) -> Result<(), Failure> {
@@ -94,8 +121,9 @@ impl Device for Keeping {
     }
 }
 
-/// Feeds a stream; every reply must be a sound frame with one message.
-fn feed(session: &mut Session<'_>, decoder: &mut Decoder, mut bytes: &[u8]) {
+/// The answer to a piece of a stream, if it ends a frame and one is due: its head, and itself as one sound frame with one message.
+fn answers(session: &mut Session<'_>, decoder: &mut Decoder, mut bytes: &[u8]) -> Vec<(Head, Vec<u8>)> {
+    let mut all = Vec::new();
     while !bytes.is_empty() {
         let (taken, event) = decoder.feed(bytes);
         assert!(taken > 0);
@@ -109,14 +137,17 @@ fn feed(session: &mut Session<'_>, decoder: &mut Decoder, mut bytes: &[u8]) {
             let mut own = Decoder::default();
             let (taken, event) = own.feed(&reply[1..]);
             assert_eq!((taken, event), (reply.len() - 1, Some(FrameEvent::Frame)));
-            let (_, message) = Head::split(own.body()).expect("a head");
+            let (head, message) = Head::split(own.body()).expect("a head");
             Response::read(message).expect("a reply");
+            all.push((head, message.to_vec()));
         }
     }
+    all
 }
 
-fn framed(sequence: u32, message: &[u8]) -> Vec<u8> {
-    let mut body = vec![b'Q', 1, 0, 0, 0];
+fn framed(session: u32, sequence: u32, message: &[u8]) -> Vec<u8> {
+    let mut body = vec![b'Q'];
+    body.extend(session.to_le_bytes());
     body.extend(sequence.to_le_bytes());
     body.extend(&message[..message.len().min(clr_transfer::MAX_BODY - 9)]);
     let mut out = Vec::new();
@@ -124,26 +155,289 @@ fn framed(sequence: u32, message: &[u8]) -> Vec<u8> {
     out
 }
 
+fn written(request: &Request<'_>) -> Vec<u8> {
+    postcard::to_allocvec(request).expect("a request")
+}
+
+const HELLO: Request<'static> = Request::Hello {
+    min: 1,
+    max: 1,
+    chunk: 4096,
+    client: "",
+};
+
+/// What a host does, and what a bad line makes of it.
+#[derive(Arbitrary, Debug)]
+enum Act {
+    /// A new connection; what the device keeps stays.
+    Connect {
+        session: u8,
+    },
+    Begin {
+        file: u8,
+    },
+    /// A piece of a file; `wrong` sends other bytes.
+    Chunk {
+        file: u8,
+        transfer: u8,
+        offset: u16,
+        length: u16,
+        wrong: bool,
+    },
+    /// The next piece, as an honest host sends it.
+    Next {
+        file: u8,
+        length: u16,
+    },
+    Commit {
+        file: u8,
+    },
+    Abort {
+        file: u8,
+    },
+    Switch,
+    Rollback,
+    /// The last request once more.
+    Double,
+    /// A request from before.
+    Late {
+        back: u8,
+    },
+    /// A frame with a bit flipped.
+    Damaged {
+        at: u16,
+    },
+    /// A frame that ends early, and the next frame behind it.
+    Cut {
+        at: u16,
+    },
+}
+
+/// Host and line: one request at a time, and what must hold of each answer.
+struct Host<'d> {
+    device: &'d Keeping,
+    files: [Vec<u8>; 3],
+    session: Session<'d>,
+    decoder: Decoder,
+    number: u32,
+    sequence: u32,
+    /// Messages of this session by sequence, from 1, and the answer to the last.
+    sent: Vec<Vec<u8>>,
+    last: Option<(Head, Vec<u8>)>,
+    /// Transfer and bytes held of each file, as the device said.
+    known: [Option<(u32, u64)>; 3],
+}
+
+impl<'d> Host<'d> {
+    fn new(device: &'d Keeping) -> Self {
+        let mut host = Self {
+            device,
+            files: [1_usize, 700, 9000].map(|length| (0..length).map(|at| (at * 7 % 251) as u8).collect()),
+            session: Session::new(device, SessionLimits::default()),
+            decoder: Decoder::default(),
+            number: 0,
+            sequence: 0,
+            sent: Vec::new(),
+            last: None,
+            known: [None; 3],
+        };
+        host.connect(1);
+        host
+    }
+
+    fn connect(&mut self, number: u32) {
+        self.session = Session::new(self.device, SessionLimits::default());
+        self.decoder = Decoder::default();
+        (self.number, self.sequence, self.last, self.known) = (number, 0, None, [None; 3]);
+        self.sent.clear();
+        let reply = self.ask(&HELLO);
+        assert!(matches!(
+            Response::read(&reply),
+            Ok(Response::Welcome { chunk: 4096, .. })
+        ));
+    }
+
+    fn begin(&self, file: usize) -> Begin {
+        Begin {
+            digest: Digest::of(&self.files[file]),
+            length: self.files[file].len() as u64,
+            kind: Kind::Adapter,
+        }
+    }
+
+    /// Sends a request and gives its answer, which must be one, and of this request.
+    fn ask(&mut self, request: &Request<'_>) -> Vec<u8> {
+        self.sequence += 1;
+        let message = written(request);
+        let frame = framed(self.number, self.sequence, &message);
+        let mut replies = answers(&mut self.session, &mut self.decoder, &frame);
+        let (head, reply) = replies.pop().expect("an answer");
+        assert!(replies.is_empty(), "one answer to one request");
+        assert_eq!((head.session, head.sequence), (self.number, self.sequence));
+        self.sent.push(message);
+        self.last = Some((head, reply.clone()));
+        reply
+    }
+
+    fn chunk(&mut self, file: usize, transfer: u32, offset: u64, data: &[u8]) {
+        let reply = self.ask(&Request::Chunk { transfer, offset, data });
+        match Response::read(&reply).expect("a reply") {
+            Response::Held { held } => {
+                let of = self.known.iter_mut().flatten().find(|known| known.0 == transfer);
+                let known = of.expect("a transfer that was opened");
+                assert!(held >= known.1, "what is held was lost");
+                known.1 = held;
+            }
+            Response::Failed(_) => {}
+            other => panic!("file {file}: {other:?}"),
+        }
+    }
+
+    /// Sends what is not to be carried out: nothing may change.
+    fn idle(&mut self, bytes: &[u8]) -> Vec<(Head, Vec<u8>)> {
+        let before = self.device.acts();
+        let replies = answers(&mut self.session, &mut self.decoder, bytes);
+        assert_eq!(self.device.acts(), before, "something was carried out twice");
+        replies
+    }
+
+    fn act(&mut self, act: &Act) {
+        let frame = |host: &Self, sequence: u32| {
+            let message = &host.sent[sequence as usize - 1];
+            framed(host.number, sequence, message)
+        };
+        match *act {
+            Act::Connect { session } => self.connect(session.into()),
+            Act::Begin { file } => {
+                let file = usize::from(file % 3);
+                let reply = self.ask(&Request::Begin(self.begin(file)));
+                let Ok(Response::Begun { transfer, held }) = Response::read(&reply) else {
+                    panic!("not begun")
+                };
+                assert!(held <= self.files[file].len() as u64);
+                assert!(
+                    self.known.iter().flatten().all(|known| known.0 < transfer),
+                    "a number twice"
+                );
+                self.known[file] = Some((transfer, held));
+            }
+            Act::Chunk {
+                file,
+                transfer,
+                offset,
+                length,
+                wrong,
+            } => {
+                let file = usize::from(file % 3);
+                let mut data = self.files[file].clone();
+                data.drain(..usize::from(offset).min(data.len()));
+                data.resize(usize::from(length % 5000), 0);
+                if wrong {
+                    data.iter_mut().for_each(|byte| *byte ^= 0x55);
+                }
+                let number = self.known[file].map_or(0, |known| known.0);
+                self.chunk(file, number.wrapping_add((transfer / 64).into()), offset.into(), &data);
+            }
+            Act::Next { file, length } => {
+                let file = usize::from(file % 3);
+                let Some((transfer, held)) = self.known[file] else {
+                    return;
+                };
+                let rest = &self.files[file][held as usize..];
+                let data = rest[..rest.len().min(usize::from(length) % 4097)].to_vec();
+                self.chunk(file, transfer, held, &data);
+            }
+            Act::Commit { file } => {
+                let file = usize::from(file % 3);
+                let begin = self.begin(file);
+                let reply = self.ask(&Request::Commit(begin.clone()));
+                let whole = self
+                    .device
+                    .0
+                    .lock()
+                    .unwrap()
+                    .get(&begin.digest)
+                    .map(|(_, held)| *held == self.files[file]);
+                let committed = matches!(Response::read(&reply), Ok(Response::Committed(_)));
+                assert_eq!(
+                    committed,
+                    whole == Some(true),
+                    "committed is what is whole, and nothing else"
+                );
+                if committed {
+                    self.known[file] = None;
+                }
+            }
+            Act::Abort { file } => {
+                let file = usize::from(file % 3);
+                let digest = Digest::of(&self.files[file]);
+                self.ask(&Request::Abort { digest });
+                self.known[file] = None;
+            }
+            Act::Switch => _ = self.ask(&Request::Switch { task: "birds" }),
+            Act::Rollback => _ = self.ask(&Request::Rollback { task: "birds" }),
+            Act::Double => {
+                let bytes = frame(self, self.sequence);
+                let expected: Vec<_> = self.last.clone().into_iter().collect();
+                assert_eq!(self.idle(&bytes), expected, "a doubled request has the answer it had");
+            }
+            Act::Late { back } => {
+                let Some(sequence) = self.sequence.checked_sub(1 + u32::from(back)).filter(|&at| at > 0) else {
+                    return;
+                };
+                // A greeting is one in any place: it would begin anew.
+                if sequence > 1 {
+                    let bytes = frame(self, sequence);
+                    assert_eq!(self.idle(&bytes), [], "a late request is skipped");
+                }
+            }
+            Act::Damaged { at } => {
+                let message = written(&Request::Rollback { task: "birds" });
+                let mut bytes = framed(self.number, self.sequence + 1, &message);
+                let at = usize::from(at) % ((bytes.len() - 2) * 8);
+                bytes[1 + at / 8] ^= 1 << (at % 8);
+                for (head, reply) in self.idle(&bytes) {
+                    assert_eq!((head.sequence, Response::read(&reply)), (0, Ok(Response::Damaged)));
+                }
+            }
+            Act::Cut { at } => {
+                let bytes = frame(self, self.sequence);
+                let cut = &bytes[..1 + usize::from(at) % (bytes.len() - 1)];
+                let mut replies = self.idle(&[cut, &bytes].concat());
+                assert_eq!(replies.pop(), self.last.clone(), "the frame behind a cut one is read");
+                let damaged = replies
+                    .iter()
+                    .all(|(head, reply)| head.sequence == 0 && Response::read(reply) == Ok(Response::Damaged));
+                assert!(damaged || cut.len() + 1 == bytes.len());
+            }
+        }
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let device = Keeping::default();
-    feed(&mut Session::new(&device, SessionLimits::default()), &mut Decoder::default(), data);
+    answers(
+        &mut Session::new(&device, SessionLimits::default()),
+        &mut Decoder::default(),
+        data,
+    );
 
     let device = Keeping::default();
     let mut session = Session::new(&device, SessionLimits::default());
     let mut decoder = Decoder::default();
-    let hello = postcard::to_allocvec(&Request::Hello {
-        min: 1,
-        max: 1,
-        chunk: 4096,
-        client: "",
-    })
-    .expect("a hello");
-    feed(&mut session, &mut decoder, &framed(1, &hello));
+    answers(&mut session, &mut decoder, &framed(1, 1, &written(&HELLO)));
     let (mut rest, mut sequence) = (data, 1);
     while let [length, tail @ ..] = rest {
         let (message, tail) = tail.split_at((*length as usize).min(tail.len()));
         sequence += 1;
-        feed(&mut session, &mut decoder, &framed(sequence, message));
+        answers(&mut session, &mut decoder, &framed(1, sequence, message));
         rest = tail;
     }
+
+    let Ok(acts) = <Vec<Act>>::arbitrary_take_rest(Unstructured::new(data)) else {
+        return;
+    };
+    let device = Keeping::default();
+    let mut host = Host::new(&device);
+    acts.iter().take(256).for_each(|act| host.act(act));
 });

@@ -1,0 +1,122 @@
+//! The signed envelope: `clr_adapters::{signature, sign, admit}` with a set of trusted keys.
+//!
+//! A mutation hardly ever hits a signature, so the bytes are tried as they are, with the checksum repaired, and signed by one of
+//! several keys: trusted, trusted for other tasks only, the device's own, unknown.
+#![no_main]
+
+#[path = "../../adapters/format/tests/allocation.rs"]
+mod allocation;
+
+use std::sync::LazyLock;
+
+use clr_adapters::{
+    Digest, Limits, Policy, Provenance, Refusal, SecretKey, SignerClass, Trust, TrustedKey, admit, decode, sign,
+    signature,
+};
+use libfuzzer_sys::fuzz_target;
+
+/// Bytes of a trailer with a signature: its four bytes, a key, a signature, a checksum.
+const TRAILER: usize = 4 + 32 + 64 + 4;
+/// Caps of a small device, so that what a file may cost is small as well.
+const LIMITS: Limits = Limits {
+    file_bytes: 64 << 10,
+    parameters: 64 << 10,
+    ..Limits::DEFAULT
+};
+/// What a file may take while it is judged: its parameters as `f32`, its texts, and copies of it.
+const MOST: usize = 2 << 20;
+
+struct World {
+    keys: [SecretKey; 4],
+    trust: Trust,
+}
+
+/// Keys 0 and 1 are publishers', the second for flowers only; 2 is the device's; 3 is a stranger's.
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    let keys = [1, 2, 9, 7].map(|seed| SecretKey::from_bytes(&[seed; 32]));
+    let publishers = [(0, None), (1, Some(vec!["flowers*".to_owned()]))].map(|(key, tasks)| TrustedKey {
+        key: keys[key].public(),
+        tasks,
+    });
+    let trust = Trust {
+        publishers: publishers.to_vec(),
+        device: Some(keys[2].public()),
+        unsigned: false,
+    };
+    World { keys, trust }
+});
+
+fn check(file: &[u8], world: &World) {
+    // Whatever backbone the file names is the one in service, so that it is judged to the end.
+    let named = decode(file).map_or(Digest([0; 32]), |decoded| decoded.adapter.header.backbone);
+    let policy = Policy {
+        trust: &world.trust,
+        backbone: named,
+        now: Some(1_800_000_000),
+        limits: LIMITS,
+    };
+    let mut judged = None;
+    let peak = allocation::peak(|| judged = Some(admit(file, &policy)));
+    assert!(peak <= MOST, "{peak} bytes for a file of {}", file.len());
+    let Some(Ok(admitted)) = judged else { return };
+    let signer = admitted.signer.expect("unsigned files are not taken");
+    assert_eq!(signature(file, &LIMITS), Ok(Some(signer)));
+    let header = &admitted.decoded.adapter.header;
+    let key = match signer.class {
+        SignerClass::Device => {
+            assert!(header.provenance == Provenance::DeviceTuned && header.revision > 0);
+            &world.keys[2]
+        }
+        SignerClass::Publisher => {
+            assert_eq!(header.revision, 0);
+            let own = |key: &&SecretKey| key.public() == signer.key;
+            let key = world.keys[..2].iter().find(own).expect("a publisher's key");
+            assert!(key.public() == world.keys[0].public() || header.task.starts_with("flowers"));
+            key
+        }
+    };
+    // Ed25519 signatures are a function of key and message: the only file that key could have made of these bytes is this one.
+    assert_eq!(
+        sign(file, signer.class, key).as_deref(),
+        Ok(file),
+        "admitted without its signature"
+    );
+    assert!(header.expires.is_none_or(|expires| expires > 1_800_000_000));
+
+    // Whose keys are not trusted is refused, and one altered byte of what was signed as well.
+    let nobody = Policy {
+        trust: &Trust::default(),
+        ..policy.clone()
+    };
+    assert!(matches!(admit(file, &nobody), Err(Refusal::UnknownKey { .. })));
+    let mut altered = file.to_vec();
+    let at = usize::from(signer.bytes[0]) * usize::from(signer.bytes[1]) % (file.len() - TRAILER);
+    altered[at] ^= 1 << (signer.bytes[2] % 8);
+    assert!(admit(&sealed(altered), &policy).is_err());
+}
+
+/// The file with a right checksum.
+fn sealed(mut file: Vec<u8>) -> Vec<u8> {
+    if let Some(end) = file.len().checked_sub(4) {
+        let crc = crc32fast::hash(&file[..end]).to_le_bytes();
+        file[end..].copy_from_slice(&crc);
+    }
+    file
+}
+
+fuzz_target!(|data: &[u8]| {
+    let world = &*WORLD;
+    check(data, world);
+    let file = sealed(data.to_vec());
+    check(&file, world);
+    // Only one signature a run, as each takes longer than all the rest.
+    let choice = file.last().copied().unwrap_or(0);
+    let class = if choice & 4 == 0 {
+        SignerClass::Publisher
+    } else {
+        SignerClass::Device
+    };
+    if let Ok(signed) = sign(&file, class, &world.keys[usize::from(choice & 3)]) {
+        check(&signed, world);
+    }
+});
