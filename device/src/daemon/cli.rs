@@ -147,7 +147,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     tracing::info!(
         device = config.name,
         backbone = runtime.engine.backbone().digest().short(),
-        tasks = runtime.tasks.len(),
+        tasks = runtime.serving.tasks().len(),
         active = runtime.active_task(),
         socket = %config.socket().display(),
         "ready"

@@ -123,9 +123,15 @@ fn serve(
             probability: ranked.probability,
         })
         .collect();
-    line.trial = runtime
-        .detail(adapter.task(), |detail| detail.trial.is_some())
-        .unwrap_or(false);
+    line.trial = runtime.on_trial(adapter);
+    // Counted before it is told, so that whoever reads the answer and asks finds it counted; acted upon afterwards.
+    let verdict = runtime.observe(
+        adapter,
+        Observation {
+            milliseconds: milliseconds as f32,
+            confidence: line.confidence.unwrap_or(0.0),
+        },
+    );
     answer::write(output, &line)?;
 
     counters.served.fetch_add(1, Ordering::Relaxed);
@@ -142,16 +148,10 @@ fn serve(
         let (task, bytes) = (adapter.task().to_owned(), frame.bytes.clone());
         let _ = beside.try_send(Beside::Keep { task, bytes });
     }
-    if line.trial {
-        let observation = Observation {
-            milliseconds: milliseconds as f32,
-            confidence: line.confidence.unwrap_or(0.0),
-        };
-        match runtime.observe(adapter, observation) {
-            Verdict::Continue => {}
-            Verdict::Confirm => _ = beside.try_send(Beside::Confirm(Arc::clone(adapter))),
-            Verdict::Revert(reason) => revert(runtime, adapter, &reason),
-        }
+    match verdict {
+        Verdict::Continue => {}
+        Verdict::Confirm => _ = beside.try_send(Beside::Confirm(Arc::clone(adapter))),
+        Verdict::Revert(reason) => revert(runtime, adapter, &reason),
     }
     Ok(())
 }
@@ -172,10 +172,10 @@ fn answer(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result
     let picture = clr_onnx::decode_image_bytes(&frame.bytes, &frame.name).map_err(|error| failed(&error))?;
     let mut fault = "no task is active".to_owned();
     for _ in 0..2 {
-        let adapter = if runtime.auto.load(Ordering::SeqCst) {
+        let adapter = if runtime.serving.auto() {
             choose(runtime, chooser, &picture)?
         } else {
-            runtime.tasks.active()
+            runtime.serving.tasks().active()
         };
         let Some(adapter) = adapter else { break };
         let classified = catch_unwind(AssertUnwindSafe(|| runtime.engine.classify(&adapter, &picture)));
@@ -185,8 +185,7 @@ fn answer(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result
             Ok(Err(error)) => return Err(failed(&error)),
             Err(_) => "the engine panicked".to_owned(),
         };
-        let on_trial = runtime.detail(adapter.task(), |detail| detail.trial.is_some());
-        if on_trial != Some(true) {
+        if !runtime.on_trial(&adapter) {
             break;
         }
         revert(runtime, &adapter, &fault);
@@ -201,14 +200,14 @@ fn choose(
     picture: &RgbImage,
 ) -> Result<Option<Arc<ResidentAdapter>>, NoAnswer> {
     let choice = chooser
-        .observe(&runtime.engine, &runtime.tasks, picture)
+        .observe(&runtime.engine, runtime.serving.tasks(), picture)
         .map_err(|error| NoAnswer::Failed(with_causes(&error)))?;
     match (choice.task, choice.status) {
         (Some(adapter), _) => {
-            if choice.switched {
+            let active = runtime.serving.tasks().active();
+            let same = active.is_some_and(|active| Arc::ptr_eq(&active, &adapter));
+            if (choice.switched || !same) && runtime.serving.switch_chosen(&adapter) {
                 runtime.counters.switches.fetch_add(1, Ordering::Relaxed);
-                // It may have been removed since the frame was scored; the next frame will know.
-                let _ = runtime.tasks.switch(adapter.task());
             }
             Ok(Some(adapter))
         }

@@ -15,14 +15,14 @@ use crate::daemon::{memory, trial::TrialRun};
 impl Runtime {
     /// Changes the store, then brings the task in memory in line with it, whatever came of the change.
     fn change<T>(&self, task: &str, change: impl FnOnce() -> Result<T, StoreError>) -> Result<(), Failure> {
-        let _changing = lock(&self.changing);
+        let changing = self.serving.change();
         change().map_err(failure::of_store)?;
-        self.load(task).map_err(failure::of_daemon)
+        self.load(&changing, task).map_err(failure::of_daemon)
     }
 
     /// The name of the task that answers now.
     pub(crate) fn active_task(&self) -> Option<String> {
-        self.tasks.active().map(|adapter| adapter.task().to_owned())
+        self.serving.tasks().active().map(|adapter| adapter.task().to_owned())
     }
 }
 
@@ -106,7 +106,7 @@ impl Device for Runtime {
             software: env!("CARGO_PKG_VERSION").to_owned(),
             backbone: self.engine.backbone().digest(),
             active_task: self.active_task(),
-            auto: self.auto.load(Ordering::SeqCst),
+            auto: self.serving.auto(),
             uptime_seconds: self.started.elapsed().as_secs(),
             frames: Frames {
                 served: counters.served.load(Ordering::Relaxed),
@@ -179,13 +179,14 @@ impl Device for Runtime {
     }
 
     fn switch(&self, task: &str) -> Result<(), Failure> {
+        // Of two at once, a restart goes on with the one that is in force.
+        let naming = self.serving.naming();
         if task == AUTO {
-            self.auto.store(true, Ordering::SeqCst);
+            naming.switch_to_auto();
             tracing::info!("from now on the task is chosen from each frame");
             return self.remember_auto(true).map_err(unremembered);
         }
-        self.tasks.switch(task).map_err(failure::of_engine)?;
-        self.auto.store(false, Ordering::SeqCst);
+        naming.switch(task).map_err(failure::of_engine)?;
         self.counters.switches.fetch_add(1, Ordering::Relaxed);
         tracing::info!(task, "switched");
         // The frame comes first; a disk that refuses costs only the memory of the choice.
@@ -202,9 +203,9 @@ impl Device for Runtime {
     }
 
     fn remove(&self, task: &str) -> Result<(), Failure> {
-        let _changing = lock(&self.changing);
+        let changing = self.serving.change();
         self.store.remove(task).map_err(failure::of_store)?;
-        self.unload(task);
+        self.unload(&changing, task);
         crate::give_back_memory();
         tracing::info!(task, "removed");
         Ok(())

@@ -8,10 +8,7 @@ mod transfers;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,9 +16,12 @@ use arc_swap::ArcSwap;
 use clr_adapters::{AUTO, Digest, Limits, SecretKey};
 use clr_onnx::Backbone;
 use clr_store::{Caps, Store, StoreOptions};
+use clr_switching::Serving;
 
 use super::{Config, DaemonError, latency::Latencies, memory, source::Stop};
-use crate::{Engine, EngineOptions, TaskSet, generate_key, read_secret_key, write_public_key, write_secret_key};
+use crate::{
+    Engine, EngineOptions, ResidentAdapter, generate_key, read_secret_key, write_public_key, write_secret_key,
+};
 
 pub(crate) use resident::Detail;
 #[cfg(feature = "tuning")]
@@ -33,13 +33,8 @@ pub(crate) struct Runtime {
     pub(crate) config: ArcSwap<Config>,
     pub(crate) engine: Engine,
     pub(crate) store: Store,
-    pub(crate) tasks: TaskSet,
-    /// What is known of each resident adapter.
-    details: Mutex<HashMap<String, Detail>>,
-    /// Held by whoever changes which adapter serves: store and memory change together.
-    changing: Mutex<()>,
-    /// Whether the task is chosen from the frame.
-    pub(crate) auto: AtomicBool,
+    /// The resident adapters and what is known of them.
+    pub(crate) serving: Serving<ResidentAdapter, Detail>,
     pub(crate) counters: Counters,
     pub(crate) stop: Stop,
     started: Instant,
@@ -98,10 +93,7 @@ impl Runtime {
         let runtime = Self {
             engine,
             store,
-            tasks: TaskSet::new(),
-            details: Mutex::default(),
-            changing: Mutex::default(),
-            auto: AtomicBool::new(false),
+            serving: Serving::default(),
             counters: Counters::default(),
             stop,
             started: Instant::now(),
@@ -127,9 +119,9 @@ impl Runtime {
 
     /// Makes every task of the store ready. One that fails does not keep the others back.
     fn load_all(&self) {
-        let _changing = lock(&self.changing);
+        let changing = self.serving.change();
         for state in self.store.tasks().iter() {
-            if let Err(error) = self.load_at_start(&state.task) {
+            if let Err(error) = self.load_at_start(&changing, &state.task) {
                 tracing::error!(task = state.task, "{}", with_causes(&error));
             }
         }
@@ -141,9 +133,9 @@ impl Runtime {
         let chosen = self.auto_marker().exists().then(|| AUTO.to_owned());
         let wanted = config.task.clone().or(chosen).or_else(|| self.store.active());
         match wanted.as_deref() {
-            Some(AUTO) => self.auto.store(true, Ordering::SeqCst),
+            Some(AUTO) => self.serving.naming().switch_to_auto(),
             Some(task) => {
-                if let Err(error) = self.tasks.switch(task) {
+                if let Err(error) = self.serving.naming().switch(task) {
                     tracing::warn!("{error}");
                 }
             }

@@ -4,7 +4,7 @@ use clr_adapters::{Digest, delta};
 use clr_store::{Filed, Held, Installed, StoreError};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
-use super::{Runtime, failure, lock, now, with_causes};
+use super::{Runtime, failure, lock, now, resident::Changing, with_causes};
 use crate::{
     daemon::{DaemonError, trial::TrialRun},
     give_back_memory,
@@ -41,9 +41,9 @@ impl Runtime {
     pub(super) fn commit_transfer(&self, begin: &Begin) -> Result<Committed, Failure> {
         match &begin.kind {
             Kind::Adapter => {
-                let _changing = lock(&self.changing);
+                let changing = self.serving.change();
                 let installed = self.store.commit(&begin.digest, now()).map_err(failure::of_store)?;
-                self.take_into_service(&installed)
+                self.take_into_service(&changing, &installed)
             }
             Kind::Delta { base, target, length } => {
                 if let Some((task, held)) = self.store.in_force(target) {
@@ -62,9 +62,9 @@ impl Runtime {
                     let text = format!("the difference gives another file than {}", target.short());
                     return Err(Failure::new(FailureCode::DELTA, text));
                 }
-                let _changing = lock(&self.changing);
+                let changing = self.serving.change();
                 let installed = self.store.install(&file, now()).map_err(failure::of_store)?;
-                self.take_into_service(&installed)
+                self.take_into_service(&changing, &installed)
             }
             Kind::Example { label, .. } if label.trim().is_empty() => {
                 self.drop_upload(&begin.digest);
@@ -113,19 +113,22 @@ impl Runtime {
     }
 
     /// Lets an adapter that was installed answer its canaries, then serve. One that fails is taken back, and the confirmed
-    /// one serves. `changing` must be held.
-    fn take_into_service(&self, installed: &Installed) -> Result<Committed, Failure> {
+    /// one serves.
+    fn take_into_service(&self, changing: &Changing<'_>, installed: &Installed) -> Result<Committed, Failure> {
         let (task, held) = (&installed.task, installed.held);
         let in_memory = self.detail(task, |detail| detail.digest == held.digest);
         if installed.already && in_memory == Some(true) {
             return Ok(self.committed(task, held));
         }
-        if let Err(error) = self.load_checked(task) {
+        if let Err(error) = self.load_checked(changing, task) {
             let reason = with_causes(&error);
             tracing::warn!(task, reason, "refused");
             let reverted = self.store.revert(task, &held.digest, &reason, now());
             // An adapter that was on trial before gave way to this one.
-            if let Err(error) = reverted.map_err(DaemonError::from).and_then(|_| self.load(task)) {
+            if let Err(error) = reverted
+                .map_err(DaemonError::from)
+                .and_then(|_| self.load(changing, task))
+            {
                 tracing::error!("{}", with_causes(&error));
             }
             return Err(failure::of_daemon(error));
@@ -138,9 +141,9 @@ impl Runtime {
     /// Stores what the device learned itself, signed with its key, and lets it serve on trial.
     #[cfg(feature = "tuning")]
     pub(crate) fn install_tuned(&self, file: &[u8]) -> Result<(), Failure> {
-        let _changing = lock(&self.changing);
+        let changing = self.serving.change();
         let installed = self.store.install_tuned(file).map_err(failure::of_store)?;
-        self.take_into_service(&installed).map(drop)
+        self.take_into_service(&changing, &installed).map(drop)
     }
 
     /// Whether [`Runtime::keep_frame`] would keep a frame of a task: there is no need to copy it otherwise.

@@ -1,0 +1,102 @@
+//! What threads share: the real thing, or under `cfg(loom)` what loom can follow through every interleaving.
+
+#[cfg(not(loom))]
+pub(crate) use self::real::{Slot, Table};
+#[cfg(not(loom))]
+pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[cfg(loom)]
+pub(crate) use self::model::{Slot, Table};
+#[cfg(loom)]
+pub(crate) use loom::sync::{Mutex, MutexGuard};
+#[cfg(loom)]
+pub(crate) use std::sync::PoisonError;
+
+/// Whatever a panicking thread left behind is whole: nothing here is changed in steps that can panic in between.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(not(loom))]
+mod real {
+    use std::sync::Arc;
+
+    use arc_swap::{ArcSwap, ArcSwapOption};
+
+    /// A pointer that may be empty. Readers never wait.
+    #[derive(Debug)]
+    pub(crate) struct Slot<T>(ArcSwapOption<T>);
+
+    impl<T> Slot<T> {
+        pub(crate) fn empty() -> Self {
+            Self(ArcSwapOption::const_empty())
+        }
+        pub(crate) fn load(&self) -> Option<Arc<T>> {
+            self.0.load_full()
+        }
+        pub(crate) fn store(&self, value: Option<Arc<T>>) {
+            self.0.store(value);
+        }
+        pub(crate) fn holds(&self, value: &Arc<T>) -> bool {
+            self.0.load().as_ref().is_some_and(|held| Arc::ptr_eq(held, value))
+        }
+    }
+
+    /// A pointer to a value that is replaced whole. Readers never wait.
+    #[derive(Debug)]
+    pub(crate) struct Table<T>(ArcSwap<T>);
+
+    impl<T> Table<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(ArcSwap::from_pointee(value))
+        }
+        pub(crate) fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+            look(&self.0.load())
+        }
+        pub(crate) fn store(&self, value: T) {
+            self.0.store(Arc::new(value));
+        }
+    }
+}
+
+/// The same under loom: a pointer behind a mutex, which like the real one gives each reader one value or another, never a mixture.
+#[cfg(loom)]
+mod model {
+    use std::sync::Arc;
+
+    use super::{Mutex, lock};
+
+    #[derive(Debug)]
+    pub(crate) struct Slot<T>(Mutex<Option<Arc<T>>>);
+
+    impl<T> Slot<T> {
+        pub(crate) fn empty() -> Self {
+            Self(Mutex::new(None))
+        }
+        pub(crate) fn load(&self) -> Option<Arc<T>> {
+            lock(&self.0).clone()
+        }
+        pub(crate) fn store(&self, value: Option<Arc<T>>) {
+            *lock(&self.0) = value;
+        }
+        pub(crate) fn holds(&self, value: &Arc<T>) -> bool {
+            self.load().is_some_and(|held| Arc::ptr_eq(&held, value))
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct Table<T>(Mutex<Arc<T>>);
+
+    impl<T> Table<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(Mutex::new(Arc::new(value)))
+        }
+        pub(crate) fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+            let value = Arc::clone(&lock(&self.0));
+            look(&value)
+        }
+        pub(crate) fn store(&self, value: T) {
+            *lock(&self.0) = Arc::new(value);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The tasks that are ready to run, and the one that is active.
+//!
+//! Readers never wait: the active task and the table of all tasks are each one pointer that is swapped whole. A frame
+//! takes the active adapter once and keeps it to its end, so no frame ever mixes two tasks, and an adapter that was
+//! replaced or removed lives until its last frame is done.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::sync::{Mutex, Slot, Table, lock};
+
+/// An adapter that is ready to run.
+pub trait Resident {
+    /// The error for a task that is not resident.
+    type Unknown;
+
+    /// Its task's name.
+    fn task(&self) -> &str;
+
+    /// No task `name` is resident; `resident` are, sorted.
+    fn unknown(name: String, resident: Vec<String>) -> Self::Unknown;
+}
+
+/// Resident adapters by task name, one of them active. All methods take `&self`, from any thread.
+#[derive(Debug)]
+pub struct TaskSet<A> {
+    tasks: Table<HashMap<String, Arc<A>>>,
+    active: Slot<A>,
+    /// Held by writers only: insertions, removals, switches.
+    writers: Mutex<()>,
+}
+
+impl<A> Default for TaskSet<A> {
+    fn default() -> Self {
+        Self {
+            tasks: Table::new(HashMap::new()),
+            active: Slot::empty(),
+            writers: Mutex::new(()),
+        }
+    }
+}
+
+impl<A: Resident> TaskSet<A> {
+    /// No tasks.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds `adapter` under its own task name, or replaces the one of that name, which is returned. A replaced active
+    /// task is active in its new version at once.
+    pub fn insert(&self, adapter: impl Into<Arc<A>>) -> Option<Arc<A>> {
+        let adapter = adapter.into();
+        let name = adapter.task().to_owned();
+        let _writer = lock(&self.writers);
+        let mut tasks = self.tasks.read(HashMap::clone);
+        let replaced = tasks.insert(name, Arc::clone(&adapter));
+        self.tasks.store(tasks);
+        if let Some(replaced) = &replaced
+            && self.active.holds(replaced)
+        {
+            self.active.store(Some(adapter));
+        }
+        replaced
+    }
+
+    /// Takes the task out. If it was active, no task is.
+    pub fn remove(&self, name: &str) -> Result<Arc<A>, A::Unknown> {
+        let _writer = lock(&self.writers);
+        let mut tasks = self.tasks.read(HashMap::clone);
+        let removed = tasks.remove(name).ok_or_else(|| self.unknown(name))?;
+        self.tasks.store(tasks);
+        if self.active.holds(&removed) {
+            self.active.store(None);
+        }
+        Ok(removed)
+    }
+
+    /// Makes the task active from the next frame on, and returns its adapter. Readers do not wait; two switches, or a
+    /// switch and an insertion, wait for one another.
+    pub fn switch(&self, name: &str) -> Result<Arc<A>, A::Unknown> {
+        let _writer = lock(&self.writers);
+        let adapter = self.get(name)?;
+        self.active.store(Some(Arc::clone(&adapter)));
+        Ok(adapter)
+    }
+
+    /// The adapter to use for the frame at hand; `None` before the first switch.
+    pub fn active(&self) -> Option<Arc<A>> {
+        self.active.load()
+    }
+
+    /// The adapter of a task, active or not.
+    pub fn get(&self, name: &str) -> Result<Arc<A>, A::Unknown> {
+        let found = self.tasks.read(|tasks| tasks.get(name).cloned());
+        found.ok_or_else(|| self.unknown(name))
+    }
+
+    /// The names of all tasks, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.tasks.read(|tasks| tasks.keys().cloned().collect());
+        names.sort_unstable();
+        names
+    }
+
+    /// All adapters, sorted by name: one consistent picture of the set.
+    pub fn all(&self) -> Vec<Arc<A>> {
+        let mut adapters: Vec<_> = self.tasks.read(|tasks| tasks.values().cloned().collect());
+        adapters.sort_unstable_by(|a: &Arc<A>, b| a.task().cmp(b.task()));
+        adapters
+    }
+
+    /// Number of tasks.
+    pub fn len(&self) -> usize {
+        self.tasks.read(HashMap::len)
+    }
+
+    /// Whether there is no task.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn unknown(&self, name: &str) -> A::Unknown {
+        A::unknown(name.to_owned(), self.names())
+    }
+}

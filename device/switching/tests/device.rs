@@ -1,0 +1,202 @@
+//! A device of a few numbers: adapters that are their digests, and a store in memory. Its changes are those of the daemon.
+
+use std::sync::Arc;
+
+use clr_switching::{Changing, Detail, Resident, Serving};
+
+#[cfg(loom)]
+use loom::sync::Mutex;
+#[cfg(not(loom))]
+use std::sync::Mutex;
+
+#[derive(Debug)]
+pub(crate) struct Adapter {
+    pub(crate) task: &'static str,
+    pub(crate) digest: u32,
+}
+
+impl Resident for Adapter {
+    type Unknown = String;
+
+    fn task(&self) -> &str {
+        self.task
+    }
+
+    fn unknown(name: String, resident: Vec<String>) -> String {
+        format!("{name} is not among {resident:?}")
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) digest: u32,
+    pub(crate) trial: bool,
+    /// Frames counted.
+    pub(crate) frames: u32,
+}
+
+impl Detail for Known {
+    type Trial = u32;
+
+    fn on_trial(&self) -> Option<u32> {
+        self.trial.then_some(self.digest)
+    }
+
+    fn confirm(&mut self) {
+        self.trial = false;
+    }
+}
+
+/// What a restart would find of the task `birds`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) confirmed: Option<u32>,
+    pub(crate) trial: Option<u32>,
+}
+
+pub(crate) struct Device {
+    pub(crate) serving: Serving<Adapter, Known>,
+    store: Mutex<Stored>,
+    /// The task that a restart would go on with.
+    remembered: Mutex<&'static str>,
+}
+
+impl Device {
+    /// `birds` is confirmed as 1, and active.
+    pub(crate) fn new() -> Self {
+        let device = Self {
+            serving: Serving::default(),
+            store: Mutex::new(Stored {
+                confirmed: Some(1),
+                trial: None,
+            }),
+            remembered: Mutex::new(""),
+        };
+        device.load(&device.serving.change());
+        device.switch("birds").expect("it was loaded");
+        device
+    }
+
+    pub(crate) fn stored(&self) -> Stored {
+        *self.store.lock().unwrap()
+    }
+
+    /// Names a task, and remembers it.
+    pub(crate) fn switch(&self, task: &'static str) -> Result<(), String> {
+        let naming = self.serving.naming();
+        naming.switch(task)?;
+        *self.remembered.lock().unwrap() = task;
+        Ok(())
+    }
+
+    /// Remembers that the task is chosen from frames.
+    pub(crate) fn switch_to_auto(&self) {
+        let naming = self.serving.naming();
+        naming.switch_to_auto();
+        *self.remembered.lock().unwrap() = "auto";
+    }
+
+    /// What a restart would go on with is what is in force.
+    pub(crate) fn check_remembered(&self) {
+        let remembered = *self.remembered.lock().unwrap();
+        match self.frame() {
+            _ if self.serving.auto() => assert_eq!(remembered, "auto"),
+            active => assert_eq!(Some(remembered), active.map(|adapter| adapter.task)),
+        }
+    }
+
+    /// Puts a second task, `cars`, beside `birds`.
+    pub(crate) fn with_cars(&self) {
+        let known = Known {
+            digest: 9,
+            trial: false,
+            frames: 0,
+        };
+        let cars = Adapter {
+            task: "cars",
+            digest: 9,
+        };
+        self.serving.change().put(cars, known);
+    }
+
+    /// What the store says serves, into memory.
+    fn load(&self, changing: &Changing<'_, Adapter, Known>) {
+        let Stored { confirmed, trial } = self.stored();
+        let Some(digest) = trial.or(confirmed) else {
+            changing.take_out("birds");
+            return;
+        };
+        let known = Known {
+            digest,
+            trial: trial.is_some(),
+            frames: 0,
+        };
+        changing.put(Adapter { task: "birds", digest }, known);
+    }
+
+    /// Changes the store, then brings memory in line with it.
+    fn change(&self, change: impl FnOnce(&mut Stored)) {
+        let changing = self.serving.change();
+        change(&mut self.store.lock().unwrap());
+        self.load(&changing);
+    }
+
+    pub(crate) fn install(&self, digest: u32) {
+        self.change(|stored| stored.trial = Some(digest));
+    }
+
+    /// Back to what was confirmed.
+    pub(crate) fn mark_bad(&self) {
+        self.change(|stored| stored.trial = None);
+    }
+
+    pub(crate) fn mark_good(&self) {
+        self.change(|stored| stored.confirmed = stored.trial.take().or(stored.confirmed));
+    }
+
+    pub(crate) fn remove(&self) {
+        self.change(|stored| *stored = Stored::default());
+    }
+
+    pub(crate) fn confirm(&self, adapter: &Arc<Adapter>) -> bool {
+        let store = |digest| {
+            let mut stored = self.store.lock().unwrap();
+            assert_eq!(stored.trial, Some(digest), "the store tries another");
+            stored.confirmed = stored.trial.take();
+            Ok::<_, ()>(())
+        };
+        self.serving.confirm(adapter, store).unwrap()
+    }
+
+    pub(crate) fn revert(&self, adapter: &Arc<Adapter>) -> bool {
+        let replace = |changing: &Changing<'_, Adapter, Known>, digest| {
+            let trial = self.store.lock().unwrap().trial.take();
+            assert_eq!(trial, Some(digest), "the store tries another");
+            self.load(changing);
+            Ok::<_, ()>(())
+        };
+        self.serving.revert(adapter, replace).unwrap()
+    }
+
+    /// Takes the active adapter, as a frame does.
+    pub(crate) fn frame(&self) -> Option<Arc<Adapter>> {
+        self.serving.tasks().active()
+    }
+
+    pub(crate) fn answers(&self) -> Option<u32> {
+        self.frame().map(|adapter| adapter.digest)
+    }
+
+    /// Store and memory say the same, and each adapter that serves has what is known of it.
+    pub(crate) fn check(&self) {
+        let stored = self.stored();
+        let serves = self.serving.tasks().get("birds").ok();
+        let digest = serves.as_ref().map(|adapter| adapter.digest);
+        assert_eq!(digest, stored.trial.or(stored.confirmed));
+        let known = self.serving.detail("birds", |known| (known.digest, known.on_trial()));
+        assert_eq!(known, digest.map(|digest| (digest, stored.trial)));
+        if let Some(adapter) = serves {
+            assert_eq!(self.serving.of(&adapter, |known| known.digest), digest);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Every interleaving of a few threads, tried by loom. A deadlock fails as well.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use clr_switching::Resident as _;
+use loom::thread;
+
+use crate::device::{Adapter, Device, Known};
+
+/// Runs a model in all its interleavings and says how many there were.
+fn every_interleaving(name: &str, model: impl Fn(Arc<Device>) + Send + Sync + 'static) {
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&count);
+    loom::model(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        model(Arc::new(Device::new()));
+    });
+    let count = count.load(Ordering::Relaxed);
+    println!("{name}: {count} interleavings");
+    assert!(count > 1, "the threads of this model never met");
+}
+
+/// Runs a part of the model on a thread of its own.
+fn beside<T: 'static>(device: &Arc<Device>, part: impl FnOnce(&Device) -> T + 'static) -> thread::JoinHandle<T> {
+    let device = Arc::clone(device);
+    thread::spawn(move || part(&device))
+}
+
+/// What the inference loop does with a frame: it counts, if what it took is on trial.
+fn serve(device: &Device) -> Option<Arc<Adapter>> {
+    let adapter = device.frame()?;
+    if device.serving.of(&adapter, |known| known.frames += 1).is_none() {
+        let serves = device.serving.tasks().get(adapter.task());
+        let same = serves.is_ok_and(|serves| Arc::ptr_eq(&serves, &adapter));
+        assert!(!same, "an adapter serves, and nothing is known of it");
+    }
+    Some(adapter)
+}
+
+#[test]
+fn a_frame_never_finds_an_adapter_without_what_is_known_of_it() {
+    every_interleaving("frames during installations", |device| {
+        let installs = beside(&device, |device| {
+            device.install(2);
+            device.install(3);
+        });
+        serve(&device);
+        installs.join().unwrap();
+        device.check();
+    });
+    every_interleaving("frames during a removal", |device| {
+        device.install(2);
+        let removes = beside(&device, Device::remove);
+        serve(&device);
+        removes.join().unwrap();
+        device.check();
+    });
+}
+
+#[test]
+fn a_trial_counts_the_frames_of_its_own_adapter_alone() {
+    every_interleaving("frames counted", |device| {
+        device.install(2);
+        let frames = beside(&device, |device| serve(device).map(|adapter| adapter.digest));
+        device.install(3);
+        let took = frames.join().unwrap();
+        let counted = device.serving.detail("birds", |known: &Known| known.frames);
+        assert_eq!(counted, Some(u32::from(took == Some(3))));
+    });
+}
+
+#[test]
+fn exactly_one_of_confirm_and_revert_wins() {
+    every_interleaving("confirm against revert", |device| {
+        device.install(2);
+        let tried = device.frame().unwrap();
+        let confirming = Arc::clone(&tried);
+        let confirms = beside(&device, move |device| device.confirm(&confirming));
+        let reverted = device.revert(&tried);
+        let confirmed = confirms.join().unwrap();
+        assert!(confirmed != reverted);
+        assert_eq!(device.answers(), Some(if confirmed { 2 } else { 1 }));
+        device.check();
+    });
+}
+
+#[test]
+fn what_was_taken_back_answers_no_later_frame() {
+    type Takes = fn(&Device);
+    let ways: [(&str, Takes, Option<u32>); 2] = [
+        ("mark-bad", Device::mark_bad, Some(1)),
+        ("remove", Device::remove, None),
+    ];
+    for (name, take_back, expected) in ways {
+        every_interleaving(&format!("{name} against confirm, switch and frames"), move |device| {
+            device.install(2);
+            let tried = device.frame().unwrap();
+            let verdict = beside(&device, move |device| device.confirm(&tried));
+            let switches = beside(&device, |device| _ = device.switch("birds"));
+            take_back(&device);
+            let after = device.answers();
+            let confirmed = verdict.join().unwrap();
+            // What was confirmed before is not on trial any more, and stays unless the task goes altogether.
+            let expected = expected.map(|before| if confirmed { 2 } else { before });
+            // The switch may not have come yet; it never brings back what is gone.
+            assert!(after == expected || after.is_none(), "{after:?} answered");
+            switches.join().unwrap();
+            assert_eq!(device.answers(), expected);
+            device.check();
+        });
+    }
+    every_interleaving("revert against frames and a switch", |device| {
+        device.install(2);
+        let tried = device.frame().unwrap();
+        let switches = beside(&device, |device| _ = device.switch("birds"));
+        let frames = beside(&device, |device| _ = serve(device));
+        assert!(device.revert(&tried));
+        assert_eq!(device.answers(), Some(1));
+        switches.join().unwrap();
+        frames.join().unwrap();
+        assert_eq!(device.answers(), Some(1));
+        device.check();
+    });
+}
+
+#[test]
+fn a_verdict_on_an_adapter_that_was_replaced_changes_nothing() {
+    for confirm in [true, false] {
+        every_interleaving("a verdict against an installation", move |device| {
+            device.install(2);
+            let tried = device.frame().unwrap();
+            let verdict = beside(&device, move |device| {
+                if confirm {
+                    device.confirm(&tried)
+                } else {
+                    device.revert(&tried)
+                }
+            });
+            device.install(3);
+            let before = if verdict.join().unwrap() && confirm { 2 } else { 1 };
+            let stored = device.stored();
+            assert_eq!((stored.trial, stored.confirmed), (Some(3), Some(before)));
+            assert_eq!(device.answers(), Some(3));
+            device.check();
+        });
+    }
+}
+
+#[test]
+fn store_and_memory_agree_after_any_changes_at_once() {
+    every_interleaving("three changes at once", |device| {
+        device.install(2);
+        let tried = device.frame().unwrap();
+        let verdict = beside(&device, move |device| device.revert(&tried));
+        let good = beside(&device, Device::mark_good);
+        device.install(3);
+        verdict.join().unwrap();
+        good.join().unwrap();
+        device.check();
+    });
+}
+
+#[test]
+fn a_task_that_was_named_is_not_overruled_by_an_earlier_choice() {
+    every_interleaving("a switch against a choice", |device| {
+        device.with_cars();
+        device.switch_to_auto();
+        let chooses = beside(&device, |device| {
+            if device.serving.auto() {
+                let chosen = device.serving.tasks().get("birds").unwrap();
+                device.serving.switch_chosen(&chosen);
+            }
+        });
+        device.switch("cars").unwrap();
+        assert_eq!(device.answers(), Some(9));
+        chooses.join().unwrap();
+        assert_eq!(device.answers(), Some(9));
+        assert!(!device.serving.auto());
+    });
+}
+
+#[test]
+fn of_tasks_named_at_once_the_one_in_force_is_remembered() {
+    every_interleaving("two tasks named at once", |device| {
+        device.with_cars();
+        let names = beside(&device, |device| device.switch("cars").unwrap());
+        device.switch("birds").unwrap();
+        names.join().unwrap();
+        device.check_remembered();
+    });
+    every_interleaving("a task named against auto", |device| {
+        let names = beside(&device, Device::switch_to_auto);
+        device.switch("birds").unwrap();
+        names.join().unwrap();
+        device.check_remembered();
+    });
+}
