@@ -1,6 +1,7 @@
 //! Learning in the background: labelled pictures of the store become prototypes at once, and tuned adapters in time.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -208,8 +209,6 @@ impl Runtime {
                 tracing::debug!("learning keeps its priority: {reason}");
             }
             runtime.learn(&run);
-            crate::give_back_memory();
-            runtime.learning.running.store(false, Ordering::SeqCst);
         });
         started.map(drop).map_err(|error| {
             self.learning.running.store(false, Ordering::SeqCst);
@@ -238,17 +237,22 @@ impl Runtime {
     fn learn(&self, run: &Run) {
         let task = run.request.task.as_str();
         let started = Instant::now();
-        let ended = self.try_to_learn(run, started);
+        // A fault in learning must not keep the device from ever learning again.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.try_to_learn(run, started)));
         let seconds = started.elapsed().as_secs();
         let (phase, message) = match ended {
-            Ok(Outcome::Promoted(message)) => (TunePhase::Promoted, message),
-            Ok(Outcome::Kept(message)) => (TunePhase::Kept, message),
-            Err(LearnError::Tune(error @ TuneError::Stopped { .. })) => (TunePhase::Stopped, with_causes(&error)),
-            Err(error) => (TunePhase::Failed, with_causes(&error)),
+            Ok(Ok(Outcome::Promoted(message))) => (TunePhase::Promoted, message),
+            Ok(Ok(Outcome::Kept(message))) => (TunePhase::Kept, message),
+            Ok(Err(LearnError::Tune(error @ TuneError::Stopped { .. }))) => (TunePhase::Stopped, with_causes(&error)),
+            Ok(Err(error)) => (TunePhase::Failed, with_causes(&error)),
+            Err(_) => (TunePhase::Failed, "learning panicked; the log says where".to_owned()),
         };
+        crate::give_back_memory();
         tracing::info!(task, ?phase, message, "learning ended");
         self.learning.update(|status| {
             (status.phase, status.seconds, status.message) = (phase, seconds, Some(message));
+            // Whoever reads that it has ended may begin the next at once.
+            self.learning.running.store(false, Ordering::SeqCst);
         });
     }
 

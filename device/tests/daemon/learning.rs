@@ -8,6 +8,7 @@ use super::device::{Device, PATIENCE, picture, png};
 use crate::auto;
 
 impl Device {
+    /// Learning yields to everything else, so it may have to be waited for on a loaded machine.
     fn wait_for(&self, what: impl Fn(&TuneStatus) -> bool) -> TuneStatus {
         let started = Instant::now();
         loop {
@@ -15,7 +16,7 @@ impl Device {
             if what(&status) {
                 return status;
             }
-            assert!(started.elapsed() < PATIENCE, "{status:?}");
+            assert!(started.elapsed() < 5 * PATIENCE, "{status:?}");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -117,14 +118,14 @@ fn a_run_that_was_killed_goes_on_after_the_restart() {
     device.host(|client| client.tune(&request)).unwrap();
     let busy = device.host(|client| client.tune(&request)).unwrap_err().to_string();
     assert!(busy.contains("another"), "{busy}");
-    // Behind the second checkpoint.
-    device.wait_for(|status| status.step > 45);
+    // Behind the first checkpoint.
+    device.wait_for(|status| status.step > 25);
     // Frames are answered meanwhile.
     assert_eq!(device.ask(&picture(1))["task"], "birds");
     device.kill();
     device.start();
     let resumed = device.wait_for(|status| status.step > 0);
-    assert!(resumed.step > 40 && resumed.phase == TunePhase::Running, "{resumed:?}");
+    assert!(resumed.step > 20 && resumed.phase == TunePhase::Running, "{resumed:?}");
     device.host(|client| client.stop_tuning()).unwrap();
     assert_eq!(
         device.wait_for(|status| !status.phase.is_running()).phase,
