@@ -49,7 +49,8 @@ impl Pictures {
     }
 
     fn profile(&self) -> Profile {
-        let (training, validation) = (self.take(200, 11), self.take(100, 12));
+        let (many, some) = if cfg!(miri) { (10, 5) } else { (200, 100) };
+        let (training, validation) = (self.take(many, 11), self.take(some, 12));
         Profile::learn(training.iter().map(Vec::as_slice), validation.iter().map(Vec::as_slice)).unwrap()
     }
 }
@@ -60,6 +61,7 @@ fn distances(profile: &Profile, pictures: &[Vec<f32>]) -> Vec<f32> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a share of hundreds of pictures says nothing of few")]
 fn own_pictures_are_within_the_limit_and_a_strangers_are_not() {
     let (own, stranger) = (Pictures::of_task(1), Pictures::of_task(2));
     let profile = own.profile();
@@ -76,6 +78,7 @@ fn own_pictures_are_within_the_limit_and_a_strangers_are_not() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "as above")]
 fn the_task_with_the_higher_score_is_the_right_one() {
     let tasks: Vec<Pictures> = (1..5).map(Pictures::of_task).collect();
     let profiles: Vec<Profile> = tasks.iter().map(Pictures::profile).collect();
@@ -90,6 +93,7 @@ fn the_task_with_the_higher_score_is_the_right_one() {
 
 #[test]
 fn a_profile_survives_quantisation() {
+    const FEW: usize = if cfg!(miri) { 3 } else { 50 };
     let (own, stranger) = (Pictures::of_task(1), Pictures::of_task(2));
     let mut adapter = sample::lite0();
     adapter.header.profile = Some(own.profile());
@@ -97,7 +101,7 @@ fn a_profile_survives_quantisation() {
     for (encoding, tolerance) in [(Encoding::F32, 0.0), (Encoding::F16, 5e-3), (Encoding::Int8, 0.02)] {
         let file = encode(&adapter, encoding).unwrap();
         let read = decode(&file).unwrap().adapter.header.profile.unwrap();
-        for pictures in [own.take(50, 15), stranger.take(50, 16)] {
+        for pictures in [own.take(FEW, 15), stranger.take(FEW, 16)] {
             for (exact, read) in distances(&exact, &pictures)
                 .into_iter()
                 .zip(distances(&read, &pictures))

@@ -197,7 +197,7 @@ fn adapter() -> impl Strategy<Value = Adapter> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 200 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_valid_adapter_comes_back(adapter in adapter()) {

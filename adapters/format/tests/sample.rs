@@ -172,6 +172,9 @@ const LITE0: [(usize, usize, usize); 7] = [
     (1, 6, 320),
 ];
 
+/// How often narrower the large adapter is: not at all, but under an interpreter.
+const NARROWER: usize = if cfg!(miri) { 8 } else { 1 };
+
 /// An EfficientNet-Lite0 `clr` adapter: 10 classes, two canaries of 32×32, site names as an exporter writes them.
 pub(crate) fn lite0() -> Adapter {
     let mut random = Random(2);
@@ -183,9 +186,11 @@ pub(crate) fn lite0() -> Adapter {
     );
     header.canaries = vec![canary(&mut random, 32), canary(&mut random, 32)];
     header.profile = Some(profile(&mut Random(3), Profile::DIMENSIONS));
-    let mut sites = vec![random.site("/_conv_stem/Conv", 32, true)];
-    let (mut inputs, mut block) = (32, 0);
+    let mut sites = vec![random.site("/_conv_stem/Conv", 32 / NARROWER, true)];
+    let features = 1280 / NARROWER;
+    let (mut inputs, mut block) = (32 / NARROWER, 0);
     for (repeats, expand, outputs) in LITE0 {
+        let outputs = outputs / NARROWER;
         for _ in 0..repeats {
             let hidden = inputs * expand;
             if expand > 1 {
@@ -197,13 +202,13 @@ pub(crate) fn lite0() -> Adapter {
             block += 1;
         }
     }
-    sites.push(random.site("/_conv_head/Conv", 1280, false));
+    sites.push(random.site("/_conv_head/Conv", features, false));
     Adapter {
         header,
         sites,
         head: Head {
-            features: 1280,
-            weight: random.normals(12_800, 0.05),
+            features,
+            weight: random.normals(10 * features, 0.05),
             bias: random.normals(10, 0.1),
         },
     }

@@ -7,6 +7,9 @@ use clr_adapters::{
 
 use crate::{allocation, sample};
 
+/// Which of the bytes of a file are tried: all of them, but under an interpreter, where a signature takes a second.
+const STEP: usize = if cfg!(miri) { 97 } else { 1 };
+
 fn key(seed: u8) -> SecretKey {
     SecretKey::from_bytes(&[seed; 32])
 }
@@ -94,7 +97,7 @@ fn signing_again_replaces_the_signature_and_leaves_the_signed_bytes() {
 fn every_altered_byte_is_refused_even_with_a_right_checksum() {
     let signed = publisher(&file(), 1);
     let trust = trust();
-    for at in 0..signed.len() - 4 {
+    for at in (0..signed.len() - 4).step_by(STEP) {
         for flip in [0x01, 0x80, 0xff] {
             let mut altered = signed.clone();
             altered[at] ^= flip;
@@ -111,7 +114,7 @@ fn every_altered_byte_is_refused_even_with_a_right_checksum() {
 #[test]
 fn every_truncation_is_of_the_wrong_length() {
     let signed = publisher(&file(), 1);
-    for length in 0..signed.len() {
+    for length in (0..signed.len()).step_by(STEP) {
         assert!(
             matches!(refusal(&signed[..length]), Refusal::WrongLength { .. }),
             "{length}"
@@ -203,7 +206,7 @@ fn public_keys_are_those_of_the_rfc() {
 fn refusing_costs_no_memory_beyond_a_copy_of_the_file() {
     let trust = trust();
     let signed = publisher(&file(), 1);
-    for at in 0..signed.len() - 4 {
+    for at in (0..signed.len() - 4).step_by(STEP) {
         let mut hostile = signed.clone();
         let end = (at + 4).min(signed.len() - 4);
         hostile[at..end].fill(0xff);

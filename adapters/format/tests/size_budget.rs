@@ -5,6 +5,10 @@ use clr_adapters::{Encoding, encode};
 use crate::sample;
 
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "the bytes of the whole adapter, which is narrower under an interpreter"
+)]
 fn a_lite0_adapter_with_ten_classes_fits_147_kilobytes() {
     let adapter = sample::lite0();
     assert_eq!(adapter.parameters(), 80_928 + 8_992 + 2 * 12_016 + 12_810);
@@ -14,7 +18,7 @@ fn a_lite0_adapter_with_ten_classes_fits_147_kilobytes() {
 
 #[test]
 fn the_same_adapter_always_gives_the_same_bytes() {
-    for encoding in Encoding::ALL {
+    for encoding in Encoding::ALL.into_iter().skip(if cfg!(miri) { 2 } else { 0 }) {
         assert_eq!(
             encode(&sample::lite0(), encoding).unwrap(),
             encode(&sample::lite0(), encoding).unwrap()

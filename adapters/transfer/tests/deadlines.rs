@@ -123,6 +123,7 @@ fn serve_tcp(peer: impl FnOnce(TcpStream) + Send) -> Result<End, ServeError> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "an interpreter has no sockets with deadlines")]
 fn over_tcp_a_slow_peer_is_dropped_and_a_silent_one_too() {
     let start = Instant::now();
     let slow = serve_tcp(|mut stream| {

@@ -16,19 +16,22 @@ use crate::{
 };
 
 const MEBIBYTE: usize = 1 << 20;
+/// Which of the places in a session are tried: all of them, but under an interpreter.
+const STEP: usize = if cfg!(miri) { 97 } else { 1 };
 
 #[test]
 fn a_frame_without_end_is_skipped_within_a_mebibyte() {
+    const PIECES: u64 = if cfg!(miri) { 300 } else { 5_000 };
     let mut decoder = Decoder::default();
     let piece = vec![0x55; 4096];
     let rise = peak(|| {
-        for _ in 0..5_000 {
+        for _ in 0..PIECES {
             assert_eq!(decoder.feed(&piece), (4096, None));
         }
         assert_eq!(decoder.feed(&[0]), (1, Some(FrameEvent::Damaged)));
     });
     assert!(rise <= MEBIBYTE, "{rise} bytes");
-    assert_eq!(decoder.skipped(), 5_000 * 4096);
+    assert_eq!(decoder.skipped(), PIECES * 4096);
 }
 
 #[test]
@@ -252,10 +255,10 @@ fn every_truncation_and_every_flipped_bit_of_a_recorded_session_gives_the_file_o
         kept.files.len()
     };
     assert_eq!(run(&session), 1);
-    for length in 0..session.len() {
+    for length in (0..session.len()).step_by(STEP) {
         run(&session[..length]);
     }
-    for bit in 0..8 * session.len() {
+    for bit in (0..8 * session.len()).step_by(STEP) {
         let mut flipped = session.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         run(&flipped);

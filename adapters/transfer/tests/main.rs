@@ -12,5 +12,6 @@ mod interleaved;
 mod line;
 mod memory_device;
 mod noise;
-#[cfg(unix)]
+// Sockets, terminals and commands are the system's, which an interpreter does not have.
+#[cfg(all(unix, not(miri)))]
 mod transports;
