@@ -402,6 +402,7 @@ fn huge_claims_cost_no_memory() {
 
 /// A row of the site table can be 4 bytes and stand for 256 bytes of name and thousands of channels: the caps bound it.
 #[test]
+#[cfg_attr(miri, ignore = "a quarter of a megabyte takes an interpreter minutes")]
 fn a_small_file_cannot_ask_for_more_than_the_caps() {
     let (mut header, _) = parts(&encode(&sample::linear(), Encoding::F32).unwrap());
     header.pop();
@@ -476,7 +477,7 @@ fn lifted_caps_neither_overflow_nor_reserve_what_is_not_there() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 8 } else { 2_000 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 2_000 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn garbage_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {

@@ -9,7 +9,9 @@ use crate::sample;
 
 #[test]
 fn f32_is_exact_and_the_others_are_close() {
-    for adapter in [sample::small(), sample::linear(), sample::lite0()] {
+    // A large one takes an interpreter minutes.
+    let large = (!cfg!(miri)).then(sample::lite0);
+    for adapter in [sample::small(), sample::linear()].into_iter().chain(large) {
         let exact = decode(&encode(&adapter, Encoding::F32).unwrap()).unwrap();
         assert_eq!(exact.adapter, adapter);
         assert_eq!(exact.encoding, Encoding::F32);
@@ -197,7 +199,7 @@ fn adapter() -> impl Strategy<Value = Adapter> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 200 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 200 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_valid_adapter_comes_back(adapter in adapter()) {

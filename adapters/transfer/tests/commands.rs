@@ -121,6 +121,7 @@ fn a_request_of_a_newer_version_is_unsupported_and_the_session_goes_on() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "comparing large files takes an interpreter minutes")]
 fn a_difference_gives_the_new_file_and_a_missing_base_is_named() {
     let base = Random(1).bytes(20_000);
     let mut target = base.clone();
