@@ -1,11 +1,11 @@
-//! Teaches an adapter one class that it does not know, from a few pictures, and measures prototype and tuned adapter on the test split.
-//! One JSON line.
+//! Teaches an adapter one class that it does not know, from a few pictures, and measures prototype and tuned adapter on
+//! pictures that neither has seen. One JSON line.
 //!
 //! ```text
 //! cargo run --release -p clr-tuning --example teach_one_class -- BACKBONE.onnx PARENT.clr TASK --class cat --pictures 20
 //! ```
 //!
-//! `TASK` is the folder with all classes (`train/`, `test/`); the parent was trained on one without the class. `--frames N` adds unlabelled
+//! `TASK` is the folder with all classes (`train/`, and what `--split` names); the parent was trained on one without the class. `--frames N` adds unlabelled
 //! pictures of the old classes, as a camera would have seen them, `--old N` labelled ones of each old class.
 
 use std::{
@@ -48,19 +48,15 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Share of the class's and of the old classes' test pictures that are recognised.
-fn measure(
-    backbone: &Backbone,
-    adapter: &Adapter,
-    test: &Path,
-    class: &str,
-    limit: usize,
-) -> Result<[f64; 2], Box<dyn Error>> {
+/// The right class of each picture, none for a class that the adapter does not have, and what the adapter answers.
+type Answers = Vec<(Option<usize>, usize)>;
+
+fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -> Result<Answers, Box<dyn Error>> {
     let network = Network::from_adapter(backbone, adapter, &Device::Cpu)?;
     let preprocessing = &adapter.header.preprocessing;
     let size = [preprocessing.height as usize, preprocessing.width as usize];
-    let mut counts = [[0_u32; 2]; 2];
-    for folder in files(test)? {
+    let mut answers = Vec::new();
+    for folder in files(split)? {
         let label = name(&folder);
         let expected = adapter.header.labels.iter().position(|known| *known == label);
         for file in files(&folder)?.into_iter().take(limit) {
@@ -68,18 +64,36 @@ fn measure(
             let features = network.features_from(&start, size)?;
             let features = Tensor::from_slice(&features, (1, features.len()), &Device::Cpu)?;
             let logits: Vec<f32> = network.classify(&features, false)?.flatten_all()?.to_vec1()?;
-            let count = &mut counts[usize::from(label != class)];
-            count[0] += u32::from(Some(argmax(&logits)) == expected);
-            count[1] += 1;
+            answers.push((expected, argmax(&logits)));
         }
     }
-    Ok(counts.map(|[right, all]| f64::from(right) / f64::from(all.max(1))))
+    Ok(answers)
+}
+
+/// Shares of pictures: of the new class recognised, of the old ones recognised; and what the parent knew of the old ones but is now given
+/// to the new class, or confused among the old ones, and what only this adapter knows.
+fn measure(parent: &Answers, adapter: &Answers, new: usize) -> [f64; 5] {
+    let mut counts = [0_u32; 5];
+    let mut all = [0_u32; 2];
+    for (&(expected, before), &(_, after)) in parent.iter().zip(adapter) {
+        let Some(expected) = expected else {
+            all[0] += 1;
+            counts[0] += u32::from(after == new);
+            continue;
+        };
+        all[1] += 1;
+        counts[1] += u32::from(after == expected);
+        counts[2] += u32::from(before == expected && after == new);
+        counts[3] += u32::from(before == expected && after != expected && after != new);
+        counts[4] += u32::from(before != expected && after == expected);
+    }
+    std::array::from_fn(|index| f64::from(counts[index]) / f64::from(all[index.min(1)].max(1)))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [backbone, file, task, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: teach_one_class BACKBONE.onnx PARENT.clr TASK --class NAME [--pictures 20] [--frames 0] [--old 0] [--seed 0] [--steps N] [--batch N] [--max-ram MB] [--first SITE | --head] [--rates HEAD,NORM,KERNEL] [--decay D] [--distil W] [--caution C] [--recall R] [--threads N] [--limit N] [--yield] [--verbose]".into());
+        return Err("usage: teach_one_class BACKBONE.onnx PARENT.clr TASK --class NAME [--pictures 20] [--frames 0] [--old 0] [--seed 0] [--steps N] [--batch N] [--max-ram MB] [--first SITE | --head] [--rates HEAD,NORM,KERNEL] [--decay D] [--distil W] [--temperature T] [--caution C] [--recall R] [--stride S] [--threads N] [--split val|test] [--limit N] [--yield] [--verbose]".into());
     };
     let mut given: HashMap<&str, &str> = HashMap::new();
     let mut rest = rest.iter().map(String::as_str);
@@ -141,6 +155,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     options.threads = number("--threads", 1.0)? as usize;
     options.max_memory = Some((number("--max-ram", 300.0)? * 1e6) as u64);
     options.distil = number("--distil", f64::from(options.distil))? as f32;
+    options.temperature = number("--temperature", f64::from(options.temperature))? as f32;
+    options.stride = number("--stride", f64::from(options.stride))? as f32;
     options.recall = number("--recall", f64::from(options.recall))? as f32;
     options.caution = number("--caution", f64::from(options.caution))? as f32;
     if let Some(rates) = given.get("--rates") {
@@ -167,13 +183,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         &mut Log(given.contains_key("--verbose")),
     )?;
     let peak = peak_memory();
-    let test = task.join("test");
-    let [_, old_parent] = measure(&backbone, &known, &test, class, limit)?;
-    let [new_prototype, old_prototype] = measure(&backbone, &prototype.adapter, &test, class, limit)?;
-    let [new_tuned, old_tuned] = measure(&backbone, &tuned.candidate.adapter, &test, class, limit)?;
+    let split = task.join(given.get("--split").copied().unwrap_or("test"));
+    let new = known.header.labels.len();
+    let parent = answers(&backbone, &known, &split, limit)?;
+    let [_, old_parent, ..] = measure(&parent, &parent, new);
+    let of = |adapter: &Adapter| -> Result<[f64; 5], Box<dyn Error>> {
+        Ok(measure(&parent, &answers(&backbone, adapter, &split, limit)?, new))
+    };
+    let [new_prototype, old_prototype, ..] = of(&prototype.adapter)?;
+    let [new_tuned, old_tuned, taken, confused, won] = of(&tuned.candidate.adapter)?;
     let line = json!({
-        "task": name(task), "class": class, "seed": seed,
+        "task": name(task), "class": class, "seed": seed, "split": name(&split),
+        "old_pictures": parent.iter().filter(|(expected, _)| expected.is_some()).count(),
         "old_parent": old_parent, "old_prototype": old_prototype, "old_tuned": old_tuned,
+        "old_taken": taken, "old_confused": confused, "old_won": won,
         "new_prototype": new_prototype, "new_tuned": new_tuned,
         "verdict": tuned.verdict, "plan": tuned.plan.to_string(),
         "estimated_peak": tuned.plan.peak, "resident_before": before, "peak": peak,

@@ -37,8 +37,12 @@ pub struct TuneOptions {
     pub recall: f32,
     /// How much surer than the old classes, in nats, a new one has to be of a picture before it takes it.
     pub caution: f32,
-    /// Weight of keeping, on pictures of learned classes, what the parent thinks of the old classes among themselves.
+    /// Weight of keeping what the parent thinks of the old classes among themselves.
     pub distil: f32,
+    /// The temperature at which that is compared.
+    pub temperature: f32,
+    /// How far sites go in the end: 1 is where the steps led, 0 the parent's.
+    pub stride: f32,
     /// Time of writing, in seconds since 1970, for the file's header.
     pub created: u64,
 }
@@ -68,6 +72,8 @@ impl Default for TuneOptions {
             recall: 0.5,
             caution: 1.0,
             distil: 1.0,
+            temperature: 2.0,
+            stride: 0.5,
             created: 0,
         }
     }
@@ -96,6 +102,12 @@ impl TuneOptions {
         }
         if !(self.distil >= 0.0 && self.distil.is_finite()) {
             return fail("distil", "at least 0", self.distil.to_string());
+        }
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            return fail("temperature", "above 0", self.temperature.to_string());
+        }
+        if !(0.0..=1.0).contains(&self.stride) {
+            return fail("stride", "0–1", self.stride.to_string());
         }
         Ok(())
     }

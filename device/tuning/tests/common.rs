@@ -2,13 +2,15 @@
 
 use std::sync::Mutex;
 
+use candle_core::Device;
 use clr_adapters::{
     Canary, ChannelOrder, Encoding, Filter, Fit, Header, Preprocessing, Provenance, Recipe, decode, encode,
 };
 use clr_onnx::{
-    Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, RgbImage, Tensor, ValueId, identity_adapter,
+    Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, Preprocess as _, RgbImage, Tensor, ValueId,
+    identity_adapter,
 };
-use clr_training::{Purpose, stream};
+use clr_training::{Network, Purpose, stream};
 use clr_tuning::{Checkpoints, Example, Examples, InMemory, Parent, TuneOptions, birth};
 use rand::RngExt as _;
 
@@ -108,6 +110,24 @@ pub(crate) fn picture(class: usize, index: u64) -> RgbImage {
             (base + random.random_range(-25.0..25.0_f32)).clamp(0.0, 255.0) as u8
         }))
     })
+}
+
+/// An adapter's answer to a picture.
+pub(crate) fn logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, class: usize, index: u64) -> Vec<f32> {
+    let network = Network::from_adapter(backbone, adapter, &Device::Cpu).unwrap();
+    let size = [preprocessing().height as usize, preprocessing().width as usize];
+    let start = network
+        .start(&preprocessing().preprocess(&picture(class, index)), size)
+        .unwrap();
+    let features = network.features_from(&start, size).unwrap();
+    let features = candle_core::Tensor::from_slice(&features, (1, features.len()), &Device::Cpu).unwrap();
+    network
+        .classify(&features, false)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
 }
 
 pub(crate) fn png(class: usize, index: u64) -> Vec<u8> {

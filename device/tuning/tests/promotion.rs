@@ -1,9 +1,9 @@
 //! Only what is better on held-out pictures replaces what serves, and the reason is said.
 
-use clr_training::PerGroup;
+use clr_training::{PerGroup, argmax};
 use clr_tuning::{Example, InMemory, Parent, TuneError, TuneOptions, part, teach, tune};
 
-use super::common::{LABELS, backbone, options, parent, pictures, png, publisher};
+use super::common::{LABELS, backbone, logits, options, parent, pictures, png, publisher};
 
 #[test]
 fn every_class_of_two_or_more_has_a_picture_held_out_and_the_split_does_not_depend_on_the_order() {
@@ -134,6 +134,80 @@ fn without_a_held_out_picture_nothing_is_promoted_and_that_is_said() {
         "{}",
         tuned.verdict
     );
+}
+
+/// Pictures of both old classes as a camera sees them, without a label.
+fn with_frames(mut examples: InMemory, count: u64) -> InMemory {
+    for class in [0, 1] {
+        for index in 200..200 + count {
+            examples.add(None, png(class, index));
+        }
+    }
+    examples
+}
+
+#[test]
+fn what_was_learned_takes_no_frame_of_the_old_classes() {
+    // The new label's pictures are an old class's: a row that fits them would take half of its frames.
+    let mut examples = with_frames(InMemory::default(), 25);
+    for index in 100..120 {
+        examples.add(Some("stripes"), png(0, index));
+    }
+    let (backbone, publisher, parent) = taught(&examples);
+    let options = TuneOptions {
+        caution: -3.0,
+        ..options()
+    };
+    let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
+    let taken = (200..225)
+        .filter(|&index| argmax(&logits(&backbone, &tuned.candidate.adapter, 0, index)) == 2)
+        .count();
+    assert!(taken <= 1, "{taken} of 25");
+    let (old, new) = (&publisher.adapter.head, &tuned.candidate.adapter.head);
+    assert_eq!(new.weight[..old.weight.len()], old.weight);
+    assert_eq!(new.bias[..2], old.bias);
+}
+
+#[test]
+fn a_row_fitted_to_what_sites_give_recognises_more() {
+    let examples = with_frames(pictures(&[2], 20), 25);
+    let (backbone, _, parent) = taught(&examples);
+    // Steps that lead nowhere leave the fitted row as the only change.
+    let options = TuneOptions {
+        rates: PerGroup::all(0.0),
+        steps: 1,
+        ..options()
+    };
+    let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
+    assert_eq!(tuned.candidate.adapter.sites, parent.adapter.sites);
+    let recognised = |adapter: &clr_adapters::Adapter| {
+        (100..130)
+            .filter(|&index| argmax(&logits(&backbone, adapter, 2, index)) == 2)
+            .count()
+    };
+    let (before, after) = (recognised(&parent.adapter), recognised(&tuned.candidate.adapter));
+    assert!(after > before, "{after} of 30, {before} before");
+}
+
+#[test]
+fn sites_go_as_far_as_the_stride_says() {
+    let examples = with_frames(pictures(&[2], 10), 5);
+    let (backbone, _, parent) = taught(&examples);
+    let sites = |stride: f32| {
+        let options = TuneOptions { stride, ..options() };
+        let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
+        tuned.candidate.adapter.sites
+    };
+    let (still, half, whole) = (sites(0.0), sites(0.5), sites(1.0));
+    assert_eq!(still, parent.adapter.sites);
+    let biases =
+        |sites: &[clr_adapters::Site]| -> Vec<f32> { sites.iter().flat_map(|site| site.bias.clone()).collect() };
+    let distance = |a: &[clr_adapters::Site], b: &[clr_adapters::Site]| -> f32 {
+        let pairs = biases(a).into_iter().zip(biases(b));
+        pairs.map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt()
+    };
+    let share = distance(&half, &still) / distance(&whole, &still);
+    assert!((share - 0.5).abs() < 0.1, "{share}");
 }
 
 #[test]

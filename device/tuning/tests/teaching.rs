@@ -1,29 +1,10 @@
 //! A new label answers at once, and takes nothing from what was there.
 
-use candle_core::{Device, Tensor};
 use clr_adapters::{Header, Provenance, Recipe, SectionKind, decode};
-use clr_onnx::{Backbone, Preprocess as _};
-use clr_training::{Network, argmax};
+use clr_training::argmax;
 use clr_tuning::{InMemory, Parent, TuneError, birth, teach};
 
-use super::common::{Broken, LABELS, backbone, parent, picture, pictures, png, preprocessing, publisher};
-
-fn logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, class: usize, index: u64) -> Vec<f32> {
-    let network = Network::from_adapter(backbone, adapter, &Device::Cpu).unwrap();
-    let size = [preprocessing().height as usize, preprocessing().width as usize];
-    let start = network
-        .start(&preprocessing().preprocess(&picture(class, index)), size)
-        .unwrap();
-    let features = network.features_from(&start, size).unwrap();
-    let features = Tensor::from_slice(&features, (1, features.len()), &Device::Cpu).unwrap();
-    network
-        .classify(&features, false)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1()
-        .unwrap()
-}
+use super::common::{Broken, LABELS, backbone, logits, parent, pictures, png, preprocessing, publisher};
 
 #[test]
 fn old_classes_keep_their_rows_and_logits_bit_for_bit() {

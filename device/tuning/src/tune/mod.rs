@@ -7,7 +7,7 @@ use clr_adapters::{Digest, Header};
 use clr_onnx::Backbone;
 use clr_training::Network;
 
-use self::{judged::Judged, run_pictures::RunPictures, trainer::Trainer};
+use self::{judged::Judged, run_pictures::RunPictures, settle::Settle, trainer::Trainer};
 use crate::{
     Parent, TuneOptions, Verdict, Version,
     budget::{self, Plan, Task, resident, train_only},
@@ -19,7 +19,9 @@ use crate::{
 };
 
 mod judged;
+mod row;
 mod run_pictures;
+mod settle;
 mod trainer;
 
 /// Where a run is.
@@ -186,6 +188,14 @@ pub fn tune(
     let mut adapter = network.to_adapter(header.clone())?;
     // The header's recipe and backbone are the network's own; the rest is the parent's.
     adapter.header.metrics = None;
+    let settle = Settle {
+        parent,
+        options,
+        reference: &reference,
+        pool: &pool,
+        pictures: &pictures,
+    };
+    settle.settle(&mut adapter, watch)?;
     let first = Version::new(adapter.clone(), Some(parent))?;
     let tuned = network.sibling_from_adapter(&first.adapter)?;
     let exact = network.sibling_from_adapter(&adapter)?;

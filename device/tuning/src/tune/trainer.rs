@@ -2,8 +2,9 @@
 //!
 //! Each step takes some pictures of the classes that are learned and, where there are any, some that recall the old ones. A learned picture's
 //! loss is the cross-entropy of its class, and the divergence of what the network thinks of the old classes among themselves from what
-//! the parent thinks. A recalled picture's is the cross-entropy to the parent's answer, with nothing for the new classes. Protected rows of
-//! the head stay as they are, and sites are pulled towards the parent's.
+//! the parent thinks. A recalled picture's is the cross-entropy to the parent's answer, with nothing for the new classes, and the same
+//! divergence. That is taken at a temperature (Hinton et al. 2015), since the parent is nearly sure of most pictures, and what it thinks of the
+//! other classes would count for nothing. Protected rows of the head stay as they are, and sites are pulled towards the parent's.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -31,7 +32,7 @@ pub(super) type Key = (bool, usize, u64);
 struct Target {
     /// `[K]`, sums to 1.
     class: Vec<f32>,
-    /// What the parent thinks of the protected classes among themselves, and how much that weighs.
+    /// What the parent thinks of the protected classes among themselves, at the options' temperature, and how much that weighs.
     old: Option<(Vec<f32>, f64)>,
 }
 
@@ -191,7 +192,9 @@ impl Trainer<'_> {
             let loss = cross_entropy(&adjusted, &target.class)?;
             let loss = match &target.old {
                 Some((old, weight)) => {
-                    (loss + (cross_entropy(&logits.narrow(D::Minus1, 0, protected)?, old)? * *weight)?)?
+                    let temperature = f64::from(self.options.temperature);
+                    let softer = (logits.narrow(D::Minus1, 0, protected)? / temperature)?;
+                    (loss + (cross_entropy(&softer, old)? * (*weight * temperature.powi(2)))?)?
                 }
                 None => loss,
             };
@@ -274,20 +277,28 @@ impl Trainer<'_> {
     fn target(&self, key: Key, answer: &[f32]) -> Target {
         let (classes, protected) = (answer.len(), self.parent.protected);
         let label = self.picture(key).class;
+        let weight = f64::from(self.options.distil);
+        let distils = weight > 0.0 && protected > 1;
+        let old = || {
+            let softer: Vec<f32> = (answer[..protected].iter())
+                .map(|logit| logit / self.options.temperature)
+                .collect();
+            (softmax(&softer), weight)
+        };
         if key.0 {
+            let contradicts = label.is_some_and(|label| argmax(&answer[..protected.max(1)]) != label);
             return Target {
                 class: kept(answer, protected, label),
-                old: None,
+                old: (distils && !contradicts).then(old),
             };
         }
         let mut class = vec![0.0; classes];
         if let Some(label) = label {
             class[label] = 1.0;
         }
-        let distil = self.options.distil > 0.0 && protected > 1 && label.is_some_and(|label| label >= protected);
         Target {
             class,
-            old: distil.then(|| (softmax(&answer[..protected]), f64::from(self.options.distil))),
+            old: (distils && label.is_some_and(|label| label >= protected)).then(old),
         }
     }
 }
