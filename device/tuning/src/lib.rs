@@ -13,6 +13,7 @@ mod options;
 mod parent;
 mod pictures;
 mod priority;
+mod profile;
 mod promote;
 mod prototype;
 mod tune;

@@ -14,6 +14,7 @@ use crate::{
     error::{Result, TuneError},
     examples::{Example, Examples},
     pictures::Picture,
+    profile::profile,
 };
 
 /// Extends the head by every label of `examples` that the adapter does not have, in the labels' order. The parent's rows and biases, and so
@@ -47,7 +48,8 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
 
 /// A task of its own, from pictures alone: the backbone as it is, and a head of prototypes. `header` says what the task is called and how
 /// pictures are prepared; labels, backbone and provenance are set here. With a `recipe` other than [`Recipe::Linear`] the adapter has
-/// sites at the identity, so that tuning may reprogram them.
+/// sites at the identity, so that tuning may reprogram them. What its pictures look like is kept as its profile, if there are enough to tell, so
+/// that the device may choose the task by itself.
 pub fn birth(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn Examples) -> Result<Version> {
     let mut list = examples.list().map_err(TuneError::Examples)?;
     list.retain(|example| example.label.is_some());
@@ -65,8 +67,10 @@ pub fn birth(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn
         groups.push(own.collect::<Result<Vec<_>>>()?);
     }
     let labels = classes.iter().filter_map(|class| class[0].label.clone()).collect();
+    let pictures: Vec<&[f32]> = groups.iter().flatten().map(Vec::as_slice).collect();
     let header = Header {
         labels,
+        profile: profile(&pictures),
         provenance: Provenance::DeviceTuned,
         metrics: None,
         ..header

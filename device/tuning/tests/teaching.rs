@@ -1,10 +1,12 @@
 //! A new label answers at once, and takes nothing from what was there.
 
-use clr_adapters::{Header, Provenance, Recipe, SectionKind, decode};
-use clr_training::argmax;
+use candle_core::Device;
+use clr_adapters::{Header, Provenance, Recipe, SectionKind, decode, sketch};
+use clr_onnx::{Preprocess as _, RgbImage};
+use clr_training::{Network, argmax};
 use clr_tuning::{InMemory, Parent, TuneError, birth, teach};
 
-use super::common::{Broken, LABELS, backbone, logits, parent, pictures, png, preprocessing, publisher};
+use super::common::{Broken, LABELS, SIDE, backbone, logits, parent, picture, pictures, png, preprocessing, publisher};
 
 #[test]
 fn old_classes_keep_their_rows_and_logits_bit_for_bit() {
@@ -116,6 +118,37 @@ fn a_task_is_born_from_pictures_alone() {
     }
     let alone = birth(&backbone, header, Recipe::Linear, &pictures(&[1], 5));
     assert!(matches!(alone, Err(TuneError::TooFewClasses { got: 1 })));
+}
+
+#[test]
+fn a_born_task_knows_its_own_pictures_so_that_it_can_be_chosen() {
+    let backbone = backbone();
+    let born = |count: u64| {
+        let header = Header::new(
+            "shapes",
+            vec![],
+            backbone.digest(),
+            preprocessing(),
+            Provenance::DeviceTuned,
+        );
+        birth(&backbone, header, Recipe::Linear, &pictures(&[0, 1], count)).unwrap()
+    };
+    let profile = born(20).adapter.header.profile.unwrap();
+    let network = Network::new(&backbone, Recipe::Linear, 2, &Device::Cpu, 0).unwrap();
+    let distance = |picture: &RgbImage| {
+        let size = [SIDE as usize; 2];
+        let start = network.start(&preprocessing().preprocess(picture), size).unwrap();
+        let features = network.features_from(&start, size).unwrap();
+        profile.distance(&sketch(&features, profile.dimensions()))
+    };
+    let near = (100..120)
+        .filter(|&index| distance(&picture(0, index)) < profile.limit)
+        .count();
+    assert!(near > 14, "{near} of 20 pictures of its own");
+    let grey = RgbImage::from_pixel(SIDE, SIDE, image::Rgb([128; 3]));
+    assert!(distance(&grey) > profile.limit);
+    // Too few say nothing.
+    assert!(born(3).adapter.header.profile.is_none());
 }
 
 #[test]
