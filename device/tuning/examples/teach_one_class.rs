@@ -6,7 +6,8 @@
 //! ```
 //!
 //! `TASK` is the folder with all classes (`train/`, and what `--split` names); the parent was trained on one without the class. `--frames N` adds unlabelled
-//! pictures of the old classes, as a camera would have seen them, `--old N` labelled ones of each old class.
+//! pictures of the old classes, as a camera would have seen them, `--old N` labelled ones of each old class. `--limit N` measures N pictures of
+//! each class.
 
 use std::{
     collections::HashMap,
@@ -59,8 +60,11 @@ fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -
     for folder in files(split)? {
         let label = name(&folder);
         let expected = adapter.header.labels.iter().position(|known| *known == label);
-        for file in files(&folder)?.into_iter().take(limit) {
-            let start = network.start(&preprocessing.preprocess(&decode_image(&file)?), size)?;
+        let all = files(&folder)?;
+        // Spread over the names, which may tell groups apart.
+        let kept = limit.min(all.len());
+        for file in (0..kept).map(|index| &all[index * all.len() / kept]) {
+            let start = network.start(&preprocessing.preprocess(&decode_image(file)?), size)?;
             let features = network.features_from(&start, size)?;
             let features = Tensor::from_slice(&features, (1, features.len()), &Device::Cpu)?;
             let logits: Vec<f32> = network.classify(&features, false)?.flatten_all()?.to_vec1()?;

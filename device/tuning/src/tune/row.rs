@@ -116,11 +116,9 @@ impl Fit {
                 let probability = 1.0 / (1.0 + (-lead.clamp(-50.0, 50.0)).exp());
                 let gradient = self.weights[i] * (probability - self.targets[i]);
                 let curve = self.weights[i] * probability * (1.0 - probability);
-                for j in 0..n {
-                    let product = curve * self.gram[i * n + j];
-                    matrix[i][j] = product;
-                    matrix[n][j] += product;
-                }
+                let products: Vec<f64> = self.gram[i * n..(i + 1) * n].iter().map(|g| curve * g).collect();
+                matrix[i][..n].copy_from_slice(&products);
+                (matrix[n].iter_mut().zip(&products)).for_each(|(sum, product)| *sum += product);
                 matrix[i][i] += STAY;
                 matrix[i][n] = curve;
                 matrix[n][n] += curve;
@@ -160,7 +158,7 @@ fn eliminate(mut matrix: Vec<Vec<f64>>) -> Option<Vec<f64>> {
         matrix.swap(column, pivot);
         let (above, below) = matrix.split_at_mut(column + 1);
         let row = &above[column];
-        if !(row[column].abs() > 1e-300) {
+        if row[column] == 0.0 || !row[column].is_finite() {
             return None;
         }
         for other in below {

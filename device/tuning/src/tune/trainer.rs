@@ -286,10 +286,11 @@ impl Trainer<'_> {
             (softmax(&softer), weight)
         };
         if key.0 {
-            let contradicts = label.is_some_and(|label| argmax(&answer[..protected.max(1)]) != label);
+            // Where a label says that the parent is wrong, its opinion is not kept.
+            let is_wrong = || label.is_some_and(|label| argmax(&answer[..protected]) != label);
             return Target {
                 class: kept(answer, protected, label),
-                old: (distils && !contradicts).then(old),
+                old: (distils && !is_wrong()).then(old),
             };
         }
         let mut class = vec![0.0; classes];
