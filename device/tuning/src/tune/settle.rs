@@ -113,9 +113,10 @@ impl Settle<'_> {
                 own: *shown == Some(class),
             })
             .collect();
+        let recalls = |index: usize| seen[index].1.is_none();
         // As likely as one of the publisher's classes, and the options' caution beside.
         let caution = (self.parent.protected as f64).ln() + f64::from(self.options.caution);
-        let Some(row) = settled(&rows[class], &samples, caution) else {
+        let Some(row) = settled(&rows[class], &samples, recalls, caution) else {
             return Ok(());
         };
         let features = adapter.head.features;
@@ -128,19 +129,22 @@ impl Settle<'_> {
     }
 }
 
-/// A row fitted to all samples, and so low that rows fitted in the same way without a sample of another class take none of these.
-fn settled(start: &Row, samples: &[Sample<'_>], caution: f64) -> Option<Row> {
+/// A row fitted to all samples, and so low that rows fitted in the same way without a sample that recalls old classes take none of these.
+fn settled(start: &Row, samples: &[Sample<'_>], recalls: impl Fn(usize) -> bool, caution: f64) -> Option<Row> {
     let all: Vec<&Sample<'_>> = samples.iter().collect();
     let mut row = fit(start, &all, caution)?;
-    let (own, others): (Vec<&Sample<'_>>, Vec<&Sample<'_>>) = samples.iter().partition(|sample| sample.own);
+    let (old, rest): (Vec<usize>, Vec<usize>) = (0..samples.len()).partition(|&index| recalls(index));
     let mut lowest: f64 = 0.0;
     for fold in 0..FOLDS {
-        let is_out = |index: usize| index % FOLDS == fold;
-        let kept = others.iter().enumerate().filter(|(index, _)| !is_out(*index));
-        let kept: Vec<&Sample<'_>> = own.iter().copied().chain(kept.map(|(_, sample)| *sample)).collect();
+        let part = |inside: bool| {
+            let indices = old.iter().enumerate();
+            indices
+                .filter(move |(place, _)| (place % FOLDS == fold) == inside)
+                .map(|(_, &index)| &samples[index])
+        };
+        let kept: Vec<&Sample<'_>> = rest.iter().map(|&index| &samples[index]).chain(part(false)).collect();
         let without = fit(start, &kept, caution)?;
-        let out = others.iter().enumerate().filter(|(index, _)| is_out(*index));
-        lowest = out.map(|(_, sample)| sample.gap(&without)).fold(lowest, f64::min);
+        lowest = part(true).map(|sample| sample.gap(&without)).fold(lowest, f64::min);
     }
     row.bias += lowest;
     Some(row)
