@@ -96,6 +96,14 @@ fn options_out_of_range_are_refused() {
             recall: 1.0,
             ..options()
         },
+        TuneOptions {
+            temperature: 0.0,
+            ..options()
+        },
+        TuneOptions {
+            stride: 1.5,
+            ..options()
+        },
     ] {
         assert!(matches!(
             plan(&backbone, &parent, 20, &bad),

@@ -190,6 +190,28 @@ fn a_row_fitted_to_what_sites_give_recognises_more() {
 }
 
 #[test]
+fn frames_that_the_parent_takes_for_the_new_class_do_not_count_against_it() {
+    // Taught before there were frames, so that the new class stands high.
+    let (backbone, _, parent) = taught(&pictures(&[2], 20));
+    let mut examples = with_frames(pictures(&[2], 20), 25);
+    let known = |adapter: &clr_adapters::Adapter, index| argmax(&logits(&backbone, adapter, 2, index)) == 2;
+    let seen: Vec<u64> = (300..400)
+        .filter(|&index| known(&parent.adapter, index))
+        .take(10)
+        .collect();
+    for &index in &seen {
+        examples.add(None, png(2, index));
+    }
+    let options = TuneOptions { steps: 1, ..options() };
+    let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
+    let kept = seen
+        .iter()
+        .filter(|&&index| known(&tuned.candidate.adapter, index))
+        .count();
+    assert!(seen.len() > 4 && kept + 1 >= seen.len(), "{kept} of {}", seen.len());
+}
+
+#[test]
 fn sites_go_as_far_as_the_stride_says() {
     let examples = with_frames(pictures(&[2], 10), 5);
     let (backbone, _, parent) = taught(&examples);
