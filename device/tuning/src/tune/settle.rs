@@ -1,8 +1,8 @@
 //! What is done once the steps are over: sites go part of the way, and new classes' rows are fitted to the features that there are then.
 //!
-//! Half way from the parent to where the steps led, what old classes are confused with changes far less than at the end, and the new class is
-//! recognised as well once its row fits (Wortsman et al. 2022). The row's level is what the frames allow: each frame's distance comes
-//! from a row that was fitted without it, and the new class is lowered until it takes none.
+//! Half way from the parent to where the steps led, fewer answers on old classes change than at the end, and the new class is recognised as
+//! well once its row fits (Wortsman et al. 2022; docs/tuning.md, *What was measured*). The row's level is what the frames allow: each frame's
+//! distance comes from a row that was fitted without it, and the new class is lowered until it takes none.
 
 use clr_adapters::{Adapter, SiteWeights, quantised};
 use clr_training::{Network, argmax};
