@@ -114,6 +114,10 @@ pub(crate) enum Level {
     Avx2,
     #[cfg(target_arch = "aarch64")]
     Neon,
+    #[cfg_attr(
+        all(target_arch = "aarch64", not(test)),
+        expect(dead_code, reason = "every such processor has NEON")
+    )]
     Portable,
 }
 

@@ -22,8 +22,8 @@ use crate::{
 
 /// Pictures of old classes without which rows stay as the steps left them.
 const ENOUGH: usize = 20;
-/// Pictures of old classes that are used at most.
-const MOST: usize = 256;
+/// Pictures of old classes, and of learned ones, that are used at most: a fit takes the cube of their number.
+const MOST: [usize; 2] = [256, 512];
 /// Parts that a row is fitted without, in turn.
 const FOLDS: usize = 5;
 
@@ -66,10 +66,14 @@ impl Settle<'_> {
     fn see(&self, adapter: &Adapter, watch: &mut dyn Watch) -> Result<Vec<Seen>> {
         let header = &self.parent.adapter.header;
         let network = (self.reference).sibling_from_adapter(&quantised(adapter, self.parent.encoding)?)?;
-        let stride = self.pictures.recalled.len().div_ceil(MOST);
-        let recalled = self.pictures.recalled.iter().step_by(stride);
-        let learned = self.pictures.learned.iter().map(|picture| (picture, picture.class));
-        let all: Vec<(&Picture, Option<usize>)> = learned.chain(recalled.map(|picture| (picture, None))).collect();
+        let spread = |all: &[Picture], most: usize| all.len().div_ceil(most).max(1);
+        let (recalled, learned) = (&self.pictures.recalled, &self.pictures.learned);
+        let recalls = recalled.iter().step_by(spread(recalled, MOST[0]));
+        let learns = learned.iter().step_by(spread(learned, MOST[1]));
+        let all: Vec<(&Picture, Option<usize>)> = learns
+            .map(|picture| (picture, picture.class))
+            .chain(recalls.map(|picture| (picture, None)))
+            .collect();
         let mut seen = Vec::with_capacity(all.len());
         for (picture, class) in all {
             if watch.should_stop() {
