@@ -38,6 +38,6 @@ pub use classification::{Classification, Ranked};
 pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};
 pub use error::EngineError;
 pub use key_file::{KeyFileError, generate_key, read_public_key, read_secret_key, write_public_key, write_secret_key};
-pub use memory::give_back_memory;
+pub use memory::{give_back_memory, resident_memory};
 pub use resident::ResidentAdapter;
 pub use tasks::TaskSet;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use clr_adapters::{Adapter, Recipe};
-use clr_device::{Engine, Kernels, TaskSet, give_back_memory};
+use clr_device::{Engine, Kernels, TaskSet, give_back_memory, resident_memory};
 use clr_onnx::{Architecture, Backbone};
 
 use crate::common::{adapter, backbone, engine, picture};
@@ -178,7 +178,5 @@ fn bits(engine: &Engine, adapter: &clr_device::ResidentAdapter, picture: &[f32])
 /// Bytes of memory that this process holds.
 fn resident() -> u64 {
     give_back_memory();
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: u64 = status.split_whitespace().nth(1).unwrap().parse().unwrap();
-    pages * rustix::param::page_size() as u64
+    resident_memory()
 }

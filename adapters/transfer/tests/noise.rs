@@ -33,7 +33,7 @@ fn push_over_noise(bytes: usize, seed: u64) -> String {
 #[test]
 #[cfg_attr(miri, ignore = "a megabyte takes an interpreter too long")]
 fn a_megabyte_comes_through_a_line_with_one_error_in_10_000_bits() {
-    println!("{}", push_over_noise(if cfg!(miri) { 8 << 10 } else { 1 << 20 }, 1));
+    println!("{}", push_over_noise(1 << 20, 1));
 }
 
 /// `cargo test --release -p clr-transfer --test main ten_megabytes -- --ignored --nocapture`

@@ -123,7 +123,6 @@ fn serve(
             probability: ranked.probability,
         })
         .collect();
-    line.trial = runtime.on_trial(adapter);
     // Counted before it is told, so that whoever reads the answer and asks finds it counted; acted upon afterwards.
     let verdict = runtime.observe(
         adapter,
@@ -132,6 +131,7 @@ fn serve(
             confidence: line.confidence.unwrap_or(0.0),
         },
     );
+    line.trial = verdict.is_some();
     answer::write(output, &line)?;
 
     counters.served.fetch_add(1, Ordering::Relaxed);
@@ -149,9 +149,9 @@ fn serve(
         let _ = beside.try_send(Beside::Keep { task, bytes });
     }
     match verdict {
-        Verdict::Continue => {}
-        Verdict::Confirm => _ = beside.try_send(Beside::Confirm(Arc::clone(adapter))),
-        Verdict::Revert(reason) => revert(runtime, adapter, &reason),
+        None | Some(Verdict::Continue) => {}
+        Some(Verdict::Confirm) => _ = beside.try_send(Beside::Confirm(Arc::clone(adapter))),
+        Some(Verdict::Revert(reason)) => revert(runtime, adapter, &reason),
     }
     Ok(())
 }

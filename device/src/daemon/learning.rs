@@ -25,7 +25,6 @@ const MEMORY: u64 = 300_000_000;
 #[derive(Debug, Default)]
 pub(crate) struct Learning {
     status: Mutex<TuneStatus>,
-    running: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -192,18 +191,19 @@ impl Runtime {
         let Some(runtime) = self.me.get().and_then(std::sync::Weak::upgrade) else {
             return Err(Failure::new(FailureCode::STOPPING, "the device is going down"));
         };
-        if self.learning.running.swap(true, Ordering::SeqCst) {
-            let text = "another task is being tuned\nhint: wait for it, or stop it";
-            return Err(Failure::new(FailureCode::BUSY, text));
-        }
-        self.learning.stop.store(false, Ordering::SeqCst);
-        self.learning.update(|status| {
+        {
+            let mut status = lock(&self.learning.status);
+            if status.phase.is_running() {
+                let text = "another task is being tuned\nhint: wait for it, or stop it";
+                return Err(Failure::new(FailureCode::BUSY, text));
+            }
+            self.learning.stop.store(false, Ordering::SeqCst);
             *status = TuneStatus {
                 phase: TunePhase::Preparing,
                 task: Some(task),
                 ..TuneStatus::default()
             };
-        });
+        }
         let started = thread::Builder::new().name("clr-learning".to_owned()).spawn(move || {
             if let Err(reason) = clr_tuning::lower_priority() {
                 tracing::debug!("learning keeps its priority: {reason}");
@@ -211,8 +211,11 @@ impl Runtime {
             runtime.learn(&run);
         });
         started.map(drop).map_err(|error| {
-            self.learning.running.store(false, Ordering::SeqCst);
-            Failure::new(FailureCode::TUNING, format_args!("cannot start a thread: {error}"))
+            let reason = format!("cannot start a thread: {error}");
+            self.learning.update(|status| {
+                (status.phase, status.message) = (TunePhase::Failed, Some(reason.clone()));
+            });
+            Failure::new(FailureCode::TUNING, reason)
         })
     }
 
@@ -251,8 +254,6 @@ impl Runtime {
         tracing::info!(task, ?phase, message, "learning ended");
         self.learning.update(|status| {
             (status.phase, status.seconds, status.message) = (phase, seconds, Some(message));
-            // Whoever reads that it has ended may begin the next at once.
-            self.learning.running.store(false, Ordering::SeqCst);
         });
     }
 

@@ -24,7 +24,6 @@ mod latency;
 #[cfg(feature = "tuning")]
 mod learning;
 mod mailbox;
-mod memory;
 mod metrics;
 mod readable;
 mod remote;

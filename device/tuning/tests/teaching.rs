@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 use clr_adapters::{Header, Provenance, Recipe, SectionKind, decode, sketch};
-use clr_onnx::{Preprocess as _, RgbImage};
+use clr_onnx::{Backbone, Preprocess as _, RgbImage};
 use clr_training::{Network, argmax};
 use clr_tuning::{InMemory, Parent, TuneError, birth, teach};
 
@@ -91,16 +91,21 @@ fn one_picture_is_enough_to_teach() {
     assert!(taught.adapter.head.weight.iter().all(|value| value.is_finite()));
 }
 
-#[test]
-fn a_task_is_born_from_pictures_alone() {
-    let backbone = backbone();
-    let header = Header::new(
+/// What a task is called before it is born.
+fn shapes(backbone: &Backbone) -> Header {
+    Header::new(
         "shapes",
         vec![],
         backbone.digest(),
         preprocessing(),
         Provenance::DeviceTuned,
-    );
+    )
+}
+
+#[test]
+fn a_task_is_born_from_pictures_alone() {
+    let backbone = backbone();
+    let header = shapes(&backbone);
     for recipe in [Recipe::Linear, Recipe::Clr] {
         let born = birth(&backbone, header.clone(), recipe, &pictures(&[0, 1, 2], 10)).unwrap();
         assert_eq!(born.adapter.header.labels, LABELS);
@@ -123,16 +128,7 @@ fn a_task_is_born_from_pictures_alone() {
 #[test]
 fn a_born_task_knows_its_own_pictures_so_that_it_can_be_chosen() {
     let backbone = backbone();
-    let born = |count: u64| {
-        let header = Header::new(
-            "shapes",
-            vec![],
-            backbone.digest(),
-            preprocessing(),
-            Provenance::DeviceTuned,
-        );
-        birth(&backbone, header, Recipe::Linear, &pictures(&[0, 1], count)).unwrap()
-    };
+    let born = |count: u64| birth(&backbone, shapes(&backbone), Recipe::Linear, &pictures(&[0, 1], count)).unwrap();
     let profile = born(20).adapter.header.profile.unwrap();
     let network = Network::new(&backbone, Recipe::Linear, 2, &Device::Cpu, 0).unwrap();
     let distance = |picture: &RgbImage| {

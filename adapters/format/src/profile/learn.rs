@@ -39,7 +39,7 @@ impl Profile {
             *sum /= count;
         }
         let factor = inverse(&cholesky(&covariance(&sketches, &mean)));
-        let mut profile = Self {
+        let profile = Self {
             mean: mean.iter().map(|&value| value as f32).collect(),
             diagonal: factor
                 .iter()
@@ -54,16 +54,24 @@ impl Profile {
             typical: 0.0,
             limit: 0.0,
         };
-        let mut distances: Vec<f32> = validation
+        let distances = validation
             .into_iter()
             .map(|features| profile.distance(&sketch(features, dimensions)))
             .collect();
-        distances.sort_by(f32::total_cmp);
-        profile.typical = distances.get(distances.len() / 2)?.max(FLOOR as f32);
-        profile.limit = distances[(distances.len() - 1) * 95 / 100].max(LEAST_SPREAD * profile.typical);
         let vectors = [&profile.mean, &profile.diagonal, &profile.factor];
-        let finite = vectors.into_iter().flatten().all(|value| value.is_finite()) && profile.limit.is_finite();
-        finite.then_some(profile)
+        let finite = vectors.into_iter().flatten().all(|value| value.is_finite());
+        profile.with_distances(distances).filter(|_| finite)
+    }
+
+    /// Takes the task's own pictures to lie at `distances`, as measured elsewhere: sets `limit`, and `typical`, which does not fall. `None` without
+    /// any, or where the limit is not finite.
+    #[must_use]
+    pub fn with_distances(mut self, mut distances: Vec<f32>) -> Option<Self> {
+        distances.sort_by(f32::total_cmp);
+        let typical = *distances.get(distances.len() / 2)?;
+        self.typical = typical.max(self.typical).max(FLOOR as f32);
+        self.limit = distances[(distances.len() - 1) * 95 / 100].max(LEAST_SPREAD * self.typical);
+        self.limit.is_finite().then_some(self)
     }
 }
 

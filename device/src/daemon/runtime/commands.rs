@@ -10,7 +10,7 @@ use clr_transfer::{
 };
 
 use super::{Runtime, failure, lock, now};
-use crate::daemon::{memory, trial::TrialRun};
+use crate::{daemon::trial::TrialRun, give_back_memory, resident_memory};
 
 impl Runtime {
     /// Changes the store, then brings the task in memory in line with it, whatever came of the change.
@@ -119,7 +119,7 @@ impl Device for Runtime {
                 frames,
             },
             memory: Memory {
-                resident_bytes: memory::resident(),
+                resident_bytes: resident_memory(),
                 resident_after_start_bytes: self.resident_after_start.load(Ordering::Relaxed),
                 resident_tasks,
                 adapter_bytes,
@@ -206,7 +206,7 @@ impl Device for Runtime {
         let changing = self.serving.change();
         self.store.remove(task).map_err(failure::of_store)?;
         self.unload(&changing, task);
-        crate::give_back_memory();
+        give_back_memory();
         tracing::info!(task, "removed");
         Ok(())
     }

@@ -18,9 +18,10 @@ use clr_onnx::Backbone;
 use clr_store::{Caps, Store, StoreOptions};
 use clr_switching::Serving;
 
-use super::{Config, DaemonError, latency::Latencies, memory, source::Stop};
+use super::{Config, DaemonError, latency::Latencies, source::Stop};
 use crate::{
-    Engine, EngineOptions, ResidentAdapter, generate_key, read_secret_key, write_public_key, write_secret_key,
+    Engine, EngineOptions, ResidentAdapter, generate_key, read_secret_key, resident_memory, write_public_key,
+    write_secret_key,
 };
 
 pub(crate) use resident::Detail;
@@ -97,7 +98,7 @@ impl Runtime {
             counters: Counters::default(),
             stop,
             started: Instant::now(),
-            resident_after_start: AtomicU64::new(memory::resident()),
+            resident_after_start: AtomicU64::new(resident_memory()),
             kept_frames: Mutex::default(),
             reading: Mutex::default(),
             #[cfg(feature = "tuning")]

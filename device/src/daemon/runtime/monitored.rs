@@ -3,10 +3,12 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{Runtime, lock};
-use crate::daemon::{
-    http::Monitored,
-    memory,
-    metrics::{Exposition, Kind},
+use crate::{
+    daemon::{
+        http::Monitored,
+        metrics::{Exposition, Kind},
+    },
+    resident_memory,
 };
 
 /// An inference loop that has not come round for this long is stuck.
@@ -90,7 +92,7 @@ impl Monitored for Runtime {
             "clr_resident_memory_bytes",
             Kind::Gauge,
             "Resident memory of the process.",
-            &[(&[], memory::resident() as f64)],
+            &[(&[], resident_memory() as f64)],
         );
         page.metric(
             "clr_uptime_seconds",

@@ -153,12 +153,10 @@ impl Runtime {
         self.serving.of(adapter, |detail| detail.trial.is_some()) == Some(true)
     }
 
-    /// Counts a frame that `adapter` answered on trial.
-    pub(crate) fn observe(&self, adapter: &Arc<ResidentAdapter>, frame: Observation) -> Verdict {
-        let verdict = self
-            .serving
-            .of(adapter, |detail| Some(detail.trial.as_mut()?.observe(frame)));
-        verdict.flatten().unwrap_or(Verdict::Continue)
+    /// Counts a frame that `adapter` answered; nothing if it is not on trial.
+    pub(crate) fn observe(&self, adapter: &Arc<ResidentAdapter>, frame: Observation) -> Option<Verdict> {
+        let observe = |detail: &mut Detail| detail.trial.as_mut().map(|trial| trial.observe(frame));
+        self.serving.of(adapter, observe).flatten()
     }
 
     /// The adapter on trial has proved itself.

@@ -22,8 +22,10 @@ use crate::{
 
 /// Pictures of old classes without which rows stay as the steps left them.
 const ENOUGH: usize = 20;
-/// Pictures of old classes, and of learned ones, that are used at most: a fit takes the cube of their number.
-const MOST: [usize; 2] = [256, 512];
+/// Pictures of old classes that are used at most, since a fit takes the cube of the number of pictures.
+const MOST_RECALLED: usize = 256;
+/// The same for pictures that are learned.
+const MOST_LEARNED: usize = 512;
 /// Parts that a row is fitted without, in turn.
 const FOLDS: usize = 5;
 
@@ -68,8 +70,8 @@ impl Settle<'_> {
         let network = (self.reference).sibling_from_adapter(&quantised(adapter, self.parent.encoding)?)?;
         let spread = |all: &[Picture], most: usize| all.len().div_ceil(most).max(1);
         let (recalled, learned) = (&self.pictures.recalled, &self.pictures.learned);
-        let recalls = recalled.iter().step_by(spread(recalled, MOST[0]));
-        let learns = learned.iter().step_by(spread(learned, MOST[1]));
+        let recalls = recalled.iter().step_by(spread(recalled, MOST_RECALLED));
+        let learns = learned.iter().step_by(spread(learned, MOST_LEARNED));
         let all: Vec<(&Picture, Option<usize>)> = learns
             .map(|picture| (picture, picture.class))
             .chain(recalls.map(|picture| (picture, None)))
