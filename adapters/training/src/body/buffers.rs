@@ -2,35 +2,57 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// Buffers not in use, by length.
 #[derive(Debug, Default)]
-pub(super) struct Buffers(Mutex<HashMap<usize, Vec<Vec<f32>>>>);
+pub(super) struct Buffers(Mutex<Pool>);
+
+#[derive(Debug, Default)]
+struct Pool {
+    free: HashMap<usize, Vec<Vec<f32>>>,
+    /// Values of all buffers, in use or not.
+    values: usize,
+    /// The most that these ever were.
+    most: usize,
+}
 
 impl Buffers {
     /// `length` values with unspecified content.
     pub(super) fn take(&self, length: usize) -> Vec<f32> {
         let found = {
-            let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            free.get_mut(&length).and_then(Vec::pop)
+            let mut pool = self.pool();
+            let found = pool.free.get_mut(&length).and_then(Vec::pop);
+            if found.is_none() {
+                pool.values += length;
+                pool.most = pool.most.max(pool.values);
+            }
+            found
         };
         found.unwrap_or_else(|| vec![0.0; length])
     }
 
     /// Takes a buffer back.
     pub(super) fn give(&self, buffer: Vec<f32>) {
-        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        free.entry(buffer.len()).or_default().push(buffer);
+        self.pool().free.entry(buffer.len()).or_default().push(buffer);
     }
 
-    /// Bytes of the buffers that are not in use.
+    /// Gives what is not in use back to the system: what comes next takes other lengths.
+    pub(super) fn free(&self) {
+        let mut pool = self.pool();
+        let free = std::mem::take(&mut pool.free);
+        let values: usize = free.iter().map(|(length, buffers)| length * buffers.len()).sum();
+        pool.values -= values;
+    }
+
+    /// Bytes of all buffers when they were the most.
     #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
-        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        free.iter()
-            .map(|(length, buffers)| size_of::<f32>() * length * buffers.len())
-            .sum()
+    pub(super) fn most(&self) -> usize {
+        size_of::<f32>() * self.pool().most
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

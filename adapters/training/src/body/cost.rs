@@ -32,26 +32,39 @@ impl Footprint {
     }
 }
 
-/// Buffers in use and the most that ever were, by length.
+/// [`super::buffers::Buffers`] as lengths.
 #[derive(Default)]
-struct Counted(HashMap<usize, [usize; 2]>);
+struct Counted {
+    /// Buffers not in use, by length.
+    free: HashMap<usize, usize>,
+    /// Values of all buffers, in use or not.
+    values: usize,
+    /// The most that these ever were.
+    most: usize,
+}
 
 impl Counted {
     fn take(&mut self, length: usize) -> usize {
-        let [used, most] = self.0.entry(length).or_default();
-        *used += 1;
-        *most = (*most).max(*used);
+        match self.free.get_mut(&length) {
+            Some(free) if *free > 0 => *free -= 1,
+            _ => {
+                self.values += length;
+                self.most = self.most.max(self.values);
+            }
+        }
         length
     }
 
     fn give(&mut self, length: usize) {
-        if let Some([used, _]) = self.0.get_mut(&length) {
-            *used -= 1;
-        }
+        *self.free.entry(length).or_default() += 1;
     }
 
-    fn values(&self) -> usize {
-        self.0.iter().map(|(length, [_, most])| length * most).sum()
+    fn free(&mut self) {
+        self.values -= self
+            .free
+            .drain()
+            .map(|(length, buffers)| length * buffers)
+            .sum::<usize>();
     }
 }
 
@@ -85,7 +98,7 @@ impl Body {
         Footprint {
             weights,
             gradient_weights,
-            values: bytes(pool.values()),
+            values: bytes(pool.most),
             scratch: bytes(scratch),
             start: bytes(start.iter().map(|(_, length)| length).sum()),
             parameters: bytes(2 * result),
@@ -153,6 +166,9 @@ impl Body {
                 index + 1 == segments.len(),
                 pool,
             );
+            if segments.len() > 1 {
+                pool.free();
+            }
         }
         release(&mut tape.values, self.features, pool);
 
@@ -172,6 +188,9 @@ impl Body {
                     .into_iter()
                     .flatten()
                     .for_each(|length| pool.give(length));
+            }
+            if segments.len() > 1 {
+                pool.free();
             }
         }
     }
@@ -244,9 +263,9 @@ fn release(values: &mut [Option<usize>], id: ValueId, pool: &mut Counted) {
 
 #[cfg(test)]
 impl Body {
-    /// Bytes of the buffers that are not in use: all of them, between two runs.
-    pub(crate) fn held(&self) -> usize {
-        self.buffers.bytes()
+    /// Bytes of the buffers when they were the most.
+    pub(crate) fn most(&self) -> usize {
+        self.buffers.most()
     }
 
     /// Bytes that are packed for the way there and the way back, and of the kernels' working memory.

@@ -120,9 +120,17 @@ impl Body {
         for (index, &first) in segments.iter().enumerate() {
             let end = segments.get(index + 1).copied().unwrap_or(self.steps.len());
             self.segment(first..end, &mut tape, sites, &between, index + 1 == segments.len());
+            self.between_segments(segments);
         }
         tape.features = self.take_features(&mut tape.values);
         tape
+    }
+
+    /// Each segment takes buffers of its own lengths: kept for all of them, these would be as many as without segments.
+    fn between_segments(&self, segments: &[usize]) {
+        if segments.len() > 1 {
+            self.buffers.free();
+        }
     }
 
     /// The steps of one segment; `keep` what its way back reads. A value in `between` stays in any case.
@@ -219,6 +227,7 @@ impl Body {
                     .flatten()
                     .for_each(|buffer| self.buffers.give(buffer));
             }
+            self.between_segments(&tape.segments);
             end = start;
         }
         let rest = tape.values.iter_mut().chain(&mut gradients);

@@ -131,7 +131,7 @@ fn what_is_not_trained_gets_no_gradient_in_the_body_either() {
     }
 }
 
-/// Starts and learns from them, with what the pool of buffers holds afterwards.
+/// Starts and learns from them, with what the buffers were at most.
 fn learn_from(network: &Network, side: usize, memory: Memory) -> (Learned, usize) {
     let values: Vec<f32> = pictures(side).flatten_all().unwrap().to_vec1().unwrap();
     let size = [side; 2];
@@ -141,8 +141,8 @@ fn learn_from(network: &Network, side: usize, memory: Memory) -> (Learned, usize
     let starts: Vec<&crate::Start> = starts.iter().collect();
     let learned = with_threads(1, || network.learn_from(&starts, size, memory, &objective)).unwrap();
     let bodies = network.plan.bodies.lock().unwrap();
-    let held = bodies.values().flatten().map(|body| body.held()).sum();
-    (learned, held)
+    let most = bodies.values().flatten().map(|body| body.most()).sum();
+    (learned, most)
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn computing_again_changes_no_bit_and_takes_what_was_foretold() {
         (Architecture::ResNet18, 0),
         (Architecture::ResNet18, 12),
     ] {
-        let mut gradients_of_all = Vec::new();
+        let (mut gradients_of_all, mut values) = (Vec::new(), Vec::new());
         for memory in [Memory::Keep, Memory::Recompute(2), Memory::Recompute(4)] {
             // A network of its own each time: buffers that an earlier run left behind would be counted.
             let mut network = network(architecture, Recipe::Clr);
@@ -167,10 +167,21 @@ fn computing_again_changes_no_bit_and_takes_what_was_foretold() {
                     })
             });
             let footprint = network.footprint([48; 2], memory).unwrap();
-            let (learned, held) = learn_from(&network, 48, memory);
-            // Every picture's gradients of the sites wait for the others'.
-            let foretold = footprint.values + (PICTURES - 1) * footprint.parameters / 2;
-            assert_eq!(foretold, held, "{architecture:?} from {first}, {memory:?}");
+            let (learned, most) = learn_from(&network, 48, memory);
+            // Every picture's gradients of the sites wait for the others'; buffers that are given back on the way may make the first
+            // picture's time the one of the most, when nothing waits yet.
+            let waiting = (PICTURES - 1) * footprint.parameters / 2;
+            let foretold = footprint.values + waiting;
+            let least = if memory == Memory::Keep {
+                foretold
+            } else {
+                footprint.values
+            };
+            assert!(
+                (least..=foretold).contains(&most),
+                "{architecture:?} from {first}, {memory:?}: {most}, foretold {least} to {foretold}"
+            );
+            values.push(footprint.values);
             let bodies = network.plan.bodies.lock().unwrap();
             let body = bodies.values().flatten().next().unwrap();
             let [packed, back, scratch] = body.packed();
@@ -189,6 +200,10 @@ fn computing_again_changes_no_bit_and_takes_what_was_foretold() {
             gradients_of_all
                 .iter()
                 .all(|gradients| *gradients == gradients_of_all[0])
+        );
+        assert!(
+            values.is_sorted_by(|more, less| more > less),
+            "more segments take less: {values:?}"
         );
     }
 }
