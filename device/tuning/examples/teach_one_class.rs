@@ -6,8 +6,8 @@
 //! ```
 //!
 //! `TASK` is the folder with all classes (`train/`, and what `--split` names); the parent was trained on one without the class. `--frames N` adds unlabelled
-//! pictures of the old classes, as a camera would have seen them, `--old N` labelled ones of each old class. `--limit N` measures N pictures of
-//! each class.
+//! pictures of the old classes, as a camera would have seen them: from `val/`, since a parent is surer of what it was trained on than of what
+//! a camera sees. `--old N` adds labelled ones of each old class, from `train/`. `--limit N` measures N pictures of each class.
 
 use std::{
     collections::HashMap,
@@ -136,11 +136,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut frames = Vec::new();
     for label in &original.adapter.header.labels {
         let mut own = shuffled(files(&task.join("train").join(label))?);
-        let rest = own.split_off((number("--old", 0.0)? as usize).min(own.len()));
+        own.truncate(number("--old", 0.0)? as usize);
         for file in own {
             examples.add(Some(label), std::fs::read(file)?);
         }
-        frames.extend(rest);
+        frames.extend(files(&task.join("val").join(label))?);
     }
     for file in shuffled(frames).into_iter().take(number("--frames", 0.0)? as usize) {
         examples.add(None, std::fs::read(file)?);

@@ -26,6 +26,20 @@ pub(crate) struct Pair {
     pub(crate) tuned: Vec<f32>,
 }
 
+/// What a candidate is judged by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Evidence {
+    /// Pictures of the classes that the device learned.
+    pub(crate) learned: Vec<Pair>,
+    /// Pictures of the publisher's classes: labelled ones, frames with the parent's answers, canaries.
+    pub(crate) old: Vec<Pair>,
+    /// Pictures of the publisher's classes that say what new classes take from them. These may be more: new rows are fitted without each in turn,
+    /// which cannot be done with sites.
+    pub(crate) taken: Vec<Pair>,
+    /// Canaries among the old ones.
+    pub(crate) canaries: usize,
+}
+
 /// How two adapters did on the same pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
@@ -96,10 +110,21 @@ pub struct Verdict {
     pub expected_loss: f64,
     /// Canaries among these.
     pub canaries: u32,
+    /// Whether it stands for new rows beside the parent's sites. Then "held out" means that rows fitted without a picture judge by it.
+    pub rows_alone: bool,
     /// Classes that nothing is held out of, since they have one picture.
     pub unjudged: Vec<String>,
     /// In words.
     pub reason: String,
+}
+
+impl Verdict {
+    /// The same of new rows beside the parent's sites.
+    pub(crate) fn of_rows_alone(mut self) -> Self {
+        self.rows_alone = true;
+        self.reason = self.reason.replacen("promoted: ", "promoted, new rows alone: ", 1);
+        self
+    }
 }
 
 impl fmt::Display for Verdict {
@@ -108,28 +133,24 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The mean drop of the right class's probability, from what the publisher's classes have among themselves: what a new class is given counts
-/// as lost.
-fn expected_loss(old: &[Pair], protected: usize) -> f64 {
+/// The mean drop of the right class's probability: what the publisher's classes lose to each other, and what new ones take from them. From
+/// what they have among themselves, so that what a new class is given already counts as lost.
+fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
+    let mean =
+        |pairs: &[Pair], drop: &dyn Fn(&Pair) -> f64| pairs.iter().map(drop).sum::<f64>() / pairs.len().max(1) as f64;
     let probability = |logits: &[f32], class: usize| log_probability(logits, class, 1.0).exp();
-    let drop = |pair: &Pair| {
-        let own = match protected {
-            0 => &pair.parent[..],
-            _ => &pair.parent[..protected],
-        };
-        probability(own, pair.class) - probability(&pair.tuned, pair.class)
+    let own = |logits: &[f32], class: usize| match protected {
+        0 => probability(logits, class),
+        _ => probability(&logits[..protected], class),
     };
-    old.iter().map(drop).sum::<f64>() / old.len().max(1) as f64
+    let confused = |pair: &Pair| own(&pair.parent, pair.class) - own(&pair.tuned, pair.class);
+    let taken = |pair: &Pair| own(&pair.tuned, pair.class) - probability(&pair.tuned, pair.class);
+    mean(&evidence.old, &confused) + mean(&evidence.taken, &taken)
 }
 
 /// Compares, where the parent has `protected` classes that are not to be lost.
-pub(crate) fn judge(
-    learned: &[Pair],
-    old: &[Pair],
-    canaries: usize,
-    protected: usize,
-    unjudged: Vec<String>,
-) -> Verdict {
+pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>) -> Verdict {
+    let Evidence { learned, old, .. } = evidence;
     let (on_learned, on_old) = (Comparison::of(learned), Comparison::of(old));
     let counts = |c: &Comparison| {
         format!(
@@ -137,7 +158,7 @@ pub(crate) fn judge(
             c.tuned, c.pictures, c.parent
         )
     };
-    let expected_loss = expected_loss(old, protected);
+    let expected_loss = expected_loss(evidence, protected);
     let (promoted, reason) = if learned.is_empty() {
         let reason = if unjudged.is_empty() {
             "not promoted: no picture is held out, so that nothing can be judged".to_owned()
@@ -220,7 +241,8 @@ pub(crate) fn judge(
         learned: on_learned,
         old: on_old,
         expected_loss,
-        canaries: canaries as u32,
+        canaries: evidence.canaries as u32,
+        rows_alone: false,
         unjudged,
         reason,
     }
@@ -243,6 +265,15 @@ mod tests {
         vec![pair(2, [3.0, 0.0, 0.0], [0.0, 0.0, 4.0]); 4]
     }
 
+    fn evidence(learned: Vec<Pair>, old: Vec<Pair>) -> Evidence {
+        Evidence {
+            learned,
+            taken: old.clone(),
+            old,
+            canaries: 0,
+        }
+    }
+
     fn sure() -> Pair {
         pair(0, [9.0, 0.0, -9.0], [9.0, 0.0, -9.0])
     }
@@ -253,11 +284,11 @@ mod tests {
         let doubtful = pair(0, [3.0, 0.0, -9.0], [2.0, 0.0, 1.0]);
         let mut old = vec![sure(); 16];
         old.extend(vec![doubtful; 4]);
-        let verdict = judge(&learned(), &old, 0, 2, vec![]);
+        let verdict = judge(&evidence(learned(), old), 2, vec![]);
         assert_eq!((verdict.old.lost, verdict.promoted), (0, false));
         assert!(verdict.expected_loss > 0.05, "{}", verdict.expected_loss);
         assert!(verdict.reason.contains("expected to lose"), "{verdict}");
-        let verdict = judge(&learned(), &vec![sure(); 20], 0, 2, vec![]);
+        let verdict = judge(&evidence(learned(), vec![sure(); 20]), 2, vec![]);
         assert!(verdict.promoted, "{verdict}");
     }
 
@@ -265,7 +296,7 @@ mod tests {
     fn what_recognises_no_held_out_picture_is_not_promoted() {
         // Far more probable than before, and still not recognised.
         let missed = vec![pair(2, [9.0, 0.0, 0.0], [5.0, 0.0, 4.0]); 4];
-        let verdict = judge(&missed, &vec![sure(); 20], 0, 2, vec![]);
+        let verdict = judge(&evidence(missed, vec![sure(); 20]), 2, vec![]);
         assert!(!verdict.promoted);
         assert!(verdict.reason.contains("none of 4"), "{verdict}");
     }

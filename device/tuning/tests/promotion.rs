@@ -209,6 +209,44 @@ fn frames_that_the_parent_takes_for_the_new_class_do_not_count_against_it() {
         .filter(|&&index| known(&tuned.candidate.adapter, index))
         .count();
     assert!(seen.len() > 4 && kept + 1 >= seen.len(), "{kept} of {}", seen.len());
+    // Those that are held out judge nothing either: as old ones, they would all be lost.
+    assert!(tuned.verdict.expected_loss < 0.02, "{}", tuned.verdict);
+}
+
+#[test]
+fn where_sites_cost_old_classes_new_rows_alone_are_promoted() {
+    let examples = with_frames(pictures(&[2], 20), 30);
+    let (backbone, publisher, parent) = taught(&examples);
+    // Steps that care for nothing but the new class.
+    let options = TuneOptions {
+        rates: PerGroup {
+            head: 1e-3,
+            norm: 0.05,
+            kernel: 0.05,
+        },
+        recall: 0.0,
+        distil: 0.0,
+        stride: 1.0,
+        steps: 40,
+        ..options()
+    };
+    let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
+    let verdict = &tuned.verdict;
+    assert!(verdict.promoted && verdict.rows_alone, "{verdict}");
+    // Every picture judges, by a row that does not know it.
+    assert_eq!((verdict.learned.pictures, verdict.old.pictures), (20, 61), "{verdict}");
+    let candidate = &tuned.candidate.adapter;
+    assert_eq!(candidate.sites, parent.adapter.sites);
+    for index in 100..110 {
+        let before = logits(&backbone, &publisher.adapter, 0, index);
+        assert_eq!(logits(&backbone, candidate, 0, index)[..2], before[..]);
+    }
+    let recognised = |adapter: &clr_adapters::Adapter| {
+        (100..130)
+            .filter(|&index| argmax(&logits(&backbone, adapter, 2, index)) == 2)
+            .count()
+    };
+    assert!(recognised(candidate) > recognised(&parent.adapter));
 }
 
 #[test]

@@ -7,7 +7,12 @@ use clr_adapters::{Digest, Header};
 use clr_onnx::Backbone;
 use clr_training::Network;
 
-use self::{judged::Judged, run_pictures::RunPictures, settle::Settle, trainer::Trainer};
+use self::{
+    candidate::{Candidate, Candidates, Way},
+    look::Viewer,
+    run_pictures::RunPictures,
+    trainer::Trainer,
+};
 use crate::{
     Parent, TuneOptions, Verdict, Version,
     budget::{self, Plan, Task, resident, train_only},
@@ -18,10 +23,11 @@ use crate::{
     promote::judge,
 };
 
-mod judged;
+mod candidate;
+mod level;
+mod look;
 mod row;
 mod run_pictures;
-mod settle;
 mod trainer;
 
 /// Where a run is.
@@ -185,34 +191,34 @@ pub fn tune(
     };
     let (steps, step_seconds) = trainer.run(run, state, checkpoints, watch)?;
     drop(trainer);
-    let mut adapter = network.to_adapter(header.clone())?;
     // The header's recipe and backbone are the network's own; the rest is the parent's.
-    adapter.header.metrics = None;
-    let settle = Settle {
+    let stepped = network.to_adapter(header.clone())?;
+    let viewer = Viewer {
         parent,
         options,
-        reference: &reference,
         pool: &pool,
         pictures: &pictures,
     };
-    settle.settle(&mut adapter, watch)?;
-    let first = Version::new(adapter.clone(), Some(parent))?;
-    let tuned = network.sibling_from_adapter(&first.adapter)?;
-    let exact = network.sibling_from_adapter(&adapter)?;
-    let judged = Judged::new(parent, &reference, &tuned, &exact, &pictures, watch, options)?;
-    adapter.header.metrics = judged.metrics(&pictures, &run, options);
-    for (canary, probability) in adapter.header.canaries.iter_mut().zip(&judged.canaries) {
-        canary.probability = *probability;
+    let candidates = Candidates {
+        parent,
+        options,
+        reference: &reference,
+        looks: viewer.looks(&reference, watch)?,
+        viewer,
+    };
+    let judge = |candidate: &Candidate| judge(&candidate.evidence, parent.protected, pictures.unjudged.clone());
+    let mut candidate = candidates.candidate(Way::Sites, &stepped, watch)?;
+    let mut verdict = judge(&candidate);
+    if !verdict.promoted && candidates.fits_rows() {
+        let rows = candidates.candidate(Way::Rows, &stepped, watch)?;
+        let of_rows = judge(&rows);
+        if of_rows.promoted {
+            (candidate, verdict) = (rows, of_rows.of_rows_alone());
+        } else {
+            verdict.reason = format!("{}; new rows alone: {}", verdict.reason, of_rows.reason);
+        }
     }
-    let candidate = Version::new(adapter, Some(parent))?;
-    let count = judged.canaries.len();
-    let verdict = judge(
-        &judged.learned,
-        &judged.old,
-        count,
-        parent.protected,
-        pictures.unjudged.clone(),
-    );
+    let candidate = candidate.finished(parent, &pictures, &run, options)?;
     checkpoints.clear().map_err(TuneError::Checkpoint)?;
     Ok(Tuned {
         candidate,

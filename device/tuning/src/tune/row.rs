@@ -32,13 +32,6 @@ pub(super) struct Sample<'a> {
     pub(super) own: bool,
 }
 
-impl Sample<'_> {
-    /// How far the class stays below the highest of the others.
-    pub(super) fn gap(&self, row: &Row) -> f64 {
-        self.others.iter().copied().fold(f64::NEG_INFINITY, f64::max) - row.logit(self.features)
-    }
-}
-
 /// The row that tells the class's pictures from the others. While fitting, `caution` is added to its logit, so that it is that much lower
 /// afterwards. None where no row can be told.
 pub(super) fn fit(start: &Row, samples: &[&Sample<'_>], caution: f64) -> Option<Row> {
@@ -174,7 +167,7 @@ fn eliminate(mut matrix: Vec<Vec<f64>>) -> Option<Vec<f64>> {
     Some(solution)
 }
 
-fn log_sum(logits: &[f64]) -> f64 {
+pub(super) fn log_sum(logits: &[f64]) -> f64 {
     let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f64>().ln()
 }

@@ -1,5 +1,8 @@
 //! The pictures of a run: which are learned, which recall old classes, and which judge.
 
+use clr_adapters::Header;
+use clr_onnx::RgbImage;
+
 use crate::{
     Parent,
     error::{Result, TuneError},
@@ -13,6 +16,8 @@ pub(super) struct RunPictures {
     pub(super) recalled: Vec<Picture>,
     pub(super) held_learned: Vec<Picture>,
     pub(super) held_old: Vec<Picture>,
+    /// The publisher's, with their classes.
+    pub(super) canaries: Vec<Picture>,
     pub(super) unjudged: Vec<String>,
 }
 
@@ -33,6 +38,7 @@ impl RunPictures {
             recalled: Vec::new(),
             held_learned: Vec::new(),
             held_old: Vec::new(),
+            canaries: canaries(header),
             unjudged: Vec::new(),
         };
         for (examples_of, is_training) in [(&parted.training, true), (&parted.held_out, false)] {
@@ -56,4 +62,18 @@ impl RunPictures {
         }
         Ok(pictures)
     }
+}
+
+fn canaries(header: &Header) -> Vec<Picture> {
+    let canaries = header.canaries.iter().filter_map(|canary| {
+        let [width, height] = canary.size.map(u32::from);
+        let pixels = RgbImage::from_raw(width, height, canary.pixels.clone())?;
+        Some(Picture::new(
+            &pixels,
+            Some(canary.class as usize),
+            &header.preprocessing,
+            0,
+        ))
+    });
+    canaries.collect()
 }

@@ -16,7 +16,7 @@ use clr_training::{
 };
 use rand::RngExt as _;
 
-use super::{Progress, Watch, judged::logits, run_pictures::RunPictures};
+use super::{Progress, Watch, look::logits, run_pictures::RunPictures};
 use crate::{
     Parent, TuneOptions,
     budget::Plan,

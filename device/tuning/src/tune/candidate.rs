@@ -1,0 +1,285 @@
+//! What a run may end in, once the steps are over.
+//!
+//! First, sites part of the way from the parent's to where the steps led, and new classes' rows fitted to the features that there are then: half way
+//! fewer answers on old classes change than at the end, and the new class is recognised as well once its row fits (Wortsman et al. 2022;
+//! docs/tuning.md, *What was measured*). Second, should that not be promoted, the parent's sites and rows fitted to these: old classes' logits
+//! stay as they are bit for bit, and every picture may judge, since rows are fitted without each in turn.
+
+use clr_adapters::{Adapter, Digest, Metrics, SiteWeights};
+use clr_training::{Network, argmax, log_probability};
+
+use super::{
+    Watch,
+    level::{MAY_TAKE, levelled},
+    look::{Look, Looks, Viewer, answers},
+    row::{Row, Sample},
+    run_pictures::RunPictures,
+};
+use crate::{
+    Parent, TuneOptions, Version,
+    error::Result,
+    promote::{Evidence, Pair},
+};
+
+/// Training pictures of old classes without which rows stay as the steps left them.
+const ENOUGH: usize = 20;
+
+/// A way to end a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Sites part of the way, rows fitted.
+    Sites,
+    /// The parent's sites, rows fitted.
+    Rows,
+}
+
+/// A way's adapter, and what speaks for it.
+pub(super) struct Candidate {
+    /// Not quantised yet; without metrics.
+    pub(super) adapter: Adapter,
+    pub(super) evidence: Evidence,
+    /// Of the pictures that judge the learned classes, right by the adapter before it was quantised.
+    pub(super) exact_hits: usize,
+    /// Its probability of each canary's class.
+    pub(super) canaries: Vec<f32>,
+}
+
+impl Candidate {
+    /// The adapter's file, with what the evidence says of it.
+    pub(super) fn finished(
+        mut self,
+        parent: &Parent,
+        pictures: &RunPictures,
+        data: &Digest,
+        options: &TuneOptions,
+    ) -> Result<Version> {
+        let learned = &self.evidence.learned;
+        let hits = learned.iter().filter(|pair| argmax(&pair.tuned) == pair.class).count();
+        let share = |hits: usize| hits as f32 / learned.len() as f32;
+        self.adapter.header.metrics = (!learned.is_empty()).then(|| Metrics {
+            accuracy: share(self.exact_hits),
+            quantised_accuracy: share(hits),
+            validation_images: learned.len() as u32,
+            training_images: (pictures.learned.len() + pictures.recalled.len()) as u32,
+            data: *data,
+            seed: options.seed,
+            created: options.created,
+        });
+        for (canary, probability) in self.adapter.header.canaries.iter_mut().zip(self.canaries) {
+            canary.probability = probability;
+        }
+        Version::new(self.adapter, Some(parent))
+    }
+}
+
+/// New classes' logits of one picture by rows that do not know it: class and logit.
+type Unseen = Vec<(usize, f32)>;
+
+pub(super) struct Candidates<'a> {
+    pub(super) parent: &'a Parent,
+    pub(super) options: &'a TuneOptions,
+    /// The parent's network.
+    pub(super) reference: &'a Network,
+    pub(super) viewer: Viewer<'a>,
+    pub(super) looks: Looks<'a>,
+}
+
+impl Candidates<'_> {
+    /// New classes that pictures are there of.
+    fn classes(&self) -> Vec<usize> {
+        let learned = self.looks.learned.iter().map(|look| look.class);
+        let mut classes: Vec<usize> = learned.filter(|&class| class >= self.parent.protected).collect();
+        classes.sort_unstable();
+        classes.dedup();
+        match self.parent.protected {
+            0 => Vec::new(),
+            _ => classes,
+        }
+    }
+
+    /// Whether rows can be fitted, and so whether there is a second way.
+    pub(super) fn fits_rows(&self) -> bool {
+        let recalled = self.looks.recalled.iter().filter(|look| !look.held).count();
+        !self.classes().is_empty() && recalled >= ENOUGH
+    }
+
+    /// The candidate that `way` makes of the adapter that the steps led to.
+    pub(super) fn candidate(&self, way: Way, stepped: &Adapter, watch: &mut dyn Watch) -> Result<Candidate> {
+        let classes = self.classes();
+        let mut adapter = match way {
+            Way::Sites => stepped.clone(),
+            Way::Rows => self.parent.adapter.clone(),
+        };
+        adapter.header.metrics = None;
+        if way == Way::Sites && !classes.is_empty() {
+            go_part_of_the_way(&self.parent.adapter, &mut adapter, self.options.stride);
+        }
+        let looks = &self.looks;
+        let exact = adapter.clone();
+        let network = self.network(&adapter)?;
+        let [learned, recalled, canaries] = match way {
+            Way::Sites => [
+                self.viewer.all(&network, &looks.learned, watch)?,
+                self.viewer.all(&network, &looks.recalled, watch)?,
+                self.viewer.all(&network, &looks.canaries, watch)?,
+            ],
+            Way::Rows => [&looks.learned, &looks.recalled, &looks.canaries]
+                .map(|looks| looks.iter().map(|look| look.features.clone()).collect()),
+        };
+        let mut unseen: Vec<Unseen> = vec![Vec::new(); learned.len() + recalled.len()];
+        if self.fits_rows() {
+            for &class in &classes {
+                let share = MAY_TAKE / classes.len() as f64;
+                self.refit(way, &mut adapter, class, share, [&learned, &recalled], &mut unseen)?;
+            }
+        }
+        let file = Version::new(adapter.clone(), Some(self.parent))?.adapter;
+        let pair = |look: &Look<'_>, features: &[f32], unseen: &Unseen| {
+            let mut tuned = answers(&file, features);
+            for &(class, logit) in unseen {
+                tuned[class] = logit;
+            }
+            Pair {
+                class: look.class,
+                parent: look.logits.clone(),
+                tuned,
+            }
+        };
+        let (of_learned, of_recalled) = unseen.split_at(learned.len());
+        let known = Unseen::new();
+        // What the steps saw judges only along the second way, which they have no part in.
+        let judges = |look: &Look<'_>| look.held || way == Way::Rows;
+        let mut evidence = Evidence::default();
+        for ((look, features), unseen) in looks.learned.iter().zip(&learned).zip(of_learned) {
+            if judges(look) {
+                evidence.learned.push(pair(look, features, unseen));
+            }
+        }
+        for ((look, features), unseen) in looks.recalled.iter().zip(&recalled).zip(of_recalled) {
+            if judges(look) {
+                evidence.old.push(pair(look, features, unseen));
+            }
+            if judges(look) || !unseen.is_empty() {
+                evidence.taken.push(pair(look, features, unseen));
+            }
+        }
+        let temperature = f64::from(file.header.temperature);
+        let mut probabilities = Vec::with_capacity(canaries.len());
+        for (look, features) in looks.canaries.iter().zip(&canaries) {
+            let pair = pair(look, features, &known);
+            probabilities.push(log_probability(&pair.tuned, pair.class, temperature).exp() as f32);
+            evidence.old.push(pair.clone());
+            evidence.taken.push(pair);
+        }
+        evidence.canaries = canaries.len();
+        let exact_hits = match way {
+            Way::Rows => evidence
+                .learned
+                .iter()
+                .filter(|pair| argmax(&pair.tuned) == pair.class)
+                .count(),
+            Way::Sites => {
+                let network = self.reference.sibling_from_adapter(&exact)?;
+                let mut hits = 0;
+                for look in looks.learned.iter().filter(|look| look.held) {
+                    let features = self.viewer.features(&network, look.picture, watch)?;
+                    hits += usize::from(argmax(&answers(&adapter, &features)) == look.class);
+                }
+                hits
+            }
+        };
+        Ok(Candidate {
+            adapter,
+            evidence,
+            exact_hits,
+            canaries: probabilities,
+        })
+    }
+
+    /// The network of the adapter as its file will have it.
+    fn network(&self, adapter: &Adapter) -> Result<Network> {
+        let file = clr_adapters::quantised(adapter, self.parent.encoding)?;
+        Ok(self.reference.sibling_from_adapter(&file)?)
+    }
+
+    /// Fits the class's row against what `adapter` answers as its file will. `features` are those of learned and of recalled pictures; `unseen`
+    /// gains what rows that do not know a picture answer to it.
+    fn refit(
+        &self,
+        way: Way,
+        adapter: &mut Adapter,
+        class: usize,
+        may_take: f64,
+        [learned, recalled]: [&[Vec<f32>]; 2],
+        unseen: &mut [Unseen],
+    ) -> Result<()> {
+        let file = clr_adapters::quantised(adapter, self.parent.encoding)?;
+        let own = &file.head.weight[class * file.head.features..(class + 1) * file.head.features];
+        let start = Row {
+            weight: own.iter().map(|&value| f64::from(value)).collect(),
+            bias: f64::from(file.head.bias[class]),
+        };
+        let looks = &self.looks;
+        // Along the first way, pictures that are held out judge the row, so they have no part in it.
+        let learns = |look: &Look<'_>| !look.held || way == Way::Rows;
+        let chosen: Vec<(usize, &Vec<f32>, Option<usize>)> = (looks.learned.iter().zip(learned).enumerate())
+            .filter(|(_, (look, _))| learns(look))
+            .map(|(index, (look, features))| (index, features, Some(look.class)))
+            .chain((recalled.iter().enumerate()).map(|(index, features)| (learned.len() + index, features, None)))
+            .collect();
+        let others: Vec<Vec<f64>> = (chosen.iter())
+            .map(|(_, features, _)| {
+                let logits = answers(&file, features);
+                let others = logits.iter().enumerate().filter(|(other, _)| *other != class);
+                others.map(|(_, &logit)| f64::from(logit)).collect()
+            })
+            .collect();
+        let samples: Vec<Sample<'_>> = (chosen.iter().zip(&others))
+            .map(|((_, features, shown), others)| Sample {
+                features,
+                others,
+                own: *shown == Some(class),
+            })
+            .collect();
+        let places = || chosen.iter().enumerate();
+        let old: Vec<(usize, usize)> = places()
+            .filter(|(_, (_, _, shown))| shown.is_none())
+            .map(|(place, (index, ..))| (place, looks.recalled[index - learned.len()].class))
+            .collect();
+        let folded: Vec<usize> = places()
+            .filter(|(_, (_, _, shown))| shown.is_none() || way == Way::Rows)
+            .map(|(place, _)| place)
+            .collect();
+        // As likely as one of the publisher's classes, and the options' caution beside.
+        let caution = (self.parent.protected as f64).ln() + f64::from(self.options.caution);
+        let Some(levelled) = levelled(&start, &samples, &folded, &old, may_take, caution) else {
+            return Ok(());
+        };
+        for place in folded {
+            unseen[chosen[place].0].push((class, levelled.unseen[place] as f32));
+        }
+        let features = adapter.head.features;
+        (adapter.head.weight[class * features..]
+            .iter_mut()
+            .zip(&levelled.row.weight))
+        .for_each(|(own, &value)| *own = value as f32);
+        adapter.head.bias[class] = levelled.row.bias as f32;
+        Ok(())
+    }
+}
+
+fn go_part_of_the_way(parent: &Adapter, adapter: &mut Adapter, stride: f32) {
+    let part = |from: &[f32], to: &mut [f32]| {
+        (to.iter_mut().zip(from)).for_each(|(to, &from)| *to = from + stride * (*to - from));
+    };
+    for (from, to) in parent.sites.iter().zip(&mut adapter.sites) {
+        part(&from.bias, &mut to.bias);
+        match (&from.weights, &mut to.weights) {
+            (SiteWeights::Scale(from), SiteWeights::Scale(to))
+            | (SiteWeights::Kernel(from), SiteWeights::Kernel(to)) => {
+                part(from, to);
+            }
+            _ => {}
+        }
+    }
+}

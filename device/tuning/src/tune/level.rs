@@ -1,0 +1,174 @@
+//! A new class's row and its level, and what rows answer to pictures that they were fitted without.
+//!
+//! The row is fitted to all samples. Rows fitted in the same way without some of them, in turn, say what such a row makes of pictures that
+//! it does not know (cross-validation), and the class is lowered until it takes little enough from the old ones among these, and a margin more.
+
+use super::row::{Row, Sample, fit, log_sum};
+
+/// What new classes together may take from the probability of old pictures' classes, on average: half of what promotion allows.
+pub(super) const MAY_TAKE: f64 = 0.005;
+/// Nats by which a class stays below that: frames do not show every kind of picture that will come.
+const MARGIN: f64 = 0.75;
+/// Parts that rows are fitted without, in turn.
+const FOLDS: usize = 5;
+
+/// A row, and what rows fitted without each sample answer to it.
+pub(super) struct Levelled {
+    pub(super) row: Row,
+    /// In the samples' order; for a sample that every row was fitted to, the row's own answer.
+    pub(super) unseen: Vec<f64>,
+}
+
+/// Fits a row to `samples`, leaving out those in `folded` in turn, and sets its level so that it takes at most `may_take` from `old`: these
+/// samples' indices, and where in `others` their class is. It is always a margin below what fits. `caution` as for [`fit`].
+pub(super) fn levelled(
+    start: &Row,
+    samples: &[Sample<'_>],
+    folded: &[usize],
+    old: &[(usize, usize)],
+    may_take: f64,
+    caution: f64,
+) -> Option<Levelled> {
+    let all: Vec<&Sample<'_>> = samples.iter().collect();
+    let mut row = fit(start, &all, caution)?;
+    let mut unseen: Vec<f64> = samples.iter().map(|sample| row.logit(sample.features)).collect();
+    let mut part = vec![FOLDS; samples.len()];
+    for own in [false, true] {
+        let group = folded.iter().filter(|&&index| samples[index].own == own);
+        group
+            .enumerate()
+            .for_each(|(place, &index)| part[index] = place % FOLDS);
+    }
+    for fold in 0..FOLDS {
+        let kept = samples.iter().zip(&part).filter(|&(_, &part)| part != fold);
+        let without = fit(start, &kept.map(|(sample, _)| sample).collect::<Vec<_>>(), caution)?;
+        for (index, sample) in samples.iter().enumerate().filter(|&(index, _)| part[index] == fold) {
+            unseen[index] = without.logit(sample.features);
+        }
+    }
+    let answers: Vec<Answer> = (old.iter())
+        .map(|&(index, class)| Answer::of(samples[index].others, class, unseen[index]))
+        .collect();
+    let level = level(&answers, may_take) - MARGIN;
+    row.bias += level;
+    for logit in &mut unseen {
+        *logit += level;
+    }
+    Some(Levelled { row, unseen })
+}
+
+/// An old picture: how probable its class is without the new one, and what the new one leads all others by.
+struct Answer {
+    probability: f64,
+    lead: f64,
+}
+
+impl Answer {
+    fn of(others: &[f64], class: usize, new: f64) -> Self {
+        let all = log_sum(others);
+        Self {
+            probability: (others[class] - all).exp(),
+            lead: new - all,
+        }
+    }
+
+    /// How much less probable the picture's class is with the new one at `level`.
+    fn taken(&self, level: f64) -> f64 {
+        self.probability / (1.0 + (-self.lead - level).exp())
+    }
+}
+
+/// The highest level up to 0 at which no more than `may_take` is taken on average.
+fn level(old: &[Answer], may_take: f64) -> f64 {
+    let fits = |level: f64| {
+        let taken = old.iter().map(|answer| answer.taken(level)).sum::<f64>();
+        taken <= may_take * old.len() as f64
+    };
+    if fits(0.0) {
+        return 0.0;
+    }
+    let (mut low, mut high) = (-1.0, 0.0);
+    while !fits(low) {
+        (low, high) = (2.0 * low, low);
+    }
+    for _ in 0..40 {
+        let middle = f64::midpoint(low, high);
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The class is far along the first feature, the old ones along the second; two of these are hard to tell.
+    fn samples(features: &[[f32; 2]]) -> Vec<Sample<'_>> {
+        let own = |x: &[f32; 2]| x[0] > 0.7;
+        (features.iter())
+            .map(|x| Sample {
+                features: x,
+                others: &[1.0, 0.0],
+                own: own(x),
+            })
+            .collect()
+    }
+
+    fn features() -> Vec<[f32; 2]> {
+        let mut features: Vec<[f32; 2]> = (0..10).map(|i| [0.8 + 0.02 * i as f32, 0.1]).collect();
+        features.extend((0..20).map(|i| [0.03 * i as f32, 0.9 - 0.01 * i as f32]));
+        features.extend([[0.68, 0.15], [0.69, 0.12]]);
+        features
+    }
+
+    fn start() -> Row {
+        Row {
+            weight: vec![0.0; 2],
+            bias: 0.0,
+        }
+    }
+
+    #[test]
+    fn the_level_takes_what_may_be_taken_and_not_more() {
+        let features = features();
+        let samples = samples(&features);
+        let old: Vec<(usize, usize)> = (10..features.len()).map(|index| (index, 0)).collect();
+        let indices: Vec<usize> = old.iter().map(|&(index, _)| index).collect();
+        let taken = |levelled: &Levelled| {
+            let each = old
+                .iter()
+                .map(|&(index, class)| Answer::of(samples[index].others, class, levelled.unseen[index]).taken(MARGIN));
+            each.sum::<f64>() / old.len() as f64
+        };
+        let free = levelled(&start(), &samples, &indices, &old, 1.0, 0.0).unwrap();
+        assert!(taken(&free) > 0.004, "{}", taken(&free));
+        let bounded = levelled(&start(), &samples, &indices, &old, 0.001, 0.0).unwrap();
+        assert!((taken(&bounded) - 0.001).abs() < 1e-6, "{}", taken(&bounded));
+        assert!(bounded.row.bias < free.row.bias);
+        assert_eq!(bounded.row.weight, free.row.weight);
+    }
+
+    #[test]
+    fn a_folded_sample_is_answered_by_rows_that_do_not_know_it() {
+        let mut features = features();
+        // One picture of the class like no other: known, it is recognised; unknown, it is not.
+        features.push([0.71, 5.0]);
+        let samples = samples(&features);
+        let last = features.len() - 1;
+        let all: Vec<usize> = (0..features.len()).collect();
+        let folded = levelled(&start(), &samples, &all, &[], 1.0, 0.0).unwrap();
+        let known = levelled(&start(), &samples, &[], &[], 1.0, 0.0).unwrap();
+        assert_eq!(known.unseen[last], known.row.logit(&features[last]));
+        assert!(
+            known.unseen[last] > 1.0 && folded.unseen[last] < 0.0,
+            "{:?}",
+            (known.unseen[last], folded.unseen[last])
+        );
+        // Which samples are left out in turn changes nothing in the row.
+        assert_eq!((known.row.weight, known.row.bias), (folded.row.weight, folded.row.bias));
+    }
+}

@@ -1,0 +1,133 @@
+//! The pictures that judge, and those that new rows are fitted to, as the parent sees them.
+
+use candle_core::{Device, Tensor};
+use clr_adapters::{Adapter, Head};
+use clr_training::{Network, Start, TrainError, argmax};
+
+use super::{Watch, run_pictures::RunPictures, size};
+use crate::{
+    Parent, TuneOptions,
+    error::{Result, TuneError},
+    pictures::Picture,
+};
+
+/// Training pictures of old classes that are looked at, since fitting a row takes the cube of their number. Of those that are held out a
+/// quarter of that.
+const MOST_RECALLED: usize = 256;
+/// The same for pictures of classes that are learned.
+const MOST_LEARNED: usize = 512;
+
+/// A picture as the parent sees it.
+pub(super) struct Look<'a> {
+    pub(super) picture: &'a Picture,
+    /// Whether the steps did not see it.
+    pub(super) held: bool,
+    /// Its label; without one, the parent's answer.
+    pub(super) class: usize,
+    /// The parent's features.
+    pub(super) features: Vec<f32>,
+    /// The parent's logits.
+    pub(super) logits: Vec<f32>,
+}
+
+/// What the parent sees.
+pub(super) struct Looks<'a> {
+    /// Labelled pictures of the classes that are learned.
+    pub(super) learned: Vec<Look<'a>>,
+    /// Labelled pictures of the others, and frames. A frame may well show a new class: what the parent takes for one tells nothing of
+    /// the old ones, and is left out.
+    pub(super) recalled: Vec<Look<'a>>,
+    /// The publisher's canaries.
+    pub(super) canaries: Vec<Look<'a>>,
+}
+
+/// Looks at pictures by one adapter after the other.
+pub(super) struct Viewer<'a> {
+    pub(super) parent: &'a Parent,
+    pub(super) options: &'a TuneOptions,
+    pub(super) pool: &'a rayon::ThreadPool,
+    pub(super) pictures: &'a RunPictures,
+}
+
+impl<'a> Viewer<'a> {
+    /// Features by `network`.
+    pub(super) fn features(&self, network: &Network, picture: &Picture, watch: &mut dyn Watch) -> Result<Vec<f32>> {
+        if watch.should_stop() {
+            let steps = self.options.steps;
+            return Err(TuneError::Stopped { step: steps, steps });
+        }
+        let header = &self.parent.adapter.header;
+        let (input, size) = (picture.variant(0, 0, &header.preprocessing), size(header));
+        let features = || network.features_from(&network.start(&input, size)?, size);
+        Ok(self.pool.install(features)?)
+    }
+
+    /// Features by `network`, of the same pictures in the same order.
+    pub(super) fn all(&self, network: &Network, looks: &[Look<'_>], watch: &mut dyn Watch) -> Result<Vec<Vec<f32>>> {
+        let features = |look: &Look<'_>| self.features(network, look.picture, watch);
+        looks.iter().map(features).collect()
+    }
+
+    /// All that is looked at, by the parent's network.
+    pub(super) fn looks(&self, reference: &Network, watch: &mut dyn Watch) -> Result<Looks<'a>> {
+        let mut look = |(picture, held): (&'a Picture, bool)| -> Result<Look<'a>> {
+            let features = self.features(reference, picture, watch)?;
+            let logits = answers(&self.parent.adapter, &features);
+            let old = match self.parent.protected {
+                0 => logits.len(),
+                protected => protected,
+            };
+            Ok(Look {
+                picture,
+                held,
+                class: picture.class.unwrap_or_else(|| argmax(&logits[..old])),
+                features,
+                logits,
+            })
+        };
+        let pictures = self.pictures;
+        let learned = spread(&pictures.learned, MOST_LEARNED, false)
+            .chain(spread(&pictures.held_learned, MOST_LEARNED / 4, true))
+            .map(&mut look)
+            .collect::<Result<Vec<_>>>()?;
+        let mut recalled = spread(&pictures.recalled, MOST_RECALLED, false)
+            .chain(spread(&pictures.held_old, MOST_RECALLED / 4, true))
+            .map(&mut look)
+            .collect::<Result<Vec<_>>>()?;
+        let protected = self.parent.protected;
+        let shows_old = |look: &Look<'_>| look.picture.class.is_some() || argmax(&look.logits) < protected;
+        recalled.retain(|look| protected == 0 || shows_old(look));
+        let canaries = (pictures.canaries.iter().map(|picture| (picture, true)))
+            .map(&mut look)
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Looks {
+            learned,
+            recalled,
+            canaries,
+        })
+    }
+}
+
+/// At most `most`, evenly.
+fn spread(all: &[Picture], most: usize, held: bool) -> impl Iterator<Item = (&Picture, bool)> {
+    let step = all.len().div_ceil(most).max(1);
+    all.iter().step_by(step).map(move |picture| (picture, held))
+}
+
+/// An adapter's logits of its features.
+pub(super) fn answers(adapter: &Adapter, features: &[f32]) -> Vec<f32> {
+    let Head { weight, bias, .. } = &adapter.head;
+    let rows = weight.chunks_exact(adapter.head.features.max(1)).zip(bias);
+    rows.map(|(row, &bias)| {
+        let products = row.iter().zip(features).map(|(&w, &x)| f64::from(w) * f64::from(x));
+        (products.sum::<f64>() + f64::from(bias)) as f32
+    })
+    .collect()
+}
+
+/// A network's logits of a picture that has come to `start`.
+pub(super) fn logits(network: &Network, start: &Start, size: [usize; 2]) -> Result<Vec<f32>, TrainError> {
+    let features = network.features_from(start, size)?;
+    let features = Tensor::from_slice(&features, (1, features.len()), &Device::Cpu)?;
+    Ok(network.classify(&features, false)?.flatten_all()?.to_vec1()?)
+}
