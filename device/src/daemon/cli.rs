@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
@@ -205,15 +206,19 @@ fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<
     let thread = thread::Builder::new()
         .name("clr-beside".to_owned())
         .spawn(move || {
-            while let Ok(work) = receiver.recv() {
+            loop {
+                let work = receiver.recv_timeout(Duration::from_secs(1));
+                runtime.write_what_waits(false);
                 match work {
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return runtime.write_what_waits(true),
                     // Where it fails the adapter stays on trial, goes on serving, and is confirmed with one of its next frames.
-                    Beside::Confirm(adapter) => {
+                    Ok(Beside::Confirm(adapter)) => {
                         if let Err(error) = runtime.confirm(&adapter) {
                             tracing::error!(task = adapter.task(), "cannot confirm: {}", with_causes(&error));
                         }
                     }
-                    Beside::Keep { task, bytes } => runtime.keep_frame(&task, &bytes),
+                    Ok(Beside::Keep { task, bytes }) => runtime.keep_frame(&task, &bytes),
                 }
             }
         })

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write as _,
+    os::unix::fs::MetadataExt as _,
     time::{Duration, Instant},
 };
 
@@ -67,6 +68,30 @@ fn the_task_and_its_adapters_are_there_again_after_a_restart() {
     let tasks = device.list();
     let names: Vec<_> = tasks.iter().map(|task| (task.task.as_str(), task.active)).collect();
     assert_eq!(names, [("birds", false), ("flowers", true)]);
+}
+
+#[test]
+fn a_task_named_every_moment_is_seldom_written_and_the_last_one_serves_after_a_restart() {
+    let mut device = Device::new("");
+    device.start();
+    for task in ["birds", "flowers"] {
+        device.push(&signed(&adapter(task, 1))).unwrap();
+    }
+    // Each write replaces the file by another one.
+    let written = |device: &Device| std::fs::metadata(device.path("state/store/active")).unwrap().ino();
+    device.switch("birds");
+    let first = written(&device);
+    for _ in 0..10 {
+        device.switch("flowers");
+        device.switch("birds");
+    }
+    device.switch("flowers");
+    assert_eq!(device.ask(&picture(1))["task"], "flowers");
+    assert_eq!(written(&device), first);
+    device.stop();
+    assert_ne!(written(&device), first);
+    device.start();
+    assert_eq!(device.ask(&picture(2))["task"], "flowers");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use clr_transfer::{
     Reverted, Slot, Status, TaskState, TaskSummary, TrialStatus,
 };
 
-use super::{Runtime, failure, lock, now};
+use super::{Runtime, failure, lock, now, remembered::Choice};
 use crate::{daemon::trial::TrialRun, give_back_memory, resident_memory};
 
 impl Runtime {
@@ -24,12 +24,6 @@ impl Runtime {
     pub(crate) fn active_task(&self) -> Option<String> {
         self.serving.tasks().active().map(|adapter| adapter.task().to_owned())
     }
-}
-
-/// The switch is in force, but a restart will not know of it.
-fn unremembered(error: std::io::Error) -> Failure {
-    let text = format!("switched, but it cannot be remembered over a restart: {error}");
-    Failure::new(FailureCode::STORAGE, text)
 }
 
 impl Device for Runtime {
@@ -184,14 +178,13 @@ impl Device for Runtime {
         if task == AUTO {
             naming.switch_to_auto();
             tracing::info!("from now on the task is chosen from each frame");
-            return self.remember_auto(true).map_err(unremembered);
+            return self.remember(Choice::Auto);
         }
         naming.switch(task).map_err(failure::of_engine)?;
         self.counters.switches.fetch_add(1, Ordering::Relaxed);
         tracing::info!(task, "switched");
         // The frame comes first; a disk that refuses costs only the memory of the choice.
-        self.remember_auto(false).map_err(unremembered)?;
-        self.store.set_active(task).map_err(failure::of_store)
+        self.remember(Choice::Task(task.to_owned()))
     }
 
     fn rollback(&self, task: &str) -> Result<(), Failure> {

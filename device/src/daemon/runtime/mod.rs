@@ -3,6 +3,7 @@
 mod commands;
 mod failure;
 mod monitored;
+mod remembered;
 mod resident;
 mod transfers;
 
@@ -44,6 +45,8 @@ pub(crate) struct Runtime {
     pub(crate) learning: super::learning::Learning,
     #[cfg(feature = "tuning")]
     pub(crate) me: super::learning::Myself,
+    /// What a restart goes on with.
+    remembered: Mutex<remembered::Remembered>,
     /// Frames kept of each task, as far as it was asked.
     kept_frames: Mutex<HashMap<String, usize>>,
     /// The file that was read last, for hosts that pull it piece by piece.
@@ -99,6 +102,7 @@ impl Runtime {
             stop,
             started: Instant::now(),
             resident_after_start: AtomicU64::new(resident_memory()),
+            remembered: Mutex::default(),
             kept_frames: Mutex::default(),
             reading: Mutex::default(),
             #[cfg(feature = "tuning")]

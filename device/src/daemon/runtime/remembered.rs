@@ -1,0 +1,126 @@
+//! What a restart goes on with: the task that was named last, or that it is chosen from each frame.
+//!
+//! Each write wears flash memory, and a robot may name another task every second. So what is named soon after a write waits, and what waits
+//! is written when its time has come or the device stops. A power cut within that time costs no more than the choice.
+
+use std::time::{Duration, Instant};
+
+use clr_store::StoreError;
+use clr_transfer::{Failure, FailureCode};
+
+use super::{Runtime, failure, lock, with_causes};
+
+/// Between two writes.
+const PERIOD: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// The task is chosen from each frame.
+    Auto,
+    Task(String),
+}
+
+/// When a choice was last written, and the one that waits.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    written: Option<Instant>,
+    waiting: Option<Choice>,
+}
+
+impl Remembered {
+    /// What is to be written at once; nothing if it has to wait.
+    fn name(&mut self, choice: Choice, now: Instant) -> Option<Choice> {
+        self.waiting = Some(choice);
+        self.due(now)
+    }
+
+    /// What has waited long enough.
+    fn due(&mut self, now: Instant) -> Option<Choice> {
+        let rests = self.written.is_some_and(|written| now.duration_since(written) < PERIOD);
+        if rests { None } else { self.rest(now) }
+    }
+
+    /// Whatever waits.
+    fn rest(&mut self, now: Instant) -> Option<Choice> {
+        let choice = self.waiting.take();
+        if choice.is_some() {
+            self.written = Some(now);
+        }
+        choice
+    }
+}
+
+impl Runtime {
+    /// Remembers `choice` for a restart, now or before long.
+    ///
+    /// # Errors
+    /// [`FailureCode::STORAGE`] where it was written now and could not be: it is in force all the same.
+    pub(super) fn remember(&self, choice: Choice) -> Result<(), Failure> {
+        let now = lock(&self.remembered).name(choice, Instant::now());
+        now.map_or(Ok(()), |choice| self.write(&choice))
+    }
+
+    /// Writes what waits, once it has waited long enough or when `stopping`.
+    pub(crate) fn write_what_waits(&self, stopping: bool) {
+        let choice = {
+            let mut remembered = lock(&self.remembered);
+            if stopping {
+                remembered.rest(Instant::now())
+            } else {
+                remembered.due(Instant::now())
+            }
+        };
+        if let Some(Err(failure)) = choice.map(|choice| self.write(&choice)) {
+            tracing::warn!("{failure}");
+        }
+    }
+
+    fn write(&self, choice: &Choice) -> Result<(), Failure> {
+        let remembered = match choice {
+            Choice::Auto => return self.remember_auto(true).map_err(|error| unremembered(&error)),
+            Choice::Task(task) => {
+                self.remember_auto(false).map_err(|error| unremembered(&error))?;
+                self.store.set_active(task)
+            }
+        };
+        match remembered {
+            // Removed while its name waited.
+            Err(StoreError::NoSuchTask { .. }) => Ok(()),
+            Err(error @ StoreError::Io { .. }) => Err(unremembered(&error)),
+            other => other.map_err(failure::of_store),
+        }
+    }
+}
+
+/// The switch is in force, but a restart will not know of it.
+fn unremembered(error: &dyn std::error::Error) -> Failure {
+    let text = format!(
+        "switched, but it cannot be remembered over a restart: {}",
+        with_causes(error)
+    );
+    Failure::new(FailureCode::STORAGE, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_soon_after_a_write_waits_and_only_the_last_of_it_is_written() {
+        let task = |name: &str| Choice::Task(name.to_owned());
+        let begin = Instant::now();
+        let at = |seconds: u64| begin + Duration::from_secs(seconds);
+        let mut remembered = Remembered::default();
+        assert_eq!(remembered.name(task("birds"), at(0)), Some(task("birds")));
+        assert_eq!(remembered.name(task("cats"), at(1)), None);
+        assert_eq!(remembered.name(Choice::Auto, at(2)), None);
+        assert_eq!(remembered.due(at(29)), None);
+        assert_eq!(remembered.due(at(30)), Some(Choice::Auto));
+        assert_eq!(remembered.due(at(90)), None, "once");
+        // After a pause the next one is written at once again.
+        assert_eq!(remembered.name(task("cats"), at(90)), Some(task("cats")));
+        assert_eq!(remembered.name(task("birds"), at(91)), None);
+        assert_eq!(remembered.rest(at(92)), Some(task("birds")));
+        assert_eq!(remembered.rest(at(92)), None);
+    }
+}
