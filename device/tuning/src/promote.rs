@@ -38,6 +38,8 @@ pub(crate) struct Evidence {
     pub(crate) taken: Vec<Pair>,
     /// Canaries among the old ones.
     pub(crate) canaries: usize,
+    /// Whether the candidate is new rows beside the parent's sites, so that every picture judges, by a row that does not know it.
+    pub(crate) rows_alone: bool,
 }
 
 /// How two adapters did on the same pictures.
@@ -110,21 +112,12 @@ pub struct Verdict {
     pub expected_loss: f64,
     /// Canaries among these.
     pub canaries: u32,
-    /// Whether it stands for new rows beside the parent's sites. Then "held out" means that rows fitted without a picture judge by it.
+    /// Whether it is of new rows beside the parent's sites, judged by every picture, each with a row that does not know it.
     pub rows_alone: bool,
     /// Classes that nothing is held out of, since they have one picture.
     pub unjudged: Vec<String>,
     /// In words.
     pub reason: String,
-}
-
-impl Verdict {
-    /// The same of new rows beside the parent's sites.
-    pub(crate) fn of_rows_alone(mut self) -> Self {
-        self.rows_alone = true;
-        self.reason = self.reason.replacen("promoted: ", "promoted, new rows alone: ", 1);
-        self
-    }
 }
 
 impl fmt::Display for Verdict {
@@ -152,12 +145,12 @@ fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
 pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>) -> Verdict {
     let Evidence { learned, old, .. } = evidence;
     let (on_learned, on_old) = (Comparison::of(learned), Comparison::of(old));
-    let counts = |c: &Comparison| {
-        format!(
-            "{} of {} held-out pictures right, {} before",
-            c.tuned, c.pictures, c.parent
-        )
+    let (way, pictures) = if evidence.rows_alone {
+        (", new rows alone", "pictures, left out in turn,")
+    } else {
+        ("", "held-out pictures")
     };
+    let counts = |c: &Comparison| format!("{} of {} {pictures} right, {} before", c.tuned, c.pictures, c.parent);
     let expected_loss = expected_loss(evidence, protected);
     let (promoted, reason) = if learned.is_empty() {
         let reason = if unjudged.is_empty() {
@@ -182,7 +175,7 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>
         (
             false,
             format!(
-                "not promoted: none of {} held-out pictures of the learned classes is recognised",
+                "not promoted: none of {} {pictures} of the learned classes is recognised",
                 on_learned.pictures
             ),
         )
@@ -229,7 +222,7 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>
         (
             true,
             format!(
-                "promoted: {} (log probability {:+.2} ± {:.2}); {old}",
+                "promoted{way}: {} (log probability {:+.2} ± {:.2}); {old}",
                 counts(&on_learned),
                 on_learned.gain,
                 on_learned.error
@@ -242,7 +235,7 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>
         old: on_old,
         expected_loss,
         canaries: evidence.canaries as u32,
-        rows_alone: false,
+        rows_alone: evidence.rows_alone,
         unjudged,
         reason,
     }
@@ -271,6 +264,7 @@ mod tests {
             taken: old.clone(),
             old,
             canaries: 0,
+            rows_alone: false,
         }
     }
 

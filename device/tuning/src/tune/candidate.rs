@@ -13,7 +13,6 @@ use super::{
     level::{MAY_TAKE, levelled},
     look::{Look, Looks, Viewer, answers},
     row::{Row, Sample},
-    run_pictures::RunPictures,
 };
 use crate::{
     Parent, TuneOptions, Version,
@@ -36,23 +35,19 @@ pub(super) enum Way {
 /// A way's adapter, and what speaks for it.
 pub(super) struct Candidate {
     /// Not quantised yet; without metrics.
-    pub(super) adapter: Adapter,
+    adapter: Adapter,
     pub(super) evidence: Evidence,
+    /// Pictures that it was made with.
+    training: usize,
     /// Of the pictures that judge the learned classes, right by the adapter before it was quantised.
-    pub(super) exact_hits: usize,
+    exact_hits: usize,
     /// Its probability of each canary's class.
-    pub(super) canaries: Vec<f32>,
+    canaries: Vec<f32>,
 }
 
 impl Candidate {
     /// The adapter's file, with what the evidence says of it.
-    pub(super) fn finished(
-        mut self,
-        parent: &Parent,
-        pictures: &RunPictures,
-        data: &Digest,
-        options: &TuneOptions,
-    ) -> Result<Version> {
+    pub(super) fn finished(mut self, parent: &Parent, data: &Digest, options: &TuneOptions) -> Result<Version> {
         let learned = &self.evidence.learned;
         let hits = learned.iter().filter(|pair| argmax(&pair.tuned) == pair.class).count();
         let share = |hits: usize| hits as f32 / learned.len() as f32;
@@ -60,7 +55,7 @@ impl Candidate {
             accuracy: share(self.exact_hits),
             quantised_accuracy: share(hits),
             validation_images: learned.len() as u32,
-            training_images: (pictures.learned.len() + pictures.recalled.len()) as u32,
+            training_images: self.training as u32,
             data: *data,
             seed: options.seed,
             created: options.created,
@@ -149,7 +144,11 @@ impl Candidates<'_> {
         let known = Unseen::new();
         // What the steps saw judges only along the second way, which they have no part in.
         let judges = |look: &Look<'_>| look.held || way == Way::Rows;
-        let mut evidence = Evidence::default();
+        let mut evidence = Evidence {
+            rows_alone: way == Way::Rows,
+            canaries: canaries.len(),
+            ..Evidence::default()
+        };
         for ((look, features), unseen) in looks.learned.iter().zip(&learned).zip(of_learned) {
             if judges(look) {
                 evidence.learned.push(pair(look, features, unseen));
@@ -171,7 +170,6 @@ impl Candidates<'_> {
             evidence.old.push(pair.clone());
             evidence.taken.push(pair);
         }
-        evidence.canaries = canaries.len();
         let exact_hits = match way {
             Way::Rows => evidence
                 .learned
@@ -188,9 +186,11 @@ impl Candidates<'_> {
                 hits
             }
         };
+        let made = |looks: &[Look<'_>], all: bool| looks.iter().filter(|look| all || !look.held).count();
         Ok(Candidate {
             adapter,
             evidence,
+            training: made(&looks.learned, way == Way::Rows) + made(&looks.recalled, self.fits_rows()),
             exact_hits,
             canaries: probabilities,
         })

@@ -213,12 +213,12 @@ pub fn tune(
         let rows = candidates.candidate(Way::Rows, &stepped, watch)?;
         let of_rows = judge(&rows);
         if of_rows.promoted {
-            (candidate, verdict) = (rows, of_rows.of_rows_alone());
+            (candidate, verdict) = (rows, of_rows);
         } else {
             verdict.reason = format!("{}; new rows alone: {}", verdict.reason, of_rows.reason);
         }
     }
-    let candidate = candidate.finished(parent, &pictures, &run, options)?;
+    let candidate = candidate.finished(parent, &run, options)?;
     checkpoints.clear().map_err(TuneError::Checkpoint)?;
     Ok(Tuned {
         candidate,
