@@ -49,39 +49,39 @@ fn a_peer_that_sends_a_byte_a_second_is_dropped_at_its_deadline_and_holds_up_nob
 /// SIGXFSZ, and a log that could not be written to ended the thread that wrote it.
 #[test]
 fn a_disk_that_takes_no_more_costs_the_update_and_nothing_else() {
-    let mut device = Device::with_birds("");
-    device.push(&signed(&adapter("fish", 1))).unwrap();
-    let before = device.ask(&picture(1));
-    let limit = |most| {
+    let mut device = Device::new("");
+    device.start();
+    for task in ["birds", "fish"] {
+        device.push(&signed(&adapter(task, 1))).unwrap();
+    }
+    let limit = |device: &Device, most| {
         let limit = Rlimit {
             current: most,
             maximum: None,
         };
         prlimit(Some(device.pid()), Resource::Fsize, limit).unwrap();
     };
-    limit(Some(0));
-    let refused = device.push(&signed(&adapter("birds", 2))).unwrap_err();
+    limit(&device, Some(0));
+    // Switching works; only that it was switched cannot be kept yet.
+    let unremembered = device.host(|client| client.switch("fish")).unwrap_err().to_string();
+    assert!(unremembered.contains("File too large"), "{unremembered}");
+    assert_eq!(device.ask(&picture(1))["task"], "fish");
+    let refused = device.push(&signed(&adapter("fish", 2))).unwrap_err();
     let ClientError::Refused(failure) = &refused else {
         panic!("{refused}")
     };
     assert_eq!(failure.code, FailureCode::STORAGE, "{failure}");
     assert!(failure.to_string().contains("File too large"), "{failure}");
-    assert_eq!(device.ask(&picture(1))["top"], before["top"]);
-    // Switching works; only that it was switched cannot be kept.
-    let unremembered = device.host(|client| client.switch("fish")).unwrap_err().to_string();
-    assert!(unremembered.contains("File too large"), "{unremembered}");
-    assert_eq!(device.ask(&picture(1))["task"], "fish");
-    let limit = Rlimit {
-        current: None,
-        maximum: None,
-    };
-    prlimit(Some(device.pid()), Resource::Fsize, limit).unwrap();
-    device.push(&signed(&adapter("birds", 2))).unwrap();
-    device.switch("birds");
+    assert_eq!(device.ask(&picture(1))["version"], 1);
+    limit(&device, None);
+    device.push(&signed(&adapter("fish", 2))).unwrap();
     assert_eq!(device.ask(&picture(1))["version"], 2);
     device.stop();
     let sound = device.command(&["verify"]).output().unwrap();
     assert!(sound.status.success(), "{}", String::from_utf8_lossy(&sound.stdout));
+    // What could not be kept then was kept at the end.
+    device.start();
+    assert_eq!(device.ask(&picture(1))["task"], "fish");
 }
 
 /// A pseudo-terminal: the end that is held here, and the name of the other one.

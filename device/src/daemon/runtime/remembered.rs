@@ -1,7 +1,8 @@
 //! What a restart goes on with: the task that was named last, or that it is chosen from each frame.
 //!
 //! Each write wears flash memory, and a robot may name another task every second. So what is named soon after a write waits, and what waits
-//! is written when its time has come or the device stops. A power cut within that time costs no more than the choice.
+//! is written when its time has come or the device stops; what could not be written waits again. A power cut meanwhile costs no more than the
+//! choice.
 
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,11 @@ impl Remembered {
         if rests { None } else { self.rest(now) }
     }
 
+    /// `choice` could not be written.
+    fn failed(&mut self, choice: Choice) {
+        self.waiting.get_or_insert(choice);
+    }
+
     /// Whatever waits.
     fn rest(&mut self, now: Instant) -> Option<Choice> {
         let choice = self.waiting.take();
@@ -57,7 +63,7 @@ impl Runtime {
     /// [`FailureCode::STORAGE`] where it was written now and could not be: it is in force all the same.
     pub(super) fn remember(&self, choice: Choice) -> Result<(), Failure> {
         let now = lock(&self.remembered).name(choice, Instant::now());
-        now.map_or(Ok(()), |choice| self.write(&choice))
+        now.map_or(Ok(()), |choice| self.write(choice))
     }
 
     /// Writes what waits, once it has waited long enough or when `stopping`.
@@ -70,20 +76,25 @@ impl Runtime {
                 remembered.due(Instant::now())
             }
         };
-        if let Some(Err(failure)) = choice.map(|choice| self.write(&choice)) {
+        if let Some(Err(failure)) = choice.map(|choice| self.write(choice)) {
             tracing::warn!("{failure}");
         }
     }
 
-    fn write(&self, choice: &Choice) -> Result<(), Failure> {
-        let remembered = match choice {
-            Choice::Auto => return self.remember_auto(true).map_err(|error| unremembered(&error)),
-            Choice::Task(task) => {
-                self.remember_auto(false).map_err(|error| unremembered(&error))?;
-                self.store.set_active(task)
-            }
+    fn write(&self, choice: Choice) -> Result<(), Failure> {
+        let written = self.try_to_write(&choice);
+        if written.is_err() {
+            lock(&self.remembered).failed(choice);
+        }
+        written
+    }
+
+    fn try_to_write(&self, choice: &Choice) -> Result<(), Failure> {
+        let Choice::Task(task) = choice else {
+            return self.remember_auto(true).map_err(|error| unremembered(&error));
         };
-        match remembered {
+        self.remember_auto(false).map_err(|error| unremembered(&error))?;
+        match self.store.set_active(task) {
             // Removed while its name waited.
             Err(StoreError::NoSuchTask { .. }) => Ok(()),
             Err(error @ StoreError::Io { .. }) => Err(unremembered(&error)),
@@ -122,5 +133,19 @@ mod tests {
         assert_eq!(remembered.name(task("birds"), at(91)), None);
         assert_eq!(remembered.rest(at(92)), Some(task("birds")));
         assert_eq!(remembered.rest(at(92)), None);
+    }
+
+    #[test]
+    fn what_could_not_be_written_waits_again_unless_something_newer_does() {
+        let task = |name: &str| Choice::Task(name.to_owned());
+        let (now, later) = (Instant::now(), Instant::now() + PERIOD);
+        let mut remembered = Remembered::default();
+        remembered.name(task("birds"), now);
+        remembered.failed(task("birds"));
+        assert_eq!(remembered.due(now), None);
+        assert_eq!(remembered.due(later), Some(task("birds")));
+        remembered.name(Choice::Auto, later);
+        remembered.failed(task("birds"));
+        assert_eq!(remembered.rest(later), Some(Choice::Auto));
     }
 }
