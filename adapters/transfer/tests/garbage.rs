@@ -87,7 +87,7 @@ fn garbage_around_frames_is_skipped_and_counted() {
 #[test]
 fn random_garbage_never_stops_what_follows() {
     let mut random = Random(11);
-    for round in 0..if cfg!(miri) { 10 } else { 300_u32 } {
+    for round in 0..if cfg!(miri) { 5 } else { 300_u32 } {
         let device = MemoryDevice::default();
         let mut session = Session::new(&device, SessionLimits::default());
         let mut decoder = Decoder::default();

@@ -17,7 +17,7 @@ use crate::{
 
 const MEBIBYTE: usize = 1 << 20;
 /// Which of the places in a session are tried: all of them, but under an interpreter.
-const STEP: usize = if cfg!(miri) { 97 } else { 1 };
+const STEP: usize = if cfg!(miri) { 397 } else { 1 };
 
 #[test]
 fn a_frame_without_end_is_skipped_within_a_mebibyte() {

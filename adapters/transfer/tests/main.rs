@@ -12,6 +12,5 @@ mod interleaved;
 mod line;
 mod memory_device;
 mod noise;
-// Sockets, terminals and commands are the system's, which an interpreter does not have.
-#[cfg(all(unix, not(miri)))]
+#[cfg(unix)]
 mod transports;

@@ -32,6 +32,7 @@ fn device() -> MemoryDevice {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "an interpreter has no sockets with deadlines")]
 fn tcp() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint: Endpoint = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -46,6 +47,7 @@ fn tcp() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "an interpreter has no sockets of a file system")]
 fn unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
@@ -95,6 +97,7 @@ impl clr_transfer::Device for Stoppable<'_> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "an interpreter has no terminals")]
 fn a_serial_line() {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
@@ -122,6 +125,7 @@ fn a_serial_line() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "an interpreter starts no processes")]
 fn a_command_over_its_pipes() {
     let program = std::env::current_exe().unwrap();
     // The test runner's own lines on standard output are garbage before the first frame.
