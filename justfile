@@ -32,8 +32,8 @@ loom:
 
 # Undefined behaviour in what reads untrusted bytes (needs `rustup +nightly component add miri`).
 miri:
-    MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -p clr-adapters --features delta,libm/force-soft-floats --test main
-    MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -p clr-transfer --test main
+    MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -p clr-adapters --features delta,libm/force-soft-floats
+    MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -p clr-transfer
 
 # Five minutes of arbitrary bytes for each parser (needs `cargo install cargo-fuzz` and a C++ compiler).
 fuzz seconds="300":

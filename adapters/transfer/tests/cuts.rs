@@ -78,7 +78,7 @@ fn cut_at_every_chunk_of_a_large_transfer_each_connection_goes_on_where_the_last
 
 #[test]
 fn another_client_resumes_what_the_first_one_left() {
-    let file = Random(3).bytes(10_000);
+    let file = Random(3).bytes(if cfg!(miri) { 6_000 } else { 10_000 });
     let device = MemoryDevice::default();
     let (first, ..) = with_client(&device, 1024, |_| cut(100), |client| client.push(&file, Kind::Adapter));
     assert!(matches!(first, Err(ClientError::Lost { .. })), "{first:?}");
