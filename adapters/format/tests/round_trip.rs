@@ -102,6 +102,10 @@ fn extreme_values_stay_finite_under_every_encoding() {
     }
 }
 
+/// A layer has fewer channels than this, the head fewer features; under an interpreter there is still more than one block of codes.
+const CHANNELS: usize = if cfg!(miri) { 20 } else { 70 };
+const FEATURES: usize = if cfg!(miri) { 40 } else { 80 };
+
 fn number() -> impl Strategy<Value = f32> {
     prop_oneof![
         4 => -4.0_f32..4.0,
@@ -115,7 +119,7 @@ fn numbers(count: usize) -> impl Strategy<Value = Vec<f32>> {
 }
 
 fn site(kernel: bool) -> impl Strategy<Value = Site> {
-    ("[a-z/._]{1,20}", 1_usize..70).prop_flat_map(move |(name, channels)| {
+    ("[a-z/._]{1,20}", 1..CHANNELS).prop_flat_map(move |(name, channels)| {
         (numbers(channels * if kernel { 9 } else { 1 }), numbers(channels)).prop_map(move |(weights, bias)| {
             let weights = if kernel {
                 SiteWeights::Kernel(weights)
@@ -152,7 +156,7 @@ fn profile(features: usize) -> impl Strategy<Value = Option<Profile>> {
 
 fn adapter() -> impl Strategy<Value = Adapter> {
     let sites = prop::collection::vec(any::<bool>().prop_flat_map(site), 0..5);
-    let head = (1_usize..6, 1_usize..80).prop_flat_map(|(classes, features)| {
+    let head = (1_usize..6, 1..FEATURES).prop_flat_map(|(classes, features)| {
         let weight = numbers(classes * features);
         (Just(features), weight, numbers(classes), profile(features))
     });
