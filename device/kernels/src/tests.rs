@@ -191,7 +191,10 @@ fn small_cases() -> Vec<Case> {
         case([17, 3, 5], 18, 3, 2, 1),
         case([17, 3, 5], 18, 1, 2, 1),
         // Padded by several threads.
-        case([17, 33, 63], 1, 3, 8, 1),
+        Case {
+            pads: [0, 0, 1, 1],
+            ..case([17, 33, 65], 1, 3, 8, 1)
+        },
         case([18, 4, 5], 18, 3, 1, 18),
         // Wide enough to be read in place.
         case([16, 4, 35], 16, 3, 1, 16),
