@@ -15,10 +15,10 @@ fn a_lite0_adapter_with_ten_classes_fits_147_kilobytes() {
 
 #[test]
 fn the_same_adapter_always_gives_the_same_bytes() {
+    let one = sample::large();
+    // An interpreter rounds the sample's exponentials at random, so it takes the same one twice.
+    let two = if cfg!(miri) { one.clone() } else { sample::large() };
     for encoding in Encoding::ALL {
-        assert_eq!(
-            encode(&sample::large(), encoding).unwrap(),
-            encode(&sample::large(), encoding).unwrap()
-        );
+        assert_eq!(encode(&one, encoding).unwrap(), encode(&two, encoding).unwrap());
     }
 }
