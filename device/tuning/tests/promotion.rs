@@ -250,6 +250,31 @@ fn where_sites_cost_old_classes_new_rows_alone_are_promoted() {
 }
 
 #[test]
+fn frames_that_show_the_new_class_unnamed_do_not_silence_it() {
+    let seen = |shown: std::ops::Range<u64>| {
+        let mut examples = with_frames(pictures(&[2], 20), 30);
+        shown.for_each(|index| _ = examples.add(None, png(2, index)));
+        examples
+    };
+    let recognised = |examples: &InMemory| {
+        let (backbone, _, parent) = taught(examples);
+        let options = TuneOptions {
+            rates: PerGroup::all(0.0),
+            steps: 1,
+            ..options()
+        };
+        let tuned = tune(&backbone, &parent, examples, &(), &options, &mut ()).unwrap();
+        let adapter = &tuned.candidate.adapter;
+        let shown = (100..130).filter(|&index| argmax(&logits(&backbone, adapter, 2, index)) == 2);
+        (shown.count(), parent.adapter.head.bias[2])
+    };
+    let (without, with) = (recognised(&seen(0..0)), recognised(&seen(300..305)));
+    assert!(2 * with.0 > without.0, "{with:?} of 30, {without:?} without them");
+    // The prototype stands no lower either.
+    assert!(with.1 >= without.1, "{with:?}, {without:?}");
+}
+
+#[test]
 fn sites_go_as_far_as_the_stride_says() {
     let examples = with_frames(pictures(&[2], 10), 5);
     let (backbone, _, parent) = taught(&examples);

@@ -10,9 +10,8 @@ use clr_training::{Network, argmax, log_probability};
 
 use super::{
     Watch,
-    level::{MAY_TAKE, levelled},
+    level::MAY_TAKE,
     look::{Look, Looks, Viewer, answers},
-    row::{Row, Sample},
 };
 use crate::{
     Parent, TuneOptions, Version,
@@ -68,7 +67,7 @@ impl Candidate {
 }
 
 /// New classes' logits of one picture by rows that do not know it: class and logit.
-type Unseen = Vec<(usize, f32)>;
+pub(super) type Unseen = Vec<(usize, f32)>;
 
 pub(super) struct Candidates<'a> {
     pub(super) parent: &'a Parent,
@@ -122,10 +121,19 @@ impl Candidates<'_> {
                 .map(|looks| looks.iter().map(|look| look.features.clone()).collect()),
         };
         let mut unseen: Vec<Unseen> = vec![Vec::new(); learned.len() + recalled.len()];
+        let mut left_out = vec![false; recalled.len()];
         if self.fits_rows() {
             for &class in &classes {
                 let share = MAY_TAKE / classes.len() as f64;
-                self.refit(way, &mut adapter, class, share, [&learned, &recalled], &mut unseen)?;
+                self.refit(
+                    way,
+                    &mut adapter,
+                    class,
+                    share,
+                    [&learned, &recalled],
+                    &mut unseen,
+                    &mut left_out,
+                )?;
             }
         }
         let file = Version::new(adapter.clone(), Some(self.parent))?.adapter;
@@ -154,7 +162,8 @@ impl Candidates<'_> {
                 evidence.learned.push(pair(look, features, unseen));
             }
         }
-        for ((look, features), unseen) in looks.recalled.iter().zip(&recalled).zip(of_recalled) {
+        let kept = looks.recalled.iter().zip(&recalled).zip(of_recalled).zip(&left_out);
+        for ((look, features), unseen) in kept.filter(|(_, left_out)| !*left_out).map(|(kept, _)| kept) {
             if judges(look) {
                 evidence.old.push(pair(look, features, unseen));
             }
@@ -200,71 +209,6 @@ impl Candidates<'_> {
     fn network(&self, adapter: &Adapter) -> Result<Network> {
         let file = clr_adapters::quantised(adapter, self.parent.encoding)?;
         Ok(self.reference.sibling_from_adapter(&file)?)
-    }
-
-    /// Fits the class's row against what `adapter` answers as its file will. `features` are those of learned and of recalled pictures; `unseen`
-    /// gains what rows that do not know a picture answer to it.
-    fn refit(
-        &self,
-        way: Way,
-        adapter: &mut Adapter,
-        class: usize,
-        may_take: f64,
-        [learned, recalled]: [&[Vec<f32>]; 2],
-        unseen: &mut [Unseen],
-    ) -> Result<()> {
-        let file = clr_adapters::quantised(adapter, self.parent.encoding)?;
-        let own = &file.head.weight[class * file.head.features..(class + 1) * file.head.features];
-        let start = Row {
-            weight: own.iter().map(|&value| f64::from(value)).collect(),
-            bias: f64::from(file.head.bias[class]),
-        };
-        let looks = &self.looks;
-        // Along the first way, pictures that are held out judge the row, so they have no part in it.
-        let learns = |look: &Look<'_>| !look.held || way == Way::Rows;
-        let chosen: Vec<(usize, &Vec<f32>, Option<usize>)> = (looks.learned.iter().zip(learned).enumerate())
-            .filter(|(_, (look, _))| learns(look))
-            .map(|(index, (look, features))| (index, features, Some(look.class)))
-            .chain((recalled.iter().enumerate()).map(|(index, features)| (learned.len() + index, features, None)))
-            .collect();
-        let others: Vec<Vec<f64>> = (chosen.iter())
-            .map(|(_, features, _)| {
-                let logits = answers(&file, features);
-                let others = logits.iter().enumerate().filter(|(other, _)| *other != class);
-                others.map(|(_, &logit)| f64::from(logit)).collect()
-            })
-            .collect();
-        let samples: Vec<Sample<'_>> = (chosen.iter().zip(&others))
-            .map(|((_, features, shown), others)| Sample {
-                features,
-                others,
-                own: *shown == Some(class),
-            })
-            .collect();
-        let places = || chosen.iter().enumerate();
-        let old: Vec<(usize, usize)> = places()
-            .filter(|(_, (_, _, shown))| shown.is_none())
-            .map(|(place, (index, ..))| (place, looks.recalled[index - learned.len()].class))
-            .collect();
-        let folded: Vec<usize> = places()
-            .filter(|(_, (_, _, shown))| shown.is_none() || way == Way::Rows)
-            .map(|(place, _)| place)
-            .collect();
-        // As likely as one of the publisher's classes, and the options' caution beside.
-        let caution = (self.parent.protected as f64).ln() + f64::from(self.options.caution);
-        let Some(levelled) = levelled(&start, &samples, &folded, &old, may_take, caution) else {
-            return Ok(());
-        };
-        for place in folded {
-            unseen[chosen[place].0].push((class, levelled.unseen[place] as f32));
-        }
-        let features = adapter.head.features;
-        (adapter.head.weight[class * features..]
-            .iter_mut()
-            .zip(&levelled.row.weight))
-        .for_each(|(own, &value)| *own = value as f32);
-        adapter.head.bias[class] = levelled.row.bias as f32;
-        Ok(())
     }
 }
 

@@ -32,20 +32,7 @@ pub(super) fn levelled(
     let all: Vec<&Sample<'_>> = samples.iter().collect();
     let mut row = fit(start, &all, caution)?;
     let mut unseen: Vec<f64> = samples.iter().map(|sample| row.logit(sample.features)).collect();
-    let mut part = vec![FOLDS; samples.len()];
-    for own in [false, true] {
-        let group = folded.iter().filter(|&&index| samples[index].own == own);
-        group
-            .enumerate()
-            .for_each(|(place, &index)| part[index] = place % FOLDS);
-    }
-    for fold in 0..FOLDS {
-        let kept = samples.iter().zip(&part).filter(|&(_, &part)| part != fold);
-        let without = fit(start, &kept.map(|(sample, _)| sample).collect::<Vec<_>>(), caution)?;
-        for (index, sample) in samples.iter().enumerate().filter(|&(index, _)| part[index] == fold) {
-            unseen[index] = without.logit(sample.features);
-        }
-    }
+    answer_unseen(start, &all, folded, caution, &mut unseen)?;
     let answers: Vec<Answer> = (old.iter())
         .map(|&(index, class)| Answer::of(samples[index].others, class, unseen[index]))
         .collect();
@@ -55,6 +42,31 @@ pub(super) fn levelled(
         *logit += level;
     }
     Some(Levelled { row, unseen })
+}
+
+/// What rows answer to the samples in `folded`, each fitted without a fifth of these.
+pub(super) fn answer_unseen(
+    start: &Row,
+    samples: &[&Sample<'_>],
+    folded: &[usize],
+    caution: f64,
+    unseen: &mut [f64],
+) -> Option<()> {
+    let mut part = vec![FOLDS; samples.len()];
+    for own in [false, true] {
+        let group = folded.iter().filter(|&&index| samples[index].own == own);
+        group
+            .enumerate()
+            .for_each(|(place, &index)| part[index] = place % FOLDS);
+    }
+    for fold in 0..FOLDS {
+        let kept = samples.iter().zip(&part).filter(|&(_, &part)| part != fold);
+        let without = fit(start, &kept.map(|(sample, _)| *sample).collect::<Vec<_>>(), caution)?;
+        for (index, sample) in samples.iter().enumerate().filter(|&(index, _)| part[index] == fold) {
+            unseen[index] = without.logit(sample.features);
+        }
+    }
+    Some(())
 }
 
 /// An old picture: how probable its class is without the new one, and what the new one leads all others by.

@@ -24,8 +24,10 @@ use crate::{
 };
 
 mod candidate;
+mod doubtful;
 mod level;
 mod look;
+mod refit;
 mod row;
 mod run_pictures;
 mod trainer;

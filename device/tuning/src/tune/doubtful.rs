@@ -1,0 +1,93 @@
+//! Frames that seem to show a new class, though nobody said so.
+//!
+//! A camera sees what its owner is about to teach. Such frames count against the new class: five of a hundred halved what was recognised of
+//! it (docs/tuning.md). Left out are those that a row which does not know them takes for the class more surely than half of the class's
+//! own pictures, and of which the parent is not surer than of these.
+
+use super::{
+    level::answer_unseen,
+    row::{Row, Sample, log_sum},
+};
+use crate::prototype::{MOST_DOUBTFUL, median, nine_in_ten};
+
+/// Rounds of leaving out: the fewer are left, the better the row tells the others.
+const ROUNDS: usize = 3;
+
+/// Indices of the samples that are doubtful, of those that are frames. `sureness` says of each sample how probable the parent's answer is.
+pub(super) fn doubtful(
+    start: &Row,
+    samples: &[Sample<'_>],
+    frames: &[bool],
+    sureness: &[f64],
+    caution: f64,
+) -> Vec<usize> {
+    let most = frames.iter().filter(|frame| **frame).count() / MOST_DOUBTFUL;
+    let own = samples.iter().zip(sureness).filter(|(sample, _)| sample.own);
+    let sure = nine_in_ten(own.map(|(_, &sureness)| sureness).collect());
+    let mut found: Vec<usize> = Vec::new();
+    for _ in 0..ROUNDS {
+        let kept: Vec<usize> = (0..samples.len()).filter(|index| !found.contains(index)).collect();
+        let of_kept: Vec<&Sample<'_>> = kept.iter().map(|&index| &samples[index]).collect();
+        let mut unseen = vec![0.0; kept.len()];
+        let all: Vec<usize> = (0..kept.len()).collect();
+        if answer_unseen(start, &of_kept, &all, caution, &mut unseen).is_none() {
+            break;
+        }
+        let leads = || {
+            of_kept
+                .iter()
+                .zip(&unseen)
+                .map(|(sample, logit)| logit - log_sum(sample.others))
+        };
+        let own = leads()
+            .zip(&of_kept)
+            .filter(|(_, sample)| sample.own)
+            .map(|(lead, _)| lead);
+        let bound = median(own.collect()).max(0.0);
+        let more: Vec<usize> = (leads().zip(&kept))
+            .filter(|&(lead, &index)| lead > bound && frames[index] && sureness[index] <= sure)
+            .map(|(_, &index)| index)
+            .collect();
+        if more.is_empty() || found.len() + more.len() > most {
+            break;
+        }
+        found.extend(more);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_frames_that_look_like_the_class_and_of_which_the_parent_is_not_sure_are_doubtful() {
+        let class = |at: usize| [0.9 + 0.01 * at as f32, 0.1];
+        let other = |at: usize| [0.1, 0.9 - 0.01 * at as f32];
+        let features: Vec<[f32; 2]> = (0..10)
+            .map(class)
+            .chain((0..40).map(other))
+            .chain((4..7).map(class))
+            .collect();
+        let others = [0.5, 0.0];
+        let samples: Vec<Sample<'_>> = (features.iter().enumerate())
+            .map(|(index, features)| Sample {
+                features,
+                others: &others,
+                own: index < 10,
+            })
+            .collect();
+        let start = Row {
+            weight: vec![0.0; 2],
+            bias: 0.0,
+        };
+        // The last frame is one of which the parent is sure, the one before has a label.
+        let mut sureness = vec![0.6; features.len()];
+        sureness[52] = 0.9;
+        let frames: Vec<bool> = (0..features.len()).map(|index| index >= 10 && index != 51).collect();
+        assert_eq!(doubtful(&start, &samples, &frames, &sureness, 1.0), [50]);
+        // Where a tenth of the frames would not do, something else is wrong.
+        let few: Vec<bool> = (0..features.len()).map(|index| index >= 45).collect();
+        assert_eq!(doubtful(&start, &samples, &few, &sureness, 1.0), [] as [usize; 0]);
+    }
+}
