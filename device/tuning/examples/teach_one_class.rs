@@ -7,7 +7,8 @@
 //!
 //! `TASK` is the folder with all classes (`train/`, and what `--split` names); the parent was trained on one without the class. `--frames N` adds unlabelled
 //! pictures of the old classes, as a camera would have seen them: from `val/`, since a parent is surer of what it was trained on than of what
-//! a camera sees. `--old N` adds labelled ones of each old class, from `train/`. `--limit N` measures N pictures of each class.
+//! a camera sees. `--shown N` puts as many of the new class, unnamed, in the place of some of them. `--old N` adds labelled ones of each old
+//! class, from `train/`. `--limit N` measures N pictures of each class.
 
 use std::{
     collections::HashMap,
@@ -97,7 +98,7 @@ fn measure(parent: &Answers, adapter: &Answers, new: usize) -> [f64; 5] {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [backbone, file, task, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: teach_one_class BACKBONE.onnx PARENT.clr TASK --class NAME [--pictures 20] [--frames 0] [--old 0] [--seed 0] [--steps N] [--batch N] [--max-ram MB] [--first SITE | --head] [--rates HEAD,NORM,KERNEL] [--decay D] [--distil W] [--temperature T] [--caution C] [--recall R] [--stride S] [--threads N] [--split val|test] [--limit N] [--yield] [--verbose]".into());
+        return Err("usage: teach_one_class BACKBONE.onnx PARENT.clr TASK --class NAME [--pictures 20] [--frames 0] [--shown 0] [--old 0] [--seed 0] [--steps N] [--batch N] [--max-ram MB] [--first SITE | --head] [--rates HEAD,NORM,KERNEL] [--decay D] [--distil W] [--temperature T] [--caution C] [--recall R] [--stride S] [--threads N] [--split val|test] [--limit N] [--yield] [--verbose]".into());
     };
     let mut given: HashMap<&str, &str> = HashMap::new();
     let mut rest = rest.iter().map(String::as_str);
@@ -127,12 +128,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         files
     };
     let mut examples = InMemory::default();
-    for file in shuffled(files(&task.join("train").join(class))?)
-        .into_iter()
-        .take(number("--pictures", 20.0)? as usize)
-    {
+    let mut own = shuffled(files(&task.join("train").join(class))?).into_iter();
+    for file in own.by_ref().take(number("--pictures", 20.0)? as usize) {
         examples.add(Some(class), std::fs::read(file)?);
     }
+    let shown: Vec<PathBuf> = own.take(number("--shown", 0.0)? as usize).collect();
     let mut frames = Vec::new();
     for label in &original.adapter.header.labels {
         let mut own = shuffled(files(&task.join("train").join(label))?);
@@ -142,7 +142,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         frames.extend(files(&task.join("val").join(label))?);
     }
-    for file in shuffled(frames).into_iter().take(number("--frames", 0.0)? as usize) {
+    let most = (number("--frames", 0.0)? as usize).saturating_sub(shown.len());
+    for file in shuffled(frames).into_iter().take(most).chain(shown) {
         examples.add(None, std::fs::read(file)?);
     }
 
