@@ -3,8 +3,7 @@
 //! The row is the mean feature, scaled to the mean length of the rows that are there. Its bias sets the level on which it competes: on
 //! the class's own pictures the new logit is, on average, as high as the highest of the others. So it takes about those pictures of which the
 //! old classes are no surer than they are of the new class's, and rarely one of their own. Pictures of old classes that the device has
-//! lower the level further, until none of them is taken; but for frames that seem to show the new class. No row and no bias that was there
-//! changes.
+//! lower the level further, until none of them is taken. No row and no bias that was there changes.
 
 use clr_adapters::{Adapter, Encoding, Head, Header, Provenance, Recipe, quantised};
 use clr_onnx::{Backbone, identity_adapter};
@@ -17,15 +16,6 @@ use crate::{
     pictures::Picture,
     profile::profile,
 };
-
-/// At most one frame of so many is taken to show a class that it does not name.
-pub(crate) const MOST_DOUBTFUL: usize = 10;
-
-/// Features of a picture that is not of the new class, and whether somebody said so.
-struct Other {
-    features: Vec<f32>,
-    labelled: bool,
-}
 
 /// Extends the head by every label of `examples` that the adapter does not have, in the labels' order. The parent's rows and biases, and so
 /// its old classes' logits, stay as they are bit for bit.
@@ -42,24 +32,15 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
     }
     let features = |example: &Example| features(&network, &parent.adapter.header, examples, example);
     let (old, new): (Vec<Example>, Vec<Example>) = list.into_iter().partition(|example| known(&example.label));
+    let old = old.iter().map(&features).collect::<Result<Vec<_>>>()?;
     let mut adapter = parent.adapter.clone();
     // Answers of the publisher's and of earlier classes to pictures of theirs.
-    let mut others = (old.iter())
-        .map(|example| {
-            Ok(Other {
-                features: features(example)?,
-                labelled: example.label.is_some(),
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let mut others: Vec<Vec<f32>> = old;
     for class in new.chunk_by(|a, b| a.label == b.label) {
         let own = class.iter().map(&features).collect::<Result<Vec<_>>>()?;
         adapter.header.labels.extend(class[0].label.clone());
         extend(&mut adapter, parent.encoding, &own, &others)?;
-        others.extend(own.into_iter().map(|features| Other {
-            features,
-            labelled: true,
-        }));
+        others.extend(own);
     }
     adapter.header.metrics = None;
     Version::new(adapter, Some(parent))
@@ -136,7 +117,7 @@ fn nearest_mean(groups: &[Vec<Vec<f32>>]) -> Head {
 }
 
 /// Adds a row for the class with these features, below everything that `others` answer to their own.
-fn extend(adapter: &mut Adapter, encoding: Encoding, own: &[Vec<f32>], others: &[Other]) -> Result<()> {
+fn extend(adapter: &mut Adapter, encoding: Encoding, own: &[Vec<f32>], others: &[Vec<f32>]) -> Result<()> {
     let features = adapter.head.features.max(1);
     let known = adapter.head.weight.len();
     let length = |row: &[f32]| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
@@ -158,57 +139,20 @@ fn extend(adapter: &mut Adapter, encoding: Encoding, own: &[Vec<f32>], others: &
             .map(|(&w, &x)| f64::from(w) * f64::from(x))
             .sum::<f64>()
     };
-    let old = |x: &[f32]| -> Vec<f64> {
-        let rows = adapter.head.weight.chunks_exact(features).zip(&adapter.head.bias);
-        rows.map(|(row, &bias)| logit(row, x) + f64::from(bias)).collect()
+    let gap = |x: &Vec<f32>| {
+        let old = adapter.head.weight.chunks_exact(features).zip(&adapter.head.bias);
+        let highest = old
+            .map(|(row, &bias)| logit(row, x) + f64::from(bias))
+            .fold(f64::NEG_INFINITY, f64::max);
+        highest - logit(&row, x)
     };
-    let gap = |x: &[f32]| highest(&old(x)) - logit(&row, x);
-    let gaps: Vec<f64> = own.iter().map(|x| gap(x)).collect();
-    let level = gaps.iter().sum::<f64>() / own.len().max(1) as f64;
-    let nearer = median(gaps);
-    let sure = nine_in_ten(own.iter().map(|x| sureness(&old(x))).collect());
-    // A frame that looks more like the class than half of its own pictures, and of which the old classes are not surer than of these,
-    // seems to show it.
-    let doubtful =
-        |other: &&Other| !other.labelled && gap(&other.features) < nearer && sureness(&old(&other.features)) <= sure;
-    let frames = others.iter().filter(|other| !other.labelled).count();
-    let few = others.iter().filter(doubtful).count() * MOST_DOUBTFUL <= frames;
-    let bias = (others.iter().filter(|other| !(few && doubtful(other))))
-        .map(|other| gap(&other.features) - 1e-3)
-        .fold(level, f64::min) as f32;
+    let level = own.iter().map(gap).sum::<f64>() / own.len().max(1) as f64;
+    let bias = others.iter().map(|x| gap(x) - 1e-3).fold(level, f64::min) as f32;
     adapter.head.weight.extend(row);
     if let Some(last) = adapter.head.bias.last_mut() {
         *last = bias;
     }
     Ok(())
-}
-
-/// 0 of nothing.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => 0.0,
-        odd if odd % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
-    }
-}
-
-/// What nine in ten of the values do not exceed; 0 of nothing.
-pub(crate) fn nine_in_ten(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let index = (9 * values.len() / 10).min(values.len().saturating_sub(1));
-    values.get(index).copied().unwrap_or(0.0)
-}
-
-fn highest(logits: &[f64]) -> f64 {
-    logits.iter().copied().fold(f64::NEG_INFINITY, f64::max)
-}
-
-/// How probable the highest is.
-fn sureness(logits: &[f64]) -> f64 {
-    let highest = highest(logits);
-    1.0 / logits.iter().map(|logit| (logit - highest).exp()).sum::<f64>()
 }
 
 fn mean(features: &[Vec<f32>]) -> Vec<f64> {

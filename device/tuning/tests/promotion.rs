@@ -266,12 +266,10 @@ fn frames_that_show_the_new_class_unnamed_do_not_silence_it() {
         let tuned = tune(&backbone, &parent, examples, &(), &options, &mut ()).unwrap();
         let adapter = &tuned.candidate.adapter;
         let shown = (100..130).filter(|&index| argmax(&logits(&backbone, adapter, 2, index)) == 2);
-        (shown.count(), parent.adapter.head.bias[2])
+        shown.count()
     };
     let (without, with) = (recognised(&seen(0..0)), recognised(&seen(300..305)));
-    assert!(2 * with.0 > without.0, "{with:?} of 30, {without:?} without them");
-    // The prototype stands no lower either.
-    assert!(with.1 >= without.1, "{with:?}, {without:?}");
+    assert!(2 * with > without, "{with} of 30, {without} without them");
 }
 
 #[test]

@@ -8,8 +8,9 @@ use super::{
     level::answer_unseen,
     row::{Row, Sample, log_sum},
 };
-use crate::prototype::{MOST_DOUBTFUL, median, nine_in_ten};
 
+/// At most one frame of so many is left out.
+const MOST: usize = 10;
 /// Rounds of leaving out: the fewer are left, the better the row tells the others.
 const ROUNDS: usize = 3;
 
@@ -21,7 +22,7 @@ pub(super) fn doubtful(
     sureness: &[f64],
     caution: f64,
 ) -> Vec<usize> {
-    let most = frames.iter().filter(|frame| **frame).count() / MOST_DOUBTFUL;
+    let most = frames.iter().filter(|frame| **frame).count() / MOST;
     let own = samples.iter().zip(sureness).filter(|(sample, _)| sample.own);
     let sure = nine_in_ten(own.map(|(_, &sureness)| sureness).collect());
     let mut found: Vec<usize> = Vec::new();
@@ -54,6 +55,24 @@ pub(super) fn doubtful(
         found.extend(more);
     }
     found
+}
+
+/// 0 of nothing.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+/// What nine in ten of the values do not exceed; 0 of nothing.
+fn nine_in_ten(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let index = (9 * values.len() / 10).min(values.len().saturating_sub(1));
+    values.get(index).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]
