@@ -194,7 +194,7 @@ fn main() -> Result<()> {
     let (wait, reply) = (quantiles(waits), quantiles(replies));
     println!(
         "switch through the socket, {switches} times, frames every 20 ms: to the first frame of the new task median {:.2} ms, p99 {:.2} ms; \
-         to the reply, remembered on the disk, median {:.2} ms, p99 {:.2} ms",
+         to the reply median {:.2} ms, p99 {:.2} ms",
         wait.0, wait.1, reply.0, reply.1
     );
     println!("memory after {switches} switches: {:.1} MB", device.memory()?);
