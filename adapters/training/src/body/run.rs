@@ -203,8 +203,7 @@ impl Body {
     ) -> Vec<f32> {
         let tracked = self.tracked(sites);
         let between = self.between(&tape.segments);
-        let mut result = self.buffers.take(length);
-        result.fill(0.0);
+        let mut result = self.zeros(length);
         let mut gradients: Vec<Option<Vec<f32>>> = vec![None; self.lengths.len()];
         let mut first = self.buffers.take(self.lengths[self.features.0]);
         first[..gradient.len()].copy_from_slice(gradient);
@@ -326,6 +325,13 @@ impl Body {
                 .for_each(|id| between[id.0] = true);
         }
         between
+    }
+
+    /// What [`Body::backward`] gives where nothing has a gradient.
+    pub(crate) fn zeros(&self, length: usize) -> Vec<f32> {
+        let mut zeros = self.buffers.take(length);
+        zeros.fill(0.0);
+        zeros
     }
 
     /// Takes a buffer back that [`Body::backward`] gave.

@@ -151,7 +151,7 @@ impl Network {
                 body.backward(tape, &gradient, parameters, &places, length)
             } else {
                 body.forget(tape);
-                vec![0.0; length]
+                body.zeros(length)
             };
             Ok(Part {
                 logits: logits.flatten_all()?.to_vec1()?,
