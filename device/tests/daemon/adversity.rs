@@ -49,11 +49,7 @@ fn a_peer_that_sends_a_byte_a_second_is_dropped_at_its_deadline_and_holds_up_nob
 /// SIGXFSZ, and a log that could not be written to ended the thread that wrote it.
 #[test]
 fn a_disk_that_takes_no_more_costs_the_update_and_nothing_else() {
-    let mut device = Device::new("");
-    device.start();
-    for task in ["birds", "fish"] {
-        device.push(&signed(&adapter(task, 1))).unwrap();
-    }
+    let mut device = Device::with_tasks(&["birds", "fish"], "");
     let limit = |device: &Device, most| {
         let limit = Rlimit {
             current: most,

@@ -101,11 +101,19 @@ impl Device {
         device
     }
 
-    /// A device that runs and serves version 1 of `birds`, confirmed.
-    pub(super) fn with_birds(extra: &str) -> Self {
+    /// A device that runs and has version 1 of each of `tasks`, on trial.
+    pub(super) fn with_tasks(tasks: &[&str], extra: &str) -> Self {
         let mut device = Self::new(extra);
         device.start();
-        device.push(&signed(&adapter("birds", 1))).unwrap();
+        for task in tasks {
+            device.push(&signed(&adapter(task, 1))).unwrap();
+        }
+        device
+    }
+
+    /// A device that runs and serves version 1 of `birds`, confirmed.
+    pub(super) fn with_birds(extra: &str) -> Self {
+        let device = Self::with_tasks(&["birds"], extra);
         device.host(|client| client.mark_good("birds")).unwrap();
         device.switch("birds");
         device

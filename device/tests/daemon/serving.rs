@@ -54,11 +54,7 @@ fn frames_are_answered_with_the_engines_own_answer() {
 
 #[test]
 fn the_task_and_its_adapters_are_there_again_after_a_restart() {
-    let mut device = Device::new("[trial]\nframes = 2\n");
-    device.start();
-    for task in ["birds", "flowers"] {
-        device.push(&signed(&adapter(task, 1))).unwrap();
-    }
+    let mut device = Device::with_tasks(&["birds", "flowers"], "[trial]\nframes = 2\n");
     device.switch("flowers");
     let before = device.ask(&picture(1));
     device.stop();
@@ -72,11 +68,7 @@ fn the_task_and_its_adapters_are_there_again_after_a_restart() {
 
 #[test]
 fn a_task_named_every_moment_is_seldom_written_and_the_last_one_serves_after_a_restart() {
-    let mut device = Device::new("");
-    device.start();
-    for task in ["birds", "flowers"] {
-        device.push(&signed(&adapter(task, 1))).unwrap();
-    }
+    let mut device = Device::with_tasks(&["birds", "flowers"], "");
     // Each write replaces the file by another one.
     let written = |device: &Device| std::fs::metadata(device.path("state/store/active")).unwrap().ino();
     device.switch("birds");

@@ -3,7 +3,7 @@
 use clr_training::{PerGroup, argmax};
 use clr_tuning::{Example, InMemory, Parent, TuneError, TuneOptions, part, teach, tune};
 
-use super::common::{LABELS, backbone, logits, options, parent, pictures, png, publisher};
+use super::common::{LABELS, backbone, logits, options, parent, pictures, png, publisher, recognised};
 
 #[test]
 fn every_class_of_two_or_more_has_a_picture_held_out_and_the_split_does_not_depend_on_the_order() {
@@ -180,12 +180,10 @@ fn a_row_fitted_to_what_sites_give_recognises_more() {
     };
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     assert_eq!(tuned.candidate.adapter.sites, parent.adapter.sites);
-    let recognised = |adapter: &clr_adapters::Adapter| {
-        (100..130)
-            .filter(|&index| argmax(&logits(&backbone, adapter, 2, index)) == 2)
-            .count()
-    };
-    let (before, after) = (recognised(&parent.adapter), recognised(&tuned.candidate.adapter));
+    let (before, after) = (
+        recognised(&backbone, &parent.adapter),
+        recognised(&backbone, &tuned.candidate.adapter),
+    );
     assert!(after > before, "{after} of 30, {before} before");
 }
 
@@ -241,12 +239,7 @@ fn where_sites_cost_old_classes_new_rows_alone_are_promoted() {
         let before = logits(&backbone, &publisher.adapter, 0, index);
         assert_eq!(logits(&backbone, candidate, 0, index)[..2], before[..]);
     }
-    let recognised = |adapter: &clr_adapters::Adapter| {
-        (100..130)
-            .filter(|&index| argmax(&logits(&backbone, adapter, 2, index)) == 2)
-            .count()
-    };
-    assert!(recognised(candidate) > recognised(&parent.adapter));
+    assert!(recognised(&backbone, candidate) > recognised(&backbone, &parent.adapter));
 }
 
 #[test]
@@ -256,7 +249,7 @@ fn frames_that_show_the_new_class_unnamed_do_not_silence_it() {
         shown.for_each(|index| _ = examples.add(None, png(2, index)));
         examples
     };
-    let recognised = |examples: &InMemory| {
+    let tuned = |examples: &InMemory| {
         let (backbone, _, parent) = taught(examples);
         let options = TuneOptions {
             rates: PerGroup::all(0.0),
@@ -264,11 +257,9 @@ fn frames_that_show_the_new_class_unnamed_do_not_silence_it() {
             ..options()
         };
         let tuned = tune(&backbone, &parent, examples, &(), &options, &mut ()).unwrap();
-        let adapter = &tuned.candidate.adapter;
-        let shown = (100..130).filter(|&index| argmax(&logits(&backbone, adapter, 2, index)) == 2);
-        shown.count()
+        recognised(&backbone, &tuned.candidate.adapter)
     };
-    let (without, with) = (recognised(&seen(0..0)), recognised(&seen(300..305)));
+    let (without, with) = (tuned(&seen(0..0)), tuned(&seen(300..305)));
     assert!(2 * with > without, "{with} of 30, {without} without them");
 }
 

@@ -153,18 +153,6 @@ impl Runtime {
         self.config.load().state.join("auto")
     }
 
-    /// Whether a restart shall choose the task from the frame.
-    pub(super) fn remember_auto(&self, auto: bool) -> std::io::Result<()> {
-        let marker = self.auto_marker();
-        if auto {
-            return std::fs::write(marker, []);
-        }
-        match std::fs::remove_file(marker) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// Reads the configuration again: whose keys are trusted, trial bounds and the number of classes answered change at
     /// once; the rest at the next start.
     pub(crate) fn reload(&self, path: &std::path::Path) -> Result<(), DaemonError> {

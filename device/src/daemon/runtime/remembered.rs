@@ -101,6 +101,18 @@ impl Runtime {
             other => other.map_err(failure::of_store),
         }
     }
+
+    /// Whether a restart shall choose the task from the frame.
+    fn remember_auto(&self, auto: bool) -> std::io::Result<()> {
+        let marker = self.auto_marker();
+        if auto {
+            return std::fs::write(marker, []);
+        }
+        match std::fs::remove_file(marker) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The switch is in force, but a restart will not know of it.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Parent, TuneOptions, Version,
     error::Result,
-    promote::{Evidence, Pair},
+    promote::{Comparison, Evidence, Pair},
 };
 
 /// Training pictures of old classes without which rows stay as the steps left them.
@@ -38,22 +38,26 @@ pub(super) struct Candidate {
     pub(super) evidence: Evidence,
     /// Pictures that it was made with.
     training: usize,
-    /// Of the pictures that judge the learned classes, right by the adapter before it was quantised.
-    exact_hits: usize,
+    /// Of the pictures that judge the learned classes, right by the adapter before it was quantised; none where its sites are a file's.
+    exact_hits: Option<u32>,
     /// Its probability of each canary's class.
     canaries: Vec<f32>,
 }
 
 impl Candidate {
-    /// The adapter's file, with what the evidence says of it.
-    pub(super) fn finished(mut self, parent: &Parent, data: &Digest, options: &TuneOptions) -> Result<Version> {
-        let learned = &self.evidence.learned;
-        let hits = learned.iter().filter(|pair| argmax(&pair.tuned) == pair.class).count();
-        let share = |hits: usize| hits as f32 / learned.len() as f32;
-        self.adapter.header.metrics = (!learned.is_empty()).then(|| Metrics {
-            accuracy: share(self.exact_hits),
-            quantised_accuracy: share(hits),
-            validation_images: learned.len() as u32,
+    /// The adapter's file, with what the verdict says of it.
+    pub(super) fn finished(
+        mut self,
+        parent: &Parent,
+        learned: &Comparison,
+        data: &Digest,
+        options: &TuneOptions,
+    ) -> Result<Version> {
+        let share = |hits: u32| hits as f32 / learned.pictures as f32;
+        self.adapter.header.metrics = (learned.pictures > 0).then(|| Metrics {
+            accuracy: share(self.exact_hits.unwrap_or(learned.tuned)),
+            quantised_accuracy: share(learned.tuned),
+            validation_images: learned.pictures,
             training_images: self.training as u32,
             data: *data,
             seed: options.seed,
@@ -109,14 +113,16 @@ impl Candidates<'_> {
             go_part_of_the_way(&self.parent.adapter, &mut adapter, self.options.stride);
         }
         let looks = &self.looks;
-        let exact = adapter.clone();
-        let network = self.network(&adapter)?;
         let [learned, recalled, canaries] = match way {
-            Way::Sites => [
-                self.viewer.all(&network, &looks.learned, watch)?,
-                self.viewer.all(&network, &looks.recalled, watch)?,
-                self.viewer.all(&network, &looks.canaries, watch)?,
-            ],
+            Way::Sites => {
+                let file = clr_adapters::quantised(&adapter, self.parent.encoding)?;
+                let network = self.reference.sibling_from_adapter(&file)?;
+                [
+                    self.viewer.all(&network, &looks.learned, watch)?,
+                    self.viewer.all(&network, &looks.recalled, watch)?,
+                    self.viewer.all(&network, &looks.canaries, watch)?,
+                ]
+            }
             Way::Rows => [&looks.learned, &looks.recalled, &looks.canaries]
                 .map(|looks| looks.iter().map(|look| look.features.clone()).collect()),
         };
@@ -180,19 +186,15 @@ impl Candidates<'_> {
             evidence.taken.push(pair);
         }
         let exact_hits = match way {
-            Way::Rows => evidence
-                .learned
-                .iter()
-                .filter(|pair| argmax(&pair.tuned) == pair.class)
-                .count(),
+            Way::Rows => None,
             Way::Sites => {
-                let network = self.reference.sibling_from_adapter(&exact)?;
+                let network = self.reference.sibling_from_adapter(&adapter)?;
                 let mut hits = 0;
                 for look in looks.learned.iter().filter(|look| look.held) {
                     let features = self.viewer.features(&network, look.picture, watch)?;
-                    hits += usize::from(argmax(&answers(&adapter, &features)) == look.class);
+                    hits += u32::from(argmax(&answers(&adapter, &features)) == look.class);
                 }
-                hits
+                Some(hits)
             }
         };
         let made = |looks: &[Look<'_>], all: bool| looks.iter().filter(|look| all || !look.held).count();
@@ -203,12 +205,6 @@ impl Candidates<'_> {
             exact_hits,
             canaries: probabilities,
         })
-    }
-
-    /// The network of the adapter as its file will have it.
-    fn network(&self, adapter: &Adapter) -> Result<Network> {
-        let file = clr_adapters::quantised(adapter, self.parent.encoding)?;
-        Ok(self.reference.sibling_from_adapter(&file)?)
     }
 }
 

@@ -220,7 +220,7 @@ pub fn tune(
             verdict.reason = format!("{}; new rows alone: {}", verdict.reason, of_rows.reason);
         }
     }
-    let candidate = candidate.finished(parent, &run, options)?;
+    let candidate = candidate.finished(parent, &verdict.learned, &run, options)?;
     checkpoints.clear().map_err(TuneError::Checkpoint)?;
     Ok(Tuned {
         candidate,
