@@ -43,7 +43,9 @@ fuzz seconds="300" targets="adapter_file configuration difference frames http_co
     # A stable compiler does as well, if it is told to take unstable options.
     cargo +nightly --version >/dev/null 2>&1 && export RUSTUP_TOOLCHAIN=nightly || export RUSTC_BOOTSTRAP=1
     for target in {{targets}}; do
-        cargo fuzz run -O "$target" -- -max_total_time={{seconds}} -max_len=65536 -rss_limit_mb=1024 -timeout=10
+        words=fuzz/dictionaries/$target
+        cargo fuzz run -O "$target" -- -max_total_time={{seconds}} -max_len=65536 -rss_limit_mb=1024 -timeout=10 \
+            $([ ! -f "$words" ] || echo "-dict=$words")
     done
 
 # Ten thousand times kill -9 at any moment, under load.
