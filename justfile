@@ -3,7 +3,7 @@
 default:
     @just --list
 
-# The whole gate: formatting, lints, tests, release build, demo.
+# The whole gate: formatting, dependencies, lints, tests, release build, systemd unit, demo.
 check:
     .ci/run
 
@@ -24,7 +24,7 @@ demo:
     cargo run --release --bin clr -- demo
 
 # Proofs that take too long for `check`: what they look for and what they found stands in docs/security.md.
-nightly: loom miri fuzz killed noisy-line
+nightly: loom miri fuzz killed soak noisy-line advisories
 
 # Every interleaving of switching, trying, confirming and taking back.
 loom:
@@ -35,17 +35,35 @@ miri:
     MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -p clr-adapters --features delta,libm/force-soft-floats
     MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -p clr-transfer
 
-# Five minutes of arbitrary bytes for each parser (needs `cargo install cargo-fuzz` and a C++ compiler).
-fuzz seconds="300":
+# Five minutes of arbitrary bytes for each reader of untrusted data (needs a C++ compiler).
+fuzz seconds="300" targets="adapter_file configuration difference frames http_connection images onnx_import secure_channel signed_envelope store_files stream_splitter update_session":
     #!/usr/bin/env bash
     set -euo pipefail
-    for target in adapter_file difference frames onnx_import signed_envelope update_session; do
-        cargo +nightly fuzz run -O "$target" -- -max_total_time={{seconds}} -max_len=65536 -rss_limit_mb=1024 -timeout=10
+    export PATH=$(.ci/tool cargo-fuzz 0.13.2):$PATH
+    # A stable compiler does as well, if it is told to take unstable options.
+    cargo +nightly --version >/dev/null 2>&1 && export RUSTUP_TOOLCHAIN=nightly || export RUSTC_BOOTSTRAP=1
+    for target in {{targets}}; do
+        words=fuzz/dictionaries/$target
+        cargo fuzz run -O "$target" -- -max_total_time={{seconds}} -max_len=65536 -rss_limit_mb=1024 -timeout=10 \
+            $([ ! -f "$words" ] || echo "-dict=$words")
     done
 
-# Two thousand times kill -9 at any moment, under load.
-killed:
-    CLR_KILL_ROUNDS=2000 cargo test --release --workspace --test main killed
+# Ten thousand times kill -9 at any moment, under load.
+killed rounds="10000":
+    CLR_KILL_ROUNDS={{rounds}} cargo test --release --workspace --test main killed -- --nocapture
+
+# Ten minutes of frames while peers, half of them hostile, come and go.
+soak seconds="600":
+    CLR_SOAK_SECONDS={{seconds}} cargo test --release -p clr-device --test main soak -- --ignored --nocapture
+
+# The dependencies against RustSec's database, which must be there (CLR_ADVISORY_DB: a clone of it).
+advisories:
+    CLR_ADVISORIES=required .ci/deny
+
+# The programs, and a bill of materials beside each.
+release:
+    cargo build --release --locked
+    .ci/sbom "${CARGO_TARGET_DIR:-target}/release"
 
 # Ten megabytes over a line that flips a bit in ten thousand.
 noisy-line:

@@ -1,0 +1,42 @@
+//! The configuration file: `clr_device::daemon::Config::read`.
+//!
+//! What is read has the paths and the trust that the daemon asks for; what is refused is refused with the file's name.
+#![no_main]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use clr_device::daemon::Config;
+use libfuzzer_sys::fuzz_target;
+
+/// One file a process; memory where the system has it as a folder.
+static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    folder.join(format!("clr-fuzz-{}.toml", std::process::id()))
+});
+
+fuzz_target!(|data: &[u8]| {
+    fs::write(&*FILE, data).expect("a file in memory");
+    match Config::read(&FILE) {
+        Ok(config) => {
+            let folder = FILE.parent().unwrap();
+            assert!(config.backbone.starts_with(folder) || config.backbone.has_root());
+            assert!(config.store().starts_with(&config.state));
+            assert!(!config.socket().as_os_str().is_empty());
+            // Key files are not part of the text.
+            if config.trust.keys.iter().all(|key| key.file.is_none()) {
+                config.trust(None).expect("keys that were checked");
+            }
+            let _ = format!("{config:?}");
+        }
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.contains("clr-fuzz-"), "the file is not named: {text}");
+        }
+    }
+    let _ = fs::remove_file(&*FILE);
+});

@@ -1,0 +1,47 @@
+//! The bytes of an HTTP connection: `clr_device::daemon::http_answer`, the server over bytes in memory.
+//!
+//! The bytes are sent as they are, and once more as a request whose start is sound. How they are cut on the way makes no difference.
+#![no_main]
+
+use clr_device::daemon::http_answer;
+use libfuzzer_sys::fuzz_target;
+
+/// The cap on bodies.
+const BODY: u64 = 256;
+
+/// Starts of requests, of which fuzzing would find few.
+const STARTS: [&str; 5] = [
+    "",
+    "GET /metrics HTTP/1.1\r\nHost: a\r\n",
+    "GET /healthz HTTP/1.1\r\nContent-Length: ",
+    "POST /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "GET /",
+];
+
+/// Status of the only answer; nothing where the connection was closed without one.
+fn status(answer: &[u8]) -> Option<u16> {
+    if answer.is_empty() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(answer);
+    let rest = text.strip_prefix("HTTP/1.1 ").or_else(|| text.strip_prefix("HTTP/1.0 "));
+    let code = rest.and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
+    assert!(code.is_some(), "no status line: {}", answer.escape_ascii());
+    assert!(text.contains("\r\n\r\n"), "no end of the head: {}", answer.escape_ascii());
+    code
+}
+
+fuzz_target!(|data: &[u8]| {
+    let (Some((&choice, data)), piece) = (data.split_first(), 1 + data.len() / 3) else {
+        return;
+    };
+    let start = STARTS[usize::from(choice) % STARTS.len()].as_bytes();
+    let sent = [start, data].concat();
+    let whole = status(&http_answer(&sent, usize::MAX, BODY));
+    assert_eq!(
+        status(&http_answer(&sent, piece, BODY)),
+        whole,
+        "in pieces of {piece} bytes: {}",
+        sent.escape_ascii()
+    );
+});

@@ -1,0 +1,58 @@
+//! Image files under small limits: `clr_onnx::ImageDecoder`.
+//!
+//! The bytes are decoded as they are; decoding takes no more memory than the limits allow, and gives the same pixels twice.
+#![no_main]
+
+#[path = "../../adapters/format/tests/allocation.rs"]
+mod allocation;
+
+use std::{sync::LazyLock, time::Duration};
+
+use clr_adapters::{ChannelOrder, Filter, Fit, Preprocessing};
+use clr_onnx::{DecodeLimits, ImageDecoder, ImageError};
+use image::RgbImage;
+use libfuzzer_sys::fuzz_target;
+
+/// What the program itself takes for an error, a table or a name, beyond the budget.
+const SLACK: usize = 256 << 10;
+
+static DECODER: LazyLock<ImageDecoder> = LazyLock::new(|| {
+    let mut limits = DecodeLimits::device(32, 32);
+    limits.bytes = 64 << 10;
+    limits.pixels = 1 << 20;
+    limits.memory = 8 << 20;
+    limits.time = Duration::from_secs(5);
+    ImageDecoder::new(limits)
+});
+
+const INPUT: Preprocessing = Preprocessing {
+    height: 32,
+    width: 32,
+    fit: Fit::Stretch,
+    filter: Filter::Bilinear,
+    channel_order: ChannelOrder::Rgb,
+    mean: [0.0; 3],
+    std: [1.0; 3],
+};
+
+fn decode(data: &[u8], inputs: &[&Preprocessing]) -> Result<RgbImage, ImageError> {
+    let mut decoded = None;
+    let peak = allocation::peak(|| decoded = Some(DECODER.decode(data, "fuzzed", inputs)));
+    let most = DECODER.limits().memory as usize + SLACK;
+    assert!(peak <= most, "{peak} bytes of memory for {} bytes of image", data.len());
+    decoded.unwrap().map(Into::into)
+}
+
+fuzz_target!(|data: &[u8]| {
+    match decode(data, &[]) {
+        Ok(image) => {
+            assert!(image.width() > 0 && image.height() > 0);
+            assert!(u64::from(image.width()) * u64::from(image.height()) <= DECODER.limits().pixels);
+            assert!(decode(data, &[]).is_ok_and(|again| again == image), "decoded twice, it differs");
+            // Reduced or not: of an image that can be decoded, a network's input can be made.
+            let reduced = decode(data, &[&INPUT]).expect("an image that can be decoded");
+            assert!(reduced.width() <= image.width() && reduced.height() <= image.height());
+        }
+        Err(error) => assert!(error.to_string().contains("fuzzed"), "the image is not named: {error}"),
+    }
+});
