@@ -22,6 +22,10 @@ pub(crate) struct Kept {
     pub(crate) active: Option<String>,
     pub(crate) tasks: BTreeMap<String, Digest>,
     pub(crate) backbone: Option<Digest>,
+    /// It is of before announcements: the message cannot be read.
+    pub(crate) old: bool,
+    /// Transfers that were begun and announced.
+    pub(crate) announced: u32,
 }
 
 #[derive(Default)]
@@ -84,7 +88,14 @@ impl Device for MemoryDevice {
 
     fn begin(&self, begin: &Begin) -> Result<u64, Failure> {
         let mut kept = self.0.lock().unwrap();
-        if let Kind::Delta { base, .. } = &begin.kind
+        if let Kind::Release(release) | Kind::ReleaseDelta { release, .. } = &begin.kind {
+            if kept.old {
+                return Err(Failure::new(FailureCode::MALFORMED, "the message cannot be read"));
+            }
+            assert!(release.holds());
+            kept.announced += 1;
+        }
+        if let Kind::Delta { base, .. } | Kind::ReleaseDelta { base, .. } = &begin.kind
             && !kept.files.contains_key(base)
         {
             return Err(Failure::new(
@@ -133,8 +144,9 @@ impl Device for MemoryDevice {
                 label: label.clone(),
                 duplicate: false,
             }),
-            Kind::Delta { base, target, length } => {
-                let file = delta::apply(&kept.files[base], &kept.files[&begin.digest], *length as usize)
+            Kind::Delta { base, target, .. } | Kind::ReleaseDelta { base, target, .. } => {
+                let length = begin.kind.made_bytes().unwrap() as usize;
+                let file = delta::apply(&kept.files[base], &kept.files[&begin.digest], length)
                     .map_err(|error| Failure::new(FailureCode::DELTA, error))?;
                 assert_eq!(Digest::of(&file), *target);
                 kept.files.insert(*target, file);
