@@ -26,6 +26,8 @@ pub(crate) struct Kept {
     pub(crate) old: bool,
     /// Transfers that were begun and announced.
     pub(crate) announced: u32,
+    /// It forgets a transfer with its second chunk.
+    pub(crate) forgetful: bool,
 }
 
 #[derive(Default)]
@@ -118,7 +120,12 @@ impl Device for MemoryDevice {
         if part.len() as u64 == offset {
             part.extend(data);
         }
-        Ok(part.len() as u64)
+        let held = part.len() as u64;
+        if kept.forgetful && offset > 0 {
+            kept.parts.remove(digest);
+            return Err(Failure::new(FailureCode::NO_TRANSFER, "forgotten"));
+        }
+        Ok(held)
     }
 
     fn commit(&self, begin: &Begin) -> Result<Committed, Failure> {

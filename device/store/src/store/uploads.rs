@@ -15,10 +15,10 @@ impl Store {
     /// # Errors
     /// [`Refusal::TooLarge`], [`Refusal::WrongLength`], [`StoreError::Full`], [`StoreError::Busy`].
     pub fn begin(&self, digest: &Digest, length: u64) -> Result<u64, StoreError> {
-        let mut writer = self.writer();
         if let Some(held) = self.held_in_force(digest, length)? {
             return Ok(held);
         }
+        let mut writer = self.writer();
         // One that was announced before goes on where it is.
         if let Some(held) = writer
             .incoming
@@ -54,10 +54,10 @@ impl Store {
         target: &Digest,
         now: Option<u64>,
     ) -> Result<u64, StoreError> {
-        let mut writer = self.writer();
         if let Some(held) = self.held_in_force(digest, length)? {
             return Ok(held);
         }
+        // No writer waits for this, however often a peer asks.
         self.check_announced(announced, now)?;
         self.check_floor(target, announced)?;
         let expected = announced.file_bytes();
@@ -65,6 +65,7 @@ impl Store {
             let got = length;
             return Err(Refusal::WrongLength { expected, got }.into());
         }
+        let mut writer = self.writer();
         let (caps, at) = (&self.options.caps, Instant::now());
         let Writer { incoming, day, .. } = &mut *writer;
         let more = length - incoming.held(digest, length, announced).unwrap_or(0);
