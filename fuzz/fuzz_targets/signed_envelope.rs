@@ -1,7 +1,9 @@
-//! The signed envelope: `clr_adapters::{signature, sign, admit}` with a set of trusted keys.
+//! The signed envelope and the release statement: `clr_adapters::{signature, sign, sign_release, admit, admit_release}` with a set of
+//! trusted keys.
 //!
 //! A mutation hardly ever hits a signature, so the bytes are tried as they are, with the checksum repaired, and signed by one of
-//! several keys: trusted, trusted for other tasks only, the device's own, unknown.
+//! several keys: trusted, trusted for other tasks only, the device's own, unknown. They are also tried as an announcement, as they are
+//! and signed anew.
 #![no_main]
 
 #[path = "../../adapters/format/tests/allocation.rs"]
@@ -10,13 +12,15 @@ mod allocation;
 use std::sync::LazyLock;
 
 use clr_adapters::{
-    Digest, Limits, Policy, Provenance, Refusal, SecretKey, SignerClass, Trust, TrustedKey, admit, decode, sign,
-    signature,
+    Digest, Limits, MinimumVersion, Policy, Provenance, Refusal, SecretKey, SignedRelease, SignerClass, Terms, Trust,
+    TrustedKey, admit, admit_release, decode, sign, sign_release, signature,
 };
 use libfuzzer_sys::fuzz_target;
 
-/// Bytes of a trailer with a signature: its four bytes, a key, a signature, a checksum.
+/// Bytes of a trailer with a signature: its four bytes, a key, a signature, a checksum. One with a statement is longer.
 const TRAILER: usize = 4 + 32 + 64 + 4;
+/// Versions of flowers below this are not taken.
+const MINIMUM: u64 = 2;
 /// Caps of a small device, so that what a file may cost is small as well.
 const LIMITS: Limits = Limits {
     file_bytes: 64 << 10,
@@ -42,6 +46,11 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         publishers: publishers.to_vec(),
         device: Some(keys[2].public()),
         unsigned: false,
+        names: Some(vec!["gate-7".to_owned(), "fleet-a".to_owned()]),
+        minimum: vec![MinimumVersion {
+            task: "flowers*".to_owned(),
+            version: MINIMUM,
+        }],
     };
     World { keys, trust }
 });
@@ -76,11 +85,19 @@ fn check(file: &[u8], world: &World) {
         }
     };
     // Ed25519 signatures are a function of key and message: the only file that key could have made of these bytes is this one.
-    assert_eq!(
-        sign(file, signer.class, key).as_deref(),
-        Ok(file),
-        "admitted without its signature"
-    );
+    let again = match &admitted.decoded.release {
+        None => sign(file, signer.class, key),
+        Some(release) => {
+            assert!(release.is_for(world.trust.names.as_deref().unwrap_or_default()));
+            let terms = Terms {
+                created: release.created,
+                audience: release.audience.clone(),
+            };
+            sign_release(file, &terms, key)
+        }
+    };
+    assert_eq!(again.as_deref(), Ok(file), "admitted without its signature");
+    assert!(!header.task.starts_with("flowers") || header.version >= MINIMUM);
     assert!(header.expires.is_none_or(|expires| expires > 1_800_000_000));
 
     // Whose keys are not trusted is refused, and one altered byte of what was signed as well.
@@ -95,6 +112,35 @@ fn check(file: &[u8], world: &World) {
     assert!(admit(&sealed(altered), &policy).is_err());
 }
 
+/// Bytes as an announcement: read in one form only, and admitted only if signed.
+fn check_announcement(bytes: &[u8], world: &World) {
+    let mut read = None;
+    let peak = allocation::peak(|| read = SignedRelease::from_bytes(bytes).ok());
+    assert!(peak <= 64 << 10, "{peak} bytes for an announcement of {}", bytes.len());
+    let Some(announced) = read else { return };
+    assert_eq!(announced.to_bytes(), bytes);
+    let policy = Policy {
+        trust: &world.trust,
+        backbone: announced.release.backbone,
+        now: Some(1_800_000_000),
+        limits: LIMITS,
+    };
+    if admit_release(&announced, &policy).is_ok() {
+        assert!(announced.holds() && announced.file_bytes() <= LIMITS.file_bytes as u64);
+    }
+    let Ok(signed) = announced.release.clone().sign(&world.keys[0]) else {
+        return;
+    };
+    if admit_release(&signed, &policy).is_ok() {
+        assert!(
+            signed.release.revision == 0 && signed.release.is_for(world.trust.names.as_deref().unwrap_or_default())
+        );
+        let mut altered = signed;
+        altered.release.version ^= 1;
+        assert!(admit_release(&altered, &policy).is_err());
+    }
+}
+
 /// The file with a right checksum.
 fn sealed(mut file: Vec<u8>) -> Vec<u8> {
     if let Some(end) = file.len().checked_sub(4) {
@@ -107,16 +153,28 @@ fn sealed(mut file: Vec<u8>) -> Vec<u8> {
 fuzz_target!(|data: &[u8]| {
     let world = &*WORLD;
     check(data, world);
+    check_announcement(data, world);
     let file = sealed(data.to_vec());
     check(&file, world);
     // Only one signature a run, as each takes longer than all the rest.
     let choice = file.last().copied().unwrap_or(0);
-    let class = if choice & 4 == 0 {
-        SignerClass::Publisher
-    } else {
-        SignerClass::Device
+    let key = &world.keys[usize::from(choice & 3)];
+    let signed = match choice & 12 {
+        0 => sign(&file, SignerClass::Publisher, key),
+        4 => sign(&file, SignerClass::Device, key),
+        last => {
+            let terms = Terms {
+                created: None,
+                audience: if last == 8 {
+                    vec!["gate-*".to_owned()]
+                } else {
+                    Vec::new()
+                },
+            };
+            sign_release(&file, &terms, key)
+        }
     };
-    if let Ok(signed) = sign(&file, class, &world.keys[usize::from(choice & 3)]) {
+    if let Ok(signed) = signed {
         check(&signed, world);
     }
 });

@@ -129,3 +129,48 @@ fn a_push_to_the_wrong_device_and_to_no_device_fails_with_its_own_code() {
     let usage = clr().args(["device", "status", "--at", "robot"]).output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
 }
+
+#[test]
+fn a_signed_file_is_announced_and_a_device_of_before_announcements_gets_it_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let mut adapter = random_adapter(lite0(), Recipe::Linear, "birds", 4, 1);
+    std::fs::write(here.join("plain-1.clr"), encode(&adapter, Encoding::Int8).unwrap()).unwrap();
+    adapter.header.version = 2;
+    adapter.header.labels[0] = "wren".into();
+    std::fs::write(here.join("plain-2.clr"), encode(&adapter, Encoding::Int8).unwrap()).unwrap();
+    json(&["keygen", "-o", "fleet"], here);
+    for number in ["1", "2"] {
+        let (from, to) = (format!("plain-{number}.clr"), format!("birds-{number}.clr"));
+        let audience = ["--audience", "fleet-a", "--audience", "gate-*"];
+        let mut sign = vec!["sign", "--key", "fleet.key", &from, "-o", &to];
+        sign.extend(audience);
+        let signed = json(&sign, here);
+        assert_eq!(signed["files"][0]["audience"], serde_json::json!(["fleet-a", "gate-*"]));
+    }
+    let inspected = json(&["inspect", "birds-1.clr"], here);
+    assert_eq!(inspected["release"]["audience"][1], "gate-*");
+    for (names, code) in [(&["gate-7"][..], 0), (&["fleet-b", "north"], 1), (&[], 0)] {
+        let mut verify = vec!["verify", "--key", "fleet.pub", "birds-1.clr"];
+        names.iter().for_each(|name| verify.extend(["--audience", name]));
+        let output = clr().args(verify).current_dir(here).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{names:?}");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("fleet-a") && text.contains("gate-*"), "{text}");
+    }
+    for old in [false, true] {
+        let device = device_for_lite0();
+        device.0.lock().unwrap().old = old;
+        with_device(&device, 2, |place| {
+            let whole = json(&["push", "birds-1.clr", "--to", place], here);
+            assert!(whole["files"][0]["base"].is_null());
+            let difference = json(&["push", "birds-2.clr", "--to", place], here);
+            assert!(difference["files"][0]["base"].is_string(), "{difference}");
+        });
+        let kept = device.0.lock().unwrap();
+        assert_eq!(kept.announced, if old { 0 } else { 2 });
+        assert!(kept.files.contains_key(&clr_adapters::Digest::of(
+            &std::fs::read(here.join("birds-2.clr")).unwrap()
+        )));
+    }
+}

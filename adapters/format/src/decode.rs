@@ -3,7 +3,7 @@
 use alloc::{vec, vec::Vec};
 
 use crate::{
-    Adapter, DecodeError, Digest, Encoding, Head, Limits, Profile, SectionEncoding, SectionInfo, SectionKind,
+    Adapter, DecodeError, Digest, Encoding, Head, Limits, Profile, Release, SectionEncoding, SectionInfo, SectionKind,
     Signature, Site, SiteWeights, codec,
     envelope::{self, Envelope},
     wire::{self, Outline, ProfileOutline},
@@ -32,6 +32,8 @@ pub struct Decoded {
     pub format_version: u16,
     /// Who says to have signed it; **not verified** ([`crate::admit`] does that).
     pub signature: Option<Signature>,
+    /// What that signature is over; `None` where it is over the bytes themselves. It fits the file.
+    pub release: Option<Release>,
 }
 
 /// Reads a file with [`Limits::DEFAULT`].
@@ -52,7 +54,13 @@ pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError
 
 /// Reads a file whose outermost layer was checked already.
 pub(crate) fn decode_opened(bytes: &[u8], file: &Envelope<'_>, limits: &Limits) -> Result<Decoded, DecodeError> {
+    if let Some(release) = &file.release {
+        release.check_content(file.signed)?;
+    }
     let outline = wire::read(file.header, file.version, limits)?;
+    if let Some(release) = &file.release {
+        release.check_header(&outline.header)?;
+    }
     check_parameters(&outline, limits)?;
 
     let mut payload = Payload {
@@ -118,6 +126,7 @@ pub(crate) fn decode_opened(bytes: &[u8], file: &Envelope<'_>, limits: &Limits) 
         file_bytes: bytes.len(),
         format_version: file.version,
         signature: file.signature,
+        release: file.release.clone(),
     })
 }
 

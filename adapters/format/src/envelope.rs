@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{DecodeError, Limits, PublicKey, Signature, SignerClass};
+use crate::{DecodeError, Limits, PublicKey, Release, Signature, SignedRelease, SignerClass};
 
 /// The first bytes: one above 127, the name, and line ends that a text-mode copy would change.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89CLR\r\n\x1a\n";
@@ -12,8 +12,10 @@ pub(crate) const VERSION: u16 = 2;
 const PREFIX: usize = 20;
 /// Bytes of a signature: the public key and the Ed25519 signature.
 const SIGNATURE: usize = 32 + 64;
-/// Bytes behind the payload without the signature: kind, reserved, length, checksum.
-const TRAILER: usize = 8;
+/// Bytes of a trailer around the signature: kind, reserved, length, checksum.
+pub(crate) const FRAME: usize = 8;
+/// The trailer of a publisher's signature over a release statement: key, signature, statement.
+pub(crate) const RELEASE: u8 = 3;
 
 /// The parts of a file whose outermost layer is sound.
 pub(crate) struct Envelope<'a> {
@@ -23,10 +25,29 @@ pub(crate) struct Envelope<'a> {
     pub(crate) payload_offset: usize,
     /// The format version, one that this program reads.
     pub(crate) version: u16,
-    /// The bytes that a signature is over: everything before the trailer.
+    /// Everything before the trailer: what a signature is over, directly or by a statement.
     pub(crate) signed: &'a [u8],
     /// The signature, not verified.
     pub(crate) signature: Option<Signature>,
+    /// The statement that the signature is over, not verified.
+    pub(crate) release: Option<Release>,
+}
+
+impl Envelope<'_> {
+    /// Whether the signature is its key's, over the statement or else over the bytes before the trailer. Whether these bytes
+    /// are the ones that the statement names is for [`Release::check_content`].
+    pub(crate) fn signature_holds(&self) -> bool {
+        match (&self.signature, &self.release) {
+            (None, _) => false,
+            (Some(signature), None) => signature.holds(self.signed),
+            (Some(signature), Some(release)) => SignedRelease {
+                release: release.clone(),
+                key: signature.key,
+                signature: signature.bytes,
+            }
+            .holds(),
+        }
+    }
 }
 
 fn u16_at(bytes: &[u8], offset: usize) -> u16 {
@@ -39,7 +60,7 @@ fn u32_at(bytes: &[u8], offset: usize) -> u32 {
 
 /// Bytes of a file with a header and payload of the given sizes, unsigned.
 pub(crate) fn file_bytes(header: usize, payload: usize) -> usize {
-    PREFIX + header + payload + TRAILER
+    PREFIX + header + payload + FRAME
 }
 
 /// Puts the unsigned envelope of the newest version around a header and a payload.
@@ -52,19 +73,14 @@ pub(crate) fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
     file.extend((payload.len() as u32).to_le_bytes());
     file.extend(header);
     file.extend(payload);
-    close(file, None)
+    close(file, 0, &[])
 }
 
-/// Puts the trailer behind the bytes before it.
-pub(crate) fn close(mut file: Vec<u8>, signature: Option<&Signature>) -> Vec<u8> {
-    if let Some(signature) = signature {
-        file.extend([signature.class as u8, 0]);
-        file.extend((SIGNATURE as u16).to_le_bytes());
-        file.extend(signature.key.0);
-        file.extend(signature.bytes);
-    } else {
-        file.extend([0; 4]);
-    }
+/// Puts a trailer of a kind behind the bytes before it.
+pub(crate) fn close(mut file: Vec<u8>, kind: u8, signature: &[u8]) -> Vec<u8> {
+    file.extend([kind, 0]);
+    file.extend((signature.len() as u16).to_le_bytes());
+    file.extend(signature);
     file.extend(crc32fast::hash(&file).to_le_bytes());
     file
 }
@@ -82,14 +98,14 @@ pub(crate) fn open<'a>(file: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, 
     if !file.starts_with(&MAGIC) {
         let cut = MAGIC.starts_with(file);
         let truncated = DecodeError::Truncated {
-            expected: (PREFIX + TRAILER) as u64,
+            expected: (PREFIX + FRAME) as u64,
             got: size,
         };
         return Err(if cut { truncated } else { DecodeError::Magic });
     }
-    if file.len() < PREFIX + TRAILER {
+    if file.len() < PREFIX + FRAME {
         return Err(DecodeError::Truncated {
-            expected: (PREFIX + TRAILER) as u64,
+            expected: (PREFIX + FRAME) as u64,
             got: size,
         });
     }
@@ -111,7 +127,7 @@ pub(crate) fn open<'a>(file: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, 
             got: header,
         });
     }
-    let unsigned = PREFIX as u64 + header + payload + TRAILER as u64;
+    let unsigned = PREFIX as u64 + header + payload + FRAME as u64;
     if size < unsigned {
         return Err(DecodeError::Truncated {
             expected: unsigned,
@@ -139,7 +155,7 @@ pub(crate) fn open<'a>(file: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, 
     if file[trailer + 1] != 0 {
         return Err(DecodeError::Reserved { place: "trailer" });
     }
-    let signature = read_signature(kind, &file[trailer + 4..file.len() - 4])?;
+    let (signature, release) = read_signature(kind, &file[trailer + 4..file.len() - 4])?;
     Ok(Envelope {
         header: &file[PREFIX..payload_offset],
         payload: &file[payload_offset..trailer],
@@ -147,13 +163,18 @@ pub(crate) fn open<'a>(file: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, 
         version,
         signed: &file[..trailer],
         signature,
+        release,
     })
 }
 
-/// The signature of a trailer: a public key and what it signed with.
-fn read_signature(kind: u8, bytes: &[u8]) -> Result<Option<Signature>, DecodeError> {
+/// What a trailer holds: a public key, what it signed with, and in one kind the statement that was signed.
+fn read_signature(kind: u8, bytes: &[u8]) -> Result<(Option<Signature>, Option<Release>), DecodeError> {
     let class = match kind {
         0 => None,
+        RELEASE => {
+            let signed = SignedRelease::from_bytes(bytes)?;
+            return Ok((Some(signed.signature()), Some(signed.release)));
+        }
         kind => Some(SignerClass::from_kind(kind).ok_or(DecodeError::SignatureKind { kind })?),
     };
     let expected = if class.is_some() { SIGNATURE } else { 0 };
@@ -164,9 +185,10 @@ fn read_signature(kind: u8, bytes: &[u8]) -> Result<Option<Signature>, DecodeErr
         });
     }
     let parts = bytes.split_first_chunk().zip(bytes.last_chunk());
-    Ok(class.zip(parts).map(|(class, ((key, _), bytes))| Signature {
+    let signature = class.zip(parts).map(|(class, ((key, _), bytes))| Signature {
         class,
         key: PublicKey(*key),
         bytes: *bytes,
-    }))
+    });
+    Ok((signature, None))
 }

@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, string::String};
 
-use crate::{InvalidAdapter, SectionKind, codec::CodeFault};
+use crate::{Digest, InvalidAdapter, SectionKind, codec::CodeFault};
 
 /// Why a file's bytes are refused. Nothing of the file has been used when one of these is returned.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -74,6 +74,53 @@ pub enum DecodeError {
         expected: u16,
         /// Bytes claimed.
         got: u16,
+    },
+    /// A field of the release statement cannot be read.
+    #[error("release statement, field `{field}`: {fault}")]
+    Release {
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        fault: HeaderFault,
+    },
+    /// A release statement in a layout that this version does not know.
+    #[error(
+        "release statement of layout {got}, expected {expected}\nhint: a newer clr signed this file; update this one"
+    )]
+    ReleaseLayout {
+        /// The layout that is read.
+        expected: u8,
+        /// The statement's.
+        got: u8,
+    },
+    /// The release statement is readable, but not in the one form that is written.
+    #[error("the release statement is not in canonical form, or bytes follow it")]
+    ReleaseForm,
+    /// The release statement is about content of another length.
+    #[error("{got} bytes before the trailer, the release statement names {expected}")]
+    ReleaseLength {
+        /// Bytes that the statement names.
+        expected: u64,
+        /// Bytes there.
+        got: u64,
+    },
+    /// The release statement is about other content.
+    #[error("the content has the digest {}, the release statement names {}", got.short(), expected.short())]
+    ReleaseContent {
+        /// The digest that the statement names.
+        expected: Digest,
+        /// The digest of the content.
+        got: Digest,
+    },
+    /// The release statement and the header say different things.
+    #[error("{field}: `{statement}` in the release statement, `{header}` in the header")]
+    ReleaseMismatch {
+        /// What they differ in.
+        field: &'static str,
+        /// In the statement.
+        statement: String,
+        /// In the header.
+        header: String,
     },
     /// A header field cannot be read.
     #[error("header field `{field}`: {fault}")]
@@ -185,6 +232,9 @@ pub enum HeaderFault {
     /// A number that does not fit its type.
     #[error("the number does not fit its type")]
     Number,
+    /// Text that is empty or has control characters.
+    #[error("it is empty or has control characters")]
+    Text,
     /// A choice that this version does not know.
     #[error("the value is not one of the known choices")]
     Choice,

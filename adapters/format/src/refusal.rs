@@ -1,6 +1,6 @@
 //! Why a device does not take a file.
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 
 use crate::{DecodeError, Digest, Provenance, PublicKey, SignerClass};
 
@@ -112,6 +112,64 @@ pub enum Refusal {
         /// The file's digest.
         digest: Digest,
     },
+    // SIGN: codes 14 to 17.
+    /// Other bytes than the publisher's release statement names.
+    #[error("not the bytes that key {} signed: {fault}", key.short())]
+    WrongContent {
+        /// The key.
+        key: PublicKey,
+        /// Which length or digest differs.
+        fault: DecodeError,
+    },
+    /// The release statement says something else than the file.
+    #[error("the release statement of key {} contradicts the file: {fault}\nhint: sign the file anew with `clr sign`", key.short())]
+    Contradiction {
+        /// The key.
+        key: PublicKey,
+        /// Which field differs.
+        fault: DecodeError,
+    },
+    /// For other devices.
+    #[error(
+        "signed for {}, this device is {}\nhint: sign it for one of these names with `clr sign --audience`, or add `audience = [\"…\"]` to the device's configuration",
+        Names(audience),
+        Names(names)
+    )]
+    Audience {
+        /// The patterns of the release statement.
+        audience: Vec<String>,
+        /// The device's names.
+        names: Vec<String>,
+    },
+    /// Below the lowest version that the device's configuration allows.
+    #[error(
+        "version {got} of task `{task}`: the device's configuration allows {minimum} and above\nhint: send a version of at least {minimum}, or lower `[trust.minimum]`"
+    )]
+    BelowMinimum {
+        /// The task.
+        task: String,
+        /// The lowest version allowed.
+        minimum: u64,
+        /// The file's version.
+        got: u64,
+    },
+}
+
+/// Names in backquotes; those beyond the first eight are counted.
+struct Names<'a>(&'a [String]);
+
+impl core::fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        const SHOWN: usize = 8;
+        for (index, name) in self.0.iter().take(SHOWN).enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}`{name}`")?;
+        }
+        match self.0.len().checked_sub(SHOWN) {
+            Some(more @ 1..) => write!(f, " and {more} more"),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Refusal {
@@ -132,6 +190,10 @@ impl Refusal {
             Self::Expired { .. } => 11,
             Self::Downgrade { .. } => 12,
             Self::Replay { .. } => 13,
+            Self::WrongContent { .. } => 14,
+            Self::Contradiction { .. } => 15,
+            Self::Audience { .. } => 16,
+            Self::BelowMinimum { .. } => 17,
         }
     }
 }

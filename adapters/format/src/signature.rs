@@ -1,4 +1,5 @@
-//! Signatures of adapter files: Ed25519 (RFC 8032) over the raw bytes before the trailer, as they stand in the file.
+//! Signatures of adapter files: Ed25519 (RFC 8032) over the raw bytes before the trailer, as they stand in the file. Publishers
+//! sign a statement instead: see [`crate::Release`].
 
 use alloc::vec::Vec;
 
@@ -72,7 +73,8 @@ fn message(class: SignerClass, signed: &[u8]) -> Vec<u8> {
     [class.domain(), signed].concat()
 }
 
-/// The file with a signature; one that it had is replaced. The signed bytes, and so everything that the adapter says,
+/// The file with a signature over its bytes before the trailer; one that it had is replaced. For what a device tuned; a
+/// publisher's [`crate::sign_release`] also states the audience and lets an upload be verified before it arrives. The signed bytes, and so everything that the adapter says,
 /// stay as they are. The digest is another: it names the signed file.
 ///
 /// # Errors
@@ -84,7 +86,11 @@ pub fn sign(file: &[u8], class: SignerClass, key: &SecretKey) -> Result<Vec<u8>,
         key: key.public(),
         bytes: key.sign(&message(class, envelope.signed)),
     };
-    Ok(envelope::close(envelope.signed.to_vec(), Some(&signature)))
+    Ok(envelope::close(
+        envelope.signed.to_vec(),
+        class as u8,
+        &[&signature.key.0[..], &signature.bytes[..]].concat(),
+    ))
 }
 
 /// The signature that a file carries, without reading the file further and without verifying it.

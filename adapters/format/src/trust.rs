@@ -5,8 +5,8 @@ use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DecodeError, Decoded, Digest, Limits, Provenance, PublicKey, Refusal, Signature, SignerClass,
-    decode::decode_opened, envelope,
+    DecodeError, Decoded, Digest, Header, Limits, Provenance, PublicKey, Refusal, Release, Signature, SignedRelease,
+    SignerClass, decode::decode_opened, envelope, pattern::matches,
 };
 
 /// A publisher's key, and the tasks it may speak for.
@@ -24,29 +24,9 @@ impl TrustedKey {
     /// Whether the key may speak for a task.
     #[must_use]
     pub fn covers(&self, task: &str) -> bool {
-        let matches = |pattern: &String| matches(pattern.as_bytes(), task.as_bytes());
-        self.tasks.as_ref().is_none_or(|patterns| patterns.iter().any(matches))
+        let fits = |pattern: &String| matches(pattern, task);
+        self.tasks.as_ref().is_none_or(|patterns| patterns.iter().any(fits))
     }
-}
-
-/// Whether `text` fits `pattern`; `*` stands for any run of bytes. Time is at most their product.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        if pattern.get(p) == Some(&b'*') {
-            star = Some((p, t));
-            p += 1;
-        } else if pattern.get(p) == Some(&text[t]) {
-            (p, t) = (p + 1, t + 1);
-        } else if let Some((at, taken)) = star {
-            star = Some((at, taken + 1));
-            (p, t) = (at + 1, taken + 1);
-        } else {
-            return false;
-        }
-    }
-    pattern[p..].iter().all(|&byte| byte == b'*')
 }
 
 /// Whom a device believes.
@@ -58,6 +38,38 @@ pub struct Trust {
     pub device: Option<PublicKey>,
     /// Whether files without a signature are taken as well: for a bench, not for the field.
     pub unsigned: bool,
+    /// The device's names, of which a release statement's audience must have one; `None` for whoever is no device, to whom every
+    /// audience is right.
+    pub names: Option<Vec<String>>,
+    /// Lowest versions by task.
+    pub minimum: Vec<MinimumVersion>,
+}
+
+/// The lowest version of a task that a device takes and serves. As configuration, it survives what empties the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MinimumVersion {
+    /// The task's name, in which `*` stands for any run of characters.
+    pub task: String,
+    /// The version.
+    pub version: u64,
+}
+
+impl Trust {
+    /// The lowest version of a task that is taken: the highest of those that are set for it.
+    #[must_use]
+    pub fn minimum(&self, task: &str) -> u64 {
+        let set = self.minimum.iter().filter(|minimum| matches(&minimum.task, task));
+        set.map(|minimum| minimum.version).max().unwrap_or(0)
+    }
+
+    /// The publisher's entry of a signer that is believed; the device itself has none.
+    fn signer(&self, class: SignerClass, key: PublicKey) -> Result<Option<&TrustedKey>, Refusal> {
+        let known = match class {
+            SignerClass::Publisher => self.publishers.iter().find(|trusted| trusted.key == key).map(Some),
+            SignerClass::Device => (self.device == Some(key)).then_some(None),
+        };
+        known.ok_or(Refusal::UnknownKey { class, key })
+    }
 }
 
 /// What a file must fulfil to be taken.
@@ -83,9 +95,81 @@ pub struct Admitted {
     pub signer: Option<Signature>,
 }
 
-/// Checks a file in the order in which least is believed: size and envelope, the signer, the signature over the raw
-/// bytes, and only then what they say: the adapter itself, whether the signer may speak for its task, whether its
-/// provenance is of the signer's class, the backbone, the expiry.
+/// What is decided by, from a header or a release statement.
+struct Claims<'a> {
+    task: &'a str,
+    version: u64,
+    backbone: Digest,
+    expires: Option<u64>,
+}
+
+impl Claims<'_> {
+    fn of_release(release: &Release) -> Claims<'_> {
+        Claims {
+            task: &release.task,
+            version: release.version,
+            backbone: release.backbone,
+            expires: release.expires,
+        }
+    }
+
+    fn of_header(header: &Header) -> Claims<'_> {
+        Claims {
+            task: &header.task,
+            version: header.version,
+            backbone: header.backbone,
+            expires: header.expires,
+        }
+    }
+
+    /// Whether the signer may speak for the task.
+    fn check_task(&self, signer: Option<&TrustedKey>) -> Result<(), Refusal> {
+        match signer {
+            Some(trusted) if !trusted.covers(self.task) => Err(Refusal::TaskNotAllowed {
+                key: trusted.key,
+                task: self.task.into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the adapter is one for this device now.
+    fn check_device(&self, release: Option<&Release>, policy: &Policy<'_>) -> Result<(), Refusal> {
+        if self.backbone != policy.backbone {
+            return Err(Refusal::WrongBackbone {
+                expected: policy.backbone,
+                got: self.backbone,
+            });
+        }
+        if let (Some(expires), Some(now)) = (self.expires, policy.now)
+            && now >= expires
+        {
+            return Err(Refusal::Expired { expires, now });
+        }
+        if let (Some(release), Some(names)) = (release, &policy.trust.names)
+            && !release.is_for(names)
+        {
+            return Err(Refusal::Audience {
+                audience: release.audience.clone(),
+                names: names.clone(),
+            });
+        }
+        let minimum = policy.trust.minimum(self.task);
+        if self.version < minimum {
+            return Err(Refusal::BelowMinimum {
+                task: self.task.into(),
+                minimum,
+                got: self.version,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Checks a file in the order in which least is believed: size and envelope, the signer, the signature over the release
+/// statement or the raw bytes, and only then what they say: the content's digest and the adapter itself, whether the signer may
+/// speak for its task, whether its provenance is of the signer's class, the backbone, the expiry, the audience, the minimum
+/// version.
 ///
 /// Whether the version is new is the store's to say.
 ///
@@ -97,36 +181,26 @@ pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     let trusted = match &signer {
         None if policy.trust.unsigned => None,
         None => return Err(Refusal::Unsigned),
-        Some(Signature { class, key, .. }) => {
-            let unknown = Refusal::UnknownKey {
-                class: *class,
-                key: *key,
-            };
-            match class {
-                SignerClass::Publisher => {
-                    let publishers = &policy.trust.publishers;
-                    Some(publishers.iter().find(|trusted| trusted.key == *key).ok_or(unknown)?)
-                }
-                SignerClass::Device if policy.trust.device == Some(*key) => None,
-                SignerClass::Device => return Err(unknown),
-            }
-        }
+        Some(Signature { class, key, .. }) => policy.trust.signer(*class, *key)?,
     };
-    if let Some(signature) = &signer
-        && !signature.holds(envelope.signed)
+    if let Some(Signature { key, .. }) = signer
+        && !envelope.signature_holds()
     {
-        return Err(Refusal::BadSignature { key: signature.key });
+        return Err(Refusal::BadSignature { key });
     }
-    let decoded = decode_opened(file, &envelope, &policy.limits)?;
+    let decoded = decode_opened(file, &envelope, &policy.limits).map_err(|fault| match (fault, signer) {
+        (
+            fault @ (DecodeError::ReleaseLength { .. } | DecodeError::ReleaseContent { .. }),
+            Some(Signature { key, .. }),
+        ) => Refusal::WrongContent { key, fault },
+        (fault @ DecodeError::ReleaseMismatch { .. }, Some(Signature { key, .. })) => {
+            Refusal::Contradiction { key, fault }
+        }
+        (fault, _) => fault.into(),
+    })?;
     let header = &decoded.adapter.header;
-    if let Some(trusted) = trusted
-        && !trusted.covers(&header.task)
-    {
-        return Err(Refusal::TaskNotAllowed {
-            key: trusted.key,
-            task: header.task.clone(),
-        });
-    }
+    let claims = Claims::of_header(header);
+    claims.check_task(trusted)?;
     if let Some(Signature { class, .. }) = signer {
         // A publisher may send on what a device tuned, as a version of its own; a device signs only its own work.
         let own = header.provenance == Provenance::DeviceTuned && header.revision > 0;
@@ -142,18 +216,38 @@ pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
             });
         }
     }
-    if header.backbone != policy.backbone {
-        return Err(Refusal::WrongBackbone {
-            expected: policy.backbone,
-            got: header.backbone,
+    claims.check_device(decoded.release.as_ref(), policy)?;
+    Ok(Admitted { decoded, signer })
+}
+
+/// Checks the announcement of a file that has not arrived: all that [`admit`] checks and a statement can tell. The file itself
+/// is admitted when it is there.
+///
+/// # Errors
+/// As [`admit`].
+pub fn admit_release(announced: &SignedRelease, policy: &Policy<'_>) -> Result<(), Refusal> {
+    let release = &announced.release;
+    let (cap, got) = (policy.limits.file_bytes as u64, announced.file_bytes());
+    if got > cap {
+        let what = "file bytes";
+        return Err(Refusal::TooLarge { what, cap, got });
+    }
+    let class = SignerClass::Publisher;
+    let trusted = policy.trust.signer(class, announced.key)?;
+    if !announced.holds() {
+        return Err(Refusal::BadSignature { key: announced.key });
+    }
+    let claims = Claims::of_release(release);
+    claims.check_task(trusted)?;
+    if release.revision != 0 {
+        return Err(Refusal::WrongClass {
+            class,
+            // A revision is what tuning on a device counts.
+            provenance: Provenance::DeviceTuned,
+            revision: release.revision,
         });
     }
-    if let (Some(expires), Some(now)) = (header.expires, policy.now)
-        && now >= expires
-    {
-        return Err(Refusal::Expired { expires, now });
-    }
-    Ok(Admitted { decoded, signer })
+    claims.check_device(Some(release), policy)
 }
 
 impl From<DecodeError> for Refusal {
@@ -165,33 +259,6 @@ impl From<DecodeError> for Refusal {
             }
             DecodeError::TooLarge { what, cap, got } => Self::TooLarge { what, cap, got },
             error => Self::Malformed(error),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn a_pattern_stands_for_what_its_stars_leave_open() {
-        for (pattern, text, expected) in [
-            ("birds", "birds", true),
-            ("birds", "bird", false),
-            ("bird*", "birds", true),
-            ("*", "", true),
-            ("", "", true),
-            ("", "x", false),
-            ("a*b*c", "a-bb-b-c", true),
-            ("a*b*c", "a-c-b", false),
-            ("*/north", "site 3/north", true),
-            ("**", "ü", true),
-        ] {
-            assert_eq!(
-                matches(pattern.as_bytes(), text.as_bytes()),
-                expected,
-                "{pattern} {text}"
-            );
         }
     }
 }

@@ -89,12 +89,17 @@ pub(crate) fn write(outline: &Outline, version: u16) -> Result<Vec<u8>, EncodeEr
     Ok(out.0)
 }
 
-struct Reader<'a> {
+/// Reads postcard field by field.
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn take<T: Deserialize<'a>>(&mut self, field: &'static str) -> Result<T, DecodeError> {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    pub(crate) fn take<T: Deserialize<'a>>(&mut self, field: &'static str) -> Result<T, DecodeError> {
         let (value, rest) = postcard::take_from_bytes(self.rest).map_err(|error| {
             let fault = match error {
                 postcard::Error::DeserializeUnexpectedEnd => HeaderFault::Ends,
@@ -121,14 +126,14 @@ impl<'a> Reader<'a> {
         Ok(got)
     }
 
-    fn text(&mut self, field: &'static str, cap: usize) -> Result<String, DecodeError> {
+    pub(crate) fn text(&mut self, field: &'static str, cap: usize) -> Result<String, DecodeError> {
         let got: &str = self.take(field)?;
         check(field, got.len(), cap)?;
         Ok(got.into())
     }
 
     /// A list whose length is checked first. No more is reserved than the bytes left could fill (one byte per element).
-    fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         field: &'static str,
         cap: usize,
@@ -145,7 +150,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn check(what: &'static str, got: usize, cap: usize) -> Result<(), DecodeError> {
+pub(crate) fn check(what: &'static str, got: usize, cap: usize) -> Result<(), DecodeError> {
     if got > cap {
         Err(DecodeError::TooLarge {
             what,
@@ -159,7 +164,7 @@ fn check(what: &'static str, got: usize, cap: usize) -> Result<(), DecodeError> 
 
 /// Reads a header of a format version; demands that it is used up, and that it is in canonical form.
 pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outline, DecodeError> {
-    let mut input = Reader { rest: bytes };
+    let mut input = Reader::new(bytes);
     let mut header = Header {
         task: input.text("task", limits.task_bytes)?,
         labels: input.list("labels", limits.classes, |input| {

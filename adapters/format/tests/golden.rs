@@ -6,8 +6,9 @@
 use std::{fs, path::PathBuf};
 
 use clr_adapters::{
-    Adapter, Calibration, Canary, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Metrics, Preprocessing,
-    Profile, Provenance, Recipe, Site, SiteWeights, Trial, decode, encode,
+    Adapter, Calibration, Canary, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Limits, Metrics,
+    Preprocessing, Profile, Provenance, Recipe, Release, SecretKey, SignedRelease, SignerClass, Site, SiteWeights,
+    Terms, Trial, decode, encode, sign, sign_release,
 };
 
 /// The values of `docs/adapter-format.md`, "Golden files": all of them are exact in every encoding.
@@ -129,6 +130,70 @@ fn every_version_decodes_to_the_documented_values() {
     }
 }
 
+/// The key of `docs/adapter-format.md`, "Golden files".
+fn key() -> SecretKey {
+    SecretKey::from_bytes(&[0x5e; 32])
+}
+
+fn terms() -> Terms {
+    Terms {
+        created: Some(1_795_000_000),
+        audience: vec!["fleet ✓".into(), "gate-*".into()],
+    }
+}
+
+/// Every kind of signature over the same adapter.
+fn signed(kind: &str) -> Vec<u8> {
+    let plain = encode(&documented(2), Encoding::Int8).unwrap();
+    match kind {
+        "publisher" => sign(&plain, SignerClass::Publisher, &key()),
+        "device" => sign(&plain, SignerClass::Device, &key()),
+        _ => sign_release(&plain, &terms(), &key()),
+    }
+    .unwrap()
+}
+
+fn signed_path(kind: &str) -> PathBuf {
+    path(2, Encoding::Int8).with_file_name(format!("v2-int8-{kind}.clr"))
+}
+
+const SIGNED: [(&str, &str); 3] = [
+    ("publisher", "f1edded5c64e"),
+    ("device", "82167a8b0019"),
+    ("release", "9d56b859c178"),
+];
+
+#[test]
+fn every_kind_of_signature_is_read_and_written_to_the_same_bytes() {
+    for (kind, digest) in SIGNED {
+        let file = fs::read(signed_path(kind)).unwrap();
+        assert_eq!(signed(kind), file, "{kind}");
+        let decoded = decode(&file).unwrap();
+        assert_eq!(decoded.adapter, documented(2));
+        assert_eq!(decoded.digest.short(), digest, "{kind}");
+        assert_eq!(decoded.signature.unwrap().key, key().public());
+        assert_eq!(decoded.release.is_some(), kind == "release");
+    }
+    let file = fs::read(signed_path("release")).unwrap();
+    let announced = SignedRelease::of_file(&file, &Limits::DEFAULT).unwrap().unwrap();
+    assert!(announced.holds());
+    let content = &file[..510 - 8];
+    assert_eq!(
+        announced.release,
+        Release {
+            task: "golden ✓".into(),
+            version: 300,
+            revision: 5,
+            backbone: Digest([0xb0; 32]),
+            created: Some(1_795_000_000),
+            expires: Some(1_900_000_000),
+            audience: terms().audience,
+            length: content.len() as u64,
+            content: Digest::of(content),
+        }
+    );
+}
+
 #[test]
 fn the_newest_version_encodes_to_the_same_bytes() {
     for encoding in Encoding::ALL {
@@ -176,5 +241,8 @@ fn write_the_golden_files() {
         .filter(|&encoding| !path(2, encoding).exists())
     {
         fs::write(path(2, encoding), encode(&documented(2), encoding).unwrap()).unwrap();
+    }
+    for (kind, _) in SIGNED.into_iter().filter(|(kind, _)| !signed_path(kind).exists()) {
+        fs::write(signed_path(kind), signed(kind)).unwrap();
     }
 }

@@ -148,7 +148,12 @@ fn the_envelope_names_what_is_wrong_with_it() {
     assert_eq!(with(8, 3), DecodeError::Version { expected: 2, got: 3 });
     assert_eq!(with(8, 0), DecodeError::Version { expected: 2, got: 0 });
     assert_eq!(with(10, 1), DecodeError::Reserved { place: "prefix" });
-    assert_eq!(with(trailer, 3), DecodeError::SignatureKind { kind: 3 });
+    assert_eq!(with(trailer, 4), DecodeError::SignatureKind { kind: 4 });
+    let without_statement = DecodeError::Release {
+        field: "signature",
+        fault: HeaderFault::Ends,
+    };
+    assert_eq!(with(trailer, 3), without_statement);
     assert_eq!(with(trailer, 1), DecodeError::SignatureLength { expected: 96, got: 0 });
     assert_eq!(with(trailer + 1, 1), DecodeError::Reserved { place: "trailer" });
     let mut long = file(Encoding::F32);

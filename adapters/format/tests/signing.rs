@@ -1,4 +1,4 @@
-//! What is signed is believed, to the byte, of whom it is believed; everything else has a refusal of its own.
+//! Signatures over a file's own bytes are believed to the byte; everything else has its own refusal.
 
 use std::sync::LazyLock;
 
@@ -25,7 +25,7 @@ static TRUST: LazyLock<Trust> = LazyLock::new(|| {
     Trust {
         publishers: vec![publisher(1, None), publisher(2, Some(vec!["flowers*".into()]))],
         device: Some(key(9).public()),
-        unsigned: false,
+        ..Trust::default()
     }
 });
 

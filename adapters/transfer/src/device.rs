@@ -19,11 +19,12 @@ pub trait Device: Sync {
     /// Who the device is.
     fn hello(&self) -> DeviceInfo;
 
-    /// Starts or resumes a transfer; returns how many of its bytes are held durably: `length` if all of it is here already, so
-    /// that [`Device::commit`] may follow at once.
+    /// Starts or resumes a transfer; returns how many of its bytes are held: `length` if all of it is here already, so
+    /// that [`Device::commit`] may follow at once. An announcement is verified first; without one, nothing is written to
+    /// the disk before [`Device::commit`] has verified all of it.
     fn begin(&self, begin: &Begin) -> Result<u64, Failure>;
 
-    /// Takes the bytes of a transfer from `offset` on, makes them durable, and returns how many are held durably. Where `offset` is not
+    /// Takes the bytes of a transfer from `offset` on, makes them durable if they were announced, and returns how many are held. Where `offset` is not
     /// what is held (another connection sends the same file), nothing is taken.
     fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure>;
 

@@ -6,7 +6,7 @@ use crate::{
     device::Device,
     failure::{Failure, FailureCode},
     frame::{Direction, Head, MAX_BODY, encode_frame},
-    message::{Begin, Kind, MAX_CHUNK, MIN_CHUNK, MessageFault, Request, Response, VERSIONS},
+    message::{Begin, MAX_CHUNK, MIN_CHUNK, MessageFault, Request, Response, VERSIONS},
     status::TaskSummary,
 };
 
@@ -247,11 +247,7 @@ impl<'d> Session<'d> {
 
     fn check_size(&self, begin: &Begin) -> Result<(), Failure> {
         let cap = self.limits.transfer_bytes;
-        let made = match begin.kind {
-            Kind::Delta { length, .. } => length,
-            _ => 0,
-        };
-        let got = begin.length.max(made);
+        let got = begin.length.max(begin.kind.made_bytes().unwrap_or(0));
         if got > cap {
             let what = "bytes of a transfer";
             return Err(MessageFault::TooLarge { what, cap, got }.into());

@@ -2,6 +2,7 @@
 
 #[path = "../../format/tests/allocation.rs"]
 mod allocation;
+mod announcements;
 mod commands;
 mod cuts;
 mod deadlines;

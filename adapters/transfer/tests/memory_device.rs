@@ -22,6 +22,12 @@ pub(crate) struct Kept {
     pub(crate) active: Option<String>,
     pub(crate) tasks: BTreeMap<String, Digest>,
     pub(crate) backbone: Option<Digest>,
+    /// It is of before announcements: the message cannot be read.
+    pub(crate) old: bool,
+    /// Transfers that were begun and announced.
+    pub(crate) announced: u32,
+    /// It forgets a transfer with its second chunk.
+    pub(crate) forgetful: bool,
 }
 
 #[derive(Default)]
@@ -84,7 +90,14 @@ impl Device for MemoryDevice {
 
     fn begin(&self, begin: &Begin) -> Result<u64, Failure> {
         let mut kept = self.0.lock().unwrap();
-        if let Kind::Delta { base, .. } = &begin.kind
+        if let Kind::Release(release) | Kind::ReleaseDelta { release, .. } = &begin.kind {
+            if kept.old {
+                return Err(Failure::new(FailureCode::MALFORMED, "the message cannot be read"));
+            }
+            assert!(release.holds());
+            kept.announced += 1;
+        }
+        if let Kind::Delta { base, .. } | Kind::ReleaseDelta { base, .. } = &begin.kind
             && !kept.files.contains_key(base)
         {
             return Err(Failure::new(
@@ -107,7 +120,12 @@ impl Device for MemoryDevice {
         if part.len() as u64 == offset {
             part.extend(data);
         }
-        Ok(part.len() as u64)
+        let held = part.len() as u64;
+        if kept.forgetful && offset > 0 {
+            kept.parts.remove(digest);
+            return Err(Failure::new(FailureCode::NO_TRANSFER, "forgotten"));
+        }
+        Ok(held)
     }
 
     fn commit(&self, begin: &Begin) -> Result<Committed, Failure> {
@@ -133,8 +151,9 @@ impl Device for MemoryDevice {
                 label: label.clone(),
                 duplicate: false,
             }),
-            Kind::Delta { base, target, length } => {
-                let file = delta::apply(&kept.files[base], &kept.files[&begin.digest], *length as usize)
+            Kind::Delta { base, target, .. } | Kind::ReleaseDelta { base, target, .. } => {
+                let length = begin.kind.made_bytes().unwrap() as usize;
+                let file = delta::apply(&kept.files[base], &kept.files[&begin.digest], length)
                     .map_err(|error| Failure::new(FailureCode::DELTA, error))?;
                 assert_eq!(Digest::of(&file), *target);
                 kept.files.insert(*target, file);

@@ -209,6 +209,7 @@ fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<
             loop {
                 let work = receiver.recv_timeout(Duration::from_secs(1));
                 runtime.write_what_waits(false);
+                runtime.store.drop_stalled_uploads();
                 match work {
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return runtime.write_what_waits(true),

@@ -160,6 +160,14 @@ pub enum StoreError {
         /// Bytes held, or that would be.
         got: u64,
     },
+    /// Other uploads have all the memory that there is for uploads without an announcement.
+    #[error(
+        "{uploads} uploads without an announcement are under way\nhint: try again in some seconds; a file signed by `clr sign` is announced"
+    )]
+    Busy {
+        /// How many.
+        uploads: usize,
+    },
     /// A cap of [`crate::Caps`] is reached.
     #[error("{what}: {got}, at most {cap} allowed\nhint: {hint}")]
     Full {

@@ -3,7 +3,7 @@
 //! `root/examples/<encoded task>/<sha256 of the picture>` is a sealed head ([`crate::sealed`], contents in postcard: label, when it was added,
 //! bytes of the picture) and then the picture as it was received.
 
-use std::io;
+use std::{io, sync::atomic::Ordering};
 
 use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
@@ -160,6 +160,7 @@ impl Store {
         let mut file = sealed::seal(sealed::EXAMPLE, &head);
         file.extend_from_slice(picture);
         atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)?;
+        self.written.examples.fetch_add(file.len() as u64, Ordering::Relaxed);
         Ok(previous_label.map_or(Filed::Added { id }, |from| Filed::Relabelled { id, from }))
     }
 

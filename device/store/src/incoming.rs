@@ -1,17 +1,21 @@
-//! Uploads under way. What an upload is said to hold is on the disk, power cut or not.
+//! Announced uploads under way, on the disk. What an upload is said to hold is durable, power cut or not.
 //!
-//! `root/incoming/<sha256>.part` is a sealed head ([`crate::sealed`], contents: the announced length, 8 bytes, little-endian) and then one
-//! frame per piece that was received: 4 bytes length, 4 bytes CRC-32 of the piece's offset (8 bytes, little-endian) and data, the data. Each
-//! frame is synced before it counts. After a power cut the frames up to the first that is torn are what is held.
+//! `root/incoming/<sha256>.part` is a sealed head ([`crate::sealed`]; contents: the length of what is uploaded, 8 bytes, little-endian, and the
+//! announcement as in a file's trailer) and then one frame per piece that was received: 4 bytes length, 4 bytes CRC-32 of the piece's offset
+//! (8 bytes, little-endian) and data, the data. Each frame is synced before it counts. After a power cut the frames up to the first that is torn
+//! are what is held.
+//!
+//! Each publisher's key has at most one upload for each task.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
-use clr_adapters::Digest;
+use clr_adapters::{Digest, Refusal, SignedRelease};
 
 use crate::{
     error::{Damage, StoreError},
     options::Caps,
     sealed,
+    staging::GRACE,
     storage::{Storage, StorageFile},
 };
 
@@ -20,9 +24,10 @@ pub(crate) const DIRECTORY: &str = "incoming";
 /// The ending of their files.
 pub(crate) const ENDING: &str = ".part";
 
-const HEAD: u64 = 8 + sealed::OVERHEAD as u64;
+/// The largest head.
+const LARGEST_HEAD: usize = 8 + SignedRelease::MAX_BYTES + sealed::OVERHEAD;
 const FRAME: usize = 8;
-/// Bytes of frame heads that any upload may need; a peer that sends single bytes must not fill the disk eightfold.
+/// Bytes of heads that any upload may need; a peer that sends single bytes must not fill the disk eightfold.
 const SLACK: u64 = 64 << 10;
 
 /// The uploads under way.
@@ -32,9 +37,11 @@ pub(crate) struct Incoming {
     clock: u64,
 }
 
-struct Upload {
-    /// Bytes announced.
-    length: u64,
+pub(crate) struct Upload {
+    /// Bytes of what is uploaded.
+    pub(crate) length: u64,
+    /// What announced it.
+    announced: SignedRelease,
     /// Bytes held durably.
     held: u64,
     /// Where the next frame goes.
@@ -43,6 +50,38 @@ struct Upload {
     torn: bool,
     file: Option<Box<dyn StorageFile>>,
     touched: u64,
+    /// When it last grew, if it has since the store was opened.
+    grown: Option<Instant>,
+}
+
+/// Where an upload stands, for the piece that comes next.
+pub(crate) struct Piece {
+    pub(crate) digest: Digest,
+    pub(crate) length: u64,
+    pub(crate) held: u64,
+}
+
+impl Piece {
+    /// What of a piece is not held yet.
+    pub(crate) fn fresh<'a>(&self, offset: u64, bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
+        let &Self { digest, length, held } = self;
+        let Some(known) = held.checked_sub(offset) else {
+            return Err(StoreError::Offset {
+                digest,
+                held,
+                got: offset,
+            });
+        };
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end > length {
+            return Err(StoreError::UploadLength {
+                digest,
+                expected: length,
+                got: end,
+            });
+        }
+        Ok(bytes.get(known as usize..).unwrap_or_default())
+    }
 }
 
 pub(crate) fn path(digest: &Digest) -> String {
@@ -59,6 +98,7 @@ fn checksum(offset: u64, data: &[u8]) -> u32 {
 /// What a file of an upload holds, as far as it is sound.
 pub(crate) struct Parsed {
     length: u64,
+    announced: SignedRelease,
     held: u64,
     end: u64,
     torn: bool,
@@ -72,10 +112,13 @@ pub(crate) fn walk(storage: &dyn Storage, path: &str, mut each: impl FnMut(&[u8]
         damage,
     };
     let size = storage.length(path).map_err(StoreError::io("read", path))?;
-    let head = read(0, HEAD as usize)?;
-    let contents = sealed::open(sealed::PART, &head).map_err(damaged)?;
-    let length = u64::from_le_bytes(contents.try_into().map_err(|_| damaged(Damage::Form))?);
-    let (mut held, mut end) = (0_u64, HEAD);
+    let start = read(0, LARGEST_HEAD)?;
+    let (contents, rest) = sealed::open_prefix(sealed::PART, &start).map_err(damaged)?;
+    let form = || damaged(Damage::Form);
+    let (length, announced) = contents.split_first_chunk::<8>().ok_or_else(form)?;
+    let length = u64::from_le_bytes(*length);
+    let announced = SignedRelease::from_bytes(announced).map_err(|_| form())?;
+    let (mut held, mut end) = (0_u64, (start.len() - rest.len()) as u64);
     while let Some((frame, [])) = read(end, FRAME)?.split_first_chunk::<FRAME>() {
         let [a, b, c, d, crc @ ..] = *frame;
         let bytes = u64::from(u32::from_le_bytes([a, b, c, d]));
@@ -94,6 +137,7 @@ pub(crate) fn walk(storage: &dyn Storage, path: &str, mut each: impl FnMut(&[u8]
     let torn = end != size;
     Ok(Parsed {
         length,
+        announced,
         held,
         end,
         torn,
@@ -101,57 +145,107 @@ pub(crate) fn walk(storage: &dyn Storage, path: &str, mut each: impl FnMut(&[u8]
 }
 
 impl Incoming {
-    /// Takes up an upload that was found on the disk.
-    pub(crate) fn adopt(&mut self, storage: &dyn Storage, digest: Digest) -> Result<(), StoreError> {
+    /// Takes up an upload that was found on the disk, if its announcement still holds.
+    pub(crate) fn adopt(
+        &mut self,
+        storage: &dyn Storage,
+        digest: Digest,
+        check: impl Fn(&SignedRelease) -> Result<(), Refusal>,
+    ) -> Result<(), StoreError> {
         let Parsed {
             length,
+            announced,
             held,
             end,
             torn,
         } = walk(storage, &path(&digest), |_| ())?;
+        check(&announced)?;
         let upload = Upload {
             length,
+            announced,
             held,
             end,
             torn,
             file: None,
             touched: 0,
+            grown: None,
         };
         self.uploads.insert(digest, upload);
         Ok(())
     }
 
-    /// Begins an upload or takes it up again; says how many bytes are held durably.
+    /// Whether an upload may have the one place that its publisher has for the task. An upload that grows keeps the place,
+    /// unless the other is a higher version.
+    pub(crate) fn may_begin(&self, digest: &Digest, announced: &SignedRelease, now: Instant) -> bool {
+        self.uploads.iter().all(|(other, upload)| {
+            let grows = upload
+                .grown
+                .is_some_and(|grown| now.saturating_duration_since(grown) < GRACE);
+            other == digest
+                || !is_same_place(&upload.announced, announced)
+                || !grows
+                || announced.release.version > upload.announced.release.version
+        })
+    }
+
+    /// Bytes of an upload that are held, if it is the one announced in this way.
+    pub(crate) fn held(&self, digest: &Digest, length: u64, announced: &SignedRelease) -> Option<u64> {
+        let upload = self.uploads.get(digest)?;
+        (upload.length == length && upload.announced == *announced).then_some(upload.held)
+    }
+
+    /// Resumes an upload that is the one meant; returns how many bytes are held durably.
+    pub(crate) fn resume(
+        &mut self,
+        storage: &dyn Storage,
+        digest: &Digest,
+        is_meant: impl Fn(&Upload) -> bool,
+    ) -> Result<Option<u64>, StoreError> {
+        self.clock += 1;
+        let Some(upload) = self.uploads.get_mut(digest).filter(|upload| is_meant(upload)) else {
+            return Ok(None);
+        };
+        upload.touched = self.clock;
+        if upload.file.is_none() {
+            // Found when the store was opened: the last frame may not have been synced before the program ended.
+            let path = path(digest);
+            let mut file = storage.open(&path).map_err(StoreError::io("open", &path))?;
+            file.sync().map_err(StoreError::io("make durable", &path))?;
+            storage
+                .sync_directory(DIRECTORY)
+                .map_err(StoreError::io("make durable the place of", &path))?;
+            upload.file = Some(file);
+        }
+        Ok(Some(upload.held))
+    }
+
+    /// Begins an upload that was announced, or resumes it; returns how many bytes are held durably. An upload that has its
+    /// place is discarded.
     pub(crate) fn begin(
         &mut self,
         storage: &dyn Storage,
         caps: &Caps,
         digest: Digest,
         length: u64,
+        announced: &SignedRelease,
     ) -> Result<u64, StoreError> {
-        self.clock += 1;
-        if let Some(upload) = self.uploads.get_mut(&digest)
-            && upload.length == length
-        {
-            upload.touched = self.clock;
-            if upload.file.is_none() {
-                // Found when the store was opened: the last frame may not have been synced before the program ended.
-                let path = path(&digest);
-                let mut file = storage.open(&path).map_err(StoreError::io("open", &path))?;
-                file.sync().map_err(StoreError::io("make durable", &path))?;
-                storage
-                    .sync_directory(DIRECTORY)
-                    .map_err(StoreError::io("make durable the place of", &path))?;
-                upload.file = Some(file);
-            }
-            return Ok(upload.held);
+        let same = |upload: &Upload| upload.length == length && upload.announced == *announced;
+        if let Some(held) = self.resume(storage, &digest, same)? {
+            return Ok(held);
         }
         self.discard(storage, &digest)?;
+        let before = self.uploads.iter();
+        let before = before.filter(|(_, upload)| is_same_place(&upload.announced, announced));
+        let before: Vec<Digest> = before.map(|(other, _)| *other).collect();
+        for other in before {
+            self.discard(storage, &other)?;
+        }
         self.make_room(storage, caps, length)?;
         let path = path(&digest);
+        let head = [&length.to_le_bytes()[..], &announced.to_bytes()].concat();
+        let head = sealed::seal(sealed::PART, &head);
         let created = (|| {
             let mut file = storage.create(&path).map_err(StoreError::io("create", &path))?;
-            let head = sealed::seal(sealed::PART, &length.to_le_bytes());
             file.write(0, &head).map_err(StoreError::io("write", &path))?;
             // The first piece is synced together with this head; until then there is nothing to lose.
             storage
@@ -162,11 +256,13 @@ impl Incoming {
         let file = created.inspect_err(|_: &StoreError| drop(storage.remove(&path)))?;
         let upload = Upload {
             length,
+            announced: announced.clone(),
             held: 0,
-            end: HEAD,
+            end: head.len() as u64,
             torn: false,
             file: Some(file),
             touched: self.clock,
+            grown: None,
         };
         self.uploads.insert(digest, upload);
         Ok(0)
@@ -175,7 +271,7 @@ impl Incoming {
     fn make_room(&mut self, storage: &dyn Storage, caps: &Caps, length: u64) -> Result<(), StoreError> {
         if length > caps.incoming_bytes {
             return Err(StoreError::Full {
-                what: "bytes of uploads under way",
+                what: "bytes of announced uploads under way",
                 cap: caps.incoming_bytes,
                 got: length,
                 hint: "raise the device's cap, or send less",
@@ -195,44 +291,34 @@ impl Incoming {
         }
     }
 
-    /// Takes a piece; says how many bytes are held durably. What is held already is not written again.
+    /// Takes a piece; returns how many bytes are held durably, and how many were written. What is held already is not written again.
     pub(crate) fn append(
         &mut self,
         storage: &dyn Storage,
         digest: Digest,
         offset: u64,
         bytes: &[u8],
-    ) -> Result<u64, StoreError> {
+    ) -> Result<(u64, u64), StoreError> {
         self.clock += 1;
         let upload = self
             .uploads
             .get_mut(&digest)
             .ok_or(StoreError::NoSuchUpload { digest })?;
         upload.touched = self.clock;
-        let held = upload.held;
-        let Some(known) = held.checked_sub(offset) else {
-            return Err(StoreError::Offset {
-                digest,
-                held,
-                got: offset,
-            });
+        let piece = Piece {
+            digest,
+            length: upload.length,
+            held: upload.held,
         };
-        let end = offset.saturating_add(bytes.len() as u64);
-        if end > upload.length {
-            return Err(StoreError::UploadLength {
-                digest,
-                expected: upload.length,
-                got: end,
-            });
+        let data = piece.fresh(offset, bytes)?;
+        if data.is_empty() {
+            return Ok((upload.held, 0));
         }
-        let Some(data) = bytes.get(known as usize..).filter(|data| !data.is_empty()) else {
-            return Ok(held);
-        };
         let mut frame = Vec::with_capacity(FRAME + data.len());
         frame.extend((data.len() as u32).to_le_bytes());
-        frame.extend(checksum(held, data).to_le_bytes());
+        frame.extend(checksum(upload.held, data).to_le_bytes());
         frame.extend(data);
-        let cap = HEAD + 2 * upload.length + SLACK;
+        let cap = 2 * upload.length + SLACK;
         let got = upload.end + frame.len() as u64;
         if got > cap {
             let hint = "send larger pieces";
@@ -242,7 +328,8 @@ impl Incoming {
         upload.write(storage, &path(&digest), &frame)?;
         upload.end = got;
         upload.held += data.len() as u64;
-        Ok(upload.held)
+        upload.grown = Some(Instant::now());
+        Ok((upload.held, frame.len() as u64))
     }
 
     /// Whether an upload of this digest is under way.
@@ -276,6 +363,11 @@ impl Incoming {
         }
         Ok(())
     }
+}
+
+/// Whether two uploads are of one publisher for one task.
+fn is_same_place(one: &SignedRelease, other: &SignedRelease) -> bool {
+    one.key == other.key && one.release.task == other.release.task
 }
 
 impl Upload {

@@ -23,7 +23,7 @@
 //! active                        sealed: the task to serve after a restart, UTF-8; empty for none
 //! tasks/<task>                  sealed: one record per task, the one commit point of every change to it
 //! adapters/<sha256>.clr         adapters as they were received, never changed
-//! incoming/<sha256>.part        uploads under way
+//! incoming/<sha256>.part        uploads that a publisher's signature announces, under way
 //! examples/<task>/<sha256>      labelled pictures, named by the picture's bytes
 //! checkpoints/<task>            sealed: where tuning stands
 //! ```
@@ -36,7 +36,7 @@
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
-//! | 0 | 8 | magic: `CLRtask\x01`, `CLRactv\x01`, `CLRtune\x01`; heads: `CLRexmp\x01`, `CLRpart\x01` |
+//! | 0 | 8 | magic: `CLRtask\x01`, `CLRactv\x01`, `CLRtune\x01`; heads: `CLRexmp\x01`, `CLRpart\x02` |
 //! | 8 | 4 | `N`, bytes of the contents |
 //! | 12 | `N` | contents |
 //! | 12 + `N` | 4 | CRC-32 (IEEE) of all bytes before it |
@@ -62,8 +62,9 @@
 //!
 //! ## An upload under way
 //!
-//! A sealed head (contents: the announced length, 8 bytes), then one frame per piece; each is synced before it counts. What is held after a power cut is
-//! the data of all frames up to the first that is not sound.
+//! A sealed head (contents: the length of what is uploaded, 8 bytes, and the announcement: key, signature and release statement as in a file's trailer),
+//! then one frame per piece; each is synced before it counts. What is held after a power cut is the data of all frames up to the first that is not sound.
+//! The announcement was verified before the file was made, and is again when the store is opened. Uploads without one are held in memory.
 //!
 //! | offset in the frame | bytes | field |
 //! |---|---|---|
@@ -93,10 +94,12 @@ mod record;
 mod sealed;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+mod staging;
 mod state;
 mod storage;
 mod store;
 mod verify;
+mod written;
 
 pub use directory::Directory;
 pub use error::{Damage, StoreError};
@@ -106,3 +109,4 @@ pub use state::{Held, OnTrial, Reverted, TaskState};
 pub use storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};
 pub use store::{Installed, Serving, Start, Store};
 pub use verify::{Problem, ProblemKind, Report};
+pub use written::Written;

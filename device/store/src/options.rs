@@ -35,10 +35,17 @@ impl StoreOptions {
 pub struct Caps {
     /// Tasks, removed ones whose floor is kept included.
     pub tasks: usize,
-    /// Uploads under way; the one untouched for longest makes room for another.
+    /// Announced uploads under way, on the disk; the one untouched for longest makes room for another.
     pub incoming_files: usize,
-    /// Bytes announced by all uploads under way together.
+    /// Bytes of all announced uploads under way together.
     pub incoming_bytes: u64,
+    /// Bytes that announced uploads may write in 24 hours. Beyond that, uploads are held in memory like those without an
+    /// announcement.
+    pub upload_bytes_per_day: u64,
+    /// Uploads without an announcement under way, in memory.
+    pub staged_files: usize,
+    /// Bytes of these together.
+    pub staged_bytes: u64,
     /// Labelled pictures of one task.
     pub examples_per_task: usize,
     /// Bytes of one labelled picture.
@@ -55,6 +62,9 @@ impl Caps {
         tasks: 1_024,
         incoming_files: 8,
         incoming_bytes: 128 << 20,
+        upload_bytes_per_day: 1 << 30,
+        staged_files: 4,
+        staged_bytes: 128 << 20,
         examples_per_task: 5_000,
         example_bytes: 8 << 20,
         examples_bytes_per_task: 512 << 20,

@@ -24,7 +24,7 @@ pub(crate) const CHECKPOINT: [u8; 8] = *b"CLRtune\x01";
 /// The head of an example, `root/examples/…`; the picture follows.
 pub(crate) const EXAMPLE: [u8; 8] = *b"CLRexmp\x01";
 /// The head of an upload under way, `root/incoming/…`; the pieces follow.
-pub(crate) const PART: [u8; 8] = *b"CLRpart\x01";
+pub(crate) const PART: [u8; 8] = *b"CLRpart\x02";
 
 pub(crate) fn seal(magic: [u8; 8], contents: &[u8]) -> Vec<u8> {
     let mut file = Vec::with_capacity(contents.len() + OVERHEAD);

@@ -1,5 +1,6 @@
 //! What the store promises, on a simulated disk and in a real directory.
 
+mod announcements;
 mod damage;
 mod disk_errors;
 mod kill;

@@ -8,7 +8,7 @@ use clr_store::{
     simulation::{Faults, Operation},
 };
 
-use crate::world::{NOW, Seen, adapter, confirmed, confirmed_tuned, file, open, published, push, see, tuned};
+use crate::world::{NOW, Seen, adapter, begin, confirmed, confirmed_tuned, file, open, published, push, see, tuned};
 
 type Act = fn(&Store) -> Result<(), StoreError>;
 
@@ -71,7 +71,7 @@ fn half_uploaded(store: &Store) {
     past(store);
     let file = file("birds", 3);
     let digest = Digest::of(&file);
-    store.begin(&digest, file.len() as u64).unwrap();
+    begin(store, &file).unwrap();
     store.append(&digest, 0, &file[..100]).unwrap();
 }
 

@@ -1,17 +1,22 @@
-//! Uploads go on where they were cut, do not mix, and cannot fill the disk.
+//! Announced uploads resume where they were cut, do not mix, and cannot fill the disk.
 
 use std::sync::Arc;
 
 use clr_adapters::{Digest, Refusal};
 use clr_store::{
-    StoreError,
+    Store, StoreError,
     simulation::{Disk, Fault, Faults, Moment, PowerCut},
 };
 
-use crate::world::{NOW, file, fresh, open, push};
+use crate::world::{self, NOW, announcement_of, file, fresh, open, push};
 
 fn big() -> Vec<u8> {
     (0..10_000_u32).flat_map(u32::to_le_bytes).collect()
+}
+
+/// Begins an upload of any bytes, announced as the file of a task.
+fn begin(store: &Store, task: &str, digest: &Digest, length: u64) -> Result<u64, StoreError> {
+    store.begin_announced(digest, length, &announcement_of(task, length), digest, NOW)
 }
 
 #[test]
@@ -32,7 +37,7 @@ fn an_upload_cut_anywhere_goes_on_at_the_durable_offset() {
             let mut acknowledged = 0;
             let mut sent = 0;
             let _ = (|| {
-                acknowledged = store.begin(&digest, length)?;
+                acknowledged = begin(&store, "birds", &digest, length)?;
                 while acknowledged < length {
                     let start = acknowledged as usize;
                     let end = bytes.len().min(start + CHUNK);
@@ -49,7 +54,7 @@ fn an_upload_cut_anywhere_goes_on_at_the_durable_offset() {
                 let disk = Arc::new(disk.power_cut(model, seed));
                 let store = open(disk.clone());
                 assert_eq!(store.problems(), []);
-                let held = store.begin(&digest, length).unwrap();
+                let held = begin(&store, "birds", &digest, length).unwrap();
                 assert!(
                     held >= acknowledged,
                     "held {held}, but {acknowledged} were acknowledged"
@@ -80,7 +85,7 @@ fn what_a_killed_program_wrote_is_made_durable_before_it_is_counted() {
     let disk = Arc::new(Disk::new());
     let faults = Arc::new(Faults::new(disk.clone()));
     let store = open(faults.clone());
-    store.begin(&digest, length).unwrap();
+    begin(&store, "birds", &digest, length).unwrap();
     // The write goes through, its sync does not.
     faults.set(Some(Fault::Stop {
         at: 1,
@@ -91,9 +96,9 @@ fn what_a_killed_program_wrote_is_made_durable_before_it_is_counted() {
     // Killed, not cut: what was written is seen.
     let disk = Arc::new(disk.copy());
     let store = open(disk.clone());
-    assert_eq!(store.begin(&digest, length).unwrap(), 5_000);
+    assert_eq!(begin(&store, "birds", &digest, length).unwrap(), 5_000);
     let store = open(Arc::new(disk.power_cut(PowerCut::UnsyncedLost, 0)));
-    assert_eq!(store.begin(&digest, length).unwrap(), 5_000);
+    assert_eq!(begin(&store, "birds", &digest, length).unwrap(), 5_000);
 }
 
 #[test]
@@ -105,7 +110,7 @@ fn pieces_are_taken_in_order_and_once() {
         store.append(&digest, 0, &bytes),
         Err(StoreError::NoSuchUpload { .. })
     ));
-    assert_eq!(store.begin(&digest, length).unwrap(), 0);
+    assert_eq!(begin(&store, "birds", &digest, length).unwrap(), 0);
     assert_eq!(store.append(&digest, 0, &bytes[..100]).unwrap(), 100);
     assert!(matches!(
         store.append(&digest, 101, &[0]),
@@ -128,7 +133,7 @@ fn pieces_are_taken_in_order_and_once() {
         store.commit(&digest, NOW),
         Err(StoreError::UploadLength { got: 200, .. })
     ));
-    assert_eq!(store.begin(&digest, length).unwrap(), 200);
+    assert_eq!(begin(&store, "birds", &digest, length).unwrap(), 200);
     store.append(&digest, 200, &bytes[200..]).unwrap();
     assert_eq!(store.upload(&digest).unwrap(), bytes);
     store.discard(&digest).unwrap();
@@ -141,8 +146,8 @@ fn two_uploads_do_not_mix() {
     let (disk, store) = fresh();
     let files = [file("birds", 1), file("cats", 1)];
     let digests = files.each_ref().map(|file| Digest::of(file));
-    for (digest, file) in digests.iter().zip(&files) {
-        assert_eq!(store.begin(digest, file.len() as u64).unwrap(), 0);
+    for file in &files {
+        assert_eq!(world::begin(&store, file).unwrap(), 0);
     }
     for at in (0..files[0].len().max(files[1].len())).step_by(10) {
         for (digest, file) in digests.iter().zip(&files) {
@@ -166,7 +171,7 @@ fn other_bytes_than_announced_are_refused_and_forgotten() {
     let mut bytes = file("birds", 1);
     let digest = Digest::of(&bytes);
     bytes[40] ^= 1;
-    store.begin(&digest, bytes.len() as u64).unwrap();
+    begin(&store, "birds", &digest, bytes.len() as u64).unwrap();
     store.append(&digest, 0, &bytes).unwrap();
     let refused = store.commit(&digest, NOW);
     assert!(matches!(refused, Err(StoreError::Refused(Refusal::WrongDigest { .. }))));
@@ -196,7 +201,7 @@ fn an_upload_whose_file_came_in_another_way_is_committed_without_it() {
     let store = fresh().1;
     let bytes = file("birds", 1);
     let (digest, length) = (Digest::of(&bytes), bytes.len() as u64);
-    store.begin(&digest, length).unwrap();
+    world::begin(&store, &bytes).unwrap();
     store.append(&digest, 0, &bytes[..100]).unwrap();
     store.install(&bytes, NOW).unwrap();
     assert_eq!(store.begin(&digest, length).unwrap(), length);
@@ -210,23 +215,27 @@ fn an_upload_whose_file_came_in_another_way_is_committed_without_it() {
 fn uploads_are_capped_in_number_and_bytes() {
     let (_, store) = fresh();
     let digest = |number: u8| Digest::of(&[number]);
+    let task = |number: u8| format!("task {number}");
     for number in 0..2 {
-        store.begin(&digest(number), 100).unwrap();
+        begin(&store, &task(number), &digest(number), 100).unwrap();
         store.append(&digest(number), 0, &[0; 50]).unwrap();
     }
     store.append(&digest(0), 50, &[0; 10]).unwrap();
     // The cap is two: the one untouched for longest makes room.
-    store.begin(&digest(2), 100).unwrap();
+    begin(&store, &task(2), &digest(2), 100).unwrap();
     assert!(matches!(
         store.append(&digest(1), 50, &[0]),
         Err(StoreError::NoSuchUpload { .. })
     ));
-    assert_eq!(store.begin(&digest(0), 100).unwrap(), 60);
-    assert!(matches!(store.begin(&digest(3), 2 << 20), Err(StoreError::Full { .. })));
-    let huge = store.begin(&digest(3), u64::MAX);
+    assert_eq!(begin(&store, &task(0), &digest(0), 100).unwrap(), 60);
+    assert!(matches!(
+        begin(&store, &task(3), &digest(3), 2 << 20),
+        Err(StoreError::Full { .. })
+    ));
+    let huge = begin(&store, &task(3), &digest(3), u64::MAX);
     assert!(matches!(huge, Err(StoreError::Refused(Refusal::TooLarge { .. }))));
     // Another announced length is another upload.
-    assert_eq!(store.begin(&digest(0), 99).unwrap(), 0);
+    assert_eq!(begin(&store, &task(0), &digest(0), 99).unwrap(), 0);
     assert_eq!(store.verify().unwrap().uploads, 2);
 }
 
@@ -234,7 +243,7 @@ fn uploads_are_capped_in_number_and_bytes() {
 fn single_bytes_cannot_fill_the_disk() {
     let (disk, store) = fresh();
     let (digest, length) = (Digest::of(b"tiny pieces"), 60_000_u64);
-    store.begin(&digest, length).unwrap();
+    begin(&store, "birds", &digest, length).unwrap();
     let full = (0..length).find_map(|at| store.append(&digest, at, &[0]).err());
     assert!(matches!(full, Some(StoreError::Full { .. })));
     let (_, part) = disk

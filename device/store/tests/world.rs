@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use clr_adapters::{
-    Adapter, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Preprocessing, Provenance, Recipe, SecretKey,
-    SignerClass, Trust, TrustedKey, encode, sign,
+    Adapter, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Limits, Preprocessing, Provenance, Recipe,
+    Release, SecretKey, SignedRelease, SignerClass, Terms, Trust, TrustedKey, encode, sign, sign_release,
 };
 use clr_store::{Caps, Example, Storage, Store, StoreError, StoreOptions, TaskState, simulation::Disk};
 
@@ -79,7 +79,31 @@ pub(crate) fn file(task: &str, version: u64) -> Vec<u8> {
 
 pub(crate) fn published(adapter: &Adapter) -> Vec<u8> {
     let file = encode(adapter, Encoding::F32).unwrap();
-    sign(&file, SignerClass::Publisher, &publisher()).unwrap()
+    sign_release(&file, &Terms::default(), &publisher()).unwrap()
+}
+
+/// The announcement of a file.
+pub(crate) fn announcement(file: &[u8]) -> SignedRelease {
+    SignedRelease::of_file(file, &Limits::DEFAULT).unwrap().unwrap()
+}
+
+/// The publisher's announcement of a file with so many bytes before its trailer, whatever they are.
+pub(crate) fn announcement_of(task: &str, length: u64) -> SignedRelease {
+    release(task, length).sign(&publisher()).unwrap()
+}
+
+pub(crate) fn release(task: &str, length: u64) -> Release {
+    Release {
+        task: task.to_owned(),
+        version: 1,
+        revision: 0,
+        backbone: backbone(),
+        created: None,
+        expires: None,
+        audience: Vec::new(),
+        length,
+        content: Digest([0; 32]),
+    }
 }
 
 /// A file that the device tuned.
@@ -110,10 +134,19 @@ pub(crate) fn confirmed_tuned(store: &Store, file: &[u8]) -> Digest {
     store.confirm(&installed.task, &installed.held.digest).unwrap().digest
 }
 
+/// Begins the upload of a file, announced if it has a statement.
+pub(crate) fn begin(store: &Store, file: &[u8]) -> Result<u64, StoreError> {
+    let (digest, length) = (Digest::of(file), file.len() as u64);
+    match SignedRelease::of_file(file, &Limits::DEFAULT) {
+        Ok(Some(announced)) => store.begin_announced(&digest, length, &announced, &digest, NOW),
+        _ => store.begin(&digest, length),
+    }
+}
+
 /// Pushes a file through an upload.
 pub(crate) fn push(store: &Store, file: &[u8], chunk: usize) -> Result<(), StoreError> {
     let digest = Digest::of(file);
-    let mut held = store.begin(&digest, file.len() as u64)? as usize;
+    let mut held = begin(store, file)? as usize;
     while held < file.len() {
         let end = file.len().min(held + chunk);
         held = store.append(&digest, held as u64, &file[held..end])? as usize;

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clr_adapters::{Adapter, Encoding, Recipe, SecretKey, SignerClass, encode, sign};
+use clr_adapters::{Adapter, Encoding, Recipe, SecretKey, Terms, encode, sign_release};
 use clr_onnx::{Architecture, Backbone, RgbImage};
 use clr_transfer::{
     ClientError, ClientOptions, Endpoint, EndpointClient, Kind, Pushed, Status, SystemClock, TaskSummary,
@@ -55,7 +55,7 @@ pub(super) fn adapter(task: &str, version: u64) -> Adapter {
 /// An adapter's file, signed by the publisher.
 pub(super) fn signed(adapter: &Adapter) -> Vec<u8> {
     let file = encode(adapter, Encoding::Int8).unwrap();
-    sign(&file, SignerClass::Publisher, &publisher()).unwrap()
+    sign_release(&file, &Terms::default(), &publisher()).unwrap()
 }
 
 /// A picture as PNG.

@@ -36,10 +36,15 @@ fn every_attack_is_refused_by_name_and_the_active_task_is_unchanged() {
     let mut altered = signed(&adapter("birds", 6));
     let middle = altered.len() / 2;
     altered[middle] ^= 1;
-    let mut forged = altered.clone();
-    let end = forged.len() - 4;
-    let crc = crc32fast::hash(&forged[..end]).to_le_bytes();
-    forged[end..].copy_from_slice(&crc);
+    let reseal = |mut file: Vec<u8>| {
+        let end = file.len() - 4;
+        let crc = crc32fast::hash(&file[..end]).to_le_bytes();
+        file[end..].copy_from_slice(&crc);
+        file
+    };
+    let forged = reseal(altered.clone());
+    let mut other_signature = by(1, SignerClass::Publisher, &plain(6));
+    other_signature[middle] ^= 1;
     let whole = signed(&adapter("birds", 6));
     let cut = &whole[..whole.len() - 1];
     for (what, file, refusal) in [
@@ -49,7 +54,8 @@ fn every_attack_is_refused_by_name_and_the_active_task_is_unchanged() {
         ("unsigned", plain(6), 5),
         ("unknown key", by(9, SignerClass::Publisher, &plain(6)), 6),
         ("another device's", by(1, SignerClass::Device, &plain(6)), 6),
-        ("bad signature", forged, 7),
+        ("bad signature", reseal(other_signature), 7),
+        ("other content than signed", forged, 14),
         ("wrong backbone", signed(&other_backbone), 10),
         ("expired", signed(&expired), 11),
         ("downgrade", signed(&adapter("birds", 4)), 12),

@@ -6,6 +6,7 @@
 )]
 
 mod adversity;
+mod announced;
 mod choosing;
 mod device;
 mod hostile;

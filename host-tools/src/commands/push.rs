@@ -221,11 +221,7 @@ fn send(
     if let Some((base_path, base)) = base
         && let Some(difference) = delta::difference(&base, bytes)
     {
-        let kind = Kind::Delta {
-            base: Digest::of(&base),
-            target: Digest::of(bytes),
-            length: bytes.len() as u64,
-        };
+        let kind = Kind::of_difference(Digest::of(&base), bytes);
         let bar = context.output.bytes_bar(difference.len() as u64, &name);
         match client.push(&difference, kind, &mut |step| progress(&bar, step)) {
             Ok(pushed) => return Ok((pushed, Some(base_path))),

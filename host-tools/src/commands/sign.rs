@@ -7,18 +7,19 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use clr_adapters::{Digest, SignerClass, encode, sign};
+use clr_adapters::{Digest, Terms, encode, sign_release};
 use clr_device::read_secret_key;
 use serde::Serialize;
 
 use super::Context;
 use crate::backbones::{read_adapter, write_atomically};
 
-/// Sign adapters, and set what only their publisher may set: version and expiry
+/// Sign adapters, and set what only their publisher may set: version, expiry, audience
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr sign --key fleet.key birds.clr flowers.clr\n  clr sign --key fleet.key --release 4 --expires 90 birds.clr -o birds-4.clr\n\n\
-                  Without -o the files themselves are signed. The weights stay as they are, to the bit."
+    after_help = "Examples:\n  clr sign --key fleet.key birds.clr flowers.clr\n  clr sign --key fleet.key --release 4 --expires 90 birds.clr -o birds-4.clr\n  \
+                  clr sign --key fleet.key --audience fleet-a --audience 'gate-*' birds.clr\n\nWithout -o the files themselves are signed. The weights stay as they are, to \
+                  the bit. Expiry and audience\nthat a file has stay where they are not given anew."
 )]
 pub(crate) struct SignArgs {
     /// The adapters
@@ -33,6 +34,9 @@ pub(crate) struct SignArgs {
     /// Days from now on after which devices must not install it any more
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     expires: Option<u32>,
+    /// A fleet or device that it is for, `*` for any characters; may be repeated [default: every device]
+    #[arg(long, value_name = "PATTERN")]
+    audience: Vec<String>,
     /// Where the signed file goes [default: in place]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -50,6 +54,7 @@ struct SignedDocument {
     task: String,
     version: u64,
     expires: Option<u64>,
+    audience: Vec<String>,
     digest: String,
     bytes: usize,
 }
@@ -66,6 +71,18 @@ pub(crate) fn run(args: &SignArgs, context: &Context<'_>) -> anyhow::Result<u8> 
     let mut files = Vec::with_capacity(args.files.len());
     for path in &args.files {
         let mut decoded = read_adapter(path)?;
+        let before = decoded.release.take();
+        let terms = Terms {
+            // Without an expiry the same options give the same file, whenever it is signed.
+            created: match expires {
+                Some(_) => Some(now),
+                None => before.as_ref().and_then(|release| release.created),
+            },
+            audience: match (&args.audience[..], before) {
+                ([], Some(release)) => release.audience,
+                (patterns, _) => patterns.to_vec(),
+            },
+        };
         let header = &mut decoded.adapter.header;
         // What a device tuned becomes a publisher's version of its own once a publisher signs it.
         let changed = header.revision != 0 || args.release.is_some() || expires.is_some();
@@ -78,7 +95,7 @@ pub(crate) fn run(args: &SignArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         } else {
             std::fs::read(path).with_context(|| format!("cannot read '{}'", path.display()))?
         };
-        let signed = sign(&plain, SignerClass::Publisher, &key)?;
+        let signed = sign_release(&plain, &terms, &key).with_context(|| format!("cannot sign '{}'", path.display()))?;
         let path = args.output.as_ref().unwrap_or(path).clone();
         write_atomically(&path, &signed)?;
         files.push(SignedDocument {
@@ -86,6 +103,7 @@ pub(crate) fn run(args: &SignArgs, context: &Context<'_>) -> anyhow::Result<u8> 
             task,
             version,
             expires,
+            audience: terms.audience,
             digest: Digest::of(&signed).to_string(),
             bytes: signed.len(),
         });
@@ -100,11 +118,15 @@ pub(crate) fn run(args: &SignArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         return Ok(0);
     }
     for file in &document.files {
+        let whom = match &file.audience[..] {
+            [] => String::new(),
+            patterns => format!(", for {}", patterns.join(", ")),
+        };
         let until = file.expires.map_or(String::new(), |at| {
             format!(", expires in {} days", at.saturating_sub(now) / 86_400)
         });
         output.line(&format!(
-            "signed  {} (task {}, version {}{until})",
+            "signed  {} (task {}, version {}{whom}{until})",
             file.path.display(),
             file.task,
             file.version

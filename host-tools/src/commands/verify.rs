@@ -18,7 +18,7 @@ use crate::exit;
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  clr verify --key fleet.pub birds.clr\n\nExit code 0 when every file is signed by one of the keys, unaltered and not expired; 1 \
-                  otherwise."
+                  otherwise.\nWith --audience, also whether a device of these names would take it."
 )]
 pub(crate) struct VerifyArgs {
     /// The adapters
@@ -30,6 +30,9 @@ pub(crate) struct VerifyArgs {
     /// The public key of a device, for adapters that it tuned
     #[arg(long, value_name = "KEY")]
     device_key: Option<String>,
+    /// A name of a device or its fleet, to check for whom files are signed; may be repeated
+    #[arg(long, value_name = "NAME")]
+    audience: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -46,6 +49,8 @@ struct FileDocument {
     version: Option<u64>,
     class: Option<SignerClass>,
     key: Option<String>,
+    /// Whom it is signed for; empty for every device.
+    audience: Vec<String>,
     refusal: Option<String>,
 }
 
@@ -59,7 +64,8 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context<'_>) -> anyhow::Result<u8
     let trust = Trust {
         publishers: args.key.iter().map(trusted).collect::<anyhow::Result<_>>()?,
         device: args.device_key.as_deref().map(public_key).transpose()?,
-        unsigned: false,
+        names: (!args.audience.is_empty()).then(|| args.audience.clone()),
+        ..Trust::default()
     };
     let files = args.files.iter().map(|path| check(path, &trust));
     let files = files.collect::<anyhow::Result<Vec<_>>>()?;
@@ -76,9 +82,13 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context<'_>) -> anyhow::Result<u8
             match (&file.refusal, file.class, &file.key) {
                 (Some(refusal), ..) => output.line(&format!("refused  {name}: {refusal}"))?,
                 (None, Some(class), Some(key)) => output.line(&format!(
-                    "valid    {name}: task {}, version {}, {class} {key}",
+                    "valid    {name}: task {}, version {}, {class} {key}{}",
                     file.task.as_deref().unwrap_or_default(),
-                    file.version.unwrap_or_default()
+                    file.version.unwrap_or_default(),
+                    match &file.audience[..] {
+                        [] => String::new(),
+                        patterns => format!(", for {}", patterns.join(", ")),
+                    }
                 ))?,
                 _ => {}
             }
@@ -110,6 +120,8 @@ fn check(path: &Path, trust: &Trust) -> anyhow::Result<FileDocument> {
         limits: Limits::DEFAULT,
     };
     let signer = decoded.as_ref().ok().and_then(|decoded| decoded.signature);
+    let release = decoded.as_ref().ok().and_then(|decoded| decoded.release.as_ref());
+    let audience = release.map_or_else(Vec::new, |release| release.audience.clone());
     let refusal: Option<Refusal> = admit(&bytes, &policy).err();
     Ok(FileDocument {
         path: path.to_owned(),
@@ -118,6 +130,7 @@ fn check(path: &Path, trust: &Trust) -> anyhow::Result<FileDocument> {
         version: header.map(|header| header.version),
         class: signer.map(|signer| signer.class),
         key: signer.map(|signer| signer.key.to_string()),
+        audience,
         refusal: refusal.map(|refusal| refusal.to_string()),
     })
 }

@@ -57,6 +57,10 @@ struct Course {
     whole: bool,
     /// Whether the bytes were thrown away once as damaged.
     restarted: bool,
+    /// How often in a row the device had forgotten the transfer, with no byte more to show for it.
+    forgotten: u32,
+    /// The most bytes that the device ever held.
+    most: u64,
 }
 
 /// How the sending of chunks ended.
@@ -73,6 +77,9 @@ where
 {
     /// Sends `bytes` and has them used. Cut connections are made again; what the device holds is not sent again.
     ///
+    /// An adapter file with a release statement is announced by it; a device that does not know announcements gets the
+    /// transfer without.
+    ///
     /// # Errors
     /// [`ClientError`]; what the device holds by then stays there for the next push of the same bytes.
     pub fn push(
@@ -81,10 +88,13 @@ where
         kind: Kind,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Pushed, ClientError> {
-        let begin = Begin {
+        let mut begin = Begin {
             digest: Digest::of(bytes),
             length: bytes.len() as u64,
-            kind,
+            kind: match kind {
+                Kind::Adapter => Kind::of_file(bytes),
+                kind => kind,
+            },
         };
         let before = self.connections;
         let mut course = Course::default();
@@ -94,6 +104,13 @@ where
                 match self.leg(&begin, bytes, &mut course, progress) {
                     Ok(Leg::Whole) => course.whole = true,
                     Ok(Leg::Again) => continue,
+                    Err(Lost::Refused(failure)) if is_unknown(failure.code) => match begin.kind.unannounced() {
+                        Some(kind) => {
+                            begin.kind = kind;
+                            continue;
+                        }
+                        None => return Err(ClientError::Refused(failure)),
+                    },
                     Err(lost) => {
                         self.lost(lost, "chunk")?;
                         continue;
@@ -192,7 +209,15 @@ where
                         return Err(Lost::Link(LinkFault::Silent));
                     }
                 }
-                Err(Lost::Refused(failure)) if failure.code == FailureCode::NO_TRANSFER => return Ok(Leg::Again),
+                Err(Lost::Refused(failure)) if failure.code == FailureCode::NO_TRANSFER => {
+                    // Others may take its place again and again.
+                    course.forgotten = if held > course.most { 0 } else { course.forgotten + 1 };
+                    course.most = course.most.max(held);
+                    if course.forgotten >= STANDSTILL {
+                        return Err(Lost::Refused(failure));
+                    }
+                    return Ok(Leg::Again);
+                }
                 Err(lost) => {
                     self.pacing.cut();
                     return Err(lost);
@@ -205,4 +230,9 @@ where
         });
         Ok(Leg::Whole)
     }
+}
+
+/// What a device answers to a kind of transfer that it does not know: the rest of such a message has no form for it.
+const fn is_unknown(code: FailureCode) -> bool {
+    matches!(code, FailureCode::MALFORMED | FailureCode::UNSUPPORTED)
 }

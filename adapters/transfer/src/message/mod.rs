@@ -6,10 +6,10 @@ mod fault;
 mod request;
 mod response;
 
-use alloc::string::String;
+use alloc::{boxed::Box, string::String};
 use core::ops::RangeInclusive;
 
-use clr_adapters::Digest;
+use clr_adapters::{Digest, Limits, SignedRelease};
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::{fault::MessageFault, request::Request, response::Response};
@@ -47,6 +47,71 @@ pub enum Kind {
         /// What the picture shows.
         label: String,
     },
+    // SIGN: two kinds.
+    /// A complete adapter file, announced by its publisher: the device verifies that before it takes a byte.
+    Release(Box<SignedRelease>),
+    /// A difference, with the announcement of the file that comes out.
+    ReleaseDelta {
+        /// The file that the device has.
+        base: Digest,
+        /// The file that comes out; its length is in the announcement.
+        target: Digest,
+        /// The announcement of that file.
+        release: Box<SignedRelease>,
+    },
+}
+
+impl Kind {
+    /// The kind of a complete adapter file: announced if the file has a release statement.
+    #[must_use]
+    pub fn of_file(file: &[u8]) -> Self {
+        match SignedRelease::of_file(file, &Limits::DEFAULT) {
+            Ok(Some(release)) => Self::Release(Box::new(release)),
+            _ => Self::Adapter,
+        }
+    }
+
+    /// The kind of a difference that gives `target`: announced if that file has a release statement.
+    #[must_use]
+    pub fn of_difference(base: Digest, target: &[u8]) -> Self {
+        let digest = Digest::of(target);
+        match SignedRelease::of_file(target, &Limits::DEFAULT) {
+            Ok(Some(release)) => Self::ReleaseDelta {
+                base,
+                target: digest,
+                release: Box::new(release),
+            },
+            _ => Self::Delta {
+                base,
+                target: digest,
+                length: target.len() as u64,
+            },
+        }
+    }
+
+    /// The same without its announcement, for devices that do not know announcements; `None` if it has none.
+    #[must_use]
+    pub fn unannounced(&self) -> Option<Self> {
+        match self {
+            Self::Release(_) => Some(Self::Adapter),
+            Self::ReleaseDelta { base, target, release } => Some(Self::Delta {
+                base: *base,
+                target: *target,
+                length: release.file_bytes(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Bytes of the file that a difference gives.
+    #[must_use]
+    pub fn made_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Delta { length, .. } => Some(*length),
+            Self::ReleaseDelta { release, .. } => Some(release.file_bytes()),
+            _ => None,
+        }
+    }
 }
 
 /// What a transfer is about: the bytes on their way, by digest and length, and what they are for.

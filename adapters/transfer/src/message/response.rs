@@ -32,10 +32,10 @@ pub enum Response<'a> {
     Begun {
         /// Its number in this session.
         transfer: u32,
-        /// How many bytes the device holds durably.
+        /// How many bytes the device holds.
         held: u64,
     },
-    /// How many bytes the device holds durably now.
+    /// How many bytes the device holds now.
     Held {
         /// That many.
         held: u64,

@@ -2,7 +2,7 @@
 
 mod read;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use clr_adapters::{PublicKey, Trial};
 use serde::Deserialize;
@@ -15,6 +15,10 @@ pub struct Config {
     /// The device's name in logs and towards hosts.
     #[serde(default = "hostname")]
     pub name: String,
+    /// Names of the fleets that the device belongs to. An adapter that is signed for an audience is taken if a pattern of it fits one
+    /// of these or the device's name.
+    #[serde(default)]
+    pub audience: Vec<String>,
     /// The backbone, an ONNX file.
     pub backbone: PathBuf,
     /// The folder of the store: adapters, labelled pictures, the device's key.
@@ -86,6 +90,10 @@ pub struct TrustConfig {
     /// Whether unsigned adapters are taken too: for a bench, not for the field.
     #[serde(default)]
     pub unsigned: bool,
+    /// The lowest version of a task that is taken and served, by the task's name, `*` standing for any characters. Unlike what
+    /// the store remembers, it survives a factory reset.
+    #[serde(default)]
+    pub minimum: BTreeMap<String, u64>,
 }
 
 /// One publisher's key.
@@ -212,6 +220,9 @@ pub struct LimitsConfig {
     pub examples_per_task: usize,
     /// Connections at once.
     pub connections: usize,
+    /// Bytes that announced uploads may write to the disk in 24 hours; beyond that they are held in memory until they are
+    /// verified.
+    pub upload_bytes_per_day: u64,
 }
 
 impl Default for TrialConfig {
@@ -232,6 +243,7 @@ impl Default for LimitsConfig {
             example_bytes: 4 << 20,
             examples_per_task: 1_000,
             connections: 8,
+            upload_bytes_per_day: 1 << 30,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clr_adapters::{PublicKey, Trust, TrustedKey};
+use clr_adapters::{MinimumVersion, PublicKey, Trust, TrustedKey};
 
 use super::{Config, KeyConfig, SourceConfig};
 use crate::{daemon::DaemonError, read_public_key};
@@ -63,6 +63,23 @@ impl Config {
                 return Err(format!("`{what}` is {value}, expected 0 to 1"));
             }
         }
+        for (what, name) in self
+            .audience
+            .iter()
+            .map(|name| ("audience", name))
+            .chain(self.trust.minimum.keys().map(|name| ("trust.minimum", name)))
+        {
+            if name.is_empty() || name.chars().any(char::is_control) {
+                return Err(format!(
+                    "`{what}`: {name:?} is no name: it is empty or has control characters"
+                ));
+            }
+        }
+        if let Some(name) = self.audience.iter().find(|name| name.contains('*')) {
+            return Err(format!(
+                "`audience`: `{name}` has a `*`, expected a name\nhint: list the fleets by name; patterns stand in what is signed"
+            ));
+        }
         for (index, key) in self.trust.keys.iter().enumerate() {
             if key.key.is_some() == key.file.is_some() {
                 return Err(format!(
@@ -85,7 +102,7 @@ impl Config {
         self.control.socket.clone().unwrap_or_else(in_state)
     }
 
-    /// Whose signatures count; key files are read.
+    /// Whose signatures count, for which audience and from which version on; key files are read.
     pub fn trust(&self, device: Option<PublicKey>) -> Result<Trust, DaemonError> {
         let key = |config: &KeyConfig| {
             let key = match (&config.key, &config.file) {
@@ -98,11 +115,17 @@ impl Config {
                 tasks: config.tasks.clone(),
             }))
         };
+        let minimum = |(task, &version): (&String, &u64)| MinimumVersion {
+            task: task.clone(),
+            version,
+        };
         let publishers = self.trust.keys.iter().filter_map(|config| key(config).transpose());
         Ok(Trust {
             publishers: publishers.collect::<Result<_, DaemonError>>()?,
             device,
             unsigned: self.trust.unsigned,
+            names: Some(std::iter::once(&self.name).chain(&self.audience).cloned().collect()),
+            minimum: self.trust.minimum.iter().map(minimum).collect(),
         })
     }
 }
@@ -141,6 +164,9 @@ mod tests {
             ("[[trust.keys]]\nkey = 'ed25519:12'", "64 hexadecimal digits"),
             ("[[trust.keys]]\ntasks = ['a']", "`key` or `file`"),
             ("[tcp]\nlisten = 'here'", "listen"),
+            ("audience = ['fleet-*']", "fleet-*"),
+            ("audience = ['']", "audience"),
+            ("[trust.minimum]\nbirds = -1", "minimum"),
         ] {
             let error = read(&format!("{LEAST}{line}\n")).unwrap_err();
             assert!(
@@ -154,11 +180,14 @@ mod tests {
     fn a_full_configuration_is_read() {
         let text = format!(
             "{LEAST}name = 'gate'\ntask = 'auto'\nthreads = 2\ntop = 3\n\
-             [trust]\nunsigned = true\n[source]\nkind = 'directory'\npath = 'frames'\ndelete = true\n\
+             audience = ['fleet-a', 'north']\n[trust]\nunsigned = true\n[trust.minimum]\nbirds = 7\n'b*' = 5\n[source]\nkind = 'directory'\npath = 'frames'\ndelete = true\n\
              [tcp]\nlisten = '127.0.0.1:7420'\n[serial]\nport = '/dev/ttyAMA0'\nbaud = 921600\n\
              [http]\nlisten = '127.0.0.1:9420'\n[trial]\nframes = 20\nmax_latency_ms = 50\n[limits]\nconnections = 2\n"
         );
         let config = read(&text).unwrap();
+        let trust = config.trust(None).unwrap();
+        assert_eq!(trust.names.as_deref().unwrap(), ["gate", "fleet-a", "north"]);
+        assert_eq!(["birds", "bees", "cats"].map(|task| trust.minimum(task)), [7, 5, 0]);
         assert_eq!(config.serial.unwrap().baud, 921_600);
         assert_eq!(Trial::from(&config.trial).max_latency_ms, Some(50));
     }

@@ -18,6 +18,7 @@ fn store_code(error: &StoreError) -> FailureCode {
         | StoreError::NoSuchExample { .. } => FailureCode::NO_FILE,
         StoreError::NoSuchUpload { .. } | StoreError::UploadLength { .. } => FailureCode::NO_TRANSFER,
         StoreError::Full { .. } => FailureCode::FULL,
+        StoreError::Busy { .. } => FailureCode::BUSY,
         StoreError::Locked { .. } => FailureCode::LOCKED,
         StoreError::Stale { .. } | StoreError::TrialUnderWay { .. } | StoreError::NotTunedHere { .. } => {
             FailureCode::TUNING

@@ -153,7 +153,7 @@ impl Runtime {
         self.config.load().state.join("auto")
     }
 
-    /// Reads the configuration again: whose keys are trusted, trial bounds and the number of classes answered change at
+    /// Reads the configuration again: whose keys are trusted, audience, minimum versions, trial bounds and the number of classes answered change at
     /// once; the rest at the next start.
     pub(crate) fn reload(&self, path: &std::path::Path) -> Result<(), DaemonError> {
         let config = Config::read(path)?;
@@ -190,6 +190,9 @@ fn store_options(config: &Config, engine: &Engine, key: SecretKey) -> Result<Sto
     options.caps = Caps {
         examples_per_task: limits.examples_per_task,
         example_bytes: limits.example_bytes as u64,
+        upload_bytes_per_day: limits.upload_bytes_per_day,
+        // Two adapters of the largest size, or more smaller ones.
+        staged_bytes: 2 * limits.adapter_bytes.max(limits.example_bytes) as u64,
         ..Caps::DEFAULT
     };
     options.device_key = Some(key);

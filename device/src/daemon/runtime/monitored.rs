@@ -88,6 +88,18 @@ impl Monitored for Runtime {
             "Tasks whose adapter is on trial.",
             &[(&[], on_trial as f64)],
         );
+        let written = self.store.written();
+        let samples: [(&[(&str, &str)], f64); 3] = [
+            (&[("kind", "upload")], written.uploads as f64),
+            (&[("kind", "adapter")], written.adapters as f64),
+            (&[("kind", "example")], written.examples as f64),
+        ];
+        page.metric(
+            "clr_written_bytes_total",
+            Kind::Counter,
+            "Bytes written on behalf of peers: pieces of announced uploads, verified adapters, examples.",
+            &samples,
+        );
         page.metric(
             "clr_resident_memory_bytes",
             Kind::Gauge,

@@ -1,6 +1,6 @@
-//! What arrives: adapters, differences, labelled pictures.
+//! Transfers from hosts: adapters, differences, labelled images.
 
-use clr_adapters::{Digest, delta};
+use clr_adapters::{Digest, Refusal, delta};
 use clr_store::{Filed, Held, Installed, StoreError};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
@@ -16,16 +16,16 @@ pub(crate) const UNLABELLED: &str = " ";
 impl Runtime {
     pub(super) fn begin_transfer(&self, begin: &Begin) -> Result<u64, Failure> {
         let limits = &self.config.load().limits;
-        let (what, got, cap) = match &begin.kind {
-            Kind::Delta { length, .. } => ("bytes of an adapter", begin.length.max(*length), limits.adapter_bytes),
-            Kind::Example { .. } => ("bytes of a picture", begin.length, limits.example_bytes),
-            _ => ("bytes of an adapter", begin.length, limits.adapter_bytes),
+        let (what, cap) = match &begin.kind {
+            Kind::Example { .. } => ("bytes of an image", limits.example_bytes),
+            _ => ("bytes of an adapter", limits.adapter_bytes),
         };
+        let got = begin.length.max(begin.kind.made_bytes().unwrap_or(0));
         if got > cap as u64 {
             let text = format!("{what}: {got}, at most {cap} allowed here");
             return Err(Failure::new(FailureCode::TOO_LARGE, text));
         }
-        if let Kind::Delta { base, target, .. } = &begin.kind {
+        if let Kind::Delta { base, target, .. } | Kind::ReleaseDelta { base, target, .. } = &begin.kind {
             // What is in force here need not be sent.
             if self.store.in_force(target).is_some() {
                 return Ok(begin.length);
@@ -35,17 +35,29 @@ impl Runtime {
                 return Err(Failure::new(FailureCode::NO_BASE, text));
             }
         }
-        self.store.begin(&begin.digest, begin.length).map_err(failure::of_store)
+        let (digest, length) = (&begin.digest, begin.length);
+        let held = match &begin.kind {
+            Kind::Release(release) if length != release.file_bytes() => {
+                let expected = release.file_bytes();
+                return Err(Failure::from(&Refusal::WrongLength { expected, got: length }));
+            }
+            Kind::Release(release) => self.store.begin_announced(digest, length, release, digest, now()),
+            Kind::ReleaseDelta { target, release, .. } => {
+                self.store.begin_announced(digest, length, release, target, now())
+            }
+            _ => self.store.begin(digest, length),
+        };
+        held.map_err(failure::of_store)
     }
 
     pub(super) fn commit_transfer(&self, begin: &Begin) -> Result<Committed, Failure> {
         match &begin.kind {
-            Kind::Adapter => {
+            Kind::Adapter | Kind::Release(_) => {
                 let changing = self.serving.change();
                 let installed = self.store.commit(&begin.digest, now()).map_err(failure::of_store)?;
                 self.take_into_service(&changing, &installed)
             }
-            Kind::Delta { base, target, length } => {
+            Kind::Delta { base, target, .. } | Kind::ReleaseDelta { base, target, .. } => {
                 if let Some((task, held)) = self.store.in_force(target) {
                     self.drop_upload(&begin.digest);
                     return Ok(self.committed(&task, held));
@@ -53,7 +65,8 @@ impl Runtime {
                 let difference = self.store.upload(&begin.digest).map_err(failure::of_store)?;
                 let base = self.store.file(base).map_err(failure::of_store)?;
                 // A commit may come without its beginning, so the cap is taken again.
-                let cap = self.config.load().limits.adapter_bytes.min(*length as usize);
+                let most = self.config.load().limits.adapter_bytes as u64;
+                let cap = most.min(begin.kind.made_bytes().unwrap_or(0)) as usize;
                 let made = delta::apply(&base, &difference, cap);
                 // Whatever it is, it is of no further use in pieces.
                 self.drop_upload(&begin.digest);

@@ -1,4 +1,6 @@
-//! How an adapter comes in: uploads under way, and the one way from bytes to a trial.
+//! Installation of adapters: the one way from bytes to a trial.
+
+use std::sync::atomic::Ordering;
 
 use clr_adapters::{Admitted, Digest, Provenance, Refusal, SignerClass, sign, signature};
 
@@ -30,83 +32,6 @@ enum Origin {
 }
 
 impl Store {
-    /// Begins an upload, or takes it up again, also after a restart; says how many bytes are held durably: go on there. Equals `length` if
-    /// the adapter is on trial or confirmed already; [`Store::commit`] then says so.
-    ///
-    /// # Errors
-    /// [`Refusal::TooLarge`], [`Refusal::WrongLength`], [`StoreError::Full`], [`StoreError::Io`].
-    pub fn begin(&self, digest: &Digest, length: u64) -> Result<u64, StoreError> {
-        let mut writer = self.writer();
-        if let Some((_, held)) = self.in_force(digest)
-            && self.read_adapter(&held).is_ok()
-        {
-            if length != held.bytes {
-                return Err(Refusal::WrongLength {
-                    expected: held.bytes,
-                    got: length,
-                }
-                .into());
-            }
-            return Ok(length);
-        }
-        let cap = (self.options.limits.file_bytes as u64).max(self.options.caps.example_bytes);
-        if length > cap {
-            return Err(Refusal::TooLarge {
-                what: "bytes of the upload",
-                cap,
-                got: length,
-            }
-            .into());
-        }
-        self.prepare(&mut writer)?;
-        writer
-            .incoming
-            .begin(&*self.storage, &self.options.caps, *digest, length)
-    }
-
-    /// Takes a piece of an upload; says how many bytes are held durably now. Bytes that are held already are ignored.
-    ///
-    /// # Errors
-    /// [`StoreError::NoSuchUpload`], [`StoreError::Offset`], [`StoreError::UploadLength`], [`StoreError::Full`], [`StoreError::Io`].
-    pub fn append(&self, digest: &Digest, offset: u64, bytes: &[u8]) -> Result<u64, StoreError> {
-        self.writer().incoming.append(&*self.storage, *digest, offset, bytes)
-    }
-
-    /// Gives an upload up. Nothing happens if there is none.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn discard(&self, digest: &Digest) -> Result<(), StoreError> {
-        self.writer().incoming.discard(&*self.storage, digest)
-    }
-
-    /// The bytes of an upload that is complete, compared with its digest: a difference to be applied, a picture to be filed.
-    /// [`Store::discard`] it afterwards.
-    ///
-    /// # Errors
-    /// [`StoreError::NoSuchUpload`], [`StoreError::UploadLength`], [`StoreError::Io`], and [`Refusal::WrongDigest`], with which the upload is
-    /// discarded.
-    pub fn upload(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        let mut writer = self.writer();
-        self.complete(&mut writer, digest)
-    }
-
-    fn complete(&self, writer: &mut Writer, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        let bytes = writer.incoming.bytes(&*self.storage, *digest)?;
-        let got = Digest::of(&bytes);
-        if got == *digest {
-            return Ok(bytes);
-        }
-        self.drop_upload(writer, digest);
-        Err(Refusal::WrongDigest { expected: *digest, got }.into())
-    }
-
-    fn drop_upload(&self, writer: &mut Writer, digest: &Digest) {
-        if let Err(error) = writer.incoming.discard(&*self.storage, digest) {
-            tracing::warn!(%digest, %error, "cannot remove an upload that is done with; it goes when the store is opened");
-        }
-    }
-
     /// Installs a complete upload on trial. May be repeated if the answer was lost. A refused upload is discarded; one that the disk
     /// had no room for is kept. `now` is in seconds since 1970.
     ///
@@ -116,7 +41,8 @@ impl Store {
         let mut writer = self.writer();
         // As in `begin`: what came in another way meanwhile is not sent, so pieces from before that are of no use any more.
         if let Some((task, held)) = self.in_force(digest)
-            && (!writer.incoming.contains(digest) || self.read_adapter(&held).is_ok())
+            && (!(writer.incoming.contains(digest) || writer.staging.contains(digest))
+                || self.read_adapter(&held).is_ok())
         {
             self.drop_upload(&mut writer, digest);
             return Ok(Installed {
@@ -129,6 +55,8 @@ impl Store {
         let result = self.take(&mut writer, &bytes, now, Origin::Received);
         if matches!(result, Ok(_) | Err(StoreError::Refused(_))) {
             self.drop_upload(&mut writer, digest);
+        } else {
+            self.keep_upload(&mut writer, digest, bytes);
         }
         result
     }
@@ -192,6 +120,7 @@ impl Store {
             let intact = self.read_adapter(&held).is_ok();
             if !intact {
                 atomic::place(&*self.storage, &adapter_path(&digest), file, true)?;
+                self.written.adapters.fetch_add(file.len() as u64, Ordering::Relaxed);
             }
             let on_trial = known.is_some_and(|record| record.is_on_trial(&digest));
             if !intact || on_trial {
@@ -231,6 +160,7 @@ impl Store {
         let referenced = snapshot.is_referenced(&digest);
         if !referenced {
             atomic::place(&*self.storage, &adapter_path(&digest), file, false)?;
+            self.written.adapters.fetch_add(file.len() as u64, Ordering::Relaxed);
         }
         record.state.trial = Some(OnTrial { held, starts: 0 });
         self.put(writer, record).map_err(|failure| {

@@ -5,6 +5,7 @@ mod erase;
 mod install;
 mod open;
 mod read;
+mod uploads;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,9 +29,11 @@ use crate::{
     options::StoreOptions,
     record::{self, Record},
     sealed,
+    staging::Staging,
     state::{Held, TaskState},
     storage::{EntryKind, Storage, StorageLock, read_whole},
     verify::Problem,
+    written,
 };
 
 pub(crate) const TASKS: &str = "tasks";
@@ -50,6 +53,8 @@ pub struct Store {
     trust: ArcSwap<Trust>,
     snapshot: ArcSwap<Snapshot>,
     writer: Mutex<Writer>,
+    /// Bytes written on behalf of peers.
+    pub(crate) written: written::Counters,
     opened_with: Vec<Problem>,
     _lock: StorageLock,
 }
@@ -67,7 +72,12 @@ pub(crate) struct Snapshot {
 /// What the one writer at a time holds.
 #[derive(Default)]
 pub(crate) struct Writer {
+    /// Uploads that were announced, on the disk.
     pub(crate) incoming: Incoming,
+    /// Uploads without an announcement, in memory.
+    pub(crate) staging: Staging,
+    /// What the first have written today.
+    pub(crate) day: written::Day,
     /// The store's directories are there, durably.
     prepared: bool,
 }
@@ -124,17 +134,21 @@ impl Store {
 
     /// Checks a file against whom the device trusts now.
     pub(crate) fn admit(&self, file: &[u8], now: Option<u64>) -> Result<Admitted, Refusal> {
+        self.with_policy(now, |policy| admit(file, policy))
+    }
+
+    /// Checks by what is configured now.
+    pub(crate) fn with_policy<T>(&self, now: Option<u64>, check: impl FnOnce(&Policy<'_>) -> T) -> T {
         let trust = self.trust.load();
-        let policy = Policy {
+        check(&Policy {
             trust: &trust,
             backbone: self.options.backbone,
             now,
             limits: self.options.limits,
-        };
-        admit(file, &policy)
+        })
     }
 
-    /// Changes whom the device trusts, from the next file on. With a device key, `trust.device` is its public half, whatever is set here.
+    /// Changes whom the device trusts, its names and its minimum versions, from the next file on. With a device key, `trust.device` is its public half, whatever is set here.
     pub fn set_trust(&self, trust: Trust) {
         self.trust.store(Arc::new(with_own_key(trust, &self.options)));
     }

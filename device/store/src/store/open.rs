@@ -24,6 +24,7 @@ use crate::{
     sealed,
     storage::{Entry, EntryKind, LockError, Storage, read_whole},
     verify::{Problem, ProblemKind},
+    written,
 };
 
 /// The directories of a store.
@@ -64,6 +65,7 @@ impl Store {
             options,
             snapshot: ArcSwap::from_pointee(snapshot),
             writer: Mutex::new(Writer::default()),
+            written: written::Counters::default(),
             opened_with: Vec::new(),
             _lock: lock,
         };
@@ -133,12 +135,14 @@ impl Store {
             let adopted = if installed {
                 Ok(())
             } else {
-                incoming.adopt(&*self.storage, digest)
+                incoming.adopt(&*self.storage, digest, |announced| {
+                    self.check_announced(announced, None)
+                })
             };
             match adopted {
                 Ok(()) if !installed => {}
-                // Its head never became durable: it holds nothing. Or it was installed.
-                Ok(()) | Err(StoreError::Damaged { .. }) => {
+                // Its head never became durable: it holds nothing. Or it was installed, or its publisher is no longer trusted.
+                Ok(()) | Err(StoreError::Damaged { .. } | StoreError::Refused(_)) => {
                     if durable {
                         self.remove_leftover(&path);
                     }

@@ -37,6 +37,7 @@ struct AdapterDocument {
     profile: Option<ProfileDocument>,
     trial: Option<Trial>,
     signature: Option<SignatureDocument>,
+    release: Option<ReleaseDocument>,
     sections: Vec<SectionDocument>,
     sites: Vec<SiteDocument>,
 }
@@ -46,6 +47,15 @@ struct AdapterDocument {
 struct SignatureDocument {
     class: SignerClass,
     key: PublicKey,
+}
+
+/// What the signature is over, where it is not over the bytes themselves.
+#[derive(Serialize)]
+struct ReleaseDocument {
+    audience: Vec<String>,
+    created: Option<u64>,
+    length: u64,
+    content: String,
 }
 
 #[derive(Serialize)]
@@ -134,6 +144,12 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
             class: signature.class,
             key: signature.key,
         }),
+        release: decoded.release.as_ref().map(|release| ReleaseDocument {
+            audience: release.audience.clone(),
+            created: release.created,
+            length: release.length,
+            content: release.content.to_string(),
+        }),
         sections: sections.collect(),
         sites: sites.collect(),
     };
@@ -168,6 +184,12 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
             signature.class, signature.key
         ))?,
         None => output.line("signed by    nobody")?,
+    }
+    if let Some(release) = &document.release {
+        output.line(&match &release.audience[..] {
+            [] => "audience     every device".to_owned(),
+            patterns => format!("audience     {}", patterns.join(", ")),
+        })?;
     }
     output.line(&format!(
         "size         {} in the file ({}), {} in memory",

@@ -1,0 +1,81 @@
+//! Bytes that the store writes on behalf of peers, by what they are, and the daily budget of those not yet verified.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// Bytes written on behalf of peers since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Written {
+    /// Pieces of announced uploads, with the heads of these pieces.
+    pub uploads: u64,
+    /// Adapters that were verified and installed.
+    pub adapters: u64,
+    /// Examples.
+    pub examples: u64,
+}
+
+/// The counters behind [`Written`].
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) uploads: AtomicU64,
+    pub(crate) adapters: AtomicU64,
+    pub(crate) examples: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn read(&self) -> Written {
+        Written {
+            uploads: self.uploads.load(Ordering::Relaxed),
+            adapters: self.adapters.load(Ordering::Relaxed),
+            examples: self.examples.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What announced uploads have written on the present day, which begins with the first of them. It is not kept over a restart.
+#[derive(Default)]
+pub(crate) struct Day {
+    began: Option<Instant>,
+    bytes: u64,
+}
+
+impl Day {
+    /// Whether so many bytes more are within the budget of a day.
+    pub(crate) fn has_room(&mut self, bytes: u64, budget: u64, now: Instant) -> bool {
+        if self
+            .began
+            .is_none_or(|began| now.saturating_duration_since(began) >= DAY)
+        {
+            *self = Self {
+                began: Some(now),
+                bytes: 0,
+            };
+        }
+        self.bytes.saturating_add(bytes) <= budget
+    }
+
+    pub(crate) fn count(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_for_a_day() {
+        let (mut day, start) = (Day::default(), Instant::now());
+        assert!(day.has_room(100, 100, start));
+        day.count(60);
+        assert!(day.has_room(40, 100, start) && !day.has_room(41, 100, start));
+        assert!(!day.has_room(41, 100, start + Duration::from_hours(23)));
+        assert!(day.has_room(100, 100, start + Duration::from_hours(24)));
+        assert!(!day.has_room(u64::MAX, 100, start));
+    }
+}
