@@ -3,7 +3,7 @@
 //! `root/examples/<encoded task>/<sha256 of the picture>` is a sealed head ([`crate::sealed`], contents in postcard: label, when it was added,
 //! bytes of the picture) and then the picture as it was received.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,8 @@ use crate::{
     atomic::{self, Failure},
     error::{Damage, StoreError},
     names, sealed,
-    storage::{Entry, EntryKind, read_whole},
-    store::{Store, Writer, encoded, is_unfinished},
+    storage::{Entry, EntryKind, parent, read_whole},
+    store::{Snapshot, Store, Writer, encoded, is_unfinished, on_disk},
 };
 
 /// The directory of all examples.
@@ -138,6 +138,8 @@ impl Store {
         }
         if !there {
             self.check_caps(entries.as_deref().unwrap_or_default(), picture.len() as u64)?;
+            self.check_task_cap(task)?;
+            self.check_room(&mut writer, picture.len() as u64 + HEAD as u64)?;
         }
         if entries.is_none() {
             self.storage
@@ -160,6 +162,10 @@ impl Store {
         let mut file = sealed::seal(sealed::EXAMPLE, &head);
         file.extend_from_slice(picture);
         atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)?;
+        if !there {
+            self.usage(&mut writer)?.examples += on_disk(file.len() as u64);
+            self.note_taught(task, true);
+        }
         Ok(previous_label.map_or(Filed::Added { id }, |from| Filed::Relabelled { id, from }))
     }
 
@@ -235,10 +241,35 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoSuchExample`], [`StoreError::Io`].
     pub fn remove_example(&self, task: &str, id: &Digest) -> Result<(), StoreError> {
-        let _writer = self.writer();
+        let mut writer = self.writer();
         let path = self.example_path(task, id)?;
         let previous = self.whole_example(&path).map_err(|error| no_such(task, id, error))?;
-        atomic::delete(&*self.storage, &path, &previous).map_err(Failure::into_error)
+        atomic::delete(&*self.storage, &path, &previous).map_err(Failure::into_error)?;
+        if let Some(usage) = &mut writer.usage {
+            usage.examples = usage.examples.saturating_sub(on_disk(previous.len() as u64));
+        }
+        let directory = parent(&path);
+        // The last one of a task with nothing else makes room for another task.
+        if self.storage.list(directory).is_ok_and(|entries| entries.is_empty())
+            && self.storage.remove_directory(directory).is_ok()
+        {
+            self.note_taught(task, false);
+        }
+        Ok(())
+    }
+
+    /// A task has examples, or none any more.
+    fn note_taught(&self, task: &str, taught: bool) {
+        let before = self.snapshot();
+        if before.taught.contains(task) != taught {
+            let mut after = Snapshot::clone(&before);
+            if taught {
+                after.taught.insert(task.to_owned());
+            } else {
+                after.taught.remove(task);
+            }
+            self.snapshot.store(Arc::new(after));
+        }
     }
 
     fn example_path(&self, task: &str, id: &Digest) -> Result<String, StoreError> {
@@ -259,18 +290,22 @@ impl Store {
             let Ok(entries) = self.storage.list(&directory) else {
                 continue;
             };
-            if !known || self.storage.sync_directory(&directory).is_err() {
+            let unfinished = entries.iter().filter(|file| is_unfinished(&file.name));
+            let left = entries.len() - unfinished.clone().count();
+            // Nothing to be done here needs no sync, which is what takes time with many tasks.
+            let tidy = left > 0 && left == entries.len();
+            if !known || tidy || self.storage.sync_directory(&directory).is_err() {
                 continue;
             }
-            let mut left = entries.len();
-            for file in entries.iter().filter(|file| is_unfinished(&file.name)) {
+            for file in unfinished {
                 self.remove_leftover(&format!("{directory}/{}", file.name));
-                left -= 1;
             }
-            if left == 0
-                && let Err(error) = self.storage.remove_directory(&directory)
-            {
-                tracing::warn!(directory, %error, "cannot remove an empty directory");
+            if left == 0 {
+                match (self.storage.remove_directory(&directory), names::decode(&entry.name)) {
+                    (Ok(()), Some(task)) => self.note_taught(&task, false),
+                    (Err(error), _) => tracing::warn!(directory, %error, "cannot remove an empty directory"),
+                    _ => {}
+                }
             }
         }
     }

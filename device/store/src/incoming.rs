@@ -13,6 +13,7 @@ use crate::{
     options::Caps,
     sealed,
     storage::{Storage, StorageFile},
+    store::on_disk,
 };
 
 /// The directory of uploads.
@@ -243,6 +244,11 @@ impl Incoming {
         upload.end = got;
         upload.held += data.len() as u64;
         Ok(upload.held)
+    }
+
+    /// Bytes that all uploads under way will take.
+    pub(crate) fn announced(&self) -> u64 {
+        self.uploads.values().map(|upload| on_disk(upload.length)).sum()
     }
 
     /// Whether an upload of this digest is under way.

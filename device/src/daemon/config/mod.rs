@@ -212,6 +212,12 @@ pub struct LimitsConfig {
     pub examples_per_task: usize,
     /// Connections at once.
     pub connections: usize,
+    /// Tasks, those included that only have taught images, and removed ones whose floor is kept.
+    pub tasks: usize,
+    /// Bytes of the whole store.
+    pub state_bytes: u64,
+    /// Bytes that everything but records leaves free, of `state_bytes` and of the disk.
+    pub reserve_bytes: u64,
 }
 
 impl Default for TrialConfig {
@@ -232,6 +238,9 @@ impl Default for LimitsConfig {
             example_bytes: 4 << 20,
             examples_per_task: 1_000,
             connections: 8,
+            tasks: clr_store::Caps::DEFAULT.tasks,
+            state_bytes: clr_store::Caps::DEFAULT.state_bytes,
+            reserve_bytes: clr_store::Caps::DEFAULT.reserve_bytes,
         }
     }
 }
