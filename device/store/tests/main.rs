@@ -1,5 +1,6 @@
 //! What the store promises, on a simulated disk and in a real directory.
 
+mod bounded;
 mod damage;
 mod disk_errors;
 mod kill;
@@ -9,6 +10,7 @@ mod model;
 mod power_cut;
 mod random;
 mod readers;
+mod recovery;
 mod refusals;
 mod scenario;
 mod uploads;
