@@ -1,7 +1,5 @@
 //! Files that another program or a failing medium changed: named, never served, and no reason to stop.
 
-use std::sync::Arc;
-
 use clr_adapters::Digest;
 use clr_store::{Damage, ProblemKind, StoreError, simulation::Disk};
 

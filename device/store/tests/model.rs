@@ -70,8 +70,9 @@ impl Task {
         let Some(trial) = self.trial.take() else {
             return false;
         };
-        if trial.name == (self.floor, 0) {
+        if trial.name == (self.floor, 0) && trial.floor_before < self.floor {
             self.floor = trial.floor_before;
+            self.known.retain(|known| *known != trial.name);
         }
         self.reverted = Some(trial.name);
         true

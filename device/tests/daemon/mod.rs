@@ -8,6 +8,7 @@
 mod adversity;
 mod choosing;
 mod device;
+mod fault_matrix;
 mod hostile;
 mod killed;
 mod learning;

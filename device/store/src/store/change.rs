@@ -220,7 +220,13 @@ impl Store {
     ) -> Result<T, StoreError> {
         let mut writer = self.writer();
         let mut record = Record::clone(Arc::as_ref(self.snapshot().record(task)?));
+        let floor = record.state.floor;
         let answer = change(&mut record)?;
+        // As the floor falls, the failed version is as if it had never come.
+        if let Some(reverted) = record.state.reverted.as_ref().filter(|_| record.state.floor < floor) {
+            let failed = reverted.held.digest;
+            record.known.retain(|known| *known != failed);
+        }
         self.put(&mut writer, record).map_err(Failure::into_error)?;
         Ok(answer)
     }
