@@ -284,27 +284,28 @@ impl Store {
 
     /// Removes what was being written when the store was last closed, and directories without an example.
     pub(crate) fn clean_examples(&self, _: &mut Writer) {
-        for entry in self.storage.list(DIRECTORY).unwrap_or_default() {
-            let known = entry.kind == EntryKind::Directory && names::decode(&entry.name).is_some();
-            let directory = directory(&entry.name);
-            let Ok(entries) = self.storage.list(&directory) else {
+        let entries = self.storage.list(DIRECTORY).unwrap_or_default();
+        let tasks = entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
+        let tasks = tasks.filter_map(|entry| Some((names::decode(&entry.name)?, directory(&entry.name))));
+        let (tasks, directories): (Vec<_>, Vec<_>) = tasks.unzip();
+        // What is seen from now on is to be durable.
+        if let Err(error) = self.storage.sync_directories(&directories) {
+            tracing::warn!(%error, "what is left of examples stays");
+            return;
+        }
+        for (task, directory) in tasks.iter().zip(&directories) {
+            let Ok(entries) = self.storage.list(directory) else {
                 continue;
             };
-            let unfinished = entries.iter().filter(|file| is_unfinished(&file.name));
-            let left = entries.len() - unfinished.clone().count();
-            // Nothing to be done here needs no sync, which is what takes time with many tasks.
-            let tidy = left > 0 && left == entries.len();
-            if !known || tidy || self.storage.sync_directory(&directory).is_err() {
-                continue;
-            }
-            for file in unfinished {
+            let mut left = entries.len();
+            for file in entries.iter().filter(|file| is_unfinished(&file.name)) {
                 self.remove_leftover(&format!("{directory}/{}", file.name));
+                left -= 1;
             }
             if left == 0 {
-                match (self.storage.remove_directory(&directory), names::decode(&entry.name)) {
-                    (Ok(()), Some(task)) => self.note_taught(&task, false),
-                    (Err(error), _) => tracing::warn!(directory, %error, "cannot remove an empty directory"),
-                    _ => {}
+                match self.storage.remove_directory(directory) {
+                    Ok(()) => self.note_taught(task, false),
+                    Err(error) => tracing::warn!(directory, %error, "cannot remove an empty directory"),
                 }
             }
         }

@@ -24,6 +24,11 @@ pub trait Storage: Send + Sync {
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &str) -> io::Result<()>;
 
+    /// As [`Storage::sync_directory`], for many at once.
+    fn sync_directories(&self, paths: &[String]) -> io::Result<()> {
+        paths.iter().try_for_each(|path| self.sync_directory(path))
+    }
+
     /// Removes a file.
     fn remove(&self, path: &str) -> io::Result<()>;
 

@@ -80,14 +80,12 @@ fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_i
     assert_eq!(floor(&store), 11);
     store.remove("birds").unwrap();
     assert!(matches!(refusal(&store, &file("birds", 9)), Refusal::Replay { .. }));
-    assert!(matches!(
-        refusal(&store, &file("birds", 10)),
-        Refusal::Replay { .. }
-    ));
-    assert!(matches!(
-        refusal(&store, &file("birds", 2)),
-        Refusal::Downgrade { floor: 11, .. }
-    ));
+    for version in [2, 10] {
+        assert!(matches!(
+            refusal(&store, &file("birds", version)),
+            Refusal::Downgrade { floor: 11, .. }
+        ));
+    }
     // What was removed may come back.
     confirmed(&store, &file("birds", 11));
     assert_eq!(floor(&store), 11);
