@@ -130,7 +130,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     listen_for_signals(&runtime, &args.config, &stop)?;
 
     let connections = Arc::new(Connections::default());
-    connections.unix(&runtime, &config.socket())?;
+    let socket = connections.unix_in(&runtime, &config.sockets());
     if let Some(tcp) = &config.tcp {
         let address = connections.tcp(&runtime, tcp.listen)?;
         tracing::info!(%address, "listening for hosts");
@@ -150,7 +150,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
         backbone = runtime.engine.backbone().digest().short(),
         tasks = runtime.serving.tasks().len(),
         active = runtime.active_task(),
-        socket = %config.socket().display(),
+        socket = socket.as_deref().map(|path| path.display().to_string()),
         "ready"
     );
 
@@ -164,8 +164,11 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     }
     // A confirmation that was earned is written before the end.
     let _ = writer.join();
+    runtime.close();
     // Nothing listens any more; a socket left behind would only mislead.
-    let _ = std::fs::remove_file(config.socket());
+    if let Some(socket) = socket {
+        let _ = std::fs::remove_file(socket);
+    }
     match ended {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(DaemonError::io("cannot write answers to stdout")(error))
@@ -210,6 +213,8 @@ fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<
                 let work = receiver.recv_timeout(Duration::from_secs(1));
                 runtime.write_what_waits(false);
                 runtime.store.drop_stalled_uploads();
+                runtime.settle(false);
+                runtime.tick_clock();
                 match work {
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return runtime.write_what_waits(true),
@@ -247,7 +252,9 @@ fn check(config: &Config, path: &Path) -> Result<ExitCode, DaemonError> {
 fn verify(args: &VerifyArgs) -> Result<ExitCode, DaemonError> {
     let config = Config::read(&args.config)?;
     let backbone = clr_onnx::Backbone::load(&config.backbone).map_err(crate::EngineError::from)?;
-    let trust = config.trust(None)?;
+    // What the device tuned itself is verified by its public key.
+    let public = crate::read_public_key(&config.state.join("device.pub")).ok();
+    let trust = config.trust(public)?;
     let store =
         clr_store::Store::open_directory(&config.store(), clr_store::StoreOptions::new(backbone.digest(), trust))?;
     let report = store.verify()?;

@@ -7,7 +7,7 @@ use std::{
         fd::AsFd,
         unix::{fs::PermissionsExt as _, net::UnixListener},
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,7 +18,10 @@ use std::{
 
 use clr_transfer::{Device as _, End, Link, ServeError, ServeLimits, SystemClock, serve};
 
-use super::{DaemonError, SerialConfig, readable, runtime::Runtime};
+use super::{
+    DaemonError, SerialConfig, device_key, readable,
+    runtime::{Runtime, with_causes},
+};
 
 /// How often listeners look whether to stop.
 const STEP: Duration = Duration::from_millis(50);
@@ -71,14 +74,33 @@ impl Connections {
         }
     }
 
+    /// Listens on the first of these places that takes a Unix socket, which only this user may use; returns it. A device that nobody can command
+    /// from its own machine still serves: it says so.
+    pub(crate) fn unix_in(self: &Arc<Self>, runtime: &Arc<Runtime>, places: &[PathBuf]) -> Option<PathBuf> {
+        let mut places = places.iter().enumerate();
+        places.find_map(|(index, path)| match self.unix(runtime, path, index == 0) {
+            Ok(()) => {
+                if index > 0 {
+                    tracing::error!(socket = %path.display(), "the control socket lies in another place than usual");
+                }
+                Some(path.clone())
+            }
+            Err(error) => {
+                tracing::error!("{}", with_causes(&error));
+                None
+            }
+        })
+    }
+
     /// Listens on a Unix socket that only this user may use.
-    pub(crate) fn unix(self: &Arc<Self>, runtime: &Arc<Runtime>, path: &Path) -> Result<(), DaemonError> {
+    fn unix(self: &Arc<Self>, runtime: &Arc<Runtime>, path: &Path, make_folder: bool) -> Result<(), DaemonError> {
         let failed = || DaemonError::io(format!("cannot listen on socket '{}'", path.display()));
-        if let Some(folder) = path.parent() {
+        if let Some(folder) = path.parent().filter(|_| make_folder) {
             std::fs::create_dir_all(folder).map_err(failed())?;
         }
         // The store's lock is ours, so a socket that is there was left behind by a device that is gone.
         match std::fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => device_key::set_aside(path, "aside"),
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed()(error)),
             _ => {}
         }

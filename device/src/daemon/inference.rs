@@ -170,14 +170,17 @@ enum NoAnswer {
 fn answer(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result<Answered, NoAnswer> {
     let failed = |error: &dyn std::error::Error| NoAnswer::Failed(with_causes(error));
     let picture = clr_onnx::decode_image_bytes(&frame.bytes, &frame.name).map_err(|error| failed(&error))?;
-    let mut fault = "no task is active".to_owned();
-    for _ in 0..2 {
+    let mut fault = runtime.why_no_task();
+    for _ in 0..3 {
         let adapter = if runtime.serving.auto() {
             choose(runtime, chooser, &picture)?
         } else {
             runtime.serving.tasks().active()
         };
         let Some(adapter) = adapter else { break };
+        if !runtime.begin_use(&adapter) {
+            continue;
+        }
         let classified = catch_unwind(AssertUnwindSafe(|| runtime.engine.classify(&adapter, &picture)));
         fault = match classified {
             Ok(Ok(classification)) => return Ok((adapter, classification)),

@@ -17,6 +17,7 @@ mod canary;
 mod cli;
 mod config;
 mod connections;
+mod device_key;
 mod error;
 mod http;
 mod inference;
@@ -31,6 +32,7 @@ mod runtime;
 mod say;
 mod signals;
 mod source;
+mod time;
 mod trial;
 
 use mailbox::{Mailbox, Received};

@@ -117,9 +117,13 @@ impl Target {
     fn socket(&self) -> Result<PathBuf, RemoteError> {
         match (&self.socket, &self.config) {
             (Some(socket), _) => Ok(socket.clone()),
-            (None, Some(config)) => Ok(Config::read(config)
-                .map_err(|error| RemoteError::Other(error.to_string()))?
-                .socket()),
+            (None, Some(config)) => {
+                let sockets = Config::read(config)
+                    .map_err(|error| RemoteError::Other(error.to_string()))?
+                    .sockets();
+                let listening = sockets.iter().find(|path| UnixStream::connect(path).is_ok());
+                Ok(listening.unwrap_or(&sockets[0]).clone())
+            }
             (None, None) => Err(RemoteError::Other(
                 "which device?\nhint: give --config with the file that the device runs with, or --socket".to_owned(),
             )),

@@ -1,6 +1,7 @@
 //! Whether an adapter on trial proves itself on its first frames.
 
 use clr_adapters::Trial;
+use clr_store::Progress;
 
 /// Frames before latency or confidence may end a trial: a share of fewer says nothing.
 const LEAST: u32 = 20;
@@ -37,13 +38,21 @@ pub(crate) struct TrialRun {
 }
 
 impl TrialRun {
-    pub(crate) fn new(bounds: Trial) -> Self {
+    /// Goes on where the trial stood at the last clean end.
+    pub(crate) fn resume(bounds: Trial, progress: Progress) -> Self {
+        let Progress { frames, slow, low } = progress;
         Self {
             bounds,
-            frames: 0,
-            slow: 0,
-            low: 0,
+            frames,
+            slow,
+            low,
         }
+    }
+
+    /// How far it has come.
+    pub(crate) fn progress(&self) -> Progress {
+        let &Self { frames, slow, low, .. } = self;
+        Progress { frames, slow, low }
     }
 
     /// Good frames still to come.
@@ -54,7 +63,7 @@ impl TrialRun {
     /// Counts a frame that was answered with finite logits.
     pub(crate) fn observe(&mut self, frame: Observation) -> Verdict {
         let bounds = &self.bounds;
-        self.frames += 1;
+        self.frames = self.frames.saturating_add(1);
         self.slow += u32::from(
             bounds
                 .max_latency_ms
@@ -84,7 +93,7 @@ mod tests {
     use super::*;
 
     fn run(bounds: Trial, frames: &[(f32, f32)]) -> (Verdict, usize) {
-        let mut trial = TrialRun::new(bounds);
+        let mut trial = TrialRun::resume(bounds, Progress::default());
         for (index, &(milliseconds, confidence)) in frames.iter().enumerate() {
             let verdict = trial.observe(Observation {
                 milliseconds,
@@ -132,6 +141,22 @@ mod tests {
             matches!(&verdict, Verdict::Revert(reason) if reason.contains("confidence")),
             "{verdict:?}"
         );
+    }
+
+    #[test]
+    fn a_trial_goes_on_where_it_stood() {
+        let frame = Observation {
+            milliseconds: 1.0,
+            confidence: 0.9,
+        };
+        let mut trial = TrialRun::resume(BOUNDS, Progress::default());
+        for _ in 0..30 {
+            trial.observe(frame);
+        }
+        let mut again = TrialRun::resume(BOUNDS, trial.progress());
+        assert_eq!(again.left(), 20);
+        assert!((0..19).all(|_| again.observe(frame) == Verdict::Continue));
+        assert_eq!(again.observe(frame), Verdict::Confirm);
     }
 
     #[test]

@@ -52,8 +52,43 @@ pub(crate) fn replace(storage: &dyn Storage, path: &str, bytes: &[u8], previous:
     }
 }
 
-/// Temp → write → fsync → rename. On failure the temporary file is removed, if that can be done.
+/// Temp → write → fsync → rename. A folder that has the place of either file is set aside.
 fn put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static str, io::Error)> {
+    let done = try_put(storage, path, bytes);
+    match &done {
+        Err((_, error)) if error.kind() == io::ErrorKind::IsADirectory => {
+            let unfinished = format!("{path}{UNFINISHED}");
+            let in_the_way = [path, &unfinished].into_iter().find(|path| storage.list(path).is_ok());
+            match in_the_way.map(|path| set_aside(storage, path)) {
+                Some(Ok(())) => try_put(storage, path, bytes),
+                _ => done,
+            }
+        }
+        _ => done,
+    }
+}
+
+/// Gives a folder that has the place of a file another name, where it harms nobody; what is in it is somebody's.
+pub(crate) fn set_aside(storage: &dyn Storage, path: &str) -> io::Result<()> {
+    const MOST: usize = 8;
+    let directory = parent(path);
+    let taken = storage.list(directory)?;
+    let free = (1..=MOST).map(|number| format!("{path}.aside{number}")).find(|name| {
+        let name = name.rsplit_once('/').map_or(name.as_str(), |(_, name)| name);
+        taken.iter().all(|entry| entry.name != name)
+    });
+    let free = free.ok_or_else(|| io::Error::other("too many folders were set aside from its place"))?;
+    storage.rename(path, &free)?;
+    tracing::error!(
+        file = path,
+        now = free,
+        "a folder had the place of a file; it was set aside"
+    );
+    storage.sync_directory(directory)
+}
+
+/// As [`put`], once. On failure the temporary file is removed, if that can be done.
+fn try_put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static str, io::Error)> {
     let unfinished = format!("{path}{UNFINISHED}");
     let written = (|| {
         let mut file = storage.create(&unfinished).map_err(|error| ("create", error))?;
@@ -63,7 +98,7 @@ fn put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static 
     })();
     if written.is_err()
         && let Err(error) = storage.remove(&unfinished)
-        && error.kind() != io::ErrorKind::NotFound
+        && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory)
     {
         tracing::warn!(file = unfinished, %error, "cannot remove what is left of a failed write; it goes when the store is opened");
     }
@@ -72,9 +107,11 @@ fn put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static 
 
 /// Removes a file and makes that durable; `previous` is its contents, to be put back when the latter fails.
 pub(crate) fn delete(storage: &dyn Storage, path: &str, previous: &[u8]) -> Result<(), Failure> {
-    storage
-        .remove(path)
-        .map_err(|error| Failure::Untouched(StoreError::io("remove", path)(error)))?;
+    let removed = match storage.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => set_aside(storage, path),
+        removed => removed,
+    };
+    removed.map_err(|error| Failure::Untouched(StoreError::io("remove", path)(error)))?;
     let Err(source) = storage.sync_directory(parent(path)) else {
         return Ok(());
     };

@@ -9,7 +9,7 @@ use crate::{
     error::StoreError,
     sealed,
     storage::read_whole,
-    store::{Store, encoded},
+    store::{Store, encoded, on_disk},
 };
 
 /// The directory of checkpoints.
@@ -39,10 +39,19 @@ impl Store {
         let mut writer = self.writer();
         self.prepare(&mut writer)?;
         self.finish_erasing(&mut writer, task)?;
-        let path = path(&encoded(task)?);
-        let previous = self.whole_checkpoint(&path)?;
+        self.check_task_cap(task)?;
+        let name = encoded(task)?;
+        let path = path(&name);
+        // One that cannot be read is none to go back to.
+        let previous = self.whole_checkpoint(&path).unwrap_or_default();
         let file = sealed::seal(sealed::CHECKPOINT, bytes);
-        atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)
+        // Both are there for a moment.
+        self.check_room(&mut writer, file.len() as u64)?;
+        atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)?;
+        self.usage(&mut writer)?
+            .checkpoints
+            .insert(name, on_disk(file.len() as u64));
+        Ok(())
     }
 
     /// Where the tuning of a task stands, if it was begun.
@@ -68,12 +77,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Io`].
     pub fn clear_checkpoint(&self, task: &str) -> Result<(), StoreError> {
-        let _writer = self.writer();
-        let path = path(&encoded(task)?);
-        match self.whole_checkpoint(&path)? {
-            Some(previous) => atomic::delete(&*self.storage, &path, &previous).map_err(Failure::into_error),
-            None => Ok(()),
+        let mut writer = self.writer();
+        let name = encoded(task)?;
+        let path = path(&name);
+        let previous = match self.whole_checkpoint(&path) {
+            Ok(None) => return Ok(()),
+            Ok(Some(previous)) => previous,
+            Err(error) => {
+                tracing::warn!(task, %error, "a checkpoint that cannot be read goes");
+                Vec::new()
+            }
+        };
+        atomic::delete(&*self.storage, &path, &previous).map_err(Failure::into_error)?;
+        if let Some(usage) = &mut writer.usage {
+            usage.checkpoints.remove(&name);
         }
+        Ok(())
     }
 
     pub(crate) fn checkpoint_cap(&self) -> u64 {

@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io::{self, Write as _},
-    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::fs::FileExt as _,
+    },
     path::Path,
     thread::sleep,
     time::Duration,
@@ -11,7 +14,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, renameat, statat, unlinkat,
+        AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, fstatvfs, mkdirat, openat, renameat,
+        statat, syncfs, unlinkat,
     },
     io::Errno,
 };
@@ -120,6 +124,15 @@ impl Storage for Directory {
         Ok(rustix::fs::fsync(self.directory(path)?)?)
     }
 
+    fn sync_directories(&self, paths: &[String]) -> io::Result<()> {
+        /// From as many on, one sync of the whole file system takes less time than one for each.
+        const MANY: usize = 16;
+        if paths.len() >= MANY {
+            return Ok(syncfs(&self.root)?);
+        }
+        paths.iter().try_for_each(|path| self.sync_directory(path))
+    }
+
     fn remove(&self, path: &str) -> io::Result<()> {
         let (directory, name) = self.place(path)?;
         Ok(unlinkat(&directory, name, AtFlags::empty())?)
@@ -189,23 +202,52 @@ impl Storage for Directory {
         Ok(self.file(path, OFlags::RDONLY)?.metadata()?.len())
     }
 
+    fn free(&self) -> io::Result<u64> {
+        let status = fstatvfs(&self.root)?;
+        Ok(status.f_bavail.saturating_mul(status.f_frsize))
+    }
+
+    /// Locks the store's own folder, which is always there, and the file in it, which tells others by which process.
     fn lock(&self, path: &str) -> Result<StorageLock, LockError> {
-        let mut file = match self.file(path, OFlags::RDWR | OFlags::CREATE) {
+        let file = match self.file(path, OFlags::RDWR | OFlags::CREATE) {
             // A file system that was mounted read-only after an error still has adapters to serve.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => self.file(path, OFlags::RDONLY),
             file => file,
+        };
+        let claim = |descriptor: BorrowedFd<'_>| match flock(descriptor, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Err(LockError::Held {
+                pid: file.as_ref().ok().and_then(holder),
+            }),
+            claimed => Ok(claimed),
+        };
+        // An own description of the folder: the lock is not to live on in a copy of the root's.
+        let root = openat(
+            &self.root,
+            ".",
+            OFlags::RDONLY | OFlags::DIRECTORY | SAFE,
+            Mode::empty(),
+        );
+        let root = root.map_err(|error| LockError::Io(error.into()))?;
+        let root_claimed = claim(root.as_fd())?;
+        match &file {
+            Ok(file) => match claim(file.as_fd())? {
+                Ok(()) => {
+                    let pid = format!("{}\n", std::process::id());
+                    let mut writer = file;
+                    if let Err(error) = file.set_len(0).and_then(|()| writer.write_all(pid.as_bytes())) {
+                        tracing::warn!(%error, "the lock is held, but cannot tell others by which process");
+                    }
+                }
+                Err(error) if root_claimed.is_err() => return Err(LockError::Io(error.into())),
+                Err(error) => tracing::warn!(%error, "the lock file cannot be locked; the store's folder is"),
+            },
+            // A full or read-only disk, or a folder in its place.
+            Err(error) => {
+                root_claimed.map_err(|error| LockError::Io(error.into()))?;
+                tracing::warn!(file = path, %error, "the lock file cannot be opened; the store's folder is locked alone");
+            }
         }
-        .map_err(LockError::Io)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(LockError::Held { pid: holder(&file) }),
-            Err(error) => return Err(LockError::Io(error.into())),
-        }
-        let pid = format!("{}\n", std::process::id());
-        if let Err(error) = file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())) {
-            tracing::warn!(%error, "the lock is held, but cannot tell others by which process");
-        }
-        Ok(Box::new(file))
+        Ok(Box::new((root, file.ok())))
     }
 }
 

@@ -59,9 +59,9 @@ pub enum StoreError {
         /// Those there are.
         known: Vec<String>,
     },
-    /// The task's record cannot be read, so what it may install or serve is not known.
+    /// The task's record is damaged, its copy too, and no adapter of it is intact: what it may install or serve is not known.
     #[error(
-        "task `{task}`: its record is damaged\nhint: nothing of the task is served; remove the task, then push its adapter again"
+        "task `{task}`: its record is damaged, and nothing of it is left to be salvaged\nhint: remove the task, then push its adapter again"
     )]
     DamagedRecord {
         /// The task.
@@ -108,9 +108,9 @@ pub enum StoreError {
         /// The tuned file's version.
         got: u64,
     },
-    /// A publisher's adapter is on trial and goes first.
+    /// Another adapter is on trial and goes first.
     #[error(
-        "task `{task}`: version {version} of its publisher is on trial\nhint: wait until it is confirmed or reverted, then tune from what serves"
+        "task `{task}`: another adapter, of version {version}, is on trial\nhint: wait until it is confirmed or reverted"
     )]
     TrialUnderWay {
         /// The task.

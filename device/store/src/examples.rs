@@ -3,7 +3,10 @@
 //! `root/examples/<encoded task>/<sha256 of the picture>` is a sealed head ([`crate::sealed`], contents in postcard: label, when it was added,
 //! bytes of the picture) and then the picture as it was received.
 
-use std::{io, sync::atomic::Ordering};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
 
 use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
@@ -12,8 +15,8 @@ use crate::{
     atomic::{self, Failure},
     error::{Damage, StoreError},
     names, sealed,
-    storage::{Entry, EntryKind, read_whole},
-    store::{Store, Writer, encoded, is_unfinished},
+    storage::{Entry, EntryKind, parent, read_whole},
+    store::{Snapshot, Store, Writer, encoded, is_unfinished, on_disk},
 };
 
 /// The directory of all examples.
@@ -138,6 +141,8 @@ impl Store {
         }
         if !there {
             self.check_caps(entries.as_deref().unwrap_or_default(), picture.len() as u64)?;
+            self.check_task_cap(task)?;
+            self.check_room(&mut writer, picture.len() as u64 + HEAD as u64)?;
         }
         if entries.is_none() {
             self.storage
@@ -161,6 +166,10 @@ impl Store {
         file.extend_from_slice(picture);
         atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)?;
         self.written.examples.fetch_add(file.len() as u64, Ordering::Relaxed);
+        if !there {
+            self.usage(&mut writer)?.examples += on_disk(file.len() as u64);
+            self.note_taught(task, true);
+        }
         Ok(previous_label.map_or(Filed::Added { id }, |from| Filed::Relabelled { id, from }))
     }
 
@@ -236,10 +245,35 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoSuchExample`], [`StoreError::Io`].
     pub fn remove_example(&self, task: &str, id: &Digest) -> Result<(), StoreError> {
-        let _writer = self.writer();
+        let mut writer = self.writer();
         let path = self.example_path(task, id)?;
         let previous = self.whole_example(&path).map_err(|error| no_such(task, id, error))?;
-        atomic::delete(&*self.storage, &path, &previous).map_err(Failure::into_error)
+        atomic::delete(&*self.storage, &path, &previous).map_err(Failure::into_error)?;
+        if let Some(usage) = &mut writer.usage {
+            usage.examples = usage.examples.saturating_sub(on_disk(previous.len() as u64));
+        }
+        let directory = parent(&path);
+        // The last one of a task with nothing else makes room for another task.
+        if self.storage.list(directory).is_ok_and(|entries| entries.is_empty())
+            && self.storage.remove_directory(directory).is_ok()
+        {
+            self.note_taught(task, false);
+        }
+        Ok(())
+    }
+
+    /// A task has examples, or none any more.
+    fn note_taught(&self, task: &str, taught: bool) {
+        let before = self.snapshot();
+        if before.taught.contains(task) != taught {
+            let mut after = Snapshot::clone(&before);
+            if taught {
+                after.taught.insert(task.to_owned());
+            } else {
+                after.taught.remove(task);
+            }
+            self.snapshot.store(Arc::new(after));
+        }
     }
 
     fn example_path(&self, task: &str, id: &Digest) -> Result<String, StoreError> {
@@ -254,24 +288,29 @@ impl Store {
 
     /// Removes what was being written when the store was last closed, and directories without an example.
     pub(crate) fn clean_examples(&self, _: &mut Writer) {
-        for entry in self.storage.list(DIRECTORY).unwrap_or_default() {
-            let known = entry.kind == EntryKind::Directory && names::decode(&entry.name).is_some();
-            let directory = directory(&entry.name);
-            let Ok(entries) = self.storage.list(&directory) else {
+        let entries = self.storage.list(DIRECTORY).unwrap_or_default();
+        let tasks = entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
+        let tasks = tasks.filter_map(|entry| Some((names::decode(&entry.name)?, directory(&entry.name))));
+        let (tasks, directories): (Vec<_>, Vec<_>) = tasks.unzip();
+        // What is seen from now on is to be durable.
+        if let Err(error) = self.storage.sync_directories(&directories) {
+            tracing::warn!(%error, "what is left of examples stays");
+            return;
+        }
+        for (task, directory) in tasks.iter().zip(&directories) {
+            let Ok(entries) = self.storage.list(directory) else {
                 continue;
             };
-            if !known || self.storage.sync_directory(&directory).is_err() {
-                continue;
-            }
             let mut left = entries.len();
             for file in entries.iter().filter(|file| is_unfinished(&file.name)) {
                 self.remove_leftover(&format!("{directory}/{}", file.name));
                 left -= 1;
             }
-            if left == 0
-                && let Err(error) = self.storage.remove_directory(&directory)
-            {
-                tracing::warn!(directory, %error, "cannot remove an empty directory");
+            if left == 0 {
+                match self.storage.remove_directory(directory) {
+                    Ok(()) => self.note_taught(task, false),
+                    Err(error) => tracing::warn!(directory, %error, "cannot remove an empty directory"),
+                }
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     sealed,
     staging::GRACE,
     storage::{Storage, StorageFile},
+    store::on_disk,
 };
 
 /// The directory of uploads.
@@ -330,6 +331,11 @@ impl Incoming {
         upload.held += data.len() as u64;
         upload.grown = Some(Instant::now());
         Ok((upload.held, frame.len() as u64))
+    }
+
+    /// Bytes that all uploads under way will take.
+    pub(crate) fn announced(&self) -> u64 {
+        self.uploads.values().map(|upload| on_disk(upload.length)).sum()
     }
 
     /// Whether an upload of this digest is under way.

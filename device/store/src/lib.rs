@@ -19,9 +19,11 @@
 //! # On the disk
 //!
 //! ```text
-//! lock                          held by flock(2) while the store is open; the process's id and a newline
-//! active                        sealed: the task to serve after a restart, UTF-8; empty for none
+//! lock                          held by flock(2), as is the folder itself, while the store is open; the process's id and a newline
+//! active, active.copy           sealed: the task to serve after a restart, UTF-8; `auto` where it is chosen from each frame, empty for none
+//! time, time.copy               sealed: the highest time that was noted, 8 bytes, seconds since 1970
 //! tasks/<task>                  sealed: one record per task, the one commit point of every change to it
+//! copies/<task>                 the same bytes, written after it
 //! adapters/<sha256>.clr         adapters as they were received, never changed
 //! incoming/<sha256>.part        uploads that a publisher's signature announces, under way
 //! examples/<task>/<sha256>      labelled pictures, named by the picture's bytes
@@ -30,13 +32,14 @@
 //!
 //! `<task>` is the task's name with every byte but `a`–`z`, `0`–`9`, `-` and `_` as `%` and two lower-case hexadecimal digits; if that is longer than
 //! 210 characters, `~` and the base-32 digits of the name's bytes (RFC 4648, lower case, without padding). `<sha256>` is in lower-case hexadecimal. A name
-//! that ends in `.new` is of a file that is being written; such leftovers, and adapters that no record names, go when the store is opened.
+//! that ends in `.new` is of a file that is being written; such leftovers, and adapters that no record names, go when the store is opened. A folder
+//! that has the place of a file is renamed to `<name>.aside1` (to 8) when that file is written.
 //!
 //! Integers are little-endian. A *sealed* file:
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
-//! | 0 | 8 | magic: `CLRtask\x01`, `CLRactv\x01`, `CLRtune\x01`; heads: `CLRexmp\x01`, `CLRpart\x02` |
+//! | 0 | 8 | magic: `CLRtask\x02`, `CLRactv\x01`, `CLRtime\x01`, `CLRtune\x01`; heads: `CLRexmp\x01`, `CLRpart\x02` |
 //! | 8 | 4 | `N`, bytes of the contents |
 //! | 12 | `N` | contents |
 //! | 12 + `N` | 4 | CRC-32 (IEEE) of all bytes before it |
@@ -50,15 +53,19 @@
 //! |---|---|---|
 //! | task | varint length, UTF-8 | the name; must be the file's |
 //! | confirmed | option of held | serves unless one is on trial |
-//! | trial | option of: held, starts (varint) | serves, until it is confirmed or reverted |
+//! | trial | option of: held, unclean ends (varint), in use (byte 0 or 1), frames, slow, low (varints), floor before (varint) | serves, until it is confirmed or reverted |
 //! | last good | option of held | served before the confirmed one |
 //! | restore | option of held | the publisher's original of a tuned adapter |
-//! | floor | varint | the highest publisher's version ever confirmed; what is received must be above it |
+//! | floor | varint | the highest publisher's version ever admitted, failed trials excepted; what is received must be above it |
 //! | reverted | option of: held, reason (varint length, UTF-8, at most 512 bytes), time (option of varint) | what was last taken out of service, and why |
-//! | known | varint count, 32 bytes each | digests that are or were confirmed, the latest last, at most 64 |
+//! | confirmation | varint | the number of the last confirmation among all of the store, from 1; 0: none |
+//! | known | varint count, 32 bytes each | digests admitted from a publisher or confirmed, the latest last, at most 64 |
 //! | erasing | byte 0 or 1 | the task is removed; its examples, checkpoint and place as the active task are to go |
 //!
 //! A removed task keeps a record without adapters as long as it has a floor.
+//!
+//! Format 1 (magic `CLRtask\x01`) is read as well and written anew as format 2 when the store is opened. It has no confirmation; its trial is held and starts (varint), which do
+//! not count any more; its floor was the highest version *confirmed*, and rises to the version on trial.
 //!
 //! ## An upload under way
 //!
@@ -79,11 +86,30 @@
 //! # How a change is made
 //!
 //! The adapter's file is written beside its place, synced, renamed, and its directory synced. Then the record is replaced in the same way: when that rename
-//! is on the medium, the change is. Files that are no longer referred to are removed last. If the last sync fails, the old record is put back.
+//! is on the medium, the change is. Then its copy is; if that fails, the copy is removed. Files that are no longer referred to are removed last. If the last sync
+//! of the record fails, the old record is put back. A record goes after its copy.
+//!
+//! # What is found damaged
+//!
+//! | what | what is done |
+//! |---|---|
+//! | a record, `active` or `time` | its copy is used, and the file written anew |
+//! | a copy, or an older one | written anew from the file |
+//! | a record and its copy | salvaged from the task's intact, trusted adapters: the newest serves, on trial if there is another, and the floor is the highest version seen |
+//! | both, and no adapter is intact | nothing of the task is served, nothing is taken for it until it is removed |
+//! | `active` and its copy | the only task, else the one confirmed last |
+//! | an adapter | the next of: on trial, confirmed, last good, original |
+//!
+//! Each is in [`Store::problems`], and none keeps the store from opening. Nor does a disk that cannot be written; what could not be mended is mended at the next start.
+//!
+//! # What is bounded
+//!
+//! [`Caps`]: tasks, bytes, and a reserve. Examples, uploads, adapters and checkpoints are refused where they would touch the reserve; records are not.
 #![forbid(unsafe_code)]
 
 mod atomic;
 mod checkpoints;
+mod copies;
 mod directory;
 mod error;
 mod examples;
@@ -98,6 +124,7 @@ mod staging;
 mod state;
 mod storage;
 mod store;
+mod unavailable;
 mod verify;
 mod written;
 
@@ -105,8 +132,9 @@ pub use directory::Directory;
 pub use error::{Damage, StoreError};
 pub use examples::{Example, Filed};
 pub use options::{Caps, StoreOptions};
-pub use state::{Held, OnTrial, Reverted, TaskState};
+pub use state::{Held, OnTrial, Progress, Reverted, TaskState};
 pub use storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};
 pub use store::{Installed, Serving, Start, Store};
-pub use verify::{Problem, ProblemKind, Report};
+pub use unavailable::Unavailable;
+pub use verify::{Problem, ProblemKind, Recovery, Report};
 pub use written::Written;

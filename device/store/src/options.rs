@@ -12,7 +12,7 @@ pub struct StoreOptions {
     pub limits: Limits,
     /// Caps on what the store keeps.
     pub caps: Caps,
-    /// Signs what the device tuned, if it comes unsigned.
+    /// Signs what the device tuned, if it comes unsigned; [`crate::Store::set_device_key`] gives it later.
     pub device_key: Option<SecretKey>,
 }
 
@@ -33,8 +33,12 @@ impl StoreOptions {
 /// How much a store keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
-    /// Tasks, removed ones whose floor is kept included.
+    /// Tasks, those included that only have examples or a checkpoint, and removed ones whose floor is kept.
     pub tasks: usize,
+    /// Bytes of the whole store, each file rounded up to blocks of 4 KiB. Records, which are small and as many as `tasks`, are always written.
+    pub state_bytes: u64,
+    /// Bytes that examples, uploads, adapters and checkpoints leave free, of `state_bytes` and of the disk, so that records can be written.
+    pub reserve_bytes: u64,
     /// Announced uploads under way, on the disk; the one untouched for longest makes room for another.
     pub incoming_files: usize,
     /// Bytes of all announced uploads under way together.
@@ -59,7 +63,9 @@ pub struct Caps {
 impl Caps {
     /// The defaults, for a card of a few gigabytes.
     pub const DEFAULT: Self = Self {
-        tasks: 1_024,
+        tasks: 256,
+        state_bytes: 2 << 30,
+        reserve_bytes: 512 << 10,
         incoming_files: 8,
         incoming_bytes: 128 << 20,
         upload_bytes_per_day: 1 << 30,

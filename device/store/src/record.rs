@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Damage,
     sealed,
-    state::{Held, TaskState},
+    state::{Held, Reverted, TaskState},
 };
 
 /// Digests that are remembered. Older ones are still refused by the floor, as a downgrade instead of a replay.
@@ -14,11 +14,12 @@ const KNOWN: usize = 64;
 /// No record is larger: a name, a reason and [`KNOWN`] digests.
 pub(crate) const LARGEST: u64 = 16 << 10;
 
-/// The contents of `root/tasks/<encoded name>`, in postcard: the one commit point of every change to a task.
+/// The contents of `root/tasks/<encoded name>`, in postcard: the one commit point of every change to a task. `root/copies/<encoded name>` is
+/// the same, written afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) state: TaskState,
-    /// Adapters that are or were confirmed here, the latest last.
+    /// Adapters that were admitted from a publisher or confirmed here, the latest last.
     pub(crate) known: Vec<Digest>,
     /// The task is being removed: its examples, checkpoint and place as the active task are to go.
     pub(crate) erasing: bool,
@@ -52,6 +53,14 @@ impl Record {
         self.state.trial.is_some_and(|trial| trial.held.digest == *digest)
     }
 
+    /// An adapter comes in on trial.
+    pub(crate) fn admit(&mut self, held: Held) {
+        self.state.admit(held);
+        if !held.tuned {
+            self.remember(&held);
+        }
+    }
+
     pub(crate) fn remember(&mut self, held: &Held) {
         self.known.retain(|known| *known != held.digest);
         self.known.push(held.digest);
@@ -65,10 +74,58 @@ impl Record {
     }
 
     pub(crate) fn from_bytes(file: &[u8]) -> Result<Self, Damage> {
-        let contents = sealed::open(sealed::RECORD, file)?;
-        match postcard::take_from_bytes(contents) {
-            Ok((record, [])) => Ok(record),
-            _ => Err(Damage::Form),
+        let contents = match sealed::open(sealed::RECORD, file) {
+            Err(Damage::Magic) => {
+                let first: First = whole(sealed::open(sealed::RECORD_1, file)?)?;
+                return Ok(first.into());
+            }
+            contents => contents?,
+        };
+        whole(contents)
+    }
+}
+
+fn whole<'a, T: Deserialize<'a>>(contents: &'a [u8]) -> Result<T, Damage> {
+    match postcard::take_from_bytes(contents) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(Damage::Form),
+    }
+}
+
+/// A record of format 1. Its floor was the highest version ever *confirmed*, its trial counted starts.
+#[derive(Serialize, Deserialize)]
+struct First {
+    task: String,
+    confirmed: Option<Held>,
+    trial: Option<(Held, u32)>,
+    last_good: Option<Held>,
+    restore: Option<Held>,
+    floor: u64,
+    reverted: Option<Reverted>,
+    known: Vec<Digest>,
+    erasing: bool,
+}
+
+impl From<First> for Record {
+    fn from(first: First) -> Self {
+        let mut record = Self {
+            state: TaskState {
+                task: first.task,
+                confirmed: first.confirmed,
+                trial: None,
+                last_good: first.last_good,
+                restore: first.restore,
+                floor: first.floor,
+                reverted: first.reverted,
+                confirmation: 0,
+            },
+            known: first.known,
+            erasing: first.erasing,
+        };
+        // Starts were counted whether or not the adapter had anything to do with their end, so they do not count any more.
+        if let Some((held, _starts)) = first.trial {
+            record.admit(held);
         }
+        record
     }
 }

@@ -15,8 +15,12 @@ use crate::{
 /// Bytes around the contents.
 pub(crate) const OVERHEAD: usize = 16;
 
-/// A task's record, `root/tasks/…`.
-pub(crate) const RECORD: [u8; 8] = *b"CLRtask\x01";
+/// A task's record, `root/tasks/…`, and its copy.
+pub(crate) const RECORD: [u8; 8] = *b"CLRtask\x02";
+/// A record as the versions before wrote it; still read.
+pub(crate) const RECORD_1: [u8; 8] = *b"CLRtask\x01";
+/// The highest time that was ever seen, `root/time`, and its copy.
+pub(crate) const TIME: [u8; 8] = *b"CLRtime\x01";
 /// The task to serve after a restart, `root/active`.
 pub(crate) const ACTIVE: [u8; 8] = *b"CLRactv\x01";
 /// A tuning checkpoint, `root/checkpoints/…`.

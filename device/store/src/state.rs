@@ -23,8 +23,25 @@ pub struct Held {
 pub struct OnTrial {
     /// The adapter.
     pub held: Held,
-    /// How often a program started with it on trial.
-    pub starts: u32,
+    /// How often a program ended uncleanly after the adapter had been put to use.
+    pub unclean: u32,
+    /// Whether it answers frames now: set before its first frame, cleared at a clean end. Found set at a start, the end before was unclean.
+    pub in_use: bool,
+    /// Its frames up to the last clean end.
+    pub progress: Progress,
+    /// The floor before this adapter was admitted: what the floor falls back to if the trial fails.
+    pub floor_before: u64,
+}
+
+/// How far a trial has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Frames answered.
+    pub frames: u32,
+    /// Of these, slower than the trial's bound.
+    pub slow: u32,
+    /// Of these, of low confidence.
+    pub low: u32,
 }
 
 /// The last adapter that was taken out of service, and why.
@@ -51,10 +68,12 @@ pub struct TaskState {
     pub last_good: Option<Held>,
     /// The publisher's original of the device-tuned adapter that is confirmed or the last good one.
     pub restore: Option<Held>,
-    /// The highest version of a publisher that was ever confirmed here. A received file must be above it.
+    /// The highest version of a publisher that was ever admitted here, failed trials excepted. A received file must be above it.
     pub floor: u64,
     /// The last adapter that was taken out of service.
     pub reverted: Option<Reverted>,
+    /// The number of the task's last confirmation among all confirmations of the store, from 1; 0 if there was none.
+    pub confirmation: u64,
 }
 
 /// Bytes that are kept of a reason.
@@ -74,7 +93,29 @@ impl TaskState {
             restore: None,
             floor: 0,
             reverted: None,
+            confirmation: 0,
         }
+    }
+
+    /// An adapter comes in on trial, in place of the one on trial before. The floor rises here.
+    pub(crate) fn admit(&mut self, held: Held) {
+        let floor_before = self.floor;
+        if !held.tuned {
+            self.floor = self.floor.max(held.version);
+        }
+        self.trial = Some(OnTrial {
+            held,
+            unclean: 0,
+            in_use: false,
+            progress: Progress::default(),
+            floor_before,
+        });
+    }
+
+    /// Whether an adapter is kept that this device tuned.
+    #[must_use]
+    pub fn is_tuned(&self) -> bool {
+        self.candidates().any(|held| held.tuned)
     }
 
     /// The adapters that may serve, in the order in which they are to be tried.
@@ -97,7 +138,7 @@ impl TaskState {
         self.candidates().find(|held| held.digest == *digest)
     }
 
-    /// The trial passed. The floor rises here. `keep_last_good`: the adapter that served so far is damaged and no good to fall back to.
+    /// The trial passed. `keep_last_good`: the adapter that served so far is damaged and no good to fall back to.
     pub(crate) fn confirm(&mut self, keep_last_good: bool) -> Result<Held, Nothing> {
         let held = self.trial.take().ok_or(Nothing)?.held;
         let before = self.confirmed.replace(held);
@@ -116,9 +157,12 @@ impl TaskState {
         Ok(held)
     }
 
-    /// The trial failed.
+    /// The trial failed. Nothing else lowers the floor, and only if no higher version came in since.
     pub(crate) fn revert(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
-        let held = self.trial.take().ok_or(Nothing)?.held;
+        let OnTrial { held, floor_before, .. } = self.trial.take().ok_or(Nothing)?;
+        if !held.tuned && self.floor == held.version {
+            self.floor = floor_before;
+        }
         self.note(held, reason, at);
         Ok(held)
     }

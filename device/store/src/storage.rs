@@ -18,11 +18,16 @@ pub trait Storage: Send + Sync {
     /// Opens an existing file to be written, contents kept. Never follows a link.
     fn open(&self, path: &str) -> io::Result<Box<dyn StorageFile>>;
 
-    /// Gives a file another name, replacing what has that name.
+    /// Gives a file or a directory another name. A file replaces the file of that name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &str) -> io::Result<()>;
+
+    /// As [`Storage::sync_directory`], for many at once.
+    fn sync_directories(&self, paths: &[String]) -> io::Result<()> {
+        paths.iter().try_for_each(|path| self.sync_directory(path))
+    }
 
     /// Removes a file.
     fn remove(&self, path: &str) -> io::Result<()>;
@@ -41,6 +46,11 @@ pub trait Storage: Send + Sync {
 
     /// Bytes of a regular file.
     fn length(&self, path: &str) -> io::Result<u64>;
+
+    /// Bytes that the medium has left for this tree.
+    fn free(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 
     /// Claims the whole tree for this process until the answer is dropped.
     ///

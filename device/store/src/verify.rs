@@ -5,13 +5,13 @@ use std::{fmt, io};
 use clr_adapters::{Digest, Refusal};
 
 use crate::{
-    checkpoints,
+    checkpoints, copies,
     error::{Damage, StoreError},
-    examples, incoming, names, sealed,
+    examples, incoming, names, record, sealed,
     storage::{Entry, EntryKind, read_whole},
     store::{
-        ACTIVE, ADAPTER_ENDING, ADAPTERS, DIRECTORIES, LOCK, Store, TASKS, adapter_path, encoded, is_unfinished, join,
-        read_record,
+        ACTIVE, ADAPTER_ENDING, ADAPTERS, DIRECTORIES, LOCK, Store, TASKS, TIME, adapter_path, encoded, is_unfinished,
+        join, read_record,
     },
 };
 
@@ -55,10 +55,44 @@ pub enum ProblemKind {
     },
     /// A record that is not the one in memory: another program changed it.
     Changed,
+    /// It is damaged or gone, and the device serves all the same.
+    Recovered {
+        /// What is wrong with it.
+        fault: Box<ProblemKind>,
+        /// What took its place.
+        recovery: Recovery,
+    },
     /// Nothing of this store.
     Unknown,
     /// Nothing refers to it. It goes when the store is opened and all records can be read.
     Leftover,
+}
+
+/// What took the place of a file that is damaged or gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Recovery {
+    /// Its copy.
+    Copy,
+    /// What the task's adapters tell: the newest intact ones serve.
+    Adapters {
+        /// The version that serves.
+        version: u64,
+        /// The floor: the highest version seen. It may have been higher.
+        floor: u64,
+    },
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Copy => f.write_str("its copy is used"),
+            Self::Adapters { version, floor } => write!(
+                f,
+                "salvaged from the task's adapters: version {version} serves, versions above {floor} are taken"
+            ),
+        }
+    }
 }
 
 impl ProblemKind {
@@ -72,22 +106,28 @@ impl ProblemKind {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` ", self.file)?;
-        match &self.kind {
-            ProblemKind::Missing => f.write_str("is missing"),
-            ProblemKind::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
-            ProblemKind::Damaged(damage) => write!(f, "is damaged: {damage}"),
-            ProblemKind::Length { expected, got } => write!(f, "has {got} bytes, expected {expected}"),
-            ProblemKind::Digest { got } => write!(f, "holds other bytes than its name says: their digest is {got}"),
-            ProblemKind::Refused(refusal) => {
+        write!(f, "`{}` {}", self.file, self.kind)
+    }
+}
+
+impl fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("is missing"),
+            Self::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
+            Self::Damaged(damage) => write!(f, "is damaged: {damage}"),
+            Self::Length { expected, got } => write!(f, "has {got} bytes, expected {expected}"),
+            Self::Digest { got } => write!(f, "holds other bytes than its name says: their digest is {got}"),
+            Self::Refused(refusal) => {
                 // The hint is for somebody who sends a file.
                 let text = refusal.to_string();
                 write!(f, "is refused: {}", text.lines().next().unwrap_or_default())
             }
-            ProblemKind::OtherTask { got } => write!(f, "is of task `{got}`"),
-            ProblemKind::Changed => f.write_str("was changed by another program"),
-            ProblemKind::Unknown => f.write_str("is no file of this store"),
-            ProblemKind::Leftover => f.write_str("is left over"),
+            Self::OtherTask { got } => write!(f, "is of task `{got}`"),
+            Self::Changed => f.write_str("was changed by another program"),
+            Self::Recovered { fault, recovery } => write!(f, "{fault}; {recovery}"),
+            Self::Unknown => f.write_str("is no file of this store"),
+            Self::Leftover => f.write_str("is left over"),
         }
     }
 }
@@ -170,15 +210,14 @@ impl Store {
         for Entry { name, kind, .. } in self.entries("", report)? {
             match (name.as_str(), kind) {
                 (LOCK, EntryKind::File) => {}
-                (ACTIVE, EntryKind::File) => {
-                    let cap = (self.options.limits.task_bytes + sealed::OVERHEAD) as u64;
+                (of_active, EntryKind::File) if of_active == ACTIVE || of_active == copies::of_root(ACTIVE) => {
                     let snapshot = self.snapshot();
-                    match sealed::read(&*self.storage, ACTIVE, sealed::ACTIVE, cap) {
-                        Ok(task) if task == snapshot.active.as_deref().unwrap_or_default().as_bytes() => {}
-                        Ok(_) => report.problem(name, ProblemKind::Changed),
-                        Err(StoreError::Damaged { damage, .. }) => report.problem(name, ProblemKind::Damaged(damage)),
-                        Err(error) => report.problem(name, ProblemKind::Unreadable(error.to_string())),
-                    }
+                    let expected = snapshot.active.as_deref().unwrap_or_default().as_bytes();
+                    self.verify_sealed(name, sealed::ACTIVE, expected, report);
+                }
+                (of_time, EntryKind::File) if of_time == TIME || of_time == copies::of_root(TIME) => {
+                    let expected = self.time_floor().unwrap_or_default().to_le_bytes();
+                    self.verify_sealed(name, sealed::TIME, &expected, report);
                 }
                 (directory, EntryKind::Directory) if DIRECTORIES.contains(&directory) => {}
                 _ if is_unfinished(&name) => report.problem(name, ProblemKind::Leftover),
@@ -188,11 +227,21 @@ impl Store {
         Ok(())
     }
 
-    fn verify_tasks(&self, report: &mut Report) -> Result<(), StoreError> {
+    fn verify_sealed(&self, name: String, magic: [u8; 8], expected: &[u8], report: &mut Report) {
+        match sealed::read(&*self.storage, &name, magic, record::LARGEST) {
+            Ok(contents) if contents == expected => {}
+            Ok(_) => report.problem(name, ProblemKind::Changed),
+            Err(StoreError::Damaged { damage, .. }) => report.problem(name, ProblemKind::Damaged(damage)),
+            Err(error) => report.problem(name, ProblemKind::Unreadable(error.to_string())),
+        }
+    }
+
+    /// Compares the records, or their copies, with those in memory.
+    fn verify_records(&self, directory: &str, report: &mut Report) -> Result<Vec<Entry>, StoreError> {
         let snapshot = self.snapshot();
-        let records = self.entries(TASKS, report)?;
+        let records = self.entries(directory, report)?;
         for Entry { name, kind, .. } in &records {
-            let file = join(TASKS, name);
+            let file = join(directory, name);
             match names::decode(name).filter(|_| *kind == EntryKind::File) {
                 Some(task) => match read_record(&*self.storage, &file, &task) {
                     Ok(record) if snapshot.records.get(&task).is_some_and(|known| **known == record) => {}
@@ -203,11 +252,20 @@ impl Store {
                 None => report.problem(file, ProblemKind::Unknown),
             }
         }
+        Ok(records)
+    }
+
+    fn verify_tasks(&self, report: &mut Report) -> Result<(), StoreError> {
+        let snapshot = self.snapshot();
+        let records = self.verify_records(TASKS, report)?;
+        let copies = self.verify_records(copies::DIRECTORY, report)?;
         for (task, record) in &snapshot.records {
             report.tasks += usize::from(record.is_live());
             let name = encoded(task)?;
-            if !records.iter().any(|entry| entry.name == name) {
-                report.problem(join(TASKS, &name), ProblemKind::Missing);
+            for (directory, entries) in [(TASKS, &records), (copies::DIRECTORY, &copies)] {
+                if !entries.iter().any(|entry| entry.name == name) {
+                    report.problem(join(directory, &name), ProblemKind::Missing);
+                }
             }
             for held in record.state.candidates() {
                 match self.load(task, &held) {

@@ -1,7 +1,7 @@
 //! What an adapter goes through: trial, confirmation, rollback, tuning, removal.
 
 use clr_adapters::Digest;
-use clr_store::{Filed, Held, Store, StoreError, TaskState};
+use clr_store::{Filed, Held, Progress, Start, Store, StoreError, TaskState};
 
 use crate::world::{NOW, assert_tidy, confirmed, confirmed_tuned, file, fresh, tuned};
 
@@ -180,7 +180,7 @@ fn a_removed_task_leaves_its_floor_and_nothing_else() {
     assert!(matches!(store.remove("birds"), Err(StoreError::NoSuchTask { .. })));
     assert!(store.tasks().is_empty());
     let names: Vec<_> = disk.files().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["active", "tasks/birds"]);
+    assert_eq!(names, ["active", "active.copy", "copies/birds", "tasks/birds"]);
     store.add_example("birds", "wren", b"picture", NOW).unwrap();
     drop(store);
     let store = crate::world::open(disk);
@@ -200,4 +200,78 @@ fn the_bytes_of_every_adapter_that_is_kept_can_be_read() {
     for file in &files {
         assert_eq!(store.file(&Digest::of(file)).unwrap(), *file);
     }
+}
+
+/// Counted were starts, so four restarts took a good update back.
+#[test]
+fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
+    let (disk, store) = fresh();
+    confirmed(&store, &file("birds", 1));
+    let trial = store.install(&file("birds", 2), NOW).unwrap().held.digest;
+    let restart = |store: Store, blamed| {
+        drop(store);
+        let store = crate::world::open(disk.clone());
+        let start = store.begin_run("birds", blamed, NOW).unwrap();
+        (store, start)
+    };
+    let mut store = store;
+    // Never used, or ended cleanly, or brought down by something else.
+    for round in 0..12 {
+        let start;
+        if round > 3 {
+            store.begin_use("birds", &trial).unwrap();
+        }
+        if (4..8).contains(&round) {
+            let frames = round;
+            let progress = Progress {
+                frames,
+                slow: 1,
+                low: 2,
+            };
+            store.end_use("birds", &trial, progress).unwrap();
+        }
+        (store, start) = restart(store, round < 8);
+        assert_eq!(start, Start::OnTrial, "{round}");
+    }
+    for times in 1..3 {
+        let start;
+        store.begin_use("birds", &trial).unwrap();
+        (store, start) = restart(store, true);
+        assert_eq!(start, Start::Unclean { times });
+        // Pushing it again neither shortens nor prolongs that.
+        assert!(store.install(&file("birds", 2), NOW).unwrap().already);
+    }
+    store.begin_use("birds", &trial).unwrap();
+    let (store, start) = restart(store, true);
+    assert!(matches!(start, Start::Reverted { held } if held.version == 2));
+    let state = store.task("birds").unwrap();
+    let reverted = state.reverted.unwrap();
+    assert_eq!(
+        reverted.reason,
+        "the device ended uncleanly 3 times while it was in use"
+    );
+    assert_eq!((reverted.at, state.floor), (NOW, 1));
+    assert_eq!(store.begin_run("birds", true, NOW).unwrap(), Start::NoTrial);
+    assert_tidy(&store, &disk);
+}
+
+#[test]
+fn the_frames_of_a_trial_survive_a_clean_end_and_no_other() {
+    let (disk, store) = fresh();
+    let trial = store.install(&file("birds", 1), NOW).unwrap().held.digest;
+    let progress = Progress {
+        frames: 40,
+        slow: 2,
+        low: 3,
+    };
+    store.begin_use("birds", &trial).unwrap();
+    store.end_use("birds", &trial, progress).unwrap();
+    drop(store);
+    let store = crate::world::open(disk);
+    store.begin_run("birds", true, NOW).unwrap();
+    let kept = |store: &Store| store.task("birds").unwrap().trial.unwrap().progress;
+    assert_eq!(kept(&store), progress);
+    store.begin_use("birds", &trial).unwrap();
+    store.begin_run("birds", true, NOW).unwrap();
+    assert_eq!(kept(&store), Progress::default());
 }

@@ -1,6 +1,7 @@
 //! What the store promises, on a simulated disk and in a real directory.
 
 mod announcements;
+mod bounded;
 mod damage;
 mod disk_errors;
 mod kill;
@@ -10,6 +11,7 @@ mod model;
 mod power_cut;
 mod random;
 mod readers;
+mod recovery;
 mod refusals;
 mod scenario;
 mod uploads;

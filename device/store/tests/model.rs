@@ -14,7 +14,8 @@ pub(crate) enum Action {
     Restore,
     MarkGood,
     MarkBad,
-    CountStart,
+    Use,
+    Start,
     Remove,
     File(u8),
     Unfile(u8),
@@ -26,10 +27,18 @@ pub(crate) enum Action {
 /// An adapter: version and revision.
 pub(crate) type Name = (u64, u32);
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct OnTrial {
+    pub(crate) name: Name,
+    pub(crate) unclean: u32,
+    pub(crate) in_use: bool,
+    pub(crate) floor_before: u64,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Task {
     pub(crate) confirmed: Option<Name>,
-    pub(crate) trial: Option<(Name, u32)>,
+    pub(crate) trial: Option<OnTrial>,
     pub(crate) last: Option<Name>,
     pub(crate) restore: Option<Name>,
     pub(crate) floor: u64,
@@ -58,29 +67,49 @@ impl Task {
     }
 
     fn end_trial(&mut self) -> bool {
-        let Some((name, _)) = self.trial.take() else {
+        let Some(trial) = self.trial.take() else {
             return false;
         };
-        self.reverted = Some(name);
+        if trial.name == (self.floor, 0) && trial.floor_before < self.floor {
+            self.floor = trial.floor_before;
+            self.known.retain(|known| *known != trial.name);
+        }
+        self.reverted = Some(trial.name);
         true
     }
 
     fn try_out(&mut self, name: Name) -> bool {
-        if self.trial.is_none_or(|(trial, _)| trial != name) {
-            self.trial = Some((name, 0));
+        if self.trial.is_none_or(|trial| trial.name != name) {
+            let floor_before = self.floor;
+            if name.1 == 0 {
+                self.floor = self.floor.max(name.0);
+                self.remember(name);
+            }
+            self.trial = Some(OnTrial {
+                name,
+                unclean: 0,
+                in_use: false,
+                floor_before,
+            });
         }
         true
     }
 
+    fn remember(&mut self, name: Name) {
+        self.known.retain(|known| *known != name);
+        self.known.push(name);
+    }
+
     /// Whether a file from outside is taken.
     fn admits(&self, name: Name) -> bool {
-        let on_trial = self.trial.is_some_and(|(trial, _)| trial == name);
+        let on_trial = self.trial.is_some_and(|trial| trial.name == name);
         let known = self.known.contains(&name);
         let (version, revision) = name;
         let fits = if revision > 0 {
-            known && version >= self.floor
+            known && version >= self.floor && self.trial.is_none()
         } else {
-            version > self.floor || version == self.floor && known && self.confirmed.is_none()
+            let newer = self.confirmed.is_none_or(|(confirmed, _)| confirmed < version);
+            version > self.floor || version == self.floor && known && newer
         };
         on_trial || fits && self.confirmed != Some(name)
     }
@@ -94,14 +123,14 @@ impl Task {
             Action::Send(revision) => self.admits((2, revision)) && self.try_out((2, revision)),
             Action::Tune(revision) => {
                 let name = (2, revision);
-                let on_trial = self.trial.is_some_and(|(trial, _)| trial == name);
-                let blocked = self.trial.is_some_and(|((_, revision), _)| revision == 0);
+                let on_trial = self.trial.is_some_and(|trial| trial.name == name);
+                let blocked = self.trial.is_some_and(|trial| trial.name.1 == 0);
                 let stale = self.confirmed.is_some_and(|(version, _)| version != 2);
                 let fits = !blocked && !stale && self.confirmed != Some(name);
                 (on_trial || fits) && self.try_out(name)
             }
             Action::Confirm | Action::MarkGood => {
-                let Some((name, _)) = self.trial.take() else {
+                let Some(OnTrial { name, .. }) = self.trial.take() else {
                     return matches!(action, Action::MarkGood) && self.listed();
                 };
                 let before = self.confirmed.replace(name);
@@ -114,8 +143,7 @@ impl Task {
                     .filter(|before| *before != name)
                     .or(self.last)
                     .filter(|last| *last != name);
-                self.known.retain(|known| *known != name);
-                self.known.push(name);
+                self.remember(name);
                 self.tidy();
                 true
             }
@@ -137,7 +165,7 @@ impl Task {
             }
             Action::Restore => {
                 let mut done = false;
-                if self.confirmed.is_some() && self.trial.is_some_and(|((_, revision), _)| revision > 0) {
+                if self.confirmed.is_some() && self.trial.is_some_and(|trial| trial.name.1 > 0) {
                     done = self.end_trial();
                 }
                 if let (Some(tuned @ (_, 1..)), Some(original)) = (self.confirmed, self.restore) {
@@ -147,11 +175,22 @@ impl Task {
                 self.tidy();
                 done
             }
-            Action::CountStart => {
-                match &mut self.trial {
-                    Some((_, starts)) if *starts < 3 => *starts += 1,
-                    Some(_) => drop(self.end_trial()),
-                    None => return self.listed(),
+            Action::Use => match &mut self.trial {
+                Some(trial) => {
+                    trial.in_use = true;
+                    true
+                }
+                None => false,
+            },
+            Action::Start => {
+                let Some(trial) = &mut self.trial else {
+                    return self.listed();
+                };
+                if std::mem::take(&mut trial.in_use) {
+                    trial.unclean += 1;
+                    if trial.unclean == 3 {
+                        self.end_trial();
+                    }
                 }
                 true
             }

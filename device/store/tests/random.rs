@@ -10,7 +10,7 @@ use clr_store::{
 use proptest::prelude::*;
 
 use crate::{
-    model::{Action, Model, Task},
+    model::{Action, Model, OnTrial, Task},
     world::{NOW, assert_tidy, file, open, push, see, tuned},
 };
 
@@ -40,7 +40,8 @@ fn act(store: &Store, task: &str, action: Action) -> bool {
         Action::Restore => store.restore(task, NOW).is_ok(),
         Action::MarkGood => store.mark_good(task).is_ok(),
         Action::MarkBad => store.mark_bad(task, NOW).is_ok(),
-        Action::CountStart => store.count_start(task, NOW).is_ok(),
+        Action::Use => store.begin_use(task, &on_trial()).is_ok(),
+        Action::Start => store.begin_run(task, true, NOW).is_ok(),
         Action::Remove => store.remove(task).is_ok(),
         Action::File(picture) => store.add_example(task, "label", &[picture], None).is_ok(),
         Action::Unfile(picture) => store.remove_example(task, &Digest::of(&[picture])).is_ok(),
@@ -73,7 +74,12 @@ fn read(store: &Store, model: &Model) -> Model {
         };
         if let Some(state) = state {
             task_read.confirmed = state.confirmed.map(name);
-            task_read.trial = state.trial.map(|trial| (name(trial.held), trial.starts));
+            task_read.trial = state.trial.map(|trial| OnTrial {
+                name: name(trial.held),
+                unclean: trial.unclean,
+                in_use: trial.in_use,
+                floor_before: trial.floor_before,
+            });
             task_read.last = state.last_good.map(name);
             task_read.restore = state.restore.map(name);
             task_read.floor = state.floor;
@@ -99,7 +105,8 @@ fn actions() -> impl Strategy<Value = Action> {
         2 => Just(Action::Restore),
         2 => Just(Action::MarkGood),
         1 => Just(Action::MarkBad),
-        2 => Just(Action::CountStart),
+        2 => Just(Action::Use),
+        3 => Just(Action::Start),
         1 => Just(Action::Remove),
         3 => (0..8_u8).prop_map(Action::File),
         1 => (0..8_u8).prop_map(Action::Unfile),

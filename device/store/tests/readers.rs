@@ -80,8 +80,8 @@ fn readers_go_on_while_a_writer_waits_for_the_disk() {
     slow.held_up.store(true, Ordering::SeqCst);
     thread::scope(|scope| {
         let writer = scope.spawn(|| store.install(&file("birds", 2), NOW).map(drop));
-        // The writer hangs in the adapter's rename, then in the record's.
-        for _ in 0..2 {
+        // The writer hangs in the rename of the adapter, of the record, and of its copy.
+        for _ in 0..3 {
             waits.recv().unwrap();
             assert_eq!(see(&store), before);
             assert_eq!(store.file(&first).unwrap(), file("birds", 1));

@@ -46,30 +46,97 @@ fn replay_and_downgrade_have_errors_of_their_own() {
     store.install(&file("birds", 10), NOW).unwrap();
 }
 
+/// The floor rose at confirmation, so an older file could take the place of a newer one on trial.
 #[test]
-fn the_floor_rises_on_confirmation_and_never_falls() {
-    let (_, store) = fresh();
-    let floor = || store.task("birds").unwrap().floor;
+fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_it() {
+    let (disk, store) = fresh();
+    let floor = |store: &Store| store.task("birds").unwrap().floor;
     confirmed(&store, &file("birds", 3));
     store.install(&file("birds", 9), NOW).unwrap();
-    assert_eq!(floor(), 3);
-    store.install(&file("birds", 4), NOW).unwrap();
-    store.mark_good("birds").unwrap();
-    assert_eq!(floor(), 4);
-    store.rollback("birds", NOW).unwrap();
-    assert_eq!((floor(), store.serving("birds").unwrap().held.version), (4, 3));
-    assert!(matches!(refusal(&store, &file("birds", 4)), Refusal::Replay { .. }));
+    assert_eq!(floor(&store), 9);
+    for version in [4, 8] {
+        let refused = refusal(&store, &file("birds", version));
+        assert!(matches!(refused, Refusal::Downgrade { floor: 9, got, .. } if got == version));
+    }
+    let refused = refusal(&store, &published(&adapter("birds", 9, 0, 1)));
+    assert!(matches!(refused, Refusal::Downgrade { floor: 9, got: 9, .. }));
+    // 10 takes the place of 9 and fails: the floor is at 9 again, which never failed and may come back.
+    let tenth = store.install(&file("birds", 10), NOW).unwrap().held.digest;
+    assert_eq!(floor(&store), 10);
+    store.revert("birds", &tenth, "too slow", NOW).unwrap();
+    assert_eq!(floor(&store), 9);
+    assert!(matches!(refusal(&store, &file("birds", 8)), Refusal::Downgrade { .. }));
+    let ninth = store.install(&file("birds", 9), NOW).unwrap().held.digest;
+    store.confirm("birds", &ninth).unwrap();
+    assert_eq!(floor(&store), 9);
+    // A failed trial leaves the floor where it was before.
+    store.install(&file("birds", 12), NOW).unwrap();
     store.mark_bad("birds", NOW).unwrap();
-    assert_eq!((floor(), store.serving("birds").unwrap().held.version), (4, 4));
+    assert_eq!(floor(&store), 9);
+    store.install(&file("birds", 11), NOW).unwrap();
+    // Restarts and the removal of the task keep it.
+    drop(store);
+    let store = crate::world::open(disk);
+    assert_eq!(floor(&store), 11);
     store.remove("birds").unwrap();
-    assert!(matches!(refusal(&store, &file("birds", 3)), Refusal::Replay { .. }));
-    assert!(matches!(
-        refusal(&store, &file("birds", 2)),
-        Refusal::Downgrade { floor: 4, .. }
-    ));
+    assert!(matches!(refusal(&store, &file("birds", 9)), Refusal::Replay { .. }));
+    for version in [2, 10] {
+        assert!(matches!(
+            refusal(&store, &file("birds", version)),
+            Refusal::Downgrade { floor: 11, .. }
+        ));
+    }
     // What was removed may come back.
+    confirmed(&store, &file("birds", 11));
+    assert_eq!(floor(&store), 11);
+}
+
+#[test]
+fn what_was_taken_out_by_hand_may_be_pushed_again_and_nothing_older() {
+    let (_, store) = fresh();
+    confirmed(&store, &file("birds", 3));
     confirmed(&store, &file("birds", 4));
-    assert_eq!(floor(), 4);
+    type ByHand = fn(&Store) -> Result<clr_store::Held, StoreError>;
+    let ways: [ByHand; 2] = [
+        |store| store.mark_bad("birds", NOW),
+        |store| store.rollback("birds", NOW),
+    ];
+    for out in ways {
+        assert_eq!(out(&store).unwrap().version, 4);
+        assert_eq!(store.serving("birds").unwrap().held.version, 3);
+        assert!(matches!(
+            refusal(&store, &published(&adapter("birds", 4, 0, 7))),
+            Refusal::Downgrade { floor: 4, got: 4, .. }
+        ));
+        assert!(!store.install(&file("birds", 4), NOW).unwrap().already);
+        store.mark_good("birds").unwrap();
+        assert_eq!(store.serving("birds").unwrap().held.version, 4);
+        assert_eq!(store.task("birds").unwrap().floor, 4);
+    }
+    // A trial that was ended by hand, too.
+    store.install(&file("birds", 5), NOW).unwrap();
+    store.mark_bad("birds", NOW).unwrap();
+    store.install(&file("birds", 5), NOW).unwrap();
+    store.mark_good("birds").unwrap();
+    // But the publisher's own does not replace what was tuned on top of it.
+    confirmed_tuned(&store, &tuned("birds", 5, 1));
+    assert!(matches!(refusal(&store, &file("birds", 5)), Refusal::Replay { .. }));
+}
+
+#[test]
+fn files_that_this_device_tuned_cannot_take_turns_on_trial() {
+    let (_, store) = fresh();
+    confirmed(&store, &file("birds", 2));
+    let (first, second) = (tuned("birds", 2, 1), tuned("birds", 2, 2));
+    confirmed_tuned(&store, &first);
+    confirmed_tuned(&store, &second);
+    store.restore("birds", NOW).unwrap();
+    store.install(&first, NOW).unwrap();
+    assert!(store.install(&first, NOW).unwrap().already);
+    assert!(matches!(
+        store.install(&second, NOW),
+        Err(StoreError::TrialUnderWay { version: 2, .. })
+    ));
 }
 
 #[test]

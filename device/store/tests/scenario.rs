@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use clr_adapters::Digest;
 use clr_store::{
-    Storage, Store, StoreError,
+    Progress, Storage, Store, StoreError,
     simulation::{Faults, Operation},
 };
 
-use crate::world::{NOW, Seen, adapter, begin, confirmed, confirmed_tuned, file, open, published, push, see, tuned};
+use crate::world::{NOW, Seen, begin, confirmed, confirmed_tuned, file, open, push, see, tuned};
 
 type Act = fn(&Store) -> Result<(), StoreError>;
 
@@ -60,11 +60,22 @@ fn tuned_before(store: &Store) {
     confirmed_tuned(store, &tuned("birds", 2, 1));
 }
 
-fn three_starts(store: &Store) {
+fn in_use(store: &Store) {
     on_trial(store);
-    for _ in 0..3 {
-        store.count_start("birds", NOW).unwrap();
+    store.begin_use("birds", &Digest::of(&file("birds", 3))).unwrap();
+}
+
+fn two_unclean_ends(store: &Store) {
+    in_use(store);
+    for _ in 0..2 {
+        store.begin_run("birds", true, NOW).unwrap();
+        store.begin_use("birds", &Digest::of(&file("birds", 3))).unwrap();
     }
+}
+
+fn rolled_back(store: &Store) {
+    past(store);
+    store.rollback("birds", NOW).unwrap();
 }
 
 fn half_uploaded(store: &Store) {
@@ -112,9 +123,9 @@ pub(crate) const ALL: &[Scenario] = &[
         true,
     ),
     scenario(
-        "replace a trial by the same version",
-        on_trial,
-        |store| store.install(&published(&adapter("birds", 3, 0, 9)), NOW).map(drop),
+        "undo a rollback by the very file",
+        rolled_back,
+        |store| store.install(&file("birds", 2), NOW).map(drop),
         true,
     ),
     scenario(
@@ -186,15 +197,34 @@ pub(crate) const ALL: &[Scenario] = &[
         true,
     ),
     scenario(
-        "count a start",
+        "begin to use a trial",
         on_trial,
-        |store| store.count_start("birds", NOW).map(drop),
-        false,
+        |store| store.begin_use("birds", &Digest::of(&file("birds", 3))),
+        true,
     ),
     scenario(
-        "a start too many",
-        three_starts,
-        |store| store.count_start("birds", NOW).map(drop),
+        "end to use a trial",
+        in_use,
+        |store| {
+            let frames = 7;
+            let progress = Progress {
+                frames,
+                ..Progress::default()
+            };
+            store.end_use("birds", &Digest::of(&file("birds", 3)), progress)
+        },
+        true,
+    ),
+    scenario(
+        "count an unclean end",
+        in_use,
+        |store| store.begin_run("birds", true, NOW).map(drop),
+        true,
+    ),
+    scenario(
+        "an unclean end too many",
+        two_unclean_ends,
+        |store| store.begin_run("birds", true, NOW).map(drop),
         true,
     ),
     scenario(
@@ -266,4 +296,19 @@ pub(crate) const ALL: &[Scenario] = &[
     ),
     scenario("set the active task", past, |store| store.set_active("cats"), true),
     scenario("set no active task", past, Store::clear_active, true),
+    scenario(
+        "note the time",
+        past,
+        |store| store.raise_time_floor(1_900_000_000),
+        true,
+    ),
+    scenario(
+        "note a later time",
+        |store| {
+            past(store);
+            store.raise_time_floor(1_800_000_000).unwrap();
+        },
+        |store| store.raise_time_floor(1_900_000_000),
+        true,
+    ),
 ];

@@ -161,6 +161,7 @@ pub(crate) struct Seen {
     /// Per task: what serves, and whether on trial.
     pub(crate) serving: Vec<Option<(Digest, bool)>>,
     pub(crate) active: Option<String>,
+    pub(crate) time: Option<u64>,
     pub(crate) examples: Vec<Vec<Example>>,
     pub(crate) checkpoints: Vec<Option<Vec<u8>>>,
 }
@@ -187,6 +188,7 @@ pub(crate) fn see(store: &Store) -> Seen {
     Seen {
         serving: serving.collect(),
         active: store.active(),
+        time: store.time_floor(),
         examples: examples.to_vec(),
         checkpoints: NAMES.map(|task| store.checkpoint(task).unwrap()).to_vec(),
         tasks: tasks.to_vec(),
@@ -207,8 +209,16 @@ pub(crate) fn assert_tidy(store: &Store, disk: &Disk) {
                 .any(|held| format!("adapters/{}.clr", held.digest) == name)
         })
     };
-    for (name, _) in disk.files() {
+    let files = disk.files();
+    let twin = |name: &str| match name.strip_prefix("copies/") {
+        Some(task) => format!("tasks/{task}"),
+        None => name.strip_suffix(".copy").unwrap_or(name).to_owned(),
+    };
+    for (name, contents) in &files {
         assert!(!name.contains(".new"), "{name}");
+        // Each copy stands beside the same bytes.
+        let first = files.iter().find(|(first, _)| *first == twin(name));
+        assert!(first.is_some_and(|(_, first)| first == contents), "{name}");
         assert!(!name.starts_with("adapters/") || kept(&name), "{name}");
     }
 }

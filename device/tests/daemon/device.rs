@@ -7,7 +7,7 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
         OnceLock,
-        mpsc::{Receiver, channel},
+        mpsc::{Receiver, RecvTimeoutError, channel},
     },
     thread,
     time::{Duration, Instant},
@@ -79,6 +79,7 @@ pub(super) struct Device {
     stdin: Option<ChildStdin>,
     lines: Option<Receiver<String>>,
     frames: u64,
+    variables: Vec<(String, String)>,
 }
 
 impl Device {
@@ -96,6 +97,7 @@ impl Device {
             stdin: None,
             lines: None,
             frames: 0,
+            variables: Vec::new(),
         };
         device.configure(&format!("{source}{extra}"), &[publisher()]);
         device
@@ -166,15 +168,38 @@ impl Device {
         }
     }
 
+    /// Sets a variable of the device's environment, from its next start on.
+    pub(super) fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts the device without waiting for anything.
     pub(super) fn start_only(&mut self) {
+        self.start_under(&[]);
+    }
+
+    /// Starts the device by a program that limits it.
+    pub(super) fn start_under(&mut self, limiter: &[&str]) {
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.path("log"))
             .unwrap();
-        let mut child = self
-            .command(&["run"])
+        let mut command = self.command(&["run"]);
+        if let Some((program, arguments)) = limiter.split_first() {
+            let mut limited = Command::new(program);
+            limited
+                .args(arguments)
+                .arg(command.get_program())
+                .args(command.get_args());
+            limited.current_dir(self.folder.path());
+            limited
+                .env("CLR_DEVICE_CONFIG", self.path("device.toml"))
+                .env_remove("CLR_LOG");
+            command = limited;
+        }
+        let mut child = command
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -247,6 +272,15 @@ impl Device {
         let line = self.lines.as_ref().unwrap().recv_timeout(PATIENCE);
         let line = line.unwrap_or_else(|_| panic!("no answer; the log says\n{}", self.log()));
         serde_json::from_str(&line).unwrap()
+    }
+
+    /// The next answer; nothing if the device ended instead.
+    pub(super) fn answer_or_end(&self) -> Option<Value> {
+        match self.lines.as_ref().unwrap().recv_timeout(PATIENCE) {
+            Ok(line) => Some(serde_json::from_str(&line).unwrap()),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("neither an answer nor an end; the log says\n{}", self.log()),
+        }
     }
 
     /// The answer to a picture.

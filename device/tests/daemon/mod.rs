@@ -9,6 +9,7 @@ mod adversity;
 mod announced;
 mod choosing;
 mod device;
+mod fault_matrix;
 mod hostile;
 mod killed;
 mod learning;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use clr_adapters::{Canary, Trial};
 use clr_transfer::TaskState;
+use rustix::process::{Resource, Rlimit, prlimit};
 
 use super::device::{Device, PATIENCE, adapter, picture, signed};
 
@@ -118,7 +119,7 @@ fn one_whose_answers_are_not_finite_is_taken_back_within_the_frame() {
 }
 
 #[test]
-fn one_that_the_device_does_not_survive_is_taken_back_at_the_fourth_start() {
+fn one_that_the_device_does_not_survive_is_taken_back_after_three_unclean_ends() {
     let mut device = Device::with_birds("");
     device.push(&signed(&adapter("birds", 2))).unwrap();
     for _ in 0..3 {
@@ -130,7 +131,118 @@ fn one_that_the_device_does_not_survive_is_taken_back_at_the_fourth_start() {
     device.start();
     assert_eq!(device.ask(&picture(1))["version"], 1);
     let reason = &device.status().reverts[0].reason;
-    assert!(reason.contains("start"), "{reason}");
+    assert!(reason.contains("uncleanly 3 times"), "{reason}");
+}
+
+/// Starts were counted, so four ordinary restarts took a good update back; and its frames were counted from the beginning each time.
+#[test]
+fn clean_restarts_cost_a_trial_nothing() {
+    let mut device = Device::with_birds("[trial]\nframes = 12\nlow_confidence = 0.0\n");
+    device.push(&signed(&adapter("birds", 2))).unwrap();
+    // This one never gets a frame, and waits as long as it takes.
+    device.push(&signed(&adapter("fish", 1))).unwrap();
+    for restart in 0..5_u32 {
+        for seed in 0..2 {
+            assert_eq!(device.ask(&picture(seed))["version"], 2);
+        }
+        device.stop();
+        device.start();
+        let left = 12 - 2 * (restart + 1);
+        assert_eq!(settled(&device), TaskState::OnTrial { frames_left: left });
+        // Pushing it again neither shortens nor prolongs its trial.
+        device.push(&signed(&adapter("birds", 2))).unwrap();
+        assert_eq!(settled(&device), TaskState::OnTrial { frames_left: left });
+    }
+    device.kill();
+    device.start();
+    let fish = device.list().into_iter().find(|task| task.task == "fish").unwrap();
+    assert!(matches!(fish.state, TaskState::OnTrial { .. }), "{fish:?}");
+}
+
+#[test]
+fn an_older_file_does_not_take_the_place_of_a_newer_one_on_trial() {
+    let mut device = Device::with_birds("");
+    device.push(&signed(&adapter("birds", 9))).unwrap();
+    let refused = device.push(&signed(&adapter("birds", 5))).unwrap_err().to_string();
+    assert!(refused.contains('9') && refused.contains('5'), "{refused}");
+    assert_eq!(device.ask(&picture(1))["version"], 9);
+}
+
+#[test]
+fn what_was_marked_bad_by_hand_is_taken_again() {
+    let mut device = Device::with_birds("");
+    let second = signed(&adapter("birds", 2));
+    device.push(&second).unwrap();
+    device.host(|client| client.mark_good("birds")).unwrap();
+    device.host(|client| client.mark_bad("birds")).unwrap();
+    assert_eq!(device.ask(&picture(1))["version"], 1);
+    device.push(&second).unwrap();
+    assert_eq!(device.ask(&picture(1))["version"], 2);
+}
+
+/// A limit on the size of files is what a full disk looks like.
+fn disk(device: &Device, full: bool) {
+    let limit = Rlimit {
+        current: full.then_some(0),
+        maximum: None,
+    };
+    prlimit(Some(device.pid()), Resource::Fsize, limit).unwrap();
+}
+
+#[test]
+fn one_that_fails_on_a_full_disk_is_over_at_once_and_that_is_written_later() {
+    let mut device = Device::with_birds("");
+    let mut unsure = adapter("birds", 2);
+    unsure.head_to_zero();
+    unsure.header.trial = Some(Trial {
+        frames: 3,
+        max_latency_ms: None,
+        low_confidence: 0.9,
+        max_low_share: 0.5,
+    });
+    let unsure = signed(&unsure);
+    device.push(&unsure).unwrap();
+    assert_eq!(device.ask(&picture(0))["version"], 2);
+    disk(&device, true);
+    for seed in 1..3 {
+        assert_eq!(device.ask(&picture(seed))["version"], 2);
+    }
+    assert_eq!(device.ask(&picture(1))["version"], 1);
+    // Nor does it come back by being sent again.
+    device.push(&unsure).unwrap_err();
+    assert_eq!(device.ask(&picture(1))["version"], 1);
+    disk(&device, false);
+    let started = Instant::now();
+    while device.status().reverts.is_empty() {
+        assert!(started.elapsed() < PATIENCE, "{}", device.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    device.kill();
+    device.start();
+    assert_eq!(device.ask(&picture(1))["version"], 1);
+    assert_eq!(settled(&device), TaskState::Confirmed);
+}
+
+/// Should it bring the device down, the next start would not know, and the one after that would not either.
+#[test]
+fn one_whose_use_cannot_be_noted_waits_until_it_can() {
+    let mut device = Device::with_birds("");
+    device.push(&signed(&adapter("birds", 2))).unwrap();
+    disk(&device, true);
+    for seed in 0..3 {
+        assert_eq!(device.ask(&picture(seed))["version"], 1);
+    }
+    disk(&device, false);
+    let started = Instant::now();
+    while device.ask(&picture(1))["version"] != 2 {
+        assert!(started.elapsed() < PATIENCE, "{}", device.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Without anything to fall back to it serves all the same.
+    device.push(&signed(&adapter("fish", 1))).unwrap();
+    disk(&device, true);
+    let _ = device.host(|client| client.switch("fish"));
+    assert_eq!(device.ask(&picture(1))["task"], "fish");
 }
 
 /// A version of `birds` that states another answer to its canary than it gives.

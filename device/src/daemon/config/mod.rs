@@ -223,6 +223,12 @@ pub struct LimitsConfig {
     /// Bytes that announced uploads may write to the disk in 24 hours; beyond that they are held in memory until they are
     /// verified.
     pub upload_bytes_per_day: u64,
+    /// Tasks, those included that only have taught images, and removed ones whose floor is kept.
+    pub tasks: usize,
+    /// Bytes of the whole store.
+    pub state_bytes: u64,
+    /// Bytes that everything but records leaves free, of `state_bytes` and of the disk.
+    pub reserve_bytes: u64,
 }
 
 impl Default for TrialConfig {
@@ -244,6 +250,9 @@ impl Default for LimitsConfig {
             examples_per_task: 1_000,
             connections: 8,
             upload_bytes_per_day: 1 << 30,
+            tasks: clr_store::Caps::DEFAULT.tasks,
+            state_bytes: clr_store::Caps::DEFAULT.state_bytes,
+            reserve_bytes: clr_store::Caps::DEFAULT.reserve_bytes,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clr_adapters::{MinimumVersion, PublicKey, Trust, TrustedKey};
+use clr_adapters::{Digest, MinimumVersion, PublicKey, Trust, TrustedKey};
 
 use super::{Config, KeyConfig, SourceConfig};
 use crate::{daemon::DaemonError, read_public_key};
@@ -55,6 +55,13 @@ impl Config {
         positive("limits.adapter_bytes", self.limits.adapter_bytes)?;
         positive("tuning.every", self.tuning.every as usize)?;
         positive("limits.connections", self.limits.connections)?;
+        positive("limits.tasks", self.limits.tasks)?;
+        if self.limits.reserve_bytes >= self.limits.state_bytes {
+            return Err(format!(
+                "`limits.reserve_bytes` is {}, expected less than `limits.state_bytes`, {}",
+                self.limits.reserve_bytes, self.limits.state_bytes
+            ));
+        }
         for (what, value) in [
             ("trial.low_confidence", self.trial.low_confidence),
             ("trial.max_low_share", self.trial.max_low_share),
@@ -100,6 +107,30 @@ impl Config {
     pub fn socket(&self) -> PathBuf {
         let in_state = || self.state.join("control.sock");
         self.control.socket.clone().unwrap_or_else(in_state)
+    }
+
+    /// Places for the Unix socket, the best first. Where the state folder cannot take it, because its disk can only be read for instance, it lies in
+    /// a folder for such things, under a name that the state folder decides. A socket that the configuration names lies there or nowhere.
+    pub fn sockets(&self) -> Vec<PathBuf> {
+        let mut sockets = vec![self.socket()];
+        if self.control.socket.is_none() {
+            let state = std::path::absolute(&self.state).unwrap_or_else(|_| self.state.clone());
+            let name = Digest::of(state.as_os_str().as_encoded_bytes()).to_string();
+            let name = format!("clr-{}.sock", &name[..16]);
+            let variable = |name| {
+                std::env::var_os(name)
+                    .map(PathBuf::from)
+                    .filter(|path| path.is_absolute())
+            };
+            let folders = [
+                variable("RUNTIME_DIRECTORY"),
+                Some(PathBuf::from("/run/clr")),
+                variable("XDG_RUNTIME_DIR"),
+                Some(PathBuf::from("/run")),
+            ];
+            sockets.extend(folders.into_iter().flatten().map(|folder| folder.join(&name)));
+        }
+        sockets
     }
 
     /// Whose signatures count, for which audience and from which version on; key files are read.

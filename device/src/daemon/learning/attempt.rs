@@ -136,7 +136,11 @@ impl Runtime {
             started,
             seconds: run.request.seconds,
         };
-        let kept = Kept { runtime: self, run };
+        let kept = Kept {
+            runtime: self,
+            run,
+            written: std::sync::Mutex::default(),
+        };
         let tuned = clr_tuning::tune(backbone, &parent, &pictures, &kept, &options, &mut follow)?;
         let learned = &tuned.verdict.learned;
         let share = |right: u32| (learned.pictures > 0).then(|| right as f32 / learned.pictures as f32);

@@ -64,6 +64,10 @@ impl Runtime {
     }
 
     fn start_run(&self, run: Run) -> Result<(), Failure> {
+        if let Some(reason) = &self.without_key {
+            let text = format!("the device cannot sign what it learns: {reason}");
+            return Err(Failure::new(FailureCode::TUNING, text));
+        }
         let task = run.request.task.clone();
         let Some(runtime) = self.me.get().and_then(std::sync::Weak::upgrade) else {
             return Err(Failure::new(FailureCode::STOPPING, "the device is going down"));

@@ -1,10 +1,18 @@
 //! The store as learning sees it: pictures, and the state of a run.
 
+use std::{
+    sync::{Mutex, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
 use clr_adapters::Digest;
 use clr_tuning::Example;
 
 use super::Run;
-use crate::daemon::runtime::{Runtime, UNLABELLED};
+use crate::daemon::runtime::{Runtime, UNLABELLED, lock};
+
+/// Between two checkpoints of a run: each wears the memory card, and megabytes of it. A run that is cut loses no more than this.
+const PERIOD: Duration = Duration::from_secs(30);
 
 /// The pictures of a task in the store.
 pub(super) struct Pictures<'a> {
@@ -38,10 +46,20 @@ impl clr_tuning::Examples for Pictures<'_> {
 pub(super) struct Kept<'a> {
     pub(super) runtime: &'a Runtime,
     pub(super) run: &'a Run,
+    /// When a checkpoint was last written.
+    pub(super) written: Mutex<Option<Instant>>,
 }
 
 impl clr_tuning::Checkpoints for Kept<'_> {
     fn put(&self, state: &[u8]) -> Result<(), String> {
+        // The last one before the run ends is always written.
+        let ends = self.runtime.stop.is_set() || self.runtime.learning.stop.load(Ordering::SeqCst);
+        let mut written = lock(&self.written);
+        if !ends && written.is_some_and(|written| written.elapsed() < PERIOD) {
+            return Ok(());
+        }
+        *written = Some(Instant::now());
+        drop(written);
         let bytes = postcard::to_stdvec(&(self.run, state)).map_err(|error| error.to_string())?;
         let task = &self.run.request.task;
         self.runtime

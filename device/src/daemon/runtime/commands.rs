@@ -9,7 +9,7 @@ use clr_transfer::{
     Reverted, Slot, Status, TaskState, TaskSummary, TrialStatus,
 };
 
-use super::{Runtime, failure, lock, now, remembered::Choice};
+use super::{Runtime, failure, lock, remembered::Choice, stamp};
 use crate::{daemon::trial::TrialRun, give_back_memory, resident_memory};
 
 impl Runtime {
@@ -169,7 +169,23 @@ impl Device for Runtime {
             });
             Some(summary)
         });
-        Ok(summaries.collect())
+        // Tasks that only have taught images take room as well, and are to be seen.
+        let taught = self.store.taught_only().into_iter().map(|task| TaskSummary {
+            task,
+            labels: 0,
+            version: 0,
+            revision: 0,
+            digest: Digest([0; 32]),
+            file_bytes: 0,
+            active: false,
+            state: TaskState::Empty,
+            provenance: clr_adapters::Provenance::DeviceTuned,
+            signer: None,
+            has_last_good: false,
+            has_original: false,
+            last_revert: None,
+        });
+        Ok(summaries.chain(taught).collect())
     }
 
     fn switch(&self, task: &str) -> Result<(), Failure> {
@@ -188,11 +204,11 @@ impl Device for Runtime {
     }
 
     fn rollback(&self, task: &str) -> Result<(), Failure> {
-        self.change(task, || self.store.rollback(task, now()))
+        self.change(task, || self.store.rollback(task, stamp()))
     }
 
     fn restore(&self, task: &str) -> Result<(), Failure> {
-        self.change(task, || self.store.restore(task, now()))
+        self.change(task, || self.store.restore(task, stamp()))
     }
 
     fn remove(&self, task: &str) -> Result<(), Failure> {
@@ -209,7 +225,7 @@ impl Device for Runtime {
     }
 
     fn mark_bad(&self, task: &str) -> Result<(), Failure> {
-        self.change(task, || self.store.mark_bad(task, now()))
+        self.change(task, || self.store.mark_bad(task, stamp()))
     }
 
     fn open(&self, task: &str, slot: Slot) -> Result<PullInfo, Failure> {

@@ -3,6 +3,7 @@
 mod commands;
 mod failure;
 mod monitored;
+mod owed;
 mod remembered;
 mod resident;
 mod transfers;
@@ -10,21 +11,19 @@ mod transfers;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
-use clr_adapters::{AUTO, Digest, Limits, SecretKey};
+use clr_adapters::{AUTO, Digest, Limits, PublicKey};
 use clr_onnx::Backbone;
-use clr_store::{Caps, Store, StoreOptions};
+use clr_store::{Caps, Directory, Storage, Store, StoreOptions, TaskState, Unavailable};
 use clr_switching::Serving;
 
-use super::{Config, DaemonError, latency::Latencies, source::Stop};
-use crate::{
-    Engine, EngineOptions, ResidentAdapter, generate_key, read_secret_key, resident_memory, write_public_key,
-    write_secret_key,
-};
+use super::{Config, DaemonError, device_key, latency::Latencies, source::Stop};
+use crate::{Engine, EngineOptions, ResidentAdapter, resident_memory};
 
+pub(crate) use super::time::{now, stamp};
 pub(crate) use resident::Detail;
 #[cfg(feature = "tuning")]
 pub(crate) use transfers::UNLABELLED;
@@ -45,6 +44,14 @@ pub(crate) struct Runtime {
     pub(crate) learning: super::learning::Learning,
     #[cfg(feature = "tuning")]
     pub(crate) me: super::learning::Myself,
+    /// Why the device cannot sign what it learns.
+    pub(crate) without_key: Option<String>,
+    /// The public half of its key, as it was found at the start.
+    device_public: Option<PublicKey>,
+    /// Why the task that was to serve does not.
+    inactive: Mutex<Option<String>>,
+    /// What the disk did not take yet.
+    debts: Mutex<owed::Debts>,
     /// What a restart goes on with.
     remembered: Mutex<remembered::Remembered>,
     /// Frames kept of each task, as far as it was asked.
@@ -72,14 +79,6 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Seconds since 1970 UTC; `None` while the clock was never set (a board without a battery starts in 1970).
-pub(crate) fn now() -> Option<u64> {
-    /// 2025-01-01: before this program was written.
-    const SET: u64 = 1_735_689_600;
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-    (seconds >= SET).then_some(seconds)
-}
-
 impl Runtime {
     /// Loads the backbone, opens the store and makes every task in it ready.
     pub(crate) fn start(config: Config, stop: Stop) -> Result<Arc<Self>, DaemonError> {
@@ -90,10 +89,20 @@ impl Runtime {
         };
         let engine = Engine::new(backbone, options)?;
         let folder = config.store();
-        std::fs::create_dir_all(&folder)
-            .map_err(DaemonError::io(format!("cannot make folder '{}'", folder.display())))?;
-        let key = device_key(&config)?;
-        let store = Store::open_directory(&config.store(), store_options(&config, &engine, key)?)?;
+        let storage: Arc<dyn Storage> = match Directory::open(&folder) {
+            Ok(directory) => Arc::new(directory),
+            Err(error) => {
+                tracing::error!("cannot open the state folder '{}': {error}", folder.display());
+                Arc::new(Unavailable::new(&error))
+            }
+        };
+        let key = device_key::find(&config.state);
+        let public = match &key {
+            device_key::Found::Key(key) => Some(key.public()),
+            device_key::Found::Lost { public, .. } | device_key::Found::Unusable { public, .. } => *public,
+        };
+        let store = Store::open(storage, store_options(&config, &engine, public)?)?;
+        let without_key = give_key(&store, &config, key);
         let runtime = Self {
             engine,
             store,
@@ -102,6 +111,10 @@ impl Runtime {
             stop,
             started: Instant::now(),
             resident_after_start: AtomicU64::new(resident_memory()),
+            without_key,
+            device_public: public,
+            inactive: Mutex::default(),
+            debts: Mutex::default(),
             remembered: Mutex::default(),
             kept_frames: Mutex::default(),
             reading: Mutex::default(),
@@ -112,7 +125,8 @@ impl Runtime {
             config: ArcSwap::from_pointee(config),
         };
         let runtime = Arc::new(runtime);
-        runtime.load_all();
+        runtime.load_all(true);
+        runtime.start_clock();
         runtime.start_task();
         #[cfg(feature = "tuning")]
         {
@@ -122,11 +136,12 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// Makes every task of the store ready. One that fails does not keep the others back.
-    fn load_all(&self) {
+    /// Makes every task of the store ready. One that fails does not keep the others back. `blamed`: whether an unclean end before may have
+    /// been the doing of an adapter on trial.
+    fn load_all(&self, blamed: bool) {
         let changing = self.serving.change();
         for state in self.store.tasks().iter() {
-            if let Err(error) = self.load_at_start(&changing, &state.task) {
+            if let Err(error) = self.load_at_start(&changing, &state.task, blamed) {
                 tracing::error!(task = state.task, "{}", with_causes(&error));
             }
         }
@@ -135,59 +150,104 @@ impl Runtime {
     /// The task of the configuration, else the one that served last.
     fn start_task(&self) {
         let config = self.config.load();
-        let chosen = self.auto_marker().exists().then(|| AUTO.to_owned());
-        let wanted = config.task.clone().or(chosen).or_else(|| self.store.active());
-        match wanted.as_deref() {
+        let by_marker = self.marker().symlink_metadata().is_ok();
+        let chosen = || {
+            if by_marker {
+                Some(AUTO.to_owned())
+            } else {
+                self.store.active()
+            }
+        };
+        match config.task.clone().or_else(chosen).as_deref() {
             Some(AUTO) => self.serving.naming().switch_to_auto(),
             Some(task) => {
                 if let Err(error) = self.serving.naming().switch(task) {
-                    tracing::warn!("{error}");
+                    let reason = match self.store.serving(task) {
+                        Err(of_store) => of_store.to_string(),
+                        Ok(_) => error.to_string(),
+                    };
+                    tracing::error!(task, "the task that was to serve does not: {reason}");
+                    let reason = reason.lines().next().unwrap_or_default().to_owned();
+                    *lock(&self.inactive) = Some(reason);
                 }
             }
             None => {}
         }
+        if by_marker && let Err(failure) = self.remember(remembered::Choice::Auto) {
+            tracing::warn!("{failure}");
+        }
     }
 
-    /// A file that is there while the task is chosen from the frame, so that a restart goes on with it.
-    fn auto_marker(&self) -> std::path::PathBuf {
-        self.config.load().state.join("auto")
+    /// Why frames have no answer while no task is active.
+    pub(crate) fn why_no_task(&self) -> String {
+        match &*lock(&self.inactive) {
+            Some(reason) => format!("no task is active: {reason}"),
+            None => "no task is active".to_owned(),
+        }
+    }
+
+    /// What is wrong though the device serves, in words: the store, the key, what the disk did not take.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let store = self.store.problems().iter().map(ToString::to_string);
+        let rest = self
+            .without_key
+            .iter()
+            .map(|reason| format!("learning is off: {reason}"));
+        let inactive = lock(&self.inactive).clone();
+        store.chain(rest).chain(inactive).chain(self.debts()).collect()
+    }
+
+    /// The end is a clean one.
+    pub(crate) fn close(&self) {
+        self.settle(true);
+        self.end_uses();
+        self.stop_clock();
     }
 
     /// Reads the configuration again: whose keys are trusted, audience, minimum versions, trial bounds and the number of classes answered change at
     /// once; the rest at the next start.
     pub(crate) fn reload(&self, path: &std::path::Path) -> Result<(), DaemonError> {
         let config = Config::read(path)?;
-        let key = device_key(&config)?;
-        self.store.set_trust(config.trust(Some(key.public()))?);
+        self.store.set_trust(config.trust(self.device_public)?);
         self.config.store(Arc::new(config));
         Ok(())
     }
 }
 
-/// The device's own key; made at the first start.
-fn device_key(config: &Config) -> Result<SecretKey, DaemonError> {
-    let path = config.state.join("device.key");
-    if path.exists() {
-        return Ok(read_secret_key(&path)?);
+/// Gives the store the device's key, a new one if need be; says why there is none.
+fn give_key(store: &Store, config: &Config, found: device_key::Found) -> Option<String> {
+    let key = match found {
+        device_key::Found::Key(key) => Ok(key),
+        device_key::Found::Unusable { fault, .. } => Err(fault),
+        device_key::Found::Lost { fault, .. } => {
+            let tasks = store.tasks();
+            let needed = tasks.iter().any(TaskState::is_tuned);
+            device_key::replace(&config.state, fault.as_deref(), needed)
+        }
+    };
+    match key {
+        Ok(key) => {
+            store.set_device_key(key);
+            None
+        }
+        Err(reason) => {
+            tracing::error!("learning is off, everything else goes on: {reason}");
+            Some(reason)
+        }
     }
-    let key = generate_key()?;
-    write_secret_key(&path, &key)?;
-    let public = config.state.join("device.pub");
-    if !public.exists() {
-        write_public_key(&public, &key.public())?;
-    }
-    tracing::info!(key = %key.public(), "made the device's key");
-    Ok(key)
 }
 
-fn store_options(config: &Config, engine: &Engine, key: SecretKey) -> Result<StoreOptions, DaemonError> {
+fn store_options(config: &Config, engine: &Engine, device: Option<PublicKey>) -> Result<StoreOptions, DaemonError> {
     let limits = &config.limits;
-    let mut options = StoreOptions::new(engine.backbone().digest(), config.trust(Some(key.public()))?);
+    let mut options = StoreOptions::new(engine.backbone().digest(), config.trust(device)?);
     options.limits = Limits {
         file_bytes: limits.adapter_bytes,
         ..Limits::DEFAULT
     };
     options.caps = Caps {
+        tasks: limits.tasks,
+        state_bytes: limits.state_bytes,
+        reserve_bytes: limits.reserve_bytes,
         examples_per_task: limits.examples_per_task,
         example_bytes: limits.example_bytes as u64,
         upload_bytes_per_day: limits.upload_bytes_per_day,
@@ -195,7 +255,6 @@ fn store_options(config: &Config, engine: &Engine, key: SecretKey) -> Result<Sto
         staged_bytes: 2 * limits.adapter_bytes.max(limits.example_bytes) as u64,
         ..Caps::DEFAULT
     };
-    options.device_key = Some(key);
     Ok(options)
 }
 

@@ -101,6 +101,12 @@ impl Monitored for Runtime {
             &samples,
         );
         page.metric(
+            "clr_troubles",
+            Kind::Gauge,
+            "Faults of the state folder that the device serves in spite of; the log names them.",
+            &[(&[], self.troubles().len() as f64)],
+        );
+        page.metric(
             "clr_resident_memory_bytes",
             Kind::Gauge,
             "Resident memory of the process.",

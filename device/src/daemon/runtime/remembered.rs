@@ -4,8 +4,12 @@
 //! is written when its time has come or the device stops; what could not be written waits again. A power cut meanwhile costs no more than the
 //! choice.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
+use clr_adapters::AUTO;
 use clr_store::StoreError;
 use clr_transfer::{Failure, FailureCode};
 
@@ -90,27 +94,38 @@ impl Runtime {
     }
 
     fn try_to_write(&self, choice: &Choice) -> Result<(), Failure> {
-        let Choice::Task(task) = choice else {
-            return self.remember_auto(true).map_err(|error| unremembered(&error));
-        };
-        self.remember_auto(false).map_err(|error| unremembered(&error))?;
-        match self.store.set_active(task) {
+        let written = self.store.set_active(match choice {
+            Choice::Auto => AUTO,
+            Choice::Task(task) => task,
+        });
+        match written {
+            Ok(()) => {
+                self.remove_marker();
+                Ok(())
+            }
             // Removed while its name waited.
             Err(StoreError::NoSuchTask { .. }) => Ok(()),
             Err(error @ StoreError::Io { .. }) => Err(unremembered(&error)),
-            other => other.map_err(failure::of_store),
+            Err(error) => Err(failure::of_store(error)),
         }
     }
 
-    /// Whether a restart shall choose the task from the frame.
-    fn remember_auto(&self, auto: bool) -> std::io::Result<()> {
-        let marker = self.auto_marker();
-        if auto {
-            return std::fs::write(marker, []);
-        }
-        match std::fs::remove_file(marker) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+    /// A file of older versions that was there while the task was chosen from the frame.
+    pub(super) fn marker(&self) -> PathBuf {
+        self.config.load().state.join("auto")
+    }
+
+    fn remove_marker(&self) {
+        let marker = self.marker();
+        let removed = if marker.is_dir() {
+            std::fs::remove_dir_all(&marker)
+        } else {
+            std::fs::remove_file(&marker)
+        };
+        if let Err(error) = removed
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!("cannot remove '{}': {error}", marker.display());
         }
     }
 }

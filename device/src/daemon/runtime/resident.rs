@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use clr_adapters::{Digest, Header, Provenance, PublicKey, Refusal, Trial, decode};
-use clr_store::{Held, Serving, StoreError};
+use clr_store::{Held, OnTrial, Serving, Start, StoreError};
 use clr_switching::Changing as ChangingOf;
 
-use super::{Runtime, lock, now, with_causes};
+use super::{Runtime, lock, owed::Owed, stamp, with_causes};
 use crate::{
     ResidentAdapter,
     daemon::{
-        DaemonError, canary,
+        DaemonError, canary, time,
         trial::{Observation, TrialRun, Verdict},
     },
 };
@@ -27,6 +27,8 @@ pub(crate) struct Detail {
     pub(crate) signer: Option<PublicKey>,
     /// Its trial, if it is on one.
     pub(crate) trial: Option<TrialRun>,
+    /// Whether the store knows that it answers frames on trial.
+    pub(crate) in_use: bool,
 }
 
 impl clr_switching::Detail for Detail {
@@ -67,9 +69,33 @@ impl Runtime {
         }
     }
 
-    /// As [`Runtime::load`], at the start: a trial that the device did not survive often enough ends.
-    pub(super) fn load_at_start(&self, changing: &Changing<'_>, task: &str) -> Result<(), DaemonError> {
-        self.store.count_start(task, now())?;
+    /// As [`Runtime::load`], at the start: a trial that brought the device down often enough ends. Nothing needs to be written for the task
+    /// to serve. `blamed`: whether an unclean end before may have been the adapter's doing.
+    pub(super) fn load_at_start(&self, changing: &Changing<'_>, task: &str, blamed: bool) -> Result<(), DaemonError> {
+        let in_use = self.store.task(task)?.trial.is_some_and(|trial| trial.in_use);
+        match self.store.begin_run(task, blamed, stamp()) {
+            Ok(Start::Reverted { held }) => {
+                tracing::error!(
+                    task,
+                    version = held.version,
+                    "reverted: the device ended uncleanly with it too often"
+                );
+            }
+            Ok(Start::Unclean { times }) => {
+                tracing::warn!(
+                    task,
+                    times,
+                    "the device ended uncleanly while the adapter on trial was in use"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(task, "the start cannot be noted: {}", with_causes(&error));
+                if in_use && self.stands_back(changing, task, Owed::Count { blamed })? {
+                    return Ok(());
+                }
+            }
+        }
         let Err(error) = self.load_checked(changing, task) else {
             return Ok(());
         };
@@ -77,10 +103,73 @@ impl Runtime {
         let Some(trial) = self.store.task(task)?.trial else {
             return Err(error);
         };
-        tracing::error!(task, "{}", with_causes(&error));
-        self.store
-            .revert(task, &trial.held.digest, &with_causes(&error), now())?;
-        self.load(changing, task)
+        let reason = with_causes(&error);
+        tracing::error!(task, "{reason}");
+        self.take_back(changing, task, trial.held.digest, &reason)
+    }
+
+    /// Reverts an adapter on trial. Where that cannot be written it is in force in memory, and written later.
+    fn take_back(&self, changing: &Changing<'_>, task: &str, digest: Digest, reason: &str) -> Result<(), DaemonError> {
+        match self.store.revert(task, &digest, reason, stamp()) {
+            Ok(_) => self.load(changing, task),
+            Err(error) => {
+                tracing::error!(task, "the revert cannot be written yet: {}", with_causes(&error));
+                let (reason, at) = (reason.to_owned(), stamp());
+                self.owe(task, Owed::Revert { digest, reason, at });
+                self.fall_back(changing, task)
+            }
+        }
+    }
+
+    /// Lets the confirmed adapter serve in place of one on trial until `owed` is written. False, and nothing is done, if there is none.
+    fn stands_back(&self, changing: &Changing<'_>, task: &str, owed: Owed) -> Result<bool, DaemonError> {
+        if self.store.task(task)?.confirmed.is_none() {
+            return Ok(false);
+        }
+        tracing::warn!(task, "the confirmed adapter serves until that can be noted");
+        self.owe(task, owed);
+        self.fall_back(changing, task)?;
+        Ok(true)
+    }
+
+    /// Called before a frame is answered. An adapter on trial is marked as in use before its first one: should it bring the device down, the
+    /// next start knows. False if something else serves now.
+    pub(crate) fn begin_use(&self, adapter: &Arc<ResidentAdapter>) -> bool {
+        let unmarked = |detail: &mut Detail| detail.trial.as_ref().filter(|_| !detail.in_use).map(|_| detail.digest);
+        let Some(digest) = self.serving.of(adapter, unmarked).flatten() else {
+            return true;
+        };
+        let task = adapter.task();
+        if let Err(error) = self.store.begin_use(task, &digest) {
+            tracing::error!(
+                task,
+                "the use of the adapter on trial cannot be noted: {}",
+                with_causes(&error)
+            );
+            let changing = self.serving.change();
+            match self.stands_back(&changing, task, Owed::Use { digest }) {
+                Ok(true) => return false,
+                Ok(false) => {}
+                Err(error) => tracing::error!(task, "{}", with_causes(&error)),
+            }
+        }
+        self.serving.of(adapter, |detail| detail.in_use = true);
+        true
+    }
+
+    /// The end is a clean one: nothing counts against adapters on trial, and how far they have come is kept.
+    pub(crate) fn end_uses(&self) {
+        for state in self.store.tasks().iter() {
+            let progress = self.detail(&state.task, |detail| {
+                let trial = detail.trial.as_ref().filter(|_| detail.in_use)?;
+                Some((detail.digest, trial.progress()))
+            });
+            if let Some((digest, progress)) = progress.flatten()
+                && let Err(error) = self.store.end_use(&state.task, &digest, progress)
+            {
+                tracing::warn!(task = state.task, "the clean end cannot be noted: {error}");
+            }
+        }
     }
 
     /// As [`Runtime::load`], and an adapter on trial answers its canaries first.
@@ -98,7 +187,9 @@ impl Runtime {
     fn put(&self, changing: &Changing<'_>, serving: &Serving, resident: ResidentAdapter) {
         let signer = serving.signer.map(|signature| signature.key);
         let header = &serving.decoded.adapter.header;
-        self.put_resident(changing, resident, header, serving.held, signer, serving.trial);
+        let state = self.store.task(&header.task).ok();
+        let trial = state.and_then(|state| state.trial).filter(|_| serving.trial);
+        self.put_resident(changing, resident, header, serving.held, signer, trial);
     }
 
     fn put_resident(
@@ -108,8 +199,11 @@ impl Runtime {
         header: &Header,
         held: Held,
         signer: Option<PublicKey>,
-        trial: bool,
+        trial: Option<OnTrial>,
     ) {
+        if trial.is_none() && !held.tuned {
+            time::confirmed(header);
+        }
         let bounds = header.trial.unwrap_or_else(|| Trial::from(&self.config.load().trial));
         let detail = Detail {
             digest: held.digest,
@@ -119,22 +213,31 @@ impl Runtime {
             revision: header.revision,
             provenance: header.provenance,
             signer,
-            trial: trial.then(|| TrialRun::new(bounds)),
+            trial: trial.map(|trial| TrialRun::resume(bounds, trial.progress)),
+            in_use: trial.is_some_and(|trial| trial.in_use),
         };
         changing.put(resident, detail);
     }
 
-    /// Lets the confirmed adapter serve although the store says another does: it could not write the revert.
+    /// Lets the confirmed adapter serve although the store says another does, or the last good one if that is damaged.
     fn fall_back(&self, changing: &Changing<'_>, task: &str) -> Result<(), DaemonError> {
-        let Some(held) = self.store.task(task)?.confirmed else {
-            self.unload(changing, task);
-            return Ok(());
-        };
+        let state = self.store.task(task)?;
+        for held in [state.confirmed, state.last_good, state.restore].into_iter().flatten() {
+            match self.load_held(changing, held) {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::error!(task, "an adapter is passed over: {}", with_causes(&error)),
+            }
+        }
+        self.unload(changing, task);
+        Ok(())
+    }
+
+    fn load_held(&self, changing: &Changing<'_>, held: Held) -> Result<(), DaemonError> {
         let decoded =
             decode(&self.store.file(&held.digest)?).map_err(|error| DaemonError::Store(Refusal::from(error).into()))?;
         let signer = decoded.signature.map(|signature| signature.key);
         let resident = self.engine.prepare(&decoded.adapter)?;
-        self.put_resident(changing, resident, &decoded.adapter.header, held, signer, false);
+        self.put_resident(changing, resident, &decoded.adapter.header, held, signer, None);
         Ok(())
     }
 
@@ -174,14 +277,8 @@ impl Runtime {
         let task = adapter.task();
         let replace = |changing: &Changing<'_>, digest| {
             tracing::warn!(task, version = adapter.version(), reason, "reverted");
-            match self.store.revert(task, &digest, reason, now()) {
-                Ok(_) => self.load(changing, task),
-                // A full disk is no reason to go on with what has failed. After a restart its trial begins anew.
-                Err(error) => {
-                    self.fall_back(changing, task)?;
-                    Err(error.into())
-                }
-            }
+            // A full disk is no reason to go on with what has failed.
+            self.take_back(changing, task, digest, reason)
         };
         self.serving.revert(adapter, replace).map(drop)
     }

@@ -4,7 +4,7 @@ use clr_adapters::{Digest, Refusal, delta};
 use clr_store::{Filed, Held, Installed, StoreError};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
-use super::{Runtime, failure, lock, now, resident::Changing, with_causes};
+use super::{Runtime, failure, lock, now, resident::Changing, stamp, with_causes};
 use crate::{
     daemon::{DaemonError, trial::TrialRun},
     give_back_memory,
@@ -54,7 +54,10 @@ impl Runtime {
         match &begin.kind {
             Kind::Adapter | Kind::Release(_) => {
                 let changing = self.serving.change();
-                let installed = self.store.commit(&begin.digest, now()).map_err(failure::of_store)?;
+                let installed = self.store.commit(&begin.digest, now());
+                let installed = installed
+                    .inspect_err(|error| self.note_expiry(error))
+                    .map_err(failure::of_store)?;
                 self.take_into_service(&changing, &installed)
             }
             Kind::Delta { base, target, .. } | Kind::ReleaseDelta { base, target, .. } => {
@@ -76,7 +79,10 @@ impl Runtime {
                     return Err(Failure::new(FailureCode::DELTA, text));
                 }
                 let changing = self.serving.change();
-                let installed = self.store.install(&file, now()).map_err(failure::of_store)?;
+                let installed = self.store.install(&file, now());
+                let installed = installed
+                    .inspect_err(|error| self.note_expiry(error))
+                    .map_err(failure::of_store)?;
                 self.take_into_service(&changing, &installed)
             }
             Kind::Example { label, .. } if label.trim().is_empty() => {
@@ -96,7 +102,7 @@ impl Runtime {
                 }
                 let added = self
                     .store
-                    .add_example(task, label, &bytes, now())
+                    .add_example(task, label, &bytes, stamp())
                     .map_err(failure::of_store);
                 self.drop_upload(&begin.digest);
                 Ok(Committed::Example {
@@ -133,10 +139,14 @@ impl Runtime {
         if installed.already && in_memory == Some(true) {
             return Ok(self.committed(task, held));
         }
+        if self.has_failed(task, &held.digest) {
+            let text = "it failed its trial, which cannot be written to the disk yet; the adapter before serves";
+            return Err(Failure::new(FailureCode::STORAGE, text));
+        }
         if let Err(error) = self.load_checked(changing, task) {
             let reason = with_causes(&error);
             tracing::warn!(task, reason, "refused");
-            let reverted = self.store.revert(task, &held.digest, &reason, now());
+            let reverted = self.store.revert(task, &held.digest, &reason, stamp());
             // An adapter that was on trial before gave way to this one.
             if let Err(error) = reverted
                 .map_err(DaemonError::from)
@@ -183,7 +193,7 @@ impl Runtime {
         };
         let added = kept < self.config.load().tuning.frames
             && matches!(
-                self.store.add_example(task, UNLABELLED, bytes, now())?,
+                self.store.add_example(task, UNLABELLED, bytes, stamp())?,
                 Filed::Added { .. }
             );
         lock(&self.kept_frames).insert(task.to_owned(), kept + usize::from(added));

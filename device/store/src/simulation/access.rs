@@ -82,7 +82,9 @@ impl Storage for Disk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = locked(&self.state);
         let node = state.seen.find(from)?;
-        state.seen.file(node)?;
+        if state.seen.file(node).is_ok() && state.seen.find(to).is_ok_and(|to| state.seen.directory(to).is_ok()) {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory));
+        }
         let (from_directory, to_directory) = (state.seen.find(parent(from))?, state.seen.find(parent(to))?);
         state.seen.directory(to_directory)?;
         let (from, to) = (name(from), name(to));

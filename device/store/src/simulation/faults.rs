@@ -235,6 +235,10 @@ impl Storage for Faults {
         self.look(|| self.inner.length(path))
     }
 
+    fn free(&self) -> io::Result<u64> {
+        self.look(|| self.inner.free())
+    }
+
     fn lock(&self, path: &str) -> Result<StorageLock, LockError> {
         self.inner.lock(path)
     }

@@ -2,31 +2,33 @@
 
 use std::sync::Arc;
 
-use clr_adapters::Digest;
+use clr_adapters::{AUTO, Digest};
 
 use super::{Store, Writer};
 use crate::{
     atomic::Failure,
     error::StoreError,
     record::Record,
-    state::{Held, TaskState},
+    state::{Held, OnTrial, Progress, TaskState},
 };
 
-/// Starts that a trial may need. One that was not confirmed within as many ends at the next.
-const STARTS: u32 = 3;
+/// Unclean ends that a trial survives, less one: at the third it is over.
+const UNCLEAN_ENDS: u32 = 3;
 
-/// What [`Store::count_start`] found.
+/// What [`Store::begin_run`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
     /// No adapter is on trial.
     NoTrial,
-    /// This is the trial's `starts`-th start.
-    OnTrial {
-        /// Starts, this one included.
-        starts: u32,
+    /// An adapter is on trial, and nothing speaks against it.
+    OnTrial,
+    /// The program ended uncleanly while the adapter on trial was in use.
+    Unclean {
+        /// How often that has happened in this trial.
+        times: u32,
     },
-    /// The trial did not survive three starts, and this adapter is out.
+    /// That happened too often, and this adapter is out.
     Reverted {
         /// The adapter.
         held: Held,
@@ -34,26 +36,66 @@ pub enum Start {
 }
 
 impl Store {
-    /// Counts a start of the program with the task's adapter on trial; the fourth reverts it: it does not crash the device for ever.
+    /// The program starts. If it ended uncleanly with the task's adapter on trial in use, that counts; the third time reverts the adapter:
+    /// it does not crash the device for ever. Starts as such do not count. `blamed`: whether the end may have been the adapter's doing;
+    /// it is not where the image in hand could not be decoded.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
-    pub fn count_start(&self, task: &str, now: Option<u64>) -> Result<Start, StoreError> {
+    pub fn begin_run(&self, task: &str, blamed: bool, now: Option<u64>) -> Result<Start, StoreError> {
         self.change(task, |record| {
             let Some(trial) = &mut record.state.trial else {
                 return Ok(Start::NoTrial);
             };
-            if trial.starts < STARTS {
-                trial.starts += 1;
-                return Ok(Start::OnTrial { starts: trial.starts });
+            if !std::mem::take(&mut trial.in_use) {
+                return Ok(Start::OnTrial);
             }
-            let reason = format!("not confirmed within {STARTS} starts");
+            // What it did before that end is not known to the last frame: it begins anew.
+            trial.progress = Progress::default();
+            if !blamed {
+                return Ok(Start::OnTrial);
+            }
+            trial.unclean += 1;
+            let times = trial.unclean;
+            if times < UNCLEAN_ENDS {
+                return Ok(Start::Unclean { times });
+            }
+            let reason = format!("the device ended uncleanly {times} times while it was in use");
             let held = record.state.revert(&reason, now);
             Ok(held.map_or(Start::NoTrial, |held| Start::Reverted { held }))
         })
     }
 
-    /// The adapter of this digest passed its trial. Here, and not earlier, the floor rises.
+    /// The adapter on trial is about to answer its first frame since the start.
+    ///
+    /// # Errors
+    /// As [`Store::confirm`].
+    pub fn begin_use(&self, task: &str, digest: &Digest) -> Result<(), StoreError> {
+        self.change_trial(task, digest, |trial| trial.in_use = true)
+    }
+
+    /// The program ends cleanly. How far the trial of the adapter has come is kept, and nothing counts against it.
+    ///
+    /// # Errors
+    /// As [`Store::confirm`].
+    pub fn end_use(&self, task: &str, digest: &Digest, progress: Progress) -> Result<(), StoreError> {
+        self.change_trial(task, digest, |trial| {
+            trial.in_use = false;
+            trial.progress = progress;
+        })
+    }
+
+    fn change_trial(&self, task: &str, digest: &Digest, change: impl FnOnce(&mut OnTrial)) -> Result<(), StoreError> {
+        self.change(task, |record| match &mut record.state.trial {
+            Some(trial) if trial.held.digest == *digest => {
+                change(trial);
+                Ok(())
+            }
+            _ => Err(StoreError::NoTrial { task: task.to_owned() }),
+        })
+    }
+
+    /// The adapter of this digest passed its trial.
     ///
     /// # Errors
     /// [`StoreError::NoTrial`] if another or none is on trial; [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -127,13 +169,15 @@ impl Store {
         })
     }
 
-    /// The task to serve after a restart.
+    /// The task to serve after a restart; [`clr_adapters::AUTO`] if it is chosen from each frame.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
     pub fn set_active(&self, task: &str) -> Result<(), StoreError> {
         let mut writer = self.writer();
-        self.snapshot().record(task)?;
+        if task != AUTO {
+            self.snapshot().record(task)?;
+        }
         self.put_active(&mut writer, Some(task))
     }
 
@@ -162,6 +206,9 @@ impl Store {
             .confirm(damaged)
             .map_err(|_| StoreError::NoTrial { task: task.to_owned() })?;
         record.remember(&held);
+        let snapshot = self.snapshot();
+        let confirmations = snapshot.records.values().map(|record| record.state.confirmation);
+        record.state.confirmation = confirmations.max().unwrap_or(0) + 1;
         self.put(writer, record).map_err(Failure::into_error)?;
         Ok(held)
     }
@@ -173,7 +220,13 @@ impl Store {
     ) -> Result<T, StoreError> {
         let mut writer = self.writer();
         let mut record = Record::clone(Arc::as_ref(self.snapshot().record(task)?));
+        let floor = record.state.floor;
         let answer = change(&mut record)?;
+        // As the floor falls, the failed version is as if it had never come.
+        if let Some(reverted) = record.state.reverted.as_ref().filter(|_| record.state.floor < floor) {
+            let failed = reverted.held.digest;
+            record.known.retain(|known| *known != failed);
+        }
         self.put(&mut writer, record).map_err(Failure::into_error)?;
         Ok(answer)
     }

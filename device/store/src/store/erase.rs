@@ -2,18 +2,8 @@
 
 use std::{io, sync::Arc};
 
-use clr_adapters::{Digest, SignerClass};
-
-use super::{ADAPTER_ENDING, ADAPTERS, Snapshot, Store, Writer, adapter_path, encoded, record_path};
-use crate::{
-    atomic::Failure,
-    checkpoints,
-    error::StoreError,
-    examples, names,
-    record::Record,
-    state::{Held, TaskState},
-    storage::read_whole,
-};
+use super::{Snapshot, Store, Writer, encoded, record_path};
+use crate::{atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::TaskState};
 
 impl Store {
     /// Removes a task: its adapters, examples and checkpoint. The floor stays, so that no older version can come in this way; the version
@@ -26,7 +16,8 @@ impl Store {
         let snapshot = self.snapshot();
         let mut record = match snapshot.record(task) {
             Ok(record) => Record::clone(record),
-            Err(StoreError::DamagedRecord { .. }) => self.salvage(&snapshot, task),
+            // No adapter of it is intact, or the store would have salvaged it.
+            Err(StoreError::DamagedRecord { .. }) => Record::new(task),
             Err(error) if !self.has_belongings(task) => return Err(error),
             // Examples and no adapter; or a floor that is left of an adapter.
             Err(_) => snapshot
@@ -59,42 +50,6 @@ impl Store {
         !pending && (examples || self.storage.length(&checkpoints::path(&name)).is_ok())
     }
 
-    /// What can be told of a task whose record is lost: the adapters that are there were let in once.
-    fn salvage(&self, snapshot: &Snapshot, task: &str) -> Record {
-        let mut record = Record::new(task);
-        for entry in self.storage.list(ADAPTERS).unwrap_or_default() {
-            let digest = entry.name.strip_suffix(ADAPTER_ENDING).and_then(names::digest);
-            let Some(digest) = digest.filter(|digest| !snapshot.is_referenced(digest)) else {
-                continue;
-            };
-            let cap = self.options.limits.file_bytes as u64;
-            let Ok(bytes) = read_whole(&*self.storage, &adapter_path(&digest), cap) else {
-                continue;
-            };
-            let Ok(admitted) = self.admit(&bytes, None) else {
-                continue;
-            };
-            let header = &admitted.decoded.adapter.header;
-            if header.task != task || Digest::of(&bytes) != digest {
-                continue;
-            }
-            let held = Held {
-                digest,
-                version: header.version,
-                revision: header.revision,
-                bytes: entry.bytes,
-                tuned: admitted
-                    .signer
-                    .is_some_and(|signer| signer.class == SignerClass::Device),
-            };
-            record.remember(&held);
-            if !held.tuned {
-                record.state.floor = record.state.floor.max(held.version);
-            }
-        }
-        record
-    }
-
     /// Removes what belonged to a task that is being removed, if it is.
     pub(crate) fn finish_erasing(&self, writer: &mut Writer, task: &str) -> Result<(), StoreError> {
         let snapshot = self.snapshot();
@@ -112,6 +67,7 @@ impl Store {
         let checkpoint = checkpoints::path(&name);
         absent_is_empty(self.storage.remove(&checkpoint), "remove", &checkpoint)?;
         self.sync(checkpoints::DIRECTORY)?;
+        self.forget_belongings(writer, task);
         if snapshot.active.as_deref() == Some(task) {
             self.put_active(writer, None)?;
         }
@@ -130,11 +86,24 @@ impl Store {
     /// Removes a record that holds nothing. Should it come back after a power cut, it still holds nothing.
     pub(crate) fn forget(&self, task: &str) -> Result<(), StoreError> {
         let path = record_path(task)?;
+        // The copy first: alone it would count as a record.
+        let copy = copies::of_record(&encoded(task)?);
+        copies::remove(&*self.storage, &copy).map_err(StoreError::io("remove", &copy))?;
         self.storage.remove(&path).map_err(StoreError::io("remove", &path))?;
         let mut after = Snapshot::clone(&self.snapshot());
         after.records.remove(task);
         self.snapshot.store(Arc::new(after));
         Ok(())
+    }
+
+    /// The examples and the checkpoint of a task are gone.
+    fn forget_belongings(&self, writer: &mut Writer, task: &str) {
+        // Counted anew when it is next needed.
+        writer.usage = None;
+        let mut after = Snapshot::clone(&self.snapshot());
+        if after.taught.remove(task) {
+            self.snapshot.store(Arc::new(after));
+        }
     }
 
     fn sync(&self, directory: &str) -> Result<(), StoreError> {

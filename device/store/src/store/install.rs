@@ -9,7 +9,7 @@ use crate::{
     atomic::{self, Failure},
     error::StoreError,
     record::Record,
-    state::{Held, OnTrial},
+    state::{Held, TaskState},
 };
 
 /// An adapter that was taken in.
@@ -80,7 +80,7 @@ impl Store {
     pub fn install_tuned(&self, file: &[u8]) -> Result<Installed, StoreError> {
         let mut writer = self.writer();
         let unsigned = signature(file, &self.options.limits).map_err(Refusal::from)?.is_none();
-        match &self.options.device_key {
+        match self.key.get() {
             Some(key) if unsigned => {
                 let signed = sign(file, SignerClass::Device, key).map_err(Refusal::from)?;
                 self.take(&mut writer, &signed, None, Origin::Tuned)
@@ -131,17 +131,7 @@ impl Store {
                 });
             }
         }
-        let cap = self.options.caps.tasks;
-        if known.is_none() && snapshot.records.len() >= cap {
-            let got = cap as u64 + 1;
-            let hint = "remove a task, or raise the device's cap";
-            return Err(StoreError::Full {
-                what: "tasks",
-                cap: cap as u64,
-                got,
-                hint,
-            });
-        }
+        self.check_task_cap(&task)?;
         self.finish_erasing(writer, &task)?;
         let mut record = match self.snapshot().records.get(&task) {
             Some(record) => Record::clone(record),
@@ -159,10 +149,13 @@ impl Store {
         };
         let referenced = snapshot.is_referenced(&digest);
         if !referenced {
+            // Its upload goes when it is in.
+            let uploaded = writer.incoming.contains(&digest);
+            self.check_room(writer, if uploaded { 0 } else { held.bytes })?;
             atomic::place(&*self.storage, &adapter_path(&digest), file, false)?;
             self.written.adapters.fetch_add(file.len() as u64, Ordering::Relaxed);
         }
-        record.state.trial = Some(OnTrial { held, starts: 0 });
+        record.admit(held);
         self.put(writer, record).map_err(|failure| {
             if matches!(failure, Failure::Untouched(_)) && !referenced {
                 self.remove_leftover(&adapter_path(&digest));
@@ -178,14 +171,16 @@ impl Store {
 }
 
 /// The rules for what comes from outside; says whether this device tuned it.
-fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, Refusal> {
+fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreError> {
     let header = &admitted.decoded.adapter.header;
     let (task, version, digest) = (header.task.clone(), header.version, admitted.decoded.digest);
-    let (floor, known) = (record.state.floor, record.known.contains(&digest));
-    let is_confirmed = record
-        .state
-        .confirmed
-        .is_some_and(|confirmed| confirmed.digest == digest);
+    let TaskState {
+        floor,
+        confirmed,
+        trial,
+        ..
+    } = record.state;
+    let known = record.known.contains(&digest);
     let tuned = admitted
         .signer
         .is_some_and(|signer| signer.class == SignerClass::Device);
@@ -194,18 +189,30 @@ fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, Refusal>
             class: SignerClass::Device,
             provenance: header.provenance,
             revision: header.revision,
-        });
+        }
+        .into());
     }
-    // What was removed may come back, but nothing older; what was tuned here counts as its parent's version.
-    let may_equal = tuned || (known && record.state.confirmed.is_none());
+    let is_confirmed = confirmed.is_some_and(|confirmed| confirmed.digest == digest);
+    // What was tuned here counts as its parent's version. Of the highest version, the very file that was let in before may come back
+    // after it was removed, taken out by hand, or gave way to one that failed; not in place of what was tuned on top of it.
+    let taken_out = confirmed.is_none_or(|confirmed| confirmed.version < version);
+    let may_equal = tuned || (known && taken_out);
     if is_confirmed || (version <= floor && known && !(version == floor && may_equal)) {
-        return Err(Refusal::Replay { task, version, digest });
+        return Err(Refusal::Replay { task, version, digest }.into());
     }
     if version < floor || (version == floor && !may_equal) {
         return Err(Refusal::Downgrade {
             task,
             floor,
             got: version,
+        }
+        .into());
+    }
+    // Versions only rise, so a trial can give way to another only so often. What was tuned here could take turns for ever.
+    if let Some(trial) = trial.filter(|_| tuned) {
+        return Err(StoreError::TrialUnderWay {
+            task,
+            version: trial.held.version,
         });
     }
     Ok(tuned)

@@ -5,24 +5,29 @@ mod erase;
 mod install;
 mod open;
 mod read;
+mod room;
+mod salvage;
+mod time;
 mod uploads;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use arc_swap::ArcSwap;
-use clr_adapters::{Admitted, Digest, Policy, Refusal, Trust, admit};
+use clr_adapters::{Admitted, Digest, Policy, PublicKey, Refusal, SecretKey, Trust, admit};
 
 pub use change::Start;
 pub use install::Installed;
 pub(crate) use open::{DIRECTORIES, join, read_record};
 pub use read::Serving;
+pub(crate) use room::on_disk;
 
 use crate::{
     atomic::{self, Failure},
+    copies,
     error::StoreError,
     incoming::Incoming,
     names,
@@ -41,6 +46,7 @@ pub(crate) const ADAPTERS: &str = "adapters";
 pub(crate) const ADAPTER_ENDING: &str = ".clr";
 pub(crate) const ACTIVE: &str = "active";
 pub(crate) const LOCK: &str = "lock";
+pub(crate) const TIME: &str = "time";
 
 /// Where a device keeps its adapters, examples and checkpoints.
 ///
@@ -51,7 +57,9 @@ pub struct Store {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: StoreOptions,
     trust: ArcSwap<Trust>,
-    snapshot: ArcSwap<Snapshot>,
+    /// Signs what the device tuned.
+    key: OnceLock<SecretKey>,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
     writer: Mutex<Writer>,
     /// Bytes written on behalf of peers.
     pub(crate) written: written::Counters,
@@ -65,7 +73,14 @@ pub(crate) struct Snapshot {
     pub(crate) records: BTreeMap<String, Arc<Record>>,
     /// Tasks whose records cannot be read.
     pub(crate) damaged: BTreeSet<String>,
+    /// Tasks that have examples.
+    pub(crate) taught: BTreeSet<String>,
+    /// The task to serve after a restart, or [`AUTO`].
     pub(crate) active: Option<String>,
+    /// What was named is not known any more.
+    active_lost: bool,
+    /// The highest time that was noted.
+    pub(crate) time: Option<u64>,
     list: Arc<[TaskState]>,
 }
 
@@ -80,6 +95,8 @@ pub(crate) struct Writer {
     pub(crate) day: written::Day,
     /// The store's directories are there, durably.
     prepared: bool,
+    /// What is not described in memory, once it was counted.
+    pub(crate) usage: Option<room::Usage>,
 }
 
 impl Snapshot {
@@ -150,7 +167,15 @@ impl Store {
 
     /// Changes whom the device trusts, its names and its minimum versions, from the next file on. With a device key, `trust.device` is its public half, whatever is set here.
     pub fn set_trust(&self, trust: Trust) {
-        self.trust.store(Arc::new(with_own_key(trust, &self.options)));
+        let own = self.key.get().map(SecretKey::public);
+        self.trust.store(Arc::new(with_own_key(trust, own)));
+    }
+
+    /// Gives the store the device's key after it was opened without one. It can be given once.
+    pub fn set_device_key(&self, key: SecretKey) {
+        if self.key.set(key).is_ok() {
+            self.set_trust(Trust::clone(&self.trust.load()));
+        }
     }
 
     /// Creates the store's directories, if that has not been done or could not be when it was opened.
@@ -158,7 +183,13 @@ impl Store {
         if !writer.prepared {
             let entries = self.storage.list("").map_err(StoreError::io("list", "."))?;
             for directory in DIRECTORIES {
-                if !entries.iter().any(|entry| entry.name == directory) {
+                let there = entries.iter().find(|entry| entry.name == directory);
+                let kind = there.map(|entry| entry.kind);
+                if kind == Some(EntryKind::File) {
+                    // Whatever it is, nothing can be kept in it.
+                    atomic::set_aside(&*self.storage, directory).map_err(StoreError::io("set aside", directory))?;
+                }
+                if matches!(kind, None | Some(EntryKind::File)) {
                     self.storage
                         .create_directory(directory)
                         .map_err(StoreError::io("create", directory))?;
@@ -204,7 +235,8 @@ impl Store {
             None => read_whole(&*self.storage, &path, record::LARGEST).ok(),
         };
         let bytes = sealed(&record)?;
-        let result = atomic::replace(&*self.storage, &path, &bytes, previous.as_deref());
+        let copy = copies::of_record(&encoded(&task).map_err(Failure::Untouched)?);
+        let (result, mirrored) = copies::replace(&*self.storage, &path, &copy, &bytes, previous.as_deref());
         let in_force = match &result {
             Ok(()) => true,
             Err(Failure::InDoubt(_)) => {
@@ -218,7 +250,8 @@ impl Store {
             after.records.insert(task, Arc::new(record));
             self.snapshot.store(Arc::new(after.listed()));
         }
-        if result.is_ok() {
+        // An older copy that is left may name adapters that the record does not name any more.
+        if result.is_ok() && mirrored {
             let after = self.snapshot();
             let dropped = |held: Held| !after.is_referenced(&held.digest);
             if before.is_some_and(|before| before.state.candidates().any(dropped)) {
@@ -254,15 +287,17 @@ impl Store {
     pub(crate) fn put_active(&self, writer: &mut Writer, task: Option<&str>) -> Result<(), StoreError> {
         self.prepare(writer)?;
         let snapshot = self.snapshot();
-        if snapshot.active.as_deref() == task {
+        if snapshot.active.as_deref() == task && !snapshot.active_lost {
             return Ok(());
         }
         let contents = |task: Option<&str>| sealed::seal(sealed::ACTIVE, task.unwrap_or_default().as_bytes());
         let previous = contents(snapshot.active.as_deref());
-        let result = atomic::replace(&*self.storage, ACTIVE, &contents(task), Some(&previous));
+        let copy = copies::of_root(ACTIVE);
+        let (result, _) = copies::replace(&*self.storage, ACTIVE, &copy, &contents(task), Some(&previous));
         if matches!(result, Ok(()) | Err(Failure::InDoubt(_))) {
             let mut after = Snapshot::clone(&snapshot);
             after.active = task.map(str::to_owned);
+            after.active_lost = false;
             self.snapshot.store(Arc::new(after));
         }
         result.map_err(Failure::into_error)
@@ -278,10 +313,8 @@ impl fmt::Debug for Store {
 }
 
 /// `trust` with the device's own key in its place.
-pub(crate) fn with_own_key(mut trust: Trust, options: &StoreOptions) -> Trust {
-    if let Some(key) = &options.device_key {
-        trust.device = Some(key.public());
-    }
+pub(crate) fn with_own_key(mut trust: Trust, own: Option<PublicKey>) -> Trust {
+    trust.device = own.or(trust.device);
     trust
 }
 

@@ -4,16 +4,17 @@ use std::{
     collections::BTreeSet,
     io,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use arc_swap::ArcSwap;
 
 use super::{
-    ACTIVE, ADAPTER_ENDING, ADAPTERS, LOCK, Snapshot, Store, TASKS, Writer, adapter_path, is_unfinished, with_own_key,
+    ACTIVE, ADAPTER_ENDING, ADAPTERS, LOCK, Snapshot, Store, TASKS, TIME, Writer, adapter_path, encoded, is_unfinished,
+    time,
 };
 use crate::{
-    checkpoints,
+    atomic, checkpoints, copies,
     directory::Directory,
     error::{Damage, StoreError},
     examples,
@@ -28,8 +29,9 @@ use crate::{
 };
 
 /// The directories of a store.
-pub(crate) const DIRECTORIES: [&str; 5] = [
+pub(crate) const DIRECTORIES: [&str; 6] = [
     TASKS,
+    copies::DIRECTORY,
     ADAPTERS,
     incoming::DIRECTORY,
     examples::DIRECTORY,
@@ -48,28 +50,33 @@ impl Store {
     }
 
     /// Opens a store. It finds what the last operation left, whole, or what was there before it, and removes leftovers. A disk that can
-    /// only be read is no error, nor is a damaged file: see [`Store::problems`].
+    /// only be read or not even that is no error, nor is a damaged file: see [`Store::problems`].
     ///
     /// # Errors
-    /// [`StoreError::Locked`]; [`StoreError::Io`] if the disk cannot be read at all.
-    pub fn open(storage: Arc<dyn Storage>, options: StoreOptions) -> Result<Self, StoreError> {
+    /// [`StoreError::Locked`]; [`StoreError::Io`] if it cannot be locked.
+    pub fn open(storage: Arc<dyn Storage>, mut options: StoreOptions) -> Result<Self, StoreError> {
         let lock = storage.lock(LOCK).map_err(|error| match error {
             LockError::Held { pid } => StoreError::Locked { pid },
             LockError::Io(error) => StoreError::io("lock", LOCK)(error),
         })?;
         let mut problems = Vec::new();
-        let snapshot = read_snapshot(&*storage, &options, &mut problems)?.listed();
+        let (snapshot, stale) = read_snapshot(&*storage, &options, &mut problems);
+        let key = options.device_key.take();
         let mut store = Self {
             storage,
-            trust: ArcSwap::from_pointee(with_own_key(options.trust.clone(), &options)),
+            trust: ArcSwap::from_pointee(options.trust.clone()),
+            key: OnceLock::new(),
             options,
-            snapshot: ArcSwap::from_pointee(snapshot),
+            snapshot: ArcSwap::from_pointee(snapshot.listed()),
             writer: Mutex::new(Writer::default()),
             written: written::Counters::default(),
             opened_with: Vec::new(),
             _lock: lock,
         };
-        store.clean(&mut problems);
+        if let Some(key) = key {
+            store.set_device_key(key);
+        }
+        store.recover(&stale, &mut problems);
         store.check_adapters(&mut problems);
         for problem in &problems {
             tracing::error!(%problem, "found when the store was opened");
@@ -78,9 +85,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Removes what unfinished operations left, and finishes removals.
-    fn clean(&self, problems: &mut Vec<Problem>) {
-        let snapshot = self.snapshot();
+    /// Brings copies in line, salvages what is lost, removes what unfinished operations left, and finishes removals.
+    fn recover(&self, stale: &Stale, problems: &mut Vec<Problem>) {
         let mut writer = self.writer();
         // A program that was killed may have left names that are seen, but not durable. Nothing is removed on their word before they are.
         let sync = |directory: &str| {
@@ -96,14 +102,21 @@ impl Store {
         }
         let durable = durable.is_ok();
         if durable {
-            for directory in [TASKS, checkpoints::DIRECTORY, ""] {
+            for directory in [TASKS, copies::DIRECTORY, checkpoints::DIRECTORY, ""] {
                 for entry in self.storage.list(directory).unwrap_or_default() {
                     if entry.kind == EntryKind::File && is_unfinished(&entry.name) {
                         self.remove_leftover(&join(directory, &entry.name));
                     }
                 }
             }
-            self.sweep(&snapshot);
+        }
+        let in_line = !durable || self.bring_in_line(stale);
+        self.salvage_records(&mut writer, durable, problems);
+        let snapshot = self.snapshot();
+        if durable {
+            if in_line {
+                self.sweep(&snapshot);
+            }
             self.clean_examples(&mut writer);
             for (task, record) in &snapshot.records {
                 let done = match record {
@@ -117,6 +130,41 @@ impl Store {
             }
         }
         self.adopt_uploads(&mut writer.incoming, durable, problems);
+    }
+
+    /// Writes files and copies that differ from what is in force. False if an older copy of a record may be left.
+    fn bring_in_line(&self, stale: &Stale) -> bool {
+        let snapshot = self.snapshot();
+        let mut in_line = true;
+        for task in &stale.records {
+            let (Some(record), Ok(name)) = (snapshot.records.get(task), encoded(task)) else {
+                continue;
+            };
+            let Ok(bytes) = record.to_bytes() else { continue };
+            let path = join(TASKS, &name);
+            // Its copy is in force, or it has the format of an older version.
+            let differs = read_whole(&*self.storage, &path, record::LARGEST).ok().as_ref() != Some(&bytes);
+            if differs && let Err(failure) = atomic::replace(&*self.storage, &path, &bytes, None) {
+                tracing::warn!(task, error = %failure.into_error(), "cannot write a record anew");
+                in_line = false;
+            } else {
+                in_line &= copies::mirror(&*self.storage, &copies::of_record(&name), &bytes);
+            }
+        }
+        let time = snapshot.time.unwrap_or_default().to_le_bytes();
+        let active = snapshot.active.as_deref().unwrap_or_default();
+        for (is_stale, name, magic, contents) in [
+            (stale.active, ACTIVE, sealed::ACTIVE, active.as_bytes()),
+            (stale.time, TIME, sealed::TIME, &time[..]),
+        ] {
+            if is_stale {
+                let (file, copy) = (sealed::seal(magic, contents), copies::of_root(name));
+                if let (Err(failure), _) = copies::replace(&*self.storage, name, &copy, &file, Some(&file)) {
+                    tracing::warn!(file = name, error = %failure.into_error(), "cannot bring a file and its copy in line");
+                }
+            }
+        }
+        in_line
     }
 
     fn adopt_uploads(&self, incoming: &mut Incoming, durable: bool, problems: &mut Vec<Problem>) {
@@ -199,69 +247,89 @@ pub(crate) fn join(directory: &str, name: &str) -> String {
     }
 }
 
-/// The entries of a directory that may be missing on a disk that can only be read.
-fn entries(storage: &dyn Storage, directory: &str) -> Result<Vec<Entry>, StoreError> {
-    match storage.list(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        entries => entries.map_err(StoreError::io("list", directory)),
-    }
+/// The entries of a directory that may be missing on a disk that can only be read. One that cannot be read is a problem.
+fn entries(storage: &dyn Storage, directory: &str, problems: &mut Vec<Problem>) -> Vec<Entry> {
+    storage.list(directory).unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            problems.push(Problem {
+                file: directory.to_owned(),
+                kind: ProblemKind::of(&error),
+            });
+        }
+        Vec::new()
+    })
 }
 
-fn read_snapshot(
-    storage: &dyn Storage,
-    options: &StoreOptions,
-    problems: &mut Vec<Problem>,
-) -> Result<Snapshot, StoreError> {
-    let mut snapshot = Snapshot::default();
-    let mut damaged = BTreeSet::new();
-    for Entry { name, kind, .. } in entries(storage, TASKS)? {
-        let file = join(TASKS, &name);
-        if kind == EntryKind::File && is_unfinished(&name) {
-            continue;
-        }
-        let Some(task) = names::decode(&name).filter(|_| kind == EntryKind::File) else {
-            problems.push(Problem {
-                file,
-                kind: ProblemKind::Unknown,
-            });
-            continue;
-        };
-        match read_record(storage, &file, &task) {
-            Ok(record) => drop(snapshot.records.insert(task, Arc::new(record))),
-            Err(kind) => {
-                problems.push(Problem { file, kind });
-                damaged.insert(task);
+/// Files that differ from their copies.
+#[derive(Default)]
+struct Stale {
+    /// Tasks whose records do.
+    records: Vec<String>,
+    active: bool,
+    time: bool,
+}
+
+fn read_snapshot(storage: &dyn Storage, options: &StoreOptions, problems: &mut Vec<Problem>) -> (Snapshot, Stale) {
+    let (mut snapshot, mut stale) = (Snapshot::default(), Stale::default());
+    let mut tasks = BTreeSet::new();
+    for directory in [TASKS, copies::DIRECTORY] {
+        for Entry { name, kind, .. } in entries(storage, directory, problems) {
+            match names::decode(&name) {
+                Some(task) if kind != EntryKind::Other => drop(tasks.insert(task)),
+                _ if kind == EntryKind::File && is_unfinished(&name) => {}
+                _ => problems.push(Problem {
+                    file: join(directory, &name),
+                    kind: ProblemKind::Unknown,
+                }),
             }
         }
     }
-    snapshot.damaged = damaged;
-    let cap = (options.limits.task_bytes + sealed::OVERHEAD) as u64;
-    match sealed::read(storage, ACTIVE, sealed::ACTIVE, cap) {
-        Ok(task) => snapshot.active = String::from_utf8(task).ok().filter(|task| !task.is_empty()),
-        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-        Err(StoreError::Io { file, source, .. }) => {
-            problems.push(Problem {
-                file,
-                kind: ProblemKind::of(&source),
-            });
+    for task in tasks {
+        let Ok(name) = encoded(&task) else { continue };
+        let (path, copy) = (join(TASKS, &name), copies::of_record(&name));
+        let found = copies::read(storage, &path, &copy, record::LARGEST, |file| of_task(file, &task));
+        problems.extend(found.problems);
+        match found.value {
+            Some(record) => {
+                if !found.in_line {
+                    stale.records.push(task.clone());
+                }
+                snapshot.records.insert(task, Arc::new(record));
+            }
+            None => drop(snapshot.damaged.insert(task)),
         }
-        Err(StoreError::Damaged { file, damage }) => {
-            problems.push(Problem {
-                file,
-                kind: ProblemKind::Damaged(damage),
-            });
-        }
-        Err(error) => return Err(error),
     }
-    Ok(snapshot)
+    for Entry { name, kind, .. } in entries(storage, examples::DIRECTORY, problems) {
+        if let Some(task) = names::decode(&name).filter(|_| kind == EntryKind::Directory) {
+            snapshot.taught.insert(task);
+        }
+    }
+    let cap = (options.limits.task_bytes + sealed::OVERHEAD) as u64;
+    let active = copies::read(storage, ACTIVE, &copies::of_root(ACTIVE), cap, |file| {
+        let task = sealed::open(sealed::ACTIVE, file)?;
+        String::from_utf8(task.to_vec()).map_err(|_| Damage::Form)
+    });
+    snapshot.active_lost = active.value.is_none() && !active.problems.is_empty();
+    snapshot.active = active.value.filter(|task| !task.is_empty());
+    stale.active = !active.in_line && !snapshot.active_lost;
+    problems.extend(active.problems);
+    let time = copies::read(storage, TIME, &copies::of_root(TIME), record::LARGEST, time::parse);
+    snapshot.time = time.value;
+    stale.time = !time.in_line && time.value.is_some();
+    problems.extend(time.problems);
+    (snapshot, stale)
+}
+
+fn of_task(file: &[u8], task: &str) -> Result<Record, Damage> {
+    let record = Record::from_bytes(file)?;
+    if record.state.task == task {
+        Ok(record)
+    } else {
+        Err(Damage::Name)
+    }
 }
 
 pub(crate) fn read_record(storage: &dyn Storage, file: &str, task: &str) -> Result<Record, ProblemKind> {
     let bytes = read_whole(storage, file, record::LARGEST).map_err(|error| ProblemKind::of(&error))?;
-    let record = Record::from_bytes(&bytes).map_err(ProblemKind::Damaged)?;
-    if record.state.task == task {
-        Ok(record)
-    } else {
-        Err(ProblemKind::Damaged(Damage::Name))
-    }
+    of_task(&bytes, task).map_err(ProblemKind::Damaged)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_adapters::{Admitted, Decoded, Digest, Signature};
+use clr_adapters::{AUTO, Admitted, Decoded, Digest, Signature};
 
 use super::{Snapshot, Store, adapter_path};
 use crate::{
@@ -109,11 +109,17 @@ impl Store {
         Err(StoreError::NoSuchAdapter { digest: *digest })
     }
 
-    /// The task to serve after a restart, if there still is such a task.
+    /// The task to serve after a restart, if there still is such a task; [`AUTO`] if it is chosen from each frame. Where both copies of the
+    /// name are damaged, the only task, or else the one that was confirmed last.
     #[must_use]
     pub fn active(&self) -> Option<String> {
         let snapshot = self.snapshot();
-        snapshot.active.clone().filter(|task| snapshot.record(task).is_ok())
+        if snapshot.active_lost {
+            let last = snapshot.list.iter().max_by_key(|state| state.confirmation);
+            return last.map(|state| state.task.clone());
+        }
+        let there = |task: &String| task == AUTO || snapshot.record(task).is_ok();
+        snapshot.active.clone().filter(there)
     }
 
     fn has_moved_on(&self, snapshot: &Arc<Snapshot>) -> bool {

@@ -72,6 +72,7 @@ impl Store {
         if !incoming.may_begin(digest, announced, at) || !day.has_room(more, caps.upload_bytes_per_day, at) {
             return writer.stage(caps, *digest, length);
         }
+        self.check_room(&mut writer, more)?;
         self.prepare(&mut writer)?;
         // It may have been begun without its announcement.
         writer.staging.discard(digest);

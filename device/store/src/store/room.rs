@@ -1,0 +1,139 @@
+//! How much the store keeps: its tasks, its bytes, and the reserve that is left for records.
+//!
+//! Records, adapters and uploads are counted from memory. Examples and checkpoints are counted once, at the first write that needs to know,
+//! and kept count of from then on.
+
+use std::{collections::BTreeMap, io};
+
+use super::{Snapshot, Store, Writer};
+use crate::{
+    checkpoints,
+    error::StoreError,
+    examples,
+    storage::{Entry, EntryKind},
+};
+
+/// What a file takes on the disk is a multiple of this.
+const BLOCK: u64 = 4 << 10;
+/// A record, its copy, and one of them being written.
+const RECORD: u64 = 3 * BLOCK;
+
+/// Bytes that a file takes on the disk.
+pub(crate) fn on_disk(bytes: u64) -> u64 {
+    bytes.saturating_add(BLOCK - 1) / BLOCK * BLOCK
+}
+
+/// Bytes on the disk of what is not described in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) examples: u64,
+    /// By encoded task.
+    pub(crate) checkpoints: BTreeMap<String, u64>,
+}
+
+impl Usage {
+    fn total(&self) -> u64 {
+        self.checkpoints.values().sum::<u64>() + self.examples
+    }
+}
+
+impl Store {
+    /// Counts what is there, if that was not done yet.
+    pub(crate) fn usage<'a>(&self, writer: &'a mut Writer) -> Result<&'a mut Usage, StoreError> {
+        if writer.usage.is_none() {
+            let files = |directory: &str| match self.storage.list(directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+                entries => entries.map_err(StoreError::io("list", directory)),
+            };
+            let mut usage = Usage::default();
+            for Entry { name, kind, .. } in files(examples::DIRECTORY)? {
+                if kind == EntryKind::Directory {
+                    // One that cannot be read holds back nobody.
+                    let entries = self.storage.list(&examples::directory(&name)).unwrap_or_default();
+                    usage.examples += entries.iter().map(|entry| on_disk(entry.bytes)).sum::<u64>();
+                }
+            }
+            for Entry { name, bytes, .. } in files(checkpoints::DIRECTORY)? {
+                usage.checkpoints.insert(name, on_disk(bytes));
+            }
+            writer.usage = Some(usage);
+        }
+        Ok(writer.usage.get_or_insert_default())
+    }
+
+    /// Bytes that the store takes on the disk.
+    fn used(&self, writer: &mut Writer) -> Result<u64, StoreError> {
+        let snapshot = self.snapshot();
+        let records = snapshot.records.len() as u64 * RECORD;
+        let held = snapshot.records.values().flat_map(|record| record.state.candidates());
+        let adapters: u64 = held.map(|held| on_disk(held.bytes)).sum();
+        let uploads = writer.incoming.announced();
+        Ok(self.usage(writer)?.total() + records + adapters + uploads)
+    }
+
+    /// Refuses to write `more` bytes, if that would touch the reserve: of the store's own bytes or of the disk's.
+    pub(crate) fn check_room(&self, writer: &mut Writer, more: u64) -> Result<(), StoreError> {
+        let caps = &self.options.caps;
+        let more = on_disk(more);
+        let (cap, got) = (
+            caps.state_bytes.saturating_sub(caps.reserve_bytes),
+            self.used(writer)?.saturating_add(more),
+        );
+        if got > cap {
+            return Err(StoreError::Full {
+                what: "bytes of the store",
+                cap,
+                got,
+                hint: "remove examples or tasks, or raise `limits.state_bytes`",
+            });
+        }
+        // Where the system does not say what is free, the write itself will.
+        let cap = self
+            .storage
+            .free()
+            .map_or(u64::MAX, |free| free.saturating_sub(caps.reserve_bytes));
+        if more > cap {
+            return Err(StoreError::Full {
+                what: "bytes that the disk has to take, beside the reserve for records",
+                cap,
+                got: more,
+                hint: "free some space on the disk that holds the state folder",
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses another task, if there are as many as there may be.
+    pub(crate) fn check_task_cap(&self, task: &str) -> Result<(), StoreError> {
+        let (snapshot, cap) = (self.snapshot(), self.options.caps.tasks);
+        if snapshot.is_known(task) || snapshot.known() < cap {
+            return Ok(());
+        }
+        Err(StoreError::Full {
+            what: "tasks",
+            cap: cap as u64,
+            got: cap as u64 + 1,
+            hint: "remove a task (`clr device list` names them, those too that only have taught images), or raise `limits.tasks`",
+        })
+    }
+
+    /// Tasks that have examples and no adapter, by name.
+    #[must_use]
+    pub fn taught_only(&self) -> Vec<String> {
+        let snapshot = self.snapshot();
+        let taught = snapshot.taught.iter();
+        taught.filter(|task| snapshot.record(task).is_err()).cloned().collect()
+    }
+}
+
+impl Snapshot {
+    fn is_known(&self, task: &str) -> bool {
+        self.records.contains_key(task) || self.taught.contains(task) || self.damaged.contains(task)
+    }
+
+    /// How many tasks take room.
+    fn known(&self) -> usize {
+        let without_record = |task: &&String| !self.records.contains_key(*task);
+        self.records.len() + self.taught.iter().chain(&self.damaged).filter(without_record).count()
+    }
+}

@@ -1,0 +1,48 @@
+//! The highest time that was ever seen, so that a clock that was lost or set back is noticed.
+
+use std::sync::Arc;
+
+use super::{Snapshot, Store, TIME};
+use crate::{
+    atomic::Failure,
+    copies,
+    error::{Damage, StoreError},
+    sealed,
+};
+
+/// The time in a file.
+pub(crate) fn parse(file: &[u8]) -> Result<u64, Damage> {
+    let contents = sealed::open(sealed::TIME, file)?;
+    contents.try_into().map(u64::from_le_bytes).map_err(|_| Damage::Form)
+}
+
+impl Store {
+    /// The highest time that was noted, in seconds since 1970; nothing if none ever was.
+    #[must_use]
+    pub fn time_floor(&self) -> Option<u64> {
+        self.snapshot().time
+    }
+
+    /// Notes a time, unless a higher one was noted before. Each note wears the disk: the caller decides how often.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn raise_time_floor(&self, seconds: u64) -> Result<(), StoreError> {
+        let mut writer = self.writer();
+        let before = self.snapshot().time;
+        if before.is_some_and(|before| before >= seconds) {
+            return Ok(());
+        }
+        self.prepare(&mut writer)?;
+        let seal = |seconds: u64| sealed::seal(sealed::TIME, &seconds.to_le_bytes());
+        let previous = before.map(seal);
+        let copy = copies::of_root(TIME);
+        let (result, _) = copies::replace(&*self.storage, TIME, &copy, &seal(seconds), previous.as_deref());
+        if matches!(result, Ok(()) | Err(Failure::InDoubt(_))) {
+            let mut after = Snapshot::clone(&self.snapshot());
+            after.time = Some(seconds);
+            self.snapshot.store(Arc::new(after));
+        }
+        result.map_err(Failure::into_error)
+    }
+}

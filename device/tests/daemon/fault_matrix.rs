@@ -1,0 +1,312 @@
+//! Every file of the state folder, damaged in every way, on every kind of disk; and starts with too little memory or too few descriptors.
+//! In each cell the device gives the answer that it gave before, or it is alive and says why it does not.
+//!
+//! A full disk and one that can only be read are small file systems in memory, which only root may mount; without that right those cells are
+//! left out, and the test says so.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use serde_json::Value;
+use walkdir::WalkDir;
+
+use super::device::{Device, adapter, picture, signed};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Damage {
+    BitFlip,
+    Cut,
+    Empty,
+    Missing,
+    Folder,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Disk {
+    Sound,
+    ReadOnly,
+    Full,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    /// The answer is the one of before.
+    Same,
+    /// An earlier adapter of the task answers, or the task is answered by another; the log says why.
+    SteppedDown,
+    /// No answer, but a reason, and it is alive.
+    SaysWhy,
+    /// It could not start, and its last words say why: where memory or descriptors are too few for the network itself.
+    EndedSayingWhy,
+}
+
+const DAMAGES: [Damage; 5] = [
+    Damage::BitFlip,
+    Damage::Cut,
+    Damage::Empty,
+    Damage::Missing,
+    Damage::Folder,
+];
+
+/// Runs a device with everything in its state folder and keeps that folder: two versions of the active task, another task on trial, an
+/// example, a checkpoint, half an upload.
+fn template() -> (Device, Value) {
+    let mut device = Device::with_birds("");
+    device.push(&signed(&adapter("birds", 2))).unwrap();
+    device.host(|client| client.mark_good("birds")).unwrap();
+    device.push(&signed(&adapter("fish", 1))).unwrap();
+    device
+        .host(|client| client.teach("birds", "wren", &picture(77)).map(drop))
+        .unwrap();
+    let answer = device.ask(&picture(1));
+    assert_eq!(
+        (&answer["task"], &answer["version"]),
+        (&"birds".into(), &2.into()),
+        "{answer}"
+    );
+    device.stop();
+    // What an older version leaves, and what a device that is killed leaves.
+    fs::write(device.path("state/store/checkpoints/birds"), b"CLRtune\x01not one").unwrap();
+    fs::write(
+        device.path(&format!("state/store/incoming/{}.part", "0".repeat(64))),
+        b"CLRpart\x01half",
+    )
+    .unwrap();
+    fs::write(device.path("state/control.sock"), b"left over").unwrap();
+    fs::rename(device.path("state"), device.path("template")).unwrap();
+    (device, answer)
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in WalkDir::new(from).min_depth(1) {
+        let entry = entry.unwrap();
+        let to = to.join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(to).unwrap();
+        } else {
+            // Permissions go along.
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+fn damage(path: &Path, damage: Damage) {
+    let whole = fs::read(path).unwrap_or_default();
+    match damage {
+        Damage::BitFlip => {
+            let mut bytes = whole.clone();
+            let at = bytes.len() * 3 / 5;
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 4;
+            }
+            fs::write(path, bytes).unwrap();
+        }
+        Damage::Cut => fs::write(path, &whole[..whole.len() / 2]).unwrap(),
+        Damage::Empty => fs::write(path, []).unwrap(),
+        Damage::Missing => fs::remove_file(path).unwrap(),
+        Damage::Folder => {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+            fs::create_dir(path.join("inner")).unwrap();
+        }
+    }
+}
+
+/// A file system of 4 MiB in memory.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(at: &Path) -> Option<Self> {
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs"])
+            .arg(at)
+            .output();
+        mount
+            .is_ok_and(|output| output.status.success())
+            .then(|| Self(at.to_owned()))
+    }
+
+    fn read_only(&self) {
+        let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
+        assert!(remounted.unwrap().success());
+    }
+
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("filling")).unwrap();
+        for size in [1 << 16, 1 << 12, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// Asks a device that was just started, and ends it.
+fn judge(device: &mut Device, before: &Value, said: usize) -> Result<Outcome, String> {
+    device.show(&picture(1));
+    let answer = device.answer_or_end();
+    let log = device.log();
+    let log = log.get(said..).unwrap_or_default().to_owned();
+    let warned = log.contains("ERROR") || log.contains("WARN");
+    let Some(answer) = answer else {
+        let status = device.wait();
+        return if log.contains("error: ") || log.contains("memory allocation of") {
+            Ok(Outcome::EndedSayingWhy)
+        } else {
+            Err(format!("it ended, {status}\n{log}"))
+        };
+    };
+    device.kill();
+    let same = ["task", "version", "top"]
+        .iter()
+        .all(|key| answer[*key] == before[*key]);
+    match &answer["error"] {
+        Value::Null if same => Ok(Outcome::Same),
+        Value::Null if warned => Ok(Outcome::SteppedDown),
+        Value::String(reason) if !reason.is_empty() && warned => Ok(Outcome::SaysWhy),
+        _ => Err(format!("{answer}\n{log}")),
+    }
+}
+
+/// The files of the state folder, as what they are.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = WalkDir::new(folder)
+        .into_iter()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().is_file())
+        .map(|entry| entry.path().strip_prefix(folder).unwrap().to_owned())
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn with_any_file_damaged_on_any_disk_it_serves_or_says_why() {
+    let (mut device, before) = template();
+    let (template, state) = (device.path("template"), device.path("state"));
+    let sockets = device.path("run");
+    fs::create_dir(&sockets).unwrap();
+    device.set_variable("RUNTIME_DIRECTORY", sockets.to_str().unwrap());
+    let mut cells: Vec<Vec<PathBuf>> = files(&template).into_iter().map(|file| vec![file]).collect();
+    // A marker of older versions, and records and keys whose second copy is damaged as well.
+    cells.push(vec!["auto".into()]);
+    cells.push(vec!["store/tasks/birds".into(), "store/copies/birds".into()]);
+    cells.push(vec!["store/active".into(), "store/active.copy".into()]);
+    cells.push(vec!["store/time".into(), "store/time.copy".into()]);
+    cells.push(vec!["device.key".into(), "device.key.copy".into()]);
+    cells.push(vec!["device.key".into(), "device.key.copy".into(), "device.pub".into()]);
+    let mut counts: BTreeMap<(Disk, Damage), BTreeMap<Outcome, usize>> = BTreeMap::new();
+    let (mut wrong, mut stepped) = (Vec::new(), Vec::new());
+    let (mut starts, started) = (0, Instant::now());
+    for disk in [Disk::Sound, Disk::ReadOnly, Disk::Full] {
+        for cell in &cells {
+            for way in DAMAGES {
+                fs::create_dir_all(&state).unwrap();
+                let mounted = (disk != Disk::Sound).then(|| Mounted::new(&state));
+                if matches!(mounted, Some(None)) {
+                    println!("LEFT OUT: {disk:?} disks, as this user may not mount one");
+                    break;
+                }
+                copy(&template, &state);
+                // A marker makes the task be chosen from the frame, for which these adapters have no profile.
+                let is_marker = cell[0] == Path::new("auto");
+                for file in cell {
+                    if is_marker {
+                        fs::write(state.join(file), []).unwrap();
+                    }
+                    damage(&state.join(file), way);
+                }
+                match (&mounted, disk) {
+                    (Some(Some(mounted)), Disk::ReadOnly) => mounted.read_only(),
+                    (Some(Some(mounted)), Disk::Full) => mounted.fill(),
+                    _ => {}
+                }
+                let said = device.log().len();
+                device.start_only();
+                let outcome = judge(&mut device, &before, said);
+                starts += 1;
+                let named = format!("{disk:?}, {way:?}, {cell:?}");
+                match outcome {
+                    // There is no need to end for any file.
+                    Ok(Outcome::EndedSayingWhy) => wrong.push(format!("{named}: it ended\n{}", device.log())),
+                    Err(what) if is_marker && way != Damage::Missing && what.contains("no feature profile") => {
+                        *counts
+                            .entry((disk, way))
+                            .or_default()
+                            .entry(Outcome::SaysWhy)
+                            .or_default() += 1;
+                    }
+                    Err(what) => wrong.push(format!("{named}: {what}")),
+                    Ok(outcome) => {
+                        if outcome != Outcome::Same {
+                            stepped.push(format!("{outcome:?}: {named}"));
+                        }
+                        *counts.entry((disk, way)).or_default().entry(outcome).or_default() += 1;
+                    }
+                }
+                drop(mounted);
+                fs::remove_dir_all(&state).unwrap();
+            }
+        }
+    }
+    for ((disk, way), outcomes) in &counts {
+        println!("{:10} {:10} {outcomes:?}", format!("{disk:?}"), format!("{way:?}"));
+    }
+    for stepped in &stepped {
+        println!("{stepped}");
+    }
+    println!("{starts} starts in {:.0} s", started.elapsed().as_secs_f32());
+    assert!(wrong.is_empty(), "{} cells:\n{}", wrong.len(), wrong.join("\n"));
+    // One file alone costs no answer but that of the adapter itself.
+    let adapter_or_two = |line: &&String| !line.contains("adapters/") && line.matches("\", \"").count() == 0;
+    let costly: Vec<_> = stepped.iter().filter(adapter_or_two).collect();
+    assert!(costly.is_empty(), "{costly:#?}");
+}
+
+#[test]
+fn with_too_little_memory_or_too_few_descriptors_it_serves_or_says_why_and_keeps_its_state() {
+    if Command::new("prlimit").arg("--version").output().is_err() || std::env::var_os("CLR_TEST_RUNNER").is_some() {
+        println!("LEFT OUT: there is no prlimit here");
+        return;
+    }
+    let (mut device, before) = template();
+    let (template, state) = (device.path("template"), device.path("state"));
+    let descriptors = [4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 64].map(|most| format!("--nofile={most}:{most}"));
+    let memory = [40_u64, 80, 120, 200, 300, 500, 1_000].map(|most| format!("--as={}", most << 20));
+    let mut counts: BTreeMap<(&str, Outcome), usize> = BTreeMap::new();
+    for limit in descriptors.iter().chain(&memory) {
+        fs::create_dir_all(&state).unwrap();
+        copy(&template, &state);
+        let said = device.log().len();
+        device.start_under(&["prlimit", limit, "--"]);
+        let outcome = judge(&mut device, &before, said).unwrap_or_else(|what| panic!("{limit}: {what}"));
+        println!("{limit:16} {outcome:?}");
+        *counts.entry((limit.split('=').next().unwrap(), outcome)).or_default() += 1;
+        // What it could not have cost it nothing for good.
+        device.start_only();
+        let said = device.log().len();
+        assert_eq!(
+            judge(&mut device, &before, said).unwrap(),
+            Outcome::Same,
+            "after {limit}"
+        );
+        fs::remove_dir_all(&state).unwrap();
+    }
+    println!("{counts:?}");
+    for kind in ["--nofile", "--as"] {
+        assert!(
+            counts.contains_key(&(kind, Outcome::Same)),
+            "the widest limit of {kind} is wide enough"
+        );
+    }
+}
