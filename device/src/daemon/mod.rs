@@ -19,6 +19,7 @@ mod config;
 mod connections;
 mod error;
 mod http;
+mod images;
 mod inference;
 mod latency;
 #[cfg(feature = "tuning")]

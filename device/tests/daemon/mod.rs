@@ -9,6 +9,7 @@ mod adversity;
 mod choosing;
 mod device;
 mod hostile;
+mod images;
 mod killed;
 mod learning;
 mod serving;

@@ -212,6 +212,15 @@ pub struct LimitsConfig {
     pub examples_per_task: usize,
     /// Connections at once.
     pub connections: usize,
+    /// Bytes of memory that one image may take while it is decoded, rotated and converted; from the network's input and the machine's memory
+    /// where left out.
+    pub image_memory: Option<u64>,
+    /// Bytes of one image file; 32 MiB where left out.
+    pub image_bytes: Option<u64>,
+    /// Pixels of one image; 100 million where left out.
+    pub image_pixels: Option<u64>,
+    /// Milliseconds that decoding one image may take; 10,000 where left out.
+    pub image_ms: Option<u64>,
 }
 
 impl Default for TrialConfig {
@@ -232,6 +241,10 @@ impl Default for LimitsConfig {
             example_bytes: 4 << 20,
             examples_per_task: 1_000,
             connections: 8,
+            image_memory: None,
+            image_bytes: None,
+            image_pixels: None,
+            image_ms: None,
         }
     }
 }

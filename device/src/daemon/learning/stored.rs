@@ -1,6 +1,7 @@
 //! The store as learning sees it: pictures, and the state of a run.
 
-use clr_adapters::Digest;
+use clr_adapters::{Digest, Preprocessing};
+use clr_onnx::RgbImage;
 use clr_tuning::Example;
 
 use super::Run;
@@ -30,6 +31,13 @@ impl clr_tuning::Examples for Pictures<'_> {
         self.runtime
             .store
             .example(self.task, id)
+            .map_err(|error| error.to_string())
+    }
+
+    fn decode(&self, bytes: &[u8], name: &str, input: &Preprocessing) -> Result<RgbImage, String> {
+        self.runtime
+            .decode(bytes, name, None, [input])
+            .map(Into::into)
             .map_err(|error| error.to_string())
     }
 }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod failure;
+mod images;
 mod monitored;
 mod remembered;
 mod resident;
@@ -9,7 +10,10 @@ mod transfers;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,7 +23,7 @@ use clr_onnx::Backbone;
 use clr_store::{Caps, Store, StoreOptions};
 use clr_switching::Serving;
 
-use super::{Config, DaemonError, latency::Latencies, source::Stop};
+use super::{Config, DaemonError, images::Images, latency::Latencies, source::Stop};
 use crate::{
     Engine, EngineOptions, ResidentAdapter, generate_key, read_secret_key, resident_memory, write_public_key,
     write_secret_key,
@@ -35,6 +39,8 @@ pub(crate) struct Runtime {
     pub(crate) config: ArcSwap<Config>,
     pub(crate) engine: Engine,
     pub(crate) store: Store,
+    /// Decodes frames and taught images.
+    pub(crate) images: Images,
     /// The resident adapters and what is known of them.
     pub(crate) serving: Serving<ResidentAdapter, Detail>,
     pub(crate) counters: Counters,
@@ -60,6 +66,12 @@ pub(crate) struct Counters {
     pub(crate) failed: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) switches: AtomicU64,
+    /// Images that are cut or damaged.
+    pub(crate) images_damaged: AtomicU64,
+    /// Images over a limit.
+    pub(crate) images_over_limit: AtomicU64,
+    /// Images set aside, and those refused since they were.
+    pub(crate) images_rejected: AtomicU64,
     pub(crate) latencies: Mutex<Latencies>,
     /// Frames answered, by task.
     pub(crate) by_task: Mutex<HashMap<String, u64>>,
@@ -94,9 +106,11 @@ impl Runtime {
             .map_err(DaemonError::io(format!("cannot make folder '{}'", folder.display())))?;
         let key = device_key(&config)?;
         let store = Store::open_directory(&config.store(), store_options(&config, &engine, key)?)?;
+        let images = Images::open(&config, engine.backbone().preprocessing());
         let runtime = Self {
             engine,
             store,
+            images,
             serving: Serving::default(),
             counters: Counters::default(),
             stop,
@@ -112,6 +126,10 @@ impl Runtime {
             config: ArcSwap::from_pointee(config),
         };
         let runtime = Arc::new(runtime);
+        runtime
+            .counters
+            .images_rejected
+            .store(runtime.images.set_aside_at_start(), Ordering::Relaxed);
         runtime.load_all();
         runtime.start_task();
         #[cfg(feature = "tuning")]

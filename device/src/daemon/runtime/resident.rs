@@ -69,7 +69,10 @@ impl Runtime {
 
     /// As [`Runtime::load`], at the start: a trial that the device did not survive often enough ends.
     pub(super) fn load_at_start(&self, changing: &Changing<'_>, task: &str) -> Result<(), DaemonError> {
-        self.store.count_start(task, now())?;
+        // A run that ended while an image was decoded says nothing about an adapter.
+        if !self.images.died_with_image() {
+            self.store.count_start(task, now())?;
+        }
         let Err(error) = self.load_checked(changing, task) else {
             return Ok(());
         };
