@@ -19,7 +19,7 @@ const BUDGET: u64 = 24 << 20;
 const REST: u64 = 64 << 20;
 const LIMITS: &str = "[limits]\nimage_memory = 25165824\nimage_ms = 600000\n";
 
-fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+fn chunk(kind: [u8; 4], data: &[u8]) -> Vec<u8> {
     let mut checked = kind.to_vec();
     checked.extend_from_slice(data);
     [
@@ -30,7 +30,7 @@ fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// `count` zeros in zlib's format: one dynamic block is written by the encoder of PNG, so an image of zeros lends its data.
+/// `count` zeros, compressed.
 fn zeros(count: usize) -> Vec<u8> {
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
     let block = vec![0; 1 << 20];
@@ -50,10 +50,10 @@ fn png(width: u32, height: u32) -> Vec<u8> {
     let data = zeros((1 + 8 * width as usize) * height as usize);
     [
         &b"\x89PNG\r\n\x1a\n"[..],
-        &chunk(b"IHDR", &header),
-        &chunk(b"eXIf", turned),
-        &chunk(b"IDAT", &data),
-        &chunk(b"IEND", &[]),
+        &chunk(*b"IHDR", &header),
+        &chunk(*b"eXIf", turned),
+        &chunk(*b"IDAT", &data),
+        &chunk(*b"IEND", &[]),
     ]
     .concat()
 }
@@ -62,13 +62,13 @@ fn png(width: u32, height: u32) -> Vec<u8> {
 fn profile() -> Vec<u8> {
     let small = picture(3);
     let after_header = 8 + 25;
-    let profile = chunk(b"iCCP", &[b"k\0\0", &zeros(1 << 29)[..]].concat());
+    let profile = chunk(*b"iCCP", &[b"k\0\0", &zeros(1 << 29)[..]].concat());
     [&small[..after_header], &profile, &small[after_header..]].concat()
 }
 
 /// The head of a lossless WebP of 10,000 × 10,000 pixels.
 fn webp() -> Vec<u8> {
-    let bits = (9_999_u32 | 9_999 << 14).to_le_bytes();
+    let bits = (0x270f_u32 | 0x270f << 14).to_le_bytes();
     let data = [&[0x2f][..], &bits, &[0; 9]].concat();
     [
         b"RIFF",

@@ -223,6 +223,24 @@ pub fn read_image_file(path: &Path) -> Result<Vec<u8>, ImageError> {
     host().read_file(path)
 }
 
+/// Decodes whatever bytes within a few megabytes, at full size and reduced: the entry for fuzzing.
+///
+/// Returns the pixels of both, as far as the bytes are an image within the limits.
+pub fn decode_hostile(bytes: &[u8]) -> [Option<u64>; 2] {
+    let decoder = ImageDecoder::new(DecodeLimits {
+        bytes: 1 << 20,
+        pixels: 1 << 20,
+        memory: 16 << 20,
+        time: std::time::Duration::from_secs(5),
+    });
+    let mut input = super::imagenet_preprocessing();
+    (input.height, input.width) = (8, 8);
+    [&[][..], &[&input]].map(|inputs| {
+        let decoded = decoder.decode(bytes, "bytes", inputs).ok()?;
+        Some(u64::from(decoded.width()) * u64::from(decoded.height()))
+    })
+}
+
 /// One image under way.
 struct Job<'a> {
     bytes: &'a [u8],

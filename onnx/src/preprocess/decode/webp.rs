@@ -8,6 +8,10 @@ use super::{DecodedImage, ImageError, Job, raster};
 
 /// What the chunks say.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags of the container, independent of each other"
+)]
 struct Container {
     /// Pixels of the largest of canvas, frames and bitstreams.
     pixels: u64,

@@ -128,13 +128,12 @@ impl<'a> Bits<'a> {
         let mut at = self.at;
         loop {
             match (self.data.get(at), self.data.get(at + 1)) {
-                (None, _) => break,
                 (Some(0xff), Some(0)) => {
                     bytes.push(0xff);
                     at += 2;
                 }
                 (Some(0xff), Some(0xff)) => at += 1,
-                (Some(0xff), _) => break,
+                (None | Some(0xff), _) => break,
                 (Some(&byte), _) => {
                     bytes.push(byte);
                     at += 1;

@@ -94,7 +94,10 @@ mod tests {
         let table = Table::new(&counts, &(0..10).collect::<Vec<u8>>()).unwrap();
         for value in 0..10_u32 {
             let code = (0xffff_u32 << (16 - value)) as u16;
-            let data = [code.to_be_bytes(), [0; 2]].concat();
+            let stuffed = code
+                .to_be_bytes()
+                .map(|byte| if byte == 0xff { vec![byte, 0] } else { vec![byte] });
+            let data = stuffed.concat();
             let mut bits = Bits::new(&data, 0);
             bits.refill();
             assert_eq!(table.decode(&mut bits), Some(value as u8));

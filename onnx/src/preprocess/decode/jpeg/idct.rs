@@ -41,27 +41,26 @@ fn transform<const N: usize>(basis: &Basis, value: impl Fn(usize) -> i32, out: &
     let mut columns = [[0; N]; N];
     for column in 0..N {
         let input: [i32; N] = std::array::from_fn(|row| value(8 * row + column));
-        for (row, weights) in basis.iter().enumerate().take(N) {
-            let sum: i64 = weights
-                .iter()
-                .zip(input)
-                .map(|(&weight, value)| i64::from(weight) * i64::from(value))
-                .sum();
+        for (to, weights) in columns.iter_mut().zip(basis) {
+            let sum = product(weights, &input);
             // Three fractional bits stay.
-            columns[row][column] = ((sum + (1 << (FRACTION - 4))) >> (FRACTION - 3)) as i32;
+            to[column] = ((sum + (1 << (FRACTION - 4))) >> (FRACTION - 3)) as i32;
         }
     }
     for (row, input) in columns.iter().enumerate() {
         let out = &mut out[row * stride..row * stride + N];
         for (out, weights) in out.iter_mut().zip(basis) {
-            let sum: i64 = weights
-                .iter()
-                .zip(input)
-                .map(|(&weight, &value)| i64::from(weight) * i64::from(value))
-                .sum();
+            let sum = product(weights, input);
             *out = sample(((sum + (1 << (FRACTION + 2))) >> (FRACTION + 3)) as i32);
         }
     }
+}
+
+fn product(weights: &[i32; 8], values: &[i32]) -> i64 {
+    let terms = weights.iter().zip(values);
+    terms
+        .map(|(&weight, &value)| i64::from(weight) * i64::from(value))
+        .sum()
 }
 
 fn sample(value: i32) -> u8 {

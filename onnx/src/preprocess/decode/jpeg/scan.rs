@@ -70,7 +70,7 @@ pub(super) fn read(
                 );
                 return Ok(Err(match fault {
                     Fault::Damaged(what) => Fault::Damaged(format!("{what} {place}")),
-                    other => other,
+                    unsupported @ Fault::Unsupported(_) => unsupported,
                 }));
             }
         }
@@ -334,7 +334,8 @@ impl<'a, 'b> Reader<'a, 'b> {
         let zeros_are_coefficients = self.scan.high == 0
             && self.scan.band[1] > 0
             && self.tables.iter().all(|[_, ac]| ac.is_some_and(coefficient));
-        if zeros_are_coefficients && let Some(at) = zeros(&self.bits.data()[start..rest.marker]) {
+        let used = start..rest.marker.saturating_sub(rest.bytes.len()).max(start);
+        if zeros_are_coefficients && let Some(at) = zeros(&self.bits.data()[used]) {
             return damaged(format!(
                 "{LOST} zero bytes and more within the image data, from byte {}",
                 start + at

@@ -15,13 +15,13 @@ fn small() -> DecodeLimits {
     }
 }
 
-fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+fn chunk(kind: [u8; 4], data: &[u8]) -> Vec<u8> {
     let mut crc = flate2::Crc::new();
-    crc.update(kind);
+    crc.update(&kind);
     crc.update(data);
     [
         &(data.len() as u32).to_be_bytes()[..],
-        kind,
+        &kind,
         data,
         &crc.sum().to_be_bytes(),
     ]
@@ -30,7 +30,7 @@ fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
 
 fn zeros(count: u64) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-    let block = [0; 1 << 16];
+    let block = vec![0; 1 << 16];
     let mut left = count;
     while left > 0 {
         let length = left.min(block.len() as u64);
@@ -61,10 +61,10 @@ fn png(width: u32, height: u32, depth: u8, colour: u8, interlaced: bool, extra: 
     .concat();
     [
         &b"\x89PNG\r\n\x1a\n"[..],
-        &chunk(b"IHDR", &header),
+        &chunk(*b"IHDR", &header),
         extra,
-        &chunk(b"IDAT", &zeros(bytes)),
-        &chunk(b"IEND", &[]),
+        &chunk(*b"IDAT", &zeros(bytes)),
+        &chunk(*b"IEND", &[]),
     ]
     .concat()
 }
@@ -78,7 +78,7 @@ fn expect_refusal(bytes: &[u8], inputs: &[&Preprocessing]) {
 #[test]
 fn large_pngs_are_refused_at_full_size_and_reduced_within_the_budget() {
     let rotated = chunk(
-        b"eXIf",
+        *b"eXIf",
         b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0",
     );
     for (depth, colour) in [(8, 2), (16, 6), (8, 0)] {
@@ -99,9 +99,9 @@ fn large_pngs_are_refused_at_full_size_and_reduced_within_the_budget() {
 fn profiles_and_texts_of_a_png_are_not_inflated() {
     let large = zeros(1 << 28);
     for extra in [
-        chunk(b"iCCP", &[b"k\0\0", &large[..]].concat()),
-        chunk(b"zTXt", &[b"k\0\0", &large[..]].concat()),
-        chunk(b"iTXt", &[b"k\0\x01\0\0\0", &large[..]].concat()),
+        chunk(*b"iCCP", &[b"k\0\0", &large[..]].concat()),
+        chunk(*b"zTXt", &[b"k\0\0", &large[..]].concat()),
+        chunk(*b"iTXt", &[b"k\0\x01\0\0\0", &large[..]].concat()),
     ] {
         let image = decode_within(small(), &png(16, 16, 8, 2, false, &extra), &[]).unwrap();
         assert_eq!(image.dimensions(), (16, 16));
@@ -111,7 +111,7 @@ fn profiles_and_texts_of_a_png_are_not_inflated() {
 #[test]
 fn a_webp_of_34_bytes_is_refused_by_what_its_bitstream_says() {
     // VP8L, 10,000 × 10,000: the header alone.
-    let bits = (9_999_u32 | 9_999 << 14).to_le_bytes();
+    let bits = (0x270f_u32 | 0x270f << 14).to_le_bytes();
     let data = [&[0x2f][..], &bits, &[0; 9]].concat();
     let file = |chunks: &[u8]| [b"RIFF", &(4 + chunks.len() as u32).to_le_bytes()[..], b"WEBP", chunks].concat();
     let bitstream = [b"VP8L", &(data.len() as u32).to_le_bytes()[..], &data].concat();
