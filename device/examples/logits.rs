@@ -6,7 +6,7 @@
 use std::{error::Error, fs, io::Write as _, path::Path};
 
 use clr_device::Engine;
-use clr_onnx::{Preprocess as _, decode_image};
+use clr_onnx::{Preprocess as _, decode_image_for};
 use walkdir::WalkDir;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let mut count = 0;
     for path in &paths {
-        let image = match decode_image(path) {
+        let image = match decode_image_for(path, &[&adapter.header.preprocessing]) {
             Ok(image) => image,
             Err(error) => {
                 eprintln!("skipped: {error}");

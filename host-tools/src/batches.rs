@@ -25,7 +25,7 @@ pub(crate) fn answers(
     for batch in files.chunks(BATCH) {
         let inputs: Vec<Option<Vec<f32>>> = batch
             .par_iter()
-            .map(|file| match clr_onnx::decode_image(file) {
+            .map(|file| match clr_onnx::decode_image_for(file, &[preprocessing]) {
                 Ok(picture) => Some(preprocessing.preprocess(&picture)),
                 Err(error) => {
                     tracing::warn!("skipped: {error}");

@@ -50,7 +50,7 @@ pub(crate) fn interleaved(
 }
 
 fn logits(engine: &Engine, adapter: &ResidentAdapter, path: &Path) -> anyhow::Result<Vec<u32>> {
-    let picture = clr_onnx::decode_image(path)?;
+    let picture = clr_onnx::decode_image_for(path, &[adapter.preprocessing()])?;
     let input = adapter.preprocessing().preprocess(&picture);
     Ok(engine.logits(adapter, &input)?.into_iter().map(f32::to_bits).collect())
 }

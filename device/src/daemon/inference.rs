@@ -169,7 +169,16 @@ enum NoAnswer {
 /// The frame's answer. An adapter on trial that cannot answer is reverted, and the frame answered by what served before.
 fn answer(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result<Answered, NoAnswer> {
     let failed = |error: &dyn std::error::Error| NoAnswer::Failed(with_causes(error));
-    let picture = clr_onnx::decode_image_bytes(&frame.bytes, &frame.name).map_err(|error| failed(&error))?;
+    // As the task that answers was trained; where it is chosen from the frame, as the one with the largest input.
+    let tasks = if runtime.serving.auto() {
+        runtime.serving.tasks().all()
+    } else {
+        runtime.serving.tasks().active().into_iter().collect()
+    };
+    let inputs = tasks.iter().map(|adapter| adapter.preprocessing());
+    let picture = runtime
+        .decode(&frame.bytes, &frame.name, frame.path.as_deref(), inputs)
+        .map_err(|error| failed(&error))?;
     let mut fault = runtime.why_no_task();
     for _ in 0..3 {
         let adapter = if runtime.serving.auto() {

@@ -20,6 +20,7 @@ mod connections;
 mod device_key;
 mod error;
 mod http;
+mod images;
 mod inference;
 mod latency;
 #[cfg(feature = "tuning")]

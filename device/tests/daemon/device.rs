@@ -335,7 +335,7 @@ impl Device {
         self.kilobytes("VmHWM:") << 10
     }
 
-    fn kilobytes(&self, field: &str) -> u64 {
+    pub(super) fn kilobytes(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()

@@ -11,6 +11,7 @@ mod choosing;
 mod device;
 mod fault_matrix;
 mod hostile;
+mod images;
 mod killed;
 mod learning;
 mod serving;

@@ -18,7 +18,7 @@ use std::{
 
 use candle_core::{Device, Tensor};
 use clr_adapters::{Adapter, decode};
-use clr_onnx::{Backbone, Preprocess as _, decode_image};
+use clr_onnx::{Backbone, Preprocess as _, decode_image_for};
 use clr_training::{Network, PerGroup, Purpose, argmax, peak_memory, stream};
 use clr_tuning::{Extent, InMemory, Parent, Plan, TuneOptions, Watch, resident, teach, tune};
 use rand::RngExt as _;
@@ -65,7 +65,10 @@ fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -
         // Spread over the names, which may tell groups apart.
         let kept = limit.min(all.len());
         for file in (0..kept).map(|index| &all[index * all.len() / kept]) {
-            let start = network.start(&preprocessing.preprocess(&decode_image(file)?), size)?;
+            let start = network.start(
+                &preprocessing.preprocess(&decode_image_for(file, &[preprocessing])?),
+                size,
+            )?;
             let features = network.features_from(&start, size)?;
             let features = Tensor::from_slice(&features, (1, features.len()), &Device::Cpu)?;
             let logits: Vec<f32> = network.classify(&features, false)?.flatten_all()?.to_vec1()?;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use clr_adapters::Digest;
+use clr_adapters::{Digest, Preprocessing};
+use clr_onnx::RgbImage;
 
 /// A picture that a device keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,11 @@ pub trait Examples {
 
     /// The encoded picture (PNG, JPEG, BMP, WebP or GIF).
     fn picture(&self, id: &Digest) -> Result<Vec<u8>, String>;
+
+    /// Decodes an encoded image for an input; `name` is for messages. Within the host's limits where it is not overridden.
+    fn decode(&self, bytes: &[u8], name: &str, input: &Preprocessing) -> Result<RgbImage, String> {
+        clr_onnx::decode_image_bytes_for(bytes, name, &[input]).map_err(|error| error.to_string())
+    }
 }
 
 /// Pictures in memory.

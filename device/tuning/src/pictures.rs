@@ -1,7 +1,7 @@
 //! Pictures at the input's size, and the few variants of each that learning sees.
 
 use clr_adapters::{Digest, Preprocessing};
-use clr_onnx::{Preprocess as _, RgbImage, decode_image_bytes};
+use clr_onnx::{Preprocess as _, RgbImage};
 use clr_training::{Augmentation, Flip, Purpose, stream};
 
 use crate::{
@@ -39,10 +39,11 @@ impl Picture {
     ) -> Result<Self> {
         let bytes = examples.picture(&example.id).map_err(TuneError::Examples)?;
         let label = example.label.clone().unwrap_or_else(|| "unlabelled".to_owned());
-        let picture = decode_image_bytes(&bytes, &label).map_err(|error| TuneError::Picture {
+        let decoded = examples.decode(&bytes, &label, preprocessing);
+        let picture = decoded.map_err(|reason| TuneError::Picture {
             id: example.id,
             label,
-            reason: error.to_string(),
+            reason,
         })?;
         Ok(Self::new(&picture, class, preprocessing, address(example.id)))
     }

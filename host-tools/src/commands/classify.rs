@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Instant};
 
 use clap::Args;
+use clr_adapters::Preprocessing;
 use clr_device::{Engine, EngineOptions, ResidentAdapter};
-use clr_onnx::decode_image;
+use clr_onnx::{RgbImage, decode_image_for};
 use serde::Serialize;
 
 use super::{Context, eval::pictures_in};
@@ -87,40 +88,46 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
         unreadable: Vec::new(),
     };
     for image in images {
-        match decode_image(&image) {
-            Ok(picture) => {
-                for resident in &residents {
-                    let start = Instant::now();
-                    let classification = engine.classify(resident, &picture)?;
-                    let seconds = start.elapsed().as_secs_f64();
-                    let top = classification
-                        .top(usize::from(args.top_k))
-                        .into_iter()
-                        .map(|one| Class {
-                            index: one.class,
-                            label: one.label.to_owned(),
-                            probability: one.probability,
-                        })
-                        .collect();
-                    let answer = Answer {
-                        image: image.clone(),
-                        task: resident.task().to_owned(),
-                        top,
-                        seconds,
-                    };
-                    if !context.output.json {
-                        print(&answer, resident, context)?;
+        // Decoded as the device does it for each task; most have the same input.
+        let mut decoded: Option<(&Preprocessing, RgbImage)> = None;
+        for resident in &residents {
+            let input = resident.preprocessing();
+            if decoded.as_ref().is_none_or(|(of, _)| *of != input) {
+                match decode_image_for(&image, &[input]) {
+                    Ok(picture) => decoded = Some((input, picture)),
+                    Err(error) => {
+                        tracing::error!("{error}");
+                        document.unreadable.push(Unreadable {
+                            image: image.clone(),
+                            reason: error.to_string(),
+                        });
+                        break;
                     }
-                    document.results.push(answer);
                 }
             }
-            Err(error) => {
-                tracing::error!("{error}");
-                document.unreadable.push(Unreadable {
-                    image,
-                    reason: error.to_string(),
-                });
+            let Some((_, picture)) = &decoded else { break };
+            let start = Instant::now();
+            let classification = engine.classify(resident, picture)?;
+            let seconds = start.elapsed().as_secs_f64();
+            let top = classification
+                .top(usize::from(args.top_k))
+                .into_iter()
+                .map(|one| Class {
+                    index: one.class,
+                    label: one.label.to_owned(),
+                    probability: one.probability,
+                })
+                .collect();
+            let answer = Answer {
+                image: image.clone(),
+                task: resident.task().to_owned(),
+                top,
+                seconds,
+            };
+            if !context.output.json {
+                print(&answer, resident, context)?;
             }
+            document.results.push(answer);
         }
     }
     let failed = !document.unreadable.is_empty();

@@ -14,15 +14,7 @@ pub(super) fn fit(to: &Preprocessing, picture: &RgbImage) -> RgbImage {
     if width == 0 || height == 0 || to.width == 0 || to.height == 0 {
         return RgbImage::new(to.width, to.height);
     }
-    let cut = match to.fit {
-        Fit::CenterCrop { fraction } => center_cut([width, height], [to.width, to.height], f64::from(fraction)),
-        _ => Cut {
-            left: 0.0,
-            top: 0.0,
-            width: f64::from(width),
-            height: f64::from(height),
-        },
-    };
+    let cut = cut(to, [width, height]);
     let filter = match to.filter {
         Filter::Bicubic => FilterType::CatmullRom,
         _ => FilterType::Bilinear,
@@ -49,6 +41,36 @@ pub(super) fn fit(to: &Preprocessing, picture: &RgbImage) -> RgbImage {
         resample(&narrow, [to.width, count], columns, [to.width, to.height], filter)
     };
     RgbImage::from_raw(to.width, to.height, pixels).expect("the buffer fills its size")
+}
+
+/// By how much an image of `[width, height]` may be reduced before it is fitted: 8, 4, 2, or 1 for not at all.
+///
+/// At least three pixels are left for one of the input, on either axis: the antialiased filter averages over twice as many, so that
+/// what the reduction does to the highest frequencies is hardly seen (Pillow's `reducing_gap` recommends the same).
+pub(super) fn reduction(to: &Preprocessing, size: [u32; 2]) -> u32 {
+    const GAP: f64 = 3.0;
+    if to.width == 0 || to.height == 0 || size.contains(&0) {
+        return 1;
+    }
+    let cut = cut(to, size);
+    let ratio = (cut.width / f64::from(to.width)).min(cut.height / f64::from(to.height));
+    [8, 4, 2]
+        .into_iter()
+        .find(|&factor| ratio >= GAP * f64::from(factor))
+        .unwrap_or(1)
+}
+
+/// The part of a source of `[width, height]` that becomes the input.
+fn cut(to: &Preprocessing, [width, height]: [u32; 2]) -> Cut {
+    match to.fit {
+        Fit::CenterCrop { fraction } => center_cut([width, height], [to.width, to.height], f64::from(fraction)),
+        _ => Cut {
+            left: 0.0,
+            top: 0.0,
+            width: f64::from(width),
+            height: f64::from(height),
+        },
+    }
 }
 
 /// The part `cut` of an RGB picture resampled to another size, sizes being `[width, height]`; columns first, then rows.

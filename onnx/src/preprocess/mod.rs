@@ -9,7 +9,10 @@ mod tests;
 use clr_adapters::{ChannelOrder, Preprocessing};
 use image::RgbImage;
 
-pub use decode::{ImageError, MAX_IMAGE_PIXELS, decode_image, decode_image_bytes};
+pub use decode::{
+    DecodeLimits, DecodedImage, ImageDecoder, ImageError, MAX_IMAGE_PIXELS, decode_hostile, decode_image,
+    decode_image_bytes, decode_image_bytes_for, decode_image_for, read_image_file,
+};
 pub use presets::{efficientnet_lite_preprocessing, imagenet_preprocessing};
 
 /// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same picture gives the same

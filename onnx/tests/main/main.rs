@@ -1,5 +1,6 @@
 //! Reading, writing and rewriting backbones, on small models built by hand.
 
+mod decoding_memory;
 mod digest;
 mod hostile;
 mod operators;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clr_adapters::{Digest, Preprocessing};
-use clr_onnx::{Preprocess as _, RgbImage, decode_image_bytes};
+use clr_onnx::{Preprocess as _, RgbImage, decode_image_bytes_for, read_image_file};
 use rayon::prelude::*;
 
 use super::{Dataset, Sample, Split, Unreadable};
@@ -160,7 +160,8 @@ impl Pictures {
 
 fn read(root: &Path, sample: &Sample, preprocessing: &Preprocessing) -> Result<(Digest, RgbImage), String> {
     let path = root.join(&sample.path);
-    let bytes = std::fs::read(&path).map_err(|error| error.to_string())?;
-    let picture = decode_image_bytes(&bytes, &sample.path.to_string_lossy()).map_err(|error| error.to_string())?;
+    let bytes = read_image_file(&path).map_err(|error| error.to_string())?;
+    let name = sample.path.to_string_lossy();
+    let picture = decode_image_bytes_for(&bytes, &name, &[preprocessing]).map_err(|error| error.to_string())?;
     Ok((Digest::of(&bytes), preprocessing.fit(&picture)))
 }

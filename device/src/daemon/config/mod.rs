@@ -229,6 +229,15 @@ pub struct LimitsConfig {
     pub state_bytes: u64,
     /// Bytes that everything but records leaves free, of `state_bytes` and of the disk.
     pub reserve_bytes: u64,
+    /// Bytes of memory that one image may take while it is decoded, rotated and converted; from the network's input and the machine's memory
+    /// where left out.
+    pub image_memory: Option<u64>,
+    /// Bytes of one image file; 32 MiB where left out.
+    pub image_bytes: Option<u64>,
+    /// Pixels of one image; 100 million where left out.
+    pub image_pixels: Option<u64>,
+    /// Milliseconds that decoding one image may take; 10,000 where left out.
+    pub image_ms: Option<u64>,
 }
 
 impl Default for TrialConfig {
@@ -253,6 +262,10 @@ impl Default for LimitsConfig {
             tasks: clr_store::Caps::DEFAULT.tasks,
             state_bytes: clr_store::Caps::DEFAULT.state_bytes,
             reserve_bytes: clr_store::Caps::DEFAULT.reserve_bytes,
+            image_memory: None,
+            image_bytes: None,
+            image_pixels: None,
+            image_ms: None,
         }
     }
 }

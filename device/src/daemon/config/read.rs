@@ -63,6 +63,17 @@ impl Config {
             ));
         }
         for (what, value) in [
+            ("limits.image_memory", self.limits.image_memory),
+            ("limits.image_bytes", self.limits.image_bytes),
+            ("limits.image_pixels", self.limits.image_pixels),
+            ("limits.image_ms", self.limits.image_ms),
+        ] {
+            positive(
+                what,
+                value.map_or(1, |value| usize::try_from(value).unwrap_or(usize::MAX)),
+            )?;
+        }
+        for (what, value) in [
             ("trial.low_confidence", self.trial.low_confidence),
             ("trial.max_low_share", self.trial.max_low_share),
         ] {
@@ -198,6 +209,7 @@ mod tests {
             ("audience = ['fleet-*']", "fleet-*"),
             ("audience = ['']", "audience"),
             ("[trust.minimum]\nbirds = -1", "minimum"),
+            ("[limits]\nimage_memory = 0", "limits.image_memory"),
         ] {
             let error = read(&format!("{LEAST}{line}\n")).unwrap_err();
             assert!(

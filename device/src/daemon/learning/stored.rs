@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clr_adapters::Digest;
+use clr_adapters::{Digest, Preprocessing};
+use clr_onnx::RgbImage;
 use clr_tuning::Example;
 
 use super::Run;
@@ -38,6 +39,13 @@ impl clr_tuning::Examples for Pictures<'_> {
         self.runtime
             .store
             .example(self.task, id)
+            .map_err(|error| error.to_string())
+    }
+
+    fn decode(&self, bytes: &[u8], name: &str, input: &Preprocessing) -> Result<RgbImage, String> {
+        self.runtime
+            .decode(bytes, name, None, [input])
+            .map(Into::into)
             .map_err(|error| error.to_string())
     }
 }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod failure;
+mod images;
 mod monitored;
 mod owed;
 mod remembered;
@@ -10,7 +11,10 @@ mod transfers;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -20,7 +24,7 @@ use clr_onnx::Backbone;
 use clr_store::{Caps, Directory, Storage, Store, StoreOptions, TaskState, Unavailable};
 use clr_switching::Serving;
 
-use super::{Config, DaemonError, device_key, latency::Latencies, source::Stop};
+use super::{Config, DaemonError, device_key, images::Images, latency::Latencies, source::Stop};
 use crate::{Engine, EngineOptions, ResidentAdapter, resident_memory};
 
 pub(crate) use super::time::{now, stamp};
@@ -34,6 +38,8 @@ pub(crate) struct Runtime {
     pub(crate) config: ArcSwap<Config>,
     pub(crate) engine: Engine,
     pub(crate) store: Store,
+    /// Decodes frames and taught images.
+    pub(crate) images: Images,
     /// The resident adapters and what is known of them.
     pub(crate) serving: Serving<ResidentAdapter, Detail>,
     pub(crate) counters: Counters,
@@ -67,6 +73,12 @@ pub(crate) struct Counters {
     pub(crate) failed: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) switches: AtomicU64,
+    /// Images that are cut or damaged.
+    pub(crate) images_damaged: AtomicU64,
+    /// Images over a limit.
+    pub(crate) images_over_limit: AtomicU64,
+    /// Images set aside, and those refused since they were.
+    pub(crate) images_rejected: AtomicU64,
     pub(crate) latencies: Mutex<Latencies>,
     /// Frames answered, by task.
     pub(crate) by_task: Mutex<HashMap<String, u64>>,
@@ -103,9 +115,11 @@ impl Runtime {
         };
         let store = Store::open(storage, store_options(&config, &engine, public)?)?;
         let without_key = give_key(&store, &config, key);
+        let images = Images::open(&config, engine.backbone().preprocessing());
         let runtime = Self {
             engine,
             store,
+            images,
             serving: Serving::default(),
             counters: Counters::default(),
             stop,
@@ -125,7 +139,12 @@ impl Runtime {
             config: ArcSwap::from_pointee(config),
         };
         let runtime = Arc::new(runtime);
-        runtime.load_all(true);
+        runtime
+            .counters
+            .images_rejected
+            .store(runtime.images.set_aside_at_start(), Ordering::Relaxed);
+        // A run that ended while an image was decoded says nothing about an adapter.
+        runtime.load_all(!runtime.images.died_with_image());
         runtime.start_clock();
         runtime.start_task();
         #[cfg(feature = "tuning")]

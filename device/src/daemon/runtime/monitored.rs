@@ -56,6 +56,25 @@ impl Monitored for Runtime {
             "Changes of the active task.",
             &[(&[], total(&counters.switches))],
         );
+        for (name, help, counter) in [
+            (
+                "clr_images_damaged_total",
+                "Images that are cut or damaged, as frames or taught.",
+                &counters.images_damaged,
+            ),
+            (
+                "clr_images_over_limit_total",
+                "Images refused for their bytes, pixels, memory or time.",
+                &counters.images_over_limit,
+            ),
+            (
+                "clr_images_rejected_total",
+                "Images set aside after the device ended on them, and refusals of such.",
+                &counters.images_rejected,
+            ),
+        ] {
+            page.metric(name, Kind::Counter, help, &[(&[], total(counter))]);
+        }
         if let Some((median, p99)) = lock(&counters.latencies).quantiles() {
             let samples: [(&[(&str, &str)], f64); 2] = [
                 (&[("quantile", "0.5")], f64::from(median) / 1e3),

@@ -95,8 +95,10 @@ impl Runtime {
             Kind::Example { task, label } => {
                 let bytes = self.store.upload(&begin.digest).map_err(failure::of_store)?;
                 // A picture that cannot be read is of no use to tuning.
-                let origin = format!("picture {}", begin.digest.short());
-                if let Err(error) = clr_onnx::decode_image_bytes(&bytes, &origin) {
+                let origin = format!("image {}", begin.digest.short());
+                let serving = self.serving.tasks().get(task).ok();
+                let input = serving.as_ref().map(|adapter| adapter.preprocessing());
+                if let Err(error) = self.decode(&bytes, &origin, None, input) {
                     self.drop_upload(&begin.digest);
                     return Err(Failure::new(FailureCode::EXAMPLES, with_causes(&error)));
                 }

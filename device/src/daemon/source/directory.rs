@@ -123,7 +123,8 @@ impl Directory {
         };
         match read() {
             Ok(bytes) => send(Frame {
-                delete: self.delete.then_some(path),
+                delete: self.delete.then(|| path.clone()),
+                path: Some(path),
                 ..Frame::new(name.to_string_lossy().into_owned(), bytes)
             }),
             // It was taken away, which is its writer's business.

@@ -28,6 +28,8 @@ pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
     /// When the last of its bytes were there.
     pub(crate) arrived: Instant,
+    /// Its file, if it has one.
+    pub(crate) path: Option<PathBuf>,
     /// The file to delete once it was answered.
     pub(crate) delete: Option<PathBuf>,
 }
@@ -39,6 +41,7 @@ impl Frame {
             name,
             bytes,
             arrived: Instant::now(),
+            path: None,
             delete: None,
         }
     }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use anyhow::Context as _;
+use clr_adapters::Preprocessing;
 use clr_device::{ChooserOptions, Engine, EngineOptions, ResidentAdapter, TaskScore, score_tasks};
 use clr_onnx::Backbone;
 use clr_training::{Dataset, Sample};
@@ -143,12 +144,13 @@ fn measure(
     output: &Output,
 ) -> anyhow::Result<Vec<Row>> {
     let bar = output.bar(task.samples.len() as u64, task.adapter.task());
+    let inputs = inputs(adapters);
     let rows: Vec<anyhow::Result<Option<Row>>> = task
         .samples
         .par_iter()
         .map(|sample| {
             bar.inc(1);
-            let picture = match clr_onnx::decode_image(&task.dataset.root().join(&sample.path)) {
+            let picture = match clr_onnx::decode_image_for(&task.dataset.root().join(&sample.path), &inputs) {
                 Ok(picture) => picture,
                 Err(error) => {
                     tracing::warn!("skipped: {error}");
@@ -176,6 +178,11 @@ fn measure(
     Ok(rows)
 }
 
+/// What the device decodes for where it chooses among `adapters`.
+fn inputs(adapters: &[Arc<ResidentAdapter>]) -> Vec<&Preprocessing> {
+    adapters.iter().map(|adapter| adapter.preprocessing()).collect()
+}
+
 /// Seconds for all scores of a picture, the median of up to 20 pictures on one thread.
 fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> anyhow::Result<f64> {
     let mut times = Vec::new();
@@ -184,7 +191,8 @@ fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> a
             .samples
             .get(times.len() % task.samples.len())
             .context("no picture")?;
-        let Ok(picture) = clr_onnx::decode_image(&task.dataset.root().join(&sample.path)) else {
+        let path = task.dataset.root().join(&sample.path);
+        let Ok(picture) = clr_onnx::decode_image_for(&path, &inputs(adapters)) else {
             continue;
         };
         let start = Instant::now();

@@ -159,7 +159,7 @@ pub(crate) fn measure(
         .par_iter()
         .map(|sample| {
             let path = dataset.root().join(&sample.path);
-            let answer = match clr_onnx::decode_image(&path) {
+            let answer = match clr_onnx::decode_image_for(&path, &[adapter.preprocessing()]) {
                 Ok(picture) => Ok(Some(engine.classify(adapter, &picture)?.logits().to_vec())),
                 Err(error) => {
                     tracing::warn!("skipped: {error}");

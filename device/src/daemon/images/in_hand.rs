@@ -1,0 +1,270 @@
+//! Record of the images that are being decoded, in a file that outlives the process.
+//!
+//! The file has one slot for each image in hand. A slot is written before the image is decoded and cleared after, by a single write
+//! without `fsync`: the page cache outlives the process, and flash is not written for each frame. The file is in `$RUNTIME_DIRECTORY`, which
+//! systemd keeps in memory, and in the state folder without one. An image that takes much of the budget is recorded durably in the state
+//! folder, at most every half a minute.
+
+use std::{
+    cell::Cell,
+    fs::File,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use clr_adapters::Digest;
+use serde::{Deserialize, Serialize};
+
+const SLOTS: usize = 24;
+const SLOT_BYTES: usize = 1024;
+/// Between two durable records.
+const DURABLE_PERIOD: Duration = Duration::from_secs(30);
+
+/// An image that is or was in hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Suspect {
+    /// Digest of the length and of the first and last bytes: cheap for every frame, and the same for the same file.
+    pub(super) id: String,
+    pub(super) name: String,
+    /// Its file, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) path: Option<PathBuf>,
+    /// Ends of the process with it in hand.
+    #[serde(default)]
+    pub(super) deaths: u32,
+}
+
+impl Suspect {
+    pub(super) fn of(bytes: &[u8], name: &str, path: Option<&Path>) -> Self {
+        const PIECE: usize = 4096;
+        let mut sample = (bytes.len() as u64).to_le_bytes().to_vec();
+        sample.extend_from_slice(&bytes[..bytes.len().min(PIECE)]);
+        sample.extend_from_slice(&bytes[bytes.len().saturating_sub(PIECE)..]);
+        Self {
+            id: Digest::of(&sample).to_string(),
+            name: name.chars().take(120).collect(),
+            path: path.map(Path::to_owned),
+            deaths: 0,
+        }
+    }
+}
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// For every image. `None` where no place takes it.
+    ordinary: Option<File>,
+    /// For large ones, where `ordinary` does not outlive a power cut.
+    lasting: Option<File>,
+    taken: Mutex<[bool; SLOTS]>,
+    durable: Mutex<Option<Instant>>,
+}
+
+/// An image in hand; its slot is cleared when dropped.
+#[derive(Debug)]
+pub(super) struct InHand<'a> {
+    record: &'a Record,
+    image: Suspect,
+    slot: Option<usize>,
+    /// Whether it is recorded in the lasting file as well.
+    lasting: Cell<bool>,
+}
+
+impl Record {
+    /// Opens the record in `state`, and in `runtime` if there is such a folder; returns what the last run had in hand.
+    pub(super) fn open(state: &Path, runtime: Option<&Path>) -> (Self, Vec<Suspect>) {
+        let lasting = state.join("in-hand");
+        // Two devices may share a folder.
+        let ordinary = runtime.map(|folder| {
+            let of = Digest::of(lasting.as_os_str().as_encoded_bytes());
+            folder.join(format!("in-hand-{}", of.short()))
+        });
+        let mut found = read(&lasting);
+        found.extend(ordinary.iter().flat_map(|path| read(path)));
+        // Opened and written once: a full disk later does not matter, as the file keeps its length.
+        let open = |path: &Path| {
+            let open = || -> std::io::Result<File> {
+                let file = File::options().create(true).truncate(false).write(true).open(path)?;
+                file.write_all_at(&[0; SLOTS * SLOT_BYTES], 0)?;
+                Ok(file)
+            };
+            let opened = open();
+            if let Err(error) = &opened {
+                tracing::warn!(path = %path.display(), "cannot record images in hand: {error}");
+            }
+            opened.ok()
+        };
+        let lasting = open(&lasting);
+        let (ordinary, lasting) = match ordinary.and_then(|path| open(&path)) {
+            Some(ordinary) => (Some(ordinary), lasting),
+            None => (lasting, None),
+        };
+        let record = Self {
+            ordinary,
+            lasting,
+            taken: Mutex::default(),
+            durable: Mutex::default(),
+        };
+        (record, found)
+    }
+
+    /// Records that an image is in hand.
+    pub(super) fn take(&self, image: &Suspect) -> InHand<'_> {
+        let slot = {
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            let free = taken.iter().position(|taken| !taken);
+            if let Some(slot) = free {
+                taken[slot] = true;
+            }
+            free
+        };
+        if let Some(slot) = slot {
+            write(self.ordinary.as_ref(), slot, &text(image));
+        }
+        InHand {
+            record: self,
+            image: image.clone(),
+            slot,
+            lasting: Cell::new(false),
+        }
+    }
+}
+
+/// The text of a slot, with its end.
+fn text(image: &Suspect) -> Vec<u8> {
+    let whole = serde_json::to_vec(image).unwrap_or_default();
+    let mut text = if whole.len() < SLOT_BYTES {
+        whole
+    } else {
+        let shorter = Suspect {
+            path: None,
+            ..image.clone()
+        };
+        serde_json::to_vec(&shorter).unwrap_or_default()
+    };
+    text.truncate(SLOT_BYTES - 1);
+    text.push(0);
+    text
+}
+
+fn write(file: Option<&File>, slot: usize, bytes: &[u8]) {
+    if let Some(file) = file
+        && let Err(error) = file.write_all_at(bytes, (slot * SLOT_BYTES) as u64)
+    {
+        tracing::debug!("cannot record an image in hand: {error}");
+    }
+}
+
+impl InHand<'_> {
+    /// Writes the record to the medium, so that a power cut finds it as well.
+    pub(super) fn make_durable(&self) {
+        let Some(slot) = self.slot else { return };
+        let mut last = self.record.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < DURABLE_PERIOD) {
+            return;
+        }
+        *last = Some(Instant::now());
+        let lasting = self.record.lasting.as_ref();
+        if lasting.is_some() {
+            write(lasting, slot, &text(&self.image));
+            self.lasting.set(true);
+        }
+        if let Some(Err(error)) = lasting.or(self.record.ordinary.as_ref()).map(File::sync_data) {
+            tracing::debug!("cannot record an image in hand durably: {error}");
+        }
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            write(self.record.ordinary.as_ref(), slot, &[0]);
+            if self.lasting.get() {
+                write(self.record.lasting.as_ref(), slot, &[0]);
+            }
+            self.record.taken.lock().unwrap_or_else(PoisonError::into_inner)[slot] = false;
+        }
+    }
+}
+
+/// The images in a record. What cannot be read counts as none.
+fn read(path: &Path) -> Vec<Suspect> {
+    let bytes = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() <= (SLOTS * SLOT_BYTES) as u64 => {
+            std::fs::read(path).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    };
+    bytes
+        .chunks(SLOT_BYTES)
+        .filter_map(|slot| {
+            let end = slot.iter().position(|&byte| byte == 0)?;
+            serde_json::from_slice(&slot[..end]).ok()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_hand_is_found_by_the_next_run_and_what_was_put_down_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = |name: &str| Suspect::of(name.as_bytes(), name, Some(Path::new("/frames/a.png")));
+        let (record, found) = Record::open(folder.path(), None);
+        assert!(found.is_empty());
+        let first = record.take(&image("first"));
+        let second = record.take(&image("second"));
+        second.make_durable();
+        drop(first);
+        let third = record.take(&image("third"));
+        // The process ends here: nothing is dropped.
+        std::mem::forget((second, third));
+        let (_, found) = Record::open(folder.path(), None);
+        assert_eq!(found, [image("third"), image("second")]);
+        assert!(Record::open(folder.path(), None).1.is_empty());
+    }
+
+    #[test]
+    fn a_large_image_is_found_where_the_runtime_folder_was_lost() {
+        let (state, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let image = |name: &str| Suspect::of(name.as_bytes(), name, None);
+        let (record, _) = Record::open(state.path(), Some(runtime.path()));
+        let (small, large) = (record.take(&image("small")), record.take(&image("large")));
+        large.make_durable();
+        std::mem::forget((small, large));
+        let (record, found) = Record::open(state.path(), Some(runtime.path()));
+        assert_eq!(found, [image("large"), image("small"), image("large")]);
+        let large = record.take(&image("large"));
+        large.make_durable();
+        std::mem::forget(large);
+        let other = tempfile::tempdir().unwrap();
+        assert_eq!(Record::open(state.path(), Some(other.path())).1, [image("large")]);
+    }
+
+    #[test]
+    fn a_record_that_is_damaged_or_in_a_place_that_takes_none_costs_only_the_record() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("in-hand"), [0xff; 3000]).unwrap();
+        assert!(Record::open(folder.path(), None).1.is_empty());
+        let other = tempfile::tempdir().unwrap();
+        std::fs::create_dir(other.path().join("in-hand")).unwrap();
+        let (record, found) = Record::open(other.path(), None);
+        assert!(found.is_empty());
+        drop(record.take(&Suspect::of(b"x", "x", None)));
+    }
+
+    #[test]
+    fn more_images_than_slots_are_in_hand_without_a_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let (record, _) = Record::open(folder.path(), None);
+        let image = Suspect::of(b"x", &"é".repeat(4000), Some(Path::new(&"p".repeat(3000))));
+        let all: Vec<_> = (0..SLOTS + 2).map(|_| record.take(&image)).collect();
+        assert_eq!(read(&folder.path().join("in-hand")).len(), SLOTS);
+        drop(all);
+        assert!(read(&folder.path().join("in-hand")).is_empty());
+    }
+}

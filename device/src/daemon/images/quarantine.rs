@@ -1,0 +1,331 @@
+//! Images that ended the process: tried once more, then set aside.
+//!
+//! The first time an image is found in hand it may be there by chance, as power is cut at any time. It is tried again. If the process
+//! ends on it again before it was decoded, its file is moved to `.rejected/` next to it, and its bytes are refused from then on.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ImageFault,
+    in_hand::{InHand, Record, Suspect},
+};
+
+/// Ends of the process with an image in hand until the image is set aside.
+const DEATHS: u32 = 2;
+/// Images on each list; the oldest go.
+const LISTED: usize = 256;
+/// A longer list is none that this program wrote.
+const LIST_BYTES: u64 = 4 << 20;
+
+/// What is kept in `images.json` in the state folder.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Lists {
+    /// In hand at the end of a run, and not decoded since.
+    #[serde(default)]
+    suspects: Vec<Suspect>,
+    /// Set aside.
+    #[serde(default)]
+    rejected: Vec<Suspect>,
+}
+
+#[derive(Debug)]
+pub(super) struct Quarantine {
+    record: Record,
+    path: PathBuf,
+    lists: Mutex<Lists>,
+    /// Whether there are suspects or images set aside: seldom, and looked at for every frame.
+    any: AtomicBool,
+    died_with_image: bool,
+    set_aside: u64,
+}
+
+impl Quarantine {
+    /// Reads the lists and the record of the last run, and sets aside what it says.
+    pub(super) fn open(state: &Path, runtime: Option<&Path>) -> Self {
+        if let Err(error) = fs::create_dir_all(state) {
+            tracing::warn!(path = %state.display(), "cannot make folder: {error}");
+        }
+        let path = state.join("images.json");
+        let mut lists = read(&path);
+        let (record, found) = Record::open(state, runtime);
+        let died_with_image = !found.is_empty();
+        let mut set_aside = 0;
+        let mut deaths: HashMap<String, u32> = HashMap::new();
+        for image in found {
+            // In hand twice at the same time is one end of the process.
+            if deaths.contains_key(&image.id) {
+                continue;
+            }
+            let before = lists.suspects.iter().position(|other| other.id == image.id);
+            let before = before.map_or(0, |index| lists.suspects.remove(index).deaths);
+            let image = Suspect {
+                deaths: before + 1,
+                ..image
+            };
+            deaths.insert(image.id.clone(), image.deaths);
+            let name = printable(&image.name);
+            if image.deaths < DEATHS {
+                tracing::warn!(
+                    image = name,
+                    "the last run ended while it was decoded; it is tried once more"
+                );
+                lists.suspects.push(image);
+                continue;
+            }
+            set_aside += 1;
+            match image.path.as_deref().map(|path| move_aside(path, &image.id)) {
+                Some(Ok(to)) => {
+                    let to = printable(&to.display().to_string());
+                    tracing::error!(
+                        image = name,
+                        to,
+                        deaths = image.deaths,
+                        "image set aside: the device ends on it"
+                    );
+                }
+                Some(Err(error)) => {
+                    tracing::error!(
+                        image = name,
+                        deaths = image.deaths,
+                        "image refused from now on, the device ends on it; cannot move it: {error}"
+                    );
+                }
+                None => tracing::error!(
+                    image = name,
+                    deaths = image.deaths,
+                    "image refused from now on: the device ends on it"
+                ),
+            }
+            lists.rejected.retain(|other| other.id != image.id);
+            lists.rejected.push(image);
+        }
+        for list in [&mut lists.suspects, &mut lists.rejected] {
+            let beyond = list.len().saturating_sub(LISTED);
+            list.drain(..beyond);
+        }
+        let quarantine = Self {
+            any: AtomicBool::new(!lists.suspects.is_empty() || !lists.rejected.is_empty()),
+            record,
+            path,
+            lists: Mutex::new(lists),
+            died_with_image,
+            set_aside,
+        };
+        if died_with_image {
+            quarantine.write();
+        }
+        quarantine
+    }
+
+    pub(super) fn died_with_image(&self) -> bool {
+        self.died_with_image
+    }
+
+    pub(super) fn set_aside_at_start(&self) -> u64 {
+        self.set_aside
+    }
+
+    /// Takes an image in hand, unless it is set aside.
+    pub(super) fn take(&self, image: &Suspect) -> Result<InHand<'_>, ImageFault> {
+        if self.any.load(Ordering::Relaxed) {
+            let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(found) = lists.rejected.iter().find(|other| other.id == image.id) {
+                return Err(ImageFault::SetAside {
+                    name: image.name.clone(),
+                    deaths: found.deaths,
+                });
+            }
+        }
+        Ok(self.record.take(image))
+    }
+
+    /// The process did not end on an image: it is no suspect any more.
+    pub(super) fn survived(&self, image: &Suspect) {
+        if !self.any.load(Ordering::Relaxed) {
+            return;
+        }
+        let changed = {
+            let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = lists.suspects.len();
+            lists.suspects.retain(|other| other.id != image.id);
+            self.any.store(
+                !lists.suspects.is_empty() || !lists.rejected.is_empty(),
+                Ordering::Relaxed,
+            );
+            lists.suspects.len() != before
+        };
+        if changed {
+            self.write();
+        }
+    }
+
+    /// Writes the lists, atomically and durably: seldom, after a run that ended on an image. A disk that takes nothing costs the memory of it.
+    fn write(&self) {
+        let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let write = || -> io::Result<()> {
+            let folder = self.path.parent().unwrap_or(Path::new("."));
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            serde_json::to_writer_pretty(&mut file, &*lists)?;
+            file.write_all(b"\n")?;
+            file.as_file().sync_all()?;
+            file.persist(&self.path)?;
+            fs::File::open(folder)?.sync_all()
+        };
+        if let Err(error) = write() {
+            tracing::warn!(path = %self.path.display(), "cannot write list of images set aside: {error}");
+        }
+    }
+}
+
+/// The lists in a file; empty where it is missing or damaged.
+fn read(path: &Path) -> Lists {
+    let read = || -> io::Result<Lists> {
+        let metadata = fs::metadata(path)?;
+        if !metadata.is_file() || metadata.len() > LIST_BYTES {
+            return Err(io::Error::other(format!("not a file of at most {LIST_BYTES} bytes")));
+        }
+        Ok(serde_json::from_slice(&fs::read(path)?)?)
+    };
+    match read() {
+        Ok(lists) => lists,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(path = %path.display(), "cannot read list of images set aside, it starts anew: {error}");
+            }
+            Lists::default()
+        }
+    }
+}
+
+/// Moves a file to `.rejected/` next to it; returns where it is. Another file may have its name by now: that one stays.
+fn move_aside(path: &Path, id: &str) -> io::Result<PathBuf> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file any more"));
+    }
+    if Suspect::of(&fs::read(path)?, "", None).id != id {
+        return Err(io::Error::other("it is another file by now"));
+    }
+    let folder = path.parent().unwrap_or(Path::new(".")).join(".rejected");
+    fs::create_dir_all(&folder)?;
+    let name = path.file_name().unwrap_or_default();
+    let mut to = folder.join(name);
+    let mut number = 1;
+    while to.symlink_metadata().is_ok() {
+        let mut numbered = name.to_owned();
+        numbered.push(format!(".{number}"));
+        to = folder.join(numbered);
+        number += 1;
+    }
+    fs::rename(path, &to)?;
+    Ok(to)
+}
+
+/// A name without characters that would change a line of the log.
+fn printable(name: &str) -> String {
+    name.chars().flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Place {
+        folder: tempfile::TempDir,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir(folder.path().join("frames")).unwrap();
+            fs::write(folder.path().join("frames/a.png"), b"poison").unwrap();
+            Self { folder }
+        }
+
+        fn open(&self) -> Quarantine {
+            Quarantine::open(&self.folder.path().join("state"), None)
+        }
+
+        fn image(&self) -> Suspect {
+            Suspect::of(b"poison", "a.png", Some(&self.folder.path().join("frames/a.png")))
+        }
+
+        /// A run that ends with the image in hand.
+        fn die(&self) -> bool {
+            let quarantine = self.open();
+            let taken = quarantine.take(&self.image()).map(std::mem::forget).is_ok();
+            drop(quarantine);
+            taken
+        }
+    }
+
+    #[test]
+    fn an_image_is_set_aside_at_the_second_end_and_refused_then() {
+        let place = Place::new();
+        assert!(place.die() && place.die());
+        let quarantine = place.open();
+        assert!(quarantine.died_with_image());
+        assert_eq!(quarantine.set_aside_at_start(), 1);
+        assert!(place.folder.path().join("frames/.rejected/a.png").exists());
+        assert!(!place.folder.path().join("frames/a.png").exists());
+        assert!(matches!(
+            quarantine.take(&place.image()),
+            Err(ImageFault::SetAside { deaths: 2, .. })
+        ));
+        // A clean end forgets nothing that is set aside, and blames nothing.
+        drop(quarantine);
+        let quarantine = place.open();
+        assert!(!quarantine.died_with_image());
+        assert_eq!(quarantine.set_aside_at_start(), 0);
+        assert!(quarantine.take(&place.image()).is_err());
+    }
+
+    #[test]
+    fn an_image_that_is_decoded_after_a_power_cut_is_no_suspect() {
+        let place = Place::new();
+        for _ in 0..5 {
+            assert!(place.die());
+            let quarantine = place.open();
+            assert!(quarantine.died_with_image());
+            drop(quarantine.take(&place.image()).unwrap());
+            quarantine.survived(&place.image());
+        }
+        assert!(place.folder.path().join("frames/a.png").exists());
+    }
+
+    #[test]
+    fn a_folder_that_takes_nothing_or_another_file_by_that_name_leave_the_image_refused() {
+        let place = Place::new();
+        assert!(place.die() && place.die());
+        fs::write(place.folder.path().join("frames/a.png"), b"another").unwrap();
+        let quarantine = place.open();
+        assert!(quarantine.take(&place.image()).is_err());
+        assert!(place.folder.path().join("frames/a.png").exists());
+        assert!(quarantine.take(&Suspect::of(b"another", "a.png", None)).is_ok());
+    }
+
+    #[test]
+    fn lists_that_are_damaged_start_anew() {
+        let place = Place::new();
+        for damage in [&b""[..], b"{", b"{\"rejected\": 3}", &[0xff; 100]] {
+            fs::create_dir_all(place.folder.path().join("state")).unwrap();
+            fs::write(place.folder.path().join("state/images.json"), damage).unwrap();
+            assert!(place.open().take(&place.image()).is_ok());
+        }
+    }
+
+    #[test]
+    fn names_are_logged_on_one_line() {
+        assert_eq!(printable("a\nERROR b\u{1b}[31m"), "a\\nERROR b\\u{1b}[31m");
+    }
+}

@@ -1,0 +1,298 @@
+//! Images cannot hurt: whatever is shown or taught, memory stays within the budget, the process lives, and damage is no answer.
+
+use std::{
+    fs,
+    io::{Cursor, Write as _},
+    thread,
+    time::{Duration, Instant},
+};
+
+use clr_onnx::RgbImage;
+use clr_transfer::{ClientError, Endpoint, FailureCode, SystemClock};
+use image::codecs::jpeg::JpegEncoder;
+use rustix::process::{Resource, Rlimit, prlimit};
+
+use super::device::{Device, PATIENCE, adapter, free_port, http_get, picture, signed};
+
+/// The budget of the devices here, and what the rest of the program may take meanwhile.
+const BUDGET: u64 = 24 << 20;
+const REST: u64 = 64 << 20;
+const LIMITS: &str = "[limits]\nimage_memory = 25165824\nimage_ms = 600000\n";
+
+fn chunk(kind: [u8; 4], data: &[u8]) -> Vec<u8> {
+    let mut checked = kind.to_vec();
+    checked.extend_from_slice(data);
+    [
+        &(data.len() as u32).to_be_bytes()[..],
+        &checked,
+        &crc32fast::hash(&checked).to_be_bytes(),
+    ]
+    .concat()
+}
+
+/// `count` zeros, compressed.
+fn zeros(count: usize) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    let block = vec![0; 1 << 20];
+    let mut left = count;
+    while left > 0 {
+        let length = left.min(block.len());
+        encoder.write_all(&block[..length]).unwrap();
+        left -= length;
+    }
+    encoder.finish().unwrap()
+}
+
+/// A black PNG of 16-bit RGBA, to be turned.
+fn png(width: u32, height: u32) -> Vec<u8> {
+    let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[16, 6, 0, 0, 0]].concat();
+    let turned = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let data = zeros((1 + 8 * width as usize) * height as usize);
+    [
+        &b"\x89PNG\r\n\x1a\n"[..],
+        &chunk(*b"IHDR", &header),
+        &chunk(*b"eXIf", turned),
+        &chunk(*b"IDAT", &data),
+        &chunk(*b"IEND", &[]),
+    ]
+    .concat()
+}
+
+/// A small PNG with a colour profile of half a gigabyte.
+fn profile() -> Vec<u8> {
+    let small = picture(3);
+    let after_header = 8 + 25;
+    let profile = chunk(*b"iCCP", &[b"k\0\0", &zeros(1 << 29)[..]].concat());
+    [&small[..after_header], &profile, &small[after_header..]].concat()
+}
+
+/// The head of a lossless WebP of 10,000 × 10,000 pixels.
+fn webp() -> Vec<u8> {
+    let bits = (0x270f_u32 | 0x270f << 14).to_le_bytes();
+    let data = [&[0x2f][..], &bits, &[0; 9]].concat();
+    [
+        b"RIFF",
+        &(12 + data.len() as u32).to_le_bytes()[..],
+        b"WEBPVP8L",
+        &(data.len() as u32).to_le_bytes(),
+        &data,
+    ]
+    .concat()
+}
+
+fn bmp() -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    RgbImage::new(3000, 2000)
+        .write_to(&mut bytes, image::ImageFormat::Bmp)
+        .unwrap();
+    bytes.into_inner()
+}
+
+fn jpeg(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let image = RgbImage::from_fn(width, height, |x, y| image::Rgb([(x / 9) as u8, (y / 5) as u8, 90]));
+    JpegEncoder::new_with_quality(&mut bytes, 40)
+        .encode_image(&image)
+        .unwrap();
+    bytes
+}
+
+fn bombs() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("turned PNG", png(6000, 5000)),
+        ("profile", profile()),
+        ("WebP", webp()),
+        ("BMP", bmp()),
+        ("JPEG", jpeg(6000, 4000)),
+    ]
+}
+
+/// Teaches `image`, as a host with a connection of its own.
+fn teach(socket: &str, image: &[u8]) -> Result<(), ClientError> {
+    let endpoint = Endpoint::Unix(socket.to_owned());
+    let mut options = endpoint.options();
+    options.answer = PATIENCE;
+    (options.first_attempts, options.attempts) = (1, 1);
+    endpoint
+        .client(&SystemClock::new(), options)
+        .teach("birds", "new", image)
+        .map(drop)
+}
+
+fn socket(device: &Device) -> String {
+    device.path("state/control.sock").display().to_string()
+}
+
+#[track_caller]
+fn expect_within_budget(device: &Device, base: u64, what: &str) {
+    let used = device.peak_memory().saturating_sub(base);
+    println!("{what}: {} kB above {} kB", used >> 10, base >> 10);
+    assert!(
+        used < BUDGET + REST,
+        "{what}: {} MB above {} MB",
+        used >> 20,
+        base >> 20
+    );
+}
+
+#[test]
+fn memory_stays_within_the_budget_for_every_bomb_shown_or_taught() {
+    let mut device = Device::with_birds(LIMITS);
+    let before = device.ask(&picture(1));
+    for (name, bytes) in bombs() {
+        let base = device.memory_from_here();
+        device.ask(&bytes);
+        expect_within_budget(&device, base, &format!("{name}, shown"));
+        let base = device.memory_from_here();
+        let _ = teach(&socket(&device), &bytes);
+        expect_within_budget(&device, base, &format!("{name}, taught"));
+    }
+    assert_eq!(device.ask(&picture(1))["top"], before["top"]);
+    // The photo of a phone is answered, not refused.
+    assert_eq!(device.ask(&jpeg(6000, 4000))["task"], "birds");
+}
+
+#[test]
+fn memory_stays_within_the_budget_while_four_peers_teach_at_once() {
+    let mut device = Device::with_birds(LIMITS);
+    device.ask(&picture(1));
+    let base = device.memory_from_here();
+    let socket = socket(&device);
+    let images = [png(4000, 5000), bmp(), jpeg(5000, 4000), webp()];
+    thread::scope(|scope| {
+        let peers: Vec<_> = (0..4)
+            .map(|peer| {
+                let (socket, images) = (&socket, &images);
+                scope.spawn(move || {
+                    for (index, image) in images.iter().cycle().skip(peer).take(images.len()).enumerate() {
+                        // Bytes after the end make them four images.
+                        let own = [image, &[peer as u8 + 1, index as u8][..]].concat();
+                        let taught = teach(socket, &own);
+                        assert!(matches!(&taught, Ok(()) | Err(ClientError::Refused(_))), "{taught:?}");
+                    }
+                })
+            })
+            .collect();
+        for image in &images {
+            device.ask(image);
+        }
+        for peer in peers {
+            peer.join().unwrap();
+        }
+    });
+    expect_within_budget(&device, base, "four peers and frames");
+    assert_eq!(device.ask(&picture(1))["task"], "birds");
+}
+
+#[test]
+fn no_image_ends_a_process_that_gets_no_more_memory() {
+    for resource in [Resource::As, Resource::Data] {
+        let mut device = Device::with_birds("[limits]\nimage_memory = 2000000000\nimage_ms = 600000\n");
+        let before = device.ask(&picture(1));
+        let field = if resource == Resource::As { "VmSize:" } else { "VmData:" };
+        let limit = Rlimit {
+            current: Some((device.kilobytes(field) << 10) + (40 << 20)),
+            maximum: None,
+        };
+        prlimit(Some(device.pid()), resource, limit).unwrap();
+        for (name, bytes) in bombs() {
+            let answer = device.ask(&bytes);
+            assert_eq!(answer["frame"].as_str().map(str::is_empty), Some(false), "{name}");
+            let taught = teach(&socket(&device), &bytes);
+            assert!(
+                matches!(&taught, Ok(()) | Err(ClientError::Refused(_))),
+                "{name}: {taught:?}"
+            );
+        }
+        assert_eq!(device.ask(&picture(1))["top"], before["top"]);
+    }
+}
+
+/// Waits until the record says that something is in hand, then pulls the plug.
+fn kill_with_image_in_hand(device: &mut Device) {
+    let record = device.path("state/in-hand");
+    let started = Instant::now();
+    loop {
+        let slots = fs::read(&record).unwrap_or_default();
+        if slots.chunks(1024).any(|slot| slot[0] == b'{') {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "nothing is in hand\n{}", device.log());
+        thread::sleep(Duration::from_millis(1));
+    }
+    device.kill();
+}
+
+/// An image of 90 megapixels took a gigabyte, the system killed the device, and so it did at each start. After three starts an adapter
+/// on trial was taken back for it.
+#[test]
+fn a_frame_on_which_the_device_ends_twice_is_set_aside_and_no_adapter_is_blamed() {
+    let port = free_port();
+    let http = format!("[http]\nlisten = '127.0.0.1:{port}'\n[limits]\nimage_ms = 600000\n");
+    let keep = "[source]\nkind = 'directory'\npath = 'frames'\n";
+    let mut device = Device::with_source(keep, &http);
+    device.start();
+    for version in [1, 2] {
+        device.push(&signed(&adapter("birds", version))).unwrap();
+        if version == 1 {
+            device.host(|client| client.mark_good("birds")).unwrap();
+            device.switch("birds");
+        }
+    }
+    // It takes long enough to be caught at it.
+    device.show(&png(5000, 18_000));
+    kill_with_image_in_hand(&mut device);
+    device.start();
+    kill_with_image_in_hand(&mut device);
+    assert!(device.log().contains("it is tried once more"), "{}", device.log());
+    device.start();
+    let answer = device.ask(&picture(1));
+    assert_eq!(
+        (&answer["version"], &answer["trial"]),
+        (&2.into(), &true.into()),
+        "{answer}"
+    );
+    assert!(device.path("frames/.rejected/000000.png").exists());
+    assert!(!device.path("frames/000000.png").exists());
+    let (_, metrics) = http_get(port, "/metrics");
+    assert!(metrics.contains("clr_images_rejected_total 1"), "{metrics}");
+    // The same bytes under another name.
+    device.show(&fs::read(device.path("frames/.rejected/000000.png")).unwrap());
+    let refused = device.answer();
+    assert!(refused["error"].as_str().unwrap().contains("set aside"), "{refused}");
+    device.stop();
+}
+
+#[test]
+fn a_taught_image_on_which_the_device_ends_twice_is_refused() {
+    let mut device = Device::with_birds("[limits]\nimage_ms = 600000\n");
+    let bomb = png(5000, 18_000);
+    for _ in 0..2 {
+        let (socket, bomb) = (socket(&device), bomb.clone());
+        let peer = thread::spawn(move || teach(&socket, &bomb));
+        kill_with_image_in_hand(&mut device);
+        assert!(peer.join().unwrap().is_err());
+        device.start();
+    }
+    let Err(ClientError::Refused(failure)) = teach(&socket(&device), &bomb) else {
+        panic!("it is taken")
+    };
+    assert_eq!(failure.code, FailureCode::EXAMPLES);
+    assert!(failure.to_string().contains("set aside"), "{failure}");
+    assert_eq!(device.ask(&picture(1))["task"], "birds");
+}
+
+#[test]
+fn a_damaged_frame_is_an_error_and_is_counted() {
+    let port = free_port();
+    let mut device = Device::with_birds(&format!("[http]\nlisten = '127.0.0.1:{port}'\n"));
+    let whole = jpeg(300, 200);
+    for part in [30, 60, 95] {
+        let answer = device.ask(&whole[..whole.len() * part / 100]);
+        assert!(answer["error"].as_str().unwrap().contains("damaged"), "{answer}");
+        assert_eq!(answer["confidence"], serde_json::Value::Null);
+    }
+    assert_eq!(device.ask(&whole)["task"], "birds");
+    let (_, metrics) = http_get(port, "/metrics");
+    assert!(metrics.contains("clr_images_damaged_total 3"), "{metrics}");
+}

@@ -1,0 +1,102 @@
+//! Reasons why an image cannot be decoded.
+
+/// Why an image could not be decoded. Every message names the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The file could not be opened or read.
+    #[error("{origin}: cannot be read: {source}")]
+    Io {
+        /// The file.
+        origin: String,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The content is of none of the supported formats, whatever the file's extension says.
+    #[error(
+        "{origin}: not an image in a supported format\nhint: supported are PNG, JPEG, BMP, WebP and GIF, told by the content"
+    )]
+    UnknownFormat {
+        /// The file.
+        origin: String,
+    },
+    /// More pixels than [`DecodeLimits::pixels`](super::DecodeLimits::pixels).
+    #[error("{origin}: {width} × {height} pixels, the limit is {limit} pixels\nhint: scale the image down first")]
+    TooManyPixels {
+        /// The file.
+        origin: String,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The limit.
+        limit: u64,
+    },
+    /// More bytes than [`DecodeLimits::bytes`](super::DecodeLimits::bytes).
+    #[error("{origin}: {bytes} bytes, the limit for an image file is {limit} bytes")]
+    TooManyBytes {
+        /// The file.
+        origin: String,
+        /// Length of the file.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Decoding takes more memory than [`DecodeLimits::memory`](super::DecodeLimits::memory), or than the system gives.
+    #[error(
+        "{origin}: decoding takes {needed} bytes of memory, {available} are available\nhint: scale the image down first, or store it as JPEG"
+    )]
+    TooMuchMemory {
+        /// The file.
+        origin: String,
+        /// Bytes that decoding, rotation and conversion take together.
+        needed: u64,
+        /// Bytes that they may take.
+        available: u64,
+    },
+    /// Decoding took longer than [`DecodeLimits::time`](super::DecodeLimits::time).
+    #[error("{origin}: not decoded within {milliseconds} ms\nhint: scale the image down first")]
+    TooSlow {
+        /// The file.
+        origin: String,
+        /// The limit.
+        milliseconds: u64,
+    },
+    /// The image has no pixels.
+    #[error("{origin}: {width} × {height} pixels, expected at least 1 × 1")]
+    Empty {
+        /// The file.
+        origin: String,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// The content is cut short or damaged.
+    #[error("{origin}: damaged: {what}")]
+    Damaged {
+        /// The file.
+        origin: String,
+        /// What is missing or wrong, and where.
+        what: String,
+    },
+    /// The content uses a feature that the decoder lacks.
+    #[error("{origin}: cannot be decoded: {source}")]
+    Decode {
+        /// The file.
+        origin: String,
+        /// The decoder's reason.
+        source: image::ImageError,
+    },
+}
+
+impl ImageError {
+    /// Whether the image is refused for what it would take, not for what it is.
+    #[must_use]
+    pub fn is_over_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::TooManyPixels { .. } | Self::TooManyBytes { .. } | Self::TooMuchMemory { .. } | Self::TooSlow { .. }
+        )
+    }
+}

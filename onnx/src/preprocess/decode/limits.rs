@@ -1,0 +1,169 @@
+//! Decoding limits, and the memory that decoders share.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::memory;
+
+/// What decoding one image may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DecodeLimits {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Pixels of the image as stored.
+    pub pixels: u64,
+    /// Bytes of memory for the file, the decoder's buffers, conversion, rotation and scaling together. Large images that are
+    /// decoded at the same time share it.
+    pub memory: u64,
+    /// Wall-clock time. It is looked at between rows: a step in a decoder that has none is bounded by pixels and memory.
+    pub time: Duration,
+}
+
+impl DecodeLimits {
+    /// Limits of host commands: 512 MB, 100 megapixels, 1.5 GB of memory, two minutes.
+    pub const HOST: Self = Self {
+        bytes: 512 << 20,
+        pixels: 100_000_000,
+        memory: 3 << 29,
+        time: Duration::from_mins(2),
+    };
+
+    /// Limits of a device whose network takes `height` × `width` pixels: 32 MB, 100 megapixels, ten seconds, and 96 MB of memory and
+    /// 256 bytes per input pixel, at most an eighth of what the process may have and at least 16 MB.
+    #[must_use]
+    pub fn device(height: u32, width: u32) -> Self {
+        const LEAST: u64 = 16 << 20;
+        let input = 256 * u64::from(height) * u64::from(width);
+        let share = memory::of_process().map_or(u64::MAX, |bytes| bytes / 8);
+        Self {
+            bytes: 32 << 20,
+            pixels: 100_000_000,
+            memory: ((96 << 20) + input).min(share).max(LEAST),
+            time: Duration::from_secs(10),
+        }
+    }
+
+    /// Up to this many bytes an image neither waits nor is counted: ordinary frames do not queue after a large image.
+    fn small(&self) -> u64 {
+        self.memory / 16
+    }
+}
+
+/// Memory that is promised to large images under way.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    promised: Mutex<u64>,
+    freed: Condvar,
+}
+
+/// A part of the budget; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    pool: Arc<Pool>,
+    bytes: u64,
+}
+
+impl Pool {
+    /// Takes `bytes` of the budget, waiting until `deadline` for large images under way.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        bytes: u64,
+        limits: &DecodeLimits,
+        deadline: Instant,
+    ) -> Result<Reservation, Refused> {
+        if bytes > limits.memory {
+            return Err(Refused::Memory(limits.memory));
+        }
+        let large = bytes > limits.small();
+        if large {
+            let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+            while *promised + bytes > limits.memory {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(Refused::Time);
+                }
+                promised = match self.freed.wait_timeout(promised, left) {
+                    Ok((promised, _)) => promised,
+                    Err(poisoned) => poisoned.into_inner().0,
+                };
+            }
+            *promised += bytes;
+        }
+        let reservation = Reservation {
+            pool: Arc::clone(self),
+            bytes: if large { bytes } else { 0 },
+        };
+        memory::probe(bytes).map_err(Refused::Memory)?;
+        Ok(reservation)
+    }
+}
+
+/// Why no memory was promised.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// As many bytes are available.
+    Memory(u64),
+    /// The time was over first.
+    Time,
+}
+
+impl Reservation {
+    /// Gives back what goes beyond `bytes`.
+    pub(super) fn shrink_to(&mut self, bytes: u64) {
+        let back = self.bytes.saturating_sub(bytes);
+        self.bytes -= back;
+        self.give_back(back);
+    }
+
+    fn give_back(&self, bytes: u64) {
+        if bytes > 0 {
+            *self.pool.promised.lock().unwrap_or_else(PoisonError::into_inner) -= bytes;
+            self.pool.freed.notify_all();
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_images_share_the_budget_and_small_ones_do_not_wait() {
+        let limits = DecodeLimits {
+            memory: 1600,
+            ..DecodeLimits::HOST
+        };
+        let pool = Arc::new(Pool::default());
+        let now = Instant::now;
+        let mut first = pool.reserve(1000, &limits, now()).unwrap();
+        assert!(matches!(pool.reserve(1601, &limits, now()), Err(Refused::Memory(1600))));
+        assert!(matches!(pool.reserve(601, &limits, now()), Err(Refused::Time)));
+        drop(pool.reserve(600, &limits, now()).unwrap());
+        drop(pool.reserve(100, &limits, now()).unwrap());
+        first.shrink_to(400);
+        let waiting = {
+            let pool = Arc::clone(&pool);
+            std::thread::spawn(move || {
+                pool.reserve(1600, &limits, Instant::now() + Duration::from_mins(1))
+                    .is_ok()
+            })
+        };
+        drop(first);
+        assert!(waiting.join().unwrap());
+        assert_eq!(*pool.promised.lock().unwrap(), 0);
+    }
+
+    #[test]
+    fn a_device_gets_a_share_of_the_memory_and_room_for_its_input() {
+        let (small, large) = (DecodeLimits::device(32, 32), DecodeLimits::device(640, 640));
+        assert!(small.memory >= 16 << 20 && small.memory <= large.memory);
+        assert!(large.memory <= (96 << 20) + 256 * 640 * 640);
+    }
+}

@@ -1,0 +1,406 @@
+//! Image files to 8-bit RGB, within limits on bytes, pixels, memory and time.
+//!
+//! A large image is reduced by 2, 4 or 8 while it is decoded: JPEG by the size of its inverse transform, PNG row by row, the others from
+//! their buffer. The factor follows from the image's size and the input's alone, so training and device see the same pixels.
+
+mod error;
+mod jpeg;
+mod limits;
+mod memory;
+mod orientation;
+mod png;
+mod raster;
+mod reduce;
+#[cfg(test)]
+mod tests;
+mod webp;
+
+use std::{
+    fs::File,
+    io::Read as _,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{Arc, LazyLock},
+    time::Instant,
+};
+
+use clr_adapters::Preprocessing;
+use image::{ImageFormat, RgbImage, metadata::Orientation};
+
+pub use error::ImageError;
+pub use limits::DecodeLimits;
+use limits::{Pool, Refused, Reservation};
+
+/// Pixels of the largest image that host commands read.
+pub const MAX_IMAGE_PIXELS: u64 = DecodeLimits::HOST.pixels;
+
+/// What is said of an image on which a decoder panicked.
+const PANICKED: &str = "the decoder failed on it";
+
+/// Decodes images within limits. Large images that are decoded at the same time share the memory of one.
+#[derive(Debug)]
+pub struct ImageDecoder {
+    limits: DecodeLimits,
+    pool: Arc<Pool>,
+}
+
+/// A decoded image. It counts towards the decoder's memory until it is dropped.
+#[derive(Debug)]
+pub struct DecodedImage {
+    image: RgbImage,
+    _reservation: Reservation,
+}
+
+impl Deref for DecodedImage {
+    type Target = RgbImage;
+
+    fn deref(&self) -> &RgbImage {
+        &self.image
+    }
+}
+
+impl From<DecodedImage> for RgbImage {
+    fn from(decoded: DecodedImage) -> Self {
+        decoded.image
+    }
+}
+
+impl ImageDecoder {
+    /// A decoder with these limits.
+    #[must_use]
+    pub fn new(limits: DecodeLimits) -> Self {
+        Self {
+            limits,
+            pool: Arc::default(),
+        }
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &DecodeLimits {
+        &self.limits
+    }
+
+    /// Decodes a PNG, JPEG, BMP, WebP or GIF file (of an animation, the first frame) to 8-bit RGB.
+    ///
+    /// The format is told by the content. The EXIF orientation is applied; 16-bit samples are rounded to 8 bits; grey is repeated in all
+    /// three channels; what is transparent is laid over white. Colour profiles and texts are skipped.
+    ///
+    /// The image is reduced by 8, 4 or 2 where it stays at least three times as wide and high as each of `inputs` needs, and kept as it is
+    /// without `inputs`. `origin` names the image in errors.
+    ///
+    /// # Errors
+    /// [`ImageError`], naming `origin`.
+    pub fn decode(&self, bytes: &[u8], origin: &str, inputs: &[&Preprocessing]) -> Result<DecodedImage, ImageError> {
+        self.decode_observed(bytes, origin, inputs, &|_| {})
+    }
+
+    /// [`decode`](Self::decode), and `before` is called with the bytes of memory that are about to be used, each time some are taken.
+    ///
+    /// # Errors
+    /// [`ImageError`], naming `origin`.
+    pub fn decode_observed(
+        &self,
+        bytes: &[u8],
+        origin: &str,
+        inputs: &[&Preprocessing],
+        before: &dyn Fn(u64),
+    ) -> Result<DecodedImage, ImageError> {
+        let job = Job {
+            before,
+            bytes,
+            origin,
+            inputs,
+            limits: &self.limits,
+            pool: &self.pool,
+            deadline: Instant::now() + self.limits.time,
+        };
+        if bytes.len() as u64 > self.limits.bytes {
+            return Err(job.too_many_bytes(bytes.len() as u64));
+        }
+        let decode = match image::guess_format(bytes) {
+            Ok(ImageFormat::Jpeg) => jpeg::decode,
+            Ok(ImageFormat::Png) => png::decode,
+            Ok(ImageFormat::WebP) => webp::decode,
+            Ok(ImageFormat::Gif) => raster::gif,
+            Ok(ImageFormat::Bmp) => raster::bmp,
+            _ => {
+                return Err(ImageError::UnknownFormat {
+                    origin: origin.to_owned(),
+                });
+            }
+        };
+        // A decoder that panics has met bytes that its authors did not think of.
+        catch_unwind(AssertUnwindSafe(|| decode(&job))).unwrap_or_else(|_| Err(job.damaged(PANICKED)))
+    }
+
+    /// [`decode`](Self::decode) for a file.
+    ///
+    /// # Errors
+    /// [`ImageError`], naming the file.
+    pub fn decode_file(&self, path: &Path, inputs: &[&Preprocessing]) -> Result<DecodedImage, ImageError> {
+        self.decode(&self.read_file(path)?, &path.display().to_string(), inputs)
+    }
+
+    /// Reads a file that is not longer than the limit.
+    ///
+    /// # Errors
+    /// [`ImageError`], naming the file.
+    pub fn read_file(&self, path: &Path) -> Result<Vec<u8>, ImageError> {
+        let origin = || path.display().to_string();
+        let limit = self.limits.bytes;
+        let read = || {
+            let metadata = std::fs::metadata(path)?;
+            if !metadata.is_file() {
+                return Err(std::io::Error::other("not a regular file"));
+            }
+            let mut bytes = Vec::new();
+            if metadata.len() <= limit {
+                bytes.try_reserve_exact(metadata.len() as usize + 1)?;
+                // One byte more than allowed, where the file grows meanwhile.
+                File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+            }
+            Ok((bytes, metadata.len()))
+        };
+        let (bytes, length) = read().map_err(|source| ImageError::Io {
+            origin: origin(),
+            source,
+        })?;
+        let length = length.max(bytes.len() as u64);
+        if length > limit {
+            return Err(ImageError::TooManyBytes {
+                origin: origin(),
+                bytes: length,
+                limit,
+            });
+        }
+        Ok(bytes)
+    }
+}
+
+fn host() -> &'static ImageDecoder {
+    static HOST: LazyLock<ImageDecoder> = LazyLock::new(|| ImageDecoder::new(DecodeLimits::HOST));
+    &HOST
+}
+
+/// [`ImageDecoder::decode_file`] at full size, within [`DecodeLimits::HOST`].
+///
+/// # Errors
+/// [`ImageError`], naming the file.
+pub fn decode_image(path: &Path) -> Result<RgbImage, ImageError> {
+    host().decode_file(path, &[]).map(Into::into)
+}
+
+/// [`decode_image`] for an image in memory; `origin` names it in errors.
+///
+/// # Errors
+/// [`ImageError`], naming `origin`.
+pub fn decode_image_bytes(bytes: &[u8], origin: &str) -> Result<RgbImage, ImageError> {
+    host().decode(bytes, origin, &[]).map(Into::into)
+}
+
+/// [`decode_image`], reduced for `inputs` as the device does it; see [`ImageDecoder::decode`].
+///
+/// # Errors
+/// [`ImageError`], naming the file.
+pub fn decode_image_for(path: &Path, inputs: &[&Preprocessing]) -> Result<RgbImage, ImageError> {
+    host().decode_file(path, inputs).map(Into::into)
+}
+
+/// [`decode_image_for`] for an image in memory; `origin` names it in errors.
+///
+/// # Errors
+/// [`ImageError`], naming `origin`.
+pub fn decode_image_bytes_for(bytes: &[u8], origin: &str, inputs: &[&Preprocessing]) -> Result<RgbImage, ImageError> {
+    host().decode(bytes, origin, inputs).map(Into::into)
+}
+
+/// Reads an image file that is not longer than [`DecodeLimits::HOST`] allows.
+///
+/// # Errors
+/// [`ImageError`], naming the file.
+pub fn read_image_file(path: &Path) -> Result<Vec<u8>, ImageError> {
+    host().read_file(path)
+}
+
+/// Decodes whatever bytes within a few megabytes, at full size and reduced: the entry for fuzzing.
+///
+/// Returns the pixels of both, as far as the bytes are an image within the limits.
+pub fn decode_hostile(bytes: &[u8]) -> [Option<u64>; 2] {
+    let decoder = ImageDecoder::new(DecodeLimits {
+        bytes: 1 << 20,
+        pixels: 1 << 20,
+        memory: 16 << 20,
+        time: std::time::Duration::from_secs(5),
+    });
+    let mut input = super::imagenet_preprocessing();
+    (input.height, input.width) = (8, 8);
+    [&[][..], &[&input]].map(|inputs| {
+        let decoded = decoder.decode(bytes, "bytes", inputs).ok()?;
+        Some(u64::from(decoded.width()) * u64::from(decoded.height()))
+    })
+}
+
+/// One image under way.
+struct Job<'a> {
+    bytes: &'a [u8],
+    origin: &'a str,
+    inputs: &'a [&'a Preprocessing],
+    limits: &'a DecodeLimits,
+    pool: &'a Arc<Pool>,
+    deadline: Instant,
+    before: &'a dyn Fn(u64),
+}
+
+/// An image's size, orientation and reduction.
+#[derive(Clone, Copy, Debug)]
+struct Geometry {
+    /// Width and height as stored.
+    size: [u32; 2],
+    orientation: Orientation,
+    factor: u32,
+}
+
+impl Geometry {
+    /// Width and height of the result before it is turned.
+    fn reduced(&self) -> [u32; 2] {
+        reduce::reduced(self.size, self.factor)
+    }
+
+    fn pixels(&self) -> u64 {
+        u64::from(self.size[0]) * u64::from(self.size[1])
+    }
+
+    /// Bytes of the result.
+    fn result(&self) -> u64 {
+        let [width, height] = self.reduced().map(u64::from);
+        3 * width * height
+    }
+}
+
+impl Job<'_> {
+    /// Checks the number of pixels and chooses the reduction.
+    fn geometry(&self, size: [u32; 2], orientation: Orientation) -> Result<Geometry, ImageError> {
+        let [width, height] = size;
+        let origin = || self.origin.to_owned();
+        if width == 0 || height == 0 {
+            return Err(ImageError::Empty {
+                origin: origin(),
+                width,
+                height,
+            });
+        }
+        if u64::from(width) * u64::from(height) > self.limits.pixels {
+            return Err(ImageError::TooManyPixels {
+                origin: origin(),
+                width,
+                height,
+                limit: self.limits.pixels,
+            });
+        }
+        let upright = if orientation::swaps(orientation) {
+            [height, width]
+        } else {
+            size
+        };
+        let factors = self.inputs.iter().map(|input| super::fit::reduction(input, upright));
+        Ok(Geometry {
+            size,
+            orientation,
+            factor: factors.min().unwrap_or(1),
+        })
+    }
+
+    /// Takes `decoding` bytes of the budget, and no less than turning and scaling the result takes.
+    fn reserve(&self, decoding: u64, geometry: &Geometry) -> Result<Reservation, ImageError> {
+        let needed = decoding
+            .max(2 * geometry.result())
+            .saturating_add(self.bytes.len() as u64);
+        let reserved = self.pool.reserve(needed, self.limits, self.deadline);
+        let reservation = reserved.map_err(|refused| match refused {
+            Refused::Memory(available) => self.too_much_memory(needed, available),
+            Refused::Time => self.too_slow(),
+        })?;
+        (self.before)(needed);
+        Ok(reservation)
+    }
+
+    /// The result, turned as the orientation says.
+    fn finish(
+        &self,
+        image: RgbImage,
+        geometry: &Geometry,
+        mut reservation: Reservation,
+    ) -> Result<DecodedImage, ImageError> {
+        self.check_time()?;
+        let image = orientation::apply(image, geometry.orientation);
+        reservation.shrink_to(2 * geometry.result());
+        Ok(DecodedImage {
+            image,
+            _reservation: reservation,
+        })
+    }
+
+    fn check_time(&self) -> Result<(), ImageError> {
+        if Instant::now() > self.deadline {
+            return Err(self.too_slow());
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, what: impl Into<String>) -> ImageError {
+        ImageError::Damaged {
+            origin: self.origin.to_owned(),
+            what: what.into(),
+        }
+    }
+
+    fn too_slow(&self) -> ImageError {
+        ImageError::TooSlow {
+            origin: self.origin.to_owned(),
+            milliseconds: self.limits.time.as_millis() as u64,
+        }
+    }
+
+    fn too_many_bytes(&self, bytes: u64) -> ImageError {
+        ImageError::TooManyBytes {
+            origin: self.origin.to_owned(),
+            bytes,
+            limit: self.limits.bytes,
+        }
+    }
+
+    fn too_much_memory(&self, needed: u64, available: u64) -> ImageError {
+        ImageError::TooMuchMemory {
+            origin: self.origin.to_owned(),
+            needed,
+            available,
+        }
+    }
+
+    /// The system gave no memory although it had been asked.
+    fn no_memory(&self, geometry: &Geometry) -> ImageError {
+        self.too_much_memory(geometry.result(), 0)
+    }
+
+    /// An error of one of `image`'s decoders.
+    fn decoder_error(&self, error: image::ImageError) -> ImageError {
+        match error {
+            image::ImageError::Limits(_) => self.too_much_memory(self.limits.memory, self.limits.memory),
+            image::ImageError::Unsupported(_) => ImageError::Decode {
+                origin: self.origin.to_owned(),
+                source: error,
+            },
+            error => self.damaged(error.to_string()),
+        }
+    }
+
+    fn unsupported(&self, format: ImageFormat, feature: &str) -> ImageError {
+        let kind = image::error::UnsupportedErrorKind::GenericFeature(feature.to_owned());
+        let error = image::error::UnsupportedError::from_format_and_kind(format.into(), kind);
+        ImageError::Decode {
+            origin: self.origin.to_owned(),
+            source: image::ImageError::Unsupported(error),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! PNG, row by row: only the rows under way and the reduced image are held.
+
+use std::io::Cursor;
+
+use image::{ImageFormat, metadata::Orientation};
+use png::{BitDepth, ColorType, DecodingError, Transformations};
+
+use super::{DecodedImage, ImageError, Job, orientation, reduce::Reducer};
+
+/// Bytes of the decompressor's window and buffers.
+const WINDOW: u64 = 512 << 10;
+
+pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
+    // Chunks other than rows are held whole: the file's own bytes are the most that they take, as nothing but rows is inflated.
+    let limits = png::Limits {
+        bytes: usize::try_from(job.limits.memory).unwrap_or(usize::MAX),
+    };
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(job.bytes), limits);
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    decoder.set_transformations(Transformations::EXPAND);
+    let header = decoder.read_header_info().map_err(|error| fault(job, error))?;
+    let (size, bits) = ([header.width, header.height], header.bits_per_pixel() as u64);
+    let interlaced = header.interlaced;
+    // Before anything else is read, so that a bomb is refused by its header.
+    let stored = job.geometry(size, Orientation::NoTransforms)?;
+    // Rows as stored, unfiltered and expanded; a palette's pixels become four bytes.
+    let rows = u64::from(size[0]) * (3 * bits.div_ceil(8) + 8);
+    let check = job.reserve(rows + WINDOW, &super::Geometry { factor: 8, ..stored })?;
+    let mut reader = decoder.read_info().map_err(|error| fault(job, error))?;
+    let exif = reader.info().exif_metadata.clone();
+    let geometry = job.geometry(size, orientation::of_exif(exif.as_deref()))?;
+    drop(check);
+    let reducer = Reducer::bytes(size, geometry.factor, interlaced);
+    let reservation = job.reserve(reducer + rows + WINDOW, &geometry)?;
+    let mut reducer = Reducer::new(size, geometry.factor, interlaced).map_err(|_| job.no_memory(&geometry))?;
+    let (colour, depth) = reader.output_color_type();
+    let Some(convert) = Convert::new(colour, depth) else {
+        return Err(job.unsupported(ImageFormat::Png, &format!("{colour:?} of {depth:?} bits")));
+    };
+    let mut rgb = Vec::new();
+    for line in lines(size, interlaced) {
+        if line.y.is_multiple_of(64) {
+            job.check_time()?;
+        }
+        let row = reader.next_interlaced_row().map_err(|error| fault(job, error))?;
+        convert.row(row.as_ref().map_or(&[], |row| row.data()), &mut rgb);
+        if rgb.len() != 3 * line.pixels as usize {
+            return Err(job.damaged(format!("it ends before row {} of {}", line.y, size[1])));
+        }
+        if interlaced {
+            for (index, pixel) in rgb.chunks_exact(3).enumerate() {
+                reducer.pixel(
+                    line.left + index as u32 * line.across,
+                    line.y,
+                    [pixel[0], pixel[1], pixel[2]],
+                );
+            }
+        } else {
+            reducer.row(line.y, &rgb);
+        }
+    }
+    job.finish(reducer.finish(interlaced), &geometry, reservation)
+}
+
+/// A row as it is stored.
+pub(super) struct Line {
+    y: u32,
+    /// Its first column, and the distance between its pixels.
+    left: u32,
+    across: u32,
+    pub(super) pixels: u32,
+}
+
+/// The rows in the order of the file; passes without pixels are left out.
+pub(super) fn lines([width, height]: [u32; 2], interlaced: bool) -> impl Iterator<Item = Line> {
+    let passes = if interlaced { &ADAM7[..] } else { &[(0, 0, 1, 1)] };
+    passes.iter().flat_map(move |&(left, top, across, down)| {
+        let pixels = width.saturating_sub(left).div_ceil(across);
+        let rows = if pixels == 0 { 0..0 } else { top..height };
+        rows.step_by(down as usize).map(move |y| Line {
+            y,
+            left,
+            across,
+            pixels,
+        })
+    })
+}
+
+/// First column and row, and distances between columns and rows, of each pass (PNG specification, section 8.2).
+const ADAM7: [(u32, u32, u32, u32); 7] = [
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+];
+
+fn fault(job: &Job<'_>, error: DecodingError) -> ImageError {
+    match error {
+        DecodingError::LimitsExceeded => job.too_much_memory(job.limits.memory, job.limits.memory),
+        error => job.damaged(error.to_string()),
+    }
+}
+
+/// Conversion of a row to 8-bit RGB.
+struct Convert {
+    channels: usize,
+    sixteen: bool,
+}
+
+impl Convert {
+    /// `None` for what [`Transformations::EXPAND`] does not give.
+    fn new(colour: ColorType, depth: BitDepth) -> Option<Self> {
+        let channels = match colour {
+            ColorType::Indexed => return None,
+            colour => colour.samples(),
+        };
+        let sixteen = match depth {
+            BitDepth::Eight => false,
+            BitDepth::Sixteen => true,
+            _ => return None,
+        };
+        Some(Self { channels, sixteen })
+    }
+
+    fn row(&self, row: &[u8], rgb: &mut Vec<u8>) {
+        rgb.clear();
+        if self.sixteen {
+            for pixel in row.chunks_exact(2 * self.channels) {
+                // Of 16 bits the nearest of 8, in the same range.
+                let sample = |index: usize| {
+                    let value = u16::from_be_bytes([pixel[2 * index], pixel[2 * index + 1]]);
+                    ((u32::from(value) + 128) / 257) as u8
+                };
+                rgb.extend_from_slice(&self.pixel(sample));
+            }
+        } else if self.channels == 3 {
+            rgb.extend_from_slice(row);
+        } else {
+            for pixel in row.chunks_exact(self.channels) {
+                rgb.extend_from_slice(&self.pixel(|index| pixel[index]));
+            }
+        }
+    }
+
+    fn pixel(&self, sample: impl Fn(usize) -> u8) -> [u8; 3] {
+        match self.channels {
+            1 => [sample(0); 3],
+            2 => over_white([sample(0); 3], sample(1)),
+            3 => [sample(0), sample(1), sample(2)],
+            _ => over_white([sample(0), sample(1), sample(2)], sample(3)),
+        }
+    }
+}
+
+/// `(colour · alpha + 255 · (255 − alpha)) / 255`, rounded.
+pub(super) fn over_white(colour: [u8; 3], alpha: u8) -> [u8; 3] {
+    let alpha = u32::from(alpha);
+    colour.map(|value| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
+}

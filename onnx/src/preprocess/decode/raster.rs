@@ -1,0 +1,81 @@
+//! Formats whose decoders give the whole image at once: BMP, GIF and, by way of [`super::webp`], WebP.
+
+use std::io::Cursor;
+
+use image::{
+    ColorType, ImageDecoder, ImageFormat, Limits, RgbImage,
+    codecs::{bmp::BmpDecoder, gif::GifDecoder},
+    metadata::Orientation,
+};
+
+use super::{
+    DecodedImage, Geometry, ImageError, Job,
+    png::over_white,
+    reduce::{Reducer, zeroed},
+};
+
+pub(super) fn bmp(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
+    let decoder = BmpDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
+    let (width, height) = decoder.dimensions();
+    let geometry = job.geometry([width, height], Orientation::NoTransforms)?;
+    decode(job, decoder, &geometry, 0)
+}
+
+pub(super) fn gif(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
+    let mut decoder = GifDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
+    let (width, height) = decoder.dimensions();
+    let geometry = job.geometry([width, height], Orientation::NoTransforms)?;
+    // The first frame may be larger than the canvas, and has a buffer then.
+    let canvas = 4 * geometry.pixels();
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(canvas.max(1 << 20));
+    decoder.set_limits(limits).map_err(|error| job.decoder_error(error))?;
+    decode(job, decoder, &geometry, canvas.max(1 << 20))
+}
+
+/// Reads the whole image, whose decoder takes `working` bytes in addition to the buffer it fills.
+pub(super) fn decode(
+    job: &Job<'_>,
+    decoder: impl ImageDecoder,
+    geometry: &Geometry,
+    working: u64,
+) -> Result<DecodedImage, ImageError> {
+    let colour = decoder.color_type();
+    let buffer = decoder.total_bytes();
+    let as_it_is = colour == ColorType::Rgb8 && geometry.factor == 1;
+    let reducer = if as_it_is {
+        0
+    } else {
+        Reducer::bytes(geometry.size, geometry.factor, false)
+    };
+    let reservation = job.reserve(buffer + working.max(reducer), geometry)?;
+    let no_memory = |_| job.no_memory(geometry);
+    let mut pixels = zeroed::<u8>(usize::try_from(buffer).unwrap_or(usize::MAX)).map_err(no_memory)?;
+    decoder
+        .read_image(&mut pixels)
+        .map_err(|error| job.decoder_error(error))?;
+    job.check_time()?;
+    let [width, height] = geometry.size;
+    if as_it_is {
+        let image = RgbImage::from_raw(width, height, pixels).expect("the buffer fills its size");
+        return job.finish(image, geometry, reservation);
+    }
+    let mut reducer = Reducer::new(geometry.size, geometry.factor, false).map_err(no_memory)?;
+    let channels = usize::from(colour.channel_count());
+    let mut rgb = Vec::new();
+    for (y, row) in pixels.chunks_exact(channels * width as usize).enumerate() {
+        rgb.clear();
+        match colour {
+            ColorType::Rgb8 => rgb.extend_from_slice(row),
+            ColorType::L8 => rgb.extend(row.iter().flat_map(|&value| [value; 3])),
+            ColorType::Rgba8 => rgb.extend(
+                row.chunks_exact(4)
+                    .flat_map(|pixel| over_white([pixel[0], pixel[1], pixel[2]], pixel[3])),
+            ),
+            _ => return Err(job.unsupported(ImageFormat::Bmp, &format!("{colour:?}"))),
+        }
+        reducer.row(y as u32, &rgb);
+    }
+    drop(pixels);
+    job.finish(reducer.finish(false), geometry, reservation)
+}

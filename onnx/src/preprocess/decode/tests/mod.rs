@@ -1,0 +1,84 @@
+//! Decoding within limits: damage, reduction and refusals, for every format.
+
+mod bombs;
+mod damage;
+mod reduction;
+
+use std::io::Cursor;
+
+use clr_adapters::{Fit, Preprocessing};
+use image::{DynamicImage, ImageFormat, RgbImage, codecs::jpeg::JpegEncoder};
+
+use super::*;
+use crate::preprocess::imagenet_preprocessing;
+
+/// Files that Pillow wrote, 203 × 157 pixels: baseline and progressive, with and without restart markers, of every usual sampling.
+const JPEGS: [(&str, &[u8]); 10] = [
+    ("baseline_420", include_bytes!("../fixtures/baseline_420.jpg")),
+    ("baseline_422", include_bytes!("../fixtures/baseline_422.jpg")),
+    ("baseline_444", include_bytes!("../fixtures/baseline_444.jpg")),
+    ("progressive_420", include_bytes!("../fixtures/progressive_420.jpg")),
+    ("progressive_444", include_bytes!("../fixtures/progressive_444.jpg")),
+    ("grey", include_bytes!("../fixtures/grey.jpg")),
+    ("progressive_grey", include_bytes!("../fixtures/progressive_grey.jpg")),
+    ("cmyk", include_bytes!("../fixtures/cmyk.jpg")),
+    ("restart_420", include_bytes!("../fixtures/restart_420.jpg")),
+    (
+        "progressive_restart",
+        include_bytes!("../fixtures/progressive_restart.jpg"),
+    ),
+];
+
+/// An input of `side` × `side` pixels that takes the whole image.
+fn input(side: u32) -> Preprocessing {
+    Preprocessing {
+        height: side,
+        width: side,
+        fit: Fit::Stretch,
+        ..imagenet_preprocessing()
+    }
+}
+
+fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+/// A smooth image with some edges.
+fn scene(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let wave = |a: u32, b: u32| 127.0 + 90.0 * (f64::from(a) / 19.0).sin() + 30.0 * (f64::from(b) / 7.0).cos();
+        let edge = if (x / 31 + y / 23).is_multiple_of(3) { 35.0 } else { 0.0 };
+        image::Rgb([wave(x, y), wave(y, x), wave(x + y, x)].map(|value| (value + edge) as u8))
+    })
+}
+
+fn jpeg(image: &RgbImage) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, 80)
+        .encode_image(image)
+        .unwrap();
+    bytes
+}
+
+/// Every file that decodes: the fixtures and one of each other format.
+fn sound() -> Vec<(String, Vec<u8>)> {
+    let image = DynamicImage::ImageRgb8(scene(203, 157));
+    let mut files: Vec<(String, Vec<u8>)> = JPEGS
+        .iter()
+        .map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec()))
+        .collect();
+    for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Gif] {
+        files.push((format!("{format:?}"), encoded(&image, format)));
+    }
+    files.push((
+        "lossy WebP".to_owned(),
+        include_bytes!("../fixtures/lossy.webp").to_vec(),
+    ));
+    files
+}
+
+fn decode_within(limits: DecodeLimits, bytes: &[u8], inputs: &[&Preprocessing]) -> Result<RgbImage, ImageError> {
+    ImageDecoder::new(limits).decode(bytes, "file", inputs).map(Into::into)
+}

@@ -1,0 +1,113 @@
+//! Images that are much larger than the input are reduced while they are decoded.
+
+use super::*;
+use crate::preprocess::Preprocess as _;
+
+/// Means of blocks.
+fn averaged(image: &RgbImage, factor: u32) -> RgbImage {
+    let size = [image.width(), image.height()];
+    let mut reducer = reduce::Reducer::new(size, factor, false).unwrap();
+    for (y, row) in image.as_raw().chunks_exact(3 * size[0] as usize).enumerate() {
+        reducer.row(y as u32, row);
+    }
+    reducer.finish(false)
+}
+
+/// Mean absolute difference of two images.
+fn difference(a: &RgbImage, b: &RgbImage) -> f64 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    let sum: u64 = a
+        .as_raw()
+        .iter()
+        .zip(b.as_raw())
+        .map(|(a, b)| u64::from(a.abs_diff(*b)))
+        .sum();
+    sum as f64 / a.as_raw().len() as f64
+}
+
+/// The side of an input for which an image of 203 × 157 is reduced by a factor.
+const SIDES: [(u32, u32); 3] = [(2, 16), (4, 12), (8, 6)];
+
+#[test]
+fn jpegs_of_every_kind_are_reduced_as_if_by_averaging() {
+    for (name, bytes) in JPEGS {
+        let full = decode_image_bytes(bytes, name).unwrap();
+        for (factor, side) in SIDES {
+            let got = decode_image_bytes_for(bytes, name, &[&input(side)]).unwrap();
+            let difference = difference(&got, &averaged(&full, factor));
+            // A reduced transform is sharper than a mean, and keeps what it can of the coarser chroma.
+            assert!(difference < 4.0, "{name} by {factor}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn other_formats_are_reduced_by_averaging() {
+    let image = DynamicImage::ImageRgb8(scene(203, 157));
+    for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP] {
+        for (factor, side) in SIDES {
+            let got = decode_image_bytes_for(&encoded(&image, format), "file", &[&input(side)]).unwrap();
+            assert_eq!(got, averaged(&scene(203, 157), factor), "{format:?} by {factor}");
+        }
+    }
+}
+
+#[test]
+fn an_interlaced_png_is_reduced_as_any_other() {
+    let bytes = include_bytes!("../fixtures/interlaced.png");
+    let full = decode_image_bytes(bytes, "file").unwrap();
+    assert_eq!(full, image::load_from_memory(bytes).unwrap().into_rgb8());
+    for (factor, side) in SIDES {
+        let got = decode_image_bytes_for(bytes, "file", &[&input(side)]).unwrap();
+        assert_eq!(got, averaged(&full, factor));
+    }
+}
+
+#[test]
+fn the_largest_input_decides_and_moderate_images_are_kept() {
+    let bytes = jpeg(&scene(203, 157));
+    let of = |sides: &[u32]| {
+        let inputs: Vec<Preprocessing> = sides.iter().map(|&side| input(side)).collect();
+        let inputs: Vec<&Preprocessing> = inputs.iter().collect();
+        decode_image_bytes_for(&bytes, "file", &inputs).unwrap().dimensions()
+    };
+    assert_eq!(of(&[27]), (203, 157));
+    assert_eq!(of(&[26]), (102, 79));
+    assert_eq!(of(&[6]), (26, 20));
+    assert_eq!(of(&[6, 13]), (51, 40));
+    assert_eq!(of(&[6, 100]), (203, 157));
+    // A centre cut needs more of the image than its own size.
+    let cut = imagenet_preprocessing();
+    let photo = |width, height| {
+        let bytes = jpeg(&RgbImage::new(width, height));
+        decode_image_bytes_for(&bytes, "file", &[&cut]).unwrap().dimensions()
+    };
+    assert_eq!(photo(1920, 1080), (1920, 1080));
+    assert_eq!(photo(2048, 1536), (1024, 768));
+}
+
+#[test]
+fn orientation_is_applied_after_the_reduction() {
+    // A TIFF header with one entry: Orientation (0x0112), SHORT, 1 value, 6 = rotate by 90° clockwise.
+    let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
+    let image = scene(203, 157);
+    let mut bytes = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 90);
+    image::ImageEncoder::set_exif_metadata(&mut encoder, exif).unwrap();
+    encoder.encode_image(&image).unwrap();
+    let turned = image::imageops::rotate90(&averaged(&image, 8));
+    let got = decode_image_bytes_for(&bytes, "file", &[&input(6)]).unwrap();
+    assert!(difference(&got, &turned) < 3.0);
+}
+
+#[test]
+fn the_input_hardly_changes() {
+    let bytes = jpeg(&scene(192, 160));
+    for side in [16, 12, 6] {
+        let input = input(side);
+        let before = input.fit(&decode_image_bytes(&bytes, "file").unwrap());
+        let after = input.fit(&decode_image_bytes_for(&bytes, "file", &[&input]).unwrap());
+        let difference = difference(&before, &after);
+        assert!(difference < 1.5, "to {side}: {difference}");
+    }
+}

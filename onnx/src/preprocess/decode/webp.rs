@@ -1,0 +1,124 @@
+//! WebP: its container is checked before the decoder allocates for what it says.
+
+use std::io::Cursor;
+
+use image::{ImageDecoder as _, codecs::webp::WebPDecoder, metadata::Orientation};
+
+use super::{DecodedImage, ImageError, Job, raster};
+
+/// What the chunks say.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags of the container, independent of each other"
+)]
+struct Container {
+    /// Pixels of the largest of canvas, frames and bitstreams.
+    pixels: u64,
+    alpha: bool,
+    lossless: bool,
+    animated: bool,
+    /// Whether EXIF is there, and all of it: the decoder allocates what its length says.
+    exif: bool,
+}
+
+pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
+    let mut container = Container::default();
+    chunks(job, 12, job.bytes.len(), &mut container)?;
+    if container.pixels > job.limits.pixels {
+        // The canvas may be small and what lies in it large.
+        let side = u32::try_from(container.pixels).unwrap_or(u32::MAX);
+        return Err(job
+            .geometry([side, 1], Orientation::NoTransforms)
+            .err()
+            .unwrap_or_else(|| job.damaged("size")));
+    }
+    let mut decoder = WebPDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
+    let (width, height) = decoder.dimensions();
+    // Metadata that cannot be read is no reason to refuse the image.
+    let orientation = container.exif.then(|| decoder.orientation().ok()).flatten();
+    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+    let geometry = job.geometry([width, height], orientation)?;
+    raster::decode(job, decoder, &geometry, container.working())
+}
+
+impl Container {
+    /// Bytes of the decoder's buffers next to the one that it fills.
+    fn working(&self) -> u64 {
+        // Lossless: a copy as RGBA, and images of transforms and code groups at a quarter of the size. Lossy: planes of luma and chroma
+        // in blocks of 16. Alpha is a lossless image, then a plane. A frame of an animation has a buffer, and a canvas it is laid on.
+        let lossless = if self.lossless { 28 } else { 10 };
+        let alpha = if self.alpha { 28 } else { 0 };
+        let animated = if self.animated { 32 } else { 0 };
+        self.pixels * (lossless + alpha + animated) / 4 + (1 << 20)
+    }
+}
+
+/// Walks through the chunks between two positions.
+fn chunks(job: &Job<'_>, mut at: usize, end: usize, container: &mut Container) -> Result<(), ImageError> {
+    let bytes = job.bytes;
+    let pixels = |width: u64, height: u64| width * height;
+    let mut any = false;
+    while at + 8 <= end {
+        let kind: &[u8] = &bytes[at..at + 4];
+        let length = u32::from_le_bytes([bytes[at + 4], bytes[at + 5], bytes[at + 6], bytes[at + 7]]) as usize;
+        let start = at + 8;
+        let data = &bytes[start..end.min(start.saturating_add(length))];
+        let image = [&b"VP8 "[..], b"VP8L", b"ALPH", b"ANMF"].contains(&kind);
+        if image && data.len() < length {
+            let missing = length - data.len();
+            let name = String::from_utf8_lossy(kind);
+            return Err(job.damaged(format!(
+                "{missing} of {length} bytes of `{}` are missing",
+                name.trim_end()
+            )));
+        }
+        any |= image;
+        let u24 = |at: usize| {
+            data.get(at..at + 3)
+                .map_or(0, |b| u64::from(u32::from_le_bytes([b[0], b[1], b[2], 0])))
+        };
+        let found = match kind {
+            b"VP8X" => {
+                container.alpha |= data.first().is_some_and(|flags| flags & 0x10 != 0);
+                container.animated |= data.first().is_some_and(|flags| flags & 0x02 != 0);
+                pixels(u24(4) + 1, u24(7) + 1)
+            }
+            b"VP8 " => {
+                let side = |at: usize| {
+                    data.get(at..at + 2)
+                        .map_or(0, |b| u64::from(u16::from_le_bytes([b[0], b[1]]) & 0x3fff))
+                };
+                pixels(side(6), side(8))
+            }
+            b"VP8L" => {
+                container.lossless = true;
+                let bits = data
+                    .get(1..5)
+                    .map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                pixels(u64::from(bits & 0x3fff) + 1, u64::from((bits >> 14) & 0x3fff) + 1)
+            }
+            b"EXIF" => {
+                container.exif = data.len() == length;
+                0
+            }
+            b"ALPH" => {
+                container.alpha = true;
+                0
+            }
+            b"ANMF" if data.len() >= 16 => {
+                container.animated = true;
+                let frame = pixels(u24(6) + 1, u24(9) + 1);
+                chunks(job, start + 16, start + length, container)?;
+                frame
+            }
+            _ => 0,
+        };
+        container.pixels = container.pixels.max(found);
+        at = start.saturating_add(length).saturating_add(length % 2);
+    }
+    if !any {
+        return Err(job.damaged("it ends before its pixels"));
+    }
+    Ok(())
+}
