@@ -19,7 +19,11 @@ use clr_onnx::Backbone;
 use clr_store::{Caps, Store, StoreOptions};
 use clr_switching::Serving;
 
-use super::{Config, DaemonError, latency::Latencies, source::Stop};
+use super::{
+    Config, DaemonError,
+    latency::Latencies,
+    source::{SourceState, Stop},
+};
 use crate::{
     Engine, EngineOptions, ResidentAdapter, generate_key, read_secret_key, resident_memory, write_public_key,
     write_secret_key,
@@ -65,6 +69,10 @@ pub(crate) struct Counters {
     pub(crate) by_task: Mutex<HashMap<String, u64>>,
     /// When the inference loop last came round.
     pub(crate) alive: Mutex<Option<Instant>>,
+    /// Whether the source delivers, and what it lost.
+    pub(crate) source: Arc<SourceState>,
+    /// Answers that stdout did not take.
+    pub(crate) answers_lost: Arc<AtomicU64>,
 }
 
 /// Whatever a panicking thread left behind is still a counter or a cache.
