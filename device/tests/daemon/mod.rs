@@ -11,5 +11,7 @@ mod device;
 mod hostile;
 mod killed;
 mod learning;
+mod output;
 mod serving;
+mod sources;
 mod trial;
