@@ -15,6 +15,7 @@
 
 mod bmp;
 mod candidate;
+mod gap;
 mod jpeg;
 mod png;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod walk;
 mod webp;
 
 use candidate::{Candidate, State};
+use gap::Gaps;
 use jpeg::ScanData;
 
 /// Bytes of the largest image.
@@ -33,9 +35,6 @@ const MAGIC: usize = 12;
 const MOST_OPEN: usize = 64;
 /// Complete images that a part of metadata may hold while its own end is not known.
 const MOST_INSIDE: usize = 2;
-/// Text or padding between two images that is no loss: the head of a part of multipart MJPEG, zeros after a frame.
-const SEPARATOR: u64 = 4096;
-
 /// Cuts a stream into images.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
@@ -49,8 +48,7 @@ pub(super) struct Splitter {
     accounted: u64,
     candidates: Vec<Candidate>,
     scan_data: ScanData,
-    separator: u64,
-    lost: u64,
+    gaps: Gaps,
     ended: bool,
 }
 
@@ -88,7 +86,7 @@ impl Splitter {
 
     /// Returns the bytes so far that belonged to no image.
     pub(super) fn lost(&self) -> u64 {
-        self.lost
+        self.gaps.lost()
     }
 
     /// Returns the next image.
@@ -225,7 +223,8 @@ impl Splitter {
             let contested = |rival: &Candidate| !trace.thumbnail((rival.start - start) as usize);
             for rival in self.candidates[1..].iter().take_while(|rival| rival.start < end) {
                 match rival.state {
-                    State::Complete { end: ends, .. } if ends >= end || contested(rival) => {
+                    // A thumbnail without end marker seems to go on behind the end of its image.
+                    State::Complete { end: ends, cut } if contested(rival) || ends >= end && !cut => {
                         let inner = rival.start;
                         self.contradict(0, inner);
                         return Choice::Again;
@@ -294,11 +293,11 @@ impl Splitter {
     fn deliver(&mut self, start: u64, end: u64, cut: bool) -> Vec<u8> {
         let mut image = self.bytes(start, end).to_vec();
         if cut {
-            trim_separator(&mut image);
+            gap::trim(&mut image);
         }
         self.account(start);
         self.accounted = self.accounted.max(end);
-        self.separator = 0;
+        self.gaps.image();
         // A start that ends up in the last bytes may only be recognised with those that follow.
         self.searched = self.searched.max(end.saturating_sub(MAGIC as u64 - 1));
         self.candidates.retain(|candidate| {
@@ -314,14 +313,8 @@ impl Splitter {
         if end <= self.accounted {
             return;
         }
-        let bytes = self.bytes(self.accounted, end);
-        let count = bytes.len() as u64;
-        let harmless = |&byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t' | 0 | 0xff);
-        if self.separator + count <= SEPARATOR && bytes.iter().all(harmless) {
-            self.separator += count;
-        } else {
-            self.lost += count;
-        }
+        let from = (self.accounted - self.base) as usize;
+        self.gaps.count(&self.buffer[from..(end - self.base) as usize]);
         self.accounted = end;
     }
 
@@ -334,21 +327,6 @@ impl Splitter {
         if self.ended && self.candidates.is_empty() {
             self.account(self.stream_end());
         }
-    }
-}
-
-/// Cuts the head of the next part of multipart MJPEG off an image that has no end marker.
-fn trim_separator(image: &mut Vec<u8>) {
-    const LONGEST: usize = 512;
-    let from = image.len().saturating_sub(LONGEST);
-    let text = |&byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t');
-    let tail = image.len() - image[from..].iter().rev().take_while(|byte| text(byte)).count();
-    if let Some(at) = image[tail..].windows(2).position(|pair| pair == b"--") {
-        let mut end = tail + at;
-        while end > tail && matches!(image[end - 1], b'\r' | b'\n') {
-            end -= 1;
-        }
-        image.truncate(end);
     }
 }
 

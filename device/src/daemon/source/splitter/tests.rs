@@ -30,6 +30,18 @@ fn with_segment(jpeg: &[u8], marker: u8, payload: &[u8]) -> Vec<u8> {
     [&jpeg[..2], &[0xff, marker], &length, payload, &jpeg[2..]].concat()
 }
 
+/// A WebP with a thumbnail behind its pixels.
+fn with_thumbnail(webp: &[u8], thumbnail: &[u8]) -> Vec<u8> {
+    let chunk = |name: &[u8], payload: &[u8]| {
+        let mut chunk = [name, &(payload.len() as u32).to_le_bytes(), payload].concat();
+        chunk.resize(chunk.len().next_multiple_of(2), 0);
+        chunk
+    };
+    let extended = chunk(b"VP8X", &[8, 0, 0, 0, 30, 0, 0, 16, 0, 0]);
+    let body = [b"WEBP", &extended[..], &webp[12..], &chunk(b"EXIF", thumbnail)].concat();
+    chunk(b"RIFF", &body)
+}
+
 /// The images of a stream, and the bytes lost; the same however it arrives.
 fn images(stream: &[u8]) -> (Vec<Vec<u8>>, u64) {
     let whole = split([stream]);
@@ -92,7 +104,8 @@ fn thumbnails_inside_metadata_are_no_frames() {
     let both = with_segment(&jpeg(2), 0xe1, &[jpeg(1), jpeg(3)].concat());
     let open = with_segment(&jpeg(2), 0xe1, &jpeg(1)[..jpeg(1).len() - 2]);
     let other = with_segment(&jpeg(2), 0xeb, &image(ImageFormat::Png, 1));
-    let sound = vec![both, jpeg(1), open, jpeg(4), other, jpeg(5)];
+    let webp = with_thumbnail(&image(ImageFormat::WebP, 3), &jpeg(1)[..jpeg(1).len() - 2]);
+    let sound = vec![both, jpeg(1), open, jpeg(4), webp.clone(), webp, other, jpeg(5)];
     let (got, lost) = images(&sound.concat());
     assert!(got == sound, "{} of {}", got.len(), sound.len());
     assert_eq!(lost, 0);
@@ -268,6 +281,10 @@ fn piece() -> impl Strategy<Value = Piece> {
             (image[..length].to_vec(), false)
         }),
         2 => (any_image(), 1..60_usize).prop_map(|(image, less)| (image[..image.len() - less].to_vec(), false)),
+        2 => (any_image(), 0.0..1.0_f64, 0.0..1.0_f64).prop_map(|(image, from, part)| {
+            let rest = &image[(image.len() as f64 * from) as usize..];
+            (rest[..(rest.len() as f64 * part) as usize].to_vec(), false)
+        }),
         2 => proptest::collection::vec(any::<u8>(), 0..400).prop_map(|garbage| (garbage, false)),
         2 => (0..10_usize).prop_map(|which| (false_heads()[which].clone(), false)),
         1 => Just((b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n".to_vec(), false)),
