@@ -1,10 +1,5 @@
 //! One JSON line for every frame.
 
-use std::{
-    io::{self, Write},
-    time::SystemTime,
-};
-
 use serde::Serialize;
 
 /// The line's schema; it changes when a field changes its meaning or goes.
@@ -14,7 +9,7 @@ pub(crate) const SCHEMA: &str = "clr.frame/1";
 #[derive(Debug, Serialize)]
 pub(crate) struct Answer<'a> {
     pub(crate) schema: &'static str,
-    /// RFC 3339, UTC.
+    /// RFC 3339, UTC; of the system's clock, also where that stands before 1970.
     pub(crate) time: String,
     pub(crate) source: &'a str,
     /// The picture's name, or its number.
@@ -43,15 +38,15 @@ pub(crate) struct RankedLine<'a> {
     pub(crate) probability: f32,
 }
 
-/// The time of an answer.
-pub(crate) fn now() -> String {
-    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
-}
-
-/// Writes the line, whole, and flushes it.
-pub(crate) fn write(output: &mut dyn Write, answer: &Answer<'_>) -> io::Result<()> {
-    let mut line = serde_json::to_vec(answer).map_err(io::Error::other)?;
-    line.push(b'\n');
-    output.write_all(&line)?;
-    output.flush()
+impl Answer<'_> {
+    /// Returns the line, with its line feed.
+    pub(crate) fn line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).unwrap_or_else(|error| {
+            // Numbers, texts and lists: there is nothing in an answer that JSON cannot hold.
+            tracing::error!("cannot write an answer as JSON: {error}");
+            b"{}".to_vec()
+        });
+        line.push(b'\n');
+        line
+    }
 }

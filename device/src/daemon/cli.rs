@@ -1,7 +1,6 @@
 //! The command line of `clr-device`.
 
 use std::{
-    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, mpsc},
@@ -11,19 +10,24 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use sd_notify::NotifyState;
-use tracing_subscriber::EnvFilter;
 
 use super::{
     Config, DaemonError,
     connections::Connections,
-    http,
-    inference::{self, Beside, ToBeside},
+    escape, http,
+    inference::{self, Beside, Ended, ToBeside},
+    logging,
+    output::Answers,
     remote::{self, RemoteCommand},
     runtime::{Runtime, with_causes},
     say,
     signals::{self, Request},
     source::{Source, Stop},
+    stderr,
 };
+
+/// Exit code where the program that reads the answers has gone.
+const READER_GONE: u8 = 4;
 
 /// The device's part of CLR: classifies a live source, takes signed adapters, switches tasks between two frames.
 #[derive(Debug, Parser)]
@@ -33,7 +37,8 @@ use super::{
     about,
     max_term_width = 100,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the device refused.\nAnswers go to stdout, one JSON line a \
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the device refused, 4 the reader of the answers \
+                  is gone.\nAnswers go to stdout, one JSON line a \
                   frame; logs go to stderr."
 )]
 struct Cli {
@@ -80,7 +85,7 @@ struct VerifyArgs {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging(cli.verbose);
+    logging::start(cli.verbose);
     let done = match cli.command {
         Command::Run(args) => run(&args),
         Command::Verify(args) => verify(&args),
@@ -89,33 +94,9 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", with_causes(&error));
+            stderr::report(&with_causes(&error));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Logs to stderr. Under systemd, time and colour are the journal's business.
-fn start_logging(verbose: u8) {
-    let level = [
-        "warn,clr_device=info,clr_store=info",
-        "info,clr_device=debug,clr_store=debug",
-        "debug",
-    ];
-    let filter =
-        EnvFilter::try_from_env("CLR_LOG").unwrap_or_else(|_| EnvFilter::new(level[usize::from(verbose.min(2))]));
-    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let format = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(colour)
-        // A full disk under the log would be reported to where the log goes, and there end the thread.
-        .log_internal_errors(false)
-        .with_target(false);
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        format.without_time().init();
-    } else {
-        format.init();
     }
 }
 
@@ -142,7 +123,8 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
         let address = http::serve(config.listen, Arc::<Runtime>::clone(&runtime), stop.clone())?;
         tracing::info!(%address, "listening for HTTP");
     }
-    let source = Source::start(&config.source, &stop)?;
+    let source = Source::start(&config.source, &stop, &runtime.counters.source)?;
+    let answers = Answers::to_stdout(Arc::clone(&runtime.counters.answers_lost))?;
     let (beside, writer) = write_beside(&runtime)?;
     notify(&[NotifyState::Ready]);
     tracing::info!(
@@ -155,13 +137,13 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     );
 
     let mut tick = || notify(&[NotifyState::Watchdog]);
-    let ended = inference::run(&runtime, source.as_ref(), &mut io::stdout(), &beside, &mut tick);
+    let ended = inference::run(&runtime, source.as_ref(), &answers, &beside, &mut tick);
     notify(&[NotifyState::Stopping]);
+    // A stream that was answered to its end may take a while to be read; SIGTERM cuts that short.
+    answers.finish(&stop);
     stop.set();
     drop(beside);
-    if let Some(source) = source {
-        source.stop();
-    }
+    let source = source.map_or(Ok(()), Source::stop);
     // A confirmation that was earned is written before the end.
     let _ = writer.join();
     runtime.close();
@@ -169,15 +151,13 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     if let Some(socket) = socket {
         let _ = std::fs::remove_file(socket);
     }
-    match ended {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(DaemonError::io("cannot write answers to stdout")(error))
-        }
-        _ => {
-            tracing::info!("stopped");
-            Ok(ExitCode::SUCCESS)
-        }
+    source?;
+    if ended == Ended::ReaderGone {
+        tracing::error!("stopped: the reader of the answers on stdout is gone");
+        return Ok(ExitCode::from(READER_GONE));
     }
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Tells systemd, where it started this process.
@@ -275,5 +255,5 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode, DaemonError> {
 
 /// A line of what a command prints.
 fn line(text: std::fmt::Arguments<'_>) -> Result<(), DaemonError> {
-    say(text).map_err(DaemonError::io("cannot write to stdout"))
+    say(format_args!("{}", escape::one_line(&text.to_string()))).map_err(DaemonError::io("cannot write to stdout"))
 }

@@ -1,7 +1,6 @@
 //! The inference loop: takes the newest frame, answers it with the active task, and never waits for anything else.
 
 use std::{
-    io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering, mpsc},
     time::{Duration, Instant},
@@ -12,6 +11,8 @@ use clr_onnx::RgbImage;
 use super::{
     Received,
     answer::{self, Answer, RankedLine},
+    clock,
+    output::Answers,
     runtime::{Runtime, lock, with_causes},
     source::{Frame, Source},
     trial::{Observation, Verdict},
@@ -33,28 +34,44 @@ pub(crate) enum Beside {
 /// The way to that thread. What finds no place is dropped: a confirmation comes again with the next frame.
 pub(crate) type ToBeside = mpsc::SyncSender<Beside>;
 
-/// Runs until the source ends, the device stops or nobody reads the answers any more. `tick` is called at least every
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The device was told to stop.
+    Stopped,
+    /// The source delivers no more frames.
+    OutOfFrames,
+    /// The reader of the answers is gone.
+    ReaderGone,
+}
+
+/// Runs until the source ends, the device stops or the reader of the answers is gone. `tick` is called at least every
 /// [`PATIENCE`] while the loop is well.
 pub(crate) fn run(
     runtime: &Runtime,
     source: Option<&Source>,
-    output: &mut dyn Write,
+    output: &Answers,
     beside: &ToBeside,
     tick: &mut dyn FnMut(),
-) -> io::Result<()> {
+) -> Ended {
     let mut chooser = TaskChooser::new(ChooserOptions::default());
     while !runtime.stop.is_set() {
         *lock(&runtime.counters.alive) = Some(Instant::now());
         tick();
+        if output.reader_gone() {
+            return Ended::ReaderGone;
+        }
         let Some(source) = source else {
             std::thread::sleep(PATIENCE);
             continue;
         };
         match source.frames.receive(PATIENCE) {
             Received::Nothing => {}
-            Received::Closed => break,
+            // A source also closes when the device stops.
+            Received::Closed if runtime.stop.is_set() => break,
+            Received::Closed => return Ended::OutOfFrames,
             Received::Frame(frame) => {
-                serve(runtime, &mut chooser, &source.name, &frame, output, beside)?;
+                serve(runtime, &mut chooser, &source.name, &frame, output, beside);
                 runtime
                     .counters
                     .dropped
@@ -67,7 +84,7 @@ pub(crate) fn run(
             }
         }
     }
-    Ok(())
+    Ended::Stopped
 }
 
 fn serve(
@@ -75,13 +92,13 @@ fn serve(
     chooser: &mut TaskChooser,
     source: &str,
     frame: &Frame,
-    output: &mut dyn Write,
+    output: &Answers,
     beside: &ToBeside,
-) -> io::Result<()> {
+) {
     let counters = &runtime.counters;
     let mut line = Answer {
         schema: answer::SCHEMA,
-        time: answer::now(),
+        time: clock::now(),
         source,
         frame: &frame.name,
         task: None,
@@ -103,12 +120,12 @@ fn serve(
             line.unknown = true;
             counters.served.fetch_add(1, Ordering::Relaxed);
             lock(&counters.latencies).push(milliseconds as f32);
-            return answer::write(output, &line);
+            return output.send(line.line());
         }
         Err(NoAnswer::Failed(error)) => {
             line.error = Some(error.clone());
             counters.failed.fetch_add(1, Ordering::Relaxed);
-            return answer::write(output, &line);
+            return output.send(line.line());
         }
     };
     line.task = Some(adapter.task());
@@ -132,7 +149,7 @@ fn serve(
         },
     );
     line.trial = verdict.is_some();
-    answer::write(output, &line)?;
+    output.send(line.line());
 
     counters.served.fetch_add(1, Ordering::Relaxed);
     lock(&counters.latencies).push(milliseconds as f32);
@@ -153,7 +170,6 @@ fn serve(
         Some(Verdict::Confirm) => _ = beside.try_send(Beside::Confirm(Arc::clone(adapter))),
         Some(Verdict::Revert(reason)) => revert(runtime, adapter, &reason),
     }
-    Ok(())
 }
 
 type Answered = (Arc<ResidentAdapter>, Classification);

@@ -15,30 +15,45 @@
 mod answer;
 mod canary;
 mod cli;
+mod clock;
 mod config;
 mod connections;
 mod device_key;
 mod error;
+mod escape;
 mod http;
 mod images;
 mod inference;
 mod latency;
 #[cfg(feature = "tuning")]
 mod learning;
+mod logging;
+mod losses;
 mod mailbox;
 mod metrics;
+mod output;
 mod readable;
 mod remote;
 mod runtime;
 mod say;
 mod signals;
 mod source;
+mod stderr;
 mod time;
 mod trial;
 
 use mailbox::{Mailbox, Received};
 use readable::readable;
 use say::say;
+
+/// Entries for fuzzing, without the device around them.
+#[doc(hidden)]
+pub mod fuzz {
+    /// Splits a stream that arrives in pieces of up to `piece` bytes; returns the images and how many bytes belong to none.
+    pub fn split_stream(stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, u64) {
+        super::source::split(stream.chunks(piece.max(1)))
+    }
+}
 
 pub use cli::main;
 pub use config::{

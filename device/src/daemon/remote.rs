@@ -14,7 +14,7 @@ use clr_transfer::{
     ClientError, Endpoint, EndpointClient, SystemClock, TunePhase, TuneRequest, TuneStatus, parse_bytes,
 };
 
-use super::{Config, say};
+use super::{Config, escape, say, stderr};
 
 /// The device refused.
 const REFUSED: u8 = 3;
@@ -137,7 +137,7 @@ pub(super) fn run(command: &RemoteCommand) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let refused = matches!(error, RemoteError::Client(ClientError::Refused(_)));
-            eprintln!("error: {error}");
+            stderr::report(&error.to_string());
             ExitCode::from(if refused { REFUSED } else { 1 })
         }
     }
@@ -209,11 +209,15 @@ fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result<(), Remote
     }
     say(format_args!(
         "{added} pictures filed under `{}` of task `{}`, {known} were there already",
-        args.label, args.task
+        escape::one_line(&args.label),
+        escape::one_line(&args.task)
     ))?;
     client.tune(&TuneRequest::prototype(&args.task))?;
     let status = follow(client)?;
-    say(format_args!("{}", status.message.unwrap_or_default()))?;
+    say(format_args!(
+        "{}",
+        escape::one_line(&status.message.unwrap_or_default())
+    ))?;
     ended(status.phase)
 }
 
@@ -239,7 +243,7 @@ fn follow(client: &mut EndpointClient<'_>) -> Result<TuneStatus, RemoteError> {
     let mut said = None;
     let status = client.follow_tuning(STEP, &mut |status| {
         if status.plan.is_some() && status.plan != said {
-            eprintln!("{}", status.plan.as_deref().unwrap_or_default());
+            eprintln!("{}", escape::one_line(status.plan.as_deref().unwrap_or_default()));
             said.clone_from(&status.plan);
         }
         if std::io::stderr().is_terminal() && status.steps > 0 {

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
 };
 
-/// Writes a line to stdout. Whoever read it may have read enough (`clr-device status | head -1`): that is no error.
+/// Writes a line to stdout. Its reader may have read enough (`clr-device status | head -1`): that is no error.
 pub(crate) fn say(line: fmt::Arguments<'_>) -> io::Result<()> {
     let mut output = io::stdout().lock();
     match output.write_fmt(format_args!("{line}\n")).and_then(|()| output.flush()) {

@@ -157,6 +157,25 @@ impl Device {
     /// Starts the device and waits until it takes commands.
     pub(super) fn start(&mut self) {
         self.start_only();
+        self.wait_until_ready();
+    }
+
+    /// Starts the device with these in place of pipes and the log, and waits until it takes commands.
+    pub(super) fn start_with(&mut self, stdin: Stdio, stdout: Stdio, stderr: Option<Stdio>) {
+        let stderr = stderr.unwrap_or_else(|| self.log_file().into());
+        let mut child = self
+            .command(&["run"])
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        self.stdin = child.stdin.take();
+        self.child = Some(child);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&mut self) {
         let socket = self.path("state/control.sock");
         let started = Instant::now();
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
@@ -180,11 +199,7 @@ impl Device {
 
     /// Starts the device by a program that limits it.
     pub(super) fn start_under(&mut self, limiter: &[&str]) {
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.path("log"))
-            .unwrap();
+        let log = self.log_file();
         let mut command = self.command(&["run"]);
         if let Some((program, arguments)) = limiter.split_first() {
             let mut limited = Command::new(program);
@@ -240,6 +255,47 @@ impl Device {
         self.signal(rustix::process::Signal::TERM);
         let status = self.child.take().unwrap().wait().unwrap();
         assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    fn log_file(&self) -> fs::File {
+        fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))
+            .unwrap()
+    }
+
+    /// Asks the device to end, and returns how it did and after how long.
+    pub(super) fn terminate(&mut self) -> (std::process::ExitStatus, Duration) {
+        let asked = Instant::now();
+        self.signal(rustix::process::Signal::TERM);
+        let child = self.child.as_mut().unwrap();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return (status, asked.elapsed());
+            }
+            assert!(asked.elapsed() < PATIENCE, "it does not end: {}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for a line of the log that holds all of these.
+    pub(super) fn wait_for_log(&self, parts: &[&str]) {
+        self.wait_until(&format!("{parts:?} in the log"), |device| {
+            device
+                .log()
+                .lines()
+                .any(|line| parts.iter().all(|part| line.contains(part)))
+        });
+    }
+
+    /// Waits until something holds.
+    pub(super) fn wait_until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let started = Instant::now();
+        while !holds(self) {
+            assert!(started.elapsed() < PATIENCE, "no {what}; the log says\n{}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub(super) fn wait(&mut self) -> std::process::ExitStatus {
@@ -362,6 +418,13 @@ pub(super) fn http_get(port: u16, path: &str) -> (u16, String) {
     let status = answer.split_whitespace().nth(1).unwrap().parse().unwrap();
     let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
     (status, body)
+}
+
+/// The value of a metric without labels.
+pub(super) fn metric(port: u16, name: &str) -> f64 {
+    let page = http_get(port, "/metrics").1;
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().unwrap()
 }
 
 /// A port that nothing listens on.

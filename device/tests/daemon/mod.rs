@@ -14,5 +14,7 @@ mod hostile;
 mod images;
 mod killed;
 mod learning;
+mod output;
 mod serving;
+mod sources;
 mod trial;

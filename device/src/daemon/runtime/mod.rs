@@ -24,7 +24,12 @@ use clr_onnx::Backbone;
 use clr_store::{Caps, Directory, Storage, Store, StoreOptions, TaskState, Unavailable};
 use clr_switching::Serving;
 
-use super::{Config, DaemonError, device_key, images::Images, latency::Latencies, source::Stop};
+use super::{
+    Config, DaemonError, device_key,
+    images::Images,
+    latency::Latencies,
+    source::{SourceState, Stop},
+};
 use crate::{Engine, EngineOptions, ResidentAdapter, resident_memory};
 
 pub(crate) use super::time::{now, stamp};
@@ -84,6 +89,10 @@ pub(crate) struct Counters {
     pub(crate) by_task: Mutex<HashMap<String, u64>>,
     /// When the inference loop last came round.
     pub(crate) alive: Mutex<Option<Instant>>,
+    /// Whether the source delivers, and what it lost.
+    pub(crate) source: Arc<SourceState>,
+    /// Answers that stdout did not take.
+    pub(crate) answers_lost: Arc<AtomicU64>,
 }
 
 /// Whatever a panicking thread left behind is still a counter or a cache.

@@ -7,6 +7,7 @@ use crate::{
     daemon::{
         http::Monitored,
         metrics::{Exposition, Kind},
+        source::SourceReport,
     },
     resident_memory,
 };
@@ -23,7 +24,7 @@ impl Monitored for Runtime {
             "clr_up",
             Kind::Gauge,
             "1 while the inference loop runs.",
-            &[(&[], f64::from(u8::from(self.fault().is_none())))],
+            &[(&[], f64::from(u8::from(self.loop_fault().is_none())))],
         );
         let by_task = lock(&counters.by_task).clone();
         let labels: Vec<[(&str, &str); 1]> = by_task.keys().map(|task| [("task", task.as_str())]).collect();
@@ -87,6 +88,15 @@ impl Monitored for Runtime {
                 &samples,
             );
         }
+        page.metric(
+            "clr_answers_lost_total",
+            Kind::Counter,
+            "Answers that stdout did not take.",
+            &[(&[], total(&counters.answers_lost))],
+        );
+        if let Some(source) = counters.source.report() {
+            source_metrics(&mut page, &source);
+        }
         let (tasks, bytes) = self.resident();
         page.metric(
             "clr_tasks",
@@ -141,6 +151,12 @@ impl Monitored for Runtime {
     }
 
     fn fault(&self) -> Option<String> {
+        self.loop_fault().or_else(|| self.counters.source.fault())
+    }
+}
+
+impl Runtime {
+    fn loop_fault(&self) -> Option<String> {
         let alive = *lock(&self.counters.alive);
         match alive {
             _ if self.stop.is_set() => Some("stopping".to_owned()),
@@ -152,4 +168,34 @@ impl Monitored for Runtime {
             Some(_) => None,
         }
     }
+}
+
+fn source_metrics(page: &mut Exposition, source: &SourceReport) {
+    let mut metric = |name, kind, help, value| page.metric(name, kind, help, &[(&[], value)]);
+    let up = f64::from(u8::from(source.lost.is_none()));
+    metric("clr_source_up", Kind::Gauge, "1 while the source is open.", up);
+    metric(
+        "clr_source_losses_total",
+        Kind::Counter,
+        "Times the source was lost.",
+        source.losses as f64,
+    );
+    metric(
+        "clr_source_lost_bytes_total",
+        Kind::Counter,
+        "Bytes of the stream that belonged to no complete image.",
+        source.lost_bytes as f64,
+    );
+    metric(
+        "clr_source_frames_total",
+        Kind::Counter,
+        "Frames that the source delivered.",
+        source.frames as f64,
+    );
+    metric(
+        "clr_last_frame_age_seconds",
+        Kind::Gauge,
+        "Since the last frame of the source, or since the start.",
+        source.frame_age.as_secs_f64(),
+    );
 }

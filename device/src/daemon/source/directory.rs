@@ -1,52 +1,91 @@
-//! Frames from a folder: the pictures that lie in it, then those that appear, as soon as they are whole.
+//! Directory source: the images in a folder, then those that appear in it, each once it is complete.
+//!
+//! The folder may be removed, replaced, renamed, unmounted, mounted over or made unreadable while the device runs: inotify reports most
+//! of it, a comparison of device and inode the rest. The folder at the configured path is then watched as soon as there is one.
+
+mod file;
+mod watched;
 
 use std::{
     collections::VecDeque,
     ffi::{OsStr, OsString},
     fs,
-    mem::MaybeUninit,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
-use rustix::{fs::inotify, io::Errno};
+use super::{Frame, POLL_INTERVAL, Send, Session, SourceState, Stop, keep_open};
+use crate::daemon::readable;
+use file::Unfit;
+use watched::Watched;
 
-use super::{Frame, PATIENCE, Send, Stop};
-use crate::daemon::{DaemonError, readable};
-
-/// Pictures larger than this are left alone.
-const LARGEST: u64 = 32 << 20;
-/// A folder that is watched. A file counts when its writer closes it or when it is renamed into the folder.
+/// Configuration of a directory source.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
     delete: bool,
-    events: OwnedFd,
+    /// Whether something was mounted on the folder when the device first saw it: without that mount, the folder is not the one meant.
+    mounted: Option<bool>,
 }
 
-fn is_picture(name: &OsStr) -> bool {
+fn is_image(name: &OsStr) -> bool {
     let extension = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
     let known = ["jpg", "jpeg", "png", "bmp", "webp", "gif"];
-    // Names with a dot in front are how careful writers mark files that are not whole yet.
+    // A dot in front marks a file that its writer has not finished.
     !name.as_bytes().starts_with(b".") && known.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 impl Directory {
-    pub(super) fn open(path: &Path, delete: bool) -> Result<Self, DaemonError> {
-        let failed = || DaemonError::io(format!("cannot watch folder '{}'", path.display()));
-        let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
-            .map_err(|error| failed()(error.into()))?;
-        let flags = inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
-        inotify::add_watch(&events, path, flags).map_err(|error| failed()(error.into()))?;
-        Ok(Self {
-            path: path.to_owned(),
+    pub(super) fn new(path: PathBuf, delete: bool) -> Self {
+        Self {
+            path,
             delete,
-            events,
-        })
+            mounted: None,
+        }
     }
 
-    pub(super) fn run(self, stop: &Stop, send: &mut Send<'_>) -> Result<(), DaemonError> {
-        // The watch stands before the folder is read, so nothing falls between. What happened until then is in the list.
+    pub(super) fn run(mut self, stop: &Stop, state: &SourceState, send: &mut Send<'_>) {
+        let (path, delete) = (self.path.clone(), self.delete);
+        keep_open(
+            stop,
+            state,
+            send,
+            || self.open(),
+            |watched, send| {
+                state.up();
+                let session = Watching {
+                    path: &path,
+                    delete,
+                    watched,
+                };
+                session.run(stop, state, send)
+            },
+        );
+    }
+
+    fn open(&mut self) -> Result<Watched, String> {
+        let watched = Watched::open(&self.path)?;
+        if *self.mounted.get_or_insert(watched.mount_point()) && !watched.mount_point() {
+            return Err("nothing is mounted there any more".to_owned());
+        }
+        Ok(watched)
+    }
+}
+
+/// A session with one folder.
+struct Watching<'a> {
+    path: &'a Path,
+    delete: bool,
+    watched: Watched,
+}
+
+impl Watching<'_> {
+    fn run(self, stop: &Stop, state: &SourceState, send: &mut Send<'_>) -> Session {
+        self.deliver(stop, state, send).unwrap_or_else(Session::Lost)
+    }
+
+    fn deliver(&self, stop: &Stop, state: &SourceState, send: &mut Send<'_>) -> Result<Session, String> {
+        // The watch stands before the folder is read, so nothing falls between. Events until then may name files that are in the list.
         let mut waiting = self.present()?;
         for name in self.arrivals()? {
             if !waiting.contains(&name) {
@@ -54,54 +93,38 @@ impl Directory {
             }
         }
         while !stop.is_set() {
-            while let Some(name) = waiting.pop_front() {
-                if stop.is_set() || !self.send(&name, send) {
-                    return Ok(());
+            state.alive();
+            self.watched.check(self.path)?;
+            if let Some(name) = waiting.pop_front() {
+                if !self.send(&name, send) {
+                    break;
                 }
-            }
-            if readable(&self.events, PATIENCE).map_err(self.failed())? {
+            } else if readable(&self.watched, POLL_INTERVAL).map_err(|error| error.to_string())? {
                 waiting.extend(self.arrivals()?);
             }
         }
-        Ok(())
+        Ok(Session::Ended)
     }
 
-    /// The pictures that were finished since the last call.
-    fn arrivals(&self) -> Result<Vec<OsString>, DaemonError> {
-        let mut names = Vec::new();
-        let mut buffer = [MaybeUninit::uninit(); 8 << 10];
-        let mut reader = inotify::Reader::new(&self.events, &mut buffer);
-        loop {
-            match reader.next() {
-                Ok(event) if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) => {
-                    tracing::warn!("more pictures at once than the system keeps track of; reading the folder again");
-                    names.extend(self.present()?);
-                }
-                Ok(event) => {
-                    if let Some(name) = event.file_name() {
-                        let name = OsStr::from_bytes(name.to_bytes());
-                        if is_picture(name) {
-                            names.push(name.to_owned());
-                        }
-                    }
-                }
-                Err(Errno::AGAIN) => return Ok(names),
-                Err(error) => return Err(self.failed()(error.into())),
-            }
+    /// Returns the images that were finished since the last call.
+    fn arrivals(&self) -> Result<Vec<OsString>, String> {
+        let arrivals = self.watched.arrivals()?;
+        let mut names = arrivals.names;
+        if arrivals.overflow {
+            tracing::warn!("more images at once than the system keeps track of; reading the folder again");
+            names.extend(self.present()?);
         }
+        names.retain(|name| is_image(name));
+        Ok(names)
     }
 
-    fn failed(&self) -> impl FnOnce(std::io::Error) -> DaemonError + use<> {
-        DaemonError::io(format!("cannot watch folder '{}'", self.path.display()))
-    }
-
-    /// The pictures in the folder, oldest first.
-    fn present(&self) -> Result<VecDeque<OsString>, DaemonError> {
-        let failed = || DaemonError::io(format!("cannot read folder '{}'", self.path.display()));
+    /// Returns the images in the folder, oldest first.
+    fn present(&self) -> Result<VecDeque<OsString>, String> {
+        let failed = |error: std::io::Error| format!("cannot list the folder: {error}");
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(failed())? {
-            let entry = entry.map_err(failed())?;
-            if is_picture(&entry.file_name()) {
+        for entry in fs::read_dir(self.path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if is_image(&entry.file_name()) {
                 let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
                 found.push((written, entry.file_name()));
             }
@@ -110,27 +133,19 @@ impl Directory {
         Ok(found.into_iter().map(|(_, name)| name).collect())
     }
 
-    /// Sends a file; false when nobody wants frames any more.
+    /// Sends a file; false when frames are not wanted any more.
     fn send(&self, name: &OsStr, send: &mut Send<'_>) -> bool {
         let path = self.path.join(name);
-        let read = || {
-            let metadata = fs::metadata(&path)?;
-            if !metadata.is_file() || metadata.len() > LARGEST {
-                let reason = format!("not a file of at most {LARGEST} bytes");
-                return Err(std::io::Error::other(reason));
-            }
-            fs::read(&path)
-        };
-        match read() {
+        match file::read(&path) {
             Ok(bytes) => send(Frame {
                 delete: self.delete.then(|| path.clone()),
                 path: Some(path),
                 ..Frame::new(name.to_string_lossy().into_owned(), bytes)
             }),
-            // It was taken away, which is its writer's business.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), "cannot read picture: {error}");
+            // It was taken away again, as its writer may do.
+            Err(Unfit::Vanished) => true,
+            Err(Unfit::Skipped(reason)) => {
+                tracing::warn!(path = %path.display(), "image skipped: {reason}");
                 true
             }
         }

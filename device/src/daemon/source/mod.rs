@@ -1,13 +1,16 @@
-//! Where frames come from. A source runs on a thread of its own and hands its frames to a [`Mailbox`].
+//! Sources of frames. Each runs on a dedicated thread and hands its frames to a [`Mailbox`].
 
 mod directory;
-mod pictures;
+mod reopen;
+mod splitter;
+mod state;
 mod stdin;
 
 #[cfg(feature = "camera")]
 mod camera;
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc,
@@ -18,8 +21,11 @@ use std::{
 };
 
 use super::{DaemonError, Mailbox, SourceConfig};
+use reopen::{Session, keep_open};
+pub(crate) use splitter::split;
+pub(crate) use state::{SourceReport, SourceState};
 
-/// One picture as it came: encoded, or a camera's.
+/// One image as it came: encoded, or a camera's.
 #[derive(Debug)]
 pub(crate) struct Frame {
     /// Which, for people: a file's name or a number.
@@ -47,8 +53,8 @@ impl Frame {
     }
 }
 
-/// How long a source waits for news before it looks whether to stop.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Interval at which a source that waits looks whether to stop.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Tells threads to end.
 #[derive(Clone, Debug, Default)]
@@ -72,28 +78,41 @@ type Send<'a> = dyn FnMut(Frame) -> bool + 'a;
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) frames: Arc<Mailbox<Frame>>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<Result<(), DaemonError>>,
 }
 
 impl Source {
-    /// Starts the source's thread; `None` without a source.
-    pub(crate) fn start(config: &SourceConfig, stop: &Stop) -> Result<Option<Self>, DaemonError> {
-        let stop = stop.clone();
+    /// Starts the source's thread; `None` without a source. A folder or a camera may be missing: it is taken up when it appears.
+    pub(crate) fn start(
+        config: &SourceConfig,
+        stop: &Stop,
+        state: &Arc<SourceState>,
+    ) -> Result<Option<Self>, DaemonError> {
+        let (stop, shared) = (stop.clone(), Arc::clone(state));
         match config.clone() {
             SourceConfig::None => Ok(None),
             SourceConfig::Directory { path, delete, latest } => {
-                let watch = directory::Directory::open(&path, delete)?;
                 let name = format!("directory {}", path.display());
-                Self::spawn(name, latest, move |send| watch.run(&stop, send)).map(Some)
+                let directory = directory::Directory::new(path, delete);
+                Self::spawn(name, latest, state, move |send| {
+                    directory.run(&stop, &shared, send);
+                    Ok(())
+                })
+                .map(Some)
             }
-            SourceConfig::Stdin { latest } => {
-                Self::spawn("stdin".to_owned(), latest, move |send| stdin::run(&stop, send)).map(Some)
-            }
+            SourceConfig::Stdin { latest } => Self::spawn("stdin".to_owned(), latest, state, move |send| {
+                stdin::run(&stop, &shared, send)
+            })
+            .map(Some),
             #[cfg(feature = "camera")]
             SourceConfig::Camera { path, width, height } => {
-                let camera = camera::Camera::open(&path, width, height)?;
                 let name = format!("camera {}", path.display());
-                Self::spawn(name, true, move |send| camera.run(&stop, send)).map(Some)
+                let camera = camera::Camera { path, width, height };
+                Self::spawn(name, true, state, move |send| {
+                    camera.run(&stop, &shared, send);
+                    Ok(())
+                })
+                .map(Some)
             }
         }
     }
@@ -101,34 +120,45 @@ impl Source {
     fn spawn(
         name: String,
         latest: bool,
+        state: &Arc<SourceState>,
         run: impl FnOnce(&mut Send<'_>) -> Result<(), DaemonError> + std::marker::Send + 'static,
     ) -> Result<Self, DaemonError> {
         let frames = Arc::new(Mailbox::new(latest));
-        let (mailbox, label) = (Arc::clone(&frames), name.clone());
+        let (mailbox, state) = (Arc::clone(&frames), Arc::clone(state));
+        state.start(&name);
         let thread = thread::Builder::new()
             .name("clr-source".to_owned())
             .spawn(move || {
-                if let Err(error) = run(&mut |frame| mailbox.send(frame)) {
-                    let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
-                    tracing::error!(source = label, "{error}{cause}");
-                }
+                let mut send = |frame| {
+                    state.frame();
+                    let taken = mailbox.send(frame);
+                    state.alive();
+                    taken
+                };
+                let ended = catch_unwind(AssertUnwindSafe(|| run(&mut send)));
                 mailbox.close();
+                ended.unwrap_or_else(|_| {
+                    let panicked = std::io::Error::other("it panicked");
+                    Err(DaemonError::io("cannot read the source")(panicked))
+                })
             })
             .map_err(DaemonError::io("cannot start the source's thread"))?;
-        Ok(Self {
-            name,
-            frames,
-            thread: Some(thread),
-        })
+        Ok(Self { name, frames, thread })
     }
 
-    /// Ends the source. A thread that still waits for standard input is left to the process's end.
-    pub(crate) fn stop(mut self) {
+    /// Ends the source and returns the error that ended it before. A thread that hangs in the system, on a dead network disk, is left to
+    /// the end of the process.
+    pub(crate) fn stop(self) -> Result<(), DaemonError> {
+        const STEP: Duration = Duration::from_millis(5);
         self.frames.close();
-        if let Some(thread) = self.thread.take()
-            && self.name != "stdin"
-        {
-            let _ = thread.join();
+        let asked = Instant::now();
+        while !self.thread.is_finished() && asked.elapsed() < 5 * POLL_INTERVAL {
+            thread::sleep(STEP);
         }
+        if !self.thread.is_finished() {
+            tracing::warn!(source = self.name, "the source does not end; leaving it behind");
+            return Ok(());
+        }
+        self.thread.join().unwrap_or(Ok(()))
     }
 }

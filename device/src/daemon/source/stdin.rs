@@ -1,35 +1,80 @@
 //! Frames from standard input.
 
-use std::io::Read as _;
+use std::{io, time::Duration};
 
-use super::{Frame, Send, Stop, pictures::Splitter};
-use crate::daemon::DaemonError;
+use rustix::io::Errno;
 
-/// Reads pictures to the end of standard input.
-pub(super) fn run(stop: &Stop, send: &mut Send<'_>) -> Result<(), DaemonError> {
-    let mut input = std::io::stdin().lock();
+use super::{Frame, POLL_INTERVAL, Send, SourceState, Stop, splitter::Splitter};
+use crate::daemon::{DaemonError, losses::LossLog, readable};
+
+/// Counts and logs the bytes that belonged to no image, while the stream runs.
+struct Lost<'a> {
+    state: &'a SourceState,
+    counted: u64,
+    log: LossLog,
+}
+
+impl Lost<'_> {
+    fn count(&mut self, lost: u64) {
+        let more = lost - self.counted;
+        self.counted = lost;
+        self.state.lose_bytes(more);
+        let due = self.log.add(more);
+        self.say(due);
+    }
+
+    fn say(&self, due: Option<u64>) {
+        if let Some(bytes) = due {
+            let total = self.counted;
+            tracing::warn!(bytes, total, "bytes on standard input that belong to no complete image");
+        }
+    }
+
+    fn end(mut self) {
+        let rest = self.log.rest();
+        self.say((rest > 0).then_some(rest));
+    }
+}
+
+/// Reads images to the end of standard input.
+pub(super) fn run(stop: &Stop, state: &SourceState, send: &mut Send<'_>) -> Result<(), DaemonError> {
+    let failed = || DaemonError::io("cannot read standard input");
+    let input = io::stdin();
     let mut splitter = Splitter::default();
     let mut buffer = vec![0; 64 << 10];
     let mut number = 0_u64;
-    while !stop.is_set() {
-        let count = match input.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(DaemonError::io("cannot read standard input")(error)),
-        };
-        splitter.push(&buffer[..count]);
-        while let Some(bytes) = splitter.next_picture() {
+    let mut lost = Lost {
+        state,
+        counted: 0,
+        log: LossLog::default(),
+    };
+    let mut ended = false;
+    while !ended && !stop.is_set() {
+        state.alive();
+        if !readable(&input, POLL_INTERVAL).map_err(failed())? {
+            lost.count(splitter.lost());
+            continue;
+        }
+        match rustix::io::read(&input, &mut buffer) {
+            Ok(0) => {
+                ended = true;
+                splitter.end();
+            }
+            Ok(count) => splitter.push(&buffer[..count]),
+            Err(Errno::INTR) => {}
+            // A process that shares the descriptor may have made it non-blocking and read first.
+            Err(Errno::AGAIN) => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => return Err(failed()(error.into())),
+        }
+        while let Some(bytes) = splitter.next_image() {
             let frame = Frame::new(number.to_string(), bytes);
             number += 1;
             if !send(frame) {
                 return Ok(());
             }
         }
+        lost.count(splitter.lost());
     }
-    let (skipped, rest) = splitter.finish();
-    if skipped + rest > 0 {
-        tracing::warn!(skipped, rest, "bytes on standard input that belong to no whole picture");
-    }
+    lost.end();
     Ok(())
 }

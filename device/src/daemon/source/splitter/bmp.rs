@@ -1,0 +1,99 @@
+//! BMP: a header that states the length; the pixels follow without any structure.
+
+use super::{
+    LARGEST,
+    walk::{Step, Trace, u16_le, u32_le},
+};
+
+/// Bytes that may follow the pixels: padding, or a colour profile.
+const MOST_BEHIND_PIXELS: usize = 4 << 20;
+
+/// A BMP that is followed.
+#[derive(Debug, Default)]
+pub(super) struct Bmp {
+    pub(super) trace: Trace,
+    length: usize,
+}
+
+impl Bmp {
+    /// Returns whether the first 10 bytes may start a BMP.
+    pub(super) fn starts_with(bytes: &[u8]) -> bool {
+        bytes.starts_with(b"BM") && bytes.get(6..10) == Some(&[0; 4])
+    }
+
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Step {
+        if !self.trace.head {
+            match header(bytes) {
+                Header::More => return Step::More,
+                Header::Broken => return Step::Broken,
+                Header::Sound { pixels, length } => {
+                    self.length = length;
+                    self.trace.head = true;
+                    self.trace.next_part(pixels, false);
+                }
+            }
+        }
+        if bytes.len() < self.length {
+            Step::More
+        } else {
+            Step::End(self.length)
+        }
+    }
+}
+
+enum Header {
+    More,
+    Broken,
+    Sound { pixels: usize, length: usize },
+}
+
+/// Checks that all fields of the header agree with each other.
+fn header(bytes: &[u8]) -> Header {
+    let Some(file) = bytes.get(..18) else {
+        return Header::More;
+    };
+    let (length, pixels, info) = (u32_le(&file[2..]), u32_le(&file[10..]), u32_le(&file[14..]));
+    let sound = matches!(info, 12 | 40 | 52 | 56 | 64 | 108 | 124)
+        && (14 + info..=1 << 20).contains(&pixels)
+        && (pixels + 1..=LARGEST).contains(&length);
+    if !sound {
+        return Header::Broken;
+    }
+    let Some(rest) = bytes.get(18..14 + info.min(40)) else {
+        return Header::More;
+    };
+    let (width, height, planes, bits, compression) = if info == 12 {
+        let half = |at: usize| usize::from(u16_le(&rest[at..]));
+        (half(0), half(2), half(4), half(6), 0)
+    } else {
+        let height = u32_le(&rest[4..]) as u32 as i32;
+        let half = |at: usize| usize::from(u16_le(&rest[at..]));
+        (
+            u32_le(rest),
+            height.unsigned_abs() as usize,
+            half(8),
+            half(10),
+            u32_le(&rest[12..]),
+        )
+    };
+    if planes != 1 || width == 0 || height == 0 || !matches!(bits, 1 | 2 | 4 | 8 | 16 | 24 | 32) {
+        return Header::Broken;
+    }
+    let fits = match compression {
+        // Plain pixels, with or without masks: rows of whole words.
+        0 | 3 | 6 => {
+            let row = width.saturating_mul(bits).div_ceil(32).saturating_mul(4);
+            let end = row.saturating_mul(height).saturating_add(pixels);
+            (end..=end.saturating_add(MOST_BEHIND_PIXELS)).contains(&length)
+        }
+        // Run lengths: the length says nothing of the size. JPEG or PNG inside (4, 5) is for printers.
+        1 => bits == 8,
+        2 => bits == 4,
+        _ => false,
+    };
+    if fits {
+        Header::Sound { pixels, length }
+    } else {
+        Header::Broken
+    }
+}

@@ -1,0 +1,106 @@
+//! A position in the stream where an image may start, followed as its format tells.
+
+use super::{
+    bmp::Bmp,
+    jpeg::{Jpeg, ScanData},
+    png::{self, Png},
+    walk::{Step, Trace},
+    webp::Webp,
+};
+
+/// What is known of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Sound so far.
+    Open,
+    /// An image that ends at this position of the stream; `cut` if it has no end of its own.
+    Complete { end: u64, cut: bool },
+    /// No image.
+    Broken,
+}
+
+#[derive(Debug)]
+enum Format {
+    Jpeg(Jpeg),
+    Png(Png),
+    Bmp(Bmp),
+    Webp(Webp),
+}
+
+/// One possible image.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    /// Position in the stream.
+    pub(super) start: u64,
+    pub(super) state: State,
+    format: Format,
+}
+
+impl Candidate {
+    /// Returns a candidate where the bytes look like the start of an image.
+    pub(super) fn at(start: u64, bytes: &[u8]) -> Option<Self> {
+        let format = match bytes {
+            [0xff, 0xd8, 0xff, marker, ..] if Jpeg::starts_with(*marker) => Format::Jpeg(Jpeg::default()),
+            _ if bytes.starts_with(png::MAGIC) => Format::Png(Png::default()),
+            _ if Webp::starts_with(bytes) => Format::Webp(Webp::default()),
+            _ if Bmp::starts_with(bytes) => Format::Bmp(Bmp::default()),
+            _ => return None,
+        };
+        Some(Self {
+            start,
+            state: State::Open,
+            format,
+        })
+    }
+
+    pub(super) fn trace(&self) -> &Trace {
+        match &self.format {
+            Format::Jpeg(jpeg) => &jpeg.trace,
+            Format::Png(png) => &png.trace,
+            Format::Bmp(bmp) => &bmp.trace,
+            Format::Webp(webp) => &webp.trace,
+        }
+    }
+
+    /// Position of the part that is not confirmed yet.
+    pub(super) fn unit(&self) -> u64 {
+        self.start + self.trace().unit as u64
+    }
+
+    /// Follows the image as far as its bytes go.
+    pub(super) fn advance(&mut self, bytes: &[u8], scan_data: &mut ScanData) {
+        if self.state != State::Open {
+            return;
+        }
+        let step = match &mut self.format {
+            Format::Jpeg(jpeg) => jpeg.advance(bytes, self.start, scan_data),
+            Format::Png(png) => png.advance(bytes),
+            Format::Bmp(bmp) => bmp.advance(bytes),
+            Format::Webp(webp) => webp.advance(bytes),
+        };
+        let complete = |end: usize, cut| match end {
+            0..=super::LARGEST => State::Complete {
+                end: self.start + end as u64,
+                cut,
+            },
+            _ => State::Broken,
+        };
+        self.state = match step {
+            Step::More => State::Open,
+            Step::End(end) => complete(end, false),
+            Step::Cut(end) => complete(end, true),
+            Step::Broken => State::Broken,
+        };
+    }
+
+    /// Returns where the image ends if another one starts at a position inside it; `None` if it cannot be one then.
+    pub(super) fn cut_before(&self, inner: u64) -> Option<u64> {
+        match &self.format {
+            Format::Jpeg(jpeg) => {
+                let end = jpeg.cut_before((inner - self.start) as usize)?;
+                Some(self.start + end as u64)
+            }
+            Format::Png(_) | Format::Bmp(_) | Format::Webp(_) => None,
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Splitting of a byte stream into images: JPEG (so MJPEG), PNG, BMP and WebP, one after the other.
+//!
+//! Each format tells where it ends: JPEG by its markers (a thumbnail in an EXIF segment has an end marker of its own), PNG by its chunks,
+//! BMP and WebP by the length in their headers. A stream may be damaged: frames are cut, have no end marker, and between them lies
+//! anything, also bytes that look like a header with a large length. So no header is believed alone. Every possible start becomes a
+//! candidate, all candidates are followed side by side, and where two contradict each other, evidence decides:
+//!
+//! - image data hold no complete image: the outer candidate is a false or a cut one;
+//! - metadata may hold complete images (thumbnails): the outer candidate stands until it breaks off, or holds three of them;
+//! - two candidates cannot end at the same byte, or overlap: the later start is the true one;
+//! - a JPEG that got as far as its scan data ends where another image starts.
+//!
+//! Damage so costs the frame that it touches. Work and memory are bounded: scan data are searched once, at most [`MOST_OPEN`] candidates
+//! are open at once, and none may be longer than [`LARGEST`].
+
+mod bmp;
+mod candidate;
+mod gap;
+mod jpeg;
+mod png;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod webp;
+
+use candidate::{Candidate, State};
+use gap::Gaps;
+use jpeg::ScanData;
+
+/// Bytes of the largest image.
+const LARGEST: usize = 32 << 20;
+/// Bytes that are needed to recognise the start of an image.
+const MAGIC: usize = 12;
+/// Candidates whose end is not known yet; of more, the oldest is given up.
+const MOST_OPEN: usize = 64;
+/// Complete images that a part of metadata may hold while its own end is not known.
+const MOST_INSIDE: usize = 2;
+/// Cuts a stream into images.
+#[derive(Debug, Default)]
+pub(super) struct Splitter {
+    /// Bytes of the stream from `base` on, the first `gone` of them done with.
+    buffer: Vec<u8>,
+    gone: usize,
+    base: u64,
+    /// Position up to which starts were looked for.
+    searched: u64,
+    /// Position up to which every byte was delivered or counted.
+    accounted: u64,
+    candidates: Vec<Candidate>,
+    scan_data: ScanData,
+    gaps: Gaps,
+    ended: bool,
+}
+
+/// What to do about the oldest candidate.
+enum Choice {
+    Deliver {
+        start: u64,
+        end: u64,
+        cut: bool,
+    },
+    /// A candidate was given up.
+    Again,
+    /// Look for starts up to here first.
+    Search(u64),
+    /// More bytes are needed.
+    Wait,
+}
+
+impl Splitter {
+    /// Adds bytes of the stream.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        // Moving the rest to the front costs as much as what is dropped: linear over the stream.
+        if self.gone > self.buffer.len() / 2 {
+            self.buffer.drain(..self.gone);
+            self.base += self.gone as u64;
+            self.gone = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The stream has ended: what is open is cut.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Returns the bytes so far that belonged to no image.
+    pub(super) fn lost(&self) -> u64 {
+        self.gaps.lost()
+    }
+
+    /// Returns the next image.
+    pub(super) fn next_image(&mut self) -> Option<Vec<u8>> {
+        loop {
+            self.follow();
+            match self.choose() {
+                Choice::Deliver { start, end, cut } => return Some(self.deliver(start, end, cut)),
+                Choice::Again => {}
+                Choice::Search(end) => _ = self.search(end),
+                Choice::Wait if self.search(u64::MAX) => {}
+                Choice::Wait if self.ended && self.give_up_open() => {}
+                Choice::Wait if self.too_long() => self.give_up_oldest_open(),
+                Choice::Wait => {
+                    self.discard();
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn stream_end(&self) -> u64 {
+        self.base + self.buffer.len() as u64
+    }
+
+    fn bytes(&self, start: u64, end: u64) -> &[u8] {
+        &self.buffer[(start - self.base) as usize..(end - self.base) as usize]
+    }
+
+    /// Follows all open candidates, and gives up those that contradict what is inside them.
+    fn follow(&mut self) {
+        let mut at = 0;
+        while at < self.candidates.len() {
+            let candidate = &mut self.candidates[at];
+            let bytes = &self.buffer[(candidate.start - self.base) as usize..];
+            candidate.advance(bytes, &mut self.scan_data);
+            if candidate.state == State::Broken {
+                self.give_up(at, u64::MAX);
+            } else {
+                at += 1;
+            }
+        }
+        let mut at = 0;
+        while at < self.candidates.len() {
+            match self.inside(at) {
+                Some(first) => self.contradict(at, first),
+                None => at += 1,
+            }
+        }
+    }
+
+    /// Returns the start of the first image inside an open candidate, where it cannot hold as many as there are.
+    fn inside(&self, at: usize) -> Option<u64> {
+        let outer = &self.candidates[at];
+        if outer.state != State::Open {
+            return None;
+        }
+        let most = if outer.trace().metadata { MOST_INSIDE } else { 0 };
+        let (mut count, mut first, mut end) = (0, None, outer.unit());
+        for inner in &self.candidates[at + 1..] {
+            if let State::Complete { end: ends, .. } = inner.state
+                && inner.start >= end
+            {
+                count += 1;
+                end = ends;
+                first.get_or_insert(inner.start);
+            }
+        }
+        first.filter(|_| count > most)
+    }
+
+    /// Ends a candidate before the image that starts inside it, or gives it up.
+    fn contradict(&mut self, at: usize, inner: u64) {
+        let candidate = &mut self.candidates[at];
+        match candidate.cut_before(inner) {
+            Some(end) => candidate.state = State::Complete { end, cut: true },
+            None => self.give_up(at, inner),
+        }
+    }
+
+    /// Drops a candidate, with its thumbnails: images before `inner` in metadata whose end was confirmed.
+    fn give_up(&mut self, at: usize, inner: u64) {
+        let given_up = self.candidates.remove(at);
+        let confirmed = given_up.start..given_up.unit().min(inner);
+        self.candidates.retain(|candidate| {
+            candidate.state == State::Open
+                || !confirmed.contains(&candidate.start)
+                || !given_up.trace().thumbnail((candidate.start - given_up.start) as usize)
+        });
+    }
+
+    fn oldest_open(&self) -> Option<usize> {
+        self.candidates
+            .iter()
+            .position(|candidate| candidate.state == State::Open)
+    }
+
+    fn give_up_oldest_open(&mut self) {
+        if let Some(at) = self.oldest_open() {
+            self.give_up(at, u64::MAX);
+        }
+    }
+
+    /// Ends or gives up the oldest open candidate, at the end of the stream; false if there is none.
+    fn give_up_open(&mut self) -> bool {
+        let Some(at) = self.oldest_open() else {
+            return false;
+        };
+        let end = self.stream_end();
+        self.contradict(at, end);
+        true
+    }
+
+    fn too_long(&self) -> bool {
+        let oldest = self.oldest_open().map_or(u64::MAX, |at| self.candidates[at].start);
+        self.stream_end().saturating_sub(oldest) > LARGEST as u64 + MAGIC as u64
+    }
+
+    fn choose(&mut self) -> Choice {
+        let Some(oldest) = self.candidates.first() else {
+            return Choice::Wait;
+        };
+        let State::Complete { end, cut } = oldest.state else {
+            return Choice::Wait;
+        };
+        let start = oldest.start;
+        let trace = oldest.trace();
+        if !trace.verified {
+            let visible = self.visible().min(end);
+            if self.searched < visible {
+                return Choice::Search(visible);
+            }
+            // Only metadata can hold other images.
+            let contested = |rival: &Candidate| !trace.thumbnail((rival.start - start) as usize);
+            for rival in self.candidates[1..].iter().take_while(|rival| rival.start < end) {
+                match rival.state {
+                    // A thumbnail without end marker seems to go on behind the end of its image.
+                    State::Complete { end: ends, cut } if contested(rival) || ends >= end && !cut => {
+                        let inner = rival.start;
+                        self.contradict(0, inner);
+                        return Choice::Again;
+                    }
+                    // It goes on behind the end of this one: which of them is true, its own end will tell.
+                    State::Open if contested(rival) && rival.trace().head && !self.ended => {
+                        return Choice::Wait;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Choice::Deliver { start, end, cut }
+    }
+
+    /// Position up to which a start can be recognised.
+    fn visible(&self) -> u64 {
+        let end = self.stream_end();
+        if self.ended {
+            end
+        } else {
+            end.saturating_sub(MAGIC as u64 - 1).max(self.base)
+        }
+    }
+
+    /// Looks for the next start before `end`; false if there is none that can be seen yet.
+    fn search(&mut self, end: u64) -> bool {
+        let end = end.min(self.visible());
+        while self.searched < end {
+            let from = (self.searched - self.base) as usize;
+            let to = (end - self.base) as usize;
+            let first = |&byte: &u8| matches!(byte, 0xff | 0x89 | b'B' | b'R');
+            let Some(ahead) = self.buffer[from..to].iter().position(first) else {
+                self.searched = end;
+                return false;
+            };
+            let start = self.searched + ahead as u64;
+            self.searched = start + 1;
+            let bytes = &self.buffer[from + ahead..];
+            let Some(mut candidate) = Candidate::at(start, bytes) else {
+                continue;
+            };
+            candidate.advance(bytes, &mut self.scan_data);
+            if candidate.state == State::Broken {
+                continue;
+            }
+            let at = self.candidates.partition_point(|other| other.start < start);
+            if self.candidates.get(at).is_some_and(|other| other.start == start) {
+                continue;
+            }
+            self.candidates.insert(at, candidate);
+            if self
+                .candidates
+                .iter()
+                .filter(|candidate| candidate.state == State::Open)
+                .count()
+                > MOST_OPEN
+            {
+                self.give_up_oldest_open();
+            }
+            return true;
+        }
+        false
+    }
+
+    fn deliver(&mut self, start: u64, end: u64, cut: bool) -> Vec<u8> {
+        let mut image = self.bytes(start, end).to_vec();
+        if cut {
+            gap::trim(&mut image);
+        }
+        self.account(start);
+        self.accounted = self.accounted.max(end);
+        self.gaps.image();
+        // A start that ends up in the last bytes may only be recognised with those that follow.
+        self.searched = self.searched.max(end.saturating_sub(MAGIC as u64 - 1));
+        self.candidates.retain(|candidate| {
+            let undecided = candidate.state == State::Open && !candidate.trace().head;
+            candidate.start >= end || undecided && candidate.start > start
+        });
+        self.discard();
+        image
+    }
+
+    /// Counts what was not delivered before `end`.
+    fn account(&mut self, end: u64) {
+        if end <= self.accounted {
+            return;
+        }
+        let from = (self.accounted - self.base) as usize;
+        self.gaps.count(&self.buffer[from..(end - self.base) as usize]);
+        self.accounted = end;
+    }
+
+    /// Drops the bytes that no candidate can need any more.
+    fn discard(&mut self) {
+        let oldest = self.candidates.first().map_or(u64::MAX, |oldest| oldest.start);
+        let needed = self.searched.min(oldest);
+        self.account(needed.min(self.stream_end()));
+        self.gone = (needed - self.base) as usize;
+        if self.ended && self.candidates.is_empty() {
+            self.account(self.stream_end());
+        }
+    }
+}
+
+/// Splits a stream that arrives in these pieces; returns the images and the bytes that belong to none.
+pub(crate) fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, u64) {
+    let mut splitter = Splitter::default();
+    let mut images = Vec::new();
+    for piece in pieces {
+        splitter.push(piece);
+        images.extend(std::iter::from_fn(|| splitter.next_image()));
+    }
+    splitter.end();
+    images.extend(std::iter::from_fn(|| splitter.next_image()));
+    (images, splitter.lost())
+}
