@@ -79,6 +79,7 @@ fn serve(
     beside: &ToBeside,
 ) -> io::Result<()> {
     let counters = &runtime.counters;
+    *lock(&counters.last_frame) = Some(frame.arrived);
     let mut line = Answer {
         schema: answer::SCHEMA,
         time: answer::now(),

@@ -2,31 +2,43 @@
 
 use std::fmt::Write as _;
 
-/// Writes metrics one behind the other.
+/// Labels of a sample, as name and text.
+pub(crate) type Labels = Vec<(&'static str, String)>;
+
+/// A page of metrics, written one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Exposition {
     text: String,
 }
 
 /// How a metric behaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Only rises.
+    /// Only rises; its name ends in `_total`.
     Counter,
     /// Rises and falls.
     Gauge,
 }
 
 impl Exposition {
-    /// A metric with its samples: labels and value.
-    pub(crate) fn metric(&mut self, name: &str, kind: Kind, help: &str, samples: &[(&[(&str, &str)], f64)]) {
-        if samples.is_empty() {
+    /// Writes a metric with its samples: labels and value. Without samples nothing is written.
+    pub(crate) fn metric(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels, f64)>,
+    ) {
+        debug_assert_eq!(kind == Kind::Counter, name.ends_with("_total"), "{name}");
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
             return;
         }
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
         };
+        let help = help.replace('\\', "\\\\").replace('\n', "\\n");
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (labels, value) in samples {
@@ -41,6 +53,16 @@ impl Exposition {
             };
             let _ = writeln!(self.text, "{name}{labels} {value}");
         }
+    }
+
+    /// Writes a counter without labels.
+    pub(crate) fn counter(&mut self, name: &str, help: &str, value: f64) {
+        self.metric(name, Kind::Counter, help, [(Vec::new(), value)]);
+    }
+
+    /// Writes a gauge without labels.
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.metric(name, Kind::Gauge, help, [(Vec::new(), value)]);
     }
 
     pub(crate) fn finish(self) -> String {
@@ -62,15 +84,15 @@ mod tests {
         page.metric(
             "clr_frames_total",
             Kind::Counter,
-            "Frames answered.",
-            &[(&[("task", "a\"b")], 3.0)],
+            "Frames\nanswered.",
+            [(vec![("task", "a\"b\\\n".to_owned())], 3.0)],
         );
-        page.metric("clr_up", Kind::Gauge, "Whether.", &[(&[], 1.5)]);
-        page.metric("clr_none", Kind::Gauge, "Nothing.", &[]);
+        page.gauge("clr_ratio", "Some ratio.", 1.5);
+        page.metric("clr_none", Kind::Gauge, "Nothing.", []);
         assert_eq!(
             page.finish(),
-            "# HELP clr_frames_total Frames answered.\n# TYPE clr_frames_total counter\nclr_frames_total{task=\"a\\\"b\"} 3\n\
-             # HELP clr_up Whether.\n# TYPE clr_up gauge\nclr_up 1.5\n"
+            "# HELP clr_frames_total Frames\\nanswered.\n# TYPE clr_frames_total counter\n\
+             clr_frames_total{task=\"a\\\"b\\\\\\n\"} 3\n# HELP clr_ratio Some ratio.\n# TYPE clr_ratio gauge\nclr_ratio 1.5\n"
         );
     }
 }

@@ -14,10 +14,13 @@
 
 mod answer;
 mod canary;
+mod check;
 mod cli;
 mod config;
 mod connections;
+mod descriptors;
 mod error;
+mod health;
 mod http;
 mod inference;
 mod latency;
@@ -25,13 +28,16 @@ mod latency;
 mod learning;
 mod mailbox;
 mod metrics;
+mod opened;
 mod readable;
 mod remote;
 mod runtime;
 mod say;
 mod signals;
 mod source;
+mod tally;
 mod trial;
+mod warnings;
 
 use mailbox::{Mailbox, Received};
 use readable::readable;
@@ -43,3 +49,5 @@ pub use config::{
     TrustConfig, TuningConfig,
 };
 pub use error::DaemonError;
+#[doc(hidden)]
+pub use http::http_answer;

@@ -6,10 +6,14 @@
 )]
 
 mod adversity;
+mod check_config;
 mod choosing;
 mod device;
+mod health;
 mod hostile;
+mod http;
 mod killed;
 mod learning;
 mod serving;
+mod soak;
 mod trial;

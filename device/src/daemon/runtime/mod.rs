@@ -18,8 +18,9 @@ use clr_adapters::{AUTO, Digest, Limits, SecretKey};
 use clr_onnx::Backbone;
 use clr_store::{Caps, Store, StoreOptions};
 use clr_switching::Serving;
+use clr_transfer::FailureCode;
 
-use super::{Config, DaemonError, latency::Latencies, source::Stop};
+use super::{Config, DaemonError, latency::Latencies, source::Stop, tally::Tally};
 use crate::{
     Engine, EngineOptions, ResidentAdapter, generate_key, read_secret_key, resident_memory, write_public_key,
     write_secret_key,
@@ -65,6 +66,16 @@ pub(crate) struct Counters {
     pub(crate) by_task: Mutex<HashMap<String, u64>>,
     /// When the inference loop last came round.
     pub(crate) alive: Mutex<Option<Instant>>,
+    /// When the last frame came.
+    pub(crate) last_frame: Mutex<Option<Instant>>,
+    /// Requests of hosts that failed.
+    pub(crate) refused: Tally<FailureCode>,
+    /// Connections that were refused, by kind: `http`, `tcp`, …
+    pub(crate) connections_refused: Tally<&'static str>,
+    /// Adapters on trial that were reverted.
+    pub(crate) reverts: AtomicU64,
+    /// Runs of learning, by how they ended.
+    pub(crate) learning_runs: Tally<&'static str>,
 }
 
 /// Whatever a panicking thread left behind is still a counter or a cache.
@@ -83,17 +94,8 @@ pub(crate) fn now() -> Option<u64> {
 impl Runtime {
     /// Loads the backbone, opens the store and makes every task in it ready.
     pub(crate) fn start(config: Config, stop: Stop) -> Result<Arc<Self>, DaemonError> {
-        let backbone = Backbone::load(&config.backbone).map_err(crate::EngineError::from)?;
-        let options = EngineOptions {
-            threads: config.threads,
-            ..EngineOptions::default()
-        };
-        let engine = Engine::new(backbone, options)?;
-        let folder = config.store();
-        std::fs::create_dir_all(&folder)
-            .map_err(DaemonError::io(format!("cannot make folder '{}'", folder.display())))?;
-        let key = device_key(&config)?;
-        let store = Store::open_directory(&config.store(), store_options(&config, &engine, key)?)?;
+        let engine = open_engine(&config)?;
+        let store = open_store(&config, &engine)?;
         let runtime = Self {
             engine,
             store,
@@ -120,6 +122,11 @@ impl Runtime {
             runtime.resume_learning();
         }
         Ok(runtime)
+    }
+
+    /// How long ago the device was started.
+    pub(crate) fn uptime(&self) -> std::time::Duration {
+        self.started.elapsed()
     }
 
     /// Makes every task of the store ready. One that fails does not keep the others back.
@@ -162,6 +169,24 @@ impl Runtime {
         self.config.store(Arc::new(config));
         Ok(())
     }
+}
+
+/// Loads the backbone into an engine.
+pub(crate) fn open_engine(config: &Config) -> Result<Engine, DaemonError> {
+    let backbone = Backbone::load(&config.backbone).map_err(crate::EngineError::from)?;
+    let options = EngineOptions {
+        threads: config.threads,
+        ..EngineOptions::default()
+    };
+    Ok(Engine::new(backbone, options)?)
+}
+
+/// Opens the store; its folder and the device's key are made at the first start.
+pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<Store, DaemonError> {
+    let folder = config.store();
+    std::fs::create_dir_all(&folder).map_err(DaemonError::io(format!("cannot make folder '{}'", folder.display())))?;
+    let key = device_key(config)?;
+    Ok(Store::open_directory(&folder, store_options(config, engine, key)?)?)
 }
 
 /// The device's own key; made at the first start.

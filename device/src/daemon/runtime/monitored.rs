@@ -1,118 +1,188 @@
 //! The device as a monitoring system sees it.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clr_store::TaskState;
+use clr_transfer::{Health, HealthState};
 
 use super::{Runtime, lock};
 use crate::{
     daemon::{
+        health,
         http::Monitored,
         metrics::{Exposition, Kind},
     },
     resident_memory,
 };
 
-/// An inference loop that has not come round for this long is stuck.
-const STUCK: Duration = Duration::from_secs(10);
-
 impl Monitored for Runtime {
     fn metrics(&self) -> String {
-        let counters = &self.counters;
         let mut page = Exposition::default();
-        let total = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed) as f64;
+        self.health_metrics(&mut page);
+        self.frame_metrics(&mut page);
+        self.task_metrics(&mut page);
+        self.peer_metrics(&mut page);
+        self.resource_metrics(&mut page);
+        page.finish()
+    }
+
+    fn health(&self) -> Health {
+        health::examine(self)
+    }
+
+    fn connection_refused(&self) {
+        self.counters.connections_refused.add("http");
+    }
+}
+
+fn value(count: &AtomicU64) -> f64 {
+    count.load(Ordering::Relaxed) as f64
+}
+
+impl Runtime {
+    fn health_metrics(&self, page: &mut Exposition) {
+        let up = health::inference(self).0 == HealthState::Ok;
+        page.gauge("clr_up", "1 while the inference loop runs.", f64::from(u8::from(up)));
+        let health = health::examine(self);
+        let states = health.checks.iter().map(|check| {
+            let state = match check.state {
+                HealthState::Ok => 0.0,
+                HealthState::Degraded => 1.0,
+                _ => 2.0,
+            };
+            (vec![("check", check.name.clone())], state)
+        });
         page.metric(
-            "clr_up",
+            "clr_health",
             Kind::Gauge,
-            "1 while the inference loop runs.",
-            &[(&[], f64::from(u8::from(self.fault().is_none())))],
+            "State of each check of /healthz: 0 ok, 1 degraded, 2 failed.",
+            states,
         );
+        page.gauge(
+            "clr_uptime_seconds",
+            "Time since the start.",
+            self.uptime().as_secs_f64(),
+        );
+    }
+
+    fn frame_metrics(&self, page: &mut Exposition) {
+        let counters = &self.counters;
         let by_task = lock(&counters.by_task).clone();
-        let labels: Vec<[(&str, &str); 1]> = by_task.keys().map(|task| [("task", task.as_str())]).collect();
-        let samples: Vec<_> = labels
-            .iter()
-            .zip(by_task.values())
-            .map(|(labels, &count)| (&labels[..], count as f64))
-            .collect();
         page.metric(
             "clr_frames_answered_total",
             Kind::Counter,
             "Frames answered, by task.",
-            &samples,
+            by_task
+                .into_iter()
+                .map(|(task, count)| (vec![("task", task)], count as f64)),
         );
-        page.metric(
+        page.counter(
             "clr_frames_dropped_total",
-            Kind::Counter,
-            "Frames replaced by newer ones.",
-            &[(&[], total(&counters.dropped))],
+            "Frames replaced by newer ones before they were answered.",
+            value(&counters.dropped),
         );
-        page.metric(
+        page.counter(
             "clr_frames_failed_total",
-            Kind::Counter,
             "Frames without an answer.",
-            &[(&[], total(&counters.failed))],
+            value(&counters.failed),
         );
+        let age = lock(&counters.last_frame).map(|at| at.elapsed().as_secs_f64());
         page.metric(
-            "clr_switches_total",
-            Kind::Counter,
-            "Changes of the active task.",
-            &[(&[], total(&counters.switches))],
-        );
-        if let Some((median, p99)) = lock(&counters.latencies).quantiles() {
-            let samples: [(&[(&str, &str)], f64); 2] = [
-                (&[("quantile", "0.5")], f64::from(median) / 1e3),
-                (&[("quantile", "0.99")], f64::from(p99) / 1e3),
-            ];
-            page.metric(
-                "clr_frame_latency_seconds",
-                Kind::Gauge,
-                "From picture to answer, over the last 1,024 frames.",
-                &samples,
-            );
-        }
-        let (tasks, bytes) = self.resident();
-        page.metric(
-            "clr_tasks",
+            "clr_last_frame_age_seconds",
             Kind::Gauge,
-            "Tasks ready in memory.",
-            &[(&[], f64::from(tasks))],
+            "Time since the last frame came; absent before the first one.",
+            age.map(|age| (Vec::new(), age)),
         );
+        let quantiles = lock(&counters.latencies).quantiles();
         page.metric(
-            "clr_adapter_bytes",
+            "clr_frame_latency_seconds",
             Kind::Gauge,
-            "Memory of their adapters.",
-            &[(&[], bytes as f64)],
+            "From image to answer, over the last 1,024 frames.",
+            quantiles.into_iter().flat_map(|(median, p99)| {
+                [("0.5", median), ("0.99", p99)]
+                    .map(|(quantile, time)| (vec![("quantile", quantile.to_owned())], f64::from(time) / 1e3))
+            }),
         );
-        let on_trial = self.store.tasks().iter().filter(|state| state.trial.is_some()).count();
-        page.metric(
-            "clr_tasks_on_trial",
-            Kind::Gauge,
-            "Tasks whose adapter is on trial.",
-            &[(&[], on_trial as f64)],
-        );
-        page.metric(
-            "clr_resident_memory_bytes",
-            Kind::Gauge,
-            "Resident memory of the process.",
-            &[(&[], resident_memory() as f64)],
-        );
-        page.metric(
-            "clr_uptime_seconds",
-            Kind::Counter,
-            "Since the start.",
-            &[(&[], self.started.elapsed().as_secs_f64())],
-        );
-        page.finish()
     }
 
-    fn fault(&self) -> Option<String> {
-        let alive = *lock(&self.counters.alive);
-        match alive {
-            _ if self.stop.is_set() => Some("stopping".to_owned()),
-            None => Some("starting".to_owned()),
-            Some(at) if at.elapsed() > STUCK => Some(format!(
-                "the inference loop has not come round for {} s",
-                at.elapsed().as_secs()
-            )),
-            Some(_) => None,
-        }
+    fn task_metrics(&self, page: &mut Exposition) {
+        let counters = &self.counters;
+        let (tasks, bytes) = self.resident();
+        page.gauge("clr_tasks", "Tasks ready in memory.", f64::from(tasks));
+        page.gauge("clr_adapter_bytes", "Memory of their adapters.", bytes as f64);
+        let states = self.store.tasks();
+        let on_trial = states.iter().filter(|state| state.trial.is_some()).count();
+        page.gauge(
+            "clr_tasks_on_trial",
+            "Tasks whose adapter is on trial.",
+            on_trial as f64,
+        );
+        page.gauge(
+            "clr_stored_adapter_bytes",
+            "Bytes of the adapter files in the store, earlier and original ones included.",
+            stored_bytes(&states) as f64,
+        );
+        page.counter(
+            "clr_switches_total",
+            "Changes of the active task.",
+            value(&counters.switches),
+        );
+        page.counter(
+            "clr_reverts_total",
+            "Adapters on trial that were reverted.",
+            value(&counters.reverts),
+        );
+        let runs = counters.learning_runs.counts().into_iter();
+        page.metric(
+            "clr_learning_runs_total",
+            Kind::Counter,
+            "Runs of learning that ended, by result.",
+            runs.map(|(result, count)| (vec![("result", result.to_owned())], count as f64)),
+        );
     }
+
+    fn peer_metrics(&self, page: &mut Exposition) {
+        let refused = self.counters.refused.counts().into_iter();
+        page.metric(
+            "clr_requests_refused_total",
+            Kind::Counter,
+            "Requests of hosts that failed, by name and number of the reason.",
+            refused.map(|(code, count)| {
+                let labels = vec![("code", code.name().to_owned()), ("number", code.0.to_string())];
+                (labels, count as f64)
+            }),
+        );
+        let connections = self.counters.connections_refused.counts().into_iter();
+        page.metric(
+            "clr_connections_refused_total",
+            Kind::Counter,
+            "Connections refused, by kind.",
+            connections.map(|(kind, count)| (vec![("kind", kind.to_owned())], count as f64)),
+        );
+    }
+
+    fn resource_metrics(&self, page: &mut Exposition) {
+        page.gauge(
+            "clr_resident_memory_bytes",
+            "Resident memory of the process.",
+            resident_memory() as f64,
+        );
+        let free = health::free_disk(self).ok().map(|(free, _)| (Vec::new(), free as f64));
+        page.metric(
+            "clr_state_disk_free_bytes",
+            Kind::Gauge,
+            "Bytes free on the disk of the state folder.",
+            free,
+        );
+    }
+}
+
+/// Bytes of all adapter files that records name, each file once.
+fn stored_bytes(states: &[TaskState]) -> u64 {
+    let files = states.iter().flat_map(|state| {
+        let trial = state.trial.map(|trial| trial.held);
+        [trial, state.confirmed, state.last_good, state.restore]
+    });
+    let files: std::collections::HashMap<_, _> = files.flatten().map(|held| (held.digest, held.bytes)).collect();
+    files.values().sum()
 }
