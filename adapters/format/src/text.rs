@@ -38,9 +38,8 @@ pub fn text_from_bytes(mut bytes: Vec<u8>) -> Result<String, TextError> {
     }
     if let Some(offset) = bytes.iter().position(|&byte| byte == 0) {
         // ASCII in UTF-16 without a mark: every other byte is zero.
-        let zeros = bytes.iter().filter(|&&byte| byte == 0).count();
-        let half = bytes.len() / 2;
-        return Err(if offset < 2 && zeros > half / 2 {
+        let mut others = bytes[offset..].iter().step_by(2).take(8);
+        return Err(if offset < 2 && bytes.len() > 2 && others.all(|&byte| byte == 0) {
             TextError::Utf16
         } else {
             TextError::Zero { offset }
@@ -55,7 +54,7 @@ pub fn text_from_bytes(mut bytes: Vec<u8>) -> Result<String, TextError> {
         let before = &error.as_bytes()[..offset];
         TextError::NotUtf8 {
             offset,
-            line: 1 + before.iter().filter(|&&byte| byte == b'\n').count(),
+            line: before.split(|&byte| byte == b'\n').count(),
         }
     })
 }

@@ -25,8 +25,11 @@ const FULL: u64 = 64 << 10;
 /// What a check found.
 type Finding = (HealthState, String);
 
+/// A check of the running device.
+type Check = fn(&Runtime) -> Finding;
+
 /// The checks, in the order in which they are reported.
-const CHECKS: &[(&str, fn(&Runtime) -> Finding)] = &[
+const CHECKS: &[(&str, Check)] = &[
     ("inference", inference),
     ("source", source),
     ("task", task),

@@ -106,15 +106,14 @@ pub(super) async fn run(listener: TcpListener, server: Arc<Server>, stop: Stop) 
         match timeout(STEP, listener.accept()).await {
             // Nobody came.
             Err(_) => {}
-            Ok(Ok((stream, peer))) => match Place::take(&server, peer.ip()) {
-                Some(place) => {
+            Ok(Ok((stream, peer))) => {
+                if let Some(place) = Place::take(&server, peer.ip()) {
                     let server = Arc::clone(&server);
                     tokio::spawn(async move {
                         connection::serve(stream, &server).await;
                         drop(place);
                     });
-                }
-                None => {
+                } else {
                     server.device.connection_refused();
                     if let Some(refused) = refusals.due() {
                         let most = server.limits.connections;
@@ -123,7 +122,7 @@ pub(super) async fn run(listener: TcpListener, server: Arc<Server>, stop: Stop) 
                     refuse(stream);
                     sleep(AFTER_REFUSAL).await;
                 }
-            },
+            }
             // The peer disconnected before `accept`.
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Ok(Err(error)) => {

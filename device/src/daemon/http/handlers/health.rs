@@ -1,5 +1,7 @@
 //! `/healthz`: 200 and `ok`, or 503 and a line per fault; as JSON with `?json` or an `Accept` field.
 
+use std::fmt::Write as _;
+
 use clr_transfer::{Health, HealthState};
 use hyper::{StatusCode, http::request::Parts};
 use serde::Serialize;
@@ -48,7 +50,8 @@ fn text(health: &Health) -> String {
     };
     for (state, name) in [(HealthState::Failed, "failed"), (HealthState::Degraded, "degraded")] {
         for check in health.checks.iter().filter(|check| check.state == state) {
-            text += &format!("{name} {}: {}\n", check.name, check.text);
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{name} {}: {}", check.name, check.text);
         }
     }
     text
