@@ -219,6 +219,15 @@ fn source(config: &Config, report: &mut Report) -> Result<(), DaemonError> {
             source.stop();
         }
         line("source", format_args!("{name}"))?;
+        if let SourceConfig::Directory { path, .. } = &config.source
+            && !path.is_dir()
+        {
+            let path = path.display();
+            line(
+                "warning",
+                format_args!("the watched folder '{path}' is missing: no frame comes until it is there"),
+            )?;
+        }
     }
     Ok(())
 }

@@ -22,15 +22,39 @@ pub(crate) enum Kind {
 
 impl Exposition {
     /// Writes a metric with its samples: labels and value. Without samples nothing is written.
-    pub(crate) fn metric(
+    pub(crate) fn metric(&mut self, name: &str, kind: Kind, help: &str, samples: &[(&[(&str, &str)], f64)]) {
+        let rendered = samples
+            .iter()
+            .map(|(labels, value)| (braces(labels.iter().copied()), *value));
+        self.write(name, kind, help, rendered);
+    }
+
+    /// Writes a metric whose labels are made for it; otherwise as [`Exposition::metric`].
+    pub(crate) fn family(
         &mut self,
         name: &str,
         kind: Kind,
         help: &str,
         samples: impl IntoIterator<Item = (Labels, f64)>,
     ) {
-        debug_assert_eq!(kind == Kind::Counter, name.ends_with("_total"), "{name}");
-        let mut samples = samples.into_iter().peekable();
+        let rendered = samples
+            .into_iter()
+            .map(|(labels, value)| (braces(labels.iter().map(|(key, text)| (*key, text.as_str()))), value));
+        self.write(name, kind, help, rendered);
+    }
+
+    /// Writes a counter without labels.
+    pub(crate) fn counter(&mut self, name: &str, help: &str, value: f64) {
+        self.metric(name, Kind::Counter, help, &[(&[], value)]);
+    }
+
+    /// Writes a gauge without labels.
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.metric(name, Kind::Gauge, help, &[(&[], value)]);
+    }
+
+    fn write(&mut self, name: &str, kind: Kind, help: &str, samples: impl Iterator<Item = (String, f64)>) {
+        let mut samples = samples.peekable();
         if samples.peek().is_none() {
             return;
         }
@@ -42,31 +66,24 @@ impl Exposition {
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (labels, value) in samples {
-            let labels: Vec<String> = labels
-                .iter()
-                .map(|(key, text)| format!("{key}=\"{}\"", escaped(text)))
-                .collect();
-            let labels = if labels.is_empty() {
-                String::new()
-            } else {
-                format!("{{{}}}", labels.join(","))
-            };
             let _ = writeln!(self.text, "{name}{labels} {value}");
         }
     }
 
-    /// Writes a counter without labels.
-    pub(crate) fn counter(&mut self, name: &str, help: &str, value: f64) {
-        self.metric(name, Kind::Counter, help, [(Vec::new(), value)]);
-    }
-
-    /// Writes a gauge without labels.
-    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: f64) {
-        self.metric(name, Kind::Gauge, help, [(Vec::new(), value)]);
-    }
-
     pub(crate) fn finish(self) -> String {
         self.text
+    }
+}
+
+/// The labels of a sample as they are written.
+fn braces<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let labels: Vec<String> = labels
+        .map(|(key, text)| format!("{key}=\"{}\"", escaped(text)))
+        .collect();
+    if labels.is_empty() {
+        String::new()
+    } else {
+        format!("{{{}}}", labels.join(","))
     }
 }
 
@@ -85,10 +102,11 @@ mod tests {
             "clr_frames_total",
             Kind::Counter,
             "Frames\nanswered.",
-            [(vec![("task", "a\"b\\\n".to_owned())], 3.0)],
+            &[(&[("task", "a\"b\\\n")], 3.0)],
         );
         page.gauge("clr_ratio", "Some ratio.", 1.5);
-        page.metric("clr_none", Kind::Gauge, "Nothing.", []);
+        page.metric("clr_none", Kind::Gauge, "Nothing.", &[]);
+        page.family("clr_none", Kind::Gauge, "Nothing.", []);
         assert_eq!(
             page.finish(),
             "# HELP clr_frames_total Frames\\nanswered.\n# TYPE clr_frames_total counter\n\

@@ -1,8 +1,14 @@
 //! `run --check-config`: what stops `run` stops the check, in the same words; the check leaves nothing behind.
 
-use std::{fs, net::TcpListener, process::Output};
+use std::{
+    fs,
+    net::TcpListener,
+    process::Output,
+    thread,
+    time::{Duration, Instant},
+};
 
-use super::device::{Device, free_port, http_get, publisher};
+use super::device::{Device, PATIENCE, free_port, http_get, publisher};
 
 const FOLDER: &str = "[source]\nkind = 'directory'\npath = 'frames'\n";
 
@@ -20,18 +26,41 @@ fn error(stderr: &str) -> String {
 
 fn same_error(what: &str, device: &Device, words: &str) {
     let (sound, _, checked) = check(device);
-    let ran = device.command(&["run"]).output().unwrap();
-    assert!(!sound && !ran.status.success(), "{what}: {checked}");
-    let ran = error(&String::from_utf8(ran.stderr).unwrap());
+    assert!(!sound, "{what}: {checked}");
+    let log = device.path("stderr");
+    let mut child = device
+        .command(&["run"])
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if started.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("{what}: it runs, though the check says {checked}");
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    assert!(!status.success(), "{what}");
+    let ran = error(&fs::read_to_string(&log).unwrap());
     assert_eq!(error(&checked), ran, "{what}");
     assert!(ran.contains(words), "{what}: {ran}");
+}
+
+/// A fault that the check names, whether a run ends on it or goes on without.
+fn named(what: &str, device: &Device, words: &str) {
+    let (_, stdout, stderr) = check(device);
+    assert!(format!("{stdout}{stderr}").contains(words), "{what}: {stdout}{stderr}");
 }
 
 #[test]
 fn what_stops_a_run_stops_the_check_in_the_same_words() {
     let device = Device::new("");
     fs::remove_dir(device.path("frames")).unwrap();
-    same_error("no watched folder", &device, "frames");
+    named("no watched folder", &device, "watch");
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap();
@@ -45,9 +74,9 @@ fn what_stops_a_run_stops_the_check_in_the_same_words() {
     same_error("a foreign address", &device, "192.0.2.1:7420");
 
     let device = Device::new(&format!("[control]\nsocket = '{}/control.sock'\n", "deep".repeat(30)));
-    same_error("a long socket path", &device, "107");
+    named("a long socket path", &device, "expected at most 107");
     let device = Device::new("[control]\nsocket = 'device.toml/control.sock'\n");
-    same_error("a file as the socket's folder", &device, "device.toml/control.sock");
+    named("a file as the socket's folder", &device, "cannot listen on socket");
     let device = Device::new("[serial]\nport = '/dev/no-such-line'\n");
     same_error("no serial line", &device, "/dev/no-such-line");
 
@@ -73,11 +102,12 @@ fn what_stops_a_run_stops_the_check_in_the_same_words() {
 fn every_fault_is_named_at_once() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap();
-    let device = Device::new(&format!("[tcp]\nlisten = '{port}'\n[[trust.keys]]\nfile = 'no.pub'\n"));
-    fs::remove_dir(device.path("frames")).unwrap();
+    let device = Device::new(&format!(
+        "[tcp]\nlisten = '{port}'\n[serial]\nport = '/dev/no-such-line'\n[[trust.keys]]\nfile = 'no.pub'\n"
+    ));
     let (sound, _, stderr) = check(&device);
     assert!(!sound);
-    for words in ["no.pub", "frames", &port.to_string()] {
+    for words in ["no.pub", "no-such-line", &port.to_string()] {
         assert!(stderr.contains(words), "{words}: {stderr}");
     }
 }

@@ -66,12 +66,16 @@ impl AsyncWrite for Peer<'_> {
 /// If no asynchronous runtime can be made, for want of descriptors.
 #[must_use]
 pub fn http_answer(sent: &[u8], piece: usize, body_bytes: u64) -> Vec<u8> {
+    answer_of(Arc::new(Fixed), sent, piece, body_bytes)
+}
+
+fn answer_of(device: Arc<dyn Monitored>, sent: &[u8], piece: usize, body_bytes: u64) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .expect("a runtime without input and output");
     let server = Server {
-        device: Arc::new(Fixed),
+        device,
         limits: Limits {
             connections: 1,
             body_bytes,
@@ -129,6 +133,31 @@ mod tests {
         assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
         let head = String::from_utf8(http_answer(b"HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 99, 0)).unwrap();
         assert!(head.contains("200 OK") && head.ends_with("\r\n\r\n"), "{head}");
+    }
+
+    /// A device with a defect.
+    struct Panics;
+
+    impl Monitored for Panics {
+        fn metrics(&self) -> String {
+            panic!("a defect");
+        }
+
+        fn health(&self) -> Health {
+            Health::default()
+        }
+
+        fn connection_refused(&self) {}
+    }
+
+    #[test]
+    fn a_handler_that_panics_is_an_internal_error_of_that_request_alone() {
+        let device: Arc<dyn Monitored> = Arc::new(Panics);
+        for (path, expected) in [("/metrics", 500), ("/healthz", 200), ("/metrics", 500)] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let answer = answer_of(Arc::clone(&device), request.as_bytes(), 99, 0);
+            assert_eq!(code(&answer), expected, "{path}");
+        }
     }
 
     #[test]

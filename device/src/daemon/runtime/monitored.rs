@@ -52,7 +52,7 @@ impl Runtime {
             };
             (vec![("check", check.name.clone())], state)
         });
-        page.metric(
+        page.family(
             "clr_health",
             Kind::Gauge,
             "State of each check of /healthz: 0 ok, 1 degraded, 2 failed.",
@@ -68,7 +68,7 @@ impl Runtime {
     fn frame_metrics(&self, page: &mut Exposition) {
         let counters = &self.counters;
         let by_task = lock(&counters.by_task).clone();
-        page.metric(
+        page.family(
             "clr_frames_answered_total",
             Kind::Counter,
             "Frames answered, by task.",
@@ -87,14 +87,14 @@ impl Runtime {
             value(&counters.failed),
         );
         let age = lock(&counters.last_frame).map(|at| at.elapsed().as_secs_f64());
-        page.metric(
+        page.family(
             "clr_last_frame_age_seconds",
             Kind::Gauge,
             "Time since the last frame came; absent before the first one.",
             age.map(|age| (Vec::new(), age)),
         );
         let quantiles = lock(&counters.latencies).quantiles();
-        page.metric(
+        page.family(
             "clr_frame_latency_seconds",
             Kind::Gauge,
             "From image to answer, over the last 1,024 frames.",
@@ -133,7 +133,7 @@ impl Runtime {
             value(&counters.reverts),
         );
         let runs = counters.learning_runs.counts().into_iter();
-        page.metric(
+        page.family(
             "clr_learning_runs_total",
             Kind::Counter,
             "Runs of learning that ended, by result.",
@@ -143,7 +143,7 @@ impl Runtime {
 
     fn peer_metrics(&self, page: &mut Exposition) {
         let refused = self.counters.refused.counts().into_iter();
-        page.metric(
+        page.family(
             "clr_requests_refused_total",
             Kind::Counter,
             "Requests of hosts that failed, by name and number of the reason.",
@@ -153,7 +153,7 @@ impl Runtime {
             }),
         );
         let connections = self.counters.connections_refused.counts().into_iter();
-        page.metric(
+        page.family(
             "clr_connections_refused_total",
             Kind::Counter,
             "Connections refused, by kind.",
@@ -168,7 +168,7 @@ impl Runtime {
             resident_memory() as f64,
         );
         let free = health::free_disk(self).ok().map(|(free, _)| (Vec::new(), free as f64));
-        page.metric(
+        page.family(
             "clr_state_disk_free_bytes",
             Kind::Gauge,
             "Bytes free on the disk of the state folder.",
