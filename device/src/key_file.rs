@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use clr_adapters::{KeyError, PublicKey, SecretKey};
+use clr_adapters::{KeyError, PublicKey, SecretKey, text_from_bytes};
 
 /// What can be wrong with a key file.
 #[derive(Debug, thiserror::Error)]
@@ -56,10 +56,12 @@ pub enum KeyFileError {
 }
 
 fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, KeyFileError> {
-    let text = std::fs::read_to_string(path).map_err(|source| KeyFileError::Read {
+    let failed = |source| KeyFileError::Read {
         path: path.to_owned(),
         source,
-    })?;
+    };
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let text = text_from_bytes(bytes).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
     text.parse().map_err(|source| KeyFileError::Text {
         path: path.to_owned(),
         source,
@@ -151,6 +153,24 @@ mod tests {
         assert!(matches!(again, Err(KeyFileError::Exists { .. })));
         assert_eq!(read_secret_key(&secret).unwrap().public(), key.public());
         assert!(matches!(read_public_key(&secret), Err(KeyFileError::Text { .. })));
+    }
+
+    #[test]
+    fn keys_that_an_editor_of_windows_saved_are_read_and_utf_16_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.pub");
+        let key = generate_key().unwrap().public();
+        std::fs::write(&path, format!("\u{feff}{key}\r\n")).unwrap();
+        assert_eq!(read_public_key(&path).unwrap(), key);
+        let utf16: Vec<u8> = format!("\u{feff}{key}\r\n")
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        std::fs::write(&path, utf16).unwrap();
+        let Err(KeyFileError::Read { source, .. }) = read_public_key(&path) else {
+            panic!("expected an unreadable key");
+        };
+        assert!(source.to_string().contains("UTF-16"), "{source}");
     }
 
     #[cfg(unix)]

@@ -42,8 +42,9 @@ pub enum KeyError {
 }
 
 fn digits(text: &str, prefix: &'static str) -> Result<[u8; 32], KeyError> {
+    // A byte order mark may have been pasted with the key.
     let rest = text
-        .trim()
+        .trim_matches(|character: char| character.is_whitespace() || character == '\u{feff}')
         .strip_prefix(prefix)
         .ok_or(KeyError::Prefix { expected: prefix })?;
     let fault = KeyError::Digits {

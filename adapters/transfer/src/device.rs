@@ -6,6 +6,7 @@ use clr_adapters::Digest;
 
 use crate::{
     failure::{Failure, FailureCode},
+    health::Health,
     message::{Begin, Committed, DeviceInfo, PullInfo, Slot},
     status::{Status, TaskSummary},
     tuning::{TuneRequest, TuneStatus},
@@ -81,6 +82,19 @@ pub trait Device: Sync {
     /// Stops tuning; nothing to do if there is none.
     fn stop_tuning(&self) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// Whether the device is well.
+    fn health(&self) -> Result<Health, Failure> {
+        Err(Failure::new(
+            FailureCode::UNSUPPORTED,
+            "this device does not report its health",
+        ))
+    }
+
+    /// Called for every request that fails, with its name, before the reply is sent: for counters and logs.
+    fn refused(&self, request: &'static str, failure: &Failure) {
+        let _ = (request, failure);
     }
 
     /// Whether connections should end, because the device is going down.

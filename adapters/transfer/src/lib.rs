@@ -41,6 +41,7 @@ mod device;
 mod digest_text;
 mod failure;
 mod frame;
+mod health;
 mod message;
 mod pacing;
 mod receive;
@@ -59,6 +60,7 @@ pub use clr_adapters::Digest;
 pub use device::Device;
 pub use failure::{Failure, FailureCode};
 pub use frame::{Decoder, Direction, FrameEvent, Head, MAX_BODY, MAX_FRAME, encode_frame};
+pub use health::{Health, HealthCheck, HealthState, printable};
 pub use message::{
     Begin, Capabilities, Committed, DeviceInfo, Kind, MAX_CHUNK, MAX_LABEL, MAX_TASK, MIN_CHUNK, MessageFault,
     PullInfo, Request, Response, Slot, VERSIONS,

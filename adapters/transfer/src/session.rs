@@ -105,6 +105,7 @@ impl<'d> Session<'d> {
         if known && head.sequence < self.last {
             return None;
         }
+        let asked = request.as_ref().map_or("unreadable", Request::name);
         let answer = match request {
             Ok(Request::Hello { min, max, chunk, .. }) => self.hello(head.session, min..=max, chunk),
             _ if !known => {
@@ -117,6 +118,9 @@ impl<'d> Session<'d> {
             Ok(request) => self.carry_out(request),
             Err(fault) => Err(fault.into()),
         };
+        if let Err(failure) = &answer {
+            self.device.refused(asked, failure);
+        }
         self.last = head.sequence;
         let reply = Head {
             direction: Direction::Reply,
@@ -236,6 +240,11 @@ impl<'d> Session<'d> {
                 Response::Tuning(status)
             }
             Request::StopTuning => device.stop_tuning().map(done)?,
+            Request::Health => {
+                let mut health = device.health()?;
+                health.clip();
+                Response::Health(health)
+            }
             Request::Hello { .. } => return Err(MessageFault::Unreadable.into()),
         };
         Ok(Answer::Message(response))

@@ -151,7 +151,7 @@ pub struct TaskSummary {
     pub last_revert: Option<String>,
 }
 
-fn clip(text: &mut String, cap: usize) {
+pub(crate) fn clip(text: &mut String, cap: usize) {
     let length = clipped(text, cap).len();
     text.truncate(length);
 }

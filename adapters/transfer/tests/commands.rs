@@ -2,7 +2,8 @@
 
 use clr_adapters::delta;
 use clr_transfer::{
-    ClientError, Committed, Decoder, Digest, FailureCode, Kind, Request, Response, Session, SessionLimits, Status,
+    ClientError, Committed, Decoder, Digest, FailureCode, Health, HealthState, Kind, Request, Response, Session,
+    SessionLimits, Status,
 };
 
 use crate::{
@@ -46,6 +47,47 @@ fn the_status_survives_the_wire_and_json() {
         "{json}"
     );
     assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+}
+
+#[test]
+fn health_is_left_out_where_a_device_is_too_old_and_else_arrives_under_its_caps() {
+    let device = MemoryDevice::default();
+    let (health, ..) = with_client(&device, 512, |_| Faults::default(), |client| client.health());
+    assert_eq!(health.unwrap(), None);
+    let mut known = Health::default();
+    known.push("source", HealthState::Ok, "a frame 0.2 s ago");
+    known.push("disk", HealthState::Failed, &"full ".repeat(1000));
+    known.push("time", HealthState::Degraded, "never set");
+    device.0.lock().unwrap().health = Some(known);
+    let (health, ..) = with_client(&device, 512, |_| Faults::default(), |client| client.health());
+    let health = health.unwrap().unwrap();
+    assert_eq!((health.state, health.checks.len()), (HealthState::Failed, 3));
+    assert_eq!(health.checks[1].text.len(), 512, "long texts are cut");
+    let json = serde_json::to_value(&health).unwrap();
+    assert_eq!(
+        (&json["status"], &json["checks"][2]["state"]),
+        (&"failed".into(), &"degraded".into())
+    );
+}
+
+#[test]
+fn the_device_learns_of_every_request_that_failed() {
+    let device = MemoryDevice::default();
+    let (..) = with_client(
+        &device,
+        512,
+        |_| Faults::default(),
+        |client| {
+            client.rollback("cats").unwrap_err();
+            client.status().unwrap();
+            client.health().unwrap();
+        },
+    );
+    let refused = device.0.lock().unwrap().refused.clone();
+    assert_eq!(
+        refused,
+        [("rollback", FailureCode::NO_TASK), ("health", FailureCode::UNSUPPORTED)]
+    );
 }
 
 #[test]

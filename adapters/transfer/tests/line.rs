@@ -234,6 +234,7 @@ pub(crate) trait AnyClient {
     fn rollback(&mut self, task: &str) -> Result<(), clr_transfer::ClientError>;
     fn list(&mut self) -> Result<Vec<clr_transfer::TaskSummary>, clr_transfer::ClientError>;
     fn status(&mut self) -> Result<clr_transfer::Status, clr_transfer::ClientError>;
+    fn health(&mut self) -> Result<Option<clr_transfer::Health>, clr_transfer::ClientError>;
 }
 
 impl<S, F, E> AnyClient for Client<'_, S, F>
@@ -264,5 +265,9 @@ where
 
     fn status(&mut self) -> Result<clr_transfer::Status, clr_transfer::ClientError> {
         self.status()
+    }
+
+    fn health(&mut self) -> Result<Option<clr_transfer::Health>, clr_transfer::ClientError> {
+        self.health()
     }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use clr_adapters::{Digest, Provenance, delta};
 use clr_transfer::{
-    Begin, Capabilities, Committed, Device, DeviceInfo, Failure, FailureCode, Frames, Kind, Latency, Memory, PullInfo,
-    Slot, Status, TaskState, TaskSummary,
+    Begin, Capabilities, Committed, Device, DeviceInfo, Failure, FailureCode, Frames, Health, Kind, Latency, Memory,
+    PullInfo, Slot, Status, TaskState, TaskSummary,
 };
 
 #[derive(Default)]
@@ -28,6 +28,10 @@ pub(crate) struct Kept {
     pub(crate) announced: u32,
     /// It forgets a transfer with its second chunk.
     pub(crate) forgetful: bool,
+    /// Unsupported where there is none, as on older devices.
+    pub(crate) health: Option<Health>,
+    /// Requests that failed, by name, with their codes.
+    pub(crate) refused: Vec<(&'static str, FailureCode)>,
 }
 
 #[derive(Default)]
@@ -184,6 +188,15 @@ impl Device for MemoryDevice {
             reverts: vec![],
             tuning: None,
         })
+    }
+
+    fn health(&self) -> Result<Health, Failure> {
+        let health = self.0.lock().unwrap().health.clone();
+        health.ok_or_else(|| Failure::new(FailureCode::UNSUPPORTED, "no health"))
+    }
+
+    fn refused(&self, request: &'static str, failure: &Failure) {
+        self.0.lock().unwrap().refused.push((request, failure.code));
     }
 
     fn list(&self) -> Result<Vec<TaskSummary>, Failure> {

@@ -9,21 +9,24 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use clr_transfer::VERSIONS;
 use sd_notify::NotifyState;
 
 use super::{
-    Config, DaemonError,
+    Config, DaemonError, check,
     connections::Connections,
+    descriptors::{self, Descriptors},
     escape, http,
     inference::{self, Beside, Ended, ToBeside},
     logging,
+    opened::{self, Opened},
     output::Answers,
     remote::{self, RemoteCommand},
     runtime::{Runtime, with_causes},
     say,
     signals::{self, Request},
     source::{Source, Stop},
-    stderr,
+    stderr, warnings,
 };
 
 /// Exit code where the program that reads the answers has gone.
@@ -67,7 +70,7 @@ struct RunArgs {
     /// Start with this task in place of the configuration's
     #[arg(short, long, value_name = "NAME")]
     task: Option<String>,
-    /// Check the configuration and the files it names, then end
+    /// Open what the run would open, say what stops it, then end
     #[arg(long)]
     check_config: bool,
 }
@@ -104,30 +107,41 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     let mut config = Config::read(&args.config)?;
     config.task = args.task.clone().or(config.task);
     if args.check_config {
-        return check(&config, &args.config);
+        return check::run(&config, &args.config);
     }
+    warnings::log(&warnings::warnings(&config, &args.config));
+    let descriptors = descriptors::prepare(&config);
     let stop = Stop::default();
     let runtime = Runtime::start(config.clone(), stop.clone())?;
+    let opened = Opened::open(&config)?;
     listen_for_signals(&runtime, &args.config, &stop)?;
 
     let connections = Arc::new(Connections::default());
-    let socket = connections.unix_in(&runtime, &config.sockets());
-    if let Some(tcp) = &config.tcp {
-        let address = connections.tcp(&runtime, tcp.listen)?;
-        tracing::info!(%address, "listening for hosts");
+    let socket = match opened.control {
+        Some((path, listener)) => {
+            connections.unix(&runtime, listener)?;
+            Some(path)
+        }
+        None => None,
+    };
+    if let Some(listener) = opened.tcp {
+        tracing::info!(address = %opened::address(&listener)?, "listening for hosts");
+        connections.tcp(&runtime, listener)?;
     }
-    if let Some(serial) = &config.serial {
-        Connections::serial(&runtime, serial)?;
+    if let (Some(serial), Some(line)) = (&config.serial, opened.serial) {
+        Connections::serial(&runtime, serial, line)?;
     }
-    if let Some(config) = &config.http {
-        let address = http::serve(config.listen, Arc::<Runtime>::clone(&runtime), stop.clone())?;
-        tracing::info!(%address, "listening for HTTP");
+    if let (Some(listener), Some(limits)) = (opened.http, descriptors.http) {
+        tracing::info!(address = %opened::address(&listener)?, "listening for HTTP");
+        http::serve(listener, limits, Arc::<Runtime>::clone(&runtime), stop.clone())?;
     }
     let source = Source::start(&config.source, &stop, &runtime.counters.source)?;
     let answers = Answers::to_stdout(Arc::clone(&runtime.counters.answers_lost))?;
     let (beside, writer) = write_beside(&runtime)?;
     notify(&[NotifyState::Ready]);
+    log_limits(&config, &descriptors);
     tracing::info!(
+        software = env!("CARGO_PKG_VERSION"),
         device = config.name,
         backbone = runtime.engine.backbone().digest().short(),
         tasks = runtime.serving.tasks().len(),
@@ -158,6 +172,22 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Logs the limits in force and the versions spoken.
+fn log_limits(config: &Config, descriptors: &Descriptors) {
+    let limits = &config.limits;
+    tracing::info!(
+        protocol = format_args!("{} to {}", VERSIONS.start(), VERSIONS.end()),
+        adapter_bytes = limits.adapter_bytes,
+        example_bytes = limits.example_bytes,
+        examples_per_task = limits.examples_per_task,
+        connections = limits.connections,
+        http_connections = descriptors.http.map(|http| http.connections),
+        http_body_bytes = descriptors.http.map(|http| http.body_bytes),
+        open_files = descriptors.limit,
+        "limits"
+    );
 }
 
 /// Tells systemd, where it started this process.
@@ -210,23 +240,6 @@ fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<
         })
         .map_err(DaemonError::io("cannot start the writing thread"))?;
     Ok((sender, thread))
-}
-
-/// What `run` would need, without running.
-fn check(config: &Config, path: &Path) -> Result<ExitCode, DaemonError> {
-    config.trust(None)?;
-    let backbone = clr_onnx::Backbone::load(&config.backbone).map_err(crate::EngineError::from)?;
-    line(format_args!("configuration  {}", path.display()))?;
-    line(format_args!(
-        "backbone       {} ({})",
-        backbone.name(),
-        backbone.digest()
-    ))?;
-    line(format_args!("state          {}", config.state.display()))?;
-    line(format_args!("keys trusted   {}", config.trust.keys.len()))?;
-    line(format_args!("source         {:?}", config.source))?;
-    line(format_args!("control        {}", config.socket().display()))?;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn verify(args: &VerifyArgs) -> Result<ExitCode, DaemonError> {

@@ -26,6 +26,72 @@ use super::{
 /// How often listeners look whether to stop.
 const STEP: Duration = Duration::from_millis(50);
 
+/// The peer's name on the control socket.
+const CONTROL: &str = "control socket";
+/// The longest path of a Unix socket: `sun_path` has 108 bytes, the last one zero.
+const SOCKET_PATH: usize = 107;
+
+/// Opens the Unix socket in the first of these places that takes it, and logs where and why if it is not the first one.
+pub(crate) fn bind_first(places: &[PathBuf]) -> Option<(PathBuf, UnixListener)> {
+    let mut places = places.iter().enumerate();
+    places.find_map(|(index, path)| match bind_unix(path, index == 0) {
+        Ok(listener) => {
+            if index > 0 {
+                tracing::error!(socket = %path.display(), "the control socket is in another place than usual");
+            }
+            Some((path.clone(), listener))
+        }
+        Err(error) => {
+            tracing::error!("{}", with_causes(&error));
+            None
+        }
+    })
+}
+
+/// Opens a Unix socket that only this user may use. The store's lock must be held: a socket that is there is then a dead device's.
+pub(crate) fn bind_unix(path: &Path, make_folder: bool) -> Result<UnixListener, DaemonError> {
+    let failed = || DaemonError::io(format!("cannot listen on socket '{}'", path.display()));
+    check_socket_path(path)?;
+    if let Some(folder) = path.parent().filter(|_| make_folder) {
+        std::fs::create_dir_all(folder).map_err(failed())?;
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => device_key::set_aside(path, "aside"),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed()(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed())?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed())?;
+    listener.set_nonblocking(true).map_err(failed())?;
+    Ok(listener)
+}
+
+/// Checks the length of a socket's path.
+pub(crate) fn check_socket_path(path: &Path) -> Result<(), DaemonError> {
+    let got = path.as_os_str().len();
+    if got > SOCKET_PATH {
+        let (path, cap) = (path.to_owned(), SOCKET_PATH);
+        return Err(DaemonError::SocketPath { path, got, cap });
+    }
+    Ok(())
+}
+
+/// Opens a TCP port for hosts.
+pub(crate) fn bind_tcp(address: SocketAddr) -> Result<TcpListener, DaemonError> {
+    let listener =
+        TcpListener::bind(address).map_err(DaemonError::listen(format!("for hosts on {address}"), address))?;
+    listener
+        .set_nonblocking(true)
+        .map_err(DaemonError::io(format!("cannot listen for hosts on {address}")))?;
+    Ok(listener)
+}
+
+/// Opens a serial line.
+pub(crate) fn open_serial(config: &SerialConfig) -> Result<Link, DaemonError> {
+    let path = config.port.display().to_string();
+    Link::serial(&path, config.baud).map_err(DaemonError::io(format!("cannot open serial line '{path}'")))
+}
+
 /// Counts the connections that are open.
 #[derive(Debug, Default)]
 pub(crate) struct Connections(Arc<AtomicUsize>);
@@ -61,6 +127,8 @@ impl Connections {
         };
         if self.0.fetch_add(1, Ordering::SeqCst) >= most {
             self.0.fetch_sub(1, Ordering::SeqCst);
+            let kind = if peer == CONTROL { "unix" } else { "tcp" };
+            runtime.counters.connections_refused.add(kind);
             return tracing::warn!(peer, most, "connection refused: too many at once");
         }
         let open = Open(Arc::clone(&self.0));
@@ -74,62 +142,22 @@ impl Connections {
         }
     }
 
-    /// Listens on the first of these places that takes a Unix socket, which only this user may use; returns it. A device that nobody can command
-    /// from its own machine still serves: it says so.
-    pub(crate) fn unix_in(self: &Arc<Self>, runtime: &Arc<Runtime>, places: &[PathBuf]) -> Option<PathBuf> {
-        let mut places = places.iter().enumerate();
-        places.find_map(|(index, path)| match self.unix(runtime, path, index == 0) {
-            Ok(()) => {
-                if index > 0 {
-                    tracing::error!(socket = %path.display(), "the control socket lies in another place than usual");
-                }
-                Some(path.clone())
-            }
-            Err(error) => {
-                tracing::error!("{}", with_causes(&error));
-                None
-            }
-        })
-    }
-
-    /// Listens on a Unix socket that only this user may use.
-    fn unix(self: &Arc<Self>, runtime: &Arc<Runtime>, path: &Path, make_folder: bool) -> Result<(), DaemonError> {
-        let failed = || DaemonError::io(format!("cannot listen on socket '{}'", path.display()));
-        if let Some(folder) = path.parent().filter(|_| make_folder) {
-            std::fs::create_dir_all(folder).map_err(failed())?;
-        }
-        // The store's lock is ours, so a socket that is there was left behind by a device that is gone.
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::IsADirectory => device_key::set_aside(path, "aside"),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed()(error)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path).map_err(failed())?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed())?;
-        listener.set_nonblocking(true).map_err(failed())?;
+    /// Serves the control socket.
+    pub(crate) fn unix(self: &Arc<Self>, runtime: &Arc<Runtime>, listener: UnixListener) -> Result<(), DaemonError> {
         self.listen(runtime, "clr-control", listener, |listener| {
             let (stream, _) = listener.accept()?;
             stream.set_nonblocking(false)?;
-            Ok(("control socket".to_owned(), Link::unix(stream)))
+            Ok((CONTROL.to_owned(), Link::unix(stream)))
         })
     }
 
-    /// Listens on TCP; returns the address, with the port that was chosen for port 0.
-    pub(crate) fn tcp(
-        self: &Arc<Self>,
-        runtime: &Arc<Runtime>,
-        address: SocketAddr,
-    ) -> Result<SocketAddr, DaemonError> {
-        let failed = || DaemonError::io(format!("cannot listen on {address}"));
-        let listener = TcpListener::bind(address).map_err(failed())?;
-        listener.set_nonblocking(true).map_err(failed())?;
-        let bound = listener.local_addr().map_err(failed())?;
+    /// Serves a TCP port.
+    pub(crate) fn tcp(self: &Arc<Self>, runtime: &Arc<Runtime>, listener: TcpListener) -> Result<(), DaemonError> {
         self.listen(runtime, "clr-tcp", listener, |listener| {
             let (stream, peer) = listener.accept()?;
             stream.set_nonblocking(false)?;
             Ok((peer.to_string(), Link::tcp(stream)))
-        })?;
-        Ok(bound)
+        })
     }
 
     fn listen<L: AsFd + Send + 'static>(
@@ -161,13 +189,12 @@ impl Connections {
     }
 
     /// Serves a serial line for as long as the device runs; one that fails is opened again.
-    pub(crate) fn serial(runtime: &Arc<Runtime>, config: &SerialConfig) -> Result<(), DaemonError> {
+    pub(crate) fn serial(runtime: &Arc<Runtime>, config: &SerialConfig, line: Link) -> Result<(), DaemonError> {
         const AGAIN: Duration = Duration::from_secs(2);
         let path = config.port.display().to_string();
         let baud = config.baud;
         let open = move || Link::serial(&path, baud);
-        let failed = format!("cannot open serial line '{}'", config.port.display());
-        let mut link = Some(open().map_err(DaemonError::io(failed))?);
+        let mut link = Some(line);
         let runtime = Arc::clone(runtime);
         thread::Builder::new()
             .name("clr-serial".to_owned())

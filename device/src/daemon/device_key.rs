@@ -34,6 +34,25 @@ pub(crate) enum Found {
     },
 }
 
+impl Found {
+    /// The public half, if it is known.
+    pub(crate) fn public(&self) -> Option<PublicKey> {
+        match self {
+            Self::Key(key) => Some(key.public()),
+            Self::Lost { public, .. } | Self::Unusable { public, .. } => *public,
+        }
+    }
+
+    /// Why the key cannot be used, in words; nothing at the first start of all.
+    pub(crate) fn fault(&self) -> Option<&str> {
+        match self {
+            Self::Key(_) => None,
+            Self::Lost { fault, .. } => fault.as_deref(),
+            Self::Unusable { fault, .. } => Some(fault),
+        }
+    }
+}
+
 /// A secret key's file.
 enum Half {
     Good(SecretKey),

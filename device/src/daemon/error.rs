@@ -1,6 +1,6 @@
 //! What keeps a device from starting or from carrying out a command.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::{EngineError, KeyFileError};
 
@@ -33,6 +33,28 @@ pub enum DaemonError {
         /// Why it failed.
         source: io::Error,
     },
+    /// An address that cannot be listened on.
+    #[error("cannot listen {what}: {source}\nhint: {hint}")]
+    Listen {
+        /// For what, and where.
+        what: String,
+        /// Why.
+        source: io::Error,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A path that is too long for a Unix socket.
+    #[error(
+        "socket '{}': a path of {got} bytes, expected at most {cap}\nhint: name a shorter one with `control.socket`, such as /run/clr/control.sock", path.display()
+    )]
+    SocketPath {
+        /// The path.
+        path: PathBuf,
+        /// Its length.
+        got: usize,
+        /// The longest that the system takes.
+        cap: usize,
+    },
     /// A new adapter does not answer its canaries as it says.
     #[error(
         "canary {canary} of task `{task}`: {reason}\nhint: it was trained for another backbone file or another preprocessing, or is damaged"
@@ -48,6 +70,24 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
+    /// An address that cannot be listened on, with what helps.
+    pub(crate) fn listen(what: impl Into<String>, address: SocketAddr) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| {
+            let hint = match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    format!(
+                        "another program listens there: end it (`ss -ltnp` names it), or choose another port than {}",
+                        address.port()
+                    )
+                }
+                io::ErrorKind::PermissionDenied => "ports below 1024 are for root: choose a higher one".to_owned(),
+                _ => "`ip address` shows the addresses of this machine".to_owned(),
+            };
+            Self::Listen { what, source, hint }
+        }
+    }
+
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }

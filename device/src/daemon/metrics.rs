@@ -2,49 +2,88 @@
 
 use std::fmt::Write as _;
 
-/// Writes metrics one behind the other.
+/// Labels of a sample, as name and text.
+pub(crate) type Labels = Vec<(&'static str, String)>;
+
+/// A page of metrics, written one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Exposition {
     text: String,
 }
 
 /// How a metric behaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Only rises.
+    /// Only rises; its name ends in `_total`.
     Counter,
     /// Rises and falls.
     Gauge,
 }
 
 impl Exposition {
-    /// A metric with its samples: labels and value.
+    /// Writes a metric with its samples: labels and value. Without samples nothing is written.
     pub(crate) fn metric(&mut self, name: &str, kind: Kind, help: &str, samples: &[(&[(&str, &str)], f64)]) {
-        if samples.is_empty() {
+        let rendered = samples
+            .iter()
+            .map(|(labels, value)| (braces(labels.iter().copied()), *value));
+        self.write(name, kind, help, rendered);
+    }
+
+    /// Writes a metric whose labels are made for it; otherwise as [`Exposition::metric`].
+    pub(crate) fn family(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels, f64)>,
+    ) {
+        let rendered = samples
+            .into_iter()
+            .map(|(labels, value)| (braces(labels.iter().map(|(key, text)| (*key, text.as_str()))), value));
+        self.write(name, kind, help, rendered);
+    }
+
+    /// Writes a counter without labels.
+    pub(crate) fn counter(&mut self, name: &str, help: &str, value: f64) {
+        self.metric(name, Kind::Counter, help, &[(&[], value)]);
+    }
+
+    /// Writes a gauge without labels.
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.metric(name, Kind::Gauge, help, &[(&[], value)]);
+    }
+
+    fn write(&mut self, name: &str, kind: Kind, help: &str, samples: impl Iterator<Item = (String, f64)>) {
+        let mut samples = samples.peekable();
+        if samples.peek().is_none() {
             return;
         }
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
         };
+        let help = help.replace('\\', "\\\\").replace('\n', "\\n");
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (labels, value) in samples {
-            let labels: Vec<String> = labels
-                .iter()
-                .map(|(key, text)| format!("{key}=\"{}\"", escaped(text)))
-                .collect();
-            let labels = if labels.is_empty() {
-                String::new()
-            } else {
-                format!("{{{}}}", labels.join(","))
-            };
             let _ = writeln!(self.text, "{name}{labels} {value}");
         }
     }
 
     pub(crate) fn finish(self) -> String {
         self.text
+    }
+}
+
+/// The labels of a sample as they are written.
+fn braces<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let labels: Vec<String> = labels
+        .map(|(key, text)| format!("{key}=\"{}\"", escaped(text)))
+        .collect();
+    if labels.is_empty() {
+        String::new()
+    } else {
+        format!("{{{}}}", labels.join(","))
     }
 }
 
@@ -62,15 +101,16 @@ mod tests {
         page.metric(
             "clr_frames_total",
             Kind::Counter,
-            "Frames answered.",
-            &[(&[("task", "a\"b")], 3.0)],
+            "Frames\nanswered.",
+            &[(&[("task", "a\"b\\\n")], 3.0)],
         );
-        page.metric("clr_up", Kind::Gauge, "Whether.", &[(&[], 1.5)]);
+        page.gauge("clr_ratio", "Some ratio.", 1.5);
         page.metric("clr_none", Kind::Gauge, "Nothing.", &[]);
+        page.family("clr_none", Kind::Gauge, "Nothing.", []);
         assert_eq!(
             page.finish(),
-            "# HELP clr_frames_total Frames answered.\n# TYPE clr_frames_total counter\nclr_frames_total{task=\"a\\\"b\"} 3\n\
-             # HELP clr_up Whether.\n# TYPE clr_up gauge\nclr_up 1.5\n"
+            "# HELP clr_frames_total Frames\\nanswered.\n# TYPE clr_frames_total counter\n\
+             clr_frames_total{task=\"a\\\"b\\\\\\n\"} 3\n# HELP clr_ratio Some ratio.\n# TYPE clr_ratio gauge\nclr_ratio 1.5\n"
         );
     }
 }

@@ -14,13 +14,16 @@
 
 mod answer;
 mod canary;
+mod check;
 mod cli;
 mod clock;
 mod config;
 mod connections;
+mod descriptors;
 mod device_key;
 mod error;
 mod escape;
+mod health;
 mod http;
 mod images;
 mod inference;
@@ -31,6 +34,7 @@ mod logging;
 mod losses;
 mod mailbox;
 mod metrics;
+mod opened;
 mod output;
 mod readable;
 mod remote;
@@ -39,8 +43,10 @@ mod say;
 mod signals;
 mod source;
 mod stderr;
+mod tally;
 mod time;
 mod trial;
+mod warnings;
 
 use mailbox::{Mailbox, Received};
 use readable::readable;
@@ -61,3 +67,5 @@ pub use config::{
     TrustConfig, TuningConfig,
 };
 pub use error::DaemonError;
+#[doc(hidden)]
+pub use http::http_answer;

@@ -160,7 +160,11 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
     let client = &mut endpoint.client(&clock, endpoint.options());
     match command {
         RemoteCommand::Stdio(_) => bridge(&socket)?,
-        RemoteCommand::Status(_) => print(&client.status()?)?,
+        RemoteCommand::Status(_) => {
+            let status = client.status()?;
+            let health = client.health()?;
+            print(&StatusDocument { status, health })?;
+        }
         RemoteCommand::List(_) => print(&Tasks { tasks: client.list()? })?,
         RemoteCommand::Switch(args) => client.switch(&args.task)?,
         RemoteCommand::Rollback(args) => client.rollback(&args.task)?,
@@ -182,6 +186,15 @@ struct Document<'a, T> {
     schema: &'static str,
     #[serde(flatten)]
     body: &'a T,
+}
+
+#[derive(serde::Serialize)]
+struct StatusDocument {
+    #[serde(flatten)]
+    status: clr_transfer::Status,
+    /// Left out by devices that are older than this command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<clr_transfer::Health>,
 }
 
 #[derive(serde::Serialize)]

@@ -64,6 +64,11 @@ pub(crate) fn stamp() -> Option<u64> {
     (known >= built()).then_some(known)
 }
 
+/// Seconds by which the system's clock is behind what is known to have passed; `None` if it is not.
+pub(crate) fn behind() -> Option<u64> {
+    now()?.checked_sub(system()).filter(|&seconds| seconds > 0)
+}
+
 /// An adapter of a publisher is confirmed: the time at which it was made has passed.
 pub(crate) fn confirmed(header: &Header) {
     let created = header.metrics.as_ref().map_or(0, |metrics| metrics.created);

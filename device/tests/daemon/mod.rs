@@ -7,14 +7,18 @@
 
 mod adversity;
 mod announced;
+mod check_config;
 mod choosing;
 mod device;
 mod fault_matrix;
+mod health;
 mod hostile;
+mod http;
 mod images;
 mod killed;
 mod learning;
 mod output;
 mod serving;
+mod soak;
 mod sources;
 mod trial;

@@ -118,11 +118,13 @@ fn cached_imagenet_labels(cache: &Cache) -> Option<Vec<String>> {
 
 /// Labels from a text file, one a line, in class order.
 pub(crate) fn read_labels(path: &Path) -> Result<Vec<String>, FetchError> {
-    let text = std::fs::read_to_string(path).map_err(|source| FetchError::Io {
+    let bytes = std::fs::read(path).map_err(|source| FetchError::Io {
         action: "read",
         path: path.to_owned(),
         source,
     })?;
+    let text = clr_adapters::text_from_bytes(bytes)
+        .map_err(|error| FetchError::content(path.display().to_string(), error.to_string()))?;
     parse_labels(&text).map_err(|detail| FetchError::content(path.display().to_string(), detail))
 }
 
@@ -145,5 +147,14 @@ mod tests {
             ["tench", "great white shark"]
         );
         assert!(parse_labels("a\n\nb\n").is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_label() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "\u{feff}tench\r\nshark\r\n").unwrap();
+        assert_eq!(read_labels(file.path()).unwrap(), ["tench", "shark"]);
+        std::fs::write(file.path(), b"\xff\xfet\0\n\0").unwrap();
+        assert!(read_labels(file.path()).unwrap_err().to_string().contains("UTF-16"));
     }
 }

@@ -179,7 +179,7 @@ pub(crate) fn fetch_task(
 }
 
 fn read(path: &Path) -> Option<Manifest> {
-    let text = fs::read_to_string(path.join("task.json")).ok()?;
+    let text = clr_adapters::text_from_bytes(fs::read(path.join("task.json")).ok()?).ok()?;
     serde_json::from_str::<Manifest>(&text)
         .ok()
         .filter(|manifest| manifest.schema == SCHEMA)

@@ -7,6 +7,8 @@ use embedded_io::{Read, Write};
 
 use super::{Client, ClientError, Repeat};
 use crate::{
+    failure::FailureCode,
+    health::Health,
     message::{Committed, DeviceInfo, Kind, Request, Response},
     status::{Status, TaskSummary},
     tuning::{TuneRequest, TuneStatus},
@@ -35,6 +37,21 @@ where
             Response::Status(status) => Some(*status),
             _ => None,
         })
+    }
+
+    /// Returns the health of the device; `None` where it is too old to say.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn health(&mut self) -> Result<Option<Health>, ClientError> {
+        let asked = self.ask(&Request::Health, Repeat::Safe, |response| match response {
+            Response::Health(health) => Some(health),
+            _ => None,
+        });
+        match asked {
+            Err(ClientError::Refused(failure)) if failure.code == FailureCode::UNSUPPORTED => Ok(None),
+            asked => asked.map(Some),
+        }
     }
 
     /// All tasks, by name.

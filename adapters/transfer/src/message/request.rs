@@ -106,11 +106,13 @@ pub enum Request<'a> {
     TuneStatus,
     /// Stop tuning.
     StopTuning,
+    /// Is the device well? [WEB]
+    Health,
 }
 
 impl<'a> Request<'a> {
     /// Kinds of requests known here.
-    pub(super) const KINDS: u32 = 18;
+    pub(super) const KINDS: u32 = 19;
 
     /// Reads a request. Texts and data borrow from `bytes`; what is copied is no larger than they are.
     ///
@@ -161,6 +163,7 @@ impl<'a> Request<'a> {
             Self::Tune(_) => "tune",
             Self::TuneStatus => "tune-status",
             Self::StopTuning => "stop-tuning",
+            Self::Health => "health",
         }
     }
 }

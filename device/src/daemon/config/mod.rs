@@ -190,6 +190,12 @@ pub struct SerialConfig {
 pub struct HttpConfig {
     /// Address and port.
     pub listen: SocketAddr,
+    /// Connections at once; half of them, at most four, are reserved for loopback.
+    #[serde(default = "http_connections")]
+    pub connections: usize,
+    /// Bytes of a request's body.
+    #[serde(default = "body_bytes")]
+    pub body_bytes: u64,
 }
 
 /// The bounds of a trial.
@@ -295,6 +301,14 @@ const fn five() -> usize {
 
 const fn yes() -> bool {
     true
+}
+
+const fn http_connections() -> usize {
+    16
+}
+
+const fn body_bytes() -> u64 {
+    8 << 20
 }
 
 const fn baud() -> u32 {

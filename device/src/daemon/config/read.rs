@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clr_adapters::{Digest, MinimumVersion, PublicKey, Trust, TrustedKey};
+use clr_adapters::{Digest, MinimumVersion, PublicKey, Trust, TrustedKey, text_from_bytes};
 
 use super::{Config, KeyConfig, SourceConfig};
 use crate::{daemon::DaemonError, read_public_key};
@@ -17,7 +17,8 @@ impl Config {
             path: path.to_owned(),
             reason: reason.to_string(),
         };
-        let text = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
+        let bytes = std::fs::read(path).map_err(|error| fault(&error))?;
+        let text = text_from_bytes(bytes).map_err(|error| fault(&error))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut config: Self = toml::from_str(&text).map_err(|error| fault(&error.to_string().trim_end()))?;
         config.resolve(folder);
@@ -72,6 +73,9 @@ impl Config {
                 what,
                 value.map_or(1, |value| usize::try_from(value).unwrap_or(usize::MAX)),
             )?;
+        }
+        if let Some(http) = &self.http {
+            positive("http.connections", http.connections)?;
         }
         for (what, value) in [
             ("trial.low_confidence", self.trial.low_confidence),
@@ -220,18 +224,26 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_an_editor_of_windows_saved_is_read() {
+        let config = read(&format!("\u{feff}{}", LEAST.replace('\n', "\r\n"))).unwrap();
+        assert!(config.backbone.ends_with("lite0.onnx"));
+    }
+
+    #[test]
     fn a_full_configuration_is_read() {
         let text = format!(
             "{LEAST}name = 'gate'\ntask = 'auto'\nthreads = 2\ntop = 3\n\
              audience = ['fleet-a', 'north']\n[trust]\nunsigned = true\n[trust.minimum]\nbirds = 7\n'b*' = 5\n[source]\nkind = 'directory'\npath = 'frames'\ndelete = true\n\
              [tcp]\nlisten = '127.0.0.1:7420'\n[serial]\nport = '/dev/ttyAMA0'\nbaud = 921600\n\
-             [http]\nlisten = '127.0.0.1:9420'\n[trial]\nframes = 20\nmax_latency_ms = 50\n[limits]\nconnections = 2\n"
+             [http]\nlisten = '127.0.0.1:9420'\nconnections = 20\nbody_bytes = 1000\n[trial]\nframes = 20\nmax_latency_ms = 50\n[limits]\nconnections = 2\n"
         );
         let config = read(&text).unwrap();
         let trust = config.trust(None).unwrap();
         assert_eq!(trust.names.as_deref().unwrap(), ["gate", "fleet-a", "north"]);
         assert_eq!(["birds", "bees", "cats"].map(|task| trust.minimum(task)), [7, 5, 0]);
         assert_eq!(config.serial.unwrap().baud, 921_600);
+        let http = config.http.unwrap();
+        assert_eq!((http.connections, http.body_bytes), (20, 1000));
         assert_eq!(Trial::from(&config.trial).max_latency_ms, Some(50));
     }
 }

@@ -131,6 +131,12 @@ impl Runtime {
             Ok(Err(error)) => (TunePhase::Failed, with_causes(&error)),
             Err(_) => (TunePhase::Failed, "learning panicked; the log says where".to_owned()),
         };
+        self.counters.learning_runs.add(match phase {
+            TunePhase::Promoted => "promoted",
+            TunePhase::Kept => "kept",
+            TunePhase::Stopped => "stopped",
+            _ => "failed",
+        });
         crate::give_back_memory();
         tracing::info!(task, ?phase, message, "learning ended");
         self.learning.update(|status| {

@@ -5,12 +5,15 @@ use std::sync::{Arc, atomic::Ordering};
 use clr_adapters::{AUTO, Digest};
 use clr_store::StoreError;
 use clr_transfer::{
-    Begin, Capabilities, Committed, Device, DeviceInfo, Failure, FailureCode, Frames, Latency, Memory, PullInfo,
-    Reverted, Slot, Status, TaskState, TaskSummary, TrialStatus,
+    Begin, Capabilities, Committed, Device, DeviceInfo, Failure, FailureCode, Frames, Health, Latency, Memory,
+    PullInfo, Reverted, Slot, Status, TaskState, TaskSummary, TrialStatus,
 };
 
 use super::{Runtime, failure, lock, remembered::Choice, stamp};
-use crate::{daemon::trial::TrialRun, give_back_memory, resident_memory};
+use crate::{
+    daemon::{health, trial::TrialRun},
+    give_back_memory, resident_memory,
+};
 
 impl Runtime {
     /// Changes the store, then brings the task in memory in line with it, whatever came of the change.
@@ -288,6 +291,15 @@ impl Device for Runtime {
     fn stop_tuning(&self) -> Result<(), Failure> {
         self.learning.request_stop();
         Ok(())
+    }
+
+    fn health(&self) -> Result<Health, Failure> {
+        Ok(health::examine(self))
+    }
+
+    fn refused(&self, request: &'static str, failure: &Failure) {
+        tracing::debug!(request, code = %failure.code, "request refused");
+        self.counters.refused.add(failure.code);
     }
 
     fn stopping(&self) -> bool {

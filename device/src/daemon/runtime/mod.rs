@@ -23,12 +23,14 @@ use clr_adapters::{AUTO, Digest, Limits, PublicKey};
 use clr_onnx::Backbone;
 use clr_store::{Caps, Directory, Storage, Store, StoreOptions, TaskState, Unavailable};
 use clr_switching::Serving;
+use clr_transfer::FailureCode;
 
 use super::{
     Config, DaemonError, device_key,
     images::Images,
     latency::Latencies,
     source::{SourceState, Stop},
+    tally::Tally,
 };
 use crate::{Engine, EngineOptions, ResidentAdapter, resident_memory};
 
@@ -93,6 +95,14 @@ pub(crate) struct Counters {
     pub(crate) source: Arc<SourceState>,
     /// Answers that stdout did not take.
     pub(crate) answers_lost: Arc<AtomicU64>,
+    /// Requests of hosts that failed.
+    pub(crate) refused: Tally<FailureCode>,
+    /// Connections that were refused, by kind: `http`, `tcp`, …
+    pub(crate) connections_refused: Tally<&'static str>,
+    /// Adapters on trial that were reverted.
+    pub(crate) reverts: AtomicU64,
+    /// Runs of learning, by how they ended.
+    pub(crate) learning_runs: Tally<&'static str>,
 }
 
 /// Whatever a panicking thread left behind is still a counter or a cache.
@@ -103,26 +113,9 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Runtime {
     /// Loads the backbone, opens the store and makes every task in it ready.
     pub(crate) fn start(config: Config, stop: Stop) -> Result<Arc<Self>, DaemonError> {
-        let backbone = Backbone::load(&config.backbone).map_err(crate::EngineError::from)?;
-        let options = EngineOptions {
-            threads: config.threads,
-            ..EngineOptions::default()
-        };
-        let engine = Engine::new(backbone, options)?;
-        let folder = config.store();
-        let storage: Arc<dyn Storage> = match Directory::open(&folder) {
-            Ok(directory) => Arc::new(directory),
-            Err(error) => {
-                tracing::error!("cannot open the state folder '{}': {error}", folder.display());
-                Arc::new(Unavailable::new(&error))
-            }
-        };
-        let key = device_key::find(&config.state);
-        let public = match &key {
-            device_key::Found::Key(key) => Some(key.public()),
-            device_key::Found::Lost { public, .. } | device_key::Found::Unusable { public, .. } => *public,
-        };
-        let store = Store::open(storage, store_options(&config, &engine, public)?)?;
+        let engine = open_engine(&config)?;
+        let (store, key) = open_store(&config, &engine)?;
+        let public = key.public();
         let without_key = give_key(&store, &config, key);
         let images = Images::open(&config, engine.backbone().preprocessing());
         let runtime = Self {
@@ -162,6 +155,11 @@ impl Runtime {
             runtime.resume_learning();
         }
         Ok(runtime)
+    }
+
+    /// How long ago the device was started.
+    pub(crate) fn uptime(&self) -> std::time::Duration {
+        self.started.elapsed()
     }
 
     /// Makes every task of the store ready. One that fails does not keep the others back. `blamed`: whether an unclean end before may have
@@ -240,6 +238,31 @@ impl Runtime {
         self.config.store(Arc::new(config));
         Ok(())
     }
+}
+
+/// Loads the backbone into an engine.
+pub(crate) fn open_engine(config: &Config) -> Result<Engine, DaemonError> {
+    let backbone = Backbone::load(&config.backbone).map_err(crate::EngineError::from)?;
+    let options = EngineOptions {
+        threads: config.threads,
+        ..EngineOptions::default()
+    };
+    Ok(Engine::new(backbone, options)?)
+}
+
+/// Opens the store and looks for the device's key. A state folder that cannot be read is no error: the device serves nothing then, and says why.
+pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<(Store, device_key::Found), DaemonError> {
+    let folder = config.store();
+    let storage: Arc<dyn Storage> = match Directory::open(&folder) {
+        Ok(directory) => Arc::new(directory),
+        Err(error) => {
+            tracing::error!("cannot open the state folder '{}': {error}", folder.display());
+            Arc::new(Unavailable::new(&error))
+        }
+    };
+    let key = device_key::find(&config.state);
+    let store = Store::open(storage, store_options(config, engine, key.public())?)?;
+    Ok((store, key))
 }
 
 /// Gives the store the device's key, a new one if need be; says why there is none.

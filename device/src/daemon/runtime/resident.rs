@@ -1,6 +1,6 @@
 //! Which adapter of each task is in memory: always the one that the store says serves.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use clr_adapters::{Digest, Header, Provenance, PublicKey, Refusal, Trial, decode};
 use clr_store::{Held, OnTrial, Serving, Start, StoreError};
@@ -277,6 +277,7 @@ impl Runtime {
         let task = adapter.task();
         let replace = |changing: &Changing<'_>, digest| {
             tracing::warn!(task, version = adapter.version(), reason, "reverted");
+            self.counters.reverts.fetch_add(1, Ordering::Relaxed);
             // A full disk is no reason to go on with what has failed.
             self.take_back(changing, task, digest, reason)
         };

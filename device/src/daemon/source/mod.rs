@@ -23,7 +23,7 @@ use std::{
 use super::{DaemonError, Mailbox, SourceConfig};
 use reopen::{Session, keep_open};
 pub(crate) use splitter::split;
-pub(crate) use state::{SourceReport, SourceState};
+pub(crate) use state::SourceState;
 
 /// One image as it came: encoded, or a camera's.
 #[derive(Debug)]

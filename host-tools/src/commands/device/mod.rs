@@ -113,7 +113,10 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
     let clock = SystemClock::new();
     let client = &mut client(endpoint, &clock);
     let (action, task, text) = match &args.action {
-        Action::Status => return show::status(&client.status()?, context),
+        Action::Status => {
+            let status = client.status()?;
+            return show::status(&status, client.health()?.as_ref(), context);
+        }
         Action::List => return show::list(client.list()?, context),
         Action::Tuning => return show::tuning(&client.tune_status()?, context),
         Action::Teach(teach) => return teach::run(teach, client, context),

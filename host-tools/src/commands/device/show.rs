@@ -1,7 +1,7 @@
 //! What a device says, for people and programs.
 
 use clr_adapters::Provenance;
-use clr_transfer::{Status, TaskState, TaskSummary, TuneStatus};
+use clr_transfer::{Health, HealthState, Status, TaskState, TaskSummary, TuneStatus, printable};
 use serde::Serialize;
 
 use super::Context;
@@ -12,10 +12,19 @@ struct ListDocument {
     tasks: Vec<TaskSummary>,
 }
 
-pub(super) fn status(status: &Status, context: &Context<'_>) -> anyhow::Result<u8> {
+#[derive(Serialize)]
+struct StatusDocument<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<&'a Health>,
+}
+
+/// Shows the status and, where the device reports it, its health.
+pub(super) fn status(status: &Status, health: Option<&Health>, context: &Context<'_>) -> anyhow::Result<u8> {
     let output = context.output;
     if output.json {
-        output.document("device", status)?;
+        output.document("device", &StatusDocument { status, health })?;
         return Ok(0);
     }
     let active = status.active_task.as_deref().unwrap_or("none");
@@ -58,7 +67,28 @@ pub(super) fn status(status: &Status, context: &Context<'_>) -> anyhow::Result<u
     if let Some(tuning) = &status.tuning {
         tuning_lines(tuning, context)?;
     }
+    if let Some(health) = health {
+        output.line(&format!("health       {}", state_name(health.state)))?;
+        for check in health.checks.iter().filter(|check| check.state != HealthState::Ok) {
+            let state = state_name(check.state);
+            // A device's text is data: no control character reaches the terminal.
+            output.line(&format!(
+                "  {} {state}: {}",
+                printable(&check.name),
+                printable(&check.text)
+            ))?;
+        }
+    }
     Ok(0)
+}
+
+const fn state_name(state: HealthState) -> &'static str {
+    match state {
+        HealthState::Ok => "ok",
+        HealthState::Degraded => "degraded",
+        HealthState::Failed => "failed",
+        _ => "?",
+    }
 }
 
 pub(super) fn list(tasks: Vec<TaskSummary>, context: &Context<'_>) -> anyhow::Result<u8> {

@@ -1,0 +1,98 @@
+//! A device's health: independent checks and their worst state.
+
+use alloc::{borrow::ToOwned as _, string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::status::clip;
+
+/// Most checks in [`Health`].
+const MAX_CHECKS: usize = 32;
+/// Longest name of a check, in bytes.
+const MAX_NAME: usize = 64;
+/// Longest text of a check, in bytes.
+const MAX_TEXT: usize = 512;
+
+/// Returns the text in one line that is safe on a terminal: what cannot be printed is escaped, quotes stay.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\'' | '"' | '\\' => line.push(character),
+            _ => line.extend(character.escape_debug()),
+        }
+    }
+    line
+}
+
+/// State of a check, or of all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum HealthState {
+    /// As it should be.
+    #[default]
+    Ok,
+    /// Somebody should look; the device does its job.
+    Degraded,
+    /// The device does not do its job.
+    Failed,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// What was looked at, such as `source` or `disk`.
+    pub name: String,
+    /// Its state.
+    pub state: HealthState,
+    /// What was found, in one line.
+    pub text: String,
+}
+
+/// The health of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The worst state among the checks.
+    #[serde(rename = "status")]
+    pub state: HealthState,
+    /// The checks, at most 32.
+    pub checks: Vec<HealthCheck>,
+}
+
+impl Health {
+    /// Adds a check.
+    pub fn push(&mut self, name: &str, state: HealthState, text: &str) {
+        self.state = self.state.max(state);
+        self.checks.push(HealthCheck {
+            name: name.to_owned(),
+            state,
+            text: printable(text),
+        });
+    }
+
+    /// Brings lists and texts under their caps.
+    pub(crate) fn clip(&mut self) {
+        self.checks.truncate(MAX_CHECKS);
+        for check in &mut self.checks {
+            clip(&mut check.name, MAX_NAME);
+            clip(&mut check.text, MAX_TEXT);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_check_is_the_state_and_texts_are_single_lines() {
+        let mut health = Health::default();
+        assert_eq!(health.state, HealthState::Ok);
+        health.push("a", HealthState::Failed, "line\n\u{1b}[31m 'ü'");
+        health.push("b", HealthState::Degraded, "");
+        assert_eq!(health.state, HealthState::Failed);
+        assert_eq!(health.checks[0].text, "line\\n\\u{1b}[31m 'ü'");
+    }
+}

@@ -1,0 +1,154 @@
+//! One connection: one request, its deadline, its answer.
+
+use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Body, Bytes, Incoming},
+    header::TRANSFER_ENCODING,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::timeout,
+};
+
+use super::{
+    Server,
+    raw_head::{HEAD_BYTES, RawHead, Recorded},
+    reply::Reply,
+    router,
+};
+
+/// From the accept to the head's end.
+const HEAD_TIME: Duration = Duration::from_secs(2);
+/// From the head's end to the body's end.
+const BODY_TIME: Duration = Duration::from_secs(3);
+/// From the accept to the last byte of the answer.
+const CONNECTION_TIME: Duration = Duration::from_secs(10);
+/// Fields of a head.
+const FIELDS: usize = 32;
+/// How long what the peer still sends is thrown away: closing before would reset the connection and lose the answer.
+const LINGER_TIME: Duration = Duration::from_millis(500);
+/// Bytes that are thrown away at most.
+const LINGER_BYTES: usize = 256 << 10;
+
+/// Serves one connection to its end.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, server: &Server) {
+    let (stream, head) = Recorded::new(stream);
+    let service = service_fn(|request| {
+        let head = head.clone();
+        Box::pin(async move { Ok::<_, std::convert::Infallible>(answer(request, &head, server).await) })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(FIELDS)
+        .keep_alive(false)
+        // A client may close its sending side once it has asked.
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service);
+    let served = timeout(CONNECTION_TIME, poll_fn(|cx| connection.poll_without_shutdown(cx))).await;
+    match served {
+        Ok(Ok(())) => {}
+        // There is no answer that could get lost.
+        Ok(Err(error)) if error.is_timeout() => return tracing::debug!("HTTP head not sent within {HEAD_TIME:?}"),
+        // Peers that are slow, gone or no HTTP clients are their own business.
+        Ok(Err(error)) => tracing::debug!("HTTP connection ended: {error}"),
+        Err(_) => return tracing::debug!("HTTP connection ended after {CONNECTION_TIME:?}"),
+    }
+    let mut stream = connection.into_parts().io.into_inner().into_inner();
+    let _ = timeout(LINGER_TIME, linger(&mut stream)).await;
+}
+
+/// Closes the sending side and throws away what still comes, so that the peer gets the answer before the end.
+async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    if poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx)).await.is_err() {
+        return;
+    }
+    let mut buffer = [0; 4 << 10];
+    let mut left = LINGER_BYTES;
+    while left > 0 {
+        let read = poll_fn(|cx| poll_discard(stream, cx, &mut buffer)).await;
+        match read {
+            Ok(count @ 1..) => left = left.saturating_sub(count),
+            Ok(0) | Err(_) => return,
+        }
+    }
+}
+
+fn poll_discard(
+    stream: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<std::io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    let read = Pin::new(stream).poll_read(cx, &mut buffer);
+    read.map_ok(|()| buffer.filled().len())
+}
+
+async fn answer(request: Request<Incoming>, raw: &RawHead, server: &Server) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let reply = match prepare(&head, body, raw, server).await {
+        Ok(handler) => {
+            let answered = catch_unwind(AssertUnwindSafe(|| handler(&*server.device, &head)));
+            // The log says where.
+            answered.unwrap_or_else(|_| Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "a defect of this device"))
+        }
+        Err(reply) => reply,
+    };
+    reply.into_response()
+}
+
+/// Looks at everything but the handler's own affairs; no route takes a body, so the body is read and thrown away.
+async fn prepare(
+    head: &hyper::http::request::Parts,
+    body: Incoming,
+    raw: &RawHead,
+    server: &Server,
+) -> Result<router::Handler, Reply> {
+    if head.headers.contains_key(TRANSFER_ENCODING) && raw.has_field("content-length") {
+        let reason = "both Content-Length and Transfer-Encoding, expected one of them";
+        return Err(Reply::text(StatusCode::BAD_REQUEST, reason));
+    }
+    let most = server.limits.body_bytes;
+    let too_large = || {
+        Reply::text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format_args!("a body of more than {most} bytes"),
+        )
+    };
+    if body.size_hint().lower() > most {
+        return Err(too_large());
+    }
+    let handler = router::find(head)?;
+    let mut body = Limited::new(body, usize::try_from(most).unwrap_or(usize::MAX));
+    let read = timeout(BODY_TIME, async {
+        while let Some(frame) = body.frame().await {
+            drop(frame?);
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    });
+    match read.await {
+        Ok(Ok(())) => Ok(handler),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(Reply::text(
+            StatusCode::BAD_REQUEST,
+            format_args!("the body cannot be read: {error}"),
+        )),
+        Err(_) => Err(Reply::text(
+            StatusCode::REQUEST_TIMEOUT,
+            format_args!("the body did not end within {} s", BODY_TIME.as_secs()),
+        )),
+    }
+}

@@ -1,0 +1,43 @@
+//! Ways in, opened before any of them is served: `run` serves them, `run --check-config` closes them again.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
+    path::PathBuf,
+};
+
+use clr_transfer::Link;
+
+use super::{Config, DaemonError, connections, http};
+
+/// Listeners and lines of the configuration.
+pub(crate) struct Opened {
+    /// The control socket and its place; a device that nobody can command from its own machine still serves.
+    pub(crate) control: Option<(PathBuf, UnixListener)>,
+    pub(crate) tcp: Option<TcpListener>,
+    pub(crate) serial: Option<Link>,
+    pub(crate) http: Option<TcpListener>,
+}
+
+impl Opened {
+    /// Opens all of them. The store's lock must be held.
+    pub(crate) fn open(config: &Config) -> Result<Self, DaemonError> {
+        Ok(Self {
+            control: connections::bind_first(&config.sockets()),
+            tcp: config
+                .tcp
+                .as_ref()
+                .map(|tcp| connections::bind_tcp(tcp.listen))
+                .transpose()?,
+            serial: config.serial.as_ref().map(connections::open_serial).transpose()?,
+            http: config.http.as_ref().map(|http| http::bind(http.listen)).transpose()?,
+        })
+    }
+}
+
+/// The address of a listener, with the port that was chosen for port 0.
+pub(crate) fn address(listener: &TcpListener) -> Result<SocketAddr, DaemonError> {
+    listener
+        .local_addr()
+        .map_err(DaemonError::io("cannot read the address of a listener"))
+}
