@@ -147,7 +147,10 @@ pub(crate) fn replace(state: &Path, fault: Option<&str>, needed: bool) -> Result
     });
     let key = made.map_err(|error| {
         let why = super::runtime::with_causes(&error);
-        format!("the device's key cannot be made: {why}\nhint: make '{}' writable and start again", state.display())
+        format!(
+            "the device's key cannot be made: {why}\nhint: make '{}' writable and start again",
+            state.display()
+        )
     })?;
     if let Some(fault) = fault {
         tracing::error!("the device has a new key, as nothing depends on the old one: {fault}");
@@ -172,7 +175,9 @@ fn read_copy(path: &Path) -> Result<SecretKey, KeyFileError> {
         source,
     };
     let text = fs::read_to_string(path).map_err(failed)?;
-    let sound = text.split_once('\n').filter(|(key, sum)| sum.trim_end() == checksum(key));
+    let sound = text
+        .split_once('\n')
+        .filter(|(key, sum)| sum.trim_end() == checksum(key));
     let (key, _) = sound.ok_or_else(|| failed(io::Error::other("its checksum is wrong")))?;
     key.parse().map_err(|source| KeyFileError::Text {
         path: path.to_owned(),
@@ -194,7 +199,9 @@ fn write_copy(path: &Path, key: &SecretKey) -> Result<(), KeyFileError> {
     }
     let write = || {
         let mut builder = tempfile::Builder::new();
-        let mut file = builder.permissions(fs::Permissions::from_mode(0o600)).tempfile_in(folder)?;
+        let mut file = builder
+            .permissions(fs::Permissions::from_mode(0o600))
+            .tempfile_in(folder)?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
@@ -235,7 +242,13 @@ mod tests {
     /// A state folder with a key, and the key's public half.
     fn with_key() -> (tempfile::TempDir, PublicKey) {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(find(folder.path()), Found::Lost { public: None, fault: None }));
+        assert!(matches!(
+            find(folder.path()),
+            Found::Lost {
+                public: None,
+                fault: None
+            }
+        ));
         let key = replace(folder.path(), None, false).unwrap();
         (folder, key.public())
     }
@@ -295,7 +308,10 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"not a key");
         let new = replace(folder.path(), fault.as_deref(), false).unwrap();
         assert_ne!(new.public(), key);
-        assert_eq!(fs::read(folder.path().join("device.key.damaged")).unwrap(), b"not a key");
+        assert_eq!(
+            fs::read(folder.path().join("device.key.damaged")).unwrap(),
+            b"not a key"
+        );
         assert_eq!(found(folder.path()), Some(new.public()));
     }
 

@@ -77,7 +77,11 @@ impl Runtime {
         FLOOR.fetch_max(noted, Ordering::Relaxed);
         let (clock, floor) = (system(), noted.max(certain()));
         if clock < floor {
-            tracing::warn!(clock, floor, "the clock is behind what is known to have passed; expiry is judged by the latter");
+            tracing::warn!(
+                clock,
+                floor,
+                "the clock is behind what is known to have passed; expiry is judged by the latter"
+            );
         }
         self.note_time(HOUR);
     }

@@ -79,7 +79,11 @@ pub(crate) fn set_aside(storage: &dyn Storage, path: &str) -> io::Result<()> {
     });
     let free = free.ok_or_else(|| io::Error::other("too many folders were set aside from its place"))?;
     storage.rename(path, &free)?;
-    tracing::error!(file = path, now = free, "a folder had the place of a file; it was set aside");
+    tracing::error!(
+        file = path,
+        now = free,
+        "a folder had the place of a file; it was set aside"
+    );
     storage.sync_directory(directory)
 }
 

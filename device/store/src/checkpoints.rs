@@ -48,7 +48,9 @@ impl Store {
         // Both are there for a moment.
         self.check_room(&mut writer, file.len() as u64)?;
         atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)?;
-        self.usage(&mut writer)?.checkpoints.insert(name, on_disk(file.len() as u64));
+        self.usage(&mut writer)?
+            .checkpoints
+            .insert(name, on_disk(file.len() as u64));
         Ok(())
     }
 

@@ -14,7 +14,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, fstatvfs, mkdirat, openat, renameat, statat, syncfs, unlinkat,
+        AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, fstatvfs, mkdirat, openat, renameat,
+        statat, syncfs, unlinkat,
     },
     io::Errno,
 };
@@ -220,7 +221,12 @@ impl Storage for Directory {
             claimed => Ok(claimed),
         };
         // An own description of the folder: the lock is not to live on in a copy of the root's.
-        let root = openat(&self.root, ".", OFlags::RDONLY | OFlags::DIRECTORY | SAFE, Mode::empty());
+        let root = openat(
+            &self.root,
+            ".",
+            OFlags::RDONLY | OFlags::DIRECTORY | SAFE,
+            Mode::empty(),
+        );
         let root = root.map_err(|error| LockError::Io(error.into()))?;
         let root_claimed = claim(root.as_fd())?;
         match &file {

@@ -17,7 +17,9 @@ fn full<T: std::fmt::Debug>(result: Result<T, StoreError>) -> &'static str {
     match result.unwrap_err() {
         error @ StoreError::Full { .. } => {
             assert!(error.to_string().contains("hint:"), "{error}");
-            let StoreError::Full { what, .. } = error else { unreachable!() };
+            let StoreError::Full { what, .. } = error else {
+                unreachable!()
+            };
             what
         }
         error => panic!("{error}"),
@@ -35,7 +37,9 @@ fn tasks_with_nothing_but_examples_count_and_are_seen() {
     let store = with_caps(disk.clone(), caps);
     confirmed(&store, &file("birds", 1));
     for ghost in 0..4 {
-        store.add_example(&format!("ghost{ghost}"), "x", b"picture", NOW).unwrap();
+        store
+            .add_example(&format!("ghost{ghost}"), "x", b"picture", NOW)
+            .unwrap();
     }
     assert_eq!(full(store.add_example("ghost4", "x", b"picture", NOW)), "tasks");
     assert_eq!(full(store.put_checkpoint("ghost4", b"weights")), "tasks");
@@ -90,7 +94,10 @@ fn the_stores_bytes_have_a_cap_and_records_do_not_need_room() {
     // What is there is counted again after a restart, and what goes is room.
     drop(store);
     let store = with_caps(disk, caps);
-    assert_eq!(full(store.add_example("birds", "wren", &[99; 9_000], NOW)), "bytes of the store");
+    assert_eq!(
+        full(store.add_example("birds", "wren", &[99; 9_000], NOW)),
+        "bytes of the store"
+    );
     for picture in 0..4 {
         store.remove_example("birds", &Digest::of(&[picture; 5_000])).unwrap();
     }

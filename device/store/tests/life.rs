@@ -223,7 +223,11 @@ fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
         }
         if (4..8).contains(&round) {
             let frames = round;
-            let progress = Progress { frames, slow: 1, low: 2 };
+            let progress = Progress {
+                frames,
+                slow: 1,
+                low: 2,
+            };
             store.end_use("birds", &trial, progress).unwrap();
         }
         (store, start) = restart(store, round < 8);
@@ -242,7 +246,10 @@ fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
     assert!(matches!(start, Start::Reverted { held } if held.version == 2));
     let state = store.task("birds").unwrap();
     let reverted = state.reverted.unwrap();
-    assert_eq!(reverted.reason, "the device ended uncleanly 3 times while it was in use");
+    assert_eq!(
+        reverted.reason,
+        "the device ended uncleanly 3 times while it was in use"
+    );
     assert_eq!((reverted.at, state.floor), (NOW, 1));
     assert_eq!(store.begin_run("birds", true, NOW).unwrap(), Start::NoTrial);
     assert_tidy(&store, &disk);

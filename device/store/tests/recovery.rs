@@ -56,13 +56,20 @@ fn any_damage_to_one_of_two_copies_costs_nothing_and_is_mended() {
             disk.remove(path).unwrap();
             match &way {
                 Some(bytes) => disk.put(path, bytes).unwrap(),
-                None => disk.sync_directory(path.rsplit_once('/').map_or("", |(directory, _)| directory)).unwrap(),
+                None => disk
+                    .sync_directory(path.rsplit_once('/').map_or("", |(directory, _)| directory))
+                    .unwrap(),
             }
             let store = open(disk.clone());
             assert_eq!(see(&store), before, "{path}");
             let of_copy = path.contains("cop");
             match &kinds(&store)[..] {
-                [ProblemKind::Recovered { recovery: Recovery::Copy, .. }] => assert!(!of_copy, "{path}"),
+                [
+                    ProblemKind::Recovered {
+                        recovery: Recovery::Copy,
+                        ..
+                    },
+                ] => assert!(!of_copy, "{path}"),
                 [ProblemKind::Damaged(_)] => assert!(of_copy, "{path}"),
                 [] => assert!(of_copy && way.is_none(), "{path}"),
                 other => panic!("{path}: {other:?}"),
@@ -78,14 +85,24 @@ fn any_damage_to_one_of_two_copies_costs_nothing_and_is_mended() {
 #[test]
 fn a_folder_in_the_place_of_any_file_is_set_aside() {
     let (base, before) = past();
-    for path in [RECORD, COPY, "active", "active.copy", "time", "time.copy", "tasks/birds.new", "active.new"] {
+    for path in [
+        RECORD,
+        COPY,
+        "active",
+        "active.copy",
+        "time",
+        "time.copy",
+        "tasks/birds.new",
+        "active.new",
+    ] {
         let disk = Arc::new(base.copy());
         if !path.contains(".new") {
             disk.remove(path).unwrap();
         }
         disk.create_directory(path).unwrap();
         disk.put(&format!("{path}/somebodys"), b"file").unwrap();
-        disk.sync_directory(path.rsplit_once('/').map_or("", |(directory, _)| directory)).unwrap();
+        disk.sync_directory(path.rsplit_once('/').map_or("", |(directory, _)| directory))
+            .unwrap();
         let store = open(disk.clone());
         assert_eq!(see(&store), before, "{path}");
         // Changes go on.
@@ -95,7 +112,12 @@ fn a_folder_in_the_place_of_any_file_is_set_aside() {
         let after = see(&store);
         drop(store);
         assert_eq!(see(&open(disk.clone())), after, "{path}");
-        assert!(disk.files().iter().any(|(name, _)| *name == format!("{path}.aside1/somebodys")), "{path}");
+        assert!(
+            disk.files()
+                .iter()
+                .any(|(name, _)| *name == format!("{path}.aside1/somebodys")),
+            "{path}"
+        );
     }
 }
 
@@ -117,7 +139,9 @@ fn a_record_that_is_lost_in_both_copies_is_salvaged_from_its_adapters() {
         let refused = store.install(&file("birds", version), NOW);
         assert!(matches!(
             refused,
-            Err(StoreError::Refused(Refusal::Replay { .. } | Refusal::Downgrade { floor: 4, .. }))
+            Err(StoreError::Refused(
+                Refusal::Replay { .. } | Refusal::Downgrade { floor: 4, .. }
+            ))
         ));
     }
     let before = see(&store);
@@ -170,14 +194,24 @@ fn a_record_of_which_nothing_is_left_hides_no_other_task() {
     flip(&disk, RECORD, 20);
     flip(&disk, COPY, 20);
     for version in [1, 4] {
-        flip(&disk, &format!("adapters/{}.clr", Digest::of(&file("birds", version))), 50);
+        flip(
+            &disk,
+            &format!("adapters/{}.clr", Digest::of(&file("birds", version))),
+            50,
+        );
     }
     let store = open(disk.clone());
     assert_eq!(store.tasks().len(), 1);
     assert_eq!(store.serving("cats").unwrap().held.version, 1);
-    for refused in [store.serving("birds").map(drop), store.install(&file("birds", 5), NOW).map(drop)] {
+    for refused in [
+        store.serving("birds").map(drop),
+        store.install(&file("birds", 5), NOW).map(drop),
+    ] {
         let error = refused.unwrap_err();
-        assert!(matches!(&error, StoreError::DamagedRecord { .. }) && error.to_string().contains("hint:"), "{error}");
+        assert!(
+            matches!(&error, StoreError::DamagedRecord { .. }) && error.to_string().contains("hint:"),
+            "{error}"
+        );
     }
     assert_eq!(store.active(), None);
     confirmed(&store, &file("cats", 2));
@@ -237,7 +271,10 @@ fn records_of_the_format_before_are_read_and_their_floor_rises_to_the_trial() {
     let state = store.task("birds").unwrap();
     assert_eq!((state.floor, state.confirmed.unwrap().version), (5, 3));
     let trial = state.trial.unwrap();
-    assert_eq!((trial.held.version, trial.held.bytes, trial.unclean, trial.floor_before), (5, 400, 0, 3));
+    assert_eq!(
+        (trial.held.version, trial.held.bytes, trial.unclean, trial.floor_before),
+        (5, 400, 0, 3)
+    );
     drop(store);
     // It is written anew in the format of now, in two copies.
     let now = self::stored(&disk, RECORD);
@@ -256,7 +293,9 @@ fn crc32(bytes: &[u8]) -> u32 {
         }
         crc
     };
-    !bytes.iter().fold(!0, |crc, &byte| step((crc ^ u32::from(byte)) & 0xff) ^ crc >> 8)
+    !bytes
+        .iter()
+        .fold(!0, |crc, &byte| step((crc ^ u32::from(byte)) & 0xff) ^ crc >> 8)
 }
 
 /// Whatever a file holds, opening ends, and says what is wrong or takes it.

@@ -97,7 +97,10 @@ fn what_was_taken_out_by_hand_may_be_pushed_again_and_nothing_older() {
     confirmed(&store, &file("birds", 3));
     confirmed(&store, &file("birds", 4));
     type ByHand = fn(&Store) -> Result<clr_store::Held, StoreError>;
-    let ways: [ByHand; 2] = [|store| store.mark_bad("birds", NOW), |store| store.rollback("birds", NOW)];
+    let ways: [ByHand; 2] = [
+        |store| store.mark_bad("birds", NOW),
+        |store| store.rollback("birds", NOW),
+    ];
     for out in ways {
         assert_eq!(out(&store).unwrap().version, 4);
         assert_eq!(store.serving("birds").unwrap().held.version, 3);

@@ -296,7 +296,12 @@ pub(crate) const ALL: &[Scenario] = &[
     ),
     scenario("set the active task", past, |store| store.set_active("cats"), true),
     scenario("set no active task", past, Store::clear_active, true),
-    scenario("note the time", past, |store| store.raise_time_floor(1_900_000_000), true),
+    scenario(
+        "note the time",
+        past,
+        |store| store.raise_time_floor(1_900_000_000),
+        true,
+    ),
     scenario(
         "note a later time",
         |store| {

@@ -188,9 +188,14 @@ impl Device {
         let mut command = self.command(&["run"]);
         if let Some((program, arguments)) = limiter.split_first() {
             let mut limited = Command::new(program);
-            limited.args(arguments).arg(command.get_program()).args(command.get_args());
+            limited
+                .args(arguments)
+                .arg(command.get_program())
+                .args(command.get_args());
             limited.current_dir(self.folder.path());
-            limited.env("CLR_DEVICE_CONFIG", self.path("device.toml")).env_remove("CLR_LOG");
+            limited
+                .env("CLR_DEVICE_CONFIG", self.path("device.toml"))
+                .env_remove("CLR_LOG");
             command = limited;
         }
         let mut child = command

@@ -46,7 +46,13 @@ enum Outcome {
     EndedSayingWhy,
 }
 
-const DAMAGES: [Damage; 5] = [Damage::BitFlip, Damage::Cut, Damage::Empty, Damage::Missing, Damage::Folder];
+const DAMAGES: [Damage; 5] = [
+    Damage::BitFlip,
+    Damage::Cut,
+    Damage::Empty,
+    Damage::Missing,
+    Damage::Folder,
+];
 
 /// Runs a device with everything in its state folder and keeps that folder: two versions of the active task, another task on trial, an
 /// example, a checkpoint, half an upload.
@@ -59,11 +65,19 @@ fn template() -> (Device, Value) {
         .host(|client| client.teach("birds", "wren", &picture(77)).map(drop))
         .unwrap();
     let answer = device.ask(&picture(1));
-    assert_eq!((&answer["task"], &answer["version"]), (&"birds".into(), &2.into()), "{answer}");
+    assert_eq!(
+        (&answer["task"], &answer["version"]),
+        (&"birds".into(), &2.into()),
+        "{answer}"
+    );
     device.stop();
     // What an older version leaves, and what a device that is killed leaves.
     fs::write(device.path("state/store/checkpoints/birds"), b"CLRtune\x01not one").unwrap();
-    fs::write(device.path(&format!("state/store/incoming/{}.part", "0".repeat(64))), b"CLRpart\x01half").unwrap();
+    fs::write(
+        device.path(&format!("state/store/incoming/{}.part", "0".repeat(64))),
+        b"CLRpart\x01half",
+    )
+    .unwrap();
     fs::write(device.path("state/control.sock"), b"left over").unwrap();
     fs::rename(device.path("state"), device.path("template")).unwrap();
     (device, answer)
@@ -113,7 +127,9 @@ impl Mounted {
             .args(["-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs"])
             .arg(at)
             .output();
-        mount.is_ok_and(|output| output.status.success()).then(|| Self(at.to_owned()))
+        mount
+            .is_ok_and(|output| output.status.success())
+            .then(|| Self(at.to_owned()))
     }
 
     fn read_only(&self) {
@@ -151,7 +167,9 @@ fn judge(device: &mut Device, before: &Value, said: usize) -> Result<Outcome, St
         };
     };
     device.kill();
-    let same = ["task", "version", "top"].iter().all(|key| answer[*key] == before[*key]);
+    let same = ["task", "version", "top"]
+        .iter()
+        .all(|key| answer[*key] == before[*key]);
     match &answer["error"] {
         Value::Null if same => Ok(Outcome::Same),
         Value::Null if warned => Ok(Outcome::SteppedDown),
@@ -222,7 +240,11 @@ fn with_any_file_damaged_on_any_disk_it_serves_or_says_why() {
                     // There is no need to end for any file.
                     Ok(Outcome::EndedSayingWhy) => wrong.push(format!("{named}: it ended\n{}", device.log())),
                     Err(what) if is_marker && way != Damage::Missing && what.contains("no feature profile") => {
-                        *counts.entry((disk, way)).or_default().entry(Outcome::SaysWhy).or_default() += 1;
+                        *counts
+                            .entry((disk, way))
+                            .or_default()
+                            .entry(Outcome::SaysWhy)
+                            .or_default() += 1;
                     }
                     Err(what) => wrong.push(format!("{named}: {what}")),
                     Ok(outcome) => {
@@ -273,11 +295,18 @@ fn with_too_little_memory_or_too_few_descriptors_it_serves_or_says_why_and_keeps
         // What it could not have cost it nothing for good.
         device.start_only();
         let said = device.log().len();
-        assert_eq!(judge(&mut device, &before, said).unwrap(), Outcome::Same, "after {limit}");
+        assert_eq!(
+            judge(&mut device, &before, said).unwrap(),
+            Outcome::Same,
+            "after {limit}"
+        );
         fs::remove_dir_all(&state).unwrap();
     }
     println!("{counts:?}");
     for kind in ["--nofile", "--as"] {
-        assert!(counts.contains_key(&(kind, Outcome::Same)), "the widest limit of {kind} is wide enough");
+        assert!(
+            counts.contains_key(&(kind, Outcome::Same)),
+            "the widest limit of {kind} is wide enough"
+        );
     }
 }

@@ -100,7 +100,11 @@ impl Config {
             let state = std::path::absolute(&self.state).unwrap_or_else(|_| self.state.clone());
             let name = Digest::of(state.as_os_str().as_encoded_bytes()).to_string();
             let name = format!("clr-{}.sock", &name[..16]);
-            let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+            let variable = |name| {
+                std::env::var_os(name)
+                    .map(PathBuf::from)
+                    .filter(|path| path.is_absolute())
+            };
             let folders = [
                 variable("RUNTIME_DIRECTORY"),
                 Some(PathBuf::from("/run/clr")),

@@ -151,7 +151,13 @@ impl Runtime {
     fn start_task(&self) {
         let config = self.config.load();
         let by_marker = self.marker().symlink_metadata().is_ok();
-        let chosen = || if by_marker { Some(AUTO.to_owned()) } else { self.store.active() };
+        let chosen = || {
+            if by_marker {
+                Some(AUTO.to_owned())
+            } else {
+                self.store.active()
+            }
+        };
         match config.task.clone().or_else(chosen).as_deref() {
             Some(AUTO) => self.serving.naming().switch_to_auto(),
             Some(task) => {
@@ -183,7 +189,10 @@ impl Runtime {
     /// What is wrong though the device serves, in words: the store, the key, what the disk did not take.
     pub(crate) fn troubles(&self) -> Vec<String> {
         let store = self.store.problems().iter().map(ToString::to_string);
-        let rest = self.without_key.iter().map(|reason| format!("learning is off: {reason}"));
+        let rest = self
+            .without_key
+            .iter()
+            .map(|reason| format!("learning is off: {reason}"));
         let inactive = lock(&self.inactive).clone();
         store.chain(rest).chain(inactive).chain(self.debts()).collect()
     }

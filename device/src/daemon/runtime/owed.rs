@@ -42,9 +42,10 @@ impl Runtime {
     /// Whether this adapter failed its trial, and that is not written yet.
     pub(super) fn has_failed(&self, task: &str, digest: &Digest) -> bool {
         let debts = lock(&self.debts);
-        debts.owed.iter().any(|(name, owed)| {
-            name == task && matches!(owed, Owed::Revert { digest: failed, .. } if failed == digest)
-        })
+        debts
+            .owed
+            .iter()
+            .any(|(name, owed)| name == task && matches!(owed, Owed::Revert { digest: failed, .. } if failed == digest))
     }
 
     /// In words, for health.
@@ -82,7 +83,9 @@ impl Runtime {
             };
             match result {
                 Ok(()) | Err(StoreError::NoTrial { .. } | StoreError::NoSuchTask { .. }) => {
-                    lock(&self.debts).owed.retain(|(name, known)| *name != task || *known != owed);
+                    lock(&self.debts)
+                        .owed
+                        .retain(|(name, known)| *name != task || *known != owed);
                     tracing::info!(task, "what became of its trial is written to the disk now");
                     if reload && let Err(error) = self.load_checked(&changing, &task) {
                         tracing::error!(task, "{}", with_causes(&error));

@@ -75,10 +75,18 @@ impl Runtime {
         let in_use = self.store.task(task)?.trial.is_some_and(|trial| trial.in_use);
         match self.store.begin_run(task, blamed, stamp()) {
             Ok(Start::Reverted { held }) => {
-                tracing::error!(task, version = held.version, "reverted: the device ended uncleanly with it too often");
+                tracing::error!(
+                    task,
+                    version = held.version,
+                    "reverted: the device ended uncleanly with it too often"
+                );
             }
             Ok(Start::Unclean { times }) => {
-                tracing::warn!(task, times, "the device ended uncleanly while the adapter on trial was in use");
+                tracing::warn!(
+                    task,
+                    times,
+                    "the device ended uncleanly while the adapter on trial was in use"
+                );
             }
             Ok(_) => {}
             Err(error) => {
@@ -133,7 +141,11 @@ impl Runtime {
         };
         let task = adapter.task();
         if let Err(error) = self.store.begin_use(task, &digest) {
-            tracing::error!(task, "the use of the adapter on trial cannot be noted: {}", with_causes(&error));
+            tracing::error!(
+                task,
+                "the use of the adapter on trial cannot be noted: {}",
+                with_causes(&error)
+            );
             let changing = self.serving.change();
             match self.stands_back(&changing, task, Owed::Use { digest }) {
                 Ok(true) => return false,

@@ -43,7 +43,9 @@ impl Runtime {
             Kind::Adapter => {
                 let changing = self.serving.change();
                 let installed = self.store.commit(&begin.digest, now());
-                let installed = installed.inspect_err(|error| self.note_expiry(error)).map_err(failure::of_store)?;
+                let installed = installed
+                    .inspect_err(|error| self.note_expiry(error))
+                    .map_err(failure::of_store)?;
                 self.take_into_service(&changing, &installed)
             }
             Kind::Delta { base, target, length } => {
@@ -65,7 +67,9 @@ impl Runtime {
                 }
                 let changing = self.serving.change();
                 let installed = self.store.install(&file, now());
-                let installed = installed.inspect_err(|error| self.note_expiry(error)).map_err(failure::of_store)?;
+                let installed = installed
+                    .inspect_err(|error| self.note_expiry(error))
+                    .map_err(failure::of_store)?;
                 self.take_into_service(&changing, &installed)
             }
             Kind::Example { label, .. } if label.trim().is_empty() => {

@@ -3,9 +3,7 @@
 use std::{io, sync::Arc};
 
 use super::{Snapshot, Store, Writer, encoded, record_path};
-use crate::{
-    atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::TaskState,
-};
+use crate::{atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::TaskState};
 
 impl Store {
     /// Removes a task: its adapters, examples and checkpoint. The floor stays, so that no older version can come in this way; the version

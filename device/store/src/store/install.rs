@@ -247,7 +247,12 @@ impl Store {
 fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreError> {
     let header = &admitted.decoded.adapter.header;
     let (task, version, digest) = (header.task.clone(), header.version, admitted.decoded.digest);
-    let TaskState { floor, confirmed, trial, .. } = record.state;
+    let TaskState {
+        floor,
+        confirmed,
+        trial,
+        ..
+    } = record.state;
     let known = record.known.contains(&digest);
     let tuned = admitted
         .signer

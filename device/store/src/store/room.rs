@@ -88,7 +88,10 @@ impl Store {
             });
         }
         // Where the system does not say what is free, the write itself will.
-        let cap = self.storage.free().map_or(u64::MAX, |free| free.saturating_sub(caps.reserve_bytes));
+        let cap = self
+            .storage
+            .free()
+            .map_or(u64::MAX, |free| free.saturating_sub(caps.reserve_bytes));
         if more > cap {
             return Err(StoreError::Full {
                 what: "bytes that the disk has to take, beside the reserve for records",

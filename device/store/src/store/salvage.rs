@@ -40,7 +40,9 @@ impl Store {
             if let (true, Ok(bytes)) = (durable, record.to_bytes()) {
                 match atomic::replace(&*self.storage, &path, &bytes, None) {
                     Ok(()) => _ = copies::mirror(&*self.storage, &copy, &bytes),
-                    Err(failure) => tracing::warn!(task, error = %failure.into_error(), "cannot write a salvaged record"),
+                    Err(failure) => {
+                        tracing::warn!(task, error = %failure.into_error(), "cannot write a salvaged record")
+                    }
                 }
             }
             after.damaged.remove(task);
@@ -104,7 +106,10 @@ fn from_adapters(task: &str, mut held: Vec<Held>) -> Option<Record> {
             state.admit(newest);
         }
     }
-    let tuned = [state.confirmed, state.last_good].into_iter().flatten().any(|held| held.tuned);
+    let tuned = [state.confirmed, state.last_good]
+        .into_iter()
+        .flatten()
+        .any(|held| held.tuned);
     state.restore = published(&held).filter(|_| tuned);
     Some(record)
 }
