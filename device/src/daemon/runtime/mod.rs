@@ -17,7 +17,7 @@ use std::{
 use arc_swap::ArcSwap;
 use clr_adapters::{AUTO, Digest, Limits, PublicKey};
 use clr_onnx::Backbone;
-use clr_store::{Caps, Directory, Storage, Store, StoreOptions, TaskState, Unavailable};
+use clr_store::{Caps, Directory, Storage, Store, StoreError, StoreOptions, TaskState, Unavailable};
 use clr_switching::Serving;
 
 use super::{Config, DaemonError, device_key, latency::Latencies, source::Stop};
@@ -101,7 +101,16 @@ impl Runtime {
             device_key::Found::Key(key) => Some(key.public()),
             device_key::Found::Lost { public, .. } | device_key::Found::Unusable { public, .. } => *public,
         };
-        let store = Store::open(storage, store_options(&config, &engine, public)?)?;
+        let store = match Store::open(storage, store_options(&config, &engine, public)?) {
+            Err(StoreError::Io { source, .. }) => {
+                tracing::error!("cannot open the store in '{}': {source}", folder.display());
+                Store::open(
+                    Arc::new(Unavailable::new(&source)),
+                    store_options(&config, &engine, public)?,
+                )?
+            }
+            opened => opened?,
+        };
         let without_key = give_key(&store, &config, key);
         let runtime = Self {
             engine,
