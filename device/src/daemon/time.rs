@@ -12,17 +12,22 @@
 //! the first two, which no clock of this device can change. A clock that is right is judged by as it is, however far that goes.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use clr_adapters::{Header, Refusal};
 use clr_store::StoreError;
 
-use super::runtime::Runtime;
+use super::runtime::{Runtime, lock};
 
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;
+/// Between two looks at the clock.
+const TICK: Duration = Duration::from_mins(10);
 /// How far beyond what is certain the system's clock may raise the floor.
 const TRUSTED: u64 = 3 * 365 * DAY;
 /// How far beyond the build a publisher's date is believed: its clock may be wrong as well.
@@ -103,9 +108,14 @@ impl Runtime {
         }
     }
 
-    /// As time goes by.
+    /// As time goes by. A disk that does not take the time is not asked every moment.
     pub(crate) fn tick_clock(&self) {
-        self.note_time(DAY);
+        static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+        let mut last = lock(&LAST);
+        if last.is_none_or(|last| last.elapsed() >= TICK) {
+            *last = Some(Instant::now());
+            self.note_time(DAY);
+        }
     }
 
     /// The end is a clean one.

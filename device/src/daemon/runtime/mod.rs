@@ -21,7 +21,7 @@ use std::{
 use arc_swap::ArcSwap;
 use clr_adapters::{AUTO, Digest, Limits, PublicKey};
 use clr_onnx::Backbone;
-use clr_store::{Caps, Directory, Storage, Store, StoreOptions, TaskState, Unavailable};
+use clr_store::{Caps, Directory, Storage, Store, StoreError, StoreOptions, TaskState, Unavailable};
 use clr_switching::Serving;
 use clr_transfer::FailureCode;
 
@@ -261,7 +261,14 @@ pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<(Store, dev
         }
     };
     let key = device_key::find(&config.state);
-    let store = Store::open(storage, store_options(config, engine, key.public())?)?;
+    let options = || store_options(config, engine, key.public());
+    let store = match Store::open(storage, options()?) {
+        Err(StoreError::Io { source, .. }) => {
+            tracing::error!("cannot open the store in '{}': {source}", folder.display());
+            Store::open(Arc::new(Unavailable::new(&source)), options()?)?
+        }
+        opened => opened?,
+    };
     Ok((store, key))
 }
 

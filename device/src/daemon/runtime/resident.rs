@@ -109,7 +109,13 @@ impl Runtime {
     }
 
     /// Reverts an adapter on trial. Where that cannot be written it is in force in memory, and written later.
-    fn take_back(&self, changing: &Changing<'_>, task: &str, digest: Digest, reason: &str) -> Result<(), DaemonError> {
+    pub(super) fn take_back(
+        &self,
+        changing: &Changing<'_>,
+        task: &str,
+        digest: Digest,
+        reason: &str,
+    ) -> Result<(), DaemonError> {
         match self.store.revert(task, &digest, reason, stamp()) {
             Ok(_) => self.load(changing, task),
             Err(error) => {

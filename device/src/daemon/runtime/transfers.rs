@@ -5,10 +5,7 @@ use clr_store::{Filed, Held, Installed, StoreError};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
 use super::{Runtime, failure, lock, now, resident::Changing, stamp, with_causes};
-use crate::{
-    daemon::{DaemonError, trial::TrialRun},
-    give_back_memory,
-};
+use crate::{daemon::trial::TrialRun, give_back_memory};
 
 /// The label of frames that nobody labelled; no host can file a picture under it.
 pub(crate) const UNLABELLED: &str = " ";
@@ -148,12 +145,8 @@ impl Runtime {
         if let Err(error) = self.load_checked(changing, task) {
             let reason = with_causes(&error);
             tracing::warn!(task, reason, "refused");
-            let reverted = self.store.revert(task, &held.digest, &reason, stamp());
             // An adapter that was on trial before gave way to this one.
-            if let Err(error) = reverted
-                .map_err(DaemonError::from)
-                .and_then(|_| self.load(changing, task))
-            {
+            if let Err(error) = self.take_back(changing, task, held.digest, &reason) {
                 tracing::error!("{}", with_causes(&error));
             }
             return Err(failure::of_daemon(error));
