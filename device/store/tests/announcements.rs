@@ -89,7 +89,7 @@ fn hostile_announcements_are_refused_before_a_byte_is_written() {
     let mut forged = announcement(&bytes);
     forged.signature[3] ^= 1;
     type Check = fn(&Refusal) -> bool;
-    let cases: [(&str, clr_adapters::SignedRelease, u64, Check); 9] = [
+    let cases: [(&str, clr_adapters::SignedRelease, u64, Check); 10] = [
         ("another key", signed(|_| (), &stranger), length, |refusal| {
             matches!(refusal, Refusal::UnknownKey { .. })
         }),
@@ -98,6 +98,9 @@ fn hostile_announcements_are_refused_before_a_byte_is_written() {
         }),
         ("a forged signature", forged, length, |refusal| {
             matches!(refusal, Refusal::BadSignature { .. })
+        }),
+        ("a shorter upload", announcement(&bytes), length - 1, |refusal| {
+            matches!(refusal, Refusal::WrongLength { .. })
         }),
         ("a longer upload", announcement(&bytes), length + 1, |refusal| {
             matches!(refusal, Refusal::WrongLength { .. })

@@ -14,9 +14,15 @@ fn big() -> Vec<u8> {
     (0..10_000_u32).flat_map(u32::to_le_bytes).collect()
 }
 
-/// Begins an upload of any bytes, announced as the file of a task.
+/// Begins an upload of any bytes, announced as a difference that gives a file of a task.
 fn begin(store: &Store, task: &str, digest: &Digest, length: u64) -> Result<u64, StoreError> {
-    store.begin_announced(digest, length, &announcement_of(task, length), digest, NOW)
+    store.begin_announced(
+        digest,
+        length,
+        &announcement_of(task, length),
+        &Digest::of(b"file"),
+        NOW,
+    )
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Transfers from hosts: adapters, differences, labelled images.
 
-use clr_adapters::{Digest, Refusal, delta};
+use clr_adapters::{Digest, delta};
 use clr_store::{Filed, Held, Installed, StoreError};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
@@ -34,10 +34,6 @@ impl Runtime {
         }
         let (digest, length) = (&begin.digest, begin.length);
         let held = match &begin.kind {
-            Kind::Release(release) if length != release.file_bytes() => {
-                let expected = release.file_bytes();
-                return Err(Failure::from(&Refusal::WrongLength { expected, got: length }));
-            }
             Kind::Release(release) => self.store.begin_announced(digest, length, release, digest, now()),
             Kind::ReleaseDelta { target, release, .. } => {
                 self.store.begin_announced(digest, length, release, target, now())

@@ -61,7 +61,7 @@ impl Store {
         self.check_announced(announced, now)?;
         self.check_floor(target, announced)?;
         let expected = announced.file_bytes();
-        if length > expected {
+        if length > expected || (target == digest && length < expected) {
             let got = length;
             return Err(Refusal::WrongLength { expected, got }.into());
         }
