@@ -52,7 +52,7 @@ mod teaching;
 mod transport;
 mod tuning;
 
-pub use client::{Client, ClientError, ClientOptions, LinkFault, Progress, Pulled, Pushed};
+pub use client::{Client, ClientError, ClientOptions, Filing, LinkFault, Progress, Pulled, Pushed};
 pub use clock::Clock;
 #[cfg(feature = "std")]
 pub use clock::SystemClock;

@@ -11,7 +11,8 @@ use std::{
 
 use clap::{Args, Subcommand};
 use clr_transfer::{
-    ClientError, Endpoint, EndpointClient, SystemClock, TunePhase, TuneRequest, TuneStatus, parse_bytes,
+    ClientError, Endpoint, EndpointClient, ExampleSelection, FailureCode, Filing, SystemClock, TeachPhase, TunePhase,
+    TuneRequest, TuneStatus, parse_bytes,
 };
 
 use super::{Config, say};
@@ -52,8 +53,10 @@ pub(super) enum RemoteCommand {
     MarkGood(TaskArgs),
     /// Take back the adapter on trial, or the one confirmed last
     MarkBad(TaskArgs),
-    /// File pictures under a label; a class that is new answers at once, by a prototype
+    /// Teach a class from images; it answers at once
     Teach(TeachArgs),
+    /// List, show or take back the images stored to learn from
+    Examples(ExamplesArgs),
     /// Learn from the pictures that were filed, in the background of the running device
     Tune(TuneArgs),
 }
@@ -71,10 +74,10 @@ pub(super) struct TeachArgs {
     /// The task
     #[arg(short, long, value_name = "NAME")]
     task: String,
-    /// What the pictures show
+    /// What the images show
     #[arg(short, long, value_name = "LABEL")]
     label: String,
-    /// The pictures: JPEG, PNG, BMP or WebP
+    /// The images: JPEG, PNG, BMP, WebP or GIF
     #[arg(required = true, value_name = "FILE")]
     pictures: Vec<PathBuf>,
     #[command(flatten)]
@@ -98,6 +101,29 @@ pub(super) struct TuneArgs {
     /// Do not wait for the end
     #[arg(long)]
     background: bool,
+    /// Only say what the run would have and lack, as JSON; start nothing
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExamplesArgs {
+    /// The task; without one, the tasks that images are stored for
+    task: Option<String>,
+    /// Write this image to a file (--output)
+    #[arg(long, value_name = "ID", requires_all = ["task", "output"])]
+    show: Option<String>,
+    /// The file that an image is written to
+    #[arg(short, long, value_name = "FILE", requires = "show")]
+    output: Option<PathBuf>,
+    /// Take these images back, by their digests
+    #[arg(long, value_name = "ID", requires = "task", conflicts_with = "show")]
+    remove: Vec<String>,
+    /// Take all images of this label back
+    #[arg(long, value_name = "LABEL", requires = "task", conflicts_with_all = ["show", "remove"])]
+    remove_label: Option<String>,
     #[command(flatten)]
     target: Target,
 }
@@ -149,6 +175,7 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
         | RemoteCommand::MarkGood(args)
         | RemoteCommand::MarkBad(args) => &args.target,
         RemoteCommand::Teach(args) => &args.target,
+        RemoteCommand::Examples(args) => &args.target,
         RemoteCommand::Tune(args) => &args.target,
     };
     let socket = target.socket()?;
@@ -165,6 +192,7 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
         RemoteCommand::MarkGood(args) => client.mark_good(&args.task)?,
         RemoteCommand::MarkBad(args) => client.mark_bad(&args.task)?,
         RemoteCommand::Teach(args) => teach(args, client)?,
+        RemoteCommand::Examples(args) => examples(args, client)?,
         RemoteCommand::Tune(args) => tune(args, client)?,
     }
     Ok(())
@@ -185,6 +213,17 @@ struct Tasks {
     tasks: Vec<clr_transfer::TaskSummary>,
 }
 
+#[derive(serde::Serialize)]
+struct ExampleTasks {
+    tasks: Vec<clr_transfer::ExampleTask>,
+}
+
+#[derive(serde::Serialize)]
+struct Examples {
+    task: String,
+    examples: Vec<clr_transfer::ExampleSummary>,
+}
+
 fn print<T: serde::Serialize>(body: &T) -> Result<(), RemoteError> {
     let document = Document { schema: SCHEMA, body };
     let text = serde_json::to_string_pretty(&document).map_err(|error| RemoteError::Other(error.to_string()))?;
@@ -193,24 +232,103 @@ fn print<T: serde::Serialize>(body: &T) -> Result<(), RemoteError> {
 }
 
 fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
-    let (mut added, mut known) = (0, 0);
+    let label = args.label.trim();
+    let mut filing = client.begin_filing(&args.task, label)?;
+    let mut left_out = 0;
     for path in &args.pictures {
-        let bytes = std::fs::read(path)
-            .map_err(|error| RemoteError::Other(format!("cannot read '{}': {error}", path.display())))?;
-        if client.teach(&args.task, &args.label, &bytes)? {
-            added += 1;
-        } else {
-            known += 1;
+        match file_one(path, &mut filing, client) {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => {
+                left_out += 1;
+                eprintln!("left out: '{}': {reason}", path.display());
+            }
+            Err(error) => {
+                // All of a class or nothing of it.
+                client.take_back(&filing);
+                return Err(error.into());
+            }
         }
     }
+    if filing.is_empty() {
+        return Err(RemoteError::Other(format!("none of the {left_out} images could be filed")));
+    }
+    let status = client.finish_filing(&filing)?;
+    let message = status.message.unwrap_or_default();
+    if matches!(status.phase, TeachPhase::Refused | TeachPhase::Failed) {
+        let hint = status.hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        let failure = clr_transfer::Failure::new(FailureCode::TUNING, format_args!("{message}{hint}"));
+        return Err(ClientError::Refused(failure).into());
+    }
     say(format_args!(
-        "{added} pictures filed under `{}` of task `{}`, {known} were there already",
-        args.label, args.task
+        "{} images filed under `{label}` of task `{}`, {} were there already, {left_out} left out",
+        filing.added() + filing.relabelled(),
+        args.task,
+        filing.duplicates()
     ))?;
-    client.tune(&TuneRequest::prototype(&args.task))?;
-    let status = follow(client)?;
-    say(format_args!("{}", status.message.unwrap_or_default()))?;
-    ended(status.phase)
+    say(format_args!("{message}"))?;
+    Ok(())
+}
+
+/// Files one image, scaled if it is beyond the device's cap; or why this one cannot be filed.
+fn file_one(
+    path: &Path,
+    filing: &mut Filing,
+    client: &mut EndpointClient<'_>,
+) -> Result<Result<(), String>, ClientError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => return Ok(Err(format!("cannot be read: {error}"))),
+    };
+    if let Some(format) = clr_onnx::unread_format(path, bytes.get(..64).unwrap_or(&bytes)) {
+        return Ok(Err(format!("{format} is not read")));
+    }
+    let limits = filing.limits;
+    let shrunk = match clr_onnx::shrink_to_fit(bytes, "the file", limits.image_bytes, limits.input) {
+        Ok(shrunk) => shrunk,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    client.file(filing, &shrunk.bytes).map(Ok)
+}
+
+fn examples(args: &ExamplesArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
+    let Some(task) = &args.task else {
+        return print(&ExampleTasks {
+            tasks: client.example_tasks()?,
+        });
+    };
+    if let Some(label) = &args.remove_label {
+        return print(&client.remove_examples(task, ExampleSelection::Label(label.clone()))?);
+    }
+    let listed = client.examples(task)?;
+    let find = |start: &str| {
+        let start = start.to_lowercase();
+        let mut found = listed.iter().filter(|example| example.id.to_string().starts_with(&start));
+        match (found.next(), found.next()) {
+            (Some(example), None) => Ok(example.id),
+            _ => Err(RemoteError::Other(format!(
+                "not one image of task `{task}` begins with {start}\nhint: clr-device examples {task}"
+            ))),
+        }
+    };
+    if let (Some(id), Some(output)) = (&args.show, &args.output) {
+        let pulled = client.pull_example(task, find(id)?, u64::MAX, &mut |_| ())?;
+        return std::fs::write(output, &pulled.bytes)
+            .map_err(|error| RemoteError::Other(format!("cannot write '{}': {error}", output.display())));
+    }
+    if !args.remove.is_empty() {
+        let ids = args.remove.iter().map(|id| find(id)).collect::<Result<Vec<_>, _>>()?;
+        let mut removed = clr_transfer::RemovedExamples::default();
+        for id in ids {
+            let one = client.remove_examples(task, ExampleSelection::Image(id))?;
+            removed.images += one.images;
+            removed.without_images.extend(one.without_images);
+        }
+        return print(&removed);
+    }
+    print(&Examples {
+        task: task.clone(),
+        examples: listed,
+    })
 }
 
 fn tune(args: &TuneArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
@@ -220,6 +338,16 @@ fn tune(args: &TuneArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteEr
         steps: args.steps,
         seconds: args.seconds,
     };
+    match client.tune_check(&request) {
+        Ok(outlook) if args.check => return print(&outlook),
+        Ok(outlook) => {
+            for lack in &outlook.lacks {
+                eprintln!("warning: {}\nhint: {}", lack.what, lack.hint);
+            }
+        }
+        Err(ClientError::Refused(failure)) if !args.check && failure.code == FailureCode::NO_TASK => {}
+        Err(error) => return Err(error.into()),
+    }
     client.tune(&request)?;
     if args.background {
         return Ok(());

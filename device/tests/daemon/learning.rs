@@ -42,7 +42,9 @@ impl Device {
 }
 
 fn with_birds() -> Device {
-    Device::with_birds("[trial]\nframes = 1000\nlow_confidence = 0.0\n[tuning]\nframes = 12\nevery = 1\n")
+    Device::with_birds(
+        "[trial]\nframes = 1000\nlow_confidence = 0.0\n[tuning]\nframes = 12\nevery = 1\nsteps = 100000\nmemory = 4000000000\n",
+    )
 }
 
 #[test]
@@ -91,7 +93,7 @@ fn a_new_class_answers_at_once_and_tuning_keeps_serving() {
 
 #[test]
 fn a_task_is_born_of_pictures_alone() {
-    let mut device = Device::new("[trial]\nlow_confidence = 0.0\n");
+    let mut device = Device::new("[trial]\nlow_confidence = 0.0\n[tuning]\nmemory = 4000000000\n");
     device.start();
     device.file("looks", "zero", 0, 5);
     let alone = device.tune("looks", 0);
@@ -117,7 +119,7 @@ fn a_run_that_was_killed_goes_on_after_the_restart() {
     };
     device.host(|client| client.tune(&request)).unwrap();
     let busy = device.host(|client| client.tune(&request)).unwrap_err().to_string();
-    assert!(busy.contains("another"), "{busy}");
+    assert!(busy.contains("learning task `birds`"), "{busy}");
     // Behind the first checkpoint.
     device.wait_for(|status| status.step > 25);
     // Frames are answered meanwhile.

@@ -12,4 +12,5 @@ mod hostile;
 mod killed;
 mod learning;
 mod serving;
+mod teaching;
 mod trial;

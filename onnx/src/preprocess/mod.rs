@@ -3,6 +3,7 @@
 mod decode;
 mod fit;
 mod presets;
+mod shrink;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,7 @@ use clr_adapters::{ChannelOrder, Preprocessing};
 use image::RgbImage;
 
 pub use decode::{ImageError, MAX_IMAGE_PIXELS, decode_image, decode_image_bytes};
+pub use shrink::{Shrunk, shrink_to_fit, unread_format};
 pub use presets::{efficientnet_lite_preprocessing, imagenet_preprocessing};
 
 /// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same picture gives the same
