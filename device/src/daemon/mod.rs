@@ -27,6 +27,7 @@ mod mailbox;
 mod metrics;
 mod readable;
 mod remote;
+mod remote_images;
 mod runtime;
 mod say;
 mod signals;

@@ -26,6 +26,8 @@ use crate::{
     separation::separation,
 };
 
+/// Images of a class, and of all old classes together, that are looked at: a forward pass or two each.
+const MOST_IMAGES: usize = 256;
 /// Probability that a canary's class may lose to what the device learns, over all classes learned: half of what its check allows.
 const CANARY_MAY_LOSE: f64 = 0.01;
 
@@ -84,7 +86,7 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
     let mut teacher = Teacher {
         encoding: parent.encoding,
         adapter: parent.adapter.clone(),
-        others: features(&network, &header.preprocessing, examples, &old)?,
+        others: features(&network, &header.preprocessing, examples, &spread(&old))?,
         canaries: Vec::new(),
     };
     for canary in &header.canaries {
@@ -99,7 +101,8 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
     let mut classes = Vec::new();
     for class in new.chunk_by(|a, b| a.label == b.label) {
         let label = class[0].label.clone().unwrap_or_default();
-        let readable = images(&header.preprocessing, examples, class)?;
+        let class = spread(class);
+        let readable = images(&header.preprocessing, examples, &class)?;
         let of = |network: &Network| -> Result<Vec<Vec<f32>>> {
             let all = readable.iter();
             all.map(|image| features_of(network, &header.preprocessing, image))
@@ -129,6 +132,12 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
         version: Version::new(teacher.adapter, Some(parent))?,
         classes,
     })
+}
+
+/// At most [`MOST_IMAGES`], evenly.
+fn spread(list: &[Example]) -> Vec<Example> {
+    let step = list.len().div_ceil(MOST_IMAGES).max(1);
+    list.iter().step_by(step).cloned().collect()
 }
 
 struct CanaryFeatures {
