@@ -25,8 +25,8 @@ pub use error::{AdapterMismatch, Missing, OnnxError};
 pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, ValueId};
 pub use image::RgbImage;
 pub use preprocess::{
-    ImageError, MAX_IMAGE_PIXELS, Preprocess, decode_image, decode_image_bytes, efficientnet_lite_preprocessing,
-    imagenet_preprocessing, Shrunk, shrink_to_fit, unread_format,
+    ImageError, MAX_IMAGE_PIXELS, Preprocess, Shrunk, decode_image, decode_image_bytes,
+    efficientnet_lite_preprocessing, imagenet_preprocessing, shrink_to_fit, unread_format,
 };
 pub use rewrite::{
     HeadPart, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge, reprogram,

@@ -18,7 +18,9 @@ fn teach(device: &MemoryDevice, paths: &[&str], folder: &Path) -> (Option<i32>, 
             serve(&mut link, device, &SystemClock::new(), &ServeLimits::default()).unwrap();
         });
         let output = clr()
-            .args(["device", "teach", "--task", "birds", "--label", "robin", "--at", &place, "--json"])
+            .args([
+                "device", "teach", "--task", "birds", "--label", "robin", "--at", &place, "--json",
+            ])
             .args(paths)
             .current_dir(folder)
             .output()
@@ -53,14 +55,33 @@ fn a_photograph_beyond_the_cap_is_scaled_and_what_cannot_be_read_stops_nothing()
     let device = MemoryDevice::default();
     let (code, document, stderr) = teach(&device, &["photos"], here);
     assert_eq!(code, Some(0), "{stderr}");
-    assert_eq!((&document["added"], &document["scaled"]), (&2.into(), &1.into()), "{document}");
+    assert_eq!(
+        (&document["added"], &document["scaled"]),
+        (&2.into(), &1.into()),
+        "{document}"
+    );
     let left_out = document["left_out"].as_array().unwrap();
     assert_eq!(left_out.len(), 2, "{document}");
-    assert!(left_out.iter().any(|left| left["reason"].as_str().unwrap().contains("HEIC")));
-    assert!(stderr.contains("broken.jpg") && stderr.contains("phone.HEIC"), "{stderr}");
+    assert!(
+        left_out
+            .iter()
+            .any(|left| left["reason"].as_str().unwrap().contains("HEIC"))
+    );
+    assert!(
+        stderr.contains("broken.jpg") && stderr.contains("phone.HEIC"),
+        "{stderr}"
+    );
     let kept = device.0.lock().unwrap();
-    assert!(kept.files.values().all(|file| file.len() <= 4 << 20 && image::load_from_memory(file).is_ok()));
-    assert!(kept.files.values().any(|file| *file == std::fs::read(here.join("photos/small.png")).unwrap()));
+    assert!(
+        kept.files
+            .values()
+            .all(|file| file.len() <= 4 << 20 && image::load_from_memory(file).is_ok())
+    );
+    assert!(
+        kept.files
+            .values()
+            .any(|file| *file == std::fs::read(here.join("photos/small.png")).unwrap())
+    );
 }
 
 #[test]
@@ -69,5 +90,8 @@ fn nothing_that_can_be_read_is_a_failure_that_says_so() {
     std::fs::write(folder.path().join("broken.jpg"), b"not an image").unwrap();
     let (code, _, stderr) = teach(&MemoryDevice::default(), &["broken.jpg"], folder.path());
     assert_eq!(code, Some(1), "{stderr}");
-    assert!(stderr.contains("none of the 1 images") && stderr.contains("hint: "), "{stderr}");
+    assert!(
+        stderr.contains("none of the 1 images") && stderr.contains("hint: "),
+        "{stderr}"
+    );
 }

@@ -75,7 +75,9 @@ pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result
         }
     }
     if filing.is_empty() {
-        return Err(RemoteError::Other(format!("none of the {left_out} images could be filed")));
+        return Err(RemoteError::Other(format!(
+            "none of the {left_out} images could be filed"
+        )));
     }
     let status = client.finish_filing(&filing)?;
     let message = status.message.unwrap_or_default();
@@ -127,7 +129,9 @@ pub(super) fn examples(args: &ExamplesArgs, client: &mut EndpointClient<'_>) -> 
     let listed = client.examples(task)?;
     let find = |start: &str| {
         let start = start.to_lowercase();
-        let mut found = listed.iter().filter(|example| example.id.to_string().starts_with(&start));
+        let mut found = listed
+            .iter()
+            .filter(|example| example.id.to_string().starts_with(&start));
         match (found.next(), found.next()) {
             (Some(example), None) => Ok(example.id),
             _ => Err(RemoteError::Other(format!(

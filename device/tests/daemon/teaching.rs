@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use clr_adapters::{Adapter, Canary, Encoding, quantised};
 use clr_device::{Engine, EngineOptions};
 use clr_onnx::RgbImage;
-use clr_transfer::{
-    ClientError, ExampleSelection, FailureCode, TeachPhase, TeachStatus, TunePhase, TuneRequest,
-};
+use clr_transfer::{ClientError, ExampleSelection, FailureCode, TeachPhase, TeachStatus, TunePhase, TuneRequest};
 
 use super::device::{Device, PATIENCE, adapter, backbone, picture, png, signed};
 use crate::auto;
@@ -62,7 +60,9 @@ impl Device {
 
     fn stored(&self, label: &str) -> usize {
         let examples = self.host(|client| client.examples("birds")).unwrap();
-        let of = examples.iter().filter(|example| example.label.as_deref() == Some(label));
+        let of = examples
+            .iter()
+            .filter(|example| example.label.as_deref() == Some(label));
         of.count()
     }
 }
@@ -112,7 +112,9 @@ fn a_refused_class_is_taken_back_by_a_run_of_tuning_too_and_does_not_stop_it() {
     for image in robins() {
         device.host(|client| client.teach("birds", "robin", &image)).unwrap();
     }
-    device.host(|client| client.tune(&TuneRequest::prototype("birds"))).unwrap();
+    device
+        .host(|client| client.tune(&TuneRequest::prototype("birds")))
+        .unwrap();
     let status = device.host(|client| client.follow_tuning(STEP, &mut |_| ())).unwrap();
     assert_eq!(status.phase, TunePhase::Promoted, "{status:?}");
     assert!(status.message.unwrap().contains("looks like"));
@@ -147,7 +149,9 @@ fn an_image_that_had_another_label_gets_it_back_when_the_class_is_refused() {
     let device = device();
     assert_eq!(device.teach("robin", &robins()).unwrap().phase, TeachPhase::Taught);
     let mut images = copies();
-    device.host(|client| client.teach("birds", "robin", &images[0])).unwrap();
+    device
+        .host(|client| client.teach("birds", "robin", &images[0]))
+        .unwrap();
     images.truncate(3);
     let refused = device.teach("copy", &images).unwrap();
     assert_eq!(refused.phase, TeachPhase::Refused, "{refused:?}");
@@ -177,12 +181,19 @@ fn stored_images_are_listed_read_and_taken_back() {
         .host(|client| client.teach("ghost", "x", &png(&auto::picture(2, 0))))
         .unwrap();
     let tasks = device.host(|client| client.example_tasks()).unwrap();
-    let seen: Vec<_> = tasks.iter().map(|task| (task.task.as_str(), task.images, task.serves)).collect();
+    let seen: Vec<_> = tasks
+        .iter()
+        .map(|task| (task.task.as_str(), task.images, task.serves))
+        .collect();
     assert_eq!(seen, [("birds", 6, true), ("ghost", 1, false)]);
 
     let examples = device.host(|client| client.examples("birds")).unwrap();
     assert_eq!(examples.len(), 6);
-    assert!(examples.iter().all(|example| example.added.is_some() && example.bytes > 0));
+    assert!(
+        examples
+            .iter()
+            .all(|example| example.added.is_some() && example.bytes > 0)
+    );
     let first = examples[0].id;
     let read = device
         .host(|client| client.pull_example("birds", first, 1 << 20, &mut |_| {}))
@@ -190,7 +201,9 @@ fn stored_images_are_listed_read_and_taken_back() {
     assert!(images.contains(&read.bytes));
 
     let one = ExampleSelection::Image(first);
-    let removed = device.host(|client| client.remove_examples("birds", one.clone())).unwrap();
+    let removed = device
+        .host(|client| client.remove_examples("birds", one.clone()))
+        .unwrap();
     assert_eq!((removed.images, removed.without_images.len()), (1, 0));
     let (code, text) = code(device.host(|client| client.remove_examples("birds", one)));
     assert_eq!(code, FailureCode::NO_FILE, "{text}");
@@ -266,7 +279,10 @@ fn tuning_says_beforehand_what_it_lacks() {
     let outlook = device.host(|client| client.tune_check(&request)).unwrap();
     let robin = outlook.classes.iter().find(|class| class.label == "robin").unwrap();
     assert_eq!((robin.images, robin.held_out, robin.learned), (6, 1, true));
-    assert!(outlook.judges < outlook.judges_needed && outlook.plan.is_some(), "{outlook:?}");
+    assert!(
+        outlook.judges < outlook.judges_needed && outlook.plan.is_some(),
+        "{outlook:?}"
+    );
     let blocking = outlook.lacks.iter().find(|lack| lack.blocks).unwrap();
     assert!(blocking.hint.contains("frames = 100"), "{blocking:?}");
     let (code, _) = code(device.host(|client| {

@@ -87,7 +87,9 @@ impl Study {
 
     /// The publisher's adapter of a task without one of its classes.
     fn publisher(&self, task: &Task, left_out: Option<usize>) -> Result<Parent, Box<dyn Error>> {
-        let kept: Vec<usize> = (0..task.labels.len()).filter(|&class| Some(class) != left_out).collect();
+        let kept: Vec<usize> = (0..task.labels.len())
+            .filter(|&class| Some(class) != left_out)
+            .collect();
         let place = |class: usize| kept.iter().position(|&kept| kept == class);
         let of = |part: usize| -> Vec<(usize, &Seen)> {
             let all = task.parts[part].iter();
@@ -156,11 +158,23 @@ fn fit(images: &[(usize, &Seen)], classes: usize) -> Head {
         mean.iter_mut().zip(&seen.x).for_each(|(mean, x)| *mean += x / count);
     }
     let squares: f32 = (images.iter())
-        .map(|(_, seen)| seen.x.iter().zip(&mean).map(|(x, mean)| (x - mean).powi(2)).sum::<f32>())
+        .map(|(_, seen)| {
+            seen.x
+                .iter()
+                .zip(&mean)
+                .map(|(x, mean)| (x - mean).powi(2))
+                .sum::<f32>()
+        })
         .sum();
     let deviation = (squares / count / features as f32).sqrt().max(1e-9);
     let scaled: Vec<Vec<f32>> = (images.iter())
-        .map(|(_, seen)| seen.x.iter().zip(&mean).map(|(x, mean)| (x - mean) / deviation).collect())
+        .map(|(_, seen)| {
+            seen.x
+                .iter()
+                .zip(&mean)
+                .map(|(x, mean)| (x - mean) / deviation)
+                .collect()
+        })
         .collect();
     let mut head = Head {
         features,
@@ -219,7 +233,10 @@ fn mean_feature(parent: &Adapter, own: &[&Seen]) -> Head {
 /// Recall of the new class, and the share of old images that were right and are given to it.
 fn measure(parent: &Adapter, head: &Head, old: &[(usize, &Seen)], new: &[&Seen]) -> [f64; 2] {
     let class = head.bias.len() - 1;
-    let recognised = new.iter().filter(|seen| argmax(&logits(head, &seen.x)) == class).count();
+    let recognised = new
+        .iter()
+        .filter(|seen| argmax(&logits(head, &seen.x)) == class)
+        .count();
     let lost = (old.iter())
         .filter(|(right, seen)| argmax(&logits(&parent.head, &seen.x)) == *right)
         .filter(|(_, seen)| argmax(&logits(head, &seen.x)) == class)
@@ -230,13 +247,24 @@ fn measure(parent: &Adapter, head: &Head, old: &[(usize, &Seen)], new: &[&Seen])
     ]
 }
 
-fn row(study: &Study, task: &Task, left_out: Option<usize>, from: &Task, class: usize) -> Result<[f64; 4], Box<dyn Error>> {
+fn row(
+    study: &Study,
+    task: &Task,
+    left_out: Option<usize>,
+    from: &Task,
+    class: usize,
+) -> Result<[f64; 4], Box<dyn Error>> {
     let parent = study.publisher(task, left_out)?;
     let place = |label: &str| parent.adapter.header.labels.iter().position(|known| known == label);
     let old: Vec<(usize, &Seen)> = (task.parts[2].iter())
         .filter_map(|seen| Some((place(&task.labels[seen.class])?, seen)))
         .collect();
-    let of = |part: usize| from.parts[part].iter().filter(|seen| seen.class == class).collect::<Vec<_>>();
+    let of = |part: usize| {
+        from.parts[part]
+            .iter()
+            .filter(|seen| seen.class == class)
+            .collect::<Vec<_>>()
+    };
     let (all, new) = (of(0), of(2));
     let mut sums = [0.0; 4];
     let mut words = String::new();
@@ -259,7 +287,10 @@ fn row(study: &Study, task: &Task, left_out: Option<usize>, from: &Task, class: 
                 measure(&parent.adapter, &taught.version.adapter.head, &old, &new)
             }
             Err(error) => {
-                words = format!("{words} refused ({})", error.to_string().lines().next().unwrap_or_default());
+                words = format!(
+                    "{words} refused ({})",
+                    error.to_string().lines().next().unwrap_or_default()
+                );
                 [0.0; 2]
             }
         };
@@ -270,7 +301,11 @@ fn row(study: &Study, task: &Task, left_out: Option<usize>, from: &Task, class: 
     println!(
         "| {}, {} | {} | {:.1} | {:.1} | {:.1} | {:.1} |{words}",
         task.name,
-        if left_out.is_some() { from.labels[class].clone() } else { format!("{} of {}", from.labels[class], from.name) },
+        if left_out.is_some() {
+            from.labels[class].clone()
+        } else {
+            format!("{} of {}", from.labels[class], from.name)
+        },
         old.len(),
         sums[0],
         -sums[1],
@@ -321,6 +356,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let mean = sums.map(|sum| sum / count);
-    println!("| mean of {count} | | {:.1} | {:.1} | {:.1} | {:.1} |", mean[0], -mean[1], mean[2], -mean[3]);
+    println!(
+        "| mean of {count} | | {:.1} | {:.1} | {:.1} | {:.1} |",
+        mean[0], -mean[1], mean[2], -mean[3]
+    );
     Ok(())
 }

@@ -62,7 +62,13 @@ mod tests {
         assert_eq!(at(0.5).share, 0.0);
         let shares: Vec<f64> = [1.0, 3.0, 5.0, 6.0, 9.0, 12.6, 30.0].map(|z| at(z).share).to_vec();
         assert!(shares.is_sorted(), "{shares:?}");
-        assert_eq!(at(30.0), Boldness { share: 1.0, margin: 1.0 });
+        assert_eq!(
+            at(30.0),
+            Boldness {
+                share: 1.0,
+                margin: 1.0
+            }
+        );
         assert_eq!(at(12.0).margin, 0.0);
         assert!(Boldness::of(None, 0).share < Boldness::of(None, 50).share);
     }
@@ -70,7 +76,10 @@ mod tests {
     #[test]
     fn quantiles_lie_between_the_least_and_the_largest() {
         let values = [-3.0, 0.0, 5.0];
-        assert_eq!([0.0, 0.25, 1.0].map(|share| quantile(&values, share)), [-3.0, -1.5, 5.0]);
+        assert_eq!(
+            [0.0, 0.25, 1.0].map(|share| quantile(&values, share)),
+            [-3.0, -1.5, 5.0]
+        );
         assert_eq!(quantile(&[], 0.5), 0.0);
     }
 }

@@ -50,15 +50,18 @@ pub fn forecast(parent: &Parent, list: Vec<Example>) -> Forecast {
     let mut classes: Vec<ClassForecast> = Vec::new();
     for (examples, held) in [(&split.training, false), (&split.held_out, true)] {
         for label in examples.iter().filter_map(|example| example.label.as_deref()) {
-            let at = classes.iter().position(|class| class.label == label).unwrap_or_else(|| {
-                classes.push(ClassForecast {
-                    label: label.to_owned(),
-                    images: 0,
-                    held_out: 0,
-                    learned: !any_new || is_new(label),
+            let at = classes
+                .iter()
+                .position(|class| class.label == label)
+                .unwrap_or_else(|| {
+                    classes.push(ClassForecast {
+                        label: label.to_owned(),
+                        images: 0,
+                        held_out: 0,
+                        learned: !any_new || is_new(label),
+                    });
+                    classes.len() - 1
                 });
-                classes.len() - 1
-            });
             classes[at].images += 1;
             classes[at].held_out += usize::from(held);
         }

@@ -230,7 +230,12 @@ impl Teacher {
         let rows = self.adapter.head.weight.chunks_exact(features);
         let wanted = rows.map(length).sum::<f64>() / self.adapter.head.bias.len().max(1) as f64;
         let direction: Vec<f64> = mean.iter().zip(centre).map(|(mean, centre)| mean - centre).collect();
-        let norm = direction.iter().map(|value| value * value).sum::<f64>().sqrt().max(1e-12);
+        let norm = direction
+            .iter()
+            .map(|value| value * value)
+            .sum::<f64>()
+            .sqrt()
+            .max(1e-12);
         direction.iter().map(|value| (value / norm * wanted) as f32).collect()
     }
 
@@ -268,11 +273,16 @@ impl Teacher {
             let scaled: Vec<f64> = logits.iter().map(|&logit| f64::from(logit) / temperature).collect();
             let all = log_sum(&scaled);
             let now = scaled.get(canary.class).map_or(0.0, |logit| (logit - all).exp());
+            // One that the parent itself does not answer as stated says nothing of what may be lost.
+            let taken = self.gap(weights, &canary.features) - 1e-3;
+            if now + 1.5 * CANARY_MAY_LOSE < canary.probability {
+                return taken;
+            }
             // What earlier classes took is gone already.
             let left = (now - (canary.probability - CANARY_MAY_LOSE)).clamp(1e-6, CANARY_MAY_LOSE);
             let share = (left / now.max(1e-6)).min(CANARY_MAY_LOSE);
             let below = temperature * (all + (share / (1.0 - share)).ln()) - product(weights, &canary.features);
-            below.min(self.gap(weights, &canary.features) - 1e-3)
+            below.min(taken)
         });
         images.chain(canaries).fold(wanted, f64::min)
     }

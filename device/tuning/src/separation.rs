@@ -23,13 +23,18 @@ pub(crate) fn separation(profile: &Profile, features: &[Vec<f32>]) -> Option<f64
     }
     let mut sum = vec![0.0_f64; first.len()];
     for point in &points {
-        sum.iter_mut().zip(point).for_each(|(sum, &value)| *sum += f64::from(value));
+        sum.iter_mut()
+            .zip(point)
+            .for_each(|(sum, &value)| *sum += f64::from(value));
     }
     let mut projections: Vec<f64> = (points.iter())
         .map(|point| {
             let others = || sum.iter().zip(point).map(|(&sum, &value)| sum - f64::from(value));
             let length = others().map(|value| value * value).sum::<f64>().sqrt();
-            let product: f64 = others().zip(point).map(|(other, &value)| other * f64::from(value)).sum();
+            let product: f64 = others()
+                .zip(point)
+                .map(|(other, &value)| other * f64::from(value))
+                .sum();
             product / length.max(1e-12)
         })
         .collect();

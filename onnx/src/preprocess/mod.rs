@@ -11,8 +11,8 @@ use clr_adapters::{ChannelOrder, Preprocessing};
 use image::RgbImage;
 
 pub use decode::{ImageError, MAX_IMAGE_PIXELS, decode_image, decode_image_bytes};
-pub use shrink::{Shrunk, shrink_to_fit, unread_format};
 pub use presets::{efficientnet_lite_preprocessing, imagenet_preprocessing};
+pub use shrink::{Shrunk, shrink_to_fit, unread_format};
 
 /// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same picture gives the same
 /// tensor bit for bit, whatever the CPU.

@@ -198,10 +198,14 @@ where
     /// # Errors
     /// [`ClientError`].
     pub fn teach_limits(&mut self, task: &str) -> Result<TeachLimits, ClientError> {
-        self.ask(&Request::TeachLimits { task }, Repeat::Safe, |response| match response {
-            Response::TeachLimits(limits) => Some(limits),
-            _ => None,
-        })
+        self.ask(
+            &Request::TeachLimits { task },
+            Repeat::Safe,
+            |response| match response {
+                Response::TeachLimits(limits) => Some(limits),
+                _ => None,
+            },
+        )
     }
 
     /// The tasks that images are stored for, by name.
@@ -220,7 +224,9 @@ where
                 _ => None,
             })?;
             if more && tasks.is_empty() {
-                return Err(ClientError::Unexpected { request: "example-tasks" });
+                return Err(ClientError::Unexpected {
+                    request: "example-tasks",
+                });
             }
             all.extend(tasks);
             if !more {
@@ -258,11 +264,7 @@ where
     ///
     /// # Errors
     /// As [`Client::rollback`].
-    pub fn remove_examples(
-        &mut self,
-        task: &str,
-        selection: ExampleSelection,
-    ) -> Result<RemovedExamples, ClientError> {
+    pub fn remove_examples(&mut self, task: &str, selection: ExampleSelection) -> Result<RemovedExamples, ClientError> {
         let request = Request::RemoveExamples { task, selection };
         self.ask(&request, Repeat::Never, |response| match response {
             Response::Removed(removed) => Some(removed),
@@ -275,10 +277,14 @@ where
     /// # Errors
     /// [`ClientError`].
     pub fn tune_check(&mut self, request: &TuneRequest) -> Result<TuneForecast, ClientError> {
-        self.ask(&Request::TuneCheck(request.clone()), Repeat::Safe, |response| match response {
-            Response::Forecast(forecast) => Some(forecast),
-            _ => None,
-        })
+        self.ask(
+            &Request::TuneCheck(request.clone()),
+            Repeat::Safe,
+            |response| match response {
+                Response::Forecast(forecast) => Some(forecast),
+                _ => None,
+            },
+        )
     }
 
     /// Stops tuning.

@@ -172,7 +172,13 @@ where
                     self.wait_for_teaching()?;
                 }
                 Err(error) => return Err(error),
-                Ok(()) => return self.follow_teaching(task, label, STEP),
+                Ok(()) => {
+                    let status = self.follow_teaching(task, label, STEP)?;
+                    // A device that was started anew meanwhile knows nothing of it, but still holds the images.
+                    if status.phase != TeachPhase::None || self.clock.now() - begun > PATIENCE {
+                        return Ok(status);
+                    }
+                }
             }
         }
     }

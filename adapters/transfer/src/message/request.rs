@@ -192,7 +192,9 @@ impl<'a> Request<'a> {
                     name("label", label, MAX_LABEL)?;
                 }
             }
-            Self::List { after, .. } | Self::ExampleTasks { after, .. } if !after.is_empty() => name("task", after, MAX_TASK)?,
+            Self::List { after, .. } | Self::ExampleTasks { after, .. } if !after.is_empty() => {
+                name("task", after, MAX_TASK)?
+            }
             Self::Tune(tune) | Self::TuneCheck(tune) => name("task", &tune.task, MAX_TASK)?,
             Self::Hello { client, .. } if !client.is_empty() => name("client", client, MAX_LABEL)?,
             _ => {}

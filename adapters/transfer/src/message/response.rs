@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn the_kinds_are_counted_right() {
-        let last = Request::TuneCheck(crate::TuneRequest::default()).write(Vec::new()).unwrap();
+        let last = Request::TuneCheck(crate::TuneRequest::default())
+            .write(Vec::new())
+            .unwrap();
         assert_eq!(variant(&last), Some(Request::KINDS - 1));
         let last = Response::Forecast(TuneForecast::default()).write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Response::KINDS - 1));

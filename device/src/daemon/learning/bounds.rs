@@ -53,10 +53,20 @@ impl Bounds {
             return Err(over("memory", megabytes(asked), megabytes(self.memory), "memory"));
         }
         if let Some(asked) = request.steps.filter(|&asked| asked > self.steps) {
-            return Err(over("training", format!("{asked} steps"), format!("{}", self.steps), "steps"));
+            return Err(over(
+                "training",
+                format!("{asked} steps"),
+                format!("{}", self.steps),
+                "steps",
+            ));
         }
         if let Some(asked) = request.seconds.filter(|&asked| asked > self.seconds) {
-            return Err(over("time", format!("{asked} s"), format!("{} s", self.seconds), "seconds"));
+            return Err(over(
+                "time",
+                format!("{asked} s"),
+                format!("{} s", self.seconds),
+                "seconds",
+            ));
         }
         Ok(Self {
             memory: request.memory.unwrap_or(MEMORY.min(self.memory)),
@@ -91,14 +101,18 @@ impl Runtime {
             Err(StoreError::NoSuchTask { .. }) => {
                 return Err(Failure::new(
                     FailureCode::NO_TASK,
-                    format_args!("task `{task}` has no adapter to tune\nhint: a new task answers once images of 2 classes are taught"),
+                    format_args!(
+                        "task `{task}` has no adapter to tune\nhint: a new task answers once images of 2 classes are taught"
+                    ),
                 ));
             }
             serving => serving.map_err(|error| fault(&error))?,
         };
         let parent = self.parent(&serving).map_err(|error| fault(&error))?;
         let pictures = Pictures::all(self, task);
-        let list = pictures.list().map_err(|error| Failure::new(FailureCode::STORAGE, error))?;
+        let list = pictures
+            .list()
+            .map_err(|error| Failure::new(FailureCode::STORAGE, error))?;
         let count = list.len();
         let outlook = clr_tuning::forecast(&parent, list);
         let mut lacks = lacks(&outlook, config.tuning.frames, task);
@@ -124,7 +138,11 @@ impl Runtime {
         Ok(TuneForecast {
             frames: outlook.frames as u32,
             judges: outlook.judges as u32,
-            judges_needed: if outlook.protects { outlook.judges_needed as u32 } else { 0 },
+            judges_needed: if outlook.protects {
+                outlook.judges_needed as u32
+            } else {
+                0
+            },
             steps: granted.steps,
             plan: plan.as_ref().map(ToString::to_string),
             memory: plan.as_ref().map(|plan| plan.peak),
@@ -157,7 +175,10 @@ fn lacks(outlook: &Forecast, frames_kept: usize, task: &str) -> Vec<Lack> {
         let named: Vec<&str> = learned().map(|class| class.label.as_str()).collect();
         lack(
             true,
-            format!("no image is held out to judge the result by: one image only of {}", named.join(", ")),
+            format!(
+                "no image is held out to judge the result by: one image only of {}",
+                named.join(", ")
+            ),
             format!("5 images or more of each class, better 20: {}", file(named[0])),
         );
     }
@@ -222,8 +243,14 @@ mod tests {
     #[test]
     fn a_request_beyond_a_bound_is_refused_with_both_figures_and_the_key() {
         for (asked, named) in [
-            (request(Some(u64::MAX), None, None), ["18446744073709 MB", "500 MB", "`memory`"]),
-            (request(None, Some(u32::MAX), None), ["4294967295 steps", "1000", "`steps`"]),
+            (
+                request(Some(u64::MAX), None, None),
+                ["18446744073709 MB", "500 MB", "`memory`"],
+            ),
+            (
+                request(None, Some(u32::MAX), None),
+                ["4294967295 steps", "1000", "`steps`"],
+            ),
             (request(None, None, Some(601)), ["601 s", "600 s", "`seconds`"]),
         ] {
             let failure = OWN.grant(&asked).unwrap_err();
@@ -244,7 +271,10 @@ mod tests {
         };
         let granted = small.grant(&request(None, None, None)).unwrap();
         assert_eq!((granted.memory, granted.steps), (100_000_000, 10));
-        assert_eq!(OWN.grant(&request(Some(OWN.memory), Some(7), Some(9))).unwrap().seconds, 9);
+        assert_eq!(
+            OWN.grant(&request(Some(OWN.memory), Some(7), Some(9))).unwrap().seconds,
+            9
+        );
     }
 
     #[test]

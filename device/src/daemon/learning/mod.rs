@@ -137,7 +137,10 @@ impl Runtime {
         let most = bounds::Bounds::of(&self.config.load().tuning).seconds;
         let most = run.request.seconds.map_or(most, |asked| asked.min(most));
         if run.spent >= u64::from(most) {
-            tracing::info!(task = run.request.task, "tuning had used up its time; the same request goes on with it");
+            tracing::info!(
+                task = run.request.task,
+                "tuning had used up its time; the same request goes on with it"
+            );
             return;
         }
         tracing::info!(task = run.request.task, "tuning was interrupted");

@@ -121,7 +121,9 @@ impl Runtime {
         if images == 0 {
             return Err(LearnError::Refused(Failure::new(
                 FailureCode::EXAMPLES,
-                format_args!("no image of `{label}` is filed for task `{task}`\nhint: clr device teach --task {task} --label {label} IMAGES…"),
+                format_args!(
+                    "no image of `{label}` is filed for task `{task}`\nhint: clr device teach --task {task} --label {label} IMAGES…"
+                ),
             )));
         }
         let serving = match self.store.serving(task) {
@@ -191,11 +193,16 @@ impl Runtime {
         };
         let of_the_class = match error {
             LearnError::Tune(
-                TuneError::LooksAlike { .. } | TuneError::NothingReadable { .. } | TuneError::Encode(_) | TuneError::Decode(_),
+                TuneError::LooksAlike { .. }
+                | TuneError::NothingReadable { .. }
+                | TuneError::Encode(_)
+                | TuneError::Decode(_),
             ) => true,
             // The engine's answers to the canaries, or the store's rules, speak against the extended adapter.
             LearnError::Refused(failure) => {
-                failure.code == FailureCode::CANARY || failure.code == FailureCode::ENGINE || failure.code.name() == "refused"
+                failure.code == FailureCode::CANARY
+                    || failure.code == FailureCode::ENGINE
+                    || failure.code.name() == "refused"
             }
             _ => false,
         };
@@ -218,7 +225,11 @@ impl Runtime {
             }
         }
         TeachStatus {
-            phase: if of_the_class { TeachPhase::Refused } else { TeachPhase::Failed },
+            phase: if of_the_class {
+                TeachPhase::Refused
+            } else {
+                TeachPhase::Failed
+            },
             looks_like,
             message: Some(failure.message),
             hint: failure.hint,
@@ -252,8 +263,9 @@ fn told(task: &str, label: &str, classes: &[TaughtClass]) -> TeachStatus {
         return TeachStatus::default();
     };
     let (images, recognised) = (class.images, class.recognised);
-    let mut message =
-        format!("`{label}` answers from now on; {recognised} of {images} images are recognised by weights fitted without them");
+    let mut message = format!(
+        "`{label}` answers from now on; {recognised} of {images} images are recognised by weights fitted without them"
+    );
     if let Some((known, count)) = &class.looks_like {
         message = format!("{message}, {count} are answered `{known}`");
     }

@@ -132,19 +132,16 @@ fn tasks(client: &mut EndpointClient<'_>, context: &Context<'_>) -> anyhow::Resu
     Ok(0)
 }
 
-fn list(
-    task: &str,
-    label: Option<&str>,
-    client: &mut EndpointClient<'_>,
-    context: &Context<'_>,
-) -> anyhow::Result<u8> {
+fn list(task: &str, label: Option<&str>, client: &mut EndpointClient<'_>, context: &Context<'_>) -> anyhow::Result<u8> {
     let mut examples = client.examples(task)?;
     if let Some(label) = label {
         examples.retain(|example| example.label.as_deref() == Some(label));
     }
     examples.sort_by(|a, b| (&a.label, a.added, a.id).cmp(&(&b.label, b.added, b.id)));
     if context.output.json {
-        context.output.document("device", &ExamplesDocument { task, examples })?;
+        context
+            .output
+            .document("device", &ExamplesDocument { task, examples })?;
         return Ok(0);
     }
     let mut totals: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
@@ -190,9 +187,12 @@ fn show(args: &ShowArgs, client: &mut EndpointClient<'_>, context: &Context<'_>)
             },
         )?;
     } else {
-        context
-            .output
-            .line(&format!("{}: {} written to {}", args.task, id.short(), args.output.display()))?;
+        context.output.line(&format!(
+            "{}: {} written to {}",
+            args.task,
+            id.short(),
+            args.output.display()
+        ))?;
     }
     Ok(0)
 }
@@ -242,11 +242,15 @@ fn remove(args: &RemoveArgs, client: &mut EndpointClient<'_>, context: &Context<
 /// The image whose digest begins with these digits.
 fn find(task: &str, start: &str, examples: &[ExampleSummary]) -> anyhow::Result<Digest> {
     let start = start.to_lowercase();
-    let mut found = examples.iter().filter(|example| example.id.to_string().starts_with(&start));
+    let mut found = examples
+        .iter()
+        .filter(|example| example.id.to_string().starts_with(&start));
     match (found.next(), found.next()) {
         (Some(example), None) => Ok(example.id),
         (Some(_), Some(_)) => bail!("several images of task `{task}` begin with {start}\nhint: give more digits"),
-        (None, _) => bail!("no image of task `{task}` begins with {start}\nhint: `clr device examples {task}` lists them"),
+        (None, _) => {
+            bail!("no image of task `{task}` begins with {start}\nhint: `clr device examples {task}` lists them")
+        }
     }
 }
 

@@ -123,7 +123,11 @@ pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &C
 
 fn refused(status: &TeachStatus) -> ClientError {
     let message = status.message.as_deref().unwrap_or("the class was not taught");
-    let hint = status.hint.as_deref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+    let hint = status
+        .hint
+        .as_deref()
+        .map(|hint| format!("\nhint: {hint}"))
+        .unwrap_or_default();
     ClientError::Refused(clr_transfer::Failure::new(
         FailureCode::TUNING,
         format_args!("{message}{hint}"),
