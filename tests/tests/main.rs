@@ -10,3 +10,5 @@ mod nothing_is_forgotten;
 #[cfg(unix)]
 mod push_and_pull;
 mod reproducible;
+#[cfg(unix)]
+mod teaching;

@@ -10,7 +10,7 @@ use crate::fixtures::{clr, lite0, random_adapter};
 
 #[expect(dead_code, reason = "the crate's own tests use all of it")]
 #[path = "../../adapters/transfer/tests/memory_device.rs"]
-mod memory_device;
+pub(crate) mod memory_device;
 use memory_device::MemoryDevice;
 
 fn json(arguments: &[&str], folder: &Path) -> Value {

@@ -9,6 +9,9 @@ use crate::{
     health::Health,
     message::{Begin, Committed, DeviceInfo, PullInfo, Slot},
     status::{Status, TaskSummary},
+    teaching::{
+        ExampleSelection, ExampleSummary, ExampleTask, RemovedExamples, TeachLimits, TeachStatus, TuneForecast,
+    },
     tuning::{TuneRequest, TuneStatus},
 };
 
@@ -97,8 +100,55 @@ pub trait Device: Sync {
         let _ = (request, failure);
     }
 
+    /// Starts teaching a class by the images filed for it; nothing to do while that very class is being taught.
+    fn teach(&self, _task: &str, _label: &str) -> Result<(), Failure> {
+        Err(unsupported("teach a class by name"))
+    }
+
+    /// How teaching a class went.
+    fn teach_status(&self, _task: &str, _label: &str) -> Result<TeachStatus, Failure> {
+        Err(unsupported("teach a class by name"))
+    }
+
+    /// What is taken as an image of a task.
+    fn teach_limits(&self, _task: &str) -> Result<TeachLimits, Failure> {
+        Err(unsupported("tell its limits for images"))
+    }
+
+    /// The tasks that images are stored for, in any order.
+    fn example_tasks(&self) -> Result<Vec<ExampleTask>, Failure> {
+        Err(unsupported("list stored images"))
+    }
+
+    /// The stored images of a task, in any order.
+    fn examples(&self, _task: &str) -> Result<Vec<ExampleSummary>, Failure> {
+        Err(unsupported("list stored images"))
+    }
+
+    /// A stored image, to be read by its digest.
+    fn open_example(&self, _task: &str, _id: &Digest) -> Result<PullInfo, Failure> {
+        Err(unsupported("show stored images"))
+    }
+
+    /// Removes stored images of a task.
+    fn remove_examples(&self, _task: &str, _selection: &ExampleSelection) -> Result<RemovedExamples, Failure> {
+        Err(unsupported("remove stored images"))
+    }
+
+    /// What tuning would lack to be promoted.
+    fn tune_check(&self, _request: &TuneRequest) -> Result<TuneForecast, Failure> {
+        Err(unsupported("tell what tuning lacks"))
+    }
+
     /// Whether connections should end, because the device is going down.
     fn stopping(&self) -> bool {
         false
     }
+}
+
+fn unsupported(what: &str) -> Failure {
+    Failure::new(
+        FailureCode::UNSUPPORTED,
+        format_args!("this device cannot {what}\nhint: update the device"),
+    )
 }

@@ -48,11 +48,12 @@ mod receive;
 mod serve;
 mod session;
 mod status;
+mod teaching;
 #[cfg(feature = "std")]
 mod transport;
 mod tuning;
 
-pub use client::{Client, ClientError, ClientOptions, LinkFault, Progress, Pulled, Pushed};
+pub use client::{Client, ClientError, ClientOptions, Filing, LinkFault, Progress, Pulled, Pushed};
 pub use clock::Clock;
 #[cfg(feature = "std")]
 pub use clock::SystemClock;
@@ -68,6 +69,10 @@ pub use message::{
 pub use serve::{End, ServeError, ServeLimits, Served, serve};
 pub use session::{Session, SessionLimits};
 pub use status::{Frames, Latency, Memory, Reverted, Status, TaskState, TaskSummary, TrialStatus};
+pub use teaching::{
+    ClassForecast, ExampleSelection, ExampleSummary, ExampleTask, Lack, RemovedExamples, TeachLimits, TeachPhase,
+    TeachStatus, TuneForecast,
+};
 #[cfg(feature = "std")]
 pub use transport::{Endpoint, EndpointClient, EndpointError, Link};
 pub use tuning::{TunePhase, TuneRequest, TuneStatus, parse_bytes};

@@ -215,6 +215,38 @@ impl<'d> Session<'d> {
                 Response::Status(Box::new(status))
             }
             Request::List { after, budget } => self.list(after, budget)?,
+            Request::Teach { task, label } => device.teach(task, label).map(done)?,
+            Request::TeachStatus { task, label } => {
+                let mut status = device.teach_status(task, label)?;
+                status.clip();
+                Response::Teaching(status)
+            }
+            Request::TeachLimits { task } => Response::TeachLimits(device.teach_limits(task)?),
+            Request::ExampleTasks { after, budget } => {
+                let mut tasks = device.example_tasks()?;
+                tasks.retain(|task| task.task.as_str() > after);
+                tasks.sort_by(|a, b| a.task.cmp(&b.task));
+                let more = page(&mut tasks, budget);
+                Response::ExampleTasks { tasks, more }
+            }
+            Request::Examples { task, after, budget } => {
+                let mut examples = device.examples(task)?;
+                examples.retain(|example| Some(example.id) > after);
+                examples.sort_by_key(|example| example.id);
+                let more = page(&mut examples, budget);
+                Response::Examples { examples, more }
+            }
+            Request::OpenExample { task, id } => Response::Opened(device.open_example(task, &id)?),
+            Request::RemoveExamples { task, selection } => {
+                let mut removed = device.remove_examples(task, &selection)?;
+                removed.clip();
+                Response::Removed(removed)
+            }
+            Request::TuneCheck(request) => {
+                let mut forecast = device.tune_check(&request)?;
+                forecast.clip();
+                Response::Forecast(forecast)
+            }
             Request::Switch { task } => device.switch(task).map(done)?,
             Request::Rollback { task } => device.rollback(task).map(done)?,
             Request::Restore { task } => device.restore(task).map(done)?,
@@ -318,18 +350,8 @@ impl<'d> Session<'d> {
         let mut tasks = self.device.list()?;
         tasks.retain(|task| task.task.as_str() > after);
         tasks.sort_by(|a, b| a.task.cmp(&b.task));
-        let budget = (budget as usize).min(MAX_BODY - 1024);
-        let (mut bytes, mut fit) = (0, 0);
-        for task in &mut tasks {
-            task.clip();
-            bytes += encoded_bytes(task);
-            if fit > 0 && bytes > budget {
-                break;
-            }
-            fit += 1;
-        }
-        let more = fit < tasks.len();
-        tasks.truncate(fit);
+        tasks.iter_mut().for_each(TaskSummary::clip);
+        let more = page(&mut tasks, budget);
         Ok(Response::Tasks { tasks, more })
     }
 }
@@ -364,8 +386,20 @@ impl From<MessageFault> for Failure {
     }
 }
 
-fn encoded_bytes(task: &TaskSummary) -> usize {
-    postcard::experimental::serialized_size(task).unwrap_or(MAX_BODY)
+/// Cuts a list to a page of about `budget` bytes, at least one entry; returns whether there are more.
+fn page<T: serde::Serialize>(entries: &mut Vec<T>, budget: u32) -> bool {
+    let budget = (budget as usize).min(MAX_BODY - 1024);
+    let (mut bytes, mut fit) = (0, 0);
+    for entry in &*entries {
+        bytes += postcard::experimental::serialized_size(entry).unwrap_or(MAX_BODY);
+        if fit > 0 && bytes > budget {
+            break;
+        }
+        fit += 1;
+    }
+    let more = fit < entries.len();
+    entries.truncate(fit);
+    more
 }
 
 /// Writes a frame; `false` if the message does not fit one.

@@ -2,8 +2,8 @@
 
 use clr_adapters::delta;
 use clr_transfer::{
-    ClientError, Committed, Decoder, Digest, FailureCode, Health, HealthState, Kind, Request, Response, Session,
-    SessionLimits, Status,
+    ClientError, Committed, Decoder, Digest, ExampleSelection, ExampleSummary, FailureCode, Health, HealthState, Kind,
+    Request, Response, Session, SessionLimits, Status,
 };
 
 use crate::{
@@ -34,6 +34,48 @@ fn a_long_list_comes_in_pages_sorted_and_whole() {
         256,
         "long reasons are cut"
     );
+}
+
+#[test]
+fn stored_images_come_in_pages_are_read_by_their_digest_and_are_removed() {
+    let device = MemoryDevice::default();
+    let count: u32 = if cfg!(miri) { 9 } else { 200 };
+    let image = b"an image".to_vec();
+    {
+        let mut kept = device.0.lock().unwrap();
+        kept.examples = (0..count)
+            .map(|index| ExampleSummary {
+                id: Digest::of(&index.to_le_bytes()),
+                label: (index % 4 > 0).then(|| "robin".to_owned()),
+                bytes: 8,
+                added: Some(1_800_000_000),
+            })
+            .collect();
+        kept.files.insert(Digest::of(&image), image.clone());
+    }
+    let (examples, ..) = with_client(
+        &device,
+        512,
+        |_| Faults::default(),
+        |client| client.examples("birds").unwrap(),
+    );
+    assert_eq!(examples.len(), count as usize);
+    assert!(examples.is_sorted_by(|a, b| a.id < b.id));
+    let id = Digest::of(&image);
+    let (pulled, ..) = with_client(
+        &device,
+        512,
+        |_| Faults::default(),
+        |client| client.pull_example("birds", id).unwrap(),
+    );
+    assert_eq!(pulled.bytes, image);
+    let (removed, ..) = with_client(
+        &device,
+        512,
+        |_| Faults::default(),
+        |client| client.remove_examples("birds", ExampleSelection::Frames).unwrap(),
+    );
+    assert_eq!(removed.images, count.div_ceil(4));
 }
 
 #[test]

@@ -235,6 +235,17 @@ pub(crate) trait AnyClient {
     fn list(&mut self) -> Result<Vec<clr_transfer::TaskSummary>, clr_transfer::ClientError>;
     fn status(&mut self) -> Result<clr_transfer::Status, clr_transfer::ClientError>;
     fn health(&mut self) -> Result<Option<clr_transfer::Health>, clr_transfer::ClientError>;
+    fn examples(&mut self, task: &str) -> Result<Vec<clr_transfer::ExampleSummary>, clr_transfer::ClientError>;
+    fn pull_example(
+        &mut self,
+        task: &str,
+        id: clr_transfer::Digest,
+    ) -> Result<clr_transfer::Pulled, clr_transfer::ClientError>;
+    fn remove_examples(
+        &mut self,
+        task: &str,
+        selection: clr_transfer::ExampleSelection,
+    ) -> Result<clr_transfer::RemovedExamples, clr_transfer::ClientError>;
 }
 
 impl<S, F, E> AnyClient for Client<'_, S, F>
@@ -269,5 +280,25 @@ where
 
     fn health(&mut self) -> Result<Option<clr_transfer::Health>, clr_transfer::ClientError> {
         self.health()
+    }
+
+    fn examples(&mut self, task: &str) -> Result<Vec<clr_transfer::ExampleSummary>, clr_transfer::ClientError> {
+        self.examples(task)
+    }
+
+    fn pull_example(
+        &mut self,
+        task: &str,
+        id: clr_transfer::Digest,
+    ) -> Result<clr_transfer::Pulled, clr_transfer::ClientError> {
+        self.pull_example(task, id, 64, &mut |_| ())
+    }
+
+    fn remove_examples(
+        &mut self,
+        task: &str,
+        selection: clr_transfer::ExampleSelection,
+    ) -> Result<clr_transfer::RemovedExamples, clr_transfer::ClientError> {
+        self.remove_examples(task, selection)
     }
 }

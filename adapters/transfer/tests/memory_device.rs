@@ -7,8 +7,8 @@ use std::{
 
 use clr_adapters::{Digest, Provenance, delta};
 use clr_transfer::{
-    Begin, Capabilities, Committed, Device, DeviceInfo, Failure, FailureCode, Frames, Health, Kind, Latency, Memory,
-    PullInfo, Slot, Status, TaskState, TaskSummary,
+    Begin, Capabilities, Committed, Device, DeviceInfo, ExampleSelection, ExampleSummary, Failure, FailureCode, Frames,
+    Health, Kind, Latency, Memory, PullInfo, RemovedExamples, Slot, Status, TaskState, TaskSummary,
 };
 
 #[derive(Default)]
@@ -32,6 +32,7 @@ pub(crate) struct Kept {
     pub(crate) health: Option<Health>,
     /// Requests that failed, by name, with their codes.
     pub(crate) refused: Vec<(&'static str, FailureCode)>,
+    pub(crate) examples: Vec<ExampleSummary>,
 }
 
 #[derive(Default)]
@@ -254,6 +255,31 @@ impl Device for MemoryDevice {
         }
         let length = kept.files[&digest].len() as u64;
         Ok(PullInfo { digest, length })
+    }
+
+    fn examples(&self, _: &str) -> Result<Vec<ExampleSummary>, Failure> {
+        Ok(self.0.lock().unwrap().examples.clone())
+    }
+
+    fn open_example(&self, task: &str, id: &Digest) -> Result<PullInfo, Failure> {
+        let kept = self.0.lock().unwrap();
+        let file = kept.files.get(id).ok_or_else(|| no_task(task))?;
+        let length = file.len() as u64;
+        Ok(PullInfo { digest: *id, length })
+    }
+
+    fn remove_examples(&self, _: &str, selection: &ExampleSelection) -> Result<RemovedExamples, Failure> {
+        let mut kept = self.0.lock().unwrap();
+        let before = kept.examples.len();
+        kept.examples.retain(|example| match selection {
+            ExampleSelection::Image(id) => example.id != *id,
+            ExampleSelection::Label(label) => example.label.as_ref() != Some(label),
+            _ => example.label.is_some(),
+        });
+        Ok(RemovedExamples {
+            images: (before - kept.examples.len()) as u32,
+            without_images: Vec::new(),
+        })
     }
 
     fn read(&self, digest: &Digest, offset: u64, out: &mut [u8]) -> Result<usize, Failure> {

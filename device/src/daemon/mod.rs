@@ -38,6 +38,7 @@ mod opened;
 mod output;
 mod readable;
 mod remote;
+mod remote_images;
 mod runtime;
 mod say;
 mod signals;

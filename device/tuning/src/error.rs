@@ -25,6 +25,28 @@ pub enum TuneError {
         /// The class.
         label: String,
     },
+    /// A class whose own images are all answered as others.
+    #[error(
+        "class `{label}` looks like `{known}`: {as_known} of its {images} images are answered `{known}`, and none could be answered `{label}` without taking images from the classes known before\nhint: file them under `{known}` if they show the same, or teach `{label}` with more and clearer images"
+    )]
+    LooksAlike {
+        /// The new class.
+        label: String,
+        /// The class that it looks like.
+        known: String,
+        /// Images answered as that class.
+        as_known: usize,
+        /// All of the new class's images.
+        images: usize,
+    },
+    /// None of a class's images can be decoded.
+    #[error("none of the {images} images of class `{label}` can be decoded\nhint: file others")]
+    NothingReadable {
+        /// The class.
+        label: String,
+        /// How many there are.
+        images: usize,
+    },
     /// A task cannot be born with fewer than two classes.
     #[error("a new task needs pictures of at least 2 classes, got {got}")]
     TooFewClasses {

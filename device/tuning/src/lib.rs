@@ -5,10 +5,14 @@
 //! promoted. Pictures come through [`Examples`], the state of a run goes through [`Checkpoints`].
 #![forbid(unsafe_code)]
 
+mod birth;
 mod budget;
 mod checkpoint;
+mod class_bias;
 mod error;
 mod examples;
+mod features;
+mod forecast;
 mod options;
 mod parent;
 mod pictures;
@@ -16,15 +20,18 @@ mod priority;
 mod profile;
 mod promote;
 mod prototype;
+mod separation;
 mod tune;
 
+pub use birth::birth;
 pub use budget::{Extent, MARGIN, Plan, resident};
 pub use checkpoint::Checkpoints;
 pub use error::TuneError;
 pub use examples::{Example, Examples, InMemory, Parted, part};
+pub use forecast::{ClassForecast, Forecast, forecast};
 pub use options::TuneOptions;
 pub use parent::{Parent, Version};
 pub use priority::lower_priority;
 pub use promote::{Comparison, Verdict};
-pub use prototype::{birth, teach};
+pub use prototype::{Taught, TaughtClass, teach};
 pub use tune::{Progress, Tuned, Watch, plan, tune};

@@ -29,6 +29,8 @@ pub struct TuneOptions {
     pub seed: u64,
     /// Steps between two checkpoints.
     pub checkpoint_every: u32,
+    /// Seconds between two checkpoints at least, whatever the steps; the last one, when a run is stopped, is written anyway.
+    pub checkpoint_seconds: u32,
     /// Rates, relative to each channel's magnitude for sites.
     pub rates: PerGroup,
     /// Decay towards the parent's parameters.
@@ -59,6 +61,7 @@ impl Default for TuneOptions {
             yielding: true,
             seed: 0,
             checkpoint_every: 20,
+            checkpoint_seconds: 0,
             rates: PerGroup {
                 head: 1e-3,
                 norm: 5e-4,

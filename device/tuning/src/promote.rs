@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 const MAY_LOSE: f64 = 0.01;
 
 /// Pictures that must judge the classes an adapter knew, before anything that may cost them is promoted.
-const ENOUGH: usize = 10;
+pub(crate) const ENOUGH: usize = 10;
 
 /// Two adapters' answers to the same picture.
 #[derive(Clone, Debug)]

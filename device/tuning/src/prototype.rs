@@ -1,179 +1,314 @@
-//! A class that answers at once: a row of the head from the mean of its pictures' features.
+//! A class that answers at once: class weights from the mean of its images' features.
 //!
-//! The row is the mean feature, scaled to the mean length of the rows that are there. Its bias sets the level on which it competes: on
-//! the class's own pictures the new logit is, on average, as high as the highest of the others. So it takes about those pictures of which the
-//! old classes are no surer than they are of the new class's, and rarely one of their own. Pictures of old classes that the device has
-//! lower the level further, until none of them is taken. No row and no bias that was there changes.
+//! **Weights.** The mean feature of the class's images minus the mean feature of what is known of the old classes (canaries,
+//! labelled images, frames, each class counting once), scaled to the mean length of the weights that are there. Without the
+//! subtraction the weights are mostly what all images share, and say little about the class.
+//!
+//! **Bias.** Each image of the class has a *gap*: what its highest old logit leads the class's own product by, with weights fitted
+//! without that image. The bias is a quantile of these gaps, so that share of the class's images is recognised. Which quantile
+//! depends on how far the class lies off the task's images ([`crate::separation`]): all of them, and a margin, where it looks
+//! like nothing the task knows; next to none where it looks like a known class, since old images would then be lost.
+//! Every image of an old class at hand lowers the bias until it keeps its class; canaries keep their probability too.
+//! `docs/results/2026-11-29-teaching-a-class.md` has the measurements behind the constants.
 
-use clr_adapters::{Adapter, Encoding, Head, Header, Provenance, Recipe, quantised};
-use clr_onnx::{Backbone, identity_adapter};
-use clr_training::Network;
+use std::collections::BTreeMap;
+
+use clr_adapters::{Adapter, Encoding, Recipe, quantised};
+use clr_onnx::Backbone;
+use clr_training::{Network, argmax};
 
 use crate::{
     Parent, Version,
+    class_bias::{Boldness, quantile},
     error::{Result, TuneError},
     examples::{Example, Examples},
-    pictures::Picture,
-    profile::profile,
+    features::{canary_image, features, features_of, images, mean},
+    separation::separation,
 };
 
-/// Extends the head by every label of `examples` that the adapter does not have, in the labels' order. The parent's rows and biases, and so
-/// its old classes' logits, stay as they are bit for bit.
-pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> Result<Version> {
+/// Images of a class, and of all old classes together, that are looked at: a forward pass or two each.
+const MOST_IMAGES: usize = 256;
+/// Probability that a canary's class may lose to what the device learns, over all classes learned: half of what its check allows.
+const CANARY_MAY_LOSE: f64 = 0.01;
+
+/// An adapter that knows more classes, and how each of them was learned.
+#[derive(Clone, Debug)]
+pub struct Taught {
+    /// The adapter and its file.
+    pub version: Version,
+    /// The new classes, in the order of their labels.
+    pub classes: Vec<TaughtClass>,
+}
+
+/// How well a class is told from the ones known before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaughtClass {
+    /// The class.
+    pub label: String,
+    /// Images that it was learned from.
+    pub images: usize,
+    /// Images that cannot be decoded.
+    pub unreadable: usize,
+    /// Images answered as the class by weights fitted without them.
+    pub recognised: usize,
+    /// The old class that most of the others are answered as, and how many.
+    pub looks_like: Option<(String, usize)>,
+    /// How many standard deviations of the task's images it lies off; none without a profile.
+    pub separation: Option<f64>,
+}
+
+/// Extends the head by every label of `examples` that the adapter does not have, in the labels' order. The parent's class weights and
+/// biases, and so its old classes' logits, stay as they are bit for bit.
+///
+/// # Errors
+/// [`TuneError::LooksAlike`] for a class that would answer none of its own images.
+pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> Result<Taught> {
     let header = &parent.adapter.header;
     let mut list = examples.list().map_err(TuneError::Examples)?;
     list.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));
-    let network = Network::from_adapter(backbone, &parent.adapter, &candle_core::Device::Cpu)?;
     let known = |label: &Option<String>| label.as_ref().is_none_or(|label| header.labels.contains(label));
-    if list.iter().all(|example| known(&example.label)) {
+    let (old, new): (Vec<Example>, Vec<Example>) = list.into_iter().partition(|example| known(&example.label));
+    if new.is_empty() {
         return Err(TuneError::NoExamples {
             task: header.task.clone(),
         });
     }
-    let features = |example: &Example| features(&network, &parent.adapter.header, examples, example);
-    let (old, new): (Vec<Example>, Vec<Example>) = list.into_iter().partition(|example| known(&example.label));
-    let old = old.iter().map(&features).collect::<Result<Vec<_>>>()?;
-    let mut adapter = parent.adapter.clone();
-    // Answers of the publisher's and of earlier classes to pictures of theirs.
-    let mut others: Vec<Vec<f32>> = old;
-    for class in new.chunk_by(|a, b| a.label == b.label) {
-        let own = class.iter().map(&features).collect::<Result<Vec<_>>>()?;
-        adapter.header.labels.extend(class[0].label.clone());
-        extend(&mut adapter, parent.encoding, &own, &others)?;
-        others.extend(own);
-    }
-    adapter.header.metrics = None;
-    Version::new(adapter, Some(parent))
-}
-
-/// A task of its own, from pictures alone: the backbone as it is, and a head of prototypes. `header` says what the task is called and how
-/// pictures are prepared; labels, backbone and provenance are set here. With a `recipe` other than [`Recipe::Linear`] the adapter has
-/// sites at the identity, so that tuning may reprogram them. What its pictures look like is kept as its profile, if there are enough to tell, so
-/// that the device may choose the task by itself.
-pub fn birth(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn Examples) -> Result<Version> {
-    let mut list = examples.list().map_err(TuneError::Examples)?;
-    list.retain(|example| example.label.is_some());
-    list.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));
-    let classes: Vec<&[Example]> = list.chunk_by(|a, b| a.label == b.label).collect();
-    if classes.len() < 2 {
-        return Err(TuneError::TooFewClasses { got: classes.len() });
-    }
-    let network = Network::new(backbone, Recipe::Linear, classes.len(), &candle_core::Device::Cpu, 0)?;
-    let mut groups = Vec::with_capacity(classes.len());
-    for class in &classes {
-        let own = class
-            .iter()
-            .map(|example| features(&network, &header, examples, example));
-        groups.push(own.collect::<Result<Vec<_>>>()?);
-    }
-    let labels = classes.iter().filter_map(|class| class[0].label.clone()).collect();
-    let pictures: Vec<&[f32]> = groups.iter().flatten().map(Vec::as_slice).collect();
-    let header = Header {
-        labels,
-        profile: profile(&pictures),
-        provenance: Provenance::DeviceTuned,
-        metrics: None,
-        ..header
+    let network = Network::from_adapter(backbone, &parent.adapter, &candle_core::Device::Cpu)?;
+    // The profile is of the untouched backbone.
+    let untouched = match &header.profile {
+        Some(_) if !parent.adapter.sites.is_empty() => {
+            let classes = header.labels.len();
+            let device = candle_core::Device::Cpu;
+            Some(Network::new(backbone, Recipe::Linear, classes, &device, 0)?)
+        }
+        _ => None,
     };
-    Version::new(identity_adapter(backbone, recipe, nearest_mean(&groups), header), None)
-}
-
-/// Mean features as rows, so that the nearest mean wins; scaled so that right answers lead by 4 on average.
-fn nearest_mean(groups: &[Vec<Vec<f32>>]) -> Head {
-    let means: Vec<Vec<f64>> = groups.iter().map(|group| mean(group)).collect();
-    let features = means.first().map_or(0, Vec::len);
-    let centre: Vec<f64> = (0..features)
-        .map(|at| means.iter().map(|mean| mean[at]).sum::<f64>() / means.len().max(1) as f64)
-        .collect();
-    let rows: Vec<Vec<f64>> = (means.iter())
-        .map(|mean| mean.iter().zip(&centre).map(|(value, centre)| value - centre).collect())
-        .collect();
-    // |x − mean|² / 2 without what all classes share: row · x − row · (mean + centre) / 2.
-    let biases: Vec<f64> = (rows.iter().zip(&means))
-        .map(|(row, mean)| {
-            -row.iter()
-                .zip(mean.iter().zip(&centre))
-                .map(|(r, (m, c))| r * (m + c) / 2.0)
-                .sum::<f64>()
-        })
-        .collect();
-    let logit = |class: usize, x: &[f32]| dot(&rows[class], x) + biases[class];
-    let mut leads = Vec::new();
-    for (class, group) in groups.iter().enumerate() {
-        for x in group {
-            let others = (0..groups.len())
-                .filter(|other| *other != class)
-                .map(|other| logit(other, x));
-            leads.push(logit(class, x) - others.fold(f64::NEG_INFINITY, f64::max));
+    let mut teacher = Teacher {
+        encoding: parent.encoding,
+        adapter: parent.adapter.clone(),
+        others: features(&network, &header.preprocessing, examples, &spread(&old))?,
+        canaries: Vec::new(),
+    };
+    for canary in &header.canaries {
+        if let Some(image) = canary_image(canary, &header.preprocessing) {
+            teacher.canaries.push(CanaryFeatures {
+                features: features_of(&network, &header.preprocessing, &image)?,
+                class: canary.class as usize,
+                probability: f64::from(canary.probability),
+            });
         }
     }
-    let lead = leads.iter().sum::<f64>() / leads.len().max(1) as f64;
-    let scale = 4.0 / lead.max(1e-6);
-    Head {
-        features,
-        weight: rows.iter().flatten().map(|value| (value * scale) as f32).collect(),
-        bias: biases.iter().map(|value| (value * scale) as f32).collect(),
+    let mut classes = Vec::new();
+    for class in new.chunk_by(|a, b| a.label == b.label) {
+        let label = class[0].label.clone().unwrap_or_default();
+        let class = spread(class);
+        let readable = images(&header.preprocessing, examples, &class)?;
+        let of = |network: &Network| -> Result<Vec<Vec<f32>>> {
+            let all = readable.iter();
+            all.map(|image| features_of(network, &header.preprocessing, image))
+                .collect()
+        };
+        let own = of(&network)?;
+        if own.is_empty() {
+            return Err(TuneError::NothingReadable {
+                label,
+                images: class.len(),
+            });
+        }
+        let separation = match &header.profile {
+            Some(profile) => match &untouched {
+                Some(untouched) => separation(profile, &of(untouched)?),
+                None => separation(profile, &own),
+            },
+            None => None,
+        };
+        let mut taught = teacher.extend(&label, &own, separation)?;
+        taught.unreadable = class.len() - own.len();
+        classes.push(taught);
+        teacher.others.extend(own);
     }
+    teacher.adapter.header.metrics = None;
+    Ok(Taught {
+        version: Version::new(teacher.adapter, Some(parent))?,
+        classes,
+    })
 }
 
-/// Adds a row for the class with these features, below everything that `others` answer to their own.
-fn extend(adapter: &mut Adapter, encoding: Encoding, own: &[Vec<f32>], others: &[Vec<f32>]) -> Result<()> {
-    let features = adapter.head.features.max(1);
-    let known = adapter.head.weight.len();
-    let length = |row: &[f32]| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-    let rows = adapter.head.weight.chunks_exact(features);
-    let wanted = rows.map(length).sum::<f64>() / adapter.head.classes().max(1) as f64;
-    let mean = mean(own);
-    let norm = mean.iter().map(|value| value * value).sum::<f64>().sqrt().max(1e-12);
-    adapter
-        .head
-        .weight
-        .extend(mean.iter().map(|value| (value / norm * wanted) as f32));
-    adapter.head.bias.push(0.0);
-    // The level is that of the row as the file will have it.
-    let row = quantised(adapter, encoding)?.head.weight.split_off(known);
-    adapter.head.weight.truncate(known);
-    let logit = |row: &[f32], x: &[f32]| {
-        row.iter()
-            .zip(x)
-            .map(|(&w, &x)| f64::from(w) * f64::from(x))
+/// At most [`MOST_IMAGES`], evenly.
+fn spread(list: &[Example]) -> Vec<Example> {
+    let step = list.len().div_ceil(MOST_IMAGES).max(1);
+    list.iter().step_by(step).cloned().collect()
+}
+
+struct CanaryFeatures {
+    features: Vec<f32>,
+    class: usize,
+    /// As the adapter states it.
+    probability: f64,
+}
+
+/// The adapter as far as it is taught, and what is known of its classes.
+struct Teacher {
+    encoding: Encoding,
+    adapter: Adapter,
+    /// Images of the publisher's and of earlier classes, and frames.
+    others: Vec<Vec<f32>>,
+    canaries: Vec<CanaryFeatures>,
+}
+
+impl Teacher {
+    /// Adds the class with these features.
+    fn extend(&mut self, label: &str, own: &[Vec<f32>], separation: Option<f64>) -> Result<TaughtClass> {
+        let known = self.adapter.head.weight.len();
+        let centre = self.centre();
+        self.adapter.header.labels.push(label.to_owned());
+        self.adapter.head.weight.extend(self.weights(&mean(own), &centre));
+        self.adapter.head.bias.push(0.0);
+        // The bias is that of the weights as the file will have them.
+        let weights = quantised(&self.adapter, self.encoding)?.head.weight.split_off(known);
+        self.adapter.head.weight.truncate(known);
+        self.adapter.head.bias.pop();
+
+        let mut held_out: Vec<f64> = (0..own.len())
+            .map(|index| self.gap(&self.weights_without(own, index, &centre), &own[index]))
+            .collect();
+        let gaps = held_out.clone();
+        held_out.sort_by(f64::total_cmp);
+        let boldness = Boldness::of(separation, self.others.len());
+        let wanted = quantile(&held_out, boldness.share) + boldness.margin * deviation(&held_out);
+        let bias = self.kept_below(&weights, wanted) as f32;
+        let answered = |gap: f64| f64::from(bias) >= gap;
+        let looks_like = self.looks_like(own.iter().filter(|x| !answered(self.gap(&weights, x))));
+        if !own.iter().any(|x| answered(self.gap(&weights, x))) {
+            let (known, as_known) = looks_like.unwrap_or_default();
+            return Err(TuneError::LooksAlike {
+                label: label.to_owned(),
+                known,
+                as_known,
+                images: own.len(),
+            });
+        }
+        let recognised = gaps.iter().filter(|&&gap| answered(gap)).count();
+        let unrecognised = own.iter().zip(&gaps).filter(|&(_, &gap)| !answered(gap));
+        let taught = TaughtClass {
+            label: label.to_owned(),
+            images: own.len(),
+            unreadable: 0,
+            recognised,
+            looks_like: self.looks_like(unrecognised.map(|(x, _)| x)),
+            separation,
+        };
+        self.adapter.head.weight.extend(weights);
+        self.adapter.head.bias.push(bias);
+        Ok(taught)
+    }
+
+    /// The old classes' mean feature, each class that images or canaries are at hand of counting once; zero without any.
+    fn centre(&self) -> Vec<f64> {
+        let mut groups: BTreeMap<usize, Vec<Vec<f32>>> = BTreeMap::new();
+        for x in &self.others {
+            groups.entry(argmax(&self.logits(x))).or_default().push(x.clone());
+        }
+        for canary in &self.canaries {
+            groups.entry(canary.class).or_default().push(canary.features.clone());
+        }
+        let mut centre = vec![0.0; self.adapter.head.features];
+        for group in groups.values() {
+            let share = 1.0 / groups.len() as f64;
+            centre
+                .iter_mut()
+                .zip(mean(group))
+                .for_each(|(sum, mean)| *sum += share * mean);
+        }
+        centre
+    }
+
+    /// From the centre to the class's mean, as long as the mean of the weights that are there.
+    fn weights(&self, mean: &[f64], centre: &[f64]) -> Vec<f32> {
+        let features = self.adapter.head.features.max(1);
+        let length = |row: &[f32]| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+        let rows = self.adapter.head.weight.chunks_exact(features);
+        let wanted = rows.map(length).sum::<f64>() / self.adapter.head.bias.len().max(1) as f64;
+        let direction: Vec<f64> = mean.iter().zip(centre).map(|(mean, centre)| mean - centre).collect();
+        let norm = direction
+            .iter()
+            .map(|value| value * value)
             .sum::<f64>()
-    };
-    let gap = |x: &Vec<f32>| {
-        let old = adapter.head.weight.chunks_exact(features).zip(&adapter.head.bias);
-        let highest = old
-            .map(|(row, &bias)| logit(row, x) + f64::from(bias))
-            .fold(f64::NEG_INFINITY, f64::max);
-        highest - logit(&row, x)
-    };
-    let level = own.iter().map(gap).sum::<f64>() / own.len().max(1) as f64;
-    let bias = others.iter().map(|x| gap(x) - 1e-3).fold(level, f64::min) as f32;
-    adapter.head.weight.extend(row);
-    if let Some(last) = adapter.head.bias.last_mut() {
-        *last = bias;
+            .sqrt()
+            .max(1e-12);
+        direction.iter().map(|value| (value / norm * wanted) as f32).collect()
     }
-    Ok(())
+
+    /// The weights that the class would have without one of its images; with a single image, with it.
+    fn weights_without(&self, own: &[Vec<f32>], left_out: usize, centre: &[f64]) -> Vec<f32> {
+        let mut mean = mean(own);
+        let others = own.len() as f64 - 1.0;
+        if others > 0.0 {
+            for (mean, &value) in mean.iter_mut().zip(&own[left_out]) {
+                *mean = (*mean * (others + 1.0) - f64::from(value)) / others;
+            }
+        }
+        self.weights(&mean, centre)
+    }
+
+    fn logits(&self, x: &[f32]) -> Vec<f32> {
+        let rows = self.adapter.head.weight.chunks_exact(self.adapter.head.features.max(1));
+        rows.zip(&self.adapter.head.bias)
+            .map(|(row, &bias)| (product(row, x) + f64::from(bias)) as f32)
+            .collect()
+    }
+
+    /// What the highest logit leads the new class's product by: the bias at which the image changes sides.
+    fn gap(&self, weights: &[f32], x: &[f32]) -> f64 {
+        let highest = self.logits(x).into_iter().fold(f32::NEG_INFINITY, f32::max);
+        f64::from(highest) - product(weights, x)
+    }
+
+    /// The highest bias up to `wanted` that takes none of the images of other classes, and none of the canaries' probability that matters.
+    fn kept_below(&self, weights: &[f32], wanted: f64) -> f64 {
+        let images = self.others.iter().map(|x| self.gap(weights, x) - 1e-3);
+        let temperature = f64::from(self.adapter.header.temperature).max(1e-6);
+        let canaries = self.canaries.iter().map(|canary| {
+            let logits = self.logits(&canary.features);
+            let scaled: Vec<f64> = logits.iter().map(|&logit| f64::from(logit) / temperature).collect();
+            let all = log_sum(&scaled);
+            let now = scaled.get(canary.class).map_or(0.0, |logit| (logit - all).exp());
+            // One that the parent itself does not answer as stated says nothing of what may be lost.
+            let taken = self.gap(weights, &canary.features) - 1e-3;
+            if now + 1.5 * CANARY_MAY_LOSE < canary.probability {
+                return taken;
+            }
+            // What earlier classes took is gone already.
+            let left = (now - (canary.probability - CANARY_MAY_LOSE)).clamp(1e-6, CANARY_MAY_LOSE);
+            let share = (left / now.max(1e-6)).min(CANARY_MAY_LOSE);
+            let below = temperature * (all + (share / (1.0 - share)).ln()) - product(weights, &canary.features);
+            below.min(taken)
+        });
+        images.chain(canaries).fold(wanted, f64::min)
+    }
+
+    /// The old class that most of these images are answered as.
+    fn looks_like<'a>(&self, images: impl Iterator<Item = &'a Vec<f32>>) -> Option<(String, usize)> {
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        for x in images {
+            *counts.entry(argmax(&self.logits(x))).or_default() += 1;
+        }
+        let (class, count) = counts.into_iter().max_by_key(|&(_, count)| count)?;
+        Some((self.adapter.header.labels.get(class)?.clone(), count))
+    }
 }
 
-fn mean(features: &[Vec<f32>]) -> Vec<f64> {
-    let mut mean = vec![0.0; features.first().map_or(0, Vec::len)];
-    for x in features {
-        mean.iter_mut().zip(x).for_each(|(mean, &x)| *mean += f64::from(x));
-    }
-    for mean in &mut mean {
-        *mean /= features.len().max(1) as f64;
-    }
-    mean
+fn product(row: &[f32], x: &[f32]) -> f64 {
+    row.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum()
 }
 
-fn dot(row: &[f64], x: &[f32]) -> f64 {
-    row.iter().zip(x).map(|(w, &x)| w * f64::from(x)).sum()
+fn log_sum(logits: &[f64]) -> f64 {
+    let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f64>().ln()
 }
 
-fn features(network: &Network, header: &Header, examples: &dyn Examples, example: &Example) -> Result<Vec<f32>> {
-    let preprocessing = &header.preprocessing;
-    let picture = Picture::load(examples, example, None, preprocessing)?;
-    let size = [preprocessing.height as usize, preprocessing.width as usize];
-    let start = network.start(&picture.variant(0, 0, preprocessing), size)?;
-    Ok(network.features_from(&start, size)?)
+fn deviation(values: &[f64]) -> f64 {
+    let count = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt()
 }

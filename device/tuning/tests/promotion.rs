@@ -31,7 +31,7 @@ fn every_class_of_two_or_more_has_a_picture_held_out_and_the_split_does_not_depe
 fn taught(examples: &InMemory) -> (clr_onnx::Backbone, Parent, Parent) {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, examples).unwrap();
+    let taught = teach(&backbone, &publisher, examples).unwrap().version;
     let parent = parent(&taught.file, Some(&publisher));
     (backbone, publisher, parent)
 }

@@ -34,7 +34,7 @@ impl Watch for StopAfter {
 fn taught() -> (clr_onnx::Backbone, Parent) {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, &pictures(&[2], 10)).unwrap();
+    let taught = teach(&backbone, &publisher, &pictures(&[2], 10)).unwrap().version;
     let parent = parent(&taught.file, Some(&publisher));
     (backbone, parent)
 }

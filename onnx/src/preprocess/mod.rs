@@ -3,6 +3,7 @@
 mod decode;
 mod fit;
 mod presets;
+mod shrink;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ pub use decode::{
     decode_image_bytes, decode_image_bytes_for, decode_image_for, read_image_file,
 };
 pub use presets::{efficientnet_lite_preprocessing, imagenet_preprocessing};
+pub use shrink::{Shrunk, shrink_to_fit, unread_format};
 
 /// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same picture gives the same
 /// tensor bit for bit, whatever the CPU.

@@ -43,16 +43,25 @@ impl Profile {
     /// Plain sums in a fixed order: the same bits for the same numbers, whatever else is resident.
     #[must_use]
     pub fn distance(&self, sketch: &[f32]) -> f32 {
+        let sum: f64 = (self.whitened(sketch).iter())
+            .map(|&value| f64::from(value) * f64::from(value))
+            .sum();
+        (sum / self.dimensions().max(1) as f64) as f32
+    }
+
+    /// A sketch `[D]` in the profile's own units, `K (sketch − mean)`: over the task's images every direction has mean 0 and
+    /// about variance 1.
+    #[must_use]
+    pub fn whitened(&self, sketch: &[f32]) -> Vec<f32> {
         let difference: Vec<f32> = sketch.iter().zip(&self.mean).map(|(a, b)| a - b).collect();
         let mut rows = self.factor.as_slice();
-        let mut sum = 0.0_f64;
+        let mut whitened = Vec::with_capacity(difference.len());
         for (row, (diagonal, own)) in self.diagonal.iter().zip(&difference).enumerate() {
             let (left, rest) = rows.split_at_checked(row).unwrap_or((rows, &[]));
             rows = rest;
-            let value = diagonal * own + dot(left, &difference);
-            sum += f64::from(value) * f64::from(value);
+            whitened.push(diagonal * own + dot(left, &difference));
         }
-        (sum / self.dimensions().max(1) as f64) as f32
+        whitened
     }
 
     /// The logarithm of the Gaussian's volume, per dimension: what [`Profile::score`] takes off a task that is wide.

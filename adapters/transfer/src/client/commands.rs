@@ -11,6 +11,10 @@ use crate::{
     health::Health,
     message::{Committed, DeviceInfo, Kind, Request, Response},
     status::{Status, TaskSummary},
+    teaching::{
+        ExampleSelection, ExampleSummary, ExampleTask, RemovedExamples, TeachLimits, TeachPhase, TeachStatus,
+        TuneForecast,
+    },
     tuning::{TuneRequest, TuneStatus},
 };
 
@@ -178,6 +182,126 @@ where
             Committed::Example { duplicate, .. } => Ok(!duplicate),
             Committed::Adapter { .. } => Err(ClientError::Unexpected { request: "commit" }),
         }
+    }
+
+    /// Lets a class answer by the images filed for it; [`Client::follow_teaching`] returns the outcome.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn teach_class(&mut self, task: &str, label: &str) -> Result<(), ClientError> {
+        self.act(&Request::Teach { task, label }, Repeat::Safe)
+    }
+
+    /// Waits until a class has been taught, asking every `step`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn follow_teaching(&mut self, task: &str, label: &str, step: Duration) -> Result<TeachStatus, ClientError> {
+        loop {
+            let request = Request::TeachStatus { task, label };
+            let status = self.ask(&request, Repeat::Safe, |response| match response {
+                Response::Teaching(status) => Some(status),
+                _ => None,
+            })?;
+            if status.phase != TeachPhase::Running {
+                return Ok(status);
+            }
+            self.clock.sleep(step);
+        }
+    }
+
+    /// What the device takes as an image of a task.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn teach_limits(&mut self, task: &str) -> Result<TeachLimits, ClientError> {
+        self.ask(
+            &Request::TeachLimits { task },
+            Repeat::Safe,
+            |response| match response {
+                Response::TeachLimits(limits) => Some(limits),
+                _ => None,
+            },
+        )
+    }
+
+    /// The tasks that images are stored for, by name.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn example_tasks(&mut self) -> Result<Vec<ExampleTask>, ClientError> {
+        let mut all: Vec<ExampleTask> = Vec::new();
+        loop {
+            self.established()?;
+            let budget = self.pacing.size().max(1024);
+            let after = all.last().map(|task| task.task.clone()).unwrap_or_default();
+            let request = Request::ExampleTasks { after: &after, budget };
+            let (tasks, more) = self.ask(&request, Repeat::Safe, |response| match response {
+                Response::ExampleTasks { tasks, more } => Some((tasks, more)),
+                _ => None,
+            })?;
+            if more && tasks.is_empty() {
+                return Err(ClientError::Unexpected {
+                    request: "example-tasks",
+                });
+            }
+            all.extend(tasks);
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The stored images of a task, by digest.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn examples(&mut self, task: &str) -> Result<Vec<ExampleSummary>, ClientError> {
+        let mut all: Vec<ExampleSummary> = Vec::new();
+        loop {
+            self.established()?;
+            let budget = self.pacing.size().max(1024);
+            let after = all.last().map(|example| example.id);
+            let request = Request::Examples { task, after, budget };
+            let (examples, more) = self.ask(&request, Repeat::Safe, |response| match response {
+                Response::Examples { examples, more } => Some((examples, more)),
+                _ => None,
+            })?;
+            if more && examples.is_empty() {
+                return Err(ClientError::Unexpected { request: "examples" });
+            }
+            all.extend(examples);
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Removes stored images of a task.
+    ///
+    /// # Errors
+    /// As [`Client::rollback`].
+    pub fn remove_examples(&mut self, task: &str, selection: ExampleSelection) -> Result<RemovedExamples, ClientError> {
+        let request = Request::RemoveExamples { task, selection };
+        self.ask(&request, Repeat::Never, |response| match response {
+            Response::Removed(removed) => Some(removed),
+            _ => None,
+        })
+    }
+
+    /// What a tuning run would lack to be promoted; nothing is started.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn tune_check(&mut self, request: &TuneRequest) -> Result<TuneForecast, ClientError> {
+        self.ask(
+            &Request::TuneCheck(request.clone()),
+            Repeat::Safe,
+            |response| match response {
+                Response::Forecast(forecast) => Some(forecast),
+                _ => None,
+            },
+        )
     }
 
     /// Stops tuning.

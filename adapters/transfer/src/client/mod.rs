@@ -2,6 +2,7 @@
 
 mod commands;
 mod error;
+mod filing;
 mod link;
 mod pull;
 mod push;
@@ -21,6 +22,7 @@ use crate::{
 
 pub use self::{
     error::{ClientError, LinkFault},
+    filing::Filing,
     pull::Pulled,
     push::{Progress, Pushed},
 };

@@ -50,6 +50,34 @@ where
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Pulled, ClientError> {
         let info = self.open(task, slot)?;
+        self.read_file(info, cap, progress)
+    }
+
+    /// Fetches a stored image of a task, of at most `cap` bytes.
+    ///
+    /// # Errors
+    /// As [`Client::pull`].
+    pub fn pull_example(
+        &mut self,
+        task: &str,
+        id: Digest,
+        cap: u64,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Pulled, ClientError> {
+        let request = Request::OpenExample { task, id };
+        let info = self.ask(&request, Repeat::Safe, |response| match response {
+            Response::Opened(info) => Some(info),
+            _ => None,
+        })?;
+        self.read_file(info, cap, progress)
+    }
+
+    fn read_file(
+        &mut self,
+        info: PullInfo,
+        cap: u64,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Pulled, ClientError> {
         if info.length > cap {
             return Err(ClientError::TooLarge {
                 what: "the file",

@@ -9,7 +9,7 @@ use super::{
     Begin, MAX_LABEL, MAX_TASK, MessageFault, Slot, as_bytes,
     fault::{name, read},
 };
-use crate::tuning::TuneRequest;
+use crate::{teaching::ExampleSelection, tuning::TuneRequest};
 
 /// A request, from the host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,11 +108,63 @@ pub enum Request<'a> {
     StopTuning,
     /// Is the device well? [WEB]
     Health,
+    // Teaching (part TEACH).
+    /// Let a class answer by the images filed for it.
+    Teach {
+        /// The task.
+        task: &'a str,
+        /// The class.
+        label: &'a str,
+    },
+    /// How did teaching a class go?
+    TeachStatus {
+        /// The task.
+        task: &'a str,
+        /// The class.
+        label: &'a str,
+    },
+    /// What is taken as an image of a task?
+    TeachLimits {
+        /// The task.
+        task: &'a str,
+    },
+    /// A page of the tasks that images are stored for, in the order of their names.
+    ExampleTasks {
+        /// The last name of the page before; `""` for the first page.
+        after: &'a str,
+        /// About how many bytes the page may take.
+        budget: u32,
+    },
+    /// A page of a task's stored images, in the order of their digests.
+    Examples {
+        /// The task.
+        task: &'a str,
+        /// The last digest of the page before.
+        after: Option<Digest>,
+        /// About how many bytes the page may take.
+        budget: u32,
+    },
+    /// Opens a stored image, to read it by its digest.
+    OpenExample {
+        /// The task.
+        task: &'a str,
+        /// SHA-256 of the image.
+        id: Digest,
+    },
+    /// Removes stored images.
+    RemoveExamples {
+        /// The task.
+        task: &'a str,
+        /// Which.
+        selection: ExampleSelection,
+    },
+    /// What would tuning lack to be promoted?
+    TuneCheck(TuneRequest),
 }
 
 impl<'a> Request<'a> {
     /// Kinds of requests known here.
-    pub(super) const KINDS: u32 = 19;
+    pub(super) const KINDS: u32 = 27;
 
     /// Reads a request. Texts and data borrow from `bytes`; what is copied is no larger than they are.
     ///
@@ -128,9 +180,24 @@ impl<'a> Request<'a> {
             | Self::Remove { task }
             | Self::MarkGood { task }
             | Self::MarkBad { task }
-            | Self::Open { task, .. } => name("task", task, MAX_TASK)?,
-            Self::List { after, .. } if !after.is_empty() => name("task", after, MAX_TASK)?,
-            Self::Tune(tune) => name("task", &tune.task, MAX_TASK)?,
+            | Self::Open { task, .. }
+            | Self::TeachLimits { task }
+            | Self::Examples { task, .. }
+            | Self::OpenExample { task, .. } => name("task", task, MAX_TASK)?,
+            Self::Teach { task, label } | Self::TeachStatus { task, label } => {
+                name("task", task, MAX_TASK)?;
+                name("label", label, MAX_LABEL)?;
+            }
+            Self::RemoveExamples { task, selection } => {
+                name("task", task, MAX_TASK)?;
+                if let ExampleSelection::Label(label) = selection {
+                    name("label", label, MAX_LABEL)?;
+                }
+            }
+            Self::List { after, .. } | Self::ExampleTasks { after, .. } if !after.is_empty() => {
+                name("task", after, MAX_TASK)?
+            }
+            Self::Tune(tune) | Self::TuneCheck(tune) => name("task", &tune.task, MAX_TASK)?,
             Self::Hello { client, .. } if !client.is_empty() => name("client", client, MAX_LABEL)?,
             _ => {}
         }
@@ -164,6 +231,14 @@ impl<'a> Request<'a> {
             Self::TuneStatus => "tune-status",
             Self::StopTuning => "stop-tuning",
             Self::Health => "health",
+            Self::Teach { .. } => "teach",
+            Self::TeachStatus { .. } => "teach-status",
+            Self::TeachLimits { .. } => "teach-limits",
+            Self::ExampleTasks { .. } => "example-tasks",
+            Self::Examples { .. } => "examples",
+            Self::OpenExample { .. } => "open-example",
+            Self::RemoveExamples { .. } => "remove-examples",
+            Self::TuneCheck(_) => "tune-check",
         }
     }
 }

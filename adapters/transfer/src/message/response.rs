@@ -9,6 +9,7 @@ use crate::{
     failure::Failure,
     health::Health,
     status::{Status, TaskSummary},
+    teaching::{ExampleSummary, ExampleTask, RemovedExamples, TeachLimits, TeachStatus, TuneForecast},
     tuning::TuneStatus,
 };
 
@@ -68,11 +69,34 @@ pub enum Response<'a> {
     Tuning(TuneStatus),
     /// The health of the device. [WEB]
     Health(Health),
+    // Teaching (part TEACH).
+    /// How teaching a class went.
+    Teaching(TeachStatus),
+    /// What is taken as an image.
+    TeachLimits(TeachLimits),
+    /// A page of the tasks with images.
+    ExampleTasks {
+        /// The tasks, in the order of their names.
+        tasks: Vec<ExampleTask>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// A page of a task's images.
+    Examples {
+        /// The images, in the order of their digests.
+        examples: Vec<ExampleSummary>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// Images were removed.
+    Removed(RemovedExamples),
+    /// The outlook of a tuning run.
+    Forecast(TuneForecast),
 }
 
 impl<'a> Response<'a> {
     /// Kinds of replies known here.
-    pub(super) const KINDS: u32 = 13;
+    pub(super) const KINDS: u32 = 19;
 
     /// Reads a reply.
     ///
@@ -95,15 +119,17 @@ mod tests {
 
     #[test]
     fn the_kinds_are_counted_right() {
-        let last = Request::Health.write(Vec::new()).unwrap();
+        let last = Request::TuneCheck(crate::TuneRequest::default())
+            .write(Vec::new())
+            .unwrap();
         assert_eq!(variant(&last), Some(Request::KINDS - 1));
-        let last = Response::Health(Health::default()).write(Vec::new()).unwrap();
+        let last = Response::Forecast(TuneForecast::default()).write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Response::KINDS - 1));
     }
 
     #[test]
     fn an_unknown_kind_is_told_from_a_damaged_message() {
-        assert_eq!(Request::read(&[19]), Err(MessageFault::Unknown { kind: 19 }));
+        assert_eq!(Request::read(&[27]), Err(MessageFault::Unknown { kind: 27 }));
         assert_eq!(Request::read(&[4, 1]), Err(MessageFault::Unreadable));
         assert_eq!(Request::read(&[5, 0]), Err(MessageFault::Rest { left: 1 }));
         assert_eq!(Request::read(&[]), Err(MessageFault::Unreadable));

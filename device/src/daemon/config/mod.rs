@@ -71,11 +71,23 @@ pub struct TuningConfig {
     pub frames: usize,
     /// Only every so-manieth frame is kept, so that they differ.
     pub every: u64,
+    /// Bytes of memory that the whole process may take while it tunes, at most, whoever asks; half of the machine's where left out.
+    pub memory: Option<u64>,
+    /// Steps of one run, at most.
+    pub steps: u32,
+    /// Seconds of one run, at most, restarts included.
+    pub seconds: u32,
 }
 
 impl Default for TuningConfig {
     fn default() -> Self {
-        Self { frames: 0, every: 10 }
+        Self {
+            frames: 0,
+            every: 10,
+            memory: None,
+            steps: 10_000,
+            seconds: 3_600,
+        }
     }
 }
 

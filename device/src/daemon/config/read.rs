@@ -55,6 +55,9 @@ impl Config {
         positive("trial.frames", self.trial.frames as usize)?;
         positive("limits.adapter_bytes", self.limits.adapter_bytes)?;
         positive("tuning.every", self.tuning.every as usize)?;
+        positive("tuning.memory", self.tuning.memory.unwrap_or(1) as usize)?;
+        positive("tuning.steps", self.tuning.steps as usize)?;
+        positive("tuning.seconds", self.tuning.seconds as usize)?;
         positive("limits.connections", self.limits.connections)?;
         positive("limits.tasks", self.limits.tasks)?;
         if self.limits.reserve_bytes >= self.limits.state_bytes {

@@ -1,24 +1,24 @@
 //! A run of learning, from the store's pictures to what serves.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Instant};
 
-use clr_adapters::{Header, Provenance, Recipe};
 use clr_store::{Serving, StoreError};
-use clr_transfer::{Failure, TunePhase};
+use clr_transfer::{Failure, FailureCode, TeachPhase, TunePhase};
 use clr_tuning::{Parent, Plan, Progress, TuneError, TuneOptions, Watch};
 
 use super::{
     Run,
+    bounds::Bounds,
     stored::{Kept, Pictures},
 };
-use crate::daemon::runtime::{Runtime, UNLABELLED, with_causes};
+use crate::daemon::runtime::{Runtime, UNLABELLED};
 
-/// Memory that tuning may bring the whole process to, where the request names none.
-const MEMORY: u64 = 300_000_000;
+/// Seconds between two checkpoints, to spare flash.
+const CHECKPOINT_SECONDS: u32 = 30;
 
 /// Why a run ended without a result.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LearnError {
+pub(crate) enum LearnError {
     #[error(transparent)]
     Tune(#[from] TuneError),
     #[error(transparent)]
@@ -36,7 +36,8 @@ pub(super) enum Outcome {
 struct Follow<'a> {
     runtime: &'a Runtime,
     started: Instant,
-    seconds: Option<u32>,
+    /// Seconds that it may take from `started` on.
+    seconds: u64,
 }
 
 impl Watch for Follow<'_> {
@@ -69,9 +70,7 @@ impl Watch for Follow<'_> {
     }
 
     fn should_stop(&mut self) -> bool {
-        let late = self
-            .seconds
-            .is_some_and(|most| self.started.elapsed().as_secs() >= u64::from(most));
+        let late = self.started.elapsed().as_secs() >= self.seconds;
         late || self.runtime.stop.is_set() || self.runtime.learning.stop.load(Ordering::SeqCst)
     }
 }
@@ -80,67 +79,36 @@ impl Runtime {
     /// Teaches what is new, and tunes as far as it was asked.
     pub(super) fn try_to_learn(&self, run: &Run, started: Instant) -> Result<Outcome, LearnError> {
         let task = run.request.task.as_str();
-        let backbone = self.engine.backbone();
-        let pictures = Pictures { runtime: self, task };
-        let serving = match self.store.serving(task) {
-            Ok(serving) => serving,
-            Err(StoreError::NoSuchTask { .. }) => {
-                let header = Header::new(
-                    task,
-                    Vec::new(),
-                    backbone.digest(),
-                    backbone.preprocessing().clone(),
-                    Provenance::DeviceTuned,
-                );
-                let born = match clr_tuning::birth(backbone, header, Recipe::Linear, &pictures) {
-                    // No fault of whoever files the first class: the second one brings the task to life.
-                    Err(error @ TuneError::TooFewClasses { .. }) if run.request.steps == Some(0) => {
-                        return Ok(Outcome::Kept(with_causes(&error)));
-                    }
-                    born => born?,
-                };
-                let classes = born.adapter.header.labels.len();
-                self.serve_tuned(&born.file)?;
-                return Ok(Outcome::Promoted(format!("a task of {classes} classes was born")));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let mut parent = self.parent(&serving)?;
-        let listed = self.store.examples(task)?;
-        let mut new: Vec<&str> = listed.iter().map(|example| example.label.as_str()).collect();
-        new.retain(|&label| label != UNLABELLED);
-        new.retain(|label| !parent.adapter.header.labels.iter().any(|known| known == label));
-        new.sort_unstable();
-        new.dedup();
-        let mut taught = None;
-        if !new.is_empty() {
-            let version = clr_tuning::teach(backbone, &parent, &pictures)?;
-            self.serve_tuned(&version.file)?;
-            tracing::info!(task, classes = ?new, "answers by prototypes");
-            taught = Some(format!("answers by a prototype: {}", new.join(", ")));
-            parent = self.parent(&self.store.serving(task)?)?;
-        }
+        let granted = Bounds::of(&self.config.load().tuning)
+            .grant(&run.request)
+            .map_err(LearnError::Refused)?;
+        let taught = self.teach_what_is_new(task)?;
         if run.request.steps == Some(0) {
-            let nothing = || Outcome::Kept("no picture shows a class that it does not know".to_owned());
-            return Ok(taught.map_or_else(nothing, Outcome::Promoted));
+            let nothing = || Outcome::Kept("no image shows a class that it does not know".to_owned());
+            return Ok(taught.unwrap_or_else(nothing));
         }
+        let parent = self.parent(&self.store.serving(task)?)?;
         let defaults = TuneOptions::default();
         let options = TuneOptions {
-            steps: run.request.steps.unwrap_or(defaults.steps),
-            max_memory: Some(run.request.memory.unwrap_or(MEMORY)),
+            steps: granted.steps,
+            max_memory: Some(granted.memory),
             created: run.created,
+            checkpoint_seconds: CHECKPOINT_SECONDS,
             ..defaults
         };
         let mut follow = Follow {
             runtime: self,
             started,
-            seconds: run.request.seconds,
+            // What it took before a restart counts.
+            seconds: u64::from(granted.seconds).saturating_sub(run.spent),
         };
         let kept = Kept {
             runtime: self,
             run,
-            written: std::sync::Mutex::default(),
+            started,
         };
+        let pictures = Pictures::with_classes(self, task, &parent.adapter.header.labels);
+        let backbone = self.engine.backbone();
         let tuned = clr_tuning::tune(backbone, &parent, &pictures, &kept, &options, &mut follow)?;
         let learned = &tuned.verdict.learned;
         let share = |right: u32| (learned.pictures > 0).then(|| right as f32 / learned.pictures as f32);
@@ -149,15 +117,58 @@ impl Runtime {
             .update(|status| (status.accuracy_before, status.accuracy_after) = (before, after));
         match tuned.promoted() {
             Some(version) => {
-                self.serve_tuned(&version.file)?;
+                self.serve_tuned(version)?;
                 Ok(Outcome::Promoted(tuned.verdict.reason))
             }
             None => Ok(Outcome::Kept(tuned.verdict.reason)),
         }
     }
 
+    /// Teaches each class that images are filed of and that does not answer yet; what came of it in words, none where there is no
+    /// such class.
+    ///
+    /// # Errors
+    /// [`LearnError::Refused`] where none of them could be taught.
+    fn teach_what_is_new(&self, task: &str) -> Result<Option<Outcome>, LearnError> {
+        let listed = self.store.examples(task)?;
+        let known = match self.store.serving(task) {
+            Ok(serving) => serving.decoded.adapter.header.labels.clone(),
+            Err(StoreError::NoSuchTask { .. }) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let new: BTreeSet<&str> = (listed.iter().map(|example| example.label.as_str()))
+            .filter(|&label| label != UNLABELLED && !known.iter().any(|known| known == label))
+            .collect();
+        let (mut told, mut refused, mut waiting) = (Vec::new(), Vec::new(), None);
+        for label in &new {
+            let status = self.teach_class(task, label);
+            let message = status.message.unwrap_or_default();
+            match status.phase {
+                TeachPhase::Refused | TeachPhase::Failed => refused.push((message, status.hint)),
+                TeachPhase::Taught => told.push(message),
+                TeachPhase::Waiting => waiting = Some(message),
+                _ => {}
+            }
+        }
+        if told.is_empty()
+            && waiting.is_none()
+            && let Some((message, hint)) = refused.first()
+        {
+            let hint = hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            return Err(LearnError::Refused(Failure::new(
+                FailureCode::TUNING,
+                format_args!("{message}{hint}"),
+            )));
+        }
+        if told.is_empty() {
+            return Ok(waiting.map(Outcome::Kept));
+        }
+        told.extend(refused.into_iter().map(|(message, _)| message));
+        Ok(Some(Outcome::Promoted(told.join("; "))))
+    }
+
     /// What learning starts from. The classes of the publisher's original are protected; a task that was born here has none.
-    fn parent(&self, serving: &Serving) -> Result<Parent, LearnError> {
+    pub(crate) fn parent(&self, serving: &Serving) -> Result<Parent, LearnError> {
         if !serving.held.tuned {
             let own = serving.decoded.adapter.clone();
             return Ok(Parent::new(serving.decoded.clone(), Some(&own)));
@@ -177,10 +188,5 @@ impl Runtime {
             serving.decoded.clone(),
             original.as_ref().map(|decoded| &decoded.adapter),
         ))
-    }
-
-    /// Signs what was learned, stores it, and lets it serve on trial.
-    fn serve_tuned(&self, file: &[u8]) -> Result<(), LearnError> {
-        self.install_tuned(file).map_err(LearnError::Refused)
     }
 }

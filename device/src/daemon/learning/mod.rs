@@ -1,7 +1,9 @@
 //! Learning in the background: labelled pictures of the store become prototypes at once, and tuned adapters in time.
 
 mod attempt;
+mod bounds;
 mod stored;
+mod teach;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -25,6 +27,7 @@ use super::runtime::{Runtime, lock, now, with_causes};
 pub(crate) struct Learning {
     status: Mutex<TuneStatus>,
     stop: AtomicBool,
+    taught: Mutex<teach::Taught>,
 }
 
 /// What a checkpoint needs beside the state of the run, to go on by itself after a restart.
@@ -32,6 +35,8 @@ pub(crate) struct Learning {
 struct Run {
     request: TuneRequest,
     created: u64,
+    /// Seconds that it took before the last restart.
+    spent: u64,
 }
 
 impl Learning {
@@ -51,15 +56,27 @@ impl Learning {
 impl Runtime {
     /// Starts learning on a thread of its own, behind every other.
     pub(crate) fn start_learning(&self, request: &TuneRequest) -> Result<(), Failure> {
+        let granted = bounds::Bounds::of(&self.config.load().tuning).grant(request)?;
+        tracing::info!(
+            task = request.task,
+            memory = granted.memory,
+            steps = granted.steps,
+            seconds = granted.seconds,
+            "asked to learn"
+        );
         let created = now().unwrap_or(0);
         // A run of the same request that was cut goes on.
         let run = self
             .interrupted(&request.task)
             .filter(|run| run.request == *request)
-            .unwrap_or(Run {
-                request: request.clone(),
-                created,
-            });
+            .map_or_else(
+                || Run {
+                    request: request.clone(),
+                    created,
+                    spent: 0,
+                },
+                |run| Run { spent: 0, ..run },
+            );
         self.start_run(run)
     }
 
@@ -69,19 +86,28 @@ impl Runtime {
             return Err(Failure::new(FailureCode::TUNING, text));
         }
         let task = run.request.task.clone();
+        self.start_thread(&task, move |runtime| runtime.learn(&run))
+    }
+
+    /// Runs `work` on the learning thread; one at a time.
+    fn start_thread(&self, task: &str, work: impl FnOnce(&Self) + Send + 'static) -> Result<(), Failure> {
         let Some(runtime) = self.me.get().and_then(std::sync::Weak::upgrade) else {
             return Err(Failure::new(FailureCode::STOPPING, "the device is going down"));
         };
         {
             let mut status = lock(&self.learning.status);
             if status.phase.is_running() {
-                let text = "another task is being tuned\nhint: wait for it, or stop it";
+                let busy = status.task.as_deref().unwrap_or_default();
+                let text = format_args!(
+                    "the device is learning task `{busy}` already, and does one thing at a time\nhint: wait until `clr device tuning` says that it \
+                     has ended, or `clr device stop-tuning`"
+                );
                 return Err(Failure::new(FailureCode::BUSY, text));
             }
             self.learning.stop.store(false, Ordering::SeqCst);
             *status = TuneStatus {
                 phase: TunePhase::Preparing,
-                task: Some(task),
+                task: Some(task.to_owned()),
                 ..TuneStatus::default()
             };
         }
@@ -89,7 +115,7 @@ impl Runtime {
             if let Err(reason) = clr_tuning::lower_priority() {
                 tracing::debug!("learning keeps its priority: {reason}");
             }
-            runtime.learn(&run);
+            work(&runtime);
         });
         started.map(drop).map_err(|error| {
             let reason = format!("cannot start a thread: {error}");
@@ -112,6 +138,15 @@ impl Runtime {
         let Some(run) = states.iter().find_map(|state| self.interrupted(&state.task)) else {
             return;
         };
+        let most = bounds::Bounds::of(&self.config.load().tuning).seconds;
+        let most = run.request.seconds.map_or(most, |asked| asked.min(most));
+        if run.spent >= u64::from(most) {
+            tracing::info!(
+                task = run.request.task,
+                "tuning had used up its time; the same request goes on with it"
+            );
+            return;
+        }
         tracing::info!(task = run.request.task, "tuning was interrupted");
         if let Err(failure) = self.start_run(run) {
             tracing::warn!("{failure}");

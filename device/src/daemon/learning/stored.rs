@@ -1,24 +1,43 @@
-//! The store as learning sees it: pictures, and the state of a run.
+//! The store as learning sees it: images, and the state of a run.
 
-use std::{
-    sync::{Mutex, atomic::Ordering},
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use clr_adapters::{Digest, Preprocessing};
 use clr_onnx::RgbImage;
 use clr_tuning::Example;
 
 use super::Run;
-use crate::daemon::runtime::{Runtime, UNLABELLED, lock};
+use crate::daemon::runtime::{Runtime, UNLABELLED};
 
-/// Between two checkpoints of a run: each wears the memory card, and megabytes of it. A run that is cut loses no more than this.
-const PERIOD: Duration = Duration::from_secs(30);
-
-/// The pictures of a task in the store.
+/// The images of a task in the store.
 pub(super) struct Pictures<'a> {
-    pub(super) runtime: &'a Runtime,
-    pub(super) task: &'a str,
+    runtime: &'a Runtime,
+    task: &'a str,
+    /// The classes whose images count; all where there are none. Frames always count.
+    classes: Vec<String>,
+}
+
+impl<'a> Pictures<'a> {
+    /// All of them.
+    pub(super) fn all(runtime: &'a Runtime, task: &'a str) -> Self {
+        Self::with_classes(runtime, task, &[])
+    }
+
+    /// Those of `classes`, and frames.
+    pub(super) fn with_classes(runtime: &'a Runtime, task: &'a str, classes: &[String]) -> Self {
+        Self {
+            runtime,
+            task,
+            classes: classes.to_vec(),
+        }
+    }
+
+    /// Those of the classes that answer and of one that is taught, and frames.
+    pub(super) fn with_class(runtime: &'a Runtime, task: &'a str, known: &[String], label: &str) -> Self {
+        let mut pictures = Self::with_classes(runtime, task, known);
+        pictures.classes.push(label.to_owned());
+        pictures
+    }
 }
 
 impl clr_tuning::Examples for Pictures<'_> {
@@ -32,7 +51,11 @@ impl clr_tuning::Examples for Pictures<'_> {
             id: example.id,
             label: (example.label != UNLABELLED).then_some(example.label),
         });
-        Ok(labelled.collect())
+        let counts = |example: &Example| {
+            let label = example.label.as_ref();
+            label.is_none_or(|label| self.classes.is_empty() || self.classes.contains(label))
+        };
+        Ok(labelled.filter(counts).collect())
     }
 
     fn picture(&self, id: &Digest) -> Result<Vec<u8>, String> {
@@ -54,21 +77,16 @@ impl clr_tuning::Examples for Pictures<'_> {
 pub(super) struct Kept<'a> {
     pub(super) runtime: &'a Runtime,
     pub(super) run: &'a Run,
-    /// When a checkpoint was last written.
-    pub(super) written: Mutex<Option<Instant>>,
+    pub(super) started: Instant,
 }
 
 impl clr_tuning::Checkpoints for Kept<'_> {
     fn put(&self, state: &[u8]) -> Result<(), String> {
-        // The last one before the run ends is always written.
-        let ends = self.runtime.stop.is_set() || self.runtime.learning.stop.load(Ordering::SeqCst);
-        let mut written = lock(&self.written);
-        if !ends && written.is_some_and(|written| written.elapsed() < PERIOD) {
-            return Ok(());
-        }
-        *written = Some(Instant::now());
-        drop(written);
-        let bytes = postcard::to_stdvec(&(self.run, state)).map_err(|error| error.to_string())?;
+        let run = Run {
+            spent: self.run.spent + self.started.elapsed().as_secs(),
+            ..self.run.clone()
+        };
+        let bytes = postcard::to_stdvec(&(run, state)).map_err(|error| error.to_string())?;
         let task = &self.run.request.task;
         self.runtime
             .store

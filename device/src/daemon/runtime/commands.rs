@@ -5,8 +5,9 @@ use std::sync::{Arc, atomic::Ordering};
 use clr_adapters::{AUTO, Digest};
 use clr_store::StoreError;
 use clr_transfer::{
-    Begin, Capabilities, Committed, Device, DeviceInfo, Failure, FailureCode, Frames, Health, Latency, Memory,
-    PullInfo, Reverted, Slot, Status, TaskState, TaskSummary, TrialStatus,
+    Begin, Capabilities, Committed, Device, DeviceInfo, ExampleSelection, ExampleSummary, ExampleTask, Failure,
+    FailureCode, Frames, Health, Latency, Memory, PullInfo, RemovedExamples, Reverted, Slot, Status, TaskState,
+    TaskSummary, TeachLimits, TrialStatus,
 };
 
 use super::{Runtime, failure, lock, remembered::Choice, stamp};
@@ -259,7 +260,7 @@ impl Device for Runtime {
         let bytes = match &*reading {
             Some((known, bytes)) if known == digest => Arc::clone(bytes),
             _ => {
-                let bytes: Arc<[u8]> = self.store.file(digest).map_err(failure::of_store)?.into();
+                let bytes: Arc<[u8]> = self.stored_file(digest).map_err(failure::of_store)?.into();
                 *reading = Some((*digest, Arc::clone(&bytes)));
                 bytes
             }
@@ -300,6 +301,41 @@ impl Device for Runtime {
     fn refused(&self, request: &'static str, failure: &Failure) {
         tracing::debug!(request, code = %failure.code, "request refused");
         self.counters.refused.add(failure.code);
+    }
+
+    fn teach_limits(&self, task: &str) -> Result<TeachLimits, Failure> {
+        self.limits_for_images(task)
+    }
+
+    fn example_tasks(&self) -> Result<Vec<ExampleTask>, Failure> {
+        self.list_example_tasks()
+    }
+
+    fn examples(&self, task: &str) -> Result<Vec<ExampleSummary>, Failure> {
+        self.list_examples(task)
+    }
+
+    fn open_example(&self, task: &str, id: &Digest) -> Result<PullInfo, Failure> {
+        self.open_stored_example(task, id)
+    }
+
+    fn remove_examples(&self, task: &str, selection: &ExampleSelection) -> Result<RemovedExamples, Failure> {
+        self.remove_stored_examples(task, selection)
+    }
+
+    #[cfg(feature = "tuning")]
+    fn teach(&self, task: &str, label: &str) -> Result<(), Failure> {
+        self.start_teaching(task, label)
+    }
+
+    #[cfg(feature = "tuning")]
+    fn teach_status(&self, task: &str, label: &str) -> Result<clr_transfer::TeachStatus, Failure> {
+        Ok(self.learning.outcome(task, label))
+    }
+
+    #[cfg(feature = "tuning")]
+    fn tune_check(&self, request: &clr_transfer::TuneRequest) -> Result<clr_transfer::TuneForecast, Failure> {
+        self.forecast(request)
     }
 
     fn stopping(&self) -> bool {

@@ -1,6 +1,7 @@
 //! What the device is doing: engine, store, resident adapters, trials and counters, shared by all threads.
 
 mod commands;
+mod examples;
 mod failure;
 mod images;
 mod monitored;
@@ -36,7 +37,6 @@ use crate::{Engine, EngineOptions, ResidentAdapter, resident_memory};
 
 pub(crate) use super::time::{now, stamp};
 pub(crate) use resident::Detail;
-#[cfg(feature = "tuning")]
 pub(crate) use transfers::UNLABELLED;
 
 /// The running device.
@@ -71,6 +71,8 @@ pub(crate) struct Runtime {
     kept_frames: Mutex<HashMap<String, usize>>,
     /// The file that was read last, for hosts that pull it piece by piece.
     reading: Mutex<Option<(Digest, Arc<[u8]>)>>,
+    /// The stored image that was opened last, and its task: it is read by its digest, as a file is.
+    opened_example: Mutex<Option<(Digest, String)>>,
 }
 
 /// What the inference loop counts.
@@ -134,6 +136,7 @@ impl Runtime {
             remembered: Mutex::default(),
             kept_frames: Mutex::default(),
             reading: Mutex::default(),
+            opened_example: Mutex::default(),
             #[cfg(feature = "tuning")]
             learning: super::learning::Learning::default(),
             #[cfg(feature = "tuning")]

@@ -22,6 +22,9 @@ impl Runtime {
             let text = format!("{what}: {got}, at most {cap} allowed here");
             return Err(Failure::new(FailureCode::TOO_LARGE, text));
         }
+        if let Kind::Example { task, label } = &begin.kind {
+            self.check_label(task, label)?;
+        }
         if let Kind::Delta { base, target, .. } | Kind::ReleaseDelta { base, target, .. } = &begin.kind {
             // What is in force here need not be sent.
             if self.store.in_force(target).is_some() {
@@ -78,14 +81,12 @@ impl Runtime {
                     .map_err(failure::of_store)?;
                 self.take_into_service(&changing, &installed)
             }
-            Kind::Example { label, .. } if label.trim().is_empty() => {
-                self.drop_upload(&begin.digest);
-                Err(Failure::new(
-                    FailureCode::EXAMPLES,
-                    "a label of spaces alone says nothing",
-                ))
-            }
             Kind::Example { task, label } => {
+                // A commit may come without its beginning.
+                if let Err(failure) = self.check_label(task, label) {
+                    self.drop_upload(&begin.digest);
+                    return Err(failure);
+                }
                 let bytes = self.store.upload(&begin.digest).map_err(failure::of_store)?;
                 // A picture that cannot be read is of no use to tuning.
                 let origin = format!("image {}", begin.digest.short());
@@ -100,10 +101,15 @@ impl Runtime {
                     .add_example(task, label, &bytes, stamp())
                     .map_err(failure::of_store);
                 self.drop_upload(&begin.digest);
+                let added = added?;
+                #[cfg(feature = "tuning")]
+                if let Filed::Relabelled { id, from } = &added {
+                    self.learning.relabelled(task, *id, from);
+                }
                 Ok(Committed::Example {
                     task: task.clone(),
                     label: label.clone(),
-                    duplicate: matches!(added?, Filed::Duplicate { .. }),
+                    duplicate: matches!(added, Filed::Duplicate { .. }),
                 })
             }
             _ => Err(Failure::new(

@@ -253,6 +253,7 @@ fn run_digest(backbone: &Backbone, parent: &Parent, list: &[Example], options: &
         threads: 1,
         yielding: true,
         checkpoint_every: 1,
+        checkpoint_seconds: 0,
         ..options.clone()
     };
     let all = (

@@ -89,6 +89,7 @@ impl Trainer<'_> {
         let mut adam = Adam::new(parameters, adam_options, moments)?;
         let first = step;
         let mut seconds = 0.0;
+        let mut saved: Option<Instant> = None;
         while step < options.steps {
             let begun = Instant::now();
             let learned = match self.step(step, watch) {
@@ -107,8 +108,10 @@ impl Trainer<'_> {
             adam.step(&learned.gradients, factor(step, options.steps))?;
             step += 1;
             seconds += begun.elapsed().as_secs_f64();
-            if step % options.checkpoint_every == 0 && step < options.steps {
+            let rested = saved.is_none_or(|saved| saved.elapsed().as_secs() >= u64::from(options.checkpoint_seconds));
+            if step % options.checkpoint_every == 0 && step < options.steps && rested {
                 self.save(run, step, &adam, checkpoints)?;
+                saved = Some(Instant::now());
             }
             watch.progress(Progress {
                 step,

@@ -1,11 +1,15 @@
 //! `clr device`.
 
+mod examples;
+mod forecast;
 mod show;
 mod teach;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use clr_transfer::{ClientOptions, Endpoint, EndpointClient, Progress, SystemClock, TuneRequest, parse_bytes};
+use clr_transfer::{
+    ClientError, ClientOptions, Endpoint, EndpointClient, FailureCode, Progress, SystemClock, TuneRequest, parse_bytes,
+};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -50,9 +54,11 @@ enum Action {
     MarkGood(Task),
     /// Take back what is on trial, or else what was confirmed last
     MarkBad(Task),
-    /// File pictures under a label of a task, to learn from
+    /// Teach a class from images; it answers at once
     Teach(teach::TeachArgs),
-    /// Learn from the pictures filed for a task
+    /// List, show or take back the images stored to learn from
+    Examples(examples::ExamplesArgs),
+    /// Learn from the images filed for a task
     Tune(TuneArgs),
     /// How far tuning is
     Tuning,
@@ -81,6 +87,9 @@ struct TuneArgs {
     /// The most seconds [default: no limit]
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u32>,
+    /// Only say what the run would have and lack; start nothing
+    #[arg(long)]
+    check: bool,
 }
 
 /// A client of the device at `endpoint`; connects with the first request.
@@ -120,13 +129,23 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         Action::List => return show::list(client.list()?, context),
         Action::Tuning => return show::tuning(&client.tune_status()?, context),
         Action::Teach(teach) => return teach::run(teach, client, context),
+        Action::Examples(examples) => return examples::run(examples, client, context),
         Action::Tune(tune) => {
-            client.tune(&TuneRequest {
+            let request = TuneRequest {
                 task: tune.task.clone(),
                 memory: tune.max_ram,
                 steps: tune.steps,
                 seconds: tune.seconds,
-            })?;
+            };
+            match client.tune_check(&request) {
+                Ok(outlook) if tune.check => return forecast::show(&tune.task, &outlook, context),
+                Ok(outlook) => forecast::warn(&outlook),
+                // An older device starts without; a task without an adapter may still be made by the run.
+                Err(ClientError::Refused(failure))
+                    if !tune.check && [FailureCode::UNSUPPORTED, FailureCode::NO_TASK].contains(&failure.code) => {}
+                Err(error) => return Err(error.into()),
+            }
+            client.tune(&request)?;
             let text = "is being tuned; `clr device tuning` says how far";
             ("tune", tune.task.as_str(), text)
         }

@@ -1,89 +1,226 @@
-//! `clr device teach`: pictures for the device to learn from.
+//! `clr device teach`: images for the device to learn a class from.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
-use clr_transfer::{ClientError, EndpointClient, FailureCode, TunePhase, TuneRequest};
+use clr_onnx::{shrink_to_fit, unread_format};
+use clr_transfer::{ClientError, EndpointClient, FailureCode, Filing, TeachPhase, TeachStatus};
 use serde::Serialize;
 
 use super::Context;
-use crate::commands::eval::pictures_in;
+
+/// Extensions of images that are read.
+const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "webp", "gif"];
 
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Images beyond the device's cap are scaled on the way; one that cannot be read is named and does not stop the \
+                  others.\nA class that cannot be told from a known one is refused by name, and its images are taken back.\n\nExample:\n  \
+                  clr device teach --task digits --label cell photos/ --at tcp:robot.local:7171"
+)]
 pub(super) struct TeachArgs {
     /// The task; a new name starts a new task
     #[arg(long, value_name = "TASK")]
     task: String,
-    /// What the pictures show; a new label extends the task
+    /// What the images show; a new label extends the task
     #[arg(long, value_name = "LABEL")]
     label: String,
-    /// Pictures, or folders of them
+    /// Images, or folders of them
     #[arg(required = true, value_name = "IMAGE|FOLDER")]
     paths: Vec<PathBuf>,
 }
 
 #[derive(Serialize)]
-struct TeachDocument {
-    task: String,
-    label: String,
+struct TeachDocument<'a> {
+    task: &'a str,
+    label: &'a str,
     added: usize,
     duplicates: usize,
+    /// Images that had another label before.
+    relabelled: usize,
+    /// Images that were scaled to fit the device's cap.
+    scaled: usize,
+    left_out: Vec<LeftOut>,
     /// What the device made of them at once; none where it cannot learn.
-    learned: Option<String>,
+    learned: Option<&'a str>,
+    phase: TeachPhase,
+    recognised: u32,
+    looks_like: Option<&'a str>,
+}
+
+/// A file that was not filed.
+#[derive(Serialize)]
+struct LeftOut {
+    path: PathBuf,
+    reason: String,
 }
 
 pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &Context<'_>) -> anyhow::Result<u8> {
-    let mut pictures = Vec::new();
-    for path in &args.paths {
-        pictures.extend(pictures_in(path)?);
-    }
-    let bar = context.output.bar(pictures.len() as u64, &args.label);
-    let mut document = TeachDocument {
-        task: args.task.clone(),
-        label: args.label.clone(),
-        added: 0,
-        duplicates: 0,
-        learned: None,
-    };
-    for picture in pictures {
-        let bytes = std::fs::read(&picture).with_context(|| format!("cannot read '{}'", picture.display()))?;
-        let new = client
-            .teach(&args.task, &args.label, &bytes)
-            .with_context(|| format!("while sending '{}'", picture.display()))?;
-        if new {
-            document.added += 1;
-        } else {
-            document.duplicates += 1;
+    let label = args.label.trim();
+    anyhow::ensure!(
+        !label.is_empty(),
+        "a label of spaces alone says nothing\nhint: --label NAME, what the images show"
+    );
+    let (paths, mut left_out) = collect(&args.paths)?;
+    let mut filing = client.begin_filing(&args.task, label)?;
+    let mut scaled = 0;
+    let bar = context.output.bar(paths.len() as u64, label);
+    for path in paths {
+        match file_one(client, &mut filing, &path) {
+            Ok(Ok(shrunk)) => scaled += usize::from(shrunk),
+            Ok(Err(reason)) => left_out.push(LeftOut { path, reason }),
+            Err(error) => {
+                // All of a class or nothing of it.
+                bar.finish_and_clear();
+                client.take_back(&filing);
+                return Err(anyhow::Error::new(error).context(format!("while sending '{}'", path.display())));
+            }
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    document.learned = prototype(&args.task, client)?;
+    for left in &left_out {
+        tracing::warn!("left out: '{}': {}", left.path.display(), left.reason);
+    }
+    if filing.is_empty() {
+        bail!(
+            "none of the {} images could be filed: {}\nhint: PNG, JPEG, BMP, WebP and GIF are read",
+            left_out.len(),
+            left_out.first().map_or("no image found", |left| left.reason.as_str())
+        );
+    }
+    let status = client.finish_filing(&filing)?;
+    let document = TeachDocument {
+        task: &args.task,
+        label,
+        added: filing.added(),
+        duplicates: filing.duplicates(),
+        relabelled: filing.relabelled(),
+        scaled,
+        left_out,
+        learned: status.message.as_deref(),
+        phase: status.phase,
+        recognised: status.recognised,
+        looks_like: status.looks_like.as_deref(),
+    };
+    if matches!(status.phase, TeachPhase::Refused | TeachPhase::Failed) {
+        if context.output.json {
+            context.output.document("device", &document)?;
+        }
+        return Err(refused(&status).into());
+    }
     if context.output.json {
         context.output.document("device", &document)?;
     } else {
-        context.output.line(&format!(
-            "{}: {} pictures of {} filed, {} were there already",
-            document.task, document.added, document.label, document.duplicates
-        ))?;
-        if let Some(learned) = &document.learned {
-            context.output.line(&format!("{}: {learned}", document.task))?;
-        }
+        print(&document, context)?;
+    }
+    if let Some(hint) = &status.hint {
+        tracing::info!("hint: {hint}");
     }
     Ok(0)
 }
 
-/// Lets a class that is new answer at once, by a prototype: a run of tuning without steps.
-fn prototype(task: &str, client: &mut EndpointClient<'_>) -> anyhow::Result<Option<String>> {
-    const STEP: Duration = Duration::from_millis(100);
-    match client.tune(&TuneRequest::prototype(task)) {
-        Err(ClientError::Refused(failure)) if failure.code == FailureCode::UNSUPPORTED => return Ok(None),
-        started => started?,
+fn refused(status: &TeachStatus) -> ClientError {
+    let message = status.message.as_deref().unwrap_or("the class was not taught");
+    let hint = status
+        .hint
+        .as_deref()
+        .map(|hint| format!("\nhint: {hint}"))
+        .unwrap_or_default();
+    ClientError::Refused(clr_transfer::Failure::new(
+        FailureCode::TUNING,
+        format_args!("{message}{hint}"),
+    ))
+}
+
+fn print(document: &TeachDocument<'_>, context: &Context<'_>) -> std::io::Result<()> {
+    let TeachDocument { task, label, .. } = document;
+    let mut line = format!(
+        "{task}: {} images of {label} filed, {} were there already",
+        document.added, document.duplicates
+    );
+    for (count, what) in [
+        (document.relabelled, "had another label before"),
+        (document.scaled, "were scaled to fit"),
+        (document.left_out.len(), "were left out"),
+    ] {
+        if count > 0 {
+            line = format!("{line}, {count} {what}");
+        }
     }
-    let status = client.follow_tuning(STEP, &mut |_| ())?;
-    match status.phase {
-        TunePhase::Failed => bail!("{}", status.message.unwrap_or_default()),
-        _ => Ok(status.message),
+    context.output.line(&line)?;
+    if let Some(learned) = document.learned {
+        context.output.line(&format!("{task}: {learned}"))?;
     }
+    Ok(())
+}
+
+/// Files one image; returns whether it was scaled, or why this one cannot be filed.
+fn file_one(
+    client: &mut EndpointClient<'_>,
+    filing: &mut Filing,
+    path: &Path,
+) -> Result<Result<bool, String>, ClientError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => return Ok(Err(format!("cannot be read: {error}"))),
+    };
+    if let Some(format) = unread_format(path, bytes.get(..64).unwrap_or(&bytes)) {
+        return Ok(Err(not_read(format)));
+    }
+    let limits = filing.limits;
+    let shrunk = match shrink_to_fit(bytes, "the file", limits.image_bytes, limits.input) {
+        Ok(shrunk) => shrunk,
+        Err(error) => return Ok(Err(crate::exit::describe(&error.into()).0)),
+    };
+    match client.file(filing, &shrunk.bytes) {
+        Ok(()) => Ok(Ok(shrunk.scaled)),
+        // The device cannot read this one; the others may be sound. A refused label or a full store stops all.
+        Err(ClientError::Refused(failure))
+            if failure.code == FailureCode::TOO_LARGE
+                || (failure.code == FailureCode::EXAMPLES && !failure.message.starts_with("label ")) =>
+        {
+            Ok(Err(failure.message))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn not_read(format: &str) -> String {
+    format!("{format} is not read; save it as JPEG or PNG first")
+}
+
+/// The images of files and folders, and what lies in these folders that is not read.
+fn collect(paths: &[PathBuf]) -> anyhow::Result<(Vec<PathBuf>, Vec<LeftOut>)> {
+    let (mut images, mut left_out) = (Vec::new(), Vec::new());
+    for path in paths {
+        if path.is_file() {
+            images.push(path.clone());
+            continue;
+        }
+        anyhow::ensure!(path.is_dir(), "no file or folder '{}'", path.display());
+        for entry in walkdir::WalkDir::new(path).sort_by_file_name() {
+            let entry = match entry {
+                Ok(entry) if entry.file_type().is_file() => entry.into_path(),
+                Ok(_) => continue,
+                Err(error) => {
+                    let path = error.path().unwrap_or(path).to_owned();
+                    let reason = format!("cannot be read: {error}");
+                    left_out.push(LeftOut { path, reason });
+                    continue;
+                }
+            };
+            let extension = entry.extension().map(|end| end.to_string_lossy().to_lowercase());
+            if extension.is_some_and(|end| EXTENSIONS.contains(&end.as_str())) {
+                images.push(entry);
+            } else if let Some(format) = unread_format(&entry, b"") {
+                left_out.push(LeftOut {
+                    path: entry,
+                    reason: not_read(format),
+                });
+            }
+        }
+    }
+    Ok((images, left_out))
 }

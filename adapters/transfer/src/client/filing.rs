@@ -1,0 +1,232 @@
+//! Filing images of one class as a transaction: either the class is taught, or what was filed is taken back.
+
+use alloc::{
+    borrow::ToOwned as _,
+    collections::BTreeMap,
+    format,
+    string::{String, ToString as _},
+    vec::Vec,
+};
+use core::{fmt::Display, time::Duration};
+
+use clr_adapters::Digest;
+use embedded_io::{Read, Write};
+
+use super::{Client, ClientError};
+use crate::{
+    failure::{Failure, FailureCode},
+    teaching::{ExampleSelection, TeachLimits, TeachPhase, TeachStatus},
+    tuning::{TunePhase, TuneRequest},
+};
+
+/// Time between two questions how far the device is.
+const STEP: Duration = Duration::from_millis(100);
+/// How long another host's teaching is waited for.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// What a device that does not tell its limits is taken to accept.
+const USUAL: TeachLimits = TeachLimits {
+    image_bytes: 4 << 20,
+    images_per_task: 1_000,
+    input: [224, 224],
+};
+
+/// Images of one class on their way into a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filing {
+    task: String,
+    label: String,
+    /// What the device takes as an image.
+    pub limits: TeachLimits,
+    /// Labels of the images that the device held before.
+    before: BTreeMap<Digest, Option<String>>,
+    /// New on the device.
+    added: Vec<Digest>,
+    /// Held by the device under another label, and what they are.
+    relabelled: Vec<(Digest, String, Vec<u8>)>,
+    duplicates: usize,
+}
+
+impl Filing {
+    /// Images that are new on the device.
+    #[must_use]
+    pub fn added(&self) -> usize {
+        self.added.len()
+    }
+
+    /// Images that the device held already under this label.
+    #[must_use]
+    pub const fn duplicates(&self) -> usize {
+        self.duplicates
+    }
+
+    /// Images that had another label.
+    #[must_use]
+    pub fn relabelled(&self) -> usize {
+        self.relabelled.len()
+    }
+
+    /// Whether there is anything to teach.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.added() + self.relabelled() + self.duplicates == 0
+    }
+}
+
+fn unsupported(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused(failure) if failure.code == FailureCode::UNSUPPORTED)
+}
+
+impl<S, F, E> Client<'_, S, F>
+where
+    S: Read + Write,
+    F: FnMut() -> Result<S, E>,
+    E: Display,
+{
+    /// Prepares to file images of a class: what the device takes, and what it holds already.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`FailureCode::BUSY`] while the device tunes.
+    pub fn begin_filing(&mut self, task: &str, label: &str) -> Result<Filing, ClientError> {
+        self.wait_for_teaching()?;
+        let limits = match self.teach_limits(task) {
+            Err(error) if unsupported(&error) => USUAL,
+            limits => limits?,
+        };
+        let held = match self.examples(task) {
+            Err(error) if unsupported(&error) => Vec::new(),
+            held => held?,
+        };
+        Ok(Filing {
+            task: task.to_owned(),
+            label: label.to_owned(),
+            limits,
+            before: held.into_iter().map(|example| (example.id, example.label)).collect(),
+            added: Vec::new(),
+            relabelled: Vec::new(),
+            duplicates: 0,
+        })
+    }
+
+    /// Files one image.
+    ///
+    /// # Errors
+    /// As [`Client::push`]; what was filed before stays until [`Client::take_back`].
+    pub fn file(&mut self, filing: &mut Filing, image: &[u8]) -> Result<(), ClientError> {
+        let new = self.teach(&filing.task, &filing.label, image)?;
+        let id = Digest::of(image);
+        match filing.before.get(&id) {
+            _ if filing.added.contains(&id) || filing.relabelled.iter().any(|(known, ..)| *known == id) => {
+                filing.duplicates += 1;
+            }
+            Some(Some(label)) if *label != filing.label => {
+                filing.relabelled.push((id, label.clone(), image.to_vec()));
+            }
+            // A frame that the device kept for itself.
+            Some(None) | None if new => filing.added.push(id),
+            _ => filing.duplicates += 1,
+        }
+        Ok(())
+    }
+
+    /// Teaches the class from what was filed; where the device cannot, what was filed is taken back.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the images are taken back as far as the device can still be reached.
+    pub fn finish_filing(&mut self, filing: &Filing) -> Result<TeachStatus, ClientError> {
+        let taught = self.teach_filed(&filing.task, &filing.label);
+        let undo = match &taught {
+            Ok(status) => matches!(status.phase, TeachPhase::Refused | TeachPhase::Failed),
+            Err(_) => true,
+        };
+        if undo {
+            self.take_back(filing);
+        }
+        taught
+    }
+
+    /// Removes from the device what this filing added, and gives relabelled images their label back; best effort.
+    pub fn take_back(&mut self, filing: &Filing) {
+        // One that the device itself took back is gone, which is as good.
+        for id in &filing.added {
+            let removed = self.remove_examples(&filing.task, ExampleSelection::Image(*id));
+            if removed.is_err_and(|error| !matches!(error, ClientError::Refused(_))) {
+                return;
+            }
+        }
+        for (_, label, image) in &filing.relabelled {
+            if self.teach(&filing.task, label, image).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn teach_filed(&mut self, task: &str, label: &str) -> Result<TeachStatus, ClientError> {
+        let begun = self.clock.now();
+        loop {
+            match self.teach_class(task, label) {
+                Err(error) if unsupported(&error) => return self.teach_all(task),
+                // Another host was quicker.
+                Err(ClientError::Refused(failure))
+                    if failure.code == FailureCode::BUSY && self.clock.now() - begun < PATIENCE =>
+                {
+                    self.wait_for_teaching()?;
+                }
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    let status = self.follow_teaching(task, label, STEP)?;
+                    // A device that was started anew meanwhile knows nothing of it, but still holds the images.
+                    if status.phase != TeachPhase::None || self.clock.now() - begun > PATIENCE {
+                        return Ok(status);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A device that cannot teach one class: a run without steps teaches all that are new.
+    fn teach_all(&mut self, task: &str) -> Result<TeachStatus, ClientError> {
+        match self.tune(&TuneRequest::prototype(task)) {
+            Err(error) if unsupported(&error) => return Ok(TeachStatus::default()),
+            started => started?,
+        }
+        let status = self.follow_tuning(STEP, &mut |_| ())?;
+        Ok(TeachStatus {
+            phase: match status.phase {
+                TunePhase::Failed => TeachPhase::Failed,
+                TunePhase::Promoted => TeachPhase::Taught,
+                _ => TeachPhase::Known,
+            },
+            message: status.message,
+            ..TeachStatus::default()
+        })
+    }
+
+    /// Waits while a class is being taught; a tuning run takes too long for that.
+    fn wait_for_teaching(&mut self) -> Result<(), ClientError> {
+        let begun = self.clock.now();
+        loop {
+            let status = match self.tune_status() {
+                Err(error) if unsupported(&error) => return Ok(()),
+                status => status?,
+            };
+            if !status.phase.is_running() {
+                return Ok(());
+            }
+            if status.steps > 0 || self.clock.now() - begun > PATIENCE {
+                let task = status.task.unwrap_or_default();
+                let far = match status.steps {
+                    0 => "it is preparing".to_string(),
+                    steps => format!("step {} of {steps}", status.step),
+                };
+                return Err(ClientError::Refused(Failure::new(
+                    FailureCode::BUSY,
+                    format_args!(
+                        "the device is tuning task `{task}` ({far}), nothing was filed\nhint: wait until `clr device tuning` says that it \
+                         has ended, or `clr device stop-tuning`"
+                    ),
+                )));
+            }
+            self.clock.sleep(STEP);
+        }
+    }
+}

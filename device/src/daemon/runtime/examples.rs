@@ -1,0 +1,193 @@
+//! The images stored for a task, as hosts list, read and remove them.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use clr_adapters::Digest;
+use clr_store::{Example, StoreError};
+use clr_transfer::{
+    ExampleSelection, ExampleSummary, ExampleTask, Failure, FailureCode, PullInfo, RemovedExamples, TeachLimits,
+};
+
+use super::{Runtime, UNLABELLED, failure, lock};
+
+impl Runtime {
+    /// The tasks that images are stored for, with or without an adapter.
+    pub(super) fn list_example_tasks(&self) -> Result<Vec<ExampleTask>, Failure> {
+        let mut tasks = Vec::new();
+        for task in self.store.example_tasks().map_err(failure::of_store)? {
+            let examples = self.store.examples(&task).map_err(failure::of_store)?;
+            if examples.is_empty() {
+                continue;
+            }
+            let labelled = || examples.iter().filter(|example| example.label != UNLABELLED);
+            let labels: BTreeSet<&str> = labelled().map(|example| example.label.as_str()).collect();
+            tasks.push(ExampleTask {
+                images: labelled().count() as u32,
+                classes: labels.len() as u32,
+                frames: (examples.len() - labelled().count()) as u32,
+                bytes: examples.iter().map(|example| example.bytes).sum(),
+                serves: self.detail(&task, |_| ()).is_some(),
+                task,
+            });
+        }
+        Ok(tasks)
+    }
+
+    pub(super) fn list_examples(&self, task: &str) -> Result<Vec<ExampleSummary>, Failure> {
+        let examples = self.store.examples(task).map_err(failure::of_store)?;
+        let summaries = examples.into_iter().map(|example| ExampleSummary {
+            id: example.id,
+            bytes: example.bytes,
+            added: example.added,
+            label: (example.label != UNLABELLED).then_some(example.label),
+        });
+        Ok(summaries.collect())
+    }
+
+    /// Makes an image the file that is read by its digest.
+    pub(super) fn open_stored_example(&self, task: &str, id: &Digest) -> Result<PullInfo, Failure> {
+        let bytes: Arc<[u8]> = self.store.example(task, id).map_err(failure::of_store)?.into();
+        let length = bytes.len() as u64;
+        *lock(&self.reading) = Some((*id, bytes));
+        lock(&self.opened_example).replace((*id, task.to_owned()));
+        Ok(PullInfo { digest: *id, length })
+    }
+
+    /// The bytes of a file of the store: an adapter, or the image that was opened last.
+    pub(super) fn stored_file(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let opened = lock(&self.opened_example).clone();
+        match opened.filter(|(id, _)| id == digest) {
+            Some((id, task)) => self.store.example(&task, &id),
+            None => self.store.file(digest),
+        }
+    }
+
+    pub(super) fn remove_stored_examples(
+        &self,
+        task: &str,
+        selection: &ExampleSelection,
+    ) -> Result<RemovedExamples, Failure> {
+        let listed = self.store.examples(task).map_err(failure::of_store)?;
+        let chosen: Vec<&Example> = (listed.iter())
+            .filter(|example| match selection {
+                ExampleSelection::Image(id) => example.id == *id,
+                ExampleSelection::Label(label) => example.label == *label && label != UNLABELLED,
+                ExampleSelection::Frames => example.label == UNLABELLED,
+                _ => false,
+            })
+            .collect();
+        if chosen.is_empty() {
+            let what = match selection {
+                ExampleSelection::Image(id) => format!("no image {}", id.short()),
+                ExampleSelection::Label(label) => format!("no image of `{label}`"),
+                _ => "no frame".to_owned(),
+            };
+            return Err(Failure::new(
+                FailureCode::NO_FILE,
+                format_args!("{what} is stored for task `{task}`\nhint: `clr device examples {task}` lists them"),
+            ));
+        }
+        let mut removed = RemovedExamples::default();
+        for example in &chosen {
+            match self.store.remove_example(task, &example.id) {
+                Ok(()) => removed.images += 1,
+                // Another host removed it meanwhile.
+                Err(StoreError::NoSuchExample { .. }) => {}
+                Err(error) => return Err(failure::of_store(error)),
+            }
+        }
+        // The number of frames kept is counted anew.
+        lock(&self.kept_frames).remove(task);
+        let gone: BTreeSet<&str> = chosen.iter().map(|example| example.label.as_str()).collect();
+        let left = self.store.examples(task).map_err(failure::of_store)?;
+        let learned = self.learned_labels(task);
+        removed.without_images = (gone.into_iter())
+            .filter(|label| learned.iter().any(|known| known == label))
+            .filter(|label| left.iter().all(|example| example.label != *label))
+            .map(ToOwned::to_owned)
+            .collect();
+        tracing::info!(task, images = removed.images, "stored images removed");
+        Ok(removed)
+    }
+
+    /// The classes that answer and that the device learned itself.
+    fn learned_labels(&self, task: &str) -> Vec<String> {
+        #[cfg(feature = "tuning")]
+        if let Ok(serving) = self.store.serving(task)
+            && serving.held.tuned
+            && let Ok(parent) = self.parent(&serving)
+        {
+            return parent.adapter.header.labels[parent.protected..].to_vec();
+        }
+        let _ = task;
+        Vec::new()
+    }
+
+    /// What is taken as an image of a task; a task that does not exist yet has the backbone's input.
+    pub(super) fn limits_for_images(&self, task: &str) -> Result<TeachLimits, Failure> {
+        let config = self.config.load();
+        let input = match self.store.serving(task) {
+            Ok(serving) => {
+                let preprocessing = &serving.decoded.adapter.header.preprocessing;
+                [preprocessing.width, preprocessing.height]
+            }
+            Err(StoreError::NoSuchTask { .. } | StoreError::NothingServes { .. }) => {
+                let preprocessing = self.engine.backbone().preprocessing();
+                [preprocessing.width, preprocessing.height]
+            }
+            Err(error) => return Err(failure::of_store(error)),
+        };
+        Ok(TeachLimits {
+            image_bytes: config.limits.example_bytes as u64,
+            images_per_task: config.limits.examples_per_task as u32,
+            input,
+        })
+    }
+
+    /// Refuses a label that differs from a known one of the task only in case or spaces: two classes where one was meant.
+    pub(super) fn check_label(&self, task: &str, label: &str) -> Result<(), Failure> {
+        let fault = |text: String| Failure::new(FailureCode::EXAMPLES, text);
+        if label.trim().is_empty() {
+            return Err(fault("a label of spaces alone says nothing".to_owned()));
+        }
+        if label.trim() != label {
+            let trimmed = label.trim();
+            return Err(fault(format!(
+                "label `{label}` begins or ends with spaces\nhint: --label '{trimmed}'"
+            )));
+        }
+        let mut known: Vec<String> = match self.store.serving(task) {
+            Ok(serving) => serving.decoded.adapter.header.labels.clone(),
+            Err(_) => Vec::new(),
+        };
+        let filed = self.store.examples(task).map_err(failure::of_store)?;
+        known.extend(filed.into_iter().map(|example| example.label));
+        if known.iter().any(|known| known == label) {
+            return Ok(());
+        }
+        let alike = folded(label);
+        match known.iter().find(|known| folded(known) == alike) {
+            Some(known) => Err(fault(format!(
+                "label `{label}` differs from `{known}` of task `{task}` only in case or spaces\nhint: --label '{known}', or a label \
+                 that differs in more"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A label without case, with single spaces.
+fn folded(label: &str) -> String {
+    label.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::folded;
+
+    #[test]
+    fn case_and_spaces_do_not_tell_labels_apart() {
+        assert_eq!(folded("Solar  Cell "), folded("solar cell"));
+        assert_ne!(folded("cell"), folded("cells"));
+    }
+}

@@ -1,0 +1,364 @@
+//! What a class taught from twenty images is worth at once: recall of the new class and what old classes lose, class by class.
+//!
+//! ```text
+//! cargo run --release -p clr-tuning --example teaching_table -- lite0.onnx tasks/digits:2,4,6 tasks/signs:0
+//! ```
+//!
+//! For each task folder (`train/`, `val/`, `test/`, one folder a class) and each class named by its index, a head is fitted to the backbone's
+//! own features of all *other* classes (logistic regression), with the canaries and the profile that a host writes. [`clr_tuning::teach`]
+//! then gets 20 training images of the class left out. Measured on test images, for two draws. Beside it, what taught before: the mean
+//! feature, at a bias where the class's own images are level with the highest old class on average. With `--foreign`, a class of the
+//! next task on the line is taught to each task whole. Input 96 px unless `--size` says otherwise.
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
+
+use candle_core::Device;
+use clr_adapters::{
+    Adapter, Canary, Encoding, Head, Header, Preprocessing, Profile, Provenance, Recipe, decode, encode,
+};
+use clr_onnx::{Backbone, Preprocess as _, RgbImage, decode_image, identity_adapter};
+use clr_training::{Network, Purpose, argmax, log_probability, stream};
+use clr_tuning::{InMemory, Parent, teach};
+use rand::RngExt as _;
+
+const MOST: [(&str, usize); 3] = [("train", 70), ("val", 30), ("test", 40)];
+const IMAGES: usize = 20;
+
+/// An image: its class, its file, and its features.
+struct Seen {
+    class: usize,
+    file: PathBuf,
+    x: Vec<f32>,
+}
+
+struct Task {
+    name: String,
+    labels: Vec<String>,
+    /// Training, validation and test images.
+    parts: [Vec<Seen>; 3],
+}
+
+struct Study {
+    backbone: Backbone,
+    preprocessing: Preprocessing,
+    network: Network,
+}
+
+fn sorted(folder: &Path) -> Result<Vec<PathBuf>, std::io::Error> {
+    let mut files = std::fs::read_dir(folder)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()?;
+    files.sort();
+    Ok(files)
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+impl Study {
+    fn features(&self, image: &RgbImage) -> Result<Vec<f32>, Box<dyn Error>> {
+        let size = [self.preprocessing.height as usize, self.preprocessing.width as usize];
+        let start = self.network.start(&self.preprocessing.preprocess(image), size)?;
+        Ok(self.network.features_from(&start, size)?)
+    }
+
+    fn task(&self, folder: &Path) -> Result<Task, Box<dyn Error>> {
+        let labels: Vec<String> = sorted(&folder.join("train"))?.iter().map(|path| name(path)).collect();
+        let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+        for ((part, most), seen) in MOST.iter().zip(&mut parts) {
+            for (class, label) in labels.iter().enumerate() {
+                let files = sorted(&folder.join(part).join(label)).unwrap_or_default();
+                // Spread over the names, which may tell groups apart.
+                let kept = (*most).min(files.len());
+                for index in 0..kept {
+                    let file = files[index * files.len() / kept].clone();
+                    let x = self.features(&decode_image(&file)?)?;
+                    seen.push(Seen { class, file, x });
+                }
+            }
+        }
+        let name = name(folder);
+        Ok(Task { name, labels, parts })
+    }
+
+    /// The publisher's adapter of a task without one of its classes.
+    fn publisher(&self, task: &Task, left_out: Option<usize>) -> Result<Parent, Box<dyn Error>> {
+        let kept: Vec<usize> = (0..task.labels.len())
+            .filter(|&class| Some(class) != left_out)
+            .collect();
+        let place = |class: usize| kept.iter().position(|&kept| kept == class);
+        let of = |part: usize| -> Vec<(usize, &Seen)> {
+            let all = task.parts[part].iter();
+            all.filter_map(|seen| Some((place(seen.class)?, seen))).collect()
+        };
+        let (train, validation) = (of(0), of(1));
+        let head = fit(&train, kept.len());
+        let mut header = Header::new(
+            "study",
+            kept.iter().map(|&class| task.labels[class].clone()).collect(),
+            self.backbone.digest(),
+            self.preprocessing.clone(),
+            Provenance::HostTrained,
+        );
+        let slices = |part: &[(usize, &Seen)]| part.iter().map(|(_, seen)| seen.x.clone()).collect::<Vec<_>>();
+        let (training, own) = (slices(&train), slices(&validation));
+        header.profile = Profile::learn(training.iter().map(Vec::as_slice), own.iter().map(Vec::as_slice));
+        header.canaries = self.canaries(&head, &validation)?;
+        let adapter = identity_adapter(&self.backbone, Recipe::Linear, head, header);
+        let file = decode(&encode(&adapter, Encoding::Int8)?)?;
+        let own = file.adapter.clone();
+        Ok(Parent::new(file, Some(&own)))
+    }
+
+    /// As training chooses them: the surest validation images, small, of two classes.
+    fn canaries(&self, head: &Head, validation: &[(usize, &Seen)]) -> Result<Vec<Canary>, Box<dyn Error>> {
+        let mut order: Vec<&(usize, &Seen)> = validation.iter().collect();
+        let sure = |(class, seen): &(usize, &Seen)| -log_probability(&logits(head, &seen.x), *class, 1.0);
+        order.sort_by(|a, b| sure(a).total_cmp(&sure(b)));
+        let mut chosen: Vec<Canary> = Vec::new();
+        for (class, seen) in order.into_iter().take(24) {
+            let image = decode_image(&seen.file)?;
+            let factor = (32.0 / f64::from(image.width().max(image.height()))).min(1.0);
+            let side = |side: u32| ((f64::from(side) * factor).round() as u32).max(1);
+            let (width, height) = (side(image.width()), side(image.height()));
+            let small = image::imageops::resize(&image, width, height, image::imageops::FilterType::Triangle);
+            let answer = logits(head, &self.features(&small)?);
+            let new = chosen.iter().all(|canary| canary.class as usize != *class);
+            if argmax(&answer) == *class && new && chosen.len() < 2 {
+                chosen.push(Canary {
+                    size: [width as u16, height as u16],
+                    pixels: small.into_raw(),
+                    class: *class as u32,
+                    probability: log_probability(&answer, *class, 1.0).exp() as f32,
+                });
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+fn logits(head: &Head, x: &[f32]) -> Vec<f32> {
+    let rows = head.weight.chunks_exact(head.features).zip(&head.bias);
+    rows.map(|(row, &bias)| row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>() + bias)
+        .collect()
+}
+
+/// Logistic regression with a penalty on centred features, by Adam over all images at once.
+fn fit(images: &[(usize, &Seen)], classes: usize) -> Head {
+    const STEPS: i32 = 120;
+    const PENALTY: f32 = 0.03;
+    let features = images[0].1.x.len();
+    let count = images.len() as f32;
+    let mut mean = vec![0.0_f32; features];
+    for (_, seen) in images {
+        mean.iter_mut().zip(&seen.x).for_each(|(mean, x)| *mean += x / count);
+    }
+    let squares: f32 = (images.iter())
+        .map(|(_, seen)| {
+            seen.x
+                .iter()
+                .zip(&mean)
+                .map(|(x, mean)| (x - mean).powi(2))
+                .sum::<f32>()
+        })
+        .sum();
+    let deviation = (squares / count / features as f32).sqrt().max(1e-9);
+    let scaled: Vec<Vec<f32>> = (images.iter())
+        .map(|(_, seen)| {
+            seen.x
+                .iter()
+                .zip(&mean)
+                .map(|(x, mean)| (x - mean) / deviation)
+                .collect()
+        })
+        .collect();
+    let mut head = Head {
+        features,
+        weight: vec![0.0; classes * features],
+        bias: vec![0.0; classes],
+    };
+    let mut moments = vec![(0.0_f32, 0.0_f32); classes * (features + 1)];
+    for step in 1..=STEPS {
+        let mut gradient: Vec<f32> = head.weight.iter().map(|w| PENALTY * w).collect();
+        gradient.extend(vec![0.0; classes]);
+        for ((class, _), x) in images.iter().zip(&scaled) {
+            let answer = logits(&head, x);
+            for other in 0..classes {
+                let probability = log_probability(&answer, other, 1.0).exp() as f32;
+                let error = (probability - f32::from(u8::from(other == *class))) / count;
+                let row = &mut gradient[other * features..(other + 1) * features];
+                row.iter_mut().zip(x).for_each(|(gradient, x)| *gradient += error * x);
+                gradient[classes * features + other] += error;
+            }
+        }
+        let values = head.weight.iter_mut().chain(&mut head.bias);
+        for ((value, gradient), (first, second)) in values.zip(&gradient).zip(&mut moments) {
+            *first = 0.9 * *first + 0.1 * gradient;
+            *second = 0.99 * *second + 0.01 * gradient * gradient;
+            let (a, b) = (1.0 - 0.9_f32.powi(step), 1.0 - 0.99_f32.powi(step));
+            *value -= 0.02 * (*first / a) / ((*second / b).sqrt() + 1e-8);
+        }
+    }
+    for class in 0..classes {
+        let row = &mut head.weight[class * features..(class + 1) * features];
+        row.iter_mut().for_each(|weight| *weight /= deviation);
+        head.bias[class] -= row.iter().zip(&mean).map(|(w, mean)| w * mean).sum::<f32>();
+    }
+    head
+}
+
+/// What taught before: the mean feature, level with the highest old class on average.
+fn mean_feature(parent: &Adapter, own: &[&Seen]) -> Head {
+    let mut head = parent.head.clone();
+    let length = |row: &[f32]| row.iter().map(|value| value * value).sum::<f32>().sqrt();
+    let wanted = head.weight.chunks_exact(head.features).map(length).sum::<f32>() / head.bias.len() as f32;
+    let mut mean = vec![0.0_f32; head.features];
+    for seen in own {
+        mean.iter_mut().zip(&seen.x).for_each(|(mean, x)| *mean += x);
+    }
+    let norm = length(&mean).max(1e-9);
+    let row: Vec<f32> = mean.iter().map(|value| value / norm * wanted).collect();
+    let product = |x: &[f32]| row.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
+    let gap = |seen: &&Seen| logits(&parent.head, &seen.x).into_iter().fold(f32::MIN, f32::max) - product(&seen.x);
+    let bias = own.iter().map(gap).sum::<f32>() / own.len() as f32;
+    head.weight.extend(row);
+    head.bias.push(bias);
+    head
+}
+
+/// Recall of the new class, and the share of old images that were right and are given to it.
+fn measure(parent: &Adapter, head: &Head, old: &[(usize, &Seen)], new: &[&Seen]) -> [f64; 2] {
+    let class = head.bias.len() - 1;
+    let recognised = new
+        .iter()
+        .filter(|seen| argmax(&logits(head, &seen.x)) == class)
+        .count();
+    let lost = (old.iter())
+        .filter(|(right, seen)| argmax(&logits(&parent.head, &seen.x)) == *right)
+        .filter(|(_, seen)| argmax(&logits(head, &seen.x)) == class)
+        .count();
+    [
+        recognised as f64 / new.len().max(1) as f64,
+        lost as f64 / old.len().max(1) as f64,
+    ]
+}
+
+fn row(
+    study: &Study,
+    task: &Task,
+    left_out: Option<usize>,
+    from: &Task,
+    class: usize,
+) -> Result<[f64; 4], Box<dyn Error>> {
+    let parent = study.publisher(task, left_out)?;
+    let place = |label: &str| parent.adapter.header.labels.iter().position(|known| known == label);
+    let old: Vec<(usize, &Seen)> = (task.parts[2].iter())
+        .filter_map(|seen| Some((place(&task.labels[seen.class])?, seen)))
+        .collect();
+    let of = |part: usize| {
+        from.parts[part]
+            .iter()
+            .filter(|seen| seen.class == class)
+            .collect::<Vec<_>>()
+    };
+    let (all, new) = (of(0), of(2));
+    let mut sums = [0.0; 4];
+    let mut words = String::new();
+    for draw in 0..2 {
+        let mut random = stream(draw, Purpose::Order, class as u64, 0);
+        let mut own = all.clone();
+        for index in (1..own.len()).rev() {
+            own.swap(index, random.random_range(0..=index));
+        }
+        own.truncate(IMAGES);
+        let mut examples = InMemory::default();
+        for seen in &own {
+            examples.add(Some("the new class"), std::fs::read(&seen.file)?);
+        }
+        let before = measure(&parent.adapter, &mean_feature(&parent.adapter, &own), &old, &new);
+        let after = match teach(&study.backbone, &parent, &examples) {
+            Ok(taught) => {
+                let z = taught.classes[0].separation.unwrap_or_default();
+                words = format!("{words} z {z:.1}");
+                measure(&parent.adapter, &taught.version.adapter.head, &old, &new)
+            }
+            Err(error) => {
+                words = format!(
+                    "{words} refused ({})",
+                    error.to_string().lines().next().unwrap_or_default()
+                );
+                [0.0; 2]
+            }
+        };
+        for (sum, value) in sums.iter_mut().zip([before, after].concat()) {
+            *sum += 50.0 * value;
+        }
+    }
+    println!(
+        "| {}, {} | {} | {:.1} | {:.1} | {:.1} | {:.1} |{words}",
+        task.name,
+        if left_out.is_some() {
+            from.labels[class].clone()
+        } else {
+            format!("{} of {}", from.labels[class], from.name)
+        },
+        old.len(),
+        sums[0],
+        -sums[1],
+        sums[2],
+        -sums[3]
+    );
+    Ok(sums)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let foreign = arguments.iter().any(|argument| argument == "--foreign");
+    arguments.retain(|argument| argument != "--foreign");
+    let size = match arguments.iter().position(|argument| argument == "--size") {
+        Some(at) => arguments.drain(at..at + 2).nth(1).unwrap_or_default().parse()?,
+        None => 96,
+    };
+    let [backbone, tasks @ ..] = arguments.as_slice() else {
+        return Err("usage: teaching_table BACKBONE.onnx TASK:CLASS,CLASS… … [--foreign] [--size 96]".into());
+    };
+    let backbone = Backbone::load(Path::new(backbone))?;
+    let mut preprocessing = backbone.preprocessing().clone();
+    (preprocessing.width, preprocessing.height) = (size, size);
+    let network = Network::new(&backbone, Recipe::Linear, 2, &Device::Cpu, 0)?;
+    let study = Study {
+        backbone,
+        preprocessing,
+        network,
+    };
+    let mut all: Vec<(Task, Vec<usize>)> = Vec::new();
+    for argument in tasks {
+        let (folder, classes) = argument.split_once(':').unwrap_or((argument, ""));
+        let classes = classes.split(',').filter(|text| !text.is_empty()).map(str::parse);
+        all.push((study.task(Path::new(folder))?, classes.collect::<Result<_, _>>()?));
+    }
+    println!("| task, class | old images | recall before | old before | recall | old |\n|---|---|---|---|---|---|");
+    let (mut sums, mut count) = ([0.0; 4], 0.0);
+    for (index, (task, classes)) in all.iter().enumerate() {
+        let mut rows: Vec<(Option<usize>, &Task, usize)> =
+            classes.iter().map(|&class| (Some(class), task, class)).collect();
+        if foreign {
+            rows = vec![(None, &all[(index + 1) % all.len()].0, 1)];
+        }
+        for (left_out, from, class) in rows {
+            let one = row(&study, task, left_out, from, class)?;
+            sums.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+            count += 1.0;
+        }
+    }
+    let mean = sums.map(|sum| sum / count);
+    println!(
+        "| mean of {count} | | {:.1} | {:.1} | {:.1} | {:.1} |",
+        mean[0], -mean[1], mean[2], -mean[3]
+    );
+    Ok(())
+}

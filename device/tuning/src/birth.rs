@@ -1,0 +1,87 @@
+//! A task from labelled images alone: the backbone as it is, and a head that answers the nearest class mean.
+
+use clr_adapters::{Head, Header, Provenance, Recipe};
+use clr_onnx::{Backbone, identity_adapter};
+use clr_training::Network;
+
+use crate::{
+    Version,
+    error::{Result, TuneError},
+    examples::{Example, Examples},
+    features::{features, mean},
+    profile::profile,
+};
+
+/// A task of its own, from images alone: the backbone as it is, and a head of prototypes. `header` says what the task is called and how
+/// images are prepared; labels, backbone and provenance are set here. With a `recipe` other than [`Recipe::Linear`] the adapter has
+/// sites at the identity, so that tuning may reprogram them. What its images look like is kept as its profile, if there are enough to tell, so
+/// that the device may choose the task by itself. Images that cannot be decoded are left out.
+pub fn birth(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn Examples) -> Result<Version> {
+    let mut list = examples.list().map_err(TuneError::Examples)?;
+    list.retain(|example| example.label.is_some());
+    list.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));
+    let classes: Vec<&[Example]> = list.chunk_by(|a, b| a.label == b.label).collect();
+    if classes.len() < 2 {
+        return Err(TuneError::TooFewClasses { got: classes.len() });
+    }
+    let network = Network::new(backbone, Recipe::Linear, classes.len(), &candle_core::Device::Cpu, 0)?;
+    let (mut groups, mut labels) = (Vec::with_capacity(classes.len()), Vec::with_capacity(classes.len()));
+    for class in &classes {
+        let own = features(&network, &header.preprocessing, examples, class)?;
+        if !own.is_empty() {
+            labels.extend(class[0].label.clone());
+            groups.push(own);
+        }
+    }
+    if groups.len() < 2 {
+        return Err(TuneError::TooFewClasses { got: groups.len() });
+    }
+    let images: Vec<&[f32]> = groups.iter().flatten().map(Vec::as_slice).collect();
+    let header = Header {
+        labels,
+        profile: profile(&images),
+        provenance: Provenance::DeviceTuned,
+        metrics: None,
+        ..header
+    };
+    Version::new(identity_adapter(backbone, recipe, nearest_mean(&groups), header), None)
+}
+
+/// Mean features as class weights, so that the nearest mean wins; scaled so that right answers lead by 4 on average.
+fn nearest_mean(groups: &[Vec<Vec<f32>>]) -> Head {
+    let means: Vec<Vec<f64>> = groups.iter().map(|group| mean(group)).collect();
+    let features = means.first().map_or(0, Vec::len);
+    let centre: Vec<f64> = (0..features)
+        .map(|at| means.iter().map(|mean| mean[at]).sum::<f64>() / means.len().max(1) as f64)
+        .collect();
+    let rows: Vec<Vec<f64>> = (means.iter())
+        .map(|mean| mean.iter().zip(&centre).map(|(value, centre)| value - centre).collect())
+        .collect();
+    // |x − mean|² / 2 without what all classes share: row · x − row · (mean + centre) / 2.
+    let biases: Vec<f64> = (rows.iter().zip(&means))
+        .map(|(row, mean)| {
+            -row.iter()
+                .zip(mean.iter().zip(&centre))
+                .map(|(r, (m, c))| r * (m + c) / 2.0)
+                .sum::<f64>()
+        })
+        .collect();
+    let dot = |row: &[f64], x: &[f32]| row.iter().zip(x).map(|(w, &x)| w * f64::from(x)).sum::<f64>();
+    let logit = |class: usize, x: &[f32]| dot(&rows[class], x) + biases[class];
+    let mut leads = Vec::new();
+    for (class, group) in groups.iter().enumerate() {
+        for x in group {
+            let others = (0..groups.len())
+                .filter(|other| *other != class)
+                .map(|other| logit(other, x));
+            leads.push(logit(class, x) - others.fold(f64::NEG_INFINITY, f64::max));
+        }
+    }
+    let lead = leads.iter().sum::<f64>() / leads.len().max(1) as f64;
+    let scale = 4.0 / lead.max(1e-6);
+    Head {
+        features,
+        weight: rows.iter().flatten().map(|value| (value * scale) as f32).collect(),
+        bias: biases.iter().map(|value| (value * scale) as f32).collect(),
+    }
+}

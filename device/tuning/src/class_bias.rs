@@ -1,0 +1,85 @@
+//! How much of a new class is claimed: the share of its images that its bias lets it answer.
+//!
+//! Chosen on 29 classes of seven tasks, two draws of 20 images each, by what old classes then lose on test images
+//! (`docs/results/2026-11-29-teaching-a-class.md`).
+
+/// Separation up to which a class is taken to look like a known one.
+const ALIKE: f64 = 2.0;
+/// Separation from which a class is clearly another, and the share of its images claimed there.
+const CLEAR: (f64, f64) = (6.0, 0.67);
+/// Separation from which nothing of the task looks like the class, so that all of its images are claimed.
+const FOREIGN: f64 = 12.6;
+/// Separation from there on at which a margin of one standard deviation of the gaps is claimed too.
+const MARGIN_OVER: f64 = 4.0;
+/// Claimed where there is no profile to tell.
+const UNKNOWN: f64 = 0.25;
+/// Images of old classes that make up for a profile, since none of them is taken, and the share that is claimed then.
+const ENOUGH_OTHERS: (usize, f64) = (50, 0.5);
+
+/// What a class may claim.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Boldness {
+    /// Share of the class's own images.
+    pub(crate) share: f64,
+    /// Standard deviations of the gaps beyond that.
+    pub(crate) margin: f64,
+}
+
+impl Boldness {
+    /// For a class so many standard deviations off the task's images, with so many images of old classes at hand.
+    pub(crate) fn of(separation: Option<f64>, others: usize) -> Self {
+        let (clear, at_clear) = CLEAR;
+        let share = match separation {
+            None => UNKNOWN,
+            Some(z) if z < ALIKE => 0.0,
+            Some(z) if z < clear => at_clear * (z - ALIKE) / (clear - ALIKE),
+            Some(z) => (at_clear + (1.0 - at_clear) * (z - clear) / (FOREIGN - clear)).min(1.0),
+        };
+        let (enough, at_least) = ENOUGH_OTHERS;
+        let share = if others >= enough { share.max(at_least) } else { share };
+        let margin = separation.map_or(0.0, |z| ((z - FOREIGN) / MARGIN_OVER).clamp(0.0, 1.0));
+        Self { share, margin }
+    }
+}
+
+/// A quantile of sorted values, interpolated; 0 without any.
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else {
+        return 0.0;
+    };
+    let place = share.clamp(0.0, 1.0) * last as f64;
+    let (low, high) = (place.floor() as usize, place.ceil() as usize);
+    sorted[low] + (place - place.floor()) * (sorted[high] - sorted[low])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_further_off_a_class_is_the_more_it_claims() {
+        let at = |z: f64| Boldness::of(Some(z), 0);
+        assert_eq!(at(0.5).share, 0.0);
+        let shares: Vec<f64> = [1.0, 3.0, 5.0, 6.0, 9.0, 12.6, 30.0].map(|z| at(z).share).to_vec();
+        assert!(shares.is_sorted(), "{shares:?}");
+        assert_eq!(
+            at(30.0),
+            Boldness {
+                share: 1.0,
+                margin: 1.0
+            }
+        );
+        assert_eq!(at(12.0).margin, 0.0);
+        assert!(Boldness::of(None, 0).share < Boldness::of(None, 50).share);
+    }
+
+    #[test]
+    fn quantiles_lie_between_the_least_and_the_largest() {
+        let values = [-3.0, 0.0, 5.0];
+        assert_eq!(
+            [0.0, 0.25, 1.0].map(|share| quantile(&values, share)),
+            [-3.0, -1.5, 5.0]
+        );
+        assert_eq!(quantile(&[], 0.5), 0.0);
+    }
+}

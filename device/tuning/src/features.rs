@@ -1,0 +1,65 @@
+//! Pooled features `[F]` of stored images.
+
+use clr_adapters::{Canary, Preprocessing};
+use clr_onnx::RgbImage;
+use clr_training::Network;
+
+use crate::{
+    error::{Result, TuneError},
+    examples::{Example, Examples},
+    pictures::Picture,
+};
+
+/// Features of images by `network`, in their order. Images that cannot be decoded are left out with a warning: one damaged file
+/// must not keep a class from being taught.
+pub(crate) fn features(
+    network: &Network,
+    preprocessing: &Preprocessing,
+    examples: &dyn Examples,
+    list: &[Example],
+) -> Result<Vec<Vec<f32>>> {
+    let mut all = Vec::with_capacity(list.len());
+    for image in images(preprocessing, examples, list)? {
+        all.push(features_of(network, preprocessing, &image)?);
+    }
+    Ok(all)
+}
+
+/// Decoded images, without those that cannot be decoded.
+pub(crate) fn images(preprocessing: &Preprocessing, examples: &dyn Examples, list: &[Example]) -> Result<Vec<Picture>> {
+    let mut all = Vec::with_capacity(list.len());
+    for example in list {
+        match Picture::load(examples, example, None, preprocessing) {
+            Ok(image) => all.push(image),
+            Err(error @ TuneError::Picture { .. }) => tracing::warn!("left out: {error}"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+/// Features of one image.
+pub(crate) fn features_of(network: &Network, preprocessing: &Preprocessing, image: &Picture) -> Result<Vec<f32>> {
+    let size = [preprocessing.height as usize, preprocessing.width as usize];
+    let start = network.start(&image.variant(0, 0, preprocessing), size)?;
+    Ok(network.features_from(&start, size)?)
+}
+
+/// An adapter's canary as an image; none where its pixels do not fill its size.
+pub(crate) fn canary_image(canary: &Canary, preprocessing: &Preprocessing) -> Option<Picture> {
+    let [width, height] = canary.size.map(u32::from);
+    let pixels = RgbImage::from_raw(width, height, canary.pixels.clone())?;
+    Some(Picture::new(&pixels, Some(canary.class as usize), preprocessing, 0))
+}
+
+/// The mean of features `[F]`.
+pub(crate) fn mean(features: &[Vec<f32>]) -> Vec<f64> {
+    let mut mean = vec![0.0; features.first().map_or(0, Vec::len)];
+    for x in features {
+        mean.iter_mut().zip(x).for_each(|(mean, &x)| *mean += f64::from(x));
+    }
+    for mean in &mut mean {
+        *mean /= features.len().max(1) as f64;
+    }
+    mean
+}

@@ -1,0 +1,110 @@
+//! What a tuning run will lack to be promoted, from counts alone.
+
+use clr_adapters::Adapter;
+
+use crate::{
+    Parent,
+    examples::{Example, part},
+    promote::ENOUGH,
+};
+
+/// A class with labelled images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassForecast {
+    /// The class.
+    pub label: String,
+    /// Its images.
+    pub images: usize,
+    /// Of these, held out to judge the result.
+    pub held_out: usize,
+    /// Whether the run learns it.
+    pub learned: bool,
+}
+
+/// The outlook of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forecast {
+    /// Classes with labelled images, by label.
+    pub classes: Vec<ClassForecast>,
+    /// Unlabelled frames.
+    pub frames: usize,
+    /// Whether the adapter has classes that must not be lost.
+    pub protects: bool,
+    /// Images that judge these classes: held-out frames and labelled images, and canaries. Where class weights alone are judged, all
+    /// frames do, so this is the smaller number.
+    pub judges: usize,
+    /// Images that must judge them.
+    pub judges_needed: usize,
+    /// Frames that would have to be kept for that, beside what is there.
+    pub frames_missing: usize,
+}
+
+/// Counts what `list` gives a run that starts from `parent`. Doubtful frames, which only the run itself finds, are counted.
+pub fn forecast(parent: &Parent, list: Vec<Example>) -> Forecast {
+    let labels = &parent.adapter.header.labels;
+    let place = |label: &str| labels.iter().position(|known| known == label);
+    let is_new = |label: &str| place(label).is_none_or(|class| class >= parent.protected);
+    let any_new = list.iter().filter_map(|example| example.label.as_deref()).any(is_new);
+    let frames = list.iter().filter(|example| example.label.is_none()).count();
+    let split = part(list);
+    let mut classes: Vec<ClassForecast> = Vec::new();
+    for (examples, held) in [(&split.training, false), (&split.held_out, true)] {
+        for label in examples.iter().filter_map(|example| example.label.as_deref()) {
+            let at = classes
+                .iter()
+                .position(|class| class.label == label)
+                .unwrap_or_else(|| {
+                    classes.push(ClassForecast {
+                        label: label.to_owned(),
+                        images: 0,
+                        held_out: 0,
+                        learned: !any_new || is_new(label),
+                    });
+                    classes.len() - 1
+                });
+            classes[at].images += 1;
+            classes[at].held_out += usize::from(held);
+        }
+    }
+    classes.sort_by(|a, b| a.label.cmp(&b.label));
+    let judges = judges(&parent.adapter, &split.held_out, &classes);
+    let protects = parent.protected > 0;
+    Forecast {
+        classes,
+        frames,
+        protects,
+        judges,
+        judges_needed: ENOUGH,
+        // A fifth of the frames is held out.
+        frames_missing: if protects { 5 * ENOUGH.saturating_sub(judges) } else { 0 },
+    }
+}
+
+fn judges(adapter: &Adapter, held_out: &[Example], classes: &[ClassForecast]) -> usize {
+    let old = |example: &&Example| match &example.label {
+        None => true,
+        Some(label) => classes.iter().any(|class| class.label == *label && !class.learned),
+    };
+    held_out.iter().filter(old).count() + adapter.header.canaries.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use clr_adapters::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_fifth_of_each_class_is_held_out_as_in_a_run() {
+        let example = |label: Option<&str>, index: u8| Example {
+            id: Digest::of(&[index, label.map_or(0, |label| label.len() as u8)]),
+            label: label.map(ToOwned::to_owned),
+        };
+        let mut list: Vec<Example> = (0..10).map(|index| example(Some("robin"), index)).collect();
+        list.push(example(Some("one"), 0));
+        list.extend((0..20).map(|index| example(None, index)));
+        let split = part(list.clone());
+        let held = |label: Option<&str>| split.held_out.iter().filter(|e| e.label.as_deref() == label).count();
+        assert_eq!((held(Some("robin")), held(Some("one")), held(None)), (2, 0, 4));
+    }
+}

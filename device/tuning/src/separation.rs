@@ -1,0 +1,90 @@
+//! Separation of a new class from a task's images, by the task's feature profile.
+//!
+//! In the profile's whitened sketch space the task's own images have mean 0 and about variance 1 along every direction. The new
+//! class's mean is one direction; each of its images is projected on the mean of the *others* (leave one out), which is unbiased
+//! although images are few. The median of these projections is how many standard deviations of the task's images the class lies
+//! off: about 1 for a class that is one of them in all but name, 20 for photographs among digits.
+
+use clr_adapters::{Profile, sketch};
+
+/// Standard deviations that the images with these features of the untouched backbone lie off the task's images; none without any image.
+pub(crate) fn separation(profile: &Profile, features: &[Vec<f32>]) -> Option<f64> {
+    let dimensions = profile.dimensions();
+    let points: Vec<Vec<f32>> = (features.iter())
+        .map(|x| profile.whitened(&sketch(x, dimensions)))
+        .collect();
+    let [first, rest @ ..] = points.as_slice() else {
+        return None;
+    };
+    if rest.is_empty() {
+        // One image has no direction but its own; its OOD score is 1 at the 95th percentile, 1.64 standard deviations.
+        let distance = profile.distance(&sketch(&features[0], dimensions));
+        return Some(1.64 * f64::from(profile.strangeness(distance)));
+    }
+    let mut sum = vec![0.0_f64; first.len()];
+    for point in &points {
+        sum.iter_mut()
+            .zip(point)
+            .for_each(|(sum, &value)| *sum += f64::from(value));
+    }
+    let mut projections: Vec<f64> = (points.iter())
+        .map(|point| {
+            let others = || sum.iter().zip(point).map(|(&sum, &value)| sum - f64::from(value));
+            let length = others().map(|value| value * value).sum::<f64>().sqrt();
+            let product: f64 = others()
+                .zip(point)
+                .map(|(other, &value)| other * f64::from(value))
+                .sum();
+            product / length.max(1e-12)
+        })
+        .collect();
+    projections.sort_by(f64::total_cmp);
+    Some(projections[projections.len() / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Features around a direction of their own, all positive.
+    fn cloud(seed: u64, count: usize, lift: &[usize]) -> Vec<Vec<f32>> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut value = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1 << 24) as f32
+        };
+        let one = |at: usize, value: f32| value + if lift.contains(&at) { 3.0 } else { 0.5 };
+        (0..count)
+            .map(|_| (0..40).map(|at| one(at, value())).collect())
+            .collect()
+    }
+
+    fn slices(all: &[Vec<f32>]) -> std::vec::IntoIter<&[f32]> {
+        all.iter().map(Vec::as_slice).collect::<Vec<_>>().into_iter()
+    }
+
+    fn profile() -> Profile {
+        let (training, validation) = (cloud(1, 200, &[]), cloud(2, 60, &[]));
+        Profile::learn(slices(&training), slices(&validation)).unwrap()
+    }
+
+    #[test]
+    fn images_of_the_task_itself_are_not_separate_and_others_are() {
+        let profile = profile();
+        let same = separation(&profile, &cloud(3, 20, &[])).unwrap();
+        let other = separation(&profile, &cloud(4, 20, &[3, 17, 30])).unwrap();
+        assert!(same < 2.0, "{same}");
+        assert!(other > 8.0, "{other}");
+        assert!(separation(&profile, &[]).is_none());
+    }
+
+    #[test]
+    fn one_image_is_judged_by_its_own_distance() {
+        let profile = profile();
+        let same = separation(&profile, &cloud(5, 1, &[])).unwrap();
+        let other = separation(&profile, &cloud(6, 1, &[3, 17, 30])).unwrap();
+        assert!(other > same + 2.0, "{same} {other}");
+    }
+}

@@ -1,0 +1,162 @@
+//! Photographs made small enough to send: re-encoded with fewer pixels, still several times the network's input.
+
+use std::io::Cursor;
+
+use image::{ExtendedColorType, ImageEncoder as _, codecs::jpeg::JpegEncoder, imageops};
+
+use super::decode::{ImageError, decode_image_bytes};
+
+/// JPEG quality of a re-encoded image: artefacts stay below what scaling to the network's input leaves.
+const QUALITY: u8 = 95;
+/// The short side of a scaled image, in sides of the network's input.
+const SIDES: u32 = 4;
+/// Images with more pixels are scaled although their file is small enough: decoding them takes a device too much memory.
+const MOST_PIXELS: u64 = 4_000_000;
+
+/// An image as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shrunk {
+    /// The file's bytes: as they were, or a JPEG with the orientation applied.
+    pub bytes: Vec<u8>,
+    /// Whether they were re-encoded.
+    pub scaled: bool,
+}
+
+/// Brings an image file under `most_bytes`, for a network with an input of `input` (width, height) pixels. A file that is small enough
+/// is left as it is; a larger one is scaled until it fits, its short side at four times the input's long side at first. `origin` names the
+/// file in errors.
+///
+/// # Errors
+/// [`ImageError`] for a file that is no image, damaged, or cannot be brought under `most_bytes` without falling below the input.
+pub fn shrink_to_fit(bytes: Vec<u8>, origin: &str, most_bytes: u64, input: [u32; 2]) -> Result<Shrunk, ImageError> {
+    let image = decode_image_bytes(&bytes, origin)?;
+    let pixels = u64::from(image.width()) * u64::from(image.height());
+    if bytes.len() as u64 <= most_bytes && pixels <= MOST_PIXELS {
+        return Ok(Shrunk { bytes, scaled: false });
+    }
+    let least = input[0].max(input[1]).max(1);
+    let mut short = least.saturating_mul(SIDES);
+    loop {
+        let factor = (f64::from(short) / f64::from(image.width().min(image.height()))).min(1.0);
+        let side = |side: u32| ((f64::from(side) * factor).round() as u32).max(1);
+        let small = imageops::resize(
+            &image,
+            side(image.width()),
+            side(image.height()),
+            imageops::FilterType::Triangle,
+        );
+        let mut encoded = Cursor::new(Vec::new());
+        JpegEncoder::new_with_quality(&mut encoded, QUALITY)
+            .write_image(small.as_raw(), small.width(), small.height(), ExtendedColorType::Rgb8)
+            .map_err(|source| ImageError::Decode {
+                origin: origin.to_owned(),
+                source,
+            })?;
+        let encoded = encoded.into_inner();
+        if encoded.len() as u64 <= most_bytes {
+            return Ok(Shrunk {
+                bytes: encoded,
+                scaled: true,
+            });
+        }
+        if short <= least {
+            return Err(ImageError::TooManyBytes {
+                origin: origin.to_owned(),
+                bytes: encoded.len() as u64,
+                limit: most_bytes,
+            });
+        }
+        short = (short * 3 / 4).max(least);
+    }
+}
+
+/// The name of an image format that is not read, by a file's first bytes or its extension; none for anything else.
+#[must_use]
+pub fn unread_format(path: &std::path::Path, start: &[u8]) -> Option<&'static str> {
+    const EXTENSIONS: [(&str, &str); 16] = [
+        ("heic", "HEIC"),
+        ("heif", "HEIF"),
+        ("avif", "AVIF"),
+        ("tif", "TIFF"),
+        ("tiff", "TIFF"),
+        ("jxl", "JPEG XL"),
+        ("jp2", "JPEG 2000"),
+        ("svg", "SVG"),
+        ("psd", "Photoshop"),
+        ("dng", "raw (DNG)"),
+        ("cr2", "raw (CR2)"),
+        ("nef", "raw (NEF)"),
+        ("arw", "raw (ARW)"),
+        ("mp4", "video (MP4)"),
+        ("mov", "video (MOV)"),
+        ("pdf", "PDF"),
+    ];
+    let brand = start.get(4..12).filter(|brand| brand.starts_with(b"ftyp"));
+    match brand.map(|brand| &brand[4..]) {
+        Some(b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1") => return Some("HEIC"),
+        Some(b"avif" | b"avis") => return Some("AVIF"),
+        Some(_) => return Some("video"),
+        None => {}
+    }
+    if start.starts_with(b"II*\0") || start.starts_with(b"MM\0*") {
+        return Some("TIFF");
+    }
+    let known = image::guess_format(start).is_ok();
+    let extension = path.extension()?.to_str()?.to_lowercase();
+    let named = EXTENSIONS.iter().find(|(end, _)| *end == extension);
+    named.filter(|_| !known).map(|&(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{ImageFormat, RgbImage};
+
+    use super::*;
+
+    /// Noise, which JPEG cannot make small.
+    fn noise(width: u32, height: u32) -> RgbImage {
+        let mut state = 7_u32;
+        RgbImage::from_fn(width, height, |_, _| {
+            image::Rgb([0; 3].map(|_: u8| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            }))
+        })
+    }
+
+    fn png(image: &RgbImage) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn a_small_file_is_left_as_it_is_and_a_large_one_fits_and_keeps_its_shape() {
+        let small = png(&noise(40, 30));
+        let shrunk = shrink_to_fit(small.clone(), "small", 1 << 20, [32, 32]).unwrap();
+        assert_eq!((shrunk.bytes, shrunk.scaled), (small, false));
+        let large = png(&noise(600, 400));
+        let shrunk = shrink_to_fit(large.clone(), "large", 60_000, [32, 32]).unwrap();
+        assert!(shrunk.scaled && shrunk.bytes.len() <= 60_000 && large.len() > 60_000);
+        let image = decode_image_bytes(&shrunk.bytes, "shrunk").unwrap();
+        assert!(image.height() >= 2 * 32, "{:?}", image.dimensions());
+        assert!((f64::from(image.width()) / f64::from(image.height()) - 1.5).abs() < 0.05);
+    }
+
+    #[test]
+    fn what_cannot_be_made_to_fit_is_an_error_that_names_it() {
+        let error = shrink_to_fit(png(&noise(300, 300)), "stubborn.png", 500, [64, 64]).unwrap_err();
+        assert!(error.to_string().contains("stubborn.png"), "{error}");
+        assert!(shrink_to_fit(b"no image".to_vec(), "text", 500, [64, 64]).is_err());
+    }
+
+    #[test]
+    fn formats_that_are_not_read_are_named() {
+        let of = |name: &str, start: &[u8]| unread_format(std::path::Path::new(name), start);
+        assert_eq!(of("a.HEIC", b""), Some("HEIC"));
+        assert_eq!(of("a.jpg", b"\0\0\0\x18ftypheic\0\0"), Some("HEIC"));
+        assert_eq!(of("a.tif", b"II*\0"), Some("TIFF"));
+        assert_eq!(of("a.jpg", &[0xff, 0xd8, 0xff, 0xe0]), None);
+        assert_eq!(of("notes.txt", b"text"), None);
+    }
+}

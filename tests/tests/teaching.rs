@@ -1,0 +1,97 @@
+//! `clr device teach` on what people have: photographs beyond the cap, formats that are not read, damaged files.
+
+use std::{net::TcpListener, path::Path};
+
+use clr_transfer::{Link, ServeLimits, SystemClock, serve};
+use image::RgbImage;
+use serde_json::Value;
+
+use crate::{fixtures::clr, push_and_pull::memory_device::MemoryDevice};
+
+/// Runs `clr device teach` against a device in memory; returns its exit code, its document and stderr.
+fn teach(device: &MemoryDevice, paths: &[&str], folder: &Path) -> (Option<i32>, Value, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = format!("tcp:{}", listener.local_addr().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut link = Link::tcp(listener.accept().unwrap().0).unwrap();
+            serve(&mut link, device, &SystemClock::new(), &ServeLimits::default()).unwrap();
+        });
+        let output = clr()
+            .args([
+                "device", "teach", "--task", "birds", "--label", "robin", "--at", &place, "--json",
+            ])
+            .args(paths)
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        let document = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), document, stderr)
+    })
+}
+
+fn noise(width: u32, height: u32) -> RgbImage {
+    let mut state = 3_u32;
+    RgbImage::from_fn(width, height, |_, _| {
+        image::Rgb([0; 3].map(|_: u8| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        }))
+    })
+}
+
+#[test]
+fn a_photograph_beyond_the_cap_is_scaled_and_what_cannot_be_read_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    std::fs::create_dir(here.join("photos")).unwrap();
+    noise(1_600, 1_200).save(here.join("photos/large.png")).unwrap();
+    assert!(std::fs::metadata(here.join("photos/large.png")).unwrap().len() > 4 << 20);
+    noise(64, 48).save(here.join("photos/small.png")).unwrap();
+    std::fs::write(here.join("photos/broken.jpg"), b"not an image").unwrap();
+    std::fs::write(here.join("photos/phone.HEIC"), b"\0\0\0\x18ftypheic\0\0\0\0").unwrap();
+    std::fs::write(here.join("photos/notes.txt"), b"text").unwrap();
+    let device = MemoryDevice::default();
+    let (code, document, stderr) = teach(&device, &["photos"], here);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(
+        (&document["added"], &document["scaled"]),
+        (&2.into(), &1.into()),
+        "{document}"
+    );
+    let left_out = document["left_out"].as_array().unwrap();
+    assert_eq!(left_out.len(), 2, "{document}");
+    assert!(
+        left_out
+            .iter()
+            .any(|left| left["reason"].as_str().unwrap().contains("HEIC"))
+    );
+    assert!(
+        stderr.contains("broken.jpg") && stderr.contains("phone.HEIC"),
+        "{stderr}"
+    );
+    let kept = device.0.lock().unwrap();
+    assert!(
+        kept.files
+            .values()
+            .all(|file| file.len() <= 4 << 20 && image::load_from_memory(file).is_ok())
+    );
+    assert!(
+        kept.files
+            .values()
+            .any(|file| *file == std::fs::read(here.join("photos/small.png")).unwrap())
+    );
+}
+
+#[test]
+fn nothing_that_can_be_read_is_a_failure_that_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("broken.jpg"), b"not an image").unwrap();
+    let (code, _, stderr) = teach(&MemoryDevice::default(), &["broken.jpg"], folder.path());
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(
+        stderr.contains("none of the 1 images") && stderr.contains("hint: "),
+        "{stderr}"
+    );
+}
