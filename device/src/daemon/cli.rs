@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Config, DaemonError,
+    access::{self, Access},
     connections::Connections,
     http,
     inference::{self, Beside, ToBeside},
@@ -48,6 +49,7 @@ struct Cli {
 enum Command {
     Run(RunArgs),
     Verify(VerifyArgs),
+    Audit(AuditArgs),
     #[command(flatten)]
     Remote(RemoteCommand),
 }
@@ -76,6 +78,15 @@ struct VerifyArgs {
     config: PathBuf,
 }
 
+/// Check the chain of the audit log; the device may be running
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  clr-device audit --config device.toml")]
+struct AuditArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
+    config: PathBuf,
+}
+
 /// Runs the command line; exit codes stand in `clr-device --help`.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -84,6 +95,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run(&args),
         Command::Verify(args) => verify(&args),
+        Command::Audit(args) => audit(&args),
         Command::Remote(command) => return remote::run(&command),
     };
     match done {
@@ -127,16 +139,17 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     }
     let stop = Stop::default();
     let runtime = Runtime::start(config.clone(), stop.clone())?;
-    listen_for_signals(&runtime, &args.config, &stop)?;
+    let access = Arc::new(Access::open(&config));
+    listen_for_signals(&runtime, &access, &args.config, &stop)?;
 
-    let connections = Arc::new(Connections::default());
-    connections.unix(&runtime, &config.socket())?;
+    let connections = Arc::new(Connections::new(&runtime, &access));
+    connections.unix(&config.socket(), config.control.group.as_deref())?;
     if let Some(tcp) = &config.tcp {
-        let address = connections.tcp(&runtime, tcp.listen)?;
+        let address = connections.tcp(tcp.listen)?;
         tracing::info!(%address, "listening for hosts");
     }
     if let Some(serial) = &config.serial {
-        Connections::serial(&runtime, serial)?;
+        connections.serial(serial)?;
     }
     if let Some(config) = &config.http {
         let address = http::serve(config.listen, Arc::<Runtime>::clone(&runtime), stop.clone())?;
@@ -184,15 +197,24 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-fn listen_for_signals(runtime: &Arc<Runtime>, config: &Path, stop: &Stop) -> Result<(), DaemonError> {
-    let (runtime, config, stop) = (Arc::clone(runtime), config.to_owned(), stop.clone());
+fn listen_for_signals(
+    runtime: &Arc<Runtime>,
+    access: &Arc<Access>,
+    config: &Path,
+    stop: &Stop,
+) -> Result<(), DaemonError> {
+    let (runtime, access) = (Arc::clone(runtime), Arc::clone(access));
+    let (config, stop) = (config.to_owned(), stop.clone());
     signals::listen(move |request| match request {
         Request::Stop => {
             tracing::info!("stopping");
             stop.set();
         }
         Request::Reload => match runtime.reload(&config) {
-            Ok(()) => tracing::info!("configuration read again"),
+            Ok(()) => {
+                access.reload(&runtime.config.load());
+                tracing::info!("configuration read again");
+            }
             Err(error) => tracing::error!("the old configuration stays: {}", with_causes(&error)),
         },
     })
@@ -259,6 +281,26 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode, DaemonError> {
     }
     if report.problems.is_empty() {
         line(format_args!("all sound"))?;
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+fn audit(args: &AuditArgs) -> Result<ExitCode, DaemonError> {
+    let report = access::check_audit(&Config::read(&args.config)?.state);
+    line(format_args!("{} lines, number {} to {}", report.lines, report.first, report.last))?;
+    if report.torn > 0 {
+        line(format_args!(
+            "{} bytes of a line that is being written, or was cut by a power cut",
+            report.torn
+        ))?;
+    }
+    for problem in &report.problems {
+        line(format_args!("problem: {problem}"))?;
+    }
+    if report.problems.is_empty() {
+        line(format_args!("the chain holds"))?;
         Ok(ExitCode::SUCCESS)
     } else {
         Ok(ExitCode::FAILURE)

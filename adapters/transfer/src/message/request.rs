@@ -9,7 +9,7 @@ use super::{
     Begin, MAX_LABEL, MAX_TASK, MessageFault, Slot, as_bytes,
     fault::{name, read},
 };
-use crate::tuning::TuneRequest;
+use crate::{access::Roles, tuning::TuneRequest};
 
 /// A request, from the host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,11 +106,26 @@ pub enum Request<'a> {
     TuneStatus,
     /// Stop tuning.
     StopTuning,
+    // PEER
+    /// Let one new host in, by a code.
+    Enrol {
+        /// Its roles.
+        roles: Roles,
+        /// How long the code holds.
+        minutes: u32,
+    },
+    /// Which hosts are known?
+    Hosts,
+    /// Forget a host and end its sessions.
+    Revoke {
+        /// Its name or key.
+        host: &'a str,
+    },
 }
 
 impl<'a> Request<'a> {
     /// Kinds of requests known here.
-    pub(super) const KINDS: u32 = 18;
+    pub(super) const KINDS: u32 = 21;
 
     /// Reads a request. Texts and data borrow from `bytes`; what is copied is no larger than they are.
     ///
@@ -129,6 +144,7 @@ impl<'a> Request<'a> {
             | Self::Open { task, .. } => name("task", task, MAX_TASK)?,
             Self::List { after, .. } if !after.is_empty() => name("task", after, MAX_TASK)?,
             Self::Tune(tune) => name("task", &tune.task, MAX_TASK)?,
+            Self::Revoke { host } => name("host", host, MAX_LABEL)?,
             Self::Hello { client, .. } if !client.is_empty() => name("client", client, MAX_LABEL)?,
             _ => {}
         }
@@ -161,6 +177,9 @@ impl<'a> Request<'a> {
             Self::Tune(_) => "tune",
             Self::TuneStatus => "tune-status",
             Self::StopTuning => "stop-tuning",
+            Self::Enrol { .. } => "enrol",
+            Self::Hosts => "hosts",
+            Self::Revoke { .. } => "revoke",
         }
     }
 }

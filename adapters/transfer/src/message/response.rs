@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Committed, DeviceInfo, MessageFault, PullInfo, as_bytes, fault::read};
 use crate::{
+    access::{Enrolment, HostEntry},
     failure::Failure,
     status::{Status, TaskSummary},
     tuning::TuneStatus,
@@ -65,11 +66,16 @@ pub enum Response<'a> {
     },
     /// How far tuning is.
     Tuning(TuneStatus),
+    // PEER
+    /// Enrolment is open.
+    Enrolment(Enrolment),
+    /// The hosts that the device knows.
+    Hosts(Vec<HostEntry>),
 }
 
 impl<'a> Response<'a> {
     /// Kinds of replies known here.
-    pub(super) const KINDS: u32 = 12;
+    pub(super) const KINDS: u32 = 14;
 
     /// Reads a reply.
     ///
@@ -92,15 +98,15 @@ mod tests {
 
     #[test]
     fn the_kinds_are_counted_right() {
-        let last = Request::StopTuning.write(Vec::new()).unwrap();
+        let last = Request::Revoke { host: "anna" }.write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Request::KINDS - 1));
-        let last = Response::Tuning(TuneStatus::default()).write(Vec::new()).unwrap();
+        let last = Response::Hosts(Vec::new()).write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Response::KINDS - 1));
     }
 
     #[test]
     fn an_unknown_kind_is_told_from_a_damaged_message() {
-        assert_eq!(Request::read(&[18]), Err(MessageFault::Unknown { kind: 18 }));
+        assert_eq!(Request::read(&[21]), Err(MessageFault::Unknown { kind: 21 }));
         assert_eq!(Request::read(&[4, 1]), Err(MessageFault::Unreadable));
         assert_eq!(Request::read(&[5, 0]), Err(MessageFault::Rest { left: 1 }));
         assert_eq!(Request::read(&[]), Err(MessageFault::Unreadable));

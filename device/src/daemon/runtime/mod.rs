@@ -60,6 +60,10 @@ pub(crate) struct Counters {
     pub(crate) failed: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) switches: AtomicU64,
+    /// Connections turned away.
+    pub(crate) refused_connections: super::connections::Refused,
+    /// Sessions that were not opened: unknown hosts, wrong codes, plain ones where none are taken.
+    pub(crate) refused_sessions: AtomicU64,
     pub(crate) latencies: Mutex<Latencies>,
     /// Frames answered, by task.
     pub(crate) by_task: Mutex<HashMap<String, u64>>,

@@ -56,6 +56,18 @@ impl Monitored for Runtime {
             "Changes of the active task.",
             &[(&[], total(&counters.switches))],
         );
+        let refused = &counters.refused_connections;
+        page.metric(
+            "clr_connections_refused_total",
+            Kind::Counter,
+            "Connections turned away, by kind.",
+            &[
+                (&[("kind", "control")], total(&refused.control)),
+                (&[("kind", "unknown")], total(&refused.unknown)),
+                (&[("kind", "stranger")], total(&refused.stranger)),
+                (&[("kind", "session")], total(&counters.refused_sessions)),
+            ],
+        );
         if let Some((median, p99)) = lock(&counters.latencies).quantiles() {
             let samples: [(&[(&str, &str)], f64); 2] = [
                 (&[("quantile", "0.5")], f64::from(median) / 1e3),
