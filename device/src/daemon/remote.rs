@@ -185,7 +185,10 @@ pub(super) fn run(command: &RemoteCommand) -> ExitCode {
     match carry_out(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let refused = matches!(error, RemoteError::Client(ClientError::Refused(_)));
+            let refused = matches!(
+                error,
+                RemoteError::Client(ClientError::Refused(_) | ClientError::NotAdmitted(_))
+            );
             eprintln!("error: {error}");
             ExitCode::from(if refused { REFUSED } else { 1 })
         }

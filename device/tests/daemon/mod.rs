@@ -11,5 +11,7 @@ mod device;
 mod hostile;
 mod killed;
 mod learning;
+mod peers;
+mod roles;
 mod serving;
 mod trial;

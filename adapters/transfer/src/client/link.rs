@@ -131,6 +131,10 @@ impl<S: Read + Write> Established<S> {
                 continue;
             };
             if let Some(refusal) = AccessRefusal::of(head, message, self.session) {
+                // Before there was a session, it answers somebody else's frame.
+                if refusal == AccessRefusal::NoSession && !self.sealing.confirmed {
+                    continue;
+                }
                 return Err(Lost::NotAdmitted(refusal));
             }
             // A request to repeat is never sealed: it can make this end repeat itself, and nothing else.
@@ -144,6 +148,7 @@ impl<S: Read + Write> Established<S> {
             let taken = match (&mut self.sealing.transport, head.direction) {
                 (Some(transport), Direction::SealedReply) => {
                     let plain = transport.open(body);
+                    self.sealing.confirmed |= plain.is_some();
                     let inner = plain.as_deref().and_then(Head::split);
                     inner
                         .filter(|(head, _)| head.direction == Direction::Reply)

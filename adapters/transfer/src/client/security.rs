@@ -78,6 +78,8 @@ impl Security {
 #[derive(Default)]
 pub(super) struct Sealing {
     pub(super) transport: Option<Transport>,
+    /// The device has sealed a reply: the session is open at both ends.
+    pub(super) confirmed: bool,
     /// The frame of a handshake's last message, sent in front of the hello until the device has answered.
     pub(super) ahead: alloc::vec::Vec<u8>,
 }
