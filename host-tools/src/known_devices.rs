@@ -137,7 +137,9 @@ fn make_key(path: &Path) -> anyhow::Result<PeerSecret> {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).with_context(|| format!("cannot write '{}'", path.display()))?;
+    let mut file = options
+        .open(path)
+        .with_context(|| format!("cannot write '{}'", path.display()))?;
     writeln!(file, "{}", secret.to_text())
         .and_then(|()| file.sync_all())
         .with_context(|| format!("cannot write '{}'", path.display()))?;
@@ -154,7 +156,8 @@ mod tests {
         let known = KnownDevices {
             folder: folder.path().join("clr"),
         };
-        let (robot, other): (Endpoint, Endpoint) = ("tcp:robot:7171".parse().unwrap(), "tcp:other:7171".parse().unwrap());
+        let (robot, other): (Endpoint, Endpoint) =
+            ("tcp:robot:7171".parse().unwrap(), "tcp:other:7171".parse().unwrap());
         assert_eq!(known.security(&robot).unwrap(), Security::Plain);
         known.remember(&robot, PeerKey([1; 32])).unwrap();
         known.remember(&robot, PeerKey([2; 32])).unwrap();

@@ -9,9 +9,9 @@ use std::{
 };
 
 use clr_transfer::{
-    AccessRefusal, Admission, Begin, Capabilities, Channel, Client, ClientOptions, Committed, Decoder, Device, DeviceInfo,
-    Digest, EnrolmentCode, Failure, FailureCode, FrameEvent, PeerKey, PeerSecret, PullInfo, Security, SessionLimits, Slot,
-    Status, SystemClock, TaskSummary,
+    AccessRefusal, Admission, Begin, Capabilities, Channel, Client, ClientOptions, Committed, Decoder, Device,
+    DeviceInfo, Digest, EnrolmentCode, Failure, FailureCode, FrameEvent, PeerKey, PeerSecret, PullInfo, Security,
+    SessionLimits, Slot, Status, SystemClock, TaskSummary,
 };
 use embedded_io::ErrorKind;
 
@@ -133,7 +133,11 @@ impl embedded_io::Read for Wire<'_> {
         for (slot, byte) in buf.iter_mut().zip(self.to_host.drain(..count)) {
             *slot = byte;
         }
-        if count == 0 { Err(ErrorKind::TimedOut) } else { Ok(count) }
+        if count == 0 {
+            Err(ErrorKind::TimedOut)
+        } else {
+            Ok(count)
+        }
     }
 }
 

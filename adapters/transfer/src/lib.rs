@@ -48,15 +48,15 @@ mod receive;
 mod refusal;
 #[cfg(feature = "secure")]
 mod secure;
+#[cfg(not(feature = "secure"))]
+#[path = "unsealed.rs"]
+mod secure;
 mod serve;
 mod session;
 mod status;
 #[cfg(feature = "std")]
 mod transport;
 mod tuning;
-#[cfg(not(feature = "secure"))]
-#[path = "unsealed.rs"]
-mod secure;
 
 pub use access::{Enrolment, HostEntry, Role, RoleError, Roles};
 pub use client::{Client, ClientError, ClientOptions, LinkFault, Progress, Pulled, Pushed, Security};

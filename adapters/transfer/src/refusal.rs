@@ -24,7 +24,9 @@ pub enum AccessRefusal {
     #[error("the device has no such session any more")]
     NoSession = 3,
     /// The code of an enrolment is wrong.
-    #[error("the code is wrong\nhint: type it as the device shows it; after five wrong ones enrolment closes for an hour")]
+    #[error(
+        "the code is wrong\nhint: type it as the device shows it; after five wrong ones enrolment closes for an hour"
+    )]
     WrongCode = 4,
     /// No enrolment is open: never opened, expired, used or closed after wrong codes.
     #[error("the device has no enrolment open\nhint: `clr-device enrol --role update` on the device shows a new code")]

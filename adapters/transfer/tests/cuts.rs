@@ -30,7 +30,8 @@ fn small_transfer(speaks: Spoken) {
     let file = Random(1).bytes(300);
     let whole = {
         let device = MemoryDevice::default();
-        with_client_that(speaks, 
+        with_client_that(
+            speaks,
             &device,
             CHUNK,
             |_| Faults::default(),
@@ -93,16 +94,24 @@ fn another_client_resumes_what_the_first_one_left() {
 fn another_client(speaks: Spoken) {
     let file = Random(3).bytes(if cfg!(miri) { 6_000 } else { 10_000 });
     let device = MemoryDevice::default();
-    let (first, ..) = with_client_that(speaks, &device, 1024, |_| cut(100), |client| client.push(&file, Kind::Adapter));
+    let (first, ..) = with_client_that(
+        speaks,
+        &device,
+        1024,
+        |_| cut(100),
+        |client| client.push(&file, Kind::Adapter),
+    );
     assert!(matches!(first, Err(ClientError::Lost { .. })), "{first:?}");
-    let (left, ..) = with_client_that(speaks, 
+    let (left, ..) = with_client_that(
+        speaks,
         &device,
         1024,
         |n| if n == 0 { cut(5_000 + speaks.more()) } else { cut(10) },
         |client| client.push(&file, Kind::Adapter),
     );
     assert!(left.is_err());
-    let (second, ..) = with_client_that(speaks, 
+    let (second, ..) = with_client_that(
+        speaks,
         &device,
         1024,
         |_| Faults::default(),

@@ -2,9 +2,7 @@
 
 use std::sync::Mutex;
 
-use clr_transfer::{
-    AccessRefusal, Admission, ClientOptions, EnrolmentCode, PeerKey, PeerSecret, Security,
-};
+use clr_transfer::{AccessRefusal, Admission, ClientOptions, EnrolmentCode, PeerKey, PeerSecret, Security};
 
 /// How a session is secured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

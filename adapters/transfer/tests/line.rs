@@ -197,7 +197,11 @@ impl<'d> Line<'d> {
         }
         self.to_device_log.extend(&passed);
         if let Some(proxy) = &mut self.proxy {
-            passed = frames(&passed).iter().flat_map(|frame| proxy(Way::ToDevice, frame)).flatten().collect();
+            passed = frames(&passed)
+                .iter()
+                .flat_map(|frame| proxy(Way::ToDevice, frame))
+                .flatten()
+                .collect();
         }
         let mut rest = passed.as_slice();
         while !rest.is_empty() {
@@ -210,7 +214,11 @@ impl<'d> Line<'d> {
             };
             let mut reply = reply.unwrap_or_default();
             if let Some(proxy) = &mut self.proxy {
-                reply = frames(&reply).iter().flat_map(|frame| proxy(Way::ToHost, frame)).flatten().collect();
+                reply = frames(&reply)
+                    .iter()
+                    .flat_map(|frame| proxy(Way::ToHost, frame))
+                    .flatten()
+                    .collect();
             }
             for byte in reply {
                 let Some(byte) = self.pass(byte) else { break };

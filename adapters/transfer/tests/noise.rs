@@ -35,7 +35,10 @@ fn push_over_noise(speaks: Spoken, bytes: usize, seed: u64) -> String {
 fn a_megabyte_comes_through_a_line_with_one_error_in_10_000_bits() {
     // A megabyte takes an interpreter hours.
     for speaks in Spoken::ALL {
-        println!("{speaks:?}: {}", push_over_noise(speaks, if cfg!(miri) { 3_000 } else { 1 << 20 }, 1));
+        println!(
+            "{speaks:?}: {}",
+            push_over_noise(speaks, if cfg!(miri) { 3_000 } else { 1 << 20 }, 1)
+        );
     }
 }
 

@@ -343,7 +343,13 @@ fn a_host_that_enrolled_is_known_from_then_on() {
     let (device, door) = (MemoryDevice::with_task("birds", b"file"), Door::default());
     door.known.lock().unwrap().clear();
     let ask = |speaks| {
-        through(&device, &door, door.options(speaks), |_| honest(), |client| client.rollback("birds"))
+        through(
+            &device,
+            &door,
+            door.options(speaks),
+            |_| honest(),
+            |client| client.rollback("birds"),
+        )
     };
     assert_eq!(
         ask(Spoken::Known),

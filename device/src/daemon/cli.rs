@@ -289,7 +289,10 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode, DaemonError> {
 
 fn audit(args: &AuditArgs) -> Result<ExitCode, DaemonError> {
     let report = access::check_audit(&Config::read(&args.config)?.state);
-    line(format_args!("{} lines, number {} to {}", report.lines, report.first, report.last))?;
+    line(format_args!(
+        "{} lines, number {} to {}",
+        report.lines, report.first, report.last
+    ))?;
     if report.torn > 0 {
         line(format_args!(
             "{} bytes of a line that is being written, or was cut by a power cut",

@@ -40,7 +40,7 @@ use say::say;
 
 pub use cli::main;
 pub use config::{
-    Config, ControlConfig, HostConfig, HttpConfig, KeyConfig, LimitsConfig, SerialConfig, SourceConfig, TcpConfig, TrialConfig,
-    TrustConfig, TuningConfig,
+    Config, ControlConfig, HostConfig, HttpConfig, KeyConfig, LimitsConfig, SerialConfig, SourceConfig, TcpConfig,
+    TrialConfig, TrustConfig, TuningConfig,
 };
 pub use error::DaemonError;

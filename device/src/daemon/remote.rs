@@ -66,7 +66,9 @@ pub(super) enum RemoteCommand {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  clr-device enrol --role update\n  clr-device enrol --role operate --role teach --minutes 60")]
+#[command(
+    after_help = "Example:\n  clr-device enrol --role update\n  clr-device enrol --role operate --role teach --minutes 60"
+)]
 pub(super) struct EnrolArgs {
     /// What the host may do: observe, operate, teach, update or administer; may be given several times
     #[arg(short, long = "role", value_name = "ROLE", required = true)]

@@ -120,7 +120,9 @@ fn a_host_at_the_other_end_of_a_serial_line_updates_and_switches_the_device() {
     let file = signed(&adapter("birds", 1));
     // Nobody is known yet, and a line says nothing about who is at its other end.
     let plain = endpoint.client(&clock, endpoint.options()).status().unwrap_err();
-    let ClientError::Refused(failure) = &plain else { panic!("{plain}") };
+    let ClientError::Refused(failure) = &plain else {
+        panic!("{plain}")
+    };
     assert_eq!(failure.code, FailureCode::UNAUTHENTICATED);
     let anna = Host::enrol(&device, &endpoint, "update,operate", 1);
     {

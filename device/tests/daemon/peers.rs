@@ -28,7 +28,9 @@ impl Host {
         let options = enrolling(endpoint, &secret, &code, &format!("host-{number}"));
         let clock = SystemClock::new();
         let mut client = endpoint.client(&clock, options);
-        client.device().unwrap_or_else(|error| panic!("{error}; the log says\n{}", device.log()));
+        client
+            .device()
+            .unwrap_or_else(|error| panic!("{error}; the log says\n{}", device.log()));
         let device = client.device_key().unwrap();
         Self { secret, device }
     }
@@ -80,7 +82,10 @@ pub(super) fn on_tcp(extra: &str) -> (Device, Endpoint, u16) {
 
 fn plain(endpoint: &Endpoint) -> Result<String, ClientError> {
     let clock = SystemClock::new();
-    endpoint.client(&clock, endpoint.options()).status().map(|status| status.device)
+    endpoint
+        .client(&clock, endpoint.options())
+        .status()
+        .map(|status| status.device)
 }
 
 /// Polls until `done`.
@@ -98,7 +103,9 @@ fn silent_strangers_lock_nobody_out_and_are_dropped_in_seconds() {
     let http = free_port();
     let (mut device, endpoint, port) = on_tcp(&format!("[http]\nlisten = '127.0.0.1:{http}'\n"));
     device.start();
-    let mut silent: Vec<TcpStream> = (0..12).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let mut silent: Vec<TcpStream> = (0..12)
+        .map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap())
+        .collect();
     // The operator on the device, and another peer meanwhile.
     device.status();
     assert_eq!(plain(&endpoint).unwrap(), "test");
@@ -125,7 +132,9 @@ fn silent_strangers_lock_nobody_out_and_are_dropped_in_seconds() {
     assert_eq!(answered, 8);
     device.status();
     let metrics = http_get(http, "/metrics").1;
-    let session = metrics.lines().find(|line| line.starts_with("clr_connections_refused_total{kind=\"session\"}"));
+    let session = metrics
+        .lines()
+        .find(|line| line.starts_with("clr_connections_refused_total{kind=\"session\"}"));
     assert!(session.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
 }
 
@@ -139,7 +148,9 @@ fn a_thousand_hostile_connections_cost_no_frame_and_no_memory() {
     let before = device.ask(&picture(1));
     let peer = thread::spawn(move || {
         for number in 0..1_000_u32 {
-            let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+            let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+                continue;
+            };
             // A first message of a handshake that nobody meant, garbage, or nothing.
             let mut body = vec![b'N', 1, 0, 0, 0, 1, 1, 0, 0];
             body.extend((0..96_u32).map(|at| (at * number) as u8));
@@ -159,7 +170,10 @@ fn a_thousand_hostile_connections_cost_no_frame_and_no_memory() {
         slowest = slowest.max(answer["latency_ms"].as_f64().unwrap());
     }
     peer.join().unwrap();
-    println!("slowest frame meanwhile: {slowest:.1} ms; before: {} ms", before["latency_ms"]);
+    println!(
+        "slowest frame meanwhile: {slowest:.1} ms; before: {} ms",
+        before["latency_ms"]
+    );
     device.status();
     let audit = std::fs::read_to_string(device.path("state/audit/0.jsonl")).unwrap();
     assert!(!audit.contains("127.0.0.1"), "a command was carried out: {audit}");
@@ -169,7 +183,11 @@ fn a_thousand_hostile_connections_cost_no_frame_and_no_memory() {
 fn a_host_enrols_once_and_plain_sessions_are_over() {
     let (mut device, endpoint, _) = on_tcp("");
     device.start();
-    assert_eq!(plain(&endpoint).unwrap(), "test", "nobody is known yet, and the peer is on this machine");
+    assert_eq!(
+        plain(&endpoint).unwrap(),
+        "test",
+        "nobody is known yet, and the peer is on this machine"
+    );
     let clock = SystemClock::new();
     let anna = PeerSecret::from_bytes([1; 32]);
     // No code is open; a wrong one; the right one twice by the same host, and by another.
@@ -178,24 +196,41 @@ fn a_host_enrols_once_and_plain_sessions_are_over() {
         let mut client = endpoint.client(&clock, enrolling(&endpoint, secret, code, "anna"));
         client.device().map(|_| client.device_key().unwrap())
     };
-    assert_eq!(attempt(&anna, &wrong), Err(ClientError::NotAdmitted(AccessRefusal::NotOpen)));
+    assert_eq!(
+        attempt(&anna, &wrong),
+        Err(ClientError::NotAdmitted(AccessRefusal::NotOpen))
+    );
     let right = code(&device, "update");
-    assert_eq!(attempt(&anna, &wrong), Err(ClientError::NotAdmitted(AccessRefusal::WrongCode)));
+    assert_eq!(
+        attempt(&anna, &wrong),
+        Err(ClientError::NotAdmitted(AccessRefusal::WrongCode))
+    );
     let key = attempt(&anna, &right).unwrap();
     assert_eq!(attempt(&anna, &right), Ok(key), "the answer may have been lost");
     let eve = PeerSecret::from_bytes([9; 32]);
-    assert_eq!(attempt(&eve, &right), Err(ClientError::NotAdmitted(AccessRefusal::NotOpen)));
+    assert_eq!(
+        attempt(&eve, &right),
+        Err(ClientError::NotAdmitted(AccessRefusal::NotOpen))
+    );
     let host = Host {
         secret: anna,
         device: key,
     };
-    host.ask(&endpoint, |client| client.push(&signed(&adapter("birds", 1)), Kind::Adapter, &mut |_| {}))
-        .unwrap();
+    host.ask(&endpoint, |client| {
+        client.push(&signed(&adapter("birds", 1)), Kind::Adapter, &mut |_| {})
+    })
+    .unwrap();
     // From now on nobody is let in for being on this machine, but the control socket is as before.
     let refused = plain(&endpoint).unwrap_err();
-    assert!(matches!(&refused, ClientError::Refused(failure) if failure.code == FailureCode::UNAUTHENTICATED), "{refused}");
+    assert!(
+        matches!(&refused, ClientError::Refused(failure) if failure.code == FailureCode::UNAUTHENTICATED),
+        "{refused}"
+    );
     device.status();
-    let stranger = Host { secret: eve, device: key };
+    let stranger = Host {
+        secret: eve,
+        device: key,
+    };
     let unknown = stranger.ask(&endpoint, |client| client.status().map(|_| ()));
     assert_eq!(unknown, Err(ClientError::NotAdmitted(AccessRefusal::UnknownHost)));
     // All of it survives a kill, with the same key of the device.
@@ -214,12 +249,18 @@ fn five_wrong_codes_close_enrolment() {
     let secret = PeerSecret::from_bytes([1; 32]);
     for number in 0..5 {
         let wrong = EnrolmentCode::from_random([number; 20]);
-        let tried = endpoint.client(&clock, enrolling(&endpoint, &secret, &wrong, "eve")).device();
+        let tried = endpoint
+            .client(&clock, enrolling(&endpoint, &secret, &wrong, "eve"))
+            .device();
         assert_eq!(tried, Err(ClientError::NotAdmitted(AccessRefusal::WrongCode)));
     }
-    let tried = endpoint.client(&clock, enrolling(&endpoint, &secret, &right, "anna")).device();
+    let tried = endpoint
+        .client(&clock, enrolling(&endpoint, &secret, &right, "anna"))
+        .device();
     assert_eq!(tried, Err(ClientError::NotAdmitted(AccessRefusal::NotOpen)));
-    let refused = device.host(|client| client.enrol("update".parse().unwrap(), 15)).unwrap_err();
+    let refused = device
+        .host(|client| client.enrol("update".parse().unwrap(), 15))
+        .unwrap_err();
     assert!(refused.to_string().contains("closed after 5 wrong codes"), "{refused}");
 }
 
@@ -255,9 +296,14 @@ fn a_revoked_host_is_out_within_a_second_and_configured_ones_by_sighup() {
     let tcp = format!("[tcp]\nlisten = '127.0.0.1:{port}'\n");
     device.configure(&format!("{tcp}{table}"), &[super::device::publisher()]);
     device.signal(rustix::process::Signal::HUP);
-    until("carl is not let in", || carl.ask(&endpoint, |client| client.status()).is_ok());
+    until("carl is not let in", || {
+        carl.ask(&endpoint, |client| client.status()).is_ok()
+    });
     let refused = device.host(|client| client.revoke("carl")).unwrap_err();
-    assert!(refused.to_string().contains("hint: take it out of [[hosts]]"), "{refused}");
+    assert!(
+        refused.to_string().contains("hint: take it out of [[hosts]]"),
+        "{refused}"
+    );
     let mut session = endpoint.client(&clock, carl.options(&endpoint));
     session.status().unwrap();
     device.configure(&tcp, &[super::device::publisher()]);
@@ -303,8 +349,13 @@ fn a_host_writes_no_more_than_its_quota() {
     let anna = Host::enrol(&device, &endpoint, "update", 1);
     let file = signed(&adapter("birds", 1));
     assert!(file.len() > 10_000);
-    let refused = anna.ask(&endpoint, |client| client.push(&file, Kind::Adapter, &mut |_| {})).unwrap_err();
-    assert!(matches!(&refused, ClientError::Refused(failure) if failure.code == FailureCode::QUOTA), "{refused}");
+    let refused = anna
+        .ask(&endpoint, |client| client.push(&file, Kind::Adapter, &mut |_| {}))
+        .unwrap_err();
+    assert!(
+        matches!(&refused, ClientError::Refused(failure) if failure.code == FailureCode::QUOTA),
+        "{refused}"
+    );
     // Who is on the device itself has none.
     device.push(&file).unwrap();
 }

@@ -30,7 +30,9 @@ const REQUESTS: [(&str, Role, Act); 20] = [
         };
         push(client, &picture(5), kind)
     }),
-    ("tune", Role::Teach, |client| client.tune(&TuneRequest::prototype("birds"))),
+    ("tune", Role::Teach, |client| {
+        client.tune(&TuneRequest::prototype("birds"))
+    }),
     ("stop-tuning", Role::Teach, |client| client.stop_tuning()),
     ("begin", Role::Update, |client| {
         push(client, &signed(&adapter("birds", 1)), Kind::Adapter)
@@ -44,11 +46,15 @@ const REQUESTS: [(&str, Role, Act); 20] = [
         };
         push(client, b"difference", kind)
     }),
-    ("abort", Role::Update, |client| client.abort(clr_transfer::Digest([7; 32]))),
+    ("abort", Role::Update, |client| {
+        client.abort(clr_transfer::Digest([7; 32]))
+    }),
     ("rollback", Role::Update, |client| client.rollback("fish")),
     ("restore", Role::Update, |client| client.restore("fish")),
     ("mark-bad", Role::Update, |client| client.mark_bad("fish")),
-    ("open", Role::Update, |client| client.open("birds", Slot::Serving).map(|_| ())),
+    ("open", Role::Update, |client| {
+        client.open("birds", Slot::Serving).map(|_| ())
+    }),
     ("open", Role::Update, |client| {
         client.pull("birds", Slot::Serving, 1 << 20, &mut |_| {}).map(|_| ())
     }),
@@ -78,7 +84,8 @@ fn every_request_is_allowed_to_its_role_alone_and_written_down() {
             let before = audit(&device).len();
             let answer = act(&mut client);
             let allowed = needed == Role::Observe || needed == role || role == Role::Administer;
-            let refused = matches!(&answer, Err(ClientError::Refused(failure)) if failure.code == FailureCode::NOT_ALLOWED);
+            let refused =
+                matches!(&answer, Err(ClientError::Refused(failure)) if failure.code == FailureCode::NOT_ALLOWED);
             assert_eq!(refused, !allowed, "{command} by {role}: {answer:?}");
             if let Err(error) = &answer
                 && refused
@@ -119,13 +126,21 @@ fn the_chain_of_the_audit_log_holds_after_every_kill_and_a_changed_line_is_found
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         });
         // Until the plug is pulled.
-        while device.host_with(|client| client.switch("none"), |options| clr_transfer::ClientOptions { attempts: 1, ..options }).is_err_and(
-            |error| matches!(error, ClientError::Refused(_)),
-        ) {}
+        while device
+            .host_with(
+                |client| client.switch("none"),
+                |options| clr_transfer::ClientOptions { attempts: 1, ..options },
+            )
+            .is_err_and(|error| matches!(error, ClientError::Refused(_)))
+        {}
         killer.join().unwrap();
         device.kill();
         let checked = device.command(&["audit"]).output().unwrap();
-        assert!(checked.status.success(), "round {round}: {}", String::from_utf8_lossy(&checked.stdout));
+        assert!(
+            checked.status.success(),
+            "round {round}: {}",
+            String::from_utf8_lossy(&checked.stdout)
+        );
     }
     let path = device.path("state/audit/0.jsonl");
     let text = fs::read_to_string(&path).unwrap();

@@ -12,14 +12,16 @@ use super::{
     Client, LinkFault,
     link::{Heard, Lost},
 };
-#[cfg(feature = "secure")]
-use crate::{
-    receive::Patience,
-    secure::{EnrolmentCode, Handshake, MAX_SECURE_CHUNK, Pattern, PeerKey, PeerSecret, SECURE_VERSION, handshake_frame},
-};
 use crate::{
     message::{MAX_CHUNK, VERSIONS},
     secure::Transport,
+};
+#[cfg(feature = "secure")]
+use crate::{
+    receive::Patience,
+    secure::{
+        EnrolmentCode, Handshake, MAX_SECURE_CHUNK, Pattern, PeerKey, PeerSecret, SECURE_VERSION, handshake_frame,
+    },
 };
 
 /// How a [`Client`] secures its sessions. One that wants encryption never falls back to a plain session.
@@ -92,7 +94,11 @@ where
     E: Display,
 {
     /// Nothing to agree on.
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with encrypted sessions")]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "as with encrypted sessions"
+    )]
     pub(super) fn secure(&mut self, _: &mut Established<S>) -> Result<(), super::link::Lost> {
         Ok(())
     }

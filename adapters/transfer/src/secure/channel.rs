@@ -69,7 +69,11 @@ enum Pending {
         host: PeerKey,
     },
     /// The third message was refused, with this frame.
-    Refused { session: u32, third: Vec<u8>, reply: Vec<u8> },
+    Refused {
+        session: u32,
+        third: Vec<u8>,
+        reply: Vec<u8>,
+    },
 }
 
 /// One connection's state: which session is open on it, and which one is being made.

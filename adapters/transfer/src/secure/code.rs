@@ -61,7 +61,10 @@ impl FromStr for EnrolmentCode {
 
     /// Reads a code as a person types it: lower case, spaces and dashes anywhere, `O` for `0`, `I` and `L` for `1`.
     fn from_str(text: &str) -> Result<Self, CodeError> {
-        let letters: String = text.chars().filter(|c| !matches!(c, '-' | ' ' | '\t' | '\n' | '\r')).collect();
+        let letters: String = text
+            .chars()
+            .filter(|c| !matches!(c, '-' | ' ' | '\t' | '\n' | '\r'))
+            .collect();
         let got = letters.chars().count();
         let read = letters.bytes().map(|byte| match byte.to_ascii_uppercase() {
             b'O' => Some(b'0'),
@@ -86,7 +89,11 @@ mod tests {
         let text = code.to_string();
         assert_eq!(text.len(), 23);
         assert_eq!(text.parse(), Ok(code.clone()));
-        let typed = text.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l");
+        let typed = text
+            .to_lowercase()
+            .replace('-', " ")
+            .replace('0', "o")
+            .replace('1', "l");
         assert_eq!(typed.parse(), Ok(code.clone()));
         assert_ne!(code.psk(), EnrolmentCode::from_random([0; 20]).psk());
         for wrong in ["", "123", "U0000-00000-00000-00000", &text[1..]] {

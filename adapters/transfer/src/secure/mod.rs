@@ -10,15 +10,15 @@ mod handshake;
 mod key;
 mod transport;
 
-pub use self::{
-    channel::{Admission, Channel},
-    code::{CodeError, EnrolmentCode},
-    key::{PeerKey, PeerKeyError, PeerSecret},
-};
 pub(crate) use self::{
     channel::handshake_frame,
     handshake::{Handshake, Pattern},
     transport::Transport,
+};
+pub use self::{
+    channel::{Admission, Channel},
+    code::{CodeError, EnrolmentCode},
+    key::{PeerKey, PeerKeyError, PeerSecret},
 };
 
 /// Version of the protocol within an encrypted session.

@@ -22,7 +22,7 @@ impl Gate {
             Via::Socket => true,
             Via::Tcp(peer) => {
                 let allowed = config.tcp.as_ref().is_some_and(|tcp| tcp.plain);
-                allowed || (peer.ip().is_loopback() && !self.access.has_hosts())
+                allowed || (peer.ip().to_canonical().is_loopback() && !self.access.has_hosts())
             }
             Via::Serial => config.serial.as_ref().is_some_and(|serial| serial.plain),
         }

@@ -115,7 +115,10 @@ impl Audit {
     /// Writes the line of a command.
     pub(super) fn command(&self, who: &Who, role: &str, command: &str, about: &About, result: &str) {
         let state = &mut *lock(&self.0);
-        let reads = state.reads.get_mut(&who.peer).map_or(0, |(_, count)| std::mem::take(count));
+        let reads = state
+            .reads
+            .get_mut(&who.peer)
+            .map_or(0, |(_, count)| std::mem::take(count));
         state.write(who, role, command, about, result, reads);
     }
 
@@ -170,12 +173,20 @@ impl State {
             let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
             if whole < bytes.len() {
                 torn += (bytes.len() - whole) as u64;
-                if let Err(error) = File::options().write(true).open(&path).and_then(|file| file.set_len(whole as u64)) {
+                if let Err(error) = File::options()
+                    .write(true)
+                    .open(&path)
+                    .and_then(|file| file.set_len(whole as u64))
+                {
                     self.complain(&error);
                 }
             }
             let text = String::from_utf8_lossy(&bytes[..whole]).into_owned();
-            let seq = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()).map(|line| line.seq).max();
+            let seq = text
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Line>(line).ok())
+                .map(|line| line.seq)
+                .max();
             let last = text.lines().last().map(|line| Digest::of(line.as_bytes()).to_string());
             if let (Some(seq), Some(last)) = (seq, last)
                 && newest.as_ref().is_none_or(|(newest, ..)| seq > *newest)
@@ -243,7 +254,10 @@ impl State {
 
     fn complain(&mut self, error: &std::io::Error) {
         if !self.complained {
-            tracing::error!("cannot write the audit log in '{}': {error}; the journal has it alone", self.folder.display());
+            tracing::error!(
+                "cannot write the audit log in '{}': {error}; the journal has it alone",
+                self.folder.display()
+            );
         }
         self.complained = true;
     }
@@ -302,8 +316,14 @@ pub(crate) fn check(state: &Path) -> Report {
         };
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         report.torn += (bytes.len() - whole) as u64;
-        let lines: Vec<String> = String::from_utf8_lossy(&bytes[..whole]).lines().map(str::to_owned).collect();
-        let first = lines.iter().find_map(|line| serde_json::from_str::<Line>(line).ok()).map_or(0, |line| line.seq);
+        let lines: Vec<String> = String::from_utf8_lossy(&bytes[..whole])
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        let first = lines
+            .iter()
+            .find_map(|line| serde_json::from_str::<Line>(line).ok())
+            .map_or(0, |line| line.seq);
         files.push((first, name, lines));
     }
     files.sort_by_key(|(first, ..)| *first);
@@ -313,15 +333,23 @@ pub(crate) fn check(state: &Path) -> Report {
             report.lines += 1;
             let digest = Digest::of(text.as_bytes()).to_string();
             let Ok(line) = serde_json::from_str::<Line>(text) else {
-                report.problems.push(format!("{name}, line {number}: no line of the log"));
+                report
+                    .problems
+                    .push(format!("{name}, line {number}: no line of the log"));
                 before = before.map(|(seq, _)| (seq + 1, digest));
                 continue;
             };
             if let Some((seq, prev)) = &before {
                 if line.prev != *prev {
-                    report.problems.push(format!("{name}, line {number}: it does not follow the line before it"));
+                    report
+                        .problems
+                        .push(format!("{name}, line {number}: it does not follow the line before it"));
                 } else if line.seq != seq + 1 {
-                    report.problems.push(format!("{name}, line {number}: number {}, expected {}", line.seq, seq + 1));
+                    report.problems.push(format!(
+                        "{name}, line {number}: number {}, expected {}",
+                        line.seq,
+                        seq + 1
+                    ));
                 }
             } else {
                 report.first = line.seq;
@@ -389,7 +417,10 @@ mod tests {
             let torn = check(state.path()).torn;
             write(&Audit::open(&folder), 1);
             let report = check(state.path());
-            assert!(report.problems.is_empty() && report.torn == 0, "cut at {cut}: {report:?}");
+            assert!(
+                report.problems.is_empty() && report.torn == 0,
+                "cut at {cut}: {report:?}"
+            );
             let text = fs::read_to_string(&path).unwrap();
             let said = text.contains(&format!("a line of {torn} bytes was cut"));
             assert_eq!(said, torn > 0, "cut at {cut}");

@@ -122,8 +122,11 @@ mod tests {
         desk.open_at([1; 32], ROLES, 15, now).unwrap();
         assert_eq!([(); 5].map(|()| desk.wrong_at(now)), [false, false, false, false, true]);
         assert_eq!(desk.psk_at(now), None);
-        let refused = desk.open_at([2; 32], ROLES, 15, now + Duration::from_secs(3_000)).unwrap_err();
+        let refused = desk
+            .open_at([2; 32], ROLES, 15, now + Duration::from_secs(3_000))
+            .unwrap_err();
         assert!(refused.message.contains("closed") && refused.hint.unwrap().contains("10 minutes"));
-        desk.open_at([2; 32], ROLES, 15, now + Duration::from_secs(3_601)).unwrap();
+        desk.open_at([2; 32], ROLES, 15, now + Duration::from_secs(3_601))
+            .unwrap();
     }
 }

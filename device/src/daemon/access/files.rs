@@ -1,11 +1,6 @@
 //! Files of the state folder that access control keeps: atomic replacement, the key of sessions, random numbers.
 
-use std::{
-    fs,
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-};
+use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use clr_transfer::{Failure, FailureCode, PeerSecret};
 
@@ -14,7 +9,12 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), String> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -29,8 +29,12 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), String> {
 /// Random bytes of the system.
 pub(super) fn random<const N: usize>() -> Result<[u8; N], Failure> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::new(FailureCode::INTERNAL, format_args!("the system has no random numbers: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Failure::new(
+            FailureCode::INTERNAL,
+            format_args!("the system has no random numbers: {error}"),
+        )
+    })?;
     Ok(bytes)
 }
 
@@ -45,7 +49,9 @@ pub(super) fn session_key(state: &Path) -> Result<PeerSecret, String> {
             let secret = lines.next().and_then(|line| line.parse::<PeerSecret>().ok());
             let public = lines.next().and_then(|line| line.parse().ok());
             secret.filter(|secret| Some(secret.public()) == public).ok_or_else(|| {
-                format!("'{place}' is damaged\nhint: remove it and restart for a new key; hosts then have to enrol again")
+                format!(
+                    "'{place}' is damaged\nhint: remove it and restart for a new key; hosts then have to enrol again"
+                )
             })
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

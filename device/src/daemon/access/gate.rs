@@ -76,6 +76,11 @@ impl Gate {
         }
     }
 
+    /// Returns whether the peer has a session, or came over the control socket.
+    pub(crate) fn is_known(&self) -> bool {
+        self.via == Via::Socket || self.ticket.is_open()
+    }
+
     pub(super) fn leave(&self) {
         if let Some(host) = lock(&self.host).take() {
             self.access.leave(&host);
@@ -111,7 +116,11 @@ impl Gate {
             return Ok(());
         }
         let who = self.who();
-        let had = if roles.is_empty() { "none".to_owned() } else { roles.to_string() };
+        let had = if roles.is_empty() {
+            "none".to_owned()
+        } else {
+            roles.to_string()
+        };
         Err(Failure::new(
             FailureCode::NOT_ALLOWED,
             format_args!(
@@ -142,16 +151,27 @@ impl Gate {
         mut about: About,
         work: impl FnOnce(&mut About) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let done = self.allow(role, command).and_then(|()| self.take_turn()).and_then(|()| work(&mut about));
+        let done = self
+            .allow(role, command)
+            .and_then(|()| self.take_turn())
+            .and_then(|()| work(&mut about));
         let result = match &done {
             Ok(_) => "done",
             Err(failure) => failure.code.name(),
         };
-        self.access.audit.command(&self.who(), role.name(), command, &about, result);
+        self.access
+            .audit
+            .command(&self.who(), role.name(), command, &about, result);
         done
     }
 
-    fn on_task(&self, role: Role, command: &str, task: &str, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    fn on_task(
+        &self,
+        role: Role,
+        command: &str,
+        task: &str,
+        work: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         self.act(role, command, About::task(task), |_| work())
     }
 
@@ -159,15 +179,22 @@ impl Gate {
         let host = (*lock(&self.host))?;
         let rate = self.runtime.config.load().limits.host_requests_per_second;
         let mut usage = lock(&self.access.usage);
-        Some(count(usage.entry(host).or_insert_with(|| Usage::new(Instant::now(), rate))))
+        Some(count(
+            usage.entry(host).or_insert_with(|| Usage::new(Instant::now(), rate)),
+        ))
     }
 
     /// Waits until the host's rate of costly requests allows one more.
     fn take_turn(&self) -> Result<(), Failure> {
         let rate = self.runtime.config.load().limits.host_requests_per_second;
-        let wait = self.with_usage(|usage| usage.request(Instant::now(), rate)).unwrap_or_default();
+        let wait = self
+            .with_usage(|usage| usage.request(Instant::now(), rate))
+            .unwrap_or_default();
         let until = Instant::now() + wait;
-        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        while let Some(left) = until
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
+        {
             if self.stopping() {
                 return Err(Failure::new(FailureCode::STOPPING, "the session is over"));
             }
@@ -244,7 +271,10 @@ impl Device for Gate {
     fn commit(&self, begin: &Begin) -> Result<Committed, Failure> {
         self.act(role_of(&begin.kind), "commit", About::transfer(begin), |about| {
             let committed = self.runtime.commit(begin)?;
-            if let Committed::Adapter { task, version, digest, .. } = &committed {
+            if let Committed::Adapter {
+                task, version, digest, ..
+            } = &committed
+            {
                 *about = About {
                     task: Some(task.clone()),
                     version: Some(*version),
@@ -329,7 +359,9 @@ impl Device for Gate {
     }
 
     fn stop_tuning(&self) -> Result<(), Failure> {
-        self.act(Role::Teach, "stop-tuning", About::default(), |_| self.runtime.stop_tuning())
+        self.act(Role::Teach, "stop-tuning", About::default(), |_| {
+            self.runtime.stop_tuning()
+        })
     }
 
     fn enrol(&self, roles: Roles, minutes: u32) -> Result<Enrolment, Failure> {
@@ -339,7 +371,9 @@ impl Device for Gate {
     }
 
     fn hosts(&self) -> Result<Vec<HostEntry>, Failure> {
-        self.act(Role::Administer, "hosts", About::default(), |_| Ok(self.access.host_entries()))
+        self.act(Role::Administer, "hosts", About::default(), |_| {
+            Ok(self.access.host_entries())
+        })
     }
 
     fn revoke(&self, host: &str) -> Result<(), Failure> {

@@ -88,7 +88,10 @@ impl Hosts {
 
     /// Returns the host with a key; the configuration decides first.
     pub(super) fn find(&self, key: &PeerKey) -> Option<&Host> {
-        self.configured.iter().chain(&self.enrolled).find(|host| host.key == *key)
+        self.configured
+            .iter()
+            .chain(&self.enrolled)
+            .find(|host| host.key == *key)
     }
 
     /// Returns all hosts and whether they stand in the configuration.
@@ -142,7 +145,9 @@ impl Hosts {
         // In memory first: a disk that cannot be written does not keep anybody in.
         self.enrolled.clone_from(&enrolled);
         self.write(enrolled).map_err(|reason| {
-            let text = format!("the host is out until the next start, but not for good: {reason}\nhint: repair the disk, revoke again");
+            let text = format!(
+                "the host is out until the next start, but not for good: {reason}\nhint: repair the disk, revoke again"
+            );
             Failure::new(FailureCode::STORAGE, text)
         })
     }
@@ -208,7 +213,10 @@ mod tests {
         let mut hosts = Hosts::read(folder.path(), &[]);
         assert!(hosts.is_empty());
         assert_eq!(hosts.add(&key(1), "an na\n\u{1b}[2J", Roles::ALL).unwrap(), "anna2J");
-        assert_eq!(hosts.add(&key(2), "anna2J", "update".parse().unwrap()).unwrap(), "anna2J-2");
+        assert_eq!(
+            hosts.add(&key(2), "anna2J", "update".parse().unwrap()).unwrap(),
+            "anna2J-2"
+        );
         assert_eq!(hosts.add(&key(3), "", Roles::ALL).unwrap(), "host");
         hosts.revoke("host").unwrap();
         hosts.revoke(&key(1).to_string()).unwrap();
@@ -223,7 +231,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut hosts = Hosts::read(folder.path(), &[]);
         for number in 1..=3 {
-            hosts.add(&key(number), "host", "observe,update".parse().unwrap()).unwrap();
+            hosts
+                .add(&key(number), "host", "observe,update".parse().unwrap())
+                .unwrap();
         }
         let path = folder.path().join("hosts");
         let sound = std::fs::read(&path).unwrap();
@@ -246,6 +256,9 @@ mod tests {
             assert!(!read.is_empty() || whole || cut == HEAD.len(), "cut at {cut}");
         }
         std::fs::write(&path, "").unwrap();
-        assert!(!Hosts::read(folder.path(), &[]).is_empty(), "an emptied file is damaged");
+        assert!(
+            !Hosts::read(folder.path(), &[]).is_empty(),
+            "an emptied file is damaged"
+        );
     }
 }

@@ -14,13 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clr_transfer::{AccessRefusal, Enrolment, EnrolmentCode, Failure, FailureCode, HostEntry, PeerKey, PeerSecret, Roles};
+use clr_transfer::{
+    AccessRefusal, Enrolment, EnrolmentCode, Failure, FailureCode, HostEntry, PeerKey, PeerSecret, Roles,
+};
 
+use self::{audit::Audit, enrolment::Desk, hosts::Hosts, quota::Usage};
 pub(crate) use self::{
     audit::check as check_audit,
     gate::{Gate, Via},
 };
-use self::{audit::Audit, enrolment::Desk, hosts::Hosts, quota::Usage};
 use super::{Config, runtime::lock};
 
 /// Share of one core that handshakes may take at most, as its inverse.
@@ -107,14 +109,18 @@ impl Access {
 
     fn name(&self, key: &PeerKey) -> String {
         let hosts = lock(&self.hosts);
-        hosts.find(key).map_or_else(|| "unknown".to_owned(), |host| host.name.clone())
+        hosts
+            .find(key)
+            .map_or_else(|| "unknown".to_owned(), |host| host.name.clone())
     }
 
     fn open_enrolment(&self, roles: Roles, minutes: u32) -> Result<Enrolment, Failure> {
         if let Err(reason) = &self.secret {
             return Err(Failure::new(
                 FailureCode::UNSUPPORTED,
-                format_args!("no host can be enrolled: {reason}\nhint: set `[tcp] listen` or `[serial] port` and restart"),
+                format_args!(
+                    "no host can be enrolled: {reason}\nhint: set `[tcp] listen` or `[serial] port` and restart"
+                ),
             ));
         }
         if roles.is_empty() {

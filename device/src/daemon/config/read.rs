@@ -167,7 +167,10 @@ mod tests {
             ("[[trust.keys]]\nkey = 'ed25519:12'", "64 hexadecimal digits"),
             ("[[trust.keys]]\ntasks = ['a']", "`key` or `file`"),
             ("[tcp]\nlisten = 'here'", "listen"),
-            ("[[hosts]]\nname = 'a'\nkey = 'x25519:12'\nroles = ['update']", "x25519:12"),
+            (
+                "[[hosts]]\nname = 'a'\nkey = 'x25519:12'\nroles = ['update']",
+                "x25519:12",
+            ),
             ("[[hosts]]\nname = 'a'\nroles = ['update']", "key"),
             (
                 "[[hosts]]\nname = 'a'\nkey = 'x25519:0101010101010101010101010101010101010101010101010101010101010101'\nroles = ['root']",

@@ -107,7 +107,14 @@ fn group_number(group: &str) -> io::Result<Gid> {
     let text = std::fs::read_to_string(GROUPS)?;
     let found = text.lines().find_map(|line| {
         let mut fields = line.split(':');
-        (fields.next() == Some(group)).then(|| fields.nth(1).and_then(number)).flatten()
+        (fields.next() == Some(group))
+            .then(|| fields.nth(1).and_then(number))
+            .flatten()
     });
-    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no such group in {GROUPS}\nhint: groupadd {group}")))
+    found.ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("no such group in {GROUPS}\nhint: groupadd {group}"),
+        )
+    })
 }

@@ -41,7 +41,12 @@ fn talk(gate: &Gate, peer: &str, link: &mut Link, limits: &ServeLimits) -> bool 
             served.end != End::Closed
         }
         Err(error) => {
-            tracing::warn!(peer, "connection dropped: {error}");
+            if gate.is_known() {
+                tracing::warn!(peer, "connection dropped: {error}");
+            } else {
+                // Whoever reaches the port could fill the log.
+                tracing::debug!(peer, "connection dropped: {error}");
+            }
             !matches!(error, ServeError::Io(_))
         }
     }
@@ -65,7 +70,11 @@ impl Connections {
         let config = self.runtime.config.load();
         let refused = &self.runtime.counters.refused_connections;
         let (peer, class, most) = match via {
-            Via::Tcp(address) => (address.to_string(), Class::Peer(address.ip()), config.limits.handshakes),
+            Via::Tcp(address) => (
+                address.to_string(),
+                Class::Peer(address.ip().to_canonical()),
+                config.limits.handshakes,
+            ),
             _ => ("control socket".to_owned(), Class::Control, config.limits.connections),
         };
         let mut link = match link {

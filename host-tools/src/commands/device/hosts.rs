@@ -9,8 +9,10 @@ use super::{Context, options};
 use crate::{known_devices::KnownDevices, output::Table};
 
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  clr device enrol tcp:robot.local:7171 --code 7K3QF-0XB9M-2ZT4C-HD8VA\n\nOn the device, \
-                        `clr-device enrol --role update` shows the code. Both ends then keep the other's key.")]
+#[command(
+    after_help = "Example:\n  clr device enrol tcp:robot.local:7171 --code 7K3QF-0XB9M-2ZT4C-HD8VA\n\nOn the device, \
+                        `clr-device enrol --role update` shows the code. Both ends then keep the other's key."
+)]
 pub(super) struct EnrolArgs {
     /// The device, in place of --at
     #[arg(value_name = "ENDPOINT")]
@@ -93,7 +95,9 @@ pub(super) fn enrol(args: &EnrolArgs, at: Option<&Endpoint>, context: &Context<'
         };
         context.output.document("device", &document)?;
     } else {
-        context.output.line(&format!("{endpoint}: enrolled with '{device}', key {key}"))?;
+        context
+            .output
+            .line(&format!("{endpoint}: enrolled with '{device}', key {key}"))?;
     }
     Ok(0)
 }
@@ -116,7 +120,13 @@ pub(super) fn hosts(client: &mut EndpointClient<'_>, context: &Context<'_>) -> a
     let mut table = Table::new(["name", "roles", "from", "sessions", "key"]);
     for host in hosts {
         let from = if host.configured { "configuration" } else { "enrolment" };
-        table.row([host.name, host.roles, from.to_owned(), host.sessions.to_string(), host.key]);
+        table.row([
+            host.name,
+            host.roles,
+            from.to_owned(),
+            host.sessions.to_string(),
+            host.key,
+        ]);
     }
     context.output.table(&table)?;
     Ok(0)

@@ -6,7 +6,9 @@ mod teach;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use clr_transfer::{ClientOptions, Endpoint, EndpointClient, Progress, Security, SystemClock, TuneRequest, parse_bytes};
+use clr_transfer::{
+    ClientOptions, Endpoint, EndpointClient, Progress, Security, SystemClock, TuneRequest, parse_bytes,
+};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
