@@ -55,7 +55,7 @@ impl KnownDevices {
                         );
                     }
                 }
-                text.parse().map_err(|error| {
+                text.parse::<PeerSecret>().map_err(|error| {
                     anyhow!(
                         "'{}' is damaged: {error}\nhint: remove it for a new key, and enrol again with each device",
                         path.display()
@@ -77,7 +77,7 @@ impl KnownDevices {
         let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
         let entry = |(number, line): (usize, &str)| {
             let read = line.trim().rsplit_once(' ');
-            let read = read.and_then(|(place, key)| Some((place.trim().to_owned(), key.parse().ok()?)));
+            let read = read.and_then(|(place, key)| Some((place.trim().to_owned(), key.parse::<PeerKey>().ok()?)));
             read.with_context(|| {
                 format!(
                     "line {number} of '{}' is no `ENDPOINT x25519:KEY`\nhint: remove the line, and enrol again with that device",
@@ -129,7 +129,9 @@ impl KnownDevices {
 }
 
 fn make_key(path: &Path) -> anyhow::Result<PeerSecret> {
-    let secret = PeerSecret::from_bytes(rand::random());
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
+    let secret = PeerSecret::from_bytes(seed);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make folder '{}'", folder.display()))?;
     }

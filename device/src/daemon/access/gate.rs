@@ -100,7 +100,8 @@ impl Gate {
         let peer = match (host, self.via) {
             (Some(host), _) => self.access.name(&host),
             (None, Via::Socket) => "local".to_owned(),
-            (None, Via::Tcp(address)) => address.to_string(),
+            // Without the port: a program that asks every second is one peer.
+            (None, Via::Tcp(address)) => address.ip().to_canonical().to_string(),
             (None, Via::Serial) => "serial line".to_owned(),
         };
         Who {

@@ -163,6 +163,7 @@ impl Hosts {
             let _ = std::fs::copy(&self.path, self.path.with_extension("damaged"));
         }
         files::replace(&self.path, &text)?;
+        self.problems.clear();
         self.enrolled = enrolled;
         Ok(())
     }

@@ -150,6 +150,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         Action::List => return show::list(client.list()?, context),
         Action::Tuning => return show::tuning(&client.tune_status()?, context),
         Action::Hosts => return hosts::hosts(client, context),
+        // Carried out above: they need no client.
         Action::Enrol(_) | Action::Forget(_) => return Ok(0),
         Action::Revoke(hosts::RevokeArgs { host }) => {
             client.revoke(host)?;
