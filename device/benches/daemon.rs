@@ -12,6 +12,7 @@ use std::{
     error::Error,
     fs,
     io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
     os::unix::net::UnixStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -26,7 +27,9 @@ use std::{
 
 use clr_adapters::{Adapter, Encoding, Recipe, encode};
 use clr_onnx::{Architecture, Backbone, RgbImage, identity_adapter, seeded_backbone};
-use clr_transfer::{ClientError, Endpoint, EndpointClient, Kind, SystemClock};
+use clr_transfer::{
+    ClientError, ClientOptions, Endpoint, EndpointClient, Kind, PeerKey, PeerSecret, Security, SystemClock,
+};
 use serde_json::Value;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -143,16 +146,67 @@ fn quantiles(mut values: Vec<f64>) -> (f64, f64) {
     (at(0.5), at(0.99))
 }
 
+/// Frames while strangers do what costs the device most.
+struct Besieged {
+    median: f64,
+    p99: f64,
+    slowest: f64,
+    connections: usize,
+}
+
+/// Eight threads that connect, begin a handshake with a key of their own, and connect again.
+fn strangers(device: &Device, port: u16) -> Result<Besieged> {
+    let over = Arc::new(AtomicBool::new(false));
+    let device_key = fs::read_to_string(device.folder.join("state/session.key"))?;
+    let device_key: PeerKey = device_key.lines().nth(1).ok_or("no key")?.parse()?;
+    let strangers: Vec<_> = (0..8_u8)
+        .map(|number| {
+            let over = Arc::clone(&over);
+            thread::spawn(move || {
+                let endpoint = Endpoint::Tcp(format!("127.0.0.1:{port}"));
+                let mut connections = 0;
+                while !over.load(Ordering::Relaxed) {
+                    let options = ClientOptions {
+                        security: Security::Known {
+                            secret: PeerSecret::from_bytes([number; 32]),
+                            device: device_key,
+                        },
+                        attempts: 1,
+                        ..endpoint.options()
+                    };
+                    let _ = endpoint.client(&SystemClock::new(), options).status();
+                    connections += 1;
+                }
+                connections
+            })
+        })
+        .collect();
+    let frames = device.latencies(450)?;
+    over.store(true, Ordering::Relaxed);
+    let connections = strangers.into_iter().map(|stranger| stranger.join().unwrap_or(0)).sum();
+    let slowest = frames.iter().copied().fold(0.0, f64::max);
+    let (median, p99) = quantiles(frames);
+    Ok(Besieged {
+        median,
+        p99,
+        slowest,
+        connections,
+    })
+}
+
 fn main() -> Result<()> {
     let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse::<usize>().ok());
     let (tasks, switches) = (numbers.next().unwrap_or(100), numbers.next().unwrap_or(500));
     let folder = tempfile::tempdir()?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let backbone = seeded_backbone(Architecture::EfficientNetLite0, 1, 10);
     backbone.save(&folder.path().join("backbone.onnx"))?;
     let backbone = Backbone::load(&folder.path().join("backbone.onnx"))?;
     fs::write(
         folder.path().join("device.toml"),
-        "backbone = 'backbone.onnx'\nstate = 'state'\n[trust]\nunsigned = true\n[source]\nkind = 'stdin'\n",
+        format!(
+            "backbone = 'backbone.onnx'\nstate = 'state'\n[trust]\nunsigned = true\n[source]\nkind = 'stdin'\n[tcp]\nlisten = '127.0.0.1:{port}'\n"
+        ),
     )?;
     let (device, ready) = Device::start(folder.path().to_owned())?;
     println!("start, no task: ready after {:.0} ms", 1e3 * ready.as_secs_f64());
@@ -170,7 +224,9 @@ fn main() -> Result<()> {
             println!("memory, {} tasks: {:.1} MB", task + 1, device.memory()?);
         }
     }
-    let alone = quantiles(device.latencies(300)?);
+    let frames = device.latencies(450)?;
+    let slowest_alone = frames.iter().copied().fold(0.0, f64::max);
+    let alone = quantiles(frames);
     println!("frame: median {:.2} ms, p99 {:.2} ms", alone.0, alone.1);
 
     let mut waits = Vec::with_capacity(switches);
@@ -214,6 +270,11 @@ fn main() -> Result<()> {
     );
     let dropped = dawdling.join().map_err(|_| "the peer's thread panicked")?;
     println!("that peer was dropped after {:.1} s", dropped.as_secs_f64());
+    let besieged = strangers(&device, port)?;
+    println!(
+        "frame beside eight strangers who begin handshakes: median {:.2} ms, p99 {:.2} ms, slowest {:.2} ms; {} connections; slowest alone {:.2} ms",
+        besieged.median, besieged.p99, besieged.slowest, besieged.connections, slowest_alone
+    );
     drop(device);
     let (_device, ready) = Device::start(folder.path().to_owned())?;
     println!("start, {tasks} tasks: ready after {:.0} ms", 1e3 * ready.as_secs_f64());

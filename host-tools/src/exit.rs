@@ -40,7 +40,7 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
             return PARITY;
         }
         match cause.downcast_ref::<ClientError>() {
-            Some(ClientError::Refused(_)) => return REFUSED,
+            Some(ClientError::Refused(_) | ClientError::NotAdmitted(_)) => return REFUSED,
             Some(ClientError::Connect { .. } | ClientError::Lost { .. } | ClientError::Uncertain { .. }) => {
                 return UNREACHABLE;
             }

@@ -15,6 +15,7 @@ mod exit;
 mod fetch;
 mod fingerprint;
 mod forgetting;
+mod known_devices;
 mod learn;
 mod output;
 

@@ -112,7 +112,6 @@ pub enum Refusal {
         /// The file's digest.
         digest: Digest,
     },
-    // SIGN: codes 14 to 17.
     /// Other bytes than the publisher's release statement names.
     #[error("not the bytes that key {} signed: {fault}", key.short())]
     WrongContent {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use clr_adapters::Digest;
 
 use crate::{
+    access::{Enrolment, HostEntry, Roles},
     failure::{Failure, FailureCode},
     health::Health,
     message::{Begin, Committed, DeviceInfo, PullInfo, Slot},
@@ -37,7 +38,7 @@ pub trait Device: Sync {
     fn commit(&self, begin: &Begin) -> Result<Committed, Failure>;
 
     /// Throws away what arrived of a transfer; nothing to do if there is none.
-    fn abort(&self, digest: &Digest);
+    fn abort(&self, digest: &Digest) -> Result<(), Failure>;
 
     /// What the device is doing. Texts longer than 256 bytes and lists longer than 16 are cut.
     fn status(&self) -> Result<Status, Failure>;
@@ -138,6 +139,22 @@ pub trait Device: Sync {
     /// What tuning would lack to be promoted.
     fn tune_check(&self, _request: &TuneRequest) -> Result<TuneForecast, Failure> {
         Err(unsupported("tell what tuning lacks"))
+    }
+
+    /// Opens enrolment: returns the code that lets one new host in, with these roles, within so many minutes.
+    fn enrol(&self, roles: Roles, minutes: u32) -> Result<Enrolment, Failure> {
+        let _ = (roles, minutes);
+        Err(Failure::new(FailureCode::UNSUPPORTED, "this device enrols no hosts"))
+    }
+
+    /// The hosts that the device knows.
+    fn hosts(&self) -> Result<Vec<HostEntry>, Failure> {
+        Ok(Vec::new())
+    }
+
+    /// Forgets a host, named by its name or key, and ends its sessions.
+    fn revoke(&self, host: &str) -> Result<(), Failure> {
+        Err(Failure::new(FailureCode::NO_HOST, format_args!("no host '{host}'")))
     }
 
     /// Whether connections should end, because the device is going down.

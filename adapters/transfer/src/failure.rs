@@ -44,6 +44,14 @@ impl FailureCode {
     pub const DELTA: Self = Self(11);
     /// The base of a difference is not here: send the whole file.
     pub const NO_BASE: Self = Self(12);
+    /// The device takes only encrypted sessions of hosts that it knows.
+    pub const UNAUTHENTICATED: Self = Self(13);
+    /// The host's roles do not include the request.
+    pub const NOT_ALLOWED: Self = Self(14);
+    /// The host has used up what it may take: requests, or bytes written on its behalf.
+    pub const QUOTA: Self = Self(15);
+    /// No such host.
+    pub const NO_HOST: Self = Self(16);
 
     /// The first code of the rules for adapters; `Refusal::code()` is added.
     pub const REFUSAL: u16 = 256;
@@ -99,6 +107,10 @@ impl FailureCode {
             Self::INTERNAL => "internal",
             Self::DELTA => "delta",
             Self::NO_BASE => "no-base",
+            Self::UNAUTHENTICATED => "unauthenticated",
+            Self::NOT_ALLOWED => "not-allowed",
+            Self::QUOTA => "quota",
+            Self::NO_HOST => "no-host",
             Self::NO_TASK => "no-task",
             Self::NO_FILE => "no-file",
             Self::FULL => "full",

@@ -21,6 +21,12 @@ pub enum Direction {
     Request = b'Q',
     /// From the device.
     Reply = b'R',
+    /// A message of a handshake, either way: its number in the sequence says which.
+    Handshake = b'N',
+    /// From the host, sealed.
+    SealedRequest = b'q',
+    /// From the device, sealed.
+    SealedReply = b'r',
 }
 
 /// The first nine bytes of a body.
@@ -35,6 +41,25 @@ pub struct Head {
 }
 
 impl Head {
+    /// Bytes of a head.
+    pub(crate) const BYTES: usize = HEAD;
+
+    /// The head of a sealed frame: its counter takes the place of session and sequence.
+    #[cfg(feature = "secure")]
+    pub(crate) const fn of_counter(direction: Direction, counter: u64) -> Self {
+        Self {
+            direction,
+            session: counter as u32,
+            sequence: (counter >> 32) as u32,
+        }
+    }
+
+    /// Returns the counter of a sealed frame.
+    #[cfg(feature = "secure")]
+    pub(crate) const fn counter(self) -> u64 {
+        (self.sequence as u64) << 32 | self.session as u64
+    }
+
     /// Takes a head off a body; `None` if there is none.
     #[must_use]
     pub fn split(body: &[u8]) -> Option<(Self, &[u8])> {
@@ -43,6 +68,9 @@ impl Head {
         let direction = match direction {
             b'Q' => Direction::Request,
             b'R' => Direction::Reply,
+            b'N' => Direction::Handshake,
+            b'q' => Direction::SealedRequest,
+            b'r' => Direction::SealedReply,
             _ => return None,
         };
         let head = Self {
@@ -61,8 +89,9 @@ impl Head {
     }
 }
 
-/// Appends the frame of `body` to `out`, both zeros included. `body` is at most [`MAX_BODY`] long; its checksum is put behind it.
+/// Appends the frame of `body` to `out`, both zeros included. `body` is at most [`MAX_BODY`] long and unchanged afterwards.
 pub fn encode_frame(body: &mut Vec<u8>, out: &mut Vec<u8>) {
+    let bare = body.len();
     body.extend(crc32fast::hash(body).to_le_bytes());
     out.push(0);
     let start = out.len();
@@ -70,6 +99,7 @@ pub fn encode_frame(body: &mut Vec<u8>, out: &mut Vec<u8>) {
     let length = cobs::encode(body, &mut out[start..]);
     out.truncate(start + length);
     out.push(0);
+    body.truncate(bare);
 }
 
 /// What ended at a zero.

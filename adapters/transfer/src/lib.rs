@@ -35,6 +35,7 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+mod access;
 mod client;
 mod clock;
 mod device;
@@ -45,6 +46,12 @@ mod health;
 mod message;
 mod pacing;
 mod receive;
+mod refusal;
+#[cfg(feature = "secure")]
+mod secure;
+#[cfg(not(feature = "secure"))]
+#[path = "unsealed.rs"]
+mod secure;
 mod serve;
 mod session;
 mod status;
@@ -53,7 +60,8 @@ mod teaching;
 mod transport;
 mod tuning;
 
-pub use client::{Client, ClientError, ClientOptions, Filing, LinkFault, Progress, Pulled, Pushed};
+pub use access::{Enrolment, HostEntry, Role, RoleError, Roles};
+pub use client::{Client, ClientError, ClientOptions, Filing, LinkFault, Progress, Pulled, Pushed, Security};
 pub use clock::Clock;
 #[cfg(feature = "std")]
 pub use clock::SystemClock;
@@ -66,6 +74,13 @@ pub use message::{
     Begin, Capabilities, Committed, DeviceInfo, Kind, MAX_CHUNK, MAX_LABEL, MAX_TASK, MIN_CHUNK, MessageFault,
     PullInfo, Request, Response, Slot, VERSIONS,
 };
+pub use refusal::AccessRefusal;
+#[cfg(feature = "secure")]
+pub use secure::{
+    Admission, Channel, CodeError, EnrolmentCode, MAX_SECURE_CHUNK, PeerKey, PeerKeyError, PeerSecret, SECURE_VERSION,
+};
+#[cfg(feature = "secure")]
+pub use serve::serve_admitted;
 pub use serve::{End, ServeError, ServeLimits, Served, serve};
 pub use session::{Session, SessionLimits};
 pub use status::{Frames, Latency, Memory, Reverted, Status, TaskState, TaskSummary, TrialStatus};

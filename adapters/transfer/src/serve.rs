@@ -22,6 +22,8 @@ pub struct ServeLimits {
     pub idle: Duration,
     /// How long the whole connection may last.
     pub session: Duration,
+    /// How long a peer may take until its session is open.
+    pub opening: Duration,
     /// Caps on sizes.
     pub caps: SessionLimits,
 }
@@ -32,6 +34,7 @@ impl Default for ServeLimits {
             frame: Duration::from_secs(10),
             idle: Duration::from_mins(1),
             session: Duration::from_hours(1),
+            opening: Duration::from_mins(1),
             caps: SessionLimits::default(),
         }
     }
@@ -112,18 +115,73 @@ pub fn serve<S: Read + Write>(
     clock: &dyn Clock,
     limits: &ServeLimits,
 ) -> Result<Served, ServeError> {
-    let stop = || device.stopping();
+    let frames = &mut Session::new(device, limits.caps);
+    serve_frames(stream, frames, &|| device.stopping(), clock, limits)
+}
+
+/// Serves one connection as [`serve`] does, with the sessions that `admission` lets in.
+///
+/// # Errors
+/// As [`serve`].
+#[cfg(feature = "secure")]
+pub fn serve_admitted<S: Read + Write>(
+    stream: &mut S,
+    device: &dyn Device,
+    admission: &dyn crate::secure::Admission,
+    clock: &dyn Clock,
+    limits: &ServeLimits,
+) -> Result<Served, ServeError> {
+    let frames = &mut crate::secure::Channel::new(device, admission, limits.caps);
+    serve_frames(stream, frames, &|| device.stopping(), clock, limits)
+}
+
+/// What frames are handed to.
+pub(crate) trait Frames {
+    /// Takes the body of a frame; returns the frame to send, if one is due.
+    fn handle(&mut self, body: &[u8]) -> Option<&[u8]>;
+    /// The frame that asks to send again what could not be read.
+    fn damaged(&mut self) -> &[u8];
+    /// Whether a session is open.
+    fn is_open(&self) -> bool;
+}
+
+impl Frames for Session<'_> {
+    fn handle(&mut self, body: &[u8]) -> Option<&[u8]> {
+        self.handle(body)
+    }
+
+    fn damaged(&mut self) -> &[u8] {
+        self.damaged()
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_settled()
+    }
+}
+
+fn serve_frames<S: Read + Write>(
+    stream: &mut S,
+    session: &mut dyn Frames,
+    stop: &dyn Fn() -> bool,
+    clock: &dyn Clock,
+    limits: &ServeLimits,
+) -> Result<Served, ServeError> {
     let mut receiver = Receiver::new();
-    let mut session = Session::new(device, limits.caps);
-    let expires = clock.now() + limits.session;
-    let mut good = clock.now();
+    let start = clock.now();
+    let expires = start + limits.session;
+    let mut good = start;
     let end = loop {
+        let until = expires.min(good + limits.idle);
         let patience = Patience {
-            until: expires.min(good + limits.idle),
+            until: if session.is_open() {
+                until
+            } else {
+                until.min(start + limits.opening)
+            },
             frame: limits.frame,
             quiet: None,
         };
-        let reply = match receiver.next(stream, clock, patience, &stop) {
+        let reply = match receiver.next(stream, clock, patience, stop) {
             Ok(FrameEvent::Frame) => {
                 let reply = session.handle(receiver.decoder.body());
                 good = clock.now();
@@ -139,7 +197,7 @@ pub fn serve<S: Read + Write>(
             Err(NoFrame::Io(kind)) => return Err(ServeError::Io(kind)),
         };
         let Some(reply) = reply else { continue };
-        match send(stream, clock, reply, clock.now() + limits.frame, &stop) {
+        match send(stream, clock, reply, clock.now() + limits.frame, stop) {
             Ok(()) => {}
             Err(NoFrame::Closed) => break End::Closed,
             Err(NoFrame::Stopped) => break End::Stopped,

@@ -1,8 +1,10 @@
 //! The device's end of one connection, without any input or output of its own: frames in, replies out.
 
 use alloc::{borrow::ToOwned, boxed::Box, vec, vec::Vec};
+use core::ops::RangeInclusive;
 
 use crate::{
+    access::clip_hosts,
     device::Device,
     failure::{Failure, FailureCode},
     frame::{Direction, Head, MAX_BODY, encode_frame},
@@ -57,18 +59,28 @@ enum Answer {
 pub struct Session<'d> {
     device: &'d dyn Device,
     limits: SessionLimits,
+    versions: RangeInclusive<u16>,
+    /// Bytes of the largest body.
+    largest: usize,
     settled: Option<Settled>,
     /// The last request that was carried out.
     last: u32,
     transfers: Vec<Transfer>,
     /// Number of the last transfer.
     number: u32,
-    body: Vec<u8>,
     data: Vec<u8>,
-    /// The last reply as a frame.
+    /// The body of the last reply.
     reply: Vec<u8>,
-    /// A frame that answers no request of the session.
+    /// The body of a reply to no request of the session.
     aside: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+/// Which of a session's bodies is to be sent.
+#[derive(Clone, Copy)]
+enum Due {
+    Reply,
+    Aside,
 }
 
 impl<'d> Session<'d> {
@@ -80,19 +92,69 @@ impl<'d> Session<'d> {
                 chunk: limits.chunk.clamp(MIN_CHUNK, MAX_CHUNK),
                 ..limits
             },
+            versions: VERSIONS,
+            largest: MAX_BODY,
             settled: None,
             last: 0,
             transfers: Vec::new(),
             number: 0,
-            body: Vec::new(),
+            frame: Vec::new(),
             data: Vec::new(),
             reply: Vec::new(),
             aside: Vec::new(),
         }
     }
 
+    /// A session whose bodies are sealed before they are sent.
+    #[cfg(feature = "secure")]
+    pub(crate) fn sealed(device: &'d dyn Device, limits: SessionLimits) -> Self {
+        use crate::secure::{MAX_PLAIN, MAX_SECURE_CHUNK, SECURE_VERSION};
+        let chunk = limits.chunk.min(MAX_SECURE_CHUNK);
+        Self {
+            versions: SECURE_VERSION..=SECURE_VERSION,
+            largest: MAX_PLAIN,
+            ..Self::new(device, SessionLimits { chunk, ..limits })
+        }
+    }
+
+    /// Returns whether the host has said hello.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.is_some()
+    }
+
     /// Takes the body of a frame; returns the frame to send, if one is due.
     pub fn handle(&mut self, body: &[u8]) -> Option<&[u8]> {
+        let due = self.answer(body)?;
+        Some(self.framed(due))
+    }
+
+    /// Takes a body; returns the body to send, if one is due.
+    #[cfg(feature = "secure")]
+    pub(crate) fn handle_body(&mut self, body: &[u8]) -> Option<&[u8]> {
+        Some(match self.answer(body)? {
+            Due::Reply => &self.reply,
+            Due::Aside => &self.aside,
+        })
+    }
+
+    /// The frame that refuses a request without reading it.
+    #[cfg(feature = "secure")]
+    pub(crate) fn refuse(&mut self, head: Head, failure: Failure) -> &[u8] {
+        let due = self.beside(head, &Response::Failed(failure));
+        self.framed(due)
+    }
+
+    fn framed(&mut self, due: Due) -> &[u8] {
+        let body = match due {
+            Due::Reply => &mut self.reply,
+            Due::Aside => &mut self.aside,
+        };
+        self.frame.clear();
+        encode_frame(body, &mut self.frame);
+        &self.frame
+    }
+
+    fn answer(&mut self, body: &[u8]) -> Option<Due> {
         let (head, message) = Head::split(body)?;
         if head.direction != Direction::Request {
             return None;
@@ -100,7 +162,7 @@ impl<'d> Session<'d> {
         let request = Request::read(message);
         let known = self.settled.is_some_and(|settled| settled.session == head.session);
         if known && head.sequence == self.last {
-            return Some(&self.reply);
+            return Some(Due::Reply);
         }
         if known && head.sequence < self.last {
             return None;
@@ -113,7 +175,7 @@ impl<'d> Session<'d> {
                     FailureCode::SESSION,
                     "this connection has no such session\nhint: it begins with a hello",
                 );
-                return self.beside(head, &Response::Failed(failure));
+                return Some(self.beside(head, &Response::Failed(failure)));
             }
             Ok(request) => self.carry_out(request),
             Err(fault) => Err(fault.into()),
@@ -127,7 +189,7 @@ impl<'d> Session<'d> {
             ..head
         };
         self.write_reply(reply, answer);
-        Some(&self.reply)
+        Some(Due::Reply)
     }
 
     /// The frame that asks to send again what could not be read.
@@ -137,20 +199,20 @@ impl<'d> Session<'d> {
             session: self.settled.map_or(0, |settled| settled.session),
             sequence: 0,
         };
-        self.beside(head, &Response::Damaged).unwrap_or_default()
+        let due = self.beside(head, &Response::Damaged);
+        self.framed(due)
     }
 
-    fn beside(&mut self, head: Head, response: &Response<'_>) -> Option<&[u8]> {
+    fn beside(&mut self, head: Head, response: &Response<'_>) -> Due {
         let head = Head {
             direction: Direction::Reply,
             ..head
         };
-        self.aside.clear();
-        pack(head, response, &mut self.body, &mut self.aside).then_some(self.aside.as_slice())
+        pack(head, response, self.largest, &mut self.aside);
+        Due::Aside
     }
 
     fn write_reply(&mut self, head: Head, answer: Result<Answer, Failure>) {
-        self.reply.clear();
         let data = core::mem::take(&mut self.data);
         let response = match answer {
             Ok(Answer::Message(response)) => response,
@@ -160,21 +222,20 @@ impl<'d> Session<'d> {
             },
             Err(failure) => Response::Failed(failure),
         };
-        if !pack(head, &response, &mut self.body, &mut self.reply) {
+        if !pack(head, &response, self.largest, &mut self.reply) {
             let failure = Failure::new(FailureCode::TOO_LARGE, "the answer does not fit a frame");
-            self.reply.clear();
-            pack(head, &Response::Failed(failure), &mut self.body, &mut self.reply);
+            pack(head, &Response::Failed(failure), self.largest, &mut self.reply);
         }
         self.data = data;
     }
 
-    fn hello(&mut self, session: u32, spoken: core::ops::RangeInclusive<u16>, chunk: u32) -> Result<Answer, Failure> {
+    fn hello(&mut self, session: u32, spoken: RangeInclusive<u16>, chunk: u32) -> Result<Answer, Failure> {
         (self.settled, self.number) = (None, 0);
         self.transfers.clear();
-        let version = *spoken.end().min(VERSIONS.end());
-        if !(spoken.contains(&version) && VERSIONS.contains(&version)) {
+        let version = *spoken.end().min(self.versions.end());
+        if !(spoken.contains(&version) && self.versions.contains(&version)) {
             let (min, max) = spoken.into_inner();
-            let (from, to) = VERSIONS.into_inner();
+            let (from, to) = self.versions.clone().into_inner();
             let older = if max < from { "host" } else { "device" };
             return Err(Failure::new(
                 FailureCode::VERSION,
@@ -206,7 +267,7 @@ impl<'d> Session<'d> {
             }
             Request::Abort { digest } => {
                 self.transfers.retain(|transfer| transfer.begin.digest != digest);
-                device.abort(&digest);
+                device.abort(&digest)?;
                 Response::Done
             }
             Request::Status => {
@@ -226,14 +287,14 @@ impl<'d> Session<'d> {
                 let mut tasks = device.example_tasks()?;
                 tasks.retain(|task| task.task.as_str() > after);
                 tasks.sort_by(|a, b| a.task.cmp(&b.task));
-                let more = page(&mut tasks, budget);
+                let more = page(&mut tasks, self.page_bytes(budget));
                 Response::ExampleTasks { tasks, more }
             }
             Request::Examples { task, after, budget } => {
                 let mut examples = device.examples(task)?;
                 examples.retain(|example| Some(example.id) > after);
                 examples.sort_by_key(|example| example.id);
-                let more = page(&mut examples, budget);
+                let more = page(&mut examples, self.page_bytes(budget));
                 Response::Examples { examples, more }
             }
             Request::OpenExample { task, id } => Response::Opened(device.open_example(task, &id)?),
@@ -277,9 +338,21 @@ impl<'d> Session<'d> {
                 health.clip();
                 Response::Health(health)
             }
+            Request::Enrol { roles, minutes } => Response::Enrolment(device.enrol(roles, minutes)?),
+            Request::Hosts => {
+                let mut hosts = device.hosts()?;
+                clip_hosts(&mut hosts);
+                Response::Hosts(hosts)
+            }
+            Request::Revoke { host } => device.revoke(host).map(done)?,
             Request::Hello { .. } => return Err(MessageFault::Unreadable.into()),
         };
         Ok(Answer::Message(response))
+    }
+
+    /// Bytes that a page may take: as many as were asked for, if they fit a frame.
+    fn page_bytes(&self, budget: u32) -> usize {
+        (budget as usize).min(self.largest - 1024)
     }
 
     fn chunk_cap(&self) -> u32 {
@@ -351,7 +424,7 @@ impl<'d> Session<'d> {
         tasks.retain(|task| task.task.as_str() > after);
         tasks.sort_by(|a, b| a.task.cmp(&b.task));
         tasks.iter_mut().for_each(TaskSummary::clip);
-        let more = page(&mut tasks, budget);
+        let more = page(&mut tasks, self.page_bytes(budget));
         Ok(Response::Tasks { tasks, more })
     }
 }
@@ -387,8 +460,7 @@ impl From<MessageFault> for Failure {
 }
 
 /// Cuts a list to a page of about `budget` bytes, at least one entry; returns whether there are more.
-fn page<T: serde::Serialize>(entries: &mut Vec<T>, budget: u32) -> bool {
-    let budget = (budget as usize).min(MAX_BODY - 1024);
+fn page<T: serde::Serialize>(entries: &mut Vec<T>, budget: usize) -> bool {
     let (mut bytes, mut fit) = (0, 0);
     for entry in &*entries {
         bytes += postcard::experimental::serialized_size(entry).unwrap_or(MAX_BODY);
@@ -402,17 +474,13 @@ fn page<T: serde::Serialize>(entries: &mut Vec<T>, budget: u32) -> bool {
     more
 }
 
-/// Writes a frame; `false` if the message does not fit one.
-fn pack(head: Head, response: &Response<'_>, body: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
+/// Writes the body of a frame in place of what was there; `false` if the message does not fit one.
+fn pack(head: Head, response: &Response<'_>, largest: usize, body: &mut Vec<u8>) -> bool {
     body.clear();
     head.write(body);
     let Some(written) = response.write(core::mem::take(body)) else {
         return false;
     };
     *body = written;
-    let fits = body.len() <= MAX_BODY;
-    if fits {
-        encode_frame(body, out);
-    }
-    fits
+    body.len() <= largest
 }

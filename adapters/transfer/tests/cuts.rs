@@ -3,7 +3,8 @@
 use clr_transfer::{ClientError, Kind};
 
 use crate::{
-    line::{Faults, Random, with_client},
+    door::Spoken,
+    line::{Faults, Random, with_client_that},
     memory_device::MemoryDevice,
 };
 
@@ -22,10 +23,15 @@ fn cut(after: u64) -> Faults {
 
 #[test]
 fn cut_at_every_byte_of_a_small_transfer_it_resumes_and_sends_at_most_one_chunk_twice() {
+    Spoken::ALL.into_iter().for_each(small_transfer);
+}
+
+fn small_transfer(speaks: Spoken) {
     let file = Random(1).bytes(300);
     let whole = {
         let device = MemoryDevice::default();
-        with_client(
+        with_client_that(
+            speaks,
             &device,
             CHUNK,
             |_| Faults::default(),
@@ -37,7 +43,7 @@ fn cut_at_every_byte_of_a_small_transfer_it_resumes_and_sends_at_most_one_chunk_
     for after in (0..=whole).step_by(STEP) {
         let device = MemoryDevice::default();
         let faults = |connection| if connection == 0 { cut(after) } else { Faults::default() };
-        let (pushed, ..) = with_client(&device, CHUNK, faults, |client| {
+        let (pushed, ..) = with_client_that(speaks, &device, CHUNK, faults, |client| {
             client.push(&file, Kind::Adapter).unwrap()
         });
         assert!(device.holds(&file), "cut after {after}");
@@ -49,11 +55,15 @@ fn cut_at_every_byte_of_a_small_transfer_it_resumes_and_sends_at_most_one_chunk_
 
 #[test]
 fn cut_at_every_chunk_of_a_large_transfer_each_connection_goes_on_where_the_last_one_stopped() {
+    Spoken::ALL.into_iter().for_each(large_transfer);
+}
+
+fn large_transfer(speaks: Spoken) {
     let file = Random(2).bytes(40_000 / SMALLER);
     let device = MemoryDevice::default();
     // Every connection carries the greeting and about one chunk of 1,024 bytes before it is cut.
-    let faults = |_| cut(1_600);
-    let (pushed, ..) = with_client(&device, 1024, faults, |client| {
+    let faults = |_| cut(1_600 + speaks.more());
+    let (pushed, ..) = with_client_that(speaks, &device, 1024, faults, |client| {
         client.push(&file, Kind::Adapter).unwrap()
     });
     assert!(device.holds(&file));
@@ -62,11 +72,11 @@ fn cut_at_every_chunk_of_a_large_transfer_each_connection_goes_on_where_the_last
     assert!(pushed.repeated <= u64::from(pushed.connections) * 1024, "{pushed:?}");
     for after in (0..80 / SMALLER as u64)
         .step_by(STEP.min(4))
-        .map(|step| 200 + 551 * step)
+        .map(|step| 200 + speaks.more() + 551 * step)
     {
         let device = MemoryDevice::default();
         let faults = |connection| if connection == 0 { cut(after) } else { Faults::default() };
-        let (pushed, ..) = with_client(&device, 1024, faults, |client| {
+        let (pushed, ..) = with_client_that(speaks, &device, 1024, faults, |client| {
             client.push(&file, Kind::Adapter).unwrap()
         });
         assert!(
@@ -78,46 +88,66 @@ fn cut_at_every_chunk_of_a_large_transfer_each_connection_goes_on_where_the_last
 
 #[test]
 fn another_client_resumes_what_the_first_one_left() {
+    Spoken::ALL.into_iter().for_each(another_client);
+}
+
+fn another_client(speaks: Spoken) {
     let file = Random(3).bytes(if cfg!(miri) { 6_000 } else { 10_000 });
     let device = MemoryDevice::default();
-    let (first, ..) = with_client(&device, 1024, |_| cut(100), |client| client.push(&file, Kind::Adapter));
-    assert!(matches!(first, Err(ClientError::Lost { .. })), "{first:?}");
-    let (left, ..) = with_client(
+    let (first, ..) = with_client_that(
+        speaks,
         &device,
         1024,
-        |n| if n == 0 { cut(5_000) } else { cut(10) },
+        |_| cut(100),
+        |client| client.push(&file, Kind::Adapter),
+    );
+    assert!(matches!(first, Err(ClientError::Lost { .. })), "{first:?}");
+    let (left, ..) = with_client_that(
+        speaks,
+        &device,
+        1024,
+        |n| if n == 0 { cut(5_000 + speaks.more()) } else { cut(10) },
         |client| client.push(&file, Kind::Adapter),
     );
     assert!(left.is_err());
-    let (second, ..) = with_client(
+    let (second, ..) = with_client_that(
+        speaks,
         &device,
         1024,
         |_| Faults::default(),
         |client| client.push(&file, Kind::Adapter).unwrap(),
     );
-    assert!(second.resumed >= 4 * 1024, "{second:?}");
+    assert!(second.resumed >= 3 * 1024, "{second:?}");
     assert_eq!(second.sent, file.len() as u64 - second.resumed);
     assert!(device.holds(&file));
 }
 
 #[test]
 fn a_pull_that_is_cut_at_every_byte_gives_the_file() {
+    Spoken::ALL.into_iter().for_each(pull);
+}
+
+fn pull(speaks: Spoken) {
     let file = Random(4).bytes(300);
-    for after in (0..1_300).step_by(STEP) {
+    for after in (0..1_300 + speaks.more()).step_by(STEP) {
         let device = MemoryDevice::with_task("birds", &file);
         let faults = |connection| if connection == 0 { cut(after) } else { Faults::default() };
-        let (pulled, ..) = with_client(&device, CHUNK, faults, |client| client.pull("birds").unwrap());
+        let (pulled, ..) = with_client_that(speaks, &device, CHUNK, faults, |client| client.pull("birds").unwrap());
         assert_eq!(pulled.bytes, file, "cut after {after}");
     }
 }
 
 #[test]
 fn what_must_not_be_done_twice_is_done_once_or_reported_as_uncertain() {
+    Spoken::ALL.into_iter().for_each(once);
+}
+
+fn once(speaks: Spoken) {
     let mut uncertain = 0;
-    for after in (0..500).step_by(STEP.div_ceil(5)) {
+    for after in (0..500 + speaks.more()).step_by(STEP.div_ceil(5)) {
         let device = MemoryDevice::with_task("birds", b"file");
         let faults = |connection| if connection == 0 { cut(after) } else { Faults::default() };
-        let (answer, ..) = with_client(&device, CHUNK, faults, |client| client.rollback("birds"));
+        let (answer, ..) = with_client_that(speaks, &device, CHUNK, faults, |client| client.rollback("birds"));
         let done = device.0.lock().unwrap().acts.len();
         match answer {
             Ok(()) => assert_eq!(done, 1, "cut after {after}"),

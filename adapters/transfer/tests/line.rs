@@ -7,10 +7,13 @@ use std::{
     time::Duration,
 };
 
-use clr_transfer::{Client, ClientOptions, Clock, Decoder, FrameEvent, Session, SessionLimits};
+use clr_transfer::{Channel, Client, Clock, Decoder, FrameEvent, Session, SessionLimits};
 use embedded_io::ErrorKind;
 
-use crate::memory_device::MemoryDevice;
+use crate::{
+    door::{Door, Spoken},
+    memory_device::MemoryDevice,
+};
 
 /// A clock that moves when somebody waits.
 #[derive(Default)]
@@ -66,9 +69,44 @@ pub(crate) struct Faults {
     pub(crate) noise: Option<(f64, Random)>,
 }
 
+/// The device's end of a line.
+enum DeviceEnd<'d> {
+    Plain(Session<'d>),
+    Secure(Channel<'d>),
+}
+
+impl DeviceEnd<'_> {
+    fn handle(&mut self, body: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Plain(session) => session.handle(body),
+            Self::Secure(channel) => channel.handle(body),
+        }
+        .map(<[u8]>::to_vec)
+    }
+
+    fn damaged(&mut self) -> Vec<u8> {
+        match self {
+            Self::Plain(session) => session.damaged(),
+            Self::Secure(channel) => channel.damaged(),
+        }
+        .to_vec()
+    }
+}
+
+/// Alters the n-th frame (from 0) of one direction; several frames come of it, or none.
+pub(crate) type Proxy<'d> = Box<dyn FnMut(Way, &[u8]) -> Vec<Vec<u8>> + 'd>;
+
+/// Which way a frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    ToDevice,
+    ToHost,
+}
+
 /// The line and the device behind it.
 pub(crate) struct Line<'d> {
-    pub(crate) session: Session<'d>,
+    device: DeviceEnd<'d>,
+    proxy: Option<Proxy<'d>>,
     decoder: Decoder,
     to_host: VecDeque<u8>,
     clock: &'d SimulatedClock,
@@ -84,14 +122,36 @@ impl<'d> Line<'d> {
         device: &'d MemoryDevice,
         limits: SessionLimits,
         clock: &'d SimulatedClock,
-        mut faults: Faults,
+        faults: Faults,
     ) -> Self {
+        Self::with_end(DeviceEnd::Plain(Session::new(device, limits)), clock, faults)
+    }
+
+    /// A line whose device asks `door` who may speak.
+    pub(crate) fn secure(
+        device: &'d MemoryDevice,
+        door: &'d Door,
+        limits: SessionLimits,
+        clock: &'d SimulatedClock,
+        faults: Faults,
+    ) -> Self {
+        Self::with_end(DeviceEnd::Secure(Channel::new(device, door, limits)), clock, faults)
+    }
+
+    /// Puts somebody in between who handles whole frames.
+    pub(crate) fn through(mut self, proxy: Proxy<'d>) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
+    fn with_end(device: DeviceEnd<'d>, clock: &'d SimulatedClock, mut faults: Faults) -> Self {
         let next_error = faults
             .noise
             .as_mut()
             .map_or(u64::MAX, |(rate, random)| random.gap(*rate));
         Self {
-            session: Session::new(device, limits),
+            device,
+            proxy: None,
             decoder: Decoder::default(),
             to_host: VecDeque::new(),
             clock,
@@ -136,21 +196,42 @@ impl<'d> Line<'d> {
             passed.push(byte);
         }
         self.to_device_log.extend(&passed);
+        if let Some(proxy) = &mut self.proxy {
+            passed = frames(&passed)
+                .iter()
+                .flat_map(|frame| proxy(Way::ToDevice, frame))
+                .flatten()
+                .collect();
+        }
         let mut rest = passed.as_slice();
         while !rest.is_empty() {
             let (taken, event) = self.decoder.feed(rest);
             rest = &rest[taken..];
             let reply = match event {
-                Some(FrameEvent::Frame) => self.session.handle(self.decoder.body()).map(<[u8]>::to_vec),
-                Some(FrameEvent::Damaged) => Some(self.session.damaged().to_vec()),
+                Some(FrameEvent::Frame) => self.device.handle(self.decoder.body()),
+                Some(FrameEvent::Damaged) => Some(self.device.damaged()),
                 None => None,
             };
-            for byte in reply.unwrap_or_default() {
+            let mut reply = reply.unwrap_or_default();
+            if let Some(proxy) = &mut self.proxy {
+                reply = frames(&reply)
+                    .iter()
+                    .flat_map(|frame| proxy(Way::ToHost, frame))
+                    .flatten()
+                    .collect();
+            }
+            for byte in reply {
                 let Some(byte) = self.pass(byte) else { break };
                 self.to_host.push_back(byte);
             }
         }
     }
+}
+
+/// The whole frames of what was sent at once, zeros included.
+fn frames(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let within = bytes.split(|&byte| byte == 0).filter(|part| !part.is_empty());
+    within.map(|part| [&[0], part, &[0]].concat()).collect()
 }
 
 /// The host's end of a line.
@@ -205,18 +286,35 @@ pub(crate) fn limits(chunk: u32) -> SessionLimits {
 pub(crate) fn with_client<T>(
     device: &MemoryDevice,
     chunk: u32,
+    faults: impl FnMut(u32) -> Faults,
+    f: impl FnOnce(&mut dyn AnyClient) -> T,
+) -> (T, u64, u64) {
+    with_client_that(Spoken::Plain, device, chunk, faults, f)
+}
+
+/// As [`with_client`], with sessions of the given kind.
+pub(crate) fn with_client_that<T>(
+    speaks: Spoken,
+    device: &MemoryDevice,
+    chunk: u32,
     mut faults: impl FnMut(u32) -> Faults,
     f: impl FnOnce(&mut dyn AnyClient) -> T,
 ) -> (T, u64, u64) {
     let clock = SimulatedClock::default();
+    let door = Door::default();
     let lines: RefCell<Vec<Rc<RefCell<Line<'_>>>>> = RefCell::default();
     let connect = || {
         let number = lines.borrow().len() as u32;
-        let line = Rc::new(RefCell::new(Line::new(device, limits(chunk), &clock, faults(number))));
+        let line = if speaks == Spoken::Plain {
+            Line::new(device, limits(chunk), &clock, faults(number))
+        } else {
+            Line::secure(device, &door, limits(chunk), &clock, faults(number))
+        };
+        let line = Rc::new(RefCell::new(line));
         lines.borrow_mut().push(line.clone());
         Ok::<_, String>(Wire(line))
     };
-    let mut client = Client::new(connect, &clock, ClientOptions::default());
+    let mut client = Client::new(connect, &clock, door.options(speaks));
     let result = f(&mut client);
     drop(client);
     let count = |of: fn(&Line<'_>) -> u64| lines.borrow().iter().map(|line| of(&line.borrow())).sum();

@@ -7,11 +7,13 @@ mod commands;
 mod cuts;
 mod deadlines;
 mod decoders;
+mod door;
 mod garbage;
 mod hostile;
 mod interleaved;
 mod line;
 mod memory_device;
 mod noise;
+mod secure;
 #[cfg(unix)]
 mod transports;

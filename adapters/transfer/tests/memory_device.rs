@@ -168,8 +168,9 @@ impl Device for MemoryDevice {
         }
     }
 
-    fn abort(&self, digest: &Digest) {
+    fn abort(&self, digest: &Digest) -> Result<(), Failure> {
         self.0.lock().unwrap().parts.remove(digest);
+        Ok(())
     }
 
     fn status(&self) -> Result<Status, Failure> {

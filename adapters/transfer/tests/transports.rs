@@ -78,7 +78,7 @@ impl clr_transfer::Device for Stoppable<'_> {
         begin(begin: &clr_transfer::Begin) -> Result<u64, clr_transfer::Failure>;
         chunk(digest: &clr_adapters::Digest, offset: u64, data: &[u8]) -> Result<u64, clr_transfer::Failure>;
         commit(begin: &clr_transfer::Begin) -> Result<clr_transfer::Committed, clr_transfer::Failure>;
-        abort(digest: &clr_adapters::Digest) -> ();
+        abort(digest: &clr_adapters::Digest) -> Result<(), clr_transfer::Failure>;
         status() -> Result<clr_transfer::Status, clr_transfer::Failure>;
         list() -> Result<Vec<clr_transfer::TaskSummary>, clr_transfer::Failure>;
         switch(task: &str) -> Result<(), clr_transfer::Failure>;

@@ -153,7 +153,7 @@ fn control(config: &Config, locked: bool, report: &mut Report) -> Result<(), Dae
             let failed = DaemonError::io(format!("cannot listen on socket '{}'", socket.display()));
             return can_be_made(folder).map_err(failed);
         }
-        connections::bind_unix(&socket, true).map(|_| {
+        connections::bind_control(&socket, config.control.group.as_deref(), true).map(|_| {
             // It must not outlive the check: nobody listens.
             let _ = std::fs::remove_file(&socket);
         })

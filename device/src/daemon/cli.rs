@@ -13,7 +13,9 @@ use clr_transfer::VERSIONS;
 use sd_notify::NotifyState;
 
 use super::{
-    Config, DaemonError, check,
+    Config, DaemonError,
+    access::{self, Access},
+    check,
     connections::Connections,
     descriptors::{self, Descriptors},
     escape, http,
@@ -56,6 +58,7 @@ struct Cli {
 enum Command {
     Run(RunArgs),
     Verify(VerifyArgs),
+    Audit(AuditArgs),
     #[command(flatten)]
     Remote(RemoteCommand),
 }
@@ -84,6 +87,15 @@ struct VerifyArgs {
     config: PathBuf,
 }
 
+/// Check the chain of the audit log; the device may be running
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  clr-device audit --config device.toml")]
+struct AuditArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
+    config: PathBuf,
+}
+
 /// Runs the command line; exit codes stand in `clr-device --help`.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -92,6 +104,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run(&args),
         Command::Verify(args) => verify(&args),
+        Command::Audit(args) => audit(&args),
         Command::Remote(command) => return remote::run(&command),
     };
     match done {
@@ -114,22 +127,23 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     let stop = Stop::default();
     let runtime = Runtime::start(config.clone(), stop.clone())?;
     let opened = Opened::open(&config)?;
-    listen_for_signals(&runtime, &args.config, &stop)?;
+    let access = Arc::new(Access::open(&config));
+    listen_for_signals(&runtime, &access, &args.config, &stop)?;
 
-    let connections = Arc::new(Connections::default());
+    let connections = Arc::new(Connections::new(&runtime, &access));
     let socket = match opened.control {
         Some((path, listener)) => {
-            connections.unix(&runtime, listener)?;
+            connections.unix(listener)?;
             Some(path)
         }
         None => None,
     };
     if let Some(listener) = opened.tcp {
         tracing::info!(address = %opened::address(&listener)?, "listening for hosts");
-        connections.tcp(&runtime, listener)?;
+        connections.tcp(listener)?;
     }
     if let (Some(serial), Some(line)) = (&config.serial, opened.serial) {
-        Connections::serial(&runtime, serial, line)?;
+        connections.serial(serial, line)?;
     }
     if let (Some(listener), Some(limits)) = (opened.http, descriptors.http) {
         tracing::info!(address = %opened::address(&listener)?, "listening for HTTP");
@@ -183,6 +197,8 @@ fn log_limits(config: &Config, descriptors: &Descriptors) {
         example_bytes = limits.example_bytes,
         examples_per_task = limits.examples_per_task,
         connections = limits.connections,
+        peer_connections = limits.peer_connections,
+        handshakes = limits.handshakes,
         http_connections = descriptors.http.map(|http| http.connections),
         http_body_bytes = descriptors.http.map(|http| http.body_bytes),
         open_files = descriptors.limit,
@@ -197,15 +213,24 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-fn listen_for_signals(runtime: &Arc<Runtime>, config: &Path, stop: &Stop) -> Result<(), DaemonError> {
-    let (runtime, config, stop) = (Arc::clone(runtime), config.to_owned(), stop.clone());
+fn listen_for_signals(
+    runtime: &Arc<Runtime>,
+    access: &Arc<Access>,
+    config: &Path,
+    stop: &Stop,
+) -> Result<(), DaemonError> {
+    let (runtime, access) = (Arc::clone(runtime), Arc::clone(access));
+    let (config, stop) = (config.to_owned(), stop.clone());
     signals::listen(move |request| match request {
         Request::Stop => {
             tracing::info!("stopping");
             stop.set();
         }
         Request::Reload => match runtime.reload(&config) {
-            Ok(()) => tracing::info!("configuration read again"),
+            Ok(()) => {
+                access.reload(&runtime.config.load());
+                tracing::info!("configuration read again");
+            }
             Err(error) => tracing::error!("the old configuration stays: {}", with_causes(&error)),
         },
     })
@@ -260,6 +285,29 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode, DaemonError> {
     }
     if report.problems.is_empty() {
         line(format_args!("all sound"))?;
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+fn audit(args: &AuditArgs) -> Result<ExitCode, DaemonError> {
+    let report = access::check_audit(&Config::read(&args.config)?.state);
+    line(format_args!(
+        "{} lines, number {} to {}",
+        report.lines, report.first, report.last
+    ))?;
+    if report.torn > 0 {
+        line(format_args!(
+            "{} bytes of a line that is being written, or was cut by a power cut",
+            report.torn
+        ))?;
+    }
+    for problem in &report.problems {
+        line(format_args!("problem: {problem}"))?;
+    }
+    if report.problems.is_empty() {
+        line(format_args!("the chain holds"))?;
         Ok(ExitCode::SUCCESS)
     } else {
         Ok(ExitCode::FAILURE)

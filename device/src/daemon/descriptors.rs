@@ -4,7 +4,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Config, http};
+use super::{Config, LimitsConfig, http};
 
 /// Descriptors for all but connections: standard streams, listeners, store, source, camera, runtimes' own, and files being written.
 const RESERVE: u64 = 64;
@@ -39,7 +39,7 @@ pub(crate) fn prepare(config: &Config) -> Descriptors {
     }
     let http = config.http.as_ref().map(|http| {
         let limits = http::Limits::from(http);
-        let connections = fitting(limit, config.limits.connections, limits.connections);
+        let connections = fitting(limit, others(&config.limits), limits.connections);
         if connections < limits.connections {
             tracing::warn!(
                 limit,
@@ -51,6 +51,11 @@ pub(crate) fn prepare(config: &Config) -> Descriptors {
         http::Limits { connections, ..limits }
     });
     Descriptors { limit, http }
+}
+
+/// Connections of the update protocol at once; those that give way to newer ones take a moment to end.
+fn others(limits: &LimitsConfig) -> usize {
+    limits.connections + limits.peer_connections + 2 * limits.handshakes
 }
 
 /// HTTP connections that leave the reserve and the other connections alone; at least one.

@@ -12,6 +12,7 @@
 //! The inference loop never waits for a connection, and no connection for a frame: an adapter is prepared beside the
 //! loop and then put in place by swapping one pointer.
 
+mod access;
 mod answer;
 mod canary;
 mod check;
@@ -64,8 +65,8 @@ pub mod fuzz {
 
 pub use cli::main;
 pub use config::{
-    Config, ControlConfig, HttpConfig, KeyConfig, LimitsConfig, SerialConfig, SourceConfig, TcpConfig, TrialConfig,
-    TrustConfig, TuningConfig,
+    Config, ControlConfig, HostConfig, HttpConfig, KeyConfig, LimitsConfig, SerialConfig, SourceConfig, TcpConfig,
+    TrialConfig, TrustConfig, TuningConfig,
 };
 pub use error::DaemonError;
 #[doc(hidden)]

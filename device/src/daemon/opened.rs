@@ -23,7 +23,7 @@ impl Opened {
     /// Opens all of them. The store's lock must be held.
     pub(crate) fn open(config: &Config) -> Result<Self, DaemonError> {
         Ok(Self {
-            control: connections::bind_first(&config.sockets()),
+            control: connections::bind_first(&config.sockets(), config.control.group.as_deref()),
             tcp: config
                 .tcp
                 .as_ref()

@@ -11,7 +11,8 @@ use std::{
 
 use clap::{Args, Subcommand};
 use clr_transfer::{
-    ClientError, Endpoint, EndpointClient, FailureCode, SystemClock, TunePhase, TuneRequest, TuneStatus, parse_bytes,
+    ClientError, Endpoint, EndpointClient, FailureCode, Role, SystemClock, TunePhase, TuneRequest, TuneStatus,
+    parse_bytes,
 };
 
 use super::{
@@ -38,7 +39,8 @@ pub(super) struct Target {
 pub(super) enum RemoteCommand {
     /// Carry the update protocol between standard input and output and the running device
     ///
-    /// For hosts that reach the device through ssh: `clr push birds.clr --to exec:'ssh robot clr-device stdio'`.
+    /// For hosts that reach the device through ssh: `clr push birds.clr --to exec:'ssh robot clr-device stdio'`. Without --config and
+    /// --socket it takes the socket of /etc/clr/device.toml, or /run/clr/control.sock.
     Stdio(Target),
     /// What the running device is doing, as JSON
     Status(Target),
@@ -62,6 +64,35 @@ pub(super) enum RemoteCommand {
     Examples(ExamplesArgs),
     /// Learn from the pictures that were filed, in the background of the running device
     Tune(TuneArgs),
+    /// Show a code that lets one new host in, over TCP or a serial line
+    Enrol(EnrolArgs),
+    /// List the hosts that the device knows, as JSON
+    Hosts(Target),
+    /// Forget a host and end its sessions at once
+    Revoke(RevokeArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  clr-device enrol --role update\n  clr-device enrol --role operate --role teach --minutes 60"
+)]
+pub(super) struct EnrolArgs {
+    /// What the host may do: observe, operate, teach, update or administer; may be given several times
+    #[arg(short, long = "role", value_name = "ROLE", required = true)]
+    roles: Vec<Role>,
+    /// How long the code holds, in minutes
+    #[arg(short, long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    minutes: u32,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RevokeArgs {
+    /// The host's name or key
+    host: String,
+    #[command(flatten)]
+    target: Target,
 }
 
 #[derive(Args, Debug)]
@@ -118,11 +149,36 @@ impl Target {
                 let listening = sockets.iter().find(|path| UnixStream::connect(path).is_ok());
                 Ok(listening.unwrap_or(&sockets[0]).clone())
             }
-            (None, None) => Err(RemoteError::Other(
-                "which device?\nhint: give --config with the file that the device runs with, or --socket".to_owned(),
-            )),
+            (None, None) => default_socket(),
         }
     }
+}
+
+/// The configuration of an installed device.
+const INSTALLED: &str = "/etc/clr/device.toml";
+/// The socket of an installed device, for accounts that may not read its configuration.
+const RUNNING: &str = "/run/clr/control.sock";
+
+/// The socket of the device that is installed on this machine.
+fn default_socket() -> Result<PathBuf, RemoteError> {
+    let configured = Config::read(Path::new(INSTALLED)).map(|config| config.socket());
+    if let Ok(socket) = &configured
+        && socket.exists()
+    {
+        return Ok(socket.clone());
+    }
+    let running = PathBuf::from(RUNNING);
+    if running.exists() {
+        return Ok(running);
+    }
+    let tried = match configured {
+        Ok(socket) => format!("socket '{}' of '{INSTALLED}': not there", socket.display()),
+        Err(error) => error.to_string(),
+    };
+    Err(RemoteError::Other(format!(
+        "no device is running here; tried: {tried}; socket '{RUNNING}': not there\nhint: start it (`systemctl start clr-device`), or name it with \
+         --config FILE or --socket PATH"
+    )))
 }
 
 /// Carries out a command; exit codes stand in `clr-device --help`.
@@ -130,7 +186,10 @@ pub(super) fn run(command: &RemoteCommand) -> ExitCode {
     match carry_out(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let refused = matches!(error, RemoteError::Client(ClientError::Refused(_)));
+            let refused = matches!(
+                error,
+                RemoteError::Client(ClientError::Refused(_) | ClientError::NotAdmitted(_))
+            );
             stderr::report(&error.to_string());
             ExitCode::from(if refused { REFUSED } else { 1 })
         }
@@ -149,6 +208,9 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
         RemoteCommand::Teach(args) => &args.target,
         RemoteCommand::Examples(args) => &args.target,
         RemoteCommand::Tune(args) => &args.target,
+        RemoteCommand::Enrol(args) => &args.target,
+        RemoteCommand::Hosts(target) => target,
+        RemoteCommand::Revoke(args) => &args.target,
     };
     let socket = target.socket()?;
     let (endpoint, clock) = (Endpoint::Unix(socket.display().to_string()), SystemClock::new());
@@ -170,6 +232,9 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
         RemoteCommand::Teach(args) => teach(args, client)?,
         RemoteCommand::Examples(args) => examples(args, client)?,
         RemoteCommand::Tune(args) => tune(args, client)?,
+        RemoteCommand::Enrol(args) => enrol(args, client)?,
+        RemoteCommand::Hosts(_) => print(&Hosts { hosts: client.hosts()? })?,
+        RemoteCommand::Revoke(args) => client.revoke(&args.host)?,
     }
     Ok(())
 }
@@ -196,6 +261,23 @@ struct StatusDocument {
 #[derive(serde::Serialize)]
 struct Tasks {
     tasks: Vec<clr_transfer::TaskSummary>,
+}
+
+#[derive(serde::Serialize)]
+struct Hosts {
+    hosts: Vec<clr_transfer::HostEntry>,
+}
+
+fn enrol(args: &EnrolArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
+    let roles = args.roles.iter().copied().collect();
+    let enrolment = client.enrol(roles, args.minutes)?;
+    say(format_args!("{}", enrolment.code))?;
+    eprintln!(
+        "for one host, within {} minutes:\n  clr device enrol tcp:THIS-DEVICE:PORT --code {}",
+        enrolment.seconds.div_ceil(60),
+        enrolment.code
+    );
+    Ok(())
 }
 
 pub(super) fn print<T: serde::Serialize>(body: &T) -> Result<(), RemoteError> {

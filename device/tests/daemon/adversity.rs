@@ -14,7 +14,10 @@ use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
 };
 
-use super::device::{Device, PATIENCE, adapter, picture, signed};
+use super::{
+    device::{Device, PATIENCE, adapter, picture, signed},
+    peers::Host,
+};
 
 #[test]
 fn a_peer_that_sends_a_byte_a_second_is_dropped_at_its_deadline_and_holds_up_nobody() {
@@ -115,15 +118,23 @@ fn a_host_at_the_other_end_of_a_serial_line_updates_and_switches_the_device() {
     let endpoint: Endpoint = format!("serial:{host_end}@921600").parse().unwrap();
     let clock = SystemClock::new();
     let file = signed(&adapter("birds", 1));
+    // Nobody is known yet, and a line says nothing about who is at its other end.
+    let plain = endpoint.client(&clock, endpoint.options()).status().unwrap_err();
+    let ClientError::Refused(failure) = &plain else {
+        panic!("{plain}")
+    };
+    assert_eq!(failure.code, FailureCode::UNAUTHENTICATED);
+    let anna = Host::enrol(&device, &endpoint, "update,operate", 1);
     {
-        let mut client = endpoint.client(&clock, endpoint.options());
+        let mut client = endpoint.client(&clock, anna.options(&endpoint));
         client.push(&file, Kind::Adapter, &mut |_| {}).unwrap();
         client.switch("birds").unwrap();
     }
     assert_eq!(device.ask(&picture(1))["task"], "birds");
     // Noise on the line, then another host: the device never hung up.
     (&far).write_all(&[0x55; 3000]).unwrap();
-    let mut second = endpoint.client(&clock, endpoint.options());
+    let second = Host::enrol(&device, &endpoint, "update", 2);
+    let mut second = endpoint.client(&clock, second.options(&endpoint));
     assert_eq!(second.status().unwrap().active_task.as_deref(), Some("birds"));
     let pulled = second
         .pull("birds", clr_transfer::Slot::Serving, 1 << 20, &mut |_| {})

@@ -18,6 +18,8 @@ mod images;
 mod killed;
 mod learning;
 mod output;
+mod peers;
+mod roles;
 mod serving;
 mod soak;
 mod sources;

@@ -79,9 +79,10 @@ impl Device for Keeping {
             None => Err(Failure::new(FailureCode::NO_TRANSFER, "none")),
         }
     }
-    fn abort(&self, digest: &Digest) {
+    fn abort(&self, digest: &Digest) -> Result<(), Failure> {
         self.act();
         self.0.lock().unwrap().remove(digest);
+        Ok(())
     }
     fn status(&self) -> Result<Status, Failure> {
         Err(no())

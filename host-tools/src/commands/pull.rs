@@ -81,7 +81,7 @@ pub(crate) fn run(args: &PullArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         );
     }
     let clock = SystemClock::new();
-    let mut client = client(&args.from, &clock);
+    let mut client = client(&args.from, &clock)?;
     let slot = match args.slot {
         SlotArg::Serving => Slot::Serving,
         SlotArg::Confirmed => Slot::Confirmed,

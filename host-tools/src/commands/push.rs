@@ -77,7 +77,7 @@ pub(crate) fn run(args: &PushArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         adapters.push((path, read_adapter(path)?.adapter.header, bytes));
     }
     let clock = SystemClock::new();
-    let mut client = client(&args.to, &clock);
+    let mut client = client(&args.to, &clock)?;
     let device = client.device()?;
     let mut document = PushDocument {
         device: device.device.clone(),

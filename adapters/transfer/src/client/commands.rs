@@ -7,6 +7,7 @@ use embedded_io::{Read, Write};
 
 use super::{Client, ClientError, Repeat};
 use crate::{
+    access::{Enrolment, HostEntry, Roles},
     failure::FailureCode,
     health::Health,
     message::{Committed, DeviceInfo, Kind, Request, Response},
@@ -318,6 +319,37 @@ where
     /// [`ClientError`].
     pub fn abort(&mut self, digest: clr_adapters::Digest) -> Result<(), ClientError> {
         self.act(&Request::Abort { digest }, Repeat::Safe)
+    }
+
+    /// Opens enrolment of one new host on the device.
+    ///
+    /// # Errors
+    /// As [`Client::rollback`].
+    pub fn enrol(&mut self, roles: Roles, minutes: u32) -> Result<Enrolment, ClientError> {
+        let request = Request::Enrol { roles, minutes };
+        self.ask(&request, Repeat::Never, |response| match response {
+            Response::Enrolment(enrolment) => Some(enrolment),
+            _ => None,
+        })
+    }
+
+    /// The hosts that the device knows.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn hosts(&mut self) -> Result<Vec<HostEntry>, ClientError> {
+        self.ask(&Request::Hosts, Repeat::Safe, |response| match response {
+            Response::Hosts(hosts) => Some(hosts),
+            _ => None,
+        })
+    }
+
+    /// Forgets a host, named by its name or key, and ends its sessions.
+    ///
+    /// # Errors
+    /// As [`Client::rollback`].
+    pub fn revoke(&mut self, host: &str) -> Result<(), ClientError> {
+        self.act(&Request::Revoke { host }, Repeat::Never)
     }
 
     fn act(&mut self, request: &Request<'_>, repeat: Repeat) -> Result<(), ClientError> {

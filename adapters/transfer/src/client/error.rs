@@ -5,7 +5,7 @@ use alloc::string::String;
 use clr_adapters::Digest;
 use embedded_io::ErrorKind;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, refusal::AccessRefusal};
 
 /// Why a connection was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +23,12 @@ pub enum LinkFault {
     /// The stream failed.
     #[error("the connection failed: {0}")]
     Io(ErrorKind),
+    /// The handshake came to nothing: another device answered, or it was altered on the way.
+    #[error("the handshake failed: another device answered, or it was altered on the way")]
+    Handshake,
+    /// The device has too many connections.
+    #[error("the device has too many connections")]
+    Busy,
     /// The device has forgotten the session.
     #[error("the device started the session anew")]
     Session,
@@ -38,6 +44,9 @@ pub enum ClientError {
         /// What the transport says.
         reason: String,
     },
+    /// The device opens no session for this host.
+    #[error(transparent)]
+    NotAdmitted(AccessRefusal),
     /// The device said no; its state is as before.
     #[error(transparent)]
     Refused(Failure),

@@ -1,26 +1,33 @@
 //! One connection: requests and their answers, damage and silence told apart from refusal.
 
 use alloc::{string::String, vec::Vec};
-use core::fmt::Display;
+use core::{fmt::Display, time::Duration};
 
 use embedded_io::{Read, Write};
 
-use super::{Client, LinkFault};
+use super::{Client, LinkFault, security::Sealing};
 use crate::{
+    clock::Clock,
     failure::Failure,
     frame::{Direction, FrameEvent, Head, encode_frame},
-    message::{Capabilities, DeviceInfo, MAX_CHUNK, MIN_CHUNK, Request, Response, VERSIONS},
+    message::{Capabilities, DeviceInfo, MIN_CHUNK, Request, Response},
     receive::{NoFrame, Patience, Receiver, send},
+    refusal::AccessRefusal,
 };
 
 /// A connection on which both ends agreed.
 pub(super) struct Established<S> {
     stream: S,
     receiver: Receiver,
-    session: u32,
+    pub(super) session: u32,
     sequence: u32,
+    /// The body of the request under way, before it is sealed.
     body: Vec<u8>,
     frame: Vec<u8>,
+    pub(super) sealing: Sealing,
+    /// The device's key, as its handshake states it.
+    #[cfg(feature = "secure")]
+    pub(super) peer: Option<crate::secure::PeerKey>,
     pub(super) chunk: u32,
     pub(super) device: DeviceInfo,
 }
@@ -32,10 +39,20 @@ pub(super) enum Lost {
     Damaged,
     /// The device said no.
     Refused(Failure),
+    /// The device opens no session.
+    NotAdmitted(AccessRefusal),
     /// The answer makes no sense.
     Unexpected,
     /// The connection is gone.
     Link(LinkFault),
+}
+
+/// What came of waiting.
+pub(super) enum Heard<T> {
+    /// The answer.
+    Answer(T),
+    /// Something damaged, or nothing: what was sent has to be sent again.
+    Again,
 }
 
 impl<S> Established<S> {
@@ -47,6 +64,9 @@ impl<S> Established<S> {
             sequence: 0,
             body: Vec::new(),
             frame: Vec::new(),
+            sealing: Sealing::default(),
+            #[cfg(feature = "secure")]
+            peer: None,
             chunk: MIN_CHUNK,
             device: DeviceInfo {
                 device: String::new(),
@@ -57,7 +77,7 @@ impl<S> Established<S> {
         }
     }
 
-    /// Writes the frame of a request and returns its sequence.
+    /// Writes the body of a request and returns its sequence.
     fn prepare(&mut self, request: &Request<'_>) -> Result<u32, Lost> {
         self.sequence += 1;
         let head = Head {
@@ -68,9 +88,79 @@ impl<S> Established<S> {
         self.body.clear();
         head.write(&mut self.body);
         self.body = request.write(core::mem::take(&mut self.body)).ok_or(Lost::Unexpected)?;
-        self.frame.clear();
-        encode_frame(&mut self.body, &mut self.frame);
         Ok(self.sequence)
+    }
+
+    /// Writes the frame of the body; sealed under a new counter each time where the session is encrypted.
+    fn seal(&mut self) -> Result<(), Lost> {
+        self.frame.clear();
+        self.frame.extend(&self.sealing.ahead);
+        match &mut self.sealing.transport {
+            None => encode_frame(&mut self.body, &mut self.frame),
+            Some(transport) => {
+                let mut sealed = transport.seal(&self.body).ok_or(Lost::Unexpected)?;
+                encode_frame(&mut sealed, &mut self.frame);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: Read + Write> Established<S> {
+    /// Sends a frame.
+    pub(super) fn send(&mut self, clock: &dyn Clock, patience: Duration, frame: &[u8]) -> Result<(), Lost> {
+        let by = clock.now() + patience;
+        send(&mut self.stream, clock, frame, by, &|| false).map_err(|reason| Lost::Link(reason.into()))
+    }
+
+    /// Waits for the frame that `take` accepts.
+    pub(super) fn wait<T>(
+        &mut self,
+        clock: &dyn Clock,
+        patience: Patience,
+        mut take: impl FnMut(Head, &[u8]) -> Option<T>,
+    ) -> Result<Heard<T>, Lost> {
+        loop {
+            match self.receiver.next(&mut self.stream, clock, patience, &|| false) {
+                Ok(FrameEvent::Frame) => {}
+                Ok(FrameEvent::Damaged) | Err(NoFrame::Quiet) => return Ok(Heard::Again),
+                Err(reason) => return Err(Lost::Link(reason.into())),
+            }
+            let body = self.receiver.decoder.body();
+            let Some((head, message)) = Head::split(body) else {
+                continue;
+            };
+            if let Some(refusal) = AccessRefusal::of(head, message, self.session) {
+                // Before there was a session, it answers somebody else's frame.
+                if refusal == AccessRefusal::NoSession && !self.sealing.confirmed {
+                    continue;
+                }
+                return Err(Lost::NotAdmitted(refusal));
+            }
+            // A request to repeat is never sealed: it can make this end repeat itself, and nothing else.
+            if head.direction == Direction::Reply
+                && (head.session == self.session || head.session == 0)
+                && head.sequence == 0
+                && Response::read(message) == Ok(Response::Damaged)
+            {
+                return Ok(Heard::Again);
+            }
+            let taken = match (&mut self.sealing.transport, head.direction) {
+                (Some(transport), Direction::SealedReply) => {
+                    let plain = transport.open(body);
+                    self.sealing.confirmed |= plain.is_some();
+                    let inner = plain.as_deref().and_then(Head::split);
+                    inner
+                        .filter(|(head, _)| head.direction == Direction::Reply)
+                        .and_then(|(head, message)| take(head, message))
+                }
+                (None, Direction::Reply | Direction::Handshake) => take(head, message),
+                _ => None,
+            };
+            if let Some(taken) = taken {
+                return Ok(Heard::Answer(taken));
+            }
+        }
     }
 }
 
@@ -94,23 +184,29 @@ where
     /// Says hello on a new connection.
     pub(super) fn greet(&mut self) -> Result<(), Lost> {
         let name = self.options.name.clone();
+        let versions = self.options.security.versions();
+        let largest = self.options.security.largest_chunk();
         let request = Request::Hello {
-            min: *VERSIONS.start(),
-            max: *VERSIONS.end(),
-            chunk: self.options.chunk,
+            min: *versions.start(),
+            max: *versions.end(),
+            chunk: self.options.chunk.min(largest),
             client: &name,
         };
         let (version, chunk, device) = self.exchange(&request, true, |response| match response {
             Response::Welcome { version, chunk, device } => Some((version, chunk, device)),
             _ => None,
         })?;
-        if !VERSIONS.contains(&version) || !(MIN_CHUNK..=MAX_CHUNK).contains(&chunk) {
+        if !versions.contains(&version) || !(MIN_CHUNK..=largest).contains(&chunk) {
             return Err(Lost::Unexpected);
         }
         self.pacing.cap(chunk);
         self.greeted = true;
         if let Some(link) = &mut self.established {
             (link.chunk, link.device) = (chunk, device);
+            #[cfg(feature = "secure")]
+            if link.peer.is_some() {
+                self.device_key = link.peer;
+            }
         }
         Ok(())
     }
@@ -125,7 +221,6 @@ where
         let Some(link) = &mut self.established else {
             return Err(Lost::Link(LinkFault::Closed));
         };
-        let never = || false;
         let clock = self.clock;
         let greets = matches!(request, Request::Hello { .. });
         let until = clock.now()
@@ -140,35 +235,26 @@ where
             frame: self.options.frame,
             quiet: Some(self.options.quiet),
         };
+        let session = link.session;
         let mut sends = 0;
         loop {
-            let by = clock.now() + self.options.frame;
-            send(&mut link.stream, clock, &link.frame, by, &never).map_err(|reason| Lost::Link(reason.into()))?;
+            link.seal()?;
+            let frame = core::mem::take(&mut link.frame);
+            let sent = link.send(clock, self.options.frame, &frame);
+            link.frame = frame;
+            sent?;
             sends += 1;
-            loop {
-                match link.receiver.next(&mut link.stream, clock, patience, &never) {
-                    Ok(FrameEvent::Frame) => {}
-                    Ok(FrameEvent::Damaged) | Err(NoFrame::Quiet) => break,
-                    Err(reason) => return Err(Lost::Link(reason.into())),
-                }
-                let Some((head, message)) = Head::split(link.receiver.decoder.body()) else {
-                    continue;
-                };
-                if head.direction != Direction::Reply || (head.session != link.session && head.session != 0) {
-                    continue;
-                }
-                let response = Response::read(message);
-                if head.sequence == 0 && response == Ok(Response::Damaged) {
-                    break;
-                }
-                if head.session != link.session || head.sequence != sequence {
-                    continue;
-                }
-                return match response {
+            let heard = link.wait(clock, patience, |head, message| {
+                let mine = head.session == session && head.sequence == sequence;
+                mine.then(|| match Response::read(message) {
                     Ok(Response::Failed(failure)) => Err(Lost::Refused(failure)),
                     Ok(response) => take(response).ok_or(Lost::Unexpected),
                     Err(_) => Err(Lost::Unexpected),
-                };
+                })
+            })?;
+            if let Heard::Answer(answer) = heard {
+                link.sealing.ahead.clear();
+                return answer;
             }
             self.damaged += 1;
             if !again {

@@ -6,6 +6,7 @@ mod filing;
 mod link;
 mod pull;
 mod push;
+mod security;
 
 use alloc::string::{String, ToString};
 use core::{fmt::Display, time::Duration};
@@ -18,6 +19,7 @@ use crate::{
     failure::{Failure, FailureCode},
     message::{MAX_CHUNK, Request, Response},
     pacing::Pacing,
+    refusal::AccessRefusal,
 };
 
 pub use self::{
@@ -25,6 +27,7 @@ pub use self::{
     filing::Filing,
     pull::Pulled,
     push::{Progress, Pushed},
+    security::Security,
 };
 
 /// How patient a [`Client`] is.
@@ -54,6 +57,8 @@ pub struct ClientOptions {
     pub backoff: Duration,
     /// The longest wait.
     pub longest_backoff: Duration,
+    /// How sessions are secured.
+    pub security: Security,
 }
 
 impl Default for ClientOptions {
@@ -71,6 +76,7 @@ impl Default for ClientOptions {
             attempts: 8,
             backoff: Duration::from_millis(200),
             longest_backoff: Duration::from_secs(5),
+            security: Security::Plain,
         }
     }
 }
@@ -114,6 +120,8 @@ pub struct Client<'c, S, F> {
     /// Connections tried in a row without a step forward.
     futile: u32,
     damaged: u64,
+    #[cfg(feature = "secure")]
+    device_key: Option<crate::secure::PeerKey>,
 }
 
 impl<'c, S, F, E> Client<'c, S, F>
@@ -134,6 +142,8 @@ where
             greeted: false,
             futile: 0,
             damaged: 0,
+            #[cfg(feature = "secure")]
+            device_key: None,
         }
     }
 
@@ -176,6 +186,13 @@ where
             Lost::Unexpected => Err(ClientError::Unexpected { request }),
             Lost::Refused(failure) if failure.code == FailureCode::SESSION => self.drop_link(LinkFault::Session),
             Lost::Refused(failure) => Err(ClientError::Refused(failure)),
+            Lost::NotAdmitted(AccessRefusal::NoSession) => self.drop_link(LinkFault::Session),
+            // A connection of before the cut may still count.
+            Lost::NotAdmitted(AccessRefusal::Busy) => self.drop_link(LinkFault::Busy),
+            Lost::NotAdmitted(refusal) => {
+                self.established = None;
+                Err(ClientError::NotAdmitted(refusal))
+            }
             Lost::Link(fault) => self.drop_link(fault),
         }
     }
@@ -234,8 +251,10 @@ where
             };
             let session = self.options.session.wrapping_add(self.connections);
             self.connections += 1;
-            self.established = Some(Established::new(stream, session));
-            if let Err(lost) = self.greet() {
+            let mut link = Established::new(stream, session);
+            let secured = self.secure(&mut link);
+            self.established = Some(link);
+            if let Err(lost) = secured.and_then(|()| self.greet()) {
                 self.established = None;
                 match lost {
                     Lost::Refused(failure) => return Err(ClientError::Refused(failure)),

@@ -47,7 +47,6 @@ pub enum Kind {
         /// What the picture shows.
         label: String,
     },
-    // SIGN: two kinds.
     /// A complete adapter file, announced by its publisher: the device verifies that before it takes a byte.
     Release(Box<SignedRelease>),
     /// A difference, with the announcement of the file that comes out.

@@ -9,7 +9,7 @@ use super::{
     Begin, MAX_LABEL, MAX_TASK, MessageFault, Slot, as_bytes,
     fault::{name, read},
 };
-use crate::{teaching::ExampleSelection, tuning::TuneRequest};
+use crate::{access::Roles, teaching::ExampleSelection, tuning::TuneRequest};
 
 /// A request, from the host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,9 +106,8 @@ pub enum Request<'a> {
     TuneStatus,
     /// Stop tuning.
     StopTuning,
-    /// Is the device well? [WEB]
+    /// Is the device well?
     Health,
-    // Teaching (part TEACH).
     /// Let a class answer by the images filed for it.
     Teach {
         /// The task.
@@ -160,11 +159,25 @@ pub enum Request<'a> {
     },
     /// What would tuning lack to be promoted?
     TuneCheck(TuneRequest),
+    /// Let one new host in, by a code.
+    Enrol {
+        /// Its roles.
+        roles: Roles,
+        /// How long the code holds.
+        minutes: u32,
+    },
+    /// Which hosts are known?
+    Hosts,
+    /// Forget a host and end its sessions.
+    Revoke {
+        /// Its name or key.
+        host: &'a str,
+    },
 }
 
 impl<'a> Request<'a> {
     /// Kinds of requests known here.
-    pub(super) const KINDS: u32 = 27;
+    pub(super) const KINDS: u32 = 30;
 
     /// Reads a request. Texts and data borrow from `bytes`; what is copied is no larger than they are.
     ///
@@ -198,6 +211,7 @@ impl<'a> Request<'a> {
                 name("task", after, MAX_TASK)?
             }
             Self::Tune(tune) | Self::TuneCheck(tune) => name("task", &tune.task, MAX_TASK)?,
+            Self::Revoke { host } => name("host", host, MAX_LABEL)?,
             Self::Hello { client, .. } if !client.is_empty() => name("client", client, MAX_LABEL)?,
             _ => {}
         }
@@ -239,6 +253,9 @@ impl<'a> Request<'a> {
             Self::OpenExample { .. } => "open-example",
             Self::RemoveExamples { .. } => "remove-examples",
             Self::TuneCheck(_) => "tune-check",
+            Self::Enrol { .. } => "enrol",
+            Self::Hosts => "hosts",
+            Self::Revoke { .. } => "revoke",
         }
     }
 }

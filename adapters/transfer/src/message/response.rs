@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Committed, DeviceInfo, MessageFault, PullInfo, as_bytes, fault::read};
 use crate::{
+    access::{Enrolment, HostEntry},
     failure::Failure,
     health::Health,
     status::{Status, TaskSummary},
@@ -67,9 +68,8 @@ pub enum Response<'a> {
     },
     /// How far tuning is.
     Tuning(TuneStatus),
-    /// The health of the device. [WEB]
+    /// The health of the device.
     Health(Health),
-    // Teaching (part TEACH).
     /// How teaching a class went.
     Teaching(TeachStatus),
     /// What is taken as an image.
@@ -92,11 +92,15 @@ pub enum Response<'a> {
     Removed(RemovedExamples),
     /// The outlook of a tuning run.
     Forecast(TuneForecast),
+    /// Enrolment is open.
+    Enrolment(Enrolment),
+    /// The hosts that the device knows.
+    Hosts(Vec<HostEntry>),
 }
 
 impl<'a> Response<'a> {
     /// Kinds of replies known here.
-    pub(super) const KINDS: u32 = 19;
+    pub(super) const KINDS: u32 = 21;
 
     /// Reads a reply.
     ///
@@ -119,17 +123,15 @@ mod tests {
 
     #[test]
     fn the_kinds_are_counted_right() {
-        let last = Request::TuneCheck(crate::TuneRequest::default())
-            .write(Vec::new())
-            .unwrap();
+        let last = Request::Revoke { host: "anna" }.write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Request::KINDS - 1));
-        let last = Response::Forecast(TuneForecast::default()).write(Vec::new()).unwrap();
+        let last = Response::Hosts(Vec::new()).write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Response::KINDS - 1));
     }
 
     #[test]
     fn an_unknown_kind_is_told_from_a_damaged_message() {
-        assert_eq!(Request::read(&[27]), Err(MessageFault::Unknown { kind: 27 }));
+        assert_eq!(Request::read(&[30]), Err(MessageFault::Unknown { kind: 30 }));
         assert_eq!(Request::read(&[4, 1]), Err(MessageFault::Unreadable));
         assert_eq!(Request::read(&[5, 0]), Err(MessageFault::Rest { left: 1 }));
         assert_eq!(Request::read(&[]), Err(MessageFault::Unreadable));

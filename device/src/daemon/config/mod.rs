@@ -5,6 +5,7 @@ mod read;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use clr_adapters::{PublicKey, Trial};
+use clr_transfer::{PeerKey, Role};
 use serde::Deserialize;
 
 /// Everything that `clr-device run` can be told. Relative paths are taken from the configuration file's folder.
@@ -53,6 +54,9 @@ pub struct Config {
     /// The bounds of a trial for adapters that state none.
     #[serde(default)]
     pub trial: TrialConfig,
+    /// Hosts that may speak to the device over TCP and serial lines.
+    #[serde(default)]
+    pub hosts: Vec<HostConfig>,
     /// Caps.
     #[serde(default)]
     pub limits: LimitsConfig,
@@ -172,6 +176,24 @@ pub struct ControlConfig {
     /// Its path; `control.sock` in the state folder where left out.
     #[serde(default)]
     pub socket: Option<PathBuf>,
+    /// A group whose members may use it too; the socket's mode is 0660 then.
+    #[serde(default)]
+    pub group: Option<String>,
+}
+
+/// A host that may speak to the device.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct HostConfig {
+    /// Its name in logs.
+    pub name: String,
+    /// Its public key, `x25519:…`.
+    #[serde(deserialize_with = "parsed")]
+    pub key: PeerKey,
+    /// What it may do.
+    #[serde(deserialize_with = "all_parsed")]
+    pub roles: Vec<Role>,
 }
 
 /// The update protocol on TCP.
@@ -181,6 +203,9 @@ pub struct ControlConfig {
 pub struct TcpConfig {
     /// Address and port; loopback unless an address of the network is written here.
     pub listen: SocketAddr,
+    /// Whether sessions without encryption are taken from everybody: for a trusted network alone.
+    #[serde(default)]
+    pub plain: bool,
 }
 
 /// The update protocol on a serial line.
@@ -193,6 +218,9 @@ pub struct SerialConfig {
     /// Bits a second.
     #[serde(default = "baud")]
     pub baud: u32,
+    /// Whether sessions without encryption are taken: where who reaches the line may do everything.
+    #[serde(default)]
+    pub plain: bool,
 }
 
 /// Metrics and health over HTTP.
@@ -236,7 +264,7 @@ pub struct LimitsConfig {
     pub example_bytes: usize,
     /// Labelled pictures kept for a task.
     pub examples_per_task: usize,
-    /// Connections at once.
+    /// Connections at once on the control socket.
     pub connections: usize,
     /// Bytes that announced uploads may write to the disk in 24 hours; beyond that they are held in memory until they are
     /// verified.
@@ -256,6 +284,16 @@ pub struct LimitsConfig {
     pub image_pixels: Option<u64>,
     /// Milliseconds that decoding one image may take; 10,000 where left out.
     pub image_ms: Option<u64>,
+    /// Connections at once over TCP with an open session.
+    pub peer_connections: usize,
+    /// Connections at once over TCP without a session yet.
+    pub handshakes: usize,
+    /// Sessions at once of one host.
+    pub host_connections: usize,
+    /// Bytes written in a day on behalf of one host.
+    pub host_bytes_per_day: u64,
+    /// Requests a second of one host that change something; more have to wait.
+    pub host_requests_per_second: u32,
 }
 
 impl Default for TrialConfig {
@@ -284,6 +322,11 @@ impl Default for LimitsConfig {
             image_bytes: None,
             image_pixels: None,
             image_ms: None,
+            peer_connections: 8,
+            handshakes: 4,
+            host_connections: 2,
+            host_bytes_per_day: 1 << 30,
+            host_requests_per_second: 50,
         }
     }
 }
@@ -297,6 +340,28 @@ impl From<&TrialConfig> for Trial {
             max_low_share: config.max_low_share,
         }
     }
+}
+
+/// A value that is written as text.
+fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|error| serde::de::Error::custom(format_args!("`{text}`: {error}")))
+}
+
+/// A list of values that are written as texts.
+fn all_parsed<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let read = |text: String| text.parse().map_err(serde::de::Error::custom);
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.into_iter().map(read).collect()
 }
 
 fn hostname() -> String {

@@ -7,7 +7,7 @@ use std::{
 
 use clr_adapters::{Digest, MinimumVersion, PublicKey, Trust, TrustedKey, text_from_bytes};
 
-use super::{Config, KeyConfig, SourceConfig};
+use super::{Config, HostConfig, KeyConfig, SourceConfig};
 use crate::{daemon::DaemonError, read_public_key};
 
 impl Config {
@@ -79,6 +79,32 @@ impl Config {
         }
         if let Some(http) = &self.http {
             positive("http.connections", http.connections)?;
+        }
+        positive("limits.peer_connections", self.limits.peer_connections)?;
+        positive("limits.handshakes", self.limits.handshakes)?;
+        positive("limits.host_connections", self.limits.host_connections)?;
+        positive(
+            "limits.host_requests_per_second",
+            self.limits.host_requests_per_second as usize,
+        )?;
+        for (index, host) in self.hosts.iter().enumerate() {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '@' | '-');
+            let twice = |other: &HostConfig| other.name == host.name || other.key == host.key;
+            if host.name.is_empty() || host.name.len() > 64 || !host.name.chars().all(plain) {
+                return Err(format!(
+                    "`hosts.name` is '{}', expected 1 to 64 letters, digits and . _ @ -",
+                    host.name.escape_debug()
+                ));
+            }
+            if host.roles.is_empty() {
+                return Err(format!(
+                    "`hosts.roles` of '{}' is empty\nhint: roles = [\"update\"], or take the host out",
+                    host.name
+                ));
+            }
+            if self.hosts[..index].iter().any(twice) {
+                return Err(format!("`hosts`: '{}' or its key stands there twice", host.name));
+            }
         }
         for (what, value) in [
             ("trial.low_confidence", self.trial.low_confidence),
@@ -217,6 +243,15 @@ mod tests {
             ("audience = ['']", "audience"),
             ("[trust.minimum]\nbirds = -1", "minimum"),
             ("[limits]\nimage_memory = 0", "limits.image_memory"),
+            (
+                "[[hosts]]\nname = 'a'\nkey = 'x25519:12'\nroles = ['update']",
+                "x25519:12",
+            ),
+            ("[[hosts]]\nname = 'a'\nroles = ['update']", "key"),
+            (
+                "[[hosts]]\nname = 'a'\nkey = 'x25519:0101010101010101010101010101010101010101010101010101010101010101'\nroles = ['root']",
+                "'root' is no role",
+            ),
         ] {
             let error = read(&format!("{LEAST}{line}\n")).unwrap_err();
             assert!(

@@ -60,10 +60,11 @@ impl Device for Runtime {
         self.commit_transfer(begin)
     }
 
-    fn abort(&self, digest: &Digest) {
+    fn abort(&self, digest: &Digest) -> Result<(), Failure> {
         if let Err(error) = self.store.discard(digest) {
             tracing::warn!("{error}");
         }
+        Ok(())
     }
 
     fn status(&self) -> Result<Status, Failure> {

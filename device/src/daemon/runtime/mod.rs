@@ -99,7 +99,7 @@ pub(crate) struct Counters {
     pub(crate) answers_lost: Arc<AtomicU64>,
     /// Requests of hosts that failed.
     pub(crate) refused: Tally<FailureCode>,
-    /// Connections that were refused, by kind: `http`, `tcp`, …
+    /// Connections and sessions that were refused, by kind: `control`, `unknown`, `stranger`, `session`, `http`.
     pub(crate) connections_refused: Tally<&'static str>,
     /// Adapters on trial that were reverted.
     pub(crate) reverts: AtomicU64,

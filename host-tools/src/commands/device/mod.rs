@@ -2,18 +2,21 @@
 
 mod examples;
 mod forecast;
+mod hosts;
 mod show;
 mod teach;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use clr_transfer::{
-    ClientError, ClientOptions, Endpoint, EndpointClient, FailureCode, Progress, SystemClock, TuneRequest, parse_bytes,
+    ClientError, ClientOptions, Endpoint, EndpointClient, FailureCode, Progress, Security, SystemClock, TuneRequest,
+    parse_bytes,
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Context;
+use crate::known_devices::KnownDevices;
 
 /// Ask a device and tell it what to do
 #[derive(Args, Debug)]
@@ -64,6 +67,14 @@ enum Action {
     Tuning,
     /// Stop tuning
     StopTuning,
+    /// Become known to a device, by the code that it shows
+    Enrol(hosts::EnrolArgs),
+    /// List the hosts that the device knows
+    Hosts,
+    /// Let the device forget a host and end its sessions
+    Revoke(hosts::RevokeArgs),
+    /// Forget a device's key on this side
+    Forget(hosts::ForgetArgs),
 }
 
 #[derive(Args, Debug)]
@@ -92,13 +103,29 @@ struct TuneArgs {
     check: bool,
 }
 
-/// A client of the device at `endpoint`; connects with the first request.
-pub(crate) fn client<'c>(endpoint: &'c Endpoint, clock: &'c SystemClock) -> EndpointClient<'c> {
-    let options = ClientOptions {
+fn options(endpoint: &Endpoint) -> ClientOptions {
+    ClientOptions {
         name: concat!("clr ", env!("CARGO_PKG_VERSION")).to_owned(),
         ..endpoint.options()
+    }
+}
+
+/// Returns a client of the device at `endpoint`, over an encrypted session if its key is known; connects with the first request.
+pub(crate) fn client<'c>(endpoint: &'c Endpoint, clock: &'c SystemClock) -> anyhow::Result<EndpointClient<'c>> {
+    let security = match endpoint {
+        // The system says who may use these.
+        Endpoint::Unix(_) | Endpoint::Command(_) => Security::Plain,
+        // Without a home there is no list, so nothing is known.
+        _ => match KnownDevices::open() {
+            Ok(known) => known.security(endpoint)?,
+            Err(_) => Security::Plain,
+        },
     };
-    endpoint.client(clock, options)
+    let options = ClientOptions {
+        security,
+        ..options(endpoint)
+    };
+    Ok(endpoint.client(clock, options))
 }
 
 /// Moves a bar.
@@ -115,12 +142,17 @@ struct DoneDocument<'a> {
 }
 
 pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result<u8> {
+    match &args.action {
+        Action::Enrol(enrol) => return hosts::enrol(enrol, args.at.as_ref(), context),
+        Action::Forget(forget) => return hosts::forget(forget, args.at.as_ref(), context),
+        _ => {}
+    }
     let endpoint = args
         .at
         .as_ref()
         .context("which device?\nhint: --at tcp:HOST:PORT, unix:PATH, serial:PATH[@BAUD] or exec:COMMAND, or the variable CLR_DEVICE")?;
     let clock = SystemClock::new();
-    let client = &mut client(endpoint, &clock);
+    let client = &mut client(endpoint, &clock)?;
     let (action, task, text) = match &args.action {
         Action::Status => {
             let status = client.status()?;
@@ -128,6 +160,13 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         }
         Action::List => return show::list(client.list()?, context),
         Action::Tuning => return show::tuning(&client.tune_status()?, context),
+        Action::Hosts => return hosts::hosts(client, context),
+        // Carried out above: they need no client.
+        Action::Enrol(_) | Action::Forget(_) => return Ok(0),
+        Action::Revoke(hosts::RevokeArgs { host }) => {
+            client.revoke(host)?;
+            ("revoke", host.as_str(), "is not known any more")
+        }
         Action::Teach(teach) => return teach::run(teach, client, context),
         Action::Examples(examples) => return examples::run(examples, client, context),
         Action::Tune(tune) => {

@@ -1,0 +1,325 @@
+//! The device's end of one connection that may be encrypted: handshakes, sealed frames, and plain ones where they are taken.
+
+use alloc::{string::String, vec::Vec};
+
+use super::{Handshake, Pattern, PeerKey, PeerSecret, Transport, handshake::Broken};
+use crate::{
+    device::Device,
+    failure::{Failure, FailureCode},
+    frame::{Direction, Head, encode_frame},
+    refusal::AccessRefusal,
+    serve::Frames,
+    session::{Session, SessionLimits},
+};
+
+/// Who may open a session on a connection. One admission serves one connection.
+pub trait Admission: Sync {
+    /// The device's own key; `None` where it cannot be used.
+    fn secret(&self) -> Option<PeerSecret>;
+
+    /// Whether a session without encryption is taken.
+    fn admits_plain(&self) -> bool;
+
+    /// Whether a host is known.
+    ///
+    /// # Errors
+    /// Why it may not enter.
+    fn admits(&self, host: &PeerKey) -> Result<(), AccessRefusal>;
+
+    /// The key made of the code of the enrolment that is open.
+    fn enrolment(&self) -> Option<[u8; 32]>;
+
+    /// A host has shown the right code: from now on it is known. Asked again for the same host, it answers as the first time.
+    ///
+    /// # Errors
+    /// Why it is not enrolled.
+    fn enrol(&self, host: &PeerKey, name: &str) -> Result<(), AccessRefusal>;
+
+    /// A host has shown a wrong code.
+    fn wrong_code(&self);
+
+    /// A session begins, of this host or (without one) a plain one: the requests that follow are its.
+    ///
+    /// # Errors
+    /// Why it may not enter now.
+    fn enter(&self, host: Option<&PeerKey>) -> Result<(), AccessRefusal>;
+
+    /// Does the arithmetic of a handshake; a device may make it wait.
+    fn calculate(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+}
+
+/// The first message of a handshake and its answer, which is sent again when the message comes again.
+struct Answered {
+    session: u32,
+    first: Vec<u8>,
+    reply: Vec<u8>,
+}
+
+/// A handshake that has not become a session.
+enum Pending {
+    None,
+    /// A first contact waits for its third message.
+    Third(Answered, Handshake),
+    /// Done; the first frame that is sealed rightly opens the session.
+    Ready {
+        answered: Answered,
+        transport: Transport,
+        host: PeerKey,
+    },
+    /// The third message was refused, with this frame.
+    Refused {
+        session: u32,
+        third: Vec<u8>,
+        reply: Vec<u8>,
+    },
+}
+
+/// One connection's state: which session is open on it, and which one is being made.
+pub struct Channel<'d> {
+    device: &'d dyn Device,
+    admission: &'d dyn Admission,
+    limits: SessionLimits,
+    session: Session<'d>,
+    transport: Option<Transport>,
+    /// A plain session was let in.
+    plain: bool,
+    pending: Pending,
+    out: Vec<u8>,
+}
+
+impl<'d> Channel<'d> {
+    /// A connection without a session.
+    pub fn new(device: &'d dyn Device, admission: &'d dyn Admission, limits: SessionLimits) -> Self {
+        Self {
+            device,
+            admission,
+            limits,
+            session: Session::new(device, limits),
+            transport: None,
+            plain: false,
+            pending: Pending::None,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes the body of a frame; returns the frame to send, if one is due.
+    pub fn handle(&mut self, body: &[u8]) -> Option<&[u8]> {
+        let (head, message) = Head::split(body)?;
+        match head.direction {
+            Direction::Handshake => self.handshake(head, message),
+            Direction::SealedRequest => self.sealed(body),
+            Direction::Request => self.plain(head, body),
+            Direction::Reply | Direction::SealedReply => None,
+        }
+    }
+
+    /// The frame that asks to send again what could not be read. It is never sealed: it only makes the host repeat itself.
+    pub fn damaged(&mut self) -> &[u8] {
+        self.session.damaged()
+    }
+
+    fn plain(&mut self, head: Head, body: &[u8]) -> Option<&[u8]> {
+        if !self.admission.admits_plain() {
+            let failure = Failure::new(FailureCode::UNAUTHENTICATED, AccessRefusal::PlainNotTaken);
+            return Some(self.session.refuse(head, failure));
+        }
+        if !self.plain {
+            if let Err(refusal) = self.admission.enter(None) {
+                let failure = Failure::new(FailureCode::BUSY, refusal);
+                return Some(self.session.refuse(head, failure));
+            }
+            self.session = Session::new(self.device, self.limits);
+            (self.plain, self.transport) = (true, None);
+        }
+        self.session.handle(body)
+    }
+
+    fn sealed(&mut self, body: &[u8]) -> Option<&[u8]> {
+        let mut opened = self.transport.as_mut().and_then(|transport| transport.open(body));
+        if opened.is_none()
+            && let Pending::Ready { transport, host, .. } = &mut self.pending
+        {
+            opened = transport.open(body);
+            if opened.is_some() {
+                let host = *host;
+                let Pending::Ready { transport, .. } = core::mem::replace(&mut self.pending, Pending::None) else {
+                    return None;
+                };
+                if let Err(refusal) = self.admission.enter(Some(&host)) {
+                    return Some(self.refuse(0, refusal));
+                }
+                self.session = Session::sealed(self.device, self.limits);
+                (self.transport, self.plain) = (Some(transport), false);
+            }
+        }
+        let Some(plain) = opened else {
+            // Of a session from before a restart; anything else is a repetition, or forged.
+            let unknown = self.transport.is_none() && matches!(self.pending, Pending::None);
+            return unknown.then(|| self.refuse(0, AccessRefusal::NoSession));
+        };
+        let reply = self.session.handle_body(&plain)?;
+        let mut sealed = self.transport.as_mut()?.seal(reply)?;
+        self.out.clear();
+        encode_frame(&mut sealed, &mut self.out);
+        Some(&self.out)
+    }
+
+    fn refuse(&mut self, session: u32, refusal: AccessRefusal) -> &[u8] {
+        self.out = refusal.frame(session);
+        &self.out
+    }
+
+    fn handshake(&mut self, head: Head, message: &[u8]) -> Option<&[u8]> {
+        match Pattern::of(head)? {
+            (pattern, 1) => self.first(pattern, head.session, message),
+            (Pattern::Enrol, 3) => self.third(head.session, message),
+            // This end's own messages, on a line that echoes.
+            _ => None,
+        }
+    }
+
+    fn first(&mut self, pattern: Pattern, session: u32, message: &[u8]) -> Option<&[u8]> {
+        if let Pending::Third(answered, _) | Pending::Ready { answered, .. } = &self.pending
+            && answered.session == session
+            && answered.first == message
+        {
+            self.out.clone_from(&answered.reply);
+            return Some(&self.out);
+        }
+        match self.answer_first(pattern, session, message) {
+            Ok(pending) => self.pending = pending,
+            Err(refusal) => return Some(self.refuse(session, refusal)),
+        }
+        Some(&self.out)
+    }
+
+    /// Answers the first message of a handshake; the frame to send is in `out`.
+    fn answer_first(&mut self, pattern: Pattern, session: u32, message: &[u8]) -> Result<Pending, AccessRefusal> {
+        let secret = self.admission.secret().ok_or(AccessRefusal::Unavailable)?;
+        let psk = match pattern {
+            Pattern::Known => [0; 32],
+            Pattern::Enrol => self.admission.enrolment().ok_or(AccessRefusal::NotOpen)?,
+        };
+        let mut read = Err(Broken);
+        self.admission.calculate(&mut || {
+            read = Handshake::of_device(pattern, &secret, &psk).and_then(|mut handshake| {
+                handshake.read(message)?;
+                Ok(handshake)
+            });
+        });
+        let mut handshake = read.map_err(|Broken| AccessRefusal::WrongKey)?;
+        // Known before the second half of the work is done for it.
+        let host = match pattern {
+            Pattern::Known => {
+                let host = handshake.peer().ok_or(AccessRefusal::WrongKey)?;
+                self.admission.admits(&host)?;
+                Some(host)
+            }
+            Pattern::Enrol => None,
+        };
+        let mut reply = Err(Broken);
+        self.admission.calculate(&mut || reply = handshake.write(&[]));
+        let reply = reply.map_err(|Broken| AccessRefusal::Unavailable)?;
+        self.out = handshake_frame(pattern.head(session, 2), &reply);
+        let answered = Answered {
+            session,
+            first: message.to_vec(),
+            reply: self.out.clone(),
+        };
+        Ok(match host {
+            Some(host) => Pending::Ready {
+                answered,
+                transport: handshake.finish().map_err(|Broken| AccessRefusal::Unavailable)?,
+                host,
+            },
+            None => Pending::Third(answered, handshake),
+        })
+    }
+
+    fn third(&mut self, session: u32, message: &[u8]) -> Option<&[u8]> {
+        match core::mem::replace(&mut self.pending, Pending::None) {
+            Pending::Third(answered, handshake) if answered.session == session => {
+                match self.enrol(handshake, message) {
+                    Ok((transport, host)) => {
+                        self.pending = Pending::Ready {
+                            answered,
+                            transport,
+                            host,
+                        };
+                        // The host's hello follows at once; its answer is the proof that this end knows the code.
+                        None
+                    }
+                    Err(refusal) => {
+                        let reply = refusal.frame(session);
+                        self.out.clone_from(&reply);
+                        let third = message.to_vec();
+                        self.pending = Pending::Refused { session, third, reply };
+                        Some(&self.out)
+                    }
+                }
+            }
+            Pending::Refused {
+                session: refused,
+                third,
+                reply,
+            } if refused == session && third == message => {
+                self.out.clone_from(&reply);
+                self.pending = Pending::Refused { session, third, reply };
+                Some(&self.out)
+            }
+            // Once more what was taken, or of a handshake that is gone: the hello after it will say.
+            other => {
+                self.pending = other;
+                None
+            }
+        }
+    }
+
+    fn enrol(&self, mut handshake: Handshake, message: &[u8]) -> Result<(Transport, PeerKey), AccessRefusal> {
+        let mut read = Err(Broken);
+        self.admission.calculate(&mut || read = handshake.read(message));
+        let (Ok(name), Some(host)) = (read, handshake.peer()) else {
+            self.admission.wrong_code();
+            return Err(AccessRefusal::WrongCode);
+        };
+        let transport = handshake.finish().map_err(|Broken| AccessRefusal::Unavailable)?;
+        let name = String::from_utf8_lossy(&name);
+        self.admission.enrol(&host, &name)?;
+        Ok((transport, host))
+    }
+}
+
+impl Frames for Channel<'_> {
+    fn handle(&mut self, body: &[u8]) -> Option<&[u8]> {
+        self.handle(body)
+    }
+
+    fn damaged(&mut self) -> &[u8] {
+        self.damaged()
+    }
+
+    fn is_open(&self) -> bool {
+        self.session.is_settled()
+    }
+}
+
+impl core::fmt::Debug for Channel<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Channel")
+            .field("session", &self.session)
+            .field("sealed", &self.transport.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The frame of a handshake message.
+pub(crate) fn handshake_frame(head: Head, message: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(Head::BYTES + message.len() + 4);
+    head.write(&mut body);
+    body.extend(message);
+    let mut out = Vec::new();
+    encode_frame(&mut body, &mut out);
+    out
+}

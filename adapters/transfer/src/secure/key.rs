@@ -1,0 +1,140 @@
+//! X25519 keys that name the two ends of a session.
+
+use alloc::string::String;
+use core::{fmt, str::FromStr};
+
+use snow::{
+    params::DHChoice,
+    resolvers::{CryptoResolver as _, DefaultResolver},
+};
+
+const PREFIX: &str = "x25519:";
+const SECRET_PREFIX: &str = "x25519-secret:";
+
+/// Error for a text that is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected `{prefix}` and 64 hexadecimal digits")]
+pub struct PeerKeyError {
+    prefix: &'static str,
+}
+
+/// The public key of a host or a device.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerKey(pub [u8; 32]);
+
+impl PeerKey {
+    /// Returns the first 16 hexadecimal digits, for logs.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let mut text = alloc::format!("{}", clr_adapters::Digest(self.0));
+        text.truncate(16);
+        text
+    }
+}
+
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", clr_adapters::Digest(self.0))
+    }
+}
+
+impl fmt::Debug for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for PeerKey {
+    type Err = PeerKeyError;
+
+    fn from_str(text: &str) -> Result<Self, PeerKeyError> {
+        read(text, PREFIX).map(Self)
+    }
+}
+
+/// The secret key of a host or a device. Its text is for a file that only its owner may read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PeerSecret([u8; 32]);
+
+impl PeerSecret {
+    /// A secret from 32 random bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the public key.
+    #[must_use]
+    pub fn public(&self) -> PeerKey {
+        let mut public = [0; 32];
+        // The resolver always has the one curve that this crate builds it with.
+        if let Some(mut curve) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
+            curve.set(&self.0);
+            public.copy_from_slice(&curve.pubkey()[..32]);
+        }
+        PeerKey(public)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Returns the secret as text, for its file.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        alloc::format!("{SECRET_PREFIX}{}", clr_adapters::Digest(self.0))
+    }
+}
+
+impl FromStr for PeerSecret {
+    type Err = PeerKeyError;
+
+    fn from_str(text: &str) -> Result<Self, PeerKeyError> {
+        read(text, SECRET_PREFIX).map(Self)
+    }
+}
+
+impl fmt::Debug for PeerSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerSecret(of {})", self.public())
+    }
+}
+
+fn read(text: &str, prefix: &'static str) -> Result<[u8; 32], PeerKeyError> {
+    let wrong = PeerKeyError { prefix };
+    let digits = text.trim().strip_prefix(prefix).ok_or(wrong)?.as_bytes();
+    let mut key = [0; 32];
+    if digits.len() != 64 {
+        return Err(wrong);
+    }
+    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+        let value = |digit: u8| (digit as char).to_digit(16).ok_or(wrong);
+        *byte = (value(pair[0])? << 4 | value(pair[1])?) as u8;
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use super::*;
+
+    #[test]
+    fn keys_survive_their_texts_and_the_public_key_is_that_of_rfc_7748() {
+        // Section 6.1: Alice.
+        let text = "x25519-secret:77076d0a7318a57d3c16c17251b26645df4c2f92ebc0992ac177fba51db92c2a";
+        let alice: PeerSecret = text.parse().unwrap();
+        assert_eq!(alice.to_text(), text);
+        let public = alice.public();
+        assert_eq!(
+            public.to_string(),
+            "x25519:8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
+        );
+        assert_eq!(public.to_string().parse::<PeerKey>().unwrap(), public);
+        assert_eq!(public.short().len(), 16);
+        assert!("x25519:12".parse::<PeerKey>().is_err());
+        assert!(text.parse::<PeerKey>().is_err(), "a secret is no public key");
+        assert!(!alloc::format!("{alice:?}").contains("77076d0a"));
+    }
+}

@@ -1,0 +1,29 @@
+//! Encrypted, mutually authenticated sessions: protocol version 2.
+//!
+//! Handshake: Noise by `snow`, prologue `clr/2`. Known hosts use `Noise_IK_25519_ChaChaPoly_SHA256`, a first contact
+//! `Noise_XXpsk3_25519_ChaChaPoly_SHA256` with a code that the device shows. After it every frame is sealed under a counter of its
+//! direction. Byte maps are in `docs/update-protocol.md`.
+
+mod channel;
+mod code;
+mod handshake;
+mod key;
+mod transport;
+
+pub(crate) use self::{
+    channel::handshake_frame,
+    handshake::{Handshake, Pattern},
+    transport::Transport,
+};
+pub use self::{
+    channel::{Admission, Channel},
+    code::{CodeError, EnrolmentCode},
+    key::{PeerKey, PeerKeyError, PeerSecret},
+};
+
+/// Version of the protocol within an encrypted session.
+pub const SECURE_VERSION: u16 = 2;
+/// The largest chunk within an encrypted session: a Noise message is at most 65,535 bytes.
+pub const MAX_SECURE_CHUNK: u32 = 65_024;
+/// The largest body of a frame before it is sealed.
+pub(crate) const MAX_PLAIN: usize = 65_535 - transport::TAG;

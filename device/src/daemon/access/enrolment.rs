@@ -1,0 +1,132 @@
+//! Enrolment: one code at a time, for one host, for some minutes; five wrong codes close it for an hour.
+
+use std::time::{Duration, Instant};
+
+use clr_transfer::{AccessRefusal, Failure, FailureCode, PeerKey, Roles};
+
+/// Wrong codes until enrolment closes.
+const WRONG: u32 = 5;
+/// How long it stays closed.
+const CLOSED: Duration = Duration::from_hours(1);
+/// The longest that a code holds, in minutes.
+const LONGEST: u32 = 24 * 60;
+
+/// The state of enrolment. A restart closes it.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    open: Option<Open>,
+    wrong: u32,
+    closed_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Open {
+    psk: [u8; 32],
+    roles: Roles,
+    until: Instant,
+    /// The host that used the code: it may come again, since the answer to its first attempt may have been lost.
+    used_by: Option<PeerKey>,
+}
+
+impl Desk {
+    /// Opens enrolment with a new code in place of an earlier one; returns for how many seconds.
+    pub(super) fn open(&mut self, psk: [u8; 32], roles: Roles, minutes: u32) -> Result<u32, Failure> {
+        self.open_at(psk, roles, minutes, Instant::now())
+    }
+
+    fn open_at(&mut self, psk: [u8; 32], roles: Roles, minutes: u32, now: Instant) -> Result<u32, Failure> {
+        if let Some(left) = self.closed_until.and_then(|until| until.checked_duration_since(now)) {
+            let minutes = left.as_secs().div_ceil(60);
+            return Err(Failure::new(
+                FailureCode::BUSY,
+                format_args!(
+                    "enrolment is closed after {WRONG} wrong codes\nhint: try again in {minutes} minutes, or restart the device"
+                ),
+            ));
+        }
+        let seconds = 60 * minutes.clamp(1, LONGEST);
+        self.open = Some(Open {
+            psk,
+            roles,
+            until: now + Duration::from_secs(seconds.into()),
+            used_by: None,
+        });
+        Ok(seconds)
+    }
+
+    /// Returns the key of the code that holds now.
+    pub(super) fn psk(&self) -> Option<[u8; 32]> {
+        self.psk_at(Instant::now())
+    }
+
+    fn psk_at(&self, now: Instant) -> Option<[u8; 32]> {
+        let open = self.open.as_ref().filter(|open| now < open.until)?;
+        Some(open.psk)
+    }
+
+    /// Returns the roles that the code gives to a host that has shown it.
+    pub(super) fn roles_for(&self, key: &PeerKey) -> Result<Roles, AccessRefusal> {
+        match &self.open {
+            Some(open) if Instant::now() < open.until && open.used_by.is_none_or(|host| host == *key) => Ok(open.roles),
+            _ => Err(AccessRefusal::NotOpen),
+        }
+    }
+
+    pub(super) fn used_by(&mut self, key: &PeerKey) {
+        self.wrong = 0;
+        if let Some(open) = &mut self.open {
+            open.used_by = Some(*key);
+        }
+    }
+
+    /// Counts a wrong code; returns whether enrolment is closed by it.
+    pub(super) fn wrong(&mut self) -> bool {
+        self.wrong_at(Instant::now())
+    }
+
+    fn wrong_at(&mut self, now: Instant) -> bool {
+        self.wrong += 1;
+        if self.wrong < WRONG {
+            return false;
+        }
+        self.wrong = 0;
+        self.open = None;
+        self.closed_until = Some(now + CLOSED);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLES: Roles = Roles::ALL;
+
+    #[test]
+    fn a_code_holds_for_its_minutes_and_for_one_host() {
+        let (mut desk, now) = (Desk::default(), Instant::now());
+        assert_eq!(desk.psk_at(now), None);
+        assert_eq!(desk.open_at([1; 32], ROLES, 15, now).unwrap(), 900);
+        assert_eq!(desk.psk_at(now + Duration::from_secs(899)), Some([1; 32]));
+        assert_eq!(desk.psk_at(now + Duration::from_secs(900)), None);
+        let (anna, eve) = (PeerKey([1; 32]), PeerKey([2; 32]));
+        assert_eq!(desk.roles_for(&anna), Ok(ROLES));
+        desk.used_by(&anna);
+        assert_eq!(desk.roles_for(&anna), Ok(ROLES), "its answer may have been lost");
+        assert_eq!(desk.roles_for(&eve), Err(AccessRefusal::NotOpen));
+    }
+
+    #[test]
+    fn five_wrong_codes_close_it_for_an_hour() {
+        let (mut desk, now) = (Desk::default(), Instant::now());
+        desk.open_at([1; 32], ROLES, 15, now).unwrap();
+        assert_eq!([(); 5].map(|()| desk.wrong_at(now)), [false, false, false, false, true]);
+        assert_eq!(desk.psk_at(now), None);
+        let refused = desk
+            .open_at([2; 32], ROLES, 15, now + Duration::from_secs(3_000))
+            .unwrap_err();
+        assert!(refused.message.contains("closed") && refused.hint.unwrap().contains("10 minutes"));
+        desk.open_at([2; 32], ROLES, 15, now + Duration::from_secs(3_601))
+            .unwrap();
+    }
+}

@@ -1,0 +1,205 @@
+//! Access control: known hosts, their roles, enrolment, quotas and the audit log.
+
+mod admission;
+mod audit;
+mod enrolment;
+mod files;
+mod gate;
+mod hosts;
+mod quota;
+
+use std::{
+    collections::HashMap,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use clr_transfer::{
+    AccessRefusal, Enrolment, EnrolmentCode, Failure, FailureCode, HostEntry, PeerKey, PeerSecret, Roles,
+};
+
+use self::{audit::Audit, enrolment::Desk, hosts::Hosts, quota::Usage};
+pub(crate) use self::{
+    audit::check as check_audit,
+    gate::{Gate, Via},
+};
+use super::{Config, runtime::lock};
+
+/// Share of one core that handshakes may take at most, as its inverse.
+const HANDSHAKE_SHARE: u32 = 10;
+/// The longest pause after the arithmetic of a handshake.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who may speak to the device, shared by all connections.
+#[derive(Debug)]
+pub(crate) struct Access {
+    /// The key of the device's sessions, or why there is none.
+    secret: Result<PeerSecret, String>,
+    hosts: Mutex<Hosts>,
+    desk: Mutex<Desk>,
+    audit: Audit,
+    usage: Mutex<HashMap<PeerKey, Usage>>,
+    /// Open sessions by host.
+    sessions: Mutex<HashMap<PeerKey, u32>>,
+    /// Held during the arithmetic of a handshake: one at a time.
+    turn: Mutex<()>,
+}
+
+impl Access {
+    /// Reads the state folder. What is damaged there costs what it was for, and is said; it never keeps the device from starting.
+    pub(crate) fn open(config: &Config) -> Self {
+        let networked = config.tcp.is_some() || config.serial.is_some();
+        let secret = if networked {
+            files::session_key(&config.state)
+        } else {
+            Err("neither [tcp] nor [serial] is configured".to_owned())
+        };
+        if let (Err(reason), true) = (&secret, networked) {
+            tracing::error!("no encrypted sessions: {reason}");
+        }
+        let hosts = Hosts::read(&config.state, &config.hosts);
+        for problem in &hosts.problems {
+            tracing::error!("known hosts: {problem}");
+        }
+        let access = Self {
+            secret,
+            hosts: Mutex::new(hosts),
+            desk: Mutex::default(),
+            audit: Audit::open(&config.state.join("audit")),
+            usage: Mutex::default(),
+            sessions: Mutex::default(),
+            turn: Mutex::default(),
+        };
+        access.warn(config);
+        access
+    }
+
+    /// Takes over the hosts of a configuration that was read again.
+    pub(crate) fn reload(&self, config: &Config) {
+        lock(&self.hosts).configure(&config.hosts);
+        self.warn(config);
+    }
+
+    fn warn(&self, config: &Config) {
+        if config.tcp.as_ref().is_some_and(|tcp| tcp.plain) {
+            tracing::warn!("tcp.plain = true: whoever reaches the port may do everything, unencrypted");
+        }
+        if config.serial.as_ref().is_some_and(|serial| serial.plain) {
+            tracing::warn!("serial.plain = true: whoever reaches the line may do everything, unencrypted");
+        }
+        let beyond = config.tcp.as_ref().is_some_and(|tcp| !tcp.listen.ip().is_loopback());
+        if beyond && !self.has_hosts() {
+            tracing::warn!("no host is enrolled: only this machine is answered; `clr-device enrol` lets a host in");
+        }
+    }
+
+    /// Returns whether any host is, or was, to be let in: then plain sessions are over.
+    pub(crate) fn has_hosts(&self) -> bool {
+        !lock(&self.hosts).is_empty()
+    }
+
+    /// Returns whether a stranger from outside this machine may be listened to: a host is known, or an enrolment is open.
+    pub(crate) fn listens_to_strangers(&self) -> bool {
+        self.has_hosts() || lock(&self.desk).psk().is_some()
+    }
+
+    fn roles(&self, key: &PeerKey) -> Option<Roles> {
+        lock(&self.hosts).find(key).map(|host| host.roles)
+    }
+
+    fn name(&self, key: &PeerKey) -> String {
+        let hosts = lock(&self.hosts);
+        hosts
+            .find(key)
+            .map_or_else(|| "unknown".to_owned(), |host| host.name.clone())
+    }
+
+    fn open_enrolment(&self, roles: Roles, minutes: u32) -> Result<Enrolment, Failure> {
+        if let Err(reason) = &self.secret {
+            return Err(Failure::new(
+                FailureCode::UNSUPPORTED,
+                format_args!(
+                    "no host can be enrolled: {reason}\nhint: set `[tcp] listen` or `[serial] port` and restart"
+                ),
+            ));
+        }
+        if roles.is_empty() {
+            let text = "a host without a role may do nothing\nhint: --role update";
+            return Err(Failure::new(FailureCode::MALFORMED, text));
+        }
+        let code = EnrolmentCode::from_random(files::random()?);
+        let seconds = lock(&self.desk).open(code.psk(), roles, minutes)?;
+        Ok(Enrolment {
+            code: code.to_string(),
+            seconds,
+        })
+    }
+
+    /// A host has shown the right code.
+    fn enrol(&self, key: &PeerKey, name: &str) -> Result<(), AccessRefusal> {
+        let mut desk = lock(&self.desk);
+        let roles = desk.roles_for(key)?;
+        let kept = lock(&self.hosts).add(key, name, roles);
+        let name = kept.map_err(|reason| {
+            tracing::error!("a host was not enrolled: {reason}");
+            AccessRefusal::Unavailable
+        })?;
+        desk.used_by(key);
+        self.audit.event("enrolled", &name, key, &roles.to_string());
+        tracing::info!(name, key = key.short(), %roles, "host enrolled");
+        Ok(())
+    }
+
+    fn wrong_code(&self) {
+        let closed = lock(&self.desk).wrong();
+        self.audit.event("wrong-code", "unknown", &PeerKey([0; 32]), "");
+        if closed {
+            tracing::warn!("five wrong codes: enrolment is closed for an hour");
+        }
+    }
+
+    fn host_entries(&self) -> Vec<HostEntry> {
+        let sessions = lock(&self.sessions).clone();
+        let hosts = lock(&self.hosts);
+        let entry = |(host, configured): (&hosts::Host, bool)| HostEntry {
+            name: host.name.clone(),
+            key: host.key.to_string(),
+            roles: host.roles.to_string(),
+            configured,
+            sessions: sessions.get(&host.key).copied().unwrap_or(0),
+        };
+        hosts.all().map(entry).collect()
+    }
+
+    fn revoke(&self, host: &str) -> Result<(), Failure> {
+        lock(&self.hosts).revoke(host)
+    }
+
+    /// Counts a session of a host; `false` if it has as many as it may.
+    fn enter(&self, key: &PeerKey, most: usize) -> bool {
+        let mut sessions = lock(&self.sessions);
+        let open = sessions.entry(*key).or_default();
+        let may = (*open as usize) < most;
+        *open += u32::from(may);
+        may
+    }
+
+    fn leave(&self, key: &PeerKey) {
+        let mut sessions = lock(&self.sessions);
+        if let Some(open) = sessions.get_mut(key) {
+            *open -= 1;
+            if *open == 0 {
+                sessions.remove(key);
+            }
+        }
+    }
+
+    /// Does the arithmetic of a handshake: one at a time, and never more than a tenth of one core.
+    fn calculate(&self, work: &mut dyn FnMut()) {
+        let _turn = lock(&self.turn);
+        let started = Instant::now();
+        work();
+        let pause = (HANDSHAKE_SHARE - 1) * started.elapsed();
+        std::thread::sleep(pause.min(LONGEST_PAUSE));
+    }
+}

@@ -1,0 +1,371 @@
+//! Who may speak to the device: strangers cost nothing, hosts enrol once, and what was revoked ends at once.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clr_transfer::{
+    AccessRefusal, ClientError, ClientOptions, Endpoint, EndpointClient, EnrolmentCode, FailureCode, Kind, PeerKey,
+    PeerSecret, Security, SystemClock,
+};
+
+use super::device::{Device, PATIENCE, adapter, free_port, http_get, picture, signed};
+
+/// A host that a device knows.
+pub(super) struct Host {
+    pub(super) secret: PeerSecret,
+    pub(super) device: PeerKey,
+}
+
+impl Host {
+    /// Enrols a host over `endpoint` with a code of the device.
+    pub(super) fn enrol(device: &Device, endpoint: &Endpoint, roles: &str, number: u8) -> Self {
+        let code = code(device, roles);
+        let secret = PeerSecret::from_bytes([number; 32]);
+        let options = enrolling(endpoint, &secret, &code, &format!("host-{number}"));
+        let clock = SystemClock::new();
+        let mut client = endpoint.client(&clock, options);
+        client
+            .device()
+            .unwrap_or_else(|error| panic!("{error}; the log says\n{}", device.log()));
+        let device = client.device_key().unwrap();
+        Self { secret, device }
+    }
+
+    pub(super) fn options(&self, endpoint: &Endpoint) -> ClientOptions {
+        ClientOptions {
+            security: Security::Known {
+                secret: self.secret.clone(),
+                device: self.device,
+            },
+            attempts: 2,
+            ..endpoint.options()
+        }
+    }
+
+    fn ask<T>(
+        &self,
+        endpoint: &Endpoint,
+        act: impl FnOnce(&mut EndpointClient<'_>) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        act(&mut endpoint.client(&SystemClock::new(), self.options(endpoint)))
+    }
+}
+
+/// A code of the device for these roles.
+pub(super) fn code(device: &Device, roles: &str) -> EnrolmentCode {
+    let enrolment = device.host(|client| client.enrol(roles.parse().unwrap(), 15)).unwrap();
+    assert_eq!(enrolment.seconds, 900);
+    enrolment.code.parse().unwrap()
+}
+
+fn enrolling(endpoint: &Endpoint, secret: &PeerSecret, code: &EnrolmentCode, name: &str) -> ClientOptions {
+    ClientOptions {
+        security: Security::Enrol {
+            secret: secret.clone(),
+            code: code.clone(),
+            name: name.to_owned(),
+        },
+        ..endpoint.options()
+    }
+}
+
+/// A device that listens on a port of this machine.
+pub(super) fn on_tcp(extra: &str) -> (Device, Endpoint, u16) {
+    let port = free_port();
+    let device = Device::new(&format!("{extra}[tcp]\nlisten = '127.0.0.1:{port}'\n"));
+    (device, format!("tcp:127.0.0.1:{port}").parse().unwrap(), port)
+}
+
+fn plain(endpoint: &Endpoint) -> Result<String, ClientError> {
+    let clock = SystemClock::new();
+    endpoint
+        .client(&clock, endpoint.options())
+        .status()
+        .map(|status| status.device)
+}
+
+/// Polls until `done`.
+fn until(what: &str, mut done: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < PATIENCE, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+    started.elapsed()
+}
+
+#[test]
+fn silent_strangers_lock_nobody_out_and_are_dropped_in_seconds() {
+    let http = free_port();
+    let (mut device, endpoint, port) = on_tcp(&format!("[http]\nlisten = '127.0.0.1:{http}'\n"));
+    device.start();
+    let mut silent: Vec<TcpStream> = (0..12)
+        .map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap())
+        .collect();
+    // The operator on the device, and another peer meanwhile.
+    device.status();
+    assert_eq!(plain(&endpoint).unwrap(), "test");
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let started = Instant::now();
+        let mut rest = Vec::new();
+        // Dropped, whether by an end or a reset.
+        let _ = stream.read_to_end(&mut rest);
+        assert!(started.elapsed() < PATIENCE);
+    }
+    // With an open session each, they take every place there is for peers; the control socket has its own.
+    let clock = SystemClock::new();
+    let mut clients: Vec<_> = (0..9)
+        .map(|_| {
+            let options = ClientOptions {
+                attempts: 1,
+                ..endpoint.options()
+            };
+            endpoint.client(&clock, options)
+        })
+        .collect();
+    let answered = clients.iter_mut().filter_map(|client| client.status().ok()).count();
+    assert_eq!(answered, 8);
+    device.status();
+    let metrics = http_get(http, "/metrics").1;
+    let session = metrics
+        .lines()
+        .find(|line| line.starts_with("clr_connections_refused_total{kind=\"session\"}"));
+    assert!(session.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
+}
+
+#[test]
+fn a_thousand_hostile_connections_cost_no_frame_and_no_memory() {
+    let (mut device, _, port) = on_tcp("");
+    device.start();
+    device.push(&signed(&adapter("birds", 1))).unwrap();
+    device.host(|client| client.mark_good("birds")).unwrap();
+    device.switch("birds");
+    let before = device.ask(&picture(1));
+    let peer = thread::spawn(move || {
+        for number in 0..1_000_u32 {
+            let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+                continue;
+            };
+            // A first message of a handshake that nobody meant, garbage, or nothing.
+            let mut body = vec![b'N', 1, 0, 0, 0, 1, 1, 0, 0];
+            body.extend((0..96_u32).map(|at| (at * number) as u8));
+            let mut frame = Vec::new();
+            clr_transfer::encode_frame(&mut body, &mut frame);
+            let _ = match number % 3 {
+                0 => stream.write_all(&frame),
+                1 => stream.write_all(&[7; 3_000]),
+                _ => Ok(()),
+            };
+        }
+    });
+    let mut slowest = 0.0_f64;
+    while !peer.is_finished() {
+        let answer = device.ask(&picture(1));
+        assert_eq!(answer["top"], before["top"]);
+        slowest = slowest.max(answer["latency_ms"].as_f64().unwrap());
+    }
+    peer.join().unwrap();
+    println!(
+        "slowest frame meanwhile: {slowest:.1} ms; before: {} ms",
+        before["latency_ms"]
+    );
+    device.status();
+    let audit = std::fs::read_to_string(device.path("state/audit/0.jsonl")).unwrap();
+    assert!(!audit.contains("127.0.0.1"), "a command was carried out: {audit}");
+}
+
+#[test]
+fn a_host_enrols_once_and_plain_sessions_are_over() {
+    let (mut device, endpoint, _) = on_tcp("");
+    device.start();
+    assert_eq!(
+        plain(&endpoint).unwrap(),
+        "test",
+        "nobody is known yet, and the peer is on this machine"
+    );
+    let clock = SystemClock::new();
+    let anna = PeerSecret::from_bytes([1; 32]);
+    // No code is open; a wrong one; the right one twice by the same host, and by another.
+    let wrong = EnrolmentCode::from_random([0; 20]);
+    let attempt = |secret: &PeerSecret, code: &EnrolmentCode| {
+        let mut client = endpoint.client(&clock, enrolling(&endpoint, secret, code, "anna"));
+        client.device().map(|_| client.device_key().unwrap())
+    };
+    assert_eq!(
+        attempt(&anna, &wrong),
+        Err(ClientError::NotAdmitted(AccessRefusal::NotOpen))
+    );
+    let right = code(&device, "update");
+    assert_eq!(
+        attempt(&anna, &wrong),
+        Err(ClientError::NotAdmitted(AccessRefusal::WrongCode))
+    );
+    let key = attempt(&anna, &right).unwrap();
+    assert_eq!(attempt(&anna, &right), Ok(key), "the answer may have been lost");
+    let eve = PeerSecret::from_bytes([9; 32]);
+    assert_eq!(
+        attempt(&eve, &right),
+        Err(ClientError::NotAdmitted(AccessRefusal::NotOpen))
+    );
+    let host = Host {
+        secret: anna,
+        device: key,
+    };
+    host.ask(&endpoint, |client| {
+        client.push(&signed(&adapter("birds", 1)), Kind::Adapter, &mut |_| {})
+    })
+    .unwrap();
+    // From now on nobody is let in for being on this machine, but the control socket is as before.
+    let refused = plain(&endpoint).unwrap_err();
+    assert!(
+        matches!(&refused, ClientError::Refused(failure) if failure.code == FailureCode::UNAUTHENTICATED),
+        "{refused}"
+    );
+    device.status();
+    let stranger = Host {
+        secret: eve,
+        device: key,
+    };
+    let unknown = stranger.ask(&endpoint, |client| client.status().map(|_| ()));
+    assert_eq!(unknown, Err(ClientError::NotAdmitted(AccessRefusal::UnknownHost)));
+    // All of it survives a kill, with the same key of the device.
+    device.kill();
+    device.start();
+    host.ask(&endpoint, |client| client.status()).unwrap();
+    assert!(plain(&endpoint).is_err());
+}
+
+#[test]
+fn five_wrong_codes_close_enrolment() {
+    let (mut device, endpoint, _) = on_tcp("");
+    device.start();
+    let right = code(&device, "update");
+    let clock = SystemClock::new();
+    let secret = PeerSecret::from_bytes([1; 32]);
+    for number in 0..5 {
+        let wrong = EnrolmentCode::from_random([number; 20]);
+        let tried = endpoint
+            .client(&clock, enrolling(&endpoint, &secret, &wrong, "eve"))
+            .device();
+        assert_eq!(tried, Err(ClientError::NotAdmitted(AccessRefusal::WrongCode)));
+    }
+    let tried = endpoint
+        .client(&clock, enrolling(&endpoint, &secret, &right, "anna"))
+        .device();
+    assert_eq!(tried, Err(ClientError::NotAdmitted(AccessRefusal::NotOpen)));
+    let refused = device
+        .host(|client| client.enrol("update".parse().unwrap(), 15))
+        .unwrap_err();
+    assert!(refused.to_string().contains("closed after 5 wrong codes"), "{refused}");
+}
+
+#[test]
+fn a_revoked_host_is_out_within_a_second_and_configured_ones_by_sighup() {
+    let (mut device, endpoint, port) = on_tcp("");
+    device.start();
+    let anna = Host::enrol(&device, &endpoint, "administer", 1);
+    let bert = Host::enrol(&device, &endpoint, "update", 2);
+    let clock = SystemClock::new();
+    let mut session = endpoint.client(&clock, bert.options(&endpoint));
+    session.status().unwrap();
+    let hosts = anna.ask(&endpoint, |client| client.hosts()).unwrap();
+    assert_eq!(hosts.iter().map(|host| host.sessions).collect::<Vec<_>>(), [1, 1]);
+    anna.ask(&endpoint, |client| client.revoke("host-2")).unwrap();
+    until("the session goes on", || {
+        let hosts = device.host(|client| client.hosts()).unwrap();
+        hosts.iter().all(|host| host.name != "host-2")
+    });
+    assert_eq!(
+        session.status().map(|_| ()),
+        Err(ClientError::NotAdmitted(AccessRefusal::UnknownHost))
+    );
+    // The same by the configuration: a host comes and goes without a restart.
+    let carl = Host {
+        secret: PeerSecret::from_bytes([3; 32]),
+        device: anna.device,
+    };
+    let table = format!(
+        "[[hosts]]\nname = 'carl'\nkey = '{}'\nroles = ['observe']\n",
+        carl.secret.public()
+    );
+    let tcp = format!("[tcp]\nlisten = '127.0.0.1:{port}'\n");
+    device.configure(&format!("{tcp}{table}"), &[super::device::publisher()]);
+    device.signal(rustix::process::Signal::HUP);
+    until("carl is not let in", || {
+        carl.ask(&endpoint, |client| client.status()).is_ok()
+    });
+    let refused = device.host(|client| client.revoke("carl")).unwrap_err();
+    assert!(
+        refused.to_string().contains("hint: take it out of [[hosts]]"),
+        "{refused}"
+    );
+    let mut session = endpoint.client(&clock, carl.options(&endpoint));
+    session.status().unwrap();
+    device.configure(&tcp, &[super::device::publisher()]);
+    device.signal(rustix::process::Signal::HUP);
+    until("carl is still let in", || {
+        session.status().map(|_| ()) == Err(ClientError::NotAdmitted(AccessRefusal::UnknownHost))
+    });
+}
+
+#[test]
+fn damaged_files_of_access_cost_what_they_were_for_and_nothing_else() {
+    let (mut device, endpoint, _) = on_tcp("");
+    device.start();
+    let anna = Host::enrol(&device, &endpoint, "update", 1);
+    device.push(&signed(&adapter("birds", 1))).unwrap();
+    device.stop();
+    for (file, refusal) in [
+        ("state/hosts", AccessRefusal::UnknownHost),
+        ("state/session.key", AccessRefusal::Unavailable),
+    ] {
+        let sound = std::fs::read(device.path(file)).unwrap();
+        for damage in [&sound[..sound.len() - 20], b"", b"\xff\x00garbage"] {
+            std::fs::write(device.path(file), damage).unwrap();
+            device.start();
+            device.switch("birds");
+            assert_eq!(device.ask(&picture(1))["task"], "birds", "{file}");
+            let answer = anna.ask(&endpoint, |client| client.status().map(|_| ()));
+            assert_eq!(answer, Err(ClientError::NotAdmitted(refusal)), "{file}");
+            assert!(plain(&endpoint).is_err(), "{file}: damage opens no door");
+            device.stop();
+            assert!(device.log().contains(file), "{}", device.log());
+        }
+        std::fs::write(device.path(file), sound).unwrap();
+    }
+    device.start();
+    anna.ask(&endpoint, |client| client.status()).unwrap();
+}
+
+#[test]
+fn a_host_writes_no_more_than_its_quota() {
+    let (mut device, endpoint, _) = on_tcp("[limits]\nhost_bytes_per_day = 10000\n");
+    device.start();
+    let anna = Host::enrol(&device, &endpoint, "update", 1);
+    let file = signed(&adapter("birds", 1));
+    assert!(file.len() > 10_000);
+    let refused = anna
+        .ask(&endpoint, |client| client.push(&file, Kind::Adapter, &mut |_| {}))
+        .unwrap_err();
+    assert!(
+        matches!(&refused, ClientError::Refused(failure) if failure.code == FailureCode::QUOTA),
+        "{refused}"
+    );
+    // Who is on the device itself has none.
+    device.push(&file).unwrap();
+}
+
+#[test]
+fn the_control_socket_can_be_given_to_a_group() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let own = rustix::process::getgid().as_raw();
+    let mut device = Device::new(&format!("[control]\ngroup = '{own}'\n"));
+    device.start();
+    let socket = std::fs::metadata(device.path("state/control.sock")).unwrap();
+    assert_eq!((socket.permissions().mode() & 0o777, socket.gid()), (0o660, own));
+}

@@ -1,0 +1,190 @@
+//! This host's key and the keys of the devices that it enrolled with, in `~/.config/clr/` (or `$CLR_CONFIG`).
+//!
+//! ```text
+//! host.key         x25519-secret:…       made at first use, readable by its owner alone
+//! known_devices    ENDPOINT x25519:…     one line a device
+//! ```
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use clr_transfer::{Endpoint, PeerKey, PeerSecret, Security};
+
+use crate::backbones::write_atomically;
+
+/// The folder of both files.
+#[derive(Debug)]
+pub(crate) struct KnownDevices {
+    folder: PathBuf,
+}
+
+impl KnownDevices {
+    /// `$CLR_CONFIG`, else the platform's configuration folder.
+    pub(crate) fn open() -> anyhow::Result<Self> {
+        let folder = match std::env::var_os("CLR_CONFIG") {
+            Some(folder) => PathBuf::from(folder),
+            None => directories::BaseDirs::new()
+                .context("no home folder to keep keys in\nhint: set CLR_CONFIG to a folder")?
+                .config_dir()
+                .join("clr"),
+        };
+        Ok(Self { folder })
+    }
+
+    fn list(&self) -> PathBuf {
+        self.folder.join("known_devices")
+    }
+
+    /// Returns the secret key of this host; made at first use.
+    pub(crate) fn secret(&self) -> anyhow::Result<PeerSecret> {
+        let path = self.folder.join("host.key");
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                #[cfg(unix)]
+                {
+                    use std::os::unix::fs::PermissionsExt as _;
+                    let mode = fs::metadata(&path)?.permissions().mode() & 0o777;
+                    if mode & 0o077 != 0 {
+                        bail!(
+                            "'{0}' can be read by others (mode {mode:03o})\nhint: chmod 600 '{0}'; if it was shared, remove it, and enrol again",
+                            path.display()
+                        );
+                    }
+                }
+                text.parse::<PeerSecret>().map_err(|error| {
+                    anyhow!(
+                        "'{}' is damaged: {error}\nhint: remove it for a new key, and enrol again with each device",
+                        path.display()
+                    )
+                })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_key(&path),
+            Err(error) => Err(error).with_context(|| format!("cannot read '{}'", path.display())),
+        }
+    }
+
+    fn entries(&self) -> anyhow::Result<Vec<(String, PeerKey)>> {
+        let path = self.list();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).with_context(|| format!("cannot read '{}'", path.display())),
+        };
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+        let entry = |(number, line): (usize, &str)| {
+            let read = line.trim().rsplit_once(' ');
+            let read = read.and_then(|(place, key)| Some((place.trim().to_owned(), key.parse::<PeerKey>().ok()?)));
+            read.with_context(|| {
+                format!(
+                    "line {number} of '{}' is no `ENDPOINT x25519:KEY`\nhint: remove the line, and enrol again with that device",
+                    path.display()
+                )
+            })
+        };
+        lines.map(entry).collect()
+    }
+
+    /// Returns how to speak to a device: encrypted if its key is known, else not.
+    pub(crate) fn security(&self, endpoint: &Endpoint) -> anyhow::Result<Security> {
+        let place = endpoint.to_string();
+        let known = self.entries()?.into_iter().find(|(known, _)| *known == place);
+        Ok(match known {
+            Some((_, device)) => Security::Known {
+                secret: self.secret()?,
+                device,
+            },
+            None => Security::Plain,
+        })
+    }
+
+    /// Keeps the key of a device.
+    pub(crate) fn remember(&self, endpoint: &Endpoint, key: PeerKey) -> anyhow::Result<()> {
+        let place = endpoint.to_string();
+        let mut entries = self.entries()?;
+        entries.retain(|(known, _)| *known != place);
+        entries.push((place, key));
+        self.write(&entries)
+    }
+
+    /// Forgets a device; returns whether it was known.
+    pub(crate) fn forget(&self, endpoint: &Endpoint) -> anyhow::Result<bool> {
+        let place = endpoint.to_string();
+        let mut entries = self.entries()?;
+        let before = entries.len();
+        entries.retain(|(known, _)| *known != place);
+        if entries.len() < before {
+            self.write(&entries)?;
+        }
+        Ok(entries.len() < before)
+    }
+
+    fn write(&self, entries: &[(String, PeerKey)]) -> anyhow::Result<()> {
+        let lines: Vec<String> = entries.iter().map(|(place, key)| format!("{place} {key}\n")).collect();
+        write_atomically(&self.list(), lines.concat().as_bytes())
+    }
+}
+
+fn make_key(path: &Path) -> anyhow::Result<PeerSecret> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
+    let secret = PeerSecret::from_bytes(seed);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make folder '{}'", folder.display()))?;
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options
+        .open(path)
+        .with_context(|| format!("cannot write '{}'", path.display()))?;
+    writeln!(file, "{}", secret.to_text())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write '{}'", path.display()))?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_known_by_its_endpoint_until_it_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = KnownDevices {
+            folder: folder.path().join("clr"),
+        };
+        let (robot, other): (Endpoint, Endpoint) =
+            ("tcp:robot:7171".parse().unwrap(), "tcp:other:7171".parse().unwrap());
+        assert_eq!(known.security(&robot).unwrap(), Security::Plain);
+        known.remember(&robot, PeerKey([1; 32])).unwrap();
+        known.remember(&robot, PeerKey([2; 32])).unwrap();
+        let secret = known.secret().unwrap();
+        let device = PeerKey([2; 32]);
+        assert_eq!(known.security(&robot).unwrap(), Security::Known { secret, device });
+        assert_eq!(known.security(&other).unwrap(), Security::Plain);
+        assert!(known.forget(&robot).unwrap() && !known.forget(&robot).unwrap());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_may_read_and_a_damaged_list_are_named() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let known = KnownDevices {
+            folder: folder.path().to_owned(),
+        };
+        assert_eq!(known.secret().unwrap(), known.secret().unwrap());
+        let path = folder.path().join("host.key");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(known.secret().unwrap_err().to_string().contains("hint: chmod 600"));
+        fs::write(known.list(), "tcp:robot:7171 x25519:12\n").unwrap();
+        let robot = "tcp:robot:7171".parse().unwrap();
+        assert!(known.security(&robot).unwrap_err().to_string().contains("line 1 of"));
+    }
+}
