@@ -59,6 +59,7 @@ fn believed(system: u64, certain: u64) -> u64 {
 }
 
 /// Seconds since 1970 UTC, by which expiry is judged. Never below the floor, so it is always known.
+#[expect(clippy::unnecessary_wraps, reason = "a store takes a time that may not be known")]
 pub(crate) fn now() -> Option<u64> {
     Some(system().max(FLOOR.load(Ordering::Relaxed)).max(certain()))
 }

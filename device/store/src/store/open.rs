@@ -111,7 +111,7 @@ impl Store {
             }
         }
         let in_line = !durable || self.bring_in_line(stale);
-        self.salvage_records(&mut writer, durable, problems);
+        self.salvage_records(durable, problems);
         let snapshot = self.snapshot();
         if durable {
             if in_line {

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use clr_adapters::{Digest, SignerClass};
 
-use super::{ADAPTER_ENDING, ADAPTERS, Snapshot, Store, TASKS, Writer, adapter_path, encoded, join};
+use super::{ADAPTER_ENDING, ADAPTERS, Snapshot, Store, TASKS, adapter_path, encoded, join};
 use crate::{
     atomic, copies, names,
     record::Record,
@@ -15,7 +15,7 @@ use crate::{
 
 impl Store {
     /// Gives tasks whose records are damaged new ones, as far as intact adapters tell of them.
-    pub(super) fn salvage_records(&self, writer: &mut Writer, durable: bool, problems: &mut Vec<Problem>) {
+    pub(super) fn salvage_records(&self, durable: bool, problems: &mut [Problem]) {
         let before = self.snapshot();
         if before.damaged.is_empty() {
             return;
@@ -41,14 +41,13 @@ impl Store {
                 match atomic::replace(&*self.storage, &path, &bytes, None) {
                     Ok(()) => _ = copies::mirror(&*self.storage, &copy, &bytes),
                     Err(failure) => {
-                        tracing::warn!(task, error = %failure.into_error(), "cannot write a salvaged record")
+                        tracing::warn!(task, error = %failure.into_error(), "cannot write a salvaged record");
                     }
                 }
             }
             after.damaged.remove(task);
             after.records.insert(task.clone(), Arc::new(record));
         }
-        writer.prepared &= durable;
         self.snapshot.store(Arc::new(after.listed()));
     }
 
