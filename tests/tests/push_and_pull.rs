@@ -152,7 +152,9 @@ fn a_signed_file_is_announced_and_a_device_of_before_announcements_gets_it_all_t
     assert_eq!(inspected["release"]["audience"][1], "gate-*");
     for (names, code) in [(&["gate-7"][..], 0), (&["fleet-b", "north"], 1), (&[], 0)] {
         let mut verify = vec!["verify", "--key", "fleet.pub", "birds-1.clr"];
-        names.iter().for_each(|name| verify.extend(["--audience", name]));
+        for name in names {
+            verify.extend(["--audience", name]);
+        }
         let output = clr().args(verify).current_dir(here).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{names:?}");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -15,6 +15,9 @@ use crate::world::{
     release,
 };
 
+/// Whether a refusal is the one that is due.
+type Check = fn(&Refusal) -> bool;
+
 /// A file signed in the older way, over its bytes: nothing announces it.
 fn older(task: &str, version: u64) -> Vec<u8> {
     let file = encode(&adapter(task, version, 0, 0), clr_adapters::Encoding::F32).unwrap();
@@ -88,7 +91,6 @@ fn hostile_announcements_are_refused_before_a_byte_is_written() {
     };
     let mut forged = announcement(&bytes);
     forged.signature[3] ^= 1;
-    type Check = fn(&Refusal) -> bool;
     let cases: [(&str, clr_adapters::SignedRelease, u64, Check); 10] = [
         ("another key", signed(|_| (), &stranger), length, |refusal| {
             matches!(refusal, Refusal::UnknownKey { .. })

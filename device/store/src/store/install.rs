@@ -56,7 +56,7 @@ impl Store {
         if matches!(result, Ok(_) | Err(StoreError::Refused(_))) {
             self.drop_upload(&mut writer, digest);
         } else {
-            self.keep_upload(&mut writer, digest, bytes);
+            writer.keep_upload(digest, bytes);
         }
         result
     }

@@ -182,13 +182,6 @@ impl Store {
         Err(Refusal::WrongDigest { expected: *digest, got }.into())
     }
 
-    /// Puts back what [`Store::complete`] gave away, if it was in memory.
-    pub(super) fn keep_upload(&self, writer: &mut Writer, digest: &Digest, bytes: Vec<u8>) {
-        if !writer.incoming.contains(digest) {
-            writer.staging.put_back(*digest, bytes, Instant::now());
-        }
-    }
-
     pub(super) fn drop_upload(&self, writer: &mut Writer, digest: &Digest) {
         writer.staging.discard(digest);
         if let Err(error) = writer.incoming.discard(&*self.storage, digest) {
@@ -198,6 +191,13 @@ impl Store {
 }
 
 impl Writer {
+    /// Puts back what [`Store::complete`] gave away, if it was in memory.
+    pub(super) fn keep_upload(&mut self, digest: &Digest, bytes: Vec<u8>) {
+        if !self.incoming.contains(digest) {
+            self.staging.put_back(*digest, bytes, Instant::now());
+        }
+    }
+
     /// Begins an upload in memory.
     fn stage(&mut self, caps: &crate::Caps, digest: Digest, length: u64) -> Result<u64, StoreError> {
         self.staging.begin(caps, digest, length, Instant::now())
