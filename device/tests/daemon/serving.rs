@@ -239,7 +239,7 @@ fn the_command_line_reaches_the_device_through_its_socket() {
     let taught = run(&["teach", "--task", "birds", "--label", "robin", "robin.png", "robin.png"]);
     let said = String::from_utf8_lossy(&taught.stdout).into_owned();
     assert!(
-        said.contains("1 pictures filed") && said.contains("1 were there already"),
+        said.contains("1 images filed") && said.contains("1 were there already"),
         "{said}"
     );
     assert!(run(&["run", "--check-config"]).status.success());

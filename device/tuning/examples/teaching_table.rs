@@ -203,10 +203,9 @@ fn fit(images: &[(usize, &Seen)], classes: usize) -> Head {
             *value -= 0.02 * (*first / a) / ((*second / b).sqrt() + 1e-8);
         }
     }
-    for class in 0..classes {
-        let row = &mut head.weight[class * features..(class + 1) * features];
+    for (row, bias) in head.weight.chunks_exact_mut(features).zip(&mut head.bias) {
         row.iter_mut().for_each(|weight| *weight /= deviation);
-        head.bias[class] -= row.iter().zip(&mean).map(|(w, mean)| w * mean).sum::<f32>();
+        *bias -= row.iter().zip(&mean).map(|(w, mean)| w * mean).sum::<f32>();
     }
     head
 }

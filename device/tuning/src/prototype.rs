@@ -169,13 +169,18 @@ impl Teacher {
         self.adapter.head.weight.truncate(known);
         self.adapter.head.bias.pop();
 
-        let mut held_out: Vec<f64> = (0..own.len())
-            .map(|index| self.gap(&self.weights_without(own, index, &centre), &own[index]))
-            .collect();
+        let mut held_out: Vec<f64> = match own {
+            // A single image can only be judged by weights that know it.
+            [only] => vec![self.gap(&weights, only)],
+            _ => (0..own.len())
+                .map(|index| self.gap(&self.weights_without(own, index, &centre), &own[index]))
+                .collect(),
+        };
         let gaps = held_out.clone();
         held_out.sort_by(f64::total_cmp);
         let boldness = Boldness::of(separation, self.others.len());
-        let wanted = quantile(&held_out, boldness.share) + boldness.margin * deviation(&held_out);
+        // Level with the highest old class, the new one wins.
+        let wanted = quantile(&held_out, boldness.share) + boldness.margin * deviation(&held_out) + 1e-3;
         let bias = self.kept_below(&weights, wanted) as f32;
         let answered = |gap: f64| f64::from(bias) >= gap;
         let looks_like = self.looks_like(own.iter().filter(|x| !answered(self.gap(&weights, x))));
@@ -239,14 +244,12 @@ impl Teacher {
         direction.iter().map(|value| (value / norm * wanted) as f32).collect()
     }
 
-    /// The weights that the class would have without one of its images; with a single image, with it.
+    /// The weights that the class would have without one of its images, of two or more.
     fn weights_without(&self, own: &[Vec<f32>], left_out: usize, centre: &[f64]) -> Vec<f32> {
         let mut mean = mean(own);
-        let others = own.len() as f64 - 1.0;
-        if others > 0.0 {
-            for (mean, &value) in mean.iter_mut().zip(&own[left_out]) {
-                *mean = (*mean * (others + 1.0) - f64::from(value)) / others;
-            }
+        let others = (own.len() as f64 - 1.0).max(1.0);
+        for (mean, &value) in mean.iter_mut().zip(&own[left_out]) {
+            *mean += (*mean - f64::from(value)) / others;
         }
         self.weights(&mean, centre)
     }
