@@ -167,7 +167,7 @@ where
                 Err(error) if unsupported(&error) => return self.teach_all(task),
                 // Another host was quicker.
                 Err(ClientError::Refused(failure))
-                    if failure.code == FailureCode::BUSY && self.clock.now() - begun < PATIENCE =>
+                    if failure.code == FailureCode::BUSY && self.clock.now().saturating_sub(begun) < PATIENCE =>
                 {
                     self.wait_for_teaching()?;
                 }
@@ -175,7 +175,7 @@ where
                 Ok(()) => {
                     let status = self.follow_teaching(task, label, STEP)?;
                     // A device that was started anew meanwhile knows nothing of it, but still holds the images.
-                    if status.phase != TeachPhase::None || self.clock.now() - begun > PATIENCE {
+                    if status.phase != TeachPhase::None || self.clock.now().saturating_sub(begun) > PATIENCE {
                         return Ok(status);
                     }
                 }
@@ -212,7 +212,7 @@ where
             if !status.phase.is_running() {
                 return Ok(());
             }
-            if status.steps > 0 || self.clock.now() - begun > PATIENCE {
+            if status.steps > 0 || self.clock.now().saturating_sub(begun) > PATIENCE {
                 let task = status.task.unwrap_or_default();
                 let far = match status.steps {
                     0 => "it is preparing".to_string(),
