@@ -295,7 +295,7 @@ mod tests {
                     // Another key: a digit that is damaged into another digit.
                     4 => {
                         let mut other = whole.clone();
-                        let at = whole.iter().rposition(|byte| byte.is_ascii_digit()).unwrap();
+                        let at = whole.iter().rposition(u8::is_ascii_digit).unwrap();
                         other[at] = if whole[at] == b'1' { b'2' } else { b'1' };
                         fs::write(&path, other).unwrap();
                     }

@@ -204,7 +204,9 @@ fn fit(images: &[(usize, &Seen)], classes: usize) -> Head {
         }
     }
     for (row, bias) in head.weight.chunks_exact_mut(features).zip(&mut head.bias) {
-        row.iter_mut().for_each(|weight| *weight /= deviation);
+        for weight in row.iter_mut() {
+            *weight /= deviation;
+        }
         *bias -= row.iter().zip(&mean).map(|(w, mean)| w * mean).sum::<f32>();
     }
     head
