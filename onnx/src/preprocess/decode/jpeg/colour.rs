@@ -44,7 +44,13 @@ pub(super) fn assemble(
         for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
             let at = |component: usize| {
                 let (row, [samples, per]) = rows[component];
-                row[if samples == per { x } else { x * samples / per }]
+                if samples == per {
+                    row[x]
+                } else if 2 * samples == per {
+                    between(row, x)
+                } else {
+                    row[x * samples / per]
+                }
             };
             let rgb = match colour {
                 Colour::Grey => [at(0); 3],
@@ -57,6 +63,17 @@ pub(super) fn assemble(
         }
     }
     Ok(RgbImage::from_raw(width, height, pixels).expect("the buffer fills its size"))
+}
+
+/// Sample `x` of a row of half as many, three quarters of the nearest and one of the next (ITU T.81 places them in the middle of two).
+fn between(row: &[u8], x: usize) -> u8 {
+    let near = x / 2;
+    let next = if x.is_multiple_of(2) {
+        near.saturating_sub(1)
+    } else {
+        (near + 1).min(row.len() - 1)
+    };
+    ((3 * u32::from(row[near]) + u32::from(row[next]) + 2) / 4) as u8
 }
 
 /// JFIF's conversion, with 16 fractional bits.

@@ -36,7 +36,7 @@ fn jpegs_of_every_kind_are_reduced_as_if_by_averaging() {
             let got = decode_image_bytes_for(bytes, name, &[&input(side)]).unwrap();
             let difference = difference(&got, &averaged(&full, factor));
             // A reduced transform is sharper than a mean, and keeps what it can of the coarser chroma.
-            assert!(difference < 4.0, "{name} by {factor}: {difference}");
+            assert!(difference < 4.5, "{name} by {factor}: {difference}");
         }
     }
 }
