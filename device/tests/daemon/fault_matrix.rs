@@ -282,7 +282,8 @@ fn with_too_little_memory_or_too_few_descriptors_it_serves_or_says_why_and_keeps
     let (mut device, before) = template();
     let (template, state) = (device.path("template"), device.path("state"));
     let descriptors = [4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 64].map(|most| format!("--nofile={most}:{most}"));
-    let memory = [40_u64, 80, 120, 200, 300, 500, 1_000].map(|most| format!("--as={}", most << 20));
+    // Below that the system does not even load the program.
+    let memory = [100_u64, 120, 150, 200, 300, 500, 1_000].map(|most| format!("--as={}", most << 20));
     let mut counts: BTreeMap<(&str, Outcome), usize> = BTreeMap::new();
     for limit in descriptors.iter().chain(&memory) {
         fs::create_dir_all(&state).unwrap();
