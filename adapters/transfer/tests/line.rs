@@ -72,7 +72,7 @@ pub(crate) struct Faults {
 /// The device's end of a line.
 enum DeviceEnd<'d> {
     Plain(Session<'d>),
-    Secure(Channel<'d>),
+    Secure(Box<Channel<'d>>),
 }
 
 impl DeviceEnd<'_> {
@@ -135,7 +135,11 @@ impl<'d> Line<'d> {
         clock: &'d SimulatedClock,
         faults: Faults,
     ) -> Self {
-        Self::with_end(DeviceEnd::Secure(Channel::new(device, door, limits)), clock, faults)
+        Self::with_end(
+            DeviceEnd::Secure(Box::new(Channel::new(device, door, limits))),
+            clock,
+            faults,
+        )
     }
 
     /// Puts somebody in between who handles whole frames.

@@ -1,6 +1,6 @@
 //! The device's end of one connection that may be encrypted: handshakes, sealed frames, and plain ones where they are taken.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use super::{Handshake, Pattern, PeerKey, PeerSecret, Transport, handshake::Broken};
 use crate::{
@@ -61,7 +61,7 @@ struct Answered {
 enum Pending {
     None,
     /// A first contact waits for its third message.
-    Third(Answered, Handshake),
+    Third(Answered, Box<Handshake>),
     /// Done; the first frame that is sealed rightly opens the session.
     Ready {
         answered: Answered,
@@ -173,26 +173,26 @@ impl<'d> Channel<'d> {
 
     fn handshake(&mut self, head: Head, message: &[u8]) -> Option<&[u8]> {
         match Pattern::of(head)? {
-            (pattern, 1) => self.first(pattern, head.session, message),
+            (pattern, 1) => Some(self.first(pattern, head.session, message)),
             (Pattern::Enrol, 3) => self.third(head.session, message),
             // This end's own messages, on a line that echoes.
             _ => None,
         }
     }
 
-    fn first(&mut self, pattern: Pattern, session: u32, message: &[u8]) -> Option<&[u8]> {
+    fn first(&mut self, pattern: Pattern, session: u32, message: &[u8]) -> &[u8] {
         if let Pending::Third(answered, _) | Pending::Ready { answered, .. } = &self.pending
             && answered.session == session
             && answered.first == message
         {
             self.out.clone_from(&answered.reply);
-            return Some(&self.out);
+            return &self.out;
         }
         match self.answer_first(pattern, session, message) {
             Ok(pending) => self.pending = pending,
-            Err(refusal) => return Some(self.refuse(session, refusal)),
+            Err(refusal) => return self.refuse(session, refusal),
         }
-        Some(&self.out)
+        &self.out
     }
 
     /// Answers the first message of a handshake; the frame to send is in `out`.
@@ -234,14 +234,14 @@ impl<'d> Channel<'d> {
                 transport: handshake.finish().map_err(|Broken| AccessRefusal::Unavailable)?,
                 host,
             },
-            None => Pending::Third(answered, handshake),
+            None => Pending::Third(answered, Box::new(handshake)),
         })
     }
 
     fn third(&mut self, session: u32, message: &[u8]) -> Option<&[u8]> {
         match core::mem::replace(&mut self.pending, Pending::None) {
             Pending::Third(answered, handshake) if answered.session == session => {
-                match self.enrol(handshake, message) {
+                match self.enrol(*handshake, message) {
                     Ok((transport, host)) => {
                         self.pending = Pending::Ready {
                             answered,
