@@ -73,7 +73,7 @@ pub(crate) struct Faults {
 #[expect(clippy::large_enum_variant, reason = "a test holds one at a time")]
 enum DeviceEnd<'d> {
     Plain(Session<'d>),
-    Secure(Channel<'d>),
+    Secure(Box<Channel<'d>>),
 }
 
 impl DeviceEnd<'_> {
@@ -136,7 +136,11 @@ impl<'d> Line<'d> {
         clock: &'d SimulatedClock,
         faults: Faults,
     ) -> Self {
-        Self::with_end(DeviceEnd::Secure(Channel::new(device, door, limits)), clock, faults)
+        Self::with_end(
+            DeviceEnd::Secure(Box::new(Channel::new(device, door, limits))),
+            clock,
+            faults,
+        )
     }
 
     /// Puts somebody in between who handles whole frames.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     device::{Device, adapter, picture, signed},
-    peers::{Host, on_tcp},
+    peers::{Host, on_tcp, start},
 };
 
 type Act = fn(&mut EndpointClient<'_>) -> Result<(), ClientError>;
@@ -74,7 +74,7 @@ fn audit(device: &Device) -> Vec<Value> {
 #[test]
 fn every_request_is_allowed_to_its_role_alone_and_written_down() {
     let (mut device, endpoint, _) = on_tcp("");
-    device.start();
+    start(&mut device, &endpoint);
     device.push(&signed(&adapter("birds", 1))).unwrap();
     let clock = SystemClock::new();
     for (number, role) in (1..).zip(Role::ALL) {
