@@ -236,7 +236,14 @@ fn the_command_line_reaches_the_device_through_its_socket() {
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     }
     std::fs::write(device.path("robin.png"), picture(9)).unwrap();
-    let taught = run(&["teach", "--task", "birds", "--label", "robin", "robin.png", "robin.png"]);
+    let teach = ["teach", "--task", "birds", "--label", "robin", "robin.png", "robin.png"];
+    // While a publisher's version is on trial nothing is taught, and nothing is left of the attempt.
+    let refused = run(&teach);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("on trial"));
+    assert!(device.host(|client| client.examples("birds")).unwrap().is_empty());
+    assert!(run(&["mark-good", "birds"]).status.success());
+    let taught = run(&teach);
     let said = String::from_utf8_lossy(&taught.stdout).into_owned();
     assert!(
         said.contains("1 images filed") && said.contains("1 were there already"),
