@@ -15,7 +15,11 @@ use libfuzzer_sys::fuzz_target;
 /// One file a process; memory where the system has it as a folder.
 static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
     let memory = Path::new("/dev/shm");
-    let folder = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let folder = if memory.is_dir() {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
+    };
     folder.join(format!("clr-fuzz-{}.toml", std::process::id()))
 });
 

@@ -24,10 +24,16 @@ fn status(answer: &[u8]) -> Option<u16> {
         return None;
     }
     let text = String::from_utf8_lossy(answer);
-    let rest = text.strip_prefix("HTTP/1.1 ").or_else(|| text.strip_prefix("HTTP/1.0 "));
+    let rest = text
+        .strip_prefix("HTTP/1.1 ")
+        .or_else(|| text.strip_prefix("HTTP/1.0 "));
     let code = rest.and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
     assert!(code.is_some(), "no status line: {}", answer.escape_ascii());
-    assert!(text.contains("\r\n\r\n"), "no end of the head: {}", answer.escape_ascii());
+    assert!(
+        text.contains("\r\n\r\n"),
+        "no end of the head: {}",
+        answer.escape_ascii()
+    );
     code
 }
 

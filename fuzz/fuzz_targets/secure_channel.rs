@@ -43,7 +43,11 @@ impl Admission for Door {
         false
     }
     fn admits(&self, host: &PeerKey) -> Result<(), AccessRefusal> {
-        if host == &*HOST { Ok(()) } else { Err(AccessRefusal::UnknownHost) }
+        if host == &*HOST {
+            Ok(())
+        } else {
+            Err(AccessRefusal::UnknownHost)
+        }
     }
     fn enrolment(&self) -> Option<[u8; 32]> {
         Some([9; 32])
@@ -55,7 +59,10 @@ impl Admission for Door {
         self.wrong_codes.fetch_add(1, Ordering::Relaxed);
     }
     fn enter(&self, host: Option<&PeerKey>) -> Result<(), AccessRefusal> {
-        self.entered.lock().unwrap().push(*host.expect("a plain session was let in"));
+        self.entered
+            .lock()
+            .unwrap()
+            .push(*host.expect("a plain session was let in"));
         Ok(())
     }
 }
@@ -159,10 +166,18 @@ fuzz_target!(|data: &[u8]| {
     for act in acts.iter().take(24) {
         let body = match act {
             Act::Raw(bytes) => bytes.to_vec(),
-            Act::Headed { kind, session, sequence, message } => {
-                headed(b"QRNqr"[usize::from(*kind) % 5], *session, *sequence, message)
-            }
-            Act::First { known, enrol, session, flip } => {
+            Act::Headed {
+                kind,
+                session,
+                sequence,
+                message,
+            } => headed(b"QRNqr"[usize::from(*kind) % 5], *session, *sequence, message),
+            Act::First {
+                known,
+                enrol,
+                session,
+                flip,
+            } => {
                 let mut state = initiator(if *known { &KNOWN } else { &STRANGER }, *enrol);
                 let mut message = vec![0; 512];
                 let length = state.write_message(&[], &mut message).unwrap();
@@ -175,8 +190,14 @@ fuzz_target!(|data: &[u8]| {
                     if *enrol {
                         peer.enrolling = Some(state);
                     } else {
-                        assert!(*known && flip.is_none(), "a handshake was answered that is not a known host's");
-                        peer.transport = state.into_stateless_transport_mode().ok().map(|transport| (transport, *known));
+                        assert!(
+                            *known && flip.is_none(),
+                            "a handshake was answered that is not a known host's"
+                        );
+                        peer.transport = state
+                            .into_stateless_transport_mode()
+                            .ok()
+                            .map(|transport| (transport, *known));
                         peer.sent = 0;
                     }
                 }
@@ -184,19 +205,34 @@ fuzz_target!(|data: &[u8]| {
                 continue;
             }
             Act::Third { session } => {
-                let Some(mut state) = peer.enrolling.take() else { continue };
+                let Some(mut state) = peer.enrolling.take() else {
+                    continue;
+                };
                 let mut message = vec![0; 512];
-                let Ok(length) = state.write_message(b"desk", &mut message) else { continue };
+                let Ok(length) = state.write_message(b"desk", &mut message) else {
+                    continue;
+                };
                 headed(b'N', *session, u32::from_le_bytes([3, 2, 0, 0]), &message[..length])
             }
             Act::Sealed { body, counter, flip } => {
-                let Some((transport, _)) = &peer.transport else { continue };
-                let counter = if *counter < 200 { peer.sent + 1 } else { u64::from(*counter - 200) };
+                let Some((transport, _)) = &peer.transport else {
+                    continue;
+                };
+                let counter = if *counter < 200 {
+                    peer.sent + 1
+                } else {
+                    u64::from(*counter - 200)
+                };
                 let mut message = vec![0; body.len() + 16];
-                let Ok(length) = transport.write_message(counter, body, &mut message) else { continue };
+                let Ok(length) = transport.write_message(counter, body, &mut message) else {
+                    continue;
+                };
                 peer.sent = peer.sent.max(counter);
                 honest |= flip.is_none();
-                flipped(headed(b'q', counter as u32, (counter >> 32) as u32, &message[..length]), *flip)
+                flipped(
+                    headed(b'q', counter as u32, (counter >> 32) as u32, &message[..length]),
+                    *flip,
+                )
             }
             Act::Again => peer.last.clone(),
         };
@@ -204,7 +240,10 @@ fuzz_target!(|data: &[u8]| {
         channel.handle(&body);
         let entered = door.entered.lock().unwrap();
         assert!(entered.iter().all(|host| host == &*HOST));
-        assert!(honest || (entered.is_empty() && device.acts() == before), "something was carried out");
+        assert!(
+            honest || (entered.is_empty() && device.acts() == before),
+            "something was carried out"
+        );
         drop(entered);
         peer.last = body;
     }

@@ -160,7 +160,9 @@ fuzz_target!(|data: &[u8]| {
     let mut opened = None;
     let peak = allocation::peak(|| opened = Some(Store::open(disk.clone(), options())));
     assert!(peak <= room, "`{name}`: {peak} bytes to open {} bytes", after.len());
-    let store = opened.unwrap().unwrap_or_else(|error| panic!("`{name}`: the store does not open: {error}"));
+    let store = opened
+        .unwrap()
+        .unwrap_or_else(|error| panic!("`{name}`: the store does not open: {error}"));
     read(&store);
 
     // The other task is served as before and takes an update; what was damaged may be used again.

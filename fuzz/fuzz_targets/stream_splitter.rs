@@ -93,7 +93,10 @@ fuzz_target!(|data: &[u8]| {
     }
     let (images, lost) = split_stream(&bytes, usize::MAX);
     let delivered: usize = images.iter().map(Vec::len).sum();
-    assert!(delivered as u64 + lost <= bytes.len() as u64, "more than came: {delivered} and {lost}");
+    assert!(
+        delivered as u64 + lost <= bytes.len() as u64,
+        "more than came: {delivered} and {lost}"
+    );
     let pieces = split_stream(&bytes, usize::from(stream.piece));
     assert_eq!(pieces, (images, lost), "in pieces of {} bytes", stream.piece);
 
@@ -101,5 +104,9 @@ fuzz_target!(|data: &[u8]| {
     bytes.extend(PNG);
     bytes.extend(JPEG);
     let (images, _) = split_stream(&bytes, usize::MAX);
-    assert_eq!(images.last().map(Vec::as_slice), Some(JPEG), "the last image is missing");
+    assert_eq!(
+        images.last().map(Vec::as_slice),
+        Some(JPEG),
+        "the last image is missing"
+    );
 });
