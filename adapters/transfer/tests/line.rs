@@ -70,7 +70,6 @@ pub(crate) struct Faults {
 }
 
 /// The device's end of a line.
-#[expect(clippy::large_enum_variant, reason = "a test holds one at a time")]
 enum DeviceEnd<'d> {
     Plain(Session<'d>),
     Secure(Box<Channel<'d>>),
