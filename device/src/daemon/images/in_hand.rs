@@ -87,7 +87,7 @@ impl Record {
         let open = |path: &Path| {
             let open = || -> std::io::Result<File> {
                 let file = File::options().create(true).truncate(false).write(true).open(path)?;
-                file.write_all_at(&[0; SLOTS * SLOT_BYTES], 0)?;
+                file.write_all_at(&vec![0; SLOTS * SLOT_BYTES], 0)?;
                 Ok(file)
             };
             let opened = open();
