@@ -265,7 +265,7 @@ fn a_frame_on_which_the_device_ends_twice_is_set_aside_and_no_adapter_is_blamed(
 
 #[test]
 fn a_taught_image_on_which_the_device_ends_twice_is_refused() {
-    let mut device = Device::with_birds("[limits]\nimage_ms = 600000\n");
+    let mut device = Device::with_birds("[limits]\nimage_ms = 600000\nexample_bytes = 33554432\n");
     let bomb = png(5000, 18_000);
     for _ in 0..2 {
         let (socket, bomb) = (socket(&device), bomb.clone());
