@@ -83,7 +83,10 @@ fn the_stores_bytes_have_a_cap_and_records_do_not_need_room() {
     // 8 KiB each on the disk.
     assert!((15..=24).contains(&filed), "{filed}");
     assert_eq!(what, "bytes of the store");
-    assert_eq!(full(store.put_checkpoint("birds", &[0; 30_000])), "bytes of the store");
+    assert_eq!(
+        full(store.put_checkpoint("birds", &vec![0; 30_000])),
+        "bytes of the store"
+    );
     let upload = vec![7; 30_000];
     assert_eq!(full(store.begin(&Digest::of(&upload), 30_000)), "bytes of the store");
     // Records are written all the same.

@@ -91,12 +91,13 @@ fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_i
     assert_eq!(floor(&store), 11);
 }
 
+type ByHand = fn(&Store) -> Result<clr_store::Held, StoreError>;
+
 #[test]
 fn what_was_taken_out_by_hand_may_be_pushed_again_and_nothing_older() {
     let (_, store) = fresh();
     confirmed(&store, &file("birds", 3));
     confirmed(&store, &file("birds", 4));
-    type ByHand = fn(&Store) -> Result<clr_store::Held, StoreError>;
     let ways: [ByHand; 2] = [
         |store| store.mark_bad("birds", NOW),
         |store| store.rollback("birds", NOW),

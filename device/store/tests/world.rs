@@ -186,6 +186,6 @@ pub(crate) fn assert_tidy(store: &Store, disk: &Disk) {
         // Each copy stands beside the same bytes.
         let first = files.iter().find(|(first, _)| *first == twin(name));
         assert!(first.is_some_and(|(_, first)| first == contents), "{name}");
-        assert!(!name.starts_with("adapters/") || kept(&name), "{name}");
+        assert!(!name.starts_with("adapters/") || kept(name), "{name}");
     }
 }
