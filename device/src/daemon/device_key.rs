@@ -179,6 +179,9 @@ pub(crate) fn replace(state: &Path, fault: Option<&str>, needed: bool) -> Result
 }
 
 fn read_half(path: &Path, read: impl FnOnce(&Path) -> Result<SecretKey, KeyFileError>) -> Half {
+    if path.is_dir() {
+        return Half::Bad(format!("'{}' is a folder", path.display()));
+    }
     match read(path) {
         Ok(key) => Half::Good(key),
         Err(KeyFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Half::Missing,

@@ -241,7 +241,7 @@ mod tests {
             ("[tcp]\nlisten = 'here'", "listen"),
             ("audience = ['fleet-*']", "fleet-*"),
             ("audience = ['']", "audience"),
-            ("[trust.minimum]\nbirds = -1", "minimum"),
+            ("[trust.minimum]\nbirds = -1", "birds"),
             ("[limits]\nimage_memory = 0", "limits.image_memory"),
             (
                 "[[hosts]]\nname = 'a'\nkey = 'x25519:12'\nroles = ['update']",
