@@ -193,7 +193,7 @@ impl<'a> Request<'a> {
                 }
             }
             Self::List { after, .. } | Self::ExampleTasks { after, .. } if !after.is_empty() => {
-                name("task", after, MAX_TASK)?
+                name("task", after, MAX_TASK)?;
             }
             Self::Tune(tune) | Self::TuneCheck(tune) => name("task", &tune.task, MAX_TASK)?,
             Self::Hello { client, .. } if !client.is_empty() => name("client", client, MAX_LABEL)?,
