@@ -161,13 +161,13 @@ where
     }
 
     fn teach_filed(&mut self, task: &str, label: &str) -> Result<TeachStatus, ClientError> {
-        let begun = self.clock.now();
+        let deadline = self.clock.now() + PATIENCE;
         loop {
             match self.teach_class(task, label) {
                 Err(error) if unsupported(&error) => return self.teach_all(task),
                 // Another host was quicker.
                 Err(ClientError::Refused(failure))
-                    if failure.code == FailureCode::BUSY && self.clock.now().saturating_sub(begun) < PATIENCE =>
+                    if failure.code == FailureCode::BUSY && self.clock.now() < deadline =>
                 {
                     self.wait_for_teaching()?;
                 }
@@ -175,7 +175,7 @@ where
                 Ok(()) => {
                     let status = self.follow_teaching(task, label, STEP)?;
                     // A device that was started anew meanwhile knows nothing of it, but still holds the images.
-                    if status.phase != TeachPhase::None || self.clock.now().saturating_sub(begun) > PATIENCE {
+                    if status.phase != TeachPhase::None || self.clock.now() > deadline {
                         return Ok(status);
                     }
                 }
@@ -203,7 +203,7 @@ where
 
     /// Waits while a class is being taught; a tuning run takes too long for that.
     fn wait_for_teaching(&mut self) -> Result<(), ClientError> {
-        let begun = self.clock.now();
+        let deadline = self.clock.now() + PATIENCE;
         loop {
             let status = match self.tune_status() {
                 Err(error) if unsupported(&error) => return Ok(()),
@@ -212,7 +212,7 @@ where
             if !status.phase.is_running() {
                 return Ok(());
             }
-            if status.steps > 0 || self.clock.now().saturating_sub(begun) > PATIENCE {
+            if status.steps > 0 || self.clock.now() > deadline {
                 let task = status.task.unwrap_or_default();
                 let far = match status.steps {
                     0 => "it is preparing".to_string(),

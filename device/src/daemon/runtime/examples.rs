@@ -117,7 +117,8 @@ impl Runtime {
             && serving.held.tuned
             && let Ok(parent) = self.parent(&serving)
         {
-            return parent.adapter.header.labels[parent.protected..].to_vec();
+            let learned = parent.adapter.header.labels.get(parent.protected..);
+            return learned.unwrap_or_default().to_vec();
         }
         let _ = task;
         Vec::new()
