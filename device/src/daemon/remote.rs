@@ -199,7 +199,10 @@ pub(super) fn run(command: &RemoteCommand) -> ExitCode {
 
 fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
     let target = match command {
-        RemoteCommand::Stdio(target) | RemoteCommand::Status(target) | RemoteCommand::List(target) => target,
+        RemoteCommand::Stdio(target)
+        | RemoteCommand::Status(target)
+        | RemoteCommand::List(target)
+        | RemoteCommand::Hosts(target) => target,
         RemoteCommand::Switch(args)
         | RemoteCommand::Rollback(args)
         | RemoteCommand::Restore(args)
@@ -209,7 +212,6 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
         RemoteCommand::Teach(args) => &args.target,
         RemoteCommand::Tune(args) => &args.target,
         RemoteCommand::Enrol(args) => &args.target,
-        RemoteCommand::Hosts(target) => target,
         RemoteCommand::Revoke(args) => &args.target,
     };
     let socket = target.socket()?;

@@ -34,7 +34,10 @@ impl Usage {
             (self.day, self.bytes) = (now, 0);
         }
         if self.bytes.saturating_add(bytes) > most {
-            let hours = (DAY - now.duration_since(self.day)).as_secs().div_ceil(3600);
+            let hours = DAY
+                .saturating_sub(now.duration_since(self.day))
+                .as_secs()
+                .div_ceil(3600);
             return Err(Failure::new(
                 FailureCode::QUOTA,
                 format_args!(
