@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(desk.psk_at(now), None);
         assert_eq!(desk.open_at([1; 32], ROLES, 15, now).unwrap(), 900);
         assert_eq!(desk.psk_at(now + Duration::from_secs(899)), Some([1; 32]));
-        assert_eq!(desk.psk_at(now + Duration::from_secs(900)), None);
+        assert_eq!(desk.psk_at(now + Duration::from_mins(15)), None);
         let (anna, eve) = (PeerKey([1; 32]), PeerKey([2; 32]));
         assert_eq!(desk.roles_for(&anna), Ok(ROLES));
         desk.used_by(&anna);
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!([(); 5].map(|()| desk.wrong_at(now)), [false, false, false, false, true]);
         assert_eq!(desk.psk_at(now), None);
         let refused = desk
-            .open_at([2; 32], ROLES, 15, now + Duration::from_secs(3_000))
+            .open_at([2; 32], ROLES, 15, now + Duration::from_mins(50))
             .unwrap_err();
         assert!(refused.message.contains("closed") && refused.hint.unwrap().contains("10 minutes"));
         desk.open_at([2; 32], ROLES, 15, now + Duration::from_secs(3_601))

@@ -83,6 +83,6 @@ mod tests {
         let waits: Vec<_> = (0..60).map(|_| usage.request(now, 10)).collect();
         assert!(waits[..40].iter().all(Duration::is_zero));
         assert!((waits[59].as_secs_f64() - 2.0).abs() < 1e-6, "{:?}", waits[59]);
-        assert!(usage.request(now + Duration::from_secs(60), 10).is_zero());
+        assert!(usage.request(now + Duration::from_mins(1), 10).is_zero());
     }
 }
