@@ -249,7 +249,9 @@ mod tests {
         let ninth = budget.admit(peer("127.0.0.1"), 4).unwrap();
         assert!(!ninth.open(8));
         let control: Vec<Ticket> = (0..8).map(|_| budget.admit(Class::Control, 8).unwrap()).collect();
-        control.iter().for_each(|ticket| assert!(ticket.open(8)));
+        for ticket in &control {
+            assert!(ticket.open(8));
+        }
         assert!(budget.admit(Class::Control, 8).is_none());
         drop(sessions);
         assert!(ninth.open(8));
