@@ -83,8 +83,8 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &bytes).unwrap();
             match session_key(folder.path()) {
-                // The case of a digit, or the last newline.
-                Ok(read) => assert_eq!(read, secret, "bit {bit}"),
+                // The case of a digit, the last newline, or a bit that X25519 ignores.
+                Ok(read) => assert_eq!(read.public(), secret.public(), "bit {bit}"),
                 Err(reason) => assert!(reason.contains("session.key"), "{reason}"),
             }
         }
