@@ -60,6 +60,8 @@ enum Half {
     Bad(String),
     /// Others may read it.
     Open(String),
+    /// The system does not let it be read now: that says nothing about the key.
+    Unreadable(String),
 }
 
 struct Files {
@@ -125,6 +127,10 @@ pub(crate) fn find(state: &Path) -> Found {
             let fault = public.map(|_| format!("'{}' is missing", files.key.display()));
             return Found::Lost { public, fault };
         }
+        (Half::Unreadable(fault), _) => {
+            let fault = fault.clone();
+            return Found::Unusable { public, fault };
+        }
         (Half::Bad(fault), _) => {
             let fault = Some(fault.clone());
             return Found::Lost { public, fault };
@@ -186,8 +192,16 @@ fn read_half(path: &Path, read: impl FnOnce(&Path) -> Result<SecretKey, KeyFileE
         Ok(key) => Half::Good(key),
         Err(KeyFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Half::Missing,
         Err(error @ KeyFileError::Open { .. }) => Half::Open(error.to_string()),
+        Err(error @ KeyFileError::Read { .. }) if !is_content(&error) => {
+            Half::Unreadable(super::runtime::with_causes(&error))
+        }
         Err(error) => Half::Bad(super::runtime::with_causes(&error)),
     }
+}
+
+/// Whether a file could be read, and is no text.
+fn is_content(error: &KeyFileError) -> bool {
+    matches!(error, KeyFileError::Read { source, .. } if matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other))
 }
 
 /// A copy is a key file with a second line: the first 16 hexadecimal digits of the first line's SHA-256.

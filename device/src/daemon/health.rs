@@ -119,7 +119,7 @@ fn task(runtime: &Runtime) -> Finding {
             failed(format!("`{task}` is to serve and cannot: {reason}"))
         }
         (None, 0) => degraded("there is no task yet"),
-        (None, _) => degraded(format!("{ready} ready; {}", runtime.why_no_task())),
+        (None, _) => degraded(format!("{ready} ready, but none was named")),
     }
 }
 

@@ -72,6 +72,16 @@ pub(super) fn png(image: &RgbImage) -> Vec<u8> {
     bytes.into_inner()
 }
 
+/// What a device does next.
+pub(super) enum Heard {
+    /// It answers.
+    Answer(Value),
+    /// It ends.
+    End,
+    /// Neither, though it had time.
+    Nothing,
+}
+
 /// A device, running or not.
 pub(super) struct Device {
     folder: TempDir,
@@ -330,12 +340,13 @@ impl Device {
         serde_json::from_str(&line).unwrap()
     }
 
-    /// The next answer; nothing if the device ended instead.
-    pub(super) fn answer_or_end(&self) -> Option<Value> {
-        match self.lines.as_ref().unwrap().recv_timeout(PATIENCE) {
-            Ok(line) => Some(serde_json::from_str(&line).unwrap()),
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("neither an answer nor an end; the log says\n{}", self.log()),
+    /// What comes next.
+    pub(super) fn answer_or_end(&self) -> Heard {
+        // A source that is lost is tried again within two seconds.
+        match self.lines.as_ref().unwrap().recv_timeout(PATIENCE / 4) {
+            Ok(line) => Heard::Answer(serde_json::from_str(&line).unwrap()),
+            Err(RecvTimeoutError::Disconnected) => Heard::End,
+            Err(RecvTimeoutError::Timeout) => Heard::Nothing,
         }
     }
 

@@ -16,7 +16,7 @@ use std::{
 use serde_json::Value;
 use walkdir::WalkDir;
 
-use super::device::{Device, adapter, picture, signed};
+use super::device::{Device, Heard, adapter, picture, signed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Damage {
@@ -154,17 +154,28 @@ impl Drop for Mounted {
 /// Asks a device that was just started, and ends it.
 fn judge(device: &mut Device, before: &Value, said: usize) -> Result<Outcome, String> {
     device.show(&picture(1));
-    let answer = device.answer_or_end();
+    let heard = device.answer_or_end();
     let log = device.log();
     let log = log.get(said..).unwrap_or_default().to_owned();
     let warned = log.contains("ERROR") || log.contains("WARN");
-    let Some(answer) = answer else {
-        let status = device.wait();
-        return if log.contains("error: ") || log.contains("memory allocation of") {
-            Ok(Outcome::EndedSayingWhy)
-        } else {
-            Err(format!("it ended, {status}\n{log}"))
-        };
+    let answer = match heard {
+        Heard::Answer(answer) => answer,
+        Heard::End => {
+            let status = device.wait();
+            return if log.contains("error: ") || log.contains("memory allocation of") {
+                Ok(Outcome::EndedSayingWhy)
+            } else {
+                Err(format!("it ended, {status}\n{log}"))
+            };
+        }
+        Heard::Nothing => {
+            device.kill();
+            return if log.contains("source lost: ") {
+                Ok(Outcome::SaysWhy)
+            } else {
+                Err(format!("neither an answer nor a reason\n{log}"))
+            };
+        }
     };
     device.kill();
     let same = ["task", "version", "top"]

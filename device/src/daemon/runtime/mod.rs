@@ -22,7 +22,7 @@ use std::{
 use arc_swap::ArcSwap;
 use clr_adapters::{AUTO, Digest, Limits, PublicKey};
 use clr_onnx::Backbone;
-use clr_store::{Caps, Directory, Storage, Store, StoreError, StoreOptions, TaskState, Unavailable};
+use clr_store::{Caps, Directory, Store, StoreError, StoreOptions, TaskState, Unavailable};
 use clr_switching::Serving;
 use clr_transfer::FailureCode;
 
@@ -256,23 +256,31 @@ pub(crate) fn open_engine(config: &Config) -> Result<Engine, DaemonError> {
 /// Opens the store and looks for the device's key. A state folder that cannot be read is no error: the device serves nothing then, and says why.
 pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<(Store, device_key::Found), DaemonError> {
     let folder = config.store();
-    let storage: Arc<dyn Storage> = match Directory::open(&folder) {
-        Ok(directory) => Arc::new(directory),
-        Err(error) => {
-            tracing::error!("cannot open the state folder '{}': {error}", folder.display());
-            Arc::new(Unavailable::new(&error))
+    let found = device_key::find(&config.state);
+    let options = || store_options(config, engine, found.public());
+    let opened = match Directory::open(&folder) {
+        Ok(directory) => Store::open(Arc::new(directory), options()?),
+        Err(source) => {
+            let (action, file) = ("open", folder.display().to_string());
+            Err(StoreError::Io { action, file, source })
         }
     };
-    let key = device_key::find(&config.state);
-    let options = || store_options(config, engine, key.public());
-    let store = match Store::open(storage, options()?) {
+    match opened {
         Err(StoreError::Io { source, .. }) => {
             tracing::error!("cannot open the store in '{}': {source}", folder.display());
-            Store::open(Arc::new(Unavailable::new(&source)), options()?)?
+            let store = Store::open(Arc::new(Unavailable::new(&source)), options()?)?;
+            // What depends on a key that is lost cannot be told now.
+            let found = match found {
+                device_key::Found::Lost {
+                    public,
+                    fault: Some(fault),
+                } => device_key::Found::Unusable { public, fault },
+                found => found,
+            };
+            Ok((store, found))
         }
-        opened => opened?,
-    };
-    Ok((store, key))
+        opened => Ok((opened?, found)),
+    }
 }
 
 /// Gives the store the device's key, a new one if need be; says why there is none.
