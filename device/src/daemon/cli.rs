@@ -126,9 +126,10 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     let descriptors = descriptors::prepare(&config);
     let stop = Stop::default();
     let runtime = Runtime::start(config.clone(), stop.clone())?;
-    let opened = Opened::open(&config)?;
     let access = Arc::new(Access::open(&config));
+    // Who can connect may expect that SIGTERM ends it well.
     listen_for_signals(&runtime, &access, &args.config, &stop)?;
+    let opened = Opened::open(&config)?;
 
     let connections = Arc::new(Connections::new(&runtime, &access));
     let socket = match opened.control {
