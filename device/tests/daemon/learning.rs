@@ -70,7 +70,8 @@ fn a_new_class_answers_at_once_and_tuning_keeps_serving() {
     let mut robins = 0;
     for index in 50..66 {
         let line = device.ask(&png(&auto::picture(1, index)));
-        assert_eq!((&line["revision"], &line["trial"]), (&1.into(), &true.into()));
+        let serving = (&line["revision"], &line["trial"]);
+        assert_eq!(serving, (&1.into(), &true.into()), "{line}\n{}", device.log());
         robins += usize::from(line["top"][0]["label"] == "robin");
     }
     assert!(robins > 0);
