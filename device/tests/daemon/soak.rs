@@ -21,9 +21,8 @@ use super::device::{Device, PATIENCE, free_port, picture};
 const BETWEEN: Duration = Duration::from_millis(60);
 /// Between two frames.
 const FRAME: Duration = Duration::from_millis(50);
-/// Hostile connections that are held open, the oldest giving way: under the cap on connections for all peers together, since
-/// peers that hold all of them are another test's.
-const HELD: usize = 4;
+/// Hostile connections that are held open, the oldest giving way: several times what the device lets wait for a session.
+const HELD: usize = 16;
 /// Bytes that the process may grow by after the first quarter.
 const GROWTH: u64 = 8 << 20;
 
