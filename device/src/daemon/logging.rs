@@ -30,8 +30,15 @@ fn fields() -> impl for<'writer> FormatFields<'writer> + Clone {
 
 /// Logs to stderr. Under systemd, the journal adds time and colour.
 pub(super) fn start(verbose: u8) {
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    // Lines of the audit log are kept in its files; a person at a terminal would read nothing else.
+    let default = if journal {
+        "warn,clr_device=info,clr_store=info"
+    } else {
+        "warn,clr_device=info,clr_device::audit=warn,clr_store=info"
+    };
     let level = [
-        "warn,clr_device=info,clr_store=info",
+        default,
         "info,clr_device=debug,clr_store=debug",
         "debug",
     ];
@@ -46,7 +53,7 @@ pub(super) fn start(verbose: u8) {
         .with_ansi(colour)
         .log_internal_errors(false)
         .with_target(false);
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
+    if journal {
         format.without_time().init();
     } else {
         format.init();
