@@ -17,7 +17,7 @@ use clr_transfer::{Endpoint, PeerKey, PeerSecret, Security};
 use crate::backbones::write_atomically;
 
 /// The folder of both files.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct KnownDevices {
     folder: PathBuf,
 }
@@ -110,6 +110,15 @@ impl KnownDevices {
         self.write(&entries)
     }
 
+    /// Replaces the key of a device, under every endpoint by which it is known, by the one that it vouched for.
+    pub(crate) fn follow(&self, old: PeerKey, new: PeerKey) -> anyhow::Result<()> {
+        let mut entries = self.entries()?;
+        for (_, key) in entries.iter_mut().filter(|(_, key)| *key == old) {
+            *key = new;
+        }
+        self.write(&entries)
+    }
+
     /// Forgets a device; returns whether it was known.
     pub(crate) fn forget(&self, endpoint: &Endpoint) -> anyhow::Result<bool> {
         let place = endpoint.to_string();
@@ -168,6 +177,24 @@ mod tests {
         assert_eq!(known.security(&robot).unwrap(), Security::Known { secret, device });
         assert_eq!(known.security(&other).unwrap(), Security::Plain);
         assert!(known.forget(&robot).unwrap() && !known.forget(&robot).unwrap());
+    }
+
+    #[test]
+    fn a_new_key_takes_the_place_of_the_old_one_under_all_names_of_that_device_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = KnownDevices {
+            folder: folder.path().to_owned(),
+        };
+        for (place, number) in [("tcp:robot:7171", 1), ("tcp:10.0.0.2:7171", 1), ("tcp:other:7171", 2)] {
+            known.remember(&place.parse().unwrap(), PeerKey([number; 32])).unwrap();
+        }
+        known.follow(PeerKey([1; 32]), PeerKey([3; 32])).unwrap();
+        let keys: Vec<u8> = known.entries().unwrap().iter().map(|(_, key)| key.0[0]).collect();
+        assert_eq!(keys, [3, 3, 2]);
+        // A device that was forgotten meanwhile does not come back.
+        known.forget(&"tcp:robot:7171".parse().unwrap()).unwrap();
+        known.follow(PeerKey([1; 32]), PeerKey([4; 32])).unwrap();
+        assert_eq!(known.entries().unwrap().len(), 2);
     }
 
     #[cfg(unix)]

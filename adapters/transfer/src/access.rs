@@ -17,7 +17,7 @@ pub enum Role {
     Teach = 4,
     /// Sending, reading and reverting adapters.
     Update = 8,
-    /// All of it, removal of tasks, enrolment and revocation of hosts.
+    /// All of it, removal of tasks, enrolment and revocation of hosts, rotation of the device's key.
     Administer = 16,
 }
 
@@ -140,6 +140,17 @@ pub struct Enrolment {
     /// The code, grouped for reading.
     pub code: String,
     /// Seconds until it expires.
+    pub seconds: u32,
+}
+
+/// The keys of a device's sessions after a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRotation {
+    /// The key in force, as text.
+    pub key: String,
+    /// The key before it, as text, while it is still answered.
+    pub old: Option<String>,
+    /// Seconds until the key before it is not answered any more.
     pub seconds: u32,
 }
 

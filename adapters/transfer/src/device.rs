@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use clr_adapters::Digest;
 
 use crate::{
-    access::{Enrolment, HostEntry, Roles},
+    access::{Enrolment, HostEntry, KeyRotation, Roles},
     failure::{Failure, FailureCode},
     health::Health,
     message::{Begin, Committed, DeviceInfo, PullInfo, Slot},
@@ -155,6 +155,12 @@ pub trait Device: Sync {
     /// Forgets a host, named by its name or key, and ends its sessions.
     fn revoke(&self, host: &str) -> Result<(), Failure> {
         Err(Failure::new(FailureCode::NO_HOST, format_args!("no host '{host}'")))
+    }
+
+    /// Makes a new key of sessions, which the one before vouches for; with `drop_old`, makes none and no longer answers the one before.
+    fn rotate_key(&self, drop_old: bool) -> Result<KeyRotation, Failure> {
+        let _ = drop_old;
+        Err(unsupported("rotate its key"))
     }
 
     /// Whether connections should end, because the device is going down.

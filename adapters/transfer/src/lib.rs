@@ -60,7 +60,7 @@ mod teaching;
 mod transport;
 mod tuning;
 
-pub use access::{Enrolment, HostEntry, Role, RoleError, Roles};
+pub use access::{Enrolment, HostEntry, KeyRotation, Role, RoleError, Roles};
 pub use client::{Client, ClientError, ClientOptions, Filing, LinkFault, Progress, Pulled, Pushed, Security};
 pub use clock::Clock;
 #[cfg(feature = "std")]

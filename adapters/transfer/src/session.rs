@@ -345,6 +345,7 @@ impl<'d> Session<'d> {
                 Response::Hosts(hosts)
             }
             Request::Revoke { host } => device.revoke(host).map(done)?,
+            Request::RotateKey { drop_old } => Response::Rotated(device.rotate_key(drop_old)?),
             Request::Hello { .. } => return Err(MessageFault::Unreadable.into()),
         };
         Ok(Answer::Message(response))

@@ -28,12 +28,16 @@ impl Spoken {
 
 pub(crate) struct Door {
     pub(crate) secret: PeerSecret,
+    /// The key before the last rotation.
+    pub(crate) old: Option<PeerSecret>,
     pub(crate) host: PeerSecret,
     pub(crate) code: EnrolmentCode,
     pub(crate) known: Mutex<Vec<PeerKey>>,
     /// Names under which hosts were enrolled.
     pub(crate) enrolled: Mutex<Vec<String>>,
     pub(crate) wrong: Mutex<u32>,
+    /// Hosts that came by the old key.
+    pub(crate) announced: Mutex<Vec<PeerKey>>,
     /// Every session that began, and whose it was.
     pub(crate) entered: Mutex<Vec<Option<PeerKey>>>,
 }
@@ -43,17 +47,31 @@ impl Default for Door {
         let host = PeerSecret::from_bytes([2; 32]);
         Self {
             secret: PeerSecret::from_bytes([1; 32]),
+            old: None,
             known: Mutex::new(vec![host.public()]),
             host,
             code: EnrolmentCode::from_random([7; 20]),
             enrolled: Mutex::default(),
             wrong: Mutex::default(),
+            announced: Mutex::default(),
             entered: Mutex::default(),
         }
     }
 }
 
 impl Door {
+    /// A door whose key was rotated, and the options of a host that knows the key before.
+    pub(crate) fn rotated() -> (Self, ClientOptions) {
+        let before = Self::default();
+        let options = before.options(Spoken::Known);
+        let door = Self {
+            secret: PeerSecret::from_bytes([3; 32]),
+            old: Some(before.secret.clone()),
+            ..before
+        };
+        (door, options)
+    }
+
     pub(crate) fn options(&self, speaks: Spoken) -> ClientOptions {
         let secret = self.host.clone();
         ClientOptions {
@@ -77,6 +95,14 @@ impl Door {
 impl Admission for Door {
     fn secret(&self) -> Option<PeerSecret> {
         Some(self.secret.clone())
+    }
+
+    fn old_secret(&self) -> Option<PeerSecret> {
+        self.old.clone()
+    }
+
+    fn announced(&self, host: &PeerKey) {
+        self.announced.lock().unwrap().push(*host);
     }
 
     fn admits_plain(&self) -> bool {

@@ -14,6 +14,7 @@ mod interleaved;
 mod line;
 mod memory_device;
 mod noise;
+mod rotation;
 mod secure;
 #[cfg(unix)]
 mod transports;

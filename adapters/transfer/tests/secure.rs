@@ -33,12 +33,12 @@ fn through<'d, T>(
     f(&mut Client::new(connect, clock, options))
 }
 
-fn honest<'d>() -> Proxy<'d> {
+pub(crate) fn honest<'d>() -> Proxy<'d> {
     Box::new(|_, frame| vec![frame.to_vec()])
 }
 
 /// The body of a frame.
-fn body(frame: &[u8]) -> Vec<u8> {
+pub(crate) fn body(frame: &[u8]) -> Vec<u8> {
     let mut bytes = frame[1..frame.len() - 1].to_vec();
     let length = cobs::decode_in_place(&mut bytes).unwrap();
     bytes.truncate(length - 4);
@@ -46,7 +46,7 @@ fn body(frame: &[u8]) -> Vec<u8> {
 }
 
 /// The frame of a body, with the right checksum: for who is on the line on purpose, checksums are no obstacle.
-fn framed(mut body: Vec<u8>) -> Vec<u8> {
+pub(crate) fn framed(mut body: Vec<u8>) -> Vec<u8> {
     let mut out = Vec::new();
     encode_frame(&mut body, &mut out);
     out

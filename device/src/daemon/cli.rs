@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use clr_transfer::VERSIONS;
+use clr_transfer::{SECURE_VERSION, VERSIONS};
 use sd_notify::NotifyState;
 
 use super::{
@@ -193,7 +193,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
 fn log_limits(config: &Config, descriptors: &Descriptors) {
     let limits = &config.limits;
     tracing::info!(
-        protocol = format_args!("{} to {}", VERSIONS.start(), VERSIONS.end()),
+        protocol = format_args!("{} plain, {SECURE_VERSION} encrypted", VERSIONS.end()),
         adapter_bytes = limits.adapter_bytes,
         example_bytes = limits.example_bytes,
         examples_per_task = limits.examples_per_task,

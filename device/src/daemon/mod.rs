@@ -42,6 +42,7 @@ mod remote;
 mod remote_images;
 mod runtime;
 mod say;
+mod seldom;
 mod signals;
 mod source;
 mod stderr;

@@ -70,6 +70,8 @@ pub(super) enum RemoteCommand {
     Hosts(Target),
     /// Forget a host and end its sessions at once
     Revoke(RevokeArgs),
+    /// Make a new key of encrypted sessions, which hosts follow by themselves within 90 days
+    RotateKey(RotateKeyArgs),
 }
 
 #[derive(Args, Debug)]
@@ -91,6 +93,19 @@ pub(super) struct EnrolArgs {
 pub(super) struct RevokeArgs {
     /// The host's name or key
     host: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  clr-device rotate-key\n\nHosts learn the new key at their next connection. If the old key was stolen, drop it at \
+                  once (--drop-old): whoever has it could name another key. Hosts then enrol again."
+)]
+pub(super) struct RotateKeyArgs {
+    /// Make no new key, and no longer answer the one before the last rotation
+    #[arg(long)]
+    drop_old: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -213,6 +228,7 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
         RemoteCommand::Tune(args) => &args.target,
         RemoteCommand::Enrol(args) => &args.target,
         RemoteCommand::Revoke(args) => &args.target,
+        RemoteCommand::RotateKey(args) => &args.target,
     };
     let socket = target.socket()?;
     let (endpoint, clock) = (Endpoint::Unix(socket.display().to_string()), SystemClock::new());
@@ -237,6 +253,7 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
         RemoteCommand::Enrol(args) => enrol(args, client)?,
         RemoteCommand::Hosts(_) => print(&Hosts { hosts: client.hosts()? })?,
         RemoteCommand::Revoke(args) => client.revoke(&args.host)?,
+        RemoteCommand::RotateKey(args) => print(&client.rotate_key(args.drop_old)?)?,
     }
     Ok(())
 }

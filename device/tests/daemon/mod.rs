@@ -20,6 +20,7 @@ mod learning;
 mod output;
 mod peers;
 mod roles;
+mod rotation;
 mod serving;
 mod soak;
 mod sources;

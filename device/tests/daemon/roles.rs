@@ -17,10 +17,11 @@ fn push(client: &mut EndpointClient<'_>, bytes: &[u8], kind: Kind) -> Result<(),
 }
 
 /// Every request, the role that it needs, and its name in the audit log.
-const REQUESTS: [(&str, Role, Act); 20] = [
+const REQUESTS: [(&str, Role, Act); 30] = [
     ("status", Role::Observe, |client| client.status().map(|_| ())),
     ("list", Role::Observe, |client| client.list().map(|_| ())),
     ("tune-status", Role::Observe, |client| client.tune_status().map(|_| ())),
+    ("health", Role::Observe, |client| client.health().map(|_| ())),
     ("switch", Role::Operate, |client| client.switch("birds")),
     ("mark-good", Role::Operate, |client| client.mark_good("birds")),
     ("begin", Role::Teach, |client| {
@@ -34,6 +35,25 @@ const REQUESTS: [(&str, Role, Act); 20] = [
         client.tune(&TuneRequest::prototype("birds"))
     }),
     ("stop-tuning", Role::Teach, |client| client.stop_tuning()),
+    ("teach", Role::Teach, |client| client.teach_class("birds", "robin")),
+    ("teach-limits", Role::Teach, |client| {
+        client.teach_limits("birds").map(|_| ())
+    }),
+    ("example-tasks", Role::Teach, |client| {
+        client.example_tasks().map(|_| ())
+    }),
+    ("examples", Role::Teach, |client| client.examples("birds").map(|_| ())),
+    ("open-example", Role::Teach, |client| {
+        let id = clr_transfer::Digest([7; 32]);
+        client.pull_example("birds", id, 1 << 20, &mut |_| {}).map(|_| ())
+    }),
+    ("remove-examples", Role::Teach, |client| {
+        let selection = clr_transfer::ExampleSelection::Frames;
+        client.remove_examples("birds", selection).map(|_| ())
+    }),
+    ("tune-check", Role::Teach, |client| {
+        client.tune_check(&TuneRequest::prototype("birds")).map(|_| ())
+    }),
     ("begin", Role::Update, |client| {
         push(client, &signed(&adapter("birds", 1)), Kind::Adapter)
     }),
@@ -64,6 +84,12 @@ const REQUESTS: [(&str, Role, Act); 20] = [
     }),
     ("hosts", Role::Administer, |client| client.hosts().map(|_| ())),
     ("revoke", Role::Administer, |client| client.revoke("nobody")),
+    ("rotate-key", Role::Administer, |client| {
+        client.rotate_key(false).map(|_| ())
+    }),
+    ("drop-old-key", Role::Administer, |client| {
+        client.rotate_key(true).map(|_| ())
+    }),
 ];
 
 fn audit(device: &Device) -> Vec<Value> {

@@ -7,7 +7,7 @@ use embedded_io::{Read, Write};
 
 use super::{Client, ClientError, Repeat};
 use crate::{
-    access::{Enrolment, HostEntry, Roles},
+    access::{Enrolment, HostEntry, KeyRotation, Roles},
     failure::FailureCode,
     health::Health,
     message::{Committed, DeviceInfo, Kind, Request, Response},
@@ -350,6 +350,26 @@ where
     /// As [`Client::rollback`].
     pub fn revoke(&mut self, host: &str) -> Result<(), ClientError> {
         self.act(&Request::Revoke { host }, Repeat::Never)
+    }
+
+    /// Lets the device make a new key of its sessions; with `drop_old`, make none and forget the one before.
+    ///
+    /// # Errors
+    /// As [`Client::rollback`].
+    pub fn rotate_key(&mut self, drop_old: bool) -> Result<KeyRotation, ClientError> {
+        let rotation = self.ask(
+            &Request::RotateKey { drop_old },
+            Repeat::Never,
+            |response| match response {
+                Response::Rotated(rotation) => Some(rotation),
+                _ => None,
+            },
+        )?;
+        #[cfg(feature = "secure")]
+        if let Ok(key) = rotation.key.parse() {
+            self.follow(key);
+        }
+        Ok(rotation)
     }
 
     fn act(&mut self, request: &Request<'_>, repeat: Repeat) -> Result<(), ClientError> {

@@ -28,6 +28,9 @@ pub(super) struct Established<S> {
     /// The device's key, as its handshake states it.
     #[cfg(feature = "secure")]
     pub(super) peer: Option<crate::secure::PeerKey>,
+    /// The key that follows it, as the device announced in the handshake.
+    #[cfg(feature = "secure")]
+    pub(super) successor: Option<crate::secure::PeerKey>,
     pub(super) chunk: u32,
     pub(super) device: DeviceInfo,
 }
@@ -67,6 +70,8 @@ impl<S> Established<S> {
             sealing: Sealing::default(),
             #[cfg(feature = "secure")]
             peer: None,
+            #[cfg(feature = "secure")]
+            successor: None,
             chunk: MIN_CHUNK,
             device: DeviceInfo {
                 device: String::new(),
@@ -204,8 +209,11 @@ where
         if let Some(link) = &mut self.established {
             (link.chunk, link.device) = (chunk, device);
             #[cfg(feature = "secure")]
-            if link.peer.is_some() {
-                self.device_key = link.peer;
+            {
+                self.device_key = link.peer.or(self.device_key);
+                if let Some(successor) = link.successor.take() {
+                    self.follow(successor);
+                }
             }
         }
         Ok(())

@@ -122,6 +122,8 @@ pub struct Client<'c, S, F> {
     damaged: u64,
     #[cfg(feature = "secure")]
     device_key: Option<crate::secure::PeerKey>,
+    #[cfg(feature = "secure")]
+    on_successor: Option<security::OnSuccessor<'c>>,
 }
 
 impl<'c, S, F, E> Client<'c, S, F>
@@ -144,6 +146,8 @@ where
             damaged: 0,
             #[cfg(feature = "secure")]
             device_key: None,
+            #[cfg(feature = "secure")]
+            on_successor: None,
         }
     }
 

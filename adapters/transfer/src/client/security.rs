@@ -1,7 +1,7 @@
 //! Session security as the host wants it, and the host's end of a handshake.
 
 #[cfg(feature = "secure")]
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::fmt::Display;
 #[cfg(feature = "secure")]
 use embedded_io::{Read, Write};
@@ -104,13 +104,34 @@ where
     }
 }
 
+/// Called with the key that follows the device's key, to remember it in place of that one.
 #[cfg(feature = "secure")]
-impl<S, F, E> Client<'_, S, F>
+pub(super) type OnSuccessor<'c> = Box<dyn FnMut(PeerKey) + 'c>;
+
+#[cfg(feature = "secure")]
+impl<'c, S, F, E> Client<'c, S, F>
 where
     S: Read + Write,
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
+    /// Calls `act` when the device, authenticated by the key that this host knows, has said which key follows it.
+    pub fn on_successor(&mut self, act: impl FnMut(PeerKey) + 'c) {
+        self.on_successor = Some(Box::new(act));
+    }
+
+    /// Takes the key that the device's known one vouches for: the next connection expects it.
+    pub(super) fn follow(&mut self, successor: PeerKey) {
+        if let Security::Known { device, .. } = &mut self.options.security
+            && *device != successor
+        {
+            *device = successor;
+            if let Some(act) = &mut self.on_successor {
+                act(successor);
+            }
+        }
+    }
+
     /// The key of the device at the other end of an encrypted session, once it has answered a request.
     pub fn device_key(&self) -> Option<PeerKey> {
         self.device_key
@@ -154,7 +175,11 @@ where
         };
         // Damage was already told apart by the checksum: this is another device's answer, or was altered.
         let broken = |_| Lost::Link(LinkFault::Handshake);
-        handshake.read(&second).map_err(broken)?;
+        let payload = handshake.read(&second).map_err(broken)?;
+        if pattern == Pattern::Known {
+            // Authenticated by the key that this host knows. A payload of another length is of a newer device.
+            link.successor = <[u8; 32]>::try_from(payload).ok().map(PeerKey);
+        }
         if pattern == Pattern::Enrol {
             let third = handshake.write(&name).map_err(broken)?;
             link.sealing.ahead = handshake_frame(pattern.head(link.session, 3), &third);

@@ -173,11 +173,16 @@ pub enum Request<'a> {
         /// Its name or key.
         host: &'a str,
     },
+    /// Make a new key of the device's sessions, or drop the one before it.
+    RotateKey {
+        /// Make none, and no longer answer the key before.
+        drop_old: bool,
+    },
 }
 
 impl<'a> Request<'a> {
     /// Kinds of requests known here.
-    pub(super) const KINDS: u32 = 30;
+    pub(super) const KINDS: u32 = 31;
 
     /// Reads a request. Texts and data borrow from `bytes`; what is copied is no larger than they are.
     ///
@@ -256,6 +261,7 @@ impl<'a> Request<'a> {
             Self::Enrol { .. } => "enrol",
             Self::Hosts => "hosts",
             Self::Revoke { .. } => "revoke",
+            Self::RotateKey { .. } => "rotate-key",
         }
     }
 }

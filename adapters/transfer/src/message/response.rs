@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Committed, DeviceInfo, MessageFault, PullInfo, as_bytes, fault::read};
 use crate::{
-    access::{Enrolment, HostEntry},
+    access::{Enrolment, HostEntry, KeyRotation},
     failure::Failure,
     health::Health,
     status::{Status, TaskSummary},
@@ -96,11 +96,13 @@ pub enum Response<'a> {
     Enrolment(Enrolment),
     /// The hosts that the device knows.
     Hosts(Vec<HostEntry>),
+    /// The keys of the device's sessions.
+    Rotated(KeyRotation),
 }
 
 impl<'a> Response<'a> {
     /// Kinds of replies known here.
-    pub(super) const KINDS: u32 = 21;
+    pub(super) const KINDS: u32 = 22;
 
     /// Reads a reply.
     ///
@@ -123,15 +125,20 @@ mod tests {
 
     #[test]
     fn the_kinds_are_counted_right() {
-        let last = Request::Revoke { host: "anna" }.write(Vec::new()).unwrap();
+        let last = Request::RotateKey { drop_old: true }.write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Request::KINDS - 1));
-        let last = Response::Hosts(Vec::new()).write(Vec::new()).unwrap();
+        let last = Response::Rotated(KeyRotation {
+            key: "x25519:".into(),
+            old: None,
+            seconds: 0,
+        });
+        let last = last.write(Vec::new()).unwrap();
         assert_eq!(variant(&last), Some(Response::KINDS - 1));
     }
 
     #[test]
     fn an_unknown_kind_is_told_from_a_damaged_message() {
-        assert_eq!(Request::read(&[30]), Err(MessageFault::Unknown { kind: 30 }));
+        assert_eq!(Request::read(&[31]), Err(MessageFault::Unknown { kind: 31 }));
         assert_eq!(Request::read(&[4, 1]), Err(MessageFault::Unreadable));
         assert_eq!(Request::read(&[5, 0]), Err(MessageFault::Rest { left: 1 }));
         assert_eq!(Request::read(&[]), Err(MessageFault::Unreadable));

@@ -17,6 +17,16 @@ pub trait Admission: Sync {
     /// The device's own key; `None` where it cannot be used.
     fn secret(&self) -> Option<PeerSecret>;
 
+    /// The key before the last rotation, while it is still answered. Its sessions tell hosts which key follows it.
+    fn old_secret(&self) -> Option<PeerSecret> {
+        None
+    }
+
+    /// A host that came by the old key has a session, and was told the new one.
+    fn announced(&self, host: &PeerKey) {
+        let _ = host;
+    }
+
     /// Whether a session without encryption is taken.
     fn admits_plain(&self) -> bool;
 
@@ -67,6 +77,8 @@ enum Pending {
         answered: Answered,
         transport: Transport,
         host: PeerKey,
+        /// It was made by the old key of the device.
+        by_old: bool,
     },
     /// The third message was refused, with this frame.
     Refused {
@@ -139,16 +151,24 @@ impl<'d> Channel<'d> {
     fn sealed(&mut self, body: &[u8]) -> Option<&[u8]> {
         let mut opened = self.transport.as_mut().and_then(|transport| transport.open(body));
         if opened.is_none()
-            && let Pending::Ready { transport, host, .. } = &mut self.pending
+            && let Pending::Ready {
+                transport,
+                host,
+                by_old,
+                ..
+            } = &mut self.pending
         {
             opened = transport.open(body);
             if opened.is_some() {
-                let host = *host;
+                let (host, by_old) = (*host, *by_old);
                 let Pending::Ready { transport, .. } = core::mem::replace(&mut self.pending, Pending::None) else {
                     return None;
                 };
                 if let Err(refusal) = self.admission.enter(Some(&host)) {
                     return Some(self.refuse(0, refusal));
+                }
+                if by_old {
+                    self.admission.announced(&host);
                 }
                 self.session = Session::sealed(self.device, self.limits);
                 (self.transport, self.plain) = (Some(transport), false);
@@ -202,13 +222,15 @@ impl<'d> Channel<'d> {
             Pattern::Known => [0; 32],
             Pattern::Enrol => self.admission.enrolment().ok_or(AccessRefusal::NotOpen)?,
         };
-        let mut read = Err(Broken);
-        self.admission.calculate(&mut || {
-            read = Handshake::of_device(pattern, &secret, &psk).and_then(|mut handshake| {
-                handshake.read(message)?;
-                Ok(handshake)
-            });
-        });
+        let mut read = self.read_first(pattern, &secret, &psk, message);
+        let mut successor = None;
+        if read.is_err()
+            && pattern == Pattern::Known
+            && let Some(old) = self.admission.old_secret()
+        {
+            read = self.read_first(pattern, &old, &psk, message);
+            successor = Some(secret.public());
+        }
         let mut handshake = read.map_err(|Broken| AccessRefusal::WrongKey)?;
         // Known before the second half of the work is done for it.
         let host = match pattern {
@@ -220,7 +242,8 @@ impl<'d> Channel<'d> {
             Pattern::Enrol => None,
         };
         let mut reply = Err(Broken);
-        self.admission.calculate(&mut || reply = handshake.write(&[]));
+        let payload: &[u8] = successor.as_ref().map_or(&[], |key| &key.0);
+        self.admission.calculate(&mut || reply = handshake.write(payload));
         let reply = reply.map_err(|Broken| AccessRefusal::Unavailable)?;
         self.out = handshake_frame(pattern.head(session, 2), &reply);
         let answered = Answered {
@@ -233,9 +256,28 @@ impl<'d> Channel<'d> {
                 answered,
                 transport: handshake.finish().map_err(|Broken| AccessRefusal::Unavailable)?,
                 host,
+                by_old: successor.is_some(),
             },
             None => Pending::Third(answered, Box::new(handshake)),
         })
+    }
+
+    /// Begins a handshake with the first message of a host, for one key of the device.
+    fn read_first(
+        &self,
+        pattern: Pattern,
+        secret: &PeerSecret,
+        psk: &[u8; 32],
+        message: &[u8],
+    ) -> Result<Handshake, Broken> {
+        let mut read = Err(Broken);
+        self.admission.calculate(&mut || {
+            read = Handshake::of_device(pattern, secret, psk).and_then(|mut handshake| {
+                handshake.read(message)?;
+                Ok(handshake)
+            });
+        });
+        read
     }
 
     fn third(&mut self, session: u32, message: &[u8]) -> Option<&[u8]> {
@@ -247,6 +289,7 @@ impl<'d> Channel<'d> {
                             answered,
                             transport,
                             host,
+                            by_old: false,
                         };
                         // The host's hello follows at once; its answer is the proof that this end knows the code.
                         None

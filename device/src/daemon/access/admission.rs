@@ -19,7 +19,7 @@ impl Gate {
     fn takes_plain(&self) -> bool {
         let config = self.runtime.config.load();
         match self.via {
-            Via::Socket => true,
+            Via::Socket { .. } => true,
             Via::Tcp(peer) => {
                 let allowed = config.tcp.as_ref().is_some_and(|tcp| tcp.plain);
                 allowed || (peer.ip().to_canonical().is_loopback() && !self.access.has_hosts())
@@ -38,7 +38,16 @@ impl Gate {
 impl Admission for Gate {
     fn secret(&self) -> Option<PeerSecret> {
         self.ticket.hear();
-        self.access.secret.as_ref().ok().cloned()
+        self.access.secret()
+    }
+
+    fn old_secret(&self) -> Option<PeerSecret> {
+        self.access.old_secret()
+    }
+
+    fn announced(&self, host: &PeerKey) {
+        let name = self.access.name(host);
+        tracing::info!(name, key = host.short(), "host told of the device's new key");
     }
 
     fn admits_plain(&self) -> bool {

@@ -10,8 +10,8 @@ use std::{
 use clr_adapters::SignedRelease;
 use clr_transfer::{
     Begin, Committed, Device, DeviceInfo, Digest, Enrolment, ExampleSelection, ExampleSummary, ExampleTask, Failure,
-    FailureCode, Health, HostEntry, Kind, PeerKey, PullInfo, RemovedExamples, Role, Roles, Slot, Status, TaskSummary,
-    TeachLimits, TeachStatus, TuneForecast, TuneRequest, TuneStatus,
+    FailureCode, Health, HostEntry, KeyRotation, Kind, PeerKey, PullInfo, RemovedExamples, Role, Roles, Slot, Status,
+    TaskSummary, TeachLimits, TeachStatus, TuneForecast, TuneRequest, TuneStatus,
 };
 
 use super::{
@@ -31,7 +31,10 @@ const STEP: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Via {
     /// The Unix socket: its permissions say who may.
-    Socket,
+    Socket {
+        /// The user's number, as far as the system tells.
+        user: Option<u32>,
+    },
     /// TCP, from this address.
     Tcp(SocketAddr),
     /// A serial line.
@@ -41,7 +44,7 @@ pub(crate) enum Via {
 impl Via {
     const fn name(self) -> &'static str {
         match self {
-            Self::Socket => "socket",
+            Self::Socket { .. } => "socket",
             Self::Tcp(_) => "tcp",
             Self::Serial => "serial",
         }
@@ -83,7 +86,7 @@ impl Gate {
 
     /// Returns whether the peer has a session, or came over the control socket.
     pub(crate) fn is_known(&self) -> bool {
-        self.via == Via::Socket || self.ticket.is_open()
+        matches!(self.via, Via::Socket { .. }) || self.ticket.is_open()
     }
 
     pub(super) fn leave(&self) {
@@ -104,7 +107,8 @@ impl Gate {
         let host = *lock(&self.host);
         let peer = match (host, self.via) {
             (Some(host), _) => self.access.name(&host),
-            (None, Via::Socket) => "local".to_owned(),
+            (None, Via::Socket { user: Some(user) }) => format!("local:{user}"),
+            (None, Via::Socket { user: None }) => "local".to_owned(),
             // Without the port: a program that asks every second is one peer.
             (None, Via::Tcp(address)) => address.ip().to_canonical().to_string(),
             (None, Via::Serial) => "serial line".to_owned(),
@@ -446,6 +450,13 @@ impl Device for Gate {
     fn revoke(&self, host: &str) -> Result<(), Failure> {
         // The log has one field for what a command was about.
         self.on_task(Role::Administer, "revoke", host, || self.access.revoke(host))
+    }
+
+    fn rotate_key(&self, drop_old: bool) -> Result<KeyRotation, Failure> {
+        let command = if drop_old { "drop-old-key" } else { "rotate-key" };
+        self.act(Role::Administer, command, About::default(), |_| {
+            self.access.rotate_key(drop_old)
+        })
     }
 
     fn stopping(&self) -> bool {

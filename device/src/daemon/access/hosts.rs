@@ -10,9 +10,9 @@
 
 use std::path::{Path, PathBuf};
 
-use clr_transfer::{Digest, Failure, FailureCode, PeerKey, Roles};
+use clr_transfer::{Failure, FailureCode, PeerKey, Roles};
 
-use super::files;
+use super::files::{self, checksum};
 use crate::daemon::HostConfig;
 
 const HEAD: &str = "clr hosts 1";
@@ -185,12 +185,6 @@ impl Host {
         };
         (sum == checksum(text)).then_some(host)
     }
-}
-
-fn checksum(text: &str) -> String {
-    let mut digits = Digest::of(text.as_bytes()).to_string();
-    digits.truncate(8);
-    digits
 }
 
 /// A name of letters, digits and a few signs, so that it can stand in a line, a log and a command.

@@ -7,6 +7,7 @@ mod files;
 mod gate;
 mod hosts;
 mod quota;
+mod session_key;
 
 use std::{
     collections::HashMap,
@@ -15,26 +16,44 @@ use std::{
 };
 
 use clr_transfer::{
-    AccessRefusal, Enrolment, EnrolmentCode, Failure, FailureCode, HostEntry, PeerKey, PeerSecret, Roles,
+    AccessRefusal, Enrolment, EnrolmentCode, Failure, FailureCode, HostEntry, KeyRotation, PeerKey, PeerSecret, Roles,
 };
 
-use self::{audit::Audit, enrolment::Desk, hosts::Hosts, quota::Usage};
+use self::{audit::Audit, enrolment::Desk, hosts::Hosts, quota::Usage, session_key::SessionKeys};
 pub(crate) use self::{
     audit::check as check_audit,
     gate::{Gate, Via},
 };
-use super::{Config, runtime::lock};
+use super::{
+    Config,
+    runtime::{lock, now},
+};
 
 /// Share of one core that handshakes may take at most, as its inverse.
 const HANDSHAKE_SHARE: u32 = 10;
 /// The longest pause after the arithmetic of a handshake.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
+/// The time by which keys are judged. It is always known.
+fn judged() -> u64 {
+    now().unwrap_or(u64::MAX)
+}
+
+fn no_keys(what: &str, reason: &str) -> Failure {
+    // A damaged file has its hint already.
+    let hint = if reason.contains("hint: ") {
+        ""
+    } else {
+        "\nhint: set `[tcp] listen` or `[serial] port` and restart"
+    };
+    Failure::new(FailureCode::UNSUPPORTED, format_args!("{what}: {reason}{hint}"))
+}
+
 /// Who may speak to the device, shared by all connections.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// The key of the device's sessions, or why there is none.
-    secret: Result<PeerSecret, String>,
+    /// The keys of the device's sessions, or why there are none.
+    keys: Mutex<Result<SessionKeys, String>>,
     hosts: Mutex<Hosts>,
     desk: Mutex<Desk>,
     audit: Audit,
@@ -49,12 +68,12 @@ impl Access {
     /// Reads the state folder. What is damaged there costs what it was for, and is said; it never keeps the device from starting.
     pub(crate) fn open(config: &Config) -> Self {
         let networked = config.tcp.is_some() || config.serial.is_some();
-        let secret = if networked {
-            files::session_key(&config.state)
+        let keys = if networked {
+            SessionKeys::open(&config.state, judged())
         } else {
             Err("neither [tcp] nor [serial] is configured".to_owned())
         };
-        if let (Err(reason), true) = (&secret, networked) {
+        if let (Err(reason), true) = (&keys, networked) {
             tracing::error!("no encrypted sessions: {reason}");
         }
         let hosts = Hosts::read(&config.state, &config.hosts);
@@ -62,7 +81,7 @@ impl Access {
             tracing::error!("known hosts: {problem}");
         }
         let access = Self {
-            secret,
+            keys: Mutex::new(keys),
             hosts: Mutex::new(hosts),
             desk: Mutex::default(),
             audit: Audit::open(&config.state.join("audit")),
@@ -115,13 +134,8 @@ impl Access {
     }
 
     fn open_enrolment(&self, roles: Roles, minutes: u32) -> Result<Enrolment, Failure> {
-        if let Err(reason) = &self.secret {
-            return Err(Failure::new(
-                FailureCode::UNSUPPORTED,
-                format_args!(
-                    "no host can be enrolled: {reason}\nhint: set `[tcp] listen` or `[serial] port` and restart"
-                ),
-            ));
+        if let Err(reason) = &*lock(&self.keys) {
+            return Err(no_keys("no host can be enrolled", reason));
         }
         if roles.is_empty() {
             let text = "a host without a role may do nothing\nhint: --role update";
@@ -156,6 +170,34 @@ impl Access {
         if closed {
             tracing::warn!("five wrong codes: enrolment is closed for an hour");
         }
+    }
+
+    fn secret(&self) -> Option<PeerSecret> {
+        lock(&self.keys).as_ref().ok().map(|keys| keys.current().clone())
+    }
+
+    fn old_secret(&self) -> Option<PeerSecret> {
+        lock(&self.keys)
+            .as_ref()
+            .ok()
+            .and_then(|keys| keys.old(judged()).cloned())
+    }
+
+    /// Makes a new key of sessions, or drops the one before. Sessions that are open go on.
+    fn rotate_key(&self, drop_old: bool) -> Result<KeyRotation, Failure> {
+        let mut keys = lock(&self.keys);
+        let keys = match &mut *keys {
+            Ok(keys) => keys,
+            Err(reason) => return Err(no_keys("there is no key to rotate", reason)),
+        };
+        if drop_old {
+            keys.drop_old()?;
+            tracing::info!("the old key of sessions is dropped");
+        } else {
+            keys.rotate(judged())?;
+            tracing::info!(key = keys.current().public().short(), "made a new key of sessions");
+        }
+        Ok(keys.rotation(judged()))
     }
 
     fn host_entries(&self) -> Vec<HostEntry> {

@@ -17,7 +17,7 @@ use clr_transfer::{Device as _, Link};
 use rustix::fs::Gid;
 
 use super::{Connections, Via};
-use crate::daemon::{DaemonError, device_key, readable, runtime::with_causes};
+use crate::daemon::{DaemonError, device_key, readable, runtime::with_causes, seldom::Seldom};
 
 /// How often listeners look whether to stop, and how long they wait where no connection can be accepted.
 const STEP: Duration = Duration::from_millis(50);
@@ -97,7 +97,9 @@ impl Connections {
         self.listen("clr-control", listener, |listener| {
             let (stream, _) = listener.accept()?;
             stream.set_nonblocking(false)?;
-            Ok((Via::Socket, Link::unix(stream)))
+            let user = rustix::net::sockopt::socket_peercred(&stream).ok();
+            let user = user.map(|peer| peer.uid.as_raw());
+            Ok((Via::Socket { user }, Link::unix(stream)))
         })
     }
 
@@ -120,6 +122,7 @@ impl Connections {
         thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
+                let mut failures = Seldom::default();
                 while !connections.runtime.stopping() {
                     match readable(&listener, STEP).and_then(|some| some.then(|| accept(&listener)).transpose()) {
                         Ok(None) => {}
@@ -128,7 +131,9 @@ impl Connections {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                         // Out of descriptors, for one: the connection waits in the queue, and so does this.
                         Err(error) => {
-                            tracing::warn!("cannot accept a connection: {error}");
+                            if let Some(failed) = failures.due() {
+                                tracing::warn!(failed, "cannot accept a connection: {error}");
+                            }
                             thread::sleep(STEP);
                         }
                     }

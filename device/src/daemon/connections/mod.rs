@@ -4,7 +4,13 @@ mod budget;
 mod listeners;
 mod serial;
 
-use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use clr_transfer::{AccessRefusal, End, Link, ServeError, ServeLimits, SystemClock, serve_admitted};
 use embedded_io::Write as _;
@@ -17,7 +23,8 @@ pub(crate) use self::{
 };
 use super::{
     access::{Access, Gate, Via},
-    runtime::Runtime,
+    runtime::{Runtime, lock},
+    seldom::Seldom,
 };
 
 /// How long a TCP peer may take until its session is open.
@@ -29,6 +36,8 @@ pub(crate) struct Connections {
     runtime: Arc<Runtime>,
     access: Arc<Access>,
     budget: Arc<Budget>,
+    /// Threads that could not be started.
+    no_thread: Mutex<Seldom>,
 }
 
 /// Serves one link to its end and logs how it ended. False if the link itself is gone.
@@ -56,6 +65,7 @@ impl Connections {
             runtime: Arc::clone(runtime),
             access: Arc::clone(access),
             budget: Arc::default(),
+            no_thread: Mutex::default(),
         }
     }
 
@@ -104,8 +114,10 @@ impl Connections {
         let started = thread::Builder::new().name("clr-connection".to_owned()).spawn(move || {
             talk(&gate, &peer, &mut link, &limits);
         });
-        if let Err(error) = started {
-            tracing::warn!("cannot start a connection's thread: {error}");
+        if let Err(error) = started
+            && let Some(failed) = lock(&self.no_thread).due()
+        {
+            tracing::warn!(failed, "cannot start a connection's thread: {error}");
         }
     }
 

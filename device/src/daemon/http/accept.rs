@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{Server, connection};
-use crate::daemon::source::Stop;
+use crate::daemon::{seldom::Seldom, source::Stop};
 
 /// How often the loop looks whether to stop.
 const STEP: Duration = Duration::from_millis(200);
@@ -24,8 +24,6 @@ const STEP: Duration = Duration::from_millis(200);
 const AFTER_ERROR: Duration = Duration::from_millis(50);
 /// Pause after a refused connection: a flood costs little time.
 const AFTER_REFUSAL: Duration = Duration::from_millis(2);
-/// Between two log lines of the same kind.
-const QUIET: Duration = Duration::from_mins(1);
 
 /// The answer over the cap.
 const BUSY: &[u8] =
@@ -74,25 +72,6 @@ fn raise(count: &AtomicUsize, most: usize) -> bool {
             (open < most).then_some(open + 1)
         })
         .is_ok()
-}
-
-/// A kind of log line that a flood must not repeat.
-#[derive(Default)]
-struct Seldom {
-    last: Option<Instant>,
-    untold: u64,
-}
-
-impl Seldom {
-    /// The number of events since the last line, where a line is due.
-    fn due(&mut self) -> Option<u64> {
-        self.untold += 1;
-        if self.last.is_some_and(|last| last.elapsed() < QUIET) {
-            return None;
-        }
-        self.last = Some(Instant::now());
-        Some(std::mem::take(&mut self.untold))
-    }
 }
 
 /// Accepts connections until `stop`.

@@ -39,6 +39,13 @@ pub(super) struct RevokeArgs {
     pub(super) host: String,
 }
 
+#[derive(Args, Debug)]
+pub(super) struct RotateKeyArgs {
+    /// Make no new key, and let the device no longer answer the one before the last rotation
+    #[arg(long)]
+    drop_old: bool,
+}
+
 #[derive(Serialize)]
 struct EnrolDocument {
     device: String,
@@ -108,6 +115,29 @@ pub(super) fn forget(args: &ForgetArgs, at: Option<&Endpoint>, context: &Context
         bail!("no key of '{endpoint}' is known here\nhint: name it as it was enrolled");
     }
     context.output.line(&format!("{endpoint}: its key is forgotten here"))?;
+    Ok(0)
+}
+
+pub(super) fn rotate_key(
+    args: &RotateKeyArgs,
+    client: &mut EndpointClient<'_>,
+    context: &Context<'_>,
+) -> anyhow::Result<u8> {
+    let rotation = client.rotate_key(args.drop_old)?;
+    if context.output.json {
+        context.output.document("device", &rotation)?;
+        return Ok(0);
+    }
+    let old = match &rotation.old {
+        Some(_) => format!(
+            "hosts that know the key before it follow at their next connection, for {} days",
+            rotation.seconds.div_ceil(24 * 3_600)
+        ),
+        None => "no other key is answered".to_owned(),
+    };
+    context
+        .output
+        .line(&format!("the device's key is {}; {old}", rotation.key))?;
     Ok(0)
 }
 

@@ -75,6 +75,8 @@ enum Action {
     Revoke(hosts::RevokeArgs),
     /// Forget a device's key on this side
     Forget(hosts::ForgetArgs),
+    /// Let the device make a new key, which its hosts follow by themselves within 90 days
+    RotateKey(hosts::RotateKeyArgs),
 }
 
 #[derive(Args, Debug)]
@@ -112,20 +114,37 @@ fn options(endpoint: &Endpoint) -> ClientOptions {
 
 /// Returns a client of the device at `endpoint`, over an encrypted session if its key is known; connects with the first request.
 pub(crate) fn client<'c>(endpoint: &'c Endpoint, clock: &'c SystemClock) -> anyhow::Result<EndpointClient<'c>> {
-    let security = match endpoint {
+    let known = match endpoint {
         // The system says who may use these.
-        Endpoint::Unix(_) | Endpoint::Command(_) => Security::Plain,
+        Endpoint::Unix(_) | Endpoint::Command(_) => None,
         // Without a home there is no list, so nothing is known.
-        _ => match KnownDevices::open() {
-            Ok(known) => known.security(endpoint)?,
-            Err(_) => Security::Plain,
-        },
+        _ => KnownDevices::open().ok(),
+    };
+    let security = known.as_ref().map(|known| known.security(endpoint)).transpose()?;
+    let security = security.unwrap_or_default();
+    let followed = match (&security, known) {
+        (Security::Known { device, .. }, Some(known)) => Some((*device, known)),
+        _ => None,
     };
     let options = ClientOptions {
         security,
         ..options(endpoint)
     };
-    Ok(endpoint.client(clock, options))
+    let mut client = endpoint.client(clock, options);
+    if let Some((mut old, known)) = followed {
+        client.on_successor(move |new| {
+            match known.follow(old, new) {
+                Ok(()) => eprintln!(
+                    "{endpoint}: the device has a new key, {new}; its old key vouched for it, and it is remembered"
+                ),
+                Err(error) => {
+                    eprintln!("warning: {endpoint}: the device's new key {new} could not be remembered: {error:#}")
+                }
+            }
+            old = new;
+        });
+    }
+    Ok(client)
 }
 
 /// Moves a bar.
@@ -161,6 +180,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         Action::List => return show::list(client.list()?, context),
         Action::Tuning => return show::tuning(&client.tune_status()?, context),
         Action::Hosts => return hosts::hosts(client, context),
+        Action::RotateKey(args) => return hosts::rotate_key(args, client, context),
         // Carried out above: they need no client.
         Action::Enrol(_) | Action::Forget(_) => return Ok(0),
         Action::Revoke(hosts::RevokeArgs { host }) => {

@@ -1,0 +1,161 @@
+//! Rotation of a device's key: hosts follow the old key's word once, and nobody else's.
+
+use std::{cell::RefCell, rc::Rc};
+
+use clr_transfer::{AccessRefusal, Client, ClientError, ClientOptions, LinkFault, PeerKey, PeerSecret, Security};
+
+use crate::{
+    door::{Door, Spoken},
+    line::{Faults, Line, Proxy, SimulatedClock, Way, Wire, limits},
+    memory_device::MemoryDevice,
+    secure::{body, framed, honest},
+};
+
+/// Asks for the status, so often on new connections; returns the last answer and the keys that were followed.
+fn ask(
+    door: &Door,
+    options: ClientOptions,
+    times: usize,
+    mut proxy: impl FnMut(usize) -> Proxy<'static>,
+) -> (Result<(), ClientError>, Vec<PeerKey>) {
+    let device = MemoryDevice::default();
+    let followed = RefCell::new(Vec::new());
+    let mut answer = Ok(());
+    for _ in 0..times {
+        let clock = SimulatedClock::default();
+        let mut options = options.clone();
+        if let (Security::Known { device, .. }, Some(&key)) = (&mut options.security, followed.borrow().last()) {
+            *device = key;
+        }
+        let mut connections = 0;
+        let connect = || {
+            let line = Line::secure(&device, door, limits(1024), &clock, Faults::default()).through(proxy(connections));
+            connections += 1;
+            Ok::<_, String>(Wire(Rc::new(RefCell::new(line))))
+        };
+        let mut client = Client::new(connect, &clock, options);
+        client.on_successor(|key| followed.borrow_mut().push(key));
+        answer = client.status().map(|_| ());
+    }
+    (answer, followed.into_inner())
+}
+
+#[test]
+fn a_host_follows_the_new_key_once() {
+    let (door, options) = Door::rotated();
+    let (answer, followed) = ask(&door, options, 3, |_| honest());
+    assert_eq!((answer, followed), (Ok(()), vec![door.secret.public()]));
+    let announced = door.announced.lock().unwrap();
+    assert_eq!(
+        *announced,
+        [door.host.public()],
+        "one session of three was made by the old key"
+    );
+}
+
+#[test]
+fn a_host_that_knows_the_new_key_or_enrols_is_told_nothing() {
+    let (door, _) = Door::rotated();
+    for speaks in [Spoken::Known, Spoken::Enrol] {
+        assert_eq!(ask(&door, door.options(speaks), 2, |_| honest()), (Ok(()), Vec::new()));
+    }
+}
+
+#[test]
+fn a_key_that_was_dropped_or_never_was_is_refused() {
+    let (mut door, options) = Door::rotated();
+    let stranger = Security::Known {
+        secret: door.host.clone(),
+        device: PeerSecret::from_bytes([9; 32]).public(),
+    };
+    let refused = (Err(ClientError::NotAdmitted(AccessRefusal::WrongKey)), Vec::new());
+    let of_stranger = ClientOptions {
+        security: stranger,
+        ..options.clone()
+    };
+    assert_eq!(ask(&door, of_stranger, 1, |_| honest()), refused);
+    door.old = None;
+    assert_eq!(ask(&door, options, 1, |_| honest()), refused);
+}
+
+/// Somebody on the line without the old key: alters the announcement, repeats one of before, or answers with a handshake of their own.
+#[test]
+fn without_the_old_key_nobody_can_name_its_successor() {
+    let (door, options) = Door::rotated();
+    let announcement = Rc::new(RefCell::new(Vec::new()));
+    let tap = Rc::clone(&announcement);
+    let record = move |_| -> Proxy<'static> {
+        let tap = Rc::clone(&tap);
+        Box::new(move |way, frame| {
+            let body = body(frame);
+            if way == Way::ToHost && body[0] == b'N' {
+                *tap.borrow_mut() = body;
+            }
+            vec![frame.to_vec()]
+        })
+    };
+    ask(&door, options.clone(), 1, record).0.unwrap();
+    let recorded = announcement.borrow().clone();
+    assert_eq!(recorded.len(), 9 + 48 + 32);
+
+    let replaced = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut changed = recorded.clone();
+        change(&mut changed);
+        let forge = move |_| -> Proxy<'static> {
+            let changed = changed.clone();
+            Box::new(move |way, frame| {
+                let mut bytes = body(frame);
+                if way == Way::ToHost && bytes[0] == b'N' {
+                    // The head is this session's.
+                    bytes.splice(9.., changed[9..].iter().copied());
+                }
+                vec![framed(bytes)]
+            })
+        };
+        let options = ClientOptions {
+            attempts: 1,
+            ..options.clone()
+        };
+        ask(&door, options, 1, forge)
+    };
+    let noticed = ClientError::Lost {
+        attempts: 1,
+        fault: LinkFault::Handshake,
+    };
+    assert_eq!(
+        replaced(&|_| {}),
+        (Err(noticed.clone()), Vec::new()),
+        "of an earlier session"
+    );
+    assert_eq!(
+        replaced(&|bytes| bytes.truncate(9 + 48)),
+        (Err(noticed), Vec::new()),
+        "cut"
+    );
+
+    for bit in (0..8 * (recorded.len() - 9)).step_by(if cfg!(miri) { 97 } else { 1 }) {
+        let flip = move |_| -> Proxy<'static> {
+            Box::new(move |way, frame| {
+                let mut bytes = body(frame);
+                if way == Way::ToHost && bytes[0] == b'N' {
+                    bytes[9 + bit / 8] ^= 1 << (bit % 8);
+                }
+                vec![framed(bytes)]
+            })
+        };
+        let options = ClientOptions {
+            attempts: 1,
+            ..options.clone()
+        };
+        let (answer, followed) = ask(&door, options, 1, flip);
+        // X25519 does not use the highest bit of a key; the handshake's hash covers it all the same.
+        assert!(answer.is_err() && followed.is_empty(), "bit {bit}: {answer:?}");
+    }
+
+    // A device in between that has the name and another key, and would vouch for it.
+    let mut between = Door::rotated().0;
+    between.old = Some(PeerSecret::from_bytes([8; 32]));
+    let (answer, followed) = ask(&between, options, 1, |_| honest());
+    assert_eq!(answer, Err(ClientError::NotAdmitted(AccessRefusal::WrongKey)));
+    assert!(followed.is_empty());
+}
