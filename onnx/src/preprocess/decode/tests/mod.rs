@@ -80,5 +80,6 @@ fn sound() -> Vec<(String, Vec<u8>)> {
 }
 
 fn decode_within(limits: DecodeLimits, bytes: &[u8], inputs: &[&Preprocessing]) -> Result<RgbImage, ImageError> {
-    ImageDecoder::new(limits).decode(bytes, "file", inputs).map(Into::into)
+    let decoded = ImageDecoder::new(limits).decode(bytes, "file", inputs)?;
+    Ok(decoded.pixels().clone())
 }
