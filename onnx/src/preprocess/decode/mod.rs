@@ -223,7 +223,11 @@ pub fn decode_image_for(path: &Path, inputs: &[&Preprocessing]) -> Result<Reduce
 ///
 /// # Errors
 /// [`ImageError`], naming `origin`.
-pub fn decode_image_bytes_for(bytes: &[u8], origin: &str, inputs: &[&Preprocessing]) -> Result<ReducedImage, ImageError> {
+pub fn decode_image_bytes_for(
+    bytes: &[u8],
+    origin: &str,
+    inputs: &[&Preprocessing],
+) -> Result<ReducedImage, ImageError> {
     host().decode(bytes, origin, inputs).map(Into::into)
 }
 

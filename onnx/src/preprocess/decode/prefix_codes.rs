@@ -130,7 +130,9 @@ impl Reader<'_> {
                     let length = u64::from(self.number(symbol - 256)?);
                     let distance = self.symbol(&distance)?;
                     self.number(distance)?;
-                    left = left.checked_sub(length).ok_or(Fault::Damaged("pixels beyond the image"))?;
+                    left = left
+                        .checked_sub(length)
+                        .ok_or(Fault::Damaged("pixels beyond the image"))?;
                 }
                 // A colour of the cache was a literal before, or is black.
                 _ => left -= 1,
@@ -296,7 +298,10 @@ impl Code {
             return CODE;
         }
         let longest = self.counts.iter().rposition(|&count| count > 0).unwrap_or(0);
-        let beyond: u64 = self.counts[TABLE_BITS + 1..].iter().map(|&count| u64::from(count)).sum();
+        let beyond: u64 = self.counts[TABLE_BITS + 1..]
+            .iter()
+            .map(|&count| u64::from(count))
+            .sum();
         CODE + (4 << longest.min(TABLE_BITS)) + 2 * NODE * beyond.max(2)
     }
 }

@@ -41,8 +41,7 @@ fn jpegs_of_every_kind_are_reduced_as_if_by_averaging() {
             let got = reduced(bytes, &[&input(side)]);
             let difference = difference(&got, &averaged(&full, factor));
             // A reduced transform is sharper than a mean, and keeps what it can of the coarser chroma.
-            println!("{name} by {factor}: {difference:.2}");
-            assert!(difference < 4.5, "{name} by {factor}: {difference}");
+            assert!(difference < 2.5, "{name} by {factor}: {difference}");
         }
     }
 }
@@ -141,8 +140,8 @@ fn the_input_hardly_changes() {
             for (factor, side) in SIDES {
                 for fit in [Fit::Stretch, Fit::CenterCrop { fraction: 1.0 }] {
                     let found = of_input(&bytes, side, fit);
-                    println!("{name} of {width} × {height} by {factor}: {found:.2?}");
-                    assert!(found[0] < 1.5 && found[1] < 3.0, "{name} of {width} × {height} by {factor}: {found:?}");
+                    let within = found[0] < 1.2 && found[1] < 2.5 && found[2] < 10.0;
+                    assert!(within, "{name} of {width} × {height} by {factor}: {found:?}");
                 }
             }
         }
