@@ -8,7 +8,7 @@ use std::{
 
 use clr_adapters::{Adapter, Preprocessing, Recipe};
 use clr_kernels::{Arena, Level, dense, interleave};
-use clr_onnx::{Backbone, Parameter, Preprocess as _, RgbImage, check_adapter};
+use clr_onnx::{Backbone, ImageView, Parameter, Preprocess as _, check_adapter};
 use rayon::{ThreadPool, prelude::*};
 use tract_onnx::{
     prelude::{RunOptions, TValue, Tensor, multithread::Executor},
@@ -189,7 +189,11 @@ impl Engine {
     }
 
     /// The answer for a picture of any size, preprocessed as the adapter says.
-    pub fn classify(&self, adapter: &ResidentAdapter, picture: &RgbImage) -> Result<Classification, EngineError> {
+    pub fn classify<'a>(
+        &self,
+        adapter: &ResidentAdapter,
+        picture: impl Into<ImageView<'a>>,
+    ) -> Result<Classification, EngineError> {
         let input = adapter.preprocessing.preprocess(picture);
         Ok(Classification::new(
             self.logits(adapter, &input)?,
@@ -200,10 +204,10 @@ impl Engine {
 
     /// The pooled features `[F]` of a picture of any size on the backbone without any adapter: what profiles are scored
     /// on. The plan for the picture's size is built the first time and shared with `linear` adapters.
-    pub fn backbone_features(
+    pub fn backbone_features<'a>(
         &self,
         preprocessing: &Preprocessing,
-        picture: &RgbImage,
+        picture: impl Into<ImageView<'a>>,
     ) -> Result<Vec<f32>, EngineError> {
         let layout = Layout::new(&self.backbone, Recipe::Linear);
         let ready = self.plan(&layout, Recipe::Linear, preprocessing, "backbone")?;

@@ -7,7 +7,7 @@
 use std::{cell::Cell, error::Error, path::Path, time::Instant};
 
 use clr_adapters::Preprocessing;
-use clr_onnx::{DecodeLimits, ImageDecoder, Preprocess as _, RgbImage, imagenet_preprocessing};
+use clr_onnx::{DecodeLimits, ImageDecoder, Preprocess as _, ReducedImage, imagenet_preprocessing};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -23,11 +23,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     for file in arguments {
         let bytes = decoder.read_file(Path::new(&file))?;
-        let decode = |inputs: &[&Preprocessing]| -> Result<(RgbImage, f64, u64), Box<dyn Error>> {
+        let decode = |inputs: &[&Preprocessing]| -> Result<(ReducedImage, f64, u64), Box<dyn Error>> {
             let most = Cell::new(0);
             let before = |needed: u64| most.set(most.get().max(needed));
             let mut times = Vec::new();
-            let mut image = RgbImage::default();
+            let mut image = ReducedImage::default();
             for _ in 0..3 {
                 let start = Instant::now();
                 image = decoder.decode_observed(&bytes, &file, inputs, &before)?.into();
@@ -48,8 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / differences.len() as f64;
         println!(
             "{file}, {:?}, {full_ms:.1}, {full_mb}, {:?}, {reduced_ms:.1}, {reduced_mb}, {:.3}, {:.3}, {}",
-            full.dimensions(),
-            reduced.dimensions(),
+            full.pixels().dimensions(),
+            reduced.pixels().dimensions(),
             mean(&mut differences.iter().copied()),
             mean(&mut differences.iter().map(|value| value.abs())),
             differences.iter().fold(0.0_f64, |most, value| most.max(value.abs()))

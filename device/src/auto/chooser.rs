@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use clr_onnx::RgbImage;
+use clr_onnx::ImageView;
 
 use super::{
     ChooserOptions, TaskScore,
@@ -76,7 +76,12 @@ impl TaskChooser {
     /// replaced between frames. Does not touch which task of the set is active.
     ///
     /// Runs the backbone, without an adapter, once for each distinct preprocessing among the tasks.
-    pub fn observe(&mut self, engine: &Engine, tasks: &TaskSet, picture: &RgbImage) -> Result<Choice, EngineError> {
+    pub fn observe<'a>(
+        &mut self,
+        engine: &Engine,
+        tasks: &TaskSet,
+        picture: impl Into<ImageView<'a>>,
+    ) -> Result<Choice, EngineError> {
         let resident = tasks.all();
         let scores = score_tasks(engine, &resident, picture)?;
         for adapter in &resident {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clr_adapters::{Preprocessing, Profile, sketch};
-use clr_onnx::RgbImage;
+use clr_onnx::ImageView;
 
 use crate::{Engine, EngineError, ResidentAdapter};
 
@@ -50,11 +50,12 @@ pub struct TaskScore {
 /// others there are, to the bit.
 ///
 /// Runs the backbone once for each distinct preprocessing among the tasks with a profile, then a few microseconds per task.
-pub fn score_tasks(
+pub fn score_tasks<'a>(
     engine: &Engine,
     tasks: &[Arc<ResidentAdapter>],
-    picture: &RgbImage,
+    picture: impl Into<ImageView<'a>>,
 ) -> Result<Vec<Option<TaskScore>>, EngineError> {
+    let picture = picture.into();
     let mut features: Vec<(&Preprocessing, Vec<f32>)> = Vec::new();
     let mut sketches: Vec<(&Preprocessing, usize, Vec<f32>)> = Vec::new();
     let mut scores = Vec::with_capacity(tasks.len());

@@ -217,7 +217,12 @@ fn source(config: &Config, report: &mut Report) -> Result<(), DaemonError> {
     };
     let stop = Stop::default();
     stop.set();
-    if let Some(source) = report.take(Source::start(&config.source, &stop, &Arc::default()))? {
+    if let Some(source) = report.take(Source::start(
+        &config.source,
+        config.limits.image_bytes(),
+        &stop,
+        &Arc::default(),
+    ))? {
         if let Some(source) = source {
             // It was told to stop before it began; what ends it is no fault.
             let _ = source.stop();

@@ -150,7 +150,12 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
         tracing::info!(address = %opened::address(&listener)?, "listening for HTTP");
         http::serve(listener, limits, Arc::<Runtime>::clone(&runtime), stop.clone())?;
     }
-    let source = Source::start(&config.source, &stop, &runtime.counters.source)?;
+    let source = Source::start(
+        &config.source,
+        config.limits.image_bytes(),
+        &stop,
+        &runtime.counters.source,
+    )?;
     let answers = Answers::to_stdout(Arc::clone(&runtime.counters.answers_lost))?;
     let (beside, writer) = write_beside(&runtime)?;
     notify(&[NotifyState::Ready]);

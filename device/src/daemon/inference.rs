@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clr_onnx::RgbImage;
+use clr_onnx::DecodedImage;
 
 use super::{
     Received,
@@ -225,7 +225,7 @@ fn answer(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result
 fn choose(
     runtime: &Runtime,
     chooser: &mut TaskChooser,
-    picture: &RgbImage,
+    picture: &DecodedImage,
 ) -> Result<Option<Arc<ResidentAdapter>>, NoAnswer> {
     let choice = chooser
         .observe(&runtime.engine, runtime.serving.tasks(), picture)

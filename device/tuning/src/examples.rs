@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clr_adapters::{Digest, Preprocessing};
-use clr_onnx::RgbImage;
+use clr_onnx::ReducedImage;
 
 /// A picture that a device keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub trait Examples {
     fn picture(&self, id: &Digest) -> Result<Vec<u8>, String>;
 
     /// Decodes an encoded image for an input; `name` is for messages. Within the host's limits where it is not overridden.
-    fn decode(&self, bytes: &[u8], name: &str, input: &Preprocessing) -> Result<RgbImage, String> {
+    fn decode(&self, bytes: &[u8], name: &str, input: &Preprocessing) -> Result<ReducedImage, String> {
         clr_onnx::decode_image_bytes_for(bytes, name, &[input]).map_err(|error| error.to_string())
     }
 }

@@ -1,7 +1,7 @@
 //! Pictures at the input's size, and the few variants of each that learning sees.
 
 use clr_adapters::{Digest, Preprocessing};
-use clr_onnx::{Preprocess as _, RgbImage};
+use clr_onnx::{ImageView, Preprocess as _, RgbImage};
 use clr_training::{Augmentation, Flip, Purpose, stream};
 
 use crate::{
@@ -48,15 +48,17 @@ impl Picture {
         Ok(Self::new(&picture, class, preprocessing, address(example.id)))
     }
 
-    pub(crate) fn new(picture: &RgbImage, class: Option<usize>, preprocessing: &Preprocessing, address: u64) -> Self {
-        let size = (preprocessing.width, preprocessing.height);
-        let fits = picture.dimensions() == size && preprocessing.fit == clr_adapters::Fit::Stretch;
-        let pixels = if fits {
-            picture.clone()
-        } else {
-            preprocessing.fit(picture)
-        };
-        Self { pixels, class, address }
+    pub(crate) fn new<'a>(
+        image: impl Into<ImageView<'a>>,
+        class: Option<usize>,
+        preprocessing: &Preprocessing,
+        address: u64,
+    ) -> Self {
+        Self {
+            pixels: preprocessing.fit(image),
+            class,
+            address,
+        }
     }
 
     /// Variant 0 is the picture itself. `[3, H, W]`, preprocessed.

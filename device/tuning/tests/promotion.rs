@@ -294,3 +294,23 @@ fn a_label_that_was_not_taught_is_refused_with_a_hint() {
     let error = tune(&backbone, &publisher, &InMemory::default(), &(), &options(), &mut ()).unwrap_err();
     assert!(matches!(error, TuneError::NoExamples { .. }));
 }
+
+/// An image that was filed by a version whose decoder took it, or that the disk damaged since.
+#[test]
+fn images_that_do_not_decode_any_more_are_left_out_of_tuning() {
+    let good = pictures(&[2], 10);
+    let (backbone, _, parent) = taught(&good);
+    let options = TuneOptions { steps: 2, ..options() };
+    let tuned = |examples: &InMemory| tune(&backbone, &parent, examples, &(), &options, &mut ()).unwrap();
+    let mut damaged = good.clone();
+    for (label, index) in [(Some(LABELS[2]), 50), (Some(LABELS[0]), 51), (None, 52)] {
+        let whole = png(2, index);
+        damaged.add(label, whole[..whole.len() / 2].to_vec());
+    }
+    let (expected, got) = (tuned(&good).verdict, tuned(&damaged).verdict);
+    assert_eq!((got.learned, got.old), (expected.learned, expected.old));
+    let mut none = InMemory::default();
+    none.add(Some(LABELS[2]), b"not an image".to_vec());
+    let error = tune(&backbone, &parent, &none, &(), &options, &mut ()).unwrap_err();
+    assert!(matches!(error, TuneError::NoExamples { .. }), "{error}");
+}

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Instant};
 use clap::Args;
 use clr_adapters::Preprocessing;
 use clr_device::{Engine, EngineOptions, ResidentAdapter};
-use clr_onnx::{RgbImage, decode_image_for};
+use clr_onnx::{ReducedImage, decode_image_for};
 use serde::Serialize;
 
 use super::{Context, eval::pictures_in};
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
     };
     for image in images {
         // Decoded as the device does it for each task; most have the same input.
-        let mut decoded: Option<(&Preprocessing, RgbImage)> = None;
+        let mut decoded: Option<(&Preprocessing, ReducedImage)> = None;
         for resident in &residents {
             let input = resident.preprocessing();
             if decoded.as_ref().is_none_or(|(of, _)| *of != input) {

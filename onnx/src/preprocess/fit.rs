@@ -8,13 +8,16 @@ use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 
+use super::image_view::ImageView;
+
 /// The picture brought to the input size; see [`super::Preprocess::fit`].
-pub(super) fn fit(to: &Preprocessing, picture: &RgbImage) -> RgbImage {
+pub(super) fn fit(to: &Preprocessing, image: ImageView<'_>) -> RgbImage {
+    let picture = image.pixels;
     let (width, height) = picture.dimensions();
     if width == 0 || height == 0 || to.width == 0 || to.height == 0 {
         return RgbImage::new(to.width, to.height);
     }
-    let cut = cut(to, [width, height]);
+    let cut = cut(to, image.size).reduced(image);
     let filter = match to.filter {
         Filter::Bicubic => FilterType::CatmullRom,
         _ => FilterType::Bilinear,
@@ -99,6 +102,18 @@ struct Cut {
 }
 
 impl Cut {
+    /// The cut of the stored image in the pixels of the reduced one: exact, as factors are powers of two.
+    fn reduced(self, image: ImageView<'_>) -> Self {
+        let factor = f64::from(image.factor);
+        let [left, top] = image.missing.map(f64::from);
+        Self {
+            left: (self.left + left) / factor,
+            top: (self.top + top) / factor,
+            width: self.width / factor,
+            height: self.height / factor,
+        }
+    }
+
     /// First and number of the source's rows, of `height`, that a filter of support 2 can reach when the cut becomes `target` rows.
     fn rows(self, height: u32, target: u32) -> (u32, u32) {
         let margin = (2.0 * (self.height / f64::from(target)).max(1.0)).ceil() + 1.0;

@@ -2,6 +2,7 @@
 
 mod decode;
 mod fit;
+mod image_view;
 mod presets;
 mod shrink;
 #[cfg(test)]
@@ -14,16 +15,17 @@ pub use decode::{
     DecodeLimits, DecodedImage, ImageDecoder, ImageError, MAX_IMAGE_PIXELS, decode_hostile, decode_image,
     decode_image_bytes, decode_image_bytes_for, decode_image_for, read_image_file,
 };
+pub use image_view::{ImageView, ReducedImage};
 pub use presets::{efficientnet_lite_preprocessing, imagenet_preprocessing};
 pub use shrink::{Shrunk, shrink_to_fit, unread_format};
 
 /// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same picture gives the same
 /// tensor bit for bit, whatever the CPU.
 pub trait Preprocess {
-    /// The picture brought to `height` × `width` pixels: resized with the antialiased filter, cut where `fit` says so.
+    /// The image brought to `height` × `width` pixels: resized with the antialiased filter, cut where `fit` says so.
     ///
-    /// A picture without pixels becomes black.
-    fn fit(&self, picture: &RgbImage) -> RgbImage;
+    /// An image without pixels becomes black.
+    fn fit<'a>(&self, image: impl Into<ImageView<'a>>) -> RgbImage;
 
     /// Writes `(value − mean) / std` as NCHW planes in the description's channel order into `out`, `[3, height, width]`.
     ///
@@ -32,12 +34,12 @@ pub trait Preprocess {
     fn to_tensor(&self, picture: &RgbImage, out: &mut [f32]);
 
     /// [`fit`](Self::fit), then [`to_tensor`](Self::to_tensor): `[3, height, width]`.
-    fn preprocess(&self, picture: &RgbImage) -> Vec<f32>;
+    fn preprocess<'a>(&self, image: impl Into<ImageView<'a>>) -> Vec<f32>;
 }
 
 impl Preprocess for Preprocessing {
-    fn fit(&self, picture: &RgbImage) -> RgbImage {
-        fit::fit(self, picture)
+    fn fit<'a>(&self, image: impl Into<ImageView<'a>>) -> RgbImage {
+        fit::fit(self, image.into())
     }
 
     fn to_tensor(&self, picture: &RgbImage, out: &mut [f32]) {
@@ -63,12 +65,13 @@ impl Preprocess for Preprocessing {
         }
     }
 
-    fn preprocess(&self, picture: &RgbImage) -> Vec<f32> {
+    fn preprocess<'a>(&self, image: impl Into<ImageView<'a>>) -> Vec<f32> {
+        let image = image.into();
         let mut out = vec![0.0; 3 * self.height as usize * self.width as usize];
-        if picture.dimensions() == (self.width, self.height) && self.fit == clr_adapters::Fit::Stretch {
-            self.to_tensor(picture, &mut out);
+        if image.size == [self.width, self.height] && self.fit == clr_adapters::Fit::Stretch && image.factor == 1 {
+            self.to_tensor(image.pixels, &mut out);
         } else {
-            self.to_tensor(&self.fit(picture), &mut out);
+            self.to_tensor(&self.fit(image), &mut out);
         }
         out
     }

@@ -84,13 +84,112 @@ fn files() -> Vec<(String, Vec<u8>)> {
             include_bytes!("../../src/preprocess/decode/fixtures/lossy.webp"),
         ),
         (
+            "lossless WebP",
+            include_bytes!("../../src/preprocess/decode/fixtures/lossless.webp"),
+        ),
+        (
+            "lossless WebP of few colours",
+            include_bytes!("../../src/preprocess/decode/fixtures/lossless_palette.webp"),
+        ),
+        (
+            "lossy WebP with alpha",
+            include_bytes!("../../src/preprocess/decode/fixtures/lossy_alpha.webp"),
+        ),
+        (
             "interlaced PNG",
             include_bytes!("../../src/preprocess/decode/fixtures/interlaced.png"),
         ),
     ] {
         files.push((name.to_owned(), bytes.to_vec()));
     }
+    files.push(("WebP of many prefix codes".to_owned(), many_codes(2000)));
     files
+}
+
+/// Bits of a lossless WebP, least significant first.
+#[derive(Default)]
+struct Bits(Vec<bool>);
+
+impl Bits {
+    fn put(&mut self, value: u32, count: u32) {
+        self.0.extend((0..count).map(|bit| value >> bit & 1 == 1));
+    }
+
+    /// A code of one symbol.
+    fn only(&mut self, symbol: u32) {
+        self.put(0b101, 3);
+        self.put(symbol, 8);
+    }
+
+    /// A code of 11 symbols, the longest of ten bits: as small as one with a full table can be.
+    fn full(&mut self) {
+        self.put(0, 1);
+        // Lengths of the codes for lengths, in the order of the format: three bits for 1 to 6, four for 7 to 10.
+        self.put(14 - 4, 4);
+        for length in [0, 0, 0, 3, 3, 3, 3, 3, 0, 3, 4, 4, 4, 4] {
+            self.put(length, 3);
+        }
+        // Eleven lengths are stated.
+        self.put(1 | 1 << 1 | 9 << 4, 8);
+        for length in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10_u32] {
+            let (code, bits) = if length < 7 {
+                (length - 1, 3)
+            } else {
+                (12 + length - 7, 4)
+            };
+            (0..bits).rev().for_each(|bit| self.put(code >> bit & 1, 1));
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let byte = |bits: &[bool]| bits.iter().rev().fold(0, |byte, &bit| byte << 1 | u8::from(bit));
+        self.0.chunks(8).map(byte).collect()
+    }
+}
+
+/// A black lossless WebP of 4 × 4 pixels that states so many groups of prefix codes.
+fn many_codes(groups: u32) -> Vec<u8> {
+    let mut bits = Bits::default();
+    bits.put(0x2f | 3 << 8 | 3 << 22, 32);
+    bits.put(0, 8);
+    // No transform, no colour cache; groups by blocks of 4 × 4 pixels, so that the image of groups has one pixel: the last group.
+    bits.put(1 << 2, 3 + 3);
+    bits.put(0, 1);
+    let last = groups - 1;
+    for symbol in [last & 0xff, last >> 8, 0, 0, 0] {
+        bits.only(symbol);
+    }
+    (0..5 * groups).for_each(|_| bits.full());
+    // The first symbol of four codes for each pixel.
+    bits.put(0, 32);
+    bits.put(0, 32);
+    let data = bits.bytes();
+    let length = data.len() as u32;
+    let padding = vec![0; data.len() % 2];
+    [
+        b"RIFF",
+        &(12 + length + length % 2).to_le_bytes()[..],
+        b"WEBPVP8L",
+        &length.to_le_bytes(),
+        &data,
+        &padding,
+    ]
+    .concat()
+}
+
+/// Four megabytes whose prefix codes took 1.4 GB.
+#[test]
+fn a_webp_of_many_prefix_codes_is_refused_before_they_are_made() {
+    let bytes = many_codes(1 << 16);
+    assert!(bytes.len() < 4 << 20);
+    let decoder = ImageDecoder::new(DecodeLimits::device(224, 224));
+    let start = LIVE.get();
+    PEAK.set(start);
+    let error = decoder.decode(&bytes, "file", &[]).unwrap_err();
+    assert!(error.is_over_limit(), "{error}");
+    assert!(PEAK.get() - start < 2 << 20, "{}", PEAK.get() - start);
+    let image = decoder.decode(&many_codes(200), "file", &[]).unwrap();
+    assert_eq!(image.pixels(), &RgbImage::new(4, 4));
 }
 
 #[test]
@@ -119,7 +218,7 @@ fn decoding_uses_no_more_memory_than_it_announces() {
             assert!(
                 used <= announced + (300 << 10),
                 "{name}, {:?}: {used} bytes used, {announced} announced",
-                image.dimensions()
+                image.pixels().dimensions()
             );
         }
     }

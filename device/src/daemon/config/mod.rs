@@ -296,6 +296,13 @@ pub struct LimitsConfig {
     pub host_requests_per_second: u32,
 }
 
+impl LimitsConfig {
+    /// Bytes of the largest image file, also of one that is not read for its length.
+    pub(crate) fn image_bytes(&self) -> u64 {
+        self.image_bytes.unwrap_or(clr_onnx::DecodeLimits::DEVICE_BYTES)
+    }
+}
+
 impl Default for TrialConfig {
     fn default() -> Self {
         Self {

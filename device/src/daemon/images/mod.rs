@@ -103,7 +103,7 @@ fn runtime_folder() -> Option<PathBuf> {
 fn limits(config: &LimitsConfig, input: &Preprocessing) -> DecodeLimits {
     let mut limits = DecodeLimits::device(input.height, input.width);
     limits.memory = config.image_memory.unwrap_or(limits.memory);
-    limits.bytes = config.image_bytes.unwrap_or(limits.bytes);
+    limits.bytes = config.image_bytes();
     limits.pixels = config.image_pixels.unwrap_or(limits.pixels);
     limits.time = config.image_ms.map_or(limits.time, std::time::Duration::from_millis);
     limits

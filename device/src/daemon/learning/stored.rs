@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use clr_adapters::{Digest, Preprocessing};
-use clr_onnx::RgbImage;
+use clr_onnx::ReducedImage;
 use clr_tuning::Example;
 
 use super::Run;
@@ -65,7 +65,7 @@ impl clr_tuning::Examples for Pictures<'_> {
             .map_err(|error| error.to_string())
     }
 
-    fn decode(&self, bytes: &[u8], name: &str, input: &Preprocessing) -> Result<RgbImage, String> {
+    fn decode(&self, bytes: &[u8], name: &str, input: &Preprocessing) -> Result<ReducedImage, String> {
         self.runtime
             .decode(bytes, name, None, [input])
             .map(Into::into)

@@ -24,6 +24,8 @@ use watched::Watched;
 pub(super) struct Directory {
     path: PathBuf,
     delete: bool,
+    /// Bytes of the largest image.
+    largest: u64,
     /// Whether something was mounted on the folder when the device first saw it: without that mount, the folder is not the one meant.
     mounted: Option<bool>,
 }
@@ -36,16 +38,17 @@ fn is_image(name: &OsStr) -> bool {
 }
 
 impl Directory {
-    pub(super) fn new(path: PathBuf, delete: bool) -> Self {
+    pub(super) fn new(path: PathBuf, delete: bool, largest: u64) -> Self {
         Self {
             path,
             delete,
+            largest,
             mounted: None,
         }
     }
 
     pub(super) fn run(mut self, stop: &Stop, state: &SourceState, send: &mut Send<'_>) {
-        let (path, delete) = (self.path.clone(), self.delete);
+        let (path, delete, largest) = (self.path.clone(), self.delete, self.largest);
         keep_open(
             stop,
             state,
@@ -56,6 +59,7 @@ impl Directory {
                 let session = Watching {
                     path: &path,
                     delete,
+                    largest,
                     watched,
                 };
                 session.run(stop, state, send)
@@ -76,6 +80,7 @@ impl Directory {
 struct Watching<'a> {
     path: &'a Path,
     delete: bool,
+    largest: u64,
     watched: Watched,
 }
 
@@ -136,7 +141,7 @@ impl Watching<'_> {
     /// Sends a file; false when frames are not wanted any more.
     fn send(&self, name: &OsStr, send: &mut Send<'_>) -> bool {
         let path = self.path.join(name);
-        match file::read(&path) {
+        match file::read(&path, self.largest) {
             Ok(bytes) => send(Frame {
                 delete: self.delete.then(|| path.clone()),
                 path: Some(path),

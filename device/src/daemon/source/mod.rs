@@ -82,9 +82,10 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Starts the source's thread; `None` without a source. A folder or a camera may be missing: it is taken up when it appears.
+    /// Starts the source's thread; `None` without a source. Images of more than `largest` bytes are left out. A folder or a camera may be missing: it is taken up when it appears.
     pub(crate) fn start(
         config: &SourceConfig,
+        largest: u64,
         stop: &Stop,
         state: &Arc<SourceState>,
     ) -> Result<Option<Self>, DaemonError> {
@@ -93,7 +94,7 @@ impl Source {
             SourceConfig::None => Ok(None),
             SourceConfig::Directory { path, delete, latest } => {
                 let name = format!("directory {}", path.display());
-                let directory = directory::Directory::new(path, delete);
+                let directory = directory::Directory::new(path, delete, largest);
                 Self::spawn(name, latest, state, move |send| {
                     directory.run(&stop, &shared, send);
                     Ok(())
@@ -101,7 +102,7 @@ impl Source {
                 .map(Some)
             }
             SourceConfig::Stdin { latest } => Self::spawn("stdin".to_owned(), latest, state, move |send| {
-                stdin::run(&stop, &shared, send)
+                stdin::run(largest, &stop, &shared, send)
             })
             .map(Some),
             #[cfg(feature = "camera")]

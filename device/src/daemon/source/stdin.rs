@@ -37,10 +37,10 @@ impl Lost<'_> {
 }
 
 /// Reads images to the end of standard input.
-pub(super) fn run(stop: &Stop, state: &SourceState, send: &mut Send<'_>) -> Result<(), DaemonError> {
+pub(super) fn run(largest: u64, stop: &Stop, state: &SourceState, send: &mut Send<'_>) -> Result<(), DaemonError> {
     let failed = || DaemonError::io("cannot read standard input");
     let input = io::stdin();
-    let mut splitter = Splitter::default();
+    let mut splitter = Splitter::new(usize::try_from(largest).unwrap_or(usize::MAX));
     let mut buffer = vec![0; 64 << 10];
     let mut number = 0_u64;
     let mut lost = Lost {

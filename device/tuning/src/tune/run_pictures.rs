@@ -1,5 +1,7 @@
 //! The pictures of a run: which are learned, which recall old classes, and which judge.
 
+use std::collections::HashMap;
+
 use clr_adapters::Header;
 use clr_onnx::RgbImage;
 
@@ -24,11 +26,25 @@ pub(super) struct RunPictures {
 impl RunPictures {
     pub(super) fn load(parent: &Parent, examples: &dyn Examples, list: Vec<Example>) -> Result<Self> {
         let header = &parent.adapter.header;
-        let parted = part(list);
         let class = |example: &Example| {
             let label = example.label.as_ref()?;
             header.labels.iter().position(|known| known == label)
         };
+        // One damaged file must not keep a task from learning, and what cannot be decoded judges nothing.
+        let mut loaded = HashMap::new();
+        let mut readable = Vec::with_capacity(list.len());
+        for example in list {
+            match Picture::load(examples, &example, class(&example), &header.preprocessing) {
+                Ok(picture) => _ = loaded.insert(example.id, picture),
+                Err(error @ TuneError::Picture { .. }) => {
+                    tracing::warn!("left out: {error}");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            readable.push(example);
+        }
+        let parted = part(readable);
         let all = parted.training.iter().chain(&parted.held_out);
         // Where no class is new, those with pictures are refined.
         let new = all.clone().filter_map(class).any(|class| class >= parent.protected);
@@ -43,15 +59,13 @@ impl RunPictures {
         };
         for (examples_of, is_training) in [(&parted.training, true), (&parted.held_out, false)] {
             for example in examples_of {
-                let class = class(example);
-                let picture = Picture::load(examples, example, class, &header.preprocessing)?;
-                let place = match (learned(class), is_training) {
+                let place = match (learned(class(example)), is_training) {
                     (true, true) => &mut pictures.learned,
                     (true, false) => &mut pictures.held_learned,
                     (false, true) => &mut pictures.recalled,
                     (false, false) => &mut pictures.held_old,
                 };
-                place.push(picture);
+                place.extend(loaded.remove(&example.id));
             }
         }
         pictures.unjudged = parted.unjudged;

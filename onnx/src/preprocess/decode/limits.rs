@@ -29,6 +29,9 @@ impl DecodeLimits {
         time: Duration::from_mins(2),
     };
 
+    /// Bytes of the largest file on a device, where it is not configured.
+    pub const DEVICE_BYTES: u64 = 32 << 20;
+
     /// Limits of a device whose network takes `height` × `width` pixels: 32 MB, 100 megapixels, ten seconds, and 96 MB of memory and
     /// 256 bytes per input pixel, at most an eighth of what the process may have and at least 16 MB.
     #[must_use]
@@ -37,7 +40,7 @@ impl DecodeLimits {
         let input = 256 * u64::from(height) * u64::from(width);
         let share = memory::of_process().map_or(u64::MAX, |bytes| bytes / 8);
         Self {
-            bytes: 32 << 20,
+            bytes: Self::DEVICE_BYTES,
             pixels: 100_000_000,
             memory: ((96 << 20) + input).min(share).max(LEAST),
             time: Duration::from_secs(10),

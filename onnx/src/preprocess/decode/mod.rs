@@ -9,6 +9,7 @@ mod limits;
 mod memory;
 mod orientation;
 mod png;
+mod prefix_codes;
 mod raster;
 mod reduce;
 #[cfg(test)]
@@ -18,7 +19,6 @@ mod webp;
 use std::{
     fs::File,
     io::Read as _,
-    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, LazyLock},
@@ -31,6 +31,8 @@ use image::{ImageFormat, RgbImage, metadata::Orientation};
 pub use error::ImageError;
 pub use limits::DecodeLimits;
 use limits::{Pool, Refused, Reservation};
+
+use super::image_view::{ImageView, ReducedImage};
 
 /// Pixels of the largest image that host commands read.
 pub const MAX_IMAGE_PIXELS: u64 = DecodeLimits::HOST.pixels;
@@ -48,19 +50,25 @@ pub struct ImageDecoder {
 /// A decoded image. It counts towards the decoder's memory until it is dropped.
 #[derive(Debug)]
 pub struct DecodedImage {
-    image: RgbImage,
+    image: ReducedImage,
     _reservation: Reservation,
 }
 
-impl Deref for DecodedImage {
-    type Target = RgbImage;
-
-    fn deref(&self) -> &RgbImage {
-        &self.image
+impl DecodedImage {
+    /// The pixels.
+    #[must_use]
+    pub fn pixels(&self) -> &RgbImage {
+        self.image.pixels()
     }
 }
 
-impl From<DecodedImage> for RgbImage {
+impl<'a> From<&'a DecodedImage> for ImageView<'a> {
+    fn from(decoded: &'a DecodedImage) -> Self {
+        (&decoded.image).into()
+    }
+}
+
+impl From<DecodedImage> for ReducedImage {
     fn from(decoded: DecodedImage) -> Self {
         decoded.image
     }
@@ -183,12 +191,16 @@ fn host() -> &'static ImageDecoder {
     &HOST
 }
 
+fn unreduced(decoded: DecodedImage) -> RgbImage {
+    decoded.image.into()
+}
+
 /// [`ImageDecoder::decode_file`] at full size, within [`DecodeLimits::HOST`].
 ///
 /// # Errors
 /// [`ImageError`], naming the file.
 pub fn decode_image(path: &Path) -> Result<RgbImage, ImageError> {
-    host().decode_file(path, &[]).map(Into::into)
+    host().decode_file(path, &[]).map(unreduced)
 }
 
 /// [`decode_image`] for an image in memory; `origin` names it in errors.
@@ -196,14 +208,14 @@ pub fn decode_image(path: &Path) -> Result<RgbImage, ImageError> {
 /// # Errors
 /// [`ImageError`], naming `origin`.
 pub fn decode_image_bytes(bytes: &[u8], origin: &str) -> Result<RgbImage, ImageError> {
-    host().decode(bytes, origin, &[]).map(Into::into)
+    host().decode(bytes, origin, &[]).map(unreduced)
 }
 
 /// [`decode_image`], reduced for `inputs` as the device does it; see [`ImageDecoder::decode`].
 ///
 /// # Errors
 /// [`ImageError`], naming the file.
-pub fn decode_image_for(path: &Path, inputs: &[&Preprocessing]) -> Result<RgbImage, ImageError> {
+pub fn decode_image_for(path: &Path, inputs: &[&Preprocessing]) -> Result<ReducedImage, ImageError> {
     host().decode_file(path, inputs).map(Into::into)
 }
 
@@ -211,7 +223,11 @@ pub fn decode_image_for(path: &Path, inputs: &[&Preprocessing]) -> Result<RgbIma
 ///
 /// # Errors
 /// [`ImageError`], naming `origin`.
-pub fn decode_image_bytes_for(bytes: &[u8], origin: &str, inputs: &[&Preprocessing]) -> Result<RgbImage, ImageError> {
+pub fn decode_image_bytes_for(
+    bytes: &[u8],
+    origin: &str,
+    inputs: &[&Preprocessing],
+) -> Result<ReducedImage, ImageError> {
     host().decode(bytes, origin, inputs).map(Into::into)
 }
 
@@ -237,7 +253,8 @@ pub fn decode_hostile(bytes: &[u8]) -> [Option<u64>; 2] {
     (input.height, input.width) = (8, 8);
     [&[][..], &[&input]].map(|inputs| {
         let decoded = decoder.decode(bytes, "bytes", inputs).ok()?;
-        Some(u64::from(decoded.width()) * u64::from(decoded.height()))
+        let [width, height] = <[u32; 2]>::from(decoded.pixels().dimensions()).map(u64::from);
+        Some(width * height)
     })
 }
 
@@ -298,11 +315,7 @@ impl Job<'_> {
                 limit: self.limits.pixels,
             });
         }
-        let upright = if orientation::swaps(orientation) {
-            [height, width]
-        } else {
-            size
-        };
+        let upright = orientation::size(size, orientation);
         let factors = self.inputs.iter().map(|input| super::fit::reduction(input, upright));
         Ok(Geometry {
             size,
@@ -333,10 +346,17 @@ impl Job<'_> {
         mut reservation: Reservation,
     ) -> Result<DecodedImage, ImageError> {
         self.check_time()?;
-        let image = orientation::apply(image, geometry.orientation);
+        let image = reduce::fill_edges(image, geometry.size, geometry.factor);
+        let pixels = orientation::apply(image, geometry.orientation);
         reservation.shrink_to(2 * geometry.result());
+        let lacking = [0, 1].map(|axis| geometry.reduced()[axis] * geometry.factor - geometry.size[axis]);
         Ok(DecodedImage {
-            image,
+            image: ReducedImage {
+                pixels,
+                factor: geometry.factor,
+                size: orientation::size(geometry.size, geometry.orientation),
+                missing: orientation::before(lacking, geometry.orientation),
+            },
             _reservation: reservation,
         })
     }

@@ -3,11 +3,31 @@
 use image::{DynamicImage, RgbImage, metadata::Orientation};
 
 /// Whether width and height change places.
-pub(super) fn swaps(orientation: Orientation) -> bool {
+fn swaps(orientation: Orientation) -> bool {
     matches!(
         orientation,
         Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
     )
+}
+
+/// Width and height as they are to be seen.
+pub(super) fn size([width, height]: [u32; 2], orientation: Orientation) -> [u32; 2] {
+    if swaps(orientation) {
+        [height, width]
+    } else {
+        [width, height]
+    }
+}
+
+/// What is at the right and lower edge as stored, as far as it is seen at the left and upper edge.
+pub(super) fn before(after: [u32; 2], orientation: Orientation) -> [u32; 2] {
+    let [x, y] = size(after, orientation);
+    match orientation {
+        Orientation::NoTransforms | Orientation::Rotate90FlipH => [0, 0],
+        Orientation::FlipHorizontal | Orientation::Rotate90 => [x, 0],
+        Orientation::FlipVertical | Orientation::Rotate270 => [0, y],
+        Orientation::Rotate180 | Orientation::Rotate270FlipH => [x, y],
+    }
 }
 
 /// The image as it is to be seen.

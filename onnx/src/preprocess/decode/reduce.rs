@@ -30,6 +30,28 @@ pub(super) fn zeroed<T: Copy + Default>(length: usize) -> Result<Vec<T>, TryRese
     Ok(values)
 }
 
+/// Lets the blocks at the right and lower edge that hold fewer pixels stand for whole ones: what is missing goes on as the block before.
+///
+/// A resampler takes all blocks for whole, so it would give the few pixels of such a block too much weight.
+pub(super) fn fill_edges(mut image: RgbImage, size: [u32; 2], factor: u32) -> RgbImage {
+    let [columns, rows] = size.map(|size| size % factor);
+    let (width, height) = image.dimensions();
+    let mut fill = |[x, y]: [u32; 2], [from_x, from_y]: [u32; 2], there: u32| {
+        let before = image.get_pixel(from_x, from_y).0;
+        for (value, before) in image.get_pixel_mut(x, y).0.iter_mut().zip(before) {
+            let sum = there * u32::from(*value) + (factor - there) * u32::from(before);
+            *value = ((sum + factor / 2) / factor) as u8;
+        }
+    };
+    if columns > 0 && width > 1 {
+        (0..height).for_each(|y| fill([width - 1, y], [width - 2, y], columns));
+    }
+    if rows > 0 && height > 1 {
+        (0..width).for_each(|x| fill([x, height - 1], [x, height - 2], rows));
+    }
+    image
+}
+
 impl Reducer {
     /// For rows from top to bottom, or for pixels in any order where `scattered`.
     pub(super) fn new(size: [u32; 2], factor: u32, scattered: bool) -> Result<Self, TryReserveError> {

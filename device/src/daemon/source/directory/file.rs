@@ -9,9 +9,6 @@ use std::{
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-/// Files larger than this are left alone.
-const LARGEST: u64 = 32 << 20;
-
 /// Why a name of the folder gives no frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
@@ -49,9 +46,9 @@ fn expect_file(metadata: &fs::Metadata) -> Result<(), Unfit> {
     Err(Unfit::Skipped(format!("it is {kind}, expected a regular file")))
 }
 
-/// Reads a regular file of at most [`LARGEST`] bytes. Nothing else is opened: opening a FIFO may block, opening a device may act on it,
+/// Reads a regular file of at most `largest` bytes. Nothing else is opened: opening a FIFO may block, opening a device may act on it,
 /// and a symbolic link may lead to either.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Unfit> {
+pub(super) fn read(path: &Path, largest: u64) -> Result<Vec<u8>, Unfit> {
     expect_file(&fs::symlink_metadata(path)?)?;
     // It may be replaced between the two calls.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -60,13 +57,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Unfit> {
     let metadata = file.metadata()?;
     expect_file(&metadata)?;
     let mut bytes = Vec::new();
-    if metadata.len() <= LARGEST {
+    if metadata.len() <= largest {
         bytes.reserve_exact(metadata.len() as usize);
         // It may still grow, without end.
-        file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+        file.take(largest.saturating_add(1)).read_to_end(&mut bytes)?;
     }
-    if metadata.len() > LARGEST || bytes.len() as u64 > LARGEST {
-        let reason = format!("it has more than {LARGEST} bytes, the most for one image");
+    if metadata.len() > largest || bytes.len() as u64 > largest {
+        let reason = format!("it has more than {largest} bytes, the most for one image (limits.image_bytes)");
         return Err(Unfit::Skipped(reason));
     }
     Ok(bytes)
@@ -91,7 +88,8 @@ mod tests {
         symlink("image.png", at("link.png")).unwrap();
         symlink("/dev/zero", at("device.png")).unwrap();
         let big = File::create(at("big.png")).unwrap();
-        big.set_len(LARGEST + 1).unwrap();
+        big.set_len(1001).unwrap();
+        let read = |path: &Path| super::read(path, 1000);
         assert_eq!(read(&at("image.png")).unwrap(), b"bytes");
         for (name, named) in [
             ("fifo.png", "FIFO"),

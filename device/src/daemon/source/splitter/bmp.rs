@@ -1,9 +1,6 @@
 //! BMP: a header that states the length; the pixels follow without any structure.
 
-use super::{
-    LARGEST,
-    walk::{Step, Trace, u16_le, u32_le},
-};
+use super::walk::{Step, Trace, u16_le, u32_le};
 
 /// Bytes that may follow the pixels: padding, or a colour profile.
 const MOST_BEHIND_PIXELS: usize = 4 << 20;
@@ -21,9 +18,9 @@ impl Bmp {
         bytes.starts_with(b"BM") && bytes.get(6..10) == Some(&[0; 4])
     }
 
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> Step {
+    pub(super) fn advance(&mut self, bytes: &[u8], largest: usize) -> Step {
         if !self.trace.head {
-            match header(bytes) {
+            match header(bytes, largest) {
                 Header::More => return Step::More,
                 Header::Broken => return Step::Broken,
                 Header::Sound { pixels, length } => {
@@ -48,14 +45,14 @@ enum Header {
 }
 
 /// Checks that all fields of the header agree with each other.
-fn header(bytes: &[u8]) -> Header {
+fn header(bytes: &[u8], largest: usize) -> Header {
     let Some(file) = bytes.get(..18) else {
         return Header::More;
     };
     let (length, pixels, info) = (u32_le(&file[2..]), u32_le(&file[10..]), u32_le(&file[14..]));
     let sound = matches!(info, 12 | 40 | 52 | 56 | 64 | 108 | 124)
         && (14 + info..=1 << 20).contains(&pixels)
-        && (pixels + 1..=LARGEST).contains(&length);
+        && (pixels + 1..=largest).contains(&length);
     if !sound {
         return Header::Broken;
     }

@@ -68,22 +68,24 @@ impl Candidate {
     }
 
     /// Follows the image as far as its bytes go.
-    pub(super) fn advance(&mut self, bytes: &[u8], scan_data: &mut ScanData) {
+    pub(super) fn advance(&mut self, bytes: &[u8], scan_data: &mut ScanData, largest: usize) {
         if self.state != State::Open {
             return;
         }
         let step = match &mut self.format {
             Format::Jpeg(jpeg) => jpeg.advance(bytes, self.start, scan_data),
-            Format::Png(png) => png.advance(bytes),
-            Format::Bmp(bmp) => bmp.advance(bytes),
-            Format::Webp(webp) => webp.advance(bytes),
+            Format::Png(png) => png.advance(bytes, largest),
+            Format::Bmp(bmp) => bmp.advance(bytes, largest),
+            Format::Webp(webp) => webp.advance(bytes, largest),
         };
-        let complete = |end: usize, cut| match end {
-            0..=super::LARGEST => State::Complete {
+        let complete = |end: usize, cut| {
+            if end > largest {
+                return State::Broken;
+            }
+            State::Complete {
                 end: self.start + end as u64,
                 cut,
-            },
-            _ => State::Broken,
+            }
         };
         self.state = match step {
             Step::More => State::Open,

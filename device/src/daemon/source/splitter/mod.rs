@@ -11,7 +11,7 @@
 //! - a JPEG that got as far as its scan data ends where another image starts.
 //!
 //! Damage so costs the frame that it touches. Work and memory are bounded: scan data are searched once, at most [`MOST_OPEN`] candidates
-//! are open at once, and none may be longer than [`LARGEST`].
+//! are open at once, and none may be longer than the largest image.
 
 mod bmp;
 mod candidate;
@@ -27,8 +27,6 @@ use candidate::{Candidate, State};
 use gap::Gaps;
 use jpeg::ScanData;
 
-/// Bytes of the largest image.
-const LARGEST: usize = 32 << 20;
 /// Bytes that are needed to recognise the start of an image.
 const MAGIC: usize = 12;
 /// Candidates whose end is not known yet; of more, the oldest is given up.
@@ -36,8 +34,10 @@ const MOST_OPEN: usize = 64;
 /// Complete images that a part of metadata may hold while its own end is not known.
 const MOST_INSIDE: usize = 2;
 /// Cuts a stream into images.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Splitter {
+    /// Bytes of the largest image.
+    largest: usize,
     /// Bytes of the stream from `base` on, the first `gone` of them done with.
     buffer: Vec<u8>,
     gone: usize,
@@ -68,6 +68,23 @@ enum Choice {
 }
 
 impl Splitter {
+    /// A splitter for images of at most `largest` bytes.
+    pub(super) fn new(largest: usize) -> Self {
+        Self {
+            // Positions in an image are computed from this.
+            largest: largest.min(isize::MAX as usize / 4),
+            buffer: Vec::new(),
+            gone: 0,
+            base: 0,
+            searched: 0,
+            accounted: 0,
+            candidates: Vec::new(),
+            scan_data: ScanData::default(),
+            gaps: Gaps::default(),
+            ended: false,
+        }
+    }
+
     /// Adds bytes of the stream.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         // Moving the rest to the front costs as much as what is dropped: linear over the stream.
@@ -122,7 +139,7 @@ impl Splitter {
         while at < self.candidates.len() {
             let candidate = &mut self.candidates[at];
             let bytes = &self.buffer[(candidate.start - self.base) as usize..];
-            candidate.advance(bytes, &mut self.scan_data);
+            candidate.advance(bytes, &mut self.scan_data, self.largest);
             if candidate.state == State::Broken {
                 self.give_up(at, u64::MAX);
             } else {
@@ -202,7 +219,7 @@ impl Splitter {
 
     fn too_long(&self) -> bool {
         let oldest = self.oldest_open().map_or(u64::MAX, |at| self.candidates[at].start);
-        self.stream_end().saturating_sub(oldest) > LARGEST as u64 + MAGIC as u64
+        self.stream_end().saturating_sub(oldest) > self.largest as u64 + MAGIC as u64
     }
 
     fn choose(&mut self) -> Choice {
@@ -267,7 +284,7 @@ impl Splitter {
             let Some(mut candidate) = Candidate::at(start, bytes) else {
                 continue;
             };
-            candidate.advance(bytes, &mut self.scan_data);
+            candidate.advance(bytes, &mut self.scan_data, self.largest);
             if candidate.state == State::Broken {
                 continue;
             }
@@ -332,7 +349,7 @@ impl Splitter {
 
 /// Splits a stream that arrives in these pieces; returns the images and the bytes that belong to none.
 pub(crate) fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, u64) {
-    let mut splitter = Splitter::default();
+    let mut splitter = Splitter::new(clr_onnx::DecodeLimits::DEVICE_BYTES as usize);
     let mut images = Vec::new();
     for piece in pieces {
         splitter.push(piece);

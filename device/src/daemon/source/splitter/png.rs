@@ -1,9 +1,6 @@
 //! PNG (specification, section 5): chunks from `IHDR` to `IEND`, each with a checksum.
 
-use super::{
-    LARGEST,
-    walk::{Step, Trace, u32_be},
-};
+use super::walk::{Step, Trace, u32_be};
 
 pub(super) const MAGIC: &[u8; 8] = b"\x89PNG\r\n\x1a\n";
 /// Chunks of one image.
@@ -20,7 +17,7 @@ pub(super) struct Png {
 }
 
 impl Png {
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> Step {
+    pub(super) fn advance(&mut self, bytes: &[u8], largest: usize) -> Step {
         if self.trace.at == 0 {
             let Some(header) = bytes.get(8..33) else {
                 return Step::More;
@@ -39,7 +36,7 @@ impl Png {
             };
             let length = u32::from_be_bytes([a, b, c, d]) as usize;
             let end = at.saturating_add(length).saturating_add(12);
-            if end > LARGEST || !name.iter().all(u8::is_ascii_alphabetic) || self.chunks > MOST_CHUNKS {
+            if end > largest || !name.iter().all(u8::is_ascii_alphabetic) || self.chunks > MOST_CHUNKS {
                 return Step::Broken;
             }
             let animation = name == b"fdAT";

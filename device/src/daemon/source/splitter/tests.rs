@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const LARGEST: usize = 8 << 20;
+
 fn pixels(seed: u8) -> RgbImage {
     RgbImage::from_fn(31, 17, |x, y| {
         image::Rgb([(x * 7) as u8 ^ seed, (y * 13) as u8, seed.wrapping_mul(x as u8)])
@@ -59,7 +61,7 @@ fn images(stream: &[u8]) -> (Vec<Vec<u8>>, u64) {
 
 /// What comes before the end of the stream.
 fn live(stream: &[u8]) -> Vec<Vec<u8>> {
-    let mut splitter = Splitter::default();
+    let mut splitter = Splitter::new(LARGEST);
     let mut images = Vec::new();
     for piece in stream.chunks(50) {
         splitter.push(piece);
@@ -223,7 +225,7 @@ fn work_is_linear_in_the_stream() {
 
 #[test]
 fn the_buffer_stays_bounded_by_the_largest_image() {
-    let mut splitter = Splitter::default();
+    let mut splitter = Splitter::new(LARGEST);
     let jpeg = image(ImageFormat::Jpeg, 1);
     splitter.push(&jpeg[..jpeg.len() - 2]);
     let piece = vec![0x42; 1 << 20];
@@ -239,12 +241,12 @@ fn the_buffer_stays_bounded_by_the_largest_image() {
 
 #[test]
 fn bytes_that_belong_to_no_image_are_counted_as_they_come() {
-    let mut splitter = Splitter::default();
+    let mut splitter = Splitter::new(LARGEST);
     splitter.push(&[7; 1000]);
     assert_eq!(splitter.next_image(), None);
     assert!(splitter.lost() > 900);
     // Text without end is no separator.
-    let mut splitter = Splitter::default();
+    let mut splitter = Splitter::new(LARGEST);
     for _ in 0..100 {
         splitter.push(&[b'a'; 100]);
         assert_eq!(splitter.next_image(), None);
@@ -347,5 +349,19 @@ fn a_frame_that_lacks_its_last_bytes_costs_only_itself() {
             let came = got.iter().filter(|image| **image == next).count();
             assert!(came == 2, "format {before} less {less}, then {after}: {came}");
         }
+    }
+}
+
+#[test]
+fn an_image_beyond_the_limit_is_lost_and_the_next_is_delivered() {
+    for large in FORMATS {
+        let (large, small) = (image(large, 1), image(ImageFormat::Jpeg, 2));
+        let mut splitter = Splitter::new(large.len() - 1);
+        splitter.push(&large);
+        splitter.push(&small);
+        splitter.end();
+        let images: Vec<Vec<u8>> = std::iter::from_fn(|| splitter.next_image()).collect();
+        let expected = if small.len() < large.len() { vec![small] } else { vec![] };
+        assert!(images == expected, "{}", large.len());
     }
 }

@@ -1,9 +1,6 @@
 //! WebP: a RIFF header that states the length, and chunks that fill it exactly.
 
-use super::{
-    LARGEST,
-    walk::{Step, Trace, u32_le},
-};
+use super::walk::{Step, Trace, u32_le};
 
 /// A WebP that is followed.
 #[derive(Debug, Default)]
@@ -18,13 +15,13 @@ impl Webp {
         bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP")
     }
 
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> Step {
+    pub(super) fn advance(&mut self, bytes: &[u8], largest: usize) -> Step {
         let Some(length) = bytes.get(4..8).map(u32_le) else {
             return Step::More;
         };
         // RIFF pads to whole words.
-        let end = length.min(LARGEST).next_multiple_of(2) + 8;
-        if !(26..=LARGEST).contains(&end) {
+        let end = length.min(largest).next_multiple_of(2) + 8;
+        if !(26..=largest).contains(&end) {
             return Step::Broken;
         }
         self.trace.at = self.trace.at.max(12);
@@ -34,7 +31,7 @@ impl Webp {
                 return Step::More;
             };
             let (name, length) = (&head[..4], u32_le(&head[4..]));
-            let next = at + 8 + length.min(LARGEST).next_multiple_of(2);
+            let next = at + 8 + length.min(largest).next_multiple_of(2);
             if next > end || !name.iter().all(|byte| (0x20..0x7f).contains(byte)) {
                 return Step::Broken;
             }

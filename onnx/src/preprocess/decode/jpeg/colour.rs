@@ -20,37 +20,29 @@ pub(super) fn assemble(
 ) -> Result<RgbImage, TryReserveError> {
     let [width, height] = size;
     let mut pixels = zeroed(3 * width as usize * height as usize)?;
-    // Samples of a component for `per` pixels of the image: one for one, or fewer where it was stored with fewer.
-    let scales: Vec<[[usize; 2]; 2]> = planes
-        .iter()
-        .zip(&frame.components)
+    let axes: Vec<[Axis; 2]> = (planes.iter().zip(&frame.components))
         .map(|(plane, component)| {
-            [0, 1].map(|axis| {
-                let samples = component.sampling[axis] as usize * plane.side;
-                [samples, frame.most[axis] as usize * (8 / factor) as usize]
+            [0, 1].map(|axis| Axis {
+                samples: component.sampling[axis] as usize * plane.side,
+                pixels: frame.most[axis] as usize * (8 / factor) as usize,
+                valid: plane.valid()[axis],
             })
         })
         .collect();
     for (y, row) in pixels.chunks_exact_mut(3 * width as usize).enumerate() {
-        let rows: Vec<(&[u8], [usize; 2])> = planes
-            .iter()
-            .zip(&scales)
-            .map(|(plane, [across, [samples, per]])| {
-                let stride = plane.stride();
-                let start = y * samples / per * stride;
-                (&plane.samples[start..start + stride], *across)
-            })
-            .collect();
         for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
             let at = |component: usize| {
-                let (row, [samples, per]) = rows[component];
-                if samples == per {
-                    row[x]
-                } else if 2 * samples == per {
-                    between(row, x)
-                } else {
-                    row[x * samples / per]
+                let (plane, [across, down]) = (&planes[component], &axes[component]);
+                let stride = plane.stride();
+                if across.is_even() && down.is_even() {
+                    return plane.samples[y * stride + x];
                 }
+                let columns = across.taps(x);
+                let sum: usize = (down.taps(y).iter())
+                    .flat_map(|(row, of_row)| columns.iter().map(move |tap| (row * stride + tap.0, of_row * tap.1)))
+                    .map(|(place, weight)| weight * usize::from(plane.samples[place]))
+                    .sum();
+                ((sum + 8) / 16) as u8
             };
             let rgb = match colour {
                 Colour::Grey => [at(0); 3],
@@ -65,15 +57,42 @@ pub(super) fn assemble(
     Ok(RgbImage::from_raw(width, height, pixels).expect("the buffer fills its size"))
 }
 
-/// Sample `x` of a row of half as many, three quarters of the nearest and one of the next (ITU T.81 places them in the middle of two).
-fn between(row: &[u8], x: usize) -> u8 {
-    let near = x / 2;
-    let next = if x.is_multiple_of(2) {
-        near.saturating_sub(1)
-    } else {
-        (near + 1).min(row.len() - 1)
-    };
-    ((3 * u32::from(row[near]) + u32::from(row[next]) + 2) / 4) as u8
+/// How a component's samples lie to the image's pixels on an axis: as many `samples` as `pixels` in a unit, or more or fewer.
+struct Axis {
+    samples: usize,
+    pixels: usize,
+    /// Samples that the image has.
+    valid: usize,
+}
+
+impl Axis {
+    fn is_even(&self) -> bool {
+        self.samples == self.pixels
+    }
+
+    /// Samples that give a pixel, with their weights in quarters.
+    fn taps(&self, pixel: usize) -> [(usize, usize); 4] {
+        let last = self.valid - 1;
+        let mut taps = [(0, 0); 4];
+        let many = self.samples / self.pixels;
+        if 2 * self.samples == self.pixels {
+            // ITU T.81 places a sample in the middle of two pixels: three quarters of the nearest, one of the next.
+            let near = pixel / 2;
+            let next = if pixel.is_multiple_of(2) {
+                near.saturating_sub(1)
+            } else {
+                near + 1
+            };
+            (taps[0], taps[1]) = ((near.min(last), 3), (next.min(last), 1));
+        } else if [2, 4].contains(&many) && self.samples == many * self.pixels {
+            for (index, tap) in taps.iter_mut().take(many).enumerate() {
+                *tap = ((many * pixel + index).min(last), 4 / many);
+            }
+        } else {
+            taps[0] = ((pixel * self.samples / self.pixels).min(last), 4);
+        }
+        taps
+    }
 }
 
 /// JFIF's conversion, with 16 fractional bits.

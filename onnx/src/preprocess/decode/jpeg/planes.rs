@@ -15,6 +15,8 @@ pub(super) struct Plane {
     pub(super) side: usize,
     /// Blocks across, those beyond the image's edge included.
     blocks: usize,
+    /// Stored samples that the image has, across and down: an encoder fills its blocks with whatever beyond them.
+    stored: [usize; 2],
     pub(super) samples: Vec<u8>,
     /// Of progressive files: which coefficients are not zero, by block, in zig-zag order.
     pub(super) known: Vec<u64>,
@@ -26,13 +28,14 @@ pub(super) struct Plane {
 
 /// Samples of a component's block where the image is reduced by `factor`; 0 for none.
 ///
-/// A component with fewer samples than the others is reduced less, so that it need not be enlarged again.
+/// A component with fewer samples than the others is reduced less, so that it need not be enlarged again: as much less as on the axis where it
+/// has the fewest, so on the other it may have more than the image, of which means are taken.
 fn side(frame: &Frame, component: usize, factor: u32) -> usize {
     if factor == 1 {
         return 0;
     }
     let sampling = frame.components[component].sampling;
-    let fewer = (0..2).map(|axis| frame.most[axis] / sampling[axis]).min().unwrap_or(1);
+    let fewer = (0..2).map(|axis| frame.most[axis] / sampling[axis]).max().unwrap_or(1);
     let side = 8 / factor
         * if fewer >= 4 {
             4
@@ -70,6 +73,10 @@ impl Plane {
         Ok(Self {
             side,
             blocks: across,
+            stored: [0, 1].map(|axis| {
+                let sampling = frame.components[component].sampling[axis];
+                (frame.size[axis] * sampling).div_ceil(frame.most[axis]) as usize
+            }),
             samples: zeroed(across * down * side * side)?,
             known: zeroed(kept)?,
             low: zeroed(kept * side * side)?,
@@ -80,6 +87,11 @@ impl Plane {
     /// Samples from one row to the next.
     pub(super) fn stride(&self) -> usize {
         self.blocks * self.side
+    }
+
+    /// Samples that the image has, across and down.
+    pub(super) fn valid(&self) -> [usize; 2] {
+        self.stored.map(|stored| stored.div_ceil(8 / self.side.max(1)))
     }
 
     pub(super) fn index(&self, [x, y]: [u32; 2]) -> usize {
@@ -126,7 +138,22 @@ impl Plane {
         }
         let stride = self.blocks * self.side;
         let at = y as usize * self.side * stride + x as usize * self.side;
-        idct::block(self.side, coefficients, quantisation, &mut self.samples[at..], stride);
+        let inside = [x, y].map(|block| 8 * block as usize);
+        let inside = [0, 1].map(|axis| self.stored[axis].saturating_sub(inside[axis]).min(8));
+        let out = &mut self.samples[at..];
+        if self.side == 8 || inside == [8, 8] {
+            idct::block(self.side, coefficients, quantisation, out, stride);
+            return;
+        }
+        let mut whole = [0; 64];
+        idct::block(8, coefficients, quantisation, &mut whole, 8);
+        let step = 8 / self.side;
+        let [across, down] = inside.map(|inside| inside.div_ceil(step));
+        for row in 0..down {
+            for column in 0..across {
+                out[row * stride + column] = mean(&whole, [column * step, row * step], step, inside);
+            }
+        }
     }
 
     /// Samples of a progressive file once all scans are read.
@@ -146,4 +173,14 @@ impl Plane {
         }
         self.low = Vec::new();
     }
+}
+
+/// The mean of `step` × `step` samples of a block, as far as they are inside.
+fn mean(block: &[u8; 64], [left, top]: [usize; 2], step: usize, [width, height]: [usize; 2]) -> u8 {
+    let (across, down) = (left..width.min(left + step), top..height.min(top + step));
+    let count = (across.len() * down.len()) as u32;
+    let sum: u32 = (down.flat_map(|y| &block[8 * y..][across.clone()]))
+        .map(|&sample| u32::from(sample))
+        .sum();
+    ((sum + count / 2) / count) as u8
 }

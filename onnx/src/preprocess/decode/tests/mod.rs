@@ -72,13 +72,21 @@ fn sound() -> Vec<(String, Vec<u8>)> {
     for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Gif] {
         files.push((format!("{format:?}"), encoded(&image, format)));
     }
-    files.push((
-        "lossy WebP".to_owned(),
-        include_bytes!("../fixtures/lossy.webp").to_vec(),
-    ));
+    for (name, bytes) in [
+        ("lossy WebP", &include_bytes!("../fixtures/lossy.webp")[..]),
+        ("lossy WebP with alpha", include_bytes!("../fixtures/lossy_alpha.webp")),
+        ("lossless WebP", include_bytes!("../fixtures/lossless.webp")),
+        (
+            "lossless WebP of few colours",
+            include_bytes!("../fixtures/lossless_palette.webp"),
+        ),
+    ] {
+        files.push((name.to_owned(), bytes.to_vec()));
+    }
     files
 }
 
 fn decode_within(limits: DecodeLimits, bytes: &[u8], inputs: &[&Preprocessing]) -> Result<RgbImage, ImageError> {
-    ImageDecoder::new(limits).decode(bytes, "file", inputs).map(Into::into)
+    let decoded = ImageDecoder::new(limits).decode(bytes, "file", inputs)?;
+    Ok(decoded.pixels().clone())
 }

@@ -1,0 +1,78 @@
+//! Images that were reduced while they were decoded, and where the image lies in the pixels.
+
+use image::RgbImage;
+
+/// Pixels of an image, each the mean of a block of `factor` × `factor` stored ones.
+///
+/// Where a side is no multiple of the factor, blocks at one edge hold fewer stored pixels, and the image ends inside them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReducedImage {
+    pub(super) pixels: RgbImage,
+    pub(super) factor: u32,
+    /// Width and height before the reduction.
+    pub(super) size: [u32; 2],
+    /// Stored pixels that the first column and row lack.
+    pub(super) missing: [u32; 2],
+}
+
+impl ReducedImage {
+    /// The pixels.
+    #[must_use]
+    pub fn pixels(&self) -> &RgbImage {
+        &self.pixels
+    }
+}
+
+impl From<ReducedImage> for RgbImage {
+    fn from(image: ReducedImage) -> Self {
+        image.pixels
+    }
+}
+
+impl From<RgbImage> for ReducedImage {
+    fn from(pixels: RgbImage) -> Self {
+        Self {
+            factor: 1,
+            size: pixels.dimensions().into(),
+            missing: [0; 2],
+            pixels,
+        }
+    }
+}
+
+/// An image that is to be brought to an input's size: as it is, or reduced.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageView<'a> {
+    pub(super) pixels: &'a RgbImage,
+    pub(super) factor: u32,
+    pub(super) size: [u32; 2],
+    pub(super) missing: [u32; 2],
+}
+
+impl<'a> From<&'a RgbImage> for ImageView<'a> {
+    fn from(pixels: &'a RgbImage) -> Self {
+        Self {
+            pixels,
+            factor: 1,
+            size: pixels.dimensions().into(),
+            missing: [0; 2],
+        }
+    }
+}
+
+impl<'a> From<&'a ReducedImage> for ImageView<'a> {
+    fn from(image: &'a ReducedImage) -> Self {
+        let ReducedImage {
+            pixels,
+            factor,
+            size,
+            missing,
+        } = image;
+        Self {
+            pixels,
+            factor: *factor,
+            size: *size,
+            missing: *missing,
+        }
+    }
+}
