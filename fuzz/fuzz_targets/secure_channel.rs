@@ -4,6 +4,7 @@
 //! opens and nothing is carried out but for the host whose key is known; without the code nobody is enrolled.
 #![no_main]
 
+#[allow(dead_code)]
 #[path = "update_session/device.rs"]
 mod device;
 
@@ -12,7 +13,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use clr_transfer::{AccessRefusal, Admission, Channel, PeerKey, PeerSecret, SessionLimits};
+use clr_transfer::{AccessRefusal, Admission, Channel, Decoder, FrameEvent, PeerKey, PeerSecret, SessionLimits};
 use device::Keeping;
 use libfuzzer_sys::{
     arbitrary::{self, Arbitrary, Unstructured},
@@ -125,18 +126,12 @@ fn flipped(mut bytes: Vec<u8>, flip: Option<u16>) -> Vec<u8> {
     bytes
 }
 
-/// The message in a frame that the device sends; frames end in a zero and are stuffed.
-fn unframed(frame: &[u8]) -> Option<Vec<u8>> {
-    let mut decoder = clr_transfer::Decoder::default();
-    let mut rest = frame;
-    while !rest.is_empty() {
-        let (taken, event) = decoder.feed(rest);
-        rest = &rest[taken..];
-        if event == Some(clr_transfer::FrameEvent::Frame) {
-            return decoder.body().get(HEAD..).map(<[u8]>::to_vec);
-        }
-    }
-    None
+/// The message in a reply, which is one sound frame behind its first byte.
+fn unframed(reply: &[u8]) -> Vec<u8> {
+    let mut decoder = Decoder::default();
+    let (taken, event) = decoder.feed(&reply[1..]);
+    assert_eq!((taken, event), (reply.len() - 1, Some(FrameEvent::Frame)));
+    decoder.body()[HEAD..].to_vec()
 }
 
 fn initiator(secret: &[u8; 32], enrol: bool) -> snow::HandshakeState {
@@ -183,7 +178,7 @@ fuzz_target!(|data: &[u8]| {
                 let length = state.write_message(&[], &mut message).unwrap();
                 let step = u32::from_le_bytes([1, 1 + u8::from(*enrol), 0, 0]);
                 let body = flipped(headed(b'N', *session, step, &message[..length]), *flip);
-                let reply = channel.handle(&body).and_then(unframed);
+                let reply = channel.handle(&body).map(unframed);
                 if let Some(reply) = reply
                     && state.read_message(&reply, &mut message).is_ok()
                 {
@@ -237,7 +232,7 @@ fuzz_target!(|data: &[u8]| {
             Act::Again => peer.last.clone(),
         };
         let before = device.acts();
-        channel.handle(&body);
+        channel.handle(&body).map(unframed);
         let entered = door.entered.lock().unwrap();
         assert!(entered.iter().all(|host| host == &*HOST));
         assert!(
