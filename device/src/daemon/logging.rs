@@ -37,11 +37,7 @@ pub(super) fn start(verbose: u8) {
     } else {
         "warn,clr_device=info,clr_device::audit=warn,clr_store=info"
     };
-    let level = [
-        default,
-        "info,clr_device=debug,clr_store=debug",
-        "debug",
-    ];
+    let level = [default, "info,clr_device=debug,clr_store=debug", "debug"];
     let filter =
         EnvFilter::try_from_env("CLR_LOG").unwrap_or_else(|_| EnvFilter::new(level[usize::from(verbose.min(2))]));
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

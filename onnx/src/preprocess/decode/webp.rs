@@ -6,6 +6,9 @@ use image::{ImageDecoder as _, codecs::webp::WebPDecoder, metadata::Orientation}
 
 use super::{DecodedImage, ImageError, Job, prefix_codes, raster};
 
+/// Place of a lossless bitstream from its transforms on, and its width and height.
+type Bitstream = (Range<usize>, [u32; 2]);
+
 /// What the chunks say.
 #[derive(Debug, Default)]
 #[expect(
@@ -24,8 +27,8 @@ struct Container {
     canvas: [u32; 2],
     /// Of an animation no other is decoded.
     first_frame_read: bool,
-    /// Lossless bitstreams from their transforms on, with width and height: the first of each kind, outside and inside of a frame.
-    lossless: BTreeMap<(bool, [u8; 4]), (Range<usize>, [u32; 2])>,
+    /// Lossless bitstreams: the first of each kind, outside and inside of a frame.
+    lossless: BTreeMap<(bool, [u8; 4]), Bitstream>,
     /// Bytes of the prefix codes of one of them.
     codes: u64,
 }
