@@ -138,7 +138,7 @@ pub(crate) fn client<'c>(endpoint: &'c Endpoint, clock: &'c SystemClock) -> anyh
                     "{endpoint}: the device has a new key, {new}; its old key vouched for it, and it is remembered"
                 ),
                 Err(error) => {
-                    eprintln!("warning: {endpoint}: the device's new key {new} could not be remembered: {error:#}")
+                    eprintln!("warning: {endpoint}: the device's new key {new} could not be remembered: {error:#}");
                 }
             }
             old = new;
