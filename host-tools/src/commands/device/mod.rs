@@ -22,7 +22,7 @@ use crate::known_devices::KnownDevices;
 #[derive(Args, Debug)]
 #[command(
     arg_required_else_help = true,
-    after_help = "Examples:\n  clr device status --at tcp:robot.local:7171\n  clr device switch birds --at unix:/run/clr-device/control.sock\n  \
+    after_help = "Examples:\n  clr device status --at tcp:robot.local:7171\n  clr device switch birds --at unix:/run/clr/control.sock\n  \
                   CLR_DEVICE=tcp:robot.local:7171 clr device list"
 )]
 pub(crate) struct DeviceCommand {
