@@ -135,10 +135,7 @@ fn every_request_is_allowed_to_its_role_alone_and_written_down() {
             let lines = &audit(&device)[before..];
             let line = lines.iter().find(|line| line["command"] == command);
             match line {
-                None => assert!(
-                    LOOKS.contains(&command) && !refused,
-                    "{command} by {role}: no line"
-                ),
+                None => assert!(LOOKS.contains(&command) && !refused, "{command} by {role}: no line"),
                 Some(line) => {
                     assert_eq!(line["peer"], format!("host-{number}"));
                     assert_eq!(line["via"], "tcp");
