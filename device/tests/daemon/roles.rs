@@ -16,6 +16,18 @@ fn push(client: &mut EndpointClient<'_>, bytes: &[u8], kind: Kind) -> Result<(),
     client.push(bytes, kind, &mut |_| {}).map(|_| ())
 }
 
+/// Requests that only look: written down once an hour for each peer.
+const LOOKS: [&str; 8] = [
+    "status",
+    "list",
+    "tune-status",
+    "health",
+    "teach-limits",
+    "example-tasks",
+    "examples",
+    "tune-check",
+];
+
 /// Every request, the role that it needs, and its name in the audit log.
 const REQUESTS: [(&str, Role, Act); 30] = [
     ("status", Role::Observe, |client| client.status().map(|_| ())),
@@ -123,7 +135,7 @@ fn every_request_is_allowed_to_its_role_alone_and_written_down() {
             let lines = &audit(&device)[before..];
             let line = lines.iter().find(|line| line["command"] == command);
             match line {
-                None => assert_eq!(needed, Role::Observe, "{command} by {role}: no line"),
+                None => assert!(LOOKS.contains(&command) && !refused, "{command} by {role}: no line"),
                 Some(line) => {
                     assert_eq!(line["peer"], format!("host-{number}"));
                     assert_eq!(line["via"], "tcp");
