@@ -208,14 +208,17 @@ fn no_image_ends_a_process_that_gets_no_more_memory() {
     }
 }
 
-/// Waits until the record says that something is in hand, then pulls the plug.
-fn kill_with_image_in_hand(device: &mut Device) {
+/// Waits until the record says that something is in hand, then pulls the plug. `ended` says why that will not be.
+fn kill_with_image_in_hand(device: &mut Device, ended: impl Fn() -> Option<String>) {
     let record = device.path("state/in-hand");
     let started = Instant::now();
     loop {
         let slots = fs::read(&record).unwrap_or_default();
         if slots.chunks(1024).any(|slot| slot[0] == b'{') {
             break;
+        }
+        if let Some(reason) = ended() {
+            panic!("it was answered before: {reason}\n{}", device.log());
         }
         assert!(started.elapsed() < PATIENCE, "nothing is in hand\n{}", device.log());
         thread::sleep(Duration::from_millis(1));
@@ -241,9 +244,9 @@ fn a_frame_on_which_the_device_ends_twice_is_set_aside_and_no_adapter_is_blamed(
     }
     // It takes long enough to be caught at it.
     device.show(&png(5000, 18_000));
-    kill_with_image_in_hand(&mut device);
+    kill_with_image_in_hand(&mut device, || None);
     device.start();
-    kill_with_image_in_hand(&mut device);
+    kill_with_image_in_hand(&mut device, || None);
     assert!(device.log().contains("it is tried once more"), "{}", device.log());
     device.start();
     let answer = device.ask(&picture(1));
@@ -269,8 +272,13 @@ fn a_taught_image_on_which_the_device_ends_twice_is_refused() {
     let bomb = png(5000, 18_000);
     for _ in 0..2 {
         let (socket, bomb) = (socket(&device), bomb.clone());
-        let peer = thread::spawn(move || teach(&socket, &bomb));
-        kill_with_image_in_hand(&mut device);
+        let (send, answers) = std::sync::mpsc::channel();
+        let peer = thread::spawn(move || {
+            let taught = teach(&socket, &bomb);
+            let _ = send.send(format!("{taught:?}"));
+            taught
+        });
+        kill_with_image_in_hand(&mut device, || answers.try_recv().ok());
         assert!(peer.join().unwrap().is_err());
         device.start();
     }
