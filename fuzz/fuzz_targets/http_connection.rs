@@ -37,6 +37,16 @@ fn status(answer: &[u8]) -> Option<u16> {
     code
 }
 
+/// The start of HTTP/2, which no part of this server speaks: closed without an answer if it arrives in one piece, else answered with 400.
+const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Whether the bytes hold a head that hyper sees the end of however it arrives.
+fn ends(sent: &[u8]) -> bool {
+    let first = sent.iter().position(|byte| !b"\r\n".contains(byte));
+    let head = &sent[first.unwrap_or(sent.len())..];
+    head.windows(4).any(|end| end == b"\r\n\r\n") || head.windows(2).any(|end| end == b"\n\n")
+}
+
 fuzz_target!(|data: &[u8]| {
     let (Some((&choice, data)), piece) = (data.split_first(), 1 + data.len() / 3) else {
         return;
@@ -44,10 +54,10 @@ fuzz_target!(|data: &[u8]| {
     let start = STARTS[usize::from(choice) % STARTS.len()].as_bytes();
     let sent = [start, data].concat();
     let whole = status(&http_answer(&sent, usize::MAX, BODY));
-    assert_eq!(
-        status(&http_answer(&sent, piece, BODY)),
-        whole,
-        "in pieces of {piece} bytes: {}",
-        sent.escape_ascii()
-    );
+    let pieces = status(&http_answer(&sent, piece, BODY));
+    // A head without end that is seen to be wrong is answered early, or closed at the end of the bytes.
+    if (whole.is_none() || pieces.is_none()) && (sent.starts_with(HTTP_2) || !ends(&sent)) {
+        return;
+    }
+    assert_eq!(pieces, whole, "in pieces of {piece} bytes: {}", sent.escape_ascii());
 });

@@ -4,28 +4,34 @@
 const SEPARATOR: u64 = 4096;
 
 /// Counts the bytes that belong to no image.
+///
+/// A gap is what lies between two images. It is judged as a whole, however its bytes arrive: a separator if all look like one and they
+/// are few, else lost.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
-    /// Bytes of separators since the last image.
+    /// Bytes of the gap as long as it may be a separator.
     separator: u64,
+    /// The gap is no separator.
+    loss: bool,
     lost: u64,
 }
 
 impl Gaps {
-    /// Counts bytes as a separator where they look like one and are few, else as lost.
+    /// Counts bytes of the gap.
     pub(super) fn count(&mut self, bytes: &[u8]) {
         let count = bytes.len() as u64;
         let padding = |&byte: &u8| is_text(byte) || matches!(byte, 0 | 0xff);
-        if self.separator + count <= SEPARATOR && bytes.iter().all(padding) {
-            self.separator += count;
-        } else {
-            self.lost += count;
+        self.loss |= self.separator + count > SEPARATOR || !bytes.iter().all(padding);
+        self.separator += count;
+        if self.loss {
+            self.lost += std::mem::take(&mut self.separator);
         }
     }
 
     /// An image follows.
     pub(super) fn image(&mut self) {
         self.separator = 0;
+        self.loss = false;
     }
 
     /// Returns the bytes lost so far.
@@ -51,6 +57,29 @@ pub(super) fn trim(image: &mut Vec<u8>) {
         image.truncate(start + at);
         if image.last() == Some(&b'\r') {
             image.pop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_does_not_depend_on_how_the_bytes_arrive() {
+        let long = vec![0; 3 * SEPARATOR as usize];
+        let mixed = [&[b'a'; 1000][..], &[7; 10], &[b'a'; 1000]].concat();
+        let edge = vec![b' '; SEPARATOR as usize];
+        for (gap, expected) in [(&long, long.len()), (&mixed, mixed.len()), (&edge, 0)] {
+            for piece in [1, 7, 1000, gap.len()] {
+                let mut gaps = Gaps::default();
+                for bytes in gap.chunks(piece) {
+                    gaps.count(bytes);
+                }
+                gaps.image();
+                gaps.count(b"\n");
+                assert_eq!(gaps.lost(), expected as u64, "{} bytes in pieces of {piece}", gap.len());
+            }
         }
     }
 }

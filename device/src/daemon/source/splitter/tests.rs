@@ -55,6 +55,7 @@ fn images(stream: &[u8]) -> (Vec<Vec<u8>>, u64) {
             pieces.0.len(),
             whole.0.len()
         );
+        assert_eq!(pieces.1, whole.1, "lost in pieces of {piece} bytes");
     }
     whole
 }
