@@ -58,7 +58,9 @@ pub(super) fn read(path: &Path, largest: u64) -> Result<Vec<u8>, Unfit> {
     expect_file(&metadata)?;
     let mut bytes = Vec::new();
     if metadata.len() <= largest {
-        bytes.reserve_exact(metadata.len() as usize);
+        bytes
+            .try_reserve_exact(metadata.len() as usize)
+            .map_err(std::io::Error::from)?;
         // It may still grow, without end.
         file.take(largest.saturating_add(1)).read_to_end(&mut bytes)?;
     }
