@@ -114,7 +114,8 @@ fn a_task_is_born_of_pictures_alone() {
 
 #[test]
 fn a_run_that_was_killed_goes_on_after_the_restart() {
-    let mut device = with_birds();
+    // No frames are kept: one more picture is another run.
+    let mut device = Device::with_birds("[trial]\nframes = 1000\n[tuning]\nsteps = 100000\nmemory = 4000000000\n");
     device.file("birds", "robin", 1, 6);
     device.tune("birds", 0);
     let request = TuneRequest {
@@ -133,7 +134,11 @@ fn a_run_that_was_killed_goes_on_after_the_restart() {
     device.kill();
     device.start();
     let resumed = device.wait_for(|status| status.step > 0);
-    assert!(resumed.step > 20 && resumed.phase == TunePhase::Running, "{resumed:?}");
+    assert!(
+        resumed.step > 20 && resumed.phase == TunePhase::Running,
+        "{resumed:?}\n{}",
+        device.log()
+    );
     device.host(|client| client.stop_tuning()).unwrap();
     assert_eq!(
         device.wait_for(|status| !status.phase.is_running()).phase,
