@@ -60,7 +60,7 @@ soak seconds="600":
 advisories:
     CLR_ADVISORIES=required .ci/deny
 
-# The programs, and a bill of materials beside each.
+# The programs, and a bill of materials next to each.
 release:
     cargo build --release --locked
     .ci/sbom "${CARGO_TARGET_DIR:-target}/release"

@@ -272,7 +272,7 @@ fn main() -> Result<()> {
     println!("that peer was dropped after {:.1} s", dropped.as_secs_f64());
     let besieged = strangers(&device, port)?;
     println!(
-        "frame beside eight strangers who begin handshakes: median {:.2} ms, p99 {:.2} ms, slowest {:.2} ms; {} connections; slowest alone {:.2} ms",
+        "frame next to eight strangers who begin handshakes: median {:.2} ms, p99 {:.2} ms, slowest {:.2} ms; {} connections; slowest alone {:.2} ms",
         besieged.median, besieged.p99, besieged.slowest, besieged.connections, slowest_alone
     );
     drop(device);

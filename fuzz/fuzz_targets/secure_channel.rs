@@ -1,7 +1,7 @@
 //! The device's end of an encrypted connection: `clr_transfer::Channel`.
 //!
 //! Frames of handshakes, sealed and plain frames, arbitrary and altered ones, of a host that is known and of one that is not. No session
-//! opens and nothing is carried out but for the host whose key is known; without the code nobody is enrolled.
+//! opens and nothing is carried out but for the host whose key is known; without the code no host is enrolled.
 #![no_main]
 
 #[allow(dead_code)]

@@ -3,7 +3,7 @@
 //!
 //! A mutation hardly ever hits a signature, so the bytes are tried as they are, with the checksum repaired, and signed by one of
 //! several keys: trusted, trusted for other tasks only, the device's own, unknown. They are also tried as an announcement, as they are
-//! and signed anew.
+//! and signed again.
 #![no_main]
 
 #[path = "../../adapters/format/tests/allocation.rs"]

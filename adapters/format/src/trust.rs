@@ -38,7 +38,7 @@ pub struct Trust {
     pub device: Option<PublicKey>,
     /// Whether files without a signature are taken as well: for a bench, not for the field.
     pub unsigned: bool,
-    /// The device's names, of which a release statement's audience must have one; `None` for whoever is no device, to whom every
+    /// The device's names, of which a release statement's audience must have one; `None` for a reader that is no device, to which every
     /// audience is right.
     pub names: Option<Vec<String>>,
     /// Lowest versions by task.

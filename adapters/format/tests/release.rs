@@ -265,7 +265,7 @@ fn an_audience_is_one_of_the_devices_names() {
             assert!(text.contains(audience[0]) && text.contains("`fleet-a`"), "{text}");
         }
     }
-    // Whoever is no device takes them all.
+    // A reader that is no device takes them all.
     let host = Trust {
         names: None,
         ..TRUST.clone()

@@ -80,7 +80,7 @@ pub struct TeachLimits {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TeachPhase {
-    /// Nobody asked since the device started.
+    /// No host asked since the device started.
     #[default]
     None,
     /// Under way.

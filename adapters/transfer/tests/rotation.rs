@@ -1,4 +1,4 @@
-//! Rotation of a device's key: hosts follow the old key's word once, and nobody else's.
+//! Rotation of a device's key: hosts follow the old key's word once, and no other key's.
 
 use std::{cell::RefCell, rc::Rc};
 

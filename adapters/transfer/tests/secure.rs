@@ -115,7 +115,7 @@ fn the_bytes_of_both_handshakes() {
     }
 }
 
-/// Whoever flips a bit of a handshake prevents it, or it is made anew: a session never begins with another key, and nothing is done twice.
+/// A flipped bit of a handshake prevents it, or it is repeated: a session never begins with another key, and nothing is done twice.
 #[test]
 fn every_flipped_bit_of_a_handshake_is_noticed_and_the_next_one_succeeds() {
     for speaks in [Spoken::Known, Spoken::Enrol] {
@@ -183,7 +183,7 @@ fn every_flipped_bit_of_a_handshake_is_noticed_and_the_next_one_succeeds() {
                 assert!(entered.iter().all(|&host| host == Some(door.host.public())));
             }
         }
-        println!("{speaks:?}: {survived} handshakes were made anew, {prevented} were prevented");
+        println!("{speaks:?}: {survived} handshakes were repeated, {prevented} were prevented");
     }
 }
 

@@ -72,7 +72,7 @@ impl Report {
     }
 
     /// What was opened, or nothing and a fault.
-    #[expect(clippy::unnecessary_wraps, reason = "used with `?` beside lines that are written")]
+    #[expect(clippy::unnecessary_wraps, reason = "used with `?` next to lines that are written")]
     fn take<T>(&mut self, opened: Result<T, DaemonError>) -> Result<Option<T>, DaemonError> {
         match opened {
             Ok(opened) => Ok(Some(opened)),
@@ -154,7 +154,7 @@ fn control(config: &Config, locked: bool, report: &mut Report) -> Result<(), Dae
             return can_be_made(folder).map_err(failed);
         }
         connections::bind_control(&socket, config.control.group.as_deref(), true).map(|_| {
-            // It must not outlive the check: nobody listens.
+            // It must not outlive the check: no thread listens on it.
             let _ = std::fs::remove_file(&socket);
         })
     });

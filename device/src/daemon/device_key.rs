@@ -1,8 +1,8 @@
 //! The device's own key, in `device.key`, with a copy in `device.key.copy` and its public half in `device.pub`.
 //!
-//! Any two of the three tell which is damaged, and that one is written anew; a damaged file is kept as `device.key.damaged`. If the key is lost,
-//! only learning stops: what it signed is verified by `device.pub` and goes on serving. A new key is made only if the store holds nothing
-//! that the old one signed, as nobody could verify that any more.
+//! Any two of the three tell which is damaged, and that one is rewritten; a damaged file is kept as `device.key.damaged`. If the key is lost,
+//! only learning stops: what it signed is verified by `device.pub` and continues to serve. A new key is made only if the store holds nothing
+//! that the old one signed, as nothing could verify that any more.
 
 use std::{
     fs, io,

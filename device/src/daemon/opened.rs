@@ -12,7 +12,7 @@ use super::{Config, DaemonError, connections, http};
 
 /// Listeners and lines of the configuration.
 pub(crate) struct Opened {
-    /// The control socket and its place; a device that nobody can command from its own machine still serves.
+    /// The control socket and its place; a device that cannot be commanded from its own machine still serves.
     pub(crate) control: Option<(PathBuf, UnixListener)>,
     pub(crate) tcp: Option<TcpListener>,
     pub(crate) serial: Option<Link>,

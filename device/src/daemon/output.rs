@@ -117,7 +117,7 @@ impl Answers {
         }
     }
 
-    /// Returns true once nobody can read the answers any more.
+    /// Returns true once no reader is left for the answers.
     pub(crate) fn reader_gone(&self) -> bool {
         self.shared.reader_gone.load(Ordering::SeqCst)
     }

@@ -1,6 +1,6 @@
 //! The time as the device judges it: the system's clock, but never below what is known to have passed.
 //!
-//! A board without a battery starts in 1970, and whoever reaches a clock can set it back; a file that has expired must not be taken again for
+//! A board without a battery starts in 1970, and a process with access to the clock can set it back; a file that has expired must not be taken again for
 //! that. So the judged time is the highest of the system's clock and a *floor*:
 //!
 //! - the date of the program's build,
@@ -8,7 +8,7 @@
 //! - the highest time of the system's clock that was noted in the store: at the start and once a day where it gained an hour, at a clean end,
 //!   and whenever a file was refused as expired.
 //!
-//! A clock that jumps into the far future must not lock a device for ever. So the system's clock raises the floor by at most [`TRUSTED`] beyond
+//! A clock that jumps into the far future must not lock a device indefinitely. So the system's clock raises the floor by at most [`TRUSTED`] beyond
 //! the first two, which no clock of this device can change. A clock that is right is judged by as it is, however far that goes.
 
 use std::{

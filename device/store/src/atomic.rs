@@ -68,7 +68,7 @@ fn put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static 
     }
 }
 
-/// Gives a folder that has the place of a file another name, where it harms nobody; what is in it is somebody's.
+/// Gives a folder that has the place of a file another name, out of the way; its contents may be needed and are kept.
 pub(crate) fn set_aside(storage: &dyn Storage, path: &str) -> io::Result<()> {
     const MOST: usize = 8;
     let directory = parent(path);

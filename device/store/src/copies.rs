@@ -1,7 +1,7 @@
 //! Files that are kept twice. The file itself is the commit point of a change; its copy is written after it, and read only where the file
 //! is damaged or gone.
 //!
-//! A power cut between the two leaves an older copy beside an intact file, which opening the store brings in line. A copy that cannot be
+//! A power cut between the two leaves an older copy next to an intact file, which opening the store brings in line. A copy that cannot be
 //! written is removed, which a full disk allows: an older state must not come back in place of a newer one that is damaged.
 
 use std::io;

@@ -64,7 +64,7 @@
 //!
 //! A removed task keeps a record without adapters as long as it has a floor.
 //!
-//! Format 1 (magic `CLRtask\x01`) is read as well and written anew as format 2 when the store is opened. It has no confirmation; its trial is held and starts (varint), which do
+//! Format 1 (magic `CLRtask\x01`) is read as well and rewritten as format 2 when the store is opened. It has no confirmation; its trial is held and starts (varint), which do
 //! not count any more; its floor was the highest version *confirmed*, and rises to the version on trial.
 //!
 //! ## An upload under way
@@ -93,8 +93,8 @@
 //!
 //! | what | what is done |
 //! |---|---|
-//! | a record, `active` or `time` | its copy is used, and the file written anew |
-//! | a copy, or an older one | written anew from the file |
+//! | a record, `active` or `time` | its copy is used, and the file rewritten |
+//! | a copy, or an older one | rewritten from the file |
 //! | a record and its copy | salvaged from the task's intact, trusted adapters: the newest serves, on trial if there is another, and the floor is the highest version seen |
 //! | both, and no adapter is intact | nothing of the task is served, nothing is taken for it until it is removed |
 //! | `active` and its copy | the only task, else the one confirmed last |

@@ -129,7 +129,7 @@ fn a_record_that_is_lost_in_both_copies_is_salvaged_from_its_adapters() {
     let store = open(disk.clone());
     assert_eq!(store.active().as_deref(), Some("birds"));
     let serving = store.serving("birds").unwrap();
-    // The newest serves as before. Nobody knows whether it had proved itself, so it does that again.
+    // The newest serves as before. Its confirmation is not known, so its trial begins again.
     assert_eq!((serving.held.version, serving.trial), (4, true));
     let salvaged = Recovery::Adapters { version: 4, floor: 4 };
     let problem = store.problems().iter().find(|problem| problem.file == RECORD).unwrap();
@@ -276,7 +276,7 @@ fn records_of_the_format_before_are_read_and_their_floor_rises_to_the_trial() {
         (5, 400, 0, 3)
     );
     drop(store);
-    // It is written anew in the format of now, in two copies.
+    // It is rewritten in the present format, in two copies.
     let now = self::stored(&disk, RECORD);
     assert_eq!((&now[..8], &now), (&b"CLRtask\x02"[..], &self::stored(&disk, COPY)));
     // Of a format that comes later nothing is known.

@@ -216,7 +216,7 @@ pub(crate) fn assert_tidy(store: &Store, disk: &Disk) {
     };
     for (name, contents) in &files {
         assert!(!name.contains(".new"), "{name}");
-        // Each copy stands beside the same bytes.
+        // Each copy has the same bytes as its file.
         let first = files.iter().find(|(first, _)| *first == twin(name));
         assert!(first.is_some_and(|(_, first)| first == contents), "{name}");
         assert!(!name.starts_with("adapters/") || kept(name), "{name}");

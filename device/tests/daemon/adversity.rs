@@ -118,7 +118,7 @@ fn a_host_at_the_other_end_of_a_serial_line_updates_and_switches_the_device() {
     let endpoint: Endpoint = format!("serial:{host_end}@921600").parse().unwrap();
     let clock = SystemClock::new();
     let file = signed(&adapter("birds", 1));
-    // Nobody is known yet, and a line says nothing about who is at its other end.
+    // No host is known yet, and a line says nothing about who is at its other end.
     let plain = endpoint.client(&clock, endpoint.options()).status().unwrap_err();
     let ClientError::Refused(failure) = &plain else {
         panic!("{plain}")

@@ -105,7 +105,7 @@ impl Peer {
     }
 }
 
-/// Every file of the state folder by the digest of its contents, but for what is written whoever speaks: the log of commands and the
+/// Every file of the state folder by the digest of its contents, but for what is written for every peer: the log of commands and the
 /// record of the image in hand, both of a fixed size.
 fn state(device: &Device) -> BTreeMap<PathBuf, Digest> {
     let entries = walkdir::WalkDir::new(device.path("state"))
@@ -150,7 +150,7 @@ fn what_is_not_announced_leaves_no_byte_on_the_disk_until_it_is_verified() {
         let middle = bytes.len() / 2;
         peer.send(transfer, &bytes[..middle], 0);
         assert_eq!(state(&device), before);
-        // Another connection goes on where the first one was cut.
+        // Another connection continues where the first one was cut.
         drop(peer);
         peer = Peer::new(&device);
         let (transfer, held) = peer.begin(bytes, kind.clone()).unwrap();

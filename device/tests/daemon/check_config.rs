@@ -50,7 +50,7 @@ fn same_error(what: &str, device: &Device, words: &str) {
     assert!(ran.contains(words), "{what}: {ran}");
 }
 
-/// A fault that the check names, whether a run ends on it or goes on without.
+/// A fault that the check names, whether a run ends on it or continues without.
 fn named(what: &str, device: &Device, words: &str) {
     let (_, stdout, stderr) = check(device);
     assert!(format!("{stdout}{stderr}").contains(words), "{what}: {stdout}{stderr}");
@@ -89,7 +89,7 @@ fn what_stops_a_run_stops_the_check_in_the_same_words() {
 
     let device = Device::new("");
     fs::write(device.path("state"), "a file").unwrap();
-    // A run goes on without its state, as it does where the disk is broken.
+    // A run continues without its state, as it does where the disk is broken.
     named("a file in place of the state folder", &device, "cannot make folder");
     let device = Device::new("");
     let text = fs::read_to_string(device.path("device.toml")).unwrap();

@@ -233,7 +233,7 @@ fn kill_with_image_in_hand(device: &mut Device, ended: impl Fn() -> Option<Strin
 }
 
 /// An image of 90 megapixels took a gigabyte, the system killed the device, and so it did at each start. After three starts an adapter
-/// on trial was taken back for it.
+/// on trial was reverted for it.
 #[test]
 fn a_frame_on_which_the_device_ends_twice_is_set_aside_and_no_adapter_is_blamed() {
     let port = free_port();

@@ -22,7 +22,7 @@ fn prepared() -> (Device, u16) {
     (device, port)
 }
 
-/// Fills a pipe up, so that nobody can write to it until somebody reads.
+/// Fills a pipe up, so that a write to it blocks until it is read.
 fn fill(output: &PipeWriter) {
     rustix::io::ioctl_fionbio(output, true).unwrap();
     while rustix::io::write(output, &[b' '; 4096]).is_ok() {}

@@ -165,7 +165,7 @@ fn a_thousand_hostile_connections_cost_no_frame_and_hold_no_memory() {
             let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
                 continue;
             };
-            // A first message of a handshake that nobody meant, garbage, or nothing.
+            // A first message of a handshake that is not addressed to it, garbage, or nothing.
             let mut body = vec![b'N', 1, 0, 0, 0, 1, 1, 0, 0];
             body.extend((0..96_u32).map(|at| (at * number) as u8));
             let mut frame = Vec::new();
@@ -238,7 +238,7 @@ fn a_host_enrols_once_and_plain_sessions_are_over() {
         client.push(&signed(&adapter("birds", 1)), Kind::Adapter, &mut |_| {})
     })
     .unwrap();
-    // From now on nobody is let in for being on this machine, but the control socket is as before.
+    // From now on no peer is let in for being on this machine, but the control socket is as before.
     let refused = plain(&endpoint).unwrap_err();
     assert!(
         matches!(&refused, ClientError::Refused(failure) if failure.code == FailureCode::UNAUTHENTICATED),

@@ -75,7 +75,7 @@ fn every_host_follows_a_rotated_key_once_and_nobody_else_is_let_in() {
         Err(ClientError::NotAdmitted(AccessRefusal::WrongKey))
     );
 
-    // A second rotation would lose whoever has not come since the first one: it is refused until that is wanted.
+    // A second rotation would lose the hosts that have not come since the first one: it is refused until that is wanted.
     let refused = anna.ask(&endpoint, |client| client.rotate_key(false)).unwrap_err();
     let text = refused.to_string();
     assert!(

@@ -1,5 +1,5 @@
-//! Teaching as a transaction: what is refused leaves nothing behind and says why, what is stored can be seen and taken back, and
-//! nobody learns beyond the device's bounds.
+//! Teaching as a transaction: what is refused leaves nothing behind and says why, what is stored can be listed and removed, and
+//! no host makes it learn beyond the device's bounds.
 
 use std::time::{Duration, Instant};
 
@@ -210,7 +210,7 @@ fn stored_images_are_listed_read_and_taken_back() {
     let rest = ExampleSelection::Label("robin".to_owned());
     let removed = device.host(|client| client.remove_examples("birds", rest)).unwrap();
     assert_eq!((removed.images, removed.without_images), (5, vec!["robin".to_owned()]));
-    // The class goes on answering until the publisher's original is back.
+    // The class continues to answer until the publisher's original is back.
     assert_eq!(device.list()[0].labels, 4);
     device.host(|client| client.mark_good("birds")).unwrap();
     device.host(|client| client.restore("birds")).unwrap();

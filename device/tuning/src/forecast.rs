@@ -35,7 +35,7 @@ pub struct Forecast {
     pub judges: usize,
     /// Images that must judge them.
     pub judges_needed: usize,
-    /// Frames that would have to be kept for that, beside what is there.
+    /// Frames that would have to be kept for that, in addition to the existing ones.
     pub frames_missing: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Filing images of one class as a transaction: either the class is taught, or what was filed is taken back.
+//! Filing images of one class as a transaction: either the class is taught, or what was filed is removed.
 
 use alloc::{
     borrow::ToOwned as _,
@@ -128,10 +128,10 @@ where
         Ok(())
     }
 
-    /// Teaches the class from what was filed; where the device cannot, what was filed is taken back.
+    /// Teaches the class from what was filed; where the device cannot, what was filed is removed.
     ///
     /// # Errors
-    /// [`ClientError`]; the images are taken back as far as the device can still be reached.
+    /// [`ClientError`]; the images are removed as far as the device can still be reached.
     pub fn finish_filing(&mut self, filing: &Filing) -> Result<TeachStatus, ClientError> {
         let taught = self.teach_filed(&filing.task, &filing.label);
         let undo = match &taught {
@@ -174,7 +174,7 @@ where
                 Err(error) => return Err(error),
                 Ok(()) => {
                     let status = self.follow_teaching(task, label, STEP)?;
-                    // A device that was started anew meanwhile knows nothing of it, but still holds the images.
+                    // A device that was restarted meanwhile knows nothing of it, but still holds the images.
                     if status.phase != TeachPhase::None || self.clock.now() > deadline {
                         return Ok(status);
                     }

@@ -159,7 +159,7 @@ impl Hosts {
             text.push('\n');
         }
         if !self.problems.is_empty() {
-            // What cannot be read is kept for whoever wants to look at it.
+            // What cannot be read is kept for inspection.
             let _ = std::fs::copy(&self.path, self.path.with_extension("damaged"));
         }
         files::replace(&self.path, &text)?;

@@ -101,10 +101,10 @@ impl Access {
 
     fn warn(&self, config: &Config) {
         if config.tcp.as_ref().is_some_and(|tcp| tcp.plain) {
-            tracing::warn!("tcp.plain = true: whoever reaches the port may do everything, unencrypted");
+            tracing::warn!("tcp.plain = true: every peer that reaches the port may do everything, unencrypted");
         }
         if config.serial.as_ref().is_some_and(|serial| serial.plain) {
-            tracing::warn!("serial.plain = true: whoever reaches the line may do everything, unencrypted");
+            tracing::warn!("serial.plain = true: every peer that reaches the line may do everything, unencrypted");
         }
         let beyond = config.tcp.as_ref().is_some_and(|tcp| !tcp.listen.ip().is_loopback());
         if beyond && !self.has_hosts() {

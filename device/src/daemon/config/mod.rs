@@ -75,7 +75,7 @@ pub struct TuningConfig {
     pub frames: usize,
     /// Only every so-manieth frame is kept, so that they differ.
     pub every: u64,
-    /// Bytes of memory that the whole process may take while it tunes, at most, whoever asks; half of the machine's where left out.
+    /// Bytes of memory that the whole process may take while it tunes, at most, for every host; half of the machine's where left out.
     pub memory: Option<u64>,
     /// Steps of one run, at most.
     pub steps: u32,

@@ -116,7 +116,7 @@ impl Entry {
 }
 
 impl Ticket {
-    /// A place that nobody competes for: a serial line's.
+    /// A place without competition: a serial line's.
     pub(super) fn alone() -> Self {
         Self {
             budget: None,

@@ -127,7 +127,7 @@ impl Connections {
                     match readable(&listener, STEP).and_then(|some| some.then(|| accept(&listener)).transpose()) {
                         Ok(None) => {}
                         Ok(Some((via, link))) => connections.accept(via, link),
-                        // Whoever knocked has gone again.
+                        // The peer disconnected before `accept`.
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                         // Out of descriptors, for one: the connection waits in the queue, and so does this.
                         Err(error) => {

@@ -51,7 +51,7 @@ fn talk(gate: &Gate, peer: &str, link: &mut Link, limits: &ServeLimits) -> bool 
             if gate.is_known() {
                 tracing::warn!(peer, "connection dropped: {error}");
             } else {
-                // Whoever reaches the port could fill the log.
+                // Any peer could fill the log.
                 tracing::debug!(peer, "connection dropped: {error}");
             }
             !matches!(error, ServeError::Io(_))
@@ -121,7 +121,7 @@ impl Connections {
         }
     }
 
-    /// Returns whether a peer is from outside this machine while nobody there may be listened to.
+    /// Returns whether a peer is from outside this machine while no host there may be listened to.
     fn is_stranger(&self, address: SocketAddr) -> bool {
         let plain = self.runtime.config.load().tcp.as_ref().is_some_and(|tcp| tcp.plain);
         !address.ip().to_canonical().is_loopback() && !plain && !self.access.listens_to_strangers()

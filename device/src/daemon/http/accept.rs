@@ -83,7 +83,7 @@ pub(super) async fn run(listener: TcpListener, server: Arc<Server>, stop: Stop) 
     let (mut failures, mut refusals) = (Seldom::default(), Seldom::default());
     while !stop.is_set() {
         match timeout(STEP, listener.accept()).await {
-            // Nobody came.
+            // No connection is waiting.
             Err(_) => {}
             Ok(Ok((stream, peer))) => {
                 if let Some(place) = Place::take(&server, peer.ip()) {

@@ -1,6 +1,6 @@
 //! A stream that keeps a copy of the request's head.
 //!
-//! The server reads a length beside a transfer coding as the coding alone and drops the length (RFC 9112, section 6.3, allows
+//! The server reads a length next to a transfer coding as the coding alone and drops the length (RFC 9112, section 6.3, allows
 //! it): such a request is a forged one as a rule, and only the raw head shows it.
 
 use std::{

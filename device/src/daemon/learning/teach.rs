@@ -1,4 +1,4 @@
-//! Teaching a class: its images become class weights at once, or are taken back.
+//! Teaching a class: its images become class weights at once, or are removed.
 //!
 //! A class is taught on its own: images of other classes that are not taught yet have no part, so they can neither block it nor
 //! be taught by accident. What is refused leaves nothing behind: images of a class that cannot be served are removed, or get
@@ -159,7 +159,7 @@ impl Runtime {
             Provenance::DeviceTuned,
         );
         let born = match clr_tuning::birth(backbone, header, Recipe::Linear, &Pictures::all(self, task)) {
-            // No fault of whoever files the first class: the second one brings the task to life.
+            // No fault of the host that files the first class: the second one creates the task.
             Err(error @ TuneError::TooFewClasses { .. }) => {
                 return Ok(TeachStatus {
                     phase: TeachPhase::Waiting,

@@ -20,7 +20,7 @@ use crate::daemon::{
 /// How long a wait for room lasts before it looks whether to give up.
 const STEP: Duration = Duration::from_millis(100);
 
-/// Returns true where nobody will ever read from the descriptor again.
+/// Returns true where no reader of the descriptor is left.
 pub(super) fn reader_gone(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
@@ -46,7 +46,7 @@ fn ends_within_a_line(output: &OwnedFd) -> io::Result<bool> {
 
 impl LineWriter {
     pub(super) fn new(output: OwnedFd) -> Self {
-        // Opening a pipe or a terminal anew could block or steal input: only files are looked at.
+        // Reopening a pipe or a terminal could block or steal input: only files are looked at.
         let file = rustix::fs::fstat(&output)
             .is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode).is_file());
         let rest = if file && ends_within_a_line(&output).unwrap_or(false) {

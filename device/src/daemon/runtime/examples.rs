@@ -96,7 +96,7 @@ impl Runtime {
                 Err(error) => return Err(failure::of_store(error)),
             }
         }
-        // The number of frames kept is counted anew.
+        // The number of frames kept is counted again.
         lock(&self.kept_frames).remove(task);
         let gone: BTreeSet<&str> = chosen.iter().map(|example| example.label.as_str()).collect();
         let left = self.store.examples(task).map_err(failure::of_store)?;

@@ -19,7 +19,7 @@ pub(super) enum Owed {
         reason: String,
         at: Option<u64>,
     },
-    /// The adapter may have brought the device down. It does not serve until that is noted, or it would bring it down for ever.
+    /// The adapter may have brought the device down. It does not serve until that is noted, or it would bring it down at every start.
     Count { blamed: bool },
     /// The adapter is about to be used for the first time. It does not serve until that is noted, for the same reason.
     Use { digest: Digest },
@@ -89,7 +89,7 @@ impl Runtime {
                     tracing::info!(task, "what became of its trial is written to the disk now");
                     if reload && let Err(error) = self.load_checked(&changing, &task) {
                         tracing::error!(task, "{}", with_causes(&error));
-                        // What serves in its place goes on; the next start judges it.
+                        // What serves in its place continues; the next start judges it.
                     }
                 }
                 Err(error) => tracing::debug!(task, "still not written: {error}"),

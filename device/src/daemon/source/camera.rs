@@ -15,7 +15,7 @@ use linuxvideo::{
 use super::{Frame, POLL_INTERVAL, Send, Session, SourceState, Stop, keep_open};
 use crate::daemon::readable;
 
-/// A camera that delivers nothing for this long is opened anew.
+/// A camera that delivers nothing for this long is reopened.
 const SILENT: Duration = Duration::from_secs(10);
 
 /// Configuration of a camera.

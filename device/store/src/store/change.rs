@@ -37,7 +37,7 @@ pub enum Start {
 
 impl Store {
     /// The program starts. If it ended uncleanly with the task's adapter on trial in use, that counts; the third time reverts the adapter:
-    /// it does not crash the device for ever. Starts as such do not count. `blamed`: whether the end may have been the adapter's doing;
+    /// it does not crash the device indefinitely. Starts as such do not count. `blamed`: whether the end may have been the adapter's doing;
     /// it is not where the image in hand could not be decoded.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Store {
             if !std::mem::take(&mut trial.in_use) {
                 return Ok(Start::OnTrial);
             }
-            // What it did before that end is not known to the last frame: it begins anew.
+            // What it did before that end is not known to the last frame: it begins again.
             trial.progress = Progress::default();
             if !blamed {
                 return Ok(Start::OnTrial);

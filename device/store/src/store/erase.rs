@@ -98,7 +98,7 @@ impl Store {
 
     /// The examples and the checkpoint of a task are gone.
     fn forget_belongings(&self, writer: &mut Writer, task: &str) {
-        // Counted anew when it is next needed.
+        // Counted again when it is next needed.
         writer.usage = None;
         let mut after = Snapshot::clone(&self.snapshot());
         if after.taught.remove(task) {

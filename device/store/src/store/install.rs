@@ -208,7 +208,7 @@ fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreErr
         }
         .into());
     }
-    // Versions only rise, so a trial can give way to another only so often. What was tuned here could take turns for ever.
+    // Versions only rise, so a trial can give way to another only so often. What was tuned here could take turns indefinitely.
     if let Some(trial) = trial.filter(|_| tuned) {
         return Err(StoreError::TrialUnderWay {
             task,

@@ -48,7 +48,7 @@ impl Store {
             let mut usage = Usage::default();
             for Entry { name, kind, .. } in files(examples::DIRECTORY)? {
                 if kind == EntryKind::Directory {
-                    // One that cannot be read holds back nobody.
+                    // One that cannot be read holds back no upload.
                     let entries = self.storage.list(&examples::directory(&name)).unwrap_or_default();
                     usage.examples += entries.iter().map(|entry| on_disk(entry.bytes)).sum::<u64>();
                 }

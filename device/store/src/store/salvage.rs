@@ -36,7 +36,7 @@ impl Store {
                 let fault = Box::new(problem.kind.clone());
                 problem.kind = ProblemKind::Recovered { fault, recovery };
             }
-            // On a disk that can only be read it is salvaged anew at each start.
+            // On a disk that can only be read it is salvaged again at each start.
             if let (true, Ok(bytes)) = (durable, record.to_bytes()) {
                 match atomic::replace(&*self.storage, &path, &bytes, None) {
                     Ok(()) => _ = copies::mirror(&*self.storage, &copy, &bytes),

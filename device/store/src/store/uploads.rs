@@ -19,7 +19,7 @@ impl Store {
             return Ok(held);
         }
         let mut writer = self.writer();
-        // One that was announced before goes on where it is.
+        // One that was announced before continues where it is.
         if let Some(held) = writer
             .incoming
             .resume(&*self.storage, digest, |upload| upload.length == length)?
@@ -156,7 +156,7 @@ impl Store {
         self.complete(&mut writer, digest)
     }
 
-    /// Drops uploads in memory that have not grown for a minute. It waits for nobody: where the store is being changed, it does nothing.
+    /// Drops uploads in memory that have not grown for a minute. It never blocks: where the store is being changed, it does nothing.
     pub fn drop_stalled_uploads(&self) {
         if let Ok(mut writer) = self.writer.try_lock() {
             writer.staging.drop_stalled(staging::PATIENCE, Instant::now());

@@ -10,7 +10,7 @@ const ROOM: u64 = 8 << 20;
 ///
 /// Decoders allocate without asking, and an allocation that fails ends the process. So the limits on the address space and on data
 /// (`ulimit -v`, `prlimit --data`) are tried with an allocation that may fail and is never touched; memory of the control group and of
-/// the machine, which are given on paper and taken back by the kill of a process, are read.
+/// the machine, which the kernel grants and enforces by killing a process, are read.
 pub(super) fn probe(bytes: u64) -> Result<(), u64> {
     if bytes <= UNPROBED {
         return Ok(());

@@ -30,7 +30,7 @@ pub(super) fn zeroed<T: Copy + Default>(length: usize) -> Result<Vec<T>, TryRese
     Ok(values)
 }
 
-/// Lets the blocks at the right and lower edge that hold fewer pixels stand for whole ones: what is missing goes on as the block before.
+/// Lets the blocks at the right and lower edge that hold fewer pixels stand for whole ones: what is missing continues the block before.
 ///
 /// A resampler takes all blocks for whole, so it would give the few pixels of such a block too much weight.
 pub(super) fn fill_edges(mut image: RgbImage, size: [u32; 2], factor: u32) -> RgbImage {

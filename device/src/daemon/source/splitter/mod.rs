@@ -246,7 +246,7 @@ impl Splitter {
                         self.contradict(0, inner);
                         return Choice::Again;
                     }
-                    // It goes on behind the end of this one: which of them is true, its own end will tell.
+                    // It continues after the end of this one: which of them is true, its own end will tell.
                     State::Open if contested(rival) && rival.trace().head && !self.ended => {
                         return Choice::Wait;
                     }
