@@ -7,6 +7,7 @@ mod folding;
 mod golden;
 mod hostile_adapter;
 mod profile;
+mod publishers;
 mod release;
 mod round_trip;
 mod sample;

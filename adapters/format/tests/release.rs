@@ -3,50 +3,20 @@
 use std::sync::LazyLock;
 
 use clr_adapters::{
-    DecodeError, Digest, Encoding, HeaderFault, Limits, MinimumVersion, Policy, Refusal, Release, SecretKey,
-    SignedRelease, SignerClass, Terms, Trust, TrustedKey, admit, admit_release, decode, encode, sign, sign_release,
+    DecodeError, Digest, HeaderFault, Limits, MinimumVersion, Refusal, Release, SignedRelease, SignerClass, Terms,
+    Trust, admit, admit_release, decode, sign, sign_release,
 };
 
-use crate::{allocation, sample};
+use crate::{
+    allocation,
+    publishers::{NOW, STEP, key, plain, policy, publishers},
+};
 
-/// Which of the bytes of a file are tried: all of them, but under an interpreter, where a signature takes a second.
-const STEP: usize = if cfg!(miri) { 331 } else { 1 };
-const NOW: u64 = 1_800_000_000;
-
-fn key(seed: u8) -> SecretKey {
-    SecretKey::from_bytes(&[seed; 32])
-}
-
-static TRUST: LazyLock<Trust> = LazyLock::new(|| {
-    let publisher = |seed: u8, tasks: Option<Vec<String>>| TrustedKey {
-        key: key(seed).public(),
-        tasks,
-    };
-    Trust {
-        publishers: vec![publisher(1, None), publisher(2, Some(vec!["flowers*".into()]))],
-        names: Some(vec!["gate-7".into(), "fleet-a".into()]),
-        ..Trust::default()
-    }
+static TRUST: LazyLock<Trust> = LazyLock::new(|| Trust {
+    publishers: publishers(),
+    names: Some(vec!["gate-7".into(), "fleet-a".into()]),
+    ..Trust::default()
 });
-
-fn policy(trust: &Trust) -> Policy<'_> {
-    Policy {
-        trust,
-        backbone: Digest::of(b"backbone"),
-        now: Some(NOW),
-        limits: Limits::DEFAULT,
-    }
-}
-
-/// A publisher's file, not signed yet.
-fn plain() -> Vec<u8> {
-    static PLAIN: LazyLock<Vec<u8>> = LazyLock::new(|| {
-        let mut adapter = sample::small();
-        adapter.header.revision = 0;
-        encode(&adapter, Encoding::Int8).unwrap()
-    });
-    PLAIN.clone()
-}
 
 fn terms(audience: &[&str]) -> Terms {
     Terms {

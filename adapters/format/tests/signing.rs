@@ -3,50 +3,25 @@
 use std::sync::LazyLock;
 
 use clr_adapters::{
-    Digest, Encoding, Limits, Policy, Provenance, PublicKey, Refusal, SecretKey, SignerClass, Trust, TrustedKey, admit,
-    decode, encode, sign, signature,
+    Digest, Encoding, Limits, Policy, Provenance, PublicKey, Refusal, SecretKey, SignerClass, Trust, admit, decode,
+    encode, sign, signature,
 };
 
-use crate::{allocation, sample};
-
-/// Which of the bytes of a file are tried: all of them, but under an interpreter, where a signature takes a second.
-const STEP: usize = if cfg!(miri) { 331 } else { 1 };
-
-fn key(seed: u8) -> SecretKey {
-    SecretKey::from_bytes(&[seed; 32])
-}
+use crate::{
+    allocation,
+    publishers::{STEP, key, plain, policy, publishers},
+    sample,
+};
 
 /// Made once: an interpreter takes seconds.
-static TRUST: LazyLock<Trust> = LazyLock::new(|| {
-    let publisher = |seed: u8, tasks: Option<Vec<String>>| TrustedKey {
-        key: key(seed).public(),
-        tasks,
-    };
-    Trust {
-        publishers: vec![publisher(1, None), publisher(2, Some(vec!["flowers*".into()]))],
-        device: Some(key(9).public()),
-        ..Trust::default()
-    }
+static TRUST: LazyLock<Trust> = LazyLock::new(|| Trust {
+    publishers: publishers(),
+    device: Some(key(9).public()),
+    ..Trust::default()
 });
 
 fn trust() -> Trust {
     TRUST.clone()
-}
-
-fn policy(trust: &Trust) -> Policy<'_> {
-    Policy {
-        trust,
-        backbone: Digest::of(b"backbone"),
-        now: Some(1_800_000_000),
-        limits: Limits::DEFAULT,
-    }
-}
-
-/// A publisher's file, not signed yet.
-fn file() -> Vec<u8> {
-    let mut adapter = sample::small();
-    adapter.header.revision = 0;
-    encode(&adapter, Encoding::Int8).unwrap()
 }
 
 /// A file that a device tuned, not signed yet.
@@ -62,7 +37,7 @@ fn publisher(file: &[u8], seed: u8) -> Vec<u8> {
 
 /// The publisher's file, signed with the key that may sign any task; made once as well.
 fn signed() -> Vec<u8> {
-    static SIGNED: LazyLock<Vec<u8>> = LazyLock::new(|| publisher(&file(), 1));
+    static SIGNED: LazyLock<Vec<u8>> = LazyLock::new(|| publisher(&plain(), 1));
     SIGNED.clone()
 }
 
@@ -80,7 +55,7 @@ fn reseal(mut file: Vec<u8>) -> Vec<u8> {
 
 #[test]
 fn a_signed_file_is_admitted_and_says_who_signed_it() {
-    let (plain, trust) = (file(), trust());
+    let (plain, trust) = (plain(), trust());
     for (class, seed, plain) in [(SignerClass::Publisher, 1, plain), (SignerClass::Device, 9, tuned())] {
         let signed = sign(&plain, class, &key(seed)).unwrap();
         assert_eq!(signed.len(), plain.len() + 96);
@@ -95,7 +70,7 @@ fn a_signed_file_is_admitted_and_says_who_signed_it() {
 
 #[test]
 fn signing_again_replaces_the_signature_and_leaves_the_signed_bytes() {
-    let plain = file();
+    let plain = plain();
     let once = publisher(&plain, 1);
     let twice = publisher(&once, 2);
     assert_eq!(publisher(&twice, 1), once);
@@ -139,36 +114,36 @@ fn every_truncation_is_of_the_wrong_length() {
 
 #[test]
 fn a_stranger_an_unsigned_file_and_a_key_for_other_tasks_are_told_apart() {
-    assert_eq!(refusal(&file()), Refusal::Unsigned);
+    assert_eq!(refusal(&plain()), Refusal::Unsigned);
     let stranger = key(7).public();
     let class = SignerClass::Publisher;
     assert_eq!(
-        refusal(&publisher(&file(), 7)),
+        refusal(&publisher(&plain(), 7)),
         Refusal::UnknownKey { class, key: stranger }
     );
     let task = sample::small().header.task;
     let key = key(2).public();
-    assert_eq!(refusal(&publisher(&file(), 2)), Refusal::TaskNotAllowed { key, task });
+    assert_eq!(refusal(&publisher(&plain(), 2)), Refusal::TaskNotAllowed { key, task });
     let open = Trust {
         unsigned: true,
         ..trust()
     };
-    assert_eq!(admit(&file(), &policy(&open)).unwrap().signer, None);
+    assert_eq!(admit(&plain(), &policy(&open)).unwrap().signer, None);
 }
 
 #[test]
 fn a_devices_signature_is_never_taken_for_a_publishers() {
     // The device's key on a publisher's file, the publisher's on a tuned one, and either with the kind byte changed.
     let device = |file: &[u8], seed| sign(file, SignerClass::Device, &key(seed)).unwrap();
-    assert!(matches!(refusal(&device(&file(), 9)), Refusal::WrongClass { .. }));
+    assert!(matches!(refusal(&device(&plain(), 9)), Refusal::WrongClass { .. }));
     assert!(matches!(refusal(&publisher(&tuned(), 1)), Refusal::WrongClass { .. }));
     assert!(matches!(refusal(&device(&tuned(), 1)), Refusal::UnknownKey { .. }));
-    assert!(matches!(refusal(&publisher(&file(), 9)), Refusal::UnknownKey { .. }));
+    assert!(matches!(refusal(&publisher(&plain(), 9)), Refusal::UnknownKey { .. }));
     let both = Trust {
         device: Some(key(1).public()),
         ..trust()
     };
-    let mut disguised = device(&file(), 1);
+    let mut disguised = device(&plain(), 1);
     let kind = disguised.len() - 4 - 96 - 4;
     disguised[kind] = SignerClass::Publisher as u8;
     let refusal = admit(&reseal(disguised), &policy(&both)).unwrap_err();
