@@ -37,6 +37,25 @@ pub(crate) fn honest<'d>() -> Proxy<'d> {
     Box::new(|_, frame| vec![frame.to_vec()])
 }
 
+/// A client over one kind of line, every frame of which `tap` sees on its way.
+fn tapped<'d, T>(
+    device: &'d MemoryDevice,
+    door: &'d Door,
+    speaks: Spoken,
+    tap: impl FnMut(Way, &[u8]) + 'd,
+    f: impl FnOnce(&mut dyn AnyClient) -> T,
+) -> T {
+    let tap = Rc::new(RefCell::new(tap));
+    let proxy = |_| -> Proxy<'d> {
+        let tap = Rc::clone(&tap);
+        Box::new(move |way, frame| {
+            tap.borrow_mut()(way, frame);
+            vec![frame.to_vec()]
+        })
+    };
+    through(device, door, door.options(speaks), proxy, f)
+}
+
 /// The body of a frame.
 pub(crate) fn body(frame: &[u8]) -> Vec<u8> {
     let mut bytes = frame[1..frame.len() - 1].to_vec();
@@ -59,16 +78,12 @@ fn a_session_of_known_keys_carries_everything_and_nothing_readable() {
         let file = b"not for everybody to read ".repeat(100);
         let seen = Rc::new(RefCell::new(Vec::new()));
         let tap = Rc::clone(&seen);
-        let pushed = through(
+        let pushed = tapped(
             &device,
             &door,
-            door.options(speaks),
-            |_| {
-                let tap = Rc::clone(&tap);
-                Box::new(move |_, frame| {
-                    tap.borrow_mut().extend(body(frame));
-                    vec![frame.to_vec()]
-                })
+            speaks,
+            move |_, frame| {
+                tap.borrow_mut().extend(body(frame));
             },
             |client| client.push(&file, Kind::Adapter).unwrap(),
         );
@@ -89,23 +104,19 @@ fn the_bytes_of_both_handshakes() {
         let (device, door) = (MemoryDevice::default(), Door::default());
         let total = Rc::new(RefCell::new((0, 0, 0)));
         let tap = Rc::clone(&total);
-        through(
+        tapped(
             &device,
             &door,
-            door.options(speaks),
-            |_| {
-                let tap = Rc::clone(&tap);
-                Box::new(move |_, frame| {
-                    let body = body(frame);
-                    let mut total = tap.borrow_mut();
-                    if body[0] == b'N' {
-                        total.0 += body.len() - 9;
-                        total.1 += frame.len();
-                    } else {
-                        total.2 += frame.len();
-                    }
-                    vec![frame.to_vec()]
-                })
+            speaks,
+            move |_, frame| {
+                let body = body(frame);
+                let mut total = tap.borrow_mut();
+                if body[0] == b'N' {
+                    total.0 += body.len() - 9;
+                    total.1 += frame.len();
+                } else {
+                    total.2 += frame.len();
+                }
             },
             |client| client.status().unwrap(),
         );
@@ -124,19 +135,15 @@ fn every_flipped_bit_of_a_handshake_is_noticed_and_the_next_one_succeeds() {
             let (device, door) = (MemoryDevice::default(), Door::default());
             let seen = Rc::new(RefCell::new(Vec::new()));
             let tap = Rc::clone(&seen);
-            through(
+            tapped(
                 &device,
                 &door,
-                door.options(speaks),
-                |_| {
-                    let tap = Rc::clone(&tap);
-                    Box::new(move |_, frame| {
-                        let body = body(frame);
-                        if body[0] == b'N' {
-                            tap.borrow_mut().push(body.len());
-                        }
-                        vec![frame.to_vec()]
-                    })
+                speaks,
+                move |_, frame| {
+                    let body = body(frame);
+                    if body[0] == b'N' {
+                        tap.borrow_mut().push(body.len());
+                    }
                 },
                 |client| client.status().unwrap(),
             );
@@ -237,18 +244,14 @@ fn a_recorded_session_played_to_the_device_again_carries_out_nothing() {
         let (device, door) = (MemoryDevice::with_task("birds", b"file"), Door::default());
         let recorded = Rc::new(RefCell::new(Vec::new()));
         let tap = Rc::clone(&recorded);
-        through(
+        tapped(
             &device,
             &door,
-            door.options(speaks),
-            |_| {
-                let tap = Rc::clone(&tap);
-                Box::new(move |way, frame| {
-                    if way == Way::ToDevice {
-                        tap.borrow_mut().extend(frame);
-                    }
-                    vec![frame.to_vec()]
-                })
+            speaks,
+            move |way, frame| {
+                if way == Way::ToDevice {
+                    tap.borrow_mut().extend(frame);
+                }
             },
             |client| client.rollback("birds").unwrap(),
         );
