@@ -12,6 +12,20 @@ fn settled(device: &Device) -> TaskState {
     device.list()[0].state
 }
 
+/// Version 2 of `birds`, with equal scores for every class, on trial for three frames.
+fn never_sure() -> Vec<u8> {
+    let mut adapter = adapter("birds", 2);
+    adapter.head.weight.fill(0.0);
+    adapter.head.bias.fill(0.0);
+    adapter.header.trial = Some(Trial {
+        frames: 3,
+        max_latency_ms: None,
+        low_confidence: 0.9,
+        max_low_share: 0.5,
+    });
+    signed(&adapter)
+}
+
 #[test]
 fn it_is_confirmed_after_the_frames_that_it_states() {
     let mut device = Device::with_birds("");
@@ -41,15 +55,7 @@ fn it_is_confirmed_after_the_frames_that_it_states() {
 fn one_that_is_never_sure_is_taken_back_and_the_reason_is_kept() {
     let mut device = Device::with_birds("");
     let before = device.ask(&picture(1));
-    let mut unsure = adapter("birds", 2);
-    unsure.head_to_zero();
-    unsure.header.trial = Some(Trial {
-        frames: 3,
-        max_latency_ms: None,
-        low_confidence: 0.9,
-        max_low_share: 0.5,
-    });
-    device.push(&signed(&unsure)).unwrap();
+    device.push(&never_sure()).unwrap();
     for seed in 0..3 {
         assert_eq!(device.ask(&picture(seed))["version"], 2);
     }
@@ -192,15 +198,7 @@ fn disk(device: &Device, full: bool) {
 #[test]
 fn one_that_fails_on_a_full_disk_is_over_at_once_and_that_is_written_later() {
     let mut device = Device::with_birds("");
-    let mut unsure = adapter("birds", 2);
-    unsure.head_to_zero();
-    unsure.header.trial = Some(Trial {
-        frames: 3,
-        max_latency_ms: None,
-        low_confidence: 0.9,
-        max_low_share: 0.5,
-    });
-    let unsure = signed(&unsure);
+    let unsure = never_sure();
     device.push(&unsure).unwrap();
     assert_eq!(device.ask(&picture(0))["version"], 2);
     disk(&device, true);
@@ -255,15 +253,4 @@ fn with_wrong_canary(version: u64) -> clr_adapters::Adapter {
         probability: 0.123,
     }];
     wrong
-}
-
-trait Unsure {
-    fn head_to_zero(&mut self);
-}
-
-impl Unsure for clr_adapters::Adapter {
-    fn head_to_zero(&mut self) {
-        self.head.weight.fill(0.0);
-        self.head.bias.fill(0.0);
-    }
 }
