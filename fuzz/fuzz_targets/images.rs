@@ -41,7 +41,7 @@ fn decode(data: &[u8], inputs: &[&Preprocessing]) -> Result<RgbImage, ImageError
     let peak = allocation::peak(|| decoded = Some(DECODER.decode(data, "fuzzed", inputs)));
     let most = DECODER.limits().memory as usize + SLACK;
     assert!(peak <= most, "{peak} bytes of memory for {} bytes of image", data.len());
-    decoded.unwrap().map(Into::into)
+    decoded.unwrap().map(|image| image.pixels().clone())
 }
 
 /// A panic in a library's decoder is caught by `ImageDecoder` and becomes the image's error: it is told and does not end the run, as any
