@@ -103,7 +103,12 @@ fuzz_target!(|data: &[u8]| {
     pieces.retain(|image| whole.next_if_eq(image).is_none());
     assert_eq!(whole.next(), None, "missing in pieces of {} bytes", stream.piece);
     let sound = |image: &&Vec<u8>| [JPEG, PNG, BMP, WEBP].contains(&image.as_slice());
-    assert_eq!(pieces.iter().find(sound), None, "only in pieces of {} bytes", stream.piece);
+    assert_eq!(
+        pieces.iter().find(sound),
+        None,
+        "only in pieces of {} bytes",
+        stream.piece
+    );
 
     // Damage costs the images that it touches: two sound ones after it are there.
     bytes.extend(PNG);
