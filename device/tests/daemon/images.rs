@@ -181,7 +181,8 @@ fn memory_stays_within_the_budget_while_four_peers_teach_at_once() {
         }
     });
     expect_within_budget(&device, base, "four peers and frames");
-    assert_eq!(device.ask(&picture(1))["task"], "birds");
+    let answer = device.ask(&picture(1));
+    assert_eq!(answer["task"], "birds", "{answer}\n{}", device.log());
 }
 
 #[test]

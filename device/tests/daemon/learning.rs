@@ -114,8 +114,8 @@ fn a_task_is_born_of_pictures_alone() {
 
 #[test]
 fn a_run_that_was_killed_goes_on_after_the_restart() {
-    // No frames are kept: one more picture is another run.
-    let mut device = Device::with_birds("[trial]\nframes = 1000\n[tuning]\nsteps = 100000\nmemory = 4000000000\n");
+    let mut device =
+        Device::with_birds("[trial]\nframes = 1000\n[tuning]\nframes = 50\nsteps = 100000\nmemory = 4000000000\n");
     device.file("birds", "robin", 1, 6);
     device.tune("birds", 0);
     let request = TuneRequest {
@@ -129,7 +129,7 @@ fn a_run_that_was_killed_goes_on_after_the_restart() {
     assert!(busy.contains("learning task `birds`"), "{busy}");
     // Behind the first checkpoint.
     device.wait_for(|status| status.step > 25);
-    // Frames are answered meanwhile.
+    // Frames are answered and kept meanwhile.
     assert_eq!(device.ask(&picture(1))["task"], "birds");
     device.kill();
     device.start();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::Extent;
 
 const MAGIC: &[u8] = b"CLRT";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Where a run puts its state: a file, a place in a store. What [`Checkpoints::put`] has taken must survive a kill, whole.
 pub trait Checkpoints {
@@ -39,8 +39,10 @@ impl Checkpoints for () {
 /// What a run needs to go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// Of backbone, parent, pictures and options: a state of another run is not gone on with.
+    /// Of backbone, parent, images and options: a run only continues its own state.
     pub(crate) run: Digest,
+    /// The unlabelled frames among the images: those that came later are not the run's.
+    pub(crate) frames: Vec<Digest>,
     /// Finished steps.
     pub(crate) step: u32,
     /// What is trained: memory that was free then may not be free now, but a run stays what it is.
@@ -69,8 +71,11 @@ impl State {
         Ok(bytes)
     }
 
-    /// Why the bytes are no state of `run`, in words.
-    pub(crate) fn from_bytes(bytes: &[u8], run: Digest) -> Result<Self, &'static str> {
+    /// Reads a state.
+    ///
+    /// # Errors
+    /// Why the bytes are none, in words.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, &'static str> {
         let (body, crc) = bytes.split_last_chunk::<4>().ok_or("it is too short")?;
         if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
             return Err("its checksum is wrong");
@@ -80,9 +85,6 @@ impl State {
         let (state, rest) = postcard::take_from_bytes::<Self>(body).map_err(|_| "it cannot be read")?;
         if !rest.is_empty() {
             return Err("it has bytes behind its end");
-        }
-        if state.run != run {
-            return Err("it is of another run: other pictures, parent or options");
         }
         Ok(state)
     }

@@ -1,8 +1,8 @@
 //! The same bytes, whatever happened on the way.
 
-use clr_tuning::{Extent, Parent, TuneError, TuneOptions, Tuned, Watch, teach, tune};
+use clr_tuning::{Extent, InMemory, Parent, TuneError, TuneOptions, Tuned, Watch, teach, tune};
 
-use super::common::{Kept, backbone, options, parent, pictures, publisher};
+use super::common::{Kept, LABELS, backbone, options, parent, pictures, png, publisher};
 
 /// Ends after so many steps.
 #[derive(Default)]
@@ -59,6 +59,37 @@ fn a_stopped_and_resumed_run_writes_the_same_bytes() {
     assert_eq!((watch.resumed, watch.done), (Some(7), 17));
     assert_eq!(resumed.candidate.file, whole.candidate.file);
     assert!(kept.0.lock().unwrap().is_none(), "a finished run leaves no state");
+}
+
+#[test]
+fn frames_that_were_kept_after_the_start_do_not_end_a_run() {
+    let (backbone, parent) = taught();
+    let mut begun = pictures(&[2, 0], 10);
+    begun.add(None, png(1, 50));
+    let tuned = |images: &InMemory, kept: &Kept, watch: &mut StopAfter| {
+        tune(&backbone, &parent, images, kept, &options(), watch)
+    };
+    let whole = tuned(&begun, &Kept::default(), &mut StopAfter::default()).unwrap();
+    let stopped_after_seven = || {
+        let kept = Kept::default();
+        let mut watch = StopAfter {
+            steps: Some(7),
+            ..StopAfter::default()
+        };
+        tuned(&begun, &kept, &mut watch).unwrap_err();
+        kept
+    };
+    let mut later = begun.clone();
+    assert!(later.add(None, png(0, 50)) && later.add(None, png(1, 51)));
+    let mut watch = StopAfter::default();
+    let resumed = tuned(&later, &stopped_after_seven(), &mut watch).unwrap();
+    assert_eq!((watch.resumed, watch.restarted.len()), (Some(7), 0));
+    assert_eq!(resumed.candidate.file, whole.candidate.file);
+    // An image that a person filed is to be learned from.
+    later.add(Some(LABELS[2]), png(2, 50));
+    let mut watch = StopAfter::default();
+    tuned(&later, &stopped_after_seven(), &mut watch).unwrap();
+    assert_eq!((watch.resumed, watch.restarted.len()), (None, 1));
 }
 
 /// What may happen to a checkpoint.

@@ -138,18 +138,8 @@ pub fn tune(
             });
         }
     }
-    let run = run_digest(backbone, parent, &list, options)?;
+    let (list, run, mut state) = begin(backbone, parent, list, checkpoints, options, watch)?;
     let mut network = Network::from_adapter(backbone, &parent.adapter, &Device::Cpu)?;
-    let mut state = match checkpoints.get().map_err(TuneError::Checkpoint)? {
-        None => None,
-        Some(bytes) => match State::from_bytes(&bytes, run) {
-            Ok(state) => Some(state),
-            Err(reason) => {
-                watch.restarted(reason);
-                None
-            }
-        },
-    };
     let wanted = state.as_ref().map(|state| state.extent);
     let plan = match plan_for(&mut network, header, list.len(), options, wanted.or(options.extent)) {
         Err(TuneError::Budget { .. }) if wanted.is_some() => {
@@ -162,6 +152,8 @@ pub fn tune(
     watch.plan(&plan);
     train_only(&mut network, plan.extent);
     let reference = network.sibling_from_adapter(&parent.adapter)?;
+    let frames = list.iter().filter(|example| example.label.is_none());
+    let frames = frames.map(|example| example.id).collect();
     let pictures = RunPictures::load(parent, examples, list)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
@@ -187,6 +179,7 @@ pub fn tune(
         reference: &reference,
         pool: &pool,
         pictures: &pictures,
+        frames,
         size: size(header),
         starts: HashMap::new(),
         answers: HashMap::new(),
@@ -232,6 +225,34 @@ pub fn tune(
         steps,
         step_seconds,
     })
+}
+
+/// Returns the images of the run, its digest, and the state that it continues, where there is one.
+fn begin(
+    backbone: &Backbone,
+    parent: &Parent,
+    list: Vec<Example>,
+    checkpoints: &dyn Checkpoints,
+    options: &TuneOptions,
+    watch: &mut dyn Watch,
+) -> Result<(Vec<Example>, Digest, Option<State>)> {
+    let digest = |list: &[Example]| run_digest(backbone, parent, list, options);
+    if let Some(bytes) = checkpoints.get().map_err(TuneError::Checkpoint)? {
+        match State::from_bytes(&bytes) {
+            Err(reason) => watch.restarted(reason),
+            Ok(state) => {
+                // A camera does not wait for a run: frames that were kept after its start are not its images.
+                let its = |example: &&Example| example.label.is_some() || state.frames.contains(&example.id);
+                let earlier: Vec<_> = list.iter().filter(its).cloned().collect();
+                if digest(&earlier)? == state.run {
+                    return Ok((earlier, state.run, Some(state)));
+                }
+                watch.restarted("it is of another run: other images, parent or options");
+            }
+        }
+    }
+    let run = digest(&list)?;
+    Ok((list, run, None))
 }
 
 fn size(header: &Header) -> [usize; 2] {

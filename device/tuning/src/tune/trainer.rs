@@ -44,6 +44,8 @@ pub(super) struct Trainer<'a> {
     pub(super) reference: &'a Network,
     pub(super) pool: &'a rayon::ThreadPool,
     pub(super) pictures: &'a RunPictures,
+    /// The unlabelled ones among the run's images.
+    pub(super) frames: Vec<Digest>,
     pub(super) size: [usize; 2],
     pub(super) starts: HashMap<Key, Start>,
     /// The parent's logits.
@@ -126,6 +128,7 @@ impl Trainer<'_> {
         let moments = adam.state();
         let state = State {
             run,
+            frames: self.frames.clone(),
             step,
             extent: self.plan.extent,
             values: adam.values().to_vec(),
