@@ -164,3 +164,23 @@ fn a_standard_input_that_cannot_be_read_ends_the_device_with_the_reason() {
     device.close_stdin();
     assert!(device.wait().success());
 }
+
+/// A writer that names its file before it closes it, or starts a program meanwhile, had it answered twice.
+#[test]
+fn a_file_that_is_reported_twice_is_answered_once() {
+    let mut device = Device::with_source("[source]\nkind = 'directory'\npath = 'frames'\n", "");
+    device.start();
+    device.push(&signed(&adapter("birds", 1))).unwrap();
+    let unfinished = device.path("frames/.image.png");
+    let image = device.path("frames/image.png");
+    let mut file = fs::File::create(&unfinished).unwrap();
+    file.write_all(&picture(1)).unwrap();
+    fs::rename(&unfinished, &image).unwrap();
+    assert_eq!(device.answer()["frame"], "image.png");
+    drop(file);
+    assert_eq!(device.ask(&picture(2))["frame"], "000000.png");
+    // Other content under the same name is another frame.
+    fs::write(&image, picture(3)).unwrap();
+    assert_eq!(device.answer()["frame"], "image.png");
+    device.stop();
+}

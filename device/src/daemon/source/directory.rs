@@ -4,9 +4,11 @@
 //! of it, a comparison of device and inode the rest. The folder at the configured path is then watched as soon as there is one.
 
 mod file;
+mod sent;
 mod watched;
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     ffi::{OsStr, OsString},
     fs,
@@ -17,6 +19,7 @@ use std::{
 use super::{Frame, POLL_INTERVAL, Send, Session, SourceState, Stop, keep_open};
 use crate::daemon::readable;
 use file::Unfit;
+use sent::Sent;
 use watched::Watched;
 
 /// Configuration of a directory source.
@@ -61,6 +64,7 @@ impl Directory {
                     delete,
                     largest,
                     watched,
+                    sent: RefCell::default(),
                 };
                 session.run(stop, state, send)
             },
@@ -82,6 +86,7 @@ struct Watching<'a> {
     delete: bool,
     largest: u64,
     watched: Watched,
+    sent: RefCell<Sent>,
 }
 
 impl Watching<'_> {
@@ -141,6 +146,9 @@ impl Watching<'_> {
     /// Sends a file; false when frames are not wanted any more.
     fn send(&self, name: &OsStr, send: &mut Send<'_>) -> bool {
         let path = self.path.join(name);
+        if self.sent.borrow_mut().again(&path) {
+            return true;
+        }
         match file::read(&path, self.largest) {
             Ok(bytes) => send(Frame {
                 delete: self.delete.then(|| path.clone()),
