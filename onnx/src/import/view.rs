@@ -302,10 +302,10 @@ impl View {
             return None;
         }
         let kept = self.axes.iter().enumerate().filter_map(|(place, axis)| {
-            if !axes.contains(&(place + 1)) {
-                Some(axis.clone())
-            } else {
+            if axes.contains(&(place + 1)) {
                 keep.then(Vec::new)
+            } else {
+                Some(axis.clone())
             }
         });
         Some(Self {

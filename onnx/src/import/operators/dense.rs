@@ -47,16 +47,16 @@ pub(super) fn gemm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
 
 /// A dense layer on a vector, the features of whose weight `[O, F]` are in the order of the file.
 fn dense<'a>(import: &mut Import<'a>, source: Source<'a>, input: &View, weight: Tensor, bias: Tensor) -> Converted {
-    let op = match import.settled(source, input.clone()) {
-        Value::Data(_) => Op::Dense { weight, bias },
-        _ => {
-            import.budget.make(weight.data().len())?;
-            let Some(weight) = input.vector(&weight) else {
-                return unsupported(format!("input 0: expected a vector, got {}", input.describe()));
-            };
-            Op::Dense { weight, bias }
-        }
+    let weight = if let Value::Data(_) = import.settled(source, input.clone()) {
+        weight
+    } else {
+        import.budget.make(weight.data().len())?;
+        let Some(weight) = input.vector(&weight) else {
+            return unsupported(format!("input 0: expected a vector, got {}", input.describe()));
+        };
+        weight
     };
+    let op = Op::Dense { weight, bias };
     import.push(source.name, op, vec![input.value])
 }
 

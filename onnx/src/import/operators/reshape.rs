@@ -13,10 +13,10 @@ pub(super) fn flatten<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
     let axis = source.int("axis", 1)?;
     let dims = input.dims();
     let length = dims.iter().fold(1_usize, |product, &dim| product.saturating_mul(dim));
-    if axis == 1 || axis == -(dims.len() as i64) {
-        if let Some(value) = import.resized(source, &input, &[length])? {
-            return Ok(value);
-        }
+    if (axis == 1 || axis == -(dims.len() as i64))
+        && let Some(value) = import.resized(source, &input, &[length])?
+    {
+        return Ok(value);
     }
     unsupported(format!("axis {axis} of {}: expected the batch to stay", sizes(&dims)))
 }

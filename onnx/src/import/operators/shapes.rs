@@ -136,6 +136,25 @@ pub(super) fn stacked(parts: Vec<Value>, dims: Vec<usize>) -> Converted {
     }
 }
 
+/// The first place and the number of places of a slice of `length` values.
+fn span(start: i64, end: i64, step: i64, length: usize) -> Result<(usize, usize), Refusal> {
+    let (start, end, last) = (place(start, length), place(end, length), length as i64 - 1);
+    let (first, distance) = match step {
+        0 => return unsupported("a step of 0"),
+        1.. => {
+            let first = start.clamp(0, length as i64);
+            (first, end.clamp(0, length as i64) - first)
+        }
+        // Backwards, from the last value or before it down to, but without, the end.
+        _ => {
+            let first = start.clamp(-1, last);
+            (first, first - end.clamp(-1, last))
+        }
+    };
+    let count = u64::try_from(distance).unwrap_or(0).div_ceil(step.unsigned_abs());
+    Ok((first.max(0) as usize, count as usize))
+}
+
 /// Starts and ends: attributes before opset 10, inputs since.
 pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["starts", "ends", "axes"])?;
@@ -166,15 +185,13 @@ pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converte
         else {
             return unsupported(format!("axis {axis} of {dims:?}"));
         };
-        if step < 1 {
-            return unsupported(format!("step {step}: expected 1 or more"));
-        }
-        let clamp = |index: i64| place(index, dims[axis]).clamp(0, dims[axis] as i64) as usize;
-        let (start, end) = (clamp(start), clamp(end));
-        let step = usize::try_from(step).unwrap_or(usize::MAX);
+        let (start, count) = span(start, end, step, dims[axis])?;
         base += start * strides[axis].unsigned_abs();
-        dims[axis] = end.saturating_sub(start).div_ceil(step);
-        strides[axis] = strides[axis].saturating_mul(isize::try_from(step).unwrap_or(isize::MAX));
+        dims[axis] = count;
+        strides[axis] = match (count, isize::try_from(step)) {
+            (2.., Ok(step)) => strides[axis].saturating_mul(step),
+            _ => 0,
+        };
     }
     import.taken(&constant, dims, base, &strides)
 }
