@@ -74,8 +74,12 @@ impl View {
         match &self.origin {
             None => format!("[N, {dims}], channels first"),
             Some(origin) => format!(
-                "[N, {dims}], in a layout that {origin} brings about and nothing before this node undoes\n  hint: export \
-                 the model channels first (NCHW)"
+                "[N, {dims}], in a layout that {origin} brings about and nothing before this node undoes\n  hint: {}",
+                if self.is_channels(self.rank() - 1) {
+                    "export the model channels first (NCHW)"
+                } else {
+                    "export the model without exchanging or merging height, width and channels there"
+                }
             ),
         }
     }

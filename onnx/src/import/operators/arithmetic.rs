@@ -39,12 +39,10 @@ impl Arithmetic {
 
     fn integers(self, left: Dim, right: Dim) -> Option<Dim> {
         match (self, left, right) {
-            (Self::Mul | Self::Div, Dim::Batch, Dim::Known(1)) | (Self::Mul, Dim::Known(1), Dim::Batch) => {
-                Some(Dim::Batch)
-            }
-            (Self::Add | Self::Sub, Dim::Batch, Dim::Known(0)) | (Self::Add, Dim::Known(0), Dim::Batch) => {
-                Some(Dim::Batch)
-            }
+            (Self::Mul | Self::Div, Dim::Batch, Dim::Known(1))
+            | (Self::Mul, Dim::Known(1), Dim::Batch)
+            | (Self::Add | Self::Sub, Dim::Batch, Dim::Known(0))
+            | (Self::Add, Dim::Known(0), Dim::Batch) => Some(Dim::Batch),
             (operation, Dim::Known(left), Dim::Known(right)) => match operation {
                 Self::Add => left.checked_add(right),
                 Self::Sub => left.checked_sub(right),
