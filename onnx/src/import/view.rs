@@ -330,7 +330,17 @@ impl<'a> Import<'a> {
     /// Input `index`, computed from the image, and its layout.
     pub(super) fn view(&mut self, source: Source<'a>, index: usize) -> Result<View, Refusal> {
         match self.value(source, index)? {
-            Value::Data(value) => Ok(View::plain(value, self.shape(value))),
+            Value::Data(value) => {
+                let view = View::plain(value, self.shape(value));
+                Ok(match self.flattened(value).map(|map| self.shape(map)) {
+                    Some(Shape::Map(dims)) => View {
+                        factors: dims.to_vec(),
+                        axes: vec![vec![0, 1, 2]],
+                        ..view
+                    },
+                    _ => view,
+                })
+            }
             Value::View(view) => Ok(view),
             other => unsupported(format!(
                 "input {index}: expected a computed value, got {}",
@@ -380,10 +390,12 @@ impl<'a> Import<'a> {
                     // Nothing but channels: a map of one pixel.
                     resized.value = self.pushed(source, Op::Unflatten, view.value)?;
                     resized.factors = vec![length, 1, 1];
-                } else if let Some(map) = self.flattened(view.value, &resized.factors) {
-                    resized.value = map;
                 } else {
-                    return Ok(None);
+                    // A map that was flattened and is a map again.
+                    match self.flattened(view.value) {
+                        Some(map) if self.shape(map).dims() == resized.factors => resized.value = map,
+                        _ => return Ok(None),
+                    }
                 }
             }
             _ => {}
@@ -398,10 +410,9 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// The map of this shape that `value` flattens.
-    fn flattened(&self, value: ValueId, dims: &[usize]) -> Option<ValueId> {
+    /// The map that `value` flattens.
+    fn flattened(&self, value: ValueId) -> Option<ValueId> {
         let node = &self.nodes[value.producer()?];
-        let map = *node.inputs.first()?;
-        (node.op == Op::Flatten && self.shape(map).dims() == dims).then_some(map)
+        (node.op == Op::Flatten).then(|| node.inputs[0])
     }
 }
