@@ -81,7 +81,7 @@ impl Backbone {
         })
     }
 
-    /// Reads any supported ONNX file (opset 11–21). The preprocessing, labels and name are those of the file's metadata if
+    /// Reads any supported ONNX file (opset 7–28). The preprocessing, labels and name are those of the file's metadata if
     /// this library wrote it; else the preprocessing is [`Backbone::default_preprocessing`] at the file's input size.
     ///
     /// # Errors

@@ -38,8 +38,8 @@ pub enum OnnxError {
         /// What is wrong.
         reason: String,
     },
-    /// The operator set is outside 11–21.
-    #[error("{origin}: expected opset 11 to 21, got {}\nhint: export the model again with opset 17", got.map_or_else(|| "none".into(), |version| version.to_string()))]
+    /// The operator set is outside 7–28.
+    #[error("{origin}: expected opset 7 to 28, got {}\nhint: export the model again with opset 17, or convert it: onnx.version_converter.convert_version(model, 17)", got.map_or_else(|| "none".into(), |version| version.to_string()))]
     Opset {
         /// The file.
         origin: String,

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use crate::{
     OnnxError,
-    proto::{GraphProto, OperatorSetIdProto, TensorProto, ValueInfoProto},
+    proto::{GraphProto, OperatorSetIdProto, ValueInfoProto},
     validate::MAX_PIXELS,
 };
+
+use super::constant::FLOATS;
 
 /// The picture input.
 pub(super) struct Image<'a> {
@@ -16,15 +18,22 @@ pub(super) struct Image<'a> {
     pub(super) channels: usize,
     /// Rows, columns.
     pub(super) size: [u32; 2],
+    /// Whether the file's input is `[N, H, W, C]`.
+    pub(super) channels_last: bool,
 }
 
-/// The version of the default operator set, which must be 11–21.
+/// From opset 7 on, operators broadcast as they do today.
+const OLDEST_OPSET: i64 = 7;
+/// The newest opset that exists. Of the operators that are read here, 25–28 changed nothing but the types.
+const NEWEST_OPSET: i64 = 28;
+
+/// The version of the default operator set.
 pub(super) fn opset(sets: &[OperatorSetIdProto], origin: &str) -> Result<i64, OnnxError> {
     let default = sets
         .iter()
         .filter(|set| matches!(set.domain.as_deref(), None | Some("" | "ai.onnx")));
     let got = default.filter_map(|set| set.version).max();
-    got.filter(|version| (11..=21).contains(version))
+    got.filter(|version| (OLDEST_OPSET..=NEWEST_OPSET).contains(version))
         .ok_or_else(|| OnnxError::Opset {
             origin: origin.to_owned(),
             got,
@@ -37,7 +46,7 @@ pub(super) fn version(sets: &[OperatorSetIdProto], domain: &str) -> i64 {
     set.and_then(|set| set.version).unwrap_or(0)
 }
 
-/// The one input that is not an initialiser: `[N, 3, H, W]`, float, with fixed H and W.
+/// The one input that is not an initialiser: `[N, 3, H, W]` or `[N, H, W, 3]`, float, with fixed H and W.
 pub(super) fn image<'a>(
     graph: &'a GraphProto,
     constants: &HashSet<&str>,
@@ -65,10 +74,7 @@ pub(super) fn image<'a>(
     let name = name(input);
     let tensor = input.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
     let tensor = tensor.ok_or_else(|| fail(format!("`{name}` is not a tensor")))?;
-    if !matches!(
-        tensor.elem_type,
-        Some(TensorProto::FLOAT | TensorProto::FLOAT16 | TensorProto::DOUBLE)
-    ) {
+    if !tensor.elem_type.is_some_and(|kind| FLOATS.contains(&kind)) {
         return Err(fail(format!(
             "`{name}`: expected floats (element type 1), got element type {}",
             tensor.elem_type.unwrap_or(0)
@@ -97,12 +103,12 @@ pub(super) fn image<'a>(
     let &[batch, channels, height, width] = &dims[..] else {
         return Err(fail(format!("`{name}`: expected [N, 3, H, W], got {}", text())));
     };
-    if width == Some(3) && channels != Some(3) {
-        return Err(fail(format!(
-            "`{name}` is {}: channels come last, expected [N, 3, H, W]",
-            text()
-        )));
-    }
+    let channels_last = width == Some(3) && channels != Some(3);
+    let (channels, height, width) = if channels_last {
+        (width, channels, height)
+    } else {
+        (channels, height, width)
+    };
     let (Some(height), Some(width)) = (height, width) else {
         return Err(fail(format!("`{name}` is {}: the height or width is dynamic", text())));
     };
@@ -113,6 +119,7 @@ pub(super) fn image<'a>(
             batch,
             channels: 3,
             size: [height, width],
+            channels_last,
         }),
         (Some(3), ..) => Err(fail(format!(
             "`{name}` is {}: expected sides of 1 to {MAX_PIXELS} pixels",

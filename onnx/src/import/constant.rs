@@ -6,22 +6,30 @@ use std::{
     path::{Component, Path},
 };
 
-use half::f16;
+use half::{bf16, f16};
 
-use super::value::{Dim, Value};
+use super::{
+    folding::MAX_INTEGERS,
+    value::{Dim, Value},
+};
 use crate::{OnnxError, Tensor, proto::TensorProto};
 
 /// The most elements of one constant.
 const MAX_ELEMENTS: usize = 1 << 28;
-/// The most elements of an integer constant: these are shapes, axes and pads.
-const MAX_INTEGERS: usize = 1 << 16;
 
 const UINT8: i32 = 2;
 const INT8: i32 = 3;
-const BOOL: i32 = 9;
+pub(super) const BOOL: i32 = 9;
 const BFLOAT16: i32 = 16;
+/// The types of floats that are read. All become f32.
+pub(super) const FLOATS: [i32; 4] = [TensorProto::FLOAT, TensorProto::DOUBLE, TensorProto::FLOAT16, BFLOAT16];
 
-/// The value of a constant. f64 and f16 become f32; integers become [`Value::Integers`]; other types [`Value::Other`].
+/// Whether a type is a float of half precision.
+pub(super) fn is_half(kind: i32) -> bool {
+    matches!(kind, TensorProto::FLOAT16 | BFLOAT16)
+}
+
+/// The value of a constant. f64, f16 and bf16 become f32; integers become [`Value::Integers`]; other types [`Value::Other`].
 pub(super) fn value(tensor: &TensorProto, name: &str, origin: &str, folder: Option<&Path>) -> Result<Value, OnnxError> {
     read(tensor, folder).map_err(|reason| OnnxError::Tensor {
         origin: origin.to_owned(),
@@ -80,13 +88,20 @@ fn read(tensor: &TensorProto, folder: Option<&Path>) -> Result<Value, String> {
                 .map(|&bits| f16::from_bits(bits as u16).to_f32())
                 .collect(),
         ),
+        (BFLOAT16, Some(raw)) => floats(words(raw)?.map(|word| bf16::from_le_bytes(word).to_f32()).collect()),
+        (BFLOAT16, None) => floats(
+            tensor
+                .int32_data
+                .iter()
+                .map(|&bits| bf16::from_bits(bits as u16).to_f32())
+                .collect(),
+        ),
         (TensorProto::INT64, Some(raw)) => integers(words(raw)?.map(i64::from_le_bytes).collect()),
         (TensorProto::INT64, None) => integers(tensor.int64_data.clone()),
         (TensorProto::INT32, Some(raw)) => integers(words(raw)?.map(|word| i32::from_le_bytes(word).into()).collect()),
         (BOOL, Some(raw)) => integers(raw.iter().map(|&byte| byte.into()).collect()),
         (TensorProto::INT32 | BOOL, None) => integers(tensor.int32_data.iter().map(|&value| value.into()).collect()),
         (UINT8 | INT8, _) => Ok(Value::Other("an 8-bit tensor (quantised models are not supported)")),
-        (BFLOAT16, _) => Ok(Value::Other("a bfloat16 tensor")),
         _ => Ok(Value::Other("a tensor of a type that is not supported")),
     }
 }

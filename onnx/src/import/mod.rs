@@ -4,9 +4,12 @@ mod attributes;
 mod boundary;
 mod classifier;
 mod constant;
+mod folding;
+mod half_precision;
 mod operators;
 mod order;
 mod value;
+mod view;
 mod wire;
 
 pub(crate) use wire::read_file;
@@ -25,6 +28,7 @@ use crate::{
 };
 use attributes::Source;
 use value::{Refusal, Value, missing};
+use view::View;
 
 /// The backbone in `bytes`. `folder` is where files of external data may be.
 pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Result<Backbone, OnnxError> {
@@ -82,6 +86,8 @@ struct Import<'a> {
     shapes: Vec<Shape>,
     missing: Vec<Missing>,
     notes: Vec<String>,
+    budget: folding::Budget,
+    half: half_precision::Seen,
 }
 
 impl<'a> Import<'a> {
@@ -105,6 +111,13 @@ impl<'a> Import<'a> {
         }
         let image = boundary::image(file, &constants.keys().copied().collect(), origin)?;
         let size = image.size.map(|side| side as usize);
+        let shape = Shape::Map([image.channels, size[0], size[1]]);
+        let pixels = if image.channels_last {
+            let origin = format!("the input `{}`", image.name);
+            Value::View(View::channels_last(ValueId::IMAGE, shape, origin))
+        } else {
+            Value::Data(ValueId::IMAGE)
+        };
         Ok(Self {
             origin,
             opset: boundary::opset(sets, origin)?,
@@ -112,7 +125,7 @@ impl<'a> Import<'a> {
             folder,
             file,
             constants,
-            values: HashMap::from([(image.name, Value::Data(ValueId::IMAGE))]),
+            values: HashMap::from([(image.name, pixels)]),
             output: boundary::output(file, origin)?,
             channels: image.channels,
             size: image.size,
@@ -120,9 +133,11 @@ impl<'a> Import<'a> {
             taken: names.iter().cloned().collect(),
             names,
             nodes: Vec::new(),
-            shapes: vec![Shape::Map([image.channels, size[0], size[1]])],
+            shapes: vec![shape],
             missing: Vec::new(),
             notes: Vec::new(),
+            budget: folding::Budget::default(),
+            half: half_precision::Seen::default(),
         })
     }
 
@@ -178,9 +193,10 @@ impl<'a> Import<'a> {
                 unchecked,
             });
         }
-        match self.values.get(self.output) {
-            Some(&Value::Data(value)) => Ok(value),
-            _ => Err(OnnxError::Output {
+        self.notes.extend(self.half.note());
+        match self.values.get(self.output).and_then(Value::computed) {
+            Some(value) => Ok(value),
+            None => Err(OnnxError::Output {
                 origin: self.origin.to_owned(),
                 reason: format!("`{}` does not depend on the picture", self.output),
             }),
@@ -226,7 +242,7 @@ impl<'a> Import<'a> {
         }
         match self.constants.get(name) {
             Some(tensor) => {
-                let value = constant::value(tensor, name, self.origin, self.folder)?;
+                let value = self.constant(tensor, name)?;
                 self.values.insert(name, value.clone());
                 Ok(Some(value))
             }
@@ -234,10 +250,24 @@ impl<'a> Import<'a> {
         }
     }
 
+    /// The value of a tensor of the file.
+    fn constant(&mut self, tensor: &TensorProto, name: &str) -> Result<Value, OnnxError> {
+        let value = constant::value(tensor, name, self.origin, self.folder)?;
+        if let Value::Tensor(read) = &value {
+            self.budget.read(read.data().len());
+            self.half.tensor(tensor.data_type.unwrap_or(0));
+        }
+        Ok(value)
+    }
+
     /// Input `index`, which must be computed from the picture.
     fn data(&mut self, source: Source<'a>, index: usize) -> Result<ValueId, Refusal> {
         match self.value(source, index)? {
             Value::Data(value) => Ok(value),
+            Value::View(view) => value::unsupported(format!(
+                "input {index}: expected channels first, got {}",
+                view.describe()
+            )),
             other => value::unsupported(format!(
                 "input {index}: expected a computed value, got {}",
                 other.describe()

@@ -1,5 +1,6 @@
 //! What a name of the file stands for while it is imported.
 
+use super::view::View;
 use crate::{Missing, OnnxError, Tensor, graph::ValueId};
 
 /// One entry of a shape vector.
@@ -15,6 +16,8 @@ pub(super) enum Dim {
 pub(super) enum Value {
     /// Computed from the picture.
     Data(ValueId),
+    /// Computed from the picture, in another layout than the graph's.
+    View(View),
     /// A constant of floats.
     Tensor(Tensor),
     /// Integers, known at import up to the batch: axes, pads and the shape arithmetic of exporters.
@@ -26,10 +29,20 @@ pub(super) enum Value {
 }
 
 impl Value {
+    /// The value of the graph behind it, whatever its layout.
+    pub(super) fn computed(&self) -> Option<ValueId> {
+        match self {
+            Self::Data(value) => Some(*value),
+            Self::View(view) => Some(view.value),
+            _ => None,
+        }
+    }
+
     /// For messages.
     pub(super) fn describe(&self) -> &'static str {
         match self {
             Self::Data(_) => "a computed value",
+            Self::View(_) => "a computed value in another layout",
             Self::Tensor(_) => "a float constant",
             Self::Integers { .. } => "an integer constant",
             Self::Other(what) => what,

@@ -5,12 +5,36 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use crate::{
+    channels_last,
     round_trip::everything,
     support::{Model, backbone, head, int, ramp},
 };
 
 fn victim() -> Vec<u8> {
     backbone(everything(), Some(head(8, 3))).to_bytes()
+}
+
+/// A model whose tensors change their layout, and whose constants are computed.
+fn rearranged() -> ModelProto {
+    channels_last::network(true)
+        .floats("m", &[1, 8, 3], &ramp(24))
+        .integers("s", &[2], &[-1, 3])
+        .integers("a", &[1], &[0])
+        .integers("z", &[1], &[-1])
+        .integers("e", &[1], &[i64::MIN])
+        .node("Transpose", &["m"], "mt", &[])
+        .node("Slice", &["mt", "z", "e", "a", "z"], "ms", &[])
+        .node("Mul", &["ms", "ms"], "mm", &[])
+        .node("Transpose", &["mm"], "mb", &[])
+        .node("Reshape", &["mb", "s"], "k", &[])
+        .node("MatMul", &["f", "k"], "y", &[])
+        .output("y")
+        .proto()
+}
+
+#[test]
+fn the_rearranged_model_is_sound() {
+    assert!(Backbone::from_bytes(&rearranged().encode_to_vec(), "sound.onnx").is_ok());
 }
 
 /// Reads, and uses what was read.
@@ -51,9 +75,9 @@ proptest! {
         node in any::<proptest::sample::Index>(), attribute in any::<proptest::sample::Index>(), place in any::<proptest::sample::Index>(),
         constant in any::<proptest::sample::Index>(), dims in proptest::collection::vec(prop_oneof![-2_i64..9, any::<i64>()], 0..5),
         number in prop_oneof![-3_i64..9, Just(i64::MAX), Just(i64::MIN), any::<i64>()], swap in any::<proptest::sample::Index>(),
-        kind in 0..4,
+        kind in 0..4, moved in any::<bool>(),
     ) {
-        let mut model = ModelProto::decode(&victim()[..]).unwrap();
+        let mut model = if moved { rearranged() } else { ModelProto::decode(&victim()[..]).unwrap() };
         let graph = model.graph.as_mut().unwrap();
         let count = graph.node.len();
         match kind {
@@ -71,7 +95,14 @@ proptest! {
             }
             1 => {
                 let index = constant.index(graph.initializer.len());
-                graph.initializer[index].dims = dims;
+                let tensor = &mut graph.initializer[index];
+                // Sizes, axes and starts are numbers too.
+                if tensor.int64_data.is_empty() || number % 2 == 0 {
+                    tensor.dims = dims;
+                } else {
+                    let index = place.index(tensor.int64_data.len());
+                    tensor.int64_data[index] = number;
+                }
             }
             2 => {
                 let other = graph.node[swap.index(count)].op_type.clone();
@@ -80,8 +111,10 @@ proptest! {
             _ => {
                 let other = graph.node[swap.index(count)].output[0].clone();
                 let node = &mut graph.node[node.index(count)];
-                let index = place.index(node.input.len());
-                node.input[index] = other;
+                if !node.input.is_empty() {
+                    let index = place.index(node.input.len());
+                    node.input[index] = other;
+                }
             }
         }
         survive(&model.encode_to_vec());

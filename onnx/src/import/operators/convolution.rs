@@ -3,7 +3,7 @@
 use super::super::{
     Import,
     attributes::Source,
-    value::{Converted, Refusal, unsupported},
+    value::{Converted, Refusal, Value, unsupported},
 };
 use crate::{
     Tensor,
@@ -55,19 +55,41 @@ pub(super) fn padding(source: Source<'_>) -> Result<Padding, Refusal> {
 }
 
 pub(super) fn batch_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
-    source.allow(&["epsilon", "momentum", "training_mode", "spatial"])?;
+    source.allow(&["consumed_inputs", "epsilon", "momentum", "spatial", "training_mode"])?;
     if source.flag("training_mode", false)? || !source.flag("spatial", true)? {
         return unsupported("expected inference mode\nhint: call model.eval() before exporting");
     }
-    let input = import.data(source, 0)?;
+    let input = import.view(source, 0)?;
+    let [scale, bias, mean, variance] = [1, 2, 3, 4].map(|index| import.tensor(source, index));
     let norm = BatchNorm {
-        scale: import.tensor(source, 1)?,
-        bias: import.tensor(source, 2)?,
-        mean: import.tensor(source, 3)?,
-        variance: import.tensor(source, 4)?,
+        scale: scale?,
+        bias: bias?,
+        mean: mean?,
+        variance: variance?,
         epsilon: source.float("epsilon", 1e-5)?,
     };
-    import.push(source.name, Op::BatchNorm(norm), vec![input])
+    if let Value::Data(value) = import.settled(source, input.clone()) {
+        return import.push(source.name, Op::BatchNorm(norm), vec![value]);
+    }
+    let arranged = |tensor: &Tensor| {
+        if input.is_channels(1) {
+            Some(tensor.clone())
+        } else {
+            input.vector(tensor)
+        }
+    };
+    let vectors = [&norm.scale, &norm.bias, &norm.mean, &norm.variance].map(arranged);
+    let [Some(scale), Some(bias), Some(mean), Some(variance)] = vectors else {
+        return unsupported(format!("input 0: expected channels first, got {}", input.describe()));
+    };
+    let norm = BatchNorm {
+        scale,
+        bias,
+        mean,
+        variance,
+        ..norm
+    };
+    import.push_on(source, Op::BatchNorm(norm), &input)
 }
 
 pub(super) fn pad<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
@@ -76,7 +98,7 @@ pub(super) fn pad<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
     if mode != "constant" {
         return unsupported(format!("mode `{mode}`"));
     }
-    let input = import.data(source, 0)?;
+    let input = import.view(source, 0)?;
     let pads = match source.ints("pads") {
         Some(pads) => pads.to_vec(),
         None => match import.integers(source, 1)? {
@@ -84,18 +106,21 @@ pub(super) fn pad<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
             None => return unsupported("no pads"),
         },
     };
-    let axes = import.integers(source, 3)?.unwrap_or_else(|| vec![0, 1, 2, 3]);
+    let rank = input.rank() as i64;
+    let axes = import.integers(source, 3)?.unwrap_or_else(|| (0..rank).collect());
     if pads.len() != 2 * axes.len() {
         return unsupported(format!("{} pads for {} axes", pads.len(), axes.len()));
     }
     // Top, left, bottom, right.
     let mut sides = [0; 4];
     for (place, &axis) in axes.iter().enumerate() {
-        let axis = if axis < 0 { axis + 4 } else { axis };
+        let axis = if axis < 0 { axis.saturating_add(rank) } else { axis };
+        // Of the map in the graph: 1 for the height, 2 for the width.
+        let factor = usize::try_from(axis).ok().and_then(|axis| input.factor(axis));
         for (end, &pad) in [&pads[place], &pads[place + axes.len()]].into_iter().enumerate() {
-            match (axis, usize::try_from(pad)) {
-                (2 | 3, Ok(pad)) => sides[end * 2 + (axis - 2) as usize] = pad,
-                (0 | 1, Ok(0)) => {}
+            match (factor, usize::try_from(pad)) {
+                (Some(factor @ (1 | 2)), Ok(pad)) => sides[end * 2 + factor - 1] = pad,
+                (_, Ok(0)) if (0..rank).contains(&axis) => {}
                 _ => return unsupported(format!("padding {pad} on axis {axis}")),
             }
         }
@@ -104,7 +129,7 @@ pub(super) fn pad<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
         Some(_) => scalar(&import.tensor(source, 2)?)?,
         None => source.float("value", 0.0)?,
     };
-    import.push(source.name, Op::Pad { pads: sides, value }, vec![input])
+    import.push_on(source, Op::Pad { pads: sides, value }, &input)
 }
 
 /// The value of a constant with one element.

@@ -5,21 +5,26 @@ use super::{
         Import,
         attributes::Source,
         value::{Converted, Value, unsupported},
+        view::View,
     },
-    shapes::transposed,
+    layout::transposed,
 };
-use crate::{Shape, Tensor, graph::Op};
+use crate::{
+    Shape, Tensor,
+    graph::{Conv, Op, Padding},
+};
 
 pub(super) fn gemm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["alpha", "beta", "transA", "transB"])?;
     if source.flag("transA", false)? {
         return unsupported("transA");
     }
-    let input = import.data(source, 0)?;
+    let input = import.view(source, 0)?;
     let weight = import.tensor(source, 1)?;
     let weight = if source.flag("transB", false)? {
         weight
     } else {
+        import.budget.make(weight.data().len())?;
         transposed(&weight)
     };
     let &[outputs, _] = weight.shape() else {
@@ -37,7 +42,22 @@ pub(super) fn gemm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
     } else {
         Tensor::new([outputs], vec![0.0; outputs])
     };
-    import.push(source.name, Op::Dense { weight, bias }, vec![input])
+    dense(import, source, &input, weight, bias)
+}
+
+/// A dense layer on a vector, the features of whose weight `[O, F]` are in the order of the file.
+fn dense<'a>(import: &mut Import<'a>, source: Source<'a>, input: &View, weight: Tensor, bias: Tensor) -> Converted {
+    let weight = if let Value::Data(_) = import.settled(source, input.clone()) {
+        weight
+    } else {
+        import.budget.make(weight.data().len())?;
+        let Some(weight) = input.vector(&weight) else {
+            return unsupported(format!("input 0: expected a vector, got {}", input.describe()));
+        };
+        weight
+    };
+    let op = Op::Dense { weight, bias };
+    import.push(source.name, op, vec![input.value])
 }
 
 fn times(tensor: &Tensor, factor: f32) -> Tensor {
@@ -50,21 +70,40 @@ fn times(tensor: &Tensor, factor: f32) -> Tensor {
     )
 }
 
+/// A dense layer on a vector; on a map whose channels come last, a 1×1 convolution.
 pub(super) fn matmul<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
-    let input = import.data(source, 0)?;
+    let input = import.view(source, 0)?;
     let weight = import.tensor(source, 1)?;
-    let (&[_, outputs], Shape::Vector(_)) = (weight.shape(), import.shape(input)) else {
+    let shape = import.shape(input.value);
+    let &[features, outputs] = weight.shape() else {
         return unsupported(format!(
-            "of {} and {:?}: expected [N, I] and [I, O]",
-            import.shape(input),
+            "of {shape} and {:?}: expected [N, I] and [I, O]",
             weight.shape()
         ));
     };
-    let op = Op::Dense {
-        weight: transposed(&weight),
-        bias: Tensor::new([outputs], vec![0.0; outputs]),
-    };
-    import.push(source.name, op, vec![input])
+    import.budget.make(weight.data().len())?;
+    match shape {
+        Shape::Vector(_) if input.rank() == 2 => {
+            let bias = Tensor::new([outputs], vec![0.0; outputs]);
+            dense(import, source, &input, transposed(&weight), bias)
+        }
+        Shape::Map(_) if input.is_channels(input.rank() - 1) => {
+            let conv = Conv {
+                weight: Tensor::new([outputs, features, 1, 1], transposed(&weight).shared()),
+                bias: None,
+                stride: [1, 1],
+                dilation: [1, 1],
+                group: 1,
+                padding: Padding::Explicit([0; 4]),
+            };
+            import.push_on(source, Op::Conv(conv), &input)
+        }
+        _ => unsupported(format!(
+            "of {} and {:?}: expected [N, I] and [I, O]",
+            input.describe(),
+            weight.shape()
+        )),
+    }
 }
 
 pub(super) fn softmax<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {

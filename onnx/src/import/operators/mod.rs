@@ -1,8 +1,11 @@
 //! One conversion per operator. `docs/adding-an-operator.md` says how to add one.
 
+mod activations;
+mod arithmetic;
+mod constants;
 mod convolution;
 mod dense;
-mod elementwise;
+mod layout;
 mod pooling;
 mod reshape;
 mod shapes;
@@ -15,40 +18,60 @@ pub(super) type Operator = for<'a> fn(&mut Import<'a>, Source<'a>) -> Converted;
 /// The conversion of an ONNX operator of the default domain.
 pub(super) fn find(operator: &str) -> Option<Operator> {
     Some(match operator {
-        "Add" => elementwise::add,
+        "Add" => arithmetic::add,
         "AveragePool" => pooling::average_pool,
         "BatchNormalization" => convolution::batch_norm,
-        "Cast" => shapes::cast,
-        "Clip" => elementwise::clip,
-        "Concat" => shapes::concat,
-        "Constant" => shapes::constant,
+        "Cast" => constants::cast,
+        "CastLike" => constants::cast_like,
+        "Ceil" => arithmetic::ceil,
+        "Clip" => activations::clip,
+        "Concat" => layout::concat,
+        "Constant" => constants::constant,
+        "ConstantOfShape" => constants::constant_of_shape,
         "Conv" => convolution::conv,
-        "Div" => elementwise::div,
-        "Dropout" => shapes::dropout,
+        "Div" => arithmetic::div,
+        "Dropout" => constants::dropout,
+        "Equal" => arithmetic::equal,
+        "Exp" => arithmetic::exp,
+        "Expand" => shapes::expand,
         "Flatten" => reshape::flatten,
+        "Floor" => arithmetic::floor,
         "Gather" => shapes::gather,
         "Gemm" => dense::gemm,
         "GlobalAveragePool" => pooling::global_average_pool,
-        "HardSigmoid" => elementwise::hard_sigmoid,
-        "HardSwish" => elementwise::hard_swish,
-        "Identity" => shapes::identity,
-        "LeakyRelu" => elementwise::leaky_relu,
+        "Greater" => arithmetic::greater,
+        "HardSigmoid" => activations::hard_sigmoid,
+        "HardSwish" => activations::hard_swish,
+        "Identity" => constants::identity,
+        "LeakyRelu" => activations::leaky_relu,
+        "Less" => arithmetic::less,
         "MatMul" => dense::matmul,
+        "Max" => arithmetic::max,
         "MaxPool" => pooling::max_pool,
-        "Mul" => elementwise::mul,
-        "PRelu" => elementwise::prelu,
+        "Min" => arithmetic::min,
+        "Mul" => arithmetic::mul,
+        "Neg" => arithmetic::neg,
+        "PRelu" => activations::prelu,
         "Pad" => convolution::pad,
+        "Pow" => arithmetic::pow,
+        "Range" => constants::range,
+        "Reciprocal" => arithmetic::reciprocal,
         "ReduceMean" => pooling::reduce_mean,
-        "Relu" => elementwise::relu,
+        "Relu" => activations::relu,
         "Reshape" => reshape::reshape,
         "Shape" => shapes::shape,
-        "Sigmoid" => elementwise::sigmoid,
+        "Sigmoid" => activations::sigmoid,
+        "Size" => shapes::size,
         "Slice" => shapes::slice,
         "Softmax" | "LogSoftmax" => dense::softmax,
+        "Sqrt" => arithmetic::sqrt,
         "Squeeze" => reshape::squeeze,
-        "Sub" => elementwise::sub,
-        "Transpose" => shapes::transpose,
+        "Sub" => arithmetic::sub,
+        "Sum" => arithmetic::sum,
+        "Swish" => activations::swish,
+        "Transpose" => layout::transpose,
         "Unsqueeze" => reshape::unsqueeze,
+        "Where" => arithmetic::choose,
         _ => return None,
     })
 }

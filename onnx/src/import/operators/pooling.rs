@@ -7,6 +7,7 @@ use super::{
         value::{Converted, Refusal, Value, unsupported},
     },
     convolution::padding,
+    reshape::normalise,
 };
 use crate::graph::{Op, Pool};
 
@@ -58,35 +59,41 @@ fn pool(source: Source<'_>, count_include_pad: bool) -> Result<Pool, Refusal> {
 }
 
 pub(super) fn global_average_pool<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
-    let input = import.data(source, 0)?;
-    import.push(source.name, Op::GlobalAveragePool, vec![input])
+    let input = import.view(source, 0)?;
+    let axes: Vec<usize> = (2..input.rank()).collect();
+    match input.averaged(&axes, true) {
+        Some(averaged) => import.push_on(source, Op::GlobalAveragePool, &averaged),
+        None => unsupported(format!("of {}: expected a map, channels first", input.describe())),
+    }
 }
 
+/// Axes are an attribute before opset 18, an input since.
 pub(super) fn reduce_mean<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
-    let input = import.data(source, 0)?;
+    let input = import.view(source, 0)?;
     let axes = match source.ints("axes") {
         Some(axes) => Some(axes.to_vec()),
         None => import.integers(source, 1)?,
     };
-    let mut spatial: Vec<i64> = axes
-        .iter()
-        .flatten()
-        .map(|&axis| if axis < 0 { axis + 4 } else { axis })
-        .collect();
-    spatial.sort_unstable();
-    if spatial != [2, 3] || import.shape(input).spatial().is_none() {
+    let axes = axes.filter(|axes| !axes.is_empty());
+    if axes.is_none() && source.flag("noop_with_empty_axes", false)? {
+        return Ok(import.settled(source, input));
+    }
+    let keep = source.flag("keepdims", true)?;
+    let normal = axes.as_deref().and_then(|axes| normalise(axes, input.rank()));
+    let Some(averaged) = normal.and_then(|axes| input.averaged(&axes, keep)) else {
         let axes = axes.map_or_else(|| "all axes".to_owned(), |axes| format!("axes {axes:?}"));
         return unsupported(format!(
             "over {axes} of {}: expected height and width of a map",
-            import.shape(input)
+            input.describe()
         ));
-    }
-    if source.flag("keepdims", true)? {
-        return import.push(source.name, Op::GlobalAveragePool, vec![input]);
-    }
-    let Value::Data(pooled) = import.push_helper(source, "pool", Op::GlobalAveragePool, vec![input])? else {
-        return Err(Refusal::Tainted);
     };
-    import.push(source.name, Op::Flatten, vec![pooled])
+    if averaged.rank() > 2 {
+        return import.push_on(source, Op::GlobalAveragePool, &averaged);
+    }
+    let pooled = import.push_helper(source, "pool", Op::GlobalAveragePool, vec![input.value])?;
+    match pooled {
+        Value::Data(pooled) => import.push(source.name, Op::Flatten, vec![pooled]),
+        other => Ok(other),
+    }
 }

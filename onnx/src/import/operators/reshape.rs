@@ -1,24 +1,24 @@
-//! Flatten, Reshape, Squeeze, Unsqueeze: between maps and vectors, or of constants.
+//! Flatten, Reshape, Squeeze, Unsqueeze: between maps and vectors, between arrangements, or of constants.
 
 use super::super::{
     Import,
     attributes::Source,
     value::{Converted, Dim, Refusal, Value, unsupported},
 };
-use crate::{
-    Shape, Tensor,
-    graph::{Op, ValueId},
-};
+use crate::Tensor;
 
 pub(super) fn flatten<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axis"])?;
-    let input = import.data(source, 0)?;
+    let input = import.view(source, 0)?;
     let axis = source.int("axis", 1)?;
-    match (import.shape(input), axis) {
-        (Shape::Map(_), 1 | -3) => import.push(source.name, Op::Flatten, vec![input]),
-        (Shape::Vector(_), 1 | -1) => Ok(Value::Data(input)),
-        (shape, _) => unsupported(format!("axis {axis} of {shape}: expected the batch to stay")),
+    let dims = input.dims();
+    let length = dims.iter().fold(1_usize, |product, &dim| product.saturating_mul(dim));
+    if (axis == 1 || axis == -(dims.len() as i64))
+        && let Some(value) = import.resized(source, &input, &[length])?
+    {
+        return Ok(value);
     }
+    unsupported(format!("axis {axis} of {}: expected the batch to stay", sizes(&dims)))
 }
 
 pub(super) fn reshape<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
@@ -31,7 +31,7 @@ pub(super) fn reshape<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
         return unsupported("a dimension of 0 (allowzero)");
     }
     match import.value(source, 0)? {
-        Value::Data(input) => reshape_data(import, source, input, &target),
+        Value::Data(_) | Value::View(_) => reshape_data(import, source, &target),
         Value::Tensor(tensor) => {
             let sizes = constant_target(tensor.shape(), &target)?;
             Ok(Value::Tensor(Tensor::new(sizes, tensor.shared())))
@@ -44,15 +44,17 @@ pub(super) fn reshape<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
     }
 }
 
-fn reshape_data<'a>(import: &mut Import<'a>, source: Source<'a>, input: ValueId, target: &[Dim]) -> Converted {
-    let shape = import.shape(input);
+fn reshape_data<'a>(import: &mut Import<'a>, source: Source<'a>, target: &[Dim]) -> Converted {
+    let input = import.view(source, 0)?;
+    let own = input.dims();
     let fail = || {
         let dim = target.iter().map(|dim| match dim {
             Dim::Batch => "N".to_owned(),
             Dim::Known(value) => value.to_string(),
         });
         unsupported(format!(
-            "of {shape} to [{}]: expected [N, -1] or no change",
+            "of {} to [{}]: expected [N, -1] or no change",
+            sizes(&own),
             dim.collect::<Vec<_>>().join(", ")
         ))
     };
@@ -65,38 +67,39 @@ fn reshape_data<'a>(import: &mut Import<'a>, source: Source<'a>, input: ValueId,
         Dim::Known(value) if Some(value) == import.batch => false,
         Dim::Known(_) => return fail(),
     };
-    let elements = shape.elements();
-    let mut sizes = Vec::with_capacity(rest.len());
+    let elements = own.iter().fold(1_usize, |product, &dim| product.saturating_mul(dim));
+    let mut wanted = Vec::with_capacity(rest.len());
     let mut inferred = None;
     for (place, &dim) in rest.iter().enumerate() {
-        sizes.push(match dim {
+        wanted.push(match dim {
             Dim::Known(-1) if inferred.is_none() && !batch_inferred => {
                 inferred = Some(place);
                 1
             }
-            Dim::Known(0) if place < shape.dims().len() => shape.dims()[place],
+            Dim::Known(0) if place < own.len() => own[place],
             Dim::Known(value) if value > 0 => value as usize,
             _ => return fail(),
         });
     }
-    let product = sizes
+    let product = wanted
         .iter()
         .try_fold(1_usize, |product, &size| product.checked_mul(size));
     match (product, inferred) {
         (Some(product), Some(place)) if product > 0 && elements.is_multiple_of(product) => {
-            sizes[place] = elements / product;
+            wanted[place] = elements / product;
         }
         (Some(product), None) if product == elements => {}
         _ => return fail(),
     }
-    match (shape, &sizes[..]) {
-        (shape, sizes) if shape.dims() == sizes => Ok(Value::Data(input)),
-        (Shape::Map(_), [_]) => import.push(source.name, Op::Flatten, vec![input]),
-        (Shape::Vector(length), &[channels, 1, 1]) if channels == length => {
-            import.push(source.name, Op::Unflatten, vec![input])
-        }
-        _ => fail(),
+    match import.resized(source, &input, &wanted)? {
+        Some(value) => Ok(value),
+        None => fail(),
     }
+}
+
+/// Sizes behind the batch, for messages.
+fn sizes(dims: &[usize]) -> String {
+    dims.iter().fold("[N".to_owned(), |text, dim| format!("{text}, {dim}")) + "]"
 }
 
 /// The new shape of a constant of shape `dims`.
@@ -136,7 +139,7 @@ fn axes<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Option<Vec<i6
 }
 
 /// Axes counted from the front of `rank`, sorted; `None` if one is out of range or stands twice.
-fn normalise(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
+pub(super) fn normalise(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
     let mut normal = Vec::new();
     for &axis in axes {
         let axis = if axis < 0 { axis.checked_add(rank as i64)? } else { axis };
@@ -144,6 +147,12 @@ fn normalise(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
     }
     normal.sort_unstable();
     normal.windows(2).all(|pair| pair[0] < pair[1]).then_some(normal)
+}
+
+/// `dims` but for those at `axes`.
+fn without(dims: &[usize], axes: &[usize]) -> Vec<usize> {
+    let kept = dims.iter().enumerate().filter(|(axis, _)| !axes.contains(axis));
+    kept.map(|(_, &dim)| dim).collect()
 }
 
 pub(super) fn squeeze<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
@@ -154,26 +163,29 @@ pub(super) fn squeeze<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
             Some(axes) => normalise(axes, dims.len())?,
             None => (0..dims.len()).filter(|&axis| dims[axis] == 1).collect(),
         };
-        let rest = dims
-            .iter()
-            .enumerate()
-            .filter(|(axis, _)| !axes.contains(axis))
-            .map(|(_, &dim)| dim)
-            .collect::<Vec<_>>();
-        axes.iter().all(|&axis| dims[axis] == 1).then_some(rest)
+        axes.iter().all(|&axis| dims[axis] == 1).then(|| without(dims, &axes))
     };
     let refuse = || unsupported(format!("axes {axes:?}: expected height and width of a 1×1 map"));
     match input {
-        Value::Data(value) => match (import.shape(value), axes.as_deref().map(|axes| normalise(axes, 4))) {
-            (Shape::Map([_, 1, 1]), Some(Some(axes))) if axes == [2, 3] => {
-                import.push(source.name, Op::Flatten, vec![value])
+        Value::Data(_) | Value::View(_) => {
+            let view = import.view(source, 0)?;
+            let dims = view.dims();
+            let rest = match &axes {
+                // Behind the batch, which stays.
+                Some(axes) => normalise(axes, view.rank()).and_then(|axes| {
+                    let behind = |axis: &usize| axis.checked_sub(1).filter(|&axis| dims[axis] == 1);
+                    let squeezed: Option<Vec<usize>> = axes.iter().map(behind).collect();
+                    squeezed.map(|squeezed| without(&dims, &squeezed))
+                }),
+                // Without axes a batch of one would go too: only sensible where the exporter meant height and width.
+                None => Some(dims.iter().copied().filter(|&dim| dim != 1).collect())
+                    .filter(|rest: &Vec<usize>| rest.len() == 1 && import.batch != Some(1)),
+            };
+            match rest {
+                Some(rest) if !rest.is_empty() => import.resized(source, &view, &rest)?.map_or_else(refuse, Ok),
+                _ => refuse(),
             }
-            // Without axes a batch of one would go too: only sensible where the exporter meant height and width.
-            (Shape::Map([channels, 1, 1]), None) if channels > 1 && import.batch != Some(1) => {
-                import.push(source.name, Op::Flatten, vec![value])
-            }
-            _ => refuse(),
-        },
+        }
         Value::Integers { dims, values } => match squeezed(&dims) {
             Some(dims) => Ok(Value::Integers { dims, values }),
             None => refuse(),
@@ -206,12 +218,18 @@ pub(super) fn unsqueeze<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conv
                 .collect::<Vec<_>>(),
         )
     };
-    let refuse = || unsupported(format!("axes {axes:?}: expected [2, 3] of a vector"));
+    let refuse = || unsupported(format!("axes {axes:?}: expected axes behind the batch"));
     match import.value(source, 0)? {
-        Value::Data(value) => match (import.shape(value), normalise(&axes, 4)) {
-            (Shape::Vector(_), Some(axes)) if axes == [2, 3] => import.push(source.name, Op::Unflatten, vec![value]),
-            _ => refuse(),
-        },
+        Value::Data(_) | Value::View(_) => {
+            let view = import.view(source, 0)?;
+            // The batch stays in front.
+            let dims = [1].into_iter().chain(view.dims()).collect::<Vec<_>>();
+            let first = normalise(&axes, dims.len() + axes.len()).and_then(|axes| axes.first().copied());
+            match unsqueezed(&dims) {
+                Some(dims) if first > Some(0) => import.resized(source, &view, &dims[1..])?.map_or_else(refuse, Ok),
+                _ => refuse(),
+            }
+        }
         Value::Integers { dims, values } => match unsqueezed(&dims) {
             Some(dims) => Ok(Value::Integers { dims, values }),
             None => refuse(),

@@ -1,115 +1,12 @@
-//! Constants, what passes its input on, Concat, and the shape arithmetic that exporters write around a Reshape.
+//! Shape arithmetic of exporters: Shape and Size, and Gather, Slice and Expand of constants.
 
 use super::super::{
     Import,
     attributes::Source,
-    constant,
+    folding,
     value::{Converted, Dim, Refusal, Value, unsupported},
 };
-use crate::{
-    Tensor,
-    graph::{Op, ValueId},
-    proto::TensorProto,
-};
-
-pub(super) fn constant<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
-    source.allow(&["value", "value_float", "value_floats", "value_int", "value_ints"])?;
-    if let Some(tensor) = source.tensor("value") {
-        return Ok(constant::value(tensor, source.name, import.origin, import.folder)?);
-    }
-    if let Some(values) = source.floats("value_floats") {
-        return Ok(Value::Tensor(Tensor::new([values.len()], values)));
-    }
-    if let Some(values) = source.ints("value_ints") {
-        return Ok(Value::Integers {
-            dims: vec![values.len()],
-            values: values.iter().map(|&value| Dim::Known(value)).collect(),
-        });
-    }
-    if source.has("value_float") {
-        return Ok(Value::Tensor(Tensor::new([], vec![source.float("value_float", 0.0)?])));
-    }
-    if source.has("value_int") {
-        return Ok(Value::Integers {
-            dims: vec![],
-            values: vec![Dim::Known(source.int("value_int", 0)?)],
-        });
-    }
-    unsupported("a constant without a value")
-}
-
-pub(super) fn identity<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
-    import.value(source, 0)
-}
-
-pub(super) fn dropout<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
-    source.allow(&["ratio", "seed"])?;
-    match import.integers(source, 2)?.as_deref() {
-        None | Some([0]) => import.value(source, 0),
-        Some(_) => unsupported("expected inference mode\nhint: call model.eval() before exporting"),
-    }
-}
-
-pub(super) fn cast<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
-    source.allow(&["to", "saturate"])?;
-    let to = source.int("to", 0)?;
-    match import.value(source, 0)? {
-        value @ (Value::Data(_) | Value::Tensor(_)) if to == i64::from(TensorProto::FLOAT) => Ok(value),
-        value @ Value::Integers { .. } if [TensorProto::INT64, TensorProto::INT32].map(i64::from).contains(&to) => {
-            Ok(value)
-        }
-        other => unsupported(format!("of {} to type {to}", other.describe())),
-    }
-}
-
-pub(super) fn concat<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
-    source.allow(&["axis"])?;
-    let axis = source.int("axis", 1)?;
-    let values = (0..source.proto.input.len())
-        .map(|index| import.value(source, index))
-        .collect::<Result<Vec<_>, Refusal>>()?;
-    let data: Option<Vec<ValueId>> = values
-        .iter()
-        .map(|value| {
-            if let Value::Data(value) = value {
-                Some(*value)
-            } else {
-                None
-            }
-        })
-        .collect();
-    if let Some(inputs) = data.filter(|inputs| !inputs.is_empty()) {
-        let rank = import.shape(inputs[0]).dims().len() as i64 + 1;
-        if axis != 1 && axis != 1 - rank {
-            return unsupported(format!("axis {axis}: expected the channels"));
-        }
-        // One input: nothing to do.
-        return if let [input] = inputs[..] {
-            Ok(Value::Data(input))
-        } else {
-            import.push(source.name, Op::Concat, inputs)
-        };
-    }
-    let mut all = Vec::new();
-    for value in values {
-        match value {
-            Value::Integers { values, .. } if matches!(axis, 0 | -1) => all.extend(values),
-            other => return unsupported(format!("of {} along axis {axis}", other.describe())),
-        }
-    }
-    Ok(Value::Integers {
-        dims: vec![all.len()],
-        values: all,
-    })
-}
-
-/// A vector of integers.
-fn vector<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Vec<Dim>, Refusal> {
-    match import.value(source, 0)? {
-        Value::Integers { dims, values } if dims.len() == 1 => Ok(values),
-        other => unsupported(format!("of {}: expected a shape", other.describe())),
-    }
-}
+use crate::Tensor;
 
 /// A place in a list, counted from the end if negative.
 fn place(index: i64, length: usize) -> i64 {
@@ -120,19 +17,24 @@ fn place(index: i64, length: usize) -> i64 {
     }
 }
 
+/// The sizes of a value, the batch included.
+fn sizes<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Vec<Dim>, Refusal> {
+    let known = |dims: &[usize]| dims.iter().map(|&dim| Dim::Known(dim as i64)).collect::<Vec<_>>();
+    match import.value(source, 0)? {
+        Value::Data(_) | Value::View(_) => {
+            let batch = import.batch.filter(|&batch| batch > 0).map_or(Dim::Batch, Dim::Known);
+            let dims = import.view(source, 0)?.dims();
+            Ok([batch].into_iter().chain(known(&dims)).collect())
+        }
+        Value::Tensor(tensor) => Ok(known(tensor.shape())),
+        Value::Integers { dims, .. } => Ok(known(&dims)),
+        other => unsupported(format!("of {}", other.describe())),
+    }
+}
+
 pub(super) fn shape<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["start", "end"])?;
-    let dims: Vec<Dim> = match import.value(source, 0)? {
-        Value::Data(value) => {
-            let shape = import.shape(value);
-            [Dim::Batch]
-                .into_iter()
-                .chain(shape.dims().iter().map(|&dim| Dim::Known(dim as i64)))
-                .collect()
-        }
-        Value::Tensor(tensor) => tensor.shape().iter().map(|&dim| Dim::Known(dim as i64)).collect(),
-        other => return unsupported(format!("of {}", other.describe())),
-    };
+    let dims = sizes(import, source)?;
     let length = dims.len();
     let clamp = |index: i64| place(index, length).clamp(0, length as i64) as usize;
     let (start, end) = (clamp(source.int("start", 0)?), clamp(source.int("end", length as i64)?));
@@ -143,62 +45,169 @@ pub(super) fn shape<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converte
     })
 }
 
+pub(super) fn size<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    let product = sizes(import, source)?
+        .into_iter()
+        .try_fold(1_i64, |product, dim| match dim {
+            Dim::Known(size) => product.checked_mul(size),
+            Dim::Batch => None,
+        });
+    match product {
+        Some(product) => Ok(Value::Integers {
+            dims: vec![],
+            values: vec![Dim::Known(product)],
+        }),
+        None => unsupported("depends on the batch"),
+    }
+}
+
+/// The sizes of a constant.
+fn constant_dims(value: &Value) -> Result<&[usize], Refusal> {
+    match value {
+        Value::Tensor(tensor) => Ok(tensor.shape()),
+        Value::Integers { dims, .. } => Ok(dims),
+        other => unsupported(format!("of {}: expected a constant", other.describe())),
+    }
+}
+
 pub(super) fn gather<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axis"])?;
     let axis = source.int("axis", 0)?;
-    let values = vector(import, source)?;
-    let dims = match import.value(source, 1)? {
-        Value::Integers { dims, .. } if dims.len() < 2 && axis == 0 => dims,
+    let constant = import.value(source, 0)?;
+    let dims = constant_dims(&constant)?.to_vec();
+    let index_dims = match import.value(source, 1)? {
+        Value::Integers { dims, .. } => dims,
         other => return unsupported(format!("axis {axis}, indices {}", other.describe())),
     };
     let indices = import.integers(source, 1)?.unwrap_or_default();
-    let picked = indices
-        .iter()
-        .map(|&index| values.get(usize::try_from(place(index, values.len())).ok()?).copied());
-    match picked.collect::<Option<Vec<_>>>() {
-        Some(values) => Ok(Value::Integers { dims, values }),
-        None => unsupported(format!("indices {indices:?} of {} values", values.len())),
-    }
-}
-
-pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
-    source.allow(&[])?;
-    let values = vector(import, source)?;
-    let (starts, ends) = (import.integers(source, 1)?, import.integers(source, 2)?);
-    let (axes, steps) = (import.integers(source, 3)?, import.integers(source, 4)?);
-    let (Some([start]), Some([end]), None | Some([0]), None | Some([1])) =
-        (starts.as_deref(), ends.as_deref(), axes.as_deref(), steps.as_deref())
+    let Some(axis) = usize::try_from(place(axis, dims.len()))
+        .ok()
+        .filter(|&axis| axis < dims.len())
     else {
-        return unsupported("expected one start and end, axis 0 and step 1");
+        return unsupported(format!("axis {axis} of {dims:?}"));
     };
-    let clamp = |index: i64| place(index, values.len()).clamp(0, values.len() as i64) as usize;
-    let values = values.get(clamp(*start)..clamp(*end)).unwrap_or_default().to_vec();
-    Ok(Value::Integers {
-        dims: vec![values.len()],
-        values,
-    })
+    let picked = indices.iter().map(|&index| {
+        usize::try_from(place(index, dims[axis]))
+            .ok()
+            .filter(|&index| index < dims[axis])
+    });
+    let Some(picked) = picked.collect::<Option<Vec<_>>>() else {
+        return unsupported(format!("indices {indices:?} of {} values", dims[axis]));
+    };
+    // One slice for each index, and then the slices behind one another.
+    let strides = folding::strides(&dims);
+    let (before, after) = (dims[..axis].to_vec(), dims[axis + 1..].to_vec());
+    let (mut slice_dims, mut slice_strides) = (before.clone(), strides[..axis].to_vec());
+    slice_dims.extend(&after);
+    slice_strides.extend(&strides[axis + 1..]);
+    let shape: Vec<usize> = before.iter().chain(&index_dims).chain(&after).copied().collect();
+    if !before.iter().all(|&dim| dim == 1) && picked.len() != 1 {
+        return unsupported(format!("of several indices along axis {axis} of a constant {dims:?}"));
+    }
+    let count = folding::elements(&shape).unwrap_or(usize::MAX);
+    if matches!(constant, Value::Integers { .. }) && count > folding::MAX_INTEGERS {
+        return unsupported(format!("makes {count} integers: at most {}", folding::MAX_INTEGERS));
+    }
+    let mut slices = Vec::with_capacity(picked.len());
+    for index in picked {
+        let base = index * strides[axis].unsigned_abs();
+        slices.push(import.taken(&constant, slice_dims.clone(), base, &slice_strides)?);
+    }
+    stacked(slices, shape)
 }
 
-pub(super) fn transpose<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
-    source.allow(&["perm"])?;
-    let perm = source.ints("perm").unwrap_or(&[1, 0]);
-    match import.value(source, 0)? {
-        Value::Tensor(tensor) if perm == [1, 0] && tensor.shape().len() == 2 => Ok(Value::Tensor(transposed(&tensor))),
-        Value::Data(_) if perm == [0, 2, 3, 1] || perm == [0, 3, 1, 2] => unsupported(format!(
-            "perm {perm:?}: expected channels first throughout\nhint: export the model in NCHW layout"
-        )),
-        other => unsupported(format!("perm {perm:?} of {}", other.describe())),
+/// Constants of one kind behind one another, as an array of `dims`.
+pub(super) fn stacked(parts: Vec<Value>, dims: Vec<usize>) -> Converted {
+    let (mut floats, mut integers) = (Vec::new(), Vec::new());
+    for part in parts {
+        match part {
+            Value::Tensor(tensor) => floats.extend_from_slice(tensor.data()),
+            Value::Integers { values, .. } => integers.extend(values),
+            other => return unsupported(format!("of {}", other.describe())),
+        }
+    }
+    let count = folding::elements(&dims);
+    if count == Some(integers.len()) && floats.is_empty() && integers.len() <= folding::MAX_INTEGERS {
+        Ok(Value::Integers { dims, values: integers })
+    } else if count == Some(floats.len()) && integers.is_empty() {
+        Ok(Value::Tensor(Tensor::new(dims, floats)))
+    } else {
+        unsupported(format!("of constants that make no {dims:?}"))
     }
 }
 
-/// The transpose of a matrix.
-pub(super) fn transposed(tensor: &Tensor) -> Tensor {
-    let &[rows, columns] = tensor.shape() else {
-        return tensor.clone();
+/// The first place and the number of places of a slice of `length` values.
+fn span(start: i64, end: i64, step: i64, length: usize) -> Result<(usize, usize), Refusal> {
+    let (start, end, last) = (place(start, length), place(end, length), length as i64 - 1);
+    let (first, distance) = match step {
+        0 => return unsupported("a step of 0"),
+        1.. => {
+            let first = start.clamp(0, length as i64);
+            (first, end.clamp(0, length as i64) - first)
+        }
+        // Backwards, from the last value or before it down to, but without, the end.
+        _ => {
+            let first = start.clamp(-1, last);
+            (first, first - end.clamp(-1, last))
+        }
     };
-    let data = tensor.data();
-    let values: Vec<f32> = (0..columns)
-        .flat_map(|column| (0..rows).map(move |row| data[row * columns + column]))
-        .collect();
-    Tensor::new([columns, rows], values)
+    let count = u64::try_from(distance).unwrap_or(0).div_ceil(step.unsigned_abs());
+    Ok((first.max(0) as usize, count as usize))
+}
+
+/// Starts and ends: attributes before opset 10, inputs since.
+pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    source.allow(&["starts", "ends", "axes"])?;
+    let constant = import.value(source, 0)?;
+    let mut dims = constant_dims(&constant)?.to_vec();
+    let mut given = |name: &str, index: usize| match source.ints(name) {
+        Some(values) => Ok(Some(values.to_vec())),
+        None => import.integers(source, index),
+    };
+    let (Some(starts), Some(ends)) = (given("starts", 1)?, given("ends", 2)?) else {
+        return unsupported("expected starts and ends");
+    };
+    let axes = given("axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = import.integers(source, 4)?.unwrap_or_else(|| vec![1; starts.len()]);
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+        return unsupported(format!(
+            "{} starts, {} ends, {} axes",
+            starts.len(),
+            ends.len(),
+            axes.len()
+        ));
+    }
+    let (mut base, mut strides) = (0, folding::strides(&dims));
+    for (((&start, &end), &axis), &step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
+        let Some(axis) = usize::try_from(place(axis, dims.len()))
+            .ok()
+            .filter(|&axis| axis < dims.len())
+        else {
+            return unsupported(format!("axis {axis} of {dims:?}"));
+        };
+        let (start, count) = span(start, end, step, dims[axis])?;
+        base += start * strides[axis].unsigned_abs();
+        dims[axis] = count;
+        strides[axis] = match (count, isize::try_from(step)) {
+            (2.., Ok(step)) => strides[axis].saturating_mul(step),
+            _ => 0,
+        };
+    }
+    import.taken(&constant, dims, base, &strides)
+}
+
+pub(super) fn expand<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    let Some(target) = import.integers(source, 1)? else {
+        return unsupported("no shape");
+    };
+    let constant = import.value(source, 0)?;
+    let own = constant_dims(&constant)?;
+    let target: Option<Vec<usize>> = target.iter().map(|&size| usize::try_from(size).ok()).collect();
+    let Some(dims) = target.and_then(|target| folding::broadcast(own, &target)) else {
+        return unsupported(format!(
+            "of a constant {own:?} to a shape that it does not broadcast to"
+        ));
+    };
+    let strides = folding::broadcast_strides(own, &dims);
+    import.taken(&constant, dims, 0, &strides)
 }
