@@ -4,34 +4,28 @@ use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
 use clr_adapters::Adapter;
-use clr_onnx::{Backbone, Preprocess as _};
+use clr_onnx::{Backbone, ImageError, Preprocess as _};
 use clr_training::Network;
 use rayon::prelude::*;
 
 const BATCH: usize = 32;
 
-/// Logits in the order of `files`; nothing for a file that cannot be read. `progress` is told how many are done in each step.
+/// Logits in the order of `files`; an error for a file that cannot be read. `progress` is told how many are done in each step.
 pub(crate) fn answers(
     device: &Device,
     backbone: &Backbone,
     adapter: &Adapter,
     files: &[PathBuf],
     progress: impl Fn(usize),
-) -> anyhow::Result<Vec<Option<Vec<f32>>>> {
+) -> anyhow::Result<Vec<Result<Vec<f32>, ImageError>>> {
     let network = Network::from_adapter(backbone, adapter, device)?;
     let preprocessing = &adapter.header.preprocessing;
     let (height, width) = (preprocessing.height as usize, preprocessing.width as usize);
     let mut answers = Vec::with_capacity(files.len());
     for batch in files.chunks(BATCH) {
-        let inputs: Vec<Option<Vec<f32>>> = batch
+        let inputs: Vec<Result<Vec<f32>, ImageError>> = batch
             .par_iter()
-            .map(|file| match clr_onnx::decode_image_for(file, &[preprocessing]) {
-                Ok(picture) => Some(preprocessing.preprocess(&picture)),
-                Err(error) => {
-                    tracing::warn!("skipped: {error}");
-                    None
-                }
-            })
+            .map(|file| Ok(preprocessing.preprocess(&clr_onnx::decode_image_for(file, &[preprocessing])?)))
             .collect();
         let read: Vec<&[f32]> = inputs.iter().flatten().map(Vec::as_slice).collect();
         let mut rows = if read.is_empty() {
@@ -41,7 +35,11 @@ pub(crate) fn answers(
             network.logits(&x)?.to_vec2::<f32>()?
         }
         .into_iter();
-        answers.extend(inputs.iter().map(|input| input.as_ref().and_then(|_| rows.next())));
+        answers.extend(
+            inputs
+                .into_iter()
+                .map(|input| input.map(|_| rows.next().unwrap_or_default())),
+        );
         progress(batch.len());
     }
     Ok(answers)
@@ -75,7 +73,7 @@ mod tests {
         let progress = |count| done.set(done.get() + count);
         let answers = answers(&Device::Cpu, &backbone, &adapter, &files, progress).unwrap();
         assert_eq!((answers.len(), done.get()), (3, 3));
-        assert!(answers[1].is_none());
+        assert!(answers[1].is_err());
         let engine = Engine::new(backbone, EngineOptions::default()).unwrap();
         let resident = engine.prepare(&adapter).unwrap();
         for index in [0, 2] {

@@ -13,11 +13,11 @@ mod device;
 mod doctor;
 mod exit;
 mod fetch;
-mod fingerprint;
 mod forgetting;
 mod known_devices;
 mod learn;
 mod output;
+mod scan_log;
 
 use std::{io::IsTerminal, process::ExitCode};
 

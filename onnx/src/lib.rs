@@ -25,9 +25,10 @@ pub use error::{AdapterMismatch, Missing, OnnxError};
 pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, ValueId};
 pub use image::RgbImage;
 pub use preprocess::{
-    DecodeLimits, DecodedImage, ImageDecoder, ImageError, ImageView, MAX_IMAGE_PIXELS, Preprocess, ReducedImage,
-    Shrunk, decode_hostile, decode_image, decode_image_bytes, decode_image_bytes_for, decode_image_for,
-    efficientnet_lite_preprocessing, imagenet_preprocessing, read_image_file, shrink_to_fit, unread_format,
+    DecodeLimits, DecodedImage, FILE_HEAD, FileKind, ImageDecoder, ImageError, ImageNotes, ImageView, MAX_IMAGE_PIXELS,
+    Preprocess, ReducedImage, Shrunk, decode_hostile, decode_image, decode_image_bytes, decode_image_bytes_for,
+    decode_image_for, efficientnet_lite_preprocessing, has_further_images, imagenet_preprocessing, read_image_file,
+    shrink_to_fit,
 };
 pub use rewrite::{
     HeadPart, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge, reprogram,

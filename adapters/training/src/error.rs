@@ -26,7 +26,7 @@ pub enum TrainError {
     },
     /// No class folders where they were expected.
     #[error(
-        "{} holds {found} class folders, at least 2 are needed\nhint: give each class a folder of pictures: {}/<class>/*.jpg, or train/, val/ and test/ with such folders inside",
+        "{} holds {found} class folders, at least 2 are needed\nhint: give each class a folder of images: {}/<class>/*.jpg, or train/, val/ and test/ with such folders inside",
         path.display(), path.display()
     )]
     TooFewClasses {
@@ -35,21 +35,41 @@ pub enum TrainError {
         /// How many class folders it has.
         found: usize,
     },
-    /// A class folder without a readable picture.
+    /// A class folder without a readable image.
     #[error(
-        "class `{class}` has no readable picture in {} ({unreadable} unreadable)\nhint: add PNG, JPEG, BMP, WebP or GIF pictures, or remove the folder", path.display()
+        "class `{class}` has no readable image in {} ({unreadable} unreadable{reasons})\nhint: add PNG, JPEG, BMP, WebP, GIF, PNM or TIFF images, or remove the folder", path.display()
     )]
     EmptyClass {
         /// The class.
         class: String,
         /// Its folder.
         path: PathBuf,
-        /// Pictures there that could not be decoded.
+        /// Files there that are or should be images and are not read.
         unreadable: usize,
+        /// Why they are not, after `: `; or empty.
+        reasons: String,
+    },
+    /// Folders that may be splits or classes.
+    #[error("{}: {reason}\nhint: {hint}", path.display())]
+    UnclearSplits {
+        /// The folder searched.
+        path: PathBuf,
+        /// What can be read in two ways.
+        reason: String,
+        /// What settles it.
+        hint: String,
+    },
+    /// A class folder whose name is no text.
+    #[error(
+        "the name of the class folder '{folder}' is not UTF-8, which labels are\nhint: rename it, such as with `convmv -f latin1 -t utf8 --notest`"
+    )]
+    ClassName {
+        /// The folder, with its other bytes written out.
+        folder: String,
     },
     /// A class with too few pictures to be split.
     #[error(
-        "class `{class}` has {found} readable picture, a validation split needs at least 2\nhint: add pictures, or give val/ as a folder of its own"
+        "class `{class}` has {found} readable image, a validation split needs at least 2\nhint: add images, or a separate folder val/"
     )]
     TooFewPictures {
         /// The class.
@@ -58,12 +78,16 @@ pub enum TrainError {
         found: usize,
     },
     /// A class in `val/` or `test/` that `train/` does not have.
-    #[error("{split}/ has class `{class}`, train/ has not\nhint: all splits need the same class folders")]
+    #[error("{split}/ has class `{class}`, {train}/ has not{similar}\nhint: all splits need the same class folders")]
     UnknownClass {
-        /// `val` or `test`.
+        /// The folder of the validation or test split.
         split: String,
+        /// The folder of the training split.
+        train: String,
         /// The class.
         class: String,
+        /// A class that differs in capitals or spaces alone, in brackets; or empty.
+        similar: String,
     },
     /// A split that the data set does not have.
     #[error("the data set at {} has no {split} split", path.display())]

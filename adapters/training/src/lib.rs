@@ -29,7 +29,10 @@ mod tests;
 pub use body::{Footprint, Start};
 pub use calibrate::{Confidence, log_probability};
 pub use check::check_device;
-pub use data::{Augmentation, Dataset, Flip, Pictures, Sample, Split, SplitOptions, Unreadable, Warning};
+pub use data::{
+    Augmentation, Dataset, Flip, LayoutOptions, Outcome, Pictures, Sample, Scan, ScanLine, ScanReport, Split,
+    SplitOptions, Survey, Unreadable, Warning, display_path, inspect,
+};
 pub use error::TrainError;
 pub use evaluate::{ClassScore, Evaluation, argmax, evaluate, evaluate_adapter};
 pub use history::Record;

@@ -106,8 +106,9 @@ fn file_one(
         Ok(bytes) => bytes,
         Err(error) => return Ok(Err(format!("cannot be read: {error}"))),
     };
-    if let Some(format) = clr_onnx::unread_format(path, bytes.get(..64).unwrap_or(&bytes)) {
-        return Ok(Err(format!("{format} is not read")));
+    let start = bytes.get(..clr_onnx::FILE_HEAD).unwrap_or(&bytes);
+    if let clr_onnx::FileKind::Unread { name, advice } = clr_onnx::FileKind::of(path, start) {
+        return Ok(Err(format!("{name} is not read; {advice}")));
     }
     let limits = filing.limits;
     let shrunk = match clr_onnx::shrink_to_fit(bytes, "the file", limits.image_bytes, limits.input) {

@@ -6,12 +6,14 @@ use clap::Args;
 use clr_adapters::Preprocessing;
 use clr_device::{Engine, EngineOptions, ResidentAdapter};
 use clr_onnx::{ReducedImage, decode_image_for};
+use clr_training::{Outcome, Scan, ScanReport, Unreadable, display_path};
 use serde::Serialize;
 
-use super::{Context, eval::pictures_in};
+use super::Context;
 use crate::{
     backbones::{read_adapter, read_backbone},
     output::human_time,
+    scan_log,
 };
 
 /// Ask one or more tasks about pictures
@@ -19,8 +21,8 @@ use crate::{
 #[command(
     after_help = "Examples:\n  clr classify --backbone lite0.onnx --adapter birds.clr photo.jpg\n  clr classify --backbone \
                         lite0.onnx --adapter birds.clr --adapter flowers.clr photos/ --top-k 3 --json\n\nThe backbone is loaded \
-                        once; each picture is given to each adapter in turn. Unreadable pictures of a folder are\nreported and \
-                        skipped, and the exit code is 1."
+                        once; each picture is given to each adapter in turn. Images of a folder that cannot be read are\nreported and \
+                        skipped, and the exit code is 1. What is an image is told by its content."
 )]
 pub(crate) struct ClassifyArgs {
     /// The frozen network (ONNX)
@@ -43,12 +45,13 @@ pub(crate) struct ClassifyArgs {
 #[derive(Serialize)]
 struct Document {
     results: Vec<Answer>,
-    unreadable: Vec<Unreadable>,
+    unreadable: Vec<Failure>,
+    scan: ScanReport,
 }
 
 #[derive(Serialize)]
 struct Answer {
-    image: PathBuf,
+    image: String,
     task: String,
     top: Vec<Class>,
     seconds: f64,
@@ -62,8 +65,8 @@ struct Class {
 }
 
 #[derive(Serialize)]
-struct Unreadable {
-    image: PathBuf,
+struct Failure {
+    image: String,
     reason: String,
 }
 
@@ -79,13 +82,33 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
     for path in &args.adapters {
         residents.push(engine.prepare(&read_adapter(path)?.adapter)?);
     }
-    let mut images = Vec::new();
-    for path in &args.paths {
-        images.extend(pictures_in(path)?);
-    }
+    let scans = args
+        .paths
+        .iter()
+        .map(|path| Scan::of(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    let found = report(&scans, &[]);
+    scan_log::log(&found);
+    anyhow::ensure!(
+        found.count(Outcome::Image) > 0,
+        "no image was found in {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read{}",
+        args.paths
+            .iter()
+            .map(|path| format!("'{}'", display_path(path)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        found
+            .lines
+            .iter()
+            .map(|line| format!("; {}", line.text(1)))
+            .collect::<String>()
+    );
+    let images: Vec<PathBuf> = scans.iter().flat_map(Scan::images).collect();
+    let mut failures = Vec::new();
     let mut document = Document {
         results: Vec::new(),
         unreadable: Vec::new(),
+        scan: ScanReport::default(),
     };
     for image in images {
         // Decoded as the device does it for each task; most have the same input.
@@ -97,10 +120,11 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
                     Ok(picture) => decoded = Some((input, picture)),
                     Err(error) => {
                         tracing::error!("{error}");
-                        document.unreadable.push(Unreadable {
-                            image: image.clone(),
+                        document.unreadable.push(Failure {
+                            image: display_path(&image),
                             reason: error.to_string(),
                         });
+                        failures.push(Unreadable::new(image.clone(), &error));
                         break;
                     }
                 }
@@ -119,7 +143,7 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
                 })
                 .collect();
             let answer = Answer {
-                image: image.clone(),
+                image: display_path(&image),
                 task: resident.task().to_owned(),
                 top,
                 seconds,
@@ -130,11 +154,22 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
             document.results.push(answer);
         }
     }
-    let failed = !document.unreadable.is_empty();
+    document.scan = report(&scans, &failures);
+    let failed = document.scan.count(Outcome::LeftOut) > 0;
     if context.output.json {
         context.output.document("classify", &document)?;
     }
     Ok(u8::from(failed))
+}
+
+/// One report of all folders and files, each named with the path it was given by.
+fn report(scans: &[Scan], failures: &[Unreadable]) -> ScanReport {
+    let mut report = ScanReport::default();
+    for scan in scans {
+        let failures = failures.iter().filter(|file| file.path.starts_with(scan.root()));
+        report.add(scan.report(failures), scan.root());
+    }
+    report
 }
 
 fn print(answer: &Answer, resident: &ResidentAdapter, context: &Context<'_>) -> std::io::Result<()> {
@@ -148,10 +183,7 @@ fn print(answer: &Answer, resident: &ResidentAdapter, context: &Context<'_>) -> 
     };
     let classes: Vec<String> = answer.top.iter().map(named).collect();
     tracing::debug!("{} answered in {}", resident.task(), human_time(answer.seconds));
-    context.output.line(&format!(
-        "{}\t{}\t{}",
-        answer.image.display(),
-        answer.task,
-        classes.join(", ")
-    ))
+    context
+        .output
+        .line(&format!("{}\t{}\t{}", answer.image, answer.task, classes.join(", ")))
 }

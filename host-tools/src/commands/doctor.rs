@@ -2,27 +2,33 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Args;
+use clr_training::{Outcome, inspect::Severity};
 use serde::Serialize;
 
-use super::Context;
-use crate::doctor::{self, Level, Report};
+use super::{Context, layout_args::LayoutArgs};
+use crate::{
+    doctor::{self, Report},
+    scan_log,
+};
 
-/// Look for what is wrong with a folder of pictures before training
+/// Look for what is wrong with a folder of images before training
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr doctor photos/\n\nErrors (exit 1): unreadable files, the same picture in two splits or \
-                        under two labels, empty or unknown classes.\nWarnings (exit 0): duplicates within a split, \
-                        near-duplicates across splits, imbalance, small pictures and classes."
+    after_help = "Example:\n  clr doctor photos/\n\nErrors (exit 1): unreadable files, the same image in two splits or \
+                        under two labels, empty or unknown classes, folders that may be splits or classes.\nWarnings (exit 0): what is left \
+                        out by its kind or place, duplicates within a split, near-duplicates across splits, imbalance, small images and classes, images of one colour or \
+                        in the dark end of 16 bits.\nNotes: how folders, transparency and further frames are read."
 )]
 pub(crate) struct DoctorArgs {
-    /// A folder of class folders, or of train/, val/, test/ with class folders
+    /// A folder of class folders, or of splits (train/, val/, test/ in any usual spelling) with class folders
     #[arg(value_name = "DATA")]
     data: PathBuf,
     /// Print at most this many findings of a kind
     #[arg(long, default_value_t = 10, value_name = "N")]
     limit: usize,
+    #[command(flatten)]
+    layout: LayoutArgs,
 }
 
 #[derive(Serialize)]
@@ -34,11 +40,11 @@ struct Document<'a> {
 }
 
 pub(crate) fn run(args: &DoctorArgs, context: &Context<'_>) -> anyhow::Result<u8> {
-    let bar = context.output.bar(0, "looking at pictures");
-    let report = doctor::examine(&args.data, &|total| bar.set_length(total as u64), &|| bar.inc(1))
-        .with_context(|| format!("cannot read '{}'", args.data.display()))?;
+    let bar = context.output.bar(0, "looking at images");
+    let length = |total| bar.set_length(total as u64);
+    let report = doctor::examine(&args.data, &args.layout.options(), &length, &|| bar.inc(1))?;
     bar.finish_and_clear();
-    let (errors, warnings) = (report.count(Level::Error), report.count(Level::Warning));
+    let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
     if context.output.json {
         context.output.document(
             "doctor",
@@ -57,29 +63,29 @@ pub(crate) fn run(args: &DoctorArgs, context: &Context<'_>) -> anyhow::Result<u8
 
 fn print(report: &Report, limit: usize, context: &Context<'_>) -> std::io::Result<()> {
     let output = context.output;
-    for split in ["all", "train", "val", "valid", "validation", "test"] {
-        let Some(classes) = report.splits.get(split) else {
-            continue;
-        };
+    for (split, classes) in &report.splits {
         let total: usize = classes.values().sum();
         let list: Vec<String> = classes
             .iter()
             .map(|(class, count)| format!("{class} {count}"))
             .collect();
         output.line(&format!(
-            "{split}: {total} pictures in {} classes: {}",
+            "{split}: {total} images in {} classes: {}",
             classes.len(),
             list.join(", ")
         ))?;
     }
-    if report.ignored > 0 {
-        output.line(&format!(
-            "{} files are no pictures by their name and were ignored",
-            report.ignored
-        ))?;
+    output.line(&report.scan.images())?;
+    for line in report
+        .scan
+        .lines
+        .iter()
+        .filter(|line| line.outcome == Outcome::PassedOver)
+    {
+        output.line(&format!("passed over: {}", line.text(scan_log::NAMED)))?;
     }
     if !report.near_duplicates_checked {
-        output.line("too many pictures: near-duplicates were not looked for")?;
+        output.line("too many images: near-duplicates were not looked for")?;
     }
     let mut kinds: Vec<&str> = report.findings.iter().map(|finding| finding.kind).collect();
     kinds.dedup();
@@ -87,8 +93,9 @@ fn print(report: &Report, limit: usize, context: &Context<'_>) -> std::io::Resul
         let of_kind: Vec<_> = report.findings.iter().filter(|finding| finding.kind == kind).collect();
         for finding in of_kind.iter().take(limit) {
             let level = match finding.level {
-                Level::Error => "error",
-                Level::Warning => "warning",
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+                _ => "note",
             };
             output.line(&format!("{level}: {}", finding.message))?;
         }

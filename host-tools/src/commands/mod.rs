@@ -16,6 +16,7 @@ pub(crate) mod fetch;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
+pub(crate) mod layout_args;
 pub(crate) mod merge;
 pub(crate) mod pull;
 pub(crate) mod push;

@@ -5,24 +5,26 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use clr_adapters::{Calibration, Encoding, Recipe};
 use clr_training::{
-    Candidate, Dataset, Evaluation, RecipeChoice, Schedule, SplitOptions, TrainOptions, Trained, Warning, train,
+    Candidate, Dataset, Evaluation, RecipeChoice, ScanReport, Schedule, Split, SplitOptions, TrainOptions, Trained,
+    Unreadable, Warning, train,
 };
 use serde::Serialize;
 
-use super::{Context, parse_size};
+use super::{Context, layout_args::LayoutArgs, parse_size};
 use crate::{
     backbones::read_backbone,
     device::DeviceArg,
     learn::{Parity, Watcher, publish_checked, write_plots},
     output::{Table, human_bytes, human_time},
+    scan_log,
 };
 
 /// Learn a task as an adapter
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  clr train --backbone lite0.onnx photos/ -o birds.clr\n  clr train --backbone lite0.onnx \
-                        photos/ --recipe clr --epochs 30 --out-dir run/\n\nDATA is a folder of class folders, or of train/, val/ and \
-                        test/ with class folders. Before the adapter is left in place, it is\nread back and the training network and \
+                        photos/ --recipe clr --epochs 30 --out-dir run/\n\nDATA is a folder of class folders, or of folders of splits \
+                        (train/, val/, test/ in any usual spelling)\nwith class folders, or of class folders with splits in each; --splits and --no-splits settle what is not clear. Before the adapter is left in place, it is\nread back and the training network and \
                         the device engine must agree on validation pictures (else exit 3)."
 )]
 pub(crate) struct TrainArgs {
@@ -74,6 +76,8 @@ pub(crate) struct TrainArgs {
     /// Name of the task in the adapter [default: the data folder's]
     #[arg(long, value_name = "NAME")]
     task_name: Option<String>,
+    #[command(flatten)]
+    layout: LayoutArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +110,7 @@ struct Document<'a> {
     calibration: Option<Calibration>,
     parity: Parity,
     warnings: &'a [Warning],
+    scan: ScanReport,
     plots: &'a [PathBuf],
     seconds: f64,
     peak_memory: Option<u64>,
@@ -118,9 +123,11 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
     let split = SplitOptions {
         validation_fraction: args.validation,
         seed: args.seed,
+        layout: args.layout.options(),
         ..SplitOptions::default()
     };
     let dataset = Dataset::open(&args.data, &split)?;
+    scan_log::images(&dataset.report(&SPLITS, []));
     let options = TrainOptions {
         device: args.device.open()?,
         ..options(args)
@@ -155,6 +162,7 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
             calibration: header.calibration,
             parity,
             warnings: &trained.warnings,
+            scan: dataset.report(&SPLITS, unreadable(&trained.warnings)),
             plots: &plots,
             seconds: trained.seconds,
             peak_memory: trained.peak_memory,
@@ -164,6 +172,16 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
         print(&trained, &path, parity, args.encoding, context)?;
     }
     Ok(0)
+}
+
+/// All are read: the test split is measured in the end.
+const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
+
+fn unreadable(warnings: &[Warning]) -> impl Iterator<Item = &Unreadable> {
+    warnings.iter().filter_map(|warning| match warning {
+        Warning::Unreadable(file) => Some(file),
+        _ => None,
+    })
 }
 
 fn print(

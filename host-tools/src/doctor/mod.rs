@@ -1,202 +1,138 @@
-//! What may be wrong with a folder of pictures before anything is learned from it.
+//! Examination of a folder of images before anything is learned from it.
 
-mod checks;
+mod classes;
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
+use std::{collections::BTreeMap, path::Path};
+
+use clr_training::{
+    LayoutOptions, Outcome, ScanReport, Survey, TrainError, Unreadable, display_path,
+    inspect::{Finding, Looked, Severity, findings},
 };
-
-use clr_adapters::Digest;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::fingerprint::Fingerprint;
-
-/// File name extensions that are taken for pictures, as in training.
-const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "webp", "gif"];
-/// Above this number of pictures near-duplicates are not looked for: the search is quadratic.
+/// Above this number of images similar ones are not looked for: each is compared with each.
 const NEAR_LIMIT: usize = 40_000;
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Level {
-    /// Training on this gives wrong or misleading results.
-    Error,
-    /// It works, but better know it.
-    Warning,
-}
-
-/// One thing found.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Finding {
-    pub(crate) level: Level,
-    pub(crate) kind: &'static str,
-    pub(crate) message: String,
-    /// From the data set's root.
-    pub(crate) files: Vec<PathBuf>,
-}
 
 /// The whole examination.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
-    pub(crate) data: PathBuf,
-    /// Split (`all` where there are no split folders) → class → readable pictures.
+    pub(crate) data: String,
+    /// Split (`all` where there are no split folders) → class → readable images.
     pub(crate) splits: BTreeMap<String, BTreeMap<String, usize>>,
     pub(crate) findings: Vec<Finding>,
-    /// Files that are no pictures by their extension.
+    /// Files that are passed over, as they are no images.
     pub(crate) ignored: usize,
     /// Whether near-duplicates were looked for.
     pub(crate) near_duplicates_checked: bool,
+    /// Every file in one line.
+    pub(crate) scan: ScanReport,
 }
 
 impl Report {
-    pub(crate) fn count(&self, level: Level) -> usize {
+    pub(crate) fn count(&self, level: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.level == level).count()
     }
 }
 
-/// One file, where it stands.
-struct Entry {
-    path: PathBuf,
-    split: String,
-    class: String,
-}
-
-/// One picture, looked at.
-struct Looked {
-    size: (u32, u32),
-    pixels: Digest,
-    print: Fingerprint,
-}
-
-/// Examines `root`: class folders, or `train/`, `val/` and `test/` with class folders. `step` is called per picture.
-pub(crate) fn examine(root: &Path, begin: &dyn Fn(usize), step: &(dyn Fn() + Sync)) -> std::io::Result<Report> {
-    let mut report = Report {
-        data: root.to_owned(),
-        splits: BTreeMap::new(),
-        findings: Vec::new(),
-        ignored: 0,
-        near_duplicates_checked: false,
-    };
-    let entries = list(root, &mut report)?;
+/// Examines `root`. `step` is called for each image, `begin` with their number.
+pub(crate) fn examine(
+    root: &Path,
+    options: &LayoutOptions,
+    begin: &dyn Fn(usize),
+    step: &(dyn Fn() + Sync),
+) -> Result<Report, TrainError> {
+    let survey = Survey::of(root, options)?;
+    let entries: Vec<_> = (survey.parts.iter())
+        .flat_map(|(part, classes)| classes.iter().map(move |(class, images)| (part, class, images)))
+        .flat_map(|(part, class, images)| images.iter().map(move |image| (part, class, image)))
+        .collect();
     begin(entries.len());
-    let looked: Vec<Result<Looked, String>> = entries
+    let looked: Vec<Result<Looked, Unreadable>> = entries
         .par_iter()
-        .map(|entry| {
-            let looked = look(&root.join(&entry.path));
+        .map(|(part, class, path)| {
+            let looked = look(root, path, [part, class]);
             step();
             looked
         })
         .collect();
-    let mut good = Vec::new();
-    for (entry, looked) in entries.into_iter().zip(looked) {
+    let mut splits: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    for (part, classes) in &survey.parts {
+        splits.insert(part.clone(), classes.keys().map(|class| (class.clone(), 0)).collect());
+    }
+    let (mut good, mut unreadable) = (Vec::new(), Vec::new());
+    for looked in looked {
         match looked {
             Ok(looked) => {
-                let classes = report.splits.entry(entry.split.clone()).or_default();
-                *classes.entry(entry.class.clone()).or_default() += 1;
-                good.push((entry, looked));
+                *splits
+                    .entry(looked.split.clone())
+                    .or_default()
+                    .entry(looked.class.clone())
+                    .or_default() += 1;
+                good.push(looked);
             }
-            Err(reason) => report.findings.push(Finding {
-                level: Level::Error,
-                kind: "unreadable",
-                message: format!("'{}' cannot be read: {reason}", entry.path.display()),
-                files: vec![entry.path],
-            }),
+            Err(file) => unreadable.push(file),
         }
     }
-    checks::classes(&mut report);
-    checks::duplicates(&good, &mut report);
-    if good.len() <= NEAR_LIMIT {
-        report.near_duplicates_checked = true;
-        checks::near_duplicates(&good, &mut report);
+    let scan = survey.report(&unreadable);
+    let mut found = classes::findings(&survey, &splits);
+    found.extend(unreadable.iter().map(|file| Finding {
+        level: Severity::Error,
+        kind: "unreadable",
+        message: format!("'{}' cannot be read: {}", display_path(&file.path), file.reason),
+        files: vec![display_path(&file.path)],
+    }));
+    found.extend(left_out(&scan, &unreadable));
+    found.extend(findings(&good, NEAR_LIMIT));
+    found.sort_by_key(|finding| (finding.level, finding.kind));
+    for classes in splits.values_mut() {
+        classes.retain(|_, count| *count > 0);
     }
-    checks::small(&good, &mut report);
-    report.findings.sort_by_key(|finding| (finding.level, finding.kind));
-    Ok(report)
-}
-
-fn look(path: &Path) -> Result<Looked, String> {
-    let picture = clr_onnx::decode_image(path).map_err(|error| {
-        let text = error.to_string();
-        text.split("\nhint:").next().unwrap_or_default().to_owned()
-    })?;
-    let size = picture.dimensions();
-    let mut content = Vec::with_capacity(picture.as_raw().len() + 8);
-    content.extend_from_slice(&size.0.to_le_bytes());
-    content.extend_from_slice(&size.1.to_le_bytes());
-    content.extend_from_slice(picture.as_raw());
-    let grey = image::imageops::grayscale(&picture);
-    Ok(Looked {
-        size,
-        pixels: Digest::of(&content),
-        print: Fingerprint::of(&grey),
+    Ok(Report {
+        data: display_path(root),
+        splits,
+        findings: found,
+        ignored: scan.count(Outcome::PassedOver),
+        near_duplicates_checked: good.len() <= NEAR_LIMIT,
+        scan,
     })
 }
 
-/// The pictures by split and class, sorted; empty class folders are findings.
-fn list(root: &Path, report: &mut Report) -> std::io::Result<Vec<Entry>> {
-    let top = folders(root)?;
-    let splits: Vec<&str> = ["train", "val", "valid", "validation", "test"]
-        .into_iter()
-        .filter(|split| top.iter().any(|folder| folder == split))
-        .collect();
-    let layout: Vec<(&str, PathBuf)> = if splits.contains(&"train") {
-        splits.into_iter().map(|split| (split, root.join(split))).collect()
-    } else {
-        vec![("all", root.to_owned())]
-    };
-    let mut entries = Vec::new();
-    for (split, folder) in layout {
-        report.splits.insert(split.to_owned(), BTreeMap::new());
-        for class in folders(&folder)? {
-            let before = entries.len();
-            for file in walkdir::WalkDir::new(folder.join(&class))
-                .sort_by_file_name()
-                .into_iter()
-                .flatten()
-            {
-                if !file.file_type().is_file() || file.file_name().to_string_lossy().starts_with('.') {
-                    continue;
-                }
-                let extension = file.path().extension().map(|end| end.to_string_lossy().to_lowercase());
-                if extension.is_some_and(|end| EXTENSIONS.contains(&end.as_str())) {
-                    let path = file.path().strip_prefix(root).unwrap_or(file.path()).to_owned();
-                    entries.push(Entry {
-                        path,
-                        split: split.to_owned(),
-                        class: class.clone(),
-                    });
-                } else {
-                    report.ignored += 1;
-                }
-            }
-            if entries.len() == before {
-                report.findings.push(Finding {
-                    level: Level::Error,
-                    kind: "empty-class",
-                    message: format!("class folder '{class}' in '{split}' holds no pictures"),
-                    files: vec![folder.strip_prefix(root).unwrap_or(&folder).join(&class)],
-                });
-            }
-        }
-    }
-    Ok(entries)
+fn look(root: &Path, path: &Path, place: [&str; 2]) -> Result<Looked, Unreadable> {
+    let full = root.join(path);
+    let decoded = clr_onnx::read_image_file(&full).and_then(|bytes| {
+        Ok((
+            clr_onnx::decode_image_bytes_for(&bytes, &display_path(path), &[])?,
+            bytes,
+        ))
+    });
+    let (image, bytes) = decoded.map_err(|error| Unreadable::new(path.to_owned(), &error))?;
+    Ok(Looked::new(
+        path.to_owned(),
+        place,
+        image.pixels(),
+        image.size(),
+        image.notes(),
+        &bytes,
+    ))
 }
 
-fn folders(path: &Path) -> std::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') && entry.path().is_dir() {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
+/// What is left out for its kind or place, a finding for each line of the scan; what cannot be decoded has findings of its own.
+fn left_out(scan: &ScanReport, unreadable: &[Unreadable]) -> Vec<Finding> {
+    let lines = scan.lines.iter().filter(|line| line.outcome == Outcome::LeftOut);
+    let lines = lines.filter(|line| {
+        !unreadable
+            .iter()
+            .any(|file| line.files.contains(&display_path(&file.path)))
+    });
+    lines
+        .map(|line| Finding {
+            level: Severity::Warning,
+            kind: "left-out",
+            message: format!("left out: {}", line.text(crate::scan_log::NAMED)),
+            files: line.files.clone(),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -230,7 +166,7 @@ mod tests {
     }
 
     fn kinds(root: &Path) -> Vec<&'static str> {
-        let report = examine(root, &|_| (), &|| ()).unwrap();
+        let report = examine(root, &LayoutOptions::default(), &|_| (), &|| ()).unwrap();
         report.findings.iter().map(|finding| finding.kind).collect()
     }
 
@@ -238,8 +174,8 @@ mod tests {
     fn a_healthy_folder_has_no_errors() {
         let root = tempfile::tempdir().unwrap();
         healthy(root.path());
-        let report = examine(root.path(), &|_| (), &|| ()).unwrap();
-        assert_eq!(report.count(Level::Error), 0, "{:?}", report.findings);
+        let report = examine(root.path(), &LayoutOptions::default(), &|_| (), &|| ()).unwrap();
+        assert_eq!(report.count(Severity::Error), 0, "{:?}", report.findings);
         assert_eq!(report.splits["train"]["c0"], 10);
     }
 

@@ -11,7 +11,7 @@ use image::{
 use resvg::{tiny_skia, usvg};
 
 use super::FetchError;
-use crate::fingerprint::Fingerprint;
+use clr_training::inspect::Fingerprint;
 
 /// Longest side of a kept picture: the backbones look at 224 to 300 pixels.
 const LONGEST_SIDE: u32 = 300;

@@ -7,7 +7,7 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
 use super::picture::Picture;
-use crate::fingerprint;
+use clr_training::inspect::near_pairs;
 
 /// One picture with what the split needs to know.
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ pub(crate) fn groups(samples: &[Sample], near_duplicates: bool) -> Vec<Vec<usize
     }
     if near_duplicates {
         let prints: Vec<_> = samples.iter().map(|sample| sample.picture.fingerprint).collect();
-        for (a, b) in fingerprint::near_pairs(&prints) {
+        for (a, b) in near_pairs(&prints) {
             join(&mut parent, a, b);
         }
     }

@@ -2,12 +2,22 @@
 
 use image::RgbImage;
 
+/// What a decoder met that a person may want to know of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImageNotes {
+    /// The largest sample of an image with 16 bits per sample.
+    pub largest_sample: Option<u16>,
+    /// Whether transparent pixels were laid over white.
+    pub transparent: bool,
+}
+
 /// Pixels of an image, each the mean of a block of `factor` × `factor` stored ones.
 ///
 /// Where a side is no multiple of the factor, blocks at one edge hold fewer stored pixels, and the image ends inside them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReducedImage {
     pub(super) pixels: RgbImage,
+    pub(super) notes: ImageNotes,
     pub(super) factor: u32,
     /// Width and height before the reduction.
     pub(super) size: [u32; 2],
@@ -20,6 +30,18 @@ impl ReducedImage {
     #[must_use]
     pub fn pixels(&self) -> &RgbImage {
         &self.pixels
+    }
+
+    /// Width and height before the reduction.
+    #[must_use]
+    pub fn size(&self) -> [u32; 2] {
+        self.size
+    }
+
+    /// Remarks of the decoder.
+    #[must_use]
+    pub fn notes(&self) -> ImageNotes {
+        self.notes
     }
 }
 
@@ -35,6 +57,7 @@ impl From<RgbImage> for ReducedImage {
             factor: 1,
             size: pixels.dimensions().into(),
             missing: [0; 2],
+            notes: ImageNotes::default(),
             pixels,
         }
     }
@@ -67,6 +90,7 @@ impl<'a> From<&'a ReducedImage> for ImageView<'a> {
             factor,
             size,
             missing,
+            ..
         } = image;
         Self {
             pixels,

@@ -1,7 +1,9 @@
 //! From a picture file to the input tensor: one implementation for training and device, the same bits from the same pixels.
 
 mod decode;
+mod file_kind;
 mod fit;
+mod frames;
 mod image_view;
 mod presets;
 mod shrink;
@@ -15,9 +17,11 @@ pub use decode::{
     DecodeLimits, DecodedImage, ImageDecoder, ImageError, MAX_IMAGE_PIXELS, decode_hostile, decode_image,
     decode_image_bytes, decode_image_bytes_for, decode_image_for, read_image_file,
 };
-pub use image_view::{ImageView, ReducedImage};
+pub use file_kind::{FILE_HEAD, FileKind};
+pub use frames::has_further_images;
+pub use image_view::{ImageNotes, ImageView, ReducedImage};
 pub use presets::{efficientnet_lite_preprocessing, imagenet_preprocessing};
-pub use shrink::{Shrunk, shrink_to_fit, unread_format};
+pub use shrink::{Shrunk, shrink_to_fit};
 
 /// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same picture gives the same
 /// tensor bit for bit, whatever the CPU.

@@ -23,7 +23,7 @@ pub struct Shrunk {
 }
 
 /// Brings an image file under `most_bytes`, for a network with an input of `input` (width, height) pixels. A file that is small enough
-/// is left as it is; a larger one is scaled until it fits, its short side at four times the input's long side at first. `origin` names the
+/// is left as it is, or written as PNG where devices do not read its format (TIFF); a larger one is scaled until it fits, its short side at four times the input's long side at first. `origin` names the
 /// file in errors.
 ///
 /// # Errors
@@ -32,7 +32,22 @@ pub fn shrink_to_fit(bytes: Vec<u8>, origin: &str, most_bytes: u64, input: [u32;
     let image = decode_image_bytes(&bytes, origin)?;
     let pixels = u64::from(image.width()) * u64::from(image.height());
     if bytes.len() as u64 <= most_bytes && pixels <= MOST_PIXELS {
-        return Ok(Shrunk { bytes, scaled: false });
+        if super::file_kind::image_format(&bytes) != Some("TIFF") {
+            return Ok(Shrunk { bytes, scaled: false });
+        }
+        let mut png = Cursor::new(Vec::new());
+        image
+            .write_to(&mut png, image::ImageFormat::Png)
+            .map_err(|source| ImageError::Decode {
+                origin: origin.to_owned(),
+                source,
+            })?;
+        if png.get_ref().len() as u64 <= most_bytes {
+            return Ok(Shrunk {
+                bytes: png.into_inner(),
+                scaled: true,
+            });
+        }
     }
     let least = input[0].max(input[1]).max(1);
     let mut short = least.saturating_mul(SIDES);
@@ -68,43 +83,6 @@ pub fn shrink_to_fit(bytes: Vec<u8>, origin: &str, most_bytes: u64, input: [u32;
         }
         short = (short * 3 / 4).max(least);
     }
-}
-
-/// The name of an image format that is not read, by a file's first bytes or its extension; none for anything else.
-#[must_use]
-pub fn unread_format(path: &std::path::Path, start: &[u8]) -> Option<&'static str> {
-    const EXTENSIONS: [(&str, &str); 16] = [
-        ("heic", "HEIC"),
-        ("heif", "HEIF"),
-        ("avif", "AVIF"),
-        ("tif", "TIFF"),
-        ("tiff", "TIFF"),
-        ("jxl", "JPEG XL"),
-        ("jp2", "JPEG 2000"),
-        ("svg", "SVG"),
-        ("psd", "Photoshop"),
-        ("dng", "raw (DNG)"),
-        ("cr2", "raw (CR2)"),
-        ("nef", "raw (NEF)"),
-        ("arw", "raw (ARW)"),
-        ("mp4", "video (MP4)"),
-        ("mov", "video (MOV)"),
-        ("pdf", "PDF"),
-    ];
-    let brand = start.get(4..12).filter(|brand| brand.starts_with(b"ftyp"));
-    match brand.map(|brand| &brand[4..]) {
-        Some(b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1") => return Some("HEIC"),
-        Some(b"avif" | b"avis") => return Some("AVIF"),
-        Some(_) => return Some("video"),
-        None => {}
-    }
-    if start.starts_with(b"II*\0") || start.starts_with(b"MM\0*") {
-        return Some("TIFF");
-    }
-    let known = image::guess_format(start).is_ok();
-    let extension = path.extension()?.to_str()?.to_lowercase();
-    let named = EXTENSIONS.iter().find(|(end, _)| *end == extension);
-    named.filter(|_| !known).map(|&(_, name)| name)
 }
 
 #[cfg(test)]
@@ -148,15 +126,5 @@ mod tests {
         let error = shrink_to_fit(png(&noise(300, 300)), "stubborn.png", 500, [64, 64]).unwrap_err();
         assert!(error.to_string().contains("stubborn.png"), "{error}");
         assert!(shrink_to_fit(b"no image".to_vec(), "text", 500, [64, 64]).is_err());
-    }
-
-    #[test]
-    fn formats_that_are_not_read_are_named() {
-        let of = |name: &str, start: &[u8]| unread_format(std::path::Path::new(name), start);
-        assert_eq!(of("a.HEIC", b""), Some("HEIC"));
-        assert_eq!(of("a.jpg", b"\0\0\0\x18ftypheic\0\0"), Some("HEIC"));
-        assert_eq!(of("a.tif", b"II*\0"), Some("TIFF"));
-        assert_eq!(of("a.jpg", &[0xff, 0xd8, 0xff, 0xe0]), None);
-        assert_eq!(of("notes.txt", b"text"), None);
     }
 }

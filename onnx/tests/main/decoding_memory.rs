@@ -53,7 +53,16 @@ fn files() -> Vec<(String, Vec<u8>)> {
         ("RGBA, 16 bits", rgb.to_rgba16().into()),
         ("grey", rgb.to_luma8().into()),
     ];
-    for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Gif] {
+    let formats = [
+        ImageFormat::Png,
+        ImageFormat::Bmp,
+        ImageFormat::WebP,
+        ImageFormat::Gif,
+        ImageFormat::Pnm,
+        #[cfg(feature = "tiff")]
+        ImageFormat::Tiff,
+    ];
+    for format in formats {
         for (kind, image) in &images {
             let mut bytes = Cursor::new(Vec::new());
             if image.write_to(&mut bytes, format).is_ok() {

@@ -1,12 +1,16 @@
 //! A data set: classes, and the pictures of each split.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use rand::seq::SliceRandom as _;
 
 use super::{
-    Unreadable, Warning,
-    scan::{ClassFolder, class_folders, folders},
+    Outcome, Unreadable, Warning,
+    layout::{Layout, LayoutOptions, Part},
+    scan::{Scan, ScanReport},
 };
 use crate::{
     error::{Result, TrainError},
@@ -24,7 +28,7 @@ pub struct Sample {
 }
 
 /// A part of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Split {
     /// What is learned from.
     Train,
@@ -43,6 +47,13 @@ impl Split {
             Self::Test => "test",
         }
     }
+
+    /// The split that a word such as `Training`, `val` or `holdout` names.
+    pub fn from_name(name: &str) -> Option<Self> {
+        super::split_names::split_of(name)
+            .filter(|(_, rest)| rest.is_empty())
+            .map(|(split, _)| split)
+    }
 }
 
 /// How training pictures are divided where the folders do not say so.
@@ -54,6 +65,8 @@ pub struct SplitOptions {
     pub seed: u64,
     /// Keep at most this many training and validation pictures together, classes in proportion (for studies).
     pub limit: Option<usize>,
+    /// What a person says of the folders.
+    pub layout: LayoutOptions,
 }
 
 impl Default for SplitOptions {
@@ -62,6 +75,7 @@ impl Default for SplitOptions {
             validation_fraction: 0.2,
             seed: 0,
             limit: None,
+            layout: LayoutOptions::default(),
         }
     }
 }
@@ -74,15 +88,18 @@ pub struct Dataset {
     train: Vec<Sample>,
     validation: Vec<Sample>,
     test: Option<Vec<Sample>>,
-    unreadable: Vec<Unreadable>,
+    /// Images before some validate, by part: its folder's name, then classes.
+    parts: Vec<(String, Vec<(String, usize)>)>,
+    scan: Scan,
+    notes: Vec<String>,
 }
 
 impl Dataset {
-    /// Reads the folders under `root`: either one folder per class, or `train/`, optionally `val/` (`valid/`,
-    /// `validation/`) and optionally `test/`, each with class folders. Nested folders belong to their class; hidden files
-    /// and other file types are ignored; files that are no pictures are listed in [`Dataset::unreadable`].
+    /// Reads the folders under `root`: either one folder per class, or folders of splits with class folders, or class folders with the
+    /// splits in each; see [`LayoutOptions`]. Folders in a class folder belong to the class. Whatever is taken for no image is in
+    /// [`Dataset::report`].
     ///
-    /// No test split is ever invented: without `test/` there is none.
+    /// No test split is ever invented: without a folder for it there is none. Without a training split all others are there still.
     pub fn open(root: &Path, options: &SplitOptions) -> Result<Self> {
         if !(options.validation_fraction > 0.0 && options.validation_fraction < 0.9) {
             return Err(TrainError::InvalidOption {
@@ -91,84 +108,94 @@ impl Dataset {
                 got: options.validation_fraction.to_string(),
             });
         }
-        let top = folders(root)?;
-        let has = |name: &str| top.iter().any(|folder| folder == name);
-        let split_layout = has("train");
-        let prefix = if split_layout {
-            Path::new("train")
-        } else {
-            Path::new("")
-        };
-        let main = class_folders(root, prefix)?;
-        if main.len() < 2 {
-            return Err(TrainError::TooFewClasses {
-                path: root.join(prefix),
-                found: main.len(),
+        let mut scan = Scan::of(root)?;
+        if root.is_file() {
+            return Err(TrainError::Read {
+                path: root.to_owned(),
+                source: std::io::ErrorKind::NotADirectory.into(),
             });
         }
-        let classes: Vec<String> = main.iter().map(|folder| folder.class.clone()).collect();
-        let mut unreadable = Vec::new();
-        let mut take = |folders: Vec<ClassFolder>, prefix: &Path, split: &str| -> Result<Vec<Vec<PathBuf>>> {
-            let mut pictures = vec![Vec::new(); classes.len()];
-            for folder in folders {
-                let class = classes.iter().position(|class| *class == folder.class).ok_or_else(|| {
-                    TrainError::UnknownClass {
-                        split: split.to_owned(),
-                        class: folder.class.clone(),
+        let Layout {
+            mut splits,
+            all,
+            mut notes,
+        } = Layout::of(&mut scan, &options.layout)?;
+        let parts = splits.values().chain(&all).map(Part::counts).collect();
+        let whole = all.is_some();
+        let main = all.or_else(|| splits.remove(&Split::Train));
+        let classes: Vec<String> = match &main {
+            Some(main) => main.classes.keys().cloned().collect(),
+            None => splits
+                .values()
+                .flat_map(|part| part.classes.keys().cloned())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+        };
+        if classes.len() < 2 {
+            return Err(TrainError::TooFewClasses {
+                path: main
+                    .as_ref()
+                    .map_or_else(|| root.to_owned(), |main| root.join(&main.folder)),
+                found: classes.len(),
+            });
+        }
+        let named = main.as_ref().map(|main| main.name.clone());
+        let mut take = |part: Part, required: bool| -> Result<Vec<Vec<PathBuf>>> {
+            let mut images = vec![Vec::new(); classes.len()];
+            for (class, found) in part.classes {
+                let index =
+                    classes
+                        .iter()
+                        .position(|known| *known == class)
+                        .ok_or_else(|| TrainError::UnknownClass {
+                            split: part.name.clone(),
+                            train: named.clone().unwrap_or_default(),
+                            similar: similar(&class, &classes),
+                            class: class.clone(),
+                        })?;
+                if found.images.is_empty() {
+                    let folder = &found.folders[0];
+                    if required {
+                        return Err(scan.empty_class(class, folder));
                     }
-                })?;
-                if folder.pictures.is_empty() {
-                    return Err(TrainError::EmptyClass {
-                        path: root.join(prefix).join(&folder.class),
-                        class: folder.class,
-                        unreadable: folder.unreadable.len(),
-                    });
+                    notes.push(format!("class '{class}' has no images in '{}'", part.name));
                 }
-                unreadable.extend(folder.unreadable);
-                pictures[class] = folder.pictures;
+                images[index] = found.images;
             }
-            Ok(pictures)
+            Ok(images)
         };
-        let mut main = take(main, prefix, "train")?;
-        let validation_folder = ["val", "valid", "validation"]
-            .into_iter()
-            .find(|name| split_layout && has(name));
-        let validation = match validation_folder {
-            Some(name) => Some(take(class_folders(root, Path::new(name))?, Path::new(name), name)?),
-            None => None,
-        };
-        let test = if split_layout && has("test") {
-            Some(take(
-                class_folders(root, Path::new("test"))?,
-                Path::new("test"),
-                "test",
-            )?)
-        } else {
-            None
-        };
+        let mut main = main.map(|main| take(main, true)).transpose()?;
+        let mut other = |split| splits.remove(&split).map(|part| take(part, false)).transpose();
+        let (validation, test) = (other(Split::Validation)?, other(Split::Test)?);
 
-        let total: usize = main.iter().map(Vec::len).sum();
-        for (class, pictures) in main.iter_mut().enumerate() {
-            pictures.shuffle(&mut stream(options.seed, Purpose::Split, class as u64, 0));
+        let total: usize = main.iter().flatten().map(Vec::len).sum();
+        for (class, images) in main.iter_mut().flatten().enumerate() {
+            images.shuffle(&mut stream(options.seed, Purpose::Split, class as u64, 0));
             if let Some(limit) = options.limit {
-                let keep = (pictures.len() as f64 * limit as f64 / total as f64).round() as usize;
-                pictures.truncate(keep.max(2));
+                let keep = (images.len() as f64 * limit as f64 / total as f64).round() as usize;
+                images.truncate(keep.max(2));
             }
         }
-        let validation = match validation {
-            Some(validation) => validation,
-            None => (main.iter_mut().zip(&classes))
-                .map(|(pictures, class)| split_off(pictures, class, options.validation_fraction))
+        let validation = match (validation, &mut main) {
+            (Some(validation), _) => validation,
+            (None, Some(main)) => (main.iter_mut().zip(&classes))
+                .map(|(images, class)| split_off(images, class, options.validation_fraction))
                 .collect::<Result<Vec<_>>>()?,
+            (None, None) => Vec::new(),
         };
-        let test = test.map(samples);
+        if !whole && main.is_none() {
+            notes.push("there is no training split".to_owned());
+        }
         Ok(Self {
             root: root.to_owned(),
-            train: samples(main),
+            train: samples(main.unwrap_or_default()),
             validation: samples(validation),
-            test,
+            test: test.map(samples),
             classes,
-            unreadable,
+            parts,
+            scan,
+            notes,
         })
     }
 
@@ -185,8 +212,8 @@ impl Dataset {
     /// The pictures of a split, sorted by path; an error if the data set has no such split.
     pub fn samples(&self, split: Split) -> Result<&[Sample]> {
         let found = match split {
-            Split::Train => Some(&self.train),
-            Split::Validation => Some(&self.validation),
+            Split::Train => Some(&self.train).filter(|samples| !samples.is_empty()),
+            Split::Validation => Some(&self.validation).filter(|samples| !samples.is_empty()),
             Split::Test => self.test.as_ref(),
         };
         found.map(Vec::as_slice).ok_or_else(|| TrainError::NoSuchSplit {
@@ -200,9 +227,28 @@ impl Dataset {
         self.test.is_some()
     }
 
-    /// Files that could not be opened as pictures.
-    pub fn unreadable(&self) -> &[Unreadable] {
-        &self.unreadable
+    /// What every file was found to be. Files that could not be read as images later are left out for that reason; of images, those in
+    /// other splits than `splits` are passed over.
+    pub fn report<'a>(&self, splits: &[Split], unreadable: impl IntoIterator<Item = &'a Unreadable>) -> ScanReport {
+        let mut scan = self.scan.clone();
+        for split in [Split::Train, Split::Validation, Split::Test] {
+            if !splits.contains(&split) {
+                for sample in self.samples(split).unwrap_or_default() {
+                    scan.pass_over(&sample.path, "in a split that is not asked for");
+                }
+            }
+        }
+        scan.report(unreadable)
+    }
+
+    /// The images as the folders have them: for each folder of class folders its name, and the number of images of each class.
+    pub fn parts(&self) -> &[(String, Vec<(String, usize)>)] {
+        &self.parts
+    }
+
+    /// What was decided about the folders, for a person to know.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Training pictures per class.
@@ -216,7 +262,18 @@ impl Dataset {
 
     /// Remarks: skipped files, unequal classes (3 : 1 or more), few validation pictures (standard error above 2.5 points).
     pub fn warnings(&self) -> Vec<Warning> {
-        let mut warnings: Vec<Warning> = self.unreadable.iter().cloned().map(Warning::Unreadable).collect();
+        let mut warnings: Vec<Warning> = self
+            .notes
+            .iter()
+            .cloned()
+            .map(|note| Warning::Layout { note })
+            .collect();
+        let lines = self.scan.report([]).lines.into_iter();
+        warnings.extend(
+            lines
+                .filter(|line| line.outcome == Outcome::LeftOut)
+                .map(|line| Warning::LeftOut { line }),
+        );
         let counts = self.class_counts();
         let by_count = |class: &usize| (counts[*class], std::cmp::Reverse(*class));
         let classes = 0..counts.len();
@@ -240,6 +297,13 @@ impl Dataset {
         }
         warnings
     }
+}
+
+/// A class that a person would take for `class`, in brackets.
+fn similar(class: &str, classes: &[String]) -> String {
+    let plain = |name: &str| name.trim().to_lowercase();
+    let found = classes.iter().find(|known| plain(known) == plain(class));
+    found.map_or_else(String::new, |known| format!(" (but `{known}`)"))
 }
 
 fn split_off(pictures: &mut Vec<PathBuf>, class: &str, fraction: f32) -> Result<Vec<PathBuf>> {

@@ -2,14 +2,21 @@
 
 mod augment;
 mod dataset;
+pub mod inspect;
+mod layout;
 mod loader;
 mod pictures;
 mod scan;
+mod split_names;
+mod survey;
 mod warning;
 
 pub use augment::{Augmentation, Flip};
 pub use dataset::{Dataset, Sample, Split, SplitOptions};
+pub use layout::LayoutOptions;
 pub use pictures::Pictures;
+pub use scan::{Outcome, Scan, ScanLine, ScanReport, display_path};
+pub use survey::Survey;
 pub use warning::{Unreadable, Warning};
 
 pub(crate) use augment::mirror;

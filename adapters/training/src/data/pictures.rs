@@ -6,10 +6,10 @@ use std::{
 };
 
 use clr_adapters::{Digest, Preprocessing};
-use clr_onnx::{Preprocess as _, RgbImage, decode_image_bytes_for, read_image_file};
+use clr_onnx::{ImageError, Preprocess as _, ReducedImage, RgbImage, decode_image_bytes_for, read_image_file};
 use rayon::prelude::*;
 
-use super::{Dataset, Sample, Split, Unreadable};
+use super::{Dataset, Sample, Split, Unreadable, inspect::Looked};
 use crate::{
     error::{Result, TrainError},
     observer::{Meter, Observer},
@@ -24,6 +24,7 @@ pub struct Pictures {
     decoded: Vec<Option<RgbImage>>,
     preprocessing: Preprocessing,
     unreadable: Vec<Unreadable>,
+    looked: Vec<Looked>,
 }
 
 impl Pictures {
@@ -48,24 +49,29 @@ impl Pictures {
             decoded: Vec::with_capacity(samples.len()),
             preprocessing: preprocessing.clone(),
             unreadable: Vec::new(),
+            looked: Vec::with_capacity(samples.len()),
         };
         for chunk in samples.chunks(CHUNK) {
             let fitted: Vec<_> = chunk
                 .par_iter()
-                .map(|sample| read(root, sample, preprocessing))
+                .map(|sample| {
+                    let (bytes, image) = read(root, sample, preprocessing)?;
+                    let fitted = preprocessing.fit(&image);
+                    let (path, place) = (sample.path.clone(), [split.name(), &dataset.classes()[sample.class]]);
+                    let looked = Looked::new(path, place, &fitted, image.size(), image.notes(), &bytes);
+                    Ok((Digest::of(&bytes), fitted, looked))
+                })
                 .collect();
             for (sample, fitted) in chunk.iter().zip(fitted) {
                 match fitted {
-                    Ok((digest, picture)) => {
+                    Ok((digest, picture, looked)) => {
                         let keep = (pictures.samples.len() + 1) * bytes <= budget;
                         pictures.samples.push(sample.clone());
                         pictures.files.push(digest);
                         pictures.decoded.push(keep.then_some(picture));
+                        pictures.looked.push(looked);
                     }
-                    Err(reason) => pictures.unreadable.push(Unreadable {
-                        path: sample.path.clone(),
-                        reason,
-                    }),
+                    Err(error) => pictures.unreadable.push(Unreadable::new(sample.path.clone(), &error)),
                 }
             }
             meter.advance(chunk.len(), observer);
@@ -83,6 +89,10 @@ impl Pictures {
                 class: dataset.classes()[class].clone(),
                 path: root.to_owned(),
                 unreadable: before[class],
+                reasons: pictures
+                    .unreadable
+                    .first()
+                    .map_or_else(String::new, |first| format!(": {first}")),
             });
         }
         Ok(pictures)
@@ -113,6 +123,11 @@ impl Pictures {
         &self.unreadable
     }
 
+    /// What the checks keep of each picture.
+    pub fn looked(&self) -> &[Looked] {
+        &self.looked
+    }
+
     /// The classes, in index order.
     pub fn labels(&self) -> Vec<u32> {
         self.samples.iter().map(|sample| sample.class as u32).collect()
@@ -141,11 +156,11 @@ impl Pictures {
             return Ok(Cow::Borrowed(picture));
         }
         let sample = &self.samples[index];
-        let (_, picture) = read(&self.root, sample, &self.preprocessing).map_err(|reason| TrainError::Read {
+        let (_, image) = read(&self.root, sample, &self.preprocessing).map_err(|error| TrainError::Read {
             path: self.root.join(&sample.path),
-            source: std::io::Error::other(reason),
+            source: std::io::Error::other(error.to_string()),
         })?;
-        Ok(Cow::Owned(picture))
+        Ok(Cow::Owned(self.preprocessing.fit(&image)))
     }
 
     /// Picture `index` as the file has it, not fitted.
@@ -158,10 +173,9 @@ impl Pictures {
     }
 }
 
-fn read(root: &Path, sample: &Sample, preprocessing: &Preprocessing) -> Result<(Digest, RgbImage), String> {
+fn read(root: &Path, sample: &Sample, preprocessing: &Preprocessing) -> Result<(Vec<u8>, ReducedImage), ImageError> {
     let path = root.join(&sample.path);
-    let bytes = read_image_file(&path).map_err(|error| error.to_string())?;
-    let name = sample.path.to_string_lossy();
-    let picture = decode_image_bytes_for(&bytes, &name, &[preprocessing]).map_err(|error| error.to_string())?;
-    Ok((Digest::of(&bytes), preprocessing.fit(&picture)))
+    let bytes = read_image_file(&path)?;
+    let image = decode_image_bytes_for(&bytes, &path.display().to_string(), &[preprocessing])?;
+    Ok((bytes, image))
 }

@@ -1,16 +1,57 @@
 //! What a person should know about the data, without being an error.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
-use serde::Serialize;
+use clr_onnx::ImageError;
+use serde::{Serialize, Serializer};
+
+use super::{
+    ScanLine, display_path,
+    inspect::{Finding, Severity},
+};
 
 /// A file that could not be read as a picture and is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
     /// The file.
+    #[serde(serialize_with = "path")]
     pub path: PathBuf,
+    /// The kind of reason, the same for all files that it holds for.
+    #[serde(skip)]
+    pub kind: &'static str,
     /// Why.
     pub reason: String,
+}
+
+impl Unreadable {
+    /// The file at `path`, which could not be decoded.
+    pub fn new(path: PathBuf, error: &ImageError) -> Self {
+        let kind = match error {
+            ImageError::Damaged { .. } => "damaged or cut short",
+            ImageError::Io { .. } => "it cannot be read",
+            ImageError::Empty { .. } => "it has no pixels",
+            ImageError::Decode { .. } => "it has a feature that is not read",
+            error if error.is_over_limit() => "too large to decode",
+            _ => "it is no image",
+        };
+        let text = error.to_string();
+        let text = text.split("\nhint:").next().unwrap_or_default();
+        let reason = text.split_once(": ").map_or(text, |(_, reason)| reason).to_owned();
+        Self { path, kind, reason }
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", display_path(&self.path), self.reason)
+    }
+}
+
+fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&display_path(path))
 }
 
 /// A remark about the data.
@@ -20,6 +61,29 @@ pub struct Unreadable {
 pub enum Warning {
     /// A file was skipped.
     Unreadable(Unreadable),
+    /// Files that are or should be images and are not taken, by kind and reason.
+    LeftOut {
+        /// The line of the scan's report.
+        line: ScanLine,
+    },
+    /// What was decided about the folders.
+    Layout {
+        /// The decision.
+        note: String,
+    },
+    /// What was found wrong with the images themselves.
+    Check {
+        /// The kind of finding; its findings are told together.
+        check: &'static str,
+        /// How bad it is.
+        level: Severity,
+        /// The first finding.
+        message: String,
+        /// How many there are.
+        findings: usize,
+        /// The files of all of them, each once.
+        files: Vec<String>,
+    },
     /// The largest class has many times the training pictures of the smallest.
     Imbalance {
         /// The class with the most pictures.
@@ -40,10 +104,52 @@ pub enum Warning {
     },
 }
 
+impl Warning {
+    /// One warning for each kind of finding.
+    pub(crate) fn of_findings(findings: Vec<Finding>) -> Vec<Self> {
+        let mut warnings: Vec<Self> = Vec::new();
+        for finding in findings {
+            let same = warnings.iter_mut().find_map(|warning| match warning {
+                Self::Check {
+                    check, findings, files, ..
+                } if *check == finding.kind => Some((findings, files)),
+                _ => None,
+            });
+            if let Some((findings, files)) = same {
+                *findings += 1;
+                for file in finding.files {
+                    if !files.contains(&file) {
+                        files.push(file);
+                    }
+                }
+            } else {
+                warnings.push(Self::Check {
+                    check: finding.kind,
+                    level: finding.level,
+                    message: finding.message,
+                    findings: 1,
+                    files: finding.files,
+                });
+            }
+        }
+        warnings
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(file) => write!(f, "skipped {}: {}", file.path.display(), file.reason),
+            Self::Unreadable(file) => write!(f, "skipped {file}"),
+            Self::LeftOut { line } => write!(f, "left out: {}", line.text(3)),
+            Self::Layout { note } => write!(f, "{note}"),
+            Self::Check { message, findings, .. } if *findings > 1 => {
+                write!(
+                    f,
+                    "{message} (and {} more findings of this kind: `clr doctor` lists them)",
+                    findings - 1
+                )
+            }
+            Self::Check { message, .. } => write!(f, "{message}"),
             Self::Imbalance {
                 largest,
                 most,

@@ -8,9 +8,9 @@ use clr_onnx::{Preprocess as _, RgbImage};
 
 use super::{Candidate, Outcome, ParitySample, Trained, prepare::Prepared};
 use crate::{
-    Evaluation, Flip, Warning,
+    Evaluation, Flip,
     calibrate::log_probability,
-    data::{Dataset, Pictures, Split},
+    data::{Dataset, Pictures},
     error::Result,
     evaluate::{argmax, evaluate},
     network::Network,
@@ -94,18 +94,9 @@ pub(super) fn finish(
     let bytes = encode(&adapter, options.encoding)?;
     let quantised = decode(&bytes)?.adapter;
     let parity = parity(&network, &prepared.validation)?;
-    let mut warnings = prepared.warnings;
-    let test = if options.test && dataset.has_test() {
-        let budget = options.picture_budget;
-        let pictures = Pictures::load(dataset, Split::Test, &prepared.preprocessing, budget, observer)?;
-        for file in pictures.unreadable() {
-            let warning = Warning::Unreadable(file.clone());
-            observer.warning(&warning);
-            warnings.push(warning);
-        }
-        Some(evaluate(&network, &pictures, &prepared.names, workers, observer)?)
-    } else {
-        None
+    let test = match &prepared.test {
+        Some(pictures) => Some(evaluate(&network, pictures, &prepared.names, workers, observer)?),
+        None => None,
     };
     Ok(Trained {
         adapter,
@@ -117,7 +108,7 @@ pub(super) fn finish(
         history,
         candidates,
         parity,
-        warnings,
+        warnings: prepared.warnings,
         penalty: prepared.fitted.penalty,
         mirrored: prepared.schedule.augmentation.flip == Flip::On,
         seconds: start.elapsed().as_secs_f64(),

@@ -9,7 +9,7 @@ use clr_onnx::Backbone;
 use super::Outcome;
 use crate::{
     Evaluation, Flip, Record, Warning,
-    data::{Dataset, Pictures, Split},
+    data::{Dataset, Pictures, Split, inspect},
     error::{Result, TrainError},
     evaluate::features,
     network::Network,
@@ -17,6 +17,9 @@ use crate::{
     optimise::{Features, FittedHead, fit_head},
     options::{Schedule, TrainOptions},
 };
+
+/// Similar images are looked for in data sets of up to so many: seconds at most.
+const NEAR: usize = 10_000;
 
 pub(super) struct Prepared<'a> {
     pub(super) options: &'a TrainOptions,
@@ -26,6 +29,8 @@ pub(super) struct Prepared<'a> {
     pub(super) names: Vec<String>,
     pub(super) train: Pictures,
     pub(super) validation: Pictures,
+    /// Read, not looked at before the end.
+    pub(super) test: Option<Pictures>,
     pub(super) warnings: Vec<Warning>,
     /// The untouched backbone with the fitted head.
     pub(super) base: Network,
@@ -58,9 +63,18 @@ impl<'a> Prepared<'a> {
         let budget = options.picture_budget;
         let train = Pictures::load(dataset, Split::Train, &preprocessing, budget, observer)?;
         let validation = Pictures::load(dataset, Split::Validation, &preprocessing, budget, observer)?;
+        // Read here, so that what is wrong with it is said before the work.
+        let test = if options.test && dataset.has_test() {
+            Some(Pictures::load(dataset, Split::Test, &preprocessing, budget, observer)?)
+        } else {
+            None
+        };
         let mut warnings = dataset.warnings();
-        let skipped = train.unreadable().iter().chain(validation.unreadable());
+        let all = || [Some(&train), Some(&validation), test.as_ref()].into_iter().flatten();
+        let skipped = all().flat_map(|pictures| pictures.unreadable());
         warnings.extend(skipped.cloned().map(Warning::Unreadable));
+        let looked: Vec<_> = all().flat_map(|pictures| pictures.looked().iter().cloned()).collect();
+        warnings.extend(Warning::of_findings(inspect::findings(&looked, NEAR)));
         for warning in &warnings {
             observer.warning(warning);
         }
@@ -105,6 +119,7 @@ impl<'a> Prepared<'a> {
             names,
             train,
             validation,
+            test,
             warnings,
             base,
             fitted,

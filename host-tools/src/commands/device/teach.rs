@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use clr_onnx::{shrink_to_fit, unread_format};
+use clr_onnx::shrink_to_fit;
+use clr_training::{Outcome, Scan, ScanReport, display_path};
 use clr_transfer::{ClientError, EndpointClient, FailureCode, Filing, TeachPhase, TeachStatus};
 use serde::Serialize;
 
 use super::Context;
-
-/// Extensions of images that are read.
-const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "webp", "gif"];
+use crate::scan_log;
 
 #[derive(Args, Debug)]
 #[command(
@@ -42,6 +41,7 @@ struct TeachDocument<'a> {
     /// Images that were scaled to fit the device's cap.
     scaled: usize,
     left_out: Vec<LeftOut>,
+    scan: ScanReport,
     /// What the device made of them at once; none where it cannot learn.
     learned: Option<&'a str>,
     phase: TeachPhase,
@@ -52,7 +52,7 @@ struct TeachDocument<'a> {
 /// A file that was not filed.
 #[derive(Serialize)]
 struct LeftOut {
-    path: PathBuf,
+    path: String,
     reason: String,
 }
 
@@ -62,30 +62,48 @@ pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &C
         !label.is_empty(),
         "a label of spaces alone says nothing\nhint: --label NAME, what the images show"
     );
-    let (paths, mut left_out) = collect(&args.paths)?;
+    let (mut paths, mut scan) = (Vec::new(), ScanReport::default());
+    for path in &args.paths {
+        let found = Scan::of(path)?;
+        paths.extend(found.images());
+        scan.add(found.report([]), path);
+    }
+    scan_log::images(&scan);
+    let mut left_out: Vec<LeftOut> = (scan.lines.iter())
+        .filter(|line| line.outcome == Outcome::LeftOut)
+        .flat_map(|line| {
+            line.files.iter().map(|path| LeftOut {
+                path: path.clone(),
+                reason: format!("{}: {}", line.kind, line.reason),
+            })
+        })
+        .collect();
     let mut filing = client.begin_filing(&args.task, label)?;
     let mut scaled = 0;
     let bar = context.output.bar(paths.len() as u64, label);
     for path in paths {
         match file_one(client, &mut filing, &path) {
             Ok(Ok(shrunk)) => scaled += usize::from(shrunk),
-            Ok(Err(reason)) => left_out.push(LeftOut { path, reason }),
+            Ok(Err(reason)) => left_out.push(LeftOut {
+                path: display_path(&path),
+                reason,
+            }),
             Err(error) => {
                 // All of a class or nothing of it.
                 bar.finish_and_clear();
                 client.take_back(&filing);
-                return Err(anyhow::Error::new(error).context(format!("while sending '{}'", path.display())));
+                return Err(anyhow::Error::new(error).context(format!("while sending '{}'", display_path(&path))));
             }
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
     for left in &left_out {
-        tracing::warn!("left out: '{}': {}", left.path.display(), left.reason);
+        tracing::warn!("left out: '{}': {}", left.path, left.reason);
     }
     if filing.is_empty() {
         bail!(
-            "none of the {} images could be filed: {}\nhint: PNG, JPEG, BMP, WebP and GIF are read",
+            "none of the {} images could be filed: {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read",
             left_out.len(),
             left_out.first().map_or("no image found", |left| left.reason.as_str())
         );
@@ -99,6 +117,7 @@ pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &C
         relabelled: filing.relabelled(),
         scaled,
         left_out,
+        scan,
         learned: status.message.as_deref(),
         phase: status.phase,
         recognised: status.recognised,
@@ -166,9 +185,6 @@ fn file_one(
         Ok(bytes) => bytes,
         Err(error) => return Ok(Err(format!("cannot be read: {error}"))),
     };
-    if let Some(format) = unread_format(path, bytes.get(..64).unwrap_or(&bytes)) {
-        return Ok(Err(not_read(format)));
-    }
     let limits = filing.limits;
     let shrunk = match shrink_to_fit(bytes, "the file", limits.image_bytes, limits.input) {
         Ok(shrunk) => shrunk,
@@ -185,42 +201,4 @@ fn file_one(
         }
         Err(error) => Err(error),
     }
-}
-
-fn not_read(format: &str) -> String {
-    format!("{format} is not read; save it as JPEG or PNG first")
-}
-
-/// The images of files and folders, and what lies in these folders that is not read.
-fn collect(paths: &[PathBuf]) -> anyhow::Result<(Vec<PathBuf>, Vec<LeftOut>)> {
-    let (mut images, mut left_out) = (Vec::new(), Vec::new());
-    for path in paths {
-        if path.is_file() {
-            images.push(path.clone());
-            continue;
-        }
-        anyhow::ensure!(path.is_dir(), "no file or folder '{}'", path.display());
-        for entry in walkdir::WalkDir::new(path).sort_by_file_name() {
-            let entry = match entry {
-                Ok(entry) if entry.file_type().is_file() => entry.into_path(),
-                Ok(_) => continue,
-                Err(error) => {
-                    let path = error.path().unwrap_or(path).to_owned();
-                    let reason = format!("cannot be read: {error}");
-                    left_out.push(LeftOut { path, reason });
-                    continue;
-                }
-            };
-            let extension = entry.extension().map(|end| end.to_string_lossy().to_lowercase());
-            if extension.is_some_and(|end| EXTENSIONS.contains(&end.as_str())) {
-                images.push(entry);
-            } else if let Some(format) = unread_format(&entry, b"") {
-                left_out.push(LeftOut {
-                    path: entry,
-                    reason: not_read(format),
-                });
-            }
-        }
-    }
-    Ok((images, left_out))
 }

@@ -13,17 +13,20 @@ use candle_core::Device;
 use clap::{Args, ValueEnum};
 use clr_adapters::Adapter;
 use clr_device::{Engine, EngineOptions, ResidentAdapter};
-use clr_onnx::Backbone;
-use clr_training::{Confidence, Dataset, Evaluation, Sample, Split, SplitOptions};
+use clr_onnx::{Backbone, ImageError};
+use clr_training::{
+    Confidence, Dataset, Evaluation, Sample, ScanReport, Split, SplitOptions, Unreadable, display_path,
+};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, layout_args::LayoutArgs};
 use crate::{
     backbones::{read_adapter, read_backbone},
     batches,
     device::DeviceArg,
     output::{Output, Table, human_time},
+    scan_log,
 };
 
 /// Measure an adapter on labelled pictures, through the device engine
@@ -61,6 +64,8 @@ pub(crate) struct EvalArgs {
     /// Where to compute: the device engine on the CPU, or the training network on a GPU
     #[arg(long, value_enum, default_value_t, value_name = "auto|cpu|cuda")]
     device: DeviceArg,
+    #[command(flatten)]
+    layout: LayoutArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,6 +76,17 @@ enum SplitArg {
     All,
 }
 
+impl SplitArg {
+    fn splits(self) -> &'static [Split] {
+        match self {
+            Self::Train => &[Split::Train],
+            Self::Val => &[Split::Validation],
+            Self::Test => &[Split::Test],
+            Self::All => &[Split::Train, Split::Validation, Split::Test],
+        }
+    }
+}
+
 /// What was measured.
 #[derive(Serialize)]
 pub(crate) struct Measured {
@@ -78,6 +94,9 @@ pub(crate) struct Measured {
     #[serde(flatten)]
     pub(crate) evaluation: Evaluation,
     unreadable: Vec<String>,
+    /// The same with reasons.
+    #[serde(skip)]
+    failures: Vec<Unreadable>,
     /// What the adapter's logits are divided by before the softmax.
     temperature: f32,
     /// What its probabilities are worth, with the temperature.
@@ -86,6 +105,13 @@ pub(crate) struct Measured {
     uncalibrated: Confidence,
     /// Wall time per picture with all cores (or the GPU) busy, reading the file included.
     seconds_per_picture: f64,
+}
+
+#[derive(Serialize)]
+struct Document {
+    #[serde(flatten)]
+    measured: Measured,
+    scan: ScanReport,
 }
 
 pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> {
@@ -111,7 +137,8 @@ pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         measure_on(&device, &backbone, &adapter, &dataset, &samples, context.output)?
     };
     if context.output.json {
-        context.output.document("eval", &measured)?;
+        let scan = dataset.report(args.split.splits(), &measured.failures);
+        context.output.document("eval", &Document { measured, scan })?;
     } else {
         print(&measured, context.output)?;
     }
@@ -123,23 +150,25 @@ fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> 
     let split = SplitOptions {
         validation_fraction: args.validation,
         seed: args.seed,
+        layout: args.layout.options(),
         ..SplitOptions::default()
     };
     let dataset = Dataset::open(data, &split)?;
-    let hint = "hint: --split all takes every picture of a folder without train/, val/ and test/";
+    scan_log::log(&dataset.report(args.split.splits(), []));
+    for note in dataset.notes() {
+        tracing::warn!("{note}");
+    }
+    let hint = "hint: --split all takes every image there is";
     let samples: Vec<Sample> = match args.split {
-        SplitArg::Train => dataset.samples(Split::Train)?.to_vec(),
-        SplitArg::Val => dataset.samples(Split::Validation)?.to_vec(),
-        SplitArg::Test => dataset
-            .samples(Split::Test)
-            .map_err(|error| anyhow::anyhow!("{error}\n{hint}"))?
-            .to_vec(),
-        SplitArg::All => [Split::Train, Split::Validation, Split::Test]
-            .into_iter()
-            .filter_map(|split| dataset.samples(split).ok())
+        SplitArg::All => (args.split.splits().iter())
+            .filter_map(|&split| dataset.samples(split).ok())
             .flatten()
             .cloned()
             .collect(),
+        one => dataset
+            .samples(one.splits()[0])
+            .map_err(|error| anyhow::anyhow!("{error}\n{hint}"))?
+            .to_vec(),
     };
     Ok((dataset, samples))
 }
@@ -155,16 +184,13 @@ pub(crate) fn measure(
     let classes = class_map(dataset.classes(), adapter.labels())?;
     let bar = output.bar(samples.len() as u64, "evaluating");
     let start = Instant::now();
-    let answers: Vec<Result<Option<Vec<f32>>, anyhow::Error>> = samples
+    let answers: Vec<anyhow::Result<Result<Vec<f32>, ImageError>>> = samples
         .par_iter()
         .map(|sample| {
             let path = dataset.root().join(&sample.path);
             let answer = match clr_onnx::decode_image_for(&path, &[adapter.preprocessing()]) {
-                Ok(picture) => Ok(Some(engine.classify(adapter, &picture)?.logits().to_vec())),
-                Err(error) => {
-                    tracing::warn!("skipped: {error}");
-                    Ok(None)
-                }
+                Ok(picture) => Ok(Ok(engine.classify(adapter, &picture)?.logits().to_vec())),
+                Err(error) => Ok(Err(error)),
             };
             bar.inc(1);
             answer
@@ -198,25 +224,28 @@ fn measure_on(
     summary(of, &classes, samples, answers, seconds)
 }
 
-/// Answers per sample (none for an unreadable picture) as what was measured; `classes` are the adapter's for each class of the data.
+/// Answers per sample (an error for an unreadable image) as what was measured; `classes` are the adapter's for each class of the data.
 fn summary(
     (task, names, temperature): (&str, &[String], f32),
     classes: &[usize],
     samples: &[Sample],
-    answers: Vec<anyhow::Result<Option<Vec<f32>>>>,
+    answers: Vec<anyhow::Result<Result<Vec<f32>, ImageError>>>,
     seconds: f64,
 ) -> anyhow::Result<Measured> {
-    let (mut logits, mut labels, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut logits, mut labels, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     for (sample, answer) in samples.iter().zip(answers) {
-        match answer.with_context(|| format!("'{}'", sample.path.display()))? {
-            Some(answer) => {
+        match answer.with_context(|| format!("'{}'", display_path(&sample.path)))? {
+            Ok(answer) => {
                 logits.push(answer);
                 labels.push(classes[sample.class] as u32);
             }
-            None => unreadable.push(sample.path.display().to_string()),
+            Err(error) => failures.push(Unreadable::new(sample.path.clone(), &error)),
         }
     }
-    anyhow::ensure!(!logits.is_empty(), "no picture could be read");
+    for file in &failures {
+        tracing::warn!("skipped {file}");
+    }
+    anyhow::ensure!(!logits.is_empty(), "no image could be read");
     let evaluation = Evaluation::from_logits(logits, labels, names);
     Ok(Measured {
         task: task.to_owned(),
@@ -224,7 +253,8 @@ fn summary(
         confidence: evaluation.confidence(temperature),
         uncalibrated: evaluation.confidence(1.0),
         evaluation,
-        unreadable,
+        unreadable: failures.iter().map(|file| display_path(&file.path)).collect(),
+        failures,
         seconds_per_picture: seconds / samples.len() as f64,
     })
 }
@@ -274,32 +304,6 @@ fn print(measured: &Measured, output: &Output) -> std::io::Result<()> {
         output.line(&format!("{} pictures could not be read", measured.unreadable.len()))?;
     }
     Ok(())
-}
-
-/// The pictures under a folder, sorted, or the file itself.
-pub(crate) fn pictures_in(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "webp", "gif"];
-    if path.is_file() {
-        return Ok(vec![path.to_owned()]);
-    }
-    anyhow::ensure!(path.is_dir(), "no file or folder '{}'", path.display());
-    let files: Vec<PathBuf> = walkdir::WalkDir::new(path)
-        .sort_by_file_name()
-        .into_iter()
-        .flatten()
-        .filter(|entry| entry.file_type().is_file())
-        .map(walkdir::DirEntry::into_path)
-        .filter(|file| {
-            let extension = file.extension().map(|end| end.to_string_lossy().to_lowercase());
-            extension.is_some_and(|end| EXTENSIONS.contains(&end.as_str()))
-        })
-        .collect();
-    anyhow::ensure!(
-        !files.is_empty(),
-        "no pictures in '{}'\nhint: PNG, JPEG, BMP, WebP and GIF are read",
-        path.display()
-    );
-    Ok(files)
 }
 
 #[cfg(test)]

@@ -14,11 +14,21 @@ pub enum ImageError {
     },
     /// The content is of none of the supported formats, whatever the file's extension says.
     #[error(
-        "{origin}: not an image in a supported format\nhint: supported are PNG, JPEG, BMP, WebP and GIF, told by the content"
+        "{origin}: not an image in a supported format\nhint: supported are PNG, JPEG, BMP, WebP, GIF and PNM, with the host's commands TIFF too, told by the content"
     )]
     UnknownFormat {
         /// The file.
         origin: String,
+    },
+    /// The content is of a known format that is not read.
+    #[error("{origin}: {format} is not read\nhint: {advice}")]
+    UnreadFormat {
+        /// The file.
+        origin: String,
+        /// The format's name.
+        format: &'static str,
+        /// A way to an image that is read.
+        advice: &'static str,
     },
     /// More pixels than [`DecodeLimits::pixels`](super::DecodeLimits::pixels).
     #[error("{origin}: {width} × {height} pixels, the limit is {limit} pixels\nhint: scale the image down first")]

@@ -3,6 +3,7 @@
 //! A large image is reduced by 2, 4 or 8 while it is decoded: JPEG by the size of its inverse transform, PNG row by row, the others from
 //! their buffer. The factor follows from the image's size and the input's alone, so training and device see the same pixels.
 
+mod convert;
 mod error;
 mod jpeg;
 mod limits;
@@ -14,6 +15,8 @@ mod raster;
 mod reduce;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tiff")]
+mod tiff;
 mod webp;
 
 use std::{
@@ -32,7 +35,10 @@ pub use error::ImageError;
 pub use limits::DecodeLimits;
 use limits::{Pool, Refused, Reservation};
 
-use super::image_view::{ImageView, ReducedImage};
+use super::{
+    file_kind::{image_format, unread_format},
+    image_view::{ImageNotes, ImageView, ReducedImage},
+};
 
 /// Pixels of the largest image that host commands read.
 pub const MAX_IMAGE_PIXELS: u64 = DecodeLimits::HOST.pixels;
@@ -89,7 +95,8 @@ impl ImageDecoder {
         &self.limits
     }
 
-    /// Decodes a PNG, JPEG, BMP, WebP or GIF file (of an animation, the first frame) to 8-bit RGB.
+    /// Decodes a PNG, JPEG, BMP, WebP, GIF, PNM (PBM, PGM, PPM, PAM) or, with feature `tiff`, TIFF file to 8-bit RGB; of an animation or of
+    /// several pages, the first.
     ///
     /// The format is told by the content. The EXIF orientation is applied; 16-bit samples are rounded to 8 bits; grey is repeated in all
     /// three channels; what is transparent is laid over white. Colour profiles and texts are skipped.
@@ -126,16 +133,32 @@ impl ImageDecoder {
         if bytes.len() as u64 > self.limits.bytes {
             return Err(job.too_many_bytes(bytes.len() as u64));
         }
-        let decode = match image::guess_format(bytes) {
-            Ok(ImageFormat::Jpeg) => jpeg::decode,
-            Ok(ImageFormat::Png) => png::decode,
-            Ok(ImageFormat::WebP) => webp::decode,
-            Ok(ImageFormat::Gif) => raster::gif,
-            Ok(ImageFormat::Bmp) => raster::bmp,
-            _ => {
-                return Err(ImageError::UnknownFormat {
-                    origin: origin.to_owned(),
-                });
+        let decode = match image_format(bytes) {
+            Some("JPEG") => jpeg::decode,
+            Some("PNG") => png::decode,
+            Some("WebP") => webp::decode,
+            Some("GIF") => raster::gif,
+            Some("BMP") => raster::bmp,
+            #[cfg(feature = "tiff")]
+            Some("TIFF") => tiff::decode,
+            Some("PBM" | "PGM" | "PPM" | "PAM") => raster::pnm,
+            format => {
+                let start = &bytes[..bytes.len().min(super::file_kind::FILE_HEAD)];
+                return Err(
+                    match format
+                        .map(|name| (name, "convert it to PNG first"))
+                        .or_else(|| unread_format(start))
+                    {
+                        Some((format, advice)) => ImageError::UnreadFormat {
+                            origin: origin.to_owned(),
+                            format,
+                            advice,
+                        },
+                        None => ImageError::UnknownFormat {
+                            origin: origin.to_owned(),
+                        },
+                    },
+                );
             }
         };
         // A decoder that panics has met bytes that its authors did not think of.
@@ -343,6 +366,7 @@ impl Job<'_> {
         &self,
         image: RgbImage,
         geometry: &Geometry,
+        notes: ImageNotes,
         mut reservation: Reservation,
     ) -> Result<DecodedImage, ImageError> {
         self.check_time()?;
@@ -353,6 +377,7 @@ impl Job<'_> {
         Ok(DecodedImage {
             image: ReducedImage {
                 pixels,
+                notes,
                 factor: geometry.factor,
                 size: orientation::size(geometry.size, geometry.orientation),
                 missing: orientation::before(lacking, geometry.orientation),

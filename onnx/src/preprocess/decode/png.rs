@@ -3,9 +3,9 @@
 use std::io::Cursor;
 
 use image::{ImageFormat, metadata::Orientation};
-use png::{BitDepth, ColorType, DecodingError, Transformations};
+use png::{BitDepth, DecodingError, Transformations};
 
-use super::{DecodedImage, ImageError, Job, orientation, reduce::Reducer};
+use super::{DecodedImage, ImageError, Job, convert::Convert, orientation, reduce::Reducer};
 
 /// Bytes of the decompressor's window and buffers.
 const WINDOW: u64 = 512 << 10;
@@ -35,9 +35,12 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     let reservation = job.reserve(reducer + rows + WINDOW, &geometry)?;
     let mut reducer = Reducer::new(size, geometry.factor, interlaced).map_err(|_| job.no_memory(&geometry))?;
     let (colour, depth) = reader.output_color_type();
-    let Some(convert) = Convert::new(colour, depth) else {
-        return Err(job.unsupported(ImageFormat::Png, &format!("{colour:?} of {depth:?} bits")));
+    let sixteen: Option<fn([u8; 2]) -> u16> = match depth {
+        BitDepth::Eight => None,
+        BitDepth::Sixteen => Some(u16::from_be_bytes),
+        _ => return Err(job.unsupported(ImageFormat::Png, &format!("{colour:?} of {depth:?} bits"))),
     };
+    let mut convert = Convert::new(colour.samples(), sixteen);
     let mut rgb = Vec::new();
     for line in lines(size, interlaced) {
         if line.y.is_multiple_of(64) {
@@ -60,7 +63,7 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
             reducer.row(line.y, &rgb);
         }
     }
-    job.finish(reducer.finish(interlaced), &geometry, reservation)
+    job.finish(reducer.finish(interlaced), &geometry, convert.notes(), reservation)
 }
 
 /// A row as it is stored.
@@ -103,61 +106,4 @@ fn fault(job: &Job<'_>, error: DecodingError) -> ImageError {
         DecodingError::LimitsExceeded => job.too_much_memory(job.limits.memory, job.limits.memory),
         error => job.damaged(error.to_string()),
     }
-}
-
-/// Conversion of a row to 8-bit RGB.
-struct Convert {
-    channels: usize,
-    sixteen: bool,
-}
-
-impl Convert {
-    /// `None` for what [`Transformations::EXPAND`] does not give.
-    fn new(colour: ColorType, depth: BitDepth) -> Option<Self> {
-        let channels = match colour {
-            ColorType::Indexed => return None,
-            colour => colour.samples(),
-        };
-        let sixteen = match depth {
-            BitDepth::Eight => false,
-            BitDepth::Sixteen => true,
-            _ => return None,
-        };
-        Some(Self { channels, sixteen })
-    }
-
-    fn row(&self, row: &[u8], rgb: &mut Vec<u8>) {
-        rgb.clear();
-        if self.sixteen {
-            for pixel in row.chunks_exact(2 * self.channels) {
-                // Of 16 bits the nearest of 8, in the same range.
-                let sample = |index: usize| {
-                    let value = u16::from_be_bytes([pixel[2 * index], pixel[2 * index + 1]]);
-                    ((u32::from(value) + 128) / 257) as u8
-                };
-                rgb.extend_from_slice(&self.pixel(sample));
-            }
-        } else if self.channels == 3 {
-            rgb.extend_from_slice(row);
-        } else {
-            for pixel in row.chunks_exact(self.channels) {
-                rgb.extend_from_slice(&self.pixel(|index| pixel[index]));
-            }
-        }
-    }
-
-    fn pixel(&self, sample: impl Fn(usize) -> u8) -> [u8; 3] {
-        match self.channels {
-            1 => [sample(0); 3],
-            2 => over_white([sample(0); 3], sample(1)),
-            3 => [sample(0), sample(1), sample(2)],
-            _ => over_white([sample(0), sample(1), sample(2)], sample(3)),
-        }
-    }
-}
-
-/// `(colour · alpha + 255 · (255 − alpha)) / 255`, rounded.
-pub(super) fn over_white(colour: [u8; 3], alpha: u8) -> [u8; 3] {
-    let alpha = u32::from(alpha);
-    colour.map(|value| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
 }

@@ -1,16 +1,16 @@
-//! Formats whose decoders give the whole image at once: BMP, GIF and, by way of [`super::webp`], WebP.
+//! Formats whose decoders give the whole image at once: BMP, GIF, PNM and, by way of modules for each, WebP and TIFF.
 
 use std::io::Cursor;
 
 use image::{
     ColorType, ImageDecoder, ImageFormat, Limits, RgbImage,
-    codecs::{bmp::BmpDecoder, gif::GifDecoder},
+    codecs::{bmp::BmpDecoder, gif::GifDecoder, pnm::PnmDecoder},
     metadata::Orientation,
 };
 
 use super::{
-    DecodedImage, Geometry, ImageError, Job,
-    png::over_white,
+    DecodedImage, Geometry, ImageError, ImageNotes, Job,
+    convert::Convert,
     reduce::{Reducer, zeroed},
 };
 
@@ -31,6 +31,20 @@ pub(super) fn gif(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     limits.max_alloc = Some(canvas.max(1 << 20));
     decoder.set_limits(limits).map_err(|error| job.decoder_error(error))?;
     decode(job, decoder, &geometry, canvas.max(1 << 20))
+}
+
+pub(super) fn pnm(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
+    let decoder = PnmDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
+    let (width, height) = decoder.dimensions();
+    let geometry = job.geometry([width, height], Orientation::NoTransforms)?;
+    // The decoder reads wide samples of a PAM without a tuple type as narrow ones.
+    if let Some(header) = decoder.header().as_arbitrary()
+        && header.tupltype.is_none()
+        && header.maxval > 255
+    {
+        return Err(job.unsupported(ImageFormat::Pnm, "PAM of 16 bits without TUPLTYPE"));
+    }
+    decode(job, decoder, &geometry, 0)
 }
 
 /// Reads the whole image, whose decoder takes `working` bytes in addition to the buffer it fills.
@@ -58,24 +72,23 @@ pub(super) fn decode(
     let [width, height] = geometry.size;
     if as_it_is {
         let image = RgbImage::from_raw(width, height, pixels).expect("the buffer fills its size");
-        return job.finish(image, geometry, reservation);
+        return job.finish(image, geometry, ImageNotes::default(), reservation);
     }
     let mut reducer = Reducer::new(geometry.size, geometry.factor, false).map_err(no_memory)?;
-    let channels = usize::from(colour.channel_count());
+    let sixteen: Option<fn([u8; 2]) -> u16> = match colour {
+        ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8 => None,
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => Some(u16::from_ne_bytes),
+        _ => return Err(job.unsupported(ImageFormat::Tiff, "samples in floating point")),
+    };
+    let mut convert = Convert::new(usize::from(colour.channel_count()), sixteen);
     let mut rgb = Vec::new();
-    for (y, row) in pixels.chunks_exact(channels * width as usize).enumerate() {
-        rgb.clear();
-        match colour {
-            ColorType::Rgb8 => rgb.extend_from_slice(row),
-            ColorType::L8 => rgb.extend(row.iter().flat_map(|&value| [value; 3])),
-            ColorType::Rgba8 => rgb.extend(
-                row.chunks_exact(4)
-                    .flat_map(|pixel| over_white([pixel[0], pixel[1], pixel[2]], pixel[3])),
-            ),
-            _ => return Err(job.unsupported(ImageFormat::Bmp, &format!("{colour:?}"))),
-        }
+    for (y, row) in pixels
+        .chunks_exact(usize::from(colour.bytes_per_pixel()) * width as usize)
+        .enumerate()
+    {
+        convert.row(row, &mut rgb);
         reducer.row(y as u32, &rgb);
     }
     drop(pixels);
-    job.finish(reducer.finish(false), geometry, reservation)
+    job.finish(reducer.finish(false), geometry, convert.notes(), reservation)
 }

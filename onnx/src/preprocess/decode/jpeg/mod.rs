@@ -17,7 +17,7 @@ use std::io::Cursor;
 
 use image::{ColorType, ImageDecoder as _, ImageFormat, codecs::jpeg::JpegDecoder};
 
-use super::{DecodedImage, Geometry, ImageError, Job, raster};
+use super::{DecodedImage, Geometry, ImageError, ImageNotes, Job, raster};
 use frame::{Fault, Frame, Headers, Scan};
 use planes::Plane;
 
@@ -45,7 +45,7 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
         .map_err(|_| job.no_memory(&geometry))?;
     drop(planes);
     reservation.shrink_to(2 * geometry.result());
-    job.finish(image, &geometry, reservation)
+    job.finish(image, &geometry, ImageNotes::default(), reservation)
 }
 
 /// Pixels of a file that is known to be sound.

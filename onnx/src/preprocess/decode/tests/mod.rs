@@ -72,6 +72,16 @@ fn sound() -> Vec<(String, Vec<u8>)> {
     for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Gif] {
         files.push((format!("{format:?}"), encoded(&image, format)));
     }
+    files.push(("Pnm".to_owned(), encoded(&image, ImageFormat::Pnm)));
+    #[cfg(feature = "tiff")]
+    for (name, image) in [
+        ("Tiff", image.clone()),
+        ("Tiff of 16 bits", image.to_rgb16().into()),
+        ("Tiff with alpha", image.to_rgba8().into()),
+        ("grey Tiff", image.to_luma8().into()),
+    ] {
+        files.push((name.to_owned(), encoded(&image, ImageFormat::Tiff)));
+    }
     for (name, bytes) in [
         ("lossy WebP", &include_bytes!("../fixtures/lossy.webp")[..]),
         ("lossy WebP with alpha", include_bytes!("../fixtures/lossy_alpha.webp")),

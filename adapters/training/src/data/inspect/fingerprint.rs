@@ -1,24 +1,24 @@
 //! A perceptual fingerprint: the signs of the brightness steps between the cells of a 17×17 grid.
 //!
 //! Four planes of 16×16 bits (brighter to the right, to the left, below, above, each by more than 4 of 255), so that flat
-//! areas set no bits and resizing, recompression and slight noise change few. Two pictures are near-duplicates when they
+//! areas set no bits and resizing, recompression and slight noise change few. Two images are near-duplicates when they
 //! share at least nine tenths of the bits set in either; colour plays no part.
 
 use image::{GrayImage, imageops};
 
-/// Cells with fewer steps than this look like many others; only equal pixels make such pictures duplicates.
+/// Cells with fewer steps than this look like many others; only equal pixels make such images duplicates.
 const LEAST_BITS: u32 = 24;
 /// Steps of the brightness smaller than this count as flat.
 const STEP: i32 = 4;
 
 /// A fingerprint of 1,024 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Fingerprint([u64; 16]);
+pub struct Fingerprint([u64; 16]);
 
 impl Fingerprint {
-    /// The fingerprint of a picture of any size.
-    pub(crate) fn of(picture: &GrayImage) -> Self {
-        let grid = imageops::resize(picture, 17, 17, imageops::FilterType::Triangle);
+    /// The fingerprint of an image of any size.
+    pub fn of(image: &GrayImage) -> Self {
+        let grid = imageops::resize(image, 17, 17, imageops::FilterType::Triangle);
         let at = |x: u32, y: u32| i32::from(grid.get_pixel(x, y).0[0]);
         let mut words = [0_u64; 16];
         let mut set = |plane: usize, x: u32, y: u32| {
@@ -47,7 +47,7 @@ impl Fingerprint {
 
     /// The share of bits, of those set in either, that only one has: 0 for the same, 1 for nothing in common.
     /// `None` when too few are set to say.
-    pub(crate) fn distance(&self, other: &Self) -> Option<f32> {
+    pub fn distance(&self, other: &Self) -> Option<f32> {
         let (mut differ, mut either) = (0, 0);
         for (a, b) in self.0.iter().zip(&other.0) {
             differ += (a ^ b).count_ones();
@@ -57,7 +57,7 @@ impl Fingerprint {
     }
 
     /// Whether the two are near-duplicates.
-    pub(crate) fn is_near(&self, other: &Self) -> bool {
+    pub fn is_near(&self, other: &Self) -> bool {
         self.distance(other).is_some_and(|distance| distance <= 0.1)
     }
 
@@ -66,9 +66,9 @@ impl Fingerprint {
     }
 }
 
-/// Every pair `(i, j)`, `i < j`, of near-duplicates. Quadratic, but pictures whose numbers of steps differ by more than a
+/// Every pair `(i, j)`, `i < j`, of near-duplicates. Quadratic, but images whose numbers of steps differ by more than a
 /// tenth are never compared.
-pub(crate) fn near_pairs(fingerprints: &[Fingerprint]) -> Vec<(usize, usize)> {
+pub fn near_pairs(fingerprints: &[Fingerprint]) -> Vec<(usize, usize)> {
     let mut order: Vec<(u32, usize)> = fingerprints
         .iter()
         .enumerate()
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resized_or_noisy_copy_is_near_and_another_picture_is_not() {
+    fn a_resized_or_noisy_copy_is_near_and_another_image_is_not() {
         let original = Fingerprint::of(&waves(100, 100, 2.0, 0.3));
         assert!(original.is_near(&Fingerprint::of(&waves(160, 160, 2.0, 0.3))));
         let mut noisy = waves(100, 100, 2.0, 0.3);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn flat_pictures_are_never_near() {
+    fn flat_images_are_never_near() {
         let flat = Fingerprint::of(&GrayImage::from_pixel(30, 30, Luma([200])));
         assert!(!flat.is_near(&flat));
     }

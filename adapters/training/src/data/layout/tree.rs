@@ -1,0 +1,83 @@
+//! Tree of the folders of a scan, with what lies in each.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::super::{Outcome, Scan};
+
+/// A folder.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Folder {
+    /// From the data set's folder.
+    pub(super) path: PathBuf,
+    /// Images that lie in it itself, those included that are left out.
+    pub(super) own: usize,
+    /// The same, in it and below.
+    pub(super) images: usize,
+    /// Files of every kind, in it and below.
+    pub(super) files: usize,
+    children: Vec<PathBuf>,
+}
+
+impl Folder {
+    /// Whether there are images in it or below.
+    pub(super) fn bears(&self) -> bool {
+        self.images > 0
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+}
+
+/// All folders that are not passed over, by path.
+#[derive(Debug)]
+pub(super) struct Tree(BTreeMap<PathBuf, Folder>);
+
+impl Tree {
+    pub(super) fn of(scan: &Scan) -> Self {
+        let mut folders: BTreeMap<PathBuf, Folder> = BTreeMap::new();
+        for path in scan.folders().iter().map(PathBuf::as_path).chain([Path::new("")]) {
+            folders.entry(path.to_owned()).or_default().path = path.to_owned();
+            if let Some(parent) = path.parent() {
+                folders
+                    .entry(parent.to_owned())
+                    .or_default()
+                    .children
+                    .push(path.to_owned());
+            }
+        }
+        for (path, verdict) in scan.files() {
+            let image = verdict.outcome != Outcome::PassedOver;
+            for (depth, folder) in path.ancestors().skip(1).enumerate() {
+                if let Some(folder) = folders.get_mut(folder) {
+                    folder.files += 1;
+                    folder.images += usize::from(image);
+                    folder.own += usize::from(image && depth == 0);
+                }
+            }
+        }
+        Self(folders)
+    }
+
+    pub(super) fn get(&self, path: &Path) -> Option<&Folder> {
+        self.0.get(path)
+    }
+
+    /// Subfolders, by name.
+    pub(super) fn children(&self, path: &Path) -> impl Iterator<Item = &Folder> {
+        let children = self
+            .0
+            .get(path)
+            .map(|folder| folder.children.as_slice())
+            .unwrap_or_default();
+        children.iter().filter_map(|child| self.0.get(child))
+    }
+
+    /// Subfolders with images in them or below, by name.
+    pub(super) fn bearing(&self, path: &Path) -> Vec<&Folder> {
+        self.children(path).filter(|child| child.bears()).collect()
+    }
+}

@@ -1,0 +1,196 @@
+//! Scan of a folder: every file once, told by its content, with the reason where it is no image.
+//!
+//! One scanner serves training, evaluation, classification, teaching and the examination of data. Links are followed; a link that leads in
+//! a circle is listed, not entered.
+
+mod leftovers;
+mod report;
+mod walk;
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use clr_onnx::{FILE_HEAD, FileKind};
+use rayon::prelude::*;
+
+pub use report::{Outcome, ScanLine, ScanReport, display_path};
+
+use super::Unreadable;
+use crate::error::{Result, TrainError};
+
+/// What a scan says of one file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Verdict {
+    pub(crate) outcome: Outcome,
+    /// The kind, such as `PNG` or `HEIC`.
+    pub(crate) kind: Cow<'static, str>,
+    /// Why it is no image that is taken; empty for one that is.
+    pub(crate) reason: Cow<'static, str>,
+    /// More about this file alone.
+    pub(crate) detail: Option<String>,
+}
+
+impl Verdict {
+    fn new(outcome: Outcome, kind: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            outcome,
+            kind: Cow::Borrowed(kind),
+            reason: reason.into(),
+            detail: None,
+        }
+    }
+
+    fn with_detail(mut self, detail: String) -> Self {
+        self.detail = Some(detail);
+        self
+    }
+}
+
+/// A folder, or a file that was named, and all that lies in it.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    root: PathBuf,
+    /// By path from the root.
+    files: BTreeMap<PathBuf, Verdict>,
+    /// Every folder but those that are passed over, from the root.
+    folders: Vec<PathBuf>,
+}
+
+impl Scan {
+    /// Scans what lies in the folder `root`, or the file `root` itself.
+    ///
+    /// # Errors
+    /// Where `root` cannot be read.
+    pub fn of(root: &Path) -> Result<Self> {
+        let walk::Walk { files, folders } = walk::walk(root)?;
+        let files = files
+            .into_par_iter()
+            .map(|(path, verdict)| {
+                let verdict = verdict.unwrap_or_else(|| look(&root.join(&path), &path));
+                (path, verdict)
+            })
+            .collect();
+        Ok(Self {
+            root: root.to_owned(),
+            files,
+            folders,
+        })
+    }
+
+    /// The folder, or the file.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The images that are taken, sorted, with the root in front.
+    pub fn images(&self) -> Vec<PathBuf> {
+        let images = self
+            .files
+            .iter()
+            .filter(|(_, verdict)| verdict.outcome == Outcome::Image);
+        images.map(|(path, _)| self.full(path)).collect()
+    }
+
+    /// What every file was found to be; files that could not be read as images later are left out for that reason.
+    pub fn report<'a>(&self, unreadable: impl IntoIterator<Item = &'a Unreadable>) -> ScanReport {
+        let mut files = self.files.clone();
+        for file in unreadable {
+            // Commands that take several folders name files with their root.
+            let path = file.path.strip_prefix(&self.root).unwrap_or(&file.path);
+            let Some(verdict) = files.get_mut(path) else { continue };
+            verdict.outcome = Outcome::LeftOut;
+            verdict.reason = Cow::Borrowed(file.kind);
+            verdict.detail = Some(file.reason.clone());
+        }
+        ScanReport::new(&files)
+    }
+
+    /// The file at `path` from the root.
+    pub(crate) fn full(&self, path: &Path) -> PathBuf {
+        if path.as_os_str().is_empty() {
+            self.root.clone()
+        } else {
+            self.root.join(path)
+        }
+    }
+
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&PathBuf, &Verdict)> {
+        self.files.iter()
+    }
+
+    pub(crate) fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
+    /// The error for a class folder without images: what is there, and why it is not taken.
+    pub(crate) fn empty_class(&self, class: String, folder: &Path) -> TrainError {
+        let files = self
+            .files
+            .iter()
+            .filter(|(path, verdict)| path.starts_with(folder) && verdict.outcome == Outcome::LeftOut);
+        let files = files.map(|(path, verdict)| (path.clone(), verdict.clone())).collect();
+        let report = ScanReport::new(&files);
+        let reasons: Vec<String> = report.lines.iter().map(|line| line.text(1)).collect();
+        TrainError::EmptyClass {
+            class,
+            path: self.full(folder),
+            unreadable: files.len(),
+            reasons: if reasons.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", reasons.join("; "))
+            },
+        }
+    }
+
+    /// Passes an image over that is not asked for.
+    pub(crate) fn pass_over(&mut self, path: &Path, reason: &'static str) {
+        if let Some(verdict) = self.files.get_mut(path) {
+            verdict.outcome = Outcome::PassedOver;
+            verdict.reason = Cow::Borrowed(reason);
+        }
+    }
+
+    /// Leaves an image out that is one, but is not asked for or has no label.
+    pub(crate) fn leave_out(&mut self, path: &Path, reason: impl Into<Cow<'static, str>>) {
+        if let Some(verdict) = self.files.get_mut(path)
+            && verdict.outcome == Outcome::Image
+        {
+            verdict.outcome = Outcome::LeftOut;
+            verdict.reason = reason.into();
+        }
+    }
+}
+
+/// Tells a regular file by its first bytes.
+fn look(full: &Path, path: &Path) -> Verdict {
+    let mut start = Vec::with_capacity(FILE_HEAD);
+    let read = File::open(full).and_then(|file| file.take(FILE_HEAD as u64).read_to_end(&mut start));
+    if let Err(error) = read {
+        return walk::unreadable(&error);
+    }
+    let name = if path.as_os_str().is_empty() { full } else { path };
+    match FileKind::of(name, &start) {
+        FileKind::Image(format) => Verdict::new(Outcome::Image, format, ""),
+        FileKind::Unread { name, advice } => Verdict::new(Outcome::LeftOut, name, advice),
+        FileKind::Annotation(kind) => {
+            Verdict::new(Outcome::PassedOver, kind, "annotations or notes, which are not read")
+        }
+        FileKind::Empty => Verdict::new(Outcome::LeftOut, "empty file", "it has no bytes"),
+        _ => {
+            let extension = path
+                .extension()
+                .map(|end| format!(".{}", end.to_string_lossy().to_lowercase()));
+            let kind = extension.unwrap_or_else(|| "no extension".to_owned());
+            Verdict {
+                kind: Cow::Owned(kind),
+                ..Verdict::new(Outcome::PassedOver, "", "no image by name or content")
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Report of a scan: every file in one line, lines by outcome, kind and reason.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::Verdict;
+
+/// Whether a file is taken for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It is taken.
+    Image,
+    /// It is or should be an image and is not taken: better know it.
+    LeftOut,
+    /// It is no image and needs none.
+    PassedOver,
+}
+
+/// Files of one outcome, kind and reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ScanLine {
+    /// Whether they are taken.
+    pub outcome: Outcome,
+    /// Their kind, such as `PNG` or `HEIC`.
+    pub kind: String,
+    /// Why they are not taken, or what to do; empty for images that are.
+    pub reason: String,
+    /// How many they are.
+    pub count: usize,
+    /// Their paths, sorted; see [`display_path`].
+    pub files: Vec<String>,
+    /// What is to be said of single files.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, String>,
+}
+
+/// Everything that was found: each file is in exactly one line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ScanReport {
+    /// Files, and whatever else is no folder.
+    pub files: usize,
+    /// Images first, then what is left out, then what is passed over.
+    pub lines: Vec<ScanLine>,
+}
+
+impl ScanReport {
+    pub(super) fn new(files: &BTreeMap<PathBuf, Verdict>) -> Self {
+        let mut lines: BTreeMap<(Outcome, &str, &str), ScanLine> = BTreeMap::new();
+        for (path, verdict) in files {
+            let key = (verdict.outcome, &*verdict.kind, &*verdict.reason);
+            let line = lines.entry(key).or_insert_with(|| ScanLine {
+                outcome: verdict.outcome,
+                kind: verdict.kind.clone().into_owned(),
+                reason: verdict.reason.clone().into_owned(),
+                count: 0,
+                files: Vec::new(),
+                details: BTreeMap::new(),
+            });
+            let path = display_path(path);
+            if let Some(detail) = &verdict.detail {
+                line.details.insert(path.clone(), detail.clone());
+            }
+            line.files.push(path);
+            line.count += 1;
+        }
+        Self {
+            files: files.len(),
+            lines: lines.into_values().collect(),
+        }
+    }
+
+    /// Adds another folder's lines, whose files get `prefix` in front.
+    pub fn add(&mut self, other: Self, prefix: &Path) {
+        self.files += other.files;
+        let named = |file: &str| {
+            if file.is_empty() {
+                display_path(prefix)
+            } else {
+                format!("{}/{file}", display_path(prefix).trim_end_matches('/'))
+            }
+        };
+        for line in other.lines {
+            let files = line.files.iter().map(|file| named(file));
+            let details = line.details.iter().map(|(file, detail)| (named(file), detail.clone()));
+            let same = (self.lines.iter_mut())
+                .find(|one| (one.outcome, &one.kind, &one.reason) == (line.outcome, &line.kind, &line.reason));
+            if let Some(one) = same {
+                one.count += line.count;
+                one.files.extend(files);
+                one.details.extend(details);
+            } else {
+                let (files, details) = (files.collect(), details.collect());
+                self.lines.push(ScanLine { files, details, ..line });
+            }
+        }
+        self.lines
+            .sort_by(|a, b| (a.outcome, &a.kind, &a.reason).cmp(&(b.outcome, &b.kind, &b.reason)));
+    }
+
+    /// Files of an outcome.
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.lines
+            .iter()
+            .filter(|line| line.outcome == outcome)
+            .map(|line| line.count)
+            .sum()
+    }
+
+    /// The images by format: `60 images: 40 PNG, 20 JPEG`.
+    pub fn images(&self) -> String {
+        let images = self.lines.iter().filter(|line| line.outcome == Outcome::Image);
+        let formats: Vec<String> = images.map(|line| format!("{} {}", line.count, line.kind)).collect();
+        format!("{} images: {}", self.count(Outcome::Image), formats.join(", "))
+    }
+}
+
+impl ScanLine {
+    /// The line for people, with its first `most` files.
+    pub fn text(&self, most: usize) -> String {
+        let mut text = format!("{} {}", self.count, self.kind);
+        if !self.reason.is_empty() {
+            let _ = write!(text, " ({})", self.reason);
+        }
+        let shown: Vec<String> = self.files.iter().take(most).map(|file| format!("'{file}'")).collect();
+        if !shown.is_empty() {
+            let _ = write!(text, ": {}", shown.join(", "));
+        }
+        if self.files.len() > shown.len() && !shown.is_empty() {
+            text.push_str(", …");
+        }
+        text
+    }
+}
+
+/// A path as text in which no two paths are the same: bytes that are no UTF-8 and control characters are written as `\xNN` and `\n`.
+pub fn display_path(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\\' if cfg!(windows) => text.push('/'),
+                '\\' => text.push_str("\\\\"),
+                character if character.is_control() => text.extend(character.escape_default()),
+                character => text.push(character),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02X}");
+        }
+    }
+    text
+}

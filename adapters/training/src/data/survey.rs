@@ -1,0 +1,55 @@
+//! Survey of a data set for examination: what is there, whether or not it could be learned from.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Scan, ScanReport, Unreadable,
+    layout::{Layout, LayoutOptions},
+};
+use crate::error::{Result, TrainError};
+
+/// A data set as its folders have it.
+#[derive(Debug)]
+pub struct Survey {
+    scan: Scan,
+    /// Parts by their folder's name (`all` where there are no splits), training first; then classes with their images.
+    pub parts: Vec<(String, BTreeMap<String, Vec<PathBuf>>)>,
+    /// What was decided about the folders.
+    pub notes: Vec<String>,
+    /// Why there are no parts, where it is not clear which folders are classes.
+    pub problem: Option<TrainError>,
+}
+
+impl Survey {
+    /// Surveys the folder `root`.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    pub fn of(root: &Path, options: &LayoutOptions) -> Result<Self> {
+        let mut scan = Scan::of(root)?;
+        let (layout, problem) = match Layout::of(&mut scan, options) {
+            Ok(layout) => (layout, None),
+            Err(problem) => (Layout::default(), Some(problem)),
+        };
+        let splits = layout.splits.into_values().map(|part| (part.name.clone(), part));
+        let all = layout.all.map(|part| ("all".to_owned(), part));
+        let parts = splits.chain(all).map(|(name, part)| {
+            let classes = part.classes.into_iter().map(|(class, found)| (class, found.images));
+            (name, classes.collect())
+        });
+        Ok(Self {
+            parts: parts.collect(),
+            scan,
+            notes: layout.notes,
+            problem,
+        })
+    }
+
+    /// The scan's report; see [`Scan::report`].
+    pub fn report<'a>(&self, unreadable: impl IntoIterator<Item = &'a Unreadable>) -> ScanReport {
+        self.scan.report(unreadable)
+    }
+}

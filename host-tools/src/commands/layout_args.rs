@@ -1,0 +1,49 @@
+//! Options that say which folders of a data set are splits.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clr_training::{LayoutOptions, Split};
+
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct LayoutArgs {
+    /// Folders that are splits, such as train=Training,test=Testing
+    #[arg(long, value_name = "SPLIT=FOLDER", value_delimiter = ',', value_parser = parse)]
+    splits: Vec<(Split, PathBuf)>,
+    /// Take every folder for a class, whatever it is called
+    #[arg(long, conflicts_with = "splits")]
+    no_splits: bool,
+}
+
+impl LayoutArgs {
+    pub(crate) fn options(&self) -> LayoutOptions {
+        LayoutOptions {
+            splits: self.splits.clone(),
+            no_splits: self.no_splits,
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<(Split, PathBuf), String> {
+    let (name, folder) = text
+        .split_once('=')
+        .ok_or("expected SPLIT=FOLDER, such as train=Training")?;
+    let split =
+        Split::from_name(name).ok_or_else(|| format!("'{name}' is no split: expected train, validation or test"))?;
+    if folder.is_empty() {
+        return Err("expected a folder after the equals sign".to_owned());
+    }
+    Ok((split, PathBuf::from(folder)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_are_read_by_usual_words_and_others_are_refused() {
+        assert_eq!(parse("train=My Training"), Ok((Split::Train, "My Training".into())));
+        assert_eq!(parse("val=a/b"), Ok((Split::Validation, "a/b".into())));
+        assert!(parse("cats=cats").is_err() && parse("train").is_err() && parse("test=").is_err());
+    }
+}

@@ -1,0 +1,30 @@
+//! A scan's report for a person: images by format, then what is left out and passed over.
+
+use clr_training::{Outcome, ScanReport};
+
+/// Files that are named in a line.
+pub(crate) const NAMED: usize = 3;
+
+/// Logs the report: what is left out as warnings, with `-v` every file.
+pub(crate) fn log(report: &ScanReport) {
+    images(report);
+    for line in report.lines.iter().filter(|line| line.outcome == Outcome::LeftOut) {
+        tracing::warn!("left out: {}", line.text(NAMED));
+    }
+}
+
+/// Logs all but what is left out, which training tells as warnings of its own.
+pub(crate) fn images(report: &ScanReport) {
+    if report.count(Outcome::Image) > 0 {
+        tracing::info!("{}", report.images());
+    }
+    for line in report.lines.iter().filter(|line| line.outcome == Outcome::PassedOver) {
+        tracing::info!("passed over: {}", line.text(NAMED));
+    }
+    for line in &report.lines {
+        tracing::debug!("{}", line.text(usize::MAX));
+        for (file, detail) in &line.details {
+            tracing::debug!("'{file}': {detail}");
+        }
+    }
+}

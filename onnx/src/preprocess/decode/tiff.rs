@@ -1,0 +1,32 @@
+//! TIFF: its first image, compressed in ways whose damage shows.
+
+use std::io::Cursor;
+
+use image::{ImageDecoder as _, ImageFormat, Limits, codecs::tiff::TiffDecoder, metadata::Orientation};
+
+use super::{super::frames::Directory, DecodedImage, ImageError, Job, raster};
+
+/// Compressions that end in an error where data is missing: none, LZW, Deflate (two numbers), `PackBits`. JPEG and fax data are filled up.
+const CHECKED: [u64; 5] = [1, 5, 8, 32_946, 32_773];
+const COMPRESSION: u16 = 259;
+
+pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
+    let directory = Directory::first(job.bytes).ok_or_else(|| job.damaged("its directory is missing or cut"))?;
+    let compression = directory.value(COMPRESSION).unwrap_or(1);
+    if !CHECKED.contains(&compression) {
+        return Err(job.unsupported(ImageFormat::Tiff, &format!("compression {compression}")));
+    }
+    let mut decoder = TiffDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
+    let (width, height) = decoder.dimensions();
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let geometry = job.geometry([width, height], orientation)?;
+    // Samples as they are stored, of which the decoder drops those of black ink, and a strip or tile on its way.
+    let stored = decoder.total_bytes() / 3 * 4 + 8;
+    let working = 2 * stored + job.bytes.len() as u64 + (1 << 20);
+    // Before the decoder takes any of it.
+    drop(job.reserve(working, &geometry)?);
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(working);
+    decoder.set_limits(limits).map_err(|error| job.decoder_error(error))?;
+    raster::decode(job, decoder, &geometry, working)
+}
