@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clr_adapters::{Adapter, Decoded, Encoding};
-use clr_onnx::Backbone;
+use clr_onnx::{Backbone, Op};
+
+/// The fewest features of a backbone without a classifier.
+const MIN_FEATURES: usize = 8;
 
 /// What an import left.
 #[derive(Clone, Debug)]
@@ -89,7 +92,30 @@ pub(crate) fn read_backbone(path: &Path) -> anyhow::Result<Backbone> {
             path.display()
         );
     }
-    Backbone::load(path).with_context(|| format!("cannot load backbone '{}'", path.display()))
+    let backbone = Backbone::load(path).with_context(|| format!("cannot load backbone '{}'", path.display()))?;
+    check_features(&backbone)?;
+    Ok(backbone)
+}
+
+/// Refuses a network whose output is no classifier and too short to be features: an end that was not recognised.
+pub(crate) fn check_features(backbone: &Backbone) -> anyhow::Result<()> {
+    let features = backbone.feature_count();
+    if backbone.classifier().is_some() || features >= MIN_FEATURES {
+        return Ok(());
+    }
+    let before = backbone
+        .graph()
+        .nodes
+        .iter()
+        .rev()
+        .find(|node| matches!(node.op, Op::Dense { .. } | Op::Conv(_)));
+    anyhow::bail!(
+        "'{}' would be a backbone of {features} feature(s), expected at least {MIN_FEATURES}: its output is a result of its \
+         own task, not a description of the image\nhint: choose a value further inside with `clr import --output-name NAME`, \
+         the one that {} reads, or export the network without its last layers",
+        backbone.name(),
+        before.map_or_else(|| "the last layer".to_owned(), |node| format!("`{}`", node.name)),
+    )
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::path::Path;
 use clr_adapters::{Adapter, Digest, Head, Header, Preprocessing, Provenance};
 
 use crate::{
-    OnnxError, Shape, SiteInfo, canonical,
+    OnnxError, ReadOptions, Shape, SiteInfo, canonical,
     digest::digest,
+    foreign,
     graph::{Graph, Node, ValueId},
     imagenet_preprocessing, import, shape,
     sites::find_sites,
@@ -83,20 +84,26 @@ impl Backbone {
 
     /// Reads any supported ONNX file (opset 11–21). The preprocessing, labels and name are those of the file's metadata if
     /// this library wrote it; else the preprocessing is [`Backbone::default_preprocessing`] at the file's input size.
+    /// Weights in other files (external data) are looked for next to it.
     ///
     /// # Errors
-    /// If the file cannot be read, is not ONNX, or has nodes that are not supported: then all of them are listed.
+    /// If the file cannot be read, is not ONNX, leaves the size of the image or the choice of an output open, or has nodes
+    /// that are not supported: then all of them are listed.
     pub fn load(path: &Path) -> Result<Self, OnnxError> {
         let bytes = import::read_file(path)?;
-        import::backbone(&bytes, &path.display().to_string(), path.parent())
+        let origin = path.display().to_string();
+        foreign::refuse(&bytes, &origin)?;
+        foreign::refuse_other_roles(&bytes, &origin)?;
+        import::backbone(&bytes, &origin, Some(path), &ReadOptions::default())
     }
 
     /// Reads the bytes of an ONNX file; `origin` names them in errors. See [`Backbone::load`].
     ///
     /// # Errors
-    /// As [`Backbone::load`].
+    /// As [`Backbone::load`]; also if weights are in other files, which only [`Backbone::load`] finds.
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self, OnnxError> {
-        import::backbone(bytes, origin, None)
+        foreign::refuse(bytes, origin)?;
+        import::backbone(bytes, origin, None, &ReadOptions::default())
     }
 
     /// The bytes of a standard ONNX file (opset 17, IR 8): the graph, the classifier as a Gemm (output `logits`; without

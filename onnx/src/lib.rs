@@ -7,6 +7,7 @@ mod canonical;
 mod checkpoint;
 mod digest;
 mod error;
+mod foreign;
 mod graph;
 mod import;
 mod metadata;
@@ -24,6 +25,7 @@ pub use checkpoint::{Architecture, ImportError, ImportOptions, TensorProblem, im
 pub use error::{AdapterMismatch, Missing, OnnxError};
 pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, ValueId};
 pub use image::RgbImage;
+pub use import::ReadOptions;
 pub use preprocess::{
     DecodeLimits, DecodedImage, ImageDecoder, ImageError, ImageView, MAX_IMAGE_PIXELS, Preprocess, ReducedImage,
     Shrunk, decode_hostile, decode_image, decode_image_bytes, decode_image_bytes_for, decode_image_for,

@@ -4,17 +4,27 @@ mod attributes;
 mod boundary;
 mod classifier;
 mod constant;
+mod dialect;
+mod ending;
+mod external;
+mod functions;
 mod operators;
+mod options;
 mod order;
+mod outputs;
+mod sparse;
 mod value;
 mod wire;
 
+pub use options::ReadOptions;
 pub(crate) use wire::read_file;
 
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
 };
+
+use clr_adapters::Head;
 
 use crate::{
     Backbone, Missing, OnnxError, Shape,
@@ -24,20 +34,39 @@ use crate::{
     shape, validate,
 };
 use attributes::Source;
+use classifier::Evidence;
+use ending::Producers;
+use external::External;
 use value::{Refusal, Value, missing};
 
-/// The backbone in `bytes`. `folder` is where files of external data may be.
-pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Result<Backbone, OnnxError> {
-    let model = wire::decode(bytes, origin)?;
+/// The backbone in `bytes`. `path` is the model's: files of external data are looked for next to it.
+pub(crate) fn backbone(
+    bytes: &[u8],
+    origin: &str,
+    path: Option<&Path>,
+    options: &ReadOptions,
+) -> Result<Backbone, OnnxError> {
+    let mut model = wire::decode(bytes, origin)?;
     let metadata = metadata::read(&model, origin)?;
+    functions::inline(&mut model, origin)?;
     let no_graph = || OnnxError::Malformed {
         origin: origin.to_owned(),
         reason: "there is no graph".to_owned(),
     };
-    let graph = model.graph.as_ref().ok_or_else(no_graph)?;
-    let names = order::names(&graph.node);
-    let mut import = Import::new(graph, &names, &model.opset_import, origin, folder)?;
-    let output = import.run()?;
+    let mut graph = model.graph.take().ok_or_else(no_graph)?;
+    let external = External::new(&graph, path, origin)?;
+    sparse::densify(&mut graph, &external, origin)?;
+    let file = File {
+        origin,
+        graph: &graph,
+        sets: &model.opset_import,
+        names: order::names(&graph.node),
+        external: &external,
+        producers: Producers::new(&graph),
+        size: options.size,
+        classifier: metadata.classifier,
+    };
+    let network = outputs::choose(&file, options.output.as_deref())?;
     let name = match (&metadata.preprocessing, graph.name.as_deref()) {
         // Written by this library: the graph's name is the backbone's.
         (Some(_), Some(name)) => name.to_owned(),
@@ -45,19 +74,116 @@ pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Res
             .file_stem()
             .map_or_else(|| origin.to_owned(), |stem| stem.to_string_lossy().into_owned()),
     };
-    let [height, width] = import.size;
+    let [height, width] = network.size;
     let preprocessing = metadata
         .preprocessing
         .unwrap_or_else(|| Backbone::default_preprocessing(height, width));
-    let raw = Graph {
-        input_channels: import.channels,
-        nodes: import.nodes,
-        features: output,
-    };
-    let mut notes = import.notes;
-    let size = [height as usize, width as usize];
-    let (graph, head) = classifier::split(raw, size, metadata.classifier, &mut notes)?;
-    Ok(Backbone::new(name, graph, head, metadata.labels, preprocessing)?.with_notes(notes))
+    Ok(Backbone::new(name, network.graph, network.head, metadata.labels, preprocessing)?.with_notes(network.notes))
+}
+
+/// A decoded file, from which networks are read.
+struct File<'a> {
+    origin: &'a str,
+    graph: &'a GraphProto,
+    sets: &'a [OperatorSetIdProto],
+    /// By place in the file.
+    names: Vec<String>,
+    external: &'a External,
+    producers: Producers<'a>,
+    /// Rows and columns, where the file leaves them open.
+    size: Option<[u32; 2]>,
+    /// What this library wrote about a classifier.
+    classifier: Option<bool>,
+}
+
+/// What one output needs.
+struct Network {
+    graph: Graph,
+    head: Option<Head>,
+    /// Of the image.
+    size: [u32; 2],
+    /// The shape of the value that was taken as logits or features.
+    features: Shape,
+    notes: Vec<String>,
+}
+
+impl<'a> File<'a> {
+    fn network(&'a self, output: &'a str) -> Result<Network, OnnxError> {
+        let (value, ending) = self.producers.strip(output);
+        let mut import = Import::new(self, value)?;
+        let features = import.run()?;
+        let shape = import.shape(features);
+        let mut notes = std::mem::take(&mut import.notes);
+        if let Some(index) = ending.softmax {
+            self.check_axis(index, import.opset, shape)?;
+        }
+        if let Some((first, rest)) = ending.operators.split_first() {
+            let (list, are) = match rest {
+                [] => ((*first).to_owned(), "is"),
+                _ => (format!("{first} and {}", rest.join(", ")), "are"),
+            };
+            notes.push(format!("the {list} at the end {are} left out, the outputs are logits"));
+        }
+        let raw = Graph {
+            input_channels: import.channels,
+            nodes: std::mem::take(&mut import.nodes),
+            features,
+        };
+        let evidence = Evidence {
+            known: self.classifier,
+            ending: &ending,
+            named: &|node| self.is_named_classifier(node),
+        };
+        let (size, pixels) = (import.size, import.size.map(|side| side as usize));
+        drop(import);
+        let (graph, head) = classifier::split(raw, pixels, &evidence, &mut notes)?;
+        Ok(Network {
+            graph,
+            head,
+            size,
+            features: shape,
+            notes,
+        })
+    }
+
+    /// Refuses a Softmax that is not over the classes.
+    fn check_axis(&self, index: usize, opset: i64, shape: Shape) -> Result<(), OnnxError> {
+        let source = Source {
+            proto: &self.graph.node[index],
+            name: &self.names[index],
+            opset,
+        };
+        let axis = source.int("axis", if source.opset < 13 { 1 } else { -1 });
+        let reason = match (axis, shape) {
+            (Ok(1 | -1), Shape::Vector(_)) | (Ok(1 | -3), Shape::Map(_)) => return Ok(()),
+            (Ok(axis), shape) => format!("axis {axis} of {shape}: expected the classes"),
+            (Err(_), _) => "attribute `axis` is not an integer".to_owned(),
+        };
+        Err(OnnxError::Unsupported {
+            origin: self.origin.to_owned(),
+            missing: vec![missing(source.name, "", source.operator(), opset, reason)],
+            unchecked: 0,
+            read_until: None,
+        })
+    }
+
+    /// Whether node or weights have a name that frameworks give to classifiers: the last module of torchvision and timm,
+    /// the last layer of Keras.
+    fn is_named_classifier(&self, node: &str) -> bool {
+        let named = |name: &str| {
+            name.split(['/', '.']).any(|part| {
+                matches!(
+                    part,
+                    "classifier" | "classification" | "logits" | "fc" | "predictions" | "final_conv"
+                )
+            })
+        };
+        let weight = || {
+            let index = self.names.iter().position(|name| name == node)?;
+            self.graph.node[index].input.get(1)
+        };
+        named(node) || weight().is_some_and(|weight| named(weight))
+    }
 }
 
 /// One import under way.
@@ -65,7 +191,7 @@ struct Import<'a> {
     origin: &'a str,
     opset: i64,
     sets: &'a [OperatorSetIdProto],
-    folder: Option<&'a Path>,
+    external: &'a External,
     file: &'a GraphProto,
     constants: HashMap<&'a str, &'a TensorProto>,
     values: HashMap<&'a str, Value>,
@@ -85,13 +211,17 @@ struct Import<'a> {
 }
 
 impl<'a> Import<'a> {
-    fn new(
-        file: &'a GraphProto,
-        names: &'a [String],
-        sets: &'a [OperatorSetIdProto],
-        origin: &'a str,
-        folder: Option<&'a Path>,
-    ) -> Result<Self, OnnxError> {
+    /// An import of what `output` needs.
+    fn new(source: &'a File<'a>, output: &'a str) -> Result<Self, OnnxError> {
+        let &File {
+            origin,
+            graph: file,
+            sets,
+            external,
+            size,
+            ..
+        } = source;
+        let names = &source.names[..];
         let mut constants = HashMap::new();
         for tensor in &file.initializer {
             let name = tensor.name.as_deref().unwrap_or("");
@@ -103,17 +233,18 @@ impl<'a> Import<'a> {
                 });
             }
         }
-        let image = boundary::image(file, &constants.keys().copied().collect(), origin)?;
+        let image = boundary::image(file, &constants.keys().copied().collect(), size, origin)
+            .map_err(|error| dialect::quantised(file, origin).unwrap_or(error))?;
         let size = image.size.map(|side| side as usize);
         Ok(Self {
             origin,
             opset: boundary::opset(sets, origin)?,
             sets,
-            folder,
+            external,
             file,
             constants,
             values: HashMap::from([(image.name, Value::Data(ValueId::IMAGE))]),
-            output: boundary::output(file, origin)?,
+            output,
             channels: image.channels,
             size: image.size,
             batch: image.batch,
@@ -134,14 +265,18 @@ impl<'a> Import<'a> {
             .iter()
             .flat_map(|&index| order::inputs(&self.file.node[index]))
             .collect();
-        let mut unchecked = 0;
+        let (mut unchecked, mut refused) = (0, Vec::new());
         for index in order {
             let source = Source {
                 proto: &self.file.node[index],
                 name: &self.names[index],
                 opset: self.opset,
             };
-            let value = match self.convert(source, &read) {
+            let converted = self.convert(source, &read);
+            if converted.is_err() {
+                refused.push(index);
+            }
+            let value = match converted {
                 Ok(value) => value,
                 Err(Refusal::Error(error)) => return Err(error),
                 Err(Refusal::Tainted) => {
@@ -172,11 +307,9 @@ impl<'a> Import<'a> {
             }
         }
         if !self.missing.is_empty() {
-            return Err(OnnxError::Unsupported {
-                origin: self.origin.to_owned(),
-                missing: std::mem::take(&mut self.missing),
-                unchecked,
-            });
+            let missing = std::mem::take(&mut self.missing);
+            let read_until = self.read_until(&refused);
+            return Err(dialect::refusal(self.file, missing, unchecked, read_until, self.origin));
         }
         match self.values.get(self.output) {
             Some(&Value::Data(value)) => Ok(value),
@@ -185,6 +318,23 @@ impl<'a> Import<'a> {
                 reason: format!("`{}` does not depend on the picture", self.output),
             }),
         }
+    }
+
+    /// If only the end of the model was refused, without a convolution, and hangs on one value: that value and its shape.
+    fn read_until(&self, refused: &[usize]) -> Option<String> {
+        let nodes = || refused.iter().map(|&index| &self.file.node[index]);
+        if nodes().any(|node| node.op_type.as_deref() == Some("Conv")) {
+            return None;
+        }
+        let computed = |name: &&str| matches!(self.values.get(*name), Some(Value::Data(_)));
+        let mut names = nodes().flat_map(order::inputs).filter(computed);
+        let first = names.next()?;
+        let Some(&Value::Data(value)) = self.values.get(first) else {
+            return None;
+        };
+        let convolved = self.nodes.iter().any(|node| matches!(node.op, Op::Conv(_)));
+        let same = |name: &str| matches!(self.values.get(name), Some(Value::Data(other)) if *other == value);
+        (convolved && names.all(same)).then(|| format!("`{first}` {}", self.shape(value)))
     }
 
     fn convert(&mut self, source: Source<'a>, read: &HashSet<&str>) -> value::Converted {
@@ -226,7 +376,7 @@ impl<'a> Import<'a> {
         }
         match self.constants.get(name) {
             Some(tensor) => {
-                let value = constant::value(tensor, name, self.origin, self.folder)?;
+                let value = constant::value(tensor, name, self.origin, self.external)?;
                 self.values.insert(name, value.clone());
                 Ok(Some(value))
             }

@@ -44,7 +44,6 @@ pub(super) fn find(operator: &str) -> Option<Operator> {
         "Shape" => shapes::shape,
         "Sigmoid" => elementwise::sigmoid,
         "Slice" => shapes::slice,
-        "Softmax" | "LogSoftmax" => dense::softmax,
         "Squeeze" => reshape::squeeze,
         "Sub" => elementwise::sub,
         "Transpose" => shapes::transpose,

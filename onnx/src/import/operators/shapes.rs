@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn constant<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["value", "value_float", "value_floats", "value_int", "value_ints"])?;
     if let Some(tensor) = source.tensor("value") {
-        return Ok(constant::value(tensor, source.name, import.origin, import.folder)?);
+        return Ok(constant::value(tensor, source.name, import.origin, import.external)?);
     }
     if let Some(values) = source.floats("value_floats") {
         return Ok(Value::Tensor(Tensor::new([values.len()], values)));
