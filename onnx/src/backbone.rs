@@ -29,6 +29,7 @@ pub struct Backbone {
     labels: Option<Vec<String>>,
     preprocessing: Preprocessing,
     notes: Vec<String>,
+    further_inside: Option<String>,
 }
 
 impl PartialEq for Backbone {
@@ -79,6 +80,7 @@ impl Backbone {
             labels,
             preprocessing,
             notes: Vec::new(),
+            further_inside: None,
         })
     }
 
@@ -163,6 +165,16 @@ impl Backbone {
     /// What the import dropped or decided, for people: one sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// For a network read without a classifier: the value of the file that its last layer reads. It can be named as
+    /// [`ReadOptions::output`] when the output is no description of the image.
+    pub fn further_inside(&self) -> Option<&str> {
+        self.further_inside.as_deref()
+    }
+
+    pub(crate) fn with_further_inside(self, further_inside: Option<String>) -> Self {
+        Self { further_inside, ..self }
     }
 
     pub(crate) fn with_notes(mut self, notes: Vec<String>) -> Self {

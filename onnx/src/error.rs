@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clr_adapters::Digest;
 
+use crate::foreign::quoted;
+
 /// An error of reading, checking, writing or rewriting a backbone.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -110,8 +112,8 @@ pub enum OnnxError {
     /// The file leaves the height or the width of the image open.
     #[error(
         "{origin}: input: `{input}` is {shape}: the height or width is dynamic\nhint: state the size in pixels: `clr import \
-         {origin} --size {}`",
-        size(*suggestion)
+         {} --size {}`",
+        quoted(origin), size(*suggestion)
     )]
     OpenSize {
         /// The file.
@@ -125,8 +127,10 @@ pub enum OnnxError {
     },
     /// Several outputs, of which none is to be preferred; or a name that is none of theirs.
     #[error(
-        "{origin}: output: {reason}:{}\nhint: choose one by its name, as in `clr import {origin} --output-name {suggestion}`",
-        lines(outputs)
+        "{origin}: output: {reason}:{}\nhint: choose one by its name, as in `clr import {} --output-name {}`",
+        lines(outputs),
+        quoted(origin),
+        quoted(suggestion)
     )]
     Outputs {
         /// The file.

@@ -81,6 +81,7 @@ pub(crate) fn run(args: &ImportArgs, context: &Context<'_>) -> anyhow::Result<u8
         onnx: ReadOptions {
             size: args.size,
             output: args.output_name.clone(),
+            ..ReadOptions::default()
         },
     };
     let mut backbone = clr_onnx::import(&args.source, &options)?;
@@ -92,7 +93,7 @@ pub(crate) fn run(args: &ImportArgs, context: &Context<'_>) -> anyhow::Result<u8
     for note in backbone.notes() {
         tracing::info!("{note}");
     }
-    check_features(&backbone)?;
+    check_features(&backbone, &args.source)?;
     let imported = import_to(&backbone, &args.output)?;
     let document = document(&backbone, imported)?;
     if context.output.json {

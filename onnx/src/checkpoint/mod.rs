@@ -82,7 +82,9 @@ fn import_from(
         _ if safetensors::is_safetensors(bytes) => safetensors::read(bytes, origin)?,
         // A ModelProto starts with one of its first fields: IR version, opset import, or the producer's name.
         [0x08 | 0x12 | 0x1a | 0x3a | 0x42, ..] => {
-            return finish(onnx::backbone(bytes, origin, path, &options.onnx)?, options);
+            let mut reading = options.onnx.clone();
+            reading.two_classes |= options.labels.as_ref().is_some_and(|labels| labels.len() == 2);
+            return finish(onnx::backbone(bytes, origin, path, &reading)?, options);
         }
         _ => {
             return Err(ImportError::UnknownFormat {

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use super::Foreign;
+use super::{Foreign, quoted};
 
 /// The most names that are looked at, and named in a message.
 const MAX_NAMES: usize = 10_000;
@@ -55,7 +55,7 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
     } else if let Some(model) = ends(".onnx").or_else(|| ends(".pth")).or_else(|| ends(".safetensors")) {
         Foreign::new(
             format!("a zip archive with `{model}`, expected that file itself"),
-            format!("unpack it: unzip {origin}"),
+            format!("unpack it: unzip {}", quoted(origin)),
         )
     } else if !names.is_empty() && names.iter().all(|name| name.to_lowercase().ends_with(".npy")) {
         Foreign::new(
@@ -69,7 +69,7 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
                 "a zip archive of {} file(s) ({shown}), expected an ONNX model or a checkpoint",
                 names.len()
             ),
-            format!("unpack it, and give the model in it: unzip {origin}"),
+            format!("unpack it, and give the model in it: unzip {}", quoted(origin)),
         )
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::Foreign;
+use super::{Foreign, quoted};
 
 /// The most entries that are looked at, and named in a message.
 const MAX_ENTRIES: usize = 10_000;
@@ -16,7 +16,7 @@ pub(super) fn recognise(path: &Path) -> Foreign {
         .collect();
     names.sort();
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
-    let shown = path.display();
+    let shown = quoted(&path.display().to_string());
     if has("saved_model.pb") || has("saved_model.pbtxt") {
         return Foreign::new(
             "a TensorFlow SavedModel folder, expected an ONNX file",

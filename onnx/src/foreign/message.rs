@@ -1,6 +1,6 @@
 //! Protocol buffers of other tools, and ONNX models that are cut short: by the fields at the top.
 
-use super::Foreign;
+use super::{Foreign, quoted};
 
 /// The most fields at the top that are looked at.
 const MAX_FIELDS: usize = 100_000;
@@ -13,8 +13,9 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
         return Some(Foreign::new(
             format!("a TensorFlow graph (its first node is a {operator}), expected ONNX"),
             format!(
-                "convert it: pip install tf2onnx; python -m tf2onnx.convert --graphdef {origin} --inputs NAME:0 --outputs \
-                 NAME:0 --opset 17 --output model.onnx"
+                "convert it: pip install tf2onnx; python -m tf2onnx.convert --graphdef {} --inputs NAME:0 --outputs \
+                 NAME:0 --opset 17 --output model.onnx",
+                quoted(origin)
             ),
         ));
     }

@@ -71,7 +71,10 @@ pub(crate) fn refuse_other_roles(bytes: &[u8], origin: &str) -> Result<(), OnnxE
 fn checkpoint(what: &str, origin: &str) -> Foreign {
     Foreign::new(
         format!("{what}, expected a backbone"),
-        format!("`clr import {origin} -o backbone.onnx` makes a backbone of it"),
+        format!(
+            "`clr import {} -o backbone.onnx` makes a backbone of it",
+            quoted(origin)
+        ),
     )
 }
 
@@ -97,20 +100,37 @@ fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
         .or_else(|| extension(bytes, origin))
 }
 
+/// A path as a shell takes it.
+pub(crate) fn quoted(path: &str) -> String {
+    let plain = |character: char| character.is_alphanumeric() || "/._-+=:@,".contains(character);
+    if !path.is_empty() && path.chars().all(plain) {
+        return path.to_owned();
+    }
+    format!("'{}'", path.replace('\'', "'\\''"))
+}
+
 /// Files with a signature at a fixed place.
 fn magic(bytes: &[u8], origin: &str) -> Option<Foreign> {
     let at = |place: usize, signature: &[u8]| bytes.get(place..).is_some_and(|rest| rest.starts_with(signature));
+    let file = quoted(origin);
     let unpack = |what: &str, command: &str| {
         Foreign::new(
             format!("{what}, expected what is in it"),
-            format!("unpack it: {command} {origin}"),
+            format!("unpack it: {command} {file}"),
+        )
+    };
+    // Packers refuse a name without their own end, but not to write elsewhere.
+    let unpack_one = |what: &str, command: &str| {
+        Foreign::new(
+            format!("a file packed with {what}, expected what is in it"),
+            format!("unpack it: {command} -dc {file} > unpacked, and give that file"),
         )
     };
     Some(match bytes {
         _ if at(4, b"TFL3") => Foreign::new(
             "a TensorFlow Lite model, expected ONNX",
             format!(
-                "give the float model that it was made from, or convert it: pip install tf2onnx; python -m tf2onnx.convert --tflite {origin} --opset 17 --output model.onnx"
+                "give the float model that it was made from, or convert it: pip install tf2onnx; python -m tf2onnx.convert --tflite {file} --opset 17 --output model.onnx"
             ),
         ),
         _ if at(4, b"ORTM") => Foreign::new(
@@ -136,10 +156,10 @@ fn magic(bytes: &[u8], origin: &str) -> Option<Foreign> {
             "a NumPy array, expected an ONNX model or a checkpoint",
             "export the network to ONNX, or save its state dict",
         ),
-        _ if at(0, &[0x1f, 0x8b]) => unpack("a file packed with gzip", "gzip -d"),
-        _ if at(0, &[0x28, 0xb5, 0x2f, 0xfd]) => unpack("a file packed with Zstandard", "zstd -d"),
-        _ if at(0, b"\xfd7zXZ\0") => unpack("a file packed with xz", "xz -d"),
-        _ if at(0, b"BZh") && at(4, b"1AY&SY") => unpack("a file packed with bzip2", "bzip2 -d"),
+        _ if at(0, &[0x1f, 0x8b]) => unpack_one("gzip", "gzip"),
+        _ if at(0, &[0x28, 0xb5, 0x2f, 0xfd]) => unpack_one("Zstandard", "zstd"),
+        _ if at(0, b"\xfd7zXZ\0") => unpack_one("xz", "xz"),
+        _ if at(0, b"BZh") && at(4, b"1AY&SY") => unpack_one("bzip2", "bzip2"),
         _ if at(0, b"7z\xbc\xaf\x27\x1c") => unpack("a 7-Zip archive", "7z x"),
         _ if at(0, b"Rar!\x1a\x07") => unpack("a RAR archive", "unrar x"),
         _ if at(257, b"ustar") => unpack("a tar archive", "tar -xf"),

@@ -6,7 +6,7 @@
 //! | a convolution to 1×1 over its whole input | what it reads, flattened | its kernels |
 //! | a 1×1 convolution, then a mean over height and width | the mean of what it reads | its kernels: both are linear |
 //! | one of these with one unit, Sigmoid | as above | two classes, of which the first has logit 0 |
-//! | one of these with one unit | as above | none: it may be a regression |
+//! | one of these with one unit | as above | none: it may be a regression, unless the caller says otherwise |
 //! | one of these with another activation behind it, or windows and then a mean | as above, where it is surely a classifier | none: not linear |
 //! | anything else | the output itself | none |
 
@@ -27,6 +27,8 @@ pub(super) struct Evidence<'a> {
     pub(super) ending: &'a Ending<'a>,
     /// Whether the names of a node or its weights say that it is a classifier.
     pub(super) named: &'a dyn Fn(&str) -> bool,
+    /// Whether one unit without a Sigmoid stands for two classes, as the caller says.
+    pub(super) two_classes: bool,
 }
 
 /// The graph up to the features, and the classifier that read them.
@@ -169,7 +171,11 @@ impl Tail {
                  it reads"
             ));
         }
-        Some(head.and_then(|head| units_as_classes(head, &name, sigmoid, notes)))
+        if evidence.known == Some(true) {
+            return Some(head);
+        }
+        let binary = sigmoid || evidence.two_classes;
+        Some(head.and_then(|head| units_as_classes(head, &name, sigmoid, binary, notes)))
     }
 
     /// How the layer and what stands behind it are linear, activations aside.
@@ -297,41 +303,38 @@ fn apply(head: &mut Head, scale: &[f64], bias: &[f64]) -> Option<()> {
     Some(())
 }
 
-/// The units of the last layer as classes that exclude one another.
-fn units_as_classes(head: Head, name: &str, sigmoid: bool, notes: &mut Vec<String>) -> Option<Head> {
-    match (head.bias.len(), sigmoid) {
-        // softmax([0, z]) = [1 − σ(z), σ(z)].
-        (1, true) => {
-            notes.push(format!(
-                "`{name}` has one unit and a Sigmoid behind it: it is kept as a classifier of two classes, of which class 1 \
-                 is the one that the unit stands for"
-            ));
-            let mut two = Head {
-                features: head.features,
-                weight: vec![0.0; head.features],
-                bias: vec![0.0],
-            };
-            two.weight.extend(head.weight);
-            two.bias.extend(head.bias);
-            Some(two)
-        }
-        (1, false) => {
-            notes.push(format!(
-                "`{name}` has one unit and no Sigmoid behind it: it may be a regression, so it is not kept as a \
-                 classifier; the features are what it reads"
-            ));
-            None
-        }
-        (_, true) => {
+/// The units of the last layer as classes that exclude one another. `binary`: one unit is the logit of the second of two.
+fn units_as_classes(head: Head, name: &str, sigmoid: bool, binary: bool, notes: &mut Vec<String>) -> Option<Head> {
+    if head.bias.len() > 1 {
+        if sigmoid {
             notes.push(
                 "the Sigmoid at the end is left out, the outputs are logits: the model judges every class by itself, \
                  and its classifier is kept as one of classes that exclude one another"
                     .to_owned(),
             );
-            Some(head)
         }
-        _ => Some(head),
+        return Some(head);
     }
+    if !binary {
+        notes.push(format!(
+            "`{name}` has one unit and no Sigmoid behind it: it may be a regression, so it is not kept as a classifier, and \
+             the features are what it reads; two labels given with --labels make it one of two classes"
+        ));
+        return None;
+    }
+    notes.push(format!(
+        "`{name}` has one unit: it is kept as a classifier of two classes, of which the second is the one that the unit \
+         stands for"
+    ));
+    // softmax([0, z]) = [1 − σ(z), σ(z)].
+    let mut two = Head {
+        features: head.features,
+        weight: vec![0.0; head.features],
+        bias: vec![0.0],
+    };
+    two.weight.extend(head.weight);
+    two.bias.extend(head.bias);
+    Some(two)
 }
 
 fn append(graph: &mut Graph, wanted: &str, op: Op) {

@@ -67,6 +67,22 @@ impl<'a> Producers<'a> {
         Some((index, inputs.last()?))
     }
 
+    /// What the last layer with weights before `value` reads.
+    pub(super) fn last_layer_reads(&self, value: &'a str) -> Option<&'a str> {
+        let mut cursor = value;
+        for _ in 0..MAX_NODES {
+            let (index, input) = self.before(cursor)?;
+            cursor = input;
+            if matches!(
+                self.graph.node[index].op_type.as_deref(),
+                Some("Conv" | "Gemm" | "MatMul")
+            ) {
+                return Some(cursor);
+            }
+        }
+        None
+    }
+
     /// The value to read for `output`, and what stands behind it.
     pub(super) fn strip(&self, output: &'a str) -> (&'a str, Ending<'a>) {
         self.walk(output, |operator| decides(operator))

@@ -64,6 +64,7 @@ pub(crate) fn backbone(
         external: &external,
         producers: Producers::new(&graph),
         size: options.size,
+        two_classes: options.two_classes,
         classifier: metadata.classifier,
     };
     let network = outputs::choose(&file, options.output.as_deref())?;
@@ -78,7 +79,11 @@ pub(crate) fn backbone(
     let preprocessing = metadata
         .preprocessing
         .unwrap_or_else(|| Backbone::default_preprocessing(height, width));
-    Ok(Backbone::new(name, network.graph, network.head, metadata.labels, preprocessing)?.with_notes(network.notes))
+    Ok(
+        Backbone::new(name, network.graph, network.head, metadata.labels, preprocessing)?
+            .with_notes(network.notes)
+            .with_further_inside(network.further_inside),
+    )
 }
 
 /// A decoded file, from which networks are read.
@@ -92,6 +97,8 @@ struct File<'a> {
     producers: Producers<'a>,
     /// Rows and columns, where the file leaves them open.
     size: Option<[u32; 2]>,
+    /// As in [`ReadOptions`].
+    two_classes: bool,
     /// What this library wrote about a classifier.
     classifier: Option<bool>,
 }
@@ -104,6 +111,8 @@ struct Network {
     size: [u32; 2],
     /// The shape of the value that was taken as logits or features.
     features: Shape,
+    /// Without a classifier: what the last layer reads.
+    further_inside: Option<String>,
     notes: Vec<String>,
 }
 
@@ -133,11 +142,14 @@ impl<'a> File<'a> {
             known: self.classifier,
             ending: &ending,
             named: &|node| self.is_named_classifier(node),
+            two_classes: self.two_classes,
         };
         let (size, pixels) = (import.size, import.size.map(|side| side as usize));
         drop(import);
         let (graph, head) = classifier::split(raw, pixels, &evidence, &mut notes)?;
+        let further_inside = head.is_none().then(|| self.producers.last_layer_reads(value)).flatten();
         Ok(Network {
+            further_inside: further_inside.map(str::to_owned),
             graph,
             head,
             size,

@@ -1,7 +1,7 @@
 //! Choice of the output: by name, the only one, or the only one of several that is a classifier.
 
 use super::{File, Network, boundary};
-use crate::{OnnxError, Op, Shape};
+use crate::{Node, OnnxError, Op, Shape};
 
 /// The most outputs that are tried.
 const MAX_TRIED: usize = 32;
@@ -20,6 +20,7 @@ pub(super) fn choose(file: &File<'_>, wanted: Option<&str>) -> Result<Network, O
             file,
             format!("expected the name of an output, got `{wanted}`"),
             &outputs,
+            outputs.last().copied().unwrap_or_default(),
             |_| None,
         )),
         (None, &[]) => Err(OnnxError::Output {
@@ -34,26 +35,32 @@ pub(super) fn choose(file: &File<'_>, wanted: Option<&str>) -> Result<Network, O
 /// An output that was read as if it were the only one.
 enum Trial {
     Classifier { classes: usize, convolutions: usize },
-    Features(usize),
+    Features { features: usize, convolutions: usize },
     Failed(OnnxError),
 }
 
 impl Trial {
     fn of(file: &File<'_>, output: &str) -> Self {
-        match file.network(output) {
-            Ok(Network {
-                graph,
-                head: Some(head),
-                ..
-            }) => Self::Classifier {
+        let network = match file.network(output) {
+            Ok(network) => network,
+            Err(error) => return Self::Failed(error),
+        };
+        let is_convolution = |node: &&Node| matches!(node.op, Op::Conv(_));
+        let convolutions = network.graph.nodes.iter().filter(is_convolution).count();
+        match (network.head, network.features) {
+            (Some(head), _) => Self::Classifier {
                 classes: head.classes(),
-                convolutions: graph.nodes.iter().filter(|node| matches!(node.op, Op::Conv(_))).count(),
+                convolutions,
             },
-            Ok(network) => Self::Features(match network.features {
-                Shape::Map([channels, ..]) => channels,
-                Shape::Vector(length) => length,
-            }),
-            Err(error) => Self::Failed(error),
+            (None, Shape::Map([features, ..]) | Shape::Vector(features)) => Self::Features { features, convolutions },
+        }
+    }
+
+    /// Convolutions before it, 0 if it could not be read.
+    fn depth(&self) -> usize {
+        match self {
+            Self::Classifier { convolutions, .. } | Self::Features { convolutions, .. } => *convolutions,
+            Self::Failed(_) => 0,
         }
     }
 }
@@ -119,7 +126,7 @@ fn automatic(file: &File<'_>, outputs: &[&str]) -> Result<Network, OnnxError> {
         let (_, trial) = trials.iter().find(|(tried, _)| *tried == output)?;
         Some(match trial {
             Trial::Classifier { classes, .. } => format!("a classifier of {classes} classes"),
-            Trial::Features(features) => format!("{features} features"),
+            Trial::Features { features, .. } => format!("{features} features"),
             Trial::Failed(error) => {
                 let text = error.to_string();
                 let line = text
@@ -132,12 +139,11 @@ fn automatic(file: &File<'_>, outputs: &[&str]) -> Result<Network, OnnxError> {
             }
         })
     };
-    Err(refuse(
-        file,
-        format!("expected 1, got {}, {what}", outputs.len()),
-        outputs,
-        described,
-    ))
+    // The deepest one, for the hint: of several maps the one at the end of the network.
+    let deepest = trials.iter().max_by_key(|(_, trial)| trial.depth());
+    let deepest = deepest.map_or(outputs[0], |(output, _)| output);
+    let reason = format!("expected 1, got {}, {what}", outputs.len());
+    Err(refuse(file, reason, outputs, deepest, described))
 }
 
 /// Says which output was read, and why.
@@ -158,7 +164,13 @@ fn noted(mut network: Network, outputs: &[&str], chosen: &str, reason: &str) -> 
     network
 }
 
-fn refuse(file: &File<'_>, reason: String, outputs: &[&str], described: impl Fn(&str) -> Option<String>) -> OnnxError {
+fn refuse(
+    file: &File<'_>,
+    reason: String,
+    outputs: &[&str],
+    suggestion: &str,
+    described: impl Fn(&str) -> Option<String>,
+) -> OnnxError {
     let shape = |output: &str| {
         let info = file
             .graph
@@ -180,6 +192,6 @@ fn refuse(file: &File<'_>, reason: String, outputs: &[&str], described: impl Fn(
         origin: file.origin.to_owned(),
         reason,
         outputs: outputs.iter().take(MAX_TRIED).map(line).collect(),
-        suggestion: outputs.first().copied().unwrap_or_default().to_owned(),
+        suggestion: suggestion.to_owned(),
     }
 }
