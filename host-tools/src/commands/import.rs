@@ -18,7 +18,7 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  clr import resnet18.safetensors -o resnet18.onnx --labels imagenet.txt\n  clr import \
-                        model.onnx -o backbone.onnx\n\nTakes ONNX (opset 11 to 21), PyTorch state dicts (both .pth formats; nothing \
+                        model.onnx -o backbone.onnx\n  clr import model.onnx --size 224 --output-name logits\n\nTakes ONNX (opset 11 to 21), PyTorch state dicts (both .pth formats; nothing \
                         in them is executed) and .safetensors\nof the architectures listed. Writes the backbone and, beside it, \
                         <stem>.original.clr: its own classifier as an adapter."
 )]
