@@ -22,7 +22,10 @@ fn move_weights(model: &mut ModelProto, location: &str) -> Vec<u8> {
     for tensor in &mut graph(model).initializer {
         let raw = match tensor.raw_data.take().filter(|raw| !raw.is_empty()) {
             Some(raw) => raw,
-            None => std::mem::take(&mut tensor.float_data).iter().flat_map(|value| value.to_le_bytes()).collect(),
+            None => std::mem::take(&mut tensor.float_data)
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
         };
         if raw.is_empty() {
             continue;
@@ -59,7 +62,15 @@ const COMMANDS: [&[&str]; 7] = [
     &["export", "-b", "outside.onnx", "-a", "t.clr", "-o", "exported.onnx"],
     &["eval", "-b", "outside.onnx", "-a", "t.clr", "data", "--split", "all"],
     &[
-        "train", "-b", "outside.onnx", "data", "-o", "u.clr", "--recipe", "linear", "-q",
+        "train",
+        "-b",
+        "outside.onnx",
+        "data",
+        "-o",
+        "u.clr",
+        "--recipe",
+        "linear",
+        "-q",
     ],
 ];
 
@@ -68,7 +79,9 @@ fn weights_in_another_file_are_read_by_every_command_and_named_by_every_command_
     let bench = Workbench::new();
     bench.adapter("t.clr", "task");
     let mut weights = Vec::new();
-    change(&bench, "outside.onnx", |model| weights = move_weights(model, "outside.onnx.data"));
+    change(&bench, "outside.onnx", |model| {
+        weights = move_weights(model, "outside.onnx.data")
+    });
     std::fs::write(bench.path("outside.onnx.data"), &weights).unwrap();
     for command in COMMANDS {
         let (code, _, stderr) = run(&bench, command);
@@ -86,7 +99,10 @@ fn weights_in_another_file_are_read_by_every_command_and_named_by_every_command_
     for command in COMMANDS {
         let (code, _, stderr) = run(&bench, command);
         let named = stderr.contains("outside.onnx.data") && stderr.contains(&weights.len().to_string());
-        assert!(code == Some(1) && named && stderr.contains("hint:"), "{command:?}: {stderr}");
+        assert!(
+            code == Some(1) && named && stderr.contains("hint:"),
+            "{command:?}: {stderr}"
+        );
     }
 }
 
@@ -110,9 +126,15 @@ fn an_output_is_chosen_by_itself_or_by_name_and_the_destination_keeps_its_option
         assert!(bench.path("out.original.clr").exists());
         std::fs::remove_file(bench.path("out.original.clr")).unwrap();
     }
-    let (code, ..) = run(&bench, &["import", "two.onnx", "--output-name", "features", "-o", "body.onnx"]);
+    let (code, ..) = run(
+        &bench,
+        &["import", "two.onnx", "--output-name", "features", "-o", "body.onnx"],
+    );
     assert!(code == Some(0) && !bench.path("body.original.clr").exists());
-    let (code, _, stderr) = run(&bench, &["import", "two.onnx", "--output-name", "scores", "-o", "no.onnx"]);
+    let (code, _, stderr) = run(
+        &bench,
+        &["import", "two.onnx", "--output-name", "scores", "-o", "no.onnx"],
+    );
     let listed = stderr.contains("`features`") && stderr.contains("`logits`") && stderr.contains("hint:");
     assert!(code == Some(1) && listed && !bench.path("no.onnx").exists(), "{stderr}");
 }
@@ -122,8 +144,22 @@ fn an_open_size_is_settled_by_its_option_which_the_refusal_names() {
     let bench = Workbench::new();
     change(&bench, "open.onnx", |model| {
         model.metadata_props.clear();
-        let tensor = graph(model).input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap();
-        for (dim, name) in tensor.shape.as_mut().unwrap().dim.iter_mut().skip(2).zip(["height", "width"]) {
+        let tensor = graph(model).input[0]
+            .r#type
+            .as_mut()
+            .unwrap()
+            .tensor_type
+            .as_mut()
+            .unwrap();
+        for (dim, name) in tensor
+            .shape
+            .as_mut()
+            .unwrap()
+            .dim
+            .iter_mut()
+            .skip(2)
+            .zip(["height", "width"])
+        {
             *dim = DimensionProto {
                 dim_value: None,
                 dim_param: Some(name.into()),
@@ -131,7 +167,10 @@ fn an_open_size_is_settled_by_its_option_which_the_refusal_names() {
         }
     });
     let (code, _, stderr) = run(&bench, &["import", "open.onnx", "-o", "out.onnx"]);
-    assert!(code == Some(1) && stderr.contains("clr import open.onnx --size 224"), "{stderr}");
+    assert!(
+        code == Some(1) && stderr.contains("clr import open.onnx --size 224"),
+        "{stderr}"
+    );
     let (code, stdout, stderr) = run(&bench, &["import", "open.onnx", "--size", "32x48", "-o", "out.onnx"]);
     assert!(code == Some(0) && stdout.contains("32×48"), "{stdout}{stderr}");
 }
@@ -146,7 +185,11 @@ fn a_backbone_of_a_handful_of_features_is_refused_with_a_hint_that_works() {
         let classifier = graph.node.iter_mut().find(|node| node.output == ["logits"]).unwrap();
         classifier.output = vec!["values".into()];
         let names = [classifier.input[1].clone(), classifier.input[2].clone()];
-        for tensor in graph.initializer.iter_mut().filter(|tensor| names.contains(tensor.name.as_ref().unwrap())) {
+        for tensor in graph
+            .initializer
+            .iter_mut()
+            .filter(|tensor| names.contains(tensor.name.as_ref().unwrap()))
+        {
             let row = tensor.dims.iter().skip(1).product::<i64>() as usize;
             tensor.dims[0] = 2;
             tensor.float_data.truncate(2 * row);
@@ -163,11 +206,20 @@ fn a_backbone_of_a_handful_of_features_is_refused_with_a_hint_that_works() {
         graph.node.push(relu);
     });
     let (code, _, stderr) = run(&bench, &["import", "short.onnx", "-o", "out.onnx"]);
-    assert!(code == Some(1) && stderr.contains("a backbone of 2 feature(s)"), "{stderr}");
-    assert!(stderr.contains("clr import 'short.onnx' --output-name 'features'"), "{stderr}");
+    assert!(
+        code == Some(1) && stderr.contains("a backbone of 2 feature(s)"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("clr import 'short.onnx' --output-name 'features'"),
+        "{stderr}"
+    );
     assert!(!bench.path("out.onnx").exists());
     let (code, _, stderr) = run(&bench, &["train", "-b", "short.onnx", "data", "-o", "u.clr"]);
     assert!(code == Some(1) && stderr.contains("--output-name"), "{stderr}");
-    let (code, ..) = run(&bench, &["import", "short.onnx", "--output-name", "features", "-o", "out.onnx"]);
+    let (code, ..) = run(
+        &bench,
+        &["import", "short.onnx", "--output-name", "features", "-o", "out.onnx"],
+    );
     assert_eq!(code, Some(0));
 }

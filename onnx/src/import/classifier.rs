@@ -19,6 +19,9 @@ use crate::{
     shape, validate,
 };
 
+/// The most nodes behind the last layer.
+const MAX_BEHIND: usize = 64;
+
 /// What the file says about its end, beside the graph itself.
 pub(super) struct Evidence<'a> {
     /// What this library wrote about there being a classifier.
@@ -100,7 +103,7 @@ impl Tail {
     fn find(graph: &Graph, size: [usize; 2]) -> Result<Option<Self>, OnnxError> {
         let mut behind = Vec::new();
         let mut value = graph.features;
-        loop {
+        while behind.len() < MAX_BEHIND {
             let readers = graph.nodes.iter().filter(|node| node.inputs.contains(&value)).count();
             let (Some(index), true) = (value.producer(), readers <= usize::from(value != graph.features)) else {
                 return Ok(None);
@@ -128,6 +131,7 @@ impl Tail {
                 _ => return Ok(None),
             }
         }
+        Ok(None)
     }
 
     /// Moves the features in front of the layer, if it is a classifier; gives its head, if that is linear.
@@ -190,6 +194,10 @@ impl Tail {
             return Some(Form::Whole);
         }
         self.mean(graph)?;
+        // Without another convolution, this one is the network and not its end.
+        graph.nodes[..self.layer]
+            .iter()
+            .find(|node| matches!(node.op, Op::Conv(_)))?;
         Some(
             if conv.group == 1 && unpadded && conv.kernel() == [1, 1] && output == input {
                 Form::Mean

@@ -88,6 +88,22 @@ fn load(model: &ModelProto) -> Result<Backbone, clr_onnx::OnnxError> {
     Backbone::from_bytes(&model.encode_to_vec(), "functions.onnx")
 }
 
+/// A sound model of calls whose first weight is sparse.
+pub(crate) fn with_a_sparse_constant() -> Vec<u8> {
+    let mut model = model(vec![block(), act()]);
+    let graph = model.graph.as_mut().unwrap();
+    graph.initializer.remove(0);
+    graph
+        .sparse_initializer
+        .push(crate::sparse::sparse("w", &[4, 3, 1, 1], &[1, 5], &[2], &[2.0, 3.0]));
+    model.encode_to_vec()
+}
+
+#[test]
+fn the_model_for_random_changes_is_sound() {
+    assert!(Backbone::from_bytes(&with_a_sparse_constant(), "sound.onnx").is_ok());
+}
+
 #[test]
 fn nested_calls_with_attributes_and_their_defaults_are_inlined() {
     let backbone = load(&model(vec![block(), act()])).unwrap();

@@ -7,7 +7,7 @@ use clr_onnx::{
 
 use crate::support::{Model, tensor};
 
-fn sparse(name: &str, dims: &[i64], indices: &[i64], shape: &[i64], values: &[f32]) -> SparseTensorProto {
+pub(crate) fn sparse(name: &str, dims: &[i64], indices: &[i64], shape: &[i64], values: &[f32]) -> SparseTensorProto {
     SparseTensorProto {
         values: Some(tensor(name, &[values.len() as i64], values)),
         indices: Some(TensorProto {
