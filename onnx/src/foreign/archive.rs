@@ -63,10 +63,13 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
             "export the network to ONNX, or save its state dict",
         )
     } else {
-        let shown = names[..names.len().min(SHOWN)].join(", ");
+        let shown = match names.len() {
+            0 => String::new(),
+            count => format!(" ({})", names[..count.min(SHOWN)].join(", ")),
+        };
         Foreign::new(
             format!(
-                "a zip archive of {} file(s) ({shown}), expected an ONNX model or a checkpoint",
+                "a zip archive of {} file(s){shown}, expected an ONNX model or a checkpoint",
                 names.len()
             ),
             format!("unpack it, and give the model in it: unzip {}", quoted(origin)),

@@ -31,7 +31,11 @@ pub(super) fn recognise(path: &Path) -> Foreign {
     {
         return Foreign::compiled("a Core ML package, expected an ONNX file");
     }
-    if has("model.json") && names.iter().any(|name| name.ends_with(".bin")) {
+    if has("model.json")
+        && names
+            .iter()
+            .any(|name| Path::new(name).extension().is_some_and(|end| end == "bin"))
+    {
         return Foreign::new(
             "a TensorFlow.js model, expected an ONNX file",
             "export ONNX from the Keras or TensorFlow model that it was made from",

@@ -12,10 +12,10 @@
 
 use clr_adapters::Head;
 
-use super::ending::Ending;
+use super::{ending::Ending, head};
 use crate::{
     OnnxError, Shape, canonical,
-    graph::{Activation, BatchNorm, Conv, Graph, Node, Op, Pool, ValueId},
+    graph::{Activation, Conv, Graph, Node, Op, Pool, ValueId},
     shape, validate,
 };
 
@@ -44,10 +44,10 @@ pub(super) fn split(
     validate::graph(&raw)?;
     let mut graph = canonical::canonical(raw);
     let cut = match evidence.known {
-        Some(false) => None,
-        _ => Tail::find(&graph, size)?.and_then(|tail| tail.cut(&mut graph, evidence, notes)),
+        Some(false) => End::Features,
+        _ => Tail::find(&graph, size)?.map_or(End::Features, |tail| tail.cut(&mut graph, evidence, notes)),
     };
-    if cut.is_none() && evidence.known.is_none() {
+    if matches!(cut, End::Features) && evidence.known.is_none() {
         notes.push(match evidence.ending.operators.first() {
             Some(operator) => format!(
                 "the model ends in {operator}, but what that reads is no dense layer: it is taken as the features"
@@ -65,7 +65,11 @@ pub(super) fn split(
         }
         append(&mut graph, "features.flatten", Op::Flatten);
     }
-    Ok((graph, cut.flatten()))
+    let head = match cut {
+        End::Classifier(head) => Some(head),
+        End::Features | End::Dropped => None,
+    };
+    Ok((graph, head))
 }
 
 fn shapes(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, OnnxError> {
@@ -76,6 +80,16 @@ fn shapes(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, OnnxError> {
             .map_or_else(String::new, |node| node.name.clone()),
         reason,
     })
+}
+
+/// What a network ends in.
+enum End {
+    /// Features: nothing is to be cut off.
+    Features,
+    /// A classifier that was cut off and cannot be kept.
+    Dropped,
+    /// A classifier that was cut off.
+    Classifier(Head),
 }
 
 /// The last layer with weights, and the nodes behind it that have none or only some per channel.
@@ -134,8 +148,8 @@ impl Tail {
         Ok(None)
     }
 
-    /// Moves the features in front of the layer, if it is a classifier; gives its head, if that is linear.
-    fn cut(self, graph: &mut Graph, evidence: &Evidence<'_>, notes: &mut Vec<String>) -> Option<Option<Head>> {
+    /// Moves the features in front of the layer, if it is a classifier.
+    fn cut(self, graph: &mut Graph, evidence: &Evidence<'_>, notes: &mut Vec<String>) -> End {
         let name = graph.nodes[self.layer].name.clone();
         let mut activations =
             self.behind
@@ -159,13 +173,12 @@ impl Tail {
             Some(_) if linear && (dense || sure || !self.behind.iter().any(affine)) => self.head(graph),
             _ => None,
         };
-        if head.is_none() && !sure {
-            return None;
-        }
-        let form = form?;
+        let Some(form) = form.filter(|_| head.is_some() || sure) else {
+            return End::Features;
+        };
         let units = self.units(graph);
         self.move_features(graph, &form);
-        if head.is_none() {
+        let Some(head) = head else {
             let reason = match last {
                 Some((_, activation)) => format!("is followed by {}", activation.name()),
                 None => "looks at more than one pixel at a time".to_owned(),
@@ -174,12 +187,14 @@ impl Tail {
                 "`{name}` {reason}, so its {units} classes cannot be kept as a linear classifier: the features are what \
                  it reads"
             ));
-        }
+            return End::Dropped;
+        };
+        // What this library wrote is a classifier as it is.
         if evidence.known == Some(true) {
-            return Some(head);
+            return End::Classifier(head);
         }
         let binary = sigmoid || evidence.two_classes;
-        Some(head.and_then(|head| units_as_classes(head, &name, sigmoid, binary, notes)))
+        head::as_classes(head, &name, sigmoid, binary, notes).map_or(End::Dropped, End::Classifier)
     }
 
     /// How the layer and what stands behind it are linear, activations aside.
@@ -246,12 +261,12 @@ impl Tail {
         for &index in &self.behind {
             match &graph.nodes[index].op {
                 Op::BatchNorm(norm) => {
-                    let (scale, bias) = norm_as_affine(norm);
-                    apply(&mut head, &scale, &bias)?;
+                    let (scale, bias) = head::norm_as_affine(norm);
+                    head::scale(&mut head, &scale, &bias)?;
                 }
                 Op::ChannelAffine { scale, bias } => {
                     let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
-                    apply(&mut head, &wide(scale.data()), &wide(bias.data()))?;
+                    head::scale(&mut head, &wide(scale.data()), &wide(bias.data()))?;
                 }
                 _ => {}
             }
@@ -286,63 +301,6 @@ impl Tail {
 /// Whether a window takes the mean of a map of `size` as a whole.
 fn covers(pool: &Pool, size: [usize; 2]) -> bool {
     pool.kernel == size && pool.padding.resolve(size, pool.kernel, pool.stride, [1, 1]) == [0; 4]
-}
-
-/// Scale and bias of a norm, per channel.
-fn norm_as_affine(norm: &BatchNorm) -> (Vec<f64>, Vec<f64>) {
-    let deviation = |variance: f32| (f64::from(variance) + f64::from(norm.epsilon)).sqrt();
-    let scale: Vec<f64> = (norm.scale.data().iter().zip(norm.variance.data()))
-        .map(|(&scale, &variance)| f64::from(scale) / deviation(variance))
-        .collect();
-    let bias = (norm.bias.data().iter().zip(norm.mean.data()).zip(&scale))
-        .map(|((&bias, &mean), scale)| f64::from(bias) - f64::from(mean) * scale)
-        .collect();
-    (scale, bias)
-}
-
-fn apply(head: &mut Head, scale: &[f64], bias: &[f64]) -> Option<()> {
-    (scale.len() == head.bias.len() && bias.len() == head.bias.len() && head.features > 0).then_some(())?;
-    for (unit, (&scale, &bias)) in scale.iter().zip(bias).enumerate() {
-        let row = &mut head.weight[unit * head.features..][..head.features];
-        row.iter_mut()
-            .for_each(|value| *value = (f64::from(*value) * scale) as f32);
-        head.bias[unit] = (f64::from(head.bias[unit]) * scale + bias) as f32;
-    }
-    Some(())
-}
-
-/// The units of the last layer as classes that exclude one another. `binary`: one unit is the logit of the second of two.
-fn units_as_classes(head: Head, name: &str, sigmoid: bool, binary: bool, notes: &mut Vec<String>) -> Option<Head> {
-    if head.bias.len() > 1 {
-        if sigmoid {
-            notes.push(
-                "the Sigmoid at the end is left out, the outputs are logits: the model judges every class by itself, \
-                 and its classifier is kept as one of classes that exclude one another"
-                    .to_owned(),
-            );
-        }
-        return Some(head);
-    }
-    if !binary {
-        notes.push(format!(
-            "`{name}` has one unit and no Sigmoid behind it: it may be a regression, so it is not kept as a classifier, and \
-             the features are what it reads; two labels given with --labels make it one of two classes"
-        ));
-        return None;
-    }
-    notes.push(format!(
-        "`{name}` has one unit: it is kept as a classifier of two classes, of which the second is the one that the unit \
-         stands for"
-    ));
-    // softmax([0, z]) = [1 − σ(z), σ(z)].
-    let mut two = Head {
-        features: head.features,
-        weight: vec![0.0; head.features],
-        bias: vec![0.0],
-    };
-    two.weight.extend(head.weight);
-    two.bias.extend(head.bias);
-    Some(two)
 }
 
 fn append(graph: &mut Graph, wanted: &str, op: Op) {

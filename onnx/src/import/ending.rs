@@ -1,4 +1,4 @@
-//! Decisions at the end of a model: Softmax, ArgMax, TopK and what stands around them, left out so that the logits remain.
+//! Decisions at the end of a model (Softmax, `ArgMax`, `TopK` and what accompanies them), left out so that the logits remain.
 
 use std::collections::{HashMap, HashSet};
 
@@ -85,7 +85,7 @@ impl<'a> Producers<'a> {
 
     /// The value to read for `output`, and what stands behind it.
     pub(super) fn strip(&self, output: &'a str) -> (&'a str, Ending<'a>) {
-        self.walk(output, |operator| decides(operator))
+        self.walk(output, decides)
     }
 
     /// The value before everything that only decides: outputs with one root show the same result.

@@ -8,6 +8,7 @@ mod dialect;
 mod ending;
 mod external;
 mod functions;
+mod head;
 mod operators;
 mod options;
 mod order;
