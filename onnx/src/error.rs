@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clr_adapters::Digest;
 
-use crate::foreign::quoted;
+pub use crate::missing::Missing;
+use crate::{
+    foreign::quoted,
+    missing::{list, unchecked_nodes, way_out},
+};
 
 /// An error of reading, checking, writing or rewriting a backbone.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +101,7 @@ pub enum OnnxError {
     /// The graph uses what this library does not know. The list is complete.
     #[error(
         "{origin}: {} node(s) not supported:{}{}\nhint: {}",
-        missing.len(), list(missing), behind(*unchecked), way_out(read_until.as_deref())
+        missing.len(), list(missing), unchecked_nodes(*unchecked), way_out(read_until.as_deref())
     )]
     Unsupported {
         /// The file.
@@ -225,52 +229,7 @@ pub enum OnnxError {
     Adapter(#[from] AdapterMismatch),
 }
 
-/// One node that stands in the way of an import.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// The node's name.
-    pub node: String,
-    /// Its operator, with its domain if that is not the default one.
-    pub operator: String,
-    /// The opset of the operator's domain.
-    pub opset: i64,
-    /// What about it is not supported.
-    pub reason: String,
-}
-
-impl std::fmt::Display for Missing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "node `{}`: {} (opset {}): {}",
-            self.node, self.operator, self.opset, self.reason
-        )
-    }
-}
-
-/// One line for every operator and reason, in the file's order.
-fn list(missing: &[Missing]) -> String {
-    let mut groups: Vec<(&Missing, usize)> = Vec::new();
-    for item in missing {
-        let same = |other: &Missing| {
-            (&other.operator, other.opset, &other.reason) == (&item.operator, item.opset, &item.reason)
-        };
-        match groups.iter_mut().find(|(first, _)| same(first)) {
-            Some((_, count)) => *count += 1,
-            None => groups.push((item, 1)),
-        }
-    }
-    let line = |(first, count): &(&Missing, usize)| match count {
-        1 => first.to_string(),
-        _ => format!(
-            "{count} nodes, the first is `{}`: {} (opset {}): {}",
-            first.node, first.operator, first.opset, first.reason
-        ),
-    };
-    lines(&groups.iter().map(line).collect::<Vec<_>>())
-}
-
-fn lines(items: &[String]) -> String {
+pub(crate) fn lines(items: &[String]) -> String {
     items.iter().flat_map(|item| ["\n  ", item]).collect()
 }
 
@@ -288,25 +247,6 @@ fn size([height, width]: [i64; 2]) -> String {
         height.to_string()
     } else {
         format!("{height}x{width}")
-    }
-}
-
-/// The hint after a list of nodes that are not supported.
-fn way_out(read_until: Option<&str>) -> String {
-    match read_until {
-        Some(value) => format!(
-            "everything before them is read: name the value {value} with --output-name to make it the logits or features"
-        ),
-        None => "docs/adding-an-operator.md says how an operator is added".to_owned(),
-    }
-}
-
-fn behind(unchecked: usize) -> String {
-    match unchecked {
-        0 => String::new(),
-        count => {
-            format!("\n  ({count} more of known operators read what these produce and could not be checked in detail)")
-        }
     }
 }
 

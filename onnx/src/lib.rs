@@ -11,6 +11,7 @@ mod foreign;
 mod graph;
 mod import;
 mod metadata;
+mod missing;
 mod preprocess;
 pub mod proto;
 mod rewrite;
