@@ -6,6 +6,9 @@ use anyhow::Context;
 use clr_adapters::{Adapter, Decoded, Encoding};
 use clr_onnx::Backbone;
 
+/// The fewest features of a backbone without a classifier.
+const MIN_FEATURES: usize = 8;
+
 /// What an import left.
 #[derive(Clone, Debug)]
 pub(crate) struct Imported {
@@ -89,7 +92,29 @@ pub(crate) fn read_backbone(path: &Path) -> anyhow::Result<Backbone> {
             path.display()
         );
     }
-    Backbone::load(path).with_context(|| format!("cannot load backbone '{}'", path.display()))
+    let backbone = Backbone::load(path).with_context(|| format!("cannot load backbone '{}'", path.display()))?;
+    check_features(&backbone, path)?;
+    Ok(backbone)
+}
+
+/// Refuses a network whose output is no classifier and too short to be features: an end that was not recognised.
+pub(crate) fn check_features(backbone: &Backbone, path: &Path) -> anyhow::Result<()> {
+    let features = backbone.feature_count();
+    if backbone.classifier().is_some() || features >= MIN_FEATURES {
+        return Ok(());
+    }
+    let hint = match backbone.further_inside() {
+        Some(value) => format!(
+            "take what its last layer reads: `clr import '{}' --output-name '{value}'`",
+            path.display()
+        ),
+        None => "export the network without its last layers".to_owned(),
+    };
+    anyhow::bail!(
+        "'{}' would be a backbone of {features} feature(s), expected at least {MIN_FEATURES}: its output is a result of its \
+         own task, not a description of the image\nhint: {hint}",
+        path.display()
+    )
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::path::Path;
 use clr_adapters::{Adapter, Digest, Head, Header, Preprocessing, Provenance};
 
 use crate::{
-    OnnxError, Shape, SiteInfo, canonical,
+    OnnxError, ReadOptions, Shape, SiteInfo, canonical,
     digest::digest,
+    foreign,
     graph::{Graph, Node, ValueId},
     imagenet_preprocessing, import, shape,
     sites::find_sites,
@@ -28,6 +29,7 @@ pub struct Backbone {
     labels: Option<Vec<String>>,
     preprocessing: Preprocessing,
     notes: Vec<String>,
+    further_inside: Option<String>,
 }
 
 impl PartialEq for Backbone {
@@ -78,25 +80,32 @@ impl Backbone {
             labels,
             preprocessing,
             notes: Vec::new(),
+            further_inside: None,
         })
     }
 
     /// Reads any supported ONNX file (opset 7–28). The preprocessing, labels and name are those of the file's metadata if
     /// this library wrote it; else the preprocessing is [`Backbone::default_preprocessing`] at the file's input size.
+    /// Weights in other files (external data) are looked for next to it.
     ///
     /// # Errors
-    /// If the file cannot be read, is not ONNX, or has nodes that are not supported: then all of them are listed.
+    /// If the file cannot be read, is not ONNX, leaves the size of the image or the choice of an output open, or has nodes
+    /// that are not supported: then all of them are listed.
     pub fn load(path: &Path) -> Result<Self, OnnxError> {
         let bytes = import::read_file(path)?;
-        import::backbone(&bytes, &path.display().to_string(), path.parent())
+        let origin = path.display().to_string();
+        foreign::refuse(&bytes, &origin)?;
+        foreign::refuse_other_roles(&bytes, &origin)?;
+        import::backbone(&bytes, &origin, Some(path), &ReadOptions::default())
     }
 
     /// Reads the bytes of an ONNX file; `origin` names them in errors. See [`Backbone::load`].
     ///
     /// # Errors
-    /// As [`Backbone::load`].
+    /// As [`Backbone::load`]; also if weights are in other files, which only [`Backbone::load`] finds.
     pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self, OnnxError> {
-        import::backbone(bytes, origin, None)
+        foreign::refuse(bytes, origin)?;
+        import::backbone(bytes, origin, None, &ReadOptions::default())
     }
 
     /// The bytes of a standard ONNX file (opset 17, IR 8): the graph, the classifier as a Gemm (output `logits`; without
@@ -156,6 +165,16 @@ impl Backbone {
     /// What the import dropped or decided, for people: one sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// For a network read without a classifier: the value of the file that its last layer reads. It can be named as
+    /// [`ReadOptions::output`] when the output is no description of the image.
+    pub fn further_inside(&self) -> Option<&str> {
+        self.further_inside.as_deref()
+    }
+
+    pub(crate) fn with_further_inside(self, further_inside: Option<String>) -> Self {
+        Self { further_inside, ..self }
     }
 
     pub(crate) fn with_notes(mut self, notes: Vec<String>) -> Self {

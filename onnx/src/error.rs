@@ -4,6 +4,12 @@ use std::path::PathBuf;
 
 use clr_adapters::Digest;
 
+pub use crate::missing::Missing;
+use crate::{
+    foreign::quoted,
+    missing::{list, unchecked_nodes, way_out},
+};
+
 /// An error of reading, checking, writing or rewriting a backbone.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -46,8 +52,57 @@ pub enum OnnxError {
         /// The version of the default domain in the file.
         got: Option<i64>,
     },
+    /// The file is of another kind, or damaged.
+    #[error("{origin}: {what}\nhint: {hint}")]
+    Foreign {
+        /// The file.
+        origin: String,
+        /// What it is, and what was expected.
+        what: String,
+        /// The way to a file that can be read.
+        hint: String,
+    },
+    /// Weights in another file cannot be read.
+    #[error("{origin}: external data `{file}`: {reason}\nhint: {hint}")]
+    External {
+        /// The model.
+        origin: String,
+        /// The other file, as the model names it.
+        file: String,
+        /// What is wrong: expected and got.
+        reason: String,
+        /// The way out.
+        hint: String,
+    },
+    /// The model is quantised.
+    #[error(
+        "{origin}: the model is quantised ({}): its arithmetic is int8 or narrower, expected float\nhint: give the float \
+         model that it was made from; quantised ones are left to a later version",
+        counted(operators)
+    )]
+    Quantised {
+        /// The file.
+        origin: String,
+        /// The operators that say so, with their numbers.
+        operators: Vec<(String, usize)>,
+    },
+    /// The model was optimised for ONNX Runtime, with operators of its own.
+    #[error(
+        "{origin}: the model was optimised by ONNX Runtime, with operators that only it has ({})\nhint: give the file as the \
+         exporter wrote it, before the optimisation, or optimise with graph_optimization_level ORT_ENABLE_BASIC",
+        counted(operators)
+    )]
+    Optimised {
+        /// The file.
+        origin: String,
+        /// These operators, with their numbers.
+        operators: Vec<(String, usize)>,
+    },
     /// The graph uses what this library does not know. The list is complete.
-    #[error("{origin}: {} node(s) not supported:{}{}\nhint: see docs/adding-an-operator.md", missing.len(), list(missing), behind(*unchecked))]
+    #[error(
+        "{origin}: {} node(s) not supported:{}{}\nhint: {}",
+        missing.len(), list(missing), unchecked_nodes(*unchecked), way_out(read_until.as_deref())
+    )]
     Unsupported {
         /// The file.
         origin: String,
@@ -55,11 +110,44 @@ pub enum OnnxError {
         missing: Vec<Missing>,
         /// How many nodes of known operators could not be checked, because they read what these would have produced.
         unchecked: usize,
+        /// If only the end of the model is in the way: the value before it, with its shape.
+        read_until: Option<String>,
+    },
+    /// The file leaves the height or the width of the image open.
+    #[error(
+        "{origin}: input: `{input}` is {shape}: the height or width is dynamic\nhint: state the size in pixels: `clr import \
+         {} --size {}`",
+        quoted(origin), size(*suggestion)
+    )]
+    OpenSize {
+        /// The file.
+        origin: String,
+        /// The input.
+        input: String,
+        /// Its shape.
+        shape: String,
+        /// Rows and columns, for the hint.
+        suggestion: [i64; 2],
+    },
+    /// Several outputs, of which none is to be preferred; or a name that is none of theirs.
+    #[error(
+        "{origin}: output: {reason}:{}\nhint: choose one by its name, as in `clr import {} --output-name {}`",
+        lines(outputs),
+        quoted(origin),
+        quoted(suggestion)
+    )]
+    Outputs {
+        /// The file.
+        origin: String,
+        /// Why none was chosen.
+        reason: String,
+        /// Every output with its shape and what it looks like.
+        outputs: Vec<String>,
+        /// One of them.
+        suggestion: String,
     },
     /// The graph's input is not one picture.
-    #[error(
-        "{origin}: input: {reason}\nhint: expected one float input [N, 3, height, width] with fixed height and width"
-    )]
+    #[error("{origin}: input: {reason}\nhint: expected one float input [N, 3, height, width]")]
     Input {
         /// The file.
         origin: String,
@@ -141,44 +229,24 @@ pub enum OnnxError {
     Adapter(#[from] AdapterMismatch),
 }
 
-/// One node that stands in the way of an import.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// The node's name.
-    pub node: String,
-    /// Its operator, with its domain if that is not the default one.
-    pub operator: String,
-    /// The opset of the operator's domain.
-    pub opset: i64,
-    /// What about it is not supported.
-    pub reason: String,
+pub(crate) fn lines(items: &[String]) -> String {
+    items.iter().flat_map(|item| ["\n  ", item]).collect()
 }
 
-impl std::fmt::Display for Missing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "node `{}`: {} (opset {}): {}",
-            self.node, self.operator, self.opset, self.reason
-        )
-    }
+/// `QLinearConv ×21, QLinearAdd ×8`.
+fn counted(operators: &[(String, usize)]) -> String {
+    let items: Vec<String> = operators
+        .iter()
+        .map(|(operator, count)| format!("{operator} ×{count}"))
+        .collect();
+    items.join(", ")
 }
 
-fn list(missing: &[Missing]) -> String {
-    use std::fmt::Write as _;
-    missing.iter().fold(String::new(), |mut text, item| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "\n  {item}");
-        text
-    })
-}
-
-fn behind(unchecked: usize) -> String {
-    match unchecked {
-        0 => String::new(),
-        count => {
-            format!("\n  ({count} more of known operators read what these produce and could not be checked in detail)")
-        }
+fn size([height, width]: [i64; 2]) -> String {
+    if height == width {
+        height.to_string()
+    } else {
+        format!("{height}x{width}")
     }
 }
 

@@ -7,9 +7,11 @@ mod canonical;
 mod checkpoint;
 mod digest;
 mod error;
+mod foreign;
 mod graph;
 mod import;
 mod metadata;
+mod missing;
 mod preprocess;
 pub mod proto;
 mod rewrite;
@@ -24,6 +26,7 @@ pub use checkpoint::{Architecture, ImportError, ImportOptions, TensorProblem, im
 pub use error::{AdapterMismatch, Missing, OnnxError};
 pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, ValueId};
 pub use image::RgbImage;
+pub use import::ReadOptions;
 pub use preprocess::{
     DecodeLimits, DecodedImage, FILE_HEAD, FileKind, ImageDecoder, ImageError, ImageNotes, ImageView, MAX_IMAGE_PIXELS,
     Preprocess, ReducedImage, Shrunk, decode_hostile, decode_image, decode_image_bytes, decode_image_bytes_for,

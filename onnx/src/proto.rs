@@ -24,6 +24,35 @@ pub struct ModelProto {
     /// Named values, opaque to other tools.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
+    /// Local functions, which nodes call by domain and name.
+    #[prost(message, repeated, tag = "25")]
+    pub functions: Vec<FunctionProto>,
+}
+
+/// A local function of a model (IR version 8).
+#[derive(Clone, PartialEq, Message)]
+pub struct FunctionProto {
+    /// The operator of a node that calls it.
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    /// Formal inputs.
+    #[prost(string, repeated, tag = "4")]
+    pub input: Vec<String>,
+    /// Formal outputs.
+    #[prost(string, repeated, tag = "5")]
+    pub output: Vec<String>,
+    /// The body, in topological order.
+    #[prost(message, repeated, tag = "7")]
+    pub node: Vec<NodeProto>,
+    /// The operator sets of the body.
+    #[prost(message, repeated, tag = "9")]
+    pub opset_import: Vec<OperatorSetIdProto>,
+    /// The domain of a node that calls it.
+    #[prost(string, optional, tag = "10")]
+    pub domain: Option<String>,
+    /// Attributes with defaults.
+    #[prost(message, repeated, tag = "11")]
+    pub attribute_proto: Vec<AttributeProto>,
 }
 
 /// An operator set and its version.
@@ -66,6 +95,9 @@ pub struct GraphProto {
     /// What the caller gets.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
+    /// Constants that are mostly zero.
+    #[prost(message, repeated, tag = "15")]
+    pub sparse_initializer: Vec<SparseTensorProto>,
 }
 
 /// One operation.
@@ -118,6 +150,12 @@ pub struct AttributeProto {
     /// Which field holds the value ([`AttributeProto::FLOAT`] …).
     #[prost(int32, optional, tag = "20")]
     pub r#type: Option<i32>,
+    /// In the body of a function: the attribute of the call that gives the value.
+    #[prost(string, optional, tag = "21")]
+    pub ref_attr_name: Option<String>,
+    /// A sparse tensor.
+    #[prost(message, optional, tag = "22")]
+    pub sparse_tensor: Option<SparseTensorProto>,
 }
 
 impl AttributeProto {
@@ -179,6 +217,20 @@ impl TensorProto {
     pub const FLOAT16: i32 = 10;
     /// 64-bit float.
     pub const DOUBLE: i32 = 11;
+}
+
+/// A constant tensor by its values other than zero.
+#[derive(Clone, PartialEq, Message)]
+pub struct SparseTensorProto {
+    /// `[NNZ]`; its name is the constant's.
+    #[prost(message, optional, tag = "1")]
+    pub values: Option<TensorProto>,
+    /// i64: `[NNZ]`, places in the row-major tensor, or `[NNZ, rank]`, coordinates.
+    #[prost(message, optional, tag = "2")]
+    pub indices: Option<TensorProto>,
+    /// The dimensions of the dense tensor.
+    #[prost(int64, repeated, tag = "3")]
+    pub dims: Vec<i64>,
 }
 
 /// A named value with its type.

@@ -7,6 +7,7 @@ mod engines_agree;
 mod fixtures;
 mod interrupted_writes;
 mod nothing_is_forgotten;
+mod one_way_in;
 #[cfg(unix)]
 mod push_and_pull;
 mod reproducible;

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use clr_onnx::{Architecture, Backbone, ImportOptions};
+use clr_onnx::{Architecture, Backbone, ImportOptions, ReadOptions};
 use serde::Serialize;
 
 use super::{Context, parse_size};
 use crate::{
-    backbones::{Imported, import_to},
+    backbones::{Imported, check_features, import_to},
     fetch::read_labels,
     output::human_bytes,
 };
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  clr import resnet18.safetensors -o resnet18.onnx --labels imagenet.txt\n  clr import \
-                        model.onnx -o backbone.onnx\n\nTakes ONNX (opset 7 to 28), PyTorch state dicts (both .pth formats; nothing \
+                        model.onnx -o backbone.onnx\n  clr import model.onnx --size 224 --output-name logits\n\nTakes ONNX (opset 7 to 28), PyTorch state dicts (both .pth formats; nothing \
                         in them is executed) and .safetensors\nof the architectures listed. Writes the backbone and, beside it, \
                         <stem>.original.clr: its own classifier as an adapter."
 )]
@@ -38,6 +38,15 @@ pub(crate) struct ImportArgs {
     /// Input size in pixels, such as 96 or 96x128 [default: the file's]
     #[arg(long, value_parser = parse_size, value_name = "SIZE")]
     size: Option<[u32; 2]>,
+    /// Output of the ONNX graph to read [default: its classifier]
+    #[arg(
+        long,
+        value_name = "NAME",
+        long_help = "Output of the ONNX graph to read, by its name [default: the only one, or the only classifier]\n\nAny value \
+                     between two nodes can be named too, such as the one before an end that cannot be read. If it is not the \
+                     result of a classifier, it becomes the features."
+    )]
+    output_name: Option<String>,
     /// Name of the backbone [default: the file's, or the architecture's]
     #[arg(long)]
     name: Option<String>,
@@ -69,6 +78,11 @@ pub(crate) fn run(args: &ImportArgs, context: &Context<'_>) -> anyhow::Result<u8
         labels: args.labels.as_deref().map(read_labels).transpose()?,
         preprocessing: None,
         name: args.name.clone(),
+        onnx: ReadOptions {
+            size: args.size,
+            output: args.output_name.clone(),
+            ..ReadOptions::default()
+        },
     };
     let mut backbone = clr_onnx::import(&args.source, &options)?;
     if let Some([height, width]) = args.size {
@@ -79,6 +93,7 @@ pub(crate) fn run(args: &ImportArgs, context: &Context<'_>) -> anyhow::Result<u8
     for note in backbone.notes() {
         tracing::info!("{note}");
     }
+    check_features(&backbone, &args.source)?;
     let imported = import_to(&backbone, &args.output)?;
     let document = document(&backbone, imported)?;
     if context.output.json {

@@ -21,7 +21,7 @@ use std::path::Path;
 
 use clr_adapters::Preprocessing;
 
-use crate::Backbone;
+use crate::{Backbone, ReadOptions, foreign, import as onnx};
 
 pub use architecture::Architecture;
 pub use error::{ImportError, TensorProblem};
@@ -41,6 +41,8 @@ pub struct ImportOptions {
     pub preprocessing: Option<Preprocessing>,
     /// The backbone's name, instead of that in the ONNX file's metadata or the architecture's.
     pub name: Option<String>,
+    /// What an ONNX file leaves open.
+    pub onnx: ReadOptions,
 }
 
 /// Reads a backbone from an ONNX file, a PyTorch state dict (`torch.save`, the zip format and the one before it) or a
@@ -55,7 +57,7 @@ pub struct ImportOptions {
 /// tensor in question is listed.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Backbone, ImportError> {
     let bytes = read(path)?;
-    import_bytes(&bytes, &path.display().to_string(), options)
+    import_from(&bytes, &path.display().to_string(), Some(path), options)
 }
 
 /// [`import`] for a file in memory; `origin` names it in errors.
@@ -63,12 +65,27 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Backbone, ImportEr
 /// # Errors
 /// As [`import`].
 pub fn import_bytes(bytes: &[u8], origin: &str, options: &ImportOptions) -> Result<Backbone, ImportError> {
+    import_from(bytes, origin, None, options)
+}
+
+/// `path` is the file's, if it has one: an ONNX file may have its weights in others next to it.
+fn import_from(
+    bytes: &[u8],
+    origin: &str,
+    path: Option<&Path>,
+    options: &ImportOptions,
+) -> Result<Backbone, ImportError> {
+    foreign::refuse(bytes, origin)?;
     let state = match bytes {
         [b'P', b'K', 3 | 5, 4 | 6, ..] => torch::read_zip(bytes, origin)?,
         [0x80, 2..=5, ..] => torch::read_legacy(bytes, origin)?,
         _ if safetensors::is_safetensors(bytes) => safetensors::read(bytes, origin)?,
         // A ModelProto starts with one of its first fields: IR version, opset import, or the producer's name.
-        [0x08 | 0x12 | 0x1a | 0x3a | 0x42, ..] => return finish(Backbone::from_bytes(bytes, origin)?, options),
+        [0x08 | 0x12 | 0x1a | 0x3a | 0x42, ..] => {
+            let mut reading = options.onnx.clone();
+            reading.two_classes |= options.labels.as_ref().is_some_and(|labels| labels.len() == 2);
+            return finish(onnx::backbone(bytes, origin, path, &reading)?, options);
+        }
         _ => {
             return Err(ImportError::UnknownFormat {
                 origin: origin.to_owned(),
@@ -109,6 +126,7 @@ fn read(path: &Path) -> Result<Vec<u8>, ImportError> {
         path: path.to_owned(),
         source,
     };
+    foreign::refuse_folder(path)?;
     let file = File::open(path).map_err(fail)?;
     let length = file.metadata().map_err(fail)?.len();
     if length > MAX_CHECKPOINT_BYTES {

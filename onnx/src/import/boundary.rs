@@ -1,10 +1,10 @@
-//! The model's outside: opset, the one picture that goes in and the one tensor that comes out.
+//! The model's outside: opset, and the image that goes in.
 
 use std::collections::HashSet;
 
 use crate::{
     OnnxError,
-    proto::{GraphProto, OperatorSetIdProto, ValueInfoProto},
+    proto::{DimensionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorShapeProto, ValueInfoProto},
     validate::MAX_PIXELS,
 };
 
@@ -46,10 +46,11 @@ pub(super) fn version(sets: &[OperatorSetIdProto], domain: &str) -> i64 {
     set.and_then(|set| set.version).unwrap_or(0)
 }
 
-/// The one input that is not an initialiser: `[N, 3, H, W]` or `[N, H, W, 3]`, float, with fixed H and W.
+/// The one input that is not an initialiser: `[N, 3, H, W]` or `[N, H, W, 3]`, float. `size` (rows, columns) settles an open H and W.
 pub(super) fn image<'a>(
     graph: &'a GraphProto,
     constants: &HashSet<&str>,
+    size: Option<[u32; 2]>,
     origin: &str,
 ) -> Result<Image<'a>, OnnxError> {
     let fail = |reason: String| OnnxError::Input {
@@ -80,28 +81,18 @@ pub(super) fn image<'a>(
             tensor.elem_type.unwrap_or(0)
         )));
     }
-    let shape = tensor
+    // Some tools leave the shape out altogether; what reads the image then says how many channels it has.
+    let open = [const { None }; 4];
+    let dims: Vec<Option<i64>> = match &tensor.shape {
+        Some(shape) => shape.dim.iter().map(known).collect(),
+        None => open.to_vec(),
+    };
+    let text = tensor
         .shape
         .as_ref()
-        .ok_or_else(|| fail(format!("the shape of `{name}` is not known")))?;
-    let dims: Vec<Option<i64>> = shape
-        .dim
-        .iter()
-        .map(|dim| dim.dim_value.filter(|_| dim.dim_param.is_none()))
-        .collect();
-    let text = || {
-        let dim = shape
-            .dim
-            .iter()
-            .map(|dim| match (dim.dim_value, dim.dim_param.as_deref()) {
-                (_, Some(name)) => name.to_owned(),
-                (Some(value), None) => value.to_string(),
-                (None, None) => "?".to_owned(),
-            });
-        format!("[{}]", dim.collect::<Vec<_>>().join(", "))
-    };
+        .map_or_else(|| "of unknown shape".to_owned(), dimensions);
     let &[batch, channels, height, width] = &dims[..] else {
-        return Err(fail(format!("`{name}`: expected [N, 3, H, W], got {}", text())));
+        return Err(fail(format!("`{name}`: expected [N, 3, H, W], got {text}")));
     };
     let channels_last = width == Some(3) && channels != Some(3);
     let (channels, height, width) = if channels_last {
@@ -109,39 +100,70 @@ pub(super) fn image<'a>(
     } else {
         (channels, height, width)
     };
-    let (Some(height), Some(width)) = (height, width) else {
-        return Err(fail(format!("`{name}` is {}: the height or width is dynamic", text())));
-    };
+    let channels = channels.or_else(|| channels_read(graph, name));
+    if channels != Some(3) {
+        return Err(fail(format!("`{name}` is {text}: expected 3 channels")));
+    }
     let side = |value: i64| u32::try_from(value).ok().filter(|side| (1..=MAX_PIXELS).contains(side));
-    match (channels, side(height), side(width)) {
-        (Some(3), Some(height), Some(width)) => Ok(Image {
-            name,
-            batch,
-            channels: 3,
-            size: [height, width],
-            channels_last,
+    let stated = |axis: usize| size.map(|size| i64::from(size[axis]));
+    match (height.or(stated(0)), width.or(stated(1))) {
+        (Some(height), Some(width)) => match (side(height), side(width)) {
+            (Some(height), Some(width)) => Ok(Image {
+                name,
+                batch,
+                channels: 3,
+                size: [height, width],
+                channels_last,
+            }),
+            _ => Err(fail(format!(
+                "`{name}` is {text}: expected sides of 1 to {MAX_PIXELS} pixels"
+            ))),
+        },
+        (height, width) => Err(OnnxError::OpenSize {
+            origin: origin.to_owned(),
+            input: name.to_owned(),
+            shape: text,
+            // The open sides take the side that is known, or the usual one.
+            suggestion: [height.or(width), width.or(height)].map(|side| side.unwrap_or(224)),
         }),
-        (Some(3), ..) => Err(fail(format!(
-            "`{name}` is {}: expected sides of 1 to {MAX_PIXELS} pixels",
-            text()
-        ))),
-        _ => Err(fail(format!("`{name}` is {}: expected 3 channels", text()))),
     }
 }
 
-/// The name of the one output.
-pub(super) fn output<'a>(graph: &'a GraphProto, origin: &str) -> Result<&'a str, OnnxError> {
-    let names: Vec<&str> = graph
-        .output
+/// A dimension that the file fixes. Tools write an open one as a name, as nothing, or as −1 or 0.
+fn known(dim: &DimensionProto) -> Option<i64> {
+    dim.dim_value.filter(|&value| dim.dim_param.is_none() && value > 0)
+}
+
+/// A shape for messages, such as `[batch, 3, 224, 224]`.
+pub(super) fn dimensions(shape: &TensorShapeProto) -> String {
+    let dims = shape
+        .dim
         .iter()
-        .map(|output| output.name.as_deref().unwrap_or(""))
-        .collect();
-    let [name] = names[..] else {
-        let reason = format!("expected 1, got {}: {}", names.len(), names.join(", "));
-        return Err(OnnxError::Output {
-            origin: origin.to_owned(),
-            reason,
+        .map(|dim| match (dim.dim_value, dim.dim_param.as_deref()) {
+            (_, Some(name)) => name.to_owned(),
+            (Some(value), None) => value.to_string(),
+            (None, None) => "?".to_owned(),
         });
+    format!("[{}]", dims.collect::<Vec<_>>().join(", "))
+}
+
+/// The channels of a convolution that reads the image.
+fn channels_read(graph: &GraphProto, image: &str) -> Option<i64> {
+    let reads = |node: &&NodeProto| {
+        node.op_type.as_deref() == Some("Conv") && node.input.first().is_some_and(|input| input == image)
     };
-    Ok(name)
+    let node = graph.node.iter().find(reads)?;
+    let weight = node.input.get(1)?;
+    let tensor = graph
+        .initializer
+        .iter()
+        .find(|tensor| tensor.name.as_ref() == Some(weight))?;
+    let group = node
+        .attribute
+        .iter()
+        .find(|attribute| attribute.name.as_deref() == Some("group"));
+    tensor
+        .dims
+        .get(1)?
+        .checked_mul(group.and_then(|attribute| attribute.i).unwrap_or(1))
 }

@@ -1,30 +1,59 @@
-//! Splits the last classifier off.
+//! Separation of the classifier at the end of a network from the features that it reads.
+//!
+//! | the network ends in | features | classifier |
+//! |---|---|---|
+//! | a dense layer | what it reads | its rows |
+//! | a convolution to 1×1 over its whole input | what it reads, flattened | its kernels |
+//! | a 1×1 convolution, then a mean over height and width | the mean of what it reads | its kernels: both are linear |
+//! | one of these with one unit, Sigmoid | as above | two classes, of which the first has logit 0 |
+//! | one of these with one unit | as above | none: it may be a regression, unless the caller says otherwise |
+//! | one of these with another activation behind it, or windows and then a mean | as above, where it is surely a classifier | none: not linear |
+//! | anything else | the output itself | none |
 
 use clr_adapters::Head;
 
+use super::{ending::Ending, head};
 use crate::{
     OnnxError, Shape, canonical,
-    graph::{Conv, Graph, Node, Op, ValueId},
+    graph::{Activation, Conv, Graph, Node, Op, Pool, ValueId},
     shape, validate,
 };
 
-/// The graph up to the features, and the classifier that read them: a last dense layer, or a last 1×1 convolution of a
-/// 1×1 map. `known` is what the file's metadata says about there being a classifier.
+/// The most nodes behind the last layer.
+const MAX_BEHIND: usize = 64;
+
+/// What the file says about its end, beside the graph itself.
+pub(super) struct Evidence<'a> {
+    /// What this library wrote about there being a classifier.
+    pub(super) known: Option<bool>,
+    /// What was left out behind the logits.
+    pub(super) ending: &'a Ending<'a>,
+    /// Whether the names of a node or its weights say that it is a classifier.
+    pub(super) named: &'a dyn Fn(&str) -> bool,
+    /// Whether one unit without a Sigmoid stands for two classes, as the caller says.
+    pub(super) two_classes: bool,
+}
+
+/// The graph up to the features, and the classifier that read them.
 pub(super) fn split(
     raw: Graph,
     size: [usize; 2],
-    known: Option<bool>,
+    evidence: &Evidence<'_>,
     notes: &mut Vec<String>,
 ) -> Result<(Graph, Option<Head>), OnnxError> {
     validate::graph(&raw)?;
     let mut graph = canonical::canonical(raw);
-    let head = if known == Some(false) {
-        None
-    } else {
-        cut(&mut graph, size)
+    let cut = match evidence.known {
+        Some(false) => End::Features,
+        _ => Tail::find(&graph, size)?.map_or(End::Features, |tail| tail.cut(&mut graph, evidence, notes)),
     };
-    if head.is_none() && known.is_none() {
-        notes.push("the model does not end in a classifier: its output is taken as the features".to_owned());
+    if matches!(cut, End::Features) && evidence.known.is_none() {
+        notes.push(match evidence.ending.operators.first() {
+            Some(operator) => format!(
+                "the model ends in {operator}, but what that reads is no dense layer: it is taken as the features"
+            ),
+            None => "the model does not end in a classifier: its output is taken as the features".to_owned(),
+        });
     }
     let shapes = shapes(&graph, size)?;
     if let Shape::Map([channels, height, width]) = shapes[graph.features.0] {
@@ -36,6 +65,10 @@ pub(super) fn split(
         }
         append(&mut graph, "features.flatten", Op::Flatten);
     }
+    let head = match cut {
+        End::Classifier(head) => Some(head),
+        End::Features | End::Dropped => None,
+    };
     Ok((graph, head))
 }
 
@@ -49,70 +82,225 @@ fn shapes(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, OnnxError> {
     })
 }
 
-/// Moves the features in front of the classifier.
-fn cut(graph: &mut Graph, size: [usize; 2]) -> Option<Head> {
-    let last = graph.features.producer()?;
-    // The canonical form has no node behind the features, but another one could still read them.
-    if graph.nodes.iter().any(|node| node.inputs.contains(&graph.features)) {
-        return None;
-    }
-    match &graph.nodes[last].op {
-        Op::Dense { weight, bias } => {
-            let head = Head {
-                features: weight.shape()[1],
-                weight: weight.data().to_vec(),
-                bias: bias.data().to_vec(),
+/// What a network ends in.
+enum End {
+    /// Features: nothing is to be cut off.
+    Features,
+    /// A classifier that was cut off and cannot be kept.
+    Dropped,
+    /// A classifier that was cut off.
+    Classifier(Head),
+}
+
+/// The last layer with weights, and the nodes behind it that have none or only some per channel.
+struct Tail {
+    layer: usize,
+    /// From the layer to the output.
+    behind: Vec<usize>,
+    shapes: Vec<Shape>,
+}
+
+/// How the layer is linear in the features.
+enum Form {
+    /// It reads a vector.
+    Dense,
+    /// It reads a map once over.
+    Whole,
+    /// It reads every pixel of a map, and the mean is taken.
+    Mean,
+    /// It reads windows of a map, and the mean is taken: not linear in the mean of the map.
+    Window,
+}
+
+impl Tail {
+    /// The tail of a canonical graph: nodes in a row, each of which only the next one reads.
+    fn find(graph: &Graph, size: [usize; 2]) -> Result<Option<Self>, OnnxError> {
+        let mut behind = Vec::new();
+        let mut value = graph.features;
+        while behind.len() < MAX_BEHIND {
+            let readers = graph.nodes.iter().filter(|node| node.inputs.contains(&value)).count();
+            let (Some(index), true) = (value.producer(), readers <= usize::from(value != graph.features)) else {
+                return Ok(None);
             };
-            graph.features = graph.nodes[last].inputs[0];
-            Some(head)
+            match &graph.nodes[index].op {
+                Op::Dense { .. } | Op::Conv(_) => {
+                    behind.reverse();
+                    let shapes = shapes(graph, size)?;
+                    return Ok(Some(Self {
+                        layer: index,
+                        behind,
+                        shapes,
+                    }));
+                }
+                Op::Flatten
+                | Op::Unflatten
+                | Op::GlobalAveragePool
+                | Op::AveragePool(_)
+                | Op::Activation(_)
+                | Op::BatchNorm(_)
+                | Op::ChannelAffine { .. } => {
+                    behind.push(index);
+                    value = graph.nodes[index].inputs[0];
+                }
+                _ => return Ok(None),
+            }
         }
-        Op::Flatten => {
-            let producer = graph.nodes[last].inputs[0].producer()?;
-            let head = pointwise(graph, producer, size)?;
-            // The flattening now reads what the convolution read.
-            let inputs = graph.nodes[producer].inputs.clone();
-            graph.nodes[last].inputs = inputs;
-            Some(head)
+        Ok(None)
+    }
+
+    /// Moves the features in front of the layer, if it is a classifier.
+    fn cut(self, graph: &mut Graph, evidence: &Evidence<'_>, notes: &mut Vec<String>) -> End {
+        let name = graph.nodes[self.layer].name.clone();
+        let mut activations =
+            self.behind
+                .iter()
+                .enumerate()
+                .filter_map(|(place, &index)| match &graph.nodes[index].op {
+                    Op::Activation(activation) => Some((place, *activation)),
+                    _ => None,
+                });
+        let (last, more) = (activations.next(), activations.next());
+        // A Sigmoid before the mean is part of the network.
+        let sigmoid = more.is_none()
+            && last.is_some_and(|(place, kind)| kind == Activation::Sigmoid && self.mean(graph) < Some(place));
+        let form = self.form(graph);
+        let dense = matches!(form, Some(Form::Dense));
+        let sure = evidence.ending.decides() || (!dense && (evidence.named)(&name) && form.is_some());
+        let affine = |&index: &usize| matches!(graph.nodes[index].op, Op::BatchNorm(_) | Op::ChannelAffine { .. });
+        let linear = last.is_none() || sigmoid;
+        let head = match &form {
+            Some(Form::Window) | None => None,
+            Some(_) if linear && (dense || sure || !self.behind.iter().any(affine)) => self.head(graph),
+            _ => None,
+        };
+        let Some(form) = form.filter(|_| head.is_some() || sure) else {
+            return End::Features;
+        };
+        let units = self.units(graph);
+        self.move_features(graph, &form);
+        let Some(head) = head else {
+            let reason = match last {
+                Some((_, activation)) => format!("is followed by {}", activation.name()),
+                None => "looks at more than one pixel at a time".to_owned(),
+            };
+            notes.push(format!(
+                "`{name}` {reason}, so its {units} classes cannot be kept as a linear classifier: the features are what \
+                 it reads"
+            ));
+            return End::Dropped;
+        };
+        // What this library wrote is a classifier as it is.
+        if evidence.known == Some(true) {
+            return End::Classifier(head);
         }
-        Op::Conv(_) => {
-            let head = pointwise(graph, last, size)?;
-            graph.features = graph.nodes[last].inputs[0];
-            Some(head)
+        let binary = sigmoid || evidence.two_classes;
+        head::as_classes(head, &name, sigmoid, binary, notes).map_or(End::Dropped, End::Classifier)
+    }
+
+    /// How the layer and what stands behind it are linear, activations aside.
+    fn form(&self, graph: &Graph) -> Option<Form> {
+        let Op::Conv(conv) = &graph.nodes[self.layer].op else {
+            return Some(Form::Dense);
+        };
+        let input = self.shapes[graph.nodes[self.layer].inputs[0].0].spatial()?;
+        let output = self.shapes[self.layer + 1].spatial()?;
+        let unpadded = conv.padding.resolve(input, conv.kernel(), conv.stride, conv.dilation) == [0; 4];
+        if conv.group == 1 && unpadded && output == [1, 1] && conv.kernel() == input {
+            return Some(Form::Whole);
         }
-        _ => None,
+        self.mean(graph)?;
+        // Without another convolution, this one is the network and not its end.
+        graph.nodes[..self.layer]
+            .iter()
+            .find(|node| matches!(node.op, Op::Conv(_)))?;
+        Some(
+            if conv.group == 1 && unpadded && conv.kernel() == [1, 1] && output == input {
+                Form::Mean
+            } else {
+                Form::Window
+            },
+        )
+    }
+
+    /// The place behind the layer where the mean over height and width is taken.
+    fn mean(&self, graph: &Graph) -> Option<usize> {
+        let output = self.shapes[self.layer + 1].spatial()?;
+        self.behind.iter().position(|&index| match &graph.nodes[index].op {
+            Op::GlobalAveragePool => true,
+            Op::AveragePool(pool) => covers(pool, output),
+            _ => false,
+        })
+    }
+
+    fn units(&self, graph: &Graph) -> usize {
+        match &graph.nodes[self.layer].op {
+            Op::Conv(conv) => conv.channels(),
+            Op::Dense { bias, .. } => bias.data().len(),
+            _ => 0,
+        }
+    }
+
+    /// The layer as a classifier, with the constants behind it.
+    fn head(&self, graph: &Graph) -> Option<Head> {
+        let units = self.units(graph);
+        let (weight, bias) = match &graph.nodes[self.layer].op {
+            Op::Dense { weight, bias } => (weight, bias.data().to_vec()),
+            Op::Conv(Conv { weight, bias, .. }) => {
+                let bias = bias
+                    .as_ref()
+                    .map_or_else(|| vec![0.0; units], |bias| bias.data().to_vec());
+                (weight, bias)
+            }
+            _ => return None,
+        };
+        let mut head = Head {
+            features: weight.data().len() / units.max(1),
+            weight: weight.data().to_vec(),
+            bias,
+        };
+        for &index in &self.behind {
+            match &graph.nodes[index].op {
+                Op::BatchNorm(norm) => {
+                    let (scale, bias) = head::norm_as_affine(norm);
+                    head::scale(&mut head, &scale, &bias)?;
+                }
+                Op::ChannelAffine { scale, bias } => {
+                    let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
+                    head::scale(&mut head, &wide(scale.data()), &wide(bias.data()))?;
+                }
+                _ => {}
+            }
+        }
+        Some(head)
+    }
+
+    /// Makes what the layer reads the features, under the names of the nodes that did the same behind it.
+    fn move_features(&self, graph: &mut Graph, form: &Form) {
+        let behind = |wanted: fn(&Op) -> bool| {
+            let found = self
+                .behind
+                .iter()
+                .map(|&index| &graph.nodes[index])
+                .find(|node| wanted(&node.op));
+            found.map(|node| node.name.clone())
+        };
+        let pool = behind(|op| matches!(op, Op::GlobalAveragePool | Op::AveragePool(_)));
+        let flatten = behind(|op| matches!(op, Op::Flatten));
+        graph.features = graph.nodes[self.layer].inputs[0];
+        // Nothing but the end read the layer, and everything behind it is in the tail.
+        graph.nodes.truncate(self.layer);
+        if matches!(form, Form::Mean | Form::Window) && self.shapes[graph.features.0].spatial() != Some([1, 1]) {
+            append(graph, pool.as_deref().unwrap_or("features.pool"), Op::GlobalAveragePool);
+        }
+        if !matches!(form, Form::Dense) {
+            append(graph, flatten.as_deref().unwrap_or("features.flatten"), Op::Flatten);
+        }
     }
 }
 
-/// The convolution at `index` as a dense layer, if it is 1×1 on a 1×1 map and nothing else reads it.
-fn pointwise(graph: &Graph, index: usize, size: [usize; 2]) -> Option<Head> {
-    let Op::Conv(conv @ Conv { group: 1, .. }) = &graph.nodes[index].op else {
-        return None;
-    };
-    let readers = graph
-        .nodes
-        .iter()
-        .filter(|node| node.inputs.contains(&ValueId::of_node(index)))
-        .count();
-    let shapes = shape::infer_all(graph, size).ok()?;
-    let (input, output) = (shapes[graph.nodes[index].inputs[0].0], shapes[index + 1]);
-    let unpadded = conv.padding.resolve([1, 1], [1, 1], conv.stride, conv.dilation) == [0; 4];
-    if !unpadded
-        || conv.kernel() != [1, 1]
-        || readers > 1
-        || input.spatial() != Some([1, 1])
-        || output.spatial() != Some([1, 1])
-    {
-        return None;
-    }
-    let bias = conv
-        .bias
-        .as_ref()
-        .map_or_else(|| vec![0.0; conv.channels()], |bias| bias.data().to_vec());
-    Some(Head {
-        features: input.channels(),
-        weight: conv.weight.data().to_vec(),
-        bias,
-    })
+/// Whether a window takes the mean of a map of `size` as a whole.
+fn covers(pool: &Pool, size: [usize; 2]) -> bool {
+    pool.kernel == size && pool.padding.resolve(size, pool.kernel, pool.stride, [1, 1]) == [0; 4]
 }
 
 fn append(graph: &mut Graph, wanted: &str, op: Op) {

@@ -1,15 +1,10 @@
-//! Constants of a file: tensors inside it, or beside it in a file of external data.
-
-use std::{
-    fs::{self, File},
-    io::{Read as _, Seek as _, SeekFrom},
-    path::{Component, Path},
-};
+//! Constants of a file as values of the graph.
 
 use half::{bf16, f16};
 
 use super::{
     folding::MAX_INTEGERS,
+    external::External,
     value::{Dim, Value},
 };
 use crate::{OnnxError, Tensor, proto::TensorProto};
@@ -30,15 +25,15 @@ pub(super) fn is_half(kind: i32) -> bool {
 }
 
 /// The value of a constant. f64, f16 and bf16 become f32; integers become [`Value::Integers`]; other types [`Value::Other`].
-pub(super) fn value(tensor: &TensorProto, name: &str, origin: &str, folder: Option<&Path>) -> Result<Value, OnnxError> {
-    read(tensor, folder).map_err(|reason| OnnxError::Tensor {
+pub(super) fn value(tensor: &TensorProto, name: &str, origin: &str, external: &External) -> Result<Value, OnnxError> {
+    read(tensor, external).map_err(|reason| OnnxError::Tensor {
         origin: origin.to_owned(),
         tensor: name.to_owned(),
         reason,
     })
 }
 
-fn read(tensor: &TensorProto, folder: Option<&Path>) -> Result<Value, String> {
+fn read(tensor: &TensorProto, external: &External) -> Result<Value, String> {
     let dims: Option<Vec<usize>> = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
     let dims = dims.ok_or_else(|| format!("a negative dimension in {:?}", tensor.dims))?;
     let count = dims
@@ -46,10 +41,7 @@ fn read(tensor: &TensorProto, folder: Option<&Path>) -> Result<Value, String> {
         .try_fold(1_usize, |product, &dim| product.checked_mul(dim))
         .filter(|&count| count <= MAX_ELEMENTS);
     let count = count.ok_or_else(|| format!("at most {MAX_ELEMENTS} elements, got {dims:?}"))?;
-    let external = match tensor.data_location {
-        Some(1) => Some(external(tensor, folder)?),
-        _ => None,
-    };
+    let external = external.bytes(tensor)?;
     let raw = external
         .as_deref()
         .or(tensor.raw_data.as_deref())
@@ -117,52 +109,4 @@ fn words<const N: usize>(raw: &[u8]) -> Result<impl Iterator<Item = [u8; N]> + '
     } else {
         Err(format!("{} bytes are not whole {N}-byte values", raw.len()))
     }
-}
-
-/// The bytes of a tensor outside the model: a plain file beside it, never elsewhere.
-fn external(tensor: &TensorProto, folder: Option<&Path>) -> Result<Vec<u8>, String> {
-    let folder = folder
-        .ok_or("its values are in another file, and only bytes were given\nhint: load the model from its path")?;
-    let entry = |key: &str| {
-        tensor
-            .external_data
-            .iter()
-            .find(|entry| entry.key.as_deref() == Some(key))
-            .and_then(|entry| entry.value.as_deref())
-    };
-    let number = |key: &str| match entry(key) {
-        Some(text) => text
-            .parse::<u64>()
-            .map(Some)
-            .map_err(|_| format!("external data: {key} `{text}` is not a number")),
-        None => Ok(None),
-    };
-    let location = Path::new(entry("location").ok_or("external data without a location")?);
-    let mut components = location.components();
-    let (Some(Component::Normal(name)), None) = (components.next(), components.next()) else {
-        return Err(format!(
-            "external data: `{}` is not a plain file name beside the model",
-            location.display()
-        ));
-    };
-    let path = folder.join(name);
-    let fail = |error: std::io::Error| format!("external data: {}: {error}", path.display());
-    let metadata = fs::symlink_metadata(&path).map_err(fail)?;
-    if !metadata.is_file() {
-        return Err(format!("external data: {} is not a plain file", path.display()));
-    }
-    let offset = number("offset")?.unwrap_or(0);
-    let available = metadata.len().saturating_sub(offset);
-    let length = number("length")?.unwrap_or(available);
-    if length > available || length > 8 * MAX_ELEMENTS as u64 {
-        return Err(format!(
-            "external data: {} has {available} bytes at offset {offset}, expected {length}",
-            path.display()
-        ));
-    }
-    let mut file = File::open(&path).map_err(fail)?;
-    file.seek(SeekFrom::Start(offset)).map_err(fail)?;
-    let mut bytes = Vec::new();
-    file.take(length).read_to_end(&mut bytes).map_err(fail)?;
-    Ok(bytes)
 }

@@ -6,12 +6,22 @@ mod classifier;
 mod constant;
 mod folding;
 mod half_precision;
+mod dialect;
+mod ending;
+mod external;
+mod file;
+mod functions;
+mod head;
 mod operators;
+mod options;
 mod order;
+mod outputs;
+mod sparse;
 mod value;
 mod view;
 mod wire;
 
+pub use options::ReadOptions;
 pub(crate) use wire::read_file;
 
 use std::{
@@ -21,27 +31,47 @@ use std::{
 
 use crate::{
     Backbone, Missing, OnnxError, Shape,
-    graph::{Graph, Node, Op, ValueId},
+    graph::{Node, Op, ValueId},
     metadata,
     proto::{GraphProto, OperatorSetIdProto, TensorProto},
     shape, validate,
 };
 use attributes::Source;
+use ending::Producers;
+use external::External;
+use file::{File, Network};
 use value::{Refusal, Value, missing};
 use view::View;
 
-/// The backbone in `bytes`. `folder` is where files of external data may be.
-pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Result<Backbone, OnnxError> {
-    let model = wire::decode(bytes, origin)?;
+/// The backbone in `bytes`. `path` is the model's: files of external data are looked for next to it.
+pub(crate) fn backbone(
+    bytes: &[u8],
+    origin: &str,
+    path: Option<&Path>,
+    options: &ReadOptions,
+) -> Result<Backbone, OnnxError> {
+    let mut model = wire::decode(bytes, origin)?;
     let metadata = metadata::read(&model, origin)?;
+    functions::inline(&mut model, origin)?;
     let no_graph = || OnnxError::Malformed {
         origin: origin.to_owned(),
         reason: "there is no graph".to_owned(),
     };
-    let graph = model.graph.as_ref().ok_or_else(no_graph)?;
-    let names = order::names(&graph.node);
-    let mut import = Import::new(graph, &names, &model.opset_import, origin, folder)?;
-    let output = import.run()?;
+    let mut graph = model.graph.take().ok_or_else(no_graph)?;
+    let external = External::new(&graph, path, origin)?;
+    sparse::densify(&mut graph, &external, origin)?;
+    let file = File {
+        origin,
+        graph: &graph,
+        sets: &model.opset_import,
+        names: order::names(&graph.node),
+        external: &external,
+        producers: Producers::new(&graph),
+        size: options.size,
+        two_classes: options.two_classes,
+        classifier: metadata.classifier,
+    };
+    let network = outputs::choose(&file, options.output.as_deref())?;
     let name = match (&metadata.preprocessing, graph.name.as_deref()) {
         // Written by this library: the graph's name is the backbone's.
         (Some(_), Some(name)) => name.to_owned(),
@@ -49,19 +79,15 @@ pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Res
             .file_stem()
             .map_or_else(|| origin.to_owned(), |stem| stem.to_string_lossy().into_owned()),
     };
-    let [height, width] = import.size;
+    let [height, width] = network.size;
     let preprocessing = metadata
         .preprocessing
         .unwrap_or_else(|| Backbone::default_preprocessing(height, width));
-    let raw = Graph {
-        input_channels: import.channels,
-        nodes: import.nodes,
-        features: output,
-    };
-    let mut notes = import.notes;
-    let size = [height as usize, width as usize];
-    let (graph, head) = classifier::split(raw, size, metadata.classifier, &mut notes)?;
-    Ok(Backbone::new(name, graph, head, metadata.labels, preprocessing)?.with_notes(notes))
+    Ok(
+        Backbone::new(name, network.graph, network.head, metadata.labels, preprocessing)?
+            .with_notes(network.notes)
+            .with_further_inside(network.further_inside),
+    )
 }
 
 /// One import under way.
@@ -69,7 +95,7 @@ struct Import<'a> {
     origin: &'a str,
     opset: i64,
     sets: &'a [OperatorSetIdProto],
-    folder: Option<&'a Path>,
+    external: &'a External,
     file: &'a GraphProto,
     constants: HashMap<&'a str, &'a TensorProto>,
     values: HashMap<&'a str, Value>,
@@ -91,13 +117,17 @@ struct Import<'a> {
 }
 
 impl<'a> Import<'a> {
-    fn new(
-        file: &'a GraphProto,
-        names: &'a [String],
-        sets: &'a [OperatorSetIdProto],
-        origin: &'a str,
-        folder: Option<&'a Path>,
-    ) -> Result<Self, OnnxError> {
+    /// An import of what `output` needs.
+    fn new(source: &'a File<'a>, output: &'a str) -> Result<Self, OnnxError> {
+        let &File {
+            origin,
+            graph: file,
+            sets,
+            external,
+            size,
+            ..
+        } = source;
+        let names = &source.names[..];
         let mut constants = HashMap::new();
         for tensor in &file.initializer {
             let name = tensor.name.as_deref().unwrap_or("");
@@ -109,7 +139,8 @@ impl<'a> Import<'a> {
                 });
             }
         }
-        let image = boundary::image(file, &constants.keys().copied().collect(), origin)?;
+        let image = boundary::image(file, &constants.keys().copied().collect(), size, origin)
+            .map_err(|error| dialect::quantised(file, origin).unwrap_or(error))?;
         let size = image.size.map(|side| side as usize);
         let shape = Shape::Map([image.channels, size[0], size[1]]);
         let pixels = if image.channels_last {
@@ -122,11 +153,11 @@ impl<'a> Import<'a> {
             origin,
             opset: boundary::opset(sets, origin)?,
             sets,
-            folder,
+            external,
             file,
             constants,
             values: HashMap::from([(image.name, pixels)]),
-            output: boundary::output(file, origin)?,
+            output,
             channels: image.channels,
             size: image.size,
             batch: image.batch,
@@ -149,14 +180,18 @@ impl<'a> Import<'a> {
             .iter()
             .flat_map(|&index| order::inputs(&self.file.node[index]))
             .collect();
-        let mut unchecked = 0;
+        let (mut unchecked, mut refused) = (0, Vec::new());
         for index in order {
             let source = Source {
                 proto: &self.file.node[index],
                 name: &self.names[index],
                 opset: self.opset,
             };
-            let value = match self.convert(source, &read) {
+            let converted = self.convert(source, &read);
+            if converted.is_err() {
+                refused.push(index);
+            }
+            let value = match converted {
                 Ok(value) => value,
                 Err(Refusal::Error(error)) => return Err(error),
                 Err(Refusal::Tainted) => {
@@ -187,11 +222,9 @@ impl<'a> Import<'a> {
             }
         }
         if !self.missing.is_empty() {
-            return Err(OnnxError::Unsupported {
-                origin: self.origin.to_owned(),
-                missing: std::mem::take(&mut self.missing),
-                unchecked,
-            });
+            let missing = std::mem::take(&mut self.missing);
+            let read_until = self.read_until(&refused);
+            return Err(dialect::refusal(self.file, missing, unchecked, read_until, self.origin));
         }
         self.notes.extend(self.half.note());
         match self.values.get(self.output).and_then(Value::computed) {
@@ -201,6 +234,23 @@ impl<'a> Import<'a> {
                 reason: format!("`{}` does not depend on the picture", self.output),
             }),
         }
+    }
+
+    /// If only the end of the model was refused, without a convolution, and hangs on one value: that value and its shape.
+    fn read_until(&self, refused: &[usize]) -> Option<String> {
+        let nodes = || refused.iter().map(|&index| &self.file.node[index]);
+        if nodes().any(|node| node.op_type.as_deref() == Some("Conv")) {
+            return None;
+        }
+        let computed = |name: &&str| matches!(self.values.get(*name), Some(Value::Data(_)));
+        let mut names = nodes().flat_map(order::inputs).filter(computed);
+        let first = names.next()?;
+        let Some(&Value::Data(value)) = self.values.get(first) else {
+            return None;
+        };
+        let convolved = self.nodes.iter().any(|node| matches!(node.op, Op::Conv(_)));
+        let same = |name: &str| matches!(self.values.get(name), Some(Value::Data(other)) if *other == value);
+        (convolved && names.all(same)).then(|| format!("`{first}` {}", self.shape(value)))
     }
 
     fn convert(&mut self, source: Source<'a>, read: &HashSet<&str>) -> value::Converted {
@@ -252,7 +302,7 @@ impl<'a> Import<'a> {
 
     /// The value of a tensor of the file.
     fn constant(&mut self, tensor: &TensorProto, name: &str) -> Result<Value, OnnxError> {
-        let value = constant::value(tensor, name, self.origin, self.folder)?;
+        let value = constant::value(tensor, name, self.origin, self.external)?;
         if let Value::Tensor(read) = &value {
             self.budget.read(read.data().len());
             self.half.tensor(tensor.data_type.unwrap_or(0));

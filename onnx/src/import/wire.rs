@@ -5,7 +5,7 @@ use std::{fs::File, io::Read as _, path::Path};
 
 use prost::Message as _;
 
-use crate::{OnnxError, proto::ModelProto};
+use crate::{OnnxError, foreign, proto::ModelProto};
 
 /// The largest file (the limit of protocol buffers themselves).
 const MAX_FILE: u64 = 1 << 31;
@@ -20,6 +20,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, OnnxError> {
         path: path.to_owned(),
         source,
     };
+    foreign::refuse_folder(path)?;
     let file = File::open(path).map_err(fail)?;
     let length = file.metadata().map_err(fail)?.len();
     let mut bytes = Vec::new();
@@ -77,8 +78,10 @@ struct Budget {
 enum Kind {
     Model,
     Graph,
+    Function,
     Node,
     Attribute,
+    Sparse,
     Tensor,
     ValueInfo,
     Type,
@@ -97,15 +100,19 @@ impl Kind {
     fn field(self, number: u64) -> Field {
         match (self, number) {
             (Self::Model, 7) => Field::Message(Self::Graph),
-            (Self::Graph, 1) => Field::Message(Self::Node),
-            (Self::Graph | Self::Attribute, 5) => Field::Message(Self::Tensor),
+            (Self::Model, 25) => Field::Message(Self::Function),
+            (Self::Graph, 1) | (Self::Function, 7) => Field::Message(Self::Node),
+            (Self::Graph | Self::Attribute, 5) | (Self::Sparse, 1 | 2) => Field::Message(Self::Tensor),
+            (Self::Graph, 15) | (Self::Attribute, 22) => Field::Message(Self::Sparse),
             (Self::Graph, 11 | 12) => Field::Message(Self::ValueInfo),
-            (Self::Node, 5) => Field::Message(Self::Attribute),
-            (Self::Attribute, 8) | (Self::Tensor, 1 | 5 | 7) => Field::Packed,
+            (Self::Node, 5) | (Self::Function, 11) => Field::Message(Self::Attribute),
+            (Self::Attribute, 8) | (Self::Tensor, 1 | 5 | 7) | (Self::Sparse, 3) => Field::Packed,
             (Self::ValueInfo, 2) => Field::Message(Self::Type),
             (Self::Type, 1) => Field::Message(Self::TensorType),
             (Self::TensorType, 2) => Field::Message(Self::Shape),
-            (Self::Model, 8 | 14) | (Self::Shape, 1) | (Self::Tensor, 13) => Field::Message(Self::Entry),
+            (Self::Model, 8 | 14) | (Self::Function, 9) | (Self::Shape, 1) | (Self::Tensor, 13) => {
+                Field::Message(Self::Entry)
+            }
             _ => Field::Plain,
         }
     }

@@ -141,6 +141,7 @@ impl Builder {
                 version: Some(OPSET),
             }],
             metadata_props: self.metadata,
+            ..ModelProto::default()
         }
     }
 }

@@ -69,6 +69,16 @@ proptest! {
         survive(&bytes);
     }
 
+    #[test]
+    fn random_changes_of_functions_and_sparse_constants_are_survived(changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4)) {
+        let mut bytes = crate::functions::with_a_sparse_constant();
+        for (place, value) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        survive(&bytes);
+    }
+
     /// Changes that keep the file well-formed reach deeper than changed bytes.
     #[test]
     fn random_numbers_in_a_well_formed_model_are_survived(

@@ -3,15 +3,21 @@
 mod adapter;
 mod backbone;
 
-use std::path::PathBuf;
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Context as _;
 use clap::Args;
 use clr_adapters::Preprocessing;
 use clr_onnx::Backbone;
 
 use super::Context;
-use crate::output::Output;
+use crate::{backbones::read_adapter, output::Output};
+
+/// The first bytes of every adapter file (docs/adapter-format.md).
+const ADAPTER: &[u8] = b"\x89CLR\r\n\x1a\n";
 
 /// Show what is in an adapter or a backbone
 #[derive(Args, Debug)]
@@ -26,19 +32,23 @@ pub(crate) struct InspectArgs {
 }
 
 pub(crate) fn run(args: &InspectArgs, context: &Context<'_>) -> anyhow::Result<u8> {
-    let bytes = std::fs::read(&args.path).with_context(|| format!("cannot read '{}'", args.path.display()))?;
-    let is_adapter = args.path.extension().is_some_and(|extension| extension == "clr");
-    match clr_adapters::decode(&bytes) {
-        Ok(decoded) => adapter::show(&args.path, &decoded, args.sites, context.output)?,
-        Err(error) if is_adapter => {
-            return Err(anyhow::Error::new(error).context(format!("'{}' is not a usable adapter", args.path.display())));
-        }
-        Err(_) => {
-            let loaded = Backbone::from_bytes(&bytes, &args.path.display().to_string())?;
-            backbone::show(&args.path, &loaded, args.sites, context.output)?;
-        }
+    let named_adapter = args.path.extension().is_some_and(|extension| extension == "clr");
+    if named_adapter || is_adapter(&args.path) {
+        let adapter = read_adapter(&args.path)?;
+        adapter::show(&args.path, &adapter, args.sites, context.output)?;
+    } else {
+        // By its path: weights may be in files next to it.
+        let loaded = Backbone::load(&args.path)?;
+        backbone::show(&args.path, &loaded, args.sites, context.output)?;
     }
     Ok(0)
+}
+
+/// Whether the file starts as an adapter does.
+fn is_adapter(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(ADAPTER.len() as u64).read_to_end(&mut start));
+    read.is_ok() && start == ADAPTER
 }
 
 fn preprocessing_line(preprocessing: &Preprocessing, output: &Output) -> std::io::Result<()> {

@@ -121,12 +121,15 @@ fn a_small_storage_cannot_unfold_to_a_large_tensor() {
 fn what_is_no_checkpoint_is_refused_with_a_reason() {
     let options = ImportOptions::default();
     let cases: [(&[u8], &str); 7] = [
-        (b"", "neither ONNX nor a checkpoint"),
-        (b"<!DOCTYPE html>", "neither ONNX nor a checkpoint"),
+        (b"", "an empty file"),
+        (b"<!DOCTYPE html>", "a web page"),
         (b"\x80\x02}.", "not one of torch.save"),
         (b"\x80\x02cos\nsystem\n.", "refers to `os.system`"),
         (b"PK\x03\x04", "zip archive"),
-        (b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "without data.pkl"),
+        (
+            b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            "a zip archive of 0 file(s)",
+        ),
         (
             LEGACY[0],
             "architecture not recognised from 12 tensors, the first are bf16, empty",

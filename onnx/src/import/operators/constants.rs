@@ -45,7 +45,7 @@ pub(super) fn constant_of_shape<'a>(import: &mut Import<'a>, source: Source<'a>)
         return unsupported("a negative size");
     };
     let value = match source.tensor("value") {
-        Some(tensor) => constant::value(tensor, source.name, import.origin, import.folder)?,
+        Some(tensor) => constant::value(tensor, source.name, import.origin, import.external)?,
         None => Value::Tensor(Tensor::new([], vec![0.0])),
     };
     let one = match &value {

@@ -1,4 +1,4 @@
-//! Gemm, `MatMul` (its Add joins it in the canonical form) and the Softmax at the end.
+//! Gemm and `MatMul` (its Add joins it in the canonical form).
 
 use super::{
     super::{
@@ -102,30 +102,6 @@ pub(super) fn matmul<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
             "of {} and {:?}: expected [N, I] and [I, O]",
             input.describe(),
             weight.shape()
-        )),
-    }
-}
-
-pub(super) fn softmax<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
-    source.allow(&["axis"])?;
-    let input = import.data(source, 0)?;
-    let axis = source.int("axis", if source.opset < 13 { 1 } else { -1 })?;
-    let last = source
-        .proto
-        .output
-        .first()
-        .is_some_and(|output| output == import.output);
-    match import.shape(input) {
-        Shape::Vector(_) if last && matches!(axis, 1 | -1) => {
-            import.notes.push(format!(
-                "`{}`: the {} at the end is left out, the outputs are logits",
-                source.name,
-                source.operator()
-            ));
-            Ok(Value::Data(input))
-        }
-        shape => unsupported(format!(
-            "axis {axis} of {shape}: expected at the end of the model, over the classes"
         )),
     }
 }

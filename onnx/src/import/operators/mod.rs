@@ -63,7 +63,6 @@ pub(super) fn find(operator: &str) -> Option<Operator> {
         "Sigmoid" => activations::sigmoid,
         "Size" => shapes::size,
         "Slice" => shapes::slice,
-        "Softmax" | "LogSoftmax" => dense::softmax,
         "Sqrt" => arithmetic::sqrt,
         "Squeeze" => reshape::squeeze,
         "Sub" => arithmetic::sub,

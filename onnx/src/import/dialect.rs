@@ -1,0 +1,88 @@
+//! Kinds of files that are refused as a whole: quantised ones, and those that ONNX Runtime optimised.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Missing, OnnxError,
+    proto::{GraphProto, NodeProto},
+};
+
+/// The refusal of a file with nodes that are not supported: as what it is, where the nodes say so.
+pub(super) fn refusal(
+    graph: &GraphProto,
+    missing: Vec<Missing>,
+    unchecked: usize,
+    read_until: Option<String>,
+    origin: &str,
+) -> OnnxError {
+    let refused = |wanted: fn(&str) -> bool| missing.iter().any(|item| wanted(&item.operator));
+    if refused(is_quantised)
+        && let Some(error) = quantised(graph, origin)
+    {
+        return error;
+    }
+    if refused(is_optimised) {
+        return OnnxError::Optimised {
+            origin: origin.to_owned(),
+            operators: counts(graph, is_optimised),
+        };
+    }
+    OnnxError::Unsupported {
+        origin: origin.to_owned(),
+        missing,
+        unchecked,
+        read_until,
+    }
+}
+
+/// The refusal of a quantised file; `None` if it is not quantised.
+pub(super) fn quantised(graph: &GraphProto, origin: &str) -> Option<OnnxError> {
+    let operators = counts(graph, is_quantised);
+    (!operators.is_empty()).then(|| OnnxError::Quantised {
+        origin: origin.to_owned(),
+        operators,
+    })
+}
+
+/// Operators of 8-bit or narrower arithmetic: ONNX's, ONNX Runtime's, and those of training with simulated quantisation.
+/// `operator` may have its domain in front.
+fn is_quantised(operator: &str) -> bool {
+    let name = operator.rsplit('.').next().unwrap_or(operator);
+    name.to_lowercase().contains("quant")
+        || [
+            "QLinear",
+            "QGemm",
+            "QAttention",
+            "QOrdered",
+            "MatMulNBits",
+            "MatMulBnb4",
+            "ConvInteger",
+            "MatMulInteger",
+        ]
+        .iter()
+        .any(|start| name.starts_with(start))
+}
+
+/// Operators that only ONNX Runtime's optimiser writes. `operator` has its domain in front.
+fn is_optimised(operator: &str) -> bool {
+    operator.starts_with("com.microsoft.") || operator.starts_with("com.ms.internal.")
+}
+
+/// The operators of a kind with their numbers, the most frequent first.
+fn counts(graph: &GraphProto, wanted: fn(&str) -> bool) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for operator in graph.node.iter().map(full_name).filter(|operator| wanted(operator)) {
+        *counts.entry(operator).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    counts
+}
+
+fn full_name(node: &NodeProto) -> String {
+    let operator = node.op_type.as_deref().unwrap_or("");
+    match node.domain.as_deref() {
+        None | Some("" | "ai.onnx") => operator.to_owned(),
+        Some(domain) => format!("{domain}.{operator}"),
+    }
+}

@@ -1,0 +1,130 @@
+//! A decoded file, and the network behind one of its outputs.
+
+use clr_adapters::Head;
+
+use super::{
+    Import,
+    attributes::Source,
+    classifier::{self, Evidence},
+    ending::Producers,
+    external::External,
+    value::missing,
+};
+use crate::{
+    OnnxError, Shape,
+    graph::Graph,
+    proto::{GraphProto, OperatorSetIdProto},
+};
+
+/// A decoded file, from which networks are read.
+pub(super) struct File<'a> {
+    pub(super) origin: &'a str,
+    pub(super) graph: &'a GraphProto,
+    pub(super) sets: &'a [OperatorSetIdProto],
+    /// By place in the file.
+    pub(super) names: Vec<String>,
+    pub(super) external: &'a External,
+    pub(super) producers: Producers<'a>,
+    /// Rows and columns, where the file leaves them open.
+    pub(super) size: Option<[u32; 2]>,
+    /// As in [`ReadOptions`].
+    pub(super) two_classes: bool,
+    /// What this library wrote about a classifier.
+    pub(super) classifier: Option<bool>,
+}
+
+/// What one output needs.
+pub(super) struct Network {
+    pub(super) graph: Graph,
+    pub(super) head: Option<Head>,
+    /// Of the image.
+    pub(super) size: [u32; 2],
+    /// The shape of the value that was taken as logits or features.
+    pub(super) features: Shape,
+    /// Without a classifier: what the last layer reads.
+    pub(super) further_inside: Option<String>,
+    pub(super) notes: Vec<String>,
+}
+
+impl<'a> File<'a> {
+    /// The network that `output` needs, split into features and classifier.
+    pub(super) fn network(&'a self, output: &'a str) -> Result<Network, OnnxError> {
+        let (value, ending) = self.producers.strip(output);
+        let mut import = Import::new(self, value)?;
+        let features = import.run()?;
+        let shape = import.shape(features);
+        let mut notes = std::mem::take(&mut import.notes);
+        if let Some(index) = ending.softmax {
+            self.check_axis(index, import.opset, shape)?;
+        }
+        if let Some((first, rest)) = ending.operators.split_first() {
+            let (list, are) = match rest {
+                [] => ((*first).to_owned(), "is"),
+                _ => (format!("{first} and {}", rest.join(", ")), "are"),
+            };
+            notes.push(format!("the {list} at the end {are} left out, the outputs are logits"));
+        }
+        let raw = Graph {
+            input_channels: import.channels,
+            nodes: std::mem::take(&mut import.nodes),
+            features,
+        };
+        let evidence = Evidence {
+            known: self.classifier,
+            ending: &ending,
+            named: &|node| self.is_named_classifier(node),
+            two_classes: self.two_classes,
+        };
+        let (size, pixels) = (import.size, import.size.map(|side| side as usize));
+        drop(import);
+        let (graph, head) = classifier::split(raw, pixels, &evidence, &mut notes)?;
+        let further_inside = head.is_none().then(|| self.producers.last_layer_reads(value)).flatten();
+        Ok(Network {
+            further_inside: further_inside.map(str::to_owned),
+            graph,
+            head,
+            size,
+            features: shape,
+            notes,
+        })
+    }
+
+    /// Refuses a Softmax that is not over the classes.
+    fn check_axis(&self, index: usize, opset: i64, shape: Shape) -> Result<(), OnnxError> {
+        let source = Source {
+            proto: &self.graph.node[index],
+            name: &self.names[index],
+            opset,
+        };
+        let axis = source.int("axis", if source.opset < 13 { 1 } else { -1 });
+        let reason = match (axis, shape) {
+            (Ok(1 | -1), Shape::Vector(_)) | (Ok(1 | -3), Shape::Map(_)) => return Ok(()),
+            (Ok(axis), shape) => format!("axis {axis} of {shape}: expected the classes"),
+            (Err(_), _) => "attribute `axis` is not an integer".to_owned(),
+        };
+        Err(OnnxError::Unsupported {
+            origin: self.origin.to_owned(),
+            missing: vec![missing(source.name, "", source.operator(), opset, reason)],
+            unchecked: 0,
+            read_until: None,
+        })
+    }
+
+    /// Whether node or weights have a name that frameworks give to classifiers: the last module of torchvision and timm,
+    /// the last layer of Keras.
+    fn is_named_classifier(&self, node: &str) -> bool {
+        let named = |name: &str| {
+            name.split(['/', '.']).any(|part| {
+                matches!(
+                    part,
+                    "classifier" | "classification" | "logits" | "fc" | "predictions" | "final_conv"
+                )
+            })
+        };
+        let weight = || {
+            let index = self.names.iter().position(|name| name == node)?;
+            self.graph.node[index].input.get(1)
+        };
+        named(node) || weight().is_some_and(|weight| named(weight))
+    }
+}

@@ -1,0 +1,13 @@
+//! Options of reading an ONNX file.
+
+/// What an ONNX file leaves open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Rows and columns of the image in pixels, where the file leaves its height or width open.
+    pub size: Option<[u32; 2]>,
+    /// The output that is read: a graph output, or any value that a node produces. Without it, the only output, or the
+    /// only one of several that is a classifier.
+    pub output: Option<String>,
+    /// Whether one unit without a Sigmoid behind it is the logit of the second of two classes; else it may be a regression.
+    pub two_classes: bool,
+}

@@ -1,0 +1,68 @@
+//! Nodes that stand in the way of an import, and the lines that name them.
+
+use crate::error::lines;
+
+/// One node that stands in the way of an import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The node's name.
+    pub node: String,
+    /// Its operator, with its domain if that is not the default one.
+    pub operator: String,
+    /// The opset of the operator's domain.
+    pub opset: i64,
+    /// What about it is not supported.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "node `{}`: {} (opset {}): {}",
+            self.node, self.operator, self.opset, self.reason
+        )
+    }
+}
+
+/// One line for every operator and reason, in the file's order.
+pub(crate) fn list(missing: &[Missing]) -> String {
+    let mut groups: Vec<(&Missing, usize)> = Vec::new();
+    for item in missing {
+        let same = |other: &Missing| {
+            (&other.operator, other.opset, &other.reason) == (&item.operator, item.opset, &item.reason)
+        };
+        match groups.iter_mut().find(|(first, _)| same(first)) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((item, 1)),
+        }
+    }
+    let line = |(first, count): &(&Missing, usize)| match count {
+        1 => first.to_string(),
+        _ => format!(
+            "{count} nodes, the first is `{}`: {} (opset {}): {}",
+            first.node, first.operator, first.opset, first.reason
+        ),
+    };
+    lines(&groups.iter().map(line).collect::<Vec<_>>())
+}
+
+/// The line about nodes that could not be checked.
+pub(crate) fn unchecked_nodes(unchecked: usize) -> String {
+    match unchecked {
+        0 => String::new(),
+        count => {
+            format!("\n  ({count} more of known operators read what these produce and could not be checked in detail)")
+        }
+    }
+}
+
+/// The hint after a list of nodes that are not supported.
+pub(crate) fn way_out(read_until: Option<&str>) -> String {
+    match read_until {
+        Some(value) => format!(
+            "everything before them is read: name the value {value} with --output-name to make it the logits or features"
+        ),
+        None => "docs/adding-an-operator.md says how an operator is added".to_owned(),
+    }
+}
