@@ -19,9 +19,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use clr_adapters::Preprocessing;
-
-use crate::Backbone;
+use crate::{Backbone, Origin, PreprocessingOrigins, StatedPreprocessing, preprocess::stated_next_to};
 
 pub use architecture::Architecture;
 pub use error::{ImportError, TensorProblem};
@@ -37,8 +35,8 @@ pub struct ImportOptions {
     pub architecture: Option<Architecture>,
     /// One label per class of the file's own classifier.
     pub labels: Option<Vec<String>>,
-    /// Instead of the preprocessing in the ONNX file's metadata or that of the architecture.
-    pub preprocessing: Option<Preprocessing>,
+    /// Parts of the preprocessing, instead of what the file or the architecture says.
+    pub preprocessing: StatedPreprocessing,
     /// The backbone's name, instead of that in the ONNX file's metadata or the architecture's.
     pub name: Option<String>,
 }
@@ -55,7 +53,7 @@ pub struct ImportOptions {
 /// tensor in question is listed.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Backbone, ImportError> {
     let bytes = read(path)?;
-    import_bytes(&bytes, &path.display().to_string(), options)
+    read_backbone(&bytes, &path.display().to_string(), Some(path), options)
 }
 
 /// [`import`] for a file in memory; `origin` names it in errors.
@@ -63,12 +61,25 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Backbone, ImportEr
 /// # Errors
 /// As [`import`].
 pub fn import_bytes(bytes: &[u8], origin: &str, options: &ImportOptions) -> Result<Backbone, ImportError> {
+    read_backbone(bytes, origin, None, options)
+}
+
+/// `path` is that of the file, for what lies next to it.
+fn read_backbone(
+    bytes: &[u8],
+    origin: &str,
+    path: Option<&Path>,
+    options: &ImportOptions,
+) -> Result<Backbone, ImportError> {
     let state = match bytes {
         [b'P', b'K', 3 | 5, 4 | 6, ..] => torch::read_zip(bytes, origin)?,
         [0x80, 2..=5, ..] => torch::read_legacy(bytes, origin)?,
         _ if safetensors::is_safetensors(bytes) => safetensors::read(bytes, origin)?,
         // A ModelProto starts with one of its first fields: IR version, opset import, or the producer's name.
-        [0x08 | 0x12 | 0x1a | 0x3a | 0x42, ..] => return finish(Backbone::from_bytes(bytes, origin)?, options),
+        [0x08 | 0x12 | 0x1a | 0x3a | 0x42, ..] => {
+            let folder = path.and_then(Path::parent);
+            return finish(crate::import::backbone(bytes, origin, folder)?, options);
+        }
         _ => {
             return Err(ImportError::UnknownFormat {
                 origin: origin.to_owned(),
@@ -85,16 +96,16 @@ pub fn import_bytes(bytes: &[u8], origin: &str, options: &ImportOptions) -> Resu
     };
     let (graph, head) = architecture::build(architecture, state, origin)?;
     let name = options.name.clone().unwrap_or_else(|| architecture.name().to_owned());
-    finish(
-        Backbone::new(name, graph, head, None, architecture.preprocessing())?,
-        options,
-    )
+    let mut backbone = Backbone::new(name, graph, head, None, architecture.preprocessing())?
+        .with_origins(PreprocessingOrigins::all(Origin::Architecture));
+    if let Some(stated) = path.and_then(stated_next_to) {
+        backbone = backbone.with_stated(&stated, Origin::Config)?;
+    }
+    finish(backbone, options)
 }
 
 fn finish(mut backbone: Backbone, options: &ImportOptions) -> Result<Backbone, ImportError> {
-    if let Some(preprocessing) = &options.preprocessing {
-        backbone = backbone.with_preprocessing(preprocessing.clone())?;
-    }
+    backbone = backbone.with_stated(&options.preprocessing, Origin::Option)?;
     if let Some(labels) = &options.labels {
         backbone = backbone.with_labels(labels.clone())?;
     }

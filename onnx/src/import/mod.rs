@@ -4,11 +4,14 @@ mod attributes;
 mod boundary;
 mod classifier;
 mod constant;
+mod convention;
+mod normalisation;
 mod operators;
 mod order;
 mod value;
 mod wire;
 
+pub(crate) use convention::InGraph;
 pub(crate) use wire::read_file;
 
 use std::{
@@ -17,9 +20,10 @@ use std::{
 };
 
 use crate::{
-    Backbone, Missing, OnnxError, Shape,
+    Backbone, Missing, OnnxError, Origin, PreprocessingOrigins, Shape,
     graph::{Graph, Node, Op, ValueId},
     metadata,
+    preprocess::stated_next_to,
     proto::{GraphProto, OperatorSetIdProto, TensorProto},
     shape, validate,
 };
@@ -28,13 +32,17 @@ use value::{Refusal, Value, missing};
 
 /// The backbone in `bytes`. `folder` is where files of external data may be.
 pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Result<Backbone, OnnxError> {
-    let model = wire::decode(bytes, origin)?;
+    let mut model = wire::decode(bytes, origin)?;
     let metadata = metadata::read(&model, origin)?;
     let no_graph = || OnnxError::Malformed {
         origin: origin.to_owned(),
         reason: "there is no graph".to_owned(),
     };
-    let graph = model.graph.as_ref().ok_or_else(no_graph)?;
+    let graph = model.graph.as_mut().ok_or_else(no_graph)?;
+    // The metadata of a file of this library says everything.
+    let own = metadata.preprocessing.is_some();
+    let in_graph = if own { None } else { normalisation::take_out(graph, folder) };
+    let graph = &*graph;
     let names = order::names(&graph.node);
     let mut import = Import::new(graph, &names, &model.opset_import, origin, folder)?;
     let output = import.run()?;
@@ -46,9 +54,16 @@ pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Res
             .map_or_else(|| origin.to_owned(), |stem| stem.to_string_lossy().into_owned()),
     };
     let [height, width] = import.size;
-    let preprocessing = metadata
-        .preprocessing
-        .unwrap_or_else(|| Backbone::default_preprocessing(height, width));
+    let (preprocessing, origins) = match metadata.preprocessing {
+        Some(preprocessing) => {
+            let unsaid = PreprocessingOrigins::all(Origin::Metadata);
+            (preprocessing, metadata.origins.unwrap_or(unsaid))
+        }
+        None => (
+            Backbone::default_preprocessing(height, width),
+            PreprocessingOrigins::all(Origin::Assumed),
+        ),
+    };
     let raw = Graph {
         input_channels: import.channels,
         nodes: import.nodes,
@@ -57,7 +72,14 @@ pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Res
     let mut notes = import.notes;
     let size = [height as usize, width as usize];
     let (graph, head) = classifier::split(raw, size, metadata.classifier, &mut notes)?;
-    Ok(Backbone::new(name, graph, head, metadata.labels, preprocessing)?.with_notes(notes))
+    let backbone = Backbone::new(name, graph, head, metadata.labels, preprocessing)?
+        .with_origins(origins)
+        .with_in_graph(in_graph)
+        .with_notes(notes);
+    match folder.filter(|_| !own).and_then(|_| stated_next_to(Path::new(origin))) {
+        Some(stated) => backbone.with_stated(&stated, Origin::Config),
+        None => Ok(backbone),
+    }
 }
 
 /// One import under way.

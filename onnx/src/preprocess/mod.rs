@@ -1,22 +1,26 @@
 //! From a picture file to the input tensor: one implementation for training and device, the same bits from the same pixels.
 
+mod configuration;
 mod decode;
 mod fit;
 mod image_view;
 mod presets;
 mod shrink;
+mod stated;
 #[cfg(test)]
 mod tests;
 
 use clr_adapters::{ChannelOrder, Preprocessing};
 use image::RgbImage;
 
+pub(crate) use configuration::stated_next_to;
 pub use decode::{
     DecodeLimits, DecodedImage, ImageDecoder, ImageError, MAX_IMAGE_PIXELS, decode_hostile, decode_image,
     decode_image_bytes, decode_image_bytes_for, decode_image_for, read_image_file,
 };
 pub use image_view::{ImageView, ReducedImage};
-pub use presets::{efficientnet_lite_preprocessing, imagenet_preprocessing};
+pub use presets::{Preset, efficientnet_lite_preprocessing, imagenet_preprocessing};
+pub use stated::{Origin, PreprocessingOrigins, StatedPreprocessing};
 pub use shrink::{Shrunk, shrink_to_fit, unread_format};
 
 /// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same picture gives the same
