@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use clr_transfer::{Endpoint, PeerKey, PeerSecret, Security};
 
-use crate::backbones::write_atomically;
+use crate::destination::write_atomically;
 
 /// The folder of both files.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::{
-    backbones::{publish, write_atomically},
+    destination::{publish, write_atomically},
     exit::ParityError,
     output::Output,
 };

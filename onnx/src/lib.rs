@@ -26,9 +26,9 @@ pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, Val
 pub use image::RgbImage;
 pub use preprocess::{
     DecodeLimits, DecodedImage, ImageDecoder, ImageError, ImageView, MAX_IMAGE_PIXELS, Origin, Preprocess,
-    PreprocessingOrigins, Preset, ReducedImage,
-    Shrunk, StatedPreprocessing, decode_hostile, decode_image, decode_image_bytes, decode_image_bytes_for, decode_image_for,
-    efficientnet_lite_preprocessing, imagenet_preprocessing, read_image_file, shrink_to_fit, unread_format,
+    PreprocessingOrigins, Preset, ReducedImage, Shrunk, StatedPreprocessing, decode_hostile, decode_image,
+    decode_image_bytes, decode_image_bytes_for, decode_image_for, efficientnet_lite_preprocessing,
+    imagenet_preprocessing, read_image_file, shrink_to_fit, unread_format,
 };
 pub use rewrite::{
     HeadPart, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge, reprogram,

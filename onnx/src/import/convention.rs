@@ -65,10 +65,15 @@ impl InGraph {
             [2, 1, 0] => true,
             _ => return None,
         };
-        if lanes.iter().any(|lane| !(lane.scale > 0.0 && lane.scale.is_finite() && lane.bias.is_finite())) {
+        if lanes
+            .iter()
+            .any(|lane| !(lane.scale > 0.0 && lane.scale.is_finite() && lane.bias.is_finite()))
+        {
             return None;
         }
-        let identity = lanes.iter().all(|lane| (lane.scale - 1.0).abs() < 1e-6 && lane.bias.abs() < 1e-6);
+        let identity = lanes
+            .iter()
+            .all(|lane| (lane.scale - 1.0).abs() < 1e-6 && lane.bias.abs() < 1e-6);
         let straight = if reversed { ChannelOrder::Bgr } else { ChannelOrder::Rgb };
         let result = |(mean, std): ([f64; 3], [f64; 3]), seen: ChannelOrder, normalises, orders| Self {
             lanes,
@@ -85,7 +90,11 @@ impl InGraph {
             // Only the order is told; the normalisation is for the caller to say.
             return Some(result(IMAGENET, straight, false, reversed));
         }
-        let bases = if bytes { &[BYTES][..] } else { &[UNIT, BYTES, IMAGENET][..] };
+        let bases = if bytes {
+            &[BYTES][..]
+        } else {
+            &[UNIT, BYTES, IMAGENET][..]
+        };
         let mut found = bases.iter().flat_map(|&base| {
             let (mean, std) = total(&lanes, base);
             let known = move |order| KNOWN.into_iter().any(|known| near((mean, std), in_order(known, order)));
@@ -137,16 +146,14 @@ impl InGraph {
     }
 
     /// Takes what the caller says of the file's input. What equals that which the network sees is no further normalisation.
-    pub(crate) fn restate(
-        &mut self,
-        mean: Option<[f32; 3]>,
-        std: Option<[f32; 3]>,
-        order: Option<ChannelOrder>,
-    ) {
+    pub(crate) fn restate(&mut self, mean: Option<[f32; 3]>, std: Option<[f32; 3]>, order: Option<ChannelOrder>) {
         let seen = self.seen();
         let equals = |stated: Option<[f32; 3]>, seen: [f64; 3]| {
             stated.is_none_or(|stated| {
-                stated.iter().zip(seen).all(|(&stated, seen)| (f64::from(stated) - seen).abs() <= 0.01 * seen.abs().max(1.0))
+                stated
+                    .iter()
+                    .zip(seen)
+                    .all(|(&stated, seen)| (f64::from(stated) - seen).abs() <= 0.01 * seen.abs().max(1.0))
             })
         };
         let same = self.normalises
@@ -199,8 +206,15 @@ fn total(lanes: &[Lane; 3], (mean, std): ([f64; 3], [f64; 3])) -> ([f64; 3], [f6
 
 /// Whether two pairs are the same convention, but for the digits that were written down.
 fn near((mean, std): ([f64; 3], [f64; 3]), (known_mean, known_std): ([f64; 3], [f64; 3])) -> bool {
-    let means = mean.iter().zip(known_mean).all(|(got, known)| (got - known).abs() <= 0.6);
-    means && std.iter().zip(known_std).all(|(got, known)| (got / known - 1.0).abs() <= 0.01)
+    let means = mean
+        .iter()
+        .zip(known_mean)
+        .all(|(got, known)| (got - known).abs() <= 0.6);
+    means
+        && std
+            .iter()
+            .zip(known_std)
+            .all(|(got, known)| (got / known - 1.0).abs() <= 0.01)
 }
 
 #[cfg(test)]
@@ -258,7 +272,11 @@ mod tests {
                 scale: 1.0,
                 bias: -mean[index],
             });
-            assert_eq!(Preset::of(&seen(lanes, false).unwrap()), Some(Preset::Caffe), "{reversed}");
+            assert_eq!(
+                Preset::of(&seen(lanes, false).unwrap()),
+                Some(Preset::Caffe),
+                "{reversed}"
+            );
         }
     }
 

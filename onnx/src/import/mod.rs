@@ -41,7 +41,11 @@ pub(crate) fn backbone(bytes: &[u8], origin: &str, folder: Option<&Path>) -> Res
     let graph = model.graph.as_mut().ok_or_else(no_graph)?;
     // The metadata of a file of this library says everything.
     let own = metadata.preprocessing.is_some();
-    let in_graph = if own { None } else { normalisation::take_out(graph, folder) };
+    let in_graph = if own {
+        None
+    } else {
+        normalisation::take_out(graph, folder)
+    };
     let graph = &*graph;
     let names = order::names(&graph.node);
     let mut import = Import::new(graph, &names, &model.opset_import, origin, folder)?;

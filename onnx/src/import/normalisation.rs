@@ -65,8 +65,15 @@ pub(super) fn take_out(graph: &mut GraphProto, folder: Option<&Path>) -> Option<
 
 /// The one input that is no initialiser, if it is an image of three channels.
 fn image(graph: &GraphProto) -> Option<(String, PerChannel)> {
-    let constants: HashSet<&str> = graph.initializer.iter().filter_map(|tensor| tensor.name.as_deref()).collect();
-    let mut inputs = graph.input.iter().filter(|input| !constants.contains(input.name.as_deref().unwrap_or("")));
+    let constants: HashSet<&str> = graph
+        .initializer
+        .iter()
+        .filter_map(|tensor| tensor.name.as_deref())
+        .collect();
+    let mut inputs = graph
+        .input
+        .iter()
+        .filter(|input| !constants.contains(input.name.as_deref().unwrap_or("")));
     let (input, None) = (inputs.next()?, inputs.next()) else {
         return None;
     };
@@ -100,7 +107,9 @@ fn producers(graph: &GraphProto) -> HashMap<&str, usize> {
         (0..node.output.len()).map(|place| (index, place)).collect()
     };
     let pairs = graph.node.iter().enumerate().flat_map(outputs);
-    pairs.map(|(index, place)| (graph.node[index].output[place].as_str(), index)).collect()
+    pairs
+        .map(|(index, place)| (graph.node[index].output[place].as_str(), index))
+        .collect()
 }
 
 /// Number of nodes on the longest way from the image to `name`.
@@ -130,7 +139,11 @@ fn cut(
 ) -> Option<HashSet<usize>> {
     let reach = |stop: Option<&str>| -> Option<HashSet<usize>> {
         let mut reached = HashSet::new();
-        let mut stack: Vec<&str> = graph.output.iter().filter_map(|output| output.name.as_deref()).collect();
+        let mut stack: Vec<&str> = graph
+            .output
+            .iter()
+            .filter_map(|output| output.name.as_deref())
+            .collect();
         if stop.is_some_and(|stop| stack.contains(&stop)) {
             return None;
         }
@@ -297,7 +310,9 @@ impl<'a> Walk<'a> {
         for _ in 0..8 {
             if let Some(tensor) = self.constants.get(name) {
                 let small = tensor.dims.iter().product::<i64>() <= MAX_CONSTANT;
-                return small.then(|| constant::value(tensor, name, "", self.folder).ok()).flatten();
+                return small
+                    .then(|| constant::value(tensor, name, "", self.folder).ok())
+                    .flatten();
             }
             let source = &self.graph.node[*self.place.get(name)?];
             match source.op_type.as_deref()? {
@@ -339,17 +354,29 @@ impl<'a> Walk<'a> {
             return None;
         }
         let axes = &value.axes[value.axes.len() - dims.len()..];
-        let fits = dims.iter().zip(axes).all(|(&dim, &axis)| dim == 1 || axis == Channel && dim == value.lanes.len());
+        let fits = dims
+            .iter()
+            .zip(axes)
+            .all(|(&dim, &axis)| dim == 1 || axis == Channel && dim == value.lanes.len());
         (fits && !values.is_empty()).then_some(move |lane: usize| values[lane % values.len()])
     }
 
     fn norm(&self, node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {
-        let training = attribute(node, "training_mode").and_then(|attribute| attribute.i).unwrap_or(0) != 0;
+        let training = attribute(node, "training_mode")
+            .and_then(|attribute| attribute.i)
+            .unwrap_or(0)
+            != 0;
         if training || value.integer || value.axes.get(1) != Some(&Channel) {
             return None;
         }
-        let epsilon = attribute(node, "epsilon").and_then(|attribute| attribute.f).unwrap_or(1e-5);
-        let part = |index| self.floats(node, index).map(|(_, values)| values).filter(|values| values.len() == value.lanes.len());
+        let epsilon = attribute(node, "epsilon")
+            .and_then(|attribute| attribute.f)
+            .unwrap_or(1e-5);
+        let part = |index| {
+            self.floats(node, index)
+                .map(|(_, values)| values)
+                .filter(|values| values.len() == value.lanes.len())
+        };
         let (gamma, beta, mean, variance) = (part(1)?, part(2)?, part(3)?, part(4)?);
         arithmetic(value, |lane, index| {
             let scale = gamma[index] / (variance[index] + f64::from(epsilon)).sqrt();
@@ -367,7 +394,9 @@ impl<'a> Walk<'a> {
             return None;
         }
         let (dims, weights) = self.floats(node, 1)?;
-        let &[outputs, per_group, 1, 1] = &dims[..] else { return None };
+        let &[outputs, per_group, 1, 1] = &dims[..] else {
+            return None;
+        };
         let group = attribute(node, "group").and_then(|attribute| attribute.i).unwrap_or(1);
         let group = usize::try_from(group).ok().filter(|&group| group > 0)?;
         if per_group * group != value.lanes.len() || outputs % group != 0 {
@@ -409,12 +438,17 @@ impl<'a> Walk<'a> {
     }
 
     fn gather(&self, node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {
-        let axis = place(attribute(node, "axis").and_then(|attribute| attribute.i).unwrap_or(0), value.axes.len())?;
+        let axis = place(
+            attribute(node, "axis").and_then(|attribute| attribute.i).unwrap_or(0),
+            value.axes.len(),
+        )?;
         if value.axes.get(axis) != Some(&Channel) {
             return None;
         }
         let (dims, indices) = self.integers(node, 1)?;
-        let lanes = indices.iter().map(|&index| value.lanes.get(place(index, value.lanes.len())?).copied());
+        let lanes = indices
+            .iter()
+            .map(|&index| value.lanes.get(place(index, value.lanes.len())?).copied());
         let lanes = lanes.collect::<Option<Vec<_>>>()?;
         let mut axes = value.axes.clone();
         match dims.len() {
@@ -452,7 +486,10 @@ impl<'a> Walk<'a> {
             }
             -1 => {
                 let (start, end) = (from_end(start).clamp(-1, count - 1), from_end(end).clamp(-1, count - 1));
-                let mut lanes = value.lanes.get((end + 1) as usize..=usize::try_from(start).ok()?)?.to_vec();
+                let mut lanes = value
+                    .lanes
+                    .get((end + 1) as usize..=usize::try_from(start).ok()?)?
+                    .to_vec();
                 lanes.reverse();
                 lanes
             }
@@ -462,7 +499,10 @@ impl<'a> Walk<'a> {
     }
 
     fn split(&self, node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {
-        let axis = place(attribute(node, "axis").and_then(|attribute| attribute.i).unwrap_or(0), value.axes.len())?;
+        let axis = place(
+            attribute(node, "axis").and_then(|attribute| attribute.i).unwrap_or(0),
+            value.axes.len(),
+        )?;
         if value.axes.get(axis) != Some(&Channel) {
             return None;
         }
@@ -486,7 +526,9 @@ impl<'a> Walk<'a> {
 }
 
 fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
-    node.attribute.iter().find(|attribute| attribute.name.as_deref() == Some(name))
+    node.attribute
+        .iter()
+        .find(|attribute| attribute.name.as_deref() == Some(name))
 }
 
 /// The value of a Constant node.
@@ -503,7 +545,10 @@ fn literal(node: &NodeProto, folder: Option<&Path>) -> Option<Value> {
             small.then(|| constant::value(tensor, "", "", folder).ok()).flatten()
         }
         "value_float" => Some(Value::Tensor(crate::Tensor::new([], vec![attribute.f?]))),
-        "value_floats" => Some(Value::Tensor(crate::Tensor::new([attribute.floats.len()], attribute.floats.clone()))),
+        "value_floats" => Some(Value::Tensor(crate::Tensor::new(
+            [attribute.floats.len()],
+            attribute.floats.clone(),
+        ))),
         "value_int" => Some(vector(vec![attribute.i?], vec![])),
         "value_ints" => Some(vector(attribute.ints.clone(), vec![attribute.ints.len()])),
         _ => None,
@@ -512,7 +557,11 @@ fn literal(node: &NodeProto, folder: Option<&Path>) -> Option<Value> {
 
 /// An axis or index, counted from the end if negative.
 fn place(index: i64, length: usize) -> Option<usize> {
-    let index = if index < 0 { index.checked_add(length as i64)? } else { index };
+    let index = if index < 0 {
+        index.checked_add(length as i64)?
+    } else {
+        index
+    };
     usize::try_from(index).ok().filter(|&index| index < length)
 }
 
@@ -533,7 +582,10 @@ fn arithmetic(value: &PerChannel, change: impl Fn(&Lane, usize) -> (f64, f64)) -
 
 fn cast(node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {
     let to = i32::try_from(attribute(node, "to")?.i?).ok()?;
-    let float = matches!(to, TensorProto::FLOAT | TensorProto::FLOAT16 | TensorProto::DOUBLE | TensorProto::BFLOAT16);
+    let float = matches!(
+        to,
+        TensorProto::FLOAT | TensorProto::FLOAT16 | TensorProto::DOUBLE | TensorProto::BFLOAT16
+    );
     float.then(|| {
         vec![PerChannel {
             integer: false,
@@ -544,16 +596,24 @@ fn cast(node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {
 
 fn transpose(node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {
     let perm = &attribute(node, "perm")?.ints;
-    let axes = perm.iter().map(|&axis| value.axes.get(place(axis, value.axes.len())?).copied());
+    let axes = perm
+        .iter()
+        .map(|&axis| value.axes.get(place(axis, value.axes.len())?).copied());
     let axes = axes.collect::<Option<Vec<_>>>()?;
     (axes.len() == value.axes.len()).then(|| vec![PerChannel { axes, ..value.clone() }])
 }
 
 fn concat(node: &NodeProto, values: &HashMap<String, PerChannel>) -> Option<PerChannel> {
-    let parts = node.input.iter().map(|name| values.get(name)).collect::<Option<Vec<_>>>()?;
+    let parts = node
+        .input
+        .iter()
+        .map(|name| values.get(name))
+        .collect::<Option<Vec<_>>>()?;
     let first = parts.first()?;
     let axis = place(attribute(node, "axis")?.i?, first.axes.len())?;
-    let alike = parts.iter().all(|part| part.axes == first.axes && part.integer == first.integer);
+    let alike = parts
+        .iter()
+        .all(|part| part.axes == first.axes && part.integer == first.integer);
     (alike && first.axes[axis] == Channel).then(|| PerChannel {
         lanes: parts.iter().flat_map(|part| part.lanes.clone()).collect(),
         ..(*first).clone()

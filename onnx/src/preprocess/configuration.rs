@@ -32,8 +32,13 @@ pub(crate) fn stated_next_to(path: &Path) -> Option<StatedPreprocessing> {
 /// Whether no other model lies next to `path`.
 fn only_model(path: &Path) -> bool {
     const MODELS: [&str; 6] = ["onnx", "safetensors", "bin", "pt", "pth", "ckpt"];
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return false;
+    };
     let stem = |path: &Path| path.file_stem().map(std::ffi::OsStr::to_owned);
     let others = entries.flatten().map(|entry| entry.path()).filter(|other| {
         let extension = other.extension().and_then(|extension| extension.to_str());
@@ -44,7 +49,10 @@ fn only_model(path: &Path) -> bool {
             && !other.ends_with("model.safetensors")
     });
     // What this program wrote itself is no other model.
-    others.filter(|other| !other.to_string_lossy().contains(".original.")).count() == 0
+    others
+        .filter(|other| !other.to_string_lossy().contains(".original."))
+        .count()
+        == 0
 }
 
 fn of_timm(config: &Value) -> Option<StatedPreprocessing> {
@@ -69,7 +77,10 @@ fn of_hugging_face(config: &Value) -> Option<StatedPreprocessing> {
     let flag = |key: &str, default: bool| config.get(key).and_then(Value::as_bool).unwrap_or(default);
     // Without `do_rescale`, old versions divide by 255 as part of the normalisation.
     let rescaled = flag("do_rescale", true);
-    let factor = config.get("rescale_factor").and_then(Value::as_f64).unwrap_or(1.0 / 255.0);
+    let factor = config
+        .get("rescale_factor")
+        .and_then(Value::as_f64)
+        .unwrap_or(1.0 / 255.0);
     let unit = if rescaled { (1.0 / factor) as f32 } else { 1.0 };
     let scaled = |key: &str| triple(config.get(key)?).map(|values| values.map(|value| value * unit));
     let (mean, std) = if flag("do_normalize", config.get("image_mean").is_some()) {
@@ -117,7 +128,10 @@ fn crop(fraction: f64) -> Option<Fit> {
 }
 
 fn triple(value: &Value) -> Option<[f32; 3]> {
-    let values = value.as_array()?.iter().map(|value| value.as_f64().map(|value| value as f32));
+    let values = value
+        .as_array()?
+        .iter()
+        .map(|value| value.as_f64().map(|value| value as f32));
     values.collect::<Option<Vec<_>>>()?.try_into().ok()
 }
 
@@ -130,7 +144,10 @@ mod tests {
 
     fn near(stated: &StatedPreprocessing, preset: Preset) {
         let close = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
-        assert!(close(stated.mean.unwrap(), preset.mean()) && close(stated.std.unwrap(), preset.std()), "{stated:?}");
+        assert!(
+            close(stated.mean.unwrap(), preset.mean()) && close(stated.std.unwrap(), preset.std()),
+            "{stated:?}"
+        );
     }
 
     #[test]
@@ -153,7 +170,8 @@ mod tests {
         near(&stated, Preset::Tf);
         assert_eq!(stated.fit, Some(Fit::CenterCrop { fraction: 0.875 }));
         assert_eq!(stated.filter, Some(Filter::Bilinear));
-        let stretch = json!({"size": {"height": 224, "width": 224}, "resample": 3, "do_normalize": false, "do_rescale": true});
+        let stretch =
+            json!({"size": {"height": 224, "width": 224}, "resample": 3, "do_normalize": false, "do_rescale": true});
         let stated = of_hugging_face(&stretch).unwrap();
         near(&stated, Preset::Unit);
         assert_eq!((stated.fit, stated.filter), (Some(Fit::Stretch), Some(Filter::Bicubic)));

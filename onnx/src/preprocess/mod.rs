@@ -20,8 +20,8 @@ pub use decode::{
 };
 pub use image_view::{ImageView, ReducedImage};
 pub use presets::{Preset, efficientnet_lite_preprocessing, imagenet_preprocessing};
-pub use stated::{Origin, PreprocessingOrigins, StatedPreprocessing};
 pub use shrink::{Shrunk, shrink_to_fit, unread_format};
+pub use stated::{Origin, PreprocessingOrigins, StatedPreprocessing};
 
 /// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same picture gives the same
 /// tensor bit for bit, whatever the CPU.

@@ -10,7 +10,7 @@ use clap::Args;
 use clr_adapters::Preprocessing;
 use clr_onnx::Backbone;
 
-use super::Context;
+use super::{Context, preprocessing::describe};
 use crate::output::Output;
 
 /// Show what is in an adapter or a backbone
@@ -43,13 +43,8 @@ pub(crate) fn run(args: &InspectArgs, context: &Context<'_>) -> anyhow::Result<u
 
 fn preprocessing_line(preprocessing: &Preprocessing, output: &Output) -> std::io::Result<()> {
     output.line(&format!(
-        "input        {}×{} pixels, {:?}, {:?}, {:?}, mean {:?}, std {:?}",
-        preprocessing.height,
-        preprocessing.width,
-        preprocessing.fit,
-        preprocessing.filter,
-        preprocessing.channel_order,
-        preprocessing.mean,
-        preprocessing.std
-    ))
+        "input        {} × {} pixels (height × width)",
+        preprocessing.height, preprocessing.width
+    ))?;
+    output.line(&format!("preprocess   {}", describe(preprocessing)))
 }
