@@ -16,8 +16,7 @@ const PREFIX: &str = ".clr-";
 /// A temporary file of a process that is gone is removed once it is so old: the process may run on another machine.
 const STALE: Duration = Duration::from_secs(120);
 
-/// Finds out before the work whether `bytes` can be written to `path` after it. Makes missing folders, and leaves a file that exists
-/// as it is.
+/// Finds out before the work whether `bytes` can be written to `path` after it. Leaves everything as it is.
 ///
 /// # Errors
 /// If `path` is a folder, a device or read-only, or its folder cannot be written to or has no space.
@@ -143,12 +142,14 @@ fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
 /// Writes and removes a file of `bytes` in `folder`; errors name `path`.
 fn probe(folder: &Path, path: &Path, bytes: u64) -> anyhow::Result<()> {
     let fail = |error| cannot_write(path, folder, error);
-    if !folder.exists() {
-        fs::create_dir_all(folder).map_err(fail)?;
-        tracing::info!("made the folder '{}'", folder.display());
+    // A missing folder is made when there is something to put into it.
+    let existing = folder.ancestors().map(in_place).find(|ancestor| ancestor.exists());
+    let existing = existing.unwrap_or(Path::new("."));
+    if existing != in_place(folder) {
+        tracing::info!("the folder '{}' is missing and will be made", folder.display());
     }
-    sweep(folder);
-    let mut file = temporary(folder).map_err(fail)?;
+    sweep(existing);
+    let mut file = temporary(existing).map_err(fail)?;
     let block = [0; 1 << 16];
     let mut left = bytes;
     while left > 0 {
@@ -182,9 +183,16 @@ fn sweep(folder: &Path) {
 }
 
 fn folder_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
+    in_place(path.parent().unwrap_or(Path::new("")))
+}
+
+/// The empty path is the current folder.
+fn in_place(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
 }
 
 /// An error of the file system with the way out.
@@ -197,7 +205,13 @@ fn cannot_write(path: &Path, folder: &Path, error: io::Error) -> anyhow::Error {
         io::ErrorKind::ReadOnlyFilesystem => "the disk is read-only: name a place on another one".to_owned(),
         _ => "name a place that can be written to".to_owned(),
     };
-    anyhow::Error::new(error).context(format!("cannot write '{}'\nhint: {hint}", path.display()))
+    let reason = plain(&error).map_or_else(|| error.to_string(), ToString::to_string);
+    anyhow!("cannot write '{}': {reason}\nhint: {hint}", path.display())
+}
+
+/// The system's own error, without the name of the temporary file.
+fn plain(error: &io::Error) -> Option<&io::Error> {
+    error.get_ref()?.source()?.downcast_ref()
 }
 
 #[cfg(test)]
@@ -234,6 +248,7 @@ mod tests {
         fs::write(&path, "old").unwrap();
         try_output(&path, 100_000).unwrap();
         try_folder(folder.path(), 1).unwrap();
+        try_output(&folder.path().join("missing/deep/a.clr"), 1).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["a.clr"]);
     }

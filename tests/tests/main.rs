@@ -8,7 +8,10 @@ mod fixtures;
 mod interrupted_writes;
 mod nothing_is_forgotten;
 #[cfg(unix)]
+mod output_tried_first;
+#[cfg(unix)]
 mod push_and_pull;
 mod reproducible;
+mod stated_preprocessing;
 #[cfg(unix)]
 mod teaching;

@@ -3,6 +3,7 @@
 mod decoding_memory;
 mod digest;
 mod hostile;
+mod normalisation;
 mod operators;
 mod refusals;
 mod resampling;
