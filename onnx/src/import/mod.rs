@@ -4,14 +4,13 @@ mod attributes;
 mod boundary;
 mod classifier;
 mod constant;
-mod convention;
 mod normalisation;
 mod operators;
 mod order;
 mod value;
 mod wire;
 
-pub(crate) use convention::InGraph;
+pub(crate) use normalisation::InGraph;
 pub(crate) use wire::read_file;
 
 use std::{

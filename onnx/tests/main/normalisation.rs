@@ -164,6 +164,17 @@ fn spellings() -> Vec<(&'static str, Model, Preset)> {
             Preset::Caffe,
         ),
         (
+            "caffe by GatherND between transposes",
+            new()
+                .integers("i", &[3, 1], &[2, 1, 0])
+                .floats("m", &[1, 3, 1, 1], &caffe)
+                .node("Transpose", &["x"], "t", &[ints("perm", &[1, 0, 2, 3])])
+                .node("GatherND", &["t", "i"], "g", &[int("batch_dims", 0)])
+                .node("Transpose", &["g"], "u", &[ints("perm", &[1, 0, 2, 3])])
+                .node("Add", &["u", "m"], "v", &[]),
+            Preset::Caffe,
+        ),
+        (
             "caffe by Split and Concat",
             split(new(), "x", &["r", "g", "b"])
                 .floats("m", &[1, 3, 1, 1], &caffe)

@@ -140,8 +140,8 @@ impl InGraph {
     /// Puts what the network sees into a preprocessing.
     pub(crate) fn apply(&self, to: &mut Preprocessing) {
         let seen = self.seen();
-        to.mean = seen.mean.map(|value| value as f32);
-        to.std = seen.std.map(|value| value as f32);
+        to.mean = seen.mean.map(rounded);
+        to.std = seen.std.map(rounded);
         to.channel_order = seen.order;
     }
 
@@ -172,6 +172,11 @@ impl InGraph {
         self.base.std = std.map_or(self.base.std, wide);
         self.base.order = order.unwrap_or(self.base.order);
     }
+}
+
+/// A product of rounded constants, with the digits that f32 holds: 57.12, not 57.120003.
+fn rounded(value: f64) -> f32 {
+    format!("{value:.6e}").parse().unwrap_or(value as f32)
 }
 
 fn other(order: ChannelOrder) -> ChannelOrder {
