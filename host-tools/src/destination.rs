@@ -14,7 +14,7 @@ use crate::cache::is_alive;
 /// Temporary files are called `.clr-<pid>-…`.
 const PREFIX: &str = ".clr-";
 /// A temporary file of a process that is gone is removed once it is so old: the process may run on another machine.
-const STALE: Duration = Duration::from_secs(120);
+const STALE: Duration = Duration::from_mins(2);
 
 /// Finds out before the work whether `bytes` can be written to `path` after it. Leaves everything as it is.
 ///
@@ -150,7 +150,7 @@ fn probe(folder: &Path, path: &Path, bytes: u64) -> anyhow::Result<()> {
     }
     sweep(existing);
     let mut file = temporary(existing).map_err(fail)?;
-    let block = [0; 1 << 16];
+    let block = [0; 1 << 13];
     let mut left = bytes;
     while left > 0 {
         let now = left.min(block.len() as u64);
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn what_an_interrupted_run_left_is_swept_by_the_next() {
         let folder = tempfile::tempdir().unwrap();
-        let old = SystemTime::now() - Duration::from_secs(3600);
+        let old = SystemTime::now() - Duration::from_hours(1);
         for (name, time) in [
             (".clr-4294967294-a.tmp", old),
             (".clr-4294967294-b.tmp", SystemTime::now()),

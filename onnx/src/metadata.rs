@@ -32,7 +32,7 @@ pub(crate) struct Metadata {
 pub(crate) fn write(
     builder: &mut Builder,
     preprocessing: &Preprocessing,
-    origins: &PreprocessingOrigins,
+    origins: PreprocessingOrigins,
     labels: Option<&[String]>,
     classifier: bool,
 ) {
@@ -40,7 +40,7 @@ pub(crate) fn write(
     if let Ok(json) = serde_json::to_string(preprocessing) {
         builder.metadata(PREPROCESSING, json);
     }
-    if let Ok(json) = serde_json::to_string(origins) {
+    if let Ok(json) = serde_json::to_string(&origins) {
         builder.metadata(ORIGINS, json);
     }
     if let Some(Ok(json)) = labels.map(serde_json::to_string) {

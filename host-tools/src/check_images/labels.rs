@@ -5,6 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The class that a folder's name means.
+type Rule<'a> = &'a dyn Fn(&str) -> Option<usize>;
+
 /// Classes by image.
 pub(super) struct Labelling {
     pub(super) classes: Vec<Option<usize>>,
@@ -43,7 +46,7 @@ pub(super) fn of(root: &Path, images: &[PathBuf], labels: &[String], named: bool
     let sorted: Vec<&str> = names.iter().copied().collect();
     let by_place = |name: &str| sorted.binary_search(&name).ok();
     let matched = |of: &dyn Fn(&str) -> Option<usize>| names.iter().filter(|name| of(name).is_some()).count();
-    let chosen: Option<(&'static str, &dyn Fn(&str) -> Option<usize>)> = if names.is_empty() {
+    let chosen: Option<(&'static str, Rule<'_>)> = if names.is_empty() {
         None
     } else if named && matched(&by_label) > 0 {
         Some(("label", &by_label))
@@ -98,7 +101,7 @@ fn spelling(name: &str) -> String {
     name.trim().to_lowercase().replace(['_', '-'], " ")
 }
 
-/// A synset of WordNet, such as `n01440764`.
+/// A synset of `WordNet`, such as `n01440764`.
 fn is_synset(name: &str) -> bool {
     name.strip_prefix('n')
         .is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()))

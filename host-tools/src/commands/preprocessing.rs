@@ -127,7 +127,7 @@ pub(crate) fn line(backbone: &Backbone) -> String {
     format!(
         "preprocessing: {}; {}",
         describe(backbone.preprocessing()),
-        describe_origins(&backbone.preprocessing_origins())
+        describe_origins(backbone.preprocessing_origins())
     )
 }
 
@@ -154,7 +154,7 @@ pub(crate) fn describe(preprocessing: &Preprocessing) -> String {
 }
 
 /// The origins, parts of one origin together: "normalisation and channel order recognised in the graph, crop and filter assumed".
-pub(crate) fn describe_origins(origins: &PreprocessingOrigins) -> String {
+pub(crate) fn describe_origins(origins: PreprocessingOrigins) -> String {
     let parts = origins.parts();
     let mut seen: Vec<Origin> = Vec::new();
     for (_, origin) in parts {
@@ -360,10 +360,10 @@ mod tests {
     #[test]
     fn origins_are_told_by_part_and_assumptions_with_a_way_out() {
         let mut origins = PreprocessingOrigins::all(Origin::Assumed);
-        assert_eq!(describe_origins(&origins), "all assumed");
+        assert_eq!(describe_origins(origins), "all assumed");
         (origins.normalisation, origins.channel_order) = (Origin::Graph, Origin::Graph);
         assert_eq!(
-            describe_origins(&origins),
+            describe_origins(origins),
             "normalisation and channel order recognised in the graph, crop and filter assumed"
         );
     }

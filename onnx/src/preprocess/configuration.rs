@@ -25,7 +25,7 @@ pub(crate) fn stated_next_to(path: &Path) -> Option<StatedPreprocessing> {
         serde_json::from_str(&clr_adapters::text_from_bytes(bytes).ok()?).ok()
     };
     let timm = read("config.json").and_then(|config| of_timm(&config));
-    let stated = timm.or_else(|| of_hugging_face(&read("preprocessor_config.json")?));
+    let stated = timm.or_else(|| Some(of_hugging_face(&read("preprocessor_config.json")?)));
     stated.filter(|stated| !stated.is_empty())
 }
 
@@ -73,7 +73,7 @@ fn of_timm(config: &Value) -> Option<StatedPreprocessing> {
     })
 }
 
-fn of_hugging_face(config: &Value) -> Option<StatedPreprocessing> {
+fn of_hugging_face(config: &Value) -> StatedPreprocessing {
     let flag = |key: &str, default: bool| config.get(key).and_then(Value::as_bool).unwrap_or(default);
     // Without `do_rescale`, old versions divide by 255 as part of the normalisation.
     let rescaled = flag("do_rescale", true);
@@ -91,7 +91,7 @@ fn of_hugging_face(config: &Value) -> Option<StatedPreprocessing> {
         (None, None)
     };
     let (mean, std) = mean.zip(std).unzip();
-    Some(StatedPreprocessing {
+    StatedPreprocessing {
         mean,
         std,
         channel_order: mean.map(|_| ChannelOrder::Rgb),
@@ -102,7 +102,7 @@ fn of_hugging_face(config: &Value) -> Option<StatedPreprocessing> {
             Some(3) => Some(Filter::Bicubic),
             _ => None,
         },
-    })
+    }
 }
 
 fn hugging_face_fit(config: &Value) -> Option<Fit> {
@@ -166,17 +166,17 @@ mod tests {
         let crop = json!({"do_normalize": true, "do_rescale": true, "rescale_factor": 0.003_921_568_627, "image_mean": [0.5, 0.5, 0.5],
             "image_std": [0.5, 0.5, 0.5], "do_resize": true, "size": {"shortest_edge": 256}, "do_center_crop": true,
             "crop_size": {"height": 224, "width": 224}, "resample": 2});
-        let stated = of_hugging_face(&crop).unwrap();
+        let stated = of_hugging_face(&crop);
         near(&stated, Preset::Tf);
         assert_eq!(stated.fit, Some(Fit::CenterCrop { fraction: 0.875 }));
         assert_eq!(stated.filter, Some(Filter::Bilinear));
         let stretch =
             json!({"size": {"height": 224, "width": 224}, "resample": 3, "do_normalize": false, "do_rescale": true});
-        let stated = of_hugging_face(&stretch).unwrap();
+        let stated = of_hugging_face(&stretch);
         near(&stated, Preset::Unit);
         assert_eq!((stated.fit, stated.filter), (Some(Fit::Stretch), Some(Filter::Bicubic)));
         // Lanczos, and a size of one number without a crop: not said.
-        let stated = of_hugging_face(&json!({"size": 224, "resample": 1})).unwrap();
+        let stated = of_hugging_face(&json!({"size": 224, "resample": 1}));
         assert!(stated.is_empty(), "{stated:?}");
     }
 

@@ -112,7 +112,7 @@ fn with_adapter(
         PreprocessingOrigins::all(Origin::Option)
     };
     let labels = Some(&adapter.header.labels[..]);
-    metadata::write(&mut rewrite.builder, &preprocessing, &origins, labels, true);
+    metadata::write(&mut rewrite.builder, &preprocessing, origins, labels, true);
     Ok(rewrite.builder.finish(&adapter.header.task))
 }
 

@@ -84,7 +84,7 @@ pub(super) fn show(path: &Path, backbone: &Backbone, list_sites: bool, output: &
     preprocessing_line(&document.preprocessing, output)?;
     output.line(&format!(
         "origins      {}",
-        preprocessing::describe_origins(&document.preprocessing_origins)
+        preprocessing::describe_origins(document.preprocessing_origins)
     ))?;
     if let Some(warning) = preprocessing::warning(backbone) {
         tracing::warn!("{warning}");

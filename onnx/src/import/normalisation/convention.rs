@@ -95,7 +95,7 @@ impl InGraph {
         } else {
             &[UNIT, BYTES, IMAGENET][..]
         };
-        let mut found = bases.iter().flat_map(|&base| {
+        let mut found = bases.iter().filter_map(|&base| {
             let (mean, std) = total(&lanes, base);
             let known = move |order| KNOWN.into_iter().any(|known| near((mean, std), in_order(known, order)));
             let (rgb, bgr) = (known(ChannelOrder::Rgb), known(ChannelOrder::Bgr));

@@ -27,10 +27,10 @@ impl Walk<'_> {
                 .filter(|values| values.len() == value.lanes.len())
         };
         let (gamma, beta, mean, variance) = (part(1)?, part(2)?, part(3)?, part(4)?);
-        arithmetic(value, |lane, index| {
+        Some(arithmetic(value, |lane, index| {
             let scale = gamma[index] / (variance[index] + f64::from(epsilon)).sqrt();
             (lane.scale * scale, (lane.bias - mean[index]) * scale + beta[index])
-        })
+        }))
     }
 
     /// A 1×1 convolution of which every output reads one channel.
@@ -202,7 +202,7 @@ fn place(index: i64, length: usize) -> Option<usize> {
     usize::try_from(index).ok().filter(|&index| index < length)
 }
 
-pub(super) fn arithmetic(value: &PerChannel, change: impl Fn(&Lane, usize) -> (f64, f64)) -> Option<Vec<PerChannel>> {
+pub(super) fn arithmetic(value: &PerChannel, change: impl Fn(&Lane, usize) -> (f64, f64)) -> Vec<PerChannel> {
     let lanes = value.lanes.iter().enumerate().map(|(index, lane)| {
         let (scale, bias) = change(lane, index);
         Lane {
@@ -211,10 +211,10 @@ pub(super) fn arithmetic(value: &PerChannel, change: impl Fn(&Lane, usize) -> (f
             bias,
         }
     });
-    Some(vec![PerChannel {
+    vec![PerChannel {
         lanes: lanes.collect(),
         ..value.clone()
-    }])
+    }]
 }
 
 pub(super) fn cast(node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {

@@ -69,13 +69,13 @@ impl<'a> Walk<'a> {
         if operator == "Concat" {
             return operators::concat(node, values).map(|value| vec![value]);
         }
-        if let ("Add" | "Mul", None, Some(value)) | ("Sub", None, Some(value)) = (operator, at(0), at(1)) {
+        if let ("Add" | "Mul" | "Sub", None, Some(value)) = (operator, at(0), at(1)) {
             let constant = self.per_channel(node, 0, value)?;
-            return operators::arithmetic(value, |lane, index| match operator {
+            return Some(operators::arithmetic(value, |lane, index| match operator {
                 "Add" => (lane.scale, lane.bias + constant(index)),
                 "Mul" => (lane.scale * constant(index), lane.bias * constant(index)),
                 _ => (-lane.scale, constant(index) - lane.bias),
-            });
+            }));
         }
         let value = at(0)?;
         match operator {
@@ -83,12 +83,12 @@ impl<'a> Walk<'a> {
             "Cast" => operators::cast(node, value),
             "Add" | "Sub" | "Mul" | "Div" if at(1).is_none() => {
                 let constant = self.per_channel(node, 1, value)?;
-                operators::arithmetic(value, |lane, index| match operator {
+                Some(operators::arithmetic(value, |lane, index| match operator {
                     "Add" => (lane.scale, lane.bias + constant(index)),
                     "Sub" => (lane.scale, lane.bias - constant(index)),
                     "Mul" => (lane.scale * constant(index), lane.bias * constant(index)),
                     _ => (lane.scale / constant(index), lane.bias / constant(index)),
-                })
+                }))
             }
             "BatchNormalization" => self.norm(node, value),
             "Conv" => self.convolution(node, value),
