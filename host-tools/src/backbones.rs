@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clr_adapters::{Adapter, Decoded, Encoding};
+use clr_adapters::{Decoded, Encoding};
 use clr_onnx::Backbone;
 
+use crate::destination::write_together;
 /// The fewest features of a backbone without a classifier.
 const MIN_FEATURES: usize = 8;
 
@@ -17,65 +18,27 @@ pub(crate) struct Imported {
     pub(crate) original_adapter: Option<PathBuf>,
 }
 
-/// Writes `path` and `<stem>.original.clr` beside it, each whole or not at all.
+/// Writes `path` and `<stem>.original.clr` next to it: both, or neither if there is no space for both.
 pub(crate) fn import_to(backbone: &Backbone, path: &Path) -> anyhow::Result<Imported> {
-    let original_adapter = match backbone.original_adapter() {
-        Some(adapter) => {
-            let beside = path.with_extension("original.clr");
-            write_adapter(&adapter, Encoding::F32, &beside)?;
-            Some(beside)
-        }
+    let original = match backbone.original_adapter() {
+        Some(adapter) => Some((original_path(path), clr_adapters::encode(&adapter, Encoding::F32)?)),
         None => None,
     };
-    backbone
-        .save(path)
-        .with_context(|| format!("cannot write '{}'", path.display()))?;
+    let bytes = backbone.to_bytes();
+    let mut files: Vec<(&Path, &[u8])> = vec![(path, &bytes)];
+    if let Some((original, bytes)) = &original {
+        files.insert(0, (original, bytes));
+    }
+    write_together(&files)?;
     Ok(Imported {
         path: path.to_owned(),
-        original_adapter,
+        original_adapter: original.map(|(path, _)| path),
     })
 }
 
-/// Encodes and writes an adapter; returns the file's size.
-pub(crate) fn write_adapter(adapter: &Adapter, encoding: Encoding, path: &Path) -> anyhow::Result<usize> {
-    let bytes = clr_adapters::encode(adapter, encoding)?;
-    write_atomically(path, &bytes)?;
-    Ok(bytes.len())
-}
-
-/// Writes a file beside its place and renames it.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    publish(path, bytes, |_| Ok(()))
-}
-
-/// As [`write_atomically`], but only once `check` of the written file holds; else nothing is left.
-pub(crate) fn publish(
-    path: &Path,
-    bytes: &[u8],
-    check: impl FnOnce(&Path) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    let context = || format!("cannot write '{}'", path.display());
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).with_context(context)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".clr-")
-        .tempfile_in(folder)
-        .with_context(context)?;
-    file.write_all(bytes).with_context(context)?;
-    file.as_file().sync_all().with_context(context)?;
-    check(file.path())?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // A temporary file is private; a result is not.
-        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).with_context(context)?;
-    }
-    file.persist(path).map_err(|error| error.error).with_context(context)?;
-    Ok(())
+/// Where the own classifier of the backbone at `path` goes.
+pub(crate) fn original_path(path: &Path) -> PathBuf {
+    path.with_extension("original.clr")
 }
 
 /// Reads and checks an adapter file.
@@ -115,23 +78,4 @@ pub(crate) fn check_features(backbone: &Backbone, path: &Path) -> anyhow::Result
          own task, not a description of the image\nhint: {hint}",
         path.display()
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_fails_its_check_leaves_nothing_and_keeps_the_old_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.clr");
-        write_atomically(&path, b"old").unwrap();
-        let error = publish(&path, b"new", |written| {
-            assert_eq!(std::fs::read(written).unwrap(), b"new");
-            anyhow::bail!("no")
-        });
-        assert!(error.is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
 }

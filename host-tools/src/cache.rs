@@ -86,7 +86,7 @@ impl Cache {
 }
 
 /// Whether a process runs. Where that cannot be told, everything counts as alive.
-fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     let processes = Path::new("/proc");
     !processes.join("self").exists() || processes.join(pid.to_string()).exists()
 }

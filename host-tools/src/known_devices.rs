@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use clr_transfer::{Endpoint, PeerKey, PeerSecret, Security};
 
-use crate::backbones::write_atomically;
+use crate::destination::write_atomically;
 
 /// The folder of both files.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ impl KnownDevices {
     /// Returns the secret key of this host; made at first use.
     pub(crate) fn secret(&self) -> anyhow::Result<PeerSecret> {
         let path = self.folder.join("host.key");
-        match fs::read_to_string(&path) {
+        match read_text(&path) {
             Ok(text) => {
                 #[cfg(unix)]
                 {
@@ -69,7 +69,7 @@ impl KnownDevices {
 
     fn entries(&self) -> anyhow::Result<Vec<(String, PeerKey)>> {
         let path = self.list();
-        let text = match fs::read_to_string(&path) {
+        let text = match read_text(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error).with_context(|| format!("cannot read '{}'", path.display())),
@@ -157,6 +157,11 @@ fn make_key(path: &Path) -> anyhow::Result<PeerSecret> {
     Ok(secret)
 }
 
+/// Reads a text file that a person may have edited: UTF-8, with or without a byte order mark.
+fn read_text(path: &Path) -> io::Result<String> {
+    clr_adapters::text_from_bytes(fs::read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +215,10 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(known.secret().unwrap_err().to_string().contains("hint: chmod 600"));
+        let key = PeerKey([2; 32]);
+        fs::write(known.list(), format!("\u{feff}tcp:robot:7171 {key}\r\n")).unwrap();
+        let saved_by_an_editor = known.entries().unwrap();
+        assert_eq!(saved_by_an_editor, [("tcp:robot:7171".to_owned(), key)]);
         fs::write(known.list(), "tcp:robot:7171 x25519:12\n").unwrap();
         let robot = "tcp:robot:7171".parse().unwrap();
         assert!(known.security(&robot).unwrap_err().to_string().contains("line 1 of"));

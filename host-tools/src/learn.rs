@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::{
-    backbones::{publish, write_atomically},
+    destination::{publish, write_atomically},
     exit::ParityError,
     output::Output,
 };
@@ -142,21 +142,30 @@ pub(crate) struct Parity {
     pub(crate) tolerance: f64,
 }
 
-/// Writes the adapter aside, reads it back, compares candle and the device engine on validation pictures, and only then puts
-/// the file into place.
+/// Decodes the adapter, compares candle and the device engine on validation pictures, and only then writes the file, reads it
+/// back and puts it into place.
 pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Path) -> anyhow::Result<Parity> {
-    let mut parity = None;
+    let adapter = clr_adapters::decode(&trained.bytes)
+        .context("the adapter cannot be read back")?
+        .adapter;
+    let engine = Engine::new(backbone.clone(), EngineOptions::default())?;
+    let resident = engine.prepare(&adapter)?;
+    anyhow::ensure!(
+        !trained.parity.is_empty(),
+        "no validation picture to compare the engines on"
+    );
+    let parity = compare(&trained.parity, &|input| Ok(engine.logits(&resident, input)?))?;
+    // The temporary file is there for as short a time as possible: a run that is interrupted cannot remove it.
     publish(path, &trained.bytes, |written| {
         let bytes = fs::read(written).with_context(|| format!("cannot read back '{}'", written.display()))?;
-        let adapter = clr_adapters::decode(&bytes)
-            .context("the adapter cannot be read back")?
-            .adapter;
-        let engine = Engine::new(backbone.clone(), EngineOptions::default())?;
-        let resident = engine.prepare(&adapter)?;
-        parity = Some(compare(&trained.parity, &|input| Ok(engine.logits(&resident, input)?))?);
+        anyhow::ensure!(
+            bytes == trained.bytes,
+            "'{}' is not what was written",
+            written.display()
+        );
         Ok(())
     })?;
-    parity.context("no validation picture to compare the engines on")
+    Ok(parity)
 }
 
 /// The largest relative difference between the samples' logits and `other`'s; an error beyond [`TOLERANCE`].

@@ -5,7 +5,7 @@ use std::path::Path;
 use clr_adapters::{Adapter, Digest, Head, Header, Preprocessing, Provenance};
 
 use crate::{
-    OnnxError, ReadOptions, Shape, SiteInfo, canonical,
+    OnnxError, Origin, PreprocessingOrigins, ReadOptions, Shape, SiteInfo, StatedPreprocessing, canonical,
     digest::digest,
     foreign,
     graph::{Graph, Node, ValueId},
@@ -28,6 +28,9 @@ pub struct Backbone {
     classifier: Option<Head>,
     labels: Option<Vec<String>>,
     preprocessing: Preprocessing,
+    origins: PreprocessingOrigins,
+    /// Until the backbone is written: the preprocessing then holds it.
+    in_graph: Option<import::InGraph>,
     notes: Vec<String>,
     further_inside: Option<String>,
 }
@@ -79,14 +82,18 @@ impl Backbone {
             classifier,
             labels,
             preprocessing,
+            origins: PreprocessingOrigins::all(Origin::Option),
+            in_graph: None,
             notes: Vec::new(),
             further_inside: None,
         })
     }
 
-    /// Reads any supported ONNX file (opset 7–28). The preprocessing, labels and name are those of the file's metadata if
-    /// this library wrote it; else the preprocessing is [`Backbone::default_preprocessing`] at the file's input size.
-    /// Weights in other files (external data) are looked for next to it.
+    /// Reads any supported ONNX file (opset 7 to 28). The preprocessing, labels and name are those of the file's metadata if
+    /// this library wrote it. Else a normalisation at the start of the graph is moved into the preprocessing, the configuration that
+    /// timm or Hugging Face leaves next to the file is read, and the rest is [`Backbone::default_preprocessing`] at the file's
+    /// input size; [`Backbone::preprocessing_origins`] says which is which. Weights in other files (external data) are looked for
+    /// next to it.
     ///
     /// # Errors
     /// If the file cannot be read, is not ONNX, leaves the size of the image or the choice of an output open, or has nodes
@@ -152,6 +159,11 @@ impl Backbone {
         &self.preprocessing
     }
 
+    /// The origin of each part of [`Backbone::preprocessing`]: [`Origin::Option`] for a backbone made by [`Backbone::new`].
+    pub fn preprocessing_origins(&self) -> PreprocessingOrigins {
+        self.origins
+    }
+
     /// The classifier that came with the backbone.
     pub fn classifier(&self) -> Option<&Head> {
         self.classifier.as_ref()
@@ -180,6 +192,45 @@ impl Backbone {
     pub(crate) fn with_notes(mut self, notes: Vec<String>) -> Self {
         self.notes = notes;
         self
+    }
+
+    pub(crate) fn with_origins(self, origins: PreprocessingOrigins) -> Self {
+        Self { origins, ..self }
+    }
+
+    /// Takes over the normalisation that was inside the graph of a file.
+    pub(crate) fn with_in_graph(mut self, in_graph: Option<import::InGraph>) -> Self {
+        if let Some(found) = &in_graph {
+            if found.normalises || found.orders {
+                found.apply(&mut self.preprocessing);
+            }
+            if found.normalises {
+                self.origins.normalisation = Origin::Graph;
+            }
+            if found.orders {
+                self.origins.channel_order = Origin::Graph;
+            }
+        }
+        Self { in_graph, ..self }
+    }
+
+    /// The same backbone with the parts of the preprocessing that `stated` names; they are marked as coming from `origin`. Mean,
+    /// deviation and channel order are those of the file's input: a normalisation that was inside the graph is applied after
+    /// them, unless they are what it already amounts to.
+    ///
+    /// # Errors
+    /// If a value is not finite or a deviation is 0.
+    pub fn with_stated(mut self, stated: &StatedPreprocessing, origin: Origin) -> Result<Self, OnnxError> {
+        let mut preprocessing = self.preprocessing.clone();
+        stated.apply(&mut preprocessing);
+        validate::preprocessing(&preprocessing)?;
+        if let Some(in_graph) = &mut self.in_graph {
+            in_graph.restate(stated.mean, stated.std, stated.channel_order);
+            in_graph.apply(&mut preprocessing);
+            validate::preprocessing(&preprocessing)?;
+        }
+        stated.mark(&mut self.origins, origin);
+        Ok(Self { preprocessing, ..self })
     }
 
     /// The same backbone with another preprocessing, which is not part of the digest.

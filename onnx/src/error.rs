@@ -220,7 +220,7 @@ pub enum OnnxError {
         /// The file.
         origin: String,
         /// The key in `metadata_props`.
-        key: &'static str,
+        key: String,
         /// What is wrong.
         reason: String,
     },

@@ -29,9 +29,9 @@ pub use image::RgbImage;
 pub use import::ReadOptions;
 pub use preprocess::{
     DecodeLimits, DecodedImage, FILE_HEAD, FileKind, ImageDecoder, ImageError, ImageNotes, ImageView, MAX_IMAGE_PIXELS,
-    Preprocess, ReducedImage, Shrunk, decode_hostile, decode_image, decode_image_bytes, decode_image_bytes_for,
-    decode_image_for, efficientnet_lite_preprocessing, has_further_images, imagenet_preprocessing, read_image_file,
-    shrink_to_fit,
+    Origin, Preprocess, PreprocessingOrigins, Preset, ReducedImage, Shrunk, StatedPreprocessing, decode_hostile,
+    decode_image, decode_image_bytes, decode_image_bytes_for, decode_image_for, efficientnet_lite_preprocessing,
+    has_further_images, imagenet_preprocessing, read_image_file, shrink_to_fit,
 };
 pub use rewrite::{
     HeadPart, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge, reprogram,

@@ -3,14 +3,19 @@
 //! | key | value |
 //! |---|---|
 //! | `clr.preprocessing` | JSON of [`Preprocessing`] |
+//! | `clr.preprocessing_origins` | JSON of [`PreprocessingOrigins`]: where each part came from at import |
 //! | `clr.labels` | JSON list of the classifier's labels |
 //! | `clr.classifier` | `present` or `absent`: whether the last dense layer is a classifier or part of the backbone |
+//!
+//! Any other key that starts with `clr.` is an error, and so is an unknown field in the JSON: what it means could change every number.
 
 use clr_adapters::Preprocessing;
 
-use crate::{OnnxError, proto::ModelProto, write::Builder};
+use crate::{OnnxError, PreprocessingOrigins, proto::ModelProto, write::Builder};
 
+const OURS: &str = "clr.";
 const PREPROCESSING: &str = "clr.preprocessing";
+const ORIGINS: &str = "clr.preprocessing_origins";
 const LABELS: &str = "clr.labels";
 const CLASSIFIER: &str = "clr.classifier";
 
@@ -18,15 +23,25 @@ const CLASSIFIER: &str = "clr.classifier";
 #[derive(Default)]
 pub(crate) struct Metadata {
     pub(crate) preprocessing: Option<Preprocessing>,
+    pub(crate) origins: Option<PreprocessingOrigins>,
     pub(crate) labels: Option<Vec<String>>,
     pub(crate) classifier: Option<bool>,
 }
 
 /// Writes the entries.
-pub(crate) fn write(builder: &mut Builder, preprocessing: &Preprocessing, labels: Option<&[String]>, classifier: bool) {
+pub(crate) fn write(
+    builder: &mut Builder,
+    preprocessing: &Preprocessing,
+    origins: PreprocessingOrigins,
+    labels: Option<&[String]>,
+    classifier: bool,
+) {
     // Plain structs of numbers and strings: their JSON cannot fail, and a missing entry would only mean the default.
     if let Ok(json) = serde_json::to_string(preprocessing) {
         builder.metadata(PREPROCESSING, json);
+    }
+    if let Ok(json) = serde_json::to_string(&origins) {
+        builder.metadata(ORIGINS, json);
     }
     if let Some(Ok(json)) = labels.map(serde_json::to_string) {
         builder.metadata(LABELS, json);
@@ -37,24 +52,46 @@ pub(crate) fn write(builder: &mut Builder, preprocessing: &Preprocessing, labels
 /// Reads the entries.
 pub(crate) fn read(model: &ModelProto, origin: &str) -> Result<Metadata, OnnxError> {
     let mut metadata = Metadata::default();
+    let fail = |key: &str, reason: String| OnnxError::Metadata {
+        origin: origin.to_owned(),
+        key: key.to_owned(),
+        reason,
+    };
+    let mut seen = std::collections::HashSet::new();
     for entry in &model.metadata_props {
         let (Some(key), Some(value)) = (&entry.key, &entry.value) else {
             continue;
         };
+        if !key.starts_with(OURS) {
+            continue;
+        }
+        if !seen.insert(key) {
+            return Err(fail(key, "expected once, got twice".to_owned()));
+        }
         match key.as_str() {
-            PREPROCESSING => metadata.preprocessing = Some(json(PREPROCESSING, value, origin)?),
-            LABELS => metadata.labels = Some(json(LABELS, value, origin)?),
-            CLASSIFIER => metadata.classifier = Some(value == "present"),
-            _ => {}
+            PREPROCESSING => metadata.preprocessing = Some(json(value).map_err(|reason| fail(key, reason))?),
+            ORIGINS => metadata.origins = Some(json(value).map_err(|reason| fail(key, reason))?),
+            LABELS => metadata.labels = Some(json(value).map_err(|reason| fail(key, reason))?),
+            CLASSIFIER => {
+                metadata.classifier = match value.as_str() {
+                    "present" => Some(true),
+                    "absent" => Some(false),
+                    other => return Err(fail(key, format!("expected `present` or `absent`, got `{other}`"))),
+                }
+            }
+            _ => {
+                let known = [PREPROCESSING, ORIGINS, LABELS, CLASSIFIER].map(|key| format!("`{key}`"));
+                let reason = format!(
+                    "unknown key, expected {}\nhint: correct or remove the key, or use the version that wrote the file",
+                    known.join(", ")
+                );
+                return Err(fail(key, reason));
+            }
         }
     }
     Ok(metadata)
 }
 
-fn json<T: serde::de::DeserializeOwned>(key: &'static str, value: &str, origin: &str) -> Result<T, OnnxError> {
-    serde_json::from_str(value).map_err(|error| OnnxError::Metadata {
-        origin: origin.to_owned(),
-        key,
-        reason: error.to_string(),
-    })
+fn json<T: serde::de::DeserializeOwned>(value: &str) -> Result<T, String> {
+    serde_json::from_str(value).map_err(|error| error.to_string())
 }

@@ -209,6 +209,10 @@ pub struct TensorProto {
 impl TensorProto {
     /// 32-bit float.
     pub const FLOAT: i32 = 1;
+    /// Unsigned 8-bit integer.
+    pub const UINT8: i32 = 2;
+    /// Signed 8-bit integer.
+    pub const INT8: i32 = 3;
     /// 32-bit integer.
     pub const INT32: i32 = 6;
     /// 64-bit integer.
@@ -217,6 +221,8 @@ impl TensorProto {
     pub const FLOAT16: i32 = 10;
     /// 64-bit float.
     pub const DOUBLE: i32 = 11;
+    /// 16-bit float with the exponent of a 32-bit one.
+    pub const BFLOAT16: i32 = 16;
 }
 
 /// A constant tensor by its values other than zero.

@@ -9,7 +9,10 @@ mod interrupted_writes;
 mod nothing_is_forgotten;
 mod one_way_in;
 #[cfg(unix)]
+mod output_tried_first;
+#[cfg(unix)]
 mod push_and_pull;
 mod reproducible;
+mod stated_preprocessing;
 #[cfg(unix)]
 mod teaching;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a picture of any size is brought to the input size.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Fit {
     /// Scale both sides on their own; the aspect ratio is not kept (the paper's way).
@@ -41,6 +41,7 @@ pub enum ChannelOrder {
 /// From an 8-bit RGB picture to the input tensor `[1, 3, height, width]`: fit, reorder, then
 /// `(value − mean) / std` per channel, in units of 0–255.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Preprocessing {
     /// Input height in pixels.
     pub height: u32,

@@ -9,7 +9,7 @@ use prost::Message as _;
 use serde::Serialize;
 
 use super::{Peers, Times, some_adapter};
-use crate::backbones::write_atomically;
+use crate::destination::write_atomically;
 
 /// One picture through one model.
 #[derive(Clone, Debug, Serialize)]

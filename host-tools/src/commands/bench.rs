@@ -8,11 +8,11 @@ use clr_onnx::seeded_backbone;
 
 use super::Context;
 use crate::{
-    backbones::write_atomically,
     bench::{
         CLASSES, Document, Machine, Peers, Step, StepComparison, StepJob, architecture, inference, load_time, print,
         run_step, step_in_own_process, switching,
     },
+    destination::{try_output, write_atomically},
 };
 
 /// Measure this machine: latency, training step, switching, loading
@@ -66,6 +66,9 @@ pub(crate) fn run(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<u8>
         let step = run_step(&serde_json::from_str(probe)?)?;
         context.output.line(&serde_json::to_string(&step)?)?;
         return Ok(0);
+    }
+    if let Some(path) = &args.output {
+        try_output(path, 64 << 10)?;
     }
     let output = context.output;
     let models = (args.models.iter())

@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use super::{Context, eval};
 use crate::{
-    backbones::{read_adapter, read_backbone, write_atomically},
+    backbones::{read_adapter, read_backbone},
     cache::Cache,
+    destination::{try_folder, write_atomically},
     device::DeviceArg,
     fetch::{self, FetchError, FetchedTask, TaskOptions},
     forgetting::{self, Forgetting, Pictures},
@@ -102,6 +103,7 @@ struct Learned {
 
 pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> {
     let start = Instant::now();
+    try_folder(&args.output, 1 << 20)?;
     let output = context.output;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tracing::info!(

@@ -23,8 +23,8 @@ pub(crate) struct ExportArgs {
     /// Where the model goes [default: <task>.export.onnx]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Input size in pixels, such as 96 or 96x128 [default: the adapter's]
-    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    /// Input size in pixels: N, or height x width such as 96x128 [default: the adapter's]
+    #[arg(long, value_parser = parse_size, value_name = "N|HEIGHTxWIDTH")]
     size: Option<[u32; 2]>,
 }
 

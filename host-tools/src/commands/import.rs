@@ -7,9 +7,14 @@ use clap::Args;
 use clr_onnx::{Architecture, Backbone, ImportOptions, ReadOptions};
 use serde::Serialize;
 
-use super::{Context, parse_size};
+use super::{
+    Context, parse_size,
+    preprocessing::{self, PreprocessingArgs, PreprocessingDocument},
+};
 use crate::{
-    backbones::{Imported, check_features, import_to},
+    backbones::{Imported, check_features, import_to, original_path},
+    check_images,
+    destination::try_output,
     fetch::read_labels,
     output::human_bytes,
 };
@@ -18,7 +23,7 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  clr import resnet18.safetensors -o resnet18.onnx --labels imagenet.txt\n  clr import \
-                        model.onnx -o backbone.onnx\n  clr import model.onnx --size 224 --output-name logits\n\nTakes ONNX (opset 7 to 28), PyTorch state dicts (both .pth formats; nothing \
+                        model.onnx -o backbone.onnx --preset tf --check-images photos/\n  clr import model.onnx --size 224 --output-name logits\n\nTakes ONNX (opset 7 to 28), PyTorch state dicts (both .pth formats; nothing \
                         in them is executed) and .safetensors\nof the architectures listed. Writes the backbone and, beside it, \
                         <stem>.original.clr: its own classifier as an adapter."
 )]
@@ -35,8 +40,8 @@ pub(crate) struct ImportArgs {
     /// Text file with one label a line, for the file's own classifier
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Input size in pixels, such as 96 or 96x128 [default: the file's]
-    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    /// Input size in pixels: N, or height x width such as 96x128 [default: the file's]
+    #[arg(long, value_parser = parse_size, value_name = "N|HEIGHTxWIDTH")]
     size: Option<[u32; 2]>,
     /// Output of the ONNX graph to read [default: its classifier]
     #[arg(
@@ -50,6 +55,11 @@ pub(crate) struct ImportArgs {
     /// Name of the backbone [default: the file's, or the architecture's]
     #[arg(long)]
     name: Option<String>,
+    /// Images on which the file's own classifier is tried, plain or in class folders
+    #[arg(long, value_name = "FOLDER")]
+    check_images: Option<PathBuf>,
+    #[command(flatten)]
+    preprocessing: PreprocessingArgs,
 }
 
 #[derive(Serialize)]
@@ -61,9 +71,13 @@ struct Document {
     sites: usize,
     features: usize,
     classes: Option<usize>,
+    /// Height, width.
     input: [u32; 2],
+    preprocessing: PreprocessingDocument,
     bytes: u64,
     notes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<check_images::Report>,
 }
 
 pub(crate) fn run(args: &ImportArgs, context: &Context<'_>) -> anyhow::Result<u8> {
@@ -76,7 +90,7 @@ pub(crate) fn run(args: &ImportArgs, context: &Context<'_>) -> anyhow::Result<u8
     let options = ImportOptions {
         architecture: args.architecture,
         labels: args.labels.as_deref().map(read_labels).transpose()?,
-        preprocessing: None,
+        preprocessing: args.preprocessing.stated()?,
         name: args.name.clone(),
         onnx: ReadOptions {
             size: args.size,
@@ -84,8 +98,18 @@ pub(crate) fn run(args: &ImportArgs, context: &Context<'_>) -> anyhow::Result<u8
             ..ReadOptions::default()
         },
     };
+    let bytes = std::fs::metadata(&args.source).map_or(0, |metadata| metadata.len());
+    try_output(&args.output, bytes)?;
+    try_output(&original_path(&args.output), 0)?;
     let mut backbone = clr_onnx::import(&args.source, &options)?;
     if let Some([height, width]) = args.size {
+        let [file_height, file_width] = [backbone.preprocessing().height, backbone.preprocessing().width];
+        if height != width && [height, width] == [file_width, file_height] {
+            tracing::warn!(
+                "--size {height}x{width} is height {height}, width {width}; the file has height {file_height}, width {file_width}: swapped?\n\
+                 hint: --size is HEIGHTxWIDTH, --size {file_height}x{file_width} is that of the file"
+            );
+        }
         let mut preprocessing = backbone.preprocessing().clone();
         (preprocessing.height, preprocessing.width) = (height, width);
         backbone = backbone.with_preprocessing(preprocessing)?;
@@ -94,14 +118,19 @@ pub(crate) fn run(args: &ImportArgs, context: &Context<'_>) -> anyhow::Result<u8
         tracing::info!("{note}");
     }
     check_features(&backbone, &args.source)?;
+    preprocessing::log(&backbone);
+    let check = match &args.check_images {
+        Some(folder) => Some(check_images::check(&backbone, folder, context.output)?),
+        None => None,
+    };
     let imported = import_to(&backbone, &args.output)?;
-    let document = document(&backbone, imported)?;
+    let document = document(&backbone, imported, check)?;
     if context.output.json {
         context.output.document("import", &document)?;
         return Ok(0);
     }
     context.output.line(&format!(
-        "{}\t{}, {} CLR sites, {} features, input {}×{}, {}",
+        "{}\t{}, {} CLR sites, {} features, input {}×{} (height × width), {}",
         document.backbone.display(),
         document.name,
         document.sites,
@@ -116,10 +145,13 @@ pub(crate) fn run(args: &ImportArgs, context: &Context<'_>) -> anyhow::Result<u8
             .output
             .line(&format!("{}\tits own classifier, {classes} classes", adapter.display()))?;
     }
+    if let Some(check) = &document.check {
+        check.print(context.output)?;
+    }
     Ok(0)
 }
 
-fn document(backbone: &Backbone, imported: Imported) -> anyhow::Result<Document> {
+fn document(backbone: &Backbone, imported: Imported, check: Option<check_images::Report>) -> anyhow::Result<Document> {
     let bytes = std::fs::metadata(&imported.path).context("the backbone is gone")?.len();
     Ok(Document {
         name: backbone.name().to_owned(),
@@ -128,7 +160,9 @@ fn document(backbone: &Backbone, imported: Imported) -> anyhow::Result<Document>
         features: backbone.feature_count(),
         classes: backbone.classifier().map(clr_adapters::Head::classes),
         input: [backbone.preprocessing().height, backbone.preprocessing().width],
+        preprocessing: PreprocessingDocument::new(backbone),
         bytes,
+        check,
         notes: backbone.notes().to_vec(),
         backbone: imported.path,
         original_adapter: imported.original_adapter,

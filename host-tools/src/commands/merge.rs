@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::{Context, parse_size};
 use crate::{
-    backbones::{read_adapter, read_backbone, write_atomically},
+    backbones::{read_adapter, read_backbone},
+    destination::{try_output, write_atomically},
     output::human_bytes,
 };
 
@@ -29,8 +30,8 @@ pub(crate) struct MergeArgs {
     /// Where the model goes [default: <task>.merged.onnx]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Input size in pixels, such as 96 or 96x128 [default: the adapter's]
-    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    /// Input size in pixels: N, or height x width such as 96x128 [default: the adapter's]
+    #[arg(long, value_parser = parse_size, value_name = "N|HEIGHTxWIDTH")]
     size: Option<[u32; 2]>,
 }
 
@@ -71,6 +72,9 @@ pub(super) fn write(
     form: Form,
     context: &Context<'_>,
 ) -> anyhow::Result<u8> {
+    if let Some(output) = output {
+        try_output(output, 0)?;
+    }
     let backbone = read_backbone(backbone)?;
     let adapter = read_adapter(adapter)?.adapter;
     let header = &adapter.header;
@@ -95,7 +99,7 @@ pub(super) fn write(
         context.output.document(command, &document)?;
     } else {
         context.output.line(&format!(
-            "{}\t{}, {classes} classes, input {height}×{width}, {}",
+            "{}\t{}, {classes} classes, input {height}×{width} (height × width), {}",
             path.display(),
             header.task,
             human_bytes(bytes.len() as u64)

@@ -18,6 +18,7 @@ pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod layout_args;
 pub(crate) mod merge;
+pub(crate) mod preprocessing;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod sign;
@@ -38,7 +39,7 @@ impl Context<'_> {
     }
 }
 
-/// `N` or `HxW` in pixels, each at least 8.
+/// `N` or `HEIGHTxWIDTH` in pixels, each at least 8.
 fn parse_size(text: &str) -> Result<[u32; 2], String> {
     let side = |part: &str| {
         part.trim()
@@ -46,10 +47,10 @@ fn parse_size(text: &str) -> Result<[u32; 2], String> {
             .ok()
             .filter(|side| (8..=4_096).contains(side))
     };
-    let (height, width) = text.split_once(['x', '×']).unwrap_or((text, text));
+    let (height, width) = text.split_once(['x', 'X', '×']).unwrap_or((text, text));
     match (side(height), side(width)) {
         (Some(height), Some(width)) => Ok([height, width]),
-        _ => Err("expected N or HxW in pixels, from 8 to 4096".to_owned()),
+        _ => Err("expected N, or HEIGHTxWIDTH (the height first), in pixels from 8 to 4096".to_owned()),
     }
 }
 

@@ -12,7 +12,10 @@ use super::{
     Context,
     device::{client, progress},
 };
-use crate::{backbones::write_atomically, output::human_bytes};
+use crate::{
+    destination::{try_output, write_atomically},
+    output::human_bytes,
+};
 
 /// Fetch an adapter from a device, such as one that it tuned itself
 #[derive(Args, Debug)]
@@ -80,6 +83,8 @@ pub(crate) fn run(args: &PullArgs, context: &Context<'_>) -> anyhow::Result<u8> 
             path.display()
         );
     }
+    try_output(&path, 0)?;
+    let cap = Limits::DEFAULT.file_bytes as u64;
     let clock = SystemClock::new();
     let mut client = client(&args.from, &clock)?;
     let slot = match args.slot {
@@ -90,7 +95,6 @@ pub(crate) fn run(args: &PullArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         SlotArg::Original => Slot::Original,
     };
     let bar = context.output.bytes_bar(0, &args.task);
-    let cap = Limits::DEFAULT.file_bytes as u64;
     let pulled = client.pull(&args.task, slot, cap, &mut |step| progress(&bar, step))?;
     let decoded = decode(&pulled.bytes).context("what the device sent is not a usable adapter")?;
     write_atomically(&path, &pulled.bytes)?;

@@ -12,7 +12,10 @@ use clr_device::read_secret_key;
 use serde::Serialize;
 
 use super::Context;
-use crate::backbones::{read_adapter, write_atomically};
+use crate::{
+    backbones::read_adapter,
+    destination::{try_output, write_atomically},
+};
 
 /// Sign adapters, and set what only their publisher may set: version, expiry, audience
 #[derive(Args, Debug)]
@@ -62,6 +65,12 @@ struct SignedDocument {
 pub(crate) fn run(args: &SignArgs, context: &Context<'_>) -> anyhow::Result<u8> {
     if args.output.is_some() && args.files.len() > 1 {
         bail!("--output takes one file, got {}", args.files.len());
+    }
+    for path in args.output.as_ref().map_or(&args.files[..], std::slice::from_ref) {
+        // A file that is missing is named when it is read.
+        if args.output.is_some() || path.exists() {
+            try_output(path, 0)?;
+        }
     }
     let key = read_secret_key(&args.key)?;
     let now = SystemTime::now()

@@ -10,9 +10,15 @@ use clr_training::{
 };
 use serde::Serialize;
 
-use super::{Context, layout_args::LayoutArgs, parse_size};
+use super::{
+    Context,
+    layout_args::LayoutArgs,
+    parse_size,
+    preprocessing::{self, PreprocessingArgs},
+};
 use crate::{
     backbones::read_backbone,
+    destination::{try_folder, try_output},
     device::DeviceArg,
     learn::{Parity, Watcher, publish_checked, write_plots},
     output::{Table, human_bytes, human_time},
@@ -41,16 +47,16 @@ pub(crate) struct TrainArgs {
     #[arg(long, default_value = "auto", value_parser = parse_recipe, value_name = "RECIPE")]
     recipe: RecipeArg,
     /// Schedule to start from
-    #[arg(long, value_enum, default_value_t = Preset::Default)]
-    preset: Preset,
-    /// Passes over the training pictures [default: the preset's]
+    #[arg(long, value_enum, default_value_t = ScheduleArg::Default)]
+    schedule: ScheduleArg,
+    /// Passes over the training pictures [default: the schedule's]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
-    /// Pictures in a step [default: the preset's]
+    /// Pictures in a step [default: the schedule's]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Input size in pixels, such as 96 or 96x128 [default: the backbone's]
-    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    /// Input size in pixels: N, or height x width such as 96x128 [default: the backbone's]
+    #[arg(long, value_parser = parse_size, value_name = "N|HEIGHTxWIDTH")]
     size: Option<[u32; 2]>,
     /// Seed of every random choice
     #[arg(long, default_value_t = 0)]
@@ -78,7 +84,12 @@ pub(crate) struct TrainArgs {
     task_name: Option<String>,
     #[command(flatten)]
     layout: LayoutArgs,
+    #[command(flatten)]
+    preprocessing: PreprocessingArgs,
 }
+
+/// Space that is tried before training: more than an adapter takes.
+const ADAPTER_BYTES: u64 = 256 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RecipeArg {
@@ -87,7 +98,7 @@ enum RecipeArg {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Preset {
+enum ScheduleArg {
     /// The paper's: 60 epochs, Adam 1e-3, no augmentation
     Paper,
     /// This project's: docs/training.md says how it was found
@@ -119,7 +130,16 @@ struct Document<'a> {
 pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8> {
     let task = args.task_name.clone().unwrap_or_else(|| folder_name(&args.data));
     clr_adapters::check_task_name(&task)?;
-    let backbone = read_backbone(&args.backbone)?;
+    let path = args
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{task}.clr")));
+    try_output(&path, ADAPTER_BYTES)?;
+    for folder in [&args.out_dir, &args.resume].into_iter().flatten() {
+        try_folder(folder, ADAPTER_BYTES)?;
+    }
+    let backbone = args.preprocessing.apply(read_backbone(&args.backbone)?)?;
+    preprocessing::log(&backbone);
     let split = SplitOptions {
         validation_fraction: args.validation,
         seed: args.seed,
@@ -136,10 +156,6 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
         let mut watcher = Watcher::new(context.output, &task, args.out_dir.as_deref(), args.resume.is_some())?;
         train(&backbone, &dataset, &options, &mut watcher)?
     };
-    let path = args
-        .output
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(format!("{}.clr", trained.adapter.header.task)));
     let parity = publish_checked(&backbone, &trained, &path)?;
     let plots = match &args.out_dir {
         Some(folder) => write_plots(&trained, folder)?,
@@ -250,10 +266,12 @@ fn print(
 }
 
 fn options(args: &TrainArgs) -> TrainOptions {
-    let mut schedule = match args.preset {
-        Preset::Paper => Schedule::paper(),
-        Preset::Default => Schedule::default(),
+    let mut schedule = match args.schedule {
+        ScheduleArg::Paper => Schedule::paper(),
+        ScheduleArg::Default => Schedule::default(),
     };
+    // A crop that is stated holds for any schedule.
+    schedule.stretch &= !args.preprocessing.states_crop();
     if let Some(epochs) = args.epochs {
         schedule.epochs = epochs;
     }
@@ -312,9 +330,9 @@ mod tests {
 
     #[test]
     fn the_preset_gives_the_schedule_and_options_override_it() {
-        let paper = options(&parse(&["--preset", "paper"]));
+        let paper = options(&parse(&["--schedule", "paper"]));
         assert_eq!(paper.schedule, Schedule::paper());
-        let short = options(&parse(&["--preset", "paper", "--epochs", "3", "--batch", "8"]));
+        let short = options(&parse(&["--schedule", "paper", "--epochs", "3", "--batch", "8"]));
         assert_eq!((short.schedule.epochs, short.schedule.batch), (3, 8));
     }
 

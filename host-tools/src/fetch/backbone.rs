@@ -83,7 +83,7 @@ pub(crate) fn fetch_backbone(
     let options = ImportOptions {
         architecture: Some(item.architecture),
         labels: cached_imagenet_labels(cache),
-        preprocessing: None,
+        preprocessing: clr_onnx::StatedPreprocessing::default(),
         name: Some(item.name.to_owned()),
         ..ImportOptions::default()
     };

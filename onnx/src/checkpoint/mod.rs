@@ -19,9 +19,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use clr_adapters::Preprocessing;
-
-use crate::{Backbone, ReadOptions, foreign, import as onnx};
+use crate::{
+    Backbone, Origin, PreprocessingOrigins, ReadOptions, StatedPreprocessing, foreign, import as onnx,
+    preprocess::stated_next_to,
+};
 
 pub use architecture::Architecture;
 pub use error::{ImportError, TensorProblem};
@@ -37,8 +38,8 @@ pub struct ImportOptions {
     pub architecture: Option<Architecture>,
     /// One label per class of the file's own classifier.
     pub labels: Option<Vec<String>>,
-    /// Instead of the preprocessing in the ONNX file's metadata or that of the architecture.
-    pub preprocessing: Option<Preprocessing>,
+    /// Parts of the preprocessing, instead of what the file or the architecture says.
+    pub preprocessing: StatedPreprocessing,
     /// The backbone's name, instead of that in the ONNX file's metadata or the architecture's.
     pub name: Option<String>,
     /// What an ONNX file leaves open.
@@ -68,7 +69,7 @@ pub fn import_bytes(bytes: &[u8], origin: &str, options: &ImportOptions) -> Resu
     import_from(bytes, origin, None, options)
 }
 
-/// `path` is the file's, if it has one: an ONNX file may have its weights in others next to it.
+/// `path` is the file's, if it has one: an ONNX file may have its weights in others next to it, and its preprocessing.
 fn import_from(
     bytes: &[u8],
     origin: &str,
@@ -102,16 +103,16 @@ fn import_from(
     };
     let (graph, head) = architecture::build(architecture, state, origin)?;
     let name = options.name.clone().unwrap_or_else(|| architecture.name().to_owned());
-    finish(
-        Backbone::new(name, graph, head, None, architecture.preprocessing())?,
-        options,
-    )
+    let mut backbone = Backbone::new(name, graph, head, None, architecture.preprocessing())?
+        .with_origins(PreprocessingOrigins::all(Origin::Architecture));
+    if let Some(stated) = path.and_then(stated_next_to) {
+        backbone = backbone.with_stated(&stated, Origin::Config)?;
+    }
+    finish(backbone, options)
 }
 
 fn finish(mut backbone: Backbone, options: &ImportOptions) -> Result<Backbone, ImportError> {
-    if let Some(preprocessing) = &options.preprocessing {
-        backbone = backbone.with_preprocessing(preprocessing.clone())?;
-    }
+    backbone = backbone.with_stated(&options.preprocessing, Origin::Option)?;
     if let Some(labels) = &options.labels {
         backbone = backbone.with_labels(labels.clone())?;
     }

@@ -4,14 +4,15 @@ mod attributes;
 mod boundary;
 mod classifier;
 mod constant;
-mod folding;
-mod half_precision;
 mod dialect;
 mod ending;
 mod external;
 mod file;
+mod folding;
 mod functions;
+mod half_precision;
 mod head;
+mod normalisation;
 mod operators;
 mod options;
 mod order;
@@ -21,6 +22,7 @@ mod value;
 mod view;
 mod wire;
 
+pub(crate) use normalisation::InGraph;
 pub use options::ReadOptions;
 pub(crate) use wire::read_file;
 
@@ -30,9 +32,10 @@ use std::{
 };
 
 use crate::{
-    Backbone, Missing, OnnxError, Shape,
+    Backbone, Missing, OnnxError, Origin, PreprocessingOrigins, Shape,
     graph::{Node, Op, ValueId},
     metadata,
+    preprocess::stated_next_to,
     proto::{GraphProto, OperatorSetIdProto, TensorProto},
     shape, validate,
 };
@@ -60,6 +63,13 @@ pub(crate) fn backbone(
     let mut graph = model.graph.take().ok_or_else(no_graph)?;
     let external = External::new(&graph, path, origin)?;
     sparse::densify(&mut graph, &external, origin)?;
+    // The metadata of a file of this library says everything.
+    let own = metadata.preprocessing.is_some();
+    let in_graph = if own {
+        None
+    } else {
+        normalisation::take_out(&mut graph, &external)
+    };
     let file = File {
         origin,
         graph: &graph,
@@ -80,14 +90,25 @@ pub(crate) fn backbone(
             .map_or_else(|| origin.to_owned(), |stem| stem.to_string_lossy().into_owned()),
     };
     let [height, width] = network.size;
-    let preprocessing = metadata
-        .preprocessing
-        .unwrap_or_else(|| Backbone::default_preprocessing(height, width));
-    Ok(
-        Backbone::new(name, network.graph, network.head, metadata.labels, preprocessing)?
-            .with_notes(network.notes)
-            .with_further_inside(network.further_inside),
-    )
+    let (preprocessing, origins) = match metadata.preprocessing {
+        Some(preprocessing) => {
+            let unsaid = PreprocessingOrigins::all(Origin::Metadata);
+            (preprocessing, metadata.origins.unwrap_or(unsaid))
+        }
+        None => (
+            Backbone::default_preprocessing(height, width),
+            PreprocessingOrigins::all(Origin::Assumed),
+        ),
+    };
+    let backbone = Backbone::new(name, network.graph, network.head, metadata.labels, preprocessing)?
+        .with_origins(origins)
+        .with_in_graph(in_graph)
+        .with_notes(network.notes)
+        .with_further_inside(network.further_inside);
+    match path.filter(|_| !own).and_then(stated_next_to) {
+        Some(stated) => backbone.with_stated(&stated, Origin::Config),
+        None => Ok(backbone),
+    }
 }
 
 /// One import under way.

@@ -1,5 +1,6 @@
 //! From a picture file to the input tensor: one implementation for training and device, the same bits from the same pixels.
 
+mod configuration;
 mod decode;
 mod file_kind;
 mod fit;
@@ -7,12 +8,14 @@ mod frames;
 mod image_view;
 mod presets;
 mod shrink;
+mod stated;
 #[cfg(test)]
 mod tests;
 
 use clr_adapters::{ChannelOrder, Preprocessing};
 use image::RgbImage;
 
+pub(crate) use configuration::stated_next_to;
 pub use decode::{
     DecodeLimits, DecodedImage, ImageDecoder, ImageError, MAX_IMAGE_PIXELS, decode_hostile, decode_image,
     decode_image_bytes, decode_image_bytes_for, decode_image_for, read_image_file,
@@ -20,8 +23,9 @@ pub use decode::{
 pub use file_kind::{FILE_HEAD, FileKind};
 pub use frames::has_further_images;
 pub use image_view::{ImageNotes, ImageView, ReducedImage};
-pub use presets::{efficientnet_lite_preprocessing, imagenet_preprocessing};
+pub use presets::{Preset, efficientnet_lite_preprocessing, imagenet_preprocessing};
 pub use shrink::{Shrunk, shrink_to_fit};
+pub use stated::{Origin, PreprocessingOrigins, StatedPreprocessing};
 
 /// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same picture gives the same
 /// tensor bit for bit, whatever the CPU.

@@ -22,7 +22,7 @@ pub use parameter::{Parameter, ParameterSource};
 use clr_adapters::{Adapter, Preprocessing, Recipe};
 
 use crate::{
-    Backbone, OnnxError, Shape,
+    Backbone, OnnxError, Origin, PreprocessingOrigins, Shape,
     graph::{Node, Op, Padding},
     metadata,
     proto::ModelProto,
@@ -106,7 +106,13 @@ fn with_adapter(
         width: size[1] as u32,
         ..adapter.header.preprocessing.clone()
     };
-    metadata::write(&mut rewrite.builder, &preprocessing, Some(&adapter.header.labels), true);
+    let origins = if preprocessing == *backbone.preprocessing() {
+        backbone.preprocessing_origins()
+    } else {
+        PreprocessingOrigins::all(Origin::Option)
+    };
+    let labels = Some(&adapter.header.labels[..]);
+    metadata::write(&mut rewrite.builder, &preprocessing, origins, labels, true);
     Ok(rewrite.builder.finish(&adapter.header.task))
 }
 

@@ -71,6 +71,7 @@ pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
     metadata::write(
         &mut builder,
         preprocessing,
+        backbone.preprocessing_origins(),
         backbone.labels(),
         backbone.classifier().is_some(),
     );

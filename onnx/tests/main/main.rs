@@ -10,6 +10,7 @@ mod external_data;
 mod foreign_files;
 mod functions;
 mod hostile;
+mod normalisation;
 mod operators;
 mod outputs;
 mod refusals;

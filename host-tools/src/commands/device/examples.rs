@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::{
-    backbones::write_atomically,
+    destination::{try_output, write_atomically},
     output::{Table, human_bytes},
 };
 
@@ -171,6 +171,7 @@ fn list(task: &str, label: Option<&str>, client: &mut EndpointClient<'_>, contex
 }
 
 fn show(args: &ShowArgs, client: &mut EndpointClient<'_>, context: &Context<'_>) -> anyhow::Result<u8> {
+    try_output(&args.output, 0)?;
     let examples = client.examples(&args.task)?;
     let id = find(&args.task, &args.id, &examples)?;
     let pulled = client.pull_example(&args.task, id, MOST_BYTES, &mut |_| ())?;

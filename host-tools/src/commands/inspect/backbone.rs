@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clr_adapters::{Preprocessing, Recipe, SiteKind};
-use clr_onnx::Backbone;
+use clr_onnx::{Backbone, PreprocessingOrigins};
 use serde::Serialize;
 
 use super::preprocessing_line;
-use crate::output::{Output, Table};
+use crate::{
+    commands::preprocessing,
+    output::{Output, Table},
+};
 
 #[derive(Serialize)]
 struct BackboneDocument {
@@ -18,6 +21,8 @@ struct BackboneDocument {
     nodes: usize,
     features: usize,
     preprocessing: Preprocessing,
+    preprocessing_origins: PreprocessingOrigins,
+    preprocessing_assumed: Vec<&'static str>,
     classifier: Option<usize>,
     labels: Option<usize>,
     notes: Vec<String>,
@@ -58,6 +63,8 @@ pub(super) fn show(path: &Path, backbone: &Backbone, list_sites: bool, output: &
         nodes: backbone.graph().nodes.len(),
         features: backbone.feature_count(),
         preprocessing: backbone.preprocessing().clone(),
+        preprocessing_origins: backbone.preprocessing_origins(),
+        preprocessing_assumed: backbone.preprocessing_origins().assumed(),
         classifier: backbone.classifier().map(clr_adapters::Head::classes),
         labels: backbone.labels().map(<[String]>::len),
         notes: backbone.notes().to_vec(),
@@ -75,6 +82,13 @@ pub(super) fn show(path: &Path, backbone: &Backbone, list_sites: bool, output: &
         document.nodes, document.features
     ))?;
     preprocessing_line(&document.preprocessing, output)?;
+    output.line(&format!(
+        "origins      {}",
+        preprocessing::describe_origins(document.preprocessing_origins)
+    ))?;
+    if let Some(warning) = preprocessing::warning(backbone) {
+        tracing::warn!("{warning}");
+    }
     match document.classifier {
         Some(classes) => output.line(&format!(
             "classifier   {classes} classes, labels: {}",

@@ -13,7 +13,7 @@ use clap::Args;
 use clr_adapters::Preprocessing;
 use clr_onnx::Backbone;
 
-use super::Context;
+use super::{Context, preprocessing::describe};
 use crate::{backbones::read_adapter, output::Output};
 
 /// The first bytes of every adapter file (docs/adapter-format.md).
@@ -53,13 +53,8 @@ fn is_adapter(path: &Path) -> bool {
 
 fn preprocessing_line(preprocessing: &Preprocessing, output: &Output) -> std::io::Result<()> {
     output.line(&format!(
-        "input        {}×{} pixels, {:?}, {:?}, {:?}, mean {:?}, std {:?}",
-        preprocessing.height,
-        preprocessing.width,
-        preprocessing.fit,
-        preprocessing.filter,
-        preprocessing.channel_order,
-        preprocessing.mean,
-        preprocessing.std
-    ))
+        "input        {} × {} pixels (height × width)",
+        preprocessing.height, preprocessing.width
+    ))?;
+    output.line(&format!("preprocess   {}", describe(preprocessing)))
 }

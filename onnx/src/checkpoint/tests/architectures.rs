@@ -221,16 +221,23 @@ fn a_given_architecture_is_not_second_guessed() {
 fn options_replace_labels_preprocessing_and_name() {
     let architecture = Architecture::MobileNetV2;
     let bytes = safetensors(&state_dict(architecture, &seeded_backbone(architecture, 3, 2)));
-    let preprocessing = crate::efficientnet_lite_preprocessing(96);
+    let mut preprocessing = architecture.preprocessing();
+    let stated = crate::StatedPreprocessing::preset(crate::Preset::Caffe);
+    stated.apply(&mut preprocessing);
     let options = ImportOptions {
         labels: Some(vec!["cat".into(), "dog".into()]),
-        preprocessing: Some(preprocessing.clone()),
+        preprocessing: stated,
         name: Some("pets".into()),
         ..ImportOptions::default()
     };
     let backbone = import_bytes(&bytes, "x", &options).expect("it is imported");
     assert_eq!(backbone.labels(), options.labels.as_deref());
     assert_eq!((backbone.preprocessing(), backbone.name()), (&preprocessing, "pets"));
+    let origins = backbone.preprocessing_origins();
+    assert_eq!(
+        (origins.normalisation, origins.crop),
+        (crate::Origin::Option, crate::Origin::Architecture)
+    );
     let options = ImportOptions {
         labels: Some(vec!["one".into()]),
         ..ImportOptions::default()

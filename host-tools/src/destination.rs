@@ -1,0 +1,324 @@
+//! Destinations of files: tried before the work, replaced atomically, and swept of what interrupted runs left.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, anyhow, bail};
+
+use crate::cache::is_alive;
+
+/// Temporary files are called `.clr-<pid>-…`.
+const PREFIX: &str = ".clr-";
+/// A temporary file of a process that is gone is removed once it is so old: the process may run on another machine.
+const STALE: Duration = Duration::from_mins(2);
+
+/// Finds out before the work whether `bytes` can be written to `path` after it. Leaves everything as it is.
+///
+/// # Errors
+/// If `path` is a folder, a device or read-only, or its folder cannot be written to or has no space.
+pub(crate) fn try_output(path: &Path, bytes: u64) -> anyhow::Result<()> {
+    let target = resolve(path)?;
+    probe(folder_of(&target), path, bytes)
+}
+
+/// The same for a folder that gets files.
+pub(crate) fn try_folder(path: &Path, bytes: u64) -> anyhow::Result<()> {
+    if path.exists() && !path.is_dir() {
+        bail!(
+            "cannot write into '{}': it is a file, expected a folder\nhint: name another folder",
+            path.display()
+        );
+    }
+    probe(path, path, bytes)
+}
+
+/// Writes a file next to its destination and renames it.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    publish(path, bytes, |_| Ok(()))
+}
+
+/// As [`write_atomically`], but only once `check` of the written file holds; else nothing is left.
+pub(crate) fn publish(
+    path: &Path,
+    bytes: &[u8],
+    check: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let staged = Staged::new(path, bytes)?;
+    check(staged.file.path())?;
+    staged.commit()
+}
+
+/// Writes several files: all of them are complete on the disk before the first one replaces an older one.
+pub(crate) fn write_together(files: &[(&Path, &[u8])]) -> anyhow::Result<()> {
+    let staged = files.iter().map(|(path, bytes)| Staged::new(path, bytes));
+    let staged = staged.collect::<anyhow::Result<Vec<_>>>()?;
+    staged.into_iter().try_for_each(Staged::commit)
+}
+
+/// A complete file next to its destination.
+struct Staged {
+    file: tempfile::NamedTempFile,
+    target: PathBuf,
+    path: PathBuf,
+}
+
+impl Staged {
+    fn new(path: &Path, bytes: &[u8]) -> anyhow::Result<Self> {
+        let target = resolve(path)?;
+        let folder = folder_of(&target);
+        fs::create_dir_all(folder).map_err(|error| cannot_write(path, folder, error))?;
+        let mut file = temporary(folder).map_err(|error| cannot_write(path, folder, error))?;
+        file.write_all(bytes)
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(|error| cannot_write(path, folder, error))?;
+        Ok(Self {
+            file,
+            target,
+            path: path.to_owned(),
+        })
+    }
+
+    fn commit(self) -> anyhow::Result<()> {
+        let context = || format!("cannot write '{}'", self.path.display());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            // A temporary file is private; a result is not.
+            fs::set_permissions(self.file.path(), fs::Permissions::from_mode(0o644)).with_context(context)?;
+        }
+        self.file
+            .persist(&self.target)
+            .map_err(|error| error.error)
+            .with_context(context)?;
+        Ok(())
+    }
+}
+
+fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(&format!("{PREFIX}{}-", std::process::id()))
+        .suffix(".tmp")
+        .tempfile_in(folder)
+}
+
+/// The file that `path` means: the target of a link, so that the link stays.
+fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
+    let fail = |reason: &str, hint: &str| anyhow!("cannot write '{}': {reason}\nhint: {hint}", path.display());
+    let text = path.as_os_str().to_string_lossy();
+    if path.is_dir() || text.ends_with(['/', '\\']) && !text.is_empty() {
+        let file = path.join("NAME");
+        return Err(fail(
+            "it is a folder, expected a file",
+            &format!("name a file in it, such as {}", file.display()),
+        ));
+    }
+    if path.file_name().is_none() {
+        return Err(fail("it is no file name", "name a file"));
+    }
+    let mut target = path.to_owned();
+    for _ in 0..32 {
+        match fs::read_link(&target) {
+            Ok(link) => target = folder_of(&target).join(link),
+            Err(_) => break,
+        }
+    }
+    match fs::metadata(&target) {
+        Ok(metadata) if !metadata.is_file() => Err(fail(
+            "it is a device or a pipe, expected a file",
+            "name a file; --json prints what a command found",
+        )),
+        Ok(metadata) if metadata.permissions().readonly() => Err(fail(
+            "the file is read-only",
+            &format!("allow writing it (chmod u+w '{}'), or name another", path.display()),
+        )),
+        _ => Ok(target),
+    }
+}
+
+/// Writes and removes a file of `bytes` in `folder`; errors name `path`.
+fn probe(folder: &Path, path: &Path, bytes: u64) -> anyhow::Result<()> {
+    let fail = |error| cannot_write(path, folder, error);
+    // A missing folder is made when there is something to put into it.
+    let existing = folder.ancestors().map(in_place).find(|ancestor| ancestor.exists());
+    let existing = existing.unwrap_or(Path::new("."));
+    if existing != in_place(folder) {
+        tracing::info!("the folder '{}' is missing and will be made", folder.display());
+    }
+    sweep(existing);
+    let mut file = temporary(existing).map_err(fail)?;
+    let block = [0; 1 << 13];
+    let mut left = bytes;
+    while left > 0 {
+        let now = left.min(block.len() as u64);
+        file.write_all(&block[..now as usize]).map_err(fail)?;
+        left -= now;
+    }
+    if bytes > 0 {
+        file.as_file().sync_all().map_err(fail)?;
+    }
+    file.close().map_err(fail)
+}
+
+/// Removes what interrupted runs left in a folder.
+fn sweep(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(".tmp")?.split_once('-'))
+            .and_then(|(pid, _)| pid.parse::<u32>().ok());
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        let old = age.is_some_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > STALE));
+        if owner.is_some_and(|pid| !is_alive(pid)) && old {
+            tracing::debug!("removing '{}' of an interrupted run", entry.path().display());
+            // Another process may be sweeping too.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    in_place(path.parent().unwrap_or(Path::new("")))
+}
+
+/// The empty path is the current folder.
+fn in_place(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
+}
+
+/// An error of the file system with the way out.
+fn cannot_write(path: &Path, folder: &Path, error: io::Error) -> anyhow::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "there is no space for it: free some, or name a place on another disk".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => format!("allow writing to '{}', or name another place", folder.display()),
+        io::ErrorKind::ReadOnlyFilesystem => "the disk is read-only: name a place on another one".to_owned(),
+        _ => "name a place that can be written to".to_owned(),
+    };
+    let reason = plain(&error).map_or_else(|| error.to_string(), ToString::to_string);
+    anyhow!("cannot write '{}': {reason}\nhint: {hint}", path.display())
+}
+
+/// The system's own error, without the name of the temporary file.
+fn plain(error: &io::Error) -> Option<&io::Error> {
+    error.get_ref()?.source()?.downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().flatten();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_that_fails_its_check_leaves_nothing_and_keeps_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.clr");
+        write_atomically(&path, b"old").unwrap();
+        let error = publish(&path, b"new", |written| {
+            assert_eq!(fs::read(written).unwrap(), b"new");
+            anyhow::bail!("no")
+        });
+        assert!(error.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["a.clr"]);
+    }
+
+    #[test]
+    fn trying_a_destination_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.clr");
+        fs::write(&path, "old").unwrap();
+        try_output(&path, 100_000).unwrap();
+        try_folder(folder.path(), 1).unwrap();
+        try_output(&folder.path().join("missing/deep/a.clr"), 1).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["a.clr"]);
+    }
+
+    #[test]
+    fn folders_devices_and_files_in_the_way_are_refused_with_a_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "old").unwrap();
+        for path in [
+            folder.path().to_owned(),
+            folder.path().join("new/"),
+            file.join("a.clr"),
+            PathBuf::from(".."),
+        ] {
+            let error = format!("{:#}", try_output(&path, 0).unwrap_err());
+            assert!(error.contains("cannot write") && error.contains("hint: "), "{error}");
+        }
+        assert!(try_folder(&file, 0).is_err());
+        assert_eq!(names(folder.path()), ["file"]);
+        #[cfg(target_os = "linux")]
+        for path in ["/dev/null", "/proc/x.clr"] {
+            assert!(try_output(Path::new(path), 0).is_err(), "{path}");
+            assert!(write_atomically(Path::new(path), b"x").is_err(), "{path}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_a_read_only_file_too() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "old").unwrap();
+        symlink("file", &link).unwrap();
+        write_atomically(&link, b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).unwrap();
+        assert!(format!("{:#}", try_output(&link, 0).unwrap_err()).contains("read-only"));
+    }
+
+    #[test]
+    fn several_files_are_written_all_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = folder.path().join("a");
+        fs::write(&first, "old").unwrap();
+        let second = folder.path().join("b");
+        fs::create_dir(&second).unwrap();
+        assert!(write_together(&[(&first, b"new"), (&second, b"new")]).is_err());
+        assert_eq!(fs::read(&first).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_an_interrupted_run_left_is_swept_by_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = SystemTime::now() - Duration::from_hours(1);
+        for (name, time) in [
+            (".clr-4294967294-a.tmp", old),
+            (".clr-4294967294-b.tmp", SystemTime::now()),
+            (&format!(".clr-{}-c.tmp", std::process::id())[..], old),
+            ("own.tmp", old),
+        ] {
+            let file = fs::File::create(folder.path().join(name)).unwrap();
+            file.set_modified(time).unwrap();
+        }
+        try_output(&folder.path().join("a"), 0).unwrap();
+        let left = names(folder.path());
+        assert!(left.len() == 3 || !Path::new("/proc/self").exists(), "{left:?}");
+        assert!(!left.contains(&".clr-4294967294-a.tmp".to_owned()) || !Path::new("/proc/self").exists());
+    }
+}

@@ -1,0 +1,192 @@
+//! Everything in a graph that depends on the image per channel, and the small constants beside it.
+
+use std::collections::HashMap;
+
+use super::{
+    Channel, External, PerChannel, constant, operators, order, producers,
+    value::{Dim, Value},
+};
+use crate::{
+    Tensor,
+    proto::{AttributeProto, GraphProto, NodeProto, TensorProto},
+};
+
+/// The most elements of a constant that is read here.
+const MAX_CONSTANT: i64 = 64;
+
+/// The values per channel of a graph.
+pub(super) struct Walk<'a> {
+    graph: &'a GraphProto,
+    external: &'a External,
+    constants: HashMap<&'a str, &'a TensorProto>,
+    place: HashMap<&'a str, usize>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(graph: &'a GraphProto, external: &'a External) -> Self {
+        let named = |tensor: &'a TensorProto| Some((tensor.name.as_deref()?, tensor));
+        Self {
+            graph,
+            external,
+            constants: graph.initializer.iter().filter_map(named).collect(),
+            place: producers(graph),
+        }
+    }
+
+    /// Everything that depends on the image per channel, by name.
+    pub(super) fn run(&self, input: &str, start: PerChannel) -> HashMap<String, PerChannel> {
+        let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (index, node) in self.graph.node.iter().enumerate() {
+            for value in order::inputs(node) {
+                readers.entry(value).or_default().push(index);
+            }
+        }
+        let mut values = HashMap::from([(input.to_owned(), start)]);
+        let mut fresh = vec![input.to_owned()];
+        while let Some(name) = fresh.pop() {
+            for &index in readers.get(name.as_str()).into_iter().flatten() {
+                let node = &self.graph.node[index];
+                let known = node.output.iter().all(|output| values.contains_key(output));
+                let Some(results) = (!known).then(|| self.node(node, &values)).flatten() else {
+                    continue;
+                };
+                for (output, value) in node.output.iter().zip(results) {
+                    fresh.push(output.clone());
+                    values.insert(output.clone(), value);
+                }
+            }
+        }
+        values
+    }
+
+    /// The outputs of a node, if they are values per channel.
+    fn node(&self, node: &NodeProto, values: &HashMap<String, PerChannel>) -> Option<Vec<PerChannel>> {
+        if !matches!(node.domain.as_deref(), None | Some("" | "ai.onnx")) {
+            return None;
+        }
+        let at = |index: usize| node.input.get(index).and_then(|name| values.get(name));
+        let operator = node.op_type.as_deref()?;
+        if operator == "Concat" {
+            return operators::concat(node, values).map(|value| vec![value]);
+        }
+        if let ("Add" | "Mul" | "Sub", None, Some(value)) = (operator, at(0), at(1)) {
+            let constant = self.per_channel(node, 0, value)?;
+            return Some(operators::arithmetic(value, |lane, index| match operator {
+                "Add" => (lane.scale, lane.bias + constant(index)),
+                "Mul" => (lane.scale * constant(index), lane.bias * constant(index)),
+                _ => (-lane.scale, constant(index) - lane.bias),
+            }));
+        }
+        let value = at(0)?;
+        match operator {
+            "Identity" => Some(vec![value.clone()]),
+            "Cast" => operators::cast(node, value),
+            "Add" | "Sub" | "Mul" | "Div" if at(1).is_none() => {
+                let constant = self.per_channel(node, 1, value)?;
+                Some(operators::arithmetic(value, |lane, index| match operator {
+                    "Add" => (lane.scale, lane.bias + constant(index)),
+                    "Sub" => (lane.scale, lane.bias - constant(index)),
+                    "Mul" => (lane.scale * constant(index), lane.bias * constant(index)),
+                    _ => (lane.scale / constant(index), lane.bias / constant(index)),
+                }))
+            }
+            "BatchNormalization" => self.norm(node, value),
+            "Conv" => self.convolution(node, value),
+            "Transpose" => operators::transpose(node, value),
+            "Unsqueeze" => self.unsqueeze(node, value),
+            "Gather" => self.gather(node, value),
+            "GatherND" => self.gather_nd(node, value),
+            "Slice" => self.slice(node, value),
+            "Split" => self.split(node, value),
+            _ => None,
+        }
+    }
+
+    /// A small constant: an initialiser, a Constant, or one passed on by Identity or Cast.
+    fn constant(&self, node: &NodeProto, index: usize) -> Option<Value> {
+        let mut name = node.input.get(index)?.as_str();
+        for _ in 0..8 {
+            if let Some(tensor) = self.constants.get(name) {
+                let small = tensor.dims.iter().product::<i64>() <= MAX_CONSTANT;
+                return small
+                    .then(|| constant::value(tensor, name, "", self.external).ok())
+                    .flatten();
+            }
+            let source = &self.graph.node[*self.place.get(name)?];
+            match source.op_type.as_deref()? {
+                "Identity" | "Cast" => name = source.input.first()?,
+                "Constant" => return literal(source, self.external),
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    pub(super) fn floats(&self, node: &NodeProto, index: usize) -> Option<(Vec<usize>, Vec<f64>)> {
+        match self.constant(node, index)? {
+            Value::Tensor(tensor) => {
+                let values = tensor.data().iter().map(|&value| f64::from(value));
+                Some((tensor.shape().to_vec(), values.collect()))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn integers(&self, node: &NodeProto, index: usize) -> Option<(Vec<usize>, Vec<i64>)> {
+        match self.constant(node, index)? {
+            Value::Integers { dims, values } => {
+                let known = values.iter().map(|value| match value {
+                    Dim::Known(value) => Some(*value),
+                    Dim::Batch => None,
+                });
+                Some((dims, known.collect::<Option<_>>()?))
+            }
+            _ => None,
+        }
+    }
+
+    /// A float constant that broadcasts over everything but the channels of `value`.
+    fn per_channel(&self, node: &NodeProto, index: usize, value: &PerChannel) -> Option<impl Fn(usize) -> f64> {
+        let (dims, values) = self.floats(node, index)?;
+        if value.integer || dims.len() > value.axes.len() {
+            return None;
+        }
+        let axes = &value.axes[value.axes.len() - dims.len()..];
+        let fits = dims
+            .iter()
+            .zip(axes)
+            .all(|(&dim, &axis)| dim == 1 || axis == Channel && dim == value.lanes.len());
+        (fits && !values.is_empty()).then_some(move |lane: usize| values[lane % values.len()])
+    }
+}
+
+/// The value of a Constant node.
+fn literal(node: &NodeProto, external: &External) -> Option<Value> {
+    let vector = |values: Vec<i64>, dims: Vec<usize>| Value::Integers {
+        dims,
+        values: values.into_iter().map(Dim::Known).collect(),
+    };
+    let attribute = node.attribute.first()?;
+    match attribute.name.as_deref()? {
+        "value" => {
+            let tensor = attribute.t.as_ref()?;
+            let small = tensor.dims.iter().product::<i64>() <= MAX_CONSTANT;
+            small.then(|| constant::value(tensor, "", "", external).ok()).flatten()
+        }
+        "value_float" => Some(Value::Tensor(Tensor::new([], vec![attribute.f?]))),
+        "value_floats" => Some(Value::Tensor(Tensor::new(
+            [attribute.floats.len()],
+            attribute.floats.clone(),
+        ))),
+        "value_int" => Some(vector(vec![attribute.i?], vec![])),
+        "value_ints" => Some(vector(attribute.ints.clone(), vec![attribute.ints.len()])),
+        _ => None,
+    }
+}
+
+/// An attribute by its name.
+pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
+    node.attribute
+        .iter()
+        .find(|attribute| attribute.name.as_deref() == Some(name))
+}
