@@ -83,8 +83,8 @@ pub(crate) fn fetch_backbone(
     let options = ImportOptions {
         architecture: Some(item.architecture),
         labels: cached_imagenet_labels(cache),
-        preprocessing: None,
         name: Some(item.name.to_owned()),
+        ..ImportOptions::default()
     };
     let backbone = clr_onnx::import_bytes(&checkpoint, &source.file(), &options)?;
     let Imported {

@@ -1,19 +1,27 @@
 //! Checkpoints of known architectures to backbones.
 
 mod architecture;
+mod build;
+mod choose;
+mod config;
 mod efficientnet_lite;
 mod error;
+mod fit;
+mod head;
 mod mobilenet;
 mod pickle;
 mod plan;
 mod resnet;
 mod safetensors;
 mod seeded;
-mod state;
+mod shards;
+mod spelling;
 #[cfg(test)]
 mod tests;
 mod torch;
 mod views;
+mod walk;
+mod weights;
 
 use std::fs::File;
 use std::io::Read;
@@ -22,6 +30,10 @@ use std::path::Path;
 use clr_adapters::Preprocessing;
 
 use crate::Backbone;
+
+use config::Config;
+use shards::Shards;
+use weights::Weights;
 
 pub use architecture::Architecture;
 pub use error::{ImportError, TensorProblem};
@@ -39,23 +51,34 @@ pub struct ImportOptions {
     pub labels: Option<Vec<String>>,
     /// Instead of the preprocessing in the ONNX file's metadata or that of the architecture.
     pub preprocessing: Option<Preprocessing>,
+    /// Which set of weights to read where a checkpoint has several: a key or path, or `model` or `ema` in general.
+    pub weights: Option<String>,
     /// The backbone's name, instead of that in the ONNX file's metadata or the architecture's.
     pub name: Option<String>,
 }
 
-/// Reads a backbone from an ONNX file, a PyTorch state dict (`torch.save`, the zip format and the one before it) or a
-/// `.safetensors` file. The content decides, not the extension. Nothing in the file is executed; memory stays within
-/// a small multiple of the file's length.
+/// Reads a backbone from an ONNX file, a file of `torch.save` (the zip format and the one before it), a `.safetensors` file, or
+/// the `.index.json` of several such files. The content decides, not the extension. Nothing in the file is executed; memory
+/// stays within a small multiple of the file's length.
 ///
-/// In a state dict, names may start with `module.`, and the weights may lie under `state_dict`, `model` or
-/// `model_state_dict`. Tensors of half and double precision and of integers become f32.
+/// The weights are found wherever they are in a checkpoint: under any keys, with any prefix, next to other objects, or in a
+/// pickled `nn.Module`. Tensors of half and double precision and of integers become f32. A classifier of one linear layer comes
+/// along under any name; any other head is left out. [`Backbone::notes`] say what was chosen and what was not read.
 ///
 /// # Errors
-/// [`ImportError`]: the file is damaged, of unknown format, refers to anything but tensors, or does not fit the architecture; then every
-/// tensor in question is listed.
+/// [`ImportError`]: the file is damaged, of unknown format, or does not fit an architecture; then every tensor in question is
+/// listed.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Backbone, ImportError> {
     let bytes = read(path)?;
-    import_bytes(&bytes, &path.display().to_string(), options)
+    if shards::is_index(&bytes) {
+        let shards = Shards::load(&bytes, path)?;
+        let weights = shards.weights()?;
+        return finish(
+            build::backbone(weights, &Config::next_to(path), &path.display().to_string(), options)?,
+            options,
+        );
+    }
+    import_with(&bytes, &path.display().to_string(), &Config::next_to(path), options)
 }
 
 /// [`import`] for a file in memory; `origin` names it in errors.
@@ -63,32 +86,30 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Backbone, ImportEr
 /// # Errors
 /// As [`import`].
 pub fn import_bytes(bytes: &[u8], origin: &str, options: &ImportOptions) -> Result<Backbone, ImportError> {
-    let state = match bytes {
+    import_with(bytes, origin, &Config::default(), options)
+}
+
+fn import_with(bytes: &[u8], origin: &str, config: &Config, options: &ImportOptions) -> Result<Backbone, ImportError> {
+    if let Some(weights) = weights_of(bytes, origin)? {
+        return finish(build::backbone(weights, config, origin, options)?, options);
+    }
+    match bytes {
+        // A ModelProto starts with one of its first fields: IR version, opset import, or the producer's name.
+        [0x08 | 0x12 | 0x1a | 0x3a | 0x42, ..] => finish(Backbone::from_bytes(bytes, origin)?, options),
+        _ => Err(ImportError::UnknownFormat {
+            origin: origin.to_owned(),
+        }),
+    }
+}
+
+/// The tensors of a file of `torch.save` or a `.safetensors` file; nothing if it is of another format.
+fn weights_of<'a>(bytes: &'a [u8], origin: &str) -> Result<Option<Weights<'a>>, ImportError> {
+    Ok(Some(match bytes {
         [b'P', b'K', 3 | 5, 4 | 6, ..] => torch::read_zip(bytes, origin)?,
         [0x80, 2..=5, ..] => torch::read_legacy(bytes, origin)?,
         _ if safetensors::is_safetensors(bytes) => safetensors::read(bytes, origin)?,
-        // A ModelProto starts with one of its first fields: IR version, opset import, or the producer's name.
-        [0x08 | 0x12 | 0x1a | 0x3a | 0x42, ..] => return finish(Backbone::from_bytes(bytes, origin)?, options),
-        _ => {
-            return Err(ImportError::UnknownFormat {
-                origin: origin.to_owned(),
-            });
-        }
-    };
-    let architecture = options.architecture.or_else(|| architecture::guess(&state));
-    let Some(architecture) = architecture else {
-        return Err(ImportError::UnknownArchitecture {
-            origin: origin.to_owned(),
-            count: state.tensors.len(),
-            first: state.tensors.keys().take(5).cloned().collect(),
-        });
-    };
-    let (graph, head) = architecture::build(architecture, state, origin)?;
-    let name = options.name.clone().unwrap_or_else(|| architecture.name().to_owned());
-    finish(
-        Backbone::new(name, graph, head, None, architecture.preprocessing())?,
-        options,
-    )
+        _ => return Ok(None),
+    }))
 }
 
 fn finish(mut backbone: Backbone, options: &ImportOptions) -> Result<Backbone, ImportError> {

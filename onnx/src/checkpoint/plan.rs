@@ -176,8 +176,8 @@ pub(super) struct ConvSpec {
     pub(super) kernel: usize,
     /// Step of the kernel.
     pub(super) stride: usize,
-    /// One group per channel instead of one for all.
-    pub(super) depthwise: bool,
+    /// Groups of channels; as many as input channels for a depthwise convolution.
+    pub(super) groups: usize,
 }
 
 impl Planner {
@@ -216,19 +216,18 @@ impl Planner {
             channels: [from, to],
             kernel,
             stride,
-            depthwise,
+            groups,
         } = spec;
         let padding = if self.same_padding {
             Padding::SameUpper
         } else {
             Padding::Explicit([kernel / 2; 4])
         };
-        let group = if depthwise { from } else { 1 };
         let kind = Kind::Conv {
             parameter: format!("{conv}.weight"),
-            shape: [to, from / group, kernel, kernel],
+            shape: [to, from / groups, kernel, kernel],
             stride,
-            group,
+            group: groups,
             padding,
         };
         let value = self.push(name, kind, vec![input]);
