@@ -84,7 +84,7 @@ def report(label, ok, text):
 def compare(label, source, expected, size, *arguments):
     """Imports `source` and compares the output with `expected(image)`."""
     target = source.with_name("parity.onnx")
-    code, out, error = clr(source, "-o", target, *arguments)
+    code, out, error = clr(source, "-o", target, "--size", size, *arguments)
     if code:
         return report(label, False, error.strip()[:400])
     document = json.loads(out)
@@ -134,7 +134,7 @@ def networks(folder):
     for size in (160, 225):
         model = settle(transformers.MobileNetV2ForImageClassification(transformers.MobileNetV2Config(num_labels=5)))
         model.save_pretrained(folder / "hf2")
-        compare(f"transformers mobilenet_v2 at {size}", folder / "hf2" / "model.safetensors", lambda x: model(x).logits, size, "--size", size)
+        compare(f"transformers mobilenet_v2 at {size}", folder / "hf2" / "model.safetensors", lambda x: model(x).logits, size)
 
 
 def features(model):
@@ -149,13 +149,13 @@ def under(prefix, state):
 
 def layouts(folder):
     model = settle(torchvision.models.resnet18(weights=None, num_classes=4))
-    state, body = model.state_dict(), features(model)
+    state, body = copy.deepcopy(model.state_dict()), features(model)
     average = {name: value * 1.01 if value.is_floating_point() else value for name, value in state.items()}
     file = folder / "layout.pth"
 
     def check(label, content, expected=model, *arguments, legacy=False, protocol=2):
         torch.save(content, file, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
-        return compare(label, file, expected, 64, "--size", "64", *arguments)
+        return compare(label, file, expected, 64, *arguments)
 
     for key in ("net", "model", "ema", "state_dict", "model_state_dict", "model_ema", "params_ema", "params", "weights", "backbone"):
         check(f"under {key}", {key: state, "epoch": 3})
@@ -283,7 +283,7 @@ def layouts(folder):
         index = folder / f"{stem}.{end}.index.json"
         places = {name: f"{stem}-0000{1 if i < half else 2}-of-00002.{end}" for i, (name, _) in enumerate(parts)}
         index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
-        compare(f"two files of {end}", index, model, 64, "--size", "64")
+        compare(f"two files of {end}", index, model, 64)
 
 
 def refusals(folder):
@@ -303,11 +303,11 @@ def refusals(folder):
     torch.jit.script(model).save(file)
     refused("TorchScript", "TorchScript")
     torch.save(torch.jit.load(file).state_dict(), folder / "weights.pth")
-    compare("TorchScript by its hint", folder / "weights.pth", model, 64, "--size", "64")
+    compare("TorchScript by its hint", folder / "weights.pth", model, 64)
     torch.save({k: v.numpy() for k, v in model.state_dict().items()}, file)
     refused("NumPy arrays", "numpy")
     torch.save({"weights": {k: torch.from_numpy(v) for k, v in torch.load(file, weights_only=False).items()}}, folder / "weights.pth")
-    compare("NumPy arrays by their hint", folder / "weights.pth", model, 64, "--size", "64")
+    compare("NumPy arrays by their hint", folder / "weights.pth", model, 64)
     numpy.savez(folder / "weights.npz", **{k: v.numpy() for k, v in model.state_dict().items()})
     refused("npz", "NumPy", source=folder / "weights.npz")
     torch.save({"a": 1}, file)

@@ -18,9 +18,9 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  clr import resnet18.safetensors -o resnet18.onnx --labels imagenet.txt\n  clr import \
-                        model.onnx -o backbone.onnx\n\nTakes ONNX (opset 11 to 21), PyTorch checkpoints (both .pth formats; nothing \
-                        in them is executed) and .safetensors\nof the architectures listed, on the names of torchvision, timm and \
-                        Transformers, wherever the weights are\nin the file. Writes the backbone and, beside it, \
+                        model.onnx -o backbone.onnx\n\nTakes ONNX (opset 11 to 21) and weights of the architectures listed: PyTorch checkpoints \
+                        (both .pth formats;\nnothing in them is executed) and .safetensors, on the names of torchvision, \
+                        timm and Transformers, wherever\nthe weights are in the file. Writes the backbone and, beside it, \
                         <stem>.original.clr: its own classifier as an adapter."
 )]
 pub(crate) struct ImportArgs {

@@ -41,6 +41,15 @@ pub(super) fn backbone(
         hint: "the file may be damaged or edited; save it again with torch.save(model.state_dict(), path)".to_owned(),
     })?;
     notes.extend(arithmetic(&fit, options));
+    let unknown = weights.settings.unknown_classes(&fit.prefix);
+    if !unknown.is_empty() {
+        let unknown: Vec<_> = unknown.into_iter().take(6).collect();
+        notes.push(format!(
+            "the pickled module also has layers without weights that {} does not have, and they are not read: {}",
+            fit.architecture,
+            unknown.join(", ")
+        ));
+    }
     notes.extend(found.notes);
     let (graph, mut types) = graph(&fit, &mut weights)?;
     let classifier = match &found.linear {
@@ -79,10 +88,13 @@ fn graph(fit: &Fit, weights: &mut Weights<'_>) -> Result<(Graph, Types), ImportE
     let mut take = |parameter: &Parameter| {
         let name = [fit.prefix.as_str(), &parameter.name].concat();
         count(&mut types, weights, &name);
-        weights.read(&name).unwrap_or_else(|error| {
-            failed.get_or_insert(error);
-            crate::Tensor::new([0], [])
-        })
+        weights
+            .read(&name)
+            .and_then(|tensor| finite(tensor, &name, weights))
+            .unwrap_or_else(|error| {
+                failed.get_or_insert(error);
+                crate::Tensor::new([0], [])
+            })
     };
     let graph = fit.plan.graph(|_, wanted| match wanted {
         Wanted::Conv(parameter) => vec![take(parameter)],
@@ -94,11 +106,33 @@ fn graph(fit: &Fit, weights: &mut Weights<'_>) -> Result<(Graph, Types), ImportE
     }
 }
 
+/// `tensor`, if all of its values are numbers that f32 can hold.
+fn finite(tensor: crate::Tensor, name: &str, weights: &Weights<'_>) -> Result<crate::Tensor, ImportError> {
+    let Some(index) = tensor.data().iter().position(|value| !value.is_finite()) else {
+        return Ok(tensor);
+    };
+    Err(ImportError::Tensor {
+        origin: weights
+            .entries
+            .get(name)
+            .map_or_else(String::new, |entry| entry.origin.to_string()),
+        tensor: name.to_owned(),
+        reason: format!(
+            "element {index}: expected a finite number, got {}\nhint: the training has diverged; import an earlier checkpoint",
+            tensor.data()[index]
+        ),
+    })
+}
+
 fn classifier(layer: &Linear, fit: &Fit, weights: &mut Weights<'_>, types: &mut Types) -> Result<Head, ImportError> {
     count(types, weights, &layer.weight);
-    let weight = weights.read(&layer.weight)?.data().to_vec();
+    let mut values = |name: &str| {
+        let tensor = weights.read(name)?;
+        Ok::<_, ImportError>(finite(tensor, name, weights)?.data().to_vec())
+    };
+    let weight = values(&layer.weight)?;
     let bias = match &layer.bias {
-        Some(bias) => weights.read(bias)?.data().to_vec(),
+        Some(bias) => values(bias)?,
         None => vec![0.0; layer.classes],
     };
     Ok(Head {

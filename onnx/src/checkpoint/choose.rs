@@ -153,6 +153,7 @@ fn no_fit(weights: &Weights<'_>, partial: Vec<Fit>, given: Option<Architecture>,
                 origin: origin.to_owned(),
                 count: weights.entries.len(),
                 first: weights.entries.keys().take(5).cloned().collect(),
+                shard: is_shard(origin),
             };
         }
     };
@@ -160,10 +161,7 @@ fn no_fit(weights: &Weights<'_>, partial: Vec<Fit>, given: Option<Architecture>,
     let better = given.and_then(|_| fits(weights, None).into_iter().find(Fit::is_complete));
     let hint = match better {
         Some(better) => format!("the tensors fit {0}: give --architecture {0}", better.architecture),
-        None if is_shard(origin) => {
-            "this is one of several files: give the index, which ends in .index.json, with all of them next to it"
-                .into()
-        }
+        None if is_shard(origin) => SHARD_HINT.trim_end_matches("; ").to_owned().into(),
         None => "export ONNX with torch.onnx.export, which keeps what the network computes, and import that".to_owned(),
     };
     ImportError::Mismatch {
@@ -173,6 +171,10 @@ fn no_fit(weights: &Weights<'_>, partial: Vec<Fit>, given: Option<Architecture>,
         hint,
     }
 }
+
+/// What to do with one file of several.
+pub(super) const SHARD_HINT: &str =
+    "this is one of several files: give the index, which ends in .index.json, with all of them next to it; ";
 
 /// Whether a file is called like `model-00001-of-00003.safetensors`.
 fn is_shard(origin: &str) -> bool {

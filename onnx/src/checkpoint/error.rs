@@ -82,8 +82,10 @@ pub enum ImportError {
     },
     /// The names fit none of the known architectures.
     #[error(
-        "{origin}: architecture not recognised from {count} tensors, the first are {}\nhint: known are {}; for any other network export ONNX",
-        first.join(", "), super::architecture::names()
+        "{origin}: architecture not recognised from {count} tensors, the first are {}\nhint: {}known are {}; for any other network export ONNX",
+        first.join(", "),
+        if *shard { super::choose::SHARD_HINT } else { "" },
+        super::architecture::names()
     )]
     UnknownArchitecture {
         /// The file.
@@ -92,6 +94,8 @@ pub enum ImportError {
         count: usize,
         /// The first names.
         first: Vec<String>,
+        /// Whether the file is called like one of several.
+        shard: bool,
     },
     /// The tensors do not fit the architecture. The list is complete.
     #[error("{origin}: {} tensor(s) do not fit {architecture}:{}\nhint: {hint}", problems.len(), list(problems))]
@@ -146,6 +150,15 @@ pub enum TensorProblem {
         /// Its shape in the file.
         got: Vec<usize>,
     },
+    /// A pickled module has the layer with another step, padding, dilation or ε.
+    Setting {
+        /// The layer and the setting, such as `layer4.0.conv2.stride`.
+        name: String,
+        /// The value in the architecture.
+        expected: String,
+        /// The value in the file.
+        got: String,
+    },
     /// Both have it, but its values cannot be read.
     Unreadable {
         /// Its name.
@@ -160,6 +173,7 @@ impl std::fmt::Display for TensorProblem {
         match self {
             Self::Missing { name, expected } => write!(f, "`{name}`: expected {expected:?}, got nothing"),
             Self::Unexpected { name, got } => write!(f, "`{name}`: expected nothing, got {got:?}"),
+            Self::Setting { name, expected, got } => write!(f, "`{name}`: expected {expected}, got {got}"),
             Self::Unreadable { name, reason } => write!(f, "`{name}`: {reason}"),
             Self::Shape { name, expected, got } => write!(f, "`{name}`: expected {expected:?}, got {got:?}"),
         }

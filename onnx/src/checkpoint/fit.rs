@@ -50,7 +50,7 @@ impl Fit {
 
 /// The places where at least half of an architecture's tensors fit; of `given` alone, if there is one.
 pub(super) fn fits(weights: &Weights<'_>, given: Option<Architecture>) -> Vec<Fit> {
-    let mut fits = Vec::new();
+    let (mut fits, mut seen) = (Vec::new(), HashSet::new());
     for architecture in Architecture::ALL {
         if given.is_some_and(|given| given != architecture) {
             continue;
@@ -58,8 +58,10 @@ pub(super) fn fits(weights: &Weights<'_>, given: Option<Architecture>) -> Vec<Fi
         for &spelling in architecture.spellings() {
             let parameters = architecture.plan(spelling).parameters();
             for prefix in places(weights, &parameters) {
+                let first = [prefix.as_str(), &parameters[0].name].concat();
                 let fit = fit(weights, architecture, spelling, prefix);
-                if 2 * fit.fitting >= parameters.len() {
+                // Two spellings of one set differ in where the prefix ends.
+                if 2 * fit.fitting >= parameters.len() && seen.insert((architecture, first)) {
                     fits.push(fit);
                 }
             }
@@ -121,6 +123,9 @@ fn fit(weights: &Weights<'_>, architecture: Architecture, spelling: Spelling, pr
                 got: entry.shape.clone(),
             });
         }
+    }
+    for (name, expected, got) in weights.settings.differing(&plan, &prefix) {
+        problems.push(TensorProblem::Setting { name, expected, got });
     }
     Fit {
         architecture,

@@ -72,7 +72,7 @@ pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Resul
         let rest = groups
             .iter()
             .filter(|(name, _)| heads.iter().all(|(head, _)| head != name));
-        note_others(weights, fit, rest.map(|(_, group)| group), others, &mut notes);
+        note_others(weights, fit, rest.map(|(_, group)| group), &groups, others, &mut notes);
         return Ok(FoundHead { linear: None, notes });
     };
     let name = name.to_owned();
@@ -103,7 +103,7 @@ pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Resul
         notes.push("the classifier has no bias: 0 stands for it".to_owned());
     }
     let rest = groups.iter().filter(|(other, _)| **other != name);
-    note_others(weights, fit, rest.map(|(_, group)| group), others, &mut notes);
+    note_others(weights, fit, rest.map(|(_, group)| group), &groups, others, &mut notes);
     Ok(FoundHead {
         linear: Some(layer),
         notes,
@@ -215,6 +215,7 @@ fn note_others<'a, 'b: 'a>(
     weights: &Weights<'_>,
     fit: &Fit,
     groups: impl Iterator<Item = &'a Group<'b>>,
+    seen: &BTreeMap<String, Group<'b>>,
     others: &[String],
     notes: &mut Vec<String>,
 ) {
@@ -223,7 +224,8 @@ fn note_others<'a, 'b: 'a>(
     let mut outside: BTreeMap<&str, usize> = BTreeMap::new();
     for name in weights.entries.keys() {
         let in_set = others.iter().any(|other| name.starts_with(other.as_str()));
-        if !in_set && !name.starts_with(container) {
+        let is_head = seen.values().any(|group| group.iter().any(|(head, _)| head == name));
+        if !in_set && !is_head && !name.starts_with(container) {
             *outside.entry(first_part(name)).or_default() += 1;
         }
     }

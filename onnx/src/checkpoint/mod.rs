@@ -14,6 +14,7 @@ mod plan;
 mod resnet;
 mod safetensors;
 mod seeded;
+mod settings;
 mod shards;
 mod spelling;
 #[cfg(test)]
@@ -58,7 +59,7 @@ pub struct ImportOptions {
 }
 
 /// Reads a backbone from an ONNX file, a file of `torch.save` (the zip format and the one before it), a `.safetensors` file, or
-/// the `.index.json` of several such files. The content decides, not the extension. Nothing in the file is executed; memory
+/// the `.index.json` of several such files; or from a folder with such a file under the name that Transformers gives it. The content decides, not the extension. Nothing in the file is executed; memory
 /// stays within a small multiple of the file's length.
 ///
 /// The weights are found wherever they are in a checkpoint: under any keys, with any prefix, next to other objects, or in a
@@ -69,6 +70,8 @@ pub struct ImportOptions {
 /// [`ImportError`]: the file is damaged, of unknown format, or does not fit an architecture; then every tensor in question is
 /// listed.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Backbone, ImportError> {
+    let file = shards::file_of(path);
+    let path = file.as_path();
     let bytes = read(path)?;
     if shards::is_index(&bytes) {
         let shards = Shards::load(&bytes, path)?;

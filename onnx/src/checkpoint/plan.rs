@@ -133,6 +133,28 @@ impl Plan {
         }
     }
 
+    /// The settings of the layers with weights: the name of the module, and each setting as PyTorch's modules call it.
+    pub(super) fn settings(&self) -> Vec<(String, Vec<(&'static str, f64)>)> {
+        let of_layer = |layer: &Layer| match &layer.kind {
+            Kind::Conv {
+                parameter,
+                stride,
+                padding,
+                ..
+            } => {
+                let mut settings = vec![("stride", *stride as f64), ("dilation", 1.0)];
+                // SAME padding is done by other means, which no setting shows.
+                if let Padding::Explicit([side, ..]) = padding {
+                    settings.push(("padding", *side as f64));
+                }
+                Some((parameter.trim_end_matches(".weight").to_owned(), settings))
+            }
+            Kind::Norm { prefix, epsilon, .. } => Some((prefix.clone(), vec![("eps", f64::from(*epsilon))])),
+            Kind::Plain(_) => None,
+        };
+        self.layers.iter().filter_map(of_layer).collect()
+    }
+
     /// The values that layer `index` reads.
     pub(super) fn inputs(&self, index: usize) -> &[ValueId] {
         &self.layers[index].inputs

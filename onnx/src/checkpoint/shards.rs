@@ -1,13 +1,30 @@
 //! Weights in several files, listed by an index: `model.safetensors.index.json`, `pytorch_model.bin.index.json`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::weights::Weights;
 use super::{ImportError, MAX_CHECKPOINT_BYTES, read};
 
 /// The most files of one index.
 const MAX_FILES: usize = 1024;
+
+/// What Transformers calls the weights in a folder.
+const IN_FOLDER: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// The weights in `path` if it is a folder with weights, else `path`.
+pub(super) fn file_of(path: &Path) -> PathBuf {
+    let inside = IN_FOLDER.map(|name| path.join(name));
+    inside
+        .into_iter()
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| path.to_owned())
+}
 
 /// The file of every tensor.
 #[derive(serde::Deserialize)]

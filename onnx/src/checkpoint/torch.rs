@@ -129,7 +129,12 @@ pub(super) fn read_zip<'a>(bytes: &'a [u8], origin: &str) -> Result<Weights<'a>,
             )));
         }
     }
-    let pickle = entry(&mut archive, &format!("{folder}data.pkl"), MAX_PICKLE_BYTES).map_err(container)?;
+    let pickle = entry(
+        &mut archive,
+        &format!("{folder}data.pkl"),
+        bytes.len().min(MAX_PICKLE_BYTES),
+    )
+    .map_err(container)?;
     let dictionary = unpickle(&pickle).map_err(|error| refuse(error, 0, origin))?;
     let inventory = tensors(&dictionary, origin)?;
     let mut storages: HashMap<String, Result<&'a [u8], String>> = HashMap::new();
@@ -276,6 +281,7 @@ fn collect<'a>(
     let origin: Rc<str> = origin.into();
     let mut weights = Weights::new(BTreeMap::new(), bytes);
     weights.stated = inventory.stated;
+    weights.settings = inventory.settings;
     for Found {
         name,
         container,

@@ -4,6 +4,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::pickle::{Instance, Object, TensorRef, Unpickled, Value};
+use super::settings::Settings;
 
 /// The deepest nesting of keys.
 const MAX_DEPTH: usize = 40;
@@ -32,6 +33,8 @@ pub(super) struct Inventory {
     pub(super) found: Vec<Found>,
     /// Texts under keys such as `arch`.
     pub(super) stated: Vec<String>,
+    /// What pickled modules say about their layers.
+    pub(super) settings: Settings,
 }
 
 /// A tensor and its name.
@@ -156,6 +159,8 @@ impl Walk<'_> {
             }
             return self.pairs(attributes, stop);
         }
+        let name = stop.path.trim_end_matches('.');
+        self.inventory.settings.add(name, instance, attributes, unpickled);
         for &(key, value) in attributes {
             if matches!(unpickled.text(key), Some("_parameters" | "_buffers" | "_modules"))
                 && let Some(Object::Dict(pairs) | Object::Instance(Instance { items: pairs, .. })) =

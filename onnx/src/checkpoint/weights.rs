@@ -8,6 +8,7 @@ use zip::ZipArchive;
 
 use super::ImportError;
 use super::pickle::{Element, TensorRef};
+use super::settings::Settings;
 use super::views::contiguous;
 use crate::Tensor;
 
@@ -18,6 +19,8 @@ pub(super) struct Weights<'a> {
     pub(super) entries: BTreeMap<String, Entry<'a>>,
     /// Names of networks that the file mentions next to the weights, such as `resnet50` under `arch`.
     pub(super) stated: Vec<String>,
+    /// What pickled modules say about their layers.
+    pub(super) settings: Settings,
     /// The archives that hold entries of the zip format.
     pub(super) archives: Vec<ZipArchive<Cursor<&'a [u8]>>>,
     /// Bytes of all files: the limit of [`Weights::read`].
@@ -66,6 +69,7 @@ impl<'a> Weights<'a> {
         let archives = self.archives.len();
         self.bytes += other.bytes;
         self.stated.extend(other.stated);
+        self.settings.merge(other.settings);
         self.archives.extend(other.archives);
         self.entries.extend(other.entries.into_iter().map(|(name, mut entry)| {
             if let Source::View {

@@ -16,8 +16,8 @@ mod tests;
 pub(crate) use machine::unpickle;
 pub(crate) use value::{Element, Instance, Object, StorageRef, TensorRef, Unpickled, Value};
 
-/// The longest pickle; that of a ResNet-50 has 60 KB. NumPy arrays beside the weights lie within it.
-pub(crate) const MAX_PICKLE_BYTES: usize = 64 << 20;
+/// The longest pickle; that of a ResNet-50 has 60 KB. NumPy arrays next to the weights are within it, and passed over.
+pub(crate) const MAX_PICKLE_BYTES: usize = 1 << 30;
 
 /// The most opcodes in one pickle.
 const MAX_OPCODES: usize = 2 << 20;

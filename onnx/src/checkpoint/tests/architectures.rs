@@ -166,6 +166,20 @@ fn every_tensor_that_does_not_fit_is_listed() {
 }
 
 #[test]
+fn a_weight_that_is_no_number_is_named() {
+    let architecture = Architecture::MobileNetV2;
+    let mut state = state_dict(architecture, &seeded_backbone(architecture, 3, 2));
+    let mut values = vec![1.0; 32];
+    values[7] = f32::NAN;
+    state.insert("features.0.1.weight".into(), Tensor::new([32], values));
+    let message = import_bytes(&safetensors(&state), "net.pth", &ImportOptions::default())
+        .expect_err("it has diverged")
+        .to_string();
+    let expected = "net.pth: tensor `features.0.1.weight`: element 7: expected a finite number, got NaN\nhint:";
+    assert!(message.starts_with(expected), "{message}");
+}
+
+#[test]
 fn a_given_architecture_is_not_second_guessed() {
     let state = state_dict(Architecture::ResNet18, &seeded_backbone(Architecture::ResNet18, 3, 0));
     let options = ImportOptions {

@@ -142,6 +142,74 @@ fn a_pickled_module_gives_the_names_of_its_state_dict() {
     );
 }
 
+#[test]
+fn a_pickled_module_with_other_settings_is_refused_and_other_layers_are_named() {
+    let (backbone, tensors) = network(1);
+    let with = |child: &str, attributes: &[(&str, Py)], class: &'static str| {
+        let mut root = module(&tensors);
+        let Py::Object(_, _, parts) = &mut root else {
+            panic!("it is a module")
+        };
+        let (_, Py::Dict(children)) = &mut parts[3] else {
+            panic!("it has children")
+        };
+        let empty = || dict([]);
+        let mut all: Vec<_> = ["_parameters", "_buffers", "_modules"]
+            .map(|part| (text(part), empty()))
+            .into();
+        all.extend(attributes.iter().map(|(key, value)| (text(key), value.clone())));
+        children.push((text(child), Py::Object("mylib", class, all)));
+        zip(&root)
+    };
+    let notes = assert_reads(&with("pool", &[], "GeM"), &backbone, "another layer");
+    assert!(
+        notes.iter().any(|note| note.ends_with("they are not read: GeM")),
+        "{notes:?}"
+    );
+    assert!(assert_reads(&with("relu", &[], "ReLU"), &backbone, "a known layer").is_empty());
+    // The settings of a layer, noted under its name.
+    let mut root = module(&tensors);
+    set(
+        &mut root,
+        &["features", "0", "0"],
+        ("stride", Py::Tuple(vec![Py::Int(1), Py::Int(1)])),
+    );
+    let message = imported(&zip(&root)).expect_err("its step differs").to_string();
+    assert!(
+        message.contains("`features.0.0.stride`: expected 2, got [1.0, 1.0]"),
+        "{message}"
+    );
+    let mut root = module(&tensors);
+    set(
+        &mut root,
+        &["features", "0", "1"],
+        ("eps", Py::Raw(b"G\x3f\x50\x62\x4d\xd2\xf1\xa9\xfc".to_vec())),
+    );
+    let message = imported(&zip(&root)).expect_err("its epsilon differs").to_string();
+    assert!(
+        message.contains("`features.0.1.eps`: expected 0.00001, got [0.001]"),
+        "{message}"
+    );
+}
+
+/// Sets an attribute of the module at `path`.
+fn set(root: &mut Py, path: &[&str], (key, value): (&str, Py)) {
+    let Py::Object(_, _, parts) = root else {
+        panic!("it is a module")
+    };
+    let Some((first, rest)) = path.split_first() else {
+        parts.push((text(key), value));
+        return;
+    };
+    let (_, Py::Dict(children)) = &mut parts[3] else {
+        panic!("it has children")
+    };
+    let child = children
+        .iter_mut()
+        .find(|(name, _)| matches!(name, Py::Text(name) if name == first));
+    set(&mut child.expect("it is there").1, rest, (key, value));
+}
+
 /// The module whose state dict is `tensors`: parameters and buffers at their modules.
 fn module(tensors: &BTreeMap<String, Tensor>) -> Py {
     let mut children: BTreeMap<&str, BTreeMap<String, Tensor>> = BTreeMap::new();

@@ -44,6 +44,17 @@ fn an_index_reads_all_its_files() {
 }
 
 #[test]
+fn a_folder_is_read_by_the_names_that_transformers_gives() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path());
+    let backbone = import(folder.path(), &ImportOptions::default()).expect("it is imported");
+    assert_eq!(
+        backbone.digest(),
+        seeded_backbone(Architecture::MobileNetV2, 3, 2).digest()
+    );
+}
+
+#[test]
 fn a_missing_file_a_cut_file_and_a_missing_tensor_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let index = write(folder.path());
