@@ -11,7 +11,7 @@ use super::head::{self, Linear};
 use super::pickle::Element;
 use super::plan::{Parameter, Wanted};
 use super::spelling::Spelling;
-use super::weights::{Source, Weights};
+use super::weights::{Entry, Source, Weights};
 use super::{ImportError, ImportOptions};
 use crate::{Backbone, Graph};
 
@@ -67,7 +67,7 @@ pub(super) fn backbone(
 type Types = BTreeMap<&'static str, usize>;
 
 fn count(types: &mut Types, weights: &Weights<'_>, name: &str) {
-    let kind = match weights.entries.get(name).and_then(|entry| entry.element()) {
+    let kind = match weights.entries.get(name).and_then(Entry::element) {
         Some(Element::F16) => "float16",
         Some(Element::Bf16) => "bfloat16",
         Some(Element::F64) => "float64",

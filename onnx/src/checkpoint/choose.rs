@@ -161,7 +161,7 @@ fn no_fit(weights: &Weights<'_>, partial: Vec<Fit>, given: Option<Architecture>,
     let better = given.and_then(|_| fits(weights, None).into_iter().find(Fit::is_complete));
     let hint = match better {
         Some(better) => format!("the tensors fit {0}: give --architecture {0}", better.architecture),
-        None if is_shard(origin) => SHARD_HINT.trim_end_matches("; ").to_owned().into(),
+        None if is_shard(origin) => SHARD_HINT.trim_end_matches("; ").to_owned(),
         None => "export ONNX with torch.onnx.export, which keeps what the network computes, and import that".to_owned(),
     };
     ImportError::Mismatch {

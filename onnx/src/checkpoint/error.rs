@@ -112,8 +112,8 @@ pub enum ImportError {
     /// Several networks have tensors of these names and shapes and compute different things from them.
     #[error(
         "{origin}: the tensors fit {}, which compute different things from them\nhint: say which it is:{}",
-        architectures.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
-        architectures.iter().map(|architecture| format!("\n  --architecture {architecture}: {}", architecture.title())).collect::<String>()
+        joined(architectures, " and ", ToString::to_string),
+        joined(architectures, "", |architecture| format!("\n  --architecture {architecture}: {}", architecture.title()))
     )]
     Ambiguous {
         /// The file.
@@ -189,8 +189,12 @@ fn list(problems: &[TensorProblem]) -> String {
         .take(SHOWN)
         .flat_map(|problem| ["\n  ".to_owned(), problem.to_string()])
         .collect();
-    if problems.len() > SHOWN {
-        text += &format!("\n  and {} more", problems.len() - SHOWN);
+    if let Some(more @ 1..) = problems.len().checked_sub(SHOWN) {
+        text.extend(["\n  and ".to_owned(), more.to_string(), " more".to_owned()]);
     }
     text
+}
+
+fn joined(architectures: &[Architecture], between: &str, text: impl Fn(&Architecture) -> String) -> String {
+    architectures.iter().map(text).collect::<Vec<_>>().join(between)
 }

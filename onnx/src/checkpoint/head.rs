@@ -203,11 +203,11 @@ fn weight_of(shape: &[usize], features: usize) -> Option<usize> {
 
 fn shapes(group: &Group<'_>) -> String {
     let shown = group.iter().take(6).map(|(name, shape)| format!("`{name}` {shape:?}"));
-    let mut text = shown.collect::<Vec<_>>().join(", ");
-    if group.len() > 6 {
-        text += &format!(" and {} more", group.len() - 6);
+    let text = shown.collect::<Vec<_>>().join(", ");
+    match group.len().checked_sub(6) {
+        Some(more @ 1..) => format!("{text} and {more} more"),
+        _ => text,
     }
-    text
 }
 
 /// Names what was not read: single tensors of the body's dictionary, everything else by the key under which it lies.

@@ -1,4 +1,4 @@
-//! ResNet (He et al., 2015; the stride of a bottleneck on its 3×3 convolution), ResNeXt (Xie et al., 2016) and Wide ResNet
+//! ResNet (He et al., 2015; the stride of a bottleneck on its 3×3 convolution), `ResNeXt` (Xie et al., 2016) and Wide ResNet
 //! (Zagoruyko and Komodakis, 2016) as torchvision has them.
 //!
 //! Layers are called as in torchvision (`layer1.0.conv1`, `fc` …), whatever the tensors are called.
@@ -20,7 +20,7 @@ pub(super) struct Variant {
     pub(super) width: usize,
 }
 
-/// The spellings of ResNets. timm has torchvision's names.
+/// The spellings of the family. timm has torchvision's names.
 pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Transformers, Spelling::Children];
 
 /// The network with the tensors called as in `spelling`.

@@ -89,7 +89,11 @@ impl Settings {
                 let got = self.values.get(&(name.clone(), key));
                 let differs = got.is_some_and(|got| got.iter().any(|got| (got - expected).abs() > 1e-9));
                 if let (true, Some(got)) = (differs, got) {
-                    differing.push((format!("{name}.{key}"), (expected as f32).to_string(), format!("{got:?}")));
+                    differing.push((
+                        format!("{name}.{key}"),
+                        (expected as f32).to_string(),
+                        format!("{got:?}"),
+                    ));
                 }
             }
         }

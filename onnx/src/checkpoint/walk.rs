@@ -214,7 +214,7 @@ impl Walk<'_> {
     }
 }
 
-/// Tensors of other kinds and NumPy's arrays: weights may be saved so, but their values are not read.
+/// Tensors of other kinds and `NumPy`'s arrays: weights may be saved so, but their values are not read.
 fn is_array(class: &str) -> bool {
     class.starts_with("torch._utils._rebuild_") || class.ends_with(".multiarray._reconstruct")
 }

@@ -16,7 +16,7 @@ mod tests;
 pub(crate) use machine::unpickle;
 pub(crate) use value::{Element, Instance, Object, StorageRef, TensorRef, Unpickled, Value};
 
-/// The longest pickle; that of a ResNet-50 has 60 KB. NumPy arrays next to the weights are within it, and passed over.
+/// The longest pickle; that of a ResNet-50 has 60 KB. `NumPy` arrays next to the weights are within it, and passed over.
 pub(crate) const MAX_PICKLE_BYTES: usize = 1 << 30;
 
 /// The most opcodes in one pickle.

@@ -60,7 +60,7 @@ fn objects_of_other_classes_are_written_down_and_not_made() {
 #[test]
 fn sets_bytes_and_long_integers_are_passed_over() {
     let mut long = b"\x80\x04\x8b\x00\x00\x01\x00".to_vec();
-    long.extend([0x7f; 0x1_0000]);
+    long.extend(vec![0x7f; 0x1_0000]);
     long.push(b'.');
     for bytes in [
         &b"\x80\x04\x8f(K\x01K\x02\x90."[..],

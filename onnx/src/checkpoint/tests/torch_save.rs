@@ -107,12 +107,16 @@ fn write(object: &Py, bytes: &mut Vec<u8>, storages: &mut Vec<Vec<u8>>) {
         }
         Py::List(items) => {
             bytes.extend(b"](");
-            items.iter().for_each(|item| write(item, bytes, storages));
+            for item in items {
+                write(item, bytes, storages);
+            }
             bytes.push(b'e');
         }
         Py::Tuple(items) => {
             bytes.push(b'(');
-            items.iter().for_each(|item| write(item, bytes, storages));
+            for item in items {
+                write(item, bytes, storages);
+            }
             bytes.push(b't');
         }
         Py::Dict(entries) => {
