@@ -6,13 +6,13 @@ use clr_adapters::Head;
 
 use super::choose::{Choice, choose};
 use super::config::Config;
-use super::fit::Fit;
+use super::fit::{Fit, body_parts, first_part};
 use super::head::{self, Linear};
 use super::pickle::Element;
 use super::plan::{Parameter, Wanted};
 use super::spelling::Spelling;
-use super::weights::{Entry, Source, Weights};
-use super::{ImportError, ImportOptions};
+use super::weights::{Entry, Weights};
+use super::{ImportError, ImportOptions, refuse};
 use crate::{Backbone, Graph};
 
 /// The backbone of the set of weights that `options` choose, with notes on the choice and on what was not read.
@@ -22,9 +22,15 @@ pub(super) fn backbone(
     origin: &str,
     options: &ImportOptions,
 ) -> Result<Backbone, ImportError> {
-    refuse_unreadable(&weights, origin)?;
+    refuse::if_empty(&weights, origin)?;
     weights.stated.extend(config.stated.iter().cloned());
-    let Choice { fit, others, mut notes } = choose(&weights, options.architecture, options.weights.as_deref(), origin)?;
+    let Choice { fit, others, mut notes } = choose(&weights, options.architecture, options.weights.as_deref(), origin)
+        .map_err(|error| match error {
+            ImportError::UnknownArchitecture { .. } | ImportError::Mismatch { .. } => {
+                refuse::for_kind(&weights, origin).unwrap_or(error)
+            }
+            error => error,
+        })?;
     if let Some(other) = config.other.as_ref().filter(|_| fit.spelling == Spelling::Transformers) {
         return Err(ImportError::Container {
             origin: origin.to_owned(),
@@ -41,15 +47,7 @@ pub(super) fn backbone(
         hint: "the file may be damaged or edited; save it again with torch.save(model.state_dict(), path)".to_owned(),
     })?;
     notes.extend(arithmetic(&fit, options));
-    let unknown = weights.settings.unknown_classes(&fit.prefix);
-    if !unknown.is_empty() {
-        let unknown: Vec<_> = unknown.into_iter().take(6).collect();
-        notes.push(format!(
-            "the pickled module also has layers without weights that {} does not have, and they are not read: {}",
-            fit.architecture,
-            unknown.join(", ")
-        ));
-    }
+    notes.extend(other_layers(&weights, &fit, options, origin)?);
     notes.extend(found.notes);
     let (graph, mut types) = graph(&fit, &mut weights)?;
     let classifier = match &found.linear {
@@ -62,6 +60,60 @@ pub(super) fn backbone(
     let backbone = Backbone::new(name, graph, classifier, None, architecture.preprocessing())?;
     Ok(backbone.with_notes(notes))
 }
+
+/// What is said of layers without weights that the architecture does not have.
+///
+/// # Errors
+/// If they are in the body, unless the architecture was given.
+fn other_layers(
+    weights: &Weights<'_>,
+    fit: &Fit,
+    options: &ImportOptions,
+    origin: &str,
+) -> Result<Option<String>, ImportError> {
+    let parts = body_parts(&fit.plan);
+    let list = |layers: &[(&str, &str)]| {
+        let shown = layers.iter().take(6).map(|(class, name)| format!("`{name}` ({class})"));
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    let (inside, outside): (Vec<_>, Vec<_>) =
+        weights
+            .settings
+            .unknown(&fit.prefix)
+            .into_iter()
+            .partition(|(_, name)| {
+                let part = first_part(name);
+                parts.contains(part) || BETWEEN.contains(&part)
+            });
+    if !inside.is_empty() && options.architecture.is_none() {
+        return Err(ImportError::Container {
+            origin: origin.to_owned(),
+            reason: format!(
+                "its tensors fit {0}, but the pickled module has other layers than {0}: {1}\nhint: export ONNX with torch.onnx.export; or read it as {0} all the same with --architecture {0}",
+                fit.architecture,
+                list(&inside)
+            ),
+        });
+    }
+    let all = [inside, outside].concat();
+    Ok((!all.is_empty()).then(|| format!("layers of the pickled module are not read: {}", list(&all))))
+}
+
+/// What layers without weights between those of the body are called.
+const BETWEEN: [&str; 12] = [
+    "relu",
+    "act",
+    "act1",
+    "act2",
+    "maxpool",
+    "avgpool",
+    "global_pool",
+    "pool",
+    "pooler",
+    "2",
+    "3",
+    "8",
+];
 
 /// Numbers of tensors per type of element.
 type Types = BTreeMap<&'static str, usize>;
@@ -146,39 +198,4 @@ fn classifier(layer: &Linear, fit: &Fit, weights: &mut Weights<'_>, types: &mut 
 fn arithmetic(fit: &Fit, options: &ImportOptions) -> Option<String> {
     let open = fit.spelling == Spelling::Timm && fit.architecture.name().contains("lite");
     (open && options.architecture.is_some()).then(|| format!("read as {}", fit.architecture.title()))
-}
-
-/// Files whose tensors are mostly of a kind that cannot be read, named by their first one.
-fn refuse_unreadable(weights: &Weights<'_>, origin: &str) -> Result<(), ImportError> {
-    if weights.entries.is_empty() {
-        return Err(ImportError::Container {
-            origin: origin.to_owned(),
-            reason: "there are no tensors in it\nhint: save the weights with torch.save(model.state_dict(), path)"
-                .into(),
-        });
-    }
-    let unreadable = || {
-        weights.entries.iter().filter_map(|(name, entry)| match &entry.source {
-            Source::Unreadable(reason) => Some((name, reason)),
-            _ => None,
-        })
-    };
-    let Some((tensor, reason)) = unreadable()
-        .next()
-        .filter(|_| 2 * unreadable().count() > weights.entries.len())
-    else {
-        return Ok(());
-    };
-    let hint = if reason.contains("_reconstruct") {
-        "in Python: torch.save({k: torch.from_numpy(v) for k, v in weights.items()}, \"weights.pth\")"
-    } else if reason.contains("qtensor") {
-        "this is a quantised network: save the float model's state_dict before its conversion"
-    } else {
-        "save the weights as float32 with torch.save(model.float().state_dict(), path)"
-    };
-    Err(ImportError::Tensor {
-        origin: origin.to_owned(),
-        tensor: tensor.clone(),
-        reason: format!("{reason}\nhint: {hint}"),
-    })
 }

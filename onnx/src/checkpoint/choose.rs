@@ -1,10 +1,10 @@
 //! The choice among the complete sets of weights in a checkpoint: the model and its running average, a student and its
 //! teacher, two networks with the same tensors.
 
-use super::ImportError;
 use super::architecture::Architecture;
 use super::fit::{Fit, at_root, fits, nearest};
 use super::weights::Weights;
+use super::{ImportError, TensorProblem};
 
 /// Parts of names under which training scripts keep running averages of weights, not the weights themselves.
 const AVERAGES: [&str; 11] = [
@@ -161,6 +161,12 @@ fn no_fit(weights: &Weights<'_>, partial: Vec<Fit>, given: Option<Architecture>,
     let better = given.and_then(|_| fits(weights, None).into_iter().find(Fit::is_complete));
     let hint = match better {
         Some(better) => format!("the tensors fit {0}: give --architecture {0}", better.architecture),
+        None if any_named(&fit, "weight_orig") => {
+            "the layers are pruned: call torch.nn.utils.prune.remove on each before saving".to_owned()
+        }
+        None if any_named(&fit, "parametrizations") || any_named(&fit, "weight_g") => {
+            "the weights are parametrised: call torch.nn.utils.parametrize.remove_parametrizations (or remove_weight_norm) on each layer before saving".to_owned()
+        }
         None if is_shard(origin) => SHARD_HINT.trim_end_matches("; ").to_owned(),
         None => "export ONNX with torch.onnx.export, which keeps what the network computes, and import that".to_owned(),
     };
@@ -170,6 +176,13 @@ fn no_fit(weights: &Weights<'_>, partial: Vec<Fit>, given: Option<Architecture>,
         problems: fit.problems,
         hint,
     }
+}
+
+/// Whether a tensor that does not fit has `part` in its name.
+fn any_named(fit: &Fit, part: &str) -> bool {
+    fit.problems
+        .iter()
+        .any(|problem| matches!(problem, TensorProblem::Unexpected { name, .. } if name.contains(part)))
 }
 
 /// What to do with one file of several.

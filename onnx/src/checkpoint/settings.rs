@@ -1,7 +1,7 @@
 //! What a pickled module says about a layer next to its weights: step, padding and dilation of a convolution, ε of a norm.
 //! A state dict says none of it, so there the architecture's own values hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::pickle::{Instance, Object, Unpickled, Value};
 use super::plan::Plan;
@@ -100,10 +100,10 @@ impl Settings {
         differing
     }
 
-    /// The classes of layers without weights behind `prefix` that the networks read here do not have.
-    pub(super) fn unknown_classes(&self, prefix: &str) -> BTreeSet<&str> {
-        let behind = self.weightless.iter().filter(|(_, name)| name.starts_with(prefix));
-        behind.map(|(class, _)| class.as_str()).collect()
+    /// Class and name of the layers without weights behind `prefix` that the networks read here do not have.
+    pub(super) fn unknown<'a>(&'a self, prefix: &str) -> Vec<(&'a str, &'a str)> {
+        let behind = |(class, name): &'a (String, String)| Some((class.as_str(), name.strip_prefix(prefix)?));
+        self.weightless.iter().filter_map(behind).collect()
     }
 }
 

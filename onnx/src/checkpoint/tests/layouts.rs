@@ -161,11 +161,23 @@ fn a_pickled_module_with_other_settings_is_refused_and_other_layers_are_named() 
         children.push((text(child), Py::Object("mylib", class, all)));
         zip(&root)
     };
-    let notes = assert_reads(&with("pool", &[], "GeM"), &backbone, "another layer");
-    assert!(
-        notes.iter().any(|note| note.ends_with("they are not read: GeM")),
-        "{notes:?}"
+    let notes = assert_reads(&with("metric", &[], "Accuracy"), &backbone, "another layer");
+    assert_eq!(
+        notes,
+        ["layers of the pickled module are not read: `metric` (Accuracy)"]
     );
+    let file = with("pool", &[], "GeM");
+    let message = imported(&file).expect_err("its pooling differs").to_string();
+    assert!(
+        message.contains("`pool` (GeM)") && message.contains("--architecture mobilenet-v2"),
+        "{message}"
+    );
+    let options = ImportOptions {
+        architecture: Some(Architecture::MobileNetV2),
+        ..ImportOptions::default()
+    };
+    let got = import_bytes(&file, "x", &options).expect("the hint works");
+    assert_eq!((got.digest(), got.notes().len()), (backbone.digest(), 1));
     assert!(assert_reads(&with("relu", &[], "ReLU"), &backbone, "a known layer").is_empty());
     // The settings of a layer, noted under its name.
     let mut root = module(&tensors);

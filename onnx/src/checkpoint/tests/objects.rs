@@ -129,6 +129,11 @@ fn weights_of_a_kind_that_cannot_be_read_are_named_with_the_way_out() {
             "{message}"
         );
     }
+    let prepared = dict([("conv1.weight_fake_quant.scale", Py::Tensor(Tensor::new([1], vec![1.0])))]);
+    let message = imported(&zip(&prepared))
+        .expect_err("it is prepared for quantisation")
+        .to_string();
+    assert!(message.contains("prepared for quantisation\nhint:"), "{message}");
     let message = imported(&zip(&dict([("epoch", Py::Int(3))])))
         .expect_err("nothing is in it")
         .to_string();

@@ -11,7 +11,6 @@ use crate::Tensor;
 fn every_spelling_gives_the_same_backbone() {
     for architecture in [
         Architecture::ResNet18,
-        Architecture::ResNet50,
         Architecture::ResNeXt50,
         Architecture::MobileNetV2,
         Architecture::TfMobileNetV2,
