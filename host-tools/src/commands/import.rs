@@ -23,12 +23,13 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  clr import resnet18.safetensors -o resnet18.onnx --labels imagenet.txt\n  clr import \
-                        model.onnx -o backbone.onnx --preset tf --check-images photos/\n  clr import model.onnx --size 224 --output-name logits\n\nTakes ONNX (opset 7 to 28), PyTorch state dicts (both .pth formats; nothing \
-                        in them is executed) and .safetensors\nof the architectures listed. Writes the backbone and, beside it, \
+                        model.onnx -o backbone.onnx --preset tf --check-images photos/\n  clr import model.onnx --size 224 --output-name logits\n\nTakes ONNX (opset 7 to 28) and weights of the architectures listed: PyTorch checkpoints \
+                        (both .pth formats;\nnothing in them is executed) and .safetensors, on the names of torchvision, \
+                        timm and Transformers, wherever\nthe weights are in the file. Writes the backbone and, next to it, \
                         <stem>.original.clr: its own classifier as an adapter."
 )]
 pub(crate) struct ImportArgs {
-    /// .onnx, .pth, .pt or .safetensors
+    /// .onnx, .pth, .pt, .ckpt, .safetensors, or the .index.json of several such files
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// Where the backbone goes
@@ -37,6 +38,9 @@ pub(crate) struct ImportArgs {
     /// Architecture of a checkpoint [default: guessed from its tensors]
     #[arg(long, value_parser = parse_architecture, value_name = "NAME")]
     architecture: Option<Architecture>,
+    /// Weights to read where a checkpoint has several sets: model, ema, or their key [default: model]
+    #[arg(long, value_name = "KEY")]
+    weights: Option<String>,
     /// Text file with one label a line, for the file's own classifier
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -91,6 +95,7 @@ pub(crate) fn run(args: &ImportArgs, context: &Context<'_>) -> anyhow::Result<u8
         architecture: args.architecture,
         labels: args.labels.as_deref().map(read_labels).transpose()?,
         preprocessing: args.preprocessing.stated()?,
+        weights: args.weights.clone(),
         name: args.name.clone(),
         onnx: ReadOptions {
             size: args.size,

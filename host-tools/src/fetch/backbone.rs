@@ -83,7 +83,6 @@ pub(crate) fn fetch_backbone(
     let options = ImportOptions {
         architecture: Some(item.architecture),
         labels: cached_imagenet_labels(cache),
-        preprocessing: clr_onnx::StatedPreprocessing::default(),
         name: Some(item.name.to_owned()),
         ..ImportOptions::default()
     };

@@ -1,30 +1,54 @@
-//! The architectures whose state dicts can be imported.
+//! The architectures whose weights can be imported.
 
-use clr_adapters::{Head, Preprocessing};
+use clr_adapters::Preprocessing;
 
-use super::plan::{Parameter, Plan, Wanted};
-use super::state::StateDict;
-use super::{ImportError, TensorProblem, efficientnet_lite, mobilenet, resnet};
-use crate::{Graph, Tensor, efficientnet_lite_preprocessing, imagenet_preprocessing};
+use super::plan::Plan;
+use super::spelling::Spelling;
+use super::{efficientnet_lite as lite, mobilenet, resnet};
+use crate::{efficientnet_lite_preprocessing, imagenet_preprocessing};
 
-/// An architecture whose state dicts can be imported.
+/// An architecture whose weights can be imported.
+///
+/// Tensors may be called as in torchvision, timm or Transformers, or as positions in `nn.Sequential`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Architecture {
-    /// EfficientNet-Lite0, 224 px.
+    /// EfficientNet-Lite0, 224 px; timm's `tf_efficientnet_lite0`.
     EfficientNetLite0,
-    /// EfficientNet-Lite1, 240 px.
+    /// EfficientNet-Lite1, 240 px; timm's `tf_efficientnet_lite1`.
     EfficientNetLite1,
-    /// EfficientNet-Lite2, 260 px.
+    /// EfficientNet-Lite2, 260 px; timm's `tf_efficientnet_lite2`.
     EfficientNetLite2,
-    /// ResNet-18 on torchvision's names, 224 px.
+    /// ResNet-18, 224 px.
     ResNet18,
-    /// ResNet-34 on torchvision's names, 224 px.
+    /// ResNet-34, 224 px.
     ResNet34,
-    /// ResNet-50 on torchvision's names, 224 px.
+    /// ResNet-50, 224 px.
     ResNet50,
-    /// MobileNetV2 of width 1 on torchvision's names, 224 px.
+    /// MobileNetV2 of width 1 as torchvision and timm (`mobilenetv2_100`) have it, 224 px.
     MobileNetV2,
+    /// ResNet-101, 224 px.
+    ResNet101,
+    /// ResNet-152, 224 px.
+    ResNet152,
+    /// ResNeXt-50 32×4d, 224 px.
+    ResNeXt50,
+    /// ResNeXt-101 32×8d, 224 px.
+    ResNeXt101,
+    /// ResNeXt-101 64×4d, 224 px.
+    ResNeXt101Groups64,
+    /// Wide ResNet-50-2, 224 px.
+    WideResNet50,
+    /// Wide ResNet-101-2, 224 px.
+    WideResNet101,
+    /// Google's MobileNetV2 of width 1 as Transformers has it: TensorFlow's SAME padding, ε = 10⁻³, 224 px.
+    TfMobileNetV2,
+    /// timm's own `efficientnet_lite0`: symmetric padding, ε = 10⁻⁵, 224 px.
+    TimmEfficientNetLite0,
+    /// timm's own `efficientnet_lite1`: symmetric padding, ε = 10⁻⁵, 240 px.
+    TimmEfficientNetLite1,
+    /// timm's own `efficientnet_lite2`: symmetric padding, ε = 10⁻⁵, 260 px.
+    TimmEfficientNetLite2,
 }
 
 /// The known names, for messages.
@@ -34,7 +58,7 @@ pub(super) fn names() -> String {
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 18] = [
         Self::EfficientNetLite0,
         Self::EfficientNetLite1,
         Self::EfficientNetLite2,
@@ -42,6 +66,17 @@ impl Architecture {
         Self::ResNet34,
         Self::ResNet50,
         Self::MobileNetV2,
+        Self::ResNet101,
+        Self::ResNet152,
+        Self::ResNeXt50,
+        Self::ResNeXt101,
+        Self::ResNeXt101Groups64,
+        Self::WideResNet50,
+        Self::WideResNet101,
+        Self::TfMobileNetV2,
+        Self::TimmEfficientNetLite0,
+        Self::TimmEfficientNetLite1,
+        Self::TimmEfficientNetLite2,
     ];
 
     /// The name used on the command line, e.g. `efficientnet-lite0`.
@@ -55,36 +90,143 @@ impl Architecture {
             Self::ResNet34 => "resnet34",
             Self::ResNet50 => "resnet50",
             Self::MobileNetV2 => "mobilenet-v2",
+            Self::ResNet101 => "resnet101",
+            Self::ResNet152 => "resnet152",
+            Self::ResNeXt50 => "resnext50-32x4d",
+            Self::ResNeXt101 => "resnext101-32x8d",
+            Self::ResNeXt101Groups64 => "resnext101-64x4d",
+            Self::WideResNet50 => "wide-resnet50-2",
+            Self::WideResNet101 => "wide-resnet101-2",
+            Self::TfMobileNetV2 => "tf-mobilenet-v2",
+            Self::TimmEfficientNetLite0 => "timm-efficientnet-lite0",
+            Self::TimmEfficientNetLite1 => "timm-efficientnet-lite1",
+            Self::TimmEfficientNetLite2 => "timm-efficientnet-lite2",
         }
     }
 
-    /// The architecture with this command-line name.
+    /// What tells it from others with the same tensors, for messages.
+    pub(super) fn title(self) -> String {
+        match self {
+            Self::EfficientNetLite0 | Self::EfficientNetLite1 | Self::EfficientNetLite2 => {
+                format!("timm's tf_{}, padding SAME, ε 10⁻³", self.name().replace('-', "_"))
+            }
+            Self::TimmEfficientNetLite0 | Self::TimmEfficientNetLite1 | Self::TimmEfficientNetLite2 => {
+                let name = self.name().trim_start_matches("timm-").replace('-', "_");
+                format!("timm's {name}, symmetric padding, ε 10⁻⁵")
+            }
+            _ => self.name().to_owned(),
+        }
+    }
+
+    /// The architecture with this command-line name. torchvision's and timm's names with underscores do too, such as
+    /// `wide_resnet50_2` and `mobilenetv2_100`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase().replace('_', "-");
+        let name = match name.as_str() {
+            "mobilenetv2" | "mobilenetv2-100" => "mobilenet-v2",
+            "tf-efficientnet-lite0" => "efficientnet-lite0",
+            "tf-efficientnet-lite1" => "efficientnet-lite1",
+            "tf-efficientnet-lite2" => "efficientnet-lite2",
+            name => name,
+        };
         Self::ALL.into_iter().find(|architecture| architecture.name() == name)
     }
 
-    /// How its published weights expect a picture.
+    /// The architecture that timm and torchvision call `name`; what follows a dot names the weights.
+    pub(super) fn from_stated(name: &str) -> Option<Self> {
+        let name = name
+            .split('.')
+            .next()
+            .unwrap_or(name)
+            .to_ascii_lowercase()
+            .replace('-', "_");
+        match name.as_str() {
+            "efficientnet_lite0" => Some(Self::TimmEfficientNetLite0),
+            "efficientnet_lite1" => Some(Self::TimmEfficientNetLite1),
+            "efficientnet_lite2" => Some(Self::TimmEfficientNetLite2),
+            name => Self::from_name(name),
+        }
+    }
+
+    /// How its published weights expect an image.
     #[must_use]
     pub fn preprocessing(self) -> Preprocessing {
         match self {
             Self::EfficientNetLite0 => efficientnet_lite_preprocessing(224),
             Self::EfficientNetLite1 => efficientnet_lite_preprocessing(240),
             Self::EfficientNetLite2 => efficientnet_lite_preprocessing(260),
-            Self::ResNet18 | Self::ResNet34 | Self::ResNet50 | Self::MobileNetV2 => imagenet_preprocessing(),
+            Self::TfMobileNetV2 => Preprocessing {
+                mean: [127.5; 3],
+                std: [127.5; 3],
+                ..imagenet_preprocessing()
+            },
+            Self::TimmEfficientNetLite1 => sized(240),
+            Self::TimmEfficientNetLite2 => sized(260),
+            _ => imagenet_preprocessing(),
         }
     }
 
-    pub(super) fn plan(self) -> Plan {
+    /// The spellings that its tensors may have.
+    pub(super) fn spellings(self) -> &'static [Spelling] {
         match self {
-            Self::EfficientNetLite0 => efficientnet_lite::plan(10, 10),
-            Self::EfficientNetLite1 => efficientnet_lite::plan(10, 11),
-            Self::EfficientNetLite2 => efficientnet_lite::plan(11, 12),
-            Self::ResNet18 => resnet::plan([2, 2, 2, 2], false),
-            Self::ResNet34 => resnet::plan([3, 4, 6, 3], false),
-            Self::ResNet50 => resnet::plan([3, 4, 6, 3], true),
-            Self::MobileNetV2 => mobilenet::plan(),
+            Self::EfficientNetLite0 | Self::EfficientNetLite1 | Self::EfficientNetLite2 => lite::SPELLINGS,
+            Self::TimmEfficientNetLite0 | Self::TimmEfficientNetLite1 | Self::TimmEfficientNetLite2 => {
+                lite::TIMM_SPELLINGS
+            }
+            Self::MobileNetV2 => mobilenet::SPELLINGS,
+            Self::TfMobileNetV2 => mobilenet::TENSORFLOW_SPELLINGS,
+            _ => resnet::SPELLINGS,
         }
+    }
+
+    /// Its layers, with the tensors called as in `spelling`, one of [`Architecture::spellings`].
+    pub(super) fn plan(self, spelling: Spelling) -> Plan {
+        let lite = |width, depth, tensorflow| {
+            let variant = lite::Variant {
+                width,
+                depth,
+                tensorflow,
+            };
+            lite::plan(variant, spelling)
+        };
+        let resnet = |blocks, bottleneck, groups, width| {
+            let variant = resnet::Variant {
+                blocks,
+                bottleneck,
+                groups,
+                width,
+            };
+            resnet::plan(variant, spelling)
+        };
+        match self {
+            Self::EfficientNetLite0 => lite(10, 10, true),
+            Self::EfficientNetLite1 => lite(10, 11, true),
+            Self::EfficientNetLite2 => lite(11, 12, true),
+            Self::TimmEfficientNetLite0 => lite(10, 10, false),
+            Self::TimmEfficientNetLite1 => lite(10, 11, false),
+            Self::TimmEfficientNetLite2 => lite(11, 12, false),
+            Self::ResNet18 => resnet([2, 2, 2, 2], false, 1, 64),
+            Self::ResNet34 => resnet([3, 4, 6, 3], false, 1, 64),
+            Self::ResNet50 => resnet([3, 4, 6, 3], true, 1, 64),
+            Self::ResNet101 => resnet([3, 4, 23, 3], true, 1, 64),
+            Self::ResNet152 => resnet([3, 8, 36, 3], true, 1, 64),
+            Self::ResNeXt50 => resnet([3, 4, 6, 3], true, 32, 128),
+            Self::ResNeXt101 => resnet([3, 4, 23, 3], true, 32, 256),
+            Self::ResNeXt101Groups64 => resnet([3, 4, 23, 3], true, 64, 256),
+            Self::WideResNet50 => resnet([3, 4, 6, 3], true, 1, 128),
+            Self::WideResNet101 => resnet([3, 4, 23, 3], true, 1, 128),
+            Self::MobileNetV2 => mobilenet::plan(spelling, false),
+            Self::TfMobileNetV2 => mobilenet::plan(spelling, true),
+        }
+    }
+}
+
+fn sized(side: u32) -> Preprocessing {
+    Preprocessing {
+        height: side,
+        width: side,
+        ..imagenet_preprocessing()
     }
 }
 
@@ -92,103 +234,4 @@ impl std::fmt::Display for Architecture {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }
-}
-
-/// The architecture with the fewest tensors that do not fit, if at least half of its own are there in their shapes.
-pub(super) fn guess(state: &StateDict) -> Option<Architecture> {
-    let fit = |architecture: Architecture| {
-        let plan = architecture.plan();
-        let parameters = plan.parameters();
-        let fitting = parameters
-            .iter()
-            .filter(|parameter| shape(state, &parameter.name) == Some(&parameter.shape))
-            .count();
-        (2 * fitting >= parameters.len()).then(|| (problems(&plan, state).len(), architecture))
-    };
-    Architecture::ALL
-        .into_iter()
-        .filter_map(fit)
-        .min_by_key(|&(problems, _)| problems)
-        .map(|(_, architecture)| architecture)
-}
-
-/// The graph and the classifier of `architecture` with the weights of `state`. A state dict without a classifier is accepted.
-pub(super) fn build(
-    architecture: Architecture,
-    mut state: StateDict,
-    origin: &str,
-) -> Result<(Graph, Option<Head>), ImportError> {
-    let plan = architecture.plan();
-    let problems = problems(&plan, &state);
-    if !problems.is_empty() {
-        return Err(ImportError::Mismatch {
-            origin: origin.to_owned(),
-            architecture,
-            problems,
-        });
-    }
-    // Nothing is missing any more, so every name is found.
-    let mut take = |name: &str| state.tensors.remove(name).unwrap_or_else(|| Tensor::new([0], []));
-    let graph = plan.graph(|_, wanted| match wanted {
-        Wanted::Conv(parameter) => vec![take(&parameter.name)],
-        Wanted::Norm(parameters) => parameters.iter().map(|parameter| take(&parameter.name)).collect(),
-    });
-    let [weight, bias] = classifier_names(&plan).map(|name| take(&name));
-    let head = (!bias.data().is_empty()).then(|| Head {
-        features: plan.features,
-        weight: weight.data().to_vec(),
-        bias: bias.data().to_vec(),
-    });
-    Ok((graph, head))
-}
-
-fn classifier_names(plan: &Plan) -> [String; 2] {
-    ["weight", "bias"].map(|part| format!("{}.{part}", plan.classifier))
-}
-
-fn shape<'a>(state: &'a StateDict, name: &str) -> Option<&'a [usize]> {
-    state.tensors.get(name).map(Tensor::shape)
-}
-
-/// Everything that does not fit: first in the architecture's order, then what is too many. The classifier may have any number
-/// of classes or be absent.
-fn problems(plan: &Plan, state: &StateDict) -> Vec<TensorProblem> {
-    let mut expected = plan.parameters();
-    let [weight, bias] = classifier_names(plan);
-    let classes = [&weight, &bias]
-        .into_iter()
-        .find_map(|name| shape(state, name)?.first().copied());
-    if let Some(classes) = classes {
-        expected.push(Parameter {
-            name: weight,
-            shape: vec![classes, plan.features],
-        });
-        expected.push(Parameter {
-            name: bias,
-            shape: vec![classes],
-        });
-    }
-    let mismatch = |parameter: &Parameter| match shape(state, &parameter.name) {
-        Some(got) if got == parameter.shape => None,
-        Some(got) => Some(TensorProblem::Shape {
-            name: parameter.name.clone(),
-            expected: parameter.shape.clone(),
-            got: got.to_vec(),
-        }),
-        None => Some(TensorProblem::Missing {
-            name: parameter.name.clone(),
-            expected: parameter.shape.clone(),
-        }),
-    };
-    let mut problems: Vec<_> = expected.iter().filter_map(mismatch).collect();
-    let known: std::collections::HashSet<_> = expected.iter().map(|parameter| parameter.name.as_str()).collect();
-    let unexpected = state.tensors.iter().filter(|(name, _)| {
-        // A counter that training keeps and inference never reads.
-        !known.contains(name.as_str()) && !name.ends_with(".num_batches_tracked")
-    });
-    problems.extend(unexpected.map(|(name, tensor)| TensorProblem::Unexpected {
-        name: name.clone(),
-        got: tensor.shape().to_vec(),
-    }));
-    problems
 }

@@ -1,9 +1,12 @@
-//! EfficientNet-Lite, on the names of its PyTorch port (`_conv_stem`, `_blocks.N._depthwise_conv`, `_fc` …).
+//! EfficientNet-Lite.
 //!
-//! EfficientNet (Tan and Le, 2019) without squeeze-excite, with `ReLU6`, and with stem and head of fixed width; TensorFlow's
-//! SAME padding and ε = 10⁻³.
+//! EfficientNet (Tan and Le, 2019) without squeeze-excite, with `ReLU6`, and with stem and head of fixed width. Google's weights
+//! want TensorFlow's SAME padding and ε = 10⁻³: those of the PyTorch port (`_conv_stem`, `_blocks.N._depthwise_conv`, `_fc` …)
+//! and of timm's `tf_efficientnet_lite0`. timm's own `efficientnet_lite0` has tensors of the same names and shapes, but pads by
+//! half the kernel and has ε = 10⁻⁵.
 
 use super::plan::{ConvSpec, Plan, Planner};
+use super::spelling::Spelling;
 use crate::{Activation, Op, ValueId};
 
 /// Expansion, channels, repeats, stride and kernel of the seven stages of Lite0.
@@ -19,25 +22,67 @@ const STAGES: [[usize; 5]; 7] = [
 
 const RELU6: Activation = Activation::Clip { min: 0.0, max: 6.0 };
 
-/// The network scaled by `width` and `depth`, both in tenths (Lite0: 10 and 10).
-pub(super) fn plan(width: usize, depth: usize) -> Plan {
-    let mut plan = Planner::new(1e-3, true);
+/// The spellings of Google's weights.
+pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Timm];
+
+/// The spellings of timm's own weights.
+pub(super) const TIMM_SPELLINGS: &[Spelling] = &[Spelling::Timm];
+
+/// How a network is scaled and what it inherits from the framework it was trained in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Variant {
+    /// Width in tenths.
+    pub(super) width: usize,
+    /// Depth in tenths.
+    pub(super) depth: usize,
+    /// SAME padding and ε = 10⁻³, else symmetric padding and ε = 10⁻⁵.
+    pub(super) tensorflow: bool,
+}
+
+/// The network with the tensors called as in `spelling`.
+pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
+    let Variant {
+        width,
+        depth,
+        tensorflow,
+    } = variant;
+    let mut plan = if tensorflow {
+        Planner::new(1e-3, true)
+    } else {
+        Planner::new(1e-5, false)
+    };
+    let names = |original: [&str; 2], timm: [&str; 2]| {
+        let names = if spelling == Spelling::Timm { timm } else { original };
+        names.map(String::from)
+    };
     let stem = ConvSpec {
         channels: [3, 32],
         kernel: 3,
         stride: 2,
-        depthwise: false,
+        groups: 1,
     };
-    let value = plan.conv_norm("stem", ["_conv_stem", "_bn0"].map(String::from), stem, ValueId::IMAGE);
+    let value = plan.conv_norm(
+        "stem",
+        names(["_conv_stem", "_bn0"], ["conv_stem", "bn1"]),
+        stem,
+        ValueId::IMAGE,
+    );
     let mut value = plan.activation("stem", RELU6, value);
     let mut channels = 32;
-    let mut block = 0;
+    let mut number = 0;
     for (stage, [expansion, base, repeats, stride, kernel]) in STAGES.into_iter().enumerate() {
         let outputs = scaled_channels(base, width);
         let fixed = stage == 0 || stage == STAGES.len() - 1;
         let repeats = if fixed { repeats } else { (repeats * depth).div_ceil(10) };
         for repeat in 0..repeats {
             let stride = if repeat == 0 { stride } else { 1 };
+            let block = Block {
+                number,
+                stage,
+                repeat,
+                spelling,
+                expands: expansion != 1,
+            };
             value = inverted_residual(
                 &mut plan,
                 block,
@@ -47,65 +92,93 @@ pub(super) fn plan(width: usize, depth: usize) -> Plan {
                 value,
             );
             channels = outputs;
-            block += 1;
+            number += 1;
         }
     }
     let head = ConvSpec {
         channels: [channels, 1280],
         kernel: 1,
         stride: 1,
-        depthwise: false,
+        groups: 1,
     };
-    let value = plan.conv_norm("top", ["_conv_head", "_bn1"].map(String::from), head, value);
+    let value = plan.conv_norm("top", names(["_conv_head", "_bn1"], ["conv_head", "bn2"]), head, value);
     let value = plan.activation("top", RELU6, value);
-    plan.finish(value, 1280, "_fc")
+    let classifier = if spelling == Spelling::Timm {
+        "classifier"
+    } else {
+        "_fc"
+    };
+    plan.finish(value, 1280, classifier)
+}
+
+/// The place of a block, for its names.
+#[derive(Clone, Copy)]
+struct Block {
+    number: usize,
+    stage: usize,
+    repeat: usize,
+    spelling: Spelling,
+    expands: bool,
+}
+
+impl Block {
+    /// Tensors of a convolution and its norm under the original names, and timm's name of that convolution.
+    fn names(self, conv: &str, norm: usize, timm: &str) -> [String; 2] {
+        let Self { stage, repeat, .. } = self;
+        match self.spelling {
+            // timm counts the norms of a block from 1 without a gap.
+            Spelling::Timm => [timm.to_owned(), format!("bn{}", norm + usize::from(self.expands))]
+                .map(|part| format!("blocks.{stage}.{repeat}.{part}")),
+            _ => [conv.to_owned(), format!("_bn{norm}")].map(|part| format!("_blocks.{}.{part}", self.number)),
+        }
+    }
 }
 
 /// Expand, depthwise, project; channels are those of the input, the middle and the output.
 fn inverted_residual(
     plan: &mut Planner,
-    block: usize,
+    block: Block,
     [inputs, middle, outputs]: [usize; 3],
     kernel: usize,
     stride: usize,
     input: ValueId,
 ) -> ValueId {
-    let names = |conv: &str, norm: &str| [format!("_blocks.{block}.{conv}"), format!("_blocks.{block}.{norm}")];
+    let number = block.number;
     let mut value = input;
-    if middle != inputs {
-        let name = format!("b{block}.expand");
+    if block.expands {
+        let name = format!("b{number}.expand");
         let spec = ConvSpec {
             channels: [inputs, middle],
             kernel: 1,
             stride: 1,
-            depthwise: false,
+            groups: 1,
         };
-        value = plan.conv_norm(&name, names("_expand_conv", "_bn0"), spec, value);
+        value = plan.conv_norm(&name, block.names("_expand_conv", 0, "conv_pw"), spec, value);
         value = plan.activation(&name, RELU6, value);
     }
-    let name = format!("b{block}.dw");
+    let name = format!("b{number}.dw");
     let spec = ConvSpec {
         channels: [middle, middle],
         kernel,
         stride,
-        depthwise: true,
+        groups: middle,
     };
-    value = plan.conv_norm(&name, names("_depthwise_conv", "_bn1"), spec, value);
+    value = plan.conv_norm(&name, block.names("_depthwise_conv", 1, "conv_dw"), spec, value);
     value = plan.activation(&name, RELU6, value);
     let spec = ConvSpec {
         channels: [middle, outputs],
         kernel: 1,
         stride: 1,
-        depthwise: false,
+        groups: 1,
     };
     value = plan.conv_norm(
-        &format!("b{block}.project"),
-        names("_project_conv", "_bn2"),
+        &format!("b{number}.project"),
+        block.names("_project_conv", 2, if block.expands { "conv_pwl" } else { "conv_pw" }),
         spec,
         value,
     );
     if stride == 1 && inputs == outputs {
-        value = plan.plain(format!("b{block}.add"), Op::Add, vec![value, input]);
+        value = plan.plain(format!("b{number}.add"), Op::Add, vec![value, input]);
     }
     value
 }

@@ -50,9 +50,9 @@ pub enum ImportError {
         /// What is wrong.
         reason: String,
     },
-    /// The pickle refers to a Python object that is not part of a state dict. Nothing of it was executed.
+    /// The pickle refers to what runs programs or code where Python loads the file. Nothing of it was executed.
     #[error(
-        "{origin}: pickle, byte {offset}: refers to `{global}`, expected only tensors in dictionaries; nothing was executed\nhint: save the bare weights with torch.save(model.state_dict(), path)"
+        "{origin}: pickle, byte {offset}: refers to `{global}`, which runs programs or code where Python loads the file; nothing was executed\nhint: the file may be an attack: do not load it in Python without weights_only=True, and get the weights from a source that you trust"
     )]
     ForbiddenGlobal {
         /// The file.
@@ -82,8 +82,10 @@ pub enum ImportError {
     },
     /// The names fit none of the known architectures.
     #[error(
-        "{origin}: architecture not recognised from {count} tensors, the first are {}\nhint: known are {}; for any other network export ONNX",
-        first.join(", "), super::architecture::names()
+        "{origin}: architecture not recognised from {count} tensors, the first are {}\nhint: {}known are {}; for any other network export ONNX",
+        first.join(", "),
+        if *shard { super::choose::SHARD_HINT } else { "" },
+        super::architecture::names()
     )]
     UnknownArchitecture {
         /// The file.
@@ -92,9 +94,11 @@ pub enum ImportError {
         count: usize,
         /// The first names.
         first: Vec<String>,
+        /// Whether the file is called like one of several.
+        shard: bool,
     },
     /// The tensors do not fit the architecture. The list is complete.
-    #[error("{origin}: {} tensor(s) do not fit {architecture}:{}", problems.len(), list(problems))]
+    #[error("{origin}: {} tensor(s) do not fit {architecture}:{}\nhint: {hint}", problems.len(), list(problems))]
     Mismatch {
         /// The file.
         origin: String,
@@ -102,6 +106,20 @@ pub enum ImportError {
         architecture: Architecture,
         /// Every tensor that is missing, too many, or of the wrong shape.
         problems: Vec<TensorProblem>,
+        /// What to do.
+        hint: String,
+    },
+    /// Several networks have tensors of these names and shapes and compute different things from them.
+    #[error(
+        "{origin}: the tensors fit {}, which compute different things from them\nhint: say which it is:{}",
+        joined(architectures, " and ", ToString::to_string),
+        joined(architectures, "", |architecture| format!("\n  --architecture {architecture}: {}", architecture.title()))
+    )]
+    Ambiguous {
+        /// The file.
+        origin: String,
+        /// The networks.
+        architectures: Vec<Architecture>,
     },
 }
 
@@ -132,6 +150,22 @@ pub enum TensorProblem {
         /// Its shape in the file.
         got: Vec<usize>,
     },
+    /// A pickled module has the layer with another step, padding, dilation or ε.
+    Setting {
+        /// The layer and the setting, such as `layer4.0.conv2.stride`.
+        name: String,
+        /// The value in the architecture.
+        expected: String,
+        /// The value in the file.
+        got: String,
+    },
+    /// Both have it, but its values cannot be read.
+    Unreadable {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl std::fmt::Display for TensorProblem {
@@ -139,14 +173,28 @@ impl std::fmt::Display for TensorProblem {
         match self {
             Self::Missing { name, expected } => write!(f, "`{name}`: expected {expected:?}, got nothing"),
             Self::Unexpected { name, got } => write!(f, "`{name}`: expected nothing, got {got:?}"),
+            Self::Setting { name, expected, got } => write!(f, "`{name}`: expected {expected}, got {got}"),
+            Self::Unreadable { name, reason } => write!(f, "`{name}`: {reason}"),
             Self::Shape { name, expected, got } => write!(f, "`{name}`: expected {expected:?}, got {got:?}"),
         }
     }
 }
 
+/// As many problems as help; a network that is another one has hundreds.
+const SHOWN: usize = 12;
+
 fn list(problems: &[TensorProblem]) -> String {
-    problems
+    let mut text: String = problems
         .iter()
+        .take(SHOWN)
         .flat_map(|problem| ["\n  ".to_owned(), problem.to_string()])
-        .collect()
+        .collect();
+    if let Some(more @ 1..) = problems.len().checked_sub(SHOWN) {
+        text.extend(["\n  and ".to_owned(), more.to_string(), " more".to_owned()]);
+    }
+    text
+}
+
+fn joined(architectures: &[Architecture], between: &str, text: impl Fn(&Architecture) -> String) -> String {
+    architectures.iter().map(text).collect::<Vec<_>>().join(between)
 }

@@ -1,6 +1,10 @@
-//! MobileNetV2 (Sandler et al., 2018) on torchvision's names (`features.N.conv.…`, `classifier.1`).
+//! MobileNetV2 (Sandler et al., 2018), width 1.
+//!
+//! Block `bN` is torchvision's `features.N`, whatever the tensors are called. The networks of Google, as Transformers has them,
+//! pad as TensorFlow's SAME does and have ε = 10⁻³; torchvision's and timm's pad by half the kernel and have ε = 10⁻⁵.
 
 use super::plan::{ConvSpec, Plan, Planner};
+use super::spelling::Spelling;
 use crate::{Activation, Op, ValueId};
 
 /// Expansion, channels, repeats and stride of the stages.
@@ -16,97 +20,173 @@ const STAGES: [[usize; 4]; 7] = [
 
 const RELU6: Activation = Activation::Clip { min: 0.0, max: 6.0 };
 
-/// The network of width 1. Block `bN` is torchvision's `features.N`.
-pub(super) fn plan() -> Plan {
-    let mut plan = Planner::new(1e-5, false);
+/// The spellings of torchvision's network.
+pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Timm, Spelling::Children, Spelling::Flat];
+
+/// The spellings of Google's network.
+pub(super) const TENSORFLOW_SPELLINGS: &[Spelling] = &[Spelling::Transformers];
+
+/// The network with the tensors called as in `spelling`; `tensorflow` for Google's.
+pub(super) fn plan(spelling: Spelling, tensorflow: bool) -> Plan {
+    let mut plan = if tensorflow {
+        Planner::new(1e-3, true)
+    } else {
+        Planner::new(1e-5, false)
+    };
     let stem = ConvSpec {
         channels: [3, 32],
         kernel: 3,
         stride: 2,
-        depthwise: false,
+        groups: 1,
     };
-    let value = plan.conv_norm(
-        "stem",
-        ["features.0.0", "features.0.1"].map(String::from),
-        stem,
-        ValueId::IMAGE,
-    );
+    let value = plan.conv_norm("stem", stem_names(spelling), stem, ValueId::IMAGE);
     let mut value = plan.activation("stem", RELU6, value);
     let mut channels = 32;
-    let mut block = 1;
-    for [expansion, outputs, repeats, stride] in STAGES {
+    let mut number = 1;
+    for (stage, [expansion, outputs, repeats, stride]) in STAGES.into_iter().enumerate() {
         for repeat in 0..repeats {
+            let block = Block {
+                number,
+                stage,
+                repeat,
+                spelling,
+                expands: expansion != 1,
+            };
             let stride = if repeat == 0 { stride } else { 1 };
-            value = inverted_residual(
-                &mut plan,
-                block,
-                [channels, expansion * channels, outputs],
-                stride,
-                value,
-            );
+            let widths = [channels, expansion * channels, outputs];
+            value = inverted_residual(&mut plan, block, widths, stride, value);
             channels = outputs;
-            block += 1;
+            number += 1;
         }
     }
     let head = ConvSpec {
         channels: [channels, 1280],
         kernel: 1,
         stride: 1,
-        depthwise: false,
+        groups: 1,
     };
-    let value = plan.conv_norm(
-        "top",
-        [format!("features.{block}.0"), format!("features.{block}.1")],
-        head,
-        value,
-    );
+    let value = plan.conv_norm("top", top_names(spelling, number), head, value);
     let value = plan.activation("top", RELU6, value);
-    plan.finish(value, 1280, "classifier.1")
+    let classifier = match spelling {
+        Spelling::Timm | Spelling::Transformers => "classifier",
+        _ => "classifier.1",
+    };
+    plan.finish(value, 1280, classifier)
+}
+
+fn stem_names(spelling: Spelling) -> [String; 2] {
+    match spelling {
+        Spelling::Timm => ["conv_stem", "bn1"],
+        Spelling::Transformers => ["conv_stem.first_conv.convolution", "conv_stem.first_conv.normalization"],
+        Spelling::Children => ["0.0", "0.1"],
+        _ => ["features.0.0", "features.0.1"],
+    }
+    .map(String::from)
+}
+
+fn top_names(spelling: Spelling, number: usize) -> [String; 2] {
+    match spelling {
+        Spelling::Timm => ["conv_head", "bn2"].map(String::from),
+        Spelling::Transformers => ["conv_1x1.convolution", "conv_1x1.normalization"].map(String::from),
+        Spelling::Children => ["0", "1"].map(|part| format!("{number}.{part}")),
+        _ => ["0", "1"].map(|part| format!("features.{number}.{part}")),
+    }
+}
+
+/// The place of a block, for its names.
+#[derive(Clone, Copy)]
+struct Block {
+    number: usize,
+    stage: usize,
+    repeat: usize,
+    spelling: Spelling,
+    expands: bool,
+}
+
+/// The convolutions of a block.
+#[derive(Clone, Copy)]
+enum Part {
+    Expand,
+    Depthwise,
+    Project,
+}
+
+impl Block {
+    /// Tensors of a convolution and its norm.
+    fn names(self, part: Part) -> [String; 2] {
+        let Self {
+            number, stage, repeat, ..
+        } = self;
+        // The parts are numbered in order, so the first one missing shifts the rest.
+        let index = part as usize - usize::from(!self.expands);
+        match self.spelling {
+            Spelling::Timm => {
+                let conv = match (part, self.expands) {
+                    (Part::Expand, _) | (Part::Project, false) => "conv_pw",
+                    (Part::Depthwise, _) => "conv_dw",
+                    (Part::Project, true) => "conv_pwl",
+                };
+                [conv.to_owned(), format!("bn{}", index + 1)].map(|part| format!("blocks.{stage}.{repeat}.{part}"))
+            }
+            Spelling::Transformers => {
+                let conv = match part {
+                    Part::Expand => "expand_1x1",
+                    Part::Depthwise => "conv_3x3",
+                    Part::Project => "reduce_1x1",
+                };
+                // The block without expansion belongs to the stem.
+                let block = match number {
+                    1 => "conv_stem".to_owned(),
+                    _ => format!("layer.{}", number - 2),
+                };
+                ["convolution", "normalization"].map(|kind| format!("{block}.{conv}.{kind}"))
+            }
+            Spelling::Flat => [3 * index, 3 * index + 1].map(|part| format!("features.{number}.conv.{part}")),
+            Spelling::Original | Spelling::Children => {
+                let parts = match part {
+                    Part::Project => [format!("{index}"), format!("{}", index + 1)],
+                    _ => [format!("{index}.0"), format!("{index}.1")],
+                };
+                let features = if self.spelling == Spelling::Original {
+                    "features."
+                } else {
+                    ""
+                };
+                parts.map(|part| format!("{features}{number}.conv.{part}"))
+            }
+        }
+    }
 }
 
 /// Expand, depthwise, project; channels are those of the input, the middle and the output.
 fn inverted_residual(
     plan: &mut Planner,
-    block: usize,
+    block: Block,
     [inputs, middle, outputs]: [usize; 3],
     stride: usize,
     input: ValueId,
 ) -> ValueId {
-    let names = |conv: &str, norm: &str| [conv, norm].map(|part| format!("features.{block}.conv.{part}"));
-    let mut value = input;
-    // torchvision numbers the parts of a block in order, so the first one missing shifts the rest.
-    let mut part = 0;
-    if middle != inputs {
-        let name = format!("b{block}.expand");
-        let spec = ConvSpec {
-            channels: [inputs, middle],
-            kernel: 1,
-            stride: 1,
-            depthwise: false,
-        };
-        value = plan.conv_norm(&name, names("0.0", "0.1"), spec, value);
-        value = plan.activation(&name, RELU6, value);
-        part = 1;
-    }
-    let name = format!("b{block}.dw");
-    let spec = ConvSpec {
-        channels: [middle, middle],
-        kernel: 3,
+    let number = block.number;
+    let conv = |channels: [usize; 2], kernel, stride, groups| ConvSpec {
+        channels,
+        kernel,
         stride,
-        depthwise: true,
+        groups,
     };
-    value = plan.conv_norm(&name, names(&format!("{part}.0"), &format!("{part}.1")), spec, value);
+    let mut value = input;
+    if block.expands {
+        let name = format!("b{number}.expand");
+        value = plan.conv_norm(&name, block.names(Part::Expand), conv([inputs, middle], 1, 1, 1), value);
+        value = plan.activation(&name, RELU6, value);
+    }
+    let name = format!("b{number}.dw");
+    let spec = conv([middle, middle], 3, stride, middle);
+    value = plan.conv_norm(&name, block.names(Part::Depthwise), spec, value);
     value = plan.activation(&name, RELU6, value);
-    let spec = ConvSpec {
-        channels: [middle, outputs],
-        kernel: 1,
-        stride: 1,
-        depthwise: false,
-    };
-    let parts = names(&format!("{}", part + 1), &format!("{}", part + 2));
-    value = plan.conv_norm(&format!("b{block}.project"), parts, spec, value);
+    let spec = conv([middle, outputs], 1, 1, 1);
+    value = plan.conv_norm(&format!("b{number}.project"), block.names(Part::Project), spec, value);
     if stride == 1 && inputs == outputs {
-        value = plan.plain(format!("b{block}.add"), Op::Add, vec![value, input]);
+        value = plan.plain(format!("b{number}.add"), Op::Add, vec![value, input]);
     }
     value
 }

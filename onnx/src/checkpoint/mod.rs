@@ -1,19 +1,30 @@
 //! Checkpoints of known architectures to backbones.
 
 mod architecture;
+mod build;
+mod choose;
+mod config;
 mod efficientnet_lite;
 mod error;
+mod fit;
+mod foreign;
+mod head;
 mod mobilenet;
 mod pickle;
 mod plan;
+mod refuse;
 mod resnet;
 mod safetensors;
 mod seeded;
-mod state;
+mod settings;
+mod shards;
+mod spelling;
 #[cfg(test)]
 mod tests;
 mod torch;
 mod views;
+mod walk;
+mod weights;
 
 use std::fs::File;
 use std::io::Read;
@@ -23,6 +34,10 @@ use crate::{
     Backbone, Origin, PreprocessingOrigins, ReadOptions, StatedPreprocessing, foreign, import as onnx,
     preprocess::stated_next_to,
 };
+
+use config::Config;
+use shards::Shards;
+use weights::Weights;
 
 pub use architecture::Architecture;
 pub use error::{ImportError, TensorProblem};
@@ -40,23 +55,28 @@ pub struct ImportOptions {
     pub labels: Option<Vec<String>>,
     /// Parts of the preprocessing, instead of what the file or the architecture says.
     pub preprocessing: StatedPreprocessing,
+    /// Which set of weights to read where a checkpoint has several: a key or path, or `model` or `ema` in general.
+    pub weights: Option<String>,
     /// The backbone's name, instead of that in the ONNX file's metadata or the architecture's.
     pub name: Option<String>,
     /// What an ONNX file leaves open.
     pub onnx: ReadOptions,
 }
 
-/// Reads a backbone from an ONNX file, a PyTorch state dict (`torch.save`, the zip format and the one before it) or a
-/// `.safetensors` file. The content decides, not the extension. Nothing in the file is executed; memory stays within
-/// a small multiple of the file's length.
+/// Reads a backbone from an ONNX file, a file of `torch.save` (the zip format and the one before it), a `.safetensors` file, or
+/// the `.index.json` of several such files; or from a folder with such a file under the name that Transformers gives it. The content decides, not the extension. Nothing in the file is executed; memory
+/// stays within a small multiple of the file's length.
 ///
-/// In a state dict, names may start with `module.`, and the weights may lie under `state_dict`, `model` or
-/// `model_state_dict`. Tensors of half and double precision and of integers become f32.
+/// The weights are found wherever they are in a checkpoint: under any keys, with any prefix, next to other objects, or in a
+/// pickled `nn.Module`. Tensors of half and double precision and of integers become f32. A classifier of one linear layer comes
+/// along under any name; any other head is left out. [`Backbone::notes`] say what was chosen and what was not read.
 ///
 /// # Errors
-/// [`ImportError`]: the file is damaged, of unknown format, refers to anything but tensors, or does not fit the architecture; then every
-/// tensor in question is listed.
+/// [`ImportError`]: the file is damaged, of unknown format, or does not fit an architecture; then every tensor in question is
+/// listed.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Backbone, ImportError> {
+    let file = shards::file_of(path);
+    let path = file.as_path();
     let bytes = read(path)?;
     import_from(&bytes, &path.display().to_string(), Some(path), options)
 }
@@ -69,46 +89,57 @@ pub fn import_bytes(bytes: &[u8], origin: &str, options: &ImportOptions) -> Resu
     import_from(bytes, origin, None, options)
 }
 
-/// `path` is the file's, if it has one: an ONNX file may have its weights in others next to it, and its preprocessing.
+/// `path` is the file's, if it has one: next to it may lie weights and settings.
 fn import_from(
     bytes: &[u8],
     origin: &str,
     path: Option<&Path>,
     options: &ImportOptions,
 ) -> Result<Backbone, ImportError> {
+    if let Some(path) = path.filter(|_| shards::is_index(bytes)) {
+        let shards = Shards::load(bytes, path)?;
+        return of_weights(shards.weights()?, origin, Some(path), options);
+    }
     foreign::refuse(bytes, origin)?;
-    let state = match bytes {
-        [b'P', b'K', 3 | 5, 4 | 6, ..] => torch::read_zip(bytes, origin)?,
-        [0x80, 2..=5, ..] => torch::read_legacy(bytes, origin)?,
-        _ if safetensors::is_safetensors(bytes) => safetensors::read(bytes, origin)?,
+    if let Some(weights) = weights_of(bytes, origin)? {
+        return of_weights(weights, origin, path, options);
+    }
+    match bytes {
         // A ModelProto starts with one of its first fields: IR version, opset import, or the producer's name.
         [0x08 | 0x12 | 0x1a | 0x3a | 0x42, ..] => {
             let mut reading = options.onnx.clone();
             reading.two_classes |= options.labels.as_ref().is_some_and(|labels| labels.len() == 2);
-            return finish(onnx::backbone(bytes, origin, path, &reading)?, options);
+            finish(onnx::backbone(bytes, origin, path, &reading)?, options)
         }
-        _ => {
-            return Err(ImportError::UnknownFormat {
-                origin: origin.to_owned(),
-            });
-        }
-    };
-    let architecture = options.architecture.or_else(|| architecture::guess(&state));
-    let Some(architecture) = architecture else {
-        return Err(ImportError::UnknownArchitecture {
+        _ => Err(ImportError::UnknownFormat {
             origin: origin.to_owned(),
-            count: state.tensors.len(),
-            first: state.tensors.keys().take(5).cloned().collect(),
-        });
-    };
-    let (graph, head) = architecture::build(architecture, state, origin)?;
-    let name = options.name.clone().unwrap_or_else(|| architecture.name().to_owned());
-    let mut backbone = Backbone::new(name, graph, head, None, architecture.preprocessing())?
+        }),
+    }
+}
+
+fn of_weights(
+    weights: Weights<'_>,
+    origin: &str,
+    path: Option<&Path>,
+    options: &ImportOptions,
+) -> Result<Backbone, ImportError> {
+    let config = path.map(Config::next_to).unwrap_or_default();
+    let mut backbone = build::backbone(weights, &config, origin, options)?
         .with_origins(PreprocessingOrigins::all(Origin::Architecture));
     if let Some(stated) = path.and_then(stated_next_to) {
         backbone = backbone.with_stated(&stated, Origin::Config)?;
     }
     finish(backbone, options)
+}
+
+/// The tensors of a file of `torch.save` or a `.safetensors` file; nothing if it is of another format.
+fn weights_of<'a>(bytes: &'a [u8], origin: &str) -> Result<Option<Weights<'a>>, ImportError> {
+    Ok(Some(match bytes {
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => torch::read_zip(bytes, origin)?,
+        [0x80, 2..=5, ..] => torch::read_legacy(bytes, origin)?,
+        _ if safetensors::is_safetensors(bytes) => safetensors::read(bytes, origin)?,
+        _ => return Ok(None),
+    }))
 }
 
 fn finish(mut backbone: Backbone, options: &ImportOptions) -> Result<Backbone, ImportError> {

@@ -133,6 +133,28 @@ impl Plan {
         }
     }
 
+    /// The settings of the layers with weights: the name of the module, and each setting as PyTorch's modules call it.
+    pub(super) fn settings(&self) -> Vec<(String, Vec<(&'static str, f64)>)> {
+        let of_layer = |layer: &Layer| match &layer.kind {
+            Kind::Conv {
+                parameter,
+                stride,
+                padding,
+                ..
+            } => {
+                let mut settings = vec![("stride", *stride as f64), ("dilation", 1.0)];
+                // SAME padding is done by other means, which no setting shows.
+                if let Padding::Explicit([side, ..]) = padding {
+                    settings.push(("padding", *side as f64));
+                }
+                Some((parameter.trim_end_matches(".weight").to_owned(), settings))
+            }
+            Kind::Norm { prefix, epsilon, .. } => Some((prefix.clone(), vec![("eps", f64::from(*epsilon))])),
+            Kind::Plain(_) => None,
+        };
+        self.layers.iter().filter_map(of_layer).collect()
+    }
+
     /// The values that layer `index` reads.
     pub(super) fn inputs(&self, index: usize) -> &[ValueId] {
         &self.layers[index].inputs
@@ -176,8 +198,8 @@ pub(super) struct ConvSpec {
     pub(super) kernel: usize,
     /// Step of the kernel.
     pub(super) stride: usize,
-    /// One group per channel instead of one for all.
-    pub(super) depthwise: bool,
+    /// Groups of channels; as many as input channels for a depthwise convolution.
+    pub(super) groups: usize,
 }
 
 impl Planner {
@@ -216,19 +238,18 @@ impl Planner {
             channels: [from, to],
             kernel,
             stride,
-            depthwise,
+            groups,
         } = spec;
         let padding = if self.same_padding {
             Padding::SameUpper
         } else {
             Padding::Explicit([kernel / 2; 4])
         };
-        let group = if depthwise { from } else { 1 };
         let kind = Kind::Conv {
             parameter: format!("{conv}.weight"),
-            shape: [to, from / group, kernel, kernel],
+            shape: [to, from / groups, kernel, kernel],
             stride,
-            group,
+            group: groups,
             padding,
         };
         let value = self.push(name, kind, vec![input]);

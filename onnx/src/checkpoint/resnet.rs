@@ -1,63 +1,136 @@
-//! ResNet-18, -34 and -50 (He et al., 2015; the stride of a bottleneck on its 3×3 convolution) on torchvision's names
-//! (`layer1.0.conv1`, `fc` …).
+//! ResNet (He et al., 2015; the stride of a bottleneck on its 3×3 convolution), `ResNeXt` (Xie et al., 2016) and Wide ResNet
+//! (Zagoruyko and Komodakis, 2016) as torchvision has them.
+//!
+//! Layers are called as in torchvision (`layer1.0.conv1`, `fc` …), whatever the tensors are called.
 
 use super::plan::{ConvSpec, Plan, Planner};
+use super::spelling::Spelling;
 use crate::{Activation, Op, ValueId};
 
-/// The network with `blocks` per stage; `bottleneck` as in ResNet-50, basic blocks otherwise.
-pub(super) fn plan(blocks: [usize; 4], bottleneck: bool) -> Plan {
+/// One network of the family.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Variant {
+    /// Blocks per stage.
+    pub(super) blocks: [usize; 4],
+    /// Bottlenecks as in ResNet-50, else basic blocks.
+    pub(super) bottleneck: bool,
+    /// Groups of a bottleneck's 3×3 convolution.
+    pub(super) groups: usize,
+    /// Channels of a bottleneck's 3×3 convolution in the first stage.
+    pub(super) width: usize,
+}
+
+/// The spellings of the family. timm has torchvision's names.
+pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Transformers, Spelling::Children];
+
+/// The network with the tensors called as in `spelling`.
+pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
     let mut plan = Planner::new(1e-5, false);
     let stem = ConvSpec {
         channels: [3, 64],
         kernel: 7,
         stride: 2,
-        depthwise: false,
+        groups: 1,
     };
-    let value = plan.conv_norm("conv1", ["conv1", "bn1"].map(String::from), stem, ValueId::IMAGE);
+    let names = match spelling {
+        Spelling::Transformers => ["embedder.embedder.convolution", "embedder.embedder.normalization"],
+        Spelling::Children => ["0", "1"],
+        _ => ["conv1", "bn1"],
+    };
+    let value = plan.conv_norm("conv1", names.map(String::from), stem, ValueId::IMAGE);
     let value = plan.activation("conv1", Activation::Relu, value);
     let mut value = plan.max_pool("maxpool", value);
     let mut channels = 64;
-    let expansion = if bottleneck { 4 } else { 1 };
-    for (stage, repeats) in blocks.into_iter().enumerate() {
-        let width = 64 << stage;
+    for (stage, repeats) in variant.blocks.into_iter().enumerate() {
         for repeat in 0..repeats {
             let stride = if stage > 0 && repeat == 0 { 2 } else { 1 };
-            let name = format!("layer{}.{repeat}", stage + 1);
-            let outputs = width * expansion;
-            // Input and output channels, kernel and stride of the block's convolutions.
-            let convs = if bottleneck {
-                vec![
-                    (channels, width, 1, 1),
-                    (width, width, 3, stride),
-                    (width, outputs, 1, 1),
-                ]
-            } else {
-                vec![(channels, width, 3, stride), (width, width, 3, 1)]
+            let block = Block {
+                stage,
+                repeat,
+                spelling,
             };
-            value = residual(&mut plan, &name, &convs, value);
-            channels = outputs;
+            let convs = convs(variant, channels, stage, stride);
+            value = residual(&mut plan, block, &convs, value);
+            channels = convs[convs.len() - 1].channels[1];
         }
     }
-    plan.finish(value, channels, "fc")
+    let classifier = match spelling {
+        Spelling::Transformers => "classifier.1",
+        Spelling::Children => "9",
+        _ => "fc",
+    };
+    plan.finish(value, channels, classifier)
 }
 
-fn residual(plan: &mut Planner, block: &str, convs: &[(usize, usize, usize, usize)], input: ValueId) -> ValueId {
-    let mut value = input;
-    for (index, &(from, to, kernel, stride)) in convs.iter().enumerate() {
-        let name = format!("{block}.conv{}", index + 1);
-        let spec = ConvSpec {
-            channels: [from, to],
-            kernel,
-            stride,
-            depthwise: false,
-        };
-        value = plan.conv_norm(&name, [name.clone(), format!("{block}.bn{}", index + 1)], spec, value);
-        if index + 1 < convs.len() {
-            value = plan.activation(&name, Activation::Relu, value);
+/// The convolutions of a block that reads `from` channels.
+fn convs(variant: Variant, from: usize, stage: usize, stride: usize) -> Vec<ConvSpec> {
+    let conv = |from, to, kernel, stride, groups| ConvSpec {
+        channels: [from, to],
+        kernel,
+        stride,
+        groups,
+    };
+    let plain = 64 << stage;
+    if variant.bottleneck {
+        let width = variant.width << stage;
+        vec![
+            conv(from, width, 1, 1, 1),
+            conv(width, width, 3, stride, variant.groups),
+            conv(width, 4 * plain, 1, 1, 1),
+        ]
+    } else {
+        vec![conv(from, plain, 3, stride, 1), conv(plain, plain, 3, 1, 1)]
+    }
+}
+
+/// The place of a block, for its names.
+#[derive(Clone, Copy)]
+struct Block {
+    stage: usize,
+    repeat: usize,
+    spelling: Spelling,
+}
+
+impl Block {
+    fn name(self) -> String {
+        format!("layer{}.{}", self.stage + 1, self.repeat)
+    }
+
+    /// Tensors of convolution `index` and its norm.
+    fn conv(self, index: usize) -> [String; 2] {
+        let Self { stage, repeat, .. } = self;
+        match self.spelling {
+            Spelling::Transformers => ["convolution", "normalization"]
+                .map(|part| format!("encoder.stages.{stage}.layers.{repeat}.layer.{index}.{part}")),
+            Spelling::Children => ["conv", "bn"].map(|part| format!("{}.{repeat}.{part}{}", stage + 4, index + 1)),
+            _ => ["conv", "bn"].map(|part| format!("{}.{part}{}", self.name(), index + 1)),
         }
     }
-    let (from, to) = (convs[0].0, convs[convs.len() - 1].1);
-    let stride = convs.iter().map(|conv| conv.3).product();
+
+    /// Tensors of the shortcut's convolution and norm.
+    fn downsample(self) -> [String; 2] {
+        let Self { stage, repeat, .. } = self;
+        match self.spelling {
+            Spelling::Transformers => ["convolution", "normalization"]
+                .map(|part| format!("encoder.stages.{stage}.layers.{repeat}.shortcut.{part}")),
+            Spelling::Children => ["0", "1"].map(|part| format!("{}.{repeat}.downsample.{part}", stage + 4)),
+            _ => ["0", "1"].map(|part| format!("{}.downsample.{part}", self.name())),
+        }
+    }
+}
+
+fn residual(plan: &mut Planner, block: Block, convs: &[ConvSpec], input: ValueId) -> ValueId {
+    let name = block.name();
+    let mut value = input;
+    for (index, &spec) in convs.iter().enumerate() {
+        let conv = format!("{name}.conv{}", index + 1);
+        value = plan.conv_norm(&conv, block.conv(index), spec, value);
+        if index + 1 < convs.len() {
+            value = plan.activation(&conv, Activation::Relu, value);
+        }
+    }
+    let (from, to) = (convs[0].channels[0], convs[convs.len() - 1].channels[1]);
+    let stride = convs.iter().map(|conv| conv.stride).product();
     let shortcut = if from == to && stride == 1 {
         input
     } else {
@@ -65,11 +138,10 @@ fn residual(plan: &mut Planner, block: &str, convs: &[(usize, usize, usize, usiz
             channels: [from, to],
             kernel: 1,
             stride,
-            depthwise: false,
+            groups: 1,
         };
-        let names = [format!("{block}.downsample.0"), format!("{block}.downsample.1")];
-        plan.conv_norm(&format!("{block}.downsample"), names, spec, input)
+        plan.conv_norm(&format!("{name}.downsample"), block.downsample(), spec, input)
     };
-    let sum = plan.plain(format!("{block}.add"), Op::Add, vec![value, shortcut]);
-    plan.activation(block, Activation::Relu, sum)
+    let sum = plan.plain(format!("{name}.add"), Op::Add, vec![value, shortcut]);
+    plan.activation(&name, Activation::Relu, sum)
 }

@@ -1,11 +1,12 @@
 //! `.safetensors` files.
 
+use std::rc::Rc;
+
 use safetensors::{Dtype, SafeTensors};
 
 use super::ImportError;
 use super::pickle::Element;
-use super::state::{Budget, StateDict, plain_name};
-use crate::Tensor;
+use super::weights::{Entry, Source, Weights};
 
 /// Whether `bytes` begin as a safetensors file: the header's length (u64) and the header, a JSON object.
 pub(super) fn is_safetensors(bytes: &[u8]) -> bool {
@@ -15,34 +16,35 @@ pub(super) fn is_safetensors(bytes: &[u8]) -> bool {
     }
 }
 
-/// Reads all tensors of floating-point or integer type.
-pub(super) fn read(bytes: &[u8], origin: &str) -> Result<StateDict, ImportError> {
+/// The tensors of the file. Those of types without a value in f32 cannot be read later.
+pub(super) fn read<'a>(bytes: &'a [u8], origin: &str) -> Result<Weights<'a>, ImportError> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| ImportError::Container {
         origin: origin.to_owned(),
-        reason: format!("safetensors: {error}"),
+        reason: format!(
+            "safetensors: {error}\nhint: the file may be incomplete: compare its length with that of the source"
+        ),
     })?;
-    let mut budget = Budget::new(origin, bytes.len());
-    let mut state = StateDict::default();
-    for (name, view) in file.iter() {
-        let Some(element) = element(view.dtype()) else {
-            let reason = format!("expected f16, bf16, f32, f64 or integers, got {:?}", view.dtype());
-            return Err(ImportError::Tensor {
-                origin: origin.to_owned(),
-                tensor: name.to_owned(),
-                reason,
-            });
+    let origin: Rc<str> = origin.into();
+    let entries = file.iter().map(|(name, view)| {
+        let source = match element(view.dtype()) {
+            Some(element) => Source::Bytes {
+                element,
+                bytes: view.data(),
+            },
+            None => Source::Unreadable(format!(
+                "expected f16, bf16, f32, f64 or integers, got {:?}",
+                view.dtype()
+            )),
         };
-        budget.elements(view.shape())?;
-        let values: Vec<f32> = view
-            .data()
-            .chunks_exact(element.size())
-            .map(|value| element.read(value))
-            .collect();
-        state
-            .tensors
-            .insert(plain_name(name).to_owned(), Tensor::new(view.shape(), values));
-    }
-    Ok(state)
+        let entry = Entry {
+            origin: Rc::clone(&origin),
+            shape: view.shape().to_vec(),
+            container: 0,
+            source,
+        };
+        (name.to_owned(), entry)
+    });
+    Ok(Weights::new(entries.collect(), bytes.len()))
 }
 
 fn element(dtype: Dtype) -> Option<Element> {

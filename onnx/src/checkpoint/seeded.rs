@@ -15,7 +15,7 @@ use crate::{Backbone, Op, Tensor, ValueId};
 /// # Panics
 /// Never: the plans of the architectures are valid graphs, as the tests show for each.
 pub fn seeded_backbone(architecture: Architecture, seed: u64, classes: usize) -> Backbone {
-    let plan = architecture.plan();
+    let plan = architecture.plan(architecture.spellings()[0]);
     let mut random = Random(seed ^ 0x636c_7220_7365_6564);
     // The expected mean square of every value, to give norms their variance. A normalised picture has about 1.
     let mut power = vec![1.0_f32; plan.len() + 1];

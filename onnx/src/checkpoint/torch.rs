@@ -1,15 +1,16 @@
 //! The two containers of `torch.save`: the old one (five pickles, then raw storages) and the zip archive.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Read};
+use std::rc::Rc;
 
 use zip::{CompressionMethod, ZipArchive};
 
 use super::ImportError;
-use super::pickle::{MAX_PICKLE_BYTES, Object, PickleError, Reason, StorageRef, TensorRef, Unpickled, Value, unpickle};
-use super::state::{Budget, StateDict, plain_name};
-use super::views::contiguous;
-use crate::Tensor;
+use super::foreign::{TORCH_SCRIPT, foreign_archive};
+use super::pickle::{MAX_PICKLE_BYTES, Object, PickleError, Reason, StorageRef, Unpickled, Value, unpickle};
+use super::walk::{Found, Inventory, inventory};
+use super::weights::{Entry, Source, Weights};
 
 /// The first integer in a file of the old format.
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
@@ -17,12 +18,9 @@ const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 /// The version of the old format.
 const PROTOCOL_VERSION: i128 = 1001;
 
-/// Under these keys training scripts put the state dict beside an optimiser's state and the like.
-const NESTED: [&str; 3] = ["state_dict", "model", "model_state_dict"];
-
 /// Reads the old format: magic, version, system, state dict and storage keys as pickles, then for every key the
 /// number of elements (u64) and the elements.
-pub(super) fn read_legacy(bytes: &[u8], origin: &str) -> Result<StateDict, ImportError> {
+pub(super) fn read_legacy<'a>(bytes: &'a [u8], origin: &str) -> Result<Weights<'a>, ImportError> {
     let mut rest = bytes;
     let mut next = || {
         let offset = bytes.len() - rest.len();
@@ -36,7 +34,8 @@ pub(super) fn read_legacy(bytes: &[u8], origin: &str) -> Result<StateDict, Impor
     };
     if next()?.root != Value::Int(MAGIC) {
         return Err(container(
-            "a pickle, but not one of torch.save\nhint: save with torch.save(model.state_dict(), path)".into(),
+            "a pickle, but not one of torch.save\nhint: load it in Python and save its weights with torch.save(model.state_dict(), path)"
+                .into(),
         ));
     }
     let version = next()?.root;
@@ -57,8 +56,7 @@ pub(super) fn read_legacy(bytes: &[u8], origin: &str) -> Result<StateDict, Impor
     let Some(Object::List(keys_in_order)) = keys.object(keys.root) else {
         return Err(container("the list of storage keys is missing".into()));
     };
-    let tensors = named_tensors(&dictionary, origin)?;
-    // All of them, not only those of the state dict: an optimiser's state may lie between.
+    let inventory = tensors(&dictionary, origin)?;
     let elements: HashMap<&str, &StorageRef> = dictionary
         .storages()
         .map(|storage| (storage.key.as_str(), storage))
@@ -89,17 +87,16 @@ pub(super) fn read_legacy(bytes: &[u8], origin: &str) -> Result<StateDict, Impor
         storages.insert(key, data);
         rest = tail;
     }
-    let mut budget = Budget::new(origin, bytes.len());
-    collect(&tensors, origin, &mut budget, |storage| {
+    collect(inventory, origin, bytes.len(), |storage| {
         storages
             .get(storage.key.as_str())
-            .copied()
+            .map(|&data| (data, None))
             .ok_or_else(|| format!("storage `{}` is missing", storage.key))
     })
 }
 
 /// Reads the zip format: `<folder>/data.pkl`, storages in `<folder>/data/<key>`, optionally `<folder>/byteorder`.
-pub(super) fn read_zip(bytes: &[u8], origin: &str) -> Result<StateDict, ImportError> {
+pub(super) fn read_zip<'a>(bytes: &'a [u8], origin: &str) -> Result<Weights<'a>, ImportError> {
     let container = |reason: String| ImportError::Container {
         origin: origin.to_owned(),
         reason,
@@ -118,12 +115,10 @@ pub(super) fn read_zip(bytes: &[u8], origin: &str) -> Result<StateDict, ImportEr
         })
         .find(|folder| folder.is_empty() || folder.ends_with('/'));
     let Some(folder) = folder else {
-        return Err(container(
-            "a zip archive without data.pkl, so not one of torch.save".into(),
-        ));
+        return Err(container(foreign_archive(&archive)));
     };
     if archive.index_for_name(&format!("{folder}constants.pkl")).is_some() {
-        return Err(container("a TorchScript archive\nhint: save the bare weights with torch.save(model.state_dict(), path), or export ONNX".into()));
+        return Err(container(TORCH_SCRIPT.into()));
     }
     let byte_order = format!("{folder}byteorder");
     if archive.index_for_name(&byte_order).is_some() {
@@ -135,41 +130,60 @@ pub(super) fn read_zip(bytes: &[u8], origin: &str) -> Result<StateDict, ImportEr
             )));
         }
     }
-    let pickle = entry(&mut archive, &format!("{folder}data.pkl"), MAX_PICKLE_BYTES).map_err(container)?;
+    let pickle = entry(
+        &mut archive,
+        &format!("{folder}data.pkl"),
+        bytes.len().min(MAX_PICKLE_BYTES),
+    )
+    .map_err(container)?;
     let dictionary = unpickle(&pickle).map_err(|error| refuse(error, 0, origin))?;
-    let tensors = named_tensors(&dictionary, origin)?;
-    let mut storages = HashMap::new();
-    // Entries could lie on top of each other; together they may not be longer than the file.
-    let mut left = bytes.len();
-    for (name, tensor) in &tensors {
-        let storage = &tensor.storage;
-        if storages.contains_key(storage.key.as_str()) {
-            continue;
-        }
-        let fail = |reason| ImportError::Tensor {
-            origin: origin.to_owned(),
-            tensor: name.clone(),
-            reason,
-        };
-        let data = entry(&mut archive, &format!("{folder}data/{}", storage.key), left).map_err(fail)?;
-        if Some(data.len()) != storage.elements.checked_mul(storage.element.size()) {
-            let (elements, size) = (storage.elements, storage.element.size());
-            return Err(fail(format!(
-                "storage `{}`: expected {elements} × {size} bytes, got {}",
-                storage.key,
-                data.len()
-            )));
-        }
-        left -= data.len();
-        storages.insert(storage.key.as_str(), data);
+    let inventory = tensors(&dictionary, origin)?;
+    let mut storages: HashMap<String, Result<&'a [u8], String>> = HashMap::new();
+    let mut weights = collect(inventory, origin, bytes.len(), |storage| {
+        let path = format!("{folder}data/{}", storage.key);
+        let data = storages
+            .entry(storage.key.clone())
+            .or_insert_with(|| stored(&mut archive, bytes, &path, storage))
+            .clone()?;
+        Ok((data, Some((0, path))))
+    })?;
+    weights.archives.push(archive);
+    Ok(weights)
+}
+
+/// The bytes of `storage`, uncopied. The CRC is checked when a tensor is read.
+fn stored<'a>(
+    archive: &mut ZipArchive<Cursor<&'a [u8]>>,
+    bytes: &'a [u8],
+    path: &str,
+    storage: &StorageRef,
+) -> Result<&'a [u8], String> {
+    let file = archive
+        .by_name(path)
+        .map_err(|error| format!("entry `{path}`: {error}\nhint: the file may be incomplete"))?;
+    if file.compression() != CompressionMethod::Stored {
+        return Err(compressed(path));
     }
-    let mut budget = Budget::new(origin, bytes.len());
-    collect(&tensors, origin, &mut budget, |storage| {
-        storages
-            .get(storage.key.as_str())
-            .map(Vec::as_slice)
-            .ok_or_else(|| format!("storage `{}` is missing", storage.key))
-    })
+    let (elements, size) = (storage.elements, storage.element.size());
+    if Some(file.size()) != elements.checked_mul(size).map(|length| length as u64) {
+        return Err(format!(
+            "storage `{}`: expected {elements} × {size} bytes, got {}",
+            storage.key,
+            file.size()
+        ));
+    }
+    let start = file.data_start().and_then(|start| usize::try_from(start).ok());
+    let end = start.and_then(|start| start.checked_add(file.size() as usize));
+    start
+        .zip(end)
+        .and_then(|(start, end)| bytes.get(start..end))
+        .ok_or_else(|| format!("entry `{path}` ends after the file\nhint: the file may be incomplete"))
+}
+
+fn compressed(path: &str) -> String {
+    format!(
+        "entry `{path}` is compressed, torch.save stores\nhint: the archive was packed again; in Python: torch.save(torch.load(path), \"weights.pth\")"
+    )
 }
 
 /// One stored entry of at most `limit` bytes, its CRC checked.
@@ -178,9 +192,7 @@ fn entry(archive: &mut ZipArchive<Cursor<&[u8]>>, name: &str, limit: usize) -> R
         .by_name(name)
         .map_err(|error| format!("entry `{name}`: {error}"))?;
     if file.compression() != CompressionMethod::Stored {
-        return Err(format!(
-            "entry `{name}` is compressed, torch.save stores\nhint: save the file again with torch.save"
-        ));
+        return Err(compressed(name));
     }
     if file.size() > limit as u64 {
         return Err(format!("entry `{name}`: at most {limit} bytes, got {}", file.size()));
@@ -200,59 +212,53 @@ fn refuse(error: PickleError, start: usize, origin: &str) -> ImportError {
     }
 }
 
-/// The tensors of the state dict, at the root or under one of [`NESTED`], by plain name in order.
-fn named_tensors(unpickled: &Unpickled, origin: &str) -> Result<Vec<(String, TensorRef)>, ImportError> {
-    let tensors_in = |value: Value| -> Vec<(String, TensorRef)> {
-        let entries = unpickled.entries(value).unwrap_or_default();
-        let tensor = |(name, value)| match unpickled.object(value) {
-            Some(Object::Tensor(tensor)) => Some((plain_name(name).to_owned(), tensor.clone())),
-            _ => None,
-        };
-        let mut tensors: Vec<_> = entries.into_iter().filter_map(tensor).collect();
-        tensors.sort_by(|a, b| a.0.cmp(&b.0));
-        tensors
-    };
-    let mut tensors = tensors_in(unpickled.root);
-    if tensors.is_empty() {
-        let root = unpickled.entries(unpickled.root).unwrap_or_default();
-        let nested = NESTED.iter().filter_map(|key| root.get(key));
-        tensors = nested
-            .map(|&value| tensors_in(value))
-            .find(|tensors| !tensors.is_empty())
-            .unwrap_or_default();
-    }
-    if tensors.is_empty() {
-        let reason = format!(
-            "no tensors at the root nor under {}\nhint: save with torch.save(model.state_dict(), path)",
-            NESTED.join(", ")
-        );
-        return Err(ImportError::Container {
-            origin: origin.to_owned(),
-            reason,
-        });
-    }
-    Ok(tensors)
+fn tensors(unpickled: &Unpickled, origin: &str) -> Result<Inventory, ImportError> {
+    inventory(unpickled).map_err(|reason| ImportError::Container {
+        origin: origin.to_owned(),
+        reason,
+    })
 }
 
+/// The tensors with their storages; `storage` gives the bytes and the entry to check.
 fn collect<'a>(
-    tensors: &[(String, TensorRef)],
+    inventory: Inventory,
     origin: &str,
-    budget: &mut Budget<'_>,
-    storage: impl Fn(&StorageRef) -> Result<&'a [u8], String>,
-) -> Result<StateDict, ImportError> {
-    let mut state = StateDict::default();
-    for (name, tensor) in tensors {
-        let fail = |reason| ImportError::Tensor {
-            origin: origin.to_owned(),
-            tensor: name.clone(),
-            reason,
+    bytes: usize,
+    mut storage: impl FnMut(&StorageRef) -> Result<(&'a [u8], Option<(usize, String)>), String>,
+) -> Result<Weights<'a>, ImportError> {
+    let origin: Rc<str> = origin.into();
+    let mut weights = Weights::new(BTreeMap::new(), bytes);
+    weights.stated = inventory.stated;
+    weights.settings = inventory.settings;
+    for Found {
+        name,
+        container,
+        tensor,
+    } in inventory.found
+    {
+        let (shape, source) = match tensor {
+            Err(class) => (
+                Vec::new(),
+                Source::Unreadable(format!("it was saved as `{class}`, expected a dense tensor")),
+            ),
+            Ok(tensor) => match storage(&tensor.storage) {
+                Ok((storage, entry)) => (tensor.shape.clone(), Source::View { tensor, storage, entry }),
+                Err(reason) => {
+                    return Err(ImportError::Tensor {
+                        origin: origin.to_string(),
+                        tensor: name,
+                        reason,
+                    });
+                }
+            },
         };
-        let count = budget.elements(&tensor.shape)?;
-        let data = storage(&tensor.storage).map_err(fail)?;
-        let values = contiguous(tensor, count, data).map_err(fail)?;
-        state
-            .tensors
-            .insert(name.clone(), Tensor::new(tensor.shape.clone(), values));
+        let entry = Entry {
+            origin: Rc::clone(&origin),
+            shape,
+            container,
+            source,
+        };
+        weights.entries.insert(name, entry);
     }
-    Ok(state)
+    Ok(weights)
 }

@@ -1,11 +1,12 @@
-//! The calls of a state dict, done here and now: what the pickle names is matched, never looked up.
+//! The calls of a checkpoint, done here and now: what the pickle names is matched, never looked up.
 
+use super::danger::is_dangerous;
 use super::machine::{Machine, Step, malformed};
-use super::value::{Global, Object, StorageRef, TensorRef, Value};
-use super::{MAX_NAME, MAX_OPCODES, MAX_RANK, Reason};
+use super::value::{Global, Instance, NameId, Object, StorageRef, TensorRef, Value};
+use super::{MAX_NAME, MAX_NAMES, MAX_OPCODES, MAX_RANK, Reason};
 
 impl Machine<'_> {
-    /// GLOBAL: pushes the object called `module.name`, if a state dict may refer to it.
+    /// GLOBAL: pushes the object called `module.name`. Names that run programs or code where Python loads the file are an error.
     pub(super) fn global(&mut self, module: &str, name: &str) -> Step<()> {
         if module.len() + name.len() > 2 * MAX_NAME {
             return malformed(format!(
@@ -13,25 +14,36 @@ impl Machine<'_> {
                 module.len() + name.len()
             ));
         }
-        match Global::of(module, name) {
-            Some(global) => {
-                self.push(Object::Global(global));
-                Ok(())
-            }
-            None => Err(Reason::Global(format!("{module}.{name}"))),
-        }
+        let global = match Global::of(module, name) {
+            Some(global) => global,
+            None if is_dangerous(module, name) => return Err(Reason::Global(format!("{module}.{name}"))),
+            None => Global::Other(self.name_id(format!("{module}.{name}"))?),
+        };
+        self.push(Object::Global(global));
+        Ok(())
     }
 
-    /// REDUCE: the few calls a state dict makes, done here and now.
+    fn name_id(&mut self, name: String) -> Step<NameId> {
+        if let Some(&id) = self.name_ids.get(&name) {
+            return Ok(id);
+        }
+        if self.names.len() == MAX_NAMES {
+            return malformed(format!("more than {MAX_NAMES} different Python names"));
+        }
+        let id = NameId(self.names.len());
+        self.names.push(name.clone());
+        self.name_ids.insert(name, id);
+        Ok(id)
+    }
+
+    /// REDUCE: the few calls that make dictionaries and tensors, done here and now. Any other call is written down.
     pub(super) fn reduce(&mut self) -> Step<()> {
         let operands = self.pop_many(2)?;
-        let (Some(&Object::Global(callee)), Some(Object::Tuple(arguments))) =
-            (self.object(operands[0]), self.object(operands[1]))
-        else {
-            return malformed("calls what cannot be called");
+        let (callee, Some(Object::Tuple(arguments))) = (operands[0], self.object(operands[1])) else {
+            return malformed("calls with arguments that are not a tuple");
         };
-        let object = match callee {
-            Global::OrderedDict => match arguments.as_slice() {
+        let object = match self.object(callee) {
+            Some(&Object::Global(Global::OrderedDict)) => match arguments.as_slice() {
                 [] => Object::Dict(Vec::new()),
                 &[pairs] => {
                     let pairs = self.pairs(pairs)?;
@@ -43,14 +55,69 @@ impl Machine<'_> {
                 }
                 _ => return malformed("OrderedDict: expected at most 1 argument"),
             },
-            Global::RebuildTensor => Object::Tensor(self.tensor(arguments)?),
-            Global::RebuildParameter => match arguments.first().and_then(|&data| self.object(data)) {
-                Some(Object::Tensor(tensor)) => Object::Tensor(tensor.clone()),
-                _ => return malformed("a parameter without a tensor"),
+            Some(&Object::Global(global)) => match self.rebuilt(global, arguments)? {
+                Some(tensor) => Object::Tensor(tensor),
+                None => return self.instance(callee, operands[1]),
             },
-            Global::Storage(_) => return malformed("a storage without data"),
+            _ => return self.instance(callee, operands[1]),
         };
         self.push(object);
+        Ok(())
+    }
+
+    /// The tensor that a call of `global` makes, if its data are in the file and of a kind that is known.
+    fn rebuilt(&self, global: Global, arguments: &[Value]) -> Step<Option<TensorRef>> {
+        let is_storage = |value: Value| matches!(self.object(value), Some(Object::Storage(_)));
+        match global {
+            Global::RebuildTensor if arguments.first().is_some_and(|&first| !is_storage(first)) => Ok(None),
+            Global::RebuildTensor => self.tensor(arguments).map(Some),
+            Global::RebuildParameter => Ok(match arguments.first().and_then(|&data| self.object(data)) {
+                Some(Object::Tensor(tensor)) => Some(tensor.clone()),
+                _ => None,
+            }),
+            // Function, type, its arguments, attributes. The function is one of those above; nothing nests deeper.
+            Global::RebuildFromType => match *arguments {
+                [function, _, inner, ..] => match (self.object(function), self.object(inner)) {
+                    (
+                        Some(&Object::Global(global @ (Global::RebuildTensor | Global::RebuildParameter))),
+                        Some(Object::Tuple(inner)),
+                    ) => self.rebuilt(global, inner),
+                    _ => Ok(None),
+                },
+                _ => Ok(None),
+            },
+            Global::OrderedDict | Global::Storage(_) | Global::Other(_) => Ok(None),
+        }
+    }
+
+    /// NEWOBJ, or a call without a meaning here: an object of `class` with the tuple `arguments`.
+    pub(super) fn instance(&mut self, class: Value, arguments: Value) -> Step<()> {
+        let class = match self.object(class) {
+            Some(&Object::Global(Global::Other(id))) => match self.object(arguments) {
+                // Protocol 2 makes objects by a function that is given the class.
+                Some(Object::Tuple(parts)) if self.names[id.0].starts_with("copy") => {
+                    match parts.first().and_then(|&first| self.object(first)) {
+                        Some(&Object::Global(Global::Other(class))) => class,
+                        _ => id,
+                    }
+                }
+                _ => id,
+            },
+            Some(&Object::Global(Global::OrderedDict)) => {
+                self.push(Object::Dict(Vec::new()));
+                return Ok(());
+            }
+            Some(&Object::Global(global)) => self.name_id(global.rebuilder().to_owned())?,
+            // A bound method or the like, itself found by a call that was only written down.
+            Some(Object::Instance(Instance { class, .. })) => *class,
+            _ => return malformed("calls what cannot be called"),
+        };
+        self.push(Object::Instance(Instance {
+            class,
+            arguments,
+            items: Vec::new(),
+            state: None,
+        }));
         Ok(())
     }
 
@@ -107,6 +174,14 @@ impl Machine<'_> {
         let Some(Object::Tuple(id)) = self.object(id) else {
             return malformed("a persistent id that is not a tuple");
         };
+        // The old format stores a class as ("module", class, file, source).
+        if let &[tag, class, ..] = id.as_slice()
+            && matches!(self.object(tag), Some(Object::Text(tag)) if tag == "module")
+            && matches!(self.object(class), Some(Object::Global(_)))
+        {
+            self.push_value(class);
+            return Ok(());
+        }
         let &[tag, kind, key, _, elements, ..] = id.as_slice() else {
             return malformed(format!("a persistent id: expected 5 or 6 parts, got {}", id.len()));
         };

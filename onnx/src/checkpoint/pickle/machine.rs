@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::value::{Object, Unpickled, Value};
+use super::value::{Instance, NameId, Object, Unpickled, Value};
 use super::{MAX_NAME, MAX_OPCODES, MAX_PICKLE_BYTES, PickleError, Reason};
 
 /// Reads the pickle at the start of `bytes`; what follows its STOP is left alone.
@@ -19,6 +19,7 @@ pub(crate) fn unpickle(bytes: &[u8]) -> Result<Unpickled, PickleError> {
                 root,
                 consumed: machine.position,
                 arena: machine.arena,
+                names: machine.names,
             });
         }
     }
@@ -38,6 +39,8 @@ pub(super) struct Machine<'a> {
     marks: Vec<usize>,
     memo: HashMap<u64, Value>,
     arena: Vec<Object>,
+    pub(super) names: Vec<String>,
+    pub(super) name_ids: HashMap<String, NameId>,
     /// Entries copied from lists to dictionaries so far.
     pub(super) copied: usize,
 }
@@ -67,10 +70,10 @@ impl<'a> Machine<'a> {
             b'N' => self.stack.push(Value::None),
             0x88 => self.stack.push(Value::Bool(true)),
             0x89 => self.stack.push(Value::Bool(false)),
-            b'K' | b'M' | b'J' | 0x8a | 0x8b => {
-                let value = self.integer(opcode)?;
-                self.stack.push(Value::Int(value));
-            }
+            b'K' | b'M' | b'J' | 0x8a | 0x8b => match self.integer(opcode)? {
+                Some(value) => self.stack.push(Value::Int(value)),
+                None => self.push(Object::Opaque),
+            },
             b'G' => {
                 let value = f64::from_be_bytes(self.array()?);
                 self.stack.push(Value::Float(value));
@@ -81,14 +84,31 @@ impl<'a> Machine<'a> {
                     0x8d => self.unsigned(8)?,
                     _ => self.unsigned(4)?,
                 };
-                let text = self.text(length)?.to_owned();
-                self.push(Object::Text(text));
+                // Python 2 writes arrays as texts of any bytes.
+                let text = std::str::from_utf8(self.take(length)?).ok().map(str::to_owned);
+                self.push(text.map_or(Object::Opaque, Object::Text));
             }
-            b'B' | b'C' | 0x8e => {
-                let width = [4, 1, 8][usize::from(opcode == b'C') + 2 * usize::from(opcode == 0x8e)];
-                let length = self.unsigned(width)?;
+            b'B' | b'C' | 0x8e | 0x96 => {
+                let length = self.unsigned(match opcode {
+                    b'C' => 1,
+                    b'B' => 4,
+                    _ => 8,
+                })?;
                 self.take(length)?;
-                self.push(Object::Bytes);
+                self.push(Object::Opaque);
+            }
+            // EMPTY_SET, ADDITEMS, FROZENSET.
+            0x8f => self.push(Object::Opaque),
+            0x90 => {
+                self.pop_mark()?;
+                match self.top_object()? {
+                    Object::Opaque | Object::Instance(_) => {}
+                    _ => return malformed("adds to what is not a set"),
+                }
+            }
+            0x91 => {
+                self.pop_mark()?;
+                self.push(Object::Opaque);
             }
             b'(' => self.marks.push(self.stack.len()),
             b'0' => {
@@ -128,6 +148,8 @@ impl<'a> Machine<'a> {
                 };
                 match self.top_object()? {
                     Object::List(list) => list.extend(items),
+                    // Of a class of its own: what it holds has no name.
+                    Object::Instance(_) => {}
                     _ => return malformed("appends to what is not a list"),
                 }
             }
@@ -141,7 +163,9 @@ impl<'a> Machine<'a> {
                     return malformed("a key without a value");
                 }
                 match self.top_object()? {
-                    Object::Dict(dict) => dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+                    Object::Dict(dict) | Object::Instance(Instance { items: dict, .. }) => {
+                        dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+                    }
                     _ => return malformed("sets items of what is not a dictionary"),
                 }
             }
@@ -171,15 +195,25 @@ impl<'a> Machine<'a> {
                 self.global(&module, &name)?;
             }
             b'R' => self.reduce()?,
+            0x81 => {
+                let operands = self.pop_many(2)?;
+                self.instance(operands[0], operands[1])?;
+            }
+            0x92 => {
+                let operands = self.pop_many(3)?;
+                self.instance(operands[0], operands[1])?;
+            }
             b'b' => {
-                // BUILD: torch hangs `_metadata` on the dictionary. Nothing here needs it.
-                self.pop()?;
-                if !matches!(self.top_object()?, Object::Dict(_)) {
-                    return malformed("sets attributes of what is not a dictionary");
+                let attributes = self.pop()?;
+                match self.top_object()? {
+                    // torch hangs `_metadata` on the dictionary. Nothing here needs it.
+                    Object::Dict(_) | Object::List(_) | Object::Tensor(_) | Object::Opaque => {}
+                    Object::Instance(instance) => instance.state = Some(attributes),
+                    _ => return malformed("sets attributes of what has none"),
                 }
             }
             b'Q' => self.persistent()?,
-            _ => return malformed(format!("opcode 0x{opcode:02x}, which no state dict uses")),
+            _ => return malformed(format!("opcode 0x{opcode:02x}, which no checkpoint uses")),
         }
         Ok(None)
     }
@@ -208,23 +242,24 @@ impl<'a> Machine<'a> {
         usize::try_from(value).or_else(|_| malformed(format!("a length of {value}")))
     }
 
-    fn integer(&mut self, opcode: u8) -> Step<i128> {
-        Ok(match opcode {
+    /// An integer, or nothing if it has more than 16 bytes.
+    fn integer(&mut self, opcode: u8) -> Step<Option<i128>> {
+        Ok(Some(match opcode {
             b'K' => self.take(1)?[0].into(),
             b'M' => u16::from_le_bytes(self.array()?).into(),
             b'J' => i32::from_le_bytes(self.array()?).into(),
             _ => {
                 let length = self.unsigned(if opcode == 0x8a { 1 } else { 4 })?;
-                if length > 16 {
-                    return malformed(format!("an integer of {length} bytes"));
-                }
                 let bytes = self.take(length)?;
+                if length > 16 {
+                    return Ok(None);
+                }
                 let sign = bytes.last().map_or(0, |&byte| if byte < 128 { 0 } else { 0xff });
                 let mut whole = [sign; 16];
                 whole[..length].copy_from_slice(bytes);
                 i128::from_le_bytes(whole)
             }
-        })
+        }))
     }
 
     fn text(&mut self, length: usize) -> Step<&'a str> {
@@ -243,6 +278,10 @@ impl<'a> Machine<'a> {
     pub(super) fn push(&mut self, object: Object) {
         self.stack.push(Value::Object(self.arena.len()));
         self.arena.push(object);
+    }
+
+    pub(super) fn push_value(&mut self, value: Value) {
+        self.stack.push(value);
     }
 
     /// The lowest height that pops may reach.

@@ -1,9 +1,12 @@
-//! A machine for the pickles that `torch.save` writes for state dicts (protocols 2–5).
+//! A machine for the pickles that `torch.save` writes (protocols 2–5).
 //!
-//! It understands dictionaries, sequences, numbers, texts, and the handful of names a state dict needs. It has no way to call
-//! anything: a pickle that refers to another name is an error. Work and memory are bounded by the caps below.
+//! It understands dictionaries, sequences, numbers, texts, and the handful of names that tensors need. Objects of any other
+//! class become [`Instance`]s: a name with arguments and attributes, read as data. The machine has no way to look up or call
+//! anything. A pickle that refers to what runs programs or code under Python is an error, as a service to its reader. Work and
+//! memory are bounded by the caps below.
 
 mod calls;
+mod danger;
 mod machine;
 mod value;
 
@@ -11,16 +14,19 @@ mod value;
 mod tests;
 
 pub(crate) use machine::unpickle;
-pub(crate) use value::{Element, Object, StorageRef, TensorRef, Unpickled, Value};
+pub(crate) use value::{Element, Instance, Object, StorageRef, TensorRef, Unpickled, Value};
 
-/// The longest pickle; that of a ResNet-50 has 60 KB.
-pub(crate) const MAX_PICKLE_BYTES: usize = 16 << 20;
+/// The longest pickle; that of a ResNet-50 has 60 KB. `NumPy` arrays next to the weights are within it, and passed over.
+pub(crate) const MAX_PICKLE_BYTES: usize = 1 << 30;
 
 /// The most opcodes in one pickle.
 const MAX_OPCODES: usize = 2 << 20;
 
 /// The longest name of a Python object or a storage, in bytes.
 const MAX_NAME: usize = 256;
+
+/// The most different Python names in one pickle.
+const MAX_NAMES: usize = 4096;
 
 /// The most dimensions of a tensor.
 const MAX_RANK: usize = 8;

@@ -14,17 +14,19 @@ fn malformed(bytes: &[u8]) -> String {
 #[test]
 fn a_pickle_that_calls_anything_is_refused_by_name() {
     // os.system("true"), protocol 0 name inside protocol 2; builtins.eval by STACK_GLOBAL of protocol 4.
-    let cases: [(&[u8], &str); 4] = [
+    let cases: [(&[u8], &str); 5] = [
         (b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R.", "os.system"),
         (
             b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93\x8c\x011\x85R.",
             "builtins.eval",
         ),
+        (b"\x80\x02csubprocess\nPopen\n.", "subprocess.Popen"),
+        (b"\x80\x02ctorch.hub\nload\n.", "torch.hub.load"),
+        // Deep inside a harmless object's state.
         (
-            b"\x80\x02ctorch._utils\n_rebuild_tensor\n.",
-            "torch._utils._rebuild_tensor",
+            b"\x80\x02cargparse\nNamespace\n)\x81}X\x01\0\0\0acposix\nsystem\n)Rsb.",
+            "posix.system",
         ),
-        (b"\x80\x02cargparse\nNamespace\n)\x81.", "argparse.Namespace"),
     ];
     for (bytes, name) in cases {
         assert_eq!(
@@ -35,13 +37,69 @@ fn a_pickle_that_calls_anything_is_refused_by_name() {
 }
 
 #[test]
-fn opcodes_that_make_objects_are_unknown() {
-    for opcode in [b'i', b'o', 0x81, 0x92, 0x82, 0x83, 0x84, b'P', 0x96, 0x97, 0x98] {
+fn objects_of_other_classes_are_written_down_and_not_made() {
+    // argparse.Namespace(lr=1) by NEWOBJ and BUILD; numpy scalar by REDUCE; a dictionary of a class of its own by SETITEM.
+    let namespace = unpickle(b"\x80\x02cargparse\nNamespace\n)\x81}X\x02\0\0\0lrK\x01sb.").expect("it is read");
+    let scalar = unpickle(b"\x80\x02cnumpy.core.multiarray\nscalar\nNU\x02\xff\xfe\x86R.").expect("it is read");
+    let dictionary = unpickle(b"\x80\x02cbox\nBox\n)\x81X\x01\0\0\0kK\x07s.").expect("it is read");
+    let instance = |unpickled: &Unpickled| match unpickled.object(unpickled.root) {
+        Some(Object::Instance(instance)) => (unpickled.name(instance.class).to_owned(), instance.clone()),
+        other => panic!("{other:?}"),
+    };
+    let (class, object) = instance(&namespace);
+    assert_eq!(class, "argparse.Namespace");
+    let state = namespace
+        .entries(object.state.expect("it has attributes"))
+        .expect("it is a dictionary");
+    assert_eq!(state["lr"], Value::Int(1));
+    assert_eq!(instance(&scalar).0, "numpy.core.multiarray.scalar");
+    let (class, object) = instance(&dictionary);
+    assert_eq!((class.as_str(), object.items.len()), ("box.Box", 1));
+}
+
+#[test]
+fn sets_bytes_and_long_integers_are_passed_over() {
+    let mut long = b"\x80\x04\x8b\x00\x00\x01\x00".to_vec();
+    long.extend(vec![0x7f; 0x1_0000]);
+    long.push(b'.');
+    for bytes in [
+        &b"\x80\x04\x8f(K\x01K\x02\x90."[..],
+        b"\x80\x04(K\x01\x91.",
+        b"\x80\x05\x96\x02\0\0\0\0\0\0\0ab.",
+        b"\x80\x02\x8a\x11\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0.",
+        &long,
+    ] {
+        let unpickled = unpickle(bytes).expect("it is read");
+        assert_eq!(unpickled.object(unpickled.root), Some(&Object::Opaque));
+        assert_eq!(unpickled.consumed, bytes.len());
+    }
+    assert_eq!(
+        malformed(b"\x80\x02\x8b\xff\xff\xff\x7f"),
+        "ends 2147483647 bytes short"
+    );
+}
+
+#[test]
+fn opcodes_of_other_pickles_are_unknown() {
+    for opcode in [b'i', b'o', 0x82, 0x83, 0x84, b'P', 0x97, 0x98] {
         assert_eq!(
             malformed(&[0x80, 2, opcode]),
-            format!("opcode 0x{opcode:02x}, which no state dict uses")
+            format!("opcode 0x{opcode:02x}, which no checkpoint uses")
         );
     }
+}
+
+#[test]
+fn names_without_end_are_bounded() {
+    let mut bytes = b"\x80\x02".to_vec();
+    for number in 0..=MAX_NAMES {
+        bytes.extend(format!("cm\nn{number}\n0").bytes());
+    }
+    bytes.extend(b"N.");
+    assert_eq!(
+        malformed(&bytes),
+        format!("more than {MAX_NAMES} different Python names")
+    );
 }
 
 #[test]
@@ -129,7 +187,7 @@ proptest! {
 
     #[test]
     fn no_sequence_of_known_opcodes_makes_the_machine_panic(
-        opcodes in proptest::collection::vec(proptest::sample::select(&b"\x80\x95.N\x88\x89KMJ\x8a\x8bGX\x8c\x8dUTBC\x8e(012)]}tl\x85\x86\x87aesuqr\x94hjc\x93RbQ\x00\x01\x02\n"[..]), 0..300)
+        opcodes in proptest::collection::vec(proptest::sample::select(&b"\x80\x95.N\x88\x89KMJ\x8a\x8bGX\x8c\x8dUTBC\x8e\x81\x92\x8f\x90\x91\x96(012)]}tl\x85\x86\x87aesuqr\x94hjc\x93RbQ\x00\x01\x02\n"[..]), 0..300)
     ) {
         let _ = unpickle(&opcodes);
     }

@@ -23,8 +23,8 @@ pub(crate) enum Value {
 pub(crate) enum Object {
     /// `str`.
     Text(String),
-    /// `bytes`: no state dict has a use for their content.
-    Bytes,
+    /// `bytes`, sets and integers of more than 16 bytes: no weights have a use for their content.
+    Opaque,
     /// `tuple`.
     Tuple(Vec<Value>),
     /// `list`.
@@ -37,30 +37,65 @@ pub(crate) enum Object {
     Storage(StorageRef),
     /// A view of a storage.
     Tensor(TensorRef),
+    /// An object of any other class. It is data: its class is a name that was written down, nothing was looked up or made.
+    Instance(Instance),
 }
 
-/// The only Python names that mean anything here.
+/// An object of a class without a meaning here.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Instance {
+    /// The class or function that would make it, as [`Unpickled::name`] tells.
+    pub(crate) class: NameId,
+    /// The tuple of arguments.
+    pub(crate) arguments: Value,
+    /// What was set like a dictionary's items.
+    pub(crate) items: Vec<(Value, Value)>,
+    /// Its attributes: a dictionary, or a tuple of the dictionary and that of its slots.
+    pub(crate) state: Option<Value>,
+}
+
+/// The number of a Python name in a pickle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct NameId(pub(super) usize);
+
+/// The Python names that mean anything here, and all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Global {
     /// `collections.OrderedDict`.
     OrderedDict,
-    /// `torch._utils._rebuild_tensor_v2`.
+    /// `torch._utils._rebuild_tensor_v2` and its older and newer forms.
     RebuildTensor,
-    /// `torch._utils._rebuild_parameter`.
+    /// `torch._utils._rebuild_parameter` and the form with attributes.
     RebuildParameter,
+    /// `torch._tensor._rebuild_from_type_v2`: a call of another function of this list, for tensors with attributes.
+    RebuildFromType,
     /// `torch.FloatStorage` and its kin.
     Storage(Element),
+    /// Any other name: kept, without a meaning.
+    Other(NameId),
 }
 
 impl Global {
-    /// The object called `module.name`, if a state dict may refer to it.
+    /// The object called `module.name`, if it has a meaning here.
     pub(crate) fn of(module: &str, name: &str) -> Option<Self> {
         match (module, name) {
             ("collections", "OrderedDict") => Some(Self::OrderedDict),
-            ("torch._utils", "_rebuild_tensor_v2") => Some(Self::RebuildTensor),
-            ("torch._utils", "_rebuild_parameter") => Some(Self::RebuildParameter),
-            ("torch", storage) => Element::of_storage(storage).map(Self::Storage),
+            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3") => {
+                Some(Self::RebuildTensor)
+            }
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state")
+            | ("torch.nn.parameter", "Parameter") => Some(Self::RebuildParameter),
+            ("torch._tensor", "_rebuild_from_type" | "_rebuild_from_type_v2") => Some(Self::RebuildFromType),
+            ("torch" | "torch.storage" | "torch.cuda", storage) => Element::of_storage(storage).map(Self::Storage),
             _ => None,
+        }
+    }
+
+    /// What to call an object that a known function could not make.
+    pub(super) fn rebuilder(self) -> &'static str {
+        match self {
+            Self::Storage(_) => "torch storage",
+            _ => "torch._utils._rebuild_tensor",
         }
     }
 }
@@ -78,6 +113,12 @@ pub(crate) enum Element {
     I8,
     U8,
     Bool,
+    /// Types without a value in f32 or that only newer tensors have; their sizes are known, their values are not read.
+    Complex64,
+    Complex128,
+    QInt8,
+    QInt32,
+    Untyped,
 }
 
 impl Element {
@@ -93,6 +134,11 @@ impl Element {
             "CharStorage" => Self::I8,
             "ByteStorage" => Self::U8,
             "BoolStorage" => Self::Bool,
+            "ComplexFloatStorage" => Self::Complex64,
+            "ComplexDoubleStorage" => Self::Complex128,
+            "QInt8Storage" | "QUInt8Storage" => Self::QInt8,
+            "QInt32Storage" => Self::QInt32,
+            "UntypedStorage" => Self::Untyped,
             _ => return None,
         })
     }
@@ -100,10 +146,21 @@ impl Element {
     /// Bytes of one element.
     pub(crate) fn size(self) -> usize {
         match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
+            Self::Complex128 => 16,
+            Self::F64 | Self::I64 | Self::Complex64 => 8,
+            Self::F32 | Self::I32 | Self::QInt32 => 4,
             Self::F16 | Self::Bf16 | Self::I16 => 2,
-            Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::I8 | Self::U8 | Self::Bool | Self::QInt8 | Self::Untyped => 1,
+        }
+    }
+
+    /// What keeps the values from being read, if anything does.
+    pub(crate) fn unreadable(self) -> Option<&'static str> {
+        match self {
+            Self::Complex64 | Self::Complex128 => Some("complex numbers"),
+            Self::QInt8 | Self::QInt32 => Some("quantised numbers"),
+            Self::Untyped => Some("a type that is not known here, such as float8"),
+            _ => None,
         }
     }
 
@@ -125,6 +182,8 @@ impl Element {
             Self::I8 => f32::from(i8::from_le_bytes(array(bytes))),
             Self::U8 => f32::from(bytes[0]),
             Self::Bool => f32::from(u8::from(bytes[0] != 0)),
+            // Refused before by `unreadable`.
+            Self::Complex64 | Self::Complex128 | Self::QInt8 | Self::QInt32 | Self::Untyped => f32::NAN,
         }
     }
 }
@@ -161,6 +220,7 @@ pub(crate) struct Unpickled {
     /// Length of the pickle in bytes.
     pub(crate) consumed: usize,
     pub(super) arena: Vec<Object>,
+    pub(super) names: Vec<String>,
 }
 
 impl Unpickled {
@@ -170,6 +230,11 @@ impl Unpickled {
             Value::Object(index) => self.arena.get(index),
             _ => None,
         }
+    }
+
+    /// The Python name behind `name`, such as `argparse.Namespace`.
+    pub(crate) fn name(&self, name: NameId) -> &str {
+        self.names.get(name.0).map_or("", String::as_str)
     }
 
     /// All storages that the pickle names.

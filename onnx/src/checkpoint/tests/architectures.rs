@@ -1,66 +1,36 @@
 //! The architectures: their tensors, their recognition, and the errors for what does not fit.
 
-use std::collections::BTreeMap;
-
-use ::safetensors::tensor::{Dtype, TensorView, serialize};
 use clr_adapters::Digest;
 
-use super::super::plan::Wanted;
 use super::super::{Architecture, ImportError, ImportOptions, TensorProblem, import_bytes, seeded_backbone};
-use crate::{Backbone, Op, Tensor};
-
-/// The state dict that `backbone` would come from, under the names of `architecture`.
-fn state_dict(architecture: Architecture, backbone: &Backbone) -> BTreeMap<String, Tensor> {
-    let plan = architecture.plan();
-    let mut state = BTreeMap::new();
-    plan.graph(|index, wanted| {
-        let tensors = match (&backbone.graph().nodes[index].op, &wanted) {
-            (Op::Conv(conv), Wanted::Conv(_)) => vec![conv.weight.clone()],
-            (Op::BatchNorm(norm), Wanted::Norm(_)) => [&norm.scale, &norm.bias, &norm.mean, &norm.variance]
-                .map(Tensor::clone)
-                .into(),
-            (op, _) => panic!("node {index} is {op:?}"),
-        };
-        let names: Vec<_> = match wanted {
-            Wanted::Conv(parameter) => vec![parameter.name.clone()],
-            Wanted::Norm(parameters) => parameters.iter().map(|parameter| parameter.name.clone()).collect(),
-        };
-        state.extend(names.into_iter().zip(tensors.iter().cloned()));
-        tensors
-    });
-    if let Some(head) = backbone.classifier() {
-        let weight = Tensor::new([head.classes(), head.features], head.weight.clone());
-        state.insert(format!("{}.weight", plan.classifier), weight);
-        state.insert(
-            format!("{}.bias", plan.classifier),
-            Tensor::new([head.classes()], head.bias.clone()),
-        );
-    }
-    state
-}
-
-fn safetensors(state: &BTreeMap<String, Tensor>) -> Vec<u8> {
-    let bytes: Vec<Vec<u8>> = state
-        .values()
-        .map(|tensor| tensor.data().iter().flat_map(|value| value.to_le_bytes()).collect())
-        .collect();
-    let views = state.iter().zip(&bytes).map(|((name, tensor), bytes)| {
-        (
-            name,
-            TensorView::new(Dtype::F32, tensor.shape().to_vec(), bytes).expect("the bytes fill the shape"),
-        )
-    });
-    serialize(views, None).expect("it serialises")
-}
+use super::states::{safetensors, state_dict};
+use crate::Tensor;
 
 #[test]
 fn parameter_counts_are_those_of_the_published_networks() {
     // Trainable parameters with a 1000-way classifier.
     let published = [
-        4_652_008, 5_416_680, 6_092_072, 11_689_512, 21_797_672, 25_557_032, 3_504_872,
+        4_652_008,
+        5_416_680,
+        6_092_072,
+        11_689_512,
+        21_797_672,
+        25_557_032,
+        3_504_872,
+        44_549_160,
+        60_192_808,
+        25_028_904,
+        88_791_336,
+        83_455_272,
+        68_883_240,
+        126_886_696,
+        3_504_872,
+        4_652_008,
+        5_416_680,
+        6_092_072,
     ];
     for (architecture, published) in Architecture::ALL.into_iter().zip(published) {
-        let plan = architecture.plan();
+        let plan = architecture.plan(architecture.spellings()[0]);
         let trainable = plan
             .parameters()
             .into_iter()
@@ -82,7 +52,11 @@ fn every_architecture_is_a_valid_backbone_with_its_sites_and_features() {
         (36, 512),
         (53, 2048),
         (52, 1280),
+        (104, 2048),
+        (155, 2048),
+        (53, 2048),
     ];
+    // The larger ones differ from these in width alone.
     for (architecture, (sites, features)) in Architecture::ALL.into_iter().zip(expected) {
         let backbone = seeded_backbone(architecture, 1, 10);
         assert_eq!(
@@ -156,8 +130,7 @@ fn every_tensor_that_does_not_fit_is_listed() {
     let mut state = state_dict(architecture, &seeded_backbone(architecture, 3, 5));
     state.remove("features.0.1.weight");
     state.insert("features.3.conv.0.0.weight".into(), Tensor::new([2, 2], vec![0.0; 4]));
-    state.insert("classifier.1.bias".into(), Tensor::new([6], vec![0.0; 6]));
-    state.insert("surplus".into(), Tensor::new([1], vec![0.0]));
+    state.insert("features.2.se.weight".into(), Tensor::new([1], vec![0.0]));
     state.insert("features.0.1.num_batches_tracked".into(), Tensor::new([], vec![0.0]));
     let error = import_bytes(&safetensors(&state), "net.pth", &ImportOptions::default()).expect_err("it does not fit");
     let ImportError::Mismatch {
@@ -179,13 +152,8 @@ fn every_tensor_that_does_not_fit_is_listed() {
             expected: vec![144, 24, 1, 1],
             got: vec![2, 2],
         },
-        TensorProblem::Shape {
-            name: "classifier.1.bias".into(),
-            expected: vec![5],
-            got: vec![6],
-        },
         TensorProblem::Unexpected {
-            name: "surplus".into(),
+            name: "features.2.se.weight".into(),
             got: vec![1],
         },
     ];
@@ -193,8 +161,22 @@ fn every_tensor_that_does_not_fit_is_listed() {
     assert!(
         error
             .to_string()
-            .starts_with("net.pth: 4 tensor(s) do not fit mobilenet-v2:\n  `features.0.1.weight`: expected [32]")
+            .starts_with("net.pth: 3 tensor(s) do not fit mobilenet-v2:\n  `features.0.1.weight`: expected [32]")
     );
+}
+
+#[test]
+fn a_weight_that_is_no_number_is_named() {
+    let architecture = Architecture::MobileNetV2;
+    let mut state = state_dict(architecture, &seeded_backbone(architecture, 3, 2));
+    let mut values = vec![1.0; 32];
+    values[7] = f32::NAN;
+    state.insert("features.0.1.weight".into(), Tensor::new([32], values));
+    let message = import_bytes(&safetensors(&state), "net.pth", &ImportOptions::default())
+        .expect_err("it has diverged")
+        .to_string();
+    let expected = "net.pth: tensor `features.0.1.weight`: element 7: expected a finite number, got NaN\nhint:";
+    assert!(message.starts_with(expected), "{message}");
 }
 
 #[test]

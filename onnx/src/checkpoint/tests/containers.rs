@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::state::StateDict;
+use super::super::weights::Weights;
 use super::super::{ImportError, ImportOptions, import_bytes, safetensors, torch};
+use crate::Tensor;
 
 const LEGACY: [&[u8]; 4] = [
     include_bytes!("fixtures/legacy-protocol2.pth"),
@@ -27,12 +28,23 @@ struct Expected {
     values: Vec<f32>,
 }
 
-fn assert_as_expected(state: &StateDict) {
+/// All tensors, read. Two of the fixtures carry the nesting and the prefix of a training script.
+fn read_all(mut weights: Weights<'_>) -> Result<BTreeMap<String, Tensor>, ImportError> {
+    let names: Vec<_> = weights.entries.keys().cloned().collect();
+    let plain = |name: &str| name.trim_start_matches("state_dict.module.").to_owned();
+    names
+        .into_iter()
+        .map(|name| Ok((plain(&name), weights.read(&name)?)))
+        .collect()
+}
+
+fn assert_as_expected(weights: Weights<'_>) {
     let expected: BTreeMap<String, Expected> =
         serde_json::from_str(include_str!("fixtures/tensors.json")).expect("the fixture is JSON");
-    assert!(state.tensors.keys().eq(expected.keys()), "{:?}", state.tensors.keys());
+    let tensors = read_all(weights).expect("every tensor is read");
+    assert!(tensors.keys().eq(expected.keys()), "{:?}", tensors.keys());
     for (name, expected) in expected {
-        let tensor = &state.tensors[&name];
+        let tensor = &tensors[&name];
         assert_eq!(
             (tensor.shape(), tensor.data()),
             (&expected.shape[..], &expected.values[..]),
@@ -44,21 +56,21 @@ fn assert_as_expected(state: &StateDict) {
 #[test]
 fn every_protocol_type_and_view_of_the_old_format_reads_as_pytorch_holds_it() {
     for bytes in LEGACY {
-        assert_as_expected(&torch::read_legacy(bytes, "legacy.pth").expect("it is read"));
+        assert_as_expected(torch::read_legacy(bytes, "legacy.pth").expect("it is read"));
     }
 }
 
 #[test]
 fn every_protocol_type_and_view_of_the_zip_format_reads_as_pytorch_holds_it() {
     for bytes in ZIP {
-        assert_as_expected(&torch::read_zip(bytes, "zip.pth").expect("it is read"));
+        assert_as_expected(torch::read_zip(bytes, "zip.pth").expect("it is read"));
     }
 }
 
 #[test]
 fn safetensors_read_as_pytorch_holds_them() {
     assert!(safetensors::is_safetensors(SAFETENSORS));
-    assert_as_expected(&safetensors::read(SAFETENSORS, "x.safetensors").expect("it is read"));
+    assert_as_expected(safetensors::read(SAFETENSORS, "x.safetensors").expect("it is read"));
 }
 
 #[test]
@@ -66,9 +78,9 @@ fn every_truncation_is_an_error() {
     for bytes in [LEGACY[0], LEGACY[3], ZIP[0], ZIP[3], SAFETENSORS] {
         for length in 0..bytes.len() {
             let error = match &bytes[..2] {
-                b"PK" => torch::read_zip(&bytes[..length], "cut.pth").err(),
-                b"\x80\x02" | b"\x80\x05" => torch::read_legacy(&bytes[..length], "cut.pth").err(),
-                _ => safetensors::read(&bytes[..length], "cut.pth").err(),
+                b"PK" => torch::read_zip(&bytes[..length], "cut.pth").and_then(read_all).err(),
+                b"\x80\x02" | b"\x80\x05" => torch::read_legacy(&bytes[..length], "cut.pth").and_then(read_all).err(),
+                _ => safetensors::read(&bytes[..length], "cut.pth").and_then(read_all).err(),
             };
             let message = error
                 .unwrap_or_else(|| panic!("{length} bytes were accepted"))
@@ -86,7 +98,9 @@ fn a_changed_weight_in_a_zip_is_noticed() {
         .expect("the scalar is there");
     let mut bytes = ZIP[0].to_vec();
     bytes[at] ^= 1;
-    let error = torch::read_zip(&bytes, "flipped.pth").expect_err("it is refused");
+    let error = torch::read_zip(&bytes, "flipped.pth")
+        .and_then(read_all)
+        .expect_err("it is refused");
     assert!(
         matches!(&error, ImportError::Tensor { tensor, .. } if tensor == "scalar"),
         "{error}"
@@ -104,7 +118,9 @@ fn a_small_storage_cannot_unfold_to_a_large_tensor() {
         .expect("the shape is there");
     bytes[at + 1] = 255;
     bytes[at + 3] = 255;
-    let error = torch::read_legacy(&bytes, "bomb.pth").expect_err("it is refused");
+    let error = torch::read_legacy(&bytes, "bomb.pth")
+        .and_then(read_all)
+        .expect_err("it is refused");
     assert!(
         matches!(
             error,
@@ -162,8 +178,8 @@ proptest! {
         if !keep {
             bytes.remove(cut.index(bytes.len()));
         }
-        let _ = torch::read_legacy(&bytes, "");
-        let _ = torch::read_zip(&bytes, "");
-        let _ = safetensors::read(&bytes, "");
+        let _ = torch::read_legacy(&bytes, "").and_then(read_all);
+        let _ = torch::read_zip(&bytes, "").and_then(read_all);
+        let _ = safetensors::read(&bytes, "").and_then(read_all);
     }
 }

@@ -2,3 +2,11 @@
 
 mod architectures;
 mod containers;
+mod heads;
+mod hostile;
+mod layouts;
+mod objects;
+mod shards;
+mod spellings;
+mod states;
+mod torch_save;

@@ -1,0 +1,84 @@
+//! `config.json` next to the weights, as timm and Transformers write it: the name of the network, and settings that no tensor
+//! shows.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// The longest such file.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What the file says.
+#[derive(Debug, Default)]
+pub(super) struct Config {
+    /// The name of the network.
+    pub(super) stated: Vec<String>,
+    /// A setting that changes what the network computes: name, expected and got.
+    pub(super) other: Option<String>,
+}
+
+/// Settings of Transformers: kind of model, name, and the value with which the architectures here agree.
+const SETTINGS: [(&str, &str, &str); 7] = [
+    ("resnet", "downsample_in_first_stage", "false"),
+    ("resnet", "downsample_in_bottleneck", "false"),
+    ("resnet", "hidden_act", "\"relu\""),
+    ("mobilenet_v2", "tf_padding", "true"),
+    ("mobilenet_v2", "layer_norm_eps", "0.001"),
+    ("mobilenet_v2", "output_stride", "32"),
+    ("mobilenet_v2", "hidden_act", "\"relu6\""),
+];
+
+impl Config {
+    /// Reads `config.json` in the folder of `weights`. A file that is none of these is as good as none.
+    pub(super) fn next_to(weights: &Path) -> Self {
+        let read = || {
+            let file = std::fs::File::open(weights.with_file_name("config.json")).ok()?;
+            let mut text = Vec::new();
+            file.take(MAX_BYTES).read_to_end(&mut text).ok()?;
+            serde_json::from_slice(&text).ok()
+        };
+        read().map_or_else(Self::default, |json: Value| Self::of(&json))
+    }
+
+    fn of(json: &Value) -> Self {
+        let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
+        let kind = text("model_type");
+        let other = SETTINGS.iter().find_map(|&(of, key, expected)| {
+            let got = json.get(key).filter(|_| kind.as_deref() == Some(of))?;
+            let got = got.to_string();
+            (got != expected).then(|| format!("`{key}`: expected {expected}, got {got}"))
+        });
+        Self {
+            stated: text("architecture").into_iter().collect(),
+            other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn settings_that_no_tensor_shows_are_seen() {
+        let config = |json| Config::of(&json);
+        assert_eq!(
+            config(json!({"architecture": "tf_efficientnet_lite0"})).stated,
+            ["tf_efficientnet_lite0"]
+        );
+        let published =
+            json!({"model_type": "mobilenet_v2", "tf_padding": true, "layer_norm_eps": 0.001, "hidden_act": "relu6"});
+        assert_eq!(config(published).other, None);
+        let other = config(json!({"model_type": "resnet", "downsample_in_bottleneck": true})).other;
+        assert_eq!(
+            other.as_deref(),
+            Some("`downsample_in_bottleneck`: expected false, got true")
+        );
+        // Of another kind of model, or not an object at all.
+        assert_eq!(config(json!({"model_type": "bert", "hidden_act": "gelu"})).other, None);
+        assert_eq!(config(json!([1])).other, None);
+    }
+}

@@ -1,0 +1,178 @@
+//! Sets of weights in a checkpoint: every place where the tensors of an architecture are found, and what does not fit there.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::TensorProblem;
+use super::architecture::Architecture;
+use super::plan::{Parameter, Plan};
+use super::spelling::Spelling;
+use super::weights::Weights;
+
+/// The most places that are looked at for one spelling of an architecture.
+const MAX_PLACES: usize = 32;
+
+/// An architecture at one place of a checkpoint.
+pub(super) struct Fit {
+    /// The architecture.
+    pub(super) architecture: Architecture,
+    /// Whose names the tensors have.
+    pub(super) spelling: Spelling,
+    /// The layers.
+    pub(super) plan: Plan,
+    /// What precedes the architecture's own names: empty, or it ends with a dot.
+    pub(super) prefix: String,
+    /// What does not fit. Nothing, if the set is complete.
+    pub(super) problems: Vec<TensorProblem>,
+    /// Number of tensors that are there in their shapes.
+    fitting: usize,
+}
+
+impl Fit {
+    /// Whether every tensor of the body fits.
+    pub(super) fn is_complete(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// The place, for people.
+    pub(super) fn place(&self) -> &str {
+        self.prefix.trim_end_matches('.')
+    }
+
+    /// The part of the prefix that leads to the dictionary of the tensors.
+    pub(super) fn container(&self, weights: &Weights<'_>) -> usize {
+        let first = self.plan.parameters().swap_remove(0).name;
+        weights
+            .entries
+            .get(&[self.prefix.as_str(), &first].concat())
+            .map_or(0, |entry| entry.container.min(self.prefix.len()))
+    }
+}
+
+/// The places where at least half of an architecture's tensors fit; of `given` alone, if there is one.
+pub(super) fn fits(weights: &Weights<'_>, given: Option<Architecture>) -> Vec<Fit> {
+    let (mut fits, mut seen) = (Vec::new(), HashSet::new());
+    for architecture in Architecture::ALL {
+        if given.is_some_and(|given| given != architecture) {
+            continue;
+        }
+        for &spelling in architecture.spellings() {
+            let parameters = architecture.plan(spelling).parameters();
+            for prefix in places(weights, &parameters) {
+                let first = [prefix.as_str(), &parameters[0].name].concat();
+                let fit = fit(weights, architecture, spelling, prefix);
+                // Two spellings of one set differ in where the prefix ends.
+                if 2 * fit.fitting >= parameters.len() && seen.insert((architecture, first)) {
+                    fits.push(fit);
+                }
+            }
+        }
+    }
+    fits
+}
+
+/// The fit with the fewest problems.
+pub(super) fn nearest(fits: Vec<Fit>) -> Option<Fit> {
+    fits.into_iter().min_by_key(|fit| fit.problems.len())
+}
+
+/// `architecture` at the root, however little fits.
+pub(super) fn at_root(weights: &Weights<'_>, architecture: Architecture) -> Fit {
+    fit(weights, architecture, architecture.spellings()[0], String::new())
+}
+
+/// What precedes the first and the last convolution wherever they are in their shapes; the shortest first.
+fn places(weights: &Weights<'_>, parameters: &[Parameter]) -> Vec<String> {
+    let mut convolutions = parameters.iter().filter(|parameter| parameter.shape.len() == 4);
+    let ends = [convolutions.next(), convolutions.next_back()];
+    let mut places = BTreeSet::new();
+    for (name, entry) in &weights.entries {
+        for end in ends.into_iter().flatten() {
+            if entry.shape == end.shape
+                && let Some(prefix) = name.strip_suffix(end.name.as_str())
+                && (prefix.is_empty() || prefix.ends_with('.'))
+            {
+                places.insert((prefix.len(), prefix));
+            }
+        }
+    }
+    let places = places.into_iter().take(MAX_PLACES);
+    places.map(|(_, prefix)| prefix.to_owned()).collect()
+}
+
+fn fit(weights: &Weights<'_>, architecture: Architecture, spelling: Spelling, prefix: String) -> Fit {
+    let plan = architecture.plan(spelling);
+    let expected: Vec<_> = plan
+        .parameters()
+        .into_iter()
+        .map(|Parameter { name, shape }| Parameter {
+            name: [prefix.as_str(), &name].concat(),
+            shape,
+        })
+        .collect();
+    let mismatch = |parameter: &Parameter| problem(weights, &parameter.name, &parameter.shape);
+    let mut problems: Vec<_> = expected.iter().filter_map(mismatch).collect();
+    let fitting = expected.len() - problems.len();
+    let known: HashSet<_> = expected.iter().map(|parameter| parameter.name.as_str()).collect();
+    // A tensor within the body that the architecture does not have: the network does something else there.
+    let parts = body_parts(&plan);
+    for (rest, entry) in weights.under(&prefix) {
+        let name = [prefix.as_str(), rest].concat();
+        if parts.contains(first_part(rest)) && !known.contains(name.as_str()) && !is_bookkeeping(rest) {
+            problems.push(TensorProblem::Unexpected {
+                name,
+                got: entry.shape.clone(),
+            });
+        }
+    }
+    for (name, expected, got) in weights.settings.differing(&plan, &prefix) {
+        problems.push(TensorProblem::Setting { name, expected, got });
+    }
+    Fit {
+        architecture,
+        spelling,
+        plan,
+        prefix,
+        problems,
+        fitting,
+    }
+}
+
+/// What keeps the tensor called `name` from being one of `shape`.
+pub(super) fn problem(weights: &Weights<'_>, name: &str, shape: &[usize]) -> Option<TensorProblem> {
+    let (name, expected) = (name.to_owned(), shape.to_vec());
+    match weights.entries.get(&name) {
+        None => Some(TensorProblem::Missing { name, expected }),
+        Some(entry) => match entry.unreadable() {
+            Some(reason) => Some(TensorProblem::Unreadable {
+                reason: reason.to_owned(),
+                name,
+            }),
+            None if entry.shape != shape => Some(TensorProblem::Shape {
+                got: entry.shape.clone(),
+                name,
+                expected,
+            }),
+            None => None,
+        },
+    }
+}
+
+/// The first parts of the names of the body's tensors, such as `conv1` and `layer1`.
+pub(super) fn body_parts(plan: &Plan) -> HashSet<String> {
+    let parameters = plan.parameters();
+    parameters
+        .iter()
+        .map(|parameter| first_part(&parameter.name).to_owned())
+        .collect()
+}
+
+/// `layer1` of `layer1.0.conv1.weight`.
+pub(super) fn first_part(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
+}
+
+/// Counters that training and profilers keep and inference never reads.
+pub(super) fn is_bookkeeping(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    matches!(last, "num_batches_tracked" | "total_ops" | "total_params")
+}
