@@ -8,6 +8,10 @@ use crate::{
     validate::MAX_PIXELS,
 };
 
+/// Said of networks that read grey images.
+const GREY: &str = "one channel, for grey images; expected 3 channels, RGB\nhint: export it with a frozen conversion in front: \
+                    torch.nn.Sequential(grey, model), where grey = torch.nn.Conv2d(3, 1, 1, bias=False) with the weights 0.299, 0.587, 0.114";
+
 /// The picture input.
 pub(super) struct Image<'a> {
     pub(super) name: &'a str,
@@ -118,6 +122,7 @@ pub(super) fn image<'a>(
             "`{name}` is {}: expected sides of 1 to {MAX_PIXELS} pixels",
             text()
         ))),
+        (Some(1), ..) => Err(fail(format!("`{name}` is {}: {GREY}", text()))),
         _ => Err(fail(format!("`{name}` is {}: expected 3 channels", text()))),
     }
 }

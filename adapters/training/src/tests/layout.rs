@@ -192,3 +192,13 @@ fn a_class_whose_name_is_no_text_is_refused_by_name() {
         "{error}"
     );
 }
+
+#[test]
+fn a_single_file_is_scanned_as_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.png");
+    write_picture(&file, 0, 1);
+    let scan = crate::Scan::of(&file).unwrap();
+    assert_eq!(scan.images(), [file]);
+    assert!(crate::Scan::of(&folder.path().join("none")).is_err());
+}
