@@ -9,7 +9,7 @@ mod allocation;
 use std::{sync::LazyLock, time::Duration};
 
 use clr_adapters::{ChannelOrder, Filter, Fit, Preprocessing};
-use clr_onnx::{DecodeLimits, ImageDecoder, ImageError};
+use clr_onnx::{DecodeLimits, FileKind, ImageDecoder, ImageError, has_further_images};
 use image::RgbImage;
 use libfuzzer_sys::fuzz_target;
 
@@ -58,8 +58,11 @@ fn forgive_decoders() {
 }
 
 fuzz_target!(init: forgive_decoders(), |data: &[u8]| {
+    let kind = FileKind::of("fuzzed".as_ref(), data);
+    let _ = has_further_images(data);
     match decode(data, &[]) {
         Ok(image) => {
+            assert!(!matches!(kind, FileKind::Other | FileKind::Empty), "decoded, and yet {kind:?}");
             assert!(image.width() > 0 && image.height() > 0);
             assert!(u64::from(image.width()) * u64::from(image.height()) <= DECODER.limits().pixels);
             assert!(

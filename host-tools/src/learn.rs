@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use clr_device::{Engine, EngineOptions};
 use clr_onnx::Backbone;
 use clr_training::{
-    Observer, ParitySample, Phase, Progress, Record, Trained, Warning, confusion_matrix_svg, learning_curve_svg,
+    Observer, ParitySample, Phase, Progress, Record, Trained, Warning, confusion_matrix_svg, inspect::Severity,
+    learning_curve_svg,
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -121,7 +122,15 @@ impl Observer for Watcher<'_> {
     }
 
     fn warning(&mut self, warning: &Warning) {
-        self.log(|| tracing::warn!("{}: {warning}", self.label));
+        let note = matches!(warning, Warning::Layout { .. })
+            || matches!(warning, Warning::Check { level, .. } if *level == Severity::Note);
+        self.log(|| {
+            if note {
+                tracing::info!("{}: {warning}", self.label);
+            } else {
+                tracing::warn!("{}: {warning}", self.label);
+            }
+        });
     }
 }
 

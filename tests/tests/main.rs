@@ -5,6 +5,8 @@ mod bad_input;
 mod commands;
 mod engines_agree;
 mod fixtures;
+#[cfg(unix)]
+mod folders;
 mod interrupted_writes;
 mod nothing_is_forgotten;
 mod one_way_in;

@@ -10,6 +10,10 @@ use crate::{
 
 use super::constant::FLOATS;
 
+/// Said of networks that read grey images.
+const GREY: &str = "one channel, for grey images; expected 3 channels, RGB\nhint: export it with a frozen conversion in front: \
+                    torch.nn.Sequential(grey, model), where grey = torch.nn.Conv2d(3, 1, 1, bias=False) with the weights 0.299, 0.587, 0.114";
+
 /// The picture input.
 pub(super) struct Image<'a> {
     pub(super) name: &'a str,
@@ -101,8 +105,10 @@ pub(super) fn image<'a>(
         (channels, height, width)
     };
     let channels = channels.or_else(|| channels_read(graph, name));
-    if channels != Some(3) {
-        return Err(fail(format!("`{name}` is {text}: expected 3 channels")));
+    match channels {
+        Some(3) => {}
+        Some(1) => return Err(fail(format!("`{name}` is {text}: {GREY}"))),
+        _ => return Err(fail(format!("`{name}` is {text}: expected 3 channels"))),
     }
     let side = |value: i64| u32::try_from(value).ok().filter(|side| (1..=MAX_PIXELS).contains(side));
     let stated = |axis: usize| size.map(|size| i64::from(size[axis]));

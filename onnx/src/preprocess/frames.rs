@@ -12,7 +12,7 @@ pub fn has_further_images(bytes: &[u8]) -> bool {
     }
 }
 
-/// Image descriptors up to the second (GIF89a, section 20).
+/// Image descriptors up to the second (`GIF89a`, section 20).
 fn gif(bytes: &[u8]) -> Option<usize> {
     let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
     let mut at = 13 + table(*bytes.get(10)?);

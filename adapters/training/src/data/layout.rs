@@ -73,8 +73,10 @@ impl Layout {
     pub(super) fn of(scan: &mut Scan, options: &LayoutOptions) -> Result<Self> {
         let tree = Tree::of(scan);
         let places = if options.no_splits {
+            let (folder, notes) = guess::class_folders(&tree);
             Places {
-                all: Some(PathBuf::new()),
+                all: Some(folder),
+                notes,
                 ..Places::default()
             }
         } else if options.splits.is_empty() {

@@ -89,9 +89,12 @@ impl Pictures {
                 class: dataset.classes()[class].clone(),
                 path: root.to_owned(),
                 unreadable: before[class],
-                reasons: pictures
-                    .unreadable
-                    .first()
+                reasons: (pictures.unreadable.iter())
+                    .find(|file| {
+                        samples
+                            .iter()
+                            .any(|sample| sample.class == class && sample.path == file.path)
+                    })
                     .map_or_else(String::new, |first| format!(": {first}")),
             });
         }

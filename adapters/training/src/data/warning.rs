@@ -33,7 +33,7 @@ impl Unreadable {
             ImageError::Damaged { .. } => "damaged or cut short",
             ImageError::Io { .. } => "it cannot be read",
             ImageError::Empty { .. } => "it has no pixels",
-            ImageError::Decode { .. } => "it has a feature that is not read",
+            ImageError::Decode { .. } => "it has a feature that is not read: convert it to PNG",
             error if error.is_over_limit() => "too large to decode",
             _ => "it is no image",
         };

@@ -5,6 +5,7 @@ mod data;
 mod fixtures;
 #[cfg(feature = "cuda")]
 mod gpu;
+mod layout;
 mod learning;
 mod network;
 mod plots;

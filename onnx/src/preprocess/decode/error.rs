@@ -91,7 +91,7 @@ pub enum ImageError {
         what: String,
     },
     /// The content uses a feature that the decoder lacks.
-    #[error("{origin}: cannot be decoded: {source}")]
+    #[error("{origin}: cannot be decoded: {source}\nhint: convert it to PNG: magick IN OUT.png")]
     Decode {
         /// The file.
         origin: String,

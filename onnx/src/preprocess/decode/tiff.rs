@@ -14,7 +14,12 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     let directory = Directory::first(job.bytes).ok_or_else(|| job.damaged("its directory is missing or cut"))?;
     let compression = directory.value(COMPRESSION).unwrap_or(1);
     if !CHECKED.contains(&compression) {
-        return Err(job.unsupported(ImageFormat::Tiff, &format!("compression {compression}")));
+        let name = match compression {
+            2..=4 => " (fax)",
+            6 | 7 => " (JPEG)",
+            _ => "",
+        };
+        return Err(job.unsupported(ImageFormat::Tiff, &format!("compression {compression}{name}")));
     }
     let mut decoder = TiffDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
     let (width, height) = decoder.dimensions();

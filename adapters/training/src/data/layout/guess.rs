@@ -36,7 +36,17 @@ pub(super) fn places(tree: &Tree, root: &Path) -> Result<Places> {
             _ => break,
         }
     }
-    // Classes are not looked for in a folder that could be one.
+    let (at, mut notes) = class_folders(tree);
+    notes.extend(guess.named_as_split(&at)?);
+    Ok(Places {
+        all: Some(at),
+        notes,
+        ..Places::default()
+    })
+}
+
+/// Where the class folders are if there are no splits: a folder that could be a class is not looked into.
+pub(super) fn class_folders(tree: &Tree) -> (PathBuf, Vec<String>) {
     let mut at = PathBuf::new();
     let mut notes = Vec::new();
     for _ in 0..WRAPPING {
@@ -48,12 +58,7 @@ pub(super) fn places(tree: &Tree, root: &Path) -> Result<Places> {
             _ => break,
         }
     }
-    notes.extend(guess.named_as_split(&at)?);
-    Ok(Places {
-        all: Some(at),
-        notes,
-        ..Places::default()
-    })
+    (at, notes)
 }
 
 struct Guess<'a> {

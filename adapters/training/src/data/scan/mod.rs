@@ -71,7 +71,7 @@ impl Scan {
         let files = files
             .into_par_iter()
             .map(|(path, verdict)| {
-                let verdict = verdict.unwrap_or_else(|| look(&root.join(&path), &path));
+                let verdict = verdict.unwrap_or_else(|| look(&full(root, &path)));
                 (path, verdict)
             })
             .collect();
@@ -93,7 +93,7 @@ impl Scan {
             .files
             .iter()
             .filter(|(_, verdict)| verdict.outcome == Outcome::Image);
-        images.map(|(path, _)| self.full(path)).collect()
+        images.map(|(path, _)| full(&self.root, path)).collect()
     }
 
     /// What every file was found to be; files that could not be read as images later are left out for that reason.
@@ -108,15 +108,6 @@ impl Scan {
             verdict.detail = Some(file.reason.clone());
         }
         ScanReport::new(&files)
-    }
-
-    /// The file at `path` from the root.
-    pub(crate) fn full(&self, path: &Path) -> PathBuf {
-        if path.as_os_str().is_empty() {
-            self.root.clone()
-        } else {
-            self.root.join(path)
-        }
     }
 
     pub(crate) fn files(&self) -> impl Iterator<Item = (&PathBuf, &Verdict)> {
@@ -138,7 +129,7 @@ impl Scan {
         let reasons: Vec<String> = report.lines.iter().map(|line| line.text(1)).collect();
         TrainError::EmptyClass {
             class,
-            path: self.full(folder),
+            path: full(&self.root, folder),
             unreadable: files.len(),
             reasons: if reasons.is_empty() {
                 String::new()
@@ -167,15 +158,23 @@ impl Scan {
     }
 }
 
+/// The file at `path` from the root, which may be the file itself: joined, that would get a slash.
+fn full(root: &Path, path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() {
+        root.to_owned()
+    } else {
+        root.join(path)
+    }
+}
+
 /// Tells a regular file by its first bytes.
-fn look(full: &Path, path: &Path) -> Verdict {
+fn look(path: &Path) -> Verdict {
     let mut start = Vec::with_capacity(FILE_HEAD);
-    let read = File::open(full).and_then(|file| file.take(FILE_HEAD as u64).read_to_end(&mut start));
+    let read = File::open(path).and_then(|file| file.take(FILE_HEAD as u64).read_to_end(&mut start));
     if let Err(error) = read {
         return walk::unreadable(&error);
     }
-    let name = if path.as_os_str().is_empty() { full } else { path };
-    match FileKind::of(name, &start) {
+    match FileKind::of(path, &start) {
         FileKind::Image(format) => Verdict::new(Outcome::Image, format, ""),
         FileKind::Unread { name, advice } => Verdict::new(Outcome::LeftOut, name, advice),
         FileKind::Annotation(kind) => {
