@@ -256,3 +256,31 @@ fn one_initialiser_may_serve_several_nodes_in_several_forms() {
         .named("c", "Conv", &["b", "w2"], "y", &[]);
     assert_eq!(digest(shared), digest(copies));
 }
+
+#[test]
+fn a_slice_of_all_there_is_changes_nothing() {
+    let slice = |end: i64| {
+        Model::new(17)
+            .conv()
+            .integers("start", &[1], &[0])
+            .integers("end", &[1], &[end])
+            .integers("axis", &[1], &[1])
+            .node("Slice", &["c", "start", "end", "axis"], "y", &[])
+    };
+    for all in [2, i64::MAX] {
+        assert_eq!(behind_conv(slice(all)), []);
+    }
+    assert!(slice(1).output("y").error().contains("expected all of it"));
+}
+
+#[test]
+fn a_clip_of_constants_is_a_constant() {
+    let clipped = |model: Model| {
+        model
+            .floats("k", &[2, 3, 1, 1], &[-1.0, 2.0, 3.0, 4.0, 5.0, 60.0])
+            .floats("low", &[], &[1.0])
+            .floats("high", &[], &[6.0])
+            .node("Clip", &["k", "low", "high"], "w", &[])
+    };
+    assert_eq!(convolved(clipped), Model::new(13).conv().output("c").load().unwrap());
+}
