@@ -18,7 +18,7 @@ fn victim() -> Vec<u8> {
 fn rearranged() -> ModelProto {
     channels_last::network(true)
         .floats("m", &[1, 8, 3], &ramp(24))
-        .integers("s", &[2], &[-1, 3])
+        .integers("to", &[2], &[-1, 3])
         .integers("a", &[1], &[0])
         .integers("z", &[1], &[-1])
         .integers("e", &[1], &[i64::MIN])
@@ -26,7 +26,7 @@ fn rearranged() -> ModelProto {
         .node("Slice", &["mt", "z", "e", "a", "z"], "ms", &[])
         .node("Mul", &["ms", "ms"], "mm", &[])
         .node("Transpose", &["mm"], "mb", &[])
-        .node("Reshape", &["mb", "s"], "k", &[])
+        .node("Reshape", &["mb", "to"], "k", &[])
         .node("MatMul", &["f", "k"], "y", &[])
         .output("y")
         .proto()

@@ -256,3 +256,89 @@ fn one_initialiser_may_serve_several_nodes_in_several_forms() {
         .named("c", "Conv", &["b", "w2"], "y", &[]);
     assert_eq!(digest(shared), digest(copies));
 }
+
+#[test]
+fn a_slice_of_all_there_is_changes_nothing() {
+    let slice = |end: i64| {
+        Model::new(17)
+            .conv()
+            .integers("start", &[1], &[0])
+            .integers("end", &[1], &[end])
+            .integers("axis", &[1], &[1])
+            .node("Slice", &["c", "start", "end", "axis"], "y", &[])
+    };
+    for all in [2, i64::MAX] {
+        assert_eq!(behind_conv(slice(all)), []);
+    }
+    assert!(slice(1).output("y").error().contains("expected all of it"));
+}
+
+#[test]
+fn a_clip_of_constants_is_a_constant() {
+    let clipped = |model: Model| {
+        model
+            .floats("k", &[2, 3, 1, 1], &[-1.0, 2.0, 3.0, 4.0, 5.0, 60.0])
+            .floats("low", &[], &[1.0])
+            .floats("high", &[], &[6.0])
+            .node("Clip", &["k", "low", "high"], "w", &[])
+    };
+    assert_eq!(convolved(clipped), Model::new(13).conv().output("c").load().unwrap());
+}
+
+#[test]
+fn weights_that_the_graph_standardises_are_standardised_once() {
+    let rows = [1.0_f32, 2.0, 3.0, 10.0, 30.0, 50.0];
+    let expected: Vec<f32> = rows
+        .chunks(3)
+        .flat_map(|row| {
+            let mean = row.iter().sum::<f32>() / 3.0;
+            let variance = row.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / 3.0;
+            row.iter()
+                .map(move |value| (value - mean) / (variance + 1e-5).sqrt() * 0.5)
+        })
+        .collect();
+    let weight = |how: &dyn Fn(Model) -> Model| {
+        let Op::Conv(conv) = convolved(how).graph().nodes[0].op.clone() else {
+            panic!("no convolution")
+        };
+        conv.weight.data().to_vec()
+    };
+    // As a norm of the weights in training mode, as timm exports it.
+    let norm = |model: Model| {
+        let model = model.floats("k", &[1, 2, 3], &rows).floats("gain", &[2], &[0.5; 2]);
+        model
+            .floats("nought", &[2], &[0.0; 2])
+            .node(
+                "BatchNormalization",
+                &["k", "gain", "nought", "nought", "gain"],
+                "n",
+                &[int("training_mode", 1)],
+            )
+            .integers("s", &[4], &[2, 3, 1, 1])
+            .node("Reshape", &["n", "s"], "w", &[])
+    };
+    // Written out.
+    let arithmetic = |model: Model| {
+        model
+            .floats("k", &[2, 3, 1, 1], &rows)
+            .floats("tiny", &[], &[1e-5])
+            .floats("half", &[], &[0.5])
+            .floats("two", &[], &[2.0])
+            .node("ReduceMean", &["k"], "mean", &[ints("axes", &[1, 2, 3])])
+            .node("Sub", &["k", "mean"], "d", &[])
+            .node("Pow", &["d", "two"], "p", &[])
+            .node("ReduceMean", &["p"], "v", &[ints("axes", &[1, 2, 3])])
+            .node("Add", &["v", "tiny"], "ve", &[])
+            .node("Sqrt", &["ve"], "s", &[])
+            .node("Div", &["d", "s"], "n", &[])
+            .node("Mul", &["n", "half"], "w", &[])
+    };
+    for got in [weight(&norm), weight(&arithmetic)] {
+        assert!(
+            got.iter()
+                .zip(&expected)
+                .all(|(got, expected)| (got - expected).abs() < 1e-6),
+            "{got:?}"
+        );
+    }
+}

@@ -52,7 +52,10 @@ pub(super) fn clip<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
     if let Some(bounded) = arithmetic::clipped_integers(import, source)? {
         return Ok(bounded);
     }
-    let input = import.view(source, 0)?;
+    let constant = match import.value(source, 0)? {
+        Value::Tensor(tensor) => Some(tensor),
+        _ => None,
+    };
     let mut bound = |index: usize, name: &str, open: f32| match source.input(index) {
         Some(_) => match import.value(source, index)? {
             Value::Tensor(tensor) => scalar(&tensor),
@@ -61,6 +64,11 @@ pub(super) fn clip<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
         None => source.float(name, open),
     };
     let (min, max) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
+    if let Some(constant) = constant {
+        // NaN bounds leave the value as it is, and `clamp` would panic where they cross.
+        return import.mapped(&constant, |value| value.max(min).min(max));
+    }
+    let input = import.view(source, 0)?;
     if min == f32::NEG_INFINITY && max == f32::INFINITY {
         return Ok(import.settled(source, input));
     }

@@ -1,9 +1,12 @@
 //! Conv, `BatchNormalization`, Pad.
 
-use super::super::{
-    Import,
-    attributes::Source,
-    value::{Converted, Refusal, Value, unsupported},
+use super::{
+    super::{
+        Import,
+        attributes::Source,
+        value::{Converted, Refusal, Value, unsupported},
+    },
+    standardised,
 };
 use crate::{
     Tensor,
@@ -56,10 +59,11 @@ pub(super) fn padding(source: Source<'_>) -> Result<Padding, Refusal> {
 
 pub(super) fn batch_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["consumed_inputs", "epsilon", "momentum", "spatial", "training_mode"])?;
-    if source.flag("training_mode", false)? || !source.flag("spatial", true)? {
+    let value = import.value(source, 0)?;
+    let constant = matches!(value, Value::Tensor(_));
+    if source.flag("training_mode", false)? && !constant || !source.flag("spatial", true)? {
         return unsupported("expected inference mode\nhint: call model.eval() before exporting");
     }
-    let input = import.view(source, 0)?;
     let [scale, bias, mean, variance] = [1, 2, 3, 4].map(|index| import.tensor(source, index));
     let norm = BatchNorm {
         scale: scale?,
@@ -68,6 +72,10 @@ pub(super) fn batch_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Con
         variance: variance?,
         epsilon: source.float("epsilon", 1e-5)?,
     };
+    if let Value::Tensor(tensor) = value {
+        return standardised::normalised(import, source, &tensor, &norm);
+    }
+    let input = import.view(source, 0)?;
     if let Value::Data(value) = import.settled(source, input.clone()) {
         return import.push(source.name, Op::BatchNorm(norm), vec![value]);
     }

@@ -9,6 +9,7 @@ mod layout;
 mod pooling;
 mod reshape;
 mod shapes;
+mod standardised;
 
 use super::{Import, attributes::Source, value::Converted};
 

@@ -8,6 +8,7 @@ use super::{
     },
     convolution::padding,
     reshape::normalise,
+    standardised,
 };
 use crate::graph::{Op, Pool};
 
@@ -70,16 +71,25 @@ pub(super) fn global_average_pool<'a>(import: &mut Import<'a>, source: Source<'a
 /// Axes are an attribute before opset 18, an input since.
 pub(super) fn reduce_mean<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
-    let input = import.view(source, 0)?;
+    let value = import.value(source, 0)?;
     let axes = match source.ints("axes") {
         Some(axes) => Some(axes.to_vec()),
         None => import.integers(source, 1)?,
     };
     let axes = axes.filter(|axes| !axes.is_empty());
     if axes.is_none() && source.flag("noop_with_empty_axes", false)? {
-        return Ok(import.settled(source, input));
+        return Ok(value);
     }
     let keep = source.flag("keepdims", true)?;
+    if let Value::Tensor(tensor) = value {
+        let rank = tensor.shape().len();
+        let axes = axes.map_or_else(|| Some((0..rank).collect()), |axes| normalise(&axes, rank));
+        return match axes {
+            Some(axes) => standardised::mean(import, &tensor, &axes, keep),
+            None => unsupported(format!("over other axes than a constant {:?} has", tensor.shape())),
+        };
+    }
+    let input = import.view(source, 0)?;
     let normal = axes.as_deref().and_then(|axes| normalise(axes, input.rank()));
     let Some(averaged) = normal.and_then(|axes| input.averaged(&axes, keep)) else {
         let axes = axes.map_or_else(|| "all axes".to_owned(), |axes| format!("axes {axes:?}"));

@@ -159,7 +159,15 @@ fn span(start: i64, end: i64, step: i64, length: usize) -> Result<(usize, usize)
 pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["starts", "ends", "axes"])?;
     let constant = import.value(source, 0)?;
-    let mut dims = constant_dims(&constant)?.to_vec();
+    let computed = constant.computed().is_some();
+    let mut dims = if computed {
+        // The batch cannot be cut; as an axis without end it may be named.
+        let dims = import.view(source, 0)?.dims();
+        [usize::MAX >> 1].into_iter().chain(dims).collect()
+    } else {
+        constant_dims(&constant)?.to_vec()
+    };
+    let whole = dims.clone();
     let mut given = |name: &str, index: usize| match source.ints(name) {
         Some(values) => Ok(Some(values.to_vec())),
         None => import.integers(source, index),
@@ -186,14 +194,21 @@ pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converte
             return unsupported(format!("axis {axis} of {dims:?}"));
         };
         let (start, count) = span(start, end, step, dims[axis])?;
-        base += start * strides[axis].unsigned_abs();
+        base = start.saturating_mul(strides[axis].unsigned_abs()).saturating_add(base);
         dims[axis] = count;
         strides[axis] = match (count, isize::try_from(step)) {
             (2.., Ok(step)) => strides[axis].saturating_mul(step),
             _ => 0,
         };
     }
-    import.taken(&constant, dims, base, &strides)
+    if !computed {
+        return import.taken(&constant, dims, base, &strides);
+    }
+    if base == 0 && dims == whole && steps.iter().all(|&step| step == 1) {
+        // Exporters cut a tensor to the size that it has.
+        return Ok(constant);
+    }
+    unsupported("of a computed value: expected all of it, or a constant")
 }
 
 pub(super) fn expand<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
