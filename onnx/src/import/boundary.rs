@@ -8,7 +8,7 @@ use crate::{
     validate::MAX_PIXELS,
 };
 
-/// The picture input.
+/// The image input.
 pub(super) struct Image<'a> {
     pub(super) name: &'a str,
     /// The batch, if the file fixes it.
@@ -75,7 +75,7 @@ pub(super) fn image<'a>(
             tensor.elem_type.unwrap_or(0)
         )));
     }
-    // Some tools leave the shape out altogether; what reads the image then says how many channels it has.
+    // Some tools leave the shape out altogether; the first convolution then has its channels.
     let open = [const { None }; 4];
     let dims: Vec<Option<i64>> = match &tensor.shape {
         Some(shape) => shape.dim.iter().map(known).collect(),
