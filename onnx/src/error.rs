@@ -83,10 +83,10 @@ pub enum OnnxError {
     Quantised {
         /// The file.
         origin: String,
-        /// The operators that say so, with their numbers.
+        /// The operators that show it, with their numbers.
         operators: Vec<(String, usize)>,
     },
-    /// The model was optimised for ONNX Runtime, with operators of its own.
+    /// The model was optimised for ONNX Runtime, with dedicated operators.
     #[error(
         "{origin}: the model was optimised by ONNX Runtime, with operators that only it has ({})\nhint: give the file as the \
          exporter wrote it, before the optimisation, or optimise with graph_optimization_level ORT_ENABLE_BASIC",
@@ -146,7 +146,7 @@ pub enum OnnxError {
         /// One of them.
         suggestion: String,
     },
-    /// The graph's input is not one picture.
+    /// The graph's input is not one image.
     #[error("{origin}: input: {reason}\nhint: expected one float input [N, 3, height, width]")]
     Input {
         /// The file.

@@ -1,8 +1,8 @@
-//! Nodes that stand in the way of an import, and the lines that name them.
+//! Nodes that an import refuses, and the lines that name them.
 
 use crate::error::lines;
 
-/// One node that stands in the way of an import.
+/// One node that an import refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// The node's name.

@@ -60,7 +60,6 @@ const COMMANDS: [&[&str]; 7] = [
     &["classify", "-b", "outside.onnx", "-a", "t.clr", "data/kind-0/0.png"],
     &["merge", "-b", "outside.onnx", "-a", "t.clr", "-o", "merged.onnx"],
     &["export", "-b", "outside.onnx", "-a", "t.clr", "-o", "exported.onnx"],
-    &["eval", "-b", "outside.onnx", "-a", "t.clr", "data", "--split", "all"],
     &[
         "train",
         "-b",
@@ -72,6 +71,7 @@ const COMMANDS: [&[&str]; 7] = [
         "linear",
         "-q",
     ],
+    &["eval", "-b", "outside.onnx", "-a", "u.clr", "data", "--split", "all"],
 ];
 
 #[test]

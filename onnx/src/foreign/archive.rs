@@ -77,9 +77,10 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
     })
 }
 
-/// The way from a Keras file to ONNX.
+/// The way from a Keras file to ONNX. A model that was loaded exports only after a first call.
 pub(super) fn keras(origin: &str) -> String {
     format!(
-        "export it: python -c \"import keras; keras.models.load_model('{origin}').export('model.onnx', format='onnx')\""
+        "export it: python -c \"import keras; m = keras.models.load_model('{origin}'); m(keras.ops.zeros((1, \
+         *m.input_shape[1:]))); m.export('model.onnx', format='onnx')\""
     )
 }

@@ -50,7 +50,7 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
 struct Fields {
     /// Their numbers, without repetitions next to each other.
     numbers: Vec<u64>,
-    /// If the last one ends behind the bytes: where.
+    /// The end of the last one, if the bytes end before it.
     cut: Option<u64>,
 }
 

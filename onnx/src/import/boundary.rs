@@ -14,7 +14,7 @@ use super::constant::FLOATS;
 const GREY: &str = "one channel, for grey images; expected 3 channels, RGB\nhint: export it with a frozen conversion in front: \
                     torch.nn.Sequential(grey, model), where grey = torch.nn.Conv2d(3, 1, 1, bias=False) with the weights 0.299, 0.587, 0.114";
 
-/// The picture input.
+/// The image input.
 pub(super) struct Image<'a> {
     pub(super) name: &'a str,
     /// The batch, if the file fixes it.
@@ -85,7 +85,7 @@ pub(super) fn image<'a>(
             tensor.elem_type.unwrap_or(0)
         )));
     }
-    // Some tools leave the shape out altogether; what reads the image then says how many channels it has.
+    // Some tools leave the shape out altogether; the first convolution then has its channels.
     let open = [const { None }; 4];
     let dims: Vec<Option<i64>> = match &tensor.shape {
         Some(shape) => shape.dim.iter().map(known).collect(),

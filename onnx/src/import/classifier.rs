@@ -3,11 +3,11 @@
 //! | the network ends in | features | classifier |
 //! |---|---|---|
 //! | a dense layer | what it reads | its rows |
-//! | a convolution to 1×1 over its whole input | what it reads, flattened | its kernels |
+//! | a convolution over its entire input | what it reads, flattened | its kernels |
 //! | a 1×1 convolution, then a mean over height and width | the mean of what it reads | its kernels: both are linear |
 //! | one of these with one unit, Sigmoid | as above | two classes, of which the first has logit 0 |
-//! | one of these with one unit | as above | none: it may be a regression, unless the caller says otherwise |
-//! | one of these with another activation behind it, or windows and then a mean | as above, where it is surely a classifier | none: not linear |
+//! | one of these with one unit | as above | none: it may be a regression, unless the caller states otherwise |
+//! | one of these and another activation, or windows and then a mean | as above, if it is certainly a classifier | none: not linear |
 //! | anything else | the output itself | none |
 
 use clr_adapters::Head;
@@ -19,18 +19,18 @@ use crate::{
     shape, validate,
 };
 
-/// The most nodes behind the last layer.
-const MAX_BEHIND: usize = 64;
+/// The maximum number of nodes after the last layer.
+const MAX_AFTER: usize = 64;
 
-/// What the file says about its end, beside the graph itself.
+/// Evidence of a classifier other than the graph itself.
 pub(super) struct Evidence<'a> {
-    /// What this library wrote about there being a classifier.
+    /// The entry of this library's own metadata about a classifier.
     pub(super) known: Option<bool>,
-    /// What was left out behind the logits.
+    /// The operators that were left out after the logits.
     pub(super) ending: &'a Ending<'a>,
-    /// Whether the names of a node or its weights say that it is a classifier.
+    /// Whether a node or its weights have a name that frameworks give to classifiers.
     pub(super) named: &'a dyn Fn(&str) -> bool,
-    /// Whether one unit without a Sigmoid stands for two classes, as the caller says.
+    /// Whether one unit without a Sigmoid means two classes, as the caller states.
     pub(super) two_classes: bool,
 }
 
@@ -82,7 +82,7 @@ fn shapes(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, OnnxError> {
     })
 }
 
-/// What a network ends in.
+/// The kind of a network's end.
 enum End {
     /// Features: nothing is to be cut off.
     Features,
@@ -92,11 +92,11 @@ enum End {
     Classifier(Head),
 }
 
-/// The last layer with weights, and the nodes behind it that have none or only some per channel.
+/// The last layer with weights, and the nodes after it that have none or only some per channel.
 struct Tail {
     layer: usize,
     /// From the layer to the output.
-    behind: Vec<usize>,
+    after: Vec<usize>,
     shapes: Vec<Shape>,
 }
 
@@ -104,8 +104,8 @@ struct Tail {
 enum Form {
     /// It reads a vector.
     Dense,
-    /// It reads a map once over.
-    Whole,
+    /// It reads an entire map at once.
+    Entire,
     /// It reads every pixel of a map, and the mean is taken.
     Mean,
     /// It reads windows of a map, and the mean is taken: not linear in the mean of the map.
@@ -115,20 +115,20 @@ enum Form {
 impl Tail {
     /// The tail of a canonical graph: nodes in a row, each of which only the next one reads.
     fn find(graph: &Graph, size: [usize; 2]) -> Result<Option<Self>, OnnxError> {
-        let mut behind = Vec::new();
+        let mut after = Vec::new();
         let mut value = graph.features;
-        while behind.len() < MAX_BEHIND {
+        while after.len() < MAX_AFTER {
             let readers = graph.nodes.iter().filter(|node| node.inputs.contains(&value)).count();
             let (Some(index), true) = (value.producer(), readers <= usize::from(value != graph.features)) else {
                 return Ok(None);
             };
             match &graph.nodes[index].op {
                 Op::Dense { .. } | Op::Conv(_) => {
-                    behind.reverse();
+                    after.reverse();
                     let shapes = shapes(graph, size)?;
                     return Ok(Some(Self {
                         layer: index,
-                        behind,
+                        after,
                         shapes,
                     }));
                 }
@@ -139,7 +139,7 @@ impl Tail {
                 | Op::Activation(_)
                 | Op::BatchNorm(_)
                 | Op::ChannelAffine { .. } => {
-                    behind.push(index);
+                    after.push(index);
                     value = graph.nodes[index].inputs[0];
                 }
                 _ => return Ok(None),
@@ -152,7 +152,7 @@ impl Tail {
     fn cut(self, graph: &mut Graph, evidence: &Evidence<'_>, notes: &mut Vec<String>) -> End {
         let name = graph.nodes[self.layer].name.clone();
         let mut activations =
-            self.behind
+            self.after
                 .iter()
                 .enumerate()
                 .filter_map(|(place, &index)| match &graph.nodes[index].op {
@@ -170,7 +170,7 @@ impl Tail {
         let linear = last.is_none() || sigmoid;
         let head = match &form {
             Some(Form::Window) | None => None,
-            Some(_) if linear && (dense || sure || !self.behind.iter().any(affine)) => self.head(graph),
+            Some(_) if linear && (dense || sure || !self.after.iter().any(affine)) => self.head(graph),
             _ => None,
         };
         let Some(form) = form.filter(|_| head.is_some() || sure) else {
@@ -197,7 +197,7 @@ impl Tail {
         head::as_classes(head, &name, sigmoid, binary, notes).map_or(End::Dropped, End::Classifier)
     }
 
-    /// How the layer and what stands behind it are linear, activations aside.
+    /// How the layer and the nodes after it are linear, activations aside.
     fn form(&self, graph: &Graph) -> Option<Form> {
         let Op::Conv(conv) = &graph.nodes[self.layer].op else {
             return Some(Form::Dense);
@@ -206,7 +206,7 @@ impl Tail {
         let output = self.shapes[self.layer + 1].spatial()?;
         let unpadded = conv.padding.resolve(input, conv.kernel(), conv.stride, conv.dilation) == [0; 4];
         if conv.group == 1 && unpadded && output == [1, 1] && conv.kernel() == input {
-            return Some(Form::Whole);
+            return Some(Form::Entire);
         }
         self.mean(graph)?;
         // Without another convolution, this one is the network and not its end.
@@ -222,10 +222,10 @@ impl Tail {
         )
     }
 
-    /// The place behind the layer where the mean over height and width is taken.
+    /// The place after the layer where the mean over height and width is taken.
     fn mean(&self, graph: &Graph) -> Option<usize> {
         let output = self.shapes[self.layer + 1].spatial()?;
-        self.behind.iter().position(|&index| match &graph.nodes[index].op {
+        self.after.iter().position(|&index| match &graph.nodes[index].op {
             Op::GlobalAveragePool => true,
             Op::AveragePool(pool) => covers(pool, output),
             _ => false,
@@ -240,7 +240,7 @@ impl Tail {
         }
     }
 
-    /// The layer as a classifier, with the constants behind it.
+    /// The layer as a classifier, with the constants after it.
     fn head(&self, graph: &Graph) -> Option<Head> {
         let units = self.units(graph);
         let (weight, bias) = match &graph.nodes[self.layer].op {
@@ -258,7 +258,7 @@ impl Tail {
             weight: weight.data().to_vec(),
             bias,
         };
-        for &index in &self.behind {
+        for &index in &self.after {
             match &graph.nodes[index].op {
                 Op::BatchNorm(norm) => {
                     let (scale, bias) = head::norm_as_affine(norm);
@@ -274,20 +274,20 @@ impl Tail {
         Some(head)
     }
 
-    /// Makes what the layer reads the features, under the names of the nodes that did the same behind it.
+    /// Makes what the layer reads the features, under the names of the nodes that did the same after it.
     fn move_features(&self, graph: &mut Graph, form: &Form) {
-        let behind = |wanted: fn(&Op) -> bool| {
+        let after = |wanted: fn(&Op) -> bool| {
             let found = self
-                .behind
+                .after
                 .iter()
                 .map(|&index| &graph.nodes[index])
                 .find(|node| wanted(&node.op));
             found.map(|node| node.name.clone())
         };
-        let pool = behind(|op| matches!(op, Op::GlobalAveragePool | Op::AveragePool(_)));
-        let flatten = behind(|op| matches!(op, Op::Flatten));
+        let pool = after(|op| matches!(op, Op::GlobalAveragePool | Op::AveragePool(_)));
+        let flatten = after(|op| matches!(op, Op::Flatten));
         graph.features = graph.nodes[self.layer].inputs[0];
-        // Nothing but the end read the layer, and everything behind it is in the tail.
+        // Nothing but the end read the layer, and everything after it is in the tail.
         graph.nodes.truncate(self.layer);
         if matches!(form, Form::Mean | Form::Window) && self.shapes[graph.features.0].spatial() != Some([1, 1]) {
             append(graph, pool.as_deref().unwrap_or("features.pool"), Op::GlobalAveragePool);
@@ -298,7 +298,7 @@ impl Tail {
     }
 }
 
-/// Whether a window takes the mean of a map of `size` as a whole.
+/// Whether a window covers a map of `size` completely.
 fn covers(pool: &Pool, size: [usize; 2]) -> bool {
     pool.kernel == size && pool.padding.resolve(size, pool.kernel, pool.stride, [1, 1]) == [0; 4]
 }

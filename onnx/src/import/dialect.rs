@@ -1,4 +1,4 @@
-//! Kinds of files that are refused as a whole: quantised ones, and those that ONNX Runtime optimised.
+//! Kinds of files that are refused at once: quantised ones, and those that ONNX Runtime optimised.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::{
     proto::{GraphProto, NodeProto},
 };
 
-/// The refusal of a file with nodes that are not supported: as what it is, where the nodes say so.
+/// The refusal of a file with nodes that are not supported: by its kind, where the nodes show it.
 pub(super) fn refusal(
     graph: &GraphProto,
     missing: Vec<Missing>,

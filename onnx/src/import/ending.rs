@@ -8,7 +8,7 @@ use crate::proto::{GraphProto, NodeProto};
 /// The most nodes at the end that are looked at.
 const MAX_NODES: usize = 64;
 
-/// The end of a model behind its logits.
+/// The end of a model after its logits.
 #[derive(Clone, Default)]
 pub(super) struct Ending<'a> {
     /// The operators that are left out, as the graph has them: from the logits to the output.
@@ -83,7 +83,7 @@ impl<'a> Producers<'a> {
         None
     }
 
-    /// The value to read for `output`, and what stands behind it.
+    /// The value to read for `output`, and the ending after it.
     pub(super) fn strip(&self, output: &'a str) -> (&'a str, Ending<'a>) {
         self.walk(output, decides)
     }
@@ -139,7 +139,7 @@ fn decides(operator: &str) -> bool {
     )
 }
 
-/// Whether an operator may stand next to such a one: it changes form or type only, or takes the best probability.
+/// Whether an operator may accompany such a one: it changes form or type only, or takes the best probability.
 fn accompanies(operator: &str) -> bool {
     matches!(
         operator,

@@ -1,4 +1,4 @@
-//! External data: values of tensors that lie in other files, in the folder of the model or below it.
+//! External data: values of tensors in other files, in the folder of the model or below it.
 //!
 //! Every file is looked for, and its length compared with what the tensors claim, before any value is read: one message
 //! names what is missing.
@@ -31,7 +31,7 @@ pub(super) struct External {
 struct Claim<'a> {
     tensors: usize,
     first: &'a str,
-    /// The first byte behind all tensors.
+    /// The end of the last tensor, in bytes.
     end: u64,
     total: u64,
 }
@@ -113,7 +113,7 @@ fn tensors(graph: &GraphProto) -> impl Iterator<Item = &TensorProto> {
         .chain(sparse.flat_map(|sparse| sparse.values.iter().chain(&sparse.indices)))
 }
 
-/// Where a tensor's values lie.
+/// The place of a tensor's values in another file.
 struct Entry<'a> {
     location: &'a str,
     offset: u64,
@@ -223,13 +223,13 @@ fn find(location: &str, claim: &Claim<'_>, path: Option<&Path>) -> Result<PathBu
         return Err((format!("{expected}, got {got} bytes"), hint));
     }
     if claim.total > got.saturating_mul(MAX_READS) {
-        let reason = format!("{} bytes of tensors lie over one another in {got} bytes", claim.total);
+        let reason = format!("{} bytes of tensors overlap in {got} bytes", claim.total);
         return Err((reason, inside.to_owned()));
     }
     Ok(file)
 }
 
-/// Whether the file, links followed, lies in the folder of the model, or in the folder where the model itself lies when it
+/// Whether the file, links followed, is in the folder of the model, or in the folder where the model itself is when it
 /// is a link too (download caches link both).
 fn within(file: &Path, folder: &Path, model: &Path) -> bool {
     let Ok(real) = file.canonicalize() else { return false };

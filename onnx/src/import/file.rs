@@ -1,4 +1,4 @@
-//! A decoded file, and the network behind one of its outputs.
+//! A decoded file, and the network that one of its outputs needs.
 
 use clr_adapters::Head;
 
@@ -29,7 +29,7 @@ pub(super) struct File<'a> {
     pub(super) size: Option<[u32; 2]>,
     /// As in [`ReadOptions`].
     pub(super) two_classes: bool,
-    /// What this library wrote about a classifier.
+    /// The entry of this library's own metadata about a classifier.
     pub(super) classifier: Option<bool>,
 }
 

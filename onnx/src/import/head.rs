@@ -1,4 +1,4 @@
-//! A last layer as a linear classifier: constants behind it joined, its units as classes.
+//! A last layer as a linear classifier: constants after it joined, its units as classes.
 
 use clr_adapters::Head;
 
@@ -43,14 +43,14 @@ pub(super) fn as_classes(head: Head, name: &str, sigmoid: bool, binary: bool, no
     }
     if !binary {
         notes.push(format!(
-            "`{name}` has one unit and no Sigmoid behind it: it may be a regression, so it is not kept as a classifier, and \
+            "`{name}` has one unit and no Sigmoid after it: it may be a regression, so it is not kept as a classifier, and \
              the features are what it reads; two labels given with --labels make it one of two classes"
         ));
         return None;
     }
     notes.push(format!(
-        "`{name}` has one unit: it is kept as a classifier of two classes, of which the second is the one that the unit \
-         stands for"
+        "`{name}` has one unit: it is kept as a classifier of two classes, of which the unit \
+         gives the second"
     ));
     // softmax([0, z]) = [1 − σ(z), σ(z)].
     let mut two = Head {

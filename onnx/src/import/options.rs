@@ -8,6 +8,6 @@ pub struct ReadOptions {
     /// The output that is read: a graph output, or any value that a node produces. Without it, the only output, or the
     /// only one of several that is a classifier.
     pub output: Option<String>,
-    /// Whether one unit without a Sigmoid behind it is the logit of the second of two classes; else it may be a regression.
+    /// Whether one unit without a Sigmoid after it is the logit of the second of two classes; else it may be a regression.
     pub two_classes: bool,
 }

@@ -67,7 +67,7 @@ impl Trial {
 
 /// The only classifier, or the deepest one if all have the same classes (auxiliary heads for training).
 fn automatic(file: &File<'_>, outputs: &[&str]) -> Result<Network, OnnxError> {
-    // Logits, their Softmax and their ArgMax are one result; of these the one that says most about its end is read.
+    // Logits, their Softmax and their ArgMax are one result; of these the one closest to the logits is read.
     let mut groups: Vec<(&str, &str)> = Vec::new();
     for &output in outputs.iter().take(MAX_TRIED) {
         let root = file.producers.root(output);
@@ -146,7 +146,7 @@ fn automatic(file: &File<'_>, outputs: &[&str]) -> Result<Network, OnnxError> {
     Err(refuse(file, reason, outputs, deepest, described))
 }
 
-/// Says which output was read, and why.
+/// Adds the note about the output that was read, and the reason.
 fn noted(mut network: Network, outputs: &[&str], chosen: &str, reason: &str) -> Network {
     let others: Vec<String> = outputs
         .iter()

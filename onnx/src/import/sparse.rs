@@ -141,5 +141,5 @@ fn places(indices: &[i64], shape: &[i64], dims: &[usize]) -> Result<Vec<usize>, 
         })
     };
     let places: Option<Vec<usize>> = indices.chunks(dims.len()).map(place).collect();
-    places.ok_or_else(|| format!("an index lies outside {dims:?}"))
+    places.ok_or_else(|| format!("an index is outside {dims:?}"))
 }

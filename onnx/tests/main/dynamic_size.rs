@@ -4,7 +4,7 @@ use clr_onnx::{Backbone, ImportError, ImportOptions, ReadOptions, import_bytes};
 
 use crate::support::{Model, info, int, ints, ramp};
 
-/// A model for images of `dims`, with the shape arithmetic of a flattening behind it.
+/// A model for images of `dims`, followed by the shape arithmetic of a flattening.
 fn model(dims: &[Option<i64>]) -> Model {
     let mut model = Model::bare(13);
     model.graph.input.push(info("x", dims));

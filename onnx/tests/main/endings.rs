@@ -134,7 +134,7 @@ fn a_classifier_of_one_class_that_was_written_comes_back() {
 }
 
 #[test]
-fn a_mean_behind_a_pointwise_classifier_is_taken_before_it() {
+fn a_mean_after_a_pointwise_classifier_is_taken_before_it() {
     let head = |model: Model| model.floats("d", &[5, 8, 1, 1], &ramp(40)).floats("e", &[5], &ramp(5));
     let before = head(body().node("GlobalAveragePool", &["b"], "p", &[]))
         .node("Conv", &["p", "d", "e"], "c", &[])
@@ -161,13 +161,13 @@ fn a_mean_behind_a_pointwise_classifier_is_taken_before_it() {
             (expected.digest(), expected.classifier())
         );
     }
-    // Here the flattening stood behind the Softmax and has no name for the features.
+    // Here the flattening was after the Softmax and has no name for the features.
     let got = softmax.output("f").load().unwrap();
     assert_eq!((got.feature_count(), got.classifier()), (8, expected.classifier()));
 }
 
 #[test]
-fn a_convolution_over_a_map_as_a_whole_is_a_dense_layer_on_it() {
+fn a_convolution_over_an_entire_map_is_a_dense_layer_on_it() {
     let model = body()
         .floats("d", &[5, 8, 4, 4], &ramp(640))
         .node("Conv", &["b", "d"], "c", &[])
@@ -205,7 +205,7 @@ fn a_classifier_that_is_not_linear_gives_its_features_and_the_reason() {
         assert_eq!((backbone.feature_count(), backbone.classifier()), (8, None));
         note(&backbone, &[word, "cannot be kept as a linear classifier"]);
     }
-    // Nothing says that this is a classifier: the last layer of a body looks the same.
+    // Nothing shows that this is a classifier: the last layer of a body looks the same.
     let backbone = squeeze("last").output("f").load().unwrap();
     assert_eq!((backbone.feature_count(), backbone.classifier()), (5, None));
 }
@@ -231,7 +231,7 @@ fn the_hidden_layer_of_a_head_of_two_stays_in_the_backbone() {
 }
 
 #[test]
-fn a_norm_behind_the_classifier_is_folded_into_it() {
+fn a_norm_after_the_classifier_is_folded_into_it() {
     let vector = |model: Model, name: &str, values: [f32; 5]| model.floats(name, &[5], &values);
     let model = vector(dense(5), "scale", [2.0, 1.0, 1.0, 1.0, 3.0]);
     let model = vector(model, "bias", [0.5, 0.0, 0.0, 0.0, 0.0]);

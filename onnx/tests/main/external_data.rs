@@ -206,7 +206,7 @@ fn many_tensors_on_the_same_bytes_are_refused_before_they_are_read() {
     let path = folder.path().join("net.onnx");
     fs::write(&path, all.bytes()).unwrap();
     assert!(
-        error(&path).contains("120 bytes of tensors lie over one another in 24"),
+        error(&path).contains("120 bytes of tensors overlap in 24"),
         "{}",
         error(&path)
     );

@@ -1,4 +1,4 @@
-//! Sparse constants are read as the dense ones that they stand for, within a bound.
+//! Sparse constants are read as dense ones, within a bound.
 
 use clr_onnx::{
     Backbone, OnnxError,
@@ -72,8 +72,8 @@ fn a_sparse_value_of_a_constant_node_is_read() {
 fn what_does_not_fit_is_named() {
     let dims = [2, 3, 1, 1];
     let cases = [
-        (sparse("w", &dims, &[1, 6], &[2], &[2.0, 3.0]), "an index lies outside"),
-        (sparse("w", &dims, &[1, -1], &[2], &[2.0, 3.0]), "an index lies outside"),
+        (sparse("w", &dims, &[1, 6], &[2], &[2.0, 3.0]), "an index is outside"),
+        (sparse("w", &dims, &[1, -1], &[2], &[2.0, 3.0]), "an index is outside"),
         (sparse("w", &dims, &[1], &[1], &[2.0, 3.0]), "2 values for 1 indices"),
         (
             sparse("w", &dims, &[0, 1, 0, 0], &[2, 2], &[2.0, 3.0]),

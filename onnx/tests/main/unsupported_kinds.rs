@@ -1,4 +1,4 @@
-//! Files that are refused as a whole are named as what they are, in one line, and refused nodes are grouped.
+//! Files of kinds that cannot be read are named by their kind in one line, and refused nodes are grouped.
 
 use clr_onnx::OnnxError;
 
@@ -98,7 +98,7 @@ fn unknown_operators_are_one_line_each_with_their_number_and_the_first_node() {
 }
 
 #[test]
-fn the_value_before_the_end_is_not_offered_where_convolutions_are_behind_it() {
+fn the_value_before_the_end_is_not_offered_where_convolutions_follow() {
     let text = row(&[("", "Det")])
         .floats("k", &[2, 2, 1, 1], &ramp(4))
         .node("Conv", &["v0", "k"], "later", &[])
