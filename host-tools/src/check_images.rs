@@ -8,10 +8,11 @@ use anyhow::Context as _;
 use clr_adapters::{Adapter, Preprocessing};
 use clr_device::{Engine, EngineOptions, ResidentAdapter};
 use clr_onnx::{Backbone, Origin, Preset, StatedPreprocessing};
+use clr_training::Scan;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::{commands::eval::pictures_in, output::Output};
+use crate::{output::Output, scan_log};
 
 /// The most images on which the presets are compared.
 const COMPARED: usize = 500;
@@ -83,7 +84,11 @@ pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyh
             folder.display()
         )
     })?;
-    let paths = pictures_in(folder)?;
+    let scan = Scan::of(folder)?;
+    let found = scan.report([]);
+    scan_log::log(&found);
+    scan_log::ensure_images(&found, &[folder])?;
+    let paths = scan.images();
     let labelling = labels::of(folder, &paths, &adapter.header.labels, backbone.labels().is_some());
     let images: Vec<Labelled> = paths
         .into_iter()

@@ -1,6 +1,8 @@
 //! A scan's report for a person: images by format, then what is left out and passed over.
 
-use clr_training::{Outcome, ScanReport};
+use std::path::Path;
+
+use clr_training::{Outcome, ScanReport, display_path};
 
 /// Files that are named in a line.
 pub(crate) const NAMED: usize = 3;
@@ -27,4 +29,23 @@ pub(crate) fn images(report: &ScanReport) {
             tracing::debug!("'{file}': {detail}");
         }
     }
+}
+
+/// Refuses folders without an image, with what they hold instead.
+pub(crate) fn ensure_images(found: &ScanReport, folders: &[impl AsRef<Path>]) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        found.count(Outcome::Image) > 0,
+        "no image was found in {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read{}",
+        folders
+            .iter()
+            .map(|path| format!("'{}'", display_path(path.as_ref())))
+            .collect::<Vec<_>>()
+            .join(", "),
+        found
+            .lines
+            .iter()
+            .map(|line| format!("; {}", line.text(1)))
+            .collect::<String>()
+    );
+    Ok(())
 }

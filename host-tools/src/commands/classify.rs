@@ -89,20 +89,7 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
         .collect::<Result<Vec<_>, _>>()?;
     let found = report(&scans, &[]);
     scan_log::log(&found);
-    anyhow::ensure!(
-        found.count(Outcome::Image) > 0,
-        "no image was found in {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read{}",
-        args.paths
-            .iter()
-            .map(|path| format!("'{}'", display_path(path)))
-            .collect::<Vec<_>>()
-            .join(", "),
-        found
-            .lines
-            .iter()
-            .map(|line| format!("; {}", line.text(1)))
-            .collect::<String>()
-    );
+    scan_log::ensure_images(&found, &args.paths)?;
     let images: Vec<PathBuf> = scans.iter().flat_map(Scan::images).collect();
     let mut failures = Vec::new();
     let mut document = Document {

@@ -7,7 +7,6 @@ mod config;
 mod efficientnet_lite;
 mod error;
 mod fit;
-mod foreign;
 mod head;
 mod mobilenet;
 mod pickle;

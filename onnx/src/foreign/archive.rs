@@ -7,6 +7,8 @@ use super::{Foreign, quoted};
 /// The most names that are looked at, and named in a message.
 const MAX_NAMES: usize = 10_000;
 const SHOWN: usize = 3;
+/// The ends of names of models that are read.
+const MODELS: [&str; 6] = [".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".bin"];
 
 /// What a zip archive is, unless it is a checkpoint of PyTorch.
 pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
@@ -27,7 +29,8 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
             "a TorchScript program, expected ONNX or a state dict",
             format!(
                 "export it: python -c \"import torch; torch.onnx.export(torch.jit.load('{origin}', 'cpu').eval(), \
-                 torch.zeros(1, 3, 224, 224), 'model.onnx', dynamo=False)\", with the size of its images"
+                 torch.zeros(1, 3, 224, 224), 'model.onnx', dynamo=False)\", with the size of its images; or save its weights: \
+                 torch.save(torch.jit.load('{origin}', 'cpu').state_dict(), 'weights.pth')"
             ),
         ));
     }
@@ -52,7 +55,12 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
             "a zip archive with a TensorFlow SavedModel, expected ONNX",
             "unpack it, then: pip install tf2onnx; python -m tf2onnx.convert --saved-model FOLDER --opset 17 --output model.onnx",
         )
-    } else if let Some(model) = ends(".onnx").or_else(|| ends(".pth")).or_else(|| ends(".safetensors")) {
+    } else if holds(".data/extern_modules") {
+        Foreign::new(
+            "an archive of torch.package, expected ONNX or a state dict",
+            "load the model in Python and save its weights: torch.save(model.state_dict(), 'weights.pth')",
+        )
+    } else if let Some(model) = MODELS.iter().find_map(|end| ends(end)) {
         Foreign::new(
             format!("a zip archive with `{model}`, expected that file itself"),
             format!("unpack it: unzip {}", quoted(origin)),
@@ -60,7 +68,7 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
     } else if !names.is_empty() && names.iter().all(|name| name.to_lowercase().ends_with(".npy")) {
         Foreign::new(
             "a NumPy archive, expected an ONNX model or a checkpoint",
-            "export the network to ONNX, or save its state dict",
+            "in Python: torch.save({k: torch.from_numpy(v) for k, v in numpy.load(path).items()}, 'weights.pth')",
         )
     } else {
         let shown = match names.len() {

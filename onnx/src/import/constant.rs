@@ -3,8 +3,8 @@
 use half::{bf16, f16};
 
 use super::{
-    folding::MAX_INTEGERS,
     external::External,
+    folding::MAX_INTEGERS,
     value::{Dim, Value},
 };
 use crate::{OnnxError, Tensor, proto::TensorProto};
