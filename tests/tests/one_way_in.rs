@@ -80,7 +80,7 @@ fn weights_in_another_file_are_read_by_every_command_and_named_by_every_command_
     bench.adapter("t.clr", "task");
     let mut weights = Vec::new();
     change(&bench, "outside.onnx", |model| {
-        weights = move_weights(model, "outside.onnx.data")
+        weights = move_weights(model, "outside.onnx.data");
     });
     std::fs::write(bench.path("outside.onnx.data"), &weights).unwrap();
     for command in COMMANDS {
