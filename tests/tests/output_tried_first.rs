@@ -90,6 +90,15 @@ fn a_missing_folder_is_made_for_the_result_and_only_then() {
     assert!(bench.path("new/deep/t.clr").is_file());
 }
 
+#[test]
+fn a_key_pair_is_written_whole_or_not_at_all() {
+    let bench = Workbench::new();
+    std::fs::write(bench.path("fleet.pub"), "old").unwrap();
+    assert!(!bench.clr(&["keygen", "-o", "fleet"]).output().unwrap().status.success());
+    assert!(!bench.path("fleet.key").exists());
+    assert_eq!(std::fs::read(bench.path("fleet.pub")).unwrap(), b"old");
+}
+
 fn names(bench: &Workbench) -> Vec<String> {
     let entries = std::fs::read_dir(bench.path(".")).unwrap().flatten();
     let mut names: Vec<String> = entries

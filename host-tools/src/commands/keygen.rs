@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clr_device::{generate_key, write_public_key, write_secret_key};
+use clr_device::{KeyFileError, generate_key, write_public_key, write_secret_key};
 use serde::Serialize;
 
 use super::Context;
@@ -39,6 +39,12 @@ pub(crate) fn run(args: &KeygenArgs, context: &Context<'_>) -> anyhow::Result<u8
         public: with(".pub"),
         key: key.public().to_string(),
     };
+    // Both or neither: a secret key without its public one is of no use.
+    for path in [&document.secret, &document.public] {
+        if path.symlink_metadata().is_ok() {
+            return Err(KeyFileError::Exists { path: path.clone() }.into());
+        }
+    }
     write_secret_key(&document.secret, &key)?;
     write_public_key(&document.public, &key.public())?;
     let output = context.output;

@@ -231,8 +231,9 @@ fn parse_preset(text: &str) -> Result<Preset, String> {
 fn parse_triple(text: &str) -> Result<[f32; 3], String> {
     let values: Option<Vec<f32>> = text
         .trim_matches(['[', ']', '(', ')'])
-        .split(',')
-        .map(|value| value.trim().parse().ok().filter(|value: &f32| value.is_finite()))
+        .split([',', ' ', ';'])
+        .filter(|value| !value.is_empty())
+        .map(|value| value.parse().ok().filter(|value: &f32| value.is_finite()))
         .collect();
     match values.as_deref() {
         Some(&[one]) => Ok([one; 3]),

@@ -132,6 +132,21 @@ fn spellings() -> Vec<(&'static str, Model, Preset)> {
             Preset::ImageNet,
         ),
         (
+            "Keras' Normalization with its constants not folded",
+            new()
+                .floats("m", &[3], &bytes(MEAN))
+                .floats("variance", &[3], &bytes(STD).map(|value| value * value))
+                .floats("epsilon", &[], &[1e-7])
+                .integers("shape", &[4], &[1, -1, 1, 1])
+                .node("Sqrt", &["variance"], "root", &[])
+                .node("Max", &["root", "epsilon"], "s", &[])
+                .node("Reshape", &["m", "shape"], "m4", &[])
+                .node("Reshape", &["s", "shape"], "s4", &[])
+                .node("Sub", &["x", "m4"], "n", &[])
+                .node("Div", &["n", "s4"], "v", &[]),
+            Preset::ImageNet,
+        ),
+        (
             "Keras' Rescaling to −1 … 1",
             new()
                 .floats("s", &[1], &[1.0 / 127.5])

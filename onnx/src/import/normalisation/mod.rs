@@ -4,6 +4,7 @@
 //! Works on the file's nodes: the last value that depends on the image per channel only, and through which everything
 //! else depends on it, becomes the input. The graph is then the same as that of the network exported without them.
 
+mod constants;
 mod convention;
 mod operators;
 mod walk;

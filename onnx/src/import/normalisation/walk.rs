@@ -1,35 +1,21 @@
-//! Everything in a graph that depends on the image per channel, and the small constants beside it.
+//! Everything in a graph that depends on the image per channel.
 
 use std::collections::HashMap;
 
-use super::{
-    Channel, External, PerChannel, constant, operators, order, producers,
-    value::{Dim, Value},
-};
-use crate::{
-    Tensor,
-    proto::{AttributeProto, GraphProto, NodeProto, TensorProto},
-};
-
-/// The most elements of a constant that is read here.
-const MAX_CONSTANT: i64 = 64;
+use super::{Channel, External, PerChannel, constants::Constants, operators, order};
+use crate::proto::{AttributeProto, GraphProto, NodeProto};
 
 /// The values per channel of a graph.
 pub(super) struct Walk<'a> {
     graph: &'a GraphProto,
-    external: &'a External,
-    constants: HashMap<&'a str, &'a TensorProto>,
-    place: HashMap<&'a str, usize>,
+    constants: Constants<'a>,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(graph: &'a GraphProto, external: &'a External) -> Self {
-        let named = |tensor: &'a TensorProto| Some((tensor.name.as_deref()?, tensor));
         Self {
             graph,
-            external,
-            constants: graph.initializer.iter().filter_map(named).collect(),
-            place: producers(graph),
+            constants: Constants::new(graph, external),
         }
     }
 
@@ -102,47 +88,12 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A small constant: an initialiser, a Constant, or one passed on by Identity or Cast.
-    fn constant(&self, node: &NodeProto, index: usize) -> Option<Value> {
-        let mut name = node.input.get(index)?.as_str();
-        for _ in 0..8 {
-            if let Some(tensor) = self.constants.get(name) {
-                let small = tensor.dims.iter().product::<i64>() <= MAX_CONSTANT;
-                return small
-                    .then(|| constant::value(tensor, name, "", self.external).ok())
-                    .flatten();
-            }
-            let source = &self.graph.node[*self.place.get(name)?];
-            match source.op_type.as_deref()? {
-                "Identity" | "Cast" => name = source.input.first()?,
-                "Constant" => return literal(source, self.external),
-                _ => return None,
-            }
-        }
-        None
-    }
-
     pub(super) fn floats(&self, node: &NodeProto, index: usize) -> Option<(Vec<usize>, Vec<f64>)> {
-        match self.constant(node, index)? {
-            Value::Tensor(tensor) => {
-                let values = tensor.data().iter().map(|&value| f64::from(value));
-                Some((tensor.shape().to_vec(), values.collect()))
-            }
-            _ => None,
-        }
+        self.constants.floats(node.input.get(index)?)
     }
 
     pub(super) fn integers(&self, node: &NodeProto, index: usize) -> Option<(Vec<usize>, Vec<i64>)> {
-        match self.constant(node, index)? {
-            Value::Integers { dims, values } => {
-                let known = values.iter().map(|value| match value {
-                    Dim::Known(value) => Some(*value),
-                    Dim::Batch => None,
-                });
-                Some((dims, known.collect::<Option<_>>()?))
-            }
-            _ => None,
-        }
+        self.constants.integers(node.input.get(index)?)
     }
 
     /// A float constant that broadcasts over everything but the channels of `value`.
@@ -157,30 +108,6 @@ impl<'a> Walk<'a> {
             .zip(axes)
             .all(|(&dim, &axis)| dim == 1 || axis == Channel && dim == value.lanes.len());
         (fits && !values.is_empty()).then_some(move |lane: usize| values[lane % values.len()])
-    }
-}
-
-/// The value of a Constant node.
-fn literal(node: &NodeProto, external: &External) -> Option<Value> {
-    let vector = |values: Vec<i64>, dims: Vec<usize>| Value::Integers {
-        dims,
-        values: values.into_iter().map(Dim::Known).collect(),
-    };
-    let attribute = node.attribute.first()?;
-    match attribute.name.as_deref()? {
-        "value" => {
-            let tensor = attribute.t.as_ref()?;
-            let small = tensor.dims.iter().product::<i64>() <= MAX_CONSTANT;
-            small.then(|| constant::value(tensor, "", "", external).ok()).flatten()
-        }
-        "value_float" => Some(Value::Tensor(Tensor::new([], vec![attribute.f?]))),
-        "value_floats" => Some(Value::Tensor(Tensor::new(
-            [attribute.floats.len()],
-            attribute.floats.clone(),
-        ))),
-        "value_int" => Some(vector(vec![attribute.i?], vec![])),
-        "value_ints" => Some(vector(attribute.ints.clone(), vec![attribute.ints.len()])),
-        _ => None,
     }
 }
 
