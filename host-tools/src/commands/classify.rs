@@ -89,20 +89,23 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
         .collect::<Result<Vec<_>, _>>()?;
     let found = report(&scans, &[]);
     scan_log::log(&found);
-    anyhow::ensure!(
-        found.count(Outcome::Image) > 0,
-        "no image was found in {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read{}",
-        args.paths
+    if found.count(Outcome::Image) == 0 {
+        let paths: Vec<String> = args
+            .paths
             .iter()
             .map(|path| format!("'{}'", display_path(path)))
-            .collect::<Vec<_>>()
-            .join(", "),
-        found
-            .lines
-            .iter()
-            .map(|line| format!("; {}", line.text(1)))
-            .collect::<String>()
-    );
+            .collect();
+        let lines: Vec<String> = found.lines.iter().map(|line| line.text(1)).collect();
+        anyhow::bail!(
+            "no image was found in {}: {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read",
+            paths.join(", "),
+            if lines.is_empty() {
+                "there are no files".to_owned()
+            } else {
+                lines.join("; ")
+            }
+        );
+    }
     let images: Vec<PathBuf> = scans.iter().flat_map(Scan::images).collect();
     let mut failures = Vec::new();
     let mut document = Document {
