@@ -33,19 +33,21 @@ pub(crate) fn images(report: &ScanReport) {
 
 /// Refuses folders without an image, with what they hold instead.
 pub(crate) fn ensure_images(found: &ScanReport, folders: &[impl AsRef<Path>]) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        found.count(Outcome::Image) > 0,
-        "no image was found in {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read{}",
-        folders
-            .iter()
-            .map(|path| format!("'{}'", display_path(path.as_ref())))
-            .collect::<Vec<_>>()
-            .join(", "),
-        found
-            .lines
-            .iter()
-            .map(|line| format!("; {}", line.text(1)))
-            .collect::<String>()
+    if found.count(Outcome::Image) > 0 {
+        return Ok(());
+    }
+    let folders: Vec<String> = folders
+        .iter()
+        .map(|path| format!("'{}'", display_path(path.as_ref())))
+        .collect();
+    let lines: Vec<String> = found.lines.iter().map(|line| line.text(1)).collect();
+    anyhow::bail!(
+        "no image was found in {}: {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read",
+        folders.join(", "),
+        if lines.is_empty() {
+            "there are no files".to_owned()
+        } else {
+            lines.join("; ")
+        }
     );
-    Ok(())
 }

@@ -14,7 +14,7 @@ fn write(root: &Path, files: &str) {
         };
         for (number, name) in names.iter().enumerate() {
             let full = root.join(name);
-            if name.ends_with(".png") {
+            if full.extension().is_some_and(|end| end == "png") {
                 write_picture(&full, index % 3, 10 * index as u64 + number as u64);
             } else {
                 std::fs::create_dir_all(full.parent().unwrap()).unwrap();

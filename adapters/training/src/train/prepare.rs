@@ -71,7 +71,7 @@ impl<'a> Prepared<'a> {
         };
         let mut warnings = dataset.warnings();
         let all = || [Some(&train), Some(&validation), test.as_ref()].into_iter().flatten();
-        let skipped = all().flat_map(|pictures| pictures.unreadable());
+        let skipped = all().flat_map(Pictures::unreadable);
         warnings.extend(skipped.cloned().map(Warning::Unreadable));
         let looked: Vec<_> = all().flat_map(|pictures| pictures.looked().iter().cloned()).collect();
         warnings.extend(Warning::of_findings(inspect::findings(&looked, NEAR)));

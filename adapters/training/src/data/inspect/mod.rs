@@ -166,7 +166,9 @@ fn duplicates(images: &[Looked], findings: &mut Vec<Finding>) {
         same.entry(image.pixels).or_default().push(image);
     }
     let mut sets: Vec<Vec<&Looked>> = same.into_values().filter(|images| images.len() > 1).collect();
-    sets.iter_mut().for_each(|set| set.sort_by(|a, b| a.path.cmp(&b.path)));
+    for set in &mut sets {
+        set.sort_by(|a, b| a.path.cmp(&b.path));
+    }
     sets.sort_by(|a, b| a[0].path.cmp(&b[0].path));
     for set in sets {
         let first = set[0];

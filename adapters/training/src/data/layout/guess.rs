@@ -150,7 +150,7 @@ impl<'a> Guess<'a> {
         for (folder, found) in &found {
             match found {
                 Some((split, rest)) if rest.is_empty() || rests[rest.as_str()].len() > 1 => {
-                    named.push((*split, *folder))
+                    named.push((*split, *folder));
                 }
                 _ => others.push(*folder),
             }

@@ -40,7 +40,7 @@ impl Tree {
     pub(super) fn of(scan: &Scan) -> Self {
         let mut folders: BTreeMap<PathBuf, Folder> = BTreeMap::new();
         for path in scan.folders().iter().map(PathBuf::as_path).chain([Path::new("")]) {
-            folders.entry(path.to_owned()).or_default().path = path.to_owned();
+            path.clone_into(&mut folders.entry(path.to_owned()).or_default().path);
             if let Some(parent) = path.parent() {
                 folders
                     .entry(parent.to_owned())
