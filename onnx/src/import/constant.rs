@@ -9,7 +9,7 @@ use std::{
 use half::{bf16, f16};
 
 use super::{
-    folding::MAX_INTEGERS,
+    folding::{MAX_INTEGERS, MAX_RANK},
     value::{Dim, Value},
 };
 use crate::{OnnxError, Tensor, proto::TensorProto};
@@ -39,6 +39,9 @@ pub(super) fn value(tensor: &TensorProto, name: &str, origin: &str, folder: Opti
 }
 
 fn read(tensor: &TensorProto, folder: Option<&Path>) -> Result<Value, String> {
+    if tensor.dims.len() > MAX_RANK {
+        return Err(format!("at most {MAX_RANK} axes, got {}", tensor.dims.len()));
+    }
     let dims: Option<Vec<usize>> = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
     let dims = dims.ok_or_else(|| format!("a negative dimension in {:?}", tensor.dims))?;
     let count = dims
