@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use super::{
     external::External,
-    folding::MAX_INTEGERS,
+    folding::{MAX_INTEGERS, MAX_RANK},
     value::{Dim, Value},
 };
 use crate::{OnnxError, Tensor, proto::TensorProto};
@@ -34,6 +34,9 @@ pub(super) fn value(tensor: &TensorProto, name: &str, origin: &str, external: &E
 }
 
 fn read(tensor: &TensorProto, external: &External) -> Result<Value, String> {
+    if tensor.dims.len() > MAX_RANK {
+        return Err(format!("at most {MAX_RANK} axes, got {}", tensor.dims.len()));
+    }
     let dims: Option<Vec<usize>> = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
     let dims = dims.ok_or_else(|| format!("a negative dimension in {:?}", tensor.dims))?;
     let count = dims

@@ -15,7 +15,7 @@ const BASE_BUDGET: usize = 1 << 22;
 /// What folding may make for each element of the file's constants.
 const PER_ELEMENT: usize = 8;
 /// The most axes of a constant.
-const MAX_RANK: usize = 16;
+pub(super) const MAX_RANK: usize = 16;
 
 /// How many elements constant folding has made, of those that it may.
 #[derive(Default)]

@@ -288,7 +288,11 @@ impl<'a> Import<'a> {
         {
             return value::unsupported(format!("its second output `{extra}` is used"));
         }
-        operator(self, source)
+        let value = operator(self, source)?;
+        if let Value::Integers { values, .. } = &value {
+            self.budget.make(values.len())?;
+        }
+        Ok(value)
     }
 
     /// The value of input `index`, which must be there.
@@ -324,9 +328,13 @@ impl<'a> Import<'a> {
     /// The value of a tensor of the file.
     fn constant(&mut self, tensor: &TensorProto, name: &str) -> Result<Value, OnnxError> {
         let value = constant::value(tensor, name, self.origin, self.external)?;
-        if let Value::Tensor(read) = &value {
-            self.budget.read(read.data().len());
-            self.half.tensor(tensor.data_type.unwrap_or(0));
+        match &value {
+            Value::Tensor(read) => {
+                self.budget.read(read.data().len());
+                self.half.tensor(tensor.data_type.unwrap_or(0));
+            }
+            Value::Integers { values, .. } => self.budget.read(values.len()),
+            _ => {}
         }
         Ok(value)
     }

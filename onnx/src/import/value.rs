@@ -3,6 +3,9 @@
 use super::view::View;
 use crate::{Missing, OnnxError, Tensor, graph::ValueId};
 
+/// The most characters of a reason.
+const MAX_REASON: usize = 1000;
+
 /// One entry of a shape vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dim {
@@ -77,7 +80,12 @@ pub(super) fn unsupported<T>(reason: impl Into<String>) -> Result<T, Refusal> {
 pub(super) type Converted = Result<Value, Refusal>;
 
 /// An entry of the list of refused nodes.
-pub(super) fn missing(node: &str, domain: &str, operator: &str, opset: i64, reason: String) -> Missing {
+pub(super) fn missing(node: &str, domain: &str, operator: &str, opset: i64, mut reason: String) -> Missing {
+    // Lists of a file may be long, and every refused node may quote one.
+    if let Some((end, _)) = reason.char_indices().nth(MAX_REASON) {
+        reason.truncate(end);
+        reason.push('…');
+    }
     let operator = if domain.is_empty() {
         operator.to_owned()
     } else {

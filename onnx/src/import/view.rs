@@ -14,6 +14,11 @@ use crate::{
     graph::{Op, ValueId},
 };
 
+/// The most axes of a view, the batch left out.
+const MAX_AXES: usize = 8;
+/// The most characters of a name that a view holds.
+const MAX_NAME: usize = 100;
+
 /// A tensor of the file that is not laid out like its value in the graph.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct View {
@@ -321,7 +326,9 @@ impl View {
 
     /// The same, with the node that made it so unless one did before.
     fn named(mut self, origin: &str) -> Self {
-        self.origin.get_or_insert_with(|| format!("`{origin}`"));
+        // Cut, since every view that follows holds it.
+        self.origin
+            .get_or_insert_with(|| format!("`{}`", origin.chars().take(MAX_NAME).collect::<String>()));
         self
     }
 }
@@ -379,7 +386,7 @@ impl<'a> Import<'a> {
         view: &View,
         dims: &[usize],
     ) -> Result<Option<Value>, Refusal> {
-        let Some(mut resized) = view.reshaped(dims) else {
+        let Some(mut resized) = view.reshaped(dims).filter(|_| dims.len() <= MAX_AXES) else {
             return Ok(None);
         };
         match (self.shape(view.value), dims.len()) {

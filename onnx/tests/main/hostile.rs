@@ -157,3 +157,32 @@ fn windows_and_sizes_beyond_their_caps_are_refused() {
         assert!(model.load().is_err(), "{attribute}");
     }
 }
+
+#[test]
+fn many_axes_and_long_lists_do_not_pile_up() {
+    let ones = vec![1; 1 << 15];
+    let long = || Model::new(13).conv().integers("ones", &[1 << 15], &ones);
+    let text = long().node("Reshape", &["c", "ones"], "y", &[]).output("y").error();
+    assert!(text.contains("node `y`"), "{text}");
+    let axes = (0..1 << 15).collect::<Vec<i64>>();
+    let text = Model::new(13)
+        .conv()
+        .integers("axes", &[1 << 15], &axes)
+        .node("Unsqueeze", &["c", "axes"], "y", &[])
+        .output("y")
+        .error();
+    assert!(text.contains("node `y`"), "{text}");
+    // A thousand lists of 32,768 integers, of a file that holds one.
+    let model = (0..1000).fold(long(), |model, index| {
+        let name = |index: usize| {
+            if index == 0 {
+                "ones".to_owned()
+            } else {
+                format!("i{index}")
+            }
+        };
+        model.node("Identity", &[&name(index)], &name(index + 1), &[])
+    });
+    let text = model.node("Reshape", &["c", "i1000"], "y", &[]).output("y").error();
+    assert!(text.contains("more values than the file accounts for"), "{text}");
+}

@@ -3,6 +3,7 @@
 use super::super::{
     Import,
     attributes::Source,
+    folding::MAX_RANK,
     value::{Converted, Dim, Refusal, Value, unsupported},
 };
 use crate::Tensor;
@@ -104,6 +105,9 @@ fn sizes(dims: &[usize]) -> String {
 
 /// The new shape of a constant of shape `dims`.
 fn constant_target(dims: &[usize], target: &[Dim]) -> Result<Vec<usize>, Refusal> {
+    if target.len() > MAX_RANK {
+        return unsupported(format!("of a constant to {} axes: at most {MAX_RANK}", target.len()));
+    }
     let count: usize = dims.iter().product();
     let mut sizes = Vec::new();
     let mut inferred = None;
@@ -140,6 +144,9 @@ fn axes<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Option<Vec<i6
 
 /// Axes counted from the front of `rank`, sorted; `None` if one is out of range or stands twice.
 pub(super) fn normalise(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
+    if rank > MAX_RANK {
+        return None;
+    }
     let mut normal = Vec::new();
     for &axis in axes {
         let axis = if axis < 0 { axis.checked_add(rank as i64)? } else { axis };
