@@ -27,6 +27,7 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
+from torch.nn.utils import prune
 
 TOLERANCE = 2e-4
 FAILED = []
@@ -221,7 +222,7 @@ def layouts(folder):
     for protocol in (2, 3, 4, 5):
         for legacy in (False, True):
             check(f"{len(harmless)} harmless objects, protocol {protocol}, {'legacy' if legacy else 'zip'}", {**harmless, "state_dict": state}, legacy=legacy, protocol=protocol)
-    check("an OrderedDict of a class of its own", Ordered(state))
+    check("an OrderedDict of another class", Ordered(state))
     check("a whole module", model)
     check("a whole module, legacy", model, legacy=True)
     check("a whole module, protocol 5", {"model": torch.nn.DataParallel(model)}, protocol=5)
@@ -273,6 +274,13 @@ def layouts(folder):
     children = torch.nn.Sequential(*list(model.children())[:-1])
     check("Sequential(*children()[:-1])", under("features.", children.state_dict()), body)
     check("head of several tasks", {**state, "age.weight": torch.zeros(3, 512), "age.bias": torch.zeros(3)})
+    queries = {**under("module.encoder_q.", state), **under("module.encoder_k.", average), "module.queue": torch.zeros(128, 64)}
+    check("encoder_q, encoder_k and a queue", {"state_dict": queries})
+    check("encoder_k", {"state_dict": queries}, ema, "--weights", "encoder_k")
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    averaged.update_parameters(model)
+    check("AveragedModel", averaged.state_dict())
+    check("torch.compile", torch.compile(model).state_dict())
     # Several files.
     parts = list(state.items())
     half = len(parts) // 2
@@ -320,6 +328,26 @@ def refusals(folder):
     quantised.fuse_model()
     torch.save(quantised.state_dict(), file)
     refused("norms folded away", "refused.pth")
+    stride = copy.deepcopy(model)
+    stride.layer4[0].conv1.stride = stride.layer4[0].downsample[0].stride = (1, 1)
+    torch.save(stride, file)
+    refused("a module whose last stage has no step", "layer4.0.conv1.stride", "expected 2")
+    leaky = copy.deepcopy(model)
+    leaky.relu = torch.nn.LeakyReLU()
+    torch.save(leaky, file)
+    refused("a module with another activation", "LeakyReLU", "--architecture resnet18")
+    quantised = torchvision.models.quantization.resnet18(weights=None, quantize=True)
+    torch.save(quantised.state_dict(), file)
+    refused("a quantised network", "quantised")
+    torch.save(timm.create_model("resnet18", pretrained=False, in_chans=1).state_dict(), file)
+    refused("one channel", "conv1.weight", "[64, 3, 7, 7]", "[64, 1, 7, 7]")
+    pruned = copy.deepcopy(model)
+    prune.l1_unstructured(pruned.conv1, "weight", 0.3)
+    torch.save(pruned.state_dict(), file)
+    refused("a pruned layer", "prune.remove")
+    prune.remove(pruned.conv1, "weight")
+    torch.save(pruned.state_dict(), file)
+    compare("a pruned layer by its hint", file, pruned, 64)
 
     class Attack:
         def __reduce__(self):

@@ -9,7 +9,7 @@ use super::weights::Weights;
 /// What a head directly above the body's dictionary may be called.
 const NAMES: [&str; 6] = ["head", "fc", "classifier", "linear", "cls", "last_linear"];
 
-/// What stands after the body.
+/// What follows the body.
 pub(super) struct FoundHead {
     /// The linear layer.
     pub(super) linear: Option<Linear>,
@@ -100,7 +100,7 @@ pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Resul
         ));
     }
     if layer.bias.is_none() {
-        notes.push("the classifier has no bias: 0 stands for it".to_owned());
+        notes.push("the classifier has no bias: zeros are used".to_owned());
     }
     let rest = groups.iter().filter(|(other, _)| **other != name);
     note_others(weights, fit, rest.map(|(_, group)| group), &groups, others, &mut notes);
@@ -132,7 +132,7 @@ fn groups<'a>(weights: &'a Weights<'_>, fit: &Fit, others: &[String]) -> BTreeMa
             add(name, &entry.shape);
         }
     }
-    // Body and head may lie in two dictionaries next to each other.
+    // Body and head may be in two dictionaries next to each other.
     if let Some(parent) = container
         .strip_suffix('.')
         .map(|path| path.rfind('.').map_or("", |dot| &path[..=dot]))
@@ -210,7 +210,7 @@ fn shapes(group: &Group<'_>) -> String {
     }
 }
 
-/// Names what was not read: single tensors of the body's dictionary, everything else by the key under which it lies.
+/// Names what was not read: single tensors of the body's dictionary, everything else by its outermost key.
 fn note_others<'a, 'b: 'a>(
     weights: &Weights<'_>,
     fit: &Fit,

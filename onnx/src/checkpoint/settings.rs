@@ -80,7 +80,7 @@ impl Settings {
         self.weightless.extend(other.weightless);
     }
 
-    /// The layers of `plan` behind `prefix` whose settings are others: name, setting, expected and got.
+    /// The layers of `plan` under `prefix` whose settings differ: name, setting, expected and got.
     pub(super) fn differing(&self, plan: &Plan, prefix: &str) -> Vec<(String, String, String)> {
         let mut differing = Vec::new();
         for (layer, expected) in plan.settings() {
@@ -100,10 +100,10 @@ impl Settings {
         differing
     }
 
-    /// Class and name of the layers without weights behind `prefix` that the networks read here do not have.
+    /// Class and name of the layers without weights under `prefix` that the networks read here do not have.
     pub(super) fn unknown<'a>(&'a self, prefix: &str) -> Vec<(&'a str, &'a str)> {
-        let behind = |(class, name): &'a (String, String)| Some((class.as_str(), name.strip_prefix(prefix)?));
-        self.weightless.iter().filter_map(behind).collect()
+        let under = |(class, name): &'a (String, String)| Some((class.as_str(), name.strip_prefix(prefix)?));
+        self.weightless.iter().filter_map(under).collect()
     }
 }
 

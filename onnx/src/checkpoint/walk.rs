@@ -151,7 +151,7 @@ impl Walk<'_> {
             .any(|&(key, _)| unpickled.text(key) == Some("_modules"));
         if !is_module {
             self.pairs(&instance.items, stop)?;
-            // What a class of its own was made from, as a dictionary.
+            // The dictionary that an object of another class was made from.
             if let Some(Object::Tuple(arguments)) = unpickled.object(instance.arguments)
                 && let Some(Object::Dict(pairs)) = arguments.first().and_then(|&first| unpickled.object(first))
             {

@@ -148,7 +148,7 @@ impl<'a> Machine<'a> {
                 };
                 match self.top_object()? {
                     Object::List(list) => list.extend(items),
-                    // Of a class of its own: what it holds has no name.
+                    // A list of another class: its items have no names.
                     Object::Instance(_) => {}
                     _ => return malformed("appends to what is not a list"),
                 }

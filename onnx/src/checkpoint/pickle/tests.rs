@@ -38,7 +38,7 @@ fn a_pickle_that_calls_anything_is_refused_by_name() {
 
 #[test]
 fn objects_of_other_classes_are_written_down_and_not_made() {
-    // argparse.Namespace(lr=1) by NEWOBJ and BUILD; numpy scalar by REDUCE; a dictionary of a class of its own by SETITEM.
+    // argparse.Namespace(lr=1) by NEWOBJ and BUILD; numpy scalar by REDUCE; a dictionary of another class by SETITEM.
     let namespace = unpickle(b"\x80\x02cargparse\nNamespace\n)\x81}X\x02\0\0\0lrK\x01sb.").expect("it is read");
     let scalar = unpickle(b"\x80\x02cnumpy.core.multiarray\nscalar\nNU\x02\xff\xfe\x86R.").expect("it is read");
     let dictionary = unpickle(b"\x80\x02cbox\nBox\n)\x81X\x01\0\0\0kK\x07s.").expect("it is read");

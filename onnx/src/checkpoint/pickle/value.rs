@@ -232,7 +232,7 @@ impl Unpickled {
         }
     }
 
-    /// The Python name behind `name`, such as `argparse.Namespace`.
+    /// The Python name of `name`, such as `argparse.Namespace`.
     pub(crate) fn name(&self, name: NameId) -> &str {
         self.names.get(name.0).map_or("", String::as_str)
     }

@@ -105,7 +105,7 @@ fn harmless_objects_are_passed_over_in_both_formats() {
 }
 
 #[test]
-fn a_state_dict_of_a_class_of_its_own_is_read() {
+fn a_state_dict_of_another_class_is_read() {
     let architecture = Architecture::MobileNetV2;
     let backbone = seeded_backbone(architecture, 3, 2);
     let Py::Dict(entries) = state("", &state_dict(architecture, &backbone)) else {
