@@ -117,6 +117,9 @@ fn look(root: &Path, path: &Path, place: [&str; 2]) -> Result<Looked, Unreadable
     ))
 }
 
+/// Kinds of files that should be images and are none.
+const BROKEN: [&str; 3] = ["empty file", "no image by its content", "unreadable"];
+
 /// What is left out for its kind or place, a finding for each line of the scan; what cannot be decoded has findings of its own.
 fn left_out(scan: &ScanReport, unreadable: &[Unreadable]) -> Vec<Finding> {
     let lines = scan.lines.iter().filter(|line| line.outcome == Outcome::LeftOut);
@@ -127,8 +130,17 @@ fn left_out(scan: &ScanReport, unreadable: &[Unreadable]) -> Vec<Finding> {
     });
     lines
         .map(|line| Finding {
-            level: Severity::Warning,
-            kind: "left-out",
+            // What should be an image and is none is as bad as one that is damaged.
+            level: if BROKEN.contains(&&*line.kind) {
+                Severity::Error
+            } else {
+                Severity::Warning
+            },
+            kind: if BROKEN.contains(&&*line.kind) {
+                "unreadable"
+            } else {
+                "left-out"
+            },
             message: format!("left out: {}", line.text(crate::scan_log::NAMED)),
             files: line.files.clone(),
         })
@@ -137,6 +149,8 @@ fn left_out(scan: &ScanReport, unreadable: &[Unreadable]) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use image::{Rgb, RgbImage};
 
     use super::*;
