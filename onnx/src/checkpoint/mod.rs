@@ -1,6 +1,7 @@
 //! Checkpoints of known architectures to backbones.
 
 mod architecture;
+mod archive;
 mod build;
 mod choose;
 mod config;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::ImportError;
+use super::archive::{TORCH_SCRIPT, foreign_archive};
 use super::pickle::{MAX_PICKLE_BYTES, Object, PickleError, Reason, StorageRef, Unpickled, Value, unpickle};
 use super::walk::{Found, Inventory, inventory};
 use super::weights::{Entry, Source, Weights};
@@ -114,10 +115,11 @@ pub(super) fn read_zip<'a>(bytes: &'a [u8], origin: &str) -> Result<Weights<'a>,
         })
         .find(|folder| folder.is_empty() || folder.ends_with('/'));
     let Some(folder) = folder else {
-        return Err(container(
-            "a zip archive without data.pkl, so not one of torch.save\nhint: save with torch.save(model.state_dict(), path)".to_owned(),
-        ));
+        return Err(container(foreign_archive(&archive)));
     };
+    if archive.index_for_name(&format!("{folder}constants.pkl")).is_some() {
+        return Err(container(TORCH_SCRIPT.into()));
+    }
     let byte_order = format!("{folder}byteorder");
     if archive.index_for_name(&byte_order).is_some() {
         let order = entry(&mut archive, &byte_order, 16).map_err(container)?;

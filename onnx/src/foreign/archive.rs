@@ -4,13 +4,10 @@ use std::io::Cursor;
 
 use super::{Foreign, quoted};
 
-/// The most names that are looked at, and named in a message.
+/// The most names that are looked at.
 const MAX_NAMES: usize = 10_000;
-const SHOWN: usize = 3;
-/// The ends of names of models that are read.
-const MODELS: [&str; 6] = [".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".bin"];
 
-/// What a zip archive is, unless it is a checkpoint of PyTorch.
+/// What a zip archive is, unless it may be one of PyTorch: the checkpoints name those.
 pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
     if !bytes.starts_with(b"PK") {
         return None;
@@ -24,28 +21,6 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
     };
     let holds = |part: &str| names.iter().any(|name| name.contains(part));
     let ends = |end: &str| names.iter().find(|name| name.to_lowercase().ends_with(end));
-    if has("constants.pkl") && holds("code/") {
-        return Some(Foreign::new(
-            "a TorchScript program, expected ONNX or a state dict",
-            format!(
-                "export it: python -c \"import torch; torch.onnx.export(torch.jit.load('{origin}', 'cpu').eval(), \
-                 torch.zeros(1, 3, 224, 224), 'model.onnx', dynamo=False)\", with the size of its images; or save its weights: \
-                 torch.save(torch.jit.load('{origin}', 'cpu').state_dict(), 'weights.pth')"
-            ),
-        ));
-    }
-    if has("serialized_exported_program.json") || has("archive_format") || holds("models/model.json") {
-        return Some(Foreign::new(
-            "a program of torch.export, expected ONNX or a state dict",
-            format!(
-                "export it: python -c \"import torch; torch.onnx.export(torch.export.load('{origin}'), f='model.onnx', \
-                 dynamo=True)\""
-            ),
-        ));
-    }
-    if has("data.pkl") {
-        return None;
-    }
     Some(if has("model.weights.h5") {
         Foreign::new("a Keras model, expected ONNX", keras(origin))
     } else if ends(".mlmodel").is_some() || holds("com.apple.CoreML") {
@@ -55,32 +30,11 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
             "a zip archive with a TensorFlow SavedModel, expected ONNX",
             "unpack it, then: pip install tf2onnx; python -m tf2onnx.convert --saved-model FOLDER --opset 17 --output model.onnx",
         )
-    } else if holds(".data/extern_modules") {
-        Foreign::new(
-            "an archive of torch.package, expected ONNX or a state dict",
-            "load the model in Python and save its weights: torch.save(model.state_dict(), 'weights.pth')",
-        )
-    } else if let Some(model) = MODELS.iter().find_map(|end| ends(end)) {
+    } else {
+        let model = ends(".onnx")?;
         Foreign::new(
             format!("a zip archive with `{model}`, expected that file itself"),
             format!("unpack it: unzip {}", quoted(origin)),
-        )
-    } else if !names.is_empty() && names.iter().all(|name| name.to_lowercase().ends_with(".npy")) {
-        Foreign::new(
-            "a NumPy archive, expected an ONNX model or a checkpoint",
-            "in Python: torch.save({k: torch.from_numpy(v) for k, v in numpy.load(path).items()}, 'weights.pth')",
-        )
-    } else {
-        let shown = match names.len() {
-            0 => String::new(),
-            count => format!(" ({})", names[..count.min(SHOWN)].join(", ")),
-        };
-        Foreign::new(
-            format!(
-                "a zip archive of {} file(s){shown}, expected an ONNX model or a checkpoint",
-                names.len()
-            ),
-            format!("unpack it, and give the model in it: unzip {}", quoted(origin)),
         )
     })
 }

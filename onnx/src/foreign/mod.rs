@@ -61,7 +61,7 @@ pub(crate) fn refuse_folder(path: &Path) -> Result<(), OnnxError> {
 /// Refuses a checkpoint and an adapter, where only a backbone is expected.
 pub(crate) fn refuse_other_roles(bytes: &[u8], origin: &str) -> Result<(), OnnxError> {
     let foreign = match bytes {
-        [b'P', b'K', 3 | 5, 4 | 6, ..] | [0x80, 2..=5, ..] => checkpoint("a PyTorch checkpoint", origin),
+        [b'P', b'K', 3 | 5, 4 | 6, ..] | [0x80, 2..=5, ..] => checkpoint("a file of PyTorch", origin),
         [_, _, _, _, _, _, _, _, b'{', b'"', ..] => checkpoint("a safetensors checkpoint", origin),
         _ => return Ok(()),
     };
@@ -72,7 +72,7 @@ fn checkpoint(what: &str, origin: &str) -> Foreign {
     Foreign::new(
         format!("{what}, expected a backbone"),
         format!(
-            "`clr import {} -o backbone.onnx` makes a backbone of it",
+            "`clr import {} -o backbone.onnx` makes a backbone of a checkpoint",
             quoted(origin)
         ),
     )

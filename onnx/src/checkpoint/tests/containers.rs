@@ -142,10 +142,7 @@ fn what_is_no_checkpoint_is_refused_with_a_reason() {
         (b"\x80\x02}.", "not one of torch.save"),
         (b"\x80\x02cos\nsystem\n.", "refers to `os.system`"),
         (b"PK\x03\x04", "zip archive"),
-        (
-            b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-            "a zip archive of 0 file(s)",
-        ),
+        (b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "without data.pkl"),
         (
             LEGACY[0],
             "architecture not recognised from 12 tensors, the first are bf16, empty",
