@@ -12,8 +12,8 @@ use crate::Tensor;
 pub(super) const MAX_INTEGERS: usize = 1 << 16;
 /// What folding may make in any case, in elements.
 const BASE_BUDGET: usize = 1 << 22;
-/// What folding may make for each element of the file's constants.
-const PER_ELEMENT: usize = 8;
+/// What folding may make for each element of the constants: standardised weights take a dozen steps, three arrays each.
+const PER_ELEMENT: usize = 32;
 /// The most axes of a constant.
 pub(super) const MAX_RANK: usize = 16;
 
