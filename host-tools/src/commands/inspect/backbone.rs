@@ -71,6 +71,9 @@ pub(super) fn show(path: &Path, backbone: &Backbone, list_sites: bool, output: &
         recipes: Recipe::ALL.map(|recipe| recipe_document(backbone, recipe)).into(),
         sites: sites.collect(),
     };
+    if let Some(warning) = preprocessing::warning(backbone) {
+        tracing::warn!("{warning}");
+    }
     if output.json {
         return Ok(output.document("inspect", &document)?);
     }
@@ -86,9 +89,6 @@ pub(super) fn show(path: &Path, backbone: &Backbone, list_sites: bool, output: &
         "origins      {}",
         preprocessing::describe_origins(document.preprocessing_origins)
     ))?;
-    if let Some(warning) = preprocessing::warning(backbone) {
-        tracing::warn!("{warning}");
-    }
     match document.classifier {
         Some(classes) => output.line(&format!(
             "classifier   {classes} classes, labels: {}",
