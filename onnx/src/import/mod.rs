@@ -263,15 +263,12 @@ impl<'a> Import<'a> {
         if nodes().any(|node| node.op_type.as_deref() == Some("Conv")) {
             return None;
         }
-        let computed = |name: &&str| matches!(self.values.get(*name), Some(Value::Data(_)));
-        let mut names = nodes().flat_map(order::inputs).filter(computed);
+        let value = |name: &str| self.values.get(name).and_then(Value::computed);
+        let mut names = nodes().flat_map(order::inputs).filter(|name| value(name).is_some());
         let first = names.next()?;
-        let Some(&Value::Data(value)) = self.values.get(first) else {
-            return None;
-        };
+        let read = value(first)?;
         let convolved = self.nodes.iter().any(|node| matches!(node.op, Op::Conv(_)));
-        let same = |name: &str| matches!(self.values.get(name), Some(Value::Data(other)) if *other == value);
-        (convolved && names.all(same)).then(|| format!("`{first}` {}", self.shape(value)))
+        (convolved && names.all(|name| value(name) == Some(read))).then(|| format!("`{first}` {}", self.shape(read)))
     }
 
     fn convert(&mut self, source: Source<'a>, read: &HashSet<&str>) -> value::Converted {
