@@ -112,7 +112,15 @@ fn troubled(root: &Path) -> Folder {
                 folder.put(&place(&format!("{index}.gif")), &moving, "image");
             }
             // Formats that are not read, and files that are no images.
-            let brand = |brand: &str| [b"\0\0\0\x18ftyp", brand.as_bytes(), b"\0\0\0\0mif1", brand.as_bytes()].concat();
+            let brand = |brand: &str| {
+                [
+                    &b"\0\0\0\x18ftyp"[..],
+                    brand.as_bytes(),
+                    b"\0\0\0\0mif1",
+                    brand.as_bytes(),
+                ]
+                .concat()
+            };
             let html = b"<!DOCTYPE html><html>not found</html>".to_vec();
             let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n".to_vec();
             let whole = folder.encoded(class, ImageFormat::Jpeg);
@@ -246,13 +254,16 @@ fn a_thousand_files_with_forty_kinds_of_trouble_are_told_alike_by_every_command(
     };
     let given = ["-b", "backbone.onnx", "photos"];
     let train = run(
-        &[&["train"], &given[..], &["-o", "t.clr", "--recipe", "linear"]].concat(),
+        &[&["train"][..], &given[..], &["-o", "t.clr", "--recipe", "linear"]].concat(),
         0,
     );
     assert_eq!(train["labels"], serde_json::json!(["cat", "dog", "owl"]));
-    let eval = run(&[&["eval"], &given[..], &["-a", "t.clr", "--split", "all"]].concat(), 0);
+    let eval = run(
+        &[&["eval"][..], &given[..], &["-a", "t.clr", "--split", "all"]].concat(),
+        0,
+    );
     let doctor = run(&["doctor", "photos"], 1);
-    let classify = run(&[&["classify"], &given[..], &["-a", "t.clr"]].concat(), 1);
+    let classify = run(&[&["classify"][..], &given[..], &["-a", "t.clr"]].concat(), 1);
 
     let told = scan(&train, "");
     let outcomes: BTreeMap<String, &str> = told
