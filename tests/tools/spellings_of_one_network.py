@@ -5,7 +5,7 @@
 A small seeded PyTorch network (depthwise convolution, gate, ReLU6, residual) is written by PyTorch's two exporters at several opsets, by
 Keras through its torch back end with the same weights, and in the spellings that converters leave. `clr import` reads each file and
 `clr classify` answers the images. A spelling passes if its digest is that of the first one, or if its graph is the same but for the names
-that another exporter gives to the nodes, or if its weights are rounded (folded norms, half precision) and the five likeliest classes are
+that another exporter gives to the nodes, or if its weights are folded otherwise or rounded (norms, half precision) and the five likeliest classes are
 those of ONNX Runtime on the first file, on every image. Prints one line a spelling; exits 1 if one fails.
 
 The images are 64 × 64 and the input 56 × 56: the default preprocessing then only crops.
@@ -308,11 +308,11 @@ def main():
             same += set(ranked[:5]) == set(np.argsort(-answer)[:5].tolist())
             largest = max([largest] + [abs(probabilities.get(index, 0.0) - value) for index, value in enumerate(answer)])
         first = first or (digest, graph)
-        kind = "one digest" if digest == first[0] else "same graph, other names" if graph == first[1] else "rounded"
+        kind = "one digest" if digest == first[0] else "same graph, other names" if graph == first[1] else "norms folded or rounded"
         passed = same == len(shown)
         failed += not passed
         print(
-            f"{'pass' if passed else 'FAIL'}  {name:32} {digest[:12]}  graph {graph[:8]}  {kind:24} "
+            f"{'pass' if passed else 'FAIL'}  {name:32} {digest[:12]}  graph {graph[:8]}  {kind:25} "
             f"top 5 on {same} of {len(shown)}, a probability differs by at most {largest:.1e}",
             flush=True,
         )
