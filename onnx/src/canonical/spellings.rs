@@ -1,7 +1,10 @@
 //! Activations that exporters write out as arithmetic.
 
 use super::{Work, all, near};
-use crate::graph::{Activation, Node, Op, ValueId};
+use crate::{
+    Tensor,
+    graph::{Activation, Node, Op, ValueId},
+};
 
 const SIXTH: f32 = 1.0 / 6.0;
 
@@ -11,16 +14,35 @@ impl Work {
         let Some((name, absorbed, op, input)) = self.find_activation(index) else {
             return false;
         };
-        self.replace(
-            index,
-            &absorbed,
-            Node {
-                name,
-                op: Op::Activation(op),
-                inputs: vec![input],
-            },
-        );
+        let activation = |name| Node {
+            name,
+            op: Op::Activation(op),
+            inputs: vec![input],
+        };
+        let Some(offset) = self.offset(index) else {
+            self.replace(index, &absorbed, activation(name));
+            return true;
+        };
+        // In a file the factor is a node of this name, and the offset another: read again, they must be the same two.
+        self.replace(absorbed[0], &absorbed[1..], activation(format!("{name}.mul")));
+        self.replace(index, &[], offset);
         true
+    }
+
+    /// What an affine leaves once its factor is part of an activation; `None` if nothing.
+    fn offset(&self, index: usize) -> Option<Node> {
+        let node = self.node(index)?;
+        let Op::ChannelAffine { bias, .. } = &node.op else {
+            return None;
+        };
+        bias.data().iter().any(|&value| value != 0.0).then(|| Node {
+            name: node.name.clone(),
+            op: Op::ChannelAffine {
+                scale: Tensor::new(bias.shape(), vec![1.0; bias.data().len()]),
+                bias: bias.clone(),
+            },
+            inputs: node.inputs.clone(),
+        })
     }
 
     fn find_activation(&self, index: usize) -> Option<(String, Vec<usize>, Activation, ValueId)> {
@@ -40,7 +62,7 @@ impl Work {
                 };
                 (gate.inputs[0] == x).then(|| (node.name.clone(), vec![producer], op, x))
             }),
-            (Op::ChannelAffine { scale, bias }, &[input]) if all(scale, SIXTH) && all(bias, 0.0) => {
+            (Op::ChannelAffine { scale, .. }, &[input]) if all(scale, SIXTH) => {
                 let producer = self.exclusive(input)?;
                 if let Some((x, shift)) = self.clipped_shift(input) {
                     let op = Activation::HardSigmoid {
