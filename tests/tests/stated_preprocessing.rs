@@ -12,8 +12,8 @@ fn bench() -> Workbench {
     let mut model = ModelProto::decode(&lite0().to_bytes()[..]).unwrap();
     model.metadata_props.clear();
     std::fs::write(bench.path("raw.onnx"), model.encode_to_vec()).unwrap();
-    let labels: String = (0..10).map(|class| format!("kind-{class}\r\n")).collect();
-    std::fs::write(bench.path("labels.txt"), format!("\u{feff}{labels}")).unwrap();
+    let labels: Vec<String> = (0..10).map(|class| format!("kind-{class}")).collect();
+    std::fs::write(bench.path("labels.txt"), format!("\u{feff}{}\r\n", labels.join("\r\n"))).unwrap();
     bench
 }
 
