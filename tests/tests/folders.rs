@@ -207,7 +207,7 @@ fn troubled(root: &Path) -> Folder {
     std::fs::write(outside.with_extension("png"), bytes).unwrap();
     symlink(outside.with_extension("png"), folder.path("Training/cat/linked.png")).unwrap();
     folder.expect("Training/cat/linked.png", "image");
-    // Beside the class folders, and beside the splits.
+    // Next to the class folders, and next to the splits.
     for file in ["lost.png", "Training/lost.png", "Testing/lost.png"] {
         let bytes = folder.encoded(0, png);
         folder.put(file, &bytes, "left-out");

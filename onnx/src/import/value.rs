@@ -19,7 +19,7 @@ pub(super) enum Dim {
 pub(super) enum Value {
     /// Computed from the picture.
     Data(ValueId),
-    /// Computed from the picture, in another layout than the graph's.
+    /// Computed from the image, in another layout than the graph's.
     View(View),
     /// A constant of floats.
     Tensor(Tensor),

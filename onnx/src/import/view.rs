@@ -228,7 +228,7 @@ impl View {
         let fail = || {
             let dims: Vec<String> = self.dims().iter().map(ToString::to_string).collect();
             unsupported(format!(
-                "a constant {:?} beside [N, {}]: expected one value, or one per channel",
+                "a constant {:?} next to [N, {}]: expected one value, or one per channel",
                 constant.shape(),
                 dims.join(", ")
             ))
@@ -260,7 +260,7 @@ impl View {
 
     /// How the result of an operation on two tensors is arranged, if their layouts agree wherever both have elements.
     pub(super) fn joined(&self, other: &Self) -> Option<Self> {
-        // Fewer axes would put the batch beside another axis.
+        // Fewer axes would put the batch next to another axis.
         if self.rank() != other.rank() || self.factors.len() != other.factors.len() {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Normalisation in the graph becomes preprocessing: the network is the same one, whoever normalises.
+//! Normalisation in the graph becomes preprocessing: the network is the same one, wherever it is done.
 
 use clr_adapters::ChannelOrder;
 use clr_onnx::{

@@ -17,7 +17,7 @@ const VALIDATION: [&str; 10] = [
 ];
 const TEST: [&str; 6] = ["test", "testing", "tst", "tests", "holdout", "heldout"];
 
-/// Words beside the split's that say nothing.
+/// Words next to the split's that say nothing.
 const FILLERS: [&str; 39] = [
     "set",
     "sets",
