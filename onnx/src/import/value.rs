@@ -17,7 +17,7 @@ pub(super) enum Dim {
 /// The value behind a name.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
-    /// Computed from the picture.
+    /// Computed from the image.
     Data(ValueId),
     /// Computed from the image, in another layout than the graph's.
     View(View),
