@@ -81,7 +81,35 @@ pub(crate) fn describe(error: &anyhow::Error) -> (String, Vec<String>) {
             hints.push(hint);
         }
     }
+    if hints.is_empty() {
+        hints.extend(error.chain().find_map(of_the_system));
+    }
     (message, hints)
+}
+
+/// What to do about an error of the system, where nothing nearer to the cause says it.
+fn of_the_system(cause: &(dyn StdError + 'static)) -> Option<String> {
+    use std::io::ErrorKind;
+    let error = cause.downcast_ref::<std::io::Error>()?;
+    Some(match error.kind() {
+        ErrorKind::NotFound => {
+            let folder = std::env::current_dir().ok()?;
+            format!(
+                "look for it with `ls`; a path without a leading / starts in '{}'",
+                folder.display()
+            )
+        }
+        ErrorKind::PermissionDenied => {
+            "let this user read or write it (`chmod`, `chown`), or give another path".to_owned()
+        }
+        ErrorKind::IsADirectory => "give a file, not a folder".to_owned(),
+        ErrorKind::NotADirectory => "give a path whose parts in front are folders".to_owned(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "make room (`df -h` shows where), or give a path on another disk".to_owned()
+        }
+        ErrorKind::ReadOnlyFilesystem => "give a path on a disk that can be written".to_owned(),
+        _ => return None,
+    })
 }
 
 fn split_hint(cause: &(dyn StdError + 'static)) -> (String, Option<String>) {
@@ -134,6 +162,15 @@ mod tests {
         let (message, hints) = describe(&error);
         assert_eq!(message, "cannot read 'a.png': no such file");
         assert_eq!(hints, ["check the path"]);
+    }
+
+    #[test]
+    fn an_error_of_the_system_has_a_hint_unless_something_nearer_says_more() {
+        let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let (_, hints) = describe(&anyhow::Error::new(missing()).context("cannot read 'a.clr'"));
+        assert!(hints[0].contains("`ls`"), "{hints:?}");
+        let (_, hints) = describe(&anyhow::Error::new(missing()).context("no backbone\nhint: fetch one"));
+        assert_eq!(hints, ["fetch one"]);
     }
 
     #[test]

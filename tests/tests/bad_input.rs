@@ -64,11 +64,19 @@ fn a_task_cannot_be_called_by_a_name_that_means_something_else() {
 }
 
 #[test]
-fn a_missing_file_is_named() {
+fn a_missing_file_is_named_with_a_hint() {
     let bench = Workbench::new();
-    refused(bench.clr(&["inspect", "nowhere.clr"]), &["nowhere.clr"]);
-    refused(bench.clr(&["train", "-b", "nowhere.onnx", "data"]), &["nowhere.onnx"]);
-    refused(bench.clr(&["train", "-b", "backbone.onnx", "nowhere"]), &["nowhere"]);
+    for command in [
+        &["inspect", "nowhere.clr"][..],
+        &["import", "nowhere.onnx"],
+        &["train", "-b", "nowhere.onnx", "data"],
+        &["train", "-b", "backbone.onnx", "nowhere"],
+        &["doctor", "nowhere"],
+        &["sign", "--key", "nowhere.key", "t.clr"],
+        &["verify", "--key", "nowhere.pub", "t.clr"],
+    ] {
+        refused(bench.clr(command), &["nowhere", "hint:"]);
+    }
 }
 
 #[test]

@@ -168,6 +168,14 @@ fn warnings_come_with_the_check_and_with_every_start() {
 }
 
 #[test]
+fn a_missing_configuration_has_a_hint() {
+    let device = Device::new("");
+    fs::remove_file(device.path("device.toml")).unwrap();
+    let (sound, _, stderr) = check(&device);
+    assert!(!sound && stderr.contains("hint: give its path"), "{stderr}");
+}
+
+#[test]
 fn a_configuration_that_an_editor_of_windows_saved_means_the_same() {
     let mut device = Device::new("");
     let path = device.path("device.toml");

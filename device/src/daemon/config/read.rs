@@ -17,7 +17,11 @@ impl Config {
             path: path.to_owned(),
             reason: reason.to_string(),
         };
-        let bytes = std::fs::read(path).map_err(|error| fault(&error))?;
+        let bytes = std::fs::read(path).map_err(|error| {
+            fault(&format_args!(
+                "{error}\nhint: give its path with --config; docs/device.md has one to start from"
+            ))
+        })?;
         let text = text_from_bytes(bytes).map_err(|error| fault(&error))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut config: Self = toml::from_str(&text).map_err(|error| fault(&error.to_string().trim_end()))?;
