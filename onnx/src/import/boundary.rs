@@ -10,10 +10,6 @@ use crate::{
 
 use super::constant::FLOATS;
 
-/// Said of networks that read grey images.
-const GREY: &str = "one channel, for grey images; expected 3 channels, RGB\nhint: export it with a frozen conversion in front: \
-                    torch.nn.Sequential(grey, model), where grey = torch.nn.Conv2d(3, 1, 1, bias=False) with the weights 0.299, 0.587, 0.114";
-
 /// The image input.
 pub(super) struct Image<'a> {
     pub(super) name: &'a str,
@@ -50,7 +46,7 @@ pub(super) fn version(sets: &[OperatorSetIdProto], domain: &str) -> i64 {
     set.and_then(|set| set.version).unwrap_or(0)
 }
 
-/// The one input that is not an initialiser: `[N, 3, H, W]` or `[N, H, W, 3]`, float. `size` (rows, columns) settles an open H and W.
+/// The one input that is not an initialiser: `[N, 3, H, W]` or `[N, H, W, 3]`, or with one channel, float. `size` (rows, columns) settles an open H and W.
 pub(super) fn image<'a>(
     graph: &'a GraphProto,
     constants: &HashSet<&str>,
@@ -98,18 +94,19 @@ pub(super) fn image<'a>(
     let &[batch, channels, height, width] = &dims[..] else {
         return Err(fail(format!("`{name}`: expected [N, 3, H, W], got {text}")));
     };
-    let channels_last = width == Some(3) && channels != Some(3);
+    let first = matches!(channels, Some(3 | 1));
+    let channels_last = width == Some(3) && channels != Some(3) || width == Some(1) && !first;
     let (channels, height, width) = if channels_last {
         (width, channels, height)
     } else {
         (channels, height, width)
     };
     let channels = channels.or_else(|| channels_read(graph, name));
-    match channels {
-        Some(3) => {}
-        Some(1) => return Err(fail(format!("`{name}` is {text}: {GREY}"))),
-        _ => return Err(fail(format!("`{name}` is {text}: expected 3 channels"))),
-    }
+    let channels = match channels {
+        Some(3) => 3,
+        Some(1) => 1,
+        _ => return Err(fail(format!("`{name}` is {text}: expected 3 channels, or 1"))),
+    };
     let side = |value: i64| u32::try_from(value).ok().filter(|side| (1..=MAX_PIXELS).contains(side));
     let stated = |axis: usize| size.map(|size| i64::from(size[axis]));
     match (height.or(stated(0)), width.or(stated(1))) {
@@ -117,7 +114,7 @@ pub(super) fn image<'a>(
             (Some(height), Some(width)) => Ok(Image {
                 name,
                 batch,
-                channels: 3,
+                channels,
                 size: [height, width],
                 channels_last,
             }),

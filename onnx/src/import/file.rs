@@ -8,6 +8,7 @@ use super::{
     classifier::{self, Evidence},
     ending::Producers,
     external::External,
+    grey,
     value::missing,
 };
 use crate::{
@@ -39,6 +40,8 @@ pub(super) struct Network {
     pub(super) head: Option<Head>,
     /// Of the image.
     pub(super) size: [u32; 2],
+    /// Whether it reads one channel, behind a conversion from RGB.
+    pub(super) grey: bool,
     /// The shape of the value that was taken as logits or features.
     pub(super) features: Shape,
     /// Without a classifier: what the last layer reads.
@@ -69,6 +72,11 @@ impl<'a> File<'a> {
             nodes: std::mem::take(&mut import.nodes),
             features,
         };
+        let grey = raw.input_channels == 1;
+        let raw = if grey { grey::convert(raw) } else { raw };
+        if grey {
+            notes.push(grey::NOTE.to_owned());
+        }
         let evidence = Evidence {
             known: self.classifier,
             ending: &ending,
@@ -84,6 +92,7 @@ impl<'a> File<'a> {
             graph,
             head,
             size,
+            grey,
             features: shape,
             notes,
         })

@@ -10,6 +10,7 @@ mod external;
 mod file;
 mod folding;
 mod functions;
+mod grey;
 mod half_precision;
 mod head;
 mod normalisation;
@@ -90,15 +91,16 @@ pub(crate) fn backbone(
             .map_or_else(|| origin.to_owned(), |stem| stem.to_string_lossy().into_owned()),
     };
     let [height, width] = network.size;
-    let (preprocessing, origins) = match metadata.preprocessing {
-        Some(preprocessing) => {
-            let unsaid = PreprocessingOrigins::all(Origin::Metadata);
-            (preprocessing, metadata.origins.unwrap_or(unsaid))
-        }
-        None => (
-            Backbone::default_preprocessing(height, width),
-            PreprocessingOrigins::all(Origin::Assumed),
-        ),
+    let (preprocessing, origins) = if let Some(preprocessing) = metadata.preprocessing {
+        let unsaid = PreprocessingOrigins::all(Origin::Metadata);
+        (preprocessing, metadata.origins.unwrap_or(unsaid))
+    } else {
+        let default = if network.grey {
+            grey::default_preprocessing
+        } else {
+            Backbone::default_preprocessing
+        };
+        (default(height, width), PreprocessingOrigins::all(Origin::Assumed))
     };
     let backbone = Backbone::new(name, network.graph, network.head, metadata.labels, preprocessing)?
         .with_origins(origins)

@@ -8,6 +8,7 @@ mod endings;
 mod external_data;
 mod foreign_files;
 mod functions;
+mod grey;
 mod half_precision;
 mod hostile;
 mod normalisation;

@@ -162,7 +162,7 @@ fn inputs_and_outputs_must_be_one_picture_and_one_tensor() {
             &[None, Some(8), Some(8), Some(3)],
             "in a layout that the input `x` brings about",
         ),
-        (&[None, Some(1), Some(8), Some(8)], "expected 3 channels"),
+        (&[None, Some(2), Some(8), Some(8)], "expected 3 channels, or 1"),
         (&[None, Some(3)], "expected [N, 3, H, W], got [batch, 3]"),
         (&[None, Some(3), Some(1 << 20), Some(8)], "expected sides of 1"),
     ];

@@ -50,7 +50,12 @@ pub(super) fn take_out(graph: &mut GraphProto, external: &External) -> Option<In
     // The deepest first: it has the most nodes before it.
     candidates.sort_by_key(|&(name, _)| (std::cmp::Reverse(depth(graph, &place, name)), name.to_owned()));
     let (name, found, removed, axes) = candidates.into_iter().find_map(|(name, value)| {
-        let lanes: [Lane; 3] = value.lanes.clone().try_into().ok()?;
+        let lanes = match value.lanes[..] {
+            // Grey is made of the three alike.
+            [grey] => [0, 1, 2].map(|source| Lane { source, ..grey }),
+            [red, green, blue] => [red, green, blue],
+            _ => return None,
+        };
         let complete = value.axes.len() == 4 && !value.integer;
         let found = InGraph::deduce(lanes, integer).filter(|_| complete)?;
         let removed = cut(graph, &place, &values, &input, name)?;
@@ -60,7 +65,7 @@ pub(super) fn take_out(graph: &mut GraphProto, external: &External) -> Option<In
     Some(found)
 }
 
-/// The one input that is no initialiser, if it is an image of three channels.
+/// The one input that is no initialiser, if it is an image of three channels or one.
 fn image(graph: &GraphProto) -> Option<(String, PerChannel)> {
     let constants: HashSet<&str> = graph
         .initializer
@@ -76,9 +81,12 @@ fn image(graph: &GraphProto) -> Option<(String, PerChannel)> {
     };
     let tensor = input.r#type.as_ref()?.tensor_type.as_ref()?;
     let dims: Vec<Option<i64>> = tensor.shape.as_ref()?.dim.iter().map(|dim| dim.dim_value).collect();
-    let axes = match dims[..] {
-        [_, Some(3), _, _] => vec![Batch, Channel, Row, Column],
-        [_, _, _, Some(3)] => vec![Batch, Row, Column, Channel],
+    let (first, last) = (vec![Batch, Channel, Row, Column], vec![Batch, Row, Column, Channel]);
+    let (channels, axes) = match dims[..] {
+        [_, Some(3), _, _] => (3, first),
+        [_, _, _, Some(3)] => (3, last),
+        [_, Some(1), _, _] => (1, first),
+        [_, _, _, Some(1)] => (1, last),
         _ => return None,
     };
     let integer = match tensor.elem_type? {
@@ -86,7 +94,7 @@ fn image(graph: &GraphProto) -> Option<(String, PerChannel)> {
         TensorProto::FLOAT | TensorProto::FLOAT16 | TensorProto::DOUBLE => false,
         _ => return None,
     };
-    let lanes = (0..3).map(|source| Lane {
+    let lanes = (0..channels).map(|source| Lane {
         source,
         scale: 1.0,
         bias: 0.0,
@@ -206,7 +214,7 @@ fn as_floats(info: &mut ValueInfoProto, axes: &[Axis]) {
     tensor.elem_type = Some(TensorProto::FLOAT);
     if let Some(shape) = &mut tensor.shape
         && shape.dim.len() == 4
-        && shape.dim[1].dim_value != Some(3)
+        && !matches!(shape.dim[1].dim_value, Some(3 | 1))
         && axes == [Batch, Channel, Row, Column]
     {
         let channel = shape.dim.remove(3);
