@@ -1,11 +1,16 @@
 //! Listening sockets: the Unix socket for this machine, TCP for hosts.
 
 use std::{
+    ffi::OsString,
     io,
     net::{SocketAddr, TcpListener},
     os::{
         fd::AsFd,
-        unix::{fs::PermissionsExt as _, net::UnixListener},
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::PermissionsExt as _,
+            net::UnixListener,
+        },
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -51,24 +56,46 @@ pub(crate) fn bind_control(path: &Path, group: Option<&str>, make_folder: bool) 
     if let Some(folder) = path.parent().filter(|_| make_folder) {
         std::fs::create_dir_all(folder).map_err(failed())?;
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::IsADirectory => device_key::set_aside(path, "aside"),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed()(error)),
-        _ => {}
+    // It gets its name once its permissions are set: before that, they are those of the umask.
+    let unfinished = unfinished(path);
+    _ = std::fs::remove_file(&unfinished);
+    let listener = UnixListener::bind(&unfinished).map_err(failed())?;
+    let named = permit(&unfinished, path, group).and_then(|()| {
+        if std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
+            device_key::set_aside(path, "aside");
+        }
+        std::fs::rename(&unfinished, path).map_err(failed())
+    });
+    if let Err(error) = named {
+        _ = std::fs::remove_file(&unfinished);
+        return Err(error);
     }
-    let listener = UnixListener::bind(path).map_err(failed())?;
+    listener.set_nonblocking(true).map_err(failed())?;
+    Ok(listener)
+}
+
+/// Sets the permissions of a socket that will be called `path`.
+fn permit(socket: &Path, path: &Path, group: Option<&str>) -> Result<(), DaemonError> {
     let mut mode = 0o600;
     if let Some(group) = group {
-        let given = group_number(group).and_then(|gid| Ok(rustix::fs::chown(path, None, Some(gid))?));
+        let given = group_number(group).and_then(|gid| Ok(rustix::fs::chown(socket, None, Some(gid))?));
         given.map_err(DaemonError::io(format!(
             "cannot give socket '{}' to group `{group}`",
             path.display()
         )))?;
         mode = 0o660;
     }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed())?;
-    listener.set_nonblocking(true).map_err(failed())?;
-    Ok(listener)
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(mode))
+        .map_err(DaemonError::io(format!("cannot listen on socket '{}'", path.display())))
+}
+
+/// The name of a socket without its permissions: no longer than its own, since that may be as long as a name can be.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().as_bytes().to_vec();
+    if let Some(last) = name.last_mut() {
+        *last = if *last == b'~' { b'-' } else { b'~' };
+    }
+    PathBuf::from(OsString::from_vec(name))
 }
 
 /// Checks the length of a socket's path.
