@@ -18,6 +18,8 @@ fn refused(bench: &Workbench, arguments: &[&str]) -> String {
     stderr
 }
 
+const TRAIN: [&str; 6] = ["train", "-b", "backbone.onnx", "data", "--recipe", "linear"];
+
 #[test]
 fn every_command_tries_its_output_before_the_work() {
     let bench = Workbench::new();
@@ -26,19 +28,7 @@ fn every_command_tries_its_output_before_the_work() {
     std::fs::write(bench.path("file"), "old").unwrap();
     let mut before = names(&bench);
     for output in ["folder", "folder/", "file/t.clr", "/dev/null", "/proc/t.clr"] {
-        refused(
-            &bench,
-            &[
-                "train",
-                "-b",
-                "backbone.onnx",
-                "data",
-                "--recipe",
-                "linear",
-                "-o",
-                output,
-            ],
-        );
+        refused(&bench, &[&TRAIN[..], &["-o", output]].concat());
         refused(&bench, &["import", "backbone.onnx", "-o", output]);
         refused(&bench, &["merge", "-b", "backbone.onnx", "-a", "t.clr", "-o", output]);
         refused(&bench, &["export", "-b", "backbone.onnx", "-a", "t.clr", "-o", output]);
@@ -50,21 +40,7 @@ fn every_command_tries_its_output_before_the_work() {
         );
     }
     for option in ["--out-dir", "--resume"] {
-        refused(
-            &bench,
-            &[
-                "train",
-                "-b",
-                "backbone.onnx",
-                "data",
-                "--recipe",
-                "linear",
-                "-o",
-                "n.clr",
-                option,
-                "file",
-            ],
-        );
+        refused(&bench, &[&TRAIN[..], &["-o", "n.clr", option, "file"]].concat());
     }
     refused(&bench, &["demo", "--output", "file"]);
     before.sort();

@@ -67,14 +67,7 @@ fn every_spelling_of_an_open_side_is_settled_by_the_size() {
 #[test]
 fn an_input_without_any_shape_takes_its_channels_from_the_first_convolution() {
     let mut model = model(&[]);
-    model.graph.input[0]
-        .r#type
-        .as_mut()
-        .unwrap()
-        .tensor_type
-        .as_mut()
-        .unwrap()
-        .shape = None;
+    model.image_type().shape = None;
     let bytes = model.bytes();
     assert_eq!(read(&bytes, Some([4, 4])).unwrap().classifier().unwrap().classes(), 3);
     assert!(read(&bytes, None).unwrap_err().to_string().contains("of unknown shape"));

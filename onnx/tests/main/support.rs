@@ -84,6 +84,12 @@ impl Model {
         self
     }
 
+    /// The type of the first input.
+    pub(crate) fn image_type(&mut self) -> &mut TensorTypeProto {
+        let kind = self.graph.input[0].r#type.as_mut().unwrap();
+        kind.tensor_type.as_mut().unwrap()
+    }
+
     pub(crate) fn proto(self) -> ModelProto {
         ModelProto {
             ir_version: Some(8),

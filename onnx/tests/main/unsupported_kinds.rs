@@ -49,14 +49,7 @@ fn quantised_files_are_called_so_in_one_line_with_the_way_out() {
 fn a_quantised_file_that_takes_bytes_is_called_quantised_too() {
     let mut model = row(&[("", "QLinearConv")]);
     model.graph.input[0] = info("x", &[None, Some(3), Some(8), Some(8)]);
-    model.graph.input[0]
-        .r#type
-        .as_mut()
-        .unwrap()
-        .tensor_type
-        .as_mut()
-        .unwrap()
-        .elem_type = Some(2);
+    model.image_type().elem_type = Some(2);
     assert!(matches!(model.load(), Err(OnnxError::Quantised { .. })));
 }
 

@@ -87,13 +87,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn gather(&self, node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {
-        let axis = place(
-            attribute(node, "axis").and_then(|attribute| attribute.i).unwrap_or(0),
-            value.axes.len(),
-        )?;
-        if value.axes.get(axis) != Some(&Channel) {
-            return None;
-        }
+        let axis = channel_axis(node, value)?;
         let (dims, indices) = self.integers(node, 1)?;
         let lanes = indices
             .iter()
@@ -166,13 +160,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn split(&self, node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {
-        let axis = place(
-            attribute(node, "axis").and_then(|attribute| attribute.i).unwrap_or(0),
-            value.axes.len(),
-        )?;
-        if value.axes.get(axis) != Some(&Channel) {
-            return None;
-        }
+        channel_axis(node, value)?;
         let sizes = match attribute(node, "split") {
             Some(attribute) => attribute.ints.clone(),
             None if node.input.get(1).is_some_and(|name| !name.is_empty()) => self.integers(node, 1)?.1,
@@ -255,4 +243,10 @@ pub(super) fn concat(node: &NodeProto, values: &HashMap<String, PerChannel>) -> 
         lanes: parts.iter().flat_map(|part| part.lanes.clone()).collect(),
         ..(*first).clone()
     })
+}
+
+/// The axis of a Gather or Split, if it is that of the channels.
+fn channel_axis(node: &NodeProto, value: &PerChannel) -> Option<usize> {
+    let stated = attribute(node, "axis").and_then(|attribute| attribute.i).unwrap_or(0);
+    place(stated, value.axes.len()).filter(|&axis| value.axes.get(axis) == Some(&Channel))
 }
