@@ -52,6 +52,7 @@ mod tally;
 mod time;
 mod trial;
 mod warnings;
+mod yielding;
 
 use mailbox::{Mailbox, Received};
 use readable::readable;

@@ -25,6 +25,7 @@ use super::{
     access::{Access, Gate, Via},
     runtime::{Runtime, lock},
     seldom::Seldom,
+    yielding::yield_to_frames,
 };
 
 /// How long a TCP peer may take until its session is open.
@@ -112,6 +113,9 @@ impl Connections {
         };
         let gate = self.gate(via, ticket);
         let started = thread::Builder::new().name("clr-connection".to_owned()).spawn(move || {
+            if matches!(via, Via::Tcp(_)) {
+                yield_to_frames();
+            }
             talk(&gate, &peer, &mut link, &limits);
         });
         if let Err(error) = started

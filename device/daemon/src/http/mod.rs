@@ -26,7 +26,7 @@ use std::{
 
 use clr_transfer::Health;
 
-use super::{DaemonError, HttpConfig, source::Stop};
+use super::{DaemonError, HttpConfig, source::Stop, yielding::yield_to_frames};
 
 pub use memory::http_answer;
 
@@ -110,11 +110,7 @@ pub(crate) fn serve(
     thread::Builder::new()
         .name("clr-http".to_owned())
         .spawn(move || {
-            /// Niceness of the thread, which on Linux is its alone: frames come first.
-            const PRIORITY: i32 = 10;
-            if let Err(error) = rustix::process::nice(PRIORITY) {
-                tracing::debug!("the HTTP thread keeps its priority: {error}");
-            }
+            yield_to_frames();
             runtime.block_on(accept::run(listener, server, stop));
         })
         .map(drop)
