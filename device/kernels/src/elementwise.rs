@@ -2,8 +2,9 @@
 
 use super::{
     dispatch::{Kernel, dispatch},
-    lanes::{LANES, Lanes, Level},
+    lanes::Lanes,
     rows::{AFFINE_PARAMETERS, Bounds},
+    simd::{LANES, Level},
 };
 
 /// Which operation on two values.

@@ -2,7 +2,8 @@
 
 use super::{
     dispatch::{Kernel, dispatch},
-    lanes::{LANES, Lanes, Level},
+    lanes::Lanes,
+    simd::{LANES, Level},
 };
 
 /// `out = weight · x + bias`. Every row is summed in the same order, whatever the number of rows.

@@ -1,6 +1,6 @@
 //! From planes to blocks and back.
 
-use super::lanes::LANES;
+use super::simd::LANES;
 
 /// `[C, H, W]` to `[H, W, C]`: the picture as the first convolution reads it.
 pub fn interleave(planes: &[f32], channels: usize, out: &mut [f32]) {

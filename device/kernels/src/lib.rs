@@ -27,6 +27,8 @@ mod pack;
 mod parameters;
 mod pool;
 mod rows;
+
+mod simd;
 mod site;
 mod tile;
 mod winograd;
@@ -35,17 +37,19 @@ pub use activation::{Smooth, activate, split};
 pub use arena::Arena;
 pub use elementwise::{Binary, affine, binary, prelu};
 pub use head::dense;
-pub use lanes::{LANES, Level};
 pub use layout::{block, block_channels, concat, interleave, pad, unblock};
 pub use learn::{
-    ConvGradient, affine_forward, affine_gradient, clamp_gradient, clr_forward, clr_gradient, global_average_gradient,
-    pool_gradient,
+    ConvGradient, activation_gradient, affine_forward, affine_gradient, clamp_gradient, clr_forward, clr_gradient,
+    global_average_gradient, pool_gradient,
 };
 pub use pack::{Form, PackedConv};
 pub use parameters::{pack_parameters, unpack_parameters};
 pub use pool::{PoolKind, PoolShape, global_average, pool};
 pub use rows::{AFFINE_PARAMETERS, Bounds};
+pub use simd::{LANES, Level};
 pub use site::{Post, Site};
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,8 @@
 
 use super::{
     dispatch::{Kernel, dispatch},
-    lanes::{LANES, Lanes, Level},
+    lanes::Lanes,
+    simd::{LANES, Level},
 };
 
 /// Which pooling.

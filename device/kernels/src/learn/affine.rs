@@ -3,8 +3,9 @@
 use crate::{
     dispatch::{Kernel, dispatch},
     elementwise::affine,
-    lanes::{LANES, Lanes, Level},
+    lanes::Lanes,
     rows::{AFFINE_PARAMETERS, Bounds},
+    simd::{LANES, Level},
 };
 
 /// `out = clamp(x · scale + bias)`; `parameters` are `[scale 16, bias 16]` per block of `plane` values.

@@ -9,10 +9,10 @@ use clr_onnx::{Conv, Padding, Tensor};
 
 use crate::{
     arena::Arena,
-    lanes::{LANES, Level},
     pack::{Form, PackedConv, packed_bytes},
     parameters::pack_parameters,
     rows::{AFFINE_PARAMETERS, Bounds},
+    simd::{LANES, Level},
     site::{Post, Site},
 };
 

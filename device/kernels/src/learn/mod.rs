@@ -3,6 +3,7 @@
 //! One picture at a time: with fixed statistics pictures do not see each other, so that a picture's values and gradients stay in
 //! the cache and its memory is all the memory there is.
 
+mod activation;
 mod affine;
 mod clr;
 mod convolution;
@@ -10,6 +11,7 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
+pub use activation::activation_gradient;
 pub use affine::{affine_forward, affine_gradient, clamp_gradient};
 pub use clr::{clr_forward, clr_gradient};
 pub use convolution::ConvGradient;

@@ -2,8 +2,9 @@
 
 use crate::{
     dispatch::{Kernel, dispatch},
-    lanes::{LANES, Lanes, Level},
+    lanes::Lanes,
     pool::{PoolKind, PoolShape},
+    simd::{LANES, Level},
 };
 
 /// `dx` of one block from `dy`; of equal maxima the first one in row order gets the gradient, as in PyTorch.
