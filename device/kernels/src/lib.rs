@@ -35,12 +35,12 @@ mod winograd;
 
 pub use activation::{Smooth, activate, split};
 pub use arena::Arena;
-pub use elementwise::{Binary, affine, binary, prelu};
-pub use head::dense;
+pub use elementwise::{Binary, Broadcast, affine, binary, broadcast_binary, prelu};
+pub use head::{dense, dense_gradient};
 pub use layout::{block, block_channels, concat, interleave, pad, unblock};
 pub use learn::{
-    ConvGradient, activation_gradient, affine_forward, affine_gradient, clamp_gradient, clr_forward, clr_gradient,
-    global_average_gradient, pool_gradient,
+    ConvGradient, accumulate, activation_gradient, affine_forward, affine_gradient, binary_gradient, clamp_gradient,
+    clr_forward, clr_gradient, global_average_gradient, pool_gradient, prelu_gradient,
 };
 pub use pack::{Form, PackedConv};
 pub use parameters::{pack_parameters, unpack_parameters};

@@ -132,6 +132,7 @@ impl Compiler<'_> {
             output: self.map(ValueId::of_node(index), &node.name)?,
             kernel: window.kernel,
             stride: window.stride,
+            dilation: [1, 1],
             pads: Padding::resolve(window.padding, input, window.kernel, window.stride, [1, 1]),
         }))
     }

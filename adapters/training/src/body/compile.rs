@@ -125,6 +125,7 @@ fn pool(pool: &Pool, kind: PoolKind, input: Map) -> Option<(Work, Map)> {
         output,
         kernel: pool.kernel,
         stride: pool.stride,
+        dilation: [1, 1],
         pads: window.pads,
     };
     Some((Work::Pool(shape), [input[0], output[0], output[1]]))

@@ -7,6 +7,7 @@ mod activation;
 mod affine;
 mod clr;
 mod convolution;
+mod elementwise;
 mod pool;
 #[cfg(test)]
 mod tests;
@@ -15,4 +16,5 @@ pub use activation::activation_gradient;
 pub use affine::{affine_forward, affine_gradient, clamp_gradient};
 pub use clr::{clr_forward, clr_gradient};
 pub use convolution::ConvGradient;
+pub use elementwise::{accumulate, binary_gradient, prelu_gradient};
 pub use pool::{global_average_gradient, pool_gradient};
