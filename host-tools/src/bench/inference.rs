@@ -3,7 +3,7 @@
 use std::{path::Path, time::Instant};
 
 use clr_adapters::{Adapter, Encoding, Recipe};
-use clr_device::{Engine, EngineOptions};
+use clr_engine::{Engine, EngineOptions};
 use clr_onnx::Backbone;
 use prost::Message as _;
 use serde::Serialize;
