@@ -78,10 +78,8 @@ fn convolutions(level: Level, digest: &mut Digest) {
         let arena = Arc::default();
         // A padding that the kernel does not reach over was refused then.
         let reached = pads.iter().all(|&pad| pad <= (kernel - 1) * dilation);
-        if let Some(gradient) = (!picture && reached)
-            .then(|| ConvGradient::new(&conv, [input[1], input[2]], output, pads, level, &arena))
-            .flatten()
-        {
+        if !picture && reached {
+            let gradient = ConvGradient::new(&conv, [input[1], input[2]], output, pads, level, &arena);
             let dy = Map::random([out, output[0], output[1]], &mut random).blocks();
             let mut dx = vec![0.0; gradient.input_len()];
             gradient.run(&dy, &mut dx);

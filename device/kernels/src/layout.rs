@@ -87,3 +87,18 @@ pub fn pad(x: &[f32], size: [usize; 2], pads: [usize; 4], value: f32, out: &mut 
         }
     }
 }
+
+/// `[C, P]` to `[⌈C / 16⌉, P, 16]`: the way back of [`unblock`], and the gradient of flattening a map. The lanes beyond
+/// `channels` are zero.
+pub fn block_planes(planes: &[f32], channels: usize, out: &mut [f32]) {
+    let pixels = planes.len() / channels;
+    assert_eq!(out.len(), channels.div_ceil(LANES) * pixels * LANES);
+    for (planes, out) in planes.chunks(pixels * LANES).zip(out.chunks_exact_mut(pixels * LANES)) {
+        for (pixel, out) in out.chunks_exact_mut(LANES).enumerate() {
+            out.fill(0.0);
+            for (out, plane) in out.iter_mut().zip(planes.chunks_exact(pixels)) {
+                *out = plane[pixel];
+            }
+        }
+    }
+}

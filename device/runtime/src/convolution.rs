@@ -123,15 +123,21 @@ impl Convolution {
     fn gradient(&self) -> Option<&ConvGradient> {
         let make = || {
             let Context { level, arena, .. } = &self.context;
-            ConvGradient::new(&self.conv, self.input, self.output, self.pads, *level, arena)
+            Some(ConvGradient::new(
+                &self.conv,
+                self.input,
+                self.output,
+                self.pads,
+                *level,
+                arena,
+            ))
         };
         self.gradient.get_or_init(make).as_ref()
     }
 
     /// Whether gradients pass through to the parameters and, unless it reads the image, to the input.
-    pub(crate) fn is_differentiable(&self, from_image: bool) -> bool {
+    pub(crate) fn is_differentiable(&self, _from_image: bool) -> bool {
         self.activation.is_clamp()
-            && (from_image || ConvGradient::exists(&self.conv, self.input, self.output, self.pads))
     }
 
     /// Inference, in one pass over the input.

@@ -7,8 +7,7 @@ mod tests;
 
 use clr_onnx::Activation;
 
-#[cfg(test)]
-use exponential::exp;
+pub(crate) use exponential::exp;
 pub(crate) use functions::Function;
 use functions::{Elu, Gelu, GeluTanh, HardSigmoid, HardSwish, LeakyRelu, Mish, Sigmoid, Silu, Tanh};
 
@@ -71,6 +70,11 @@ pub fn split(activation: Activation) -> Option<(Bounds, Option<Smooth>)> {
         Activation::HardSigmoid { alpha, beta } => (Bounds::NONE, Some(Smooth::HardSigmoid { alpha, beta })),
         Activation::HardSwish => (Bounds::NONE, Some(Smooth::HardSwish)),
         Activation::Silu => (Bounds::NONE, Some(Smooth::Silu)),
+        Activation::Gelu => (Bounds::NONE, Some(Smooth::Gelu)),
+        Activation::GeluTanh => (Bounds::NONE, Some(Smooth::GeluTanh)),
+        Activation::Tanh => (Bounds::NONE, Some(Smooth::Tanh)),
+        Activation::Elu { alpha } => (Bounds::NONE, Some(Smooth::Elu { alpha })),
+        Activation::Mish => (Bounds::NONE, Some(Smooth::Mish)),
         _ => return None,
     })
 }

@@ -5,15 +5,18 @@
 
 mod activation;
 mod affine;
+mod channels;
 mod clr;
 mod convolution;
 mod elementwise;
+mod pixels;
 mod pool;
 #[cfg(test)]
 mod tests;
 
 pub use activation::activation_gradient;
 pub use affine::{affine_forward, affine_gradient, clamp_gradient};
+pub use channels::{channel_conv_gradient, concat_gradient, gather_channels_gradient, softmax_groups_gradient};
 pub use clr::{clr_forward, clr_gradient};
 pub use convolution::ConvGradient;
 pub use elementwise::{accumulate, binary_gradient, prelu_gradient};

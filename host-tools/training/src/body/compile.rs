@@ -142,9 +142,6 @@ fn site(plan: &Plan, index: usize, input: Map, picture: bool, level: Level, aren
     let size = [input[1], input[2]];
     let pads = conv.padding.resolve(size, conv.kernel(), conv.stride, conv.dilation);
     let output = frozen.conv.output(size)?;
-    if !picture && !ConvGradient::exists(conv, size, output, pads) {
-        return None;
-    }
     let work = SiteWork {
         index,
         input: size,

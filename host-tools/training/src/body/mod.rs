@@ -140,14 +140,14 @@ impl SiteWork {
     /// The way back through the convolution. Nobody goes back into the picture, so the first one's is never made.
     fn gradient(&self, body: &Body) -> Option<&ConvGradient> {
         let make = || {
-            ConvGradient::new(
+            Some(ConvGradient::new(
                 self.frozen.weights(),
                 self.input,
                 self.output,
                 self.pads,
                 body.level,
                 &body.arena,
-            )
+            ))
         };
         self.gradient.get_or_init(make).as_ref()
     }
