@@ -3,8 +3,8 @@
 use super::{MAX_BLOCKS, Site, Source, Task};
 use crate::{
     depthwise::{Depthwise, depthwise},
-    lanes::LANES,
     rows::CLR_PARAMETERS,
+    simd::LANES,
 };
 
 impl Site {

@@ -18,9 +18,9 @@ use depthwise::Strip;
 use super::{
     activation::{Smooth, activate},
     arena::Arena,
-    lanes::{LANES, Level},
     pack::{PackedConv, Reads, Weights},
     rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS},
+    simd::{LANES, Level},
     tile::{MAX_BLOCKS, tile_blocks},
 };
 

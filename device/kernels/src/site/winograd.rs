@@ -6,8 +6,8 @@ use super::{MAX_BLOCKS, Post, Site};
 use crate::{
     activation::activate,
     depthwise::{Depthwise, depthwise},
-    lanes::LANES,
     rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS},
+    simd::LANES,
     tile::{Tile, tile_blocks, tiles},
     winograd::{Backward, Forward, POINTS, SPAN, TILE, backward, forward},
 };
