@@ -239,7 +239,7 @@ impl Executable {
     }
 
     /// Adds to the gradient of a value.
-    fn accumulate<M: Memory>(&self, sum: &mut Option<M::Buffer>, gradient: M::Buffer, memory: &M) {
+    pub(crate) fn accumulate<M: Memory>(&self, sum: &mut Option<M::Buffer>, gradient: M::Buffer, memory: &M) {
         match sum {
             Some(sum) => {
                 if M::COMPUTES {
@@ -253,10 +253,15 @@ impl Executable {
 
     /// Whether each value depends on a trained site.
     pub(crate) fn tracked(&self, sites: &[SiteParameters]) -> Vec<bool> {
+        self.tracked_by(|site| sites[site].is_trained())
+    }
+
+    /// The same, with the trained sites given by index.
+    pub(crate) fn tracked_by(&self, trained: impl Fn(usize) -> bool) -> Vec<bool> {
         let mut tracked = vec![false; self.lengths.len()];
         for step in &self.steps {
-            let trained = step.convolution().is_some_and(|conv| sites[conv.site].is_trained());
-            tracked[step.output.0] = trained || step.inputs.iter().any(|input| tracked[input.0]);
+            let own = step.convolution().is_some_and(|conv| trained(conv.site));
+            tracked[step.output.0] = own || step.inputs.iter().any(|input| tracked[input.0]);
         }
         tracked
     }

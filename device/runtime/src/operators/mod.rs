@@ -8,6 +8,8 @@ mod concat;
 mod dense;
 mod layout;
 mod normalisation;
+#[cfg(feature = "opaque")]
+mod opaque;
 mod pixels;
 mod pool;
 mod prelu;
@@ -178,6 +180,16 @@ pub(crate) fn prepare(
             Op::Flatten | Op::Unflatten if plane(inputs[0]) == LANES => Box::new(layout::Reshape),
             Op::Flatten => Box::new(layout::Flatten::new(inputs[0])),
             Op::Dense { weight, bias } => Box::new(dense::Dense::new(weight, bias, context)),
+            #[cfg(feature = "opaque")]
+            Op::Opaque(opaque) => Box::new(opaque::OpaqueStep::new(name, opaque, inputs, output)?),
+            #[cfg(not(feature = "opaque"))]
+            Op::Opaque(opaque) => {
+                let operators: Vec<&str> = opaque.operators().collect();
+                return Err(unsupported(format!(
+                    "{} needs a build with the feature `opaque`",
+                    operators.join(", ")
+                )));
+            }
             other => return Err(unsupported(format!("the runtime has no {}", other.name()))),
         },
         _ => return Err(unsupported("the runtime does not know this step".to_owned())),
