@@ -3,14 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use clr_kernels::{
-    Binary, Bounds, ConvGradient, Form, LANES, PackedConv, Post, Site as FusedConv, affine_forward, affine_gradient,
-    binary, clr_forward, clr_gradient, pack_parameters,
+    Binary, Bounds, ConvGradient, Form, LANES, PackedConv, Post, Site as FusedConv, accumulate, affine_forward,
+    affine_gradient, binary, clr_forward, clr_gradient, pack_parameters,
 };
 use clr_onnx::{Conv, ConvStep};
 
 use crate::{
     PackedWeights, SiteParameters,
-    operators::{Context, activation::Activate},
+    operators::{Context, Reads, activation::Activate},
 };
 
 /// One convolution, for one input size.
@@ -31,7 +31,7 @@ pub(crate) struct Convolution {
     /// Packed when the convolution first runs: a memory estimate packs nothing.
     forms: OnceLock<Forms>,
     /// Made when the backward pass first needs it: inference never does.
-    gradient: OnceLock<Option<ConvGradient>>,
+    gradient: OnceLock<ConvGradient>,
 }
 
 /// The packed convolution, in the ways in which it is run.
@@ -119,25 +119,17 @@ impl Convolution {
         })
     }
 
-    /// The backward pass through the convolution; none where the kernels have none.
-    fn gradient(&self) -> Option<&ConvGradient> {
-        let make = || {
-            let Context { level, arena, .. } = &self.context;
-            Some(ConvGradient::new(
-                &self.conv,
-                self.input,
-                self.output,
-                self.pads,
-                *level,
-                arena,
-            ))
-        };
-        self.gradient.get_or_init(make).as_ref()
+    /// Packs the weights, if they are not yet.
+    pub(crate) fn pack(&self) {
+        self.forms();
     }
 
-    /// Whether gradients pass through to the parameters and, unless it reads the image, to the input.
-    pub(crate) fn is_differentiable(&self, _from_image: bool) -> bool {
-        self.activation.is_clamp()
+    /// The backward pass through the convolution.
+    fn gradient(&self) -> &ConvGradient {
+        self.gradient.get_or_init(|| {
+            let Context { level, arena, .. } = &self.context;
+            ConvGradient::new(&self.conv, self.input, self.output, self.pads, *level, arena)
+        })
     }
 
     /// Inference, in one pass over the input.
@@ -184,23 +176,35 @@ impl Convolution {
         self.output[0] * self.output[1] * LANES
     }
 
-    /// Whether the backward pass reads the step's result.
-    pub(crate) fn reads_output(&self) -> bool {
-        self.shortcut && self.activation.bounds != Bounds::NONE
+    /// The operands that the backward pass reads, in addition to the bare convolution's result.
+    pub(crate) fn reads(&self) -> Reads {
+        if self.shortcut {
+            self.activation.reads()
+        } else {
+            Reads::NOTHING
+        }
     }
 
     /// From the gradient of the result to those of the parameters, the shortcut and the input.
     pub(crate) fn backward(&self, step: ConvBackward<'_>) {
+        let (parameters, wanted) = (step.parameters, step.dx.is_some());
+        let Context { level, arena, .. } = &self.context;
         let mut bounds = self.activation.bounds;
-        if self.shortcut {
+        if self.activation.smooth.is_some() {
+            arena.lend(step.dy.len(), |before| {
+                self.epilogue(parameters, step.sum, before, Bounds::NONE);
+                if self.shortcut {
+                    accumulate(*level, before, step.shortcut);
+                }
+                self.activation.smooth_backward(&self.context, before, step.dy);
+            });
+        } else if self.shortcut {
             self.activation.clamp_backward(&self.context, step.output, step.dy);
             bounds = Bounds::NONE;
         }
         if let Some(d_shortcut) = step.d_shortcut {
             d_shortcut.copy_from_slice(step.dy);
         }
-        let (parameters, wanted) = (step.parameters, step.dx.is_some());
-        let Context { level, arena, .. } = &self.context;
         let (level, blocks, sums) = (*level, &parameters.blocks, step.parameters_gradient);
         match parameters.post {
             Post::Kernel => clr_gradient(
@@ -216,8 +220,8 @@ impl Convolution {
             ),
             Post::Affine => affine_gradient(level, step.sum, blocks, self.plane(), step.dy, sums, bounds),
         }
-        if let (Some(dx), Some(gradient)) = (step.dx, self.gradient()) {
-            gradient.run(step.dy, dx);
+        if let Some(dx) = step.dx {
+            self.gradient().run(step.dy, dx);
         }
     }
 
@@ -235,7 +239,7 @@ impl Convolution {
     /// Bytes packed so far: forward, backward.
     pub(crate) fn packed_bytes(&self) -> [usize; 2] {
         let forward = self.forms.get();
-        let backward = self.gradient.get().and_then(Option::as_ref);
+        let backward = self.gradient.get();
         [
             forward.map_or(0, |forms| {
                 forms.bare.conv.bytes() + size_of::<f32>() * forms.identity.len()

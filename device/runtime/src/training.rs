@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use clr_kernels::accumulate;
 use clr_onnx::ValueId;
 
 use crate::{
@@ -230,11 +231,24 @@ impl Executable {
             }
             for (input, dx) in step.inputs.iter().zip(dx) {
                 if let Some(dx) = dx {
-                    accumulate(&mut gradients.values[input.0], dx, memory);
+                    self.accumulate(&mut gradients.values[input.0], dx, memory);
                 }
             }
         }
         memory.give(dy);
+    }
+
+    /// Adds to the gradient of a value.
+    fn accumulate<M: Memory>(&self, sum: &mut Option<M::Buffer>, gradient: M::Buffer, memory: &M) {
+        match sum {
+            Some(sum) => {
+                if M::COMPUTES {
+                    accumulate(self.level, sum.values_mut(), gradient.values());
+                }
+                memory.give(gradient);
+            }
+            empty => *empty = Some(gradient),
+        }
     }
 
     /// Whether each value depends on a trained site.
@@ -272,16 +286,4 @@ fn zeros<M: Memory>(length: usize, memory: &M) -> M::Buffer {
     let mut zeros = memory.take(length);
     zeros.values_mut().fill(0.0);
     zeros
-}
-
-/// Adds to the gradient of a value.
-fn accumulate<M: Memory>(sum: &mut Option<M::Buffer>, gradient: M::Buffer, memory: &M) {
-    match sum {
-        Some(sum) => {
-            let parts = sum.values_mut().iter_mut().zip(gradient.values());
-            parts.for_each(|(sum, part)| *sum += part);
-            memory.give(gradient);
-        }
-        empty => *empty = Some(gradient),
-    }
 }
