@@ -346,6 +346,19 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
                         scale,
                         &format!("case {number}, {post:?}, {form:?}, {level:?}, {threads} threads"),
                     );
+                    let smooth = Smooth::Silu;
+                    let fused = Site {
+                        smooth: Some(smooth),
+                        ..site
+                    };
+                    let mut activated = vec![f32::NAN; blocks.len()];
+                    pool.install(|| fused.run(&source, &parameters, Some(&residual), &mut activated));
+                    let mut want = blocks.clone();
+                    activate(level, &mut want, smooth);
+                    assert_eq!(
+                        activated, want,
+                        "case {number}, {post:?}, {form:?}: the activation behind it"
+                    );
                     answers.push(blocks);
                 }
                 assert_eq!(

@@ -3,9 +3,9 @@
 //! x86's min and max return the second operand when either is NaN: the bound is the first one.
 
 use std::arch::x86_64::{
-    __m256, __m512, _CMP_LT_OQ, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps, _mm256_blendv_ps, _mm256_castsi256_ps,
+    __m256, __m512, _CMP_LT_OQ, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps, _mm256_andnot_ps, _mm256_castsi256_ps,
     _mm256_cmp_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
-    _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
+    _mm256_mul_ps, _mm256_or_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
     _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps,
     _mm512_mask_cmp_ps_mask, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_scalef_ps,
     _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
@@ -191,12 +191,13 @@ impl Vector for Pair {
     }
     #[inline(always)]
     fn select_below(self, bound: Self, yes: Self, no: Self) -> Self {
-        proven! {
-            Self(
-                _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, bound.0)),
-                _mm256_blendv_ps(no.1, yes.1, _mm256_cmp_ps::<_CMP_LT_OQ>(self.1, bound.1)),
-            )
-        }
+        let half = |x, bound, yes, no| {
+            proven! {
+                let below = _mm256_cmp_ps::<_CMP_LT_OQ>(x, bound);
+                _mm256_or_ps(_mm256_and_ps(below, yes), _mm256_andnot_ps(below, no))
+            }
+        };
+        Self(half(self.0, bound.0, yes.0, no.0), half(self.1, bound.1, yes.1, no.1))
     }
     #[inline(always)]
     fn scale_by_power(self, n: Self) -> Self {

@@ -69,13 +69,14 @@ impl Site {
                         start: Some(bias),
                         affine: None,
                         residual: residuals.map(|all| &all[index][part.clone()]),
-                        out: &mut out[part],
+                        out: &mut out[part.clone()],
                         out_pitch: width * LANES,
                         rows: end - start,
                         width,
                         bounds: self.bounds,
                     };
                     depthwise(self.level, layer);
+                    self.activate(&mut out[part]);
                 }
                 start = end;
             }
