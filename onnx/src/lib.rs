@@ -13,6 +13,7 @@ mod import;
 mod metadata;
 mod missing;
 mod preprocess;
+mod program;
 pub mod proto;
 mod rewrite;
 mod shape;
@@ -33,6 +34,7 @@ pub use preprocess::{
     decode_image, decode_image_bytes, decode_image_bytes_for, decode_image_for, efficientnet_lite_preprocessing,
     has_further_images, imagenet_preprocessing, read_image_file, shrink_to_fit,
 };
+pub use program::{ConvStep, Program, Step, StepOp};
 pub use rewrite::{
     HeadPart, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge, reprogram,
 };
