@@ -13,9 +13,11 @@ mod graph;
 mod import;
 mod metadata;
 mod missing;
+mod opaque;
 mod preprocess;
 mod program;
 pub mod proto;
+mod resize;
 mod rewrite;
 mod shape;
 mod sites;
@@ -27,9 +29,10 @@ pub use backbone::Backbone;
 #[cfg(feature = "import")]
 pub use checkpoint::{Architecture, ImportError, ImportOptions, TensorProblem, import, import_bytes, seeded_backbone};
 pub use error::{AdapterMismatch, Missing, OnnxError};
-pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, ValueId};
+pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, PadMode, Padding, Pool, ValueId};
 pub use image::RgbImage;
 pub use import::ReadOptions;
+pub use opaque::Opaque;
 pub use preprocess::{
     DecodeLimits, DecodedImage, FILE_HEAD, FileKind, ImageDecoder, ImageError, ImageNotes, ImageView, MAX_IMAGE_PIXELS,
     Origin, Preprocess, PreprocessingOrigins, Preset, ReducedImage, Shrunk, StatedPreprocessing, decode_hostile,
@@ -37,6 +40,7 @@ pub use preprocess::{
     has_further_images, imagenet_preprocessing, read_image_file, shrink_to_fit,
 };
 pub use program::{ConvStep, Program, Step, StepOp};
+pub use resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding, Taps};
 pub use rewrite::{
     HeadPart, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge, reprogram,
 };

@@ -1,6 +1,6 @@
 //! The nodes that stand alone: everything that no fused convolution has taken in.
 
-use clr_onnx::{Node, Op, Padding, Pool, Shape, ValueId};
+use clr_onnx::{Node, Op, PadMode, Padding, Pool, Shape, ValueId};
 
 use super::{
     compile::{Compiler, Obstacle, activation, blocked},
@@ -69,6 +69,12 @@ impl Compiler<'_> {
                     Binary::Mul
                 };
                 let [left, right] = [self.shapes[node.inputs[0].0], self.shapes[node.inputs[1].0]];
+                if left.channels() != right.channels() {
+                    return Err(unsupported(format!(
+                        "the engine has no {} of {left} and {right}",
+                        node.op.name()
+                    )));
+                }
                 let swap = left.elements() < right.elements();
                 Work::Binary {
                     op,
@@ -97,7 +103,10 @@ impl Compiler<'_> {
             Op::GlobalAveragePool => Work::GlobalAverage {
                 plane: plane(self.shapes[node.inputs[0].0]),
             },
-            &Op::Pad { pads, value } => Work::Pad {
+            &Op::Pad {
+                pads,
+                mode: PadMode::Constant(value),
+            } => Work::Pad {
                 size: self.map(node.inputs[0], &node.name)?,
                 pads,
                 value,

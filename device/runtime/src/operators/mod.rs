@@ -12,7 +12,7 @@ mod prelu;
 use std::{fmt::Debug, sync::Arc};
 
 use clr_kernels::{Arena, LANES, Level};
-use clr_onnx::{Op, Padding, Pool, Shape, StepOp};
+use clr_onnx::{Op, PadMode, Padding, Pool, Shape, StepOp};
 
 use crate::RuntimeError;
 
@@ -128,7 +128,10 @@ pub(crate) fn prepare(
             Op::MaxPool(window) => Box::new(pool::Pooling::max(window, inputs[0], output, context)),
             Op::AveragePool(window) => Box::new(pool::Pooling::average(window, inputs[0], output, context)),
             Op::GlobalAveragePool => Box::new(pool::GlobalAverage::new(plane(inputs[0]), context)),
-            &Op::Pad { pads, value } => Box::new(layout::Pad::new(size(inputs[0]), pads, value)),
+            &Op::Pad {
+                pads,
+                mode: PadMode::Constant(value),
+            } => Box::new(layout::Pad::new(size(inputs[0]), pads, value)),
             Op::Flatten | Op::Unflatten if plane(inputs[0]) == LANES => Box::new(layout::Reshape),
             Op::Flatten => Box::new(layout::Flatten::new(inputs[0])),
             Op::Dense { weight, bias } => Box::new(dense::Dense::new(weight, bias, context)),

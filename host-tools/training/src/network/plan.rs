@@ -7,7 +7,7 @@ use std::{
 };
 
 use candle_core::{Device, Tensor};
-use clr_onnx::{Activation, Backbone, Conv, Graph, Op, Padding, Pool, ValueId};
+use clr_onnx::{Activation, Backbone, Conv, Graph, Op, PadMode, Padding, Pool, ValueId};
 
 use super::frozen::{FrozenSite, SiteNorm};
 use crate::{
@@ -78,6 +78,7 @@ impl Plan {
     pub(crate) fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
         let graph = backbone.graph();
         let nodes = &graph.nodes;
+        known(backbone)?;
         let mut site_of = vec![None; nodes.len()];
         // A node that another step computes, and the node whose output that step provides.
         let mut fused = vec![false; nodes.len()];
@@ -166,7 +167,10 @@ impl Plan {
                 Op::MaxPool(pool) => StepKind::MaxPool(*pool),
                 Op::AveragePool(pool) => StepKind::AveragePool(*pool),
                 Op::GlobalAveragePool => StepKind::GlobalAveragePool,
-                Op::Pad { pads, value } => StepKind::Pad {
+                Op::Pad {
+                    pads,
+                    mode: PadMode::Constant(value),
+                } => StepKind::Pad {
                     pads: *pads,
                     value: *value,
                 },
@@ -220,6 +224,40 @@ impl Plan {
             bodies: Mutex::default(),
         })
     }
+}
+
+/// Refuses activations and broadcasts that the training network does not compute.
+fn known(backbone: &Backbone) -> Result<()> {
+    let size = backbone.preprocessing();
+    let shapes = backbone.value_shapes(size.height as usize, size.width as usize)?;
+    for node in &backbone.graph().nodes {
+        let unknown = match &node.op {
+            Op::Activation(activation) => !matches!(
+                activation,
+                Activation::Relu
+                    | Activation::Clip { .. }
+                    | Activation::LeakyRelu { .. }
+                    | Activation::Sigmoid
+                    | Activation::HardSigmoid { .. }
+                    | Activation::HardSwish
+                    | Activation::Silu
+            ),
+            Op::Add | Op::Mul => {
+                let channels = |input: &ValueId| shapes[input.0].channels();
+                node.inputs
+                    .iter()
+                    .any(|input| channels(input) != channels(&node.inputs[0]))
+            }
+            _ => false,
+        };
+        if unknown {
+            return Err(node_error(
+                &node.name,
+                "the training network does not know this operator",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// For each node, the node that alone reads it (once), unless the features do too.
