@@ -17,8 +17,8 @@ use tract_onnx::{
 
 use crate::{
     Classification, EngineError, ResidentAdapter,
-    auto::Scorer,
     plan::{Layout, Obstacle, PackedConvs, Plan, Target, compile, reference, tensors},
+    scorer::Scorer,
 };
 
 /// How an engine computes.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clr_adapters::{Preprocessing, Profile, Recipe};
 use tract_onnx::prelude::Tensor;
 
-use crate::{auto::Scorer, plan::Plan};
+use crate::{plan::Plan, scorer::Scorer};
 
 /// An adapter in the form that the plan reads: nothing is copied, packed or checked when a frame comes.
 ///
