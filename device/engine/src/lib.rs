@@ -27,6 +27,8 @@ mod engine;
 mod error;
 mod memory;
 mod plan;
+#[cfg(feature = "tract")]
+mod reference;
 mod resident;
 mod scorer;
 mod tasks;

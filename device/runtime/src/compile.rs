@@ -93,7 +93,6 @@ pub(crate) fn compile(program: &Program, options: &ExecutableOptions) -> Result<
         feature_count: program.feature_count(),
         image,
         sites: program.sites,
-        level: context.level,
         arena: context.arena,
         buffers: Buffers::default(),
     })

@@ -119,6 +119,11 @@ impl Convolution {
         })
     }
 
+    /// Packs the weights, if they are not yet.
+    pub(crate) fn pack(&self) {
+        self.forms();
+    }
+
     /// The backward pass through the convolution; none where the kernels have none.
     fn gradient(&self) -> Option<&ConvGradient> {
         let make = || {

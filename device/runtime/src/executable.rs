@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_kernels::{Arena, Level};
+use clr_kernels::Arena;
 use clr_onnx::{Program, ValueId};
 
 use crate::{
@@ -45,7 +45,6 @@ pub struct Executable {
     /// Channels, rows, columns.
     pub(crate) image: [usize; 3],
     pub(crate) sites: usize,
-    pub(crate) level: Level,
     pub(crate) arena: Arc<Arena>,
     /// Buffers of training, which outlive an image.
     pub(crate) buffers: Buffers,
@@ -87,6 +86,14 @@ impl Executable {
     /// [`RuntimeError::Unsupported`] names the first node that the runtime does not know.
     pub fn new(program: &Program, options: &ExecutableOptions) -> Result<Self, RuntimeError> {
         compile::compile(program, options)
+    }
+
+    /// Packs the weights for inference now instead of with the first image.
+    pub fn pack(&self) {
+        self.steps
+            .iter()
+            .filter_map(Step::convolution)
+            .for_each(Convolution::pack);
     }
 
     /// Channels, rows and columns of the image.

@@ -1,4 +1,4 @@
-//! The body (picture by picture, in blocks) against candle (the whole batch, operator by operator).
+//! The runtime (image by image, in blocks) compared with candle (the whole batch, operator by operator).
 
 use std::ops::Range;
 
@@ -51,7 +51,7 @@ fn largest(values: &[f32]) -> f32 {
 }
 
 #[test]
-fn the_body_learns_what_candle_learns() {
+fn the_runtime_learns_what_candle_learns() {
     let cases = [
         (Architecture::EfficientNetLite0, Recipe::Clr, 40),
         (Architecture::EfficientNetLite0, Recipe::ClrScale, 33),
@@ -119,7 +119,7 @@ fn the_number_of_threads_does_not_change_a_bit_of_the_gradients() {
 }
 
 #[test]
-fn what_is_not_trained_gets_no_gradient_in_the_body_either() {
+fn what_is_not_trained_gets_no_gradient_in_the_runtime_either() {
     let mut network = network(Architecture::ResNet18, Recipe::Clr);
     network.train_only(|name, group| group == Group::Head || name.starts_with("layer4"));
     let learned = learn(&mut network, 32, 1);
@@ -135,13 +135,17 @@ fn what_is_not_trained_gets_no_gradient_in_the_body_either() {
 fn learn_from(network: &Network, side: usize, memory: Memory) -> (Learned, usize) {
     let values: Vec<f32> = pictures(side).flatten_all().unwrap().to_vec1().unwrap();
     let size = [side; 2];
-    let starts: Vec<crate::Start> = (values.chunks_exact(3 * side * side))
-        .map(|picture| network.start(picture, size).unwrap())
+    let starts: Vec<crate::PrefixActivations> = (values.chunks_exact(3 * side * side))
+        .map(|picture| network.prefix(picture, size).unwrap())
         .collect();
-    let starts: Vec<&crate::Start> = starts.iter().collect();
+    let starts: Vec<&crate::PrefixActivations> = starts.iter().collect();
     let learned = with_threads(1, || network.learn_from(&starts, size, memory, &objective)).unwrap();
-    let bodies = network.plan.bodies.lock().unwrap();
-    let most = bodies.values().flatten().map(|body| body.most()).sum();
+    let executables = network.plan.executables.lock().unwrap();
+    let most = executables
+        .values()
+        .flatten()
+        .map(|executable| executable.peak_bytes())
+        .sum();
     (learned, most)
 }
 
@@ -182,9 +186,9 @@ fn computing_again_changes_no_bit_and_takes_what_was_foretold() {
                 "{architecture:?} from {first}, {memory:?}: {most}, foretold {least} to {foretold}"
             );
             values.push(footprint.values);
-            let bodies = network.plan.bodies.lock().unwrap();
-            let body = bodies.values().flatten().next().unwrap();
-            let [packed, back, scratch] = body.packed();
+            let executables = network.plan.executables.lock().unwrap();
+            let executable = executables.values().flatten().next().unwrap();
+            let [packed, back, scratch] = executable.packed_bytes();
             let near = |got: usize, estimated: usize| got <= estimated && estimated <= got + got / 8 + (1 << 16);
             assert!(near(packed, footprint.weights), "{packed} {}", footprint.weights);
             assert!(
@@ -193,7 +197,7 @@ fn computing_again_changes_no_bit_and_takes_what_was_foretold() {
                 footprint.gradient_weights
             );
             assert!(scratch <= footprint.scratch, "{scratch} {}", footprint.scratch);
-            drop(bodies);
+            drop(executables);
             gradients_of_all.push((learned.loss, gradients(&network, &learned)));
         }
         assert!(
@@ -209,7 +213,7 @@ fn computing_again_changes_no_bit_and_takes_what_was_foretold() {
 }
 
 #[test]
-fn a_start_leads_to_the_features_of_the_whole() {
+fn a_prefix_leads_to_the_features_of_the_image() {
     let mut network = network(Architecture::EfficientNetLite0, Recipe::Clr);
     let whole: Vec<f32> = network
         .features(&pictures(40))
@@ -227,7 +231,7 @@ fn a_start_leads_to_the_features_of_the_whole() {
                     .is_some_and(|rest| rest.starts_with('.'))
             })
         });
-        let start = network.start(&values[..3 * 40 * 40], [40; 2]).unwrap();
+        let start = network.prefix(&values[..3 * 40 * 40], [40; 2]).unwrap();
         assert_eq!(
             network.features_from(&start, [40; 2]).unwrap(),
             whole[..network.feature_count()]
