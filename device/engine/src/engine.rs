@@ -16,8 +16,8 @@ use rayon::{ThreadPool, prelude::*};
 use crate::reference::Reference;
 use crate::{
     Classification, EngineError, ResidentAdapter,
-    auto::Scorer,
     plan::{Native, Plan, Reprogrammed},
+    scorer::Scorer,
 };
 
 /// How an engine computes.
