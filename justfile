@@ -54,7 +54,7 @@ killed rounds="10000":
 
 # Ten minutes of frames while peers, half of them hostile, come and go.
 soak seconds="600":
-    CLR_SOAK_SECONDS={{seconds}} cargo test --release -p clr-device --test main soak -- --ignored --nocapture
+    CLR_SOAK_SECONDS={{seconds}} cargo test --release -p clr-daemon --test main soak -- --ignored --nocapture
 
 # The dependencies against RustSec's database, which must be there (CLR_ADVISORY_DB: a clone of it).
 advisories:

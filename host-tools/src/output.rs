@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use clr_fetch::{Bar, Progress, Unit};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -103,6 +104,35 @@ impl Output {
         bar.set_message(message.to_owned());
         bar.enable_steady_tick(Duration::from_millis(250));
         bar
+    }
+}
+
+impl Progress for Output {
+    fn start(&self, unit: Unit, length: u64, message: &str) -> Box<dyn Bar> {
+        let bar = match unit {
+            Unit::Bytes => self.bytes_bar(length, message),
+            Unit::Images => self.bar(length, message),
+        };
+        Box::new(FetchBar(bar))
+    }
+}
+
+/// A bar that disappears when it is dropped.
+struct FetchBar(ProgressBar);
+
+impl Bar for FetchBar {
+    fn set_length(&self, length: u64) {
+        self.0.set_length(length);
+    }
+
+    fn set_position(&self, position: u64) {
+        self.0.set_position(position);
+    }
+}
+
+impl Drop for FetchBar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

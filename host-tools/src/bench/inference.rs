@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use clr_adapters::{Encoding, Recipe};
-use clr_device::{Engine, EngineOptions, ResidentAdapter};
+use clr_engine::{Engine, EngineOptions, ResidentAdapter};
 use clr_onnx::Backbone;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};

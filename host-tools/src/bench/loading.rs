@@ -3,7 +3,7 @@
 use std::{path::Path, time::Instant};
 
 use clr_adapters::{Adapter, Encoding, Recipe};
-use clr_device::Engine;
+use clr_engine::Engine;
 use serde::Serialize;
 
 use super::{Network, image, some_adapter};

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Tensor,
-    graph::{BatchNorm, Conv, Op, Padding},
+    graph::{BatchNorm, Conv, Op, PadMode, Padding},
 };
 
 pub(super) fn conv<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
@@ -137,7 +137,14 @@ pub(super) fn pad<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
         Some(_) => scalar(&import.tensor(source, 2)?)?,
         None => source.float("value", 0.0)?,
     };
-    import.push_on(source, Op::Pad { pads: sides, value }, &input)
+    import.push_on(
+        source,
+        Op::Pad {
+            pads: sides,
+            mode: PadMode::Constant(value),
+        },
+        &input,
+    )
 }
 
 /// The value of a constant with one element.

@@ -1,0 +1,95 @@
+//! Activations: a clamp, and a smooth function after it.
+
+use clr_kernels::{Bounds, Smooth, activate, clamp_gradient, split};
+
+use super::{Backward, Context, Operator, Reads};
+
+/// An activation as the kernels compute it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Activate {
+    pub(crate) bounds: Bounds,
+    pub(crate) smooth: Option<Smooth>,
+}
+
+impl Activate {
+    /// No activation.
+    pub(crate) const NONE: Self = Self {
+        bounds: Bounds::NONE,
+        smooth: None,
+    };
+
+    /// `activation`, if the kernels know it.
+    pub(crate) fn of(activation: Option<clr_onnx::Activation>) -> Option<Self> {
+        let Some(activation) = activation else {
+            return Some(Self::NONE);
+        };
+        let (bounds, smooth) = split(activation)?;
+        Some(Self { bounds, smooth })
+    }
+
+    /// Whether its gradient follows from its output alone: a clamp's does.
+    pub(crate) fn is_clamp(self) -> bool {
+        self.smooth.is_none()
+    }
+
+    /// Applies the smooth part in place; the clamp is the kernels'.
+    pub(crate) fn smooth(self, context: &Context, values: &mut [f32]) {
+        if let Some(smooth) = self.smooth {
+            activate(context.level, values, smooth);
+        }
+    }
+
+    /// Multiplies `dy` by a clamp's derivative, told from its output: strictly inside the bounds it is 1.
+    pub(crate) fn clamp_backward(self, context: &Context, output: &[f32], dy: &mut [f32]) {
+        if self.bounds != Bounds::NONE {
+            clamp_gradient(context.level, output, dy, self.bounds);
+        }
+    }
+
+    /// The output, if a clamp's backward pass reads it.
+    pub(crate) fn reads(self) -> Reads {
+        if self.bounds == Bounds::NONE {
+            Reads::NOTHING
+        } else {
+            Reads::OUTPUT
+        }
+    }
+}
+
+/// An activation that follows neither a convolution nor a sum.
+#[derive(Debug)]
+pub(super) struct Activation {
+    activation: Activate,
+    context: Context,
+}
+
+impl Activation {
+    pub(super) fn new(activation: Activate, context: Context) -> Self {
+        Self { activation, context }
+    }
+}
+
+impl Operator for Activation {
+    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
+        let bounds = self.activation.bounds;
+        for (to, from) in out.iter_mut().zip(inputs[0]) {
+            // Not `clamp`: the bounds come from a file and may be out of order, which ONNX defines.
+            *to = if *from < bounds.low { bounds.low } else { *from };
+            *to = if *to > bounds.high { bounds.high } else { *to };
+        }
+        self.activation.smooth(&self.context, out);
+    }
+
+    fn reads(&self) -> Reads {
+        self.activation.reads()
+    }
+
+    fn is_differentiable(&self) -> bool {
+        self.activation.is_clamp()
+    }
+
+    fn backward(&self, mut step: Backward<'_>) {
+        self.activation.clamp_backward(&self.context, step.output, step.dy);
+        step.pass_on();
+    }
+}

@@ -1,0 +1,170 @@
+//! Operators other than convolutions: forward pass, backward pass, and what the backward pass reads.
+
+pub(crate) mod activation;
+mod affine;
+mod binary;
+mod concat;
+mod dense;
+mod layout;
+mod pool;
+mod prelu;
+
+use std::{fmt::Debug, sync::Arc};
+
+use clr_kernels::{Arena, LANES, Level};
+use clr_onnx::{Op, PadMode, Padding, Pool, Shape, StepOp};
+
+use crate::RuntimeError;
+
+pub(crate) use layout::Block;
+
+/// The machine that an operator runs on.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    /// The instruction set.
+    pub(crate) level: Level,
+    /// Threads of the pool that runs a step; 1 is the caller's own.
+    pub(crate) threads: usize,
+    /// Working memory of the kernels.
+    pub(crate) arena: Arc<Arena>,
+}
+
+/// One operation on values in blocks.
+pub(crate) trait Operator: Debug + Send + Sync {
+    /// Computes all of `out`.
+    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]);
+
+    /// The values that [`Operator::backward`] reads.
+    fn reads(&self) -> Reads {
+        Reads::NOTHING
+    }
+
+    /// Whether there is a backward pass. Training ends at an operator without one.
+    fn is_differentiable(&self) -> bool {
+        true
+    }
+
+    /// Computes all of each wanted gradient of an input. Never called without a backward pass.
+    fn backward(&self, step: Backward<'_>);
+}
+
+/// Values of the forward pass that a backward pass reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reads {
+    pub(crate) inputs: bool,
+    pub(crate) output: bool,
+}
+
+impl Reads {
+    pub(crate) const NOTHING: Self = Self {
+        inputs: false,
+        output: false,
+    };
+    pub(crate) const INPUTS: Self = Self {
+        inputs: true,
+        output: false,
+    };
+    pub(crate) const OUTPUT: Self = Self {
+        inputs: false,
+        output: true,
+    };
+}
+
+/// The operands of a backward pass.
+pub(crate) struct Backward<'a> {
+    /// The inputs; empty if [`Operator::reads`] does not name them.
+    pub(crate) inputs: &'a [&'a [f32]],
+    /// The output; empty if [`Operator::reads`] does not name it.
+    pub(crate) output: &'a [f32],
+    /// The output's gradient, which may be overwritten.
+    pub(crate) dy: &'a mut [f32],
+    /// The gradient of each input, if it is wanted; unspecified content.
+    pub(crate) dx: &'a mut [Option<&'a mut [f32]>],
+}
+
+impl Backward<'_> {
+    /// Copies the output's gradient to every wanted input of the same length.
+    pub(crate) fn pass_on(&mut self) {
+        for dx in self.dx.iter_mut().flatten() {
+            dx.copy_from_slice(self.dy);
+        }
+    }
+}
+
+/// The operator of a step that is no convolution, from the shapes of its inputs and its output.
+pub(crate) fn prepare(
+    name: &str,
+    op: &StepOp,
+    inputs: &[Shape],
+    output: Shape,
+    context: &Context,
+) -> Result<Box<dyn Operator>, RuntimeError> {
+    let unsupported = |reason: String| RuntimeError::unsupported(name, reason);
+    let context = context.clone();
+    Ok(match op {
+        StepOp::Affine {
+            scale,
+            bias,
+            activation,
+        } => {
+            let activation =
+                activation::Activate::of(*activation).ok_or_else(|| unsupported(no_activation(*activation)))?;
+            Box::new(affine::Affine::new(scale, bias, plane(output), activation, context))
+        }
+        StepOp::Add { activation } => {
+            let activation =
+                activation::Activate::of(*activation).ok_or_else(|| unsupported(no_activation(*activation)))?;
+            Box::new(binary::Add::new([inputs[0], inputs[1]], activation, context))
+        }
+        StepOp::Node(op) => match op {
+            Op::Activation(kind) => {
+                let activation =
+                    activation::Activate::of(Some(*kind)).ok_or_else(|| unsupported(no_activation(Some(*kind))))?;
+                Box::new(activation::Activation::new(activation, context))
+            }
+            Op::PRelu { slope } => Box::new(prelu::PRelu::new(slope.data(), plane(output), context)),
+            Op::Mul => Box::new(binary::Mul::new([inputs[0], inputs[1]], context)),
+            Op::Concat => Box::new(concat::Concat::new(inputs, plane(output) / LANES)),
+            Op::MaxPool(window) => Box::new(pool::Pooling::max(window, inputs[0], output, context)),
+            Op::AveragePool(window) => Box::new(pool::Pooling::average(window, inputs[0], output, context)),
+            Op::GlobalAveragePool => Box::new(pool::GlobalAverage::new(plane(inputs[0]), context)),
+            &Op::Pad {
+                pads,
+                mode: PadMode::Constant(value),
+            } => Box::new(layout::Pad::new(size(inputs[0]), pads, value)),
+            Op::Flatten | Op::Unflatten if plane(inputs[0]) == LANES => Box::new(layout::Reshape),
+            Op::Flatten => Box::new(layout::Flatten::new(inputs[0])),
+            Op::Dense { weight, bias } => Box::new(dense::Dense::new(weight, bias, context)),
+            other => return Err(unsupported(format!("the runtime has no {}", other.name()))),
+        },
+        _ => return Err(unsupported("the runtime does not know this step".to_owned())),
+    })
+}
+
+fn no_activation(activation: Option<clr_onnx::Activation>) -> String {
+    format!(
+        "the runtime has no {}",
+        activation.map_or("activation", clr_onnx::Activation::name)
+    )
+}
+
+/// Rows and columns; a vector is a map of one pixel.
+pub(crate) fn size(shape: Shape) -> [usize; 2] {
+    shape.spatial().unwrap_or([1, 1])
+}
+
+/// Values of one block's plane.
+pub(crate) fn plane(shape: Shape) -> usize {
+    let [height, width] = size(shape);
+    height * width * LANES
+}
+
+/// Values of a value in blocks.
+pub(crate) fn blocked_len(shape: Shape) -> usize {
+    shape.channels().div_ceil(LANES) * plane(shape)
+}
+
+/// The paddings of a pooling window on an input of `size` (rows, columns): top, left, bottom, right.
+fn resolved(window: &Pool, size: [usize; 2]) -> [usize; 4] {
+    Padding::resolve(window.padding, size, window.kernel, window.stride, [1, 1])
+}

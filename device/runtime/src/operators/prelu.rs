@@ -1,0 +1,38 @@
+//! Leaky rectifier with a slope per channel.
+
+use std::sync::Arc;
+
+use clr_kernels::{block_channels, prelu};
+
+use super::{Backward, Context, Operator};
+
+/// `x if x ≥ 0 else slope · x` (ONNX `PRelu`).
+#[derive(Debug)]
+pub(super) struct PRelu {
+    slope: Arc<[f32]>,
+    plane: usize,
+    context: Context,
+}
+
+impl PRelu {
+    /// `slope` `[C]` on planes of `plane` values.
+    pub(super) fn new(slope: &[f32], plane: usize, context: Context) -> Self {
+        Self {
+            slope: block_channels(slope, 0.0).into(),
+            plane,
+            context,
+        }
+    }
+}
+
+impl Operator for PRelu {
+    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
+        prelu(self.context.level, inputs[0], &self.slope, self.plane, out);
+    }
+
+    fn is_differentiable(&self) -> bool {
+        false
+    }
+
+    fn backward(&self, _step: Backward<'_>) {}
+}
