@@ -12,6 +12,7 @@ mod nothing_is_forgotten;
 mod one_way_in;
 #[cfg(unix)]
 mod output_tried_first;
+mod promises;
 #[cfg(unix)]
 mod push_and_pull;
 mod reproducible;
