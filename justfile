@@ -23,7 +23,7 @@ test:
 demo:
     cargo run --release --bin clr -- demo
 
-# Proofs that take too long for `check`: what they look for and what they found stands in docs/security.md.
+# Proofs that take too long for `check`: what they look for and what they found stands in docs/reference/security.md.
 nightly: loom miri fuzz killed soak noisy-line advisories
 
 # The speed of twenty networks' inference (one thread) and of ten networks' training step beside the peers, as Markdown tables

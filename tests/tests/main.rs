@@ -3,6 +3,7 @@
 mod adapter_size;
 mod bad_input;
 mod commands;
+mod documents;
 mod engines_agree;
 mod fixtures;
 #[cfg(unix)]
