@@ -10,7 +10,6 @@ mod data;
 mod error;
 mod evaluate;
 mod history;
-mod kernels;
 mod memory;
 mod network;
 mod observer;

@@ -68,7 +68,6 @@ pub(crate) struct Plan {
     pub(crate) values: usize,
     pub(crate) features: ValueId,
     pub(crate) feature_count: usize,
-    pub(crate) input_channels: usize,
     pub(crate) device: Device,
     pub(crate) frozen: Backbone,
     /// By rows and columns of the image; none where the runtime lacks an operator.
@@ -220,7 +219,6 @@ impl Plan {
             values: nodes.len() + 1,
             features: graph.features,
             feature_count: backbone.feature_count(),
-            input_channels: graph.input_channels,
             device: device.clone(),
             frozen: backbone.clone(),
             executables: Mutex::default(),

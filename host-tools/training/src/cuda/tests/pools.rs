@@ -5,9 +5,9 @@ use super::compiled::Compiled;
 use crate::cuda::arguments::Act;
 use crate::cuda::backend::Backend as _;
 use crate::cuda::{elementwise, pool};
-use crate::kernels::buffer::Map;
-use crate::kernels::pool as cpu_pool;
 use crate::ops;
+use crate::ops::sizes::Map;
+use crate::ops::sizes::PoolWindow;
 use candle_core::Result;
 use clr_onnx::{Activation, Padding, Pool};
 
@@ -24,7 +24,7 @@ pub(super) fn compare(compiled: &mut Compiled) -> Result<()> {
         let x = values(from.len(), 1);
         for count_pad in [false, true] {
             let name = format!("{map:?} {kernel:?} / {stride:?} pads {pads:?} ceil {ceil} count {count_pad}");
-            let window = cpu_pool::Window {
+            let window = PoolWindow {
                 kernel,
                 stride,
                 pads,
@@ -82,7 +82,7 @@ pub(super) fn special_values(compiled: &mut Compiled) -> Result<()> {
     check("special activation", compiled, &expected[..1], |on| {
         Ok(vec![elementwise::activate(on, on.view(&vx), act, map.len())?])
     })?;
-    let window = cpu_pool::Window {
+    let window = PoolWindow {
         kernel: [2; 2],
         stride: [1; 2],
         pads: [0; 4],
