@@ -109,7 +109,7 @@ impl Site {
                             low: self.bounds.low,
                             high: self.bounds.high,
                         };
-                        kernels[next - column - 1](&tile);
+                        kernels[next - column - 1](self.level, &tile);
                     }
                     column = next;
                 }

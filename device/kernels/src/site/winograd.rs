@@ -163,7 +163,7 @@ impl Site {
                             low: f32::NEG_INFINITY,
                             high: f32::INFINITY,
                         };
-                        kernels[next - from - 1](&tile);
+                        kernels[next - from - 1](self.level, &tile);
                     }
                     from = next;
                 }

@@ -7,6 +7,7 @@ mod execute;
 mod frozen;
 mod learn;
 mod parameters;
+mod plain;
 pub(crate) mod plan;
 mod site;
 mod statistics;
