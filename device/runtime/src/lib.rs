@@ -31,3 +31,8 @@ pub use parameters::SiteParameters;
 pub use tape::Tape;
 pub use training::PrefixActivations;
 pub use weights::PackedWeights;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
