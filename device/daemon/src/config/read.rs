@@ -20,7 +20,7 @@ impl Config {
         };
         let bytes = std::fs::read(path).map_err(|error| {
             fault(&format_args!(
-                "{error}\nhint: give its path with --config; docs/device.md has one to start from"
+                "{error}\nhint: give its path with --config; docs/reference/device.md has one to start from"
             ))
         })?;
         let text = text_from_bytes(bytes).map_err(|error| fault(&error))?;
