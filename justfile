@@ -28,7 +28,7 @@ demo:
     cargo run --release --bin clr -- demo
 
 # Proofs that take too long for `check`: what they look for and what they found stands in docs/reference/security.md.
-nightly: loom miri fuzz killed soak noisy-line advisories
+nightly: loom miri fuzz killed soak noisy-line advisories msrv packages
 
 # The speed of twenty networks' inference (one thread) and of ten networks' training step beside the peers, as Markdown tables
 # (needs host-tools/bench/setup.sh, and `pip install onnx onnxscript` there; nothing else may run on the machine).
@@ -81,6 +81,18 @@ soak seconds="600":
 # The dependencies against RustSec's database, which must be there (CLR_ADVISORY_DB: a clone of it).
 advisories:
     CLR_ADVISORIES=required .ci/deny
+
+# Everything compiles with the oldest Rust that is promised (`rust-version` in Cargo.toml).
+msrv:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    version=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    rustup toolchain install "$version" --profile minimal
+    cargo +"$version" check --locked --workspace --all-targets --target-dir "${CARGO_TARGET_DIR:-target}/msrv"
+
+# Every crate as a registry would get it, built from its own package.
+packages:
+    cargo package --locked --workspace --exclude clr-tests
 
 # The programs, and a bill of materials next to each.
 release:

@@ -47,3 +47,8 @@ pub use rewrite::{
 pub use shape::Shape;
 pub use sites::SiteInfo;
 pub use tensor::Tensor;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -59,3 +59,8 @@ pub(crate) fn with_threads<T: Send>(
     })?
     .install(work)
 }
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
