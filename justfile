@@ -3,7 +3,7 @@
 default:
     @just --list
 
-# The whole gate: formatting, dependencies, lints, tests, release build, systemd unit, demo.
+# The whole gate: formatting, dependencies, floors, lints, tests, release build, systemd unit, demo.
 check:
     .ci/run
 
@@ -14,6 +14,10 @@ fmt:
 # Lints, warnings denied.
 lint:
     cargo clippy --release --workspace --all-targets -- -D warnings
+
+# Dependencies between crates and modules, and the weight of the engine.
+floors:
+    .ci/floors
 
 # All tests.
 test:

@@ -4,6 +4,7 @@
 
 mod backbone;
 mod canonical;
+#[cfg(feature = "import")]
 mod checkpoint;
 mod digest;
 mod error;
@@ -25,6 +26,7 @@ mod validate;
 mod write;
 
 pub use backbone::Backbone;
+#[cfg(feature = "import")]
 pub use checkpoint::{Architecture, ImportError, ImportOptions, TensorProblem, import, import_bytes, seeded_backbone};
 pub use error::{AdapterMismatch, Missing, OnnxError};
 pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, PadMode, Padding, Pool, ValueId};

@@ -23,7 +23,10 @@ fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
             if !SKIPPED.iter().any(|name| path.ends_with(name)) {
                 found.extend(files(&path, extensions));
             }
-        } else if path.extension().is_some_and(|kind| extensions.iter().any(|name| kind == *name)) {
+        } else if path
+            .extension()
+            .is_some_and(|kind| extensions.iter().any(|name| kind == *name))
+        {
             found.push(path);
         }
     }
@@ -46,7 +49,9 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings
         .map(|heading| {
             let heading = heading.trim_start_matches('#').trim().to_lowercase();
-            let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            let kept = heading
+                .chars()
+                .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
             kept.map(|c| if c == ' ' { '-' } else { c }).collect()
         })
         .collect()
@@ -54,7 +59,9 @@ fn anchors(text: &str) -> BTreeSet<String> {
 
 /// The targets of `[text](target)`.
 fn links(line: &str) -> impl Iterator<Item = &str> {
-    line.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target))
+    line.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')').map(|(target, _)| target))
 }
 
 #[test]
@@ -66,7 +73,11 @@ fn every_link_in_a_document_leads_somewhere() {
         for target in prose(&text).flat_map(links).filter(|target| !target.contains("://")) {
             count += 1;
             let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let file = if path.is_empty() { document.clone() } else { document.parent().unwrap().join(path) };
+            let file = if path.is_empty() {
+                document.clone()
+            } else {
+                document.parent().unwrap().join(path)
+            };
             let leads = file.exists()
                 && (anchor.is_empty() || anchors(&fs::read_to_string(&file).unwrap_or_default()).contains(anchor));
             if !leads {
@@ -85,7 +96,9 @@ fn every_document_that_the_code_names_exists() {
         let text = fs::read_to_string(&source).unwrap_or_default();
         for (start, _) in text.match_indices("docs/") {
             let rest = &text[start..];
-            let end = rest.find(|c: char| !(c.is_alphanumeric() || "/-_.".contains(c))).unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !(c.is_alphanumeric() || "/-_.".contains(c)))
+                .unwrap_or(rest.len());
             let name = rest[..end].trim_end_matches('.');
             if name.ends_with(".md") && !root().join(name).exists() {
                 broken.push(format!("{}: {name}", source.display()));

@@ -7,18 +7,17 @@ use std::{
 };
 
 use clr_adapters::{Adapter, Preprocessing, Recipe};
-use clr_kernels::{Arena, Level, dense, interleave};
-use clr_onnx::{Backbone, ImageView, Parameter, Preprocess as _, check_adapter};
+use clr_kernels::{Arena, Level, dense};
+use clr_onnx::{Backbone, ImageView, Preprocess as _, Program, check_adapter};
+use clr_runtime::{Executable, ExecutableOptions, PackedWeights};
 use rayon::{ThreadPool, prelude::*};
-use tract_onnx::{
-    prelude::{RunOptions, TValue, Tensor, multithread::Executor},
-    tract_core::internal::{TVec, tvec},
-};
 
+#[cfg(feature = "tract")]
+use crate::reference::Reference;
 use crate::{
     Classification, EngineError, ResidentAdapter,
-    auto::Scorer,
-    plan::{Layout, Obstacle, PackedConvs, Plan, Target, compile, reference, tensors},
+    plan::{Native, Plan, Reprogrammed},
+    scorer::Scorer,
 };
 
 /// How an engine computes.
@@ -40,15 +39,16 @@ impl Default for EngineOptions {
     }
 }
 
-/// Which kernels compute a plan. Their answers agree within rounding.
+/// The executor of a plan. Their results agree within rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kernels {
-    /// This crate's: convolution, CLR layer, shortcut and activation in one pass, in tract's plan. A graph with a node
-    /// that they do not know falls back to [`Kernels::Tract`], with a warning in the log.
+    /// The runtime's program of fused steps: convolution, CLR layer, shortcut and activation in one pass. With the feature `tract`, a
+    /// backbone with an operator that the runtime lacks falls back to [`Kernels::Tract`], with a warning in the log.
     #[default]
     Fused,
     /// tract's own operators on the reprogrammed ONNX graph: the reference.
+    #[cfg(feature = "tract")]
     Tract,
 }
 
@@ -56,11 +56,11 @@ pub enum Kernels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineMemory {
-    /// Plans built so far: one per layout of adapters and input size.
+    /// Plans built so far: one per input size, whatever the adapters' recipes.
     pub plans: usize,
-    /// The convolutions' weights as the fused kernels read them, shared by all plans.
+    /// The convolutions' weights as the kernels read them, shared by all plans.
     pub packed_weights: usize,
-    /// Working memory of the fused kernels, reused from frame to frame.
+    /// Working memory and feature maps, reused from image to image.
     pub working: usize,
 }
 
@@ -74,19 +74,14 @@ pub struct Engine {
     options: EngineOptions,
     level: Level,
     pool: Option<Arc<ThreadPool>>,
-    convs: PackedConvs,
+    weights: Arc<PackedWeights>,
     arena: Arc<Arena>,
-    plans: Mutex<HashMap<(Layout, [usize; 2]), Ready>>,
+    plans: Mutex<HashMap<PlanKey, Plan>>,
     token: Arc<()>,
 }
 
-/// A plan, and how an adapter becomes its inputs.
-#[derive(Clone, Debug)]
-struct Ready {
-    plan: Arc<Plan>,
-    /// The inputs behind the picture in tract's own plan; `None` is the fused plan's one tensor.
-    parameters: Option<Arc<[Parameter]>>,
-}
+/// A plan's input size (rows, columns) and, of tract's plans, the recipe.
+type PlanKey = ([usize; 2], Option<Recipe>);
 
 impl Engine {
     /// An engine for the backbone in an ONNX file, with default options.
@@ -113,7 +108,7 @@ impl Engine {
             })
             .transpose()?;
         Ok(Self {
-            convs: PackedConvs::new(backbone.sites().len()),
+            weights: Arc::new(PackedWeights::new(backbone.sites().len())),
             backbone,
             options: EngineOptions { threads, ..options },
             level: Level::detect(),
@@ -139,19 +134,8 @@ impl Engine {
     pub fn prepare(&self, adapter: &Adapter) -> Result<ResidentAdapter, EngineError> {
         check_adapter(&self.backbone, adapter)?;
         let header = &adapter.header;
-        let layout = Layout::new(&self.backbone, header.recipe);
-        let ready = self.plan(&layout, header.recipe, &header.preprocessing, &header.task)?;
-        let tensors = if let Some(parameters) = &ready.parameters {
-            tensors(parameters, adapter)?
-        } else {
-            let packed = layout.pack(&self.backbone, adapter);
-            let tensor = || {
-                Tensor::from_shape(&[packed.len()], &packed)
-                    .map(Arc::new)
-                    .map_err(EngineError::plan)
-            };
-            if packed.is_empty() { Vec::new() } else { vec![tensor()?] }
-        };
+        let plan = self.plan(header.recipe, &header.preprocessing, &header.task)?;
+        let reprogrammed = plan.reprogram(&self.backbone, adapter)?;
         Ok(ResidentAdapter {
             task: header.task.clone(),
             version: header.version,
@@ -163,8 +147,8 @@ impl Engine {
             profile: header.profile.clone().map(Scorer::new),
             head_weight: adapter.head.weight.as_slice().into(),
             head_bias: adapter.head.bias.as_slice().into(),
-            tensors,
-            plan: ready.plan,
+            bytes: reprogrammed.bytes(header.recipe, &self.backbone),
+            reprogrammed,
             engine: Arc::clone(&self.token),
         })
     }
@@ -176,7 +160,7 @@ impl Engine {
                 task: adapter.task.clone(),
             });
         }
-        let features = self.run(&adapter.plan, &adapter.tensors, &adapter.preprocessing, input)?;
+        let features = self.run(&adapter.reprogrammed, &adapter.preprocessing, input)?;
         let logits = self.head(adapter, &features);
         match logits.iter().position(|logit| !logit.is_finite()) {
             Some(class) => Err(EngineError::NotFinite {
@@ -209,30 +193,27 @@ impl Engine {
         preprocessing: &Preprocessing,
         picture: impl Into<ImageView<'a>>,
     ) -> Result<Vec<f32>, EngineError> {
-        let layout = Layout::new(&self.backbone, Recipe::Linear);
-        let ready = self.plan(&layout, Recipe::Linear, preprocessing, "backbone")?;
-        self.run(&ready.plan, &[], preprocessing, &preprocessing.preprocess(picture))
+        let plan = self.plan(Recipe::Linear, preprocessing, "backbone")?;
+        self.run(&plan.untouched(), preprocessing, &preprocessing.preprocess(picture))
     }
 
     /// What the engine holds in memory beside the backbone and the adapters.
     pub fn memory(&self) -> EngineMemory {
         EngineMemory {
             plans: self.plans.lock().unwrap_or_else(PoisonError::into_inner).len(),
-            packed_weights: self.convs.bytes(),
+            packed_weights: self.weights.bytes(),
             working: self.arena.bytes(),
         }
     }
 
-    /// The features `[F]` of a preprocessed picture, by a plan with an adapter's tensors.
+    /// The features `[F]` of a preprocessed image, by a plan with an adapter's parameters.
     fn run(
         &self,
-        plan: &Plan,
-        tensors: &[Arc<Tensor>],
+        reprogrammed: &Reprogrammed,
         preprocessing: &Preprocessing,
         input: &[f32],
     ) -> Result<Vec<f32>, EngineError> {
-        let [channels, height, width] = plan.input;
-        let expected = channels * height * width;
+        let expected = reprogrammed.image().iter().product();
         if input.len() != expected {
             let Preprocessing { height, width, .. } = *preprocessing;
             return Err(EngineError::Input {
@@ -242,100 +223,61 @@ impl Engine {
                 got: input.len(),
             });
         }
-        let run = || {
-            let picture = if plan.interleaved {
-                let mut picture = Tensor::zero::<f32>(&[1, height, width, channels])?;
-                interleave(input, channels, picture.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?);
-                picture
-            } else {
-                Tensor::from_shape(&[1, channels, height, width], input)?
-            };
-            let mut inputs: TVec<TValue> = tvec!(picture.into());
-            inputs.extend(tensors.iter().map(|tensor| TValue::from_const(Arc::clone(tensor))));
-            plan.run(inputs)
-        };
-        match &self.pool {
-            Some(pool) => pool.install(run),
-            None => run(),
-        }
-        .map_err(EngineError::plan)
+        let run = || reprogrammed.features(input);
+        self.pool.as_ref().map_or_else(run, |pool| pool.install(run))
     }
 
-    /// The plan for adapters of a layout at an input size, built if there is none yet. Two threads never build the same one.
-    fn plan(
-        &self,
-        layout: &Layout,
-        recipe: Recipe,
-        preprocessing: &Preprocessing,
-        task: &str,
-    ) -> Result<Ready, EngineError> {
+    /// The plan for adapters of a recipe at an input size, built if there is none yet. Two threads never build the same one.
+    fn plan(&self, recipe: Recipe, preprocessing: &Preprocessing, task: &str) -> Result<Plan, EngineError> {
         let Preprocessing { height, width, .. } = *preprocessing;
         let size = [height as usize, width as usize];
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (layout.clone(), size);
-        if let Some(ready) = plans.get(&key) {
-            return Ok(ready.clone());
+        let keys = [(size, None), (size, Some(recipe))];
+        if let Some(plan) = keys.iter().find_map(|key| plans.get(key)) {
+            return Ok(plan.clone());
         }
         // The backbone runs at sizes other than its own as far as its shapes allow.
-        self.backbone
-            .value_shapes(size[0], size[1])
-            .map_err(|error| EngineError::Size {
-                task: task.to_owned(),
-                height,
-                width,
-                reason: error.to_string(),
-            })?;
+        let program = Program::lower(&self.backbone, size).map_err(|error| EngineError::Size {
+            task: task.to_owned(),
+            height,
+            width,
+            reason: error.to_string(),
+        })?;
         let started = std::time::Instant::now();
-        let fused = match self.options.kernels {
-            Kernels::Fused => self.fused(layout, size)?,
-            Kernels::Tract => None,
+        let (key, plan) = match self.options.kernels {
+            Kernels::Fused => self.native(&program, recipe, size)?,
+            #[cfg(feature = "tract")]
+            Kernels::Tract => self.reference(recipe, size)?,
         };
-        let kernels = if fused.is_some() {
-            Kernels::Fused
-        } else {
-            Kernels::Tract
-        };
-        let ready = if let Some(plan) = fused {
-            Ready {
-                plan: Arc::new(plan),
-                parameters: None,
-            }
-        } else {
-            let executor = self.pool.clone().map_or(Executor::SingleThread, Executor::MultiThread);
-            let options = RunOptions {
-                executor: Some(executor),
-                ..RunOptions::default()
-            };
-            let (plan, parameters) = reference(&self.backbone, recipe, size, &options)?;
-            Ready {
-                plan: Arc::new(plan),
-                parameters: Some(parameters.into()),
-            }
-        };
-        tracing::debug!(
-            recipe = %recipe, height, width, ?kernels,
-            milliseconds = started.elapsed().as_millis() as u64, "plan built"
-        );
-        plans.insert(key, ready.clone());
-        Ok(ready)
+        let milliseconds = started.elapsed().as_millis() as u64;
+        tracing::debug!(%recipe, height, width, milliseconds, "plan built");
+        plans.insert(key, plan.clone());
+        Ok(plan)
     }
 
-    /// The fused plan, or none if the graph has a node that the fused kernels do not know.
-    fn fused(&self, layout: &Layout, size: [usize; 2]) -> Result<Option<Plan>, EngineError> {
-        let target = Target {
-            level: self.level,
+    #[cfg_attr(not(feature = "tract"), expect(unused_variables, reason = "for tract's plan"))]
+    fn native(&self, program: &Program, recipe: Recipe, size: [usize; 2]) -> Result<(PlanKey, Plan), EngineError> {
+        let options = ExecutableOptions {
             threads: self.options.threads,
-            convs: &self.convs,
-            arena: &self.arena,
+            weights: Arc::clone(&self.weights),
+            arena: Arc::clone(&self.arena),
         };
-        match compile(&self.backbone, layout, size, &target) {
-            Ok(plan) => Ok(Some(plan)),
-            Err(Obstacle::Unsupported { node, reason }) => {
-                tracing::warn!(node, reason, "no fused plan; tract's own operators take over");
-                Ok(None)
+        match Executable::new(program, &options) {
+            Ok(executable) => Ok(((size, None), Plan::Native(Arc::new(Native::new(executable))))),
+            #[cfg(feature = "tract")]
+            Err(error) => {
+                tracing::warn!("{error}; tract's own operators take over");
+                self.reference(recipe, size)
             }
-            Err(Obstacle::Failed(error)) => Err(error),
+            #[cfg(not(feature = "tract"))]
+            Err(error) => Err(error.into()),
         }
+    }
+
+    #[cfg(feature = "tract")]
+    fn reference(&self, recipe: Recipe, size: [usize; 2]) -> Result<(PlanKey, Plan), EngineError> {
+        let reference = Reference::new(&self.backbone, recipe, size, self.pool.clone())?;
+        Ok(((size, Some(recipe)), Plan::Reference(Arc::new(reference))))
     }
 
     /// The head: its rows are independent, so they may be shared out without changing a bit.

@@ -76,7 +76,11 @@ pub enum EngineError {
         /// The names there are, sorted.
         resident: Vec<String>,
     },
+    /// The runtime lacks an operator of the backbone.
+    #[error(transparent)]
+    Runtime(#[from] clr_runtime::RuntimeError),
     /// tract refused to build or run the plan.
+    #[cfg(feature = "tract")]
     #[error("inference engine: {reason}")]
     Plan {
         /// tract's own words.
@@ -94,6 +98,7 @@ pub enum EngineError {
 
 impl EngineError {
     /// tract's error, with its chain of causes.
+    #[cfg(feature = "tract")]
     pub(crate) fn plan(error: impl std::fmt::Display) -> Self {
         Self::Plan {
             reason: format!("{error:#}"),

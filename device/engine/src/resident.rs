@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use clr_adapters::{Preprocessing, Profile, Recipe};
-use tract_onnx::prelude::Tensor;
 
-use crate::{auto::Scorer, plan::Plan};
+use crate::{plan::Reprogrammed, scorer::Scorer};
 
 /// An adapter in the form that the plan reads: nothing is copied, packed or checked when a frame comes.
 ///
@@ -27,9 +26,9 @@ pub struct ResidentAdapter {
     pub(crate) head_weight: Box<[f32]>,
     /// `[K]`.
     pub(crate) head_bias: Box<[f32]>,
-    /// The plan's inputs behind the picture.
-    pub(crate) tensors: Vec<Arc<Tensor>>,
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) reprogrammed: Reprogrammed,
+    /// Of its parameters.
+    pub(crate) bytes: usize,
     /// Which engine made it.
     pub(crate) engine: Arc<()>,
 }
@@ -83,11 +82,6 @@ impl ResidentAdapter {
 
     /// Bytes of the adapter's own tensors, without the profile's 30 KB.
     pub fn bytes(&self) -> usize {
-        let head = size_of_val(&*self.head_weight) + size_of_val(&*self.head_bias);
-        head + self
-            .tensors
-            .iter()
-            .map(|tensor| tensor.len() * size_of::<f32>())
-            .sum::<usize>()
+        size_of_val(&*self.head_weight) + size_of_val(&*self.head_bias) + self.bytes
     }
 }

@@ -89,6 +89,14 @@ impl Executable {
         compile::compile(program, options)
     }
 
+    /// Packs the weights for inference now instead of with the first image.
+    pub fn pack(&self) {
+        self.steps
+            .iter()
+            .filter_map(Step::convolution)
+            .for_each(Convolution::pack);
+    }
+
     /// Channels, rows and columns of the image.
     pub fn image(&self) -> [usize; 3] {
         self.image

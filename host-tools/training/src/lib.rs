@@ -2,7 +2,6 @@
 //!
 //! [`train`] takes a backbone and a [`Dataset`] to a finished, folded, encoded adapter. [`Network`] is the graph itself.
 
-mod body;
 mod calibrate;
 mod check;
 #[cfg(any(feature = "cuda", all(test, target_os = "linux")))]
@@ -26,9 +25,9 @@ mod uncertainty;
 #[cfg(test)]
 mod tests;
 
-pub use body::{Footprint, Start};
 pub use calibrate::{Confidence, log_probability};
 pub use check::check_device;
+pub use clr_runtime::{Footprint, PrefixActivations};
 pub use data::{
     Augmentation, Dataset, Flip, LayoutOptions, Outcome, Pictures, Sample, Scan, ScanLine, ScanReport, Split,
     SplitOptions, Survey, Unreadable, Warning, display_path, inspect,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::TaskScore;
+use crate::TaskScore;
 
 /// How readily a [`TaskChooser`](crate::TaskChooser) changes its mind.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -34,7 +34,7 @@ impl Network {
 
     /// Features `[N, F]` in inference mode.
     pub fn features(&self, x: &Tensor) -> Result<Tensor> {
-        match self.features_in_body(x)? {
+        match self.features_in_runtime(x)? {
             Some(features) => Ok(features),
             None => self.features_in_candle(x),
         }

@@ -1,4 +1,4 @@
-//! One step's gradients: through the body picture by picture where that is possible, else in candle for the whole batch.
+//! Gradients of one step: in the runtime, image by image, where that is possible, else in candle for the whole batch.
 
 use std::{
     borrow::Cow,
@@ -7,14 +7,13 @@ use std::{
 };
 
 use candle_core::{Tensor, Var, backprop::GradStore};
+use clr_onnx::Program;
+use clr_runtime::{Executable, ExecutableOptions, Footprint, PrefixActivations, SiteParameters};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Mode, Network, site::Site};
-use crate::{
-    body::{Body, Footprint, SiteParameters, Start},
-    error::{Result, TrainError},
-};
+use crate::error::{Result, TrainError};
 
 /// What a step learned.
 pub struct Learned {
@@ -57,15 +56,17 @@ impl Network {
     /// averages.
     pub fn learn(&mut self, x: &Tensor, mode: Mode, objective: &impl Objective) -> Result<Learned> {
         if mode == Mode::Train
-            && let Some(body) = self.body(x)?
+            && let Some(executable) = self.executable(x)?
         {
             let parameters = self.site_parameters(true)?;
-            let values: Vec<f32> = x.flatten_all()?.to_vec1()?;
-            let images: Vec<&[f32]> = values.chunks_exact(values.len() / x.dim(0)?.max(1)).collect();
-            let first = body.first(&parameters.blocks);
-            let start = |index: usize| Cow::Owned(body.start(images[index], &parameters.blocks, first));
-            let segments = body.segments(first, 1);
-            return self.learn_in_body(&body, &parameters, images.len(), &start, &segments, objective);
+            if obstacle(&executable, &parameters.blocks).is_none() {
+                let values: Vec<f32> = x.flatten_all()?.to_vec1()?;
+                let images: Vec<&[f32]> = values.chunks_exact(values.len() / x.dim(0)?.max(1)).collect();
+                let first = executable.first_trained(&parameters.blocks);
+                let prefix = |index: usize| Cow::Owned(executable.prefix(images[index], &parameters.blocks, first));
+                let segments = executable.segments(first, 1);
+                return self.learn_in_runtime(&executable, &parameters, images.len(), &prefix, &segments, objective);
+            }
         }
         let features = self.training_features(x, mode)?;
         let (logits, loss) = objective(self, 0..x.dim(0)?, &features)?;
@@ -76,41 +77,44 @@ impl Network {
         })
     }
 
-    /// What stands before the first trained site for one preprocessed picture `[3, H, W]` of `size` rows × columns; the features, if no
-    /// site is trained. It stays what it is until [`Network::train_only`] names other sites or a site that is not trained changes.
-    pub fn start(&self, picture: &[f32], size: [usize; 2]) -> Result<Start> {
-        let body = self.body_for(picture.len() / (size[0] * size[1]).max(1), size)?;
-        let parameters = self.site_parameters(true)?;
-        Ok(body.start(picture, &parameters.blocks, body.first(&parameters.blocks)))
+    /// The activations before the first trained site of one preprocessed image `[3, H, W]` of `size` rows × columns; the features, if
+    /// no site is trained. They stay valid until [`Network::train_only`] names other sites or a site that is not trained changes.
+    pub fn prefix(&self, image: &[f32], size: [usize; 2]) -> Result<PrefixActivations> {
+        let executable = self.executable_for(size)?;
+        let parameters = self.site_parameters(true)?.blocks;
+        Ok(executable.prefix(image, &parameters, executable.first_trained(&parameters)))
     }
 
-    /// Like [`Network::learn`] with fixed statistics, from what [`Network::start`] gave for each picture of `size` rows × columns.
+    /// Like [`Network::learn`] with fixed statistics, from the prefix of each image of `size` rows × columns.
     pub fn learn_from(
         &self,
-        starts: &[&Start],
+        prefixes: &[&PrefixActivations],
         size: [usize; 2],
         memory: Memory,
         objective: &impl Objective,
     ) -> Result<Learned> {
-        let body = self.body_for(self.plan.input_channels, size)?;
+        let executable = self.executable_for(size)?;
         let parameters = self.site_parameters(true)?;
-        let segments = body.segments(body.first(&parameters.blocks), memory.segments());
-        let start = |index: usize| Cow::Borrowed(starts[index]);
-        self.learn_in_body(&body, &parameters, starts.len(), &start, &segments, objective)
+        if let Some(node) = obstacle(&executable, &parameters.blocks) {
+            return Err(no_backward_pass(node));
+        }
+        let segments = executable.segments(executable.first_trained(&parameters.blocks), memory.segments());
+        let prefix = |index: usize| Cow::Borrowed(prefixes[index]);
+        self.learn_in_runtime(&executable, &parameters, prefixes.len(), &prefix, &segments, objective)
     }
 
-    /// The features `[F]` behind a start.
-    pub fn features_from(&self, start: &Start, size: [usize; 2]) -> Result<Vec<f32>> {
-        let body = self.body_for(self.plan.input_channels, size)?;
-        Ok(body.finish(start, &self.site_parameters(false)?.blocks))
+    /// The features `[F]` after a prefix.
+    pub fn features_from(&self, prefix: &PrefixActivations, size: [usize; 2]) -> Result<Vec<f32>> {
+        let executable = self.executable_for(size)?;
+        Ok(executable.features_from_prefix(prefix, &self.site_parameters(false)?.blocks))
     }
 
-    /// What one thread of [`Network::learn_from`] takes with the sites that are trained now; nothing is packed or run for it.
+    /// Memory of one thread of [`Network::learn_from`] with the sites that are trained now; nothing is packed or run for it.
     pub fn footprint(&self, size: [usize; 2], memory: Memory) -> Result<Footprint> {
-        let body = self.body_for(self.plan.input_channels, size)?;
+        let executable = self.executable_for(size)?;
         let parameters = self.site_parameters(true)?.blocks;
-        let segments = body.segments(body.first(&parameters), memory.segments());
-        Ok(body.footprint(&parameters, &segments))
+        let segments = executable.segments(executable.first_trained(&parameters), memory.segments());
+        Ok(executable.footprint(&parameters, &segments))
     }
 
     fn site_parameters(&self, training: bool) -> Result<Parameters> {
@@ -120,12 +124,12 @@ impl Network {
         Ok(Parameters { folded, blocks })
     }
 
-    fn learn_in_body<'a>(
+    fn learn_in_runtime<'a>(
         &self,
-        body: &Body,
+        executable: &Executable,
         parameters: &Parameters,
         count: usize,
-        start: &(impl Fn(usize) -> Cow<'a, Start> + Sync),
+        prefix: &(impl Fn(usize) -> Cow<'a, PrefixActivations> + Sync),
         segments: &[usize],
         objective: &impl Objective,
     ) -> Result<Learned> {
@@ -133,12 +137,11 @@ impl Network {
             folded,
             blocks: parameters,
         } = parameters;
-        let (places, length) = Body::places(parameters);
+        let (places, length) = Executable::places(parameters);
         let device = &self.plan.device;
         let one = |index: usize| -> Result<Part> {
-            let mut tape = body.forward(&start(index), parameters, segments);
-            let features = std::mem::take(&mut tape.features);
-            let features = Var::from_vec(features, (1, self.feature_count()), device)?;
+            let tape = executable.forward(&prefix(index), parameters, segments);
+            let features = Var::from_vec(tape.features().to_vec(), (1, self.feature_count()), device)?;
             let (logits, loss) = objective(self, index..index + 1, &features)?;
             let gradients = loss.backward()?;
             let flat = |var: &Var| {
@@ -148,10 +151,10 @@ impl Network {
                     .transpose()
             };
             let sites = if let Some(gradient) = flat(&features)? {
-                body.backward(tape, &gradient, parameters, &places, length)
+                executable.backward(tape, &gradient, parameters, &places, length)
             } else {
-                body.forget(tape);
-                body.zeros(length)
+                executable.discard(tape);
+                executable.zero_gradient(length)
             };
             Ok(Part {
                 logits: logits.flatten_all()?.to_vec1()?,
@@ -172,8 +175,8 @@ impl Network {
         });
         let mut terms = Vec::new();
         for ((site, parameters), place) in folded.iter().zip(parameters).zip(places) {
-            if parameters.trained {
-                let (weights, bias) = parameters.unblock(&sites[place]);
+            if parameters.is_trained() {
+                let (weights, bias) = parameters.unpack(&sites[place]);
                 terms.push(product(&site.0, weights)?);
                 terms.push(product(&site.1, bias)?);
             }
@@ -193,7 +196,7 @@ impl Network {
         }
         let loss = parts.iter().map(|part| part.loss).sum();
         let logits = parts.into_iter().map(|part| {
-            body.recycle(part.sites);
+            executable.recycle(part.sites);
             part.logits
         });
         let logits = logits.collect();
@@ -206,58 +209,75 @@ impl Network {
         })
     }
 
-    /// Features `[N, F]` in inference mode, if the body can compute them.
-    pub(super) fn features_in_body(&self, x: &Tensor) -> Result<Option<Tensor>> {
-        let Some(body) = self.body(x)? else {
+    /// Features `[N, F]` in inference mode, if the runtime can compute them.
+    pub(super) fn features_in_runtime(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let Some(executable) = self.executable(x)? else {
             return Ok(None);
         };
-        let folded = (self.sites.iter().map(|site| site.parameters(false))).collect::<candle_core::Result<Vec<_>>>()?;
-        let parameters = blocks(&folded)?;
+        let parameters = self.site_parameters(false)?.blocks;
         let values: Vec<f32> = x.flatten_all()?.to_vec1()?;
         let n = x.dim(0)?;
         let images: Vec<&[f32]> = values.chunks_exact(values.len() / n.max(1)).collect();
         let features: Vec<Vec<f32>> = images
             .par_iter()
-            .map(|image| body.features(image, &parameters))
+            .map(|image| executable.features(image, &parameters))
             .collect();
         let features = Tensor::from_vec(features.concat(), (n, self.feature_count()), x.device())?;
         Ok(Some(features))
     }
 
-    /// The body for pictures of the size of `x`, if there is one.
-    fn body(&self, x: &Tensor) -> Result<Option<Arc<Body>>> {
-        let (n, channels, height, width) = x.dims4()?;
+    /// The executable for images of the size of `x`, if there is one.
+    fn executable(&self, x: &Tensor) -> Result<Option<Arc<Executable>>> {
+        let (n, _, height, width) = x.dims4()?;
         if n == 0 || !self.plan.device.is_cpu() {
             return Ok(None);
         }
-        Ok(self.compiled(channels, [height, width]))
+        self.compiled([height, width])
     }
 
-    fn body_for(&self, channels: usize, size: [usize; 2]) -> Result<Arc<Body>> {
-        let body = self
-            .plan
-            .device
-            .is_cpu()
-            .then(|| self.compiled(channels, size))
-            .flatten();
-        body.ok_or_else(|| TrainError::Node {
-            node: "the whole graph".to_owned(),
-            reason: format!(
-                "learning picture by picture does not know one of its operators, for {channels} × {} × {} on this device",
-                size[0], size[1]
-            ),
+    fn executable_for(&self, size: [usize; 2]) -> Result<Arc<Executable>> {
+        let executable = if self.plan.device.is_cpu() {
+            self.compiled(size)?
+        } else {
+            None
+        };
+        executable.ok_or_else(|| TrainError::Node {
+            node: "backbone".into(),
+            reason: "training from a prefix runs on a CPU, on a backbone whose operators the runtime has".into(),
         })
     }
 
-    fn compiled(&self, channels: usize, [height, width]: [usize; 2]) -> Option<Arc<Body>> {
-        let mut bodies = self.plan.bodies.lock().unwrap_or_else(PoisonError::into_inner);
-        let body = (bodies.entry([channels, height, width]))
-            .or_insert_with(|| Body::compile(&self.plan, channels, [height, width]).map(Arc::new));
-        body.clone()
+    fn compiled(&self, size: [usize; 2]) -> Result<Option<Arc<Executable>>> {
+        let mut executables = self.plan.executables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = executables.get(&size) {
+            return Ok(known.clone());
+        }
+        let program = Program::lower(&self.plan.frozen, size)?;
+        let made = Executable::new(&program, &ExecutableOptions::new(&program))
+            .ok()
+            .map(Arc::new);
+        executables.insert(size, made.clone());
+        Ok(made)
     }
 }
 
-/// Sites' parameters as candle's tensors and as the body reads them.
+/// A node without a backward pass that depends on a trained site.
+fn obstacle<'a>(executable: &'a Executable, sites: &[SiteParameters]) -> Option<&'a str> {
+    let trainable = executable.trainable_sites();
+    let mut all = sites.iter().zip(trainable);
+    all.any(|(site, trainable)| site.is_trained() && !trainable)
+        .then(|| executable.first_obstacle())
+        .flatten()
+}
+
+fn no_backward_pass(node: &str) -> TrainError {
+    TrainError::Node {
+        node: node.to_owned(),
+        reason: "the runtime has no backward pass for it, and a trained site comes before it".into(),
+    }
+}
+
+/// Parameters of the sites, as candle's tensors and as the runtime reads them.
 struct Parameters {
     folded: Vec<(Tensor, Tensor)>,
     blocks: Vec<SiteParameters>,
@@ -275,7 +295,16 @@ impl Memory {
 fn blocks(folded: &[(Tensor, Tensor)]) -> candle_core::Result<Vec<SiteParameters>> {
     folded
         .iter()
-        .map(|(weights, bias)| SiteParameters::new(weights, bias))
+        .map(|(weights, bias)| {
+            let trained = weights.track_op() || bias.track_op();
+            let (values, bias): (Vec<f32>, Vec<f32>) = (weights.flatten_all()?.to_vec1()?, bias.to_vec1()?);
+            let parameters = if weights.rank() == 4 {
+                SiteParameters::kernel(&values, &bias)
+            } else {
+                SiteParameters::scale(&values, &bias)
+            };
+            Ok(parameters.with_gradient(trained))
+        })
         .collect()
 }
 

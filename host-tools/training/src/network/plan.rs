@@ -8,10 +8,10 @@ use std::{
 
 use candle_core::{Device, Tensor};
 use clr_onnx::{Activation, Backbone, Conv, Graph, Op, PadMode, Padding, Pool, ValueId};
+use clr_runtime::Executable;
 
 use super::frozen::{FrozenSite, SiteNorm};
 use crate::{
-    body::Body,
     error::{Result, TrainError},
     ops::FrozenConv,
 };
@@ -70,8 +70,9 @@ pub(crate) struct Plan {
     pub(crate) feature_count: usize,
     pub(crate) input_channels: usize,
     pub(crate) device: Device,
-    /// By channels, rows and columns of the picture; none where the body cannot compute the plan.
-    pub(crate) bodies: Mutex<HashMap<[usize; 3], Option<Arc<Body>>>>,
+    pub(crate) frozen: Backbone,
+    /// By rows and columns of the image; none where the runtime lacks an operator.
+    pub(crate) executables: Mutex<HashMap<[usize; 2], Option<Arc<Executable>>>>,
 }
 
 impl Plan {
@@ -221,7 +222,8 @@ impl Plan {
             feature_count: backbone.feature_count(),
             input_channels: graph.input_channels,
             device: device.clone(),
-            bodies: Mutex::default(),
+            frozen: backbone.clone(),
+            executables: Mutex::default(),
         })
     }
 }

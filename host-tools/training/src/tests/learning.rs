@@ -42,7 +42,7 @@ fn a_small_task_is_learned_and_the_file_answers_alike() {
     let answer = |input: &[f32]| {
         let x = candle_core::Tensor::from_slice(input, (1, 3, 16, 16), &Device::Cpu).unwrap();
         network
-            .logits(&x)
+            .logits_in_candle(&x)
             .unwrap()
             .flatten_all()
             .unwrap()

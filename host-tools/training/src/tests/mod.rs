@@ -1,6 +1,5 @@
 //! Properties of learning, on small seeded networks and generated pictures.
 
-mod body;
 mod data;
 mod fixtures;
 #[cfg(feature = "cuda")]
@@ -11,3 +10,4 @@ mod network;
 mod plots;
 mod reference;
 mod resume;
+mod runtime;
