@@ -40,7 +40,10 @@ pub(crate) fn copy_task(path: &Path, folder: &Path, name: &str) -> anyhow::Resul
     let cannot = || format!("cannot write '{}'", copy.display());
     fs::create_dir_all(folder).with_context(cannot)?;
     // Complete or not at all: a folder of half the images would train without a word.
-    let part = tempfile::Builder::new().prefix(".part-").tempdir_in(folder).with_context(cannot)?;
+    let part = tempfile::Builder::new()
+        .prefix(".part-")
+        .tempdir_in(folder)
+        .with_context(cannot)?;
     let staged = part.path().join(name);
     copy_folder(path, &staged).with_context(cannot)?;
     fs::rename(&staged, &copy).with_context(cannot)?;
@@ -92,7 +95,9 @@ mod tests {
         let mine = folder.path().join("data/digits");
         fs::create_dir_all(&mine).unwrap();
         fs::write(mine.join("photo.jpg"), "mine").unwrap();
-        let error = copy_task(&from, &folder.path().join("data"), "digits").unwrap_err().to_string();
+        let error = copy_task(&from, &folder.path().join("data"), "digits")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("hint: "), "{error}");
         assert_eq!(fs::read(mine.join("photo.jpg")).unwrap(), b"mine");
     }
@@ -104,7 +109,10 @@ mod tests {
         fs::write(folder.path().join("net.original.clr"), "classifier").unwrap();
         let here = folder.path().join("here");
         fs::create_dir(&here).unwrap();
-        assert_eq!(copy_backbone(&folder.path().join("net.onnx"), &here).unwrap(), here.join("net.onnx"));
+        assert_eq!(
+            copy_backbone(&folder.path().join("net.onnx"), &here).unwrap(),
+            here.join("net.onnx")
+        );
         assert_eq!(fs::read(here.join("net.original.clr")).unwrap(), b"classifier");
     }
 }
