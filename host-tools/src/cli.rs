@@ -107,7 +107,7 @@ mod tests {
             for (name, text) in texts.chain([(command.get_name().to_owned(), about)]) {
                 let shown = text.split(" [default").next().unwrap_or_default();
                 assert!(
-                    shown.chars().count() <= 90 && !shown.ends_with('.'),
+                    shown.chars().count() <= 72 && !shown.ends_with('.'),
                     "{} {name}: {text}",
                     command.get_name()
                 );

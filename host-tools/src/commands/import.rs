@@ -25,7 +25,7 @@ use crate::{
     after_help = "Examples:\n  clr import resnet18.safetensors -o resnet18.onnx --labels imagenet.txt\n  clr import model.onnx -o backbone.onnx --preset tf --check-images photos/\n  clr import model.onnx --size 224 --output-name logits\n\nReads ONNX (opset 7 to 28), and PyTorch checkpoints (both .pth formats; nothing in them is executed) and .safetensors of the listed architectures, with the names of torchvision, timm and Transformers, wherever the weights are in the file. Writes the backbone and <stem>.original.clr, its own classifier as an adapter."
 )]
 pub(crate) struct ImportArgs {
-    /// .onnx, .pth, .pt, .ckpt, .safetensors, or the .index.json of several such files
+    /// .onnx, .pth, .pt, .ckpt, .safetensors, or the .index.json of several
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// Backbone to write

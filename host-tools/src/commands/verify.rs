@@ -29,7 +29,7 @@ pub(crate) struct VerifyArgs {
     /// Public key of a device, for adapters that it tuned
     #[arg(long, value_name = "KEY")]
     device_key: Option<String>,
-    /// Name of a device or fleet that the files must be signed for; may be repeated
+    /// Device or fleet that the files must be signed for; may be repeated
     #[arg(long, value_name = "NAME")]
     audience: Vec<String>,
 }
