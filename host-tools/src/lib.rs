@@ -9,6 +9,7 @@ mod bench;
 mod check_images;
 mod cli;
 mod commands;
+mod copies;
 mod destination;
 mod device;
 mod doctor;

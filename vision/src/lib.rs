@@ -62,7 +62,12 @@ pub use clr_training as training;
 #[cfg(feature = "update")]
 pub use clr_transfer as update;
 
-/// The example of the README compiles.
+/// The example of the crate's README compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
+struct CrateReadme;
+
+/// The library example of the repository's README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
 struct Readme;

