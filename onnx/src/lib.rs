@@ -4,6 +4,7 @@
 
 mod backbone;
 mod canonical;
+#[cfg(feature = "import")]
 mod checkpoint;
 mod digest;
 mod error;
@@ -14,6 +15,7 @@ mod metadata;
 mod missing;
 mod opaque;
 mod preprocess;
+mod program;
 pub mod proto;
 mod resize;
 mod rewrite;
@@ -24,6 +26,7 @@ mod validate;
 mod write;
 
 pub use backbone::Backbone;
+#[cfg(feature = "import")]
 pub use checkpoint::{Architecture, ImportError, ImportOptions, TensorProblem, import, import_bytes, seeded_backbone};
 pub use error::{AdapterMismatch, Missing, OnnxError};
 pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, PadMode, Padding, Pool, ValueId};
@@ -36,6 +39,7 @@ pub use preprocess::{
     decode_image, decode_image_bytes, decode_image_bytes_for, decode_image_for, efficientnet_lite_preprocessing,
     has_further_images, imagenet_preprocessing, read_image_file, shrink_to_fit,
 };
+pub use program::{ConvStep, Program, Step, StepOp};
 pub use resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding, Taps};
 pub use rewrite::{
     HeadPart, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge, reprogram,

@@ -4,8 +4,9 @@
 
 use super::{
     dispatch::{Kernel, dispatch},
-    lanes::{LANES, Lanes, Level},
+    lanes::Lanes,
     rows::{AFFINE_PARAMETERS, Bounds},
+    simd::{LANES, Level},
 };
 
 /// Pixels that are computed side by side, so that no sum waits for itself.

@@ -4,7 +4,10 @@
 use super::lanes::NeonLanes;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2Lanes, Avx512Lanes};
-use super::lanes::{LANES, Lanes, Level};
+use super::{
+    lanes::Lanes,
+    simd::{LANES, Level},
+};
 
 /// A computation over vectors.
 pub(crate) trait Kernel {
@@ -39,13 +42,13 @@ pub(crate) fn dispatch<K: Kernel>(level: Level, kernel: &mut K) {
     // SAFETY: a level beyond `Portable` exists only where `Level` found its instruction set.
     unsafe {
         match level {
-            Level::Portable => kernel.run::<[f32; LANES]>(),
+            Level::Portable(_) => kernel.run::<[f32; LANES]>(),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(kernel),
+            Level::Avx2(_) => avx2(kernel),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(kernel),
+            Level::Avx512(_) => avx512(kernel),
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => neon(kernel),
+            Level::Neon(_) => neon(kernel),
         }
     }
 }

@@ -3,67 +3,7 @@
 //! A value of the network is stored as `[⌈C / 16⌉, H, W, 16]`, so the sixteen lanes are sixteen channels of one pixel
 //! and no kernel ever shuffles.
 
-/// Lanes of a vector and channels of a block.
-pub const LANES: usize = 16;
-
-/// The instruction set that the kernels run in, found out once per engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// Whatever the compiler makes of plain Rust for the target.
-    Portable,
-    /// AVX2 and FMA: a vector is two registers.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// AVX-512F: a vector is one register.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    /// NEON: a vector is four registers.
-    #[cfg(target_arch = "aarch64")]
-    Neon,
-}
-
-impl Level {
-    /// The best level of this machine.
-    pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                return Self::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Self::Avx2;
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        {
-            if std::arch::is_aarch64_feature_detected!("neon") {
-                return Self::Neon;
-            }
-        }
-        Self::Portable
-    }
-
-    /// Every level that this machine can run, worst first.
-    #[cfg(test)]
-    pub(crate) fn available() -> Vec<Self> {
-        #[allow(unused_mut, reason = "targets without a vector level have the portable one alone")]
-        let mut levels = vec![Self::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                levels.push(Self::Avx2);
-            }
-            if is_x86_feature_detected!("avx512f") {
-                levels.push(Self::Avx512);
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        if Self::detect() == Self::Neon {
-            levels.push(Self::Neon);
-        }
-        levels
-    }
-}
+use super::simd::LANES;
 
 /// Sixteen f32. NaN in `self` survives [`Lanes::clamp`], so a broken input is seen in the answer.
 ///

@@ -8,7 +8,10 @@
 use super::lanes::NeonLanes;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2Lanes, Avx512Lanes};
-use super::lanes::{LANES, Lanes, Level};
+use super::{
+    lanes::Lanes,
+    simd::{LANES, Level},
+};
 
 /// Output blocks per tile, at most.
 pub(crate) const MAX_BLOCKS: usize = 2;
@@ -61,13 +64,13 @@ pub(crate) type TileFn = unsafe fn(&Tile);
 /// The tile kernels of one shape class, by the number of pixels − 1.
 pub(crate) fn tiles(level: Level, blocks: usize, x_pixel: usize) -> &'static [TileFn] {
     match level {
-        Level::Portable => portable::find(blocks, x_pixel),
+        Level::Portable(_) => portable::find(blocks, x_pixel),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => avx2::find(blocks, x_pixel),
+        Level::Avx2(_) => avx2::find(blocks, x_pixel),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => avx512::find(blocks, x_pixel),
+        Level::Avx512(_) => avx512::find(blocks, x_pixel),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => neon::find(blocks, x_pixel),
+        Level::Neon(_) => neon::find(blocks, x_pixel),
     }
 }
 
@@ -76,7 +79,7 @@ pub(crate) fn tiles(level: Level, blocks: usize, x_pixel: usize) -> &'static [Ti
 pub(crate) const fn tile_blocks(level: Level) -> usize {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => 2,
+        Level::Avx512(_) => 2,
         _ => 1,
     }
 }

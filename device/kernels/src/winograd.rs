@@ -9,8 +9,9 @@ use clr_onnx::Conv;
 
 use super::{
     dispatch::{Kernel, dispatch},
-    lanes::{LANES, Lanes, Level},
+    lanes::Lanes,
     rows::{AFFINE_PARAMETERS, Bounds},
+    simd::{LANES, Level},
 };
 
 /// Outputs of a tile along one axis.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Instant};
 
 use clap::Args;
 use clr_adapters::Preprocessing;
-use clr_device::{Engine, EngineOptions, ResidentAdapter};
+use clr_engine::{Engine, EngineOptions, ResidentAdapter};
 use clr_onnx::{ReducedImage, decode_image_for};
 use clr_training::{Outcome, Scan, ScanReport, Unreadable, display_path};
 use serde::Serialize;

@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use candle_core::Device;
 use clap::Args;
 use clr_adapters::Recipe;
-use clr_device::{Engine, EngineOptions, ResidentAdapter, TaskSet};
+use clr_engine::{Engine, EngineOptions, ResidentAdapter, TaskSet};
+use clr_fetch::{Cache, FetchError, FetchedTask, TaskOptions};
 use clr_onnx::Backbone;
 use clr_training::{Dataset, RecipeChoice, Schedule, Split, SplitOptions, TrainOptions, Trained, train};
 use prost::Message as _;
@@ -15,10 +16,8 @@ use serde::Serialize;
 use super::{Context, eval};
 use crate::{
     backbones::{read_adapter, read_backbone},
-    cache::Cache,
     destination::{try_folder, write_atomically},
     device::DeviceArg,
-    fetch::{self, FetchError, FetchedTask, TaskOptions},
     forgetting::{self, Forgetting, Pictures},
     learn::{Parity, Watcher, publish_checked, write_plots},
     output::{Output, Table, human_time},
@@ -114,8 +113,8 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
     );
     let device = args.device.open()?;
     let cache = context.cache()?;
-    let lite0 = fetch::find_backbone("lite0").context("no such backbone")?;
-    let backbone_path = fetch::fetch_backbone(lite0, &cache, output)?.path;
+    let lite0 = clr_fetch::find_backbone("lite0").context("no such backbone")?;
+    let backbone_path = clr_fetch::fetch_backbone(lite0, &cache, output)?.path;
     let backbone = read_backbone(&backbone_path)?;
     let fetched = fetch_three(|name, limit| fetch_one(name, limit, &cache, output))?;
 
@@ -201,12 +200,12 @@ fn fetch_three<T>(mut fetch: impl FnMut(&str, usize) -> Result<T, FetchError>) -
 }
 
 fn fetch_one(name: &str, limit: usize, cache: &Cache, output: &Output) -> Result<FetchedTask, FetchError> {
-    let task = fetch::find_task(name).ok_or_else(|| fetch::unknown(name))?;
+    let task = clr_fetch::find_task(name).ok_or_else(|| clr_fetch::unknown(name))?;
     let options = TaskOptions {
         seed: 0,
         limit_per_class: Some(limit),
     };
-    fetch::fetch_task(task, options, cache, output)
+    clr_fetch::fetch_task(task, options, cache, output)
 }
 
 fn learn(

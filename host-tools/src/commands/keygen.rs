@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clr_device::{KeyFileError, generate_key, write_public_key, write_secret_key};
+use clr_adapters::{KeyFileError, generate_key, write_public_key, write_secret_key};
 use serde::Serialize;
 
 use super::Context;

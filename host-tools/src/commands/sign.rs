@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use clr_adapters::read_secret_key;
 use clr_adapters::{Digest, Terms, encode, sign_release};
-use clr_device::read_secret_key;
 use serde::Serialize;
 
 use super::Context;

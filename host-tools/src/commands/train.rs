@@ -101,7 +101,7 @@ enum RecipeArg {
 enum ScheduleArg {
     /// The paper's: 60 epochs, Adam 1e-3, no augmentation
     Paper,
-    /// This project's: docs/training.md says how it was found
+    /// This project's: docs/reference/training.md says how it was found
     Default,
 }
 

@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
+use clr_adapters::read_public_key;
 use clr_adapters::{Limits, Policy, PublicKey, Refusal, SignerClass, Trust, TrustedKey, admit, decode};
-use clr_device::read_public_key;
 use serde::Serialize;
 
 use super::Context;

@@ -4,8 +4,9 @@ use crate::{
     arena::Arena,
     depthwise::{Depthwise, depthwise},
     dispatch::{Kernel, dispatch},
-    lanes::{LANES, Lanes, Level},
+    lanes::Lanes,
     rows::{Bounds, CLR_PARAMETERS},
+    simd::{LANES, Level},
 };
 
 /// Values of a plane with a border of one pixel, and from one of its rows to the next.

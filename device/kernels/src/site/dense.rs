@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::{MAX_BLOCKS, Site, Source, uniform};
 use crate::{
-    lanes::LANES,
     pack::Reads,
     rows::AFFINE_PARAMETERS,
+    simd::LANES,
     tile::{Tile, tiles},
 };
 

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use candle_core::Device;
 use clap::{Args, ValueEnum};
 use clr_adapters::Adapter;
-use clr_device::{Engine, EngineOptions, ResidentAdapter};
+use clr_engine::{Engine, EngineOptions, ResidentAdapter};
 use clr_onnx::{Backbone, ImageError};
 use clr_training::{
     Confidence, Dataset, Evaluation, Sample, ScanReport, Split, SplitOptions, Unreadable, display_path,

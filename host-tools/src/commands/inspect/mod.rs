@@ -16,7 +16,7 @@ use clr_onnx::Backbone;
 use super::{Context, preprocessing::describe};
 use crate::{backbones::read_adapter, output::Output};
 
-/// The first bytes of every adapter file (docs/adapter-format.md).
+/// The first bytes of every adapter file (docs/reference/adapter-format.md).
 const ADAPTER: &[u8] = b"\x89CLR\r\n\x1a\n";
 
 /// Show what is in an adapter or a backbone

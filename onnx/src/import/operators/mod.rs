@@ -1,4 +1,4 @@
-//! One conversion per operator. `docs/adding-an-operator.md` says how to add one.
+//! One conversion per operator. `docs/guide/adding-an-operator.md` says how to add one.
 
 mod activations;
 mod arithmetic;
