@@ -1,6 +1,6 @@
 //! Every operator arrives in the canonical graph as what it computes, in each of the spellings that exporters use.
 
-use clr_onnx::{Activation, BatchNorm, Conv, Op, Padding, Pool, Tensor};
+use clr_onnx::{Activation, BatchNorm, Conv, Op, PadMode, Padding, Pool, Tensor};
 
 use crate::support::{Model, float, int, ints, ramp, string, tensor};
 
