@@ -139,6 +139,39 @@ impl<'a> Import<'a> {
         Ok(self.drop_dead(output, &live))
     }
 
+    /// The note about opaque steps, if there are any.
+    pub(in super::super) fn opaque_note(&self) -> Option<String> {
+        let steps: Vec<&Opaque> = self
+            .nodes
+            .iter()
+            .filter_map(|node| match &node.op {
+                Op::Opaque(step) => Some(&**step),
+                _ => None,
+            })
+            .collect();
+        let (first, more) = steps.split_first().map(|(first, rest)| (first, !rest.is_empty()))?;
+        let mut operators: Vec<&str> = first.operators().collect();
+        steps.iter().skip(1).for_each(|step| operators.extend(step.operators()));
+        operators.sort_unstable();
+        operators.dedup();
+        let batch = if first.is_single() {
+            "; the file fixes a batch of 1 for them, and so does the backbone's"
+        } else {
+            ""
+        };
+        Some(format!(
+            "{} {} kept as the file's own nodes, since the graph has no operation for them ({}): training reaches down to the last \
+             of them{batch}",
+            steps.len(),
+            if more {
+                "parts of the network are"
+            } else {
+                "part of the network is"
+            },
+            operators.join(", ")
+        ))
+    }
+
     /// The values that `output` needs.
     fn reached(&self, output: ValueId, cuts: &HashMap<&'a str, ValueId>) -> Result<HashSet<ValueId>, String> {
         let mut live = HashSet::from([output]);

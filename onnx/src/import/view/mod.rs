@@ -175,6 +175,13 @@ impl View {
             .is_some_and(|axis| own(axis) && self.significant(axis) == self.of_part(Part::Channels))
     }
 
+    /// Whether it is a vector, or channels, rows and columns in any order.
+    pub(super) fn is_whole(&self) -> bool {
+        self.rank() == 2
+            || (1..self.rank())
+                .all(|axis| self.part(axis).is_some() || self.axis(axis).is_some_and(|axis| self.product(axis) == 1))
+    }
+
     /// Whether the tensor is the value as it is in the graph.
     fn is_plain(&self, shape: Shape) -> bool {
         let order = self.significant(&self.axes.concat());

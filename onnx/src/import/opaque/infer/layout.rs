@@ -329,11 +329,12 @@ fn split(node: &Node<'_>) -> Result<Vec<Info>, String> {
     let size = length.unsigned_abs().div_ceil(outputs.unsigned_abs()) as i64;
     let equal = || {
         (0..outputs)
-            .map(|output| size.min((length - output * size).max(0)))
+            .map(|output| size.min(length.saturating_sub(output.saturating_mul(size)).max(0)))
             .collect()
     };
     let sizes = node.ints("split", 1)?.unwrap_or_else(equal);
-    if sizes.iter().sum::<i64>() != length || sizes.len() as i64 != outputs {
+    let total = sizes.iter().try_fold(0_i64, |sum, &size| sum.checked_add(size));
+    if total != Some(length) || sizes.len() as i64 != outputs {
         return Err(format!("into {sizes:?} of {length}"));
     }
     let part = |size: i64| {

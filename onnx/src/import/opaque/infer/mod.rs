@@ -157,8 +157,8 @@ fn of_several(operator: &str) -> Option<Option<Kind>> {
 }
 
 /// Shapes and types of a node's outputs.
-pub(super) fn infer(source: Source<'_>, inputs: &[Option<Info>], batch: Option<i64>) -> Result<Vec<Info>, String> {
-    let node = Node { source, inputs, batch };
+pub(super) fn infer(source: Source<'_>, inputs: &[Option<Info>]) -> Result<Vec<Info>, String> {
+    let node = Node { source, inputs };
     let operator = source.operator();
     if of_one(operator) {
         return node.of_one();
@@ -189,8 +189,6 @@ pub(super) fn infer(source: Source<'_>, inputs: &[Option<Info>], batch: Option<i
 struct Node<'i> {
     source: Source<'i>,
     inputs: &'i [Option<Info>],
-    /// The batch, if the file fixes it.
-    batch: Option<i64>,
 }
 
 impl Node<'_> {

@@ -55,6 +55,15 @@ pub(super) fn infer(node: &Node<'_>) -> Result<Info, String> {
                 (None, None) => return Err("no kernel_shape".to_owned()),
             };
             let sizes = window(node, &spatial()?, &kernel, operator == "ConvTranspose")?;
+            if operator == "Conv"
+                && let Some(weight) = weight
+            {
+                let own = known(*weight.dims.get(1).ok_or("weight without axes")?)?;
+                let expected = own.saturating_mul(node.int("group", 1)?);
+                if channels != Dim::Known(expected) {
+                    return Err(format!("expected {expected} input channels, got {channels:?}"));
+                }
+            }
             let channels = match weight {
                 None => channels,
                 Some(weight) if operator == "Conv" => *weight.dims.first().ok_or("weight without axes")?,
@@ -105,7 +114,7 @@ fn window(node: &Node<'_>, sizes: &[i64], kernel: &[i64], transposed: bool) -> R
                 .checked_sub(padding);
         }
         if auto.starts_with("SAME") {
-            return Some((size + stride - 1) / stride);
+            return Some(size.checked_add(stride - 1)? / stride);
         }
         let padding = if auto == "VALID" { 0 } else { padding };
         let room = size
@@ -113,11 +122,11 @@ fn window(node: &Node<'_>, sizes: &[i64], kernel: &[i64], transposed: bool) -> R
             .checked_sub(reach)
             .filter(|&room| room >= 0)?;
         let count = if ceil {
-            (room + stride - 1) / stride
+            room.checked_add(stride - 1)? / stride
         } else {
             room / stride
         };
-        let excess = ceil && count * stride >= size + pads[axis];
+        let excess = ceil && count.saturating_mul(stride) >= size.saturating_add(pads[axis]);
         Some(count + 1 - i64::from(excess))
     };
     (0..rank)
