@@ -1,16 +1,11 @@
 //! One training step: forward, backward, update. Each measurement runs in a process of its own, so that its peak memory is.
 
-use std::{
-    ops::Range,
-    process::{Command, Stdio},
-};
+use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
-use candle_core::{Device, Tensor};
-use candle_nn::optim::{AdamW, Optimizer as _, ParamsAdamW};
 use clr_adapters::Recipe;
 use clr_onnx::seeded_backbone;
-use clr_training::{Mode, Network, peak_memory};
+use clr_training::{Adam, AdamOptions, Network, PerGroup, cross_entropy, peak_memory};
 use serde::{Deserialize, Serialize};
 
 use super::{CLASSES, Times, architecture, at_size, inference::picture};
@@ -42,39 +37,32 @@ pub(crate) fn run_step(job: &StepJob) -> anyhow::Result<Step> {
     pool.install(|| {
         let architecture = architecture(&job.architecture).context("no such architecture")?;
         let backbone = at_size(seeded_backbone(architecture, 1, 0), job.size)?;
-        let mut network = Network::new(&backbone, Recipe::Clr, CLASSES, &Device::Cpu, 0)?;
+        let mut network = Network::new(&backbone, Recipe::Clr, CLASSES, 0)?;
         drop(backbone);
-        let parameters = network.parameters()?;
-        let count = parameters.iter().map(|parameter| parameter.var.elem_count()).sum();
-        let variables = parameters.into_iter().map(|parameter| parameter.var).collect();
-        let mut optimiser = AdamW::new(
-            variables,
-            ParamsAdamW {
-                lr: 1e-3,
-                weight_decay: 0.0,
-                ..Default::default()
-            },
-        )?;
+        let parameters = network.parameters();
+        let count = parameters.iter().map(|parameter| parameter.values.len()).sum();
+        let options = AdamOptions {
+            rates: PerGroup::all(1e-3),
+            decay: PerGroup::all(0.0),
+            relative: false,
+            l2_norm: 0.0,
+            clip: None,
+            beta2: 0.999,
+        };
+        let mut adam = Adam::new(parameters, options, None);
         let one = picture(job.size);
-        let images: Vec<f32> = (0..job.batch).flat_map(|_| one.iter().copied()).collect();
-        let images = Tensor::from_vec(
-            images,
-            (job.batch, 3, job.size as usize, job.size as usize),
-            &Device::Cpu,
-        )?;
-        let classes: Vec<u32> = (0..job.batch).map(|index| (index % CLASSES) as u32).collect();
-        let classes = Tensor::from_vec(classes, job.batch, &Device::Cpu)?;
+        let images: Vec<&[f32]> = vec![&one; job.batch];
+        let loss = |index: usize, logits: &[f32]| {
+            let mut target = vec![0.0; CLASSES];
+            target[index % CLASSES] = 1.0;
+            let (loss, gradient) = cross_entropy(logits, &target, 1.0);
+            let share = 1.0 / job.batch as f64;
+            let gradient = gradient.into_iter().map(|value| (value * share) as f32);
+            ((loss * share) as f32, gradient.collect())
+        };
         let times = Times::of(0.0, job.steps, || {
-            let learned = network.learn(
-                &images,
-                Mode::Train,
-                &|network: &Network, part: Range<usize>, x: &Tensor| {
-                    let logits = network.classify(x, true)?;
-                    let loss = candle_nn::loss::cross_entropy(&logits, &classes.narrow(0, part.start, part.len())?)?;
-                    Ok((logits, (loss * (part.len() as f64 / job.batch as f64))?))
-                },
-            )?;
-            optimiser.step(&learned.gradients)?;
+            let output = network.forward_backward(&images, [job.size as usize; 2], None, &loss)?;
+            network.set_values(adam.step(&output.gradients, 1.0))?;
             Ok(())
         })?;
         Ok(Step {
