@@ -1,4 +1,4 @@
-//! The configuration file: `clr_device::daemon::Config::read`.
+//! The configuration file: `clr_daemon::Config::read`.
 //!
 //! What is read has the paths and the trust that the daemon asks for; what is refused is refused with the file's name.
 #![no_main]
@@ -9,7 +9,7 @@ use std::{
     sync::LazyLock,
 };
 
-use clr_device::daemon::Config;
+use clr_daemon::Config;
 use libfuzzer_sys::fuzz_target;
 
 /// One file a process; memory where the system has it as a folder.

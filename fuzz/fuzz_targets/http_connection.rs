@@ -1,9 +1,9 @@
-//! The bytes of an HTTP connection: `clr_device::daemon::http_answer`, the server over bytes in memory.
+//! The bytes of an HTTP connection: `clr_daemon::http_answer`, the server over bytes in memory.
 //!
 //! The bytes are sent as they are, and once more as a request whose start is sound. How they are cut on the way makes no difference.
 #![no_main]
 
-use clr_device::daemon::http_answer;
+use clr_daemon::http_answer;
 use libfuzzer_sys::fuzz_target;
 
 /// The cap on bodies.

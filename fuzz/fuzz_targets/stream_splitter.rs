@@ -1,11 +1,11 @@
-//! The stream of images on standard input: `clr_device::daemon::fuzz::split_stream`.
+//! The stream of images on standard input: `clr_daemon::fuzz::split_stream`.
 //!
 //! A stream is made of garbage and of sound, cut and damaged images. What arrives at once is delivered at most once, byte by byte; what
 //! arrives in pieces has the same images. It may have cut ones too, each delivered before the bytes came that would have contradicted
 //! it: a splitter that waited for them would hold back sound images. Sound images at the end are found.
 #![no_main]
 
-use clr_device::daemon::fuzz::split_stream;
+use clr_daemon::fuzz::split_stream;
 use libfuzzer_sys::{
     arbitrary::{self, Arbitrary, Unstructured},
     fuzz_target,

@@ -48,7 +48,7 @@ pub(crate) fn answers(
 #[cfg(test)]
 mod tests {
     use clr_adapters::Recipe;
-    use clr_device::{Engine, EngineOptions};
+    use clr_engine::{Engine, EngineOptions};
     use clr_onnx::{Architecture, RgbImage, seeded_backbone};
 
     use super::*;

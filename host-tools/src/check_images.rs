@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clr_adapters::{Adapter, Preprocessing};
-use clr_device::{Engine, EngineOptions, ResidentAdapter};
+use clr_engine::{Engine, EngineOptions, ResidentAdapter};
 use clr_onnx::{Backbone, Origin, Preset, StatedPreprocessing};
 use clr_training::Scan;
 use rayon::prelude::*;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 
-use crate::cache::is_alive;
+use clr_fetch::is_alive;
 
 /// Temporary files are called `.clr-<pid>-…`.
 const PREFIX: &str = ".clr-";

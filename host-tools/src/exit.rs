@@ -2,10 +2,11 @@
 
 use std::{error::Error as StdError, io::Write};
 
+use clr_fetch::FetchError;
 use clr_transfer::ClientError;
 use serde::Serialize;
 
-use crate::{fetch::FetchError, output::Output};
+use crate::output::Output;
 
 /// The command failed.
 pub(crate) const FAILURE: u8 = 1;

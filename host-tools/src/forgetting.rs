@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use clr_device::{Engine, ResidentAdapter, TaskSet};
+use clr_engine::{Engine, ResidentAdapter, TaskSet};
 use clr_onnx::Preprocess as _;
 use rayon::prelude::*;
 use serde::Serialize;

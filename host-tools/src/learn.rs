@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clr_device::{Engine, EngineOptions};
+use clr_engine::{Engine, EngineOptions};
 use clr_onnx::Backbone;
 use clr_training::{
     Observer, ParitySample, Phase, Progress, Record, Trained, Warning, confusion_matrix_svg, inspect::Severity,

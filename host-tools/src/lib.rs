@@ -6,15 +6,14 @@
 mod backbones;
 mod batches;
 mod bench;
-mod cache;
 mod check_images;
 mod cli;
 mod commands;
+mod copies;
 mod destination;
 mod device;
 mod doctor;
 mod exit;
-mod fetch;
 mod forgetting;
 mod known_devices;
 mod learn;
@@ -91,9 +90,11 @@ fn start_logging(verbose: u8, quiet: bool) {
     let directives = match (quiet, verbose) {
         (true, _) => "error",
         (false, 0) => {
-            "warn,usvg=error,resvg=error,clr=info,clr_host_tools=info,clr_onnx=warn,clr_training=info,clr_device=warn"
+            "warn,usvg=error,resvg=error,clr=info,clr_host_tools=info,clr_onnx=warn,clr_training=info,clr_engine=warn,clr_fetch=info"
         }
-        (false, 1) => "info,clr=debug,clr_host_tools=debug,clr_onnx=debug,clr_training=debug,clr_device=debug",
+        (false, 1) => {
+            "info,clr=debug,clr_host_tools=debug,clr_onnx=debug,clr_training=debug,clr_engine=debug,clr_fetch=debug"
+        }
         (false, _) => "debug",
     };
     let filter = EnvFilter::try_from_env("CLR_LOG").unwrap_or_else(|_| EnvFilter::new(directives));

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use clr_fetch::{Bar, Progress, Unit};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -27,10 +28,14 @@ struct Document<'a, T> {
     body: &'a T,
 }
 
-/// `body` as the document `clr.<command>/1`.
+/// Versions of documents whose keys changed since version 1.
+const VERSIONS: [(&str, u32); 1] = [("bench", 2)];
+
+/// `body` as the document `clr.<command>/<version>`.
 pub(crate) fn document<T: Serialize>(command: &str, body: &T) -> std::io::Result<String> {
+    let version = VERSIONS.iter().find(|(name, _)| *name == command);
     let document = Document {
-        schema: format!("clr.{command}/1"),
+        schema: format!("clr.{command}/{}", version.map_or(1, |(_, version)| *version)),
         body,
     };
     serde_json::to_string_pretty(&document).map_err(std::io::Error::other)
@@ -43,7 +48,7 @@ impl Output {
         Self { json, quiet, colour }
     }
 
-    /// Writes `body` as the document `clr.<command>/1`.
+    /// Writes `body` as the document `clr.<command>/<version>`.
     pub(crate) fn document<T: Serialize>(&self, command: &str, body: &T) -> std::io::Result<()> {
         self.line(&document(command, body)?)
     }
@@ -99,6 +104,35 @@ impl Output {
         bar.set_message(message.to_owned());
         bar.enable_steady_tick(Duration::from_millis(250));
         bar
+    }
+}
+
+impl Progress for Output {
+    fn start(&self, unit: Unit, length: u64, message: &str) -> Box<dyn Bar> {
+        let bar = match unit {
+            Unit::Bytes => self.bytes_bar(length, message),
+            Unit::Images => self.bar(length, message),
+        };
+        Box::new(FetchBar(bar))
+    }
+}
+
+/// A bar that disappears when it is dropped.
+struct FetchBar(ProgressBar);
+
+impl Bar for FetchBar {
+    fn set_length(&self, length: u64) {
+        self.0.set_length(length);
+    }
+
+    fn set_position(&self, position: u64) {
+        self.0.set_position(position);
+    }
+}
+
+impl Drop for FetchBar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

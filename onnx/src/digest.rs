@@ -8,6 +8,7 @@
 //! node    = name | list of input values | tag (u8) | fields of the operation in the order of the Rust type
 //! padding = 0 top left bottom right | 1 (SAME_UPPER) | 2 (SAME_LOWER)      (tag: u8)
 //! option  = 0 | 1 value                                                    (tag: u8)
+//! opaque  = length | bytes of its ModelProto, in which names and constants have one form | batch of one only (u8)
 //! ```
 //! Not part of it: the classifier, labels, preprocessing, the backbone's own name and the bytes of any file.
 
@@ -16,7 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Tensor,
-    graph::{Activation, Graph, Op, Padding, Pool},
+    graph::{Activation, Graph, Op, PadMode, Padding, Pool},
+    resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding},
 };
 
 /// Raised whenever the encoding changes: every adapter then belongs to another digest.
@@ -138,7 +140,10 @@ impl Encoder {
                 self.pool(pool);
             }
             Op::GlobalAveragePool => self.tag(10),
-            Op::Pad { pads, value } => {
+            Op::Pad {
+                pads,
+                mode: PadMode::Constant(value),
+            } => {
                 self.tag(11);
                 self.numbers(pads);
                 self.float(*value);
@@ -150,7 +155,107 @@ impl Encoder {
                 self.tensor(bias);
             }
             Op::Unflatten => self.tag(14),
+            other => self.later_op(other),
         }
+    }
+
+    /// Operations that came later, so that the digests of graphs without them stay.
+    fn later_op(&mut self, op: &Op) {
+        match op {
+            Op::GatherChannels { index } => {
+                self.tag(15);
+                self.number(index.len());
+                index.iter().for_each(|&channel| self.number(channel as usize));
+            }
+            Op::Crop { start, size, step } => {
+                self.tag(16);
+                [start, size, step].into_iter().for_each(|pair| self.numbers(pair));
+            }
+            Op::LayerNorm { scale, bias, epsilon } => {
+                self.tag(17);
+                self.norm(scale, bias, *epsilon);
+            }
+            Op::GroupNorm {
+                groups,
+                scale,
+                bias,
+                epsilon,
+            } => {
+                self.tag(18);
+                self.number(*groups);
+                self.norm(scale, bias, *epsilon);
+            }
+            Op::GlobalResponseNorm { scale, bias, epsilon } => {
+                self.tag(19);
+                self.norm(scale, bias, *epsilon);
+            }
+            Op::ChannelConv { kernel, bias, pads } => {
+                self.tag(20);
+                self.tensor(kernel);
+                self.float(*bias);
+                self.numbers(pads);
+            }
+            Op::Softmax { groups } => {
+                self.tag(21);
+                self.number(*groups);
+            }
+            Op::Resize(resize) => {
+                self.tag(22);
+                self.resize(resize);
+            }
+            Op::Pad { pads, mode } => {
+                self.tag(23);
+                self.numbers(pads);
+                self.tag(match mode {
+                    PadMode::Constant(_) => 0,
+                    PadMode::Reflect => 1,
+                    PadMode::Edge => 2,
+                    PadMode::Wrap => 3,
+                });
+            }
+            Op::Opaque(opaque) => {
+                self.tag(24);
+                let bytes = opaque.model();
+                self.number(bytes.len());
+                self.0.update(&bytes);
+                self.tag(opaque.is_single().into());
+            }
+            // `Encoder::op` has all others.
+            _ => {}
+        }
+    }
+
+    fn norm(&mut self, scale: &Tensor, bias: &Tensor, epsilon: f32) {
+        self.tensor(scale);
+        self.tensor(bias);
+        self.float(epsilon);
+    }
+
+    fn resize(&mut self, resize: &Resize) {
+        match resize.target {
+            ResizeTarget::Size(size) => {
+                self.tag(0);
+                self.numbers(&size);
+            }
+            ResizeTarget::Scale(scale) => {
+                self.tag(1);
+                scale.into_iter().for_each(|factor| self.float(factor));
+            }
+        }
+        self.tag(match resize.mode {
+            ResizeMode::Bilinear => 0,
+            ResizeMode::Nearest(Rounding::PreferFloor) => 1,
+            ResizeMode::Nearest(Rounding::PreferCeil) => 2,
+            ResizeMode::Nearest(Rounding::Floor) => 3,
+            ResizeMode::Nearest(Rounding::Ceil) => 4,
+        });
+        self.tag(match resize.coordinates {
+            Coordinates::HalfPixel => 0,
+            Coordinates::HalfPixelSymmetric => 1,
+            Coordinates::PytorchHalfPixel => 2,
+            Coordinates::AlignCorners => 3,
+            Coordinates::Asymmetric => 4,
+        });
     }
 
     fn activation(&mut self, activation: Activation) {
@@ -173,6 +278,14 @@ impl Encoder {
             }
             Activation::HardSwish => self.tag(5),
             Activation::Silu => self.tag(6),
+            Activation::Gelu => self.tag(7),
+            Activation::GeluTanh => self.tag(8),
+            Activation::Tanh => self.tag(9),
+            Activation::Elu { alpha } => {
+                self.tag(10);
+                self.float(alpha);
+            }
+            Activation::Mish => self.tag(11),
         }
     }
 }

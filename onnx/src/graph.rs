@@ -3,7 +3,9 @@
 //! Values are NCHW f32 with a symbolic batch. Every node has exactly one output, so node `i` produces value `i + 1`;
 //! value 0 is the image input. Nodes stand in topological order.
 
-use crate::Tensor;
+use std::sync::Arc;
+
+use crate::{Tensor, opaque::Opaque, resize::Resize};
 
 /// A value of the graph: 0 is the image, `i + 1` is what node `i` produces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,9 +70,9 @@ pub enum Op {
         /// `[C]`.
         bias: Tensor,
     },
-    /// Sum of two values; one may be `[N, C, 1, 1]` beside `[N, C, H, W]`.
+    /// Sum of two values; one may be `[N, C, 1, 1]` or `[N, 1, H, W]` next to `[N, C, H, W]`.
     Add,
-    /// Product of two values; one may be `[N, C, 1, 1]` beside `[N, C, H, W]`.
+    /// Product of two values; one may be `[N, C, 1, 1]` or `[N, 1, H, W]` next to `[N, C, H, W]`.
     Mul,
     /// Concatenation along the channels.
     Concat,
@@ -80,12 +82,12 @@ pub enum Op {
     AveragePool(Pool),
     /// Mean over H and W: `[N, C, H, W]` to `[N, C, 1, 1]`.
     GlobalAveragePool,
-    /// Constant spatial padding.
+    /// Spatial padding (ONNX `Pad`).
     Pad {
         /// Top, left, bottom, right.
         pads: [usize; 4],
-        /// The value put there.
-        value: f32,
+        /// What is put there.
+        mode: PadMode,
     },
     /// `[N, C, H, W]` to `[N, C · H · W]`.
     Flatten,
@@ -98,6 +100,85 @@ pub enum Op {
     },
     /// `[N, C]` back to `[N, C, 1, 1]`.
     Unflatten,
+    /// Output channel `c` is input channel `index[c]`: Split, Slice and Gather along the channels, channel shuffle. On a map or
+    /// a vector.
+    GatherChannels {
+        /// Each below the number of input channels.
+        index: Arc<[u32]>,
+    },
+    /// A rectangle of a map (ONNX `Slice` of rows and columns): output row `i` is input row `start[0] + i · step[0]`.
+    Crop {
+        /// First row, first column.
+        start: [usize; 2],
+        /// Rows, columns of the output.
+        size: [usize; 2],
+        /// Rows, columns; at least 1.
+        step: [usize; 2],
+    },
+    /// Normalisation over the channels of each pixel, or over a vector (ONNX `LayerNormalization`):
+    /// `(x − mean) / √(variance + epsilon) · scale + bias`.
+    LayerNorm {
+        /// `[C]`.
+        scale: Tensor,
+        /// `[C]`.
+        bias: Tensor,
+        /// ε.
+        epsilon: f32,
+    },
+    /// Normalisation over all pixels and the channels of each group (ONNX `GroupNormalization`; `InstanceNormalization` where
+    /// every channel is a group).
+    GroupNorm {
+        /// Groups of consecutive channels; divides C.
+        groups: usize,
+        /// `[C]`.
+        scale: Tensor,
+        /// `[C]`.
+        bias: Tensor,
+        /// ε.
+        epsilon: f32,
+    },
+    /// Global response normalisation (Woo et al. 2023): `scale · x · g / (mean_c g + epsilon) + bias + x`, where `g` is the
+    /// Euclidean norm of a channel over height and width.
+    GlobalResponseNorm {
+        /// `[C]`.
+        scale: Tensor,
+        /// `[C]`.
+        bias: Tensor,
+        /// ε.
+        epsilon: f32,
+    },
+    /// 1-D convolution along the channels of `[N, C, 1, 1]` or `[N, C]`, one kernel for all (efficient channel attention).
+    ChannelConv {
+        /// `[K]`.
+        kernel: Tensor,
+        /// Added to every channel.
+        bias: f32,
+        /// Zeros before the first channel and after the last.
+        pads: [usize; 2],
+    },
+    /// Softmax over the groups of `[N, G · C, 1, 1]` or `[N, G · C]`, viewed `[N, G, C]`: for each of the C its G values sum
+    /// to 1 (split attention, selective kernels).
+    Softmax {
+        /// G.
+        groups: usize,
+    },
+    /// Interpolation of a map (ONNX `Resize`).
+    Resize(Resize),
+    /// A part of the network that is none of the above, as the ONNX nodes that compute it.
+    Opaque(Arc<Opaque>),
+}
+
+/// The values that a [`Op::Pad`] puts around a map.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PadMode {
+    /// This value.
+    Constant(f32),
+    /// The map mirrored at its border pixels, which are not repeated.
+    Reflect,
+    /// The border pixels.
+    Edge,
+    /// The map from its other side.
+    Wrap,
 }
 
 impl Op {
@@ -119,6 +200,15 @@ impl Op {
             Self::Flatten => "Flatten",
             Self::Dense { .. } => "Gemm",
             Self::Unflatten => "Unsqueeze",
+            Self::GatherChannels { .. } => "Gather of channels",
+            Self::Crop { .. } => "Slice",
+            Self::LayerNorm { .. } => "LayerNormalization",
+            Self::GroupNorm { .. } => "GroupNormalization",
+            Self::GlobalResponseNorm { .. } => "global response normalisation",
+            Self::ChannelConv { .. } => "Conv along channels",
+            Self::Softmax { .. } => "Softmax",
+            Self::Resize(_) => "Resize",
+            Self::Opaque(_) => "opaque step",
         }
     }
 }
@@ -198,6 +288,19 @@ pub enum Activation {
     HardSwish,
     /// `x · sigmoid(x)`.
     Silu,
+    /// `x · Φ(x) = x · (1 + erf(x / √2)) / 2`.
+    Gelu,
+    /// `x · (1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2`.
+    GeluTanh,
+    /// `tanh(x)`.
+    Tanh,
+    /// `x if x ≥ 0 else alpha · (e^x − 1)`.
+    Elu {
+        /// Minus the limit below zero.
+        alpha: f32,
+    },
+    /// `x · tanh(ln(1 + e^x))`.
+    Mish,
 }
 
 impl Activation {
@@ -211,6 +314,10 @@ impl Activation {
             Self::HardSigmoid { .. } => "HardSigmoid",
             Self::HardSwish => "HardSwish",
             Self::Silu => "x·Sigmoid(x)",
+            Self::Gelu | Self::GeluTanh => "Gelu",
+            Self::Tanh => "Tanh",
+            Self::Elu { .. } => "Elu",
+            Self::Mish => "Mish",
         }
     }
 
@@ -220,7 +327,9 @@ impl Activation {
             Self::Clip { min, max } if min > max || min.is_nan() || max.is_nan() => {
                 Err(format!("Clip: expected min ≤ max, got {min} and {max}"))
             }
-            Self::LeakyRelu { alpha } if !alpha.is_finite() => Err(format!("LeakyRelu: alpha is {alpha}")),
+            Self::LeakyRelu { alpha } | Self::Elu { alpha } if !alpha.is_finite() => {
+                Err(format!("{}: alpha is {alpha}", self.name()))
+            }
             Self::HardSigmoid { alpha, beta } if !(alpha.is_finite() && beta.is_finite()) => {
                 Err(format!("HardSigmoid: alpha is {alpha}, beta {beta}"))
             }

@@ -4,6 +4,7 @@
 
 mod backbone;
 mod canonical;
+#[cfg(feature = "import")]
 mod checkpoint;
 mod digest;
 mod error;
@@ -12,8 +13,11 @@ mod graph;
 mod import;
 mod metadata;
 mod missing;
+mod opaque;
 mod preprocess;
+mod program;
 pub mod proto;
+mod resize;
 mod rewrite;
 mod shape;
 mod sites;
@@ -22,20 +26,29 @@ mod validate;
 mod write;
 
 pub use backbone::Backbone;
+#[cfg(feature = "import")]
 pub use checkpoint::{Architecture, ImportError, ImportOptions, TensorProblem, import, import_bytes, seeded_backbone};
 pub use error::{AdapterMismatch, Missing, OnnxError};
-pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, ValueId};
+pub use graph::{Activation, BatchNorm, Conv, Graph, Node, Op, PadMode, Padding, Pool, ValueId};
 pub use image::RgbImage;
 pub use import::ReadOptions;
+pub use opaque::Opaque;
 pub use preprocess::{
     DecodeLimits, DecodedImage, FILE_HEAD, FileKind, ImageDecoder, ImageError, ImageNotes, ImageView, MAX_IMAGE_PIXELS,
     Origin, Preprocess, PreprocessingOrigins, Preset, ReducedImage, Shrunk, StatedPreprocessing, decode_hostile,
     decode_image, decode_image_bytes, decode_image_bytes_for, decode_image_for, efficientnet_lite_preprocessing,
     has_further_images, imagenet_preprocessing, read_image_file, shrink_to_fit,
 };
+pub use program::{ConvStep, Program, Step, StepOp};
+pub use resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding, Taps};
 pub use rewrite::{
     HeadPart, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge, reprogram,
 };
 pub use shape::Shape;
 pub use sites::SiteInfo;
 pub use tensor::Tensor;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -6,6 +6,7 @@
 //! | `clr.preprocessing_origins` | JSON of [`PreprocessingOrigins`]: where each part came from at import |
 //! | `clr.labels` | JSON list of the classifier's labels |
 //! | `clr.classifier` | `present` or `absent`: whether the last dense layer is a classifier or part of the backbone |
+//! | `clr.opaque` | JSON list of [`StepEntry`]: which nodes are an opaque step |
 //!
 //! Any other key that starts with `clr.` is an error, and so is an unknown field in the JSON: what it means could change every number.
 
@@ -18,6 +19,25 @@ const PREPROCESSING: &str = "clr.preprocessing";
 const ORIGINS: &str = "clr.preprocessing_origins";
 const LABELS: &str = "clr.labels";
 const CLASSIFIER: &str = "clr.classifier";
+const OPAQUE: &str = "clr.opaque";
+
+/// An opaque step in a file: which nodes it is.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StepEntry {
+    /// Its name in the graph.
+    pub(crate) name: String,
+    /// The names of its nodes.
+    pub(crate) nodes: Vec<String>,
+    /// The values that it reads, in order.
+    pub(crate) inputs: Vec<String>,
+    /// The value that it gives.
+    pub(crate) output: String,
+    /// The output's sizes after the batch: `[C, H, W]` or `[F]`.
+    pub(crate) shape: Vec<usize>,
+    /// Whether it computes a batch of one only.
+    pub(crate) single: bool,
+}
 
 /// The entries of a file, where it has them.
 #[derive(Default)]
@@ -26,6 +46,7 @@ pub(crate) struct Metadata {
     pub(crate) origins: Option<PreprocessingOrigins>,
     pub(crate) labels: Option<Vec<String>>,
     pub(crate) classifier: Option<bool>,
+    pub(crate) steps: Vec<StepEntry>,
 }
 
 /// Writes the entries.
@@ -45,6 +66,11 @@ pub(crate) fn write(
     }
     if let Some(Ok(json)) = labels.map(serde_json::to_string) {
         builder.metadata(LABELS, json);
+    }
+    if !builder.steps().is_empty()
+        && let Ok(json) = serde_json::to_string(builder.steps())
+    {
+        builder.metadata(OPAQUE, json);
     }
     builder.metadata(CLASSIFIER, if classifier { "present" } else { "absent" }.to_owned());
 }
@@ -72,6 +98,7 @@ pub(crate) fn read(model: &ModelProto, origin: &str) -> Result<Metadata, OnnxErr
             PREPROCESSING => metadata.preprocessing = Some(json(value).map_err(|reason| fail(key, reason))?),
             ORIGINS => metadata.origins = Some(json(value).map_err(|reason| fail(key, reason))?),
             LABELS => metadata.labels = Some(json(value).map_err(|reason| fail(key, reason))?),
+            OPAQUE => metadata.steps = json(value).map_err(|reason| fail(key, reason))?,
             CLASSIFIER => {
                 metadata.classifier = match value.as_str() {
                     "present" => Some(true),
@@ -80,7 +107,7 @@ pub(crate) fn read(model: &ModelProto, origin: &str) -> Result<Metadata, OnnxErr
                 }
             }
             _ => {
-                let known = [PREPROCESSING, ORIGINS, LABELS, CLASSIFIER].map(|key| format!("`{key}`"));
+                let known = [PREPROCESSING, ORIGINS, LABELS, CLASSIFIER, OPAQUE].map(|key| format!("`{key}`"));
                 let reason = format!(
                     "unknown key, expected {}\nhint: correct or remove the key, or use the version that wrote the file",
                     known.join(", ")

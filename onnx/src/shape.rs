@@ -1,6 +1,6 @@
 //! Shape inference, NCHW with a symbolic batch.
 
-use crate::graph::{Conv, Graph, Op, Pool, ValueId};
+use crate::graph::{Conv, Graph, Op, PadMode, Pool, ValueId};
 
 /// The most elements of one value per picture; a backbone beyond it is refused.
 const MAX_ELEMENTS: usize = 1 << 30;
@@ -87,7 +87,10 @@ pub(crate) fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
                 ..
             },
             &[Shape::Map([c, h, w])],
-        ) => Shape::Map([c, h + top + bottom, w + left + right]),
+        ) => {
+            padded(op, [h, w])?;
+            Shape::Map([c, h + top + bottom, w + left + right])
+        }
         (Op::Flatten, &[Shape::Map([c, h, w])]) => Shape::Vector(c.saturating_mul(h).saturating_mul(w)),
         (Op::Unflatten, &[Shape::Vector(length)]) => Shape::Map([length, 1, 1]),
         (Op::Dense { weight, .. }, &[Shape::Vector(length)]) => match *weight.shape() {
@@ -99,6 +102,39 @@ pub(crate) fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
                 ));
             }
         },
+        (Op::GatherChannels { index }, &[input]) => gather(index, input)?,
+        (&Op::Crop { start, size, step }, &[Shape::Map([channels, height, width])]) => {
+            for (axis, length) in [height, width].into_iter().enumerate() {
+                let last = size[axis].saturating_sub(1).saturating_mul(step[axis]);
+                if last.saturating_add(start[axis]) >= length {
+                    return Err(format!(
+                        "{} of {length} from {} in steps of {}",
+                        size[axis], start[axis], step[axis]
+                    ));
+                }
+            }
+            Shape::Map([channels, size[0], size[1]])
+        }
+        (Op::LayerNorm { scale, .. }, &[input]) => per_channel("scale", scale.data().len(), input)?,
+        (Op::GroupNorm { scale, .. } | Op::GlobalResponseNorm { scale, .. }, &[input @ Shape::Map(_)]) => {
+            per_channel("scale", scale.data().len(), input)?
+        }
+        (Op::ChannelConv { kernel, pads, .. }, &[input @ (Shape::Vector(channels) | Shape::Map([channels, 1, 1]))]) => {
+            let outputs = (channels + pads[0] + pads[1] + 1).checked_sub(kernel.data().len());
+            let outputs = outputs.ok_or_else(|| format!("a kernel of {} along {input}", kernel.data().len()))?;
+            with_channels(input, outputs)
+        }
+        (&Op::Softmax { groups }, &[input @ (Shape::Vector(channels) | Shape::Map([channels, 1, 1]))]) => {
+            if !channels.is_multiple_of(groups) {
+                return Err(format!("{groups} groups of {input}"));
+            }
+            input
+        }
+        (Op::Resize(resize), &[Shape::Map([channels, height, width])]) => {
+            let [height, width] = resize.output([height, width]);
+            Shape::Map([channels, height, width])
+        }
+        (Op::Opaque(opaque), inputs) => opaque.infer(inputs)?,
         _ => {
             let got: Vec<String> = inputs.iter().map(ToString::to_string).collect();
             return Err(format!(
@@ -129,6 +165,40 @@ fn per_channel(what: &str, expected: usize, input: Shape) -> Result<Shape, Strin
     } else {
         Err(format!("{what}: expected {expected} channels, got {input}"))
     }
+}
+
+fn with_channels(shape: Shape, channels: usize) -> Shape {
+    match shape {
+        Shape::Map([_, height, width]) => Shape::Map([channels, height, width]),
+        Shape::Vector(_) => Shape::Vector(channels),
+    }
+}
+
+fn gather(index: &[u32], input: Shape) -> Result<Shape, String> {
+    match index.iter().find(|&&channel| channel as usize >= input.channels()) {
+        Some(channel) => Err(format!("channel {channel} of {input}")),
+        None => Ok(with_channels(input, index.len())),
+    }
+}
+
+/// Whether a map of `size` is large enough for the mode: a mirror or another side has only as many pixels.
+fn padded(op: &Op, size: [usize; 2]) -> Result<(), String> {
+    let Op::Pad { pads, mode } = op else { return Ok(()) };
+    let room = |length: usize| match mode {
+        PadMode::Constant(_) | PadMode::Edge => usize::MAX,
+        PadMode::Reflect => length - 1,
+        PadMode::Wrap => length,
+    };
+    for (side, &pad) in pads.iter().enumerate() {
+        let length = size[side % 2];
+        if pad > room(length) {
+            return Err(format!(
+                "padding {pad} of {length} pixels by {mode:?}: at most {}",
+                room(length)
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn convolve(conv: &Conv, [channels, height, width]: [usize; 3]) -> Result<Shape, String> {
@@ -180,7 +250,9 @@ fn window(pool: &Pool, [channels, height, width]: [usize; 3]) -> Result<Shape, S
 
 fn broadcast(left: Shape, right: Shape) -> Result<Shape, String> {
     let gate = |map: Shape, gate: Shape| {
-        map.channels() == gate.channels() && gate.spatial() == Some([1, 1]) && map.spatial().is_some()
+        let per_channel = map.channels() == gate.channels() && gate.spatial() == Some([1, 1]);
+        let per_pixel = gate.channels() == 1 && gate.spatial() == map.spatial();
+        map.spatial().is_some() && (per_channel || per_pixel)
     };
     if left == right || gate(left, right) {
         Ok(left)
@@ -188,7 +260,7 @@ fn broadcast(left: Shape, right: Shape) -> Result<Shape, String> {
         Ok(right)
     } else {
         Err(format!(
-            "{left} and {right} do not go together: expected equal shapes, or [N, C, 1, 1] beside [N, C, H, W]"
+            "{left} and {right} do not go together: expected equal shapes, or [N, C, 1, 1] or [N, 1, H, W] next to [N, C, H, W]"
         ))
     }
 }

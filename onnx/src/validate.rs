@@ -6,7 +6,7 @@ use clr_adapters::{Head, Preprocessing};
 
 use crate::{
     OnnxError, Tensor,
-    graph::{Conv, Graph, Op, Padding, Pool, ValueId},
+    graph::{Conv, Graph, Op, PadMode, Padding, Pool, ValueId},
 };
 
 /// The most nodes of a graph.
@@ -126,6 +126,7 @@ pub(crate) fn op(op: &Op, arity: usize) -> Result<(), String> {
     let expected = match op {
         Op::Add | Op::Mul => 2,
         Op::Concat => arity.max(1),
+        Op::Opaque(opaque) => opaque.inputs().len(),
         _ => 1,
     };
     if arity != expected {
@@ -154,10 +155,11 @@ pub(crate) fn op(op: &Op, arity: usize) -> Result<(), String> {
         Op::PRelu { slope } => vectors(&[("slope", slope)]),
         Op::ChannelAffine { scale, bias } => vectors(&[("scale", scale), ("bias", bias)]),
         Op::MaxPool(pool) | Op::AveragePool(pool) => window(pool),
-        Op::Pad { pads, value } => {
-            if pads.iter().any(|&pad| pad > MAX_WINDOW) || !value.is_finite() {
+        Op::Pad { pads, mode } => {
+            let finite = !matches!(mode, PadMode::Constant(value) if !value.is_finite());
+            if pads.iter().any(|&pad| pad > MAX_WINDOW) || !finite {
                 return Err(format!(
-                    "pads up to {MAX_WINDOW} and a finite value expected, got {pads:?} and {value}"
+                    "pads up to {MAX_WINDOW} and a finite value expected, got {pads:?} and {mode:?}"
                 ));
             }
             Ok(())
@@ -173,7 +175,65 @@ pub(crate) fn op(op: &Op, arity: usize) -> Result<(), String> {
             )),
         },
         Op::Activation(activation) => activation.check(),
-        Op::Add | Op::Mul | Op::Concat | Op::GlobalAveragePool | Op::Flatten | Op::Unflatten => Ok(()),
+        Op::GatherChannels { index } => {
+            if (1..=MAX_CHANNELS).contains(&index.len()) {
+                Ok(())
+            } else {
+                Err(format!("expected 1 to {MAX_CHANNELS} channels, got {}", index.len()))
+            }
+        }
+        Op::Crop { size, step, .. } => {
+            if size.contains(&0) || step.contains(&0) {
+                return Err(format!(
+                    "expected a size and steps of at least 1, got {size:?} and {step:?}"
+                ));
+            }
+            Ok(())
+        }
+        Op::LayerNorm { scale, bias, epsilon } | Op::GlobalResponseNorm { scale, bias, epsilon } => {
+            vectors(&[("scale", scale), ("bias", bias)])?;
+            positive(*epsilon)
+        }
+        Op::GroupNorm {
+            groups,
+            scale,
+            bias,
+            epsilon,
+        } => {
+            vectors(&[("scale", scale), ("bias", bias)])?;
+            positive(*epsilon)?;
+            let channels = scale.data().len();
+            if *groups == 0 || !channels.is_multiple_of(*groups) {
+                return Err(format!("{groups} groups do not divide {channels} channels"));
+            }
+            Ok(())
+        }
+        Op::ChannelConv { kernel, bias, pads } => {
+            vectors(&[("kernel", kernel)])?;
+            if kernel.data().len() > MAX_WINDOW || pads.iter().any(|&pad| pad > MAX_WINDOW) || !bias.is_finite() {
+                return Err(format!(
+                    "a kernel and pads up to {MAX_WINDOW} and a finite bias expected, got {:?}, {pads:?} and {bias}",
+                    kernel.shape()
+                ));
+            }
+            Ok(())
+        }
+        Op::Softmax { groups } => {
+            if *groups == 0 {
+                return Err("expected at least 1 group, got 0".to_owned());
+            }
+            Ok(())
+        }
+        Op::Resize(resize) => resize.check(),
+        Op::Add | Op::Mul | Op::Concat | Op::GlobalAveragePool | Op::Flatten | Op::Unflatten | Op::Opaque(_) => Ok(()),
+    }
+}
+
+fn positive(epsilon: f32) -> Result<(), String> {
+    if epsilon.is_finite() && epsilon >= 0.0 {
+        Ok(())
+    } else {
+        Err(format!("epsilon: expected a finite value of at least 0, got {epsilon}"))
     }
 }
 

@@ -1,7 +1,7 @@
 //! An int8 adapter of EfficientNet-Lite0 with ten classes takes at most 147 kB, and still gives the same answers.
 
 use clr_adapters::{Canary, Digest, Encoding, Metrics, Profile, Recipe, decode, encode};
-use clr_device::{Engine, EngineOptions};
+use clr_engine::{Engine, EngineOptions};
 
 use crate::fixtures::{lite0, picture, random_adapter, relative_difference};
 

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use clr_adapters::Recipe;
-use clr_device::{Engine, EngineOptions};
+use clr_engine::{Engine, EngineOptions};
 use clr_onnx::{Architecture, Backbone, Preprocess as _, identity_adapter};
 use clr_training::Network;
 

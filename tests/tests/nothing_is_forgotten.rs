@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clr_adapters::{Recipe, decode};
-use clr_device::{Engine, EngineOptions, ResidentAdapter, TaskSet};
+use clr_engine::{Engine, EngineOptions, ResidentAdapter, TaskSet};
 
 use crate::fixtures::{SIDE, learn, lite0, picture};
 

@@ -1,7 +1,7 @@
 """The device engine against ONNX Runtime on the same export and the same pictures.
 
     clr merge --backbone lite0.onnx --adapter lite0.original.clr --output merged.onnx
-    cargo run --release -p clr-device --example logits -- lite0.onnx lite0.original.clr out/ TASK/test...
+    cargo run --release -p clr-engine --example logits -- lite0.onnx lite0.original.clr out/ TASK/test...
     python tests/tools/engine_against_onnxruntime.py merged.onnx out/
 
 Prints the largest difference of a logit and how many pictures have another top 5; fails above 1e-3 or if any has.

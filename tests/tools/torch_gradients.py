@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Values and gradients of the training operators in PyTorch, for adapters/training/tests/ops/torch.rs.
+"""Values and gradients of the training operators in PyTorch, for host-tools/training/tests/ops/torch.rs.
 
-    python tests/tools/torch_gradients.py > adapters/training/tests/fixtures/torch_gradients.json
+    python tests/tools/torch_gradients.py > host-tools/training/tests/fixtures/torch_gradients.json
 
 Inputs are not stored: both sides make them with the same generator (`values`), exact in f32. The loss is the sum of the result
 weighted by such values.

@@ -1,6 +1,6 @@
 //! What an adapter is: one task for a frozen backbone, its file format, signing, folding, quantising and limits.
 //!
-//! The crate is `no_std` with `alloc`; the byte map stands in `docs/adapter-format.md`.
+//! The crate is `no_std` with `alloc`; the byte map stands in `docs/reference/adapter-format.md`.
 //!
 //! ```
 //! use clr_adapters::{Encoding, decode, encode};
@@ -28,6 +28,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(feature = "key-files")]
+extern crate std;
 
 mod adapter;
 mod codec;
@@ -41,6 +43,8 @@ mod error;
 pub mod folding;
 mod invalid;
 mod key;
+#[cfg(feature = "key-files")]
+mod key_file;
 mod limits;
 mod pattern;
 mod preprocessing;
@@ -63,6 +67,8 @@ pub use encode::{encode, quantised};
 pub use error::{DecodeError, EncodeError, HeaderFault};
 pub use invalid::InvalidAdapter;
 pub use key::{KeyError, PublicKey, SecretKey};
+#[cfg(feature = "key-files")]
+pub use key_file::{KeyFileError, generate_key, read_public_key, read_secret_key, write_public_key, write_secret_key};
 pub use limits::Limits;
 pub use preprocessing::{ChannelOrder, Filter, Fit, Preprocessing};
 pub use profile::{Profile, sketch};
@@ -74,3 +80,8 @@ pub use signature::{Signature, SignerClass, sign, signature};
 pub use text::{TextError, text_from_bytes};
 pub use trust::{Admitted, MinimumVersion, Policy, Trust, TrustedKey, admit, admit_release};
 pub use validate::{AUTO, check_task_name};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -9,6 +9,14 @@ pub struct Arena(Mutex<Vec<Vec<f32>>>);
 impl Arena {
     /// Lends `length` values with unspecified content to `work`.
     pub fn lend<R>(&self, length: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+        let mut buffer = self.acquire(length);
+        let result = work(&mut buffer[..length]);
+        self.release(buffer);
+        result
+    }
+
+    /// Takes a buffer of at least `length` values with unspecified content.
+    pub fn acquire(&self, length: usize) -> Vec<f32> {
         let mut buffer = {
             let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             // The smallest that is large enough, else the largest: few buffers, each grown once.
@@ -25,9 +33,12 @@ impl Arena {
         if buffer.len() < length {
             buffer.resize(length, 0.0);
         }
-        let result = work(&mut buffer[..length]);
+        buffer
+    }
+
+    /// Returns a buffer of [`Arena::acquire`].
+    pub fn release(&self, buffer: Vec<f32>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-        result
     }
 
     /// Bytes held.

@@ -65,7 +65,7 @@ fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -
         // Spread over the names, which may tell groups apart.
         let kept = limit.min(all.len());
         for file in (0..kept).map(|index| &all[index * all.len() / kept]) {
-            let start = network.start(
+            let start = network.prefix(
                 &preprocessing.preprocess(&decode_image_for(file, &[preprocessing])?),
                 size,
             )?;

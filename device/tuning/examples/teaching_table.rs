@@ -62,7 +62,7 @@ fn name(path: &Path) -> String {
 impl Study {
     fn features(&self, image: &RgbImage) -> Result<Vec<f32>, Box<dyn Error>> {
         let size = [self.preprocessing.height as usize, self.preprocessing.width as usize];
-        let start = self.network.start(&self.preprocessing.preprocess(image), size)?;
+        let start = self.network.prefix(&self.preprocessing.preprocess(image), size)?;
         Ok(self.network.features_from(&start, size)?)
     }
 

@@ -41,7 +41,7 @@ pub(crate) fn images(preprocessing: &Preprocessing, examples: &dyn Examples, lis
 /// Features of one image.
 pub(crate) fn features_of(network: &Network, preprocessing: &Preprocessing, image: &Picture) -> Result<Vec<f32>> {
     let size = [preprocessing.height as usize, preprocessing.width as usize];
-    let start = network.start(&image.variant(0, 0, preprocessing), size)?;
+    let start = network.prefix(&image.variant(0, 0, preprocessing), size)?;
     Ok(network.features_from(&start, size)?)
 }
 

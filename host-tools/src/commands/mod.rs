@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::{cache::Cache, fetch::FetchError, output::Output};
+use clr_fetch::{Cache, FetchError};
+
+use crate::output::Output;
 
 pub(crate) mod bench;
 pub(crate) mod classify;

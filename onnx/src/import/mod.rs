@@ -14,10 +14,12 @@ mod grey;
 mod half_precision;
 mod head;
 mod normalisation;
+mod opaque;
 mod operators;
 mod options;
 mod order;
 mod outputs;
+mod patterns;
 mod sparse;
 mod value;
 mod view;
@@ -28,7 +30,7 @@ pub use options::ReadOptions;
 pub(crate) use wire::read_file;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
 
@@ -81,6 +83,7 @@ pub(crate) fn backbone(
         size: options.size,
         two_classes: options.two_classes,
         classifier: metadata.classifier,
+        steps: &metadata.steps,
     };
     let network = outputs::choose(&file, options.output.as_deref())?;
     let name = match (&metadata.preprocessing, graph.name.as_deref()) {
@@ -113,6 +116,17 @@ pub(crate) fn backbone(
     }
 }
 
+/// What a node does with foreign values.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Takes {
+    #[default]
+    Nothing,
+    /// They become values of the graph.
+    Values,
+    /// Likewise, with the channels in the last axis.
+    ChannelsLast,
+}
+
 /// One import under way.
 struct Import<'a> {
     origin: &'a str,
@@ -122,6 +136,17 @@ struct Import<'a> {
     file: &'a GraphProto,
     constants: HashMap<&'a str, &'a TensorProto>,
     values: HashMap<&'a str, Value>,
+    /// The node that produces a value, by place in the file.
+    producers: HashMap<&'a str, usize>,
+    /// The turn of a node, by place in the file.
+    places: HashMap<usize, usize>,
+    /// Values of the graph for foreign ones.
+    materialised: HashMap<&'a str, Value>,
+    placeholders: BTreeMap<ValueId, opaque::Placeholder<'a>>,
+    /// The opaque steps of a file that this library wrote.
+    own: opaque::OwnSteps<'a>,
+    /// Whether the node under conversion takes foreign values, and with the channels last.
+    takes: Takes,
     output: &'a str,
     channels: usize,
     size: [u32; 2],
@@ -180,6 +205,17 @@ impl<'a> Import<'a> {
             file,
             constants,
             values: HashMap::from([(image.name, pixels)]),
+            producers: file
+                .node
+                .iter()
+                .enumerate()
+                .flat_map(|(index, node)| node.output.iter().map(move |output| (output.as_str(), index)))
+                .collect(),
+            places: HashMap::new(),
+            materialised: HashMap::new(),
+            placeholders: BTreeMap::new(),
+            own: opaque::OwnSteps::new(source.steps),
+            takes: Takes::default(),
             output,
             channels: image.channels,
             size: image.size,
@@ -204,6 +240,7 @@ impl<'a> Import<'a> {
             .flat_map(|&index| order::inputs(&self.file.node[index]))
             .collect();
         let (mut unchecked, mut refused) = (0, Vec::new());
+        self.places = order.iter().enumerate().map(|(turn, &index)| (index, turn)).collect();
         for index in order {
             let source = Source {
                 proto: &self.file.node[index],
@@ -214,12 +251,12 @@ impl<'a> Import<'a> {
             if converted.is_err() {
                 refused.push(index);
             }
-            let value = match converted {
-                Ok(value) => value,
+            let values = match converted {
+                Ok(values) => values,
                 Err(Refusal::Error(error)) => return Err(error),
                 Err(Refusal::Tainted) => {
                     unchecked += 1;
-                    Value::Unknown
+                    Vec::new()
                 }
                 Err(Refusal::Unsupported(reason)) => {
                     let domain = source.proto.domain.as_deref().unwrap_or("");
@@ -230,18 +267,15 @@ impl<'a> Import<'a> {
                     };
                     self.missing
                         .push(missing(source.name, domain, source.operator(), opset, reason));
-                    Value::Unknown
+                    Vec::new()
                 }
             };
-            let outputs = source
-                .proto
-                .output
-                .iter()
-                .map(String::as_str)
-                .filter(|output| !output.is_empty());
-            for (place, output) in outputs.enumerate() {
-                self.values
-                    .insert(output, if place == 0 { value.clone() } else { Value::Unknown });
+            let mut values = values.into_iter();
+            for output in &source.proto.output {
+                let value = values.next().unwrap_or(Value::Unknown);
+                if !output.is_empty() {
+                    self.values.insert(output, value);
+                }
             }
         }
         if !self.missing.is_empty() {
@@ -250,13 +284,21 @@ impl<'a> Import<'a> {
             return Err(dialect::refusal(self.file, missing, unchecked, read_until, self.origin));
         }
         self.notes.extend(self.half.note());
-        match self.values.get(self.output).and_then(Value::computed) {
-            Some(value) => Ok(value),
-            None => Err(OnnxError::Output {
-                origin: self.origin.to_owned(),
-                reason: format!("`{}` does not depend on the picture", self.output),
-            }),
-        }
+        let output = match self.values.get(self.output).cloned() {
+            Some(Value::Foreign(foreign)) => self.materialised(self.output, &foreign),
+            value => value,
+        };
+        let fail = |reason: String| OnnxError::Output {
+            origin: self.origin.to_owned(),
+            reason,
+        };
+        let Some(value) = output.as_ref().and_then(Value::computed) else {
+            return Err(fail(format!("`{}` does not depend on the picture", self.output)));
+        };
+        self.fill(value).map_err(|reason| OnnxError::Output {
+            origin: self.origin.to_owned(),
+            reason,
+        })
     }
 
     /// If only the end of the model was refused, without a convolution, and hangs on one value: that value and its shape.
@@ -273,11 +315,102 @@ impl<'a> Import<'a> {
         (convolved && names.all(|name| value(name) == Some(read))).then(|| format!("`{first}` {}", self.shape(read)))
     }
 
-    fn convert(&mut self, source: Source<'a>, read: &HashSet<&str>) -> value::Converted {
+    /// The values of a node's outputs.
+    fn convert(&mut self, source: Source<'a>, read: &HashSet<&str>) -> Result<Vec<Value>, Refusal> {
+        if let Some(entry) = self.own.entry(source.name) {
+            return if source.proto.output.contains(&entry.output) {
+                self.own_step(entry).map(|value| vec![value])
+            } else {
+                Ok(Vec::new())
+            };
+        }
+        let nodes = self.nodes.len();
+        if let Some(value) = self.pattern(source) {
+            return Ok(vec![value]);
+        }
+        self.takes = self.takes_foreign(source);
+        let foreign = self.reads_foreign(source);
+        let native = if foreign && self.takes == Takes::Nothing {
+            // Its values stay where they are: within a step.
+            self.foreign(source).or_else(|_| self.native(source, read))
+        } else {
+            self.native(source, read)
+        };
+        let reason = match native {
+            Ok(values) => return Ok(values),
+            Err(Refusal::Error(error)) => return Err(Refusal::Error(error)),
+            Err(reason) => reason,
+        };
+        // Nothing of an attempt stays.
+        self.roll_back(nodes);
+        self.foreign(source).map_err(|second| match (reason, second) {
+            (Refusal::Tainted, second) => second,
+            (first, Refusal::Error(error)) => {
+                drop(first);
+                Refusal::Error(error)
+            }
+            (Refusal::Unsupported(first), Refusal::Unsupported(second)) if second.contains("hint:") => {
+                Refusal::Unsupported(format!("{first}; {second}"))
+            }
+            (first, _) => first,
+        })
+    }
+
+    /// Forgets everything after the first `nodes` nodes.
+    fn roll_back(&mut self, nodes: usize) {
+        self.nodes.truncate(nodes);
+        self.shapes.truncate(nodes + 1);
+        self.placeholders.retain(|id, _| id.0 <= nodes);
+        self.materialised
+            .retain(|_, value| value.computed().is_none_or(|value| value.0 <= nodes));
+    }
+
+    /// Whether a node reads a foreign value.
+    fn reads_foreign(&self, source: Source<'a>) -> bool {
+        order::inputs(source.proto).any(|name| matches!(self.values.get(name), Some(Value::Foreign(_))))
+    }
+
+    /// What a node does with foreign values: convolutions, norms, pools and dense layers are worth an end of a step, and so is
+    /// whatever meets a value of the graph.
+    fn takes_foreign(&mut self, source: Source<'a>) -> Takes {
+        if !self.reads_foreign(source) {
+            return Takes::Nothing;
+        }
+        match source.operator() {
+            "MatMul" | "Gemm" | "LayerNormalization" => Takes::ChannelsLast,
+            "Conv"
+            | "BatchNormalization"
+            | "InstanceNormalization"
+            | "GroupNormalization"
+            | "MaxPool"
+            | "AveragePool"
+            | "GlobalAveragePool"
+            | "ReduceMean"
+            | "Resize" => Takes::Values,
+            "Add" | "Sub" | "Mul" | "Concat" => {
+                let view = order::inputs(source.proto).find_map(|name| self.layout(name));
+                let Some(view) = view else { return Takes::Nothing };
+                for name in order::inputs(source.proto) {
+                    if let Some(Value::Foreign(foreign)) = self.values.get(name).cloned() {
+                        // So that both are laid out alike.
+                        self.materialised_like(name, &foreign, &view);
+                    }
+                }
+                Takes::Values
+            }
+            _ => Takes::Nothing,
+        }
+    }
+
+    /// The values of a node's outputs, by operations of the canonical graph.
+    fn native(&mut self, source: Source<'a>, read: &HashSet<&str>) -> Result<Vec<Value>, Refusal> {
         let standard = matches!(source.proto.domain.as_deref(), None | Some("" | "ai.onnx"));
         let Some(operator) = operators::find(source.operator()).filter(|_| standard) else {
             return value::unsupported("unknown operator");
         };
+        if source.operator() == "Split" {
+            return operators::split(self, source);
+        }
         if let Some(extra) = source
             .proto
             .output
@@ -291,7 +424,7 @@ impl<'a> Import<'a> {
         if let Value::Integers { values, .. } = &value {
             self.budget.make(values.len())?;
         }
-        Ok(value)
+        Ok(vec![value])
     }
 
     /// The value of input `index`, which must be there.
@@ -308,10 +441,15 @@ impl<'a> Import<'a> {
             return Ok(None);
         };
         if let Some(value) = self.values.get(name) {
-            return if *value == Value::Unknown {
-                Err(Refusal::Tainted)
-            } else {
-                Ok(Some(value.clone()))
+            return match value.clone() {
+                Value::Unknown => Err(Refusal::Tainted),
+                Value::Foreign(foreign) => match self.takes {
+                    Takes::Nothing => Err(Refusal::Tainted),
+                    Takes::Values | Takes::ChannelsLast => self
+                        .materialised(name, &foreign)
+                        .map_or(Err(Refusal::Tainted), |value| Ok(Some(value))),
+                },
+                value => Ok(Some(value)),
             };
         }
         match self.constants.get(name) {
@@ -371,7 +509,7 @@ impl<'a> Import<'a> {
             Some(Value::Integers { values, .. }) => {
                 let known = values.iter().map(|dim| match dim {
                     value::Dim::Known(value) => Some(*value),
-                    value::Dim::Batch => None,
+                    value::Dim::Batch(_) => None,
                 });
                 known.collect::<Option<Vec<_>>>().map_or_else(
                     || value::unsupported(format!("input {index} depends on the batch")),

@@ -26,7 +26,7 @@ use crate::{
     graph::{Node, Op, Padding},
     metadata,
     proto::ModelProto,
-    write::{Builder, Dim, FEATURES, IMAGE, LOGITS},
+    write::{Builder, Dim, FEATURES, IMAGE, LOGITS, batch},
 };
 
 const HEAD_WEIGHT: &str = "head.weight";
@@ -139,7 +139,7 @@ struct Rewrite<'a> {
 impl<'a> Rewrite<'a> {
     fn new(backbone: &'a Backbone, recipe: Recipe, mode: Mode<'a>, size: [usize; 2]) -> Result<Self, OnnxError> {
         let shapes = backbone.shapes_for(size)?;
-        let mut builder = Builder::default();
+        let mut builder = Builder::new(backbone.graph());
         for name in [IMAGE, FEATURES, LOGITS, HEAD_WEIGHT, HEAD_BIAS] {
             builder.reserve_value(name);
         }
@@ -166,7 +166,7 @@ impl<'a> Rewrite<'a> {
         self.builder.input(
             IMAGE,
             &[
-                Dim::Batch,
+                batch(self.backbone.graph()),
                 Dim::Fixed(graph.input_channels),
                 Dim::Fixed(self.size[0]),
                 Dim::Fixed(self.size[1]),
@@ -221,7 +221,8 @@ impl<'a> Rewrite<'a> {
     fn head(&mut self, part: HeadPart) {
         let features = self.backbone.feature_count();
         let HeadPart::Logits { classes } = part else {
-            self.builder.output(FEATURES, &[Dim::Batch, Dim::Fixed(features)]);
+            self.builder
+                .output(FEATURES, &[batch(self.backbone.graph()), Dim::Fixed(features)]);
             return;
         };
         if let Mode::Constants(adapter) = self.mode {
@@ -245,7 +246,8 @@ impl<'a> Rewrite<'a> {
             self.builder
                 .node(&name, "Gemm", &inputs, LOGITS, vec![crate::write::int("transB", 1)]);
         }
-        self.builder.output(LOGITS, &[Dim::Batch, Dim::Fixed(classes)]);
+        self.builder
+            .output(LOGITS, &[batch(self.backbone.graph()), Dim::Fixed(classes)]);
     }
 
     /// A graph input, with the adapter's values as its default where there is an adapter.

@@ -4,13 +4,16 @@ use std::collections::HashSet;
 
 use crate::{
     Tensor,
+    graph::{Graph, Op, PadMode},
+    metadata::StepEntry,
     proto::{
         AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
         TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
     },
+    resize::Coordinates,
 };
 
-/// The opset that is written.
+/// The opset that is written, unless the graph has what only a later one has.
 pub(crate) const OPSET: i64 = 17;
 /// The version of the file format that is written (ONNX 1.12, the first with opset 17).
 pub(crate) const IR_VERSION: i64 = 8;
@@ -24,8 +27,10 @@ pub(crate) enum Dim {
 }
 
 /// A model under construction.
-#[derive(Default)]
 pub(crate) struct Builder {
+    pub(super) opset: i64,
+    /// The opaque steps among the nodes.
+    pub(super) steps: Vec<StepEntry>,
     graph: GraphProto,
     values: HashSet<String>,
     nodes: HashSet<String>,
@@ -33,6 +38,31 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
+    /// An empty model of the opset that `graph` needs.
+    pub(crate) fn new(graph: &Graph) -> Self {
+        let needed = graph.nodes.iter().map(|node| match &node.op {
+            Op::Opaque(step) => step.opset(),
+            Op::Pad {
+                mode: PadMode::Wrap, ..
+            } => 19,
+            Op::Resize(resize) if resize.coordinates == Coordinates::HalfPixelSymmetric => 19,
+            _ => OPSET,
+        });
+        Self {
+            opset: needed.fold(OPSET, i64::max),
+            steps: Vec::new(),
+            graph: GraphProto::default(),
+            values: HashSet::new(),
+            nodes: HashSet::new(),
+            metadata: Vec::new(),
+        }
+    }
+
+    /// The opaque steps that were written.
+    pub(crate) fn steps(&self) -> &[StepEntry] {
+        &self.steps
+    }
+
     /// Keeps `name` free of [`Builder::value`].
     pub(crate) fn reserve_value(&mut self, name: &str) {
         self.values.insert(name.to_owned());
@@ -120,6 +150,16 @@ impl Builder {
         });
     }
 
+    /// A node of an opaque step as it is, under new names.
+    pub(super) fn raw_node(&mut self, node: NodeProto) {
+        self.graph.node.push(node);
+    }
+
+    /// A constant of an opaque step as it is, under a new name.
+    pub(super) fn raw_constant(&mut self, tensor: TensorProto) {
+        self.graph.initializer.push(tensor);
+    }
+
     /// An entry of `metadata_props`.
     pub(crate) fn metadata(&mut self, key: &str, value: String) {
         self.metadata.push(StringStringEntryProto {
@@ -138,7 +178,7 @@ impl Builder {
             graph: Some(self.graph),
             opset_import: vec![OperatorSetIdProto {
                 domain: Some(String::new()),
-                version: Some(OPSET),
+                version: Some(self.opset),
             }],
             metadata_props: self.metadata,
             ..ModelProto::default()
@@ -175,6 +215,31 @@ fn info(name: &str, shape: &[Dim]) -> ValueInfoProto {
     ValueInfoProto {
         name: Some(name.to_owned()),
         r#type: Some(TypeProto { tensor_type }),
+    }
+}
+
+/// A constant of floats.
+pub(crate) fn raw_floats(shape: &[usize], values: &[f32]) -> TensorProto {
+    TensorProto {
+        dims: shape.iter().map(|&dim| dim as i64).collect(),
+        data_type: Some(TensorProto::FLOAT),
+        raw_data: Some(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        ..TensorProto::default()
+    }
+}
+
+/// A constant of integers, or of truth values.
+pub(crate) fn raw_integers(shape: &[usize], values: &[i64], bool: bool) -> TensorProto {
+    let raw = if bool {
+        values.iter().map(|&value| u8::from(value != 0)).collect()
+    } else {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    };
+    TensorProto {
+        dims: shape.iter().map(|&dim| dim as i64).collect(),
+        data_type: Some(if bool { TensorProto::BOOL } else { TensorProto::INT64 }),
+        raw_data: Some(raw),
+        ..TensorProto::default()
     }
 }
 

@@ -3,11 +3,19 @@
 mod atomic;
 mod builder;
 mod nodes;
+mod norms;
+mod steps;
+mod vectors;
 
 pub(crate) use atomic::atomically;
-pub(crate) use builder::{Builder, Dim, int, ints};
+pub(crate) use builder::{Builder, Dim, OPSET, int, ints, raw_floats, raw_integers};
 
-use crate::{Backbone, Shape, metadata, proto::ModelProto};
+use crate::{
+    Backbone, Shape,
+    graph::{Graph, Op},
+    metadata,
+    proto::ModelProto,
+};
 
 /// The name of the picture input in every file that is written.
 pub(crate) const IMAGE: &str = "image";
@@ -16,12 +24,22 @@ pub(crate) const LOGITS: &str = "logits";
 /// The name of the output without one.
 pub(crate) const FEATURES: &str = "features";
 
+/// The batch of inputs and outputs: open, unless an opaque step computes one image only.
+pub(crate) fn batch(graph: &Graph) -> Dim {
+    let single = |op: &Op| matches!(op, Op::Opaque(step) if step.is_single());
+    if graph.nodes.iter().any(|node| single(&node.op)) {
+        Dim::Fixed(1)
+    } else {
+        Dim::Batch
+    }
+}
+
 /// The model of a backbone; reading it gives the same backbone.
 pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
     let graph = backbone.graph();
     let preprocessing = backbone.preprocessing();
     let size = [preprocessing.height as usize, preprocessing.width as usize];
-    let mut builder = Builder::default();
+    let mut builder = Builder::new(graph);
     for name in [IMAGE, LOGITS, FEATURES] {
         builder.reserve_value(name);
     }
@@ -29,7 +47,7 @@ pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
     builder.input(
         IMAGE,
         &[
-            Dim::Batch,
+            batch(graph),
             Dim::Fixed(graph.input_channels),
             Dim::Fixed(size[0]),
             Dim::Fixed(size[1]),
@@ -58,12 +76,12 @@ pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
                 FEATURES,
                 LOGITS,
             );
-            builder.output(LOGITS, &[Dim::Batch, Dim::Fixed(head.classes())]);
+            builder.output(LOGITS, &[batch(graph), Dim::Fixed(head.classes())]);
         }
         None => builder.output(
             FEATURES,
             &[
-                Dim::Batch,
+                batch(graph),
                 Dim::Fixed(Shape::Vector(backbone.feature_count()).elements()),
             ],
         ),

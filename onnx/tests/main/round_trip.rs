@@ -1,7 +1,7 @@
 //! What is written is read back as the same backbone.
 
 use clr_adapters::{ChannelOrder, Filter, Fit, Preprocessing};
-use clr_onnx::{Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, Tensor, ValueId};
+use clr_onnx::{Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, PadMode, Padding, Pool, Tensor, ValueId};
 use proptest::prelude::*;
 
 use crate::support::{backbone, head, ramp};
@@ -59,7 +59,7 @@ pub(crate) fn everything() -> Graph {
         "pad",
         Op::Pad {
             pads: [0, 1, 2, 3],
-            value: -0.5,
+            mode: PadMode::Constant(-0.5),
         },
         &[value],
     );

@@ -99,7 +99,7 @@ fn the_value_before_the_end_is_not_offered_where_convolutions_follow() {
     let mut model = text;
     model.graph.output.remove(0);
     let text = model.error();
-    assert!(text.contains("docs/adding-an-operator.md"), "{text}");
+    assert!(text.contains("docs/guide/adding-an-operator.md"), "{text}");
     assert!(!text.contains("--output-name"), "{text}");
 }
 

@@ -12,7 +12,7 @@ use candle_core::{D, Tensor};
 use candle_nn::ops::log_softmax;
 use clr_adapters::Digest;
 use clr_training::{
-    Adam, AdamOptions, Group, Learned, Network, Parameter, Purpose, Start, argmax, log_probability, stream,
+    Adam, AdamOptions, Group, Learned, Network, Parameter, PrefixActivations, Purpose, argmax, log_probability, stream,
 };
 use rand::RngExt as _;
 
@@ -47,7 +47,7 @@ pub(super) struct Trainer<'a> {
     /// The unlabelled ones among the run's images.
     pub(super) frames: Vec<Digest>,
     pub(super) size: [usize; 2],
-    pub(super) starts: HashMap<Key, Start>,
+    pub(super) starts: HashMap<Key, PrefixActivations>,
     /// The parent's logits.
     pub(super) answers: HashMap<Key, Vec<f32>>,
 }
@@ -184,7 +184,7 @@ impl Trainer<'_> {
             };
             targets.push(self.target(key, &answer));
         }
-        let starts: Vec<&Start> = keys
+        let starts: Vec<&PrefixActivations> = keys
             .iter()
             .filter_map(|key| self.starts.get(key).or_else(|| fresh.get(key)))
             .collect();
@@ -274,10 +274,10 @@ impl Trainer<'_> {
         }
     }
 
-    fn start(&self, key: Key) -> Result<Start> {
+    fn start(&self, key: Key) -> Result<PrefixActivations> {
         let preprocessing = &self.parent.adapter.header.preprocessing;
         let input = self.picture(key).variant(key.2, self.options.seed, preprocessing);
-        Ok(self.pool.install(|| self.network.start(&input, self.size))?)
+        Ok(self.pool.install(|| self.network.prefix(&input, self.size))?)
     }
 
     fn target(&self, key: Key, answer: &[f32]) -> Target {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use clr_adapters::Preprocessing;
-use clr_device::{ChooserOptions, Engine, EngineOptions, ResidentAdapter, TaskScore, score_tasks};
+use clr_engine::{ChooserOptions, Engine, EngineOptions, ResidentAdapter, TaskScore, score_tasks};
 use clr_onnx::Backbone;
 use clr_training::{Dataset, Sample};
 use rayon::prelude::*;

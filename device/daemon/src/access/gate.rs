@@ -1,0 +1,465 @@
+//! The device as one peer may use it: checks the role of each request, counts what it costs, and writes its audit line.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use clr_adapters::SignedRelease;
+use clr_transfer::{
+    Begin, Committed, Device, DeviceInfo, Digest, Enrolment, ExampleSelection, ExampleSummary, ExampleTask, Failure,
+    FailureCode, Health, HostEntry, KeyRotation, Kind, PeerKey, PullInfo, RemovedExamples, Role, Roles, Slot, Status,
+    TaskSummary, TeachLimits, TeachStatus, TuneForecast, TuneRequest, TuneStatus,
+};
+
+use super::{
+    Access,
+    audit::{About, Who},
+    quota::Usage,
+};
+use crate::{
+    connections::Ticket,
+    runtime::{Runtime, lock},
+};
+
+/// How often a request that has to wait looks whether to stop.
+const STEP: Duration = Duration::from_millis(50);
+
+/// The way on which a peer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// The Unix socket: its permissions say who may.
+    Socket {
+        /// The user's number, as far as the system tells.
+        user: Option<u32>,
+    },
+    /// TCP, from this address.
+    Tcp(SocketAddr),
+    /// A serial line.
+    Serial,
+}
+
+impl Via {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Socket { .. } => "socket",
+            Self::Tcp(_) => "tcp",
+            Self::Serial => "serial",
+        }
+    }
+}
+
+/// One connection's view of the device.
+pub(crate) struct Gate {
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) access: Arc<Access>,
+    pub(super) via: Via,
+    pub(super) ticket: Ticket,
+    /// The host of the session that is open; none in a plain one.
+    pub(super) host: Mutex<Option<PeerKey>>,
+    /// Digests of images that this connection sends.
+    images: Mutex<Vec<Digest>>,
+    /// The stored image that it reads.
+    shown: Mutex<Option<Digest>>,
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(runtime: Arc<Runtime>, access: Arc<Access>, via: Via, ticket: Ticket) -> Self {
+        Self {
+            runtime,
+            access,
+            via,
+            ticket,
+            host: Mutex::default(),
+            images: Mutex::default(),
+            shown: Mutex::default(),
+        }
+    }
+
+    /// Returns whether the peer has a session, or came over the control socket.
+    pub(crate) fn is_known(&self) -> bool {
+        matches!(self.via, Via::Socket { .. }) || self.ticket.is_open()
+    }
+
+    pub(super) fn leave(&self) {
+        if let Some(host) = lock(&self.host).take() {
+            self.access.leave(&host);
+        }
+    }
+
+    /// What the peer may do now: a role that was taken away counts at once.
+    fn roles(&self) -> Roles {
+        match *lock(&self.host) {
+            Some(host) => self.access.roles(&host).unwrap_or_default(),
+            None => Roles::ALL,
+        }
+    }
+
+    fn who(&self) -> Who {
+        let host = *lock(&self.host);
+        let peer = match (host, self.via) {
+            (Some(host), _) => self.access.name(&host),
+            (None, Via::Socket { user: Some(user) }) => format!("local:{user}"),
+            (None, Via::Socket { user: None }) => "local".to_owned(),
+            // Without the port: a program that asks every second is one peer.
+            (None, Via::Tcp(address)) => address.ip().to_canonical().to_string(),
+            (None, Via::Serial) => "serial line".to_owned(),
+        };
+        Who {
+            peer,
+            key: host.map(|host| host.short()),
+            via: self.via.name(),
+        }
+    }
+
+    fn allow(&self, role: Role, command: &str) -> Result<(), Failure> {
+        let roles = self.roles();
+        if roles.include(role) {
+            return Ok(());
+        }
+        let who = self.who();
+        let had = if roles.is_empty() {
+            "none".to_owned()
+        } else {
+            roles.to_string()
+        };
+        Err(Failure::new(
+            FailureCode::NOT_ALLOWED,
+            format_args!(
+                "host '{}' may not {command}: it needs the role {role}, it has {had}\nhint: on the device, `clr-device enrol --role {role}` \
+                 shows a code that gives it",
+                who.peer
+            ),
+        ))
+    }
+
+    /// A request that only looks.
+    fn look<T>(&self, command: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        self.look_as(Role::Observe, command, work)
+    }
+
+    /// A request that only looks at what a role is for.
+    fn look_as<T>(&self, role: Role, command: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(refused) = self.allow(role, command) {
+            let about = About::default();
+            let audit = &self.access.audit;
+            audit.command(&self.who(), role.name(), command, &about, refused.code.name());
+            return Err(refused);
+        }
+        self.access.audit.look(&self.who(), command);
+        work()
+    }
+
+    /// A request that does something: allowed, counted, carried out, and written down whatever came of it.
+    fn act<T>(
+        &self,
+        role: Role,
+        command: &str,
+        mut about: About,
+        work: impl FnOnce(&mut About) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let done = self
+            .allow(role, command)
+            .and_then(|()| self.take_turn())
+            .and_then(|()| work(&mut about));
+        let result = match &done {
+            Ok(_) => "done",
+            Err(failure) => failure.code.name(),
+        };
+        self.access
+            .audit
+            .command(&self.who(), role.name(), command, &about, result);
+        done
+    }
+
+    fn on_task(
+        &self,
+        role: Role,
+        command: &str,
+        task: &str,
+        work: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.act(role, command, About::task(task), |_| work())
+    }
+
+    fn with_usage<T>(&self, count: impl FnOnce(&mut Usage) -> T) -> Option<T> {
+        let host = (*lock(&self.host))?;
+        let rate = self.runtime.config.load().limits.host_requests_per_second;
+        let mut usage = lock(&self.access.usage);
+        Some(count(
+            usage.entry(host).or_insert_with(|| Usage::new(Instant::now(), rate)),
+        ))
+    }
+
+    /// Waits until the host's rate of costly requests allows one more.
+    fn take_turn(&self) -> Result<(), Failure> {
+        let rate = self.runtime.config.load().limits.host_requests_per_second;
+        let wait = self
+            .with_usage(|usage| usage.request(Instant::now(), rate))
+            .unwrap_or_default();
+        let until = Instant::now() + wait;
+        while let Some(left) = until
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
+        {
+            if self.stopping() {
+                return Err(Failure::new(FailureCode::STOPPING, "the session is over"));
+            }
+            thread::sleep(left.min(STEP));
+        }
+        Ok(())
+    }
+
+    fn count_bytes(&self, bytes: usize) -> Result<(), Failure> {
+        let most = self.runtime.config.load().limits.host_bytes_per_day;
+        let counted = self.with_usage(|usage| usage.write(Instant::now(), bytes as u64, most));
+        counted.unwrap_or(Ok(()))
+    }
+}
+
+impl About {
+    fn task(task: &str) -> Self {
+        Self {
+            task: Some(task.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    fn transfer(begin: &Begin) -> Self {
+        let announced = |signed: &SignedRelease| (Some(signed.release.task.clone()), Some(signed.release.version));
+        let ((task, version), digest) = match &begin.kind {
+            Kind::Example { task, .. } => ((Some(task.clone()), None), begin.digest),
+            Kind::Delta { target, .. } => ((None, None), *target),
+            Kind::Release(release) => (announced(release), begin.digest),
+            Kind::ReleaseDelta { target, release, .. } => (announced(release), *target),
+            _ => ((None, None), begin.digest),
+        };
+        Self {
+            task,
+            version,
+            digest: Some(digest),
+        }
+    }
+}
+
+/// The role that a transfer needs.
+const fn role_of(kind: &Kind) -> Role {
+    match kind {
+        Kind::Example { .. } => Role::Teach,
+        _ => Role::Update,
+    }
+}
+
+impl Device for Gate {
+    fn hello(&self) -> DeviceInfo {
+        self.runtime.hello()
+    }
+
+    fn begin(&self, begin: &Begin) -> Result<u64, Failure> {
+        let role = role_of(&begin.kind);
+        let held = self.act(role, "begin", About::transfer(begin), |_| self.runtime.begin(begin))?;
+        if role == Role::Teach {
+            let mut images = lock(&self.images);
+            // As many as a session has open.
+            if images.len() >= 8 {
+                images.remove(0);
+            }
+            images.push(begin.digest);
+        }
+        Ok(held)
+    }
+
+    fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure> {
+        // It belongs to a transfer that was begun, and allowed, in this session; the role may have been taken away since.
+        if self.roles().is_empty() {
+            self.allow(Role::Update, "send")?;
+        }
+        self.count_bytes(data.len())?;
+        self.runtime.chunk(digest, offset, data)
+    }
+
+    fn commit(&self, begin: &Begin) -> Result<Committed, Failure> {
+        self.act(role_of(&begin.kind), "commit", About::transfer(begin), |about| {
+            let committed = self.runtime.commit(begin)?;
+            if let Committed::Adapter {
+                task, version, digest, ..
+            } = &committed
+            {
+                *about = About {
+                    task: Some(task.clone()),
+                    version: Some(*version),
+                    digest: Some(*digest),
+                };
+            }
+            Ok(committed)
+        })
+    }
+
+    fn abort(&self, digest: &Digest) -> Result<(), Failure> {
+        let own = lock(&self.images).contains(digest);
+        let role = if own { Role::Teach } else { Role::Update };
+        let about = About {
+            digest: Some(*digest),
+            ..About::default()
+        };
+        self.act(role, "abort", about, |_| self.runtime.abort(digest))
+    }
+
+    fn status(&self) -> Result<Status, Failure> {
+        self.look("status", || self.runtime.status())
+    }
+
+    fn list(&self) -> Result<Vec<TaskSummary>, Failure> {
+        self.look("list", || self.runtime.list())
+    }
+
+    fn switch(&self, task: &str) -> Result<(), Failure> {
+        self.on_task(Role::Operate, "switch", task, || self.runtime.switch(task))
+    }
+
+    fn rollback(&self, task: &str) -> Result<(), Failure> {
+        self.on_task(Role::Update, "rollback", task, || self.runtime.rollback(task))
+    }
+
+    fn restore(&self, task: &str) -> Result<(), Failure> {
+        self.on_task(Role::Update, "restore", task, || self.runtime.restore(task))
+    }
+
+    fn remove(&self, task: &str) -> Result<(), Failure> {
+        self.on_task(Role::Administer, "remove", task, || self.runtime.remove(task))
+    }
+
+    fn mark_good(&self, task: &str) -> Result<(), Failure> {
+        self.on_task(Role::Operate, "mark-good", task, || self.runtime.mark_good(task))
+    }
+
+    fn mark_bad(&self, task: &str) -> Result<(), Failure> {
+        self.on_task(Role::Update, "mark-bad", task, || self.runtime.mark_bad(task))
+    }
+
+    fn open(&self, task: &str, slot: Slot) -> Result<PullInfo, Failure> {
+        self.act(Role::Update, "open", About::task(task), |about| {
+            let info = self.runtime.open(task, slot)?;
+            about.digest = Some(info.digest);
+            Ok(info)
+        })
+    }
+
+    fn read(&self, digest: &Digest, offset: u64, out: &mut [u8]) -> Result<usize, Failure> {
+        // An image was shown to who may teach; all else is who updates.
+        let role = if *lock(&self.shown) == Some(*digest) {
+            Role::Teach
+        } else {
+            Role::Update
+        };
+        let refused = self.allow(role, "read");
+        // Pieces of a file that was opened have its line; only what is refused has one here.
+        if let Err(failure) = &refused {
+            let about = About {
+                digest: Some(*digest),
+                ..About::default()
+            };
+            let audit = &self.access.audit;
+            audit.command(&self.who(), role.name(), "read", &about, failure.code.name());
+        }
+        refused?;
+        self.runtime.read(digest, offset, out)
+    }
+
+    fn tune(&self, request: &TuneRequest) -> Result<(), Failure> {
+        self.on_task(Role::Teach, "tune", &request.task, || self.runtime.tune(request))
+    }
+
+    fn tune_status(&self) -> Result<TuneStatus, Failure> {
+        self.look("tune-status", || self.runtime.tune_status())
+    }
+
+    fn stop_tuning(&self) -> Result<(), Failure> {
+        self.act(Role::Teach, "stop-tuning", About::default(), |_| {
+            self.runtime.stop_tuning()
+        })
+    }
+
+    fn health(&self) -> Result<Health, Failure> {
+        self.look("health", || self.runtime.health())
+    }
+
+    fn refused(&self, request: &'static str, failure: &Failure) {
+        self.runtime.refused(request, failure);
+    }
+
+    fn teach(&self, task: &str, label: &str) -> Result<(), Failure> {
+        self.on_task(Role::Teach, "teach", task, || self.runtime.teach(task, label))
+    }
+
+    fn teach_status(&self, task: &str, label: &str) -> Result<TeachStatus, Failure> {
+        self.look_as(Role::Teach, "teach-status", || self.runtime.teach_status(task, label))
+    }
+
+    fn teach_limits(&self, task: &str) -> Result<TeachLimits, Failure> {
+        self.look_as(Role::Teach, "teach-limits", || self.runtime.teach_limits(task))
+    }
+
+    fn example_tasks(&self) -> Result<Vec<ExampleTask>, Failure> {
+        self.look_as(Role::Teach, "example-tasks", || self.runtime.example_tasks())
+    }
+
+    fn examples(&self, task: &str) -> Result<Vec<ExampleSummary>, Failure> {
+        self.look_as(Role::Teach, "examples", || self.runtime.examples(task))
+    }
+
+    fn open_example(&self, task: &str, id: &Digest) -> Result<PullInfo, Failure> {
+        self.act(Role::Teach, "open-example", About::task(task), |about| {
+            about.digest = Some(*id);
+            let info = self.runtime.open_example(task, id)?;
+            *lock(&self.shown) = Some(info.digest);
+            Ok(info)
+        })
+    }
+
+    fn remove_examples(&self, task: &str, selection: &ExampleSelection) -> Result<RemovedExamples, Failure> {
+        self.act(Role::Teach, "remove-examples", About::task(task), |_| {
+            self.runtime.remove_examples(task, selection)
+        })
+    }
+
+    fn tune_check(&self, request: &TuneRequest) -> Result<TuneForecast, Failure> {
+        self.look_as(Role::Teach, "tune-check", || self.runtime.tune_check(request))
+    }
+
+    fn enrol(&self, roles: Roles, minutes: u32) -> Result<Enrolment, Failure> {
+        self.act(Role::Administer, "enrol", About::default(), |_| {
+            self.access.open_enrolment(roles, minutes)
+        })
+    }
+
+    fn hosts(&self) -> Result<Vec<HostEntry>, Failure> {
+        self.act(Role::Administer, "hosts", About::default(), |_| {
+            Ok(self.access.host_entries())
+        })
+    }
+
+    fn revoke(&self, host: &str) -> Result<(), Failure> {
+        // The log has one field for what a command was about.
+        self.on_task(Role::Administer, "revoke", host, || self.access.revoke(host))
+    }
+
+    fn rotate_key(&self, drop_old: bool) -> Result<KeyRotation, Failure> {
+        let command = if drop_old { "drop-old-key" } else { "rotate-key" };
+        self.act(Role::Administer, command, About::default(), |_| {
+            self.access.rotate_key(drop_old)
+        })
+    }
+
+    fn stopping(&self) -> bool {
+        self.runtime.stopping() || self.ticket.is_ended() || !self.may_stay()
+    }
+}

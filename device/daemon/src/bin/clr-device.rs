@@ -1,0 +1,12 @@
+//! `clr-device`. All of it is in the library beside this file.
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    clr_daemon::main()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> std::process::ExitCode {
+    eprintln!("error: the daemon runs on Linux only");
+    std::process::ExitCode::FAILURE
+}

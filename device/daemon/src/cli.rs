@@ -1,0 +1,326 @@
+//! The command line of `clr-device`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+use clr_transfer::{SECURE_VERSION, VERSIONS};
+use sd_notify::NotifyState;
+
+use super::{
+    Config, DaemonError,
+    access::{self, Access},
+    check,
+    connections::Connections,
+    descriptors::{self, Descriptors},
+    escape, http,
+    inference::{self, Beside, Ended, ToBeside},
+    logging,
+    opened::{self, Opened},
+    output::Answers,
+    remote::{self, RemoteCommand},
+    runtime::{Runtime, with_causes},
+    say,
+    signals::{self, Request},
+    source::{Source, Stop},
+    stderr, warnings,
+};
+
+/// Exit code where the program that reads the answers has gone.
+const READER_GONE: u8 = 4;
+
+/// The device's part of CLR: classifies a live source, takes signed adapters, switches tasks between two frames.
+#[derive(Debug, Parser)]
+#[command(
+    name = "clr-device",
+    version,
+    about,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the device refused, 4 the reader of the results \
+                  is gone.\nResults go to stdout, one JSON line per image; logs go to stderr."
+)]
+struct Cli {
+    /// Log more: -v for details, -vv for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(RunArgs),
+    #[command(name = "check-store", alias = "verify")]
+    CheckStore(CheckStoreArgs),
+    Audit(AuditArgs),
+    #[command(flatten)]
+    Remote(RemoteCommand),
+}
+
+/// Run the device until its source ends or SIGTERM arrives
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  clr-device run --config device.toml")]
+struct RunArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
+    config: PathBuf,
+    /// Task to start with [default: the configuration's]
+    #[arg(short, long, value_name = "NAME")]
+    task: Option<String>,
+    /// Open everything that a run would open, report faults, then end
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// Check every file in the store of a device that is not running
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  clr-device check-store --config device.toml")]
+struct CheckStoreArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
+    config: PathBuf,
+}
+
+/// Check the chain of the audit log; the device may be running
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  clr-device audit --config device.toml")]
+struct AuditArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
+    config: PathBuf,
+}
+
+/// Runs the command line; exit codes stand in `clr-device --help`.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.verbose);
+    let done = match cli.command {
+        Command::Run(args) => run(&args),
+        Command::CheckStore(args) => check_store(&args),
+        Command::Audit(args) => audit(&args),
+        Command::Remote(command) => return remote::run(&command),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            stderr::report(&with_causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
+    let mut config = Config::read(&args.config)?;
+    config.task = args.task.clone().or(config.task);
+    if args.check_config {
+        return check::run(&config, &args.config);
+    }
+    warnings::log(&warnings::warnings(&config, &args.config));
+    let descriptors = descriptors::prepare(&config);
+    let stop = Stop::default();
+    let runtime = Runtime::start(config.clone(), stop.clone())?;
+    let access = Arc::new(Access::open(&config));
+    // Who can connect may expect that SIGTERM ends it well.
+    listen_for_signals(&runtime, &access, &args.config, &stop)?;
+    let opened = Opened::open(&config)?;
+
+    let connections = Arc::new(Connections::new(&runtime, &access));
+    let socket = match opened.control {
+        Some((path, listener)) => {
+            connections.unix(listener)?;
+            Some(path)
+        }
+        None => None,
+    };
+    if let Some(listener) = opened.tcp {
+        tracing::info!(address = %opened::address(&listener)?, "listening for hosts");
+        connections.tcp(listener)?;
+    }
+    if let (Some(serial), Some(line)) = (&config.serial, opened.serial) {
+        connections.serial(serial, line)?;
+    }
+    if let (Some(listener), Some(limits)) = (opened.http, descriptors.http) {
+        tracing::info!(address = %opened::address(&listener)?, "listening for HTTP");
+        http::serve(listener, limits, Arc::<Runtime>::clone(&runtime), stop.clone())?;
+    }
+    let source = Source::start(
+        &config.source,
+        config.limits.image_bytes(),
+        &stop,
+        &runtime.counters.source,
+    )?;
+    let answers = Answers::to_stdout(Arc::clone(&runtime.counters.answers_lost))?;
+    let (beside, writer) = write_beside(&runtime)?;
+    notify(&[NotifyState::Ready]);
+    log_limits(&config, &descriptors);
+    tracing::info!(
+        software = env!("CARGO_PKG_VERSION"),
+        device = config.name,
+        backbone = runtime.engine.backbone().digest().short(),
+        tasks = runtime.serving.tasks().len(),
+        active = runtime.active_task(),
+        socket = socket.as_deref().map(|path| path.display().to_string()),
+        "ready"
+    );
+
+    let mut tick = || notify(&[NotifyState::Watchdog]);
+    let ended = inference::run(&runtime, source.as_ref(), &answers, &beside, &mut tick);
+    notify(&[NotifyState::Stopping]);
+    // A stream that was answered to its end may take a while to be read; SIGTERM cuts that short.
+    answers.finish(&stop);
+    stop.set();
+    drop(beside);
+    let source = source.map_or(Ok(()), Source::stop);
+    // A confirmation that was earned is written before the end.
+    let _ = writer.join();
+    runtime.close();
+    // Nothing listens any more; a socket left behind would only mislead.
+    if let Some(socket) = socket {
+        let _ = std::fs::remove_file(socket);
+    }
+    source?;
+    if ended == Ended::ReaderGone {
+        tracing::error!("stopped: the reader of the answers on stdout is gone");
+        return Ok(ExitCode::from(READER_GONE));
+    }
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs the limits in force and the versions spoken.
+fn log_limits(config: &Config, descriptors: &Descriptors) {
+    let limits = &config.limits;
+    tracing::info!(
+        protocol = format_args!("{} plain, {SECURE_VERSION} encrypted", VERSIONS.end()),
+        adapter_bytes = limits.adapter_bytes,
+        example_bytes = limits.example_bytes,
+        examples_per_task = limits.examples_per_task,
+        connections = limits.connections,
+        peer_connections = limits.peer_connections,
+        handshakes = limits.handshakes,
+        http_connections = descriptors.http.map(|http| http.connections),
+        http_body_bytes = descriptors.http.map(|http| http.body_bytes),
+        open_files = descriptors.limit,
+        "limits"
+    );
+}
+
+/// Tells systemd, where it started this process.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("systemd was not told: {error}");
+    }
+}
+
+fn listen_for_signals(
+    runtime: &Arc<Runtime>,
+    access: &Arc<Access>,
+    config: &Path,
+    stop: &Stop,
+) -> Result<(), DaemonError> {
+    let (runtime, access) = (Arc::clone(runtime), Arc::clone(access));
+    let (config, stop) = (config.to_owned(), stop.clone());
+    signals::listen(move |request| match request {
+        Request::Stop => {
+            tracing::info!("stopping");
+            stop.set();
+        }
+        Request::Reload => match runtime.reload(&config) {
+            Ok(()) => {
+                access.reload(&runtime.config.load());
+                tracing::info!("configuration read again");
+            }
+            Err(error) => tracing::error!("the old configuration stays: {}", with_causes(&error)),
+        },
+    })
+}
+
+/// Writes to the disk on a thread of its own: a slow disk must not hold up frames.
+fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<()>), DaemonError> {
+    const WAITING: usize = 4;
+    let (sender, receiver) = mpsc::sync_channel(WAITING);
+    let runtime = Arc::clone(runtime);
+    let thread = thread::Builder::new()
+        .name("clr-beside".to_owned())
+        .spawn(move || {
+            loop {
+                let work = receiver.recv_timeout(Duration::from_secs(1));
+                runtime.write_what_waits(false);
+                runtime.store.drop_stalled_uploads();
+                runtime.settle(false);
+                runtime.tick_clock();
+                match work {
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return runtime.write_what_waits(true),
+                    // Where it fails the adapter stays on trial, goes on serving, and is confirmed with one of its next frames.
+                    Ok(Beside::Confirm(adapter)) => {
+                        if let Err(error) = runtime.confirm(&adapter) {
+                            tracing::error!(task = adapter.task(), "cannot confirm: {}", with_causes(&error));
+                        }
+                    }
+                    Ok(Beside::Keep { task, bytes }) => runtime.keep_frame(&task, &bytes),
+                }
+            }
+        })
+        .map_err(DaemonError::io("cannot start the writing thread"))?;
+    Ok((sender, thread))
+}
+
+fn check_store(args: &CheckStoreArgs) -> Result<ExitCode, DaemonError> {
+    let config = Config::read(&args.config)?;
+    let backbone = clr_onnx::Backbone::load(&config.backbone).map_err(clr_engine::EngineError::from)?;
+    // What the device tuned itself is verified by its public key.
+    let public = clr_adapters::read_public_key(&config.state.join("device.pub")).ok();
+    let trust = config.trust(public)?;
+    let store =
+        clr_store::Store::open_directory(&config.store(), clr_store::StoreOptions::new(backbone.digest(), trust))?;
+    let report = store.verify()?;
+    line(format_args!(
+        "{} tasks, {} adapters, {} labelled pictures, {} checkpoints, {} uploads under way, {} bytes",
+        report.tasks, report.adapters, report.examples, report.checkpoints, report.uploads, report.bytes
+    ))?;
+    for problem in &report.problems {
+        line(format_args!("problem: {problem}"))?;
+    }
+    if report.problems.is_empty() {
+        line(format_args!("all sound"))?;
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+fn audit(args: &AuditArgs) -> Result<ExitCode, DaemonError> {
+    let report = access::check_audit(&Config::read(&args.config)?.state);
+    line(format_args!(
+        "{} lines, number {} to {}",
+        report.lines, report.first, report.last
+    ))?;
+    if report.torn > 0 {
+        line(format_args!(
+            "{} bytes of a line that is being written, or was cut by a power cut",
+            report.torn
+        ))?;
+    }
+    for problem in &report.problems {
+        line(format_args!("problem: {problem}"))?;
+    }
+    if report.problems.is_empty() {
+        line(format_args!("the chain holds"))?;
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+/// A line of what a command prints.
+fn line(text: std::fmt::Arguments<'_>) -> Result<(), DaemonError> {
+    say(format_args!("{}", escape::one_line(&text.to_string()))).map_err(DaemonError::io("cannot write to stdout"))
+}

@@ -1,0 +1,248 @@
+//! Budgets of connections by kind and address: the control socket, peers that are not known yet, and peers with an open session.
+//!
+//! Where a budget is used up, the oldest connection that has said nothing gives way. Each connection has a thread; one that gave way
+//! counts until its thread has ended, so that threads are bounded too.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::runtime::lock;
+
+/// What a connection came over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// The control socket.
+    Control,
+    /// TCP, from this address.
+    Peer(IpAddr),
+}
+
+impl Class {
+    /// The kind under which a connection is counted that finds no place.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Peer(_) => "unknown",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    class: Class,
+    /// A sound frame came.
+    heard: bool,
+    /// A session is open.
+    open: bool,
+    ended: Arc<AtomicBool>,
+}
+
+/// All connections of the device.
+#[derive(Debug, Default)]
+pub(crate) struct Budget(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    all: Vec<Entry>,
+    last: u64,
+}
+
+/// A place in a budget, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    budget: Option<Arc<Budget>>,
+    number: u64,
+    ended: Arc<AtomicBool>,
+    open: AtomicBool,
+}
+
+impl Budget {
+    /// Returns a place for a new connection, with at most `most` of its kind that have no session (control socket: in all).
+    pub(super) fn admit(self: &Arc<Self>, class: Class, most: usize) -> Option<Ticket> {
+        let mut entries = lock(&self.0);
+        let same_kind = |entry: &&Entry| match class {
+            Class::Control => entry.class == Class::Control,
+            Class::Peer(_) => entry.class != Class::Control && !entry.open,
+        };
+        let alive = entries.all.iter().filter(same_kind);
+        let (gone, counted): (Vec<&Entry>, Vec<&Entry>) = alive.partition(|entry| entry.is_ended());
+        // Those that gave way end within milliseconds.
+        if gone.len() >= most {
+            return None;
+        }
+        let own_address = match class {
+            // One from each address; of this machine as many as there are places.
+            Class::Peer(address) if !address.is_loopback() => counted.iter().find(|entry| entry.class == class),
+            _ => None,
+        };
+        let silent = |entry: &&&Entry| !entry.heard && !entry.open;
+        let gives_way = match own_address {
+            Some(entry) if !silent(&entry) => return None,
+            Some(entry) => Some(entry),
+            None if counted.len() < most => None,
+            None => Some(counted.iter().filter(silent).min_by_key(|entry| entry.number)?),
+        };
+        if let Some(entry) = gives_way {
+            entry.ended.store(true, Ordering::SeqCst);
+        }
+        entries.last += 1;
+        let (number, ended) = (entries.last, Arc::new(AtomicBool::new(false)));
+        entries.all.push(Entry {
+            number,
+            class,
+            heard: false,
+            open: false,
+            ended: Arc::clone(&ended),
+        });
+        Some(Ticket {
+            budget: Some(Arc::clone(self)),
+            number,
+            ended,
+            open: AtomicBool::new(false),
+        })
+    }
+}
+
+impl Entry {
+    fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+}
+
+impl Ticket {
+    /// A place without competition: a serial line's.
+    pub(super) fn alone() -> Self {
+        Self {
+            budget: None,
+            number: 0,
+            ended: Arc::default(),
+            open: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns whether the connection has to give way.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Returns whether a session is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Entries, usize) -> bool) -> bool {
+        let Some(budget) = &self.budget else { return true };
+        let mut entries = lock(&budget.0);
+        let at = entries.all.iter().position(|entry| entry.number == self.number);
+        at.is_some_and(|at| change(&mut entries, at))
+    }
+
+    /// A sound frame came: the connection does not give way to a newer one any more.
+    pub(crate) fn hear(&self) {
+        self.change(|entries, at| {
+            entries.all[at].heard = true;
+            true
+        });
+    }
+
+    /// A session is open: the connection moves to the budget of those, if there is room for one among `peers`.
+    pub(crate) fn open(&self, peers: usize) -> bool {
+        let opened = self.change(|entries, at| {
+            let control = entries.all[at].class == Class::Control;
+            let others = entries.all.iter().enumerate();
+            let others = others.filter(|(other, entry)| *other != at && entry.open && entry.class != Class::Control);
+            if !control && others.count() >= peers {
+                return false;
+            }
+            entries.all[at].open = true;
+            true
+        });
+        self.open.store(opened, Ordering::SeqCst);
+        opened
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.change(|entries, at| {
+            entries.all.swap_remove(at);
+            true
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(address: &str) -> Class {
+        Class::Peer(address.parse().unwrap())
+    }
+
+    #[test]
+    fn silent_strangers_give_way_oldest_first_and_never_those_that_speak() {
+        let budget = Arc::new(Budget::default());
+        let place = || budget.admit(peer("127.0.0.1"), 4);
+        let all: Vec<Ticket> = (0..4).map(|_| place().unwrap()).collect();
+        all[0].hear();
+        let fifth = place().unwrap();
+        assert!(all[1].is_ended() && !all[0].is_ended() && !all[2].is_ended());
+        fifth.hear();
+        let _more: Vec<Ticket> = (0..2).map(|_| place().unwrap()).collect();
+        assert!(all[2].is_ended() && all[3].is_ended());
+    }
+
+    #[test]
+    fn threads_are_bounded_while_those_that_gave_way_end() {
+        let budget = Arc::new(Budget::default());
+        let mut kept = Vec::new();
+        for _ in 0..1_000 {
+            kept.extend(budget.admit(peer("127.0.0.1"), 4));
+        }
+        assert_eq!(kept.len(), 8);
+        kept.clear();
+        assert!(budget.admit(peer("127.0.0.1"), 4).is_some());
+    }
+
+    #[test]
+    fn another_machine_has_one_place_and_this_one_all() {
+        let budget = Arc::new(Budget::default());
+        let first = budget.admit(peer("192.0.2.1"), 4).unwrap();
+        let second = budget.admit(peer("192.0.2.1"), 4).unwrap();
+        assert!(first.is_ended(), "its older one was silent");
+        second.hear();
+        assert!(budget.admit(peer("192.0.2.1"), 4).is_none());
+        assert!(budget.admit(peer("192.0.2.2"), 4).is_some());
+        // With a session it has another place.
+        assert!(second.open(8));
+        assert!(budget.admit(peer("192.0.2.1"), 4).is_some());
+    }
+
+    #[test]
+    fn peers_take_no_place_of_the_control_socket_and_sessions_have_their_own_number() {
+        let budget = Arc::new(Budget::default());
+        let sessions: Vec<Ticket> = (0..8)
+            .map(|_| {
+                let ticket = budget.admit(peer("127.0.0.1"), 4).unwrap();
+                ticket.hear();
+                assert!(ticket.open(8) && ticket.open(8));
+                ticket
+            })
+            .collect();
+        let ninth = budget.admit(peer("127.0.0.1"), 4).unwrap();
+        assert!(!ninth.open(8));
+        let control: Vec<Ticket> = (0..8).map(|_| budget.admit(Class::Control, 8).unwrap()).collect();
+        for ticket in &control {
+            assert!(ticket.open(8));
+        }
+        assert!(budget.admit(Class::Control, 8).is_none());
+        drop(sessions);
+        assert!(ninth.open(8));
+    }
+}

@@ -1,0 +1,189 @@
+//! Learning in the background: labelled pictures of the store become prototypes at once, and tuned adapters in time.
+
+mod attempt;
+mod bounds;
+mod stored;
+mod teach;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use clr_transfer::{Failure, FailureCode, TunePhase, TuneRequest, TuneStatus};
+use clr_tuning::TuneError;
+use serde::{Deserialize, Serialize};
+
+use self::attempt::{LearnError, Outcome};
+use super::runtime::{Runtime, lock, now, with_causes};
+
+/// What is being learned; one run at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Learning {
+    status: Mutex<TuneStatus>,
+    stop: AtomicBool,
+    taught: Mutex<teach::Taught>,
+}
+
+/// What a checkpoint needs beside the state of the run, to go on by itself after a restart.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Run {
+    request: TuneRequest,
+    created: u64,
+    /// Seconds that it took before the last restart.
+    spent: u64,
+}
+
+impl Learning {
+    pub(crate) fn status(&self) -> TuneStatus {
+        lock(&self.status).clone()
+    }
+
+    pub(crate) fn request_stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
+    fn update(&self, change: impl FnOnce(&mut TuneStatus)) {
+        change(&mut lock(&self.status));
+    }
+}
+
+impl Runtime {
+    /// Starts learning on a thread of its own, behind every other.
+    pub(crate) fn start_learning(&self, request: &TuneRequest) -> Result<(), Failure> {
+        let granted = bounds::Bounds::of(&self.config.load().tuning).grant(request)?;
+        tracing::info!(
+            task = request.task,
+            memory = granted.memory,
+            steps = granted.steps,
+            seconds = granted.seconds,
+            "asked to learn"
+        );
+        let created = now().unwrap_or(0);
+        // A run of the same request that was cut goes on.
+        let run = self
+            .interrupted(&request.task)
+            .filter(|run| run.request == *request)
+            .map_or_else(
+                || Run {
+                    request: request.clone(),
+                    created,
+                    spent: 0,
+                },
+                |run| Run { spent: 0, ..run },
+            );
+        self.start_run(run)
+    }
+
+    fn start_run(&self, run: Run) -> Result<(), Failure> {
+        if let Some(reason) = &self.without_key {
+            let text = format!("the device cannot sign what it learns: {reason}");
+            return Err(Failure::new(FailureCode::TUNING, text));
+        }
+        let task = run.request.task.clone();
+        self.start_thread(&task, move |runtime| runtime.learn(&run))
+    }
+
+    /// Runs `work` on the learning thread; one at a time.
+    fn start_thread(&self, task: &str, work: impl FnOnce(&Self) + Send + 'static) -> Result<(), Failure> {
+        let Some(runtime) = self.me.get().and_then(std::sync::Weak::upgrade) else {
+            return Err(Failure::new(FailureCode::STOPPING, "the device is going down"));
+        };
+        {
+            let mut status = lock(&self.learning.status);
+            if status.phase.is_running() {
+                let busy = status.task.as_deref().unwrap_or_default();
+                let text = format_args!(
+                    "the device is learning task `{busy}` already, and does one thing at a time\nhint: wait until `clr device tuning` says that it \
+                     has ended, or `clr device stop-tuning`"
+                );
+                return Err(Failure::new(FailureCode::BUSY, text));
+            }
+            self.learning.stop.store(false, Ordering::SeqCst);
+            *status = TuneStatus {
+                phase: TunePhase::Preparing,
+                task: Some(task.to_owned()),
+                ..TuneStatus::default()
+            };
+        }
+        let started = thread::Builder::new().name("clr-learning".to_owned()).spawn(move || {
+            if let Err(reason) = clr_tuning::lower_priority() {
+                tracing::debug!("learning keeps its priority: {reason}");
+            }
+            work(&runtime);
+        });
+        started.map(drop).map_err(|error| {
+            let reason = format!("cannot start a thread: {error}");
+            self.learning.update(|status| {
+                (status.phase, status.message) = (TunePhase::Failed, Some(reason.clone()));
+            });
+            Failure::new(FailureCode::TUNING, reason)
+        })
+    }
+
+    /// The run whose checkpoint is in the store.
+    fn interrupted(&self, task: &str) -> Option<Run> {
+        let bytes = self.store.checkpoint(task).ok().flatten()?;
+        postcard::from_bytes::<(Run, &[u8])>(&bytes).ok().map(|(run, _)| run)
+    }
+
+    /// Goes on with the run that a restart cut.
+    pub(crate) fn resume_learning(&self) {
+        let states = self.store.tasks();
+        let Some(run) = states.iter().find_map(|state| self.interrupted(&state.task)) else {
+            return;
+        };
+        let most = bounds::Bounds::of(&self.config.load().tuning).seconds;
+        let most = run.request.seconds.map_or(most, |asked| asked.min(most));
+        if run.spent >= u64::from(most) {
+            tracing::info!(
+                task = run.request.task,
+                "tuning had used up its time; the same request goes on with it"
+            );
+            return;
+        }
+        tracing::info!(task = run.request.task, "tuning was interrupted");
+        if let Err(failure) = self.start_run(run) {
+            tracing::warn!("{failure}");
+        }
+    }
+
+    fn learn(&self, run: &Run) {
+        let task = run.request.task.as_str();
+        let started = Instant::now();
+        // A fault in learning must not keep the device from ever learning again.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.try_to_learn(run, started)));
+        let seconds = started.elapsed().as_secs();
+        let (phase, message) = match ended {
+            Ok(Ok(Outcome::Promoted(message))) => (TunePhase::Promoted, message),
+            Ok(Ok(Outcome::Kept(message))) => (TunePhase::Kept, message),
+            Ok(Err(LearnError::Tune(error @ TuneError::Stopped { .. }))) => (TunePhase::Stopped, with_causes(&error)),
+            Ok(Err(error)) => (TunePhase::Failed, with_causes(&error)),
+            Err(_) => (TunePhase::Failed, "learning panicked; the log says where".to_owned()),
+        };
+        self.counters.learning_runs.add(match phase {
+            TunePhase::Promoted => "promoted",
+            TunePhase::Kept => "kept",
+            TunePhase::Stopped => "stopped",
+            _ => "failed",
+        });
+        clr_engine::give_back_memory();
+        tracing::info!(task, ?phase, message, "learning ended");
+        self.learning.update(|status| {
+            (status.phase, status.seconds, status.message) = (phase, seconds, Some(message));
+        });
+    }
+}
+
+/// The runtime as threads hold it.
+pub(crate) type Myself = std::sync::OnceLock<std::sync::Weak<Runtime>>;
+
+/// Lets the runtime find itself, so that it can start threads that hold it.
+pub(crate) fn introduce(runtime: &Arc<Runtime>) {
+    let _ = runtime.me.set(Arc::downgrade(runtime));
+}

@@ -1,0 +1,286 @@
+//! Teaching a class: its images become class weights at once, or are removed.
+//!
+//! A class is taught on its own: images of other classes that are not taught yet have no part, so they can neither block it nor
+//! be taught by accident. What is refused leaves nothing behind: images of a class that cannot be served are removed, or get
+//! back the label that they had before.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
+
+use clr_adapters::{Digest, Header, Provenance, Recipe};
+use clr_store::StoreError;
+use clr_transfer::{Failure, FailureCode, TeachPhase, TeachStatus, TunePhase};
+use clr_tuning::{TaughtClass, TuneError, Version};
+
+use super::{Learning, attempt::LearnError, stored::Pictures};
+use crate::runtime::{Runtime, lock, now, with_causes};
+
+/// Outcomes kept for hosts that ask.
+const MOST_OUTCOMES: usize = 32;
+/// Relabelled images remembered, so that a refusal gives them their label back.
+const MOST_RELABELLED: usize = 10_000;
+
+/// What became of the last classes, and which images changed their label.
+#[derive(Debug, Default)]
+pub(super) struct Taught {
+    outcomes: VecDeque<((String, String), TeachStatus)>,
+    /// By task and image: the label before.
+    relabelled: HashMap<(String, Digest), String>,
+}
+
+impl Learning {
+    pub(crate) fn outcome(&self, task: &str, label: &str) -> TeachStatus {
+        let taught = lock(&self.taught);
+        let mut all = taught.outcomes.iter().rev();
+        all.find(|((of, class), _)| of == task && class == label)
+            .map_or_else(TeachStatus::default, |(_, status)| status.clone())
+    }
+
+    /// Remembers that an image had another label before.
+    pub(crate) fn relabelled(&self, task: &str, id: Digest, from: &str) {
+        let mut taught = lock(&self.taught);
+        if taught.relabelled.len() < MOST_RELABELLED {
+            taught
+                .relabelled
+                .entry((task.to_owned(), id))
+                .or_insert_with(|| from.to_owned());
+        }
+    }
+
+    fn set_outcome(&self, task: &str, label: &str, status: TeachStatus) {
+        let mut taught = lock(&self.taught);
+        let key = (task.to_owned(), label.to_owned());
+        taught.outcomes.retain(|(known, _)| *known != key);
+        taught.outcomes.push_back((key, status));
+        while taught.outcomes.len() > MOST_OUTCOMES {
+            taught.outcomes.pop_front();
+        }
+    }
+
+    fn label_before(&self, task: &str, id: Digest) -> Option<String> {
+        lock(&self.taught).relabelled.remove(&(task.to_owned(), id))
+    }
+}
+
+impl Runtime {
+    /// Starts teaching one class on the learning thread; nothing to do while it is under way.
+    pub(crate) fn start_teaching(&self, task: &str, label: &str) -> Result<(), Failure> {
+        if self.learning.outcome(task, label).phase == TeachPhase::Running {
+            return Ok(());
+        }
+        let (of, class) = (task.to_owned(), label.to_owned());
+        let running = TeachStatus {
+            phase: TeachPhase::Running,
+            ..TeachStatus::default()
+        };
+        let before = self.learning.outcome(task, label);
+        self.learning.set_outcome(task, label, running);
+        let started = self.start_thread(task, move |runtime| runtime.teach_and_tell(&of, &class));
+        if started.is_err() {
+            self.learning.set_outcome(task, label, before);
+        }
+        started
+    }
+
+    fn teach_and_tell(&self, task: &str, label: &str) {
+        let started = Instant::now();
+        let status = catch_unwind(AssertUnwindSafe(|| self.teach_class(task, label))).unwrap_or_else(|_| TeachStatus {
+            phase: TeachPhase::Failed,
+            message: Some("learning panicked; the log says where".to_owned()),
+            ..TeachStatus::default()
+        });
+        clr_engine::give_back_memory();
+        self.learning.update(|run| {
+            run.phase = match status.phase {
+                TeachPhase::Taught => TunePhase::Promoted,
+                TeachPhase::Known | TeachPhase::Waiting => TunePhase::Kept,
+                _ => TunePhase::Failed,
+            };
+            run.seconds = started.elapsed().as_secs();
+            run.message.clone_from(&status.message);
+        });
+        self.learning.set_outcome(task, label, status);
+    }
+
+    /// Teaches one class from the images filed for it; takes them back if it cannot be served.
+    pub(super) fn teach_class(&self, task: &str, label: &str) -> TeachStatus {
+        let status = match self.try_to_teach(task, label) {
+            Ok(status) => status,
+            Err(error) => self.refused(task, label, &error),
+        };
+        tracing::info!(task, label, phase = ?status.phase, message = status.message, "teaching ended");
+        status
+    }
+
+    fn try_to_teach(&self, task: &str, label: &str) -> Result<TeachStatus, LearnError> {
+        let listed = self.store.examples(task)?;
+        let images = listed.iter().filter(|example| example.label == label).count();
+        if images == 0 {
+            return Err(LearnError::Refused(Failure::new(
+                FailureCode::EXAMPLES,
+                format_args!(
+                    "no image of `{label}` is filed for task `{task}`\nhint: clr device teach --task {task} --label {label} IMAGES…"
+                ),
+            )));
+        }
+        let serving = match self.store.serving(task) {
+            Err(StoreError::NoSuchTask { .. }) => return self.create_task(task, images),
+            serving => serving?,
+        };
+        if serving.decoded.adapter.header.labels.iter().any(|known| known == label) {
+            return Ok(TeachStatus {
+                phase: TeachPhase::Known,
+                images: images as u32,
+                message: Some(format!(
+                    "`{label}` answers already; {images} images of it are filed, from which tuning learns"
+                )),
+                hint: Some(format!("clr device tune {task}")),
+                ..TeachStatus::default()
+            });
+        }
+        let parent = self.parent(&serving)?;
+        let pictures = Pictures::with_class(self, task, &parent.adapter.header.labels, label);
+        let taught = clr_tuning::teach(self.engine.backbone(), &parent, &pictures)?;
+        self.serve_tuned(&taught.version)?;
+        Ok(told(task, label, &taught.classes))
+    }
+
+    /// A task from images alone; with one class it waits for the second.
+    fn create_task(&self, task: &str, images: usize) -> Result<TeachStatus, LearnError> {
+        let backbone = self.engine.backbone();
+        let header = Header::new(
+            task,
+            Vec::new(),
+            backbone.digest(),
+            backbone.preprocessing().clone(),
+            Provenance::DeviceTuned,
+        );
+        let born = match clr_tuning::birth(backbone, header, Recipe::Linear, &Pictures::all(self, task)) {
+            // No fault of the host that files the first class: the second one creates the task.
+            Err(error @ TuneError::TooFewClasses { .. }) => {
+                return Ok(TeachStatus {
+                    phase: TeachPhase::Waiting,
+                    images: images as u32,
+                    message: Some(with_causes(&error)),
+                    ..TeachStatus::default()
+                });
+            }
+            born => born?,
+        };
+        let classes = born.adapter.header.labels.len();
+        self.serve_tuned(&born)?;
+        Ok(TeachStatus {
+            phase: TeachPhase::Taught,
+            images: images as u32,
+            message: Some(format!("a task of {classes} classes was born")),
+            ..TeachStatus::default()
+        })
+    }
+
+    /// Signs what was learned, stores it, and lets it serve on trial.
+    pub(super) fn serve_tuned(&self, version: &Version) -> Result<(), LearnError> {
+        self.install_tuned(&version.file).map_err(LearnError::Refused)
+    }
+
+    /// What a failed attempt leaves: nothing, where the class itself is the reason.
+    fn refused(&self, task: &str, label: &str, error: &LearnError) -> TeachStatus {
+        let looks_like = match error {
+            LearnError::Tune(TuneError::LooksAlike { known, .. }) => Some(known.clone()),
+            _ => None,
+        };
+        let of_the_class = match error {
+            LearnError::Tune(
+                TuneError::LooksAlike { .. }
+                | TuneError::NothingReadable { .. }
+                | TuneError::Encode(_)
+                | TuneError::Decode(_),
+            ) => true,
+            // The engine's answers to the canaries, or the store's rules, speak against the extended adapter.
+            LearnError::Refused(failure) => {
+                failure.code == FailureCode::CANARY
+                    || failure.code == FailureCode::ENGINE
+                    || failure.code.name() == "refused"
+            }
+            _ => false,
+        };
+        let mut failure = match error {
+            LearnError::Refused(failure) if failure.code == FailureCode::CANARY => Failure::new(
+                FailureCode::CANARY,
+                format_args!(
+                    "class `{label}` cannot be added to task `{task}`: with it, an image of a class known before gets another answer ({})\n\
+                     hint: more and clearer images of `{label}`, or train the class on a host",
+                    failure.message
+                ),
+            ),
+            LearnError::Refused(failure) => failure.clone(),
+            error => Failure::new(FailureCode::TUNING, with_causes(error)),
+        };
+        if of_the_class {
+            let taken = self.take_images_back(task, label);
+            if taken > 0 {
+                failure.message = format!("{}; its {taken} images are not kept", failure.message);
+            }
+        }
+        TeachStatus {
+            phase: if of_the_class {
+                TeachPhase::Refused
+            } else {
+                TeachPhase::Failed
+            },
+            looks_like,
+            message: Some(failure.message),
+            hint: failure.hint,
+            ..TeachStatus::default()
+        }
+    }
+
+    /// Removes a class's images, or gives them back the label that they had; returns how many.
+    fn take_images_back(&self, task: &str, label: &str) -> usize {
+        let listed = self.store.examples(task).unwrap_or_default();
+        let mut taken = 0;
+        for example in listed.iter().filter(|example| example.label == label) {
+            let undone = match self.learning.label_before(task, example.id) {
+                Some(before) => (self.store.example(task, &example.id))
+                    .and_then(|bytes| self.store.add_example(task, &before, &bytes, now()))
+                    .map(drop),
+                None => self.store.remove_example(task, &example.id),
+            };
+            match undone {
+                Ok(()) => taken += 1,
+                Err(error) => tracing::warn!(task, label, "cannot take back an image: {error}"),
+            }
+        }
+        taken
+    }
+}
+
+/// How well the class was told from the others, in words.
+fn told(task: &str, label: &str, classes: &[TaughtClass]) -> TeachStatus {
+    let Some(class) = classes.iter().find(|class| class.label == label) else {
+        return TeachStatus::default();
+    };
+    let (images, recognised) = (class.images, class.recognised);
+    let mut message = format!(
+        "`{label}` answers from now on; {recognised} of {images} images are recognised by weights fitted without them"
+    );
+    if let Some((known, count)) = &class.looks_like {
+        message = format!("{message}, {count} are answered `{known}`");
+    }
+    if class.unreadable > 0 {
+        message = format!("{message}; {} cannot be decoded", class.unreadable);
+    }
+    // Fewer than half of its own images: it looks like something the task knows.
+    let hint = (2 * recognised < images)
+        .then(|| format!("more images of `{label}`, and `clr device tune {task}`, which refines the class"));
+    TeachStatus {
+        phase: TeachPhase::Taught,
+        images: images as u32,
+        recognised: recognised as u32,
+        looks_like: class.looks_like.as_ref().map(|(known, _)| known.clone()),
+        message: Some(message),
+        hint,
+    }
+}

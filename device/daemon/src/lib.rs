@@ -1,0 +1,77 @@
+//! The daemon `clr-device`: classifies a live source, takes signed adapters, and comes back whole after every power cut.
+//!
+//! ```text
+//!  source thread ──frames──▶ mailbox ──▶ inference loop ──JSON lines──▶ stdout
+//!  (folder, stdin, camera)               │ watchdog, trial, counters
+//!                                        ▼
+//!  connections ──update protocol──▶ Runtime ──▶ store, engine, resident adapters
+//!  (Unix socket, TCP, serial, stdio)     ▲
+//!                                        └── /metrics, /healthz
+//! ```
+//!
+//! The inference loop never waits for a connection, and no connection for a frame: an adapter is prepared beside the
+//! loop and then put in place by swapping one pointer.
+
+#![cfg(target_os = "linux")]
+
+mod access;
+mod answer;
+mod canary;
+mod check;
+mod cli;
+mod clock;
+mod config;
+mod connections;
+mod descriptors;
+mod device_key;
+mod error;
+mod escape;
+mod health;
+mod http;
+mod images;
+mod inference;
+mod latency;
+#[cfg(feature = "tuning")]
+mod learning;
+mod logging;
+mod losses;
+mod mailbox;
+mod metrics;
+mod opened;
+mod output;
+mod readable;
+mod remote;
+mod remote_images;
+mod runtime;
+mod say;
+mod seldom;
+mod signals;
+mod source;
+mod stderr;
+mod tally;
+mod time;
+mod trial;
+mod warnings;
+mod yielding;
+
+use mailbox::{Mailbox, Received};
+use readable::readable;
+use say::say;
+
+/// Entries for fuzzing, without the device around them.
+#[doc(hidden)]
+pub mod fuzz {
+    /// Splits a stream that arrives in pieces of up to `piece` bytes; returns the images and how many bytes belong to none.
+    pub fn split_stream(stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, u64) {
+        super::source::split(stream.chunks(piece.max(1)))
+    }
+}
+
+pub use cli::main;
+pub use config::{
+    Config, ControlConfig, HostConfig, HttpConfig, KeyConfig, LimitsConfig, SerialConfig, SourceConfig, TcpConfig,
+    TrialConfig, TrustConfig, TuningConfig,
+};
+pub use error::DaemonError;
+#[doc(hidden)]
+pub use http::http_answer;

@@ -1,0 +1,114 @@
+//! Whole lines on a descriptor that may stall, fill up or close.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::fs::FileExt as _,
+    },
+    time::Duration,
+};
+
+use rustix::io::Errno;
+
+use crate::{
+    source::Stop,
+    stderr::{PIECE, writable},
+};
+
+/// How long a wait for room lasts before it looks whether to give up.
+const STEP: Duration = Duration::from_millis(100);
+
+/// Returns true where no reader of the descriptor is left.
+pub(super) fn reader_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
+/// Writes lines; what is left of a cut one goes first.
+#[derive(Debug)]
+pub(super) struct LineWriter {
+    output: OwnedFd,
+    rest: Vec<u8>,
+}
+
+/// Returns true where the descriptor is a file whose last line has no end, as a power cut or a full disk leaves it.
+fn ends_within_a_line(output: &OwnedFd) -> io::Result<bool> {
+    let file = File::open(format!("/proc/self/fd/{}", output.as_raw_fd()))?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.read_exact_at(&mut last, metadata.len() - 1)?;
+    Ok(last != *b"\n")
+}
+
+impl LineWriter {
+    pub(super) fn new(output: OwnedFd) -> Self {
+        // Reopening a pipe or a terminal could block or steal input: only files are looked at.
+        let file = rustix::fs::fstat(&output)
+            .is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode).is_file());
+        let rest = if file && ends_within_a_line(&output).unwrap_or(false) {
+            b"\n".to_vec()
+        } else {
+            Vec::new()
+        };
+        Self { output, rest }
+    }
+
+    /// Writes a line whole, or an error and nothing of it; a line that was cut is finished before the next one.
+    pub(super) fn line(&mut self, line: &[u8], abandoned: &Stop) -> io::Result<()> {
+        self.write_rest(abandoned)?;
+        match self.write(line, abandoned) {
+            (0, Err(error)) => Err(error),
+            (_, Err(error)) if reader_gone(&error) => Err(error),
+            (written, _) => {
+                self.rest.extend_from_slice(&line[written..]);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes what is left of the last line.
+    pub(super) fn finish(&mut self, abandoned: &Stop) {
+        if let Err(error) = self.write_rest(abandoned)
+            && !reader_gone(&error)
+        {
+            tracing::warn!("the last answer on stdout is cut: {error}");
+        }
+    }
+
+    fn write_rest(&mut self, abandoned: &Stop) -> io::Result<()> {
+        let rest = std::mem::take(&mut self.rest);
+        let (written, done) = self.write(&rest, abandoned);
+        self.rest.extend_from_slice(&rest[written..]);
+        done
+    }
+
+    /// Writes bytes; returns how many, and the error that stopped it.
+    fn write(&self, bytes: &[u8], abandoned: &Stop) -> (usize, io::Result<()>) {
+        let mut written = 0;
+        while written < bytes.len() {
+            let patience = if abandoned.is_set() { Duration::ZERO } else { STEP };
+            match writable(self.output.as_fd(), patience) {
+                Ok(true) => {}
+                Ok(false) if abandoned.is_set() => {
+                    let reason = io::Error::new(ErrorKind::TimedOut, "its reader takes no more");
+                    return (written, Err(reason));
+                }
+                Ok(false) => continue,
+                Err(error) => return (written, Err(error)),
+            }
+            let piece = &bytes[written..bytes.len().min(written + PIECE)];
+            match rustix::io::write(&self.output, piece) {
+                Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
+                Ok(count) => written += count,
+                // Somebody who shares the descriptor took the room first.
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(error) => return (written, Err(error.into())),
+            }
+        }
+        (written, Ok(()))
+    }
+}

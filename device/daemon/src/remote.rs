@@ -1,0 +1,399 @@
+//! Commands to the device that runs on this machine, over its control socket.
+
+use std::{
+    io::{IsTerminal as _, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+use clr_transfer::{
+    ClientError, Endpoint, EndpointClient, FailureCode, Role, SystemClock, TunePhase, TuneRequest, TuneStatus,
+    parse_bytes,
+};
+
+use super::{
+    Config, escape,
+    remote_images::{ExamplesArgs, TeachArgs, examples, teach},
+    say, stderr,
+};
+
+/// The device refused.
+const REFUSED: u8 = 3;
+
+/// Where the device listens.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Target {
+    /// Configuration of the device
+    #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Control socket, instead of the configuration's
+    #[arg(long, value_name = "PATH", env = "CLR_DEVICE_SOCKET")]
+    socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RemoteCommand {
+    /// Carry the update protocol over standard input and output
+    ///
+    /// For hosts that reach the device through ssh: `clr push birds.clr --to exec:'ssh robot clr-device stdio'`. Without --config and
+    /// --socket it uses the socket of /etc/clr/device.toml, or /run/clr/control.sock.
+    Stdio(Target),
+    /// Show task, latency, memory, trials and health, as JSON
+    Status(Target),
+    /// List the tasks, as JSON
+    List(Target),
+    /// Use another task from the next image on; `auto`: the device chooses
+    Switch(TaskArgs),
+    /// Return to the task's previous adapter
+    Rollback(TaskArgs),
+    /// Return to the publisher's original of a tuned adapter
+    Restore(TaskArgs),
+    /// Remove a task
+    Remove(TaskArgs),
+    /// Confirm the adapter on trial
+    MarkGood(TaskArgs),
+    /// Revert the adapter on trial, or the last confirmed one
+    MarkBad(TaskArgs),
+    /// Teach a class from images; it answers at once
+    Teach(TeachArgs),
+    /// List, show or remove the stored training images
+    Examples(ExamplesArgs),
+    /// Tune a task on its stored images, in the background
+    Tune(TuneArgs),
+    /// Show a code that enrols one host, over TCP or a serial line
+    Enrol(EnrolArgs),
+    /// List the enrolled and configured hosts, as JSON
+    Hosts(Target),
+    /// Revoke a host and end its sessions
+    Revoke(RevokeArgs),
+    /// Rotate the key of encrypted sessions; hosts follow within 90 days
+    RotateKey(RotateKeyArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  clr-device enrol --role update\n  clr-device enrol --role operate --role teach --minutes 60"
+)]
+pub(super) struct EnrolArgs {
+    /// Role: observe, operate, teach, update or administer; may be repeated
+    #[arg(short, long = "role", value_name = "ROLE", required = true)]
+    roles: Vec<Role>,
+    /// Validity of the code in minutes
+    #[arg(short, long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    minutes: u32,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RevokeArgs {
+    /// The host's name or key
+    host: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  clr-device rotate-key\n\nHosts learn the new key at their next connection. If the old key was stolen, drop it at \
+                  once (--drop-old): whoever has it could announce another key. Hosts then enrol again."
+)]
+pub(super) struct RotateKeyArgs {
+    /// Make no new key; stop answering the one before the last rotation
+    #[arg(long)]
+    drop_old: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TaskArgs {
+    /// The task
+    task: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TuneArgs {
+    /// The task
+    #[arg(short, long, value_name = "NAME")]
+    task: String,
+    /// Memory limit of the process, such as 300M [default: 300M]
+    #[arg(long, alias = "max-ram", value_name = "BYTES", value_parser = parse_bytes)]
+    memory_limit: Option<u64>,
+    /// Steps of training
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    steps: Option<u32>,
+    /// Maximum duration in seconds; a stopped run can be resumed
+    #[arg(long, value_name = "N")]
+    seconds: Option<u32>,
+    /// Return without waiting for the end
+    #[arg(long)]
+    background: bool,
+    /// Report what the run would have and lack, as JSON; start nothing
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Why a command to the device failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RemoteError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot write to stdout: {0}")]
+    Output(#[from] std::io::Error),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Target {
+    fn socket(&self) -> Result<PathBuf, RemoteError> {
+        match (&self.socket, &self.config) {
+            (Some(socket), _) => Ok(socket.clone()),
+            (None, Some(config)) => {
+                let sockets = Config::read(config)
+                    .map_err(|error| RemoteError::Other(error.to_string()))?
+                    .sockets();
+                let listening = sockets.iter().find(|path| UnixStream::connect(path).is_ok());
+                Ok(listening.unwrap_or(&sockets[0]).clone())
+            }
+            (None, None) => default_socket(),
+        }
+    }
+}
+
+/// The configuration of an installed device.
+const INSTALLED: &str = "/etc/clr/device.toml";
+/// The socket of an installed device, for accounts that may not read its configuration.
+const RUNNING: &str = "/run/clr/control.sock";
+
+/// The socket of the device that is installed on this machine.
+fn default_socket() -> Result<PathBuf, RemoteError> {
+    let configured = Config::read(Path::new(INSTALLED)).map(|config| config.socket());
+    if let Ok(socket) = &configured
+        && socket.exists()
+    {
+        return Ok(socket.clone());
+    }
+    let running = PathBuf::from(RUNNING);
+    if running.exists() {
+        return Ok(running);
+    }
+    let tried = match configured {
+        Ok(socket) => format!("socket '{}' of '{INSTALLED}': not there", socket.display()),
+        Err(error) => error.to_string(),
+    };
+    Err(RemoteError::Other(format!(
+        "no device is running here; tried: {tried}; socket '{RUNNING}': not there\nhint: start it (`systemctl start clr-device`), or name it with \
+         --config FILE or --socket PATH"
+    )))
+}
+
+/// Carries out a command; exit codes stand in `clr-device --help`.
+pub(super) fn run(command: &RemoteCommand) -> ExitCode {
+    match carry_out(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let refused = matches!(
+                error,
+                RemoteError::Client(ClientError::Refused(_) | ClientError::NotAdmitted(_))
+            );
+            stderr::report(&error.to_string());
+            ExitCode::from(if refused { REFUSED } else { 1 })
+        }
+    }
+}
+
+fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
+    let target = match command {
+        RemoteCommand::Stdio(target)
+        | RemoteCommand::Status(target)
+        | RemoteCommand::List(target)
+        | RemoteCommand::Hosts(target) => target,
+        RemoteCommand::Switch(args)
+        | RemoteCommand::Rollback(args)
+        | RemoteCommand::Restore(args)
+        | RemoteCommand::Remove(args)
+        | RemoteCommand::MarkGood(args)
+        | RemoteCommand::MarkBad(args) => &args.target,
+        RemoteCommand::Teach(args) => &args.target,
+        RemoteCommand::Examples(args) => &args.target,
+        RemoteCommand::Tune(args) => &args.target,
+        RemoteCommand::Enrol(args) => &args.target,
+        RemoteCommand::Revoke(args) => &args.target,
+        RemoteCommand::RotateKey(args) => &args.target,
+    };
+    let socket = target.socket()?;
+    let (endpoint, clock) = (Endpoint::Unix(socket.display().to_string()), SystemClock::new());
+    let client = &mut endpoint.client(&clock, endpoint.options());
+    match command {
+        RemoteCommand::Stdio(_) => bridge(&socket)?,
+        RemoteCommand::Status(_) => {
+            let status = client.status()?;
+            let health = client.health()?;
+            print(&StatusDocument { status, health })?;
+        }
+        RemoteCommand::List(_) => print(&Tasks { tasks: client.list()? })?,
+        RemoteCommand::Switch(args) => client.switch(&args.task)?,
+        RemoteCommand::Rollback(args) => client.rollback(&args.task)?,
+        RemoteCommand::Restore(args) => client.restore(&args.task)?,
+        RemoteCommand::Remove(args) => client.remove(&args.task)?,
+        RemoteCommand::MarkGood(args) => client.mark_good(&args.task)?,
+        RemoteCommand::MarkBad(args) => client.mark_bad(&args.task)?,
+        RemoteCommand::Teach(args) => teach(args, client)?,
+        RemoteCommand::Examples(args) => examples(args, client)?,
+        RemoteCommand::Tune(args) => tune(args, client)?,
+        RemoteCommand::Enrol(args) => enrol(args, client)?,
+        RemoteCommand::Hosts(_) => print(&Hosts { hosts: client.hosts()? })?,
+        RemoteCommand::Revoke(args) => client.revoke(&args.host)?,
+        RemoteCommand::RotateKey(args) => print(&client.rotate_key(args.drop_old)?)?,
+    }
+    Ok(())
+}
+
+/// The version of the documents on stdout; `clr device --json` writes the same ones.
+const SCHEMA: &str = "clr.device/1";
+
+#[derive(serde::Serialize)]
+struct Document<'a, T> {
+    schema: &'static str,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+#[derive(serde::Serialize)]
+struct StatusDocument {
+    #[serde(flatten)]
+    status: clr_transfer::Status,
+    /// Left out by devices that are older than this command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<clr_transfer::Health>,
+}
+
+#[derive(serde::Serialize)]
+struct Tasks {
+    tasks: Vec<clr_transfer::TaskSummary>,
+}
+
+#[derive(serde::Serialize)]
+struct Hosts {
+    hosts: Vec<clr_transfer::HostEntry>,
+}
+
+fn enrol(args: &EnrolArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
+    let roles = args.roles.iter().copied().collect();
+    let enrolment = client.enrol(roles, args.minutes)?;
+    say(format_args!("{}", enrolment.code))?;
+    eprintln!(
+        "for one host, within {} minutes:\n  clr device enrol tcp:THIS-DEVICE:PORT --code {}",
+        enrolment.seconds.div_ceil(60),
+        enrolment.code
+    );
+    Ok(())
+}
+
+pub(super) fn print<T: serde::Serialize>(body: &T) -> Result<(), RemoteError> {
+    let document = Document { schema: SCHEMA, body };
+    let text = serde_json::to_string_pretty(&document).map_err(|error| RemoteError::Other(error.to_string()))?;
+    say(format_args!("{text}"))?;
+    Ok(())
+}
+
+fn tune(args: &TuneArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
+    let request = TuneRequest {
+        task: args.task.clone(),
+        memory: args.memory_limit,
+        steps: args.steps,
+        seconds: args.seconds,
+    };
+    match client.tune_check(&request) {
+        Ok(outlook) if args.check => return print(&outlook),
+        Ok(outlook) => {
+            for lack in &outlook.lacks {
+                eprintln!("warning: {}\nhint: {}", lack.what, lack.hint);
+            }
+        }
+        Err(ClientError::Refused(failure)) if !args.check && failure.code == FailureCode::NO_TASK => {}
+        Err(error) => return Err(error.into()),
+    }
+    client.tune(&request)?;
+    if args.background {
+        return Ok(());
+    }
+    let status = follow(client)?;
+    print(&status)?;
+    ended(status.phase)
+}
+
+/// Waits until the device has learned; says on the way what it does.
+fn follow(client: &mut EndpointClient<'_>) -> Result<TuneStatus, RemoteError> {
+    const STEP: Duration = Duration::from_millis(200);
+    let mut said = None;
+    let status = client.follow_tuning(STEP, &mut |status| {
+        if status.plan.is_some() && status.plan != said {
+            eprintln!("{}", escape::one_line(status.plan.as_deref().unwrap_or_default()));
+            said.clone_from(&status.plan);
+        }
+        if std::io::stderr().is_terminal() && status.steps > 0 {
+            eprint!(
+                "\rstep {} of {}, loss {:.3} ",
+                status.step,
+                status.steps,
+                status.loss.unwrap_or(0.0)
+            );
+        }
+    })?;
+    Ok(status)
+}
+
+fn ended(phase: TunePhase) -> Result<(), RemoteError> {
+    match phase {
+        TunePhase::Failed => Err(RemoteError::Other("nothing was learned".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// Copies both ways until either side ends.
+fn bridge(socket: &Path) -> Result<(), RemoteError> {
+    let failed = |error: std::io::Error| {
+        RemoteError::Other(format!(
+            "cannot reach the device at '{}': {error}\nhint: is it running?",
+            socket.display()
+        ))
+    };
+    let stream = UnixStream::connect(socket).map_err(failed)?;
+    let mut to_device = stream.try_clone().map_err(failed)?;
+    thread::spawn(move || {
+        let mut input = std::io::stdin().lock();
+        let _ = std::io::copy(&mut input, &mut to_device);
+        // The host hung up: the device shall see it.
+        let _ = to_device.shutdown(std::net::Shutdown::Write);
+    });
+    let mut from_device = stream;
+    let mut output = std::io::stdout().lock();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        match from_device.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            // A frame must not wait in a buffer.
+            Ok(count) => {
+                if output
+                    .write_all(&buffer[..count])
+                    .and_then(|()| output.flush())
+                    .is_err()
+                {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The device's end of the update protocol: what hosts and people ask for.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use clr_adapters::{AUTO, Digest};
+use clr_store::StoreError;
+use clr_transfer::{
+    Begin, Capabilities, Committed, Device, DeviceInfo, ExampleSelection, ExampleSummary, ExampleTask, Failure,
+    FailureCode, Frames, Health, Latency, Memory, PullInfo, RemovedExamples, Reverted, Slot, Status, TaskState,
+    TaskSummary, TeachLimits, TrialStatus,
+};
+
+use super::{Runtime, failure, lock, remembered::Choice, stamp};
+use crate::{health, trial::TrialRun};
+use clr_engine::{give_back_memory, resident_memory};
+
+impl Runtime {
+    /// Changes the store, then brings the task in memory in line with it, whatever came of the change.
+    fn change<T>(&self, task: &str, change: impl FnOnce() -> Result<T, StoreError>) -> Result<(), Failure> {
+        let changing = self.serving.change();
+        change().map_err(failure::of_store)?;
+        self.load(&changing, task).map_err(failure::of_daemon)
+    }
+
+    /// The name of the task that answers now.
+    pub(crate) fn active_task(&self) -> Option<String> {
+        self.serving.tasks().active().map(|adapter| adapter.task().to_owned())
+    }
+}
+
+impl Device for Runtime {
+    fn hello(&self) -> DeviceInfo {
+        DeviceInfo {
+            device: self.config.load().name.clone(),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            backbone: self.engine.backbone().digest(),
+            capabilities: Capabilities {
+                delta: true,
+                examples: true,
+                tuning: cfg!(feature = "tuning"),
+            },
+        }
+    }
+
+    fn begin(&self, begin: &Begin) -> Result<u64, Failure> {
+        self.begin_transfer(begin)
+    }
+
+    fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure> {
+        match self.store.append(digest, offset, data) {
+            // Somebody else sends the same file: where it stands now is the answer.
+            Err(StoreError::Offset { held, .. }) => Ok(held),
+            held => held.map_err(failure::of_store),
+        }
+    }
+
+    fn commit(&self, begin: &Begin) -> Result<Committed, Failure> {
+        self.commit_transfer(begin)
+    }
+
+    fn abort(&self, digest: &Digest) -> Result<(), Failure> {
+        if let Err(error) = self.store.discard(digest) {
+            tracing::warn!("{error}");
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Result<Status, Failure> {
+        let counters = &self.counters;
+        let (median, p99, frames) = {
+            let latencies = lock(&counters.latencies);
+            let (median, p99) = latencies.quantiles().unwrap_or_default();
+            (median, p99, latencies.len())
+        };
+        let microseconds = |milliseconds: f32| (f64::from(milliseconds) * 1e3) as u64;
+        let (resident_tasks, adapter_bytes) = self.resident();
+        let states = self.store.tasks();
+        let mut reverts: Vec<Reverted> = states
+            .iter()
+            .filter_map(|state| {
+                let reverted = state.reverted.as_ref()?;
+                Some(Reverted {
+                    task: state.task.clone(),
+                    version: reverted.held.version,
+                    reason: reverted.reason.clone(),
+                    at: reverted.at,
+                })
+            })
+            .collect();
+        reverts.sort_by_key(|revert| std::cmp::Reverse(revert.at));
+        let trials = states.iter().filter_map(|state| {
+            let trial = state.trial?;
+            let left = self.detail(&state.task, |detail| detail.trial.as_ref().map(TrialRun::left));
+            Some(TrialStatus {
+                task: state.task.clone(),
+                version: trial.held.version,
+                revision: trial.held.revision,
+                frames_left: left.flatten().unwrap_or(0),
+            })
+        });
+        Ok(Status {
+            device: self.config.load().name.clone(),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            backbone: self.engine.backbone().digest(),
+            active_task: self.active_task(),
+            auto: self.serving.auto(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            frames: Frames {
+                served: counters.served.load(Ordering::Relaxed),
+                dropped: counters.dropped.load(Ordering::Relaxed),
+                failed: counters.failed.load(Ordering::Relaxed),
+            },
+            latency: Latency {
+                median_us: microseconds(median),
+                p99_us: microseconds(p99),
+                frames,
+            },
+            memory: Memory {
+                resident_bytes: resident_memory(),
+                resident_after_start_bytes: self.resident_after_start.load(Ordering::Relaxed),
+                resident_tasks,
+                adapter_bytes,
+            },
+            trials: trials.collect(),
+            reverts,
+            #[cfg(feature = "tuning")]
+            tuning: Some(self.learning.status()),
+            #[cfg(not(feature = "tuning"))]
+            tuning: None,
+        })
+    }
+
+    fn list(&self) -> Result<Vec<TaskSummary>, Failure> {
+        let active = self.active_task();
+        let states = self.store.tasks();
+        let summaries = states.iter().filter_map(|state| {
+            let serving = state.trial.map(|trial| trial.held).or(state.confirmed);
+            // A removed task leaves its floor behind, nothing else.
+            if serving.is_none() && state.reverted.is_none() {
+                return None;
+            }
+            let mut summary = TaskSummary {
+                task: state.task.clone(),
+                labels: 0,
+                version: serving.map_or(0, |held| held.version),
+                revision: serving.map_or(0, |held| held.revision),
+                digest: serving.map_or(Digest([0; 32]), |held| held.digest),
+                file_bytes: serving.map_or(0, |held| held.bytes),
+                active: active.as_deref() == Some(state.task.as_str()),
+                state: if serving.is_some() {
+                    TaskState::Confirmed
+                } else {
+                    TaskState::Empty
+                },
+                provenance: clr_adapters::Provenance::HostTrained,
+                signer: None,
+                has_last_good: state.last_good.is_some(),
+                has_original: state.restore.is_some(),
+                last_revert: state.reverted.as_ref().map(|reverted| reverted.reason.clone()),
+            };
+            self.detail(&state.task, |detail| {
+                summary.labels = detail.labels;
+                (summary.version, summary.revision) = (detail.version, detail.revision);
+                (summary.digest, summary.file_bytes) = (detail.digest, detail.file_bytes);
+                summary.provenance = detail.provenance;
+                summary.signer = detail.signer.map(|key| Digest(key.0).to_string());
+                if let Some(trial) = &detail.trial {
+                    summary.state = TaskState::OnTrial {
+                        frames_left: trial.left(),
+                    };
+                }
+            });
+            Some(summary)
+        });
+        // Tasks that only have taught images take room as well, and are to be seen.
+        let taught = self.store.taught_only().into_iter().map(|task| TaskSummary {
+            task,
+            labels: 0,
+            version: 0,
+            revision: 0,
+            digest: Digest([0; 32]),
+            file_bytes: 0,
+            active: false,
+            state: TaskState::Empty,
+            provenance: clr_adapters::Provenance::DeviceTuned,
+            signer: None,
+            has_last_good: false,
+            has_original: false,
+            last_revert: None,
+        });
+        Ok(summaries.chain(taught).collect())
+    }
+
+    fn switch(&self, task: &str) -> Result<(), Failure> {
+        // Of two at once, a restart goes on with the one that is in force.
+        let naming = self.serving.naming();
+        if task == AUTO {
+            naming.switch_to_auto();
+            tracing::info!("from now on the task is chosen from each frame");
+            return self.remember(Choice::Auto);
+        }
+        naming.switch(task).map_err(failure::of_engine)?;
+        self.counters.switches.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(task, "switched");
+        // The frame comes first; a disk that refuses costs only the memory of the choice.
+        self.remember(Choice::Task(task.to_owned()))
+    }
+
+    fn rollback(&self, task: &str) -> Result<(), Failure> {
+        self.change(task, || self.store.rollback(task, stamp()))
+    }
+
+    fn restore(&self, task: &str) -> Result<(), Failure> {
+        self.change(task, || self.store.restore(task, stamp()))
+    }
+
+    fn remove(&self, task: &str) -> Result<(), Failure> {
+        let changing = self.serving.change();
+        self.store.remove(task).map_err(failure::of_store)?;
+        self.unload(&changing, task);
+        give_back_memory();
+        tracing::info!(task, "removed");
+        Ok(())
+    }
+
+    fn mark_good(&self, task: &str) -> Result<(), Failure> {
+        self.change(task, || self.store.mark_good(task))
+    }
+
+    fn mark_bad(&self, task: &str) -> Result<(), Failure> {
+        self.change(task, || self.store.mark_bad(task, stamp()))
+    }
+
+    fn open(&self, task: &str, slot: Slot) -> Result<PullInfo, Failure> {
+        let state = self.store.task(task).map_err(failure::of_store)?;
+        let trial = state.trial.map(|trial| trial.held);
+        let held = match slot {
+            Slot::Serving => trial.or(state.confirmed),
+            Slot::Confirmed => state.confirmed,
+            Slot::OnTrial => trial,
+            Slot::LastGood => state.last_good,
+            Slot::Original => state.restore,
+            _ => None,
+        };
+        let held = held.ok_or_else(|| {
+            Failure::new(
+                FailureCode::NO_FILE,
+                format_args!("task `{task}` has no such file ({slot:?})"),
+            )
+        })?;
+        Ok(PullInfo {
+            digest: held.digest,
+            length: held.bytes,
+        })
+    }
+
+    fn read(&self, digest: &Digest, offset: u64, out: &mut [u8]) -> Result<usize, Failure> {
+        let mut reading = lock(&self.reading);
+        let bytes = match &*reading {
+            Some((known, bytes)) if known == digest => Arc::clone(bytes),
+            _ => {
+                let bytes: Arc<[u8]> = self.stored_file(digest).map_err(failure::of_store)?.into();
+                *reading = Some((*digest, Arc::clone(&bytes)));
+                bytes
+            }
+        };
+        let rest = usize::try_from(offset)
+            .ok()
+            .and_then(|offset| bytes.get(offset..))
+            .unwrap_or_default();
+        let count = rest.len().min(out.len());
+        out[..count].copy_from_slice(&rest[..count]);
+        // The last piece was read: nobody needs the copy any more.
+        if count == rest.len() {
+            *reading = None;
+        }
+        Ok(count)
+    }
+
+    #[cfg(feature = "tuning")]
+    fn tune(&self, request: &clr_transfer::TuneRequest) -> Result<(), Failure> {
+        self.start_learning(request)
+    }
+
+    #[cfg(feature = "tuning")]
+    fn tune_status(&self) -> Result<clr_transfer::TuneStatus, Failure> {
+        Ok(self.learning.status())
+    }
+
+    #[cfg(feature = "tuning")]
+    fn stop_tuning(&self) -> Result<(), Failure> {
+        self.learning.request_stop();
+        Ok(())
+    }
+
+    fn health(&self) -> Result<Health, Failure> {
+        Ok(health::examine(self))
+    }
+
+    fn refused(&self, request: &'static str, failure: &Failure) {
+        tracing::debug!(request, code = %failure.code, "request refused");
+        self.counters.refused.add(failure.code);
+    }
+
+    fn teach_limits(&self, task: &str) -> Result<TeachLimits, Failure> {
+        self.limits_for_images(task)
+    }
+
+    fn example_tasks(&self) -> Result<Vec<ExampleTask>, Failure> {
+        self.list_example_tasks()
+    }
+
+    fn examples(&self, task: &str) -> Result<Vec<ExampleSummary>, Failure> {
+        self.list_examples(task)
+    }
+
+    fn open_example(&self, task: &str, id: &Digest) -> Result<PullInfo, Failure> {
+        self.open_stored_example(task, id)
+    }
+
+    fn remove_examples(&self, task: &str, selection: &ExampleSelection) -> Result<RemovedExamples, Failure> {
+        self.remove_stored_examples(task, selection)
+    }
+
+    #[cfg(feature = "tuning")]
+    fn teach(&self, task: &str, label: &str) -> Result<(), Failure> {
+        self.start_teaching(task, label)
+    }
+
+    #[cfg(feature = "tuning")]
+    fn teach_status(&self, task: &str, label: &str) -> Result<clr_transfer::TeachStatus, Failure> {
+        Ok(self.learning.outcome(task, label))
+    }
+
+    #[cfg(feature = "tuning")]
+    fn tune_check(&self, request: &clr_transfer::TuneRequest) -> Result<clr_transfer::TuneForecast, Failure> {
+        self.forecast(request)
+    }
+
+    fn stopping(&self) -> bool {
+        self.stop.is_set()
+    }
+}

@@ -1,0 +1,342 @@
+//! What the device is doing: engine, store, resident adapters, trials and counters, shared by all threads.
+
+mod commands;
+mod examples;
+mod failure;
+mod images;
+mod monitored;
+mod owed;
+mod remembered;
+mod resident;
+mod transfers;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use clr_adapters::{AUTO, Digest, Limits, PublicKey};
+use clr_onnx::Backbone;
+use clr_store::{Caps, Directory, Store, StoreError, StoreOptions, TaskState, Unavailable};
+use clr_switching::Serving;
+use clr_transfer::FailureCode;
+
+use super::{
+    Config, DaemonError, device_key,
+    images::Images,
+    latency::Latencies,
+    source::{SourceState, Stop},
+    tally::Tally,
+};
+use clr_engine::{Engine, EngineOptions, ResidentAdapter, resident_memory};
+
+pub(crate) use super::time::{now, stamp};
+pub(crate) use resident::Detail;
+pub(crate) use transfers::UNLABELLED;
+
+/// The running device.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    pub(crate) config: ArcSwap<Config>,
+    pub(crate) engine: Engine,
+    pub(crate) store: Store,
+    /// Decodes frames and taught images.
+    pub(crate) images: Images,
+    /// The resident adapters and what is known of them.
+    pub(crate) serving: Serving<ResidentAdapter, Detail>,
+    pub(crate) counters: Counters,
+    pub(crate) stop: Stop,
+    started: Instant,
+    resident_after_start: AtomicU64,
+    #[cfg(feature = "tuning")]
+    pub(crate) learning: super::learning::Learning,
+    #[cfg(feature = "tuning")]
+    pub(crate) me: super::learning::Myself,
+    /// Why the device cannot sign what it learns.
+    pub(crate) without_key: Option<String>,
+    /// The public half of its key, as it was found at the start.
+    device_public: Option<PublicKey>,
+    /// Why the task that was to serve does not.
+    inactive: Mutex<Option<String>>,
+    /// What the disk did not take yet.
+    debts: Mutex<owed::Debts>,
+    /// What a restart goes on with.
+    remembered: Mutex<remembered::Remembered>,
+    /// Frames kept of each task, as far as it was asked.
+    kept_frames: Mutex<HashMap<String, usize>>,
+    /// The file that was read last, for hosts that pull it piece by piece.
+    reading: Mutex<Option<(Digest, Arc<[u8]>)>>,
+    /// The stored image that was opened last, and its task: it is read by its digest, as a file is.
+    opened_example: Mutex<Option<(Digest, String)>>,
+}
+
+/// What the inference loop counts.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) served: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) switches: AtomicU64,
+    /// Images that are cut or damaged.
+    pub(crate) images_damaged: AtomicU64,
+    /// Images over a limit.
+    pub(crate) images_over_limit: AtomicU64,
+    /// Images set aside, and those refused since they were.
+    pub(crate) images_rejected: AtomicU64,
+    pub(crate) latencies: Mutex<Latencies>,
+    /// Frames answered, by task.
+    pub(crate) by_task: Mutex<HashMap<String, u64>>,
+    /// When the inference loop last came round.
+    pub(crate) alive: Mutex<Option<Instant>>,
+    /// Whether the source delivers, and what it lost.
+    pub(crate) source: Arc<SourceState>,
+    /// Answers that stdout did not take.
+    pub(crate) answers_lost: Arc<AtomicU64>,
+    /// Requests of hosts that failed.
+    pub(crate) refused: Tally<FailureCode>,
+    /// Connections and sessions that were refused, by kind: `control`, `unknown`, `stranger`, `session`, `http`.
+    pub(crate) connections_refused: Tally<&'static str>,
+    /// Adapters on trial that were reverted.
+    pub(crate) reverts: AtomicU64,
+    /// Runs of learning, by how they ended.
+    pub(crate) learning_runs: Tally<&'static str>,
+}
+
+/// Whatever a panicking thread left behind is still a counter or a cache.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Runtime {
+    /// Loads the backbone, opens the store and makes every task in it ready.
+    pub(crate) fn start(config: Config, stop: Stop) -> Result<Arc<Self>, DaemonError> {
+        let engine = open_engine(&config)?;
+        let (store, key) = open_store(&config, &engine)?;
+        let public = key.public();
+        let without_key = give_key(&store, &config, key);
+        let images = Images::open(&config, engine.backbone().preprocessing());
+        let runtime = Self {
+            engine,
+            store,
+            images,
+            serving: Serving::default(),
+            counters: Counters::default(),
+            stop,
+            started: Instant::now(),
+            resident_after_start: AtomicU64::new(resident_memory()),
+            without_key,
+            device_public: public,
+            inactive: Mutex::default(),
+            debts: Mutex::default(),
+            remembered: Mutex::default(),
+            kept_frames: Mutex::default(),
+            reading: Mutex::default(),
+            opened_example: Mutex::default(),
+            #[cfg(feature = "tuning")]
+            learning: super::learning::Learning::default(),
+            #[cfg(feature = "tuning")]
+            me: super::learning::Myself::new(),
+            config: ArcSwap::from_pointee(config),
+        };
+        let runtime = Arc::new(runtime);
+        runtime
+            .counters
+            .images_rejected
+            .store(runtime.images.set_aside_at_start(), Ordering::Relaxed);
+        // A run that ended while an image was decoded says nothing about an adapter.
+        runtime.load_all(!runtime.images.died_with_image());
+        runtime.start_clock();
+        runtime.start_task();
+        #[cfg(feature = "tuning")]
+        {
+            super::learning::introduce(&runtime);
+            runtime.resume_learning();
+        }
+        Ok(runtime)
+    }
+
+    /// How long ago the device was started.
+    pub(crate) fn uptime(&self) -> std::time::Duration {
+        self.started.elapsed()
+    }
+
+    /// Makes every task of the store ready. One that fails does not keep the others back. `blamed`: whether an unclean end before may have
+    /// been the doing of an adapter on trial.
+    fn load_all(&self, blamed: bool) {
+        let changing = self.serving.change();
+        for state in self.store.tasks().iter() {
+            if let Err(error) = self.load_at_start(&changing, &state.task, blamed) {
+                tracing::error!(task = state.task, "{}", with_causes(&error));
+            }
+        }
+    }
+
+    /// The task of the configuration, else the one that served last.
+    fn start_task(&self) {
+        let config = self.config.load();
+        let by_marker = self.marker().symlink_metadata().is_ok();
+        let chosen = || {
+            if by_marker {
+                Some(AUTO.to_owned())
+            } else {
+                self.store.active()
+            }
+        };
+        match config.task.clone().or_else(chosen).as_deref() {
+            Some(AUTO) => self.serving.naming().switch_to_auto(),
+            Some(task) => {
+                if let Err(error) = self.serving.naming().switch(task) {
+                    let reason = match self.store.serving(task) {
+                        Err(of_store) => of_store.to_string(),
+                        Ok(_) => error.to_string(),
+                    };
+                    tracing::error!(task, "the task that was to serve does not: {reason}");
+                    let reason = reason.lines().next().unwrap_or_default().to_owned();
+                    *lock(&self.inactive) = Some(reason);
+                }
+            }
+            None => {}
+        }
+        if by_marker && let Err(failure) = self.remember(remembered::Choice::Auto) {
+            tracing::warn!("{failure}");
+        }
+    }
+
+    /// Why frames have no answer while no task is active.
+    pub(crate) fn why_no_task(&self) -> String {
+        match &*lock(&self.inactive) {
+            Some(reason) => format!("no task is active: {reason}"),
+            None => "no task is active".to_owned(),
+        }
+    }
+
+    /// What is wrong though the device serves, in words: the store, the key, what the disk did not take.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let store = self.store.problems().iter().map(ToString::to_string);
+        let rest = self
+            .without_key
+            .iter()
+            .map(|reason| format!("learning is off: {reason}"));
+        let inactive = lock(&self.inactive).clone();
+        store.chain(rest).chain(inactive).chain(self.debts()).collect()
+    }
+
+    /// The end is a clean one.
+    pub(crate) fn close(&self) {
+        self.settle(true);
+        self.end_uses();
+        self.stop_clock();
+    }
+
+    /// Reads the configuration again: whose keys are trusted, audience, minimum versions, trial bounds and the number of classes answered change at
+    /// once; the rest at the next start.
+    pub(crate) fn reload(&self, path: &std::path::Path) -> Result<(), DaemonError> {
+        let config = Config::read(path)?;
+        self.store.set_trust(config.trust(self.device_public)?);
+        self.config.store(Arc::new(config));
+        Ok(())
+    }
+}
+
+/// Loads the backbone into an engine.
+pub(crate) fn open_engine(config: &Config) -> Result<Engine, DaemonError> {
+    let backbone = Backbone::load(&config.backbone).map_err(clr_engine::EngineError::from)?;
+    let options = EngineOptions {
+        threads: config.threads,
+        ..EngineOptions::default()
+    };
+    Ok(Engine::new(backbone, options)?)
+}
+
+/// Opens the store and looks for the device's key. A state folder that cannot be read is no error: the device serves nothing then, and says why.
+pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<(Store, device_key::Found), DaemonError> {
+    let folder = config.store();
+    let found = device_key::find(&config.state);
+    let options = || store_options(config, engine, found.public());
+    let opened = match Directory::open(&folder) {
+        Ok(directory) => Store::open(Arc::new(directory), options()?),
+        Err(source) => {
+            let (action, file) = ("open", folder.display().to_string());
+            Err(StoreError::Io { action, file, source })
+        }
+    };
+    match opened {
+        Err(StoreError::Io { source, .. }) => {
+            tracing::error!("cannot open the store in '{}': {source}", folder.display());
+            let store = Store::open(Arc::new(Unavailable::new(&source)), options()?)?;
+            // What depends on a key that is lost cannot be told now.
+            let found = match found {
+                device_key::Found::Lost {
+                    public,
+                    fault: Some(fault),
+                } => device_key::Found::Unusable { public, fault },
+                found => found,
+            };
+            Ok((store, found))
+        }
+        opened => Ok((opened?, found)),
+    }
+}
+
+/// Gives the store the device's key, a new one if need be; says why there is none.
+fn give_key(store: &Store, config: &Config, found: device_key::Found) -> Option<String> {
+    let key = match found {
+        device_key::Found::Key(key) => Ok(key),
+        device_key::Found::Unusable { fault, .. } => Err(fault),
+        device_key::Found::Lost { fault, .. } => {
+            let tasks = store.tasks();
+            let needed = tasks.iter().any(TaskState::is_tuned);
+            device_key::replace(&config.state, fault.as_deref(), needed)
+        }
+    };
+    match key {
+        Ok(key) => {
+            store.set_device_key(key);
+            None
+        }
+        Err(reason) => {
+            tracing::error!("learning is off, everything else goes on: {reason}");
+            Some(reason)
+        }
+    }
+}
+
+fn store_options(config: &Config, engine: &Engine, device: Option<PublicKey>) -> Result<StoreOptions, DaemonError> {
+    let limits = &config.limits;
+    let mut options = StoreOptions::new(engine.backbone().digest(), config.trust(device)?);
+    options.limits = Limits {
+        file_bytes: limits.adapter_bytes,
+        ..Limits::DEFAULT
+    };
+    options.caps = Caps {
+        tasks: limits.tasks,
+        state_bytes: limits.state_bytes,
+        reserve_bytes: limits.reserve_bytes,
+        examples_per_task: limits.examples_per_task,
+        example_bytes: limits.example_bytes as u64,
+        upload_bytes_per_day: limits.upload_bytes_per_day,
+        // Two adapters of the largest size, or more smaller ones.
+        staged_bytes: 2 * limits.adapter_bytes.max(limits.example_bytes) as u64,
+        ..Caps::DEFAULT
+    };
+    Ok(options)
+}
+
+/// An error with its causes.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,166 @@
+//! Directory source: the images in a folder, then those that appear in it, each once it is complete.
+//!
+//! The folder may be removed, replaced, renamed, unmounted, mounted over or made unreadable while the device runs: inotify reports most
+//! of it, a comparison of device and inode the rest. The folder at the configured path is then watched as soon as there is one.
+
+mod file;
+mod sent;
+mod watched;
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{Frame, POLL_INTERVAL, Send, Session, SourceState, Stop, keep_open};
+use crate::readable;
+use file::Unfit;
+use sent::Sent;
+use watched::Watched;
+
+/// Configuration of a directory source.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    delete: bool,
+    /// Bytes of the largest image.
+    largest: u64,
+    /// Whether something was mounted on the folder when the device first saw it: without that mount, the folder is not the one meant.
+    mounted: Option<bool>,
+}
+
+fn is_image(name: &OsStr) -> bool {
+    let extension = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
+    let known = ["jpg", "jpeg", "png", "bmp", "webp", "gif"];
+    // A dot in front marks a file that its writer has not finished.
+    !name.as_bytes().starts_with(b".") && known.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+impl Directory {
+    pub(super) fn new(path: PathBuf, delete: bool, largest: u64) -> Self {
+        Self {
+            path,
+            delete,
+            largest,
+            mounted: None,
+        }
+    }
+
+    pub(super) fn run(mut self, stop: &Stop, state: &SourceState, send: &mut Send<'_>) {
+        let (path, delete, largest) = (self.path.clone(), self.delete, self.largest);
+        keep_open(
+            stop,
+            state,
+            send,
+            || self.open(),
+            |watched, send| {
+                state.up();
+                let session = Watching {
+                    path: &path,
+                    delete,
+                    largest,
+                    watched,
+                    sent: RefCell::default(),
+                };
+                session.run(stop, state, send)
+            },
+        );
+    }
+
+    fn open(&mut self) -> Result<Watched, String> {
+        let watched = Watched::open(&self.path)?;
+        if *self.mounted.get_or_insert(watched.mount_point()) && !watched.mount_point() {
+            return Err("nothing is mounted there any more".to_owned());
+        }
+        Ok(watched)
+    }
+}
+
+/// A session with one folder.
+struct Watching<'a> {
+    path: &'a Path,
+    delete: bool,
+    largest: u64,
+    watched: Watched,
+    sent: RefCell<Sent>,
+}
+
+impl Watching<'_> {
+    fn run(self, stop: &Stop, state: &SourceState, send: &mut Send<'_>) -> Session {
+        self.deliver(stop, state, send).unwrap_or_else(Session::Lost)
+    }
+
+    fn deliver(&self, stop: &Stop, state: &SourceState, send: &mut Send<'_>) -> Result<Session, String> {
+        // The watch stands before the folder is read, so nothing falls between. Events until then may name files that are in the list.
+        let mut waiting = self.present()?;
+        for name in self.arrivals()? {
+            if !waiting.contains(&name) {
+                waiting.push_back(name);
+            }
+        }
+        while !stop.is_set() {
+            state.alive();
+            self.watched.check(self.path)?;
+            if let Some(name) = waiting.pop_front() {
+                if !self.send(&name, send) {
+                    break;
+                }
+            } else if readable(&self.watched, POLL_INTERVAL).map_err(|error| error.to_string())? {
+                waiting.extend(self.arrivals()?);
+            }
+        }
+        Ok(Session::Ended)
+    }
+
+    /// Returns the images that were finished since the last call.
+    fn arrivals(&self) -> Result<Vec<OsString>, String> {
+        let arrivals = self.watched.arrivals()?;
+        let mut names = arrivals.names;
+        if arrivals.overflow {
+            tracing::warn!("more images at once than the system keeps track of; reading the folder again");
+            names.extend(self.present()?);
+        }
+        names.retain(|name| is_image(name));
+        Ok(names)
+    }
+
+    /// Returns the images in the folder, oldest first.
+    fn present(&self) -> Result<VecDeque<OsString>, String> {
+        let failed = |error: std::io::Error| format!("cannot list the folder: {error}");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if is_image(&entry.file_name()) {
+                let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+                found.push((written, entry.file_name()));
+            }
+        }
+        found.sort();
+        Ok(found.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// Sends a file; false when frames are not wanted any more.
+    fn send(&self, name: &OsStr, send: &mut Send<'_>) -> bool {
+        let path = self.path.join(name);
+        if self.sent.borrow_mut().again(&path) {
+            return true;
+        }
+        match file::read(&path, self.largest) {
+            Ok(bytes) => send(Frame {
+                delete: self.delete.then(|| path.clone()),
+                path: Some(path),
+                ..Frame::new(name.to_string_lossy().into_owned(), bytes)
+            }),
+            // It was taken away again, as its writer may do.
+            Err(Unfit::Vanished) => true,
+            Err(Unfit::Skipped(reason)) => {
+                tracing::warn!(path = %path.display(), "image skipped: {reason}");
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Source state shared with health and metrics: lost or not, the last frame's age, what was lost.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::escape::one_line;
+
+/// How long a source may be lost before the device counts as unwell.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A source's thread that has not come round for this long hangs in the system, on a dead network disk for instance.
+const HUNG: Duration = Duration::from_secs(10);
+
+/// Condition of the device's source. One instance for the life of the process; the source's thread writes it.
+#[derive(Debug, Default)]
+pub(crate) struct SourceState {
+    condition: Mutex<Condition>,
+    frames: AtomicU64,
+    losses: AtomicU64,
+    lost_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Condition {
+    name: String,
+    started: Option<Instant>,
+    last_frame: Option<Instant>,
+    lost: Option<(Instant, String)>,
+    /// When the source's thread last came round; `None` while it waits for the inference loop.
+    alive: Option<Instant>,
+}
+
+impl Condition {
+    /// Returns since when the source delivers nothing, and why.
+    fn lost(&self) -> Option<(Instant, String)> {
+        let hung = self.alive.filter(|alive| alive.elapsed() >= HUNG);
+        let reason = || "the system does not answer when it is read".to_owned();
+        self.lost.clone().or_else(|| hung.map(|since| (since, reason())))
+    }
+}
+
+/// Snapshot of a source's condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SourceReport {
+    /// Kind and place, as in `directory frames`.
+    pub(crate) name: String,
+    /// For how long it has been lost, and why.
+    pub(crate) lost: Option<(Duration, String)>,
+    /// Time since the last frame, or since the start where none came yet.
+    pub(crate) frame_age: Duration,
+    /// Frames that it delivered.
+    pub(crate) frames: u64,
+    /// How often it was lost.
+    pub(crate) losses: u64,
+    /// Bytes of a stream that belonged to no complete image.
+    pub(crate) lost_bytes: u64,
+}
+
+impl SourceState {
+    fn condition(&self) -> MutexGuard<'_, Condition> {
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The source starts.
+    pub(super) fn start(&self, name: &str) {
+        let mut condition = self.condition();
+        name.clone_into(&mut condition.name);
+        condition.started = Some(Instant::now());
+        condition.alive = condition.started;
+    }
+
+    /// The source's thread comes round.
+    pub(super) fn alive(&self) {
+        self.condition().alive = Some(Instant::now());
+    }
+
+    /// A frame came, and the source's thread waits until the inference loop takes it.
+    pub(super) fn frame(&self) {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        let mut condition = self.condition();
+        condition.last_frame = Some(Instant::now());
+        condition.alive = None;
+    }
+
+    /// The source delivers nothing until it is opened again. Logged when it happens, not at every attempt that fails.
+    pub(super) fn lost(&self, reason: &str) {
+        let mut condition = self.condition();
+        let name = condition.name.clone();
+        match &mut condition.lost {
+            Some((_, known)) => {
+                if known != reason {
+                    tracing::debug!(source = name, "source still lost: {reason}");
+                    reason.clone_into(known);
+                }
+            }
+            lost @ None => {
+                *lost = Some((Instant::now(), reason.to_owned()));
+                self.losses.fetch_add(1, Ordering::Relaxed);
+                drop(condition);
+                tracing::warn!(
+                    source = name,
+                    "source lost: {reason}; it is taken up again when it is back"
+                );
+            }
+        }
+    }
+
+    /// The source works.
+    pub(super) fn up(&self) {
+        let (name, lost) = {
+            let mut condition = self.condition();
+            (condition.name.clone(), condition.lost.take())
+        };
+        if let Some((since, _)) = lost {
+            tracing::info!(source = name, after_s = since.elapsed().as_secs(), "source is back");
+        }
+    }
+
+    /// Bytes of a stream that belonged to no complete image.
+    pub(super) fn lose_bytes(&self, count: u64) -> u64 {
+        self.lost_bytes.fetch_add(count, Ordering::Relaxed) + count
+    }
+
+    /// Returns the condition; `None` for a device without a source.
+    pub(crate) fn report(&self) -> Option<SourceReport> {
+        let condition = self.condition();
+        let since = condition.last_frame.or(condition.started)?;
+        Some(SourceReport {
+            name: condition.name.clone(),
+            lost: condition.lost().map(|(since, reason)| (since.elapsed(), reason)),
+            frame_age: since.elapsed(),
+            frames: self.frames.load(Ordering::Relaxed),
+            losses: self.losses.load(Ordering::Relaxed),
+            lost_bytes: self.lost_bytes.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Returns why the device sees nothing, once that has lasted.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let report = self.report()?;
+        let (lost, reason) = report.lost.filter(|(lost, _)| *lost >= GRACE)?;
+        let fault = format!("source lost for {} s: {}: {reason}", lost.as_secs(), report.name);
+        Some(one_line(&fault).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_counted_once_and_its_latest_reason_kept() {
+        let state = SourceState::default();
+        assert_eq!(state.report(), None);
+        state.start("directory frames");
+        state.lost("it was removed");
+        state.lost("no such folder");
+        let report = state.report().unwrap();
+        assert_eq!((report.losses, report.frames), (1, 0));
+        assert_eq!(report.lost.unwrap().1, "no such folder");
+        assert_eq!(state.fault(), None, "it may be back at once");
+        state.up();
+        state.frame();
+        state.lost("again");
+        assert_eq!(state.report().unwrap().losses, 2);
+        state.up();
+        assert_eq!(state.report().unwrap().lost, None);
+    }
+
+    #[test]
+    fn a_loss_that_lasts_is_a_fault_with_its_reason() {
+        let state = SourceState::default();
+        state.start("directory frames");
+        state.lost("it was removed");
+        state.condition().lost.as_mut().unwrap().0 = Instant::now().checked_sub(GRACE).unwrap();
+        let fault = state.fault().unwrap();
+        state.up();
+        assert_eq!(state.fault(), None);
+        assert!(
+            fault.contains("directory frames") && fault.contains("it was removed"),
+            "{fault}"
+        );
+    }
+
+    #[test]
+    fn a_source_that_hangs_in_the_system_is_a_fault_and_one_that_waits_for_inference_is_none() {
+        let state = SourceState::default();
+        state.start("directory frames");
+        state.condition().alive = Instant::now().checked_sub(HUNG);
+        assert!(state.fault().unwrap().contains("does not answer"));
+        state.frame();
+        assert_eq!(state.fault(), None);
+        state.alive();
+        assert_eq!(state.fault(), None);
+    }
+}

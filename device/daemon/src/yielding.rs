@@ -1,0 +1,12 @@
+//! The lower priority of threads that serve peers.
+
+/// Niceness of threads that serve peers.
+const NICENESS: i32 = 10;
+
+/// Puts the calling thread after those that classify frames. On Linux niceness is a thread's own.
+pub(super) fn yield_to_frames() {
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        let thread = std::thread::current();
+        tracing::debug!(thread = thread.name(), "cannot lower the thread's priority: {error}");
+    }
+}

@@ -1,0 +1,49 @@
+//! `auto`: the device finds out by itself which task a frame belongs to.
+
+use clr_engine::{Engine, EngineOptions};
+
+use super::device::{Device, adapter, backbone, picture, png, signed};
+use crate::scenes;
+
+#[test]
+fn the_task_follows_the_frames_and_a_stranger_is_unknown() {
+    let engine = Engine::new(backbone().0.clone(), EngineOptions::default()).unwrap();
+    let mut device = Device::new("");
+    device.start();
+    for task in 0..2 {
+        device.push(&signed(&scenes::with_profile(&engine, task, 32))).unwrap();
+    }
+    device.switch("auto");
+    for (task, first) in [(0, 200), (1, 300), (0, 400)] {
+        // A few frames until it is sure, then only this task.
+        let tasks: Vec<_> = (0..12)
+            .map(|at| device.ask(&png(&scenes::picture(task, first + at)))["task"].clone())
+            .collect();
+        let expected = format!("task-{task}");
+        assert!(tasks[8..].iter().all(|task| *task == expected), "{expected}: {tasks:?}");
+    }
+    let status = device.status();
+    assert!(status.auto && status.active_task.as_deref() == Some("task-0"));
+    let unknown: Vec<_> = (0..12)
+        .map(|at| device.ask(&png(&scenes::noise(at)))["unknown"] == true)
+        .collect();
+    assert!(unknown[8..].iter().all(|&unknown| unknown), "{unknown:?}");
+    // A restart goes on with it.
+    device.stop();
+    device.start();
+    assert!(device.status().auto);
+    // A choice by hand ends it.
+    device.switch("task-1");
+    assert_eq!(device.ask(&png(&scenes::picture(0, 500)))["task"], "task-1");
+    assert!(!device.status().auto);
+}
+
+#[test]
+fn without_profiles_it_says_so() {
+    let mut device = Device::new("");
+    device.start();
+    device.push(&signed(&adapter("birds", 1))).unwrap();
+    device.switch("auto");
+    let line = device.ask(&picture(1));
+    assert!(line["error"].as_str().unwrap().contains("profile"), "{line}");
+}

@@ -1,0 +1,148 @@
+//! A device learns from the pictures that its owner files, in the background, and comes back from a kill in the middle.
+
+use std::time::{Duration, Instant};
+
+use clr_transfer::{Slot, TunePhase, TuneRequest, TuneStatus};
+
+use super::device::{Device, PATIENCE, picture, png};
+use crate::scenes;
+
+impl Device {
+    /// Learning yields to everything else, so it may have to be waited for on a loaded machine.
+    fn wait_for(&self, what: impl Fn(&TuneStatus) -> bool) -> TuneStatus {
+        let started = Instant::now();
+        loop {
+            let status = self.host(|client| client.tune_status()).unwrap();
+            if what(&status) {
+                return status;
+            }
+            assert!(started.elapsed() < 5 * PATIENCE, "{status:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn file(&self, task: &str, label: &str, looks: u32, count: u64) {
+        for index in 0..count {
+            let bytes = png(&scenes::picture(looks, index));
+            self.host(|client| client.teach(task, label, &bytes)).unwrap();
+        }
+    }
+
+    fn tune(&self, task: &str, steps: u32) -> TuneStatus {
+        let request = TuneRequest {
+            task: task.to_owned(),
+            steps: Some(steps),
+            // The test's own process is of no account, and the machine's memory is not the question here.
+            memory: Some(4_000_000_000),
+            ..TuneRequest::default()
+        };
+        self.host(|client| client.tune(&request)).unwrap();
+        self.wait_for(|status| !status.phase.is_running())
+    }
+}
+
+fn with_birds() -> Device {
+    Device::with_birds(
+        "[trial]\nframes = 1000\nlow_confidence = 0.0\n[tuning]\nframes = 12\nevery = 1\nsteps = 100000\nmemory = 4000000000\n",
+    )
+}
+
+#[test]
+fn a_new_class_answers_at_once_and_tuning_keeps_serving() {
+    let mut device = with_birds();
+    let before = device.ask(&picture(1));
+    // Frames that the device keeps for itself, to judge the old classes by: as many as it was told.
+    for seed in 2..20 {
+        device.ask(&picture(seed));
+    }
+    let started = Instant::now();
+    let kept = device.path("state/store/examples/birds");
+    let frames = || std::fs::read_dir(&kept).map_or(0, Iterator::count);
+    while frames() < 12 {
+        assert!(started.elapsed() < PATIENCE, "{} frames kept", frames());
+        device.ask(&picture(started.elapsed().subsec_nanos().into()));
+    }
+    assert_eq!(frames(), 12);
+    device.file("birds", "robin", 1, 6);
+    let taught = device.tune("birds", 0);
+    assert_eq!(taught.phase, TunePhase::Promoted, "{taught:?}");
+    // Without a profile that tells how far off it lies, a class claims little at once.
+    let mut robins = 0;
+    for index in 50..66 {
+        let line = device.ask(&png(&scenes::picture(1, index)));
+        let serving = (&line["revision"], &line["trial"]);
+        assert_eq!(serving, (&1.into(), &true.into()), "{line}\n{}", device.log());
+        robins += usize::from(line["top"][0]["label"] == "robin");
+    }
+    assert!(robins > 0);
+    assert_eq!(device.list()[0].labels, 4);
+
+    let tuned = device.tune("birds", 4);
+    assert!(
+        matches!(tuned.phase, TunePhase::Promoted | TunePhase::Kept),
+        "{tuned:?}"
+    );
+    assert!(tuned.plan.is_some() && tuned.memory.is_some() && tuned.step == 4);
+    // What the device made is signed by it, and the host can have it.
+    let pulled = device
+        .host(|client| client.pull("birds", Slot::Serving, 1 << 22, &mut |_| {}))
+        .unwrap();
+    let decoded = clr_adapters::decode(&pulled.bytes).unwrap();
+    assert_eq!(decoded.signature.unwrap().class, clr_adapters::SignerClass::Device);
+    assert!(decoded.adapter.header.revision >= 1 && decoded.adapter.header.version == 1);
+    // The publisher's original is one command away, to the bit.
+    device.host(|client| client.mark_good("birds")).unwrap();
+    device.host(|client| client.restore("birds")).unwrap();
+    let after = device.ask(&picture(1));
+    assert_eq!((&after["revision"], &after["top"]), (&0.into(), &before["top"]));
+}
+
+#[test]
+fn a_task_is_born_of_pictures_alone() {
+    let mut device = Device::new("[trial]\nlow_confidence = 0.0\n[tuning]\nmemory = 4000000000\n");
+    device.start();
+    device.file("looks", "zero", 0, 5);
+    let alone = device.tune("looks", 0);
+    assert!(alone.phase == TunePhase::Kept && alone.message.unwrap().contains("2 classes"));
+    device.file("looks", "one", 1, 5);
+    assert_eq!(device.tune("looks", 0).phase, TunePhase::Promoted);
+    device.switch("looks");
+    for (looks, label) in [(0, "zero"), (1, "one")] {
+        assert_eq!(device.ask(&png(&scenes::picture(looks, 77)))["top"][0]["label"], label);
+    }
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_after_the_restart() {
+    let mut device =
+        Device::with_birds("[trial]\nframes = 1000\n[tuning]\nframes = 50\nsteps = 100000\nmemory = 4000000000\n");
+    device.file("birds", "robin", 1, 6);
+    device.tune("birds", 0);
+    let request = TuneRequest {
+        task: "birds".to_owned(),
+        steps: Some(100_000),
+        memory: Some(4_000_000_000),
+        ..TuneRequest::default()
+    };
+    device.host(|client| client.tune(&request)).unwrap();
+    let busy = device.host(|client| client.tune(&request)).unwrap_err().to_string();
+    assert!(busy.contains("learning task `birds`"), "{busy}");
+    // Behind the first checkpoint.
+    device.wait_for(|status| status.step > 25);
+    // Frames are answered and kept meanwhile.
+    assert_eq!(device.ask(&picture(1))["task"], "birds");
+    device.kill();
+    device.start();
+    let resumed = device.wait_for(|status| status.step > 0);
+    assert!(
+        resumed.step > 20 && resumed.phase == TunePhase::Running,
+        "{resumed:?}\n{}",
+        device.log()
+    );
+    device.host(|client| client.stop_tuning()).unwrap();
+    assert_eq!(
+        device.wait_for(|status| !status.phase.is_running()).phase,
+        TunePhase::Stopped
+    );
+    device.stop();
+}

@@ -1,0 +1,295 @@
+//! Teaching as a transaction: what is refused leaves nothing behind and says why, what is stored can be listed and removed, and
+//! no host makes it learn beyond the device's bounds.
+
+use std::time::{Duration, Instant};
+
+use clr_adapters::{Adapter, Canary, Encoding, quantised};
+use clr_engine::{Engine, EngineOptions};
+use clr_onnx::RgbImage;
+use clr_transfer::{ClientError, ExampleSelection, FailureCode, TeachPhase, TeachStatus, TunePhase, TuneRequest};
+
+use super::device::{Device, PATIENCE, adapter, backbone, picture, png, signed};
+use crate::scenes;
+
+const STEP: Duration = Duration::from_millis(5);
+
+/// What the canary shows.
+fn shown(index: u8) -> RgbImage {
+    let mut image = scenes::picture(0, 7);
+    image.get_pixel_mut(1, 1).0[0] ^= index;
+    image
+}
+
+/// Version 1 of `birds` with a canary; sure of its answers, so that a class at its canary's place would show.
+fn with_canary() -> Adapter {
+    let mut adapter = adapter("birds", 1);
+    adapter.head.weight.iter_mut().for_each(|weight| *weight *= 20.0);
+    let engine = Engine::new(backbone().0.clone(), EngineOptions::default()).unwrap();
+    let served = quantised(&adapter, Encoding::Int8).unwrap();
+    let image = shown(0);
+    let answer = engine.classify(&engine.prepare(&served).unwrap(), &image).unwrap();
+    let class = answer.best().unwrap().class;
+    adapter.header.canaries = vec![Canary {
+        size: [image.width() as u16, image.height() as u16],
+        probability: answer.probabilities()[class],
+        pixels: image.into_raw(),
+        class: class as u32,
+    }];
+    adapter
+}
+
+fn device() -> Device {
+    let mut device = Device::new("[trial]\nframes = 1000\nlow_confidence = 0.0\n");
+    device.start();
+    device.push(&signed(&with_canary())).unwrap();
+    device.host(|client| client.mark_good("birds")).unwrap();
+    device.switch("birds");
+    device
+}
+
+impl Device {
+    fn teach(&self, label: &str, images: &[Vec<u8>]) -> Result<TeachStatus, ClientError> {
+        self.host(|client| {
+            let mut filing = client.begin_filing("birds", label)?;
+            for image in images {
+                client.file(&mut filing, image)?;
+            }
+            client.finish_filing(&filing)
+        })
+    }
+
+    fn stored(&self, label: &str) -> usize {
+        let examples = self.host(|client| client.examples("birds")).unwrap();
+        let of = examples
+            .iter()
+            .filter(|example| example.label.as_deref() == Some(label));
+        of.count()
+    }
+}
+
+fn robins() -> Vec<Vec<u8>> {
+    (0..6).map(|index| png(&scenes::picture(1, index))).collect()
+}
+
+fn copies() -> Vec<Vec<u8>> {
+    (1..5).map(|index| png(&shown(index))).collect()
+}
+
+fn code(refused: Result<impl std::fmt::Debug, ClientError>) -> (FailureCode, String) {
+    match refused {
+        Err(ClientError::Refused(failure)) => (failure.code, failure.to_string()),
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+/// The images of a refused class stayed, so that every later attempt failed as the first did, and the reason given was that of an
+/// adapter for another backbone.
+#[test]
+fn a_refused_class_leaves_nothing_behind_says_what_it_looks_like_and_the_next_one_is_taught() {
+    let mut device = device();
+    let before = device.ask(&picture(1));
+    let refused = device.teach("copy", &copies()).unwrap();
+    assert_eq!(refused.phase, TeachPhase::Refused, "{refused:?}");
+    let (known, message) = (refused.looks_like.unwrap(), refused.message.unwrap());
+    assert!(message.contains(&format!("looks like `{known}`")), "{message}");
+    assert!(!message.contains("backbone") && refused.hint.is_some());
+    assert_eq!(device.stored("copy"), 0);
+    assert_eq!(device.ask(&picture(1))["top"], before["top"]);
+    assert!(device.list()[0].last_revert.is_none());
+
+    let taught = device.teach("robin", &robins()).unwrap();
+    assert_eq!(taught.phase, TeachPhase::Taught, "{taught:?}");
+    assert_eq!(device.stored("robin"), 6);
+    assert_eq!(device.list()[0].labels, 4);
+}
+
+#[test]
+fn a_refused_class_is_taken_back_by_a_run_of_tuning_too_and_does_not_stop_it() {
+    let device = device();
+    for image in copies() {
+        device.host(|client| client.teach("birds", "copy", &image)).unwrap();
+    }
+    for image in robins() {
+        device.host(|client| client.teach("birds", "robin", &image)).unwrap();
+    }
+    device
+        .host(|client| client.tune(&TuneRequest::prototype("birds")))
+        .unwrap();
+    let status = device.host(|client| client.follow_tuning(STEP, &mut |_| ())).unwrap();
+    assert_eq!(status.phase, TunePhase::Promoted, "{status:?}");
+    assert!(status.message.unwrap().contains("looks like"));
+    assert_eq!((device.stored("copy"), device.stored("robin")), (0, 6));
+}
+
+#[test]
+fn a_class_is_taught_without_those_that_others_are_still_filing() {
+    let device = device();
+    // Another host is on the way with its first image.
+    device
+        .host(|client| client.teach("birds", "wren", &png(&scenes::picture(2, 0))))
+        .unwrap();
+    assert_eq!(device.teach("robin", &robins()).unwrap().phase, TeachPhase::Taught);
+    assert_eq!((device.list()[0].labels, device.stored("wren")), (4, 1));
+}
+
+#[test]
+fn what_was_filed_before_the_device_was_killed_can_be_taught_after_its_restart() {
+    let mut device = device();
+    for image in robins().iter().take(3) {
+        device.host(|client| client.teach("birds", "robin", image)).unwrap();
+    }
+    device.kill();
+    device.start();
+    let taught = device.teach("robin", &robins()).unwrap();
+    assert_eq!((taught.phase, taught.images), (TeachPhase::Taught, 6), "{taught:?}");
+}
+
+#[test]
+fn an_image_that_had_another_label_gets_it_back_when_the_class_is_refused() {
+    let device = device();
+    assert_eq!(device.teach("robin", &robins()).unwrap().phase, TeachPhase::Taught);
+    let mut images = copies();
+    device
+        .host(|client| client.teach("birds", "robin", &images[0]))
+        .unwrap();
+    images.truncate(3);
+    let refused = device.teach("copy", &images).unwrap();
+    assert_eq!(refused.phase, TeachPhase::Refused, "{refused:?}");
+    assert_eq!((device.stored("copy"), device.stored("robin")), (0, 7));
+}
+
+#[test]
+fn labels_that_differ_only_in_case_or_spaces_are_refused_with_the_one_that_was_meant() {
+    let device = device();
+    assert_eq!(device.teach("Robin red", &robins()).unwrap().phase, TeachPhase::Taught);
+    for label in ["robin red", "Robin  Red", "Robin red ", " "] {
+        let (code, text) = code(device.host(|client| client.teach("birds", label, &png(&scenes::picture(1, 9)))));
+        assert_eq!(code, FailureCode::EXAMPLES, "{label}: {text}");
+        assert!(label == " " || text.contains("Robin red"), "{text}");
+    }
+    let again = device.teach("Robin red", &[png(&scenes::picture(1, 9))]).unwrap();
+    assert_eq!((again.phase, again.images), (TeachPhase::Known, 7), "{again:?}");
+}
+
+#[test]
+fn stored_images_are_listed_read_and_taken_back() {
+    let device = device();
+    let images = robins();
+    device.teach("robin", &images).unwrap();
+    // A task of which there is only an image is seen as well.
+    device
+        .host(|client| client.teach("ghost", "x", &png(&scenes::picture(2, 0))))
+        .unwrap();
+    let tasks = device.host(|client| client.example_tasks()).unwrap();
+    let seen: Vec<_> = tasks
+        .iter()
+        .map(|task| (task.task.as_str(), task.images, task.serves))
+        .collect();
+    assert_eq!(seen, [("birds", 6, true), ("ghost", 1, false)]);
+
+    let examples = device.host(|client| client.examples("birds")).unwrap();
+    assert_eq!(examples.len(), 6);
+    assert!(
+        examples
+            .iter()
+            .all(|example| example.added.is_some() && example.bytes > 0)
+    );
+    let first = examples[0].id;
+    let read = device
+        .host(|client| client.pull_example("birds", first, 1 << 20, &mut |_| {}))
+        .unwrap();
+    assert!(images.contains(&read.bytes));
+
+    let one = ExampleSelection::Image(first);
+    let removed = device
+        .host(|client| client.remove_examples("birds", one.clone()))
+        .unwrap();
+    assert_eq!((removed.images, removed.without_images.len()), (1, 0));
+    let (code, text) = code(device.host(|client| client.remove_examples("birds", one)));
+    assert_eq!(code, FailureCode::NO_FILE, "{text}");
+    let rest = ExampleSelection::Label("robin".to_owned());
+    let removed = device.host(|client| client.remove_examples("birds", rest)).unwrap();
+    assert_eq!((removed.images, removed.without_images), (5, vec!["robin".to_owned()]));
+    // The class continues to answer until the publisher's original is back.
+    assert_eq!(device.list()[0].labels, 4);
+    device.host(|client| client.mark_good("birds")).unwrap();
+    device.host(|client| client.restore("birds")).unwrap();
+    assert_eq!(device.list()[0].labels, 3);
+}
+
+/// A peer asked for all memory there is and for 4,294,967,295 steps, and got them.
+#[test]
+fn nobody_learns_beyond_the_devices_own_bounds() {
+    let device = device();
+    device.teach("robin", &robins()).unwrap();
+    let request = |memory, steps, seconds| TuneRequest {
+        task: "birds".to_owned(),
+        memory,
+        steps,
+        seconds,
+    };
+    for asked in [
+        request(Some(u64::MAX), None, None),
+        request(None, Some(u32::MAX), None),
+        request(None, None, Some(u32::MAX)),
+    ] {
+        for refused in [
+            device.host(|client| client.tune(&asked)),
+            device.host(|client| client.tune_check(&asked)).map(drop),
+        ] {
+            let (code, text) = code(refused);
+            assert_eq!(code, FailureCode::BUDGET, "{text}");
+            assert!(text.contains("hint: "), "{text}");
+        }
+    }
+    assert!(!device.host(|client| client.tune_status()).unwrap().phase.is_running());
+}
+
+#[test]
+fn a_run_ends_when_the_devices_time_for_it_is_over_and_is_not_resumed() {
+    let mut device = Device::with_birds(
+        "[trial]\nframes = 1000\nlow_confidence = 0.0\n[tuning]\nseconds = 2\nsteps = 1000000\nmemory = 4000000000\n",
+    );
+    device.teach("robin", &robins()).unwrap();
+    let long = TuneRequest {
+        task: "birds".to_owned(),
+        steps: Some(1_000_000),
+        memory: Some(4_000_000_000),
+        ..TuneRequest::default()
+    };
+    device.host(|client| client.tune(&long)).unwrap();
+    let started = Instant::now();
+    let status = device.host(|client| client.follow_tuning(STEP, &mut |_| ())).unwrap();
+    assert_eq!(status.phase, TunePhase::Stopped, "{status:?}");
+    assert!(started.elapsed() < PATIENCE);
+    device.stop();
+    device.start();
+    assert!(!device.host(|client| client.tune_status()).unwrap().phase.is_running());
+}
+
+#[test]
+fn tuning_says_beforehand_what_it_lacks() {
+    let device = Device::with_birds("[trial]\nlow_confidence = 0.0\n[tuning]\nmemory = 4000000000\n");
+    device.teach("robin", &robins()).unwrap();
+    let request = TuneRequest {
+        task: "birds".to_owned(),
+        memory: Some(4_000_000_000),
+        ..TuneRequest::default()
+    };
+    let outlook = device.host(|client| client.tune_check(&request)).unwrap();
+    let robin = outlook.classes.iter().find(|class| class.label == "robin").unwrap();
+    assert_eq!((robin.images, robin.held_out, robin.learned), (6, 1, true));
+    assert!(
+        outlook.judges < outlook.judges_needed && outlook.plan.is_some(),
+        "{outlook:?}"
+    );
+    let blocking = outlook.lacks.iter().find(|lack| lack.blocks).unwrap();
+    assert!(blocking.hint.contains("frames = 100"), "{blocking:?}");
+    let (code, _) = code(device.host(|client| {
+        client.tune_check(&TuneRequest {
+            task: "ghost".to_owned(),
+            ..request.clone()
+        })
+    }));
+    assert_eq!(code, FailureCode::NO_TASK);
+}

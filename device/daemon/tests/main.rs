@@ -1,0 +1,10 @@
+//! What the daemon promises, one module per promise.
+#![cfg(target_os = "linux")]
+
+mod daemon;
+#[path = "../../../tests/tests/promises.rs"]
+mod promises;
+#[path = "../../engine/tests/scenes.rs"]
+mod scenes;
+#[path = "../../engine/tests/seeded.rs"]
+mod seeded;

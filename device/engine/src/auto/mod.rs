@@ -1,0 +1,26 @@
+//! Choosing the task without being told: every resident task scores the frame, the best holds until another one leads.
+//!
+//! ```no_run
+//! use clr_engine::{ChooserOptions, Engine, EngineError, TaskChooser, TaskSet};
+//! use clr_onnx::RgbImage;
+//!
+//! fn follow(engine: &Engine, tasks: &TaskSet, frames: &[RgbImage]) -> Result<(), EngineError> {
+//!     let mut chooser = TaskChooser::new(ChooserOptions::default());
+//!     for frame in frames {
+//!         let choice = chooser.observe(engine, tasks, frame)?;
+//!         match &choice.task {
+//!             Some(task) => println!("{}: {:?}", task.task(), engine.classify(task, frame)?.best()),
+//!             None => println!("unknown: {:?}", choice.status),
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! ```
+
+mod chooser;
+mod hysteresis;
+mod score;
+
+pub use chooser::{Choice, Runner, Status, TaskChooser};
+pub use hysteresis::ChooserOptions;
+pub use score::score_tasks;

@@ -1,0 +1,305 @@
+//! One backbone in memory, any number of adapters on it.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use clr_adapters::{Adapter, Preprocessing, Recipe};
+use clr_kernels::{Arena, Level, dense};
+use clr_onnx::{Backbone, ImageView, Preprocess as _, Program, check_adapter};
+use clr_runtime::{Executable, ExecutableOptions, PackedWeights};
+use rayon::{ThreadPool, prelude::*};
+
+#[cfg(feature = "tract")]
+use crate::reference::Reference;
+use crate::{
+    Classification, EngineError, ResidentAdapter,
+    plan::{Native, Plan, Reprogrammed},
+    scorer::Scorer,
+};
+
+/// How an engine computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Threads per picture. 1 computes on the calling thread; more start a pool of the engine's own, shared by all
+    /// callers; 0 takes as many as the machine has cores. Answers do not depend on it, to the bit.
+    pub threads: usize,
+    /// Which kernels compute the plan.
+    pub kernels: Kernels,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            kernels: Kernels::Fused,
+        }
+    }
+}
+
+/// The executor of a plan. Their results agree within rounding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kernels {
+    /// The runtime's program of fused steps: convolution, CLR layer, shortcut and activation in one pass. With the feature `tract`, a
+    /// backbone with an operator that the runtime lacks falls back to [`Kernels::Tract`], with a warning in the log.
+    #[default]
+    Fused,
+    /// tract's own operators on the reprogrammed ONNX graph: the reference.
+    #[cfg(feature = "tract")]
+    Tract,
+}
+
+/// Memory that an engine holds beside its adapters, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineMemory {
+    /// Plans built so far: one per input size, whatever the adapters' recipes.
+    pub plans: usize,
+    /// The convolutions' weights as the kernels read them, shared by all plans.
+    pub packed_weights: usize,
+    /// Working memory and feature maps, reused from image to image.
+    pub working: usize,
+}
+
+/// A backbone that answers with any adapter made for it.
+///
+/// Every method takes `&self`; the engine may be used from any number of threads at once, each with its own adapter.
+/// There is no global state: two engines do not touch one another.
+#[derive(Debug)]
+pub struct Engine {
+    backbone: Backbone,
+    options: EngineOptions,
+    level: Level,
+    pool: Option<Arc<ThreadPool>>,
+    weights: Arc<PackedWeights>,
+    arena: Arc<Arena>,
+    plans: Mutex<HashMap<PlanKey, Plan>>,
+    token: Arc<()>,
+}
+
+/// A plan's input size (rows, columns) and, of tract's plans, the recipe.
+type PlanKey = ([usize; 2], Option<Recipe>);
+
+impl Engine {
+    /// An engine for the backbone in an ONNX file, with default options.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, EngineError> {
+        Self::new(Backbone::load(path.as_ref())?, EngineOptions::default())
+    }
+
+    /// An engine for `backbone`. Plans are built when an adapter first needs them.
+    pub fn new(backbone: Backbone, options: EngineOptions) -> Result<Self, EngineError> {
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let pool = (threads > 1)
+            .then(|| {
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .thread_name(|index| format!("clr-engine-{index}"))
+                    .build()
+                    .map_err(|error| EngineError::Threads {
+                        threads,
+                        reason: error.to_string(),
+                    })
+            })
+            .transpose()?;
+        Ok(Self {
+            weights: Arc::new(PackedWeights::new(backbone.sites().len())),
+            backbone,
+            options: EngineOptions { threads, ..options },
+            level: Level::detect(),
+            pool: pool.map(Arc::new),
+            arena: Arc::default(),
+            plans: Mutex::default(),
+            token: Arc::default(),
+        })
+    }
+
+    /// The backbone.
+    pub fn backbone(&self) -> &Backbone {
+        &self.backbone
+    }
+
+    /// The options, with the number of threads resolved.
+    pub fn options(&self) -> EngineOptions {
+        self.options
+    }
+
+    /// Checks `adapter` against the backbone and makes it ready: tensors in the plan's own layout, the plan for its
+    /// recipe and input size built if it is the first of its kind. The adapter itself may be dropped afterwards.
+    pub fn prepare(&self, adapter: &Adapter) -> Result<ResidentAdapter, EngineError> {
+        check_adapter(&self.backbone, adapter)?;
+        let header = &adapter.header;
+        let plan = self.plan(header.recipe, &header.preprocessing, &header.task)?;
+        let reprogrammed = plan.reprogram(&self.backbone, adapter)?;
+        Ok(ResidentAdapter {
+            task: header.task.clone(),
+            version: header.version,
+            revision: header.revision,
+            recipe: header.recipe,
+            labels: header.labels.as_slice().into(),
+            preprocessing: header.preprocessing.clone(),
+            temperature: header.temperature,
+            profile: header.profile.clone().map(Scorer::new),
+            head_weight: adapter.head.weight.as_slice().into(),
+            head_bias: adapter.head.bias.as_slice().into(),
+            bytes: reprogrammed.bytes(header.recipe, &self.backbone),
+            reprogrammed,
+            engine: Arc::clone(&self.token),
+        })
+    }
+
+    /// The answer for a preprocessed picture: `input [3, H, W]` of the adapter's input size, one logit per class out.
+    pub fn logits(&self, adapter: &ResidentAdapter, input: &[f32]) -> Result<Vec<f32>, EngineError> {
+        if !Arc::ptr_eq(&self.token, &adapter.engine) {
+            return Err(EngineError::OtherEngine {
+                task: adapter.task.clone(),
+            });
+        }
+        let features = self.run(&adapter.reprogrammed, &adapter.preprocessing, input)?;
+        let logits = self.head(adapter, &features);
+        match logits.iter().position(|logit| !logit.is_finite()) {
+            Some(class) => Err(EngineError::NotFinite {
+                task: adapter.task.clone(),
+                class,
+                value: logits[class],
+            }),
+            None => Ok(logits),
+        }
+    }
+
+    /// The answer for a picture of any size, preprocessed as the adapter says.
+    pub fn classify<'a>(
+        &self,
+        adapter: &ResidentAdapter,
+        picture: impl Into<ImageView<'a>>,
+    ) -> Result<Classification, EngineError> {
+        let input = adapter.preprocessing.preprocess(picture);
+        Ok(Classification::new(
+            self.logits(adapter, &input)?,
+            Arc::clone(&adapter.labels),
+            adapter.temperature,
+        ))
+    }
+
+    /// The pooled features `[F]` of a picture of any size on the backbone without any adapter: what profiles are scored
+    /// on. The plan for the picture's size is built the first time and shared with `linear` adapters.
+    pub fn backbone_features<'a>(
+        &self,
+        preprocessing: &Preprocessing,
+        picture: impl Into<ImageView<'a>>,
+    ) -> Result<Vec<f32>, EngineError> {
+        let plan = self.plan(Recipe::Linear, preprocessing, "backbone")?;
+        self.run(&plan.untouched(), preprocessing, &preprocessing.preprocess(picture))
+    }
+
+    /// What the engine holds in memory beside the backbone and the adapters.
+    pub fn memory(&self) -> EngineMemory {
+        EngineMemory {
+            plans: self.plans.lock().unwrap_or_else(PoisonError::into_inner).len(),
+            packed_weights: self.weights.bytes(),
+            working: self.arena.bytes(),
+        }
+    }
+
+    /// The features `[F]` of a preprocessed image, by a plan with an adapter's parameters.
+    fn run(
+        &self,
+        reprogrammed: &Reprogrammed,
+        preprocessing: &Preprocessing,
+        input: &[f32],
+    ) -> Result<Vec<f32>, EngineError> {
+        let expected = reprogrammed.image().iter().product();
+        if input.len() != expected {
+            let Preprocessing { height, width, .. } = *preprocessing;
+            return Err(EngineError::Input {
+                expected,
+                height,
+                width,
+                got: input.len(),
+            });
+        }
+        let run = || reprogrammed.features(input);
+        self.pool.as_ref().map_or_else(run, |pool| pool.install(run))
+    }
+
+    /// The plan for adapters of a recipe at an input size, built if there is none yet. Two threads never build the same one.
+    fn plan(&self, recipe: Recipe, preprocessing: &Preprocessing, task: &str) -> Result<Plan, EngineError> {
+        let Preprocessing { height, width, .. } = *preprocessing;
+        let size = [height as usize, width as usize];
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = [(size, None), (size, Some(recipe))];
+        if let Some(plan) = keys.iter().find_map(|key| plans.get(key)) {
+            return Ok(plan.clone());
+        }
+        // The backbone runs at sizes other than its own as far as its shapes allow.
+        let program = Program::lower(&self.backbone, size).map_err(|error| EngineError::Size {
+            task: task.to_owned(),
+            height,
+            width,
+            reason: error.to_string(),
+        })?;
+        let started = std::time::Instant::now();
+        let (key, plan) = match self.options.kernels {
+            Kernels::Fused => self.native(&program, recipe, size)?,
+            #[cfg(feature = "tract")]
+            Kernels::Tract => self.reference(recipe, size)?,
+        };
+        let milliseconds = started.elapsed().as_millis() as u64;
+        tracing::debug!(%recipe, height, width, milliseconds, "plan built");
+        plans.insert(key, plan.clone());
+        Ok(plan)
+    }
+
+    #[cfg_attr(not(feature = "tract"), expect(unused_variables, reason = "for tract's plan"))]
+    fn native(&self, program: &Program, recipe: Recipe, size: [usize; 2]) -> Result<(PlanKey, Plan), EngineError> {
+        let options = ExecutableOptions {
+            threads: self.options.threads,
+            weights: Arc::clone(&self.weights),
+            arena: Arc::clone(&self.arena),
+        };
+        match Executable::new(program, &options) {
+            Ok(executable) => Ok(((size, None), Plan::Native(Arc::new(Native::new(executable))))),
+            #[cfg(feature = "tract")]
+            Err(error) => {
+                tracing::warn!("{error}; tract's own operators take over");
+                self.reference(recipe, size)
+            }
+            #[cfg(not(feature = "tract"))]
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(feature = "tract")]
+    fn reference(&self, recipe: Recipe, size: [usize; 2]) -> Result<(PlanKey, Plan), EngineError> {
+        let reference = Reference::new(&self.backbone, recipe, size, self.pool.clone())?;
+        Ok(((size, Some(recipe)), Plan::Reference(Arc::new(reference))))
+    }
+
+    /// The head: its rows are independent, so they may be shared out without changing a bit.
+    fn head(&self, adapter: &ResidentAdapter, features: &[f32]) -> Vec<f32> {
+        /// Weights per thread below which sharing costs more than it gives.
+        const SHARE: usize = 1 << 16;
+        let (weight, bias) = (&adapter.head_weight, &adapter.head_bias);
+        let mut logits = vec![0.0; bias.len()];
+        let parts = (weight.len() / SHARE).min(self.options.threads).max(1);
+        let rows = bias.len().div_ceil(parts).max(1);
+        let part =
+            |((weight, bias), out): ((&[f32], &[f32]), &mut [f32])| dense(self.level, weight, bias, features, out);
+        match &self.pool {
+            Some(pool) if parts > 1 => pool.install(|| {
+                let weights = weight.par_chunks(rows * features.len());
+                weights
+                    .zip(bias.par_chunks(rows))
+                    .zip(logits.par_chunks_mut(rows))
+                    .for_each(part);
+            }),
+            _ => part(((weight, bias), &mut logits)),
+        }
+        logits
+    }
+}

@@ -1,0 +1,48 @@
+//! The engine: one frozen backbone in memory, any number of kilobyte-sized tasks on it.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use clr_engine::{Engine, TaskSet};
+//!
+//! let engine = Engine::load("backbone.onnx")?;
+//! let tasks = TaskSet::new();
+//! for file in ["birds.clr", "flowers.clr"] {
+//!     let adapter = clr_adapters::decode(&std::fs::read(file)?)?.adapter;
+//!     tasks.insert(engine.prepare(&adapter)?);
+//! }
+//! let birds = tasks.switch("birds")?;
+//! let answer = engine.classify(&birds, &clr_onnx::decode_image("photo.jpg".as_ref())?)?;
+//! for ranked in answer.top(5) {
+//!     println!("{} {:.1} %", ranked.label, 100.0 * ranked.probability);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Switching is choosing another [`ResidentAdapter`]: nothing is reloaded, and a frame that is under way keeps its own.
+
+mod auto;
+mod classification;
+mod engine;
+mod error;
+mod memory;
+mod plan;
+#[cfg(feature = "tract")]
+mod reference;
+mod resident;
+mod scorer;
+mod tasks;
+
+pub use auto::{Choice, ChooserOptions, Runner, Status, TaskChooser, score_tasks};
+pub use classification::{Classification, Ranked};
+pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};
+pub use error::EngineError;
+pub use memory::{give_back_memory, resident_memory};
+pub use resident::ResidentAdapter;
+pub use scorer::TaskScore;
+pub use tasks::TaskSet;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,130 @@
+//! Plans: a backbone made ready for one input size, and an adapter's parameters as the plan reads them.
+
+use std::sync::Arc;
+
+use clr_adapters::{Adapter, Recipe, SiteKind, SiteWeights};
+use clr_onnx::Backbone;
+use clr_runtime::{Executable, SiteParameters};
+
+use crate::EngineError;
+#[cfg(feature = "tract")]
+use crate::reference::{Reference, Tensors};
+
+/// A backbone that is ready to run at one input size.
+#[derive(Clone, Debug)]
+pub(crate) enum Plan {
+    /// The runtime's program, for adapters of every recipe.
+    Native(Arc<Native>),
+    /// tract's plan, for adapters of one recipe.
+    #[cfg(feature = "tract")]
+    Reference(Arc<Reference>),
+}
+
+/// The runtime's program with the backbone's own epilogue at every site.
+#[derive(Debug)]
+pub(crate) struct Native {
+    executable: Executable,
+    frozen: Vec<SiteParameters>,
+}
+
+impl Native {
+    /// Packs the weights of `executable`, so that the first image does not wait for it.
+    pub(crate) fn new(executable: Executable) -> Self {
+        executable.pack();
+        let frozen = executable.frozen_parameters();
+        Self { executable, frozen }
+    }
+
+    /// The parameters of every site. The adapter must have been checked against the backbone.
+    fn sites(&self, backbone: &Backbone, adapter: &Adapter) -> Vec<SiteParameters> {
+        let mut given = adapter.sites.iter();
+        let sites = backbone.sites().iter().zip(&self.frozen).map(|(site, frozen)| {
+            let kind = adapter.header.recipe.site_kind(site.kernel);
+            let given = if kind == SiteKind::Frozen { None } else { given.next() };
+            match given.map(|given| (&given.weights, &given.bias)) {
+                None => frozen.clone(),
+                Some((SiteWeights::Scale(weights), bias)) => SiteParameters::scale(weights, bias),
+                Some((SiteWeights::Kernel(weights), bias)) => SiteParameters::kernel(weights, bias),
+            }
+        });
+        sites.collect()
+    }
+}
+
+/// A plan with one adapter's parameters, or with the backbone's own.
+#[derive(Debug)]
+pub(crate) enum Reprogrammed {
+    /// One entry of `sites` per site of the backbone.
+    Native {
+        plan: Arc<Native>,
+        sites: Vec<SiteParameters>,
+    },
+    /// The inputs after the image.
+    #[cfg(feature = "tract")]
+    Reference { plan: Arc<Reference>, tensors: Tensors },
+}
+
+impl Plan {
+    /// The plan with the parameters of `adapter`, which must have been checked against the backbone.
+    pub(crate) fn reprogram(&self, backbone: &Backbone, adapter: &Adapter) -> Result<Reprogrammed, EngineError> {
+        Ok(match self {
+            Self::Native(plan) => Reprogrammed::Native {
+                sites: plan.sites(backbone, adapter),
+                plan: Arc::clone(plan),
+            },
+            #[cfg(feature = "tract")]
+            Self::Reference(plan) => Reprogrammed::Reference {
+                tensors: plan.tensors(adapter)?,
+                plan: Arc::clone(plan),
+            },
+        })
+    }
+
+    /// The plan without an adapter; of tract's, the one for [`Recipe::Linear`].
+    pub(crate) fn untouched(&self) -> Reprogrammed {
+        match self {
+            Self::Native(plan) => Reprogrammed::Native {
+                sites: plan.frozen.clone(),
+                plan: Arc::clone(plan),
+            },
+            #[cfg(feature = "tract")]
+            Self::Reference(plan) => Reprogrammed::Reference {
+                plan: Arc::clone(plan),
+                tensors: Tensors::default(),
+            },
+        }
+    }
+}
+
+impl Reprogrammed {
+    /// Channels, rows and columns of the image.
+    pub(crate) fn image(&self) -> [usize; 3] {
+        match self {
+            Self::Native { plan, .. } => plan.executable.image(),
+            #[cfg(feature = "tract")]
+            Self::Reference { plan, .. } => plan.image(),
+        }
+    }
+
+    /// The features `[F]` of a preprocessed image `[C, H, W]`.
+    pub(crate) fn features(&self, image: &[f32]) -> Result<Vec<f32>, EngineError> {
+        match self {
+            Self::Native { plan, sites } => Ok(plan.executable.features(image, sites)),
+            #[cfg(feature = "tract")]
+            Self::Reference { plan, tensors } => plan.features(image, tensors),
+        }
+    }
+
+    /// Bytes of the adapter's parameters; those of the backbone are shared.
+    pub(crate) fn bytes(&self, recipe: Recipe, backbone: &Backbone) -> usize {
+        let values: usize = match self {
+            Self::Native { sites, .. } => (backbone.sites().iter().zip(sites))
+                .filter(|(site, _)| recipe.site_kind(site.kernel) != SiteKind::Frozen)
+                .map(|(_, parameters)| parameters.block_len())
+                .sum(),
+            #[cfg(feature = "tract")]
+            Self::Reference { tensors, .. } => tensors.len(),
+        };
+        values * size_of::<f32>()
+    }
+}

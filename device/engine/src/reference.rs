@@ -1,0 +1,119 @@
+//! tract's plan of the reprogrammed ONNX graph: the reference that the runtime's program is compared with, and the executor of
+//! backbones with an operator that the runtime lacks.
+
+use std::{collections::HashMap, sync::Arc};
+
+use clr_adapters::{Adapter, Recipe};
+use clr_onnx::{Backbone, HeadPart, Parameter, reprogram};
+use prost::Message as _;
+use rayon::ThreadPool;
+use tract_onnx::{
+    prelude::{
+        DatumType, DatumTypeExt as _, Framework as _, InferenceModelExt as _, RunOptions, TValue, TVec, Tensor,
+        TypedSimplePlan, multithread::Executor, tvec,
+    },
+    tract_hir::prelude::InferenceFact,
+};
+
+use crate::EngineError;
+
+/// A plan that is ready to run: inputs `[image, adapter's tensors…]`, output the features.
+#[derive(Debug)]
+pub(crate) struct Reference {
+    runnable: Arc<TypedSimplePlan>,
+    parameters: Vec<Parameter>,
+    /// Channels, rows, columns.
+    image: [usize; 3],
+}
+
+/// An adapter's parameters, one tensor per input.
+#[derive(Debug, Default)]
+pub(crate) struct Tensors(Vec<Arc<Tensor>>);
+
+impl Tensors {
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(|tensor| tensor.len()).sum()
+    }
+}
+
+impl Reference {
+    /// tract's plan for `recipe` at `size` (rows, columns), run by `pool` if there is one.
+    pub(crate) fn new(
+        backbone: &Backbone,
+        recipe: Recipe,
+        size: [usize; 2],
+        pool: Option<Arc<ThreadPool>>,
+    ) -> Result<Self, EngineError> {
+        let mut reprogrammed = reprogram(backbone, recipe, HeadPart::Features, size)?;
+        rename(&mut reprogrammed);
+        let channels = backbone.graph().input_channels;
+        let options = RunOptions {
+            executor: Some(pool.map_or(Executor::SingleThread, Executor::MultiThread)),
+            ..RunOptions::default()
+        };
+        let build = || {
+            let bytes = reprogrammed.model.encode_to_vec();
+            let mut model = tract_onnx::onnx().model_for_read(&mut bytes.as_slice())?;
+            let image: InferenceFact = DatumType::F32.fact([1, channels, size[0], size[1]]).into();
+            model.set_input_fact(0, image)?;
+            TypedSimplePlan::build(model.into_optimized()?, &options)
+        };
+        let runnable = build().map_err(EngineError::plan)?;
+        Ok(Self {
+            runnable: Arc::new(runnable),
+            parameters: reprogrammed.parameters,
+            image: [channels, size[0], size[1]],
+        })
+    }
+
+    /// Channels, rows and columns of the image.
+    pub(crate) fn image(&self) -> [usize; 3] {
+        self.image
+    }
+
+    /// The tensors of `adapter`, which must have been checked against the backbone.
+    pub(crate) fn tensors(&self, adapter: &Adapter) -> Result<Tensors, EngineError> {
+        let tensors = self.parameters.iter().map(|parameter| {
+            let values = parameter.values(adapter).unwrap_or_default();
+            Tensor::from_shape(&parameter.shape, values)
+                .map(Arc::new)
+                .map_err(EngineError::plan)
+        });
+        tensors.collect::<Result<_, _>>().map(Tensors)
+    }
+
+    /// The features `[F]` of a preprocessed image `[C, H, W]`.
+    pub(crate) fn features(&self, image: &[f32], tensors: &Tensors) -> Result<Vec<f32>, EngineError> {
+        let [channels, height, width] = self.image;
+        let run = || {
+            let image = Tensor::from_shape(&[1, channels, height, width], image)?;
+            let mut inputs: TVec<TValue> = tvec!(image.into());
+            inputs.extend(tensors.0.iter().map(|tensor| TValue::from_const(Arc::clone(tensor))));
+            let outputs = self.runnable.run(inputs)?;
+            Ok(outputs[0].try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+        };
+        run().map_err(|error: tract_onnx::prelude::TractError| EngineError::plan(error))
+    }
+}
+
+/// Gives the adapter's inputs names that tract does not make up itself: it calls a convolution's bias `{node}.bias`,
+/// which is what the rewrite calls the site's.
+fn rename(reprogrammed: &mut clr_onnx::Reprogrammed) {
+    let names: HashMap<&str, String> = reprogrammed
+        .parameters
+        .iter()
+        .enumerate()
+        .map(|(index, it)| (it.name.as_str(), format!("adapter/{index}")))
+        .collect();
+    let Some(graph) = &mut reprogrammed.model.graph else {
+        return;
+    };
+    let inputs = graph.input.iter_mut().filter_map(|input| input.name.as_mut());
+    let reads = graph.node.iter_mut().flat_map(|node| &mut node.input);
+    for name in inputs.chain(reads) {
+        if let Some(new) = names.get(name.as_str()) {
+            name.clone_from(new);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The task is chosen by the picture alone, and nothing that is chosen changes an answer.
+
+use std::sync::Arc;
+
+use clr_adapters::{Head, Recipe};
+use clr_engine::{ChooserOptions, Engine, Kernels, Status, TaskChooser, TaskSet, score_tasks};
+use clr_onnx::{Architecture, Preprocess as _, RgbImage};
+
+use crate::{
+    common::{adapter, backbone, engine},
+    scenes::{noise, picture, with_profile},
+};
+
+const SIDE: u32 = 32;
+
+fn small(kernels: Kernels) -> Engine {
+    engine(backbone(Architecture::MobileNetV2, SIDE), 1, kernels)
+}
+
+#[test]
+fn the_chosen_task_is_the_pictures_own_and_a_stranger_is_unknown() {
+    let engine = small(Kernels::Fused);
+    let tasks = TaskSet::new();
+    for task in 0..3 {
+        tasks.insert(engine.prepare(&with_profile(&engine, task, SIDE)).unwrap());
+    }
+    let choose = |picture: &RgbImage| {
+        let mut chooser = TaskChooser::new(ChooserOptions::single_pictures());
+        let choice = chooser.observe(&engine, &tasks, picture).unwrap();
+        assert!(choice.switched && choice.without_profile.is_empty());
+        assert_eq!(choice.task.is_none(), choice.status == Status::Unknown);
+        choice.task.map(|adapter| adapter.task().to_owned())
+    };
+    let right = (0..60).filter(|&index| {
+        let task = index as u32 % 3;
+        choose(&picture(task, 100 + index)) == Some(format!("task-{task}"))
+    });
+    let right = right.count();
+    assert!(right >= 50, "{right} of 60 right");
+    let unknown = (0..20).filter(|&index| choose(&noise(index)).is_none()).count();
+    assert!(unknown >= 18, "{unknown} of 20 strangers unknown");
+}
+
+#[test]
+fn a_stream_switches_once_per_scene() {
+    let engine = small(Kernels::Fused);
+    let tasks = TaskSet::new();
+    for task in 0..2 {
+        tasks.insert(engine.prepare(&with_profile(&engine, task, SIDE)).unwrap());
+    }
+    let mut chooser = TaskChooser::new(ChooserOptions::default());
+    let mut switches = Vec::new();
+    for frame in 0..36_u64 {
+        let scene = (frame / 12 % 2) as u32;
+        let choice = chooser.observe(&engine, &tasks, &picture(scene, 200 + frame)).unwrap();
+        if choice.switched {
+            switches.push(frame);
+        }
+        if frame % 12 > 5 {
+            assert_eq!(choice.task.unwrap().task(), format!("task-{scene}"));
+            assert_eq!(choice.runner_up.unwrap().task, format!("task-{}", 1 - scene));
+        }
+    }
+    assert_eq!(switches.len(), 3, "{switches:?}");
+    // Choosing is not switching the set.
+    assert!(tasks.active().is_none());
+}
+
+#[test]
+fn a_task_without_a_profile_is_never_chosen_and_named() {
+    let engine = small(Kernels::Fused);
+    let tasks = TaskSet::new();
+    let mut chooser = TaskChooser::new(ChooserOptions::default());
+    let observe =
+        |chooser: &mut TaskChooser, tasks: &TaskSet| chooser.observe(&engine, tasks, &picture(0, 300)).unwrap();
+    let choice = observe(&mut chooser, &tasks);
+    assert_eq!((choice.status, choice.switched), (Status::NoProfiles, false));
+
+    // As a file of format version 1 is read: no profile, temperature 1.
+    let mut old = with_profile(&engine, 0, SIDE);
+    old.header.profile = None;
+    old.header.task = "old".into();
+    let old = engine.prepare(&old).unwrap();
+    assert!(old.profile().is_none() && old.temperature() == 1.0);
+    tasks.insert(old);
+    let choice = observe(&mut chooser, &tasks);
+    assert_eq!(choice.status, Status::NoProfiles);
+    assert!(choice.task.is_none() && choice.score.is_none());
+    assert_eq!(choice.without_profile, ["old"]);
+
+    tasks.insert(engine.prepare(&with_profile(&engine, 0, SIDE)).unwrap());
+    let choice = observe(&mut chooser, &tasks);
+    assert_eq!(choice.task.unwrap().task(), "task-0");
+    assert_eq!(choice.without_profile, ["old"]);
+    assert!(choice.runner_up.is_none());
+
+    tasks.remove("task-0").unwrap();
+    assert_eq!(observe(&mut chooser, &tasks).status, Status::NoProfiles);
+}
+
+#[test]
+fn another_task_changes_neither_scores_nor_answers() {
+    for kernels in [Kernels::Fused, Kernels::Tract] {
+        let engine = small(kernels);
+        let first = Arc::new(engine.prepare(&with_profile(&engine, 0, SIDE)).unwrap());
+        let pictures: Vec<RgbImage> = (0..4).map(|task| picture(task, 400)).collect();
+        let answers = |tasks: &[Arc<clr_engine::ResidentAdapter>]| -> Vec<_> {
+            let of = |picture| {
+                let logits = engine.classify(&tasks[0], picture).unwrap().logits().to_vec();
+                (score_tasks(&engine, tasks, picture).unwrap()[0].unwrap(), logits)
+            };
+            pictures.iter().map(of).collect()
+        };
+        let before = answers(std::slice::from_ref(&first));
+        // One at the same size, one at another.
+        let more = [with_profile(&engine, 1, SIDE), with_profile(&engine, 2, 48)];
+        let all: Vec<_> = std::iter::once(first)
+            .chain(more.iter().map(|adapter| Arc::new(engine.prepare(adapter).unwrap())))
+            .collect();
+        assert_eq!(answers(&all), before);
+    }
+}
+
+#[test]
+fn features_are_those_that_a_linear_head_sees() {
+    for kernels in [Kernels::Fused, Kernels::Tract] {
+        let engine = small(kernels);
+        let features = engine.backbone().feature_count();
+        let mut linear = adapter(engine.backbone(), Recipe::Linear, "identity", features, 1);
+        let mut weight = vec![0.0; features * features];
+        weight.iter_mut().step_by(features + 1).for_each(|value| *value = 1.0);
+        linear.head = Head {
+            features,
+            weight,
+            bias: vec![0.0; features],
+        };
+        let picture = picture(0, 1);
+        let preprocessing = &linear.header.preprocessing;
+        let logits = engine
+            .logits(&engine.prepare(&linear).unwrap(), &preprocessing.preprocess(&picture))
+            .unwrap();
+        assert_eq!(engine.backbone_features(preprocessing, &picture).unwrap(), logits);
+    }
+}
+
+#[test]
+fn a_temperature_calibrates_the_answer_and_leaves_its_ranking() {
+    let engine = small(Kernels::Fused);
+    let mut warm = adapter(engine.backbone(), Recipe::Clr, "warm", 7, 5);
+    let plain = engine.prepare(&warm).unwrap();
+    warm.header.temperature = 3.0;
+    let warm = engine.prepare(&warm).unwrap();
+    for index in 0..5 {
+        let picture = picture(1, index);
+        let (plain, warm) = (
+            engine.classify(&plain, &picture).unwrap(),
+            engine.classify(&warm, &picture).unwrap(),
+        );
+        assert_eq!(plain.logits(), warm.logits());
+        let order =
+            |answer: &clr_engine::Classification| answer.top(7).iter().map(|ranked| ranked.class).collect::<Vec<_>>();
+        assert_eq!(order(&plain), order(&warm));
+        assert!(warm.best().unwrap().probability < plain.best().unwrap().probability);
+    }
+}

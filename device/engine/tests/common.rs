@@ -1,0 +1,29 @@
+//! Engines, inputs and comparisons that the tests share.
+
+use clr_engine::{Engine, EngineOptions, Kernels};
+use clr_onnx::Backbone;
+
+pub(crate) use crate::seeded::{Random, adapter, backbone};
+
+pub(crate) fn engine(backbone: Backbone, threads: usize, kernels: Kernels) -> Engine {
+    Engine::new(backbone, EngineOptions { threads, kernels }).expect("the engine starts")
+}
+
+/// A preprocessed picture of the backbone's size.
+pub(crate) fn picture(backbone: &Backbone, seed: u64) -> Vec<f32> {
+    let preprocessing = backbone.preprocessing();
+    Random(seed).vector(3 * preprocessing.height as usize * preprocessing.width as usize)
+}
+
+/// Panics unless the answers agree within `tolerance` of the largest logit.
+pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let scale = want.iter().fold(0.0f32, |scale, value| scale.max(value.abs()));
+    for (class, (got, want)) in got.iter().zip(want).enumerate() {
+        let error = (got - want).abs() / scale;
+        assert!(
+            error <= tolerance,
+            "{what}: class {class}: expected {want}, got {got}, relative error {error}"
+        );
+    }
+}

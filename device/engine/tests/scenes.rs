@@ -1,0 +1,50 @@
+//! Pictures of tasks that can be told apart, and adapters that know them.
+
+use clr_adapters::{Adapter, Encoding, Profile, Recipe, decode, encode};
+use clr_engine::Engine;
+use clr_onnx::RgbImage;
+
+use crate::seeded::{Random, adapter};
+
+/// Pictures that have a look of their own: stripes of a direction, spacing and colour that belong to the task.
+pub(crate) fn picture(task: u32, index: u64) -> RgbImage {
+    let mut random = Random(1 + u64::from(task) * 1_000_003 + index * 7_919);
+    let angle = task as f32 * 0.8 + 0.15 * random.value();
+    let spacing = 3.0 + 2.5 * task as f32 + 0.5 * random.value();
+    let phase = 3.0 * random.value();
+    let tint = [0, 1, 2].map(|channel| 60.0 + 150.0 * ((task + channel) % 3) as f32 / 2.0 + 15.0 * random.value());
+    RgbImage::from_fn(48, 48, |x, y| {
+        let along = x as f32 * angle.cos() + y as f32 * angle.sin();
+        let wave = (along * std::f32::consts::TAU / spacing + phase).sin();
+        image::Rgb(tint.map(|tint| (tint + 60.0 * wave + 10.0 * random.value()).clamp(0.0, 255.0) as u8))
+    })
+}
+
+/// A picture of none of the tasks.
+pub(crate) fn noise(index: u64) -> RgbImage {
+    let mut random = Random(1 + index);
+    RgbImage::from_fn(48, 48, |_, _| {
+        image::Rgb([0; 3].map(|_| (128.0 + 127.0 * random.value()) as u8))
+    })
+}
+
+/// An adapter for a task of the pictures above, with the profile of 60 of them.
+pub(crate) fn with_profile(engine: &Engine, task: u32, side: u32) -> Adapter {
+    let mut adapter = adapter(
+        engine.backbone(),
+        Recipe::Clr,
+        &format!("task-{task}"),
+        3,
+        u64::from(task),
+    );
+    let preprocessing = &mut adapter.header.preprocessing;
+    (preprocessing.height, preprocessing.width) = (side, side);
+    let features = |range: std::ops::Range<u64>| -> Vec<Vec<f32>> {
+        let of = |index| engine.backbone_features(&adapter.header.preprocessing, &picture(task, index));
+        range.map(|index| of(index).unwrap()).collect()
+    };
+    let (training, validation) = (features(0..60), features(60..90));
+    adapter.header.profile = Profile::learn(training.iter().map(Vec::as_slice), validation.iter().map(Vec::as_slice));
+    assert!(adapter.header.profile.is_some());
+    decode(&encode(&adapter, Encoding::Int8).unwrap()).unwrap().adapter
+}

@@ -1,0 +1,156 @@
+//! A program made ready for a machine.
+
+use std::sync::Arc;
+
+use clr_kernels::{Arena, Level};
+use clr_onnx::{Program, ValueId};
+
+use crate::{
+    PackedWeights, RuntimeError, SiteParameters, compile,
+    convolution::Convolution,
+    memory::Buffers,
+    operators::{Operator, Reads},
+};
+
+/// How an executable computes.
+#[derive(Clone, Debug)]
+pub struct ExecutableOptions {
+    /// Threads of the pool that runs a step; 1 (the default) is the caller's own thread.
+    pub threads: usize,
+    /// The packed weights, shared with other executables of the same backbone.
+    pub weights: Arc<PackedWeights>,
+    /// Working memory, shared with other executables.
+    pub arena: Arc<Arena>,
+}
+
+impl ExecutableOptions {
+    /// One thread, with weights and working memory that are not shared.
+    pub fn new(program: &Program) -> Self {
+        Self {
+            threads: 1,
+            weights: Arc::new(PackedWeights::new(program.sites)),
+            arena: Arc::default(),
+        }
+    }
+}
+
+/// A backbone's computation for images of one size, ready to run with any adapter's parameters.
+#[derive(Debug)]
+pub struct Executable {
+    pub(crate) steps: Vec<Step>,
+    /// Lengths of the values in blocks, by [`ValueId`]; the image's is that of its pixels.
+    pub(crate) lengths: Vec<usize>,
+    pub(crate) features: ValueId,
+    pub(crate) feature_count: usize,
+    /// Channels, rows, columns.
+    pub(crate) image: [usize; 3],
+    pub(crate) sites: usize,
+    pub(crate) level: Level,
+    pub(crate) arena: Arc<Arena>,
+    /// Buffers of training, which outlive an image.
+    pub(crate) buffers: Buffers,
+}
+
+/// One step.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) work: Work,
+    pub(crate) inputs: Vec<ValueId>,
+    pub(crate) output: ValueId,
+    pub(crate) last_uses: Vec<ValueId>,
+    /// Of the operands, those that the backward pass reads.
+    pub(crate) reads: Reads,
+    pub(crate) differentiable: bool,
+}
+
+/// The computation of a step.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Convolution(Box<Convolution>),
+    Operator(Box<dyn Operator>),
+}
+
+impl Step {
+    pub(crate) fn convolution(&self) -> Option<&Convolution> {
+        match &self.work {
+            Work::Convolution(conv) => Some(conv),
+            Work::Operator(_) => None,
+        }
+    }
+}
+
+impl Executable {
+    /// Compiles `program`.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unsupported`] names the first node that the runtime does not know.
+    pub fn new(program: &Program, options: &ExecutableOptions) -> Result<Self, RuntimeError> {
+        compile::compile(program, options)
+    }
+
+    /// Packs the weights for inference now instead of with the first image.
+    pub fn pack(&self) {
+        self.steps
+            .iter()
+            .filter_map(Step::convolution)
+            .for_each(Convolution::pack);
+    }
+
+    /// Channels, rows and columns of the image.
+    pub fn image(&self) -> [usize; 3] {
+        self.image
+    }
+
+    /// Number of features.
+    pub fn feature_count(&self) -> usize {
+        self.feature_count
+    }
+
+    /// The backbone's own epilogue at every site: the parameters of a task that changes nothing.
+    pub fn frozen_parameters(&self) -> Vec<SiteParameters> {
+        // A site whose result nothing reads has no step; its parameters are never read.
+        let mut parameters = vec![SiteParameters::scale(&[], &[]); self.sites];
+        for conv in self.steps.iter().filter_map(Step::convolution) {
+            parameters[conv.site] = conv.frozen.clone();
+        }
+        parameters
+    }
+
+    /// The node that gradients do not pass, if there is one: no site that it depends on can be trained.
+    pub fn first_obstacle(&self) -> Option<&str> {
+        let obstacle = self.steps.iter().find(|step| !step.differentiable);
+        obstacle.map(|step| step.name.as_str())
+    }
+
+    /// Whether each site can be trained: no step that depends on it lacks a backward pass.
+    pub fn trainable_sites(&self) -> Vec<bool> {
+        let mut blocked = vec![false; self.lengths.len()];
+        let mut trainable = vec![true; self.sites];
+        for step in self.steps.iter().rev() {
+            let stops = blocked[step.output.0] || !step.differentiable;
+            if let Some(conv) = step.convolution() {
+                trainable[conv.site] = !stops;
+            }
+            if stops {
+                step.inputs.iter().for_each(|input| blocked[input.0] = true);
+            }
+        }
+        trainable
+    }
+
+    /// Bytes of the packed weights of the forward pass and of the backward pass, and of the working memory.
+    pub fn packed_bytes(&self) -> [usize; 3] {
+        let convolutions = self.steps.iter().filter_map(Step::convolution);
+        let [forward, backward] = convolutions.fold([0, 0], |[forward, backward], conv| {
+            let packed = conv.packed_bytes();
+            [forward + packed[0], backward + packed[1]]
+        });
+        [forward, backward, self.arena.bytes()]
+    }
+
+    /// The largest number of bytes that training's buffers took so far.
+    pub fn peak_bytes(&self) -> usize {
+        size_of::<f32>() * self.buffers.peak()
+    }
+}

@@ -1,0 +1,93 @@
+//! Inference.
+
+use std::ops::Range;
+
+use clr_kernels::interleave;
+use clr_onnx::ValueId;
+
+use crate::{
+    Executable, SiteParameters,
+    executable::{Step, Work},
+    memory::{Buffer, Memory},
+};
+
+/// The values of a pass that are still of use, by [`ValueId`].
+pub(crate) type Values<B> = Vec<Option<B>>;
+
+impl Executable {
+    /// The features `[F]` of a preprocessed image `[C, H, W]`, with one entry of `sites` per site.
+    pub fn features(&self, image: &[f32], sites: &[SiteParameters]) -> Vec<f32> {
+        let memory = &*self.arena;
+        let mut values = self.no_values();
+        values[ValueId::IMAGE.0] = Some(self.pixels(image, memory));
+        self.infer(0..self.steps.len(), &mut values, sites, memory);
+        self.take_features(&mut values, memory)
+    }
+
+    /// Runs `steps` with fused kernels.
+    pub(crate) fn infer<M: Memory>(
+        &self,
+        steps: Range<usize>,
+        values: &mut Values<M::Buffer>,
+        sites: &[SiteParameters],
+        memory: &M,
+    ) {
+        for step in &self.steps[steps] {
+            let mut out = memory.take(self.lengths[step.output.0]);
+            if M::COMPUTES {
+                let inputs = operands(step, values);
+                match &step.work {
+                    Work::Convolution(conv) => conv.forward(&sites[conv.site], &inputs, out.values_mut()),
+                    Work::Operator(operator) => operator.forward(&inputs, out.values_mut()),
+                }
+            }
+            values[step.output.0] = Some(out);
+            for &last in &step.last_uses {
+                release(values, last, memory);
+            }
+        }
+    }
+
+    pub(crate) fn no_values<B>(&self) -> Values<B> {
+        self.lengths.iter().map(|_| None).collect()
+    }
+
+    /// The image as the first convolution reads it, `[H, W, C]`.
+    pub(crate) fn pixels<M: Memory>(&self, image: &[f32], memory: &M) -> M::Buffer {
+        let mut pixels = memory.take(self.lengths[ValueId::IMAGE.0]);
+        if M::COMPUTES {
+            interleave(image, self.image[0], pixels.values_mut());
+        }
+        pixels
+    }
+
+    /// The features out of the blocks; everything else is released too.
+    pub(crate) fn take_features<M: Memory>(&self, values: &mut Values<M::Buffer>, memory: &M) -> Vec<f32> {
+        let features = if M::COMPUTES {
+            value(values, self.features)[..self.feature_count].to_vec()
+        } else {
+            Vec::new()
+        };
+        release(values, self.features, memory);
+        features
+    }
+}
+
+/// The inputs of a step.
+pub(crate) fn operands<'a, B: Buffer>(step: &Step, values: &'a Values<B>) -> Vec<&'a [f32]> {
+    step.inputs.iter().map(|input| value(values, *input)).collect()
+}
+
+/// A value that an earlier step has computed.
+pub(crate) fn value<B: Buffer>(values: &Values<B>, id: ValueId) -> &[f32] {
+    values[id.0]
+        .as_ref()
+        .expect("steps are in order, and values are released after their last use")
+        .values()
+}
+
+pub(crate) fn release<M: Memory>(values: &mut Values<M::Buffer>, id: ValueId, memory: &M) {
+    if let Some(buffer) = values[id.0].take() {
+        memory.give(buffer);
+    }
+}

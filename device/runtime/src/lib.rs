@@ -1,0 +1,43 @@
+//! Executor of a lowered backbone: inference, training steps and memory estimates.
+//!
+//! An [`Executable`] is made once from a [`Program`](clr_onnx::Program) for one input size and serves every adapter: the parameters
+//! of the CLR sites are an argument of each call ([`SiteParameters`]). Values are stored in blocks of sixteen channels,
+//! `[⌈C / 16⌉, H, W, 16]`. One image runs on one thread (training) or on the threads of the caller's pool (inference); results do
+//! not depend on the number of threads.
+//!
+//! Three passes walk the same steps: inference, forward and backward with a tape, and the memory estimate, which takes and returns
+//! the same buffers but only counts them.
+//!
+//! An operator is one file in `operators/`: its forward pass, its backward pass and what the backward pass reads.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod compile;
+mod convolution;
+mod error;
+mod estimate;
+mod executable;
+mod inference;
+mod memory;
+mod operators;
+mod parameters;
+mod tape;
+mod training;
+mod weights;
+
+pub use batch::{BatchGradient, BatchSite, BatchTape, ChannelStatistics, FoldedNorm};
+pub use error::RuntimeError;
+pub use estimate::Footprint;
+pub use executable::{Executable, ExecutableOptions};
+pub use parameters::SiteParameters;
+pub use tape::Tape;
+pub use training::PrefixActivations;
+pub use weights::PackedWeights;
+
+#[cfg(test)]
+mod tests;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

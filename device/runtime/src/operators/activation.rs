@@ -1,0 +1,96 @@
+//! Activations: a clamp, and a smooth function after it.
+
+use clr_kernels::{Bounds, Smooth, activate, activation_gradient, clamp_gradient, split};
+
+use super::{Backward, Context, Operator, Reads};
+
+/// An activation as the kernels compute it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Activate {
+    pub(crate) bounds: Bounds,
+    pub(crate) smooth: Option<Smooth>,
+}
+
+impl Activate {
+    /// No activation.
+    pub(crate) const NONE: Self = Self {
+        bounds: Bounds::NONE,
+        smooth: None,
+    };
+
+    /// `activation`, if the kernels know it.
+    pub(crate) fn of(activation: Option<clr_onnx::Activation>) -> Option<Self> {
+        let Some(activation) = activation else {
+            return Some(Self::NONE);
+        };
+        let (bounds, smooth) = split(activation)?;
+        Some(Self { bounds, smooth })
+    }
+
+    /// Applies the smooth part in place; the clamp is the kernels'.
+    pub(crate) fn smooth(self, context: &Context, values: &mut [f32]) {
+        if let Some(smooth) = self.smooth {
+            activate(context.level, values, smooth);
+        }
+    }
+
+    /// Multiplies `dy` by a clamp's derivative, told from its output: strictly inside the bounds it is 1.
+    pub(crate) fn clamp_backward(self, context: &Context, output: &[f32], dy: &mut [f32]) {
+        if self.bounds != Bounds::NONE {
+            clamp_gradient(context.level, output, dy, self.bounds);
+        }
+    }
+
+    /// Multiplies `dy` by the smooth part's derivative at the pre-activation `x`.
+    pub(crate) fn smooth_backward(self, context: &Context, x: &[f32], dy: &mut [f32]) {
+        if let Some(smooth) = self.smooth {
+            activation_gradient(context.level, smooth, x, dy);
+        }
+    }
+
+    /// The operands that the backward pass of the activation alone reads: a clamp's gradient follows from its output.
+    pub(crate) fn reads(self) -> Reads {
+        match self.smooth {
+            Some(_) => Reads::INPUTS,
+            None if self.bounds == Bounds::NONE => Reads::NOTHING,
+            None => Reads::OUTPUT,
+        }
+    }
+}
+
+/// An activation that follows neither a convolution nor a sum.
+#[derive(Debug)]
+pub(super) struct Activation {
+    activation: Activate,
+    context: Context,
+}
+
+impl Activation {
+    pub(super) fn new(activation: Activate, context: Context) -> Self {
+        Self { activation, context }
+    }
+}
+
+impl Operator for Activation {
+    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
+        let bounds = self.activation.bounds;
+        for (to, from) in out.iter_mut().zip(inputs[0]) {
+            // Not `clamp`: the bounds come from a file and may be out of order, which ONNX defines.
+            *to = if *from < bounds.low { bounds.low } else { *from };
+            *to = if *to > bounds.high { bounds.high } else { *to };
+        }
+        self.activation.smooth(&self.context, out);
+    }
+
+    fn reads(&self) -> Reads {
+        self.activation.reads()
+    }
+
+    fn backward(&self, mut step: Backward<'_>) {
+        match step.inputs.first() {
+            Some(x) => self.activation.smooth_backward(&self.context, x, step.dy),
+            None => self.activation.clamp_backward(&self.context, step.output, step.dy),
+        }
+        step.pass_on();
+    }
+}

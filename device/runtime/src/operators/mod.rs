@@ -1,0 +1,225 @@
+//! Operators other than convolutions: forward pass, backward pass, and what the backward pass reads.
+
+pub(crate) mod activation;
+mod affine;
+mod binary;
+mod channels;
+mod concat;
+mod dense;
+mod layout;
+mod normalisation;
+#[cfg(feature = "opaque")]
+mod opaque;
+mod pixels;
+mod pool;
+mod prelu;
+
+use std::{fmt::Debug, sync::Arc};
+
+use clr_kernels::{Arena, LANES, Level, PixelMap};
+use clr_onnx::{Op, Padding, Pool, Shape, StepOp};
+
+use crate::RuntimeError;
+
+pub(crate) use layout::Block;
+
+/// The machine that an operator runs on.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    /// The instruction set.
+    pub(crate) level: Level,
+    /// Threads of the pool that runs a step; 1 is the caller's own.
+    pub(crate) threads: usize,
+    /// Working memory of the kernels.
+    pub(crate) arena: Arc<Arena>,
+}
+
+/// One operation on values in blocks.
+pub(crate) trait Operator: Debug + Send + Sync {
+    /// Computes all of `out`.
+    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]);
+
+    /// The values that [`Operator::backward`] reads.
+    fn reads(&self) -> Reads {
+        Reads::NOTHING
+    }
+
+    /// Whether there is a backward pass. Training ends at an operator without one.
+    fn is_differentiable(&self) -> bool {
+        true
+    }
+
+    /// Computes all of each wanted gradient of an input. Never called without a backward pass.
+    fn backward(&self, step: Backward<'_>);
+}
+
+/// Values of the forward pass that a backward pass reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reads {
+    pub(crate) inputs: bool,
+    pub(crate) output: bool,
+}
+
+impl Reads {
+    pub(crate) const NOTHING: Self = Self {
+        inputs: false,
+        output: false,
+    };
+    pub(crate) const INPUTS: Self = Self {
+        inputs: true,
+        output: false,
+    };
+    pub(crate) const OUTPUT: Self = Self {
+        inputs: false,
+        output: true,
+    };
+}
+
+/// The operands of a backward pass.
+pub(crate) struct Backward<'a> {
+    /// The inputs; empty if [`Operator::reads`] does not name them.
+    pub(crate) inputs: &'a [&'a [f32]],
+    /// The output; empty if [`Operator::reads`] does not name it.
+    pub(crate) output: &'a [f32],
+    /// The output's gradient, which may be overwritten.
+    pub(crate) dy: &'a mut [f32],
+    /// The gradient of each input, if it is wanted; unspecified content.
+    pub(crate) dx: &'a mut [Option<&'a mut [f32]>],
+}
+
+impl Backward<'_> {
+    /// Copies the output's gradient to every wanted input of the same length.
+    pub(crate) fn pass_on(&mut self) {
+        for dx in self.dx.iter_mut().flatten() {
+            dx.copy_from_slice(self.dy);
+        }
+    }
+}
+
+/// The operator of a step that is no convolution, from the shapes of its inputs and its output.
+pub(crate) fn prepare(
+    name: &str,
+    op: &StepOp,
+    inputs: &[Shape],
+    output: Shape,
+    context: &Context,
+) -> Result<Box<dyn Operator>, RuntimeError> {
+    let unsupported = |reason: String| RuntimeError::unsupported(name, reason);
+    let context = context.clone();
+    Ok(match op {
+        StepOp::Affine {
+            scale,
+            bias,
+            activation,
+        } => {
+            let activation =
+                activation::Activate::of(*activation).ok_or_else(|| unsupported(no_activation(*activation)))?;
+            Box::new(affine::Affine::new(scale, bias, plane(output), activation, context))
+        }
+        StepOp::Add { activation } => {
+            let activation =
+                activation::Activate::of(*activation).ok_or_else(|| unsupported(no_activation(*activation)))?;
+            Box::new(binary::Add::new([inputs[0], inputs[1]], activation, context))
+        }
+        StepOp::Node(op) => match op {
+            Op::Activation(kind) => {
+                let activation =
+                    activation::Activate::of(Some(*kind)).ok_or_else(|| unsupported(no_activation(Some(*kind))))?;
+                Box::new(activation::Activation::new(activation, context))
+            }
+            Op::PRelu { slope } => Box::new(prelu::PRelu::new(slope.data(), plane(output), context)),
+            Op::Mul => Box::new(binary::Mul::new([inputs[0], inputs[1]], context)),
+            Op::Concat => Box::new(concat::Concat::new(inputs, plane(output) / LANES)),
+            Op::GatherChannels { index } => Box::new(channels::Gather::new(index, plane(output) / LANES)),
+            Op::ChannelConv { kernel, bias, pads } => Box::new(channels::ChannelConv::new(
+                kernel.data(),
+                *bias,
+                *pads,
+                inputs[0].channels(),
+            )),
+            Op::Softmax { groups } => Box::new(channels::Softmax::new(*groups, inputs[0].channels(), context)),
+            Op::LayerNorm { scale, bias, epsilon } => {
+                Box::new(normalisation::Layer::new(scale.data(), bias.data(), *epsilon, context))
+            }
+            Op::GroupNorm {
+                groups,
+                scale,
+                bias,
+                epsilon,
+            } => Box::new(normalisation::Group::new(
+                *groups,
+                scale.data(),
+                bias.data(),
+                *epsilon,
+                plane(output),
+                context,
+            )),
+            Op::GlobalResponseNorm { scale, bias, epsilon } => Box::new(normalisation::Response::new(
+                scale.data(),
+                bias.data(),
+                *epsilon,
+                plane(output),
+                context,
+            )),
+            Op::MaxPool(window) => Box::new(pool::Pooling::max(window, inputs[0], output, context)),
+            Op::AveragePool(window) => Box::new(pool::Pooling::average(window, inputs[0], output, context)),
+            Op::GlobalAveragePool => Box::new(pool::GlobalAverage::new(plane(inputs[0]), context)),
+            Op::Pad { pads, mode } => Box::new(pixels::Pixels::new(
+                PixelMap::pad(size(inputs[0]), *pads, *mode),
+                context,
+            )),
+            &Op::Crop {
+                start,
+                size: part,
+                step,
+            } => Box::new(pixels::Pixels::new(
+                PixelMap::crop(size(inputs[0]), start, part, step),
+                context,
+            )),
+            Op::Resize(resize) => Box::new(pixels::Pixels::new(PixelMap::resize(size(inputs[0]), resize), context)),
+            Op::Flatten | Op::Unflatten if plane(inputs[0]) == LANES => Box::new(layout::Reshape),
+            Op::Flatten => Box::new(layout::Flatten::new(inputs[0])),
+            Op::Dense { weight, bias } => Box::new(dense::Dense::new(weight, bias, context)),
+            #[cfg(feature = "opaque")]
+            Op::Opaque(opaque) => Box::new(opaque::OpaqueStep::new(name, opaque, inputs, output)?),
+            #[cfg(not(feature = "opaque"))]
+            Op::Opaque(opaque) => {
+                let operators: Vec<&str> = opaque.operators().collect();
+                return Err(unsupported(format!(
+                    "{} needs a build with the feature `opaque`",
+                    operators.join(", ")
+                )));
+            }
+            other => return Err(unsupported(format!("the runtime has no {}", other.name()))),
+        },
+        _ => return Err(unsupported("the runtime does not know this step".to_owned())),
+    })
+}
+
+fn no_activation(activation: Option<clr_onnx::Activation>) -> String {
+    format!(
+        "the runtime has no {}",
+        activation.map_or("activation", clr_onnx::Activation::name)
+    )
+}
+
+/// Rows and columns; a vector is a map of one pixel.
+pub(crate) fn size(shape: Shape) -> [usize; 2] {
+    shape.spatial().unwrap_or([1, 1])
+}
+
+/// Values of one block's plane.
+pub(crate) fn plane(shape: Shape) -> usize {
+    let [height, width] = size(shape);
+    height * width * LANES
+}
+
+/// Values of a value in blocks.
+pub(crate) fn blocked_len(shape: Shape) -> usize {
+    shape.channels().div_ceil(LANES) * plane(shape)
+}
+
+/// The paddings of a pooling window on an input of `size` (rows, columns): top, left, bottom, right.
+fn resolved(window: &Pool, size: [usize; 2]) -> [usize; 4] {
+    Padding::resolve(window.padding, size, window.kernel, window.stride, [1, 1])
+}

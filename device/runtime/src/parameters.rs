@@ -1,0 +1,58 @@
+//! Parameters of a CLR site in blocks of sixteen channels.
+
+use std::sync::Arc;
+
+use clr_kernels::{Post, pack_parameters, unpack_parameters};
+
+/// The epilogue of one convolution, with the norm folded in. Cloning shares the values.
+#[derive(Clone, Debug)]
+pub struct SiteParameters {
+    /// Per block `[9 taps][16]` and bias `[16]`, or scale `[16]` and bias `[16]`.
+    pub(crate) blocks: Arc<[f32]>,
+    pub(crate) post: Post,
+    pub(crate) trained: bool,
+    pub(crate) channels: usize,
+}
+
+impl SiteParameters {
+    /// A CLR layer: depthwise 3×3 kernels `[C, 3, 3]` and biases `[C]`.
+    pub fn kernel(weights: &[f32], bias: &[f32]) -> Self {
+        Self::new(Post::Kernel, weights, bias)
+    }
+
+    /// A scale `[C]` and a bias `[C]` per channel.
+    pub fn scale(weights: &[f32], bias: &[f32]) -> Self {
+        Self::new(Post::Affine, weights, bias)
+    }
+
+    fn new(post: Post, weights: &[f32], bias: &[f32]) -> Self {
+        Self {
+            blocks: pack_parameters(weights, bias).into(),
+            post,
+            trained: false,
+            channels: bias.len(),
+        }
+    }
+
+    /// The same, with or without a gradient.
+    #[must_use]
+    pub fn with_gradient(mut self, trained: bool) -> Self {
+        self.trained = trained;
+        self
+    }
+
+    /// Whether training wants their gradient.
+    pub fn is_trained(&self) -> bool {
+        self.trained
+    }
+
+    /// Number of values in blocks, of the parameters and of their gradient.
+    pub fn block_len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Weights and biases (`[C, 3, 3]` or `[C]`, and `[C]`) from values in blocks, such as a gradient.
+    pub fn unpack(&self, blocks: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        unpack_parameters(blocks, self.channels)
+    }
+}

@@ -1,0 +1,28 @@
+//! Packed convolution weights, shared by the executables of all input sizes.
+
+use std::sync::{Arc, OnceLock};
+
+use clr_kernels::{Form, PackedConv};
+use clr_onnx::Conv;
+
+/// The weights of a backbone's convolutions as the kernels read them, packed at first use.
+#[derive(Debug, Default)]
+pub struct PackedWeights(Vec<[OnceLock<Arc<PackedConv>>; 2]>);
+
+impl PackedWeights {
+    /// Room for `sites` convolutions.
+    pub fn new(sites: usize) -> Self {
+        Self((0..sites).map(|_| Default::default()).collect())
+    }
+
+    pub(crate) fn get(&self, site: usize, conv: &Conv, form: Form) -> Arc<PackedConv> {
+        let slot = &self.0[site][usize::from(form == Form::Winograd)];
+        Arc::clone(slot.get_or_init(|| Arc::new(PackedConv::new(conv, form))))
+    }
+
+    /// Bytes packed so far.
+    pub fn bytes(&self) -> usize {
+        let packed = self.0.iter().flatten().filter_map(OnceLock::get);
+        packed.map(|packed| packed.bytes()).sum()
+    }
+}

@@ -1,0 +1,184 @@
+//! Trained backbones from packages, imported to ONNX once and kept.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use clr_adapters::Encoding;
+use clr_onnx::{Architecture, ImportOptions};
+use serde::Serialize;
+
+use super::{
+    FetchError, archive, client,
+    package::{self, Package},
+};
+use crate::{
+    cache::{self, Cache},
+    progress::Progress,
+};
+
+/// A backbone that can be fetched.
+#[derive(Debug)]
+pub struct BackboneItem {
+    /// Its name in `clr fetch`.
+    pub name: &'static str,
+    /// The package that holds its weights.
+    pub package: &'static Package,
+    /// The architecture of the weights.
+    pub architecture: Architecture,
+    /// Architecture, training data and input size in pixels.
+    pub title: &'static str,
+}
+
+/// Every backbone.
+pub static BACKBONES: &[BackboneItem] = &[
+    BackboneItem {
+        name: "lite0",
+        package: &package::LITE0,
+        architecture: Architecture::EfficientNetLite0,
+        title: "EfficientNet-Lite0, ImageNet, 224 px",
+    },
+    BackboneItem {
+        name: "lite1",
+        package: &package::LITE1,
+        architecture: Architecture::EfficientNetLite1,
+        title: "EfficientNet-Lite1, ImageNet, 240 px",
+    },
+    BackboneItem {
+        name: "lite2",
+        package: &package::LITE2,
+        architecture: Architecture::EfficientNetLite2,
+        title: "EfficientNet-Lite2, ImageNet, 260 px",
+    },
+];
+
+/// Finds a backbone by its name.
+pub fn find_backbone(name: &str) -> Option<&'static BackboneItem> {
+    BACKBONES.iter().find(|item| item.name == name)
+}
+
+/// A backbone on disk.
+#[derive(Clone, Debug, Serialize)]
+pub struct FetchedBackbone {
+    /// Its name in `clr fetch`.
+    pub name: &'static str,
+    /// The ONNX file.
+    pub path: PathBuf,
+    /// The backbone's own classifier as an adapter.
+    pub original_adapter: PathBuf,
+    /// Whether it was in the cache already.
+    pub cached: bool,
+    /// The licence of the weights, as an SPDX expression.
+    pub licence: &'static str,
+}
+
+/// The imported backbone from the cache, or made from its package.
+pub fn fetch_backbone(
+    item: &'static BackboneItem,
+    cache: &Cache,
+    progress: &dyn Progress,
+) -> Result<FetchedBackbone, FetchError> {
+    let fetched = |cached| FetchedBackbone {
+        name: item.name,
+        path: cache.backbone(&format!("{}.onnx", item.name)),
+        original_adapter: cache.backbone(&format!("{}.original.clr", item.name)),
+        cached,
+        licence: item.package.licence,
+    };
+    let done = fetched(true);
+    if done.path.exists() && done.original_adapter.exists() {
+        return Ok(done);
+    }
+    let source = client::ensure(item.package, cache, progress)?;
+    let checkpoint = archive::one(&source, &is_checkpoint, ".pth file")?;
+    let work = cache.work()?;
+    let options = ImportOptions {
+        architecture: Some(item.architecture),
+        labels: cached_imagenet_labels(cache),
+        name: Some(item.name.to_owned()),
+        ..ImportOptions::default()
+    };
+    let backbone = clr_onnx::import_bytes(&checkpoint, &source.file(), &options)?;
+    // The adapter first: the backbone's presence is what says that both are there.
+    if let Some(adapter) = backbone.original_adapter() {
+        let path = work.path().join("original.clr");
+        write_durably(&path, &clr_adapters::encode(&adapter, Encoding::F32)?)?;
+        cache::install(&path, &done.original_adapter)?;
+    }
+    let path = work.path().join("backbone.onnx");
+    backbone.save(&path)?;
+    cache::install(&path, &done.path)?;
+    Ok(fetched(false))
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), FetchError> {
+    let failed = |source| FetchError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = fs::File::create_new(path).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
+}
+
+fn is_checkpoint(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "pth")
+}
+
+/// The 1,000 ImageNet names, where `opencv-doc` is in the cache already; they are not worth a download of 96 MB.
+fn cached_imagenet_labels(cache: &Cache) -> Option<Vec<String>> {
+    if !client::is_cached(&package::OPENCV_DOC, cache) {
+        return None;
+    }
+    let source = client::ensure(&package::OPENCV_DOC, cache, &()).ok()?;
+    let wanted = |name: &str| name.ends_with("classification_classes_ILSVRC2012.txt");
+    let text = archive::one(&source, &wanted, "ImageNet names").ok()?;
+    parse_labels(&String::from_utf8_lossy(&text))
+        .ok()
+        .filter(|labels| labels.len() == 1_000)
+}
+
+/// Labels from a text file, one a line, in class order.
+pub fn read_labels(path: &Path) -> Result<Vec<String>, FetchError> {
+    let bytes = std::fs::read(path).map_err(|source| FetchError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    let text = clr_adapters::text_from_bytes(bytes)
+        .map_err(|error| FetchError::content(path.display().to_string(), error.to_string()))?;
+    parse_labels(&text).map_err(|detail| FetchError::content(path.display().to_string(), detail))
+}
+
+fn parse_labels(text: &str) -> Result<Vec<String>, &'static str> {
+    let labels: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
+    if labels.iter().any(String::is_empty) {
+        return Err("an empty line among the labels: one label a line, in class order");
+    }
+    Ok(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_lines_and_a_gap_is_refused() {
+        assert_eq!(
+            parse_labels("tench\ngreat white shark\n\n").unwrap(),
+            ["tench", "great white shark"]
+        );
+        assert!(parse_labels("a\n\nb\n").is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_label() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "\u{feff}tench\r\nshark\r\n").unwrap();
+        assert_eq!(read_labels(file.path()).unwrap(), ["tench", "shark"]);
+        std::fs::write(file.path(), b"\xff\xfet\0\n\0").unwrap();
+        assert!(read_labels(file.path()).unwrap_err().to_string().contains("UTF-16"));
+    }
+}

@@ -1,0 +1,132 @@
+//! What can go wrong while fetching.
+
+use std::{io, path::PathBuf};
+
+/// A package could not be had, read or turned into a task.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// Neither a task nor a backbone.
+    #[error(
+        "nothing called '{name}' can be fetched\nhint: `clr fetch` lists what there is{}",
+        nearest.as_ref().map(|near| format!("; did you mean '{near}'?")).unwrap_or_default()
+    )]
+    UnknownItem {
+        /// As asked for.
+        name: String,
+        /// The closest known name.
+        nearest: Option<String>,
+    },
+
+    /// The program that downloads the package is not installed.
+    #[error("'{client}' is not on this machine, and '{package}' comes through it\nhint: {hint}")]
+    ClientMissing {
+        /// The program.
+        client: &'static str,
+        /// The package.
+        package: String,
+        /// How to install the program.
+        hint: &'static str,
+    },
+
+    /// The program could not download the package.
+    #[error("{client} could not download '{package}': {detail}\nhint: {hint}")]
+    ClientFailed {
+        /// The program.
+        client: &'static str,
+        /// The package.
+        package: String,
+        /// The last lines of its output.
+        detail: String,
+        /// What to do.
+        hint: &'static str,
+    },
+
+    /// The program reported success without a file.
+    #[error("{client} reported success but left no file for '{package}'")]
+    NothingDownloaded {
+        /// The program.
+        client: &'static str,
+        /// The package.
+        package: String,
+    },
+
+    /// The file is not the pinned one.
+    #[error(
+        "'{file}' is not the pinned file: expected sha256 {expected}, got {got}\n\
+         hint: the file was not kept; run the command again, and if it happens again do not trust the mirror"
+    )]
+    Checksum {
+        /// The file.
+        file: String,
+        /// The pinned SHA-256.
+        expected: String,
+        /// The SHA-256 of what came.
+        got: String,
+    },
+
+    /// No folder for the cache is known.
+    #[error("no cache folder: neither --cache, $CLR_CACHE nor a home folder is set\nhint: pass --cache <folder>")]
+    NoCache,
+
+    /// The file system refused.
+    #[error("cannot {action} '{}': {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+
+    /// The archive lacks what was expected.
+    #[error("'{archive}' does not hold what was expected: {detail}")]
+    Content {
+        /// The archive or file.
+        archive: String,
+        /// What was expected and what was found.
+        detail: String,
+    },
+
+    /// An image cannot be read.
+    #[error("cannot read picture '{entry}': {source}")]
+    Picture {
+        /// The archive's entry.
+        entry: String,
+        /// Why it cannot be read.
+        source: image::ImageError,
+    },
+
+    /// The weights are no backbone.
+    #[error(transparent)]
+    Import(#[from] clr_onnx::ImportError),
+
+    /// The backbone cannot be written.
+    #[error(transparent)]
+    Onnx(#[from] clr_onnx::OnnxError),
+
+    /// The backbone's classifier cannot be written as an adapter.
+    #[error(transparent)]
+    Encode(#[from] clr_adapters::EncodeError),
+}
+
+impl FetchError {
+    /// Whether the cause is the download itself, which has its own exit code.
+    pub fn is_download(&self) -> bool {
+        matches!(
+            self,
+            Self::ClientMissing { .. }
+                | Self::ClientFailed { .. }
+                | Self::NothingDownloaded { .. }
+                | Self::Checksum { .. }
+        )
+    }
+
+    pub(crate) fn content(archive: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Content {
+            archive: archive.into(),
+            detail: detail.into(),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Animal outlines: a gzipped `numpy` pickle of 10,000 pictures and one of their labels.
+
+use std::io::Read;
+
+use image::GrayImage;
+
+use super::{Collected, is_kind, numpy_pickle::Array, owned};
+use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+
+const LABELS: [&str; 10] = [
+    "bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra",
+];
+
+pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
+    let source = &sources[0];
+    let file = |part: &'static str| -> Result<Vec<u8>, FetchError> {
+        let packed = archive::one(source, &move |name| name.contains(part) && is_kind(name, "gz"), part)?;
+        let mut raw = Vec::new();
+        flate2::read::GzDecoder::new(packed.as_slice())
+            .read_to_end(&mut raw)
+            .map_err(|error| FetchError::content(part, error.to_string()))?;
+        Ok(raw)
+    };
+    let (pictures, labels) = (file("animal_data")?, file("animal_label")?);
+    let (pictures, labels) = (Array::parse(&pictures)?, Array::parse(&labels)?);
+    let [count, height, width] = pictures.shape[..] else {
+        return Err(FetchError::content(
+            source.file(),
+            format!("pictures of shape {:?}", pictures.shape),
+        ));
+    };
+    if pictures.element != "u1" || labels.element != "i8" || labels.shape != [count] || width * height == 0 {
+        return Err(FetchError::content(source.file(), "pictures and labels do not match"));
+    }
+    let mut collected = Collected {
+        labels: owned(&LABELS),
+        ..Collected::default()
+    };
+    let labels = labels.bytes.chunks_exact(8);
+    for (index, (pixels, label)) in pictures.bytes.chunks_exact(width * height).zip(labels).enumerate() {
+        let class = usize::from(label[0]);
+        if class >= LABELS.len() {
+            return Err(FetchError::content(source.file(), format!("label {class} of 10")));
+        }
+        let name = format!("{index:05}");
+        let grey = GrayImage::from_raw(width as u32, height as u32, pixels.to_vec())
+            .ok_or_else(|| FetchError::content(&name, "size"))?;
+        let picture = Picture::from_grey(&grey, &name)?;
+        collected.samples.push(Sample {
+            group: name.clone(),
+            name,
+            class,
+            held_out: false,
+            picture,
+        });
+    }
+    Ok(collected)
+}

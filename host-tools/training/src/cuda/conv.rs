@@ -1,0 +1,124 @@
+//! Frozen convolutions: the host's side. Dense ones are columns times weights, through the matrix product of the device; grouped and
+//! depthwise ones are sums over the window. No gradient is ever computed for the weights.
+
+use super::arguments::Parameters;
+use super::backend::{Backend, Gemm, View, blocks};
+use crate::ops::sizes::Map;
+use crate::ops::sizes::Window;
+use candle_core::Result;
+
+/// A good [`Convolution::most_columns`]: 256 MiB.
+pub(crate) const MOST_COLUMNS: usize = 1 << 26;
+
+/// A convolution between two maps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Convolution {
+    pub(crate) window: Window,
+    pub(crate) groups: usize,
+    pub(crate) from: Map,
+    pub(crate) to: Map,
+    /// Values of the columns that are held at once, as far as one picture allows.
+    pub(crate) most_columns: usize,
+}
+
+impl Convolution {
+    fn parameters(&self) -> Parameters {
+        Parameters {
+            from: self.from.into(),
+            to: self.to.into(),
+            window: self.window.into(),
+            groups: self.groups as i32,
+            ..Parameters::default()
+        }
+    }
+
+    /// Whether the input is its own columns: 1×1, stride 1, no padding.
+    fn flat(&self) -> bool {
+        self.window.kernel == [1, 1] && self.window.stride == [1, 1] && self.window.pads == [0; 4]
+    }
+
+    /// Rows of the columns.
+    fn depth(&self) -> usize {
+        self.from.c * self.window.kernel[0] * self.window.kernel[1]
+    }
+
+    /// The runs of pictures whose columns are held at once: first picture and convolution.
+    fn chunks(&self) -> impl Iterator<Item = (usize, Self)> {
+        let whole = *self;
+        let picture = self.depth() * self.to.plane();
+        let step = if self.flat() {
+            self.from.n
+        } else {
+            self.most_columns / picture.max(1)
+        };
+        let step = step.clamp(1, self.from.n.max(1));
+        (0..self.from.n).step_by(step).map(move |first| {
+            let n = step.min(whole.from.n - first);
+            let (from, to) = (Map { n, ..whole.from }, Map { n, ..whole.to });
+            (first, Self { from, to, ..whole })
+        })
+    }
+}
+
+/// The result: x `[N, I, H, W]`, weight `[O, I / groups, kh, kw]`.
+pub(crate) fn forward<B: Backend>(on: &B, x: View<'_, B>, weight: View<'_, B>, conv: Convolution) -> Result<B::Buffer> {
+    let to = conv.to;
+    if conv.groups > 1 {
+        let inputs = [Some(x), Some(weight)];
+        return on.map("grouped_forward", to.len(), &inputs, conv.parameters());
+    }
+    let mut y = on.allocate(to.len())?;
+    let picture = conv.from.c * conv.from.plane();
+    for (first, part) in conv.chunks() {
+        let x = x.part(first * picture, part.from.len());
+        let gemm = Gemm::with_shared(part.to.n, to.c, to.plane(), conv.depth(), false);
+        let start = first * to.c * to.plane();
+        if conv.flat() {
+            on.multiply(gemm, x, weight, &mut y, start)?;
+        } else {
+            let count = part.to.n * conv.depth() * to.plane();
+            let columns = on.map("columns_forward", count, &[Some(x)], part.parameters())?;
+            on.multiply(gemm, on.view(&columns), weight, &mut y, start)?;
+        }
+    }
+    Ok(y)
+}
+
+/// The input gradient of [`forward`].
+pub(crate) fn backward<B: Backend>(
+    on: &B,
+    dy: View<'_, B>,
+    weight: View<'_, B>,
+    conv: Convolution,
+) -> Result<B::Buffer> {
+    let (from, to) = (conv.from, conv.to);
+    if conv.groups > 1 {
+        let inputs = [Some(dy), Some(weight)];
+        return on.map("grouped_input", from.len(), &inputs, conv.parameters());
+    }
+    let mut dx = on.allocate(from.len())?;
+    let picture = from.c * from.plane();
+    for (first, part) in conv.chunks() {
+        let dy = dy.part(first * to.c * to.plane(), part.to.len());
+        let gemm = Gemm::with_shared(part.to.n, conv.depth(), to.plane(), to.c, true);
+        if conv.flat() {
+            on.multiply(gemm, dy, weight, &mut dx, first * picture)?;
+        } else {
+            let mut columns = on.allocate(part.to.n * conv.depth() * to.plane())?;
+            on.multiply(gemm, dy, weight, &mut columns, 0)?;
+            let parameters = Parameters {
+                count: (first * picture) as i64,
+                ..part.parameters()
+            };
+            let inputs = [Some(on.view(&columns))];
+            on.launch(
+                "columns_input",
+                blocks(part.from.len()),
+                &inputs,
+                &mut [&mut dx],
+                parameters,
+            )?;
+        }
+    }
+    Ok(dx)
+}

@@ -1,0 +1,115 @@
+//! The CLR layer, and the CLR layer with batch statistics behind it: the host's side.
+
+use super::arguments::{Act, Parameters};
+use super::backend::{Backend, View};
+use super::norm::{self, Normalised};
+use crate::ops::sizes::Map;
+use candle_core::Result;
+
+fn parameters(map: Map, act: Act, mirror: bool) -> Parameters {
+    Parameters {
+        flag: i32::from(mirror),
+        ..Parameters::of_map(map, act)
+    }
+}
+
+/// `act(depthwise(x, kernel) + bias)`: x `[N, C, H, W]`, kernel `[C, 9]`, bias `[C]`.
+pub(crate) fn forward<B: Backend>(
+    on: &B,
+    x: View<'_, B>,
+    kernel: View<'_, B>,
+    bias: Option<View<'_, B>>,
+    act: Act,
+    map: Map,
+) -> Result<B::Buffer> {
+    let inputs = [Some(x), Some(kernel), bias];
+    on.map("site_forward", map.len(), &inputs, parameters(map, act, false))
+}
+
+/// Gradients of a CLR layer, those that were asked for.
+pub(crate) struct Gradients<T> {
+    /// `[N, C, H, W]`.
+    pub(crate) x: Option<T>,
+    /// Kernel `[C, 9]` and bias `[C]`.
+    pub(crate) weights: Option<[T; 2]>,
+}
+
+/// Which gradients are needed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) x: bool,
+    pub(crate) weights: bool,
+}
+
+/// Gradients of [`forward`]. The pre-activation is computed again.
+pub(crate) fn backward<B: Backend>(
+    on: &B,
+    x: View<'_, B>,
+    kernel: View<'_, B>,
+    bias: Option<View<'_, B>>,
+    act: Act,
+    dy: View<'_, B>,
+    map: Map,
+    wanted: Wanted,
+) -> Result<Gradients<B::Buffer>> {
+    let inputs = [Some(x), Some(kernel), bias, Some(dy)];
+    let g = on.map("site_gradient", map.len(), &inputs, parameters(map, act, false))?;
+    linear(on, x, kernel, on.view(&g), map, wanted)
+}
+
+/// Gradients of the layer without activation, from the gradient `g` of its sums.
+fn linear<B: Backend>(
+    on: &B,
+    x: View<'_, B>,
+    kernel: View<'_, B>,
+    g: View<'_, B>,
+    map: Map,
+    wanted: Wanted,
+) -> Result<Gradients<B::Buffer>> {
+    let plain = |mirror| parameters(map, Act::default(), mirror);
+    let dx = || on.map("site_forward", map.len(), &[Some(g), Some(kernel), None], plain(true));
+    let sums = || -> Result<[B::Buffer; 2]> {
+        let (mut dk, mut db) = (on.allocate(map.c * 9)?, on.allocate(map.c)?);
+        let outputs = &mut [&mut dk, &mut db];
+        on.launch("site_sums", map.c, &[Some(x), Some(g)], outputs, plain(false))?;
+        Ok([dk, db])
+    };
+    Ok(Gradients {
+        x: wanted.x.then(dx).transpose()?,
+        weights: wanted.weights.then(sums).transpose()?,
+    })
+}
+
+/// `act(batch_norm(depthwise(x, kernel)))` with the statistics of this batch.
+pub(crate) fn norm_forward<B: Backend>(
+    on: &B,
+    x: View<'_, B>,
+    kernel: View<'_, B>,
+    [gamma, beta]: [View<'_, B>; 2],
+    epsilon: f32,
+    act: Act,
+    map: Map,
+) -> Result<Normalised<B::Buffer>> {
+    let convolved = forward(on, x, kernel, None, Act::default(), map)?;
+    norm::forward(on, on.view(&convolved), [gamma, beta], epsilon, act, map)
+}
+
+/// Gradients of [`norm_forward`], whose map before the norm is computed again: those of x and the kernel (with an unused bias), and one
+/// table `[2, C]` of those of gamma and beta.
+pub(crate) fn norm_backward<B: Backend>(
+    on: &B,
+    x: View<'_, B>,
+    dy: View<'_, B>,
+    kernel: View<'_, B>,
+    affine: [View<'_, B>; 2],
+    statistics: [View<'_, B>; 2],
+    epsilon: f32,
+    act: Act,
+    map: Map,
+    wanted: Wanted,
+) -> Result<(Gradients<B::Buffer>, B::Buffer)> {
+    let convolved = forward(on, x, kernel, None, Act::default(), map)?;
+    let (g, sums) = norm::backward(on, on.view(&convolved), dy, affine, statistics, epsilon, act, map)?;
+    let gradients = linear(on, x, kernel, on.view(&g), map, wanted)?;
+    Ok((gradients, sums))
+}

@@ -1,0 +1,172 @@
+//! Running the plan.
+
+use candle_core::{D, Tensor};
+
+use super::{
+    Mode, Network,
+    plan::{Step, StepKind},
+    site::Site,
+    statistics::update_running,
+};
+use crate::{
+    error::{Result, TrainError},
+    ops::{self, BatchStats},
+};
+
+impl Network {
+    /// Logits `[N, K]` of preprocessed pictures `[N, 3, H, W]`. Only [`Mode::TrainOnBatch`] changes the network: its
+    /// running averages.
+    pub fn forward(&mut self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let features = self.training_features(x, mode)?;
+        self.classify(&features, mode != Mode::Eval)
+    }
+
+    /// Logits in inference mode.
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        self.classify(&self.features(x)?, false)
+    }
+
+    /// Logits in inference mode, computed operator by operator in candle, whatever else the network could use: the reference for every
+    /// other engine.
+    pub fn logits_in_candle(&self, x: &Tensor) -> Result<Tensor> {
+        self.classify(&self.features_in_candle(x)?, false)
+    }
+
+    /// Features `[N, F]` in inference mode.
+    pub fn features(&self, x: &Tensor) -> Result<Tensor> {
+        match self.features_in_runtime(x)? {
+            Some(features) => Ok(features),
+            None => self.features_in_candle(x),
+        }
+    }
+
+    /// The same, operator by operator.
+    pub(crate) fn features_in_candle(&self, x: &Tensor) -> Result<Tensor> {
+        self.run(x, |index, conv| {
+            self.sites[index]
+                .forward(conv, self.plan.sites[index].activation, false)
+                .map_err(Into::into)
+        })
+    }
+
+    /// Features `[N, F]`, tracked as `mode` says.
+    pub fn training_features(&mut self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let Mode::TrainOnBatch { momentum } = mode else {
+            let training = mode == Mode::Train;
+            return self.run(x, |index, conv| {
+                self.sites[index]
+                    .forward(conv, self.plan.sites[index].activation, training)
+                    .map_err(Into::into)
+            });
+        };
+        let mut collected: Vec<(usize, BatchStats, usize)> = Vec::new();
+        let features = self.run(x, |index, conv| {
+            let activation = self.plan.sites[index].activation;
+            let site = &self.sites[index];
+            match site.forward_batch(conv, activation)? {
+                Some((y, stats)) => {
+                    let (n, _, h, w) = conv.dims4()?;
+                    collected.push((index, stats, n * h * w));
+                    Ok(y)
+                }
+                None => Ok(site.forward(conv, activation, true)?),
+            }
+        })?;
+        for (index, stats, count) in collected {
+            if let Site::Normed(site) = &mut self.sites[index] {
+                update_running(site, &stats, count, momentum)?;
+            }
+        }
+        Ok(features)
+    }
+
+    /// Logits `[N, K]` of features `[N, F]`.
+    pub fn classify(&self, features: &Tensor, training: bool) -> Result<Tensor> {
+        let (weight, bias) = (self.head_weight.tensor(training), self.head_bias.tensor(training));
+        Ok(features.matmul(&weight.t()?)?.broadcast_add(&bias)?)
+    }
+
+    /// Executes the plan, asking `site(index, convolution's output)` for what stands behind each convolution.
+    pub(super) fn run(&self, x: &Tensor, mut site: impl FnMut(usize, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let mut values: Vec<Option<Tensor>> = vec![None; self.plan.values];
+        values[0] = Some(x.clone());
+        for step in &self.plan.steps {
+            let output = {
+                let inputs = (step.inputs.iter())
+                    .map(|input| values[input.0].as_ref().ok_or_else(|| missing(step)))
+                    .collect::<Result<Vec<_>>>()?;
+                if let StepKind::Site(index) = &step.kind {
+                    let conv = self.plan.sites[*index].conv.forward(inputs[0])?;
+                    site(*index, &conv)?
+                } else {
+                    execute(step, &inputs)?
+                }
+            };
+            values[step.output.0] = Some(output);
+            for released in &step.release {
+                values[released.0] = None;
+            }
+        }
+        let features = values[self.plan.features.0].take();
+        features.ok_or_else(|| TrainError::Node {
+            node: "features".into(),
+            reason: "the graph does not produce them".into(),
+        })
+    }
+}
+
+fn missing(step: &Step) -> TrainError {
+    TrainError::Node {
+        node: step.name.clone(),
+        reason: "an input is not computed before it".to_owned(),
+    }
+}
+
+fn execute(step: &Step, inputs: &[&Tensor]) -> Result<Tensor> {
+    let x = *inputs.first().ok_or_else(|| missing(step))?;
+    let second = || inputs.get(1).copied().ok_or_else(|| missing(step));
+    Ok(match &step.kind {
+        StepKind::Site(_) => return Err(missing(step)),
+        StepKind::Affine {
+            scale,
+            bias,
+            activation,
+        } => ops::scale_shift(&spatial(x)?, scale, bias, *activation)?.reshape(x.shape())?,
+        StepKind::Activation(activation) => ops::activation(x, *activation)?,
+        StepKind::PRelu(slope) => ops::prelu(x, slope)?,
+        StepKind::Add { activation } => {
+            let y = second()?;
+            if x.shape() == y.shape() {
+                ops::add_activation(x, y, *activation)?
+            } else {
+                let sum = x.broadcast_add(y)?;
+                activation.map_or(Ok(sum.clone()), |activation| ops::activation(&sum, activation))?
+            }
+        }
+        StepKind::Mul => {
+            let y = second()?;
+            if x.shape() == y.shape() {
+                (x * y)?
+            } else {
+                x.broadcast_mul(y)?
+            }
+        }
+        StepKind::Concat => Tensor::cat(inputs, 1)?,
+        StepKind::MaxPool(pool) => ops::max_pool(x, pool)?,
+        StepKind::AveragePool(pool) => ops::average_pool(x, pool)?,
+        StepKind::GlobalAveragePool => ops::global_average_pool(x)?,
+        StepKind::Flatten => x.flatten_from(1)?,
+        StepKind::Dense { weight, bias } => weight.forward(&spatial(x)?)?.flatten_from(1)?.broadcast_add(bias)?,
+        StepKind::Unflatten => x.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)?,
+        StepKind::Plain(plain) => plain.forward(x)?,
+    })
+}
+
+/// `[N, C]` as `[N, C, 1, 1]`; four dimensions stay.
+fn spatial(x: &Tensor) -> candle_core::Result<Tensor> {
+    if x.rank() == 2 {
+        x.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)
+    } else {
+        Ok(x.clone())
+    }
+}

@@ -1,0 +1,123 @@
+//! Convolution with frozen weights.
+
+use std::{fmt, sync::Arc};
+
+use candle_core::{Device, Result, Tensor};
+use clr_onnx::{Conv, Padding};
+
+#[cfg(feature = "cuda")]
+use super::cuda::operators as cuda;
+use super::{
+    arguments::map_of,
+    plain,
+    sizes::{Map, Window},
+};
+
+/// A convolution (ONNX `Conv`, any kernel, stride, dilation, group and padding) whose weights never change.
+///
+/// The weights are packed on first use, once for every direction and padding, and shared by all clones. The bias of
+/// the file is not applied: it belongs to the site behind the convolution.
+#[derive(Clone)]
+pub struct FrozenConv(pub(super) Arc<Frozen>);
+
+pub(super) struct Frozen {
+    pub(super) conv: Conv,
+    /// `[O, I / group, kh, kw]`.
+    pub(super) weight: Tensor,
+}
+
+impl fmt::Debug for FrozenConv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FrozenConv{:?}", self.0.conv.weight.shape())
+    }
+}
+
+impl FrozenConv {
+    /// Takes the weights `[O, I / group, kh, kw]`, stride, dilation, group and padding of `conv`.
+    ///
+    /// # Errors
+    /// If the sizes do not fit together, or the device is neither the CPU nor, with the feature `cuda`, a CUDA device.
+    pub fn new(conv: &Conv, device: &Device) -> Result<Self> {
+        let shape = conv.weight.shape();
+        let fits = shape.len() == 4
+            && conv.group > 0
+            && shape.iter().all(|&size| size > 0)
+            && shape[0].is_multiple_of(conv.group)
+            && conv.stride.iter().chain(&conv.dilation).all(|&step| step > 0);
+        if !fits {
+            candle_core::bail!(
+                "convolution: expected a weight [O, I / group, kh, kw], got {shape:?} with group {}, stride {:?}, dilation {:?}",
+                conv.group,
+                conv.stride,
+                conv.dilation
+            );
+        }
+        let known = device.is_cpu() || (cfg!(feature = "cuda") && device.is_cuda());
+        if !known {
+            candle_core::bail!(
+                "convolution: frozen convolutions run on the cpu or, with the feature `cuda`, on a cuda device, got {:?}",
+                device.location()
+            );
+        }
+        let conv = Conv {
+            bias: None,
+            ..conv.clone()
+        };
+        Ok(Self(Arc::new(Frozen {
+            weight: Tensor::from_slice(conv.weight.data(), conv.weight.shape(), device)?,
+            conv,
+        })))
+    }
+
+    /// `[N, I, H, W]` to `[N, O, H', W']`, without the bias. SAME padding is resolved from the input's size.
+    ///
+    /// Gradient: input only.
+    ///
+    /// # Errors
+    /// If the channels differ or the kernel does not fit the padded input.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (window, to) = self.0.sizes(map_of("convolution", x)?)?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return x.contiguous()?.apply_op1(cuda::Convolve(self.clone()));
+        }
+        plain::convolution(x, &self.0.weight, window, [to.h, to.w], self.0.conv.group)
+    }
+}
+
+impl Frozen {
+    /// The window for an input and the output's sizes.
+    pub(super) fn sizes(&self, from: Map) -> Result<(Window, Map)> {
+        let conv = &self.conv;
+        let channels = conv.weight.shape()[1] * conv.group;
+        if from.c != channels {
+            candle_core::bail!("convolution: expected {channels} input channels, got {}", from.c);
+        }
+        let size = [from.h, from.w];
+        let pads = match conv.padding {
+            Padding::Explicit(pads) => pads,
+            same => same.resolve(size, conv.kernel(), conv.stride, conv.dilation),
+        };
+        let window = Window {
+            kernel: conv.kernel(),
+            stride: conv.stride,
+            dilation: conv.dilation,
+            pads,
+        };
+        match window.output(size) {
+            Some([h, w]) => Ok((
+                window,
+                Map {
+                    n: from.n,
+                    c: conv.channels(),
+                    h,
+                    w,
+                },
+            )),
+            None => candle_core::bail!(
+                "convolution: kernel {:?} does not fit an input of {size:?} padded by {pads:?}",
+                window.kernel
+            ),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Per-channel scale and shift: folded normalisation, and the sites of 1×1 convolutions.
+
+use candle_core::{Result, Tensor};
+use clr_onnx::Activation;
+
+#[cfg(feature = "cuda")]
+use super::cuda::operators as cuda;
+use super::{
+    activation::activate,
+    arguments::{map_of, vector},
+    plain,
+};
+
+/// `act(x · scale + bias)` per channel: x `[N, C, H, W]`, scale and bias `[C]`.
+///
+/// Gradients: x, scale and bias.
+///
+/// # Errors
+/// If the sizes differ.
+pub fn scale_shift(x: &Tensor, scale: &Tensor, bias: &Tensor, act: Option<Activation>) -> Result<Tensor> {
+    let map = map_of("scale shift", x)?;
+    let scale = vector("scale shift", "the scale", scale, map.c)?;
+    let bias = vector("scale shift", "the bias", bias, map.c)?;
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() && act.is_none_or(cuda::knows) {
+        return x.contiguous()?.apply_op3(&scale, &bias, cuda::ScaleShift { act });
+    }
+    activate(plain::affine(x, &scale, &bias)?, act)
+}

@@ -1,0 +1,200 @@
+//! The whole way from pictures to a file.
+
+use candle_core::Device;
+use clr_adapters::{Encoding, Recipe, decode};
+use clr_onnx::Preprocess as _;
+
+use super::fixtures::{CLASSES, backbone, options, task};
+use crate::{Network, RecipeChoice, Schedule, Statistics, TrainError, TrainOptions, evaluate_adapter, train};
+
+#[test]
+fn a_small_task_is_learned_and_the_file_answers_alike() {
+    let (_folder, dataset) = task();
+    let options = options(RecipeChoice::Fixed(Recipe::Clr));
+    let trained = train(&backbone(), &dataset, &options, &mut ()).unwrap();
+    let test = trained.test.as_ref().unwrap();
+    assert!(test.accuracy > 0.7, "{}", test.accuracy);
+    assert_eq!(test.pictures, 36);
+    assert_eq!(trained.history.len(), 5);
+
+    let header = &trained.adapter.header;
+    assert_eq!(
+        (header.task.as_str(), header.recipe, header.version),
+        ("shapes", Recipe::Clr, 1)
+    );
+    assert_eq!(header.labels, CLASSES);
+    let metrics = header.metrics.as_ref().unwrap();
+    assert_eq!((metrics.training_images, metrics.validation_images), (51, 21));
+    assert_eq!(metrics.accuracy, trained.validation.accuracy);
+    assert_eq!(decode(&trained.bytes).unwrap().adapter, trained.quantised);
+
+    let measured = evaluate_adapter(
+        &backbone(),
+        &trained.quantised,
+        &dataset,
+        crate::Split::Test,
+        Some(2),
+        &mut (),
+    );
+    assert_eq!(measured.unwrap(), *test);
+
+    let network = Network::from_adapter(&backbone(), &trained.quantised, &Device::Cpu).unwrap();
+    let answer = |input: &[f32]| {
+        let x = candle_core::Tensor::from_slice(input, (1, 3, 16, 16), &Device::Cpu).unwrap();
+        network
+            .logits_in_candle(&x)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap()
+    };
+    assert_eq!(trained.parity.len(), 4);
+    for sample in &trained.parity {
+        assert_eq!(answer(&sample.input), sample.logits);
+    }
+    assert_eq!(
+        header.calibration,
+        Some(trained.quantised_validation.calibration(header.temperature))
+    );
+    let profile = header.profile.as_ref().unwrap();
+    assert!(profile.dimensions() > 0 && profile.limit > profile.typical);
+    assert_eq!(header.canaries.len(), 2);
+    for canary in &header.canaries {
+        let [width, height] = canary.size;
+        let picture = image::RgbImage::from_raw(u32::from(width), u32::from(height), canary.pixels.clone()).unwrap();
+        let logits = answer(&header.preprocessing.preprocess(&picture));
+        let class = crate::evaluate::argmax(&logits);
+        assert_eq!(class as u32, canary.class);
+        let probability = crate::calibrate::log_probability(&logits, class, f64::from(header.temperature)).exp();
+        assert!((probability - f64::from(canary.probability)).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn equal_seeds_give_equal_files_whatever_the_workers() {
+    let (_folder, dataset) = task();
+    let run = |seed, workers, budget| {
+        let options = TrainOptions {
+            seed,
+            workers: Some(workers),
+            picture_budget: budget,
+            ..options(RecipeChoice::Fixed(Recipe::Clr))
+        };
+        train(&backbone(), &dataset, &options, &mut ()).unwrap().bytes
+    };
+    let first = run(1, 1, 1 << 30);
+    assert_eq!(run(1, 1, 1 << 30), first);
+    assert_eq!(run(1, 3, 10_000), first);
+    assert_ne!(run(2, 1, 1 << 30), first);
+}
+
+#[test]
+fn auto_takes_what_validation_cannot_tell_from_the_best() {
+    let (_folder, dataset) = task();
+    let trained = train(&backbone(), &dataset, &options(RecipeChoice::default()), &mut ()).unwrap();
+    let recipes: Vec<Recipe> = trained.candidates.iter().map(|candidate| candidate.recipe).collect();
+    assert_eq!(recipes, [Recipe::Linear, Recipe::Bn, Recipe::Clr]);
+    assert!(trained.candidates.windows(2).all(|pair| pair[0].bytes < pair[1].bytes));
+    let chosen = trained.candidates.iter().find(|candidate| candidate.chosen).unwrap();
+    assert_eq!(chosen.recipe, trained.adapter.header.recipe);
+    assert_eq!(chosen.accuracy, trained.validation.accuracy);
+    let best = trained
+        .candidates
+        .iter()
+        .map(|candidate| candidate.accuracy)
+        .fold(0.0, f32::max);
+    let pictures = trained.validation.pictures as f32;
+    assert!(best - chosen.accuracy <= (best * (1.0 - best) / pictures).sqrt());
+}
+
+#[test]
+fn no_trained_recipe_ends_clearly_below_the_head_on_validation() {
+    let (_folder, dataset) = task();
+    let linear = train(
+        &backbone(),
+        &dataset,
+        &options(RecipeChoice::Fixed(Recipe::Linear)),
+        &mut (),
+    )
+    .unwrap();
+    for recipe in [Recipe::Bn, Recipe::ClrScale, Recipe::ClrFull] {
+        let trained = train(&backbone(), &dataset, &options(RecipeChoice::Fixed(recipe)), &mut ()).unwrap();
+        let (start, pictures) = (linear.validation.accuracy, linear.validation.pictures as f32);
+        let error = (start * (1.0 - start) / pictures).sqrt();
+        assert!(trained.validation.accuracy >= start - 2.0 * error, "{recipe}");
+        assert_eq!(
+            trained.history[0].validation_accuracy, linear.validation.accuracy,
+            "{recipe}"
+        );
+    }
+}
+
+#[test]
+fn the_papers_schedule_and_moved_statistics_run() {
+    let (_folder, dataset) = task();
+    for statistics in [Statistics::Batch { momentum: 0.1 }, Statistics::Fixed { blend: 0.5 }] {
+        let mut options = options(RecipeChoice::Fixed(Recipe::Clr));
+        let rates = crate::PerGroup::all(1e-2);
+        options.schedule = Schedule {
+            epochs: 12,
+            batch: 8,
+            rates,
+            statistics,
+            ..Schedule::paper()
+        };
+        options.encoding = Encoding::F32;
+        let trained = train(&backbone(), &dataset, &options, &mut ()).unwrap();
+        assert!(
+            trained.validation.accuracy > 0.5,
+            "{statistics:?}: {}",
+            trained.validation.accuracy
+        );
+        assert_eq!(trained.validation.accuracy, trained.quantised_validation.accuracy);
+    }
+}
+
+#[test]
+fn senseless_options_are_refused_by_name() {
+    let (_folder, dataset) = task();
+    let mut options = options(RecipeChoice::Fixed(Recipe::Clr));
+    options.schedule.smoothing = 1.5;
+    let error = train(&backbone(), &dataset, &options, &mut ()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            TrainError::InvalidOption {
+                option: "smoothing",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    options.schedule.smoothing = 0.0;
+    options.schedule.rates.kernel = f64::NAN;
+    assert!(
+        train(&backbone(), &dataset, &options, &mut ())
+            .unwrap_err()
+            .to_string()
+            .contains("rates")
+    );
+}
+
+#[test]
+fn a_hopeless_rate_is_reported_as_divergence() {
+    let (_folder, dataset) = task();
+    let mut options = options(RecipeChoice::Fixed(Recipe::Clr));
+    options.schedule.rates = crate::PerGroup::all(1e30);
+    options.schedule.clip = None;
+    let error = train(&backbone(), &dataset, &options, &mut ()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            TrainError::Diverged {
+                recipe: Recipe::Clr,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}

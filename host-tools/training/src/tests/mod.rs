@@ -1,0 +1,14 @@
+//! Properties of learning, on small seeded networks and generated pictures.
+
+mod data;
+mod fixtures;
+#[cfg(feature = "cuda")]
+mod gpu;
+mod layout;
+mod learning;
+mod network;
+mod operators;
+mod plots;
+mod reference;
+mod resume;
+mod runtime;

@@ -1,0 +1,226 @@
+//! Every operator in the runtime's kernels (image by image, in blocks) compared with candle's own operations: features,
+//! and the gradients of the sites before and after it.
+
+use std::ops::Range;
+
+use candle_core::{Device, Tensor};
+use clr_adapters::Recipe;
+use clr_onnx::{
+    Activation, Backbone, Coordinates, Graph, Op, PadMode, Padding, Pool, Resize, ResizeMode, ResizeTarget, Rounding,
+    ValueId,
+};
+
+use super::fixtures::{Builder, disturb, noise, preprocessing};
+use crate::{Mode, Network, with_threads};
+
+const SIDE: usize = 10;
+/// More than a block, and not whole blocks.
+const CHANNELS: usize = 20;
+
+/// A convolution, what `middle` makes of its result, another convolution, and the mean over the map.
+fn around(name: &str, middle: &dyn Fn(&mut Builder, ValueId) -> (ValueId, usize)) -> Backbone {
+    let mut b = Builder::new(17);
+    let x = b.conv("stem", ValueId::IMAGE, [CHANNELS, 3, 3, 3], 1, 1, true);
+    let x = b.norm("stem.norm", x, CHANNELS);
+    let (x, channels) = middle(&mut b, x);
+    let x = b.conv("last", x, [18, channels, 1, 1], 1, 1, true);
+    let x = b.push("pool", Op::GlobalAveragePool, &[x]);
+    let features = b.push("flat", Op::Flatten, &[x]);
+    let graph = Graph {
+        input_channels: 3,
+        nodes: b.nodes,
+        features,
+    };
+    Backbone::new(name, graph, None, None, preprocessing(SIDE as u32)).unwrap()
+}
+
+type Middle = Box<dyn Fn(&mut Builder, ValueId) -> (ValueId, usize)>;
+
+fn cases() -> Vec<(String, Middle)> {
+    let mut cases: Vec<(String, Middle)> = Vec::new();
+    let mut one = |op: Op, channels: usize| {
+        let name = format!("{} {:.60}", op.name(), format!("{op:?}"));
+        cases.push((name, Box::new(move |b, x| (b.push("op", op.clone(), &[x]), channels))));
+    };
+    for activation in [
+        Activation::LeakyRelu { alpha: 0.1 },
+        Activation::Sigmoid,
+        Activation::Silu,
+        Activation::HardSwish,
+        Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Tanh,
+        Activation::Elu { alpha: 1.2 },
+        Activation::Mish,
+    ] {
+        one(Op::Activation(activation), CHANNELS);
+    }
+    one(
+        Op::GatherChannels {
+            index: (0..CHANNELS as u32).rev().chain([3, 3, 7]).collect(),
+        },
+        CHANNELS + 3,
+    );
+    let crop = Op::Crop {
+        start: [1, 0],
+        size: [4, 5],
+        step: [2, 1],
+    };
+    one(crop, CHANNELS);
+    for mode in [
+        PadMode::Constant(0.0),
+        PadMode::Constant(-1.5),
+        PadMode::Reflect,
+        PadMode::Edge,
+        PadMode::Wrap,
+    ] {
+        let pads = [2, 0, 1, 3];
+        one(Op::Pad { pads, mode }, CHANNELS);
+    }
+    for mode in [ResizeMode::Bilinear, ResizeMode::Nearest(Rounding::PreferFloor)] {
+        for coordinates in [
+            Coordinates::HalfPixel,
+            Coordinates::AlignCorners,
+            Coordinates::Asymmetric,
+        ] {
+            for target in [ResizeTarget::Scale([2.0, 1.5]), ResizeTarget::Size([7, 3])] {
+                let resize = Resize {
+                    target,
+                    mode,
+                    coordinates,
+                };
+                one(Op::Resize(resize), CHANNELS);
+            }
+        }
+    }
+    for ceil in [false, true] {
+        let pool = Pool {
+            kernel: [3, 2],
+            stride: [2, 3],
+            padding: Padding::Explicit([1, 0, 1, 1]),
+            ceil,
+            count_include_pad: ceil,
+        };
+        one(Op::AveragePool(pool), CHANNELS);
+    }
+    let mut vectors = |name: &str, make: &'static dyn Fn(clr_onnx::Tensor, clr_onnx::Tensor) -> Op| {
+        let middle = move |b: &mut Builder, x: ValueId| {
+            let (scale, bias) = (b.vector(CHANNELS, 0.5, 1.5), b.vector(CHANNELS, -0.3, 0.3));
+            (b.push("op", make(scale, bias), &[x]), CHANNELS)
+        };
+        cases.push((name.to_owned(), Box::new(middle)));
+    };
+    vectors("layer norm", &|scale, bias| Op::LayerNorm {
+        scale,
+        bias,
+        epsilon: 1e-3,
+    });
+    vectors("group norm", &|scale, bias| Op::GroupNorm {
+        groups: 4,
+        scale,
+        bias,
+        epsilon: 1e-3,
+    });
+    vectors("instance norm", &|scale, bias| Op::GroupNorm {
+        groups: CHANNELS,
+        scale,
+        bias,
+        epsilon: 1e-3,
+    });
+    vectors("global response norm", &|scale, bias| Op::GlobalResponseNorm {
+        scale,
+        bias,
+        epsilon: 1e-3,
+    });
+    // A gate made of the means, on the map.
+    let mut gate = |name: &str, make: &'static dyn Fn(&mut Builder, ValueId) -> ValueId| {
+        let middle = move |b: &mut Builder, x: ValueId| {
+            let s = b.push("mean", Op::GlobalAveragePool, &[x]);
+            let s = make(b, s);
+            (b.push("gated", Op::Mul, &[x, s]), CHANNELS)
+        };
+        cases.push((name.to_owned(), Box::new(middle)));
+    };
+    gate("channel convolution", &|b, s| {
+        let kernel = b.vector(3, -1.0, 1.0);
+        let op = Op::ChannelConv {
+            kernel,
+            bias: 0.1,
+            pads: [1, 1],
+        };
+        b.push("op", op, &[s])
+    });
+    gate("softmax", &|b, s| b.push("op", Op::Softmax { groups: 4 }, &[s]));
+    gate("layer norm of a vector", &|b, s| {
+        let s = b.push("flat.gate", Op::Flatten, &[s]);
+        let (scale, bias) = (b.vector(CHANNELS, 0.5, 1.5), b.vector(CHANNELS, -0.3, 0.3));
+        let op = Op::LayerNorm {
+            scale,
+            bias,
+            epsilon: 1e-3,
+        };
+        let s = b.push("op", op, &[s]);
+        b.push("unflat", Op::Unflatten, &[s])
+    });
+    for op in [Op::Add, Op::Mul] {
+        let name = format!("{op:?} of one channel");
+        let middle = move |b: &mut Builder, x: ValueId| {
+            let mask = b.conv("mask", x, [1, CHANNELS, 1, 1], 1, 1, true);
+            let mask = b.push("mask.act", Op::Activation(Activation::Sigmoid), &[mask]);
+            (b.push("op", op.clone(), &[x, mask]), CHANNELS)
+        };
+        cases.push((name, Box::new(middle)));
+    }
+    cases
+}
+
+fn objective(_: &Network, _: Range<usize>, features: &Tensor) -> Result<(Tensor, Tensor), crate::TrainError> {
+    // Every feature pulls with another strength.
+    let (n, f) = features.dims2()?;
+    let pull: Vec<f32> = (0..f).map(|at| (at as f32 * 0.7).sin()).collect();
+    let pull = Tensor::from_vec(pull, (1, f), &Device::Cpu)?;
+    let loss = features.broadcast_mul(&pull)?.sum_all()?;
+    Ok((Tensor::zeros((n, 2), candle_core::DType::F32, &Device::Cpu)?, loss))
+}
+
+fn relative(got: &[f32], want: &[f32]) -> f32 {
+    assert_eq!(got.len(), want.len());
+    let largest =
+        |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, |largest: f32, value| largest.max(value.abs()));
+    largest(&mut got.iter().zip(want).map(|(got, want)| got - want)) / largest(&mut want.iter().copied()).max(1e-6)
+}
+
+#[test]
+fn every_operator_and_its_gradient_are_those_of_candle() {
+    for (name, middle) in cases() {
+        let backbone = around("operators", &*middle);
+        let mut network = Network::new(&backbone, Recipe::ClrFull, 2, &Device::Cpu, 5).unwrap();
+        disturb(&network, 0.05);
+        let x = noise(2, SIDE);
+        let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let got = network.features(&x).unwrap();
+        let want = network.features_in_candle(&x).unwrap();
+        assert!(
+            network.plan.executables.lock().unwrap().values().all(Option::is_some),
+            "{name}: the runtime refuses it"
+        );
+        let difference = relative(&flat(&got), &flat(&want));
+        assert!(difference < 1e-5, "{name}: {difference}");
+
+        let learned = with_threads(1, || network.learn(&x, Mode::Train, &objective)).unwrap();
+        let features = network.training_features(&x, Mode::Train).unwrap();
+        let reference = objective(&network, 0..2, &features).unwrap().1.backward().unwrap();
+        let mut compared = 0;
+        for parameter in network.parameters().unwrap() {
+            let Some(want) = reference.get(&parameter.var) else {
+                continue;
+            };
+            let got = learned.gradients.get(&parameter.var).unwrap();
+            let difference = relative(&flat(got), &flat(want));
+            assert!(difference < 2e-4, "{name}: {}: {difference}", parameter.name);
+            compared += 1;
+        }
+        assert!(compared >= 4, "{name}: {compared} gradients");
+    }
+}

@@ -1,0 +1,55 @@
+//! Which recipe a run takes.
+
+use super::Outcome;
+use crate::{Evaluation, uncertainty::standard_error};
+
+/// The index of the outcome to take; they stand cheapest first.
+pub(super) fn choose(outcomes: &[Outcome]) -> usize {
+    let validations: Vec<&Evaluation> = outcomes.iter().map(|outcome| &outcome.validation).collect();
+    choose_by_validation(&validations)
+}
+
+/// The one that trains most among those within a standard error of the most accurate: what validation cannot tell apart, more
+/// trained parameters have decided better on every task where this was measured (`docs/reference/training.md`). One that takes
+/// the same pictures for right as a cheaper one brings nothing, and is passed over.
+fn choose_by_validation(validations: &[&Evaluation]) -> usize {
+    let hits: Vec<Vec<bool>> = validations.iter().map(|validation| validation.hits()).collect();
+    let best = validations
+        .iter()
+        .map(|validation| validation.accuracy)
+        .fold(0.0, f32::max);
+    let pictures = validations.first().map_or(0, |validation| validation.pictures);
+    let least = best - standard_error(best, pictures);
+    let brings = |index: usize| validations[index].accuracy >= least && !hits[..index].contains(&hits[index]);
+    (0..validations.len()).rev().find(|&index| brings(index)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hundred pictures of two classes, of which those in the range are recognised.
+    fn validation(correct: std::ops::Range<usize>) -> Evaluation {
+        let logits = (0..100).map(|picture| vec![1.0, if correct.contains(&picture) { 0.0 } else { 2.0 }]);
+        Evaluation::from_logits(logits.collect(), vec![0; 100], &["a".to_owned(), "b".to_owned()])
+    }
+
+    fn chosen(ranges: [std::ops::Range<usize>; 3]) -> usize {
+        let validations = ranges.map(validation);
+        choose_by_validation(&validations.each_ref())
+    }
+
+    #[test]
+    fn what_recognises_the_same_pictures_is_not_paid_for() {
+        assert_eq!(chosen([0..80, 0..80, 0..80]), 0);
+        assert_eq!(chosen([0..80, 0..90, 0..90]), 1);
+    }
+
+    #[test]
+    fn what_validation_cannot_tell_apart_is_decided_for_more_training() {
+        assert_eq!(chosen([0..80, 0..82, 1..82]), 2);
+        // Two standard errors below: no.
+        assert_eq!(chosen([0..80, 0..90, 0..82]), 1);
+        assert_eq!(chosen([0..90, 0..70, 0..70]), 0);
+    }
+}

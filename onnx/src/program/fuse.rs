@@ -1,0 +1,86 @@
+//! Fusion: the nodes that one step computes.
+
+use crate::{Activation, Graph, Op, Shape, SiteInfo, ValueId, sites};
+
+/// The nodes that a fused convolution replaces.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Group {
+    /// Index into the backbone's sites.
+    pub(super) site: usize,
+    /// The other summand of the sum that was fused.
+    pub(super) shortcut: Option<ValueId>,
+    /// The activation that was fused.
+    pub(super) activation: Option<Activation>,
+}
+
+/// The part of a node in its step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Role {
+    /// A step by itself.
+    Alone,
+    /// Computed by a step that stands at a later node.
+    Inside,
+    /// The last node of a convolution's group: the step stands here, where all of its inputs are computed.
+    Ends(Group),
+    /// The activation of the sum or affine map at this node, which is [`Role::Inside`].
+    Activates(usize),
+}
+
+/// The role of every node.
+pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<Role> {
+    let nodes = &graph.nodes;
+    let readers = sites::readers(graph);
+    let sole_reader = |node: usize| sites::only_reader(graph, &readers, ValueId::of_node(node));
+    let mut roles = vec![Role::Alone; nodes.len()];
+    for (site, &SiteInfo { conv, norm, .. }) in sites.iter().enumerate() {
+        let mut last = norm.unwrap_or(conv);
+        let mut members = vec![conv];
+        members.extend(norm);
+        let mut group = Group {
+            site,
+            shortcut: None,
+            activation: None,
+        };
+        if let Some(add) = sole_reader(last)
+            && roles[add] == Role::Alone
+            && matches!(nodes[add].op, Op::Add)
+            && let Some(other) = other_summand(shapes, &nodes[add].inputs, last)
+        {
+            group.shortcut = Some(other);
+            members.push(add);
+            last = add;
+        }
+        if let Some(next) = sole_reader(last)
+            && let Op::Activation(activation) = nodes[next].op
+        {
+            group.activation = Some(activation);
+            members.push(next);
+            last = next;
+        }
+        members.into_iter().for_each(|member| roles[member] = Role::Inside);
+        roles[last] = Role::Ends(group);
+    }
+    for (index, node) in nodes.iter().enumerate() {
+        if roles[index] == Role::Alone
+            && matches!(node.op, Op::Add | Op::BatchNorm(_) | Op::ChannelAffine { .. })
+            && let Some(next) = sole_reader(index)
+            && matches!(nodes[next].op, Op::Activation(_))
+        {
+            roles[index] = Role::Inside;
+            roles[next] = Role::Activates(index);
+        }
+    }
+    roles
+}
+
+/// The summand next to the one that `node` produces, if both have the same shape (no broadcast).
+fn other_summand(shapes: &[Shape], inputs: &[ValueId], node: usize) -> Option<ValueId> {
+    let ours = ValueId::of_node(node);
+    let other = match *inputs {
+        [left, right] if left == ours && right != ours => right,
+        [left, right] if right == ours && left != ours => left,
+        _ => return None,
+    };
+    // Executors keep the image in a layout of its own.
+    (other != ValueId::IMAGE && shapes[ours.0] == shapes[other.0]).then_some(other)
+}
