@@ -15,7 +15,6 @@ mod normalisation;
 mod operators;
 mod outputs;
 mod refusals;
-mod resampling;
 mod rewrite;
 mod round_trip;
 mod shape_arithmetic;
