@@ -73,7 +73,7 @@ pub(super) fn find(operator: &str) -> Option<Operator> {
         "ReduceSum" => pooling::reduce_sum,
         "Relu" => activations::relu,
         "Reshape" => reshape::reshape,
-        "Resize" => resize::resize,
+        "Resize" | "Upsample" => resize::resize,
         "Shape" => shapes::shape,
         "Sigmoid" => activations::sigmoid,
         "Size" => shapes::size,
@@ -88,7 +88,6 @@ pub(super) fn find(operator: &str) -> Option<Operator> {
         "Tanh" => activations::tanh,
         "Transpose" => layout::transpose,
         "Unsqueeze" => reshape::unsqueeze,
-        "Upsample" => resize::resize,
         "Where" => arithmetic::choose,
         _ => return None,
     })
