@@ -3,7 +3,7 @@
 default:
     @just --list
 
-# The whole gate: formatting, dependencies, lints, tests, release build, systemd unit, demo.
+# The whole gate: formatting, dependencies, floors, lints, tests, release build, systemd unit, demo.
 check:
     .ci/run
 
@@ -15,6 +15,10 @@ fmt:
 lint:
     cargo clippy --release --workspace --all-targets -- -D warnings
 
+# Dependencies between crates and modules, and the weight of the engine.
+floors:
+    .ci/floors
+
 # All tests.
 test:
     cargo test --release --workspace
@@ -23,8 +27,26 @@ test:
 demo:
     cargo run --release --bin clr -- demo
 
-# Proofs that take too long for `check`: what they look for and what they found stands in docs/security.md.
-nightly: loom miri fuzz killed soak noisy-line advisories
+# Proofs that take too long for `check`: what they look for and what they found stands in docs/reference/security.md.
+nightly: loom miri fuzz killed soak noisy-line advisories msrv packages
+
+# The speed of twenty networks' inference (one thread) and of ten networks' training step beside the peers, as Markdown tables
+# (needs host-tools/bench/setup.sh, and `pip install onnx onnxscript` there; nothing else may run on the machine).
+bench-networks python="~/.cache/clr/bench-venv/bin/python" folder="target/bench-networks" rounds="7":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    python={{python}} folder={{folder}} tool=tests/tools/bench_networks.py
+    "$python" $tool export "$folder"
+    cargo build --release --locked --bin clr
+    clr=${CARGO_TARGET_DIR:-target}/release/clr
+    # A network that fails is listed in the table's notes.
+    mapfile -t files < <("$python" $tool files inference "$folder")
+    "$clr" bench --python "$python" --measure inference --recipes linear --threads 1 --rounds {{rounds}} \
+        --backbone "${files[@]}" -o "$folder/inference.json" >&2 || true
+    mapfile -t files < <("$python" $tool files training "$folder")
+    "$clr" bench --python "$python" --measure training --step-threads 1 --batch 16 --step-sizes 96,224 --rounds 3 \
+        --torch "$("$python" $tool names training)" --backbone "${files[@]}" -o "$folder/training.json" >&2 || true
+    "$python" $tool table "$folder/inference.json" "$folder/training.json"
 
 # Every interleaving of switching, trying, confirming and taking back.
 loom:
@@ -36,7 +58,7 @@ miri:
     MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -p clr-transfer
 
 # Five minutes of arbitrary bytes for each reader of untrusted data (needs a C++ compiler).
-fuzz seconds="300" targets="adapter_file configuration difference frames http_connection images onnx_import secure_channel signed_envelope store_files stream_splitter update_session":
+fuzz seconds="300" targets="adapter_file checkpoint configuration difference frames http_connection images onnx_import secure_channel signed_envelope store_files stream_splitter update_session":
     #!/usr/bin/env bash
     set -euo pipefail
     export PATH=$(.ci/tool cargo-fuzz 0.13.2):$PATH
@@ -59,6 +81,18 @@ soak seconds="600":
 # The dependencies against RustSec's database, which must be there (CLR_ADVISORY_DB: a clone of it).
 advisories:
     CLR_ADVISORIES=required .ci/deny
+
+# Everything compiles with the oldest Rust that is promised (`rust-version` in Cargo.toml).
+msrv:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    version=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    rustup toolchain install "$version" --profile minimal
+    cargo +"$version" check --locked --workspace --all-targets --target-dir "${CARGO_TARGET_DIR:-target}/msrv"
+
+# Every crate as a registry would get it, built from its own package.
+packages:
+    cargo package --locked --workspace --exclude clr-tests
 
 # The programs, and a bill of materials next to each.
 release:

@@ -1,21 +1,286 @@
-"""What `clr bench` compares with: ONNX Runtime on a model file, PyTorch training the same parameters.
+"""One peer of `clr bench`: loads a network in this process and runs it whenever it is asked.
 
-    peers.py ort  '{"model": "merged.onnx", "size": 224, "threads": 1, "seconds": 2}'
-    peers.py step '{"architecture": "resnet18", "size": 224, "batch": 16, "threads": 2, "steps": 5}'
+    peers.py onnxruntime|openvino|ncnn|mnn|pytorch JOB
+    peers.py installed '["numpy", "onnxruntime"]'      the versions of packages, null for those that are not installed
 
-Prints one JSON object. Weights are random: only times and memory are of interest.
+Job of inference: {"model": "net.onnx", "input": "input.f32", "size": [height, width], "threads": 1, "folder": "/tmp/x"}
+Job of training:  {"networks": ["resnet18"], "size": 224, "batch": 16, "threads": 2, "classes": 10}
+
+Protocol, one JSON object a line. First `ready` (with versions) or `failed` (a reason). Then a reply to each request on stdin: {"run": {"seconds": 0.5, "least": 3}} gives times in seconds,
+{"output": "out.f32"} writes the output. All is computed in float32. The end of stdin ends the process.
 """
 
+import importlib.metadata
 import json
+import os
 import resource
 import statistics
+import subprocess
 import sys
 import time
 
 
+def versions(*packages):
+    return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+
+
+def peak_bytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def image(job):
+    import numpy
+
+    return numpy.fromfile(job["input"], dtype=numpy.float32).reshape(1, 3, *job["size"])
+
+
+def convert(command, folder):
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if done.returncode != 0:
+        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        raise RuntimeError(f"conversion ended with {done.returncode}: {lines[-1] if lines else 'no reason given'}")
+
+
+class OnnxRuntime:
+    def __init__(self, job):
+        import onnxruntime as ort
+
+        self.version = versions("onnxruntime")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = job["threads"]
+        options.inter_op_num_threads = 1
+        self.session = ort.InferenceSession(job["model"], options, providers=["CPUExecutionProvider"])
+        self.feed = {self.session.get_inputs()[0].name: image(job)}
+        self.outputs = [self.session.get_outputs()[0].name]
+
+    def run(self):
+        return self.session.run(self.outputs, self.feed)[0]
+
+    output = run
+
+
+class OpenVino:
+    def __init__(self, job):
+        import openvino
+
+        self.version = versions("openvino")
+        core = openvino.Core()
+        model = core.read_model(job["model"])
+        model.reshape([1, 3, *job["size"]])
+        options = {
+            "INFERENCE_NUM_THREADS": job["threads"],
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            # On CPUs with matrix units the default is bfloat16.
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        self.request = core.compile_model(model, "CPU", options).create_infer_request()
+        # Set once: the copy of the input is not timed.
+        self.request.set_input_tensor(0, openvino.Tensor(image(job)))
+
+    def run(self):
+        self.request.infer()
+
+    def output(self):
+        self.run()
+        return self.request.get_output_tensor(0).data
+
+
+class Ncnn:
+    def __init__(self, job):
+        import ncnn
+        import pnnx
+
+        self.version = versions("ncnn", "pnnx")
+        shape = ",".join(map(str, (1, 3, *job["size"])))
+        folder = job["folder"]
+        names = {
+            key: os.path.join(folder, name)
+            for key, name in {
+                "pnnxparam": "pnnx.param",
+                "pnnxbin": "pnnx.bin",
+                "pnnxpy": "pnnx_model.py",
+                "pnnxonnx": "pnnx.onnx",
+                "ncnnparam": "ncnn.param",
+                "ncnnbin": "ncnn.bin",
+                "ncnnpy": "ncnn_model.py",
+            }.items()
+        }
+        convert(
+            [pnnx.EXEC_PATH, os.path.abspath(job["model"]), f"inputshape=[{shape}]", "fp16=0"]
+            + [f"{key}={path}" for key, path in names.items()],
+            folder,
+        )
+        self.net = ncnn.Net()
+        options = self.net.opt
+        options.num_threads = job["threads"]
+        options.use_vulkan_compute = False
+        options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
+        options.use_bf16_storage = False
+        if self.net.load_param(names["ncnnparam"]) != 0 or self.net.load_model(names["ncnnbin"]) != 0:
+            raise RuntimeError("ncnn lacks a layer of the converted network")
+        self.names = self.net.input_names()[0], self.net.output_names()[0]
+        # The Mat reads the array's memory.
+        self.array = image(job)[0]
+        self.image = ncnn.Mat(self.array)
+
+    def run(self):
+        extractor = self.net.create_extractor()
+        extractor.input(self.names[0], self.image)
+        code, result = extractor.extract(self.names[1])
+        if code != 0:
+            raise RuntimeError(f"ncnn stopped with {code}")
+        return result
+
+    def output(self):
+        import numpy
+
+        return numpy.array(self.run())
+
+
+class Mnn:
+    def __init__(self, job):
+        import MNN
+        import numpy
+
+        self.version = versions("MNN")
+        self.path = os.path.join(job["folder"], "network.mnn")
+        # The converter itself: the program around it installs a package and reports over the network.
+        arguments = ["mnnconvert", "-f", "ONNX", "--modelFile", job["model"], "--MNNModel", self.path, "--bizCode", "clr"]
+        convert([sys.executable, "-c", f"import _tools; _tools.mnnconvert({arguments!r})"], job["folder"])
+        self.interpreter = MNN.Interpreter(self.path)
+        self.session = self.interpreter.createSession(
+            {"backend": "CPU", "numThread": job["threads"], "precision": "high"}
+        )
+        shape = (1, 3, *job["size"])
+        self.interpreter.resizeTensor(self.interpreter.getSessionInput(self.session), shape)
+        self.interpreter.resizeSession(self.session)
+        kind, layout = MNN.Halide_Type_Float, MNN.Tensor_DimensionType_Caffe
+        self.image = MNN.Tensor(shape, kind, image(job), layout)
+        self.empty = lambda shape: MNN.Tensor(shape, kind, numpy.zeros(shape, numpy.float32), layout)
+
+    def run(self):
+        # Copied for every run: a session uses the input's memory for other values.
+        self.interpreter.getSessionInput(self.session).copyFrom(self.image)
+        self.interpreter.runSession(self.session)
+
+    def output(self):
+        import numpy
+
+        self.run()
+        result = self.interpreter.getSessionOutput(self.session)
+        host = self.empty(result.getShape())
+        result.copyToHostTensor(host)
+        return numpy.array(host.getNumpyData())
+
+
+class PyTorch:
+    """Training of a torchvision or timm network with the sites of recipe `clr`: frozen convolutions, each followed by a
+    depthwise 3x3 where its kernel is larger than 1x1, and by a trained scale and bias per channel (its norm's, with fixed
+    statistics, where it has one); a trained head."""
+
+    def __init__(self, job):
+        import timm
+        import torch
+        import torchvision
+
+        self.version = versions("torch")
+        self.library_bytes = peak_bytes()
+        torch.manual_seed(0)
+        torch.set_num_threads(job["threads"])
+        self.name, model = create(job["networks"], job["classes"])
+        self.torch, self.model = torch, model.eval()
+        images = torch.randn(job["batch"], 3, job["size"], job["size"])
+        reprogram(torch, model, images[:1], job["classes"])
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameters = sum(parameter.numel() for parameter in trained)
+        self.optimiser = torch.optim.Adam(trained, lr=1e-3)
+        self.images, self.classes = images, torch.arange(job["batch"]) % job["classes"]
+
+    def run(self):
+        self.optimiser.zero_grad(set_to_none=True)
+        self.torch.nn.functional.cross_entropy(self.model(self.images), self.classes).backward()
+        self.optimiser.step()
+
+
+def create(candidates, classes):
+    """The network under the name that torchvision or timm knows, with a head of `classes`."""
+    import timm
+    import torchvision
+
+    known = dict.fromkeys(timm.list_models(), "timm")
+    known.update(dict.fromkeys(torchvision.models.list_models(torchvision.models), "torchvision"))
+    found = [name for name in candidates if name.removeprefix("timm/").removeprefix("torchvision/") in known]
+    if not found:
+        raise RuntimeError(f"neither torchvision nor timm has a network '{candidates[0]}'")
+    if len(found) > 1:
+        raise RuntimeError(f"the name could be any of {', '.join(found)}")
+    library, _, name = found[0].rpartition("/")
+    library = library or known[name]
+    if library == "timm":
+        return f"timm/{name}", timm.create_model(name, pretrained=False, num_classes=classes)
+    more = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    return f"torchvision/{name}", torchvision.models.get_model(name, weights=None, num_classes=classes, **more)
+
+
+def reprogram(torch, model, example, classes):
+    """Freezes the network and adds the sites."""
+    nn = torch.nn
+
+    class Site(nn.Module):
+        def __init__(self, conv, affine):
+            super().__init__()
+            channels = conv.out_channels
+            self.conv = conv
+            self.kernel = None
+            if max(conv.kernel_size) > 1:
+                self.kernel = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+            self.scale = nn.Parameter(torch.ones(channels, 1, 1)) if affine else None
+            self.bias = nn.Parameter(torch.zeros(channels, 1, 1)) if affine else None
+
+        def forward(self, x):
+            x = self.conv(x)
+            if self.kernel is not None:
+                x = self.kernel(x)
+            return x if self.scale is None else x * self.scale + self.bias
+
+    convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    heads = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not heads:
+        # SqueezeNet: the head is a 1x1 convolution before the mean.
+        heads = [conv for conv in convolutions.values() if conv.out_channels == classes and max(conv.kernel_size) == 1]
+    if not heads:
+        raise RuntimeError("the network has no layer that is its head")
+    head = heads[-1]
+    # A norm belongs to the convolution whose result it reads; the results are kept so that no other value takes their place.
+    results, owned = {}, {}
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            hooks.append(module.register_forward_hook(
+                lambda _, __, result, name=name: results.__setitem__(id(result), (name, result))))
+        elif isinstance(module, nn.BatchNorm2d):
+            hooks.append(module.register_forward_pre_hook(
+                lambda norm, inputs: owned.__setitem__(results[id(inputs[0])][0], norm) if id(inputs[0]) in results else None))
+    with torch.no_grad():
+        model(example)
+    for hook in hooks:
+        hook.remove()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for norm in owned.values():
+        for parameter in norm.parameters():
+            parameter.requires_grad_(True)
+    for parameter in head.parameters():
+        parameter.requires_grad_(True)
+    for name, conv in convolutions.items():
+        if conv is head:
+            continue
+        parent, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(parent), attribute, Site(conv, name not in owned))
+
+
 def timed(run, seconds, least):
-    for _ in range(2):
-        run()
     times = []
     begin = time.perf_counter()
     while len(times) < least or time.perf_counter() - begin < seconds:
@@ -25,135 +290,59 @@ def timed(run, seconds, least):
     return {"median": statistics.median(times), "best": min(times), "runs": len(times)}
 
 
-def ort(job):
-    import numpy
-    import onnxruntime
+def serve(peer, replies):
+    def reply(document):
+        replies.write(json.dumps(document) + "\n")
+        replies.flush()
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = job["threads"]
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(job["model"], options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    image = numpy.random.default_rng(0).standard_normal((1, 3, job["size"], job["size"]), dtype=numpy.float32)
-    result = timed(lambda: session.run(None, {name: image}), job["seconds"], 5)
-    result["version"] = "onnxruntime " + onnxruntime.__version__
-    return result
+    # Warm: the first runs allocate.
+    for _ in range(2):
+        peer.run()
+    reply({"ready": {"version": peer.version, "network": getattr(peer, "name", None),
+                     "parameters": getattr(peer, "parameters", None),
+                     "library_bytes": getattr(peer, "library_bytes", None)}})
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "run" in request:
+            times = timed(peer.run, **request["run"])
+            times["peak_bytes"] = peak_bytes()
+            reply({"times": times})
+        else:
+            import numpy
 
-
-def network(architecture, classes):
-    """The architecture with CLR sites: frozen convolutions, a depthwise 3x3 behind every k > 1 one, norms with fixed
-    statistics and trained scale and bias, a trained head."""
-    import torch
-    from torch import nn
-    from torch.nn import functional
-
-    class Conv(nn.Module):
-        def __init__(self, inputs, outputs, kernel, stride=1, groups=1, act=None, same=False):
-            super().__init__()
-            self.same, self.kernel, self.stride = same, kernel, stride
-            padding = 0 if same else kernel // 2
-            self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
-            self.conv.weight.requires_grad_(False)
-            self.clr = nn.Conv2d(outputs, outputs, 3, padding=1, groups=outputs, bias=False) if kernel > 1 else None
-            self.norm = nn.BatchNorm2d(outputs)
-            self.act = act
-
-        def forward(self, x):
-            if self.same:
-                total = [max((-(-n // self.stride) - 1) * self.stride + self.kernel - n, 0) for n in x.shape[2:]]
-                h, w = total
-                x = functional.pad(x, (w // 2, w - w // 2, h // 2, h - h // 2))
-            x = self.conv(x)
-            if self.clr is not None:
-                x = self.clr(x)
-            x = self.norm(x)
-            return self.act(x) if self.act else x
-
-    class Residual(nn.Module):
-        def __init__(self, body, shortcut, act):
-            super().__init__()
-            self.body, self.shortcut, self.act = body, shortcut, act
-
-        def forward(self, x):
-            y = self.body(x) + (self.shortcut(x) if self.shortcut is not None else x)
-            return self.act(y) if self.act else y
-
-    class Whole(nn.Module):
-        def __init__(self, body, features):
-            super().__init__()
-            self.body, self.head = body, nn.Linear(features, classes)
-
-        def forward(self, x):
-            return self.head(self.body(x).mean((2, 3)))
-
-    relu, relu6 = functional.relu, functional.relu6
-    layers = []
-    if architecture in ("resnet18", "resnet50"):
-        deep = architecture == "resnet50"
-        layers += [Conv(3, 64, 7, 2, act=relu), nn.MaxPool2d(3, 2, 1)]
-        inputs = 64
-        for stage, repeats in enumerate((3, 4, 6, 3) if deep else (2, 2, 2, 2)):
-            width = 64 << stage
-            outputs = width * (4 if deep else 1)
-            for block in range(repeats):
-                stride = 2 if stage > 0 and block == 0 else 1
-                if deep:
-                    body = nn.Sequential(
-                        Conv(inputs, width, 1, act=relu), Conv(width, width, 3, stride, act=relu), Conv(width, outputs, 1)
-                    )
-                else:
-                    body = nn.Sequential(Conv(inputs, width, 3, stride, act=relu), Conv(width, outputs, 3))
-                change = stride != 1 or inputs != outputs
-                layers.append(Residual(body, Conv(inputs, outputs, 1, stride) if change else None, relu))
-                inputs = outputs
-        features = inputs
-    elif architecture == "efficientnet-lite0":
-        layers.append(Conv(3, 32, 3, 2, act=relu6, same=True))
-        inputs = 32
-        stages = zip((1, 2, 2, 3, 3, 4, 1), (3, 3, 5, 3, 5, 5, 3), (1, 2, 2, 2, 1, 2, 1), (1, 6, 6, 6, 6, 6, 6),
-                     (16, 24, 40, 80, 112, 192, 320))
-        for repeats, kernel, stride, expand, outputs in stages:
-            for block in range(repeats):
-                step, width = (stride if block == 0 else 1), inputs * expand
-                body = [Conv(inputs, width, 1, act=relu6)] if expand > 1 else []
-                body += [Conv(width, width, kernel, step, groups=width, act=relu6, same=True), Conv(width, outputs, 1)]
-                body = nn.Sequential(*body)
-                layers.append(Residual(body, None, None) if step == 1 and inputs == outputs else body)
-                inputs = outputs
-        layers.append(Conv(inputs, 1280, 1, act=relu6))
-        features = 1280
-    else:
-        raise SystemExit(f"unknown architecture {architecture}")
-    model = Whole(nn.Sequential(*layers), features)
-    # Fixed statistics, as in the default schedule; scale and bias stay trained.
-    model.eval()
-    return torch, model
+            numpy.ascontiguousarray(peer.output(), dtype=numpy.float32).tofile(request["output"])
+            reply({"written": True})
 
 
-def step(job):
-    import torch
+def installed(packages):
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
 
-    torch.manual_seed(0)
-    torch.set_num_threads(job["threads"])
-    torch, model = network(job["architecture"], 10)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.Adam(trained, lr=1e-3)
-    images = torch.randn(job["batch"], 3, job["size"], job["size"])
-    classes = torch.arange(job["batch"]) % 10
 
-    def run():
-        optimiser.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(model(images), classes).backward()
-        optimiser.step()
-
-    result = timed(run, 0, job["steps"])
-    result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    result["parameters"] = sum(parameter.numel() for parameter in trained)
-    result["version"] = "torch " + torch.__version__
-    return result
+def main():
+    peers = {"onnxruntime": OnnxRuntime, "openvino": OpenVino, "ncnn": Ncnn, "mnn": Mnn, "pytorch": PyTorch}
+    if len(sys.argv) == 3 and sys.argv[1] == "installed":
+        print(json.dumps(installed(json.loads(sys.argv[2]))))
+        return
+    if len(sys.argv) != 3 or sys.argv[1] not in peers:
+        raise SystemExit(__doc__)
+    # Libraries print to stdout as well: replies have a descriptor of their own.
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    try:
+        peer = peers[sys.argv[1]](json.loads(sys.argv[2]))
+        serve(peer, replies)
+    except Exception as error:
+        text = str(error).strip()
+        # A KeyError's text is the key alone.
+        reason = text.splitlines()[0] if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}".strip()
+        print(json.dumps({"failed": reason}), file=replies, flush=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] not in ("ort", "step"):
-        raise SystemExit(__doc__)
-    print(json.dumps({"ort": ort, "step": step}[sys.argv[1]](json.loads(sys.argv[2]))))
+    main()

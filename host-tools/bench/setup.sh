@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes the virtual environment that `clr bench` compares with: PyTorch and ONNX Runtime from PyPI.
+# Makes the virtual environment that `clr bench` compares with: inference engines and PyTorch from PyPI.
 #
 #   host-tools/bench/setup.sh [FOLDER]
 #
-# FOLDER defaults to the place where `clr bench` looks: $CLR_CACHE/bench-venv, or ~/.cache/clr/bench-venv; another one is
-# told to it with `clr bench --python FOLDER/bin/python`. On x86-64 Linux the PyTorch wheel brings its CUDA libraries along:
-# about 6 GB on disk. pip's own variables (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL …) work as ever, to take a smaller build.
+# FOLDER defaults to where `clr bench` looks: $CLR_CACHE/bench-venv, or ~/.cache/clr/bench-venv. For another one, run
+# `clr bench --python FOLDER/bin/python`. On x86-64 Linux the PyTorch wheel includes CUDA libraries: about 6 GB on disk.
+# pip's own variables (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL …) select a smaller build.
 set -eu
 
 folder="${1:-${CLR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/clr}/bench-venv}"
@@ -18,6 +18,6 @@ if ! command -v "$python" >/dev/null 2>&1; then
 fi
 
 "$python" -m venv "$folder"
-"$folder/bin/python" -m pip install --quiet numpy onnxruntime torch
-"$folder/bin/python" -c 'import torch, onnxruntime; print("torch", torch.__version__, "onnxruntime", onnxruntime.__version__)'
+"$folder/bin/python" -m pip install --quiet numpy onnxruntime openvino ncnn pnnx MNN torch torchvision timm
+"$folder/bin/python" -m pip list | grep -iE '^(onnxruntime|openvino|ncnn|pnnx|mnn|torch|torchvision|timm) '
 echo "clr bench --python $folder/bin/python"

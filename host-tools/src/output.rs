@@ -28,10 +28,14 @@ struct Document<'a, T> {
     body: &'a T,
 }
 
-/// `body` as the document `clr.<command>/1`.
+/// Versions of documents whose keys changed since version 1.
+const VERSIONS: [(&str, u32); 1] = [("bench", 2)];
+
+/// `body` as the document `clr.<command>/<version>`.
 pub(crate) fn document<T: Serialize>(command: &str, body: &T) -> std::io::Result<String> {
+    let version = VERSIONS.iter().find(|(name, _)| *name == command);
     let document = Document {
-        schema: format!("clr.{command}/1"),
+        schema: format!("clr.{command}/{}", version.map_or(1, |(_, version)| *version)),
         body,
     };
     serde_json::to_string_pretty(&document).map_err(std::io::Error::other)
@@ -44,7 +48,7 @@ impl Output {
         Self { json, quiet, colour }
     }
 
-    /// Writes `body` as the document `clr.<command>/1`.
+    /// Writes `body` as the document `clr.<command>/<version>`.
     pub(crate) fn document<T: Serialize>(&self, command: &str, body: &T) -> std::io::Result<()> {
         self.line(&document(command, body)?)
     }

@@ -217,6 +217,8 @@ impl TensorProto {
     pub const INT32: i32 = 6;
     /// 64-bit integer.
     pub const INT64: i32 = 7;
+    /// Truth value, one byte each.
+    pub const BOOL: i32 = 9;
     /// 16-bit float.
     pub const FLOAT16: i32 = 10;
     /// 64-bit float.

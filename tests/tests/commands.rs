@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::fixtures::{Workbench, clr};
+use crate::{
+    fixtures::{Workbench, clr},
+    promises::{check_document, check_help},
+};
 
 fn json(command: &mut assert_cmd::Command) -> Value {
     let output = command.output().unwrap();
@@ -29,6 +32,7 @@ fn a_task_is_trained_inspected_measured_asked_and_exported() {
     ];
     let trained = json(bench.clr(&train).args(["--batch", "4", "--out-dir", "run"]));
     assert_eq!(trained["schema"], "clr.train/1");
+    check_document("train", &trained);
     assert_eq!(trained["recipe"], "clr");
     assert!(trained["parity"]["largest_difference"].as_f64().unwrap() < 1e-3);
     assert_eq!(
@@ -44,8 +48,10 @@ fn a_task_is_trained_inspected_measured_asked_and_exported() {
 
     let adapter = json(&mut bench.clr(&["inspect", "--json", "t.clr"]));
     assert_eq!(adapter["schema"], "clr.inspect/1");
+    check_document("inspect-adapter", &adapter);
     assert!(adapter.to_string().contains("kind-0"));
-    json(&mut bench.clr(&["inspect", "--json", "backbone.onnx"]));
+    let backbone = json(&mut bench.clr(&["inspect", "--json", "backbone.onnx"]));
+    check_document("inspect-backbone", &backbone);
 
     let measured = json(&mut bench.clr(&[
         "eval",
@@ -59,6 +65,7 @@ fn a_task_is_trained_inspected_measured_asked_and_exported() {
         "all",
     ]));
     assert_eq!(measured["schema"], "clr.eval/1");
+    check_document("eval", &measured);
 
     let classify = [
         "classify",
@@ -73,16 +80,122 @@ fn a_task_is_trained_inspected_measured_asked_and_exported() {
     ];
     let answer = json(&mut bench.clr(&classify));
     assert_eq!(answer["schema"], "clr.classify/1");
+    check_document("classify", &answer);
     assert!(answer.to_string().contains("kind-1"));
 
     for command in ["export", "merge"] {
         let model = format!("{command}.onnx");
         let written = json(&mut bench.clr(&[command, "--json", "-b", "backbone.onnx", "-a", "t.clr", "-o", &model]));
         assert_eq!(written["schema"], format!("clr.{command}/1"));
+        check_document(command, &written);
     }
     // A merged model is an ordinary network: it can be imported again, with the task's head as its classifier.
     let again = json(&mut bench.clr(&["import", "--json", "merge.onnx", "-o", "again.onnx"]));
     assert_eq!(again["schema"], "clr.import/1");
+    check_document("import", &again);
+
+    // Two adapters, and a folder for each: which task a picture belongs to.
+    let auto = [
+        "eval",
+        "--json",
+        "-b",
+        "backbone.onnx",
+        "--auto",
+        "-a",
+        "t.clr",
+        "-a",
+        "t.clr",
+        "data",
+        "data",
+    ];
+    check_document(
+        "eval-auto",
+        &json(bench.clr(&auto).args(["--split", "all", "--limit", "2"])),
+    );
+}
+
+#[test]
+fn the_help_of_every_command_is_as_promised() {
+    check_help("clr", &|| {
+        let mut program = std::process::Command::new(assert_cmd::cargo::cargo_bin!("clr-under-test"));
+        program.env_remove("COLUMNS").env("NO_COLOR", "1");
+        program
+    });
+}
+
+#[test]
+fn an_error_is_a_document_too() {
+    let bench = Workbench::new();
+    let output = bench.clr(&["inspect", "--json", "missing.clr"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["schema"], "clr.error/1");
+    check_document("error", &document);
+}
+
+#[test]
+fn a_network_of_ones_own_is_measured_and_one_that_cannot_be_read_stops_nothing() {
+    let bench = Workbench::new();
+    std::fs::write(bench.path("broken.onnx"), b"not a network").unwrap();
+    let arguments = [
+        "bench",
+        "--json",
+        "--no-peers",
+        "--quick",
+        "--backbone",
+        "broken.onnx",
+        "backbone.onnx",
+    ];
+    let measure = ["--measure", "inference,training,loading,switching", "--adapters", "2"];
+    let sizes = ["--step-sizes", "32", "--batch", "2", "-o", "bench.json"];
+    let output = bench.clr(&arguments).args(measure).args(sizes).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    check_document("bench", &document);
+    assert_eq!(document["failures"][0]["model"], "broken.onnx");
+    let recipes: Vec<&str> = (document["inference"].as_array().unwrap().iter())
+        .map(|row| row["recipe"].as_str().unwrap())
+        .collect();
+    assert_eq!(recipes, ["linear", "clr"]);
+    assert!(document["training_step"][0]["ours"]["best"].as_f64().unwrap() > 0.0);
+    let written: Value = serde_json::from_slice(&std::fs::read(bench.path("bench.json")).unwrap()).unwrap();
+    assert_eq!(written, document);
+}
+
+/// A Python without any of the peers' packages, as far as the bench can see.
+#[cfg(unix)]
+#[test]
+fn a_peer_that_is_not_installed_is_left_out_with_the_command_that_installs_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = Workbench::new();
+    let python = bench.path("python");
+    std::fs::write(
+        &python,
+        "#!/bin/sh\necho '{\"numpy\": \"2.4.6\", \"onnxruntime\": null, \"ncnn\": null}'\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let arguments = [
+        "bench",
+        "--json",
+        "--quick",
+        "--backbone",
+        "backbone.onnx",
+        "--measure",
+        "inference",
+        "--recipes",
+        "linear",
+    ];
+    let output = bench.clr(&arguments).arg("--python").arg(&python).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("-m pip install ncnn pnnx"), "{stderr}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let missing: Vec<&str> = (document["not_installed"].as_array().unwrap().iter())
+        .map(|peer| peer["peer"].as_str().unwrap())
+        .collect();
+    assert_eq!(missing, ["onnxruntime", "openvino", "ncnn", "mnn", "pytorch"]);
+    assert!(document["inference"][0]["ratio"].is_null());
 }
 
 #[test]
@@ -95,6 +208,7 @@ fn doctor_finds_a_leak_between_splits() {
     assert_eq!(output.status.code(), Some(1));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["schema"], "clr.doctor/1");
+    check_document("doctor", &report);
     bench.clr(&["doctor", "data"]).assert().code(0);
 }
 
@@ -102,6 +216,7 @@ fn doctor_finds_a_leak_between_splits() {
 fn the_list_of_fetchable_things_needs_no_network() {
     let list = json(clr().args(["fetch", "--json"]));
     assert_eq!(list["schema"], "clr.fetch/1");
+    check_document("fetch-list", &list);
     for name in ["lite0", "fashion", "solar-cells", "climate"] {
         assert!(list.to_string().contains(name), "{name}");
     }
@@ -124,10 +239,9 @@ fn a_key_pair_signs_and_verifies_and_a_device_refuses_what_was_altered() {
     let file = clr_adapters::encode(&adapter, clr_adapters::Encoding::Int8).unwrap();
     std::fs::write(bench.path("birds.clr"), &file).unwrap();
     for name in ["fleet", "stranger"] {
-        assert_eq!(
-            json(&mut bench.clr(&["keygen", "--json", "-o", name]))["schema"],
-            "clr.keygen/1"
-        );
+        let key = json(&mut bench.clr(&["keygen", "--json", "-o", name]));
+        assert_eq!(key["schema"], "clr.keygen/1");
+        check_document("keygen", &key);
     }
     bench.clr(&["keygen", "-o", "fleet"]).assert().code(1);
     let verify = |file: &str, key: &str| {
@@ -153,6 +267,7 @@ fn a_key_pair_signs_and_verifies_and_a_device_refuses_what_was_altered() {
     ];
     let signed = json(bench.clr(&sign).args(["-o", "signed.clr"]));
     assert_eq!(signed["files"][0]["version"], 4);
+    check_document("sign", &signed);
     assert_eq!(std::fs::read(bench.path("birds.clr")).unwrap(), file);
     assert_eq!(verify("signed.clr", "fleet.pub"), Some(0));
     assert_eq!(verify("signed.clr", "stranger.pub"), Some(1));
@@ -176,6 +291,9 @@ fn a_key_pair_signs_and_verifies_and_a_device_refuses_what_was_altered() {
     assert_eq!(report.status.code(), Some(1));
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();
     assert!(report["files"][0]["refusal"].as_str().unwrap().contains("checksum"));
+    check_document("verify-refused", &report);
+    let report = json(&mut bench.clr(&["verify", "--json", "--key", "fleet.pub", "signed.clr"]));
+    check_document("verify", &report);
     let inspected = json(&mut bench.clr(&["inspect", "--json", "signed.clr"]));
     assert_eq!(inspected["signature"]["class"], "publisher");
 }

@@ -3,6 +3,7 @@
 mod adapter_size;
 mod bad_input;
 mod commands;
+mod documents;
 mod engines_agree;
 mod fixtures;
 #[cfg(unix)]
@@ -12,9 +13,12 @@ mod nothing_is_forgotten;
 mod one_way_in;
 #[cfg(unix)]
 mod output_tried_first;
+mod promises;
 #[cfg(unix)]
 mod push_and_pull;
 mod reproducible;
 mod stated_preprocessing;
 #[cfg(unix)]
 mod teaching;
+#[cfg(unix)]
+mod unreadable_files;

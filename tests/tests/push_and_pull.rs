@@ -6,7 +6,10 @@ use clr_adapters::{Encoding, Recipe, decode, encode};
 use clr_transfer::{Link, ServeLimits, SystemClock, serve};
 use serde_json::Value;
 
-use crate::fixtures::{clr, lite0, random_adapter};
+use crate::{
+    fixtures::{clr, lite0, random_adapter},
+    promises::check_document,
+};
 
 #[expect(dead_code, reason = "the crate's own tests use all of it")]
 #[path = "../../adapters/transfer/tests/memory_device.rs"]
@@ -72,17 +75,23 @@ fn a_new_version_travels_as_a_difference_from_the_file_beside_it_and_comes_back_
         let row = &pushed["files"][0];
         assert!(row["base"].as_str().unwrap().ends_with("birds-1.clr"), "{row}");
         assert_eq!(row["version"], 2);
+        check_document("push", &pushed);
         assert!(row["sent"].as_u64().unwrap() < second.len() as u64 / 5, "{row}");
         assert!(device.holds(&second));
 
         let pulled = json(&["pull", "birds", "--from", place, "-o", "back.clr"], here);
         assert_eq!(pulled["version"], 2);
+        check_document("pull", &pulled);
         assert_eq!(std::fs::read(here.join("back.clr")).unwrap(), second);
 
-        json(&["device", "switch", "birds", "--at", place], here);
-        assert_eq!(json(&["device", "status", "--at", place], here)["active_task"], "birds");
+        let switched = json(&["device", "switch", "birds", "--at", place], here);
+        check_document("device-switch", &switched);
+        let status = json(&["device", "status", "--at", place], here);
+        assert_eq!(status["active_task"], "birds");
+        check_document("device-status", &status);
         let listed = json(&["device", "--at", place, "list"], here);
         assert_eq!(listed["tasks"][0]["task"], "birds");
+        check_document("device-list", &listed);
         let text = clr().args(["device", "list", "--at", place]).output().unwrap();
         assert!(String::from_utf8_lossy(&text.stdout).contains("birds *"));
 

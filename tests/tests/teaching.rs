@@ -60,6 +60,7 @@ fn a_photograph_beyond_the_cap_is_scaled_and_what_cannot_be_read_stops_nothing()
         (&2.into(), &1.into()),
         "{document}"
     );
+    crate::promises::check_document("device-teach", &document);
     let left_out = document["left_out"].as_array().unwrap();
     assert_eq!(left_out.len(), 2, "{document}");
     assert!(

@@ -1,6 +1,6 @@
 //! Folding a task's norm into its sites: exact arithmetic (f64 inside), the same function with fewer numbers.
 //!
-//! `s = γ / √(σ² + ε)`, `K' = K · s`, `b' = β − μ · s` (CLR paper, section 3; `docs/adapter-format.md`, "Folding").
+//! `s = γ / √(σ² + ε)`, `K' = K · s`, `b' = β − μ · s` (CLR paper, section 3; `docs/reference/adapter-format.md`, "Folding").
 //! A convolution's own bias `c`, which stands *before* the norm, goes behind the CLR layer too: `b' = β + (c − μ) · s`.
 //! That is the reprogramming layer applied to the bias-free feature map; at the border a bias added before the zero
 //! padding would be another function.

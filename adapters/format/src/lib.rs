@@ -1,6 +1,6 @@
 //! What an adapter is: one task for a frozen backbone, its file format, signing, folding, quantising and limits.
 //!
-//! The crate is `no_std` with `alloc`; the byte map stands in `docs/adapter-format.md`.
+//! The crate is `no_std` with `alloc`; the byte map stands in `docs/reference/adapter-format.md`.
 //!
 //! ```
 //! use clr_adapters::{Encoding, decode, encode};
@@ -80,3 +80,8 @@ pub use signature::{Signature, SignerClass, sign, signature};
 pub use text::{TextError, text_from_bytes};
 pub use trust::{Admitted, MinimumVersion, Policy, Trust, TrustedKey, admit, admit_release};
 pub use validate::{AUTO, check_task_name};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

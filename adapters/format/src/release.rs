@@ -1,7 +1,7 @@
 //! Release statements: what a publisher signs, small enough to be verified before the file itself arrives.
 //!
 //! A statement names the file's signed content by length and SHA-256, and repeats what a device decides by: task, version,
-//! backbone, expiry and audience. Layout: `docs/adapter-format.md`, "Release statement".
+//! backbone, expiry and audience. Layout: `docs/reference/adapter-format.md`, "Release statement".
 
 use alloc::{string::String, string::ToString, vec::Vec};
 use core::fmt;

@@ -58,7 +58,7 @@ impl core::fmt::Display for SectionKind {
     }
 }
 
-/// How the numbers of one section are coded; formulas in `docs/adapter-format.md`.
+/// How the numbers of one section are coded; formulas in `docs/reference/adapter-format.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]

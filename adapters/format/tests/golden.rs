@@ -11,7 +11,7 @@ use clr_adapters::{
     Terms, Trial, decode, encode, sign, sign_release,
 };
 
-/// The values of `docs/adapter-format.md`, "Golden files": all of them are exact in every encoding.
+/// The values of `docs/reference/adapter-format.md`, "Golden files": all of them are exact in every encoding.
 fn documented(version: u16) -> Adapter {
     let mut adapter = version_1();
     if version >= 2 {
@@ -130,7 +130,7 @@ fn every_version_decodes_to_the_documented_values() {
     }
 }
 
-/// The key of `docs/adapter-format.md`, "Golden files".
+/// The key of `docs/reference/adapter-format.md`, "Golden files".
 fn key() -> SecretKey {
     SecretKey::from_bytes(&[0x5e; 32])
 }

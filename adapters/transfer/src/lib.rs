@@ -21,7 +21,7 @@
 //!   │ ◀────────────────────────────────────────────────────────────────── │
 //! ```
 //!
-//! The byte map stands in `docs/update-protocol.md`. A frame is `00 COBS(body ‖ CRC-32) 00`; a body is a head of nine bytes
+//! The byte map stands in `docs/reference/update-protocol.md`. A frame is `00 COBS(body ‖ CRC-32) 00`; a body is a head of nine bytes
 //! (direction, session, sequence) and one message in postcard. One request is under way at a time; a damaged one is asked for again,
 //! a doubled one is answered with the reply that it had before. The crate is `no_std` with `alloc`; the feature `std` (on by default)
 //! adds the transports: TCP, Unix sockets, serial lines, standard input and output, a command's pipes.
@@ -91,3 +91,8 @@ pub use teaching::{
 #[cfg(feature = "std")]
 pub use transport::{Endpoint, EndpointClient, EndpointError, Link};
 pub use tuning::{TunePhase, TuneRequest, TuneStatus, parse_bytes};
+
+/// The example of the README compiles.
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

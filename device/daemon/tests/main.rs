@@ -2,6 +2,8 @@
 #![cfg(target_os = "linux")]
 
 mod daemon;
+#[path = "../../../tests/tests/promises.rs"]
+mod promises;
 #[path = "../../engine/tests/scenes.rs"]
 mod scenes;
 #[path = "../../engine/tests/seeded.rs"]

@@ -30,12 +30,19 @@ mod plan;
 #[cfg(feature = "tract")]
 mod reference;
 mod resident;
+mod scorer;
 mod tasks;
 
-pub use auto::{Choice, ChooserOptions, Runner, Status, TaskChooser, TaskScore, score_tasks};
+pub use auto::{Choice, ChooserOptions, Runner, Status, TaskChooser, score_tasks};
 pub use classification::{Classification, Ranked};
 pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};
 pub use error::EngineError;
 pub use memory::{give_back_memory, resident_memory};
 pub use resident::ResidentAdapter;
+pub use scorer::TaskScore;
 pub use tasks::TaskSet;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -117,7 +117,7 @@ impl Reprogrammed {
 
     /// Bytes of the adapter's parameters; those of the backbone are shared.
     pub(crate) fn bytes(&self, recipe: Recipe, backbone: &Backbone) -> usize {
-        let values = match self {
+        let values: usize = match self {
             Self::Native { sites, .. } => (backbone.sites().iter().zip(sites))
                 .filter(|(site, _)| recipe.site_kind(site.kernel) != SiteKind::Frozen)
                 .map(|(_, parameters)| parameters.block_len())

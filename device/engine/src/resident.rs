@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clr_adapters::{Preprocessing, Profile, Recipe};
 
-use crate::{auto::Scorer, plan::Reprogrammed};
+use crate::{plan::Reprogrammed, scorer::Scorer};
 
 /// An adapter in the form that the plan reads: nothing is copied, packed or checked when a frame comes.
 ///

@@ -56,7 +56,7 @@ fn threads_do_not_change_a_bit() {
 }
 
 #[test]
-fn recipes_with_the_same_sites_share_a_plan() {
+fn recipes_of_every_kind_share_one_plan_per_input_size() {
     let backbone = backbone(Architecture::ResNet18, 64);
     let engine = engine(backbone.clone(), 1, Kernels::Fused);
     assert_eq!(engine.memory().plans, 0);
@@ -66,12 +66,15 @@ fn recipes_with_the_same_sites_share_a_plan() {
         .collect();
     assert_eq!((prepared.len(), engine.memory().plans), (3, 1));
     let weights = engine.memory().packed_weights;
-    engine
-        .prepare(&adapter(&backbone, Recipe::ClrFull, "any", 3, 1))
-        .unwrap();
-    assert_eq!(
-        (engine.memory().plans, engine.memory().packed_weights),
-        (2, weights),
-        "another plan, the same weights"
+    let mut larger = adapter(&backbone, Recipe::ClrFull, "any", 3, 1);
+    engine.prepare(&larger).unwrap();
+    assert_eq!((engine.memory().plans, engine.memory().packed_weights), (1, weights));
+    (larger.header.preprocessing.height, larger.header.preprocessing.width) = (96, 96);
+    engine.prepare(&larger).unwrap();
+    let memory = engine.memory();
+    assert_eq!(memory.plans, 2);
+    assert!(
+        memory.packed_weights >= weights,
+        "weights are shared unless a size takes another form of them"
     );
 }

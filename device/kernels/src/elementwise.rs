@@ -1,9 +1,8 @@
 //! Element by element: sums, products, per-channel scale and bias, where they could not be fused into a convolution.
 
 use super::{
-    dispatch::{Kernel, dispatch},
-    lanes::{LANES, Lanes, Level},
     rows::{AFFINE_PARAMETERS, Bounds},
+    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// Which operation on two values.
@@ -15,75 +14,116 @@ pub enum Binary {
     Mul,
 }
 
-/// `out = left ∘ right`, clamped. `right` has the shape of `left`, or one pixel per block: `plane` is then the number
-/// of values per block of `left`.
+impl Binary {
+    #[inline(always)]
+    pub(crate) fn of<V: Vector>(self, a: V, b: V) -> V {
+        match self {
+            Self::Add => a.add(b),
+            Self::Mul => a.mul(b),
+        }
+    }
+}
+
+/// How the right operand of a [`Binary`] meets the left one, `[⌈C / 16⌉, H, W, 16]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broadcast {
+    /// Value by value: the same shape.
+    None,
+    /// One value per channel: `[⌈C / 16⌉, 1, 1, 16]` (ONNX `[N, C, 1, 1]`).
+    Channels,
+    /// One value per pixel: `[1, H, W, 16]`, of which lane 0 counts (ONNX `[N, 1, H, W]`).
+    Pixels,
+}
+
+/// `out = left ∘ right`, clamped. `right` has the shape of `left` or one value per channel, as its length tells;
+/// `plane` is the number of values per block of `left`.
 pub fn binary(level: Level, op: Binary, left: &[f32], right: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
-    assert_eq!(left.len(), out.len());
-    if left.len() == right.len() {
-        dispatch(
-            level,
-            &mut Pairwise {
-                op,
-                left,
-                right,
-                out,
-                bounds,
-            },
-        );
+    let broadcast = if left.len() == right.len() {
+        Broadcast::None
     } else {
-        assert_eq!(left.len() / plane * LANES, right.len());
-        for ((left, right), out) in left.chunks(plane).zip(right.chunks(LANES)).zip(out.chunks_mut(plane)) {
-            dispatch(
-                level,
-                &mut PerChannel {
-                    op,
-                    left,
-                    right,
-                    out,
-                    bounds,
-                },
-            );
-        }
-    }
+        Broadcast::Channels
+    };
+    broadcast_binary(level, op, broadcast, left, right, plane, out, bounds);
 }
 
-struct Pairwise<'a> {
+/// Like [`binary`], with any [`Broadcast`] of `right`.
+pub fn broadcast_binary(
+    level: Level,
     op: Binary,
+    broadcast: Broadcast,
+    left: &[f32],
+    right: &[f32],
+    plane: usize,
+    out: &mut [f32],
+    bounds: Bounds,
+) {
+    assert_eq!(left.len(), out.len());
+    check(broadcast, left, right, plane);
+    dispatch(
+        level,
+        Combine {
+            op,
+            broadcast,
+            left,
+            right,
+            plane,
+            out,
+            bounds,
+        },
+    );
+}
+
+/// Asserts that the operands fit.
+pub(crate) fn check(broadcast: Broadcast, left: &[f32], right: &[f32], plane: usize) {
+    assert!(left.len().is_multiple_of(plane) && plane.is_multiple_of(LANES));
+    let expected = match broadcast {
+        Broadcast::None => left.len(),
+        Broadcast::Channels => left.len() / plane * LANES,
+        Broadcast::Pixels => plane,
+    };
+    assert_eq!(right.len(), expected, "{broadcast:?} of {} values", left.len());
+}
+
+struct Combine<'a> {
+    op: Binary,
+    broadcast: Broadcast,
     left: &'a [f32],
     right: &'a [f32],
+    plane: usize,
     out: &'a mut [f32],
     bounds: Bounds,
 }
 
-impl Kernel for Pairwise<'_> {
+impl Kernel for Combine<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
-        let Bounds { low, high } = self.bounds;
-        let all = self.out.iter_mut().zip(self.left).zip(self.right);
-        match self.op {
-            Binary::Add => all.for_each(|((out, &a), &b)| *out = clamp(a + b, low, high)),
-            Binary::Mul => all.for_each(|((out, &a), &b)| *out = clamp(a * b, low, high)),
-        }
-    }
-}
-
-struct PerChannel<'a> {
-    op: Binary,
-    left: &'a [f32],
-    right: &'a [f32],
-    out: &'a mut [f32],
-    bounds: Bounds,
-}
-
-impl Kernel for PerChannel<'_> {
-    #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
-        let Bounds { low, high } = self.bounds;
-        for (out, left) in self.out.chunks_exact_mut(LANES).zip(self.left.chunks_exact(LANES)) {
-            let all = out.iter_mut().zip(left).zip(self.right);
-            match self.op {
-                Binary::Add => all.for_each(|((out, &a), &b)| *out = clamp(a + b, low, high)),
-                Binary::Mul => all.for_each(|((out, &a), &b)| *out = clamp(a * b, low, high)),
+    fn run<S: Simd>(self, s: S) {
+        let (low, high) = (s.splat(self.bounds.low), s.splat(self.bounds.high));
+        let pixels = self.plane / LANES;
+        let (left, right, out) = (vectors(self.left), vectors(self.right), vectors_mut(self.out));
+        match self.broadcast {
+            Broadcast::None => {
+                for ((left, right), out) in left.iter().zip(right).zip(out) {
+                    let value = self.op.of(s.load(left), s.load(right));
+                    value.clamp(low, high).store(out);
+                }
+            }
+            Broadcast::Channels => {
+                let blocks = left.chunks_exact(pixels).zip(out.chunks_exact_mut(pixels));
+                for ((left, out), right) in blocks.zip(right) {
+                    let right = s.load(right);
+                    for (left, out) in left.iter().zip(out) {
+                        self.op.of(s.load(left), right).clamp(low, high).store(out);
+                    }
+                }
+            }
+            Broadcast::Pixels => {
+                for (left, out) in left.chunks_exact(pixels).zip(out.chunks_exact_mut(pixels)) {
+                    for ((left, right), out) in left.iter().zip(right).zip(out) {
+                        let value = self.op.of(s.load(left), s.splat(right[0]));
+                        value.clamp(low, high).store(out);
+                    }
+                }
             }
         }
     }
@@ -92,75 +132,71 @@ impl Kernel for PerChannel<'_> {
 /// `out = x · scale + bias`, clamped; `parameters` are `[scale 16, bias 16]` per block of `plane` values.
 pub fn affine(level: Level, x: &[f32], parameters: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
     assert!(x.len() == out.len() && x.len() / plane * AFFINE_PARAMETERS == parameters.len());
-    for ((x, parameters), out) in x
-        .chunks(plane)
-        .zip(parameters.chunks(AFFINE_PARAMETERS))
-        .zip(out.chunks_mut(plane))
-    {
-        dispatch(
-            level,
-            &mut Affine {
-                x,
-                parameters,
-                out,
-                bounds,
-            },
-        );
-    }
+    dispatch(
+        level,
+        Affine {
+            x,
+            parameters,
+            plane,
+            out,
+            bounds,
+        },
+    );
 }
 
 struct Affine<'a> {
     x: &'a [f32],
     parameters: &'a [f32],
+    plane: usize,
     out: &'a mut [f32],
     bounds: Bounds,
 }
 
 impl Kernel for Affine<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
-        // SAFETY: `affine` has checked the lengths; whole blocks of sixteen only.
-        unsafe {
-            let scale = V::load(self.parameters.as_ptr());
-            let bias = V::load(self.parameters.as_ptr().add(LANES));
-            let (low, high) = (V::splat(self.bounds.low), V::splat(self.bounds.high));
-            for (out, x) in self.out.chunks_exact_mut(LANES).zip(self.x.chunks_exact(LANES)) {
-                bias.fma(V::load(x.as_ptr()), scale)
-                    .clamp(low, high)
-                    .store(out.as_mut_ptr());
+    fn run<S: Simd>(self, s: S) {
+        let (low, high) = (s.splat(self.bounds.low), s.splat(self.bounds.high));
+        let blocks = self
+            .x
+            .chunks_exact(self.plane)
+            .zip(self.out.chunks_exact_mut(self.plane));
+        for ((x, out), parameters) in blocks.zip(vectors(self.parameters).as_chunks::<2>().0) {
+            let [scale, bias] = parameters.each_ref().map(|values| s.load(values));
+            for (x, out) in vectors(x).iter().zip(vectors_mut(out)) {
+                bias.fma(s.load(x), scale).clamp(low, high).store(out);
             }
         }
     }
 }
 
-/// `out = x if x ≥ 0 else slope · x`, slope `[16]` per block of `plane` values.
+/// `out = x if x ≥ 0 else slope · x`, slope `[16]` per block of `plane` values (ONNX `PRelu`).
 pub fn prelu(level: Level, x: &[f32], slope: &[f32], plane: usize, out: &mut [f32]) {
     assert!(x.len() == out.len() && x.len() / plane * LANES == slope.len());
-    for ((x, slope), out) in x.chunks(plane).zip(slope.chunks(LANES)).zip(out.chunks_mut(plane)) {
-        dispatch(level, &mut PRelu { x, slope, out });
-    }
+    dispatch(level, PRelu { x, slope, plane, out });
 }
 
 struct PRelu<'a> {
     x: &'a [f32],
     slope: &'a [f32],
+    plane: usize,
     out: &'a mut [f32],
 }
 
 impl Kernel for PRelu<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
-        for (out, x) in self.out.chunks_exact_mut(LANES).zip(self.x.chunks_exact(LANES)) {
-            for ((out, &x), &slope) in out.iter_mut().zip(x).zip(self.slope) {
-                *out = if x < 0.0 { slope * x } else { x };
+    fn run<S: Simd>(self, s: S) {
+        let blocks = self
+            .x
+            .chunks_exact(self.plane)
+            .zip(self.out.chunks_exact_mut(self.plane));
+        for ((x, out), slope) in blocks.zip(vectors(self.slope)) {
+            let slope = s.load(slope);
+            for (x, out) in vectors(x).iter().zip(vectors_mut(out)) {
+                let x = s.load(x);
+                x.select_below(s.zero(), slope.mul(x), x).store(out);
             }
         }
     }
-}
-
-/// Like `f32::clamp`, for bounds that are known to be in order; NaN stays.
-#[inline(always)]
-fn clamp(x: f32, low: f32, high: f32) -> f32 {
-    let x = if x < low { low } else { x };
-    if x > high { high } else { x }
 }

@@ -1,14 +1,11 @@
-//! The dense layer: `weight [O, I] · x [I] + bias [O]`.
+//! The dense layer: `weight [O, I] · x [I] + bias [O]`, forward and backward.
 
-use super::{
-    dispatch::{Kernel, dispatch},
-    lanes::{LANES, Lanes, Level},
-};
+use super::simd::{Kernel, LANES, Level, Simd, Vector, dispatch};
 
 /// `out = weight · x + bias`. Every row is summed in the same order, whatever the number of rows.
 pub fn dense(level: Level, weight: &[f32], bias: &[f32], x: &[f32], out: &mut [f32]) {
     assert!(bias.len() == out.len() && weight.len() == out.len() * x.len());
-    dispatch(level, &mut Dense { weight, bias, x, out });
+    dispatch(level, Dense { weight, bias, x, out });
 }
 
 struct Dense<'a> {
@@ -19,30 +16,63 @@ struct Dense<'a> {
 }
 
 impl Kernel for Dense<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
-        const STEP: usize = 4 * LANES;
+    fn run<S: Simd>(self, s: S) {
         let length = self.x.len();
+        let (xs, x_rest) = self.x.as_chunks::<LANES>();
+        let (steps, _) = xs.as_chunks::<4>();
+        // Values behind the last whole step of four vectors are summed one by one.
+        let rest = steps.len() * 4 * LANES;
+        let x_rest = &self.x[length - x_rest.len() - (xs.len() - steps.len() * 4) * LANES..];
         for (index, (out, &bias)) in self.out.iter_mut().zip(self.bias).enumerate() {
             let row = &self.weight[index * length..(index + 1) * length];
-            // SAFETY: both slices have `length` values and only whole steps are read.
-            let mut sum = unsafe {
-                let mut sums = [V::splat(0.0); 4];
-                for at in (0..length / STEP * STEP).step_by(STEP) {
-                    for part in 0..4 {
-                        let offset = at + part * LANES;
-                        let x = V::load(self.x.as_ptr().add(offset));
-                        sums[part] = sums[part].fma(x, V::load(row.as_ptr().add(offset)));
-                    }
+            let mut sums = [s.zero(); 4];
+            for (x, weight) in steps.iter().zip(row.as_chunks::<LANES>().0.as_chunks::<4>().0) {
+                for part in 0..4 {
+                    sums[part] = sums[part].fma(s.load(&x[part]), s.load(&weight[part]));
                 }
-                let mut lanes = [0.0f32; LANES];
-                sums[0].add(sums[1]).add(sums[2].add(sums[3])).store(lanes.as_mut_ptr());
-                lanes.iter().sum::<f32>()
-            };
-            for at in length / STEP * STEP..length {
-                sum += self.x[at] * row[at];
+            }
+            let lanes = sums[0].add(sums[1]).add(sums[2].add(sums[3])).lanes();
+            let mut sum = lanes.iter().sum::<f32>();
+            for (x, weight) in x_rest.iter().zip(&row[rest..]) {
+                sum += x * weight;
             }
             *out = sum + bias;
+        }
+    }
+}
+
+/// `dx = weightᵀ · dy`: the gradient of [`dense`]'s input.
+pub fn dense_gradient(level: Level, weight: &[f32], dy: &[f32], dx: &mut [f32]) {
+    assert_eq!(weight.len(), dy.len() * dx.len());
+    dispatch(level, DenseGradient { weight, dy, dx });
+}
+
+struct DenseGradient<'a> {
+    weight: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Kernel for DenseGradient<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.dx.fill(0.0);
+        if self.dx.is_empty() {
+            return;
+        }
+        for (row, &dy) in self.weight.chunks_exact(self.dx.len()).zip(self.dy) {
+            let (weights, weight_rest) = row.as_chunks::<LANES>();
+            let (dxs, dx_rest) = self.dx.as_chunks_mut::<LANES>();
+            let g = s.splat(dy);
+            for (weight, dx) in weights.iter().zip(dxs) {
+                s.load(dx).fma(s.load(weight), g).store(dx);
+            }
+            for (weight, dx) in weight_rest.iter().zip(dx_rest) {
+                *dx += weight * dy;
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From planes to blocks and back.
 
-use super::lanes::LANES;
+use super::simd::LANES;
 
 /// `[C, H, W]` to `[H, W, C]`: the picture as the first convolution reads it.
 pub fn interleave(planes: &[f32], channels: usize, out: &mut [f32]) {
@@ -84,6 +84,21 @@ pub fn pad(x: &[f32], size: [usize; 2], pads: [usize; 4], value: f32, out: &mut 
             .zip(out[pads[0] * row..].chunks_exact_mut(row))
         {
             to[pads[1] * LANES..][..from.len()].copy_from_slice(from);
+        }
+    }
+}
+
+/// `[C, P]` to `[⌈C / 16⌉, P, 16]`: the way back of [`unblock`], and the gradient of flattening a map. The lanes beyond
+/// `channels` are zero.
+pub fn block_planes(planes: &[f32], channels: usize, out: &mut [f32]) {
+    let pixels = planes.len() / channels;
+    assert_eq!(out.len(), channels.div_ceil(LANES) * pixels * LANES);
+    for (planes, out) in planes.chunks(pixels * LANES).zip(out.chunks_exact_mut(pixels * LANES)) {
+        for (pixel, out) in out.chunks_exact_mut(LANES).enumerate() {
+            out.fill(0.0);
+            for (out, plane) in out.iter_mut().zip(planes.chunks_exact(pixels)) {
+                *out = plane[pixel];
+            }
         }
     }
 }

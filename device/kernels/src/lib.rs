@@ -1,6 +1,9 @@
 //! f32 kernels over blocks of sixteen channels, `[⌈C / 16⌉, H, W, 16]`: what the engine's plan computes, and what learning on a
 //! processor adds to it.
 //!
+//! Where C is no multiple of 16, the last block has lanes beyond the channels. Kernels that work lane by lane carry them along, and
+//! they may then hold anything; kernels that mix channels do not read them, and write zeros there.
+//!
 //! Lengths come from a plan that was checked when it was made; every kernel asserts them once more, and panics on operands that do not
 //! fit.
 
@@ -16,36 +19,50 @@
 
 mod activation;
 mod arena;
+mod channels;
 mod depthwise;
-mod dispatch;
 mod elementwise;
 mod head;
-mod lanes;
 mod layout;
 mod learn;
+mod norm;
 mod pack;
 mod parameters;
+mod pixels;
 mod pool;
 mod rows;
+
+mod simd;
 mod site;
 mod tile;
 mod winograd;
 
 pub use activation::{Smooth, activate, split};
 pub use arena::Arena;
-pub use elementwise::{Binary, affine, binary, prelu};
-pub use head::dense;
-pub use lanes::{LANES, Level};
-pub use layout::{block, block_channels, concat, interleave, pad, unblock};
+pub use channels::{channel_conv, channel_conv_outputs, gather_channels, softmax_groups};
+pub use elementwise::{Binary, Broadcast, affine, binary, broadcast_binary, prelu};
+pub use head::{dense, dense_gradient};
+pub use layout::{block, block_channels, block_planes, concat, interleave, pad, unblock};
 pub use learn::{
-    ConvGradient, affine_forward, affine_gradient, clamp_gradient, clr_forward, clr_gradient, global_average_gradient,
-    pool_gradient,
+    ConvGradient, accumulate, activation_gradient, affine_forward, affine_gradient, binary_gradient,
+    channel_conv_gradient, clamp_gradient, clr_forward, clr_gradient, concat_gradient, gather_channels_gradient,
+    global_average_gradient, pool_gradient, prelu_gradient, softmax_groups_gradient,
+};
+pub use norm::{
+    GroupNorm, LayerNorm, ResponseNorm, global_response_norm, global_response_norm_gradient, group_norm,
+    group_norm_gradient, layer_norm, layer_norm_gradient,
 };
 pub use pack::{Form, PackedConv};
 pub use parameters::{pack_parameters, unpack_parameters};
+pub use pixels::PixelMap;
 pub use pool::{PoolKind, PoolShape, global_average, pool};
 pub use rows::{AFFINE_PARAMETERS, Bounds};
+pub use simd::{LANES, Level};
 pub use site::{Post, Site};
 
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod proof;
 #[cfg(test)]
 mod tests;

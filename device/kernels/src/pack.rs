@@ -2,7 +2,7 @@
 
 use clr_onnx::Conv;
 
-use super::{lanes::LANES, winograd::transform_weights};
+use super::{simd::LANES, winograd::transform_weights};
 
 /// A frozen convolution, without bias.
 #[derive(Debug)]

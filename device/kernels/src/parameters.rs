@@ -1,6 +1,6 @@
 //! What stands behind a convolution, channel by channel, between rows and blocks of sixteen channels.
 
-use super::lanes::LANES;
+use super::simd::LANES;
 
 /// `weights` `[C][taps]` and `bias` `[C]` as `[taps][16]`, bias `[16]` per block: a CLR layer's parameters with nine taps, scale and bias with
 /// one. Lanes beyond the channels are zero.

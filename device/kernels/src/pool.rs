@@ -1,9 +1,6 @@
 //! Pooling on blocks of sixteen channels.
 
-use super::{
-    dispatch::{Kernel, dispatch},
-    lanes::{LANES, Lanes, Level},
-};
+use super::simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut};
 
 /// Which pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,25 +21,47 @@ pub struct PoolShape {
     pub kind: PoolKind,
     /// Size of the input.
     pub input: [usize; 2],
-    /// Size of the output.
+    /// Size of the output; with ONNX's `ceil_mode`, the last windows reach beyond the padded input.
     pub output: [usize; 2],
     /// Size of the window.
     pub kernel: [usize; 2],
     /// Distance of windows.
     pub stride: [usize; 2],
+    /// Distance of the places that a window reads.
+    pub dilation: [usize; 2],
     /// Top, left, bottom, right.
     pub pads: [usize; 4],
 }
 
+/// The places along one axis that one window reads: `from`, `from + step`, … below `to`.
+#[derive(Clone, Copy)]
+pub(crate) struct Window {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) step: usize,
+}
+
+impl Window {
+    #[inline(always)]
+    pub(crate) fn places(self) -> impl Iterator<Item = usize> + Clone {
+        (self.from..self.to).step_by(self.step)
+    }
+}
+
 impl PoolShape {
-    /// The rows or columns, from and to, of the window's part inside the plane.
-    pub(crate) fn window(&self, axis: usize, at: usize) -> (usize, usize) {
-        let start = at * self.stride[axis];
-        let from = start.max(self.pads[axis]) - self.pads[axis];
-        let to = (start + self.kernel[axis])
-            .saturating_sub(self.pads[axis])
-            .min(self.input[axis]);
-        (from, to)
+    /// The rows (axis 0) or columns of the part of window `at` that lies inside the plane.
+    #[inline(always)]
+    pub(crate) fn window(&self, axis: usize, at: usize) -> Window {
+        let (start, pad, step) = (at * self.stride[axis], self.pads[axis], self.dilation[axis]);
+        // The first of the window's places that is not in the padding before the plane.
+        let skipped = pad.saturating_sub(start).div_ceil(step);
+        let from = start + skipped * step - pad;
+        let to = (start + (self.kernel[axis] - 1) * step + 1).saturating_sub(pad);
+        Window {
+            from,
+            to: to.min(self.input[axis]),
+            step,
+        }
     }
 
     /// What the mean of the window at `at` (row, column) divides by, at least 1. `include_pad` counts the window's part inside the padded
@@ -51,23 +70,25 @@ impl PoolShape {
         let along = |axis: usize| {
             if include_pad {
                 let start = at[axis] * self.stride[axis];
-                (start + self.kernel[axis])
-                    .min(self.input[axis] + self.pads[axis] + self.pads[axis + 2])
+                let padded = self.input[axis] + self.pads[axis] + self.pads[axis + 2];
+                padded
                     .saturating_sub(start)
+                    .div_ceil(self.dilation[axis])
+                    .min(self.kernel[axis])
             } else {
-                let (from, to) = self.window(axis, at[axis]);
-                to.saturating_sub(from)
+                self.window(axis, at[axis]).places().count()
             }
         };
         (along(0) * along(1)).max(1)
     }
 }
 
-/// Pools one block: `x [H, W, 16]` to `out [H', W', 16]`.
+/// Pools one block: `x [H, W, 16]` to `out [H', W', 16]`. A window that lies in the padding alone has the maximum −∞
+/// and the mean 0.
 pub fn pool(level: Level, shape: &PoolShape, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), shape.input[0] * shape.input[1] * LANES);
     assert_eq!(out.len(), shape.output[0] * shape.output[1] * LANES);
-    dispatch(level, &mut Pool { shape, x, out });
+    dispatch(level, Pool { shape, x, out });
 }
 
 struct Pool<'a> {
@@ -77,31 +98,31 @@ struct Pool<'a> {
 }
 
 impl Kernel for Pool<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
+    fn run<S: Simd>(self, s: S) {
         let PoolShape {
             kind, input, output, ..
         } = *self.shape;
-        for y in 0..output[0] {
-            let (y0, y1) = self.shape.window(0, y);
-            for x in 0..output[1] {
-                let (x0, x1) = self.shape.window(1, x);
+        let (plane, out) = (vectors(self.x), vectors_mut(self.out));
+        for (y, row) in out.chunks_exact_mut(output[1]).enumerate() {
+            let rows = self.shape.window(0, y);
+            for (x, out) in row.iter_mut().enumerate() {
+                let columns = self.shape.window(1, x);
                 let max = kind == PoolKind::Max;
-                // SAFETY: the window is cut to the plane, lengths are checked by `pool`.
-                unsafe {
-                    let mut value = V::splat(if max { f32::NEG_INFINITY } else { 0.0 });
-                    for iy in y0..y1 {
-                        for ix in x0..x1 {
-                            let next = V::load(self.x.as_ptr().add((iy * input[1] + ix) * LANES));
-                            value = if max { next.max(value) } else { value.add(next) };
-                        }
+                let mut value = s.splat(if max { f32::NEG_INFINITY } else { 0.0 });
+                for iy in rows.places() {
+                    let line = &plane[iy * input[1]..][..input[1]];
+                    for ix in columns.places() {
+                        let next = s.load(&line[ix]);
+                        value = if max { next.max(value) } else { value.add(next) };
                     }
-                    if let PoolKind::Average { include_pad } = kind {
-                        let count = self.shape.count([y, x], include_pad);
-                        value = value.mul(V::splat(1.0 / count as f32));
-                    }
-                    value.store(self.out.as_mut_ptr().add((y * output[1] + x) * LANES));
                 }
+                if let PoolKind::Average { include_pad } = kind {
+                    let count = self.shape.count([y, x], include_pad);
+                    value = value.mul(s.splat(1.0 / count as f32));
+                }
+                value.store(out);
             }
         }
     }
@@ -110,27 +131,26 @@ impl Kernel for Pool<'_> {
 /// The mean of every channel: `x [C / 16, plane / 16, 16]` to `out [C / 16, 16]`.
 pub fn global_average(level: Level, x: &[f32], plane: usize, out: &mut [f32]) {
     assert_eq!(x.len() / plane * LANES, out.len());
-    for (x, out) in x.chunks_exact(plane).zip(out.chunks_exact_mut(LANES)) {
-        dispatch(level, &mut GlobalAverage { x, out });
-    }
+    dispatch(level, GlobalAverage { x, plane, out });
 }
 
 struct GlobalAverage<'a> {
     x: &'a [f32],
+    plane: usize,
     out: &'a mut [f32],
 }
 
 impl Kernel for GlobalAverage<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
-        // SAFETY: `global_average` hands over whole blocks of sixteen.
-        unsafe {
-            let mut sum = V::splat(0.0);
-            for pixel in self.x.chunks_exact(LANES) {
-                sum = sum.add(V::load(pixel.as_ptr()));
+    fn run<S: Simd>(self, s: S) {
+        let share = s.splat(1.0 / (self.plane / LANES) as f32);
+        for (x, out) in self.x.chunks_exact(self.plane).zip(vectors_mut(self.out)) {
+            let mut sum = s.zero();
+            for pixel in vectors(x) {
+                sum = sum.add(s.load(pixel));
             }
-            let pixels = (self.x.len() / LANES) as f32;
-            sum.mul(V::splat(1.0 / pixels)).store(self.out.as_mut_ptr());
+            sum.mul(share).store(out);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the row kernels share: parameter layouts and bounds.
 
-use super::lanes::LANES;
+use super::simd::LANES;
 
 /// Bounds of a clamp; infinite ones do nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -10,6 +10,7 @@
 mod adam;
 mod adapter;
 mod augment;
+mod batch;
 mod classifier;
 mod ema;
 mod error;
@@ -40,3 +41,8 @@ pub use random::{Purpose, stream};
 pub use schedule::Rate;
 pub use site::{FrozenSite, Multiplier, NormedSite, Site, Weight};
 pub use step::{Checkpointing, Gradients, LossFn, StepOutput};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -57,14 +57,14 @@ impl Checkpointing {
 }
 
 /// One image's part of a step.
-struct Part {
-    logits: Vec<f32>,
-    loss: f32,
+pub(crate) struct Part {
+    pub(crate) logits: Vec<f32>,
+    pub(crate) loss: f32,
     /// The features that the head read, with dropout.
-    features: Vec<f32>,
-    d_logits: Vec<f32>,
+    pub(crate) features: Vec<f32>,
+    pub(crate) d_logits: Vec<f32>,
     /// Gradient of the sites, in blocks; empty if none is trained.
-    sites: Vec<f32>,
+    pub(crate) sites: Vec<f32>,
 }
 
 impl Network {
@@ -275,7 +275,7 @@ impl Network {
     }
 
     /// Of the head's weight `[K, F]` and bias `[K]`, where they are trained.
-    fn head_gradients(&self, parts: &[Part]) -> Gradients {
+    pub(crate) fn head_gradients(&self, parts: &[Part]) -> Gradients {
         let (classes, features) = (self.classes(), self.feature_count());
         let mut gradients = Vec::with_capacity(2);
         if self.head_weight.trained {
@@ -299,7 +299,7 @@ impl Network {
     }
 }
 
-fn multiply(values: &mut [f32], factors: Option<&[f32]>) {
+pub(crate) fn multiply(values: &mut [f32], factors: Option<&[f32]>) {
     let Some(factors) = factors else { return };
     values
         .iter_mut()
@@ -318,7 +318,7 @@ fn sum_of_sites(parts: &[Part], length: usize) -> Vec<f32> {
     sums
 }
 
-fn check_backward(executable: &Executable, sites: &[SiteParameters]) -> Result<()> {
+pub(crate) fn check_backward(executable: &Executable, sites: &[SiteParameters]) -> Result<()> {
     let trainable = executable.trainable_sites();
     let mut all = sites.iter().zip(trainable);
     if all.any(|(site, trainable)| site.is_trained() && !trainable) {

@@ -54,13 +54,8 @@ pub(crate) fn compile(program: &Program, options: &ExecutableOptions) -> Result<
                     &options.weights,
                     &context,
                 );
-                let reads = if conv.reads_output() {
-                    Reads::OUTPUT
-                } else {
-                    Reads::NOTHING
-                };
-                let differentiable = conv.is_differentiable(pixels);
-                (Work::Convolution(Box::new(conv)), reads, differentiable)
+                let reads = conv.reads();
+                (Work::Convolution(Box::new(conv)), reads, true)
             }
             op => {
                 let operator = prepare(&step.name, op, &shapes, output, &context)?;
@@ -93,6 +88,7 @@ pub(crate) fn compile(program: &Program, options: &ExecutableOptions) -> Result<
         feature_count: program.feature_count(),
         image,
         sites: program.sites,
+        level: context.level,
         arena: context.arena,
         buffers: Buffers::default(),
     })

@@ -3,14 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use clr_kernels::{
-    Binary, Bounds, ConvGradient, Form, LANES, PackedConv, Post, Site as FusedConv, affine_forward, affine_gradient,
-    binary, clr_forward, clr_gradient, pack_parameters,
+    Binary, Bounds, ConvGradient, Form, LANES, PackedConv, Post, Site as FusedConv, accumulate, affine_forward,
+    affine_gradient, binary, clr_forward, clr_gradient, pack_parameters,
 };
 use clr_onnx::{Conv, ConvStep};
 
 use crate::{
     PackedWeights, SiteParameters,
-    operators::{Context, activation::Activate},
+    operators::{Context, Reads, activation::Activate},
 };
 
 /// One convolution, for one input size.
@@ -31,7 +31,7 @@ pub(crate) struct Convolution {
     /// Packed when the convolution first runs: a memory estimate packs nothing.
     forms: OnceLock<Forms>,
     /// Made when the backward pass first needs it: inference never does.
-    gradient: OnceLock<Option<ConvGradient>>,
+    gradient: OnceLock<ConvGradient>,
 }
 
 /// The packed convolution, in the ways in which it is run.
@@ -124,19 +124,12 @@ impl Convolution {
         self.forms();
     }
 
-    /// The backward pass through the convolution; none where the kernels have none.
-    fn gradient(&self) -> Option<&ConvGradient> {
-        let make = || {
+    /// The backward pass through the convolution.
+    fn gradient(&self) -> &ConvGradient {
+        self.gradient.get_or_init(|| {
             let Context { level, arena, .. } = &self.context;
             ConvGradient::new(&self.conv, self.input, self.output, self.pads, *level, arena)
-        };
-        self.gradient.get_or_init(make).as_ref()
-    }
-
-    /// Whether gradients pass through to the parameters and, unless it reads the image, to the input.
-    pub(crate) fn is_differentiable(&self, from_image: bool) -> bool {
-        self.activation.is_clamp()
-            && (from_image || ConvGradient::exists(&self.conv, self.input, self.output, self.pads))
+        })
     }
 
     /// Inference, in one pass over the input.
@@ -157,25 +150,20 @@ impl Convolution {
         sum: &mut [f32],
         out: &mut [f32],
     ) {
-        let forms = self.forms();
-        forms.bare.run(inputs[0], &forms.identity, None, sum);
-        if self.shortcut {
-            self.context.arena.lend(out.len(), |reprogrammed| {
-                self.epilogue(parameters, sum, reprogrammed, Bounds::NONE);
-                let (level, bounds) = (self.context.level, self.activation.bounds);
-                binary(level, Binary::Add, reprogrammed, inputs[1], out.len(), out, bounds);
-            });
-        } else {
-            self.epilogue(parameters, sum, out, self.activation.bounds);
-        }
-        self.activation.smooth(&self.context, out);
+        self.forward_bare(inputs[0], sum);
+        self.finish_with(parameters.post, &parameters.blocks, sum, inputs, out);
     }
 
-    fn epilogue(&self, parameters: &SiteParameters, x: &[f32], out: &mut [f32], bounds: Bounds) {
+    /// The epilogue alone.
+    pub(crate) fn epilogue(&self, parameters: &SiteParameters, x: &[f32], out: &mut [f32], bounds: Bounds) {
+        self.apply(parameters.post, &parameters.blocks, x, out, bounds);
+    }
+
+    fn apply(&self, post: Post, blocks: &[f32], x: &[f32], out: &mut [f32], bounds: Bounds) {
         let Context { level, arena, .. } = &self.context;
-        match parameters.post {
-            Post::Kernel => clr_forward(*level, arena, x, &parameters.blocks, self.output, out, bounds),
-            Post::Affine => affine_forward(*level, x, &parameters.blocks, self.plane(), out, bounds),
+        match post {
+            Post::Kernel => clr_forward(*level, arena, x, blocks, self.output, out, bounds),
+            Post::Affine => affine_forward(*level, x, blocks, self.plane(), out, bounds),
         }
     }
 
@@ -183,47 +171,191 @@ impl Convolution {
         self.output[0] * self.output[1] * LANES
     }
 
-    /// Whether the backward pass reads the step's result.
-    pub(crate) fn reads_output(&self) -> bool {
-        self.shortcut && self.activation.bounds != Bounds::NONE
+    /// The operands that the backward pass reads, in addition to the bare convolution's result.
+    pub(crate) fn reads(&self) -> Reads {
+        if self.shortcut {
+            self.activation.reads()
+        } else {
+            Reads::NOTHING
+        }
     }
 
     /// From the gradient of the result to those of the parameters, the shortcut and the input.
     pub(crate) fn backward(&self, step: ConvBackward<'_>) {
-        let mut bounds = self.activation.bounds;
-        if self.shortcut {
-            self.activation.clamp_backward(&self.context, step.output, step.dy);
-            bounds = Bounds::NONE;
-        }
+        let parameters = step.parameters;
+        let bounds = self.backward_activation(
+            parameters.post,
+            &parameters.blocks,
+            step.sum,
+            step.shortcut,
+            step.output,
+            step.dy,
+        );
         if let Some(d_shortcut) = step.d_shortcut {
             d_shortcut.copy_from_slice(step.dy);
         }
-        let (parameters, wanted) = (step.parameters, step.dx.is_some());
+        let (sums, wanted) = (step.parameters_gradient, step.dx.is_some());
+        self.backward_affine(
+            parameters.post,
+            &parameters.blocks,
+            step.sum,
+            step.dy,
+            sums,
+            bounds,
+            wanted,
+        );
+        if let Some(dx) = step.dx {
+            self.backward_bare(step.dy, dx);
+        }
+    }
+
+    /// From the gradient of the result to that of the epilogue's result; returns the clamp that is left to the epilogue's own kernel.
+    fn backward_activation(
+        &self,
+        post: Post,
+        blocks: &[f32],
+        x: &[f32],
+        shortcut: &[f32],
+        output: &[f32],
+        dy: &mut [f32],
+    ) -> Bounds {
         let Context { level, arena, .. } = &self.context;
-        let (level, blocks, sums) = (*level, &parameters.blocks, step.parameters_gradient);
-        match parameters.post {
-            Post::Kernel => clr_gradient(
-                level,
-                arena,
-                step.sum,
-                blocks,
-                self.output,
-                step.dy,
-                sums,
-                bounds,
-                wanted,
-            ),
-            Post::Affine => affine_gradient(level, step.sum, blocks, self.plane(), step.dy, sums, bounds),
+        if self.activation.smooth.is_some() {
+            arena.lend(dy.len(), |before| {
+                self.apply(post, blocks, x, before, Bounds::NONE);
+                if self.shortcut {
+                    accumulate(*level, before, shortcut);
+                }
+                self.activation.smooth_backward(&self.context, before, dy);
+            });
+        } else if self.shortcut {
+            self.activation.clamp_backward(&self.context, output, dy);
+            return Bounds::NONE;
         }
-        if let (Some(dx), Some(gradient)) = (step.dx, self.gradient()) {
-            gradient.run(step.dy, dx);
+        self.activation.bounds
+    }
+
+    fn backward_affine(
+        &self,
+        post: Post,
+        blocks: &[f32],
+        x: &[f32],
+        dy: &mut [f32],
+        sums: Option<&mut [f32]>,
+        bounds: Bounds,
+        wanted: bool,
+    ) {
+        let Context { level, arena, .. } = &self.context;
+        match post {
+            Post::Kernel => clr_gradient(*level, arena, x, blocks, self.output, dy, sums, bounds, wanted),
+            Post::Affine => affine_gradient(*level, x, blocks, self.plane(), dy, sums, bounds),
         }
+    }
+
+    /// The bare convolution.
+    pub(crate) fn forward_bare(&self, x: &[f32], sum: &mut [f32]) {
+        let forms = self.forms();
+        forms.bare.run(x, &forms.identity, None, sum);
+    }
+
+    /// The input's gradient of the bare convolution.
+    pub(crate) fn backward_bare(&self, dy: &[f32], dx: &mut [f32]) {
+        self.gradient().run(dy, dx);
+    }
+
+    /// From the epilogue's operand `z` to the result, with a scale and bias in blocks for the epilogue.
+    pub(crate) fn finish(&self, blocks: &[f32], z: &[f32], inputs: &[&[f32]], out: &mut [f32]) {
+        self.finish_with(Post::Affine, blocks, z, inputs, out);
+    }
+
+    fn finish_with(&self, post: Post, blocks: &[f32], x: &[f32], inputs: &[&[f32]], out: &mut [f32]) {
+        if self.shortcut {
+            self.context.arena.lend(out.len(), |reprogrammed| {
+                self.apply(post, blocks, x, reprogrammed, Bounds::NONE);
+                let (level, bounds) = (self.context.level, self.activation.bounds);
+                binary(level, Binary::Add, reprogrammed, inputs[1], out.len(), out, bounds);
+            });
+        } else {
+            self.apply(post, blocks, x, out, self.activation.bounds);
+        }
+        self.activation.smooth(&self.context, out);
+    }
+
+    /// From the gradient of the result to that of the epilogue's operand `z`, in place, and those of the epilogue's parameters and of
+    /// the shortcut.
+    pub(crate) fn backward_epilogue(
+        &self,
+        post: Post,
+        blocks: &[f32],
+        z: &[f32],
+        shortcut: &[f32],
+        output: &[f32],
+        dy: &mut [f32],
+        sums: Option<&mut [f32]>,
+        d_shortcut: Option<&mut [f32]>,
+    ) {
+        let bounds = self.backward_activation(post, blocks, z, shortcut, output, dy);
+        if let Some(d_shortcut) = d_shortcut {
+            d_shortcut.copy_from_slice(dy);
+        }
+        self.backward_affine(post, blocks, z, dy, sums, bounds, true);
+    }
+
+    /// From the gradient of `multiplier`'s result to that of the sum, in place, adding that of its parameters to `sums`.
+    pub(crate) fn backward_multiplier(
+        &self,
+        multiplier: &SiteParameters,
+        sum: &[f32],
+        dz: &mut [f32],
+        sums: &mut [f32],
+    ) {
+        self.backward_affine(
+            multiplier.post,
+            &multiplier.blocks,
+            sum,
+            dz,
+            Some(sums),
+            Bounds::NONE,
+            true,
+        );
+    }
+
+    /// Pixels of the result.
+    pub(crate) fn pixels(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// Sum and sum of squares of each channel's values.
+    pub(crate) fn moments(&self, values: &[f32]) -> Vec<[f64; 2]> {
+        let mut moments = Vec::with_capacity(values.len() / self.plane().max(1) * LANES);
+        for block in values.chunks_exact(self.plane()) {
+            let mut sums = [[0.0_f64; 2]; LANES];
+            for pixel in block.chunks_exact(LANES) {
+                for (sums, value) in sums.iter_mut().zip(pixel) {
+                    let value = f64::from(*value);
+                    sums[0] += value;
+                    sums[1] += value * value;
+                }
+            }
+            moments.extend(sums);
+        }
+        moments.truncate(self.conv.channels());
+        moments
     }
 
     /// Bytes of the forward weights, packed, with the identity epilogue of training.
     pub(crate) fn weight_bytes(&self) -> usize {
         let identity = 2 * self.conv.channels().next_multiple_of(LANES);
         PackedConv::bytes_of(&self.conv, self.form) + size_of::<f32>() * identity
+    }
+
+    /// Values of working memory, at most: padded copies of the larger map and of its gradient, and a map before its activation.
+    pub(crate) fn scratch_len(&self, from: usize, to: usize) -> usize {
+        let reach = |axis: usize| 2 + (self.conv.kernel()[axis] - 1) * self.conv.dilation[axis];
+        let padded = |length: usize, [height, width]: [usize; 2]| {
+            length / (height * width).max(1) * (height + reach(0)) * (width + reach(1))
+        };
+        2 * padded(from, self.input).max(padded(to, self.output)) + to
     }
 
     /// Bytes of the weights of the backward pass, packed.
@@ -234,7 +366,7 @@ impl Convolution {
     /// Bytes packed so far: forward, backward.
     pub(crate) fn packed_bytes(&self) -> [usize; 2] {
         let forward = self.forms.get();
-        let backward = self.gradient.get().and_then(Option::as_ref);
+        let backward = self.gradient.get();
         [
             forward.map_or(0, |forms| {
                 forms.bare.conv.bytes() + size_of::<f32>() * forms.identity.len()

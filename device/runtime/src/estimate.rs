@@ -59,7 +59,7 @@ impl Executable {
                 gradient_weights += conv.gradient_bytes();
             }
             let [from, to] = [step.inputs[0], step.output].map(|id| self.lengths[id.0]);
-            scratch = scratch.max(2 * from.max(to) + if conv.shortcut { to } else { 0 });
+            scratch = scratch.max(conv.scratch_len(from, to));
         }
         let bytes = |values: usize| size_of::<f32>() * values;
         Footprint {

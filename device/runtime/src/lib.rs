@@ -11,6 +11,7 @@
 //! An operator is one file in `operators/`: its forward pass, its backward pass and what the backward pass reads.
 #![forbid(unsafe_code)]
 
+mod batch;
 mod compile;
 mod convolution;
 mod error;
@@ -24,6 +25,7 @@ mod tape;
 mod training;
 mod weights;
 
+pub use batch::{BatchGradient, BatchSite, BatchTape, ChannelStatistics, FoldedNorm};
 pub use error::RuntimeError;
 pub use estimate::Footprint;
 pub use executable::{Executable, ExecutableOptions};
@@ -31,3 +33,11 @@ pub use parameters::SiteParameters;
 pub use tape::Tape;
 pub use training::PrefixActivations;
 pub use weights::PackedWeights;
+
+#[cfg(test)]
+mod tests;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use clr_kernels::accumulate;
 use clr_onnx::ValueId;
 
 use crate::{
@@ -230,19 +231,37 @@ impl Executable {
             }
             for (input, dx) in step.inputs.iter().zip(dx) {
                 if let Some(dx) = dx {
-                    accumulate(&mut gradients.values[input.0], dx, memory);
+                    self.accumulate(&mut gradients.values[input.0], dx, memory);
                 }
             }
         }
         memory.give(dy);
     }
 
+    /// Adds to the gradient of a value.
+    pub(crate) fn accumulate<M: Memory>(&self, sum: &mut Option<M::Buffer>, gradient: M::Buffer, memory: &M) {
+        match sum {
+            Some(sum) => {
+                if M::COMPUTES {
+                    accumulate(self.level, sum.values_mut(), gradient.values());
+                }
+                memory.give(gradient);
+            }
+            empty => *empty = Some(gradient),
+        }
+    }
+
     /// Whether each value depends on a trained site.
     pub(crate) fn tracked(&self, sites: &[SiteParameters]) -> Vec<bool> {
+        self.tracked_by(|site| sites[site].is_trained())
+    }
+
+    /// The same, with the trained sites given by index.
+    pub(crate) fn tracked_by(&self, trained: impl Fn(usize) -> bool) -> Vec<bool> {
         let mut tracked = vec![false; self.lengths.len()];
         for step in &self.steps {
-            let trained = step.convolution().is_some_and(|conv| sites[conv.site].is_trained());
-            tracked[step.output.0] = trained || step.inputs.iter().any(|input| tracked[input.0]);
+            let own = step.convolution().is_some_and(|conv| trained(conv.site));
+            tracked[step.output.0] = own || step.inputs.iter().any(|input| tracked[input.0]);
         }
         tracked
     }
@@ -272,16 +291,4 @@ fn zeros<M: Memory>(length: usize, memory: &M) -> M::Buffer {
     let mut zeros = memory.take(length);
     zeros.values_mut().fill(0.0);
     zeros
-}
-
-/// Adds to the gradient of a value.
-fn accumulate<M: Memory>(sum: &mut Option<M::Buffer>, gradient: M::Buffer, memory: &M) {
-    match sum {
-        Some(sum) => {
-            let parts = sum.values_mut().iter_mut().zip(gradient.values());
-            parts.for_each(|(sum, part)| *sum += part);
-            memory.give(gradient);
-        }
-        empty => *empty = Some(gradient),
-    }
 }

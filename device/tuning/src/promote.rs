@@ -1,7 +1,7 @@
 //! Whether what was learned replaces what serves.
 //!
 //! Twenty pictures cannot show a loss of one in a hundred by counting. How much less probable the right class becomes on them can: the mean
-//! drop of its probability foretold the share of test pictures lost nearly without bias (docs/tuning.md, *Promotion*), and far
+//! drop of its probability foretold the share of test pictures lost nearly without bias (docs/reference/tuning.md, *Promotion*), and far
 //! better than pictures that change sides.
 
 use std::fmt;

@@ -1,42 +1,67 @@
-//! Measuring this machine: our engine and training step, and the peers beside them.
+//! Measurements of this machine: inference, training step, loading and switching, compared with peers in the same run.
 
 mod inference;
+mod loading;
 mod memory;
+mod network;
 mod peers;
 mod report;
+mod rounds;
 mod step;
 mod switching;
+mod worker;
 
-pub(crate) use inference::{Inference, LoadTime, inference, load_time};
-pub(crate) use peers::Peers;
-pub(crate) use report::{Document, Machine, StepComparison, print};
-pub(crate) use step::{Step, StepJob, run_step, step_in_own_process};
+pub(crate) use inference::{Inference, InferenceJob, inference, serve_inference};
+pub(crate) use loading::{LoadTime, load_time};
+pub(crate) use network::Network;
+pub(crate) use peers::{ENGINES, NotInstalled, PYTORCH, Peers};
+pub(crate) use report::{Document, Failure, Machine, Summary, print};
+pub(crate) use rounds::{Measured, Rounds, in_turns};
+pub(crate) use step::{Step, StepJob, serve_step, training_step};
 pub(crate) use switching::{Switching, switching};
+pub(crate) use worker::Worker;
 
 use clr_adapters::{Adapter, ChannelOrder, Digest, Filter, Fit, Head, Header, Preprocessing, Provenance, Recipe};
-use clr_onnx::{Architecture, Backbone, identity_adapter};
+use clr_onnx::{Backbone, identity_adapter};
 use serde::{Deserialize, Serialize};
 
 /// Classes of the heads that are measured.
 pub(crate) const CLASSES: usize = 10;
 
-/// Times of one thing, in seconds.
+/// Job of a worker of this program.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Job {
+    Inference(InferenceJob),
+    Step(StepJob),
+}
+
+impl Job {
+    /// Runs the job in this process until stdin ends.
+    pub(crate) fn serve(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Inference(job) => serve_inference(job),
+            Self::Step(job) => serve_step(job),
+        }
+    }
+}
+
+/// Times of one turn, in seconds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Times {
     pub(crate) median: f64,
     pub(crate) best: f64,
     pub(crate) runs: usize,
+    /// Largest resident size of the process so far.
+    pub(crate) peak_bytes: Option<u64>,
 }
 
 impl Times {
-    /// Runs `work` twice to warm up, then at least `least` times and `seconds` long.
+    /// Runs `work` at least `least` times and `seconds` long.
     pub(crate) fn of(seconds: f64, least: usize, mut work: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Self> {
-        for _ in 0..2 {
-            work()?;
-        }
         let begin = std::time::Instant::now();
         let mut times = Vec::new();
-        while times.len() < least || begin.elapsed().as_secs_f64() < seconds {
+        while times.len() < least.max(1) || begin.elapsed().as_secs_f64() < seconds {
             let start = std::time::Instant::now();
             work()?;
             times.push(start.elapsed().as_secs_f64());
@@ -46,15 +71,8 @@ impl Times {
             median: times[times.len() / 2],
             best: times[0],
             runs: times.len(),
+            peak_bytes: clr_training::peak_memory(),
         })
-    }
-}
-
-/// The architectures that are measured, by command-line name.
-pub(crate) fn architecture(name: &str) -> Option<Architecture> {
-    match name {
-        "lite0" => Some(Architecture::EfficientNetLite0),
-        other => Architecture::from_name(other),
     }
 }
 
@@ -95,7 +113,14 @@ pub(crate) fn some_adapter(backbone: &Backbone, recipe: Recipe, task: &str) -> A
     adapter
 }
 
-/// `backbone` for pictures of `size` × `size`.
+/// A preprocessed image, `[3, height, width]`.
+pub(super) fn image([height, width]: [u32; 2]) -> Vec<f32> {
+    (0..3 * height * width)
+        .map(|index| ((index * 37 % 255) as f32 - 127.0) / 64.0)
+        .collect()
+}
+
+/// `backbone` for images of `size` × `size`.
 pub(crate) fn at_size(backbone: Backbone, size: u32) -> anyhow::Result<Backbone> {
     let preprocessing = Preprocessing {
         height: size,
@@ -110,7 +135,7 @@ pub(crate) fn at_size(backbone: Backbone, size: u32) -> anyhow::Result<Backbone>
 
 #[cfg(test)]
 mod tests {
-    use clr_onnx::seeded_backbone;
+    use clr_onnx::{Architecture, seeded_backbone};
 
     use super::*;
 
@@ -130,7 +155,7 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        assert_eq!((count, times.runs), (7, 5));
+        assert_eq!((count, times.runs), (5, 5));
         assert!(times.best <= times.median);
     }
 }

@@ -1,103 +1,164 @@
-//! PyTorch and ONNX Runtime, in a Python environment of the bench's own (`host-tools/bench/setup.sh`).
+//! Peers of the bench: inference engines and PyTorch, in a Python environment (`host-tools/bench/setup.sh`).
 
 use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
+    collections::BTreeMap,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use anyhow::Context as _;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
-use super::{Step, StepJob, Times};
+use super::Worker;
 
 const SCRIPT: &str = include_str!("../../bench/peers.py");
+const SCRIPT_NAME: &str = "peers.py";
 
-/// A Python with both peers.
+/// One peer: its name for `--peers`, and the pip packages that it needs.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    packages: &'static [&'static str],
+}
+
+/// Peers of inference.
+pub(crate) const ENGINES: [Peer; 4] = [
+    Peer {
+        name: "onnxruntime",
+        title: "ONNX Runtime",
+        packages: &["numpy", "onnxruntime"],
+    },
+    Peer {
+        name: "openvino",
+        title: "OpenVINO",
+        packages: &["numpy", "openvino"],
+    },
+    Peer {
+        name: "ncnn",
+        title: "ncnn",
+        packages: &["numpy", "ncnn", "pnnx"],
+    },
+    Peer {
+        name: "mnn",
+        title: "MNN",
+        packages: &["numpy", "MNN"],
+    },
+];
+
+/// Peer of the training step.
+pub(crate) const PYTORCH: Peer = Peer {
+    name: "pytorch",
+    title: "PyTorch",
+    packages: &["torch", "torchvision", "timm"],
+};
+
+/// A peer that is not installed.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct NotInstalled {
+    pub(crate) peer: &'static str,
+    /// Packages that are missing.
+    pub(crate) packages: Vec<&'static str>,
+    /// Command that installs them.
+    pub(crate) hint: String,
+}
+
+/// A Python with some of the peers.
 #[derive(Debug)]
 pub(crate) struct Peers {
     python: PathBuf,
-    script: tempfile::NamedTempFile,
-}
-
-#[derive(Serialize)]
-struct OrtJob<'a> {
-    model: &'a Path,
-    size: u32,
-    threads: usize,
-    seconds: f64,
+    /// Folder of the script alone: Python imports modules from there first, which must not be a shared one.
+    folder: tempfile::TempDir,
+    /// Names of the peers that were asked for and are installed.
+    installed: Vec<&'static str>,
+    pub(crate) not_installed: Vec<NotInstalled>,
+    /// Packages and their versions.
+    pub(crate) versions: Vec<String>,
 }
 
 impl Peers {
-    /// The peers behind `python`, or an error that says what is missing.
-    pub(crate) fn new(python: PathBuf) -> anyhow::Result<Self> {
-        let mut script = tempfile::Builder::new().suffix(".py").tempfile()?;
-        script.write_all(SCRIPT.as_bytes())?;
-        let peers = Self { python, script };
-        let versions = peers.versions()?;
-        tracing::info!("peers: {}", versions.join(", "));
+    /// The peers `wanted` (all of them if empty) that `python` has.
+    ///
+    /// # Errors
+    /// If `python` does not run.
+    pub(crate) fn new(python: PathBuf, wanted: &[String]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join(SCRIPT_NAME), SCRIPT)?;
+        let mut peers = Self {
+            python,
+            folder,
+            installed: Vec::new(),
+            not_installed: Vec::new(),
+            versions: Vec::new(),
+        };
+        let wanted: Vec<&Peer> = (ENGINES.iter().chain([&PYTORCH]))
+            .filter(|peer| wanted.is_empty() || wanted.iter().any(|name| name == peer.name))
+            .collect();
+        let versions = peers.package_versions(&wanted)?;
+        for peer in wanted {
+            let missing: Vec<&str> = (peer.packages.iter().copied())
+                .filter(|package| !versions.contains_key(*package))
+                .collect();
+            if missing.is_empty() {
+                peers.installed.push(peer.name);
+                continue;
+            }
+            let hint = format!("{} -m pip install {}", peers.python.display(), missing.join(" "));
+            tracing::warn!("{} is not installed and left out\nhint: {hint}", peer.title);
+            peers.not_installed.push(NotInstalled {
+                peer: peer.name,
+                packages: missing,
+                hint,
+            });
+        }
+        peers.versions = versions
+            .into_iter()
+            .map(|(name, version)| format!("{name} {version}"))
+            .collect();
         Ok(peers)
     }
 
-    /// Names and versions.
-    pub(crate) fn versions(&self) -> anyhow::Result<Vec<String>> {
-        let code = "import torch, onnxruntime; print('torch ' + torch.__version__); \
-                    print('onnxruntime ' + onnxruntime.__version__)";
+    /// Versions of the installed packages among those that `peers` need.
+    fn package_versions(&self, peers: &[&Peer]) -> anyhow::Result<BTreeMap<String, String>> {
+        let packages: Vec<&str> = peers.iter().flat_map(|peer| peer.packages).copied().collect();
+        let python = self.python.display();
         let output = Command::new(&self.python)
-            .args(["-c", code])
+            .arg(self.folder.path().join(SCRIPT_NAME))
+            .arg("installed")
+            .arg(serde_json::to_string(&packages)?)
             .stdin(Stdio::null())
             .output()
-            .with_context(|| {
-                format!(
-                    "cannot run '{}'\nhint: host-tools/bench/setup.sh makes the environment",
-                    self.python.display()
-                )
-            })?;
+            .with_context(|| format!("cannot run '{python}'\nhint: host-tools/bench/setup.sh makes the environment"))?;
         anyhow::ensure!(
             output.status.success(),
-            "'{}' lacks PyTorch or ONNX Runtime\nhint: host-tools/bench/setup.sh makes the environment",
-            self.python.display()
+            "'{python}' cannot run the peers: {}\nhint: host-tools/bench/setup.sh makes the environment",
+            String::from_utf8_lossy(&output.stderr)
+                .lines()
+                .last()
+                .unwrap_or("no reason given")
         );
-        Ok(String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .map(str::to_owned)
+        let versions: BTreeMap<String, Option<String>> =
+            serde_json::from_slice(&output.stdout).with_context(|| format!("'{python}' is no Python 3"))?;
+        Ok((versions.into_iter())
+            .filter_map(|(name, version)| Some((name, version?)))
             .collect())
     }
 
-    pub(crate) fn onnxruntime(&self, model: &Path, size: u32, threads: usize, seconds: f64) -> anyhow::Result<Times> {
-        self.run(
-            "ort",
-            &OrtJob {
-                model,
-                size,
-                threads,
-                seconds,
-            },
-        )
+    /// Whether `peer` was asked for and is installed.
+    pub(crate) fn has(&self, peer: &Peer) -> bool {
+        self.installed.contains(&peer.name)
     }
 
-    pub(crate) fn pytorch(&self, job: &StepJob) -> anyhow::Result<Step> {
-        self.run("step", job)
-    }
-
-    fn run<T: DeserializeOwned>(&self, what: &str, job: &impl Serialize) -> anyhow::Result<T> {
-        let output = Command::new(&self.python)
-            .arg(self.script.path())
-            .arg(what)
-            .arg(serde_json::to_string(job)?)
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("cannot run '{}'", self.python.display()))?;
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(
-            output.status.success(),
-            "the peer failed: {}",
-            stderr
-                .lines()
-                .rev()
-                .find(|line| !line.trim().is_empty())
-                .unwrap_or("no reason given")
-        );
-        serde_json::from_slice(&output.stdout).context("the peer gave no result")
+    /// Starts `peer` on a job.
+    ///
+    /// # Errors
+    /// If it cannot run the network, with its reason.
+    pub(crate) fn start(&self, peer: &Peer, job: &impl Serialize, threads: usize) -> anyhow::Result<Worker> {
+        let mut command = Command::new(&self.python);
+        command
+            .arg(self.folder.path().join(SCRIPT_NAME))
+            .arg(peer.name)
+            .arg(serde_json::to_string(job)?);
+        Worker::start(command, threads)
     }
 }

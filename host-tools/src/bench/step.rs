@@ -1,43 +1,188 @@
-//! One training step: forward, backward, update. Each measurement runs in a process of its own, so that its peak memory is.
+//! One training step: forward, backward, update. Compared with PyTorch training the same values.
 
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clr_adapters::Recipe;
-use clr_onnx::seeded_backbone;
-use clr_training::{Adam, AdamOptions, Network, PerGroup, cross_entropy, peak_memory};
+use clr_onnx::Backbone;
+use clr_training::{Adam, AdamOptions, PerGroup, cross_entropy};
 use serde::{Deserialize, Serialize};
 
-use super::{CLASSES, Times, architecture, at_size, inference::picture};
+use super::{
+    CLASSES, Job, Measured, Network, Peers, Rounds, Worker, at_size, image, in_turns,
+    memory::resident,
+    peers::PYTORCH,
+    worker::{Ready, Serve, serve},
+};
 
-/// What to measure.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct StepJob {
-    pub(crate) architecture: String,
+/// Training step of one network at one input size.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Step {
+    pub(crate) model: String,
     pub(crate) size: u32,
     pub(crate) batch: usize,
     pub(crate) threads: usize,
-    pub(crate) steps: usize,
+    pub(crate) ours: StepTimes,
+    pub(crate) pytorch: Option<StepTimes>,
+    /// Ours over PyTorch's, best times.
+    pub(crate) time_ratio: Option<f64>,
+    /// Ours over PyTorch's, largest resident size of the processes.
+    pub(crate) memory_ratio: Option<f64>,
+    /// The same without what the processes held before they loaded the network.
+    pub(crate) memory_growth_ratio: Option<f64>,
+    /// Reason why there is no PyTorch.
+    pub(crate) left_out: Option<String>,
 }
 
-/// What was measured.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Step {
+/// Times, memory and values of one side.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StepTimes {
+    pub(crate) version: String,
+    pub(crate) network: String,
     #[serde(flatten)]
-    pub(crate) times: Times,
-    /// The process's largest resident size.
-    pub(crate) peak_bytes: Option<u64>,
+    pub(crate) times: Measured,
+    /// Resident size before the network was loaded.
+    pub(crate) library_bytes: Option<u64>,
     /// Trained values.
     pub(crate) parameters: usize,
 }
 
-/// Runs the job in this process: recipe `clr`, fixed statistics, Adam.
-pub(crate) fn run_step(job: &StepJob) -> anyhow::Result<Step> {
+/// Job of our own worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StepJob {
+    backbone: PathBuf,
+    batch: usize,
+    threads: usize,
+}
+
+#[derive(Serialize)]
+struct PyTorchJob<'a> {
+    networks: &'a [String],
+    size: u32,
+    batch: usize,
+    threads: usize,
+    classes: usize,
+}
+
+/// Measures recipe `clr` with fixed statistics and Adam at `size` × `size` pixels.
+pub(crate) fn training_step(
+    network: &Network,
+    size: u32,
+    batch: usize,
+    threads: usize,
+    rounds: Rounds,
+    peers: Option<&Peers>,
+) -> anyhow::Result<Step> {
+    let folder = tempfile::tempdir()?;
+    let backbone = folder.path().join("backbone.onnx");
+    at_size(network.backbone.clone(), size)?.save(&backbone)?;
+    let job = Job::Step(StepJob {
+        backbone,
+        batch,
+        threads,
+    });
+    let mut workers = vec![Worker::start(job.command()?, threads)?];
+    let mut left_out = None;
+    if let Some(peers) = peers.filter(|peers| peers.has(&PYTORCH)) {
+        let job = PyTorchJob {
+            networks: &network.torch,
+            size,
+            batch,
+            threads,
+            classes: CLASSES,
+        };
+        let started = peers.start(&PYTORCH, &job, threads);
+        match started.and_then(|theirs| same_network(network, &workers[0], theirs)) {
+            Ok(theirs) => workers.push(theirs),
+            Err(error) => left_out = Some(format!("{error:#}")),
+        }
+    }
+    let mut times = in_turns(&mut workers, rounds).into_iter().zip(&workers);
+    let (ours, worker) = times.next().context("no measurement")?;
+    let ours = StepTimes::new(ours?, worker, &network.name);
+    let mut pytorch = None;
+    if let Some((theirs, worker)) = times.next() {
+        match theirs {
+            Ok(theirs) => pytorch = Some(StepTimes::new(theirs, worker, &network.torch[0])),
+            Err(error) => left_out = Some(format!("{error:#}")),
+        }
+    }
+    let ratio = |of: fn(&StepTimes) -> Option<f64>| Some(of(&ours)? / of(pytorch.as_ref()?)?);
+    Ok(Step {
+        model: network.name.clone(),
+        size,
+        batch,
+        threads,
+        time_ratio: ratio(|side| Some(side.times.best)),
+        memory_ratio: ratio(|side| Some(side.times.peak_bytes? as f64)),
+        memory_growth_ratio: ratio(|side| Some(side.times.peak_bytes?.checked_sub(side.library_bytes?)? as f64)),
+        ours,
+        pytorch,
+        left_out,
+    })
+}
+
+/// `theirs`, unless its name was guessed and it trains another number of values.
+fn same_network(network: &Network, ours: &Worker, theirs: Worker) -> anyhow::Result<Worker> {
+    let (own, other) = (ours.ready.parameters, theirs.ready.parameters);
+    if own != other && !network.torch_stated {
+        let count = |count: Option<usize>| count.unwrap_or_default();
+        anyhow::bail!(
+            "{} trains {} values, expected {}: another network\nhint: --torch NAME states which network this is",
+            theirs.ready.network.as_deref().unwrap_or("it"),
+            count(other),
+            count(own)
+        );
+    }
+    Ok(theirs)
+}
+
+impl StepTimes {
+    fn new(times: Measured, worker: &Worker, name: &str) -> Self {
+        Self {
+            version: worker.ready.version.clone(),
+            network: worker.ready.network.clone().unwrap_or_else(|| name.to_owned()),
+            times,
+            library_bytes: worker.ready.library_bytes,
+            parameters: worker.ready.parameters.unwrap_or_default(),
+        }
+    }
+}
+
+/// A network that learns one batch over and over.
+struct Ours {
+    network: clr_training::Network,
+    optimiser: Adam,
+    image: Vec<f32>,
+    size: [usize; 2],
+    batch: usize,
+}
+
+impl Serve for Ours {
+    fn run(&mut self) -> anyhow::Result<Vec<f32>> {
+        let images: Vec<&[f32]> = vec![&self.image; self.batch];
+        let share = 1.0 / self.batch as f64;
+        let loss = |index: usize, logits: &[f32]| {
+            let mut target = vec![0.0; CLASSES];
+            target[index % CLASSES] = 1.0;
+            let (loss, gradient) = cross_entropy(logits, &target, 1.0);
+            let gradient = gradient.into_iter().map(|value| (value * share) as f32);
+            ((loss * share) as f32, gradient.collect())
+        };
+        let output = self.network.forward_backward(&images, self.size, None, &loss)?;
+        self.network.set_values(self.optimiser.step(&output.gradients, 1.0))?;
+        Ok(Vec::new())
+    }
+}
+
+/// Runs a job in this process until stdin ends.
+pub(crate) fn serve_step(job: &StepJob) -> anyhow::Result<()> {
+    let library_bytes = resident();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(job.threads).build()?;
     pool.install(|| {
-        let architecture = architecture(&job.architecture).context("no such architecture")?;
-        let backbone = at_size(seeded_backbone(architecture, 1, 0), job.size)?;
-        let mut network = Network::new(&backbone, Recipe::Clr, CLASSES, 0)?;
+        let backbone = Backbone::load(&job.backbone)?;
+        let size = [backbone.preprocessing().height, backbone.preprocessing().width];
+        let network = clr_training::Network::new(&backbone, Recipe::Clr, CLASSES, 0)?;
         drop(backbone);
         let parameters = network.parameters();
         let count = parameters.iter().map(|parameter| parameter.values.len()).sum();
@@ -49,63 +194,19 @@ pub(crate) fn run_step(job: &StepJob) -> anyhow::Result<Step> {
             clip: None,
             beta2: 0.999,
         };
-        let mut adam = Adam::new(parameters, options, None);
-        let one = picture(job.size);
-        let images: Vec<&[f32]> = vec![&one; job.batch];
-        let loss = |index: usize, logits: &[f32]| {
-            let mut target = vec![0.0; CLASSES];
-            target[index % CLASSES] = 1.0;
-            let (loss, gradient) = cross_entropy(logits, &target, 1.0);
-            let share = 1.0 / job.batch as f64;
-            let gradient = gradient.into_iter().map(|value| (value * share) as f32);
-            ((loss * share) as f32, gradient.collect())
+        let mut ours = Ours {
+            network,
+            optimiser: Adam::new(parameters, options, None),
+            image: image(size),
+            size: size.map(|side| side as usize),
+            batch: job.batch,
         };
-        let times = Times::of(0.0, job.steps, || {
-            let output = network.forward_backward(&images, [job.size as usize; 2], None, &loss)?;
-            network.set_values(adam.step(&output.gradients, 1.0))?;
-            Ok(())
-        })?;
-        Ok(Step {
-            times,
-            peak_bytes: peak_memory(),
-            parameters: count,
-        })
+        let ready = Ready {
+            version: format!("clr {}", env!("CARGO_PKG_VERSION")),
+            network: None,
+            parameters: Some(count),
+            library_bytes,
+        };
+        serve(ready, &mut ours)
     })
-}
-
-/// Runs the job in a new process of this program.
-pub(crate) fn step_in_own_process(job: &StepJob) -> anyhow::Result<Step> {
-    let program = std::env::current_exe().context("this program's own file is not known")?;
-    let output = Command::new(program)
-        .args(["bench", "--probe"])
-        .arg(serde_json::to_string(job)?)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run the measurement")?;
-    anyhow::ensure!(
-        output.status.success(),
-        "the measurement of {} failed",
-        job.architecture
-    );
-    serde_json::from_slice(&output.stdout).context("the measurement gave no result")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_job_survives_the_way_to_another_process() {
-        let job = StepJob {
-            architecture: "resnet18".to_owned(),
-            size: 96,
-            batch: 16,
-            threads: 2,
-            steps: 3,
-        };
-        let text = serde_json::to_string(&job).unwrap();
-        let back: StepJob = serde_json::from_str(&text).unwrap();
-        assert_eq!((back.architecture, back.size, back.batch), (job.architecture, 96, 16));
-    }
 }

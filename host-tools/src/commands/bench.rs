@@ -2,28 +2,35 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-use clap::Args;
-use clr_onnx::seeded_backbone;
+use clap::{Args, ValueEnum};
+use clr_adapters::Recipe;
 
 use super::Context;
 use crate::{
     bench::{
-        CLASSES, Document, Machine, Peers, Step, StepComparison, StepJob, architecture, inference, load_time, print,
-        run_step, step_in_own_process, switching,
+        Document, ENGINES, Failure, Job, Machine, Network, PYTORCH, Peers, Rounds, Summary, inference, load_time,
+        print, switching, training_step,
     },
     destination::{try_output, write_atomically},
 };
 
-/// Measure this machine: latency, training step, switching, loading
+/// Measure this machine: inference, training step, loading, switching
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  host-tools/bench/setup.sh && clr bench -o bench.json\n  clr bench --models resnet18 --quick \
-                        --no-peers\n\nRatios are ours over theirs, medians of one run on this machine: below 1 is faster, or \
-                        less. Weights are random\n(seeded): only times and memory are of interest. Without the environment of \
-                        host-tools/bench/setup.sh there are no ratios."
+    after_help = "Examples:\n  host-tools/bench/setup.sh && clr bench -o bench.json\n  clr bench --backbone mine.onnx --threads \
+                  1,4\n  clr bench --backbone net.onnx --torch resnet50 --measure training --step-sizes 96\n\nRatios are ours \
+                  over theirs, best times of rounds taken in turns: below 1 is faster, or less. Peers are ONNX Runtime, \
+                  OpenVINO, ncnn and\nMNN for inference and PyTorch for training, each in its own process, all in float32. A \
+                  peer counts if its output equals ours within\n1e-3 of its largest value. It runs the file as given, or the \
+                  model that `clr merge` writes where it cannot read that. Networks\nof --models have random weights."
 )]
 pub(crate) struct BenchArgs {
+    /// Networks to measure: any files that `clr import` takes
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "models")]
+    backbone: Vec<PathBuf>,
+    /// torchvision's or timm's names of these files, in order [default: guessed]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "backbone")]
+    torch: Vec<String>,
     /// Architectures, comma-separated
     #[arg(
         long,
@@ -32,107 +39,107 @@ pub(crate) struct BenchArgs {
         value_name = "NAMES"
     )]
     models: Vec<String>,
-    /// Thread counts, comma-separated; 0 is all cores
-    #[arg(long, default_value = "1,0", value_delimiter = ',', value_name = "N")]
+    /// Measurements, comma-separated [default: all; with --backbone: inference,training]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES")]
+    measure: Vec<Measurement>,
+    /// Recipes of inference, comma-separated: linear is the network as it is
+    #[arg(long, default_value = "linear,clr", value_delimiter = ',', value_parser = parse_recipe, value_name = "NAMES")]
+    recipes: Vec<Recipe>,
+    /// Thread counts of inference, comma-separated; 0 is all cores
+    #[arg(long, default_value = "1", value_delimiter = ',', value_name = "N")]
     threads: Vec<usize>,
-    /// Resident adapters while switching
-    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    adapters: u32,
-    /// Pictures in a training step
-    #[arg(long, default_value_t = 16, value_name = "N")]
+    /// Threads of the training step; 0 is all cores
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    step_threads: usize,
+    /// Images in a training step
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = parse_batch)]
     batch: usize,
     /// Input sizes of the training step, comma-separated
     #[arg(long, default_value = "224,96", value_delimiter = ',', value_name = "PIXELS")]
     step_sizes: Vec<u32>,
-    /// Fewer repetitions
+    /// Resident adapters while switching
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    adapters: u32,
+    /// Rounds; in each, every engine has its turn
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..1000))]
+    rounds: u32,
+    /// Two short rounds
     #[arg(long)]
     quick: bool,
-    /// Python with PyTorch and ONNX Runtime [default: the cache's bench-venv]
+    /// Python with the peers [default: the cache's bench-venv]
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
+    /// Peers to compare with, comma-separated [default: all that are installed]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = parse_peer)]
+    peers: Vec<String>,
     /// Measure ours alone
-    #[arg(long, conflicts_with = "python")]
+    #[arg(long, conflicts_with_all = ["python", "peers"])]
     no_peers: bool,
     /// Write the JSON document here too
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Run one training-step measurement in this process (used by the bench itself)
+    /// Run one network in this process (used by the bench itself)
     #[arg(long, hide = true, value_name = "JSON")]
-    probe: Option<String>,
+    worker: Option<String>,
+}
+
+/// A kind of measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Measurement {
+    Inference,
+    Training,
+    Loading,
+    Switching,
 }
 
 pub(crate) fn run(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<u8> {
-    if let Some(probe) = &args.probe {
-        let step = run_step(&serde_json::from_str(probe)?)?;
-        context.output.line(&serde_json::to_string(&step)?)?;
+    if let Some(job) = &args.worker {
+        serde_json::from_str::<Job>(job)?.serve()?;
         return Ok(0);
     }
     if let Some(path) = &args.output {
         try_output(path, 64 << 10)?;
     }
     let output = context.output;
-    let models = (args.models.iter())
-        .map(|model| {
-            let kind = architecture(model).with_context(|| {
-                format!("no architecture '{model}'\nhint: lite0, resnet18, resnet34, resnet50, mobilenet-v2")
-            })?;
-            Ok((model.as_str(), kind))
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    anyhow::ensure!(
+        args.torch.len() <= args.backbone.len(),
+        "--torch has {} names, expected at most {}: one for each file of --backbone\nhint: --torch resnet18,- leaves the \
+         second file without a name",
+        args.torch.len(),
+        args.backbone.len()
+    );
     let peers = peers(args, context)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut threads: Vec<usize> = args
-        .threads
-        .iter()
-        .map(|&count| if count == 0 { cores } else { count })
-        .collect();
-    threads.dedup();
-    let (seconds, steps) = if args.quick { (0.5, 3) } else { (3.0, 8) };
-    let folder = tempfile::tempdir()?;
     let mut document = Document {
         machine: Machine::this(),
-        peers: peers.as_ref().map(Peers::versions).transpose()?.unwrap_or_default(),
+        peers: peers.as_ref().map(|peers| peers.versions.clone()).unwrap_or_default(),
+        not_installed: peers
+            .as_ref()
+            .map(|peers| peers.not_installed.clone())
+            .unwrap_or_default(),
         inference: Vec::new(),
         training_step: Vec::new(),
         switching: None,
         loading: Vec::new(),
+        failures: Vec::new(),
+        summary: Summary::new(&[], &[]),
     };
-    // First of all: memory freed by an earlier measurement would hide what adapters take.
-    if let Some(&(model, kind)) = models.first() {
-        tracing::info!("{model}: switching among {} adapters", args.adapters);
-        let bar = output.bar(u64::from(args.adapters), "making adapters resident");
-        let backbone = seeded_backbone(kind, 1, CLASSES);
-        document.switching = Some(switching(model, &backbone, args.adapters as usize, &|| bar.inc(1))?);
-        bar.finish_and_clear();
-    }
-    for &(model, kind) in &models {
-        let backbone = seeded_backbone(kind, 1, CLASSES);
-        for &threads in &threads {
-            tracing::info!("{model}: latency, {threads} threads");
-            document.inference.extend(inference(
-                model,
-                &backbone,
-                threads,
-                seconds,
-                peers.as_ref(),
-                folder.path(),
-            )?);
-        }
-        tracing::info!("{model}: load time");
-        document.loading.push(load_time(model, &backbone, folder.path())?);
-        drop(backbone);
-        for &size in &args.step_sizes {
-            let job = StepJob {
-                architecture: kind.name().to_owned(),
-                size,
-                batch: args.batch,
-                threads: cores,
-                steps,
-            };
-            tracing::info!("{model}: training step at {size} pixels");
-            document.training_step.push(compare_step(job, peers.as_ref())?);
+    if args.backbone.is_empty() {
+        // An unknown name is wrong usage; it ends the run before the first measurement.
+        let networks = (args.models.iter())
+            .map(|name| Network::seeded(name))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        for network in &networks {
+            measure(network, args, peers.as_ref(), context, &mut document);
         }
     }
+    for (index, file) in args.backbone.iter().enumerate() {
+        let torch = args.torch.get(index).map(String::as_str).filter(|name| *name != "-");
+        match Network::import(file, torch) {
+            Ok(network) => measure(&network, args, peers.as_ref(), context, &mut document),
+            Err(error) => document.fail(&file.display().to_string(), "import", &error),
+        }
+    }
+    document.summary = Summary::new(&document.inference, &document.training_step);
     if let Some(path) = &args.output {
         let text = crate::output::document("bench", &document)?;
         write_atomically(path, text.as_bytes())?;
@@ -142,47 +149,131 @@ pub(crate) fn run(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<u8>
     } else {
         print(&document, output)?;
     }
-    Ok(0)
+    Ok(u8::from(!document.failures.is_empty()))
 }
 
-/// The peers, if there is an environment for them; asked for by name, a missing one is an error.
+impl BenchArgs {
+    fn measures(&self, measurement: Measurement) -> bool {
+        if self.measure.is_empty() {
+            return self.backbone.is_empty() || matches!(measurement, Measurement::Inference | Measurement::Training);
+        }
+        self.measure.contains(&measurement)
+    }
+
+    /// Rounds of inference, and of the training step.
+    fn rounds(&self) -> [Rounds; 2] {
+        let of = |count, seconds, least| Rounds { count, seconds, least };
+        if self.quick {
+            return [of(2, 0.1, 3), of(2, 0.0, 1)];
+        }
+        let count = self.rounds as usize;
+        [of(count, 0.5, 5), of(count, 0.5, 2)]
+    }
+}
+
+/// All that `args` ask of one network; what cannot be measured is noted.
+fn measure(network: &Network, args: &BenchArgs, peers: Option<&Peers>, context: &Context<'_>, document: &mut Document) {
+    let name = &network.name;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = |count: usize| if count == 0 { cores } else { count };
+    let [rounds, step_rounds] = args.rounds();
+    // First of all: memory freed by an earlier measurement would hide what adapters take.
+    if args.measures(Measurement::Switching) && document.switching.is_none() {
+        tracing::info!("{name}: switching among {} adapters", args.adapters);
+        let bar = context.output.bar(u64::from(args.adapters), "making adapters resident");
+        match switching(name, &network.backbone, args.adapters as usize, &|| bar.inc(1)) {
+            Ok(result) => document.switching = Some(result),
+            Err(error) => document.fail(name, "switching", &error),
+        }
+        bar.finish_and_clear();
+    }
+    if args.measures(Measurement::Inference) {
+        for &count in &args.threads {
+            for &recipe in &args.recipes {
+                let threads = threads(count);
+                tracing::info!("{name}: inference, recipe {recipe}, {threads} threads");
+                match inference(network, recipe, threads, rounds, peers) {
+                    Ok(result) => document.inference.push(result),
+                    Err(error) => document.fail(name, "inference", &error),
+                }
+            }
+        }
+    }
+    if args.measures(Measurement::Loading) {
+        tracing::info!("{name}: loading");
+        let result = tempfile::tempdir().map_err(Into::into);
+        match result.and_then(|folder| load_time(network, folder.path())) {
+            Ok(result) => document.loading.push(result),
+            Err(error) => document.fail(name, "loading", &error),
+        }
+    }
+    if args.measures(Measurement::Training) {
+        for &size in &args.step_sizes {
+            tracing::info!("{name}: training step at {size} pixels");
+            match training_step(
+                network,
+                size,
+                args.batch,
+                threads(args.step_threads),
+                step_rounds,
+                peers,
+            ) {
+                Ok(result) => document.training_step.push(result),
+                Err(error) => document.fail(name, &format!("training step at {size} pixels"), &error),
+            }
+        }
+    }
+}
+
+impl Document {
+    fn fail(&mut self, model: &str, measurement: &str, error: &anyhow::Error) {
+        let reason = format!("{error:#}");
+        tracing::error!("{model}: no {measurement}: {reason}");
+        self.failures.push(Failure {
+            model: model.to_owned(),
+            measurement: measurement.to_owned(),
+            reason,
+        });
+    }
+}
+
+/// The peers, if there is an environment for them; a missing one that was asked for is an error.
 fn peers(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<Option<Peers>> {
     if args.no_peers {
         return Ok(None);
     }
     if let Some(python) = &args.python {
-        return Peers::new(python.clone()).map(Some);
+        return Peers::new(python.clone(), &args.peers).map(Some);
     }
     let python = context.cache()?.root().join("bench-venv/bin/python");
     if python.exists() {
-        return Peers::new(python).map(Some);
+        return Peers::new(python, &args.peers).map(Some);
     }
+    anyhow::ensure!(
+        args.peers.is_empty(),
+        "no Python with peers at '{}'\nhint: host-tools/bench/setup.sh makes the environment; --python FILE takes another",
+        python.display()
+    );
     tracing::warn!(
-        "no Python at {}: no ratios; host-tools/bench/setup.sh makes the environment",
+        "no Python at {}: no ratios\nhint: host-tools/bench/setup.sh makes the environment; --python FILE takes another",
         python.display()
     );
     Ok(None)
 }
 
-fn compare_step(job: StepJob, peers: Option<&Peers>) -> anyhow::Result<StepComparison> {
-    let ours = step_in_own_process(&job)?;
-    let pytorch = peers.map(|peers| peers.pytorch(&job)).transpose()?;
-    if let Some(theirs) = &pytorch
-        && theirs.parameters != ours.parameters
-    {
-        anyhow::bail!(
-            "{}: ours trains {} values, PyTorch {}",
-            job.architecture,
-            ours.parameters,
-            theirs.parameters
-        );
+fn parse_recipe(text: &str) -> Result<Recipe, String> {
+    Recipe::from_name(text).ok_or_else(|| format!("expected one of {}", Recipe::ALL.map(Recipe::name).join(", ")))
+}
+
+fn parse_peer(text: &str) -> Result<String, String> {
+    let mut peers = ENGINES.iter().chain([&PYTORCH]).map(|peer| peer.name);
+    if peers.any(|name| name == text) {
+        return Ok(text.to_owned());
     }
-    let memory = |theirs: &Step| Some(ours.peak_bytes? as f64 / theirs.peak_bytes? as f64);
-    Ok(StepComparison {
-        time_ratio: pytorch.as_ref().map(|theirs| ours.times.median / theirs.times.median),
-        memory_ratio: pytorch.as_ref().and_then(memory),
-        job,
-        ours,
-        pytorch,
-    })
+    Err("expected onnxruntime, openvino, ncnn, mnn or pytorch".to_owned())
+}
+
+fn parse_batch(text: &str) -> Result<usize, String> {
+    let batch = text.parse().ok().filter(|batch| (1..=4_096).contains(batch));
+    batch.ok_or_else(|| "expected 1 to 4096".to_owned())
 }

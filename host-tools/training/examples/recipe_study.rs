@@ -1,5 +1,5 @@
 //! Trains recipes on a data set under given schedules and prints one JSON line for each seed and recipe: validation and
-//! test accuracy. `docs/training.md` has the numbers that chose the default schedule.
+//! test accuracy. `docs/reference/training.md` has the numbers that chose the default schedule.
 //!
 //! ```text
 //! cargo run --release -p clr-training --example recipe_study -- BACKBONE.onnx DATA --size 96 --seeds 0,1,2 \

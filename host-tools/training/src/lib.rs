@@ -12,7 +12,6 @@ mod error;
 mod evaluate;
 mod executor;
 mod history;
-mod kernels;
 mod network;
 mod observer;
 pub mod ops;
@@ -60,3 +59,8 @@ pub(crate) fn with_threads<T: Send>(
     })?
     .install(work)
 }
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

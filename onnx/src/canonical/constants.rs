@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Work {
-    /// Per-channel constants join a dense layer or other constants in front of them.
+    /// Per-channel constants join a dense layer, a layer or group norm, or other constants in front of them.
     pub(super) fn join(&mut self, index: usize) -> bool {
         self.absorb(index, |before, scale, bias, name| match &before.op {
             Op::ChannelAffine {
@@ -28,6 +28,32 @@ impl Work {
                 let op = Op::Dense {
                     weight: Tensor::new(weight.shape(), scaled),
                     bias: affine(offset, scale, bias),
+                };
+                Some((before.name.clone(), op))
+            }
+            Op::LayerNorm {
+                scale: inner,
+                bias: offset,
+                epsilon,
+            } => {
+                let op = Op::LayerNorm {
+                    scale: product(inner, scale),
+                    bias: affine(offset, scale, bias),
+                    epsilon: *epsilon,
+                };
+                Some((before.name.clone(), op))
+            }
+            Op::GroupNorm {
+                groups,
+                scale: inner,
+                bias: offset,
+                epsilon,
+            } => {
+                let op = Op::GroupNorm {
+                    groups: *groups,
+                    scale: product(inner, scale),
+                    bias: affine(offset, scale, bias),
+                    epsilon: *epsilon,
                 };
                 Some((before.name.clone(), op))
             }

@@ -9,6 +9,7 @@
 //! | `HardSigmoid(⅙, ½)`, Mul with the same input; or + 3, Clip 0–6, Mul with the same input, ÷ 6 | `HardSwish` |
 //! | `ChannelAffine`, `ChannelAffine` | `ChannelAffine` |
 //! | Dense, `ChannelAffine` (a MatMul and its bias) | Dense |
+//! | `LayerNorm` or `GroupNorm`, `ChannelAffine` | the norm |
 //! | Conv, `ChannelAffine` of scale 1 | Conv with a bias |
 //! | Conv, any other `ChannelAffine` (a norm written as Mul and Add) | Conv, `BatchNorm` with μ = 0, σ² = 1, ε = 0 |
 
@@ -115,22 +116,14 @@ impl Work {
 }
 
 /// An offset of −0 is written as a Mul and an Add and comes back as +0: make it +0 at once.
-fn normalised(node: Node) -> Node {
-    match node.op {
-        Op::ChannelAffine { scale, bias }
-            if bias.data().iter().any(|value| value.to_bits() == (-0.0_f32).to_bits()) =>
-        {
-            let bias = Tensor::new(
-                bias.shape(),
-                bias.data().iter().map(|value| value + 0.0).collect::<Vec<_>>(),
-            );
-            Node {
-                op: Op::ChannelAffine { scale, bias },
-                ..node
-            }
-        }
-        op => Node { op, ..node },
+fn normalised(mut node: Node) -> Node {
+    if let Op::ChannelAffine { bias, .. } | Op::GroupNorm { bias, .. } = &mut node.op
+        && bias.data().iter().any(|value| value.to_bits() == (-0.0_f32).to_bits())
+    {
+        let values: Vec<f32> = bias.data().iter().map(|value| value + 0.0).collect();
+        *bias = Tensor::new(bias.shape(), values);
     }
+    node
 }
 
 fn near(value: f32, expected: f32) -> bool {

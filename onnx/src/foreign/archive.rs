@@ -1,13 +1,18 @@
 //! Zip archives: by the names of the files in them.
 
+#[cfg(feature = "import")]
 use std::io::Cursor;
 
-use super::{Foreign, quoted};
+use super::Foreign;
+#[cfg(feature = "import")]
+use super::quoted;
 
 /// The most names that are looked at.
+#[cfg(feature = "import")]
 const MAX_NAMES: usize = 10_000;
 
 /// What a zip archive is, unless it may be one of PyTorch: the checkpoints name those.
+#[cfg(feature = "import")]
 pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
     if !bytes.starts_with(b"PK") {
         return None;
@@ -37,6 +42,12 @@ pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
             format!("unpack it: unzip {}", quoted(origin)),
         )
     })
+}
+
+/// Without the feature `import` no archive is opened.
+#[cfg(not(feature = "import"))]
+pub(super) fn recognise(_: &[u8], _: &str) -> Option<Foreign> {
+    None
 }
 
 /// The way from a Keras file to ONNX. A model that was loaded exports only after a first call.

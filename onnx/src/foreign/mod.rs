@@ -61,6 +61,9 @@ pub(crate) fn refuse_folder(path: &Path) -> Result<(), OnnxError> {
 /// Refuses a checkpoint and an adapter, where only a backbone is expected.
 pub(crate) fn refuse_other_roles(bytes: &[u8], origin: &str) -> Result<(), OnnxError> {
     let foreign = match bytes {
+        [b'P', b'K', 3 | 5, 4 | 6, ..] if cfg!(not(feature = "import")) => {
+            checkpoint("a zip archive, as PyTorch and other tools write", origin)
+        }
         [b'P', b'K', 3 | 5, 4 | 6, ..] | [0x80, 2..=5, ..] => checkpoint("a file of PyTorch", origin),
         [_, _, _, _, _, _, _, _, b'{', b'"', ..] => checkpoint("a safetensors checkpoint", origin),
         _ => return Ok(()),

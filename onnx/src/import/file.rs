@@ -14,6 +14,7 @@ use super::{
 use crate::{
     OnnxError, Shape,
     graph::Graph,
+    metadata::StepEntry,
     proto::{GraphProto, OperatorSetIdProto},
 };
 
@@ -32,6 +33,8 @@ pub(super) struct File<'a> {
     pub(super) two_classes: bool,
     /// The entry of this library's own metadata about a classifier.
     pub(super) classifier: Option<bool>,
+    /// Likewise about opaque steps.
+    pub(super) steps: &'a [StepEntry],
 }
 
 /// What one output needs.

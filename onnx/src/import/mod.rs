@@ -14,10 +14,12 @@ mod grey;
 mod half_precision;
 mod head;
 mod normalisation;
+mod opaque;
 mod operators;
 mod options;
 mod order;
 mod outputs;
+mod patterns;
 mod sparse;
 mod value;
 mod view;
@@ -28,7 +30,7 @@ pub use options::ReadOptions;
 pub(crate) use wire::read_file;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
 
@@ -81,6 +83,7 @@ pub(crate) fn backbone(
         size: options.size,
         two_classes: options.two_classes,
         classifier: metadata.classifier,
+        steps: &metadata.steps,
     };
     let network = outputs::choose(&file, options.output.as_deref())?;
     let name = match (&metadata.preprocessing, graph.name.as_deref()) {
@@ -113,6 +116,17 @@ pub(crate) fn backbone(
     }
 }
 
+/// What a node does with foreign values.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Takes {
+    #[default]
+    Nothing,
+    /// They become values of the graph.
+    Values,
+    /// Likewise, with the channels in the last axis.
+    ChannelsLast,
+}
+
 /// One import under way.
 struct Import<'a> {
     origin: &'a str,
@@ -122,6 +136,17 @@ struct Import<'a> {
     file: &'a GraphProto,
     constants: HashMap<&'a str, &'a TensorProto>,
     values: HashMap<&'a str, Value>,
+    /// The node that produces a value, by place in the file.
+    producers: HashMap<&'a str, usize>,
+    /// The turn of a node, by place in the file.
+    places: HashMap<usize, usize>,
+    /// Values of the graph for foreign ones.
+    materialised: HashMap<&'a str, Value>,
+    placeholders: BTreeMap<ValueId, opaque::Placeholder<'a>>,
+    /// The opaque steps of a file that this library wrote.
+    own: opaque::OwnSteps<'a>,
+    /// Whether the node under conversion takes foreign values, and with the channels last.
+    takes: Takes,
     output: &'a str,
     channels: usize,
     size: [u32; 2],
@@ -180,6 +205,17 @@ impl<'a> Import<'a> {
             file,
             constants,
             values: HashMap::from([(image.name, pixels)]),
+            producers: file
+                .node
+                .iter()
+                .enumerate()
+                .flat_map(|(index, node)| node.output.iter().map(move |output| (output.as_str(), index)))
+                .collect(),
+            places: HashMap::new(),
+            materialised: HashMap::new(),
+            placeholders: BTreeMap::new(),
+            own: opaque::OwnSteps::new(source.steps),
+            takes: Takes::default(),
             output,
             channels: image.channels,
             size: image.size,
@@ -204,6 +240,7 @@ impl<'a> Import<'a> {
             .flat_map(|&index| order::inputs(&self.file.node[index]))
             .collect();
         let (mut unchecked, mut refused) = (0, Vec::new());
+        self.places = order.iter().enumerate().map(|(turn, &index)| (index, turn)).collect();
         for index in order {
             let source = Source {
                 proto: &self.file.node[index],
@@ -214,14 +251,14 @@ impl<'a> Import<'a> {
             if converted.is_err() {
                 refused.push(index);
             }
-            let value = match converted {
-                Ok(value) => value,
+            let values = match converted {
+                Ok(values) => values,
                 Err(Refusal::Error(error)) => return Err(error),
                 Err(Refusal::Tainted) => {
                     unchecked += 1;
-                    Value::Unknown
+                    Vec::new()
                 }
-                Err(Refusal::Unsupported(reason)) => {
+                Err(Refusal::Unsupported(reason) | Refusal::Invalid(reason)) => {
                     let domain = source.proto.domain.as_deref().unwrap_or("");
                     let opset = if domain.is_empty() {
                         self.opset
@@ -230,18 +267,15 @@ impl<'a> Import<'a> {
                     };
                     self.missing
                         .push(missing(source.name, domain, source.operator(), opset, reason));
-                    Value::Unknown
+                    Vec::new()
                 }
             };
-            let outputs = source
-                .proto
-                .output
-                .iter()
-                .map(String::as_str)
-                .filter(|output| !output.is_empty());
-            for (place, output) in outputs.enumerate() {
-                self.values
-                    .insert(output, if place == 0 { value.clone() } else { Value::Unknown });
+            let mut values = values.into_iter();
+            for output in &source.proto.output {
+                let value = values.next().unwrap_or(Value::Unknown);
+                if !output.is_empty() {
+                    self.values.insert(output, value);
+                }
             }
         }
         if !self.missing.is_empty() {
@@ -250,13 +284,34 @@ impl<'a> Import<'a> {
             return Err(dialect::refusal(self.file, missing, unchecked, read_until, self.origin));
         }
         self.notes.extend(self.half.note());
-        match self.values.get(self.output).and_then(Value::computed) {
-            Some(value) => Ok(value),
-            None => Err(OnnxError::Output {
-                origin: self.origin.to_owned(),
-                reason: format!("`{}` does not depend on the picture", self.output),
-            }),
-        }
+        let output = match self.values.get(self.output).cloned() {
+            Some(Value::Foreign(foreign)) => self.materialised(self.output, &foreign),
+            value => value,
+        };
+        let fail = |reason: String| OnnxError::Output {
+            origin: self.origin.to_owned(),
+            reason,
+        };
+        let value = match (&output, output.as_ref().and_then(Value::computed)) {
+            (Some(Value::View(view)), _) if !view.is_whole() => {
+                return Err(fail(format!(
+                    "`{}` is {}: expected [N, C, H, W] or [N, F]",
+                    self.output,
+                    view.describe()
+                )));
+            }
+            (_, Some(value)) => value,
+            (None, None) if matches!(self.values.get(self.output), Some(Value::Foreign(_))) => {
+                return Err(fail(format!("`{}` is no vector or map per image", self.output)));
+            }
+            _ => return Err(fail(format!("`{}` does not depend on the image", self.output))),
+        };
+        let filled = self.fill(value).map_err(|reason| OnnxError::Output {
+            origin: self.origin.to_owned(),
+            reason,
+        })?;
+        self.notes.extend(self.opaque_note());
+        Ok(filled)
     }
 
     /// If only the end of the model was refused, without a convolution, and hangs on one value: that value and its shape.
@@ -273,11 +328,103 @@ impl<'a> Import<'a> {
         (convolved && names.all(|name| value(name) == Some(read))).then(|| format!("`{first}` {}", self.shape(read)))
     }
 
-    fn convert(&mut self, source: Source<'a>, read: &HashSet<&str>) -> value::Converted {
+    /// The values of a node's outputs.
+    fn convert(&mut self, source: Source<'a>, read: &HashSet<&str>) -> Result<Vec<Value>, Refusal> {
+        if let Some(entry) = self.own.entry(source.name) {
+            return if source.proto.output.contains(&entry.output) {
+                self.own_step(entry).map(|value| vec![value])
+            } else {
+                Ok(Vec::new())
+            };
+        }
+        let nodes = self.nodes.len();
+        if let Some(value) = self.pattern(source) {
+            return Ok(vec![value]);
+        }
+        self.takes = self.takes_foreign(source);
+        let foreign = self.reads_foreign(source);
+        // Its values stay where they are, within a step. Sizes of them are known all the same.
+        let inside = foreign && self.takes == Takes::Nothing && !matches!(source.operator(), "Shape" | "Size");
+        let native = if inside {
+            self.foreign(source).or_else(|_| self.native(source, read))
+        } else {
+            self.native(source, read)
+        };
+        let first = match native {
+            Err(first @ (Refusal::Unsupported(_) | Refusal::Tainted)) => first,
+            settled => return settled,
+        };
+        // Nothing of an attempt stays.
+        self.roll_back(nodes);
+        self.foreign(source).map_err(|second| match (first, second) {
+            (Refusal::Unsupported(first), Refusal::Unsupported(second)) => {
+                let known = operators::find(source.operator()).is_some();
+                let reason = match (known, second == opaque::UNKNOWN) {
+                    (true, true) => first,
+                    (true, false) => format!("{first}; as part of an opaque step: {second}"),
+                    (false, _) => second,
+                };
+                Refusal::Unsupported(reason)
+            }
+            (_, second) => second,
+        })
+    }
+
+    /// Forgets everything after the first `nodes` nodes.
+    fn roll_back(&mut self, nodes: usize) {
+        self.nodes.truncate(nodes);
+        self.shapes.truncate(nodes + 1);
+        self.placeholders.retain(|id, _| id.0 <= nodes);
+        self.materialised
+            .retain(|_, value| value.computed().is_none_or(|value| value.0 <= nodes));
+    }
+
+    /// Whether a node reads a foreign value.
+    fn reads_foreign(&self, source: Source<'a>) -> bool {
+        order::inputs(source.proto).any(|name| matches!(self.values.get(name), Some(Value::Foreign(_))))
+    }
+
+    /// What a node does with foreign values: convolutions, norms, pools and dense layers are worth an end of a step, and so is
+    /// whatever meets a value of the graph.
+    fn takes_foreign(&mut self, source: Source<'a>) -> Takes {
+        if !self.reads_foreign(source) {
+            return Takes::Nothing;
+        }
+        match source.operator() {
+            "MatMul" | "Gemm" | "LayerNormalization" => Takes::ChannelsLast,
+            "Conv"
+            | "BatchNormalization"
+            | "InstanceNormalization"
+            | "GroupNormalization"
+            | "MaxPool"
+            | "AveragePool"
+            | "GlobalAveragePool"
+            | "ReduceMean"
+            | "Resize" => Takes::Values,
+            "Add" | "Sub" | "Mul" | "Concat" => {
+                let view = order::inputs(source.proto).find_map(|name| self.layout(name));
+                let Some(view) = view else { return Takes::Nothing };
+                for name in order::inputs(source.proto) {
+                    if let Some(Value::Foreign(foreign)) = self.values.get(name).cloned() {
+                        // So that both are laid out alike.
+                        self.materialised_like(name, &foreign, &view);
+                    }
+                }
+                Takes::Values
+            }
+            _ => Takes::Nothing,
+        }
+    }
+
+    /// The values of a node's outputs, by operations of the canonical graph.
+    fn native(&mut self, source: Source<'a>, read: &HashSet<&str>) -> Result<Vec<Value>, Refusal> {
         let standard = matches!(source.proto.domain.as_deref(), None | Some("" | "ai.onnx"));
         let Some(operator) = operators::find(source.operator()).filter(|_| standard) else {
             return value::unsupported("unknown operator");
         };
+        if source.operator() == "Split" {
+            return operators::split(self, source);
+        }
         if let Some(extra) = source
             .proto
             .output
@@ -291,7 +438,7 @@ impl<'a> Import<'a> {
         if let Value::Integers { values, .. } = &value {
             self.budget.make(values.len())?;
         }
-        Ok(value)
+        Ok(vec![value])
     }
 
     /// The value of input `index`, which must be there.
@@ -308,10 +455,15 @@ impl<'a> Import<'a> {
             return Ok(None);
         };
         if let Some(value) = self.values.get(name) {
-            return if *value == Value::Unknown {
-                Err(Refusal::Tainted)
-            } else {
-                Ok(Some(value.clone()))
+            return match value.clone() {
+                Value::Unknown => Err(Refusal::Tainted),
+                Value::Foreign(foreign) => match self.takes {
+                    Takes::Nothing => Err(Refusal::Tainted),
+                    Takes::Values | Takes::ChannelsLast => self
+                        .materialised(name, &foreign)
+                        .map_or(Err(Refusal::Tainted), |value| Ok(Some(value))),
+                },
+                value => Ok(Some(value)),
             };
         }
         match self.constants.get(name) {
@@ -371,7 +523,7 @@ impl<'a> Import<'a> {
             Some(Value::Integers { values, .. }) => {
                 let known = values.iter().map(|dim| match dim {
                     value::Dim::Known(value) => Some(*value),
-                    value::Dim::Batch => None,
+                    value::Dim::Batch(_) => None,
                 });
                 known.collect::<Option<Vec<_>>>().map_or_else(
                     || value::unsupported(format!("input {index} depends on the batch")),

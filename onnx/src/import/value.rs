@@ -1,6 +1,6 @@
 //! What a name of the file stands for while it is imported.
 
-use super::view::View;
+use super::{opaque::Foreign, view::View};
 use crate::{Missing, OnnxError, Tensor, graph::ValueId};
 
 /// The most characters of a reason.
@@ -9,8 +9,8 @@ const MAX_REASON: usize = 1000;
 /// One entry of a shape vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dim {
-    /// The batch, whatever it is.
-    Batch,
+    /// This many times the batch, whatever it is.
+    Batch(i64),
     Known(i64),
 }
 
@@ -21,6 +21,8 @@ pub(super) enum Value {
     Data(ValueId),
     /// Computed from the image, in another layout than the graph's.
     View(View),
+    /// Computed from the image or from sizes, by nodes that are no operation of the graph.
+    Foreign(Foreign),
     /// A constant of floats.
     Tensor(Tensor),
     /// Integers, known at import up to the batch: axes, pads and the shape arithmetic of exporters.
@@ -46,6 +48,7 @@ impl Value {
         match self {
             Self::Data(_) => "a computed value",
             Self::View(_) => "a computed value in another layout",
+            Self::Foreign(_) => "the output of an operator outside the graph",
             Self::Tensor(_) => "a float constant",
             Self::Integers { .. } => "an integer constant",
             Self::Other(what) => what,
@@ -59,6 +62,8 @@ impl Value {
 pub(super) enum Refusal {
     /// Valid ONNX perhaps, but not supported: goes on the list.
     Unsupported(String),
+    /// No valid ONNX, as far as is known here: goes on the list, and is no part of an opaque step either.
+    Invalid(String),
     /// It reads what a refused node should have produced: nothing to say.
     Tainted,
     /// The file is wrong: the import ends.

@@ -7,7 +7,7 @@
 mod fuse;
 mod lower;
 mod norm;
-#[cfg(test)]
+#[cfg(all(test, feature = "import"))]
 mod tests;
 
 use crate::{Activation, Conv, OnnxError, Op, Shape, ValueId, backbone::Backbone};

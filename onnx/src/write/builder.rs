@@ -218,6 +218,31 @@ fn info(name: &str, shape: &[Dim]) -> ValueInfoProto {
     }
 }
 
+/// A constant of floats.
+pub(crate) fn raw_floats(shape: &[usize], values: &[f32]) -> TensorProto {
+    TensorProto {
+        dims: shape.iter().map(|&dim| dim as i64).collect(),
+        data_type: Some(TensorProto::FLOAT),
+        raw_data: Some(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        ..TensorProto::default()
+    }
+}
+
+/// A constant of integers, or of truth values.
+pub(crate) fn raw_integers(shape: &[usize], values: &[i64], bool: bool) -> TensorProto {
+    let raw = if bool {
+        values.iter().map(|&value| u8::from(value != 0)).collect()
+    } else {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    };
+    TensorProto {
+        dims: shape.iter().map(|&dim| dim as i64).collect(),
+        data_type: Some(if bool { TensorProto::BOOL } else { TensorProto::INT64 }),
+        raw_data: Some(raw),
+        ..TensorProto::default()
+    }
+}
+
 /// An integer attribute.
 pub(crate) fn int(name: &str, value: usize) -> AttributeProto {
     AttributeProto {

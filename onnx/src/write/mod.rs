@@ -8,7 +8,7 @@ mod steps;
 mod vectors;
 
 pub(crate) use atomic::atomically;
-pub(crate) use builder::{Builder, Dim, int, ints};
+pub(crate) use builder::{Builder, Dim, OPSET, int, ints, raw_floats, raw_integers};
 
 use crate::{
     Backbone, Shape,

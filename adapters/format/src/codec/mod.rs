@@ -1,7 +1,7 @@
 //! How a section's numbers become bytes and back.
 //!
 //! A section is a sequence of *runs*: the values of one site, or one class row of the head. Every run is coded on its own,
-//! so a site can be read without its neighbours' statistics. Formulas: `docs/adapter-format.md`, "Encodings".
+//! so a site can be read without its neighbours' statistics. Formulas: `docs/reference/adapter-format.md`, "Encodings".
 
 pub(crate) mod bits;
 mod blocks;

@@ -1,6 +1,6 @@
 //! Differences between two versions of a file: what travels when the other end has the older one.
 //!
-//! A difference rebuilds the new file's bytes exactly, and says so: it carries both digests. Layout in `docs/update-protocol.md`,
+//! A difference rebuilds the new file's bytes exactly, and says so: it carries both digests. Layout in `docs/reference/update-protocol.md`,
 //! "Differences". The reader knows nothing of adapters: it copies, takes literal bytes, and adds differences of packed codes to
 //! those of the base. Only [`difference`] looks into adapter files, to find the codes.
 

@@ -2,7 +2,7 @@
 //!
 //! The pooled features `[F]` of the backbone *without* any adapter become a [`sketch`] `[D]`; the profile is a Gaussian over
 //! sketches, `mean` and a lower triangular `K` with `KᵀK` the precision, so that scoring a picture is one triangular product:
-//! `distance = ‖K (sketch − mean)‖² / D`. Why this, and what else was measured: `docs/auto.md`.
+//! `distance = ‖K (sketch − mean)‖² / D`. Why this, and what else was measured: `docs/reference/auto.md`.
 
 mod learn;
 

@@ -57,6 +57,7 @@ fn the_json_form_carries_every_check_and_hosts_see_the_same() {
         (&document["schema"], &document["status"]),
         (&"clr.health/1".into(), &"ok".into())
     );
+    crate::promises::check_document("health", &document);
     let names: Vec<&str> = document["checks"]
         .as_array()
         .unwrap()

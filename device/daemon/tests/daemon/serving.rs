@@ -10,6 +10,8 @@ use clr_engine::{Engine, EngineOptions};
 use clr_transfer::{Slot, TaskState};
 use rustix::process::Signal;
 
+use crate::promises::{check_document, check_help};
+
 use super::device::{Device, PATIENCE, adapter, backbone, exists, free_port, http_get, picture, publisher, signed};
 
 #[test]
@@ -32,6 +34,8 @@ fn frames_are_answered_with_the_engines_own_answer() {
         (&line["task"], &line["version"], &line["revision"]),
         (&"birds".into(), &1.into(), &0.into())
     );
+    check_document("frame", &line);
+    check_document("frame-without-answer", &none);
     assert!(line["latency_ms"].as_f64().unwrap() > 0.0);
     assert!(line["time"].as_str().unwrap().ends_with('Z'));
 
@@ -222,6 +226,8 @@ fn the_command_line_reaches_the_device_through_its_socket() {
         (&list["schema"], &list["tasks"][0]["task"]),
         (&"clr.device/1".into(), &"birds".into())
     );
+    check_document("clr-device-status", &status);
+    check_document("clr-device-list", &list);
     assert_eq!(run(&["switch", "fish"]).status.code(), Some(3));
     // Whoever reads may have read enough.
     for command in ["status", "list"] {
@@ -249,6 +255,22 @@ fn the_command_line_reaches_the_device_through_its_socket() {
         said.contains("1 images filed") && said.contains("1 were there already"),
         "{said}"
     );
+    let document = |arguments: &[&str]| serde_json::from_slice(&run(arguments).stdout).unwrap();
+    check_document("clr-device-example-tasks", &document(&["examples"]));
+    check_document("clr-device-examples", &document(&["examples", "birds"]));
+    check_document("clr-device-hosts", &document(&["hosts"]));
+    check_document(
+        "clr-device-tune-check",
+        &document(&["tune", "--task", "birds", "--check"]),
+    );
+    let audit = std::fs::read_to_string(device.path("state/audit/0.jsonl")).unwrap();
+    let mut lines = audit
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut commit = lines.find(|line| line["command"] == "commit").unwrap();
+    // Only in lines after requests that changed nothing.
+    commit.as_object_mut().unwrap().remove("reads");
+    check_document("audit", &commit);
     assert!(run(&["run", "--check-config"]).status.success());
     assert_eq!(run(&["run", "--no-such"]).status.code(), Some(2));
     // Through standard input and output, as over ssh.
@@ -262,4 +284,16 @@ fn the_command_line_reaches_the_device_through_its_socket() {
     let clock = clr_transfer::SystemClock::default();
     let mut client = endpoint.client(&clock, endpoint.options());
     assert_eq!(client.status().unwrap().device, "test");
+}
+
+#[test]
+fn the_help_of_every_command_of_the_device_is_as_promised() {
+    let device = Device::new("");
+    check_help("clr-device", &|| {
+        let mut program = device.command(&[]);
+        for variable in ["COLUMNS", "CLR_DEVICE_CONFIG", "CLR_DEVICE_SOCKET"] {
+            program.env_remove(variable);
+        }
+        program
+    });
 }

@@ -8,11 +8,11 @@ use std::{
 use clr_onnx::ImageView;
 
 use super::{
-    ChooserOptions, TaskScore,
+    ChooserOptions,
     hysteresis::{Decision, Hysteresis},
     score_tasks,
 };
-use crate::{Engine, EngineError, ResidentAdapter, TaskSet};
+use crate::{Engine, EngineError, ResidentAdapter, TaskScore, TaskSet};
 
 /// Chooses, frame by frame, which of the resident tasks the pictures belong to.
 ///

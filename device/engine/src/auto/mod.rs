@@ -1,7 +1,7 @@
 //! Choosing the task without being told: every resident task scores the frame, the best holds until another one leads.
 //!
 //! ```no_run
-//! use clr_device::{ChooserOptions, Engine, EngineError, TaskChooser, TaskSet};
+//! use clr_engine::{ChooserOptions, Engine, EngineError, TaskChooser, TaskSet};
 //! use clr_onnx::RgbImage;
 //!
 //! fn follow(engine: &Engine, tasks: &TaskSet, frames: &[RgbImage]) -> Result<(), EngineError> {
@@ -23,5 +23,4 @@ mod score;
 
 pub use chooser::{Choice, Runner, Status, TaskChooser};
 pub use hysteresis::ChooserOptions;
-pub(crate) use score::Scorer;
-pub use score::{TaskScore, score_tasks};
+pub use score::score_tasks;

@@ -2,49 +2,10 @@
 
 use std::sync::Arc;
 
-use clr_adapters::{Preprocessing, Profile, sketch};
+use clr_adapters::{Preprocessing, sketch};
 use clr_onnx::ImageView;
 
-use crate::{Engine, EngineError, ResidentAdapter};
-
-/// A profile with what does not change from frame to frame.
-#[derive(Debug)]
-pub(crate) struct Scorer {
-    profile: Profile,
-    log_volume: f32,
-}
-
-impl Scorer {
-    pub(crate) fn new(profile: Profile) -> Self {
-        Self {
-            log_volume: profile.log_volume(),
-            profile,
-        }
-    }
-
-    pub(crate) fn profile(&self) -> &Profile {
-        &self.profile
-    }
-
-    /// The score of a sketch of the profile's dimensions.
-    fn score(&self, sketch: &[f32]) -> TaskScore {
-        let distance = self.profile.distance(sketch);
-        TaskScore {
-            score: -(distance + self.log_volume),
-            strangeness: self.profile.strangeness(distance),
-        }
-    }
-}
-
-/// How well a picture fits a task.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TaskScore {
-    /// Twice the log-likelihood per dimension, up to a constant: the task with the highest score fits best.
-    pub score: f32,
-    /// How strange the picture is for the task: 0 for the median of its own validation pictures, 1 for the strangest 5 %
-    /// of them, on a logarithmic scale.
-    pub strangeness: f32,
-}
+use crate::{Engine, EngineError, ResidentAdapter, TaskScore};
 
 /// Scores a picture for each of `tasks`; `None` for a task without a profile. A task's score does not depend on which
 /// others there are, to the bit.
@@ -64,7 +25,7 @@ pub fn score_tasks<'a>(
             scores.push(None);
             continue;
         };
-        let (preprocessing, dimensions) = (task.preprocessing(), scorer.profile.dimensions());
+        let (preprocessing, dimensions) = (task.preprocessing(), scorer.profile().dimensions());
         let known = sketches
             .iter()
             .find(|(other, of, _)| *other == preprocessing && *of == dimensions);

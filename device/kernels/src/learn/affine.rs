@@ -1,10 +1,9 @@
 //! Per-channel scale and bias with a clamp, and a clamp by itself.
 
 use crate::{
-    dispatch::{Kernel, dispatch},
     elementwise::affine,
-    lanes::{LANES, Lanes, Level},
     rows::{AFFINE_PARAMETERS, Bounds},
+    simd::{Kernel, Level, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// `out = clamp(x · scale + bias)`; `parameters` are `[scale 16, bias 16]` per block of `plane` values.
@@ -31,7 +30,7 @@ pub fn affine_gradient(
         let sums = sums.as_deref_mut().map(|sums| &mut sums[place.clone()]);
         dispatch(
             level,
-            &mut AffineGradient {
+            AffineGradient {
                 x,
                 parameters: &parameters[place],
                 dy,
@@ -51,25 +50,23 @@ struct AffineGradient<'a> {
 }
 
 impl Kernel for AffineGradient<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
-        // SAFETY: `affine_gradient` has checked the lengths; whole blocks of sixteen only.
-        unsafe {
-            let scale = V::load(self.parameters.as_ptr());
-            let bias = V::load(self.parameters.as_ptr().add(LANES));
-            let (low, high) = (V::splat(self.bounds.low), V::splat(self.bounds.high));
-            let (mut by_scale, mut by_bias) = (V::splat(0.0), V::splat(0.0));
-            for (dy, x) in self.dy.chunks_exact_mut(LANES).zip(self.x.chunks_exact(LANES)) {
-                let x = V::load(x.as_ptr());
-                let g = bias.fma(x, scale).between(low, high, V::load(dy.as_ptr()));
-                by_scale = by_scale.fma(g, x);
-                by_bias = by_bias.add(g);
-                g.mul(scale).store(dy.as_mut_ptr());
-            }
-            if let Some(sums) = &mut self.sums {
-                let to = sums.as_mut_ptr();
-                V::load(to).add(by_scale).store(to);
-                V::load(to.add(LANES)).add(by_bias).store(to.add(LANES));
+    fn run<S: Simd>(self, s: S) {
+        let parameters = vectors(self.parameters);
+        let (scale, bias) = (s.load(&parameters[0]), s.load(&parameters[1]));
+        let (low, high) = (s.splat(self.bounds.low), s.splat(self.bounds.high));
+        let (mut by_scale, mut by_bias) = (s.zero(), s.zero());
+        for (dy, x) in vectors_mut(self.dy).iter_mut().zip(vectors(self.x)) {
+            let x = s.load(x);
+            let g = bias.fma(x, scale).between(low, high, s.load(dy));
+            by_scale = by_scale.fma(g, x);
+            by_bias = by_bias.add(g);
+            g.mul(scale).store(dy);
+        }
+        if let Some(sums) = self.sums {
+            for (sum, more) in vectors_mut(sums).iter_mut().zip([by_scale, by_bias]) {
+                s.load(sum).add(more).store(sum);
             }
         }
     }
@@ -78,7 +75,7 @@ impl Kernel for AffineGradient<'_> {
 /// Multiplies `dy` by the derivative of a clamp, told from the clamp's `result`: 1 strictly inside the bounds, else 0.
 pub fn clamp_gradient(level: Level, result: &[f32], dy: &mut [f32], bounds: Bounds) {
     assert_eq!(result.len(), dy.len());
-    dispatch(level, &mut ClampGradient { result, dy, bounds });
+    dispatch(level, ClampGradient { result, dy, bounds });
 }
 
 struct ClampGradient<'a> {
@@ -88,8 +85,9 @@ struct ClampGradient<'a> {
 }
 
 impl Kernel for ClampGradient<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
+    fn run<S: Simd>(self, _: S) {
         let Bounds { low, high } = self.bounds;
         for (dy, &y) in self.dy.iter_mut().zip(self.result) {
             *dy = if low < y && y < high { *dy } else { 0.0 };

@@ -3,16 +3,16 @@
 //! For each residue of the input position modulo the stride it is again a stride-1 convolution of the output's gradient, with
 //! the weights transposed, turned by half a turn, and cut to the taps that meet that residue.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use clr_onnx::{Conv, Padding, Tensor};
 
 use crate::{
     arena::Arena,
-    lanes::{LANES, Level},
     pack::{Form, PackedConv, packed_bytes},
     parameters::pack_parameters,
     rows::{AFFINE_PARAMETERS, Bounds},
+    simd::{LANES, Level},
     site::{Post, Site},
 };
 
@@ -23,6 +23,8 @@ pub struct ConvGradient {
     stride: [usize; 2],
     /// Rows, columns of the convolution's input.
     input: [usize; 2],
+    /// Rows, columns of its result.
+    output: [usize; 2],
     /// Values of the convolution's input in blocks.
     length: usize,
     /// Scale 1, bias 0.
@@ -36,6 +38,8 @@ struct Part {
     origin: [usize; 2],
     /// None where no tap meets the residue: the gradient is zero there.
     site: Option<Site>,
+    /// Rows and columns of the gradient that are read.
+    reads: [Range<usize>; 2],
     size: [usize; 2],
 }
 
@@ -43,6 +47,9 @@ struct Part {
 struct Axis {
     /// Kernel positions, in the order in which the gradient is read.
     taps: Vec<usize>,
+    /// The outputs whose gradient is read.
+    reads: Range<usize>,
+    /// Zeros before and after them.
     pads: [usize; 2],
     /// Distance between the places that neighbouring taps read.
     dilation: usize,
@@ -52,75 +59,49 @@ struct Axis {
 
 impl Axis {
     /// One residue of one axis (0: rows, 1: columns) of `conv`.
-    fn of(
-        conv: &Conv,
-        axis: usize,
-        residue: usize,
-        input: [usize; 2],
-        output: [usize; 2],
-        pads: [usize; 4],
-    ) -> Option<Self> {
+    fn of(conv: &Conv, axis: usize, residue: usize, input: [usize; 2], output: [usize; 2], pads: [usize; 4]) -> Self {
         let (kernel, stride, dilation) = (conv.kernel()[axis], conv.stride[axis], conv.dilation[axis]);
-        Self::new(
-            residue,
-            kernel,
-            stride,
-            dilation,
-            pads[axis],
-            [input[axis], output[axis]],
-        )
-    }
-
-    /// `None` where the gradient would have to be cropped.
-    fn new(
-        residue: usize,
-        kernel: usize,
-        stride: usize,
-        dilation: usize,
-        pad: usize,
-        sizes: [usize; 2],
-    ) -> Option<Self> {
-        let [input, output] = sizes;
+        let (input, output, pad) = (input[axis], output[axis] as isize, pads[axis]);
         let length = input.saturating_sub(residue).div_ceil(stride);
         // Input position `stride · q + residue` was read by output `q + place` at kernel position `tap`.
-        let mut reads: Vec<(isize, usize)> = (0..kernel)
+        let mut places: Vec<(isize, usize)> = (0..kernel)
             .filter_map(|tap| {
                 let distance = (residue + pad) as isize - (tap * dilation) as isize;
                 (distance.rem_euclid(stride as isize) == 0).then(|| (distance.div_euclid(stride as isize), tap))
             })
             .collect();
-        reads.sort_unstable();
-        let (Some(&(first, _)), Some(&(last, _))) = (reads.first(), reads.last()) else {
-            let taps = Vec::new();
-            return Some(Self {
-                taps,
-                pads: [0; 2],
-                dilation: 1,
-                length,
-            });
+        places.sort_unstable();
+        let nothing = Self {
+            taps: Vec::new(),
+            reads: 0..0,
+            pads: [0; 2],
+            dilation: 1,
+            length,
         };
-        let dilation = reads.get(1).map_or(1, |&(second, _)| (second - first) as usize);
-        let before = usize::try_from(-first).ok()?;
-        let after = usize::try_from(length as isize - 1 + last - (output as isize - 1)).ok()?;
-        Some(Self {
-            taps: reads.into_iter().map(|(_, tap)| tap).collect(),
-            pads: [before, after],
+        let (Some(&(first, _)), Some(&(last, _))) = (places.first(), places.last()) else {
+            return nothing;
+        };
+        // The outputs that are asked for, and those of them that exist: where the padding is wider than the kernel reaches,
+        // the first or the last ones saw padding alone.
+        let asked = first..length as isize + last;
+        let (from, to) = (asked.start.max(0), asked.end.min(output));
+        if length == 0 || from >= to {
+            return nothing;
+        }
+        let dilation = places.get(1).map_or(1, |&(second, _)| (second - first) as usize);
+        Self {
+            taps: places.into_iter().map(|(_, tap)| tap).collect(),
+            reads: from as usize..to as usize,
+            pads: [(from - asked.start) as usize, (asked.end - to) as usize],
             dilation,
             length,
-        })
+        }
     }
 }
 
 impl ConvGradient {
-    /// Whether [`ConvGradient::new`] can be made of these, without making it.
-    pub fn exists(conv: &Conv, input: [usize; 2], output: [usize; 2], pads: [usize; 4]) -> bool {
-        (0..2).all(|axis| {
-            (0..conv.stride[axis]).all(|residue| Axis::of(conv, axis, residue, input, output, pads).is_some())
-        })
-    }
-
     /// For `conv` on an input of `input` rows × columns with the resolved `pads` (top, left, bottom, right) and the result's size
-    /// `output`; `None` for paddings so odd that the gradient would have to be cropped.
+    /// `output`.
     pub fn new(
         conv: &Conv,
         input: [usize; 2],
@@ -128,23 +109,24 @@ impl ConvGradient {
         pads: [usize; 4],
         level: Level,
         arena: &Arc<Arena>,
-    ) -> Option<Self> {
+    ) -> Self {
         let channels = conv.weight.shape()[1] * conv.group;
         let axis = |axis, residue| Axis::of(conv, axis, residue, input, output, pads);
         let mut parts = Vec::new();
         for row in 0..conv.stride[0] {
             for column in 0..conv.stride[1] {
-                let (down, across) = (axis(0, row)?, axis(1, column)?);
+                let (down, across) = (axis(0, row), axis(1, column));
                 let size = [down.length, across.length];
                 if size.contains(&0) {
                     continue;
                 }
+                let reads = [down.reads.clone(), across.reads.clone()];
                 let site = (!down.taps.is_empty() && !across.taps.is_empty()).then(|| {
                     let part = transposed(conv, &down, &across);
                     let form = Form::choose(&part, false, size);
                     Site {
                         conv: Arc::new(PackedConv::new(&part, form)),
-                        input: output,
+                        input: [reads[0].len(), reads[1].len()],
                         output: size,
                         pads: [down.pads[0], across.pads[0], down.pads[1], across.pads[1]],
                         post: Post::Affine,
@@ -158,19 +140,21 @@ impl ConvGradient {
                 parts.push(Part {
                     origin: [row, column],
                     site,
+                    reads,
                     size,
                 });
             }
         }
         let blocks = channels.div_ceil(LANES);
-        Some(Self {
+        Self {
             parts,
             stride: conv.stride,
             input,
+            output,
             length: blocks * input[0] * input[1] * LANES,
             plain: pack_parameters(&vec![1.0; channels], &vec![0.0; channels]),
             arena: Arc::clone(arena),
-        })
+        }
     }
 
     /// Bytes that the weights of the way back through `conv` would take, for an input of `input` rows × columns, without making them.
@@ -212,19 +196,39 @@ impl ConvGradient {
         if let ([part], [1, 1]) = (&self.parts[..], self.stride)
             && let Some(site) = &part.site
         {
-            return site.run(dy, &self.plain, None, dx);
+            return self.read(part, dy, |dy| site.run(dy, &self.plain, None, dx));
         }
         let blocks = self.plain.len() / AFFINE_PARAMETERS;
         for part in &self.parts {
             let plane = part.size[0] * part.size[1] * LANES;
             self.arena.lend(blocks * plane, |result| {
                 match &part.site {
-                    Some(site) => site.run(dy, &self.plain, None, result),
+                    Some(site) => self.read(part, dy, |dy| site.run(dy, &self.plain, None, result)),
                     None => result.fill(0.0),
                 }
                 self.scatter(part, result, dx);
             });
         }
+    }
+
+    /// Hands `work` what `part` reads of `dy`: all of it, but for odd paddings.
+    fn read(&self, part: &Part, dy: &[f32], work: impl FnOnce(&[f32])) {
+        let [rows, columns] = &part.reads;
+        if [rows.len(), columns.len()] == self.output {
+            return work(dy);
+        }
+        let row = self.output[1] * LANES;
+        let planes = dy.chunks_exact(self.output[0] * row);
+        self.arena
+            .lend(planes.len() * rows.len() * columns.len() * LANES, |cut| {
+                let mut lines = cut.chunks_exact_mut(columns.len() * LANES);
+                for plane in planes {
+                    for (y, line) in rows.clone().zip(&mut lines) {
+                        line.copy_from_slice(&plane[y * row + columns.start * LANES..][..columns.len() * LANES]);
+                    }
+                }
+                work(cut);
+            });
     }
 
     fn scatter(&self, part: &Part, result: &[f32], dx: &mut [f32]) {

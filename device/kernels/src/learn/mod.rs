@@ -3,14 +3,21 @@
 //! One picture at a time: with fixed statistics pictures do not see each other, so that a picture's values and gradients stay in
 //! the cache and its memory is all the memory there is.
 
+mod activation;
 mod affine;
+mod channels;
 mod clr;
 mod convolution;
+mod elementwise;
+mod pixels;
 mod pool;
 #[cfg(test)]
 mod tests;
 
+pub use activation::activation_gradient;
 pub use affine::{affine_forward, affine_gradient, clamp_gradient};
+pub use channels::{channel_conv_gradient, concat_gradient, gather_channels_gradient, softmax_groups_gradient};
 pub use clr::{clr_forward, clr_gradient};
 pub use convolution::ConvGradient;
+pub use elementwise::{accumulate, binary_gradient, prelu_gradient};
 pub use pool::{global_average_gradient, pool_gradient};

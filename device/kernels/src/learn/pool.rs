@@ -1,9 +1,8 @@
-//! The ways back through pools.
+//! Gradients of pools.
 
 use crate::{
-    dispatch::{Kernel, dispatch},
-    lanes::{LANES, Lanes, Level},
     pool::{PoolKind, PoolShape},
+    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// `dx` of one block from `dy`; of equal maxima the first one in row order gets the gradient, as in PyTorch.
@@ -12,7 +11,7 @@ pub fn pool_gradient(level: Level, shape: &PoolShape, x: &[f32], dy: &[f32], dx:
     assert_eq!(dy.len(), shape.output[0] * shape.output[1] * LANES);
     assert_eq!(dx.len(), x.len());
     dx.fill(0.0);
-    dispatch(level, &mut PoolGradient { shape, x, dy, dx });
+    dispatch(level, PoolGradient { shape, x, dy, dx });
 }
 
 struct PoolGradient<'a> {
@@ -23,22 +22,25 @@ struct PoolGradient<'a> {
 }
 
 impl Kernel for PoolGradient<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
+    fn run<S: Simd>(self, s: S) {
         let shape = self.shape;
-        let columns = shape.input[1];
-        for y in 0..shape.output[0] {
-            let (y0, y1) = shape.window(0, y);
-            for x in 0..shape.output[1] {
-                let (x0, x1) = shape.window(1, x);
-                let dy = &self.dy[(y * shape.output[1] + x) * LANES..][..LANES];
+        let width = shape.input[1];
+        let (plane, dx) = (vectors(self.x), vectors_mut(self.dx));
+        for (y, row) in vectors(self.dy).chunks_exact(shape.output[1]).enumerate() {
+            let rows = shape.window(0, y);
+            for (x, dy) in row.iter().enumerate() {
+                let columns = shape.window(1, x);
+                let places = rows
+                    .places()
+                    .flat_map(|iy| columns.places().map(move |ix| iy * width + ix));
                 match shape.kind {
                     PoolKind::Max => {
                         let mut best = [f32::NEG_INFINITY; LANES];
                         let mut place = [usize::MAX; LANES];
-                        for at in (y0..y1).flat_map(|iy| (x0..x1).map(move |ix| iy * columns + ix)) {
-                            for lane in 0..LANES {
-                                let value = self.x[at * LANES + lane];
+                        for at in places {
+                            for (lane, &value) in plane[at].iter().enumerate() {
                                 if value > best[lane] || place[lane] == usize::MAX {
                                     (best[lane], place[lane]) = (value, at);
                                 }
@@ -46,16 +48,15 @@ impl Kernel for PoolGradient<'_> {
                         }
                         for lane in 0..LANES {
                             if place[lane] != usize::MAX {
-                                self.dx[place[lane] * LANES + lane] += dy[lane];
+                                dx[place[lane]][lane] += dy[lane];
                             }
                         }
                     }
                     PoolKind::Average { include_pad } => {
-                        let share = 1.0 / shape.count([y, x], include_pad) as f32;
-                        for at in (y0..y1).flat_map(|iy| (x0..x1).map(move |ix| iy * columns + ix)) {
-                            for (dx, dy) in self.dx[at * LANES..][..LANES].iter_mut().zip(dy) {
-                                *dx += share * dy;
-                            }
+                        let share = s.splat(1.0 / shape.count([y, x], include_pad) as f32);
+                        let share = share.mul(s.load(dy));
+                        for at in places {
+                            s.load(&dx[at]).add(share).store(&mut dx[at]);
                         }
                     }
                 }

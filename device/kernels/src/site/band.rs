@@ -3,8 +3,8 @@
 use super::{MAX_BLOCKS, Site, Source, Task};
 use crate::{
     depthwise::{Depthwise, depthwise},
-    lanes::LANES,
     rows::CLR_PARAMETERS,
+    simd::LANES,
 };
 
 impl Site {
@@ -69,13 +69,14 @@ impl Site {
                         start: Some(bias),
                         affine: None,
                         residual: residuals.map(|all| &all[index][part.clone()]),
-                        out: &mut out[part],
+                        out: &mut out[part.clone()],
                         out_pitch: width * LANES,
                         rows: end - start,
                         width,
                         bounds: self.bounds,
                     };
                     depthwise(self.level, layer);
+                    self.activate(&mut out[part]);
                 }
                 start = end;
             }

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::{MAX_BLOCKS, Site, Source, uniform};
 use crate::{
-    lanes::LANES,
     pack::Reads,
     rows::AFFINE_PARAMETERS,
+    simd::LANES,
     tile::{Tile, tiles},
 };
 
@@ -109,7 +109,7 @@ impl Site {
                             low: self.bounds.low,
                             high: self.bounds.high,
                         };
-                        kernels[next - column - 1](&tile);
+                        kernels[next - column - 1](self.level, &tile);
                     }
                     column = next;
                 }

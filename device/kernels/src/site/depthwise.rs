@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::{Site, Source};
 use crate::{
     depthwise::{Depthwise, depthwise},
-    lanes::LANES,
     rows::Bounds,
+    simd::LANES,
 };
 
 /// Columns below which a plane is copied as a whole: its edges would be too large a part of it.

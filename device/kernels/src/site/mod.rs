@@ -18,9 +18,9 @@ use depthwise::Strip;
 use super::{
     activation::{Smooth, activate},
     arena::Arena,
-    lanes::{LANES, Level},
     pack::{PackedConv, Reads, Weights},
     rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS},
+    simd::{LANES, Level},
     tile::{MAX_BLOCKS, tile_blocks},
 };
 
@@ -223,9 +223,6 @@ impl Site {
                 })
             });
             self.task(source, parameters, residuals, &mut task, width);
-            if let Some(smooth) = self.smooth {
-                task.outs.iter_mut().for_each(|out| activate(self.level, out, smooth));
-            }
         };
         if self.threads > 1 && tasks.len() > 1 {
             tasks.into_par_iter().for_each(run);
@@ -276,10 +273,20 @@ impl Site {
                         Some(parameters),
                         residuals,
                     );
+                    for out in outs.iter_mut().filter(|out| !out.is_empty()) {
+                        self.activate(&mut out[part.clone()]);
+                    }
                     start = end;
                 }
             }
             Post::Kernel => self.clr(source, parameters, residuals, task),
+        }
+    }
+
+    /// The rest of the activation on finished rows, which are still in the cache.
+    fn activate(&self, rows: &mut [f32]) {
+        if let Some(smooth) = self.smooth {
+            activate(self.level, rows, smooth);
         }
     }
 

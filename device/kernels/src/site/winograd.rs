@@ -4,10 +4,9 @@ use rayon::prelude::*;
 
 use super::{MAX_BLOCKS, Post, Site};
 use crate::{
-    activation::activate,
     depthwise::{Depthwise, depthwise},
-    lanes::LANES,
     rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS},
+    simd::LANES,
     tile::{Tile, tile_blocks, tiles},
     winograd::{Backward, Forward, POINTS, SPAN, TILE, backward, forward},
 };
@@ -73,12 +72,6 @@ impl Site {
                 });
             }
         });
-        if let Some(smooth) = self.smooth {
-            let plane = height * width * LANES;
-            self.each(out.chunks_exact_mut(plane).collect(), |plane: &mut [f32]| {
-                activate(self.level, plane, smooth);
-            });
-        }
     }
 
     /// The convolution, a band of tile rows at a time: the inputs' transform by blocks of input channels, then the
@@ -170,7 +163,7 @@ impl Site {
                             low: f32::NEG_INFINITY,
                             high: f32::INFINITY,
                         };
-                        kernels[next - from - 1](&tile);
+                        kernels[next - from - 1](self.level, &tile);
                     }
                     from = next;
                 }
@@ -193,6 +186,9 @@ impl Site {
                     bounds: if affine.is_some() { self.bounds } else { Bounds::NONE },
                 };
                 backward(self.level, tiles);
+                if affine.is_some() {
+                    self.activate(&mut plane[start..start + rows * target.pitch]);
+                }
             }
         });
     }
@@ -226,13 +222,14 @@ impl Site {
                 start: Some(bias),
                 affine: None,
                 residual: residual.map(|residual| &residual[index * plane..(index + 1) * plane]),
-                out,
+                out: &mut *out,
                 out_pitch: width * LANES,
                 rows: height,
                 width,
                 bounds: self.bounds,
             };
             depthwise(self.level, layer);
+            self.activate(out);
         });
     }
 

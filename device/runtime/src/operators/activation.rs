@@ -1,6 +1,6 @@
 //! Activations: a clamp, and a smooth function after it.
 
-use clr_kernels::{Bounds, Smooth, activate, clamp_gradient, split};
+use clr_kernels::{Bounds, Smooth, activate, activation_gradient, clamp_gradient, split};
 
 use super::{Backward, Context, Operator, Reads};
 
@@ -27,11 +27,6 @@ impl Activate {
         Some(Self { bounds, smooth })
     }
 
-    /// Whether its gradient follows from its output alone: a clamp's does.
-    pub(crate) fn is_clamp(self) -> bool {
-        self.smooth.is_none()
-    }
-
     /// Applies the smooth part in place; the clamp is the kernels'.
     pub(crate) fn smooth(self, context: &Context, values: &mut [f32]) {
         if let Some(smooth) = self.smooth {
@@ -46,12 +41,19 @@ impl Activate {
         }
     }
 
-    /// The output, if a clamp's backward pass reads it.
+    /// Multiplies `dy` by the smooth part's derivative at the pre-activation `x`.
+    pub(crate) fn smooth_backward(self, context: &Context, x: &[f32], dy: &mut [f32]) {
+        if let Some(smooth) = self.smooth {
+            activation_gradient(context.level, smooth, x, dy);
+        }
+    }
+
+    /// The operands that the backward pass of the activation alone reads: a clamp's gradient follows from its output.
     pub(crate) fn reads(self) -> Reads {
-        if self.bounds == Bounds::NONE {
-            Reads::NOTHING
-        } else {
-            Reads::OUTPUT
+        match self.smooth {
+            Some(_) => Reads::INPUTS,
+            None if self.bounds == Bounds::NONE => Reads::NOTHING,
+            None => Reads::OUTPUT,
         }
     }
 }
@@ -84,12 +86,11 @@ impl Operator for Activation {
         self.activation.reads()
     }
 
-    fn is_differentiable(&self) -> bool {
-        self.activation.is_clamp()
-    }
-
     fn backward(&self, mut step: Backward<'_>) {
-        self.activation.clamp_backward(&self.context, step.output, step.dy);
+        match step.inputs.first() {
+            Some(x) => self.activation.smooth_backward(&self.context, x, step.dy),
+            None => self.activation.clamp_backward(&self.context, step.output, step.dy),
+        }
         step.pass_on();
     }
 }

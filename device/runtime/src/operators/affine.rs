@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_kernels::{affine, affine_gradient, pack_parameters};
+use clr_kernels::{Bounds, affine, affine_gradient, pack_parameters};
 
 use super::{Backward, Context, Operator, Reads, activation::Activate};
 
@@ -25,18 +25,15 @@ impl Affine {
             context,
         }
     }
+
+    fn affine(&self, x: &[f32], out: &mut [f32], bounds: Bounds) {
+        affine(self.context.level, x, &self.parameters, self.plane, out, bounds);
+    }
 }
 
 impl Operator for Affine {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        affine(
-            self.context.level,
-            inputs[0],
-            &self.parameters,
-            self.plane,
-            out,
-            self.activation.bounds,
-        );
+        self.affine(inputs[0], out, self.activation.bounds);
         self.activation.smooth(&self.context, out);
     }
 
@@ -44,14 +41,16 @@ impl Operator for Affine {
         Reads::INPUTS
     }
 
-    fn is_differentiable(&self) -> bool {
-        self.activation.is_clamp()
-    }
-
     fn backward(&self, mut step: Backward<'_>) {
-        let bounds = self.activation.bounds;
-        let (x, parameters) = (step.inputs[0], &self.parameters);
-        affine_gradient(self.context.level, x, parameters, self.plane, step.dy, None, bounds);
+        let x = step.inputs[0];
+        if self.activation.smooth.is_some() {
+            self.context.arena.lend(x.len(), |before| {
+                self.affine(x, before, Bounds::NONE);
+                self.activation.smooth_backward(&self.context, before, step.dy);
+            });
+        }
+        let (level, bounds) = (self.context.level, self.activation.bounds);
+        affine_gradient(level, x, &self.parameters, self.plane, step.dy, None, bounds);
         step.pass_on();
     }
 }

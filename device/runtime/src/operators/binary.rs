@@ -1,35 +1,71 @@
-//! Sums and products of two values; one may be `[C, 1, 1]`, broadcast over the other's map.
+//! Sums and products of two values; one may be `[C, 1, 1]` or `[1, H, W]`, broadcast over the other.
 
-use clr_kernels::{Binary, Bounds, binary};
+use clr_kernels::{Binary, Bounds, Broadcast, binary_gradient, broadcast_binary};
 use clr_onnx::Shape;
 
-use super::{Backward, Context, Operator, Reads, activation::Activate, blocked_len, plane};
+use super::{Backward, Context, Operator, Reads, activation::Activate, plane};
 
-/// The larger operand comes first in the kernels.
+/// A sum or product. The kernels take the broadcast operand second.
 #[derive(Debug)]
 struct Operands {
+    op: Binary,
+    broadcast: Broadcast,
+    channels: usize,
     plane: usize,
     swap: bool,
-    broadcast: bool,
+    context: Context,
 }
 
 impl Operands {
-    fn new([left, right]: [Shape; 2]) -> Self {
-        let swap = blocked_len(left) < blocked_len(right);
+    fn new(op: Binary, [left, right]: [Shape; 2], context: Context) -> Self {
+        let swap = left.elements() < right.elements();
+        let (larger, smaller) = if swap { (right, left) } else { (left, right) };
+        let broadcast = if larger.elements() == smaller.elements() {
+            Broadcast::None
+        } else if smaller.channels() == larger.channels() {
+            Broadcast::Channels
+        } else {
+            Broadcast::Pixels
+        };
         Self {
-            plane: plane(if swap { right } else { left }),
+            op,
+            broadcast,
+            channels: larger.channels(),
+            plane: plane(larger),
             swap,
-            broadcast: blocked_len(left) != blocked_len(right),
+            context,
         }
     }
 
-    fn run(&self, context: &Context, op: Binary, inputs: &[&[f32]], out: &mut [f32], bounds: Bounds) {
-        let (left, right) = if self.swap {
-            (inputs[1], inputs[0])
-        } else {
-            (inputs[0], inputs[1])
-        };
-        binary(context.level, op, left, right, self.plane, out, bounds);
+    fn order<T>(&self, [left, right]: [T; 2]) -> [T; 2] {
+        if self.swap { [right, left] } else { [left, right] }
+    }
+
+    fn run(&self, inputs: &[&[f32]], out: &mut [f32], bounds: Bounds) {
+        let [left, right] = self.order([inputs[0], inputs[1]]);
+        let level = self.context.level;
+        broadcast_binary(level, self.op, self.broadcast, left, right, self.plane, out, bounds);
+    }
+
+    /// Whether the gradients depend on the operands: those of a sum of equal shapes do not.
+    fn reads_inputs(&self) -> bool {
+        self.op == Binary::Mul || self.broadcast != Broadcast::None
+    }
+
+    fn backward(&self, step: Backward<'_>) {
+        let [left, right] = self.order([step.inputs[0], step.inputs[1]]);
+        let [d_left, d_right] = step.dx else { return };
+        let targets = self.order([d_left.as_deref_mut(), d_right.as_deref_mut()]);
+        binary_gradient(
+            self.context.level,
+            self.op,
+            self.broadcast,
+            [left, right],
+            self.channels,
+            self.plane,
+            step.dy,
+            targets,
+        );
     }
 }
 
@@ -38,68 +74,69 @@ impl Operands {
 pub(super) struct Add {
     operands: Operands,
     activation: Activate,
-    context: Context,
 }
 
 impl Add {
     pub(super) fn new(shapes: [Shape; 2], activation: Activate, context: Context) -> Self {
         Self {
-            operands: Operands::new(shapes),
+            operands: Operands::new(Binary::Add, shapes, context),
             activation,
-            context,
         }
     }
 }
 
 impl Operator for Add {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        self.operands
-            .run(&self.context, Binary::Add, inputs, out, self.activation.bounds);
-        self.activation.smooth(&self.context, out);
+        self.operands.run(inputs, out, self.activation.bounds);
+        self.activation.smooth(&self.operands.context, out);
     }
 
     fn reads(&self) -> Reads {
-        self.activation.reads()
-    }
-
-    fn is_differentiable(&self) -> bool {
-        self.activation.is_clamp() && !self.operands.broadcast
+        let activation = self.activation.reads();
+        Reads {
+            inputs: activation.inputs || self.operands.reads_inputs(),
+            ..activation
+        }
     }
 
     fn backward(&self, mut step: Backward<'_>) {
-        self.activation.clamp_backward(&self.context, step.output, step.dy);
-        step.pass_on();
+        let context = &self.operands.context;
+        if self.activation.smooth.is_some() {
+            context.arena.lend(step.dy.len(), |sum| {
+                self.operands.run(step.inputs, sum, Bounds::NONE);
+                self.activation.smooth_backward(context, sum, step.dy);
+            });
+        } else {
+            self.activation.clamp_backward(context, step.output, step.dy);
+        }
+        if self.operands.reads_inputs() {
+            self.operands.backward(step);
+        } else {
+            step.pass_on();
+        }
     }
 }
 
 /// `x · y`.
 #[derive(Debug)]
-pub(super) struct Mul {
-    operands: Operands,
-    context: Context,
-}
+pub(super) struct Mul(Operands);
 
 impl Mul {
     pub(super) fn new(shapes: [Shape; 2], context: Context) -> Self {
-        Self {
-            operands: Operands::new(shapes),
-            context,
-        }
+        Self(Operands::new(Binary::Mul, shapes, context))
     }
 }
 
 impl Operator for Mul {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        self.operands.run(&self.context, Binary::Mul, inputs, out, Bounds::NONE);
+        self.0.run(inputs, out, Bounds::NONE);
     }
 
     fn reads(&self) -> Reads {
         Reads::INPUTS
     }
 
-    fn is_differentiable(&self) -> bool {
-        false
+    fn backward(&self, step: Backward<'_>) {
+        self.0.backward(step);
     }
-
-    fn backward(&self, _step: Backward<'_>) {}
 }

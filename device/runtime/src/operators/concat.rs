@@ -1,6 +1,6 @@
 //! Concatenation along the channels.
 
-use clr_kernels::concat;
+use clr_kernels::{LANES, concat, concat_gradient};
 use clr_onnx::Shape;
 
 use super::{Backward, Operator};
@@ -25,9 +25,16 @@ impl Operator for Concat {
         concat(&parts, self.pixels, out);
     }
 
-    fn is_differentiable(&self) -> bool {
-        false
+    fn backward(&self, step: Backward<'_>) {
+        // Parts that are not wanted still take their place.
+        let length = |channels: usize| channels.div_ceil(LANES) * self.pixels * LANES;
+        let mut unwanted: Vec<Vec<f32>> = (step.dx.iter().zip(&self.channels))
+            .map(|(dx, &channels)| vec![0.0; if dx.is_some() { 0 } else { length(channels) }])
+            .collect();
+        let parts = step.dx.iter_mut().zip(&mut unwanted).zip(&self.channels);
+        let mut parts: Vec<(&mut [f32], usize)> = parts
+            .map(|((dx, unwanted), &channels)| (dx.as_deref_mut().unwrap_or(unwanted), channels))
+            .collect();
+        concat_gradient(step.dy, self.pixels, &mut parts);
     }
-
-    fn backward(&self, _step: Backward<'_>) {}
 }

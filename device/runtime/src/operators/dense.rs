@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_kernels::dense;
+use clr_kernels::{dense, dense_gradient};
 use clr_onnx::Tensor;
 
 use super::{Backward, Context, Operator};
@@ -40,9 +40,12 @@ impl Operator for Dense {
         rest.fill(0.0);
     }
 
-    fn is_differentiable(&self) -> bool {
-        false
+    fn backward(&self, step: Backward<'_>) {
+        if let Some(Some(dx)) = step.dx.first_mut() {
+            let outputs = self.bias.len();
+            let (dx, rest) = dx.split_at_mut(self.weight.len() / outputs.max(1));
+            dense_gradient(self.context.level, &self.weight, &step.dy[..outputs], dx);
+            rest.fill(0.0);
+        }
     }
-
-    fn backward(&self, _step: Backward<'_>) {}
 }

@@ -1,6 +1,6 @@
-//! Changes of layout: blocks of the image, padding, vectors.
+//! Changes of layout: blocks of the image, vectors.
 
-use clr_kernels::{self as kernels, LANES, unblock};
+use clr_kernels::{self as kernels, LANES, block_planes, unblock};
 use clr_onnx::Shape;
 
 use super::{Backward, Operator};
@@ -19,33 +19,6 @@ impl Operator for Block {
     fn backward(&self, _step: Backward<'_>) {
         unreachable!("nothing before the image is trained")
     }
-}
-
-/// Constant spatial padding (ONNX `Pad`).
-#[derive(Debug)]
-pub(super) struct Pad {
-    size: [usize; 2],
-    pads: [usize; 4],
-    value: f32,
-}
-
-impl Pad {
-    /// `pads`: top, left, bottom, right of a map of `size` (rows, columns).
-    pub(super) fn new(size: [usize; 2], pads: [usize; 4], value: f32) -> Self {
-        Self { size, pads, value }
-    }
-}
-
-impl Operator for Pad {
-    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        kernels::pad(inputs[0], self.size, self.pads, self.value, out);
-    }
-
-    fn is_differentiable(&self) -> bool {
-        false
-    }
-
-    fn backward(&self, _step: Backward<'_>) {}
 }
 
 /// Between a map of one pixel and a vector: both have the same values in blocks.
@@ -86,9 +59,9 @@ impl Operator for Flatten {
         rest.fill(0.0);
     }
 
-    fn is_differentiable(&self) -> bool {
-        false
+    fn backward(&self, step: Backward<'_>) {
+        if let Some(Some(dx)) = step.dx.first_mut() {
+            block_planes(&step.dy[..self.channels * self.pixels], self.channels, dx);
+        }
     }
-
-    fn backward(&self, _step: Backward<'_>) {}
 }

@@ -3,16 +3,21 @@
 pub(crate) mod activation;
 mod affine;
 mod binary;
+mod channels;
 mod concat;
 mod dense;
 mod layout;
+mod normalisation;
+#[cfg(feature = "opaque")]
+mod opaque;
+mod pixels;
 mod pool;
 mod prelu;
 
 use std::{fmt::Debug, sync::Arc};
 
-use clr_kernels::{Arena, LANES, Level};
-use clr_onnx::{Op, PadMode, Padding, Pool, Shape, StepOp};
+use clr_kernels::{Arena, LANES, Level, PixelMap};
+use clr_onnx::{Op, Padding, Pool, Shape, StepOp};
 
 use crate::RuntimeError;
 
@@ -125,16 +130,66 @@ pub(crate) fn prepare(
             Op::PRelu { slope } => Box::new(prelu::PRelu::new(slope.data(), plane(output), context)),
             Op::Mul => Box::new(binary::Mul::new([inputs[0], inputs[1]], context)),
             Op::Concat => Box::new(concat::Concat::new(inputs, plane(output) / LANES)),
+            Op::GatherChannels { index } => Box::new(channels::Gather::new(index, plane(output) / LANES)),
+            Op::ChannelConv { kernel, bias, pads } => Box::new(channels::ChannelConv::new(
+                kernel.data(),
+                *bias,
+                *pads,
+                inputs[0].channels(),
+            )),
+            Op::Softmax { groups } => Box::new(channels::Softmax::new(*groups, inputs[0].channels(), context)),
+            Op::LayerNorm { scale, bias, epsilon } => {
+                Box::new(normalisation::Layer::new(scale.data(), bias.data(), *epsilon, context))
+            }
+            Op::GroupNorm {
+                groups,
+                scale,
+                bias,
+                epsilon,
+            } => Box::new(normalisation::Group::new(
+                *groups,
+                scale.data(),
+                bias.data(),
+                *epsilon,
+                plane(output),
+                context,
+            )),
+            Op::GlobalResponseNorm { scale, bias, epsilon } => Box::new(normalisation::Response::new(
+                scale.data(),
+                bias.data(),
+                *epsilon,
+                plane(output),
+                context,
+            )),
             Op::MaxPool(window) => Box::new(pool::Pooling::max(window, inputs[0], output, context)),
             Op::AveragePool(window) => Box::new(pool::Pooling::average(window, inputs[0], output, context)),
             Op::GlobalAveragePool => Box::new(pool::GlobalAverage::new(plane(inputs[0]), context)),
-            &Op::Pad {
-                pads,
-                mode: PadMode::Constant(value),
-            } => Box::new(layout::Pad::new(size(inputs[0]), pads, value)),
+            Op::Pad { pads, mode } => Box::new(pixels::Pixels::new(
+                PixelMap::pad(size(inputs[0]), *pads, *mode),
+                context,
+            )),
+            &Op::Crop {
+                start,
+                size: part,
+                step,
+            } => Box::new(pixels::Pixels::new(
+                PixelMap::crop(size(inputs[0]), start, part, step),
+                context,
+            )),
+            Op::Resize(resize) => Box::new(pixels::Pixels::new(PixelMap::resize(size(inputs[0]), resize), context)),
             Op::Flatten | Op::Unflatten if plane(inputs[0]) == LANES => Box::new(layout::Reshape),
             Op::Flatten => Box::new(layout::Flatten::new(inputs[0])),
             Op::Dense { weight, bias } => Box::new(dense::Dense::new(weight, bias, context)),
+            #[cfg(feature = "opaque")]
+            Op::Opaque(opaque) => Box::new(opaque::OpaqueStep::new(name, opaque, inputs, output)?),
+            #[cfg(not(feature = "opaque"))]
+            Op::Opaque(opaque) => {
+                let operators: Vec<&str> = opaque.operators().collect();
+                return Err(unsupported(format!(
+                    "{} needs a build with the feature `opaque`",
+                    operators.join(", ")
+                )));
+            }
             other => return Err(unsupported(format!("the runtime has no {}", other.name()))),
         },
         _ => return Err(unsupported("the runtime does not know this step".to_owned())),

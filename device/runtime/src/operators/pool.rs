@@ -33,6 +33,7 @@ impl Pooling {
             output: size(output),
             kernel: window.kernel,
             stride: window.stride,
+            dilation: [1, 1],
             pads: resolved(window, size(input)),
         };
         Self { shape, context }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use clr_kernels::{block_channels, prelu};
+use clr_kernels::{block_channels, prelu, prelu_gradient};
 
-use super::{Backward, Context, Operator};
+use super::{Backward, Context, Operator, Reads};
 
 /// `x if x ≥ 0 else slope · x` (ONNX `PRelu`).
 #[derive(Debug)]
@@ -30,9 +30,12 @@ impl Operator for PRelu {
         prelu(self.context.level, inputs[0], &self.slope, self.plane, out);
     }
 
-    fn is_differentiable(&self) -> bool {
-        false
+    fn reads(&self) -> Reads {
+        Reads::INPUTS
     }
 
-    fn backward(&self, _step: Backward<'_>) {}
+    fn backward(&self, mut step: Backward<'_>) {
+        prelu_gradient(self.context.level, step.inputs[0], &self.slope, self.plane, step.dy);
+        step.pass_on();
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! First, sites part of the way from the parent's to where the steps led, and new classes' rows fitted to the features that there are then: half way
 //! fewer answers on old classes change than at the end, and the new class is recognised as well once its row fits (Wortsman et al. 2022;
-//! docs/tuning.md, *What was measured*). Second, should that not be promoted, the parent's sites and rows fitted to these: old classes' logits
+//! docs/reference/tuning.md, *What was measured*). Second, should that not be promoted, the parent's sites and rows fitted to these: old classes' logits
 //! stay as they are bit for bit, and every picture may judge, since rows are fitted without each in turn.
 
 use clr_adapters::{Adapter, Digest, Metrics, SiteWeights};

@@ -146,21 +146,10 @@ fn execute(step: &Step, inputs: &[&Tensor]) -> Result<Tensor> {
         StepKind::MaxPool(pool) => ops::max_pool(x, pool)?,
         StepKind::AveragePool(pool) => ops::average_pool(x, pool)?,
         StepKind::GlobalAveragePool => ops::global_average_pool(x)?,
-        StepKind::Pad {
-            pads: [top, left, bottom, right],
-            value,
-        } => {
-            let pad = |x: &Tensor| x.pad_with_zeros(2, *top, *bottom)?.pad_with_zeros(3, *left, *right);
-            let value = f64::from(*value);
-            if value == 0.0 {
-                pad(x)?.contiguous()?
-            } else {
-                (pad(&(x - value)?)? + value)?.contiguous()?
-            }
-        }
         StepKind::Flatten => x.flatten_from(1)?,
         StepKind::Dense { weight, bias } => weight.forward(&spatial(x)?)?.flatten_from(1)?.broadcast_add(bias)?,
         StepKind::Unflatten => x.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)?,
+        StepKind::Plain(plain) => plain.forward(x)?,
     })
 }
 

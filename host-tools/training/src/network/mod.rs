@@ -4,6 +4,7 @@
 
 mod execute;
 mod frozen;
+mod plain;
 pub(crate) mod plan;
 mod site;
 mod statistics;

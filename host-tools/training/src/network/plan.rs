@@ -2,9 +2,12 @@
 //! every value is released after its last use.
 
 use candle_core::{Device, Tensor};
-use clr_onnx::{Activation, Backbone, Conv, Graph, Op, PadMode, Padding, Pool, ValueId};
+use clr_onnx::{Activation, Backbone, Conv, Graph, Op, Padding, Pool, ValueId};
 
-use super::frozen::FrozenSite;
+use super::{
+    frozen::FrozenSite,
+    plain::{Plain, has_kernel},
+};
 use crate::{
     error::{Result, TrainError},
     ops::FrozenConv,
@@ -32,10 +35,6 @@ pub(crate) enum StepKind {
     MaxPool(Pool),
     AveragePool(Pool),
     GlobalAveragePool,
-    Pad {
-        pads: [usize; 4],
-        value: f32,
-    },
     Flatten,
     /// Run as a 1×1 convolution on `[N, I, 1, 1]`, so that the frozen weight never gets a gradient; bias `[O]`.
     Dense {
@@ -43,6 +42,8 @@ pub(crate) enum StepKind {
         bias: Tensor,
     },
     Unflatten,
+    /// In candle's own operations.
+    Plain(Plain),
 }
 
 /// One step of the plan.
@@ -68,7 +69,6 @@ impl Plan {
     pub(crate) fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
         let graph = backbone.graph();
         let nodes = &graph.nodes;
-        known(backbone)?;
         let mut site_of = vec![None; nodes.len()];
         // A node that another step computes, and the node whose output that step provides.
         let mut fused = vec![false; nodes.len()];
@@ -80,7 +80,7 @@ impl Plan {
             site_of[info.conv] = Some(index);
             let norm = info.norm.map(|norm| &nodes[norm].op);
             let activation = match info.activation.map(|node| &nodes[node].op) {
-                Some(Op::Activation(activation)) => Some(*activation),
+                Some(Op::Activation(activation)) if has_kernel(*activation) => Some(*activation),
                 _ => None,
             };
             for node in [info.norm, info.activation.filter(|_| activation.is_some())]
@@ -100,6 +100,7 @@ impl Plan {
                 && !fused[index]
                 && matches!(node.op, Op::Add | Op::BatchNorm(_) | Op::ChannelAffine { .. })
                 && let Op::Activation(activation) = &nodes[reader].op
+                && has_kernel(*activation)
             {
                 fused[reader] = true;
                 joined[index] = Some((reader, *activation));
@@ -142,7 +143,7 @@ impl Plan {
                     bias: vector(bias)?,
                     activation,
                 },
-                Op::Activation(activation) => StepKind::Activation(*activation),
+                Op::Activation(activation) if has_kernel(*activation) => StepKind::Activation(*activation),
                 Op::PRelu { slope } => StepKind::PRelu(vector(slope)?),
                 Op::Add => StepKind::Add { activation },
                 Op::Mul => StepKind::Mul,
@@ -150,13 +151,6 @@ impl Plan {
                 Op::MaxPool(pool) => StepKind::MaxPool(*pool),
                 Op::AveragePool(pool) => StepKind::AveragePool(*pool),
                 Op::GlobalAveragePool => StepKind::GlobalAveragePool,
-                Op::Pad {
-                    pads,
-                    mode: PadMode::Constant(value),
-                } => StepKind::Pad {
-                    pads: *pads,
-                    value: *value,
-                },
                 Op::Flatten => StepKind::Flatten,
                 Op::Dense { weight, bias } => {
                     let [outputs, inputs] = *weight.shape() else {
@@ -176,12 +170,13 @@ impl Plan {
                     }
                 }
                 Op::Unflatten => StepKind::Unflatten,
-                _ => {
-                    return Err(node_error(
-                        &node.name,
-                        "the training network does not know this operator",
-                    ));
-                }
+                op => match Plain::new(op, device)? {
+                    Some(plain) => StepKind::Plain(plain),
+                    None => {
+                        let reason = format!("the training network has no {}", op.name());
+                        return Err(node_error(&node.name, &reason));
+                    }
+                },
             };
             steps.push(Step {
                 name: node.name.clone(),
@@ -204,40 +199,6 @@ impl Plan {
             device: device.clone(),
         })
     }
-}
-
-/// Refuses activations and broadcasts that the training network does not compute.
-fn known(backbone: &Backbone) -> Result<()> {
-    let size = backbone.preprocessing();
-    let shapes = backbone.value_shapes(size.height as usize, size.width as usize)?;
-    for node in &backbone.graph().nodes {
-        let unknown = match &node.op {
-            Op::Activation(activation) => !matches!(
-                activation,
-                Activation::Relu
-                    | Activation::Clip { .. }
-                    | Activation::LeakyRelu { .. }
-                    | Activation::Sigmoid
-                    | Activation::HardSigmoid { .. }
-                    | Activation::HardSwish
-                    | Activation::Silu
-            ),
-            Op::Add | Op::Mul => {
-                let channels = |input: &ValueId| shapes[input.0].channels();
-                node.inputs
-                    .iter()
-                    .any(|input| channels(input) != channels(&node.inputs[0]))
-            }
-            _ => false,
-        };
-        if unknown {
-            return Err(node_error(
-                &node.name,
-                "the training network does not know this operator",
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// For each node, the node that alone reads it (once), unless the features do too.

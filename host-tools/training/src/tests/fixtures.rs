@@ -47,19 +47,31 @@ pub(super) fn mean_loss(labels: &[u32], classes: usize) -> impl Fn(usize, &[f32]
     }
 }
 
-struct Builder {
-    nodes: Vec<Node>,
+/// Nodes of a graph with reproducible weights.
+pub(super) struct Builder {
+    pub(super) nodes: Vec<Node>,
     seed: u64,
 }
 
 impl Builder {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            nodes: Vec::new(),
+            seed,
+        }
+    }
+
+    pub(super) fn vector(&mut self, count: usize, low: f32, high: f32) -> Tensor {
+        Tensor::new([count], self.uniform(count, low, high))
+    }
+
     fn uniform(&mut self, count: usize, low: f32, high: f32) -> Vec<f32> {
         self.seed += 1;
         let mut random = stream(self.seed, Purpose::Head, 99, 0);
         (0..count).map(|_| random.random_range(low..high)).collect()
     }
 
-    fn push(&mut self, name: &str, op: Op, inputs: &[ValueId]) -> ValueId {
+    pub(super) fn push(&mut self, name: &str, op: Op, inputs: &[ValueId]) -> ValueId {
         self.nodes.push(Node {
             name: name.to_owned(),
             op,
@@ -68,7 +80,15 @@ impl Builder {
         ValueId(self.nodes.len())
     }
 
-    fn conv(&mut self, name: &str, x: ValueId, shape: [usize; 4], stride: usize, group: usize, bias: bool) -> ValueId {
+    pub(super) fn conv(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        shape: [usize; 4],
+        stride: usize,
+        group: usize,
+        bias: bool,
+    ) -> ValueId {
         let fan = shape[1] * shape[2] * shape[3];
         let bound = (3.0 / fan as f32).sqrt();
         let weight = Tensor::new(shape, self.uniform(shape.iter().product(), -bound, bound));
@@ -89,7 +109,7 @@ impl Builder {
         self.push(name, Op::Conv(conv), &[x])
     }
 
-    fn norm(&mut self, name: &str, x: ValueId, channels: usize) -> ValueId {
+    pub(super) fn norm(&mut self, name: &str, x: ValueId, channels: usize) -> ValueId {
         let mut vector = |low, high| Tensor::new([channels], self.uniform(channels, low, high));
         let norm = BatchNorm {
             scale: vector(0.6, 1.4),
@@ -102,13 +122,23 @@ impl Builder {
     }
 }
 
+/// Images of `side` × `side` pixels.
+pub(super) fn preprocessing(side: u32) -> Preprocessing {
+    Preprocessing {
+        height: side,
+        width: side,
+        fit: Fit::Stretch,
+        filter: Filter::Bilinear,
+        channel_order: ChannelOrder::Rgb,
+        mean: [127.0; 3],
+        std: [64.0; 3],
+    }
+}
+
 /// Stem (with a bias before its norm), depthwise, squeeze-excite, a convolution with a bias and no norm, a residual sum, a
 /// strided 3×3, pooled to 24 features.
 pub(super) fn backbone() -> Backbone {
-    let mut b = Builder {
-        nodes: Vec::new(),
-        seed: 7,
-    };
+    let mut b = Builder::new(7);
     let relu6 = Op::Activation(Activation::Clip { min: 0.0, max: 6.0 });
     let x = b.conv("stem", ValueId::IMAGE, [8, 3, 3, 3], 2, 1, true);
     let x = b.norm("stem.norm", x, 8);
@@ -139,16 +169,7 @@ pub(super) fn backbone() -> Backbone {
         nodes: b.nodes,
         features,
     };
-    let preprocessing = Preprocessing {
-        height: SIDE,
-        width: SIDE,
-        fit: Fit::Stretch,
-        filter: Filter::Bilinear,
-        channel_order: ChannelOrder::Rgb,
-        mean: [127.0; 3],
-        std: [64.0; 3],
-    };
-    Backbone::new("small", graph, None, None, preprocessing).unwrap()
+    Backbone::new("small", graph, None, None, preprocessing(SIDE)).unwrap()
 }
 
 /// Class 0: horizontal stripes, 1: vertical stripes, 2: a disc; random phase, colour and noise.

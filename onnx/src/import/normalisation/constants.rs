@@ -47,7 +47,7 @@ impl<'a> Constants<'a> {
             Value::Integers { dims, values } => {
                 let known = values.iter().map(|value| match value {
                     Dim::Known(value) => Some(*value),
-                    Dim::Batch => None,
+                    Dim::Batch(_) => None,
                 });
                 Some((dims, known.collect::<Option<_>>()?))
             }

@@ -46,6 +46,31 @@ pub(super) fn hard_sigmoid<'a>(import: &mut Import<'a>, source: Source<'a>) -> C
     activation(import, source, Activation::HardSigmoid { alpha, beta })
 }
 
+pub(super) fn tanh<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    activation(import, source, Activation::Tanh)
+}
+
+pub(super) fn mish<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    activation(import, source, Activation::Mish)
+}
+
+pub(super) fn elu<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    source.allow(&["alpha"])?;
+    let alpha = source.float("alpha", 1.0)?;
+    activation(import, source, Activation::Elu { alpha })
+}
+
+/// Gelu, opset 20.
+pub(super) fn gelu<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    source.allow(&["approximate"])?;
+    let kind = match source.text("approximate", "none")? {
+        "none" => Activation::Gelu,
+        "tanh" => Activation::GeluTanh,
+        other => return unsupported(format!("approximate `{other}`: expected none or tanh")),
+    };
+    activation(import, source, kind)
+}
+
 /// Attributes before opset 11, inputs since.
 pub(super) fn clip<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["min", "max"])?;
@@ -104,7 +129,7 @@ pub(super) fn bounded<'a>(
         Activation::Clip { min, max }
     };
     let clipped = import.push(source.name, Op::Activation(op), vec![value])?;
-    Ok(import.arranged(source, &clipped, input))
+    import.arranged(source, &clipped, input)
 }
 
 fn activation<'a>(import: &mut Import<'a>, source: Source<'a>, activation: Activation) -> Converted {

@@ -10,7 +10,7 @@ use super::{
     },
     activations::bounded,
 };
-use crate::{Tensor, graph::Op};
+use crate::{Shape, Tensor, graph::Op};
 
 /// An operation on two numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,10 +39,14 @@ impl Arithmetic {
 
     fn integers(self, left: Dim, right: Dim) -> Option<Dim> {
         match (self, left, right) {
-            (Self::Mul | Self::Div, Dim::Batch, Dim::Known(1))
-            | (Self::Mul, Dim::Known(1), Dim::Batch)
-            | (Self::Add | Self::Sub, Dim::Batch, Dim::Known(0))
-            | (Self::Add, Dim::Known(0), Dim::Batch) => Some(Dim::Batch),
+            (Self::Mul, Dim::Batch(times), Dim::Known(factor)) | (Self::Mul, Dim::Known(factor), Dim::Batch(times)) => {
+                times.checked_mul(factor).filter(|&times| times > 0).map(Dim::Batch)
+            }
+            (Self::Div, Dim::Batch(times), Dim::Known(divisor)) if divisor > 0 && times % divisor == 0 => {
+                Some(Dim::Batch(times / divisor))
+            }
+            (Self::Add | Self::Sub, Dim::Batch(times), Dim::Known(0))
+            | (Self::Add, Dim::Known(0), Dim::Batch(times)) => Some(Dim::Batch(times)),
             (operation, Dim::Known(left), Dim::Known(right)) => match operation {
                 Self::Add => left.checked_add(right),
                 Self::Sub => left.checked_sub(right),
@@ -134,20 +138,52 @@ fn computed<'a>(import: &mut Import<'a>, source: Source<'a>, operation: Arithmet
     let op = match operation {
         Arithmetic::Add => Op::Add,
         Arithmetic::Mul => Op::Mul,
+        Arithmetic::Sub => return difference(import, source),
         _ => return unsupported("of two computed values"),
     };
     let (left, right) = (import.view(source, 0)?, import.view(source, 1)?);
-    let inputs = vec![left.value, right.value];
-    let Some(joined) = left.joined(&right) else {
+    let (left, right) = (import.unexpanded(&left, &right), import.unexpanded(&right, &left));
+    let Some(mut joined) = left.joined(&right) else {
         // Of two tensors as they are in the graph, shape inference says best what is wrong.
         let plain = |view: &View| matches!(import.settled(source, view.clone()), Value::Data(_));
         return match [&left, &right].into_iter().find(|view| !plain(view)) {
             Some(other) => unsupported(format!("one of its inputs is {}", other.describe())),
-            None => import.push(source.name, op, inputs),
+            None => import.push(source.name, op, vec![left.value, right.value]),
         };
     };
+    let maps = [&left, &right].map(|view| matches!(import.shape(view.value), Shape::Map(_)));
+    let mut inputs = Vec::with_capacity(2);
+    for (view, map) in [&left, &right].into_iter().zip(maps) {
+        // A vector next to a map is a map of one pixel.
+        let pixel = maps.contains(&true) && !map && view.is_channels_only();
+        let value = if pixel {
+            import.pushed_helper(source, "pixel", Op::Unflatten, view.value)?
+        } else {
+            view.value
+        };
+        if pixel && joined.value == view.value {
+            joined = joined.as_pixel(value);
+        }
+        inputs.push(value);
+    }
     let value = import.push(source.name, op, inputs)?;
-    Ok(import.arranged(source, &value, &joined))
+    import.arranged(source, &value, &joined)
+}
+
+/// `left + (−1) · right`.
+fn difference<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    let (left, right) = (import.view(source, 0)?, import.view(source, 1)?);
+    let Some(joined) = left.joined(&right) else {
+        return unsupported("of two computed values in different layouts");
+    };
+    let channels = import.shape(right.value).channels();
+    let negative = Op::ChannelAffine {
+        scale: Tensor::new([channels], vec![-1.0; channels]),
+        bias: Tensor::new([channels], vec![0.0; channels]),
+    };
+    let negative = import.pushed_helper(source, "negative", negative, right.value)?;
+    let value = import.push(source.name, Op::Add, vec![left.value, negative])?;
+    import.arranged(source, &value, &joined)
 }
 
 /// Of a computed value and constants per channel. `reversed`: the constant comes first.
@@ -250,7 +286,7 @@ fn compare<'a>(import: &mut Import<'a>, source: Source<'a>, holds: fn(i64, i64) 
     folding::integers((dims, values), (other, others), |left, right| match (left, right) {
         (Dim::Known(left), Dim::Known(right)) => Some(Dim::Known(holds(left, right).into())),
         // Exporters ask whether a size is −1 (not given) before they use it.
-        (Dim::Batch, Dim::Known(value)) | (Dim::Known(value), Dim::Batch) if value < 0 => {
+        (Dim::Batch(_), Dim::Known(value)) | (Dim::Known(value), Dim::Batch(_)) if value < 0 => {
             Some(Dim::Known(holds(1, value).into()))
         }
         _ => None,

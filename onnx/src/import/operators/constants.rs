@@ -122,7 +122,7 @@ pub(super) fn cast<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
         Value::Integers { dims, values } if constant::FLOATS.contains(&kind) => {
             let floats = values.iter().map(|value| match value {
                 Dim::Known(value) => Some(*value as f32),
-                Dim::Batch => None,
+                Dim::Batch(_) => None,
             });
             match floats.collect::<Option<Vec<_>>>() {
                 Some(floats) => Ok(Value::Tensor(Tensor::new(dims, floats))),

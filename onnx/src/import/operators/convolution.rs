@@ -4,19 +4,23 @@ use super::{
     super::{
         Import,
         attributes::Source,
-        value::{Converted, Refusal, Value, unsupported},
+        value::{Converted, Dim, Refusal, Value, unsupported},
+        view::{Part, View},
     },
     standardised,
 };
 use crate::{
-    Tensor,
+    Shape, Tensor,
     graph::{BatchNorm, Conv, Op, PadMode, Padding},
 };
 
 pub(super) fn conv<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])?;
-    let input = import.data(source, 0)?;
     let weight = import.tensor(source, 1)?;
+    if weight.shape().len() == 3 {
+        return along_channels(import, source, &weight);
+    }
+    let input = import.data(source, 0)?;
     let bias = match source.input(2) {
         Some(_) => Some(import.tensor(source, 2)?),
         None => None,
@@ -44,6 +48,41 @@ pub(super) fn conv<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
         padding: padding(source)?,
     };
     import.push(source.name, Op::Conv(conv), vec![input])
+}
+
+/// A 1-D convolution whose only spatial axis is the channels of a vector (efficient channel attention).
+fn along_channels<'a>(import: &mut Import<'a>, source: Source<'a>, weight: &Tensor) -> Converted {
+    let view = import.view(source, 0)?;
+    let shape = import.shape(view.value);
+    let fits = view.rank() == 3
+        && view.dims()[0] == 1
+        && shape.spatial().is_none_or(|size| size == [1, 1])
+        && view.groups(2, shape) == Some(shape.channels());
+    if !fits || weight.shape()[..2] != [1, 1] {
+        return unsupported(format!(
+            "1-D, of {} and weight {:?}: expected two spatial dimensions, or one kernel along the channels of a vector",
+            view.describe(),
+            weight.shape()
+        ));
+    }
+    let unit = source.sizes("strides", [1])? == [1] && source.sizes("dilations", [1])? == [1];
+    if !unit || source.int("group", 1)? != 1 {
+        return unsupported("1-D with strides, dilations or groups");
+    }
+    let length = weight.shape()[2];
+    let pads = match source.text("auto_pad", "NOTSET")? {
+        "NOTSET" => source.sizes("pads", [0; 2])?,
+        "VALID" => [0; 2],
+        "SAME_UPPER" => [(length - 1) / 2, length / 2],
+        "SAME_LOWER" => [length / 2, (length - 1) / 2],
+        other => return unsupported(format!("auto_pad `{other}`")),
+    };
+    let bias = match source.input(2) {
+        Some(_) => scalar(&import.tensor(source, 2)?)?,
+        None => 0.0,
+    };
+    let kernel = Tensor::new([length], weight.shared());
+    import.push_on(source, Op::ChannelConv { kernel, bias, pads }, &view)
 }
 
 /// `auto_pad` and `pads`.
@@ -102,10 +141,6 @@ pub(super) fn batch_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Con
 
 pub(super) fn pad<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["mode", "pads", "value"])?;
-    let mode = source.text("mode", "constant")?;
-    if mode != "constant" {
-        return unsupported(format!("mode `{mode}`"));
-    }
     let input = import.view(source, 0)?;
     let pads = match source.ints("pads") {
         Some(pads) => pads.to_vec(),
@@ -120,31 +155,80 @@ pub(super) fn pad<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
         return unsupported(format!("{} pads for {} axes", pads.len(), axes.len()));
     }
     // Top, left, bottom, right.
-    let mut sides = [0; 4];
+    let mut sides = [0_i64; 4];
     for (place, &axis) in axes.iter().enumerate() {
         let axis = if axis < 0 { axis.saturating_add(rank) } else { axis };
-        // Of the map in the graph: 1 for the height, 2 for the width.
-        let factor = usize::try_from(axis).ok().and_then(|axis| input.factor(axis));
+        let part = usize::try_from(axis).ok().and_then(|axis| input.part(axis));
+        let side = match part {
+            Some(Part::Rows) => Some(0),
+            Some(Part::Columns) => Some(1),
+            _ => None,
+        };
         for (end, &pad) in [&pads[place], &pads[place + axes.len()]].into_iter().enumerate() {
-            match (factor, usize::try_from(pad)) {
-                (Some(factor @ (1 | 2)), Ok(pad)) => sides[end * 2 + factor - 1] = pad,
-                (_, Ok(0)) if (0..rank).contains(&axis) => {}
+            match (side, pad) {
+                (Some(side), pad) => sides[end * 2 + side] = pad,
+                (_, 0) if (0..rank).contains(&axis) => {}
                 _ => return unsupported(format!("padding {pad} on axis {axis}")),
             }
         }
     }
-    let value = match source.input(2) {
-        Some(_) => scalar(&import.tensor(source, 2)?)?,
-        None => source.float("value", 0.0)?,
+    let mode = match source.text("mode", "constant")? {
+        "constant" => PadMode::Constant(match source.input(2) {
+            Some(_) => match import.value(source, 2)? {
+                // Integers where the exporter lost the type.
+                Value::Integers { values, .. } if values[..] == [Dim::Known(0)] => 0.0,
+                _ => scalar(&import.tensor(source, 2)?)?,
+            },
+            None => source.float("value", 0.0)?,
+        }),
+        "reflect" => PadMode::Reflect,
+        "edge" => PadMode::Edge,
+        "wrap" => PadMode::Wrap,
+        other => return unsupported(format!("mode `{other}`")),
     };
-    import.push_on(
-        source,
-        Op::Pad {
-            pads: sides,
-            mode: PadMode::Constant(value),
-        },
-        &input,
-    )
+    padded(import, source, input, sides, mode)
+}
+
+/// Rows and columns off where the padding is negative, and then the padding. The order does not matter for constants; other
+/// modes are cut first, as ONNX Runtime does.
+fn padded<'a>(
+    import: &mut Import<'a>,
+    source: Source<'a>,
+    mut view: View,
+    sides: [i64; 4],
+    mode: PadMode,
+) -> Converted {
+    if sides == [0; 4] {
+        return Ok(import.settled(source, view));
+    }
+    let pads = sides.map(|pad| usize::try_from(pad).unwrap_or(0));
+    if let Shape::Map([_, height, width]) = import.shape(view.value)
+        && sides.iter().any(|&pad| pad < 0)
+    {
+        let cut = sides.map(|pad| usize::try_from(-pad.clamp(i64::MIN + 1, 0)).unwrap_or(usize::MAX));
+        let [top, left, bottom, right] = cut;
+        let (rows, columns) = (
+            height.checked_sub(top.saturating_add(bottom)),
+            width.checked_sub(left.saturating_add(right)),
+        );
+        let (Some(rows), Some(columns)) = (rows, columns) else {
+            return unsupported(format!("padding {sides:?} of {height} × {width} pixels"));
+        };
+        let crop = Op::Crop {
+            start: [top, left],
+            size: [rows, columns],
+            step: [1, 1],
+        };
+        if pads == [0; 4] {
+            return import.push_on(source, crop, &view);
+        }
+        let value = import.pushed_helper(source, "crop", crop, view.value)?;
+        view = match view.of(value, import.shape(value)) {
+            Some(view) => view,
+            None => return unsupported(format!("of {}", view.describe())),
+        };
+    }
+    import.push_on(source, Op::Pad { pads, mode }, &view)
 }
 
 /// The value of a constant with one element.

@@ -11,7 +11,7 @@ use super::{
     shapes::stacked,
 };
 use crate::{
-    Tensor,
+    Shape, Tensor,
     graph::{Op, ValueId},
 };
 
@@ -52,7 +52,10 @@ fn rearranged<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     let input = import.view(source, 0)?;
     let perm = permutation(source, input.rank());
     match input.transposed(&perm) {
-        Some(view) => Ok(import.settled(source, view)),
+        Some(view) => {
+            let view = import.unshuffled(source, view)?;
+            Ok(import.settled(source, view))
+        }
         None => unsupported(format!(
             "perm {perm:?} of a tensor of {} axes: expected the batch to stay in front",
             input.rank()
@@ -101,15 +104,25 @@ fn rearranged_concat<'a>(import: &mut Import<'a>, source: Source<'a>, views: &[V
     let first = &views[0];
     let rank = first.rank() as i64;
     let place = usize::try_from(if axis < 0 { axis.saturating_add(rank) } else { axis });
-    if let Some(stranger) = place.ok().map_or(Some(first), |place| first.stranger(views, place)) {
-        return unsupported(format!(
-            "along axis {axis}, which is not the channels of all inputs: one is {}",
-            stranger.describe()
-        ));
+    let shapes: Vec<Shape> = views.iter().map(|view| import.shape(view.value)).collect();
+    let view = match place
+        .ok()
+        .map_or(Err(first), |place| View::concatenated(views, place, &shapes))
+    {
+        Ok(view) => view,
+        Err(stranger) => {
+            return unsupported(format!(
+                "along axis {axis}, which is not the channels of all inputs: one is {}",
+                stranger.describe()
+            ));
+        }
+    };
+    if let [_] = views {
+        return Ok(import.settled(source, view));
     }
     let inputs = views.iter().map(|view| view.value).collect();
     let value = import.push(source.name, Op::Concat, inputs)?;
-    Ok(import.arranged(source, &value, first))
+    import.arranged(source, &value, &view)
 }
 
 /// Of constants: integers along their only axis, floats along the first.

@@ -5,12 +5,18 @@ use super::{
         Import,
         attributes::Source,
         value::{Converted, Refusal, Value, unsupported},
+        view::{Part, View},
     },
     convolution::padding,
+    norms,
     reshape::normalise,
     standardised,
 };
-use crate::graph::{Op, Pool};
+use crate::{
+    Shape,
+    graph::{Op, Padding, Pool},
+    validate::MAX_WINDOW,
+};
 
 pub(super) fn max_pool<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&[
@@ -68,6 +74,24 @@ pub(super) fn global_average_pool<'a>(import: &mut Import<'a>, source: Source<'a
     }
 }
 
+/// Axes are an attribute before opset 13, an input since.
+pub(super) fn reduce_sum<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    source.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
+    let view = import.view(source, 0)?;
+    let axes = match source.ints("axes") {
+        Some(axes) => axes.to_vec(),
+        None => import.integers(source, 1)?.unwrap_or_default(),
+    };
+    let keep = source.flag("keepdims", true)?;
+    match normalise(&axes, view.rank()).as_deref() {
+        Some(&[axis]) if axis > 0 => norms::sum(import, source, &view, axis, keep),
+        _ => unsupported(format!(
+            "over axes {axes:?} of {}: expected a part of the channels",
+            view.describe()
+        )),
+    }
+}
+
 /// Axes are an attribute before opset 18, an input since.
 pub(super) fn reduce_mean<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axes", "keepdims", "noop_with_empty_axes"])?;
@@ -91,6 +115,9 @@ pub(super) fn reduce_mean<'a>(import: &mut Import<'a>, source: Source<'a>) -> Co
     }
     let input = import.view(source, 0)?;
     let normal = axes.as_deref().and_then(|axes| normalise(axes, input.rank()));
+    if let Some(value) = line_mean(import, source, &input, normal.as_deref(), keep)? {
+        return Ok(value);
+    }
     let Some(averaged) = normal.and_then(|axes| input.averaged(&axes, keep)) else {
         let axes = axes.map_or_else(|| "all axes".to_owned(), |axes| format!("axes {axes:?}"));
         return unsupported(format!(
@@ -98,7 +125,7 @@ pub(super) fn reduce_mean<'a>(import: &mut Import<'a>, source: Source<'a>) -> Co
             input.describe()
         ));
     };
-    if averaged.rank() > 2 {
+    if averaged.rank() > 2 || matches!(import.shape(input.value), Shape::Vector(_)) {
         return import.push_on(source, Op::GlobalAveragePool, &averaged);
     }
     let pooled = import.push_helper(source, "pool", Op::GlobalAveragePool, vec![input.value])?;
@@ -106,4 +133,37 @@ pub(super) fn reduce_mean<'a>(import: &mut Import<'a>, source: Source<'a>) -> Co
         Value::Data(pooled) => import.push(source.name, Op::Flatten, vec![pooled]),
         other => Ok(other),
     }
+}
+
+/// A mean over the rows or the columns alone, as a window of one line.
+fn line_mean<'a>(
+    import: &mut Import<'a>,
+    source: Source<'a>,
+    input: &View,
+    axes: Option<&[usize]>,
+    keep: bool,
+) -> Result<Option<Value>, Refusal> {
+    let (Some(axes), Shape::Map([_, height, width])) = (axes, import.shape(input.value)) else {
+        return Ok(None);
+    };
+    if height == 1 || width == 1 {
+        return Ok(None);
+    }
+    for (part, kernel) in [(Part::Rows, [height, 1]), (Part::Columns, [1, width])] {
+        let Some(view) = input
+            .reduced(axes, &[part], keep)
+            .filter(|_| kernel.iter().all(|&side| side <= MAX_WINDOW))
+        else {
+            continue;
+        };
+        let pool = Pool {
+            kernel,
+            stride: [1, 1],
+            padding: Padding::Explicit([0; 4]),
+            ceil: false,
+            count_include_pad: false,
+        };
+        return import.push_on(source, Op::AveragePool(pool), &view).map(Some);
+    }
+    Ok(None)
 }

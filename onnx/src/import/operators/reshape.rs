@@ -50,7 +50,8 @@ fn reshape_data<'a>(import: &mut Import<'a>, source: Source<'a>, target: &[Dim])
     let own = input.dims();
     let fail = || {
         let dim = target.iter().map(|dim| match dim {
-            Dim::Batch => "N".to_owned(),
+            Dim::Batch(1) => "N".to_owned(),
+            Dim::Batch(times) => format!("{times}·N"),
             Dim::Known(value) => value.to_string(),
         });
         unsupported(format!(
@@ -63,10 +64,10 @@ fn reshape_data<'a>(import: &mut Import<'a>, source: Source<'a>, target: &[Dim])
         return fail();
     };
     let batch_inferred = match first {
-        Dim::Batch | Dim::Known(0) => false,
+        Dim::Batch(1) | Dim::Known(0) => false,
         Dim::Known(-1) => true,
         Dim::Known(value) if Some(value) == import.batch => false,
-        Dim::Known(_) => return fail(),
+        Dim::Batch(_) | Dim::Known(_) => return fail(),
     };
     let elements = own.iter().fold(1_usize, |product, &dim| product.saturating_mul(dim));
     let mut wanted = Vec::with_capacity(rest.len());
@@ -143,7 +144,7 @@ fn axes<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Option<Vec<i6
 }
 
 /// Axes counted from the front of `rank`, sorted; `None` if one is out of range or stands twice.
-pub(super) fn normalise(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
+pub(in super::super) fn normalise(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
     if rank > MAX_RANK {
         return None;
     }

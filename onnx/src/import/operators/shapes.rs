@@ -1,15 +1,19 @@
 //! Shape arithmetic of exporters: Shape and Size, and Gather, Slice and Expand of constants.
 
-use super::super::{
-    Import,
-    attributes::Source,
-    folding,
-    value::{Converted, Dim, Refusal, Value, unsupported},
+use super::{
+    super::{
+        Import,
+        attributes::Source,
+        folding,
+        value::{Converted, Dim, Refusal, Value, unsupported},
+    },
+    resize::nearest,
+    selection,
 };
-use crate::Tensor;
+use crate::{Shape, Tensor, graph::Op};
 
 /// A place in a list, counted from the end if negative.
-fn place(index: i64, length: usize) -> i64 {
+pub(super) fn place(index: i64, length: usize) -> i64 {
     if index < 0 {
         index.saturating_add(length as i64)
     } else {
@@ -20,9 +24,15 @@ fn place(index: i64, length: usize) -> i64 {
 /// The sizes of a value, the batch included.
 fn sizes<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Vec<Dim>, Refusal> {
     let known = |dims: &[usize]| dims.iter().map(|&dim| Dim::Known(dim as i64)).collect::<Vec<_>>();
+    if let Some(Value::Foreign(foreign)) = source.input(0).and_then(|name| import.values.get(name)) {
+        return Ok(foreign.dims.clone());
+    }
     match import.value(source, 0)? {
         Value::Data(_) | Value::View(_) => {
-            let batch = import.batch.filter(|&batch| batch > 0).map_or(Dim::Batch, Dim::Known);
+            let batch = import
+                .batch
+                .filter(|&batch| batch > 0)
+                .map_or(Dim::Batch(1), Dim::Known);
             let dims = import.view(source, 0)?.dims();
             Ok([batch].into_iter().chain(known(&dims)).collect())
         }
@@ -50,7 +60,7 @@ pub(super) fn size<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
         .into_iter()
         .try_fold(1_i64, |product, dim| match dim {
             Dim::Known(size) => product.checked_mul(size),
-            Dim::Batch => None,
+            Dim::Batch(_) => None,
         });
     match product {
         Some(product) => Ok(Value::Integers {
@@ -74,12 +84,15 @@ pub(super) fn gather<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
     source.allow(&["axis"])?;
     let axis = source.int("axis", 0)?;
     let constant = import.value(source, 0)?;
-    let dims = constant_dims(&constant)?.to_vec();
     let index_dims = match import.value(source, 1)? {
         Value::Integers { dims, .. } => dims,
         other => return unsupported(format!("axis {axis}, indices {}", other.describe())),
     };
     let indices = import.integers(source, 1)?.unwrap_or_default();
+    if constant.computed().is_some() {
+        return selection::gather(import, source, axis, (&index_dims, &indices));
+    }
+    let dims = constant_dims(&constant)?.to_vec();
     let Some(axis) = usize::try_from(place(axis, dims.len()))
         .ok()
         .filter(|&axis| axis < dims.len())
@@ -186,6 +199,7 @@ pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converte
         ));
     }
     let (mut base, mut strides) = (0, folding::strides(&dims));
+    let mut picks = Vec::new();
     for (((&start, &end), &axis), &step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
         let Some(axis) = usize::try_from(place(axis, dims.len()))
             .ok()
@@ -194,6 +208,10 @@ pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converte
             return unsupported(format!("axis {axis} of {dims:?}"));
         };
         let (start, count) = span(start, end, step, dims[axis])?;
+        if computed && axis > 0 {
+            let at = |index: usize| (start as i64 + index as i64 * step).max(0) as usize;
+            picks.push((axis, (0..count).map(at).collect()));
+        }
         base = start.saturating_mul(strides[axis].unsigned_abs()).saturating_add(base);
         dims[axis] = count;
         strides[axis] = match (count, isize::try_from(step)) {
@@ -204,18 +222,27 @@ pub(super) fn slice<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converte
     if !computed {
         return import.taken(&constant, dims, base, &strides);
     }
+    if dims[0] != whole[0] {
+        return unsupported("of the batch");
+    }
     if base == 0 && dims == whole && steps.iter().all(|&step| step == 1) {
         // Exporters cut a tensor to the size that it has.
         return Ok(constant);
     }
-    unsupported("of a computed value: expected all of it, or a constant")
+    let view = import.view(source, 0)?;
+    let view = selection::select(import, source, view, picks, None)?;
+    Ok(import.settled(source, view))
 }
 
+/// Of a constant; of a map of one pixel, the same value everywhere.
 pub(super) fn expand<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    let constant = import.value(source, 0)?;
+    if constant.computed().is_some() {
+        return expand_data(import, source);
+    }
     let Some(target) = import.integers(source, 1)? else {
         return unsupported("no shape");
     };
-    let constant = import.value(source, 0)?;
     let own = constant_dims(&constant)?;
     let target: Option<Vec<usize>> = target.iter().map(|&size| usize::try_from(size).ok()).collect();
     let Some(dims) = target.and_then(|target| folding::broadcast(own, &target)) else {
@@ -225,4 +252,47 @@ pub(super) fn expand<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
     };
     let strides = folding::broadcast_strides(own, &dims);
     import.taken(&constant, dims, 0, &strides)
+}
+
+fn expand_data<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    let view = import.view(source, 0)?;
+    let target = match import.value(source, 1)? {
+        Value::Integers { values, .. } => values,
+        other => return unsupported(format!("to {}", other.describe())),
+    };
+    let own = view.dims();
+    let Some((batch, target)) = target.split_first().filter(|(_, target)| target.len() == own.len()) else {
+        return unsupported(format!("of {own:?} to another rank"));
+    };
+    let batch = match *batch {
+        Dim::Batch(1) | Dim::Known(1) => true,
+        Dim::Known(size) => Some(size) == import.batch,
+        Dim::Batch(_) => false,
+    };
+    let sizes: Option<Vec<usize>> = own
+        .iter()
+        .zip(target)
+        .map(|(&own, &dim)| match dim {
+            Dim::Known(1) => Some(own),
+            Dim::Known(size) => usize::try_from(size)
+                .ok()
+                .filter(|&size| size == own || own == 1 && size > 0),
+            Dim::Batch(_) => None,
+        })
+        .collect();
+    let Some(sizes) = sizes.filter(|_| batch) else {
+        return unsupported(format!("of {own:?} to {target:?}"));
+    };
+    if sizes == own {
+        return import.value(source, 0);
+    }
+    match (import.settled(source, view), import.view(source, 0)?.value, &sizes[..]) {
+        (Value::Data(value), _, &[channels, height, width]) => match import.shape(value) {
+            Shape::Map([own, 1, 1]) if own == channels => {
+                import.push(source.name, Op::Resize(nearest([height, width])), vec![value])
+            }
+            shape => unsupported(format!("of {shape} to {sizes:?}: expected a map of one pixel")),
+        },
+        _ => unsupported(format!("of {own:?} to {sizes:?}")),
+    }
 }

@@ -1,0 +1,107 @@
+//! What moves or mixes channels: gathering, the 1-D convolution along the channels, softmax over groups.
+//!
+//! Channel `c` of a value stands in block `c / 16`, lane `c % 16`. Lanes beyond the channels are not read and are written
+//! as zero.
+
+use crate::{
+    activation::exp,
+    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
+};
+
+/// `out[c] = x[index[c]]` channel by channel, on planes of `pixels`: Split, Slice and Gather along the channels, channel
+/// shuffle.
+pub fn gather_channels(x: &[f32], index: &[u32], pixels: usize, out: &mut [f32]) {
+    assert_eq!(out.len(), index.len().div_ceil(LANES) * pixels * LANES);
+    let (x, out) = (vectors(x), vectors_mut(out));
+    for (index, out) in index.chunks(LANES).zip(out.chunks_exact_mut(pixels)) {
+        if let Some(block) = aligned(index) {
+            // A block of the input, or the part of it that is wanted.
+            for (out, x) in out.iter_mut().zip(&x[block * pixels..(block + 1) * pixels]) {
+                *out = [0.0; LANES];
+                out[..index.len()].copy_from_slice(&x[..index.len()]);
+            }
+            continue;
+        }
+        out.fill([0.0; LANES]);
+        for (lane, &from) in index.iter().enumerate() {
+            let (block, from) = (from as usize / LANES, from as usize % LANES);
+            for (out, x) in out.iter_mut().zip(&x[block * pixels..(block + 1) * pixels]) {
+                out[lane] = x[from];
+            }
+        }
+    }
+}
+
+/// The input block that `index`, up to sixteen channels, reads from its first lane on.
+pub(crate) fn aligned(index: &[u32]) -> Option<usize> {
+    let first = index[0];
+    let follows = (first..).zip(index).all(|(expected, &from)| from == expected);
+    (follows && first.is_multiple_of(LANES as u32)).then_some(first as usize / LANES)
+}
+
+/// `out[c] = bias + Σ_k kernel[k] · x[c + k − before]`, with zeros beyond the channels: a convolution along the channels
+/// of a vector `[C]` (efficient channel attention). `pads` are the zeros before and after.
+pub fn channel_conv(x: &[f32], channels: usize, kernel: &[f32], bias: f32, pads: [usize; 2], out: &mut [f32]) {
+    let outputs = channel_conv_outputs(channels, kernel.len(), pads);
+    assert!(x.len() >= channels && out.len() >= outputs);
+    out.fill(0.0);
+    for (c, out) in out[..outputs].iter_mut().enumerate() {
+        let (from, to) = reach(c, channels, kernel.len(), pads[0]);
+        *out = bias + (from..to).map(|k| kernel[k] * x[c + k - pads[0]]).sum::<f32>();
+    }
+}
+
+/// Returns the channels that [`channel_conv`] makes of `channels`.
+pub fn channel_conv_outputs(channels: usize, kernel: usize, pads: [usize; 2]) -> usize {
+    (channels + pads[0] + pads[1] + 1).saturating_sub(kernel)
+}
+
+/// The taps of output channel `c` that meet a channel.
+pub(crate) fn reach(c: usize, channels: usize, kernel: usize, before: usize) -> (usize, usize) {
+    let from = before.saturating_sub(c).min(kernel);
+    let to = (channels + before).saturating_sub(c).min(kernel);
+    (from, to.max(from))
+}
+
+/// Softmax over the G groups of a vector viewed `[G, C]`, in place: for each of the C its G values sum to 1. `x` holds
+/// `groups · C` channels; the rest is left as it is.
+pub fn softmax_groups(level: Level, x: &mut [f32], channels: usize, groups: usize) {
+    assert!(x.len() >= channels && groups > 0 && channels.is_multiple_of(groups));
+    let each = channels / groups;
+    let mut largest = vec![f32::NEG_INFINITY; each];
+    for group in x[..channels].chunks_exact(each.max(1)) {
+        // A NaN stays, whatever it is compared with.
+        let larger = |largest: &mut f32, &x: &f32| *largest = if x <= *largest { *largest } else { x };
+        largest
+            .iter_mut()
+            .zip(group)
+            .for_each(|(largest, x)| larger(largest, x));
+    }
+    for group in x[..channels].chunks_exact_mut(each.max(1)) {
+        group.iter_mut().zip(&largest).for_each(|(x, largest)| *x -= largest);
+    }
+    dispatch(level, Exponentials(&mut x[..channels]));
+    let mut sums = vec![0.0_f32; each];
+    for group in x[..channels].chunks_exact(each.max(1)) {
+        sums.iter_mut().zip(group).for_each(|(sum, x)| *sum += x);
+    }
+    for group in x[..channels].chunks_exact_mut(each.max(1)) {
+        group.iter_mut().zip(&sums).for_each(|(x, sum)| *x /= sum);
+    }
+}
+
+/// `e^x` in place.
+struct Exponentials<'a>(&'a mut [f32]);
+
+impl Kernel for Exponentials<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for part in self.0.chunks_mut(LANES) {
+            let mut values = [0.0; LANES];
+            values[..part.len()].copy_from_slice(part);
+            exp(s, s.load(&values)).store(&mut values);
+            part.copy_from_slice(&values[..part.len()]);
+        }
+    }
+}

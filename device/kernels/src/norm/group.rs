@@ -1,0 +1,104 @@
+//! Group normalisation over all pixels and the channels of each group (ONNX `GroupNormalization`; instance
+//! normalisation where every channel is a group).
+
+use super::sums::{Linear, Planes, clear};
+use crate::simd::{LANES, Level};
+
+/// `(x − mean) / √(variance + epsilon) · scale + bias`, with one mean and variance per group.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupNorm<'a> {
+    /// Channels that count.
+    pub channels: usize,
+    /// Groups of consecutive channels; divides the channels.
+    pub groups: usize,
+    /// `[⌈C / 16⌉, 16]`, zero beyond the channels.
+    pub scale: &'a [f32],
+    /// `[⌈C / 16⌉, 16]`, zero beyond the channels.
+    pub bias: &'a [f32],
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+impl GroupNorm<'_> {
+    fn lanes(&self) -> usize {
+        self.channels.div_ceil(LANES) * LANES
+    }
+
+    fn check(&self, x: usize) {
+        assert!(self.groups > 0 && self.channels.is_multiple_of(self.groups) && x.is_multiple_of(self.lanes()));
+        assert!(self.scale.len() == self.lanes() && self.bias.len() == self.lanes());
+    }
+
+    /// Values of a group on planes of `plane` values.
+    fn count(&self, plane: usize) -> f64 {
+        (self.channels / self.groups * (plane / LANES)) as f64
+    }
+
+    /// The mean over each group of values per channel that are sums over `plane`, for every channel; zero beyond them.
+    fn group_means(&self, sums: &[f32], plane: usize) -> Vec<f32> {
+        let each = self.channels / self.groups;
+        let mut means = vec![0.0; self.lanes()];
+        for (sums, means) in sums[..self.channels]
+            .chunks_exact(each)
+            .zip(means.chunks_exact_mut(each))
+        {
+            let mean = sums.iter().map(|sum| f64::from(*sum)).sum::<f64>() / self.count(plane);
+            means.fill(mean as f32);
+        }
+        means
+    }
+
+    /// Mean and 1 / √(variance + epsilon) of every channel's group; zero beyond the channels.
+    fn statistics(&self, level: Level, x: Planes<'_>) -> (Vec<f32>, Vec<f32>) {
+        let mean = self.group_means(&x.sum(level), x.plane);
+        let mut share = self.group_means(&x.squares(level, &mean), x.plane);
+        for variance in &mut share[..self.channels] {
+            *variance = 1.0 / (*variance + self.epsilon).sqrt();
+        }
+        (mean, share)
+    }
+}
+
+fn product(a: &[f32], b: &[f32]) -> Vec<f32> {
+    a.iter().zip(b).map(|(a, b)| a * b).collect()
+}
+
+/// `out` from `x`, both `[⌈C / 16⌉, H, W, 16]` with `plane` values per block.
+pub fn group_norm(level: Level, norm: &GroupNorm<'_>, x: &[f32], plane: usize, out: &mut [f32]) {
+    norm.check(x.len());
+    let x = Planes { values: x, plane };
+    let (mean, share) = norm.statistics(level, x);
+    Linear {
+        x,
+        centre: &mean,
+        own: None,
+        other: &product(norm.scale, &share),
+        offset: norm.bias,
+        to: out,
+    }
+    .apply(level);
+    clear(out, norm.channels, plane);
+}
+
+/// Turns `dy`, the gradient of [`group_norm`]'s result, into that of its input `x`, in place.
+pub fn group_norm_gradient(level: Level, norm: &GroupNorm<'_>, x: &[f32], plane: usize, dy: &mut [f32]) {
+    norm.check(x.len());
+    let x = Planes { values: x, plane };
+    let (mean, share) = norm.statistics(level, x);
+    let gradient = Planes { values: dy, plane };
+    // With g = dy · scale: dx = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + epsilon).
+    let of_g = norm.group_means(&product(&gradient.sum(level), norm.scale), plane);
+    let products = product(&gradient.products(level, x, &mean), norm.scale);
+    let of_product = norm.group_means(&product(&products, &share), plane);
+    let negative = |values: Vec<f32>| values.into_iter().map(|value| -value).collect::<Vec<_>>();
+    Linear {
+        x,
+        centre: &mean,
+        own: Some(&product(norm.scale, &share)),
+        other: &negative(product(&product(&share, &share), &of_product)),
+        offset: &negative(product(&of_g, &share)),
+        to: dy,
+    }
+    .apply(level);
+    clear(dy, norm.channels, plane);
+}

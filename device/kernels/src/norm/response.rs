@@ -1,0 +1,102 @@
+//! Global response normalisation (Woo et al. 2023, *ConvNeXt V2*).
+
+use super::sums::{Linear, Planes, clear};
+use crate::simd::{LANES, Level};
+
+/// `scale · x · g / (mean_c g + epsilon) + bias + x`, where `g` is the Euclidean norm of a channel over its pixels.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseNorm<'a> {
+    /// Channels that count.
+    pub channels: usize,
+    /// `[⌈C / 16⌉, 16]`, zero beyond the channels.
+    pub scale: &'a [f32],
+    /// `[⌈C / 16⌉, 16]`, zero beyond the channels.
+    pub bias: &'a [f32],
+    /// Added to the mean of the norms.
+    pub epsilon: f32,
+}
+
+impl ResponseNorm<'_> {
+    fn lanes(&self) -> usize {
+        self.channels.div_ceil(LANES) * LANES
+    }
+
+    fn check(&self, x: usize) {
+        assert!(self.channels > 0 && x.is_multiple_of(self.lanes()));
+        assert!(self.scale.len() == self.lanes() && self.bias.len() == self.lanes());
+    }
+
+    /// Every channel's norm, zero beyond the channels, and what they are divided by.
+    fn norms(&self, level: Level, x: Planes<'_>) -> (Vec<f32>, f64) {
+        let mut norms = x.squares(level, &vec![0.0; self.lanes()]);
+        norms[self.channels..].fill(0.0);
+        norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
+        let mean = norms.iter().map(|norm| f64::from(*norm)).sum::<f64>() / self.channels as f64;
+        (norms, mean + f64::from(self.epsilon))
+    }
+
+    /// What `x` is multiplied with; zero beyond the channels.
+    fn factors(&self, norms: &[f32], divisor: f64) -> Vec<f32> {
+        let factor = |(norm, scale): (&f32, &f32)| (f64::from(*scale) * f64::from(*norm) / divisor) as f32 + 1.0;
+        let mut factors: Vec<f32> = norms.iter().zip(self.scale).map(factor).collect();
+        factors[self.channels..].fill(0.0);
+        factors
+    }
+}
+
+/// `out` from `x`, both `[⌈C / 16⌉, H, W, 16]` with `plane` values per block.
+pub fn global_response_norm(level: Level, norm: &ResponseNorm<'_>, x: &[f32], plane: usize, out: &mut [f32]) {
+    norm.check(x.len());
+    let x = Planes { values: x, plane };
+    let (norms, divisor) = norm.norms(level, x);
+    Linear {
+        x,
+        centre: &vec![0.0; norm.lanes()],
+        own: None,
+        other: &norm.factors(&norms, divisor),
+        offset: norm.bias,
+        to: out,
+    }
+    .apply(level);
+    clear(out, norm.channels, plane);
+}
+
+/// Turns `dy`, the gradient of [`global_response_norm`]'s result, into that of its input `x`, in place. The norm of a
+/// channel of zeros has the gradient zero.
+pub fn global_response_norm_gradient(level: Level, norm: &ResponseNorm<'_>, x: &[f32], plane: usize, dy: &mut [f32]) {
+    norm.check(x.len());
+    let x = Planes { values: x, plane };
+    let (norms, divisor) = norm.norms(level, x);
+    let zeros = vec![0.0; norm.lanes()];
+    let products = Planes { values: dy, plane }.products(level, x, &zeros);
+    // The gradient of g / divisor, and through the mean that of every g.
+    let shares: Vec<f64> = products
+        .iter()
+        .zip(norm.scale)
+        .map(|(p, s)| f64::from(*p) * f64::from(*s))
+        .collect();
+    let shares = &shares[..norm.channels];
+    let through_mean = shares
+        .iter()
+        .zip(&norms)
+        .map(|(share, g)| share * f64::from(*g))
+        .sum::<f64>()
+        / (divisor * divisor * norm.channels as f64);
+    let mut other = vec![0.0; norm.lanes()];
+    for ((other, share), &g) in other.iter_mut().zip(shares).zip(&norms) {
+        if g > 0.0 {
+            // dg / dx = x / g.
+            *other = ((share / divisor - through_mean) / f64::from(g)) as f32;
+        }
+    }
+    Linear {
+        x,
+        centre: &zeros,
+        own: Some(&norm.factors(&norms, divisor)),
+        other: &other,
+        offset: &zeros,
+        to: dy,
+    }
+    .apply(level);
+    clear(dy, norm.channels, plane);
+}

@@ -1,0 +1,158 @@
+//! Output pixels that are copies or averages of input pixels, chosen by row and by column: cropping, padding, resizing.
+
+use clr_onnx::{PadMode, Resize, Taps};
+
+use crate::simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut};
+
+/// A map of input pixels to output pixels, the same for every channel, for one input size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PixelMap {
+    pub(crate) input: [usize; 2],
+    /// `None` where the output is the constant.
+    pub(crate) rows: Vec<Option<Taps>>,
+    pub(crate) columns: Vec<Option<Taps>>,
+    pub(crate) constant: f32,
+    /// Whether any weight is not zero.
+    pub(crate) weighted: bool,
+}
+
+fn copy(from: usize) -> Option<Taps> {
+    Some(Taps {
+        low: from,
+        high: from,
+        weight: 0.0,
+    })
+}
+
+impl PixelMap {
+    /// Makes a map of its sources per row and per column.
+    fn new(input: [usize; 2], axes: [Vec<Option<Taps>>; 2], constant: f32) -> Self {
+        for (axis, taps) in axes.iter().enumerate() {
+            let inside = |taps: &Taps| taps.low < input[axis] && taps.high < input[axis];
+            assert!(
+                taps.iter().flatten().all(inside),
+                "expected sources below {}",
+                input[axis]
+            );
+        }
+        let [rows, columns] = axes;
+        let weighted = rows.iter().chain(&columns).flatten().any(|taps| taps.weight != 0.0);
+        Self {
+            input,
+            rows,
+            columns,
+            constant,
+            weighted,
+        }
+    }
+
+    /// Returns the map of a rectangle of `size` rows × columns that starts at `start` and takes every `step`-th (ONNX
+    /// `Slice`).
+    pub fn crop(input: [usize; 2], start: [usize; 2], size: [usize; 2], step: [usize; 2]) -> Self {
+        let axis = |axis: usize| (0..size[axis]).map(|at| copy(start[axis] + at * step[axis])).collect();
+        Self::new(input, [axis(0), axis(1)], 0.0)
+    }
+
+    /// Returns the map that puts a border around the input: `pads` top, left, bottom, right (ONNX `Pad`). Reflection
+    /// goes back and forth where a border is wider than the input.
+    pub fn pad(input: [usize; 2], pads: [usize; 4], mode: PadMode) -> Self {
+        let axis = |axis: usize| {
+            let size = input[axis];
+            let source = |at: usize| match at.checked_sub(pads[axis]).filter(|at| *at < size) {
+                Some(inside) => copy(inside),
+                None => {
+                    let at = at as isize - pads[axis] as isize;
+                    match mode {
+                        PadMode::Constant(_) => None,
+                        PadMode::Edge => copy(at.clamp(0, size as isize - 1) as usize),
+                        PadMode::Wrap => copy(at.rem_euclid(size as isize) as usize),
+                        PadMode::Reflect => {
+                            let period = (2 * size as isize - 2).max(1);
+                            let at = at.rem_euclid(period);
+                            copy(at.min(period - at).min(size as isize - 1) as usize)
+                        }
+                    }
+                }
+            };
+            (0..size + pads[axis] + pads[axis + 2]).map(source).collect()
+        };
+        let constant = if let PadMode::Constant(value) = mode {
+            value
+        } else {
+            0.0
+        };
+        Self::new(input, [axis(0), axis(1)], constant)
+    }
+
+    /// Returns the map of an interpolation (ONNX `Resize`).
+    pub fn resize(input: [usize; 2], resize: &Resize) -> Self {
+        let axis = |axis: usize| resize.taps(axis, input[axis]).into_iter().map(Some).collect();
+        Self::new(input, [axis(0), axis(1)], 0.0)
+    }
+
+    /// Returns the rows and columns of the output.
+    pub fn output(&self) -> [usize; 2] {
+        [self.rows.len(), self.columns.len()]
+    }
+
+    /// Computes `out [B, H', W', 16]` from `x [B, H, W, 16]`.
+    pub fn run(&self, level: Level, x: &[f32], out: &mut [f32]) {
+        self.check(x.len(), out.len());
+        dispatch(level, Forward { map: self, x, out });
+    }
+
+    /// Asserts that the values fit.
+    pub(crate) fn check(&self, x: usize, out: usize) {
+        let plane = self.input[0] * self.input[1] * LANES;
+        assert_eq!(x % plane, 0);
+        assert_eq!(out, x / plane * self.rows.len() * self.columns.len() * LANES);
+    }
+}
+
+struct Forward<'a> {
+    map: &'a PixelMap,
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let PixelMap {
+            input, rows, columns, ..
+        } = self.map;
+        let planes = vectors(self.x).chunks_exact(input[0] * input[1]);
+        let outs = vectors_mut(self.out).chunks_exact_mut(rows.len() * columns.len());
+        let constant = [self.map.constant; LANES];
+        for (plane, out) in planes.zip(outs) {
+            for (out, row) in out.chunks_exact_mut(columns.len()).zip(rows) {
+                let Some(row) = row else {
+                    out.fill(constant);
+                    continue;
+                };
+                let low = &plane[row.low * input[1]..][..input[1]];
+                if !self.map.weighted {
+                    for (out, column) in out.iter_mut().zip(columns) {
+                        *out = column.map_or(constant, |column| low[column.low]);
+                    }
+                    continue;
+                }
+                let high = &plane[row.high * input[1]..][..input[1]];
+                let [above, below] = [1.0 - row.weight, row.weight].map(|weight| s.splat(weight));
+                for (out, column) in out.iter_mut().zip(columns) {
+                    let Some(column) = column else {
+                        *out = constant;
+                        continue;
+                    };
+                    let [left, right] = [1.0 - column.weight, column.weight].map(|weight| s.splat(weight));
+                    let across = |line: &[[f32; LANES]]| {
+                        let value = s.load(&line[column.low]).mul(left);
+                        value.fma(s.load(&line[column.high]), right)
+                    };
+                    across(low).mul(above).fma(across(high), below).store(out);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Sixteen f32 side by side: the one vector type that every kernel is written in, in one shape per instruction set.
+//!
+//! A value of the network is stored as `[⌈C / 16⌉, H, W, 16]`, so the sixteen lanes are sixteen channels of one pixel
+//! and no kernel ever shuffles.
+//!
+//! A kernel is safe code, generic over a token ([`Simd`]) whose existence proves that the processor has the
+//! instructions: tokens are made by detection alone, vectors by tokens alone. Only the backends (`x86`, `neon`)
+//! contain `unsafe`.
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
+pub use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+pub use x86::{Avx2, Avx512};
+
+/// Lanes of a vector and channels of a block.
+pub const LANES: usize = 16;
+
+/// The instruction set that the kernels run in, detected once per engine. A variant holds the proof that the
+/// processor has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// What the compiler makes of plain Rust for the target.
+    Portable(Portable),
+    /// AVX2 and FMA: a vector is two registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// AVX-512F: a vector is one register.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    /// NEON: a vector is four registers.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+}
+
+impl std::fmt::Debug for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Portable(_) => "Portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "Avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "Avx512",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "Neon",
+        })
+    }
+}
+
+impl Level {
+    /// Returns the best level of this machine.
+    pub fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some(proof) = Avx512::detect() {
+                return Self::Avx512(proof);
+            }
+            if let Some(proof) = Avx2::detect() {
+                return Self::Avx2(proof);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(proof) = Neon::detect() {
+            return Self::Neon(proof);
+        }
+        Self::Portable(Portable)
+    }
+
+    /// Returns every level that this machine can run, slowest first.
+    #[cfg(test)]
+    pub(crate) fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "targets without a vector level have the portable one alone")]
+        let mut levels = vec![Self::Portable(Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            levels.extend(Avx2::detect().map(Self::Avx2));
+            levels.extend(Avx512::detect().map(Self::Avx512));
+        }
+        #[cfg(target_arch = "aarch64")]
+        levels.extend(Neon::detect().map(Self::Neon));
+        levels
+    }
+}
+
+/// The proof that an instruction set is there, and the source of its vectors.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// Sixteen f32.
+    type Vector: Vector;
+    /// Returns the same value sixteen times.
+    fn splat(self, value: f32) -> Self::Vector;
+    /// Reads sixteen values.
+    fn load(self, from: &[f32; LANES]) -> Self::Vector;
+    /// Returns sixteen zeros.
+    #[inline(always)]
+    fn zero(self) -> Self::Vector {
+        self.splat(0.0)
+    }
+    /// Runs `kernel` in a function that is compiled for the instruction set.
+    fn run<K: Kernel>(self, kernel: K) -> K::Output;
+}
+
+/// Sixteen f32. NaN in `self` survives [`Vector::max`], [`Vector::min`] and [`Vector::clamp`], so a broken input is
+/// seen in the answer.
+pub(crate) trait Vector: Copy {
+    /// Writes the sixteen values.
+    fn store(self, to: &mut [f32; LANES]);
+    /// `self + a · b`, rounded once where the instruction set can.
+    fn fma(self, a: Self, b: Self) -> Self;
+    /// `self + other`.
+    fn add(self, other: Self) -> Self;
+    /// `self − other`.
+    fn sub(self, other: Self) -> Self;
+    /// `self · other`.
+    fn mul(self, other: Self) -> Self;
+    /// `self / other`.
+    fn div(self, other: Self) -> Self;
+    /// The larger, lane by lane.
+    fn max(self, other: Self) -> Self;
+    /// The smaller, lane by lane.
+    fn min(self, other: Self) -> Self;
+    /// `yes` where `self < bound`, else (also for NaN) `no`.
+    fn select_below(self, bound: Self, yes: Self, no: Self) -> Self;
+    /// `self · 2^n` for whole `n` in −126…127.
+    fn scale_by_power(self, n: Self) -> Self;
+    /// `min(max(self, low), high)`.
+    #[inline(always)]
+    fn clamp(self, low: Self, high: Self) -> Self {
+        self.max(low).min(high)
+    }
+    /// `value` where `low < self < high`, else zero: a clamp's derivative times `value`.
+    fn between(self, low: Self, high: Self, value: Self) -> Self;
+    /// Returns the sixteen values.
+    #[inline(always)]
+    fn lanes(self) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        self.store(&mut lanes);
+        lanes
+    }
+}
+
+/// A computation over vectors.
+pub(crate) trait Kernel {
+    /// What it returns.
+    type Output;
+    /// Runs it. Implementations are `#[inline(always)]`, so that they become part of the function that has the
+    /// instruction set.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// Runs `kernel` in the instruction set of `level`.
+pub(crate) fn dispatch<K: Kernel>(level: Level, kernel: K) -> K::Output {
+    match level {
+        Level::Portable(simd) => simd.run(kernel),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(simd) => simd.run(kernel),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(simd) => simd.run(kernel),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(simd) => simd.run(kernel),
+    }
+}
+
+/// Views values in whole blocks of sixteen.
+///
+/// # Panics
+/// If there is a rest.
+#[inline(always)]
+pub(crate) fn vectors(values: &[f32]) -> &[[f32; LANES]] {
+    let (vectors, rest) = values.as_chunks();
+    assert!(
+        rest.is_empty(),
+        "expected whole blocks of sixteen, got {} values",
+        values.len()
+    );
+    vectors
+}
+
+/// Like [`vectors`], to write.
+#[inline(always)]
+pub(crate) fn vectors_mut(values: &mut [f32]) -> &mut [[f32; LANES]] {
+    let (vectors, rest) = values.as_chunks_mut();
+    assert!(rest.is_empty(), "expected whole blocks of sixteen");
+    vectors
+}

@@ -1,0 +1,143 @@
+//! NEON: four registers. Its min and max return NaN when either operand is NaN.
+
+use std::arch::aarch64::{
+    float32x4_t, vaddq_f32, vaddq_s32, vandq_u32, vbslq_f32, vcltq_f32, vcvtnq_s32_f32, vdivq_f32, vdupq_n_f32,
+    vdupq_n_s32, vfmaq_f32, vld1q_f32, vmaxq_f32, vminq_f32, vmulq_f32, vreinterpretq_f32_s32, vreinterpretq_f32_u32,
+    vreinterpretq_u32_f32, vshlq_n_s32, vst1q_f32, vsubq_f32,
+};
+
+use super::{Kernel, LANES, Simd, Vector};
+
+/// Evaluates intrinsics of which a token or a vector is at hand.
+macro_rules! proven {
+    ($($intrinsics:tt)*) => {{
+        // SAFETY: a token exists only where detection found the instructions, a vector only where a token made it;
+        // pointers come from arrays of sixteen f32.
+        #[allow(unused_unsafe, reason = "targets whose baseline has NEON know these intrinsics as safe")]
+        unsafe { $($intrinsics)* }
+    }};
+}
+
+/// The proof of NEON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neon(());
+
+impl Neon {
+    /// Returns the proof where the processor has the instructions.
+    pub fn detect() -> Option<Self> {
+        std::arch::is_aarch64_feature_detected!("neon").then_some(Self(()))
+    }
+}
+
+/// Sixteen f32 in four registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Quad([float32x4_t; 4]);
+
+impl Simd for Neon {
+    type Vector = Quad;
+    #[inline(always)]
+    fn splat(self, value: f32) -> Quad {
+        proven! { Quad([vdupq_n_f32(value); 4]) }
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Quad {
+        let at = from.as_ptr();
+        proven! { Quad([vld1q_f32(at), vld1q_f32(at.add(4)), vld1q_f32(at.add(8)), vld1q_f32(at.add(12))]) }
+    }
+    #[inline(always)]
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "neon")]
+        fn compiled<K: Kernel>(simd: Neon, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        proven! { compiled(self, kernel) }
+    }
+}
+
+impl Quad {
+    #[inline(always)]
+    fn with(self, other: Self, f: impl Fn(float32x4_t, float32x4_t) -> float32x4_t) -> Self {
+        Self([
+            f(self.0[0], other.0[0]),
+            f(self.0[1], other.0[1]),
+            f(self.0[2], other.0[2]),
+            f(self.0[3], other.0[3]),
+        ])
+    }
+}
+
+impl Vector for Quad {
+    #[inline(always)]
+    fn store(self, to: &mut [f32; LANES]) {
+        let at = to.as_mut_ptr();
+        proven! {
+            vst1q_f32(at, self.0[0]);
+            vst1q_f32(at.add(4), self.0[1]);
+            vst1q_f32(at.add(8), self.0[2]);
+            vst1q_f32(at.add(12), self.0[3]);
+        }
+    }
+    #[inline(always)]
+    fn fma(self, a: Self, b: Self) -> Self {
+        proven! {
+            Self([
+                vfmaq_f32(self.0[0], a.0[0], b.0[0]),
+                vfmaq_f32(self.0[1], a.0[1], b.0[1]),
+                vfmaq_f32(self.0[2], a.0[2], b.0[2]),
+                vfmaq_f32(self.0[3], a.0[3], b.0[3]),
+            ])
+        }
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.with(other, |a, b| proven! { vaddq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.with(other, |a, b| proven! { vsubq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.with(other, |a, b| proven! { vmulq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self.with(other, |a, b| proven! { vdivq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        self.with(other, |a, b| proven! { vmaxq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        self.with(other, |a, b| proven! { vminq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn select_below(self, bound: Self, yes: Self, no: Self) -> Self {
+        Self(std::array::from_fn(|part| {
+            proven! { vbslq_f32(vcltq_f32(self.0[part], bound.0[part]), yes.0[part], no.0[part]) }
+        }))
+    }
+    #[inline(always)]
+    fn scale_by_power(self, n: Self) -> Self {
+        // The exponent field of 2^n.
+        self.with(n, |value, n| {
+            proven! {
+                let exponent = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));
+                vmulq_f32(value, vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)))
+            }
+        })
+    }
+    #[inline(always)]
+    fn between(self, low: Self, high: Self, value: Self) -> Self {
+        Self(std::array::from_fn(|part| {
+            proven! {
+                let inside = vandq_u32(
+                    vcltq_f32(low.0[part], self.0[part]),
+                    vcltq_f32(self.0[part], high.0[part]),
+                );
+                vreinterpretq_f32_u32(vandq_u32(inside, vreinterpretq_u32_f32(value.0[part])))
+            }
+        }))
+    }
+}

@@ -1,0 +1,482 @@
+//! Training step of a batch with its own statistics: every norm reads all images, so that they advance together, step by step.
+//!
+//! At a site with batch statistics `z` is the reprogrammed sum (the CLR kernel without a bias), `μ` and `σ²` its mean and variance over
+//! the batch and all pixels, and the result `γ · (z − μ) / √(σ² + ε) + β` (Ioffe and Szegedy 2015; ONNX `BatchNormalization` with
+//! `training_mode`). The sums over the batch are taken in its order, so that the number of threads does not change a bit.
+
+use clr_kernels::{Bounds, LANES, Post, accumulate, affine_forward, pack_parameters, unpack_parameters};
+use clr_onnx::ValueId;
+use rayon::prelude::*;
+
+use crate::{
+    Executable, SiteParameters,
+    convolution::Convolution,
+    executable::{Step, Work},
+    inference::{Values, operands, release},
+    memory::Memory,
+    operators::Backward,
+    tape::Record,
+};
+
+/// The parameters of a site in a batch with its own statistics.
+#[derive(Clone, Debug)]
+pub enum BatchSite {
+    /// Fixed statistics: the folded parameters.
+    Fixed(SiteParameters),
+    /// The batch's statistics follow the multiplier.
+    Normalised {
+        /// The CLR kernel or a scale, with zero biases; none for a norm alone.
+        multiplier: Option<SiteParameters>,
+        /// Whether a gradient is wanted.
+        trained: bool,
+    },
+}
+
+impl BatchSite {
+    fn is_trained(&self) -> bool {
+        match self {
+            Self::Fixed(parameters) => parameters.is_trained(),
+            Self::Normalised { trained, .. } => *trained,
+        }
+    }
+}
+
+/// Mean and biased variance of a site's channels over a batch and all pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelStatistics {
+    /// `[C]`.
+    pub mean: Vec<f32>,
+    /// `[C]`.
+    pub variance: Vec<f32>,
+    /// Values per channel: images times pixels.
+    pub count: usize,
+}
+
+/// A norm with its statistics folded in: `z · scale + bias`, both `[C]`.
+#[derive(Clone, Debug)]
+pub struct FoldedNorm {
+    /// `γ / √(σ² + ε)`.
+    pub scale: Vec<f32>,
+    /// `β − μ · scale`.
+    pub bias: Vec<f32>,
+}
+
+/// The forward pass of a batch.
+pub struct BatchTape {
+    images: Vec<Record<Vec<f32>>>,
+    /// By step, the norm that was applied.
+    norms: Vec<Option<Applied>>,
+    /// The features `[F]` of each image.
+    pub features: Vec<Vec<f32>>,
+}
+
+/// A norm as it was applied at a site.
+struct Applied {
+    blocks: Vec<f32>,
+    statistics: ChannelStatistics,
+    inverse_deviation: Vec<f32>,
+    /// The reprogrammed sums, by image; empty where there is no multiplier.
+    reprogrammed: Vec<Vec<f32>>,
+}
+
+/// The gradient of one site's parameters.
+#[derive(Clone, Debug)]
+pub enum BatchGradient {
+    /// Of folded weights and biases.
+    Fixed(Vec<f32>, Vec<f32>),
+    /// Of a normalised site.
+    Normalised {
+        /// Of the multiplier's weights.
+        multiplier: Option<Vec<f32>>,
+        /// Of the norm's scale `γ`, `[C]`.
+        scale: Vec<f32>,
+        /// Of the norm's bias `β`, `[C]`.
+        bias: Vec<f32>,
+    },
+}
+
+impl Executable {
+    /// Forward pass of a batch of preprocessed images `[C, H, W]`. For each normalised site, `norm` gets the index of the site and its
+    /// statistics, and returns the norm to apply with `1 / √(σ² + ε)` `[C]`.
+    ///
+    /// With `keep` false nothing is recorded: [`Executable::backward_batch`] must not follow.
+    pub fn forward_batch(
+        &self,
+        images: &[&[f32]],
+        sites: &[BatchSite],
+        keep: bool,
+        norm: &mut dyn FnMut(usize, &ChannelStatistics) -> (FoldedNorm, Vec<f32>),
+    ) -> BatchTape {
+        let memory = &self.buffers;
+        let mut tape = BatchTape {
+            images: images.par_iter().map(|image| self.start_record(image)).collect(),
+            norms: self.steps.iter().map(|_| None).collect(),
+            features: Vec::new(),
+        };
+        for (index, step) in self.steps.iter().enumerate() {
+            match step.convolution().map(|conv| (conv, &sites[conv.site])) {
+                Some((conv, BatchSite::Normalised { multiplier, .. })) => {
+                    let applied = self.normalise(index, conv, multiplier.as_ref(), &mut tape.images, norm);
+                    tape.norms[index] = Some(applied);
+                }
+                fixed => tape.images.par_iter_mut().for_each(|record| {
+                    let mut out = memory.take(self.lengths[step.output.0]);
+                    let inputs = operands(step, &record.values);
+                    match (&step.work, fixed) {
+                        (Work::Convolution(conv), Some((_, BatchSite::Fixed(parameters)))) => {
+                            let mut sum = memory.take(out.len());
+                            conv.forward_taped(parameters, &inputs, &mut sum, &mut out);
+                            record.sums[index] = Some(sum);
+                        }
+                        (Work::Operator(operator), _) => operator.forward(&inputs, &mut out),
+                        (Work::Convolution(_), _) => unreachable!("normalised sites have their own arm"),
+                    }
+                    record.values[step.output.0] = Some(out);
+                }),
+            }
+            if !keep {
+                self.forget_step(index, step, &mut tape);
+            }
+            self.release_unread(index, step, &mut tape.images);
+        }
+        tape.features = (tape.images.iter_mut())
+            .map(|record| self.take_features(&mut record.values, memory))
+            .collect();
+        tape
+    }
+
+    fn start_record(&self, image: &[f32]) -> Record<Vec<f32>> {
+        let mut values = self.no_values();
+        values[ValueId::IMAGE.0] = Some(self.pixels(image, &self.buffers));
+        Record {
+            values,
+            sums: self.steps.iter().map(|_| None).collect(),
+            segments: vec![0],
+        }
+    }
+
+    /// A normalised site for all images.
+    fn normalise(
+        &self,
+        index: usize,
+        conv: &Convolution,
+        multiplier: Option<&SiteParameters>,
+        images: &mut [Record<Vec<f32>>],
+        norm: &mut dyn FnMut(usize, &ChannelStatistics) -> (FoldedNorm, Vec<f32>),
+    ) -> Applied {
+        let (step, memory) = (&self.steps[index], &self.buffers);
+        let length = self.lengths[step.output.0];
+        let (reprogrammed, moments): (Vec<Vec<f32>>, Vec<Vec<[f64; 2]>>) = images
+            .par_iter_mut()
+            .map(|record| {
+                let mut sum = memory.take(length);
+                conv.forward_bare(operands(step, &record.values)[0], &mut sum);
+                let reprogrammed = multiplier.map_or_else(Vec::new, |multiplier| {
+                    let mut reprogrammed = memory.take(length);
+                    conv.epilogue(multiplier, &sum, &mut reprogrammed, Bounds::NONE);
+                    reprogrammed
+                });
+                let z = if multiplier.is_some() { &reprogrammed } else { &sum };
+                let moments = conv.moments(z);
+                record.sums[index] = Some(sum);
+                (reprogrammed, moments)
+            })
+            .unzip();
+        let statistics = statistics(&moments, conv.pixels() * images.len());
+        let (folded, inverse_deviation) = norm(conv.site, &statistics);
+        let applied = Applied {
+            blocks: pack_parameters(&folded.scale, &folded.bias),
+            statistics,
+            inverse_deviation,
+            reprogrammed,
+        };
+        images.par_iter_mut().enumerate().for_each(|(image, record)| {
+            let mut out = memory.take(length);
+            {
+                let sum = record.sums[index].as_deref().unwrap_or_default();
+                let z = applied
+                    .reprogrammed
+                    .get(image)
+                    .filter(|z| !z.is_empty())
+                    .map_or(sum, Vec::as_slice);
+                let inputs = operands(step, &record.values);
+                conv.finish(&applied.blocks, z, &inputs, &mut out);
+            }
+            record.values[step.output.0] = Some(out);
+        });
+        applied
+    }
+
+    /// Releases what only the backward pass reads.
+    fn forget_step(&self, index: usize, step: &Step, tape: &mut BatchTape) {
+        let _ = step;
+        let applied = tape.norms[index].take();
+        let reprogrammed = applied.into_iter().flat_map(|applied| applied.reprogrammed);
+        let sums = tape.images.iter_mut().filter_map(|record| record.sums[index].take());
+        let empty = |buffer: &Vec<f32>| !buffer.is_empty();
+        reprogrammed
+            .chain(sums)
+            .filter(empty)
+            .for_each(|buffer| self.buffers.give(buffer));
+    }
+
+    /// Releases the values that neither a later step nor a backward pass reads.
+    fn release_unread(&self, index: usize, step: &Step, images: &mut [Record<Vec<f32>>]) {
+        let read_back = |value: ValueId| {
+            self.steps[..=index].iter().any(|step| {
+                step.reads.inputs && step.inputs.contains(&value) || step.reads.output && step.output == value
+            })
+        };
+        for &last in step.last_uses.iter().filter(|last| !read_back(**last)) {
+            images
+                .iter_mut()
+                .for_each(|record| release(&mut record.values, last, &self.buffers));
+        }
+    }
+
+    /// From the gradients of the features `[F]` of each image to those of the trained sites, by site.
+    pub fn backward_batch(
+        &self,
+        mut tape: BatchTape,
+        gradients: &[Vec<f32>],
+        sites: &[BatchSite],
+    ) -> Vec<Option<BatchGradient>> {
+        let memory = &self.buffers;
+        let tracked = self.tracked_by(|site| sites[site].is_trained());
+        let mut flowing: Vec<Values<Vec<f32>>> = gradients
+            .iter()
+            .map(|gradient| {
+                let mut first = memory.take(self.lengths[self.features.0]);
+                first[..gradient.len()].copy_from_slice(gradient);
+                first[gradient.len()..].fill(0.0);
+                let mut values = self.no_values();
+                values[self.features.0] = Some(first);
+                values
+            })
+            .collect();
+        let mut result: Vec<Option<BatchGradient>> = vec![None; sites.len()];
+        for (index, step) in self.steps.iter().enumerate().rev() {
+            if !tracked[step.output.0] || flowing.iter().all(|values| values[step.output.0].is_none()) {
+                continue;
+            }
+            match &step.work {
+                Work::Convolution(conv) => {
+                    let applied = tape.norms[index].take();
+                    let gradient = self.conv_backward(
+                        index,
+                        conv,
+                        &sites[conv.site],
+                        applied,
+                        &tape.images,
+                        &mut flowing,
+                        &tracked,
+                    );
+                    result[conv.site] = gradient;
+                }
+                Work::Operator(operator) => {
+                    flowing.par_iter_mut().zip(&tape.images).for_each(|(values, record)| {
+                        let Some(mut dy) = values[step.output.0].take() else {
+                            return;
+                        };
+                        let mut dx = self.wanted(step, &tracked);
+                        let of = |id: ValueId| record.values[id.0].as_deref().unwrap_or_default();
+                        let inputs: Vec<&[f32]> = if step.reads.inputs {
+                            step.inputs.iter().map(|input| of(*input)).collect()
+                        } else {
+                            Vec::new()
+                        };
+                        let mut targets: Vec<Option<&mut [f32]>> = dx.iter_mut().map(Option::as_deref_mut).collect();
+                        operator.backward(Backward {
+                            inputs: &inputs,
+                            output: of(step.output),
+                            dy: &mut dy,
+                            dx: &mut targets,
+                        });
+                        self.distribute(step, dx, values);
+                        memory.give(dy);
+                    });
+                }
+            }
+        }
+        let rest = tape
+            .images
+            .into_iter()
+            .flat_map(|record| record.values.into_iter().chain(record.sums));
+        let rest = rest.chain(flowing.into_iter().flatten()).flatten();
+        rest.for_each(|buffer| memory.give(buffer));
+        result
+    }
+
+    /// Buffers for the gradients of a step's inputs that depend on a trained site.
+    fn wanted(&self, step: &Step, tracked: &[bool]) -> Vec<Option<Vec<f32>>> {
+        let wanted = |input: &ValueId| tracked[input.0].then(|| self.buffers.take(self.lengths[input.0]));
+        step.inputs.iter().map(wanted).collect()
+    }
+
+    fn distribute(&self, step: &Step, dx: Vec<Option<Vec<f32>>>, values: &mut Values<Vec<f32>>) {
+        for (input, dx) in step.inputs.iter().zip(dx) {
+            if let Some(dx) = dx {
+                self.accumulate(&mut values[input.0], dx, &self.buffers);
+            }
+        }
+    }
+
+    /// The backward pass of a convolution for all images.
+    fn conv_backward(
+        &self,
+        index: usize,
+        conv: &Convolution,
+        site: &BatchSite,
+        applied: Option<Applied>,
+        images: &[Record<Vec<f32>>],
+        flowing: &mut [Values<Vec<f32>>],
+        tracked: &[bool],
+    ) -> Option<BatchGradient> {
+        let (step, memory, level) = (&self.steps[index], &self.buffers, self.level);
+        let (input, shortcut) = (step.inputs[0], step.inputs.get(1).copied());
+        let channels = conv.frozen.channels;
+        let fixed = match site {
+            BatchSite::Fixed(parameters) => Some(parameters),
+            BatchSite::Normalised { .. } => None,
+        };
+        let blocks = fixed.map_or_else(
+            || applied.as_ref().map_or(&[][..], |norm| &norm.blocks),
+            |it| &it.blocks,
+        );
+        let z_of = |image: usize| {
+            let sum = images[image].sums[index].as_deref().unwrap_or_default();
+            let reprogrammed = applied.as_ref().and_then(|norm| norm.reprogrammed.get(image));
+            reprogrammed.filter(|z| !z.is_empty()).map_or(sum, Vec::as_slice)
+        };
+        // From the result to `z`, as if its affine map were fixed, with the gradient of that map.
+        let parts: Vec<Vec<f32>> = flowing
+            .par_iter_mut()
+            .enumerate()
+            .map(|(image, values)| {
+                let mut sums = vec![0.0; blocks.len()];
+                let Some(dy) = &mut values[step.output.0] else {
+                    return sums;
+                };
+                let record = &images[image];
+                let of = |id: ValueId| record.values[id.0].as_deref().unwrap_or_default();
+                let mut d_shortcut = shortcut
+                    .filter(|id| tracked[id.0])
+                    .map(|id| memory.take(self.lengths[id.0]));
+                conv.backward_epilogue(
+                    fixed.map_or(Post::Affine, |parameters| parameters.post),
+                    blocks,
+                    z_of(image),
+                    shortcut.map_or(&[], of),
+                    of(step.output),
+                    dy,
+                    Some(&mut sums),
+                    d_shortcut.as_deref_mut(),
+                );
+                if let (Some(id), Some(d_shortcut)) = (shortcut, d_shortcut) {
+                    self.accumulate(&mut values[id.0], d_shortcut, memory);
+                }
+                sums
+            })
+            .collect();
+        let totals = sum_in_order(&parts, blocks.len());
+        let (weights, bias) = unpack_parameters(&totals, channels);
+        let gradient = match (site, applied.as_ref()) {
+            (BatchSite::Normalised { multiplier, .. }, Some(norm)) => {
+                let (scale, correction) = norm.gradient(&weights, &bias);
+                let multiplied: Vec<Vec<f32>> = flowing
+                    .par_iter_mut()
+                    .enumerate()
+                    .map(|(image, values)| {
+                        let Some(dz) = &mut values[step.output.0] else {
+                            return Vec::new();
+                        };
+                        let z = z_of(image);
+                        let mut shift = memory.take(z.len());
+                        affine_forward(level, z, &correction, conv.pixels() * LANES, &mut shift, Bounds::NONE);
+                        accumulate(level, dz, &shift);
+                        memory.give(shift);
+                        let Some(multiplier) = multiplier else {
+                            return Vec::new();
+                        };
+                        let mut sums = vec![0.0; multiplier.blocks.len()];
+                        let sum = images[image].sums[index].as_deref().unwrap_or_default();
+                        conv.backward_multiplier(multiplier, sum, dz, &mut sums);
+                        sums
+                    })
+                    .collect();
+                let multiplier = multiplier.as_ref().map(|multiplier| {
+                    let sums = sum_in_order(&multiplied, multiplier.blocks.len());
+                    unpack_parameters(&sums, channels).0
+                });
+                BatchGradient::Normalised {
+                    multiplier,
+                    scale,
+                    bias,
+                }
+            }
+            _ => BatchGradient::Fixed(weights, bias),
+        };
+        flowing.par_iter_mut().for_each(|values| {
+            let Some(dy) = values[step.output.0].take() else { return };
+            if tracked[input.0] {
+                let mut dx = memory.take(self.lengths[input.0]);
+                conv.backward_bare(&dy, &mut dx);
+                self.accumulate(&mut values[input.0], dx, memory);
+            }
+            memory.give(dy);
+        });
+        let reprogrammed = applied.into_iter().flat_map(|norm| norm.reprogrammed);
+        reprogrammed.filter(|z| !z.is_empty()).for_each(|z| memory.give(z));
+        site.is_trained().then_some(gradient)
+    }
+}
+
+impl Applied {
+    /// From `Σ dy · z` and `Σ dy` `[C]`: the gradient of γ, and the affine map of `z` (in blocks) that the dependence of the statistics
+    /// on `z` adds to its gradient.
+    fn gradient(&self, products: &[f32], sums: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let (scales, _) = unpack_parameters(&self.blocks, sums.len());
+        let count = self.statistics.count as f64;
+        let mut gradient = Vec::with_capacity(sums.len());
+        let (mut slopes, mut offsets) = (Vec::with_capacity(sums.len()), Vec::with_capacity(sums.len()));
+        for channel in 0..sums.len() {
+            let [mean, inverse, scale] = [
+                self.statistics.mean[channel],
+                self.inverse_deviation[channel],
+                scales[channel],
+            ]
+            .map(f64::from);
+            let (product, sum) = (f64::from(products[channel]), f64::from(sums[channel]));
+            let d_gamma = (product - mean * sum) * inverse;
+            let slope = -scale * d_gamma * inverse / count;
+            gradient.push(d_gamma as f32);
+            slopes.push(slope as f32);
+            offsets.push((-scale * sum / count - slope * mean) as f32);
+        }
+        (gradient, pack_parameters(&slopes, &offsets))
+    }
+}
+
+/// Mean and variance from each image's sums and sums of squares `[C]`.
+fn statistics(moments: &[Vec<[f64; 2]>], count: usize) -> ChannelStatistics {
+    let channels = moments.first().map_or(0, Vec::len);
+    let (mean, variance) = (0..channels)
+        .map(|channel| {
+            let total = moments.iter().fold([0.0; 2], |[sum, square], image| {
+                [sum + image[channel][0], square + image[channel][1]]
+            });
+            let [mean, square] = total.map(|total| total / count.max(1) as f64);
+            (mean as f32, (square - mean * mean).max(0.0) as f32)
+        })
+        .unzip();
+    ChannelStatistics { mean, variance, count }
+}
+
+/// In the batch's order, whatever the number of threads.
+fn sum_in_order(parts: &[Vec<f32>], length: usize) -> Vec<f32> {
+    let mut total = vec![0.0_f32; length];
+    for part in parts {
+        total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
+    }
+    total
+}

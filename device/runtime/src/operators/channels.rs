@@ -1,0 +1,105 @@
+//! Operators along the channels: gathering, 1-D convolution, softmax over groups.
+
+use std::sync::Arc;
+
+use clr_kernels::{
+    channel_conv, channel_conv_gradient, channel_conv_outputs, gather_channels, gather_channels_gradient,
+    softmax_groups, softmax_groups_gradient,
+};
+
+use super::{Backward, Context, Operator, Reads};
+
+/// Output channel `c` is input channel `index[c]`.
+#[derive(Debug)]
+pub(super) struct Gather {
+    index: Arc<[u32]>,
+    pixels: usize,
+}
+
+impl Gather {
+    pub(super) fn new(index: &Arc<[u32]>, pixels: usize) -> Self {
+        let index = Arc::clone(index);
+        Self { index, pixels }
+    }
+}
+
+impl Operator for Gather {
+    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
+        gather_channels(inputs[0], &self.index, self.pixels, out);
+    }
+
+    fn backward(&self, step: Backward<'_>) {
+        if let Some(Some(dx)) = step.dx.first_mut() {
+            gather_channels_gradient(step.dy, &self.index, self.pixels, dx);
+        }
+    }
+}
+
+/// 1-D convolution along the channels of a vector, one kernel for all (efficient channel attention).
+#[derive(Debug)]
+pub(super) struct ChannelConv {
+    kernel: Vec<f32>,
+    bias: f32,
+    pads: [usize; 2],
+    channels: usize,
+}
+
+impl ChannelConv {
+    pub(super) fn new(kernel: &[f32], bias: f32, pads: [usize; 2], channels: usize) -> Self {
+        Self {
+            kernel: kernel.to_vec(),
+            bias,
+            pads,
+            channels,
+        }
+    }
+}
+
+impl Operator for ChannelConv {
+    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
+        let outputs = channel_conv_outputs(self.channels, self.kernel.len(), self.pads);
+        channel_conv(inputs[0], self.channels, &self.kernel, self.bias, self.pads, out);
+        out[outputs..].fill(0.0);
+    }
+
+    fn backward(&self, step: Backward<'_>) {
+        if let Some(Some(dx)) = step.dx.first_mut() {
+            channel_conv_gradient(step.dy, self.channels, &self.kernel, self.pads, dx);
+            dx[self.channels..].fill(0.0);
+        }
+    }
+}
+
+/// Softmax over the groups of a vector `[G · C]`, viewed `[G, C]`.
+#[derive(Debug)]
+pub(super) struct Softmax {
+    groups: usize,
+    channels: usize,
+    context: Context,
+}
+
+impl Softmax {
+    pub(super) fn new(groups: usize, channels: usize, context: Context) -> Self {
+        Self {
+            groups,
+            channels,
+            context,
+        }
+    }
+}
+
+impl Operator for Softmax {
+    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
+        out.copy_from_slice(inputs[0]);
+        softmax_groups(self.context.level, out, self.channels, self.groups);
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::OUTPUT
+    }
+
+    fn backward(&self, mut step: Backward<'_>) {
+        softmax_groups_gradient(step.output, self.channels, self.groups, step.dy);
+        step.pass_on();
+    }
+}

@@ -1,0 +1,4 @@
+mod batch;
+mod fixtures;
+mod gradients;
+mod memory;

@@ -1,0 +1,37 @@
+//! Finds out for each image which of several tasks it belongs to, and classifies it with that one.
+//!
+//! ```text
+//! cargo run --release -p clr-vision --example choose_task -- lite0.onnx birds.clr flowers.clr -- photos/*.jpg
+//! ```
+
+use std::{error::Error, fs, path::Path};
+
+use clr_vision::{ChooserOptions, Engine, TaskChooser, TaskSet, adapters, backbones};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut groups = arguments.split(|argument| argument == "--");
+    let (Some([backbone, files @ ..]), Some(images)) = (groups.next(), groups.next()) else {
+        return Err("usage: choose_task BACKBONE.onnx ADAPTER.clr… -- IMAGE…".into());
+    };
+    let engine = Engine::load(backbone)?;
+    let tasks = TaskSet::new();
+    for file in files {
+        let adapter = adapters::decode(&fs::read(file)?)?.adapter;
+        tasks.insert(engine.prepare(&adapter)?);
+    }
+    // Images without an order; a stream of frames takes `ChooserOptions::default()`, which waits before it switches.
+    let mut chooser = TaskChooser::new(ChooserOptions::single_pictures());
+    for path in images {
+        let image = backbones::decode_image(Path::new(path))?;
+        match chooser.observe(&engine, &tasks, &image)?.task {
+            Some(task) => {
+                let classification = engine.classify(&task, &image)?;
+                let label = classification.best().map_or("", |best| best.label);
+                println!("{path}: {}, {label}", task.task());
+            }
+            None => println!("{path}: none of the tasks"),
+        }
+    }
+    Ok(())
+}

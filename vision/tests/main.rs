@@ -1,0 +1,6 @@
+//! The examples, run as a reader would run them.
+
+mod examples;
+#[expect(dead_code, reason = "the tests of clr-transfer use all of it")]
+#[path = "../../adapters/transfer/tests/memory_device.rs"]
+mod memory_device;
