@@ -119,7 +119,8 @@ fn what_depends_on_the_batch_is_refused() {
         .node("Mul", &["n", "two"], "m", &[])
         .node("Reshape", &["c", "m"], "y", &[])
         .output("y");
-    assert!(model.error().contains("depend on the batch"));
+    let text = model.error();
+    assert!(text.contains("[2·N]"), "{text}");
 }
 
 /// The refusal of a model whose convolution reads weights `w` that `how` makes.
@@ -183,5 +184,5 @@ fn lists_of_integers_do_not_double_without_end() {
             })
             .node("Reshape", &["x", "l40"], "w", &[])
     });
-    assert!(text.contains("node `l16`"), "{text}");
+    assert!(text.contains("expected at most"), "{text}");
 }

@@ -1,6 +1,6 @@
 //! Operators that move, select, count or reduce elements.
 
-use super::{Dim, Info, Kind, Node, broadcast, front, known, product, quotient};
+use super::{Dim, Info, Kind, Node, broadcast, front, known, product, quotient, within_images};
 use crate::import::operators::normalise;
 
 /// Whether this file infers it.
@@ -289,6 +289,8 @@ fn reduced(node: &Node<'_>, input: &Info) -> Result<Vec<Dim>, String> {
         None if node.flag("noop_with_empty_axes", false)? => return Ok(input.dims.clone()),
         None => (0..rank).collect(),
     };
+    axes.iter()
+        .try_for_each(|&axis| within_images(&input.dims[axis..=axis]))?;
     let dims = input.dims.iter().enumerate().filter_map(|(axis, &dim)| {
         if axes.contains(&axis) {
             keep.then_some(Dim::Known(1))
@@ -344,6 +346,7 @@ fn split(node: &Node<'_>) -> Result<Vec<Info>, String> {
 fn top(node: &Node<'_>) -> Result<Vec<Info>, String> {
     let input = node.input(0)?;
     let axis = front(node.int("axis", -1)?, input.dims.len())?;
+    within_images(&input.dims[axis..=axis])?;
     let mut dims = input.dims.clone();
     dims[axis] = *node.input(1)?.sizes()?.first().ok_or("no k")?;
     Ok(vec![

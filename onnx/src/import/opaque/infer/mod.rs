@@ -254,6 +254,17 @@ impl Node<'_> {
             "IsInf" | "IsNaN" | "Not" => Kind::Bool,
             _ => input.kind,
         };
+        let mixes = match self.source.operator() {
+            "Softmax" | "LogSoftmax" | "Hardmax" | "LpNormalization" | "LayerNormalization" => {
+                Some(self.int("axis", -1)?)
+            }
+            "CumSum" => self.input(1)?.integers()?.first().copied(),
+            _ => None,
+        };
+        if let Some(axis) = mixes {
+            let axis = front(axis, input.dims.len())?;
+            within_images(&input.dims[axis..=axis])?;
+        }
         let dims = if self.source.operator() == "PRelu" {
             broadcast(&input.dims, &self.input(1)?.dims)?
         } else {
@@ -274,6 +285,14 @@ fn front(axis: i64, rank: usize) -> Result<usize, String> {
         .ok()
         .filter(|&axis| axis < rank)
         .ok_or_else(|| format!("axis {axis} of {rank} axes"))
+}
+
+/// Refuses what works across the images of a batch.
+fn within_images(dims: &[Dim]) -> Result<(), String> {
+    if dims.iter().any(|dim| matches!(dim, Dim::Batch(_))) {
+        return Err("it mixes the images of a batch".to_owned());
+    }
+    Ok(())
 }
 
 /// The sizes that two values broadcast to.
