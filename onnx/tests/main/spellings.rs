@@ -65,6 +65,20 @@ fn a_sum_of_two_is_an_addition_and_swish_a_silu() {
 }
 
 #[test]
+fn small_powers_are_products() {
+    let power = |model: Model| behind_conv(model.node("Pow", &["c", "p"], "y", &[]));
+    assert_eq!(power(Model::new(13).conv().floats("p", &[], &[2.0])), [Op::Mul]);
+    assert_eq!(
+        power(Model::new(13).conv().integers("p", &[1], &[3])),
+        [Op::Mul, Op::Mul]
+    );
+    assert!(matches!(
+        power(Model::new(13).conv().floats("p", &[], &[0.5]))[..],
+        [Op::Opaque(_)]
+    ));
+}
+
+#[test]
 fn training_flags_that_are_off_change_nothing() {
     let plain = || Model::new(22).conv();
     let dropout = |flag: i64| {

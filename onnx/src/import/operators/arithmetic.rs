@@ -111,6 +111,14 @@ fn binary<'a>(import: &mut Import<'a>, source: Source<'a>, operation: Arithmetic
             let input = import.view(source, 0)?;
             with_constant(import, source, &input, constant, operation, false)
         }
+        // The exponent may be of another type.
+        (Value::Data(_) | Value::View(_), Value::Integers { values, .. }) if operation == Arithmetic::Pow => {
+            let input = import.view(source, 0)?;
+            match values[..] {
+                [Dim::Known(power)] => power_of(import, source, &input, power as f32),
+                _ => unsupported("of a computed value and several exponents"),
+            }
+        }
         (Value::Tensor(constant), Value::Data(_) | Value::View(_)) => {
             let input = import.view(source, 1)?;
             with_constant(import, source, &input, constant, operation, true)
@@ -170,6 +178,22 @@ fn computed<'a>(import: &mut Import<'a>, source: Source<'a>, operation: Arithmet
     import.arranged(source, &value, &joined)
 }
 
+/// A power as products.
+fn power_of<'a>(import: &mut Import<'a>, source: Source<'a>, input: &View, power: f32) -> Converted {
+    let value = input.value;
+    let inputs = match power {
+        1.0 => return Ok(import.settled(source, input.clone())),
+        2.0 => vec![value, value],
+        3.0 => {
+            let square = import.push_helper(source, "square", Op::Mul, vec![value, value])?;
+            square.computed().into_iter().chain([value]).collect()
+        }
+        _ => return unsupported(format!("of a computed value to the power {power}: expected 1, 2 or 3")),
+    };
+    let product = import.push(source.name, Op::Mul, inputs)?;
+    import.arranged(source, &product, input)
+}
+
 /// `left + (−1) · right`.
 fn difference<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     let (left, right) = (import.view(source, 0)?, import.view(source, 1)?);
@@ -197,6 +221,9 @@ fn with_constant<'a>(
 ) -> Converted {
     if let (Arithmetic::Min | Arithmetic::Max, &[bound]) = (operation, constant.data()) {
         return bounded(import, source, input, bound, operation == Arithmetic::Min);
+    }
+    if let (Arithmetic::Pow, false, &[power]) = (operation, reversed, constant.data()) {
+        return power_of(import, source, input, power);
     }
     let constant = input.per_channel(constant, import.shape(input.value))?;
     import.budget.make(2 * constant.data().len())?;
