@@ -288,14 +288,13 @@ fn the_runtime_learns_on_batch_statistics_what_candle_learns() {
             let difference = norm(&mut own.iter().zip(want).map(|(own, want)| own - want));
             differences.push((difference / norm(&mut want.iter().copied()).max(1e-9), &parameter.name));
         }
-        differences.sort_by(|a, b| a.0.total_cmp(&b.0));
-        // The last layers are exact; before them, statistics of few values and clamps magnify each rounding.
-        let (usual, most) = (
-            &differences[differences.len() / 8],
-            &differences[differences.len() * 9 / 10],
-        );
-        assert!(usual.0 < 2e-3, "{architecture:?} {recipe}: {usual:?}");
-        assert!(most.0 < 2e-1, "{architecture:?} {recipe}: {most:?}");
+        // The head and the last two sites are exact. Before them, statistics of a dozen values and clamps magnify each rounding.
+        let (head, sites) = differences.split_at(2);
+        for exact in head.iter().chain(&sites[sites.len() - 4..]) {
+            assert!(exact.0 < 1e-3, "{architecture:?} {recipe}: {exact:?}");
+        }
+        let worst = differences.iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+        assert!(worst.0 < 0.3, "{architecture:?} {recipe}: {worst:?}");
         let (own, want) = (network.snapshot(), other.snapshot());
         for (own, want) in own.values.iter().zip(&want.values) {
             for (a, b) in own.iter().zip(want) {
