@@ -11,7 +11,7 @@ use crate::{
 const PINNED: &str = "32c7154a27c1dfe7b18dc24b204fd7f0bb1e29f4d2dcb52a1505da3a1651f1cb";
 
 /// Likewise, of the operations that came later.
-const PINNED_FURTHER: &str = "";
+const PINNED_FURTHER: &str = "5569d8def9d6b43a4d6819e2f451a25026356999450a9d8e70865a5e6339d2ab";
 
 #[test]
 fn the_digest_of_a_known_graph_never_changes() {
