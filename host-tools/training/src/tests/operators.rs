@@ -12,7 +12,7 @@ use super::fixtures::{Builder, disturb, noise, preprocessing};
 use crate::{CandleBackbone, Mode, Network, with_threads};
 
 const SIDE: usize = 10;
-/// More than a block, and not whole blocks.
+/// More than a block of sixteen, and no multiple of it.
 const CHANNELS: usize = 20;
 
 /// A convolution, what `middle` makes of its result, another convolution, and the mean over the map.
