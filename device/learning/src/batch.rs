@@ -54,7 +54,7 @@ impl Network {
         };
         let (parts, d_features): (Vec<Part>, Vec<Vec<f32>>) = tape.features.par_iter().enumerate().map(one).unzip();
         let of_sites = executable.backward_batch(tape, &d_features, &sites);
-        let mut gradients = self.head_gradients(&parts);
+        let mut gradients = self.head_gradients(&parts)?;
         for (site, gradient) in self.sites.iter().zip(of_sites) {
             let unfolded = match gradient {
                 None => continue,

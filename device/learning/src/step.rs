@@ -242,7 +242,7 @@ impl Network {
         };
         let parts: Vec<Part> = (0..count).into_par_iter().map(one).collect();
 
-        let mut gradients: Gradients = self.head_gradients(&parts);
+        let mut gradients = self.head_gradients(&parts)?;
         let sums = if trains_sites {
             sum_of_sites(&parts, length)
         } else {
@@ -275,8 +275,18 @@ impl Network {
     }
 
     /// Of the head's weight `[K, F]` and bias `[K]`, where they are trained.
-    pub(crate) fn head_gradients(&self, parts: &[Part]) -> Gradients {
+    ///
+    /// # Errors
+    /// [`LearningError::Mismatch`] for a loss whose gradient has another length than the logits.
+    pub(crate) fn head_gradients(&self, parts: &[Part]) -> Result<Gradients> {
         let (classes, features) = (self.classes(), self.feature_count());
+        if let Some(part) = parts.iter().find(|part| part.d_logits.len() != classes) {
+            return Err(LearningError::mismatch(
+                "the loss's gradient",
+                classes,
+                part.d_logits.len(),
+            ));
+        }
         let mut gradients = Vec::with_capacity(2);
         if self.head_weight.trained {
             let mut weight = vec![0.0_f32; classes * features];
@@ -295,7 +305,7 @@ impl Network {
             parts.iter().for_each(|part| add_scaled(&mut bias, 1.0, &part.d_logits));
             gradients.push(Some(bias));
         }
-        gradients
+        Ok(gradients)
     }
 }
 

@@ -325,3 +325,12 @@ fn the_runtime_estimates_the_statistics_that_candle_estimates() {
         }
     }
 }
+
+#[test]
+fn a_loss_whose_gradient_does_not_fit_the_logits_is_refused() {
+    let network = network(Architecture::ResNet18, Recipe::Linear);
+    let image = vec![0.0; 3 * 32 * 32];
+    let loss = |_: usize, _: &[f32]| (0.0, vec![0.0; CLASSES - 1]);
+    let error = network.forward_backward(&[&image], [32; 2], None, &loss).unwrap_err();
+    assert_eq!(error.to_string(), "the loss's gradient: expected 4, got 3");
+}
