@@ -322,7 +322,7 @@ pub enum AdapterMismatch {
     },
 }
 
-/// How an older model is converted. BatchNormalization has adapters from opset 6 on, and they need the shapes.
+/// How an older model is converted. `BatchNormalization` has adapters from opset 6 on, and they need the shapes.
 fn conversion(opset: Option<i64>) -> &'static str {
     match opset {
         Some(1..7) => {
