@@ -28,7 +28,7 @@ demo:
     cargo run --release --bin clr -- demo
 
 # Proofs that take too long for `check`: what they look for and what they found stands in docs/reference/security.md.
-nightly: loom miri fuzz killed soak noisy-line advisories
+nightly: loom miri fuzz killed soak noisy-line advisories msrv packages
 
 # The speed of twenty networks' inference (one thread) and of ten networks' training step beside the peers, as Markdown tables
 # (needs host-tools/bench/setup.sh, and `pip install onnx onnxscript` there; nothing else may run on the machine).
@@ -39,7 +39,8 @@ bench-networks python="~/.cache/clr/bench-venv/bin/python" folder="target/bench-
     "$python" $tool export "$folder"
     cargo build --release --locked --bin clr
     clr=${CARGO_TARGET_DIR:-target}/release/clr
-    # A network that fails is listed in the table's notes.
+    rm -f "$folder"/*.json
+    # A network that fails is listed in the notes below the tables.
     mapfile -t files < <("$python" $tool files inference "$folder")
     "$clr" bench --python "$python" --measure inference --recipes linear --threads 1 --rounds {{rounds}} \
         --backbone "${files[@]}" -o "$folder/inference.json" >&2 || true
@@ -58,7 +59,7 @@ miri:
     MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -p clr-transfer
 
 # Five minutes of arbitrary bytes for each reader of untrusted data (needs a C++ compiler).
-fuzz seconds="300" targets="adapter_file configuration difference frames http_connection images onnx_import secure_channel signed_envelope store_files stream_splitter update_session":
+fuzz seconds="300" targets="adapter_file checkpoint configuration difference frames http_connection images onnx_import secure_channel signed_envelope store_files stream_splitter update_session":
     #!/usr/bin/env bash
     set -euo pipefail
     export PATH=$(.ci/tool cargo-fuzz 0.13.2):$PATH
@@ -81,6 +82,18 @@ soak seconds="600":
 # The dependencies against RustSec's database, which must be there (CLR_ADVISORY_DB: a clone of it).
 advisories:
     CLR_ADVISORIES=required .ci/deny
+
+# Everything compiles with the oldest Rust that is promised (`rust-version` in Cargo.toml).
+msrv:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    version=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    rustup toolchain install "$version" --profile minimal
+    cargo +"$version" check --locked --workspace --all-targets --target-dir "${CARGO_TARGET_DIR:-target}/msrv"
+
+# Every crate as a registry would get it, built from its own package.
+packages:
+    cargo package --locked --workspace --exclude clr-tests
 
 # The programs, and a bill of materials next to each.
 release:

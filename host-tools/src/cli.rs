@@ -6,12 +6,11 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands;
 
-/// One frozen network, many tasks of a few dozen kilobytes each.
+/// One frozen network, many tasks of about a hundred kilobytes each
 #[derive(Debug, Parser)]
 #[command(
     name = "clr",
     version,
-    about,
     max_term_width = 100,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 two engines disagree, 4 a download failed or is not \
@@ -27,7 +26,7 @@ pub(crate) struct Cli {
 /// Options of every command.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
-    /// Print one JSON document to stdout in place of text
+    /// Print one JSON document to stdout instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Log more: -v for details, -vv for everything
@@ -36,7 +35,7 @@ pub(crate) struct Global {
     /// Log errors only, no progress
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Folder for downloads [default: the platform's cache folder / clr]
+    /// Folder for downloads [default: clr in the platform's cache folder]
     #[arg(
         long,
         global = true,
@@ -94,6 +93,44 @@ mod tests {
                 "{} has no description",
                 command.get_name()
             );
+        }
+    }
+
+    #[test]
+    fn the_first_line_of_help_is_short_and_without_a_full_stop() {
+        fn check(command: &clap::Command) {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let options = command.get_arguments().filter(|argument| !argument.is_hide_set());
+            let texts =
+                options.filter_map(|argument| Some((argument.get_id().to_string(), argument.get_help()?.to_string())));
+            for (name, text) in texts.chain([(command.get_name().to_owned(), about)]) {
+                let shown = text.split(" [default").next().unwrap_or_default();
+                assert!(
+                    shown.chars().count() <= 72 && !shown.ends_with('.'),
+                    "{} {name}: {text}",
+                    command.get_name()
+                );
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn options_that_were_renamed_keep_their_old_names() {
+        for old in [
+            &["clr", "sign", "--key", "k", "--release", "4", "birds.clr"][..],
+            &[
+                "clr",
+                "push",
+                "--to",
+                "unix:/run/clr/control.sock",
+                "--whole",
+                "birds.clr",
+            ],
+            &["clr", "device", "tune", "birds", "--max-ram", "300M"],
+        ] {
+            assert!(Cli::try_parse_from(old).is_ok(), "{old:?}");
         }
     }
 

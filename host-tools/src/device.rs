@@ -6,12 +6,12 @@ use clap::ValueEnum;
 /// What a person may ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DeviceArg {
-    /// The GPU, if this program was built for it and finds one; else the CPU
+    /// The GPU, if the program was built for it and finds one; else the CPU
     #[default]
     Auto,
     /// The CPU
     Cpu,
-    /// The first NVIDIA GPU (in a program built with the feature cuda)
+    /// The first NVIDIA GPU (feature cuda)
     Cuda,
 }
 

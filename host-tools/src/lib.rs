@@ -9,6 +9,7 @@ mod bench;
 mod check_images;
 mod cli;
 mod commands;
+mod copies;
 mod destination;
 mod device;
 mod doctor;
@@ -18,6 +19,7 @@ mod known_devices;
 mod learn;
 mod output;
 mod scan_log;
+mod system_error;
 
 use std::{io::IsTerminal, process::ExitCode};
 

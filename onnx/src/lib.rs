@@ -16,6 +16,7 @@ mod missing;
 mod opaque;
 mod preprocess;
 mod program;
+#[doc(hidden)]
 pub mod proto;
 mod resize;
 mod rewrite;
@@ -42,8 +43,14 @@ pub use preprocess::{
 pub use program::{ConvStep, Program, Step, StepOp};
 pub use resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding, Taps};
 pub use rewrite::{
-    HeadPart, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge, reprogram,
+    HeadPart, OnnxModel, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge,
+    reprogram,
 };
 pub use shape::Shape;
 pub use sites::SiteInfo;
 pub use tensor::Tensor;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

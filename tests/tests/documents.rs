@@ -107,3 +107,23 @@ fn every_document_that_the_code_names_exists() {
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
+
+#[test]
+fn every_json_document_is_listed_with_its_version() {
+    let list = fs::read_to_string(root().join("docs/reference/json.md")).unwrap();
+    let mut count = 0;
+    for snapshot in files(&root().join("tests/tests/snapshots"), &["snap"]) {
+        let text = fs::read_to_string(&snapshot).unwrap();
+        let Some(schema) = text.lines().find_map(|line| line.strip_prefix("schema: ")) else {
+            continue;
+        };
+        count += 1;
+        let name = schema.trim_matches('"');
+        assert!(
+            list.contains(&format!("`{name}`")),
+            "{}: {name} is not in docs/reference/json.md",
+            snapshot.display()
+        );
+    }
+    assert!(count > 15, "only {count} documents have a snapshot");
+}

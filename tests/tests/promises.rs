@@ -31,6 +31,8 @@ pub(crate) fn check_help(name: &str, program: &dyn Fn() -> Command) {
         assert!(output.status.success(), "{name} {}", command.join(" "));
         let help = String::from_utf8(output.stdout).unwrap();
         let title = [&[name.to_owned()], &command[..]].concat().join(" ");
+        // The tests run the program under another name.
+        let help = help.replace("clr-under-test", name);
         text.push_str(&format!("===== {title} --help\n{help}\n"));
         let inner = commands(&help).into_iter().rev();
         waiting.extend(inner.map(|inner| [&command[..], &[inner]].concat()));
@@ -53,7 +55,9 @@ fn collect(path: &str, value: &Value, types: &mut BTreeMap<String, BTreeSet<&'st
         Value::Number(_) => "number",
         Value::String(_) => "string",
         Value::Array(elements) => {
-            types.entry(format!("{path}[]")).or_default();
+            if elements.is_empty() {
+                types.entry(format!("{path}[]")).or_default().insert("(empty)");
+            }
             for element in elements {
                 collect(&format!("{path}[]"), element, types);
             }

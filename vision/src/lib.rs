@@ -61,3 +61,13 @@ pub use clr_training as training;
 /// Adapters on their way to a device (crate `clr-transfer`).
 #[cfg(feature = "update")]
 pub use clr_transfer as update;
+
+/// The example of the crate's README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct CrateReadme;
+
+/// The library example of the repository's README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -80,3 +80,8 @@ pub use signature::{Signature, SignerClass, sign, signature};
 pub use text::{TextError, text_from_bytes};
 pub use trust::{Admitted, MinimumVersion, Policy, Trust, TrustedKey, admit, admit_release};
 pub use validate::{AUTO, check_task_name};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

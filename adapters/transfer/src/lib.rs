@@ -91,3 +91,8 @@ pub use teaching::{
 #[cfg(feature = "std")]
 pub use transport::{Endpoint, EndpointClient, EndpointError, Link};
 pub use tuning::{TunePhase, TuneRequest, TuneStatus, parse_bytes};
+
+/// The example of the README compiles.
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

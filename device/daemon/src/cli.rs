@@ -34,17 +34,15 @@ use super::{
 /// Exit code where the program that reads the answers has gone.
 const READER_GONE: u8 = 4;
 
-/// The device's part of CLR: classifies a live source, takes signed adapters, switches tasks between two frames.
+/// Classify a live source with one frozen network and many tasks; accept signed adapters
 #[derive(Debug, Parser)]
 #[command(
     name = "clr-device",
     version,
-    about,
     max_term_width = 100,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the device refused, 4 the reader of the answers \
-                  is gone.\nAnswers go to stdout, one JSON line a \
-                  frame; logs go to stderr."
+    after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the device refused, 4 the reader of the results \
+                  is gone.\nResults go to stdout, one JSON line per image; logs go to stderr."
 )]
 struct Cli {
     /// Log more: -v for details, -vv for everything
@@ -57,31 +55,32 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(RunArgs),
-    Verify(VerifyArgs),
+    #[command(name = "check-store", alias = "verify")]
+    CheckStore(CheckStoreArgs),
     Audit(AuditArgs),
     #[command(flatten)]
     Remote(RemoteCommand),
 }
 
-/// Run the device until its source ends or SIGTERM comes
+/// Run the device until its source ends or SIGTERM arrives
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  clr-device run --config device.toml")]
 struct RunArgs {
     /// The configuration
     #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
     config: PathBuf,
-    /// Start with this task in place of the configuration's
+    /// Task to start with [default: the configuration's]
     #[arg(short, long, value_name = "NAME")]
     task: Option<String>,
-    /// Open what the run would open, say what stops it, then end
+    /// Open everything that a run would open, report faults, then end
     #[arg(long)]
     check_config: bool,
 }
 
-/// Walk through the store and check every file in it; the device must not be running
+/// Check every file in the store of a device that is not running
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  clr-device verify --config device.toml")]
-struct VerifyArgs {
+#[command(after_help = "Example:\n  clr-device check-store --config device.toml")]
+struct CheckStoreArgs {
     /// The configuration
     #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
     config: PathBuf,
@@ -103,7 +102,7 @@ pub fn main() -> ExitCode {
     logging::start(cli.verbose);
     let done = match cli.command {
         Command::Run(args) => run(&args),
-        Command::Verify(args) => verify(&args),
+        Command::CheckStore(args) => check_store(&args),
         Command::Audit(args) => audit(&args),
         Command::Remote(command) => return remote::run(&command),
     };
@@ -273,7 +272,7 @@ fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<
     Ok((sender, thread))
 }
 
-fn verify(args: &VerifyArgs) -> Result<ExitCode, DaemonError> {
+fn check_store(args: &CheckStoreArgs) -> Result<ExitCode, DaemonError> {
     let config = Config::read(&args.config)?;
     let backbone = clr_onnx::Backbone::load(&config.backbone).map_err(clr_engine::EngineError::from)?;
     // What the device tuned itself is verified by its public key.

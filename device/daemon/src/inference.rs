@@ -131,7 +131,7 @@ fn serve(
     line.task = Some(adapter.task());
     line.version = Some(adapter.version());
     line.revision = Some(adapter.revision());
-    let top = classification.top(runtime.config.load().top);
+    let top = classification.top(runtime.config.load().top_k);
     line.confidence = top.first().map(|best| best.probability);
     line.top = top
         .iter()
@@ -160,7 +160,7 @@ fn serve(
             None => _ = by_task.insert(adapter.task().to_owned(), 1),
         }
     }
-    let every = runtime.config.load().tuning.every;
+    let every = runtime.config.load().tuning.frame_interval;
     if counters.served.load(Ordering::Relaxed).is_multiple_of(every) && runtime.wants_frame(adapter.task()) {
         let (task, bytes) = (adapter.task().to_owned(), frame.bytes.clone());
         let _ = beside.try_send(Beside::Keep { task, bytes });

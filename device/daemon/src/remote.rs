@@ -27,50 +27,50 @@ const REFUSED: u8 = 3;
 /// Where the device listens.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Target {
-    /// The configuration that the device runs with
+    /// Configuration of the device
     #[arg(short, long, value_name = "FILE", env = "CLR_DEVICE_CONFIG")]
     config: Option<PathBuf>,
-    /// Its control socket, in place of the configuration's
+    /// Control socket, instead of the configuration's
     #[arg(long, value_name = "PATH", env = "CLR_DEVICE_SOCKET")]
     socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RemoteCommand {
-    /// Carry the update protocol between standard input and output and the running device
+    /// Carry the update protocol over standard input and output
     ///
     /// For hosts that reach the device through ssh: `clr push birds.clr --to exec:'ssh robot clr-device stdio'`. Without --config and
-    /// --socket it takes the socket of /etc/clr/device.toml, or /run/clr/control.sock.
+    /// --socket it uses the socket of /etc/clr/device.toml, or /run/clr/control.sock.
     Stdio(Target),
-    /// What the running device is doing, as JSON
+    /// Show task, latency, memory, trials and health, as JSON
     Status(Target),
-    /// The tasks of the running device, as JSON
+    /// List the tasks, as JSON
     List(Target),
-    /// Let a task answer from the next frame on; `auto` lets the device choose
+    /// Use another task from the next image on; `auto`: the device chooses
     Switch(TaskArgs),
-    /// Go back to the adapter before
+    /// Return to the task's previous adapter
     Rollback(TaskArgs),
-    /// Go back to the publisher's original of what the device tuned
+    /// Return to the publisher's original of a tuned adapter
     Restore(TaskArgs),
-    /// Forget a task
+    /// Remove a task
     Remove(TaskArgs),
     /// Confirm the adapter on trial
     MarkGood(TaskArgs),
-    /// Take back the adapter on trial, or the one confirmed last
+    /// Revert the adapter on trial, or the last confirmed one
     MarkBad(TaskArgs),
     /// Teach a class from images; it answers at once
     Teach(TeachArgs),
-    /// List, show or take back the images stored to learn from
+    /// List, show or remove the stored training images
     Examples(ExamplesArgs),
-    /// Learn from the pictures that were filed, in the background of the running device
+    /// Tune a task on its stored images, in the background
     Tune(TuneArgs),
-    /// Show a code that lets one new host in, over TCP or a serial line
+    /// Show a code that enrols one host, over TCP or a serial line
     Enrol(EnrolArgs),
-    /// List the hosts that the device knows, as JSON
+    /// List the enrolled and configured hosts, as JSON
     Hosts(Target),
-    /// Forget a host and end its sessions at once
+    /// Revoke a host and end its sessions
     Revoke(RevokeArgs),
-    /// Make a new key of encrypted sessions, which hosts follow by themselves within 90 days
+    /// Rotate the key of encrypted sessions; hosts follow within 90 days
     RotateKey(RotateKeyArgs),
 }
 
@@ -79,10 +79,10 @@ pub(super) enum RemoteCommand {
     after_help = "Example:\n  clr-device enrol --role update\n  clr-device enrol --role operate --role teach --minutes 60"
 )]
 pub(super) struct EnrolArgs {
-    /// What the host may do: observe, operate, teach, update or administer; may be given several times
+    /// Role: observe, operate, teach, update or administer; may be repeated
     #[arg(short, long = "role", value_name = "ROLE", required = true)]
     roles: Vec<Role>,
-    /// How long the code holds, in minutes
+    /// Validity of the code in minutes
     #[arg(short, long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1440))]
     minutes: u32,
     #[command(flatten)]
@@ -100,10 +100,10 @@ pub(super) struct RevokeArgs {
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  clr-device rotate-key\n\nHosts learn the new key at their next connection. If the old key was stolen, drop it at \
-                  once (--drop-old): whoever has it could name another key. Hosts then enrol again."
+                  once (--drop-old): whoever has it could announce another key. Hosts then enrol again."
 )]
 pub(super) struct RotateKeyArgs {
-    /// Make no new key, and no longer answer the one before the last rotation
+    /// Make no new key; stop answering the one before the last rotation
     #[arg(long)]
     drop_old: bool,
     #[command(flatten)]
@@ -123,19 +123,19 @@ pub(super) struct TuneArgs {
     /// The task
     #[arg(short, long, value_name = "NAME")]
     task: String,
-    /// Memory that the device's process may take meanwhile, such as 300M [default: 300M]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    max_ram: Option<u64>,
+    /// Memory limit of the process, such as 300M [default: 300M]
+    #[arg(long, alias = "max-ram", value_name = "BYTES", value_parser = parse_bytes)]
+    memory_limit: Option<u64>,
     /// Steps of training
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
-    /// Stop after so many seconds, with a checkpoint to go on from
+    /// Maximum duration in seconds; a stopped run can be resumed
     #[arg(long, value_name = "N")]
     seconds: Option<u32>,
-    /// Do not wait for the end
+    /// Return without waiting for the end
     #[arg(long)]
     background: bool,
-    /// Only say what the run would have and lack, as JSON; start nothing
+    /// Report what the run would have and lack, as JSON; start nothing
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -309,7 +309,7 @@ pub(super) fn print<T: serde::Serialize>(body: &T) -> Result<(), RemoteError> {
 fn tune(args: &TuneArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
     let request = TuneRequest {
         task: args.task.clone(),
-        memory: args.max_ram,
+        memory: args.memory_limit,
         steps: args.steps,
         seconds: args.seconds,
     };

@@ -15,7 +15,7 @@ pub(super) struct TeachArgs {
     /// The task
     #[arg(short, long, value_name = "NAME")]
     task: String,
-    /// What the images show
+    /// Class of the images
     #[arg(short, long, value_name = "LABEL")]
     label: String,
     /// The images: JPEG, PNG, BMP, WebP or GIF
@@ -27,18 +27,18 @@ pub(super) struct TeachArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct ExamplesArgs {
-    /// The task; without one, the tasks that images are stored for
+    /// The task [default: list the tasks with stored images]
     task: Option<String>,
     /// Write this image to a file (--output)
     #[arg(long, value_name = "ID", requires_all = ["task", "output"])]
     show: Option<String>,
-    /// The file that an image is written to
+    /// File to write the image to
     #[arg(short, long, value_name = "FILE", requires = "show")]
     output: Option<PathBuf>,
-    /// Take these images back, by their digests
+    /// Remove these images, by their digests
     #[arg(long, value_name = "ID", requires = "task", conflicts_with = "show")]
     remove: Vec<String>,
-    /// Take all images of this label back
+    /// Remove all images of this label
     #[arg(long, value_name = "LABEL", requires = "task", conflicts_with_all = ["show", "remove"])]
     remove_label: Option<String>,
     #[command(flatten)]

@@ -20,8 +20,8 @@ pub(crate) struct Warning {
 pub(crate) fn warnings(config: &Config, file: &Path) -> Vec<Warning> {
     let mut all = Vec::new();
     let mut warn = |text: String, hint: String| all.push(Warning { text, hint });
-    if config.trust.unsigned {
-        let hint = "for the field, remove `trust.unsigned` and sign adapters with `clr sign`";
+    if config.trust.allow_unsigned {
+        let hint = "for the field, remove `trust.allow_unsigned` and sign adapters with `clr sign`";
         warn(
             "unsigned adapters are taken: anybody may replace a task".to_owned(),
             hint.to_owned(),

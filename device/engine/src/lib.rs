@@ -41,3 +41,8 @@ pub use memory::{give_back_memory, resident_memory};
 pub use resident::ResidentAdapter;
 pub use scorer::TaskScore;
 pub use tasks::TaskSet;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,12 +1,11 @@
-//! The depthwise convolution on one block of 16 channels: a backbone's own depthwise convolution, or a CLR layer.
+//! The depthwise convolution on one block of 16 channels: a backbone's own depthwise convolution, or a CLR layer; and
+//! the convolution of groups that share a block evenly.
 //!
-//! Input rows `[Wp, 16]` with their zero border, taps `[kh · kw][16]`, output rows `[W, 16]`.
+//! Input rows `[Wp, 16]` with their zero border, taps `[kh · kw][group i][16 o]`, output rows `[W, 16]`.
 
 use super::{
-    dispatch::{Kernel, dispatch},
-    lanes::Lanes,
     rows::{AFFINE_PARAMETERS, Bounds},
-    simd::{LANES, Level},
+    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// Pixels that are computed side by side, so that no sum waits for itself.
@@ -18,8 +17,10 @@ pub(crate) struct Depthwise<'a> {
     pub input: &'a [f32],
     /// From one input row to the next, in f32.
     pub pitch: usize,
-    /// `[kh · kw][16]`.
+    /// `[kh · kw][group i][16 o]`.
     pub taps: &'a [f32],
+    /// Channels of a group, in and out: 1, 2, 4 or 8.
+    pub group: usize,
     /// Rows, columns.
     pub kernel: [usize; 2],
     /// Rows, columns.
@@ -43,7 +44,7 @@ pub(crate) struct Depthwise<'a> {
 }
 
 /// Computes the rows.
-pub(crate) fn depthwise(level: Level, mut rows: Depthwise<'_>) {
+pub(crate) fn depthwise(level: Level, rows: Depthwise<'_>) {
     let Depthwise {
         kernel,
         stride,
@@ -54,124 +55,211 @@ pub(crate) fn depthwise(level: Level, mut rows: Depthwise<'_>) {
         + ((rows.width - 1) * stride[1] + (kernel[1] - 1) * dilation[1] + 1) * LANES;
     let out = (rows.rows - 1) * rows.out_pitch + rows.width * LANES;
     assert!(rows.input.len() >= last && rows.out.len() >= out);
-    assert_eq!(rows.taps.len(), kernel[0] * kernel[1] * LANES);
+    assert_eq!(rows.taps.len(), kernel[0] * kernel[1] * rows.group * LANES);
     assert!(rows.start.is_none_or(|start| start.len() == LANES));
     assert!(rows.affine.is_none_or(|affine| affine.len() == AFFINE_PARAMETERS));
     assert!(rows.residual.is_none_or(|residual| residual.len() >= out));
-    dispatch(level, &mut rows);
+    assert!(rows.pitch.is_multiple_of(LANES) && rows.out_pitch.is_multiple_of(LANES));
+    dispatch(level, rows);
 }
 
 impl Kernel for Depthwise<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
-        // SAFETY: `depthwise` has checked every length.
-        unsafe {
-            match (self.kernel, self.stride[1], self.dilation[1]) {
-                ([3, 3], 1, 1) => self.square::<V, 3, 1>(),
-                ([3, 3], 2, 1) => self.square::<V, 3, 2>(),
-                ([5, 5], 1, 1) => self.square::<V, 5, 1>(),
-                ([5, 5], 2, 1) => self.square::<V, 5, 2>(),
-                _ => self.general::<V>(),
-            }
+    fn run<S: Simd>(mut self, s: S) {
+        let (kernel, stride, dilation) = (self.kernel, self.stride[1], self.dilation[1]);
+        let rows = Rows {
+            simd: s,
+            // Sums start here, [scale, bias] of the finished ones, and what is added to those.
+            start: self.start.map_or(s.zero(), |start| s.load(&vectors(start)[0])),
+            affine: self.affine.map(|affine| {
+                let affine = vectors(affine);
+                [s.load(&affine[0]), s.load(&affine[1])]
+            }),
+            residual: self.residual.map(|residual| residual.as_chunks().0),
+            low: s.splat(self.bounds.low),
+            high: s.splat(self.bounds.high),
+        };
+        match self.group {
+            1 => {}
+            2 => return rows.groups::<2>(&mut self),
+            4 => return rows.groups::<4>(&mut self),
+            8 => return rows.groups::<8>(&mut self),
+            width => unreachable!("a group of {width} channels is not narrow"),
+        }
+        match (kernel, stride, dilation) {
+            ([3, 3], 1, 1) => rows.square::<3, 1>(&mut self),
+            ([3, 3], 2, 1) => rows.square::<3, 2>(&mut self),
+            ([5, 5], 1, 1) => rows.square::<5, 1>(&mut self),
+            ([5, 5], 2, 1) => rows.square::<5, 2>(&mut self),
+            _ => rows.general(&mut self),
         }
     }
 }
 
-impl Depthwise<'_> {
-    /// K × K taps, column stride S, no column dilation: every address but the row is known to the compiler.
+/// What is done to the sums, in registers.
+struct Rows<'a, S: Simd> {
+    simd: S,
+    start: S::Vector,
+    affine: Option<[S::Vector; 2]>,
+    residual: Option<&'a [[f32; LANES]]>,
+    low: S::Vector,
+    high: S::Vector,
+}
+
+impl<S: Simd> Rows<'_, S> {
+    /// K × K taps, column stride STEP, no column dilation: every index but that of the row is known to the compiler.
     #[inline(always)]
-    unsafe fn square<V: Lanes, const K: usize, const S: usize>(&mut self) {
-        // SAFETY: the caller's contract.
-        unsafe {
-            let mut weights = [[V::splat(0.0); K]; K];
-            for row in 0..K {
-                for column in 0..K {
-                    weights[row][column] = V::load(self.taps.as_ptr().add((row * K + column) * LANES));
+    fn square<const K: usize, const STEP: usize>(&self, of: &mut Depthwise<'_>) {
+        let s = self.simd;
+        let taps = vectors(of.taps);
+        let mut weights = [[s.zero(); K]; K];
+        for row in 0..K {
+            for column in 0..K {
+                weights[row][column] = s.load(&taps[row * K + column]);
+            }
+        }
+        let (pitch, width) = (of.pitch / LANES, of.width);
+        let input = of.input.as_chunks().0;
+        for y in 0..of.rows {
+            let first = y * of.stride[0];
+            let lines: [&[[f32; LANES]]; K] = std::array::from_fn(|row| {
+                let start = (first + row * of.dilation[0]) * pitch;
+                &input[start..start + (width - 1) * STEP + K]
+            });
+            let at = y * of.out_pitch / LANES;
+            let out = &mut vectors_mut(&mut of.out[at * LANES..(at + width) * LANES])[..width];
+            let mut x = 0;
+            while x + PIXELS <= width {
+                self.pixels::<K, STEP, PIXELS>(&weights, &lines, x, at, out);
+                x += PIXELS;
+            }
+            while x < width {
+                self.pixels::<K, STEP, 1>(&weights, &lines, x, at, out);
+                x += 1;
+            }
+        }
+    }
+
+    /// P pixels from column `x` on, of the row that starts at `at`.
+    #[inline(always)]
+    fn pixels<const K: usize, const STEP: usize, const P: usize>(
+        &self,
+        weights: &[[S::Vector; K]; K],
+        lines: &[&[[f32; LANES]]; K],
+        x: usize,
+        at: usize,
+        out: &mut [[f32; LANES]],
+    ) {
+        let mut sums = [self.start; P];
+        for row in 0..K {
+            // Of a length that the compiler knows: the indices below need no check.
+            let line = &lines[row][x * STEP..x * STEP + (P - 1) * STEP + K];
+            for column in 0..K {
+                for pixel in 0..P {
+                    let value = self.simd.load(&line[pixel * STEP + column]);
+                    sums[pixel] = sums[pixel].fma(value, weights[row][column]);
                 }
             }
-            for y in 0..self.rows {
-                let first = self.input.as_ptr().add(y * self.stride[0] * self.pitch);
-                let out = y * self.out_pitch;
-                let mut x = 0;
-                while x + PIXELS <= self.width {
-                    self.pixels::<V, K, S, PIXELS>(&weights, first.add(x * S * LANES), out + x * LANES);
-                    x += PIXELS;
-                }
-                while x < self.width {
-                    self.pixels::<V, K, S, 1>(&weights, first.add(x * S * LANES), out + x * LANES);
-                    x += 1;
-                }
+        }
+        self.finish(sums, at + x, &mut out[x..x + P]);
+    }
+
+    /// Groups of WIDTH channels: every sum takes WIDTH inputs per tap.
+    #[inline(always)]
+    fn groups<const WIDTH: usize>(&self, of: &mut Depthwise<'_>) {
+        // As many pixels side by side as have room for their inputs and sums.
+        if S::REGISTERS >= 32 {
+            self.group_rows::<WIDTH, 8>(of);
+        } else {
+            self.group_rows::<WIDTH, 3>(of);
+        }
+    }
+
+    #[inline(always)]
+    fn group_rows<const WIDTH: usize, const P: usize>(&self, of: &mut Depthwise<'_>) {
+        for y in 0..of.rows {
+            let mut x = 0;
+            while x + P <= of.width {
+                self.group_pixels::<WIDTH, P>(of, y, x);
+                x += P;
+            }
+            while x < of.width {
+                self.group_pixels::<WIDTH, 1>(of, y, x);
+                x += 1;
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn pixels<V: Lanes, const K: usize, const S: usize, const P: usize>(
-        &mut self,
-        weights: &[[V; K]; K],
-        first: *const f32,
-        out: usize,
-    ) {
-        // SAFETY: the caller's contract.
-        unsafe {
-            let mut sums = [self.start.map_or(V::splat(0.0), |start| V::load(start.as_ptr())); P];
-            for row in 0..K {
-                let from = first.add(row * self.dilation[0] * self.pitch);
-                for column in 0..K {
+    fn group_pixels<const WIDTH: usize, const P: usize>(&self, of: &mut Depthwise<'_>, y: usize, x: usize) {
+        let s = self.simd;
+        let pitch = of.pitch / LANES;
+        let input = of.input.as_chunks::<LANES>().0;
+        let mut taps = vectors(of.taps).chunks_exact(WIDTH);
+        let mut sums = [self.start; P];
+        for row in 0..of.kernel[0] {
+            let line = &input[(y * of.stride[0] + row * of.dilation[0]) * pitch + x * of.stride[1]..];
+            for column in 0..of.kernel[1] {
+                let line = &line[column * of.dilation[1]..];
+                let mut values = [s.zero(); P];
+                for pixel in 0..P {
+                    values[pixel] = s.load(&line[pixel * of.stride[1]]);
+                }
+                let Some(weights) = taps.next() else { continue };
+                for index in 0..WIDTH {
+                    let weight = s.load(&weights[index]);
                     for pixel in 0..P {
-                        let value = V::load(from.add((pixel * S + column) * LANES));
-                        sums[pixel] = sums[pixel].fma(value, weights[row][column]);
+                        sums[pixel] = sums[pixel].fma(values[pixel].repeat::<WIDTH>(index), weight);
                     }
                 }
             }
-            self.finish(sums, out);
         }
+        let at = y * of.out_pitch / LANES + x;
+        self.finish(sums, at, &mut of.out.as_chunks_mut().0[at..at + P]);
     }
 
     /// Any kernel, stride and dilation.
     #[inline(always)]
-    unsafe fn general<V: Lanes>(&mut self) {
-        // SAFETY: the caller's contract.
-        unsafe {
-            for y in 0..self.rows {
-                let first = self.input.as_ptr().add(y * self.stride[0] * self.pitch);
-                for x in 0..self.width {
-                    let mut sum = self.start.map_or(V::splat(0.0), |start| V::load(start.as_ptr()));
-                    for row in 0..self.kernel[0] {
-                        for column in 0..self.kernel[1] {
-                            let at = row * self.dilation[0] * self.pitch
-                                + (x * self.stride[1] + column * self.dilation[1]) * LANES;
-                            let tap = (row * self.kernel[1] + column) * LANES;
-                            sum = sum.fma(V::load(first.add(at)), V::load(self.taps.as_ptr().add(tap)));
-                        }
+    fn general(&self, of: &mut Depthwise<'_>) {
+        let taps = vectors(of.taps);
+        let pitch = of.pitch / LANES;
+        let input = of.input.as_chunks().0;
+        let out = of.out.as_chunks_mut().0;
+        for y in 0..of.rows {
+            let first = y * of.stride[0];
+            for x in 0..of.width {
+                let mut sum = self.start;
+                for row in 0..of.kernel[0] {
+                    let line = &input[(first + row * of.dilation[0]) * pitch..];
+                    for column in 0..of.kernel[1] {
+                        let value = self.simd.load(&line[x * of.stride[1] + column * of.dilation[1]]);
+                        sum = sum.fma(value, self.simd.load(&taps[row * of.kernel[1] + column]));
                     }
-                    self.finish([sum], y * self.out_pitch + x * LANES);
                 }
+                let at = y * of.out_pitch / LANES + x;
+                self.finish([sum], at, &mut out[at..=at]);
             }
         }
     }
 
+    /// Writes P finished pixels, the first of which is pixel `at` of the residual.
     #[inline(always)]
-    unsafe fn finish<V: Lanes, const P: usize>(&mut self, mut sums: [V; P], out: usize) {
-        // SAFETY: the caller's contract.
-        unsafe {
-            if let Some(affine) = self.affine {
-                let (scale, bias) = (V::load(affine.as_ptr()), V::load(affine.as_ptr().add(LANES)));
-                for pixel in 0..P {
-                    sums[pixel] = bias.fma(sums[pixel], scale);
-                }
-            }
-            if let Some(residual) = self.residual {
-                for pixel in 0..P {
-                    sums[pixel] = sums[pixel].add(V::load(residual.as_ptr().add(out + pixel * LANES)));
-                }
-            }
-            let (low, high) = (V::splat(self.bounds.low), V::splat(self.bounds.high));
+    fn finish<const P: usize>(&self, mut sums: [S::Vector; P], at: usize, out: &mut [[f32; LANES]]) {
+        if let Some([scale, bias]) = self.affine {
             for pixel in 0..P {
-                sums[pixel]
-                    .clamp(low, high)
-                    .store(self.out.as_mut_ptr().add(out + pixel * LANES));
+                sums[pixel] = bias.fma(sums[pixel], scale);
             }
+        }
+        if let Some(residual) = self.residual {
+            let residual = &residual[at..at + P];
+            for pixel in 0..P {
+                sums[pixel] = sums[pixel].add(self.simd.load(&residual[pixel]));
+            }
+        }
+        let out = &mut out[..P];
+        for pixel in 0..P {
+            sums[pixel].clamp(self.low, self.high).store(&mut out[pixel]);
         }
     }
 }

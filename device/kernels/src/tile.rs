@@ -4,14 +4,7 @@
 //! Input `[I / 16, H, W, 16]` (already padded), weights `[O / 16][I / 16][kh][kw][16 i][16 o]`, output
 //! `[O / 16, H, W, 16]`.
 
-#[cfg(target_arch = "aarch64")]
-use super::lanes::NeonLanes;
-#[cfg(target_arch = "x86_64")]
-use super::lanes::{Avx2Lanes, Avx512Lanes};
-use super::{
-    lanes::Lanes,
-    simd::{LANES, Level},
-};
+use super::simd::{Kernel, LANES, Level, Simd, Token, Vector};
 
 /// Output blocks per tile, at most.
 pub(crate) const MAX_BLOCKS: usize = 2;
@@ -37,6 +30,8 @@ pub(crate) struct Tile {
     pub lanes: usize,
     /// Channels in the last input block.
     pub last_lanes: usize,
+    /// Channels of the first input block that are not summed, and have no weights.
+    pub skip: usize,
     /// Rows and columns of the kernel.
     pub kernel: [usize; 2],
     /// From one input block to the next.
@@ -59,83 +54,95 @@ pub(crate) struct Tile {
 ///
 /// # Safety
 /// All pointers of the tile must be valid for what its counts and strides span.
-pub(crate) type TileFn = unsafe fn(&Tile);
+pub(crate) type TileFn = unsafe fn(Level, &Tile);
 
-/// The tile kernels of one shape class, by the number of pixels − 1.
+/// The tile kernels of one shape class, by the number of pixels − 1, to be called with the same level.
 pub(crate) fn tiles(level: Level, blocks: usize, x_pixel: usize) -> &'static [TileFn] {
-    match level {
-        Level::Portable(_) => portable::find(blocks, x_pixel),
+    match level.token() {
+        Token::Portable(_) => portable::find(blocks, x_pixel),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2(_) => avx2::find(blocks, x_pixel),
+        Token::Avx2(_) => avx2::find(blocks, x_pixel),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(_) => avx512::find(blocks, x_pixel),
+        Token::Avx512(_) => avx512::find(blocks, x_pixel),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon(_) => neon::find(blocks, x_pixel),
+        Token::Neon(_) => neon::find(blocks, x_pixel),
     }
 }
 
 /// How many output blocks a tile takes at most: with 32 registers, two blocks of 12 pixels are what the compiler keeps
 /// in registers (with 14 it spills, at a third of the speed).
-pub(crate) const fn tile_blocks(level: Level) -> usize {
-    match level {
+pub(crate) fn tile_blocks(level: Level) -> usize {
+    match level.token() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(_) => 2,
+        Token::Avx512(_) => 2,
         _ => 1,
     }
 }
 
-#[inline(always)]
-unsafe fn tile<V: Lanes, const OB: usize, const PX: usize, const STEP: usize>(t: &Tile) {
-    // SAFETY: by this function's contract every address that the counts and strides span is valid.
-    unsafe {
-        let mut sums = [[V::splat(0.0); PX]; OB];
-        if t.resume {
-            for o in 0..OB {
-                for p in 0..PX {
-                    sums[o][p] = V::load(t.to[o].add(p * LANES));
+/// A tile of `OB` output blocks × `PX` pixels, which are `STEP` values apart (0: as the tile says). Only [`TileFn`]s make
+/// one: their contract is what its pointers rest on.
+struct Sums<'a, const OB: usize, const PX: usize, const STEP: usize>(&'a Tile);
+
+impl<const OB: usize, const PX: usize, const STEP: usize> Kernel for Sums<'_, OB, PX, STEP> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let t = self.0;
+        // Bounds checks would cost a compare and a branch per multiplication here.
+        // SAFETY: by the contract of the function that made this tile, every address that its counts and strides span is
+        // valid; arrays of f32 are aligned as f32 is.
+        unsafe {
+            let load = |from: *const f32| s.load(&*from.cast());
+            let mut sums = [[s.zero(); PX]; OB];
+            if t.resume {
+                for o in 0..OB {
+                    for p in 0..PX {
+                        sums[o][p] = load(t.to[o].add(p * LANES));
+                    }
                 }
             }
-        }
-        let step = if STEP == 0 { t.x_pixel } else { STEP };
-        let mut w = t.w;
-        for block in 0..t.blocks {
-            let lanes = if block + 1 == t.blocks { t.last_lanes } else { t.lanes };
-            for row in 0..t.kernel[0] {
-                for column in 0..t.kernel[1] {
-                    let x = t.x.add(block * t.x_block + row * t.x_row + column * t.x_tap);
-                    for lane in 0..lanes {
-                        let mut weights = [V::splat(0.0); OB];
-                        for o in 0..OB {
-                            weights[o] = V::load(w.add(o * t.w_block));
-                        }
-                        for p in 0..PX {
-                            let value = V::splat(*x.add(p * step + lane));
+            let step = if STEP == 0 { t.x_pixel } else { STEP };
+            let mut w = t.w;
+            for block in 0..t.blocks {
+                let first = if block == 0 { t.skip } else { 0 };
+                let lanes = if block + 1 == t.blocks { t.last_lanes } else { t.lanes };
+                for row in 0..t.kernel[0] {
+                    for column in 0..t.kernel[1] {
+                        let x = t.x.add(block * t.x_block + row * t.x_row + column * t.x_tap);
+                        for lane in first..lanes {
+                            let mut weights = [s.zero(); OB];
                             for o in 0..OB {
-                                sums[o][p] = sums[o][p].fma(value, weights[o]);
+                                weights[o] = load(w.add(o * t.w_block));
                             }
+                            for p in 0..PX {
+                                let value = s.splat(*x.add(p * step + lane));
+                                for o in 0..OB {
+                                    sums[o][p] = sums[o][p].fma(value, weights[o]);
+                                }
+                            }
+                            w = w.add(LANES);
                         }
-                        w = w.add(LANES);
                     }
                 }
             }
-        }
-        if !t.affine.is_null() {
-            let (low, high) = (V::splat(t.low), V::splat(t.high));
+            if !t.affine.is_null() {
+                let (low, high) = (s.splat(t.low), s.splat(t.high));
+                for o in 0..OB {
+                    let scale = load(t.affine.add(o * 2 * LANES));
+                    let bias = load(t.affine.add(o * 2 * LANES + LANES));
+                    for p in 0..PX {
+                        let mut value = bias.fma(sums[o][p], scale);
+                        if !t.residual[o].is_null() {
+                            value = value.add(load(t.residual[o].add(p * LANES)));
+                        }
+                        sums[o][p] = value.clamp(low, high);
+                    }
+                }
+            }
             for o in 0..OB {
-                let scale = V::load(t.affine.add(o * 2 * LANES));
-                let bias = V::load(t.affine.add(o * 2 * LANES + LANES));
                 for p in 0..PX {
-                    let mut value = bias.fma(sums[o][p], scale);
-                    if !t.residual[o].is_null() {
-                        value = value.add(V::load(t.residual[o].add(p * LANES)));
-                    }
-                    sums[o][p] = value.clamp(low, high);
+                    sums[o][p].store(&mut *t.to[o].add(p * LANES).cast());
                 }
-            }
-        }
-        for o in 0..OB {
-            for p in 0..PX {
-                sums[o][p].store(t.to[o].add(p * LANES));
             }
         }
     }
@@ -143,14 +150,15 @@ unsafe fn tile<V: Lanes, const OB: usize, const PX: usize, const STEP: usize>(t:
 
 /// One module per instruction set, with a table of kernels per (output blocks, pixel stride).
 macro_rules! level {
-    ($module:ident, $lanes:ty, $feature:meta, $($blocks:literal: [$($pixels:literal)*])*) => {
+    ($module:ident, $level:ident, $($blocks:literal: [$($pixels:literal)*])*) => {
         mod $module {
             use super::*;
 
-            #[$feature]
-            unsafe fn run<const OB: usize, const PX: usize, const STEP: usize>(t: &Tile) {
-                // SAFETY: the caller's contract is the same.
-                unsafe { tile::<$lanes, OB, PX, STEP>(t) }
+            unsafe fn run<const OB: usize, const PX: usize, const STEP: usize>(level: Level, tile: &Tile) {
+                #[allow(irrefutable_let_patterns, reason = "a target may have the portable level alone")]
+                if let Token::$level(simd) = level.token() {
+                    simd.run(Sums::<OB, PX, STEP>(tile));
+                }
             }
 
             pub(super) fn find(blocks: usize, x_pixel: usize) -> &'static [TileFn] {
@@ -168,14 +176,14 @@ macro_rules! level {
     };
 }
 
-level!(portable, [f32; LANES], inline(never), 1: [1 2]);
+level!(portable, Portable, 1: [1 2]);
 #[cfg(target_arch = "x86_64")]
-level!(avx2, Avx2Lanes, target_feature(enable = "avx2,fma"), 1: [1 2 3 4 5 6]);
+level!(avx2, Avx2, 1: [1 2 3 4 5 6]);
 #[cfg(target_arch = "x86_64")]
 level!(
-    avx512, Avx512Lanes, target_feature(enable = "avx512f,avx2,fma"),
+    avx512, Avx512,
     1: [1 2 3 4 5 6 7 8 9 10 11 12]
     2: [1 2 3 4 5 6 7 8 9 10 11 12]
 );
 #[cfg(target_arch = "aarch64")]
-level!(neon, NeonLanes, target_feature(enable = "neon"), 1: [1 2 3 4 5 6]);
+level!(neon, Neon, 1: [1 2 3 4 5 6]);

@@ -8,10 +8,8 @@
 use clr_onnx::Conv;
 
 use super::{
-    dispatch::{Kernel, dispatch},
-    lanes::Lanes,
     rows::{AFFINE_PARAMETERS, Bounds},
-    simd::{LANES, Level},
+    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// Outputs of a tile along one axis.
@@ -65,62 +63,65 @@ pub(crate) struct Forward<'a> {
 }
 
 /// `Bᵀ d B` for every tile.
-pub(crate) fn forward(level: Level, mut tiles: Forward<'_>) {
+pub(crate) fn forward(level: Level, tiles: Forward<'_>) {
     let [rows, columns] = tiles.tiles;
-    assert!(tiles.pitch >= (columns * TILE + 2) * LANES && tiles.input.len() >= (rows * TILE + 2) * tiles.pitch);
+    assert!(
+        tiles.pitch.is_multiple_of(LANES)
+            && tiles.pitch >= (columns * TILE + 2) * LANES
+            && tiles.input.len() >= (rows * TILE + 2) * tiles.pitch
+    );
     assert_eq!(tiles.out.len(), POINTS * rows * columns * LANES);
-    dispatch(level, &mut tiles);
+    dispatch(level, tiles);
 }
 
 /// `Bᵀ` on six values.
 #[inline(always)]
-unsafe fn spread<V: Lanes>(d: [V; SPAN]) -> [V; SPAN] {
-    // SAFETY: the caller has the instruction set.
-    unsafe {
-        let [minus_five, minus_four, four] = [V::splat(-5.0), V::splat(-4.0), V::splat(4.0)];
-        let [minus_two, two, minus_one] = [V::splat(-2.0), V::splat(2.0), V::splat(-1.0)];
-        let even = d[4].fma(d[2], minus_four);
-        let odd = d[3].fma(d[1], minus_four);
-        let near = d[4].fma(d[2], minus_one);
-        let far = d[3].fma(d[1], minus_one);
-        [
-            d[4].fma(d[2], minus_five).fma(d[0], four),
-            even.add(odd),
-            even.fma(odd, minus_one),
-            near.fma(far, two),
-            near.fma(far, minus_two),
-            d[5].fma(d[3], minus_five).fma(d[1], four),
-        ]
-    }
+fn spread<S: Simd>(s: S, d: [S::Vector; SPAN]) -> [S::Vector; SPAN] {
+    let [minus_five, minus_four, four] = [s.splat(-5.0), s.splat(-4.0), s.splat(4.0)];
+    let [minus_two, two, minus_one] = [s.splat(-2.0), s.splat(2.0), s.splat(-1.0)];
+    let even = d[4].fma(d[2], minus_four);
+    let odd = d[3].fma(d[1], minus_four);
+    let near = d[4].fma(d[2], minus_one);
+    let far = d[3].fma(d[1], minus_one);
+    [
+        d[4].fma(d[2], minus_five).fma(d[0], four),
+        even.add(odd),
+        even.fma(odd, minus_one),
+        near.fma(far, two),
+        near.fma(far, minus_two),
+        d[5].fma(d[3], minus_five).fma(d[1], four),
+    ]
 }
 
 impl Kernel for Forward<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
+    fn run<S: Simd>(self, s: S) {
         let [rows, columns] = self.tiles;
-        let point = rows * columns * LANES;
+        let (input, pitch) = (self.input.as_chunks().0, self.pitch / LANES);
+        let mut points = vectors_mut(self.out).chunks_exact_mut(rows * columns);
+        let points: [&mut [[f32; LANES]]; POINTS] =
+            std::array::from_fn(|_| points.next().expect("36 points, by `forward`"));
         for row in 0..rows {
+            let lines: [&[[f32; LANES]]; SPAN] = std::array::from_fn(|y| &input[(row * TILE + y) * pitch..][..pitch]);
             for column in 0..columns {
-                // SAFETY: `forward` has checked the lengths.
-                unsafe {
-                    let first = self.input.as_ptr().add(row * TILE * self.pitch + column * TILE * LANES);
-                    let mut half = [[V::splat(0.0); SPAN]; SPAN];
-                    for x in 0..SPAN {
-                        let mut line = [V::splat(0.0); SPAN];
-                        for y in 0..SPAN {
-                            line[y] = V::load(first.add(y * self.pitch + x * LANES));
-                        }
-                        let line = spread(line);
-                        for y in 0..SPAN {
-                            half[y][x] = line[y];
-                        }
-                    }
-                    let out = self.out.as_mut_ptr().add((row * columns + column) * LANES);
+                let mut half = [[s.zero(); SPAN]; SPAN];
+                let windows: [&[[f32; LANES]; SPAN]; SPAN] =
+                    std::array::from_fn(|y| lines[y][column * TILE..].first_chunk().expect("checked by `forward`"));
+                for x in 0..SPAN {
+                    let mut line = [s.zero(); SPAN];
                     for y in 0..SPAN {
-                        let line = spread(half[y]);
-                        for x in 0..SPAN {
-                            line[x].store(out.add((y * SPAN + x) * point));
-                        }
+                        line[y] = s.load(&windows[y][x]);
+                    }
+                    let line = spread(s, line);
+                    for y in 0..SPAN {
+                        half[y][x] = line[y];
+                    }
+                }
+                for y in 0..SPAN {
+                    let line = spread(s, half[y]);
+                    for x in 0..SPAN {
+                        line[x].store(&mut points[y * SPAN + x][row * columns + column]);
                     }
                 }
             }
@@ -149,71 +150,74 @@ pub(crate) struct Backward<'a> {
 }
 
 /// `Aᵀ m A` for every tile, and the affine, the shortcut and the clamp.
-pub(crate) fn backward(level: Level, mut tiles: Backward<'_>) {
+pub(crate) fn backward(level: Level, tiles: Backward<'_>) {
     let [rows, columns] = tiles.tiles;
     let out = (tiles.size[0] - 1) * tiles.pitch + tiles.size[1] * LANES;
     assert!(tiles.input.len() >= (POINTS - 1) * tiles.point + rows * columns * LANES);
     assert!(tiles.out.len() >= out && tiles.residual.is_none_or(|residual| residual.len() >= out));
     assert!(tiles.affine.is_none_or(|affine| affine.len() == AFFINE_PARAMETERS));
-    dispatch(level, &mut tiles);
+    dispatch(level, tiles);
 }
 
 /// `Aᵀ` on six values.
 #[inline(always)]
-unsafe fn gather<V: Lanes>(m: [V; SPAN]) -> [V; TILE] {
-    // SAFETY: the caller has the instruction set.
-    unsafe {
-        let minus_one = V::splat(-1.0);
-        let (near, near_difference) = (m[1].add(m[2]), m[1].fma(m[2], minus_one));
-        let (far, far_difference) = (m[3].add(m[4]), m[3].fma(m[4], minus_one));
-        [
-            m[0].add(near).add(far),
-            near_difference.fma(far_difference, V::splat(2.0)),
-            near.fma(far, V::splat(4.0)),
-            near_difference.fma(far_difference, V::splat(8.0)).add(m[5]),
-        ]
-    }
+fn gather<S: Simd>(s: S, m: [S::Vector; SPAN]) -> [S::Vector; TILE] {
+    let minus_one = s.splat(-1.0);
+    let (near, near_difference) = (m[1].add(m[2]), m[1].fma(m[2], minus_one));
+    let (far, far_difference) = (m[3].add(m[4]), m[3].fma(m[4], minus_one));
+    [
+        m[0].add(near).add(far),
+        near_difference.fma(far_difference, s.splat(2.0)),
+        near.fma(far, s.splat(4.0)),
+        near_difference.fma(far_difference, s.splat(8.0)).add(m[5]),
+    ]
 }
 
 impl Kernel for Backward<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
+    fn run<S: Simd>(self, s: S) {
         let [rows, columns] = self.tiles;
+        let (pitch, [height, width]) = (self.pitch / LANES, self.size);
+        let (low, high) = (s.splat(self.bounds.low), s.splat(self.bounds.high));
+        let affine = self.affine.map(|affine| {
+            let affine = vectors(affine);
+            [s.load(&affine[0]), s.load(&affine[1])]
+        });
+        let input = self.input.as_chunks::<LANES>().0;
+        let points: [&[[f32; LANES]]; POINTS] =
+            std::array::from_fn(|point| &input[point * self.point / LANES..][..rows * columns]);
+        let residual = self.residual.map(|residual| residual.as_chunks::<LANES>().0);
+        let out = self.out.as_chunks_mut::<LANES>().0;
         for row in 0..rows {
             for column in 0..columns {
-                // SAFETY: `backward` has checked the lengths; values beyond the output's size are not written.
-                unsafe {
-                    let first = self.input.as_ptr().add((row * columns + column) * LANES);
-                    let mut half = [[V::splat(0.0); SPAN]; TILE];
-                    for x in 0..SPAN {
-                        let mut line = [V::splat(0.0); SPAN];
-                        for y in 0..SPAN {
-                            line[y] = V::load(first.add((y * SPAN + x) * self.point));
-                        }
-                        let line = gather(line);
-                        for y in 0..TILE {
-                            half[y][x] = line[y];
-                        }
+                let mut half = [[s.zero(); SPAN]; TILE];
+                for x in 0..SPAN {
+                    let mut line = [s.zero(); SPAN];
+                    for y in 0..SPAN {
+                        line[y] = s.load(&points[y * SPAN + x][row * columns + column]);
                     }
-                    let (low, high) = (V::splat(self.bounds.low), V::splat(self.bounds.high));
-                    for y in 0..TILE.min(self.size[0] - (row * TILE).min(self.size[0])) {
-                        let line = gather(half[y]);
-                        let start = (row * TILE + y) * self.pitch + column * TILE * LANES;
-                        for x in 0..TILE {
-                            if column * TILE + x >= self.size[1] {
-                                break;
-                            }
-                            let at = start + x * LANES;
-                            let mut value = line[x];
-                            if let Some(affine) = self.affine {
-                                let (scale, bias) = (V::load(affine.as_ptr()), V::load(affine.as_ptr().add(LANES)));
-                                value = bias.fma(value, scale);
-                            }
-                            if let Some(residual) = self.residual {
-                                value = value.add(V::load(residual.as_ptr().add(at)));
-                            }
-                            value.clamp(low, high).store(self.out.as_mut_ptr().add(at));
+                    let line = gather(s, line);
+                    for y in 0..TILE {
+                        half[y][x] = line[y];
+                    }
+                }
+                // Values beyond the output's size are not written.
+                for y in 0..TILE.min(height - (row * TILE).min(height)) {
+                    let line = gather(s, half[y]);
+                    let start = (row * TILE + y) * pitch + column * TILE;
+                    for x in 0..TILE {
+                        if column * TILE + x >= width {
+                            break;
                         }
+                        let mut value = line[x];
+                        if let Some([scale, bias]) = affine {
+                            value = bias.fma(value, scale);
+                        }
+                        if let Some(residual) = residual {
+                            value = value.add(s.load(&residual[start + x]));
+                        }
+                        value.clamp(low, high).store(&mut out[start + x]);
                     }
                 }
             }

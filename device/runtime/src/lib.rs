@@ -36,3 +36,8 @@ pub use weights::PackedWeights;
 
 #[cfg(test)]
 mod tests;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -138,3 +138,8 @@ pub use store::{Installed, Serving, Start, Store};
 pub use unavailable::Unavailable;
 pub use verify::{Problem, ProblemKind, Recovery, Report};
 pub use written::Written;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

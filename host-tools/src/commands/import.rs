@@ -19,32 +19,28 @@ use crate::{
     output::human_bytes,
 };
 
-/// Make a backbone of a checkpoint or an ONNX file
+/// Make a backbone from an ONNX file or from weights
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr import resnet18.safetensors -o resnet18.onnx --labels imagenet.txt\n  clr import \
-                        model.onnx -o backbone.onnx --preset tf --check-images photos/\n  clr import model.onnx --size 224 --output-name logits\n\nTakes ONNX (opset 7 to 28) and weights of the architectures listed: PyTorch checkpoints \
-                        (both .pth formats;\nnothing in them is executed) and .safetensors, on the names of torchvision, \
-                        timm and Transformers, wherever\nthe weights are in the file. Writes the backbone and, next to it, \
-                        <stem>.original.clr: its own classifier as an adapter."
+    after_help = "Examples:\n  clr import resnet18.safetensors -o resnet18.onnx --labels imagenet.txt\n  clr import model.onnx -o backbone.onnx --preset tf --check-images photos/\n  clr import model.onnx --size 224 --output-name logits\n\nReads ONNX (opset 7 to 28), and PyTorch checkpoints (both .pth formats; nothing in them is executed) and .safetensors of the listed architectures, with the names of torchvision, timm and Transformers, wherever the weights are in the file. Writes the backbone and <stem>.original.clr, its own classifier as an adapter."
 )]
 pub(crate) struct ImportArgs {
-    /// .onnx, .pth, .pt, .ckpt, .safetensors, or the .index.json of several such files
+    /// .onnx, .pth, .pt, .ckpt, .safetensors, or the .index.json of several
     #[arg(value_name = "SRC")]
     source: PathBuf,
-    /// Where the backbone goes
+    /// Backbone to write
     #[arg(short, long, default_value = "backbone.onnx", value_name = "FILE")]
     output: PathBuf,
-    /// Architecture of a checkpoint [default: guessed from its tensors]
+    /// Architecture of the weights [default: guessed from the tensors]
     #[arg(long, value_parser = parse_architecture, value_name = "NAME")]
     architecture: Option<Architecture>,
-    /// Weights to read where a checkpoint has several sets: model, ema, or their key [default: model]
+    /// Set of weights, if a file has several: model, ema or its key [default: model]
     #[arg(long, value_name = "KEY")]
     weights: Option<String>,
-    /// Text file with one label a line, for the file's own classifier
+    /// Text file with one label per line, for the file's classifier
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Input size in pixels: N, or height x width such as 96x128 [default: the file's]
+    /// Input size in pixels [default: the file's]
     #[arg(long, value_parser = parse_size, value_name = "N|HEIGHTxWIDTH")]
     size: Option<[u32; 2]>,
     /// Output of the ONNX graph to read [default: its classifier]
@@ -52,14 +48,14 @@ pub(crate) struct ImportArgs {
         long,
         value_name = "NAME",
         long_help = "Output of the ONNX graph to read, by its name [default: the only one, or the only classifier]\n\nAny value \
-                     between two nodes can be named too, such as the one before an end that cannot be read. If it is not the \
-                     result of a classifier, it becomes the features."
+                     between two nodes is accepted, such as the one before an unsupported end. If it is not the result of a \
+                     classifier, it becomes the features."
     )]
     output_name: Option<String>,
     /// Name of the backbone [default: the file's, or the architecture's]
     #[arg(long)]
     name: Option<String>,
-    /// Images on which the file's own classifier is tried, plain or in class folders
+    /// Images to check the file's classifier on, plain or in class folders
     #[arg(long, value_name = "FOLDER")]
     check_images: Option<PathBuf>,
     #[command(flatten)]

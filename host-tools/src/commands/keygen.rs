@@ -8,14 +8,13 @@ use serde::Serialize;
 
 use super::Context;
 
-/// Make a key pair to sign adapters with
+/// Make a key pair for signing adapters
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr keygen -o fleet\n\nWrites fleet.key (secret: keep it, nobody else may read it) and fleet.pub, whose line goes \
-                  into the\nconfiguration of every device that shall take adapters signed with fleet.key."
+    after_help = "Example:\n  clr keygen -o fleet\n\nWrites fleet.key (secret, readable by its owner only) and fleet.pub. Add the line in fleet.pub to the configuration of every device that must accept adapters signed with fleet.key."
 )]
 pub(crate) struct KeygenArgs {
-    /// Where the pair goes: NAME.key and NAME.pub
+    /// Name of the pair: NAME.key and NAME.pub
     #[arg(short, long, value_name = "NAME")]
     output: PathBuf,
 }

@@ -10,7 +10,7 @@ pub(crate) struct LayoutArgs {
     /// Folders that are splits, such as train=Training,test=Testing
     #[arg(long, value_name = "SPLIT=FOLDER", value_delimiter = ',', value_parser = parse)]
     splits: Vec<(Split, PathBuf)>,
-    /// Take every folder for a class, whatever it is called
+    /// Treat every folder as a class, whatever its name
     #[arg(long, conflicts_with = "splits")]
     no_splits: bool,
 }

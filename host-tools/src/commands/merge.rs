@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use prost::Message as _;
 use serde::Serialize;
 
 use super::{Context, parse_size};
@@ -13,12 +12,10 @@ use crate::{
     output::human_bytes,
 };
 
-/// Bake one adapter into a plain ONNX model
+/// Merge one adapter into a plain ONNX model
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr merge --backbone lite0.onnx --adapter birds.clr -o birds.onnx\n\nScales are folded into the \
-                        convolutions, kernels become constant depthwise convolutions, the head a Gemm:\na model like any other, for \
-                        any ONNX runtime."
+    after_help = "Example:\n  clr merge --backbone lite0.onnx --adapter birds.clr -o birds.onnx\n\nScales are folded into the convolutions, kernels become constant depthwise convolutions, the head a Gemm: a plain model for any ONNX runtime."
 )]
 pub(crate) struct MergeArgs {
     /// The frozen network (ONNX)
@@ -27,10 +24,10 @@ pub(crate) struct MergeArgs {
     /// The adapter
     #[arg(short, long, value_name = "FILE")]
     adapter: PathBuf,
-    /// Where the model goes [default: <task>.merged.onnx]
+    /// Model to write [default: <task>.merged.onnx]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Input size in pixels: N, or height x width such as 96x128 [default: the adapter's]
+    /// Input size in pixels [default: the adapter's]
     #[arg(long, value_parser = parse_size, value_name = "N|HEIGHTxWIDTH")]
     size: Option<[u32; 2]>,
 }
@@ -84,7 +81,7 @@ pub(super) fn write(
         Form::Overridable => (clr_onnx::export(&backbone, &adapter, input)?, "export", "export.onnx"),
         Form::Merged => (clr_onnx::merge(&backbone, &adapter, input)?, "merge", "merged.onnx"),
     };
-    let bytes = model.encode_to_vec();
+    let bytes = model.to_bytes();
     let path = output.map_or_else(|| PathBuf::from(format!("{}.{default}", header.task)), Path::to_owned);
     write_atomically(&path, &bytes)?;
     let classes = adapter.head.classes();

@@ -10,22 +10,22 @@ use serde::Serialize;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Preprocessing (each overrides the preset, the preset overrides the file)")]
 pub(crate) struct PreprocessingArgs {
-    /// Mean, deviation and channel order by name: imagenet, tf, caffe, 0-255 or unit
+    /// Preset: imagenet, tf, caffe, 0-255 or unit
     #[arg(long, value_parser = parse_preset, value_name = "NAME")]
     preset: Option<Preset>,
-    /// Mean per channel, in the channel order, such as 0.485,0.456,0.406; one value stands for all three
+    /// Mean per channel, or one for all, such as 0.485,0.456,0.406
     #[arg(long, value_parser = parse_triple, value_name = "M,M,M", allow_hyphen_values = true)]
     mean: Option<[f32; 3]>,
-    /// Standard deviation per channel, such as 0.229,0.224,0.225
+    /// Standard deviation per channel, or one for all
     #[arg(long, value_parser = parse_triple, value_name = "S,S,S")]
     std: Option<[f32; 3]>,
-    /// Largest value of a pixel, 1 or 255: the unit of --mean and --std; without these, the input as it is
+    /// Largest value of a pixel: unit of --mean and --std, or the input's range
     #[arg(long, value_parser = parse_range, value_name = "1|255")]
     range: Option<f32>,
-    /// Order of the colour planes
+    /// Order of the channels
     #[arg(long, value_parser = parse_order, value_name = "rgb|bgr")]
     channel_order: Option<ChannelOrder>,
-    /// Share of the scaled shorter side that the centre crop takes, such as 0.875 or 224/256; or stretch
+    /// Centre crop, as a fraction of the shorter side such as 0.875, or stretch
     #[arg(long, value_parser = parse_crop, value_name = "FRACTION|stretch")]
     crop: Option<Fit>,
     /// Resampling filter, antialiased

@@ -17,7 +17,7 @@ use crate::{
     output::human_bytes,
 };
 
-/// Fetch an adapter from a device, such as one that it tuned itself
+/// Fetch an adapter from a device, such as one that it tuned
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  clr pull birds --from tcp:robot.local:7171\n  clr pull birds --slot original --from exec:'ssh robot clr-device stdio' -o birds-original.clr"
@@ -26,16 +26,16 @@ pub(crate) struct PullArgs {
     /// The task
     #[arg(value_name = "TASK")]
     task: String,
-    /// Where the device is: tcp:HOST:PORT, unix:PATH, serial:PATH[@BAUD] or exec:COMMAND
-    #[arg(long, env = "CLR_DEVICE", value_name = "PLACE", hide_env_values = true)]
+    /// Device: tcp:HOST:PORT, unix:PATH, serial:PATH[@BAUD] or exec:COMMAND
+    #[arg(long, env = "CLR_DEVICE", value_name = "ENDPOINT", hide_env_values = true)]
     from: Endpoint,
-    /// Where the file goes [default: <task>.clr]
+    /// File to write [default: <task>.clr]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Which of the task's files
+    /// Slot of the task
     #[arg(long, value_enum, default_value_t)]
     slot: SlotArg,
-    /// Replace a file that is there
+    /// Replace an existing file
     #[arg(long)]
     force: bool,
 }

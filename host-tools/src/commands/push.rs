@@ -24,23 +24,21 @@ const MOST_NEIGHBOURS: usize = 256;
 /// Send adapters to a device
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr push birds.clr --to tcp:robot.local:7171\n  clr push birds.clr flowers.clr --to exec:'ssh robot clr-device stdio'\n  \
-                  clr push birds-5.clr --base birds-4.clr --to serial:/dev/ttyUSB0@115200\n\nWhere the device has a version of the task that stands beside \
-                  FILE (or is given with --base), only the difference travels.\nA push that was cut goes on where it stopped when it is run again."
+    after_help = "Examples:\n  clr push birds.clr --to tcp:robot.local:7171\n  clr push birds.clr flowers.clr --to exec:'ssh robot clr-device stdio'\n  clr push birds-5.clr --base birds-4.clr --to serial:/dev/ttyUSB0@115200\n\nIf the device has a version of the task that is next to FILE, or given with --base, only the delta is sent. An interrupted push resumes when it is run again."
 )]
 pub(crate) struct PushArgs {
     /// The adapters
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Where the device is: tcp:HOST:PORT, unix:PATH, serial:PATH[@BAUD] or exec:COMMAND
-    #[arg(long, env = "CLR_DEVICE", value_name = "PLACE", hide_env_values = true)]
+    /// Device: tcp:HOST:PORT, unix:PATH, serial:PATH[@BAUD] or exec:COMMAND
+    #[arg(long, env = "CLR_DEVICE", value_name = "ENDPOINT", hide_env_values = true)]
     to: Endpoint,
-    /// An earlier version that the device may have; may be given several times
+    /// Earlier version that the device may have; may be repeated
     #[arg(long, value_name = "FILE")]
     base: Vec<PathBuf>,
-    /// Send whole files, never differences
-    #[arg(long, conflicts_with = "base")]
-    whole: bool,
+    /// Send complete files, never deltas
+    #[arg(long, alias = "whole", conflicts_with = "base")]
+    no_delta: bool,
 }
 
 #[derive(Serialize)]
@@ -94,7 +92,7 @@ pub(crate) fn run(args: &PushArgs, context: &Context<'_>) -> anyhow::Result<u8> 
             );
         }
         let start = Instant::now();
-        let base = if device.capabilities.delta && !args.whole {
+        let base = if device.capabilities.delta && !args.no_delta {
             base_of(&mut client, &header.task, path, args)?
         } else {
             None

@@ -17,30 +17,28 @@ use crate::{
     destination::{try_output, write_atomically},
 };
 
-/// Sign adapters, and set what only their publisher may set: version, expiry, audience
+/// Sign adapters; set their version, expiry and audience
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr sign --key fleet.key birds.clr flowers.clr\n  clr sign --key fleet.key --release 4 --expires 90 birds.clr -o birds-4.clr\n  \
-                  clr sign --key fleet.key --audience fleet-a --audience 'gate-*' birds.clr\n\nWithout -o the files themselves are signed. The weights stay as they are, to \
-                  the bit. Expiry and audience\nthat a file has stay where they are not given anew."
+    after_help = "Examples:\n  clr sign --key fleet.key birds.clr flowers.clr\n  clr sign --key fleet.key --set-version 4 --expires 90 birds.clr -o birds-4.clr\n  clr sign --key fleet.key --audience fleet-a --audience 'gate-*' birds.clr\n\nWithout -o the files are signed in place. The weights stay bit-identical. A file keeps its expiry and audience unless new ones are given."
 )]
 pub(crate) struct SignArgs {
     /// The adapters
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The secret key, from `clr keygen`
+    /// Secret key, from `clr keygen`
     #[arg(short, long, value_name = "FILE")]
     key: PathBuf,
-    /// The version to give it; devices take only versions above the one they confirmed
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    release: Option<u64>,
-    /// Days from now on after which devices must not install it any more
+    /// Version to set; devices accept only versions above their highest
+    #[arg(long, alias = "release", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    set_version: Option<u64>,
+    /// Days until devices must no longer install it
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     expires: Option<u32>,
-    /// A fleet or device that it is for, `*` for any characters; may be repeated [default: every device]
+    /// Fleet or device, `*` for any characters; may be repeated [default: all]
     #[arg(long, value_name = "PATTERN")]
     audience: Vec<String>,
-    /// Where the signed file goes [default: in place]
+    /// Signed file to write [default: in place]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -94,9 +92,9 @@ pub(crate) fn run(args: &SignArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         };
         let header = &mut decoded.adapter.header;
         // What a device tuned becomes a publisher's version of its own once a publisher signs it.
-        let changed = header.revision != 0 || args.release.is_some() || expires.is_some();
+        let changed = header.revision != 0 || args.set_version.is_some() || expires.is_some();
         header.revision = 0;
-        header.version = args.release.unwrap_or(header.version);
+        header.version = args.set_version.unwrap_or(header.version);
         header.expires = expires.or(header.expires);
         let (task, version, expires) = (header.task.clone(), header.version, header.expires);
         let plain = if changed || decoded.format_version == 1 {

@@ -28,34 +28,31 @@ use crate::{
 /// Learn a task as an adapter
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  clr train --backbone lite0.onnx photos/ -o birds.clr\n  clr train --backbone lite0.onnx \
-                        photos/ --recipe clr --epochs 30 --out-dir run/\n\nDATA is a folder of class folders, or of folders of splits \
-                        (train/, val/, test/ in any usual spelling)\nwith class folders, or of class folders with splits in each; --splits and --no-splits settle what is not clear. Before the adapter is left in place, it is\nread back and the training network and \
-                        the device engine must agree on validation pictures (else exit 3)."
+    after_help = "Examples:\n  clr train --backbone lite0.onnx photos/ -o birds.clr\n  clr train --backbone lite0.onnx photos/ --recipe clr --epochs 30 --out-dir run/\n\nDATA is a folder of class folders, of splits (train/, val/, test/ in any usual spelling) with class folders, or of class folders with splits in each; --splits and --no-splits resolve ambiguity. The adapter is written only if the training network and the device engine agree on validation images (else exit code 3)."
 )]
 pub(crate) struct TrainArgs {
     /// The frozen network (ONNX)
     #[arg(short, long, value_name = "FILE")]
     backbone: PathBuf,
-    /// Pictures in class folders
+    /// Images in class folders
     #[arg(value_name = "DATA")]
     data: PathBuf,
-    /// Where the adapter goes [default: <task>.clr]
+    /// Adapter to write [default: <task>.clr]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// What to train: auto, linear, bn, clr, clr-scale or clr-full
+    /// Recipe: auto, linear, bn, clr, clr-scale or clr-full
     #[arg(long, default_value = "auto", value_parser = parse_recipe, value_name = "RECIPE")]
     recipe: RecipeArg,
     /// Schedule to start from
     #[arg(long, value_enum, default_value_t = ScheduleArg::Default)]
     schedule: ScheduleArg,
-    /// Passes over the training pictures [default: the schedule's]
+    /// Epochs [default: the schedule's]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
-    /// Pictures in a step [default: the schedule's]
+    /// Images per step [default: the schedule's]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Input size in pixels: N, or height x width such as 96x128 [default: the backbone's]
+    /// Input size in pixels [default: the backbone's]
     #[arg(long, value_parser = parse_size, value_name = "N|HEIGHTxWIDTH")]
     size: Option<[u32; 2]>,
     /// Seed of every random choice
@@ -64,16 +61,16 @@ pub(crate) struct TrainArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Where to compute
+    /// Device for training
     #[arg(long, value_enum, default_value_t, value_name = "auto|cpu|cuda")]
     device: DeviceArg,
     /// Encoding of the adapter file
     #[arg(long, default_value = "int8", value_parser = parse_encoding, value_name = "int8|f16|f32")]
     encoding: Encoding,
-    /// Share of training pictures that validates, where there is no val/ folder
+    /// Fraction of training images for validation, without a val/ folder
     #[arg(long, default_value_t = 0.2, value_name = "FRACTION")]
     validation: f32,
-    /// Folder where the state is kept after each epoch; run again with it to go on
+    /// Folder for resume files; an interrupted run continues from it
     #[arg(long, value_name = "FOLDER")]
     resume: Option<PathBuf>,
     /// Folder for metrics.jsonl, learning-curve.svg and confusion.svg
@@ -101,7 +98,7 @@ enum RecipeArg {
 enum ScheduleArg {
     /// The paper's: 60 epochs, Adam 1e-3, no augmentation
     Paper,
-    /// This project's: docs/reference/training.md says how it was found
+    /// This project's: docs/reference/training.md
     Default,
 }
 

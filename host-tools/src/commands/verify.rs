@@ -14,23 +14,22 @@ use serde::Serialize;
 use super::Context;
 use crate::exit;
 
-/// Check who signed adapters, as a device would
+/// Check signatures of adapters, as a device does
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  clr verify --key fleet.pub birds.clr\n\nExit code 0 when every file is signed by one of the keys, unaltered and not expired; 1 \
-                  otherwise.\nWith --audience, also whether a device of these names would take it."
+    after_help = "Example:\n  clr verify --key fleet.pub birds.clr\n\nExit code 0 if every file is signed by one of the keys, unaltered and not expired; 1 otherwise. With --audience, a device of these names must accept it too."
 )]
 pub(crate) struct VerifyArgs {
     /// The adapters
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// A trusted public key, or the file that holds it; may be repeated
+    /// Trusted public key, or its file; may be repeated
     #[arg(short, long, required = true, value_name = "KEY")]
     key: Vec<String>,
-    /// The public key of a device, for adapters that it tuned
+    /// Public key of a device, for adapters that it tuned
     #[arg(long, value_name = "KEY")]
     device_key: Option<String>,
-    /// A name of a device or its fleet, to check for whom files are signed; may be repeated
+    /// Device or fleet that the files must be signed for; may be repeated
     #[arg(long, value_name = "NAME")]
     audience: Vec<String>,
 }

@@ -17,7 +17,6 @@ mod opaque;
 mod operators;
 mod outputs;
 mod refusals;
-mod resampling;
 mod rewrite;
 mod round_trip;
 mod shape_arithmetic;

@@ -27,12 +27,12 @@ pub struct Config {
     /// The task to start with, or `auto`; the one that served last where it is left out.
     #[serde(default)]
     pub task: Option<String>,
-    /// Threads per picture; 0 takes one a core.
+    /// Threads per image; 0: one per core.
     #[serde(default = "one")]
     pub threads: usize,
-    /// Classes in the answer of a frame.
-    #[serde(default = "five")]
-    pub top: usize,
+    /// Number of classes in a result.
+    #[serde(default = "five", alias = "top")]
+    pub top_k: usize,
     /// Whose adapters are taken.
     #[serde(default)]
     pub trust: TrustConfig,
@@ -70,24 +70,25 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TuningConfig {
-    /// Frames that the device keeps of each task, unlabelled, so that learning a new class can be judged by the classes
-    /// that it knew. 0: none is ever stored.
-    pub frames: usize,
-    /// Only every so-manieth frame is kept, so that they differ.
-    pub every: u64,
-    /// Bytes of memory that the whole process may take while it tunes, at most, for every host; half of the machine's where left out.
+    /// Maximum number of unlabelled images stored per task, to check a new class against the known ones. 0 stores none.
+    #[serde(alias = "frames")]
+    pub max_frames: usize,
+    /// Store one frame in every `frame_interval`.
+    #[serde(alias = "every")]
+    pub frame_interval: u64,
+    /// Memory limit of the process while it tunes, in bytes, for every host; by default half of the machine's memory.
     pub memory: Option<u64>,
-    /// Steps of one run, at most.
+    /// Maximum number of steps of one run.
     pub steps: u32,
-    /// Seconds of one run, at most, restarts included.
+    /// Maximum duration of one run in seconds, restarts included.
     pub seconds: u32,
 }
 
 impl Default for TuningConfig {
     fn default() -> Self {
         Self {
-            frames: 0,
-            every: 10,
+            max_frames: 0,
+            frame_interval: 10,
             memory: None,
             steps: 10_000,
             seconds: 3_600,
@@ -95,7 +96,7 @@ impl Default for TuningConfig {
     }
 }
 
-/// Whose adapters are taken.
+/// Trusted publishers, and minimum versions.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -103,11 +104,11 @@ pub struct TrustConfig {
     /// The publishers' keys.
     #[serde(default)]
     pub keys: Vec<KeyConfig>,
-    /// Whether unsigned adapters are taken too: for a bench, not for the field.
-    #[serde(default)]
-    pub unsigned: bool,
-    /// The lowest version of a task that is taken and served, by the task's name, `*` standing for any characters. Unlike what
-    /// the store remembers, it survives a factory reset.
+    /// Whether unsigned adapters are accepted too: for a bench, not for the field.
+    #[serde(default, alias = "unsigned")]
+    pub allow_unsigned: bool,
+    /// Lowest version of a task that is accepted and served, by the task's name; `*` matches any characters. Unlike the store's
+    /// record, it survives a factory reset.
     #[serde(default)]
     pub minimum: BTreeMap<String, u64>,
 }
@@ -249,8 +250,9 @@ pub struct TrialConfig {
     pub max_latency_ms: Option<u32>,
     /// Probability below which a frame is one of low confidence.
     pub low_confidence: f32,
-    /// Share of such frames that ends the trial.
-    pub max_low_share: f32,
+    /// Fraction of low-confidence frames above which the trial fails.
+    #[serde(alias = "max_low_share")]
+    pub max_low_confidence_fraction: f32,
 }
 
 /// Caps.
@@ -309,7 +311,7 @@ impl Default for TrialConfig {
             frames: 100,
             max_latency_ms: None,
             low_confidence: 0.3,
-            max_low_share: 0.9,
+            max_low_confidence_fraction: 0.9,
         }
     }
 }
@@ -344,7 +346,7 @@ impl From<&TrialConfig> for Trial {
             frames: config.frames,
             max_latency_ms: config.max_latency_ms,
             low_confidence: config.low_confidence,
-            max_low_share: config.max_low_share,
+            max_low_share: config.max_low_confidence_fraction,
         }
     }
 }

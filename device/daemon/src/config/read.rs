@@ -56,10 +56,10 @@ impl Config {
                 Ok(())
             }
         };
-        positive("top", self.top)?;
+        positive("top_k", self.top_k)?;
         positive("trial.frames", self.trial.frames as usize)?;
         positive("limits.adapter_bytes", self.limits.adapter_bytes)?;
-        positive("tuning.every", self.tuning.every as usize)?;
+        positive("tuning.frame_interval", self.tuning.frame_interval as usize)?;
         positive("tuning.memory", self.tuning.memory.unwrap_or(1) as usize)?;
         positive("tuning.steps", self.tuning.steps as usize)?;
         positive("tuning.seconds", self.tuning.seconds as usize)?;
@@ -113,7 +113,10 @@ impl Config {
         }
         for (what, value) in [
             ("trial.low_confidence", self.trial.low_confidence),
-            ("trial.max_low_share", self.trial.max_low_share),
+            (
+                "trial.max_low_confidence_fraction",
+                self.trial.max_low_confidence_fraction,
+            ),
         ] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(format!("`{what}` is {value}, expected 0 to 1"));
@@ -203,7 +206,7 @@ impl Config {
         Ok(Trust {
             publishers: publishers.collect::<Result<_, DaemonError>>()?,
             device,
-            unsigned: self.trust.unsigned,
+            unsigned: self.trust.allow_unsigned,
             names: Some(std::iter::once(&self.name).chain(&self.audience).cloned().collect()),
             minimum: self.trust.minimum.iter().map(minimum).collect(),
         })
@@ -230,7 +233,7 @@ mod tests {
         let config = read(LEAST).unwrap();
         assert!(config.backbone.is_absolute() && config.backbone.ends_with("lite0.onnx"));
         assert!(config.socket().ends_with("state/control.sock"));
-        assert!(!config.trust.unsigned && config.tcp.is_none() && config.http.is_none());
+        assert!(!config.trust.allow_unsigned && config.tcp.is_none() && config.http.is_none());
         assert!(matches!(config.source, SourceConfig::None));
     }
 
@@ -267,6 +270,17 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_were_renamed_are_read_under_their_old_names() {
+        let old = "top = 3\n[trust]\nunsigned = true\n[trial]\nmax_low_share = 0.5\n[tuning]\nframes = 7\nevery = 2\n";
+        let config = read(&format!("{LEAST}{old}")).unwrap();
+        assert_eq!((config.top_k, config.trust.allow_unsigned), (3, true));
+        assert_eq!(config.trial.max_low_confidence_fraction, 0.5);
+        assert_eq!((config.tuning.max_frames, config.tuning.frame_interval), (7, 2));
+        let both = read(&format!("{LEAST}top = 3\ntop_k = 4\n")).unwrap_err();
+        assert!(both.contains("duplicate field `top_k`"), "{both}");
+    }
+
+    #[test]
     fn a_file_that_an_editor_of_windows_saved_is_read() {
         let config = read(&format!("\u{feff}{}", LEAST.replace('\n', "\r\n"))).unwrap();
         assert!(config.backbone.ends_with("lite0.onnx"));
@@ -275,8 +289,8 @@ mod tests {
     #[test]
     fn a_full_configuration_is_read() {
         let text = format!(
-            "{LEAST}name = 'gate'\ntask = 'auto'\nthreads = 2\ntop = 3\n\
-             audience = ['fleet-a', 'north']\n[trust]\nunsigned = true\n[trust.minimum]\nbirds = 7\n'b*' = 5\n[source]\nkind = 'directory'\npath = 'frames'\ndelete = true\n\
+            "{LEAST}name = 'gate'\ntask = 'auto'\nthreads = 2\ntop_k = 3\n\
+             audience = ['fleet-a', 'north']\n[trust]\nallow_unsigned = true\n[trust.minimum]\nbirds = 7\n'b*' = 5\n[source]\nkind = 'directory'\npath = 'frames'\ndelete = true\n\
              [tcp]\nlisten = '127.0.0.1:7420'\n[serial]\nport = '/dev/ttyAMA0'\nbaud = 921600\n\
              [http]\nlisten = '127.0.0.1:9420'\nconnections = 20\nbody_bytes = 1000\n[trial]\nframes = 20\nmax_latency_ms = 50\n[limits]\nconnections = 2\n"
         );

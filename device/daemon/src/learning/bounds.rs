@@ -120,7 +120,7 @@ impl Runtime {
             .map_err(|error| Failure::new(FailureCode::STORAGE, error))?;
         let count = list.len();
         let outlook = clr_tuning::forecast(&parent, list);
-        let mut lacks = lacks(&outlook, config.tuning.frames, task);
+        let mut lacks = lacks(&outlook, config.tuning.max_frames, task);
         let options = TuneOptions {
             steps: granted.steps.max(1),
             max_memory: Some(granted.memory),
@@ -200,7 +200,9 @@ fn lacks(outlook: &Forecast, frames_kept: usize, task: &str) -> Vec<Lack> {
     if outlook.frames_missing > 0 {
         let want = (outlook.frames + outlook.frames_missing).max(100);
         let hint = if frames_kept <= outlook.frames {
-            format!("`frames = {want}` under [tuning] in the device's configuration, then let it see the usual scenes")
+            format!(
+                "`max_frames = {want}` under [tuning] in the device's configuration, then let it see the usual scenes"
+            )
         } else {
             format!("wait until the device has kept more of the {frames_kept} frames that its configuration allows")
         };
@@ -220,7 +222,7 @@ fn lacks(outlook: &Forecast, frames_kept: usize, task: &str) -> Vec<Lack> {
                 outlook.frames,
                 FRAMES_TO_FIT * 5 / 4
             ),
-            "`frames = 100` under [tuning] in the device's configuration".to_owned(),
+            "`max_frames = 100` under [tuning] in the device's configuration".to_owned(),
         );
     }
     lacks

@@ -169,7 +169,7 @@ impl Runtime {
 
     /// Whether [`Runtime::keep_frame`] would keep a frame of a task: there is no need to copy it otherwise.
     pub(crate) fn wants_frame(&self, task: &str) -> bool {
-        let most = self.config.load().tuning.frames;
+        let most = self.config.load().tuning.max_frames;
         most > 0 && lock(&self.kept_frames).get(task).is_none_or(|&kept| kept < most)
     }
 
@@ -189,7 +189,7 @@ impl Runtime {
             let examples = self.store.examples(task)?;
             examples.iter().filter(|example| example.label == UNLABELLED).count()
         };
-        let added = kept < self.config.load().tuning.frames
+        let added = kept < self.config.load().tuning.max_frames
             && matches!(
                 self.store.add_example(task, UNLABELLED, bytes, stamp())?,
                 Filed::Added { .. }

@@ -3,10 +3,8 @@
 use crate::{
     arena::Arena,
     depthwise::{Depthwise, depthwise},
-    dispatch::{Kernel, dispatch},
-    lanes::Lanes,
     rows::{Bounds, CLR_PARAMETERS},
-    simd::{LANES, Level},
+    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// Values of a plane with a border of one pixel, and from one of its rows to the next.
@@ -65,6 +63,7 @@ fn layer<'a>(
         input,
         pitch,
         taps,
+        group: 1,
         kernel: [3; 2],
         stride: [1; 2],
         dilation: [1; 2],
@@ -106,7 +105,7 @@ pub fn clr_gradient(
             let sums = sums.as_deref_mut().map(|sums| &mut sums[place]);
             dispatch(
                 level,
-                &mut ClrGradient {
+                ClrGradient {
                     input,
                     gradient,
                     parameters,
@@ -142,54 +141,57 @@ struct ClrGradient<'a> {
 }
 
 impl Kernel for ClrGradient<'_> {
+    type Output = ();
     #[inline(always)]
-    unsafe fn run<V: Lanes>(&mut self) {
+    fn run<S: Simd>(self, s: S) {
         let [height, width] = self.size;
-        let pitch = (width + 2) * LANES;
-        // SAFETY: both planes have a border of one pixel around `size`, parameters and sums ten vectors; all made by `clr_gradient`.
-        unsafe {
-            let mut taps = [V::splat(0.0); 9];
-            for tap in 0..9 {
-                taps[tap] = V::load(self.parameters.as_ptr().add(tap * LANES));
+        let parameters = vectors(self.parameters);
+        let mut taps = [s.zero(); 9];
+        for tap in 0..9 {
+            taps[tap] = s.load(&parameters[tap]);
+        }
+        let bias = s.load(&parameters[9]);
+        let (low, high) = (s.splat(self.bounds.low), s.splat(self.bounds.high));
+        let mut total = [s.zero(); 10];
+        // With the border.
+        let pitch = width + 2;
+        let input = vectors(self.input);
+        let gradients = vectors_mut(self.gradient)[pitch..].chunks_exact_mut(pitch);
+        for (y, gradients) in gradients.take(height).enumerate() {
+            let lines: [&[[f32; LANES]]; 3] =
+                std::array::from_fn(|row| &input[(y + row) * pitch..(y + row + 1) * pitch]);
+            // Row by row: short sums, then sums of sums, keep the rounding small.
+            let mut sums = [s.zero(); 10];
+            for (x, gradient) in gradients[1..=width].iter_mut().enumerate() {
+                let mut window = [s.zero(); 9];
+                for row in 0..3 {
+                    let line = &lines[row][x..x + 3];
+                    for column in 0..3 {
+                        window[row * 3 + column] = s.load(&line[column]);
+                    }
+                }
+                let (mut even, mut odd) = (bias, s.zero());
+                for tap in 0..9 {
+                    if tap % 2 == 0 {
+                        even = even.fma(window[tap], taps[tap]);
+                    } else {
+                        odd = odd.fma(window[tap], taps[tap]);
+                    }
+                }
+                let g = even.add(odd).between(low, high, s.load(gradient));
+                g.store(gradient);
+                for tap in 0..9 {
+                    sums[tap] = sums[tap].fma(g, window[tap]);
+                }
+                sums[9] = sums[9].add(g);
             }
-            let bias = V::load(self.parameters.as_ptr().add(9 * LANES));
-            let (low, high) = (V::splat(self.bounds.low), V::splat(self.bounds.high));
-            let mut total = [V::splat(0.0); 10];
-            for y in 0..height {
-                let from = self.input.as_ptr().add(y * pitch);
-                let gradient = self.gradient.as_mut_ptr().add((y + 1) * pitch + LANES);
-                // Row by row: short sums, then sums of sums, keep the rounding small.
-                let mut sums = [V::splat(0.0); 10];
-                for x in 0..width {
-                    let mut window = [V::splat(0.0); 9];
-                    for tap in 0..9 {
-                        window[tap] = V::load(from.add(tap / 3 * pitch + (x + tap % 3) * LANES));
-                    }
-                    let (mut even, mut odd) = (bias, V::splat(0.0));
-                    for tap in 0..9 {
-                        if tap % 2 == 0 {
-                            even = even.fma(window[tap], taps[tap]);
-                        } else {
-                            odd = odd.fma(window[tap], taps[tap]);
-                        }
-                    }
-                    let at = gradient.add(x * LANES);
-                    let g = even.add(odd).between(low, high, V::load(at));
-                    g.store(at);
-                    for tap in 0..9 {
-                        sums[tap] = sums[tap].fma(g, window[tap]);
-                    }
-                    sums[9] = sums[9].add(g);
-                }
-                for index in 0..10 {
-                    total[index] = total[index].add(sums[index]);
-                }
+            for index in 0..10 {
+                total[index] = total[index].add(sums[index]);
             }
-            if let Some(sums) = &mut self.sums {
-                for index in 0..10 {
-                    let to = sums.as_mut_ptr().add(index * LANES);
-                    V::load(to).add(total[index]).store(to);
-                }
+        }
+        if let Some(sums) = self.sums {
+            for (sum, more) in vectors_mut(sums).iter_mut().zip(total) {
+                s.load(sum).add(more).store(sum);
             }
         }
     }

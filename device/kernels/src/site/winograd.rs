@@ -154,6 +154,7 @@ impl Site {
                             blocks,
                             lanes: LANES,
                             last_lanes: inputs - (blocks - 1) * LANES,
+                            skip: 0,
                             kernel: [1; 2],
                             x_block: POINTS * pixels * LANES,
                             x_row: 0,
@@ -163,7 +164,7 @@ impl Site {
                             low: f32::NEG_INFINITY,
                             high: f32::INFINITY,
                         };
-                        kernels[next - from - 1](&tile);
+                        kernels[next - from - 1](self.level, &tile);
                     }
                     from = next;
                 }
@@ -216,6 +217,7 @@ impl Site {
                 input,
                 pitch,
                 taps,
+                group: 1,
                 kernel: [3; 2],
                 stride: [1; 2],
                 dilation: [1; 2],

@@ -19,13 +19,12 @@ const MOST_BYTES: u64 = 64 << 20;
 #[derive(Args, Debug)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Examples:\n  clr device examples                      the tasks that images are stored for\n  clr device examples digits               \
-                  the images of a task\n  clr device examples show digits 3f2a -o image.jpg\n  clr device examples remove digits --label cell"
+    after_help = "Examples:\n  clr device examples                      the tasks with stored images\n  clr device examples digits               the images of a task\n  clr device examples show digits 3f2a -o image.jpg\n  clr device examples remove digits --label cell"
 )]
 pub(super) struct ExamplesArgs {
     #[command(subcommand)]
     action: Option<ExamplesAction>,
-    /// The task; without one, the tasks that images are stored for
+    /// The task [default: list the tasks with stored images]
     #[arg(value_name = "TASK")]
     task: Option<String>,
     /// Only images of this label
@@ -37,7 +36,7 @@ pub(super) struct ExamplesArgs {
 enum ExamplesAction {
     /// Write a stored image to a file
     Show(ShowArgs),
-    /// Take stored images back
+    /// Remove stored images
     Remove(RemoveArgs),
 }
 
@@ -65,7 +64,7 @@ struct RemoveArgs {
     /// All images of a label
     #[arg(long, value_name = "LABEL", conflicts_with = "ids")]
     label: Option<String>,
-    /// All unlabelled frames that the device kept for itself
+    /// All unlabelled images that the device stored
     #[arg(long, conflicts_with_all = ["ids", "label"])]
     frames: bool,
 }

@@ -14,7 +14,7 @@ use crate::{known_devices::KnownDevices, output::Table};
                         `clr-device enrol --role update` shows the code. Both ends then keep the other's key."
 )]
 pub(super) struct EnrolArgs {
-    /// The device, in place of --at
+    /// The device, instead of --at
     #[arg(value_name = "ENDPOINT")]
     endpoint: Option<Endpoint>,
     /// The code that the device shows
@@ -27,7 +27,7 @@ pub(super) struct EnrolArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct ForgetArgs {
-    /// The device, in place of --at
+    /// The device, instead of --at
     #[arg(value_name = "ENDPOINT")]
     endpoint: Option<Endpoint>,
 }
@@ -41,7 +41,7 @@ pub(super) struct RevokeArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct RotateKeyArgs {
-    /// Make no new key, and let the device no longer answer the one before the last rotation
+    /// Make no new key; stop answering the one before the last rotation
     #[arg(long)]
     drop_old: bool,
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::Context;
 use crate::known_devices::KnownDevices;
 
-/// Ask a device and tell it what to do
+/// Query and control a device
 #[derive(Args, Debug)]
 #[command(
     arg_required_else_help = true,
@@ -26,11 +26,11 @@ use crate::known_devices::KnownDevices;
                   CLR_DEVICE=tcp:robot.local:7171 clr device list"
 )]
 pub(crate) struct DeviceCommand {
-    /// Where the device is: tcp:HOST:PORT, unix:PATH, serial:PATH[@BAUD] or exec:COMMAND
+    /// Device: tcp:HOST:PORT, unix:PATH, serial:PATH[@BAUD] or exec:COMMAND
     #[arg(
         long,
         env = "CLR_DEVICE",
-        value_name = "PLACE",
+        value_name = "ENDPOINT",
         hide_env_values = true,
         global = true
     )]
@@ -41,41 +41,41 @@ pub(crate) struct DeviceCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// What it is doing: task, latency, memory, trials, tuning
+    /// Show task, latency, memory, trials, tuning and health
     Status,
-    /// Its tasks
+    /// List the tasks
     List,
-    /// Let another task answer from the next frame on; `auto` lets the device choose
+    /// Use another task from the next image on; `auto`: the device chooses
     Switch(Task),
-    /// Go back to a task's adapter before
+    /// Return to the task's previous adapter
     Rollback(Task),
-    /// Go back to the publisher's original of what the device tuned
+    /// Return to the publisher's original of a tuned adapter
     Restore(Task),
-    /// Forget a task
+    /// Remove a task
     Remove(Task),
-    /// Confirm what is on trial
+    /// Confirm the adapter on trial
     MarkGood(Task),
-    /// Take back what is on trial, or else what was confirmed last
+    /// Revert the adapter on trial, or the last confirmed one
     MarkBad(Task),
     /// Teach a class from images; it answers at once
     Teach(teach::TeachArgs),
-    /// List, show or take back the images stored to learn from
+    /// List, show or remove the stored training images
     Examples(examples::ExamplesArgs),
-    /// Learn from the images filed for a task
+    /// Tune a task on its stored images
     Tune(TuneArgs),
-    /// How far tuning is
+    /// Show tuning progress
     Tuning,
     /// Stop tuning
     StopTuning,
-    /// Become known to a device, by the code that it shows
+    /// Enrol this host with a device, by the code that it shows
     Enrol(hosts::EnrolArgs),
     /// List the hosts that the device knows
     Hosts,
-    /// Let the device forget a host and end its sessions
+    /// Revoke a host and end its sessions
     Revoke(hosts::RevokeArgs),
-    /// Forget a device's key on this side
+    /// Remove a device's key from this host
     Forget(hosts::ForgetArgs),
-    /// Let the device make a new key, which its hosts follow by themselves within 90 days
+    /// Rotate the device's key; hosts follow within 90 days
     RotateKey(hosts::RotateKeyArgs),
 }
 
@@ -91,16 +91,16 @@ struct TuneArgs {
     /// The task
     #[arg(value_name = "TASK")]
     task: String,
-    /// The most memory that it may take, such as 300M [default: the device's budget]
-    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
-    max_ram: Option<u64>,
-    /// The most steps [default: the device chooses]
+    /// Memory limit of the process, such as 300M [default: the device's]
+    #[arg(long, alias = "max-ram", value_parser = parse_bytes, value_name = "BYTES")]
+    memory_limit: Option<u64>,
+    /// Maximum number of steps [default: the device's]
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
-    /// The most seconds [default: no limit]
+    /// Maximum duration in seconds [default: the device's]
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u32>,
-    /// Only say what the run would have and lack; start nothing
+    /// Report what the run would have and lack; start nothing
     #[arg(long)]
     check: bool,
 }
@@ -192,7 +192,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         Action::Tune(tune) => {
             let request = TuneRequest {
                 task: tune.task.clone(),
-                memory: tune.max_ram,
+                memory: tune.memory_limit,
                 steps: tune.steps,
                 seconds: tune.seconds,
             };

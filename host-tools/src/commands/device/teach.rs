@@ -14,18 +14,16 @@ use crate::scan_log;
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Images beyond the device's cap are scaled on the way; one that cannot be read is named and does not stop the \
-                  others.\nA class that cannot be told from a known one is refused by name, and its images are taken back.\n\nExample:\n  \
-                  clr device teach --task digits --label cell photos/ --at tcp:robot.local:7171"
+    after_help = "Example:\n  clr device teach --task digits --label cell photos/ --at tcp:robot.local:7171\n\nImages beyond the device's limits are scaled by the host. An unreadable image is named and left out. A class that resembles a known one is refused by name, and its images are removed."
 )]
 pub(super) struct TeachArgs {
     /// The task; a new name starts a new task
     #[arg(long, value_name = "TASK")]
     task: String,
-    /// What the images show; a new label extends the task
+    /// Class of the images; a new label extends the task
     #[arg(long, value_name = "LABEL")]
     label: String,
-    /// Images, or folders of them
+    /// Images, or folders of images
     #[arg(required = true, value_name = "IMAGE|FOLDER")]
     paths: Vec<PathBuf>,
 }

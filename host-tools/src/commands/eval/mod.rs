@@ -29,7 +29,7 @@ use crate::{
     scan_log,
 };
 
-/// Measure an adapter on labelled pictures, through the device engine
+/// Measure an adapter on labelled images, through the device engine
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  clr eval --backbone lite0.onnx --adapter birds.clr photos/ --split test\n  \
@@ -39,29 +39,30 @@ pub(crate) struct EvalArgs {
     /// The frozen network (ONNX)
     #[arg(short, long, value_name = "FILE")]
     backbone: PathBuf,
-    /// The adapter; with --auto one for each DATA, in the same order
+    /// The adapter; with --auto one per DATA, in the same order
     #[arg(short, long, value_name = "FILE", required = true)]
     adapter: Vec<PathBuf>,
-    /// Pictures in class folders
+    /// Images in class folders
     #[arg(value_name = "DATA", required = true)]
     data: Vec<PathBuf>,
-    /// Measure the choice of the task among all adapters, by the picture alone: accuracy with and without being told, and how
-    /// well pictures of a task that is not installed are told from those of the others
+    /// Measure the choice of the task among all adapters, from the image alone
+    ///
+    /// Accuracy with the task given and chosen, and detection of images of a task that is not installed.
     #[arg(long)]
     auto: bool,
-    /// With --auto: at most so many pictures of each DATA, evenly spaced
+    /// With --auto: maximum number of images per DATA, evenly spaced
     #[arg(long, value_name = "N", requires = "auto")]
     limit: Option<usize>,
-    /// Which part of DATA; all takes every picture there is
+    /// Split of DATA to measure
     #[arg(long, value_enum, default_value_t = SplitArg::Test)]
     split: SplitArg,
-    /// Share and seed of the validation split, where there is no val/ folder: as in training
+    /// Fraction of the validation split, without a val/ folder; as in training
     #[arg(long, default_value_t = 0.2, value_name = "FRACTION")]
     validation: f32,
-    /// Seed of that split
+    /// Seed of the validation split
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Where to compute: the device engine on the CPU, or the training network on a GPU
+    /// Device: the device engine on the CPU, or the training network on a GPU
     #[arg(long, value_enum, default_value_t, value_name = "auto|cpu|cuda")]
     device: DeviceArg,
     #[command(flatten)]

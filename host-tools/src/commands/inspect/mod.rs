@@ -19,7 +19,7 @@ use crate::{backbones::read_adapter, output::Output};
 /// The first bytes of every adapter file (docs/reference/adapter-format.md).
 const ADAPTER: &[u8] = b"\x89CLR\r\n\x1a\n";
 
-/// Show what is in an adapter or a backbone
+/// Show the content of an adapter or a backbone
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  clr inspect birds.clr\n  clr inspect lite0.onnx --json")]
 pub(crate) struct InspectArgs {

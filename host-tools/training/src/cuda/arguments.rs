@@ -1,6 +1,6 @@
 //! What a kernel is given, as `kernels/arguments.h` declares it.
 
-use crate::kernels::{buffer, plan, pool};
+use crate::ops::sizes;
 use clr_onnx::Activation;
 
 /// Threads of a block, as in `kernels/grid.h`.
@@ -20,8 +20,8 @@ pub(crate) struct Map {
     w: i32,
 }
 
-impl From<buffer::Map> for Map {
-    fn from(map: buffer::Map) -> Self {
+impl From<sizes::Map> for Map {
+    fn from(map: sizes::Map) -> Self {
         let [n, c, h, w] = [map.n, map.c, map.h, map.w].map(|size| size as i32);
         Self { n, c, h, w }
     }
@@ -37,8 +37,8 @@ pub(crate) struct Window {
     pads: [i32; 4],
 }
 
-impl From<plan::Window> for Window {
-    fn from(window: plan::Window) -> Self {
+impl From<sizes::Window> for Window {
+    fn from(window: sizes::Window) -> Self {
         Self {
             kernel: window.kernel.map(|size| size as i32),
             stride: window.stride.map(|size| size as i32),
@@ -48,8 +48,8 @@ impl From<plan::Window> for Window {
     }
 }
 
-impl From<pool::Window> for Window {
-    fn from(window: pool::Window) -> Self {
+impl From<sizes::PoolWindow> for Window {
+    fn from(window: sizes::PoolWindow) -> Self {
         Self {
             kernel: window.kernel.map(|size| size as i32),
             stride: window.stride.map(|size| size as i32),
@@ -115,7 +115,7 @@ pub(crate) struct Parameters {
 
 impl Parameters {
     /// For a kernel over one map.
-    pub(crate) fn of_map(map: buffer::Map, act: Act) -> Self {
+    pub(crate) fn of_map(map: sizes::Map, act: Act) -> Self {
         Self {
             from: map.into(),
             act,

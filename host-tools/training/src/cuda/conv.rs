@@ -3,8 +3,8 @@
 
 use super::arguments::Parameters;
 use super::backend::{Backend, Gemm, View, blocks};
-use crate::kernels::buffer::Map;
-use crate::kernels::plan::Window;
+use crate::ops::sizes::Map;
+use crate::ops::sizes::Window;
 use candle_core::Result;
 
 /// A good [`Convolution::most_columns`]: 256 MiB.

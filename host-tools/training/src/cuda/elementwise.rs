@@ -2,7 +2,7 @@
 
 use super::arguments::{Act, Parameters};
 use super::backend::{Backend, View};
-use crate::kernels::buffer::Map;
+use crate::ops::sizes::Map;
 use candle_core::Result;
 
 fn of_count(count: usize, act: Act) -> Parameters {

@@ -1,16 +1,13 @@
 //! From the canonical graph to the steps that are executed: norms and activations join their site, dead nodes go, and
 //! every value is released after its last use.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
-
 use candle_core::{Device, Tensor};
-use clr_onnx::{Activation, Backbone, Conv, Graph, Op, PadMode, Padding, Pool, ValueId};
-use clr_runtime::Executable;
+use clr_onnx::{Activation, Backbone, Conv, Graph, Op, Padding, Pool, ValueId};
 
-use super::frozen::{FrozenSite, SiteNorm};
+use super::{
+    frozen::FrozenSite,
+    plain::{Plain, has_kernel},
+};
 use crate::{
     error::{Result, TrainError},
     ops::FrozenConv,
@@ -38,10 +35,6 @@ pub(crate) enum StepKind {
     MaxPool(Pool),
     AveragePool(Pool),
     GlobalAveragePool,
-    Pad {
-        pads: [usize; 4],
-        value: f32,
-    },
     Flatten,
     /// Run as a 1×1 convolution on `[N, I, 1, 1]`, so that the frozen weight never gets a gradient; bias `[O]`.
     Dense {
@@ -49,6 +42,8 @@ pub(crate) enum StepKind {
         bias: Tensor,
     },
     Unflatten,
+    /// In candle's own operations.
+    Plain(Plain),
 }
 
 /// One step of the plan.
@@ -61,25 +56,19 @@ pub(crate) struct Step {
     pub(crate) release: Vec<ValueId>,
 }
 
-/// The frozen part, shared by every network of a backbone.
+/// The frozen part.
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) sites: Vec<FrozenSite>,
     pub(crate) values: usize,
     pub(crate) features: ValueId,
-    pub(crate) feature_count: usize,
-    pub(crate) input_channels: usize,
     pub(crate) device: Device,
-    pub(crate) frozen: Backbone,
-    /// By rows and columns of the image; none where the runtime lacks an operator.
-    pub(crate) executables: Mutex<HashMap<[usize; 2], Option<Arc<Executable>>>>,
 }
 
 impl Plan {
     pub(crate) fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
         let graph = backbone.graph();
         let nodes = &graph.nodes;
-        known(backbone)?;
         let mut site_of = vec![None; nodes.len()];
         // A node that another step computes, and the node whose output that step provides.
         let mut fused = vec![false; nodes.len()];
@@ -91,7 +80,7 @@ impl Plan {
             site_of[info.conv] = Some(index);
             let norm = info.norm.map(|norm| &nodes[norm].op);
             let activation = match info.activation.map(|node| &nodes[node].op) {
-                Some(Op::Activation(activation)) => Some(*activation),
+                Some(Op::Activation(activation)) if has_kernel(*activation) => Some(*activation),
                 _ => None,
             };
             for node in [info.norm, info.activation.filter(|_| activation.is_some())]
@@ -100,14 +89,7 @@ impl Plan {
             {
                 fused[node] = true;
             }
-            sites.push(FrozenSite {
-                name: info.name.clone(),
-                channels: info.channels,
-                kernel: info.kernel,
-                conv: FrozenConv::new(conv, device)?,
-                activation,
-                norm: SiteNorm::new(conv, norm),
-            });
+            sites.push(FrozenSite::new(conv, norm, activation, device)?);
         }
 
         // An activation that alone reads a sum, a norm or an affine map of its own joins it.
@@ -118,6 +100,7 @@ impl Plan {
                 && !fused[index]
                 && matches!(node.op, Op::Add | Op::BatchNorm(_) | Op::ChannelAffine { .. })
                 && let Op::Activation(activation) = &nodes[reader].op
+                && has_kernel(*activation)
             {
                 fused[reader] = true;
                 joined[index] = Some((reader, *activation));
@@ -160,7 +143,7 @@ impl Plan {
                     bias: vector(bias)?,
                     activation,
                 },
-                Op::Activation(activation) => StepKind::Activation(*activation),
+                Op::Activation(activation) if has_kernel(*activation) => StepKind::Activation(*activation),
                 Op::PRelu { slope } => StepKind::PRelu(vector(slope)?),
                 Op::Add => StepKind::Add { activation },
                 Op::Mul => StepKind::Mul,
@@ -168,13 +151,6 @@ impl Plan {
                 Op::MaxPool(pool) => StepKind::MaxPool(*pool),
                 Op::AveragePool(pool) => StepKind::AveragePool(*pool),
                 Op::GlobalAveragePool => StepKind::GlobalAveragePool,
-                Op::Pad {
-                    pads,
-                    mode: PadMode::Constant(value),
-                } => StepKind::Pad {
-                    pads: *pads,
-                    value: *value,
-                },
                 Op::Flatten => StepKind::Flatten,
                 Op::Dense { weight, bias } => {
                     let [outputs, inputs] = *weight.shape() else {
@@ -194,12 +170,13 @@ impl Plan {
                     }
                 }
                 Op::Unflatten => StepKind::Unflatten,
-                _ => {
-                    return Err(node_error(
-                        &node.name,
-                        "the training network does not know this operator",
-                    ));
-                }
+                op => match Plain::new(op, device)? {
+                    Some(plain) => StepKind::Plain(plain),
+                    None => {
+                        let reason = format!("the training network has no {}", op.name());
+                        return Err(node_error(&node.name, &reason));
+                    }
+                },
             };
             steps.push(Step {
                 name: node.name.clone(),
@@ -219,47 +196,9 @@ impl Plan {
             sites,
             values: nodes.len() + 1,
             features: graph.features,
-            feature_count: backbone.feature_count(),
-            input_channels: graph.input_channels,
             device: device.clone(),
-            frozen: backbone.clone(),
-            executables: Mutex::default(),
         })
     }
-}
-
-/// Refuses activations and broadcasts that the training network does not compute.
-fn known(backbone: &Backbone) -> Result<()> {
-    let size = backbone.preprocessing();
-    let shapes = backbone.value_shapes(size.height as usize, size.width as usize)?;
-    for node in &backbone.graph().nodes {
-        let unknown = match &node.op {
-            Op::Activation(activation) => !matches!(
-                activation,
-                Activation::Relu
-                    | Activation::Clip { .. }
-                    | Activation::LeakyRelu { .. }
-                    | Activation::Sigmoid
-                    | Activation::HardSigmoid { .. }
-                    | Activation::HardSwish
-                    | Activation::Silu
-            ),
-            Op::Add | Op::Mul => {
-                let channels = |input: &ValueId| shapes[input.0].channels();
-                node.inputs
-                    .iter()
-                    .any(|input| channels(input) != channels(&node.inputs[0]))
-            }
-            _ => false,
-        };
-        if unknown {
-            return Err(node_error(
-                &node.name,
-                "the training network does not know this operator",
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// For each node, the node that alone reads it (once), unless the features do too.

@@ -1,17 +1,19 @@
-//! Differentiable operators for training over a frozen backbone: candle custom ops around the crate's own kernels.
+//! Differentiable operators over a frozen backbone in candle: on the CPU in plain candle, the slow, obvious reference that every kernel is
+//! compared with; on an NVIDIA GPU, with the feature `cuda`, custom operators around the crate's CUDA kernels.
 //!
-//! All maps are NCHW f32, on the CPU or, with the feature `cuda`, on an NVIDIA GPU. Frozen weights live inside the operator, so that no gradient is ever computed for them, and the
-//! backward passes skip every argument that does not track gradients. Results do not depend on the number of threads.
+//! All maps are NCHW f32. Frozen weights are no variables, so that no gradient is ever stored for them.
 
 mod activation;
+mod arguments;
 mod conv;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod norm;
+mod plain;
 mod pool;
 mod scale;
 mod site;
-mod storage;
+pub(crate) mod sizes;
 
 pub use activation::{activation, add_activation, prelu};
 pub use conv::FrozenConv;

@@ -1,20 +1,18 @@
 //! Pooling with any window.
 
-#[cfg(feature = "cuda")]
-use super::cuda;
-use super::storage::{map_of, map_of_layout, result, slice, tensor_like, with_values};
-use crate::kernels::{
-    buffer::Map,
-    pool::{self, Window},
-};
-#[cfg(feature = "cuda")]
-use candle_core::CudaStorage;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 use clr_onnx::Pool;
-use std::sync::OnceLock;
 
-/// The kernel's window for an input, and the output's sizes.
-fn sizes(op: &str, pool: &Pool, from: Map) -> Result<(Window, Map)> {
+#[cfg(feature = "cuda")]
+use super::cuda::operators as cuda;
+use super::{
+    arguments::map_of,
+    plain,
+    sizes::{Map, PoolWindow},
+};
+
+/// The window and the result's sizes.
+pub(super) fn sizes(op: &str, pool: &Pool, from: Map) -> Result<(PoolWindow, Map)> {
     let size = [from.h, from.w];
     if pool.kernel.iter().chain(&pool.stride).any(|&size| size == 0) {
         candle_core::bail!(
@@ -23,7 +21,7 @@ fn sizes(op: &str, pool: &Pool, from: Map) -> Result<(Window, Map)> {
             pool.stride
         );
     }
-    let window = Window {
+    let window = PoolWindow {
         kernel: pool.kernel,
         stride: pool.stride,
         pads: pool.padding.resolve(size, pool.kernel, pool.stride, [1, 1]),
@@ -45,63 +43,15 @@ fn sizes(op: &str, pool: &Pool, from: Map) -> Result<(Window, Map)> {
 /// # Errors
 /// If the window does not fit, or has more than 65,535 positions.
 pub fn max_pool(x: &Tensor, pool: &Pool) -> Result<Tensor> {
-    if pool.kernel[0] * pool.kernel[1] >= usize::from(u16::MAX) {
-        candle_core::bail!(
-            "max pool: expected a window below 65535 positions, got {:?}",
-            pool.kernel
-        );
-    }
-    sizes("max pool", pool, map_of("max pool", x)?)?;
-    x.contiguous()?.apply_op1(MaxPool {
-        pool: *pool,
-        keep: x.track_op(),
-        winners: OnceLock::new(),
-    })
-}
-
-struct MaxPool {
-    pool: Pool,
-    keep: bool,
-    winners: OnceLock<Vec<u16>>,
-}
-
-impl CustomOp1 for MaxPool {
-    fn name(&self) -> &'static str {
-        "max-pool"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let from = map_of_layout(layout)?;
-        let (window, to) = sizes(self.name(), &self.pool, from)?;
-        let (y, winners) = pool::max(slice(x, layout)?, from, window, to);
-        if self.keep {
-            self.winners.get_or_init(|| winners);
-        }
-        Ok(result(y, to))
-    }
-
+    let (window, to) = sizes("max pool", pool, map_of("max pool", x)?)?;
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let from = map_of_layout(layout)?;
-        let (window, to) = sizes(self.name(), &self.pool, from)?;
-        cuda::max_pool((x, layout), from, window, to)
+    if x.device().is_cuda() {
+        return x.contiguous()?.apply_op1(cuda::MaxPool {
+            pool: *pool,
+            keep: x.track_op(),
+        });
     }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        #[cfg(feature = "cuda")]
-        if x.device().is_cuda() && self.keep {
-            let from = map_of(self.name(), x)?;
-            let (window, to) = sizes(self.name(), &self.pool, from)?;
-            return cuda::max_pool_backward(x, dy, from, window, to).map(Some);
-        }
-        let Some(winners) = self.winners.get() else {
-            return Ok(None);
-        };
-        let from = map_of(self.name(), x)?;
-        let (window, to) = sizes(self.name(), &self.pool, from)?;
-        let dx = with_values(dy, |dy| Ok(pool::max_backward(dy, winners, from, window, to)))?;
-        tensor_like(dx, x).map(Some)
-    }
+    plain::max_pool(x, window, [to.h, to.w])
 }
 
 /// Mean over windows (ONNX `AveragePool`): `[N, C, H, W]` to `[N, C, H', W']`. Gradient: x.
@@ -109,40 +59,12 @@ impl CustomOp1 for MaxPool {
 /// # Errors
 /// If the window does not fit.
 pub fn average_pool(x: &Tensor, pool: &Pool) -> Result<Tensor> {
-    sizes("average pool", pool, map_of("average pool", x)?)?;
-    x.contiguous()?.apply_op1(AveragePool(*pool))
-}
-
-struct AveragePool(Pool);
-
-impl CustomOp1 for AveragePool {
-    fn name(&self) -> &'static str {
-        "average-pool"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let from = map_of_layout(layout)?;
-        let (window, to) = sizes(self.name(), &self.0, from)?;
-        Ok(result(pool::average(slice(x, layout)?, from, window, to), to))
-    }
-
+    let (window, to) = sizes("average pool", pool, map_of("average pool", x)?)?;
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let from = map_of_layout(layout)?;
-        let (window, to) = sizes(self.name(), &self.0, from)?;
-        cuda::average_pool((x, layout), from, window, to)
+    if x.device().is_cuda() {
+        return x.contiguous()?.apply_op1(cuda::AveragePool(*pool));
     }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let from = map_of(self.name(), x)?;
-        let (window, to) = sizes(self.name(), &self.0, from)?;
-        #[cfg(feature = "cuda")]
-        if x.device().is_cuda() {
-            return cuda::average_pool_backward(x, dy, from, window, to).map(Some);
-        }
-        let dx = with_values(dy, |dy| Ok(pool::average_backward(dy, from, window, to)))?;
-        tensor_like(dx, x).map(Some)
-    }
+    plain::average_pool(x, window, [to.h, to.w])
 }
 
 /// Mean of every plane (ONNX `GlobalAveragePool`): `[N, C, H, W]` to `[N, C, 1, 1]`. Gradient: x.
@@ -151,34 +73,9 @@ impl CustomOp1 for AveragePool {
 /// If x is not a map.
 pub fn global_average_pool(x: &Tensor) -> Result<Tensor> {
     map_of("global average pool", x)?;
-    x.contiguous()?.apply_op1(GlobalAveragePool)
-}
-
-struct GlobalAveragePool;
-
-impl CustomOp1 for GlobalAveragePool {
-    fn name(&self) -> &'static str {
-        "global-average-pool"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let from = map_of_layout(layout)?;
-        let to = Map { h: 1, w: 1, ..from };
-        Ok(result(pool::global_average(slice(x, layout)?, from), to))
-    }
-
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        cuda::global_average_pool((x, layout), map_of_layout(layout)?)
+    if x.device().is_cuda() {
+        return x.contiguous()?.apply_op1(cuda::GlobalAveragePool);
     }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let map = map_of(self.name(), x)?;
-        #[cfg(feature = "cuda")]
-        if x.device().is_cuda() {
-            return cuda::global_average_pool_backward(x, dy, map).map(Some);
-        }
-        let dx = with_values(dy, |dy| Ok(pool::global_average_backward(dy, map)))?;
-        tensor_like(dx, x).map(Some)
-    }
+    x.mean_keepdim((2, 3))
 }

@@ -8,8 +8,7 @@ use clr_onnx::{Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, 
 use rand::RngExt as _;
 
 use crate::{
-    Augmentation, Dataset, Network, Rate, RecipeChoice, Schedule, SplitOptions, TrainOptions,
-    random::{Purpose, stream},
+    Augmentation, Dataset, Network, Purpose, Rate, RecipeChoice, Schedule, SplitOptions, TrainOptions, stream,
 };
 
 /// Side of the input in pixels.
@@ -25,31 +24,54 @@ pub(super) fn noise(count: usize, side: usize) -> candle_core::Tensor {
 }
 
 /// Moves every parameter away from its start, by less than `distance`.
-pub(super) fn disturb(network: &Network, distance: f32) {
-    for (index, parameter) in network.parameters().unwrap().into_iter().enumerate() {
+pub(super) fn disturb(network: &mut Network, distance: f32) {
+    let moved = network.parameters().into_iter().enumerate().map(|(index, parameter)| {
         let mut random = stream(index as u64, Purpose::Augment, 1, 0);
-        let values: Vec<f32> = parameter.var.flatten_all().unwrap().to_vec1().unwrap();
-        let moved = values
-            .into_iter()
-            .map(|value| value + random.random_range(-distance..distance));
-        let moved = candle_core::Tensor::from_vec(moved.collect(), parameter.var.shape(), parameter.var.device());
-        parameter.var.set(&moved.unwrap()).unwrap();
+        let values = parameter.values.into_iter();
+        values
+            .map(|value| value + random.random_range(-distance..distance))
+            .collect()
+    });
+    let moved: Vec<Vec<f32>> = moved.collect();
+    network.set_values(&moved).unwrap();
+}
+
+/// Mean cross-entropy of `labels` with label smoothing, as a loss of each image.
+pub(super) fn mean_loss(labels: &[u32], classes: usize) -> impl Fn(usize, &[f32]) -> (f32, Vec<f32>) + Sync {
+    move |index, logits| {
+        let target = clr_learning::smoothed_target(labels[index] as usize, classes, 0.1);
+        let (loss, gradient) = clr_learning::cross_entropy(logits, &target, 1.0);
+        let share = 1.0 / labels.len() as f64;
+        let gradient = gradient.into_iter().map(|value| (value * share) as f32);
+        ((loss * share) as f32, gradient.collect())
     }
 }
 
-struct Builder {
-    nodes: Vec<Node>,
+/// Nodes of a graph with reproducible weights.
+pub(super) struct Builder {
+    pub(super) nodes: Vec<Node>,
     seed: u64,
 }
 
 impl Builder {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            nodes: Vec::new(),
+            seed,
+        }
+    }
+
+    pub(super) fn vector(&mut self, count: usize, low: f32, high: f32) -> Tensor {
+        Tensor::new([count], self.uniform(count, low, high))
+    }
+
     fn uniform(&mut self, count: usize, low: f32, high: f32) -> Vec<f32> {
         self.seed += 1;
         let mut random = stream(self.seed, Purpose::Head, 99, 0);
         (0..count).map(|_| random.random_range(low..high)).collect()
     }
 
-    fn push(&mut self, name: &str, op: Op, inputs: &[ValueId]) -> ValueId {
+    pub(super) fn push(&mut self, name: &str, op: Op, inputs: &[ValueId]) -> ValueId {
         self.nodes.push(Node {
             name: name.to_owned(),
             op,
@@ -58,7 +80,15 @@ impl Builder {
         ValueId(self.nodes.len())
     }
 
-    fn conv(&mut self, name: &str, x: ValueId, shape: [usize; 4], stride: usize, group: usize, bias: bool) -> ValueId {
+    pub(super) fn conv(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        shape: [usize; 4],
+        stride: usize,
+        group: usize,
+        bias: bool,
+    ) -> ValueId {
         let fan = shape[1] * shape[2] * shape[3];
         let bound = (3.0 / fan as f32).sqrt();
         let weight = Tensor::new(shape, self.uniform(shape.iter().product(), -bound, bound));
@@ -79,7 +109,7 @@ impl Builder {
         self.push(name, Op::Conv(conv), &[x])
     }
 
-    fn norm(&mut self, name: &str, x: ValueId, channels: usize) -> ValueId {
+    pub(super) fn norm(&mut self, name: &str, x: ValueId, channels: usize) -> ValueId {
         let mut vector = |low, high| Tensor::new([channels], self.uniform(channels, low, high));
         let norm = BatchNorm {
             scale: vector(0.6, 1.4),
@@ -92,13 +122,23 @@ impl Builder {
     }
 }
 
+/// Images of `side` × `side` pixels.
+pub(super) fn preprocessing(side: u32) -> Preprocessing {
+    Preprocessing {
+        height: side,
+        width: side,
+        fit: Fit::Stretch,
+        filter: Filter::Bilinear,
+        channel_order: ChannelOrder::Rgb,
+        mean: [127.0; 3],
+        std: [64.0; 3],
+    }
+}
+
 /// Stem (with a bias before its norm), depthwise, squeeze-excite, a convolution with a bias and no norm, a residual sum, a
 /// strided 3×3, pooled to 24 features.
 pub(super) fn backbone() -> Backbone {
-    let mut b = Builder {
-        nodes: Vec::new(),
-        seed: 7,
-    };
+    let mut b = Builder::new(7);
     let relu6 = Op::Activation(Activation::Clip { min: 0.0, max: 6.0 });
     let x = b.conv("stem", ValueId::IMAGE, [8, 3, 3, 3], 2, 1, true);
     let x = b.norm("stem.norm", x, 8);
@@ -129,16 +169,7 @@ pub(super) fn backbone() -> Backbone {
         nodes: b.nodes,
         features,
     };
-    let preprocessing = Preprocessing {
-        height: SIDE,
-        width: SIDE,
-        fit: Fit::Stretch,
-        filter: Filter::Bilinear,
-        channel_order: ChannelOrder::Rgb,
-        mean: [127.0; 3],
-        std: [64.0; 3],
-    };
-    Backbone::new("small", graph, None, None, preprocessing).unwrap()
+    Backbone::new("small", graph, None, None, preprocessing(SIDE)).unwrap()
 }
 
 /// Class 0: horizontal stripes, 1: vertical stripes, 2: a disc; random phase, colour and noise.

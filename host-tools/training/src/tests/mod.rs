@@ -7,6 +7,7 @@ mod gpu;
 mod layout;
 mod learning;
 mod network;
+mod operators;
 mod plots;
 mod reference;
 mod resume;

@@ -4,9 +4,9 @@ use super::compare::{check, on_the_cpu, values};
 use super::compiled::Compiled;
 use crate::cuda::backend::Backend as _;
 use crate::cuda::conv;
-use crate::kernels::buffer::Map;
-use crate::kernels::plan;
 use crate::ops;
+use crate::ops::sizes;
+use crate::ops::sizes::Map;
 use candle_core::{Device, Result};
 use clr_onnx::{Conv, Padding};
 
@@ -45,7 +45,7 @@ pub(super) fn compare(compiled: &mut Compiled) -> Result<()> {
         let x = values(from.len(), 1);
         let frozen = ops::FrozenConv::new(&conv, &Device::Cpu)?;
         let expected = on_the_cpu(&[(&map, &x)], |v| frozen.forward(&v[0]))?;
-        let window = plan::Window {
+        let window = sizes::Window {
             kernel,
             stride,
             dilation,

@@ -1,6 +1,7 @@
 //! The operators on candle's CUDA device: from tensors and storages to the kernels and back.
 
 mod norm;
+pub(super) mod operators;
 
 use crate::cuda::arguments::Act;
 use crate::cuda::backend::View;
@@ -9,8 +10,8 @@ use crate::cuda::device;
 use crate::cuda::elementwise as each;
 use crate::cuda::pool;
 use crate::cuda::site::{self, Wanted};
-use crate::kernels::buffer::Map;
-use crate::kernels::pool::Window;
+use crate::ops::sizes::Map;
+use crate::ops::sizes::PoolWindow as Window;
 use candle_core::cuda::cudarc::driver::CudaSlice;
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Layout, Result, Shape, Storage, Tensor};

@@ -1,0 +1,223 @@
+//! Adam and `AdamW` (Kingma and Ba 2015; Loshchilov and Hutter 2019) with a rate and a decay for each group, decay towards an
+//! anchor instead of zero, and clipping by the global norm.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Gradients, Group, Parameter};
+
+/// One number for each group of parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PerGroup {
+    /// The classifier.
+    pub head: f64,
+    /// Norms (and folded scales and biases).
+    pub norm: f64,
+    /// CLR kernels.
+    pub kernel: f64,
+}
+
+impl PerGroup {
+    /// The same number for all.
+    pub const fn all(value: f64) -> Self {
+        Self {
+            head: value,
+            norm: value,
+            kernel: value,
+        }
+    }
+
+    /// The number of one group.
+    pub const fn of(&self, group: Group) -> f64 {
+        match group {
+            Group::Head => self.head,
+            Group::Norm => self.norm,
+            Group::Kernel => self.kernel,
+        }
+    }
+}
+
+/// Options of [`Adam`].
+#[derive(Clone, Debug)]
+pub struct AdamOptions {
+    /// Size of a step.
+    pub rates: PerGroup,
+    /// Decoupled decay towards the anchor, per step `rate · decay`.
+    pub decay: PerGroup,
+    /// Multiply rates by each channel's own magnitude.
+    pub relative: bool,
+    /// Factor of the (not squared) L2 norm of each parameter in the loss.
+    pub l2_norm: f64,
+    /// Largest global gradient norm.
+    pub clip: Option<f64>,
+    /// Decay of the squared gradients' average.
+    pub beta2: f64,
+}
+
+/// State that a resumed run continues from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AdamState {
+    /// Updates so far.
+    pub step: u64,
+    /// Averages of the gradients, in the parameters' order.
+    pub first: Vec<Vec<f32>>,
+    /// Averages of their squares.
+    pub second: Vec<Vec<f32>>,
+}
+
+/// The optimiser: [`Network::parameters`](crate::Network::parameters) and their moments. It holds the current values; the caller sets
+/// them in the network.
+pub struct Adam {
+    parameters: Vec<Parameter>,
+    values: Vec<Vec<f32>>,
+    state: AdamState,
+    options: AdamOptions,
+}
+
+const BETA1: f64 = 0.9;
+const EPSILON: f64 = 1e-8;
+
+impl Adam {
+    /// Starts from the parameters' current values, with fresh moments or those of a stopped run.
+    pub fn new(parameters: Vec<Parameter>, options: AdamOptions, state: Option<AdamState>) -> Self {
+        let values: Vec<Vec<f32>> = parameters.iter().map(|parameter| parameter.values.clone()).collect();
+        let zeros = || values.iter().map(|values| vec![0.0; values.len()]).collect::<Vec<_>>();
+        let state = state.unwrap_or_else(|| AdamState {
+            step: 0,
+            first: zeros(),
+            second: zeros(),
+        });
+        Self {
+            parameters,
+            values,
+            state,
+            options,
+        }
+    }
+
+    /// Updates and moments so far.
+    pub fn state(&self) -> &AdamState {
+        &self.state
+    }
+
+    /// The current values, in the parameters' order.
+    pub fn values(&self) -> &[Vec<f32>] {
+        &self.values
+    }
+
+    /// Makes one update with rates times `factor`, and returns the new values. `gradients` are in the parameters' order.
+    pub fn step(&mut self, gradients: &Gradients, factor: f64) -> &[Vec<f32>] {
+        let mut own = gradients.clone();
+        if self.options.l2_norm > 0.0 {
+            for (gradient, values) in own.iter_mut().zip(&self.values) {
+                let Some(gradient) = gradient else { continue };
+                let norm = values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+                if norm > 0.0 {
+                    let factor = (self.options.l2_norm / norm) as f32;
+                    gradient
+                        .iter_mut()
+                        .zip(values)
+                        .for_each(|(gradient, value)| *gradient += factor * value);
+                }
+            }
+        }
+        let clip = self.options.clip.map_or(1.0, |limit| {
+            let squares = own.iter().flatten().flatten().map(|&value| f64::from(value).powi(2));
+            (limit / squares.sum::<f64>().sqrt().max(1e-12)).min(1.0)
+        });
+        self.state.step += 1;
+        let beta2 = self.options.beta2;
+        let correction1 = 1.0 - BETA1.powf(self.state.step as f64);
+        let correction2 = 1.0 - beta2.powf(self.state.step as f64);
+        for (index, parameter) in self.parameters.iter().enumerate() {
+            let Some(Some(gradient)) = own.get(index) else { continue };
+            let rate = factor * self.options.rates.of(parameter.group);
+            if rate == 0.0 {
+                continue;
+            }
+            let keep = rate * self.options.decay.of(parameter.group);
+            let values = &mut self.values[index];
+            let (first, second) = (&mut self.state.first[index], &mut self.state.second[index]);
+            let per_channel = (values.len() / parameter.unit.len().max(1)).max(1);
+            for (element, value) in values.iter_mut().enumerate() {
+                let gradient = clip * f64::from(gradient[element]);
+                let mean = BETA1 * f64::from(first[element]) + (1.0 - BETA1) * gradient;
+                let square = beta2 * f64::from(second[element]) + (1.0 - beta2) * gradient * gradient;
+                (first[element], second[element]) = (mean as f32, square as f32);
+                let direction = (mean / correction1) / ((square / correction2).sqrt() + EPSILON);
+                let unit = if self.options.relative {
+                    f64::from(parameter.unit[(element / per_channel).min(parameter.unit.len() - 1)])
+                } else {
+                    1.0
+                };
+                let pull = keep * f64::from(*value - parameter.anchor[element]);
+                *value = (f64::from(*value) - rate * unit * direction - pull) as f32;
+            }
+        }
+        &self.values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameter(values: &[f32], group: Group) -> Parameter {
+        Parameter {
+            name: "p".into(),
+            group,
+            values: values.to_vec(),
+            anchor: vec![1.0; values.len()],
+            unit: vec![1.0],
+        }
+    }
+
+    fn options() -> AdamOptions {
+        AdamOptions {
+            rates: PerGroup::all(0.1),
+            decay: PerGroup::all(0.0),
+            relative: false,
+            l2_norm: 0.0,
+            clip: None,
+            beta2: 0.999,
+        }
+    }
+
+    /// `torch.optim.Adam([x], lr=0.1)`, loss `(x²·[1, 2]).sum()`, x = [1, −3], three steps (PyTorch 2, f32).
+    #[test]
+    fn three_steps_equal_pytorch() {
+        let mut adam = Adam::new(vec![parameter(&[1.0, -3.0], Group::Head)], options(), None);
+        for _ in 0..3 {
+            let x = &adam.values()[0];
+            let gradient = vec![2.0 * x[0], 4.0 * x[1]];
+            adam.step(&vec![Some(gradient)], 1.0);
+        }
+        let values = &adam.values()[0];
+        assert!(
+            (values[0] - 0.701_586_3).abs() < 2e-6 && (values[1] + 2.700_381_5).abs() < 2e-6,
+            "{values:?}"
+        );
+    }
+
+    #[test]
+    fn decay_pulls_towards_the_anchor_and_spares_other_groups() {
+        let parameters = vec![parameter(&[3.0], Group::Kernel), parameter(&[3.0], Group::Head)];
+        let decay = PerGroup {
+            head: 0.0,
+            norm: 0.0,
+            kernel: 1.0,
+        };
+        let mut adam = Adam::new(parameters, AdamOptions { decay, ..options() }, None);
+        let values = adam.step(&vec![Some(vec![1e-30]), Some(vec![1e-30])], 1.0);
+        let (kernel, head) = (values[0][0], values[1][0]);
+        assert!((kernel - 2.8).abs() < 1e-6, "{kernel}");
+        assert!((head - 3.0).abs() < 1e-6, "{head}");
+    }
+
+    #[test]
+    fn a_parameter_without_a_gradient_keeps_its_value() {
+        let mut adam = Adam::new(vec![parameter(&[3.0], Group::Head); 2], options(), None);
+        let values = adam.step(&vec![None, Some(vec![1.0])], 1.0);
+        assert_eq!(values[0], [3.0]);
+        assert!(values[1][0] < 3.0);
+    }
+}

@@ -1,0 +1,50 @@
+//! Activations.
+
+use candle_core::{Result, Tensor};
+use clr_onnx::Activation;
+
+/// The activation of a tensor of any shape.
+pub(in crate::ops) fn activation(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    let sigmoid = |x: &Tensor| (x.neg()?.exp()? + 1.0)?.recip();
+    Ok(match activation {
+        Activation::Relu => x.relu()?,
+        Activation::Clip { min, max } => clamp(x, min, max)?,
+        Activation::LeakyRelu { alpha } => {
+            let positive = x.relu()?;
+            (&positive + ((x - &positive)? * f64::from(alpha))?)?
+        }
+        Activation::Sigmoid => sigmoid(x)?,
+        Activation::HardSigmoid { alpha, beta } => clamp(&((x * f64::from(alpha))? + f64::from(beta))?, 0.0, 1.0)?,
+        Activation::HardSwish => (x * clamp(&((x / 6.0)? + 0.5)?, 0.0, 1.0)?)?,
+        Activation::Silu => (x * sigmoid(x)?)?,
+        Activation::Gelu => x.gelu_erf()?,
+        Activation::GeluTanh => {
+            let cube = ((x * x)? * x)?;
+            let inner = ((x + (cube * 0.044_715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
+            ((x * 0.5)? * (inner.tanh()? + 1.0)?)?
+        }
+        Activation::Tanh => x.tanh()?,
+        Activation::Elu { alpha } => x.elu(f64::from(alpha))?,
+        Activation::Mish => (x * (x.exp()? + 1.0)?.log()?.tanh()?)?,
+        other => candle_core::bail!("{} has no reference in candle", other.name()),
+    })
+}
+
+/// `min(max(x, min), max)`; infinite bounds do nothing.
+fn clamp(x: &Tensor, min: f32, max: f32) -> Result<Tensor> {
+    let mut y = x.clone();
+    if min > f32::NEG_INFINITY {
+        y = y.maximum(&Tensor::full(min, y.shape(), y.device())?)?;
+    }
+    if max < f32::INFINITY {
+        y = y.minimum(&Tensor::full(max, y.shape(), y.device())?)?;
+    }
+    Ok(y)
+}
+
+/// `x if x ≥ 0 else slope · x`: x `[N, C, H, W]`, slope `[C]`.
+pub(in crate::ops) fn prelu(x: &Tensor, slope: &Tensor) -> Result<Tensor> {
+    let positive = x.relu()?;
+    let negative = (x - &positive)?;
+    positive + negative.broadcast_mul(&slope.reshape((1, slope.elem_count(), 1, 1))?)?
+}
