@@ -22,6 +22,7 @@ enum Arithmetic {
     Min,
     Max,
     Pow,
+    Mod,
 }
 
 impl Arithmetic {
@@ -34,6 +35,7 @@ impl Arithmetic {
             Self::Min => left.min(right),
             Self::Max => left.max(right),
             Self::Pow => left.powf(right),
+            Self::Mod => left % right,
         }
     }
 
@@ -54,6 +56,14 @@ impl Arithmetic {
                 Self::Div => left.checked_div(right),
                 Self::Min => Some(left.min(right)),
                 Self::Max => Some(left.max(right)),
+                // The remainder has the sign of the divisor.
+                Self::Mod => left.checked_rem(right).map(|rest| {
+                    if rest != 0 && (rest < 0) != (right < 0) {
+                        rest + right
+                    } else {
+                        rest
+                    }
+                }),
                 Self::Pow => u32::try_from(right).ok().and_then(|power| left.checked_pow(power)),
             }
             .map(Dim::Known),
@@ -80,6 +90,16 @@ pub(super) fn div<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
 
 pub(super) fn pow<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     binary(import, source, Arithmetic::Pow)
+}
+
+/// Of integers the remainder has the divisor's sign, of floats (`fmod`) the dividend's.
+pub(super) fn modulo<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    source.allow(&["fmod"])?;
+    let floats = matches!(import.value(source, 0)?, Value::Tensor(_));
+    if source.flag("fmod", false)? != floats {
+        return unsupported("of floats without fmod, or of integers with it");
+    }
+    binary(import, source, Arithmetic::Mod)
 }
 
 pub(super) fn min<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
@@ -238,7 +258,7 @@ fn with_constant<'a>(
         (Arithmetic::Mul, _) => (constant.clone(), of(&|_| 0.0)),
         (Arithmetic::Div, false) => (of(&|value| 1.0 / value), of(&|_| 0.0)),
         (Arithmetic::Div, true) => return unsupported("of a constant by a computed value"),
-        (Arithmetic::Min | Arithmetic::Max | Arithmetic::Pow, _) => {
+        (Arithmetic::Min | Arithmetic::Max | Arithmetic::Pow | Arithmetic::Mod, _) => {
             return unsupported(format!("{operation:?} of a computed value and constants per channel"));
         }
     };

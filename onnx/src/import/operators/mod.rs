@@ -62,6 +62,7 @@ pub(super) fn find(operator: &str) -> Option<Operator> {
         "MaxPool" => pooling::max_pool,
         "Min" => arithmetic::min,
         "Mish" => activations::mish,
+        "Mod" => arithmetic::modulo,
         "Mul" => arithmetic::mul,
         "Neg" => arithmetic::neg,
         "PRelu" => activations::prelu,
