@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     process::Command,
 };
 
@@ -17,7 +18,7 @@ pub(crate) fn check_document(name: &str, document: &Value) {
     let mut text = format!("schema: {}\n", document["schema"]);
     for (key, kinds) in types.iter().filter(|(key, _)| *key != ".schema") {
         let kinds: Vec<&str> = kinds.iter().copied().collect();
-        text.push_str(&format!("{}: {}\n", key.trim_start_matches('.'), kinds.join(" | ")));
+        writeln!(text, "{}: {}", key.trim_start_matches('.'), kinds.join(" | ")).unwrap();
     }
     compare(&format!("json-{name}"), &text);
 }
@@ -33,7 +34,7 @@ pub(crate) fn check_help(name: &str, program: &dyn Fn() -> Command) {
         let title = [&[name.to_owned()], &command[..]].concat().join(" ");
         // The tests run the program under another name.
         let help = help.replace("clr-under-test", name);
-        text.push_str(&format!("===== {title} --help\n{help}\n"));
+        writeln!(text, "===== {title} --help\n{help}").unwrap();
         let inner = commands(&help).into_iter().rev();
         waiting.extend(inner.map(|inner| [&command[..], &[inner]].concat()));
     }
