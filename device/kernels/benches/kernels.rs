@@ -66,7 +66,7 @@ fn convolutions(c: &mut Criterion) {
         let parameters = values(shape[0].div_ceil(LANES) * AFFINE_PARAMETERS);
         let mut out = vec![0.0; site.output_len()];
         c.bench_function(name, |b| {
-            b.iter(|| site.run(black_box(&x), &parameters, None, &mut out))
+            b.iter(|| site.run(black_box(&x), &parameters, None, &mut out));
         });
     }
 }
@@ -112,8 +112,7 @@ fn gradients(c: &mut Criterion) {
         });
     });
     let conv = conv([96, 96, 3, 2, 96]);
-    let made: Option<ConvGradient> = ConvGradient::new(&conv, [56; 2], [28; 2], [1; 4], Level::detect(), &arena).into();
-    let gradient = made.expect("a common convolution");
+    let gradient = ConvGradient::new(&conv, [56; 2], [28; 2], [1; 4], Level::detect(), &arena);
     let (dy, mut dx) = (values(28 * 28 * 96), vec![0.0; gradient.input_len()]);
     c.bench_function("gradient of a depthwise 3x3, 96 at 56, stride 2", |b| {
         b.iter(|| gradient.run(black_box(&dy), &mut dx));

@@ -9,7 +9,7 @@ use crate::{
 
 /// The lanes beyond the channels, which element-wise kernels carry along, as zero.
 fn cleared(mut blocks: Vec<f32>, channels: usize, pixels: usize) -> Vec<f32> {
-    if channels % LANES > 0 {
+    if !channels.is_multiple_of(LANES) {
         let last = blocks.len() - pixels * LANES;
         for pixel in blocks[last..].chunks_exact_mut(LANES) {
             pixel[channels % LANES..].fill(0.0);

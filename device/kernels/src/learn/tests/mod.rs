@@ -279,7 +279,9 @@ fn pools_hand_their_gradient_to_the_pixels_they_were_computed_from() {
                             want[first * LANES + lane] += g;
                         }
                     } else {
-                        reads.iter().for_each(|place| want[place * LANES + lane] += g / count);
+                        for place in &reads {
+                            want[place * LANES + lane] += g / count;
+                        }
                     }
                 }
             }
