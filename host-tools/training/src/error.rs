@@ -176,7 +176,7 @@ pub enum TrainError {
     Decode(#[from] clr_adapters::DecodeError),
     /// The network on the CPU failed: an adapter of another backbone, an operator without a backward pass.
     #[error(transparent)]
-    Learning(#[from] clr_learning::LearningError),
+    Learning(Box<clr_learning::LearningError>),
     /// The worker threads could not be started.
     #[error("cannot start {threads} worker threads: {reason}")]
     Threads {
@@ -192,3 +192,9 @@ pub enum TrainError {
 
 /// `Result` with [`TrainError`].
 pub(crate) type Result<T, E = TrainError> = std::result::Result<T, E>;
+
+impl From<clr_learning::LearningError> for TrainError {
+    fn from(error: clr_learning::LearningError) -> Self {
+        Self::Learning(Box::new(error))
+    }
+}

@@ -335,7 +335,7 @@ fn every_recipe_rewrites_a_backbone_with_every_operation() {
             let mut names: Vec<_> = graph.node.iter().map(|node| node.output[0].as_str()).collect();
             names.extend(graph.initializer.iter().map(|tensor| tensor.name.as_deref().unwrap()));
             names.extend(
-                inputs(&graph)
+                inputs(graph)
                     .into_iter()
                     .filter(|name| !graph.initializer.iter().any(|t| t.name.as_deref() == Some(name))),
             );

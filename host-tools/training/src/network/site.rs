@@ -61,9 +61,13 @@ impl TaskTensors {
             .zip(network.sites())
             .map(|(frozen, site)| {
                 let channels = frozen.channels;
-                let mut multiplier = |multiplier: &Multiplier| match multiplier.kernel {
-                    true => tensor(&multiplier.weight, &[channels, 1, 3, 3]),
-                    false => tensor(&multiplier.weight, &[channels]),
+                let mut multiplier = |multiplier: &Multiplier| {
+                    let shape: &[usize] = if multiplier.kernel {
+                        &[channels, 1, 3, 3]
+                    } else {
+                        &[channels]
+                    };
+                    tensor(&multiplier.weight, shape)
                 };
                 Ok(match site {
                     Site::Frozen => SiteTensors::Frozen,
