@@ -1,49 +1,31 @@
 //! Resizing and cutting on 8-bit pixels.
-//!
-//! The resampler works in fixed point with filter weights from polynomials in f64, so its answers do not depend on the CPU.
 
-use clr_adapters::{Filter, Fit, Preprocessing};
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use clr_adapters::{Fit, Preprocessing};
 use image::RgbImage;
 
-use super::image_view::ImageView;
+use super::{
+    image_view::ImageView,
+    resample::{Axis, resample},
+};
 
-/// The picture brought to the input size; see [`super::Preprocess::fit`].
+/// The image brought to the input size; see [`super::Preprocess::fit`].
 pub(super) fn fit(to: &Preprocessing, image: ImageView<'_>) -> RgbImage {
-    let picture = image.pixels;
-    let (width, height) = picture.dimensions();
-    if width == 0 || height == 0 || to.width == 0 || to.height == 0 {
+    let (width, height) = image.pixels.dimensions();
+    if [width, height, to.width, to.height].contains(&0) {
         return RgbImage::new(to.width, to.height);
     }
-    let cut = cut(to, image.size).reduced(image);
-    let filter = match to.filter {
-        Filter::Bicubic => FilterType::CatmullRom,
-        _ => FilterType::Bilinear,
+    let placed = placed(to, image.size);
+    let axis = |axis: usize| Axis {
+        source: [width, height][axis],
+        // Exact, as factors are powers of two. Pillow takes a region in single precision.
+        region: [image.missing[axis], image.size[axis]]
+            .map(|length| f64::from(length as f32) / f64::from(image.factor)),
+        target: placed[axis].scaled,
+        first: placed[axis].start,
+        count: [to.width, to.height][axis],
+        filter: to.filter,
     };
-    // Between the two passes values are rounded and clipped to bytes, so with a filter that overshoots their order can be seen.
-    // Rows first, then columns, is Pillow's order, save for pictures that the columns would shrink much more.
-    let (target_width, target_height) = (f64::from(to.width), f64::from(to.height));
-    let pixels = if 4.0 * target_width * cut.height > 5.0 * cut.width * target_height {
-        resample(picture.as_raw(), [width, height], cut, [to.width, to.height], filter)
-    } else {
-        let (first, count) = cut.rows(height, to.height);
-        let rows = Cut {
-            top: f64::from(first),
-            height: f64::from(count),
-            ..cut
-        };
-        let columns = Cut {
-            left: 0.0,
-            width: target_width,
-            top: cut.top - rows.top,
-            ..cut
-        };
-        let narrow = resample(picture.as_raw(), [width, height], rows, [to.width, count], filter);
-        resample(&narrow, [to.width, count], columns, [to.width, to.height], filter)
-    };
-    RgbImage::from_raw(to.width, to.height, pixels).expect("the buffer fills its size")
+    resample(image.pixels, &axis(0), &axis(1))
 }
 
 /// By how much an image of `[width, height]` may be reduced before it is fitted: 8, 4, 2, or 1 for not at all.
@@ -55,80 +37,38 @@ pub(super) fn reduction(to: &Preprocessing, size: [u32; 2]) -> u32 {
     if to.width == 0 || to.height == 0 || size.contains(&0) {
         return 1;
     }
-    let cut = cut(to, size);
-    let ratio = (cut.width / f64::from(to.width)).min(cut.height / f64::from(to.height));
+    let placed = placed(to, size);
+    let ratio = |axis: usize| f64::from(size[axis]) / placed[axis].scaled;
     [8, 4, 2]
         .into_iter()
-        .find(|&factor| ratio >= GAP * f64::from(factor))
+        .find(|&factor| ratio(0).min(ratio(1)) >= GAP * f64::from(factor))
         .unwrap_or(1)
 }
 
-/// The part of a source of `[width, height]` that becomes the input.
-fn cut(to: &Preprocessing, [width, height]: [u32; 2]) -> Cut {
-    match to.fit {
-        Fit::CenterCrop { fraction } => center_cut([width, height], [to.width, to.height], f64::from(fraction)),
-        _ => Cut {
-            left: 0.0,
-            top: 0.0,
-            width: f64::from(width),
-            height: f64::from(height),
-        },
-    }
-}
-
-/// The part `cut` of an RGB picture resampled to another size, sizes being `[width, height]`; columns first, then rows.
-fn resample(pixels: &[u8], size: [u32; 2], cut: Cut, to: [u32; 2], filter: FilterType) -> Vec<u8> {
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(filter))
-        .use_alpha(false)
-        .crop(cut.left, cut.top, cut.width, cut.height);
-    let mut out = vec![0; 3 * to[0] as usize * to[1] as usize];
-    // Typed, so that the resampler is compiled for this kind of pixel alone.
-    TypedImageRef::<U8x3>::from_buffer(size[0], size[1], pixels)
-        .ok()
-        .zip(TypedImage::<U8x3>::from_buffer(to[0], to[1], &mut out).ok())
-        .and_then(|(source, mut target)| Resizer::new().resize_typed(&source, &mut target, &options).ok())
-        .expect("both buffers fill their sizes and the cut lies inside the picture");
-    out
-}
-
-/// A part of the source picture, in its pixels.
+/// An axis of the input within the resized image.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Cut {
-    left: f64,
-    top: f64,
-    width: f64,
-    height: f64,
+struct Placed {
+    /// Pixels of the resized image.
+    scaled: f64,
+    /// The first pixel that becomes a part of the input.
+    start: f64,
 }
 
-impl Cut {
-    /// The cut of the stored image in the pixels of the reduced one: exact, as factors are powers of two.
-    fn reduced(self, image: ImageView<'_>) -> Self {
-        let factor = f64::from(image.factor);
-        let [left, top] = image.missing.map(f64::from);
-        Self {
-            left: (self.left + left) / factor,
-            top: (self.top + top) / factor,
-            width: self.width / factor,
-            height: self.height / factor,
-        }
-    }
-
-    /// First and number of the source's rows, of `height`, that a filter of support 2 can reach when the cut becomes `target` rows.
-    fn rows(self, height: u32, target: u32) -> (u32, u32) {
-        let margin = (2.0 * (self.height / f64::from(target)).max(1.0)).ceil() + 1.0;
-        let first = (self.top.floor() - margin).max(0.0) as u32;
-        let end = ((self.top + self.height).ceil() + margin).min(f64::from(height)) as u32;
-        (first, end - first)
+/// Where the input lies in the resized source, by axis, sizes being `[width, height]`.
+fn placed(to: &Preprocessing, source: [u32; 2]) -> [Placed; 2] {
+    let target = [to.width, to.height];
+    match to.fit {
+        Fit::CenterCrop { fraction } => center(source, target, f64::from(fraction)),
+        _ => target.map(|target| Placed {
+            scaled: f64::from(target),
+            start: 0.0,
+        }),
     }
 }
 
-/// The part of the source that lands in the centre cut, all `[width, height]`.
-///
-/// As torchvision does it: the axis that decides is scaled to `size / fraction`, the other in proportion and rounded down,
-/// then the cut is placed at whole pixels of the scaled picture, half a pixel going to the even side. Resampling straight from that part is
-/// the same as resizing all and cutting then, without computing what is cut away.
-fn center_cut(source: [u32; 2], target: [u32; 2], fraction: f64) -> Cut {
+/// As torchvision places the centre: the axis that decides is scaled to `size / fraction`, the other in proportion and rounded down;
+/// the cut starts at a whole pixel of the resized image, half a pixel going to the even side.
+fn center(source: [u32; 2], target: [u32; 2], fraction: f64) -> [Placed; 2] {
     let fraction = if fraction > 0.0 && fraction <= 1.0 {
         fraction
     } else {
@@ -136,26 +76,21 @@ fn center_cut(source: [u32; 2], target: [u32; 2], fraction: f64) -> Cut {
     };
     let source = source.map(f64::from);
     let target = target.map(f64::from);
-    // The axis on which the scaled picture is tightest around the cut decides.
+    // The axis on which the resized image is tightest around the cut decides.
     let tight = usize::from(target[1] / source[1] > target[0] / source[0]);
     let scaled_tight = (target[tight] / fraction).round();
-    let part = [0, 1].map(|axis| {
+    [0, 1].map(|axis| {
         let scaled = if axis == tight {
             scaled_tight
         } else {
             (scaled_tight * source[axis] / source[tight]).floor()
         };
         let scaled = scaled.max(target[axis]);
-        let ratio = source[axis] / scaled;
-        let start = ((scaled - target[axis]) / 2.0).round_ties_even() * ratio;
-        (start, (target[axis] * ratio).min(source[axis] - start))
-    });
-    Cut {
-        left: part[0].0,
-        top: part[1].0,
-        width: part[0].1,
-        height: part[1].1,
-    }
+        Placed {
+            scaled,
+            start: ((scaled - target[axis]) / 2.0).round_ties_even(),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -163,32 +98,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn center_cut_places_the_cut_where_torchvision_does() {
+    fn the_centre_is_cut_where_torchvision_cuts_it() {
         // 640 × 480 → 341 × 256 → 224 × 224 at (58, 16): round(58.5) goes to the even 58.
-        let cut = center_cut([640, 480], [224, 224], 0.875);
-        let (x, y) = (640.0 / 341.0, 480.0 / 256.0);
+        let placed = center([640, 480], [224, 224], 0.875);
         assert_eq!(
-            cut,
-            Cut {
-                left: 58.0 * x,
-                top: 16.0 * y,
-                width: 224.0 * x,
-                height: 224.0 * y
-            }
+            placed.map(|axis| (axis.scaled, axis.start)),
+            [(341.0, 58.0), (256.0, 16.0)]
         );
     }
 
     #[test]
-    fn center_cut_takes_everything_when_the_fraction_is_one_and_the_aspect_fits() {
-        let cut = center_cut([100, 50], [20, 10], 1.0);
-        assert_eq!(
-            cut,
-            Cut {
-                left: 0.0,
-                top: 0.0,
-                width: 100.0,
-                height: 50.0
-            }
-        );
+    fn everything_is_taken_when_the_fraction_is_one_and_the_aspect_fits() {
+        let placed = center([100, 50], [20, 10], 1.0);
+        assert_eq!(placed.map(|axis| (axis.scaled, axis.start)), [(20.0, 0.0), (10.0, 0.0)]);
     }
 }

@@ -7,6 +7,7 @@ mod fit;
 mod frames;
 mod image_view;
 mod presets;
+mod resample;
 mod shrink;
 mod stated;
 #[cfg(test)]
