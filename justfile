@@ -39,7 +39,8 @@ bench-networks python="~/.cache/clr/bench-venv/bin/python" folder="target/bench-
     "$python" $tool export "$folder"
     cargo build --release --locked --bin clr
     clr=${CARGO_TARGET_DIR:-target}/release/clr
-    # A network that fails is listed in the table's notes.
+    rm -f "$folder"/*.json
+    # A network that fails is listed in the notes below the tables.
     mapfile -t files < <("$python" $tool files inference "$folder")
     "$clr" bench --python "$python" --measure inference --recipes linear --threads 1 --rounds {{rounds}} \
         --backbone "${files[@]}" -o "$folder/inference.json" >&2 || true
@@ -58,7 +59,7 @@ miri:
     MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test -p clr-transfer
 
 # Five minutes of arbitrary bytes for each reader of untrusted data (needs a C++ compiler).
-fuzz seconds="300" targets="adapter_file configuration difference frames http_connection images onnx_import secure_channel signed_envelope store_files stream_splitter update_session":
+fuzz seconds="300" targets="adapter_file checkpoint configuration difference frames http_connection images onnx_import secure_channel signed_envelope store_files stream_splitter update_session":
     #!/usr/bin/env bash
     set -euo pipefail
     export PATH=$(.ci/tool cargo-fuzz 0.13.2):$PATH

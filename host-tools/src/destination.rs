@@ -11,6 +11,8 @@ use anyhow::{Context as _, anyhow, bail};
 
 use clr_fetch::is_alive;
 
+use crate::system_error;
+
 /// Temporary files are called `.clr-<pid>-…`.
 const PREFIX: &str = ".clr-";
 /// A temporary file of a process that is gone is removed once it is so old: the process may run on another machine.
@@ -197,21 +199,12 @@ fn in_place(path: &Path) -> &Path {
 
 /// An error of the file system with the way out.
 fn cannot_write(path: &Path, folder: &Path, error: io::Error) -> anyhow::Error {
-    let hint = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "there is no space for it: free some, or name a place on another disk".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => format!("allow writing to '{}', or name another place", folder.display()),
-        io::ErrorKind::ReadOnlyFilesystem => "the disk is read-only: name a place on another one".to_owned(),
-        _ => "name a place that can be written to".to_owned(),
-    };
-    let reason = plain(&error).map_or_else(|| error.to_string(), ToString::to_string);
+    let hint =
+        system_error::hint(&error, Some(folder)).unwrap_or_else(|| "name a place that can be written to".to_owned());
+    // Without the name of the temporary file, which `tempfile` adds.
+    let text = error.to_string();
+    let reason = text.split(" at path ").next().unwrap_or(&text);
     anyhow!("cannot write '{}': {reason}\nhint: {hint}", path.display())
-}
-
-/// The system's own error, without the name of the temporary file.
-fn plain(error: &io::Error) -> Option<&io::Error> {
-    error.get_ref()?.source()?.downcast_ref()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use clr_fetch::FetchError;
 use clr_transfer::ClientError;
 use serde::Serialize;
 
-use crate::output::Output;
+use crate::{output::Output, system_error};
 
 /// The command failed.
 pub(crate) const FAILURE: u8 = 1;
@@ -83,34 +83,10 @@ pub(crate) fn describe(error: &anyhow::Error) -> (String, Vec<String>) {
         }
     }
     if hints.is_empty() {
-        hints.extend(error.chain().find_map(of_the_system));
+        let system = |cause: &(dyn StdError + 'static)| system_error::hint(cause.downcast_ref()?, None);
+        hints.extend(error.chain().find_map(system));
     }
     (message, hints)
-}
-
-/// What to do about an error of the system, where nothing nearer to the cause says it.
-fn of_the_system(cause: &(dyn StdError + 'static)) -> Option<String> {
-    use std::io::ErrorKind;
-    let error = cause.downcast_ref::<std::io::Error>()?;
-    Some(match error.kind() {
-        ErrorKind::NotFound => {
-            let folder = std::env::current_dir().ok()?;
-            format!(
-                "look for it with `ls`; a path without a leading / starts in '{}'",
-                folder.display()
-            )
-        }
-        ErrorKind::PermissionDenied => {
-            "let this user read or write it (`chmod`, `chown`), or give another path".to_owned()
-        }
-        ErrorKind::IsADirectory => "give a file, not a folder".to_owned(),
-        ErrorKind::NotADirectory => "give a path whose parts in front are folders".to_owned(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "make room (`df -h` shows where), or give a path on another disk".to_owned()
-        }
-        ErrorKind::ReadOnlyFilesystem => "give a path on a disk that can be written".to_owned(),
-        _ => return None,
-    })
 }
 
 fn split_hint(cause: &(dyn StdError + 'static)) -> (String, Option<String>) {

@@ -19,6 +19,7 @@ mod known_devices;
 mod learn;
 mod output;
 mod scan_log;
+mod system_error;
 
 use std::{io::IsTerminal, process::ExitCode};
 

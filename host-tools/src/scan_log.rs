@@ -41,8 +41,13 @@ pub(crate) fn ensure_images(found: &ScanReport, folders: &[impl AsRef<Path>]) ->
         .map(|path| format!("'{}'", display_path(path.as_ref())))
         .collect();
     let lines: Vec<String> = found.lines.iter().map(|line| line.text(1)).collect();
+    let hint = if found.is_denied() {
+        "let this user read it (`chmod`, `chown`)"
+    } else {
+        "PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read"
+    };
     anyhow::bail!(
-        "no image was found in {}: {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read",
+        "no image was found in {}: {}\nhint: {hint}",
         folders.join(", "),
         if lines.is_empty() {
             "there are no files".to_owned()

@@ -45,7 +45,11 @@ pub enum OnnxError {
         reason: String,
     },
     /// The operator set is outside 7–28.
-    #[error("{origin}: expected opset 7 to 28, got {}\nhint: export the model again with opset 17, or convert it: onnx.version_converter.convert_version(model, 17)", got.map_or_else(|| "none".into(), |version| version.to_string()))]
+    #[error(
+        "{origin}: expected opset 7 to 28, got {}\nhint: export the model again with opset 17{}",
+        got.map_or_else(|| "none".into(), |version| version.to_string()),
+        conversion(*got)
+    )]
     Opset {
         /// The file.
         origin: String,
@@ -316,4 +320,16 @@ pub enum AdapterMismatch {
         /// Number of values.
         got: usize,
     },
+}
+
+/// How an older model is converted. `BatchNormalization` has adapters from opset 6 on, and they need the shapes.
+fn conversion(opset: Option<i64>) -> &'static str {
+    match opset {
+        Some(1..7) => {
+            ", or convert it in Python: import onnx; from onnx import shape_inference as s, version_converter as v; \
+             m = v.convert_version(onnx.load('IN.onnx'), 6); del m.graph.value_info[:]; \
+             onnx.save(v.convert_version(s.infer_shapes(m), 17), 'OUT.onnx')"
+        }
+        _ => "",
+    }
 }

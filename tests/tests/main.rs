@@ -20,3 +20,5 @@ mod reproducible;
 mod stated_preprocessing;
 #[cfg(unix)]
 mod teaching;
+#[cfg(unix)]
+mod unreadable_files;

@@ -10,6 +10,7 @@
 mod adam;
 mod adapter;
 mod augment;
+mod batch;
 mod classifier;
 mod ema;
 mod error;

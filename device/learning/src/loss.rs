@@ -10,6 +10,9 @@ pub fn argmax(row: &[f32]) -> usize {
 }
 
 /// Natural logarithm of the softmax probability of `class` at a temperature.
+///
+/// # Panics
+/// If `class` is not below the number of logits.
 pub fn log_probability(row: &[f32], class: usize, temperature: f64) -> f64 {
     let peak = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let scaled = |value: f32| (f64::from(value) - peak) / temperature;
@@ -48,6 +51,9 @@ pub fn cross_entropy(logits: &[f32], target: &[f32], temperature: f64) -> (f64, 
 }
 
 /// Target `[K]`: `1 − smoothing` on the label, the rest spread evenly over all classes.
+///
+/// # Panics
+/// If `label` is not below `classes`.
 pub fn smoothed_target(label: usize, classes: usize, smoothing: f32) -> Vec<f32> {
     let mut target = vec![smoothing / classes as f32; classes];
     target[label] += 1.0 - smoothing;

@@ -57,14 +57,14 @@ impl Checkpointing {
 }
 
 /// One image's part of a step.
-struct Part {
-    logits: Vec<f32>,
-    loss: f32,
+pub(crate) struct Part {
+    pub(crate) logits: Vec<f32>,
+    pub(crate) loss: f32,
     /// The features that the head read, with dropout.
-    features: Vec<f32>,
-    d_logits: Vec<f32>,
+    pub(crate) features: Vec<f32>,
+    pub(crate) d_logits: Vec<f32>,
     /// Gradient of the sites, in blocks; empty if none is trained.
-    sites: Vec<f32>,
+    pub(crate) sites: Vec<f32>,
 }
 
 impl Network {
@@ -242,7 +242,7 @@ impl Network {
         };
         let parts: Vec<Part> = (0..count).into_par_iter().map(one).collect();
 
-        let mut gradients: Gradients = self.head_gradients(&parts);
+        let mut gradients = self.head_gradients(&parts)?;
         let sums = if trains_sites {
             sum_of_sites(&parts, length)
         } else {
@@ -275,8 +275,18 @@ impl Network {
     }
 
     /// Of the head's weight `[K, F]` and bias `[K]`, where they are trained.
-    fn head_gradients(&self, parts: &[Part]) -> Gradients {
+    ///
+    /// # Errors
+    /// [`LearningError::Mismatch`] for a loss whose gradient has another length than the logits.
+    pub(crate) fn head_gradients(&self, parts: &[Part]) -> Result<Gradients> {
         let (classes, features) = (self.classes(), self.feature_count());
+        if let Some(part) = parts.iter().find(|part| part.d_logits.len() != classes) {
+            return Err(LearningError::mismatch(
+                "the loss's gradient",
+                classes,
+                part.d_logits.len(),
+            ));
+        }
         let mut gradients = Vec::with_capacity(2);
         if self.head_weight.trained {
             let mut weight = vec![0.0_f32; classes * features];
@@ -295,11 +305,11 @@ impl Network {
             parts.iter().for_each(|part| add_scaled(&mut bias, 1.0, &part.d_logits));
             gradients.push(Some(bias));
         }
-        gradients
+        Ok(gradients)
     }
 }
 
-fn multiply(values: &mut [f32], factors: Option<&[f32]>) {
+pub(crate) fn multiply(values: &mut [f32], factors: Option<&[f32]>) {
     let Some(factors) = factors else { return };
     values
         .iter_mut()
@@ -318,7 +328,7 @@ fn sum_of_sites(parts: &[Part], length: usize) -> Vec<f32> {
     sums
 }
 
-fn check_backward(executable: &Executable, sites: &[SiteParameters]) -> Result<()> {
+pub(crate) fn check_backward(executable: &Executable, sites: &[SiteParameters]) -> Result<()> {
     let trainable = executable.trainable_sites();
     let mut all = sites.iter().zip(trainable);
     if all.any(|(site, trainable)| site.is_trained() && !trainable) {

@@ -228,10 +228,13 @@ fn relative_difference(ours: &[f32], theirs: &[f32]) -> f32 {
         .iter()
         .zip(theirs)
         .map(|(ours, theirs)| (ours - theirs).abs() / largest);
-    differences.fold(
-        0.0,
-        |worst: f32, difference| if difference <= worst { worst } else { difference },
-    )
+    differences.fold(0.0, |worst: f32, difference| {
+        if worst.is_nan() || difference <= worst {
+            worst
+        } else {
+            difference
+        }
+    })
 }
 
 /// Our engine on one image.

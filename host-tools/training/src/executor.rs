@@ -1,4 +1,4 @@
-//! Execution of a task's network: the runtime on a CPU, candle on a GPU and for passes that the runtime does not have.
+//! Execution of a task's network: the runtime on a CPU, candle on a GPU.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,8 +11,8 @@ use crate::{
     network::{CandleBackbone, Mode},
 };
 
-/// Runs networks of one backbone on a device. On a CPU, `clr-learning` does all but training on batch statistics, re-estimating
-/// statistics, and backbones with an operator that its runtime lacks: these run in candle.
+/// Runs networks of one backbone on a device: on a CPU through `clr-learning`, in candle on a GPU and on a CPU for backbones with an
+/// operator that the runtime lacks.
 pub struct Executor {
     backbone: Backbone,
     device: Device,
@@ -103,15 +103,21 @@ impl Executor {
         dropout: Option<&[f32]>,
         loss: &impl LossFn,
     ) -> Result<StepOutput> {
-        if mode == Mode::Train && self.runtime_trains(network, images.size)? {
-            return Ok(network.forward_backward(&images.each(), images.size, dropout, loss)?);
+        if self.runtime_trains(network, images.size)? {
+            let (each, size) = (images.each(), images.size);
+            return Ok(match mode {
+                Mode::TrainOnBatch { momentum } => {
+                    network.forward_backward_on_batch(&each, size, momentum, dropout, loss)?
+                }
+                Mode::Eval | Mode::Train => network.forward_backward(&each, size, dropout, loss)?,
+            });
         }
         let candle = self.candle()?;
         candle.forward_backward(network, &images.tensor(candle.device())?, mode, dropout, loss)
     }
 
     /// Moves the statistics of every trained norm towards those of a task's images
-    /// ([`CandleBackbone::estimate_statistics`]). `batches` are the values of `[N, 3, H, W]` of `size` rows × columns.
+    /// ([`Network::estimate_statistics`]). `batches` are the values of `[N, 3, H, W]` of `size` rows × columns.
     pub(crate) fn estimate_statistics(
         &self,
         network: &mut Network,
@@ -119,6 +125,9 @@ impl Executor {
         size: [usize; 2],
         blend: f32,
     ) -> Result<()> {
+        if self.runtime_executes(network, size)? {
+            return network.estimate_statistics(batches, size, blend);
+        }
         let candle = self.candle()?;
         let tensor = |values: Result<Vec<f32>>| {
             let images = Images { values: &values?, size };

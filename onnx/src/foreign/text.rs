@@ -61,7 +61,11 @@ pub(super) fn recognise(bytes: &[u8]) -> Option<Foreign> {
         Foreign::compiled("an OpenVINO model, expected ONNX")
     } else if text.starts_with("7767517") {
         Foreign::compiled("an ncnn network, expected ONNX")
-    } else if text.starts_with("ir_version:") || text.starts_with("<\n  ir_version") || text.starts_with("<ir_version")
+    } else if text
+        .strip_prefix('<')
+        .unwrap_or(text)
+        .trim_start()
+        .starts_with("ir_version:")
     {
         Foreign::new(
             "an ONNX model as text, expected its binary form",

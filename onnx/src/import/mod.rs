@@ -494,10 +494,19 @@ impl<'a> Import<'a> {
     fn data(&mut self, source: Source<'a>, index: usize) -> Result<ValueId, Refusal> {
         match self.value(source, index)? {
             Value::Data(value) => Ok(value),
-            Value::View(view) => value::unsupported(format!(
-                "input {index}: expected channels first, got {}",
-                view.describe()
-            )),
+            Value::View(view) => {
+                // Laid out as the file has it, by a step of its own.
+                let plain = source.input(index).and_then(|name| self.plain(name, &view));
+                plain.map_or_else(
+                    || {
+                        value::unsupported(format!(
+                            "input {index}: expected channels first, got {}",
+                            view.describe()
+                        ))
+                    },
+                    Ok,
+                )
+            }
             other => value::unsupported(format!(
                 "input {index}: expected a computed value, got {}",
                 other.describe()
@@ -543,7 +552,7 @@ impl<'a> Import<'a> {
 
     /// A new node of the graph.
     fn push(&mut self, name: &str, op: Op, inputs: Vec<ValueId>) -> value::Converted {
-        validate::op(&op, inputs.len()).map_err(Refusal::Unsupported)?;
+        validate::op(&op, inputs.len()).map_err(Refusal::Invalid)?;
         let shapes: Vec<Shape> = inputs.iter().map(|input| self.shapes[input.0]).collect();
         let shape = shape::infer(&op, &shapes).map_err(Refusal::Unsupported)?;
         self.nodes.push(Node {

@@ -32,7 +32,7 @@ const STARTS: [(&[u8], &str, &str); 20] = [
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL", JXL),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000", JP2),
     (b"\xff\x4f\xff\x51", "JPEG 2000", JP2),
-    (b"8BPS", "Photoshop (PSD)", "export it: magick 'IN.psd[0]' OUT.png"),
+    (b"8BPS", "Photoshop (PSD)", PILLOW),
     (b"%PDF", "PDF", "turn its pages into images: pdftoppm -png IN.pdf OUT"),
     (b"\x1aE\xdf\xa3", "video (Matroska)", VIDEO),
     (b"\0\0\x01\xba", "video (MPEG)", VIDEO),
@@ -42,9 +42,9 @@ const STARTS: [(&[u8], &str, &str); 20] = [
     (b"IIU\0", "raw (RW2)", RAW),
     (b"\x76\x2f\x31\x01", "OpenEXR", MAGICK),
     (b"#?RADIANCE", "Radiance HDR", MAGICK),
-    (b"qoif", "QOI", MAGICK),
-    (b"DDS ", "DDS", MAGICK),
-    (b"\0\0\x01\0", "icon (ICO)", MAGICK),
+    (b"qoif", "QOI", PILLOW),
+    (b"DDS ", "DDS", PILLOW),
+    (b"\0\0\x01\0", "icon (ICO)", PILLOW),
     (b"\x93NUMPY", "NumPy array", "write each image as a PNG"),
     (b"\x89HDF\r\n", "HDF5", "write each image as a PNG"),
     (b"PK\x03\x04", "archive (ZIP)", "unpack it"),
@@ -59,8 +59,8 @@ const EXTENSIONS: [(&str, &str, &str); 26] = [
     ("jp2", "JPEG 2000", JP2),
     ("svg", "SVG", SVG),
     ("svgz", "SVG", SVG),
-    ("psd", "Photoshop (PSD)", MAGICK),
-    ("tga", "Targa", MAGICK),
+    ("psd", "Photoshop (PSD)", PILLOW),
+    ("tga", "Targa", PILLOW),
     ("eps", "EPS", MAGICK),
     ("dng", "raw (DNG)", RAW),
     ("cr2", "raw (CR2)", RAW),
@@ -93,8 +93,11 @@ const JP2: &str = "convert it: opj_decompress -i IN.jp2 -o OUT.png";
 const SVG: &str = "draw it: rsvg-convert IN.svg -o OUT.png";
 const RAW: &str = "develop it: darktable-cli IN OUT.jpg";
 const VIDEO: &str = "take frames from it: ffmpeg -i IN -vf fps=1 OUT%05d.png";
-const DICOM: &str = "convert it: dcm2pnm +on IN.dcm OUT.png";
-const MAGICK: &str = "convert it: magick IN OUT.png";
+const DICOM: &str = "convert it: dcmj2pnm +on IN.dcm OUT.png";
+const MAGICK: &str = "convert it with ImageMagick: magick IN OUT.png, before version 7 convert IN OUT.png";
+/// Pillow comes with the libraries that networks are trained in.
+pub(super) const PILLOW: &str =
+    "convert it: python3 -c \"from PIL import Image; Image.open('IN').convert('RGBA').save('OUT.png')\"";
 
 impl FileKind {
     /// The kind of a file by its name and its first [`FILE_HEAD`] bytes, or all that it has.
@@ -114,7 +117,7 @@ impl FileKind {
             return match named {
                 Some(&(_, raw, advice)) if format == "TIFF" && advice == RAW => unread(raw, advice),
                 _ if format == "TIFF" && start.get(8..10) == Some(b"CR") => unread("raw (CR2)", RAW),
-                _ if format == "TIFF" && !cfg!(feature = "tiff") => unread("TIFF", MAGICK),
+                _ if format == "TIFF" && !cfg!(feature = "tiff") => unread("TIFF", PILLOW),
                 _ => Self::Image(format),
             };
         }

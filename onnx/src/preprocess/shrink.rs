@@ -40,6 +40,7 @@ pub fn shrink_to_fit(bytes: Vec<u8>, origin: &str, most_bytes: u64, input: [u32;
             .write_to(&mut png, image::ImageFormat::Png)
             .map_err(|source| ImageError::Decode {
                 origin: origin.to_owned(),
+                advice: "scale the image down first",
                 source,
             })?;
         if png.get_ref().len() as u64 <= most_bytes {
@@ -65,6 +66,7 @@ pub fn shrink_to_fit(bytes: Vec<u8>, origin: &str, most_bytes: u64, input: [u32;
             .write_image(small.as_raw(), small.width(), small.height(), ExtendedColorType::Rgb8)
             .map_err(|source| ImageError::Decode {
                 origin: origin.to_owned(),
+                advice: "scale the image down first",
                 source,
             })?;
         let encoded = encoded.into_inner();

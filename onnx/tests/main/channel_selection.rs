@@ -149,7 +149,8 @@ fn a_softmax_over_a_later_part_of_the_channels_puts_it_in_front() {
         .integers("back", &[4], &[0, 4, 1, 1])
         .node("Reshape", &["mean", "split"], "s", &[])
         .node("Softmax", &["s"], "m", &[int("axis", 2)])
-        .node("Reshape", &["m", "back"], "y", &[])
+        .node("Reshape", &["m", "back"], "g", &[])
+        .node("Mul", &["c", "g"], "y", &[])
         .output("y");
     let ops = model.ops();
     assert_eq!(

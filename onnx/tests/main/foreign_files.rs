@@ -116,6 +116,11 @@ fn text_in_place_of_a_model_is_told() {
         ("name: \"net\"\nlayer {\n type: \"Convolution\"", "Caffe", "caffemodel"),
         ("[net]\nbatch=1\n", "Darknet", "weights"),
         (
+            "<\n   ir_version: 8,\n   opset_import: [\"\" : 17]\n>\n",
+            "ONNX model as text",
+            "onnxtxt",
+        ),
+        (
             "ir_version: 8\nproducer_name: \"x\"\n",
             "ONNX model as text",
             "textproto",

@@ -370,7 +370,7 @@ fn a_mean_over_height_and_width_is_a_global_average_pool() {
 fn padding_comes_from_attributes_or_inputs() {
     let expected = [Op::Pad {
         pads: [1, 2, 3, 4],
-        mode: clr_onnx::PadMode::Constant(0.5),
+        mode: PadMode::Constant(0.5),
     }];
     let conv = || Model::new(18).conv().floats("v", &[], &[0.5]);
     let whole = conv().integers("p", &[8], &[0, 0, 1, 2, 0, 0, 3, 4]).node(

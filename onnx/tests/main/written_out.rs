@@ -145,8 +145,8 @@ fn layer_norm_over_channels_is_one_operation_in_either_spelling() {
         };
         model
             .node("ReduceMean", &["q"], "v", &[ints("axes", &[-3])])
-            .node("Add", &["v", "eps"], "w", &[])
-            .node("Sqrt", &["w"], "r", &[])
+            .node("Add", &["v", "eps"], "ve", &[])
+            .node("Sqrt", &["ve"], "r", &[])
             .node("Div", &["d", "r"], "n", &[])
             .node("Mul", &["n", "s"], "m", &[])
             .node("Add", &["m", "b"], "y", &[])

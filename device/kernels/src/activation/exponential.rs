@@ -5,7 +5,7 @@
 
 use crate::simd::{Simd, Vector};
 
-/// Whole `n` and the remainder `r` of `x = n · ln 2 + r`.
+/// The integer `n` and the remainder `r` of `x = n · ln 2 + r`.
 #[inline(always)]
 fn reduce<S: Simd>(simd: S, x: S::Vector) -> (S::Vector, S::Vector) {
     // Adding and subtracting 1.5 · 2^23 rounds to an integer.

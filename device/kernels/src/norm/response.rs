@@ -1,4 +1,4 @@
-//! Global response normalisation (Woo et al. 2023, *ConvNeXt V2*).
+//! Global response normalisation (Woo et al. 2023, *`ConvNeXt` V2*).
 
 use super::sums::{Linear, Planes, clear};
 use crate::simd::{LANES, Level};

@@ -89,9 +89,10 @@ impl Trainer<'_> {
         let mut step = 0;
         let mut moments = None;
         if let Some(state) = state {
-            let fits = state.values.len() == parameters.len()
-                && (parameters.iter().zip(&state.values))
-                    .all(|(parameter, values)| parameter.anchor.len() == values.len());
+            let lengths: Vec<usize> = parameters.iter().map(|parameter| parameter.values.len()).collect();
+            let fits = [&state.values, &state.first, &state.second]
+                .iter()
+                .all(|group| group.iter().map(Vec::len).eq(lengths.iter().copied()));
             if fits {
                 self.network.set_values(&state.values)?;
                 for (parameter, values) in parameters.iter_mut().zip(&state.values) {

@@ -12,7 +12,7 @@ use super::fixtures::{Builder, disturb, noise, preprocessing};
 use crate::{CandleBackbone, Mode, Network, with_threads};
 
 const SIDE: usize = 10;
-/// More than a block, and not whole blocks.
+/// More than a block of sixteen, and no multiple of it.
 const CHANNELS: usize = 20;
 
 /// A convolution, what `middle` makes of its result, another convolution, and the mean over the map.
@@ -208,12 +208,17 @@ fn every_operator_and_its_gradient_are_those_of_candle() {
         let reference = candle
             .forward_backward(&mut network, &x, Mode::Train, None, &loss)
             .unwrap();
+        let all = reference.gradients.iter().flatten().flatten();
+        let largest = all.fold(0.0, |largest: f32, value| largest.max(value.abs()));
         let mut compared = 0;
         let gradients = learned.gradients.iter().zip(&reference.gradients);
         for (parameter, (got, want)) in network.parameters().iter().zip(gradients) {
             let (Some(got), Some(want)) = (got, want) else { continue };
+            // Where a norm undoes a scale, both gradients are rounding alone.
+            let rounding = 1e-5 * largest.max(1.0);
             let difference = relative(got, want);
-            assert!(difference < 2e-4, "{name}: {}: {difference}", parameter.name);
+            let tiny = got.iter().zip(want).all(|(got, want)| (got - want).abs() < rounding);
+            assert!(difference < 2e-4 || tiny, "{name}: {}: {difference}", parameter.name);
             compared += 1;
         }
         assert!(compared >= 4, "{name}: {compared} gradients");

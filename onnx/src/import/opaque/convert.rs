@@ -12,7 +12,9 @@ use super::{
 use crate::proto::TensorProto;
 
 /// The most elements of one value inside a step.
-const MAX_ELEMENTS: i64 = 1 << 30;
+const MAX_ELEMENTS: i64 = 1 << 26;
+/// Operators of older opsets may mean something else in a file of opset 17.
+pub(super) const OLDEST_OPSET: i64 = 13;
 
 impl<'a> Import<'a> {
     /// The values of a node that becomes part of an opaque step, or the reason why it cannot.
@@ -21,9 +23,9 @@ impl<'a> Import<'a> {
         if !standard || !infer::is_known(source.operator()) {
             return Err(Refusal::Unsupported(UNKNOWN.to_owned()));
         }
-        if source.opset < 13 {
+        if source.opset < OLDEST_OPSET {
             return Err(Refusal::Unsupported(format!(
-                "no operation of the graph, and an opaque step needs opset 13 or later, got {}\n  hint: export the model again \
+                "no operation of the graph, and an opaque step needs opset {OLDEST_OPSET} or later, got {}\n  hint: export the model again \
                  with opset 17",
                 source.opset
             )));

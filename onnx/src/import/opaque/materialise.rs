@@ -89,6 +89,21 @@ impl<'a> Import<'a> {
         Some(value)
     }
 
+    /// The tensor of the file as a map of the graph, where a view of another value is laid out differently.
+    pub(in super::super) fn plain(&mut self, name: &'a str, view: &View) -> Option<ValueId> {
+        let &[channels, height, width] = &view.dims()[..] else {
+            return None;
+        };
+        let possible = self.opset >= super::convert::OLDEST_OPSET && self.batch.is_none_or(|batch| batch == 1);
+        if let Some(Value::Data(value)) = self.materialised.get(name) {
+            return Some(*value);
+        }
+        possible.then_some(())?;
+        let id = self.place(name, Shape::Map([channels, height, width]), Tail::default())?;
+        self.materialised.insert(name, Value::Data(id));
+        Some(id)
+    }
+
     /// The sizes behind the batch, if the first axis is the batch.
     fn behind_batch(&self, foreign: &Foreign) -> Option<Vec<usize>> {
         let (first, rest) = foreign.dims.split_first()?;

@@ -189,17 +189,17 @@ impl View {
         }
         let mut view = first.clone();
         let own = view.significant(&view.axes[place]);
-        if let Shape::Vector(_) = shapes[0] {
-            if own.len() == view.significant(&view.channel_factors(shapes[0])).len() {
-                // Flattened maps after one another are no map that is flattened.
-                view.factors = vec![Factor {
-                    size: total,
-                    part: Part::Channels,
-                }];
-                view.axes.iter_mut().for_each(Vec::clear);
-                view.axes[place] = vec![0];
-                return Ok(view);
-            }
+        if matches!(shapes[0], Shape::Vector(_))
+            && own.len() == view.significant(&view.channel_factors(shapes[0])).len()
+        {
+            // Flattened maps after one another are no map that is flattened.
+            view.factors = vec![Factor {
+                size: total,
+                part: Part::Channels,
+            }];
+            view.axes.iter_mut().for_each(Vec::clear);
+            view.axes[place] = vec![0];
+            return Ok(view);
         }
         for &factor in &own {
             view.factors[factor].size = 1;
@@ -212,7 +212,9 @@ impl View {
             },
         );
         for axis in &mut view.axes {
-            axis.iter_mut().for_each(|factor| *factor += 1);
+            for factor in axis {
+                *factor += 1;
+            }
         }
         view.axes[place] = vec![0];
         view.merge();

@@ -224,7 +224,9 @@ impl View {
                     size.is_multiple_of(wanted).then_some(())?;
                     view.split(factor, wanted);
                     let shift = |list: &mut Vec<usize>| {
-                        list.iter_mut().for_each(|other| *other += usize::from(*other > factor));
+                        for other in list {
+                            *other += usize::from(*other > factor);
+                        }
                     };
                     shift(&mut order);
                     shift(&mut axis);
@@ -276,7 +278,9 @@ impl View {
             let (drop_left, drop_right) = (left.size == 1, left.size != 1);
             for axis in &mut self.axes {
                 axis.retain(|&other| !(drop_left && other == factor || drop_right && other == factor + 1));
-                axis.iter_mut().for_each(|other| *other -= usize::from(*other > factor));
+                for other in axis {
+                    *other -= usize::from(*other > factor);
+                }
             }
         }
     }

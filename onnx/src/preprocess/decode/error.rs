@@ -91,10 +91,12 @@ pub enum ImageError {
         what: String,
     },
     /// The content uses a feature that the decoder lacks.
-    #[error("{origin}: cannot be decoded: {source}\nhint: convert it to PNG: magick IN OUT.png")]
+    #[error("{origin}: cannot be decoded: {source}\nhint: {advice}")]
     Decode {
         /// The file.
         origin: String,
+        /// A way to an image that is read.
+        advice: &'static str,
         /// The decoder's reason.
         source: image::ImageError,
     },

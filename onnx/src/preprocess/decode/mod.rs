@@ -36,7 +36,7 @@ pub use limits::DecodeLimits;
 use limits::{Pool, Refused, Reservation};
 
 use super::{
-    file_kind::{image_format, unread_format},
+    file_kind::{PILLOW, image_format, unread_format},
     image_view::{ImageNotes, ImageView, ReducedImage},
 };
 
@@ -434,17 +434,19 @@ impl Job<'_> {
             image::ImageError::Limits(_) => self.too_much_memory(self.limits.memory, self.limits.memory),
             image::ImageError::Unsupported(_) => ImageError::Decode {
                 origin: self.origin.to_owned(),
+                advice: PILLOW,
                 source: error,
             },
             error => self.damaged(error.to_string()),
         }
     }
 
-    fn unsupported(&self, format: ImageFormat, feature: &str) -> ImageError {
+    fn unsupported(&self, format: ImageFormat, feature: &str, advice: &'static str) -> ImageError {
         let kind = image::error::UnsupportedErrorKind::GenericFeature(feature.to_owned());
         let error = image::error::UnsupportedError::from_format_and_kind(format.into(), kind);
         ImageError::Decode {
             origin: self.origin.to_owned(),
+            advice,
             source: image::ImageError::Unsupported(error),
         }
     }

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use image::{ImageFormat, metadata::Orientation};
 use png::{BitDepth, DecodingError, Transformations};
 
-use super::{DecodedImage, ImageError, Job, convert::Convert, orientation, reduce::Reducer};
+use super::{DecodedImage, ImageError, Job, PILLOW, convert::Convert, orientation, reduce::Reducer};
 
 /// Bytes of the decompressor's window and buffers.
 const WINDOW: u64 = 512 << 10;
@@ -38,7 +38,7 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     let sixteen: Option<fn([u8; 2]) -> u16> = match depth {
         BitDepth::Eight => None,
         BitDepth::Sixteen => Some(u16::from_be_bytes),
-        _ => return Err(job.unsupported(ImageFormat::Png, &format!("{colour:?} of {depth:?} bits"))),
+        _ => return Err(job.unsupported(ImageFormat::Png, &format!("{colour:?} of {depth:?} bits"), PILLOW)),
     };
     let mut convert = Convert::new(colour.samples(), sixteen);
     let mut rgb = Vec::new();

@@ -42,7 +42,11 @@ pub(super) fn pnm(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
         && header.tupltype.is_none()
         && header.maxval > 255
     {
-        return Err(job.unsupported(ImageFormat::Pnm, "PAM of 16 bits without TUPLTYPE"));
+        return Err(job.unsupported(
+            ImageFormat::Pnm,
+            "PAM of 16 bits without TUPLTYPE",
+            "write the line TUPLTYPE RGB, or GRAYSCALE, into its header",
+        ));
     }
     decode(job, decoder, &geometry, 0)
 }
@@ -78,7 +82,15 @@ pub(super) fn decode(
     let sixteen: Option<fn([u8; 2]) -> u16> = match colour {
         ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8 => None,
         ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => Some(u16::from_ne_bytes),
-        _ => return Err(job.unsupported(ImageFormat::Tiff, "samples in floating point")),
+        _ => {
+            return Err(job.unsupported(
+                ImageFormat::Tiff,
+                "samples in floating point",
+                "make bytes of them, alike in all images; of 0 to 1 in Python (pip install tifffile pillow): \
+                 import tifffile; from PIL import Image; \
+                 Image.fromarray((tifffile.imread('IN.tif') * 255).clip(0, 255).astype('uint8')).save('OUT.png')",
+            ));
+        }
     };
     let mut convert = Convert::new(usize::from(colour.channel_count()), sixteen);
     let mut rgb = Vec::new();

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use image::{ImageDecoder as _, ImageFormat, Limits, codecs::tiff::TiffDecoder, metadata::Orientation};
 
-use super::{super::frames::Directory, DecodedImage, ImageError, Job, raster};
+use super::{super::frames::Directory, DecodedImage, ImageError, Job, PILLOW, raster};
 
 /// Compressions that end in an error where data is missing: none, LZW, Deflate (two numbers), `PackBits`. JPEG and fax data are filled up.
 const CHECKED: [u64; 5] = [1, 5, 8, 32_946, 32_773];
@@ -19,7 +19,7 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
             6 | 7 => " (JPEG)",
             _ => "",
         };
-        return Err(job.unsupported(ImageFormat::Tiff, &format!("compression {compression}{name}")));
+        return Err(job.unsupported(ImageFormat::Tiff, &format!("compression {compression}{name}"), PILLOW));
     }
     let mut decoder = TiffDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
     let (width, height) = decoder.dimensions();

@@ -1,6 +1,11 @@
-//! Sums, products and PReLU.
+//! Sums, products and `PReLU`.
 
-use crate::{proof::planes, proof::poisoned, proof::slopes, tests::*, *};
+use crate::{
+    Binary, Bounds, Broadcast, LANES, Level, accumulate, binary_gradient, block_channels, broadcast_binary, prelu,
+    prelu_gradient,
+    proof::{planes, poisoned, slopes},
+    tests::{Random, close, largest},
+};
 
 /// The lanes beyond the channels, which element-wise kernels carry along, as zero.
 fn cleared(mut blocks: Vec<f32>, channels: usize, pixels: usize) -> Vec<f32> {

@@ -225,7 +225,7 @@ fn low_range(images: &[Looked], findings: &mut Vec<Finding>) {
         level: Severity::Warning,
         kind: "low-range",
         message: format!(
-            "{} of {} images of 16 bits per sample have no value above {largest} of 65535, so they are seen as nearly black, '{}' first; to scale them all alike: magick mogrify -evaluate multiply {} FILES",
+            "{} of {} images of 16 bits per sample have no value above {largest} of 65535, so they are seen as nearly black, '{}' first; to scale them all alike: magick mogrify -evaluate multiply {} FILES (without magick before ImageMagick 7)",
             low.len(),
             images.iter().filter(|image| image.notes.largest_sample.is_some()).count(),
             files[0],

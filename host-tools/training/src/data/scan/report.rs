@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use super::Verdict;
 
+/// The reason for what this user may not read.
+pub(super) const PERMISSION_DENIED: &str = "permission denied";
+
 /// Whether a file is taken for an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -101,6 +104,11 @@ impl ScanReport {
         }
         self.lines
             .sort_by(|a, b| (a.outcome, &a.kind, &a.reason).cmp(&(b.outcome, &b.kind, &b.reason)));
+    }
+
+    /// Whether something was left out that this user may not read.
+    pub fn is_denied(&self) -> bool {
+        self.lines.iter().any(|line| line.reason == PERMISSION_DENIED)
     }
 
     /// Files of an outcome.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Outcome, Verdict, leftovers};
+use super::{Outcome, Verdict, leftovers, report::PERMISSION_DENIED};
 use crate::error::{Result, TrainError};
 
 /// Folders within folders are followed so deep.
@@ -118,7 +118,7 @@ impl Walk {
 /// The verdict on what cannot be opened.
 pub(super) fn unreadable(error: &Error) -> Verdict {
     let reason = match error.kind() {
-        ErrorKind::PermissionDenied => "permission denied",
+        ErrorKind::PermissionDenied => PERMISSION_DENIED,
         ErrorKind::NotFound => "it vanished meanwhile",
         _ => "it cannot be read",
     };

@@ -1,6 +1,6 @@
 //! Convolutions, pools and resizing of any number of spatial dimensions.
 
-use super::{Dim, Info, Kind, Known, Node, known};
+use super::{Dim, Info, Kind, Known, Node, front, known};
 
 /// Whether this file infers it.
 pub(super) fn is_known(operator: &str) -> bool {
@@ -143,7 +143,7 @@ fn resized(node: &Node<'_>, input: &Info) -> Result<Vec<Dim>, String> {
     let axes = match node.source.ints("axes") {
         Some(axes) => axes
             .iter()
-            .map(|&axis| node.axis(axis, rank))
+            .map(|&axis| front(axis, rank))
             .collect::<Result<Vec<_>, _>>()?,
         None => (0..rank).collect(),
     };

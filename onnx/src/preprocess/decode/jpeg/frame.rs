@@ -2,7 +2,10 @@
 
 use image::metadata::Orientation;
 
-use super::{super::orientation, huffman::Table};
+use super::{
+    super::{PILLOW, orientation},
+    huffman::Table,
+};
 
 /// Zig-zag index to natural order, `8 · row + column`.
 pub(super) const NATURAL: [u8; 64] = [
@@ -11,11 +14,21 @@ pub(super) const NATURAL: [u8; 64] = [
     47, 55, 62, 63,
 ];
 
+/// Neither Pillow nor most builds of `ImageMagick` read 12 bits.
+const TWELVE: &str = "convert it in Python (pip install imagecodecs): import imagecodecs as c; \
+                      c.imwrite('OUT.png', (c.imread('IN.jpg') >> 4).astype('uint8'))";
+const REWRITE: &str = "save it again with the program that wrote it, as baseline JPEG or PNG";
+
 /// Why a file cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Damaged(String),
-    Unsupported(String),
+    /// A feature that is not read, and a way to an image that is.
+    Unsupported(String, &'static str),
+}
+
+fn unsupported<T>(feature: impl Into<String>, advice: &'static str) -> Result<T, Fault> {
+    Err(Fault::Unsupported(feature.into(), advice))
 }
 
 pub(super) fn damaged<T>(what: impl Into<String>) -> Result<T, Fault> {
@@ -176,10 +189,10 @@ impl<'a> Headers<'a> {
         match marker {
             0xc0..=0xc2 => self.start(data, marker == 0xc2)?,
             0xc4 => self.huffman(data)?,
-            0xc3 | 0xc5..=0xc7 => return Err(Fault::Unsupported("lossless or hierarchical coding".to_owned())),
-            0xc8..=0xcf => return Err(Fault::Unsupported("arithmetic coding".to_owned())),
+            0xc3 | 0xc5..=0xc7 => return unsupported("lossless or hierarchical coding", PILLOW),
+            0xc8..=0xcf => return unsupported("arithmetic coding", PILLOW),
             0xdb => self.quantisation(data)?,
-            0xdc => return Err(Fault::Unsupported("a height that follows the image".to_owned())),
+            0xdc => return unsupported("a height that follows the image", REWRITE),
             0xdd => match data {
                 &[high, low] => self.restart = u32::from(u16::from_be_bytes([high, low])),
                 _ => return damaged("the restart interval is not two bytes"),
@@ -199,10 +212,10 @@ impl<'a> Headers<'a> {
             return damaged("a second frame header");
         }
         if precision != 8 {
-            return Err(Fault::Unsupported(format!("{precision} bits per sample")));
+            return unsupported(format!("{precision} bits per sample"), TWELVE);
         }
         if ![1, 3, 4].contains(&count) {
-            return Err(Fault::Unsupported(format!("{count} components")));
+            return unsupported(format!("{count} components"), REWRITE);
         }
         if list.len() != 3 * usize::from(count) {
             return damaged("the frame header does not fit its components");

@@ -24,7 +24,7 @@ use planes::Plane;
 pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     let fault = |fault| match fault {
         Fault::Damaged(what) => job.damaged(what),
-        Fault::Unsupported(feature) => job.unsupported(ImageFormat::Jpeg, &feature),
+        Fault::Unsupported(feature, advice) => job.unsupported(ImageFormat::Jpeg, &feature, advice),
     };
     let mut headers = Headers::new(job.bytes);
     let first = headers.next_scan(2).map_err(fault)?;

@@ -70,7 +70,7 @@ pub(super) fn read(
                 );
                 return Ok(Err(match fault {
                     Fault::Damaged(what) => Fault::Damaged(format!("{what} {place}")),
-                    unsupported @ Fault::Unsupported(_) => unsupported,
+                    unsupported @ Fault::Unsupported(..) => unsupported,
                 }));
             }
         }

@@ -3,6 +3,7 @@
 mod bombs;
 mod damage;
 mod reduction;
+mod unread;
 
 use std::io::Cursor;
 

@@ -1,0 +1,31 @@
+//! Hints for errors of the operating system.
+
+use std::{
+    env,
+    io::{Error, ErrorKind},
+    path::Path,
+};
+
+/// Returns what to do about an error of the system; `place` is the file or folder that was used, where it is known.
+pub(crate) fn hint(error: &Error, place: Option<&Path>) -> Option<String> {
+    Some(match error.kind() {
+        ErrorKind::NotFound => {
+            let folder = env::current_dir().ok()?;
+            format!(
+                "look for it with `ls`; a path without a leading / starts in '{}'",
+                folder.display()
+            )
+        }
+        ErrorKind::PermissionDenied => {
+            let place = place.map_or_else(|| "it".to_owned(), |place| format!("'{}'", place.display()));
+            format!("let this user read or write {place} (`chmod`, `chown`), or give another path")
+        }
+        ErrorKind::IsADirectory => "give a file, not a folder".to_owned(),
+        ErrorKind::NotADirectory => "give a path whose parts in front are folders".to_owned(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "make room (`df -h` shows where), or give a path on another disk".to_owned()
+        }
+        ErrorKind::ReadOnlyFilesystem => "give a path on a disk that can be written".to_owned(),
+        _ => return None,
+    })
+}

@@ -1,0 +1,24 @@
+//! Features that are not read: the hint says a way that was tried with such a file.
+
+use super::*;
+
+#[test]
+fn unread_features_of_jpeg_are_named_with_a_way_that_works_for_them() {
+    let good = jpeg(&scene(40, 30));
+    let frame = good
+        .windows(2)
+        .position(|marker| marker == [0xff, 0xc0])
+        .expect("a baseline frame");
+    for (at, value, feature, way) in [
+        (4, 12, "12 bits per sample", "imagecodecs"),
+        (1, 0xc3, "lossless", "from PIL import Image"),
+        (1, 0xc9, "arithmetic coding", "from PIL import Image"),
+        (9, 2, "2 components", "save it again"),
+    ] {
+        let mut bytes = good.clone();
+        bytes[frame + at] = value;
+        let error = decode_within(DecodeLimits::HOST, &bytes, &[]).unwrap_err().to_string();
+        let (what, hint) = error.split_once("\nhint: ").expect("a hint");
+        assert!(what.contains(feature) && hint.contains(way), "{error}");
+    }
+}
