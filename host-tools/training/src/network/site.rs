@@ -61,9 +61,12 @@ impl TaskTensors {
             .zip(network.sites())
             .map(|(frozen, site)| {
                 let channels = frozen.channels;
-                let mut multiplier = |multiplier: &Multiplier| match multiplier.kernel {
-                    true => tensor(&multiplier.weight, &[channels, 1, 3, 3]),
-                    false => tensor(&multiplier.weight, &[channels]),
+                let mut multiplier = |multiplier: &Multiplier| {
+                    if multiplier.kernel {
+                        tensor(&multiplier.weight, &[channels, 1, 3, 3])
+                    } else {
+                        tensor(&multiplier.weight, &[channels])
+                    }
                 };
                 Ok(match site {
                     Site::Frozen => SiteTensors::Frozen,
