@@ -7,7 +7,7 @@ use crate::{
     LossFn, Network, NormedSite, Site, StepOutput,
     classifier::features_gradient,
     error::{LearningError, Result},
-    step::{Part, check_backward, multiply},
+    step::{Part, check_backward, check_images, multiply},
 };
 
 impl Network {
@@ -25,7 +25,7 @@ impl Network {
         loss: &impl LossFn,
     ) -> Result<StepOutput> {
         let executable = self.plan.executable(size)?;
-        self.check_images(&executable, images)?;
+        check_images(&executable, images)?;
         let parameters = self.site_parameters(&executable);
         check_backward(&executable, &parameters)?;
         let sites = self.batch_sites(&parameters);
@@ -103,7 +103,7 @@ impl Network {
         for batch in batches {
             let batch = batch?;
             let images: Vec<&[f32]> = batch.chunks(length).collect();
-            self.check_images(&executable, &images)?;
+            check_images(&executable, &images)?;
             executable.forward_batch(&images, &sites, false, &mut |index, statistics| {
                 moments[index].get_or_insert_with(Moments::default).add(statistics);
                 let Site::Normed(site) = &self.sites[index] else {

@@ -197,7 +197,9 @@ impl Problem {
                         .zip(log)
                         .for_each(|(value, log)| *value = log.exp() as f32);
                     row[label as usize] -= 1.0;
-                    row.iter_mut().for_each(|value| *value /= n as f32);
+                    for value in row {
+                        *value /= n as f32;
+                    }
                 }
                 entropy
             })
@@ -214,7 +216,9 @@ impl Problem {
             .collect();
         let mut gradient = Vec::with_capacity(self.size());
         for class in 0..k {
-            columns.iter().for_each(|columns| gradient.extend(columns.row(class)));
+            for columns in &columns {
+                gradient.extend(columns.row(class));
+            }
         }
         (gradient.iter_mut().zip(weight)).for_each(|(gradient, weight)| *gradient += penalty as f32 * weight);
         gradient.extend(r.sum_axis(Axis(0)));

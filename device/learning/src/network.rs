@@ -13,6 +13,7 @@ use crate::{
     parameter::{kernel_magnitudes, magnitudes},
     plan::Plan,
     site::identity,
+    step::check_images,
     stream,
 };
 
@@ -197,10 +198,8 @@ impl Network {
         if weights.len() != values.len() {
             return Err(LearningError::mismatch("parameters", weights.len(), values.len()));
         }
-        let sizes = weights.iter().zip(values);
-        if let Some(((name, weight), values)) = sizes
-            .filter(|((_, weight), values)| weight.values.len() != values.len())
-            .next()
+        let mut sizes = weights.iter().zip(values);
+        if let Some(((name, weight), values)) = sizes.find(|((_, weight), values)| weight.values.len() != values.len())
         {
             return Err(LearningError::mismatch(
                 format!("values of `{name}`"),
@@ -274,7 +273,7 @@ impl Network {
     /// A backbone that the runtime cannot execute at this size, and images of another size.
     pub fn features(&self, images: &[&[f32]], size: [usize; 2]) -> Result<Vec<Vec<f32>>> {
         let executable = self.plan.executable(size)?;
-        self.check_images(&executable, images)?;
+        check_images(&executable, images)?;
         let parameters = self.site_parameters(&executable);
         let all = images.par_iter();
         Ok(all.map(|image| executable.features(image, &parameters)).collect())

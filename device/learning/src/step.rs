@@ -81,7 +81,7 @@ impl Network {
         loss: &impl LossFn,
     ) -> Result<StepOutput> {
         let executable = self.plan.executable(size)?;
-        self.check_images(&executable, images)?;
+        check_images(&executable, images)?;
         let parameters = self.site_parameters(&executable);
         check_backward(&executable, &parameters)?;
         let first = executable.first_trained(&parameters);
@@ -124,7 +124,7 @@ impl Network {
     /// Those of [`Network::features`].
     pub fn prefix(&self, image: &[f32], size: [usize; 2]) -> Result<PrefixActivations> {
         let executable = self.plan.executable(size)?;
-        self.check_images(&executable, &[image])?;
+        check_images(&executable, &[image])?;
         let parameters = self.site_parameters(&executable);
         Ok(executable.prefix(image, &parameters, executable.first_trained(&parameters)))
     }
@@ -180,19 +180,6 @@ impl Network {
             *parameters = packed.with_gradient(folded.trained);
         }
         all
-    }
-
-    pub(crate) fn check_images(&self, executable: &Executable, images: &[&[f32]]) -> Result<()> {
-        let shape = executable.image();
-        let length = shape.iter().product::<usize>();
-        match images.iter().find(|image| image.len() != length) {
-            None => Ok(()),
-            Some(image) => Err(LearningError::mismatch(
-                "preprocessed image",
-                format!("{length} values ({} × {} × {})", shape[0], shape[1], shape[2]),
-                format!("{} values", image.len()),
-            )),
-        }
     }
 
     fn step<'a>(
@@ -302,7 +289,9 @@ impl Network {
         }
         if self.head_bias.trained {
             let mut bias = vec![0.0_f32; classes];
-            parts.iter().for_each(|part| add_scaled(&mut bias, 1.0, &part.d_logits));
+            for part in parts {
+                add_scaled(&mut bias, 1.0, &part.d_logits);
+            }
             gradients.push(Some(bias));
         }
         Ok(gradients)
@@ -326,6 +315,19 @@ fn sum_of_sites(parts: &[Part], length: usize) -> Vec<f32> {
         }
     });
     sums
+}
+
+pub(crate) fn check_images(executable: &Executable, images: &[&[f32]]) -> Result<()> {
+    let shape = executable.image();
+    let length = shape.iter().product::<usize>();
+    match images.iter().find(|image| image.len() != length) {
+        None => Ok(()),
+        Some(image) => Err(LearningError::mismatch(
+            "preprocessed image",
+            format!("{length} values ({} × {} × {})", shape[0], shape[1], shape[2]),
+            format!("{} values", image.len()),
+        )),
+    }
 }
 
 pub(crate) fn check_backward(executable: &Executable, sites: &[SiteParameters]) -> Result<()> {

@@ -62,12 +62,11 @@ impl TaskTensors {
             .map(|(frozen, site)| {
                 let channels = frozen.channels;
                 let mut multiplier = |multiplier: &Multiplier| {
-                    let shape: &[usize] = if multiplier.kernel {
-                        &[channels, 1, 3, 3]
+                    if multiplier.kernel {
+                        tensor(&multiplier.weight, &[channels, 1, 3, 3])
                     } else {
-                        &[channels]
-                    };
-                    tensor(&multiplier.weight, shape)
+                        tensor(&multiplier.weight, &[channels])
+                    }
                 };
                 Ok(match site {
                     Site::Frozen => SiteTensors::Frozen,
