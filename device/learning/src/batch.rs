@@ -5,9 +5,10 @@ use rayon::prelude::*;
 
 use crate::{
     LossFn, Network, NormedSite, Site, StepOutput,
+    check::{check_backward, check_images},
     classifier::features_gradient,
     error::{LearningError, Result},
-    step::{Part, check_backward, check_images, multiply},
+    step::{Part, multiply},
 };
 
 impl Network {

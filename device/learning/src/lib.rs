@@ -11,6 +11,7 @@ mod adam;
 mod adapter;
 mod augment;
 mod batch;
+mod check;
 mod classifier;
 mod ema;
 mod error;
@@ -36,10 +37,10 @@ pub use loss::{argmax, cross_entropy, log_probability, log_softmax, smoothed_tar
 pub use memory::peak_memory;
 pub use network::Network;
 pub use norm::SiteNorm;
-pub use parameter::{Group, Parameter, Snapshot};
+pub use parameter::{Group, Parameter, Snapshot, Weight};
 pub use random::{Purpose, stream};
 pub use schedule::Rate;
-pub use site::{FrozenSite, Multiplier, NormedSite, Site, Weight};
+pub use site::{FrozenSite, Multiplier, NormedSite, Site};
 pub use step::{Checkpointing, Gradients, LossFn, StepOutput};
 
 /// The example of the README compiles.

@@ -8,12 +8,13 @@ use rand::RngExt as _;
 use rayon::prelude::*;
 
 use crate::{
-    FrozenSite, Group, NormedSite, Parameter, Purpose, Site, Snapshot, Weight, classifier,
+    FrozenSite, Group, NormedSite, Parameter, Purpose, Site, Snapshot, Weight,
+    check::check_images,
+    classifier,
     error::{LearningError, Result},
     parameter::{kernel_magnitudes, magnitudes},
     plan::Plan,
     site::identity,
-    step::check_images,
     stream,
 };
 

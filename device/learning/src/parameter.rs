@@ -1,7 +1,5 @@
 //! Trainable parameters with their names, groups, anchors and units, and copies of all values.
 
-use crate::Weight;
-
 /// The group of a parameter: each has a dedicated rate and decay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
@@ -33,6 +31,21 @@ pub struct Parameter {
 pub struct Snapshot {
     /// Head, then every weight site by site, then mean and variance of each site with a norm.
     pub values: Vec<Vec<f32>>,
+}
+
+/// A parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weight {
+    /// Row-major.
+    pub values: Vec<f32>,
+    /// Whether it gets a gradient.
+    pub trained: bool,
+}
+
+impl Weight {
+    pub(crate) fn new(values: Vec<f32>) -> Self {
+        Self { values, trained: true }
+    }
 }
 
 /// Weights of a site with their part of the name and their group.

@@ -5,7 +5,7 @@
 
 use clr_adapters::SiteKind;
 
-use crate::{Group, SiteNorm, parameter::Weights};
+use crate::{Group, SiteNorm, Weight, parameter::Weights};
 
 /// A site of the frozen backbone.
 #[derive(Clone, Debug)]
@@ -18,21 +18,6 @@ pub struct FrozenSite {
     pub kernel: [usize; 2],
     /// The backbone's norm.
     pub norm: SiteNorm,
-}
-
-/// A parameter.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Weight {
-    /// Row-major.
-    pub values: Vec<f32>,
-    /// Whether it gets a gradient.
-    pub trained: bool,
-}
-
-impl Weight {
-    pub(crate) fn new(values: Vec<f32>) -> Self {
-        Self { values, trained: true }
-    }
 }
 
 /// The state of a site.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Network,
+    check::{check_backward, check_images},
     classifier::{add_scaled, features_gradient},
     error::{LearningError, Result},
 };
@@ -315,27 +316,4 @@ fn sum_of_sites(parts: &[Part], length: usize) -> Vec<f32> {
         }
     });
     sums
-}
-
-pub(crate) fn check_images(executable: &Executable, images: &[&[f32]]) -> Result<()> {
-    let shape = executable.image();
-    let length = shape.iter().product::<usize>();
-    match images.iter().find(|image| image.len() != length) {
-        None => Ok(()),
-        Some(image) => Err(LearningError::mismatch(
-            "preprocessed image",
-            format!("{length} values ({} × {} × {})", shape[0], shape[1], shape[2]),
-            format!("{} values", image.len()),
-        )),
-    }
-}
-
-pub(crate) fn check_backward(executable: &Executable, sites: &[SiteParameters]) -> Result<()> {
-    let trainable = executable.trainable_sites();
-    let mut all = sites.iter().zip(trainable);
-    if all.any(|(site, trainable)| site.is_trained() && !trainable) {
-        let node = executable.first_obstacle().unwrap_or_default().to_owned();
-        return Err(LearningError::NoBackwardPass { node });
-    }
-    Ok(())
 }
