@@ -170,13 +170,13 @@ impl Plan {
                     }
                 }
                 Op::Unflatten => StepKind::Unflatten,
-                op => match Plain::new(op, device)? {
-                    Some(plain) => StepKind::Plain(plain),
-                    None => {
+                op => {
+                    let Some(plain) = Plain::new(op, device)? else {
                         let reason = format!("the training network has no {}", op.name());
                         return Err(node_error(&node.name, &reason));
-                    }
-                },
+                    };
+                    StepKind::Plain(plain)
+                }
             };
             steps.push(Step {
                 name: node.name.clone(),
