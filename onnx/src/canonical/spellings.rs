@@ -11,6 +11,7 @@ const SIXTH: f32 = 1.0 / 6.0;
 impl Work {
     /// Replaces an activation that is written out by the activation.
     pub(super) fn activation(&mut self, index: usize) -> bool {
+        self.split_shift(index);
         let Some((name, absorbed, op, input)) = self.find_activation(index) else {
             return false;
         };
@@ -27,6 +28,70 @@ impl Work {
         self.replace(absorbed[0], &absorbed[1..], activation(format!("{name}.mul")));
         self.replace(index, &[], offset);
         true
+    }
+
+    /// Where the shift by 3 of a `HardSigmoid` that ends at `index` has a factor too, gives the factor a node: in a file they are two
+    /// nodes, of which only the second belongs to the activation.
+    fn split_shift(&mut self, index: usize) {
+        let Some(Node {
+            op: Op::ChannelAffine { scale, .. },
+            inputs,
+            ..
+        }) = self.node(index)
+        else {
+            return;
+        };
+        if !all(scale, SIXTH) {
+            return;
+        }
+        let Some(clip) = self.exclusive(inputs[0]) else { return };
+        let Some(Node {
+            op: Op::Activation(Activation::Clip { min: 0.0, max: 6.0 }),
+            inputs: clipped,
+            ..
+        }) = self.node(clip)
+        else {
+            return;
+        };
+        let Some(shift) = self.exclusive(clipped[0]) else {
+            return;
+        };
+        let Some(Node {
+            name,
+            op: Op::ChannelAffine { scale, bias },
+            inputs: shifted,
+        }) = self.node(shift)
+        else {
+            return;
+        };
+        if all(scale, 1.0) || !all(bias, 3.0) {
+            return;
+        }
+        let channels = scale.data().len();
+        let constant = |value: f32| Tensor::new(scale.shape(), vec![value; channels]);
+        let factor = Node {
+            name: format!("{name}.mul"),
+            op: Op::ChannelAffine {
+                scale: scale.clone(),
+                bias: constant(0.0),
+            },
+            inputs: shifted.clone(),
+        };
+        let (alpha, beta) = (SIXTH, 0.5);
+        let last = Node {
+            name: self.node(index).map(|node| node.name.clone()).unwrap_or_default(),
+            op: Op::Activation(Activation::HardSigmoid { alpha, beta }),
+            inputs: vec![ValueId::of_node(shift)],
+        };
+        let Some(offset) = self.offset(index) else {
+            self.replace(shift, &[], factor);
+            self.replace(index, &[clip], last);
+            return;
+        };
+        let name = format!("{}.mul", last.name);
+        self.replace(shift, &[], factor);
+        self.replace(clip, &[], Node { name, ..last });
+        self.replace(index, &[], offset);
     }
 
     /// What an affine leaves once its factor is part of an activation; `None` if nothing.

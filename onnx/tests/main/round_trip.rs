@@ -482,3 +482,39 @@ proptest! {
         prop_assert_eq!(read.digest(), written.digest());
     }
 }
+
+/// Found by the test above: scale and shift before a clip are one node here and two in a file, where only the shift belongs to the
+/// activation.
+#[test]
+fn a_scaled_shift_before_a_hard_sigmoid_is_the_same_backbone_again() {
+    for offset in [0.0, 0.25] {
+        let affine = |scale: f32, bias: f32| Op::ChannelAffine {
+            scale: Tensor::new([3], vec![scale; 3]),
+            bias: Tensor::new([3], vec![bias; 3]),
+        };
+        let clip = Op::Activation(Activation::Clip { min: 0.0, max: 6.0 });
+        let ops = [
+            affine(-0.5, 3.0),
+            clip,
+            affine(1.0 / 6.0, offset),
+            Op::GlobalAveragePool,
+            Op::Flatten,
+        ];
+        let nodes = ops.into_iter().enumerate().map(|(index, op)| Node {
+            name: format!("n{index}"),
+            op,
+            inputs: vec![ValueId(index)],
+        });
+        let graph = Graph {
+            input_channels: 3,
+            nodes: nodes.collect(),
+            features: ValueId(5),
+        };
+        let written = backbone(graph, Some(head(3, 2)));
+        let read = Backbone::from_bytes(&written.to_bytes(), "memory").unwrap();
+        assert_eq!(read, written, "offset {offset}");
+        assert_eq!(read.digest(), written.digest());
+        let hard = |node: &Node| matches!(node.op, Op::Activation(Activation::HardSigmoid { .. }));
+        assert!(written.graph().nodes.iter().any(hard), "offset {offset}");
+    }
+}
