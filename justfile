@@ -39,7 +39,8 @@ bench-networks python="~/.cache/clr/bench-venv/bin/python" folder="target/bench-
     "$python" $tool export "$folder"
     cargo build --release --locked --bin clr
     clr=${CARGO_TARGET_DIR:-target}/release/clr
-    # A network that fails is listed in the table's notes.
+    rm -f "$folder"/*.json
+    # A network that fails is listed in the notes below the tables.
     mapfile -t files < <("$python" $tool files inference "$folder")
     "$clr" bench --python "$python" --measure inference --recipes linear --threads 1 --rounds {{rounds}} \
         --backbone "${files[@]}" -o "$folder/inference.json" >&2 || true

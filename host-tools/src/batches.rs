@@ -1,11 +1,11 @@
-//! The training network's answers for picture files, a batch at a time: how evaluation uses a GPU.
+//! Logits of image files by the training network, a batch at a time: how evaluation uses a GPU.
 
 use std::path::PathBuf;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use clr_adapters::Adapter;
 use clr_onnx::{Backbone, ImageError, Preprocess as _};
-use clr_training::Network;
+use clr_training::{Executor, Images, Network};
 use rayon::prelude::*;
 
 const BATCH: usize = 32;
@@ -18,9 +18,10 @@ pub(crate) fn answers(
     files: &[PathBuf],
     progress: impl Fn(usize),
 ) -> anyhow::Result<Vec<Result<Vec<f32>, ImageError>>> {
-    let network = Network::from_adapter(backbone, adapter, device)?;
+    let executor = Executor::new(backbone, device)?;
+    let network = Network::from_adapter(backbone, adapter)?;
     let preprocessing = &adapter.header.preprocessing;
-    let (height, width) = (preprocessing.height as usize, preprocessing.width as usize);
+    let size = [preprocessing.height as usize, preprocessing.width as usize];
     let mut answers = Vec::with_capacity(files.len());
     for batch in files.chunks(BATCH) {
         let inputs: Vec<Result<Vec<f32>, ImageError>> = batch
@@ -31,8 +32,8 @@ pub(crate) fn answers(
         let mut rows = if read.is_empty() {
             Vec::new()
         } else {
-            let x = Tensor::from_vec(read.concat(), (read.len(), 3, height, width), device)?;
-            network.logits(&x)?.to_vec2::<f32>()?
+            let values = &read.concat();
+            executor.logits(&network, Images { values, size })?
         }
         .into_iter();
         answers.extend(

@@ -11,7 +11,6 @@ use crate::commands;
 #[command(
     name = "clr",
     version,
-    about,
     max_term_width = 100,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 two engines disagree, 4 a download failed or is not \

@@ -10,7 +10,6 @@ use std::{error::Error, fs, path::Path, process::ExitCode};
 
 use clr_adapters::{Adapter, Head, Header, Provenance, Recipe, SiteWeights};
 use clr_onnx::{Backbone, HeadPart, export, identity_adapter, merge, reprogram};
-use prost::Message as _;
 
 const CLASSES: usize = 7;
 
@@ -59,7 +58,7 @@ fn run(model: &Path, folder: &Path, recipes: &[String]) -> Result<(), Box<dyn Er
                 ("merge", merge(&backbone, &adapter, size)?),
             ];
             for (what, model) in models {
-                fs::write(folder.join(format!("{name}-{kind}-{what}.onnx")), model.encode_to_vec())?;
+                fs::write(folder.join(format!("{name}-{kind}-{what}.onnx")), model.to_bytes())?;
             }
         }
     }

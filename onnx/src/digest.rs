@@ -169,7 +169,9 @@ impl Encoder {
             }
             Op::Crop { start, size, step } => {
                 self.tag(16);
-                [start, size, step].into_iter().for_each(|pair| self.numbers(pair));
+                for pair in [start, size, step] {
+                    self.numbers(pair);
+                }
             }
             Op::LayerNorm { scale, bias, epsilon } => {
                 self.tag(17);
@@ -239,7 +241,9 @@ impl Encoder {
             }
             ResizeTarget::Scale(scale) => {
                 self.tag(1);
-                scale.into_iter().for_each(|factor| self.float(factor));
+                for factor in scale {
+                    self.float(factor);
+                }
             }
         }
         self.tag(match resize.mode {

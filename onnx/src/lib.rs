@@ -16,6 +16,7 @@ mod missing;
 mod opaque;
 mod preprocess;
 mod program;
+#[doc(hidden)]
 pub mod proto;
 mod resize;
 mod rewrite;
@@ -42,7 +43,8 @@ pub use preprocess::{
 pub use program::{ConvStep, Program, Step, StepOp};
 pub use resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding, Taps};
 pub use rewrite::{
-    HeadPart, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge, reprogram,
+    HeadPart, OnnxModel, Parameter, ParameterSource, Reprogrammed, check_adapter, export, identity_adapter, merge,
+    reprogram,
 };
 pub use shape::Shape;
 pub use sites::SiteInfo;

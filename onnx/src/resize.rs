@@ -132,14 +132,13 @@ impl Coordinates {
         let place = place as f32;
         let half_pixel = (place + 0.5) / scale - 0.5;
         match self {
-            Self::HalfPixel => half_pixel,
             Self::HalfPixelSymmetric => {
                 let adjustment = output as f32 / (scale * input as f32);
                 let centre = input as f32 / 2.0;
                 centre * (1.0 - adjustment) + half_pixel
             }
             Self::PytorchHalfPixel | Self::AlignCorners if output <= 1 => 0.0,
-            Self::PytorchHalfPixel => half_pixel,
+            Self::HalfPixel | Self::PytorchHalfPixel => half_pixel,
             Self::AlignCorners => place * (input as f32 - 1.0) / (output as f32 - 1.0),
             Self::Asymmetric => place / scale,
         }

@@ -75,7 +75,10 @@ pub(crate) fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
         (Op::Conv(conv), &[Shape::Map(input)]) => convolve(conv, input)?,
         (Op::BatchNorm(norm), &[input]) => per_channel("norm", norm.scale.data().len(), input)?,
         (Op::PRelu { slope }, &[input]) => per_channel("slope", slope.data().len(), input)?,
-        (Op::ChannelAffine { scale, .. }, &[input]) => per_channel("scale", scale.data().len(), input)?,
+        (Op::ChannelAffine { scale, .. } | Op::LayerNorm { scale, .. }, &[input])
+        | (Op::GroupNorm { scale, .. } | Op::GlobalResponseNorm { scale, .. }, &[input @ Shape::Map(_)]) => {
+            per_channel("scale", scale.data().len(), input)?
+        }
         (Op::Activation(_), &[input]) => input,
         (Op::Add | Op::Mul, &[left, right]) => broadcast(left, right)?,
         (Op::Concat, inputs) => concat(inputs)?,
@@ -114,10 +117,6 @@ pub(crate) fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
                 }
             }
             Shape::Map([channels, size[0], size[1]])
-        }
-        (Op::LayerNorm { scale, .. }, &[input]) => per_channel("scale", scale.data().len(), input)?,
-        (Op::GroupNorm { scale, .. } | Op::GlobalResponseNorm { scale, .. }, &[input @ Shape::Map(_)]) => {
-            per_channel("scale", scale.data().len(), input)?
         }
         (Op::ChannelConv { kernel, pads, .. }, &[input @ (Shape::Vector(channels) | Shape::Map([channels, 1, 1]))]) => {
             let outputs = (channels + pads[0] + pads[1] + 1).checked_sub(kernel.data().len());

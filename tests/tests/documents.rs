@@ -100,7 +100,7 @@ fn every_document_that_the_code_names_exists() {
                 .find(|c: char| !(c.is_alphanumeric() || "/-_.".contains(c)))
                 .unwrap_or(rest.len());
             let name = rest[..end].trim_end_matches('.');
-            if name.ends_with(".md") && !root().join(name).exists() {
+            if Path::new(name).extension().is_some_and(|kind| kind == "md") && !root().join(name).exists() {
                 broken.push(format!("{}: {name}", source.display()));
             }
         }

@@ -4,16 +4,17 @@ use candle_core::{Device, Tensor};
 use clr_adapters::Recipe;
 use clr_engine::{Engine, EngineOptions};
 use clr_onnx::{Architecture, Backbone, Preprocess as _, identity_adapter};
-use clr_training::Network;
+use clr_training::{CandleBackbone, Network};
 
 use crate::fixtures::{SIDE, backbone, lite0, picture, random_adapter, relative_difference};
 
 fn candle_logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, input: &[f32]) -> Vec<f32> {
-    let network = Network::from_adapter(backbone, adapter, &Device::Cpu).unwrap();
+    let network = Network::from_adapter(backbone, adapter).unwrap();
+    let candle = CandleBackbone::new(backbone, &Device::Cpu).unwrap();
     let side = SIDE as usize;
     let x = Tensor::from_slice(input, (1, 3, side, side), &Device::Cpu).unwrap();
-    network
-        .logits_in_candle(&x)
+    candle
+        .logits(&network, &x)
         .unwrap()
         .flatten_all()
         .unwrap()

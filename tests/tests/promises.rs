@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     process::Command,
 };
 
@@ -17,7 +18,7 @@ pub(crate) fn check_document(name: &str, document: &Value) {
     let mut text = format!("schema: {}\n", document["schema"]);
     for (key, kinds) in types.iter().filter(|(key, _)| *key != ".schema") {
         let kinds: Vec<&str> = kinds.iter().copied().collect();
-        text.push_str(&format!("{}: {}\n", key.trim_start_matches('.'), kinds.join(" | ")));
+        writeln!(text, "{}: {}", key.trim_start_matches('.'), kinds.join(" | ")).unwrap();
     }
     compare(&format!("json-{name}"), &text);
 }
@@ -31,7 +32,9 @@ pub(crate) fn check_help(name: &str, program: &dyn Fn() -> Command) {
         assert!(output.status.success(), "{name} {}", command.join(" "));
         let help = String::from_utf8(output.stdout).unwrap();
         let title = [&[name.to_owned()], &command[..]].concat().join(" ");
-        text.push_str(&format!("===== {title} --help\n{help}\n"));
+        // The tests run the program under another name.
+        let help = help.replace("clr-under-test", name);
+        writeln!(text, "===== {title} --help\n{help}").unwrap();
         let inner = commands(&help).into_iter().rev();
         waiting.extend(inner.map(|inner| [&command[..], &[inner]].concat()));
     }
@@ -53,7 +56,9 @@ fn collect(path: &str, value: &Value, types: &mut BTreeMap<String, BTreeSet<&'st
         Value::Number(_) => "number",
         Value::String(_) => "string",
         Value::Array(elements) => {
-            types.entry(format!("{path}[]")).or_default();
+            if elements.is_empty() {
+                types.entry(format!("{path}[]")).or_default().insert("(empty)");
+            }
             for element in elements {
                 collect(&format!("{path}[]"), element, types);
             }

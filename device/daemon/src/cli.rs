@@ -34,12 +34,11 @@ use super::{
 /// Exit code where the program that reads the answers has gone.
 const READER_GONE: u8 = 4;
 
-/// The device's part of CLR: classifies a live source, takes signed adapters, switches tasks between two frames.
+/// Classify a live source with one frozen network and many tasks; accept signed adapters
 #[derive(Debug, Parser)]
 #[command(
     name = "clr-device",
     version,
-    about,
     max_term_width = 100,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the device refused, 4 the reader of the results \

@@ -26,7 +26,7 @@ fn latency(criterion: &mut Criterion) {
             let mut group = criterion.benchmark_group(format!("{}/{recipe}", architecture.name()));
             for kernels in [Kernels::Fused, Kernels::Tract] {
                 for threads in [1, 2] {
-                    let options = EngineOptions { threads, kernels };
+                    let options = EngineOptions::default().with_threads(threads).with_kernels(kernels);
                     let engine = Engine::new(backbone.clone(), options).expect("the engine starts");
                     let resident = engine.prepare(&adapter).expect("the adapter fits");
                     let id = BenchmarkId::new(format!("{kernels:?}"), format!("{threads} threads"));

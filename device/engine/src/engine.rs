@@ -22,6 +22,7 @@ use crate::{
 
 /// How an engine computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EngineOptions {
     /// Threads per picture. 1 computes on the calling thread; more start a pool of the engine's own, shared by all
     /// callers; 0 takes as many as the machine has cores. Answers do not depend on it, to the bit.
@@ -36,6 +37,22 @@ impl Default for EngineOptions {
             threads: 1,
             kernels: Kernels::Fused,
         }
+    }
+}
+
+impl EngineOptions {
+    /// Sets the number of threads per image; 0 takes as many as the machine has cores.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets the executor.
+    #[must_use]
+    pub fn with_kernels(mut self, kernels: Kernels) -> Self {
+        self.kernels = kernels;
+        self
     }
 }
 

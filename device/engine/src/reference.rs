@@ -1,11 +1,10 @@
 //! tract's plan of the reprogrammed ONNX graph: the reference that the runtime's program is compared with, and the executor of
 //! backbones with an operator that the runtime lacks.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use clr_adapters::{Adapter, Recipe};
 use clr_onnx::{Backbone, HeadPart, Parameter, reprogram};
-use prost::Message as _;
 use rayon::ThreadPool;
 use tract_onnx::{
     prelude::{
@@ -46,14 +45,15 @@ impl Reference {
         pool: Option<Arc<ThreadPool>>,
     ) -> Result<Self, EngineError> {
         let mut reprogrammed = reprogram(backbone, recipe, HeadPart::Features, size)?;
-        rename(&mut reprogrammed);
+        // tract calls a convolution's bias `{node}.bias`, which is what the rewrite calls the site's.
+        reprogrammed.rename_parameters(|index| format!("adapter/{index}"));
         let channels = backbone.graph().input_channels;
         let options = RunOptions {
             executor: Some(pool.map_or(Executor::SingleThread, Executor::MultiThread)),
             ..RunOptions::default()
         };
         let build = || {
-            let bytes = reprogrammed.model.encode_to_vec();
+            let bytes = reprogrammed.model.to_bytes();
             let mut model = tract_onnx::onnx().model_for_read(&mut bytes.as_slice())?;
             let image: InferenceFact = DatumType::F32.fact([1, channels, size[0], size[1]]).into();
             model.set_input_fact(0, image)?;
@@ -94,26 +94,5 @@ impl Reference {
             Ok(outputs[0].try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
         };
         run().map_err(|error: tract_onnx::prelude::TractError| EngineError::plan(error))
-    }
-}
-
-/// Gives the adapter's inputs names that tract does not make up itself: it calls a convolution's bias `{node}.bias`,
-/// which is what the rewrite calls the site's.
-fn rename(reprogrammed: &mut clr_onnx::Reprogrammed) {
-    let names: HashMap<&str, String> = reprogrammed
-        .parameters
-        .iter()
-        .enumerate()
-        .map(|(index, it)| (it.name.as_str(), format!("adapter/{index}")))
-        .collect();
-    let Some(graph) = &mut reprogrammed.model.graph else {
-        return;
-    };
-    let inputs = graph.input.iter_mut().filter_map(|input| input.name.as_mut());
-    let reads = graph.node.iter_mut().flat_map(|node| &mut node.input);
-    for name in inputs.chain(reads) {
-        if let Some(new) = names.get(name.as_str()) {
-            name.clone_from(new);
-        }
     }
 }

@@ -6,7 +6,8 @@ use clr_onnx::Backbone;
 pub(crate) use crate::seeded::{Random, adapter, backbone};
 
 pub(crate) fn engine(backbone: Backbone, threads: usize, kernels: Kernels) -> Engine {
-    Engine::new(backbone, EngineOptions { threads, kernels }).expect("the engine starts")
+    let options = EngineOptions::default().with_threads(threads).with_kernels(kernels);
+    Engine::new(backbone, options).expect("the engine starts")
 }
 
 /// A preprocessed picture of the backbone's size.

@@ -1,6 +1,6 @@
 //! What moves or mixes channels: gathering, the 1-D convolution along the channels, softmax over groups.
 //!
-//! Channel `c` of a value stands in block `c / 16`, lane `c % 16`. Lanes beyond the channels are not read and are written
+//! Channel `c` of a value is in block `c / 16`, lane `c % 16`. Lanes beyond the channels are not read and are written
 //! as zero.
 
 use crate::{

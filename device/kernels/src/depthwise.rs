@@ -1,6 +1,7 @@
-//! The depthwise convolution on one block of 16 channels: a backbone's own depthwise convolution, or a CLR layer.
+//! The depthwise convolution on one block of 16 channels: a backbone's own depthwise convolution, or a CLR layer; and
+//! the convolution of groups that share a block evenly.
 //!
-//! Input rows `[Wp, 16]` with their zero border, taps `[kh · kw][16]`, output rows `[W, 16]`.
+//! Input rows `[Wp, 16]` with their zero border, taps `[kh · kw][group i][16 o]`, output rows `[W, 16]`.
 
 use super::{
     rows::{AFFINE_PARAMETERS, Bounds},
@@ -16,8 +17,10 @@ pub(crate) struct Depthwise<'a> {
     pub input: &'a [f32],
     /// From one input row to the next, in f32.
     pub pitch: usize,
-    /// `[kh · kw][16]`.
+    /// `[kh · kw][group i][16 o]`.
     pub taps: &'a [f32],
+    /// Channels of a group, in and out: 1, 2, 4 or 8.
+    pub group: usize,
     /// Rows, columns.
     pub kernel: [usize; 2],
     /// Rows, columns.
@@ -52,7 +55,7 @@ pub(crate) fn depthwise(level: Level, rows: Depthwise<'_>) {
         + ((rows.width - 1) * stride[1] + (kernel[1] - 1) * dilation[1] + 1) * LANES;
     let out = (rows.rows - 1) * rows.out_pitch + rows.width * LANES;
     assert!(rows.input.len() >= last && rows.out.len() >= out);
-    assert_eq!(rows.taps.len(), kernel[0] * kernel[1] * LANES);
+    assert_eq!(rows.taps.len(), kernel[0] * kernel[1] * rows.group * LANES);
     assert!(rows.start.is_none_or(|start| start.len() == LANES));
     assert!(rows.affine.is_none_or(|affine| affine.len() == AFFINE_PARAMETERS));
     assert!(rows.residual.is_none_or(|residual| residual.len() >= out));
@@ -77,6 +80,13 @@ impl Kernel for Depthwise<'_> {
             low: s.splat(self.bounds.low),
             high: s.splat(self.bounds.high),
         };
+        match self.group {
+            1 => {}
+            2 => return rows.groups::<2>(&mut self),
+            4 => return rows.groups::<4>(&mut self),
+            8 => return rows.groups::<8>(&mut self),
+            width => unreachable!("a group of {width} channels is not narrow"),
+        }
         match (kernel, stride, dilation) {
             ([3, 3], 1, 1) => rows.square::<3, 1>(&mut self),
             ([3, 3], 2, 1) => rows.square::<3, 2>(&mut self),
@@ -153,6 +163,60 @@ impl<S: Simd> Rows<'_, S> {
             }
         }
         self.finish(sums, at + x, &mut out[x..x + P]);
+    }
+
+    /// Groups of WIDTH channels: every sum takes WIDTH inputs per tap.
+    #[inline(always)]
+    fn groups<const WIDTH: usize>(&self, of: &mut Depthwise<'_>) {
+        // As many pixels side by side as have room for their inputs and sums.
+        if S::REGISTERS >= 32 {
+            self.group_rows::<WIDTH, 8>(of);
+        } else {
+            self.group_rows::<WIDTH, 3>(of);
+        }
+    }
+
+    #[inline(always)]
+    fn group_rows<const WIDTH: usize, const P: usize>(&self, of: &mut Depthwise<'_>) {
+        for y in 0..of.rows {
+            let mut x = 0;
+            while x + P <= of.width {
+                self.group_pixels::<WIDTH, P>(of, y, x);
+                x += P;
+            }
+            while x < of.width {
+                self.group_pixels::<WIDTH, 1>(of, y, x);
+                x += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn group_pixels<const WIDTH: usize, const P: usize>(&self, of: &mut Depthwise<'_>, y: usize, x: usize) {
+        let s = self.simd;
+        let pitch = of.pitch / LANES;
+        let input = of.input.as_chunks::<LANES>().0;
+        let mut taps = vectors(of.taps).chunks_exact(WIDTH);
+        let mut sums = [self.start; P];
+        for row in 0..of.kernel[0] {
+            let line = &input[(y * of.stride[0] + row * of.dilation[0]) * pitch + x * of.stride[1]..];
+            for column in 0..of.kernel[1] {
+                let line = &line[column * of.dilation[1]..];
+                let mut values = [s.zero(); P];
+                for pixel in 0..P {
+                    values[pixel] = s.load(&line[pixel * of.stride[1]]);
+                }
+                let Some(weights) = taps.next() else { continue };
+                for index in 0..WIDTH {
+                    let weight = s.load(&weights[index]);
+                    for pixel in 0..P {
+                        sums[pixel] = sums[pixel].fma(values[pixel].repeat::<WIDTH>(index), weight);
+                    }
+                }
+            }
+        }
+        let at = y * of.out_pitch / LANES + x;
+        self.finish(sums, at, &mut of.out.as_chunks_mut().0[at..at + P]);
     }
 
     /// Any kernel, stride and dilation.

@@ -35,7 +35,7 @@ pub enum Broadcast {
     Pixels,
 }
 
-/// `out = left ∘ right`, clamped. `right` has the shape of `left` or one value per channel, as its length tells;
+/// `out = left ∘ right`, clamped. `right` has the shape of `left` or one value per channel: its length decides;
 /// `plane` is the number of values per block of `left`.
 pub fn binary(level: Level, op: Binary, left: &[f32], right: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
     let broadcast = if left.len() == right.len() {

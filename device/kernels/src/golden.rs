@@ -1,12 +1,13 @@
-//! Answers recorded before the kernels were rewritten on safe vectors: a change of the code may not change a bit.
+//! Results recorded before the kernels were rewritten on safe vectors: results must stay bit-identical.
 
 use std::sync::Arc;
 
 use clr_onnx::{Conv, Padding, Tensor};
 
 use crate::{
+    Arena, Binary, Bounds, ConvGradient, Form, LANES, Level, PackedConv, Post, Site, affine_forward, affine_gradient,
+    binary, block_channels, clamp_gradient, clr_forward, clr_gradient, dense, global_average, pack_parameters, prelu,
     tests::{Case, Map, Random, cases},
-    *,
 };
 
 /// FNV-1a over the bits.
@@ -147,7 +148,7 @@ fn the_rest(level: Level, digest: &mut Digest) {
 }
 
 #[test]
-fn answers_are_those_of_the_first_kernels_to_the_bit() {
+fn results_are_bit_identical_to_the_first_kernels() {
     if cfg!(miri) {
         return;
     }

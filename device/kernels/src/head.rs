@@ -22,7 +22,7 @@ impl Kernel for Dense<'_> {
         let length = self.x.len();
         let (xs, x_rest) = self.x.as_chunks::<LANES>();
         let (steps, _) = xs.as_chunks::<4>();
-        // Values behind the last whole step of four vectors are summed one by one.
+        // Values after the last complete step of four vectors are summed one by one.
         let rest = steps.len() * 4 * LANES;
         let x_rest = &self.x[length - x_rest.len() - (xs.len() - steps.len() * 4) * LANES..];
         for (index, (out, &bias)) in self.out.iter_mut().zip(self.bias).enumerate() {

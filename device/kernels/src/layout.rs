@@ -88,7 +88,7 @@ pub fn pad(x: &[f32], size: [usize; 2], pads: [usize; 4], value: f32, out: &mut 
     }
 }
 
-/// `[C, P]` to `[⌈C / 16⌉, P, 16]`: the way back of [`unblock`], and the gradient of flattening a map. The lanes beyond
+/// `[C, P]` to `[⌈C / 16⌉, P, 16]`: the inverse of [`unblock`], and the gradient of flattening a map. The lanes beyond
 /// `channels` are zero.
 pub fn block_planes(planes: &[f32], channels: usize, out: &mut [f32]) {
     let pixels = planes.len() / channels;

@@ -32,8 +32,13 @@ pub(crate) enum Weights {
         /// Channels per input block: 16, or the picture's own three.
         lanes: usize,
     },
-    /// One filter per channel: `[C / 16][kh · kw][16]`.
-    Depthwise(Vec<f32>),
+    /// Groups of `width` channels in and out, which divides 16 (1: depthwise): `[C / 16][kh · kw][width i][16 o]`.
+    Narrow {
+        /// All blocks, one after another.
+        taps: Vec<f32>,
+        /// Channels of a group.
+        width: usize,
+    },
     /// 3×3 filters transformed by Winograd's algorithm: `[O / 16][36][I][16]`.
     Winograd(Vec<f32>),
 }
@@ -65,15 +70,46 @@ impl Form {
     }
 }
 
-/// The input blocks of one output block.
+/// The input channels that one output block reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reads {
     /// The first input block.
     pub first: usize,
     /// The number of input blocks.
     pub blocks: usize,
+    /// Channels of the first block that are not read.
+    pub skip: usize,
+    /// Channels of the last block up to the last one read.
+    pub last: usize,
     /// Where the weights start in the data.
     pub offset: usize,
+}
+
+impl Reads {
+    /// For the output block whose first channel is `out`, of a convolution of `out_channels` in groups of `[out, in]` channels.
+    fn new(out: usize, out_channels: usize, [out_group, in_group]: [usize; 2], lanes: usize, offset: usize) -> Self {
+        let last_out = (out + LANES).min(out_channels) - 1;
+        let (start, end) = (out / out_group * in_group, (last_out / out_group + 1) * in_group);
+        let first = start / lanes;
+        let blocks = end.div_ceil(lanes) - first;
+        Self {
+            first,
+            blocks,
+            skip: start % lanes,
+            last: end - (first + blocks - 1) * lanes,
+            offset,
+        }
+    }
+
+    /// The number of input channels.
+    pub(crate) fn channels(&self, lanes: usize) -> usize {
+        (self.blocks - 1) * lanes + self.last - self.skip
+    }
+}
+
+/// The width of groups of as many channels in as out that share a block evenly.
+fn narrow(group: usize, out_channels: usize, per_group: usize) -> Option<usize> {
+    (group > 1 && per_group * group == out_channels && [1, 2, 4, 8].contains(&per_group)).then_some(per_group)
 }
 
 impl PackedConv {
@@ -83,9 +119,11 @@ impl PackedConv {
         let per_group = conv.weight.shape()[1];
         let in_channels = per_group * conv.group;
         let weights = match form {
-            Form::Picture => pack_dense(conv, in_channels, in_channels),
-            Form::Direct if conv.group == out_channels && per_group == 1 && conv.group > 1 => pack_depthwise(conv),
-            Form::Direct => pack_dense(conv, in_channels, LANES),
+            Form::Picture => pack_dense(conv, in_channels),
+            Form::Direct => match narrow(conv.group, out_channels, per_group) {
+                Some(width) => pack_narrow(conv, width),
+                None => pack_dense(conv, LANES),
+            },
             Form::Winograd => Weights::Winograd(transform_weights(conv)),
         };
         Self {
@@ -101,16 +139,7 @@ impl PackedConv {
     /// Bytes that the weights of `conv` would take when packed, without packing them.
     pub fn bytes_of(conv: &Conv, form: Form) -> usize {
         let (out_channels, per_group) = (conv.channels(), conv.weight.shape()[1]);
-        let inputs = if conv.group == out_channels && per_group == 1 && conv.group > 1 {
-            1
-        } else {
-            // Groups narrower than a block are filled up with zeros.
-            per_group
-                * LANES
-                    .div_ceil((out_channels / conv.group.max(1)).max(1))
-                    .min(conv.group.max(1))
-        };
-        packed_bytes(out_channels, inputs, conv.kernel(), form == Form::Winograd)
+        packed_bytes(out_channels, per_group, conv.group, conv.kernel(), form)
     }
 
     /// Blocks of 16 output channels.
@@ -120,32 +149,54 @@ impl PackedConv {
 
     /// Bytes of the packed weights.
     pub fn bytes(&self) -> usize {
-        let (Weights::Dense { data, .. } | Weights::Depthwise(data) | Weights::Winograd(data)) = &self.weights;
+        let (Weights::Dense { data, .. } | Weights::Narrow { taps: data, .. } | Weights::Winograd(data)) =
+            &self.weights;
         size_of_val(data.as_slice())
     }
 }
 
-/// Bytes of filters that read `inputs` channels each.
-pub(crate) fn packed_bytes(out_channels: usize, inputs: usize, kernel: [usize; 2], winograd: bool) -> usize {
-    let taps = if winograd { 36 } else { kernel[0] * kernel[1] };
-    out_channels.div_ceil(LANES) * LANES * taps * inputs * size_of::<f32>()
+/// Bytes of the packed weights of a convolution to `out_channels`, each from `per_group` channels of its group.
+pub(crate) fn packed_bytes(
+    out_channels: usize,
+    per_group: usize,
+    group: usize,
+    kernel: [usize; 2],
+    form: Form,
+) -> usize {
+    let taps = if form == Form::Winograd {
+        36
+    } else {
+        kernel[0] * kernel[1]
+    };
+    let groups = [out_channels / group, per_group];
+    let blocks = (0..out_channels).step_by(LANES);
+    let channels: usize = match narrow(group, out_channels, per_group) {
+        Some(width) if form == Form::Direct => blocks.map(|_| width).sum(),
+        _ => blocks
+            .map(|out| Reads::new(out, out_channels, groups, LANES, 0).channels(LANES))
+            .sum(),
+    };
+    channels * taps * LANES * size_of::<f32>()
 }
 
-fn pack_depthwise(conv: &Conv) -> Weights {
+fn pack_narrow(conv: &Conv, width: usize) -> Weights {
     let [rows, columns] = conv.kernel();
-    let taps = rows * columns;
-    let mut data = vec![0.0; conv.channels().div_ceil(LANES) * taps * LANES];
-    for (channel, filter) in conv.weight.data().chunks_exact(taps).enumerate() {
-        for (tap, &weight) in filter.iter().enumerate() {
-            data[(channel / LANES * taps + tap) * LANES + channel % LANES] = weight;
+    let count = rows * columns;
+    let mut taps = vec![0.0; conv.channels().div_ceil(LANES) * count * width * LANES];
+    for (channel, filters) in conv.weight.data().chunks_exact(count * width).enumerate() {
+        for (input, filter) in filters.chunks_exact(count).enumerate() {
+            for (tap, &weight) in filter.iter().enumerate() {
+                let at = ((channel / LANES * count + tap) * width + input) * LANES;
+                taps[at + channel % LANES] = weight;
+            }
         }
     }
-    Weights::Depthwise(data)
+    Weights::Narrow { taps, width }
 }
 
-fn pack_dense(conv: &Conv, in_channels: usize, lanes: usize) -> Weights {
+fn pack_dense(conv: &Conv, lanes: usize) -> Weights {
     let out_channels = conv.channels();
-    let (out_group, in_group) = (out_channels / conv.group, conv.weight.shape()[1]);
+    let groups @ [out_group, in_group] = [out_channels / conv.group, conv.weight.shape()[1]];
     let [rows, columns] = conv.kernel();
     let taps = rows * columns;
     let weight = conv.weight.data();
@@ -153,15 +204,12 @@ fn pack_dense(conv: &Conv, in_channels: usize, lanes: usize) -> Weights {
     let mut reads = Vec::new();
     for first_out in (0..out_channels).step_by(LANES) {
         let last_out = (first_out + LANES).min(out_channels) - 1;
-        let first = first_out / out_group * in_group / lanes;
-        let end = ((last_out / out_group + 1) * in_group).div_ceil(lanes);
-        reads.push(Reads {
-            first,
-            blocks: end - first,
-            offset: data.len(),
-        });
-        for block in first..end {
-            let inputs = (block * lanes)..((block + 1) * lanes).min(in_channels);
+        let read = Reads::new(first_out, out_channels, groups, lanes, data.len());
+        let start = read.first * lanes + read.skip;
+        let end = start + read.channels(lanes);
+        reads.push(read);
+        for block in read.first..read.first + read.blocks {
+            let inputs = (block * lanes).max(start)..((block + 1) * lanes).min(end);
             for tap in 0..taps {
                 for input in inputs.clone() {
                     let at = data.len();

@@ -16,12 +16,12 @@ pub struct PixelMap {
     pub(crate) weighted: bool,
 }
 
-fn copy(from: usize) -> Option<Taps> {
-    Some(Taps {
+fn copy(from: usize) -> Taps {
+    Taps {
         low: from,
         high: from,
         weight: 0.0,
-    })
+    }
 }
 
 impl PixelMap {
@@ -49,7 +49,10 @@ impl PixelMap {
     /// Returns the map of a rectangle of `size` rows × columns that starts at `start` and takes every `step`-th (ONNX
     /// `Slice`).
     pub fn crop(input: [usize; 2], start: [usize; 2], size: [usize; 2], step: [usize; 2]) -> Self {
-        let axis = |axis: usize| (0..size[axis]).map(|at| copy(start[axis] + at * step[axis])).collect();
+        let axis = |axis: usize| {
+            let places = (0..size[axis]).map(|at| start[axis] + at * step[axis]);
+            places.map(|place| Some(copy(place))).collect()
+        };
         Self::new(input, [axis(0), axis(1)], 0.0)
     }
 
@@ -58,21 +61,20 @@ impl PixelMap {
     pub fn pad(input: [usize; 2], pads: [usize; 4], mode: PadMode) -> Self {
         let axis = |axis: usize| {
             let size = input[axis];
-            let source = |at: usize| match at.checked_sub(pads[axis]).filter(|at| *at < size) {
-                Some(inside) => copy(inside),
-                None => {
-                    let at = at as isize - pads[axis] as isize;
-                    match mode {
-                        PadMode::Constant(_) => None,
-                        PadMode::Edge => copy(at.clamp(0, size as isize - 1) as usize),
-                        PadMode::Wrap => copy(at.rem_euclid(size as isize) as usize),
-                        PadMode::Reflect => {
-                            let period = (2 * size as isize - 2).max(1);
-                            let at = at.rem_euclid(period);
-                            copy(at.min(period - at).min(size as isize - 1) as usize)
-                        }
+            let source = |at: usize| {
+                let (at, last) = (at as isize - pads[axis] as isize, size as isize - 1);
+                let place = match mode {
+                    _ if (0..=last).contains(&at) => at,
+                    PadMode::Constant(_) => return None,
+                    PadMode::Edge => at.clamp(0, last),
+                    PadMode::Wrap => at.rem_euclid(last + 1),
+                    PadMode::Reflect => {
+                        let period = (2 * last).max(1);
+                        let at = at.rem_euclid(period);
+                        at.min(period - at).min(last)
                     }
-                }
+                };
+                Some(copy(place as usize))
             };
             (0..size + pads[axis] + pads[axis + 2]).map(source).collect()
         };

@@ -49,7 +49,7 @@ impl Window {
 }
 
 impl PoolShape {
-    /// The rows (axis 0) or columns of the part of window `at` that lies inside the plane.
+    /// The rows (axis 0) or columns of the part of window `at` inside the plane.
     #[inline(always)]
     pub(crate) fn window(&self, axis: usize, at: usize) -> Window {
         let (start, pad, step) = (at * self.stride[axis], self.pads[axis], self.dilation[axis]);
@@ -83,7 +83,7 @@ impl PoolShape {
     }
 }
 
-/// Pools one block: `x [H, W, 16]` to `out [H', W', 16]`. A window that lies in the padding alone has the maximum −∞
+/// Pools one block: `x [H, W, 16]` to `out [H', W', 16]`. A window of padding alone has the maximum −∞
 /// and the mean 0.
 pub fn pool(level: Level, shape: &PoolShape, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), shape.input[0] * shape.input[1] * LANES);

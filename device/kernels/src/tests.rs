@@ -62,7 +62,7 @@ impl Map {
     }
 }
 
-fn convolve(x: &Map, conv: &Conv, pads: [usize; 4]) -> Map {
+pub(crate) fn convolve(x: &Map, conv: &Conv, pads: [usize; 4]) -> Map {
     let [kh, kw] = conv.kernel();
     let size = |axis: usize, k: usize| {
         (x.shape[axis + 1] + pads[axis] + pads[axis + 2] - (k - 1) * conv.dilation[axis] - 1) / conv.stride[axis] + 1
@@ -357,7 +357,7 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
                     activate(level, &mut want, smooth);
                     assert_eq!(
                         activated, want,
-                        "case {number}, {post:?}, {form:?}: the activation behind it"
+                        "case {number}, {post:?}, {form:?}: the fused activation"
                     );
                     answers.push(blocks);
                 }

@@ -4,7 +4,7 @@
 //! Input `[I / 16, H, W, 16]` (already padded), weights `[O / 16][I / 16][kh][kw][16 i][16 o]`, output
 //! `[O / 16, H, W, 16]`.
 
-use super::simd::{Kernel, LANES, Level, Simd, Vector};
+use super::simd::{Kernel, LANES, Level, Simd, Token, Vector};
 
 /// Output blocks per tile, at most.
 pub(crate) const MAX_BLOCKS: usize = 2;
@@ -30,6 +30,8 @@ pub(crate) struct Tile {
     pub lanes: usize,
     /// Channels in the last input block.
     pub last_lanes: usize,
+    /// Channels of the first input block that are not summed, and have no weights.
+    pub skip: usize,
     /// Rows and columns of the kernel.
     pub kernel: [usize; 2],
     /// From one input block to the next.
@@ -56,23 +58,23 @@ pub(crate) type TileFn = unsafe fn(Level, &Tile);
 
 /// The tile kernels of one shape class, by the number of pixels − 1, to be called with the same level.
 pub(crate) fn tiles(level: Level, blocks: usize, x_pixel: usize) -> &'static [TileFn] {
-    match level {
-        Level::Portable(_) => portable::find(blocks, x_pixel),
+    match level.token() {
+        Token::Portable(_) => portable::find(blocks, x_pixel),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2(_) => avx2::find(blocks, x_pixel),
+        Token::Avx2(_) => avx2::find(blocks, x_pixel),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(_) => avx512::find(blocks, x_pixel),
+        Token::Avx512(_) => avx512::find(blocks, x_pixel),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon(_) => neon::find(blocks, x_pixel),
+        Token::Neon(_) => neon::find(blocks, x_pixel),
     }
 }
 
 /// How many output blocks a tile takes at most: with 32 registers, two blocks of 12 pixels are what the compiler keeps
 /// in registers (with 14 it spills, at a third of the speed).
-pub(crate) const fn tile_blocks(level: Level) -> usize {
-    match level {
+pub(crate) fn tile_blocks(level: Level) -> usize {
+    match level.token() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(_) => 2,
+        Token::Avx512(_) => 2,
         _ => 1,
     }
 }
@@ -102,11 +104,12 @@ impl<const OB: usize, const PX: usize, const STEP: usize> Kernel for Sums<'_, OB
             let step = if STEP == 0 { t.x_pixel } else { STEP };
             let mut w = t.w;
             for block in 0..t.blocks {
+                let first = if block == 0 { t.skip } else { 0 };
                 let lanes = if block + 1 == t.blocks { t.last_lanes } else { t.lanes };
                 for row in 0..t.kernel[0] {
                     for column in 0..t.kernel[1] {
                         let x = t.x.add(block * t.x_block + row * t.x_row + column * t.x_tap);
-                        for lane in 0..lanes {
+                        for lane in first..lanes {
                             let mut weights = [s.zero(); OB];
                             for o in 0..OB {
                                 weights[o] = load(w.add(o * t.w_block));
@@ -153,7 +156,7 @@ macro_rules! level {
 
             unsafe fn run<const OB: usize, const PX: usize, const STEP: usize>(level: Level, tile: &Tile) {
                 #[allow(irrefutable_let_patterns, reason = "a target may have the portable level alone")]
-                if let Level::$level(simd) = level {
+                if let Token::$level(simd) = level.token() {
                     simd.run(Sums::<OB, PX, STEP>(tile));
                 }
             }

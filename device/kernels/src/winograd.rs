@@ -100,7 +100,7 @@ impl Kernel for Forward<'_> {
         let [rows, columns] = self.tiles;
         let (input, pitch) = (self.input.as_chunks().0, self.pitch / LANES);
         let mut points = vectors_mut(self.out).chunks_exact_mut(rows * columns);
-        let mut points: [&mut [[f32; LANES]]; POINTS] =
+        let points: [&mut [[f32; LANES]]; POINTS] =
             std::array::from_fn(|_| points.next().expect("36 points, by `forward`"));
         for row in 0..rows {
             let lines: [&[[f32; LANES]]; SPAN] = std::array::from_fn(|y| &input[(row * TILE + y) * pitch..][..pitch]);

@@ -61,6 +61,9 @@ pub struct FoldedNorm {
     pub bias: Vec<f32>,
 }
 
+/// From a site's index and its statistics to the norm to apply, with `1 / √(σ² + ε)` `[C]`.
+pub type NormOfSite<'a> = &'a mut dyn FnMut(usize, &ChannelStatistics) -> (FoldedNorm, Vec<f32>);
+
 /// The forward pass of a batch.
 pub struct BatchTape {
     images: Vec<Record<Vec<f32>>>,
@@ -100,13 +103,7 @@ impl Executable {
     /// statistics, and returns the norm to apply with `1 / √(σ² + ε)` `[C]`.
     ///
     /// With `keep` false nothing is recorded: [`Executable::backward_batch`] must not follow.
-    pub fn forward_batch(
-        &self,
-        images: &[&[f32]],
-        sites: &[BatchSite],
-        keep: bool,
-        norm: &mut dyn FnMut(usize, &ChannelStatistics) -> (FoldedNorm, Vec<f32>),
-    ) -> BatchTape {
+    pub fn forward_batch(&self, images: &[&[f32]], sites: &[BatchSite], keep: bool, norm: NormOfSite<'_>) -> BatchTape {
         let memory = &self.buffers;
         let mut tape = BatchTape {
             images: images.par_iter().map(|image| self.start_record(image)).collect(),
@@ -162,7 +159,7 @@ impl Executable {
         conv: &Convolution,
         multiplier: Option<&SiteParameters>,
         images: &mut [Record<Vec<f32>>],
-        norm: &mut dyn FnMut(usize, &ChannelStatistics) -> (FoldedNorm, Vec<f32>),
+        norm: NormOfSite<'_>,
     ) -> Applied {
         let (step, memory) = (&self.steps[index], &self.buffers);
         let length = self.lengths[step.output.0];
@@ -228,9 +225,9 @@ impl Executable {
             })
         };
         for &last in step.last_uses.iter().filter(|last| !read_back(**last)) {
-            images
-                .iter_mut()
-                .for_each(|record| release(&mut record.values, last, &self.buffers));
+            for record in images.iter_mut() {
+                release(&mut record.values, last, &self.buffers);
+            }
         }
     }
 

@@ -25,7 +25,7 @@ mod tape;
 mod training;
 mod weights;
 
-pub use batch::{BatchGradient, BatchSite, BatchTape, ChannelStatistics, FoldedNorm};
+pub use batch::{BatchGradient, BatchSite, BatchTape, ChannelStatistics, FoldedNorm, NormOfSite};
 pub use error::RuntimeError;
 pub use estimate::Footprint;
 pub use executable::{Executable, ExecutableOptions};

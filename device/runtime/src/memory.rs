@@ -37,7 +37,7 @@ pub(crate) struct Buffers(Mutex<Free<Vec<Vec<f32>>>>);
 /// Buffers not in use, by length, and the values of all.
 #[derive(Debug, Default)]
 struct Free<T> {
-    free: HashMap<usize, T>,
+    unused: HashMap<usize, T>,
     values: usize,
     peak: usize,
 }
@@ -67,7 +67,7 @@ impl Memory for Buffers {
     fn take(&self, length: usize) -> Vec<f32> {
         let found = {
             let mut pool = self.lock();
-            let found = pool.free.get_mut(&length).and_then(Vec::pop);
+            let found = pool.unused.get_mut(&length).and_then(Vec::pop);
             if found.is_none() {
                 pool.grow(length);
             }
@@ -77,12 +77,12 @@ impl Memory for Buffers {
     }
 
     fn give(&self, buffer: Vec<f32>) {
-        self.lock().free.entry(buffer.len()).or_default().push(buffer);
+        self.lock().unused.entry(buffer.len()).or_default().push(buffer);
     }
 
     fn trim(&self) {
         let mut pool = self.lock();
-        let free = std::mem::take(&mut pool.free);
+        let free = std::mem::take(&mut pool.unused);
         pool.values -= free
             .iter()
             .map(|(length, buffers)| length * buffers.len())
@@ -121,7 +121,7 @@ impl Memory for Counted {
 
     fn take(&self, length: usize) -> Length {
         let mut pool = self.0.borrow_mut();
-        match pool.free.get_mut(&length) {
+        match pool.unused.get_mut(&length) {
             Some(free) if *free > 0 => *free -= 1,
             _ => pool.grow(length),
         }
@@ -129,12 +129,12 @@ impl Memory for Counted {
     }
 
     fn give(&self, Length(length): Length) {
-        *self.0.borrow_mut().free.entry(length).or_default() += 1;
+        *self.0.borrow_mut().unused.entry(length).or_default() += 1;
     }
 
     fn trim(&self) {
         let mut pool = self.0.borrow_mut();
-        let free = std::mem::take(&mut pool.free);
+        let free = std::mem::take(&mut pool.unused);
         pool.values -= free.iter().map(|(length, buffers)| length * buffers).sum::<usize>();
     }
 }

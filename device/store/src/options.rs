@@ -3,6 +3,7 @@
 use clr_adapters::{Digest, Limits, SecretKey, Trust};
 
 /// Whom to trust, what to accept and how much to keep.
+#[non_exhaustive]
 pub struct StoreOptions {
     /// The digest of the backbone that all adapters must fit.
     pub backbone: Digest,
@@ -27,6 +28,27 @@ impl StoreOptions {
             caps: Caps::DEFAULT,
             device_key: None,
         }
+    }
+
+    /// Sets the keys that are trusted.
+    #[must_use]
+    pub fn with_trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Sets the caps on what the store keeps.
+    #[must_use]
+    pub fn with_caps(mut self, caps: Caps) -> Self {
+        self.caps = caps;
+        self
+    }
+
+    /// Sets the key that signs what the device tunes.
+    #[must_use]
+    pub fn with_device_key(mut self, key: SecretKey) -> Self {
+        self.device_key = Some(key);
+        self
     }
 }
 

@@ -3,14 +3,12 @@
 use std::{io, sync::Arc};
 
 use clr_adapters::Digest;
-use clr_store::{
-    Caps, Entry, LockError, Storage, StorageFile, StorageLock, Store, StoreError, StoreOptions, simulation::Disk,
-};
+use clr_store::{Caps, Entry, LockError, Storage, StorageFile, StorageLock, Store, StoreError, simulation::Disk};
 
 use crate::world::{NOW, confirmed, file, fresh, options};
 
 fn with_caps(disk: Arc<dyn Storage>, caps: Caps) -> Store {
-    Store::open(disk, StoreOptions { caps, ..options() }).unwrap()
+    Store::open(disk, options().with_caps(caps)).unwrap()
 }
 
 fn full<T: std::fmt::Debug>(result: Result<T, StoreError>) -> &'static str {

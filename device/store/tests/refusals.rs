@@ -1,7 +1,7 @@
 //! What is refused, with which error, and that nothing changes by it.
 
 use clr_adapters::{Digest, Encoding, Refusal, SecretKey, SignerClass, encode, sign};
-use clr_store::{Caps, Store, StoreError, StoreOptions};
+use clr_store::{Caps, Store, StoreError};
 
 use crate::world::{
     NOW, adapter, confirmed, confirmed_tuned, device, file, fresh, options, published, push, see, tuned,
@@ -243,7 +243,7 @@ fn a_key_that_is_no_longer_trusted_serves_nothing() {
     confirmed(&store, &file("birds", 1));
     drop(store);
     let trust = clr_adapters::Trust::default();
-    let strict = StoreOptions { trust, ..options() };
+    let strict = options().with_trust(trust);
     let store = Store::open(disk, strict).unwrap();
     let Err(error) = store.serving("birds") else {
         panic!("served")
@@ -272,7 +272,7 @@ fn examples_tasks_and_checkpoints_are_capped() {
         example_bytes: 3,
         ..Caps::DEFAULT
     };
-    let store = Store::open(disk, StoreOptions { caps, ..options() }).unwrap();
+    let store = Store::open(disk, options().with_caps(caps)).unwrap();
     assert!(matches!(
         store.put_checkpoint("birds", &[0; 11]),
         Err(StoreError::Full { .. })

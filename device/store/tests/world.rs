@@ -28,16 +28,14 @@ pub(crate) fn options() -> StoreOptions {
         publishers: vec![TrustedKey { key, tasks: None }],
         ..Trust::default()
     };
-    StoreOptions {
-        caps: Caps {
+    StoreOptions::new(backbone(), trust)
+        .with_caps(Caps {
             examples_per_task: 4,
             incoming_files: 2,
             incoming_bytes: 1 << 20,
             ..Caps::DEFAULT
-        },
-        device_key: Some(device()),
-        ..StoreOptions::new(backbone(), trust)
-    }
+        })
+        .with_device_key(device())
 }
 
 /// An unsigned adapter; `variant` makes another file of the same version.

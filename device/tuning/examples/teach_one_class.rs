@@ -16,10 +16,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::{Device, Tensor};
 use clr_adapters::{Adapter, decode};
+use clr_learning::{Network, PerGroup, Purpose, argmax, peak_memory, stream};
 use clr_onnx::{Backbone, Preprocess as _, decode_image_for};
-use clr_training::{Network, PerGroup, Purpose, argmax, peak_memory, stream};
 use clr_tuning::{Extent, InMemory, Parent, Plan, TuneOptions, Watch, resident, teach, tune};
 use rand::RngExt as _;
 use serde_json::json;
@@ -54,7 +53,7 @@ fn name(path: &Path) -> String {
 type Answers = Vec<(Option<usize>, usize)>;
 
 fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -> Result<Answers, Box<dyn Error>> {
-    let network = Network::from_adapter(backbone, adapter, &Device::Cpu)?;
+    let network = Network::from_adapter(backbone, adapter)?;
     let preprocessing = &adapter.header.preprocessing;
     let size = [preprocessing.height as usize, preprocessing.width as usize];
     let mut answers = Vec::new();
@@ -69,9 +68,7 @@ fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -
                 &preprocessing.preprocess(&decode_image_for(file, &[preprocessing])?),
                 size,
             )?;
-            let features = network.features_from(&start, size)?;
-            let features = Tensor::from_slice(&features, (1, features.len()), &Device::Cpu)?;
-            let logits: Vec<f32> = network.classify(&features, false)?.flatten_all()?.to_vec1()?;
+            let logits = network.classify(&network.features_from_prefix(&start, size)?);
             answers.push((expected, argmax(&logits)));
         }
     }

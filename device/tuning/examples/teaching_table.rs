@@ -15,12 +15,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::Device;
 use clr_adapters::{
     Adapter, Canary, Encoding, Head, Header, Preprocessing, Profile, Provenance, Recipe, decode, encode,
 };
+use clr_learning::{Network, Purpose, argmax, log_probability, stream};
 use clr_onnx::{Backbone, Preprocess as _, RgbImage, decode_image, identity_adapter};
-use clr_training::{Network, Purpose, argmax, log_probability, stream};
 use clr_tuning::{InMemory, Parent, teach};
 use rand::RngExt as _;
 
@@ -63,7 +62,7 @@ impl Study {
     fn features(&self, image: &RgbImage) -> Result<Vec<f32>, Box<dyn Error>> {
         let size = [self.preprocessing.height as usize, self.preprocessing.width as usize];
         let start = self.network.prefix(&self.preprocessing.preprocess(image), size)?;
-        Ok(self.network.features_from(&start, size)?)
+        Ok(self.network.features_from_prefix(&start, size)?)
     }
 
     fn task(&self, folder: &Path) -> Result<Task, Box<dyn Error>> {
@@ -330,7 +329,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let backbone = Backbone::load(Path::new(backbone))?;
     let mut preprocessing = backbone.preprocessing().clone();
     (preprocessing.width, preprocessing.height) = (size, size);
-    let network = Network::new(&backbone, Recipe::Linear, 2, &Device::Cpu, 0)?;
+    let network = Network::new(&backbone, Recipe::Linear, 2, 0)?;
     let study = Study {
         backbone,
         preprocessing,

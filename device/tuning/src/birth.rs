@@ -1,8 +1,8 @@
 //! A task from labelled images alone: the backbone as it is, and a head that answers the nearest class mean.
 
 use clr_adapters::{Head, Header, Provenance, Recipe};
+use clr_learning::Network;
 use clr_onnx::{Backbone, identity_adapter};
-use clr_training::Network;
 
 use crate::{
     Version,
@@ -24,7 +24,7 @@ pub fn birth(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn
     if classes.len() < 2 {
         return Err(TuneError::TooFewClasses { got: classes.len() });
     }
-    let network = Network::new(backbone, Recipe::Linear, classes.len(), &candle_core::Device::Cpu, 0)?;
+    let network = Network::new(backbone, Recipe::Linear, classes.len(), 0)?;
     let (mut groups, mut labels) = (Vec::with_capacity(classes.len()), Vec::with_capacity(classes.len()));
     for class in &classes {
         let own = features(&network, &header.preprocessing, examples, class)?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use clr_training::{Footprint, Group, Memory, Network};
+use clr_learning::{Checkpointing, Footprint, Group, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -46,8 +46,8 @@ pub struct Plan {
     pub trained_sites: usize,
     /// Sites of the adapter.
     pub sites: usize,
-    /// Whether the way back's values are kept or computed again.
-    pub memory: Memory,
+    /// Whether the backward pass finds its values in memory.
+    pub memory: Checkpointing,
     /// Whether what stands below the first trained site is kept for every picture and variant.
     pub cached: bool,
     /// Bytes that the process had when this was estimated.
@@ -71,8 +71,8 @@ impl fmt::Display for Plan {
                 self.trained_sites, self.sites
             )?,
         }
-        if let Memory::Recompute(segments) = self.memory {
-            write!(f, ", activations computed again in {segments} segments")?;
+        if let Checkpointing::Segments(segments) = self.memory {
+            write!(f, ", activations recomputed in {segments} segments")?;
         }
         if self.cached {
             write!(f, ", what stands below kept for every picture")?;
@@ -104,17 +104,22 @@ pub(crate) struct Task {
     pub(crate) threads: usize,
 }
 
-/// Bytes of one extent and memory, beside what is resident. The network's trained sites are changed to the extent.
-pub(crate) fn estimate(network: &mut Network, extent: Extent, memory: Memory, task: &Task) -> Result<(u64, Footprint)> {
+/// Bytes of one extent and checkpointing, in addition to the resident ones. The network's trained sites are changed to the extent.
+pub(crate) fn estimate(
+    network: &mut Network,
+    extent: Extent,
+    memory: Checkpointing,
+    task: &Task,
+) -> Result<(u64, Footprint)> {
     train_only(network, extent);
     let footprint = network.footprint(task.size, memory)?;
-    let trained: usize = (network.parameters()?.iter())
+    let trained: usize = (network.parameters().iter())
         .map(|parameter| parameter.anchor.len())
         .sum();
     let threads = task.threads.min(task.batch).max(1);
     let plane = task.size[0] * task.size[1];
-    // The variables themselves are there already. Anchors, the optimiser's values and two moments, a checkpoint of three of them and its
-    // bytes, gradients, and the surrogate's products.
+    // The parameters themselves are resident. Anchors, the optimiser's values and two moments, a checkpoint of three of them and its
+    // bytes, gradients and their copy in the optimiser.
     let optimiser = 4 * trained * 16;
     let parts = footprint.parameters / 2 * (task.batch + 2);
     let pictures = 3 * plane * task.pictures;
@@ -161,10 +166,10 @@ pub(crate) fn plan(
     for extent in extents {
         let head = extent.first(sites) >= sites;
         let memories = [
-            Memory::Keep,
-            Memory::Recompute(2),
-            Memory::Recompute(4),
-            Memory::Recompute(8),
+            Checkpointing::Off,
+            Checkpointing::Segments(2),
+            Checkpointing::Segments(4),
+            Checkpointing::Segments(8),
         ];
         for memory in memories.into_iter().take(if head { 1 } else { 4 }) {
             let (bytes, footprint) = estimate(network, extent, memory, task)?;
@@ -200,11 +205,11 @@ pub(crate) fn plan(
 
 /// Trains the sites of `extent` and the head, and nothing else.
 pub(crate) fn train_only(network: &mut Network, extent: Extent) {
-    network.train_only(|_, _| true);
+    network.set_trainable(|_, _| true);
     let names = network.site_names();
     let first = extent.first(names.len());
     let trained: std::collections::HashSet<&str> = names[first..].iter().map(String::as_str).collect();
-    network.train_only(|name, group| {
+    network.set_trainable(|name, group| {
         group == Group::Head && name.starts_with("head.")
             || name.rsplit_once('.').is_some_and(|(site, _)| trained.contains(site))
     });

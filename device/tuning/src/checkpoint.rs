@@ -3,7 +3,7 @@
 //! `CLRT`, the version as a byte, postcard, and the CRC-32 of all bytes before it, little-endian.
 
 use clr_adapters::Digest;
-use clr_training::AdamState;
+use clr_learning::AdamState;
 use serde::{Deserialize, Serialize};
 
 use crate::Extent;

@@ -1,7 +1,7 @@
 //! What can go wrong while a device learns.
 
 use clr_adapters::{DecodeError, Digest, EncodeError};
-use clr_training::TrainError;
+use clr_learning::LearningError;
 
 /// An error; the adapter that serves is not touched by any of them.
 #[derive(Debug, thiserror::Error)]
@@ -115,19 +115,13 @@ pub enum TuneError {
     },
     /// The network failed.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Learning(#[from] LearningError),
     /// The new adapter cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// The new adapter's own file cannot be read back.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-}
-
-impl From<candle_core::Error> for TuneError {
-    fn from(error: candle_core::Error) -> Self {
-        Self::Train(error.into())
-    }
 }
 
 pub(crate) type Result<T, E = TuneError> = std::result::Result<T, E>;

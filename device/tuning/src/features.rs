@@ -1,8 +1,8 @@
 //! Pooled features `[F]` of stored images.
 
 use clr_adapters::{Canary, Preprocessing};
+use clr_learning::Network;
 use clr_onnx::RgbImage;
-use clr_training::Network;
 
 use crate::{
     error::{Result, TuneError},
@@ -42,7 +42,7 @@ pub(crate) fn images(preprocessing: &Preprocessing, examples: &dyn Examples, lis
 pub(crate) fn features_of(network: &Network, preprocessing: &Preprocessing, image: &Picture) -> Result<Vec<f32>> {
     let size = [preprocessing.height as usize, preprocessing.width as usize];
     let start = network.prefix(&image.variant(0, 0, preprocessing), size)?;
-    Ok(network.features_from(&start, size)?)
+    Ok(network.features_from_prefix(&start, size)?)
 }
 
 /// An adapter's canary as an image; none where its pixels do not fill its size.

@@ -1,6 +1,6 @@
 //! What may be chosen.
 
-use clr_training::PerGroup;
+use clr_learning::PerGroup;
 use serde::{Deserialize, Serialize};
 
 use crate::{

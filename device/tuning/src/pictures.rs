@@ -1,8 +1,8 @@
 //! Pictures at the input's size, and the few variants of each that learning sees.
 
 use clr_adapters::{Digest, Preprocessing};
+use clr_learning::{Augmentation, Flip, Purpose, stream};
 use clr_onnx::{ImageView, Preprocess as _, RgbImage};
-use clr_training::{Augmentation, Flip, Purpose, stream};
 
 use crate::{
     error::{Result, TuneError},

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use clr_training::{argmax, log_probability};
+use clr_learning::{argmax, log_probability};
 use serde::{Deserialize, Serialize};
 
 /// Old classes may lose this share of the pictures that judge them, beside what is noise.

@@ -14,8 +14,8 @@
 use std::collections::BTreeMap;
 
 use clr_adapters::{Adapter, Encoding, Recipe, quantised};
+use clr_learning::{Network, argmax};
 use clr_onnx::Backbone;
-use clr_training::{Network, argmax};
 
 use crate::{
     Parent, Version,
@@ -73,13 +73,12 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
             task: header.task.clone(),
         });
     }
-    let network = Network::from_adapter(backbone, &parent.adapter, &candle_core::Device::Cpu)?;
+    let network = Network::from_adapter(backbone, &parent.adapter)?;
     // The profile is of the untouched backbone.
     let untouched = match &header.profile {
         Some(_) if !parent.adapter.sites.is_empty() => {
             let classes = header.labels.len();
-            let device = candle_core::Device::Cpu;
-            Some(Network::new(backbone, Recipe::Linear, classes, &device, 0)?)
+            Some(Network::new(backbone, Recipe::Linear, classes, 0)?)
         }
         _ => None,
     };

@@ -2,15 +2,14 @@
 
 use std::sync::Mutex;
 
-use candle_core::Device;
 use clr_adapters::{
     Canary, ChannelOrder, Encoding, Filter, Fit, Header, Preprocessing, Provenance, Recipe, decode, encode,
 };
+use clr_learning::{Network, Purpose, argmax, stream};
 use clr_onnx::{
     Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, Preprocess as _, RgbImage, Tensor, ValueId,
     identity_adapter,
 };
-use clr_training::{Network, Purpose, argmax, stream};
 use clr_tuning::{Checkpoints, Example, Examples, InMemory, Parent, TuneOptions, birth};
 use rand::RngExt as _;
 
@@ -114,20 +113,12 @@ pub(crate) fn picture(class: usize, index: u64) -> RgbImage {
 
 /// An adapter's answer to a picture.
 pub(crate) fn logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, class: usize, index: u64) -> Vec<f32> {
-    let network = Network::from_adapter(backbone, adapter, &Device::Cpu).unwrap();
+    let network = Network::from_adapter(backbone, adapter).unwrap();
     let size = [preprocessing().height as usize, preprocessing().width as usize];
     let start = network
         .prefix(&preprocessing().preprocess(&picture(class, index)), size)
         .unwrap();
-    let features = network.features_from(&start, size).unwrap();
-    let features = candle_core::Tensor::from_slice(&features, (1, features.len()), &Device::Cpu).unwrap();
-    network
-        .classify(&features, false)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1()
-        .unwrap()
+    network.classify(&network.features_from_prefix(&start, size).unwrap())
 }
 
 /// Of 30 pictures of the third class that nothing is learned from, how many an adapter takes for it.

@@ -1,6 +1,6 @@
 //! Only what is better on held-out pictures replaces what serves, and the reason is said.
 
-use clr_training::{PerGroup, argmax};
+use clr_learning::{PerGroup, argmax};
 use clr_tuning::{Example, InMemory, Parent, TuneError, TuneOptions, part, teach, tune};
 
 use super::common::{LABELS, backbone, logits, options, parent, pictures, png, publisher, recognised};

@@ -1,9 +1,8 @@
 //! A new label answers at once, and takes nothing from what was there.
 
-use candle_core::Device;
 use clr_adapters::{Header, Provenance, Recipe, SectionKind, decode, sketch};
+use clr_learning::{Network, argmax};
 use clr_onnx::{Backbone, Preprocess as _, RgbImage};
-use clr_training::{Network, argmax};
 use clr_tuning::{InMemory, Parent, TuneError, birth, teach};
 
 use super::common::{
@@ -133,7 +132,7 @@ fn a_class_unlike_anything_the_task_knows_is_answered_first() {
     let class = &taught.classes[0];
     assert!(class.separation.unwrap() > 12.6, "{class:?}");
     assert_eq!((class.recognised, class.images), (12, 12), "{class:?}");
-    let network = Network::from_adapter(&backbone, &taught.version.adapter, &Device::Cpu).unwrap();
+    let network = Network::from_adapter(&backbone, &taught.version.adapter).unwrap();
     for index in 40..60 {
         assert_eq!(answer(&network, &dark(index)), 2, "{index}");
     }
@@ -155,8 +154,8 @@ fn canaries_keep_their_class_and_their_probability() {
     let probability = |adapter: &clr_adapters::Adapter| {
         let canary = &adapter.header.canaries[0];
         let image = RgbImage::from_raw(SIDE, SIDE, canary.pixels.clone()).unwrap();
-        let network = Network::from_adapter(&backbone, adapter, &Device::Cpu).unwrap();
-        clr_training::log_probability(&logits_of(&network, &image), canary.class as usize, 1.0).exp()
+        let network = Network::from_adapter(&backbone, adapter).unwrap();
+        clr_learning::log_probability(&logits_of(&network, &image), canary.class as usize, 1.0).exp()
     };
     let (before, after) = (probability(&publisher.adapter), probability(&taught.adapter));
     assert!(before - after < 0.011, "{before} {after}");
@@ -183,15 +182,7 @@ fn encoded(image: &RgbImage) -> Vec<u8> {
 fn logits_of(network: &Network, image: &RgbImage) -> Vec<f32> {
     let size = [SIDE as usize; 2];
     let start = network.prefix(&preprocessing().preprocess(image), size).unwrap();
-    let features = network.features_from(&start, size).unwrap();
-    let features = candle_core::Tensor::from_slice(&features, (1, features.len()), &Device::Cpu).unwrap();
-    network
-        .classify(&features, false)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1()
-        .unwrap()
+    network.classify(&network.features_from_prefix(&start, size).unwrap())
 }
 
 fn answer(network: &Network, image: &RgbImage) -> usize {
@@ -249,11 +240,11 @@ fn a_born_task_knows_its_own_pictures_so_that_it_can_be_chosen() {
     let backbone = backbone();
     let born = |count: u64| birth(&backbone, shapes(&backbone), Recipe::Linear, &pictures(&[0, 1], count)).unwrap();
     let profile = born(20).adapter.header.profile.unwrap();
-    let network = Network::new(&backbone, Recipe::Linear, 2, &Device::Cpu, 0).unwrap();
+    let network = Network::new(&backbone, Recipe::Linear, 2, 0).unwrap();
     let distance = |picture: &RgbImage| {
         let size = [SIDE as usize; 2];
         let start = network.prefix(&preprocessing().preprocess(picture), size).unwrap();
-        let features = network.features_from(&start, size).unwrap();
+        let features = network.features_from_prefix(&start, size).unwrap();
         profile.distance(&sketch(&features, profile.dimensions()))
     };
     let near = (100..120)

@@ -20,11 +20,28 @@ const SCHEMA: &str = "clr.task/1";
 
 /// How a task is cut.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct TaskOptions {
     /// Seed of the split.
     pub seed: u64,
     /// Pictures per class before the split; `None` is the task's default.
     pub limit_per_class: Option<usize>,
+}
+
+impl TaskOptions {
+    /// Sets the seed of the split.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets the number of images per class before the split; `None` is the task's default.
+    #[must_use]
+    pub fn with_limit_per_class(mut self, limit: impl Into<Option<usize>>) -> Self {
+        self.limit_per_class = limit.into();
+        self
+    }
 }
 
 /// `task.json`.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write as _,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -13,6 +12,7 @@ use serde::Serialize;
 use super::Worker;
 
 const SCRIPT: &str = include_str!("../../bench/peers.py");
+const SCRIPT_NAME: &str = "peers.py";
 
 /// One peer: its name for `--peers`, and the pip packages that it needs.
 #[derive(Debug)]
@@ -67,7 +67,8 @@ pub(crate) struct NotInstalled {
 #[derive(Debug)]
 pub(crate) struct Peers {
     python: PathBuf,
-    script: tempfile::NamedTempFile,
+    /// Folder of the script alone: Python imports modules from there first, which must not be a shared one.
+    folder: tempfile::TempDir,
     /// Names of the peers that were asked for and are installed.
     installed: Vec<&'static str>,
     pub(crate) not_installed: Vec<NotInstalled>,
@@ -81,11 +82,11 @@ impl Peers {
     /// # Errors
     /// If `python` does not run.
     pub(crate) fn new(python: PathBuf, wanted: &[String]) -> anyhow::Result<Self> {
-        let mut script = tempfile::Builder::new().suffix(".py").tempfile()?;
-        script.write_all(SCRIPT.as_bytes())?;
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join(SCRIPT_NAME), SCRIPT)?;
         let mut peers = Self {
             python,
-            script,
+            folder,
             installed: Vec::new(),
             not_installed: Vec::new(),
             versions: Vec::new(),
@@ -122,7 +123,7 @@ impl Peers {
         let packages: Vec<&str> = peers.iter().flat_map(|peer| peer.packages).copied().collect();
         let python = self.python.display();
         let output = Command::new(&self.python)
-            .arg(self.script.path())
+            .arg(self.folder.path().join(SCRIPT_NAME))
             .arg("installed")
             .arg(serde_json::to_string(&packages)?)
             .stdin(Stdio::null())
@@ -155,7 +156,7 @@ impl Peers {
     pub(crate) fn start(&self, peer: &Peer, job: &impl Serialize, threads: usize) -> anyhow::Result<Worker> {
         let mut command = Command::new(&self.python);
         command
-            .arg(self.script.path())
+            .arg(self.folder.path().join(SCRIPT_NAME))
             .arg(peer.name)
             .arg(serde_json::to_string(job)?);
         Worker::start(command, threads)

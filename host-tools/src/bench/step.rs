@@ -1,13 +1,11 @@
 //! One training step: forward, backward, update. Compared with PyTorch training the same values.
 
-use std::{ops::Range, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
-use candle_core::{Device, Tensor};
-use candle_nn::optim::{AdamW, Optimizer as _, ParamsAdamW};
 use clr_adapters::Recipe;
 use clr_onnx::Backbone;
-use clr_training::Mode;
+use clr_training::{Adam, AdamOptions, PerGroup, cross_entropy};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -154,22 +152,25 @@ impl StepTimes {
 /// A network that learns one batch over and over.
 struct Ours {
     network: clr_training::Network,
-    optimiser: AdamW,
-    images: Tensor,
-    classes: Tensor,
+    optimiser: Adam,
+    image: Vec<f32>,
+    size: [usize; 2],
     batch: usize,
 }
 
 impl Serve for Ours {
     fn run(&mut self) -> anyhow::Result<Vec<f32>> {
-        let (classes, batch) = (&self.classes, self.batch);
-        let objective = |network: &clr_training::Network, part: Range<usize>, x: &Tensor| {
-            let logits = network.classify(x, true)?;
-            let loss = candle_nn::loss::cross_entropy(&logits, &classes.narrow(0, part.start, part.len())?)?;
-            Ok((logits, (loss * (part.len() as f64 / batch as f64))?))
+        let images: Vec<&[f32]> = vec![&self.image; self.batch];
+        let share = 1.0 / self.batch as f64;
+        let loss = |index: usize, logits: &[f32]| {
+            let mut target = vec![0.0; CLASSES];
+            target[index % CLASSES] = 1.0;
+            let (loss, gradient) = cross_entropy(logits, &target, 1.0);
+            let gradient = gradient.into_iter().map(|value| (value * share) as f32);
+            ((loss * share) as f32, gradient.collect())
         };
-        let learned = self.network.learn(&self.images, Mode::Train, &objective)?;
-        self.optimiser.step(&learned.gradients)?;
+        let output = self.network.forward_backward(&images, self.size, None, &loss)?;
+        self.network.set_values(self.optimiser.step(&output.gradients, 1.0))?;
         Ok(Vec::new())
     }
 }
@@ -181,25 +182,23 @@ pub(crate) fn serve_step(job: &StepJob) -> anyhow::Result<()> {
     pool.install(|| {
         let backbone = Backbone::load(&job.backbone)?;
         let size = [backbone.preprocessing().height, backbone.preprocessing().width];
-        let network = clr_training::Network::new(&backbone, Recipe::Clr, CLASSES, &Device::Cpu, 0)?;
+        let network = clr_training::Network::new(&backbone, Recipe::Clr, CLASSES, 0)?;
         drop(backbone);
-        let parameters = network.parameters()?;
-        let count = parameters.iter().map(|parameter| parameter.var.elem_count()).sum();
-        let variables = parameters.into_iter().map(|parameter| parameter.var).collect();
-        let options = ParamsAdamW {
-            lr: 1e-3,
-            weight_decay: 0.0,
-            ..Default::default()
+        let parameters = network.parameters();
+        let count = parameters.iter().map(|parameter| parameter.values.len()).sum();
+        let options = AdamOptions {
+            rates: PerGroup::all(1e-3),
+            decay: PerGroup::all(0.0),
+            relative: false,
+            l2_norm: 0.0,
+            clip: None,
+            beta2: 0.999,
         };
-        let one = image(size);
-        let images: Vec<f32> = (0..job.batch).flat_map(|_| one.iter().copied()).collect();
-        let [height, width] = size.map(|side| side as usize);
-        let classes: Vec<u32> = (0..job.batch).map(|index| (index % CLASSES) as u32).collect();
         let mut ours = Ours {
             network,
-            optimiser: AdamW::new(variables, options)?,
-            images: Tensor::from_vec(images, (job.batch, 3, height, width), &Device::Cpu)?,
-            classes: Tensor::from_vec(classes, job.batch, &Device::Cpu)?,
+            optimiser: Adam::new(parameters, options, None),
+            image: image(size),
+            size: size.map(|side| side as usize),
             batch: job.batch,
         };
         let ready = Ready {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Times;
 
 /// Longest wait for one reply. Converting and compiling a large network takes minutes.
-const DEADLINE: Duration = Duration::from_secs(600);
+const DEADLINE: Duration = Duration::from_mins(10);
 
 /// First line of a worker that loaded its network and ran it twice.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

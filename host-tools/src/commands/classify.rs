@@ -70,10 +70,7 @@ struct Failure {
 pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<u8> {
     let engine = Engine::new(
         read_backbone(&args.backbone)?,
-        EngineOptions {
-            threads: args.threads,
-            ..EngineOptions::default()
-        },
+        EngineOptions::default().with_threads(args.threads),
     )?;
     let mut residents = Vec::new();
     for path in &args.adapters {

@@ -10,7 +10,6 @@ use clr_engine::{Engine, EngineOptions, ResidentAdapter, TaskSet};
 use clr_fetch::{Cache, FetchError, FetchedTask, TaskOptions};
 use clr_onnx::Backbone;
 use clr_training::{Dataset, RecipeChoice, Schedule, Split, SplitOptions, TrainOptions, Trained, train};
-use prost::Message as _;
 use serde::Serialize;
 
 use super::{Context, eval};
@@ -199,10 +198,7 @@ fn fetch_three<T>(mut fetch: impl FnMut(&str, usize) -> Result<T, FetchError>) -
 
 fn fetch_one(name: &str, limit: usize, cache: &Cache, output: &Output) -> Result<FetchedTask, FetchError> {
     let task = clr_fetch::find_task(name).ok_or_else(|| clr_fetch::unknown(name))?;
-    let options = TaskOptions {
-        seed: 0,
-        limit_per_class: Some(limit),
-    };
+    let options = TaskOptions::default().with_limit_per_class(limit);
     clr_fetch::fetch_task(task, options, cache, output)
 }
 
@@ -269,7 +265,7 @@ fn merge_first(args: &DemoArgs, backbone: &Backbone, first: &TaskDocument) -> an
     let adapter = read_adapter(&first.adapter)?.adapter;
     let model = clr_onnx::merge(backbone, &adapter, [args.size as usize; 2])?;
     let path = args.output.join(format!("{}.merged.onnx", first.name));
-    write_atomically(&path, &model.encode_to_vec())?;
+    write_atomically(&path, &model.to_bytes())?;
     Ok(path)
 }
 

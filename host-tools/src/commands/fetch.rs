@@ -83,10 +83,8 @@ pub(crate) fn run(args: &FetchArgs, context: &Context<'_>) -> anyhow::Result<u8>
         list(&cache, context.output)?;
         return Ok(0);
     }
-    let options = TaskOptions {
-        seed: args.seed,
-        limit_per_class: args.limit_per_class.map(|limit| limit as usize),
-    };
+    let limit = args.limit_per_class.map(|limit| limit as usize);
+    let options = TaskOptions::default().with_seed(args.seed).with_limit_per_class(limit);
     // Every name is looked up before the first byte is downloaded.
     let (mut backbones, mut tasks) = (Vec::new(), Vec::new());
     for name in &args.names {

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use prost::Message as _;
 use serde::Serialize;
 
 use super::{Context, parse_size};
@@ -82,7 +81,7 @@ pub(super) fn write(
         Form::Overridable => (clr_onnx::export(&backbone, &adapter, input)?, "export", "export.onnx"),
         Form::Merged => (clr_onnx::merge(&backbone, &adapter, input)?, "merge", "merged.onnx"),
     };
-    let bytes = model.encode_to_vec();
+    let bytes = model.to_bytes();
     let path = output.map_or_else(|| PathBuf::from(format!("{}.{default}", header.task)), Path::to_owned);
     write_atomically(&path, &bytes)?;
     let classes = adapter.head.classes();

@@ -10,7 +10,6 @@
 
 use std::{collections::HashMap, error::Error, path::Path};
 
-use candle_core::Device;
 use clr_adapters::{Encoding, Recipe, decode, encode};
 use clr_onnx::Backbone;
 use clr_training::{
@@ -125,10 +124,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let test = Pictures::load(&dataset, Split::Test, preprocessing, 1 << 30, &mut ())?;
         for candidate in &trained.candidates {
             let adapter = decode(&candidate.file)?.adapter;
-            let network = Network::from_adapter(&backbone, &adapter, &Device::Cpu)?;
+            let network = Network::from_adapter(&backbone, &adapter)?;
             let measured = evaluate(&network, &test, dataset.classes(), 1, &mut ())?;
             let small = encode(&adapter, Encoding::Int8)?;
-            let network = Network::from_adapter(&backbone, &decode(&small)?.adapter, &Device::Cpu)?;
+            let network = Network::from_adapter(&backbone, &decode(&small)?.adapter)?;
             let quantised = evaluate(&network, &test, dataset.classes(), 1, &mut ())?;
             let epochs = trained
                 .history

@@ -1,8 +1,9 @@
 //! How far a probability may be believed: one temperature for all logits, and the error that is left.
 
 use clr_adapters::Calibration;
+use clr_learning::{argmax, log_probability};
 
-use crate::{Evaluation, evaluate::argmax};
+use crate::Evaluation;
 
 /// Bins of the expected calibration error, of equal width.
 const BINS: usize = 15;
@@ -85,20 +86,12 @@ impl Evaluation {
     }
 }
 
-/// Natural logarithm of the softmax probability of `class` at a temperature.
-pub fn log_probability(row: &[f32], class: usize, temperature: f64) -> f64 {
-    let peak = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let scaled = |value: f32| (f64::from(value) - peak) / temperature;
-    let sum: f64 = row.iter().map(|&value| scaled(value).exp()).sum();
-    scaled(row[class]) - sum.ln()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use rand::RngExt as _;
 
-    use crate::random::{Purpose, stream};
+    use crate::{Purpose, stream};
 
     /// Pictures of four classes whose labels are drawn from a softmax of their logits; the logits handed out are `factor`
     /// times as large.

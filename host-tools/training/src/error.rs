@@ -107,14 +107,14 @@ pub enum TrainError {
         /// The given value.
         got: String,
     },
-    /// An adapter that does not fit the backbone.
-    #[error("adapter does not fit the backbone: {what}: expected {expected}, got {got}")]
+    /// Data that do not fit the adapter.
+    #[error("the data do not fit the adapter: {what}: expected {expected}, got {got}")]
     Mismatch {
         /// What differs.
         what: String,
-        /// The backbone's.
-        expected: String,
         /// The adapter's.
+        expected: String,
+        /// The data's.
         got: String,
     },
     /// A node of the graph that the network cannot execute.
@@ -174,9 +174,9 @@ pub enum TrainError {
     /// The adapter's own file could not be read back.
     #[error(transparent)]
     Decode(#[from] clr_adapters::DecodeError),
-    /// A site could not be folded.
-    #[error("cannot fold the trained norm: {0}")]
-    Fold(#[from] clr_adapters::folding::FoldError),
+    /// The network on the CPU failed: an adapter of another backbone, an operator without a backward pass.
+    #[error(transparent)]
+    Learning(Box<clr_learning::LearningError>),
     /// The worker threads could not be started.
     #[error("cannot start {threads} worker threads: {reason}")]
     Threads {
@@ -192,3 +192,9 @@ pub enum TrainError {
 
 /// `Result` with [`TrainError`].
 pub(crate) type Result<T, E = TrainError> = std::result::Result<T, E>;
+
+impl From<clr_learning::LearningError> for TrainError {
+    fn from(error: clr_learning::LearningError) -> Self {
+        Self::Learning(Box::new(error))
+    }
+}

@@ -1,15 +1,15 @@
-//! Measuring a network on pictures.
+//! Evaluation of a network on a split.
 
-use candle_core::{D, Device, Tensor};
+use candle_core::Device;
 use clr_adapters::Adapter;
+use clr_learning::{Network, argmax, log_probability};
 use clr_onnx::Backbone;
 use serde::Serialize;
 
 use crate::{
-    calibrate::log_probability,
-    data::{Batch, Dataset, Loading, Pictures, Split, for_each_batch},
+    data::{Dataset, Loading, Pictures, Split, for_each_batch},
     error::{Result, TrainError},
-    network::Network,
+    executor::{Executor, Images},
     observer::{Meter, Observer, Phase},
 };
 
@@ -100,17 +100,21 @@ impl Evaluation {
     }
 }
 
-/// The first index of the highest value.
-pub fn argmax(row: &[f32]) -> usize {
-    (row.iter().enumerate())
-        .fold((0, f32::NEG_INFINITY), |best, (index, &value)| {
-            if value > best.1 { (index, value) } else { best }
-        })
-        .0
+/// Runs the images through `network` on the CPU, in order.
+pub fn evaluate(
+    network: &Network,
+    pictures: &Pictures,
+    names: &[String],
+    workers: usize,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation> {
+    let executor = Executor::new(network.backbone(), &Device::Cpu)?;
+    evaluate_with(&executor, network, pictures, names, workers, observer)
 }
 
-/// Runs the pictures through `network`, in order.
-pub fn evaluate(
+/// Runs the images through `network`, in order.
+pub(crate) fn evaluate_with(
+    executor: &Executor,
     network: &Network,
     pictures: &Pictures,
     names: &[String],
@@ -126,37 +130,37 @@ pub fn evaluate(
     }
     let mut meter = Meter::new(Phase::Evaluate, pictures.len());
     let logits = in_batches(
-        network,
         pictures,
         workers,
         false,
-        |x| network.logits(x),
+        |images| executor.logits(network, images),
         |n| meter.advance(n, observer),
     )?;
-    Ok(Evaluation::from_logits(logits.to_vec2()?, pictures.labels(), names))
+    Ok(Evaluation::from_logits(logits, pictures.labels(), names))
 }
 
-/// The frozen features `[N, F]` of the pictures, in order.
+/// The frozen features `[F]` of each image, in order.
 pub(crate) fn features(
+    executor: &Executor,
     network: &Network,
     pictures: &Pictures,
     workers: usize,
     mirrored: bool,
     progress: impl FnMut(usize),
-) -> Result<Tensor> {
-    in_batches(network, pictures, workers, mirrored, |x| network.features(x), progress)
+) -> Result<Vec<Vec<f32>>> {
+    let compute = |images: Images<'_>| executor.features(network, images);
+    in_batches(pictures, workers, mirrored, compute, progress)
 }
 
 fn in_batches(
-    network: &Network,
     pictures: &Pictures,
     workers: usize,
     mirrored: bool,
-    compute: impl Fn(&Tensor) -> Result<Tensor>,
+    compute: impl Fn(Images<'_>) -> Result<Vec<Vec<f32>>>,
     mut progress: impl FnMut(usize),
-) -> Result<Tensor> {
+) -> Result<Vec<Vec<f32>>> {
     let order: Vec<usize> = (0..pictures.len()).collect();
-    let mut rows = Vec::new();
+    let mut rows = Vec::with_capacity(pictures.len());
     let loading = Loading {
         batch: BATCH,
         workers,
@@ -164,8 +168,7 @@ fn in_batches(
         mirrored,
     };
     for_each_batch(pictures, &order, loading, |batch| {
-        let x = input(network.device(), pictures, &batch)?;
-        rows.push(compute(&x)?);
+        rows.extend(compute(images(&batch.input, pictures))?);
         progress(batch.labels.len());
         Ok(())
     })?;
@@ -175,19 +178,16 @@ fn in_batches(
             split: "non-empty",
         });
     }
-    Ok(Tensor::cat(&rows, 0)?)
+    Ok(rows)
 }
 
-/// The batch as a tensor `[n, 3, height, width]`.
-pub(crate) fn input(device: &Device, pictures: &Pictures, batch: &Batch) -> Result<Tensor> {
+/// Preprocessed images of the size of `pictures`.
+pub(crate) fn images<'a>(values: &'a [f32], pictures: &Pictures) -> Images<'a> {
     let preprocessing = pictures.preprocessing();
-    let shape = (
-        batch.labels.len(),
-        3,
-        preprocessing.height as usize,
-        preprocessing.width as usize,
-    );
-    Ok(Tensor::from_slice(&batch.input, shape, device)?)
+    Images {
+        values,
+        size: [preprocessing.height as usize, preprocessing.width as usize],
+    }
 }
 
 /// Runs a split of a data set through an adapter. `threads`: all cores if not given.
@@ -210,25 +210,7 @@ pub fn evaluate_adapter(
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     crate::with_threads(threads, || {
         let pictures = Pictures::load(dataset, split, &adapter.header.preprocessing, 2 << 30, observer)?;
-        let network = Network::from_adapter(backbone, adapter, &Device::Cpu)?;
+        let network = Network::from_adapter(backbone, adapter)?;
         evaluate(&network, &pictures, labels, (threads / 2).max(1), observer)
     })
-}
-
-/// Targets `[N, K]`: `1 − smoothing` on each label, the rest spread evenly over all classes.
-pub(crate) fn targets(labels: &[u32], classes: usize, smoothing: f32, device: &Device) -> Result<Tensor> {
-    let n = labels.len();
-    let spread = smoothing / classes as f32;
-    let mut targets = vec![spread; n * classes];
-    for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
-        row[label as usize] += 1.0 - smoothing;
-    }
-    Ok(Tensor::from_vec(targets, (n, classes), device)?)
-}
-
-/// Mean cross-entropy of `logits` `[N, K]` with `targets` `[N, K]` (differentiable).
-pub(crate) fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let n = logits.dim(0)?;
-    let log = candle_nn::ops::log_softmax(logits, D::Minus1)?;
-    Ok(((log * targets)?.sum_all()? * (-1.0 / n as f64))?)
 }

@@ -1,6 +1,7 @@
-//! How an adapter learns: the frozen backbone in candle with CLR sites inserted, and the training loop.
+//! Training of adapters from data sets: schedules, recipes, evaluation, reports.
 //!
-//! [`train`] takes a backbone and a [`Dataset`] to a finished, folded, encoded adapter. [`Network`] is the graph itself.
+//! [`train`] takes a backbone and a [`Dataset`] to a finished, folded, encoded adapter. The state of a task is a
+//! [`Network`]; an [`Executor`] runs it on the CPU through `clr-learning`, or in candle ([`CandleBackbone`]) on a GPU.
 
 mod calibrate;
 mod check;
@@ -9,38 +10,37 @@ mod cuda;
 mod data;
 mod error;
 mod evaluate;
+mod executor;
 mod history;
-mod memory;
 mod network;
 mod observer;
 pub mod ops;
-mod optimise;
 mod options;
 mod plots;
-mod random;
 mod train;
 mod uncertainty;
 
 #[cfg(test)]
 mod tests;
 
-pub use calibrate::{Confidence, log_probability};
+pub use calibrate::Confidence;
 pub use check::check_device;
-pub use clr_runtime::{Footprint, PrefixActivations};
+pub use clr_learning::{
+    Adam, AdamOptions, AdamState, Augmentation, Flip, Group, HeadFit, LearningError, Network, Parameter, PerGroup,
+    Purpose, Rate, Snapshot, StepOutput, argmax, cross_entropy, log_probability, peak_memory, stream,
+};
 pub use data::{
-    Augmentation, Dataset, Flip, LayoutOptions, Outcome, Pictures, Sample, Scan, ScanLine, ScanReport, Split,
-    SplitOptions, Survey, Unreadable, Warning, display_path, inspect,
+    Dataset, LayoutOptions, Outcome, Pictures, Sample, Scan, ScanLine, ScanReport, Split, SplitOptions, Survey,
+    Unreadable, Warning, display_path, inspect,
 };
 pub use error::TrainError;
-pub use evaluate::{ClassScore, Evaluation, argmax, evaluate, evaluate_adapter};
+pub use evaluate::{ClassScore, Evaluation, evaluate, evaluate_adapter};
+pub use executor::{Executor, Images};
 pub use history::Record;
-pub use memory::peak_memory;
-pub use network::{Group, Learned, Memory, Mode, Network, Objective, Parameter, Snapshot};
+pub use network::{CandleBackbone, Mode};
 pub use observer::{Observer, Phase, Progress};
-pub use optimise::{Adam, AdamOptions, AdamState, HeadFit, PerGroup, Rate};
 pub use options::{Keep, RecipeChoice, Schedule, Statistics, TrainOptions};
 pub use plots::{confusion_matrix_svg, learning_curve_svg};
-pub use random::{Purpose, stream};
 pub use train::{Candidate, ParitySample, Trained, train};
 pub use uncertainty::{as_good, standard_error};
 

@@ -7,9 +7,8 @@ use clr_adapters::{Encoding, Recipe};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    data::Augmentation,
+    Augmentation, HeadFit, PerGroup, Rate,
     error::{Result, TrainError},
-    optimise::{HeadFit, PerGroup, Rate},
 };
 
 /// Which recipe to train.

@@ -34,7 +34,7 @@ impl<'a> Source<'a> {
             .iter()
             .filter_map(|attribute| attribute.name.as_deref())
             .find(|name| !known.contains(name));
-        stranger.map_or(Ok(()), |name| unsupported(format!("attribute `{name}`")))
+        stranger.map_or(Ok(()), |name| Err(Refusal::Invalid(format!("attribute `{name}`"))))
     }
 
     fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {

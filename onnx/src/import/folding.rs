@@ -37,10 +37,10 @@ impl Budget {
         if self.made <= limit {
             return Ok(());
         }
-        unsupported(format!(
+        Err(Refusal::Invalid(format!(
             "its constants make more values than the file accounts for: at most {limit}, got {}",
             self.made
-        ))
+        )))
     }
 }
 

@@ -258,7 +258,7 @@ impl<'a> Import<'a> {
                     unchecked += 1;
                     Vec::new()
                 }
-                Err(Refusal::Unsupported(reason)) => {
+                Err(Refusal::Unsupported(reason) | Refusal::Invalid(reason)) => {
                     let domain = source.proto.domain.as_deref().unwrap_or("");
                     let opset = if domain.is_empty() {
                         self.opset
@@ -292,13 +292,26 @@ impl<'a> Import<'a> {
             origin: self.origin.to_owned(),
             reason,
         };
-        let Some(value) = output.as_ref().and_then(Value::computed) else {
-            return Err(fail(format!("`{}` does not depend on the picture", self.output)));
+        let value = match (&output, output.as_ref().and_then(Value::computed)) {
+            (Some(Value::View(view)), _) if !view.is_whole() => {
+                return Err(fail(format!(
+                    "`{}` is {}: expected [N, C, H, W] or [N, F]",
+                    self.output,
+                    view.describe()
+                )));
+            }
+            (_, Some(value)) => value,
+            (None, None) if matches!(self.values.get(self.output), Some(Value::Foreign(_))) => {
+                return Err(fail(format!("`{}` is no vector or map per image", self.output)));
+            }
+            _ => return Err(fail(format!("`{}` does not depend on the image", self.output))),
         };
-        self.fill(value).map_err(|reason| OnnxError::Output {
+        let filled = self.fill(value).map_err(|reason| OnnxError::Output {
             origin: self.origin.to_owned(),
             reason,
-        })
+        })?;
+        self.notes.extend(self.opaque_note());
+        Ok(filled)
     }
 
     /// If only the end of the model was refused, without a convolution, and hangs on one value: that value and its shape.
@@ -330,29 +343,30 @@ impl<'a> Import<'a> {
         }
         self.takes = self.takes_foreign(source);
         let foreign = self.reads_foreign(source);
-        let native = if foreign && self.takes == Takes::Nothing {
-            // Its values stay where they are: within a step.
+        // Its values stay where they are, within a step. Sizes of them are known all the same.
+        let inside = foreign && self.takes == Takes::Nothing && !matches!(source.operator(), "Shape" | "Size");
+        let native = if inside {
             self.foreign(source).or_else(|_| self.native(source, read))
         } else {
             self.native(source, read)
         };
-        let reason = match native {
-            Ok(values) => return Ok(values),
-            Err(Refusal::Error(error)) => return Err(Refusal::Error(error)),
-            Err(reason) => reason,
+        let first = match native {
+            Err(first @ (Refusal::Unsupported(_) | Refusal::Tainted)) => first,
+            settled => return settled,
         };
         // Nothing of an attempt stays.
         self.roll_back(nodes);
-        self.foreign(source).map_err(|second| match (reason, second) {
-            (Refusal::Tainted, second) => second,
-            (first, Refusal::Error(error)) => {
-                drop(first);
-                Refusal::Error(error)
+        self.foreign(source).map_err(|second| match (first, second) {
+            (Refusal::Unsupported(first), Refusal::Unsupported(second)) => {
+                let known = operators::find(source.operator()).is_some();
+                let reason = match (known, second == opaque::UNKNOWN) {
+                    (true, true) => first,
+                    (true, false) => format!("{first}; as part of an opaque step: {second}"),
+                    (false, _) => second,
+                };
+                Refusal::Unsupported(reason)
             }
-            (Refusal::Unsupported(first), Refusal::Unsupported(second)) if second.contains("hint:") => {
-                Refusal::Unsupported(format!("{first}; {second}"))
-            }
-            (first, _) => first,
+            (_, second) => second,
         })
     }
 
@@ -480,10 +494,19 @@ impl<'a> Import<'a> {
     fn data(&mut self, source: Source<'a>, index: usize) -> Result<ValueId, Refusal> {
         match self.value(source, index)? {
             Value::Data(value) => Ok(value),
-            Value::View(view) => value::unsupported(format!(
-                "input {index}: expected channels first, got {}",
-                view.describe()
-            )),
+            Value::View(view) => {
+                // Laid out as the file has it, by a step of its own.
+                let plain = source.input(index).and_then(|name| self.plain(name, &view));
+                plain.map_or_else(
+                    || {
+                        value::unsupported(format!(
+                            "input {index}: expected channels first, got {}",
+                            view.describe()
+                        ))
+                    },
+                    Ok,
+                )
+            }
             other => value::unsupported(format!(
                 "input {index}: expected a computed value, got {}",
                 other.describe()
@@ -529,7 +552,7 @@ impl<'a> Import<'a> {
 
     /// A new node of the graph.
     fn push(&mut self, name: &str, op: Op, inputs: Vec<ValueId>) -> value::Converted {
-        validate::op(&op, inputs.len()).map_err(Refusal::Unsupported)?;
+        validate::op(&op, inputs.len()).map_err(Refusal::Invalid)?;
         let shapes: Vec<Shape> = inputs.iter().map(|input| self.shapes[input.0]).collect();
         let shape = shape::infer(&op, &shapes).map_err(Refusal::Unsupported)?;
         self.nodes.push(Node {

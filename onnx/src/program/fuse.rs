@@ -57,7 +57,9 @@ pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<R
             members.push(next);
             last = next;
         }
-        members.into_iter().for_each(|member| roles[member] = Role::Inside);
+        for member in members {
+            roles[member] = Role::Inside;
+        }
         roles[last] = Role::Ends(group);
     }
     for (index, node) in nodes.iter().enumerate() {

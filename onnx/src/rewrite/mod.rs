@@ -12,12 +12,16 @@
 
 mod check;
 mod fold;
+mod model;
 mod parameter;
 mod site;
 
 pub use check::check_adapter;
 pub use fold::identity_adapter;
+pub use model::OnnxModel;
 pub use parameter::{Parameter, ParameterSource};
+
+use std::collections::HashMap;
 
 use clr_adapters::{Adapter, Preprocessing, Recipe};
 
@@ -25,7 +29,6 @@ use crate::{
     Backbone, OnnxError, Origin, PreprocessingOrigins, Shape,
     graph::{Node, Op, Padding},
     metadata,
-    proto::ModelProto,
     write::{Builder, Dim, FEATURES, IMAGE, LOGITS, batch},
 };
 
@@ -34,6 +37,7 @@ const HEAD_BIAS: &str = "head.bias";
 
 /// Where a reprogrammed graph ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HeadPart {
     /// Output `features [N, F]`; the head is computed elsewhere.
     Features,
@@ -48,9 +52,22 @@ pub enum HeadPart {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reprogrammed {
     /// The model: first input `image [N, 3, H, W]`, then [`Reprogrammed::parameters`] in order.
-    pub model: ModelProto,
+    pub model: OnnxModel,
     /// The adapter's inputs.
     pub parameters: Vec<Parameter>,
+}
+
+impl Reprogrammed {
+    /// Renames the adapter's inputs to what `name` returns for their positions in [`Reprogrammed::parameters`].
+    pub fn rename_parameters(&mut self, name: impl Fn(usize) -> String) {
+        let names: HashMap<String, String> = (self.parameters.iter_mut().enumerate())
+            .map(|(index, parameter)| {
+                let new = name(index);
+                (std::mem::replace(&mut parameter.name, new.clone()), new)
+            })
+            .collect();
+        self.model.rename_inputs(|old| names.get(old).cloned());
+    }
 }
 
 /// Rewrites `backbone` for adapters of `recipe` and pictures of `size` (rows, columns): every part of an adapter is a graph
@@ -67,7 +84,7 @@ pub fn reprogram(
     let mut rewrite = Rewrite::new(backbone, recipe, Mode::Inputs, size)?;
     rewrite.run(head);
     Ok(Reprogrammed {
-        model: rewrite.builder.finish(backbone.name()),
+        model: OnnxModel::new(rewrite.builder.finish(backbone.name())),
         parameters: rewrite.parameters,
     })
 }
@@ -77,7 +94,7 @@ pub fn reprogram(
 ///
 /// # Errors
 /// If the adapter does not fit the backbone, or the backbone does not fit `size` (rows, columns).
-pub fn export(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Result<ModelProto, OnnxError> {
+pub fn export(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Result<OnnxModel, OnnxError> {
     with_adapter(backbone, adapter, Mode::Overridable(adapter), size)
 }
 
@@ -86,7 +103,7 @@ pub fn export(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Resul
 ///
 /// # Errors
 /// As [`export`].
-pub fn merge(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Result<ModelProto, OnnxError> {
+pub fn merge(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Result<OnnxModel, OnnxError> {
     with_adapter(backbone, adapter, Mode::Constants(adapter), size)
 }
 
@@ -95,7 +112,7 @@ fn with_adapter(
     adapter: &Adapter,
     mode: Mode<'_>,
     size: [usize; 2],
-) -> Result<ModelProto, OnnxError> {
+) -> Result<OnnxModel, OnnxError> {
     check_adapter(backbone, adapter)?;
     let mut rewrite = Rewrite::new(backbone, adapter.header.recipe, mode, size)?;
     rewrite.run(HeadPart::Logits {
@@ -113,7 +130,7 @@ fn with_adapter(
     };
     let labels = Some(&adapter.header.labels[..]);
     metadata::write(&mut rewrite.builder, &preprocessing, origins, labels, true);
-    Ok(rewrite.builder.finish(&adapter.header.task))
+    Ok(OnnxModel::new(rewrite.builder.finish(&adapter.header.task)))
 }
 
 /// What becomes of an adapter's parts.

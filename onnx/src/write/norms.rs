@@ -65,15 +65,10 @@ impl Builder {
         let one = self.constant(&format!("{name}.one"), &[groups], &vec![1.0; groups]);
         let zero = self.constant(&format!("{name}.zero"), &[groups], &vec![0.0; groups]);
         let grouped = self.helper_node(name, "groups", "Reshape", &[input, &grouped], vec![]);
-        let normed = self.helper_node(
-            name,
-            "norm",
-            "InstanceNormalization",
-            &[&grouped, &one, &zero],
-            attributes,
-        );
-        let normalised = self.value(&format!("{name}.normed"));
-        self.node(name, "Reshape", &[&normed, &whole], &normalised, vec![]);
+        let normed = self.value(&format!("{name}.normed"));
+        let inputs = [grouped.as_str(), &one, &zero];
+        self.node(name, "InstanceNormalization", &inputs, &normed, attributes);
+        let normalised = self.helper_node(name, "map", "Reshape", &[&normed, &whole], vec![]);
         let scale = self.constant(&format!("{name}.scale"), &[1, channels, 1, 1], scale.data());
         let bias = self.constant(&format!("{name}.bias"), &[1, channels, 1, 1], bias.data());
         let scaled = self.helper_node(name, "mul", "Mul", &[&normalised, &scale], vec![]);

@@ -285,7 +285,7 @@ fn an_end_that_cannot_be_read_names_the_value_before_it_and_that_one_can_be_read
     let model = body()
         .node("GlobalAveragePool", &["b"], "p", &[])
         .node("Flatten", &["p"], "f", &[])
-        .node("LpNormalization", &["f"], "n", &[int("axis", 1)])
+        .node("Unique", &["f"], "n", &[int("axis", 1)])
         .floats("d", &[8, 5], &ramp(40))
         .node("MatMul", &["n", "d"], "y", &[])
         .output("y");

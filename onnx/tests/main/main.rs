@@ -1,5 +1,6 @@
 //! Reading, writing and rewriting backbones, on small models built by hand.
 
+mod channel_selection;
 mod channels_last;
 mod decoding_memory;
 mod digest;
@@ -12,6 +13,7 @@ mod grey;
 mod half_precision;
 mod hostile;
 mod normalisation;
+mod opaque;
 mod operators;
 mod outputs;
 mod refusals;
@@ -23,3 +25,4 @@ mod sparse;
 mod spellings;
 mod support;
 mod unsupported_kinds;
+mod written_out;

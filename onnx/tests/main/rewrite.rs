@@ -181,7 +181,7 @@ fn frozen_sites_have_their_norm_folded_into_the_convolution() {
     let model = reprogram(&backbone, Recipe::Linear, HeadPart::Features, [8, 8])
         .unwrap()
         .model;
-    let graph = model.graph.unwrap();
+    let graph = model.proto().graph.clone().unwrap();
     assert_eq!(
         operators(&graph),
         ["Conv", "Relu", "Conv", "Conv", "GlobalAveragePool", "Flatten"]
@@ -210,7 +210,7 @@ fn frozen_sites_have_their_norm_folded_into_the_convolution() {
 fn a_reprogrammed_graph_takes_the_adapter_as_inputs() {
     let backbone = small();
     let reprogrammed = reprogram(&backbone, Recipe::Clr, HeadPart::Logits { classes: 3 }, [8, 8]).unwrap();
-    let graph = reprogrammed.model.graph.as_ref().unwrap();
+    let graph = reprogrammed.model.proto().graph.as_ref().unwrap();
     let expected: [(&str, &[usize], ParameterSource); 8] = [
         ("spatial.kernel", &[2, 1, 3, 3], ParameterSource::SiteWeights(0)),
         ("spatial.bias", &[2], ParameterSource::SiteBias(0)),
@@ -262,6 +262,7 @@ fn an_export_has_a_default_for_every_input_but_the_picture() {
     let backbone = small();
     let adapter = identity(&backbone, Recipe::ClrFull);
     let model = export(&backbone, &adapter, [8, 8]).unwrap();
+    let model = model.proto().clone();
     assert!(model.ir_version >= Some(4));
     let graph = model.graph.unwrap();
     for name in &inputs(&graph)[1..] {
@@ -285,7 +286,7 @@ fn a_merged_model_is_plain_and_a_backbone_again() {
     let backbone = small();
     let adapter = identity(&backbone, Recipe::Clr);
     let model = merge(&backbone, &adapter, [8, 8]).unwrap();
-    let graph = model.graph.as_ref().unwrap();
+    let graph = model.proto().graph.as_ref().unwrap();
     assert_eq!(inputs(graph), ["image"]);
     assert_eq!(
         operators(graph),
@@ -300,7 +301,7 @@ fn a_merged_model_is_plain_and_a_backbone_again() {
             "Gemm"
         ]
     );
-    let again = Backbone::from_bytes(&prost::Message::encode_to_vec(&model), "merged").unwrap();
+    let again = Backbone::from_bytes(&model.to_bytes(), "merged").unwrap();
     assert_eq!(again.classifier(), backbone.classifier());
     assert_eq!(again.labels().unwrap(), adapter.header.labels);
     let Op::Conv(depthwise) = &again.graph().nodes[1].op else {
@@ -330,11 +331,11 @@ fn every_recipe_rewrites_a_backbone_with_every_operation() {
             export(&backbone, &adapter, [8, 8]).unwrap(),
             merge(&backbone, &adapter, [16, 12]).unwrap(),
         ] {
-            let graph = model.graph.unwrap();
+            let graph = model.proto().graph.as_ref().unwrap();
             let mut names: Vec<_> = graph.node.iter().map(|node| node.output[0].as_str()).collect();
             names.extend(graph.initializer.iter().map(|tensor| tensor.name.as_deref().unwrap()));
             names.extend(
-                inputs(&graph)
+                inputs(graph)
                     .into_iter()
                     .filter(|name| !graph.initializer.iter().any(|t| t.name.as_deref() == Some(name))),
             );

@@ -1,7 +1,10 @@
 //! What is written is read back as the same backbone.
 
 use clr_adapters::{ChannelOrder, Filter, Fit, Preprocessing};
-use clr_onnx::{Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, PadMode, Padding, Pool, Tensor, ValueId};
+use clr_onnx::{
+    Activation, Backbone, BatchNorm, Conv, Coordinates, Graph, Node, Op, PadMode, Padding, Pool, Resize, ResizeMode,
+    ResizeTarget, Rounding, Tensor, ValueId,
+};
 use proptest::prelude::*;
 
 use crate::support::{backbone, head, ramp};
@@ -123,6 +126,151 @@ pub(crate) fn everything() -> Graph {
         input_channels: 3,
         nodes,
         features: ValueId(features),
+    }
+}
+
+/// A backbone with the operations that came after [`everything`], whose digest is pinned.
+pub(crate) fn further() -> Graph {
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut add = |name: &str, op: Op, inputs: &[usize]| {
+        nodes.push(Node {
+            name: name.into(),
+            op,
+            inputs: inputs.iter().map(|&value| ValueId(value)).collect(),
+        });
+        nodes.len()
+    };
+    let norm = || (vector(4), Tensor::new([4], [0.5, -0.25, 0.0, 2.0]), 1e-3);
+    let mut value = add("stem", conv(4, 3, 1, 3, Padding::SameUpper, true), &[0]);
+    let activations = [
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Tanh,
+        Activation::Elu { alpha: 0.75 },
+        Activation::Mish,
+    ];
+    for (index, activation) in activations.into_iter().enumerate() {
+        value = add(&format!("activation {index}"), Op::Activation(activation), &[value]);
+    }
+    for (name, mode) in [
+        ("reflect", PadMode::Reflect),
+        ("edge", PadMode::Edge),
+        ("wrap", PadMode::Wrap),
+    ] {
+        let pads = [1, 0, 0, 2];
+        value = add(name, Op::Pad { pads, mode }, &[value]);
+    }
+    let (start, size, step) = ([1, 2], [6, 3], [1, 2]);
+    value = add("crop", Op::Crop { start, size, step }, &[value]);
+    let resizes = [
+        (
+            ResizeTarget::Size([7, 8]),
+            ResizeMode::Bilinear,
+            Coordinates::AlignCorners,
+        ),
+        (
+            ResizeTarget::Scale([1.5, 2.0]),
+            ResizeMode::Nearest(Rounding::Ceil),
+            Coordinates::Asymmetric,
+        ),
+        (
+            ResizeTarget::Scale([0.5, 0.5]),
+            ResizeMode::Nearest(Rounding::PreferCeil),
+            Coordinates::PytorchHalfPixel,
+        ),
+        (
+            ResizeTarget::Size([6, 6]),
+            ResizeMode::Nearest(Rounding::PreferFloor),
+            Coordinates::HalfPixel,
+        ),
+        (
+            ResizeTarget::Size([8, 8]),
+            ResizeMode::Bilinear,
+            Coordinates::HalfPixelSymmetric,
+        ),
+    ];
+    for (index, (target, mode, coordinates)) in resizes.into_iter().enumerate() {
+        let resize = Resize {
+            target,
+            mode,
+            coordinates,
+        };
+        value = add(&format!("resize {index}"), Op::Resize(resize), &[value]);
+    }
+    value = add(
+        "shuffle",
+        Op::GatherChannels {
+            index: [2, 0, 3, 1].into(),
+        },
+        &[value],
+    );
+    let left = add("left", Op::GatherChannels { index: [0, 2].into() }, &[value]);
+    let right = add("right", Op::GatherChannels { index: [2, 3].into() }, &[value]);
+    value = add("joined", Op::Concat, &[left, right]);
+    let (scale, bias, epsilon) = norm();
+    value = add("layer", Op::LayerNorm { scale, bias, epsilon }, &[value]);
+    let (scale, bias, epsilon) = norm();
+    value = add("response", Op::GlobalResponseNorm { scale, bias, epsilon }, &[value]);
+    for groups in [1, 2, 4] {
+        let (scale, bias, epsilon) = norm();
+        let op = Op::GroupNorm {
+            groups,
+            scale,
+            bias,
+            epsilon,
+        };
+        value = add(&format!("groups {groups}"), op, &[value]);
+    }
+    let one = add("one", conv(1, 4, 1, 1, Padding::Explicit([0; 4]), false), &[value]);
+    let one = add(
+        "resized one",
+        Op::Resize(Resize {
+            target: ResizeTarget::Size([8, 8]),
+            mode: ResizeMode::Bilinear,
+            coordinates: Coordinates::HalfPixel,
+        }),
+        &[one],
+    );
+    value = add("spatial gate", Op::Mul, &[value, one]);
+    let pooled = add("pool", Op::GlobalAveragePool, &[value]);
+    let channels = |pads| Op::ChannelConv {
+        kernel: vector(3),
+        bias: 0.5,
+        pads,
+    };
+    let along = add("along", channels([1, 1]), &[pooled]);
+    let shares = add("shares", Op::Softmax { groups: 2 }, &[along]);
+    let features = add("flat", Op::Flatten, &[shares]);
+    let features = add("along features", channels([2, 0]), &[features]);
+    let features = add("feature shares", Op::Softmax { groups: 4 }, &[features]);
+    let (scale, bias, epsilon) = norm();
+    let features = add("feature norm", Op::LayerNorm { scale, bias, epsilon }, &[features]);
+    let features = add(
+        "picked",
+        Op::GatherChannels {
+            index: [3, 1, 0].into(),
+        },
+        &[features],
+    );
+    Graph {
+        input_channels: 3,
+        nodes,
+        features: ValueId(features),
+    }
+}
+
+#[test]
+fn further_operations_survive_writing_and_reading() {
+    for classifier in [None, Some(head(3, 5))] {
+        let written = backbone(further(), classifier);
+        assert_eq!(written.graph(), &further());
+        let read = Backbone::from_bytes(&written.to_bytes(), "memory").unwrap_or_else(|error| panic!("{error}"));
+        for (read, written) in read.graph().nodes.iter().zip(&written.graph().nodes) {
+            assert_eq!(read, written);
+        }
+        assert_eq!(read, written);
+        assert_eq!(read.digest(), written.digest());
+        assert_eq!(read.to_bytes(), written.to_bytes());
     }
 }
 

@@ -246,10 +246,7 @@ impl Runtime {
 /// Loads the backbone into an engine.
 pub(crate) fn open_engine(config: &Config) -> Result<Engine, DaemonError> {
     let backbone = Backbone::load(&config.backbone).map_err(clr_engine::EngineError::from)?;
-    let options = EngineOptions {
-        threads: config.threads,
-        ..EngineOptions::default()
-    };
+    let options = EngineOptions::default().with_threads(config.threads);
     Ok(Engine::new(backbone, options)?)
 }
 

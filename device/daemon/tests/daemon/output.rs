@@ -117,7 +117,7 @@ fn a_reader_that_is_gone_ends_the_device_with_a_reason_and_a_code() {
     assert_eq!(device.wait().code(), Some(4));
     device.wait_for_log(&["ERROR", "reader of the answers"]);
     let help = device.command(&["--help"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&help.stdout).contains("4 the reader of the answers"));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("4 the reader of the results"));
 }
 
 #[test]

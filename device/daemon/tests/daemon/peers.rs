@@ -385,7 +385,8 @@ fn damaged_files_of_access_cost_what_they_were_for_and_nothing_else() {
 fn without_descriptors_peers_wait_the_log_is_not_flooded_and_they_are_answered_afterwards() {
     let (mut device, endpoint, port) = on_tcp("");
     start(&mut device, &endpoint);
-    device.status();
+    // The control socket answers before the source and the output are open.
+    device.wait_for_log(&["INFO ready"]);
     let whole = getrlimit(Resource::Nofile);
     let limit = |current| {
         let maximum = whole.maximum;

@@ -17,6 +17,12 @@ fn command(device: &Device, arguments: &[&str]) -> KeyRotation {
         "{arguments:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    if arguments == ["rotate-key"] {
+        crate::promises::check_document(
+            "clr-device-rotate-key",
+            &serde_json::from_slice(&output.stdout).unwrap(),
+        );
+    }
     serde_json::from_slice(&output.stdout).unwrap()
 }
 

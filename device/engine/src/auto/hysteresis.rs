@@ -6,6 +6,7 @@ use crate::TaskScore;
 
 /// How readily a [`TaskChooser`](crate::TaskChooser) changes its mind.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ChooserOptions {
     /// Weight of the newest frame in the running scores, above 0 and at most 1; 1 forgets the frames before.
     pub newest: f32,
@@ -42,6 +43,20 @@ impl ChooserOptions {
             band: 0.0,
             ..Self::default()
         }
+    }
+
+    /// Sets the lead that another task's running score needs.
+    #[must_use]
+    pub fn with_margin(mut self, margin: f32) -> Self {
+        self.margin = margin;
+        self
+    }
+
+    /// Sets the number of consecutive frames that must agree on a change.
+    #[must_use]
+    pub fn with_patience(mut self, patience: u32) -> Self {
+        self.patience = patience;
+        self
     }
 }
 

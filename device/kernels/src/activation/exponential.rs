@@ -5,7 +5,7 @@
 
 use crate::simd::{Simd, Vector};
 
-/// Whole `n` and the remainder `r` of `x = n · ln 2 + r`.
+/// The integer `n` and the remainder `r` of `x = n · ln 2 + r`.
 #[inline(always)]
 fn reduce<S: Simd>(simd: S, x: S::Vector) -> (S::Vector, S::Vector) {
     // Adding and subtracting 1.5 · 2^23 rounds to an integer.
@@ -61,12 +61,12 @@ pub(crate) fn tanh<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
 /// and Eigen), within 6 ulp.
 #[inline(always)]
 pub(crate) fn erf<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
-    let x = x.clamp(simd.splat(-3.832_506_9), simd.splat(3.832_506_9));
+    let x = x.clamp(simd.splat(-3.832_507), simd.splat(3.832_507));
     let square = x.mul(x);
     let p = simd.splat(3.408_291e-3).fma(simd.splat(2.290_506_6e-4), square);
     let p = simd.splat(5.095_569_5e-2).fma(p, square);
     let p = simd.splat(1.852_083_2e-1).fma(p, square);
-    let p = simd.splat(1.128_379_1).fma(p, square);
+    let p = simd.splat(std::f32::consts::FRAC_2_SQRT_PI).fma(p, square);
     let q = simd.splat(2.354_796_6e-5).fma(simd.splat(-1.179_160_3e-7), square);
     let q = simd.splat(1.017_962_5e-3).fma(q, square);
     let q = simd.splat(1.407_047e-2).fma(q, square);

@@ -152,7 +152,7 @@ pub(crate) struct GeluTanh;
 
 impl GeluTanh {
     /// `2 · √(2 / π)` and its product with 0.044715: 1/2 · (1 + tanh(u)) is sigmoid(2u).
-    const LINEAR: f32 = 1.595_769_1;
+    const LINEAR: f32 = 1.595_769;
     const CUBIC: f32 = 0.071_354_814;
 }
 

@@ -36,7 +36,7 @@ pub fn concat_gradient(dy: &[f32], pixels: usize, parts: &mut [(&mut [f32], usiz
         for (block, part) in vectors_mut(part).chunks_exact_mut(pixels).enumerate() {
             let start = first + block * LANES;
             let count = LANES.min(*channels - block * LANES);
-            // Sixteen channels of the result stand in one block, or at the end of one and the start of the next.
+            // Sixteen channels of the result are in one block, or at the end of one and the start of the next.
             let (low, shift) = (start / LANES, start % LANES);
             let in_low = count.min(LANES - shift);
             for (pixel, part) in part.iter_mut().enumerate() {

@@ -63,6 +63,7 @@ fn layer<'a>(
         input,
         pitch,
         taps,
+        group: 1,
         kernel: [3; 2],
         stride: [1; 2],
         dilation: [1; 2],

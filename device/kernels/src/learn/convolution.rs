@@ -160,7 +160,6 @@ impl ConvGradient {
     /// Bytes that the weights of the way back through `conv` would take, for an input of `input` rows × columns, without making them.
     pub fn bytes_of(conv: &Conv, input: [usize; 2]) -> usize {
         let (outputs, per_group) = (conv.channels(), conv.weight.shape()[1]);
-        let inputs = per_group * conv.group;
         let stride_one = Conv {
             stride: [1; 2],
             ..conv.clone()
@@ -168,12 +167,14 @@ impl ConvGradient {
         // Of a stride of 1 the form is that of the convolution itself, seen from the other side.
         let winograd =
             conv.stride == [1; 2] && outputs >= LANES && Form::choose(&stride_one, false, input) == Form::Winograd;
-        let reads = if conv.group == inputs && inputs == outputs && conv.group > 1 {
-            1
-        } else {
-            outputs / conv.group * LANES.div_ceil(per_group.max(1)).min(conv.group)
-        };
-        packed_bytes(inputs, reads, conv.kernel(), winograd)
+        let form = if winograd { Form::Winograd } else { Form::Direct };
+        packed_bytes(
+            per_group * conv.group,
+            outputs / conv.group,
+            conv.group,
+            conv.kernel(),
+            form,
+        )
     }
 
     /// Values of the convolution's input, in blocks.

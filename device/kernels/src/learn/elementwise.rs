@@ -1,4 +1,4 @@
-//! Gradients of sums, products and PReLU.
+//! Gradients of sums, products and `PReLU`.
 
 use crate::{
     elementwise::{Binary, Broadcast, check},
@@ -7,7 +7,7 @@ use crate::{
 
 /// The gradients of `left` and `right`, where wanted, from `dy`, the gradient of [`broadcast_binary`](crate::broadcast_binary)'s result
 /// before its clamp. What is written replaces what was there. The gradient of a broadcast operand is summed over what
-/// it was broadcast to; of [`Broadcast::Pixels`] it stands in lane 0, the other lanes are zero, and `channels` says how
+/// it was broadcast to; of [`Broadcast::Pixels`] it is in lane 0, the other lanes are zero, and `channels` says how
 /// many channels of `left` count.
 pub fn binary_gradient(
     level: Level,

@@ -2,7 +2,7 @@
 
 use crate::simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut};
 
-/// Pixels that are normalised together: what is read of a block lies side by side, and stays in the first cache.
+/// Pixels that are normalised together: their values in a block are consecutive, and stay in the first cache.
 const PIXELS: usize = 8;
 
 /// `(x − mean) / √(variance + epsilon) · scale + bias` over the channels of each pixel.
@@ -40,7 +40,7 @@ pub fn layer_norm_gradient(level: Level, norm: &LayerNorm<'_>, x: &[f32], dy: &m
     dispatch(level, Gradient { norm, x, dy });
 }
 
-/// Some pixels of a value: block `b` of pixel `p` stands at `b · pixels + first + p`.
+/// Some pixels of a value: block `b` of pixel `p` is at `b · pixels + first + p`.
 #[derive(Clone, Copy)]
 struct Part {
     pixels: usize,

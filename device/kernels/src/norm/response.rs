@@ -1,4 +1,4 @@
-//! Global response normalisation (Woo et al. 2023, *ConvNeXt V2*).
+//! Global response normalisation (Woo et al. 2023, *`ConvNeXt` V2*).
 
 use super::sums::{Linear, Planes, clear};
 use crate::simd::{LANES, Level};
@@ -30,7 +30,9 @@ impl ResponseNorm<'_> {
     fn norms(&self, level: Level, x: Planes<'_>) -> (Vec<f32>, f64) {
         let mut norms = x.squares(level, &vec![0.0; self.lanes()]);
         norms[self.channels..].fill(0.0);
-        norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
+        for norm in &mut norms {
+            *norm = norm.sqrt();
+        }
         let mean = norms.iter().map(|norm| f64::from(*norm)).sum::<f64>() / self.channels as f64;
         (norms, mean + f64::from(self.epsilon))
     }

@@ -1,4 +1,8 @@
-use crate::{LANES, block_channels, norm::*, proof::prove, tests::Random};
+use super::{
+    GroupNorm, LayerNorm, ResponseNorm, global_response_norm, global_response_norm_gradient, group_norm,
+    group_norm_gradient, layer_norm, layer_norm_gradient,
+};
+use crate::{LANES, block_channels, proof::prove, tests::Random};
 
 const SHAPES: [[usize; 3]; 5] = [[5, 1, 1], [16, 2, 3], [33, 3, 3], [40, 1, 11], [2, 1, 1]];
 const EPSILON: f32 = 1e-3;

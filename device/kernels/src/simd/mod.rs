@@ -14,18 +14,21 @@ mod portable;
 mod x86;
 
 #[cfg(target_arch = "aarch64")]
-pub use neon::Neon;
-pub use portable::Portable;
+use neon::Neon;
+use portable::Portable;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512};
+use x86::{Avx2, Avx512};
 
 /// Lanes of a vector and channels of a block.
 pub const LANES: usize = 16;
 
-/// The instruction set that the kernels run in, detected once per engine. A variant holds the proof that the
-/// processor has it.
+/// The instruction set that the kernels run in, detected once per engine.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub struct Level(Token);
+
+/// An instruction set with the proof that the processor has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Token {
     /// What the compiler makes of plain Rust for the target.
     Portable(Portable),
     /// AVX2 and FMA: a vector is two registers.
@@ -41,14 +44,14 @@ pub enum Level {
 
 impl std::fmt::Debug for Level {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Portable(_) => "Portable",
+        f.write_str(match self.0 {
+            Token::Portable(_) => "Portable",
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => "Avx2",
+            Token::Avx2(_) => "Avx2",
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => "Avx512",
+            Token::Avx512(_) => "Avx512",
             #[cfg(target_arch = "aarch64")]
-            Self::Neon(_) => "Neon",
+            Token::Neon(_) => "Neon",
         })
     }
 }
@@ -59,32 +62,37 @@ impl Level {
         #[cfg(target_arch = "x86_64")]
         {
             if let Some(proof) = Avx512::detect() {
-                return Self::Avx512(proof);
+                return Self(Token::Avx512(proof));
             }
             if let Some(proof) = Avx2::detect() {
-                return Self::Avx2(proof);
+                return Self(Token::Avx2(proof));
             }
         }
         #[cfg(target_arch = "aarch64")]
         if let Some(proof) = Neon::detect() {
-            return Self::Neon(proof);
+            return Self(Token::Neon(proof));
         }
-        Self::Portable(Portable)
+        Self(Token::Portable(Portable))
     }
 
     /// Returns every level that this machine can run, slowest first.
     #[cfg(test)]
     pub(crate) fn available() -> Vec<Self> {
         #[allow(unused_mut, reason = "targets without a vector level have the portable one alone")]
-        let mut levels = vec![Self::Portable(Portable)];
+        let mut levels = vec![Token::Portable(Portable)];
         #[cfg(target_arch = "x86_64")]
         {
-            levels.extend(Avx2::detect().map(Self::Avx2));
-            levels.extend(Avx512::detect().map(Self::Avx512));
+            levels.extend(Avx2::detect().map(Token::Avx2));
+            levels.extend(Avx512::detect().map(Token::Avx512));
         }
         #[cfg(target_arch = "aarch64")]
-        levels.extend(Neon::detect().map(Self::Neon));
-        levels
+        levels.extend(Neon::detect().map(Token::Neon));
+        levels.into_iter().map(Self).collect()
+    }
+
+    /// Returns the proof.
+    pub(crate) fn token(self) -> Token {
+        self.0
     }
 }
 
@@ -92,6 +100,8 @@ impl Level {
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Sixteen f32.
     type Vector: Vector;
+    /// Vectors that fit into the registers.
+    const REGISTERS: usize;
     /// Returns the same value sixteen times.
     fn splat(self, value: f32) -> Self::Vector;
     /// Reads sixteen values.
@@ -126,7 +136,9 @@ pub(crate) trait Vector: Copy {
     fn min(self, other: Self) -> Self;
     /// `yes` where `self < bound`, else (also for NaN) `no`.
     fn select_below(self, bound: Self, yes: Self, no: Self) -> Self;
-    /// `self · 2^n` for whole `n` in −126…127.
+    /// Every run of `WIDTH` lanes (2, 4 or 8) with its lane `index` in all places.
+    fn repeat<const WIDTH: usize>(self, index: usize) -> Self;
+    /// `self · 2^n` for an integer `n` in −126…127.
     fn scale_by_power(self, n: Self) -> Self;
     /// `min(max(self, low), high)`.
     #[inline(always)]
@@ -155,18 +167,18 @@ pub(crate) trait Kernel {
 
 /// Runs `kernel` in the instruction set of `level`.
 pub(crate) fn dispatch<K: Kernel>(level: Level, kernel: K) -> K::Output {
-    match level {
-        Level::Portable(simd) => simd.run(kernel),
+    match level.0 {
+        Token::Portable(simd) => simd.run(kernel),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2(simd) => simd.run(kernel),
+        Token::Avx2(simd) => simd.run(kernel),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512(simd) => simd.run(kernel),
+        Token::Avx512(simd) => simd.run(kernel),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon(simd) => simd.run(kernel),
+        Token::Neon(simd) => simd.run(kernel),
     }
 }
 
-/// Views values in whole blocks of sixteen.
+/// Views values as vectors of sixteen.
 ///
 /// # Panics
 /// If there is a rest.
@@ -175,7 +187,7 @@ pub(crate) fn vectors(values: &[f32]) -> &[[f32; LANES]] {
     let (vectors, rest) = values.as_chunks();
     assert!(
         rest.is_empty(),
-        "expected whole blocks of sixteen, got {} values",
+        "expected a multiple of sixteen, got {} values",
         values.len()
     );
     vectors
@@ -185,6 +197,6 @@ pub(crate) fn vectors(values: &[f32]) -> &[[f32; LANES]] {
 #[inline(always)]
 pub(crate) fn vectors_mut(values: &mut [f32]) -> &mut [[f32; LANES]] {
     let (vectors, rest) = values.as_chunks_mut();
-    assert!(rest.is_empty(), "expected whole blocks of sixteen");
+    assert!(rest.is_empty(), "expected a multiple of sixteen");
     vectors
 }

@@ -1,9 +1,9 @@
 //! NEON: four registers. Its min and max return NaN when either operand is NaN.
 
 use std::arch::aarch64::{
-    float32x4_t, vaddq_f32, vaddq_s32, vandq_u32, vbslq_f32, vcltq_f32, vcvtnq_s32_f32, vdivq_f32, vdupq_n_f32,
-    vdupq_n_s32, vfmaq_f32, vld1q_f32, vmaxq_f32, vminq_f32, vmulq_f32, vreinterpretq_f32_s32, vreinterpretq_f32_u32,
-    vreinterpretq_u32_f32, vshlq_n_s32, vst1q_f32, vsubq_f32,
+    float32x4_t, vaddq_f32, vaddq_s32, vandq_u32, vbslq_f32, vcltq_f32, vcvtnq_s32_f32, vdivq_f32, vdupq_laneq_f32,
+    vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vld1q_f32, vmaxq_f32, vminq_f32, vmulq_f32, vreinterpretq_f32_s32,
+    vreinterpretq_f32_u32, vreinterpretq_u32_f32, vshlq_n_s32, vst1q_f32, vsubq_f32, vtrn1q_f32, vtrn2q_f32,
 };
 
 use super::{Kernel, LANES, Simd, Vector};
@@ -20,11 +20,11 @@ macro_rules! proven {
 
 /// The proof of NEON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Neon(());
+pub(crate) struct Neon(());
 
 impl Neon {
     /// Returns the proof where the processor has the instructions.
-    pub fn detect() -> Option<Self> {
+    pub(crate) fn detect() -> Option<Self> {
         std::arch::is_aarch64_feature_detected!("neon").then_some(Self(()))
     }
 }
@@ -35,6 +35,7 @@ pub(crate) struct Quad([float32x4_t; 4]);
 
 impl Simd for Neon {
     type Vector = Quad;
+    const REGISTERS: usize = 8;
     #[inline(always)]
     fn splat(self, value: f32) -> Quad {
         proven! { Quad([vdupq_n_f32(value); 4]) }
@@ -116,6 +117,26 @@ impl Vector for Quad {
     fn select_below(self, bound: Self, yes: Self, no: Self) -> Self {
         Self(std::array::from_fn(|part| {
             proven! { vbslq_f32(vcltq_f32(self.0[part], bound.0[part]), yes.0[part], no.0[part]) }
+        }))
+    }
+    #[inline(always)]
+    fn repeat<const WIDTH: usize>(self, index: usize) -> Self {
+        if WIDTH == 2 {
+            return Self(self.0.map(|part| {
+                proven! { if index == 0 { vtrn1q_f32(part, part) } else { vtrn2q_f32(part, part) } }
+            }));
+        }
+        // Of a run of four or eight lanes, the register that has the lane.
+        Self(std::array::from_fn(|part| {
+            let from = self.0[part * 4 / WIDTH * WIDTH / 4 + index / 4];
+            proven! {
+                match index % 4 {
+                    0 => vdupq_laneq_f32::<0>(from),
+                    1 => vdupq_laneq_f32::<1>(from),
+                    2 => vdupq_laneq_f32::<2>(from),
+                    _ => vdupq_laneq_f32::<3>(from),
+                }
+            }
         }))
     }
     #[inline(always)]

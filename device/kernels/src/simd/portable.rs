@@ -4,7 +4,7 @@ use super::{Kernel, LANES, Simd, Vector};
 
 /// Plain Rust, which every processor runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Portable;
+pub(crate) struct Portable;
 
 /// Sixteen f32 in an array.
 #[derive(Clone, Copy)]
@@ -12,6 +12,7 @@ pub(crate) struct Array([f32; LANES]);
 
 impl Simd for Portable {
     type Vector = Array;
+    const REGISTERS: usize = 4;
     #[inline(always)]
     fn splat(self, value: f32) -> Array {
         Array([value; LANES])
@@ -75,6 +76,10 @@ impl Vector for Array {
                 no.0[lane]
             }
         }))
+    }
+    #[inline(always)]
+    fn repeat<const WIDTH: usize>(self, index: usize) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane / WIDTH * WIDTH + index]))
     }
     #[inline(always)]
     fn scale_by_power(self, n: Self) -> Self {

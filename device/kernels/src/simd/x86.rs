@@ -4,11 +4,12 @@
 
 use std::arch::x86_64::{
     __m256, __m512, _CMP_LT_OQ, _mm256_add_epi32, _mm256_add_ps, _mm256_and_ps, _mm256_andnot_ps, _mm256_castsi256_ps,
-    _mm256_cmp_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
-    _mm256_mul_ps, _mm256_or_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
-    _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps,
-    _mm512_mask_cmp_ps_mask, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_scalef_ps,
-    _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm256_cmp_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_or_ps, _mm256_permutevar8x32_ps, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_cmp_ps_mask,
+    _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_mask_cmp_ps_mask,
+    _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_permutevar_ps, _mm512_permutexvar_ps,
+    _mm512_scalef_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use super::{Kernel, LANES, Simd, Vector};
@@ -24,22 +25,22 @@ macro_rules! proven {
 
 /// The proof of AVX-512F.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx512(());
+pub(crate) struct Avx512(());
 
 /// The proof of AVX2 and FMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Avx2(());
+pub(crate) struct Avx2(());
 
 impl Avx512 {
     /// Returns the proof where the processor has the instructions.
-    pub fn detect() -> Option<Self> {
+    pub(crate) fn detect() -> Option<Self> {
         (is_x86_feature_detected!("avx512f") && Avx2::detect().is_some()).then_some(Self(()))
     }
 }
 
 impl Avx2 {
     /// Returns the proof where the processor has the instructions.
-    pub fn detect() -> Option<Self> {
+    pub(crate) fn detect() -> Option<Self> {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
     }
 }
@@ -54,6 +55,7 @@ pub(crate) struct Pair(__m256, __m256);
 
 impl Simd for Avx512 {
     type Vector = Register;
+    const REGISTERS: usize = 32;
     #[inline(always)]
     fn splat(self, value: f32) -> Register {
         proven! { Register(_mm512_set1_ps(value)) }
@@ -113,6 +115,19 @@ impl Vector for Register {
         }
     }
     #[inline(always)]
+    fn repeat<const WIDTH: usize>(self, index: usize) -> Self {
+        let lanes: [i32; LANES] = std::array::from_fn(|lane| (lane / WIDTH * WIDTH + index) as i32);
+        proven! {
+            let lanes = _mm512_loadu_si512(lanes.as_ptr().cast());
+            // Within four lanes the permutation is the cheaper one.
+            Self(if WIDTH <= 4 {
+                _mm512_permutevar_ps(self.0, lanes)
+            } else {
+                _mm512_permutexvar_ps(lanes, self.0)
+            })
+        }
+    }
+    #[inline(always)]
     fn scale_by_power(self, n: Self) -> Self {
         proven! { Self(_mm512_scalef_ps(self.0, n.0)) }
     }
@@ -128,6 +143,7 @@ impl Vector for Register {
 
 impl Simd for Avx2 {
     type Vector = Pair;
+    const REGISTERS: usize = 8;
     #[inline(always)]
     fn splat(self, value: f32) -> Pair {
         proven! { Pair(_mm256_set1_ps(value), _mm256_set1_ps(value)) }
@@ -198,6 +214,14 @@ impl Vector for Pair {
             }
         };
         Self(half(self.0, bound.0, yes.0, no.0), half(self.1, bound.1, yes.1, no.1))
+    }
+    #[inline(always)]
+    fn repeat<const WIDTH: usize>(self, index: usize) -> Self {
+        let lanes: [i32; 8] = std::array::from_fn(|lane| (lane / WIDTH * WIDTH + index) as i32);
+        proven! {
+            let lanes = _mm256_loadu_si256(lanes.as_ptr().cast());
+            Self(_mm256_permutevar8x32_ps(self.0, lanes), _mm256_permutevar8x32_ps(self.1, lanes))
+        }
     }
     #[inline(always)]
     fn scale_by_power(self, n: Self) -> Self {

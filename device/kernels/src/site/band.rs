@@ -63,6 +63,7 @@ impl Site {
                         input: plane,
                         pitch: row,
                         taps,
+                        group: 1,
                         kernel: [3; 2],
                         stride: [1; 2],
                         dilation: [1; 2],

@@ -33,8 +33,6 @@ impl Site {
         let x_block = source.size[0] * x_row;
         let taps = conv.kernel[0] * conv.kernel[1];
         let per_block = taps * lanes * LANES;
-        let last_lanes = conv.in_channels - (conv.in_channels.div_ceil(lanes) - 1) * lanes;
-        let in_blocks = conv.in_channels.div_ceil(lanes);
         let w_block = reads.get(block + 1).map_or(0, |next| next.offset - read.offset);
         // Everything the tiles touch, checked once here. Joined rows are whole rows one after another.
         let joined = width != self.output[1];
@@ -47,7 +45,7 @@ impl Site {
             y * x_row + x * lanes
         };
         assert!((read.first + read.blocks - 1) * x_block + last < source.x.len());
-        let end = read.offset + (count - 1) * w_block + block_len(read, in_blocks, per_block, taps, last_lanes);
+        let end = read.offset + (count - 1) * w_block + read.channels(lanes) * taps * LANES;
         assert!(end <= data.len() && (count == 1 || uniform(reads)));
         assert!(
             outs[..count]
@@ -58,10 +56,11 @@ impl Site {
         assert!(affine.is_none_or(|affine| affine.len() >= count * AFFINE_PARAMETERS));
 
         // Neighbouring columns of one input block stand side by side: a row of taps is then one long run of channels.
-        let (kernel, run, last_run) = if in_blocks == 1 && conv.dilation[1] == 1 && last_lanes == lanes {
+        let alone = conv.in_channels == lanes && read.channels(lanes) == lanes;
+        let (kernel, run, last_run) = if alone && conv.dilation[1] == 1 {
             ([conv.kernel[0], 1], conv.kernel[1] * lanes, conv.kernel[1] * lanes)
         } else {
-            (conv.kernel, lanes, last_lanes)
+            (conv.kernel, lanes, read.last)
         };
         let kernels = tiles(self.level, count, conv.stride[1] * lanes);
         let pieces = width.div_ceil(kernels.len());
@@ -70,6 +69,8 @@ impl Site {
         for from in (0..read.blocks).step_by(chunk) {
             let to = (from + chunk).min(read.blocks);
             let finished = to == read.blocks;
+            // Channels that are not read have no weights.
+            let skipped = if from == 0 { 0 } else { read.skip * taps * LANES };
             for (index, y) in rows.clone().enumerate() {
                 let row = if joined {
                     y * width * lanes
@@ -88,7 +89,7 @@ impl Site {
                                 .x
                                 .as_ptr()
                                 .add((read.first + from) * x_block + row + column * conv.stride[1] * lanes),
-                            w: data.as_ptr().add(read.offset + from * per_block),
+                            w: data.as_ptr().add(read.offset + from * per_block - skipped),
                             to: targets.map(|to| to.wrapping_add(at)),
                             residual: residuals
                                 .filter(|_| finished)
@@ -99,7 +100,8 @@ impl Site {
                             resume: from > 0,
                             blocks: to - from,
                             lanes: run,
-                            last_lanes: if read.first + to == in_blocks { last_run } else { run },
+                            last_lanes: if finished { last_run } else { run },
+                            skip: if from == 0 { read.skip } else { 0 },
                             kernel,
                             x_block,
                             x_row: conv.dilation[0] * x_row,
@@ -115,14 +117,5 @@ impl Site {
                 }
             }
         }
-    }
-}
-
-/// Weights of one output block.
-fn block_len(read: Reads, in_blocks: usize, per_block: usize, taps: usize, last_lanes: usize) -> usize {
-    if read.first + read.blocks == in_blocks {
-        (read.blocks - 1) * per_block + taps * last_lanes * LANES
-    } else {
-        read.blocks * per_block
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of a depthwise convolution.
+//! Rows of a depthwise convolution, or one of narrow groups.
 
 use std::ops::Range;
 
@@ -31,7 +31,7 @@ pub(super) struct Strip<'a> {
 impl Site {
     /// Computes rows of one block. Where every tap lies inside the plane, it is read in place; along the edges, what is
     /// read is copied into working memory with a zero border first.
-    pub(super) fn depthwise(&self, source: Source<'_>, taps: &[f32], mut to: Strip<'_>) {
+    pub(super) fn depthwise(&self, source: Source<'_>, (taps, group): (&[f32], usize), mut to: Strip<'_>) {
         let width = self.output[1];
         let inside = |axis: usize, end: usize| {
             let (stride, pad) = (self.conv.stride[axis], self.pads[axis]);
@@ -47,22 +47,29 @@ impl Site {
         let rows = to.rows.clone();
         let middle = down.start.clamp(rows.start, rows.end)..down.end.clamp(rows.start, rows.end);
         if width < SMALL || middle.is_empty() || across.is_empty() {
-            return self.edge(source, taps, &mut to, rows, 0..width);
+            return self.edge(source, (taps, group), &mut to, rows, 0..width);
         }
-        self.edge(source, taps, &mut to, rows.start..middle.start, 0..width);
-        self.edge(source, taps, &mut to, middle.end..rows.end, 0..width);
-        self.edge(source, taps, &mut to, middle.clone(), 0..across.start);
-        self.edge(source, taps, &mut to, middle.clone(), across.end..width);
+        self.edge(source, (taps, group), &mut to, rows.start..middle.start, 0..width);
+        self.edge(source, (taps, group), &mut to, middle.end..rows.end, 0..width);
+        self.edge(source, (taps, group), &mut to, middle.clone(), 0..across.start);
+        self.edge(source, (taps, group), &mut to, middle.clone(), across.end..width);
         let plane = source.size[0] * source.size[1] * LANES;
         let first = (middle.start * self.conv.stride[0] - self.pads[0]) * source.size[1]
             + across.start * self.conv.stride[1]
             - self.pads[1];
         let input = &source.x[to.block * plane + first * LANES..(to.block + 1) * plane];
-        self.part(input, source.size[1] * LANES, taps, &mut to, middle, across);
+        self.part(input, source.size[1] * LANES, (taps, group), &mut to, middle, across);
     }
 
     /// Computes a rectangle of the output from a copy of its inputs.
-    fn edge(&self, source: Source<'_>, taps: &[f32], to: &mut Strip<'_>, rows: Range<usize>, columns: Range<usize>) {
+    fn edge(
+        &self,
+        source: Source<'_>,
+        (taps, group): (&[f32], usize),
+        to: &mut Strip<'_>,
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) {
         if rows.is_empty() || columns.is_empty() {
             return;
         }
@@ -96,7 +103,7 @@ impl Site {
                     None => line.fill(0.0),
                 }
             }
-            self.part(band, span * LANES, taps, to, rows, columns);
+            self.part(band, span * LANES, (taps, group), to, rows, columns);
         });
     }
 
@@ -105,17 +112,18 @@ impl Site {
         &self,
         input: &[f32],
         pitch: usize,
-        taps: &[f32],
+        (taps, group): (&[f32], usize),
         to: &mut Strip<'_>,
         rows: Range<usize>,
         columns: Range<usize>,
     ) {
         let start = (rows.start - to.rows.start) * to.pitch + columns.start * LANES;
-        let count = self.conv.kernel[0] * self.conv.kernel[1] * LANES;
+        let count = self.conv.kernel[0] * self.conv.kernel[1] * group * LANES;
         let part = Depthwise {
             input,
             pitch,
             taps: &taps[to.block * count..(to.block + 1) * count],
+            group,
             kernel: self.conv.kernel,
             stride: self.conv.stride,
             dilation: self.conv.dilation,

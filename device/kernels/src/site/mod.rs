@@ -101,7 +101,7 @@ impl Site {
     fn input_lanes(&self) -> usize {
         match &self.conv.weights {
             Weights::Dense { lanes, .. } => *lanes,
-            Weights::Depthwise(_) | Weights::Winograd(_) => LANES,
+            Weights::Narrow { .. } | Weights::Winograd(_) => LANES,
         }
     }
 
@@ -292,9 +292,9 @@ impl Site {
 
     /// Rows per band: few enough for the level-2 cache, enough to pay for walking the weights.
     fn band(&self, width: usize, blocks: usize) -> usize {
-        // A depthwise convolution also copies its input rows.
+        // A narrow convolution also copies its input rows.
         let width = match self.conv.weights {
-            Weights::Depthwise(_) => width + self.input[1] * self.conv.stride[0],
+            Weights::Narrow { .. } => width + self.input[1] * self.conv.stride[0],
             Weights::Dense { .. } | Weights::Winograd(_) => width + 2,
         };
         (BAND_BYTES / (width * LANES * blocks * size_of::<f32>())).max(2)
@@ -314,12 +314,12 @@ impl Site {
         residuals: Option<[&[f32]; MAX_BLOCKS]>,
     ) {
         match &self.conv.weights {
-            Weights::Depthwise(taps) => {
+            Weights::Narrow { taps, width } => {
                 let [out, ..] = outs;
                 let residual = residuals.map(|all| all[0]);
                 self.depthwise(
                     source,
-                    taps,
+                    (taps, *width),
                     Strip {
                         block,
                         rows,
@@ -352,5 +352,5 @@ impl Site {
 fn uniform(reads: &[Reads]) -> bool {
     reads
         .iter()
-        .all(|read| (read.first, read.blocks) == (reads[0].first, reads[0].blocks))
+        .all(|read| Reads { offset: 0, ..*read } == Reads { offset: 0, ..reads[0] })
 }

@@ -8,7 +8,7 @@ use crate::{BatchGradient, BatchSite, Executable, FoldedNorm, SiteParameters};
 const IMAGES: usize = 3;
 const EPSILON: f32 = 1e-3;
 
-/// Convolution, norm, SiLU; convolution, norm, shortcut, ReLU.
+/// Convolution, norm, smooth activation; convolution, norm, shortcut, clamp.
 fn network() -> Executable {
     let mut graph = Builder::new(21);
     let norm = graph.norm(CHANNELS);
@@ -101,12 +101,12 @@ fn gradients_flow_through_the_statistics_of_the_batch() {
     let gradients: Vec<Vec<f32>> = (0..IMAGES).map(weights).collect();
     let gradients = executable.backward_batch(tape, &gradients, &sites);
     assert!(matches!(gradients[2], Some(BatchGradient::Fixed(..))));
-    for site in 0..2 {
+    for (site, gradient) in gradients.iter().enumerate().take(2) {
         let Some(BatchGradient::Normalised {
             multiplier: Some(kernel),
             scale,
             bias,
-        }) = &gradients[site]
+        }) = gradient
         else {
             panic!("site {site} has no gradient")
         };
@@ -132,13 +132,13 @@ fn gradients_flow_through_the_statistics_of_the_batch() {
                 .for_each(|(value, direction)| *value += step * direction);
         };
         check("kernel", kernel, &|task, direction, step| {
-            add(&mut task.kernels[site], direction, step)
+            add(&mut task.kernels[site], direction, step);
         });
         check("scale", scale, &|task, direction, step| {
-            add(&mut task.scales[site], direction, step)
+            add(&mut task.scales[site], direction, step);
         });
         check("bias", bias, &|task, direction, step| {
-            add(&mut task.biases[site], direction, step)
+            add(&mut task.biases[site], direction, step);
         });
     }
 }

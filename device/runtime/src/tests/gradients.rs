@@ -284,7 +284,8 @@ fn flat_pixels() -> usize {
 
 #[test]
 fn convolutions_of_every_kind_pass_gradients_to_the_sites_before_them() {
-    let kinds: [(&str, fn(&mut clr_onnx::Conv)); 5] = [
+    type Change = fn(&mut clr_onnx::Conv);
+    let kinds: [(&str, Change); 5] = [
         ("stride", |conv| conv.stride = [2, 3]),
         ("dilation", |conv| conv.dilation = [2, 1]),
         ("odd padding", |conv| {

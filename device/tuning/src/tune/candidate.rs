@@ -6,7 +6,7 @@
 //! stay as they are bit for bit, and every picture may judge, since rows are fitted without each in turn.
 
 use clr_adapters::{Adapter, Digest, Metrics, SiteWeights};
-use clr_training::{Network, argmax, log_probability};
+use clr_learning::{Network, argmax, log_probability};
 
 use super::{
     Watch,

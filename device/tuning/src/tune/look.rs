@@ -1,8 +1,7 @@
 //! The pictures that judge, and those that new rows are fitted to, as the parent sees them.
 
-use candle_core::{Device, Tensor};
 use clr_adapters::{Adapter, Head};
-use clr_training::{Network, PrefixActivations, TrainError, argmax};
+use clr_learning::{LearningError, Network, PrefixActivations, argmax};
 
 use super::{Watch, run_pictures::RunPictures, size};
 use crate::{
@@ -58,7 +57,7 @@ impl<'a> Viewer<'a> {
         }
         let header = &self.parent.adapter.header;
         let (input, size) = (picture.variant(0, 0, &header.preprocessing), size(header));
-        let features = || network.features_from(&network.prefix(&input, size)?, size);
+        let features = || network.features_from_prefix(&network.prefix(&input, size)?, size);
         Ok(self.pool.install(features)?)
     }
 
@@ -125,9 +124,11 @@ pub(super) fn answers(adapter: &Adapter, features: &[f32]) -> Vec<f32> {
     .collect()
 }
 
-/// A network's logits of a picture that has come to `start`.
-pub(super) fn logits(network: &Network, start: &PrefixActivations, size: [usize; 2]) -> Result<Vec<f32>, TrainError> {
-    let features = network.features_from(start, size)?;
-    let features = Tensor::from_slice(&features, (1, features.len()), &Device::Cpu)?;
-    Ok(network.classify(&features, false)?.flatten_all()?.to_vec1()?)
+/// A network's logits of an image from its prefix.
+pub(super) fn logits(
+    network: &Network,
+    prefix: &PrefixActivations,
+    size: [usize; 2],
+) -> Result<Vec<f32>, LearningError> {
+    Ok(network.classify(&network.features_from_prefix(prefix, size)?))
 }

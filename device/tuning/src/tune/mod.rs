@@ -2,10 +2,9 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use candle_core::Device;
 use clr_adapters::{Digest, Header};
+use clr_learning::Network;
 use clr_onnx::Backbone;
-use clr_training::Network;
 
 use self::{
     candidate::{Candidate, Candidates, Way},
@@ -92,7 +91,7 @@ impl Tuned {
 /// What tuning would do with so many pictures, and what it would take; nothing is run for it.
 pub fn plan(backbone: &Backbone, parent: &Parent, pictures: usize, options: &TuneOptions) -> Result<Plan> {
     options.check()?;
-    let mut network = Network::from_adapter(backbone, &parent.adapter, &Device::Cpu)?;
+    let mut network = Network::from_adapter(backbone, &parent.adapter)?;
     plan_for(&mut network, &parent.adapter.header, pictures, options, options.extent)
 }
 
@@ -139,7 +138,7 @@ pub fn tune(
         }
     }
     let (list, run, mut state) = begin(backbone, parent, list, checkpoints, options, watch)?;
-    let mut network = Network::from_adapter(backbone, &parent.adapter, &Device::Cpu)?;
+    let mut network = Network::from_adapter(backbone, &parent.adapter)?;
     let wanted = state.as_ref().map(|state| state.extent);
     let plan = match plan_for(&mut network, header, list.len(), options, wanted.or(options.extent)) {
         Err(TuneError::Budget { .. }) if wanted.is_some() => {
@@ -175,7 +174,7 @@ pub fn tune(
         parent,
         options,
         plan: &plan,
-        network: &network,
+        network: &mut network,
         reference: &reference,
         pool: &pool,
         pictures: &pictures,

@@ -1,7 +1,7 @@
 //! A new class's row, fitted to what a candidate's sites make of the pictures.
 
 use clr_adapters::Adapter;
-use clr_training::{argmax, log_probability};
+use clr_learning::{argmax, log_probability};
 
 use super::{
     candidate::{Candidates, Unseen, Way},

@@ -8,11 +8,10 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use candle_core::{D, Tensor};
-use candle_nn::ops::log_softmax;
 use clr_adapters::Digest;
-use clr_training::{
-    Adam, AdamOptions, Group, Learned, Network, Parameter, PrefixActivations, Purpose, argmax, log_probability, stream,
+use clr_learning::{
+    Adam, AdamOptions, Group, Network, Parameter, PrefixActivations, Purpose, StepOutput, argmax, cross_entropy,
+    softmax, stream,
 };
 use rand::RngExt as _;
 
@@ -36,11 +35,28 @@ struct Target {
     old: Option<(Vec<f32>, f64)>,
 }
 
+impl Target {
+    /// The image's share of the loss, and its gradient with respect to the logits. `adjustment` `[K]` is added to the logits for the
+    /// class; the old classes are compared at `temperature`, times its square, so that its gradient does not shrink with it.
+    fn loss(&self, logits: &[f32], adjustment: &[f32], temperature: f64, share: f64) -> (f32, Vec<f32>) {
+        let adjusted: Vec<f32> = logits.iter().zip(adjustment).map(|(logit, add)| logit + add).collect();
+        let (mut loss, mut gradient) = cross_entropy(&adjusted, &self.class, 1.0);
+        if let Some((old, weight)) = &self.old {
+            let (divergence, of_old) = cross_entropy(&logits[..old.len()], old, temperature);
+            let weight = weight * temperature.powi(2);
+            loss += weight * divergence;
+            (gradient.iter_mut().zip(of_old)).for_each(|(gradient, of_old)| *gradient += weight * of_old);
+        }
+        let gradient = gradient.into_iter().map(|value| (value * share) as f32).collect();
+        ((loss * share) as f32, gradient)
+    }
+}
+
 pub(super) struct Trainer<'a> {
     pub(super) parent: &'a Parent,
     pub(super) options: &'a TuneOptions,
     pub(super) plan: &'a Plan,
-    pub(super) network: &'a Network,
+    pub(super) network: &'a mut Network,
     pub(super) reference: &'a Network,
     pub(super) pool: &'a rayon::ThreadPool,
     pub(super) pictures: &'a RunPictures,
@@ -61,7 +77,7 @@ impl Trainer<'_> {
         watch: &mut dyn Watch,
     ) -> Result<(u32, f64)> {
         let options = self.options;
-        let parameters = self.parameters()?;
+        let mut parameters = self.parameters();
         let adam_options = AdamOptions {
             rates: options.rates,
             decay: options.decay,
@@ -73,13 +89,14 @@ impl Trainer<'_> {
         let mut step = 0;
         let mut moments = None;
         if let Some(state) = state {
-            let fits = state.values.len() == parameters.len()
-                && (parameters.iter().zip(&state.values))
-                    .all(|(parameter, values)| parameter.anchor.len() == values.len());
+            let lengths: Vec<usize> = parameters.iter().map(|parameter| parameter.values.len()).collect();
+            let fits = [&state.values, &state.first, &state.second]
+                .iter()
+                .all(|group| group.iter().map(Vec::len).eq(lengths.iter().copied()));
             if fits {
-                for (parameter, values) in parameters.iter().zip(&state.values) {
-                    let (shape, device) = (parameter.var.shape(), parameter.var.device());
-                    parameter.var.set(&Tensor::from_slice(values, shape, device)?)?;
+                self.network.set_values(&state.values)?;
+                for (parameter, values) in parameters.iter_mut().zip(&state.values) {
+                    parameter.values.clone_from(values);
                 }
                 step = state.step.min(options.steps);
                 moments = Some(state.moments());
@@ -88,7 +105,7 @@ impl Trainer<'_> {
                 watch.restarted("its parameters are not this adapter's");
             }
         }
-        let mut adam = Adam::new(parameters, adam_options, moments)?;
+        let mut adam = Adam::new(parameters, adam_options, moments);
         let first = step;
         let mut seconds = 0.0;
         let mut saved: Option<Instant> = None;
@@ -107,7 +124,8 @@ impl Trainer<'_> {
             if !learned.loss.is_finite() {
                 return Err(TuneError::Diverged { step: step + 1 });
             }
-            adam.step(&learned.gradients, factor(step, options.steps))?;
+            self.network
+                .set_values(adam.step(&learned.gradients, factor(step, options.steps)))?;
             step += 1;
             seconds += begun.elapsed().as_secs_f64();
             let rested = saved.is_none_or(|saved| saved.elapsed().as_secs() >= u64::from(options.checkpoint_seconds));
@@ -140,8 +158,8 @@ impl Trainer<'_> {
         checkpoints.put(&bytes).map_err(TuneError::Checkpoint)
     }
 
-    /// The trained parameters. Protected rows of the head have rate and decay zero; what decay pulls towards is the parent.
-    fn parameters(&self) -> Result<Vec<Parameter>> {
+    /// The trained parameters. Protected classes' weights have rate and decay zero; decay pulls towards the parent.
+    fn parameters(&self) -> Vec<Parameter> {
         let classes = self.network.classes();
         let new = self.pictures.learned.iter().filter_map(|picture| picture.class);
         let refined: Vec<bool> = if new.clone().any(|class| class >= self.parent.protected) {
@@ -150,15 +168,15 @@ impl Trainer<'_> {
             let own: Vec<usize> = new.collect();
             (0..classes).map(|class| own.contains(&class)).collect()
         };
-        let mut parameters = self.network.parameters()?;
+        let mut parameters = self.network.parameters();
         for parameter in parameters.iter_mut().filter(|parameter| parameter.group == Group::Head) {
             parameter.unit = refined.iter().map(|&refined| f32::from(u8::from(refined))).collect();
-            parameter.anchor = parameter.var.flatten_all()?.to_vec1()?;
+            parameter.anchor.clone_from(&parameter.values);
         }
-        Ok(parameters)
+        parameters
     }
 
-    fn step(&mut self, step: u32, watch: &mut dyn Watch) -> Result<Learned> {
+    fn step(&mut self, step: u32, watch: &mut dyn Watch) -> Result<StepOutput> {
         let keys = self.draw(step);
         let mut targets = Vec::with_capacity(keys.len());
         let mut fresh = HashMap::new();
@@ -188,29 +206,14 @@ impl Trainer<'_> {
             .iter()
             .filter_map(|key| self.starts.get(key).or_else(|| fresh.get(key)))
             .collect();
-        let protected = self.parent.protected;
         let share = 1.0 / keys.len() as f64;
         let adjustment = self.adjustment();
-        let objective = |network: &Network, range: std::ops::Range<usize>, features: &Tensor| {
-            let target = &targets[range.start];
-            let logits = network.classify(features, true)?;
-            let adjusted = (&logits + Tensor::from_slice(&adjustment, (1, adjustment.len()), logits.device())?)?;
-            let loss = cross_entropy(&adjusted, &target.class)?;
-            let loss = match &target.old {
-                Some((old, weight)) => {
-                    let temperature = f64::from(self.options.temperature);
-                    let softer = (logits.narrow(D::Minus1, 0, protected)? / temperature)?;
-                    (loss + (cross_entropy(&softer, old)? * (*weight * temperature.powi(2)))?)?
-                }
-                None => loss,
-            };
-            Ok((logits, (loss * share)?))
-        };
-        let learned = (self.pool).install(|| {
-            self.network
-                .learn_from(&starts, self.size, self.plan.memory, &objective)
-        });
-        Ok(learned?)
+        let temperature = f64::from(self.options.temperature);
+        let loss = |index: usize, logits: &[f32]| targets[index].loss(logits, &adjustment, temperature, share);
+        let network = &*self.network;
+        let output =
+            (self.pool).install(|| network.forward_backward_from_prefix(&starts, self.size, self.plan.memory, &loss));
+        Ok(output?)
     }
 
     /// The pictures of a step: learned ones, then recalled ones, none twice as far as there are enough.
@@ -286,10 +289,8 @@ impl Trainer<'_> {
         let weight = f64::from(self.options.distil);
         let distils = weight > 0.0 && protected > 1;
         let old = || {
-            let softer: Vec<f32> = (answer[..protected].iter())
-                .map(|logit| logit / self.options.temperature)
-                .collect();
-            (softmax(&softer), weight)
+            let softer = softmax(&answer[..protected], f64::from(self.options.temperature));
+            (softer, weight)
         };
         if key.0 {
             // Where a label says that the parent is wrong, its opinion is not kept.
@@ -318,21 +319,10 @@ fn kept(answer: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
     match label {
         Some(label) if argmax(&answer[..old]) != label => target[label] = 1.0,
         // A frame may well show a new class.
-        None if argmax(answer) >= old => target = softmax(answer),
-        _ => target[..old].copy_from_slice(&softmax(&answer[..old])),
+        None if argmax(answer) >= old => target = softmax(answer, 1.0),
+        _ => target[..old].copy_from_slice(&softmax(&answer[..old], 1.0)),
     }
     target
-}
-
-fn softmax(logits: &[f32]) -> Vec<f32> {
-    (0..logits.len())
-        .map(|class| log_probability(logits, class, 1.0).exp() as f32)
-        .collect()
-}
-
-fn cross_entropy(logits: &Tensor, target: &[f32]) -> candle_core::Result<Tensor> {
-    let target = Tensor::from_slice(target, (1, target.len()), logits.device())?;
-    (log_softmax(logits, D::Minus1)? * target)?.sum_all()?.neg()
 }
 
 /// A tenth of the steps of warm-up, then half a cosine to a twentieth.
@@ -341,4 +331,29 @@ fn factor(step: u32, steps: u32) -> f64 {
     let warm = (position / 0.1).min(1.0);
     let cosine = 0.5 * (1.0 + (std::f64::consts::PI * ((position - 0.1) / 0.9).max(0.0)).cos());
     warm * (0.05 + 0.95 * cosine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loss_of_a_taught_image_has_the_gradient_that_it_says() {
+        let target = Target {
+            class: vec![0.0, 0.0, 0.0, 1.0],
+            old: Some((vec![0.5, 0.3, 0.2], 0.7)),
+        };
+        let (logits, adjustment) = ([0.4_f32, -0.3, 1.1, 0.2], [0.0, 0.0, 0.0, 1.5]);
+        let loss = |logits: &[f32]| target.loss(logits, &adjustment, 2.0, 0.25);
+        let (_, gradient) = loss(&logits);
+        for (class, got) in gradient.iter().enumerate() {
+            let at = |step: f32| {
+                let mut moved = logits;
+                moved[class] += step;
+                loss(&moved).0
+            };
+            let want = (at(0.05) - at(-0.05)) / 0.1;
+            assert!((got - want).abs() < 1e-3, "{class}: {got} {want}");
+        }
+    }
 }

@@ -13,8 +13,9 @@ use super::{
     scan::{Scan, ScanReport},
 };
 use crate::{
+    Purpose,
     error::{Result, TrainError},
-    random::{Purpose, stream},
+    stream,
     uncertainty::standard_error,
 };
 

@@ -5,11 +5,8 @@ use std::sync::mpsc::sync_channel;
 use clr_onnx::Preprocess as _;
 use rand::seq::SliceRandom as _;
 
-use super::{Augmentation, Pictures};
-use crate::{
-    error::Result,
-    random::{Purpose, stream},
-};
+use super::Pictures;
+use crate::{Augmentation, Purpose, error::Result, stream};
 
 /// Preprocessed pictures, `[n, 3, height, width]` row-major, with their classes.
 pub(crate) struct Batch {
@@ -94,7 +91,7 @@ pub(crate) fn prepare_batch(pictures: &Pictures, indices: &[usize], loading: Loa
                 let mut random = stream(seed, Purpose::Augment, epoch, index as u64);
                 preprocessing.to_tensor(&augmentation.apply(&picture, &mut random), out);
             }
-            _ if loading.mirrored => preprocessing.to_tensor(&super::mirror(&picture), out),
+            _ if loading.mirrored => preprocessing.to_tensor(&clr_learning::mirror(&picture), out),
             _ => preprocessing.to_tensor(&picture, out),
         }
         labels.push(pictures.samples()[index].class as u32);

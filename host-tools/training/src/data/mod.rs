@@ -1,6 +1,5 @@
 //! Pictures: which ones, in which split, decoded once, augmented ahead of the step.
 
-mod augment;
 mod dataset;
 pub mod inspect;
 mod layout;
@@ -11,7 +10,6 @@ mod split_names;
 mod survey;
 mod warning;
 
-pub use augment::{Augmentation, Flip};
 pub use dataset::{Dataset, Sample, Split, SplitOptions};
 pub use layout::LayoutOptions;
 pub use pictures::Pictures;
@@ -19,5 +17,4 @@ pub use scan::{Outcome, Scan, ScanLine, ScanReport, display_path};
 pub use survey::Survey;
 pub use warning::{Unreadable, Warning};
 
-pub(crate) use augment::mirror;
-pub(crate) use loader::{Batch, Loading, for_each_batch, prepare_batch, shuffled};
+pub(crate) use loader::{Loading, for_each_batch, prepare_batch, shuffled};

@@ -1,11 +1,11 @@
-//! Running the plan.
+//! Execution of the plan.
 
 use candle_core::{D, Tensor};
+use clr_learning::{Network, Site};
 
 use super::{
-    Mode, Network,
+    CandleBackbone, Mode, TaskTensors,
     plan::{Step, StepKind},
-    site::Site,
     statistics::update_running,
 };
 use crate::{
@@ -13,80 +13,71 @@ use crate::{
     ops::{self, BatchStats},
 };
 
-impl Network {
-    /// Logits `[N, K]` of preprocessed pictures `[N, 3, H, W]`. Only [`Mode::TrainOnBatch`] changes the network: its
-    /// running averages.
-    pub fn forward(&mut self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let features = self.training_features(x, mode)?;
-        self.classify(&features, mode != Mode::Eval)
+impl CandleBackbone {
+    /// Logits `[N, K]` of preprocessed images `[N, 3, H, W]`. Only [`Mode::TrainOnBatch`] changes the network: its running averages.
+    pub fn forward(&self, network: &mut Network, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let task = TaskTensors::new(network, self.device(), false)?;
+        let features = self.training_features(&task, network, x, mode)?;
+        Self::classify(&task, &features)
     }
 
     /// Logits in inference mode.
-    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        self.classify(&self.features(x)?, false)
-    }
-
-    /// Logits in inference mode, computed operator by operator in candle, whatever else the network could use: the reference for every
-    /// other engine.
-    pub fn logits_in_candle(&self, x: &Tensor) -> Result<Tensor> {
-        self.classify(&self.features_in_candle(x)?, false)
+    pub fn logits(&self, network: &Network, x: &Tensor) -> Result<Tensor> {
+        let task = TaskTensors::new(network, self.device(), false)?;
+        Self::classify(&task, &self.fixed_features(&task, x)?)
     }
 
     /// Features `[N, F]` in inference mode.
-    pub fn features(&self, x: &Tensor) -> Result<Tensor> {
-        match self.features_in_runtime(x)? {
-            Some(features) => Ok(features),
-            None => self.features_in_candle(x),
-        }
+    pub fn features(&self, network: &Network, x: &Tensor) -> Result<Tensor> {
+        self.fixed_features(&TaskTensors::new(network, self.device(), false)?, x)
     }
 
-    /// The same, operator by operator.
-    pub(crate) fn features_in_candle(&self, x: &Tensor) -> Result<Tensor> {
+    /// Features with the statistics in force.
+    fn fixed_features(&self, task: &TaskTensors, x: &Tensor) -> Result<Tensor> {
         self.run(x, |index, conv| {
-            self.sites[index]
-                .forward(conv, self.plan.sites[index].activation, false)
-                .map_err(Into::into)
+            Ok(task.sites[index].forward(conv, &self.plan.sites[index])?)
         })
     }
 
-    /// Features `[N, F]`, tracked as `mode` says.
-    pub fn training_features(&mut self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    /// Features `[N, F]`, with the statistics that `mode` asks for.
+    pub(super) fn training_features(
+        &self,
+        task: &TaskTensors,
+        network: &mut Network,
+        x: &Tensor,
+        mode: Mode,
+    ) -> Result<Tensor> {
         let Mode::TrainOnBatch { momentum } = mode else {
-            let training = mode == Mode::Train;
-            return self.run(x, |index, conv| {
-                self.sites[index]
-                    .forward(conv, self.plan.sites[index].activation, training)
-                    .map_err(Into::into)
-            });
+            return self.fixed_features(task, x);
         };
         let mut collected: Vec<(usize, BatchStats, usize)> = Vec::new();
         let features = self.run(x, |index, conv| {
-            let activation = self.plan.sites[index].activation;
-            let site = &self.sites[index];
-            match site.forward_batch(conv, activation)? {
+            let (frozen, site) = (&self.plan.sites[index], &task.sites[index]);
+            match site.forward_batch(conv, frozen.activation)? {
                 Some((y, stats)) => {
                     let (n, _, h, w) = conv.dims4()?;
                     collected.push((index, stats, n * h * w));
                     Ok(y)
                 }
-                None => Ok(site.forward(conv, activation, true)?),
+                None => Ok(site.forward(conv, frozen)?),
             }
         })?;
         for (index, stats, count) in collected {
-            if let Site::Normed(site) = &mut self.sites[index] {
-                update_running(site, &stats, count, momentum)?;
+            if let Site::Normed(site) = &mut network.sites_mut()[index] {
+                update_running(site, &stats, count, momentum);
             }
         }
         Ok(features)
     }
 
     /// Logits `[N, K]` of features `[N, F]`.
-    pub fn classify(&self, features: &Tensor, training: bool) -> Result<Tensor> {
-        let (weight, bias) = (self.head_weight.tensor(training), self.head_bias.tensor(training));
-        Ok(features.matmul(&weight.t()?)?.broadcast_add(&bias)?)
+    pub(super) fn classify(task: &TaskTensors, features: &Tensor) -> Result<Tensor> {
+        Ok(features
+            .matmul(&task.head_weight.t()?)?
+            .broadcast_add(&task.head_bias)?)
     }
 
-    /// Executes the plan, asking `site(index, convolution's output)` for what stands behind each convolution.
+    /// Executes the plan, asking `site(index, convolution's output)` for what follows each convolution.
     pub(super) fn run(&self, x: &Tensor, mut site: impl FnMut(usize, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let mut values: Vec<Option<Tensor>> = vec![None; self.plan.values];
         values[0] = Some(x.clone());

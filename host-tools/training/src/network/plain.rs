@@ -55,7 +55,7 @@ impl Norm {
     }
 
     /// A vector of the channels, shaped to meet `x`.
-    fn beside(vector: &Tensor, x: &Tensor) -> Result<Tensor> {
+    fn along_channels(vector: &Tensor, x: &Tensor) -> Result<Tensor> {
         let mut shape = vec![1; x.rank()];
         shape[1] = vector.elem_count();
         vector.reshape(shape)
@@ -70,8 +70,8 @@ impl Norm {
 
     /// `x · scale + bias`.
     fn affine(&self, x: &Tensor) -> Result<Tensor> {
-        x.broadcast_mul(&Self::beside(&self.scale, x)?)?
-            .broadcast_add(&Self::beside(&self.bias, x)?)
+        x.broadcast_mul(&Self::along_channels(&self.scale, x)?)?
+            .broadcast_add(&Self::along_channels(&self.bias, x)?)
     }
 }
 
@@ -210,7 +210,7 @@ fn select(x: &Tensor, dimension: usize, places: Vec<usize>) -> Result<Tensor> {
         .index_select(&Tensor::from_vec(places, count, x.device())?, dimension)
 }
 
-/// The rows or columns of `size` that stand in a padded axis; not for a constant.
+/// The rows or columns of `size` of a padded axis; constants are not read from it.
 fn padded(size: usize, [before, after]: [usize; 2], mode: PadMode) -> Vec<usize> {
     let last = size as isize - 1;
     let source = |at: isize| match mode {

@@ -1,17 +1,11 @@
 //! From the canonical graph to the steps that are executed: norms and activations join their site, dead nodes go, and
 //! every value is released after its last use.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
-
 use candle_core::{Device, Tensor};
 use clr_onnx::{Activation, Backbone, Conv, Graph, Op, Padding, Pool, ValueId};
-use clr_runtime::Executable;
 
 use super::{
-    frozen::{FrozenSite, SiteNorm},
+    frozen::FrozenSite,
     plain::{Plain, has_kernel},
 };
 use crate::{
@@ -62,17 +56,13 @@ pub(crate) struct Step {
     pub(crate) release: Vec<ValueId>,
 }
 
-/// The frozen part, shared by every network of a backbone.
+/// The frozen part.
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) sites: Vec<FrozenSite>,
     pub(crate) values: usize,
     pub(crate) features: ValueId,
-    pub(crate) feature_count: usize,
     pub(crate) device: Device,
-    pub(crate) frozen: Backbone,
-    /// By rows and columns of the image; none where the runtime lacks an operator.
-    pub(crate) executables: Mutex<HashMap<[usize; 2], Option<Arc<Executable>>>>,
 }
 
 impl Plan {
@@ -99,14 +89,7 @@ impl Plan {
             {
                 fused[node] = true;
             }
-            sites.push(FrozenSite {
-                name: info.name.clone(),
-                channels: info.channels,
-                kernel: info.kernel,
-                conv: FrozenConv::new(conv, device)?,
-                activation,
-                norm: SiteNorm::new(conv, norm),
-            });
+            sites.push(FrozenSite::new(conv, norm, activation, device)?);
         }
 
         // An activation that alone reads a sum, a norm or an affine map of its own joins it.
@@ -187,13 +170,13 @@ impl Plan {
                     }
                 }
                 Op::Unflatten => StepKind::Unflatten,
-                op => match Plain::new(op, device)? {
-                    Some(plain) => StepKind::Plain(plain),
-                    None => {
+                op => {
+                    let Some(plain) = Plain::new(op, device)? else {
                         let reason = format!("the training network has no {}", op.name());
                         return Err(node_error(&node.name, &reason));
-                    }
-                },
+                    };
+                    StepKind::Plain(plain)
+                }
             };
             steps.push(Step {
                 name: node.name.clone(),
@@ -213,10 +196,7 @@ impl Plan {
             sites,
             values: nodes.len() + 1,
             features: graph.features,
-            feature_count: backbone.feature_count(),
             device: device.clone(),
-            frozen: backbone.clone(),
-            executables: Mutex::default(),
         })
     }
 }

@@ -8,8 +8,7 @@ use clr_onnx::{Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, 
 use rand::RngExt as _;
 
 use crate::{
-    Augmentation, Dataset, Network, Rate, RecipeChoice, Schedule, SplitOptions, TrainOptions,
-    random::{Purpose, stream},
+    Augmentation, Dataset, Network, Purpose, Rate, RecipeChoice, Schedule, SplitOptions, TrainOptions, stream,
 };
 
 /// Side of the input in pixels.
@@ -25,15 +24,26 @@ pub(super) fn noise(count: usize, side: usize) -> candle_core::Tensor {
 }
 
 /// Moves every parameter away from its start, by less than `distance`.
-pub(super) fn disturb(network: &Network, distance: f32) {
-    for (index, parameter) in network.parameters().unwrap().into_iter().enumerate() {
+pub(super) fn disturb(network: &mut Network, distance: f32) {
+    let moved = network.parameters().into_iter().enumerate().map(|(index, parameter)| {
         let mut random = stream(index as u64, Purpose::Augment, 1, 0);
-        let values: Vec<f32> = parameter.var.flatten_all().unwrap().to_vec1().unwrap();
-        let moved = values
-            .into_iter()
-            .map(|value| value + random.random_range(-distance..distance));
-        let moved = candle_core::Tensor::from_vec(moved.collect(), parameter.var.shape(), parameter.var.device());
-        parameter.var.set(&moved.unwrap()).unwrap();
+        let values = parameter.values.into_iter();
+        values
+            .map(|value| value + random.random_range(-distance..distance))
+            .collect()
+    });
+    let moved: Vec<Vec<f32>> = moved.collect();
+    network.set_values(&moved).unwrap();
+}
+
+/// Mean cross-entropy of `labels` with label smoothing, as a loss of each image.
+pub(super) fn mean_loss(labels: &[u32], classes: usize) -> impl Fn(usize, &[f32]) -> (f32, Vec<f32>) + Sync {
+    move |index, logits| {
+        let target = clr_learning::smoothed_target(labels[index] as usize, classes, 0.1);
+        let (loss, gradient) = clr_learning::cross_entropy(logits, &target, 1.0);
+        let share = 1.0 / labels.len() as f64;
+        let gradient = gradient.into_iter().map(|value| (value * share) as f32);
+        ((loss * share) as f32, gradient.collect())
     }
 }
 

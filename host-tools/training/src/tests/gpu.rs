@@ -3,16 +3,13 @@
 use candle_core::{Device, Result};
 use clr_adapters::Recipe;
 
-use super::fixtures::{SIDE, backbone, noise};
-use crate::{
-    Mode, Network,
-    evaluate::{cross_entropy, targets},
-    optimise::{Adam, AdamOptions, PerGroup},
-};
+use super::fixtures::{SIDE, backbone, mean_loss, noise};
+use crate::{Adam, AdamOptions, CandleBackbone, Mode, Network, PerGroup};
 
 /// Losses and parameters of two steps.
 fn two_steps(recipe: Recipe, mode: Mode, device: &Device) -> Result<Vec<(String, Vec<f32>)>> {
-    let mut network = Network::new(&backbone(), recipe, 3, device, 5).unwrap();
+    let candle = CandleBackbone::new(&backbone(), device).unwrap();
+    let mut network = Network::new(&backbone(), recipe, 3, 5).unwrap();
     let x = noise(4, SIDE as usize).to_device(device)?;
     let options = AdamOptions {
         rates: PerGroup::all(1e-3),
@@ -22,21 +19,20 @@ fn two_steps(recipe: Recipe, mode: Mode, device: &Device) -> Result<Vec<(String,
         clip: Some(1.0),
         beta2: 0.99,
     };
-    let mut adam = Adam::new(network.parameters().unwrap(), options, None).unwrap();
+    let mut adam = Adam::new(network.parameters(), options, None);
     let mut results = Vec::new();
     for _ in 0..2 {
-        let logits = network.forward(&x, mode).unwrap();
-        let targets = targets(&[0, 1, 2, 1], 3, 0.1, device).unwrap();
-        let loss = cross_entropy(&logits, &targets).unwrap();
-        results.push(("loss".to_owned(), vec![loss.to_scalar()?]));
-        adam.step(&loss.backward()?, 1.0).unwrap();
+        let loss = mean_loss(&[0, 1, 2, 1], 3);
+        let output = candle.forward_backward(&mut network, &x, mode, None, &loss).unwrap();
+        results.push(("loss".to_owned(), vec![output.loss]));
+        network.set_values(adam.step(&output.gradients, 1.0)).unwrap();
     }
     results.push((
         "logits".to_owned(),
-        network.logits(&x).unwrap().flatten_all()?.to_vec1()?,
+        candle.logits(&network, &x).unwrap().flatten_all()?.to_vec1()?,
     ));
-    for parameter in network.parameters().unwrap() {
-        results.push((parameter.name, parameter.var.flatten_all()?.to_vec1()?));
+    for parameter in network.parameters() {
+        results.push((parameter.name, parameter.values));
     }
     Ok(results)
 }

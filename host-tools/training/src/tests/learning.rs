@@ -5,7 +5,9 @@ use clr_adapters::{Encoding, Recipe, decode};
 use clr_onnx::Preprocess as _;
 
 use super::fixtures::{CLASSES, backbone, options, task};
-use crate::{Network, RecipeChoice, Schedule, Statistics, TrainError, TrainOptions, evaluate_adapter, train};
+use crate::{
+    CandleBackbone, Network, RecipeChoice, Schedule, Statistics, TrainError, TrainOptions, evaluate_adapter, train,
+};
 
 #[test]
 fn a_small_task_is_learned_and_the_file_answers_alike() {
@@ -38,11 +40,12 @@ fn a_small_task_is_learned_and_the_file_answers_alike() {
     );
     assert_eq!(measured.unwrap(), *test);
 
-    let network = Network::from_adapter(&backbone(), &trained.quantised, &Device::Cpu).unwrap();
+    let network = Network::from_adapter(&backbone(), &trained.quantised).unwrap();
+    let candle = CandleBackbone::new(&backbone(), &Device::Cpu).unwrap();
     let answer = |input: &[f32]| {
         let x = candle_core::Tensor::from_slice(input, (1, 3, 16, 16), &Device::Cpu).unwrap();
-        network
-            .logits_in_candle(&x)
+        candle
+            .logits(&network, &x)
             .unwrap()
             .flatten_all()
             .unwrap()
@@ -64,9 +67,9 @@ fn a_small_task_is_learned_and_the_file_answers_alike() {
         let [width, height] = canary.size;
         let picture = image::RgbImage::from_raw(u32::from(width), u32::from(height), canary.pixels.clone()).unwrap();
         let logits = answer(&header.preprocessing.preprocess(&picture));
-        let class = crate::evaluate::argmax(&logits);
+        let class = clr_learning::argmax(&logits);
         assert_eq!(class as u32, canary.class);
-        let probability = crate::calibrate::log_probability(&logits, class, f64::from(header.temperature)).exp();
+        let probability = clr_learning::log_probability(&logits, class, f64::from(header.temperature)).exp();
         assert!((probability - f64::from(canary.probability)).abs() < 1e-5);
     }
 }

@@ -1,8 +1,6 @@
 //! Every operator in the runtime's kernels (image by image, in blocks) compared with candle's own operations: features,
 //! and the gradients of the sites before and after it.
 
-use std::ops::Range;
-
 use candle_core::{Device, Tensor};
 use clr_adapters::Recipe;
 use clr_onnx::{
@@ -11,10 +9,10 @@ use clr_onnx::{
 };
 
 use super::fixtures::{Builder, disturb, noise, preprocessing};
-use crate::{Mode, Network, with_threads};
+use crate::{CandleBackbone, Mode, Network, with_threads};
 
 const SIDE: usize = 10;
-/// More than a block, and not whole blocks.
+/// More than a block of sixteen, and no multiple of it.
 const CHANNELS: usize = 20;
 
 /// A convolution, what `middle` makes of its result, another convolution, and the mean over the map.
@@ -175,13 +173,12 @@ fn cases() -> Vec<(String, Middle)> {
     cases
 }
 
-fn objective(_: &Network, _: Range<usize>, features: &Tensor) -> Result<(Tensor, Tensor), crate::TrainError> {
-    // Every feature pulls with another strength.
-    let (n, f) = features.dims2()?;
-    let pull: Vec<f32> = (0..f).map(|at| (at as f32 * 0.7).sin()).collect();
-    let pull = Tensor::from_vec(pull, (1, f), &Device::Cpu)?;
-    let loss = features.broadcast_mul(&pull)?.sum_all()?;
-    Ok((Tensor::zeros((n, 2), candle_core::DType::F32, &Device::Cpu)?, loss))
+/// A loss in which every class pulls with another strength.
+fn loss(index: usize, logits: &[f32]) -> (f32, Vec<f32>) {
+    let pull: Vec<f32> = (0..logits.len())
+        .map(|at| (at as f32 * 0.7 + index as f32).sin())
+        .collect();
+    (logits.iter().zip(&pull).map(|(logit, pull)| logit * pull).sum(), pull)
 }
 
 fn relative(got: &[f32], want: &[f32]) -> f32 {
@@ -195,30 +192,33 @@ fn relative(got: &[f32], want: &[f32]) -> f32 {
 fn every_operator_and_its_gradient_are_those_of_candle() {
     for (name, middle) in cases() {
         let backbone = around("operators", &*middle);
-        let mut network = Network::new(&backbone, Recipe::ClrFull, 2, &Device::Cpu, 5).unwrap();
-        disturb(&network, 0.05);
+        let mut network = Network::new(&backbone, Recipe::ClrFull, 7, 5).unwrap();
+        disturb(&mut network, 0.05);
+        let candle = CandleBackbone::new(&backbone, &Device::Cpu).unwrap();
         let x = noise(2, SIDE);
         let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let got = network.features(&x).unwrap();
-        let want = network.features_in_candle(&x).unwrap();
-        assert!(
-            network.plan.executables.lock().unwrap().values().all(Option::is_some),
-            "{name}: the runtime refuses it"
-        );
-        let difference = relative(&flat(&got), &flat(&want));
+        let batch = flat(&x);
+        let images: Vec<&[f32]> = batch.chunks_exact(3 * SIDE * SIDE).collect();
+        let got = network.features(&images, [SIDE; 2]).unwrap().concat();
+        let want = flat(&candle.features(&network, &x).unwrap());
+        let difference = relative(&got, &want);
         assert!(difference < 1e-5, "{name}: {difference}");
 
-        let learned = with_threads(1, || network.learn(&x, Mode::Train, &objective)).unwrap();
-        let features = network.training_features(&x, Mode::Train).unwrap();
-        let reference = objective(&network, 0..2, &features).unwrap().1.backward().unwrap();
+        let learned = with_threads(1, || Ok(network.forward_backward(&images, [SIDE; 2], None, &loss)?)).unwrap();
+        let reference = candle
+            .forward_backward(&mut network, &x, Mode::Train, None, &loss)
+            .unwrap();
+        let all = reference.gradients.iter().flatten().flatten();
+        let largest = all.fold(0.0, |largest: f32, value| largest.max(value.abs()));
         let mut compared = 0;
-        for parameter in network.parameters().unwrap() {
-            let Some(want) = reference.get(&parameter.var) else {
-                continue;
-            };
-            let got = learned.gradients.get(&parameter.var).unwrap();
-            let difference = relative(&flat(got), &flat(want));
-            assert!(difference < 2e-4, "{name}: {}: {difference}", parameter.name);
+        let gradients = learned.gradients.iter().zip(&reference.gradients);
+        for (parameter, (got, want)) in network.parameters().iter().zip(gradients) {
+            let (Some(got), Some(want)) = (got, want) else { continue };
+            // Where a norm undoes a scale, both gradients are rounding alone.
+            let rounding = 1e-5 * largest.max(1.0);
+            let difference = relative(got, want);
+            let tiny = got.iter().zip(want).all(|(got, want)| (got - want).abs() < rounding);
+            assert!(difference < 2e-4 || tiny, "{name}: {}: {difference}", parameter.name);
             compared += 1;
         }
         assert!(compared >= 4, "{name}: {compared} gradients");

@@ -11,9 +11,8 @@ use clr_adapters::{Digest, Recipe};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Record, Snapshot,
+    AdamState, Record, Snapshot,
     error::{Result, TrainError},
-    optimise::AdamState,
 };
 
 const MAGIC: &[u8; 12] = b"CLRTRAIN\x01\0\0\0";

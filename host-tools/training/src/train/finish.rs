@@ -2,18 +2,17 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use candle_core::Tensor;
 use clr_adapters::{Adapter, Canary, Header, Metrics, Provenance, decode, encode};
+use clr_learning::{Flip, Network, argmax, log_probability};
 use clr_onnx::{Preprocess as _, RgbImage};
 
 use super::{Candidate, Outcome, ParitySample, Trained, prepare::Prepared};
 use crate::{
-    Evaluation, Flip,
-    calibrate::log_probability,
+    Evaluation,
     data::{Dataset, Pictures},
     error::Result,
-    evaluate::{argmax, evaluate},
-    network::Network,
+    evaluate::{evaluate_with, images},
+    executor::Executor,
     observer::Observer,
 };
 
@@ -75,7 +74,10 @@ pub(super) fn finish(
     // What the file's own weights answer decides what the file says about itself.
     let first = decode(&candidates[chosen].file)?.adapter;
     let network = prepared.base.sibling_from_adapter(&first)?;
-    let quantised_validation = evaluate(&network, &prepared.validation, &prepared.names, workers, observer)?;
+    let executor = &prepared.executor;
+    let mut measure =
+        |pictures: &Pictures| evaluate_with(executor, &network, pictures, &prepared.names, workers, observer);
+    let quantised_validation = measure(&prepared.validation)?;
     header.metrics = Some(Metrics {
         accuracy: outcome.validation.accuracy,
         quantised_accuracy: quantised_validation.accuracy,
@@ -88,14 +90,20 @@ pub(super) fn finish(
     header.temperature = quantised_validation.temperature();
     header.calibration = Some(quantised_validation.calibration(header.temperature));
     let temperature = f64::from(header.temperature);
-    header.canaries = canaries(&network, &prepared.validation, &quantised_validation, temperature)?;
+    header.canaries = canaries(
+        executor,
+        &network,
+        &prepared.validation,
+        &quantised_validation,
+        temperature,
+    )?;
     let adapter = outcome.network.to_adapter(header)?;
     adapter_check(&adapter)?;
     let bytes = encode(&adapter, options.encoding)?;
     let quantised = decode(&bytes)?.adapter;
-    let parity = parity(&network, &prepared.validation)?;
+    let parity = parity(executor, &network, &prepared.validation)?;
     let test = match &prepared.test {
-        Some(pictures) => Some(evaluate(&network, pictures, &prepared.names, workers, observer)?),
+        Some(pictures) => Some(measure(pictures)?),
         None => None,
     };
     Ok(Trained {
@@ -123,7 +131,13 @@ fn now() -> u64 {
 }
 
 /// Small versions of validation pictures that the network is surest of, of different classes where possible.
-fn canaries(network: &Network, pictures: &Pictures, evaluation: &Evaluation, temperature: f64) -> Result<Vec<Canary>> {
+fn canaries(
+    executor: &Executor,
+    network: &Network,
+    pictures: &Pictures,
+    evaluation: &Evaluation,
+    temperature: f64,
+) -> Result<Vec<Canary>> {
     let mut order: Vec<usize> = (0..pictures.len()).collect();
     let sure = |index: &usize| {
         -log_probability(
@@ -136,7 +150,8 @@ fn canaries(network: &Network, pictures: &Pictures, evaluation: &Evaluation, tem
     let mut tried: Vec<(bool, f64, Canary)> = Vec::new();
     for index in order.into_iter().take(CANARY_TRIALS) {
         let small = shrink(&pictures.original(index)?);
-        let logits = answer(network, pictures, &pictures.preprocessing().preprocess(&small))?;
+        let input = pictures.preprocessing().preprocess(&small);
+        let logits = executor.reference_logits(network, images(&input, pictures))?;
         let class = argmax(&logits);
         let probability = log_probability(&logits, class, temperature).exp();
         let right = class == evaluation.labels[index] as usize;
@@ -180,14 +195,7 @@ fn shrink(picture: &RgbImage) -> RgbImage {
     )
 }
 
-fn answer(network: &Network, pictures: &Pictures, input: &[f32]) -> Result<Vec<f32>> {
-    let preprocessing = pictures.preprocessing();
-    let shape = (1, 3, preprocessing.height as usize, preprocessing.width as usize);
-    let logits = network.logits_in_candle(&Tensor::from_slice(input, shape, network.device())?)?;
-    Ok(logits.flatten_all()?.to_vec1()?)
-}
-
-fn parity(network: &Network, pictures: &Pictures) -> Result<Vec<ParitySample>> {
+fn parity(executor: &Executor, network: &Network, pictures: &Pictures) -> Result<Vec<ParitySample>> {
     let count = PARITY_SAMPLES.min(pictures.len());
     (0..count)
         .map(|sample| {
@@ -195,7 +203,7 @@ fn parity(network: &Network, pictures: &Pictures) -> Result<Vec<ParitySample>> {
             let preprocessing = pictures.preprocessing();
             let mut input = vec![0.0; 3 * preprocessing.height as usize * preprocessing.width as usize];
             preprocessing.to_tensor(&picture, &mut input);
-            let logits = answer(network, pictures, &input)?;
+            let logits = executor.reference_logits(network, images(&input, pictures))?;
             Ok(ParitySample { input, logits })
         })
         .collect()

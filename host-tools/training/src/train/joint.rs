@@ -1,9 +1,11 @@
 //! Training sites and head together.
 
-use std::{ops::Range, time::Instant};
+use std::time::Instant;
 
-use candle_core::{Device, Tensor};
 use clr_adapters::Recipe;
+use clr_learning::{
+    Adam, AdamOptions, Ema, Network, Purpose, StepOutput, argmax, cross_entropy, smoothed_target, stream,
+};
 use rand::RngExt as _;
 
 use super::{
@@ -14,12 +16,10 @@ use crate::{
     Evaluation, Record,
     data::{Loading, for_each_batch, prepare_batch, shuffled},
     error::{Result, TrainError},
-    evaluate::{argmax, cross_entropy, evaluate, input, targets},
-    network::{Learned, Mode, Network},
+    evaluate::{evaluate_with, images},
+    network::Mode,
     observer::{Meter, Observer, Phase},
-    optimise::{Adam, AdamOptions, Average},
     options::{Keep, Statistics},
-    random::{Purpose, stream},
     uncertainty::standard_error,
 };
 
@@ -36,7 +36,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     let start = Instant::now();
     let (options, schedule) = (prepared.options, &prepared.schedule);
     let workers = options.workers();
-    let mut network = prepared.base.sibling(recipe, prepared.names.len(), options.seed)?;
+    let mut network = prepared.base.sibling(recipe, prepared.names.len(), options.seed);
     let mode = match schedule.statistics {
         Statistics::Fixed { .. } => Mode::Train,
         Statistics::Batch { momentum } => Mode::TrainOnBatch { momentum },
@@ -56,7 +56,11 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
             network.set_head(&prepared.fitted.head)?;
         }
     }
-    let measure = |network: &Network| evaluate(network, &prepared.validation, &prepared.names, workers, &mut ());
+    let executor = &prepared.executor;
+    let measure = |network: &Network| {
+        let (pictures, names) = (&prepared.validation, &prepared.names);
+        evaluate_with(executor, network, pictures, names, workers, &mut ())
+    };
     let adam_options = AdamOptions {
         rates: schedule.rates,
         decay: schedule.decay,
@@ -76,16 +80,14 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
             state: saved,
         } = resumed;
         network.restore(&saved.current)?;
-        adam = Adam::new(network.parameters()?, adam_options, Some(moments))?;
-        average = schedule.average.map(|decay| Average::new(averaged, decay));
+        adam = Adam::new(network.parameters(), adam_options, Some(moments));
+        average = schedule.average.map(|decay| Ema::new(averaged, decay));
         state = saved;
         meter.skip(state.epoch * steps);
         state.history.iter().for_each(|record| observer.record(record));
     } else {
-        adam = Adam::new(network.parameters()?, adam_options, None)?;
-        average = schedule
-            .average
-            .map(|decay| Average::new(adam.values().to_vec(), decay));
+        adam = Adam::new(network.parameters(), adam_options, None);
+        average = schedule.average.map(|decay| Ema::new(adam.values().to_vec(), decay));
         let validation = measure(&network)?;
         let record = Record {
             recipe,
@@ -100,7 +102,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
             best: true,
         };
         observer.record(&record);
-        let current = network.snapshot()?;
+        let current = network.snapshot();
         state = State {
             epoch: 0,
             stale: 0,
@@ -130,45 +132,33 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
                 return Ok(());
             }
             let address = (epoch * steps + step) as u64;
-            let mut x = input(network.device(), &prepared.train, &batch)?;
-            let device = &network.device().clone();
-            let mut targets = targets(&batch.labels, network.classes(), schedule.smoothing, device)?;
+            let (n, classes) = (batch.labels.len(), network.classes());
+            let labels = batch.labels.iter();
+            let mut targets = labels
+                .flat_map(|&label| smoothed_target(label as usize, classes, schedule.smoothing))
+                .collect::<Vec<_>>();
+            let mut input = batch.input;
             if schedule.mixup > 0.0 {
-                (x, targets) = mix(&x, &targets, schedule.mixup, options.seed, address)?;
+                let share = mixing_share(schedule.mixup, options.seed, address);
+                (input, targets) = (mix(&input, n, share), mix(&targets, n, share));
             }
-            let n = batch.labels.len();
-            let mask = (schedule.dropout > 0.0)
-                .then(|| {
-                    drop_some(
-                        (n, network.feature_count()),
-                        schedule.dropout,
-                        options.seed,
-                        address,
-                        device,
-                    )
-                })
-                .transpose()?;
-            let learned = network.learn(
-                &x,
-                mode,
-                &|network: &Network, range: Range<usize>, features: &Tensor| {
-                    let part = |tensor: &Tensor| tensor.narrow(0, range.start, range.len());
-                    let features = match &mask {
-                        Some(mask) => (features * part(mask)?)?,
-                        None => features.clone(),
-                    };
-                    let logits = network.classify(&features, true)?;
-                    let share = range.len() as f64 / n as f64;
-                    let loss = (cross_entropy(&logits, &part(&targets)?)? * share)?;
-                    Ok((logits, loss))
-                },
-            )?;
-            totals.add(&learned, &batch.labels);
+            let features = n * network.feature_count();
+            let mask = (schedule.dropout > 0.0).then(|| drop_some(features, schedule.dropout, options.seed, address));
+            let loss = |index: usize, logits: &[f32]| {
+                let target = &targets[index * classes..(index + 1) * classes];
+                let (loss, gradient) = cross_entropy(logits, target, 1.0);
+                let share = 1.0 / n as f64;
+                let gradient = gradient.into_iter().map(|value| (value * share) as f32);
+                ((loss * share) as f32, gradient.collect())
+            };
+            let x = images(&input, &prepared.train);
+            let output = executor.forward_backward(&mut network, x, mode, mask.as_deref(), &loss)?;
+            totals.add(&output, &batch.labels);
             if !totals.loss.is_finite() {
                 return Err(TrainError::Diverged { recipe, epoch });
             }
             let position = state.epoch as f64 + (step + 1) as f64 / steps as f64;
-            adam.step(&learned.gradients, schedule.rate.factor(position, epochs))?;
+            network.set_values(adam.step(&output.gradients, schedule.rate.factor(position, epochs)))?;
             if let Some(average) = &mut average {
                 average.update(adam.values(), adam.state().step);
             }
@@ -177,9 +167,9 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
             Ok(())
         })?;
 
-        let current = network.snapshot()?;
+        let current = network.snapshot();
         if let Some(average) = &average {
-            adam.show(&average.values)?;
+            network.set_values(&average.values)?;
         }
         let validation = measure(&network)?;
         let better = match schedule.keep {
@@ -187,13 +177,13 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
             Keep::Last => epoch == epochs && no_worse(state.history[0].validation_accuracy, &validation),
         };
         if better {
-            state.best = network.snapshot()?;
+            state.best = network.snapshot();
             state.best_score = score(&validation);
             state.stale = 0;
         } else {
             state.stale += 1;
         }
-        adam.show(adam.values())?;
+        network.set_values(adam.values())?;
         let record = Record {
             recipe,
             epoch,
@@ -240,7 +230,7 @@ fn score(evaluation: &Evaluation) -> (f32, f32) {
 }
 
 fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -> Result<()> {
-    // All pictures of a batch are looked at together; the order is shuffled so that batches mix the classes.
+    // A batch is measured as one; the order is shuffled so that batches mix the classes.
     let order = shuffled(prepared.train.len(), prepared.options.seed, 0);
     let loading = Loading {
         batch: 64,
@@ -248,13 +238,12 @@ fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -
         augmentation: None,
         mirrored: false,
     };
-    let device = network.device().clone();
     // One batch at a time: all of them together could be larger than the memory.
-    let batches = order.chunks(loading.batch).map(|chunk| {
-        let batch = prepare_batch(&prepared.train, chunk, loading)?;
-        input(&device, &prepared.train, &batch)
-    });
-    network.estimate_statistics(batches, blend)
+    let batches = order
+        .chunks(loading.batch)
+        .map(|chunk| Ok(prepare_batch(&prepared.train, chunk, loading)?.input));
+    let size = images(&[], &prepared.train).size;
+    prepared.executor.estimate_statistics(network, batches, size, blend)
 }
 
 #[derive(Default)]
@@ -265,9 +254,9 @@ struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, learned: &Learned, labels: &[u32]) {
-        self.loss += f64::from(learned.loss) * labels.len() as f64;
-        let hits = learned.logits.iter().zip(labels);
+    fn add(&mut self, output: &StepOutput, labels: &[u32]) {
+        self.loss += f64::from(output.loss) * labels.len() as f64;
+        let hits = output.logits.iter().zip(labels);
         self.hits += hits.filter(|(row, label)| argmax(row) == **label as usize).count();
         self.pictures += labels.len();
     }
@@ -281,28 +270,33 @@ impl Totals {
     }
 }
 
-/// Factors of an inverted dropout on features of `shape` `[N, F]`.
-fn drop_some(shape: (usize, usize), share: f32, seed: u64, address: u64, device: &Device) -> Result<Tensor> {
+/// Factors of an inverted dropout on `count` features.
+fn drop_some(count: usize, share: f32, seed: u64, address: u64) -> Vec<f32> {
     let mut random = stream(seed, Purpose::Dropout, address, 0);
     let keep = 1.0 / (1.0 - share);
-    let mask: Vec<f32> = (0..shape.0 * shape.1)
+    (0..count)
         .map(|_| if random.random::<f32>() < share { 0.0 } else { keep })
-        .collect();
-    Ok(Tensor::from_vec(mask, shape, device)?)
+        .collect()
 }
 
-/// Mixes each picture with the one at the mirrored place of the batch, all in one proportion; targets likewise.
-fn mix(x: &Tensor, targets: &Tensor, alpha: f32, seed: u64, address: u64) -> Result<(Tensor, Tensor)> {
+/// The share of the first image of a pair, at least one half, from a Beta distribution (mixup, Zhang et al. 2018).
+fn mixing_share(alpha: f32, seed: u64, address: u64) -> f64 {
     let mut random = stream(seed, Purpose::Mix, address, 0);
-    // Jöhnk's method for the Beta distribution, the share of the first picture taken as the larger one.
-    let share = loop {
+    // Jöhnk's method; the larger of the two shares is the first image's.
+    loop {
         let [u, v] = [random.random::<f32>(), random.random()].map(|value: f32| value.powf(1.0 / alpha));
         if u + v > 0.0 && u + v <= 1.0 {
-            break f64::from((u / (u + v)).max(v / (u + v)));
+            return f64::from((u / (u + v)).max(v / (u + v)));
         }
-    };
-    let n = x.dim(0)? as u32;
-    let others = Tensor::from_iter((0..n).rev(), x.device())?;
-    let mixed = |tensor: &Tensor| (tensor * share)? + (tensor.index_select(&others, 0)? * (1.0 - share))?;
-    Ok((mixed(x)?, mixed(targets)?))
+    }
+}
+
+/// Mixes each of `count` rows with the one at the mirrored place of the batch.
+fn mix(rows: &[f32], count: usize, share: f64) -> Vec<f32> {
+    let length = (rows.len() / count.max(1)).max(1);
+    let pairs = rows.chunks_exact(length).zip(rows.chunks_exact(length).rev());
+    let (first, second) = (share as f32, (1.0 - share) as f32);
+    pairs
+        .flat_map(|(row, other)| row.iter().zip(other).map(move |(a, b)| first * a + second * b))
+        .collect()
 }

@@ -1,20 +1,19 @@
-//! What every recipe of a run shares: pictures, the frozen features, the fitted head.
+//! The common part of a run's recipes: images, frozen features, the fitted head.
 
 use std::time::Instant;
 
-use candle_core::Tensor;
 use clr_adapters::{Digest, Fit, Head, Preprocessing, Profile, Recipe};
+use clr_learning::{FittedHead, Flip, LabelledFeatures, Network, fit_head};
 use clr_onnx::Backbone;
 
 use super::Outcome;
 use crate::{
-    Evaluation, Flip, Record, Warning,
+    Evaluation, Record, Warning,
     data::{Dataset, Pictures, Split, inspect},
     error::{Result, TrainError},
     evaluate::features,
-    network::Network,
+    executor::Executor,
     observer::{Meter, Observer, Phase},
-    optimise::{Features, FittedHead, fit_head},
     options::{Schedule, TrainOptions},
 };
 
@@ -32,13 +31,14 @@ pub(super) struct Prepared<'a> {
     /// Read, not looked at before the end.
     pub(super) test: Option<Pictures>,
     pub(super) warnings: Vec<Warning>,
+    pub(super) executor: Executor,
     /// The untouched backbone with the fitted head.
     pub(super) base: Network,
     pub(super) fitted: FittedHead,
     pub(super) linear: Evaluation,
     /// What the training pictures look like to the untouched backbone; none where there are too few.
     pub(super) profile: Option<Profile>,
-    /// Names everything a resume file depends on beside the recipe.
+    /// Names everything that a resume file depends on, except the recipe.
     pub(super) fingerprint: Digest,
     pub(super) head_seconds: f64,
 }
@@ -91,23 +91,23 @@ impl<'a> Prepared<'a> {
         }
 
         let start = Instant::now();
-        let mut base = Network::new(backbone, Recipe::Linear, names.len(), &options.device, options.seed)?;
-        let (train_set, validation_set) = frozen_features(&base, &train, &validation, options, observer)?;
-        let profile = profile(&train_set, &validation_set)?;
+        let executor = Executor::new(backbone, &options.device)?;
+        let mut base = Network::new(backbone, Recipe::Linear, names.len(), options.seed)?;
+        let (train_set, validation_set) = frozen_features(&executor, &base, (&train, &validation), options, observer)?;
+        let profile = profile(&train_set, &validation_set);
         let mut meter = Meter::new(Phase::Head, options.head.penalties.len());
         let fitted = fit_head(&train_set, &validation_set, names.len(), &options.head, |_| {
             meter.advance(1, observer);
         })?;
         base.set_head(&fitted.head)?;
-        let logits = base.classify(&validation_set.values, false)?.to_vec2()?;
-        let linear = Evaluation::from_logits(logits, validation.labels(), &names);
+        let classify = |features: &[Vec<f32>]| features.iter().map(|features| base.classify(features)).collect();
+        let linear = Evaluation::from_logits(classify(&validation_set.features), validation.labels(), &names);
         let head_seconds = start.elapsed().as_secs_f64();
 
         let mut schedule = options.schedule.clone();
         if schedule.augmentation.flip == Flip::Auto {
-            let mirrored = features(&base, &validation, options.workers(), true, |_| ())?;
-            let mirrored = base.classify(&mirrored, false)?.to_vec2()?;
-            let mirrored = Evaluation::from_logits(mirrored, validation.labels(), &names);
+            let mirrored = features(&executor, &base, &validation, options.workers(), true, |_| ())?;
+            let mirrored = Evaluation::from_logits(classify(&mirrored), validation.labels(), &names);
             let safe = crate::uncertainty::as_good(&linear.hits(), &mirrored.hits());
             schedule.augmentation.flip = if safe { Flip::On } else { Flip::Off };
         }
@@ -121,6 +121,7 @@ impl<'a> Prepared<'a> {
             validation,
             test,
             warnings,
+            executor,
             base,
             fitted,
             linear,
@@ -130,9 +131,9 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    /// The head alone, as an outcome beside the others.
+    /// The head alone, as one of the outcomes.
     pub(super) fn linear(&self, observer: &mut dyn Observer) -> Result<Outcome> {
-        let mut network = self.base.sibling(Recipe::Linear, self.names.len(), self.options.seed)?;
+        let mut network = self.base.sibling(Recipe::Linear, self.names.len(), self.options.seed);
         network.set_head(&self.fitted.head)?;
         let record = Record {
             recipe: Recipe::Linear,
@@ -157,34 +158,32 @@ impl<'a> Prepared<'a> {
 
     /// The head fitted on the features of a network whose statistics were moved.
     pub(super) fn refit(&self, network: &Network, observer: &mut dyn Observer) -> Result<Head> {
-        let (train, validation) = frozen_features(network, &self.train, &self.validation, self.options, observer)?;
+        let pictures = (&self.train, &self.validation);
+        let (train, validation) = frozen_features(&self.executor, network, pictures, self.options, observer)?;
         Ok(fit_head(&train, &validation, self.names.len(), &self.options.head, |_| ())?.head)
     }
 }
 
 /// The features are those that the head was fitted on: nothing is computed twice.
-fn profile(train: &Features, validation: &Features) -> Result<Option<Profile>> {
-    let (train, validation): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (train.values.to_vec2()?, validation.values.to_vec2()?);
-    Ok(Profile::learn(
-        train.iter().map(Vec::as_slice),
-        validation.iter().map(Vec::as_slice),
-    ))
+fn profile(train: &LabelledFeatures, validation: &LabelledFeatures) -> Option<Profile> {
+    Profile::learn(
+        train.features.iter().map(Vec::as_slice),
+        validation.features.iter().map(Vec::as_slice),
+    )
 }
 
 fn frozen_features(
+    executor: &Executor,
     network: &Network,
-    train: &Pictures,
-    validation: &Pictures,
+    (train, validation): (&Pictures, &Pictures),
     options: &TrainOptions,
     observer: &mut dyn Observer,
-) -> Result<(Features, Features)> {
+) -> Result<(LabelledFeatures, LabelledFeatures)> {
     let mut meter = Meter::new(Phase::Features, train.len() + validation.len());
-    let mut compute = |pictures: &Pictures| -> Result<Features> {
-        let values: Tensor = features(network, pictures, options.workers(), false, |n| {
-            meter.advance(n, observer);
-        })?;
-        Ok(Features {
-            values,
+    let mut compute = |pictures: &Pictures| -> Result<LabelledFeatures> {
+        let progress = |n| meter.advance(n, observer);
+        Ok(LabelledFeatures {
+            features: features(executor, network, pictures, options.workers(), false, progress)?,
             labels: pictures.labels(),
         })
     };

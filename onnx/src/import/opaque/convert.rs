@@ -4,26 +4,28 @@ use super::{
     super::{
         Import,
         attributes::Source,
-        value::{Refusal, Value},
+        value::{Dim, Refusal, Value},
     },
-    Kind,
+    Kind, UNKNOWN,
     infer::{self, Info, Known},
 };
 use crate::proto::TensorProto;
 
 /// The most elements of one value inside a step.
-const MAX_ELEMENTS: i64 = 1 << 30;
+const MAX_ELEMENTS: i64 = 1 << 26;
+/// Operators of older opsets may mean something else in a file of opset 17.
+pub(super) const OLDEST_OPSET: i64 = 13;
 
 impl<'a> Import<'a> {
     /// The values of a node that becomes part of an opaque step, or the reason why it cannot.
     pub(in super::super) fn foreign(&mut self, source: Source<'a>) -> Result<Vec<Value>, Refusal> {
         let standard = matches!(source.proto.domain.as_deref(), None | Some("" | "ai.onnx"));
         if !standard || !infer::is_known(source.operator()) {
-            return Err(Refusal::Unsupported("unknown operator".to_owned()));
+            return Err(Refusal::Unsupported(UNKNOWN.to_owned()));
         }
-        if source.opset < 13 {
+        if source.opset < OLDEST_OPSET {
             return Err(Refusal::Unsupported(format!(
-                "no operation of the graph, and an opaque step needs opset 13 or later, got {}\n  hint: export the model again \
+                "no operation of the graph, and an opaque step needs opset {OLDEST_OPSET} or later, got {}\n  hint: export the model again \
                  with opset 17",
                 source.opset
             )));
@@ -38,16 +40,19 @@ impl<'a> Import<'a> {
         for name in &source.proto.input {
             inputs.push(if name.is_empty() { None } else { Some(self.info(name)?) });
         }
-        let outputs = infer::infer(source, &inputs, self.batch).map_err(Refusal::Unsupported)?;
+        let outputs = infer::infer(source, &inputs).map_err(Refusal::Unsupported)?;
         for info in &outputs {
-            let size = info.dims.iter().try_fold(1_i64, |product, dim| match dim {
-                super::super::value::Dim::Known(size) | super::super::value::Dim::Batch(size) => {
-                    product.checked_mul(*size).filter(|product| *product <= MAX_ELEMENTS)
-                }
-            });
+            let size = info
+                .dims
+                .iter()
+                .try_fold(1_i64, |product, &(Dim::Known(size) | Dim::Batch(size))| {
+                    let product = product.checked_mul(size).filter(|_| size >= 0)?;
+                    (product <= MAX_ELEMENTS).then_some(product)
+                });
             if size.is_none() {
                 return Err(Refusal::Unsupported(format!(
-                    "a value of more than {MAX_ELEMENTS} elements"
+                    "makes a value of {:?}: expected at most {MAX_ELEMENTS} elements",
+                    info.dims
                 )));
             }
         }
@@ -63,11 +68,7 @@ impl<'a> Import<'a> {
             let value = self.constant(tensor, name)?;
             self.values.insert(name, value);
         }
-        let dims = |dims: &[usize]| {
-            dims.iter()
-                .map(|&dim| super::super::value::Dim::Known(dim as i64))
-                .collect::<Vec<_>>()
-        };
+        let dims = |dims: &[usize]| dims.iter().map(|&dim| Dim::Known(dim as i64)).collect::<Vec<_>>();
         let info = |dims, kind| Info {
             dims,
             kind,
@@ -97,17 +98,14 @@ impl<'a> Import<'a> {
     /// Sizes and type of a constant that is not read.
     fn raw(&self, name: &'a str) -> Option<Info> {
         let tensor = self.raw_constant(name)?;
+        tensor.dims.iter().all(|&dim| dim >= 0).then_some(())?;
         let kind = match tensor.data_type? {
             TensorProto::INT64 | TensorProto::INT32 => Kind::Integer,
             super::super::constant::BOOL => Kind::Bool,
             _ => return None,
         };
         Some(Info {
-            dims: tensor
-                .dims
-                .iter()
-                .map(|&dim| super::super::value::Dim::Known(dim))
-                .collect(),
+            dims: tensor.dims.iter().map(|&dim| Dim::Known(dim)).collect(),
             kind,
             known: None,
         })
@@ -124,10 +122,10 @@ impl<'a> Import<'a> {
     }
 
     /// The batch as a size.
-    pub(super) fn batch_dim(&self) -> super::super::value::Dim {
+    pub(super) fn batch_dim(&self) -> Dim {
         match self.batch {
-            Some(batch) => super::super::value::Dim::Known(batch),
-            None => super::super::value::Dim::Batch(1),
+            Some(batch) => Dim::Known(batch),
+            None => Dim::Batch(1),
         }
     }
 }

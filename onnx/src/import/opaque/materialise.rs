@@ -89,6 +89,21 @@ impl<'a> Import<'a> {
         Some(value)
     }
 
+    /// The tensor of the file as a map of the graph, where a view of another value is laid out differently.
+    pub(in super::super) fn plain(&mut self, name: &'a str, view: &View) -> Option<ValueId> {
+        let &[channels, height, width] = &view.dims()[..] else {
+            return None;
+        };
+        let possible = self.opset >= super::convert::OLDEST_OPSET && self.batch.is_none_or(|batch| batch == 1);
+        if let Some(Value::Data(value)) = self.materialised.get(name) {
+            return Some(*value);
+        }
+        possible.then_some(())?;
+        let id = self.place(name, Shape::Map([channels, height, width]), Tail::default())?;
+        self.materialised.insert(name, Value::Data(id));
+        Some(id)
+    }
+
     /// The sizes behind the batch, if the first axis is the batch.
     fn behind_batch(&self, foreign: &Foreign) -> Option<Vec<usize>> {
         let (first, rest) = foreign.dims.split_first()?;
@@ -137,6 +152,39 @@ impl<'a> Import<'a> {
             self.nodes[index].inputs = inputs;
         }
         Ok(self.drop_dead(output, &live))
+    }
+
+    /// The note about opaque steps, if there are any.
+    pub(in super::super) fn opaque_note(&self) -> Option<String> {
+        let steps: Vec<&Opaque> = self
+            .nodes
+            .iter()
+            .filter_map(|node| match &node.op {
+                Op::Opaque(step) => Some(&**step),
+                _ => None,
+            })
+            .collect();
+        let (first, more) = steps.split_first().map(|(first, rest)| (first, !rest.is_empty()))?;
+        let mut operators: Vec<&str> = first.operators().collect();
+        steps.iter().skip(1).for_each(|step| operators.extend(step.operators()));
+        operators.sort_unstable();
+        operators.dedup();
+        let batch = if first.is_single() {
+            "; the file fixes a batch of 1 for them, and so does the backbone's"
+        } else {
+            ""
+        };
+        Some(format!(
+            "{} {} kept as the file's own nodes, since the graph has no operation for them ({}): training reaches down to the last \
+             of them{batch}",
+            steps.len(),
+            if more {
+                "parts of the network are"
+            } else {
+                "part of the network is"
+            },
+            operators.join(", ")
+        ))
     }
 
     /// The values that `output` needs.

@@ -16,6 +16,9 @@ pub(super) use steps::OwnSteps;
 
 use super::value::Dim;
 
+/// The reason of a node that no opaque step can have.
+pub(super) const UNKNOWN: &str = "unknown operator";
+
 /// The type of a value's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {

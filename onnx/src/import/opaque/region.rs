@@ -26,6 +26,9 @@ pub(in super::super) struct Tail {
     pub(in super::super) dims: Option<Vec<usize>>,
 }
 
+/// The nodes of a region, and the values of the file that are values of the graph.
+type Walk<'a> = (Vec<usize>, Vec<(&'a str, View)>);
+
 /// A value of the file as a region sees it.
 enum Source {
     /// A value of the graph.
@@ -68,11 +71,7 @@ impl<'a> Import<'a> {
     }
 
     /// The nodes of a region in the file's order, and the values of the graph that they read, in the order of first use.
-    fn walk(
-        &self,
-        root: ValueId,
-        cuts: &HashMap<&'a str, ValueId>,
-    ) -> Result<(Vec<usize>, Vec<(&'a str, View)>), String> {
+    fn walk(&self, root: ValueId, cuts: &HashMap<&'a str, ValueId>) -> Result<Walk<'a>, String> {
         let Some(placeholder) = self.placeholders.get(&root) else {
             return Err("an opaque step without a value".to_owned());
         };
@@ -196,7 +195,7 @@ impl<'a> Import<'a> {
                 // Large tables of integers: as they are.
                 let mut tensor = raw.ok_or_else(failed)?.clone();
                 if tensor.data_location == Some(1) {
-                    let bytes = self.external.bytes(&tensor)?.ok_or_else(failed)?.to_vec();
+                    let bytes = self.external.bytes(&tensor)?.ok_or_else(failed)?.clone();
                     tensor.raw_data = Some(bytes);
                     tensor.external_data.clear();
                     tensor.data_location = None;

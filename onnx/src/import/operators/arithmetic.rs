@@ -22,6 +22,7 @@ enum Arithmetic {
     Min,
     Max,
     Pow,
+    Mod,
 }
 
 impl Arithmetic {
@@ -34,6 +35,7 @@ impl Arithmetic {
             Self::Min => left.min(right),
             Self::Max => left.max(right),
             Self::Pow => left.powf(right),
+            Self::Mod => left % right,
         }
     }
 
@@ -54,6 +56,14 @@ impl Arithmetic {
                 Self::Div => left.checked_div(right),
                 Self::Min => Some(left.min(right)),
                 Self::Max => Some(left.max(right)),
+                // The remainder has the sign of the divisor.
+                Self::Mod => left.checked_rem(right).map(|rest| {
+                    if rest != 0 && (rest < 0) != (right < 0) {
+                        rest + right
+                    } else {
+                        rest
+                    }
+                }),
                 Self::Pow => u32::try_from(right).ok().and_then(|power| left.checked_pow(power)),
             }
             .map(Dim::Known),
@@ -80,6 +90,16 @@ pub(super) fn div<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
 
 pub(super) fn pow<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     binary(import, source, Arithmetic::Pow)
+}
+
+/// Of integers the remainder has the divisor's sign, of floats (`fmod`) the dividend's.
+pub(super) fn modulo<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
+    source.allow(&["fmod"])?;
+    let floats = matches!(import.value(source, 0)?, Value::Tensor(_));
+    if source.flag("fmod", false)? != floats {
+        return unsupported("of floats without fmod, or of integers with it");
+    }
+    binary(import, source, Arithmetic::Mod)
 }
 
 pub(super) fn min<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
@@ -110,6 +130,14 @@ fn binary<'a>(import: &mut Import<'a>, source: Source<'a>, operation: Arithmetic
         (Value::Data(_) | Value::View(_), Value::Tensor(constant)) => {
             let input = import.view(source, 0)?;
             with_constant(import, source, &input, constant, operation, false)
+        }
+        // The exponent may be of another type.
+        (Value::Data(_) | Value::View(_), Value::Integers { values, .. }) if operation == Arithmetic::Pow => {
+            let input = import.view(source, 0)?;
+            match values[..] {
+                [Dim::Known(power)] => power_of(import, source, &input, power as f32),
+                _ => unsupported("of a computed value and several exponents"),
+            }
         }
         (Value::Tensor(constant), Value::Data(_) | Value::View(_)) => {
             let input = import.view(source, 1)?;
@@ -170,6 +198,22 @@ fn computed<'a>(import: &mut Import<'a>, source: Source<'a>, operation: Arithmet
     import.arranged(source, &value, &joined)
 }
 
+/// A power as products.
+fn power_of<'a>(import: &mut Import<'a>, source: Source<'a>, input: &View, power: f32) -> Converted {
+    let value = input.value;
+    let inputs = match power {
+        1.0 => return Ok(import.settled(source, input.clone())),
+        2.0 => vec![value, value],
+        3.0 => {
+            let square = import.push_helper(source, "square", Op::Mul, vec![value, value])?;
+            square.computed().into_iter().chain([value]).collect()
+        }
+        _ => return unsupported(format!("of a computed value to the power {power}: expected 1, 2 or 3")),
+    };
+    let product = import.push(source.name, Op::Mul, inputs)?;
+    import.arranged(source, &product, input)
+}
+
 /// `left + (−1) · right`.
 fn difference<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     let (left, right) = (import.view(source, 0)?, import.view(source, 1)?);
@@ -198,6 +242,9 @@ fn with_constant<'a>(
     if let (Arithmetic::Min | Arithmetic::Max, &[bound]) = (operation, constant.data()) {
         return bounded(import, source, input, bound, operation == Arithmetic::Min);
     }
+    if let (Arithmetic::Pow, false, &[power]) = (operation, reversed, constant.data()) {
+        return power_of(import, source, input, power);
+    }
     let constant = input.per_channel(constant, import.shape(input.value))?;
     import.budget.make(2 * constant.data().len())?;
     let of = |value: &dyn Fn(f32) -> f32| {
@@ -211,7 +258,7 @@ fn with_constant<'a>(
         (Arithmetic::Mul, _) => (constant.clone(), of(&|_| 0.0)),
         (Arithmetic::Div, false) => (of(&|value| 1.0 / value), of(&|_| 0.0)),
         (Arithmetic::Div, true) => return unsupported("of a constant by a computed value"),
-        (Arithmetic::Min | Arithmetic::Max | Arithmetic::Pow, _) => {
+        (Arithmetic::Min | Arithmetic::Max | Arithmetic::Pow | Arithmetic::Mod, _) => {
             return unsupported(format!("{operation:?} of a computed value and constants per channel"));
         }
     };

@@ -4,7 +4,7 @@ use super::super::{
     Import,
     attributes::Source,
     constant, folding,
-    value::{Converted, Dim, Value, unsupported},
+    value::{Converted, Dim, Refusal, Value, unsupported},
 };
 use crate::{Tensor, proto::TensorProto};
 
@@ -95,7 +95,10 @@ pub(super) fn dropout<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
     source.allow(&["ratio", "seed"])?;
     match import.integers(source, 2)?.as_deref() {
         None | Some([0]) => import.value(source, 0),
-        Some(_) => unsupported("expected inference mode\nhint: call model.eval() before exporting"),
+        Some(_) => {
+            let reason = "expected inference mode\nhint: call model.eval() before exporting";
+            Err(Refusal::Invalid(reason.to_owned()))
+        }
     }
 }
 

@@ -101,7 +101,8 @@ pub(super) fn batch_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Con
     let value = import.value(source, 0)?;
     let constant = matches!(value, Value::Tensor(_));
     if source.flag("training_mode", false)? && !constant || !source.flag("spatial", true)? {
-        return unsupported("expected inference mode\nhint: call model.eval() before exporting");
+        let reason = "expected inference mode\nhint: call model.eval() before exporting";
+        return Err(Refusal::Invalid(reason.to_owned()));
     }
     let [scale, bias, mean, variance] = [1, 2, 3, 4].map(|index| import.tensor(source, index));
     let norm = BatchNorm {
@@ -198,7 +199,7 @@ fn padded<'a>(
     sides: [i64; 4],
     mode: PadMode,
 ) -> Converted {
-    if sides == [0; 4] {
+    if sides == [0; 4] && !matches!(mode, PadMode::Constant(_)) {
         return Ok(import.settled(source, view));
     }
     let pads = sides.map(|pad| usize::try_from(pad).unwrap_or(0));

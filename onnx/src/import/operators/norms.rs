@@ -48,14 +48,12 @@ fn parameter<'a>(
     default: f32,
 ) -> Result<Tensor, Refusal> {
     let shape = import.shape(view.value);
-    match source.input(index) {
-        Some(_) => view.per_channel(&import.tensor(source, index)?, shape),
-        None => {
-            let channels = shape.channels();
-            import.budget.make(channels)?;
-            Ok(Tensor::new([channels], vec![default; channels]))
-        }
+    if source.input(index).is_some() {
+        return view.per_channel(&import.tensor(source, index)?, shape);
     }
+    let channels = shape.channels();
+    import.budget.make(channels)?;
+    Ok(Tensor::new([channels], vec![default; channels]))
 }
 
 /// Every channel is a group.

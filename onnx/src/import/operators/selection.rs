@@ -97,7 +97,7 @@ fn pushed<'a>(
             import.push_helper(source, &suffix, op, vec![view.value])?
         }
     };
-    value.computed().map_or(Err(Refusal::Tainted), Ok)
+    value.computed().ok_or(Refusal::Tainted)
 }
 
 /// An axis of a view, counted with the batch and from the front.
@@ -113,10 +113,7 @@ pub(super) fn axis_of(axis: i64, view: &View) -> Result<usize, Refusal> {
 
 /// The first part.
 pub(super) fn first_part<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
-    split(import, source)?
-        .into_iter()
-        .next()
-        .map_or(Err(Refusal::Tainted), Ok)
+    split(import, source)?.into_iter().next().ok_or(Refusal::Tainted)
 }
 
 /// The values of all outputs.
@@ -141,19 +138,19 @@ pub(in super::super) fn split<'a>(import: &mut Import<'a>, source: Source<'a>) -
         Some(sizes) => Some(sizes.to_vec()),
         None => import.integers(source, 1)?,
     };
-    let sizes: Vec<usize> = match given {
-        Some(sizes) => sizes
+    // Without sizes: equal parts, of which the last may be smaller.
+    let equal = || {
+        let size = length.div_ceil(outputs.max(1));
+        (0..outputs)
+            .map(|output| size.min(length.saturating_sub(output.saturating_mul(size))))
+            .collect()
+    };
+    let sizes: Vec<usize> = given.map_or_else(equal, |sizes| {
+        sizes
             .iter()
             .map(|&size| usize::try_from(size).unwrap_or(usize::MAX))
-            .collect(),
-        // Equal parts, of which the last may be smaller.
-        None => {
-            let size = length.div_ceil(outputs.max(1));
-            (0..outputs)
-                .map(|output| size.min(length.saturating_sub(output * size)))
-                .collect()
-        }
-    };
+            .collect()
+    });
     let total = sizes.iter().fold(0_usize, |sum, &size| sum.saturating_add(size));
     if total != length || sizes.len() != outputs {
         return unsupported(format!("into {sizes:?} of {length} by {outputs} outputs"));

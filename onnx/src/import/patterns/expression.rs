@@ -1,6 +1,11 @@
 //! Products and sums of the file's values, constants gathered.
 
-use super::super::{Import, operators::normalise, value::Value, view::View};
+use super::super::{
+    Import,
+    operators::normalise,
+    value::{Dim, Value},
+    view::View,
+};
 use crate::{Tensor, proto::NodeProto};
 
 /// How deep an expression is followed.
@@ -33,11 +38,7 @@ impl<'a> Import<'a> {
 
     /// A float constant.
     pub(super) fn known(&mut self, name: &'a str) -> Option<Tensor> {
-        if !self.values.contains_key(name) {
-            let tensor = *self.constants.get(name)?;
-            let value = self.constant(tensor, name).ok()?;
-            self.values.insert(name, value);
-        }
+        self.load(name)?;
         match self.values.get(name)? {
             Value::Tensor(tensor) => Some(tensor.clone()),
             _ => None,
@@ -98,16 +99,8 @@ impl<'a> Import<'a> {
 
     /// An integer constant of one value.
     fn whole(&mut self, name: &'a str) -> Option<f64> {
-        if !self.values.contains_key(name) {
-            let tensor = *self.constants.get(name)?;
-            let value = self.constant(tensor, name).ok()?;
-            self.values.insert(name, value);
-        }
-        match self.values.get(name)? {
-            Value::Integers { values, .. } => match values[..] {
-                [super::super::value::Dim::Known(value)] => Some(value as f64),
-                _ => None,
-            },
+        match self.list(name)?[..] {
+            [value] => Some(value as f64),
             _ => None,
         }
     }
@@ -167,23 +160,32 @@ impl<'a> Import<'a> {
         let input = node.input.first()?;
         let axes = match attribute("axes") {
             Some(axes) => axes.ints.clone(),
-            None => self.axes(node.input.get(1)?)?,
+            None => self.list(node.input.get(1)?)?,
         };
         Some((input, axes))
     }
 
-    fn axes(&mut self, name: &'a str) -> Option<Vec<i64>> {
-        self.whole(name);
-        match self.values.get(name)? {
-            Value::Integers { values, .. } => values
-                .iter()
-                .map(|value| match value {
-                    super::super::value::Dim::Known(value) => Some(*value),
-                    super::super::value::Dim::Batch(_) => None,
-                })
-                .collect(),
-            _ => None,
+    /// Integer constants.
+    pub(super) fn list(&mut self, name: &'a str) -> Option<Vec<i64>> {
+        self.load(name)?;
+        let Value::Integers { values, .. } = self.values.get(name)? else {
+            return None;
+        };
+        let known = |value: &Dim| match value {
+            Dim::Known(value) => Some(*value),
+            Dim::Batch(_) => None,
+        };
+        values.iter().map(known).collect()
+    }
+
+    /// Reads an initialiser if that was not done yet.
+    fn load(&mut self, name: &'a str) -> Option<()> {
+        if !self.values.contains_key(name) {
+            let tensor = *self.constants.get(name)?;
+            let value = self.constant(tensor, name).ok()?;
+            self.values.insert(name, value);
         }
+        Some(())
     }
 
     /// The layout of a computed value of the file.

@@ -6,6 +6,7 @@
 mod activations;
 mod expression;
 mod norms;
+mod strided;
 
 use super::{Import, attributes::Source, value::Value};
 
@@ -25,6 +26,7 @@ impl<'a> Import<'a> {
             "Mul" => self.written_out(source).or_else(|| self.written_out_norm(source)),
             "Div" => self.written_out_norm(source).or_else(|| self.written_out(source)),
             "Add" => self.response_norm(source),
+            "Gather" => self.strided(source),
             _ => None,
         };
         if found.is_none() {

@@ -1,7 +1,7 @@
 //! Channels of a view: constants per channel, groups, selections and concatenations.
 
 use super::{Factor, Part, View};
-use crate::{Shape, Tensor, graph::ValueId};
+use crate::{Shape, Tensor, graph::ValueId, validate::MAX_CHANNELS};
 
 impl View {
     /// The factors of the channels of a map, or all of a vector, in the order of the value.
@@ -50,8 +50,8 @@ impl View {
     /// If one axis enumerates all channels of a map (or a plain vector) in another order: the channel at each place, and the
     /// view of a value whose channels are in that order.
     pub(super) fn shuffled(&self, shape: Shape) -> Option<(Vec<u32>, Self)> {
-        let plain = self.factors.iter().all(|factor| factor.part == Part::Channels);
-        if !plain && matches!(shape, Shape::Vector(_)) {
+        let vector = matches!(shape, Shape::Vector(_));
+        if vector && !self.is_channels_only() || shape.channels() > MAX_CHANNELS {
             return None;
         }
         let factors = self.significant(&self.channel_factors(shape));
@@ -127,7 +127,7 @@ impl View {
             None => return None,
         };
         let run = factors.get(first..first + own.len())?;
-        (run == own).then_some(())?;
+        (run == own && shape.channels() <= MAX_CHANNELS).then_some(())?;
         let size = |factors: &[usize]| self.product(factors);
         let (before, length, after) = (size(&factors[..first]), size(&own), size(&factors[first + own.len()..]));
         let mut index = Vec::with_capacity(before * picked.len() * after);
@@ -189,17 +189,17 @@ impl View {
         }
         let mut view = first.clone();
         let own = view.significant(&view.axes[place]);
-        if let Shape::Vector(_) = shapes[0] {
-            if own.len() == view.significant(&view.channel_factors(shapes[0])).len() {
-                // Flattened maps after one another are no map that is flattened.
-                view.factors = vec![Factor {
-                    size: total,
-                    part: Part::Channels,
-                }];
-                view.axes.iter_mut().for_each(Vec::clear);
-                view.axes[place] = vec![0];
-                return Ok(view);
-            }
+        if matches!(shapes[0], Shape::Vector(_))
+            && own.len() == view.significant(&view.channel_factors(shapes[0])).len()
+        {
+            // Flattened maps after one another are no map that is flattened.
+            view.factors = vec![Factor {
+                size: total,
+                part: Part::Channels,
+            }];
+            view.axes.iter_mut().for_each(Vec::clear);
+            view.axes[place] = vec![0];
+            return Ok(view);
         }
         for &factor in &own {
             view.factors[factor].size = 1;
@@ -212,7 +212,9 @@ impl View {
             },
         );
         for axis in &mut view.axes {
-            axis.iter_mut().for_each(|factor| *factor += 1);
+            for factor in axis {
+                *factor += 1;
+            }
         }
         view.axes[place] = vec![0];
         view.merge();
@@ -245,7 +247,10 @@ impl View {
     pub(in super::super) fn fronted(&self, axis: usize, shape: Shape) -> Option<(Vec<u32>, Self)> {
         let factors = self.significant(&self.channel_factors(shape));
         let own = self.significant(self.axis(axis)?);
-        if !own.iter().all(|factor| factors.contains(factor)) || !self.is_channels_only() && shape.spatial().is_none() {
+        if shape.channels() > MAX_CHANNELS
+            || !own.iter().all(|factor| factors.contains(factor))
+            || !self.is_channels_only() && shape.spatial().is_none()
+        {
             return None;
         }
         let rest = factors.iter().copied().filter(|factor| !own.contains(factor));

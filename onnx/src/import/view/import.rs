@@ -132,6 +132,11 @@ impl<'a> Import<'a> {
     }
 
     fn pushed(&mut self, source: Source<'a>, op: Op, value: ValueId) -> Result<ValueId, Refusal> {
+        // Several nodes for one of the file have several names.
+        let taken = self.nodes.iter().rev().take(8).any(|node| node.name == source.name);
+        if taken {
+            return self.pushed_helper(source, "form", op, value);
+        }
         match self.push(source.name, op, vec![value])? {
             Value::Data(value) => Ok(value),
             _ => Err(Refusal::Tainted),

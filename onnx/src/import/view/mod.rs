@@ -175,6 +175,13 @@ impl View {
             .is_some_and(|axis| own(axis) && self.significant(axis) == self.of_part(Part::Channels))
     }
 
+    /// Whether it is a vector, or channels, rows and columns in any order.
+    pub(super) fn is_whole(&self) -> bool {
+        self.rank() == 2
+            || (1..self.rank())
+                .all(|axis| self.part(axis).is_some() || self.axis(axis).is_some_and(|axis| self.product(axis) == 1))
+    }
+
     /// Whether the tensor is the value as it is in the graph.
     fn is_plain(&self, shape: Shape) -> bool {
         let order = self.significant(&self.axes.concat());
@@ -217,7 +224,9 @@ impl View {
                     size.is_multiple_of(wanted).then_some(())?;
                     view.split(factor, wanted);
                     let shift = |list: &mut Vec<usize>| {
-                        list.iter_mut().for_each(|other| *other += usize::from(*other > factor));
+                        for other in list {
+                            *other += usize::from(*other > factor);
+                        }
                     };
                     shift(&mut order);
                     shift(&mut axis);
@@ -269,7 +278,9 @@ impl View {
             let (drop_left, drop_right) = (left.size == 1, left.size != 1);
             for axis in &mut self.axes {
                 axis.retain(|&other| !(drop_left && other == factor || drop_right && other == factor + 1));
-                axis.iter_mut().for_each(|other| *other -= usize::from(*other > factor));
+                for other in axis {
+                    *other -= usize::from(*other > factor);
+                }
             }
         }
     }

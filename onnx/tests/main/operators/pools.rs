@@ -1,6 +1,6 @@
 //! Pools, means and padding.
 
-use clr_onnx::{Op, Padding, Pool};
+use clr_onnx::{Op, PadMode, Padding, Pool};
 
 use super::behind_conv;
 use crate::support::{Model, float, int, ints, string};
@@ -61,7 +61,7 @@ fn a_mean_over_height_and_width_is_a_global_average_pool() {
 fn padding_comes_from_attributes_or_inputs() {
     let expected = [Op::Pad {
         pads: [1, 2, 3, 4],
-        mode: clr_onnx::PadMode::Constant(0.5),
+        mode: PadMode::Constant(0.5),
     }];
     let conv = || Model::new(18).conv().floats("v", &[], &[0.5]);
     let whole = conv().integers("p", &[8], &[0, 0, 1, 2, 0, 0, 3, 4]).node(

@@ -1,9 +1,12 @@
 //! Moving and mixing channels, and the layouts.
 
 use crate::{
+    LANES, Level, block_planes, channel_conv, channel_conv_gradient, channel_conv_outputs, concat_gradient, dense,
+    dense_gradient, gather_channels, gather_channels_gradient,
     proof::{planes, poisoned, prove},
+    softmax_groups, softmax_groups_gradient,
     tests::Random,
-    *,
+    unblock,
 };
 
 #[test]

@@ -1,10 +1,15 @@
-//! Sums, products and PReLU.
+//! Sums, products and `PReLU`.
 
-use crate::{proof::planes, proof::poisoned, proof::slopes, tests::*, *};
+use crate::{
+    Binary, Bounds, Broadcast, LANES, Level, accumulate, binary_gradient, block_channels, broadcast_binary, prelu,
+    prelu_gradient,
+    proof::{planes, poisoned, slopes},
+    tests::{Random, close, largest},
+};
 
 /// The lanes beyond the channels, which element-wise kernels carry along, as zero.
 fn cleared(mut blocks: Vec<f32>, channels: usize, pixels: usize) -> Vec<f32> {
-    if channels % LANES > 0 {
+    if !channels.is_multiple_of(LANES) {
         let last = blocks.len() - pixels * LANES;
         for pixel in blocks[last..].chunks_exact_mut(LANES) {
             pixel[channels % LANES..].fill(0.0);

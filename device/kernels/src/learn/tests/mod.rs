@@ -10,8 +10,8 @@ use clr_onnx::{Conv, Padding, Tensor};
 
 use super::*;
 use crate::{
-    Arena, Bounds, LANES, Level, PoolKind,
-    tests::{Map, Random, cases, close, largest, pool_reads, pool_shapes},
+    Arena, Bounds, Form, LANES, Level, PackedConv, PoolKind, Post, Site, pack_parameters,
+    tests::{Map, Random, cases, close, convolve, largest, pool_reads, pool_shapes},
     unblock,
 };
 
@@ -66,7 +66,7 @@ fn odd_convolutions() -> Vec<(Conv, [usize; 2])> {
             padding: Padding::Explicit(pads),
         }
     };
-    vec![
+    let mut all = vec![
         (conv([17, 5, 1, 1], 1, [1, 1], [1, 1], [1, 0, 2, 3]), [3, 4]),
         (conv([20, 2, 3, 3], 10, [1, 1], [1, 1], [4, 0, 5, 3]), [2, 6]),
         (conv([18, 18, 1, 7], 1, [1, 1], [1, 1], [0, 3, 0, 3]), [4, 5]),
@@ -78,7 +78,58 @@ fn odd_convolutions() -> Vec<(Conv, [usize; 2])> {
         (conv([48, 24, 3, 3], 2, [1, 1], [1, 1], [1, 1, 1, 1]), [4, 4]),
         (conv([24, 8, 3, 3], 3, [2, 2], [1, 1], [1, 1, 1, 1]), [6, 5]),
         (conv([40, 4, 3, 3], 10, [1, 1], [2, 2], [2, 2, 2, 2]), [5, 6]),
-    ]
+        (conv([24, 2, 5, 3], 12, [2, 1], [1, 1], [2, 1, 2, 1]), [7, 40]),
+        (conv([40, 8, 3, 3], 5, [1, 2], [1, 1], [1, 1, 1, 1]), [6, 37]),
+        (conv([36, 12, 3, 3], 3, [1, 1], [1, 1], [1, 1, 1, 1]), [4, 5]),
+        (conv([72, 24, 1, 1], 3, [1, 1], [1, 1], [0, 0, 0, 0]), [3, 7]),
+        // Enough weights to be summed in several rounds, the first of which starts within a block.
+        (conv([304, 152, 5, 5], 2, [1, 1], [1, 1], [2, 2, 2, 2]), [2, 3]),
+        (conv([30, 20, 3, 3], 2, [1, 1], [1, 1], [1, 1, 1, 1]), [3, 3]),
+        (conv([16, 4, 1, 3], 2, [1, 1], [1, 1], [0, 1, 0, 1]), [3, 6]),
+    ];
+    // An interpreter multiplies some ten thousand times a second.
+    all.retain(|(conv, _)| !cfg!(miri) || conv.weight.data().len() < 400);
+    all
+}
+
+#[test]
+fn a_convolution_of_any_shape_equals_its_definition() {
+    let mut random = Random(22);
+    for (number, (conv, size)) in odd_convolutions().into_iter().enumerate() {
+        let Padding::Explicit(pads) = conv.padding else {
+            unreachable!("the cases' paddings are explicit")
+        };
+        let input = [conv.weight.shape()[1] * conv.group, size[0], size[1]];
+        let x = Map::random(input, &mut random);
+        let want = convolve(&x, &conv, pads);
+        let packed = PackedConv::new(&conv, Form::Direct);
+        assert_eq!(
+            packed.bytes(),
+            PackedConv::bytes_of(&conv, Form::Direct),
+            "case {number}"
+        );
+        let packed = Arc::new(packed);
+        let ones = vec![1.0; conv.channels()];
+        for level in Level::available() {
+            let site = Site {
+                conv: Arc::clone(&packed),
+                input: size,
+                output: [want.shape[1], want.shape[2]],
+                pads,
+                post: Post::Affine,
+                bounds: Bounds::NONE,
+                smooth: None,
+                level,
+                threads: 1,
+                arena: Arc::default(),
+            };
+            let mut y = vec![f32::NAN; site.output_len()];
+            let identity = pack_parameters(&ones, &vec![0.0; conv.channels()]);
+            site.run(&x.blocks(), &identity, None, &mut y);
+            let what = format!("case {number} at {level:?}");
+            close(&planes(&y, want.shape), &want.data, largest(&want.data), &what);
+        }
+    }
 }
 
 #[test]
@@ -228,7 +279,9 @@ fn pools_hand_their_gradient_to_the_pixels_they_were_computed_from() {
                             want[first * LANES + lane] += g;
                         }
                     } else {
-                        reads.iter().for_each(|place| want[place * LANES + lane] += g / count);
+                        for place in &reads {
+                            want[place * LANES + lane] += g / count;
+                        }
                     }
                 }
             }

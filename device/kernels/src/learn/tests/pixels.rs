@@ -2,7 +2,7 @@
 
 use clr_onnx::{Coordinates, PadMode, Resize, ResizeMode, ResizeTarget, Rounding};
 
-use crate::{proof::prove, *};
+use crate::{LANES, PixelMap, proof::prove};
 
 /// Proves `map` against `source`: for an output row or column (`axis` 0 or 1) the places it averages, with weights, or
 /// none where it is `constant`.

@@ -1,6 +1,6 @@
 //! Operators that move, select, count or reduce elements.
 
-use super::{Dim, Info, Kind, Node, broadcast, known, product, quotient};
+use super::{Dim, Info, Kind, Node, broadcast, front, known, product, quotient, within_images};
 use crate::import::operators::normalise;
 
 /// Whether this file infers it.
@@ -95,17 +95,13 @@ fn moved(node: &Node<'_>, input: &Info) -> Result<Vec<Dim>, String> {
         "Transpose" => {
             let reversed = || (0..rank as i64).rev().collect();
             let perm: Vec<i64> = node.source.ints("perm").map_or_else(reversed, <[i64]>::to_vec);
-            let picked = perm.iter().map(|&axis| node.axis(axis, rank).map(|axis| dims[axis]));
+            let picked = perm.iter().map(|&axis| front(axis, rank).map(|axis| dims[axis]));
             picked.collect::<Result<_, _>>()?
         }
         "Reshape" => reshaped(node, dims)?,
         "Flatten" => {
             let axis = node.int("axis", 1)?;
-            let axis = if axis == rank as i64 {
-                rank
-            } else {
-                node.axis(axis, rank)?
-            };
+            let axis = if axis == rank as i64 { rank } else { front(axis, rank)? };
             vec![product(&dims[..axis])?, product(&dims[axis..])?]
         }
         "Squeeze" => {
@@ -134,7 +130,7 @@ fn moved(node: &Node<'_>, input: &Info) -> Result<Vec<Dim>, String> {
                 .ok_or("more axes than sizes")?
         }
         "Concat" => {
-            let axis = node.axis(node.int("axis", 0)?, rank)?;
+            let axis = front(node.int("axis", 0)?, rank)?;
             let mut result = dims.clone();
             for other in node.inputs.iter().flatten().skip(1) {
                 let size = *other.dims.get(axis).ok_or("inputs of different ranks")?;
@@ -158,7 +154,7 @@ fn moved(node: &Node<'_>, input: &Info) -> Result<Vec<Dim>, String> {
         "Pad" => padded(node, dims)?,
         "Slice" => sliced(node, dims)?,
         "Gather" => {
-            let axis = node.axis(node.int("axis", 0)?, rank)?;
+            let axis = front(node.int("axis", 0)?, rank)?;
             let index = &node.input(1)?.dims;
             [&dims[..axis], index, &dims[axis + 1..]].concat()
         }
@@ -174,7 +170,7 @@ fn moved(node: &Node<'_>, input: &Info) -> Result<Vec<Dim>, String> {
         }
         "OneHot" => {
             let rank = rank + 1;
-            let axis = node.axis(node.int("axis", -1)?, rank)?;
+            let axis = front(node.int("axis", -1)?, rank)?;
             let depth = *node.input(1)?.sizes()?.first().ok_or("no depth")?;
             let mut result = dims.clone();
             result.insert(axis, depth);
@@ -235,7 +231,7 @@ fn padded(node: &Node<'_>, dims: &[Dim]) -> Result<Vec<Dim>, String> {
     };
     let mut result = dims.to_vec();
     for (place, &axis) in axes.iter().enumerate() {
-        let axis = node.axis(axis, dims.len())?;
+        let axis = front(axis, dims.len())?;
         let pair = [pads.get(place), pads.get(place + axes.len())];
         let [Some(before), Some(after)] = pair else {
             return Err(format!("{} pads for {} axes", pads.len(), axes.len()));
@@ -261,7 +257,7 @@ fn sliced(node: &Node<'_>, dims: &[Dim]) -> Result<Vec<Dim>, String> {
     };
     let mut result = dims.to_vec();
     for (((&start, &end), &axis), &step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
-        let axis = node.axis(axis, dims.len())?;
+        let axis = front(axis, dims.len())?;
         let whole = matches!(dims[axis], Dim::Batch(_)) && start == 0 && step == 1 && end >= i64::from(i32::MAX);
         if whole {
             continue;
@@ -293,6 +289,8 @@ fn reduced(node: &Node<'_>, input: &Info) -> Result<Vec<Dim>, String> {
         None if node.flag("noop_with_empty_axes", false)? => return Ok(input.dims.clone()),
         None => (0..rank).collect(),
     };
+    axes.iter()
+        .try_for_each(|&axis| within_images(&input.dims[axis..=axis]))?;
     let dims = input.dims.iter().enumerate().filter_map(|(axis, &dim)| {
         if axes.contains(&axis) {
             keep.then_some(Dim::Known(1))
@@ -323,17 +321,18 @@ fn range(node: &Node<'_>) -> Result<Vec<Info>, String> {
 
 fn split(node: &Node<'_>) -> Result<Vec<Info>, String> {
     let input = node.input(0)?;
-    let axis = node.axis(node.int("axis", 0)?, input.dims.len())?;
+    let axis = front(node.int("axis", 0)?, input.dims.len())?;
     let length = known(input.dims[axis])?;
     let outputs = node.source.proto.output.len().max(1) as i64;
     let size = length.unsigned_abs().div_ceil(outputs.unsigned_abs()) as i64;
     let equal = || {
         (0..outputs)
-            .map(|output| size.min((length - output * size).max(0)))
+            .map(|output| size.min(length.saturating_sub(output.saturating_mul(size)).max(0)))
             .collect()
     };
     let sizes = node.ints("split", 1)?.unwrap_or_else(equal);
-    if sizes.iter().sum::<i64>() != length || sizes.len() as i64 != outputs {
+    let total = sizes.iter().try_fold(0_i64, |sum, &size| sum.checked_add(size));
+    if total != Some(length) || sizes.len() as i64 != outputs {
         return Err(format!("into {sizes:?} of {length}"));
     }
     let part = |size: i64| {
@@ -346,7 +345,8 @@ fn split(node: &Node<'_>) -> Result<Vec<Info>, String> {
 
 fn top(node: &Node<'_>) -> Result<Vec<Info>, String> {
     let input = node.input(0)?;
-    let axis = node.axis(node.int("axis", -1)?, input.dims.len())?;
+    let axis = front(node.int("axis", -1)?, input.dims.len())?;
+    within_images(&input.dims[axis..=axis])?;
     let mut dims = input.dims.clone();
     dims[axis] = *node.input(1)?.sizes()?.first().ok_or("no k")?;
     Ok(vec![

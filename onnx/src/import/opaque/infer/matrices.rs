@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Dim, Info, Kind, Node, broadcast};
+use super::{Dim, Info, Kind, Node, broadcast, within_images};
 
 /// Whether this file infers it.
 pub(super) fn is_known(operator: &str) -> bool {
@@ -46,6 +46,7 @@ fn matmul(left: &[Dim], right: &[Dim]) -> Result<Vec<Dim>, String> {
     if inner != other {
         return Err(format!("inner sizes {inner:?} and {other:?}"));
     }
+    within_images(&[*inner])?;
     let mut dims = broadcast(outer, others)?;
     if !wide_left {
         dims.push(*rows);
@@ -97,6 +98,11 @@ fn einsum(node: &Node<'_>) -> Result<Vec<Dim>, String> {
         once.sort_unstable();
         once.into_iter().collect()
     });
+    for (letter, dim) in &sizes {
+        if !result.contains(*letter) {
+            within_images(&[*dim])?;
+        }
+    }
     result
         .chars()
         .map(|letter| {

@@ -71,7 +71,7 @@ fn known(dim: Dim) -> Result<i64, String> {
 /// all of them.
 pub(super) fn is_known(operator: &str) -> bool {
     of_one(operator)
-        || of_several(operator).is_some()
+        || of_several(operator)
         || layout::is_known(operator)
         || matrices::is_known(operator)
         || windows::is_known(operator)
@@ -146,33 +146,40 @@ fn of_one(operator: &str) -> bool {
     )
 }
 
-/// Operators on several values that broadcast, and the type of their output; `None` in it: that of the last input.
-fn of_several(operator: &str) -> Option<Option<Kind>> {
-    Some(match operator {
-        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Min" | "Max" | "Sum" | "Mean" | "Where" | "And" | "Or"
-        | "Xor" => None,
-        "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => Some(Kind::Bool),
-        _ => return None,
-    })
+/// Operators on several values that broadcast.
+fn of_several(operator: &str) -> bool {
+    let arithmetic = [
+        "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Sum", "Mean", "Where", "And", "Or", "Xor",
+    ];
+    arithmetic.contains(&operator) || compares(operator)
+}
+
+/// Of these, those that give truth values.
+fn compares(operator: &str) -> bool {
+    matches!(
+        operator,
+        "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual"
+    )
 }
 
 /// Shapes and types of a node's outputs.
-pub(super) fn infer(source: Source<'_>, inputs: &[Option<Info>], batch: Option<i64>) -> Result<Vec<Info>, String> {
-    let node = Node { source, inputs, batch };
+pub(super) fn infer(source: Source<'_>, inputs: &[Option<Info>]) -> Result<Vec<Info>, String> {
+    let node = Node { source, inputs };
     let operator = source.operator();
     if of_one(operator) {
         return node.of_one();
     }
-    if let Some(kind) = of_several(operator) {
+    if of_several(operator) {
         let mut dims = Vec::new();
         for input in inputs.iter().flatten() {
             dims = broadcast(&dims, &input.dims)?;
         }
-        let last = inputs.iter().flatten().last().map_or(Kind::Float, |input| input.kind);
-        let kind = if operator == "Pow" {
-            node.input(0)?.kind
+        // The first input of Where is the condition, the second of Pow may be integers.
+        let typed = usize::from(operator == "Where");
+        let kind = if compares(operator) {
+            Kind::Bool
         } else {
-            kind.unwrap_or(last)
+            node.input(typed)?.kind
         };
         return Ok(vec![Info::new(dims, kind)]);
     }
@@ -189,8 +196,6 @@ pub(super) fn infer(source: Source<'_>, inputs: &[Option<Info>], batch: Option<i
 struct Node<'i> {
     source: Source<'i>,
     inputs: &'i [Option<Info>],
-    /// The batch, if the file fixes it.
-    batch: Option<i64>,
 }
 
 impl Node<'_> {
@@ -249,6 +254,17 @@ impl Node<'_> {
             "IsInf" | "IsNaN" | "Not" => Kind::Bool,
             _ => input.kind,
         };
+        let mixes = match self.source.operator() {
+            "Softmax" | "LogSoftmax" | "Hardmax" | "LpNormalization" | "LayerNormalization" => {
+                Some(self.int("axis", -1)?)
+            }
+            "CumSum" => self.input(1)?.integers()?.first().copied(),
+            _ => None,
+        };
+        if let Some(axis) = mixes {
+            let axis = front(axis, input.dims.len())?;
+            within_images(&input.dims[axis..=axis])?;
+        }
         let dims = if self.source.operator() == "PRelu" {
             broadcast(&input.dims, &self.input(1)?.dims)?
         } else {
@@ -256,19 +272,27 @@ impl Node<'_> {
         };
         Ok(vec![Info::new(dims, kind)])
     }
+}
 
-    /// An axis counted from the front of `rank`.
-    fn axis(&self, axis: i64, rank: usize) -> Result<usize, String> {
-        let front = if axis < 0 {
-            axis.saturating_add(rank as i64)
-        } else {
-            axis
-        };
-        usize::try_from(front)
-            .ok()
-            .filter(|&axis| axis < rank)
-            .ok_or_else(|| format!("axis {axis} of {rank} axes"))
+/// An axis counted from the front of `rank`.
+fn front(axis: i64, rank: usize) -> Result<usize, String> {
+    let front = if axis < 0 {
+        axis.saturating_add(rank as i64)
+    } else {
+        axis
+    };
+    usize::try_from(front)
+        .ok()
+        .filter(|&axis| axis < rank)
+        .ok_or_else(|| format!("axis {axis} of {rank} axes"))
+}
+
+/// Refuses what works across the images of a batch.
+fn within_images(dims: &[Dim]) -> Result<(), String> {
+    if dims.iter().any(|dim| matches!(dim, Dim::Batch(_))) {
+        return Err("it mixes the images of a batch".to_owned());
     }
+    Ok(())
 }
 
 /// The sizes that two values broadcast to.

@@ -1,6 +1,6 @@
 //! Convolutions, pools and resizing of any number of spatial dimensions.
 
-use super::{Dim, Info, Kind, Known, Node, known};
+use super::{Dim, Info, Kind, Known, Node, front, known};
 
 /// Whether this file infers it.
 pub(super) fn is_known(operator: &str) -> bool {
@@ -55,6 +55,15 @@ pub(super) fn infer(node: &Node<'_>) -> Result<Info, String> {
                 (None, None) => return Err("no kernel_shape".to_owned()),
             };
             let sizes = window(node, &spatial()?, &kernel, operator == "ConvTranspose")?;
+            if operator == "Conv"
+                && let Some(weight) = weight
+            {
+                let own = known(*weight.dims.get(1).ok_or("weight without axes")?)?;
+                let expected = own.saturating_mul(node.int("group", 1)?);
+                if channels != Dim::Known(expected) {
+                    return Err(format!("expected {expected} input channels, got {channels:?}"));
+                }
+            }
             let channels = match weight {
                 None => channels,
                 Some(weight) if operator == "Conv" => *weight.dims.first().ok_or("weight without axes")?,
@@ -105,7 +114,7 @@ fn window(node: &Node<'_>, sizes: &[i64], kernel: &[i64], transposed: bool) -> R
                 .checked_sub(padding);
         }
         if auto.starts_with("SAME") {
-            return Some((size + stride - 1) / stride);
+            return Some(size.checked_add(stride - 1)? / stride);
         }
         let padding = if auto == "VALID" { 0 } else { padding };
         let room = size
@@ -113,11 +122,11 @@ fn window(node: &Node<'_>, sizes: &[i64], kernel: &[i64], transposed: bool) -> R
             .checked_sub(reach)
             .filter(|&room| room >= 0)?;
         let count = if ceil {
-            (room + stride - 1) / stride
+            room.checked_add(stride - 1)? / stride
         } else {
             room / stride
         };
-        let excess = ceil && count * stride >= size + pads[axis];
+        let excess = ceil && count.saturating_mul(stride) >= size.saturating_add(pads[axis]);
         Some(count + 1 - i64::from(excess))
     };
     (0..rank)
@@ -134,7 +143,7 @@ fn resized(node: &Node<'_>, input: &Info) -> Result<Vec<Dim>, String> {
     let axes = match node.source.ints("axes") {
         Some(axes) => axes
             .iter()
-            .map(|&axis| node.axis(axis, rank))
+            .map(|&axis| front(axis, rank))
             .collect::<Result<Vec<_>, _>>()?,
         None => (0..rank).collect(),
     };

@@ -1,6 +1,6 @@
-//! How much memory the process used.
+//! Peak memory of the process.
 
-/// The largest resident size of this process so far, in bytes; `None` where the system does not say (other than Linux).
+/// Returns the largest resident size of this process so far, in bytes; `None` where the system does not report it (other than Linux).
 pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,10 +1,10 @@
-//! Augmentation: one affine warp with bilinear sampling and one colour change per picture, both mild.
+//! Augmentation: one affine warp with bilinear sampling and one colour change per image, both mild.
 
 use clr_onnx::RgbImage;
 use rand::{Rng, RngExt as _};
 use serde::{Deserialize, Serialize};
 
-/// Whether pictures are mirrored left to right at random.
+/// Whether images are mirrored left to right at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flip {
@@ -12,11 +12,11 @@ pub enum Flip {
     Off,
     /// Half of the time.
     On,
-    /// On if the fitted head loses nothing on mirrored validation pictures, else off.
+    /// On if the fitted head loses nothing on mirrored validation images, else off.
     Auto,
 }
 
-/// Ranges of random changes to a training picture; all zero is none.
+/// Ranges of random changes to a training image; all zero is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Augmentation {
     /// Mirroring.
@@ -25,7 +25,7 @@ pub struct Augmentation {
     pub area: f32,
     /// Largest change of the aspect ratio, as a fraction: 0.1 is 10 %.
     pub aspect: f32,
-    /// Largest shift beside the crop's own, as a fraction of the side; the edge pixels are repeated.
+    /// Largest shift in addition to the crop's, as a fraction of the side; the edge pixels are repeated.
     pub translate: f32,
     /// Largest rotation in degrees.
     pub rotate: f32,
@@ -34,7 +34,7 @@ pub struct Augmentation {
 }
 
 impl Augmentation {
-    /// No change: the training picture is exactly what inference sees.
+    /// No change: training sees the image as inference does.
     pub const NONE: Self = Self {
         flip: Flip::Off,
         area: 1.0,
@@ -59,8 +59,8 @@ impl Augmentation {
         *self == Self::NONE
     }
 
-    /// A changed copy of `picture`, drawn from `random`. [`Flip::Auto`] must have been resolved; it counts as off.
-    pub fn apply(&self, picture: &RgbImage, random: &mut impl Rng) -> RgbImage {
+    /// A changed copy of `image`, drawn from `random`. [`Flip::Auto`] must have been resolved; it counts as off.
+    pub fn apply(&self, image: &RgbImage, random: &mut impl Rng) -> RgbImage {
         // Every number is drawn whatever the ranges are, so that one option does not shift another's draws.
         let mut unit = || random.random_range(-1.0_f32..1.0);
         let [area, aspect, x, y, dx, dy, turn, flip, brightness, contrast, saturation] =
@@ -68,7 +68,7 @@ impl Augmentation {
         let side = (1.0 - (1.0 - self.area) * (0.5 + 0.5 * area)).sqrt();
         let stretch = (1.0 + self.aspect).powf(0.5 * aspect);
         let scale = [(side * stretch).min(1.0), (side / stretch).min(1.0)];
-        // Where the crop's centre may go, in units of the half side.
+        // Range of the crop's centre, in units of the half side.
         let centre = [
             x * (1.0 - scale[0]) + 2.0 * dx * self.translate,
             y * (1.0 - scale[1]) + 2.0 * dy * self.translate,
@@ -79,7 +79,7 @@ impl Augmentation {
             [scale[0] * cos * mirror, -scale[0] * sin],
             [scale[1] * sin * mirror, scale[1] * cos],
         ];
-        let mut output = warp(picture, matrix, centre);
+        let mut output = warp(image, matrix, centre);
         if self.colour > 0.0 {
             let factor = |value: f32| 1.0 + self.colour * value;
             recolour(&mut output, factor(brightness), factor(contrast), factor(saturation));
@@ -88,16 +88,16 @@ impl Augmentation {
     }
 }
 
-/// `picture` mirrored left to right.
-pub(crate) fn mirror(picture: &RgbImage) -> RgbImage {
-    image::imageops::flip_horizontal(picture)
+/// `image` mirrored left to right.
+pub fn mirror(image: &RgbImage) -> RgbImage {
+    image::imageops::flip_horizontal(image)
 }
 
-/// Samples `picture` at `matrix · position + centre`, positions in −1..1 over both sides, the edge repeated outside.
-fn warp(picture: &RgbImage, matrix: [[f32; 2]; 2], centre: [f32; 2]) -> RgbImage {
-    let (width, height) = picture.dimensions();
+/// Samples `image` at `matrix · position + centre`, positions in −1..1 over both sides, the edge repeated outside.
+fn warp(image: &RgbImage, matrix: [[f32; 2]; 2], centre: [f32; 2]) -> RgbImage {
+    let (width, height) = image.dimensions();
     let (w, h) = (width as f32, height as f32);
-    let pixels = picture.as_raw();
+    let pixels = image.as_raw();
     let mut output = RgbImage::new(width, height);
     let at = |x: usize, y: usize, channel: usize| f32::from(pixels[3 * (y * width as usize + x) + channel]);
     for (row, line) in output.chunks_exact_mut(3 * width as usize).enumerate() {
@@ -122,12 +122,12 @@ fn warp(picture: &RgbImage, matrix: [[f32; 2]; 2], centre: [f32; 2]) -> RgbImage
 }
 
 /// Saturation around each pixel's grey, contrast around the mean grey, then brightness.
-fn recolour(picture: &mut RgbImage, brightness: f32, contrast: f32, saturation: f32) {
+fn recolour(image: &mut RgbImage, brightness: f32, contrast: f32, saturation: f32) {
     let grey = |pixel: &[u8]| 0.299 * f32::from(pixel[0]) + 0.587 * f32::from(pixel[1]) + 0.114 * f32::from(pixel[2]);
-    let count = (picture.as_raw().len() / 3).max(1);
-    let mean = picture.chunks_exact(3).map(|pixel| f64::from(grey(pixel))).sum::<f64>() / count as f64;
+    let count = (image.as_raw().len() / 3).max(1);
+    let mean = image.chunks_exact(3).map(|pixel| f64::from(grey(pixel))).sum::<f64>() / count as f64;
     let mean = mean as f32;
-    for pixel in picture.chunks_exact_mut(3) {
+    for pixel in image.chunks_exact_mut(3) {
         let own = grey(pixel);
         for value in pixel {
             let saturated = own + (f32::from(*value) - own) * saturation;
@@ -140,9 +140,9 @@ fn recolour(picture: &mut RgbImage, brightness: f32, contrast: f32, saturation: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{Purpose, stream};
+    use crate::{Purpose, stream};
 
-    fn picture() -> RgbImage {
+    fn example() -> RgbImage {
         RgbImage::from_fn(12, 9, |x, y| {
             image::Rgb([(20 * x) as u8, (25 * y) as u8, ((x * y) % 251) as u8])
         })
@@ -150,8 +150,8 @@ mod tests {
 
     #[test]
     fn none_changes_nothing() {
-        let changed = Augmentation::NONE.apply(&picture(), &mut stream(1, Purpose::Augment, 2, 3));
-        assert_eq!(changed, picture());
+        let changed = Augmentation::NONE.apply(&example(), &mut stream(1, Purpose::Augment, 2, 3));
+        assert_eq!(changed, example());
     }
 
     #[test]
@@ -160,11 +160,11 @@ mod tests {
             flip: Flip::On,
             ..Augmentation::NONE
         };
-        let mirrored = mirror(&picture());
+        let mirrored = mirror(&example());
         let count = (0..200)
             .filter(|&index| {
-                let changed = flip.apply(&picture(), &mut stream(1, Purpose::Augment, 0, index));
-                assert!(changed == mirrored || changed == picture());
+                let changed = flip.apply(&example(), &mut stream(1, Purpose::Augment, 0, index));
+                assert!(changed == mirrored || changed == example());
                 changed == mirrored
             })
             .count();
@@ -173,14 +173,14 @@ mod tests {
 
     #[test]
     fn mild_changes_stay_mild_and_depend_on_the_address_alone() {
-        let apply = |index| Augmentation::MILD.apply(&picture(), &mut stream(1, Purpose::Augment, 0, index));
+        let apply = |index| Augmentation::MILD.apply(&example(), &mut stream(1, Purpose::Augment, 0, index));
         assert_eq!(apply(5), apply(5));
         assert_ne!(apply(5), apply(6));
-        let mean = |picture: &RgbImage| {
-            picture.as_raw().iter().map(|&value| f64::from(value)).sum::<f64>() / picture.as_raw().len() as f64
+        let mean = |image: &RgbImage| {
+            image.as_raw().iter().map(|&value| f64::from(value)).sum::<f64>() / image.as_raw().len() as f64
         };
         for index in 0..50 {
-            let ratio = mean(&apply(index)) / mean(&picture());
+            let ratio = mean(&apply(index)) / mean(&example());
             assert!((0.6..1.5).contains(&ratio), "{ratio}");
         }
     }

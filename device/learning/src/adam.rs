@@ -1,13 +1,9 @@
 //! Adam and `AdamW` (Kingma and Ba 2015; Loshchilov and Hutter 2019) with a rate and a decay for each group, decay towards an
 //! anchor instead of zero, and clipping by the global norm.
 
-use candle_core::{Tensor, backprop::GradStore};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::Result,
-    network::{Group, Parameter},
-};
+use crate::{Gradients, Group, Parameter};
 
 /// One number for each group of parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +36,7 @@ impl PerGroup {
     }
 }
 
-/// How [`Adam`] steps.
+/// Options of [`Adam`].
 #[derive(Clone, Debug)]
 pub struct AdamOptions {
     /// Size of a step.
@@ -57,7 +53,7 @@ pub struct AdamOptions {
     pub beta2: f64,
 }
 
-/// What a resumed run needs.
+/// State that a resumed run continues from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AdamState {
     /// Updates so far.
@@ -68,7 +64,8 @@ pub struct AdamState {
     pub second: Vec<Vec<f32>>,
 }
 
-/// The optimiser: [`Network::parameters`](crate::Network::parameters) and their moments.
+/// The optimiser: [`Network::parameters`](crate::Network::parameters) and their moments. It holds the current values; the caller sets
+/// them in the network.
 pub struct Adam {
     parameters: Vec<Parameter>,
     values: Vec<Vec<f32>>,
@@ -80,23 +77,21 @@ const BETA1: f64 = 0.9;
 const EPSILON: f64 = 1e-8;
 
 impl Adam {
-    /// Starts from the parameters' present values, with fresh moments or those of a stopped run.
-    pub fn new(parameters: Vec<Parameter>, options: AdamOptions, state: Option<AdamState>) -> Result<Self> {
-        let values = (parameters.iter())
-            .map(|parameter| parameter.var.flatten_all()?.to_vec1())
-            .collect::<candle_core::Result<Vec<Vec<f32>>>>()?;
+    /// Starts from the parameters' current values, with fresh moments or those of a stopped run.
+    pub fn new(parameters: Vec<Parameter>, options: AdamOptions, state: Option<AdamState>) -> Self {
+        let values: Vec<Vec<f32>> = parameters.iter().map(|parameter| parameter.values.clone()).collect();
         let zeros = || values.iter().map(|values| vec![0.0; values.len()]).collect::<Vec<_>>();
         let state = state.unwrap_or_else(|| AdamState {
             step: 0,
             first: zeros(),
             second: zeros(),
         });
-        Ok(Self {
+        Self {
             parameters,
             values,
             state,
             options,
-        })
+        }
     }
 
     /// Updates and moments so far.
@@ -104,21 +99,14 @@ impl Adam {
         &self.state
     }
 
-    /// The present values, in the parameters' order.
+    /// The current values, in the parameters' order.
     pub fn values(&self) -> &[Vec<f32>] {
         &self.values
     }
 
-    /// One update with rates times `factor`.
-    pub fn step(&mut self, gradients: &GradStore, factor: f64) -> Result<()> {
-        let mut own: Vec<Option<Vec<f32>>> = (self.parameters.iter())
-            .map(|parameter| {
-                gradients
-                    .get(&parameter.var)
-                    .map(|gradient| gradient.flatten_all()?.to_vec1())
-                    .transpose()
-            })
-            .collect::<candle_core::Result<_>>()?;
+    /// Makes one update with rates times `factor`, and returns the new values. `gradients` are in the parameters' order.
+    pub fn step(&mut self, gradients: &Gradients, factor: f64) -> &[Vec<f32>] {
+        let mut own = gradients.clone();
         if self.options.l2_norm > 0.0 {
             for (gradient, values) in own.iter_mut().zip(&self.values) {
                 let Some(gradient) = gradient else { continue };
@@ -141,7 +129,7 @@ impl Adam {
         let correction1 = 1.0 - BETA1.powf(self.state.step as f64);
         let correction2 = 1.0 - beta2.powf(self.state.step as f64);
         for (index, parameter) in self.parameters.iter().enumerate() {
-            let Some(gradient) = &own[index] else { continue };
+            let Some(Some(gradient)) = own.get(index) else { continue };
             let rate = factor * self.options.rates.of(parameter.group);
             if rate == 0.0 {
                 continue;
@@ -164,37 +152,20 @@ impl Adam {
                 let pull = keep * f64::from(*value - parameter.anchor[element]);
                 *value = (f64::from(*value) - rate * unit * direction - pull) as f32;
             }
-            let tensor = Tensor::from_slice(values, parameter.var.shape(), parameter.var.device())?;
-            parameter.var.set(&tensor)?;
         }
-        Ok(())
-    }
-
-    /// Writes `values` into the variables, without touching the optimiser's own copy.
-    pub fn show(&self, values: &[Vec<f32>]) -> Result<()> {
-        for (parameter, values) in self.parameters.iter().zip(values) {
-            parameter.var.set(&Tensor::from_slice(
-                values,
-                parameter.var.shape(),
-                parameter.var.device(),
-            )?)?;
-        }
-        Ok(())
+        &self.values
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
-
     use super::*;
 
     fn parameter(values: &[f32], group: Group) -> Parameter {
-        let var = Var::from_tensor(&Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
         Parameter {
             name: "p".into(),
-            var,
             group,
+            values: values.to_vec(),
             anchor: vec![1.0; values.len()],
             unit: vec![1.0],
         }
@@ -214,15 +185,13 @@ mod tests {
     /// `torch.optim.Adam([x], lr=0.1)`, loss `(x²·[1, 2]).sum()`, x = [1, −3], three steps (PyTorch 2, f32).
     #[test]
     fn three_steps_equal_pytorch() {
-        let parameter = parameter(&[1.0, -3.0], Group::Head);
-        let var = parameter.var.clone();
-        let mut adam = Adam::new(vec![parameter], options(), None).unwrap();
+        let mut adam = Adam::new(vec![parameter(&[1.0, -3.0], Group::Head)], options(), None);
         for _ in 0..3 {
-            let weight = Tensor::new(&[1.0_f32, 2.0], &Device::Cpu).unwrap();
-            let loss = (var.sqr().unwrap() * weight).unwrap().sum_all().unwrap();
-            adam.step(&loss.backward().unwrap(), 1.0).unwrap();
+            let x = &adam.values()[0];
+            let gradient = vec![2.0 * x[0], 4.0 * x[1]];
+            adam.step(&vec![Some(gradient)], 1.0);
         }
-        let values = var.to_vec1::<f32>().unwrap();
+        let values = &adam.values()[0];
         assert!(
             (values[0] - 0.701_586_3).abs() < 2e-6 && (values[1] + 2.700_381_5).abs() < 2e-6,
             "{values:?}"
@@ -231,21 +200,24 @@ mod tests {
 
     #[test]
     fn decay_pulls_towards_the_anchor_and_spares_other_groups() {
-        let (kernel, head) = (parameter(&[3.0], Group::Kernel), parameter(&[3.0], Group::Head));
-        let (kernel_var, head_var) = (kernel.var.clone(), head.var.clone());
+        let parameters = vec![parameter(&[3.0], Group::Kernel), parameter(&[3.0], Group::Head)];
         let decay = PerGroup {
             head: 0.0,
             norm: 0.0,
             kernel: 1.0,
         };
-        let mut adam = Adam::new(vec![kernel, head], AdamOptions { decay, ..options() }, None).unwrap();
-        let loss = ((kernel_var.as_tensor() * 1e-30).unwrap() + (head_var.as_tensor() * 1e-30).unwrap()).unwrap();
-        adam.step(&loss.sum_all().unwrap().backward().unwrap(), 1.0).unwrap();
-        let (kernel, head) = (
-            kernel_var.to_vec1::<f32>().unwrap()[0],
-            head_var.to_vec1::<f32>().unwrap()[0],
-        );
+        let mut adam = Adam::new(parameters, AdamOptions { decay, ..options() }, None);
+        let values = adam.step(&vec![Some(vec![1e-30]), Some(vec![1e-30])], 1.0);
+        let (kernel, head) = (values[0][0], values[1][0]);
         assert!((kernel - 2.8).abs() < 1e-6, "{kernel}");
         assert!((head - 3.0).abs() < 1e-6, "{head}");
+    }
+
+    #[test]
+    fn a_parameter_without_a_gradient_keeps_its_value() {
+        let mut adam = Adam::new(vec![parameter(&[3.0], Group::Head); 2], options(), None);
+        let values = adam.step(&vec![None, Some(vec![1.0])], 1.0);
+        assert_eq!(values[0], [3.0]);
+        assert!(values[1][0] < 3.0);
     }
 }

@@ -1,0 +1,131 @@
+//! The kernels that inference and learning spend their time in, on one thread: `cargo bench -p clr-kernels`.
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use clr_kernels::{
+    AFFINE_PARAMETERS, Arena, Bounds, ConvGradient, Form, LANES, Level, PackedConv, Post, Site, Smooth, activate,
+    clr_gradient,
+};
+use clr_onnx::{Conv, Padding, Tensor};
+use criterion::{Criterion, criterion_group, criterion_main};
+
+/// Reproducible values in −1…1.
+fn values(count: usize) -> Vec<f32> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f32) / ((1_u64 << 23) as f32) - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn conv([out, input, kernel, stride, group]: [usize; 5]) -> Conv {
+    let shape = [out, input / group, kernel, kernel];
+    Conv {
+        weight: Tensor::new(shape, values(shape.iter().product())),
+        bias: None,
+        stride: [stride; 2],
+        dilation: [1; 2],
+        group,
+        padding: Padding::Explicit([kernel / 2; 4]),
+    }
+}
+
+/// Convolutions of `[out, in, kernel, stride, groups]` on maps of `side`, with scale, bias and clamp.
+const CONVOLUTIONS: [(&str, [usize; 5], usize); 8] = [
+    ("pointwise 96 to 24 at 56", [24, 96, 1, 1, 1], 56),
+    ("pointwise 320 to 1280 at 7", [1280, 320, 1, 1, 1], 7),
+    ("3x3 64 at 56", [64, 64, 3, 1, 1], 56),
+    ("depthwise 3x3 96 at 112, stride 2", [96, 96, 3, 2, 96], 112),
+    ("depthwise 5x5 240 at 28", [240, 240, 5, 1, 240], 28),
+    ("3x3 128 in groups of 4 at 56", [128, 128, 3, 1, 32], 56),
+    ("3x3 128 in groups of 8 at 28", [128, 128, 3, 1, 16], 28),
+    ("3x3 120 in groups of 24 at 28", [120, 120, 3, 1, 5], 28),
+];
+
+fn convolutions(c: &mut Criterion) {
+    let arena = Arc::new(Arena::default());
+    for (name, shape, side) in CONVOLUTIONS {
+        let conv = conv(shape);
+        let output = [(side - 1) / shape[3] + 1; 2];
+        let site = Site {
+            conv: Arc::new(PackedConv::new(&conv, Form::choose(&conv, false, output))),
+            input: [side; 2],
+            output,
+            pads: [shape[2] / 2; 4],
+            post: Post::Affine,
+            bounds: Bounds { low: 0.0, high: 6.0 },
+            smooth: None,
+            level: Level::detect(),
+            threads: 1,
+            arena: Arc::clone(&arena),
+        };
+        let x = values(site.input_len());
+        let parameters = values(shape[0].div_ceil(LANES) * AFFINE_PARAMETERS);
+        let mut out = vec![0.0; site.output_len()];
+        c.bench_function(name, |b| {
+            b.iter(|| site.run(black_box(&x), &parameters, None, &mut out));
+        });
+    }
+}
+
+fn activations(c: &mut Criterion) {
+    for (name, smooth) in [
+        ("SiLU of 16384", Smooth::Silu),
+        ("HardSwish of 16384", Smooth::HardSwish),
+    ] {
+        let x = values(16 << 10);
+        let mut y = x.clone();
+        c.bench_function(name, |b| {
+            b.iter(|| {
+                y.copy_from_slice(&x);
+                activate(Level::detect(), black_box(&mut y), smooth);
+            });
+        });
+    }
+}
+
+fn gradients(c: &mut Criterion) {
+    let arena = Arc::new(Arena::default());
+    let (size, blocks) = ([28; 2], 4);
+    let x = values(size[0] * size[1] * blocks * LANES);
+    let parameters = values(blocks * 10 * LANES);
+    let (mut dy, mut sums) = (x.clone(), vec![0.0; parameters.len()]);
+    let bounds = Bounds { low: 0.0, high: 6.0 };
+    c.bench_function("gradient of the CLR layer, 64 at 28", |b| {
+        b.iter(|| {
+            dy.copy_from_slice(&x);
+            let sums = Some(&mut sums[..]);
+            clr_gradient(
+                Level::detect(),
+                &arena,
+                black_box(&x),
+                &parameters,
+                size,
+                &mut dy,
+                sums,
+                bounds,
+                true,
+            );
+        });
+    });
+    let conv = conv([96, 96, 3, 2, 96]);
+    let gradient = ConvGradient::new(&conv, [56; 2], [28; 2], [1; 4], Level::detect(), &arena);
+    let (dy, mut dx) = (values(28 * 28 * 96), vec![0.0; gradient.input_len()]);
+    c.bench_function("gradient of a depthwise 3x3, 96 at 56, stride 2", |b| {
+        b.iter(|| gradient.run(black_box(&dy), &mut dx));
+    });
+}
+
+fn quick() -> Criterion {
+    Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(1500))
+        .without_plots()
+}
+
+criterion_group! { name = benches; config = quick(); targets = convolutions, activations, gradients }
+criterion_main!(benches);

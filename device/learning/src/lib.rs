@@ -1,0 +1,49 @@
+//! Training of adapters on a CPU: sites, head, losses and optimisers on the runtime's backward pass.
+//!
+//! A [`Network`] is a frozen backbone with one task's sites and head. [`Network::forward_backward`] gives the gradients of a batch,
+//! [`Adam`] turns them into new values, [`Network::set_values`] sets these. Images of a batch run in parallel; results do not depend
+//! on the number of threads, to the bit.
+//!
+//! Images are preprocessed, `[3, H, W]`; features are `[F]`, logits `[K]`, all f32.
+#![forbid(unsafe_code)]
+
+mod adam;
+mod adapter;
+mod augment;
+mod batch;
+mod check;
+mod classifier;
+mod ema;
+mod error;
+mod logistic;
+mod loss;
+mod memory;
+mod network;
+mod norm;
+mod parameter;
+mod plan;
+mod random;
+mod schedule;
+mod site;
+mod step;
+
+pub use adam::{Adam, AdamOptions, AdamState, PerGroup};
+pub use augment::{Augmentation, Flip, mirror};
+pub use clr_runtime::{Footprint, PrefixActivations};
+pub use ema::Ema;
+pub use error::LearningError;
+pub use logistic::{FittedHead, HeadFit, LabelledFeatures, fit_head};
+pub use loss::{argmax, cross_entropy, log_probability, log_softmax, smoothed_target, softmax};
+pub use memory::peak_memory;
+pub use network::Network;
+pub use norm::SiteNorm;
+pub use parameter::{Group, Parameter, Snapshot, Weight};
+pub use random::{Purpose, stream};
+pub use schedule::Rate;
+pub use site::{FrozenSite, Multiplier, NormedSite, Site};
+pub use step::{Checkpointing, Gradients, LossFn, StepOutput};
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,386 @@
+//! Logistic regression of the head on frozen features, by L-BFGS.
+//!
+//! Multinomial, with an L2 penalty (Liu and Nocedal 1989). The problem is convex, so the result depends on the data and the penalty
+//! alone.
+
+use std::collections::VecDeque;
+
+use clr_adapters::Head;
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, Slice};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{LearningError, Result},
+    loss::log_softmax,
+};
+
+/// Options of the head's fit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeadFit {
+    /// Penalties to try, strongest first: the one with the least validation loss is taken. In units of features scaled
+    /// to a mean variance of one.
+    pub penalties: Vec<f64>,
+    /// Largest number of iterations for each penalty.
+    pub iterations: usize,
+}
+
+impl Default for HeadFit {
+    fn default() -> Self {
+        Self {
+            penalties: vec![3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4],
+            iterations: 60,
+        }
+    }
+}
+
+/// Features `[N, F]` with classes.
+#[derive(Clone, Debug)]
+pub struct LabelledFeatures {
+    /// `[F]` of each image.
+    pub features: Vec<Vec<f32>>,
+    /// The class of each image.
+    pub labels: Vec<u32>,
+}
+
+/// The chosen head.
+#[derive(Clone, Debug)]
+pub struct FittedHead {
+    /// For features as they were given.
+    pub head: Head,
+    /// The penalty with the least validation loss.
+    pub penalty: f64,
+}
+
+/// Fits a head for each penalty on `train`, each starting from the one before, and returns the one with the least
+/// cross-entropy on `validation`. `progress` gets the number of penalties that are done.
+///
+/// # Errors
+/// [`LearningError::Mismatch`] for features of different lengths, and for labels that are not below `classes`.
+pub fn fit_head(
+    train: &LabelledFeatures,
+    validation: &LabelledFeatures,
+    classes: usize,
+    options: &HeadFit,
+    mut progress: impl FnMut(usize),
+) -> Result<FittedHead> {
+    let scaling = Scaling::of(train);
+    let problem = Problem::new(train, &scaling, classes)?;
+    let tested = Problem::new(validation, &scaling, classes)?;
+    let mut weights = vec![0.0_f32; problem.size()];
+    let mut best: Option<(f64, Vec<f32>, f64)> = None;
+    for (index, &penalty) in options.penalties.iter().enumerate() {
+        weights = minimise(|weights| problem.loss(weights, penalty), weights, options.iterations);
+        let loss = tested.loss(&weights, 0.0).0;
+        if best.as_ref().is_none_or(|(least, _, _)| loss < *least) {
+            best = Some((loss, weights.clone(), penalty));
+        }
+        progress(index + 1);
+    }
+    let (weights, penalty) = best.map_or((weights, 0.0), |(_, weights, penalty)| (weights, penalty));
+    Ok(FittedHead {
+        head: scaling.unapply(&weights, classes),
+        penalty,
+    })
+}
+
+/// Features are centred, and divided by one number for all, so that a penalty means the same on every backbone.
+struct Scaling {
+    mean: Vec<f32>,
+    deviation: f32,
+}
+
+impl Scaling {
+    fn of(set: &LabelledFeatures) -> Self {
+        let count = set.features.len().max(1) as f64;
+        let mut mean = vec![0.0_f64; set.features.first().map_or(0, Vec::len)];
+        for row in &set.features {
+            mean.iter_mut()
+                .zip(row)
+                .for_each(|(mean, &x)| *mean += f64::from(x) / count);
+        }
+        let squares = |row: &Vec<f32>| {
+            row.iter()
+                .zip(&mean)
+                .map(|(&x, mean)| (f64::from(x) - mean).powi(2))
+                .sum::<f64>()
+        };
+        let total: f64 = set.features.iter().map(squares).sum();
+        let variance = total / (count * mean.len().max(1) as f64);
+        Self {
+            mean: mean.into_iter().map(|mean| mean as f32).collect(),
+            deviation: (variance.sqrt() as f32).max(1e-12),
+        }
+    }
+
+    /// The head on unscaled features.
+    fn unapply(&self, weights: &[f32], classes: usize) -> Head {
+        let features = self.mean.len();
+        let (weight, bias) = weights.split_at(classes * features);
+        let weight: Vec<f32> = weight.iter().map(|value| value / self.deviation).collect();
+        let bias = (weight.chunks_exact(features.max(1)).zip(bias))
+            .map(|(row, &bias)| {
+                let shift: f64 = row
+                    .iter()
+                    .zip(&self.mean)
+                    .map(|(&w, &mean)| f64::from(w) * f64::from(mean))
+                    .sum();
+                (f64::from(bias) - shift) as f32
+            })
+            .collect();
+        Head { features, weight, bias }
+    }
+}
+
+struct Problem {
+    /// Scaled, `[N, F]`.
+    values: Vec<f32>,
+    features: usize,
+    labels: Vec<u32>,
+    classes: usize,
+}
+
+/// Rows or columns of a product that one thread computes: fixed, so that the sums do not depend on the number of threads.
+const BLOCK: usize = 128;
+
+impl Problem {
+    fn new(set: &LabelledFeatures, scaling: &Scaling, classes: usize) -> Result<Self> {
+        let features = scaling.mean.len();
+        let mut values = Vec::with_capacity(set.features.len() * features);
+        for row in &set.features {
+            if row.len() != features {
+                return Err(LearningError::mismatch("features of an image", features, row.len()));
+            }
+            values.extend(
+                row.iter()
+                    .zip(&scaling.mean)
+                    .map(|(x, mean)| (x - mean) / scaling.deviation),
+            );
+        }
+        if set.labels.len() != set.features.len() {
+            return Err(LearningError::mismatch("labels", set.features.len(), set.labels.len()));
+        }
+        if let Some(label) = set.labels.iter().find(|&&label| label as usize >= classes) {
+            return Err(LearningError::mismatch("a label", format!("below {classes}"), label));
+        }
+        Ok(Self {
+            values,
+            features,
+            labels: set.labels.clone(),
+            classes,
+        })
+    }
+
+    fn size(&self) -> usize {
+        self.classes * (self.features + 1)
+    }
+
+    /// Mean cross-entropy + penalty / 2 · ‖W‖², and its gradient; `weights` is W `[K, F]` and then the bias `[K]`.
+    fn loss(&self, weights: &[f32], penalty: f64) -> (f64, Vec<f32>) {
+        let (n, f, k) = (self.labels.len(), self.features, self.classes);
+        let (weight, bias) = weights.split_at(k * f);
+        let (x, w) = (view(&self.values, [n, f]), view(weight, [k, f]));
+        // Logits, then what they are off by: softmax less the target, over N.
+        let mut residual = vec![0.0_f32; n * k];
+        let entropies: Vec<f64> = (residual.par_chunks_mut(BLOCK * k.max(1)).enumerate())
+            .map(|(block, residual)| {
+                let (first, rows) = (block * BLOCK, residual.len() / k.max(1));
+                let mut logits = view_mut(residual, [rows, k]);
+                let product = x.slice_axis(Axis(0), Slice::from(first..first + rows)).dot(&w.t());
+                logits.assign(&product);
+                let mut entropy = 0.0;
+                for (row, &label) in residual.chunks_exact_mut(k).zip(&self.labels[first..]) {
+                    row.iter_mut().zip(bias).for_each(|(logit, bias)| *logit += bias);
+                    let log = log_softmax(row, 1.0);
+                    entropy -= log[label as usize];
+                    row.iter_mut()
+                        .zip(log)
+                        .for_each(|(value, log)| *value = log.exp() as f32);
+                    row[label as usize] -= 1.0;
+                    for value in row {
+                        *value /= n as f32;
+                    }
+                }
+                entropy
+            })
+            .collect();
+        let entropy = entropies.iter().sum::<f64>() / n as f64;
+        let square: f64 = weight.iter().map(|&value| f64::from(value).powi(2)).sum();
+        let r = view(&residual, [n, k]);
+        let columns: Vec<ndarray::Array2<f32>> = (0..f.div_ceil(BLOCK))
+            .into_par_iter()
+            .map(|block| {
+                let columns = block * BLOCK..(block * BLOCK + BLOCK).min(f);
+                r.t().dot(&x.slice_axis(Axis(1), Slice::from(columns)))
+            })
+            .collect();
+        let mut gradient = Vec::with_capacity(self.size());
+        for class in 0..k {
+            for columns in &columns {
+                gradient.extend(columns.row(class));
+            }
+        }
+        (gradient.iter_mut().zip(weight)).for_each(|(gradient, weight)| *gradient += penalty as f32 * weight);
+        gradient.extend(r.sum_axis(Axis(0)));
+        (entropy + 0.5 * penalty * square, gradient)
+    }
+}
+
+/// # Panics
+/// If the shape does not have as many values.
+fn view(values: &[f32], shape: [usize; 2]) -> ArrayView2<'_, f32> {
+    ArrayView2::from_shape(shape, values).expect("the shape has as many values")
+}
+
+/// # Panics
+/// If the shape does not have as many values.
+fn view_mut(values: &mut [f32], shape: [usize; 2]) -> ArrayViewMut2<'_, f32> {
+    ArrayViewMut2::from_shape(shape, values).expect("the shape has as many values")
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
+/// L-BFGS with a memory of 10 and backtracking to sufficient decrease.
+fn minimise(mut function: impl FnMut(&[f32]) -> (f64, Vec<f32>), start: Vec<f32>, iterations: usize) -> Vec<f32> {
+    const MEMORY: usize = 10;
+    let mut x = start;
+    let (mut value, mut gradient) = function(&x);
+    let mut pairs: VecDeque<(Vec<f32>, Vec<f32>, f64)> = VecDeque::with_capacity(MEMORY);
+    for _ in 0..iterations {
+        let mut direction = gradient.clone();
+        let mut factors = Vec::with_capacity(pairs.len());
+        for (step, change, product) in pairs.iter().rev() {
+            let factor = dot(step, &direction) / product;
+            direction
+                .iter_mut()
+                .zip(change)
+                .for_each(|(d, y)| *d -= factor as f32 * y);
+            factors.push(factor);
+        }
+        let scale = match pairs.back() {
+            Some((_, change, product)) => product / dot(change, change),
+            None => 1.0 / dot(&gradient, &gradient).sqrt().max(1.0),
+        };
+        for value in &mut direction {
+            *value *= scale as f32;
+        }
+        for ((step, change, product), factor) in pairs.iter().zip(factors.into_iter().rev()) {
+            let correction = factor - dot(change, &direction) / product;
+            direction
+                .iter_mut()
+                .zip(step)
+                .for_each(|(d, s)| *d += correction as f32 * s);
+        }
+        let slope = -dot(&gradient, &direction);
+        if slope > -1e-12 {
+            break;
+        }
+        let mut length = 1.0_f64;
+        let accepted = loop {
+            let candidate: Vec<f32> = x.iter().zip(&direction).map(|(x, d)| x - length as f32 * d).collect();
+            let (new_value, new_gradient) = function(&candidate);
+            if new_value <= value + 1e-4 * length * slope {
+                break Some((candidate, new_value, new_gradient));
+            }
+            length *= 0.5;
+            if length < 1e-6 {
+                break None;
+            }
+        };
+        let Some((candidate, new_value, new_gradient)) = accepted else {
+            break;
+        };
+        let step: Vec<f32> = candidate.iter().zip(&x).map(|(new, old)| new - old).collect();
+        let change: Vec<f32> = new_gradient.iter().zip(&gradient).map(|(new, old)| new - old).collect();
+        let product = dot(&step, &change);
+        if product > 1e-12 {
+            if pairs.len() == MEMORY {
+                pairs.pop_front();
+            }
+            pairs.push_back((step, change, product));
+        }
+        let improvement = value - new_value;
+        (x, value, gradient) = (candidate, new_value, new_gradient);
+        if improvement < 1e-7 * value.abs().max(1e-3) {
+            break;
+        }
+    }
+    x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{argmax, classifier};
+
+    fn set(rows: usize) -> LabelledFeatures {
+        let features = |row: usize| {
+            let class = row % 3;
+            let noise = ((row * 37 % 11) as f32 - 5.0) * 0.02;
+            vec![class as f32 + noise, (class * class) as f32 - noise, 7.0 + noise]
+        };
+        LabelledFeatures {
+            features: (0..rows).map(features).collect(),
+            labels: (0..rows).map(|row| row as u32 % 3).collect(),
+        }
+    }
+
+    #[test]
+    fn a_separable_task_is_learned_and_the_gradient_vanishes() {
+        let set = set(60);
+        let options = HeadFit {
+            penalties: vec![1e-3],
+            iterations: 200,
+        };
+        let Head { weight, bias, .. } = fit_head(&set, &set, 3, &options, |_| ()).unwrap().head;
+        for (features, &label) in set.features.iter().zip(&set.labels) {
+            assert_eq!(argmax(&classifier::logits(&weight, &bias, features)), label as usize);
+        }
+
+        let problem = Problem::new(&set, &Scaling::of(&set), 3).unwrap();
+        let weights = minimise(|w| problem.loss(w, 1e-2), vec![0.0; problem.size()], 200);
+        let (_, gradient) = problem.loss(&weights, 1e-2);
+        assert!(dot(&gradient, &gradient).sqrt() < 1e-3);
+    }
+
+    #[test]
+    fn the_gradient_is_a_finite_difference_and_the_same_for_any_number_of_threads() {
+        // More rows than one thread computes.
+        let set = set(3 * BLOCK + 7);
+        let problem = Problem::new(&set, &Scaling::of(&set), 3).unwrap();
+        let weights: Vec<f32> = (0..problem.size())
+            .map(|index| (index * 7 % 5) as f32 / 4.0 - 0.5)
+            .collect();
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| problem.loss(&weights, 0.3))
+        };
+        let (loss, gradient) = run(1);
+        assert_eq!(run(3), (loss, gradient.clone()));
+        for (index, &got) in gradient.iter().enumerate() {
+            let at = |step: f32| {
+                let mut moved = weights.clone();
+                moved[index] += step;
+                problem.loss(&moved, 0.3).0
+            };
+            let want = ((at(1e-2) - at(-1e-2)) / 2e-2) as f32;
+            assert!((got - want).abs() < 1e-3, "{index}: {got} {want}");
+        }
+    }
+
+    #[test]
+    fn labels_and_features_that_do_not_fit_are_named() {
+        let fails = |set: &LabelledFeatures| {
+            let error = fit_head(set, &self::set(6), 3, &HeadFit::default(), |_| ()).unwrap_err();
+            error.to_string()
+        };
+        let mut wrong = set(6);
+        wrong.labels[4] = 3;
+        assert_eq!(fails(&wrong), "a label: expected below 3, got 3");
+        let mut wrong = set(6);
+        wrong.features[5].pop();
+        assert_eq!(fails(&wrong), "features of an image: expected 3, got 2");
+    }
+}

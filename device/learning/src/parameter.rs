@@ -1,0 +1,66 @@
+//! Trainable parameters with their names, groups, anchors and units, and copies of all values.
+
+/// The group of a parameter: each has a dedicated rate and decay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Group {
+    /// The classifier.
+    Head,
+    /// Scales and biases of norms, and of folded scale sites and biases.
+    Norm,
+    /// CLR kernels, and the 1×1 kernels of `clr-scale`.
+    Kernel,
+}
+
+/// A trained parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// E.g. `layer1.0.conv1.kernel`, `head.weight`.
+    pub name: String,
+    /// Its group.
+    pub group: Group,
+    /// Row-major: `[K, F]` and `[K]` of the head, `[C, 3, 3]` or `[C]` of a site.
+    pub values: Vec<f32>,
+    /// The values that decay pulls towards: the identity, the backbone's norm, or zero for the head.
+    pub anchor: Vec<f32>,
+    /// Factor on the rate per channel (the leading dimension), or one for all: the magnitude the parameter had at the start.
+    pub unit: Vec<f32>,
+}
+
+/// Values of every parameter and statistic at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Head, then every weight site by site, then mean and variance of each site with a norm.
+    pub values: Vec<Vec<f32>>,
+}
+
+/// A parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weight {
+    /// Row-major.
+    pub values: Vec<f32>,
+    /// Whether it gets a gradient.
+    pub trained: bool,
+}
+
+impl Weight {
+    pub(crate) fn new(values: Vec<f32>) -> Self {
+        Self { values, trained: true }
+    }
+}
+
+/// Weights of a site with their part of the name and their group.
+pub(crate) type Weights<T> = Vec<(&'static str, Group, T)>;
+
+/// Magnitudes as rate factors: a channel that is almost zero still gets a twentieth of the mean.
+pub(crate) fn magnitudes(values: &[f32]) -> Vec<f32> {
+    let mean = values.iter().map(|value| value.abs()).sum::<f32>() / values.len().max(1) as f32;
+    let least = (0.05 * mean).max(1e-6);
+    values.iter().map(|value| value.abs().max(least)).collect()
+}
+
+/// Magnitudes of kernels `[C, …]` by their largest value.
+pub(crate) fn kernel_magnitudes(weight: &Weight, channels: usize) -> Vec<f32> {
+    let taps = (weight.values.len() / channels.max(1)).max(1);
+    let peak = |kernel: &[f32]| kernel.iter().fold(0.0, |peak: f32, value| peak.max(value.abs()));
+    magnitudes(&weight.values.chunks(taps).map(peak).collect::<Vec<_>>())
+}

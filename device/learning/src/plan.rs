@@ -1,0 +1,67 @@
+//! The frozen part of a network: the backbone, its sites, and an executable for each input size.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use clr_onnx::{Backbone, Op, Program};
+use clr_runtime::{Executable, ExecutableOptions, PackedWeights};
+
+use crate::{
+    FrozenSite, SiteNorm,
+    error::{LearningError, Result},
+};
+
+/// The frozen part, shared by every network of a backbone.
+pub(crate) struct Plan {
+    pub(crate) backbone: Backbone,
+    pub(crate) sites: Vec<FrozenSite>,
+    weights: Arc<PackedWeights>,
+    /// By rows and columns of the image.
+    executables: Mutex<HashMap<[usize; 2], Arc<Executable>>>,
+}
+
+impl Plan {
+    pub(crate) fn new(backbone: &Backbone) -> Result<Self> {
+        let nodes = &backbone.graph().nodes;
+        let sites = backbone.sites().iter().map(|info| {
+            let Op::Conv(conv) = &nodes[info.conv].op else {
+                return Err(LearningError::mismatch(
+                    format!("site `{}`", info.name),
+                    "a convolution",
+                    "another operator",
+                ));
+            };
+            Ok(FrozenSite {
+                name: info.name.clone(),
+                channels: info.channels,
+                kernel: info.kernel,
+                norm: SiteNorm::new(conv, info.norm.map(|norm| &nodes[norm].op)),
+            })
+        });
+        let sites = sites.collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            backbone: backbone.clone(),
+            weights: Arc::new(PackedWeights::new(sites.len())),
+            sites,
+            executables: Mutex::default(),
+        })
+    }
+
+    /// The executable for images of `size` rows × columns.
+    pub(crate) fn executable(&self, size: [usize; 2]) -> Result<Arc<Executable>> {
+        let mut executables = self.executables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = executables.get(&size) {
+            return Ok(Arc::clone(known));
+        }
+        let program = Program::lower(&self.backbone, size)?;
+        let options = ExecutableOptions {
+            weights: Arc::clone(&self.weights),
+            ..ExecutableOptions::new(&program)
+        };
+        let executable = Arc::new(Executable::new(&program, &options)?);
+        executables.insert(size, Arc::clone(&executable));
+        Ok(executable)
+    }
+}

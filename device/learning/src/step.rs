@@ -1,0 +1,319 @@
+//! A training step: forward and backward pass of a batch, image by image in parallel.
+//!
+//! Gradients of the images are added in the batch's order, so that no bit depends on the number of threads.
+
+use std::{borrow::Cow, sync::Arc};
+
+use clr_runtime::{Executable, Footprint, PrefixActivations, SiteParameters};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Network,
+    check::{check_backward, check_images},
+    classifier::{add_scaled, features_gradient},
+    error::{LearningError, Result},
+};
+
+/// Gradients in the order of [`Network::parameters`]; none of a parameter that the loss does not depend on.
+pub type Gradients = Vec<Option<Vec<f32>>>;
+
+/// Loss of one image, and its gradient with respect to the logits `[K]`, from the image's index in the batch and its logits. The
+/// losses of all images add up to the batch's.
+pub trait LossFn: Fn(usize, &[f32]) -> (f32, Vec<f32>) + Sync {}
+
+impl<F: Fn(usize, &[f32]) -> (f32, Vec<f32>) + Sync> LossFn for F {}
+
+/// The result of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepOutput {
+    /// `[N, K]`.
+    pub logits: Vec<Vec<f32>>,
+    /// The batch's loss.
+    pub loss: f32,
+    /// Of every trained parameter.
+    pub gradients: Gradients,
+}
+
+/// Activation checkpointing: which values of the forward pass the backward pass finds in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checkpointing {
+    /// All of them are kept.
+    #[serde(rename = "keep")]
+    Off,
+    /// Those between this many segments of the network (at least 2); the others are recomputed, bit for bit. Less memory, up to a
+    /// third more time.
+    #[serde(rename = "recompute")]
+    Segments(usize),
+}
+
+impl Checkpointing {
+    fn segments(self) -> usize {
+        match self {
+            Self::Off => 1,
+            Self::Segments(segments) => segments.max(2),
+        }
+    }
+}
+
+/// One image's part of a step.
+pub(crate) struct Part {
+    pub(crate) logits: Vec<f32>,
+    pub(crate) loss: f32,
+    /// The features that the head read, with dropout.
+    pub(crate) features: Vec<f32>,
+    pub(crate) d_logits: Vec<f32>,
+    /// Gradient of the sites, in blocks; empty if none is trained.
+    pub(crate) sites: Vec<f32>,
+}
+
+impl Network {
+    /// Gradients of `loss` on preprocessed images `[3, H, W]` of `size` rows × columns. `dropout` are factors on the features,
+    /// `[N, F]`.
+    ///
+    /// # Errors
+    /// [`LearningError::NoBackwardPass`], and those of [`Network::features`].
+    pub fn forward_backward(
+        &self,
+        images: &[&[f32]],
+        size: [usize; 2],
+        dropout: Option<&[f32]>,
+        loss: &impl LossFn,
+    ) -> Result<StepOutput> {
+        let executable = self.plan.executable(size)?;
+        check_images(&executable, images)?;
+        let parameters = self.site_parameters(&executable);
+        check_backward(&executable, &parameters)?;
+        let first = executable.first_trained(&parameters);
+        let segments = executable.segments(first, 1);
+        let prefix = |index: usize| Cow::Owned(executable.prefix(images[index], &parameters, first));
+        self.step(
+            &executable,
+            &parameters,
+            images.len(),
+            &prefix,
+            &segments,
+            dropout,
+            loss,
+        )
+    }
+
+    /// Like [`Network::forward_backward`], from the prefix of each image.
+    ///
+    /// # Errors
+    /// Those of [`Network::forward_backward`].
+    pub fn forward_backward_from_prefix(
+        &self,
+        prefixes: &[&PrefixActivations],
+        size: [usize; 2],
+        checkpointing: Checkpointing,
+        loss: &impl LossFn,
+    ) -> Result<StepOutput> {
+        let executable = self.plan.executable(size)?;
+        let parameters = self.site_parameters(&executable);
+        check_backward(&executable, &parameters)?;
+        let segments = executable.segments(executable.first_trained(&parameters), checkpointing.segments());
+        let prefix = |index: usize| Cow::Borrowed(prefixes[index]);
+        self.step(&executable, &parameters, prefixes.len(), &prefix, &segments, None, loss)
+    }
+
+    /// The activations before the first trained site of one preprocessed image; the features, if no site is trained. They stay valid
+    /// until [`Network::set_trainable`] names other sites or a site that is not trained changes.
+    ///
+    /// # Errors
+    /// Those of [`Network::features`].
+    pub fn prefix(&self, image: &[f32], size: [usize; 2]) -> Result<PrefixActivations> {
+        let executable = self.plan.executable(size)?;
+        check_images(&executable, &[image])?;
+        let parameters = self.site_parameters(&executable);
+        Ok(executable.prefix(image, &parameters, executable.first_trained(&parameters)))
+    }
+
+    /// The features `[F]` after a prefix.
+    ///
+    /// # Errors
+    /// Those of [`Network::features`].
+    pub fn features_from_prefix(&self, prefix: &PrefixActivations, size: [usize; 2]) -> Result<Vec<f32>> {
+        let executable = self.plan.executable(size)?;
+        Ok(executable.features_from_prefix(prefix, &self.site_parameters(&executable)))
+    }
+
+    /// Memory of one thread of [`Network::forward_backward_from_prefix`] with the sites that are trained now. Nothing is packed or
+    /// computed.
+    ///
+    /// # Errors
+    /// A backbone that the runtime cannot execute at this size.
+    pub fn footprint(&self, size: [usize; 2], checkpointing: Checkpointing) -> Result<Footprint> {
+        let executable = self.plan.executable(size)?;
+        let parameters = self.site_parameters(&executable);
+        let segments = executable.segments(executable.first_trained(&parameters), checkpointing.segments());
+        Ok(executable.footprint(&parameters, &segments))
+    }
+
+    /// The runtime's executable for images of `size` rows × columns.
+    ///
+    /// # Errors
+    /// A backbone that the runtime cannot execute at this size.
+    pub fn executable(&self, size: [usize; 2]) -> Result<Arc<Executable>> {
+        self.plan.executable(size)
+    }
+
+    /// Returns an error if a trained site comes before a node without a backward pass.
+    ///
+    /// # Errors
+    /// [`LearningError::NoBackwardPass`], and those of [`Network::executable`].
+    pub fn check_trainable(&self, size: [usize; 2]) -> Result<()> {
+        let executable = self.plan.executable(size)?;
+        check_backward(&executable, &self.site_parameters(&executable))
+    }
+
+    /// One entry per site, with the gradients that training wants.
+    pub(crate) fn site_parameters(&self, executable: &Executable) -> Vec<SiteParameters> {
+        let mut all = executable.frozen_parameters();
+        for (parameters, site) in all.iter_mut().zip(&self.sites) {
+            let Some(folded) = site.folded() else { continue };
+            let packed = if folded.kernel {
+                SiteParameters::kernel(&folded.weights, &folded.bias)
+            } else {
+                SiteParameters::scale(&folded.weights, &folded.bias)
+            };
+            *parameters = packed.with_gradient(folded.trained);
+        }
+        all
+    }
+
+    fn step<'a>(
+        &self,
+        executable: &Executable,
+        parameters: &[SiteParameters],
+        count: usize,
+        prefix: &(impl Fn(usize) -> Cow<'a, PrefixActivations> + Sync),
+        segments: &[usize],
+        dropout: Option<&[f32]>,
+        loss: &impl LossFn,
+    ) -> Result<StepOutput> {
+        let feature_count = self.feature_count();
+        if let Some(mask) = dropout
+            && mask.len() != count * feature_count
+        {
+            return Err(LearningError::mismatch(
+                "factors of the dropout",
+                count * feature_count,
+                mask.len(),
+            ));
+        }
+        let (places, length) = Executable::places(parameters);
+        let trains_sites = parameters.iter().any(SiteParameters::is_trained);
+        let one = |index: usize| -> Part {
+            let tape = executable.forward(&prefix(index), parameters, segments);
+            let mask = dropout.map(|mask| &mask[index * feature_count..(index + 1) * feature_count]);
+            let mut features = tape.features().to_vec();
+            multiply(&mut features, mask);
+            let logits = self.classify(&features);
+            let (loss, d_logits) = loss(index, &logits);
+            let sites = if trains_sites {
+                let mut gradient = features_gradient(&self.head_weight.values, &d_logits, feature_count);
+                multiply(&mut gradient, mask);
+                executable.backward(tape, &gradient, parameters, &places, length)
+            } else {
+                executable.discard(tape);
+                Vec::new()
+            };
+            Part {
+                logits,
+                loss,
+                features,
+                d_logits,
+                sites,
+            }
+        };
+        let parts: Vec<Part> = (0..count).into_par_iter().map(one).collect();
+
+        let mut gradients = self.head_gradients(&parts)?;
+        let sums = if trains_sites {
+            sum_of_sites(&parts, length)
+        } else {
+            Vec::new()
+        };
+        for ((site, parameters), place) in self.sites.iter().zip(parameters).zip(places) {
+            if !parameters.is_trained() {
+                continue;
+            }
+            let (d_weights, d_bias) = parameters.unpack(&sums[place]);
+            let unfolded = site.weights().into_iter().zip(site.unfold(d_weights, d_bias));
+            gradients.extend(
+                unfolded
+                    .filter(|((_, _, weight), _)| weight.trained)
+                    .map(|(_, gradient)| Some(gradient)),
+            );
+        }
+        let loss = parts.iter().map(|part| part.loss).sum();
+        let logits = parts.into_iter().map(|part| {
+            if trains_sites {
+                executable.recycle(part.sites);
+            }
+            part.logits
+        });
+        Ok(StepOutput {
+            logits: logits.collect(),
+            loss,
+            gradients,
+        })
+    }
+
+    /// Of the head's weight `[K, F]` and bias `[K]`, where they are trained.
+    ///
+    /// # Errors
+    /// [`LearningError::Mismatch`] for a loss whose gradient has another length than the logits.
+    pub(crate) fn head_gradients(&self, parts: &[Part]) -> Result<Gradients> {
+        let (classes, features) = (self.classes(), self.feature_count());
+        if let Some(part) = parts.iter().find(|part| part.d_logits.len() != classes) {
+            return Err(LearningError::mismatch(
+                "the loss's gradient",
+                classes,
+                part.d_logits.len(),
+            ));
+        }
+        let mut gradients = Vec::with_capacity(2);
+        if self.head_weight.trained {
+            let mut weight = vec![0.0_f32; classes * features];
+            weight
+                .par_chunks_exact_mut(features.max(1))
+                .enumerate()
+                .for_each(|(class, row)| {
+                    for part in parts {
+                        add_scaled(row, part.d_logits[class], &part.features);
+                    }
+                });
+            gradients.push(Some(weight));
+        }
+        if self.head_bias.trained {
+            let mut bias = vec![0.0_f32; classes];
+            for part in parts {
+                add_scaled(&mut bias, 1.0, &part.d_logits);
+            }
+            gradients.push(Some(bias));
+        }
+        Ok(gradients)
+    }
+}
+
+pub(crate) fn multiply(values: &mut [f32], factors: Option<&[f32]>) {
+    let Some(factors) = factors else { return };
+    values
+        .iter_mut()
+        .zip(factors)
+        .for_each(|(value, factor)| *value *= factor);
+}
+
+fn sum_of_sites(parts: &[Part], length: usize) -> Vec<f32> {
+    const CHUNK: usize = 1 << 12;
+    let mut sums = vec![0.0_f32; length];
+    sums.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, sums)| {
+        for part in parts {
+            add_scaled(sums, 1.0, &part.sites[chunk * CHUNK..]);
+        }
+    });
+    sums
+}
