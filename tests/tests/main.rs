@@ -11,6 +11,7 @@ mod folders;
 mod interrupted_writes;
 mod nothing_is_forgotten;
 mod one_way_in;
+mod opaque_steps;
 #[cfg(unix)]
 mod output_tried_first;
 mod promises;

@@ -146,6 +146,29 @@ impl Network {
         }
     }
 
+    /// Stops training of the sites from which gradients do not reach the features at this input size: those before an operator without a
+    /// backward pass (an opaque step). Returns their number and the name of the first such operator, if there are any.
+    ///
+    /// # Errors
+    /// Those of [`Network::features`].
+    pub fn freeze_untrainable(&mut self, size: [usize; 2]) -> Result<Option<(usize, String)>> {
+        let executable = self.plan.executable(size)?;
+        let Some(obstacle) = executable.first_obstacle() else {
+            return Ok(None);
+        };
+        let mut frozen = 0;
+        for (site, trainable) in self.sites.iter_mut().zip(executable.trainable_sites()) {
+            let mut weights = site.weights_mut();
+            if !trainable && weights.iter().any(|(_, _, weight)| weight.trained) {
+                frozen += 1;
+                for (_, _, weight) in &mut weights {
+                    weight.trained = false;
+                }
+            }
+        }
+        Ok((frozen > 0).then(|| (frozen, obstacle.to_owned())))
+    }
+
     /// The names of the sites that the task reprograms, in the backbone's order.
     pub fn site_names(&self) -> Vec<String> {
         let sites = self.plan.sites.iter().zip(&self.sites);

@@ -112,6 +112,7 @@ pub(crate) fn estimate(
     task: &Task,
 ) -> Result<(u64, Footprint)> {
     train_only(network, extent);
+    network.freeze_untrainable(task.size)?;
     let footprint = network.footprint(task.size, memory)?;
     let trained: usize = (network.parameters().iter())
         .map(|parameter| parameter.anchor.len())

@@ -146,6 +146,20 @@ impl Executor {
         Ok(built)
     }
 
+    /// Stops training of sites before an operator without a backward pass, and says so.
+    pub(crate) fn freeze_untrainable(&self, network: &mut Network, size: [usize; 2]) -> Result<()> {
+        if self.runtime_executes(network, size)?
+            && let Some((sites, node)) = network.freeze_untrainable(size)?
+        {
+            tracing::warn!(
+                sites,
+                node,
+                "these sites come before an opaque step, which has no backward pass: they stay as the backbone has them"
+            );
+        }
+        Ok(())
+    }
+
     fn runtime_executes(&self, network: &Network, size: [usize; 2]) -> Result<bool> {
         self.on_cpu(|| network.executable(size).map(|_| ()))
     }

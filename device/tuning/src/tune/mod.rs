@@ -150,6 +150,10 @@ pub fn tune(
     };
     watch.plan(&plan);
     train_only(&mut network, plan.extent);
+    network.freeze_untrainable([
+        header.preprocessing.height as usize,
+        header.preprocessing.width as usize,
+    ])?;
     let reference = network.sibling_from_adapter(&parent.adapter)?;
     let frames = list.iter().filter(|example| example.label.is_none());
     let frames = frames.map(|example| example.id).collect();
