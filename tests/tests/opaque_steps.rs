@@ -53,7 +53,7 @@ fn training_reaches_down_to_the_last_opaque_step() {
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(log.contains("before an opaque step"), recipe != "linear", "{log}");
         bench
-            .clr(&["eval", "-b", "opaque.onnx", "-a", &out, "data"])
+            .clr(&["eval", "-b", "opaque.onnx", "-a", &out, "data", "--split", "all"])
             .assert()
             .success();
     }
