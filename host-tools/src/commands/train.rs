@@ -248,7 +248,7 @@ fn print(
         ))?;
     }
     output.line(&format!(
-        "candle and tract agree within {:.1e} on {} validation pictures (allowed {:.0e})",
+        "training and engine agree within {:.1e} on {} validation pictures (allowed {:.0e})",
         parity.largest_difference, parity.pictures, parity.tolerance
     ))?;
     output.line(&format!(
