@@ -4,18 +4,18 @@
 //! the batch and all pixels, and the result `γ · (z − μ) / √(σ² + ε) + β` (Ioffe and Szegedy 2015; ONNX `BatchNormalization` with
 //! `training_mode`). The sums over the batch are taken in its order, so that the number of threads does not change a bit.
 
-use clr_kernels::{Bounds, LANES, Post, accumulate, affine_forward, pack_parameters, unpack_parameters};
+use clr_kernels::{Bounds, LANES, Level, Post, accumulate, affine_forward, pack_parameters, unpack_parameters};
 use clr_onnx::ValueId;
 use rayon::prelude::*;
 
 use crate::{
     Executable, SiteParameters,
-    convolution::Convolution,
-    executable::{Step, Work},
-    inference::{Values, operands, release},
+    convolution::{Convolution, EpilogueBackward},
+    executable::Work,
+    inference::{Values, kept, operands, release},
     memory::Memory,
-    operators::Backward,
     tape::Record,
+    training::backward,
 };
 
 /// The parameters of a site in a batch with its own statistics.
@@ -78,8 +78,8 @@ struct Applied {
     blocks: Vec<f32>,
     statistics: ChannelStatistics,
     inverse_deviation: Vec<f32>,
-    /// The reprogrammed sums, by image; empty where there is no multiplier.
-    reprogrammed: Vec<Vec<f32>>,
+    /// The reprogrammed sums, by image; none where there is no multiplier.
+    reprogrammed: Option<Vec<Vec<f32>>>,
 }
 
 /// The gradient of one site's parameters.
@@ -110,6 +110,7 @@ impl Executable {
             norms: self.steps.iter().map(|_| None).collect(),
             features: Vec::new(),
         };
+        let mut kept = vec![false; self.lengths.len()];
         for (index, step) in self.steps.iter().enumerate() {
             match step.convolution().map(|conv| (conv, &sites[conv.site])) {
                 Some((conv, BatchSite::Normalised { multiplier, .. })) => {
@@ -131,10 +132,16 @@ impl Executable {
                     record.values[step.output.0] = Some(out);
                 }),
             }
-            if !keep {
-                self.forget_step(index, step, &mut tape);
+            if keep {
+                step.mark_kept(&mut kept);
+            } else {
+                self.forget_step(index, &mut tape);
             }
-            self.release_unread(index, step, &mut tape.images);
+            for record in &mut tape.images {
+                for &last in step.last_uses.iter().filter(|last| !kept[last.0]) {
+                    release(&mut record.values, last, memory);
+                }
+            }
         }
         tape.features = (tape.images.iter_mut())
             .map(|record| self.take_features(&mut record.values, memory))
@@ -145,11 +152,7 @@ impl Executable {
     fn start_record(&self, image: &[f32]) -> Record<Vec<f32>> {
         let mut values = self.no_values();
         values[ValueId::IMAGE.0] = Some(self.pixels(image, &self.buffers));
-        Record {
-            values,
-            sums: self.steps.iter().map(|_| None).collect(),
-            segments: vec![0],
-        }
+        Record::new(values, self.steps.len(), &[])
     }
 
     /// A normalised site for all images.
@@ -163,18 +166,23 @@ impl Executable {
     ) -> Applied {
         let (step, memory) = (&self.steps[index], &self.buffers);
         let length = self.lengths[step.output.0];
-        let (reprogrammed, moments): (Vec<Vec<f32>>, Vec<Vec<[f64; 2]>>) = images
+        let (reprogrammed, moments): (Vec<_>, Vec<_>) = images
             .par_iter_mut()
             .map(|record| {
                 let mut sum = memory.take(length);
                 conv.forward_bare(operands(step, &record.values)[0], &mut sum);
-                let reprogrammed = multiplier.map_or_else(Vec::new, |multiplier| {
+                let reprogrammed = multiplier.map(|multiplier| {
                     let mut reprogrammed = memory.take(length);
-                    conv.epilogue(multiplier, &sum, &mut reprogrammed, Bounds::NONE);
+                    conv.apply(
+                        multiplier.post,
+                        &multiplier.blocks,
+                        &sum,
+                        &mut reprogrammed,
+                        Bounds::NONE,
+                    );
                     reprogrammed
                 });
-                let z = if multiplier.is_some() { &reprogrammed } else { &sum };
-                let moments = conv.moments(z);
+                let moments = conv.moments(reprogrammed.as_ref().unwrap_or(&sum));
                 record.sums[index] = Some(sum);
                 (reprogrammed, moments)
             })
@@ -185,50 +193,23 @@ impl Executable {
             blocks: pack_parameters(&folded.scale, &folded.bias),
             statistics,
             inverse_deviation,
-            reprogrammed,
+            reprogrammed: reprogrammed.into_iter().collect(),
         };
         images.par_iter_mut().enumerate().for_each(|(image, record)| {
             let mut out = memory.take(length);
-            {
-                let sum = record.sums[index].as_deref().unwrap_or_default();
-                let z = applied
-                    .reprogrammed
-                    .get(image)
-                    .filter(|z| !z.is_empty())
-                    .map_or(sum, Vec::as_slice);
-                let inputs = operands(step, &record.values);
-                conv.finish(&applied.blocks, z, &inputs, &mut out);
-            }
+            let (sum, inputs) = (record.sum(index), operands(step, &record.values));
+            conv.finish(Post::Affine, &applied.blocks, applied.z(image, sum), &inputs, &mut out);
             record.values[step.output.0] = Some(out);
         });
         applied
     }
 
     /// Releases what only the backward pass reads.
-    fn forget_step(&self, index: usize, step: &Step, tape: &mut BatchTape) {
-        let _ = step;
+    fn forget_step(&self, index: usize, tape: &mut BatchTape) {
         let applied = tape.norms[index].take();
-        let reprogrammed = applied.into_iter().flat_map(|applied| applied.reprogrammed);
+        let reprogrammed = applied.and_then(|applied| applied.reprogrammed).into_iter().flatten();
         let sums = tape.images.iter_mut().filter_map(|record| record.sums[index].take());
-        let empty = |buffer: &Vec<f32>| !buffer.is_empty();
-        reprogrammed
-            .chain(sums)
-            .filter(empty)
-            .for_each(|buffer| self.buffers.give(buffer));
-    }
-
-    /// Releases the values that neither a later step nor a backward pass reads.
-    fn release_unread(&self, index: usize, step: &Step, images: &mut [Record<Vec<f32>>]) {
-        let read_back = |value: ValueId| {
-            self.steps[..=index].iter().any(|step| {
-                step.reads.inputs && step.inputs.contains(&value) || step.reads.output && step.output == value
-            })
-        };
-        for &last in step.last_uses.iter().filter(|last| !read_back(**last)) {
-            for record in images.iter_mut() {
-                release(&mut record.values, last, &self.buffers);
-            }
-        }
+        reprogrammed.chain(sums).for_each(|buffer| self.buffers.give(buffer));
     }
 
     /// From the gradients of the features `[F]` of each image to those of the trained sites, by site.
@@ -240,17 +221,7 @@ impl Executable {
     ) -> Vec<Option<BatchGradient>> {
         let memory = &self.buffers;
         let tracked = self.tracked_by(|site| sites[site].is_trained());
-        let mut flowing: Vec<Values<Vec<f32>>> = gradients
-            .iter()
-            .map(|gradient| {
-                let mut first = memory.take(self.lengths[self.features.0]);
-                first[..gradient.len()].copy_from_slice(gradient);
-                first[gradient.len()..].fill(0.0);
-                let mut values = self.no_values();
-                values[self.features.0] = Some(first);
-                values
-            })
-            .collect();
+        let mut flowing: Vec<Values<Vec<f32>>> = gradients.iter().map(|gradient| self.seed(gradient, memory)).collect();
         let mut result: Vec<Option<BatchGradient>> = vec![None; sites.len()];
         for (index, step) in self.steps.iter().enumerate().rev() {
             if !tracked[step.output.0] || flowing.iter().all(|values| values[step.output.0].is_none()) {
@@ -275,21 +246,9 @@ impl Executable {
                         let Some(mut dy) = values[step.output.0].take() else {
                             return;
                         };
-                        let mut dx = self.wanted(step, &tracked);
-                        let of = |id: ValueId| record.values[id.0].as_deref().unwrap_or_default();
-                        let inputs: Vec<&[f32]> = if step.reads.inputs {
-                            step.inputs.iter().map(|input| of(*input)).collect()
-                        } else {
-                            Vec::new()
-                        };
-                        let mut targets: Vec<Option<&mut [f32]>> = dx.iter_mut().map(Option::as_deref_mut).collect();
-                        operator.backward(Backward {
-                            inputs: &inputs,
-                            output: of(step.output),
-                            dy: &mut dy,
-                            dx: &mut targets,
-                        });
-                        self.distribute(step, dx, values);
+                        let mut dx = self.wanted(step, &tracked, memory);
+                        backward(step, &**operator, &record.values, &mut dy, &mut dx);
+                        self.distribute(step, dx, values, memory);
                         memory.give(dy);
                     });
                 }
@@ -302,20 +261,6 @@ impl Executable {
         let rest = rest.chain(flowing.into_iter().flatten()).flatten();
         rest.for_each(|buffer| memory.give(buffer));
         result
-    }
-
-    /// Buffers for the gradients of a step's inputs that depend on a trained site.
-    fn wanted(&self, step: &Step, tracked: &[bool]) -> Vec<Option<Vec<f32>>> {
-        let wanted = |input: &ValueId| tracked[input.0].then(|| self.buffers.take(self.lengths[input.0]));
-        step.inputs.iter().map(wanted).collect()
-    }
-
-    fn distribute(&self, step: &Step, dx: Vec<Option<Vec<f32>>>, values: &mut Values<Vec<f32>>) {
-        for (input, dx) in step.inputs.iter().zip(dx) {
-            if let Some(dx) = dx {
-                self.accumulate(&mut values[input.0], dx, &self.buffers);
-            }
-        }
     }
 
     /// The backward pass of a convolution for all images.
@@ -332,50 +277,46 @@ impl Executable {
         let (step, memory, level) = (&self.steps[index], &self.buffers, self.level);
         let (input, shortcut) = (step.inputs[0], step.inputs.get(1).copied());
         let channels = conv.frozen.channels;
-        let fixed = match site {
-            BatchSite::Fixed(parameters) => Some(parameters),
-            BatchSite::Normalised { .. } => None,
+        let epilogue = match (site, &applied) {
+            (BatchSite::Fixed(parameters), _) => (parameters.post, &parameters.blocks[..]),
+            (_, Some(norm)) => (Post::Affine, &norm.blocks[..]),
+            _ => unreachable!("a normalised site has a norm"),
         };
-        let blocks = fixed.map_or_else(
-            || applied.as_ref().map_or(&[][..], |norm| &norm.blocks),
-            |it| &it.blocks,
-        );
+        let length = epilogue.1.len();
         let z_of = |image: usize| {
-            let sum = images[image].sums[index].as_deref().unwrap_or_default();
-            let reprogrammed = applied.as_ref().and_then(|norm| norm.reprogrammed.get(image));
-            reprogrammed.filter(|z| !z.is_empty()).map_or(sum, Vec::as_slice)
+            let sum = images[image].sum(index);
+            applied.as_ref().map_or(sum, |norm| norm.z(image, sum))
         };
         // From the result to `z`, as if its affine map were fixed, with the gradient of that map.
         let parts: Vec<Vec<f32>> = flowing
             .par_iter_mut()
             .enumerate()
             .map(|(image, values)| {
-                let mut sums = vec![0.0; blocks.len()];
+                let mut sums = vec![0.0; length];
                 let Some(dy) = &mut values[step.output.0] else {
                     return sums;
                 };
-                let record = &images[image];
-                let of = |id: ValueId| record.values[id.0].as_deref().unwrap_or_default();
+                let kept = |id: ValueId| kept(&images[image].values, id);
                 let mut d_shortcut = shortcut
                     .filter(|id| tracked[id.0])
                     .map(|id| memory.take(self.lengths[id.0]));
-                conv.backward_epilogue(
-                    fixed.map_or(Post::Affine, |parameters| parameters.post),
-                    blocks,
-                    z_of(image),
-                    shortcut.map_or(&[], of),
-                    of(step.output),
+                conv.backward_epilogue(EpilogueBackward {
+                    epilogue,
+                    z: z_of(image),
+                    shortcut: shortcut.map_or(&[], kept),
+                    output: kept(step.output),
                     dy,
-                    Some(&mut sums),
-                    d_shortcut.as_deref_mut(),
-                );
+                    parameters: Some(&mut sums),
+                    d_shortcut: d_shortcut.as_deref_mut(),
+                    wanted: true,
+                });
                 if let (Some(id), Some(d_shortcut)) = (shortcut, d_shortcut) {
                     self.accumulate(&mut values[id.0], d_shortcut, memory);
                 }
                 sums
             })
             .collect();
-        let totals = sum_in_order(&parts, blocks.len());
+        let totals = sum_in_order(level, &parts, length);
         let (weights, bias) = unpack_parameters(&totals, channels);
         let gradient = match (site, applied.as_ref()) {
             (BatchSite::Normalised { multiplier, .. }, Some(norm)) => {
@@ -396,13 +337,12 @@ impl Executable {
                             return Vec::new();
                         };
                         let mut sums = vec![0.0; multiplier.blocks.len()];
-                        let sum = images[image].sums[index].as_deref().unwrap_or_default();
-                        conv.backward_multiplier(multiplier, sum, dz, &mut sums);
+                        conv.backward_multiplier(multiplier, images[image].sum(index), dz, &mut sums);
                         sums
                     })
                     .collect();
                 let multiplier = multiplier.as_ref().map(|multiplier| {
-                    let sums = sum_in_order(&multiplied, multiplier.blocks.len());
+                    let sums = sum_in_order(level, &multiplied, multiplier.blocks.len());
                     unpack_parameters(&sums, channels).0
                 });
                 BatchGradient::Normalised {
@@ -422,13 +362,25 @@ impl Executable {
             }
             memory.give(dy);
         });
-        let reprogrammed = applied.into_iter().flat_map(|norm| norm.reprogrammed);
-        reprogrammed.filter(|z| !z.is_empty()).for_each(|z| memory.give(z));
+        let reprogrammed = applied.and_then(|norm| norm.reprogrammed).into_iter().flatten();
+        reprogrammed.for_each(|z| memory.give(z));
         site.is_trained().then_some(gradient)
     }
 }
 
+impl Record<Vec<f32>> {
+    /// The bare convolution's result.
+    fn sum(&self, step: usize) -> &[f32] {
+        self.sums[step].as_deref().unwrap_or_default()
+    }
+}
+
 impl Applied {
+    /// The norm's operand of an image whose bare convolution's result is `sum`.
+    fn z<'a>(&'a self, image: usize, sum: &'a [f32]) -> &'a [f32] {
+        self.reprogrammed.as_ref().map_or(sum, |all| &all[image])
+    }
+
     /// From `Σ dy · z` and `Σ dy` `[C]`: the gradient of γ, and the affine map of `z` (in blocks) that the dependence of the statistics
     /// on `z` adds to its gradient.
     fn gradient(&self, products: &[f32], sums: &[f32]) -> (Vec<f32>, Vec<f32>) {
@@ -470,10 +422,10 @@ fn statistics(moments: &[Vec<[f64; 2]>], count: usize) -> ChannelStatistics {
 }
 
 /// In the batch's order, whatever the number of threads.
-fn sum_in_order(parts: &[Vec<f32>], length: usize) -> Vec<f32> {
+fn sum_in_order(level: Level, parts: &[Vec<f32>], length: usize) -> Vec<f32> {
     let mut total = vec![0.0_f32; length];
     for part in parts {
-        total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
+        accumulate(level, &mut total, part);
     }
     total
 }

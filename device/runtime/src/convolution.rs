@@ -47,23 +47,24 @@ struct Forms {
     identity: Vec<f32>,
 }
 
-/// The operands of a backward pass.
-pub(crate) struct ConvBackward<'a> {
-    pub(crate) parameters: &'a SiteParameters,
-    /// The bare convolution's result.
-    pub(crate) sum: &'a [f32],
+/// The operands of the backward pass of a convolution's epilogue.
+pub(crate) struct EpilogueBackward<'a> {
+    /// The epilogue and its parameters in blocks.
+    pub(crate) epilogue: (Post, &'a [f32]),
+    /// The epilogue's operand: the bare convolution's result.
+    pub(crate) z: &'a [f32],
     /// The shortcut, if there is one and the activation is smooth.
     pub(crate) shortcut: &'a [f32],
     /// The step's result, if there is a shortcut and a clamp.
     pub(crate) output: &'a [f32],
-    /// The gradient of the result, overwritten with that of the sum.
+    /// The gradient of the result, overwritten with that of `z`.
     pub(crate) dy: &'a mut [f32],
     /// Receives the gradient of the parameters, in blocks, added to what it holds.
-    pub(crate) parameters_gradient: Option<&'a mut [f32]>,
+    pub(crate) parameters: Option<&'a mut [f32]>,
     /// Receives all of the shortcut's gradient.
     pub(crate) d_shortcut: Option<&'a mut [f32]>,
-    /// Receives all of the input's gradient.
-    pub(crate) dx: Option<&'a mut [f32]>,
+    /// Whether the gradient of `z` is wanted; else `dy` is left undefined.
+    pub(crate) wanted: bool,
 }
 
 impl Convolution {
@@ -151,15 +152,11 @@ impl Convolution {
         out: &mut [f32],
     ) {
         self.forward_bare(inputs[0], sum);
-        self.finish_with(parameters.post, &parameters.blocks, sum, inputs, out);
+        self.finish(parameters.post, &parameters.blocks, sum, inputs, out);
     }
 
-    /// The epilogue alone.
-    pub(crate) fn epilogue(&self, parameters: &SiteParameters, x: &[f32], out: &mut [f32], bounds: Bounds) {
-        self.apply(parameters.post, &parameters.blocks, x, out, bounds);
-    }
-
-    fn apply(&self, post: Post, blocks: &[f32], x: &[f32], out: &mut [f32], bounds: Bounds) {
+    /// The epilogue alone, clamped.
+    pub(crate) fn apply(&self, post: Post, blocks: &[f32], x: &[f32], out: &mut [f32], bounds: Bounds) {
         let Context { level, arena, .. } = &self.context;
         match post {
             Post::Kernel => clr_forward(*level, arena, x, blocks, self.output, out, bounds),
@@ -180,33 +177,14 @@ impl Convolution {
         }
     }
 
-    /// From the gradient of the result to those of the parameters, the shortcut and the input.
-    pub(crate) fn backward(&self, step: ConvBackward<'_>) {
-        let parameters = step.parameters;
-        let bounds = self.backward_activation(
-            parameters.post,
-            &parameters.blocks,
-            step.sum,
-            step.shortcut,
-            step.output,
-            step.dy,
-        );
+    /// From the gradient of the result to those of the epilogue's operand, parameters and shortcut.
+    pub(crate) fn backward_epilogue(&self, step: EpilogueBackward<'_>) {
+        let (post, blocks) = step.epilogue;
+        let bounds = self.backward_activation(post, blocks, step.z, step.shortcut, step.output, step.dy);
         if let Some(d_shortcut) = step.d_shortcut {
             d_shortcut.copy_from_slice(step.dy);
         }
-        let (sums, wanted) = (step.parameters_gradient, step.dx.is_some());
-        self.backward_affine(
-            parameters.post,
-            &parameters.blocks,
-            step.sum,
-            step.dy,
-            sums,
-            bounds,
-            wanted,
-        );
-        if let Some(dx) = step.dx {
-            self.backward_bare(step.dy, dx);
-        }
+        self.backward_affine(post, blocks, step.z, step.dy, step.parameters, bounds, step.wanted);
     }
 
     /// From the gradient of the result to that of the epilogue's result; returns the clamp that is left to the epilogue's own kernel.
@@ -263,42 +241,18 @@ impl Convolution {
         self.gradient().run(dy, dx);
     }
 
-    /// From the epilogue's operand `z` to the result, with a scale and bias in blocks for the epilogue.
-    pub(crate) fn finish(&self, blocks: &[f32], z: &[f32], inputs: &[&[f32]], out: &mut [f32]) {
-        self.finish_with(Post::Affine, blocks, z, inputs, out);
-    }
-
-    fn finish_with(&self, post: Post, blocks: &[f32], x: &[f32], inputs: &[&[f32]], out: &mut [f32]) {
+    /// From the epilogue's operand `z` to the result.
+    pub(crate) fn finish(&self, post: Post, blocks: &[f32], z: &[f32], inputs: &[&[f32]], out: &mut [f32]) {
         if self.shortcut {
             self.context.arena.lend(out.len(), |reprogrammed| {
-                self.apply(post, blocks, x, reprogrammed, Bounds::NONE);
+                self.apply(post, blocks, z, reprogrammed, Bounds::NONE);
                 let (level, bounds) = (self.context.level, self.activation.bounds);
                 binary(level, Binary::Add, reprogrammed, inputs[1], out.len(), out, bounds);
             });
         } else {
-            self.apply(post, blocks, x, out, self.activation.bounds);
+            self.apply(post, blocks, z, out, self.activation.bounds);
         }
         self.activation.smooth(&self.context, out);
-    }
-
-    /// From the gradient of the result to that of the epilogue's operand `z`, in place, and those of the epilogue's parameters and of
-    /// the shortcut.
-    pub(crate) fn backward_epilogue(
-        &self,
-        post: Post,
-        blocks: &[f32],
-        z: &[f32],
-        shortcut: &[f32],
-        output: &[f32],
-        dy: &mut [f32],
-        sums: Option<&mut [f32]>,
-        d_shortcut: Option<&mut [f32]>,
-    ) {
-        let bounds = self.backward_activation(post, blocks, z, shortcut, output, dy);
-        if let Some(d_shortcut) = d_shortcut {
-            d_shortcut.copy_from_slice(dy);
-        }
-        self.backward_affine(post, blocks, z, dy, sums, bounds, true);
     }
 
     /// From the gradient of `multiplier`'s result to that of the sum, in place, adding that of its parameters to `sums`.

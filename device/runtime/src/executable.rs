@@ -72,6 +72,14 @@ pub(crate) enum Work {
 }
 
 impl Step {
+    /// Marks the values that the backward pass reads.
+    pub(crate) fn mark_kept(&self, kept: &mut [bool]) {
+        if self.reads.inputs {
+            self.inputs.iter().for_each(|input| kept[input.0] = true);
+        }
+        kept[self.output.0] |= self.reads.output;
+    }
+
     pub(crate) fn convolution(&self) -> Option<&Convolution> {
         match &self.work {
             Work::Convolution(conv) => Some(conv),

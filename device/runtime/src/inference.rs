@@ -86,6 +86,11 @@ pub(crate) fn value<B: Buffer>(values: &Values<B>, id: ValueId) -> &[f32] {
         .values()
 }
 
+/// A value that the backward pass reads; empty if it was not kept.
+pub(crate) fn kept<B: Buffer>(values: &Values<B>, id: ValueId) -> &[f32] {
+    values[id.0].as_ref().map_or(&[], Buffer::values)
+}
+
 pub(crate) fn release<M: Memory>(values: &mut Values<M::Buffer>, id: ValueId, memory: &M) {
     if let Some(buffer) = values[id.0].take() {
         memory.give(buffer);

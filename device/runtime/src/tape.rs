@@ -36,6 +36,15 @@ pub(crate) struct Record<B> {
 }
 
 impl<B> Record<B> {
+    /// A record that starts with these values.
+    pub(crate) fn new(values: Values<B>, steps: usize, segments: &[usize]) -> Self {
+        Self {
+            values,
+            sums: (0..steps).map(|_| None).collect(),
+            segments: segments.to_vec(),
+        }
+    }
+
     /// The steps of a segment.
     pub(crate) fn segment(&self, index: usize) -> Range<usize> {
         let end = self.segments.get(index + 1).copied().unwrap_or(self.sums.len());
@@ -53,11 +62,7 @@ impl Executable {
         segments: &[usize],
         memory: &M,
     ) -> Record<M::Buffer> {
-        let mut record = Record {
-            values: prefix,
-            sums: self.steps.iter().map(|_| None).collect(),
-            segments: segments.to_vec(),
-        };
+        let mut record = Record::new(prefix, self.steps.len(), segments);
         let between = self.between(segments);
         for index in 0..segments.len() {
             let last = index + 1 == segments.len();
@@ -109,10 +114,7 @@ impl Executable {
                 record.values[step.output.0] = Some(out);
             }
             if keep {
-                if step.reads.inputs {
-                    step.inputs.iter().for_each(|input| kept[input.0] = true);
-                }
-                kept[step.output.0] |= step.reads.output;
+                step.mark_kept(&mut kept);
             }
             for &last in step.last_uses.iter().filter(|last| !kept[last.0]) {
                 release(&mut record.values, last, memory);

@@ -7,11 +7,11 @@ use clr_onnx::ValueId;
 
 use crate::{
     Executable, SiteParameters, Tape,
-    convolution::ConvBackward,
-    executable::Work,
-    inference::{Values, value},
+    convolution::EpilogueBackward,
+    executable::{Step, Work},
+    inference::{Values, kept, value},
     memory::{Buffer, Memory},
-    operators::Backward,
+    operators::{Backward, Operator},
     tape::{Record, trim_between},
 };
 
@@ -143,19 +143,12 @@ impl Executable {
         memory: &M,
     ) -> M::Buffer {
         let between = self.between(&record.segments);
-        let mut first = memory.take(self.lengths[self.features.0]);
-        if M::COMPUTES {
-            let (values, padding) = first.values_mut().split_at_mut(gradient.len());
-            values.copy_from_slice(gradient);
-            padding.fill(0.0);
-        }
         let mut gradients = Gradients {
             tracked: self.tracked(sites),
-            values: self.no_values(),
+            values: self.seed(gradient, memory),
             parameters: zeros(length, memory),
             places,
         };
-        gradients.values[self.features.0] = Some(first);
         for segment in (0..record.segments.len()).rev() {
             let steps = record.segment(segment);
             if segment + 1 != record.segments.len() {
@@ -190,52 +183,69 @@ impl Executable {
             return;
         };
         if gradients.tracked[step.output.0] {
-            let wanted = |input: &ValueId| gradients.tracked[input.0].then(|| memory.take(self.lengths[input.0]));
-            let mut dx: Vec<Option<M::Buffer>> = step.inputs.iter().map(wanted).collect();
+            let mut dx = self.wanted(step, &gradients.tracked, memory);
             if M::COMPUTES {
-                let of = |id: ValueId| record.values[id.0].as_ref().map_or(&[][..], Buffer::values);
-                let output = of(step.output);
-                let mut targets: Vec<Option<&mut [f32]>> =
-                    dx.iter_mut().map(|dx| dx.as_mut().map(Buffer::values_mut)).collect();
                 match &step.work {
                     Work::Convolution(conv) => {
+                        let (parameters, values) = (&sites[conv.site], &record.values);
                         let place = gradients.places[conv.site].clone();
-                        let mut targets = targets.into_iter();
+                        let mut targets = dx.iter_mut().map(|dx| dx.as_mut().map(Buffer::values_mut));
                         let (dx, d_shortcut) = (targets.next().flatten(), targets.next().flatten());
-                        conv.backward(ConvBackward {
-                            parameters: &sites[conv.site],
-                            sum: record.sums[index].as_ref().map_or(&[], Buffer::values),
-                            shortcut: step.inputs.get(1).map_or(&[], |shortcut| of(*shortcut)),
-                            output,
+                        conv.backward_epilogue(EpilogueBackward {
+                            epilogue: (parameters.post, &parameters.blocks),
+                            z: record.sums[index].as_ref().map_or(&[], Buffer::values),
+                            shortcut: step.inputs.get(1).map_or(&[], |shortcut| kept(values, *shortcut)),
+                            output: kept(values, step.output),
                             dy: dy.values_mut(),
-                            parameters_gradient: (sites[conv.site].is_trained())
+                            parameters: (parameters.is_trained())
                                 .then(|| &mut gradients.parameters.values_mut()[place]),
                             d_shortcut,
-                            dx,
+                            wanted: dx.is_some(),
                         });
+                        if let Some(dx) = dx {
+                            conv.backward_bare(dy.values(), dx);
+                        }
                     }
-                    Work::Operator(operator) => {
-                        let inputs: Vec<&[f32]> = if step.reads.inputs {
-                            step.inputs.iter().map(|input| of(*input)).collect()
-                        } else {
-                            Vec::new()
-                        };
-                        operator.backward(Backward {
-                            inputs: &inputs,
-                            output,
-                            dy: dy.values_mut(),
-                            dx: &mut targets,
-                        });
-                    }
+                    Work::Operator(operator) => backward(step, &**operator, &record.values, &mut dy, &mut dx),
                 }
             }
-            for (input, dx) in step.inputs.iter().zip(dx) {
-                if let Some(dx) = dx {
-                    self.accumulate(&mut gradients.values[input.0], dx, memory);
-                }
-            }
+            self.distribute(step, dx, &mut gradients.values, memory);
         }
         memory.give(dy);
+    }
+
+    /// The gradients of all values where that of the features `[F]` is given.
+    pub(crate) fn seed<M: Memory>(&self, gradient: &[f32], memory: &M) -> Values<M::Buffer> {
+        let mut first = memory.take(self.lengths[self.features.0]);
+        if M::COMPUTES {
+            let (values, padding) = first.values_mut().split_at_mut(gradient.len());
+            values.copy_from_slice(gradient);
+            padding.fill(0.0);
+        }
+        let mut values = self.no_values();
+        values[self.features.0] = Some(first);
+        values
+    }
+
+    /// Buffers for the gradients of a step's inputs that depend on a trained site.
+    pub(crate) fn wanted<M: Memory>(&self, step: &Step, tracked: &[bool], memory: &M) -> Vec<Option<M::Buffer>> {
+        let wanted = |input: &ValueId| tracked[input.0].then(|| memory.take(self.lengths[input.0]));
+        step.inputs.iter().map(wanted).collect()
+    }
+
+    /// Adds the gradients of a step's inputs to those of the values.
+    pub(crate) fn distribute<M: Memory>(
+        &self,
+        step: &Step,
+        dx: Vec<Option<M::Buffer>>,
+        values: &mut Values<M::Buffer>,
+        memory: &M,
+    ) {
+        for (input, dx) in step.inputs.iter().zip(dx) {
+            if let Some(dx) = dx {
+                self.accumulate(&mut values[input.0], dx, memory);
+            }
+        }
     }
 
     /// Adds to the gradient of a value.
@@ -285,6 +295,28 @@ impl Executable {
     pub fn recycle(&self, gradient: Vec<f32>) {
         self.buffers.give(gradient);
     }
+}
+
+/// The backward pass of an operator, with what its forward pass kept.
+pub(crate) fn backward<B: Buffer>(
+    step: &Step,
+    operator: &dyn Operator,
+    values: &Values<B>,
+    dy: &mut B,
+    dx: &mut [Option<B>],
+) {
+    let inputs: Vec<&[f32]> = if step.reads.inputs {
+        step.inputs.iter().map(|input| kept(values, *input)).collect()
+    } else {
+        Vec::new()
+    };
+    let mut targets: Vec<Option<&mut [f32]>> = dx.iter_mut().map(|dx| dx.as_mut().map(Buffer::values_mut)).collect();
+    operator.backward(Backward {
+        inputs: &inputs,
+        output: kept(values, step.output),
+        dy: dy.values_mut(),
+        dx: &mut targets,
+    });
 }
 
 fn zeros<M: Memory>(length: usize, memory: &M) -> M::Buffer {
