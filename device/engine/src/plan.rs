@@ -24,21 +24,21 @@ pub(crate) enum Plan {
 #[derive(Debug)]
 pub(crate) struct Native {
     executable: Executable,
-    frozen: Vec<SiteParameters>,
+    frozen: Arc<[SiteParameters]>,
 }
 
 impl Native {
     /// Packs the weights of `executable`, so that the first image does not wait for it.
     pub(crate) fn new(executable: Executable) -> Self {
         executable.pack();
-        let frozen = executable.frozen_parameters();
+        let frozen = executable.frozen_parameters().into();
         Self { executable, frozen }
     }
 
     /// The parameters of every site. The adapter must have been checked against the backbone.
-    fn sites(&self, backbone: &Backbone, adapter: &Adapter) -> Vec<SiteParameters> {
+    fn sites(&self, backbone: &Backbone, adapter: &Adapter) -> Arc<[SiteParameters]> {
         let mut given = adapter.sites.iter();
-        let sites = backbone.sites().iter().zip(&self.frozen).map(|(site, frozen)| {
+        let sites = backbone.sites().iter().zip(&*self.frozen).map(|(site, frozen)| {
             let kind = adapter.header.recipe.site_kind(site.kernel);
             let given = if kind == SiteKind::Frozen { None } else { given.next() };
             match given.map(|given| (&given.weights, &given.bias)) {
@@ -57,7 +57,7 @@ pub(crate) enum Reprogrammed {
     /// One entry of `sites` per site of the backbone.
     Native {
         plan: Arc<Native>,
-        sites: Vec<SiteParameters>,
+        sites: Arc<[SiteParameters]>,
     },
     /// The inputs after the image.
     #[cfg(feature = "tract")]
@@ -84,7 +84,7 @@ impl Plan {
     pub(crate) fn untouched(&self) -> Reprogrammed {
         match self {
             Self::Native(plan) => Reprogrammed::Native {
-                sites: plan.frozen.clone(),
+                sites: Arc::clone(&plan.frozen),
                 plan: Arc::clone(plan),
             },
             #[cfg(feature = "tract")]
@@ -118,7 +118,7 @@ impl Reprogrammed {
     /// Bytes of the adapter's parameters; those of the backbone are shared.
     pub(crate) fn bytes(&self, recipe: Recipe, backbone: &Backbone) -> usize {
         let values: usize = match self {
-            Self::Native { sites, .. } => (backbone.sites().iter().zip(sites))
+            Self::Native { sites, .. } => (backbone.sites().iter().zip(&**sites))
                 .filter(|(site, _)| recipe.site_kind(site.kernel) != SiteKind::Frozen)
                 .map(|(_, parameters)| parameters.block_len())
                 .sum(),
