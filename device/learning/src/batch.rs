@@ -4,7 +4,7 @@ use clr_runtime::{BatchGradient, BatchSite, ChannelStatistics, FoldedNorm, SiteP
 use rayon::prelude::*;
 
 use crate::{
-    LossFn, Network, NormedSite, Site, StepOutput,
+    LossFn, Network, NormedSite, PooledStatistics, Site, StepOutput,
     check::{check_backward, check_images},
     classifier::features_gradient,
     error::{LearningError, Result},
@@ -75,7 +75,7 @@ impl Network {
         }
         for (index, statistics) in running {
             if let Site::Normed(site) = &mut self.sites[index] {
-                update_running(site, &statistics, momentum);
+                site.update_running(&statistics, momentum);
             }
         }
         Ok(StepOutput {
@@ -100,25 +100,24 @@ impl Network {
         let executable = self.plan.executable(size)?;
         let length = executable.image().iter().product::<usize>().max(1);
         let sites = self.batch_sites(&self.site_parameters(&executable));
-        let mut moments: Vec<Option<Moments>> = vec![None; self.sites.len()];
+        let mut pooled: Vec<Option<PooledStatistics>> = vec![None; self.sites.len()];
         for batch in batches {
             let batch = batch?;
             let images: Vec<&[f32]> = batch.chunks(length).collect();
             check_images(&executable, &images)?;
             executable.forward_batch(&images, &sites, false, &mut |index, statistics| {
-                moments[index].get_or_insert_with(Moments::default).add(statistics);
+                pooled[index].get_or_insert_default().add(statistics);
                 let Site::Normed(site) = &self.sites[index] else {
                     unreachable!("only sites with a norm have statistics")
                 };
                 let mut blended = (**site).clone();
-                blend_statistics(&mut blended, &statistics.mean, &statistics.variance, blend);
+                blended.blend_statistics(statistics, blend);
                 (folded(&blended), blended.inverse_deviation().to_vec())
             });
         }
-        for (site, moments) in self.sites.iter_mut().zip(moments) {
-            if let (Site::Normed(site), Some(moments)) = (site, moments) {
-                let (mean, variance) = moments.statistics();
-                blend_statistics(site, &mean, &variance, blend);
+        for (site, pooled) in self.sites.iter_mut().zip(pooled) {
+            if let (Site::Normed(site), Some(pooled)) = (site, pooled) {
+                site.blend_statistics(&pooled.statistics(), blend);
             }
         }
         Ok(())
@@ -166,57 +165,4 @@ fn folded(site: &NormedSite) -> FoldedNorm {
         .map(|((beta, mean), scale)| beta - mean * scale)
         .collect();
     FoldedNorm { scale, bias }
-}
-
-/// PyTorch's running update, with the unbiased variance.
-fn update_running(site: &mut NormedSite, statistics: &ChannelStatistics, momentum: f32) {
-    let count = statistics.count as f32;
-    let unbiased = count / (count - 1.0).max(1.0);
-    let update = |old: &[f32], new: &[f32], factor: f32| -> Vec<f32> {
-        let pairs = old.iter().zip(new);
-        pairs
-            .map(|(old, new)| (1.0 - momentum) * old + momentum * factor * new)
-            .collect()
-    };
-    let mean = update(&site.norm.mean, &statistics.mean, 1.0);
-    let variance = update(&site.norm.variance, &statistics.variance, unbiased);
-    site.set_statistics(mean, variance);
-}
-
-fn blend_statistics(site: &mut NormedSite, mean: &[f32], variance: &[f32], blend: f32) {
-    let mix = |old: &[f32], new: &[f32]| -> Vec<f32> {
-        let pairs = old.iter().zip(new);
-        pairs.map(|(old, new)| (1.0 - blend) * old + blend * new).collect()
-    };
-    let (mean, variance) = (mix(&site.norm.mean, mean), mix(&site.norm.variance, variance));
-    site.set_statistics(mean, variance);
-}
-
-/// Sums over batches for one site, in f64.
-#[derive(Clone, Debug, Default)]
-struct Moments {
-    count: f64,
-    sums: Vec<[f64; 2]>,
-}
-
-impl Moments {
-    fn add(&mut self, batch: &ChannelStatistics) {
-        let count = batch.count as f64;
-        self.count += count;
-        self.sums.resize(batch.mean.len(), [0.0; 2]);
-        for ((sums, mean), variance) in self.sums.iter_mut().zip(&batch.mean).zip(&batch.variance) {
-            let (mean, variance) = (f64::from(*mean), f64::from(*variance));
-            sums[0] += count * mean;
-            sums[1] += count * (variance + mean * mean);
-        }
-    }
-
-    /// Mean and biased variance.
-    fn statistics(&self) -> (Vec<f32>, Vec<f32>) {
-        let statistics = self.sums.iter().map(|sums| {
-            let [mean, square] = sums.map(|sum| sum / self.count);
-            (mean as f32, (square - mean * mean).max(0.0) as f32)
-        });
-        statistics.unzip()
-    }
 }

@@ -25,11 +25,12 @@ mod plan;
 mod random;
 mod schedule;
 mod site;
+mod statistics;
 mod step;
 
 pub use adam::{Adam, AdamOptions, AdamState, PerGroup};
 pub use augment::{Augmentation, Flip, mirror};
-pub use clr_runtime::{Footprint, PrefixActivations};
+pub use clr_runtime::{ChannelStatistics, Footprint, PrefixActivations};
 pub use ema::Ema;
 pub use error::LearningError;
 pub use logistic::{FittedHead, HeadFit, LabelledFeatures, fit_head};
@@ -41,6 +42,7 @@ pub use parameter::{Group, Parameter, Snapshot, Weight};
 pub use random::{Purpose, stream};
 pub use schedule::Rate;
 pub use site::{FrozenSite, Multiplier, NormedSite, Site};
+pub use statistics::PooledStatistics;
 pub use step::{Checkpointing, Gradients, LossFn, StepOutput};
 
 /// The example of the README compiles.

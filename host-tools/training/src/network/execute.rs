@@ -1,16 +1,17 @@
 //! Execution of the plan.
 
 use candle_core::{D, Tensor};
-use clr_learning::{Network, Site};
+use clr_learning::{ChannelStatistics, Network, Site};
+use clr_onnx::Activation;
 
 use super::{
     CandleBackbone, Mode, TaskTensors,
+    frozen::FrozenSite,
     plan::{Step, StepKind},
-    statistics::update_running,
 };
 use crate::{
     error::{Result, TrainError},
-    ops::{self, BatchStats},
+    ops,
 };
 
 impl CandleBackbone {
@@ -34,9 +35,7 @@ impl CandleBackbone {
 
     /// Features with the statistics in force.
     fn fixed_features(&self, task: &TaskTensors, x: &Tensor) -> Result<Tensor> {
-        self.run(x, |index, conv| {
-            Ok(task.sites[index].forward(conv, &self.plan.sites[index])?)
-        })
+        self.run(x, |index, frozen, conv| Ok(task.sites[index].forward(conv, frozen)?))
     }
 
     /// Features `[N, F]`, with the statistics that `mode` asks for.
@@ -50,21 +49,20 @@ impl CandleBackbone {
         let Mode::TrainOnBatch { momentum } = mode else {
             return self.fixed_features(task, x);
         };
-        let mut collected: Vec<(usize, BatchStats, usize)> = Vec::new();
-        let features = self.run(x, |index, conv| {
-            let (frozen, site) = (&self.plan.sites[index], &task.sites[index]);
-            match site.forward_batch(conv, frozen.activation)? {
-                Some((y, stats)) => {
-                    let (n, _, h, w) = conv.dims4()?;
-                    collected.push((index, stats, n * h * w));
+        let mut collected: Vec<(usize, ChannelStatistics)> = Vec::new();
+        let features = self.run(x, |index, frozen, conv| {
+            let site = &task.sites[index];
+            match site.forward_batch(conv, frozen.activation())? {
+                Some((y, statistics)) => {
+                    collected.push((index, statistics));
                     Ok(y)
                 }
                 None => Ok(site.forward(conv, frozen)?),
             }
         })?;
-        for (index, stats, count) in collected {
+        for (index, statistics) in collected {
             if let Site::Normed(site) = &mut network.sites_mut()[index] {
-                update_running(site, &stats, count, momentum);
+                site.update_running(&statistics, momentum);
             }
         }
         Ok(features)
@@ -77,8 +75,12 @@ impl CandleBackbone {
             .broadcast_add(&task.head_bias)?)
     }
 
-    /// Executes the plan, asking `site(index, convolution's output)` for what follows each convolution.
-    pub(super) fn run(&self, x: &Tensor, mut site: impl FnMut(usize, &Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    /// Executes the plan, asking `site(index, site, convolution's output)` for the task's result after each convolution.
+    pub(super) fn run(
+        &self,
+        x: &Tensor,
+        mut site: impl FnMut(usize, &FrozenSite, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let mut values: Vec<Option<Tensor>> = vec![None; self.plan.values];
         values[0] = Some(x.clone());
         for step in &self.plan.steps {
@@ -86,11 +88,16 @@ impl CandleBackbone {
                 let inputs = (step.inputs.iter())
                     .map(|input| values[input.0].as_ref().ok_or_else(|| missing(step)))
                     .collect::<Result<Vec<_>>>()?;
-                if let StepKind::Site(index) = &step.kind {
-                    let conv = self.plan.sites[*index].conv.forward(inputs[0])?;
-                    site(*index, &conv)?
-                } else {
-                    execute(step, &inputs)?
+                match &step.kind {
+                    StepKind::Site(index) => {
+                        let frozen = self.plan.sites[*index].as_ref().ok_or_else(|| missing(step))?;
+                        let y = site(*index, frozen, &frozen.conv.forward(inputs[0])?)?;
+                        match inputs.get(1) {
+                            Some(shortcut) => add(&y, shortcut, frozen.sum_activation())?,
+                            None => y,
+                        }
+                    }
+                    _ => execute(step, &inputs)?,
                 }
             };
             values[step.output.0] = Some(output);
@@ -125,15 +132,7 @@ fn execute(step: &Step, inputs: &[&Tensor]) -> Result<Tensor> {
         } => ops::scale_shift(&spatial(x)?, scale, bias, *activation)?.reshape(x.shape())?,
         StepKind::Activation(activation) => ops::activation(x, *activation)?,
         StepKind::PRelu(slope) => ops::prelu(x, slope)?,
-        StepKind::Add { activation } => {
-            let y = second()?;
-            if x.shape() == y.shape() {
-                ops::add_activation(x, y, *activation)?
-            } else {
-                let sum = x.broadcast_add(y)?;
-                activation.map_or(Ok(sum.clone()), |activation| ops::activation(&sum, activation))?
-            }
-        }
+        StepKind::Add { activation } => add(x, second()?, *activation)?,
         StepKind::Mul => {
             let y = second()?;
             if x.shape() == y.shape() {
@@ -151,6 +150,15 @@ fn execute(step: &Step, inputs: &[&Tensor]) -> Result<Tensor> {
         StepKind::Unflatten => x.unsqueeze(D::Minus1)?.unsqueeze(D::Minus1)?,
         StepKind::Plain(plain) => plain.forward(x)?,
     })
+}
+
+/// `activation(x + y)`, where one may be broadcast.
+fn add(x: &Tensor, y: &Tensor, activation: Option<Activation>) -> candle_core::Result<Tensor> {
+    if x.shape() == y.shape() {
+        return ops::add_activation(x, y, activation);
+    }
+    let sum = x.broadcast_add(y)?;
+    activation.map_or(Ok(sum.clone()), |activation| ops::activation(&sum, activation))
 }
 
 /// `[N, C]` as `[N, C, 1, 1]`; four dimensions stay.

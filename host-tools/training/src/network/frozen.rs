@@ -1,15 +1,16 @@
-//! A convolution of the backbone with the backbone's own norm.
+//! A convolution of the backbone with the backbone's own epilogue.
 
 use candle_core::{Device, Result, Tensor};
-use clr_learning::SiteNorm;
-use clr_onnx::{Activation, Conv, Op};
+use clr_onnx::{Activation, ConvStep};
 
 use crate::ops::FrozenConv;
 
 /// A convolution, and what follows it in the backbone.
 pub(crate) struct FrozenSite {
     pub(crate) conv: FrozenConv,
-    pub(crate) activation: Option<Activation>,
+    /// Of the site, or of the sum with the shortcut.
+    activation: Option<Activation>,
+    shortcut: bool,
     /// The folded norm, `[C]`.
     pub(crate) scale: Tensor,
     /// `[C]`.
@@ -17,19 +18,23 @@ pub(crate) struct FrozenSite {
 }
 
 impl FrozenSite {
-    pub(crate) fn new(conv: &Conv, norm: Option<&Op>, activation: Option<Activation>, device: &Device) -> Result<Self> {
-        let norm = SiteNorm::new(conv, norm);
-        let scale: Vec<f32> = (norm.scale.iter().zip(norm.inverse_deviation()))
-            .map(|(scale, inverse)| scale * inverse)
-            .collect();
-        let bias: Vec<f32> = (norm.bias.iter().zip(&norm.mean).zip(&scale))
-            .map(|((bias, mean), scale)| bias - mean * scale)
-            .collect();
+    pub(crate) fn new(step: &ConvStep, device: &Device) -> Result<Self> {
         Ok(Self {
-            conv: FrozenConv::new(conv, device)?,
-            activation,
-            scale: Tensor::new(scale, device)?,
-            bias: Tensor::new(bias, device)?,
+            conv: FrozenConv::new(&step.conv, device)?,
+            activation: step.activation,
+            shortcut: step.shortcut,
+            scale: Tensor::new(&step.scale[..], device)?,
+            bias: Tensor::new(&step.bias[..], device)?,
         })
+    }
+
+    /// The activation of the site itself.
+    pub(crate) fn activation(&self) -> Option<Activation> {
+        self.activation.filter(|_| !self.shortcut)
+    }
+
+    /// The activation of the sum with the shortcut.
+    pub(crate) fn sum_activation(&self) -> Option<Activation> {
+        self.activation.filter(|_| self.shortcut)
     }
 }

@@ -4,11 +4,10 @@
 //! Maps are `[N, C, H, W]`, vectors `[N, F]`.
 
 use candle_core::{Device, Result, Tensor};
-use clr_onnx::{Activation, Op, PadMode, Taps};
+use clr_onnx::{Op, PadMode, Taps};
 
 /// An operator with its frozen tensors.
 pub(crate) enum Plain {
-    Activation(Activation),
     /// The input channel of every output channel, u32 `[C]`.
     GatherChannels(Tensor),
     /// Every `step`-th of `size` rows and columns from `start` on.
@@ -79,7 +78,6 @@ impl Plain {
     /// Returns the operator in candle; `None` for one that is not written here.
     pub(crate) fn new(op: &Op, device: &Device) -> Result<Option<Self>> {
         Ok(Some(match op {
-            Op::Activation(activation) if !has_kernel(*activation) => Self::Activation(*activation),
             Op::GatherChannels { index } => Self::GatherChannels(Tensor::from_slice(index, index.len(), device)?),
             Op::Crop { start, size, step } => Self::Crop {
                 start: *start,
@@ -117,7 +115,6 @@ impl Plain {
     /// Computes the operator's result.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Activation(activation) => activate(x, *activation),
             Self::GatherChannels(index) => x.index_select(index, 1),
             Self::Crop { start, size, step } => {
                 let places = |axis: usize| (0..size[axis]).map(|at| start[axis] + at * step[axis]).collect();
@@ -170,35 +167,6 @@ impl Plain {
                 candle_nn::ops::softmax(&grouped, 1)?.reshape(x.shape())
             }
         }
-    }
-}
-
-/// Whether [`ops::activation`](crate::ops::activation) and the sites compute an activation themselves.
-pub(crate) fn has_kernel(activation: Activation) -> bool {
-    matches!(
-        activation,
-        Activation::Relu
-            | Activation::Clip { .. }
-            | Activation::LeakyRelu { .. }
-            | Activation::Sigmoid
-            | Activation::HardSigmoid { .. }
-            | Activation::HardSwish
-            | Activation::Silu
-    )
-}
-
-fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    match activation {
-        Activation::Gelu => x.gelu_erf(),
-        Activation::GeluTanh => x.gelu(),
-        Activation::Tanh => x.tanh(),
-        Activation::Elu { alpha } => x.elu(f64::from(alpha)),
-        Activation::Mish => {
-            // ln(1 + e^x) = max(x, 0) + ln(1 + e^−|x|), which does not overflow.
-            let softplus = (x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
-            x * softplus.tanh()?
-        }
-        _ => candle_core::bail!("{activation:?} is not written in candle's operations"),
     }
 }
 

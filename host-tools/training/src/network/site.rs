@@ -1,7 +1,7 @@
 //! A task's sites and head as candle's tensors.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use clr_learning::{Multiplier, Network, NormedSite, Site, Weight};
+use clr_learning::{ChannelStatistics, Multiplier, Network, NormedSite, Site, Weight};
 use clr_onnx::Activation;
 
 use super::frozen::FrozenSite;
@@ -157,9 +157,9 @@ impl SiteTensors {
     pub(super) fn forward(&self, x: &Tensor, frozen: &FrozenSite) -> Result<Tensor> {
         let (weights, bias) = self.folded(frozen)?;
         if weights.rank() == 4 {
-            ops::clr_site(x, &weights, &bias, frozen.activation)
+            ops::clr_site(x, &weights, &bias, frozen.activation())
         } else {
-            ops::scale_shift(x, &weights, &bias, frozen.activation)
+            ops::scale_shift(x, &weights, &bias, frozen.activation())
         }
     }
 
@@ -168,7 +168,7 @@ impl SiteTensors {
         &self,
         x: &Tensor,
         activation: Option<Activation>,
-    ) -> Result<Option<(Tensor, ops::BatchStats)>> {
+    ) -> Result<Option<(Tensor, ChannelStatistics)>> {
         let Self::Normed {
             multiplier,
             gamma,

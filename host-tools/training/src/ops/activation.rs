@@ -22,6 +22,16 @@ pub fn activation(x: &Tensor, act: Activation) -> Result<Tensor> {
     plain::activation(x, act)
 }
 
+/// The activation as far as the CUDA kernels have it, and what is left to plain candle.
+#[cfg(feature = "cuda")]
+pub(super) fn split(act: Option<Activation>) -> (Option<Activation>, Option<Activation>) {
+    if act.is_none_or(cuda::knows) {
+        (act, None)
+    } else {
+        (None, act)
+    }
+}
+
 /// `act(x)`, or `x` where there is no activation.
 pub(super) fn activate(x: Tensor, act: Option<Activation>) -> Result<Tensor> {
     act.map_or(Ok(x.clone()), |act| activation(&x, act))
@@ -40,8 +50,13 @@ pub fn add_activation(a: &Tensor, b: &Tensor, act: Option<Activation>) -> Result
         );
     }
     #[cfg(feature = "cuda")]
-    if a.device().is_cuda() && act.is_none_or(cuda::knows) {
-        return a.contiguous()?.apply_op2(&b.contiguous()?, cuda::AddActivation(act));
+    if a.device().is_cuda() {
+        let (fused, rest) = split(act);
+        return activate(
+            a.contiguous()?
+                .apply_op2(&b.contiguous()?, cuda::AddActivation(fused))?,
+            rest,
+        );
     }
     activate((a + b)?, act)
 }

@@ -17,7 +17,7 @@ pub(crate) mod sizes;
 
 pub use activation::{activation, add_activation, prelu};
 pub use conv::FrozenConv;
-pub use norm::{BatchStats, batch_norm, clr_batch_norm};
+pub use norm::{batch_norm, clr_batch_norm};
 pub use pool::{average_pool, global_average_pool, max_pool};
 pub use scale::scale_shift;
 pub use site::{clr_depthwise, clr_site};

@@ -1,24 +1,16 @@
 //! Normalisation with a batch's statistics, alone and after a CLR layer.
 
 use candle_core::{Result, Tensor};
+use clr_learning::ChannelStatistics;
 use clr_onnx::Activation;
 
-#[cfg(feature = "cuda")]
-use super::cuda::operators as cuda;
 use super::{
     activation::activate,
     arguments::{map_of, vector},
     plain,
 };
-
-/// The statistics of a batch, per channel, over N, H and W.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BatchStats {
-    /// Mean.
-    pub mean: Vec<f32>,
-    /// Biased variance: divided by the number of values.
-    pub var: Vec<f32>,
-}
+#[cfg(feature = "cuda")]
+use super::{activation::split, cuda::operators as cuda};
 
 /// `act(gamma · (x − mean) / √(var + eps) + beta)` with the statistics of this batch, which come with the result:
 /// x `[N, C, H, W]`, gamma and beta `[C]`.
@@ -33,18 +25,21 @@ pub fn batch_norm(
     beta: &Tensor,
     eps: f32,
     act: Option<Activation>,
-) -> Result<(Tensor, BatchStats)> {
+) -> Result<(Tensor, ChannelStatistics)> {
     let map = map_of("batch norm", x)?;
     let gamma = vector("batch norm", "gamma", gamma, map.c)?;
     let beta = vector("batch norm", "beta", beta, map.c)?;
     #[cfg(feature = "cuda")]
-    if x.device().is_cuda() && act.is_none_or(cuda::knows) {
-        return cuda::batch_norm(x, &gamma, &beta, eps, act);
+    if x.device().is_cuda() {
+        let (act, rest) = split(act);
+        let (y, statistics) = cuda::batch_norm(x, &gamma, &beta, eps, act)?;
+        return Ok((activate(y, rest)?, statistics));
     }
-    let (y, [mean, var]) = plain::batch_norm(x, &gamma, &beta, eps)?;
-    let statistics = BatchStats {
+    let (y, [mean, variance]) = plain::batch_norm(x, &gamma, &beta, eps)?;
+    let statistics = ChannelStatistics {
         mean: mean.to_vec1()?,
-        var: var.to_vec1()?,
+        variance: variance.to_vec1()?,
+        count: map.n * map.h * map.w,
     };
     Ok((activate(y, act)?, statistics))
 }
@@ -64,14 +59,16 @@ pub fn clr_batch_norm(
     beta: &Tensor,
     eps: f32,
     act: Option<Activation>,
-) -> Result<(Tensor, BatchStats)> {
+) -> Result<(Tensor, ChannelStatistics)> {
     let map = map_of("clr batch norm", x)?;
     let kernel = vector("clr batch norm", "the kernel", kernel, map.c * 9)?;
     #[cfg(feature = "cuda")]
-    if x.device().is_cuda() && act.is_none_or(cuda::knows) {
+    if x.device().is_cuda() {
+        let (act, rest) = split(act);
         let gamma = vector("clr batch norm", "gamma", gamma, map.c)?.flatten_all()?;
         let beta = vector("clr batch norm", "beta", beta, map.c)?.flatten_all()?;
-        return cuda::clr_batch_norm(x, &kernel, &Tensor::cat(&[gamma, beta], 0)?, eps, act);
+        let (y, statistics) = cuda::clr_batch_norm(x, &kernel, &Tensor::cat(&[gamma, beta], 0)?, eps, act)?;
+        return Ok((activate(y, rest)?, statistics));
     }
     batch_norm(&plain::depthwise(x, &kernel)?, gamma, beta, eps, act)
 }

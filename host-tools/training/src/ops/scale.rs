@@ -3,13 +3,13 @@
 use candle_core::{Result, Tensor};
 use clr_onnx::Activation;
 
-#[cfg(feature = "cuda")]
-use super::cuda::operators as cuda;
 use super::{
     activation::activate,
     arguments::{map_of, vector},
     plain,
 };
+#[cfg(feature = "cuda")]
+use super::{activation::split, cuda::operators as cuda};
 
 /// `act(x · scale + bias)` per channel: x `[N, C, H, W]`, scale and bias `[C]`.
 ///
@@ -22,8 +22,12 @@ pub fn scale_shift(x: &Tensor, scale: &Tensor, bias: &Tensor, act: Option<Activa
     let scale = vector("scale shift", "the scale", scale, map.c)?;
     let bias = vector("scale shift", "the bias", bias, map.c)?;
     #[cfg(feature = "cuda")]
-    if x.device().is_cuda() && act.is_none_or(cuda::knows) {
-        return x.contiguous()?.apply_op3(&scale, &bias, cuda::ScaleShift { act });
+    if x.device().is_cuda() {
+        let (act, rest) = split(act);
+        return activate(
+            x.contiguous()?.apply_op3(&scale, &bias, cuda::ScaleShift { act })?,
+            rest,
+        );
     }
     activate(plain::affine(x, &scale, &bias)?, act)
 }

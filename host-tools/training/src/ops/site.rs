@@ -3,13 +3,13 @@
 use candle_core::{Result, Tensor};
 use clr_onnx::Activation;
 
-#[cfg(feature = "cuda")]
-use super::cuda::operators as cuda;
 use super::{
     activation::activate,
     arguments::{map_of, vector},
     plain,
 };
+#[cfg(feature = "cuda")]
+use super::{activation::split, cuda::operators as cuda};
 
 /// Depthwise 3×3 convolution, stride 1, padding 1: x `[N, C, H, W]`, kernel `[C, 1, 3, 3]`.
 ///
@@ -38,8 +38,9 @@ pub fn clr_site(x: &Tensor, kernel: &Tensor, bias: &Tensor, act: Option<Activati
     let kernel = vector("clr site", "the kernel", kernel, map.c * 9)?;
     let bias = vector("clr site", "the bias", bias, map.c)?;
     #[cfg(feature = "cuda")]
-    if x.device().is_cuda() && act.is_none_or(cuda::knows) {
-        return x.contiguous()?.apply_op3(&kernel, &bias, cuda::Site { act });
+    if x.device().is_cuda() {
+        let (act, rest) = split(act);
+        return activate(x.contiguous()?.apply_op3(&kernel, &bias, cuda::Site { act })?, rest);
     }
     let y = plain::depthwise(x, &kernel)?.broadcast_add(&bias.reshape((1, map.c, 1, 1))?)?;
     activate(y, act)

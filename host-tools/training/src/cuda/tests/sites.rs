@@ -81,9 +81,9 @@ pub(super) fn compare(compiled: &mut Compiled) -> Result<()> {
 }
 
 /// The gradients of gamma and beta as one table, then the statistics.
-fn joined(expected: &mut Vec<Vec<f32>>, statistics: Option<ops::BatchStats>) {
+fn joined(expected: &mut Vec<Vec<f32>>, statistics: Option<clr_learning::ChannelStatistics>) {
     let beta = expected.pop().expect("a gradient of beta");
     expected.last_mut().expect("a gradient of gamma").extend(beta);
     let statistics = statistics.expect("statistics");
-    expected.extend([statistics.mean, statistics.var]);
+    expected.extend([statistics.mean, statistics.variance]);
 }

@@ -4,16 +4,17 @@ use super::{Buffer, Given, Three, act, if_tracked, maybe_like, of_map, part, res
 use crate::cuda::backend::Backend as _;
 use crate::cuda::norm::{self, Normalised};
 use crate::cuda::site::{self, Wanted};
-use crate::ops::BatchStats;
 use crate::ops::sizes::Map;
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor};
+use clr_learning::ChannelStatistics;
 use clr_onnx::Activation;
 
 /// Brings the statistics to the host: they belong to the result.
-fn published(on: &CudaDevice, normal: Normalised<Buffer>) -> Result<(Buffer, BatchStats)> {
-    let (mean, var) = (on.clone_dtoh(&normal.mean)?, on.clone_dtoh(&normal.variance)?);
-    Ok((normal.y, BatchStats { mean, var }))
+fn published(on: &CudaDevice, normal: Normalised<Buffer>, map: Map) -> Result<(Buffer, ChannelStatistics)> {
+    let (mean, variance) = (on.clone_dtoh(&normal.mean)?, on.clone_dtoh(&normal.variance)?);
+    let count = map.n * map.plane();
+    Ok((normal.y, ChannelStatistics { mean, variance, count }))
 }
 
 pub(in crate::ops) fn batch_norm(
@@ -23,11 +24,11 @@ pub(in crate::ops) fn batch_norm(
     epsilon: f32,
     activation: Option<Activation>,
     map: Map,
-) -> Result<((CudaStorage, Shape), BatchStats)> {
+) -> Result<((CudaStorage, Shape), ChannelStatistics)> {
     let on = &x.0.device;
     let affine = [part(gamma)?, part(beta)?];
     let normal = norm::forward(on, part(x)?, affine, epsilon, act(activation)?, map)?;
-    let (y, statistics) = published(on, normal)?;
+    let (y, statistics) = published(on, normal, map)?;
     Ok((result(y, on, of_map(map)), statistics))
 }
 
@@ -65,12 +66,12 @@ pub(in crate::ops) fn site_norm(
     epsilon: f32,
     activation: Option<Activation>,
     map: Map,
-) -> Result<((CudaStorage, Shape), BatchStats)> {
+) -> Result<((CudaStorage, Shape), ChannelStatistics)> {
     let on = &x.0.device;
     let affine = part(affine)?;
     let affine = [affine.part(0, map.c), affine.part(map.c, map.c)];
     let normal = site::norm_forward(on, part(x)?, part(kernel)?, affine, epsilon, act(activation)?, map)?;
-    let (y, statistics) = published(on, normal)?;
+    let (y, statistics) = published(on, normal, map)?;
     Ok((result(y, on, of_map(map)), statistics))
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use clr_learning::ChannelStatistics;
 use clr_onnx::{Activation, Pool};
 
 use super::{self as kernels};
@@ -11,7 +12,7 @@ use crate::{
         arguments::Act,
         conv::{Convolution, MOST_COLUMNS},
     },
-    ops::{BatchStats, FrozenConv, arguments::map_of, pool::sizes, sizes::Map},
+    ops::{FrozenConv, arguments::map_of, pool::sizes, sizes::Map},
 };
 
 /// Whether the kernels have the activation.
@@ -213,9 +214,9 @@ impl CustomOp3 for Site {
 }
 
 /// Batch statistics that the forward pass leaves for the backward pass and for the caller.
-type Published = Arc<OnceLock<BatchStats>>;
+type Published = Arc<OnceLock<ChannelStatistics>>;
 
-fn published(statistics: &Published) -> Result<BatchStats> {
+fn published(statistics: &Published) -> Result<ChannelStatistics> {
     match statistics.get() {
         Some(statistics) => Ok(statistics.clone()),
         None => bail!("batch norm: no statistics were computed"),
@@ -229,7 +230,7 @@ pub(in crate::ops) fn batch_norm(
     beta: &Tensor,
     eps: f32,
     act: Option<Activation>,
-) -> Result<(Tensor, BatchStats)> {
+) -> Result<(Tensor, ChannelStatistics)> {
     let statistics = Published::default();
     let op = BatchNorm {
         eps,
@@ -248,7 +249,7 @@ pub(in crate::ops) fn clr_batch_norm(
     affine: &Tensor,
     eps: f32,
     act: Option<Activation>,
-) -> Result<(Tensor, BatchStats)> {
+) -> Result<(Tensor, ChannelStatistics)> {
     let statistics = Published::default();
     let op = SiteNorm {
         eps,
@@ -307,7 +308,7 @@ impl CustomOp3 for BatchNorm {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let map = map_of(self.name(), x)?;
         let statistics = published(&self.statistics)?;
-        let statistics = [&statistics.mean[..], &statistics.var[..]];
+        let statistics = [&statistics.mean[..], &statistics.variance[..]];
         kernels::batch_norm_backward(x, gamma, beta, dy, statistics, self.eps, self.act, map)
     }
 }
@@ -360,7 +361,7 @@ impl CustomOp3 for SiteNorm {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let map = map_of(self.name(), x)?;
         let statistics = published(&self.statistics)?;
-        let statistics = [&statistics.mean[..], &statistics.var[..]];
+        let statistics = [&statistics.mean[..], &statistics.variance[..]];
         kernels::site_norm_backward(x, kernel, affine, dy, statistics, self.eps, self.act, map)
     }
 }

@@ -18,14 +18,14 @@ pub(in crate::ops) fn activation(x: &Tensor, activation: Activation) -> Result<T
         Activation::HardSwish => (x * clamp(&((x / 6.0)? + 0.5)?, 0.0, 1.0)?)?,
         Activation::Silu => (x * sigmoid(x)?)?,
         Activation::Gelu => x.gelu_erf()?,
-        Activation::GeluTanh => {
-            let cube = ((x * x)? * x)?;
-            let inner = ((x + (cube * 0.044_715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
-            ((x * 0.5)? * (inner.tanh()? + 1.0)?)?
-        }
+        Activation::GeluTanh => x.gelu()?,
         Activation::Tanh => x.tanh()?,
         Activation::Elu { alpha } => x.elu(f64::from(alpha))?,
-        Activation::Mish => (x * (x.exp()? + 1.0)?.log()?.tanh()?)?,
+        Activation::Mish => {
+            // ln(1 + e^x) = max(x, 0) + ln(1 + e^−|x|), which does not overflow.
+            let softplus = (x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
+            (x * softplus.tanh()?)?
+        }
         other => candle_core::bail!("{} has no reference in candle", other.name()),
     })
 }
