@@ -30,7 +30,7 @@ demo:
 # Proofs that take too long for `check`: what they look for and what they found stands in docs/reference/security.md.
 nightly: loom miri fuzz killed soak noisy-line advisories msrv packages
 
-# The speed of twenty networks' inference (one thread) and of ten networks' training step beside the peers, as Markdown tables
+# The speed of twenty networks' inference (one thread) and of ten networks' training step compared with the peers, as Markdown tables
 # (needs host-tools/bench/setup.sh, and `pip install onnx onnxscript` there; nothing else may run on the machine).
 bench-networks python="~/.cache/clr/bench-venv/bin/python" folder="target/bench-networks" rounds="7":
     #!/usr/bin/env bash

@@ -1,6 +1,6 @@
 //! The same answers on every architecture: logits computed on x86-64 and committed, compared within rounding.
 //!
-//! `CLR_WRITE_FIXTURE=1 cargo test --release -p clr-engine --test main same_answers` writes the file anew.
+//! `CLR_WRITE_FIXTURE=1 cargo test --release -p clr-engine --test main same_answers` writes the file again.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -62,7 +62,7 @@ impl Value {
 pub(super) enum Refusal {
     /// Valid ONNX perhaps, but not supported: goes on the list.
     Unsupported(String),
-    /// No valid ONNX, as far as is known here: goes on the list, and is no part of an opaque step either.
+    /// No valid ONNX, as far as is known here: it is listed, and is no part of an opaque step either.
     Invalid(String),
     /// It reads what a refused node should have produced: nothing to say.
     Tainted,
