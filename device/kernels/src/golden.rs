@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use clr_onnx::{Conv, Padding, Tensor};
-
 use crate::{
-    Arena, Binary, Bounds, ConvGradient, Form, LANES, Level, PackedConv, Post, Site, affine_forward, affine_gradient,
-    binary, block_channels, clamp_gradient, clr_forward, clr_gradient, dense, global_average, pack_parameters, prelu,
+    Arena, Binary, Bounds, ConvGradient, LANES, Level, PackedConv, Post, Site, affine_forward, affine_gradient, binary,
+    block_channels, clamp_gradient, clr_forward, clr_gradient, dense, global_average, pack_parameters, prelu,
     tests::{Case, Map, Random, cases},
 };
 
@@ -31,27 +29,16 @@ fn convolutions(level: Level, digest: &mut Digest) {
             kernel,
             stride,
             dilation,
-            group,
             pads,
             picture,
+            ..
         } = case;
         let x = Map::random(input, &mut random);
-        let shape = [out, input[0] / group, kernel, kernel];
-        let conv = Conv {
-            weight: Tensor::new(shape, random.vector(shape.iter().product())),
-            bias: None,
-            stride: [stride; 2],
-            dilation: [dilation; 2],
-            group,
-            padding: Padding::Explicit(pads),
-        };
+        let conv = case.conv(&mut random);
         let size =
             |axis: usize| (input[axis + 1] + pads[axis] + pads[axis + 2] - (kernel - 1) * dilation - 1) / stride + 1;
         let output = [size(0), size(1)];
-        let mut forms = vec![if picture { Form::Picture } else { Form::Direct }];
-        if (kernel, stride, dilation, group, picture) == (3, 1, 1, 1, false) {
-            forms.push(Form::Winograd);
-        }
+        let forms = case.forms();
         for form in forms {
             let packed = Arc::new(PackedConv::new(&conv, form));
             for post in [Post::Affine, Post::Kernel] {

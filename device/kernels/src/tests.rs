@@ -105,6 +105,30 @@ pub(crate) struct Case {
     pub(crate) picture: bool,
 }
 
+impl Case {
+    /// The convolution, with random weights and no bias.
+    pub(crate) fn conv(&self, random: &mut Random) -> Conv {
+        let shape = [self.out, self.input[0] / self.group, self.kernel, self.kernel];
+        Conv {
+            weight: Tensor::new(shape, random.vector(shape.iter().product())),
+            bias: None,
+            stride: [self.stride; 2],
+            dilation: [self.dilation; 2],
+            group: self.group,
+            padding: Padding::Explicit(self.pads),
+        }
+    }
+
+    /// The forms in which it can be packed.
+    pub(crate) fn forms(&self) -> Vec<Form> {
+        let mut forms = vec![if self.picture { Form::Picture } else { Form::Direct }];
+        if (self.kernel, self.stride, self.dilation, self.group, self.picture) == (3, 1, 1, 1, false) {
+            forms.push(Form::Winograd);
+        }
+        forms
+    }
+}
+
 const fn case(input: [usize; 3], out: usize, kernel: usize, stride: usize, group: usize) -> Case {
     let pad = kernel / 2;
     Case {
@@ -252,29 +276,15 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
         let Case {
             input,
             out,
-            kernel,
-            stride,
-            dilation,
-            group,
             pads,
             picture,
+            ..
         } = case;
         let x = Map::random(input, &mut random);
-        let shape = [out, input[0] / group, kernel, kernel];
-        let conv = Conv {
-            weight: Tensor::new(shape, random.vector(shape.iter().product())),
-            bias: None,
-            stride: [stride; 2],
-            dilation: [dilation; 2],
-            group,
-            padding: Padding::Explicit(pads),
-        };
+        let conv = case.conv(&mut random);
         let sums = convolve(&x, &conv, pads);
         let shortcut = Map::random(sums.shape, &mut random);
-        let mut forms = vec![if picture { Form::Picture } else { Form::Direct }];
-        if (kernel, stride, dilation, group, picture) == (3, 1, 1, 1, false) {
-            forms.push(Form::Winograd);
-        }
+        let forms = case.forms();
         let packed: Vec<_> = forms
             .iter()
             .map(|&form| Arc::new(PackedConv::new(&conv, form)))

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::{
     LossFn, Network, NormedSite, PooledStatistics, Site, StepOutput,
-    check::{check_backward, check_images},
+    check::check_images,
     classifier::features_gradient,
     error::{LearningError, Result},
     step::{Part, multiply},
@@ -25,10 +25,7 @@ impl Network {
         dropout: Option<&[f32]>,
         loss: &impl LossFn,
     ) -> Result<StepOutput> {
-        let executable = self.plan.executable(size)?;
-        check_images(&executable, images)?;
-        let parameters = self.site_parameters(&executable);
-        check_backward(&executable, &parameters)?;
+        let (executable, parameters) = self.prepare_step(images, size)?;
         let sites = self.batch_sites(&parameters);
         let mut running = Vec::new();
         let tape = executable.forward_batch(images, &sites, true, &mut |index, statistics| {

@@ -2,7 +2,7 @@
 //!
 //! A [`Network`] is a frozen backbone with one task's sites and head. [`Network::forward_backward`] gives the gradients of a batch,
 //! [`Adam`] turns them into new values, [`Network::set_values`] sets these. Images of a batch run in parallel; results do not depend
-//! on the number of threads, to the bit.
+//! on the number of threads; they are bit-identical.
 //!
 //! Images are preprocessed, `[3, H, W]`; features are `[F]`, logits `[K]`, all f32.
 #![forbid(unsafe_code)]
@@ -35,7 +35,7 @@ pub use ema::Ema;
 pub use error::LearningError;
 pub use logistic::{FittedHead, HeadFit, LabelledFeatures, fit_head};
 pub use loss::{argmax, cross_entropy, log_probability, log_softmax, smoothed_target, softmax};
-pub use memory::peak_memory;
+pub use memory::{peak_memory, resident_memory};
 pub use network::Network;
 pub use norm::SiteNorm;
 pub use parameter::{Group, Parameter, Snapshot, Weight};

@@ -81,10 +81,7 @@ impl Network {
         dropout: Option<&[f32]>,
         loss: &impl LossFn,
     ) -> Result<StepOutput> {
-        let executable = self.plan.executable(size)?;
-        check_images(&executable, images)?;
-        let parameters = self.site_parameters(&executable);
-        check_backward(&executable, &parameters)?;
+        let (executable, parameters) = self.prepare_step(images, size)?;
         let first = executable.first_trained(&parameters);
         let segments = executable.segments(first, 1);
         let prefix = |index: usize| Cow::Owned(executable.prefix(images[index], &parameters, first));
@@ -181,6 +178,19 @@ impl Network {
             *parameters = packed.with_gradient(folded.trained);
         }
         all
+    }
+
+    /// The executable and the parameters of a step on these images, checked.
+    pub(crate) fn prepare_step(
+        &self,
+        images: &[&[f32]],
+        size: [usize; 2],
+    ) -> Result<(Arc<Executable>, Vec<SiteParameters>)> {
+        let executable = self.plan.executable(size)?;
+        check_images(&executable, images)?;
+        let parameters = self.site_parameters(&executable);
+        check_backward(&executable, &parameters)?;
+        Ok((executable, parameters))
     }
 
     fn step<'a>(

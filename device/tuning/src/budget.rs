@@ -218,12 +218,5 @@ pub(crate) fn train_only(network: &mut Network, extent: Extent) {
 
 /// Bytes of memory that this process has now; 0 where the system does not say (other than Linux).
 pub fn resident() -> u64 {
-    let field = |status: String| {
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim();
-        line.strip_suffix("kB")?.trim().parse::<u64>().ok()
-    };
-    std::fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(field)
-        .map_or(0, |kilobytes| 1024 * kilobytes)
+    clr_learning::resident_memory().unwrap_or(0)
 }

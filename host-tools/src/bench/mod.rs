@@ -2,7 +2,6 @@
 
 mod inference;
 mod loading;
-mod memory;
 mod network;
 mod peers;
 mod report;

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CLASSES, Job, Measured, Network, Peers, Rounds, Worker, at_size, image, in_turns,
-    memory::resident,
     peers::PYTORCH,
     worker::{Ready, Serve, serve},
 };
@@ -177,7 +176,7 @@ impl Serve for Ours {
 
 /// Runs a job in this process until stdin ends.
 pub(crate) fn serve_step(job: &StepJob) -> anyhow::Result<()> {
-    let library_bytes = resident();
+    let library_bytes = clr_training::resident_memory();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(job.threads).build()?;
     pool.install(|| {
         let backbone = Backbone::load(&job.backbone)?;

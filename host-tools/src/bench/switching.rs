@@ -7,7 +7,7 @@ use clr_engine::{Engine, EngineOptions, TaskSet};
 use clr_onnx::Backbone;
 use serde::Serialize;
 
-use super::{memory::resident, some_adapter};
+use super::some_adapter;
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Switching {
@@ -43,14 +43,14 @@ pub(crate) fn switching(
     let counted_bytes = engine.prepare(&adapter)?.bytes();
     let bytes = clr_adapters::encode(&adapter, Encoding::Int8)?;
     let tasks = TaskSet::new();
-    let before = resident();
+    let before = clr_training::resident_memory();
     for index in 0..adapters {
         let mut adapter = clr_adapters::decode(&bytes)?.adapter;
         adapter.header.task = format!("task {index}");
         tasks.insert(engine.prepare(&adapter)?);
         step();
     }
-    let after = resident();
+    let after = clr_training::resident_memory();
     let names: Vec<String> = (0..adapters).map(|index| format!("task {index}")).collect();
     let mut times = Vec::with_capacity(SWITCHES);
     for index in 0..SWITCHES {

@@ -27,7 +27,7 @@ pub use calibrate::Confidence;
 pub use check::check_device;
 pub use clr_learning::{
     Adam, AdamOptions, AdamState, Augmentation, Flip, Group, HeadFit, LearningError, Network, Parameter, PerGroup,
-    Purpose, Rate, Snapshot, StepOutput, argmax, cross_entropy, log_probability, peak_memory, stream,
+    Purpose, Rate, Snapshot, StepOutput, argmax, cross_entropy, log_probability, peak_memory, resident_memory, stream,
 };
 pub use data::{
     Dataset, LayoutOptions, Outcome, Pictures, Sample, Scan, ScanLine, ScanReport, Split, SplitOptions, Survey,

@@ -17,11 +17,12 @@ mod prelu;
 use std::{fmt::Debug, sync::Arc};
 
 use clr_kernels::{Arena, LANES, Level, PixelMap};
-use clr_onnx::{Op, Padding, Pool, Shape, StepOp};
+use clr_onnx::{Op, Padding, Pool, Shape, StepOp, Tensor};
 
 use crate::RuntimeError;
 
 pub(crate) use layout::Block;
+use normalisation::{Kind, Normalisation};
 
 /// The machine that an operator runs on.
 #[derive(Clone, Debug)]
@@ -106,6 +107,11 @@ pub(crate) fn prepare(
 ) -> Result<Box<dyn Operator>, RuntimeError> {
     let unsupported = |reason: String| RuntimeError::unsupported(name, reason);
     let context = context.clone();
+    let normalisation = |kind, scale: &Tensor, bias: &Tensor, epsilon| -> Box<dyn Operator> {
+        let (scale, bias) = (scale.data(), bias.data());
+        let (plane, context) = (plane(output), context.clone());
+        Box::new(Normalisation::new(kind, scale, bias, epsilon, plane, context))
+    };
     Ok(match op {
         StepOp::Affine {
             scale,
@@ -138,29 +144,14 @@ pub(crate) fn prepare(
                 inputs[0].channels(),
             )),
             Op::Softmax { groups } => Box::new(channels::Softmax::new(*groups, inputs[0].channels(), context)),
-            Op::LayerNorm { scale, bias, epsilon } => {
-                Box::new(normalisation::Layer::new(scale.data(), bias.data(), *epsilon, context))
-            }
+            Op::LayerNorm { scale, bias, epsilon } => normalisation(Kind::Layer, scale, bias, *epsilon),
             Op::GroupNorm {
                 groups,
                 scale,
                 bias,
                 epsilon,
-            } => Box::new(normalisation::Group::new(
-                *groups,
-                scale.data(),
-                bias.data(),
-                *epsilon,
-                plane(output),
-                context,
-            )),
-            Op::GlobalResponseNorm { scale, bias, epsilon } => Box::new(normalisation::Response::new(
-                scale.data(),
-                bias.data(),
-                *epsilon,
-                plane(output),
-                context,
-            )),
+            } => normalisation(Kind::Group(*groups), scale, bias, *epsilon),
+            Op::GlobalResponseNorm { scale, bias, epsilon } => normalisation(Kind::Response, scale, bias, *epsilon),
             Op::MaxPool(window) => Box::new(pool::Pooling::max(window, inputs[0], output, context)),
             Op::AveragePool(window) => Box::new(pool::Pooling::average(window, inputs[0], output, context)),
             Op::GlobalAveragePool => Box::new(pool::GlobalAverage::new(plane(inputs[0]), context)),

@@ -7,164 +7,80 @@ use clr_kernels::{
 
 use super::{Backward, Context, Operator, Reads};
 
-/// Scale and bias in blocks, and ε.
+/// The statistics of a normalisation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// Over the channels of each pixel (ONNX `LayerNormalization`).
+    Layer,
+    /// Over the pixels and the channels of each of so many groups (ONNX `GroupNormalization`).
+    Group(usize),
+    /// Global response normalisation (Woo et al. 2023).
+    Response,
+}
+
+/// A normalisation with its scale and bias in blocks.
 #[derive(Debug)]
-struct Affine {
+pub(super) struct Normalisation {
+    kind: Kind,
     channels: usize,
     scale: Vec<f32>,
     bias: Vec<f32>,
     epsilon: f32,
+    plane: usize,
+    context: Context,
 }
 
-impl Affine {
-    fn new(scale: &[f32], bias: &[f32], epsilon: f32) -> Self {
+impl Normalisation {
+    /// `scale` and `bias` `[C]` on planes of `plane` values.
+    pub(super) fn new(kind: Kind, scale: &[f32], bias: &[f32], epsilon: f32, plane: usize, context: Context) -> Self {
         Self {
+            kind,
             channels: scale.len(),
             scale: block_channels(scale, 0.0),
             bias: block_channels(bias, 0.0),
             epsilon,
+            plane,
+            context,
         }
     }
-}
 
-/// Over the channels of each pixel (ONNX `LayerNormalization`).
-#[derive(Debug)]
-pub(super) struct Layer {
-    affine: Affine,
-    context: Context,
-}
-
-impl Layer {
-    pub(super) fn new(scale: &[f32], bias: &[f32], epsilon: f32, context: Context) -> Self {
-        let affine = Affine::new(scale, bias, epsilon);
-        Self { affine, context }
-    }
-
-    fn norm(&self) -> LayerNorm<'_> {
-        let Affine {
-            channels,
-            scale,
-            bias,
-            epsilon,
-        } = &self.affine;
+    fn layer(&self) -> LayerNorm<'_> {
         LayerNorm {
-            channels: *channels,
-            scale,
-            bias,
-            epsilon: *epsilon,
-        }
-    }
-}
-
-impl Operator for Layer {
-    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        layer_norm(self.context.level, &self.norm(), inputs[0], out);
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::INPUTS
-    }
-
-    fn backward(&self, mut step: Backward<'_>) {
-        layer_norm_gradient(self.context.level, &self.norm(), step.inputs[0], step.dy);
-        step.pass_on();
-    }
-}
-
-/// Over the pixels and the channels of each group (ONNX `GroupNormalization`).
-#[derive(Debug)]
-pub(super) struct Group {
-    groups: usize,
-    affine: Affine,
-    plane: usize,
-    context: Context,
-}
-
-impl Group {
-    pub(super) fn new(
-        groups: usize,
-        scale: &[f32],
-        bias: &[f32],
-        epsilon: f32,
-        plane: usize,
-        context: Context,
-    ) -> Self {
-        Self {
-            groups,
-            affine: Affine::new(scale, bias, epsilon),
-            plane,
-            context,
+            channels: self.channels,
+            scale: &self.scale,
+            bias: &self.bias,
+            epsilon: self.epsilon,
         }
     }
 
-    fn norm(&self) -> GroupNorm<'_> {
-        let Affine {
-            channels,
-            scale,
-            bias,
-            epsilon,
-        } = &self.affine;
+    fn group(&self, groups: usize) -> GroupNorm<'_> {
         GroupNorm {
-            channels: *channels,
-            groups: self.groups,
-            scale,
-            bias,
-            epsilon: *epsilon,
-        }
-    }
-}
-
-impl Operator for Group {
-    fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        group_norm(self.context.level, &self.norm(), inputs[0], self.plane, out);
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::INPUTS
-    }
-
-    fn backward(&self, mut step: Backward<'_>) {
-        group_norm_gradient(self.context.level, &self.norm(), step.inputs[0], self.plane, step.dy);
-        step.pass_on();
-    }
-}
-
-/// Global response normalisation (Woo et al. 2023).
-#[derive(Debug)]
-pub(super) struct Response {
-    affine: Affine,
-    plane: usize,
-    context: Context,
-}
-
-impl Response {
-    pub(super) fn new(scale: &[f32], bias: &[f32], epsilon: f32, plane: usize, context: Context) -> Self {
-        Self {
-            affine: Affine::new(scale, bias, epsilon),
-            plane,
-            context,
+            channels: self.channels,
+            groups,
+            scale: &self.scale,
+            bias: &self.bias,
+            epsilon: self.epsilon,
         }
     }
 
-    fn norm(&self) -> ResponseNorm<'_> {
-        let Affine {
-            channels,
-            scale,
-            bias,
-            epsilon,
-        } = &self.affine;
+    fn response(&self) -> ResponseNorm<'_> {
         ResponseNorm {
-            channels: *channels,
-            scale,
-            bias,
-            epsilon: *epsilon,
+            channels: self.channels,
+            scale: &self.scale,
+            bias: &self.bias,
+            epsilon: self.epsilon,
         }
     }
 }
 
-impl Operator for Response {
+impl Operator for Normalisation {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        global_response_norm(self.context.level, &self.norm(), inputs[0], self.plane, out);
+        let (level, plane, x) = (self.context.level, self.plane, inputs[0]);
+        match self.kind {
+            Kind::Layer => layer_norm(level, &self.layer(), x, out),
+            Kind::Group(groups) => group_norm(level, &self.group(groups), x, plane, out),
+            Kind::Response => global_response_norm(level, &self.response(), x, plane, out),
+        }
     }
 
     fn reads(&self) -> Reads {
@@ -172,7 +88,12 @@ impl Operator for Response {
     }
 
     fn backward(&self, mut step: Backward<'_>) {
-        global_response_norm_gradient(self.context.level, &self.norm(), step.inputs[0], self.plane, step.dy);
+        let (level, plane, x) = (self.context.level, self.plane, step.inputs[0]);
+        match self.kind {
+            Kind::Layer => layer_norm_gradient(level, &self.layer(), x, step.dy),
+            Kind::Group(groups) => group_norm_gradient(level, &self.group(groups), x, plane, step.dy),
+            Kind::Response => global_response_norm_gradient(level, &self.response(), x, plane, step.dy),
+        }
         step.pass_on();
     }
 }

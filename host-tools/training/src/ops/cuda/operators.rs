@@ -231,14 +231,7 @@ pub(in crate::ops) fn batch_norm(
     eps: f32,
     act: Option<Activation>,
 ) -> Result<(Tensor, ChannelStatistics)> {
-    let statistics = Published::default();
-    let op = BatchNorm {
-        eps,
-        act,
-        statistics: Arc::clone(&statistics),
-    };
-    let y = x.contiguous()?.apply_op3(gamma, beta, op)?;
-    Ok((y, published(&statistics)?))
+    BatchNorm::apply(x, [gamma, beta], false, eps, act)
 }
 
 /// [`clr_batch_norm`](crate::ops::clr_batch_norm) on checked arguments; `affine` is gamma, then beta, `[2 · C]`. The map between the two
@@ -250,25 +243,45 @@ pub(in crate::ops) fn clr_batch_norm(
     eps: f32,
     act: Option<Activation>,
 ) -> Result<(Tensor, ChannelStatistics)> {
-    let statistics = Published::default();
-    let op = SiteNorm {
-        eps,
-        act,
-        statistics: Arc::clone(&statistics),
-    };
-    let y = x.contiguous()?.apply_op3(kernel, affine, op)?;
-    Ok((y, published(&statistics)?))
+    BatchNorm::apply(x, [kernel, affine], true, eps, act)
 }
 
+/// A norm with the batch's statistics, alone or after a CLR layer.
 struct BatchNorm {
+    /// Whether the arguments are the layer's kernel and the affine, in place of gamma and beta.
+    after_kernel: bool,
     eps: f32,
     act: Option<Activation>,
     statistics: Published,
+}
+
+impl BatchNorm {
+    fn apply(
+        x: &Tensor,
+        [first, second]: [&Tensor; 2],
+        after_kernel: bool,
+        eps: f32,
+        act: Option<Activation>,
+    ) -> Result<(Tensor, ChannelStatistics)> {
+        let statistics = Published::default();
+        let op = Self {
+            after_kernel,
+            eps,
+            act,
+            statistics: Arc::clone(&statistics),
+        };
+        let y = x.contiguous()?.apply_op3(first, second, op)?;
+        Ok((y, published(&statistics)?))
+    }
 }
 
 impl CustomOp3 for BatchNorm {
     fn name(&self) -> &'static str {
-        "batch-norm"
+        if self.after_kernel {
+            "clr-batch-norm"
+        } else {
+            "batch-norm"
+        }
     }
 
     fn cpu_fwd(
@@ -287,13 +300,18 @@ impl CustomOp3 for BatchNorm {
         &self,
         x: &CudaStorage,
         lx: &Layout,
-        gamma: &CudaStorage,
-        lg: &Layout,
-        beta: &CudaStorage,
-        lb: &Layout,
+        first: &CudaStorage,
+        l1: &Layout,
+        second: &CudaStorage,
+        l2: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
+        let run = if self.after_kernel {
+            kernels::site_norm
+        } else {
+            kernels::batch_norm
+        };
         let map = map_of_layout(lx)?;
-        let (y, batch) = kernels::batch_norm((x, lx), (gamma, lg), (beta, lb), self.eps, self.act, map)?;
+        let (y, batch) = run((x, lx), (first, l1), (second, l2), self.eps, self.act, map)?;
         self.statistics.get_or_init(|| batch);
         Ok(y)
     }
@@ -301,68 +319,20 @@ impl CustomOp3 for BatchNorm {
     fn bwd(
         &self,
         x: &Tensor,
-        gamma: &Tensor,
-        beta: &Tensor,
+        first: &Tensor,
+        second: &Tensor,
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let run = if self.after_kernel {
+            kernels::site_norm_backward
+        } else {
+            kernels::batch_norm_backward
+        };
         let map = map_of(self.name(), x)?;
         let statistics = published(&self.statistics)?;
         let statistics = [&statistics.mean[..], &statistics.variance[..]];
-        kernels::batch_norm_backward(x, gamma, beta, dy, statistics, self.eps, self.act, map)
-    }
-}
-
-struct SiteNorm {
-    eps: f32,
-    act: Option<Activation>,
-    statistics: Published,
-}
-
-impl CustomOp3 for SiteNorm {
-    fn name(&self) -> &'static str {
-        "clr-batch-norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        on_the_cpu(self.name())
-    }
-
-    fn cuda_fwd(
-        &self,
-        x: &CudaStorage,
-        lx: &Layout,
-        kernel: &CudaStorage,
-        lk: &Layout,
-        affine: &CudaStorage,
-        la: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let map = map_of_layout(lx)?;
-        let (y, batch) = kernels::site_norm((x, lx), (kernel, lk), (affine, la), self.eps, self.act, map)?;
-        self.statistics.get_or_init(|| batch);
-        Ok(y)
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        kernel: &Tensor,
-        affine: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let map = map_of(self.name(), x)?;
-        let statistics = published(&self.statistics)?;
-        let statistics = [&statistics.mean[..], &statistics.variance[..]];
-        kernels::site_norm_backward(x, kernel, affine, dy, statistics, self.eps, self.act, map)
+        run(x, first, second, dy, statistics, self.eps, self.act, map)
     }
 }
 
