@@ -15,6 +15,7 @@ mod half_precision;
 mod head;
 mod normalisation;
 mod opaque;
+mod operands;
 mod operators;
 mod options;
 mod order;
@@ -40,7 +41,6 @@ use crate::{
     metadata,
     preprocess::stated_next_to,
     proto::{GraphProto, OperatorSetIdProto, TensorProto},
-    shape, validate,
 };
 use attributes::Source;
 use ending::Producers;
@@ -439,134 +439,5 @@ impl<'a> Import<'a> {
             self.budget.make(values.len())?;
         }
         Ok(vec![value])
-    }
-
-    /// The value of input `index`, which must be there.
-    fn value(&mut self, source: Source<'a>, index: usize) -> value::Converted {
-        match self.optional(source, index)? {
-            Some(value) => Ok(value),
-            None => value::unsupported(format!("input {index} is missing")),
-        }
-    }
-
-    /// The value of input `index`, if it is there.
-    fn optional(&mut self, source: Source<'a>, index: usize) -> Result<Option<Value>, Refusal> {
-        let Some(name) = source.input(index) else {
-            return Ok(None);
-        };
-        if let Some(value) = self.values.get(name) {
-            return match value.clone() {
-                Value::Unknown => Err(Refusal::Tainted),
-                Value::Foreign(foreign) => match self.takes {
-                    Takes::Nothing => Err(Refusal::Tainted),
-                    Takes::Values | Takes::ChannelsLast => self
-                        .materialised(name, &foreign)
-                        .map_or(Err(Refusal::Tainted), |value| Ok(Some(value))),
-                },
-                value => Ok(Some(value)),
-            };
-        }
-        match self.constants.get(name) {
-            Some(tensor) => {
-                let value = self.constant(tensor, name)?;
-                self.values.insert(name, value.clone());
-                Ok(Some(value))
-            }
-            None => Err(Refusal::Tainted),
-        }
-    }
-
-    /// The value of a tensor of the file.
-    fn constant(&mut self, tensor: &TensorProto, name: &str) -> Result<Value, OnnxError> {
-        let value = constant::value(tensor, name, self.origin, self.external)?;
-        match &value {
-            Value::Tensor(read) => {
-                self.budget.read(read.data().len());
-                self.half.tensor(tensor.data_type.unwrap_or(0));
-            }
-            Value::Integers { values, .. } => self.budget.read(values.len()),
-            _ => {}
-        }
-        Ok(value)
-    }
-
-    /// Input `index`, which must be computed from the picture.
-    fn data(&mut self, source: Source<'a>, index: usize) -> Result<ValueId, Refusal> {
-        match self.value(source, index)? {
-            Value::Data(value) => Ok(value),
-            Value::View(view) => {
-                // Laid out as the file has it, by a step of its own.
-                let plain = source.input(index).and_then(|name| self.plain(name, &view));
-                plain.map_or_else(
-                    || {
-                        value::unsupported(format!(
-                            "input {index}: expected channels first, got {}",
-                            view.describe()
-                        ))
-                    },
-                    Ok,
-                )
-            }
-            other => value::unsupported(format!(
-                "input {index}: expected a computed value, got {}",
-                other.describe()
-            )),
-        }
-    }
-
-    /// Input `index`, which must be a float constant.
-    fn tensor(&mut self, source: Source<'a>, index: usize) -> Result<crate::Tensor, Refusal> {
-        match self.value(source, index)? {
-            Value::Tensor(tensor) => Ok(tensor),
-            other => value::unsupported(format!(
-                "input {index}: expected a float constant, got {}",
-                other.describe()
-            )),
-        }
-    }
-
-    /// Input `index` as known integers, if it is there.
-    fn integers(&mut self, source: Source<'a>, index: usize) -> Result<Option<Vec<i64>>, Refusal> {
-        match self.optional(source, index)? {
-            None => Ok(None),
-            Some(Value::Integers { values, .. }) => {
-                let known = values.iter().map(|dim| match dim {
-                    value::Dim::Known(value) => Some(*value),
-                    value::Dim::Batch(_) => None,
-                });
-                known.collect::<Option<Vec<_>>>().map_or_else(
-                    || value::unsupported(format!("input {index} depends on the batch")),
-                    |known| Ok(Some(known)),
-                )
-            }
-            Some(other) => value::unsupported(format!(
-                "input {index}: expected integer constants, got {}",
-                other.describe()
-            )),
-        }
-    }
-
-    fn shape(&self, value: ValueId) -> Shape {
-        self.shapes[value.0]
-    }
-
-    /// A new node of the graph.
-    fn push(&mut self, name: &str, op: Op, inputs: Vec<ValueId>) -> value::Converted {
-        validate::op(&op, inputs.len()).map_err(Refusal::Invalid)?;
-        let shapes: Vec<Shape> = inputs.iter().map(|input| self.shapes[input.0]).collect();
-        let shape = shape::infer(&op, &shapes).map_err(Refusal::Unsupported)?;
-        self.nodes.push(Node {
-            name: name.to_owned(),
-            op,
-            inputs,
-        });
-        self.shapes.push(shape);
-        Ok(Value::Data(ValueId(self.nodes.len())))
-    }
-
-    /// A further node for the same node of the file.
-    fn push_helper(&mut self, source: Source<'a>, suffix: &str, op: Op, inputs: Vec<ValueId>) -> value::Converted {
-        let name = order::free(&mut self.taken, format!("{}.{suffix}", source.name));
-        self.push(&name, op, inputs)
     }
 }

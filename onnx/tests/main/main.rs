@@ -1,5 +1,6 @@
 //! Reading, writing and rewriting backbones, on small models built by hand.
 
+mod canonical_form;
 mod channel_selection;
 mod channels_last;
 mod decoding_memory;
