@@ -143,9 +143,11 @@ impl Executable {
                 }
             }
         }
-        tape.features = (tape.images.iter_mut())
-            .map(|record| self.take_features(&mut record.values, memory))
-            .collect();
+        let features = tape.images.iter_mut().map(|record| match keep {
+            true => self.copy_features(&record.values),
+            false => self.take_features(&mut record.values, memory),
+        });
+        tape.features = features.collect();
         tape
     }
 

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Executable, SiteParameters,
     executable::Step,
-    inference::release,
     memory::{Counted, Memory},
 };
 
@@ -45,8 +44,7 @@ impl Executable {
         for id in &live {
             prefix[id.0] = Some(memory.take(self.lengths[id.0]));
         }
-        let mut record = self.record(prefix, sites, segments, &memory);
-        release(&mut record.values, self.features, &memory);
+        let record = self.record(prefix, sites, segments, &memory);
         let (places, parameters) = Self::places(sites);
         self.run_backward(record, &[], sites, &places, parameters, &memory);
 

@@ -61,15 +61,16 @@ impl Executable {
         pixels
     }
 
-    /// The features out of the blocks; everything else is released too.
+    /// The features out of the blocks, whose buffer is released.
     pub(crate) fn take_features<M: Memory>(&self, values: &mut Values<M::Buffer>, memory: &M) -> Vec<f32> {
-        let features = if M::COMPUTES {
-            value(values, self.features)[..self.feature_count].to_vec()
-        } else {
-            Vec::new()
-        };
+        let features = if M::COMPUTES { self.copy_features(values) } else { Vec::new() };
         release(values, self.features, memory);
         features
+    }
+
+    /// The features out of the blocks, which stay: the backward pass of an activation that ends the network reads them.
+    pub(crate) fn copy_features<B: Buffer>(&self, values: &Values<B>) -> Vec<f32> {
+        value(values, self.features)[..self.feature_count].to_vec()
     }
 }
 

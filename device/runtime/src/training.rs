@@ -115,8 +115,8 @@ impl Executable {
 
     /// Forward pass from `prefix` in the given segments ([`Executable::segments`]).
     pub fn forward(&self, prefix: &PrefixActivations, sites: &[SiteParameters], segments: &[usize]) -> Tape {
-        let mut record = self.record(self.load_prefix(prefix), sites, segments, &self.buffers);
-        let features = self.take_features(&mut record.values, &self.buffers);
+        let record = self.record(self.load_prefix(prefix), sites, segments, &self.buffers);
+        let features = self.copy_features(&record.values);
         Tape { record, features }
     }
 

@@ -8,7 +8,7 @@ use crate::{BatchGradient, BatchSite, Executable, FoldedNorm, SiteParameters};
 const IMAGES: usize = 3;
 const EPSILON: f32 = 1e-3;
 
-/// Convolution, norm, smooth activation; convolution, norm, shortcut, clamp.
+/// Convolution, norm, smooth activation; convolution, norm, shortcut, clamp; convolution, mean, clamp.
 fn network() -> Executable {
     let mut graph = Builder::new(21);
     let norm = graph.norm(CHANNELS);
@@ -20,8 +20,14 @@ fn network() -> Executable {
     let norm = graph.norm(CHANNELS);
     let norm = graph.push(norm, &[conv]);
     let sum = graph.push(Op::Add, &[norm, first]);
-    graph.push(Op::Activation(Activation::Relu), &[sum]);
-    graph.finish(CHANNELS).1
+    let sum = graph.push(Op::Activation(Activation::Relu), &[sum]);
+    let conv = graph.conv(CHANNELS, 10, [1, 1], 1);
+    let conv = graph.push(conv, &[sum]);
+    let pooled = graph.push(Op::GlobalAveragePool, &[conv]);
+    let features = graph.push(Op::Flatten, &[pooled]);
+    // Bounds far from the features: differences across a kink say nothing.
+    graph.push(Op::Activation(Activation::Clip { min: -50.0, max: 50.0 }), &[features]);
+    graph.finish_with_features().1
 }
 
 /// Multiplier, γ and β of the two normalised sites.

@@ -102,11 +102,16 @@ impl Builder {
         let last = self.last();
         let conv = self.push(conv, &[last]);
         let pooled = self.push(Op::GlobalAveragePool, &[conv]);
-        let features = self.push(Op::Flatten, &[pooled]);
+        self.push(Op::Flatten, &[pooled]);
+        self.finish_with_features()
+    }
+
+    /// The features are the last value.
+    pub(super) fn finish_with_features(self) -> (Backbone, Executable) {
         let graph = Graph {
             input_channels: 3,
+            features: self.last(),
             nodes: self.nodes,
-            features,
         };
         let preprocessing = Backbone::default_preprocessing(SIZE[0] as u32, SIZE[1] as u32);
         let backbone = Backbone::new("test", graph, None, None, preprocessing).unwrap();

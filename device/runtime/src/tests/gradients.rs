@@ -159,6 +159,34 @@ fn squeeze_and_excitation_through_dense_layers_has_a_gradient() {
 }
 
 #[test]
+fn a_network_that_ends_in_an_activation_has_a_gradient() {
+    let end = |name: &str, activation, dense: bool| {
+        let mut graph = Builder::new(3);
+        let map = graph.last();
+        let pooled = graph.push(Op::GlobalAveragePool, &[map]);
+        if dense {
+            let flat = graph.push(Op::Flatten, &[pooled]);
+            let [weight, bias] = [&[10, CHANNELS][..], &[10]].map(|shape| graph.noise.tensor(shape));
+            let dense = graph.push(Op::Dense { weight, bias }, &[flat]);
+            graph.push(Op::Activation(activation), &[dense]);
+        } else {
+            let conv = graph.conv(CHANNELS, 10, [1, 1], 1);
+            let conv = graph.push(conv, &[pooled]);
+            let activated = graph.push(Op::Activation(activation), &[conv]);
+            graph.push(Op::Flatten, &[activated]);
+        }
+        let (backbone, executable) = graph.finish_with_features();
+        let trained = if dense { vec![0] } else { vec![0, 1] };
+        let sites = sites(&backbone, &executable, &trained, &mut Noise::new(5));
+        check(&format!("{name}, dense: {dense}"), &executable, &sites);
+    };
+    for activation in [Activation::Relu, Activation::HardSwish, Activation::Sigmoid] {
+        end(activation.name(), activation, true);
+        end(activation.name(), activation, false);
+    }
+}
+
+#[test]
 fn operators_along_the_channels_have_gradients() {
     check_operator("channel shuffle and a part of the channels", 12, |graph| {
         let map = graph.last();
