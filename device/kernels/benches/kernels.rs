@@ -34,12 +34,17 @@ fn conv([out, input, kernel, stride, group]: [usize; 5]) -> Conv {
 }
 
 /// Convolutions of `[out, in, kernel, stride, groups]` on maps of `side`, with scale, bias and clamp.
-const CONVOLUTIONS: [(&str, [usize; 5], usize); 8] = [
+const CONVOLUTIONS: [(&str, [usize; 5], usize); 13] = [
     ("pointwise 96 to 24 at 56", [24, 96, 1, 1, 1], 56),
     ("pointwise 320 to 1280 at 7", [1280, 320, 1, 1, 1], 7),
+    ("pointwise 192 to 1152 at 7", [1152, 192, 1, 1, 1], 7),
     ("3x3 64 at 56", [64, 64, 3, 1, 1], 56),
+    ("3x3 256 at 14", [256, 256, 3, 1, 1], 14),
+    ("3x3 512 at 7", [512, 512, 3, 1, 1], 7),
     ("depthwise 3x3 96 at 112, stride 2", [96, 96, 3, 2, 96], 112),
     ("depthwise 5x5 240 at 28", [240, 240, 5, 1, 240], 28),
+    ("depthwise 3x3 480 at 14", [480, 480, 3, 1, 480], 14),
+    ("depthwise 7x7 96 at 56", [96, 96, 7, 1, 96], 56),
     ("3x3 128 in groups of 4 at 56", [128, 128, 3, 1, 32], 56),
     ("3x3 128 in groups of 8 at 28", [128, 128, 3, 1, 16], 28),
     ("3x3 120 in groups of 24 at 28", [120, 120, 3, 1, 5], 28),

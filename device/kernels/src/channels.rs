@@ -22,12 +22,15 @@ pub fn gather_channels(x: &[f32], index: &[u32], pixels: usize, out: &mut [f32])
             }
             continue;
         }
-        out.fill([0.0; LANES]);
-        for (lane, &from) in index.iter().enumerate() {
-            let (block, from) = (from as usize / LANES, from as usize % LANES);
-            for (out, x) in out.iter_mut().zip(&x[block * pixels..(block + 1) * pixels]) {
-                out[lane] = x[from];
-            }
+        // Lanes beyond the channels read channel 0, and are cleared.
+        let planes: [&[[f32; LANES]]; LANES] = std::array::from_fn(|lane| {
+            let block = index.get(lane).map_or(0, |&from| from as usize / LANES);
+            &x[block * pixels..][..pixels]
+        });
+        let from: [usize; LANES] = std::array::from_fn(|lane| index.get(lane).map_or(0, |&from| from as usize % LANES));
+        for (pixel, out) in out.iter_mut().enumerate() {
+            *out = std::array::from_fn(|lane| planes[lane][pixel][from[lane]]);
+            out[index.len()..].fill(0.0);
         }
     }
 }

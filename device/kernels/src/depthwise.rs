@@ -11,6 +11,13 @@ use super::{
 /// Pixels that are computed side by side, so that no sum waits for itself.
 const PIXELS: usize = 4;
 
+/// Starts of runs of `P` pixels that cover a row of `width`. The last run may reach back over the one before it: what is
+/// computed twice is the same.
+#[inline(always)]
+fn runs<const P: usize>(width: usize) -> impl Iterator<Item = usize> {
+    (0..width.div_ceil(P)).map(move |index| (index * P).min(width - P))
+}
+
 /// Some rows of a depthwise convolution.
 pub(crate) struct Depthwise<'a> {
     /// The first tap of the first output pixel, and everything behind it.
@@ -19,7 +26,7 @@ pub(crate) struct Depthwise<'a> {
     pub pitch: usize,
     /// `[kh · kw][group i][16 o]`.
     pub taps: &'a [f32],
-    /// Channels of a group, in and out: 1, 2, 4 or 8.
+    /// Channels of a group, in and out: 1, 2 or 4.
     pub group: usize,
     /// Rows, columns.
     pub kernel: [usize; 2],
@@ -84,7 +91,6 @@ impl Kernel for Depthwise<'_> {
             1 => {}
             2 => return rows.groups::<2>(&mut self),
             4 => return rows.groups::<4>(&mut self),
-            8 => return rows.groups::<8>(&mut self),
             width => unreachable!("a group of {width} channels is not narrow"),
         }
         match (kernel, stride, dilation) {
@@ -129,14 +135,17 @@ impl<S: Simd> Rows<'_, S> {
             });
             let at = y * of.out_pitch / LANES;
             let out = &mut vectors_mut(&mut of.out[at * LANES..(at + width) * LANES])[..width];
-            let mut x = 0;
-            while x + PIXELS <= width {
-                self.pixels::<K, STEP, PIXELS>(&weights, &lines, x, at, out);
-                x += PIXELS;
-            }
-            while x < width {
-                self.pixels::<K, STEP, 1>(&weights, &lines, x, at, out);
-                x += 1;
+            // Loops, not `for_each`: a closure of vectors is not always inlined.
+            if width >= PIXELS {
+                for x in runs::<PIXELS>(width) {
+                    self.pixels::<K, STEP, PIXELS>(&weights, &lines, x, at, out);
+                }
+            } else if width >= 2 {
+                for x in runs::<2>(width) {
+                    self.pixels::<K, STEP, 2>(&weights, &lines, x, at, out);
+                }
+            } else {
+                self.pixels::<K, STEP, 1>(&weights, &lines, 0, at, out);
             }
         }
     }
@@ -178,15 +187,20 @@ impl<S: Simd> Rows<'_, S> {
 
     #[inline(always)]
     fn group_rows<const WIDTH: usize, const P: usize>(&self, of: &mut Depthwise<'_>) {
+        let width = of.width;
         for y in 0..of.rows {
-            let mut x = 0;
-            while x + P <= of.width {
-                self.group_pixels::<WIDTH, P>(of, y, x);
-                x += P;
-            }
-            while x < of.width {
-                self.group_pixels::<WIDTH, 1>(of, y, x);
-                x += 1;
+            if width >= P {
+                for x in runs::<P>(width) {
+                    self.group_pixels::<WIDTH, P>(of, y, x);
+                }
+            } else if width >= 3 {
+                for x in runs::<3>(width) {
+                    self.group_pixels::<WIDTH, 3>(of, y, x);
+                }
+            } else {
+                for x in 0..width {
+                    self.group_pixels::<WIDTH, 1>(of, y, x);
+                }
             }
         }
     }
@@ -222,25 +236,47 @@ impl<S: Simd> Rows<'_, S> {
     /// Any kernel, stride and dilation.
     #[inline(always)]
     fn general(&self, of: &mut Depthwise<'_>) {
-        let taps = vectors(of.taps);
-        let pitch = of.pitch / LANES;
-        let input = of.input.as_chunks().0;
-        let out = of.out.as_chunks_mut().0;
         for y in 0..of.rows {
-            let first = y * of.stride[0];
-            for x in 0..of.width {
-                let mut sum = self.start;
-                for row in 0..of.kernel[0] {
-                    let line = &input[(first + row * of.dilation[0]) * pitch..];
-                    for column in 0..of.kernel[1] {
-                        let value = self.simd.load(&line[x * of.stride[1] + column * of.dilation[1]]);
-                        sum = sum.fma(value, self.simd.load(&taps[row * of.kernel[1] + column]));
-                    }
+            if of.width >= 8 && of.stride[1] == 1 && S::REGISTERS >= 32 {
+                for x in runs::<8>(of.width) {
+                    self.any::<1, 8>(of, y, x);
                 }
-                let at = y * of.out_pitch / LANES + x;
-                self.finish([sum], at, &mut out[at..=at]);
+            } else if of.width >= PIXELS && of.stride[1] == 1 {
+                for x in runs::<PIXELS>(of.width) {
+                    self.any::<1, PIXELS>(of, y, x);
+                }
+            } else if of.width >= PIXELS {
+                for x in runs::<PIXELS>(of.width) {
+                    self.any::<0, PIXELS>(of, y, x);
+                }
+            } else {
+                for x in 0..of.width {
+                    self.any::<0, 1>(of, y, x);
+                }
             }
         }
+    }
+
+    /// P pixels of row `y` from column `x` on, STEP apart in the input (0: as the stride says).
+    #[inline(always)]
+    fn any<const STEP: usize, const P: usize>(&self, of: &mut Depthwise<'_>, y: usize, x: usize) {
+        let stride = if STEP == 0 { of.stride[1] } else { STEP };
+        let pitch = of.pitch / LANES;
+        let input = of.input.as_chunks().0;
+        let mut taps = vectors(of.taps).iter();
+        let mut sums = [self.start; P];
+        for row in 0..of.kernel[0] {
+            let line = &input[(y * of.stride[0] + row * of.dilation[0]) * pitch + x * stride..];
+            for (column, weight) in (0..of.kernel[1]).zip(&mut taps) {
+                let values = &line[column * of.dilation[1]..][..=(P - 1) * stride];
+                let weight = self.simd.load(weight);
+                for pixel in 0..P {
+                    sums[pixel] = sums[pixel].fma(self.simd.load(&values[pixel * stride]), weight);
+                }
+            }
+        }
+        let at = y * of.out_pitch / LANES + x;
+        self.finish(sums, at, &mut of.out.as_chunks_mut().0[at..at + P]);
     }
 
     /// Writes P finished pixels, the first of which is pixel `at` of the residual.

@@ -135,7 +135,7 @@ fn the_rest(level: Level, digest: &mut Digest) {
 }
 
 #[test]
-fn results_are_bit_identical_to_the_first_kernels() {
+fn results_are_bit_identical_to_the_recorded_ones() {
     if cfg!(miri) {
         return;
     }
@@ -143,10 +143,11 @@ fn results_are_bit_identical_to_the_first_kernels() {
         let mut digest = Digest(0xcbf2_9ce4_8422_2325);
         convolutions(level, &mut digest);
         the_rest(level, &mut digest);
-        // Vectors round once after a product and a sum, plain Rust twice.
+        // Vectors round once after a product and a sum, plain Rust twice. Recorded when small maps came to use Winograd's
+        // algorithm; with the choices of before, the kernels gave the digest of the first ones.
         let recorded = match format!("{level:?}").as_str() {
-            "Portable" => 0x0f5b_8fbe_f453_d15e,
-            _ => 0x048d_64d0_b106_be46,
+            "Portable" => 0xc9d7_368d_4b33_083b,
+            _ => 0x2b69_560b_c83e_9921,
         };
         assert_eq!(digest.0, recorded, "{level:?}");
     }

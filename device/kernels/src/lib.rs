@@ -59,6 +59,7 @@ pub use pool::{PoolKind, PoolShape, global_average, pool};
 pub use rows::{AFFINE_PARAMETERS, Bounds};
 pub use simd::{LANES, Level};
 pub use site::{Post, Site};
+pub use winograd::Winograd;
 
 #[cfg(test)]
 mod golden;

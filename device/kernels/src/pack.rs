@@ -2,7 +2,10 @@
 
 use clr_onnx::Conv;
 
-use super::{simd::LANES, winograd::transform_weights};
+use super::{
+    simd::LANES,
+    winograd::{Winograd, transform_weights},
+};
 
 /// A frozen convolution, without bias.
 #[derive(Debug)]
@@ -32,15 +35,20 @@ pub(crate) enum Weights {
         /// Channels per input block: 16, or the picture's own three.
         lanes: usize,
     },
-    /// Groups of `width` channels in and out, which divides 16 (1: depthwise): `[C / 16][kh · kw][width i][16 o]`.
+    /// Groups of `width` channels in and out: 1 (depthwise), 2 or 4: `[C / 16][kh · kw][width i][16 o]`.
     Narrow {
         /// All blocks, one after another.
         taps: Vec<f32>,
         /// Channels of a group.
         width: usize,
     },
-    /// 3×3 filters transformed by Winograd's algorithm: `[O / 16][36][I][16]`.
-    Winograd(Vec<f32>),
+    /// 3×3 filters transformed by Winograd's algorithm.
+    Winograd {
+        /// The size of its tiles.
+        winograd: Winograd,
+        /// `[O / 16][points][I][16]`.
+        weights: Vec<f32>,
+    },
 }
 
 /// How a convolution is computed, which decides how its weights are packed.
@@ -51,22 +59,31 @@ pub enum Form {
     /// From blocks.
     Direct,
     /// From blocks, by Winograd's algorithm.
-    Winograd,
+    Winograd(Winograd),
 }
 
 impl Form {
-    /// The faster form for feature maps of `output` rows × columns.
-    ///
-    /// On small maps Winograd's weights, four times as many, cost more to read than the multiplications they save.
+    /// The fastest form for feature maps of `output` rows × columns, by counting for every pair of an input and an output
+    /// channel the multiplications and the weights to read.
     pub fn choose(conv: &Conv, picture: bool, output: [usize; 2]) -> Self {
-        /// Pixels from which Winograd's algorithm is used.
-        const ENOUGH: usize = 20 * 20;
-        let small = [conv.stride, conv.dilation] == [[1; 2]; 2] && conv.group == 1 && conv.kernel() == [3; 2];
-        match picture {
-            true => Self::Picture,
-            false if small && output[0] * output[1] >= ENOUGH && conv.weight.shape()[1] >= LANES => Self::Winograd,
-            false => Self::Direct,
+        /// Multiplications in the time in which one weight is read.
+        const READING: usize = 10;
+        if picture {
+            return Self::Picture;
         }
+        let small = [conv.stride, conv.dilation] == [[1; 2]; 2] && conv.group == 1 && conv.kernel() == [3; 2];
+        if !small || conv.weight.shape()[1] < LANES {
+            return Self::Direct;
+        }
+        let winograd = [Winograd::F2, Winograd::F4].map(|winograd| {
+            let tiles: usize = winograd.tiles(output).iter().product();
+            (winograd.points() * (tiles + READING), Self::Winograd(winograd))
+        });
+        let direct = (9 * (output[0] * output[1] + READING), Self::Direct);
+        let forms = [direct].into_iter().chain(winograd);
+        forms
+            .min_by_key(|(cost, _)| *cost)
+            .map_or(Self::Direct, |(_, form)| form)
     }
 }
 
@@ -107,9 +124,10 @@ impl Reads {
     }
 }
 
-/// The width of groups of as many channels in as out that share a block evenly.
+/// The width of groups of as many channels in as out that are computed without the zeros between them; for wider ones the
+/// zeros of a block cost less than telling the channels apart.
 fn narrow(group: usize, out_channels: usize, per_group: usize) -> Option<usize> {
-    (group > 1 && per_group * group == out_channels && [1, 2, 4, 8].contains(&per_group)).then_some(per_group)
+    (group > 1 && per_group * group == out_channels && [1, 2, 4].contains(&per_group)).then_some(per_group)
 }
 
 impl PackedConv {
@@ -124,7 +142,10 @@ impl PackedConv {
                 Some(width) => pack_narrow(conv, width),
                 None => pack_dense(conv, LANES),
             },
-            Form::Winograd => Weights::Winograd(transform_weights(conv)),
+            Form::Winograd(winograd) => Weights::Winograd {
+                winograd,
+                weights: transform_weights(conv, winograd),
+            },
         };
         Self {
             out_channels,
@@ -149,8 +170,9 @@ impl PackedConv {
 
     /// Bytes of the packed weights.
     pub fn bytes(&self) -> usize {
-        let (Weights::Dense { data, .. } | Weights::Narrow { taps: data, .. } | Weights::Winograd(data)) =
-            &self.weights;
+        let (Weights::Dense { data, .. }
+        | Weights::Narrow { taps: data, .. }
+        | Weights::Winograd { weights: data, .. }) = &self.weights;
         size_of_val(data.as_slice())
     }
 }
@@ -163,10 +185,9 @@ pub(crate) fn packed_bytes(
     kernel: [usize; 2],
     form: Form,
 ) -> usize {
-    let taps = if form == Form::Winograd {
-        36
-    } else {
-        kernel[0] * kernel[1]
+    let taps = match form {
+        Form::Winograd(winograd) => winograd.points(),
+        Form::Picture | Form::Direct => kernel[0] * kernel[1],
     };
     let groups = [out_channels / group, per_group];
     let blocks = (0..out_channels).step_by(LANES);

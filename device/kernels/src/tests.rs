@@ -123,7 +123,7 @@ impl Case {
     pub(crate) fn forms(&self) -> Vec<Form> {
         let mut forms = vec![if self.picture { Form::Picture } else { Form::Direct }];
         if (self.kernel, self.stride, self.dilation, self.group, self.picture) == (3, 1, 1, 1, false) {
-            forms.push(Form::Winograd);
+            forms.extend([Winograd::F2, Winograd::F4].map(Form::Winograd));
         }
         forms
     }

@@ -63,7 +63,11 @@ impl Executable {
 
     /// The features out of the blocks, whose buffer is released.
     pub(crate) fn take_features<M: Memory>(&self, values: &mut Values<M::Buffer>, memory: &M) -> Vec<f32> {
-        let features = if M::COMPUTES { self.copy_features(values) } else { Vec::new() };
+        let features = if M::COMPUTES {
+            self.copy_features(values)
+        } else {
+            Vec::new()
+        };
         release(values, self.features, memory);
         features
     }

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use clr_kernels::{Form, PackedConv};
+use clr_kernels::{Form, PackedConv, Winograd};
 use clr_onnx::Conv;
 
 /// The weights of a backbone's convolutions as the kernels read them, packed at first use.
 #[derive(Debug, Default)]
-pub struct PackedWeights(Vec<[OnceLock<Arc<PackedConv>>; 2]>);
+pub struct PackedWeights(Vec<[OnceLock<Arc<PackedConv>>; 3]>);
 
 impl PackedWeights {
     /// Room for `sites` convolutions.
@@ -16,7 +16,13 @@ impl PackedWeights {
     }
 
     pub(crate) fn get(&self, site: usize, conv: &Conv, form: Form) -> Arc<PackedConv> {
-        let slot = &self.0[site][usize::from(form == Form::Winograd)];
+        // A site is read as a picture at every size, or at none.
+        let slot = match form {
+            Form::Picture | Form::Direct => 0,
+            Form::Winograd(Winograd::F2) => 1,
+            Form::Winograd(Winograd::F4) => 2,
+        };
+        let slot = &self.0[site][slot];
         Arc::clone(slot.get_or_init(|| Arc::new(PackedConv::new(conv, form))))
     }
 

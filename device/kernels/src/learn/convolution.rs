@@ -165,9 +165,10 @@ impl ConvGradient {
             ..conv.clone()
         };
         // Of a stride of 1 the form is that of the convolution itself, seen from the other side.
-        let winograd =
-            conv.stride == [1; 2] && outputs >= LANES && Form::choose(&stride_one, false, input) == Form::Winograd;
-        let form = if winograd { Form::Winograd } else { Form::Direct };
+        let form = match Form::choose(&stride_one, false, input) {
+            winograd @ Form::Winograd(_) if conv.stride == [1; 2] && outputs >= LANES => winograd,
+            _ => Form::Direct,
+        };
         packed_bytes(
             per_group * conv.group,
             outputs / conv.group,

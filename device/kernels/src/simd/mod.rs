@@ -136,7 +136,7 @@ pub(crate) trait Vector: Copy {
     fn min(self, other: Self) -> Self;
     /// `yes` where `self < bound`, else (also for NaN) `no`.
     fn select_below(self, bound: Self, yes: Self, no: Self) -> Self;
-    /// Every run of `WIDTH` lanes (2, 4 or 8) with its lane `index` in all places.
+    /// Every run of `WIDTH` lanes (2 or 4) with its lane `index` in all places.
     fn repeat<const WIDTH: usize>(self, index: usize) -> Self;
     /// `self · 2^n` for an integer `n` in −126…127.
     fn scale_by_power(self, n: Self) -> Self;

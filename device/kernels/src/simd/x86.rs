@@ -8,8 +8,8 @@ use std::arch::x86_64::{
     _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_or_ps, _mm256_permutevar8x32_ps, _mm256_set1_epi32,
     _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_cmp_ps_mask,
     _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_mask_cmp_ps_mask,
-    _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_permutevar_ps, _mm512_permutexvar_ps,
-    _mm512_scalef_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_permutevar_ps, _mm512_scalef_ps,
+    _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use super::{Kernel, LANES, Simd, Vector};
@@ -118,13 +118,8 @@ impl Vector for Register {
     fn repeat<const WIDTH: usize>(self, index: usize) -> Self {
         let lanes: [i32; LANES] = std::array::from_fn(|lane| (lane / WIDTH * WIDTH + index) as i32);
         proven! {
-            let lanes = _mm512_loadu_si512(lanes.as_ptr().cast());
-            // Within four lanes the permutation is the cheaper one.
-            Self(if WIDTH <= 4 {
-                _mm512_permutevar_ps(self.0, lanes)
-            } else {
-                _mm512_permutexvar_ps(lanes, self.0)
-            })
+            // Within four lanes, which is the cheaper permutation.
+            Self(_mm512_permutevar_ps(self.0, _mm512_loadu_si512(lanes.as_ptr().cast())))
         }
     }
     #[inline(always)]

@@ -14,6 +14,7 @@ use std::{ops::Range, sync::Arc};
 use rayon::prelude::*;
 
 use depthwise::Strip;
+use winograd::Transformed;
 
 use super::{
     activation::{Smooth, activate},
@@ -101,7 +102,7 @@ impl Site {
     fn input_lanes(&self) -> usize {
         match &self.conv.weights {
             Weights::Dense { lanes, .. } => *lanes,
-            Weights::Narrow { .. } | Weights::Winograd(_) => LANES,
+            Weights::Narrow { .. } | Weights::Winograd { .. } => LANES,
         }
     }
 
@@ -110,7 +111,11 @@ impl Site {
         assert!(x.len() == self.input_len() && out.len() == self.output_len());
         assert_eq!(parameters.len(), self.conv.out_blocks() * self.post.parameters());
         assert!(residual.is_none_or(|residual| residual.len() == out.len()));
-        if let Weights::Winograd(weights) = &self.conv.weights {
+        if let Weights::Winograd { winograd, weights } = &self.conv.weights {
+            let weights = Transformed {
+                winograd: *winograd,
+                weights,
+            };
             return self.winograd(weights, x, parameters, residual, out);
         }
         let padded = matches!(self.conv.weights, Weights::Dense { .. }) && self.pads != [0; 4];
@@ -295,7 +300,7 @@ impl Site {
         // A narrow convolution also copies its input rows.
         let width = match self.conv.weights {
             Weights::Narrow { .. } => width + self.input[1] * self.conv.stride[0],
-            Weights::Dense { .. } | Weights::Winograd(_) => width + 2,
+            Weights::Dense { .. } | Weights::Winograd { .. } => width + 2,
         };
         (BAND_BYTES / (width * LANES * blocks * size_of::<f32>())).max(2)
     }
@@ -343,7 +348,7 @@ impl Site {
                     residuals,
                 );
             }
-            Weights::Winograd(_) => unreachable!("`run` has sent these another way"),
+            Weights::Winograd { .. } => unreachable!("`run` has sent these another way"),
         }
     }
 }

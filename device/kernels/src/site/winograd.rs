@@ -8,11 +8,19 @@ use crate::{
     rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS},
     simd::LANES,
     tile::{Tile, tile_blocks, tiles},
-    winograd::{Backward, Forward, POINTS, SPAN, TILE, backward, forward},
+    winograd::{Backward, Forward, Winograd, backward, forward},
 };
 
 /// Transformed inputs that are looked at together, in bytes.
 const BAND_BYTES: usize = 1 << 20;
+
+/// Transformed weights.
+#[derive(Clone, Copy)]
+pub(super) struct Transformed<'a> {
+    pub winograd: Winograd,
+    /// `[O / 16][points][I][16 o]`.
+    pub weights: &'a [f32],
+}
 
 /// Where the convolution's rows go: the output itself, or a plane with a zero border that the CLR layer reads.
 struct Target<'a> {
@@ -31,15 +39,15 @@ impl Site {
     /// Computes the output from `x` with the transformed `weights`.
     pub(super) fn winograd(
         &self,
-        weights: &[f32],
+        weights: Transformed<'_>,
         x: &[f32],
         parameters: &[f32],
         residual: Option<&[f32]>,
         out: &mut [f32],
     ) {
         let [height, width] = self.output;
-        let cut = [height.div_ceil(TILE), width.div_ceil(TILE)];
-        let size = [cut[0] * TILE + SPAN - TILE, cut[1] * TILE + SPAN - TILE];
+        let cut = weights.winograd.tiles(self.output);
+        let size = cut.map(|tiles| tiles * weights.winograd.tile() + 2);
         let [top, left, ..] = self.pads;
         let pads = [top, left, size[0] - self.input[0] - top, size[1] - self.input[1] - left];
         let blocks = self.conv.in_channels.div_ceil(LANES);
@@ -76,9 +84,10 @@ impl Site {
 
     /// The convolution, a band of tile rows at a time: the inputs' transform by blocks of input channels, then the
     /// products and the way back by blocks of output channels.
-    fn bands(&self, weights: &[f32], padded: &[f32], size: [usize; 2], cut: [usize; 2], target: Target<'_>) {
+    fn bands(&self, weights: Transformed<'_>, padded: &[f32], size: [usize; 2], cut: [usize; 2], target: Target<'_>) {
+        let winograd = weights.winograd;
         let blocks = self.conv.in_channels.div_ceil(LANES);
-        let per_row = POINTS * blocks * cut[1] * LANES;
+        let per_row = winograd.points() * blocks * cut[1] * LANES;
         let step = (BAND_BYTES / (per_row * size_of::<f32>())).clamp(1, cut[0]);
         // Bands of equal height.
         let step = cut[0].div_ceil(cut[0].div_ceil(step));
@@ -91,10 +100,11 @@ impl Site {
                     .chunks_exact(size[0] * pitch)
                     .zip(band.chunks_exact_mut(rows * per_row / blocks));
                 self.each(parts.collect(), |(plane, out): (&[f32], &mut [f32])| {
-                    let input = &plane[first * TILE * pitch..];
+                    let input = &plane[first * winograd.tile() * pitch..];
                     forward(
                         self.level,
                         Forward {
+                            winograd,
                             input,
                             pitch,
                             tiles: [rows, cut[1]],
@@ -124,24 +134,33 @@ impl Site {
     }
 
     /// The products of one band for the output blocks from `block` on, and the way back.
-    fn products(&self, weights: &[f32], band: &[f32], block: usize, first: usize, cut: [usize; 2], target: Target<'_>) {
+    fn products(
+        &self,
+        Transformed { winograd, weights }: Transformed<'_>,
+        band: &[f32],
+        block: usize,
+        first: usize,
+        cut: [usize; 2],
+        target: Target<'_>,
+    ) {
+        let (points, tile_size) = (winograd.points(), winograd.tile());
         let inputs = self.conv.in_channels;
         let blocks = inputs.div_ceil(LANES);
         let count = target.planes.len() / target.plane;
         let pixels = cut[0] * cut[1];
-        let w_block = POINTS * inputs * LANES;
+        let w_block = points * inputs * LANES;
         assert!(count <= MAX_BLOCKS && weights.len() >= (block + count) * w_block);
-        assert_eq!(band.len(), blocks * POINTS * pixels * LANES);
+        assert_eq!(band.len(), blocks * points * pixels * LANES);
         let kernels = tiles(self.level, count, LANES);
         let pieces = pixels.div_ceil(kernels.len());
         let point = count * pixels * LANES;
-        self.arena.lend(POINTS * point, |results| {
-            for index in 0..POINTS {
+        self.arena.lend(points * point, |results| {
+            for index in 0..points {
                 let mut from = 0;
                 for piece in 0..pieces {
                     let next = pixels * (piece + 1) / pieces;
                     let to = results[index * point..].as_mut_ptr();
-                    // SAFETY: the band holds every input block's 36 × `pixels` pixels, the weights every point of the
+                    // SAFETY: the band holds every input block's `points` × `pixels` pixels, the weights every point of the
                     // blocks, the results `count` × `pixels` pixels per point: all asserted or lent above.
                     unsafe {
                         let tile = Tile {
@@ -156,7 +175,7 @@ impl Site {
                             last_lanes: inputs - (blocks - 1) * LANES,
                             skip: 0,
                             kernel: [1; 2],
-                            x_block: POINTS * pixels * LANES,
+                            x_block: points * pixels * LANES,
                             x_row: 0,
                             x_tap: 0,
                             x_pixel: LANES,
@@ -169,13 +188,14 @@ impl Site {
                     from = next;
                 }
             }
-            let rows = (cut[0] * TILE).min(self.output[0] - first * TILE);
-            let start = target.origin + first * TILE * target.pitch;
+            let rows = (cut[0] * tile_size).min(self.output[0] - first * tile_size);
+            let start = target.origin + first * tile_size * target.pitch;
             for (index, plane) in target.planes.chunks_exact_mut(target.plane).enumerate() {
                 let affine = target
                     .affine
                     .map(|all| &all[(block + index) * AFFINE_PARAMETERS..][..AFFINE_PARAMETERS]);
                 let tiles = Backward {
+                    winograd,
                     input: &results[index * pixels * LANES..],
                     point,
                     tiles: cut,
