@@ -58,7 +58,7 @@ pub use pixels::PixelMap;
 pub use pool::{PoolKind, PoolShape, global_average, pool};
 pub use rows::{AFFINE_PARAMETERS, Bounds};
 pub use simd::{LANES, Level};
-pub use site::{Post, Site};
+pub use site::{Post, Site, winograd_scratch};
 pub use winograd::Winograd;
 
 #[cfg(test)]

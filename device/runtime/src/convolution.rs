@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use clr_kernels::{
     Binary, Bounds, ConvGradient, Form, LANES, PackedConv, Post, Site as FusedConv, accumulate, affine_forward,
-    affine_gradient, binary, clr_forward, clr_gradient, pack_parameters,
+    affine_gradient, binary, clr_forward, clr_gradient, pack_parameters, winograd_scratch,
 };
 use clr_onnx::{Conv, ConvStep};
 
@@ -309,7 +309,17 @@ impl Convolution {
         let padded = |length: usize, [height, width]: [usize; 2]| {
             length / (height * width).max(1) * (height + reach(0)) * (width + reach(1))
         };
-        2 * padded(from, self.input).max(padded(to, self.output)) + to
+        let direct = 2 * padded(from, self.input).max(padded(to, self.output)) + to;
+        let (inputs, outputs) = (self.conv.weight.shape()[1] * self.conv.group, self.conv.channels());
+        let level = self.context.level;
+        let forward = winograd_scratch(self.form, [inputs, outputs], self.output, level);
+        let backward = winograd_scratch(
+            ConvGradient::form(&self.conv, self.input),
+            [outputs, inputs],
+            self.input,
+            level,
+        );
+        direct + forward.max(backward)
     }
 
     /// Bytes of the weights of the backward pass, packed.

@@ -157,18 +157,19 @@ impl ConvGradient {
         }
     }
 
+    /// How the way back through `conv` is computed, for an input of `input` rows × columns: where the stride is 1, the convolution
+    /// itself, seen from the other side.
+    pub fn form(conv: &Conv, input: [usize; 2]) -> Form {
+        match Form::choose(conv, false, input) {
+            winograd @ Form::Winograd(_) if conv.channels() >= LANES => winograd,
+            _ => Form::Direct,
+        }
+    }
+
     /// Bytes that the weights of the way back through `conv` would take, for an input of `input` rows × columns, without making them.
     pub fn bytes_of(conv: &Conv, input: [usize; 2]) -> usize {
         let (outputs, per_group) = (conv.channels(), conv.weight.shape()[1]);
-        let stride_one = Conv {
-            stride: [1; 2],
-            ..conv.clone()
-        };
-        // Of a stride of 1 the form is that of the convolution itself, seen from the other side.
-        let form = match Form::choose(&stride_one, false, input) {
-            winograd @ Form::Winograd(_) if conv.stride == [1; 2] && outputs >= LANES => winograd,
-            _ => Form::Direct,
-        };
+        let form = Self::form(conv, input);
         packed_bytes(
             per_group * conv.group,
             outputs / conv.group,

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use depthwise::Strip;
 use winograd::Transformed;
+pub use winograd::winograd_scratch;
 
 use super::{
     activation::{Smooth, activate},

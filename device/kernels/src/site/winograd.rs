@@ -5,8 +5,9 @@ use rayon::prelude::*;
 use super::{MAX_BLOCKS, Post, Site};
 use crate::{
     depthwise::{Depthwise, depthwise},
+    pack::Form,
     rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS},
-    simd::LANES,
+    simd::{LANES, Level},
     tile::{Tile, tile_blocks, tiles},
     winograd::{Backward, Forward, Winograd, backward, forward},
 };
@@ -20,6 +21,25 @@ pub(super) struct Transformed<'a> {
     pub winograd: Winograd,
     /// `[O / 16][points][I][16 o]`.
     pub weights: &'a [f32],
+}
+
+/// Rows of tiles that are looked at together, in bands of equal height, and the values of a row's transformed inputs.
+fn band(winograd: Winograd, in_channels: usize, cut: [usize; 2]) -> (usize, usize) {
+    let per_row = winograd.points() * in_channels.div_ceil(LANES) * cut[1] * LANES;
+    let step = (BAND_BYTES / (per_row * size_of::<f32>())).clamp(1, cut[0]);
+    (cut[0].div_ceil(cut[0].div_ceil(step)), per_row)
+}
+
+/// Values of working memory that a thread needs for a convolution of `[in, out]` channels in this form, with an output of `output`
+/// rows × columns; zero for the other forms.
+pub fn winograd_scratch(form: Form, channels: [usize; 2], output: [usize; 2], level: Level) -> usize {
+    let Form::Winograd(winograd) = form else { return 0 };
+    let cut = winograd.tiles(output);
+    let (step, per_row) = band(winograd, channels[0], cut);
+    let plane = |channels: usize, [rows, columns]: [usize; 2]| channels.div_ceil(LANES) * rows * columns * LANES;
+    let padded = plane(channels[0], cut.map(|tiles| tiles * winograd.tile() + 2));
+    let results = winograd.points() * tile_blocks(level) * step * cut[1] * LANES;
+    padded + step * per_row + results + plane(channels[1], output.map(|length| length + 2))
 }
 
 /// Where the convolution's rows go: the output itself, or a plane with a zero border that the CLR layer reads.
@@ -87,10 +107,7 @@ impl Site {
     fn bands(&self, weights: Transformed<'_>, padded: &[f32], size: [usize; 2], cut: [usize; 2], target: Target<'_>) {
         let winograd = weights.winograd;
         let blocks = self.conv.in_channels.div_ceil(LANES);
-        let per_row = winograd.points() * blocks * cut[1] * LANES;
-        let step = (BAND_BYTES / (per_row * size_of::<f32>())).clamp(1, cut[0]);
-        // Bands of equal height.
-        let step = cut[0].div_ceil(cut[0].div_ceil(step));
+        let (step, per_row) = band(winograd, self.conv.in_channels, cut);
         self.arena.lend(step * per_row, |transformed| {
             for first in (0..cut[0]).step_by(step) {
                 let rows = step.min(cut[0] - first);
