@@ -43,33 +43,6 @@ pub fn unblock(blocks: &[f32], channels: usize, out: &mut [f32]) {
     }
 }
 
-/// Joins values along the channels; `parts` are (blocks, channels), `pixels` the size of a plane.
-pub fn concat(parts: &[(&[f32], usize)], pixels: usize, out: &mut [f32]) {
-    let mut channel = 0;
-    let plane = pixels * LANES;
-    for &(blocks, channels) in parts {
-        if channel % LANES == 0 {
-            out[channel / LANES * plane..][..blocks.len()].copy_from_slice(blocks);
-        } else {
-            for from in 0..channels {
-                let source = &blocks[from / LANES * plane..][..plane];
-                let target = &mut out[(channel + from) / LANES * plane..][..plane];
-                let (from, to) = (from % LANES, (channel + from) % LANES);
-                for (target, source) in target.chunks_exact_mut(LANES).zip(source.chunks_exact(LANES)) {
-                    target[to] = source[from];
-                }
-            }
-        }
-        channel += channels;
-    }
-    let used = channel % LANES;
-    if used > 0 {
-        for pixel in out[channel / LANES * plane..].chunks_exact_mut(LANES) {
-            pixel[used..].fill(0.0);
-        }
-    }
-}
-
 /// Puts a border of `value` around every plane: `size` rows × columns of `x`, `pads` top, left, bottom, right.
 pub fn pad(x: &[f32], size: [usize; 2], pads: [usize; 4], value: f32, out: &mut [f32]) {
     out.fill(value);

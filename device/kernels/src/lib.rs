@@ -42,10 +42,10 @@ pub use arena::Arena;
 pub use channels::{channel_conv, channel_conv_outputs, gather_channels, softmax_groups};
 pub use elementwise::{Binary, Broadcast, affine, binary, broadcast_binary, prelu};
 pub use head::{dense, dense_gradient};
-pub use layout::{block, block_channels, block_planes, concat, interleave, pad, unblock};
+pub use layout::{block, block_channels, block_planes, interleave, pad, unblock};
 pub use learn::{
     ConvGradient, accumulate, activation_gradient, affine_forward, affine_gradient, binary_gradient,
-    channel_conv_gradient, clamp_gradient, clr_forward, clr_gradient, concat_gradient, gather_channels_gradient,
+    channel_conv_gradient, clamp_gradient, clr_forward, clr_gradient, gather_channels_gradient,
     global_average_gradient, pool_gradient, prelu_gradient, softmax_groups_gradient,
 };
 pub use norm::{

@@ -496,7 +496,8 @@ fn joining_keeps_every_channel_in_its_place() {
         .map(|(blocks, map)| (&blocks[..], map.shape[0]))
         .collect();
     let mut out = vec![f32::NAN; 85usize.div_ceil(LANES) * 6 * LANES];
-    concat(&parts, 6, &mut out);
+    let index: Vec<u32> = (0..85).collect();
+    gather_channels(&parts, &index, 6, &mut out);
     let mut got = vec![0.0; 85 * 6];
     unblock(&out, 85, &mut got);
     let want: Vec<f32> = maps.iter().flat_map(|map| map.data.iter().copied()).collect();

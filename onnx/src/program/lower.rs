@@ -1,11 +1,12 @@
 //! Lowering: from the canonical graph to steps.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     ConvStep, Program, Step, StepOp,
     fuse::{Group, Role, fuse},
     norm::{affine_of_norm, frozen_epilogue},
+    simplify::simplify,
 };
 use crate::{Activation, Graph, OnnxError, Op, Shape, ValueId, backbone::Backbone};
 
@@ -18,11 +19,18 @@ pub(super) fn lower(backbone: &Backbone, size: [usize; 2]) -> Result<Program, On
         let (start, op, inputs) = match role {
             Role::Inside => continue,
             Role::Ends(group) => conv(backbone, &group, &shapes),
-            Role::Alone => (
-                index,
-                plain(&graph.nodes[index].op, None),
-                graph.nodes[index].inputs.clone(),
-            ),
+            Role::Alone => {
+                let node = &graph.nodes[index];
+                let op = match &node.op {
+                    Op::Concat => {
+                        let channels: usize = node.inputs.iter().map(|input| shapes[input.0].channels()).sum();
+                        let index = (0..channels as u32).collect();
+                        StepOp::Gather { index }
+                    }
+                    op => plain(op, None),
+                };
+                (index, op, node.inputs.clone())
+            }
             Role::Activates(start) => {
                 let Op::Activation(activation) = graph.nodes[index].op else {
                     unreachable!("fusion joins activations only")
@@ -39,6 +47,7 @@ pub(super) fn lower(backbone: &Backbone, size: [usize; 2]) -> Result<Program, On
             last_uses: Vec::new(),
         });
     }
+    simplify(&mut steps, &shapes, graph.features);
     drop_dead(&mut steps, graph);
     find_last_uses(&mut steps, graph);
     Ok(Program {
@@ -91,6 +100,9 @@ fn plain(op: &Op, activation: Option<Activation>) -> StepOp {
             activation,
         },
         Op::Add => StepOp::Add { activation },
+        Op::GatherChannels { index } => StepOp::Gather {
+            index: Arc::clone(index),
+        },
         other => StepOp::Node(other.clone()),
     }
 }

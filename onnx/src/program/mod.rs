@@ -7,8 +7,11 @@
 mod fuse;
 mod lower;
 mod norm;
+mod simplify;
 #[cfg(all(test, feature = "import"))]
 mod tests;
+
+use std::sync::Arc;
 
 use crate::{Activation, Conv, OnnxError, Op, Shape, ValueId, backbone::Backbone};
 
@@ -60,6 +63,12 @@ pub enum StepOp {
     Add {
         /// Applied to the sum.
         activation: Option<Activation>,
+    },
+    /// Channel `c` of the result is channel `index[c]` of the inputs, one after another: Concat, Split, Slice, channel shuffle, and
+    /// what stood between them.
+    Gather {
+        /// `[C]`.
+        index: Arc<[u32]>,
     },
     /// Any other operator, as it stands in the graph.
     Node(Op),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Architecture, seeded_backbone};
+use crate::{Architecture, PadMode, Padding, seeded_backbone};
 
 fn programs() -> impl Iterator<Item = (Backbone, Program)> {
     [
@@ -32,6 +32,97 @@ fn norms_shortcuts_and_activations_join_their_convolution() {
             program.steps.iter().find(|step| left(step))
         );
     }
+}
+
+fn program_of(ops: Vec<(Op, Vec<usize>)>) -> Program {
+    let node = |(index, (op, inputs)): (usize, (Op, Vec<usize>))| crate::Node {
+        name: format!("node{index}"),
+        op,
+        inputs: inputs.into_iter().map(ValueId).collect(),
+    };
+    let nodes: Vec<crate::Node> = ops.into_iter().enumerate().map(node).collect();
+    let graph = crate::Graph {
+        input_channels: 3,
+        features: ValueId(nodes.len()),
+        nodes,
+    };
+    let backbone = Backbone::new("test", graph, None, None, Backbone::default_preprocessing(12, 12)).unwrap();
+    Program::lower(&backbone, [12, 12]).unwrap()
+}
+
+fn conv(out: usize, input: usize, kernel: usize, padding: Padding) -> Op {
+    let shape = [out, input, kernel, kernel];
+    Op::Conv(Conv {
+        weight: crate::Tensor::new(shape, vec![0.5; shape.iter().product()]),
+        bias: None,
+        stride: [2; 2],
+        dilation: [1; 2],
+        group: 1,
+        padding,
+    })
+}
+
+#[test]
+fn a_convolution_takes_over_the_zeros_that_its_kernel_reaches() {
+    let pad = |pads, value| {
+        let mode = PadMode::Constant(value);
+        Op::Pad { pads, mode }
+    };
+    let pads_of = |pad: Op, padding| {
+        let program = program_of(vec![
+            (pad, vec![0]),
+            (conv(4, 3, 3, padding), vec![1]),
+            (Op::GlobalAveragePool, vec![2]),
+            (Op::Flatten, vec![3]),
+        ]);
+        let conv = program.steps.iter().find_map(|step| match &step.op {
+            StepOp::Conv(conv) => Some((conv.pads, conv.conv.padding, step.inputs[0])),
+            _ => None,
+        });
+        (conv.unwrap(), program.steps.len())
+    };
+    let explicit = Padding::Explicit([1, 0, 0, 1]);
+    let joined = [1, 1, 1, 2];
+    assert_eq!(
+        pads_of(pad([0, 1, 1, 1], 0.0), explicit),
+        ((joined, Padding::Explicit(joined), ValueId::IMAGE), 3)
+    );
+    // Another value, more than the kernel reaches, a padding that depends on the size.
+    for (pad, padding) in [
+        (pad([0, 1, 1, 1], 1.0), explicit),
+        (pad([0, 1, 1, 2], 0.0), explicit),
+        (pad([0, 1, 1, 1], 0.0), Padding::SameUpper),
+    ] {
+        let ((_, _, input), steps) = pads_of(pad, padding);
+        assert_eq!((input, steps), (ValueId(1), 4));
+    }
+}
+
+#[test]
+fn channels_are_moved_once() {
+    // Two maps joined and shuffled; the halves go their own ways.
+    let shuffle: Vec<u32> = (0..8).map(|at| at % 2 * 4 + at / 2).collect();
+    let gather = |index: Vec<u32>| Op::GatherChannels { index: index.into() };
+    let one = Padding::Explicit([1; 4]);
+    let program = program_of(vec![
+        (conv(4, 3, 3, one), vec![0]),
+        (conv(4, 3, 3, one), vec![0]),
+        (Op::Concat, vec![1, 2]),
+        (gather(shuffle), vec![3]),
+        (gather((0..4).collect()), vec![4]),
+        (gather((4..8).collect()), vec![4]),
+        (Op::Concat, vec![6, 5, 3]),
+        (Op::GlobalAveragePool, vec![7]),
+        (Op::Flatten, vec![8]),
+    ]);
+    let gathers: Vec<_> = (program.steps.iter())
+        .filter_map(|step| match &step.op {
+            StepOp::Gather { index } => Some((step.output, step.inputs.clone(), index.to_vec())),
+            _ => None,
+        })
+        .collect();
+    let index = vec![2, 6, 3, 7, 0, 4, 1, 5, 0, 1, 2, 3, 4, 5, 6, 7];
+    assert_eq!(gathers, [(ValueId(7), vec![ValueId(1), ValueId(2)], index)]);
 }
 
 #[test]

@@ -1,55 +1,35 @@
 //! Gradients of what moves or mixes channels, and of the layouts.
 
 use crate::{
-    channels::{aligned, channel_conv_outputs, reach},
+    channels::{Place, aligned, channel_conv_outputs, locate, reach},
     simd::{LANES, vectors, vectors_mut},
 };
 
-/// `dx`, all of it, from `dy`, the gradient of [`gather_channels`](crate::gather_channels)' result: a channel that was
-/// taken several times gets the sum.
-pub fn gather_channels_gradient(dy: &[f32], index: &[u32], pixels: usize, dx: &mut [f32]) {
+/// The gradients of [`gather_channels`](crate::gather_channels)' parts, all of them, from `dy`, that of its result: a channel that
+/// was taken several times gets the sum. `parts` are (gradient, channels); without a gradient the part is not wanted.
+pub fn gather_channels_gradient(dy: &[f32], index: &[u32], pixels: usize, parts: &mut [(Option<&mut [f32]>, usize)]) {
     assert_eq!(dy.len(), index.len().div_ceil(LANES) * pixels * LANES);
-    dx.fill(0.0);
-    let (dy, dx) = (vectors(dy), vectors_mut(dx));
-    for (index, dy) in index.chunks(LANES).zip(dy.chunks_exact(pixels)) {
-        if let Some(block) = aligned(index) {
-            for (dx, dy) in dx[block * pixels..(block + 1) * pixels].iter_mut().zip(dy) {
+    let counts: Vec<usize> = parts.iter().map(|(_, channels)| *channels).collect();
+    let mut parts: Vec<Option<&mut [[f32; LANES]]>> = (parts.iter_mut())
+        .map(|(dx, _)| dx.as_deref_mut().map(vectors_mut))
+        .collect();
+    parts.iter_mut().flatten().for_each(|dx| dx.fill([0.0; LANES]));
+    for (index, dy) in index.chunks(LANES).zip(vectors(dy).chunks_exact(pixels)) {
+        let places: Vec<Place> = index.iter().map(|&from| locate(from as usize, &counts)).collect();
+        if let Some(first) = aligned(&places) {
+            let Some(dx) = &mut parts[first.part] else { continue };
+            for (dx, dy) in dx[first.channel / LANES * pixels..][..pixels].iter_mut().zip(dy) {
                 dx[..index.len()].iter_mut().zip(dy).for_each(|(dx, dy)| *dx += dy);
             }
             continue;
         }
-        for (lane, &from) in index.iter().enumerate() {
-            let (block, from) = (from as usize / LANES, from as usize % LANES);
-            for (dx, dy) in dx[block * pixels..(block + 1) * pixels].iter_mut().zip(dy) {
-                dx[from] += dy[lane];
+        for (lane, place) in places.iter().enumerate() {
+            let Some(dx) = &mut parts[place.part] else { continue };
+            for (dx, dy) in dx[place.channel / LANES * pixels..][..pixels].iter_mut().zip(dy) {
+                dx[place.channel % LANES] += dy[lane];
             }
         }
     }
-}
-
-/// The gradients of [`concat`](crate::concat)'s parts from `dy`, that of its result; `parts` are (gradient, channels).
-pub fn concat_gradient(dy: &[f32], pixels: usize, parts: &mut [(&mut [f32], usize)]) {
-    let dy = vectors(dy);
-    let mut first = 0;
-    for (part, channels) in parts {
-        assert_eq!(part.len(), channels.div_ceil(LANES) * pixels * LANES);
-        for (block, part) in vectors_mut(part).chunks_exact_mut(pixels).enumerate() {
-            let start = first + block * LANES;
-            let count = LANES.min(*channels - block * LANES);
-            // Sixteen channels of the result are in one block, or at the end of one and the start of the next.
-            let (low, shift) = (start / LANES, start % LANES);
-            let in_low = count.min(LANES - shift);
-            for (pixel, part) in part.iter_mut().enumerate() {
-                *part = [0.0; LANES];
-                part[..in_low].copy_from_slice(&dy[low * pixels + pixel][shift..shift + in_low]);
-                if in_low < count {
-                    part[in_low..count].copy_from_slice(&dy[(low + 1) * pixels + pixel][..count - in_low]);
-                }
-            }
-        }
-        first += *channels;
-    }
-    assert_eq!(dy.len(), first.div_ceil(LANES) * pixels);
 }
 
 /// The gradient of [`channel_conv`](crate::channel_conv)'s input.

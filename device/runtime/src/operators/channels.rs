@@ -6,32 +6,41 @@ use clr_kernels::{
     channel_conv, channel_conv_gradient, channel_conv_outputs, gather_channels, gather_channels_gradient,
     softmax_groups, softmax_groups_gradient,
 };
+use clr_onnx::Shape;
 
 use super::{Backward, Context, Operator, Reads};
 
-/// Output channel `c` is input channel `index[c]`.
+/// Output channel `c` is channel `index[c]` of the inputs, one after another.
 #[derive(Debug)]
 pub(super) struct Gather {
     index: Arc<[u32]>,
+    /// Channels of each input.
+    channels: Vec<usize>,
     pixels: usize,
 }
 
 impl Gather {
-    pub(super) fn new(index: &Arc<[u32]>, pixels: usize) -> Self {
+    pub(super) fn new(index: &Arc<[u32]>, inputs: &[Shape], pixels: usize) -> Self {
         let index = Arc::clone(index);
-        Self { index, pixels }
+        let channels = inputs.iter().map(|shape| shape.channels()).collect();
+        Self {
+            index,
+            channels,
+            pixels,
+        }
     }
 }
 
 impl Operator for Gather {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        gather_channels(inputs[0], &self.index, self.pixels, out);
+        let parts: Vec<(&[f32], usize)> = inputs.iter().copied().zip(self.channels.iter().copied()).collect();
+        gather_channels(&parts, &self.index, self.pixels, out);
     }
 
     fn backward(&self, step: Backward<'_>) {
-        if let Some(Some(dx)) = step.dx.first_mut() {
-            gather_channels_gradient(step.dy, &self.index, self.pixels, dx);
-        }
+        let dx = step.dx.iter_mut().map(Option::as_deref_mut);
+        let mut parts: Vec<(Option<&mut [f32]>, usize)> = dx.zip(self.channels.iter().copied()).collect();
+        gather_channels_gradient(step.dy, &self.index, self.pixels, &mut parts);
     }
 }
 

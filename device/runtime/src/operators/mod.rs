@@ -4,7 +4,6 @@ pub(crate) mod activation;
 mod affine;
 mod binary;
 mod channels;
-mod concat;
 mod dense;
 mod layout;
 mod normalisation;
@@ -127,6 +126,7 @@ pub(crate) fn prepare(
                 activation::Activate::of(*activation).ok_or_else(|| unsupported(no_activation(*activation)))?;
             Box::new(binary::Add::new([inputs[0], inputs[1]], activation, context))
         }
+        StepOp::Gather { index } => Box::new(channels::Gather::new(index, inputs, plane(output) / LANES)),
         StepOp::Node(op) => match op {
             Op::Activation(kind) => {
                 let activation =
@@ -135,8 +135,6 @@ pub(crate) fn prepare(
             }
             Op::PRelu { slope } => Box::new(prelu::PRelu::new(slope.data(), plane(output), context)),
             Op::Mul => Box::new(binary::Mul::new([inputs[0], inputs[1]], context)),
-            Op::Concat => Box::new(concat::Concat::new(inputs, plane(output) / LANES)),
-            Op::GatherChannels { index } => Box::new(channels::Gather::new(index, plane(output) / LANES)),
             Op::ChannelConv { kernel, bias, pads } => Box::new(channels::ChannelConv::new(
                 kernel.data(),
                 *bias,

@@ -141,7 +141,16 @@ fn execute(step: &Step, inputs: &[&Tensor]) -> Result<Tensor> {
                 x.broadcast_mul(y)?
             }
         }
-        StepKind::Concat => Tensor::cat(inputs, 1)?,
+        StepKind::Gather(index) => {
+            let joined = match inputs {
+                [one] => (*one).clone(),
+                several => Tensor::cat(several, 1)?,
+            };
+            match index {
+                Some(index) => joined.contiguous()?.index_select(index, 1)?,
+                None => joined,
+            }
+        }
         StepKind::MaxPool(pool) => ops::max_pool(x, pool)?,
         StepKind::AveragePool(pool) => ops::average_pool(x, pool)?,
         StepKind::GlobalAveragePool => ops::global_average_pool(x)?,

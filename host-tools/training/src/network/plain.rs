@@ -8,8 +8,6 @@ use clr_onnx::{Op, PadMode, Taps};
 
 /// An operator with its frozen tensors.
 pub(crate) enum Plain {
-    /// The input channel of every output channel, u32 `[C]`.
-    GatherChannels(Tensor),
     /// Every `step`-th of `size` rows and columns from `start` on.
     Crop {
         start: [usize; 2],
@@ -78,7 +76,6 @@ impl Plain {
     /// Returns the operator in candle; `None` for one that is not written here.
     pub(crate) fn new(op: &Op, device: &Device) -> Result<Option<Self>> {
         Ok(Some(match op {
-            Op::GatherChannels { index } => Self::GatherChannels(Tensor::from_slice(index, index.len(), device)?),
             Op::Crop { start, size, step } => Self::Crop {
                 start: *start,
                 size: *size,
@@ -115,7 +112,6 @@ impl Plain {
     /// Computes the operator's result.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::GatherChannels(index) => x.index_select(index, 1),
             Self::Crop { start, size, step } => {
                 let places = |axis: usize| (0..size[axis]).map(|at| start[axis] + at * step[axis]).collect();
                 select(&select(x, 2, places(0))?, 3, places(1))

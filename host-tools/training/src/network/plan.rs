@@ -27,7 +27,8 @@ pub(crate) enum StepKind {
         activation: Option<Activation>,
     },
     Mul,
-    Concat,
+    /// Joins the inputs, then takes channels of them, if not all in their order.
+    Gather(Option<Tensor>),
     MaxPool(Pool),
     AveragePool(Pool),
     GlobalAveragePool,
@@ -88,6 +89,12 @@ impl Plan {
                     activation,
                 },
                 StepOp::Add { activation } => StepKind::Add { activation },
+                StepOp::Gather { index } => {
+                    let channels: usize = step.inputs.iter().map(|input| program.shapes[input.0].channels()).sum();
+                    let all = index.len() == channels && (0..).zip(&*index).all(|(at, &from)| at == from);
+                    let index = (!all).then(|| Tensor::from_slice(&index, index.len(), device));
+                    StepKind::Gather(index.transpose()?)
+                }
                 StepOp::Node(op) => node(&step.name, &op, device)?,
                 _ => return Err(node_error(&step.name, "the training network does not know this step")),
             };
@@ -116,7 +123,6 @@ fn node(name: &str, op: &Op, device: &Device) -> Result<StepKind> {
         Op::Activation(activation) => StepKind::Activation(*activation),
         Op::PRelu { slope } => StepKind::PRelu(vector(slope)?),
         Op::Mul => StepKind::Mul,
-        Op::Concat => StepKind::Concat,
         Op::MaxPool(pool) => StepKind::MaxPool(*pool),
         Op::AveragePool(pool) => StepKind::AveragePool(*pool),
         Op::GlobalAveragePool => StepKind::GlobalAveragePool,

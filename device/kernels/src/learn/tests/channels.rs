@@ -1,8 +1,8 @@
 //! Moving and mixing channels, and the layouts.
 
 use crate::{
-    LANES, Level, block_planes, channel_conv, channel_conv_gradient, channel_conv_outputs, concat_gradient, dense,
-    dense_gradient, gather_channels, gather_channels_gradient,
+    LANES, Level, block_planes, channel_conv, channel_conv_gradient, channel_conv_outputs, dense, dense_gradient,
+    gather_channels, gather_channels_gradient,
     proof::{planes, poisoned, prove},
     softmax_groups, softmax_groups_gradient,
     tests::Random,
@@ -32,12 +32,12 @@ fn gathered_channels_and_their_gradient_equal_their_definition() {
                 },
                 &|_, x| {
                     let mut y = vec![f32::NAN; index.len().div_ceil(LANES) * pixels * LANES];
-                    gather_channels(x, &index, pixels, &mut y);
+                    gather_channels(&[(x, channels)], &index, pixels, &mut y);
                     y
                 },
                 &|_, x, dy| {
                     let mut dx = vec![f32::NAN; x.len()];
-                    gather_channels_gradient(dy, &index, pixels, &mut dx);
+                    gather_channels_gradient(dy, &index, pixels, &mut [(Some(&mut dx), channels)]);
                     dx
                 },
             );
@@ -56,12 +56,13 @@ fn a_concatenations_gradient_is_cut_where_its_parts_meet() {
             .iter()
             .map(|count| vec![f32::NAN; count.div_ceil(LANES) * pixels * LANES])
             .collect();
-        let mut parts: Vec<(&mut [f32], usize)> = gradients
+        let mut parts: Vec<(Option<&mut [f32]>, usize)> = gradients
             .iter_mut()
             .zip(&counts)
-            .map(|(part, count)| (&mut part[..], *count))
+            .map(|(part, count)| (Some(&mut part[..]), *count))
             .collect();
-        concat_gradient(&poisoned(&dy, [total, 1, pixels]), pixels, &mut parts);
+        let index: Vec<u32> = (0..total as u32).collect();
+        gather_channels_gradient(&poisoned(&dy, [total, 1, pixels]), &index, pixels, &mut parts);
         let got: Vec<f32> = gradients
             .iter()
             .zip(&counts)
