@@ -143,9 +143,12 @@ impl Executable {
                 }
             }
         }
-        let features = tape.images.iter_mut().map(|record| match keep {
-            true => self.copy_features(&record.values),
-            false => self.take_features(&mut record.values, memory),
+        let features = tape.images.iter_mut().map(|record| {
+            if keep {
+                self.copy_features(&record.values)
+            } else {
+                self.take_features(&mut record.values, memory)
+            }
         });
         tape.features = features.collect();
         tape
