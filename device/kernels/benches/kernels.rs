@@ -3,8 +3,8 @@
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use clr_kernels::{
-    AFFINE_PARAMETERS, Arena, Bounds, ConvGradient, Form, LANES, Level, PackedConv, Post, Site, Smooth, activate,
-    clr_gradient,
+    AFFINE_PARAMETERS, Arena, Bounds, ConvGradient, Form, LANES, LayerNorm, Level, PackedConv, Post, Site, Smooth,
+    activate, clr_gradient, layer_norm,
 };
 use clr_onnx::{Conv, Padding, Tensor};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -76,6 +76,21 @@ fn convolutions(c: &mut Criterion) {
     }
 }
 
+fn norms(c: &mut Criterion) {
+    let x = values(96 * 56 * 56);
+    let (scale, bias) = (values(96), values(96));
+    let norm = LayerNorm {
+        channels: 96,
+        scale: &scale,
+        bias: &bias,
+        epsilon: 1e-6,
+    };
+    let mut y = x.clone();
+    c.bench_function("layer norm of 96 at 56", |b| {
+        b.iter(|| layer_norm(Level::detect(), &norm, black_box(&x), &mut y));
+    });
+}
+
 fn activations(c: &mut Criterion) {
     for (name, smooth) in [
         ("SiLU of 16384", Smooth::Silu),
@@ -132,5 +147,5 @@ fn quick() -> Criterion {
         .without_plots()
 }
 
-criterion_group! { name = benches; config = quick(); targets = convolutions, activations, gradients }
+criterion_group! { name = benches; config = quick(); targets = convolutions, norms, activations, gradients }
 criterion_main!(benches);

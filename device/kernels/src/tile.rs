@@ -44,6 +44,8 @@ pub(crate) struct Tile {
     pub x_pixel: usize,
     /// From one output block's weights to the next one's.
     pub w_block: usize,
+    /// From these weights to those that are read after them, which are fetched meanwhile.
+    pub w_next: usize,
     /// Bounds of the activation.
     pub low: f32,
     /// Bounds of the activation.
@@ -113,6 +115,7 @@ impl<const OB: usize, const PX: usize, const STEP: usize> Kernel for Sums<'_, OB
                             let mut weights = [s.zero(); OB];
                             for o in 0..OB {
                                 weights[o] = load(w.add(o * t.w_block));
+                                s.prefetch(w.wrapping_add(o * t.w_block + t.w_next));
                             }
                             for p in 0..PX {
                                 let value = s.splat(*x.add(p * step + lane));

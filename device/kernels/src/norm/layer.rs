@@ -50,44 +50,28 @@ struct Part {
     blocks: usize,
 }
 
-/// A vector of a value.
-#[derive(Clone, Copy)]
-struct Place {
-    block: usize,
-    /// Counted from the part's first.
-    pixel: usize,
-    at: usize,
-    /// Whether only the first `last` lanes count.
-    cut: bool,
-}
-
 impl Part {
-    /// Calls `each` with every place of the part's `P` pixels, block by block. The compiler knows all but the block.
+    /// The place of a pixel of the part in `block`.
     #[inline(always)]
-    fn walk<const P: usize>(self, mut each: impl FnMut(Place)) {
-        let full = self.blocks - usize::from(self.last < LANES);
-        let mut block = |block: usize, cut: bool| {
-            for pixel in 0..P {
-                let at = block * self.pixels + self.first + pixel;
-                each(Place { block, pixel, at, cut });
-            }
-        };
-        for index in 0..full {
-            block(index, false);
-        }
-        if full < self.blocks {
-            block(full, true);
-        }
+    fn at(self, block: usize, pixel: usize) -> usize {
+        block * self.pixels + self.first + pixel
     }
 
-    /// The sixteen channels at a place, `beyond` where they do not count.
+    /// Whether only the first `last` lanes of a block count.
     #[inline(always)]
-    fn load<S: Simd>(self, s: S, x: &[[f32; LANES]], place: Place, beyond: f32) -> S::Vector {
-        if !place.cut {
-            return s.load(&x[place.at]);
+    fn is_cut(self, block: usize) -> bool {
+        block + 1 == self.blocks && self.last < LANES
+    }
+
+    /// The sixteen channels at a pixel of the part, `beyond` where they do not count.
+    #[inline(always)]
+    fn load<S: Simd>(self, s: S, x: &[[f32; LANES]], block: usize, pixel: usize, beyond: f32) -> S::Vector {
+        let x = &x[self.at(block, pixel)];
+        if !self.is_cut(block) {
+            return s.load(x);
         }
         let mut lanes = [beyond; LANES];
-        lanes[..self.last].copy_from_slice(&x[place.at][..self.last]);
+        lanes[..self.last].copy_from_slice(&x[..self.last]);
         s.load(&lanes)
     }
 
@@ -100,24 +84,34 @@ impl Part {
         x: &[[f32; LANES]],
     ) -> ([f32; P], [f32; P]) {
         let channels = norm.channels as f32;
+        let (mut mean, mut share) = ([0.0; P], [0.0; P]);
         let mut sums = [s.zero(); P];
-        self.walk::<P>(|place| sums[place.pixel] = sums[place.pixel].add(self.load(s, x, place, 0.0)));
-        let mean = sums.map(|sum| total(sum) / channels);
+        for block in 0..self.blocks {
+            for pixel in 0..P {
+                sums[pixel] = sums[pixel].add(self.load(s, x, block, pixel, 0.0));
+            }
+        }
+        for pixel in 0..P {
+            mean[pixel] = total(sums[pixel].lanes()) / channels;
+        }
         let mut squares = [s.zero(); P];
-        self.walk::<P>(|place| {
-            let mean = mean[place.pixel];
-            let apart = self.load(s, x, place, mean).sub(s.splat(mean));
-            squares[place.pixel] = squares[place.pixel].fma(apart, apart);
-        });
-        let variance = squares.map(|sum| total(sum) / channels);
-        (mean, variance.map(|variance| 1.0 / (variance + norm.epsilon).sqrt()))
+        for block in 0..self.blocks {
+            for pixel in 0..P {
+                let apart = self.load(s, x, block, pixel, mean[pixel]).sub(s.splat(mean[pixel]));
+                squares[pixel] = squares[pixel].fma(apart, apart);
+            }
+        }
+        for pixel in 0..P {
+            let variance = total(squares[pixel].lanes()) / channels;
+            share[pixel] = 1.0 / (variance + norm.epsilon).sqrt();
+        }
+        (mean, share)
     }
 }
 
 /// The sum of the lanes.
 #[inline(always)]
-fn total(vector: impl Vector) -> f32 {
-    let lanes = vector.lanes();
+fn total(lanes: [f32; LANES]) -> f32 {
     let eight: [f32; 8] = std::array::from_fn(|lane| lanes[lane] + lanes[lane + 8]);
     let four: [f32; 4] = std::array::from_fn(|lane| eight[lane] + eight[lane + 4]);
     (four[0] + four[2]) + (four[1] + four[3])
@@ -169,13 +163,14 @@ impl OnPart for Forward<'_> {
         let (x, out) = (vectors(self.x), vectors_mut(self.out));
         let (scale, bias) = (vectors(self.norm.scale), vectors(self.norm.bias));
         let (mean, share) = part.statistics::<S, P>(s, self.norm, x);
-        part.walk::<P>(|place| {
-            let apart = part.load(s, x, place, 0.0).sub(s.splat(mean[place.pixel]));
-            let normal = apart.mul(s.splat(share[place.pixel]));
-            s.load(&bias[place.block])
-                .fma(normal, s.load(&scale[place.block]))
-                .store(&mut out[place.at]);
-        });
+        for block in 0..part.blocks {
+            let (scale, bias) = (s.load(&scale[block]), s.load(&bias[block]));
+            for pixel in 0..P {
+                let apart = part.load(s, x, block, pixel, 0.0).sub(s.splat(mean[pixel]));
+                let normal = apart.mul(s.splat(share[pixel]));
+                bias.fma(normal, scale).store(&mut out[part.at(block, pixel)]);
+            }
+        }
     }
 }
 
@@ -200,31 +195,38 @@ impl OnPart for Gradient<'_> {
         let scale = vectors(self.norm.scale);
         let channels = self.norm.channels as f32;
         let (mean, share) = part.statistics::<S, P>(s, self.norm, x);
-        // Zero where a channel does not count.
-        let normal = |place: Place| {
-            let mean = mean[place.pixel];
-            let apart = part.load(s, x, place, mean).sub(s.splat(mean));
-            apart.mul(s.splat(share[place.pixel]))
-        };
-        // With g = dy · scale: dx = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + epsilon).
+        // With g = dy · scale: dx = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + epsilon); x̂ is zero where a channel does
+        // not count.
         let mut sums = [[s.zero(); 2]; P];
-        part.walk::<P>(|place| {
-            let g = part.load(s, dy, place, 0.0).mul(s.load(&scale[place.block]));
-            let [of_g, of_product] = sums[place.pixel];
-            sums[place.pixel] = [of_g.add(g), of_product.fma(g, normal(place))];
-        });
-        let means = sums.map(|sums| sums.map(|sum| total(sum) / channels));
-        part.walk::<P>(|place| {
-            let g = part.load(s, dy, place, 0.0).mul(s.load(&scale[place.block]));
-            let [of_g, of_product] = means[place.pixel].map(|mean| s.splat(-mean));
-            let dx = g
-                .add(of_g)
-                .fma(normal(place), of_product)
-                .mul(s.splat(share[place.pixel]));
-            dx.store(&mut dy[place.at]);
-            if place.cut {
-                dy[place.at][part.last..].fill(0.0);
+        for block in 0..part.blocks {
+            let scale = s.load(&scale[block]);
+            for pixel in 0..P {
+                let g = part.load(s, dy, block, pixel, 0.0).mul(scale);
+                let apart = part.load(s, x, block, pixel, mean[pixel]).sub(s.splat(mean[pixel]));
+                let [of_g, of_product] = sums[pixel];
+                sums[pixel] = [of_g.add(g), of_product.fma(g, apart.mul(s.splat(share[pixel])))];
             }
-        });
+        }
+        let mut means = [[0.0; 2]; P];
+        for pixel in 0..P {
+            for of in 0..2 {
+                means[pixel][of] = -total(sums[pixel][of].lanes()) / channels;
+            }
+        }
+        for block in 0..part.blocks {
+            let scale = s.load(&scale[block]);
+            for pixel in 0..P {
+                let share = s.splat(share[pixel]);
+                let g = part.load(s, dy, block, pixel, 0.0).mul(scale);
+                let apart = part.load(s, x, block, pixel, mean[pixel]).sub(s.splat(mean[pixel]));
+                let [of_g, of_product] = means[pixel];
+                let sum = g.add(s.splat(of_g)).fma(apart.mul(share), s.splat(of_product));
+                let dx = &mut dy[part.at(block, pixel)];
+                sum.mul(share).store(dx);
+                if part.is_cut(block) {
+                    dx[part.last..].fill(0.0);
+                }
+            }
+        }
     }
 }

@@ -111,6 +111,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn zero(self) -> Self::Vector {
         self.splat(0.0)
     }
+    /// Asks for the cache line at `from`, which need not be valid, to be brought into the second cache.
+    #[inline(always)]
+    fn prefetch(self, from: *const f32) {
+        let _ = from;
+    }
     /// Runs `kernel` in a function that is compiled for the instruction set.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 }

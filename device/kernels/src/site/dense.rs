@@ -108,6 +108,7 @@ impl Site {
                             x_tap: conv.dilation[1] * lanes,
                             x_pixel: conv.stride[1] * lanes,
                             w_block,
+                            w_next: count * w_block,
                             low: self.bounds.low,
                             high: self.bounds.high,
                         };

@@ -197,6 +197,7 @@ impl Site {
                             x_tap: 0,
                             x_pixel: LANES,
                             w_block,
+                            w_next: inputs * LANES,
                             low: f32::NEG_INFINITY,
                             high: f32::INFINITY,
                         };
