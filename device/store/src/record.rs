@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Damage,
     sealed,
-    state::{Held, Reverted, TaskState},
+    state::{StoredAdapter, Reverted, TaskState},
 };
 
 /// Digests that are remembered. Older ones are still refused by the floor, as a downgrade instead of a replay.
@@ -54,14 +54,14 @@ impl Record {
     }
 
     /// An adapter comes in on trial.
-    pub(crate) fn admit(&mut self, held: Held) {
+    pub(crate) fn admit(&mut self, held: StoredAdapter) {
         self.state.admit(held);
         if !held.tuned {
             self.remember(&held);
         }
     }
 
-    pub(crate) fn remember(&mut self, held: &Held) {
+    pub(crate) fn remember(&mut self, held: &StoredAdapter) {
         self.known.retain(|known| *known != held.digest);
         self.known.push(held.digest);
         let excess = self.known.len().saturating_sub(KNOWN);
@@ -96,10 +96,10 @@ fn whole<'a, T: Deserialize<'a>>(contents: &'a [u8]) -> Result<T, Damage> {
 #[derive(Serialize, Deserialize)]
 struct First {
     task: String,
-    confirmed: Option<Held>,
-    trial: Option<(Held, u32)>,
-    last_good: Option<Held>,
-    restore: Option<Held>,
+    confirmed: Option<StoredAdapter>,
+    trial: Option<(StoredAdapter, u32)>,
+    last_good: Option<StoredAdapter>,
+    restore: Option<StoredAdapter>,
     floor: u64,
     reverted: Option<Reverted>,
     known: Vec<Digest>,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// An adapter that the store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct StoredAdapter {
     /// SHA-256 of the file, its name in the store.
     pub digest: Digest,
     /// The publisher's version.
@@ -22,7 +22,7 @@ pub struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnTrial {
     /// The adapter.
-    pub held: Held,
+    pub held: StoredAdapter,
     /// How often a program ended uncleanly after the adapter had been put to use.
     pub unclean: u32,
     /// Whether it answers frames now: set before its first frame, cleared at a clean end. Found set at a start, the end before was unclean.
@@ -48,7 +48,7 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reverted {
     /// The adapter.
-    pub held: Held,
+    pub held: StoredAdapter,
     /// Why, in words; at most 512 bytes.
     pub reason: String,
     /// When, in seconds since 1970, if the device knew the time.
@@ -61,13 +61,13 @@ pub struct TaskState {
     /// The task's name.
     pub task: String,
     /// The adapter that proved itself; it serves unless one is on trial.
-    pub confirmed: Option<Held>,
+    pub confirmed: Option<StoredAdapter>,
     /// The adapter on trial.
     pub trial: Option<OnTrial>,
     /// The adapter that served before the confirmed one.
-    pub last_good: Option<Held>,
+    pub last_good: Option<StoredAdapter>,
     /// The publisher's original of the device-tuned adapter that is confirmed or the last good one.
-    pub restore: Option<Held>,
+    pub restore: Option<StoredAdapter>,
     /// The highest version of a publisher that was ever admitted here, failed trials excepted. A received file must be above it.
     pub floor: u64,
     /// The last adapter that was taken out of service.
@@ -98,7 +98,7 @@ impl TaskState {
     }
 
     /// An adapter comes in on trial, in place of the one on trial before. The floor rises here.
-    pub(crate) fn admit(&mut self, held: Held) {
+    pub(crate) fn admit(&mut self, held: StoredAdapter) {
         let floor_before = self.floor;
         if !held.tuned {
             self.floor = self.floor.max(held.version);
@@ -119,9 +119,9 @@ impl TaskState {
     }
 
     /// The adapters that may serve, in the order in which they are to be tried.
-    pub(crate) fn candidates(&self) -> impl Iterator<Item = Held> + use<> {
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = StoredAdapter> + use<> {
         let trial = self.trial.map(|trial| trial.held);
-        let mut seen: Vec<Held> = Vec::new();
+        let mut seen: Vec<StoredAdapter> = Vec::new();
         for held in [trial, self.confirmed, self.last_good, self.restore]
             .into_iter()
             .flatten()
@@ -134,12 +134,12 @@ impl TaskState {
     }
 
     /// Whether an adapter is kept for this task.
-    pub(crate) fn holds(&self, digest: &Digest) -> Option<Held> {
+    pub(crate) fn holds(&self, digest: &Digest) -> Option<StoredAdapter> {
         self.candidates().find(|held| held.digest == *digest)
     }
 
     /// The trial passed. `keep_last_good`: the adapter that served so far is damaged and no good to fall back to.
-    pub(crate) fn confirm(&mut self, keep_last_good: bool) -> Result<Held, Nothing> {
+    pub(crate) fn confirm(&mut self, keep_last_good: bool) -> Result<StoredAdapter, Nothing> {
         let held = self.trial.take().ok_or(Nothing)?.held;
         let before = self.confirmed.replace(held);
         if held.tuned {
@@ -158,7 +158,7 @@ impl TaskState {
     }
 
     /// The trial failed. Nothing else lowers the floor, and only if no higher version came in since.
-    pub(crate) fn revert(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
+    pub(crate) fn revert(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         let OnTrial { held, floor_before, .. } = self.trial.take().ok_or(Nothing)?;
         if !held.tuned && self.floor == held.version {
             self.floor = floor_before;
@@ -168,7 +168,7 @@ impl TaskState {
     }
 
     /// Back to what served before: the trial ends, or the confirmed adapter and the last good one change places.
-    pub(crate) fn roll_back(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
+    pub(crate) fn roll_back(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         if self.trial.is_some() {
             return self.revert(reason, at);
         }
@@ -182,7 +182,7 @@ impl TaskState {
     }
 
     /// As a rollback, but what was taken out of service is not kept.
-    pub(crate) fn mark_bad(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
+    pub(crate) fn mark_bad(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         if self.trial.is_some() {
             return self.revert(reason, at);
         }
@@ -196,7 +196,7 @@ impl TaskState {
     }
 
     /// Back to the publisher's original: a tuned adapter on trial is dropped, and a confirmed one changes places with the original.
-    pub(crate) fn restore(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
+    pub(crate) fn restore(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         let trial = self.trial.filter(|trial| trial.held.tuned && self.confirmed.is_some());
         let original = self
             .restore
@@ -216,7 +216,7 @@ impl TaskState {
         Ok(taken)
     }
 
-    fn note(&mut self, held: Held, reason: &str, at: Option<u64>) {
+    fn note(&mut self, held: StoredAdapter, reason: &str, at: Option<u64>) {
         let mut end = reason.len().min(REASON_BYTES);
         while !reason.is_char_boundary(end) {
             end -= 1;
@@ -227,7 +227,7 @@ impl TaskState {
 
     /// A restore point is of use as long as a tuned adapter is confirmed or the last good one.
     fn tidy(&mut self) {
-        let tuned = |held: &Option<Held>| held.is_some_and(|held| held.tuned);
+        let tuned = |held: &Option<StoredAdapter>| held.is_some_and(|held| held.tuned);
         if !tuned(&self.confirmed) && !tuned(&self.last_good) {
             self.restore = None;
         }

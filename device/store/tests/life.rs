@@ -1,12 +1,12 @@
 //! What an adapter goes through: trial, confirmation, rollback, tuning, removal.
 
 use clr_adapters::Digest;
-use clr_store::{Filed, Held, Progress, Start, Store, StoreError, TaskState};
+use clr_store::{Filed, StoredAdapter, Progress, Start, Store, StoreError, TaskState};
 
 use crate::world::{NOW, assert_tidy, confirmed, confirmed_tuned, file, fresh, tuned};
 
 /// Version and revision of an adapter.
-fn name(held: Option<Held>) -> Option<(u64, u32)> {
+fn name(held: Option<StoredAdapter>) -> Option<(u64, u32)> {
     held.map(|held| (held.version, held.revision))
 }
 

@@ -53,7 +53,7 @@ fn act(store: &Store, task: &str, action: Action) -> bool {
 
 /// The store's state in the model's terms.
 fn read(store: &Store, model: &Model) -> Model {
-    let name = |held: clr_store::Held| (held.version, held.revision);
+    let name = |held: clr_store::StoredAdapter| (held.version, held.revision);
     let mut read = Model::default();
     for task in model.tasks.keys() {
         let state = store.task(task).ok();

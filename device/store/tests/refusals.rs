@@ -93,7 +93,7 @@ fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_i
 
 #[test]
 fn what_was_taken_out_by_hand_may_be_pushed_again_and_nothing_older() {
-    type ByHand = fn(&Store) -> Result<clr_store::Held, StoreError>;
+    type ByHand = fn(&Store) -> Result<clr_store::StoredAdapter, StoreError>;
     let ways: [ByHand; 2] = [
         |store| store.mark_bad("birds", NOW),
         |store| store.rollback("birds", NOW),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use clr_adapters::{Digest, Header, Provenance, PublicKey, Refusal, Trial, decode};
-use clr_store::{Held, OnTrial, Serving, Start, StoreError};
+use clr_store::{StoredAdapter, OnTrial, Serving, Start, StoreError};
 use clr_switching::Changing as ChangingOf;
 
 use super::{Runtime, lock, owed::Owed, stamp, with_causes};
@@ -201,7 +201,7 @@ impl Runtime {
         changing: &Changing<'_>,
         resident: ResidentAdapter,
         header: &Header,
-        held: Held,
+        held: StoredAdapter,
         signer: Option<PublicKey>,
         trial: Option<OnTrial>,
     ) {
@@ -236,7 +236,7 @@ impl Runtime {
         Ok(())
     }
 
-    fn load_held(&self, changing: &Changing<'_>, held: Held) -> Result<(), DaemonError> {
+    fn load_held(&self, changing: &Changing<'_>, held: StoredAdapter) -> Result<(), DaemonError> {
         let decoded =
             decode(&self.store.file(&held.digest)?).map_err(|error| DaemonError::Store(Refusal::from(error).into()))?;
         let signer = decoded.signature.map(|signature| signature.key);

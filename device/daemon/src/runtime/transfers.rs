@@ -1,7 +1,7 @@
 //! Transfers from hosts: adapters, differences, labelled images.
 
 use clr_adapters::{Digest, delta};
-use clr_store::{Filed, Held, Installed, StoreError};
+use clr_store::{Filed, StoredAdapter, Installed, StoreError};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
 use super::{Runtime, failure, lock, now, resident::Changing, stamp, with_causes};
@@ -120,7 +120,7 @@ impl Runtime {
         }
     }
 
-    fn committed(&self, task: &str, held: Held) -> Committed {
+    fn committed(&self, task: &str, held: StoredAdapter) -> Committed {
         let frames = self.detail(task, |detail| {
             let trial = detail.trial.as_ref().filter(|_| detail.digest == held.digest);
             trial.map_or(0, TrialRun::left)

@@ -9,7 +9,7 @@ use crate::{
     atomic::Failure,
     error::StoreError,
     record::Record,
-    state::{Held, OnTrial, Progress, TaskState},
+    state::{StoredAdapter, OnTrial, Progress, TaskState},
 };
 
 /// Unclean ends that a trial survives, less one: at the third it is over.
@@ -31,7 +31,7 @@ pub enum Start {
     /// That happened too often, and this adapter is out.
     Reverted {
         /// The adapter.
-        held: Held,
+        held: StoredAdapter,
     },
 }
 
@@ -99,7 +99,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoTrial`] if another or none is on trial; [`StoreError::NoSuchTask`], [`StoreError::Io`].
-    pub fn confirm(&self, task: &str, digest: &Digest) -> Result<Held, StoreError> {
+    pub fn confirm(&self, task: &str, digest: &Digest) -> Result<StoredAdapter, StoreError> {
         let mut writer = self.writer();
         self.check_trial(task, digest)?;
         self.confirm_trial(&mut writer, task)
@@ -109,7 +109,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::confirm`].
-    pub fn revert(&self, task: &str, digest: &Digest, reason: &str, now: Option<u64>) -> Result<Held, StoreError> {
+    pub fn revert(&self, task: &str, digest: &Digest, reason: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let on_trial = record.is_on_trial(digest);
             let held = if on_trial {
@@ -137,7 +137,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NothingToRollBack`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
-    pub fn mark_bad(&self, task: &str, now: Option<u64>) -> Result<Held, StoreError> {
+    pub fn mark_bad(&self, task: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let held = record.state.mark_bad("marked bad by hand", now);
             held.map_err(|_| StoreError::NothingToRollBack { task: task.to_owned() })
@@ -149,7 +149,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NothingToRollBack`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
-    pub fn rollback(&self, task: &str, now: Option<u64>) -> Result<Held, StoreError> {
+    pub fn rollback(&self, task: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let held = record.state.roll_back("rolled back by hand", now);
             held.map_err(|_| StoreError::NothingToRollBack { task: task.to_owned() })
@@ -160,7 +160,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NothingToRestore`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
-    pub fn restore(&self, task: &str, now: Option<u64>) -> Result<Held, StoreError> {
+    pub fn restore(&self, task: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let held = record
                 .state
@@ -196,7 +196,7 @@ impl Store {
         Err(StoreError::NoTrial { task: task.to_owned() })
     }
 
-    fn confirm_trial(&self, writer: &mut Writer, task: &str) -> Result<Held, StoreError> {
+    fn confirm_trial(&self, writer: &mut Writer, task: &str) -> Result<StoredAdapter, StoreError> {
         let mut record = Record::clone(self.snapshot().record(task)?);
         // A damaged adapter is nothing to fall back to: then the last good one stays.
         let TaskState { confirmed, .. } = record.state;

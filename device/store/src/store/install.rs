@@ -9,7 +9,7 @@ use crate::{
     atomic::{self, Failure},
     error::StoreError,
     record::Record,
-    state::{Held, TaskState},
+    state::{StoredAdapter, TaskState},
 };
 
 /// An adapter that was taken in.
@@ -19,7 +19,7 @@ pub struct Installed {
     /// Its task.
     pub task: String,
     /// The adapter.
-    pub held: Held,
+    pub held: StoredAdapter,
     /// It was there already, and nothing has changed; damaged bytes of it were replaced.
     pub already: bool,
 }
@@ -91,7 +91,7 @@ impl Store {
 
     /// The task in which an adapter is on trial or confirmed: it need not be sent again.
     #[must_use]
-    pub fn in_force(&self, digest: &Digest) -> Option<(String, Held)> {
+    pub fn in_force(&self, digest: &Digest) -> Option<(String, StoredAdapter)> {
         self.snapshot().records.values().find_map(|record| {
             let state = &record.state;
             let held = [state.trial.map(|trial| trial.held), state.confirmed];
@@ -137,7 +137,7 @@ impl Store {
             Some(record) => Record::clone(record),
             None => Record::new(&task),
         };
-        let held = Held {
+        let held = StoredAdapter {
             digest,
             version: header.version,
             revision: header.revision,

@@ -35,7 +35,7 @@ use crate::{
     record::{self, Record},
     sealed,
     staging::Staging,
-    state::{Held, TaskState},
+    state::{StoredAdapter, TaskState},
     storage::{EntryKind, Storage, StorageLock, read_whole},
     verify::Problem,
     written,
@@ -253,7 +253,7 @@ impl Store {
         // An older copy that is left may name adapters that the record does not name any more.
         if result.is_ok() && mirrored {
             let after = self.snapshot();
-            let dropped = |held: Held| !after.is_referenced(&held.digest);
+            let dropped = |held: StoredAdapter| !after.is_referenced(&held.digest);
             if before.is_some_and(|before| before.state.candidates().any(dropped)) {
                 self.sweep(&after);
             }

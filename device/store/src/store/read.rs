@@ -7,7 +7,7 @@ use clr_adapters::{AUTO, Admitted, Decoded, Digest, Signature};
 use super::{Snapshot, Store, adapter_path};
 use crate::{
     error::StoreError,
-    state::{Held, TaskState},
+    state::{StoredAdapter, TaskState},
     verify::{Problem, ProblemKind},
 };
 
@@ -21,7 +21,7 @@ pub struct Serving {
     /// The adapter.
     pub decoded: Decoded,
     /// What the store knows of it; `held.digest` names it.
-    pub held: Held,
+    pub held: StoredAdapter,
     /// Whether it is on trial.
     pub trial: bool,
     /// Who signed it, verified.
@@ -127,7 +127,7 @@ impl Store {
     }
 
     /// Reads an adapter and compares it with its name.
-    pub(crate) fn read_adapter(&self, held: &Held) -> Result<Vec<u8>, Problem> {
+    pub(crate) fn read_adapter(&self, held: &StoredAdapter) -> Result<Vec<u8>, Problem> {
         let file = adapter_path(&held.digest);
         let problem = |kind| Problem {
             file: file.clone(),
@@ -152,7 +152,7 @@ impl Store {
     }
 
     /// Reads an adapter and checks it as if it had just arrived. Expiry is for arrivals alone: what was confirmed in time serves on.
-    pub(crate) fn load(&self, task: &str, held: &Held) -> Result<Admitted, Problem> {
+    pub(crate) fn load(&self, task: &str, held: &StoredAdapter) -> Result<Admitted, Problem> {
         let bytes = self.read_adapter(held)?;
         let problem = |kind| Problem {
             file: adapter_path(&held.digest),

@@ -8,7 +8,7 @@ use super::{ADAPTER_ENDING, ADAPTERS, Snapshot, Store, TASKS, adapter_path, enco
 use crate::{
     atomic, copies, names,
     record::Record,
-    state::Held,
+    state::StoredAdapter,
     storage::read_whole,
     verify::{Problem, ProblemKind, Recovery},
 };
@@ -52,8 +52,8 @@ impl Store {
     }
 
     /// Intact adapters of trusted signers that no record names, by task. Whatever is in the store was admitted once.
-    pub(super) fn unreferenced_adapters(&self, snapshot: &Snapshot) -> BTreeMap<String, Vec<Held>> {
-        let mut found: BTreeMap<String, Vec<Held>> = BTreeMap::new();
+    pub(super) fn unreferenced_adapters(&self, snapshot: &Snapshot) -> BTreeMap<String, Vec<StoredAdapter>> {
+        let mut found: BTreeMap<String, Vec<StoredAdapter>> = BTreeMap::new();
         for entry in self.storage.list(ADAPTERS).unwrap_or_default() {
             let digest = entry.name.strip_suffix(ADAPTER_ENDING).and_then(names::digest);
             let Some(digest) = digest.filter(|digest| !snapshot.is_referenced(digest)) else {
@@ -71,7 +71,7 @@ impl Store {
             }
             let header = &admitted.decoded.adapter.header;
             let signer = admitted.signer.map(|signer| signer.class);
-            found.entry(header.task.clone()).or_default().push(Held {
+            found.entry(header.task.clone()).or_default().push(StoredAdapter {
                 digest,
                 version: header.version,
                 revision: header.revision,
@@ -84,14 +84,14 @@ impl Store {
 }
 
 /// The newest adapter serves: on trial if there is another to fall back to, as it may have been on trial before.
-fn from_adapters(task: &str, mut held: Vec<Held>) -> Option<Record> {
+fn from_adapters(task: &str, mut held: Vec<StoredAdapter>) -> Option<Record> {
     held.sort_by_key(|held| Reverse((held.version, held.revision)));
     let mut record = Record::new(task);
     for held in held.iter().rev() {
         record.remember(held);
     }
     let state = &mut record.state;
-    let published = |held: &[Held]| held.iter().find(|held| !held.tuned).copied();
+    let published = |held: &[StoredAdapter]| held.iter().find(|held| !held.tuned).copied();
     match held[..] {
         [] => return None,
         [only] => {
