@@ -40,7 +40,7 @@ pub struct Example {
 /// What became of a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Filed {
+pub enum AddOutcome {
     /// It is new.
     Added {
         /// SHA-256 of the picture.
@@ -108,7 +108,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Label`], [`StoreError::Full`], [`StoreError::Io`].
-    pub fn add_example(&self, task: &str, label: &str, picture: &[u8], now: Option<u64>) -> Result<Filed, StoreError> {
+    pub fn add_example(&self, task: &str, label: &str, picture: &[u8], now: Option<u64>) -> Result<AddOutcome, StoreError> {
         self.check_name(task)?;
         if label.is_empty()
             || label.len() > self.options.limits.label_bytes.min(512)
@@ -137,7 +137,7 @@ impl Store {
             .and_then(|file| parse_whole(&id.to_string(), file).ok());
         let previous_label = known.map(|(example, _)| example.label);
         if previous_label.as_deref() == Some(label) {
-            return Ok(Filed::Duplicate { id });
+            return Ok(AddOutcome::Duplicate { id });
         }
         if !there {
             self.check_caps(entries.as_deref().unwrap_or_default(), picture.len() as u64)?;
@@ -170,7 +170,7 @@ impl Store {
             self.usage(&mut writer)?.examples += on_disk(file.len() as u64);
             self.note_taught(task, true);
         }
-        Ok(previous_label.map_or(Filed::Added { id }, |from| Filed::Relabelled { id, from }))
+        Ok(previous_label.map_or(AddOutcome::Added { id }, |from| AddOutcome::Relabelled { id, from }))
     }
 
     fn check_caps(&self, entries: &[Entry], picture: u64) -> Result<(), StoreError> {

@@ -130,7 +130,7 @@ mod written;
 
 pub use directory::Directory;
 pub use error::{Damage, StoreError};
-pub use examples::{Example, Filed};
+pub use examples::{Example, AddOutcome};
 pub use options::{Caps, StoreOptions};
 pub use state::{StoredAdapter, OnTrial, Progress, Reverted, TaskState};
 pub use storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};

@@ -1,7 +1,7 @@
 //! What an adapter goes through: trial, confirmation, rollback, tuning, removal.
 
 use clr_adapters::Digest;
-use clr_store::{Filed, StoredAdapter, Progress, Start, Store, StoreError, TaskState};
+use clr_store::{AddOutcome, StoredAdapter, Progress, Start, Store, StoreError, TaskState};
 
 use crate::world::{NOW, assert_tidy, confirmed, confirmed_tuned, file, fresh, tuned};
 
@@ -139,16 +139,16 @@ fn pictures_are_filed_once_and_relabelled() {
     let id = Digest::of(b"picture");
     assert_eq!(
         store.add_example("birds", "wren", b"picture", Some(7)).unwrap(),
-        Filed::Added { id }
+        AddOutcome::Added { id }
     );
     assert_eq!(
         store.add_example("birds", "wren", b"picture", Some(9)).unwrap(),
-        Filed::Duplicate { id }
+        AddOutcome::Duplicate { id }
     );
     let from = "wren".into();
     assert_eq!(
         store.add_example("birds", "robin", b"picture", Some(8)).unwrap(),
-        Filed::Relabelled { id, from }
+        AddOutcome::Relabelled { id, from }
     );
     let examples = store.examples("birds").unwrap();
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Transfers from hosts: adapters, differences, labelled images.
 
 use clr_adapters::{Digest, delta};
-use clr_store::{Filed, StoredAdapter, Installed, StoreError};
+use clr_store::{AddOutcome, StoredAdapter, Installed, StoreError};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
 use super::{Runtime, failure, lock, now, resident::Changing, stamp, with_causes};
@@ -104,13 +104,13 @@ impl Runtime {
                 self.drop_upload(&begin.digest);
                 let added = added?;
                 #[cfg(feature = "tuning")]
-                if let Filed::Relabelled { id, from } = &added {
+                if let AddOutcome::Relabelled { id, from } = &added {
                     self.learning.relabelled(task, *id, from);
                 }
                 Ok(Committed::Example {
                     task: task.clone(),
                     label: label.clone(),
-                    duplicate: matches!(added, Filed::Duplicate { .. }),
+                    duplicate: matches!(added, AddOutcome::Duplicate { .. }),
                 })
             }
             _ => Err(Failure::new(
@@ -192,7 +192,7 @@ impl Runtime {
         let added = kept < self.config.load().tuning.max_frames
             && matches!(
                 self.store.add_example(task, UNLABELLED, bytes, stamp())?,
-                Filed::Added { .. }
+                AddOutcome::Added { .. }
             );
         lock(&self.kept_frames).insert(task.to_owned(), kept + usize::from(added));
         Ok(())
