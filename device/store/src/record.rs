@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Damage,
     sealed,
-    state::{StoredAdapter, Reverted, TaskState},
+    state::{StoredAdapter, Reverted, StoredTask},
 };
 
 /// Digests that are remembered. Older ones are still refused by the floor, as a downgrade instead of a replay.
@@ -18,7 +18,7 @@ pub(crate) const LARGEST: u64 = 16 << 10;
 /// the same, written afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    pub(crate) state: TaskState,
+    pub(crate) state: StoredTask,
     /// Adapters that were admitted from a publisher or confirmed here, the latest last.
     pub(crate) known: Vec<Digest>,
     /// The task is being removed: its examples, checkpoint and place as the active task are to go.
@@ -28,7 +28,7 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn new(task: &str) -> Self {
         Self {
-            state: TaskState::new(task),
+            state: StoredTask::new(task),
             known: Vec::new(),
             erasing: false,
         }
@@ -109,7 +109,7 @@ struct First {
 impl From<First> for Record {
     fn from(first: First) -> Self {
         let mut record = Self {
-            state: TaskState {
+            state: StoredTask {
                 task: first.task,
                 confirmed: first.confirmed,
                 trial: None,

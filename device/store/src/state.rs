@@ -57,7 +57,7 @@ pub struct Reverted {
 
 /// One task as its record on the disk has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskState {
+pub struct StoredTask {
     /// The task's name.
     pub task: String,
     /// The adapter that proved itself; it serves unless one is on trial.
@@ -83,7 +83,7 @@ const REASON_BYTES: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Nothing;
 
-impl TaskState {
+impl StoredTask {
     pub(crate) fn new(task: &str) -> Self {
         Self {
             task: task.to_owned(),

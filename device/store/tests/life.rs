@@ -1,7 +1,7 @@
 //! What an adapter goes through: trial, confirmation, rollback, tuning, removal.
 
 use clr_adapters::Digest;
-use clr_store::{AddOutcome, StoredAdapter, Progress, Start, Store, StoreError, TaskState};
+use clr_store::{AddOutcome, StoredAdapter, Progress, Start, Store, StoreError, StoredTask};
 
 use crate::world::{NOW, assert_tidy, confirmed, confirmed_tuned, file, fresh, tuned};
 
@@ -12,7 +12,7 @@ fn name(held: Option<StoredAdapter>) -> Option<(u64, u32)> {
 
 /// Confirmed, on trial, last good, restore point.
 fn kept(store: &Store) -> [Option<(u64, u32)>; 4] {
-    let TaskState {
+    let StoredTask {
         confirmed,
         trial,
         last_good,

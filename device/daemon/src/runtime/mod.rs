@@ -22,7 +22,7 @@ use std::{
 use arc_swap::ArcSwap;
 use clr_adapters::{AUTO, Digest, Limits, PublicKey};
 use clr_onnx::Backbone;
-use clr_store::{Caps, Directory, Store, StoreError, StoreOptions, TaskState, Unavailable};
+use clr_store::{Caps, Directory, Store, StoreError, StoreOptions, StoredTask, Unavailable};
 use clr_switching::Serving;
 use clr_transfer::FailureCode;
 
@@ -287,7 +287,7 @@ fn give_key(store: &Store, config: &Config, found: device_key::Found) -> Option<
         device_key::Found::Unusable { fault, .. } => Err(fault),
         device_key::Found::Lost { fault, .. } => {
             let tasks = store.tasks();
-            let needed = tasks.iter().any(TaskState::is_tuned);
+            let needed = tasks.iter().any(StoredTask::is_tuned);
             device_key::replace(&config.state, fault.as_deref(), needed)
         }
     };

@@ -9,7 +9,7 @@ use crate::{
     atomic::Failure,
     error::StoreError,
     record::Record,
-    state::{StoredAdapter, OnTrial, Progress, TaskState},
+    state::{StoredAdapter, OnTrial, Progress, StoredTask},
 };
 
 /// Unclean ends that a trial survives, less one: at the third it is over.
@@ -199,7 +199,7 @@ impl Store {
     fn confirm_trial(&self, writer: &mut Writer, task: &str) -> Result<StoredAdapter, StoreError> {
         let mut record = Record::clone(self.snapshot().record(task)?);
         // A damaged adapter is nothing to fall back to: then the last good one stays.
-        let TaskState { confirmed, .. } = record.state;
+        let StoredTask { confirmed, .. } = record.state;
         let damaged = confirmed.is_some_and(|confirmed| self.read_adapter(&confirmed).is_err());
         let held = record
             .state

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use super::{Snapshot, Store, Writer, encoded, record_path};
-use crate::{atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::TaskState};
+use crate::{atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::StoredTask};
 
 impl Store {
     /// Removes a task: its adapters, examples and checkpoint. The floor stays, so that no older version can come in this way; the version
@@ -25,9 +25,9 @@ impl Store {
                 .get(task)
                 .map_or_else(|| Record::new(task), |record| Record::clone(record)),
         };
-        record.state = TaskState {
+        record.state = StoredTask {
             floor: record.state.floor,
-            ..TaskState::new(task)
+            ..StoredTask::new(task)
         };
         record.erasing = true;
         self.put(&mut writer, record).map_err(Failure::into_error)?;

@@ -9,7 +9,7 @@ use crate::{
     atomic::{self, Failure},
     error::StoreError,
     record::Record,
-    state::{StoredAdapter, TaskState},
+    state::{StoredAdapter, StoredTask},
 };
 
 /// An adapter that was taken in.
@@ -174,7 +174,7 @@ impl Store {
 fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreError> {
     let header = &admitted.decoded.adapter.header;
     let (task, version, digest) = (header.task.clone(), header.version, admitted.decoded.digest);
-    let TaskState {
+    let StoredTask {
         floor,
         confirmed,
         trial,

@@ -35,7 +35,7 @@ use crate::{
     record::{self, Record},
     sealed,
     staging::Staging,
-    state::{StoredAdapter, TaskState},
+    state::{StoredAdapter, StoredTask},
     storage::{EntryKind, Storage, StorageLock, read_whole},
     verify::Problem,
     written,
@@ -81,7 +81,7 @@ pub(crate) struct Snapshot {
     active_lost: bool,
     /// The highest time that was noted.
     pub(crate) time: Option<u64>,
-    list: Arc<[TaskState]>,
+    list: Arc<[StoredTask]>,
 }
 
 /// What the one writer at a time holds.

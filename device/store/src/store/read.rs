@@ -7,7 +7,7 @@ use clr_adapters::{AUTO, Admitted, Decoded, Digest, Signature};
 use super::{Snapshot, Store, adapter_path};
 use crate::{
     error::StoreError,
-    state::{StoredAdapter, TaskState},
+    state::{StoredAdapter, StoredTask},
     verify::{Problem, ProblemKind},
 };
 
@@ -33,7 +33,7 @@ pub struct Serving {
 impl Store {
     /// All tasks, by name.
     #[must_use]
-    pub fn tasks(&self) -> Arc<[TaskState]> {
+    pub fn tasks(&self) -> Arc<[StoredTask]> {
         Arc::clone(&self.snapshot().list)
     }
 
@@ -41,7 +41,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::DamagedRecord`].
-    pub fn task(&self, task: &str) -> Result<TaskState, StoreError> {
+    pub fn task(&self, task: &str) -> Result<StoredTask, StoreError> {
         Ok(self.snapshot().record(task)?.state.clone())
     }
 
