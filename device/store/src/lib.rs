@@ -132,7 +132,7 @@ pub use directory::Directory;
 pub use error::{Damage, StoreError};
 pub use examples::{Example, AddOutcome};
 pub use options::{Caps, StoreOptions};
-pub use state::{StoredAdapter, OnTrial, Progress, Reverted, StoredTask};
+pub use state::{StoredAdapter, OnTrial, Progress, Reversion, StoredTask};
 pub use storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};
 pub use store::{Installed, Serving, Start, Store};
 pub use unavailable::Unavailable;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Damage,
     sealed,
-    state::{StoredAdapter, Reverted, StoredTask},
+    state::{StoredAdapter, Reversion, StoredTask},
 };
 
 /// Digests that are remembered. Older ones are still refused by the floor, as a downgrade instead of a replay.
@@ -101,7 +101,7 @@ struct First {
     last_good: Option<StoredAdapter>,
     restore: Option<StoredAdapter>,
     floor: u64,
-    reverted: Option<Reverted>,
+    reverted: Option<Reversion>,
     known: Vec<Digest>,
     erasing: bool,
 }

@@ -46,7 +46,7 @@ pub struct Progress {
 
 /// The last adapter that was taken out of service, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reverted {
+pub struct Reversion {
     /// The adapter.
     pub held: StoredAdapter,
     /// Why, in words; at most 512 bytes.
@@ -71,7 +71,7 @@ pub struct StoredTask {
     /// The highest version of a publisher that was ever admitted here, failed trials excepted. A received file must be above it.
     pub floor: u64,
     /// The last adapter that was taken out of service.
-    pub reverted: Option<Reverted>,
+    pub reverted: Option<Reversion>,
     /// The number of the task's last confirmation among all confirmations of the store, from 1; 0 if there was none.
     pub confirmation: u64,
 }
@@ -222,7 +222,7 @@ impl StoredTask {
             end -= 1;
         }
         let reason = reason[..end].to_owned();
-        self.reverted = Some(Reverted { held, reason, at });
+        self.reverted = Some(Reversion { held, reason, at });
     }
 
     /// A restore point is of use as long as a tuned adapter is confirmed or the last good one.
