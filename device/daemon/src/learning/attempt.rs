@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::atomic::Ordering, time::Instant};
 
-use clr_store::{Serving, StoreError};
+use clr_store::{ServingAdapter, StoreError};
 use clr_transfer::{Failure, FailureCode, TeachPhase, TunePhase};
 use clr_tuning::{Parent, Plan, Progress, TuneError, TuneOptions, Watch};
 
@@ -168,7 +168,7 @@ impl Runtime {
     }
 
     /// What learning starts from. The classes of the publisher's original are protected; a task that was born here has none.
-    pub(crate) fn parent(&self, serving: &Serving) -> Result<Parent, LearnError> {
+    pub(crate) fn parent(&self, serving: &ServingAdapter) -> Result<Parent, LearnError> {
         if !serving.held.tuned {
             let own = serving.decoded.adapter.clone();
             return Ok(Parent::new(serving.decoded.clone(), Some(&own)));

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use clr_adapters::{Digest, Header, Provenance, PublicKey, Refusal, Trial, decode};
-use clr_store::{StoredAdapter, OnTrial, Serving, Start, StoreError};
+use clr_store::{StoredAdapter, OnTrial, ServingAdapter, Start, StoreError};
 use clr_switching::Changing as ChangingOf;
 
 use super::{Runtime, lock, owed::Owed, stamp, with_causes};
@@ -188,7 +188,7 @@ impl Runtime {
         Ok(())
     }
 
-    fn put(&self, changing: &Changing<'_>, serving: &Serving, resident: ResidentAdapter) {
+    fn put(&self, changing: &Changing<'_>, serving: &ServingAdapter, resident: ResidentAdapter) {
         let signer = serving.signer.map(|signature| signature.key);
         let header = &serving.decoded.adapter.header;
         let state = self.store.task(&header.task).ok();

@@ -22,7 +22,7 @@ use clr_adapters::{Admitted, Digest, Policy, PublicKey, Refusal, SecretKey, Trus
 pub use change::Start;
 pub use install::Installed;
 pub(crate) use open::{DIRECTORIES, join, read_record};
-pub use read::Serving;
+pub use read::ServingAdapter;
 pub(crate) use room::on_disk;
 
 use crate::{

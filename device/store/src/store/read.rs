@@ -17,7 +17,7 @@ const TRIES: usize = 16;
 /// The adapter that is to serve a task, read from the disk and verified just now.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Serving {
+pub struct ServingAdapter {
     /// The adapter.
     pub decoded: Decoded,
     /// What the store knows of it; `held.digest` names it.
@@ -56,7 +56,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::DamagedRecord`], and [`StoreError::NothingServes`] with what is wrong with each.
-    pub fn serving(&self, task: &str) -> Result<Serving, StoreError> {
+    pub fn serving(&self, task: &str) -> Result<ServingAdapter, StoreError> {
         'again: for _ in 0..TRIES {
             let snapshot = self.snapshot();
             let state = &snapshot.record(task)?.state;
@@ -65,7 +65,7 @@ impl Store {
                 match self.load(task, &held) {
                     Ok(Admitted { decoded, signer, .. }) => {
                         let trial = state.trial.is_some_and(|trial| trial.held.digest == held.digest);
-                        return Ok(Serving {
+                        return Ok(ServingAdapter {
                             decoded,
                             held,
                             trial,
