@@ -134,7 +134,7 @@ pub use examples::{Example, AddOutcome};
 pub use options::{Caps, StoreOptions};
 pub use state::{StoredAdapter, OnTrial, Progress, Reversion, StoredTask};
 pub use storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};
-pub use store::{Installed, ServingAdapter, Start, Store};
+pub use store::{Installed, ServingAdapter, StartOutcome, Store};
 pub use unavailable::Unavailable;
 pub use verify::{Problem, ProblemKind, Recovery, Report};
 pub use written::Written;

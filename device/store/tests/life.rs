@@ -1,7 +1,7 @@
 //! What an adapter goes through: trial, confirmation, rollback, tuning, removal.
 
 use clr_adapters::Digest;
-use clr_store::{AddOutcome, StoredAdapter, Progress, Start, Store, StoreError, StoredTask};
+use clr_store::{AddOutcome, StoredAdapter, Progress, StartOutcome, Store, StoreError, StoredTask};
 
 use crate::world::{NOW, assert_tidy, confirmed, confirmed_tuned, file, fresh, tuned};
 
@@ -211,7 +211,7 @@ fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
     let restart = |store: Store, blamed| {
         drop(store);
         let store = crate::world::open(disk.clone());
-        let start = store.begin_run("birds", blamed, NOW).unwrap();
+        let start = store.record_start("birds", blamed, NOW).unwrap();
         (store, start)
     };
     let mut store = store;
@@ -231,19 +231,19 @@ fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
             store.end_use("birds", &trial, progress).unwrap();
         }
         (store, start) = restart(store, round < 8);
-        assert_eq!(start, Start::OnTrial, "{round}");
+        assert_eq!(start, StartOutcome::OnTrial, "{round}");
     }
     for times in 1..3 {
         let start;
         store.begin_use("birds", &trial).unwrap();
         (store, start) = restart(store, true);
-        assert_eq!(start, Start::Unclean { times });
+        assert_eq!(start, StartOutcome::Unclean { times });
         // Pushing it again neither shortens nor prolongs that.
         assert!(store.install(&file("birds", 2), NOW).unwrap().already);
     }
     store.begin_use("birds", &trial).unwrap();
     let (store, start) = restart(store, true);
-    assert!(matches!(start, Start::Reverted { held } if held.version == 2));
+    assert!(matches!(start, StartOutcome::Reverted { held } if held.version == 2));
     let state = store.task("birds").unwrap();
     let reverted = state.reverted.unwrap();
     assert_eq!(
@@ -251,7 +251,7 @@ fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
         "the device ended uncleanly 3 times while it was in use"
     );
     assert_eq!((reverted.at, state.floor), (NOW, 1));
-    assert_eq!(store.begin_run("birds", true, NOW).unwrap(), Start::NoTrial);
+    assert_eq!(store.record_start("birds", true, NOW).unwrap(), StartOutcome::NoTrial);
     assert_tidy(&store, &disk);
 }
 
@@ -268,10 +268,10 @@ fn the_frames_of_a_trial_survive_a_clean_end_and_no_other() {
     store.end_use("birds", &trial, progress).unwrap();
     drop(store);
     let store = crate::world::open(disk);
-    store.begin_run("birds", true, NOW).unwrap();
+    store.record_start("birds", true, NOW).unwrap();
     let kept = |store: &Store| store.task("birds").unwrap().trial.unwrap().progress;
     assert_eq!(kept(&store), progress);
     store.begin_use("birds", &trial).unwrap();
-    store.begin_run("birds", true, NOW).unwrap();
+    store.record_start("birds", true, NOW).unwrap();
     assert_eq!(kept(&store), Progress::default());
 }

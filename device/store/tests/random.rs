@@ -41,7 +41,7 @@ fn act(store: &Store, task: &str, action: Action) -> bool {
         Action::MarkGood => store.mark_good(task).is_ok(),
         Action::MarkBad => store.mark_bad(task, NOW).is_ok(),
         Action::Use => store.begin_use(task, &on_trial()).is_ok(),
-        Action::Start => store.begin_run(task, true, NOW).is_ok(),
+        Action::Start => store.record_start(task, true, NOW).is_ok(),
         Action::Remove => store.remove(task).is_ok(),
         Action::File(picture) => store.add_example(task, "label", &[picture], None).is_ok(),
         Action::Unfile(picture) => store.remove_example(task, &Digest::of(&[picture])).is_ok(),

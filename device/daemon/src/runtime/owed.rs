@@ -79,7 +79,7 @@ impl Runtime {
             let (result, reload) = match &owed {
                 Owed::Revert { digest, reason, at } => (self.store.revert(&task, digest, reason, *at).map(drop), false),
                 Owed::Use { digest } => (self.store.begin_use(&task, digest), true),
-                Owed::Count { blamed } => (self.store.begin_run(&task, *blamed, stamp()).map(drop), true),
+                Owed::Count { blamed } => (self.store.record_start(&task, *blamed, stamp()).map(drop), true),
             };
             match result {
                 Ok(()) | Err(StoreError::NoTrial { .. } | StoreError::NoSuchTask { .. }) => {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use clr_adapters::{Digest, Header, Provenance, PublicKey, Refusal, Trial, decode};
-use clr_store::{StoredAdapter, OnTrial, ServingAdapter, Start, StoreError};
+use clr_store::{StoredAdapter, OnTrial, ServingAdapter, StartOutcome, StoreError};
 use clr_switching::Changing as ChangingOf;
 
 use super::{Runtime, lock, owed::Owed, stamp, with_causes};
@@ -71,15 +71,15 @@ impl Runtime {
     /// to serve. `blamed`: whether an unclean end before may have been the adapter's doing.
     pub(super) fn load_at_start(&self, changing: &Changing<'_>, task: &str, blamed: bool) -> Result<(), DaemonError> {
         let in_use = self.store.task(task)?.trial.is_some_and(|trial| trial.in_use);
-        match self.store.begin_run(task, blamed, stamp()) {
-            Ok(Start::Reverted { held }) => {
+        match self.store.record_start(task, blamed, stamp()) {
+            Ok(StartOutcome::Reverted { held }) => {
                 tracing::error!(
                     task,
                     version = held.version,
                     "reverted: the device ended uncleanly with it too often"
                 );
             }
-            Ok(Start::Unclean { times }) => {
+            Ok(StartOutcome::Unclean { times }) => {
                 tracing::warn!(
                     task,
                     times,

@@ -15,10 +15,10 @@ use crate::{
 /// Unclean ends that a trial survives, less one: at the third it is over.
 const UNCLEAN_ENDS: u32 = 3;
 
-/// What [`Store::begin_run`] found.
+/// What [`Store::record_start`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Start {
+pub enum StartOutcome {
     /// No adapter is on trial.
     NoTrial,
     /// An adapter is on trial, and nothing speaks against it.
@@ -42,27 +42,27 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
-    pub fn begin_run(&self, task: &str, blamed: bool, now: Option<u64>) -> Result<Start, StoreError> {
+    pub fn record_start(&self, task: &str, blamed: bool, now: Option<u64>) -> Result<StartOutcome, StoreError> {
         self.change(task, |record| {
             let Some(trial) = &mut record.state.trial else {
-                return Ok(Start::NoTrial);
+                return Ok(StartOutcome::NoTrial);
             };
             if !std::mem::take(&mut trial.in_use) {
-                return Ok(Start::OnTrial);
+                return Ok(StartOutcome::OnTrial);
             }
             // What it did before that end is not known to the last frame: it begins again.
             trial.progress = Progress::default();
             if !blamed {
-                return Ok(Start::OnTrial);
+                return Ok(StartOutcome::OnTrial);
             }
             trial.unclean += 1;
             let times = trial.unclean;
             if times < UNCLEAN_ENDS {
-                return Ok(Start::Unclean { times });
+                return Ok(StartOutcome::Unclean { times });
             }
             let reason = format!("the device ended uncleanly {times} times while it was in use");
             let held = record.state.revert(&reason, now);
-            Ok(held.map_or(Start::NoTrial, |held| Start::Reverted { held }))
+            Ok(held.map_or(StartOutcome::NoTrial, |held| StartOutcome::Reverted { held }))
         })
     }
 

@@ -19,7 +19,7 @@ use std::{
 use arc_swap::ArcSwap;
 use clr_adapters::{Admitted, Digest, Policy, PublicKey, Refusal, SecretKey, Trust, admit};
 
-pub use change::Start;
+pub use change::StartOutcome;
 pub use install::Installed;
 pub(crate) use open::{DIRECTORIES, join, read_record};
 pub use read::ServingAdapter;
