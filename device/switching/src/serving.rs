@@ -26,7 +26,7 @@ type Known<A, D> = HashMap<String, Vec<(Arc<A>, D)>>;
 ///
 /// What is known belongs to an adapter, not to a name: a frame that outlives its adapter finds nothing, and its verdict changes nothing.
 #[derive(Debug)]
-pub struct Serving<A, D> {
+pub struct ServingSet<A, D> {
     /// The resident adapters.
     tasks: TaskSet<A>,
     known: Mutex<Known<A, D>>,
@@ -41,18 +41,18 @@ pub struct Serving<A, D> {
 /// The right to change which adapter serves a task; one thread has it at a time.
 #[derive(Debug)]
 pub struct Changing<'a, A, D> {
-    serving: &'a Serving<A, D>,
+    serving: &'a ServingSet<A, D>,
     _changing: MutexGuard<'a, ()>,
 }
 
 /// The right to name the task that answers; one thread has it at a time, so that what is remembered is what is in force.
 #[derive(Debug)]
 pub struct Naming<'a, A, D> {
-    serving: &'a Serving<A, D>,
+    serving: &'a ServingSet<A, D>,
     _naming: MutexGuard<'a, ()>,
 }
 
-impl<A: Resident, D> Default for Serving<A, D> {
+impl<A: Resident, D> Default for ServingSet<A, D> {
     fn default() -> Self {
         Self {
             tasks: TaskSet::new(),
@@ -64,7 +64,7 @@ impl<A: Resident, D> Default for Serving<A, D> {
     }
 }
 
-impl<A: Resident, D> Serving<A, D> {
+impl<A: Resident, D> ServingSet<A, D> {
     /// The resident adapters.
     pub fn tasks(&self) -> &TaskSet<A> {
         &self.tasks
@@ -112,7 +112,7 @@ impl<A: Resident, D> Serving<A, D> {
     }
 }
 
-impl<A: Resident, D: Detail> Serving<A, D> {
+impl<A: Resident, D: Detail> ServingSet<A, D> {
     /// The adapter on trial has proved itself. `store` makes that last; where it fails the trial goes on. Nothing is done, and `false`
     /// given, if the adapter is not on trial any more: something else may have happened since the verdict.
     pub fn confirm<E>(&self, adapter: &Arc<A>, store: impl FnOnce(D::Trial) -> Result<(), E>) -> Result<bool, E> {

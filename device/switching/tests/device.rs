@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_switching::{Changing, Detail, Resident, Serving};
+use clr_switching::{Changing, Detail, Resident, ServingSet};
 
 #[cfg(loom)]
 use loom::sync::Mutex;
@@ -55,7 +55,7 @@ pub(crate) struct Stored {
 }
 
 pub(crate) struct Device {
-    pub(crate) serving: Serving<Adapter, Known>,
+    pub(crate) serving: ServingSet<Adapter, Known>,
     store: Mutex<Stored>,
     /// The task that a restart would go on with.
     remembered: Mutex<&'static str>,
@@ -65,7 +65,7 @@ impl Device {
     /// `birds` is confirmed as 1, and active.
     pub(crate) fn new() -> Self {
         let device = Self {
-            serving: Serving::default(),
+            serving: ServingSet::default(),
             store: Mutex::new(Stored {
                 confirmed: Some(1),
                 trial: None,

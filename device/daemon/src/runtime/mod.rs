@@ -23,7 +23,7 @@ use arc_swap::ArcSwap;
 use clr_adapters::{AUTO, Digest, Limits, PublicKey};
 use clr_onnx::Backbone;
 use clr_store::{Caps, Directory, Store, StoreError, StoreOptions, StoredTask, Unavailable};
-use clr_switching::Serving;
+use clr_switching::ServingSet;
 use clr_transfer::FailureCode;
 
 use super::{
@@ -48,7 +48,7 @@ pub(crate) struct Runtime {
     /// Decodes frames and taught images.
     pub(crate) images: Images,
     /// The resident adapters and what is known of them.
-    pub(crate) serving: Serving<ResidentAdapter, Detail>,
+    pub(crate) serving: ServingSet<ResidentAdapter, Detail>,
     pub(crate) counters: Counters,
     pub(crate) stop: Stop,
     started: Instant,
@@ -124,7 +124,7 @@ impl Runtime {
             engine,
             store,
             images,
-            serving: Serving::default(),
+            serving: ServingSet::default(),
             counters: Counters::default(),
             stop,
             started: Instant::now(),
