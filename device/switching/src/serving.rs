@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What is known of an adapter that serves.
-pub trait Detail {
+pub trait AdapterInfo {
     /// What names an adapter on trial to the store.
     type Trial;
 
@@ -112,7 +112,7 @@ impl<A: Resident, D> ServingSet<A, D> {
     }
 }
 
-impl<A: Resident, D: Detail> ServingSet<A, D> {
+impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
     /// The adapter on trial has proved itself. `store` makes that last; where it fails the trial goes on. Nothing is done, and `false`
     /// given, if the adapter is not on trial any more: something else may have happened since the verdict.
     pub fn confirm<E>(&self, adapter: &Arc<A>, store: impl FnOnce(D::Trial) -> Result<(), E>) -> Result<bool, E> {

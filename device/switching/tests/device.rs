@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_switching::{Changing, Detail, Resident, ServingSet};
+use clr_switching::{Changing, AdapterInfo, Resident, ServingSet};
 
 #[cfg(loom)]
 use loom::sync::Mutex;
@@ -35,7 +35,7 @@ pub(crate) struct Known {
     pub(crate) frames: u32,
 }
 
-impl Detail for Known {
+impl AdapterInfo for Known {
     type Trial = u32;
 
     fn on_trial(&self) -> Option<u32> {

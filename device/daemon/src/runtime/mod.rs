@@ -36,7 +36,7 @@ use super::{
 use clr_engine::{Engine, EngineOptions, ResidentAdapter, resident_memory};
 
 pub(crate) use super::time::{now, stamp};
-pub(crate) use resident::Detail;
+pub(crate) use resident::AdapterInfo;
 pub(crate) use transfers::UNLABELLED;
 
 /// The running device.
@@ -48,7 +48,7 @@ pub(crate) struct Runtime {
     /// Decodes frames and taught images.
     pub(crate) images: Images,
     /// The resident adapters and what is known of them.
-    pub(crate) serving: ServingSet<ResidentAdapter, Detail>,
+    pub(crate) serving: ServingSet<ResidentAdapter, AdapterInfo>,
     pub(crate) counters: Counters,
     pub(crate) stop: Stop,
     started: Instant,

@@ -15,7 +15,7 @@ use clr_engine::ResidentAdapter;
 
 /// What is known of the adapter that serves a task.
 #[derive(Debug)]
-pub(crate) struct Detail {
+pub(crate) struct AdapterInfo {
     pub(crate) digest: Digest,
     pub(crate) file_bytes: u64,
     pub(crate) labels: u32,
@@ -29,7 +29,7 @@ pub(crate) struct Detail {
     pub(crate) in_use: bool,
 }
 
-impl clr_switching::Detail for Detail {
+impl clr_switching::AdapterInfo for AdapterInfo {
     type Trial = Digest;
 
     fn on_trial(&self) -> Option<Digest> {
@@ -42,7 +42,7 @@ impl clr_switching::Detail for Detail {
 }
 
 /// The right to change what serves.
-pub(super) type Changing<'a> = ChangingOf<'a, ResidentAdapter, Detail>;
+pub(super) type Changing<'a> = ChangingOf<'a, ResidentAdapter, AdapterInfo>;
 
 impl Runtime {
     /// Puts what the store says serves into memory; a task with nothing to serve leaves it.
@@ -139,7 +139,7 @@ impl Runtime {
     /// Called before a frame is answered. An adapter on trial is marked as in use before its first one: should it bring the device down, the
     /// next start knows. False if something else serves now.
     pub(crate) fn begin_use(&self, adapter: &Arc<ResidentAdapter>) -> bool {
-        let unmarked = |detail: &mut Detail| detail.trial.as_ref().filter(|_| !detail.in_use).map(|_| detail.digest);
+        let unmarked = |detail: &mut AdapterInfo| detail.trial.as_ref().filter(|_| !detail.in_use).map(|_| detail.digest);
         let Some(digest) = self.serving.of(adapter, unmarked).flatten() else {
             return true;
         };
@@ -209,7 +209,7 @@ impl Runtime {
             time::confirmed(header);
         }
         let bounds = header.trial.unwrap_or_else(|| Trial::from(&self.config.load().trial));
-        let detail = Detail {
+        let detail = AdapterInfo {
             digest: held.digest,
             file_bytes: held.bytes,
             labels: header.labels.len() as u32,
@@ -251,7 +251,7 @@ impl Runtime {
     }
 
     /// Looks at what is known of a task's adapter.
-    pub(crate) fn detail<T>(&self, task: &str, look: impl FnOnce(&Detail) -> T) -> Option<T> {
+    pub(crate) fn detail<T>(&self, task: &str, look: impl FnOnce(&AdapterInfo) -> T) -> Option<T> {
         self.serving.detail(task, look)
     }
 
@@ -262,7 +262,7 @@ impl Runtime {
 
     /// Counts a frame that `adapter` answered; nothing if it is not on trial.
     pub(crate) fn observe(&self, adapter: &Arc<ResidentAdapter>, frame: Observation) -> Option<Verdict> {
-        let observe = |detail: &mut Detail| detail.trial.as_mut().map(|trial| trial.observe(frame));
+        let observe = |detail: &mut AdapterInfo| detail.trial.as_mut().map(|trial| trial.observe(frame));
         self.serving.of(adapter, observe).flatten()
     }
 
