@@ -40,7 +40,7 @@ pub struct ServingSet<A, D> {
 
 /// The right to change which adapter serves a task; one thread has it at a time.
 #[derive(Debug)]
-pub struct Changing<'a, A, D> {
+pub struct UpdateGuard<'a, A, D> {
     serving: &'a ServingSet<A, D>,
     _changing: MutexGuard<'a, ()>,
 }
@@ -71,8 +71,8 @@ impl<A: Resident, D> ServingSet<A, D> {
     }
 
     /// Waits until nobody else changes what serves.
-    pub fn change(&self) -> Changing<'_, A, D> {
-        Changing {
+    pub fn change(&self) -> UpdateGuard<'_, A, D> {
+        UpdateGuard {
             serving: self,
             _changing: lock(&self.changing),
         }
@@ -130,7 +130,7 @@ impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
     pub fn revert<E>(
         &self,
         adapter: &Arc<A>,
-        replace: impl FnOnce(&Changing<'_, A, D>, D::Trial) -> Result<(), E>,
+        replace: impl FnOnce(&UpdateGuard<'_, A, D>, D::Trial) -> Result<(), E>,
     ) -> Result<bool, E> {
         let changing = self.change();
         let Some(trial) = self.of(adapter, |detail| detail.on_trial()).flatten() else {
@@ -156,7 +156,7 @@ impl<A: Resident, D> Naming<'_, A, D> {
     }
 }
 
-impl<A: Resident, D> Changing<'_, A, D> {
+impl<A: Resident, D> UpdateGuard<'_, A, D> {
     /// Lets an adapter serve its task from the next frame on.
     pub fn put(&self, adapter: A, detail: D) {
         let adapter = Arc::new(adapter);

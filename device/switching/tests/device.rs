@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_switching::{Changing, AdapterInfo, Resident, ServingSet};
+use clr_switching::{UpdateGuard, AdapterInfo, Resident, ServingSet};
 
 #[cfg(loom)]
 use loom::sync::Mutex;
@@ -120,7 +120,7 @@ impl Device {
     }
 
     /// What the store says serves, into memory.
-    fn load(&self, changing: &Changing<'_, Adapter, Known>) {
+    fn load(&self, changing: &UpdateGuard<'_, Adapter, Known>) {
         let Stored { confirmed, trial } = self.stored();
         let Some(digest) = trial.or(confirmed) else {
             changing.take_out("birds");
@@ -169,7 +169,7 @@ impl Device {
     }
 
     pub(crate) fn revert(&self, adapter: &Arc<Adapter>) -> bool {
-        let replace = |changing: &Changing<'_, Adapter, Known>, digest| {
+        let replace = |changing: &UpdateGuard<'_, Adapter, Known>, digest| {
             let trial = self.store.lock().unwrap().trial.take();
             assert_eq!(trial, Some(digest), "the store tries another");
             self.load(changing);

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use clr_adapters::{Digest, Header, Provenance, PublicKey, Refusal, Trial, decode};
 use clr_store::{StoredAdapter, OnTrial, ServingAdapter, StartOutcome, StoreError};
-use clr_switching::Changing as ChangingOf;
+use clr_switching::UpdateGuard as GuardOf;
 
 use super::{Runtime, lock, owed::Owed, stamp, with_causes};
 use crate::{
@@ -42,11 +42,11 @@ impl clr_switching::AdapterInfo for AdapterInfo {
 }
 
 /// The right to change what serves.
-pub(super) type Changing<'a> = ChangingOf<'a, ResidentAdapter, AdapterInfo>;
+pub(super) type UpdateGuard<'a> = GuardOf<'a, ResidentAdapter, AdapterInfo>;
 
 impl Runtime {
     /// Puts what the store says serves into memory; a task with nothing to serve leaves it.
-    pub(super) fn load(&self, changing: &Changing<'_>, task: &str) -> Result<(), DaemonError> {
+    pub(super) fn load(&self, changing: &UpdateGuard<'_>, task: &str) -> Result<(), DaemonError> {
         match self.store.serving(task) {
             Ok(serving) => {
                 let prepared = self.engine.prepare(&serving.decoded.adapter);
@@ -69,7 +69,7 @@ impl Runtime {
 
     /// As [`Runtime::load`], at the start: a trial that brought the device down often enough ends. Nothing needs to be written for the task
     /// to serve. `blamed`: whether an unclean end before may have been the adapter's doing.
-    pub(super) fn load_at_start(&self, changing: &Changing<'_>, task: &str, blamed: bool) -> Result<(), DaemonError> {
+    pub(super) fn load_at_start(&self, changing: &UpdateGuard<'_>, task: &str, blamed: bool) -> Result<(), DaemonError> {
         let in_use = self.store.task(task)?.trial.is_some_and(|trial| trial.in_use);
         match self.store.record_start(task, blamed, stamp()) {
             Ok(StartOutcome::Reverted { held }) => {
@@ -109,7 +109,7 @@ impl Runtime {
     /// Reverts an adapter on trial. Where that cannot be written it is in force in memory, and written later.
     pub(super) fn take_back(
         &self,
-        changing: &Changing<'_>,
+        changing: &UpdateGuard<'_>,
         task: &str,
         digest: Digest,
         reason: &str,
@@ -126,7 +126,7 @@ impl Runtime {
     }
 
     /// Lets the confirmed adapter serve in place of one on trial until `owed` is written. False, and nothing is done, if there is none.
-    fn stands_back(&self, changing: &Changing<'_>, task: &str, owed: Owed) -> Result<bool, DaemonError> {
+    fn stands_back(&self, changing: &UpdateGuard<'_>, task: &str, owed: Owed) -> Result<bool, DaemonError> {
         if self.store.task(task)?.confirmed.is_none() {
             return Ok(false);
         }
@@ -177,7 +177,7 @@ impl Runtime {
     }
 
     /// As [`Runtime::load`], and an adapter on trial answers its canaries first.
-    pub(super) fn load_checked(&self, changing: &Changing<'_>, task: &str) -> Result<(), DaemonError> {
+    pub(super) fn load_checked(&self, changing: &UpdateGuard<'_>, task: &str) -> Result<(), DaemonError> {
         let serving = self.store.serving(task)?;
         let adapter = &serving.decoded.adapter;
         let resident = self.engine.prepare(adapter)?;
@@ -188,7 +188,7 @@ impl Runtime {
         Ok(())
     }
 
-    fn put(&self, changing: &Changing<'_>, serving: &ServingAdapter, resident: ResidentAdapter) {
+    fn put(&self, changing: &UpdateGuard<'_>, serving: &ServingAdapter, resident: ResidentAdapter) {
         let signer = serving.signer.map(|signature| signature.key);
         let header = &serving.decoded.adapter.header;
         let state = self.store.task(&header.task).ok();
@@ -198,7 +198,7 @@ impl Runtime {
 
     fn put_resident(
         &self,
-        changing: &Changing<'_>,
+        changing: &UpdateGuard<'_>,
         resident: ResidentAdapter,
         header: &Header,
         held: StoredAdapter,
@@ -224,7 +224,7 @@ impl Runtime {
     }
 
     /// Lets the confirmed adapter serve although the store says another does, or the last good one if that is damaged.
-    fn fall_back(&self, changing: &Changing<'_>, task: &str) -> Result<(), DaemonError> {
+    fn fall_back(&self, changing: &UpdateGuard<'_>, task: &str) -> Result<(), DaemonError> {
         let state = self.store.task(task)?;
         for held in [state.confirmed, state.last_good, state.restore].into_iter().flatten() {
             match self.load_held(changing, held) {
@@ -236,7 +236,7 @@ impl Runtime {
         Ok(())
     }
 
-    fn load_held(&self, changing: &Changing<'_>, held: StoredAdapter) -> Result<(), DaemonError> {
+    fn load_held(&self, changing: &UpdateGuard<'_>, held: StoredAdapter) -> Result<(), DaemonError> {
         let decoded =
             decode(&self.store.file(&held.digest)?).map_err(|error| DaemonError::Store(Refusal::from(error).into()))?;
         let signer = decoded.signature.map(|signature| signature.key);
@@ -245,7 +245,7 @@ impl Runtime {
         Ok(())
     }
 
-    pub(super) fn unload(&self, changing: &Changing<'_>, task: &str) {
+    pub(super) fn unload(&self, changing: &UpdateGuard<'_>, task: &str) {
         changing.take_out(task);
         lock(&self.kept_frames).remove(task);
     }
@@ -279,7 +279,7 @@ impl Runtime {
     /// The adapter on trial has failed: what served before answers from the next frame on.
     pub(crate) fn revert(&self, adapter: &Arc<ResidentAdapter>, reason: &str) -> Result<(), DaemonError> {
         let task = adapter.task();
-        let replace = |changing: &Changing<'_>, digest| {
+        let replace = |changing: &UpdateGuard<'_>, digest| {
             tracing::warn!(task, version = adapter.version(), reason, "reverted");
             self.counters.reverts.fetch_add(1, Ordering::Relaxed);
             // A full disk is no reason to go on with what has failed.

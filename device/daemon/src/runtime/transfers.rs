@@ -4,7 +4,7 @@ use clr_adapters::{Digest, delta};
 use clr_store::{AddOutcome, StoredAdapter, Installed, StoreError};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
-use super::{Runtime, failure, lock, now, resident::Changing, stamp, with_causes};
+use super::{Runtime, failure, lock, now, resident::UpdateGuard, stamp, with_causes};
 use crate::trial::TrialRun;
 use clr_engine::give_back_memory;
 
@@ -135,7 +135,7 @@ impl Runtime {
 
     /// Lets an adapter that was installed answer its canaries, then serve. One that fails is taken back, and the confirmed
     /// one serves.
-    fn take_into_service(&self, changing: &Changing<'_>, installed: &Installed) -> Result<Committed, Failure> {
+    fn take_into_service(&self, changing: &UpdateGuard<'_>, installed: &Installed) -> Result<Committed, Failure> {
         let (task, held) = (&installed.task, installed.held);
         let in_memory = self.detail(task, |detail| detail.digest == held.digest);
         if installed.already && in_memory == Some(true) {
