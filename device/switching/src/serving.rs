@@ -47,7 +47,7 @@ pub struct UpdateGuard<'a, A, D> {
 
 /// The right to name the task that answers; one thread has it at a time, so that what is remembered is what is in force.
 #[derive(Debug)]
-pub struct Naming<'a, A, D> {
+pub struct SwitchGuard<'a, A, D> {
     serving: &'a ServingSet<A, D>,
     _naming: MutexGuard<'a, ()>,
 }
@@ -92,8 +92,8 @@ impl<A: Resident, D> ServingSet<A, D> {
     }
 
     /// Waits until nobody else names a task. Keep it until the choice is remembered.
-    pub fn naming(&self) -> Naming<'_, A, D> {
-        Naming {
+    pub fn naming(&self) -> SwitchGuard<'_, A, D> {
+        SwitchGuard {
             serving: self,
             _naming: lock(&self.naming),
         }
@@ -141,7 +141,7 @@ impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
     }
 }
 
-impl<A: Resident, D> Naming<'_, A, D> {
+impl<A: Resident, D> SwitchGuard<'_, A, D> {
     /// The task answers from the next frame on, whatever frames look like.
     pub fn switch(&self, task: &str) -> Result<Arc<A>, A::Unknown> {
         let mut auto = lock(&self.serving.auto);
