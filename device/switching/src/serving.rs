@@ -71,7 +71,7 @@ impl<A: Resident, D> ServingSet<A, D> {
     }
 
     /// Waits until nobody else changes what serves.
-    pub fn change(&self) -> UpdateGuard<'_, A, D> {
+    pub fn lock_updates(&self) -> UpdateGuard<'_, A, D> {
         UpdateGuard {
             serving: self,
             _changing: lock(&self.changing),
@@ -92,7 +92,7 @@ impl<A: Resident, D> ServingSet<A, D> {
     }
 
     /// Waits until nobody else names a task. Keep it until the choice is remembered.
-    pub fn naming(&self) -> SwitchGuard<'_, A, D> {
+    pub fn lock_switches(&self) -> SwitchGuard<'_, A, D> {
         SwitchGuard {
             serving: self,
             _naming: lock(&self.naming),
@@ -116,7 +116,7 @@ impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
     /// The adapter on trial has proved itself. `store` makes that last; where it fails the trial goes on. Nothing is done, and `false`
     /// given, if the adapter is not on trial any more: something else may have happened since the verdict.
     pub fn confirm<E>(&self, adapter: &Arc<A>, store: impl FnOnce(D::Trial) -> Result<(), E>) -> Result<bool, E> {
-        let _changing = self.change();
+        let _changing = self.lock_updates();
         let Some(trial) = self.of(adapter, |detail| detail.on_trial()).flatten() else {
             return Ok(false);
         };
@@ -132,7 +132,7 @@ impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
         adapter: &Arc<A>,
         replace: impl FnOnce(&UpdateGuard<'_, A, D>, D::Trial) -> Result<(), E>,
     ) -> Result<bool, E> {
-        let changing = self.change();
+        let changing = self.lock_updates();
         let Some(trial) = self.of(adapter, |detail| detail.on_trial()).flatten() else {
             return Ok(false);
         };

@@ -72,7 +72,7 @@ impl Device {
             }),
             remembered: Mutex::new(""),
         };
-        device.load(&device.serving.change());
+        device.load(&device.serving.lock_updates());
         device.switch("birds").expect("it was loaded");
         device
     }
@@ -83,7 +83,7 @@ impl Device {
 
     /// Names a task, and remembers it.
     pub(crate) fn switch(&self, task: &'static str) -> Result<(), String> {
-        let naming = self.serving.naming();
+        let naming = self.serving.lock_switches();
         naming.switch(task)?;
         *self.remembered.lock().unwrap() = task;
         Ok(())
@@ -91,7 +91,7 @@ impl Device {
 
     /// Remembers that the task is chosen from frames.
     pub(crate) fn switch_to_auto(&self) {
-        let naming = self.serving.naming();
+        let naming = self.serving.lock_switches();
         naming.switch_to_auto();
         *self.remembered.lock().unwrap() = "auto";
     }
@@ -116,7 +116,7 @@ impl Device {
             task: "cars",
             digest: 9,
         };
-        self.serving.change().put(cars, known);
+        self.serving.lock_updates().put(cars, known);
     }
 
     /// What the store says serves, into memory.
@@ -136,7 +136,7 @@ impl Device {
 
     /// Changes the store, then brings memory in line with it.
     fn change(&self, change: impl FnOnce(&mut Stored)) {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         change(&mut self.store.lock().unwrap());
         self.load(&changing);
     }

@@ -17,7 +17,7 @@ use clr_engine::{give_back_memory, resident_memory};
 impl Runtime {
     /// Changes the store, then brings the task in memory in line with it, whatever came of the change.
     fn change<T>(&self, task: &str, change: impl FnOnce() -> Result<T, StoreError>) -> Result<(), Failure> {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         change().map_err(failure::of_store)?;
         self.load(&changing, task).map_err(failure::of_daemon)
     }
@@ -193,7 +193,7 @@ impl Device for Runtime {
 
     fn switch(&self, task: &str) -> Result<(), Failure> {
         // Of two at once, a restart goes on with the one that is in force.
-        let naming = self.serving.naming();
+        let naming = self.serving.lock_switches();
         if task == AUTO {
             naming.switch_to_auto();
             tracing::info!("from now on the task is chosen from each frame");
@@ -215,7 +215,7 @@ impl Device for Runtime {
     }
 
     fn remove(&self, task: &str) -> Result<(), Failure> {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         self.store.remove(task).map_err(failure::of_store)?;
         self.unload(&changing, task);
         give_back_memory();

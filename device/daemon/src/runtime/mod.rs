@@ -168,7 +168,7 @@ impl Runtime {
     /// Makes every task of the store ready. One that fails does not keep the others back. `blamed`: whether an unclean end before may have
     /// been the doing of an adapter on trial.
     fn load_all(&self, blamed: bool) {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         for state in self.store.tasks().iter() {
             if let Err(error) = self.load_at_start(&changing, &state.task, blamed) {
                 tracing::error!(task = state.task, "{}", with_causes(&error));
@@ -188,9 +188,9 @@ impl Runtime {
             }
         };
         match config.task.clone().or_else(chosen).as_deref() {
-            Some(AUTO) => self.serving.naming().switch_to_auto(),
+            Some(AUTO) => self.serving.lock_switches().switch_to_auto(),
             Some(task) => {
-                if let Err(error) = self.serving.naming().switch(task) {
+                if let Err(error) = self.serving.lock_switches().switch(task) {
                     let reason = match self.store.serving(task) {
                         Err(of_store) => of_store.to_string(),
                         Ok(_) => error.to_string(),

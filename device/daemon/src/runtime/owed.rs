@@ -75,7 +75,7 @@ impl Runtime {
             debts.owed.clone()
         };
         for (task, owed) in owed {
-            let changing = self.serving.change();
+            let changing = self.serving.lock_updates();
             let (result, reload) = match &owed {
                 Owed::Revert { digest, reason, at } => (self.store.revert(&task, digest, reason, *at).map(drop), false),
                 Owed::Use { digest } => (self.store.begin_use(&task, digest), true),

@@ -150,7 +150,7 @@ impl Runtime {
                 "the use of the adapter on trial cannot be noted: {}",
                 with_causes(&error)
             );
-            let changing = self.serving.change();
+            let changing = self.serving.lock_updates();
             match self.stands_back(&changing, task, Owed::Use { digest }) {
                 Ok(true) => return false,
                 Ok(false) => {}

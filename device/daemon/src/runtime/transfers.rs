@@ -50,7 +50,7 @@ impl Runtime {
     pub(super) fn commit_transfer(&self, begin: &Begin) -> Result<Committed, Failure> {
         match &begin.kind {
             Kind::Adapter | Kind::Release(_) => {
-                let changing = self.serving.change();
+                let changing = self.serving.lock_updates();
                 let installed = self.store.commit(&begin.digest, now());
                 let installed = installed
                     .inspect_err(|error| self.note_expiry(error))
@@ -75,7 +75,7 @@ impl Runtime {
                     let text = format!("the difference gives another file than {}", target.short());
                     return Err(Failure::new(FailureCode::DELTA, text));
                 }
-                let changing = self.serving.change();
+                let changing = self.serving.lock_updates();
                 let installed = self.store.install(&file, now());
                 let installed = installed
                     .inspect_err(|error| self.note_expiry(error))
@@ -162,7 +162,7 @@ impl Runtime {
     /// Stores what the device learned itself, signed with its key, and lets it serve on trial.
     #[cfg(feature = "tuning")]
     pub(crate) fn install_tuned(&self, file: &[u8]) -> Result<(), Failure> {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         let installed = self.store.install_tuned(file).map_err(failure::of_store)?;
         self.take_into_service(&changing, &installed).map(drop)
     }
