@@ -6,7 +6,7 @@ use clr_adapters::{AUTO, Digest};
 use clr_store::StoreError;
 use clr_transfer::{
     Begin, Capabilities, Committed, Device, DeviceInfo, ExampleSelection, ExampleSummary, ExampleTask, Failure,
-    FailureCode, Frames, Health, Latency, Memory, PullInfo, RemovedExamples, Reverted, Slot, Status, TaskState,
+    FailureCode, Frames, Health, Latency, Memory, PullInfo, RemovedExamples, RevertReport, Slot, Status, TaskState,
     TaskSummary, TeachLimits, TrialStatus,
 };
 
@@ -75,11 +75,11 @@ impl Device for Runtime {
         let microseconds = |milliseconds: f32| (f64::from(milliseconds) * 1e3) as u64;
         let (resident_tasks, adapter_bytes) = self.resident();
         let states = self.store.tasks();
-        let mut reverts: Vec<Reverted> = states
+        let mut reverts: Vec<RevertReport> = states
             .iter()
             .filter_map(|state| {
                 let reverted = state.reverted.as_ref()?;
-                Some(Reverted {
+                Some(RevertReport {
                     task: state.task.clone(),
                     version: reverted.held.version,
                     reason: reverted.reason.clone(),
