@@ -26,7 +26,7 @@ const HEAD: usize = 1 << 10;
 
 /// A labelled picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Example {
+pub struct StoredExample {
     /// SHA-256 of the picture.
     pub id: Digest,
     /// What it shows.
@@ -72,14 +72,14 @@ pub(crate) fn directory(encoded: &str) -> String {
 }
 
 /// The example in a file and how many bytes its head takes, as far as the first bytes of the file tell.
-pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(Example, usize), Damage> {
+pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(StoredExample, usize), Damage> {
     let id = names::digest(name).ok_or(Damage::Name)?;
     let (contents, rest) = sealed::open_prefix(sealed::EXAMPLE, start)?;
     let Ok((Head { label, added, bytes }, [])) = postcard::take_from_bytes(contents) else {
         return Err(Damage::Form);
     };
     Ok((
-        Example {
+        StoredExample {
             id,
             label,
             bytes,
@@ -90,7 +90,7 @@ pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(Example, usize), Damage
 }
 
 /// The example in a whole file, and its picture.
-pub(crate) fn parse_whole(name: &str, file: &[u8]) -> Result<(Example, Vec<u8>), Damage> {
+pub(crate) fn parse_whole(name: &str, file: &[u8]) -> Result<(StoredExample, Vec<u8>), Damage> {
     let (example, head) = parse(name, file)?;
     let picture = &file[head..];
     if picture.len() as u64 != example.bytes {
@@ -199,7 +199,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Io`].
-    pub fn examples(&self, task: &str) -> Result<Vec<Example>, StoreError> {
+    pub fn examples(&self, task: &str) -> Result<Vec<StoredExample>, StoreError> {
         let directory = directory(&encoded(task)?);
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
             return Ok(Vec::new());

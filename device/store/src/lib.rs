@@ -130,7 +130,7 @@ mod written;
 
 pub use directory::Directory;
 pub use error::{Damage, StoreError};
-pub use examples::{Example, AddOutcome};
+pub use examples::{StoredExample, AddOutcome};
 pub use options::{Caps, StoreOptions};
 pub use state::{StoredAdapter, OnTrial, Progress, Reversion, StoredTask};
 pub use storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};

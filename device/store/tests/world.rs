@@ -6,7 +6,7 @@ use clr_adapters::{
     Adapter, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Limits, Preprocessing, Provenance, Recipe,
     Release, SecretKey, SignedRelease, SignerClass, Terms, Trust, TrustedKey, encode, sign, sign_release,
 };
-use clr_store::{Caps, Example, Storage, Store, StoreError, StoreOptions, StoredTask, simulation::Disk};
+use clr_store::{Caps, StoredExample, Storage, Store, StoreError, StoreOptions, StoredTask, simulation::Disk};
 
 pub(crate) const NOW: Option<u64> = Some(1_800_000_000);
 
@@ -160,7 +160,7 @@ pub(crate) struct Seen {
     pub(crate) serving: Vec<Option<(Digest, bool)>>,
     pub(crate) active: Option<String>,
     pub(crate) time: Option<u64>,
-    pub(crate) examples: Vec<Vec<Example>>,
+    pub(crate) examples: Vec<Vec<StoredExample>>,
     pub(crate) checkpoints: Vec<Option<Vec<u8>>>,
 }
 
