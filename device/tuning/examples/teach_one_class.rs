@@ -19,7 +19,7 @@ use std::{
 use clr_adapters::{Adapter, decode};
 use clr_learning::{Network, PerGroup, Purpose, argmax, peak_memory, stream};
 use clr_onnx::{Backbone, Preprocess as _, decode_image_for};
-use clr_tuning::{Extent, InMemory, Parent, Plan, TuneOptions, Watch, resident, teach, tune};
+use clr_tuning::{TrainableScope, InMemory, Parent, Plan, TuneOptions, Watch, resident, teach, tune};
 use rand::RngExt as _;
 use serde_json::json;
 
@@ -173,9 +173,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let decay = number("--decay", options.decay.norm)?;
     (options.decay.norm, options.decay.kernel) = (decay, decay);
-    options.extent = match given.get("--first") {
-        Some(site) => Some(Extent::From(site.parse()?)),
-        None => given.contains_key("--head").then_some(Extent::Head),
+    options.scope = match given.get("--first") {
+        Some(site) => Some(TrainableScope::From(site.parse()?)),
+        None => given.contains_key("--head").then_some(TrainableScope::Head),
     };
     options.yielding = given.contains_key("--yield");
     let before = resident();

@@ -17,7 +17,7 @@ pub const MARGIN: u64 = 8 << 20;
 /// What is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Extent {
+pub enum TrainableScope {
     /// All sites of the adapter, and the head.
     Whole,
     /// The adapter's sites from this one on (0 is its first), and the head.
@@ -26,7 +26,7 @@ pub enum Extent {
     Head,
 }
 
-impl Extent {
+impl TrainableScope {
     /// The first trained one of the adapter's `sites`.
     fn first(self, sites: usize) -> usize {
         match self {
@@ -41,7 +41,7 @@ impl Extent {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// What is trained.
-    pub extent: Extent,
+    pub scope: TrainableScope,
     /// Sites that are trained.
     pub trained_sites: usize,
     /// Sites of the adapter.
@@ -60,8 +60,8 @@ pub struct Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.extent {
-            Extent::Head => write!(f, "the head alone")?,
+        match self.scope {
+            TrainableScope::Head => write!(f, "the head alone")?,
             _ if self.trained_sites == self.sites => {
                 write!(f, "the whole adapter ({} sites and the head)", self.sites)?;
             }
@@ -104,14 +104,14 @@ pub(crate) struct Task {
     pub(crate) threads: usize,
 }
 
-/// Bytes of one extent and checkpointing, in addition to the resident ones. The network's trained sites are changed to the extent.
+/// Bytes of one scope and checkpointing, in addition to the resident ones. The network's trained sites are changed to the scope.
 pub(crate) fn estimate(
     network: &mut Network,
-    extent: Extent,
+    scope: TrainableScope,
     memory: Checkpointing,
     task: &Task,
 ) -> Result<(u64, Footprint)> {
-    train_only(network, extent);
+    set_trainable(network, scope);
     network.freeze_untrainable(task.size)?;
     let footprint = network.footprint(task.size, memory)?;
     let trained: usize = (network.parameters().iter())
@@ -146,26 +146,26 @@ pub(crate) fn plan(
     task: &Task,
     budget: Option<u64>,
     resident: u64,
-    wanted: Option<Extent>,
+    wanted: Option<TrainableScope>,
 ) -> Result<Plan> {
     let mut least = u64::MAX;
-    let extents: Vec<Extent> = match wanted {
-        Some(extent) => vec![extent],
-        None if sites == 0 => vec![Extent::Head],
+    let scopes: Vec<TrainableScope> = match wanted {
+        Some(scope) => vec![scope],
+        None if sites == 0 => vec![TrainableScope::Head],
         None => {
             let late = (1..8)
                 .map(|eighth| sites * eighth / 8)
                 .filter(|&site| site > 0 && site < sites);
-            let mut extents: Vec<Extent> = std::iter::once(Extent::Whole)
-                .chain(late.map(Extent::From))
-                .chain([Extent::Head])
+            let mut scopes: Vec<TrainableScope> = std::iter::once(TrainableScope::Whole)
+                .chain(late.map(TrainableScope::From))
+                .chain([TrainableScope::Head])
                 .collect();
-            extents.dedup();
-            extents
+            scopes.dedup();
+            scopes
         }
     };
-    for extent in extents {
-        let head = extent.first(sites) >= sites;
+    for scope in scopes {
+        let head = scope.first(sites) >= sites;
         let memories = [
             Checkpointing::Off,
             Checkpointing::Segments(2),
@@ -173,7 +173,7 @@ pub(crate) fn plan(
             Checkpointing::Segments(8),
         ];
         for memory in memories.into_iter().take(if head { 1 } else { 4 }) {
-            let (bytes, footprint) = estimate(network, extent, memory, task)?;
+            let (bytes, footprint) = estimate(network, scope, memory, task)?;
             let with_margin = |bytes: u64| resident + bytes + bytes / 10 + MARGIN;
             let peak = with_margin(bytes);
             least = least.min(peak);
@@ -181,13 +181,13 @@ pub(crate) fn plan(
                 continue;
             }
             let kept = footprint.start as u64 * VARIANTS * task.pictures as u64;
-            let below = extent.first(sites) > 0;
+            let below = scope.first(sites) > 0;
             // Without a budget a cache may take as much again.
             let room = budget.map_or(2 * peak, |budget| budget);
             let cached = below && with_margin(bytes + kept) <= room;
             return Ok(Plan {
-                extent,
-                trained_sites: sites - extent.first(sites),
+                scope,
+                trained_sites: sites - scope.first(sites),
                 sites,
                 memory,
                 cached,
@@ -204,11 +204,11 @@ pub(crate) fn plan(
     })
 }
 
-/// Trains the sites of `extent` and the head, and nothing else.
-pub(crate) fn train_only(network: &mut Network, extent: Extent) {
+/// Trains the sites of `scope` and the head, and nothing else.
+pub(crate) fn set_trainable(network: &mut Network, scope: TrainableScope) {
     network.set_trainable(|_, _| true);
     let names = network.site_names();
-    let first = extent.first(names.len());
+    let first = scope.first(names.len());
     let trained: std::collections::HashSet<&str> = names[first..].iter().map(String::as_str).collect();
     network.set_trainable(|name, group| {
         group == Group::Head && name.starts_with("head.")

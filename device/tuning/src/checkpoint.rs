@@ -6,7 +6,7 @@ use clr_adapters::Digest;
 use clr_learning::AdamState;
 use serde::{Deserialize, Serialize};
 
-use crate::Extent;
+use crate::TrainableScope;
 
 const MAGIC: &[u8] = b"CLRT";
 const VERSION: u8 = 2;
@@ -46,7 +46,7 @@ pub(crate) struct State {
     /// Finished steps.
     pub(crate) step: u32,
     /// What is trained: memory that was free then may not be free now, but a run stays what it is.
-    pub(crate) extent: Extent,
+    pub(crate) scope: TrainableScope,
     /// Of the trained parameters, in their order.
     pub(crate) values: Vec<Vec<f32>>,
     pub(crate) updates: u64,

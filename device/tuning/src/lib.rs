@@ -24,7 +24,7 @@ mod separation;
 mod tune;
 
 pub use birth::birth;
-pub use budget::{Extent, MARGIN, Plan, resident};
+pub use budget::{TrainableScope, MARGIN, Plan, resident};
 pub use checkpoint::Checkpoints;
 pub use error::TuneError;
 pub use examples::{Example, Examples, InMemory, Parted, part};

@@ -4,7 +4,7 @@ use clr_learning::PerGroup;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Extent,
+    TrainableScope,
     error::{Result, TuneError},
 };
 
@@ -20,7 +20,7 @@ pub struct TuneOptions {
     /// Bytes that the process has already; measured if not given.
     pub resident: Option<u64>,
     /// What to train; the most that fits if not given.
-    pub extent: Option<Extent>,
+    pub scope: Option<TrainableScope>,
     /// Threads that tune.
     pub threads: usize,
     /// Whether they yield to every other thread ([`lower_priority`](crate::lower_priority)).
@@ -56,7 +56,7 @@ impl Default for TuneOptions {
             batch: 4,
             max_memory: Some(300_000_000),
             resident: None,
-            extent: None,
+            scope: None,
             threads: 1,
             yielding: true,
             seed: 0,

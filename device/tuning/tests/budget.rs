@@ -1,6 +1,6 @@
 //! What the memory allows is said beforehand, and more memory never trains less.
 
-use clr_tuning::{Extent, TuneError, TuneOptions, plan};
+use clr_tuning::{TrainableScope, TuneError, TuneOptions, plan};
 
 use super::common::{backbone, options, publisher};
 
@@ -68,17 +68,17 @@ fn what_is_resident_counts() {
 fn a_plan_says_what_it_does_in_words() {
     let backbone = backbone();
     let parent = publisher(&backbone);
-    let text = |extent| {
+    let text = |scope| {
         let options = TuneOptions {
-            extent: Some(extent),
+            scope: Some(scope),
             resident: Some(0),
             ..options()
         };
         plan(&backbone, &parent, 20, &options).unwrap().to_string()
     };
-    assert!(text(Extent::Whole).starts_with("the whole adapter (4 sites"));
-    assert!(text(Extent::From(3)).starts_with("the last 1 of 4 sites"));
-    assert!(text(Extent::Head).starts_with("the head alone"));
+    assert!(text(TrainableScope::Whole).starts_with("the whole adapter (4 sites"));
+    assert!(text(TrainableScope::From(3)).starts_with("the last 1 of 4 sites"));
+    assert!(text(TrainableScope::Head).starts_with("the head alone"));
 }
 
 #[test]

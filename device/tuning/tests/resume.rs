@@ -1,6 +1,6 @@
 //! The same bytes, whatever happened on the way.
 
-use clr_tuning::{Extent, InMemory, Parent, TuneError, TuneOptions, Tuned, Watch, teach, tune};
+use clr_tuning::{TrainableScope, InMemory, Parent, TuneError, TuneOptions, Tuned, Watch, teach, tune};
 
 use super::common::{Kept, LABELS, backbone, options, parent, pictures, png, publisher};
 
@@ -138,7 +138,7 @@ fn threads_and_a_cache_change_no_bit_and_the_seed_does() {
     assert_ne!(one.candidate.file, other.candidate.file);
     // What stands below late sites may be kept or not.
     let late = TuneOptions {
-        extent: Some(Extent::From(2)),
+        scope: Some(TrainableScope::From(2)),
         resident: Some(0),
         ..options()
     };

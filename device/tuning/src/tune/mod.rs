@@ -14,7 +14,7 @@ use self::{
 };
 use crate::{
     Parent, TuneOptions, Verdict, Version,
-    budget::{self, Plan, Task, resident, train_only},
+    budget::{self, Plan, Task, resident, set_trainable},
     checkpoint::{Checkpoints, State},
     error::{Result, TuneError},
     examples::{Example, Examples},
@@ -92,7 +92,7 @@ impl Tuned {
 pub fn plan(backbone: &Backbone, parent: &Parent, pictures: usize, options: &TuneOptions) -> Result<Plan> {
     options.check()?;
     let mut network = Network::from_adapter(backbone, &parent.adapter)?;
-    plan_for(&mut network, &parent.adapter.header, pictures, options, options.extent)
+    plan_for(&mut network, &parent.adapter.header, pictures, options, options.scope)
 }
 
 fn plan_for(
@@ -100,7 +100,7 @@ fn plan_for(
     header: &Header,
     pictures: usize,
     options: &TuneOptions,
-    extent: Option<budget::Extent>,
+    scope: Option<budget::TrainableScope>,
 ) -> Result<Plan> {
     let sites = network.site_names().len();
     let task = Task {
@@ -110,7 +110,7 @@ fn plan_for(
         threads: options.threads,
     };
     let resident = options.resident.unwrap_or_else(resident);
-    budget::plan(network, sites, &task, options.max_memory, resident, extent)
+    budget::plan(network, sites, &task, options.max_memory, resident, scope)
 }
 
 /// Tunes the parent's sites and the rows of the classes that the device learned, and compares the result with the parent.
@@ -139,17 +139,17 @@ pub fn tune(
     }
     let (list, run, mut state) = begin(backbone, parent, list, checkpoints, options, watch)?;
     let mut network = Network::from_adapter(backbone, &parent.adapter)?;
-    let wanted = state.as_ref().map(|state| state.extent);
-    let plan = match plan_for(&mut network, header, list.len(), options, wanted.or(options.extent)) {
+    let wanted = state.as_ref().map(|state| state.scope);
+    let plan = match plan_for(&mut network, header, list.len(), options, wanted.or(options.scope)) {
         Err(TuneError::Budget { .. }) if wanted.is_some() => {
             watch.restarted("what it trained does not fit the memory any more");
             state = None;
-            plan_for(&mut network, header, list.len(), options, options.extent)?
+            plan_for(&mut network, header, list.len(), options, options.scope)?
         }
         plan => plan?,
     };
     watch.plan(&plan);
-    train_only(&mut network, plan.extent);
+    set_trainable(&mut network, plan.scope);
     network.freeze_untrainable([
         header.preprocessing.height as usize,
         header.preprocessing.width as usize,

@@ -148,7 +148,7 @@ impl Trainer<'_> {
             run,
             frames: self.frames.clone(),
             step,
-            extent: self.plan.extent,
+            scope: self.plan.scope,
             values: adam.values().to_vec(),
             updates: moments.step,
             first: moments.first.clone(),
