@@ -39,7 +39,7 @@ impl TrainableScope {
 
 /// What tuning will do and what it will take.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
+pub struct MemoryPlan {
     /// What is trained.
     pub scope: TrainableScope,
     /// Sites that are trained.
@@ -58,7 +58,7 @@ pub struct Plan {
     pub budget: Option<u64>,
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for MemoryPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.scope {
             TrainableScope::Head => write!(f, "the head alone")?,
@@ -140,14 +140,14 @@ pub(crate) fn estimate(
 
 /// The most that fits: whole adapter, then ever fewer late sites, then the head; for each, values are computed again only where they
 /// would not fit.
-pub(crate) fn plan(
+pub(crate) fn plan_memory(
     network: &mut Network,
     sites: usize,
     task: &Task,
     budget: Option<u64>,
     resident: u64,
     wanted: Option<TrainableScope>,
-) -> Result<Plan> {
+) -> Result<MemoryPlan> {
     let mut least = u64::MAX;
     let scopes: Vec<TrainableScope> = match wanted {
         Some(scope) => vec![scope],
@@ -185,7 +185,7 @@ pub(crate) fn plan(
             // Without a budget a cache may take as much again.
             let room = budget.map_or(2 * peak, |budget| budget);
             let cached = below && with_margin(bytes + kept) <= room;
-            return Ok(Plan {
+            return Ok(MemoryPlan {
                 scope,
                 trained_sites: sites - scope.first(sites),
                 sites,

@@ -24,7 +24,7 @@ mod separation;
 mod tune;
 
 pub use birth::birth;
-pub use budget::{TrainableScope, MARGIN, Plan, resident};
+pub use budget::{TrainableScope, MARGIN, MemoryPlan, resident};
 pub use checkpoint::Checkpoints;
 pub use error::TuneError;
 pub use examples::{Example, Examples, InMemory, Parted, part};
@@ -34,4 +34,4 @@ pub use parent::{Parent, Version};
 pub use priority::lower_priority;
 pub use promote::{Comparison, Verdict};
 pub use prototype::{Taught, TaughtClass, teach};
-pub use tune::{Progress, Tuned, Watch, plan, tune};
+pub use tune::{Progress, Tuned, Watch, plan_memory, tune};

@@ -14,7 +14,7 @@ use self::{
 };
 use crate::{
     Parent, TuneOptions, Verdict, Version,
-    budget::{self, Plan, Task, resident, set_trainable},
+    budget::{self, MemoryPlan, Task, resident, set_trainable},
     checkpoint::{Checkpoints, State},
     error::{Result, TuneError},
     examples::{Example, Examples},
@@ -45,7 +45,7 @@ pub struct Progress {
 /// Follows a run, and may end it.
 pub trait Watch {
     /// What will be done, before anything is.
-    fn plan(&mut self, _plan: &Plan) {}
+    fn plan(&mut self, _plan: &MemoryPlan) {}
     /// The state of an earlier run cannot be gone on with, and why: this one starts anew.
     fn restarted(&mut self, _reason: &str) {}
     /// The run goes on behind this step.
@@ -68,7 +68,7 @@ pub struct Tuned {
     /// Whether it replaces its parent, and why.
     pub verdict: Verdict,
     /// What was done.
-    pub plan: Plan,
+    pub plan: MemoryPlan,
     /// Pictures learned from, frames included.
     pub training: usize,
     /// Pictures held out, frames included.
@@ -89,7 +89,7 @@ impl Tuned {
 }
 
 /// What tuning would do with so many pictures, and what it would take; nothing is run for it.
-pub fn plan(backbone: &Backbone, parent: &Parent, pictures: usize, options: &TuneOptions) -> Result<Plan> {
+pub fn plan_memory(backbone: &Backbone, parent: &Parent, pictures: usize, options: &TuneOptions) -> Result<MemoryPlan> {
     options.check()?;
     let mut network = Network::from_adapter(backbone, &parent.adapter)?;
     plan_for(&mut network, &parent.adapter.header, pictures, options, options.scope)
@@ -101,7 +101,7 @@ fn plan_for(
     pictures: usize,
     options: &TuneOptions,
     scope: Option<budget::TrainableScope>,
-) -> Result<Plan> {
+) -> Result<MemoryPlan> {
     let sites = network.site_names().len();
     let task = Task {
         size: size(header),
@@ -110,7 +110,7 @@ fn plan_for(
         threads: options.threads,
     };
     let resident = options.resident.unwrap_or_else(resident);
-    budget::plan(network, sites, &task, options.max_memory, resident, scope)
+    budget::plan_memory(network, sites, &task, options.max_memory, resident, scope)
 }
 
 /// Tunes the parent's sites and the rows of the classes that the device learned, and compares the result with the parent.

@@ -18,7 +18,7 @@ use rand::RngExt as _;
 use super::{Progress, Watch, look::logits, run_pictures::RunPictures};
 use crate::{
     Parent, TuneOptions,
-    budget::Plan,
+    budget::MemoryPlan,
     checkpoint::{Checkpoints, State},
     error::{Result, TuneError},
     pictures::{Picture, VARIANTS},
@@ -55,7 +55,7 @@ impl Target {
 pub(super) struct Trainer<'a> {
     pub(super) parent: &'a Parent,
     pub(super) options: &'a TuneOptions,
-    pub(super) plan: &'a Plan,
+    pub(super) plan: &'a MemoryPlan,
     pub(super) network: &'a mut Network,
     pub(super) reference: &'a Network,
     pub(super) pool: &'a rayon::ThreadPool,
