@@ -5,7 +5,7 @@ use clr_learning::Network;
 use clr_onnx::{Backbone, identity_adapter};
 
 use crate::{
-    Version,
+    AdapterRevision,
     error::{Result, TuneError},
     examples::{Example, Examples},
     features::{features, mean},
@@ -16,7 +16,7 @@ use crate::{
 /// images are prepared; labels, backbone and provenance are set here. With a `recipe` other than [`Recipe::Linear`] the adapter has
 /// sites at the identity, so that tuning may reprogram them. What its images look like is kept as its profile, if there are enough to tell, so
 /// that the device may choose the task by itself. Images that cannot be decoded are left out.
-pub fn birth(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn Examples) -> Result<Version> {
+pub fn birth(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn Examples) -> Result<AdapterRevision> {
     let mut list = examples.list().map_err(TuneError::Examples)?;
     list.retain(|example| example.label.is_some());
     list.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));
@@ -44,7 +44,7 @@ pub fn birth(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn
         metrics: None,
         ..header
     };
-    Version::new(identity_adapter(backbone, recipe, nearest_mean(&groups), header), None)
+    AdapterRevision::new(identity_adapter(backbone, recipe, nearest_mean(&groups), header), None)
 }
 
 /// Mean features as class weights, so that the nearest mean wins; scaled so that right answers lead by 4 on average.

@@ -30,7 +30,7 @@ pub use error::TuneError;
 pub use examples::{Example, Examples, InMemory, Parted, part};
 pub use forecast::{ClassForecast, Forecast, forecast};
 pub use options::TuneOptions;
-pub use parent::{Parent, Version};
+pub use parent::{Parent, AdapterRevision};
 pub use priority::lower_priority;
 pub use promote::{Comparison, Verdict};
 pub use prototype::{Taught, TaughtClass, teach};

@@ -37,14 +37,14 @@ impl Parent {
 
 /// A new version of an adapter, and its file.
 #[derive(Clone, Debug)]
-pub struct Version {
+pub struct AdapterRevision {
     /// As the file says: quantised.
     pub adapter: Adapter,
     /// The file, unsigned.
     pub file: Vec<u8>,
 }
 
-impl Version {
+impl AdapterRevision {
     /// Encodes `adapter` as the next revision after `parent`.
     pub(crate) fn new(mut adapter: Adapter, parent: Option<&Parent>) -> Result<Self> {
         adapter.header.provenance = Provenance::DeviceTuned;

@@ -18,7 +18,7 @@ use clr_learning::{Network, argmax};
 use clr_onnx::Backbone;
 
 use crate::{
-    Parent, Version,
+    Parent, AdapterRevision,
     class_bias::{Boldness, quantile},
     error::{Result, TuneError},
     examples::{Example, Examples},
@@ -35,7 +35,7 @@ const CANARY_MAY_LOSE: f64 = 0.01;
 #[derive(Clone, Debug)]
 pub struct Taught {
     /// The adapter and its file.
-    pub version: Version,
+    pub version: AdapterRevision,
     /// The new classes, in the order of their labels.
     pub classes: Vec<TaughtClass>,
 }
@@ -128,7 +128,7 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
     }
     teacher.adapter.header.metrics = None;
     Ok(Taught {
-        version: Version::new(teacher.adapter, Some(parent))?,
+        version: AdapterRevision::new(teacher.adapter, Some(parent))?,
         classes,
     })
 }

@@ -13,7 +13,7 @@ use std::{
 use clr_adapters::{Digest, Header, Provenance, Recipe};
 use clr_store::StoreError;
 use clr_transfer::{Failure, FailureCode, TeachPhase, TeachStatus, TunePhase};
-use clr_tuning::{TaughtClass, TuneError, Version};
+use clr_tuning::{TaughtClass, TuneError, AdapterRevision};
 
 use super::{Learning, attempt::LearnError, stored::Pictures};
 use crate::runtime::{Runtime, lock, now, with_causes};
@@ -181,7 +181,7 @@ impl Runtime {
     }
 
     /// Signs what was learned, stores it, and lets it serve on trial.
-    pub(super) fn serve_tuned(&self, version: &Version) -> Result<(), LearnError> {
+    pub(super) fn serve_tuned(&self, version: &AdapterRevision) -> Result<(), LearnError> {
         self.install_tuned(&version.file).map_err(LearnError::Refused)
     }
 

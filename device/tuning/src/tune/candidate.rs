@@ -14,7 +14,7 @@ use super::{
     look::{Look, Looks, Viewer, answers},
 };
 use crate::{
-    Parent, TuneOptions, Version,
+    Parent, TuneOptions, AdapterRevision,
     error::Result,
     promote::{Comparison, Evidence, Pair},
 };
@@ -52,7 +52,7 @@ impl Candidate {
         learned: &Comparison,
         data: &Digest,
         options: &TuneOptions,
-    ) -> Result<Version> {
+    ) -> Result<AdapterRevision> {
         let share = |hits: u32| hits as f32 / learned.pictures as f32;
         self.adapter.header.metrics = (learned.pictures > 0).then(|| Metrics {
             accuracy: share(self.exact_hits.unwrap_or(learned.tuned)),
@@ -66,7 +66,7 @@ impl Candidate {
         for (canary, probability) in self.adapter.header.canaries.iter_mut().zip(self.canaries) {
             canary.probability = probability;
         }
-        Version::new(self.adapter, Some(parent))
+        AdapterRevision::new(self.adapter, Some(parent))
     }
 }
 
@@ -142,7 +142,7 @@ impl Candidates<'_> {
                 )?;
             }
         }
-        let file = Version::new(adapter.clone(), Some(self.parent))?.adapter;
+        let file = AdapterRevision::new(adapter.clone(), Some(self.parent))?.adapter;
         let pair = |look: &Look<'_>, features: &[f32], unseen: &Unseen| {
             let mut tuned = answers(&file, features);
             for &(class, logit) in unseen {

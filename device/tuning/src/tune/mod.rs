@@ -13,7 +13,7 @@ use self::{
     trainer::Trainer,
 };
 use crate::{
-    Parent, TuneOptions, Verdict, Version,
+    Parent, TuneOptions, Verdict, AdapterRevision,
     budget::{self, MemoryPlan, Task, resident, set_trainable},
     checkpoint::{Checkpoints, State},
     error::{Result, TuneError},
@@ -64,7 +64,7 @@ impl Watch for () {}
 #[derive(Clone, Debug)]
 pub struct Tuned {
     /// The tuned adapter, whether or not it is promoted.
-    pub candidate: Version,
+    pub candidate: AdapterRevision,
     /// Whether it replaces its parent, and why.
     pub verdict: Verdict,
     /// What was done.
@@ -83,7 +83,7 @@ pub struct Tuned {
 
 impl Tuned {
     /// What should serve from now on; none if that is the parent, unchanged.
-    pub fn promoted(&self) -> Option<&Version> {
+    pub fn promoted(&self) -> Option<&AdapterRevision> {
         self.verdict.promoted.then_some(&self.candidate)
     }
 }
