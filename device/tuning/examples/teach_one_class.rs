@@ -19,13 +19,13 @@ use std::{
 use clr_adapters::{Adapter, decode};
 use clr_learning::{Network, PerGroup, Purpose, argmax, peak_memory, stream};
 use clr_onnx::{Backbone, Preprocess as _, decode_image_for};
-use clr_tuning::{TrainableScope, InMemory, Parent, MemoryPlan, TuneOptions, Watch, resident, teach, tune};
+use clr_tuning::{TrainableScope, InMemory, Parent, MemoryPlan, TuneOptions, Observer, resident, teach, tune};
 use rand::RngExt as _;
 use serde_json::json;
 
 struct Log(bool);
 
-impl Watch for Log {
+impl Observer for Log {
     fn plan(&mut self, plan: &MemoryPlan) {
         eprintln!("{plan}");
     }

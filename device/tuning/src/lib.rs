@@ -34,4 +34,4 @@ pub use parent::{Parent, AdapterRevision};
 pub use priority::lower_priority;
 pub use promote::{Comparison, Verdict};
 pub use prototype::{Taught, TaughtClass, teach};
-pub use tune::{Progress, Tuned, Watch, plan_memory, tune};
+pub use tune::{Progress, Tuned, Observer, plan_memory, tune};

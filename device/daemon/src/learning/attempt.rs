@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::atomic::Ordering, time::Instant};
 
 use clr_store::{ServingAdapter, StoreError};
 use clr_transfer::{Failure, FailureCode, TeachPhase, TunePhase};
-use clr_tuning::{Parent, MemoryPlan, Progress, TuneError, TuneOptions, Watch};
+use clr_tuning::{Parent, MemoryPlan, Progress, TuneError, TuneOptions, Observer};
 
 use super::{
     Run,
@@ -40,7 +40,7 @@ struct Follow<'a> {
     seconds: u64,
 }
 
-impl Watch for Follow<'_> {
+impl Observer for Follow<'_> {
     fn plan(&mut self, plan: &MemoryPlan) {
         tracing::info!(%plan, "tuning");
         self.runtime.learning.update(|status| {

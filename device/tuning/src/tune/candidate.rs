@@ -9,7 +9,7 @@ use clr_adapters::{Adapter, Digest, Metrics, SiteWeights};
 use clr_learning::{Network, argmax, log_probability};
 
 use super::{
-    Watch,
+    Observer,
     level::MAY_TAKE,
     look::{Look, Looks, Viewer, answers},
 };
@@ -102,7 +102,7 @@ impl Candidates<'_> {
     }
 
     /// The candidate that `way` makes of the adapter that the steps led to.
-    pub(super) fn candidate(&self, way: Way, stepped: &Adapter, watch: &mut dyn Watch) -> Result<Candidate> {
+    pub(super) fn candidate(&self, way: Way, stepped: &Adapter, observer: &mut dyn Observer) -> Result<Candidate> {
         let classes = self.classes();
         let mut adapter = match way {
             Way::Sites => stepped.clone(),
@@ -118,9 +118,9 @@ impl Candidates<'_> {
                 let file = clr_adapters::quantised(&adapter, self.parent.encoding)?;
                 let network = self.reference.sibling_from_adapter(&file)?;
                 [
-                    self.viewer.all(&network, &looks.learned, watch)?,
-                    self.viewer.all(&network, &looks.recalled, watch)?,
-                    self.viewer.all(&network, &looks.canaries, watch)?,
+                    self.viewer.all(&network, &looks.learned, observer)?,
+                    self.viewer.all(&network, &looks.recalled, observer)?,
+                    self.viewer.all(&network, &looks.canaries, observer)?,
                 ]
             }
             Way::Rows => [&looks.learned, &looks.recalled, &looks.canaries]
@@ -191,7 +191,7 @@ impl Candidates<'_> {
                 let network = self.reference.sibling_from_adapter(&adapter)?;
                 let mut hits = 0;
                 for look in looks.learned.iter().filter(|look| look.held) {
-                    let features = self.viewer.features(&network, look.picture, watch)?;
+                    let features = self.viewer.features(&network, look.picture, observer)?;
                     hits += u32::from(argmax(&answers(&adapter, &features)) == look.class);
                 }
                 Some(hits)

@@ -3,7 +3,7 @@
 use clr_adapters::{Adapter, Head};
 use clr_learning::{LearningError, Network, PrefixActivations, argmax};
 
-use super::{Watch, run_pictures::RunPictures, size};
+use super::{Observer, run_pictures::RunPictures, size};
 use crate::{
     Parent, TuneOptions,
     error::{Result, TuneError},
@@ -50,8 +50,8 @@ pub(super) struct Viewer<'a> {
 
 impl<'a> Viewer<'a> {
     /// Features by `network`.
-    pub(super) fn features(&self, network: &Network, picture: &Picture, watch: &mut dyn Watch) -> Result<Vec<f32>> {
-        if watch.should_stop() {
+    pub(super) fn features(&self, network: &Network, picture: &Picture, observer: &mut dyn Observer) -> Result<Vec<f32>> {
+        if observer.should_stop() {
             let steps = self.options.steps;
             return Err(TuneError::Stopped { step: steps, steps });
         }
@@ -62,15 +62,15 @@ impl<'a> Viewer<'a> {
     }
 
     /// Features by `network`, of the same pictures in the same order.
-    pub(super) fn all(&self, network: &Network, looks: &[Look<'_>], watch: &mut dyn Watch) -> Result<Vec<Vec<f32>>> {
-        let features = |look: &Look<'_>| self.features(network, look.picture, watch);
+    pub(super) fn all(&self, network: &Network, looks: &[Look<'_>], observer: &mut dyn Observer) -> Result<Vec<Vec<f32>>> {
+        let features = |look: &Look<'_>| self.features(network, look.picture, observer);
         looks.iter().map(features).collect()
     }
 
     /// All that is looked at, by the parent's network.
-    pub(super) fn looks(&self, reference: &Network, watch: &mut dyn Watch) -> Result<Looks<'a>> {
+    pub(super) fn looks(&self, reference: &Network, observer: &mut dyn Observer) -> Result<Looks<'a>> {
         let mut look = |(picture, held): (&'a Picture, bool)| -> Result<Look<'a>> {
-            let features = self.features(reference, picture, watch)?;
+            let features = self.features(reference, picture, observer)?;
             let logits = answers(&self.parent.adapter, &features);
             let old = match self.parent.protected {
                 0 => logits.len(),

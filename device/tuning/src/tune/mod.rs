@@ -43,7 +43,7 @@ pub struct Progress {
 }
 
 /// Follows a run, and may end it.
-pub trait Watch {
+pub trait Observer {
     /// What will be done, before anything is.
     fn plan(&mut self, _plan: &MemoryPlan) {}
     /// The state of an earlier run cannot be gone on with, and why: this one starts anew.
@@ -58,7 +58,7 @@ pub trait Watch {
     }
 }
 
-impl Watch for () {}
+impl Observer for () {}
 
 /// What a run made.
 #[derive(Clone, Debug)]
@@ -123,7 +123,7 @@ pub fn tune(
     examples: &dyn Examples,
     checkpoints: &dyn Checkpoints,
     options: &TuneOptions,
-    watch: &mut dyn Watch,
+    observer: &mut dyn Observer,
 ) -> Result<Tuned> {
     let begun = Instant::now();
     options.check()?;
@@ -137,18 +137,18 @@ pub fn tune(
             });
         }
     }
-    let (list, run, mut state) = begin(backbone, parent, list, checkpoints, options, watch)?;
+    let (list, run, mut state) = begin(backbone, parent, list, checkpoints, options, observer)?;
     let mut network = Network::from_adapter(backbone, &parent.adapter)?;
     let wanted = state.as_ref().map(|state| state.scope);
     let plan = match plan_for(&mut network, header, list.len(), options, wanted.or(options.scope)) {
         Err(TuneError::Budget { .. }) if wanted.is_some() => {
-            watch.restarted("what it trained does not fit the memory any more");
+            observer.restarted("what it trained does not fit the memory any more");
             state = None;
             plan_for(&mut network, header, list.len(), options, options.scope)?
         }
         plan => plan?,
     };
-    watch.plan(&plan);
+    observer.plan(&plan);
     set_trainable(&mut network, plan.scope);
     network.freeze_untrainable([
         header.preprocessing.height as usize,
@@ -187,7 +187,7 @@ pub fn tune(
         starts: HashMap::new(),
         answers: HashMap::new(),
     };
-    let (steps, step_seconds) = trainer.run(run, state, checkpoints, watch)?;
+    let (steps, step_seconds) = trainer.run(run, state, checkpoints, observer)?;
     drop(trainer);
     // The header's recipe and backbone are the network's own; the rest is the parent's.
     let stepped = network.to_adapter(header.clone())?;
@@ -201,14 +201,14 @@ pub fn tune(
         parent,
         options,
         reference: &reference,
-        looks: viewer.looks(&reference, watch)?,
+        looks: viewer.looks(&reference, observer)?,
         viewer,
     };
     let judge = |candidate: &Candidate| judge(&candidate.evidence, parent.protected, pictures.unjudged.clone());
-    let mut candidate = candidates.candidate(Way::Sites, &stepped, watch)?;
+    let mut candidate = candidates.candidate(Way::Sites, &stepped, observer)?;
     let mut verdict = judge(&candidate);
     if !verdict.promoted && candidates.fits_rows() {
-        let rows = candidates.candidate(Way::Rows, &stepped, watch)?;
+        let rows = candidates.candidate(Way::Rows, &stepped, observer)?;
         let of_rows = judge(&rows);
         if of_rows.promoted {
             (candidate, verdict) = (rows, of_rows);
@@ -237,12 +237,12 @@ fn begin(
     list: Vec<Example>,
     checkpoints: &dyn Checkpoints,
     options: &TuneOptions,
-    watch: &mut dyn Watch,
+    observer: &mut dyn Observer,
 ) -> Result<(Vec<Example>, Digest, Option<State>)> {
     let digest = |list: &[Example]| run_digest(backbone, parent, list, options);
     if let Some(bytes) = checkpoints.get().map_err(TuneError::Checkpoint)? {
         match State::from_bytes(&bytes) {
-            Err(reason) => watch.restarted(reason),
+            Err(reason) => observer.restarted(reason),
             Ok(state) => {
                 // A camera does not wait for a run: frames that were kept after its start are not its images.
                 let its = |example: &&Example| example.label.is_some() || state.frames.contains(&example.id);
@@ -250,7 +250,7 @@ fn begin(
                 if digest(&earlier)? == state.run {
                     return Ok((earlier, state.run, Some(state)));
                 }
-                watch.restarted("it is of another run: other images, parent or options");
+                observer.restarted("it is of another run: other images, parent or options");
             }
         }
     }

@@ -15,7 +15,7 @@ use clr_learning::{
 };
 use rand::RngExt as _;
 
-use super::{Progress, Watch, look::logits, run_pictures::RunPictures};
+use super::{Progress, Observer, look::logits, run_pictures::RunPictures};
 use crate::{
     Parent, TuneOptions,
     budget::MemoryPlan,
@@ -74,7 +74,7 @@ impl Trainer<'_> {
         run: Digest,
         state: Option<State>,
         checkpoints: &dyn Checkpoints,
-        watch: &mut dyn Watch,
+        observer: &mut dyn Observer,
     ) -> Result<(u32, f64)> {
         let options = self.options;
         let mut parameters = self.parameters();
@@ -100,9 +100,9 @@ impl Trainer<'_> {
                 }
                 step = state.step.min(options.steps);
                 moments = Some(state.moments());
-                watch.resumed(step);
+                observer.resumed(step);
             } else {
-                watch.restarted("its parameters are not this adapter's");
+                observer.restarted("its parameters are not this adapter's");
             }
         }
         let mut adam = Adam::new(parameters, adam_options, moments);
@@ -111,7 +111,7 @@ impl Trainer<'_> {
         let mut saved: Option<Instant> = None;
         while step < options.steps {
             let begun = Instant::now();
-            let learned = match self.step(step, watch) {
+            let learned = match self.step(step, observer) {
                 Err(TuneError::Stopped { .. }) => {
                     self.save(run, step, &adam, checkpoints)?;
                     return Err(TuneError::Stopped {
@@ -133,7 +133,7 @@ impl Trainer<'_> {
                 self.save(run, step, &adam, checkpoints)?;
                 saved = Some(Instant::now());
             }
-            watch.progress(Progress {
+            observer.progress(Progress {
                 step,
                 steps: options.steps,
                 loss: learned.loss,
@@ -176,12 +176,12 @@ impl Trainer<'_> {
         parameters
     }
 
-    fn step(&mut self, step: u32, watch: &mut dyn Watch) -> Result<StepOutput> {
+    fn step(&mut self, step: u32, observer: &mut dyn Observer) -> Result<StepOutput> {
         let keys = self.draw(step);
         let mut targets = Vec::with_capacity(keys.len());
         let mut fresh = HashMap::new();
         for &key in &keys {
-            if watch.should_stop() {
+            if observer.should_stop() {
                 return Err(TuneError::Stopped { step: 0, steps: 0 });
             }
             if !self.starts.contains_key(&key) {
