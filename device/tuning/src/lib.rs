@@ -32,6 +32,6 @@ pub use forecast::{ClassForecast, Forecast, forecast};
 pub use options::TuneOptions;
 pub use parent::{Parent, AdapterRevision};
 pub use priority::lower_priority;
-pub use promote::{Comparison, Verdict};
+pub use promote::{Comparison, PromotionVerdict};
 pub use prototype::{Taught, TaughtClass, teach};
 pub use tune::{Progress, Tuned, Observer, plan_memory, tune};

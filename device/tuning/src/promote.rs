@@ -101,7 +101,7 @@ impl Comparison {
 
 /// Why a tuned adapter was or was not promoted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct PromotionVerdict {
     /// Whether it replaces its parent.
     pub promoted: bool,
     /// On held-out pictures of the classes that the device learned.
@@ -120,7 +120,7 @@ pub struct Verdict {
     pub reason: String,
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for PromotionVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)
     }
@@ -142,7 +142,7 @@ fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
 }
 
 /// Compares, where the parent has `protected` classes that are not to be lost.
-pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>) -> Verdict {
+pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>) -> PromotionVerdict {
     let Evidence { learned, old, .. } = evidence;
     let (on_learned, on_old) = (Comparison::of(learned), Comparison::of(old));
     let (way, pictures) = if evidence.rows_alone {
@@ -229,7 +229,7 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>
             ),
         )
     };
-    Verdict {
+    PromotionVerdict {
         promoted,
         learned: on_learned,
         old: on_old,

@@ -13,7 +13,7 @@ use self::{
     trainer::Trainer,
 };
 use crate::{
-    Parent, TuneOptions, Verdict, AdapterRevision,
+    Parent, TuneOptions, PromotionVerdict, AdapterRevision,
     budget::{self, MemoryPlan, Task, resident, set_trainable},
     checkpoint::{Checkpoints, State},
     error::{Result, TuneError},
@@ -66,7 +66,7 @@ pub struct Tuned {
     /// The tuned adapter, whether or not it is promoted.
     pub candidate: AdapterRevision,
     /// Whether it replaces its parent, and why.
-    pub verdict: Verdict,
+    pub verdict: PromotionVerdict,
     /// What was done.
     pub plan: MemoryPlan,
     /// Pictures learned from, frames included.
