@@ -56,33 +56,33 @@ impl Examples for InMemory {
     }
 }
 
-/// Examples, parted. Both parts are in the order of label, then id.
+/// Examples, split. Both parts are in the order of label, then id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parted {
+pub struct ExampleSplit {
     /// To learn from.
     pub training: Vec<Example>,
     /// To judge by.
     pub held_out: Vec<Example>,
     /// Classes of which nothing is held out, since they have only one picture.
-    pub unjudged: Vec<String>,
+    pub without_holdout: Vec<String>,
 }
 
 /// Holds out a fifth of each class, at least one of two or more; a class's only picture is learned from. Which ones: those with the
 /// smallest digests, so that a picture stays where it is when others join, as far as the shares allow, and the answer is the same
 /// on every device.
-pub fn part(mut examples: Vec<Example>) -> Parted {
+pub fn split_examples(mut examples: Vec<Example>) -> ExampleSplit {
     examples.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));
     examples.dedup();
-    let mut parted = Parted::default();
+    let mut split = ExampleSplit::default();
     for class in examples.chunk_by(|a, b| a.label == b.label) {
         let held = if class.len() < 2 {
-            parted.unjudged.extend(class[0].label.clone());
+            split.without_holdout.extend(class[0].label.clone());
             0
         } else {
             (class.len() / 5).max(1)
         };
-        parted.held_out.extend_from_slice(&class[..held]);
-        parted.training.extend_from_slice(&class[held..]);
+        split.held_out.extend_from_slice(&class[..held]);
+        split.training.extend_from_slice(&class[held..]);
     }
-    parted
+    split
 }

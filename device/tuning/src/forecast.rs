@@ -4,7 +4,7 @@ use clr_adapters::Adapter;
 
 use crate::{
     Parent,
-    examples::{Example, part},
+    examples::{Example, split_examples},
     promote::ENOUGH,
 };
 
@@ -46,7 +46,7 @@ pub fn forecast(parent: &Parent, list: Vec<Example>) -> Forecast {
     let is_new = |label: &str| place(label).is_none_or(|class| class >= parent.protected);
     let any_new = list.iter().filter_map(|example| example.label.as_deref()).any(is_new);
     let frames = list.iter().filter(|example| example.label.is_none()).count();
-    let split = part(list);
+    let split = split_examples(list);
     let mut classes: Vec<ClassForecast> = Vec::new();
     for (examples, held) in [(&split.training, false), (&split.held_out, true)] {
         for label in examples.iter().filter_map(|example| example.label.as_deref()) {
@@ -103,7 +103,7 @@ mod tests {
         let mut list: Vec<Example> = (0..10).map(|index| example(Some("robin"), index)).collect();
         list.push(example(Some("one"), 0));
         list.extend((0..20).map(|index| example(None, index)));
-        let split = part(list.clone());
+        let split = split_examples(list.clone());
         let held = |label: Option<&str>| split.held_out.iter().filter(|e| e.label.as_deref() == label).count();
         assert_eq!((held(Some("robin")), held(Some("one")), held(None)), (2, 0, 4));
     }

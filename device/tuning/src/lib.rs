@@ -27,7 +27,7 @@ pub use birth::birth;
 pub use budget::{TrainableScope, MARGIN, MemoryPlan, resident};
 pub use checkpoint::Checkpoints;
 pub use error::TuneError;
-pub use examples::{Example, Examples, InMemory, Parted, part};
+pub use examples::{Example, Examples, InMemory, ExampleSplit, split_examples};
 pub use forecast::{ClassForecast, Forecast, forecast};
 pub use options::TuneOptions;
 pub use parent::{Parent, AdapterRevision};

@@ -115,7 +115,8 @@ pub struct PromotionVerdict {
     /// Whether it is of new rows beside the parent's sites, judged by every picture, each with a row that does not know it.
     pub rows_alone: bool,
     /// Classes that nothing is held out of, since they have one picture.
-    pub unjudged: Vec<String>,
+    #[serde(rename = "unjudged")]
+    pub without_holdout: Vec<String>,
     /// In words.
     pub reason: String,
 }
@@ -142,7 +143,7 @@ fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
 }
 
 /// Compares, where the parent has `protected` classes that are not to be lost.
-pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>) -> PromotionVerdict {
+pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<String>) -> PromotionVerdict {
     let Evidence { learned, old, .. } = evidence;
     let (on_learned, on_old) = (Comparison::of(learned), Comparison::of(old));
     let (way, pictures) = if evidence.rows_alone {
@@ -153,12 +154,12 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>
     let counts = |c: &Comparison| format!("{} of {} {pictures} right, {} before", c.tuned, c.pictures, c.parent);
     let expected_loss = expected_loss(evidence, protected);
     let (promoted, reason) = if learned.is_empty() {
-        let reason = if unjudged.is_empty() {
+        let reason = if without_holdout.is_empty() {
             "not promoted: no picture is held out, so that nothing can be judged".to_owned()
         } else {
             format!(
                 "not promoted: no picture is held out, so that nothing can be judged (one picture only: {})",
-                unjudged.join(", ")
+                without_holdout.join(", ")
             )
         };
         (false, reason)
@@ -236,7 +237,7 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>
         expected_loss,
         canaries: evidence.canaries as u32,
         rows_alone: evidence.rows_alone,
-        unjudged,
+        without_holdout,
         reason,
     }
 }

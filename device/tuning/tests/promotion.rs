@@ -1,7 +1,7 @@
 //! Only what is better on held-out pictures replaces what serves, and the reason is said.
 
 use clr_learning::{PerGroup, argmax};
-use clr_tuning::{Example, InMemory, Parent, TuneError, TuneOptions, part, teach, tune};
+use clr_tuning::{Example, InMemory, Parent, TuneError, TuneOptions, split_examples, teach, tune};
 
 use super::common::{LABELS, backbone, logits, options, parent, pictures, png, publisher, recognised};
 
@@ -13,19 +13,19 @@ fn every_class_of_two_or_more_has_a_picture_held_out_and_the_split_does_not_depe
     };
     let mut list: Vec<Example> = (0..20).map(|index| example("many", index)).collect();
     list.extend([example("two", 30), example("two", 31), example("one", 40)]);
-    let parted = part(list.clone());
+    let split = split_examples(list.clone());
     let held = |label: &str| {
-        parted
+        split
             .held_out
             .iter()
             .filter(|example| example.label.as_deref() == Some(label))
             .count()
     };
     assert_eq!((held("many"), held("two"), held("one")), (4, 1, 0));
-    assert_eq!(parted.unjudged, ["one"]);
-    assert_eq!(parted.training.len() + parted.held_out.len(), list.len());
+    assert_eq!(split.without_holdout, ["one"]);
+    assert_eq!(split.training.len() + split.held_out.len(), list.len());
     list.reverse();
-    assert_eq!(part(list), parted);
+    assert_eq!(split_examples(list), split);
 }
 
 fn taught(examples: &InMemory) -> (clr_onnx::Backbone, Parent, Parent) {
@@ -128,7 +128,7 @@ fn without_a_held_out_picture_nothing_is_promoted_and_that_is_said() {
     let options = TuneOptions { steps: 3, ..options() };
     let tuned = tune(&backbone, &parent, &one, &(), &options, &mut ()).unwrap();
     assert!(tuned.promoted().is_none());
-    assert_eq!(tuned.verdict.unjudged, ["round"]);
+    assert_eq!(tuned.verdict.without_holdout, ["round"]);
     assert!(
         tuned.verdict.reason.contains("no picture is held out"),
         "{}",

@@ -204,7 +204,7 @@ pub fn tune(
         looks: viewer.looks(&reference, observer)?,
         viewer,
     };
-    let judge = |candidate: &Candidate| judge(&candidate.evidence, parent.protected, pictures.unjudged.clone());
+    let judge = |candidate: &Candidate| judge(&candidate.evidence, parent.protected, pictures.without_holdout.clone());
     let mut candidate = candidates.candidate(Way::Sites, &stepped, observer)?;
     let mut verdict = judge(&candidate);
     if !verdict.promoted && candidates.fits_rows() {

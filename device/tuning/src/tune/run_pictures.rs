@@ -8,7 +8,7 @@ use clr_onnx::RgbImage;
 use crate::{
     Parent,
     error::{Result, TuneError},
-    examples::{Example, Examples, part},
+    examples::{Example, Examples, split_examples},
     pictures::Picture,
 };
 
@@ -20,7 +20,7 @@ pub(super) struct RunPictures {
     pub(super) held_old: Vec<Picture>,
     /// The publisher's, with their classes.
     pub(super) canaries: Vec<Picture>,
-    pub(super) unjudged: Vec<String>,
+    pub(super) without_holdout: Vec<String>,
 }
 
 impl RunPictures {
@@ -44,8 +44,8 @@ impl RunPictures {
             }
             readable.push(example);
         }
-        let parted = part(readable);
-        let all = parted.training.iter().chain(&parted.held_out);
+        let split = split_examples(readable);
+        let all = split.training.iter().chain(&split.held_out);
         // Where no class is new, those with pictures are refined.
         let new = all.clone().filter_map(class).any(|class| class >= parent.protected);
         let learned = |class: Option<usize>| class.is_some_and(|class| !new || class >= parent.protected);
@@ -55,9 +55,9 @@ impl RunPictures {
             held_learned: Vec::new(),
             held_old: Vec::new(),
             canaries: canaries(header),
-            unjudged: Vec::new(),
+            without_holdout: Vec::new(),
         };
-        for (examples_of, is_training) in [(&parted.training, true), (&parted.held_out, false)] {
+        for (examples_of, is_training) in [(&split.training, true), (&split.held_out, false)] {
             for example in examples_of {
                 let place = match (learned(class(example)), is_training) {
                     (true, true) => &mut pictures.learned,
@@ -68,7 +68,7 @@ impl RunPictures {
                 place.extend(loaded.remove(&example.id));
             }
         }
-        pictures.unjudged = parted.unjudged;
+        pictures.without_holdout = split.without_holdout;
         if pictures.learned.is_empty() {
             return Err(TuneError::NoExamples {
                 task: header.task.clone(),
