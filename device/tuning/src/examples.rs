@@ -21,7 +21,7 @@ pub trait Examples {
     fn list(&self) -> Result<Vec<Example>, String>;
 
     /// The encoded picture (PNG, JPEG, BMP, WebP or GIF).
-    fn picture(&self, id: &Digest) -> Result<Vec<u8>, String>;
+    fn read(&self, id: &Digest) -> Result<Vec<u8>, String>;
 
     /// Decodes an encoded image for an input; `name` is for messages. Within the host's limits where it is not overridden.
     fn decode(&self, bytes: &[u8], name: &str, input: &Preprocessing) -> Result<ReducedImage, String> {
@@ -50,7 +50,7 @@ impl Examples for InMemory {
         Ok(self.0.iter().map(example).collect())
     }
 
-    fn picture(&self, id: &Digest) -> Result<Vec<u8>, String> {
+    fn read(&self, id: &Digest) -> Result<Vec<u8>, String> {
         let found = self.0.get(id).map(|(_, picture)| picture.clone());
         found.ok_or_else(|| format!("no picture {}", id.short()))
     }

@@ -37,7 +37,7 @@ impl Picture {
         class: Option<usize>,
         preprocessing: &Preprocessing,
     ) -> Result<Self> {
-        let bytes = examples.picture(&example.id).map_err(TuneError::Examples)?;
+        let bytes = examples.read(&example.id).map_err(TuneError::Examples)?;
         let label = example.label.clone().unwrap_or_else(|| "unlabelled".to_owned());
         let decoded = examples.decode(&bytes, &label, preprocessing);
         let picture = decoded.map_err(|reason| TuneError::Picture {

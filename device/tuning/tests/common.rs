@@ -213,7 +213,7 @@ impl Examples for Broken {
         Err("input/output error".to_owned())
     }
 
-    fn picture(&self, _: &clr_adapters::Digest) -> Result<Vec<u8>, String> {
+    fn read(&self, _: &clr_adapters::Digest) -> Result<Vec<u8>, String> {
         Err("input/output error".to_owned())
     }
 }
