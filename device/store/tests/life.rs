@@ -119,7 +119,7 @@ fn the_publishers_original_is_kept_as_long_as_a_tuned_one_is() {
 }
 
 #[test]
-fn a_task_born_here_has_no_floor_and_makes_way_for_a_publishers() {
+fn a_task_created_here_has_no_floor_and_makes_way_for_a_publishers() {
     let (disk, store) = fresh();
     confirmed_tuned(&store, &tuned("birds", 1, 1));
     assert_eq!(kept(&store), [Some((1, 1)), None, None, None]);

@@ -172,7 +172,7 @@ pub(crate) const ALL: &[Scenario] = &[
         true,
     ),
     scenario(
-        "a task is born",
+        "a task is created",
         past,
         |store| store.install_tuned(&tuned("fish", 1, 1)).map(drop),
         true,
@@ -289,7 +289,7 @@ pub(crate) const ALL: &[Scenario] = &[
         false,
     ),
     scenario(
-        "remove a task that was born here",
+        "remove a task that was created here",
         |store| drop(store.install_tuned(&tuned("fish", 1, 1)).unwrap()),
         |store| store.remove("fish"),
         false,

@@ -47,7 +47,7 @@ pub enum TuneError {
         /// How many there are.
         images: usize,
     },
-    /// A task cannot be born with fewer than two classes.
+    /// A new task needs images of at least two classes.
     #[error("a new task needs pictures of at least 2 classes, got {got}")]
     TooFewClasses {
         /// Classes with pictures.

@@ -1,11 +1,11 @@
 //! Fine-tuning on the device: new classes from a few labelled pictures.
 //!
-//! [`teach`] extends an adapter's head by a prototype that answers at once; [`birth`] makes a task of nothing but pictures; [`tune`] refines
+//! [`teach`] extends an adapter's head by a prototype that answers at once; [`create_task`] makes a task of nothing but pictures; [`tune`] refines
 //! sites and head in the background, within a memory budget that it plans beforehand, and says whether the result deserves to be
 //! promoted. Pictures come through [`Examples`], the state of a run goes through [`Checkpoints`].
 #![forbid(unsafe_code)]
 
-mod birth;
+mod create_task;
 mod budget;
 mod checkpoint;
 mod class_bias;
@@ -23,7 +23,7 @@ mod prototype;
 mod separation;
 mod tune;
 
-pub use birth::birth;
+pub use create_task::create_task;
 pub use budget::{TrainableScope, MARGIN, MemoryPlan, resident};
 pub use checkpoint::Checkpoints;
 pub use error::TuneError;

@@ -20,7 +20,7 @@ pub struct Parent {
 
 impl Parent {
     /// The adapter of a file. `original` is the publisher's own, where there is one: its classes are protected. None for a task that was
-    /// born on the device; for a publisher's file itself, give it twice.
+    /// created on the device; for a publisher's file itself, give it twice.
     pub fn new(file: Decoded, original: Option<&Adapter>) -> Self {
         let known = |original: &Adapter| {
             let pairs = original.header.labels.iter().zip(&file.adapter.header.labels);

@@ -10,7 +10,7 @@ use clr_onnx::{
     Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, Preprocess as _, RgbImage, Tensor, ValueId,
     identity_adapter,
 };
-use clr_tuning::{Checkpoints, Example, Examples, InMemory, Parent, TuneOptions, birth};
+use clr_tuning::{Checkpoints, Example, Examples, InMemory, Parent, TuneOptions, create_task};
 use rand::RngExt as _;
 
 pub(crate) const SIDE: u32 = 32;
@@ -155,8 +155,8 @@ pub(crate) fn publisher(backbone: &Backbone) -> Parent {
         preprocessing(),
         Provenance::HostTrained,
     );
-    let born = birth(backbone, header, Recipe::Linear, &pictures(&[0, 1], 12)).unwrap();
-    let mut header = born.adapter.header.clone();
+    let created = create_task(backbone, header, Recipe::Linear, &pictures(&[0, 1], 12)).unwrap();
+    let mut header = created.adapter.header.clone();
     (header.provenance, header.revision) = (Provenance::HostTrained, 0);
     header.canaries = vec![Canary {
         size: [SIDE as u16; 2],
@@ -164,7 +164,7 @@ pub(crate) fn publisher(backbone: &Backbone) -> Parent {
         class: 0,
         probability: 0.9,
     }];
-    let adapter = identity_adapter(backbone, Recipe::Clr, born.adapter.head.clone(), header);
+    let adapter = identity_adapter(backbone, Recipe::Clr, created.adapter.head.clone(), header);
     parent(&encode(&adapter, Encoding::Int8).unwrap(), None)
 }
 

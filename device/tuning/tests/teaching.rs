@@ -3,7 +3,7 @@
 use clr_adapters::{Header, Provenance, Recipe, SectionKind, decode, sketch};
 use clr_learning::{Network, argmax};
 use clr_onnx::{Backbone, Preprocess as _, RgbImage};
-use clr_tuning::{InMemory, Parent, TuneError, birth, teach};
+use clr_tuning::{InMemory, Parent, TuneError, create_task, teach};
 
 use super::common::{
     Broken, LABELS, SIDE, backbone, logits, parent, picture, pictures, png, preprocessing, publisher, recognised,
@@ -201,7 +201,7 @@ fn one_picture_is_enough_to_teach() {
     assert!(taught.adapter.head.weight.iter().all(|value| value.is_finite()));
 }
 
-/// What a task is called before it is born.
+/// What a task is called before it is created.
 fn shapes(backbone: &Backbone) -> Header {
     Header::new(
         "shapes",
@@ -213,33 +213,33 @@ fn shapes(backbone: &Backbone) -> Header {
 }
 
 #[test]
-fn a_task_is_born_from_pictures_alone() {
+fn a_task_is_created_from_pictures_alone() {
     let backbone = backbone();
     let header = shapes(&backbone);
     for recipe in [Recipe::Linear, Recipe::Clr] {
-        let born = birth(&backbone, header.clone(), recipe, &pictures(&[0, 1, 2], 10)).unwrap();
-        assert_eq!(born.adapter.header.labels, LABELS);
-        assert_eq!((born.adapter.header.parent, born.adapter.header.revision), (None, 1));
+        let created = create_task(&backbone, header.clone(), recipe, &pictures(&[0, 1, 2], 10)).unwrap();
+        assert_eq!(created.adapter.header.labels, LABELS);
+        assert_eq!((created.adapter.header.parent, created.adapter.header.revision), (None, 1));
         let right: usize = (0..3)
             .map(|class| {
                 (100..110)
-                    .filter(|&i| argmax(&logits(&backbone, &born.adapter, class, i)) == class)
+                    .filter(|&i| argmax(&logits(&backbone, &created.adapter, class, i)) == class)
                     .count()
             })
             .sum();
         assert!(right > 20, "{recipe}: {right} of 30");
-        let parent = Parent::new(decode(&born.file).unwrap(), None);
+        let parent = Parent::new(decode(&created.file).unwrap(), None);
         assert_eq!(parent.protected, 0);
     }
-    let alone = birth(&backbone, header, Recipe::Linear, &pictures(&[1], 5));
+    let alone = create_task(&backbone, header, Recipe::Linear, &pictures(&[1], 5));
     assert!(matches!(alone, Err(TuneError::TooFewClasses { got: 1 })));
 }
 
 #[test]
-fn a_born_task_knows_its_own_pictures_so_that_it_can_be_chosen() {
+fn a_new_task_knows_its_own_pictures_so_that_it_can_be_chosen() {
     let backbone = backbone();
-    let born = |count: u64| birth(&backbone, shapes(&backbone), Recipe::Linear, &pictures(&[0, 1], count)).unwrap();
-    let profile = born(20).adapter.header.profile.unwrap();
+    let created = |count: u64| create_task(&backbone, shapes(&backbone), Recipe::Linear, &pictures(&[0, 1], count)).unwrap();
+    let profile = created(20).adapter.header.profile.unwrap();
     let network = Network::new(&backbone, Recipe::Linear, 2, 0).unwrap();
     let distance = |picture: &RgbImage| {
         let size = [SIDE as usize; 2];
@@ -254,7 +254,7 @@ fn a_born_task_knows_its_own_pictures_so_that_it_can_be_chosen() {
     let grey = RgbImage::from_pixel(SIDE, SIDE, image::Rgb([128; 3]));
     assert!(distance(&grey) > profile.limit);
     // Too few say nothing.
-    assert!(born(3).adapter.header.profile.is_none());
+    assert!(created(3).adapter.header.profile.is_none());
 }
 
 #[test]

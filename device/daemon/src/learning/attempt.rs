@@ -167,7 +167,7 @@ impl Runtime {
         Ok(Some(Outcome::Promoted(told.join("; "))))
     }
 
-    /// What learning starts from. The classes of the publisher's original are protected; a task that was born here has none.
+    /// What learning starts from. The classes of the publisher's original are protected; a task that was created here has none.
     pub(crate) fn parent(&self, serving: &ServingAdapter) -> Result<Parent, LearnError> {
         if !serving.held.tuned {
             let own = serving.decoded.adapter.clone();

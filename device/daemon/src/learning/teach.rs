@@ -158,7 +158,7 @@ impl Runtime {
             backbone.preprocessing().clone(),
             Provenance::DeviceTuned,
         );
-        let born = match clr_tuning::birth(backbone, header, Recipe::Linear, &Pictures::all(self, task)) {
+        let created = match clr_tuning::create_task(backbone, header, Recipe::Linear, &Pictures::all(self, task)) {
             // No fault of the host that files the first class: the second one creates the task.
             Err(error @ TuneError::TooFewClasses { .. }) => {
                 return Ok(TeachStatus {
@@ -168,14 +168,14 @@ impl Runtime {
                     ..TeachStatus::default()
                 });
             }
-            born => born?,
+            created => created?,
         };
-        let classes = born.adapter.header.labels.len();
-        self.serve_tuned(&born)?;
+        let classes = created.adapter.header.labels.len();
+        self.serve_tuned(&created)?;
         Ok(TeachStatus {
             phase: TeachPhase::Taught,
             images: images as u32,
-            message: Some(format!("a task of {classes} classes was born")),
+            message: Some(format!("task created with {classes} classes")),
             ..TeachStatus::default()
         })
     }

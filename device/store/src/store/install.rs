@@ -73,7 +73,7 @@ impl Store {
 
     /// Installs what this device tuned, on trial. The file is signed by the device's key, or unsigned if [`crate::StoreOptions`] has that
     /// key. Its version is that of the confirmed adapter; the publisher's original is kept to be restored. Without a confirmed adapter, the
-    /// task is born here.
+    /// task is created here.
     ///
     /// # Errors
     /// As [`Store::install`], and [`StoreError::Stale`], [`StoreError::TrialUnderWay`], [`StoreError::NotTunedHere`].

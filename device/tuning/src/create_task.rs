@@ -16,7 +16,7 @@ use crate::{
 /// images are prepared; labels, backbone and provenance are set here. With a `recipe` other than [`Recipe::Linear`] the adapter has
 /// sites at the identity, so that tuning may reprogram them. What its images look like is kept as its profile, if there are enough to tell, so
 /// that the device may choose the task by itself. Images that cannot be decoded are left out.
-pub fn birth(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn Examples) -> Result<AdapterRevision> {
+pub fn create_task(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn Examples) -> Result<AdapterRevision> {
     let mut list = examples.list().map_err(TuneError::Examples)?;
     list.retain(|example| example.label.is_some());
     list.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));
