@@ -35,8 +35,8 @@ pub struct TuneOptions {
     pub rates: PerGroup,
     /// Decay towards the parent's parameters.
     pub decay: PerGroup,
-    /// Share of a step's pictures that recall old classes, where there are such pictures.
-    pub recall: f32,
+    /// Share of a step's pictures that replay old classes, where there are such pictures.
+    pub replay_fraction: f32,
     /// How much surer than the old classes, in nats, a new one has to be of a picture before it takes it.
     pub caution: f32,
     /// Weight of keeping what the parent thinks of the old classes among themselves.
@@ -72,7 +72,7 @@ impl Default for TuneOptions {
                 norm: 1.0,
                 kernel: 1.0,
             },
-            recall: 0.5,
+            replay_fraction: 0.5,
             caution: 1.0,
             distil: 1.0,
             temperature: 2.0,
@@ -97,8 +97,8 @@ impl TuneOptions {
         if self.checkpoint_every == 0 {
             return fail("checkpoint_every", "at least 1", self.checkpoint_every.to_string());
         }
-        if !(0.0..1.0).contains(&self.recall) {
-            return fail("recall", "0–1, without 1", self.recall.to_string());
+        if !(0.0..1.0).contains(&self.replay_fraction) {
+            return fail("replay_fraction", "0–1, without 1", self.replay_fraction.to_string());
         }
         if !self.caution.is_finite() {
             return fail("caution", "a number", self.caution.to_string());

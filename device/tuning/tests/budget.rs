@@ -93,7 +93,7 @@ fn options_out_of_range_are_refused() {
             ..options()
         },
         TuneOptions {
-            recall: 1.0,
+            replay_fraction: 1.0,
             ..options()
         },
         TuneOptions {

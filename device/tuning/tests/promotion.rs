@@ -45,7 +45,7 @@ fn tuning_recognises_more_and_is_promoted_with_its_reason() {
     let (backbone, publisher, parent) = taught(&examples);
     let options = TuneOptions {
         steps: 150,
-        recall: 0.75,
+        replay_fraction: 0.75,
         // So gently that no old picture on the edge of this small network's stripes is lost, which is what would be refused.
         rates: PerGroup {
             head: 5e-3,
@@ -112,7 +112,7 @@ fn what_costs_old_classes_is_not_promoted() {
     let (backbone, _, parent) = taught(&examples);
     let options = TuneOptions {
         steps: 60,
-        recall: 0.0,
+        replay_fraction: 0.0,
         distil: 0.0,
         ..options()
     };
@@ -222,7 +222,7 @@ fn where_sites_cost_old_classes_new_rows_alone_are_promoted() {
             norm: 0.05,
             kernel: 0.05,
         },
-        recall: 0.0,
+        replay_fraction: 0.0,
         distil: 0.0,
         stride: 1.0,
         steps: 40,

@@ -97,8 +97,8 @@ impl Candidates<'_> {
 
     /// Whether rows can be fitted, and so whether there is a second way.
     pub(super) fn fits_rows(&self) -> bool {
-        let recalled = self.looks.recalled.iter().filter(|look| !look.held).count();
-        !self.classes().is_empty() && recalled >= ENOUGH
+        let replayed = self.looks.replayed.iter().filter(|look| !look.held).count();
+        !self.classes().is_empty() && replayed >= ENOUGH
     }
 
     /// The candidate that `way` makes of the adapter that the steps led to.
@@ -113,21 +113,21 @@ impl Candidates<'_> {
             go_part_of_the_way(&self.parent.adapter, &mut adapter, self.options.stride);
         }
         let looks = &self.looks;
-        let [learned, recalled, canaries] = match way {
+        let [learned, replayed, canaries] = match way {
             Way::Sites => {
                 let file = clr_adapters::quantised(&adapter, self.parent.encoding)?;
                 let network = self.reference.sibling_from_adapter(&file)?;
                 [
                     self.viewer.all(&network, &looks.learned, observer)?,
-                    self.viewer.all(&network, &looks.recalled, observer)?,
+                    self.viewer.all(&network, &looks.replayed, observer)?,
                     self.viewer.all(&network, &looks.canaries, observer)?,
                 ]
             }
-            Way::Rows => [&looks.learned, &looks.recalled, &looks.canaries]
+            Way::Rows => [&looks.learned, &looks.replayed, &looks.canaries]
                 .map(|looks| looks.iter().map(|look| look.features.clone()).collect()),
         };
-        let mut unseen: Vec<Unseen> = vec![Vec::new(); learned.len() + recalled.len()];
-        let mut left_out = vec![false; recalled.len()];
+        let mut unseen: Vec<Unseen> = vec![Vec::new(); learned.len() + replayed.len()];
+        let mut left_out = vec![false; replayed.len()];
         if self.fits_rows() {
             for &class in &classes {
                 let share = MAY_TAKE / classes.len() as f64;
@@ -136,7 +136,7 @@ impl Candidates<'_> {
                     &mut adapter,
                     class,
                     share,
-                    [&learned, &recalled],
+                    [&learned, &replayed],
                     &mut unseen,
                     &mut left_out,
                 )?;
@@ -154,7 +154,7 @@ impl Candidates<'_> {
                 tuned,
             }
         };
-        let (of_learned, of_recalled) = unseen.split_at(learned.len());
+        let (of_learned, of_replayed) = unseen.split_at(learned.len());
         let known = Unseen::new();
         // What the steps saw judges only along the second way, which they have no part in.
         let judges = |look: &Look<'_>| look.held || way == Way::Rows;
@@ -168,7 +168,7 @@ impl Candidates<'_> {
                 evidence.learned.push(pair(look, features, unseen));
             }
         }
-        let kept = looks.recalled.iter().zip(&recalled).zip(of_recalled).zip(&left_out);
+        let kept = looks.replayed.iter().zip(&replayed).zip(of_replayed).zip(&left_out);
         for ((look, features), unseen) in kept.filter(|(_, left_out)| !*left_out).map(|(kept, _)| kept) {
             if judges(look) {
                 evidence.old.push(pair(look, features, unseen));
@@ -201,7 +201,7 @@ impl Candidates<'_> {
         Ok(Candidate {
             adapter,
             evidence,
-            training: made(&looks.learned, way == Way::Rows) + made(&looks.recalled, self.fits_rows()),
+            training: made(&looks.learned, way == Way::Rows) + made(&looks.replayed, self.fits_rows()),
             exact_hits,
             canaries: probabilities,
         })

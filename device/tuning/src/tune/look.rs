@@ -12,7 +12,7 @@ use crate::{
 
 /// Training pictures of old classes that are looked at, since fitting a row takes the cube of their number. Of those that are held out a
 /// quarter of that.
-const MOST_RECALLED: usize = 256;
+const MOST_REPLAYED: usize = 256;
 /// The same for pictures of classes that are learned.
 const MOST_LEARNED: usize = 512;
 
@@ -35,7 +35,7 @@ pub(super) struct Looks<'a> {
     pub(super) learned: Vec<Look<'a>>,
     /// Labelled pictures of the others, and frames. A frame may well show a new class: what the parent takes for one tells nothing of
     /// the old ones, and is left out.
-    pub(super) recalled: Vec<Look<'a>>,
+    pub(super) replayed: Vec<Look<'a>>,
     /// The publisher's canaries.
     pub(super) canaries: Vec<Look<'a>>,
 }
@@ -89,19 +89,19 @@ impl<'a> Viewer<'a> {
             .chain(spread(&pictures.held_learned, MOST_LEARNED / 4, true))
             .map(&mut look)
             .collect::<Result<Vec<_>>>()?;
-        let mut recalled = spread(&pictures.recalled, MOST_RECALLED, false)
-            .chain(spread(&pictures.held_old, MOST_RECALLED / 4, true))
+        let mut replayed = spread(&pictures.replayed, MOST_REPLAYED, false)
+            .chain(spread(&pictures.held_old, MOST_REPLAYED / 4, true))
             .map(&mut look)
             .collect::<Result<Vec<_>>>()?;
         let protected = self.parent.protected;
         let shows_old = |look: &Look<'_>| look.picture.class.is_some() || argmax(&look.logits) < protected;
-        recalled.retain(|look| protected == 0 || shows_old(look));
+        replayed.retain(|look| protected == 0 || shows_old(look));
         let canaries = (pictures.canaries.iter().map(|picture| (picture, true)))
             .map(&mut look)
             .collect::<Result<Vec<_>>>()?;
         Ok(Looks {
             learned,
-            recalled,
+            replayed,
             canaries,
         })
     }

@@ -221,7 +221,7 @@ pub fn tune(
     Ok(Tuned {
         candidate,
         verdict,
-        training: pictures.learned.len() + pictures.recalled.len(),
+        training: pictures.learned.len() + pictures.replayed.len(),
         held_out: pictures.held_learned.len() + pictures.held_old.len(),
         plan,
         seconds: begun.elapsed().as_secs_f64(),

@@ -12,19 +12,19 @@ use super::{
 };
 use crate::error::Result;
 
-/// A picture for a row: its index among learned and then recalled ones, its features, and what it shows; none where it recalls old classes.
+/// A picture for a row: its index among learned and then replayed ones, its features, and what it shows; none where it recalls old classes.
 type Chosen<'a> = (usize, &'a Vec<f32>, Option<usize>);
 
 impl Candidates<'_> {
-    /// Fits the class's row against what `adapter` answers as its file will. `features` are those of learned and of recalled pictures; `unseen`
-    /// gains what rows that do not know a picture answer to it, `left_out` which of the recalled ones have no part in anything.
+    /// Fits the class's row against what `adapter` answers as its file will. `features` are those of learned and of replayed pictures; `unseen`
+    /// gains what rows that do not know a picture answer to it, `left_out` which of the replayed ones have no part in anything.
     pub(super) fn refit(
         &self,
         way: Way,
         adapter: &mut Adapter,
         class: usize,
         may_take: f64,
-        [learned, recalled]: [&[Vec<f32>]; 2],
+        [learned, replayed]: [&[Vec<f32>]; 2],
         unseen: &mut [Unseen],
         left_out: &mut [bool],
     ) -> Result<()> {
@@ -40,15 +40,15 @@ impl Candidates<'_> {
         let mut chosen: Vec<Chosen<'_>> = (looks.learned.iter().zip(learned).enumerate())
             .filter(|(_, (look, _))| learns(look))
             .map(|(index, (look, features))| (index, features, Some(look.class)))
-            .chain((recalled.iter().enumerate()).map(|(index, features)| (learned.len() + index, features, None)))
+            .chain((replayed.iter().enumerate()).map(|(index, features)| (learned.len() + index, features, None)))
             .collect();
         let place = |index: usize| index.checked_sub(learned.len());
-        chosen.retain(|(index, ..)| place(*index).is_none_or(|recalled| !left_out[recalled]));
+        chosen.retain(|(index, ..)| place(*index).is_none_or(|replayed| !left_out[replayed]));
         // As likely as one of the publisher's classes, and the options' caution beside.
         let caution = (self.parent.protected as f64).ln() + f64::from(self.options.caution);
         let others = others(&file, class, &chosen);
         let look =
-            |index: usize| place(index).map_or_else(|| &looks.learned[index], |recalled| &looks.recalled[recalled]);
+            |index: usize| place(index).map_or_else(|| &looks.learned[index], |replayed| &looks.replayed[replayed]);
         let frames: Vec<bool> = (chosen.iter())
             .map(|(index, ..)| look(*index).picture.class.is_none())
             .collect();
@@ -57,13 +57,13 @@ impl Candidates<'_> {
         for doubtful in doubtful(&start, &seen, &frames, &sureness, caution) {
             left_out[chosen[doubtful].0 - learned.len()] = true;
         }
-        chosen.retain(|(index, ..)| place(*index).is_none_or(|recalled| !left_out[recalled]));
+        chosen.retain(|(index, ..)| place(*index).is_none_or(|replayed| !left_out[replayed]));
         let others = self::others(&file, class, &chosen);
         let samples = samples(&chosen, &others, class);
         let places = || chosen.iter().enumerate();
         let old: Vec<(usize, usize)> = places()
             .filter(|(_, (_, _, shown))| shown.is_none())
-            .map(|(place, (index, ..))| (place, looks.recalled[index - learned.len()].class))
+            .map(|(place, (index, ..))| (place, looks.replayed[index - learned.len()].class))
             .collect();
         let folded: Vec<usize> = places()
             .filter(|(_, (_, _, shown))| shown.is_none() || way == Way::Rows)

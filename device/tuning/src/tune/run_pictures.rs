@@ -1,4 +1,4 @@
-//! The pictures of a run: which are learned, which recall old classes, and which judge.
+//! The pictures of a run: which are learned, which replay old classes, and which judge.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::{
 /// The pictures of a run, decoded.
 pub(super) struct RunPictures {
     pub(super) learned: Vec<Picture>,
-    pub(super) recalled: Vec<Picture>,
+    pub(super) replayed: Vec<Picture>,
     pub(super) held_learned: Vec<Picture>,
     pub(super) held_old: Vec<Picture>,
     /// The publisher's, with their classes.
@@ -51,7 +51,7 @@ impl RunPictures {
         let learned = |class: Option<usize>| class.is_some_and(|class| !new || class >= parent.protected);
         let mut pictures = Self {
             learned: Vec::new(),
-            recalled: Vec::new(),
+            replayed: Vec::new(),
             held_learned: Vec::new(),
             held_old: Vec::new(),
             canaries: canaries(header),
@@ -62,7 +62,7 @@ impl RunPictures {
                 let place = match (learned(class(example)), is_training) {
                     (true, true) => &mut pictures.learned,
                     (true, false) => &mut pictures.held_learned,
-                    (false, true) => &mut pictures.recalled,
+                    (false, true) => &mut pictures.replayed,
                     (false, false) => &mut pictures.held_old,
                 };
                 place.extend(loaded.remove(&example.id));

@@ -1,8 +1,8 @@
 //! The steps of a run.
 //!
-//! Each step takes some pictures of the classes that are learned and, where there are any, some that recall the old ones. A learned picture's
+//! Each step takes some pictures of the classes that are learned and, where there are any, some that replay the old ones. A learned picture's
 //! loss is the cross-entropy of its class, and the divergence of what the network thinks of the old classes among themselves from what
-//! the parent thinks. A recalled picture's is the cross-entropy to the parent's answer, with nothing for the new classes, and the same
+//! the parent thinks. A replayed picture's is the cross-entropy to the parent's answer, with nothing for the new classes, and the same
 //! divergence. That is taken at a temperature (Hinton et al. 2015), since the parent is nearly sure of most pictures, and what it thinks of the
 //! other classes would count for nothing. Protected rows of the head stay as they are, and sites are pulled towards the parent's.
 
@@ -24,7 +24,7 @@ use crate::{
     pictures::{Picture, VARIANTS},
 };
 
-/// A training picture: whether it recalls, its index, its variant.
+/// A training picture: whether it is replayed, its index, its variant.
 pub(super) type Key = (bool, usize, u64);
 
 /// A picture's part in a step.
@@ -216,15 +216,15 @@ impl Trainer<'_> {
         Ok(output?)
     }
 
-    /// The pictures of a step: learned ones, then recalled ones, none twice as far as there are enough.
+    /// The pictures of a step: learned ones, then replayed ones, none twice as far as there are enough.
     fn draw(&self, step: u32) -> Vec<Key> {
         let mut random = stream(self.options.seed, Purpose::Tune, u64::from(step), 0);
-        let (batch, recalled) = (self.options.batch, self.pictures.recalled.len());
-        let recall = self.recall();
+        let (batch, replayed) = (self.options.batch, self.pictures.replayed.len());
+        let replay = self.replay_count();
         let mut keys = Vec::with_capacity(batch);
-        for (recalls, wanted, count) in [
-            (false, batch - recall, self.pictures.learned.len()),
-            (true, recall, recalled),
+        for (is_replay, wanted, count) in [
+            (false, batch - replay, self.pictures.learned.len()),
+            (true, replay, replayed),
         ] {
             let mut left: Vec<usize> = Vec::new();
             for _ in 0..wanted {
@@ -232,18 +232,18 @@ impl Trainer<'_> {
                     left = (0..count).collect();
                 }
                 let index = left.swap_remove(random.random_range(0..left.len()));
-                keys.push((recalls, index, random.random_range(0..VARIANTS)));
+                keys.push((is_replay, index, random.random_range(0..VARIANTS)));
             }
         }
         keys
     }
 
-    /// Pictures of a step that recall old classes.
-    fn recall(&self) -> usize {
+    /// Pictures of a step that replay old classes.
+    fn replay_count(&self) -> usize {
         let batch = self.options.batch;
-        match self.pictures.recalled.len() {
+        match self.pictures.replayed.len() {
             0 => 0,
-            _ => ((batch as f32 * self.options.recall).round() as usize).min(batch - 1),
+            _ => ((batch as f32 * self.options.replay_fraction).round() as usize).min(batch - 1),
         }
     }
 
@@ -254,10 +254,10 @@ impl Trainer<'_> {
         if protected == 0 || protected == classes {
             return vec![0.0; classes];
         }
-        let (recall, batch) = (self.recall() as f32, self.options.batch as f32);
-        let often = match recall {
+        let (replay, batch) = (self.replay_count() as f32, self.options.batch as f32);
+        let often = match replay {
             0.0 => 0.0,
-            _ => ((batch - recall) / (classes - protected) as f32).ln() - (recall / protected as f32).ln(),
+            _ => ((batch - replay) / (classes - protected) as f32).ln() - (replay / protected as f32).ln(),
         };
         let new = |class: usize| {
             if class < protected {
@@ -269,9 +269,9 @@ impl Trainer<'_> {
         (0..classes).map(new).collect()
     }
 
-    fn picture(&self, (recalls, index, _): Key) -> &Picture {
-        if recalls {
-            &self.pictures.recalled[index]
+    fn picture(&self, (is_replay, index, _): Key) -> &Picture {
+        if is_replay {
+            &self.pictures.replayed[index]
         } else {
             &self.pictures.learned[index]
         }
@@ -311,7 +311,7 @@ impl Trainer<'_> {
     }
 }
 
-/// What a picture that recalls old classes should answer: what the parent does among the protected classes, unless its label says
+/// What a picture that replays old classes should answer: what the parent does among the protected classes, unless its label says
 /// otherwise.
 fn kept(answer: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
     let old = if protected == 0 { answer.len() } else { protected };
