@@ -38,7 +38,7 @@ pub struct TuneOptions {
     /// Share of a step's pictures that replay old classes, where there are such pictures.
     pub replay_fraction: f32,
     /// How much surer than the old classes, in nats, a new one has to be of a picture before it takes it.
-    pub caution: f32,
+    pub logit_margin: f32,
     /// Weight of keeping what the parent thinks of the old classes among themselves.
     pub distil: f32,
     /// The temperature at which that is compared.
@@ -73,7 +73,7 @@ impl Default for TuneOptions {
                 kernel: 1.0,
             },
             replay_fraction: 0.5,
-            caution: 1.0,
+            logit_margin: 1.0,
             distil: 1.0,
             temperature: 2.0,
             stride: 0.5,
@@ -100,8 +100,8 @@ impl TuneOptions {
         if !(0.0..1.0).contains(&self.replay_fraction) {
             return fail("replay_fraction", "0–1, without 1", self.replay_fraction.to_string());
         }
-        if !self.caution.is_finite() {
-            return fail("caution", "a number", self.caution.to_string());
+        if !self.logit_margin.is_finite() {
+            return fail("logit_margin", "a number", self.logit_margin.to_string());
         }
         if !(self.distil >= 0.0 && self.distil.is_finite()) {
             return fail("distil", "at least 0", self.distil.to_string());

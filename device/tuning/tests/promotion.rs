@@ -90,7 +90,7 @@ fn without_pictures_to_judge_old_classes_by_nothing_is_promoted() {
     let (backbone, _, parent) = taught(&examples);
     let options = TuneOptions {
         steps: 60,
-        caution: -2.0,
+        logit_margin: -2.0,
         ..options()
     };
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
@@ -155,7 +155,7 @@ fn what_was_learned_takes_no_frame_of_the_old_classes() {
     }
     let (backbone, publisher, parent) = taught(&examples);
     let options = TuneOptions {
-        caution: -3.0,
+        logit_margin: -3.0,
         ..options()
     };
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();

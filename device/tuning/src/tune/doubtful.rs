@@ -20,7 +20,7 @@ pub(super) fn doubtful(
     samples: &[Sample<'_>],
     frames: &[bool],
     sureness: &[f64],
-    caution: f64,
+    logit_margin: f64,
 ) -> Vec<usize> {
     let most = frames.iter().filter(|frame| **frame).count() / MOST;
     let own = samples.iter().zip(sureness).filter(|(sample, _)| sample.own);
@@ -31,7 +31,7 @@ pub(super) fn doubtful(
         let of_kept: Vec<&Sample<'_>> = kept.iter().map(|&index| &samples[index]).collect();
         let mut unseen = vec![0.0; kept.len()];
         let all: Vec<usize> = (0..kept.len()).collect();
-        if answer_unseen(start, &of_kept, &all, caution, &mut unseen).is_none() {
+        if answer_unseen(start, &of_kept, &all, logit_margin, &mut unseen).is_none() {
             break;
         }
         let leads = || {

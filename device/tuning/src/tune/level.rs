@@ -20,19 +20,19 @@ pub(super) struct Levelled {
 }
 
 /// Fits a row to `samples`, leaving out those in `folded` in turn, and sets its level so that it takes at most `may_take` from `old`: these
-/// samples' indices, and where in `others` their class is. It is always a margin below what fits. `caution` as for [`fit`].
+/// samples' indices, and where in `others` their class is. It is always a margin below what fits. `logit_margin` as for [`fit`].
 pub(super) fn levelled(
     start: &Row,
     samples: &[Sample<'_>],
     folded: &[usize],
     old: &[(usize, usize)],
     may_take: f64,
-    caution: f64,
+    logit_margin: f64,
 ) -> Option<Levelled> {
     let all: Vec<&Sample<'_>> = samples.iter().collect();
-    let mut row = fit(start, &all, caution)?;
+    let mut row = fit(start, &all, logit_margin)?;
     let mut unseen: Vec<f64> = samples.iter().map(|sample| row.logit(sample.features)).collect();
-    answer_unseen(start, &all, folded, caution, &mut unseen)?;
+    answer_unseen(start, &all, folded, logit_margin, &mut unseen)?;
     let answers: Vec<Answer> = (old.iter())
         .map(|&(index, class)| Answer::of(samples[index].others, class, unseen[index]))
         .collect();
@@ -49,7 +49,7 @@ pub(super) fn answer_unseen(
     start: &Row,
     samples: &[&Sample<'_>],
     folded: &[usize],
-    caution: f64,
+    logit_margin: f64,
     unseen: &mut [f64],
 ) -> Option<()> {
     let mut part = vec![FOLDS; samples.len()];
@@ -61,7 +61,7 @@ pub(super) fn answer_unseen(
     }
     for fold in 0..FOLDS {
         let kept = samples.iter().zip(&part).filter(|&(_, &part)| part != fold);
-        let without = fit(start, &kept.map(|(sample, _)| *sample).collect::<Vec<_>>(), caution)?;
+        let without = fit(start, &kept.map(|(sample, _)| *sample).collect::<Vec<_>>(), logit_margin)?;
         for (index, sample) in samples.iter().enumerate().filter(|&(index, _)| part[index] == fold) {
             unseen[index] = without.logit(sample.features);
         }

@@ -45,7 +45,7 @@ impl Candidates<'_> {
         let place = |index: usize| index.checked_sub(learned.len());
         chosen.retain(|(index, ..)| place(*index).is_none_or(|replayed| !left_out[replayed]));
         // As likely as one of the publisher's classes, and the options' caution beside.
-        let caution = (self.parent.protected as f64).ln() + f64::from(self.options.caution);
+        let logit_margin = (self.parent.protected as f64).ln() + f64::from(self.options.logit_margin);
         let others = others(&file, class, &chosen);
         let look =
             |index: usize| place(index).map_or_else(|| &looks.learned[index], |replayed| &looks.replayed[replayed]);
@@ -54,7 +54,7 @@ impl Candidates<'_> {
             .collect();
         let sureness: Vec<f64> = chosen.iter().map(|(index, ..)| self.sureness(look(*index))).collect();
         let seen = self::samples(&chosen, &others, class);
-        for doubtful in doubtful(&start, &seen, &frames, &sureness, caution) {
+        for doubtful in doubtful(&start, &seen, &frames, &sureness, logit_margin) {
             left_out[chosen[doubtful].0 - learned.len()] = true;
         }
         chosen.retain(|(index, ..)| place(*index).is_none_or(|replayed| !left_out[replayed]));
@@ -69,7 +69,7 @@ impl Candidates<'_> {
             .filter(|(_, (_, _, shown))| shown.is_none() || way == Way::Rows)
             .map(|(place, _)| place)
             .collect();
-        let Some(levelled) = levelled(&start, &samples, &folded, &old, may_take, caution) else {
+        let Some(levelled) = levelled(&start, &samples, &folded, &old, may_take, logit_margin) else {
             return Ok(());
         };
         for place in folded {

@@ -32,9 +32,9 @@ pub(super) struct Sample<'a> {
     pub(super) own: bool,
 }
 
-/// The row that tells the class's pictures from the others. While fitting, `caution` is added to its logit, so that it is that much lower
+/// The row that tells the class's pictures from the others. While fitting, `logit_margin` is added to its logit, so that it is that much lower
 /// afterwards. None where no row can be told.
-pub(super) fn fit(start: &Row, samples: &[&Sample<'_>], caution: f64) -> Option<Row> {
+pub(super) fn fit(start: &Row, samples: &[&Sample<'_>], logit_margin: f64) -> Option<Row> {
     let n = samples.len();
     let count = |own: bool| samples.iter().filter(|sample| sample.own == own).count();
     if count(true) == 0 || count(false) == 0 {
@@ -51,7 +51,7 @@ pub(super) fn fit(start: &Row, samples: &[&Sample<'_>], caution: f64) -> Option<
     }
     let fit = Fit {
         offsets: (samples.iter())
-            .map(|sample| dot(&start.weight, sample.features) - log_sum(sample.others) + caution)
+            .map(|sample| dot(&start.weight, sample.features) - log_sum(sample.others) + logit_margin)
             .collect(),
         targets: samples.iter().map(|sample| f64::from(u8::from(sample.own))).collect(),
         weights: samples.iter().map(|sample| 1.0 / count(sample.own) as f64).collect(),
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     /// Features, the other's logit, whether it shows the class.
-    fn fitted(data: &[([f32; 3], f64, bool)], caution: f64) -> Row {
+    fn fitted(data: &[([f32; 3], f64, bool)], logit_margin: f64) -> Row {
         let others: Vec<[f64; 1]> = data.iter().map(|&(_, other, _)| [other]).collect();
         let samples: Vec<Sample<'_>> = (data.iter().zip(&others))
             .map(|((features, _, own), others)| Sample {
@@ -198,7 +198,7 @@ mod tests {
             weight: vec![0.0; 3],
             bias: 0.0,
         };
-        fit(&start, &samples.iter().collect::<Vec<_>>(), caution).unwrap()
+        fit(&start, &samples.iter().collect::<Vec<_>>(), logit_margin).unwrap()
     }
 
     const DATA: [([f32; 3], f64, bool); 6] = [

@@ -248,7 +248,7 @@ impl Trainer<'_> {
     }
 
     /// What is added to the logits while learning, so that it is not added afterwards (logit adjustment, Menon et al. 2021): new classes
-    /// come far more often than they will, and have to be surer by the options' caution.
+    /// come far more often than they will, and have to be surer by the options' margin.
     fn adjustment(&self) -> Vec<f32> {
         let (classes, protected) = (self.network.classes(), self.parent.protected);
         if protected == 0 || protected == classes {
@@ -263,7 +263,7 @@ impl Trainer<'_> {
             if class < protected {
                 0.0
             } else {
-                often + self.options.caution
+                often + self.options.logit_margin
             }
         };
         (0..classes).map(new).collect()
