@@ -40,9 +40,9 @@ pub struct TuneOptions {
     /// How much surer than the old classes, in nats, a new one has to be of a picture before it takes it.
     pub logit_margin: f32,
     /// Weight of keeping what the parent thinks of the old classes among themselves.
-    pub distil: f32,
+    pub distillation_weight: f32,
     /// The temperature at which that is compared.
-    pub temperature: f32,
+    pub distillation_temperature: f32,
     /// How far sites go in the end: 1 is where the steps led, 0 the parent's.
     pub stride: f32,
     /// Time of writing, in seconds since 1970, for the file's header.
@@ -74,8 +74,8 @@ impl Default for TuneOptions {
             },
             replay_fraction: 0.5,
             logit_margin: 1.0,
-            distil: 1.0,
-            temperature: 2.0,
+            distillation_weight: 1.0,
+            distillation_temperature: 2.0,
             stride: 0.5,
             created: 0,
         }
@@ -103,11 +103,11 @@ impl TuneOptions {
         if !self.logit_margin.is_finite() {
             return fail("logit_margin", "a number", self.logit_margin.to_string());
         }
-        if !(self.distil >= 0.0 && self.distil.is_finite()) {
-            return fail("distil", "at least 0", self.distil.to_string());
+        if !(self.distillation_weight >= 0.0 && self.distillation_weight.is_finite()) {
+            return fail("distillation_weight", "at least 0", self.distillation_weight.to_string());
         }
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            return fail("temperature", "above 0", self.temperature.to_string());
+        if !(self.distillation_temperature > 0.0 && self.distillation_temperature.is_finite()) {
+            return fail("distillation_temperature", "above 0", self.distillation_temperature.to_string());
         }
         if !(0.0..=1.0).contains(&self.stride) {
             return fail("stride", "0–1", self.stride.to_string());

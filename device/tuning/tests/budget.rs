@@ -97,7 +97,7 @@ fn options_out_of_range_are_refused() {
             ..options()
         },
         TuneOptions {
-            temperature: 0.0,
+            distillation_temperature: 0.0,
             ..options()
         },
         TuneOptions {

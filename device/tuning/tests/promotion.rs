@@ -113,7 +113,7 @@ fn what_costs_old_classes_is_not_promoted() {
     let options = TuneOptions {
         steps: 60,
         replay_fraction: 0.0,
-        distil: 0.0,
+        distillation_weight: 0.0,
         ..options()
     };
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
@@ -223,7 +223,7 @@ fn where_sites_cost_old_classes_new_rows_alone_are_promoted() {
             kernel: 0.05,
         },
         replay_fraction: 0.0,
-        distil: 0.0,
+        distillation_weight: 0.0,
         stride: 1.0,
         steps: 40,
         ..options()

@@ -208,7 +208,7 @@ impl Trainer<'_> {
             .collect();
         let share = 1.0 / keys.len() as f64;
         let adjustment = self.adjustment();
-        let temperature = f64::from(self.options.temperature);
+        let temperature = f64::from(self.options.distillation_temperature);
         let loss = |index: usize, logits: &[f32]| targets[index].loss(logits, &adjustment, temperature, share);
         let network = &*self.network;
         let output =
@@ -286,10 +286,10 @@ impl Trainer<'_> {
     fn target(&self, key: Key, answer: &[f32]) -> Target {
         let (classes, protected) = (answer.len(), self.parent.protected);
         let label = self.picture(key).class;
-        let weight = f64::from(self.options.distil);
+        let weight = f64::from(self.options.distillation_weight);
         let distils = weight > 0.0 && protected > 1;
         let old = || {
-            let softer = softmax(&answer[..protected], f64::from(self.options.temperature));
+            let softer = softmax(&answer[..protected], f64::from(self.options.distillation_temperature));
             (softer, weight)
         };
         if key.0 {
