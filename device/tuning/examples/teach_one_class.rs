@@ -98,7 +98,7 @@ fn measure(parent: &Answers, adapter: &Answers, new: usize) -> [f64; 5] {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [backbone, file, task, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: teach_one_class BACKBONE.onnx PARENT.clr TASK --class NAME [--pictures 20] [--frames 0] [--shown 0] [--old 0] [--seed 0] [--steps N] [--batch N] [--max-ram MB] [--first SITE | --head] [--rates HEAD,NORM,KERNEL] [--decay D] [--distillation-weight W] [--distillation-temperature T] [--logit-margin NATS] [--replay-fraction R] [--stride S] [--threads N] [--split val|test] [--limit N] [--yield] [--verbose]".into());
+        return Err("usage: teach_one_class BACKBONE.onnx PARENT.clr TASK --class NAME [--pictures 20] [--frames 0] [--shown 0] [--old 0] [--seed 0] [--steps N] [--batch N] [--max-ram MB] [--first SITE | --head] [--rates HEAD,NORM,KERNEL] [--decay D] [--distillation-weight W] [--distillation-temperature T] [--logit-margin NATS] [--replay-fraction R] [--interpolation A] [--threads N] [--split val|test] [--limit N] [--yield] [--verbose]".into());
     };
     let mut given: HashMap<&str, &str> = HashMap::new();
     let mut rest = rest.iter().map(String::as_str);
@@ -161,7 +161,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     options.max_memory = Some((number("--max-ram", 300.0)? * 1e6) as u64);
     options.distillation_weight = number("--distillation-weight", f64::from(options.distillation_weight))? as f32;
     options.distillation_temperature = number("--distillation-temperature", f64::from(options.distillation_temperature))? as f32;
-    options.stride = number("--stride", f64::from(options.stride))? as f32;
+    options.interpolation = number("--interpolation", f64::from(options.interpolation))? as f32;
     options.replay_fraction = number("--replay-fraction", f64::from(options.replay_fraction))? as f32;
     options.logit_margin = number("--logit-margin", f64::from(options.logit_margin))? as f32;
     if let Some(rates) = given.get("--rates") {

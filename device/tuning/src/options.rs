@@ -44,7 +44,7 @@ pub struct TuneOptions {
     /// The temperature at which that is compared.
     pub distillation_temperature: f32,
     /// How far sites go in the end: 1 is where the steps led, 0 the parent's.
-    pub stride: f32,
+    pub interpolation: f32,
     /// Time of writing, in seconds since 1970, for the file's header.
     pub created: u64,
 }
@@ -76,7 +76,7 @@ impl Default for TuneOptions {
             logit_margin: 1.0,
             distillation_weight: 1.0,
             distillation_temperature: 2.0,
-            stride: 0.5,
+            interpolation: 0.5,
             created: 0,
         }
     }
@@ -109,8 +109,8 @@ impl TuneOptions {
         if !(self.distillation_temperature > 0.0 && self.distillation_temperature.is_finite()) {
             return fail("distillation_temperature", "above 0", self.distillation_temperature.to_string());
         }
-        if !(0.0..=1.0).contains(&self.stride) {
-            return fail("stride", "0–1", self.stride.to_string());
+        if !(0.0..=1.0).contains(&self.interpolation) {
+            return fail("interpolation", "0–1", self.interpolation.to_string());
         }
         Ok(())
     }

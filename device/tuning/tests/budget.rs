@@ -101,7 +101,7 @@ fn options_out_of_range_are_refused() {
             ..options()
         },
         TuneOptions {
-            stride: 1.5,
+            interpolation: 1.5,
             ..options()
         },
     ] {

@@ -224,7 +224,7 @@ fn where_sites_cost_old_classes_new_rows_alone_are_promoted() {
         },
         replay_fraction: 0.0,
         distillation_weight: 0.0,
-        stride: 1.0,
+        interpolation: 1.0,
         steps: 40,
         ..options()
     };
@@ -267,8 +267,8 @@ fn frames_that_show_the_new_class_unnamed_do_not_silence_it() {
 fn sites_go_as_far_as_the_stride_says() {
     let examples = with_frames(pictures(&[2], 10), 5);
     let (backbone, _, parent) = taught(&examples);
-    let sites = |stride: f32| {
-        let options = TuneOptions { stride, ..options() };
+    let sites = |interpolation: f32| {
+        let options = TuneOptions { interpolation, ..options() };
         let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
         tuned.candidate.adapter.sites
     };

@@ -110,7 +110,7 @@ impl Candidates<'_> {
         };
         adapter.header.metrics = None;
         if way == Way::Sites && !classes.is_empty() {
-            go_part_of_the_way(&self.parent.adapter, &mut adapter, self.options.stride);
+            interpolate(&self.parent.adapter, &mut adapter, self.options.interpolation);
         }
         let looks = &self.looks;
         let [learned, replayed, canaries] = match way {
@@ -208,9 +208,9 @@ impl Candidates<'_> {
     }
 }
 
-fn go_part_of_the_way(parent: &Adapter, adapter: &mut Adapter, stride: f32) {
+fn interpolate(parent: &Adapter, adapter: &mut Adapter, interpolation: f32) {
     let part = |from: &[f32], to: &mut [f32]| {
-        (to.iter_mut().zip(from)).for_each(|(to, &from)| *to = from + stride * (*to - from));
+        (to.iter_mut().zip(from)).for_each(|(to, &from)| *to = from + interpolation * (*to - from));
     };
     for (from, to) in parent.sites.iter().zip(&mut adapter.sites) {
         part(&from.bias, &mut to.bias);
