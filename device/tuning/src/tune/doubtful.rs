@@ -6,7 +6,7 @@
 
 use super::{
     level::answer_unseen,
-    row::{Row, Sample, log_sum},
+    class_weights::{ClassWeights, Sample, log_sum},
 };
 
 /// At most one frame of so many is left out.
@@ -16,7 +16,7 @@ const ROUNDS: usize = 3;
 
 /// Indices of the samples that are doubtful, of those that are frames. `sureness` says of each sample how probable the parent's answer is.
 pub(super) fn doubtful(
-    start: &Row,
+    start: &ClassWeights,
     samples: &[Sample<'_>],
     frames: &[bool],
     sureness: &[f64],
@@ -96,7 +96,7 @@ mod tests {
                 own: index < 10,
             })
             .collect();
-        let start = Row {
+        let start = ClassWeights {
             weight: vec![0.0; 2],
             bias: 0.0,
         };

@@ -3,7 +3,7 @@
 //! The row is fitted to all samples. Rows fitted in the same way without some of them, in turn, say what such a row makes of pictures that
 //! it does not know (cross-validation), and the class is lowered until it takes little enough from the old ones among these, and a margin more.
 
-use super::row::{Row, Sample, fit, log_sum};
+use super::class_weights::{ClassWeights, Sample, fit, log_sum};
 
 /// What new classes together may take from the probability of old pictures' classes, on average: half of what promotion allows.
 pub(super) const MAY_TAKE: f64 = 0.005;
@@ -14,7 +14,7 @@ const FOLDS: usize = 5;
 
 /// A row, and what rows fitted without each sample answer to it.
 pub(super) struct Levelled {
-    pub(super) row: Row,
+    pub(super) weights: ClassWeights,
     /// In the samples' order; for a sample that every row was fitted to, the row's own answer.
     pub(super) unseen: Vec<f64>,
 }
@@ -22,7 +22,7 @@ pub(super) struct Levelled {
 /// Fits a row to `samples`, leaving out those in `folded` in turn, and sets its level so that it takes at most `may_take` from `old`: these
 /// samples' indices, and where in `others` their class is. It is always a margin below what fits. `logit_margin` as for [`fit`].
 pub(super) fn levelled(
-    start: &Row,
+    start: &ClassWeights,
     samples: &[Sample<'_>],
     folded: &[usize],
     old: &[(usize, usize)],
@@ -30,23 +30,23 @@ pub(super) fn levelled(
     logit_margin: f64,
 ) -> Option<Levelled> {
     let all: Vec<&Sample<'_>> = samples.iter().collect();
-    let mut row = fit(start, &all, logit_margin)?;
-    let mut unseen: Vec<f64> = samples.iter().map(|sample| row.logit(sample.features)).collect();
+    let mut weights = fit(start, &all, logit_margin)?;
+    let mut unseen: Vec<f64> = samples.iter().map(|sample| weights.logit(sample.features)).collect();
     answer_unseen(start, &all, folded, logit_margin, &mut unseen)?;
     let answers: Vec<Answer> = (old.iter())
         .map(|&(index, class)| Answer::of(samples[index].others, class, unseen[index]))
         .collect();
     let level = level(&answers, may_take) - MARGIN;
-    row.bias += level;
+    weights.bias += level;
     for logit in &mut unseen {
         *logit += level;
     }
-    Some(Levelled { row, unseen })
+    Some(Levelled { weights, unseen })
 }
 
 /// What rows answer to the samples in `folded`, each fitted without a fifth of these.
 pub(super) fn answer_unseen(
-    start: &Row,
+    start: &ClassWeights,
     samples: &[&Sample<'_>],
     folded: &[usize],
     logit_margin: f64,
@@ -137,8 +137,8 @@ mod tests {
         features
     }
 
-    fn start() -> Row {
-        Row {
+    fn start() -> ClassWeights {
+        ClassWeights {
             weight: vec![0.0; 2],
             bias: 0.0,
         }
@@ -160,8 +160,8 @@ mod tests {
         assert!(taken(&free) > 0.004, "{}", taken(&free));
         let bounded = levelled(&start(), &samples, &indices, &old, 0.001, 0.0).unwrap();
         assert!((taken(&bounded) - 0.001).abs() < 1e-6, "{}", taken(&bounded));
-        assert!(bounded.row.bias < free.row.bias);
-        assert_eq!(bounded.row.weight, free.row.weight);
+        assert!(bounded.weights.bias < free.weights.bias);
+        assert_eq!(bounded.weights.weight, free.weights.weight);
     }
 
     #[test]
@@ -174,13 +174,13 @@ mod tests {
         let all: Vec<usize> = (0..features.len()).collect();
         let folded = levelled(&start(), &samples, &all, &[], 1.0, 0.0).unwrap();
         let known = levelled(&start(), &samples, &[], &[], 1.0, 0.0).unwrap();
-        assert_eq!(known.unseen[last], known.row.logit(&features[last]));
+        assert_eq!(known.unseen[last], known.weights.logit(&features[last]));
         assert!(
             known.unseen[last] > 1.0 && folded.unseen[last] < 0.0,
             "{:?}",
             (known.unseen[last], folded.unseen[last])
         );
         // Which samples are left out in turn changes nothing in the row.
-        assert_eq!((known.row.weight, known.row.bias), (folded.row.weight, folded.row.bias));
+        assert_eq!((known.weights.weight, known.weights.bias), (folded.weights.weight, folded.weights.bias));
     }
 }

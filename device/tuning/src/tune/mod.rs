@@ -27,7 +27,7 @@ mod doubtful;
 mod level;
 mod look;
 mod refit;
-mod row;
+mod class_weights;
 mod run_pictures;
 mod trainer;
 

@@ -8,7 +8,7 @@ use super::{
     doubtful::doubtful,
     level::levelled,
     look::{Look, answers},
-    row::{Row, Sample},
+    class_weights::{ClassWeights, Sample},
 };
 use crate::error::Result;
 
@@ -30,7 +30,7 @@ impl Candidates<'_> {
     ) -> Result<()> {
         let file = clr_adapters::quantised(adapter, self.parent.encoding)?;
         let own = &file.head.weight[class * file.head.features..(class + 1) * file.head.features];
-        let start = Row {
+        let start = ClassWeights {
             weight: own.iter().map(|&value| f64::from(value)).collect(),
             bias: f64::from(file.head.bias[class]),
         };
@@ -78,9 +78,9 @@ impl Candidates<'_> {
         let features = adapter.head.features;
         (adapter.head.weight[class * features..]
             .iter_mut()
-            .zip(&levelled.row.weight))
+            .zip(&levelled.weights.weight))
         .for_each(|(own, &value)| *own = value as f32);
-        adapter.head.bias[class] = levelled.row.bias as f32;
+        adapter.head.bias[class] = levelled.weights.bias as f32;
         Ok(())
     }
 

@@ -12,12 +12,12 @@ const STEPS: usize = 50;
 
 /// A row and its bias.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct ClassWeights {
     pub(super) weight: Vec<f64>,
     pub(super) bias: f64,
 }
 
-impl Row {
+impl ClassWeights {
     pub(super) fn logit(&self, x: &[f32]) -> f64 {
         dot(&self.weight, x) + self.bias
     }
@@ -34,7 +34,7 @@ pub(super) struct Sample<'a> {
 
 /// The row that tells the class's pictures from the others. While fitting, `logit_margin` is added to its logit, so that it is that much lower
 /// afterwards. None where no row can be told.
-pub(super) fn fit(start: &Row, samples: &[&Sample<'_>], logit_margin: f64) -> Option<Row> {
+pub(super) fn fit(start: &ClassWeights, samples: &[&Sample<'_>], logit_margin: f64) -> Option<ClassWeights> {
     let n = samples.len();
     let count = |own: bool| samples.iter().filter(|sample| sample.own == own).count();
     if count(true) == 0 || count(false) == 0 {
@@ -64,9 +64,9 @@ pub(super) fn fit(start: &Row, samples: &[&Sample<'_>], logit_margin: f64) -> Op
             *weight += share / scale * f64::from(x);
         }
     }
-    let row = Row { weight, bias };
-    let finite = row.bias.is_finite() && row.weight.iter().all(|value| value.is_finite());
-    finite.then_some(row)
+    let weights = ClassWeights { weight, bias };
+    let finite = weights.bias.is_finite() && weights.weight.iter().all(|value| value.is_finite());
+    finite.then_some(weights)
 }
 
 struct Fit {
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     /// Features, the other's logit, whether it shows the class.
-    fn fitted(data: &[([f32; 3], f64, bool)], logit_margin: f64) -> Row {
+    fn fitted(data: &[([f32; 3], f64, bool)], logit_margin: f64) -> ClassWeights {
         let others: Vec<[f64; 1]> = data.iter().map(|&(_, other, _)| [other]).collect();
         let samples: Vec<Sample<'_>> = (data.iter().zip(&others))
             .map(|((features, _, own), others)| Sample {
@@ -194,7 +194,7 @@ mod tests {
                 own: *own,
             })
             .collect();
-        let start = Row {
+        let start = ClassWeights {
             weight: vec![0.0; 3],
             bias: 0.0,
         };
@@ -211,17 +211,17 @@ mod tests {
     ];
 
     #[test]
-    fn a_fitted_row_is_where_the_loss_is_flat() {
-        let row = fitted(&DATA, 0.5);
+    fn fitted_class_weights_are_where_the_loss_is_flat() {
+        let weights = fitted(&DATA, 0.5);
         // Own and other pictures weigh the same: what is missing here is there in excess.
         let off: f64 = (DATA.iter())
-            .map(|(x, other, own)| 1.0 / (1.0 + (-(row.logit(x) + 0.5 - other)).exp()) - f64::from(u8::from(*own)))
+            .map(|(x, other, own)| 1.0 / (1.0 + (-(weights.logit(x) + 0.5 - other)).exp()) - f64::from(u8::from(*own)))
             .sum();
         assert!(off.abs() < 1e-3, "{off}");
     }
 
     #[test]
-    fn more_caution_puts_the_row_lower() {
+    fn a_larger_margin_lowers_the_logit() {
         let (bold, shy) = (fitted(&DATA, 0.0), fitted(&DATA, 3.0));
         for (x, _, _) in DATA {
             assert!((bold.logit(&x) - shy.logit(&x) - 3.0).abs() < 0.05);
