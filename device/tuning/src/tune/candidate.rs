@@ -10,7 +10,7 @@ use clr_learning::{Network, argmax, log_probability};
 
 use super::{
     Observer,
-    level::MAY_TAKE,
+    bias_calibration::MAY_TAKE,
     look::{Look, Looks, Viewer, answers},
 };
 use crate::{

@@ -5,7 +5,7 @@
 //! own pictures, and of which the parent is not surer than of these.
 
 use super::{
-    level::answer_unseen,
+    bias_calibration::answer_unseen,
     class_weights::{ClassWeights, Sample, log_sum},
 };
 

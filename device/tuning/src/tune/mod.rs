@@ -24,7 +24,7 @@ use crate::{
 
 mod candidate;
 mod doubtful;
-mod level;
+mod bias_calibration;
 mod look;
 mod refit;
 mod class_weights;

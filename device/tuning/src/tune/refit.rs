@@ -6,7 +6,7 @@ use clr_learning::{argmax, log_probability};
 use super::{
     candidate::{Candidates, Unseen, Way},
     doubtful::doubtful,
-    level::levelled,
+    bias_calibration::calibrate,
     look::{Look, answers},
     class_weights::{ClassWeights, Sample},
 };
@@ -69,18 +69,18 @@ impl Candidates<'_> {
             .filter(|(_, (_, _, shown))| shown.is_none() || way == Way::Rows)
             .map(|(place, _)| place)
             .collect();
-        let Some(levelled) = levelled(&start, &samples, &folded, &old, may_take, logit_margin) else {
+        let Some(calibrated) = calibrate(&start, &samples, &folded, &old, may_take, logit_margin) else {
             return Ok(());
         };
         for place in folded {
-            unseen[chosen[place].0].push((class, levelled.unseen[place] as f32));
+            unseen[chosen[place].0].push((class, calibrated.unseen[place] as f32));
         }
         let features = adapter.head.features;
         (adapter.head.weight[class * features..]
             .iter_mut()
-            .zip(&levelled.weights.weight))
+            .zip(&calibrated.weights.weight))
         .for_each(|(own, &value)| *own = value as f32);
-        adapter.head.bias[class] = levelled.weights.bias as f32;
+        adapter.head.bias[class] = calibrated.weights.bias as f32;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! A new class's row and its level, and what rows answer to pictures that they were fitted without.
+//! A new class's row and its shift, and what rows answer to pictures that they were fitted without.
 //!
 //! The row is fitted to all samples. Rows fitted in the same way without some of them, in turn, say what such a row makes of pictures that
 //! it does not know (cross-validation), and the class is lowered until it takes little enough from the old ones among these, and a margin more.
@@ -13,22 +13,22 @@ const MARGIN: f64 = 0.75;
 const FOLDS: usize = 5;
 
 /// A row, and what rows fitted without each sample answer to it.
-pub(super) struct Levelled {
+pub(super) struct CalibratedClass {
     pub(super) weights: ClassWeights,
     /// In the samples' order; for a sample that every row was fitted to, the row's own answer.
     pub(super) unseen: Vec<f64>,
 }
 
-/// Fits a row to `samples`, leaving out those in `folded` in turn, and sets its level so that it takes at most `may_take` from `old`: these
+/// Fits a row to `samples`, leaving out those in `folded` in turn, and sets its shift so that it takes at most `may_take` from `old`: these
 /// samples' indices, and where in `others` their class is. It is always a margin below what fits. `logit_margin` as for [`fit`].
-pub(super) fn levelled(
+pub(super) fn calibrate(
     start: &ClassWeights,
     samples: &[Sample<'_>],
     folded: &[usize],
     old: &[(usize, usize)],
     may_take: f64,
     logit_margin: f64,
-) -> Option<Levelled> {
+) -> Option<CalibratedClass> {
     let all: Vec<&Sample<'_>> = samples.iter().collect();
     let mut weights = fit(start, &all, logit_margin)?;
     let mut unseen: Vec<f64> = samples.iter().map(|sample| weights.logit(sample.features)).collect();
@@ -36,12 +36,12 @@ pub(super) fn levelled(
     let answers: Vec<Answer> = (old.iter())
         .map(|&(index, class)| Answer::of(samples[index].others, class, unseen[index]))
         .collect();
-    let level = level(&answers, may_take) - MARGIN;
-    weights.bias += level;
+    let shift = highest_shift(&answers, may_take) - MARGIN;
+    weights.bias += shift;
     for logit in &mut unseen {
-        *logit += level;
+        *logit += shift;
     }
-    Some(Levelled { weights, unseen })
+    Some(CalibratedClass { weights, unseen })
 }
 
 /// What rows answer to the samples in `folded`, each fitted without a fifth of these.
@@ -84,16 +84,16 @@ impl Answer {
         }
     }
 
-    /// How much less probable the picture's class is with the new one at `level`.
-    fn taken(&self, level: f64) -> f64 {
-        self.probability / (1.0 + (-self.lead - level).exp())
+    /// How much less probable the picture's class is with the new one at `shift`.
+    fn taken(&self, shift: f64) -> f64 {
+        self.probability / (1.0 + (-self.lead - shift).exp())
     }
 }
 
-/// The highest level up to 0 at which no more than `may_take` is taken on average.
-fn level(old: &[Answer], may_take: f64) -> f64 {
-    let fits = |level: f64| {
-        let taken = old.iter().map(|answer| answer.taken(level)).sum::<f64>();
+/// The highest shift up to 0 at which no more than `may_take` is taken on average.
+fn highest_shift(old: &[Answer], may_take: f64) -> f64 {
+    let fits = |shift: f64| {
+        let taken = old.iter().map(|answer| answer.taken(shift)).sum::<f64>();
         taken <= may_take * old.len() as f64
     };
     if fits(0.0) {
@@ -145,20 +145,20 @@ mod tests {
     }
 
     #[test]
-    fn the_level_takes_what_may_be_taken_and_not_more() {
+    fn the_bias_takes_what_may_be_taken_and_not_more() {
         let features = features();
         let samples = samples(&features);
         let old: Vec<(usize, usize)> = (10..features.len()).map(|index| (index, 0)).collect();
         let indices: Vec<usize> = old.iter().map(|&(index, _)| index).collect();
-        let taken = |levelled: &Levelled| {
+        let taken = |calibrated: &CalibratedClass| {
             let each = old
                 .iter()
-                .map(|&(index, class)| Answer::of(samples[index].others, class, levelled.unseen[index]).taken(MARGIN));
+                .map(|&(index, class)| Answer::of(samples[index].others, class, calibrated.unseen[index]).taken(MARGIN));
             each.sum::<f64>() / old.len() as f64
         };
-        let free = levelled(&start(), &samples, &indices, &old, 1.0, 0.0).unwrap();
+        let free = calibrate(&start(), &samples, &indices, &old, 1.0, 0.0).unwrap();
         assert!(taken(&free) > 0.004, "{}", taken(&free));
-        let bounded = levelled(&start(), &samples, &indices, &old, 0.001, 0.0).unwrap();
+        let bounded = calibrate(&start(), &samples, &indices, &old, 0.001, 0.0).unwrap();
         assert!((taken(&bounded) - 0.001).abs() < 1e-6, "{}", taken(&bounded));
         assert!(bounded.weights.bias < free.weights.bias);
         assert_eq!(bounded.weights.weight, free.weights.weight);
@@ -172,8 +172,8 @@ mod tests {
         let samples = samples(&features);
         let last = features.len() - 1;
         let all: Vec<usize> = (0..features.len()).collect();
-        let folded = levelled(&start(), &samples, &all, &[], 1.0, 0.0).unwrap();
-        let known = levelled(&start(), &samples, &[], &[], 1.0, 0.0).unwrap();
+        let folded = calibrate(&start(), &samples, &all, &[], 1.0, 0.0).unwrap();
+        let known = calibrate(&start(), &samples, &[], &[], 1.0, 0.0).unwrap();
         assert_eq!(known.unseen[last], known.weights.logit(&features[last]));
         assert!(
             known.unseen[last] > 1.0 && folded.unseen[last] < 0.0,
