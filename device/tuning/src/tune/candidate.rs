@@ -11,7 +11,7 @@ use clr_learning::{Network, argmax, log_probability};
 use super::{
     Observer,
     bias_calibration::MAY_TAKE,
-    look::{Look, Looks, Viewer, answers},
+    reference::{ReferenceOutput, ReferenceOutputs, FeatureExtractor, head_logits},
 };
 use crate::{
     Parent, TuneOptions, AdapterRevision,
@@ -78,14 +78,14 @@ pub(super) struct Candidates<'a> {
     pub(super) options: &'a TuneOptions,
     /// The parent's network.
     pub(super) reference: &'a Network,
-    pub(super) viewer: Viewer<'a>,
-    pub(super) looks: Looks<'a>,
+    pub(super) extractor: FeatureExtractor<'a>,
+    pub(super) outputs: ReferenceOutputs<'a>,
 }
 
 impl Candidates<'_> {
     /// New classes that pictures are there of.
     fn classes(&self) -> Vec<usize> {
-        let learned = self.looks.learned.iter().map(|look| look.class);
+        let learned = self.outputs.learned.iter().map(|output| output.class);
         let mut classes: Vec<usize> = learned.filter(|&class| class >= self.parent.protected).collect();
         classes.sort_unstable();
         classes.dedup();
@@ -97,7 +97,7 @@ impl Candidates<'_> {
 
     /// Whether rows can be fitted, and so whether there is a second way.
     pub(super) fn fits_rows(&self) -> bool {
-        let replayed = self.looks.replayed.iter().filter(|look| !look.held).count();
+        let replayed = self.outputs.replayed.iter().filter(|output| !output.held).count();
         !self.classes().is_empty() && replayed >= ENOUGH
     }
 
@@ -112,19 +112,19 @@ impl Candidates<'_> {
         if way == Way::Sites && !classes.is_empty() {
             interpolate(&self.parent.adapter, &mut adapter, self.options.interpolation);
         }
-        let looks = &self.looks;
+        let outputs = &self.outputs;
         let [learned, replayed, canaries] = match way {
             Way::Sites => {
                 let file = clr_adapters::quantised(&adapter, self.parent.encoding)?;
                 let network = self.reference.sibling_from_adapter(&file)?;
                 [
-                    self.viewer.all(&network, &looks.learned, observer)?,
-                    self.viewer.all(&network, &looks.replayed, observer)?,
-                    self.viewer.all(&network, &looks.canaries, observer)?,
+                    self.extractor.features_of_all(&network, &outputs.learned, observer)?,
+                    self.extractor.features_of_all(&network, &outputs.replayed, observer)?,
+                    self.extractor.features_of_all(&network, &outputs.canaries, observer)?,
                 ]
             }
-            Way::Rows => [&looks.learned, &looks.replayed, &looks.canaries]
-                .map(|looks| looks.iter().map(|look| look.features.clone()).collect()),
+            Way::Rows => [&outputs.learned, &outputs.replayed, &outputs.canaries]
+                .map(|outputs| outputs.iter().map(|output| output.features.clone()).collect()),
         };
         let mut unseen: Vec<Unseen> = vec![Vec::new(); learned.len() + replayed.len()];
         let mut left_out = vec![false; replayed.len()];
@@ -143,44 +143,44 @@ impl Candidates<'_> {
             }
         }
         let file = AdapterRevision::new(adapter.clone(), Some(self.parent))?.adapter;
-        let pair = |look: &Look<'_>, features: &[f32], unseen: &Unseen| {
-            let mut tuned = answers(&file, features);
+        let pair = |output: &ReferenceOutput<'_>, features: &[f32], unseen: &Unseen| {
+            let mut tuned = head_logits(&file, features);
             for &(class, logit) in unseen {
                 tuned[class] = logit;
             }
             Pair {
-                class: look.class,
-                parent: look.logits.clone(),
+                class: output.class,
+                parent: output.logits.clone(),
                 tuned,
             }
         };
         let (of_learned, of_replayed) = unseen.split_at(learned.len());
         let known = Unseen::new();
         // What the steps saw judges only along the second way, which they have no part in.
-        let judges = |look: &Look<'_>| look.held || way == Way::Rows;
+        let judges = |output: &ReferenceOutput<'_>| output.held || way == Way::Rows;
         let mut evidence = Evidence {
             rows_alone: way == Way::Rows,
             canaries: canaries.len(),
             ..Evidence::default()
         };
-        for ((look, features), unseen) in looks.learned.iter().zip(&learned).zip(of_learned) {
-            if judges(look) {
-                evidence.learned.push(pair(look, features, unseen));
+        for ((output, features), unseen) in outputs.learned.iter().zip(&learned).zip(of_learned) {
+            if judges(output) {
+                evidence.learned.push(pair(output, features, unseen));
             }
         }
-        let kept = looks.replayed.iter().zip(&replayed).zip(of_replayed).zip(&left_out);
-        for ((look, features), unseen) in kept.filter(|(_, left_out)| !*left_out).map(|(kept, _)| kept) {
-            if judges(look) {
-                evidence.old.push(pair(look, features, unseen));
+        let kept = outputs.replayed.iter().zip(&replayed).zip(of_replayed).zip(&left_out);
+        for ((output, features), unseen) in kept.filter(|(_, left_out)| !*left_out).map(|(kept, _)| kept) {
+            if judges(output) {
+                evidence.old.push(pair(output, features, unseen));
             }
-            if judges(look) || !unseen.is_empty() {
-                evidence.taken.push(pair(look, features, unseen));
+            if judges(output) || !unseen.is_empty() {
+                evidence.taken.push(pair(output, features, unseen));
             }
         }
         let temperature = f64::from(file.header.temperature);
         let mut probabilities = Vec::with_capacity(canaries.len());
-        for (look, features) in looks.canaries.iter().zip(&canaries) {
-            let pair = pair(look, features, &known);
+        for (output, features) in outputs.canaries.iter().zip(&canaries) {
+            let pair = pair(output, features, &known);
             probabilities.push(log_probability(&pair.tuned, pair.class, temperature).exp() as f32);
             evidence.old.push(pair.clone());
             evidence.taken.push(pair);
@@ -190,18 +190,18 @@ impl Candidates<'_> {
             Way::Sites => {
                 let network = self.reference.sibling_from_adapter(&adapter)?;
                 let mut hits = 0;
-                for look in looks.learned.iter().filter(|look| look.held) {
-                    let features = self.viewer.features(&network, look.picture, observer)?;
-                    hits += u32::from(argmax(&answers(&adapter, &features)) == look.class);
+                for output in outputs.learned.iter().filter(|output| output.held) {
+                    let features = self.extractor.features(&network, output.picture, observer)?;
+                    hits += u32::from(argmax(&head_logits(&adapter, &features)) == output.class);
                 }
                 Some(hits)
             }
         };
-        let made = |looks: &[Look<'_>], all: bool| looks.iter().filter(|look| all || !look.held).count();
+        let made = |outputs: &[ReferenceOutput<'_>], all: bool| outputs.iter().filter(|output| all || !output.held).count();
         Ok(Candidate {
             adapter,
             evidence,
-            training: made(&looks.learned, way == Way::Rows) + made(&looks.replayed, self.fits_rows()),
+            training: made(&outputs.learned, way == Way::Rows) + made(&outputs.replayed, self.fits_rows()),
             exact_hits,
             canaries: probabilities,
         })

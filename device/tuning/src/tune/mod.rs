@@ -8,7 +8,7 @@ use clr_onnx::Backbone;
 
 use self::{
     candidate::{Candidate, Candidates, Way},
-    look::Viewer,
+    reference::FeatureExtractor,
     run_pictures::RunPictures,
     trainer::Trainer,
 };
@@ -25,7 +25,7 @@ use crate::{
 mod candidate;
 mod doubtful;
 mod bias_calibration;
-mod look;
+mod reference;
 mod refit;
 mod class_weights;
 mod run_pictures;
@@ -191,7 +191,7 @@ pub fn tune(
     drop(trainer);
     // The header's recipe and backbone are the network's own; the rest is the parent's.
     let stepped = network.to_adapter(header.clone())?;
-    let viewer = Viewer {
+    let extractor = FeatureExtractor {
         parent,
         options,
         pool: &pool,
@@ -201,8 +201,8 @@ pub fn tune(
         parent,
         options,
         reference: &reference,
-        looks: viewer.looks(&reference, observer)?,
-        viewer,
+        outputs: extractor.outputs(&reference, observer)?,
+        extractor,
     };
     let judge = |candidate: &Candidate| judge(&candidate.evidence, parent.protected, pictures.without_holdout.clone());
     let mut candidate = candidates.candidate(Way::Sites, &stepped, observer)?;

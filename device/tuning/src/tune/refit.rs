@@ -7,7 +7,7 @@ use super::{
     candidate::{Candidates, Unseen, Way},
     doubtful::doubtful,
     bias_calibration::calibrate,
-    look::{Look, answers},
+    reference::{ReferenceOutput, head_logits},
     class_weights::{ClassWeights, Sample},
 };
 use crate::error::Result;
@@ -34,12 +34,12 @@ impl Candidates<'_> {
             weight: own.iter().map(|&value| f64::from(value)).collect(),
             bias: f64::from(file.head.bias[class]),
         };
-        let looks = &self.looks;
+        let outputs = &self.outputs;
         // Along the first way, pictures that are held out judge the row, so they have no part in it.
-        let learns = |look: &Look<'_>| !look.held || way == Way::Rows;
-        let mut chosen: Vec<Chosen<'_>> = (looks.learned.iter().zip(learned).enumerate())
-            .filter(|(_, (look, _))| learns(look))
-            .map(|(index, (look, features))| (index, features, Some(look.class)))
+        let learns = |output: &ReferenceOutput<'_>| !output.held || way == Way::Rows;
+        let mut chosen: Vec<Chosen<'_>> = (outputs.learned.iter().zip(learned).enumerate())
+            .filter(|(_, (output, _))| learns(output))
+            .map(|(index, (output, features))| (index, features, Some(output.class)))
             .chain((replayed.iter().enumerate()).map(|(index, features)| (learned.len() + index, features, None)))
             .collect();
         let place = |index: usize| index.checked_sub(learned.len());
@@ -47,12 +47,12 @@ impl Candidates<'_> {
         // As likely as one of the publisher's classes, and the options' caution beside.
         let logit_margin = (self.parent.protected as f64).ln() + f64::from(self.options.logit_margin);
         let others = others(&file, class, &chosen);
-        let look =
-            |index: usize| place(index).map_or_else(|| &looks.learned[index], |replayed| &looks.replayed[replayed]);
+        let output =
+            |index: usize| place(index).map_or_else(|| &outputs.learned[index], |replayed| &outputs.replayed[replayed]);
         let frames: Vec<bool> = (chosen.iter())
-            .map(|(index, ..)| look(*index).picture.class.is_none())
+            .map(|(index, ..)| output(*index).picture.class.is_none())
             .collect();
-        let sureness: Vec<f64> = chosen.iter().map(|(index, ..)| self.sureness(look(*index))).collect();
+        let sureness: Vec<f64> = chosen.iter().map(|(index, ..)| self.sureness(output(*index))).collect();
         let seen = self::samples(&chosen, &others, class);
         for doubtful in doubtful(&start, &seen, &frames, &sureness, logit_margin) {
             left_out[chosen[doubtful].0 - learned.len()] = true;
@@ -63,7 +63,7 @@ impl Candidates<'_> {
         let places = || chosen.iter().enumerate();
         let old: Vec<(usize, usize)> = places()
             .filter(|(_, (_, _, shown))| shown.is_none())
-            .map(|(place, (index, ..))| (place, looks.replayed[index - learned.len()].class))
+            .map(|(place, (index, ..))| (place, outputs.replayed[index - learned.len()].class))
             .collect();
         let folded: Vec<usize> = places()
             .filter(|(_, (_, _, shown))| shown.is_none() || way == Way::Rows)
@@ -85,8 +85,8 @@ impl Candidates<'_> {
     }
 
     /// How probable the parent's answer is, among the publisher's classes.
-    fn sureness(&self, look: &Look<'_>) -> f64 {
-        let own = &look.logits[..self.parent.protected];
+    fn sureness(&self, output: &ReferenceOutput<'_>) -> f64 {
+        let own = &output.logits[..self.parent.protected];
         log_probability(own, argmax(own), 1.0).exp()
     }
 }
@@ -94,7 +94,7 @@ impl Candidates<'_> {
 /// What all other classes answer to each picture.
 fn others(file: &Adapter, class: usize, chosen: &[Chosen<'_>]) -> Vec<Vec<f64>> {
     let of = |(_, features, _): &Chosen<'_>| {
-        let logits = answers(file, features);
+        let logits = head_logits(file, features);
         let others = logits.iter().enumerate().filter(|(other, _)| *other != class);
         others.map(|(_, &logit)| f64::from(logit)).collect()
     };

@@ -15,7 +15,7 @@ use clr_learning::{
 };
 use rand::RngExt as _;
 
-use super::{Progress, Observer, look::logits, run_pictures::RunPictures};
+use super::{Progress, Observer, reference::logits, run_pictures::RunPictures};
 use crate::{
     Parent, TuneOptions,
     budget::MemoryPlan,

@@ -17,7 +17,7 @@ const MOST_REPLAYED: usize = 256;
 const MOST_LEARNED: usize = 512;
 
 /// A picture as the parent sees it.
-pub(super) struct Look<'a> {
+pub(super) struct ReferenceOutput<'a> {
     pub(super) picture: &'a Picture,
     /// Whether the steps did not see it.
     pub(super) held: bool,
@@ -30,25 +30,25 @@ pub(super) struct Look<'a> {
 }
 
 /// What the parent sees.
-pub(super) struct Looks<'a> {
+pub(super) struct ReferenceOutputs<'a> {
     /// Labelled pictures of the classes that are learned.
-    pub(super) learned: Vec<Look<'a>>,
+    pub(super) learned: Vec<ReferenceOutput<'a>>,
     /// Labelled pictures of the others, and frames. A frame may well show a new class: what the parent takes for one tells nothing of
     /// the old ones, and is left out.
-    pub(super) replayed: Vec<Look<'a>>,
+    pub(super) replayed: Vec<ReferenceOutput<'a>>,
     /// The publisher's canaries.
-    pub(super) canaries: Vec<Look<'a>>,
+    pub(super) canaries: Vec<ReferenceOutput<'a>>,
 }
 
-/// Looks at pictures by one adapter after the other.
-pub(super) struct Viewer<'a> {
+/// Computes features of pictures, by the parent or by a candidate.
+pub(super) struct FeatureExtractor<'a> {
     pub(super) parent: &'a Parent,
     pub(super) options: &'a TuneOptions,
     pub(super) pool: &'a rayon::ThreadPool,
     pub(super) pictures: &'a RunPictures,
 }
 
-impl<'a> Viewer<'a> {
+impl<'a> FeatureExtractor<'a> {
     /// Features by `network`.
     pub(super) fn features(&self, network: &Network, picture: &Picture, observer: &mut dyn Observer) -> Result<Vec<f32>> {
         if observer.should_stop() {
@@ -62,21 +62,21 @@ impl<'a> Viewer<'a> {
     }
 
     /// Features by `network`, of the same pictures in the same order.
-    pub(super) fn all(&self, network: &Network, looks: &[Look<'_>], observer: &mut dyn Observer) -> Result<Vec<Vec<f32>>> {
-        let features = |look: &Look<'_>| self.features(network, look.picture, observer);
-        looks.iter().map(features).collect()
+    pub(super) fn features_of_all(&self, network: &Network, outputs: &[ReferenceOutput<'_>], observer: &mut dyn Observer) -> Result<Vec<Vec<f32>>> {
+        let features = |output: &ReferenceOutput<'_>| self.features(network, output.picture, observer);
+        outputs.iter().map(features).collect()
     }
 
     /// All that is looked at, by the parent's network.
-    pub(super) fn looks(&self, reference: &Network, observer: &mut dyn Observer) -> Result<Looks<'a>> {
-        let mut look = |(picture, held): (&'a Picture, bool)| -> Result<Look<'a>> {
+    pub(super) fn outputs(&self, reference: &Network, observer: &mut dyn Observer) -> Result<ReferenceOutputs<'a>> {
+        let mut output = |(picture, held): (&'a Picture, bool)| -> Result<ReferenceOutput<'a>> {
             let features = self.features(reference, picture, observer)?;
-            let logits = answers(&self.parent.adapter, &features);
+            let logits = head_logits(&self.parent.adapter, &features);
             let old = match self.parent.protected {
                 0 => logits.len(),
                 protected => protected,
             };
-            Ok(Look {
+            Ok(ReferenceOutput {
                 picture,
                 held,
                 class: picture.class.unwrap_or_else(|| argmax(&logits[..old])),
@@ -87,19 +87,19 @@ impl<'a> Viewer<'a> {
         let pictures = self.pictures;
         let learned = spread(&pictures.learned, MOST_LEARNED, false)
             .chain(spread(&pictures.held_learned, MOST_LEARNED / 4, true))
-            .map(&mut look)
+            .map(&mut output)
             .collect::<Result<Vec<_>>>()?;
         let mut replayed = spread(&pictures.replayed, MOST_REPLAYED, false)
             .chain(spread(&pictures.held_old, MOST_REPLAYED / 4, true))
-            .map(&mut look)
+            .map(&mut output)
             .collect::<Result<Vec<_>>>()?;
         let protected = self.parent.protected;
-        let shows_old = |look: &Look<'_>| look.picture.class.is_some() || argmax(&look.logits) < protected;
-        replayed.retain(|look| protected == 0 || shows_old(look));
+        let shows_old = |output: &ReferenceOutput<'_>| output.picture.class.is_some() || argmax(&output.logits) < protected;
+        replayed.retain(|output| protected == 0 || shows_old(output));
         let canaries = (pictures.canaries.iter().map(|picture| (picture, true)))
-            .map(&mut look)
+            .map(&mut output)
             .collect::<Result<Vec<_>>>()?;
-        Ok(Looks {
+        Ok(ReferenceOutputs {
             learned,
             replayed,
             canaries,
@@ -114,7 +114,7 @@ fn spread(all: &[Picture], most: usize, held: bool) -> impl Iterator<Item = (&Pi
 }
 
 /// An adapter's logits of its features.
-pub(super) fn answers(adapter: &Adapter, features: &[f32]) -> Vec<f32> {
+pub(super) fn head_logits(adapter: &Adapter, features: &[f32]) -> Vec<f32> {
     let Head { weight, bias, .. } = &adapter.head;
     let rows = weight.chunks_exact(adapter.head.features.max(1)).zip(bias);
     rows.map(|(row, &bias)| {
