@@ -16,7 +16,7 @@ const FOLDS: usize = 5;
 pub(super) struct CalibratedClass {
     pub(super) weights: ClassWeights,
     /// In the samples' order; for a sample that every row was fitted to, the row's own answer.
-    pub(super) unseen: Vec<f64>,
+    pub(super) held_out_logits: Vec<f64>,
 }
 
 /// Fits a row to `samples`, leaving out those in `folded` in turn, and sets its shift so that it takes at most `may_take` from `old`: these
@@ -31,26 +31,26 @@ pub(super) fn calibrate(
 ) -> Option<CalibratedClass> {
     let all: Vec<&Sample<'_>> = samples.iter().collect();
     let mut weights = fit(start, &all, logit_margin)?;
-    let mut unseen: Vec<f64> = samples.iter().map(|sample| weights.logit(sample.features)).collect();
-    answer_unseen(start, &all, folded, logit_margin, &mut unseen)?;
+    let mut held_out_logits: Vec<f64> = samples.iter().map(|sample| weights.logit(sample.features)).collect();
+    cross_validate(start, &all, folded, logit_margin, &mut held_out_logits)?;
     let answers: Vec<Answer> = (old.iter())
-        .map(|&(index, class)| Answer::of(samples[index].others, class, unseen[index]))
+        .map(|&(index, class)| Answer::of(samples[index].others, class, held_out_logits[index]))
         .collect();
     let shift = highest_shift(&answers, may_take) - MARGIN;
     weights.bias += shift;
-    for logit in &mut unseen {
+    for logit in &mut held_out_logits {
         *logit += shift;
     }
-    Some(CalibratedClass { weights, unseen })
+    Some(CalibratedClass { weights, held_out_logits })
 }
 
 /// What rows answer to the samples in `folded`, each fitted without a fifth of these.
-pub(super) fn answer_unseen(
+pub(super) fn cross_validate(
     start: &ClassWeights,
     samples: &[&Sample<'_>],
     folded: &[usize],
     logit_margin: f64,
-    unseen: &mut [f64],
+    held_out_logits: &mut [f64],
 ) -> Option<()> {
     let mut part = vec![FOLDS; samples.len()];
     for own in [false, true] {
@@ -63,7 +63,7 @@ pub(super) fn answer_unseen(
         let kept = samples.iter().zip(&part).filter(|&(_, &part)| part != fold);
         let without = fit(start, &kept.map(|(sample, _)| *sample).collect::<Vec<_>>(), logit_margin)?;
         for (index, sample) in samples.iter().enumerate().filter(|&(index, _)| part[index] == fold) {
-            unseen[index] = without.logit(sample.features);
+            held_out_logits[index] = without.logit(sample.features);
         }
     }
     Some(())
@@ -153,7 +153,7 @@ mod tests {
         let taken = |calibrated: &CalibratedClass| {
             let each = old
                 .iter()
-                .map(|&(index, class)| Answer::of(samples[index].others, class, calibrated.unseen[index]).taken(MARGIN));
+                .map(|&(index, class)| Answer::of(samples[index].others, class, calibrated.held_out_logits[index]).taken(MARGIN));
             each.sum::<f64>() / old.len() as f64
         };
         let free = calibrate(&start(), &samples, &indices, &old, 1.0, 0.0).unwrap();
@@ -174,11 +174,11 @@ mod tests {
         let all: Vec<usize> = (0..features.len()).collect();
         let folded = calibrate(&start(), &samples, &all, &[], 1.0, 0.0).unwrap();
         let known = calibrate(&start(), &samples, &[], &[], 1.0, 0.0).unwrap();
-        assert_eq!(known.unseen[last], known.weights.logit(&features[last]));
+        assert_eq!(known.held_out_logits[last], known.weights.logit(&features[last]));
         assert!(
-            known.unseen[last] > 1.0 && folded.unseen[last] < 0.0,
+            known.held_out_logits[last] > 1.0 && folded.held_out_logits[last] < 0.0,
             "{:?}",
-            (known.unseen[last], folded.unseen[last])
+            (known.held_out_logits[last], folded.held_out_logits[last])
         );
         // Which samples are left out in turn changes nothing in the row.
         assert_eq!((known.weights.weight, known.weights.bias), (folded.weights.weight, folded.weights.bias));

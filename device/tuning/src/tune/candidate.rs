@@ -71,7 +71,7 @@ impl Candidate {
 }
 
 /// New classes' logits of one picture by rows that do not know it: class and logit.
-pub(super) type Unseen = Vec<(usize, f32)>;
+pub(super) type HeldOutLogits = Vec<(usize, f32)>;
 
 pub(super) struct Candidates<'a> {
     pub(super) parent: &'a Parent,
@@ -126,7 +126,7 @@ impl Candidates<'_> {
             Way::Rows => [&outputs.learned, &outputs.replayed, &outputs.canaries]
                 .map(|outputs| outputs.iter().map(|output| output.features.clone()).collect()),
         };
-        let mut unseen: Vec<Unseen> = vec![Vec::new(); learned.len() + replayed.len()];
+        let mut held_out_logits: Vec<HeldOutLogits> = vec![Vec::new(); learned.len() + replayed.len()];
         let mut left_out = vec![false; replayed.len()];
         if self.fits_rows() {
             for &class in &classes {
@@ -137,15 +137,15 @@ impl Candidates<'_> {
                     class,
                     share,
                     [&learned, &replayed],
-                    &mut unseen,
+                    &mut held_out_logits,
                     &mut left_out,
                 )?;
             }
         }
         let file = AdapterRevision::new(adapter.clone(), Some(self.parent))?.adapter;
-        let pair = |output: &ReferenceOutput<'_>, features: &[f32], unseen: &Unseen| {
+        let pair = |output: &ReferenceOutput<'_>, features: &[f32], held_out_logits: &HeldOutLogits| {
             let mut tuned = head_logits(&file, features);
-            for &(class, logit) in unseen {
+            for &(class, logit) in held_out_logits {
                 tuned[class] = logit;
             }
             Pair {
@@ -154,8 +154,8 @@ impl Candidates<'_> {
                 tuned,
             }
         };
-        let (of_learned, of_replayed) = unseen.split_at(learned.len());
-        let known = Unseen::new();
+        let (of_learned, of_replayed) = held_out_logits.split_at(learned.len());
+        let known = HeldOutLogits::new();
         // What the steps saw judges only along the second way, which they have no part in.
         let judges = |output: &ReferenceOutput<'_>| output.held || way == Way::Rows;
         let mut evidence = Evidence {
@@ -163,18 +163,18 @@ impl Candidates<'_> {
             canaries: canaries.len(),
             ..Evidence::default()
         };
-        for ((output, features), unseen) in outputs.learned.iter().zip(&learned).zip(of_learned) {
+        for ((output, features), held_out_logits) in outputs.learned.iter().zip(&learned).zip(of_learned) {
             if judges(output) {
-                evidence.learned.push(pair(output, features, unseen));
+                evidence.learned.push(pair(output, features, held_out_logits));
             }
         }
         let kept = outputs.replayed.iter().zip(&replayed).zip(of_replayed).zip(&left_out);
-        for ((output, features), unseen) in kept.filter(|(_, left_out)| !*left_out).map(|(kept, _)| kept) {
+        for ((output, features), held_out_logits) in kept.filter(|(_, left_out)| !*left_out).map(|(kept, _)| kept) {
             if judges(output) {
-                evidence.old.push(pair(output, features, unseen));
+                evidence.old.push(pair(output, features, held_out_logits));
             }
-            if judges(output) || !unseen.is_empty() {
-                evidence.taken.push(pair(output, features, unseen));
+            if judges(output) || !held_out_logits.is_empty() {
+                evidence.taken.push(pair(output, features, held_out_logits));
             }
         }
         let temperature = f64::from(file.header.temperature);

@@ -5,7 +5,7 @@
 //! own pictures, and of which the parent is not surer than of these.
 
 use super::{
-    bias_calibration::answer_unseen,
+    bias_calibration::cross_validate,
     class_weights::{ClassWeights, Sample, log_sum},
 };
 
@@ -29,15 +29,15 @@ pub(super) fn doubtful(
     for _ in 0..ROUNDS {
         let kept: Vec<usize> = (0..samples.len()).filter(|index| !found.contains(index)).collect();
         let of_kept: Vec<&Sample<'_>> = kept.iter().map(|&index| &samples[index]).collect();
-        let mut unseen = vec![0.0; kept.len()];
+        let mut held_out_logits = vec![0.0; kept.len()];
         let all: Vec<usize> = (0..kept.len()).collect();
-        if answer_unseen(start, &of_kept, &all, logit_margin, &mut unseen).is_none() {
+        if cross_validate(start, &of_kept, &all, logit_margin, &mut held_out_logits).is_none() {
             break;
         }
         let leads = || {
             of_kept
                 .iter()
-                .zip(&unseen)
+                .zip(&held_out_logits)
                 .map(|(sample, logit)| logit - log_sum(sample.others))
         };
         let own = leads()

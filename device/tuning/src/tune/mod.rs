@@ -185,7 +185,7 @@ pub fn tune(
         frames,
         size: size(header),
         starts: HashMap::new(),
-        answers: HashMap::new(),
+        parent_logits: HashMap::new(),
     };
     let (steps, step_seconds) = trainer.run(run, state, checkpoints, observer)?;
     drop(trainer);

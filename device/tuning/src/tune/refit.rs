@@ -4,7 +4,7 @@ use clr_adapters::Adapter;
 use clr_learning::{argmax, log_probability};
 
 use super::{
-    candidate::{Candidates, Unseen, Way},
+    candidate::{Candidates, HeldOutLogits, Way},
     doubtful::doubtful,
     bias_calibration::calibrate,
     reference::{ReferenceOutput, head_logits},
@@ -16,7 +16,7 @@ use crate::error::Result;
 type Chosen<'a> = (usize, &'a Vec<f32>, Option<usize>);
 
 impl Candidates<'_> {
-    /// Fits the class's row against what `adapter` answers as its file will. `features` are those of learned and of replayed pictures; `unseen`
+    /// Fits the class's row against what `adapter` answers as its file will. `features` are those of learned and of replayed pictures; `held_out_logits`
     /// gains what rows that do not know a picture answer to it, `left_out` which of the replayed ones have no part in anything.
     pub(super) fn refit(
         &self,
@@ -25,7 +25,7 @@ impl Candidates<'_> {
         class: usize,
         may_take: f64,
         [learned, replayed]: [&[Vec<f32>]; 2],
-        unseen: &mut [Unseen],
+        held_out_logits: &mut [HeldOutLogits],
         left_out: &mut [bool],
     ) -> Result<()> {
         let file = clr_adapters::quantised(adapter, self.parent.encoding)?;
@@ -73,7 +73,7 @@ impl Candidates<'_> {
             return Ok(());
         };
         for place in folded {
-            unseen[chosen[place].0].push((class, calibrated.unseen[place] as f32));
+            held_out_logits[chosen[place].0].push((class, calibrated.held_out_logits[place] as f32));
         }
         let features = adapter.head.features;
         (adapter.head.weight[class * features..]

@@ -2,7 +2,7 @@
 //!
 //! Each step takes some pictures of the classes that are learned and, where there are any, some that replay the old ones. A learned picture's
 //! loss is the cross-entropy of its class, and the divergence of what the network thinks of the old classes among themselves from what
-//! the parent thinks. A replayed picture's is the cross-entropy to the parent's answer, with nothing for the new classes, and the same
+//! the parent thinks. A replayed picture's is the cross-entropy to the parent's of_parent, with nothing for the new classes, and the same
 //! divergence. That is taken at a temperature (Hinton et al. 2015), since the parent is nearly sure of most pictures, and what it thinks of the
 //! other classes would count for nothing. Protected rows of the head stay as they are, and sites are pulled towards the parent's.
 
@@ -65,7 +65,7 @@ pub(super) struct Trainer<'a> {
     pub(super) size: [usize; 2],
     pub(super) starts: HashMap<Key, PrefixActivations>,
     /// The parent's logits.
-    pub(super) answers: HashMap<Key, Vec<f32>>,
+    pub(super) parent_logits: HashMap<Key, Vec<f32>>,
 }
 
 impl Trainer<'_> {
@@ -189,18 +189,18 @@ impl Trainer<'_> {
                 let kept = if self.plan.cached { &mut self.starts } else { &mut fresh };
                 kept.insert(key, start);
             }
-            let answer = if let Some(answer) = self.answers.get(&key) {
-                answer.clone()
+            let of_parent = if let Some(of_parent) = self.parent_logits.get(&key) {
+                of_parent.clone()
             } else {
                 let start = self.starts.get(&key).or_else(|| fresh.get(&key));
-                let answer = match start {
+                let of_parent = match start {
                     Some(start) => self.pool.install(|| logits(self.reference, start, self.size))?,
                     None => Vec::new(),
                 };
-                self.answers.insert(key, answer.clone());
-                answer
+                self.parent_logits.insert(key, of_parent.clone());
+                of_parent
             };
-            targets.push(self.target(key, &answer));
+            targets.push(self.target(key, &of_parent));
         }
         let starts: Vec<&PrefixActivations> = keys
             .iter()
@@ -283,20 +283,20 @@ impl Trainer<'_> {
         Ok(self.pool.install(|| self.network.prefix(&input, self.size))?)
     }
 
-    fn target(&self, key: Key, answer: &[f32]) -> Target {
-        let (classes, protected) = (answer.len(), self.parent.protected);
+    fn target(&self, key: Key, of_parent: &[f32]) -> Target {
+        let (classes, protected) = (of_parent.len(), self.parent.protected);
         let label = self.picture(key).class;
         let weight = f64::from(self.options.distillation_weight);
         let distils = weight > 0.0 && protected > 1;
         let old = || {
-            let softer = softmax(&answer[..protected], f64::from(self.options.distillation_temperature));
+            let softer = softmax(&of_parent[..protected], f64::from(self.options.distillation_temperature));
             (softer, weight)
         };
         if key.0 {
             // Where a label says that the parent is wrong, its opinion is not kept.
-            let is_wrong = || label.is_some_and(|label| argmax(&answer[..protected]) != label);
+            let is_wrong = || label.is_some_and(|label| argmax(&of_parent[..protected]) != label);
             return Target {
-                class: kept(answer, protected, label),
+                class: kept(of_parent, protected, label),
                 old: (distils && !is_wrong()).then(old),
             };
         }
@@ -311,16 +311,16 @@ impl Trainer<'_> {
     }
 }
 
-/// What a picture that replays old classes should answer: what the parent does among the protected classes, unless its label says
+/// What a picture that replays old classes should of_parent: what the parent does among the protected classes, unless its label says
 /// otherwise.
-fn kept(answer: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
-    let old = if protected == 0 { answer.len() } else { protected };
-    let mut target = vec![0.0; answer.len()];
+fn kept(of_parent: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
+    let old = if protected == 0 { of_parent.len() } else { protected };
+    let mut target = vec![0.0; of_parent.len()];
     match label {
-        Some(label) if argmax(&answer[..old]) != label => target[label] = 1.0,
+        Some(label) if argmax(&of_parent[..old]) != label => target[label] = 1.0,
         // A frame may well show a new class.
-        None if argmax(answer) >= old => target = softmax(answer, 1.0),
-        _ => target[..old].copy_from_slice(&softmax(&answer[..old], 1.0)),
+        None if argmax(of_parent) >= old => target = softmax(of_parent, 1.0),
+        _ => target[..old].copy_from_slice(&softmax(&of_parent[..old], 1.0)),
     }
     target
 }
