@@ -39,7 +39,7 @@ pub(crate) struct Evidence {
     /// Canaries among the old ones.
     pub(crate) canaries: usize,
     /// Whether the candidate is new rows beside the parent's sites, so that every picture judges, by a row that does not know it.
-    pub(crate) rows_alone: bool,
+    pub(crate) head_only: bool,
 }
 
 /// How two adapters did on the same pictures.
@@ -113,7 +113,8 @@ pub struct PromotionVerdict {
     /// Canaries among these.
     pub canaries: u32,
     /// Whether it is of new rows beside the parent's sites, judged by every picture, each with a row that does not know it.
-    pub rows_alone: bool,
+    #[serde(rename = "rows_alone")]
+    pub head_only: bool,
     /// Classes that nothing is held out of, since they have one picture.
     #[serde(rename = "unjudged")]
     pub without_holdout: Vec<String>,
@@ -146,8 +147,8 @@ fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
 pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<String>) -> PromotionVerdict {
     let Evidence { learned, old, .. } = evidence;
     let (on_learned, on_old) = (Comparison::of(learned), Comparison::of(old));
-    let (way, pictures) = if evidence.rows_alone {
-        (", new rows alone", "pictures, left out in turn,")
+    let (kind, pictures) = if evidence.head_only {
+        (", new class weights alone", "pictures, left out in turn,")
     } else {
         ("", "held-out pictures")
     };
@@ -236,7 +237,7 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<
         old: on_old,
         expected_loss,
         canaries: evidence.canaries as u32,
-        rows_alone: evidence.rows_alone,
+        head_only: evidence.head_only,
         without_holdout,
         reason,
     }
@@ -265,7 +266,7 @@ mod tests {
             taken: old.clone(),
             old,
             canaries: 0,
-            rows_alone: false,
+            head_only: false,
         }
     }
 

@@ -212,7 +212,7 @@ fn frames_that_the_parent_takes_for_the_new_class_do_not_count_against_it() {
 }
 
 #[test]
-fn where_sites_cost_old_classes_new_rows_alone_are_promoted() {
+fn where_sites_cost_old_classes_new_class_weights_alone_are_promoted() {
     let examples = with_frames(pictures(&[2], 20), 30);
     let (backbone, publisher, parent) = taught(&examples);
     // Steps that care for nothing but the new class.
@@ -230,7 +230,7 @@ fn where_sites_cost_old_classes_new_rows_alone_are_promoted() {
     };
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     let verdict = &tuned.verdict;
-    assert!(verdict.promoted && verdict.rows_alone, "{verdict}");
+    assert!(verdict.promoted && verdict.head_only, "{verdict}");
     // Every picture judges, by a row that does not know it.
     assert_eq!((verdict.learned.pictures, verdict.old.pictures), (20, 61), "{verdict}");
     let candidate = &tuned.candidate.adapter;

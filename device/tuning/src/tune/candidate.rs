@@ -24,11 +24,11 @@ const ENOUGH: usize = 20;
 
 /// A way to end a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Sites part of the way, rows fitted.
-    Sites,
+pub(super) enum CandidateKind {
+    /// Sites part of the kind, rows fitted.
+    SitesAndHead,
     /// The parent's sites, rows fitted.
-    Rows,
+    HeadOnly,
 }
 
 /// A way's adapter, and what speaks for it.
@@ -73,7 +73,7 @@ impl Candidate {
 /// New classes' logits of one picture by rows that do not know it: class and logit.
 pub(super) type HeldOutLogits = Vec<(usize, f32)>;
 
-pub(super) struct Candidates<'a> {
+pub(super) struct CandidateBuilder<'a> {
     pub(super) parent: &'a Parent,
     pub(super) options: &'a TuneOptions,
     /// The parent's network.
@@ -82,7 +82,7 @@ pub(super) struct Candidates<'a> {
     pub(super) outputs: ReferenceOutputs<'a>,
 }
 
-impl Candidates<'_> {
+impl CandidateBuilder<'_> {
     /// New classes that pictures are there of.
     fn classes(&self) -> Vec<usize> {
         let learned = self.outputs.learned.iter().map(|output| output.class);
@@ -96,25 +96,25 @@ impl Candidates<'_> {
     }
 
     /// Whether rows can be fitted, and so whether there is a second way.
-    pub(super) fn fits_rows(&self) -> bool {
+    pub(super) fn fits_head(&self) -> bool {
         let replayed = self.outputs.replayed.iter().filter(|output| !output.held).count();
         !self.classes().is_empty() && replayed >= ENOUGH
     }
 
     /// The candidate that `way` makes of the adapter that the steps led to.
-    pub(super) fn candidate(&self, way: Way, stepped: &Adapter, observer: &mut dyn Observer) -> Result<Candidate> {
+    pub(super) fn build(&self, kind: CandidateKind, stepped: &Adapter, observer: &mut dyn Observer) -> Result<Candidate> {
         let classes = self.classes();
-        let mut adapter = match way {
-            Way::Sites => stepped.clone(),
-            Way::Rows => self.parent.adapter.clone(),
+        let mut adapter = match kind {
+            CandidateKind::SitesAndHead => stepped.clone(),
+            CandidateKind::HeadOnly => self.parent.adapter.clone(),
         };
         adapter.header.metrics = None;
-        if way == Way::Sites && !classes.is_empty() {
+        if kind == CandidateKind::SitesAndHead && !classes.is_empty() {
             interpolate(&self.parent.adapter, &mut adapter, self.options.interpolation);
         }
         let outputs = &self.outputs;
-        let [learned, replayed, canaries] = match way {
-            Way::Sites => {
+        let [learned, replayed, canaries] = match kind {
+            CandidateKind::SitesAndHead => {
                 let file = clr_adapters::quantised(&adapter, self.parent.encoding)?;
                 let network = self.reference.sibling_from_adapter(&file)?;
                 [
@@ -123,16 +123,16 @@ impl Candidates<'_> {
                     self.extractor.features_of_all(&network, &outputs.canaries, observer)?,
                 ]
             }
-            Way::Rows => [&outputs.learned, &outputs.replayed, &outputs.canaries]
+            CandidateKind::HeadOnly => [&outputs.learned, &outputs.replayed, &outputs.canaries]
                 .map(|outputs| outputs.iter().map(|output| output.features.clone()).collect()),
         };
         let mut held_out_logits: Vec<HeldOutLogits> = vec![Vec::new(); learned.len() + replayed.len()];
         let mut left_out = vec![false; replayed.len()];
-        if self.fits_rows() {
+        if self.fits_head() {
             for &class in &classes {
                 let share = MAY_TAKE / classes.len() as f64;
                 self.refit(
-                    way,
+                    kind,
                     &mut adapter,
                     class,
                     share,
@@ -156,10 +156,10 @@ impl Candidates<'_> {
         };
         let (of_learned, of_replayed) = held_out_logits.split_at(learned.len());
         let known = HeldOutLogits::new();
-        // What the steps saw judges only along the second way, which they have no part in.
-        let judges = |output: &ReferenceOutput<'_>| output.held || way == Way::Rows;
+        // What the steps saw judges only along the second kind, which they have no part in.
+        let judges = |output: &ReferenceOutput<'_>| output.held || kind == CandidateKind::HeadOnly;
         let mut evidence = Evidence {
-            rows_alone: way == Way::Rows,
+            head_only: kind == CandidateKind::HeadOnly,
             canaries: canaries.len(),
             ..Evidence::default()
         };
@@ -185,9 +185,9 @@ impl Candidates<'_> {
             evidence.old.push(pair.clone());
             evidence.taken.push(pair);
         }
-        let exact_hits = match way {
-            Way::Rows => None,
-            Way::Sites => {
+        let exact_hits = match kind {
+            CandidateKind::HeadOnly => None,
+            CandidateKind::SitesAndHead => {
                 let network = self.reference.sibling_from_adapter(&adapter)?;
                 let mut hits = 0;
                 for output in outputs.learned.iter().filter(|output| output.held) {
@@ -201,7 +201,7 @@ impl Candidates<'_> {
         Ok(Candidate {
             adapter,
             evidence,
-            training: made(&outputs.learned, way == Way::Rows) + made(&outputs.replayed, self.fits_rows()),
+            training: made(&outputs.learned, kind == CandidateKind::HeadOnly) + made(&outputs.replayed, self.fits_head()),
             exact_hits,
             canaries: probabilities,
         })

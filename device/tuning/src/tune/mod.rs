@@ -7,7 +7,7 @@ use clr_learning::Network;
 use clr_onnx::Backbone;
 
 use self::{
-    candidate::{Candidate, Candidates, Way},
+    candidate::{Candidate, CandidateBuilder, CandidateKind},
     reference::FeatureExtractor,
     run_pictures::RunPictures,
     trainer::Trainer,
@@ -197,7 +197,7 @@ pub fn tune(
         pool: &pool,
         pictures: &pictures,
     };
-    let candidates = Candidates {
+    let builder = CandidateBuilder {
         parent,
         options,
         reference: &reference,
@@ -205,15 +205,15 @@ pub fn tune(
         extractor,
     };
     let judge = |candidate: &Candidate| judge(&candidate.evidence, parent.protected, pictures.without_holdout.clone());
-    let mut candidate = candidates.candidate(Way::Sites, &stepped, observer)?;
+    let mut candidate = builder.build(CandidateKind::SitesAndHead, &stepped, observer)?;
     let mut verdict = judge(&candidate);
-    if !verdict.promoted && candidates.fits_rows() {
-        let rows = candidates.candidate(Way::Rows, &stepped, observer)?;
-        let of_rows = judge(&rows);
-        if of_rows.promoted {
-            (candidate, verdict) = (rows, of_rows);
+    if !verdict.promoted && builder.fits_head() {
+        let head_only = builder.build(CandidateKind::HeadOnly, &stepped, observer)?;
+        let of_head_only = judge(&head_only);
+        if of_head_only.promoted {
+            (candidate, verdict) = (head_only, of_head_only);
         } else {
-            verdict.reason = format!("{}; new rows alone: {}", verdict.reason, of_rows.reason);
+            verdict.reason = format!("{}; new class weights alone: {}", verdict.reason, of_head_only.reason);
         }
     }
     let candidate = candidate.finished(parent, &verdict.learned, &run, options)?;

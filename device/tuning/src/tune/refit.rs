@@ -4,7 +4,7 @@ use clr_adapters::Adapter;
 use clr_learning::{argmax, log_probability};
 
 use super::{
-    candidate::{Candidates, HeldOutLogits, Way},
+    candidate::{CandidateBuilder, HeldOutLogits, CandidateKind},
     doubtful::doubtful,
     bias_calibration::calibrate,
     reference::{ReferenceOutput, head_logits},
@@ -15,12 +15,12 @@ use crate::error::Result;
 /// A picture for a row: its index among learned and then replayed ones, its features, and what it shows; none where it recalls old classes.
 type Chosen<'a> = (usize, &'a Vec<f32>, Option<usize>);
 
-impl Candidates<'_> {
+impl CandidateBuilder<'_> {
     /// Fits the class's row against what `adapter` answers as its file will. `features` are those of learned and of replayed pictures; `held_out_logits`
     /// gains what rows that do not know a picture answer to it, `left_out` which of the replayed ones have no part in anything.
     pub(super) fn refit(
         &self,
-        way: Way,
+        kind: CandidateKind,
         adapter: &mut Adapter,
         class: usize,
         may_take: f64,
@@ -35,8 +35,8 @@ impl Candidates<'_> {
             bias: f64::from(file.head.bias[class]),
         };
         let outputs = &self.outputs;
-        // Along the first way, pictures that are held out judge the row, so they have no part in it.
-        let learns = |output: &ReferenceOutput<'_>| !output.held || way == Way::Rows;
+        // Along the first kind, pictures that are held out judge the row, so they have no part in it.
+        let learns = |output: &ReferenceOutput<'_>| !output.held || kind == CandidateKind::HeadOnly;
         let mut chosen: Vec<Chosen<'_>> = (outputs.learned.iter().zip(learned).enumerate())
             .filter(|(_, (output, _))| learns(output))
             .map(|(index, (output, features))| (index, features, Some(output.class)))
@@ -66,7 +66,7 @@ impl Candidates<'_> {
             .map(|(place, (index, ..))| (place, outputs.replayed[index - learned.len()].class))
             .collect();
         let folded: Vec<usize> = places()
-            .filter(|(_, (_, _, shown))| shown.is_none() || way == Way::Rows)
+            .filter(|(_, (_, _, shown))| shown.is_none() || kind == CandidateKind::HeadOnly)
             .map(|(place, _)| place)
             .collect();
         let Some(calibrated) = calibrate(&start, &samples, &folded, &old, may_take, logit_margin) else {
