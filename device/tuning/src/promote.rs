@@ -224,7 +224,7 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<
         (
             true,
             format!(
-                "promoted{way}: {} (log probability {:+.2} ± {:.2}); {old}",
+                "promoted{kind}: {} (log probability {:+.2} ± {:.2}); {old}",
                 counts(&on_learned),
                 on_learned.gain,
                 on_learned.error

@@ -23,7 +23,7 @@ use crate::{
 };
 
 mod candidate;
-mod doubtful;
+mod suspected_positives;
 mod bias_calibration;
 mod reference;
 mod refit;

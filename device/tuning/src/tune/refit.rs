@@ -5,7 +5,7 @@ use clr_learning::{argmax, log_probability};
 
 use super::{
     candidate::{CandidateBuilder, HeldOutLogits, CandidateKind},
-    doubtful::doubtful,
+    suspected_positives::suspected_positives,
     bias_calibration::calibrate,
     reference::{ReferenceOutput, head_logits},
     class_weights::{ClassWeights, Sample},
@@ -52,10 +52,10 @@ impl CandidateBuilder<'_> {
         let frames: Vec<bool> = (chosen.iter())
             .map(|(index, ..)| output(*index).picture.class.is_none())
             .collect();
-        let sureness: Vec<f64> = chosen.iter().map(|(index, ..)| self.sureness(output(*index))).collect();
+        let confidence: Vec<f64> = chosen.iter().map(|(index, ..)| self.confidence(output(*index))).collect();
         let seen = self::samples(&chosen, &others, class);
-        for doubtful in doubtful(&start, &seen, &frames, &sureness, logit_margin) {
-            left_out[chosen[doubtful].0 - learned.len()] = true;
+        for suspected in suspected_positives(&start, &seen, &frames, &confidence, logit_margin) {
+            left_out[chosen[suspected].0 - learned.len()] = true;
         }
         chosen.retain(|(index, ..)| place(*index).is_none_or(|replayed| !left_out[replayed]));
         let others = self::others(&file, class, &chosen);
@@ -85,7 +85,7 @@ impl CandidateBuilder<'_> {
     }
 
     /// How probable the parent's answer is, among the publisher's classes.
-    fn sureness(&self, output: &ReferenceOutput<'_>) -> f64 {
+    fn confidence(&self, output: &ReferenceOutput<'_>) -> f64 {
         let own = &output.logits[..self.parent.protected];
         log_probability(own, argmax(own), 1.0).exp()
     }

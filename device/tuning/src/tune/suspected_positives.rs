@@ -14,17 +14,17 @@ const MOST: usize = 10;
 /// Rounds of leaving out: the fewer are left, the better the row tells the others.
 const ROUNDS: usize = 3;
 
-/// Indices of the samples that are doubtful, of those that are frames. `sureness` says of each sample how probable the parent's answer is.
-pub(super) fn doubtful(
+/// Indices of the samples that are doubtful, of those that are frames. `confidence` says of each sample how probable the parent's answer is.
+pub(super) fn suspected_positives(
     start: &ClassWeights,
     samples: &[Sample<'_>],
     frames: &[bool],
-    sureness: &[f64],
+    confidence: &[f64],
     logit_margin: f64,
 ) -> Vec<usize> {
     let most = frames.iter().filter(|frame| **frame).count() / MOST;
-    let own = samples.iter().zip(sureness).filter(|(sample, _)| sample.own);
-    let sure = nine_in_ten(own.map(|(_, &sureness)| sureness).collect());
+    let own = samples.iter().zip(confidence).filter(|(sample, _)| sample.own);
+    let confident = nine_in_ten(own.map(|(_, &confidence)| confidence).collect());
     let mut found: Vec<usize> = Vec::new();
     for _ in 0..ROUNDS {
         let kept: Vec<usize> = (0..samples.len()).filter(|index| !found.contains(index)).collect();
@@ -46,7 +46,7 @@ pub(super) fn doubtful(
             .map(|(lead, _)| lead);
         let bound = median(own.collect()).max(0.0);
         let more: Vec<usize> = (leads().zip(&kept))
-            .filter(|&(lead, &index)| lead > bound && frames[index] && sureness[index] <= sure)
+            .filter(|&(lead, &index)| lead > bound && frames[index] && confidence[index] <= confident)
             .map(|(_, &index)| index)
             .collect();
         if more.is_empty() || found.len() + more.len() > most {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_frames_that_look_like_the_class_and_of_which_the_parent_is_not_sure_are_doubtful() {
+    fn only_frames_that_look_like_the_class_and_of_which_the_parent_is_not_confident_are_suspected() {
         let class = |at: usize| [0.9 + 0.01 * at as f32, 0.1];
         let other = |at: usize| [0.1, 0.9 - 0.01 * at as f32];
         let features: Vec<[f32; 2]> = (0..10)
@@ -101,12 +101,12 @@ mod tests {
             bias: 0.0,
         };
         // The last frame is one of which the parent is sure, the one before has a label.
-        let mut sureness = vec![0.6; features.len()];
-        sureness[52] = 0.9;
+        let mut confidence = vec![0.6; features.len()];
+        confidence[52] = 0.9;
         let frames: Vec<bool> = (0..features.len()).map(|index| index >= 10 && index != 51).collect();
-        assert_eq!(doubtful(&start, &samples, &frames, &sureness, 1.0), [50]);
+        assert_eq!(suspected_positives(&start, &samples, &frames, &confidence, 1.0), [50]);
         // Where a tenth of the frames would not do, something else is wrong.
         let few: Vec<bool> = (0..features.len()).map(|index| index >= 45).collect();
-        assert_eq!(doubtful(&start, &samples, &few, &sureness, 1.0), [] as [usize; 0]);
+        assert_eq!(suspected_positives(&start, &samples, &few, &confidence, 1.0), [] as [usize; 0]);
     }
 }
