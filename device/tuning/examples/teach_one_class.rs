@@ -1,14 +1,14 @@
-//! Teaches an adapter one class that it does not know, from a few pictures, and measures prototype and tuned adapter on
-//! pictures that neither has seen. One JSON line.
+//! Teaches an adapter one class that it does not know, from a few images, and measures prototype and tuned adapter on
+//! images that neither has seen. One JSON line.
 //!
 //! ```text
 //! cargo run --release -p clr-tuning --example teach_one_class -- BACKBONE.onnx PARENT.clr TASK --class cat --pictures 20
 //! ```
 //!
 //! `TASK` is the folder with all classes (`train/`, and what `--split` names); the parent was trained on one without the class. `--frames N` adds unlabelled
-//! pictures of the old classes, as a camera would have seen them: from `val/`, since a parent is surer of what it was trained on than of what
+//! images of the old classes, as a camera would have seen them: from `val/`, since a parent is surer of what it was trained on than of what
 //! a camera sees. `--shown N` puts as many of the new class, unnamed, in the place of some of them. `--old N` adds labelled ones of each old
-//! class, from `train/`. `--limit N` measures N pictures of each class.
+//! class, from `train/`. `--limit N` measures N images of each class.
 
 use std::{
     collections::HashMap,
@@ -49,7 +49,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The right class of each picture, none for a class that the adapter does not have, and what the adapter answers.
+/// The right class of each image, none for a class that the adapter does not have, and what the adapter answers.
 type Answers = Vec<(Option<usize>, usize)>;
 
 fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -> Result<Answers, Box<dyn Error>> {
@@ -75,7 +75,7 @@ fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -
     Ok(answers)
 }
 
-/// Shares of pictures: of the new class recognised, of the old ones recognised; and what the parent knew of the old ones but is now given
+/// Shares of images: of the new class recognised, of the old ones recognised; and what the parent knew of the old ones but is now given
 /// to the new class, or confused among the old ones, and what only this adapter knows.
 fn measure(parent: &Answers, adapter: &Answers, new: usize) -> [f64; 5] {
     let mut counts = [0_u32; 5];

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Result, TuneError},
-    pictures::VARIANTS,
+    images::VARIANTS,
 };
 
 /// How far an estimate may be off: a tenth of what is to come, and this many bytes for the allocator, stacks and what is too small
@@ -48,7 +48,7 @@ pub struct MemoryPlan {
     pub sites: usize,
     /// Whether the backward pass finds its values in memory.
     pub memory: Checkpointing,
-    /// Whether what stands below the first trained site is kept for every picture and variant.
+    /// Whether what stands below the first trained site is kept for every image and variant.
     pub cached: bool,
     /// Bytes that the process had when this was estimated.
     pub resident: u64,
@@ -75,7 +75,7 @@ impl fmt::Display for MemoryPlan {
             write!(f, ", activations recomputed in {segments} segments")?;
         }
         if self.cached {
-            write!(f, ", what stands below kept for every picture")?;
+            write!(f, ", what stands below kept for every image")?;
         }
         let mb = |bytes: u64| bytes as f64 / 1e6;
         write!(
@@ -96,9 +96,9 @@ impl fmt::Display for MemoryPlan {
 pub(crate) struct Task {
     /// Rows and columns of the input.
     pub(crate) size: [usize; 2],
-    /// Pictures that are learned from and held out.
-    pub(crate) pictures: usize,
-    /// Pictures in a step.
+    /// Images that are learned from and held out.
+    pub(crate) images: usize,
+    /// Images in a step.
     pub(crate) batch: usize,
     /// Worker threads.
     pub(crate) threads: usize,
@@ -123,7 +123,7 @@ pub(crate) fn estimate(
     // bytes, gradients and their copy in the optimiser.
     let optimiser = 4 * trained * 16;
     let parts = footprint.parameters / 2 * (task.batch + 2);
-    let pictures = 3 * plane * task.pictures;
+    let images = 3 * plane * task.images;
     let inputs = threads * plane * 3 * (2 + 2 * 4);
     let starts = task.batch * footprint.start;
     let bytes = footprint.weights
@@ -132,7 +132,7 @@ pub(crate) fn estimate(
         + threads * (footprint.values + footprint.scratch)
         + optimiser
         + parts
-        + pictures
+        + images
         + inputs
         + starts;
     Ok((bytes as u64, footprint))
@@ -180,7 +180,7 @@ pub(crate) fn plan_memory(
             if budget.is_some_and(|budget| peak > budget) {
                 continue;
             }
-            let kept = footprint.start as u64 * VARIANTS * task.pictures as u64;
+            let kept = footprint.start as u64 * VARIANTS * task.images as u64;
             let below = scope.first(sites) > 0;
             // Without a budget a cache may take as much again.
             let room = budget.map_or(2 * peak, |budget| budget);

@@ -7,17 +7,17 @@ use clr_learning::LearningError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TuneError {
-    /// No picture to learn from.
+    /// No image to learn from.
     #[error(
-        "task `{task}` has no labelled pictures to learn from\nhint: clr-device teach --task {task} --label <class> <picture>…"
+        "task `{task}` has no labelled images to learn from\nhint: clr-device teach --task {task} --label <class> <image>…"
     )]
     NoExamples {
         /// The task.
         task: String,
     },
-    /// Pictures of a class that the adapter does not have.
+    /// Images of a class that the adapter does not have.
     #[error(
-        "task `{task}` has no class `{label}`, of which there are pictures\nhint: teach the class first: it then answers at once, and tuning refines it"
+        "task `{task}` has no class `{label}`, of which there are images\nhint: teach the class first: it then answers at once, and tuning refines it"
     )]
     UnknownLabel {
         /// The task.
@@ -48,9 +48,9 @@ pub enum TuneError {
         images: usize,
     },
     /// A new task needs images of at least two classes.
-    #[error("a new task needs pictures of at least 2 classes, got {got}")]
+    #[error("a new task needs images of at least 2 classes, got {got}")]
     TooFewClasses {
-        /// Classes with pictures.
+        /// Classes with images.
         got: usize,
     },
     /// The budget is too small for anything.
@@ -75,12 +75,12 @@ pub enum TuneError {
         /// The given value.
         got: String,
     },
-    /// The source of pictures failed.
-    #[error("cannot get the labelled pictures: {0}")]
+    /// The source of images failed.
+    #[error("cannot get the labelled images: {0}")]
     Examples(String),
-    /// A picture that cannot be decoded.
-    #[error("picture {} of class `{label}` cannot be decoded: {reason}\nhint: remove it", id.short())]
-    Picture {
+    /// An image that cannot be decoded.
+    #[error("image {} of class `{label}` cannot be decoded: {reason}\nhint: remove it", id.short())]
+    Image {
         /// Its digest.
         id: Digest,
         /// Its class, `unlabelled` for a frame.

@@ -1,26 +1,26 @@
-//! Labelled pictures, and which of them are held out.
+//! Labelled images, and which of them are held out.
 
 use std::collections::BTreeMap;
 
 use clr_adapters::{Digest, Preprocessing};
 use clr_onnx::ReducedImage;
 
-/// A picture that a device keeps.
+/// An image that a device keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
-    /// The digest of the encoded picture.
+    /// The digest of the encoded image.
     pub id: Digest,
     /// The class that its owner filed it under. None for a frame that the camera saw and nobody labelled: there, the parent's answer is
     /// what is to be kept.
     pub label: Option<String>,
 }
 
-/// Where labelled pictures come from: a store, a folder, memory.
+/// Where labelled images come from: a store, a folder, memory.
 pub trait Examples {
-    /// All pictures, in any order.
+    /// All images, in any order.
     fn list(&self) -> Result<Vec<Example>, String>;
 
-    /// The encoded picture (PNG, JPEG, BMP, WebP or GIF).
+    /// The encoded image (PNG, JPEG, BMP, WebP or GIF).
     fn read(&self, id: &Digest) -> Result<Vec<u8>, String>;
 
     /// Decodes an encoded image for an input; `name` is for messages. Within the host's limits where it is not overridden.
@@ -29,15 +29,15 @@ pub trait Examples {
     }
 }
 
-/// Pictures in memory.
+/// Images in memory.
 #[derive(Clone, Debug, Default)]
 pub struct InMemory(BTreeMap<Digest, (Option<String>, Vec<u8>)>);
 
 impl InMemory {
-    /// Files `picture` under `label`; the same bytes again replace the label. Returns whether they are new.
-    pub fn add(&mut self, label: Option<&str>, picture: Vec<u8>) -> bool {
+    /// Files `image` under `label`; the same bytes again replace the label. Returns whether they are new.
+    pub fn add(&mut self, label: Option<&str>, image: Vec<u8>) -> bool {
         let label = label.map(ToOwned::to_owned);
-        self.0.insert(Digest::of(&picture), (label, picture)).is_none()
+        self.0.insert(Digest::of(&image), (label, image)).is_none()
     }
 }
 
@@ -51,8 +51,8 @@ impl Examples for InMemory {
     }
 
     fn read(&self, id: &Digest) -> Result<Vec<u8>, String> {
-        let found = self.0.get(id).map(|(_, picture)| picture.clone());
-        found.ok_or_else(|| format!("no picture {}", id.short()))
+        let found = self.0.get(id).map(|(_, image)| image.clone());
+        found.ok_or_else(|| format!("no image {}", id.short()))
     }
 }
 
@@ -63,12 +63,12 @@ pub struct ExampleSplit {
     pub training: Vec<Example>,
     /// To judge by.
     pub held_out: Vec<Example>,
-    /// Classes of which nothing is held out, since they have only one picture.
+    /// Classes of which nothing is held out, since they have only one image.
     pub without_holdout: Vec<String>,
 }
 
-/// Holds out a fifth of each class, at least one of two or more; a class's only picture is learned from. Which ones: those with the
-/// smallest digests, so that a picture stays where it is when others join, as far as the shares allow, and the answer is the same
+/// Holds out a fifth of each class, at least one of two or more; a class's only image is learned from. Which ones: those with the
+/// smallest digests, so that an image stays where it is when others join, as far as the shares allow, and the answer is the same
 /// on every device.
 pub fn split_examples(mut examples: Vec<Example>) -> ExampleSplit {
     examples.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));

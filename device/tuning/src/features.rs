@@ -7,7 +7,7 @@ use clr_onnx::RgbImage;
 use crate::{
     error::{Result, TuneError},
     examples::{Example, Examples},
-    pictures::Picture,
+    images::Image,
 };
 
 /// Features of images by `network`, in their order. Images that cannot be decoded are left out with a warning: one damaged file
@@ -26,12 +26,12 @@ pub(crate) fn features(
 }
 
 /// Decoded images, without those that cannot be decoded.
-pub(crate) fn images(preprocessing: &Preprocessing, examples: &dyn Examples, list: &[Example]) -> Result<Vec<Picture>> {
+pub(crate) fn images(preprocessing: &Preprocessing, examples: &dyn Examples, list: &[Example]) -> Result<Vec<Image>> {
     let mut all = Vec::with_capacity(list.len());
     for example in list {
-        match Picture::load(examples, example, None, preprocessing) {
+        match Image::load(examples, example, None, preprocessing) {
             Ok(image) => all.push(image),
-            Err(error @ TuneError::Picture { .. }) => tracing::warn!("left out: {error}"),
+            Err(error @ TuneError::Image { .. }) => tracing::warn!("left out: {error}"),
             Err(error) => return Err(error),
         }
     }
@@ -39,17 +39,17 @@ pub(crate) fn images(preprocessing: &Preprocessing, examples: &dyn Examples, lis
 }
 
 /// Features of one image.
-pub(crate) fn features_of(network: &Network, preprocessing: &Preprocessing, image: &Picture) -> Result<Vec<f32>> {
+pub(crate) fn features_of(network: &Network, preprocessing: &Preprocessing, image: &Image) -> Result<Vec<f32>> {
     let size = [preprocessing.height as usize, preprocessing.width as usize];
     let start = network.prefix(&image.variant(0, 0, preprocessing), size)?;
     Ok(network.features_from_prefix(&start, size)?)
 }
 
 /// An adapter's canary as an image; none where its pixels do not fill its size.
-pub(crate) fn canary_image(canary: &Canary, preprocessing: &Preprocessing) -> Option<Picture> {
+pub(crate) fn canary_image(canary: &Canary, preprocessing: &Preprocessing) -> Option<Image> {
     let [width, height] = canary.size.map(u32::from);
     let pixels = RgbImage::from_raw(width, height, canary.pixels.clone())?;
-    Some(Picture::new(&pixels, Some(canary.class as usize), preprocessing, 0))
+    Some(Image::new(&pixels, Some(canary.class as usize), preprocessing, 0))
 }
 
 /// The mean of features `[F]`.

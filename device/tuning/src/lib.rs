@@ -1,8 +1,8 @@
-//! Fine-tuning on the device: new classes from a few labelled pictures.
+//! Fine-tuning on the device: new classes from a few labelled images.
 //!
-//! [`teach`] extends an adapter's head by a prototype that answers at once; [`create_task`] makes a task of nothing but pictures; [`tune`] refines
+//! [`teach`] extends an adapter's head by a prototype that answers at once; [`create_task`] makes a task of nothing but images; [`tune`] refines
 //! sites and head in the background, within a memory budget that it plans beforehand, and says whether the result deserves to be
-//! promoted. Pictures come through [`Examples`], the state of a run goes through [`Checkpoints`].
+//! promoted. Images come through [`Examples`], the state of a run goes through [`Checkpoints`].
 #![forbid(unsafe_code)]
 
 mod create_task;
@@ -15,7 +15,7 @@ mod features;
 mod forecast;
 mod options;
 mod parent;
-mod pictures;
+mod images;
 mod priority;
 mod profile;
 mod promote;

@@ -13,7 +13,7 @@ use crate::{
 pub struct TuneOptions {
     /// Steps.
     pub steps: u32,
-    /// Pictures in a step, 1–8.
+    /// Images in a step, 1–8.
     pub batch: usize,
     /// Bytes of memory that the whole process may take; none is no limit.
     pub max_memory: Option<u64>,
@@ -35,9 +35,9 @@ pub struct TuneOptions {
     pub rates: PerGroup,
     /// Decay towards the parent's parameters.
     pub decay: PerGroup,
-    /// Share of a step's pictures that replay old classes, where there are such pictures.
+    /// Share of a step's images that replay old classes, where there are such images.
     pub replay_fraction: f32,
-    /// How much surer than the old classes, in nats, a new one has to be of a picture before it takes it.
+    /// How much surer than the old classes, in nats, a new one has to be of an image before it takes it.
     pub logit_margin: f32,
     /// Weight of keeping what the parent thinks of the old classes among themselves.
     pub distillation_weight: f32,

@@ -14,7 +14,7 @@ pub struct Parent {
     /// How its file is coded.
     pub encoding: Encoding,
     /// How many classes, from the first on, the publisher's original knows. Their rows of the head never change: whatever a device
-    /// learns, only what a picture's features are can move them.
+    /// learns, only what an image's features are can move them.
     pub protected: usize,
 }
 

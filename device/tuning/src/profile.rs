@@ -1,14 +1,14 @@
-//! What the pictures of a task look like, from few of them.
+//! What the images of a task look like, from few of them.
 //!
-//! With twenty pictures none can be spared for measuring how far a task's own stray. So each fifth is measured by a profile of the
-//! others, and the profile itself is of all: its distances are a little smaller, which errs on the side of taking a picture for its own.
+//! With twenty images none can be spared for measuring how far a task's own stray. So each fifth is measured by a profile of the
+//! others, and the profile itself is of all: its distances are a little smaller, which errs on the side of taking an image for its own.
 
 use clr_adapters::{Profile, sketch};
 
 /// Parts that are measured in turn.
 const FOLDS: usize = 5;
 
-/// The profile of pictures with these features of the untouched backbone, in the order of their classes; none for too few.
+/// The profile of images with these features of the untouched backbone, in the order of their classes; none for too few.
 pub(crate) fn profile(features: &[&[f32]]) -> Option<Profile> {
     let mut distances = Vec::with_capacity(features.len());
     for fold in 0..FOLDS {

@@ -1,21 +1,21 @@
 //! Whether what was learned replaces what serves.
 //!
-//! Twenty pictures cannot show a loss of one in a hundred by counting. How much less probable the right class becomes on them can: the mean
-//! drop of its probability foretold the share of test pictures lost nearly without bias (docs/reference/tuning.md, *Promotion*), and far
-//! better than pictures that change sides.
+//! Twenty images cannot show a loss of one in a hundred by counting. How much less probable the right class becomes on them can: the mean
+//! drop of its probability foretold the share of test images lost nearly without bias (docs/reference/tuning.md, *Promotion*), and far
+//! better than images that change sides.
 
 use std::fmt;
 
 use clr_learning::{argmax, log_probability};
 use serde::{Deserialize, Serialize};
 
-/// Old classes may lose this share of the pictures that judge them, beside what is noise.
+/// Old classes may lose this share of the images that judge them, beside what is noise.
 const MAY_LOSE: f64 = 0.01;
 
-/// Pictures that must judge the classes an adapter knew, before anything that may cost them is promoted.
+/// Images that must judge the classes an adapter knew, before anything that may cost them is promoted.
 pub(crate) const ENOUGH: usize = 10;
 
-/// Two adapters' answers to the same picture.
+/// Two adapters' answers to the same image.
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
     /// The right class; for frames and canaries, the parent's answer.
@@ -29,24 +29,25 @@ pub(crate) struct Pair {
 /// What a candidate is judged by.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
-    /// Pictures of the classes that the device learned.
+    /// Images of the classes that the device learned.
     pub(crate) learned: Vec<Pair>,
-    /// Pictures of the publisher's classes: labelled ones, frames with the parent's answers, canaries.
+    /// Images of the publisher's classes: labelled ones, frames with the parent's answers, canaries.
     pub(crate) old: Vec<Pair>,
-    /// Pictures of the publisher's classes that say what new classes take from them. These may be more: new rows are fitted without each in turn,
+    /// Images of the publisher's classes that say what new classes take from them. These may be more: new rows are fitted without each in turn,
     /// which cannot be done with sites.
     pub(crate) taken: Vec<Pair>,
     /// Canaries among the old ones.
     pub(crate) canaries: usize,
-    /// Whether the candidate is new rows beside the parent's sites, so that every picture judges, by a row that does not know it.
+    /// Whether the candidate is new rows beside the parent's sites, so that every image judges, by a row that does not know it.
     pub(crate) head_only: bool,
 }
 
-/// How two adapters did on the same pictures.
+/// How two adapters did on the same images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Pictures.
-    pub pictures: u32,
+    /// Images.
+    #[serde(rename = "pictures")]
+    pub images: u32,
     /// Of these, right by the parent.
     pub parent: u32,
     /// Of these, right by the tuned one.
@@ -64,7 +65,7 @@ pub struct Comparison {
 impl Comparison {
     pub(crate) fn of(pairs: &[Pair]) -> Self {
         let mut result = Self {
-            pictures: pairs.len() as u32,
+            images: pairs.len() as u32,
             ..Self::default()
         };
         let mut gains = Vec::with_capacity(pairs.len());
@@ -83,19 +84,19 @@ impl Comparison {
         result
     }
 
-    /// More pictures right by more than one standard error of the difference, the root of the number of pictures on which the two
+    /// More images right by more than one standard error of the difference, the root of the number of images on which the two
     /// disagree; or not fewer, and the right class more probable by more than two standard errors.
     fn better(&self) -> bool {
         let (won, lost) = (f64::from(self.won), f64::from(self.lost));
         let more = won - lost > (won + lost).sqrt();
-        let surer = self.pictures > 1 && won >= lost && self.gain > 2.0 * self.error.max(1e-3);
+        let surer = self.images > 1 && won >= lost && self.gain > 2.0 * self.error.max(1e-3);
         more || surer
     }
 
     /// Fewer right, by more than noise and a hundredth.
     fn worse(&self) -> bool {
         let (won, lost) = (f64::from(self.won), f64::from(self.lost));
-        lost - won > MAY_LOSE * f64::from(self.pictures) + (won + lost).sqrt()
+        lost - won > MAY_LOSE * f64::from(self.images) + (won + lost).sqrt()
     }
 }
 
@@ -104,18 +105,18 @@ impl Comparison {
 pub struct PromotionVerdict {
     /// Whether it replaces its parent.
     pub promoted: bool,
-    /// On held-out pictures of the classes that the device learned.
+    /// On held-out images of the classes that the device learned.
     pub learned: Comparison,
-    /// On held-out pictures of the publisher's classes: labelled ones, frames with the parent's answers, and canaries.
+    /// On held-out images of the publisher's classes: labelled ones, frames with the parent's answers, and canaries.
     pub old: Comparison,
-    /// The share of the publisher's classes' pictures that will be lost, as expected from these.
+    /// The share of the publisher's classes' images that will be lost, as expected from these.
     pub expected_loss: f64,
     /// Canaries among these.
     pub canaries: u32,
-    /// Whether it is of new rows beside the parent's sites, judged by every picture, each with a row that does not know it.
+    /// Whether it is of new rows beside the parent's sites, judged by every image, each with a row that does not know it.
     #[serde(rename = "rows_alone")]
     pub head_only: bool,
-    /// Classes that nothing is held out of, since they have one picture.
+    /// Classes that nothing is held out of, since they have one image.
     #[serde(rename = "unjudged")]
     pub without_holdout: Vec<String>,
     /// In words.
@@ -147,19 +148,19 @@ fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
 pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<String>) -> PromotionVerdict {
     let Evidence { learned, old, .. } = evidence;
     let (on_learned, on_old) = (Comparison::of(learned), Comparison::of(old));
-    let (kind, pictures) = if evidence.head_only {
-        (", new class weights alone", "pictures, left out in turn,")
+    let (kind, images) = if evidence.head_only {
+        (", new class weights alone", "images, left out in turn,")
     } else {
-        ("", "held-out pictures")
+        ("", "held-out images")
     };
-    let counts = |c: &Comparison| format!("{} of {} {pictures} right, {} before", c.tuned, c.pictures, c.parent);
+    let counts = |c: &Comparison| format!("{} of {} {images} right, {} before", c.tuned, c.images, c.parent);
     let expected_loss = expected_loss(evidence, protected);
     let (promoted, reason) = if learned.is_empty() {
         let reason = if without_holdout.is_empty() {
-            "not promoted: no picture is held out, so that nothing can be judged".to_owned()
+            "not promoted: no image is held out, so that nothing can be judged".to_owned()
         } else {
             format!(
-                "not promoted: no picture is held out, so that nothing can be judged (one picture only: {})",
+                "not promoted: no image is held out, so that nothing can be judged (one image only: {})",
                 without_holdout.join(", ")
             )
         };
@@ -169,16 +170,16 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<
         (
             false,
             format!(
-                "not promoted: the classes it knew lose {} of {} pictures and gain {}",
-                c.lost, c.pictures, c.won
+                "not promoted: the classes it knew lose {} of {} images and gain {}",
+                c.lost, c.images, c.won
             ),
         )
     } else if on_learned.tuned == 0 {
         (
             false,
             format!(
-                "not promoted: none of {} {pictures} of the learned classes is recognised",
-                on_learned.pictures
+                "not promoted: none of {} {images} of the learned classes is recognised",
+                on_learned.images
             ),
         )
     } else if !on_learned.better() {
@@ -195,7 +196,7 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<
         (
             false,
             format!(
-                "not promoted: better on the learned classes ({}), but only {} pictures are there to judge the classes it knew by, {ENOUGH} are needed; frames that the camera sees, kept without a label, are enough",
+                "not promoted: better on the learned classes ({}), but only {} images are there to judge the classes it knew by, {ENOUGH} are needed; frames that the camera sees, kept without a label, are enough",
                 counts(&on_learned),
                 old.len()
             ),
@@ -204,7 +205,7 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<
         (
             false,
             format!(
-                "not promoted: better on the learned classes ({}), but the classes it knew are expected to lose {:.1} of 100 pictures",
+                "not promoted: better on the learned classes ({}), but the classes it knew are expected to lose {:.1} of 100 images",
                 counts(&on_learned),
                 100.0 * expected_loss
             ),
@@ -214,9 +215,9 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<
             "no class was there before".to_owned()
         } else {
             format!(
-                "the classes it knew keep {} of {} pictures, {} before, and are expected to lose {:.1} of 100",
+                "the classes it knew keep {} of {} images, {} before, and are expected to lose {:.1} of 100",
                 on_old.tuned,
-                on_old.pictures,
+                on_old.images,
                 on_old.parent,
                 100.0 * expected_loss.max(0.0)
             )
@@ -275,8 +276,8 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_that_no_picture_shows_yet_is_not_promoted() {
-        // Every frame is answered as before, but by less: some pictures like these will not be.
+    fn a_loss_that_no_image_shows_yet_is_not_promoted() {
+        // Every frame is answered as before, but by less: some images like these will not be.
         let doubtful = pair(0, [3.0, 0.0, -9.0], [2.0, 0.0, 1.0]);
         let mut old = vec![sure(); 16];
         old.extend(vec![doubtful; 4]);
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_recognises_no_held_out_picture_is_not_promoted() {
+    fn what_recognises_no_held_out_image_is_not_promoted() {
         // Far more probable than before, and still not recognised.
         let missed = vec![pair(2, [9.0, 0.0, 0.0], [5.0, 0.0, 4.0]); 4];
         let verdict = judge(&evidence(missed, vec![sure(); 20]), 2, vec![]);

@@ -2,7 +2,7 @@
 
 use clr_tuning::{TrainableScope, InMemory, Parent, TuneError, TuneOptions, Tuned, Observer, teach, tune};
 
-use super::common::{Kept, LABELS, backbone, options, parent, pictures, png, publisher};
+use super::common::{Kept, LABELS, backbone, options, parent, images, png, publisher};
 
 /// Ends after so many steps.
 #[derive(Default)]
@@ -34,14 +34,14 @@ impl Observer for StopAfter {
 fn taught() -> (clr_onnx::Backbone, Parent) {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, &pictures(&[2], 10)).unwrap().version;
+    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().version;
     let parent = parent(&taught.file, Some(&publisher));
     (backbone, parent)
 }
 
 fn run(options: &TuneOptions, kept: &Kept, observer: &mut StopAfter) -> Result<Tuned, TuneError> {
     let (backbone, parent) = taught();
-    tune(&backbone, &parent, &pictures(&[2, 0], 10), kept, options, observer)
+    tune(&backbone, &parent, &images(&[2, 0], 10), kept, options, observer)
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_stopped_and_resumed_run_writes_the_same_bytes() {
 #[test]
 fn frames_that_were_kept_after_the_start_do_not_end_a_run() {
     let (backbone, parent) = taught();
-    let mut begun = pictures(&[2, 0], 10);
+    let mut begun = images(&[2, 0], 10);
     begun.add(None, png(1, 50));
     let tuned = |images: &InMemory, kept: &Kept, observer: &mut StopAfter| {
         tune(&backbone, &parent, images, kept, &options(), observer)

@@ -111,7 +111,7 @@ impl Runtime {
         let backbone = self.engine.backbone();
         let tuned = clr_tuning::tune(backbone, &parent, &pictures, &kept, &options, &mut follow)?;
         let learned = &tuned.verdict.learned;
-        let share = |right: u32| (learned.pictures > 0).then(|| right as f32 / learned.pictures as f32);
+        let share = |right: u32| (learned.images > 0).then(|| right as f32 / learned.images as f32);
         let (before, after) = (share(learned.parent), share(learned.tuned));
         self.learning
             .update(|status| (status.accuracy_before, status.accuracy_after) = (before, after));

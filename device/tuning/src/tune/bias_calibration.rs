@@ -1,13 +1,13 @@
-//! A new class's row and its shift, and what rows answer to pictures that they were fitted without.
+//! A new class's row and its shift, and what rows answer to images that they were fitted without.
 //!
-//! The row is fitted to all samples. Rows fitted in the same way without some of them, in turn, say what such a row makes of pictures that
+//! The row is fitted to all samples. Rows fitted in the same way without some of them, in turn, say what such a row makes of images that
 //! it does not know (cross-validation), and the class is lowered until it takes little enough from the old ones among these, and a margin more.
 
 use super::class_weights::{ClassWeights, Sample, fit, log_sum};
 
-/// What new classes together may take from the probability of old pictures' classes, on average: half of what promotion allows.
+/// What new classes together may take from the probability of old images' classes, on average: half of what promotion allows.
 pub(super) const MAY_TAKE: f64 = 0.005;
-/// Nats by which a class stays below that: frames do not show every kind of picture that will come.
+/// Nats by which a class stays below that: frames do not show every kind of image that will come.
 const MARGIN: f64 = 0.75;
 /// Parts that rows are fitted without, in turn.
 const FOLDS: usize = 5;
@@ -69,7 +69,7 @@ pub(super) fn cross_validate(
     Some(())
 }
 
-/// An old picture: how probable its class is without the new one, and what the new one leads all others by.
+/// An old image: how probable its class is without the new one, and what the new one leads all others by.
 struct Answer {
     probability: f64,
     lead: f64,
@@ -84,7 +84,7 @@ impl Answer {
         }
     }
 
-    /// How much less probable the picture's class is with the new one at `shift`.
+    /// How much less probable the image's class is with the new one at `shift`.
     fn taken(&self, shift: f64) -> f64 {
         self.probability / (1.0 + (-self.lead - shift).exp())
     }
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_folded_sample_is_answered_by_rows_that_do_not_know_it() {
         let mut features = features();
-        // One picture of the class like no other: known, it is recognised; unknown, it is not.
+        // One image of the class like no other: known, it is recognised; unknown, it is not.
         features.push([0.71, 5.0]);
         let samples = samples(&features);
         let last = features.len() - 1;

@@ -3,7 +3,7 @@
 //! First, sites part of the way from the parent's to where the steps led, and new classes' rows fitted to the features that there are then: half way
 //! fewer answers on old classes change than at the end, and the new class is recognised as well once its row fits (Wortsman et al. 2022;
 //! docs/reference/tuning.md, *What was measured*). Second, should that not be promoted, the parent's sites and rows fitted to these: old classes' logits
-//! stay as they are bit for bit, and every picture may judge, since rows are fitted without each in turn.
+//! stay as they are bit for bit, and every image may judge, since rows are fitted without each in turn.
 
 use clr_adapters::{Adapter, Digest, Metrics, SiteWeights};
 use clr_learning::{Network, argmax, log_probability};
@@ -19,7 +19,7 @@ use crate::{
     promote::{Comparison, Evidence, Pair},
 };
 
-/// Training pictures of old classes without which rows stay as the steps left them.
+/// Training images of old classes without which rows stay as the steps left them.
 const ENOUGH: usize = 20;
 
 /// A way to end a run.
@@ -36,9 +36,9 @@ pub(super) struct Candidate {
     /// Not quantised yet; without metrics.
     adapter: Adapter,
     pub(super) evidence: Evidence,
-    /// Pictures that it was made with.
+    /// Images that it was made with.
     training: usize,
-    /// Of the pictures that judge the learned classes, right by the adapter before it was quantised; none where its sites are a file's.
+    /// Of the images that judge the learned classes, right by the adapter before it was quantised; none where its sites are a file's.
     exact_hits: Option<u32>,
     /// Its probability of each canary's class.
     canaries: Vec<f32>,
@@ -53,11 +53,11 @@ impl Candidate {
         data: &Digest,
         options: &TuneOptions,
     ) -> Result<AdapterRevision> {
-        let share = |hits: u32| hits as f32 / learned.pictures as f32;
-        self.adapter.header.metrics = (learned.pictures > 0).then(|| Metrics {
+        let share = |hits: u32| hits as f32 / learned.images as f32;
+        self.adapter.header.metrics = (learned.images > 0).then(|| Metrics {
             accuracy: share(self.exact_hits.unwrap_or(learned.tuned)),
             quantised_accuracy: share(learned.tuned),
-            validation_images: learned.pictures,
+            validation_images: learned.images,
             training_images: self.training as u32,
             data: *data,
             seed: options.seed,
@@ -70,7 +70,7 @@ impl Candidate {
     }
 }
 
-/// New classes' logits of one picture by rows that do not know it: class and logit.
+/// New classes' logits of one image by rows that do not know it: class and logit.
 pub(super) type HeldOutLogits = Vec<(usize, f32)>;
 
 pub(super) struct CandidateBuilder<'a> {
@@ -83,7 +83,7 @@ pub(super) struct CandidateBuilder<'a> {
 }
 
 impl CandidateBuilder<'_> {
-    /// New classes that pictures are there of.
+    /// New classes that images are there of.
     fn classes(&self) -> Vec<usize> {
         let learned = self.outputs.learned.iter().map(|output| output.class);
         let mut classes: Vec<usize> = learned.filter(|&class| class >= self.parent.protected).collect();
@@ -191,7 +191,7 @@ impl CandidateBuilder<'_> {
                 let network = self.reference.sibling_from_adapter(&adapter)?;
                 let mut hits = 0;
                 for output in outputs.learned.iter().filter(|output| output.held) {
-                    let features = self.extractor.features(&network, output.picture, observer)?;
+                    let features = self.extractor.features(&network, output.image, observer)?;
                     hits += u32::from(argmax(&head_logits(&adapter, &features)) == output.class);
                 }
                 Some(hits)

@@ -1,9 +1,9 @@
 //! A class's row of the head, fitted to features while all other rows stay as they are.
 //!
-//! Logistic regression of the class against the others: what the others answer is known, so only one row and its bias are sought. Own pictures
+//! Logistic regression of the class against the others: what the others answer is known, so only one row and its bias are sought. Own images
 //! together weigh as much as the others together, and the row is held to where it started by so little that it matters only where the
-//! pictures leave it open. With a hundred pictures of over a thousand features the row is where it started and a sum of the pictures' own
-//! features, so Newton's method needs as many unknowns as there are pictures.
+//! images leave it open. With a hundred images of over a thousand features the row is where it started and a sum of the images' own
+//! features, so Newton's method needs as many unknowns as there are images.
 
 /// Weight of staying at the start, against features of mean length 1.
 const STAY: f64 = 1e-5;
@@ -23,7 +23,7 @@ impl ClassWeights {
     }
 }
 
-/// A picture for the fit.
+/// An image for the fit.
 pub(super) struct Sample<'a> {
     pub(super) features: &'a [f32],
     /// The other classes' logits.
@@ -32,7 +32,7 @@ pub(super) struct Sample<'a> {
     pub(super) own: bool,
 }
 
-/// The row that tells the class's pictures from the others. While fitting, `logit_margin` is added to its logit, so that it is that much lower
+/// The row that tells the class's images from the others. While fitting, `logit_margin` is added to its logit, so that it is that much lower
 /// afterwards. None where no row can be told.
 pub(super) fn fit(start: &ClassWeights, samples: &[&Sample<'_>], logit_margin: f64) -> Option<ClassWeights> {
     let n = samples.len();
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn fitted_class_weights_are_where_the_loss_is_flat() {
         let weights = fitted(&DATA, 0.5);
-        // Own and other pictures weigh the same: what is missing here is there in excess.
+        // Own and other images weigh the same: what is missing here is there in excess.
         let off: f64 = (DATA.iter())
             .map(|(x, other, own)| 1.0 / (1.0 + (-(weights.logit(x) + 0.5 - other)).exp()) - f64::from(u8::from(*own)))
             .sum();

@@ -1,4 +1,4 @@
-//! Refining an adapter in the background: a run from the pictures to the verdict.
+//! Refining an adapter in the background: a run from the images to the verdict.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -9,7 +9,7 @@ use clr_onnx::Backbone;
 use self::{
     candidate::{Candidate, CandidateBuilder, CandidateKind},
     reference::FeatureExtractor,
-    run_pictures::RunPictures,
+    run_images::RunImages,
     trainer::Trainer,
 };
 use crate::{
@@ -28,7 +28,7 @@ mod bias_calibration;
 mod reference;
 mod refit;
 mod class_weights;
-mod run_pictures;
+mod run_images;
 mod trainer;
 
 /// Where a run is.
@@ -52,7 +52,7 @@ pub trait Observer {
     fn resumed(&mut self, _step: u32) {}
     /// After each step.
     fn progress(&mut self, _progress: Progress) {}
-    /// Asked between pictures; yes ends the run with [`TuneError::Stopped`] and a checkpoint.
+    /// Asked between images; yes ends the run with [`TuneError::Stopped`] and a checkpoint.
     fn should_stop(&mut self) -> bool {
         false
     }
@@ -69,9 +69,9 @@ pub struct Tuned {
     pub verdict: PromotionVerdict,
     /// What was done.
     pub plan: MemoryPlan,
-    /// Pictures learned from, frames included.
+    /// Images learned from, frames included.
     pub training: usize,
-    /// Pictures held out, frames included.
+    /// Images held out, frames included.
     pub held_out: usize,
     /// Seconds of this process's part of the run.
     pub seconds: f64,
@@ -88,24 +88,24 @@ impl Tuned {
     }
 }
 
-/// What tuning would do with so many pictures, and what it would take; nothing is run for it.
-pub fn plan_memory(backbone: &Backbone, parent: &Parent, pictures: usize, options: &TuneOptions) -> Result<MemoryPlan> {
+/// What tuning would do with so many images, and what it would take; nothing is run for it.
+pub fn plan_memory(backbone: &Backbone, parent: &Parent, images: usize, options: &TuneOptions) -> Result<MemoryPlan> {
     options.check()?;
     let mut network = Network::from_adapter(backbone, &parent.adapter)?;
-    plan_for(&mut network, &parent.adapter.header, pictures, options, options.scope)
+    plan_for(&mut network, &parent.adapter.header, images, options, options.scope)
 }
 
 fn plan_for(
     network: &mut Network,
     header: &Header,
-    pictures: usize,
+    images: usize,
     options: &TuneOptions,
     scope: Option<budget::TrainableScope>,
 ) -> Result<MemoryPlan> {
     let sites = network.site_names().len();
     let task = Task {
         size: size(header),
-        pictures,
+        images,
         batch: options.batch,
         threads: options.threads,
     };
@@ -115,7 +115,7 @@ fn plan_for(
 
 /// Tunes the parent's sites and the rows of the classes that the device learned, and compares the result with the parent.
 ///
-/// The same pictures, parent, options and seed give the same bytes, whatever the number of threads, wherever it was stopped, and whether
+/// The same images, parent, options and seed give the same bytes, whatever the number of threads, wherever it was stopped, and whether
 /// values were kept or computed again.
 pub fn tune(
     backbone: &Backbone,
@@ -157,7 +157,7 @@ pub fn tune(
     let reference = network.sibling_from_adapter(&parent.adapter)?;
     let frames = list.iter().filter(|example| example.label.is_none());
     let frames = frames.map(|example| example.id).collect();
-    let pictures = RunPictures::load(parent, examples, list)?;
+    let images = RunImages::load(parent, examples, list)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .thread_name(|index| format!("clr-tune-{index}"))
@@ -181,7 +181,7 @@ pub fn tune(
         network: &mut network,
         reference: &reference,
         pool: &pool,
-        pictures: &pictures,
+        images: &images,
         frames,
         size: size(header),
         starts: HashMap::new(),
@@ -195,7 +195,7 @@ pub fn tune(
         parent,
         options,
         pool: &pool,
-        pictures: &pictures,
+        images: &images,
     };
     let builder = CandidateBuilder {
         parent,
@@ -204,7 +204,7 @@ pub fn tune(
         outputs: extractor.outputs(&reference, observer)?,
         extractor,
     };
-    let judge = |candidate: &Candidate| judge(&candidate.evidence, parent.protected, pictures.without_holdout.clone());
+    let judge = |candidate: &Candidate| judge(&candidate.evidence, parent.protected, images.without_holdout.clone());
     let mut candidate = builder.build(CandidateKind::SitesAndHead, &stepped, observer)?;
     let mut verdict = judge(&candidate);
     if !verdict.promoted && builder.fits_head() {
@@ -221,8 +221,8 @@ pub fn tune(
     Ok(Tuned {
         candidate,
         verdict,
-        training: pictures.learned.len() + pictures.replayed.len(),
-        held_out: pictures.held_learned.len() + pictures.held_old.len(),
+        training: images.learned.len() + images.replayed.len(),
+        held_out: images.held_learned.len() + images.held_old.len(),
         plan,
         seconds: begun.elapsed().as_secs_f64(),
         steps,

@@ -1,24 +1,24 @@
-//! The pictures that judge, and those that new rows are fitted to, as the parent sees them.
+//! The images that judge, and those that new rows are fitted to, as the parent sees them.
 
 use clr_adapters::{Adapter, Head};
 use clr_learning::{LearningError, Network, PrefixActivations, argmax};
 
-use super::{Observer, run_pictures::RunPictures, size};
+use super::{Observer, run_images::RunImages, size};
 use crate::{
     Parent, TuneOptions,
     error::{Result, TuneError},
-    pictures::Picture,
+    images::Image,
 };
 
-/// Training pictures of old classes that are looked at, since fitting a row takes the cube of their number. Of those that are held out a
+/// Training images of old classes that are looked at, since fitting a row takes the cube of their number. Of those that are held out a
 /// quarter of that.
 const MOST_REPLAYED: usize = 256;
-/// The same for pictures of classes that are learned.
+/// The same for images of classes that are learned.
 const MOST_LEARNED: usize = 512;
 
-/// A picture as the parent sees it.
+/// An image as the parent sees it.
 pub(super) struct ReferenceOutput<'a> {
-    pub(super) picture: &'a Picture,
+    pub(super) image: &'a Image,
     /// Whether the steps did not see it.
     pub(super) held: bool,
     /// Its label; without one, the parent's answer.
@@ -31,72 +31,72 @@ pub(super) struct ReferenceOutput<'a> {
 
 /// What the parent sees.
 pub(super) struct ReferenceOutputs<'a> {
-    /// Labelled pictures of the classes that are learned.
+    /// Labelled images of the classes that are learned.
     pub(super) learned: Vec<ReferenceOutput<'a>>,
-    /// Labelled pictures of the others, and frames. A frame may well show a new class: what the parent takes for one tells nothing of
+    /// Labelled images of the others, and frames. A frame may well show a new class: what the parent takes for one tells nothing of
     /// the old ones, and is left out.
     pub(super) replayed: Vec<ReferenceOutput<'a>>,
     /// The publisher's canaries.
     pub(super) canaries: Vec<ReferenceOutput<'a>>,
 }
 
-/// Computes features of pictures, by the parent or by a candidate.
+/// Computes features of images, by the parent or by a candidate.
 pub(super) struct FeatureExtractor<'a> {
     pub(super) parent: &'a Parent,
     pub(super) options: &'a TuneOptions,
     pub(super) pool: &'a rayon::ThreadPool,
-    pub(super) pictures: &'a RunPictures,
+    pub(super) images: &'a RunImages,
 }
 
 impl<'a> FeatureExtractor<'a> {
     /// Features by `network`.
-    pub(super) fn features(&self, network: &Network, picture: &Picture, observer: &mut dyn Observer) -> Result<Vec<f32>> {
+    pub(super) fn features(&self, network: &Network, image: &Image, observer: &mut dyn Observer) -> Result<Vec<f32>> {
         if observer.should_stop() {
             let steps = self.options.steps;
             return Err(TuneError::Stopped { step: steps, steps });
         }
         let header = &self.parent.adapter.header;
-        let (input, size) = (picture.variant(0, 0, &header.preprocessing), size(header));
+        let (input, size) = (image.variant(0, 0, &header.preprocessing), size(header));
         let features = || network.features_from_prefix(&network.prefix(&input, size)?, size);
         Ok(self.pool.install(features)?)
     }
 
-    /// Features by `network`, of the same pictures in the same order.
+    /// Features by `network`, of the same images in the same order.
     pub(super) fn features_of_all(&self, network: &Network, outputs: &[ReferenceOutput<'_>], observer: &mut dyn Observer) -> Result<Vec<Vec<f32>>> {
-        let features = |output: &ReferenceOutput<'_>| self.features(network, output.picture, observer);
+        let features = |output: &ReferenceOutput<'_>| self.features(network, output.image, observer);
         outputs.iter().map(features).collect()
     }
 
     /// All that is looked at, by the parent's network.
     pub(super) fn outputs(&self, reference: &Network, observer: &mut dyn Observer) -> Result<ReferenceOutputs<'a>> {
-        let mut output = |(picture, held): (&'a Picture, bool)| -> Result<ReferenceOutput<'a>> {
-            let features = self.features(reference, picture, observer)?;
+        let mut output = |(image, held): (&'a Image, bool)| -> Result<ReferenceOutput<'a>> {
+            let features = self.features(reference, image, observer)?;
             let logits = head_logits(&self.parent.adapter, &features);
             let old = match self.parent.protected {
                 0 => logits.len(),
                 protected => protected,
             };
             Ok(ReferenceOutput {
-                picture,
+                image,
                 held,
-                class: picture.class.unwrap_or_else(|| argmax(&logits[..old])),
+                class: image.class.unwrap_or_else(|| argmax(&logits[..old])),
                 features,
                 logits,
             })
         };
-        let pictures = self.pictures;
-        let learned = spread(&pictures.learned, MOST_LEARNED, false)
-            .chain(spread(&pictures.held_learned, MOST_LEARNED / 4, true))
+        let images = self.images;
+        let learned = spread(&images.learned, MOST_LEARNED, false)
+            .chain(spread(&images.held_learned, MOST_LEARNED / 4, true))
             .map(&mut output)
             .collect::<Result<Vec<_>>>()?;
-        let mut replayed = spread(&pictures.replayed, MOST_REPLAYED, false)
-            .chain(spread(&pictures.held_old, MOST_REPLAYED / 4, true))
+        let mut replayed = spread(&images.replayed, MOST_REPLAYED, false)
+            .chain(spread(&images.held_old, MOST_REPLAYED / 4, true))
             .map(&mut output)
             .collect::<Result<Vec<_>>>()?;
         let protected = self.parent.protected;
-        let shows_old = |output: &ReferenceOutput<'_>| output.picture.class.is_some() || argmax(&output.logits) < protected;
+        let shows_old = |output: &ReferenceOutput<'_>| output.image.class.is_some() || argmax(&output.logits) < protected;
         replayed.retain(|output| protected == 0 || shows_old(output));
-        let canaries = (pictures.canaries.iter().map(|picture| (picture, true)))
+        let canaries = (images.canaries.iter().map(|image| (image, true)))
             .map(&mut output)
             .collect::<Result<Vec<_>>>()?;
         Ok(ReferenceOutputs {
@@ -108,9 +108,9 @@ impl<'a> FeatureExtractor<'a> {
 }
 
 /// At most `most`, evenly.
-fn spread(all: &[Picture], most: usize, held: bool) -> impl Iterator<Item = (&Picture, bool)> {
+fn spread(all: &[Image], most: usize, held: bool) -> impl Iterator<Item = (&Image, bool)> {
     let step = all.len().div_ceil(most).max(1);
-    all.iter().step_by(step).map(move |picture| (picture, held))
+    all.iter().step_by(step).map(move |image| (image, held))
 }
 
 /// An adapter's logits of its features.

@@ -1,4 +1,4 @@
-//! A new class's row, fitted to what a candidate's sites make of the pictures.
+//! A new class's row, fitted to what a candidate's sites make of the images.
 
 use clr_adapters::Adapter;
 use clr_learning::{argmax, log_probability};
@@ -12,12 +12,12 @@ use super::{
 };
 use crate::error::Result;
 
-/// A picture for a row: its index among learned and then replayed ones, its features, and what it shows; none where it recalls old classes.
+/// An image for a row: its index among learned and then replayed ones, its features, and what it shows; none where it recalls old classes.
 type Chosen<'a> = (usize, &'a Vec<f32>, Option<usize>);
 
 impl CandidateBuilder<'_> {
-    /// Fits the class's row against what `adapter` answers as its file will. `features` are those of learned and of replayed pictures; `held_out_logits`
-    /// gains what rows that do not know a picture answer to it, `left_out` which of the replayed ones have no part in anything.
+    /// Fits the class's row against what `adapter` answers as its file will. `features` are those of learned and of replayed images; `held_out_logits`
+    /// gains what rows that do not know an image answer to it, `left_out` which of the replayed ones have no part in anything.
     pub(super) fn refit(
         &self,
         kind: CandidateKind,
@@ -35,7 +35,7 @@ impl CandidateBuilder<'_> {
             bias: f64::from(file.head.bias[class]),
         };
         let outputs = &self.outputs;
-        // Along the first kind, pictures that are held out judge the row, so they have no part in it.
+        // Along the first kind, images that are held out judge the row, so they have no part in it.
         let learns = |output: &ReferenceOutput<'_>| !output.held || kind == CandidateKind::HeadOnly;
         let mut chosen: Vec<Chosen<'_>> = (outputs.learned.iter().zip(learned).enumerate())
             .filter(|(_, (output, _))| learns(output))
@@ -50,7 +50,7 @@ impl CandidateBuilder<'_> {
         let output =
             |index: usize| place(index).map_or_else(|| &outputs.learned[index], |replayed| &outputs.replayed[replayed]);
         let frames: Vec<bool> = (chosen.iter())
-            .map(|(index, ..)| output(*index).picture.class.is_none())
+            .map(|(index, ..)| output(*index).image.class.is_none())
             .collect();
         let confidence: Vec<f64> = chosen.iter().map(|(index, ..)| self.confidence(output(*index))).collect();
         let seen = self::samples(&chosen, &others, class);
@@ -91,7 +91,7 @@ impl CandidateBuilder<'_> {
     }
 }
 
-/// What all other classes answer to each picture.
+/// What all other classes answer to each image.
 fn others(file: &Adapter, class: usize, chosen: &[Chosen<'_>]) -> Vec<Vec<f64>> {
     let of = |(_, features, _): &Chosen<'_>| {
         let logits = head_logits(file, features);
@@ -101,7 +101,7 @@ fn others(file: &Adapter, class: usize, chosen: &[Chosen<'_>]) -> Vec<Vec<f64>> 
     chosen.iter().map(of).collect()
 }
 
-/// Pictures as the row of `class` sees them.
+/// Images as the row of `class` sees them.
 fn samples<'a>(chosen: &[Chosen<'a>], others: &'a [Vec<f64>], class: usize) -> Vec<Sample<'a>> {
     let sample = |(&(_, features, shown), others): (&Chosen<'a>, &'a Vec<f64>)| Sample {
         features,

@@ -2,7 +2,7 @@
 //!
 //! A camera sees what its owner is about to teach. Such frames count against the new class: five of a hundred halved what was recognised of
 //! it (docs/reference/tuning.md). Left out are those that a row which does not know them takes for the class more surely than half of the class's
-//! own pictures, and of which the parent is not surer than of these.
+//! own images, and of which the parent is not surer than of these.
 
 use super::{
     bias_calibration::cross_validate,

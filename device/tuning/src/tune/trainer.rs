@@ -1,9 +1,9 @@
 //! The steps of a run.
 //!
-//! Each step takes some pictures of the classes that are learned and, where there are any, some that replay the old ones. A learned picture's
+//! Each step takes some images of the classes that are learned and, where there are any, some that replay the old ones. A learned image's
 //! loss is the cross-entropy of its class, and the divergence of what the network thinks of the old classes among themselves from what
-//! the parent thinks. A replayed picture's is the cross-entropy to the parent's of_parent, with nothing for the new classes, and the same
-//! divergence. That is taken at a temperature (Hinton et al. 2015), since the parent is nearly sure of most pictures, and what it thinks of the
+//! the parent thinks. A replayed image's is the cross-entropy to the parent's of_parent, with nothing for the new classes, and the same
+//! divergence. That is taken at a temperature (Hinton et al. 2015), since the parent is nearly sure of most images, and what it thinks of the
 //! other classes would count for nothing. Protected rows of the head stay as they are, and sites are pulled towards the parent's.
 
 use std::{collections::HashMap, time::Instant};
@@ -15,19 +15,19 @@ use clr_learning::{
 };
 use rand::RngExt as _;
 
-use super::{Progress, Observer, reference::logits, run_pictures::RunPictures};
+use super::{Progress, Observer, reference::logits, run_images::RunImages};
 use crate::{
     Parent, TuneOptions,
     budget::MemoryPlan,
     checkpoint::{Checkpoints, State},
     error::{Result, TuneError},
-    pictures::{Picture, VARIANTS},
+    images::{Image, VARIANTS},
 };
 
-/// A training picture: whether it is replayed, its index, its variant.
+/// A training image: whether it is replayed, its index, its variant.
 pub(super) type Key = (bool, usize, u64);
 
-/// A picture's part in a step.
+/// An image's part in a step.
 struct Target {
     /// `[K]`, sums to 1.
     class: Vec<f32>,
@@ -59,7 +59,7 @@ pub(super) struct Trainer<'a> {
     pub(super) network: &'a mut Network,
     pub(super) reference: &'a Network,
     pub(super) pool: &'a rayon::ThreadPool,
-    pub(super) pictures: &'a RunPictures,
+    pub(super) images: &'a RunImages,
     /// The unlabelled ones among the run's images.
     pub(super) frames: Vec<Digest>,
     pub(super) size: [usize; 2],
@@ -161,7 +161,7 @@ impl Trainer<'_> {
     /// The trained parameters. Protected classes' weights have rate and decay zero; decay pulls towards the parent.
     fn parameters(&self) -> Vec<Parameter> {
         let classes = self.network.classes();
-        let new = self.pictures.learned.iter().filter_map(|picture| picture.class);
+        let new = self.images.learned.iter().filter_map(|image| image.class);
         let refined: Vec<bool> = if new.clone().any(|class| class >= self.parent.protected) {
             (0..classes).map(|class| class >= self.parent.protected).collect()
         } else {
@@ -216,14 +216,14 @@ impl Trainer<'_> {
         Ok(output?)
     }
 
-    /// The pictures of a step: learned ones, then replayed ones, none twice as far as there are enough.
+    /// The images of a step: learned ones, then replayed ones, none twice as far as there are enough.
     fn draw(&self, step: u32) -> Vec<Key> {
         let mut random = stream(self.options.seed, Purpose::Tune, u64::from(step), 0);
-        let (batch, replayed) = (self.options.batch, self.pictures.replayed.len());
+        let (batch, replayed) = (self.options.batch, self.images.replayed.len());
         let replay = self.replay_count();
         let mut keys = Vec::with_capacity(batch);
         for (is_replay, wanted, count) in [
-            (false, batch - replay, self.pictures.learned.len()),
+            (false, batch - replay, self.images.learned.len()),
             (true, replay, replayed),
         ] {
             let mut left: Vec<usize> = Vec::new();
@@ -238,10 +238,10 @@ impl Trainer<'_> {
         keys
     }
 
-    /// Pictures of a step that replay old classes.
+    /// Images of a step that replay old classes.
     fn replay_count(&self) -> usize {
         let batch = self.options.batch;
-        match self.pictures.replayed.len() {
+        match self.images.replayed.len() {
             0 => 0,
             _ => ((batch as f32 * self.options.replay_fraction).round() as usize).min(batch - 1),
         }
@@ -269,23 +269,23 @@ impl Trainer<'_> {
         (0..classes).map(new).collect()
     }
 
-    fn picture(&self, (is_replay, index, _): Key) -> &Picture {
+    fn image(&self, (is_replay, index, _): Key) -> &Image {
         if is_replay {
-            &self.pictures.replayed[index]
+            &self.images.replayed[index]
         } else {
-            &self.pictures.learned[index]
+            &self.images.learned[index]
         }
     }
 
     fn start(&self, key: Key) -> Result<PrefixActivations> {
         let preprocessing = &self.parent.adapter.header.preprocessing;
-        let input = self.picture(key).variant(key.2, self.options.seed, preprocessing);
+        let input = self.image(key).variant(key.2, self.options.seed, preprocessing);
         Ok(self.pool.install(|| self.network.prefix(&input, self.size))?)
     }
 
     fn target(&self, key: Key, of_parent: &[f32]) -> Target {
         let (classes, protected) = (of_parent.len(), self.parent.protected);
-        let label = self.picture(key).class;
+        let label = self.image(key).class;
         let weight = f64::from(self.options.distillation_weight);
         let distils = weight > 0.0 && protected > 1;
         let old = || {
@@ -311,7 +311,7 @@ impl Trainer<'_> {
     }
 }
 
-/// What a picture that replays old classes should of_parent: what the parent does among the protected classes, unless its label says
+/// What an image that replays old classes should of_parent: what the parent does among the protected classes, unless its label says
 /// otherwise.
 fn kept(of_parent: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
     let old = if protected == 0 { of_parent.len() } else { protected };

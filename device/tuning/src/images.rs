@@ -1,4 +1,4 @@
-//! Pictures at the input's size, and the few variants of each that learning sees.
+//! Images at the input's size, and the few variants of each that learning sees.
 
 use clr_adapters::{Digest, Preprocessing};
 use clr_learning::{Augmentation, Flip, Purpose, stream};
@@ -9,7 +9,7 @@ use crate::{
     examples::{Example, Examples},
 };
 
-/// Variants of a training picture: the picture itself, and changed ones. Few, so that what stands below the first trained site may be
+/// Variants of a training image: the image itself, and changed ones. Few, so that what stands below the first trained site may be
 /// kept for each.
 pub(crate) const VARIANTS: u64 = 8;
 
@@ -20,8 +20,8 @@ const CHANGES: Augmentation = Augmentation {
     ..Augmentation::MILD
 };
 
-/// A decoded picture.
-pub(crate) struct Picture {
+/// A decoded image.
+pub(crate) struct Image {
     /// At the input's size.
     pub(crate) pixels: RgbImage,
     /// Its class; none for a frame that nobody labelled.
@@ -30,7 +30,7 @@ pub(crate) struct Picture {
     address: u64,
 }
 
-impl Picture {
+impl Image {
     pub(crate) fn load(
         examples: &dyn Examples,
         example: &Example,
@@ -40,12 +40,12 @@ impl Picture {
         let bytes = examples.read(&example.id).map_err(TuneError::Examples)?;
         let label = example.label.clone().unwrap_or_else(|| "unlabelled".to_owned());
         let decoded = examples.decode(&bytes, &label, preprocessing);
-        let picture = decoded.map_err(|reason| TuneError::Picture {
+        let image = decoded.map_err(|reason| TuneError::Image {
             id: example.id,
             label,
             reason,
         })?;
-        Ok(Self::new(&picture, class, preprocessing, address(example.id)))
+        Ok(Self::new(&image, class, preprocessing, address(example.id)))
     }
 
     pub(crate) fn new<'a>(
@@ -61,7 +61,7 @@ impl Picture {
         }
     }
 
-    /// Variant 0 is the picture itself. `[3, H, W]`, preprocessed.
+    /// Variant 0 is the image itself. `[3, H, W]`, preprocessed.
     pub(crate) fn variant(&self, variant: u64, seed: u64, preprocessing: &Preprocessing) -> Vec<f32> {
         let mut input = vec![0.0; 3 * self.pixels.width() as usize * self.pixels.height() as usize];
         if variant == 0 {

@@ -1,4 +1,4 @@
-//! The pictures of a run: which are learned, which replay old classes, and which judge.
+//! The images of a run: which are learned, which replay old classes, and which judge.
 
 use std::collections::HashMap;
 
@@ -9,21 +9,21 @@ use crate::{
     Parent,
     error::{Result, TuneError},
     examples::{Example, Examples, split_examples},
-    pictures::Picture,
+    images::Image,
 };
 
-/// The pictures of a run, decoded.
-pub(super) struct RunPictures {
-    pub(super) learned: Vec<Picture>,
-    pub(super) replayed: Vec<Picture>,
-    pub(super) held_learned: Vec<Picture>,
-    pub(super) held_old: Vec<Picture>,
+/// The images of a run, decoded.
+pub(super) struct RunImages {
+    pub(super) learned: Vec<Image>,
+    pub(super) replayed: Vec<Image>,
+    pub(super) held_learned: Vec<Image>,
+    pub(super) held_old: Vec<Image>,
     /// The publisher's, with their classes.
-    pub(super) canaries: Vec<Picture>,
+    pub(super) canaries: Vec<Image>,
     pub(super) without_holdout: Vec<String>,
 }
 
-impl RunPictures {
+impl RunImages {
     pub(super) fn load(parent: &Parent, examples: &dyn Examples, list: Vec<Example>) -> Result<Self> {
         let header = &parent.adapter.header;
         let class = |example: &Example| {
@@ -34,9 +34,9 @@ impl RunPictures {
         let mut loaded = HashMap::new();
         let mut readable = Vec::with_capacity(list.len());
         for example in list {
-            match Picture::load(examples, &example, class(&example), &header.preprocessing) {
-                Ok(picture) => _ = loaded.insert(example.id, picture),
-                Err(error @ TuneError::Picture { .. }) => {
+            match Image::load(examples, &example, class(&example), &header.preprocessing) {
+                Ok(image) => _ = loaded.insert(example.id, image),
+                Err(error @ TuneError::Image { .. }) => {
                     tracing::warn!("left out: {error}");
                     continue;
                 }
@@ -46,10 +46,10 @@ impl RunPictures {
         }
         let split = split_examples(readable);
         let all = split.training.iter().chain(&split.held_out);
-        // Where no class is new, those with pictures are refined.
+        // Where no class is new, those with images are refined.
         let new = all.clone().filter_map(class).any(|class| class >= parent.protected);
         let learned = |class: Option<usize>| class.is_some_and(|class| !new || class >= parent.protected);
-        let mut pictures = Self {
+        let mut images = Self {
             learned: Vec::new(),
             replayed: Vec::new(),
             held_learned: Vec::new(),
@@ -60,29 +60,29 @@ impl RunPictures {
         for (examples_of, is_training) in [(&split.training, true), (&split.held_out, false)] {
             for example in examples_of {
                 let place = match (learned(class(example)), is_training) {
-                    (true, true) => &mut pictures.learned,
-                    (true, false) => &mut pictures.held_learned,
-                    (false, true) => &mut pictures.replayed,
-                    (false, false) => &mut pictures.held_old,
+                    (true, true) => &mut images.learned,
+                    (true, false) => &mut images.held_learned,
+                    (false, true) => &mut images.replayed,
+                    (false, false) => &mut images.held_old,
                 };
                 place.extend(loaded.remove(&example.id));
             }
         }
-        pictures.without_holdout = split.without_holdout;
-        if pictures.learned.is_empty() {
+        images.without_holdout = split.without_holdout;
+        if images.learned.is_empty() {
             return Err(TuneError::NoExamples {
                 task: header.task.clone(),
             });
         }
-        Ok(pictures)
+        Ok(images)
     }
 }
 
-fn canaries(header: &Header) -> Vec<Picture> {
+fn canaries(header: &Header) -> Vec<Image> {
     let canaries = header.canaries.iter().filter_map(|canary| {
         let [width, height] = canary.size.map(u32::from);
         let pixels = RgbImage::from_raw(width, height, canary.pixels.clone())?;
-        Some(Picture::new(
+        Some(Image::new(
             &pixels,
             Some(canary.class as usize),
             &header.preprocessing,
