@@ -75,7 +75,7 @@ impl FailureCode {
     pub const TUNING: Self = Self(1024);
     /// The memory budget is too small.
     pub const BUDGET: Self = Self(1025);
-    /// Too few pictures.
+    /// Too few images.
     pub const EXAMPLES: Self = Self(1026);
 
     /// The code of a refused adapter.

@@ -24,7 +24,7 @@ use crate::storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageL
 
 /// Opened in every case: never through a link, never inherited by a child.
 const SAFE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
-/// Files and directories are their owner's alone: they may hold pictures.
+/// Files and directories are their owner's alone: they may hold images.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 

@@ -185,7 +185,7 @@ pub enum StoreError {
     NoSuchExample {
         /// The task.
         task: String,
-        /// SHA-256 of the picture.
+        /// SHA-256 of the image.
         id: Digest,
     },
     /// A file is not as it was written.

@@ -1,7 +1,7 @@
-//! Labelled pictures, filed under their task to be learned from.
+//! Labelled images, filed under their task to be learned from.
 //!
-//! `root/examples/<encoded task>/<sha256 of the picture>` is a sealed head ([`crate::sealed`], contents in postcard: label, when it was added,
-//! bytes of the picture) and then the picture as it was received.
+//! `root/examples/<encoded task>/<sha256 of the image>` is a sealed head ([`crate::sealed`], contents in postcard: label, when it was added,
+//! bytes of the image) and then the image as it was received.
 
 use std::{
     io,
@@ -24,36 +24,36 @@ pub(crate) const DIRECTORY: &str = "examples";
 /// No head is larger.
 const HEAD: usize = 1 << 10;
 
-/// A labelled picture.
+/// A labelled image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredExample {
-    /// SHA-256 of the picture.
+    /// SHA-256 of the image.
     pub id: Digest,
     /// What it shows.
     pub label: String,
-    /// Bytes of the picture.
+    /// Bytes of the image.
     pub bytes: u64,
     /// When it was filed, in seconds since 1970, if the device knew the time.
     pub added: Option<u64>,
 }
 
-/// What became of a picture.
+/// What became of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddOutcome {
     /// It is new.
     Added {
-        /// SHA-256 of the picture.
+        /// SHA-256 of the image.
         id: Digest,
     },
     /// It is there already, with this label.
     Duplicate {
-        /// SHA-256 of the picture.
+        /// SHA-256 of the image.
         id: Digest,
     },
     /// It was there with another label, which the new one replaces.
     Relabelled {
-        /// SHA-256 of the picture.
+        /// SHA-256 of the image.
         id: Digest,
         /// The label it had.
         from: String,
@@ -89,26 +89,26 @@ pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(StoredExample, usize), 
     ))
 }
 
-/// The example in a whole file, and its picture.
+/// The example in a whole file, and its image.
 pub(crate) fn parse_whole(name: &str, file: &[u8]) -> Result<(StoredExample, Vec<u8>), Damage> {
     let (example, head) = parse(name, file)?;
-    let picture = &file[head..];
-    if picture.len() as u64 != example.bytes {
+    let image = &file[head..];
+    if image.len() as u64 != example.bytes {
         return Err(Damage::Short);
     }
-    if Digest::of(picture) != example.id {
+    if Digest::of(image) != example.id {
         return Err(Damage::Name);
     }
-    Ok((example, picture.to_vec()))
+    Ok((example, image.to_vec()))
 }
 
 impl Store {
-    /// Files a picture under a label, on the disk when this returns. A picture that is there already is not filed twice; a new label
+    /// Files an image under a label, on the disk when this returns. An image that is there already is not filed twice; a new label
     /// replaces the one it had. The task need not have an adapter. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Label`], [`StoreError::Full`], [`StoreError::Io`].
-    pub fn add_example(&self, task: &str, label: &str, picture: &[u8], now: Option<u64>) -> Result<AddOutcome, StoreError> {
+    pub fn add_example(&self, task: &str, label: &str, image: &[u8], now: Option<u64>) -> Result<AddOutcome, StoreError> {
         self.check_name(task)?;
         if label.is_empty()
             || label.len() > self.options.limits.label_bytes.min(512)
@@ -128,7 +128,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(StoreError::io("list", &directory)(error)),
         };
-        let id = Digest::of(picture);
+        let id = Digest::of(image);
         let path = format!("{directory}/{id}");
         let there = entries.iter().flatten().any(|entry| entry.name == id.to_string());
         let previous = if there { self.whole_example(&path).ok() } else { None };
@@ -140,9 +140,9 @@ impl Store {
             return Ok(AddOutcome::Duplicate { id });
         }
         if !there {
-            self.check_caps(entries.as_deref().unwrap_or_default(), picture.len() as u64)?;
+            self.check_caps(entries.as_deref().unwrap_or_default(), image.len() as u64)?;
             self.check_task_cap(task)?;
-            self.check_room(&mut writer, picture.len() as u64 + HEAD as u64)?;
+            self.check_room(&mut writer, image.len() as u64 + HEAD as u64)?;
         }
         if entries.is_none() {
             self.storage
@@ -153,7 +153,7 @@ impl Store {
         self.storage
             .sync_directory(DIRECTORY)
             .map_err(StoreError::io("make durable", &directory))?;
-        let bytes = picture.len() as u64;
+        let bytes = image.len() as u64;
         let head = Head {
             label: label.to_owned(),
             added: now,
@@ -163,7 +163,7 @@ impl Store {
             label: label.to_owned(),
         })?;
         let mut file = sealed::seal(sealed::EXAMPLE, &head);
-        file.extend_from_slice(picture);
+        file.extend_from_slice(image);
         atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)?;
         self.written.examples.fetch_add(file.len() as u64, Ordering::Relaxed);
         if !there {
@@ -173,13 +173,13 @@ impl Store {
         Ok(previous_label.map_or(AddOutcome::Added { id }, |from| AddOutcome::Relabelled { id, from }))
     }
 
-    fn check_caps(&self, entries: &[Entry], picture: u64) -> Result<(), StoreError> {
+    fn check_caps(&self, entries: &[Entry], image: u64) -> Result<(), StoreError> {
         let caps = &self.options.caps;
         let examples = entries.iter().filter(|entry| !is_unfinished(&entry.name));
-        let (count, bytes) = examples.fold((1, picture), |(count, bytes), entry| (count + 1, bytes + entry.bytes));
+        let (count, bytes) = examples.fold((1, image), |(count, bytes), entry| (count + 1, bytes + entry.bytes));
         let hint = "remove examples of the task, or raise the device's cap";
         for (what, cap, got) in [
-            ("bytes of an example", caps.example_bytes, picture),
+            ("bytes of an example", caps.example_bytes, image),
             ("examples of a task", caps.examples_per_task as u64, count),
             ("bytes of a task's examples", caps.examples_bytes_per_task, bytes),
         ] {
@@ -195,7 +195,7 @@ impl Store {
         read_whole(&*self.storage, path, cap).map_err(StoreError::io("read", path))
     }
 
-    /// A task's labelled pictures, the oldest first. Damaged ones are left out; [`Store::verify`] names them.
+    /// A task's labelled images, the oldest first. Damaged ones are left out; [`Store::verify`] names them.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Io`].
@@ -245,19 +245,19 @@ impl Store {
         Ok(tasks)
     }
 
-    /// A labelled picture, as it was received.
+    /// A labelled image, as it was received.
     ///
     /// # Errors
     /// [`StoreError::NoSuchExample`], [`StoreError::Damaged`], [`StoreError::Io`].
     pub fn example(&self, task: &str, id: &Digest) -> Result<Vec<u8>, StoreError> {
         let path = self.example_path(task, id)?;
         let file = self.whole_example(&path).map_err(|error| no_such(task, id, error))?;
-        let (_, picture) =
+        let (_, image) =
             parse_whole(&id.to_string(), &file).map_err(|damage| StoreError::Damaged { file: path, damage })?;
-        Ok(picture)
+        Ok(image)
     }
 
-    /// Removes a labelled picture.
+    /// Removes a labelled image.
     ///
     /// # Errors
     /// [`StoreError::NoSuchExample`], [`StoreError::Io`].

@@ -26,7 +26,7 @@
 //! copies/<task>                 the same bytes, written after it
 //! adapters/<sha256>.clr         adapters as they were received, never changed
 //! incoming/<sha256>.part        uploads that a publisher's signature announces, under way
-//! examples/<task>/<sha256>      labelled pictures, named by the picture's bytes
+//! examples/<task>/<sha256>      labelled images, named by the image's bytes
 //! checkpoints/<task>            sealed: where tuning stands
 //! ```
 //!
@@ -81,7 +81,7 @@
 //!
 //! ## An example
 //!
-//! A sealed head (contents in postcard: label, time as an option of varint, bytes of the picture as varint), then the picture.
+//! A sealed head (contents in postcard: label, time as an option of varint, bytes of the image as varint), then the image.
 //!
 //! # How a change is made
 //!

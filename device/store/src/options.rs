@@ -72,11 +72,11 @@ pub struct Caps {
     pub staged_files: usize,
     /// Bytes of these together.
     pub staged_bytes: u64,
-    /// Labelled pictures of one task.
+    /// Labelled images of one task.
     pub examples_per_task: usize,
-    /// Bytes of one labelled picture.
+    /// Bytes of one labelled image.
     pub example_bytes: u64,
-    /// Bytes of all labelled pictures of one task.
+    /// Bytes of all labelled images of one task.
     pub examples_bytes_per_task: u64,
     /// Bytes of one tuning checkpoint.
     pub checkpoint_bytes: u64,

@@ -25,7 +25,7 @@ pub(crate) const TIME: [u8; 8] = *b"CLRtime\x01";
 pub(crate) const ACTIVE: [u8; 8] = *b"CLRactv\x01";
 /// A tuning checkpoint, `root/checkpoints/…`.
 pub(crate) const CHECKPOINT: [u8; 8] = *b"CLRtune\x01";
-/// The head of an example, `root/examples/…`; the picture follows.
+/// The head of an example, `root/examples/…`; the image follows.
 pub(crate) const EXAMPLE: [u8; 8] = *b"CLRexmp\x01";
 /// The head of an upload under way, `root/incoming/…`; the pieces follow.
 pub(crate) const PART: [u8; 8] = *b"CLRpart\x02";

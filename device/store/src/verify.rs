@@ -158,7 +158,7 @@ pub struct Report {
     pub tasks: usize,
     /// Adapters that are whole and trusted.
     pub adapters: usize,
-    /// Labelled pictures that are whole.
+    /// Labelled images that are whole.
     pub examples: usize,
     /// Tuning checkpoints that are whole.
     pub checkpoints: usize,

@@ -134,7 +134,7 @@ fn a_task_created_here_has_no_floor_and_makes_way_for_a_publishers() {
 }
 
 #[test]
-fn pictures_are_filed_once_and_relabelled() {
+fn images_are_filed_once_and_relabelled() {
     let (_, store) = fresh();
     let id = Digest::of(b"picture");
     assert_eq!(

@@ -208,17 +208,17 @@ impl Task {
                 }
                 there
             }
-            Action::File(picture) => {
-                let there = self.examples.contains(&picture);
+            Action::File(image) => {
+                let there = self.examples.contains(&image);
                 if !there && self.examples.len() < 4 {
-                    self.examples.push(picture);
+                    self.examples.push(image);
                     self.examples.sort_unstable();
                 }
-                self.examples.contains(&picture)
+                self.examples.contains(&image)
             }
-            Action::Unfile(picture) => {
-                let there = self.examples.contains(&picture);
-                self.examples.retain(|known| *known != picture);
+            Action::Unfile(image) => {
+                let there = self.examples.contains(&image);
+                self.examples.retain(|known| *known != image);
                 there
             }
             Action::Checkpoint(value) => {

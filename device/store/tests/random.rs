@@ -43,8 +43,8 @@ fn act(store: &Store, task: &str, action: Action) -> bool {
         Action::Use => store.begin_use(task, &on_trial()).is_ok(),
         Action::Start => store.record_start(task, true, NOW).is_ok(),
         Action::Remove => store.remove(task).is_ok(),
-        Action::File(picture) => store.add_example(task, "label", &[picture], None).is_ok(),
-        Action::Unfile(picture) => store.remove_example(task, &Digest::of(&[picture])).is_ok(),
+        Action::File(image) => store.add_example(task, "label", &[image], None).is_ok(),
+        Action::Unfile(image) => store.remove_example(task, &Digest::of(&[image])).is_ok(),
         Action::Checkpoint(value) => store.put_checkpoint(task, &[value; 50]).is_ok(),
         Action::Clear => store.clear_checkpoint(task).is_ok(),
         Action::Activate => store.set_active(task).is_ok(),
@@ -59,7 +59,7 @@ fn read(store: &Store, model: &Model) -> Model {
         let state = store.task(task).ok();
         let model = &model.tasks[task];
         let mut examples: Vec<u8> = (0..8)
-            .filter(|&picture| store.example(task, &Digest::of(&[picture])).is_ok())
+            .filter(|&image| store.example(task, &Digest::of(&[image])).is_ok())
             .collect();
         examples.sort_unstable();
         assert_eq!(store.examples(task).unwrap().len(), examples.len());

@@ -261,7 +261,7 @@ fn examples_tasks_and_checkpoints_are_capped() {
     }
     let full = store.add_example("birds", "wren", &[9], NOW);
     assert!(matches!(full, Err(StoreError::Full { cap: 4, got: 5, .. })));
-    // A known picture needs no room.
+    // A known image needs no room.
     store.add_example("birds", "robin", &[0], NOW).unwrap();
     store.remove_example("birds", &Digest::of(&[1])).unwrap();
     store.add_example("birds", "wren", &[9], NOW).unwrap();

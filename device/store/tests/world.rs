@@ -178,8 +178,8 @@ pub(crate) fn see(store: &Store) -> Seen {
     let examples = NAMES.map(|task| {
         let examples = store.examples(task).unwrap();
         for example in &examples {
-            let picture = store.example(task, &example.id).unwrap();
-            assert_eq!(Digest::of(&picture), example.id);
+            let image = store.example(task, &example.id).unwrap();
+            assert_eq!(Digest::of(&image), example.id);
         }
         examples
     });

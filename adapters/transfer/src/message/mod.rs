@@ -40,11 +40,11 @@ pub enum Kind {
         /// Its length in bytes.
         length: u64,
     },
-    /// A picture to learn from, as a PNG or JPEG file.
+    /// An image to learn from, as a PNG or JPEG file.
     Example {
         /// The task.
         task: String,
-        /// What the picture shows.
+        /// What the image shows.
         label: String,
     },
     /// A complete adapter file, announced by its publisher: the device verifies that before it takes a byte.
@@ -159,7 +159,7 @@ pub enum Committed {
         /// How many frames it has to serve on trial; 0 if it is confirmed.
         trial_frames: u32,
     },
-    /// A picture was filed.
+    /// An image was filed.
     Example {
         /// Its task.
         task: String,
@@ -185,7 +185,7 @@ pub struct PullInfo {
 pub struct Capabilities {
     /// It takes differences.
     pub delta: bool,
-    /// It takes pictures to learn from.
+    /// It takes images to learn from.
     pub examples: bool,
     /// It can tune.
     pub tuning: bool,
