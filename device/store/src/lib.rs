@@ -11,7 +11,7 @@
 //! let installed = store.install(&file, None)?; // on trial
 //! let serving = store.serving(&installed.task)?;
 //! assert!(serving.trial);
-//! store.confirm(&installed.task, &serving.held.digest)?; // the floor rises
+//! store.confirm(&installed.task, &serving.held.digest)?; // the trial is over
 //! # Ok(())
 //! # }
 //! ```
@@ -53,19 +53,19 @@
 //! |---|---|---|
 //! | task | varint length, UTF-8 | the name; must be the file's |
 //! | confirmed | option of held | serves unless one is on trial |
-//! | trial | option of: held, unclean ends (varint), in use (byte 0 or 1), frames, slow, low (varints), floor before (varint) | serves, until it is confirmed or reverted |
+//! | trial | option of: held, unclean ends (varint), in use (byte 0 or 1), frames, slow, low (varints), highest version before (varint) | serves, until it is confirmed or reverted |
 //! | last good | option of held | served before the confirmed one |
 //! | restore | option of held | the publisher's original of a tuned adapter |
-//! | floor | varint | the highest publisher's version ever admitted, failed trials excepted; what is received must be above it |
+//! | highest admitted version | varint | the highest publisher's version ever admitted, failed trials excepted; what is received must be above it |
 //! | reverted | option of: held, reason (varint length, UTF-8, at most 512 bytes), time (option of varint) | what was last taken out of service, and why |
 //! | confirmation | varint | the number of the last confirmation among all of the store, from 1; 0: none |
 //! | known | varint count, 32 bytes each | digests admitted from a publisher or confirmed, the latest last, at most 64 |
 //! | erasing | byte 0 or 1 | the task is removed; its examples, checkpoint and place as the active task are to go |
 //!
-//! A removed task keeps a record without adapters as long as it has a floor.
+//! A removed task keeps a record without adapters if it ever admitted a version of a publisher.
 //!
 //! Format 1 (magic `CLRtask\x01`) is read as well and rewritten as format 2 when the store is opened. It has no confirmation; its trial is held and starts (varint), which do
-//! not count any more; its floor was the highest version *confirmed*, and rises to the version on trial.
+//! not count any more; its highest admitted version was the highest version *confirmed*, and rises to the version on trial.
 //!
 //! ## An upload under way
 //!
@@ -95,7 +95,7 @@
 //! |---|---|
 //! | a record, `active` or `time` | its copy is used, and the file rewritten |
 //! | a copy, or an older one | rewritten from the file |
-//! | a record and its copy | salvaged from the task's intact, trusted adapters: the newest serves, on trial if there is another, and the floor is the highest version seen |
+//! | a record and its copy | salvaged from the task's intact, trusted adapters: the newest serves, on trial if there is another, and the highest admitted version is the highest version seen |
 //! | both, and no adapter is intact | nothing of the task is served, nothing is taken for it until it is removed |
 //! | `active` and its copy | the only task, else the one confirmed last |
 //! | an adapter | the next of: on trial, confirmed, last good, original |

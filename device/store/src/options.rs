@@ -55,7 +55,7 @@ impl StoreOptions {
 /// How much a store keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
-    /// Tasks, those included that only have examples or a checkpoint, and removed ones whose floor is kept.
+    /// Tasks, those included that only have examples or a checkpoint, and removed ones whose highest version is kept.
     pub tasks: usize,
     /// Bytes of the whole store, each file rounded up to blocks of 4 KiB. Records, which are small and as many as `tasks`, are always written.
     pub state_bytes: u64,

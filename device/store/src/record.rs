@@ -9,7 +9,7 @@ use crate::{
     state::{StoredAdapter, Reversion, StoredTask},
 };
 
-/// Digests that are remembered. Older ones are still refused by the floor, as a downgrade instead of a replay.
+/// Digests that are remembered. Older ones are still refused by the highest admitted version, as a downgrade instead of a replay.
 const KNOWN: usize = 64;
 /// No record is larger: a name, a reason and [`KNOWN`] digests.
 pub(crate) const LARGEST: u64 = 16 << 10;
@@ -34,7 +34,7 @@ impl Record {
         }
     }
 
-    /// Whether the task still has an adapter; what is left without one keeps the floor.
+    /// Whether the task still has an adapter; what is left without one keeps the highest admitted version.
     pub(crate) fn is_live(&self) -> bool {
         self.state.candidates().next().is_some()
     }
@@ -46,7 +46,7 @@ impl Record {
 
     /// Whether nothing would be forgotten with it.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.is_live() && self.state.floor == 0 && self.known.is_empty() && self.state.reverted.is_none()
+        !self.is_live() && self.state.highest_admitted == 0 && self.known.is_empty() && self.state.reverted.is_none()
     }
 
     pub(crate) fn is_on_trial(&self, digest: &Digest) -> bool {
@@ -92,7 +92,7 @@ fn whole<'a, T: Deserialize<'a>>(contents: &'a [u8]) -> Result<T, Damage> {
     }
 }
 
-/// A record of format 1. Its floor was the highest version ever *confirmed*, its trial counted starts.
+/// A record of format 1. Its highest admitted version was the highest version ever *confirmed*, its trial counted starts.
 #[derive(Serialize, Deserialize)]
 struct First {
     task: String,
@@ -100,7 +100,7 @@ struct First {
     trial: Option<(StoredAdapter, u32)>,
     last_good: Option<StoredAdapter>,
     restore: Option<StoredAdapter>,
-    floor: u64,
+    highest_admitted: u64,
     reverted: Option<Reversion>,
     known: Vec<Digest>,
     erasing: bool,
@@ -115,7 +115,7 @@ impl From<First> for Record {
                 trial: None,
                 last_good: first.last_good,
                 restore: first.restore,
-                floor: first.floor,
+                highest_admitted: first.highest_admitted,
                 reverted: first.reverted,
                 confirmation: 0,
             },

@@ -29,8 +29,8 @@ pub struct OnTrial {
     pub in_use: bool,
     /// Its frames up to the last clean end.
     pub progress: Progress,
-    /// The floor before this adapter was admitted: what the floor falls back to if the trial fails.
-    pub floor_before: u64,
+    /// The highest admitted version before this adapter: restored if the trial fails.
+    pub highest_before: u64,
 }
 
 /// How far a trial has come.
@@ -69,7 +69,7 @@ pub struct StoredTask {
     /// The publisher's original of the device-tuned adapter that is confirmed or the last good one.
     pub restore: Option<StoredAdapter>,
     /// The highest version of a publisher that was ever admitted here, failed trials excepted. A received file must be above it.
-    pub floor: u64,
+    pub highest_admitted: u64,
     /// The last adapter that was taken out of service.
     pub reverted: Option<Reversion>,
     /// The number of the task's last confirmation among all confirmations of the store, from 1; 0 if there was none.
@@ -91,24 +91,24 @@ impl StoredTask {
             trial: None,
             last_good: None,
             restore: None,
-            floor: 0,
+            highest_admitted: 0,
             reverted: None,
             confirmation: 0,
         }
     }
 
-    /// An adapter comes in on trial, in place of the one on trial before. The floor rises here.
+    /// An adapter comes in on trial, in place of the one on trial before. The highest admitted version rises here.
     pub(crate) fn admit(&mut self, held: StoredAdapter) {
-        let floor_before = self.floor;
+        let highest_before = self.highest_admitted;
         if !held.tuned {
-            self.floor = self.floor.max(held.version);
+            self.highest_admitted = self.highest_admitted.max(held.version);
         }
         self.trial = Some(OnTrial {
             held,
             unclean: 0,
             in_use: false,
             progress: Progress::default(),
-            floor_before,
+            highest_before,
         });
     }
 
@@ -147,7 +147,7 @@ impl StoredTask {
                 self.restore = Some(original);
             }
         } else {
-            self.floor = self.floor.max(held.version);
+            self.highest_admitted = self.highest_admitted.max(held.version);
         }
         if !keep_last_good {
             self.last_good = before.filter(|before| before.digest != held.digest).or(self.last_good);
@@ -157,11 +157,11 @@ impl StoredTask {
         Ok(held)
     }
 
-    /// The trial failed. Nothing else lowers the floor, and only if no higher version came in since.
+    /// The trial failed. Nothing else lowers the highest admitted version, and only if no higher version came in since.
     pub(crate) fn revert(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
-        let OnTrial { held, floor_before, .. } = self.trial.take().ok_or(Nothing)?;
-        if !held.tuned && self.floor == held.version {
-            self.floor = floor_before;
+        let OnTrial { held, highest_before, .. } = self.trial.take().ok_or(Nothing)?;
+        if !held.tuned && self.highest_admitted == held.version {
+            self.highest_admitted = highest_before;
         }
         self.note(held, reason, at);
         Ok(held)

@@ -78,8 +78,8 @@ pub enum Recovery {
     Adapters {
         /// The version that serves.
         version: u64,
-        /// The floor: the highest version seen. It may have been higher.
-        floor: u64,
+        /// The highest admitted version: the highest version seen. It may have been higher.
+        highest_admitted: u64,
     },
 }
 
@@ -87,9 +87,9 @@ impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Copy => f.write_str("its copy is used"),
-            Self::Adapters { version, floor } => write!(
+            Self::Adapters { version, highest_admitted } => write!(
                 f,
-                "salvaged from the task's adapters: version {version} serves, versions above {floor} are taken"
+                "salvaged from the task's adapters: version {version} serves, versions above {highest_admitted} are taken"
             ),
         }
     }

@@ -114,16 +114,16 @@ fn the_publishers_original_is_kept_as_long_as_a_tuned_one_is() {
     store.install_tuned(&tuned("birds", 7, 1)).unwrap();
     store.restore("birds", NOW).unwrap();
     assert_eq!(kept(&store), [Some((7, 0)), None, Some((6, 0)), None]);
-    assert_eq!(store.task("birds").unwrap().floor, 7);
+    assert_eq!(store.task("birds").unwrap().highest_admitted, 7);
     assert_tidy(&store, &disk);
 }
 
 #[test]
-fn a_task_created_here_has_no_floor_and_makes_way_for_a_publishers() {
+fn a_task_created_here_has_no_highest_version_and_makes_way_for_a_publishers() {
     let (disk, store) = fresh();
     confirmed_tuned(&store, &tuned("birds", 1, 1));
     assert_eq!(kept(&store), [Some((1, 1)), None, None, None]);
-    assert_eq!(store.task("birds").unwrap().floor, 0);
+    assert_eq!(store.task("birds").unwrap().highest_admitted, 0);
     assert!(matches!(
         store.restore("birds", NOW),
         Err(StoreError::NothingToRestore { .. })
@@ -250,7 +250,7 @@ fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
         reverted.reason,
         "the device ended uncleanly 3 times while it was in use"
     );
-    assert_eq!((reverted.at, state.floor), (NOW, 1));
+    assert_eq!((reverted.at, state.highest_admitted), (NOW, 1));
     assert_eq!(store.record_start("birds", true, NOW).unwrap(), StartOutcome::NoTrial);
     assert_tidy(&store, &disk);
 }

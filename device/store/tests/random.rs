@@ -68,7 +68,7 @@ fn read(store: &Store, model: &Model) -> Model {
         let mut task_read = Task {
             examples,
             checkpoint,
-            floor: model.floor,
+            highest_admitted: model.highest_admitted,
             known: model.known.clone(),
             ..Task::default()
         };
@@ -78,11 +78,11 @@ fn read(store: &Store, model: &Model) -> Model {
                 name: name(trial.held),
                 unclean: trial.unclean,
                 in_use: trial.in_use,
-                floor_before: trial.floor_before,
+                highest_before: trial.highest_before,
             });
             task_read.last = state.last_good.map(name);
             task_read.restore = state.restore.map(name);
-            task_read.floor = state.floor;
+            task_read.highest_admitted = state.highest_admitted;
             task_read.reverted = state.reverted.map(|reverted| name(reverted.held));
         }
         read.tasks.insert(task, task_read);

@@ -271,7 +271,7 @@ pub struct LimitsConfig {
     /// Bytes that announced uploads may write to the disk in 24 hours; beyond that they are held in memory until they are
     /// verified.
     pub upload_bytes_per_day: u64,
-    /// Tasks, those included that only have taught images, and removed ones whose floor is kept.
+    /// Tasks, those included that only have taught images, and removed ones whose highest version is kept.
     pub tasks: usize,
     /// Bytes of the whole store.
     pub state_bytes: u64,

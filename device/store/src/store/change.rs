@@ -145,7 +145,7 @@ impl Store {
     }
 
     /// By hand: back to the last good adapter. A trial ends; without one, the confirmed adapter and the last good one change places, so a
-    /// second rollback undoes the first. The floor stays. Says what is out.
+    /// second rollback undoes the first. The highest admitted version stays. Says what is out.
     ///
     /// # Errors
     /// [`StoreError::NothingToRollBack`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -220,10 +220,10 @@ impl Store {
     ) -> Result<T, StoreError> {
         let mut writer = self.writer();
         let mut record = Record::clone(Arc::as_ref(self.snapshot().record(task)?));
-        let floor = record.state.floor;
+        let highest_admitted = record.state.highest_admitted;
         let answer = change(&mut record)?;
-        // As the floor falls, the failed version is as if it had never come.
-        if let Some(reverted) = record.state.reverted.as_ref().filter(|_| record.state.floor < floor) {
+        // As the highest admitted version falls, the failed version is as if it had never come.
+        if let Some(reverted) = record.state.reverted.as_ref().filter(|_| record.state.highest_admitted < highest_admitted) {
             let failed = reverted.held.digest;
             record.known.retain(|known| *known != failed);
         }

@@ -6,7 +6,7 @@ use super::{Snapshot, Store, Writer, encoded, record_path};
 use crate::{atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::StoredTask};
 
 impl Store {
-    /// Removes a task: its adapters, examples and checkpoint. The floor stays, so that no older version can come in this way; the version
+    /// Removes a task: its adapters, examples and checkpoint. The highest admitted version stays, so that no older version can come in this way; the version
     /// that was confirmed last may.
     ///
     /// # Errors
@@ -19,14 +19,14 @@ impl Store {
             // No adapter of it is intact, or the store would have salvaged it.
             Err(StoreError::DamagedRecord { .. }) => Record::new(task),
             Err(error) if !self.has_belongings(task) => return Err(error),
-            // Examples and no adapter; or a floor that is left of an adapter.
+            // Examples and no adapter; or a highest version that is left of an adapter.
             Err(_) => snapshot
                 .records
                 .get(task)
                 .map_or_else(|| Record::new(task), |record| Record::clone(record)),
         };
         record.state = StoredTask {
-            floor: record.state.floor,
+            highest_admitted: record.state.highest_admitted,
             ..StoredTask::new(task)
         };
         record.erasing = true;

@@ -64,7 +64,7 @@ impl Store {
     /// Installs a file on trial; an earlier trial of the task ends. `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] as [`clr_adapters::admit`] has it, and [`Refusal::Replay`], [`Refusal::Downgrade`] for a version that is not above the floor.
+    /// [`StoreError::Refused`] as [`clr_adapters::admit`] has it, and [`Refusal::Replay`], [`Refusal::Downgrade`] for a version that is not above the highest admitted version.
     /// A file signed by this device is taken if it was confirmed here before, else refused as [`Refusal::WrongClass`].
     /// [`StoreError::Io`], [`StoreError::Full`].
     pub fn install(&self, file: &[u8], now: Option<u64>) -> Result<Installed, StoreError> {
@@ -175,7 +175,7 @@ fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreErr
     let header = &admitted.decoded.adapter.header;
     let (task, version, digest) = (header.task.clone(), header.version, admitted.decoded.digest);
     let StoredTask {
-        floor,
+        highest_admitted,
         confirmed,
         trial,
         ..
@@ -197,13 +197,13 @@ fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreErr
     // after it was removed, taken out by hand, or gave way to one that failed; not in place of what was tuned on top of it.
     let taken_out = confirmed.is_none_or(|confirmed| confirmed.version < version);
     let may_equal = tuned || (known && taken_out);
-    if is_confirmed || (version <= floor && known && !(version == floor && may_equal)) {
+    if is_confirmed || (version <= highest_admitted && known && !(version == highest_admitted && may_equal)) {
         return Err(Refusal::Replay { task, version, digest }.into());
     }
-    if version < floor || (version == floor && !may_equal) {
+    if version < highest_admitted || (version == highest_admitted && !may_equal) {
         return Err(Refusal::Downgrade {
             task,
-            floor,
+            highest_admitted,
             got: version,
         }
         .into());

@@ -30,7 +30,7 @@ impl Store {
             let (path, copy) = (join(TASKS, &name), copies::of_record(&name));
             let recovery = Recovery::Adapters {
                 version: record.state.candidates().next().map_or(0, |held| held.version),
-                floor: record.state.floor,
+                highest_admitted: record.state.highest_admitted,
             };
             for problem in problems.iter_mut().filter(|problem| problem.file == path) {
                 let fault = Box::new(problem.kind.clone());
@@ -96,12 +96,12 @@ fn from_adapters(task: &str, mut held: Vec<StoredAdapter>) -> Option<Record> {
         [] => return None,
         [only] => {
             state.confirmed = Some(only);
-            state.floor = published(&held).map_or(0, |held| held.version);
+            state.highest_admitted = published(&held).map_or(0, |held| held.version);
         }
         [newest, ref older @ ..] => {
             state.confirmed = older.first().copied();
             state.last_good = older.get(1).copied();
-            state.floor = published(older).map_or(0, |held| held.version);
+            state.highest_admitted = published(older).map_or(0, |held| held.version);
             state.admit(newest);
         }
     }

@@ -91,16 +91,16 @@ impl Store {
         let Some(record) = snapshot.records.get(&release.task) else {
             return Ok(());
         };
-        let (floor, version) = (record.state.floor, release.version);
+        let (highest_admitted, version) = (record.state.highest_admitted, release.version);
         let known = record.known.contains(target);
         let task = release.task.clone();
-        if version < floor && known {
+        if version < highest_admitted && known {
             let digest = *target;
             return Err(Refusal::Replay { task, version, digest });
         }
-        if version < floor || (version == floor && !known) {
+        if version < highest_admitted || (version == highest_admitted && !known) {
             let got = version;
-            return Err(Refusal::Downgrade { task, floor, got });
+            return Err(Refusal::Downgrade { task, highest_admitted, got });
         }
         Ok(())
     }
