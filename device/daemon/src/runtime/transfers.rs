@@ -1,4 +1,4 @@
-//! Transfers from hosts: adapters, differences, labelled images.
+//! Transfers from hosts: adapters, deltas, labelled images.
 
 use clr_adapters::{Digest, delta};
 use clr_store::{AddOutcome, StoredAdapter, Installed, StoreError};
@@ -32,7 +32,7 @@ impl Runtime {
                 return Ok(begin.length);
             }
             if self.store.file(base).is_err() {
-                let text = format!("the base {} of the difference is not here", base.short());
+                let text = format!("the base {} of the delta is not here", base.short());
                 return Err(Failure::new(FailureCode::NO_BASE, text));
             }
         }
@@ -62,17 +62,17 @@ impl Runtime {
                     self.drop_upload(&begin.digest);
                     return Ok(self.committed(&task, held));
                 }
-                let difference = self.store.upload(&begin.digest).map_err(failure::of_store)?;
+                let delta = self.store.upload(&begin.digest).map_err(failure::of_store)?;
                 let base = self.store.file(base).map_err(failure::of_store)?;
                 // A commit may come without its beginning, so the cap is taken again.
                 let most = self.config.load().limits.adapter_bytes as u64;
                 let cap = most.min(begin.kind.made_bytes().unwrap_or(0)) as usize;
-                let made = delta::apply(&base, &difference, cap);
+                let made = delta::apply(&base, &delta, cap);
                 // Whatever it is, it is of no further use in pieces.
                 self.drop_upload(&begin.digest);
                 let file = made.map_err(|error| Failure::new(FailureCode::DELTA, error))?;
                 if Digest::of(&file) != *target {
-                    let text = format!("the difference gives another file than {}", target.short());
+                    let text = format!("the delta gives another file than {}", target.short());
                     return Err(Failure::new(FailureCode::DELTA, text));
                 }
                 let changing = self.serving.lock_updates();

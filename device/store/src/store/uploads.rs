@@ -39,7 +39,7 @@ impl Store {
     }
 
     /// Begins an upload that a publisher's signature announces, or resumes it, also after a restart; returns how many bytes are held
-    /// durably. `target` is the announced file; `digest` and `length` are of that file, or of a difference that gives it. The announcement is verified before a byte
+    /// durably. `target` is the announced file; `digest` and `length` are of that file, or of a delta that gives it. The announcement is verified before a byte
     /// is written; what follows is written to the disk piece by piece, within the length announced. Where another upload of the same
     /// publisher for the same task is growing, or today's budget is spent, this one is held in memory.
     ///
@@ -145,7 +145,7 @@ impl Store {
         writer.incoming.discard(&*self.storage, digest)
     }
 
-    /// The bytes of an upload that is complete, compared with its digest: a difference to be applied, an image to be filed.
+    /// The bytes of an upload that is complete, compared with its digest: a delta to be applied, an image to be filed.
     /// One that is held in memory is given away with this; [`Store::discard`] the others afterwards.
     ///
     /// # Errors
