@@ -1,26 +1,27 @@
-//! A new class's row and its shift, and what rows answer to images that they were fitted without.
+//! Class weights of a new class, and calibration of its bias by 5-fold cross-validation.
 //!
-//! The row is fitted to all samples. Rows fitted in the same way without some of them, in turn, say what such a row makes of images that
-//! it does not know (cross-validation), and the class is lowered until it takes little enough from the old ones among these, and a margin more.
+//! The class weights are fitted to all samples. Weights fitted without one fold give that fold's held-out logits. On these, the bias is lowered
+//! until the new class takes at most a given probability from the old classes on average, then by a fixed margin.
 
 use super::class_weights::{ClassWeights, Sample, fit, log_sum};
 
-/// What new classes together may take from the probability of old images' classes, on average: half of what promotion allows.
+/// Mean probability that all new classes together may take from the classes of old images: half of the maximum of the promotion rule.
 pub(super) const MAY_TAKE: f64 = 0.005;
-/// Nats by which a class stays below that: frames do not show every kind of image that will come.
+/// Further margin in nats: stored frames do not show every kind of image.
 const MARGIN: f64 = 0.75;
-/// Parts that rows are fitted without, in turn.
+/// Folds of the cross-validation.
 const FOLDS: usize = 5;
 
-/// A row, and what rows fitted without each sample answer to it.
+/// Class weights with a calibrated bias, and the held-out logits.
 pub(super) struct CalibratedClass {
     pub(super) weights: ClassWeights,
-    /// In the samples' order; for a sample that every row was fitted to, the row's own answer.
+    /// In the samples' order; for a sample outside the folds, the logit by the final weights.
     pub(super) held_out_logits: Vec<f64>,
 }
 
-/// Fits a row to `samples`, leaving out those in `folded` in turn, and sets its shift so that it takes at most `may_take` from `old`: these
-/// samples' indices, and where in `others` their class is. It is always a margin below what fits. `logit_margin` as for [`fit`].
+/// Fits class weights to `samples`, with cross-validation over those in `folded`, and lowers the bias so that the class takes at most
+/// `may_take` from `old`: pairs of a sample's index and its class's index in `others`. [`MARGIN`] is always subtracted. `logit_margin` as
+/// for [`fit`].
 pub(super) fn calibrate(
     start: &ClassWeights,
     samples: &[Sample<'_>],
@@ -44,7 +45,7 @@ pub(super) fn calibrate(
     Some(CalibratedClass { weights, held_out_logits })
 }
 
-/// What rows answer to the samples in `folded`, each fitted without a fifth of these.
+/// Writes the logits of the samples in `folded` by class weights that were fitted without their fold. `None` where a fit fails.
 pub(super) fn cross_validate(
     start: &ClassWeights,
     samples: &[&Sample<'_>],
@@ -69,7 +70,7 @@ pub(super) fn cross_validate(
     Some(())
 }
 
-/// An old image: how probable its class is without the new one, and what the new one leads all others by.
+/// An old image: the probability of its class without the new one, and the new one's lead over all others.
 struct Answer {
     probability: f64,
     lead: f64,
@@ -84,13 +85,13 @@ impl Answer {
         }
     }
 
-    /// How much less probable the image's class is with the new one at `shift`.
+    /// Returns the loss of probability of the image's class with the new class's bias raised by `shift`.
     fn taken(&self, shift: f64) -> f64 {
         self.probability / (1.0 + (-self.lead - shift).exp())
     }
 }
 
-/// The highest shift up to 0 at which no more than `may_take` is taken on average.
+/// Returns the highest shift up to 0 with a mean loss of at most `may_take`.
 fn highest_shift(old: &[Answer], may_take: f64) -> f64 {
     let fits = |shift: f64| {
         let taken = old.iter().map(|answer| answer.taken(shift)).sum::<f64>();
@@ -180,7 +181,7 @@ mod tests {
             "{:?}",
             (known.held_out_logits[last], folded.held_out_logits[last])
         );
-        // Which samples are left out in turn changes nothing in the row.
+        // The choice of folds does not change the weights.
         assert_eq!((known.weights.weight, known.weights.bias), (folded.weights.weight, folded.weights.bias));
     }
 }

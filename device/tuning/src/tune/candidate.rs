@@ -1,9 +1,9 @@
-//! What a run may end in, once the steps are over.
+//! Candidate adapters at the end of a run.
 //!
-//! First, sites part of the way from the parent's to where the steps led, and new classes' rows fitted to the features that there are then: half way
-//! fewer answers on old classes change than at the end, and the new class is recognised as well once its row fits (Wortsman et al. 2022;
-//! docs/reference/tuning.md, *What was measured*). Second, should that not be promoted, the parent's sites and rows fitted to these: old classes' logits
-//! stay as they are bit for bit, and every image may judge, since rows are fitted without each in turn.
+//! The first candidate has interpolated sites, between the parent's and the tuned ones, and class weights refitted to their features. Halfway,
+//! fewer results on old classes change than with the tuned sites, and refitted weights recognise the new class as well (weight interpolation,
+//! Wortsman et al. 2022; `docs/reference/tuning.md`). The second, for a first one that is not promoted, has the parent's sites and class
+//! weights refitted to these. Its logits of old classes equal the parent's bit for bit, and all images may judge it by cross-validation.
 
 use clr_adapters::{Adapter, Digest, Metrics, SiteWeights};
 use clr_learning::{Network, argmax, log_probability};
@@ -19,33 +19,33 @@ use crate::{
     promote::{Comparison, Evidence, Pair},
 };
 
-/// Training images of old classes without which rows stay as the steps left them.
+/// Training images of old classes below which class weights are not refitted.
 const ENOUGH: usize = 20;
 
-/// A way to end a run.
+/// The kind of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CandidateKind {
-    /// Sites part of the kind, rows fitted.
+    /// Interpolated sites, refitted class weights.
     SitesAndHead,
-    /// The parent's sites, rows fitted.
+    /// The parent's sites, refitted class weights.
     HeadOnly,
 }
 
-/// A way's adapter, and what speaks for it.
+/// A candidate adapter and the evidence on it.
 pub(super) struct Candidate {
-    /// Not quantised yet; without metrics.
+    /// Before quantisation, without metrics.
     adapter: Adapter,
     pub(super) evidence: Evidence,
-    /// Images that it was made with.
+    /// Number of training images.
     training: usize,
-    /// Of the images that judge the learned classes, right by the adapter before it was quantised; none where its sites are a file's.
+    /// Correct results before quantisation on the held-out images of the learned classes; `None` where the sites are the parent's file's.
     exact_hits: Option<u32>,
-    /// Its probability of each canary's class.
+    /// Probability of each canary's class.
     canaries: Vec<f32>,
 }
 
 impl Candidate {
-    /// The adapter's file, with what the verdict says of it.
+    /// Encodes the adapter with the metrics of its comparison on the learned classes.
     pub(super) fn finished(
         mut self,
         parent: &Parent,
@@ -70,7 +70,7 @@ impl Candidate {
     }
 }
 
-/// New classes' logits of one image by rows that do not know it: class and logit.
+/// Pairs of new class and logit of one image, by class weights that were fitted without it.
 pub(super) type HeldOutLogits = Vec<(usize, f32)>;
 
 pub(super) struct CandidateBuilder<'a> {
@@ -83,7 +83,7 @@ pub(super) struct CandidateBuilder<'a> {
 }
 
 impl CandidateBuilder<'_> {
-    /// New classes that images are there of.
+    /// Returns the new classes that have images.
     fn classes(&self) -> Vec<usize> {
         let learned = self.outputs.learned.iter().map(|output| output.class);
         let mut classes: Vec<usize> = learned.filter(|&class| class >= self.parent.protected).collect();
@@ -95,13 +95,13 @@ impl CandidateBuilder<'_> {
         }
     }
 
-    /// Whether rows can be fitted, and so whether there is a second way.
+    /// Whether there are enough images to refit class weights, as a second candidate requires.
     pub(super) fn fits_head(&self) -> bool {
         let replayed = self.outputs.replayed.iter().filter(|output| !output.held).count();
         !self.classes().is_empty() && replayed >= ENOUGH
     }
 
-    /// The candidate that `way` makes of the adapter that the steps led to.
+    /// Builds a candidate of this kind from `stepped`, the adapter after the last step.
     pub(super) fn build(&self, kind: CandidateKind, stepped: &Adapter, observer: &mut dyn Observer) -> Result<Candidate> {
         let classes = self.classes();
         let mut adapter = match kind {
@@ -156,7 +156,7 @@ impl CandidateBuilder<'_> {
         };
         let (of_learned, of_replayed) = held_out_logits.split_at(learned.len());
         let known = HeldOutLogits::new();
-        // What the steps saw judges only along the second kind, which they have no part in.
+        // Training images judge only candidates with the parent's sites: the steps have no part in these.
         let judges = |output: &ReferenceOutput<'_>| output.held || kind == CandidateKind::HeadOnly;
         let mut evidence = Evidence {
             head_only: kind == CandidateKind::HeadOnly,

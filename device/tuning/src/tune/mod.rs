@@ -1,4 +1,4 @@
-//! Refining an adapter in the background: a run from the images to the verdict.
+//! A tuning run, from images to the promotion verdict.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -31,7 +31,7 @@ mod class_weights;
 mod run_images;
 mod trainer;
 
-/// Where a run is.
+/// Progress of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
     /// Finished steps.
@@ -42,17 +42,17 @@ pub struct Progress {
     pub loss: f32,
 }
 
-/// Follows a run, and may end it.
+/// Callbacks of a run, which may stop it.
 pub trait Observer {
-    /// What will be done, before anything is.
+    /// Called with the memory plan, before the first step.
     fn plan(&mut self, _plan: &MemoryPlan) {}
-    /// The state of an earlier run cannot be gone on with, and why: this one starts anew.
+    /// Called where an earlier run cannot be resumed, with the reason: this run starts again.
     fn restarted(&mut self, _reason: &str) {}
-    /// The run goes on behind this step.
+    /// Called where an earlier run is resumed after this step.
     fn resumed(&mut self, _step: u32) {}
-    /// After each step.
+    /// Called after each step.
     fn progress(&mut self, _progress: Progress) {}
-    /// Asked between images; yes ends the run with [`TuneError::Stopped`] and a checkpoint.
+    /// Called between images; `true` ends the run with [`TuneError::Stopped`] after its state is saved.
     fn should_stop(&mut self) -> bool {
         false
     }
@@ -60,35 +60,38 @@ pub trait Observer {
 
 impl Observer for () {}
 
-/// What a run made.
+/// Result of a run.
 #[derive(Clone, Debug)]
 pub struct Tuned {
     /// The tuned adapter, whether or not it is promoted.
     pub candidate: AdapterRevision,
     /// Whether it replaces its parent, and why.
     pub verdict: PromotionVerdict,
-    /// What was done.
+    /// The memory plan.
     pub plan: MemoryPlan,
-    /// Images learned from, frames included.
+    /// Training images, frames included.
     pub training: usize,
-    /// Images held out, frames included.
+    /// Held-out images, frames included.
     pub held_out: usize,
     /// Seconds of this process's part of the run.
     pub seconds: f64,
-    /// Steps that this process made.
+    /// Steps of this process.
     pub steps: u32,
     /// Seconds of these steps alone.
     pub step_seconds: f64,
 }
 
 impl Tuned {
-    /// What should serve from now on; none if that is the parent, unchanged.
+    /// Returns the adapter that replaces the parent; `None` if the parent stays.
     pub fn promoted(&self) -> Option<&AdapterRevision> {
         self.verdict.promoted.then_some(&self.candidate)
     }
 }
 
-/// What tuning would do with so many images, and what it would take; nothing is run for it.
+/// Plans a run with this many images and estimates its memory, without running it.
+///
+/// # Errors
+/// [`TuneError::Budget`] where no plan fits, [`TuneError::Option`], [`TuneError::Learning`].
 pub fn plan_memory(backbone: &Backbone, parent: &Parent, images: usize, options: &TuneOptions) -> Result<MemoryPlan> {
     options.check()?;
     let mut network = Network::from_adapter(backbone, &parent.adapter)?;
@@ -113,10 +116,10 @@ fn plan_for(
     budget::plan_memory(network, sites, &task, options.max_memory, resident, scope)
 }
 
-/// Tunes the parent's sites and the rows of the classes that the device learned, and compares the result with the parent.
+/// Tunes the parent's sites and the weights of the classes that the device learned, and compares the result with the parent.
 ///
-/// The same images, parent, options and seed give the same bytes, whatever the number of threads, wherever it was stopped, and whether
-/// values were kept or computed again.
+/// The same images, parent, options and seed give the same bytes, for any number of threads and any interruptions, with activations kept or
+/// recomputed.
 pub fn tune(
     backbone: &Backbone,
     parent: &Parent,
@@ -189,7 +192,7 @@ pub fn tune(
     };
     let (steps, step_seconds) = trainer.run(run, state, checkpoints, observer)?;
     drop(trainer);
-    // The header's recipe and backbone are the network's own; the rest is the parent's.
+    // Recipe and backbone in the header are the network's; the other fields are the parent's.
     let stepped = network.to_adapter(header.clone())?;
     let extractor = FeatureExtractor {
         parent,
@@ -244,7 +247,7 @@ fn begin(
         match State::from_bytes(&bytes) {
             Err(reason) => observer.restarted(reason),
             Ok(state) => {
-                // A camera does not wait for a run: frames that were kept after its start are not its images.
+                // Frames that were stored after the start of the run do not belong to it.
                 let its = |example: &&Example| example.label.is_some() || state.frames.contains(&example.id);
                 let earlier: Vec<_> = list.iter().filter(its).cloned().collect();
                 if digest(&earlier)? == state.run {
@@ -270,7 +273,7 @@ fn run_digest(backbone: &Backbone, parent: &Parent, list: &[Example], options: &
         .map(|example| (example.label.as_deref(), example.id.0))
         .collect();
     ids.sort_unstable();
-    // What changes no bit of the result is left out.
+    // Options that do not change the result are left out.
     let options = TuneOptions {
         max_memory: None,
         resident: None,

@@ -1,4 +1,4 @@
-//! The images that judge, and those that new rows are fitted to, as the parent sees them.
+//! Features and logits of images by the parent, to judge candidates and to refit class weights.
 
 use clr_adapters::{Adapter, Head};
 use clr_learning::{LearningError, Network, PrefixActivations, argmax};
@@ -10,18 +10,17 @@ use crate::{
     images::Image,
 };
 
-/// Training images of old classes that are looked at, since fitting a row takes the cube of their number. Of those that are held out a
-/// quarter of that.
+/// Maximum of training images of old classes: a fit takes time proportional to the cube of their number. A quarter of that for held-out ones.
 const MOST_REPLAYED: usize = 256;
 /// The same for images of classes that are learned.
 const MOST_LEARNED: usize = 512;
 
-/// An image as the parent sees it.
+/// An image with the parent's outputs.
 pub(super) struct ReferenceOutput<'a> {
     pub(super) image: &'a Image,
-    /// Whether the steps did not see it.
+    /// Whether it is held out: not seen by the steps.
     pub(super) held: bool,
-    /// Its label; without one, the parent's answer.
+    /// The label's class; without a label, the parent's.
     pub(super) class: usize,
     /// The parent's features.
     pub(super) features: Vec<f32>,
@@ -29,12 +28,12 @@ pub(super) struct ReferenceOutput<'a> {
     pub(super) logits: Vec<f32>,
 }
 
-/// What the parent sees.
+/// Images with the parent's outputs, by their role.
 pub(super) struct ReferenceOutputs<'a> {
     /// Labelled images of the classes that are learned.
     pub(super) learned: Vec<ReferenceOutput<'a>>,
-    /// Labelled images of the others, and frames. A frame may well show a new class: what the parent takes for one tells nothing of
-    /// the old ones, and is left out.
+    /// Labelled images of the other classes, and unlabelled frames. A frame that the parent assigns to a new class is left out: it says nothing
+    /// about the old ones.
     pub(super) replayed: Vec<ReferenceOutput<'a>>,
     /// The publisher's canaries.
     pub(super) canaries: Vec<ReferenceOutput<'a>>,
@@ -49,7 +48,7 @@ pub(super) struct FeatureExtractor<'a> {
 }
 
 impl<'a> FeatureExtractor<'a> {
-    /// Features by `network`.
+    /// Returns the features `[F]` of an image by `network`.
     pub(super) fn features(&self, network: &Network, image: &Image, observer: &mut dyn Observer) -> Result<Vec<f32>> {
         if observer.should_stop() {
             let steps = self.options.steps;
@@ -61,13 +60,13 @@ impl<'a> FeatureExtractor<'a> {
         Ok(self.pool.install(features)?)
     }
 
-    /// Features by `network`, of the same images in the same order.
+    /// Returns the features of these images by `network`, in their order.
     pub(super) fn features_of_all(&self, network: &Network, outputs: &[ReferenceOutput<'_>], observer: &mut dyn Observer) -> Result<Vec<Vec<f32>>> {
         let features = |output: &ReferenceOutput<'_>| self.features(network, output.image, observer);
         outputs.iter().map(features).collect()
     }
 
-    /// All that is looked at, by the parent's network.
+    /// Returns the parent's outputs for all images of the run, by the network `reference`.
     pub(super) fn outputs(&self, reference: &Network, observer: &mut dyn Observer) -> Result<ReferenceOutputs<'a>> {
         let mut output = |(image, held): (&'a Image, bool)| -> Result<ReferenceOutput<'a>> {
             let features = self.features(reference, image, observer)?;
@@ -107,13 +106,13 @@ impl<'a> FeatureExtractor<'a> {
     }
 }
 
-/// At most `most`, evenly.
+/// Selects at most `most` images at even distances.
 fn spread(all: &[Image], most: usize, held: bool) -> impl Iterator<Item = (&Image, bool)> {
     let step = all.len().div_ceil(most).max(1);
     all.iter().step_by(step).map(move |image| (image, held))
 }
 
-/// An adapter's logits of its features.
+/// Returns the logits `[K]` of features `[F]` by an adapter's head.
 pub(super) fn head_logits(adapter: &Adapter, features: &[f32]) -> Vec<f32> {
     let Head { weight, bias, .. } = &adapter.head;
     let rows = weight.chunks_exact(adapter.head.features.max(1)).zip(bias);
@@ -124,7 +123,7 @@ pub(super) fn head_logits(adapter: &Adapter, features: &[f32]) -> Vec<f32> {
     .collect()
 }
 
-/// A network's logits of an image from its prefix.
+/// Returns a network's logits `[K]` of an image from its prefix activations.
 pub(super) fn logits(
     network: &Network,
     prefix: &PrefixActivations,

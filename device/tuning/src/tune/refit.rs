@@ -1,4 +1,4 @@
-//! A new class's row, fitted to what a candidate's sites make of the images.
+//! Refitting of a new class's weights to the features of a candidate's sites.
 
 use clr_adapters::Adapter;
 use clr_learning::{argmax, log_probability};
@@ -12,12 +12,12 @@ use super::{
 };
 use crate::error::Result;
 
-/// An image for a row: its index among learned and then replayed ones, its features, and what it shows; none where it recalls old classes.
+/// An image in a fit: its index among learned and then replayed ones, its features, and its class; `None` for a replayed one.
 type Chosen<'a> = (usize, &'a Vec<f32>, Option<usize>);
 
 impl CandidateBuilder<'_> {
-    /// Fits the class's row against what `adapter` answers as its file will. `features` are those of learned and of replayed images; `held_out_logits`
-    /// gains what rows that do not know an image answer to it, `left_out` which of the replayed ones have no part in anything.
+    /// Refits the weights of `class` against the logits of the other classes, as quantised in the file. `learned` and `replayed` are features
+    /// of the two groups of images. Adds the logits of cross-validated images to `held_out_logits` and marks suspected positives in `left_out`.
     pub(super) fn refit(
         &self,
         kind: CandidateKind,
@@ -35,7 +35,7 @@ impl CandidateBuilder<'_> {
             bias: f64::from(file.head.bias[class]),
         };
         let outputs = &self.outputs;
-        // Along the first kind, images that are held out judge the row, so they have no part in it.
+        // Held-out images judge a candidate with tuned sites, so its class weights are fitted without them.
         let learns = |output: &ReferenceOutput<'_>| !output.held || kind == CandidateKind::HeadOnly;
         let mut chosen: Vec<Chosen<'_>> = (outputs.learned.iter().zip(learned).enumerate())
             .filter(|(_, (output, _))| learns(output))
@@ -44,7 +44,7 @@ impl CandidateBuilder<'_> {
             .collect();
         let place = |index: usize| index.checked_sub(learned.len());
         chosen.retain(|(index, ..)| place(*index).is_none_or(|replayed| !left_out[replayed]));
-        // As likely as one of the publisher's classes, and the options' caution beside.
+        // The prior of one of the publisher's classes, less the options' margin.
         let logit_margin = (self.parent.protected as f64).ln() + f64::from(self.options.logit_margin);
         let others = others(&file, class, &chosen);
         let output =
@@ -84,14 +84,14 @@ impl CandidateBuilder<'_> {
         Ok(())
     }
 
-    /// How probable the parent's answer is, among the publisher's classes.
+    /// Returns the parent's highest probability among the publisher's classes.
     fn confidence(&self, output: &ReferenceOutput<'_>) -> f64 {
         let own = &output.logits[..self.parent.protected];
         log_probability(own, argmax(own), 1.0).exp()
     }
 }
 
-/// What all other classes answer to each image.
+/// Returns the logits of all other classes for each image.
 fn others(file: &Adapter, class: usize, chosen: &[Chosen<'_>]) -> Vec<Vec<f64>> {
     let of = |(_, features, _): &Chosen<'_>| {
         let logits = head_logits(file, features);
@@ -101,7 +101,7 @@ fn others(file: &Adapter, class: usize, chosen: &[Chosen<'_>]) -> Vec<Vec<f64>> 
     chosen.iter().map(of).collect()
 }
 
-/// Images as the row of `class` sees them.
+/// Returns the samples of a fit of `class`.
 fn samples<'a>(chosen: &[Chosen<'a>], others: &'a [Vec<f64>], class: usize) -> Vec<Sample<'a>> {
     let sample = |(&(_, features, shown), others): (&Chosen<'a>, &'a Vec<f64>)| Sample {
         features,

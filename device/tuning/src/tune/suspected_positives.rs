@@ -1,20 +1,20 @@
-//! Frames that seem to show a new class, though nobody said so.
+//! Unlabelled frames that probably show a new class (PU learning).
 //!
-//! A camera sees what its owner is about to teach. Such frames count against the new class: five of a hundred halved what was recognised of
-//! it (docs/reference/tuning.md). Left out are those that a row which does not know them takes for the class more surely than half of the class's
-//! own images, and of which the parent is not surer than of these.
+//! The camera often sees an object before it is taught. Such frames count against the new class: with five among a hundred, half as many images
+//! of the class were recognised. A frame is excluded if class weights fitted without it are more confident in the new class than for half of
+//! the class's own images, unless the parent is more confident in its own class than for nine in ten of these.
 
 use super::{
     bias_calibration::cross_validate,
     class_weights::{ClassWeights, Sample, log_sum},
 };
 
-/// At most one frame of so many is left out.
+/// At most one frame in this many is excluded.
 const MOST: usize = 10;
-/// Rounds of leaving out: the fewer are left, the better the row tells the others.
+/// Rounds of exclusion: each fit is better without the frames of the rounds before.
 const ROUNDS: usize = 3;
 
-/// Indices of the samples that are doubtful, of those that are frames. `confidence` says of each sample how probable the parent's answer is.
+/// Returns the indices of the frames that are suspected. `confidence`: the parent's highest probability for each sample.
 pub(super) fn suspected_positives(
     start: &ClassWeights,
     samples: &[Sample<'_>],
@@ -57,7 +57,7 @@ pub(super) fn suspected_positives(
     found
 }
 
-/// 0 of nothing.
+/// Returns the median; 0 without values.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -68,7 +68,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// What nine in ten of the values do not exceed; 0 of nothing.
+/// Returns the 90th percentile; 0 without values.
 fn nine_in_ten(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let index = (9 * values.len() / 10).min(values.len().saturating_sub(1));
@@ -100,12 +100,12 @@ mod tests {
             weight: vec![0.0; 2],
             bias: 0.0,
         };
-        // The last frame is one of which the parent is sure, the one before has a label.
+        // The parent is confident of the last frame; the one before has a label.
         let mut confidence = vec![0.6; features.len()];
         confidence[52] = 0.9;
         let frames: Vec<bool> = (0..features.len()).map(|index| index >= 10 && index != 51).collect();
         assert_eq!(suspected_positives(&start, &samples, &frames, &confidence, 1.0), [50]);
-        // Where a tenth of the frames would not do, something else is wrong.
+        // More than a tenth of the frames would have to go: nothing is excluded.
         let few: Vec<bool> = (0..features.len()).map(|index| index >= 45).collect();
         assert_eq!(suspected_positives(&start, &samples, &few, &confidence, 1.0), [] as [usize; 0]);
     }

@@ -1,10 +1,10 @@
-//! The steps of a run.
+//! Training steps of a run, with replay and distillation.
 //!
-//! Each step takes some images of the classes that are learned and, where there are any, some that replay the old ones. A learned image's
-//! loss is the cross-entropy of its class, and the divergence of what the network thinks of the old classes among themselves from what
-//! the parent thinks. A replayed image's is the cross-entropy to the parent's of_parent, with nothing for the new classes, and the same
-//! divergence. That is taken at a temperature (Hinton et al. 2015), since the parent is nearly sure of most images, and what it thinks of the
-//! other classes would count for nothing. Protected rows of the head stay as they are, and sites are pulled towards the parent's.
+//! Each step draws images of the learned classes and, where there are any, replayed images of the old ones. The loss of a learned image is the
+//! cross-entropy of its class plus the divergence from the parent's probabilities among the old classes. The loss of a replayed image is the
+//! cross-entropy to the parent's output, with 0 for the new classes, plus the same divergence. The divergence is taken at a temperature (Hinton
+//! et al. 2015): the parent is nearly certain of most images, so at temperature 1 its opinion on the other classes would not count. Protected
+//! class weights do not change, and decay pulls the sites towards the parent's.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -27,17 +27,17 @@ use crate::{
 /// A training image: whether it is replayed, its index, its variant.
 pub(super) type Key = (bool, usize, u64);
 
-/// An image's part in a step.
+/// Targets of one image in a step.
 struct Target {
     /// `[K]`, sums to 1.
     class: Vec<f32>,
-    /// What the parent thinks of the protected classes among themselves, at the options' temperature, and how much that weighs.
+    /// The parent's probabilities among the protected classes, at the options' temperature, and the weight of that term.
     old: Option<(Vec<f32>, f64)>,
 }
 
 impl Target {
-    /// The image's share of the loss, and its gradient with respect to the logits. `adjustment` `[K]` is added to the logits for the
-    /// class; the old classes are compared at `temperature`, times its square, so that its gradient does not shrink with it.
+    /// Returns the image's share of the loss and the gradient with respect to the logits `[K]`. `adjustment` `[K]` is added to the logits
+    /// of the class term. The distillation term is scaled by `temperature²`, so that its gradient does not shrink with the temperature.
     fn loss(&self, logits: &[f32], adjustment: &[f32], temperature: f64, share: f64) -> (f32, Vec<f32>) {
         let adjusted: Vec<f32> = logits.iter().zip(adjustment).map(|(logit, add)| logit + add).collect();
         let (mut loss, mut gradient) = cross_entropy(&adjusted, &self.class, 1.0);
@@ -60,7 +60,7 @@ pub(super) struct Trainer<'a> {
     pub(super) reference: &'a Network,
     pub(super) pool: &'a rayon::ThreadPool,
     pub(super) images: &'a RunImages,
-    /// The unlabelled ones among the run's images.
+    /// Unlabelled images of the run.
     pub(super) frames: Vec<Digest>,
     pub(super) size: [usize; 2],
     pub(super) starts: HashMap<Key, PrefixActivations>,
@@ -158,7 +158,7 @@ impl Trainer<'_> {
         checkpoints.put(&bytes).map_err(TuneError::Checkpoint)
     }
 
-    /// The trained parameters. Protected classes' weights have rate and decay zero; decay pulls towards the parent.
+    /// Returns the trained parameters. Protected class weights have rate and decay zero; decay pulls towards the parent.
     fn parameters(&self) -> Vec<Parameter> {
         let classes = self.network.classes();
         let new = self.images.learned.iter().filter_map(|image| image.class);
@@ -216,7 +216,7 @@ impl Trainer<'_> {
         Ok(output?)
     }
 
-    /// The images of a step: learned ones, then replayed ones, none twice as far as there are enough.
+    /// Draws the images of a step: learned ones, then replayed ones, without repetition where there are enough.
     fn draw(&self, step: u32) -> Vec<Key> {
         let mut random = stream(self.options.seed, Purpose::Tune, u64::from(step), 0);
         let (batch, replayed) = (self.options.batch, self.images.replayed.len());
@@ -238,7 +238,7 @@ impl Trainer<'_> {
         keys
     }
 
-    /// Images of a step that replay old classes.
+    /// Returns the number of replayed images in a step.
     fn replay_count(&self) -> usize {
         let batch = self.options.batch;
         match self.images.replayed.len() {
@@ -247,8 +247,8 @@ impl Trainer<'_> {
         }
     }
 
-    /// What is added to the logits while learning, so that it is not added afterwards (logit adjustment, Menon et al. 2021): new classes
-    /// come far more often than they will, and have to be surer by the options' margin.
+    /// Returns the logit adjustment `[K]` of the loss (Menon et al. 2021), omitted in use: new classes are more frequent in a step than in use,
+    /// by a ratio whose log is added to their logits, with the options' margin.
     fn adjustment(&self) -> Vec<f32> {
         let (classes, protected) = (self.network.classes(), self.parent.protected);
         if protected == 0 || protected == classes {
@@ -293,7 +293,7 @@ impl Trainer<'_> {
             (softer, weight)
         };
         if key.0 {
-            // Where a label says that the parent is wrong, its opinion is not kept.
+            // The parent's opinion is not kept where the label contradicts it.
             let is_wrong = || label.is_some_and(|label| argmax(&of_parent[..protected]) != label);
             return Target {
                 class: kept(of_parent, protected, label),
@@ -311,21 +311,20 @@ impl Trainer<'_> {
     }
 }
 
-/// What an image that replays old classes should of_parent: what the parent does among the protected classes, unless its label says
-/// otherwise.
+/// Returns the target `[K]` of a replayed image: the parent's probabilities among the protected classes, or the label where it differs.
 fn kept(of_parent: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
     let old = if protected == 0 { of_parent.len() } else { protected };
     let mut target = vec![0.0; of_parent.len()];
     match label {
         Some(label) if argmax(&of_parent[..old]) != label => target[label] = 1.0,
-        // A frame may well show a new class.
+        // An unlabelled frame may show a new class.
         None if argmax(of_parent) >= old => target = softmax(of_parent, 1.0),
         _ => target[..old].copy_from_slice(&softmax(&of_parent[..old], 1.0)),
     }
     target
 }
 
-/// A tenth of the steps of warm-up, then half a cosine to a twentieth.
+/// Returns the factor of the learning rates: linear warm-up over a tenth of the steps, then half a cosine down to a twentieth.
 fn factor(step: u32, steps: u32) -> f64 {
     let position = (f64::from(step) + 1.0) / f64::from(steps);
     let warm = (position / 0.1).min(1.0);
