@@ -1,4 +1,4 @@
-//! What the memory allows, said before anything is begun.
+//! Memory plan of a run, made before it starts.
 
 use std::fmt;
 
@@ -10,24 +10,23 @@ use crate::{
     images::VARIANTS,
 };
 
-/// How far an estimate may be off: a tenth of what is to come, and this many bytes for the allocator, stacks and what is too small
-/// to count.
+/// Margin of an estimate in bytes, for the allocator, stacks and small buffers; a tenth of the estimate is added to it.
 pub const MARGIN: u64 = 8 << 20;
 
-/// What is trained.
+/// The trained part of an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrainableScope {
     /// All sites of the adapter, and the head.
     Whole,
-    /// The adapter's sites from this one on (0 is its first), and the head.
+    /// The adapter's sites from this index on, and the head.
     From(usize),
     /// The head alone.
     Head,
 }
 
 impl TrainableScope {
-    /// The first trained one of the adapter's `sites`.
+    /// Returns the index of the first trained site among `sites`.
     fn first(self, sites: usize) -> usize {
         match self {
             Self::Whole => 0,
@@ -37,24 +36,24 @@ impl TrainableScope {
     }
 }
 
-/// What tuning will do and what it will take.
+/// Trained scope of a run, and its memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemoryPlan {
-    /// What is trained.
+    /// The trained part of the adapter.
     pub scope: TrainableScope,
-    /// Sites that are trained.
+    /// Number of trained sites.
     pub trained_sites: usize,
-    /// Sites of the adapter.
+    /// Number of the adapter's sites.
     pub sites: usize,
-    /// Whether the backward pass finds its values in memory.
+    /// Whether activations are kept for the backward pass or recomputed.
     pub memory: Checkpointing,
-    /// Whether what stands below the first trained site is kept for every image and variant.
+    /// Whether the input activations of the first trained site are cached for every image and variant.
     pub cached: bool,
-    /// Bytes that the process had when this was estimated.
+    /// Resident memory of the process at the time of the estimate, in bytes.
     pub resident: u64,
-    /// Bytes that it will have at most, by estimate and with the margin.
+    /// Estimated peak memory of the process with the margin, in bytes.
     pub peak: u64,
-    /// The budget, if there is one.
+    /// The budget in bytes; `None` without a limit.
     pub budget: Option<u64>,
 }
 
@@ -63,7 +62,7 @@ impl fmt::Display for MemoryPlan {
         match self.scope {
             TrainableScope::Head => write!(f, "the head alone")?,
             _ if self.trained_sites == self.sites => {
-                write!(f, "the whole adapter ({} sites and the head)", self.sites)?;
+                write!(f, "the complete adapter ({} sites and the head)", self.sites)?;
             }
             _ => write!(
                 f,
@@ -75,7 +74,7 @@ impl fmt::Display for MemoryPlan {
             write!(f, ", activations recomputed in {segments} segments")?;
         }
         if self.cached {
-            write!(f, ", what stands below kept for every image")?;
+            write!(f, ", their input activations cached for every image")?;
         }
         let mb = |bytes: u64| bytes as f64 / 1e6;
         write!(
@@ -91,12 +90,12 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// What there is to be estimated.
+/// Sizes that an estimate depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Task {
-    /// Rows and columns of the input.
+    /// Height and width of the input.
     pub(crate) size: [usize; 2],
-    /// Images that are learned from and held out.
+    /// Images of the run, training and held out.
     pub(crate) images: usize,
     /// Images in a step.
     pub(crate) batch: usize,
@@ -104,7 +103,7 @@ pub(crate) struct Task {
     pub(crate) threads: usize,
 }
 
-/// Bytes of one scope and checkpointing, in addition to the resident ones. The network's trained sites are changed to the scope.
+/// Estimates the bytes of a run with this scope and checkpointing, in addition to the resident ones. Sets the network's trained sites to the scope.
 pub(crate) fn estimate(
     network: &mut Network,
     scope: TrainableScope,
@@ -119,8 +118,8 @@ pub(crate) fn estimate(
         .sum();
     let threads = task.threads.min(task.batch).max(1);
     let plane = task.size[0] * task.size[1];
-    // The parameters themselves are resident. Anchors, the optimiser's values and two moments, a checkpoint of three of them and its
-    // bytes, gradients and their copy in the optimiser.
+    // The parameters themselves are resident. Counted here: anchors, the optimiser's values and two moments, the saved state of these three
+    // and its bytes, gradients and their copy in the optimiser.
     let optimiser = 4 * trained * 16;
     let parts = footprint.parameters / 2 * (task.batch + 2);
     let images = 3 * plane * task.images;
@@ -138,8 +137,8 @@ pub(crate) fn estimate(
     Ok((bytes as u64, footprint))
 }
 
-/// The most that fits: whole adapter, then ever fewer late sites, then the head; for each, values are computed again only where they
-/// would not fit.
+/// Returns the first plan that fits: the complete adapter, then ever fewer late sites, then the head; for each, activations are recomputed
+/// only where they would not fit.
 pub(crate) fn plan_memory(
     network: &mut Network,
     sites: usize,
@@ -182,7 +181,7 @@ pub(crate) fn plan_memory(
             }
             let kept = footprint.start as u64 * VARIANTS * task.images as u64;
             let below = scope.first(sites) > 0;
-            // Without a budget a cache may take as much again.
+            // Without a budget, the cache may double the peak.
             let room = budget.map_or(2 * peak, |budget| budget);
             let cached = below && with_margin(bytes + kept) <= room;
             return Ok(MemoryPlan {
@@ -204,7 +203,7 @@ pub(crate) fn plan_memory(
     })
 }
 
-/// Trains the sites of `scope` and the head, and nothing else.
+/// Makes the sites of `scope` and the head trainable, and no other parameter.
 pub(crate) fn set_trainable(network: &mut Network, scope: TrainableScope) {
     network.set_trainable(|_, _| true);
     let names = network.site_names();
@@ -216,7 +215,7 @@ pub(crate) fn set_trainable(network: &mut Network, scope: TrainableScope) {
     });
 }
 
-/// Bytes of memory that this process has now; 0 where the system does not say (other than Linux).
+/// Returns the resident memory of this process in bytes; 0 on systems other than Linux.
 pub fn resident() -> u64 {
     clr_learning::resident_memory().unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! What a tuning run will lack to be promoted, from counts alone.
+//! Forecast of a run's promotion from the numbers of images.
 
 use clr_adapters::Adapter;
 
@@ -15,31 +15,31 @@ pub struct ClassForecast {
     pub label: String,
     /// Its images.
     pub images: usize,
-    /// Of these, held out to judge the result.
+    /// Of these, held out.
     pub held_out: usize,
     /// Whether the run learns it.
     pub learned: bool,
 }
 
-/// The outlook of a run.
+/// Forecast of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forecast {
     /// Classes with labelled images, by label.
     pub classes: Vec<ClassForecast>,
     /// Unlabelled frames.
     pub frames: usize,
-    /// Whether the adapter has classes that must not be lost.
+    /// Whether the adapter has protected classes.
     pub protects: bool,
-    /// Images that judge these classes: held-out frames and labelled images, and canaries. Where class weights alone are judged, all
-    /// frames do, so this is the smaller number.
+    /// Images that judge these classes: held-out frames and labelled images, and canaries. All frames judge a candidate of class weights alone,
+    /// so this is a lower bound.
     pub judges: usize,
-    /// Images that must judge them.
+    /// Minimum of images that judge them.
     pub judges_needed: usize,
-    /// Frames that would have to be kept for that, in addition to the existing ones.
+    /// Frames to store for that, in addition to the existing ones.
     pub frames_missing: usize,
 }
 
-/// Counts what `list` gives a run that starts from `parent`. Doubtful frames, which only the run itself finds, are counted.
+/// Counts the images in `list` for a run that starts from `parent`. Suspected positives, found only during a run, are included.
 pub fn forecast(parent: &Parent, list: Vec<Example>) -> Forecast {
     let labels = &parent.adapter.header.labels;
     let place = |label: &str| labels.iter().position(|known| known == label);

@@ -1,4 +1,4 @@
-//! Images at the input's size, and the few variants of each that learning sees.
+//! Decoded training images at the input's size, and their augmented variants.
 
 use clr_adapters::{Digest, Preprocessing};
 use clr_learning::{Augmentation, Flip, Purpose, stream};
@@ -9,11 +9,11 @@ use crate::{
     examples::{Example, Examples},
 };
 
-/// Variants of a training image: the image itself, and changed ones. Few, so that what stands below the first trained site may be
-/// kept for each.
+/// Variants of a training image: the image itself, and augmented ones. Few, so that the activations before the first trained site can be
+/// cached for each.
 pub(crate) const VARIANTS: u64 = 8;
 
-/// Small crops, turns and changes of colour; never mirrored, since letters and signs have a handedness.
+/// Small crops, rotations and changes of colour; never mirrored, because letters and signs have an orientation.
 const CHANGES: Augmentation = Augmentation {
     flip: Flip::Off,
     area: 0.8,
@@ -24,9 +24,9 @@ const CHANGES: Augmentation = Augmentation {
 pub(crate) struct Image {
     /// At the input's size.
     pub(crate) pixels: RgbImage,
-    /// Its class; none for a frame that nobody labelled.
+    /// Its class; `None` for an unlabelled frame.
     pub(crate) class: Option<usize>,
-    /// What its variants are drawn from.
+    /// Seed of its variants.
     address: u64,
 }
 
@@ -61,7 +61,7 @@ impl Image {
         }
     }
 
-    /// Variant 0 is the image itself. `[3, H, W]`, preprocessed.
+    /// Returns a preprocessed variant `[3, H, W]`; variant 0 is the image itself.
     pub(crate) fn variant(&self, variant: u64, seed: u64, preprocessing: &Preprocessing) -> Vec<f32> {
         let mut input = vec![0.0; 3 * self.pixels.width() as usize * self.pixels.height() as usize];
         if variant == 0 {

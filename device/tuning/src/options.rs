@@ -1,4 +1,4 @@
-//! What may be chosen.
+//! Tuning options, their defaults and valid ranges.
 
 use clr_learning::PerGroup;
 use serde::{Deserialize, Serialize};
@@ -8,44 +8,44 @@ use crate::{
     error::{Result, TuneError},
 };
 
-/// How to tune.
+/// Options of a tuning run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TuneOptions {
-    /// Steps.
+    /// Number of steps, at least 1 (default 100).
     pub steps: u32,
-    /// Images in a step, 1–8.
+    /// Images in a step, 1–8 (default 4).
     pub batch: usize,
-    /// Bytes of memory that the whole process may take; none is no limit.
+    /// Memory limit of the complete process in bytes; `None`: no limit (default 300 MB).
     pub max_memory: Option<u64>,
-    /// Bytes that the process has already; measured if not given.
+    /// Resident memory of the process in bytes; `None`: measured.
     pub resident: Option<u64>,
-    /// What to train; the most that fits if not given.
+    /// The trained part of the adapter; `None`: the largest that fits.
     pub scope: Option<TrainableScope>,
-    /// Threads that tune.
+    /// Worker threads, at least 1 (default 1).
     pub threads: usize,
-    /// Whether they yield to every other thread ([`lower_priority`](crate::lower_priority)).
+    /// Whether the threads run at the lowest priority ([`lower_priority`](crate::lower_priority)).
     pub yielding: bool,
-    /// Seed of every random choice.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// Steps between two checkpoints.
+    /// Steps between two saved run states, at least 1 (default 20).
     pub checkpoint_every: u32,
-    /// Seconds between two checkpoints at least, whatever the steps; the last one, when a run is stopped, is written anyway.
+    /// Minimum of seconds between two saved run states (default 0). The state of a stopped run is always saved.
     pub checkpoint_seconds: u32,
-    /// Rates, relative to each channel's magnitude for sites.
+    /// Learning rates; for sites, relative to each channel's magnitude.
     pub rates: PerGroup,
-    /// Decay towards the parent's parameters.
+    /// Weight decay towards the parent's parameters.
     pub decay: PerGroup,
-    /// Share of a step's images that replay old classes, where there are such images.
+    /// Fraction of a step's images that replay old classes, 0–1 without 1 (default 0.5), where there are such images.
     pub replay_fraction: f32,
-    /// How much surer than the old classes, in nats, a new one has to be of an image before it takes it.
+    /// Margin in nats by which the logit of a new class is lowered against the old ones (default 1).
     pub logit_margin: f32,
-    /// Weight of keeping what the parent thinks of the old classes among themselves.
+    /// Weight of the divergence from the parent's probabilities among the old classes, at least 0 (default 1).
     pub distillation_weight: f32,
-    /// The temperature at which that is compared.
+    /// Temperature of that divergence, above 0 (default 2).
     pub distillation_temperature: f32,
-    /// How far sites go in the end: 1 is where the steps led, 0 the parent's.
+    /// Interpolation of the final site weights, 0–1: 0 is the parent's, 1 the tuned ones (default 0.5).
     pub interpolation: f32,
-    /// Time of writing, in seconds since 1970, for the file's header.
+    /// Time of writing for the file's header, in seconds since 1970.
     pub created: u64,
 }
 

@@ -1,24 +1,24 @@
-//! Whether what was learned replaces what serves.
+//! Promotion rule: whether a candidate replaces the parent.
 //!
-//! Twenty images cannot show a loss of one in a hundred by counting. How much less probable the right class becomes on them can: the mean
-//! drop of its probability foretold the share of test images lost nearly without bias (docs/reference/tuning.md, *Promotion*), and far
-//! better than images that change sides.
+//! Twenty images cannot show a loss of one in a hundred by counting. The mean drop of the true class's probability can: it predicts the
+//! fraction of test images lost nearly without bias, and far better than the number of changed results (`docs/reference/tuning.md`,
+//! *Promotion*).
 
 use std::fmt;
 
 use clr_learning::{argmax, log_probability};
 use serde::{Deserialize, Serialize};
 
-/// Old classes may lose this share of the images that judge them, beside what is noise.
+/// Fraction of their judging images that old classes may lose, in addition to noise.
 const MAY_LOSE: f64 = 0.01;
 
-/// Images that must judge the classes an adapter knew, before anything that may cost them is promoted.
+/// Minimum of images that judge the old classes.
 pub(crate) const ENOUGH: usize = 10;
 
-/// Two adapters' answers to the same image.
+/// Logits of parent and candidate for the same image.
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
-    /// The right class; for frames and canaries, the parent's answer.
+    /// The true class; for frames, the parent's.
     pub(crate) class: usize,
     /// Logits.
     pub(crate) parent: Vec<f32>,
@@ -26,37 +26,37 @@ pub(crate) struct Pair {
     pub(crate) tuned: Vec<f32>,
 }
 
-/// What a candidate is judged by.
+/// Evidence on a candidate.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
     /// Images of the classes that the device learned.
     pub(crate) learned: Vec<Pair>,
-    /// Images of the publisher's classes: labelled ones, frames with the parent's answers, canaries.
+    /// Images of the publisher's classes: labelled ones, frames with the parent's class, canaries.
     pub(crate) old: Vec<Pair>,
-    /// Images of the publisher's classes that say what new classes take from them. These may be more: new rows are fitted without each in turn,
-    /// which cannot be done with sites.
+    /// Images of the publisher's classes that measure the losses to new classes. These may be more than `old`: class weights can be
+    /// cross-validated, sites cannot.
     pub(crate) taken: Vec<Pair>,
-    /// Canaries among the old ones.
+    /// Number of canaries in `old`.
     pub(crate) canaries: usize,
-    /// Whether the candidate is new rows beside the parent's sites, so that every image judges, by a row that does not know it.
+    /// Whether only class weights are new, so that all images judge the candidate by cross-validation.
     pub(crate) head_only: bool,
 }
 
-/// How two adapters did on the same images.
+/// Comparison of two adapters on the same images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Images.
+    /// Number of images.
     #[serde(rename = "pictures")]
     pub images: u32,
-    /// Of these, right by the parent.
+    /// Of these, correct by the parent.
     pub parent: u32,
-    /// Of these, right by the tuned one.
+    /// Of these, correct by the tuned one.
     pub tuned: u32,
-    /// Right by the tuned one alone.
+    /// Correct by the tuned one alone.
     pub won: u32,
-    /// Right by the parent alone.
+    /// Correct by the parent alone.
     pub lost: u32,
-    /// Mean gain of the right class's log probability, in nats.
+    /// Mean gain of the true class's log probability, in nats.
     pub gain: f64,
     /// Its standard error.
     pub error: f64,
@@ -84,8 +84,8 @@ impl Comparison {
         result
     }
 
-    /// More images right by more than one standard error of the difference, the root of the number of images on which the two
-    /// disagree; or not fewer, and the right class more probable by more than two standard errors.
+    /// Whether more images are correct by more than one standard error of the difference (the root of the number of images on which the two
+    /// disagree), or no fewer are and the true class is more probable by more than two standard errors.
     fn better(&self) -> bool {
         let (won, lost) = (f64::from(self.won), f64::from(self.lost));
         let more = won - lost > (won + lost).sqrt();
@@ -93,33 +93,33 @@ impl Comparison {
         more || surer
     }
 
-    /// Fewer right, by more than noise and a hundredth.
+    /// Whether fewer images are correct, by more than one standard error and a hundredth.
     fn worse(&self) -> bool {
         let (won, lost) = (f64::from(self.won), f64::from(self.lost));
         lost - won > MAY_LOSE * f64::from(self.images) + (won + lost).sqrt()
     }
 }
 
-/// Why a tuned adapter was or was not promoted.
+/// Promotion verdict on a tuned adapter, with its figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PromotionVerdict {
     /// Whether it replaces its parent.
     pub promoted: bool,
     /// On held-out images of the classes that the device learned.
     pub learned: Comparison,
-    /// On held-out images of the publisher's classes: labelled ones, frames with the parent's answers, and canaries.
+    /// On held-out images of the publisher's classes: labelled ones, frames with the parent's class, and canaries.
     pub old: Comparison,
-    /// The share of the publisher's classes' images that will be lost, as expected from these.
+    /// Expected fraction of lost images of the publisher's classes.
     pub expected_loss: f64,
-    /// Canaries among these.
+    /// Number of canaries in `old`.
     pub canaries: u32,
-    /// Whether it is of new rows beside the parent's sites, judged by every image, each with a row that does not know it.
+    /// Whether only class weights are new, judged by all images by cross-validation.
     #[serde(rename = "rows_alone")]
     pub head_only: bool,
-    /// Classes that nothing is held out of, since they have one image.
+    /// Classes with a single image, none of which is held out.
     #[serde(rename = "unjudged")]
     pub without_holdout: Vec<String>,
-    /// In words.
+    /// The reason, in words.
     pub reason: String,
 }
 
@@ -129,8 +129,8 @@ impl fmt::Display for PromotionVerdict {
     }
 }
 
-/// The mean drop of the right class's probability: what the publisher's classes lose to each other, and what new ones take from them. From
-/// what they have among themselves, so that what a new class is given already counts as lost.
+/// Returns mean(q(parent) − q(tuned)) + mean(q(tuned) − p(tuned)), where p is the true class's probability and q the same among old classes
+/// only. The first mean is the loss among old classes, the second the loss to new ones; probability that a new class has already counts as lost.
 fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
     let mean =
         |pairs: &[Pair], drop: &dyn Fn(&Pair) -> f64| pairs.iter().map(drop).sum::<f64>() / pairs.len().max(1) as f64;
@@ -144,7 +144,7 @@ fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
     mean(&evidence.old, &confused) + mean(&evidence.taken, &taken)
 }
 
-/// Compares, where the parent has `protected` classes that are not to be lost.
+/// Judges a candidate whose parent has `protected` classes.
 pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<String>) -> PromotionVerdict {
     let Evidence { learned, old, .. } = evidence;
     let (on_learned, on_old) = (Comparison::of(learned), Comparison::of(old));
@@ -271,21 +271,21 @@ mod tests {
         }
     }
 
-    fn sure() -> Pair {
+    fn confident() -> Pair {
         pair(0, [9.0, 0.0, -9.0], [9.0, 0.0, -9.0])
     }
 
     #[test]
     fn a_loss_that_no_image_shows_yet_is_not_promoted() {
-        // Every frame is answered as before, but by less: some images like these will not be.
-        let doubtful = pair(0, [3.0, 0.0, -9.0], [2.0, 0.0, 1.0]);
-        let mut old = vec![sure(); 16];
-        old.extend(vec![doubtful; 4]);
+        // Every frame has the same class as before, but with a smaller lead: some similar images will be lost.
+        let close = pair(0, [3.0, 0.0, -9.0], [2.0, 0.0, 1.0]);
+        let mut old = vec![confident(); 16];
+        old.extend(vec![close; 4]);
         let verdict = judge(&evidence(learned(), old), 2, vec![]);
         assert_eq!((verdict.old.lost, verdict.promoted), (0, false));
         assert!(verdict.expected_loss > 0.05, "{}", verdict.expected_loss);
         assert!(verdict.reason.contains("expected to lose"), "{verdict}");
-        let verdict = judge(&evidence(learned(), vec![sure(); 20]), 2, vec![]);
+        let verdict = judge(&evidence(learned(), vec![confident(); 20]), 2, vec![]);
         assert!(verdict.promoted, "{verdict}");
     }
 
@@ -293,7 +293,7 @@ mod tests {
     fn what_recognises_no_held_out_image_is_not_promoted() {
         // Far more probable than before, and still not recognised.
         let missed = vec![pair(2, [9.0, 0.0, 0.0], [5.0, 0.0, 4.0]); 4];
-        let verdict = judge(&evidence(missed, vec![sure(); 20]), 2, vec![]);
+        let verdict = judge(&evidence(missed, vec![confident(); 20]), 2, vec![]);
         assert!(!verdict.promoted);
         assert!(verdict.reason.contains("none of 4"), "{verdict}");
     }
