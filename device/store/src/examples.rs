@@ -1,7 +1,7 @@
-//! Labelled images, filed under their task to be learned from.
+//! Labelled images of a task, for teaching and tuning.
 //!
-//! `root/examples/<encoded task>/<sha256 of the image>` is a sealed head ([`crate::sealed`], contents in postcard: label, when it was added,
-//! bytes of the image) and then the image as it was received.
+//! `root/examples/<encoded task>/<sha256 of the image>` is a sealed head ([`crate::sealed`], contents in postcard: label, time of addition,
+//! bytes of the image) followed by the image as received.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use crate::{
 
 /// The directory of all examples.
 pub(crate) const DIRECTORY: &str = "examples";
-/// No head is larger.
+/// Maximum bytes of a head.
 const HEAD: usize = 1 << 10;
 
 /// A labelled image.
@@ -29,15 +29,15 @@ const HEAD: usize = 1 << 10;
 pub struct StoredExample {
     /// SHA-256 of the image.
     pub id: Digest,
-    /// What it shows.
+    /// The class that it shows.
     pub label: String,
     /// Bytes of the image.
     pub bytes: u64,
-    /// When it was filed, in seconds since 1970, if the device knew the time.
+    /// Time of addition, in seconds since 1970; `None` if the device did not know the time.
     pub added: Option<u64>,
 }
 
-/// What became of an image.
+/// Outcome of adding an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddOutcome {
@@ -46,16 +46,16 @@ pub enum AddOutcome {
         /// SHA-256 of the image.
         id: Digest,
     },
-    /// It is there already, with this label.
+    /// It exists already with this label.
     Duplicate {
         /// SHA-256 of the image.
         id: Digest,
     },
-    /// It was there with another label, which the new one replaces.
+    /// It existed with another label, which is replaced.
     Relabelled {
         /// SHA-256 of the image.
         id: Digest,
-        /// The label it had.
+        /// The previous label.
         from: String,
     },
 }
@@ -71,7 +71,7 @@ pub(crate) fn directory(encoded: &str) -> String {
     format!("{DIRECTORY}/{encoded}")
 }
 
-/// The example in a file and how many bytes its head takes, as far as the first bytes of the file tell.
+/// Parses the head of an example's file from its first bytes. Returns the example and the bytes of the head.
 pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(StoredExample, usize), Damage> {
     let id = names::digest(name).ok_or(Damage::Name)?;
     let (contents, rest) = sealed::open_prefix(sealed::EXAMPLE, start)?;
@@ -89,7 +89,7 @@ pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(StoredExample, usize), 
     ))
 }
 
-/// The example in a whole file, and its image.
+/// Parses a complete file. Returns the example and its image.
 pub(crate) fn parse_whole(name: &str, file: &[u8]) -> Result<(StoredExample, Vec<u8>), Damage> {
     let (example, head) = parse(name, file)?;
     let image = &file[head..];
@@ -103,8 +103,8 @@ pub(crate) fn parse_whole(name: &str, file: &[u8]) -> Result<(StoredExample, Vec
 }
 
 impl Store {
-    /// Files an image under a label, on the disk when this returns. An image that is there already is not filed twice; a new label
-    /// replaces the one it had. The task need not have an adapter. `now` is in seconds since 1970.
+    /// Adds an image with a label, durably. An existing image is not added twice; a new label replaces its label. The task need not have an
+    /// adapter. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Label`], [`StoreError::Full`], [`StoreError::Io`].
@@ -149,7 +149,7 @@ impl Store {
                 .create_directory(&directory)
                 .map_err(StoreError::io("create", &directory))?;
         }
-        // Also when it was there: it may be left of a try whose next step failed.
+        // Also for an existing directory: it may be left from an attempt whose next step failed.
         self.storage
             .sync_directory(DIRECTORY)
             .map_err(StoreError::io("make durable", &directory))?;
@@ -195,7 +195,7 @@ impl Store {
         read_whole(&*self.storage, path, cap).map_err(StoreError::io("read", path))
     }
 
-    /// A task's labelled images, the oldest first. Damaged ones are left out; [`Store::verify`] names them.
+    /// Lists a task's labelled images, the oldest first. Damaged ones are left out; [`Store::verify`] names them.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Io`].
@@ -217,18 +217,18 @@ impl Store {
             match self.storage.read(&path, 0, HEAD) {
                 Ok(start) => match parse(&name, &start) {
                     Ok((example, _)) => examples.push(example),
-                    Err(damage) => tracing::warn!(file = path, %damage, "an example is left out"),
+                    Err(damage) => tracing::warn!(file = path, %damage, "damaged example left out"),
                 },
                 // Removed meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!(file = path, %error, "an example is left out"),
+                Err(error) => tracing::warn!(file = path, %error, "unreadable example left out"),
             }
         }
         examples.sort_by_key(|example| (example.added, example.id));
         Ok(examples)
     }
 
-    /// The tasks that images are filed for, by name, with or without an adapter.
+    /// Lists the tasks that have images, by name, with or without an adapter.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -245,7 +245,7 @@ impl Store {
         Ok(tasks)
     }
 
-    /// A labelled image, as it was received.
+    /// Returns a labelled image as received.
     ///
     /// # Errors
     /// [`StoreError::NoSuchExample`], [`StoreError::Damaged`], [`StoreError::Io`].
@@ -270,7 +270,7 @@ impl Store {
             usage.examples = usage.examples.saturating_sub(on_disk(previous.len() as u64));
         }
         let directory = parent(&path);
-        // The last one of a task with nothing else makes room for another task.
+        // A task without adapter or examples no longer counts towards the cap on tasks.
         if self.storage.list(directory).is_ok_and(|entries| entries.is_empty())
             && self.storage.remove_directory(directory).is_ok()
         {
@@ -279,7 +279,7 @@ impl Store {
         Ok(())
     }
 
-    /// A task has examples, or none any more.
+    /// Records whether a task has examples.
     fn note_taught(&self, task: &str, taught: bool) {
         let before = self.snapshot();
         if before.taught.contains(task) != taught {
@@ -303,15 +303,15 @@ impl Store {
         Ok(format!("{}/{id}", directory(&encoded(task)?)))
     }
 
-    /// Removes what was being written when the store was last closed, and directories without an example.
+    /// Removes temporary files of the last run, and directories without an example.
     pub(crate) fn clean_examples(&self, _: &mut Writer) {
         let entries = self.storage.list(DIRECTORY).unwrap_or_default();
         let tasks = entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
         let tasks = tasks.filter_map(|entry| Some((names::decode(&entry.name)?, directory(&entry.name))));
         let (tasks, directories): (Vec<_>, Vec<_>) = tasks.unzip();
-        // What is seen from now on is to be durable.
+        // Everything readable from now on must be durable.
         if let Err(error) = self.storage.sync_directories(&directories) {
-            tracing::warn!(%error, "what is left of examples stays");
+            tracing::warn!(%error, "cannot remove leftovers of examples");
             return;
         }
         for (task, directory) in tasks.iter().zip(&directories) {

@@ -1,4 +1,4 @@
-//! A task's record: its state, and what must outlive its adapters.
+//! Record of a task: its state, and the data that outlive its adapters.
 
 use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
@@ -9,19 +9,19 @@ use crate::{
     state::{StoredAdapter, Reversion, StoredTask},
 };
 
-/// Digests that are remembered. Older ones are still refused by the highest admitted version, as a downgrade instead of a replay.
+/// Maximum of known digests. Older ones are still refused by their version, as a downgrade instead of a replay.
 const KNOWN: usize = 64;
-/// No record is larger: a name, a reason and [`KNOWN`] digests.
+/// Maximum bytes of a record: a name, a reason and [`KNOWN`] digests.
 pub(crate) const LARGEST: u64 = 16 << 10;
 
-/// The contents of `root/tasks/<encoded name>`, in postcard: the one commit point of every change to a task. `root/copies/<encoded name>` is
-/// the same, written afterwards.
+/// The contents of `root/tasks/<encoded name>`, in postcard: the commit point of every change to a task. `root/copies/<encoded name>` has the
+/// same contents, written afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) state: StoredTask,
     /// Adapters that were admitted from a publisher or confirmed here, the latest last.
     pub(crate) known: Vec<Digest>,
-    /// The task is being removed: its examples, checkpoint and place as the active task are to go.
+    /// The task is being removed: its examples, checkpoint and entry as the active task are removed next.
     pub(crate) erasing: bool,
 }
 
@@ -34,17 +34,17 @@ impl Record {
         }
     }
 
-    /// Whether the task still has an adapter; what is left without one keeps the highest admitted version.
+    /// Whether the task has an adapter. A record without one keeps the highest admitted version.
     pub(crate) fn is_live(&self) -> bool {
         self.state.candidates().next().is_some()
     }
 
-    /// Whether there is something to tell of the task.
+    /// Whether the task is listed: it has an adapter or a reverted one.
     pub(crate) fn is_listed(&self) -> bool {
         self.is_live() || self.state.reverted.is_some()
     }
 
-    /// Whether nothing would be forgotten with it.
+    /// Whether the record holds no information.
     pub(crate) fn is_empty(&self) -> bool {
         !self.is_live() && self.state.highest_admitted == 0 && self.known.is_empty() && self.state.reverted.is_none()
     }
@@ -53,7 +53,7 @@ impl Record {
         self.state.trial.is_some_and(|trial| trial.held.digest == *digest)
     }
 
-    /// An adapter comes in on trial.
+    /// Admits an adapter on trial.
     pub(crate) fn admit(&mut self, held: StoredAdapter) {
         self.state.admit(held);
         if !held.tuned {
@@ -122,7 +122,7 @@ impl From<First> for Record {
             known: first.known,
             erasing: first.erasing,
         };
-        // Starts were counted whether or not the adapter had anything to do with their end, so they do not count any more.
+        // Starts were counted regardless of their cause of end, so they no longer count.
         if let Some((held, _starts)) = first.trial {
             record.admit(held);
         }
