@@ -100,7 +100,7 @@ fn try_put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'sta
         && let Err(error) = storage.remove(&unfinished)
         && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory)
     {
-        tracing::warn!(file = unfinished, %error, "cannot remove what is left of a failed write; it goes when the store is opened");
+        tracing::warn!(file = unfinished, %error, "cannot remove the temporary file of a failed write; it is removed when the store is opened");
     }
     written
 }
@@ -132,7 +132,7 @@ pub(crate) fn place(storage: &dyn Storage, path: &str, bytes: &[u8], referenced:
     put(storage, path, bytes).map_err(|(action, error)| StoreError::io(action, path)(error))?;
     storage.sync_directory(parent(path)).map_err(|error| {
         if !referenced && let Err(error) = storage.remove(path) {
-            tracing::warn!(file = path, %error, "cannot remove what is left of a failed write; it goes when the store is opened");
+            tracing::warn!(file = path, %error, "cannot remove the temporary file of a failed write; it is removed when the store is opened");
         }
         StoreError::io("make durable the place of", path)(error)
     })

@@ -1,4 +1,4 @@
-//! A task whose record is lost in both copies: what its adapters tell.
+//! Salvage of a task from its adapters where the record and its copy are lost.
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Store {
-    /// Gives tasks whose records are damaged new ones, as far as intact adapters tell of them.
+    /// Rebuilds damaged records from intact adapters.
     pub(super) fn salvage_records(&self, durable: bool, problems: &mut [Problem]) {
         let before = self.snapshot();
         if before.damaged.is_empty() {
@@ -36,7 +36,7 @@ impl Store {
                 let fault = Box::new(problem.kind.clone());
                 problem.kind = ProblemKind::Recovered { fault, recovery };
             }
-            // On a disk that can only be read it is salvaged again at each start.
+            // On a read-only disk it is salvaged again at each start.
             if let (true, Ok(bytes)) = (durable, record.to_bytes()) {
                 match atomic::replace(&*self.storage, &path, &bytes, None) {
                     Ok(()) => _ = copies::mirror(&*self.storage, &copy, &bytes),
@@ -51,7 +51,7 @@ impl Store {
         self.snapshot.store(Arc::new(after.listed()));
     }
 
-    /// Intact adapters of trusted signers that no record names, by task. Whatever is in the store was admitted once.
+    /// Returns intact adapters of trusted signers that no record names, by task. Every adapter in the store was admitted once.
     pub(super) fn unreferenced_adapters(&self, snapshot: &Snapshot) -> BTreeMap<String, Vec<StoredAdapter>> {
         let mut found: BTreeMap<String, Vec<StoredAdapter>> = BTreeMap::new();
         for entry in self.storage.list(ADAPTERS).unwrap_or_default() {
@@ -83,7 +83,7 @@ impl Store {
     }
 }
 
-/// The newest adapter serves: on trial if there is another to fall back to, as it may have been on trial before.
+/// Builds a record in which the newest adapter serves: on trial if there is another one, because it may have been on trial before.
 fn from_adapters(task: &str, mut held: Vec<StoredAdapter>) -> Option<Record> {
     held.sort_by_key(|held| Reverse((held.version, held.revision)));
     let mut record = Record::new(task);
