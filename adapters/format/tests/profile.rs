@@ -103,10 +103,7 @@ fn a_profile_survives_quantisation() {
         let file = encode(&adapter, encoding).unwrap();
         let read = decode(&file).unwrap().adapter.header.profile.unwrap();
         for images in [own.take(FEW, 15), stranger.take(FEW, 16)] {
-            for (exact, read) in distances(&exact, &images)
-                .into_iter()
-                .zip(distances(&read, &images))
-            {
+            for (exact, read) in distances(&exact, &images).into_iter().zip(distances(&read, &images)) {
                 assert!(
                     (exact - read).abs() <= tolerance * exact,
                     "{encoding}: {exact} became {read}"

@@ -230,12 +230,7 @@ fn a_delta_gives_the_new_file_and_a_missing_base_is_named() {
     assert!(device.holds(&target));
 
     let empty = MemoryDevice::default();
-    let (answer, ..) = with_client(
-        &empty,
-        512,
-        |_| Faults::default(),
-        |client| client.push(&delta, kind()),
-    );
+    let (answer, ..) = with_client(&empty, 512, |_| Faults::default(), |client| client.push(&delta, kind()));
     let Err(ClientError::Refused(failure)) = answer else {
         panic!("{answer:?}")
     };

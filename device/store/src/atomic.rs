@@ -79,11 +79,7 @@ pub(crate) fn set_aside(storage: &dyn Storage, path: &str) -> io::Result<()> {
     });
     let free = free.ok_or_else(|| io::Error::other("too many folders were set aside from its path"))?;
     storage.rename(path, &free)?;
-    tracing::error!(
-        file = path,
-        now = free,
-        "a folder at the path of a file was set aside"
-    );
+    tracing::error!(file = path, now = free, "a folder at the path of a file was set aside");
     storage.sync_directory(directory)
 }
 

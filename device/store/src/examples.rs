@@ -108,7 +108,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Label`], [`StoreError::Full`], [`StoreError::Io`].
-    pub fn add_example(&self, task: &str, label: &str, image: &[u8], now: Option<u64>) -> Result<AddOutcome, StoreError> {
+    pub fn add_example(
+        &self,
+        task: &str,
+        label: &str,
+        image: &[u8],
+        now: Option<u64>,
+    ) -> Result<AddOutcome, StoreError> {
         self.check_name(task)?;
         if label.is_empty()
             || label.len() > self.options.limits.label_bytes.min(512)

@@ -133,9 +133,9 @@ mod written;
 
 pub use directory::Directory;
 pub use error::{Damage, StoreError};
-pub use examples::{StoredExample, AddOutcome};
+pub use examples::{AddOutcome, StoredExample};
 pub use options::{Caps, StoreOptions};
-pub use state::{StoredAdapter, OnTrial, Progress, Reversion, StoredTask};
+pub use state::{OnTrial, Progress, Reversion, StoredAdapter, StoredTask};
 pub use storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};
 pub use store::{Installed, ServingAdapter, StartOutcome, Store};
 pub use unavailable::Unavailable;

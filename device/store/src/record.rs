@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Damage,
     sealed,
-    state::{StoredAdapter, Reversion, StoredTask},
+    state::{Reversion, StoredAdapter, StoredTask},
 };
 
 /// Maximum of known digests. Older ones are still refused by their version, as a downgrade instead of a replay.

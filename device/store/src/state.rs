@@ -159,7 +159,9 @@ impl StoredTask {
 
     /// Reverts the adapter on trial. Only this lowers the highest admitted version, and only if no higher version was admitted since.
     pub(crate) fn revert(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
-        let OnTrial { held, highest_before, .. } = self.trial.take().ok_or(Nothing)?;
+        let OnTrial {
+            held, highest_before, ..
+        } = self.trial.take().ok_or(Nothing)?;
         if !held.tuned && self.highest_admitted == held.version {
             self.highest_admitted = highest_before;
         }

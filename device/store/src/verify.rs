@@ -87,7 +87,10 @@ impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Copy => f.write_str("its copy is used"),
-            Self::Adapters { version, highest_admitted } => write!(
+            Self::Adapters {
+                version,
+                highest_admitted,
+            } => write!(
                 f,
                 "salvaged from the task's adapters: version {version} serves, versions above {highest_admitted} are taken"
             ),

@@ -1,7 +1,7 @@
 //! What an adapter goes through: trial, confirmation, rollback, tuning, removal.
 
 use clr_adapters::Digest;
-use clr_store::{AddOutcome, StoredAdapter, Progress, StartOutcome, Store, StoreError, StoredTask};
+use clr_store::{AddOutcome, Progress, StartOutcome, Store, StoreError, StoredAdapter, StoredTask};
 
 use crate::world::{NOW, assert_tidy, confirmed, confirmed_tuned, file, fresh, tuned};
 

@@ -131,7 +131,10 @@ fn a_record_that_is_lost_in_both_copies_is_salvaged_from_its_adapters() {
     let serving = store.serving("birds").unwrap();
     // The newest serves as before. Its confirmation is not known, so its trial begins again.
     assert_eq!((serving.held.version, serving.trial), (4, true));
-    let salvaged = Recovery::Adapters { version: 4, highest_admitted: 4 };
+    let salvaged = Recovery::Adapters {
+        version: 4,
+        highest_admitted: 4,
+    };
     let problem = store.problems().iter().find(|problem| problem.file == RECORD).unwrap();
     assert!(matches!(&problem.kind, ProblemKind::Recovered { recovery, .. } if *recovery == salvaged));
     assert!(problem.to_string().contains("versions above 4 are taken"), "{problem}");
@@ -140,7 +143,11 @@ fn a_record_that_is_lost_in_both_copies_is_salvaged_from_its_adapters() {
         assert!(matches!(
             refused,
             Err(StoreError::Refused(
-                Refusal::Replay { .. } | Refusal::Downgrade { highest_admitted: 4, .. }
+                Refusal::Replay { .. }
+                    | Refusal::Downgrade {
+                        highest_admitted: 4,
+                        ..
+                    }
             ))
         ));
     }
@@ -272,7 +279,12 @@ fn records_of_the_format_before_are_read_and_their_floor_rises_to_the_trial() {
     assert_eq!((state.highest_admitted, state.confirmed.unwrap().version), (5, 3));
     let trial = state.trial.unwrap();
     assert_eq!(
-        (trial.held.version, trial.held.bytes, trial.unclean, trial.highest_before),
+        (
+            trial.held.version,
+            trial.held.bytes,
+            trial.unclean,
+            trial.highest_before
+        ),
         (5, 400, 0, 3)
     );
     drop(store);

@@ -42,7 +42,14 @@ fn replay_and_downgrade_have_errors_of_their_own() {
         assert!(matches!(refused, Refusal::Downgrade { highest_admitted: 9, got, .. } if got == version));
     }
     let refused = refusal(&store, &published(&adapter("birds", 9, 0, 1)));
-    assert!(matches!(refused, Refusal::Downgrade { highest_admitted: 9, got: 9, .. }));
+    assert!(matches!(
+        refused,
+        Refusal::Downgrade {
+            highest_admitted: 9,
+            got: 9,
+            ..
+        }
+    ));
     store.install(&file("birds", 10), NOW).unwrap();
 }
 
@@ -59,7 +66,14 @@ fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_i
         assert!(matches!(refused, Refusal::Downgrade { highest_admitted: 9, got, .. } if got == version));
     }
     let refused = refusal(&store, &published(&adapter("birds", 9, 0, 1)));
-    assert!(matches!(refused, Refusal::Downgrade { highest_admitted: 9, got: 9, .. }));
+    assert!(matches!(
+        refused,
+        Refusal::Downgrade {
+            highest_admitted: 9,
+            got: 9,
+            ..
+        }
+    ));
     // 10 takes the place of 9 and fails: the highest admitted version is at 9 again, which never failed and may come back.
     let tenth = store.install(&file("birds", 10), NOW).unwrap().held.digest;
     assert_eq!(highest_admitted(&store), 10);
@@ -83,7 +97,10 @@ fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_i
     for version in [2, 10] {
         assert!(matches!(
             refusal(&store, &file("birds", version)),
-            Refusal::Downgrade { highest_admitted: 11, .. }
+            Refusal::Downgrade {
+                highest_admitted: 11,
+                ..
+            }
         ));
     }
     // What was removed may come back.
@@ -106,7 +123,11 @@ fn what_was_taken_out_by_hand_may_be_pushed_again_and_nothing_older() {
         assert_eq!(store.serving("birds").unwrap().held.version, 3);
         assert!(matches!(
             refusal(&store, &published(&adapter("birds", 4, 0, 7))),
-            Refusal::Downgrade { highest_admitted: 4, got: 4, .. }
+            Refusal::Downgrade {
+                highest_admitted: 4,
+                got: 4,
+                ..
+            }
         ));
         assert!(!store.install(&file("birds", 4), NOW).unwrap().already);
         store.mark_good("birds").unwrap();

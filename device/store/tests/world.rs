@@ -6,7 +6,7 @@ use clr_adapters::{
     Adapter, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Limits, Preprocessing, Provenance, Recipe,
     Release, SecretKey, SignedRelease, SignerClass, Terms, Trust, TrustedKey, encode, sign, sign_release,
 };
-use clr_store::{Caps, StoredExample, Storage, Store, StoreError, StoreOptions, StoredTask, simulation::Disk};
+use clr_store::{Caps, Storage, Store, StoreError, StoreOptions, StoredExample, StoredTask, simulation::Disk};
 
 pub(crate) const NOW: Option<u64> = Some(1_800_000_000);
 

@@ -8,7 +8,7 @@ mod serving;
 mod sync;
 mod tasks;
 
-pub use serving::{UpdateGuard, AdapterInfo, SwitchGuard, ServingSet};
+pub use serving::{AdapterInfo, ServingSet, SwitchGuard, UpdateGuard};
 pub use tasks::{Resident, TaskSet};
 
 /// The example of the README compiles.

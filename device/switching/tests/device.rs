@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_switching::{UpdateGuard, AdapterInfo, Resident, ServingSet};
+use clr_switching::{AdapterInfo, Resident, ServingSet, UpdateGuard};
 
 #[cfg(loom)]
 use loom::sync::Mutex;

@@ -19,7 +19,7 @@ use std::{
 use clr_adapters::{Adapter, decode};
 use clr_learning::{Network, PerGroup, Purpose, argmax, peak_memory, stream};
 use clr_onnx::{Backbone, Preprocess as _, decode_image_for};
-use clr_tuning::{TrainableScope, InMemory, Parent, MemoryPlan, TuneOptions, Observer, resident, teach, tune};
+use clr_tuning::{InMemory, MemoryPlan, Observer, Parent, TrainableScope, TuneOptions, resident, teach, tune};
 use rand::RngExt as _;
 use serde_json::json;
 
@@ -160,7 +160,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     options.threads = number("--threads", 1.0)? as usize;
     options.max_memory = Some((number("--max-ram", 300.0)? * 1e6) as u64);
     options.distillation_weight = number("--distillation-weight", f64::from(options.distillation_weight))? as f32;
-    options.distillation_temperature = number("--distillation-temperature", f64::from(options.distillation_temperature))? as f32;
+    options.distillation_temperature = number(
+        "--distillation-temperature",
+        f64::from(options.distillation_temperature),
+    )? as f32;
     options.interpolation = number("--interpolation", f64::from(options.interpolation))? as f32;
     options.replay_fraction = number("--replay-fraction", f64::from(options.replay_fraction))? as f32;
     options.logit_margin = number("--logit-margin", f64::from(options.logit_margin))? as f32;

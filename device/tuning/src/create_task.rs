@@ -19,7 +19,12 @@ use crate::{
 ///
 /// # Errors
 /// [`TuneError::TooFewClasses`] with fewer than two classes of decodable images; [`TuneError::Examples`], [`TuneError::Learning`].
-pub fn create_task(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn Examples) -> Result<AdapterRevision> {
+pub fn create_task(
+    backbone: &Backbone,
+    header: Header,
+    recipe: Recipe,
+    examples: &dyn Examples,
+) -> Result<AdapterRevision> {
     let mut list = examples.list().map_err(TuneError::Examples)?;
     list.retain(|example| example.label.is_some());
     list.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));

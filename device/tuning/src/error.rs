@@ -8,9 +8,7 @@ use clr_learning::LearningError;
 #[non_exhaustive]
 pub enum TuneError {
     /// There is no labelled image.
-    #[error(
-        "task `{task}` has no labelled images\nhint: clr-device teach --task {task} --label <class> <image>…"
-    )]
+    #[error("task `{task}` has no labelled images\nhint: clr-device teach --task {task} --label <class> <image>…")]
     NoExamples {
         /// The task.
         task: String,

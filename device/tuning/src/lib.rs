@@ -5,17 +5,17 @@
 //! from [`Examples`]; the run state is stored in [`Checkpoints`].
 #![forbid(unsafe_code)]
 
-mod create_task;
 mod budget;
 mod checkpoint;
 mod class_bias;
+mod create_task;
 mod error;
 mod examples;
 mod features;
 mod forecast;
+mod images;
 mod options;
 mod parent;
-mod images;
 mod priority;
 mod profile;
 mod promote;
@@ -23,15 +23,15 @@ mod prototype;
 mod separation;
 mod tune;
 
-pub use create_task::create_task;
-pub use budget::{TrainableScope, MARGIN, MemoryPlan, resident};
+pub use budget::{MARGIN, MemoryPlan, TrainableScope, resident};
 pub use checkpoint::Checkpoints;
+pub use create_task::create_task;
 pub use error::TuneError;
-pub use examples::{Example, Examples, InMemory, ExampleSplit, split_examples};
+pub use examples::{Example, ExampleSplit, Examples, InMemory, split_examples};
 pub use forecast::{ClassForecast, Forecast, forecast};
 pub use options::TuneOptions;
-pub use parent::{Parent, AdapterRevision};
+pub use parent::{AdapterRevision, Parent};
 pub use priority::lower_priority;
 pub use promote::{Comparison, PromotionVerdict};
 pub use prototype::{Taught, TaughtClass, teach};
-pub use tune::{Progress, Tuned, Observer, plan_memory, tune};
+pub use tune::{Observer, Progress, Tuned, plan_memory, tune};

@@ -104,10 +104,18 @@ impl TuneOptions {
             return fail("logit_margin", "a number", self.logit_margin.to_string());
         }
         if !(self.distillation_weight >= 0.0 && self.distillation_weight.is_finite()) {
-            return fail("distillation_weight", "at least 0", self.distillation_weight.to_string());
+            return fail(
+                "distillation_weight",
+                "at least 0",
+                self.distillation_weight.to_string(),
+            );
         }
         if !(self.distillation_temperature > 0.0 && self.distillation_temperature.is_finite()) {
-            return fail("distillation_temperature", "above 0", self.distillation_temperature.to_string());
+            return fail(
+                "distillation_temperature",
+                "above 0",
+                self.distillation_temperature.to_string(),
+            );
         }
         if !(0.0..=1.0).contains(&self.interpolation) {
             return fail("interpolation", "0–1", self.interpolation.to_string());

@@ -16,7 +16,7 @@ use clr_learning::{Network, argmax};
 use clr_onnx::Backbone;
 
 use crate::{
-    Parent, AdapterRevision,
+    AdapterRevision, Parent,
     class_bias::{Boldness, quantile},
     error::{Result, TuneError},
     examples::{Example, Examples},

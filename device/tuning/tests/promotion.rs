@@ -3,7 +3,7 @@
 use clr_learning::{PerGroup, argmax};
 use clr_tuning::{Example, InMemory, Parent, TuneError, TuneOptions, split_examples, teach, tune};
 
-use super::common::{LABELS, backbone, logits, options, parent, images, png, publisher, recognised};
+use super::common::{LABELS, backbone, images, logits, options, parent, png, publisher, recognised};
 
 #[test]
 fn every_class_of_two_or_more_has_an_image_held_out_and_the_split_does_not_depend_on_the_order() {
@@ -268,7 +268,10 @@ fn sites_go_as_far_as_the_stride_says() {
     let examples = with_frames(images(&[2], 10), 5);
     let (backbone, _, parent) = taught(&examples);
     let sites = |interpolation: f32| {
-        let options = TuneOptions { interpolation, ..options() };
+        let options = TuneOptions {
+            interpolation,
+            ..options()
+        };
         let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
         tuned.candidate.adapter.sites
     };

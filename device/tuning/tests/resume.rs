@@ -1,8 +1,8 @@
 //! The same bytes, whatever happened on the way.
 
-use clr_tuning::{TrainableScope, InMemory, Parent, TuneError, TuneOptions, Tuned, Observer, teach, tune};
+use clr_tuning::{InMemory, Observer, Parent, TrainableScope, TuneError, TuneOptions, Tuned, teach, tune};
 
-use super::common::{Kept, LABELS, backbone, options, parent, images, png, publisher};
+use super::common::{Kept, LABELS, backbone, images, options, parent, png, publisher};
 
 /// Ends after so many steps.
 #[derive(Default)]

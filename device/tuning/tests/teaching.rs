@@ -6,7 +6,7 @@ use clr_onnx::{Backbone, Preprocess as _, RgbImage};
 use clr_tuning::{InMemory, Parent, TuneError, create_task, teach};
 
 use super::common::{
-    Broken, LABELS, SIDE, backbone, logits, parent, image, images, png, preprocessing, publisher, recognised,
+    Broken, LABELS, SIDE, backbone, image, images, logits, parent, png, preprocessing, publisher, recognised,
 };
 
 #[test]
@@ -219,7 +219,10 @@ fn a_task_is_created_from_images_alone() {
     for recipe in [Recipe::Linear, Recipe::Clr] {
         let created = create_task(&backbone, header.clone(), recipe, &images(&[0, 1, 2], 10)).unwrap();
         assert_eq!(created.adapter.header.labels, LABELS);
-        assert_eq!((created.adapter.header.parent, created.adapter.header.revision), (None, 1));
+        assert_eq!(
+            (created.adapter.header.parent, created.adapter.header.revision),
+            (None, 1)
+        );
         let right: usize = (0..3)
             .map(|class| {
                 (100..110)
@@ -238,7 +241,8 @@ fn a_task_is_created_from_images_alone() {
 #[test]
 fn a_new_task_knows_its_own_images_so_that_it_can_be_chosen() {
     let backbone = backbone();
-    let created = |count: u64| create_task(&backbone, shapes(&backbone), Recipe::Linear, &images(&[0, 1], count)).unwrap();
+    let created =
+        |count: u64| create_task(&backbone, shapes(&backbone), Recipe::Linear, &images(&[0, 1], count)).unwrap();
     let profile = created(20).adapter.header.profile.unwrap();
     let network = Network::new(&backbone, Recipe::Linear, 2, 0).unwrap();
     let distance = |image: &RgbImage| {

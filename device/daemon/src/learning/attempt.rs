@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::atomic::Ordering, time::Instant};
 
 use clr_store::{ServingAdapter, StoreError};
 use clr_transfer::{Failure, FailureCode, TeachPhase, TunePhase};
-use clr_tuning::{Parent, MemoryPlan, Progress, TuneError, TuneOptions, Observer};
+use clr_tuning::{MemoryPlan, Observer, Parent, Progress, TuneError, TuneOptions};
 
 use super::{
     Run,

@@ -13,7 +13,7 @@ use std::{
 use clr_adapters::{Digest, Header, Provenance, Recipe};
 use clr_store::StoreError;
 use clr_transfer::{Failure, FailureCode, TeachPhase, TeachStatus, TunePhase};
-use clr_tuning::{TaughtClass, TuneError, AdapterRevision};
+use clr_tuning::{AdapterRevision, TaughtClass, TuneError};
 
 use super::{Learning, attempt::LearnError, stored::Pictures};
 use crate::runtime::{Runtime, lock, now, with_causes};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use clr_adapters::Digest;
-use clr_store::{StoredExample, StoreError};
+use clr_store::{StoreError, StoredExample};
 use clr_transfer::{
     ExampleSelection, ExampleSummary, ExampleTask, Failure, FailureCode, PullInfo, RemovedExamples, TeachLimits,
 };

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use clr_adapters::{Digest, Header, Provenance, PublicKey, Refusal, Trial, decode};
-use clr_store::{StoredAdapter, OnTrial, ServingAdapter, StartOutcome, StoreError};
+use clr_store::{OnTrial, ServingAdapter, StartOutcome, StoreError, StoredAdapter};
 use clr_switching::UpdateGuard as GuardOf;
 
 use super::{Runtime, lock, owed::Owed, stamp, with_causes};
@@ -69,7 +69,12 @@ impl Runtime {
 
     /// As [`Runtime::load`], at the start: a trial that brought the device down often enough ends. Nothing needs to be written for the task
     /// to serve. `blamed`: whether an unclean end before may have been the adapter's doing.
-    pub(super) fn load_at_start(&self, changing: &UpdateGuard<'_>, task: &str, blamed: bool) -> Result<(), DaemonError> {
+    pub(super) fn load_at_start(
+        &self,
+        changing: &UpdateGuard<'_>,
+        task: &str,
+        blamed: bool,
+    ) -> Result<(), DaemonError> {
         let in_use = self.store.task(task)?.trial.is_some_and(|trial| trial.in_use);
         match self.store.record_start(task, blamed, stamp()) {
             Ok(StartOutcome::Reverted { held }) => {
@@ -139,7 +144,8 @@ impl Runtime {
     /// Called before a frame is answered. An adapter on trial is marked as in use before its first one: should it bring the device down, the
     /// next start knows. False if something else serves now.
     pub(crate) fn begin_use(&self, adapter: &Arc<ResidentAdapter>) -> bool {
-        let unmarked = |detail: &mut AdapterInfo| detail.trial.as_ref().filter(|_| !detail.in_use).map(|_| detail.digest);
+        let unmarked =
+            |detail: &mut AdapterInfo| detail.trial.as_ref().filter(|_| !detail.in_use).map(|_| detail.digest);
         let Some(digest) = self.serving.of(adapter, unmarked).flatten() else {
             return true;
         };

@@ -1,7 +1,7 @@
 //! Transfers from hosts: adapters, deltas, labelled images.
 
 use clr_adapters::{Digest, delta};
-use clr_store::{AddOutcome, StoredAdapter, Installed, StoreError};
+use clr_store::{AddOutcome, Installed, StoreError, StoredAdapter};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
 use super::{Runtime, failure, lock, now, resident::UpdateGuard, stamp, with_causes};

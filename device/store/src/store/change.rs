@@ -9,7 +9,7 @@ use crate::{
     atomic::Failure,
     error::StoreError,
     record::Record,
-    state::{StoredAdapter, OnTrial, Progress, StoredTask},
+    state::{OnTrial, Progress, StoredAdapter, StoredTask},
 };
 
 /// Unclean ends at which a trial is reverted.
@@ -109,7 +109,13 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::confirm`].
-    pub fn revert(&self, task: &str, digest: &Digest, reason: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
+    pub fn revert(
+        &self,
+        task: &str,
+        digest: &Digest,
+        reason: &str,
+        now: Option<u64>,
+    ) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let on_trial = record.is_on_trial(digest);
             let held = if on_trial {
@@ -225,7 +231,12 @@ impl Store {
         let highest_admitted = record.state.highest_admitted;
         let answer = change(&mut record)?;
         // When the highest admitted version falls, the failed adapter is no longer known.
-        if let Some(reverted) = record.state.reverted.as_ref().filter(|_| record.state.highest_admitted < highest_admitted) {
+        if let Some(reverted) = record
+            .state
+            .reverted
+            .as_ref()
+            .filter(|_| record.state.highest_admitted < highest_admitted)
+        {
             let failed = reverted.held.digest;
             record.known.retain(|known| *known != failed);
         }

@@ -100,7 +100,11 @@ impl Store {
         }
         if version < highest_admitted || (version == highest_admitted && !known) {
             let got = version;
-            return Err(Refusal::Downgrade { task, highest_admitted, got });
+            return Err(Refusal::Downgrade {
+                task,
+                highest_admitted,
+                got,
+            });
         }
         Ok(())
     }

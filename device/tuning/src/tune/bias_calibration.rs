@@ -42,7 +42,10 @@ pub(super) fn calibrate(
     for logit in &mut held_out_logits {
         *logit += shift;
     }
-    Some(CalibratedClass { weights, held_out_logits })
+    Some(CalibratedClass {
+        weights,
+        held_out_logits,
+    })
 }
 
 /// Writes the logits of the samples in `folded` by class weights that were fitted without their fold. `None` where a fit fails.
@@ -62,7 +65,11 @@ pub(super) fn cross_validate(
     }
     for fold in 0..FOLDS {
         let kept = samples.iter().zip(&part).filter(|&(_, &part)| part != fold);
-        let without = fit(start, &kept.map(|(sample, _)| *sample).collect::<Vec<_>>(), logit_margin)?;
+        let without = fit(
+            start,
+            &kept.map(|(sample, _)| *sample).collect::<Vec<_>>(),
+            logit_margin,
+        )?;
         for (index, sample) in samples.iter().enumerate().filter(|&(index, _)| part[index] == fold) {
             held_out_logits[index] = without.logit(sample.features);
         }
@@ -152,9 +159,9 @@ mod tests {
         let old: Vec<(usize, usize)> = (10..features.len()).map(|index| (index, 0)).collect();
         let indices: Vec<usize> = old.iter().map(|&(index, _)| index).collect();
         let taken = |calibrated: &CalibratedClass| {
-            let each = old
-                .iter()
-                .map(|&(index, class)| Answer::of(samples[index].others, class, calibrated.held_out_logits[index]).taken(MARGIN));
+            let each = old.iter().map(|&(index, class)| {
+                Answer::of(samples[index].others, class, calibrated.held_out_logits[index]).taken(MARGIN)
+            });
             each.sum::<f64>() / old.len() as f64
         };
         let free = calibrate(&start(), &samples, &indices, &old, 1.0, 0.0).unwrap();
@@ -182,6 +189,9 @@ mod tests {
             (known.held_out_logits[last], folded.held_out_logits[last])
         );
         // The choice of folds does not change the weights.
-        assert_eq!((known.weights.weight, known.weights.bias), (folded.weights.weight, folded.weights.bias));
+        assert_eq!(
+            (known.weights.weight, known.weights.bias),
+            (folded.weights.weight, folded.weights.bias)
+        );
     }
 }

@@ -11,10 +11,10 @@ use clr_learning::{Network, argmax, log_probability};
 use super::{
     Observer,
     bias_calibration::MAY_TAKE,
-    reference::{ReferenceOutput, ReferenceOutputs, FeatureExtractor, head_logits},
+    reference::{FeatureExtractor, ReferenceOutput, ReferenceOutputs, head_logits},
 };
 use crate::{
-    Parent, TuneOptions, AdapterRevision,
+    AdapterRevision, Parent, TuneOptions,
     error::Result,
     promote::{Comparison, Evidence, Pair},
 };
@@ -102,7 +102,12 @@ impl CandidateBuilder<'_> {
     }
 
     /// Builds a candidate of this kind from `stepped`, the adapter after the last step.
-    pub(super) fn build(&self, kind: CandidateKind, stepped: &Adapter, observer: &mut dyn Observer) -> Result<Candidate> {
+    pub(super) fn build(
+        &self,
+        kind: CandidateKind,
+        stepped: &Adapter,
+        observer: &mut dyn Observer,
+    ) -> Result<Candidate> {
         let classes = self.classes();
         let mut adapter = match kind {
             CandidateKind::SitesAndHead => stepped.clone(),
@@ -197,11 +202,13 @@ impl CandidateBuilder<'_> {
                 Some(hits)
             }
         };
-        let made = |outputs: &[ReferenceOutput<'_>], all: bool| outputs.iter().filter(|output| all || !output.held).count();
+        let made =
+            |outputs: &[ReferenceOutput<'_>], all: bool| outputs.iter().filter(|output| all || !output.held).count();
         Ok(Candidate {
             adapter,
             evidence,
-            training: made(&outputs.learned, kind == CandidateKind::HeadOnly) + made(&outputs.replayed, self.fits_head()),
+            training: made(&outputs.learned, kind == CandidateKind::HeadOnly)
+                + made(&outputs.replayed, self.fits_head()),
             exact_hits,
             canaries: probabilities,
         })

@@ -13,7 +13,7 @@ use self::{
     trainer::Trainer,
 };
 use crate::{
-    Parent, TuneOptions, PromotionVerdict, AdapterRevision,
+    AdapterRevision, Parent, PromotionVerdict, TuneOptions,
     budget::{self, MemoryPlan, Task, resident, set_trainable},
     checkpoint::{Checkpoints, State},
     error::{Result, TuneError},
@@ -22,13 +22,13 @@ use crate::{
     promote::judge,
 };
 
-mod candidate;
-mod suspected_positives;
 mod bias_calibration;
+mod candidate;
+mod class_weights;
 mod reference;
 mod refit;
-mod class_weights;
 mod run_images;
+mod suspected_positives;
 mod trainer;
 
 /// Progress of a run.

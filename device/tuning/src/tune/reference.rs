@@ -61,7 +61,12 @@ impl<'a> FeatureExtractor<'a> {
     }
 
     /// Returns the features of these images by `network`, in their order.
-    pub(super) fn features_of_all(&self, network: &Network, outputs: &[ReferenceOutput<'_>], observer: &mut dyn Observer) -> Result<Vec<Vec<f32>>> {
+    pub(super) fn features_of_all(
+        &self,
+        network: &Network,
+        outputs: &[ReferenceOutput<'_>],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Vec<f32>>> {
         let features = |output: &ReferenceOutput<'_>| self.features(network, output.image, observer);
         outputs.iter().map(features).collect()
     }
@@ -93,7 +98,8 @@ impl<'a> FeatureExtractor<'a> {
             .map(&mut output)
             .collect::<Result<Vec<_>>>()?;
         let protected = self.parent.protected;
-        let shows_old = |output: &ReferenceOutput<'_>| output.image.class.is_some() || argmax(&output.logits) < protected;
+        let shows_old =
+            |output: &ReferenceOutput<'_>| output.image.class.is_some() || argmax(&output.logits) < protected;
         replayed.retain(|output| protected == 0 || shows_old(output));
         let canaries = (images.canaries.iter().map(|image| (image, true)))
             .map(&mut output)

@@ -4,11 +4,11 @@ use clr_adapters::Adapter;
 use clr_learning::{argmax, log_probability};
 
 use super::{
-    candidate::{CandidateBuilder, HeldOutLogits, CandidateKind},
-    suspected_positives::suspected_positives,
     bias_calibration::calibrate,
-    reference::{ReferenceOutput, head_logits},
+    candidate::{CandidateBuilder, CandidateKind, HeldOutLogits},
     class_weights::{ClassWeights, Sample},
+    reference::{ReferenceOutput, head_logits},
+    suspected_positives::suspected_positives,
 };
 use crate::error::Result;
 
@@ -52,7 +52,10 @@ impl CandidateBuilder<'_> {
         let frames: Vec<bool> = (chosen.iter())
             .map(|(index, ..)| output(*index).image.class.is_none())
             .collect();
-        let confidence: Vec<f64> = chosen.iter().map(|(index, ..)| self.confidence(output(*index))).collect();
+        let confidence: Vec<f64> = chosen
+            .iter()
+            .map(|(index, ..)| self.confidence(output(*index)))
+            .collect();
         let seen = self::samples(&chosen, &others, class);
         for suspected in suspected_positives(&start, &seen, &frames, &confidence, logit_margin) {
             left_out[chosen[suspected].0 - learned.len()] = true;

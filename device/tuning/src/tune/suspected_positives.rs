@@ -107,6 +107,9 @@ mod tests {
         assert_eq!(suspected_positives(&start, &samples, &frames, &confidence, 1.0), [50]);
         // More than a tenth of the frames would have to go: nothing is excluded.
         let few: Vec<bool> = (0..features.len()).map(|index| index >= 45).collect();
-        assert_eq!(suspected_positives(&start, &samples, &few, &confidence, 1.0), [] as [usize; 0]);
+        assert_eq!(
+            suspected_positives(&start, &samples, &few, &confidence, 1.0),
+            [] as [usize; 0]
+        );
     }
 }

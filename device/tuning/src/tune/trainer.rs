@@ -15,7 +15,7 @@ use clr_learning::{
 };
 use rand::RngExt as _;
 
-use super::{Progress, Observer, reference::logits, run_images::RunImages};
+use super::{Observer, Progress, reference::logits, run_images::RunImages};
 use crate::{
     Parent, TuneOptions,
     budget::MemoryPlan,
@@ -289,7 +289,10 @@ impl Trainer<'_> {
         let weight = f64::from(self.options.distillation_weight);
         let distils = weight > 0.0 && protected > 1;
         let old = || {
-            let softer = softmax(&of_parent[..protected], f64::from(self.options.distillation_temperature));
+            let softer = softmax(
+                &of_parent[..protected],
+                f64::from(self.options.distillation_temperature),
+            );
             (softer, weight)
         };
         if key.0 {
