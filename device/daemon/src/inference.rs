@@ -17,7 +17,7 @@ use super::{
     source::{Frame, Source},
     trial::{Observation, Verdict},
 };
-use clr_engine::{ChooserOptions, Classification, EngineError, ResidentAdapter, Status as ChoiceStatus, TaskChooser};
+use clr_engine::{ChoiceStatus, ChooserOptions, Classification, EngineError, ResidentAdapter, TaskChooser};
 
 /// How long the loop waits for a frame before it comes round: it feeds the watchdog and looks whether to stop.
 const PATIENCE: Duration = Duration::from_millis(250);

@@ -33,7 +33,7 @@ mod resident;
 mod scorer;
 mod tasks;
 
-pub use auto::{Choice, ChooserOptions, Runner, Status, TaskChooser, score_tasks};
+pub use auto::{Choice, ChoiceStatus, ChooserOptions, RunnerUp, TaskChooser, score_tasks};
 pub use classification::{Classification, Ranked};
 pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};
 pub use error::EngineError;
