@@ -19,7 +19,7 @@ use super::{
     connections::Connections,
     descriptors::{self, Descriptors},
     escape, http,
-    inference::{self, Beside, Ended, ToBeside},
+    inference::{self, WriteJob, Ended, WriteQueue},
     logging,
     opened::{self, Opened},
     output::Answers,
@@ -156,7 +156,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
         &runtime.counters.source,
     )?;
     let answers = Answers::to_stdout(Arc::clone(&runtime.counters.answers_lost))?;
-    let (beside, writer) = write_beside(&runtime)?;
+    let (writes, writer) = spawn_writer(&runtime)?;
     notify(&[NotifyState::Ready]);
     log_limits(&config, &descriptors);
     tracing::info!(
@@ -170,12 +170,12 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     );
 
     let mut tick = || notify(&[NotifyState::Watchdog]);
-    let ended = inference::run(&runtime, source.as_ref(), &answers, &beside, &mut tick);
+    let ended = inference::run(&runtime, source.as_ref(), &answers, &writes, &mut tick);
     notify(&[NotifyState::Stopping]);
     // A stream that was answered to its end may take a while to be read; SIGTERM cuts that short.
     answers.finish(&stop);
     stop.set();
-    drop(beside);
+    drop(writes);
     let source = source.map_or(Ok(()), Source::stop);
     // A confirmation that was earned is written before the end.
     let _ = writer.join();
@@ -241,13 +241,13 @@ fn listen_for_signals(
     })
 }
 
-/// Writes to the disk on a thread of its own: a slow disk must not hold up frames.
-fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<()>), DaemonError> {
-    const WAITING: usize = 4;
-    let (sender, receiver) = mpsc::sync_channel(WAITING);
+/// Starts the thread that writes to the disk, so that a slow disk does not delay frames.
+fn spawn_writer(runtime: &Arc<Runtime>) -> Result<(WriteQueue, thread::JoinHandle<()>), DaemonError> {
+    const QUEUED: usize = 4;
+    let (sender, receiver) = mpsc::sync_channel(QUEUED);
     let runtime = Arc::clone(runtime);
     let thread = thread::Builder::new()
-        .name("clr-beside".to_owned())
+        .name("clr-writer".to_owned())
         .spawn(move || {
             loop {
                 let work = receiver.recv_timeout(Duration::from_secs(1));
@@ -258,13 +258,13 @@ fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<
                 match work {
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return runtime.write_what_waits(true),
-                    // Where it fails the adapter stays on trial, goes on serving, and is confirmed with one of its next frames.
-                    Ok(Beside::Confirm(adapter)) => {
+                    // On failure the adapter stays on trial and keeps serving; a later frame confirms it.
+                    Ok(WriteJob::Confirm(adapter)) => {
                         if let Err(error) = runtime.confirm(&adapter) {
                             tracing::error!(task = adapter.task(), "cannot confirm: {}", with_causes(&error));
                         }
                     }
-                    Ok(Beside::Keep { task, bytes }) => runtime.keep_frame(&task, &bytes),
+                    Ok(WriteJob::Keep { task, bytes }) => runtime.keep_frame(&task, &bytes),
                 }
             }
         })

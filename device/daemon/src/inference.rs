@@ -22,17 +22,17 @@ use clr_engine::{ChoiceStatus, ChooserOptions, Classification, EngineError, Resi
 /// How long the loop waits for a frame before it comes round: it feeds the watchdog and looks whether to stop.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// What the loop leaves to a thread of its own, since it writes to the disk.
+/// Work of the inference loop that writes to the disk, left to the writer thread.
 #[derive(Debug)]
-pub(crate) enum Beside {
-    /// Confirm an adapter that has proved itself.
+pub(crate) enum WriteJob {
+    /// Confirm an adapter that passed its trial.
     Confirm(Arc<ResidentAdapter>),
-    /// Keep a frame of a task, so that tuning can judge by it.
+    /// Store a frame of a task, on which tuning measures candidates.
     Keep { task: String, bytes: Vec<u8> },
 }
 
-/// The way to that thread. What finds no place is dropped: a confirmation comes again with the next frame.
-pub(crate) type ToBeside = mpsc::SyncSender<Beside>;
+/// Bounded queue to the writer thread. A job that finds it full is dropped: a confirmation is queued again by the next frame.
+pub(crate) type WriteQueue = mpsc::SyncSender<WriteJob>;
 
 /// Why the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(crate) fn run(
     runtime: &Runtime,
     source: Option<&Source>,
     output: &Answers,
-    beside: &ToBeside,
+    writes: &WriteQueue,
     tick: &mut dyn FnMut(),
 ) -> Ended {
     let mut chooser = TaskChooser::new(ChooserOptions::default());
@@ -71,7 +71,7 @@ pub(crate) fn run(
             Received::Closed if runtime.stop.is_set() => break,
             Received::Closed => return Ended::OutOfFrames,
             Received::Frame(frame) => {
-                serve(runtime, &mut chooser, &source.name, &frame, output, beside);
+                serve(runtime, &mut chooser, &source.name, &frame, output, writes);
                 runtime
                     .counters
                     .dropped
@@ -93,7 +93,7 @@ fn serve(
     source: &str,
     frame: &Frame,
     output: &Answers,
-    beside: &ToBeside,
+    writes: &WriteQueue,
 ) {
     let counters = &runtime.counters;
     let mut line = Answer {
@@ -163,11 +163,11 @@ fn serve(
     let every = runtime.config.load().tuning.frame_interval;
     if counters.served.load(Ordering::Relaxed).is_multiple_of(every) && runtime.wants_frame(adapter.task()) {
         let (task, bytes) = (adapter.task().to_owned(), frame.bytes.clone());
-        let _ = beside.try_send(Beside::Keep { task, bytes });
+        let _ = writes.try_send(WriteJob::Keep { task, bytes });
     }
     match verdict {
         None | Some(Verdict::Continue) => {}
-        Some(Verdict::Confirm) => _ = beside.try_send(Beside::Confirm(Arc::clone(adapter))),
+        Some(Verdict::Confirm) => _ = writes.try_send(WriteJob::Confirm(Arc::clone(adapter))),
         Some(Verdict::Revert(reason)) => revert(runtime, adapter, &reason),
     }
 }
