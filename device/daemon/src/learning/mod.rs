@@ -8,7 +8,7 @@ mod teach;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex,
+        Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -91,7 +91,7 @@ impl Runtime {
 
     /// Runs `work` on the learning thread; one at a time.
     fn start_thread(&self, task: &str, work: impl FnOnce(&Self) + Send + 'static) -> Result<(), Failure> {
-        let Some(runtime) = self.me.get().and_then(std::sync::Weak::upgrade) else {
+        let Some(runtime) = self.this.upgrade() else {
             return Err(Failure::new(FailureCode::STOPPING, "the device is going down"));
         };
         {
@@ -178,12 +178,4 @@ impl Runtime {
             (status.phase, status.seconds, status.message) = (phase, seconds, Some(message));
         });
     }
-}
-
-/// The runtime as threads hold it.
-pub(crate) type Myself = std::sync::OnceLock<std::sync::Weak<Runtime>>;
-
-/// Lets the runtime find itself, so that it can start threads that hold it.
-pub(crate) fn introduce(runtime: &Arc<Runtime>) {
-    let _ = runtime.me.set(Arc::downgrade(runtime));
 }

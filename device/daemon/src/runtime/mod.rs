@@ -13,7 +13,7 @@ mod transfers;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -56,7 +56,8 @@ pub(crate) struct Runtime {
     #[cfg(feature = "tuning")]
     pub(crate) learning: super::learning::Learning,
     #[cfg(feature = "tuning")]
-    pub(crate) me: super::learning::Myself,
+    /// For threads that hold the runtime.
+    pub(crate) this: Weak<Self>,
     /// Why the device cannot sign what it learns.
     pub(crate) without_key: Option<String>,
     /// The public half of its key, as it was found at the start.
@@ -120,7 +121,7 @@ impl Runtime {
         let public = key.public();
         let without_key = give_key(&store, &config, key);
         let images = Images::open(&config, engine.backbone().preprocessing());
-        let runtime = Self {
+        let build = |#[cfg_attr(not(feature = "tuning"), expect(unused_variables))] this: &Weak<Self>| Self {
             engine,
             store,
             images,
@@ -140,10 +141,10 @@ impl Runtime {
             #[cfg(feature = "tuning")]
             learning: super::learning::Learning::default(),
             #[cfg(feature = "tuning")]
-            me: super::learning::Myself::new(),
+            this: Weak::clone(this),
             config: ArcSwap::from_pointee(config),
         };
-        let runtime = Arc::new(runtime);
+        let runtime = Arc::new_cyclic(build);
         runtime
             .counters
             .images_rejected
@@ -153,10 +154,7 @@ impl Runtime {
         runtime.start_clock();
         runtime.start_task();
         #[cfg(feature = "tuning")]
-        {
-            super::learning::introduce(&runtime);
-            runtime.resume_learning();
-        }
+        runtime.resume_learning();
         Ok(runtime)
     }
 
