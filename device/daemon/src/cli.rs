@@ -251,13 +251,13 @@ fn spawn_writer(runtime: &Arc<Runtime>) -> Result<(WriteQueue, thread::JoinHandl
         .spawn(move || {
             loop {
                 let work = receiver.recv_timeout(Duration::from_secs(1));
-                runtime.write_what_waits(false);
+                runtime.flush_pending(false);
                 runtime.store.drop_stalled_uploads();
                 runtime.settle(false);
                 runtime.tick_clock();
                 match work {
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return runtime.write_what_waits(true),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return runtime.flush_pending(true),
                     // On failure the adapter stays on trial and keeps serving; a later frame confirms it.
                     Ok(WriteJob::Confirm(adapter)) => {
                         if let Err(error) = runtime.confirm(&adapter) {

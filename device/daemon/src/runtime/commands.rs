@@ -10,7 +10,7 @@ use clr_transfer::{
     TaskSummary, TeachLimits, TrialStatus,
 };
 
-use super::{Runtime, failure, lock, remembered::Choice, stamp};
+use super::{Runtime, failure, lock, persisted_choice::Choice, stamp};
 use crate::{health, trial::TrialRun};
 use clr_engine::{give_back_memory, resident_memory};
 
@@ -197,13 +197,13 @@ impl Device for Runtime {
         if task == AUTO {
             naming.switch_to_auto();
             tracing::info!("from now on the task is chosen from each frame");
-            return self.remember(Choice::Auto);
+            return self.persist(Choice::Auto);
         }
         naming.switch(task).map_err(failure::of_engine)?;
         self.counters.switches.fetch_add(1, Ordering::Relaxed);
         tracing::info!(task, "switched");
         // The frame comes first; a disk that refuses costs only the memory of the choice.
-        self.remember(Choice::Task(task.to_owned()))
+        self.persist(Choice::Task(task.to_owned()))
     }
 
     fn rollback(&self, task: &str) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ mod failure;
 mod images;
 mod monitored;
 mod owed;
-mod remembered;
+mod persisted_choice;
 mod resident;
 mod transfers;
 
@@ -66,8 +66,8 @@ pub(crate) struct Runtime {
     inactive: Mutex<Option<String>>,
     /// What the disk did not take yet.
     debts: Mutex<owed::Debts>,
-    /// What a restart goes on with.
-    remembered: Mutex<remembered::Remembered>,
+    /// The choice of the task that is not written yet.
+    pending_choice: Mutex<persisted_choice::PendingChoice>,
     /// Frames kept of each task, as far as it was asked.
     kept_frames: Mutex<HashMap<String, usize>>,
     /// The file that was read last, for hosts that pull it piece by piece.
@@ -134,7 +134,7 @@ impl Runtime {
             device_public: public,
             inactive: Mutex::default(),
             debts: Mutex::default(),
-            remembered: Mutex::default(),
+            pending_choice: Mutex::default(),
             kept_frames: Mutex::default(),
             reading: Mutex::default(),
             opened_example: Mutex::default(),
@@ -200,7 +200,7 @@ impl Runtime {
             }
             None => {}
         }
-        if by_marker && let Err(failure) = self.remember(remembered::Choice::Auto) {
+        if by_marker && let Err(failure) = self.persist(persisted_choice::Choice::Auto) {
             tracing::warn!("{failure}");
         }
     }
