@@ -15,7 +15,6 @@
 #![cfg(target_os = "linux")]
 
 mod access;
-mod answer;
 mod canary;
 mod check;
 mod cli;
@@ -26,6 +25,7 @@ mod descriptors;
 mod device_key;
 mod error;
 mod escape;
+mod frame_result;
 mod health;
 mod http;
 mod images;

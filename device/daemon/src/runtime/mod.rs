@@ -96,8 +96,8 @@ pub(crate) struct Counters {
     pub(crate) alive: Mutex<Option<Instant>>,
     /// Whether the source delivers, and what it lost.
     pub(crate) source: Arc<SourceState>,
-    /// Answers that stdout did not take.
-    pub(crate) answers_lost: Arc<AtomicU64>,
+    /// ResultQueue that stdout did not take.
+    pub(crate) results_lost: Arc<AtomicU64>,
     /// Requests of hosts that failed.
     pub(crate) refused: Tally<FailureCode>,
     /// Connections and sessions that were refused, by kind: `control`, `unknown`, `stranger`, `session`, `http`.

@@ -88,8 +88,8 @@ impl Runtime {
         );
         page.counter(
             "clr_answers_lost_total",
-            "Answers that stdout did not take.",
-            value(&counters.answers_lost),
+            "Results that could not be written to stdout.",
+            value(&counters.results_lost),
         );
         let quantiles = lock(&counters.latencies).quantiles();
         page.family(
