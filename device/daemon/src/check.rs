@@ -13,9 +13,8 @@ use rustix::{
 };
 
 use super::{
-    Config, DaemonError, SourceConfig, connections, descriptors, http,
+    Config, DaemonError, SourceConfig, connections, descriptors, http, print_line,
     runtime::{open_engine, open_store, with_causes},
-    say,
     source::{Source, Stop},
     warnings::{Warning, warnings},
 };
@@ -256,5 +255,5 @@ fn can_be_made(folder: &Path) -> io::Result<()> {
 
 /// A line of the report.
 fn line(what: &str, text: fmt::Arguments<'_>) -> Result<(), DaemonError> {
-    say(format_args!("{what:<14} {text}")).map_err(DaemonError::io("cannot write to stdout"))
+    print_line(format_args!("{what:<14} {text}")).map_err(DaemonError::io("cannot write to stdout"))
 }

@@ -23,9 +23,9 @@ use super::{
     logging,
     opened::{self, Opened},
     output::ResultQueue,
+    print_line,
     remote::{self, RemoteCommand},
     runtime::{Runtime, with_causes},
-    say,
     signals::{self, Request},
     source::{Source, Stop},
     stderr, warnings,
@@ -324,5 +324,6 @@ fn audit(args: &AuditArgs) -> Result<ExitCode, DaemonError> {
 
 /// Prints a line of a command's result.
 fn line(text: std::fmt::Arguments<'_>) -> Result<(), DaemonError> {
-    say(format_args!("{}", escape::one_line(&text.to_string()))).map_err(DaemonError::io("cannot write to stdout"))
+    print_line(format_args!("{}", escape::one_line(&text.to_string())))
+        .map_err(DaemonError::io("cannot write to stdout"))
 }

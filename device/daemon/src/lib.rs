@@ -39,11 +39,10 @@ mod mailbox;
 mod metrics;
 mod opened;
 mod output;
-mod readable;
+mod print_line;
 mod remote;
 mod remote_images;
 mod runtime;
-mod say;
 mod seldom;
 mod signals;
 mod source;
@@ -51,12 +50,13 @@ mod stderr;
 mod tally;
 mod time;
 mod trial;
+mod wait_readable;
 mod warnings;
 mod yielding;
 
 use mailbox::{Mailbox, Received};
-use readable::readable;
-use say::say;
+use print_line::print_line;
+use wait_readable::wait_readable;
 
 /// Entries for fuzzing, without the device around them.
 #[doc(hidden)]

@@ -16,9 +16,9 @@ use clr_transfer::{
 };
 
 use super::{
-    Config, escape,
+    Config, escape, print_line,
     remote_images::{ExamplesArgs, TeachArgs, examples, teach},
-    say, stderr,
+    stderr,
 };
 
 /// The device refused.
@@ -290,7 +290,7 @@ struct Hosts {
 fn enrol(args: &EnrolArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
     let roles = args.roles.iter().copied().collect();
     let enrolment = client.enrol(roles, args.minutes)?;
-    say(format_args!("{}", enrolment.code))?;
+    print_line(format_args!("{}", enrolment.code))?;
     eprintln!(
         "for one host, within {} minutes:\n  clr device enrol tcp:THIS-DEVICE:PORT --code {}",
         enrolment.seconds.div_ceil(60),
@@ -302,7 +302,7 @@ fn enrol(args: &EnrolArgs, client: &mut EndpointClient<'_>) -> Result<(), Remote
 pub(super) fn print<T: serde::Serialize>(body: &T) -> Result<(), RemoteError> {
     let document = Document { schema: SCHEMA, body };
     let text = serde_json::to_string_pretty(&document).map_err(|error| RemoteError::Other(error.to_string()))?;
-    say(format_args!("{text}"))?;
+    print_line(format_args!("{text}"))?;
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use clap::Args;
 use clr_transfer::{ClientError, EndpointClient, ExampleSelection, FailureCode, Filing, TeachPhase};
 
 use super::{
+    print_line,
     remote::{RemoteError, Target, print},
-    say,
 };
 
 #[derive(Args, Debug)]
@@ -86,13 +86,13 @@ pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result
         let failure = clr_transfer::Failure::new(FailureCode::TUNING, format_args!("{message}{hint}"));
         return Err(ClientError::Refused(failure).into());
     }
-    say(format_args!(
+    print_line(format_args!(
         "{} images filed under `{label}` of task `{}`, {} were there already, {left_out} left out",
         filing.added() + filing.relabelled(),
         args.task,
         filing.duplicates()
     ))?;
-    say(format_args!("{message}"))?;
+    print_line(format_args!("{message}"))?;
     Ok(())
 }
 

@@ -118,7 +118,7 @@ impl Access {
     }
 
     /// Returns whether a stranger from outside this machine may be listened to: a host is known, or an enrolment is open.
-    pub(crate) fn listens_to_strangers(&self) -> bool {
+    pub(crate) fn accepts_remote_peers(&self) -> bool {
         self.has_hosts() || lock(&self.desk).psk().is_some()
     }
 

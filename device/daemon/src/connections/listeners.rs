@@ -22,7 +22,7 @@ use clr_transfer::{Device as _, Link};
 use rustix::fs::Gid;
 
 use super::{Connections, Via};
-use crate::{DaemonError, device_key, readable, runtime::with_causes, seldom::Seldom};
+use crate::{DaemonError, device_key, runtime::with_causes, seldom::Seldom, wait_readable};
 
 /// How often listeners look whether to stop, and how long they wait where no connection can be accepted.
 const STEP: Duration = Duration::from_millis(50);
@@ -151,7 +151,7 @@ impl Connections {
             .spawn(move || {
                 let mut failures = Seldom::default();
                 while !connections.runtime.stopping() {
-                    match readable(&listener, STEP).and_then(|some| some.then(|| accept(&listener)).transpose()) {
+                    match wait_readable(&listener, STEP).and_then(|some| some.then(|| accept(&listener)).transpose()) {
                         Ok(None) => {}
                         Ok(Some((via, link))) => connections.accept(via, link),
                         // The peer disconnected before `accept`.

@@ -42,7 +42,7 @@ pub(crate) struct Connections {
 }
 
 /// Serves one link to its end and logs how it ended. False if the link itself is gone.
-fn talk(gate: &Gate, peer: &str, link: &mut Link, limits: &ServeLimits) -> bool {
+fn serve_connection(gate: &Gate, peer: &str, link: &mut Link, limits: &ServeLimits) -> bool {
     match serve_admitted(link, gate, gate, &SystemClock::default(), limits) {
         Ok(served) => {
             tracing::debug!(peer, ?served, "connection ended");
@@ -91,7 +91,7 @@ impl Connections {
             Err(error) => return tracing::debug!(peer, "connection failed: {error}"),
         };
         if let Via::Tcp(address) = via
-            && self.is_stranger(address)
+            && self.refuses_remote(address)
         {
             refused.add("stranger");
             tracing::debug!(peer, "connection refused: no host is enrolled");
@@ -116,7 +116,7 @@ impl Connections {
             if matches!(via, Via::Tcp(_)) {
                 yield_to_frames();
             }
-            talk(&gate, &peer, &mut link, &limits);
+            serve_connection(&gate, &peer, &mut link, &limits);
         });
         if let Err(error) = started
             && let Some(failed) = lock(&self.no_thread).due()
@@ -126,8 +126,8 @@ impl Connections {
     }
 
     /// Returns whether a peer is from outside this machine while no host there may be listened to.
-    fn is_stranger(&self, address: SocketAddr) -> bool {
+    fn refuses_remote(&self, address: SocketAddr) -> bool {
         let plain = self.runtime.config.load().tcp.as_ref().is_some_and(|tcp| tcp.plain);
-        !address.ip().to_canonical().is_loopback() && !plain && !self.access.listens_to_strangers()
+        !address.ip().to_canonical().is_loopback() && !plain && !self.access.accepts_remote_peers()
     }
 }

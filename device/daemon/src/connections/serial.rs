@@ -4,7 +4,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use clr_transfer::{Device as _, Link, ServeLimits};
 
-use super::{Connections, Ticket, Via, talk};
+use super::{Connections, Ticket, Via, serve_connection};
 use crate::{DaemonError, SerialConfig};
 
 /// Between two conversations.
@@ -37,7 +37,7 @@ impl Connections {
                         Ok(mut line) => {
                             while !stopping() {
                                 let gate = connections.gate(Via::Serial, Ticket::alone());
-                                if !talk(&gate, "serial line", &mut line, &limits) {
+                                if !serve_connection(&gate, "serial line", &mut line, &limits) {
                                     break;
                                 }
                             }

@@ -13,7 +13,7 @@ use linuxvideo::{
 };
 
 use super::{Frame, POLL_INTERVAL, Send, Session, SourceState, Stop, keep_open};
-use crate::readable;
+use crate::wait_readable;
 
 /// A camera that delivers nothing for this long is reopened.
 const SILENT: Duration = Duration::from_secs(10);
@@ -80,7 +80,7 @@ impl Camera {
 
 /// Returns the next frame, where one comes within the interval and the driver does not mark it as damaged.
 fn frame(stream: &mut ReadStream) -> Result<Option<Vec<u8>>, String> {
-    if !readable(&*stream, POLL_INTERVAL).map_err(cannot("wait for a frame"))? {
+    if !wait_readable(&*stream, POLL_INTERVAL).map_err(cannot("wait for a frame"))? {
         return Ok(None);
     }
     stream

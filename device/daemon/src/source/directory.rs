@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{Frame, POLL_INTERVAL, Send, Session, SourceState, Stop, keep_open};
-use crate::readable;
+use crate::wait_readable;
 use file::Unfit;
 use sent::Sent;
 use watched::Watched;
@@ -109,7 +109,7 @@ impl Watching<'_> {
                 if !self.send(&name, send) {
                     break;
                 }
-            } else if readable(&self.watched, POLL_INTERVAL).map_err(|error| error.to_string())? {
+            } else if wait_readable(&self.watched, POLL_INTERVAL).map_err(|error| error.to_string())? {
                 waiting.extend(self.arrivals()?);
             }
         }

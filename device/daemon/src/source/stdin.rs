@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use rustix::io::Errno;
 
 use super::{Frame, POLL_INTERVAL, Send, SourceState, Stop, splitter::Splitter};
-use crate::{DaemonError, losses::LossLog, readable};
+use crate::{DaemonError, losses::LossLog, wait_readable};
 
 /// Counts and logs the bytes that belonged to no image, while the stream runs.
 struct Lost<'a> {
@@ -20,10 +20,10 @@ impl Lost<'_> {
         self.counted = lost;
         self.state.lose_bytes(more);
         let due = self.log.add(more);
-        self.say(due);
+        self.publish_rest(due);
     }
 
-    fn say(&self, due: Option<u64>) {
+    fn publish_rest(&self, due: Option<u64>) {
         if let Some(bytes) = due {
             let total = self.counted;
             tracing::warn!(bytes, total, "bytes on standard input that belong to no complete image");
@@ -32,7 +32,7 @@ impl Lost<'_> {
 
     fn end(mut self) {
         let rest = self.log.rest();
-        self.say((rest > 0).then_some(rest));
+        self.publish_rest((rest > 0).then_some(rest));
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) fn run(largest: u64, stop: &Stop, state: &SourceState, send: &mut Sen
     let mut ended = false;
     while !ended && !stop.is_set() {
         state.alive();
-        if !readable(&input, POLL_INTERVAL).map_err(failed())? {
+        if !wait_readable(&input, POLL_INTERVAL).map_err(failed())? {
             lost.count(splitter.lost());
             continue;
         }

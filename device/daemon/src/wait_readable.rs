@@ -8,7 +8,7 @@ use rustix::{
 };
 
 /// Waits until there is something to read (or to accept), at most for `patience`; false if there is nothing.
-pub(crate) fn readable(descriptor: impl AsFd, patience: Duration) -> io::Result<bool> {
+pub(crate) fn wait_readable(descriptor: impl AsFd, patience: Duration) -> io::Result<bool> {
     let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
     match poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&patience)) {
         Ok(ready) => Ok(ready > 0),
