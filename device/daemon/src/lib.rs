@@ -1,4 +1,4 @@
-//! The daemon `clr-device`: classifies a live source, takes signed adapters, and comes back whole after every power cut.
+//! Device daemon `clr-device`: classifies a live source, accepts signed adapters, and recovers after a power cut.
 //!
 //! ```text
 //!  source thread ──frames──▶ mailbox ──▶ inference loop ──JSON lines──▶ stdout
@@ -9,8 +9,8 @@
 //!                                        └── /metrics, /healthz
 //! ```
 //!
-//! The inference loop never waits for a connection, and no connection for a frame: an adapter is prepared beside the
-//! loop and then put in place by swapping one pointer.
+//! The inference loop never waits for a connection, nor a connection for a frame: an adapter is prepared on another thread and
+//! then activated by swapping one pointer.
 
 #![cfg(target_os = "linux")]
 
@@ -58,10 +58,10 @@ use mailbox::{Mailbox, Received};
 use print_line::print_line;
 use wait_readable::wait_readable;
 
-/// Entries for fuzzing, without the device around them.
+/// Entry points for fuzzing, without a device.
 #[doc(hidden)]
 pub mod fuzz {
-    /// Splits a stream that arrives in pieces of up to `piece` bytes; returns the images and how many bytes belong to none.
+    /// Splits a stream that arrives in pieces of up to `piece` bytes; returns the images and the number of bytes outside them.
     pub fn split_stream(stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, u64) {
         super::source::split(stream.chunks(piece.max(1)))
     }

@@ -1,4 +1,4 @@
-//! Waiting for something to read, so that threads can look whether to stop.
+//! Waiting for input with a timeout, so that threads can check for a stop.
 
 use std::{io, os::fd::AsFd, time::Duration};
 
@@ -7,10 +7,10 @@ use rustix::{
     io::Errno,
 };
 
-/// Waits until there is something to read (or to accept), at most for `patience`; false if there is nothing.
-pub(crate) fn wait_readable(descriptor: impl AsFd, patience: Duration) -> io::Result<bool> {
-    let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
-    match poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&patience)) {
+/// Waits until the descriptor is readable (or has a connection to accept), for at most `timeout`; returns whether it is.
+pub(crate) fn wait_readable(descriptor: impl AsFd, timeout: Duration) -> io::Result<bool> {
+    let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&timeout)) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),

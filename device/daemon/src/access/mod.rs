@@ -117,7 +117,7 @@ impl Access {
         !lock(&self.hosts).is_empty()
     }
 
-    /// Returns whether a stranger from outside this machine may be listened to: a host is known, or an enrolment is open.
+    /// Returns whether peers on other machines are accepted: a host is known, or an enrolment is open.
     pub(crate) fn accepts_remote_peers(&self) -> bool {
         self.has_hosts() || lock(&self.desk).psk().is_some()
     }
