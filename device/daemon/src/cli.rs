@@ -256,7 +256,7 @@ fn spawn_writer(runtime: &Arc<Runtime>) -> Result<(WriteQueue, thread::JoinHandl
                 let work = receiver.recv_timeout(Duration::from_secs(1));
                 runtime.flush_pending(false);
                 runtime.store.drop_stalled_uploads();
-                runtime.settle(false);
+                runtime.flush_changes(false);
                 runtime.tick_clock();
                 match work {
                     Err(mpsc::RecvTimeoutError::Timeout) => {}

@@ -125,7 +125,7 @@ fn task(runtime: &Runtime) -> Finding {
 
 /// Whether the store was sound when it was opened, the device's key can be used, and the disk took every change.
 fn store(runtime: &Runtime) -> Finding {
-    match runtime.troubles().as_slice() {
+    match runtime.faults().as_slice() {
         [] => ok(format!("{} tasks stored", runtime.store.tasks().len())),
         [trouble] => degraded(trouble.clone()),
         [first, rest @ ..] => degraded(format!("{first}; and {} more problems", rest.len())),

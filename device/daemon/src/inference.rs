@@ -14,7 +14,7 @@ use super::{
     output::ResultQueue,
     runtime::{Runtime, lock, with_causes},
     source::{Frame, Source},
-    trial::{Observation, Verdict},
+    trial::{Observation, TrialVerdict},
 };
 use clr_engine::{ChoiceStatus, ChooserOptions, Classification, EngineError, ResidentAdapter, TaskChooser};
 
@@ -166,9 +166,9 @@ fn serve(
         let _ = writes.try_send(WriteJob::StoreFrame { task, bytes });
     }
     match verdict {
-        None | Some(Verdict::Continue) => {}
-        Some(Verdict::Confirm) => _ = writes.try_send(WriteJob::Confirm(Arc::clone(adapter))),
-        Some(Verdict::Revert(reason)) => revert(runtime, adapter, &reason),
+        None | Some(TrialVerdict::Continue) => {}
+        Some(TrialVerdict::Confirm) => _ = writes.try_send(WriteJob::Confirm(Arc::clone(adapter))),
+        Some(TrialVerdict::Revert(reason)) => revert(runtime, adapter, &reason),
     }
 }
 

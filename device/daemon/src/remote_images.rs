@@ -69,7 +69,7 @@ pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result
             }
             Err(error) => {
                 // All of a class or nothing of it.
-                client.take_back(&filing);
+                client.revert_trial(&filing);
                 return Err(error.into());
             }
         }

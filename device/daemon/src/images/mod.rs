@@ -12,7 +12,7 @@ use clr_adapters::Preprocessing;
 use clr_onnx::{DecodeLimits, DecodedImage, ImageDecoder, ImageError};
 
 use super::{Config, config::LimitsConfig};
-use clr_engine::give_back_memory;
+use clr_engine::trim_heap;
 use in_hand::Suspect;
 use quarantine::Quarantine;
 
@@ -85,7 +85,7 @@ impl Images {
         drop(in_hand);
         self.quarantine.survived(&image);
         if most.get() > GIVEN_BACK {
-            give_back_memory();
+            trim_heap();
         }
         Ok(decoded?)
     }

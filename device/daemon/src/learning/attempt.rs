@@ -9,7 +9,7 @@ use clr_tuning::{Parent, Plan, Progress, TuneError, TuneOptions, Watch};
 use super::{
     Run,
     bounds::Bounds,
-    stored::{Kept, Pictures},
+    stored::{StoredImages, StoredRunState},
 };
 use crate::runtime::{Runtime, UNLABELLED};
 
@@ -33,14 +33,14 @@ pub(super) enum Outcome {
     Kept(String),
 }
 
-struct Follow<'a> {
+struct RunObserver<'a> {
     runtime: &'a Runtime,
     started: Instant,
     /// Seconds that it may take from `started` on.
     seconds: u64,
 }
 
-impl Watch for Follow<'_> {
+impl Watch for RunObserver<'_> {
     fn plan(&mut self, plan: &Plan) {
         tracing::info!(%plan, "tuning");
         self.runtime.learning.update(|status| {
@@ -82,7 +82,7 @@ impl Runtime {
         let granted = Bounds::of(&self.config.load().tuning)
             .grant(&run.request)
             .map_err(LearnError::Refused)?;
-        let taught = self.teach_what_is_new(task)?;
+        let taught = self.teach_new_classes(task)?;
         if run.request.steps == Some(0) {
             let nothing = || Outcome::Kept("no image shows a class that it does not know".to_owned());
             return Ok(taught.unwrap_or_else(nothing));
@@ -96,20 +96,20 @@ impl Runtime {
             checkpoint_seconds: CHECKPOINT_SECONDS,
             ..defaults
         };
-        let mut follow = Follow {
+        let mut follow = RunObserver {
             runtime: self,
             started,
             // What it took before a restart counts.
             seconds: u64::from(granted.seconds).saturating_sub(run.spent),
         };
-        let kept = Kept {
+        let state = StoredRunState {
             runtime: self,
             run,
             started,
         };
-        let pictures = Pictures::with_classes(self, task, &parent.adapter.header.labels);
+        let pictures = StoredImages::with_classes(self, task, &parent.adapter.header.labels);
         let backbone = self.engine.backbone();
-        let tuned = clr_tuning::tune(backbone, &parent, &pictures, &kept, &options, &mut follow)?;
+        let tuned = clr_tuning::tune(backbone, &parent, &pictures, &state, &options, &mut follow)?;
         let learned = &tuned.verdict.learned;
         let share = |right: u32| (learned.pictures > 0).then(|| right as f32 / learned.pictures as f32);
         let (before, after) = (share(learned.parent), share(learned.tuned));
@@ -129,7 +129,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`LearnError::Refused`] where none of them could be taught.
-    fn teach_what_is_new(&self, task: &str) -> Result<Option<Outcome>, LearnError> {
+    fn teach_new_classes(&self, task: &str) -> Result<Option<Outcome>, LearnError> {
         let listed = self.store.examples(task)?;
         let known = match self.store.serving(task) {
             Ok(serving) => serving.decoded.adapter.header.labels.clone(),

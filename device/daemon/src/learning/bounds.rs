@@ -4,7 +4,7 @@ use clr_store::StoreError;
 use clr_transfer::{ClassForecast, Failure, FailureCode, Lack, TuneForecast, TuneRequest};
 use clr_tuning::{Examples as _, Forecast, TuneError, TuneOptions};
 
-use super::stored::Pictures;
+use super::stored::StoredImages;
 use crate::{
     TuningConfig,
     runtime::{Runtime, with_causes},
@@ -114,7 +114,7 @@ impl Runtime {
             serving => serving.map_err(|error| fault(&error))?,
         };
         let parent = self.parent(&serving).map_err(|error| fault(&error))?;
-        let pictures = Pictures::all(self, task);
+        let pictures = StoredImages::all(self, task);
         let list = pictures
             .list()
             .map_err(|error| Failure::new(FailureCode::STORAGE, error))?;

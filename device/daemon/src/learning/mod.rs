@@ -172,7 +172,7 @@ impl Runtime {
             TunePhase::Stopped => "stopped",
             _ => "failed",
         });
-        clr_engine::give_back_memory();
+        clr_engine::trim_heap();
         tracing::info!(task, ?phase, message, "learning ended");
         self.learning.update(|status| {
             (status.phase, status.seconds, status.message) = (phase, seconds, Some(message));

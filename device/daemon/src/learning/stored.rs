@@ -10,14 +10,14 @@ use super::Run;
 use crate::runtime::{Runtime, UNLABELLED};
 
 /// The images of a task in the store.
-pub(super) struct Pictures<'a> {
+pub(super) struct StoredImages<'a> {
     runtime: &'a Runtime,
     task: &'a str,
     /// The classes whose images count; all where there are none. Frames always count.
     classes: Vec<String>,
 }
 
-impl<'a> Pictures<'a> {
+impl<'a> StoredImages<'a> {
     /// All of them.
     pub(super) fn all(runtime: &'a Runtime, task: &'a str) -> Self {
         Self::with_classes(runtime, task, &[])
@@ -40,7 +40,7 @@ impl<'a> Pictures<'a> {
     }
 }
 
-impl clr_tuning::Examples for Pictures<'_> {
+impl clr_tuning::Examples for StoredImages<'_> {
     fn list(&self) -> Result<Vec<Example>, String> {
         let examples = self
             .runtime
@@ -74,13 +74,13 @@ impl clr_tuning::Examples for Pictures<'_> {
 }
 
 /// The state of a run in the store.
-pub(super) struct Kept<'a> {
+pub(super) struct StoredRunState<'a> {
     pub(super) runtime: &'a Runtime,
     pub(super) run: &'a Run,
     pub(super) started: Instant,
 }
 
-impl clr_tuning::Checkpoints for Kept<'_> {
+impl clr_tuning::Checkpoints for StoredRunState<'_> {
     fn put(&self, state: &[u8]) -> Result<(), String> {
         let run = Run {
             spent: self.run.spent + self.started.elapsed().as_secs(),
@@ -112,9 +112,9 @@ impl clr_tuning::Checkpoints for Kept<'_> {
     }
 }
 
-impl std::fmt::Debug for Pictures<'_> {
+impl std::fmt::Debug for StoredImages<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pictures")
+        f.debug_struct("StoredImages")
             .field("task", &self.task)
             .finish_non_exhaustive()
     }

@@ -15,13 +15,13 @@ use clr_store::StoreError;
 use clr_transfer::{Failure, FailureCode, TeachPhase, TeachStatus, TunePhase};
 use clr_tuning::{TaughtClass, TuneError, Version};
 
-use super::{Learning, attempt::LearnError, stored::Pictures};
+use super::{Learning, attempt::LearnError, stored::StoredImages};
 use crate::runtime::{Runtime, lock, now, with_causes};
 
 /// Outcomes kept for hosts that ask.
-const MOST_OUTCOMES: usize = 32;
+const MAX_OUTCOMES: usize = 32;
 /// Relabelled images remembered, so that a refusal gives them their label back.
-const MOST_RELABELLED: usize = 10_000;
+const MAX_RELABELLED: usize = 10_000;
 
 /// What became of the last classes, and which images changed their label.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl Learning {
     /// Remembers that an image had another label before.
     pub(crate) fn relabelled(&self, task: &str, id: Digest, from: &str) {
         let mut taught = lock(&self.taught);
-        if taught.relabelled.len() < MOST_RELABELLED {
+        if taught.relabelled.len() < MAX_RELABELLED {
             taught
                 .relabelled
                 .entry((task.to_owned(), id))
@@ -55,7 +55,7 @@ impl Learning {
         let key = (task.to_owned(), label.to_owned());
         taught.outcomes.retain(|(known, _)| *known != key);
         taught.outcomes.push_back((key, status));
-        while taught.outcomes.len() > MOST_OUTCOMES {
+        while taught.outcomes.len() > MAX_OUTCOMES {
             taught.outcomes.pop_front();
         }
     }
@@ -78,21 +78,21 @@ impl Runtime {
         };
         let before = self.learning.outcome(task, label);
         self.learning.set_outcome(task, label, running);
-        let started = self.start_thread(task, move |runtime| runtime.teach_and_tell(&of, &class));
+        let started = self.start_thread(task, move |runtime| runtime.teach_and_record(&of, &class));
         if started.is_err() {
             self.learning.set_outcome(task, label, before);
         }
         started
     }
 
-    fn teach_and_tell(&self, task: &str, label: &str) {
+    fn teach_and_record(&self, task: &str, label: &str) {
         let started = Instant::now();
         let status = catch_unwind(AssertUnwindSafe(|| self.teach_class(task, label))).unwrap_or_else(|_| TeachStatus {
             phase: TeachPhase::Failed,
             message: Some("learning panicked; the log says where".to_owned()),
             ..TeachStatus::default()
         });
-        clr_engine::give_back_memory();
+        clr_engine::trim_heap();
         self.learning.update(|run| {
             run.phase = match status.phase {
                 TeachPhase::Taught => TunePhase::Promoted,
@@ -142,7 +142,7 @@ impl Runtime {
             });
         }
         let parent = self.parent(&serving)?;
-        let pictures = Pictures::with_class(self, task, &parent.adapter.header.labels, label);
+        let pictures = StoredImages::with_class(self, task, &parent.adapter.header.labels, label);
         let taught = clr_tuning::teach(self.engine.backbone(), &parent, &pictures)?;
         self.serve_tuned(&taught.version)?;
         Ok(told(task, label, &taught.classes))
@@ -158,7 +158,7 @@ impl Runtime {
             backbone.preprocessing().clone(),
             Provenance::DeviceTuned,
         );
-        let born = match clr_tuning::birth(backbone, header, Recipe::Linear, &Pictures::all(self, task)) {
+        let born = match clr_tuning::birth(backbone, header, Recipe::Linear, &StoredImages::all(self, task)) {
             // No fault of the host that files the first class: the second one creates the task.
             Err(error @ TuneError::TooFewClasses { .. }) => {
                 return Ok(TeachStatus {
@@ -219,7 +219,7 @@ impl Runtime {
             error => Failure::new(FailureCode::TUNING, with_causes(error)),
         };
         if of_the_class {
-            let taken = self.take_images_back(task, label);
+            let taken = self.undo_images(task, label);
             if taken > 0 {
                 failure.message = format!("{}; its {taken} images are not kept", failure.message);
             }
@@ -238,7 +238,7 @@ impl Runtime {
     }
 
     /// Removes a class's images, or gives them back the label that they had; returns how many.
-    fn take_images_back(&self, task: &str, label: &str) -> usize {
+    fn undo_images(&self, task: &str, label: &str) -> usize {
         let listed = self.store.examples(task).unwrap_or_default();
         let mut taken = 0;
         for example in listed.iter().filter(|example| example.label == label) {
