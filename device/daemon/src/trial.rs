@@ -1,30 +1,30 @@
-//! Whether an adapter on trial proves itself on its first frames.
+//! Trial of an adapter on its first frames: latency and confidence.
 
 use clr_adapters::Trial;
 use clr_store::Progress;
 
-/// Frames before latency or confidence may end a trial: a share of fewer says nothing.
-const LEAST: u32 = 20;
-/// The share of frames that may be slower than the bound: one in ten.
-const SLOW: f32 = 0.1;
+/// Frames before latency or confidence may end a trial, as a share of fewer is meaningless.
+const MIN_FRAMES: u32 = 20;
+/// Share of frames that may be slower than the bound.
+const MAX_SLOW: f32 = 0.1;
 
-/// What a frame on trial was like.
+/// Measurements of a frame on trial.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Observation {
-    /// Milliseconds from picture to answer.
+    /// Milliseconds from image to result.
     pub(crate) milliseconds: f32,
     /// Probability of the best class.
     pub(crate) confidence: f32,
 }
 
-/// What follows from a frame.
+/// Verdict after a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TrialVerdict {
-    /// Go on.
+    /// Continue the trial.
     Continue,
-    /// It has proved itself.
+    /// The adapter passed.
     Confirm,
-    /// It has failed, for this reason.
+    /// The adapter failed, for this reason.
     Revert(String),
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct TrialRun {
 }
 
 impl TrialRun {
-    /// Goes on where the trial stood at the last clean end.
+    /// Resumes the trial from the progress at the last clean end.
     pub(crate) fn resume(bounds: Trial, progress: Progress) -> Self {
         let Progress { frames, slow, low } = progress;
         Self {
@@ -49,18 +49,18 @@ impl TrialRun {
         }
     }
 
-    /// How far it has come.
+    /// Returns the progress.
     pub(crate) fn progress(&self) -> Progress {
         let &Self { frames, slow, low, .. } = self;
         Progress { frames, slow, low }
     }
 
-    /// Good frames still to come.
+    /// Returns the number of remaining frames.
     pub(crate) fn left(&self) -> u32 {
         self.bounds.frames.saturating_sub(self.frames)
     }
 
-    /// Counts a frame that was answered with finite logits.
+    /// Counts a frame with finite logits.
     pub(crate) fn observe(&mut self, frame: Observation) -> TrialVerdict {
         let bounds = &self.bounds;
         self.frames = self.frames.saturating_add(1);
@@ -71,10 +71,10 @@ impl TrialRun {
         );
         self.low += u32::from(frame.confidence < bounds.low_confidence);
         let last = self.frames >= bounds.frames;
-        if last || self.frames >= LEAST {
+        if last || self.frames >= MIN_FRAMES {
             let share = |count: u32| count as f32 / self.frames as f32;
             if let Some(most) = bounds.max_latency_ms
-                && share(self.slow) > SLOW
+                && share(self.slow) > MAX_SLOW
             {
                 let (slow, frames) = (self.slow, self.frames);
                 return TrialVerdict::Revert(format!("{slow} of {frames} frames took more than {most} ms"));
@@ -139,7 +139,7 @@ mod tests {
             matches!(&verdict, TrialVerdict::Revert(reason) if reason.contains("30 ms")),
             "{verdict:?}"
         );
-        assert_eq!(after, LEAST as usize);
+        assert_eq!(after, MIN_FRAMES as usize);
         let (verdict, _) = run(BOUNDS, &[(10.0, 0.2); 60]);
         assert!(
             matches!(&verdict, TrialVerdict::Revert(reason) if reason.contains("confidence")),

@@ -1,4 +1,4 @@
-//! The store as learning sees it: images, and the state of a run.
+//! Access of learning to the store: images, and the state of a run.
 
 use std::time::Instant;
 
@@ -13,17 +13,17 @@ use crate::runtime::{Runtime, UNLABELLED};
 pub(super) struct StoredImages<'a> {
     runtime: &'a Runtime,
     task: &'a str,
-    /// The classes whose images count; all where there are none. Frames always count.
+    /// The classes whose images are used; all if empty. Frames are always used.
     classes: Vec<String>,
 }
 
 impl<'a> StoredImages<'a> {
-    /// All of them.
+    /// All images of the task.
     pub(super) fn all(runtime: &'a Runtime, task: &'a str) -> Self {
         Self::with_classes(runtime, task, &[])
     }
 
-    /// Those of `classes`, and frames.
+    /// Images of `classes`, and frames.
     pub(super) fn with_classes(runtime: &'a Runtime, task: &'a str, classes: &[String]) -> Self {
         Self {
             runtime,
@@ -32,11 +32,11 @@ impl<'a> StoredImages<'a> {
         }
     }
 
-    /// Those of the classes that answer and of one that is taught, and frames.
+    /// Images of the `known` classes and of one that is taught, and frames.
     pub(super) fn with_class(runtime: &'a Runtime, task: &'a str, known: &[String], label: &str) -> Self {
-        let mut pictures = Self::with_classes(runtime, task, known);
-        pictures.classes.push(label.to_owned());
-        pictures
+        let mut images = Self::with_classes(runtime, task, known);
+        images.classes.push(label.to_owned());
+        images
     }
 }
 
@@ -99,7 +99,7 @@ impl clr_tuning::Checkpoints for StoredRunState<'_> {
         let bytes = self.runtime.store.checkpoint(task).map_err(|error| error.to_string())?;
         Ok(bytes.and_then(|bytes| {
             let (run, state): (Run, &[u8]) = postcard::from_bytes(&bytes).ok()?;
-            // The state of another request is no use; the run's own digest says so as well.
+            // The state of another request does not apply; the digest of the run confirms it.
             (run.created == self.run.created).then(|| state.to_vec())
         }))
     }
