@@ -157,7 +157,7 @@ fn warnings_come_with_the_check_and_with_every_start() {
         device.stop();
     }
     let log = device.log();
-    for words in ["unsigned adapters are taken", "can be written by others (mode 777)"] {
+    for words in ["unsigned adapters are accepted", "can be written by others (mode 777)"] {
         assert!(stdout.contains(words), "{words}: {stdout}");
         assert_eq!(log.matches(words).count(), 2, "{words}: {log}");
     }

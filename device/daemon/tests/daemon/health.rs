@@ -38,7 +38,7 @@ fn health_names_each_fault_on_a_line_and_recovers() {
     wait_for(
         port,
         503,
-        "failed task: `birds` is to serve and cannot: its adapter was reverted",
+        "failed task: cannot serve `birds`: its adapter was reverted",
     );
     device.push(&signed(&adapter("birds", 2))).unwrap();
     device.switch("birds");
