@@ -23,7 +23,7 @@ impl Runtime {
         }
         self.images.decode(bytes, name, path, &inputs).inspect_err(|fault| {
             let counter = match fault {
-                ImageFault::SetAside { .. } => &self.counters.images_rejected,
+                ImageFault::Quarantined { .. } => &self.counters.images_rejected,
                 ImageFault::Image(error) if error.is_over_limit() => &self.counters.images_over_limit,
                 ImageFault::Image(ImageError::Damaged { .. }) => &self.counters.images_damaged,
                 ImageFault::Image(_) => return,

@@ -148,9 +148,9 @@ impl Runtime {
         runtime
             .counters
             .images_rejected
-            .store(runtime.images.set_aside_at_start(), Ordering::Relaxed);
+            .store(runtime.images.quarantined_at_start(), Ordering::Relaxed);
         // If the last run crashed while decoding an image, the adapters on trial are not to blame.
-        runtime.load_all(!runtime.images.died_with_image());
+        runtime.load_all(!runtime.images.crashed_on_image());
         runtime.start_clock();
         runtime.start_task();
         #[cfg(feature = "tuning")]

@@ -90,7 +90,7 @@ fn what_stops_a_run_stops_the_check_in_the_same_words() {
     let device = Device::new("");
     fs::write(device.path("state"), "a file").unwrap();
     // A run continues without its state, as it does where the disk is broken.
-    named("a file in place of the state folder", &device, "cannot make folder");
+    named("a file in place of the state folder", &device, "cannot create folder");
     let device = Device::new("");
     let text = fs::read_to_string(device.path("device.toml")).unwrap();
     fs::write(device.path("broken.onnx"), "no network").unwrap();
