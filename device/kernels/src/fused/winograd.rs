@@ -15,7 +15,7 @@ use crate::{
 /// Transformed inputs that are multiplied together, in bytes, where the weights stay in a cache.
 const BAND_BYTES: usize = 1 << 20;
 /// Large weights are read from memory for every band: a band is at least this part of them.
-const PART_OF_WEIGHTS: usize = 4;
+const PART_OF_WEIGHTS: usize = 8;
 
 /// Transformed weights.
 #[derive(Clone, Copy)]
