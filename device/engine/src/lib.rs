@@ -37,7 +37,7 @@ pub use auto::{Choice, ChoiceStatus, ChooserOptions, RunnerUp, TaskChooser, scor
 pub use classification::{Classification, Ranked};
 pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};
 pub use error::EngineError;
-pub use memory::{trim_heap, resident_memory};
+pub use memory::{resident_memory, trim_heap};
 pub use resident::ResidentAdapter;
 pub use scorer::TaskScore;
 pub use tasks::TaskSet;

@@ -148,7 +148,10 @@ fn every_request_is_allowed_to_its_role_alone_and_written_down() {
     device.stop();
     let checked = device.command(&["audit"]).output().unwrap();
     let text = String::from_utf8_lossy(&checked.stdout).into_owned();
-    assert!(checked.status.success() && text.contains("the chain is intact"), "{text}");
+    assert!(
+        checked.status.success() && text.contains("the chain is intact"),
+        "{text}"
+    );
 }
 
 #[test]
