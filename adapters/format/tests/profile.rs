@@ -63,19 +63,19 @@ fn distances(profile: &Profile, images: &[Vec<f32>]) -> Vec<f32> {
 
 #[test]
 #[cfg_attr(miri, ignore = "a share of hundreds of images says nothing of few")]
-fn own_images_are_within_the_limit_and_a_strangers_are_not() {
-    let (own, stranger) = (Images::of_task(1), Images::of_task(2));
+fn own_images_are_within_the_limit_and_foreign_ones_are_not() {
+    let (own, foreign) = (Images::of_task(1), Images::of_task(2));
     let profile = own.profile();
     assert_eq!(profile.dimensions(), Profile::DIMENSIONS);
     let share = |images: &[Vec<f32>]| {
-        let strange = distances(&profile, images)
+        let out = distances(&profile, images)
             .into_iter()
-            .filter(|&distance| profile.strangeness(distance) > 1.0);
-        strange.count() as f32 / images.len() as f32
+            .filter(|&distance| profile.ood_score(distance) > 1.0);
+        out.count() as f32 / images.len() as f32
     };
     let own = share(&own.take(300, 13));
-    assert!(own < 0.15, "{own} of the task's own images are strange to it");
-    assert!(share(&stranger.take(300, 14)) > 0.99);
+    assert!(own < 0.15, "{own} of the task's own images are out of distribution");
+    assert!(share(&foreign.take(300, 14)) > 0.99);
 }
 
 #[test]
@@ -95,14 +95,14 @@ fn the_task_with_the_higher_score_is_the_right_one() {
 #[test]
 fn a_profile_survives_quantisation() {
     const FEW: usize = if cfg!(miri) { 3 } else { 50 };
-    let (own, stranger) = (Images::of_task(1), Images::of_task(2));
+    let (own, foreign) = (Images::of_task(1), Images::of_task(2));
     let mut adapter = sample::large();
     adapter.header.profile = Some(own.profile());
     let exact = adapter.header.profile.clone().unwrap();
     for (encoding, tolerance) in [(Encoding::F32, 0.0), (Encoding::F16, 5e-3), (Encoding::Int8, 0.02)] {
         let file = encode(&adapter, encoding).unwrap();
         let read = decode(&file).unwrap().adapter.header.profile.unwrap();
-        for images in [own.take(FEW, 15), stranger.take(FEW, 16)] {
+        for images in [own.take(FEW, 15), foreign.take(FEW, 16)] {
             for (exact, read) in distances(&exact, &images).into_iter().zip(distances(&read, &images)) {
                 assert!(
                     (exact - read).abs() <= tolerance * exact,
@@ -139,7 +139,7 @@ fn equal_or_black_images_make_a_profile_all_the_same() {
         let rows = vec![vec![value; FEATURES]; 10];
         let profile = Profile::learn(rows.iter().map(Vec::as_slice), rows.iter().map(Vec::as_slice)).unwrap();
         let distance = profile.distance(&sketch(&rows[0], FEATURES));
-        assert!(profile.strangeness(distance) <= 1.0);
+        assert!(profile.ood_score(distance) <= 1.0);
         let mut adapter = sample::large();
         adapter.header.profile = Some(profile);
         assert!(encode(&adapter, Encoding::Int8).is_ok());

@@ -56,7 +56,7 @@ struct Shares {
     accuracy_with_oracle: f64,
     /// Accuracy when the chosen task's adapter answers; another task's answer is wrong.
     accuracy_without_oracle: f64,
-    /// With this task not installed: how well the strangeness of the task chosen tells its pictures from the others'.
+    /// With this task not installed: how well the OOD score of the task chosen separates its pictures from the others'.
     unknown_auroc: f64,
     /// The same, of five pictures in a row.
     unknown_auroc_of_five: f64,
@@ -94,7 +94,7 @@ pub(super) fn run(args: &EvalArgs, backbone: Backbone, context: &Context<'_>) ->
         .iter()
         .map(|task| measure(&engine, &adapters, task, context.output))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let tolerance = ChooserOptions::default().tolerance;
+    let tolerance = ChooserOptions::default().ood_threshold;
     let choices = (0..tasks.len()).map(|task| summary(task, &tasks, &rows, tolerance));
     let choices: Vec<TaskChoice> = choices.collect();
     let document = Document {
@@ -203,10 +203,10 @@ fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> a
     times.get(times.len() / 2).copied().context("no picture could be read")
 }
 
-/// The task with the highest score among `candidates`, and its strangeness.
+/// The task with the highest score among `candidates`, and its OOD score.
 fn choose(scores: &[TaskScore], candidates: impl Iterator<Item = usize>) -> Option<(usize, f32)> {
     let best = candidates.max_by(|&a, &b| scores[a].score.total_cmp(&scores[b].score).then(b.cmp(&a)));
-    best.map(|best| (best, scores[best].strangeness))
+    best.map(|best| (best, scores[best].ood_score))
 }
 
 /// Scores averaged over every `WINDOW` rows in a row.
@@ -219,7 +219,7 @@ fn windows(rows: &[Row]) -> Vec<Vec<TaskScore>> {
             (0..rows[0].scores.len())
                 .map(|task| TaskScore {
                     score: mean(&|score| score.score, task),
-                    strangeness: mean(&|score| score.strangeness, task),
+                    ood_score: mean(&|score| score.ood_score, task),
                 })
                 .collect()
         })
@@ -233,10 +233,10 @@ fn summary(own: usize, tasks: &[Task], rows: &[Vec<Row>], tolerance: f32) -> Tas
     let mut chosen = vec![0; tasks.len()];
     let (mut answered, mut strange) = (0, 0);
     for row in &rows[own] {
-        if let Some((task, strangeness)) = choose(&row.scores, all()) {
+        if let Some((task, ood_score)) = choose(&row.scores, all()) {
             chosen[task] += 1;
             answered += usize::from(task == own && row.right);
-            strange += usize::from(strangeness > tolerance);
+            strange += usize::from(ood_score > tolerance);
         }
     }
     let five = windows(&rows[own]);
@@ -245,19 +245,23 @@ fn summary(own: usize, tasks: &[Task], rows: &[Vec<Row>], tolerance: f32) -> Tas
         .filter(|scores| choose(scores, all()).is_some_and(|(task, _)| task == own));
     let right_of_five = right_of_five.count();
 
-    // This task is not installed: its pictures are strangers, all others' are not.
-    let strangeness = |scores: &[TaskScore]| choose(scores, all().filter(|&task| task != own)).map(|(_, it)| it);
-    let single = |rows: &[Row]| -> Vec<f32> { rows.iter().filter_map(|row| strangeness(&row.scores)).collect() };
-    let grouped =
-        |rows: &[Row]| -> Vec<f32> { windows(rows).iter().filter_map(|scores| strangeness(scores)).collect() };
+    // This task is not installed: its pictures are out of distribution, all others' are not.
+    let score_without_own = |scores: &[TaskScore]| choose(scores, all().filter(|&task| task != own)).map(|(_, it)| it);
+    let single = |rows: &[Row]| -> Vec<f32> { rows.iter().filter_map(|row| score_without_own(&row.scores)).collect() };
+    let grouped = |rows: &[Row]| -> Vec<f32> {
+        windows(rows)
+            .iter()
+            .filter_map(|scores| score_without_own(scores))
+            .collect()
+    };
     let others = |of: &dyn Fn(&[Row]) -> Vec<f32>| -> Vec<f32> {
         all()
             .filter(|&task| task != own)
             .flat_map(|task| of(&rows[task]))
             .collect()
     };
-    let strangers = single(&rows[own]);
-    let unknown = strangers.iter().filter(|&&strangeness| strangeness > tolerance).count();
+    let foreign = single(&rows[own]);
+    let unknown = foreign.iter().filter(|&&score| score > tolerance).count();
     TaskChoice {
         task: tasks[own].adapter.task().to_owned(),
         pictures,
@@ -266,9 +270,9 @@ fn summary(own: usize, tasks: &[Task], rows: &[Vec<Row>], tolerance: f32) -> Tas
             right_of_five: share(right_of_five, five.len()),
             accuracy_with_oracle: share(rows[own].iter().filter(|row| row.right).count(), pictures),
             accuracy_without_oracle: share(answered, pictures),
-            unknown_auroc: auroc(&strangers, &others(&single)),
+            unknown_auroc: auroc(&foreign, &others(&single)),
             unknown_auroc_of_five: auroc(&grouped(&rows[own]), &others(&grouped)),
-            called_unknown: share(unknown, strangers.len()),
+            called_unknown: share(unknown, foreign.len()),
             wrongly_unknown: share(strange, pictures),
         },
         chosen,
@@ -338,7 +342,7 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
     table.row(row("mean", pictures, String::new(), &document.mean));
     output.table(&table)?;
     output.line(&format!(
-        "scores of {} tasks: {} a picture on one thread; unknown beyond a strangeness of {}",
+        "scores of {} tasks: {} a picture on one thread; unknown beyond an OOD score of {}",
         document.tasks.len(),
         human_time(document.seconds_per_picture),
         document.tolerance
@@ -354,7 +358,7 @@ mod tests {
             scores: scores
                 .map(|score| TaskScore {
                     score,
-                    strangeness: -score,
+                    ood_score: -score,
                 })
                 .to_vec(),
             right: true,
