@@ -2,7 +2,7 @@
 
 mod commands;
 mod error;
-mod filing;
+mod teach_batch;
 mod link;
 mod pull;
 mod push;
@@ -24,7 +24,7 @@ use crate::{
 
 pub use self::{
     error::{ClientError, LinkFault},
-    filing::Filing,
+    teach_batch::TeachBatch,
     pull::Pulled,
     push::{Progress, Pushed},
     security::Security,

@@ -32,7 +32,7 @@ const USUAL: TeachLimits = TeachLimits {
 
 /// Images of one class on their way into a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filing {
+pub struct TeachBatch {
     task: String,
     label: String,
     /// What the device takes as an image.
@@ -46,7 +46,7 @@ pub struct Filing {
     duplicates: usize,
 }
 
-impl Filing {
+impl TeachBatch {
     /// Images that are new on the device.
     #[must_use]
     pub fn added(&self) -> usize {
@@ -86,7 +86,7 @@ where
     ///
     /// # Errors
     /// [`ClientError`]; [`FailureCode::BUSY`] while the device tunes.
-    pub fn begin_filing(&mut self, task: &str, label: &str) -> Result<Filing, ClientError> {
+    pub fn begin_batch(&mut self, task: &str, label: &str) -> Result<TeachBatch, ClientError> {
         self.wait_for_teaching()?;
         let limits = match self.teach_limits(task) {
             Err(error) if unsupported(&error) => USUAL,
@@ -96,7 +96,7 @@ where
             Err(error) if unsupported(&error) => Vec::new(),
             held => held?,
         };
-        Ok(Filing {
+        Ok(TeachBatch {
             task: task.to_owned(),
             label: label.to_owned(),
             limits,
@@ -110,20 +110,20 @@ where
     /// Files one image.
     ///
     /// # Errors
-    /// As [`Client::push`]; what was filed before stays until [`Client::take_back`].
-    pub fn file(&mut self, filing: &mut Filing, image: &[u8]) -> Result<(), ClientError> {
-        let new = self.teach(&filing.task, &filing.label, image)?;
+    /// As [`Client::push`]; what was filed before stays until [`Client::undo_batch`].
+    pub fn add_to_batch(&mut self, batch: &mut TeachBatch, image: &[u8]) -> Result<(), ClientError> {
+        let new = self.teach(&batch.task, &batch.label, image)?;
         let id = Digest::of(image);
-        match filing.before.get(&id) {
-            _ if filing.added.contains(&id) || filing.relabelled.iter().any(|(known, ..)| *known == id) => {
-                filing.duplicates += 1;
+        match batch.before.get(&id) {
+            _ if batch.added.contains(&id) || batch.relabelled.iter().any(|(known, ..)| *known == id) => {
+                batch.duplicates += 1;
             }
-            Some(Some(label)) if *label != filing.label => {
-                filing.relabelled.push((id, label.clone(), image.to_vec()));
+            Some(Some(label)) if *label != batch.label => {
+                batch.relabelled.push((id, label.clone(), image.to_vec()));
             }
             // A frame that the device kept for itself.
-            Some(None) | None if new => filing.added.push(id),
-            _ => filing.duplicates += 1,
+            Some(None) | None if new => batch.added.push(id),
+            _ => batch.duplicates += 1,
         }
         Ok(())
     }
@@ -132,29 +132,29 @@ where
     ///
     /// # Errors
     /// [`ClientError`]; the images are removed as far as the device can still be reached.
-    pub fn finish_filing(&mut self, filing: &Filing) -> Result<TeachStatus, ClientError> {
-        let taught = self.teach_filed(&filing.task, &filing.label);
+    pub fn finish_batch(&mut self, batch: &TeachBatch) -> Result<TeachStatus, ClientError> {
+        let taught = self.teach_filed(&batch.task, &batch.label);
         let undo = match &taught {
             Ok(status) => matches!(status.phase, TeachPhase::Refused | TeachPhase::Failed),
             Err(_) => true,
         };
         if undo {
-            self.take_back(filing);
+            self.undo_batch(batch);
         }
         taught
     }
 
     /// Removes from the device what this filing added, and gives relabelled images their label back; best effort.
-    pub fn take_back(&mut self, filing: &Filing) {
+    pub fn undo_batch(&mut self, batch: &TeachBatch) {
         // One that the device itself took back is gone, which is as good.
-        for id in &filing.added {
-            let removed = self.remove_examples(&filing.task, ExampleSelection::Image(*id));
+        for id in &batch.added {
+            let removed = self.remove_examples(&batch.task, ExampleSelection::Image(*id));
             if removed.is_err_and(|error| !matches!(error, ClientError::Refused(_))) {
                 return;
             }
         }
-        for (_, label, image) in &filing.relabelled {
-            if self.teach(&filing.task, label, image).is_err() {
+        for (_, label, image) in &batch.relabelled {
+            if self.teach(&batch.task, label, image).is_err() {
                 return;
             }
         }
