@@ -69,7 +69,7 @@ mod tests {
                 .save(file)
                 .unwrap();
         }
-        std::fs::write(&files[1], "no picture").unwrap();
+        std::fs::write(&files[1], "no image").unwrap();
         let done = std::cell::Cell::new(0);
         let progress = |count| done.set(done.get() + count);
         let answers = answers(&Device::Cpu, &backbone, &adapter, &files, progress).unwrap();
@@ -78,8 +78,8 @@ mod tests {
         let engine = Engine::new(backbone, EngineOptions::default()).unwrap();
         let resident = engine.prepare(&adapter).unwrap();
         for index in [0, 2] {
-            let picture = clr_onnx::decode_image(&files[index]).unwrap();
-            let expected = engine.classify(&resident, &picture).unwrap();
+            let image = clr_onnx::decode_image(&files[index]).unwrap();
+            let expected = engine.classify(&resident, &image).unwrap();
             let got = answers[index].as_ref().unwrap();
             assert!(relative_difference(expected.logits(), got) < TOLERANCE);
         }

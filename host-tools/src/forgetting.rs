@@ -11,9 +11,9 @@ use clr_onnx::Preprocess as _;
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// A resident task with pictures of its own.
+/// A resident task with images of its own.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pictures<'a> {
+pub(crate) struct TaskImages<'a> {
     pub(crate) task: &'a str,
     pub(crate) paths: &'a [PathBuf],
 }
@@ -21,12 +21,13 @@ pub(crate) struct Pictures<'a> {
 /// The first task's answers before and after the other tasks were learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Forgetting {
-    pub(crate) pictures: usize,
+    #[serde(rename = "images")]
+    pub(crate) images: usize,
     pub(crate) logits: usize,
     pub(crate) different_bits: usize,
 }
 
-/// The logits of each picture, bit by bit.
+/// The logits of each image, bit by bit.
 pub(crate) fn answers(engine: &Engine, adapter: &ResidentAdapter, paths: &[PathBuf]) -> anyhow::Result<Vec<Vec<u32>>> {
     paths.par_iter().map(|path| logits(engine, adapter, path)).collect()
 }
@@ -35,8 +36,8 @@ pub(crate) fn answers(engine: &Engine, adapter: &ResidentAdapter, paths: &[PathB
 pub(crate) fn interleaved(
     engine: &Engine,
     tasks: &TaskSet,
-    first: Pictures<'_>,
-    others: &[Pictures<'_>],
+    first: TaskImages<'_>,
+    others: &[TaskImages<'_>],
 ) -> anyhow::Result<Vec<Vec<u32>>> {
     let mut answers = Vec::with_capacity(first.paths.len());
     for (index, path) in first.paths.iter().enumerate() {
@@ -50,8 +51,8 @@ pub(crate) fn interleaved(
 }
 
 fn logits(engine: &Engine, adapter: &ResidentAdapter, path: &Path) -> anyhow::Result<Vec<u32>> {
-    let picture = clr_onnx::decode_image_for(path, &[adapter.preprocessing()])?;
-    let input = adapter.preprocessing().preprocess(&picture);
+    let image = clr_onnx::decode_image_for(path, &[adapter.preprocessing()])?;
+    let input = adapter.preprocessing().preprocess(&image);
     Ok(engine.logits(adapter, &input)?.into_iter().map(f32::to_bits).collect())
 }
 
@@ -61,7 +62,7 @@ pub(crate) fn compare(before: &[Vec<u32>], after: &[Vec<u32>]) -> Forgetting {
     let (before_flat, after_flat) = (flat(before), flat(after));
     let different = before_flat.iter().zip(&after_flat).filter(|(a, b)| a != b).count();
     Forgetting {
-        pictures: before.len(),
+        images: before.len(),
         logits: before_flat.len(),
         different_bits: different + before_flat.len().abs_diff(after_flat.len()),
     }

@@ -75,7 +75,7 @@ impl Observer for Watcher<'_> {
                 old.finish_and_clear();
             }
             let what = match progress.phase {
-                Phase::Decode => "reading pictures".to_owned(),
+                Phase::Decode => "reading images".to_owned(),
                 Phase::Features => "frozen features".to_owned(),
                 Phase::Head => "fitting the head".to_owned(),
                 Phase::Train(recipe) => format!("training {recipe}"),
@@ -145,13 +145,14 @@ impl Drop for Watcher<'_> {
 /// How closely the training network and the device engine agree.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Parity {
-    pub(crate) pictures: usize,
-    /// Largest difference of a logit, relative to the picture's largest logit.
+    #[serde(rename = "images")]
+    pub(crate) images: usize,
+    /// Largest difference of a logit, relative to the image's largest logit.
     pub(crate) largest_difference: f64,
     pub(crate) tolerance: f64,
 }
 
-/// Decodes the adapter, compares candle and the device engine on validation pictures, and only then writes the file, reads it
+/// Decodes the adapter, compares candle and the device engine on validation images, and only then writes the file, reads it
 /// back and puts it into place.
 pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Path) -> anyhow::Result<Parity> {
     let adapter = clr_adapters::decode(&trained.bytes)
@@ -161,7 +162,7 @@ pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Pat
     let resident = engine.prepare(&adapter)?;
     anyhow::ensure!(
         !trained.parity.is_empty(),
-        "no validation picture to compare the engines on"
+        "no validation image to compare the engines on"
     );
     let parity = compare(&trained.parity, &|input| Ok(engine.logits(&resident, input)?))?;
     // The temporary file is there for as short a time as possible: a run that is interrupted cannot remove it.
@@ -183,7 +184,7 @@ pub(crate) fn compare(
     other: &dyn Fn(&[f32]) -> anyhow::Result<Vec<f32>>,
 ) -> anyhow::Result<Parity> {
     let mut parity = Parity {
-        pictures: samples.len(),
+        images: samples.len(),
         largest_difference: 0.0,
         tolerance: TOLERANCE,
     };
@@ -196,7 +197,7 @@ pub(crate) fn compare(
                 right: "the device engine (tract)",
                 difference,
                 tolerance: TOLERANCE,
-                image: format!("validation picture {}", index + 1),
+                image: format!("validation image {}", index + 1),
             }
             .into());
         }

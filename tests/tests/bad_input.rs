@@ -133,7 +133,7 @@ fn an_empty_class_folder_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_corrupt_picture_is_reported_and_skipped() {
+fn a_corrupt_image_is_reported_and_skipped() {
     let bench = Workbench::new();
     let whole = std::fs::read(bench.path("data/kind-0/0.png")).unwrap();
     std::fs::write(bench.path("data/kind-0/broken.png"), &whole[..whole.len() / 2]).unwrap();

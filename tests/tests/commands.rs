@@ -94,7 +94,7 @@ fn a_task_is_trained_inspected_measured_asked_and_exported() {
     assert_eq!(again["schema"], "clr.import/1");
     check_document("import", &again);
 
-    // Two adapters, and a folder for each: which task a picture belongs to.
+    // Two adapters, and a folder for each: which task an image belongs to.
     let auto = [
         "eval",
         "--json",
@@ -202,7 +202,7 @@ fn a_peer_that_is_not_installed_is_left_out_with_the_command_that_installs_it() 
 fn doctor_finds_a_leak_between_splits() {
     let bench = Workbench::new();
     for split in ["train", "val", "test"] {
-        crate::fixtures::write_pictures(&bench.path("leaky").join(split), 2, 4, 8);
+        crate::fixtures::write_images(&bench.path("leaky").join(split), 2, 4, 8);
     }
     let output = bench.clr(&["doctor", "--json", "leaky"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

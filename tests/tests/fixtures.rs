@@ -1,4 +1,4 @@
-//! Seeded backbones at a small size, folders of generated pictures, and the program under test.
+//! Seeded backbones at a small size, folders of generated images, and the program under test.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use clr_onnx::{Architecture, Backbone, RgbImage, identity_adapter, seeded_backbo
 use clr_training::{Dataset, RecipeChoice, Schedule, SplitOptions, TrainOptions, Trained, train};
 use tempfile::TempDir;
 
-/// Side of the pictures and of the input, in pixels.
+/// Side of the images and of the input, in pixels.
 pub(crate) const SIDE: u32 = 32;
 
 /// The program, with a cache of its own.
@@ -26,7 +26,7 @@ pub(crate) fn clr() -> Command {
     command
 }
 
-/// A seeded backbone whose preprocessing asks for small pictures.
+/// A seeded backbone whose preprocessing asks for small images.
 pub(crate) fn backbone(architecture: Architecture, seed: u64) -> Backbone {
     let backbone = seeded_backbone(architecture, seed, 10);
     let mut preprocessing = backbone.preprocessing().clone();
@@ -86,8 +86,8 @@ pub(crate) fn random_adapter(backbone: &Backbone, recipe: Recipe, task: &str, cl
     adapter
 }
 
-/// A picture of noise around a colour and a stripe that depend on `class`.
-pub(crate) fn picture(class: u32, seed: u64) -> RgbImage {
+/// An image of noise around a colour and a stripe that depend on `class`.
+pub(crate) fn image(class: u32, seed: u64) -> RgbImage {
     let mut next = numbers(seed * 31 + u64::from(class));
     RgbImage::from_fn(SIDE, SIDE, |x, y| {
         let stripe = if ((if class.is_multiple_of(2) { x } else { y }) / 4).is_multiple_of(2) {
@@ -107,12 +107,12 @@ pub(crate) fn picture(class: u32, seed: u64) -> RgbImage {
 }
 
 /// `folder/<class name>/<number>.png`.
-pub(crate) fn write_pictures(folder: &Path, classes: u32, each: u64, seed: u64) {
+pub(crate) fn write_images(folder: &Path, classes: u32, each: u64, seed: u64) {
     for class in 0..classes {
         let folder = folder.join(format!("kind-{class}"));
         std::fs::create_dir_all(&folder).unwrap();
         for number in 0..each {
-            picture(class, seed * 1000 + number)
+            image(class, seed * 1000 + number)
                 .save(folder.join(format!("{number}.png")))
                 .unwrap();
         }
@@ -128,7 +128,7 @@ impl Workbench {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         lite0().save(&folder.path().join("backbone.onnx")).unwrap();
-        write_pictures(&folder.path().join("data"), 2, 8, 3);
+        write_images(&folder.path().join("data"), 2, 8, 3);
         Self { folder }
     }
 
@@ -168,11 +168,11 @@ pub(crate) fn options(recipe: Recipe, seed: u64) -> TrainOptions {
     }
 }
 
-/// Learns generated pictures as a task.
+/// Learns generated images as a task.
 pub(crate) fn learn(backbone: &Backbone, recipe: Recipe, classes: u32, seed: u64) -> Trained {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join(format!("task-{seed}"));
-    write_pictures(&data, classes, 8, seed);
+    write_images(&data, classes, 8, seed);
     let dataset = Dataset::open(&data, &SplitOptions::default()).unwrap();
     train(backbone, &dataset, &options(recipe, seed), &mut ()).unwrap()
 }

@@ -12,7 +12,7 @@ use std::{
 use image::{DynamicImage, ImageFormat, codecs::gif::GifEncoder};
 use serde_json::Value;
 
-use crate::fixtures::{SIDE, Workbench, picture};
+use crate::fixtures::{SIDE, Workbench, image};
 
 /// As many files are made.
 const FILES: usize = 1000;
@@ -39,7 +39,7 @@ impl Folder {
     /// An image that no other file holds.
     fn image(&mut self, class: u32) -> DynamicImage {
         self.seed += 1;
-        picture(class, self.seed).into()
+        image(class, self.seed).into()
     }
 
     fn encoded(&mut self, class: u32, format: ImageFormat) -> Vec<u8> {
@@ -317,7 +317,7 @@ fn folders_that_may_be_splits_are_asked_about_and_the_hint_works() {
     {
         let folder = bench.path("photos").join(split).join(class);
         std::fs::create_dir_all(&folder).unwrap();
-        picture(number as u32 / 2 % 2, 900 + number as u64)
+        image(number as u32 / 2 % 2, 900 + number as u64)
             .save(folder.join(format!("{number}.png")))
             .unwrap();
     }

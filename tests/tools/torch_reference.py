@@ -95,7 +95,7 @@ def lite(binary, wheels, number, folder):
 
 
 def inside(binary, name, size, folder):
-    """The range of the values inside a seeded backbone, on noise like a normalised picture."""
+    """The range of the values inside a seeded backbone, on noise like a normalised image."""
     path = folder / "seeded.onnx"
     subprocess.run([binary, "seeded:1:10", path, name], check=True, capture_output=True)
     model = onnx.load(path)

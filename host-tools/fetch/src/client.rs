@@ -125,7 +125,7 @@ fn download(package: &'static Package, cache: &Cache, progress: &dyn Progress) -
         Err(FetchError::Checksum { .. }) if package.client == Client::Apt && file_name(&left) != package.file => {
             let source = unpinned(package, &left)?;
             tracing::warn!(
-                "Debian has {} {} here, this program was made with {}: apt has verified the package, but pictures and \
+                "Debian has {} {} here, this program was made with {}: apt has verified the package, but images and \
                  splits may differ from the documented ones",
                 package.name,
                 source.version,

@@ -90,8 +90,8 @@ pub enum FetchError {
     },
 
     /// An image cannot be read.
-    #[error("cannot read picture '{entry}': {source}")]
-    Picture {
+    #[error("cannot read image '{entry}': {source}")]
+    Image {
         /// The archive's entry.
         entry: String,
         /// Why it cannot be read.

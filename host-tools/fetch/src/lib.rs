@@ -9,7 +9,7 @@ mod client;
 mod error;
 mod manifest;
 mod package;
-mod picture;
+mod images;
 mod progress;
 mod registry;
 mod split;

@@ -24,7 +24,7 @@ const SCHEMA: &str = "clr.task/1";
 pub struct TaskOptions {
     /// Seed of the split.
     pub seed: u64,
-    /// Pictures per class before the split; `None` is the task's default.
+    /// Images per class before the split; `None` is the task's default.
     pub limit_per_class: Option<usize>,
 }
 
@@ -79,7 +79,7 @@ pub struct Manifest {
     pub groups: usize,
     /// Size of the largest group.
     pub largest_group: usize,
-    /// Part → label → pictures.
+    /// Part → label → images.
     pub counts: BTreeMap<String, BTreeMap<String, usize>>,
     /// SHA-256 over the sorted relative paths and pixels: equal for equal tasks.
     pub digest: String,
@@ -103,7 +103,7 @@ pub struct ManifestSource {
 }
 
 impl Manifest {
-    /// Pictures in one part.
+    /// Images in one part.
     pub fn total(&self, part: &str) -> usize {
         self.counts.get(part).map_or(0, |labels| labels.values().sum())
     }
@@ -164,7 +164,7 @@ pub fn fetch_task(
     let bar = progress.start(Unit::Images, 0, &format!("preparing {}", task.name));
     let collected = (task.collect)(&sources)?;
     if collected.samples.is_empty() {
-        return Err(FetchError::content(sources[0].file(), "no pictures found in it"));
+        return Err(FetchError::content(sources[0].file(), "no images found in it"));
     }
     for problem in &collected.unreadable {
         tracing::warn!("skipped: {problem}");
@@ -271,8 +271,8 @@ fn write(
             }
             *count += 1;
         }
-        write_file(&path, &sample.picture.png)?;
-        content.insert(relative, sample.picture.pixels);
+        write_file(&path, &sample.image.png)?;
+        content.insert(relative, sample.image.pixels);
         written(index as u64 + 1);
     }
     let mut text = Vec::new();

@@ -6,10 +6,10 @@ use clr_adapters::Digest;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::picture::Picture;
+use super::images::Image;
 use clr_training::inspect::near_pairs;
 
-/// One picture with what the split needs to know.
+/// One image with what the split needs to know.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     /// Its name in the package, for the file name.
@@ -20,7 +20,7 @@ pub(crate) struct Sample {
     pub(crate) group: String,
     /// Whether the data set itself names it as test.
     pub(crate) held_out: bool,
-    pub(crate) picture: Picture,
+    pub(crate) image: Image,
 }
 
 /// Where a sample goes.
@@ -46,28 +46,28 @@ impl Part {
 /// What became of the duplicates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Removed {
-    /// Copies of a picture that was kept.
+    /// Copies of an image that was kept.
     pub(crate) duplicates: usize,
-    /// Pictures that stood under two labels: none of them was kept.
+    /// Images that stood under two labels: none of them was kept.
     pub(crate) contradictory: usize,
 }
 
-/// Keeps one of each set of equal pictures, and none of those that stand under different labels.
+/// Keeps one of each set of equal images, and none of those that stand under different labels.
 pub(crate) fn remove_duplicates(samples: Vec<Sample>) -> (Vec<Sample>, Removed) {
     let mut classes: HashMap<Digest, (usize, bool)> = HashMap::new();
     for sample in &samples {
-        let entry = classes.entry(sample.picture.pixels).or_insert((sample.class, true));
+        let entry = classes.entry(sample.image.pixels).or_insert((sample.class, true));
         entry.1 &= entry.0 == sample.class;
     }
     let mut removed = Removed::default();
-    // A test picture is kept before a training one, so that the data set's own test split stays whole.
+    // A test image is kept before a training one, so that the data set's own test split stays whole.
     let (test, pool): (Vec<Sample>, Vec<Sample>) = samples.into_iter().partition(|sample| sample.held_out);
     let mut seen = std::collections::HashSet::new();
     let mut kept = Vec::new();
     for sample in test.into_iter().chain(pool) {
-        if !classes[&sample.picture.pixels].1 {
+        if !classes[&sample.image.pixels].1 {
             removed.contradictory += 1;
-        } else if seen.insert(sample.picture.pixels) {
+        } else if seen.insert(sample.image.pixels) {
             kept.push(sample);
         } else {
             removed.duplicates += 1;
@@ -113,7 +113,7 @@ pub(crate) fn groups(samples: &[Sample], near_duplicates: bool) -> Vec<Vec<usize
         join(&mut parent, index, other);
     }
     if near_duplicates {
-        let prints: Vec<_> = samples.iter().map(|sample| sample.picture.fingerprint).collect();
+        let prints: Vec<_> = samples.iter().map(|sample| sample.image.fingerprint).collect();
         for (a, b) in near_pairs(&prints) {
             join(&mut parent, a, b);
         }
@@ -206,7 +206,7 @@ mod tests {
             class,
             group: group.to_owned(),
             held_out,
-            picture: Picture::from_grey(&grey, "test").unwrap(),
+            image: Image::from_grey(&grey, "test").unwrap(),
         }
     }
 
@@ -214,7 +214,7 @@ mod tests {
         (0..count)
             .map(|index| {
                 let mut one = sample(0, index % classes, &format!("{}", index / per_group), false);
-                one.picture.pixels = Digest::of(&(index as u64).to_le_bytes());
+                one.image.pixels = Digest::of(&(index as u64).to_le_bytes());
                 one
             })
             .collect()
@@ -238,7 +238,7 @@ mod tests {
             }
         );
         assert_eq!(kept.len(), 2);
-        assert!(kept[0].held_out, "the test picture is the one that stays");
+        assert!(kept[0].held_out, "the test image is the one that stays");
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
             let input = resident.preprocessing();
             if decoded.as_ref().is_none_or(|(of, _)| *of != input) {
                 match decode_image_for(&image, &[input]) {
-                    Ok(picture) => decoded = Some((input, picture)),
+                    Ok(image) => decoded = Some((input, image)),
                     Err(error) => {
                         tracing::error!("{error}");
                         document.unreadable.push(Failure {
@@ -110,9 +110,9 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
                     }
                 }
             }
-            let Some((_, picture)) = &decoded else { break };
+            let Some((_, image)) = &decoded else { break };
             let start = Instant::now();
-            let classification = engine.classify(resident, picture)?;
+            let classification = engine.classify(resident, image)?;
             let seconds = start.elapsed().as_secs_f64();
             let top = classification
                 .top(usize::from(args.top_k))

@@ -17,12 +17,12 @@ use crate::{
     backbones::{read_adapter, read_backbone},
     destination::{try_folder, write_atomically},
     device::DeviceArg,
-    forgetting::{self, Forgetting, Pictures},
+    forgetting::{self, Forgetting, TaskImages},
     learn::{Parity, Watcher, publish_checked, write_plots},
     output::{Output, Table, human_time},
 };
 
-/// The tasks, with pictures per class: objects, scenes, inspection.
+/// The tasks, with images per class: objects, scenes, inspection.
 const TASKS: [(&str, usize); 3] = [("digits", 180), ("climate", 200), ("solar-cells", 800)];
 /// In place of the first, which comes through npm, where there is no npm: all else comes through pip.
 const WITHOUT_NPM: (&str, usize) = ("silhouettes", 180);
@@ -88,7 +88,7 @@ struct TaskDocument {
     seconds: f64,
 }
 
-const NOTE: &str = "small pictures, few of them, and ± 2 points on 400 test pictures; many tasks are drawn or \
+const NOTE: &str = "small images, few of them, and ± 2 points on 400 test images; many tasks are drawn or \
                     rendered, none is a clinical diagnosis, and no number compares with the paper's 53 tasks";
 
 /// One learned task.
@@ -141,9 +141,9 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         let first = &learned[0];
         let reread = engine.prepare(&read_adapter(&first.document.adapter)?.adapter)?;
         tasks.insert(reread);
-        let all: Vec<Pictures<'_>> = learned
+        let all: Vec<TaskImages<'_>> = learned
             .iter()
-            .map(|one| Pictures {
+            .map(|one| TaskImages {
                 task: &one.document.name,
                 paths: &one.test,
             })
@@ -287,8 +287,8 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
     if forgetting.different_bits == 0 {
         output.line("task 1 after task 3: identical")?;
         output.line(&format!(
-            "  {} logits of {} test pictures, before tasks 2 and 3 were learned and after, other tasks between any two frames",
-            forgetting.logits, forgetting.pictures
+            "  {} logits of {} test images, before tasks 2 and 3 were learned and after, other tasks between any two frames",
+            forgetting.logits, forgetting.images
         ))?;
     }
     output.line(&format!("test accuracies through the device engine; {}", document.note))?;

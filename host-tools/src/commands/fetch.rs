@@ -136,7 +136,7 @@ fn describe(done: &FetchedTask, output: &Output) -> std::io::Result<()> {
     let task = &done.task;
     output.line(&format!("{}\t{}", task.name, done.path.display()))?;
     output.line(&format!(
-        "  {} train, {} val, {} test pictures, {} classes; {} groups by {}",
+        "  {} train, {} val, {} test images, {} classes; {} groups by {}",
         task.total("train"),
         task.total("val"),
         task.total("test"),

@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    fn picture(path: &Path, seed: u32, side: u32) {
+    fn image(path: &Path, seed: u32, side: u32) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let wave = |x: u32, y: u32| {
             let (u, v) = (x as f32 / side as f32, y as f32 / side as f32);
@@ -173,7 +173,7 @@ mod tests {
             for class in 0..2 {
                 for index in 0..count {
                     let seed = class * 40 + index + if split == "test" { 20 } else { 0 };
-                    picture(&root.join(format!("{split}/c{class}/{index}.png")), seed, 40);
+                    image(&root.join(format!("{split}/c{class}/{index}.png")), seed, 40);
                 }
             }
         }
@@ -198,12 +198,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         healthy(root);
-        fs::write(root.join("train/c0/broken.png"), b"no picture").unwrap();
+        fs::write(root.join("train/c0/broken.png"), b"no image").unwrap();
         fs::copy(root.join("train/c0/0.png"), root.join("test/c0/copy.png")).unwrap();
         fs::copy(root.join("train/c0/1.png"), root.join("train/c1/other.png")).unwrap();
         fs::copy(root.join("train/c1/2.png"), root.join("train/c1/again.png")).unwrap();
-        picture(&root.join("test/c0/larger.png"), 0, 80);
-        picture(&root.join("test/extra/a.png"), 99, 20);
+        image(&root.join("test/c0/larger.png"), 0, 80);
+        image(&root.join("test/extra/a.png"), 99, 20);
         fs::create_dir_all(root.join("train/empty")).unwrap();
         let kinds = kinds(root);
         for kind in [
@@ -224,10 +224,10 @@ mod tests {
     fn one_class_and_imbalance_are_found() {
         let root = tempfile::tempdir().unwrap();
         for index in 0..12 {
-            picture(&root.path().join(format!("a/{index}.png")), index, 40);
+            image(&root.path().join(format!("a/{index}.png")), index, 40);
         }
         assert!(kinds(root.path()).contains(&"too-few-classes"));
-        picture(&root.path().join("b/0.png"), 50, 40);
+        image(&root.path().join("b/0.png"), 50, 40);
         let kinds = kinds(root.path());
         assert!(
             kinds.contains(&"imbalance") && kinds.contains(&"small-class"),

@@ -13,7 +13,7 @@ use std::{collections::HashMap, error::Error, path::Path};
 use clr_adapters::{Encoding, Recipe, decode, encode};
 use clr_onnx::Backbone;
 use clr_training::{
-    Dataset, Network, Observer, Pictures, RecipeChoice, Record, Schedule, Split, SplitOptions, TrainOptions, evaluate,
+    Dataset, Network, Observer, SplitImages, RecipeChoice, Record, Schedule, Split, SplitOptions, TrainOptions, evaluate,
     train,
 };
 use serde_json::{Value, json};
@@ -121,7 +121,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             &mut Watch(!given.contains_key("--quiet")),
         )?;
         let preprocessing = &trained.adapter.header.preprocessing;
-        let test = Pictures::load(&dataset, Split::Test, preprocessing, 1 << 30, &mut ())?;
+        let test = SplitImages::load(&dataset, Split::Test, preprocessing, 1 << 30, &mut ())?;
         for candidate in &trained.candidates {
             let adapter = decode(&candidate.file)?.adapter;
             let network = Network::from_adapter(&backbone, &adapter)?;

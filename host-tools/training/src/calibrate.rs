@@ -15,8 +15,8 @@ const RANGE: (f64, f64) = (0.1, 10.0);
 pub struct Confidence {
     /// Mean softmax probability of the best class.
     pub mean: f32,
-    /// Mean distance between that probability and the share of pictures that are right, over 15 bins of equal width,
-    /// weighted by their pictures (Naeini et al. 2015).
+    /// Mean distance between that probability and the share of images that are right, over 15 bins of equal width,
+    /// weighted by their images (Naeini et al. 2015).
     pub calibration_error: f32,
     /// Mean cross-entropy in nats.
     pub loss: f32,
@@ -36,19 +36,19 @@ impl Evaluation {
             bin.1 += f64::from(u8::from(best == label as usize));
             sum += probability;
         }
-        let pictures = self.labels.len().max(1) as f64;
+        let images = self.labels.len().max(1) as f64;
         let gap: f64 = bins
             .iter()
             .map(|(probability, right)| (probability - right).abs())
             .sum();
         Confidence {
-            mean: (sum / pictures) as f32,
-            calibration_error: (gap / pictures) as f32,
-            loss: (loss / pictures) as f32,
+            mean: (sum / images) as f32,
+            calibration_error: (gap / images) as f32,
+            loss: (loss / images) as f32,
         }
     }
 
-    /// The temperature under which the labels are most probable (Guo et al. 2017), within 0.1 to 10. One more picture's worth of
+    /// The temperature under which the labels are most probable (Guo et al. 2017), within 0.1 to 10. One more image's worth of
     /// belief in 1 (the square of its logarithm, halved, joins the sum of losses) keeps a split without a mistake, or a
     /// tiny one, from running off to an end.
     pub fn temperature(&self) -> f32 {
@@ -93,12 +93,12 @@ mod tests {
 
     use crate::{Purpose, stream};
 
-    /// Pictures of four classes whose labels are drawn from a softmax of their logits; the logits handed out are `factor`
+    /// Images of four classes whose labels are drawn from a softmax of their logits; the logits handed out are `factor`
     /// times as large.
-    fn drawn(pictures: usize, factor: f32) -> Evaluation {
+    fn drawn(images: usize, factor: f32) -> Evaluation {
         let mut random = stream(5, Purpose::Order, 0, 0);
         let (mut logits, mut labels) = (Vec::new(), Vec::new());
-        for _ in 0..pictures {
+        for _ in 0..images {
             let row: Vec<f32> = (0..4).map(|_| 6.0 * random.random::<f32>()).collect();
             let mut rest = random.random::<f64>();
             let label = (0..4).find(|&class| {
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_error_is_the_gap_between_probability_and_share() {
-        // Two classes, 100 pictures, always the same logits: probability 0.88, right for 70.
+        // Two classes, 100 images, always the same logits: probability 0.88, right for 70.
         let labels = (0..100).map(|index| u32::from(index >= 70)).collect();
         let evaluation = Evaluation::from_logits(vec![vec![2.0, 0.0]; 100], labels, &["a", "b"].map(str::to_owned));
         let confidence = evaluation.confidence(1.0);

@@ -67,14 +67,14 @@ pub enum TrainError {
         /// The folder, with its other bytes written out.
         folder: String,
     },
-    /// A class with too few pictures to be split.
+    /// A class with too few images to be split.
     #[error(
         "class `{class}` has {found} readable image, a validation split needs at least 2\nhint: add images, or a separate folder val/"
     )]
-    TooFewPictures {
+    TooFewImages {
         /// The class.
         class: String,
-        /// Readable pictures.
+        /// Readable images.
         found: usize,
     },
     /// A class in `val/` or `test/` that `train/` does not have.

@@ -10,7 +10,7 @@ use crate::{Record, Warning};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Decoding pictures.
+    /// Decoding images.
     Decode,
     /// Computing the frozen features.
     Features,
@@ -27,7 +27,7 @@ pub enum Phase {
 pub struct Progress {
     /// The phase.
     pub phase: Phase,
-    /// Units done: pictures, or steps while training.
+    /// Units done: images, or steps while training.
     pub done: usize,
     /// Units in the phase.
     pub total: usize,

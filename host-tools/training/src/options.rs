@@ -7,7 +7,7 @@ use clr_adapters::{Encoding, Recipe};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Augmentation, HeadFit, PerGroup, Rate,
+    Augmentation, LogisticOptions, PerGroup, LrSchedule,
     error::{Result, TrainError},
 };
 
@@ -34,7 +34,7 @@ impl Default for RecipeChoice {
 /// What norms use as mean and variance while training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Statistics {
+pub enum NormStatistics {
     /// Fixed for the whole run, at `(1 − blend) · backbone's + blend · task's`; 0 leaves the backbone's.
     Fixed {
         /// In 0–1.
@@ -50,7 +50,7 @@ pub enum Statistics {
 /// Which epoch's weights a run ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Keep {
+pub enum EpochSelection {
     /// The epoch with the best validation accuracy, then the least loss.
     Best,
     /// The last one, unless the start was more accurate on validation by more than two standard errors: with falling rates and averaged
@@ -61,9 +61,9 @@ pub enum Keep {
 /// How sites and head are trained together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// Passes over the training pictures.
+    /// Passes over the training images.
     pub epochs: usize,
-    /// Pictures in a step.
+    /// Images in a step.
     pub batch: usize,
     /// Start from the head fitted on frozen features, instead of a random one.
     pub head_first: bool,
@@ -76,9 +76,9 @@ pub struct Schedule {
     /// Decay of Adam's average of squares.
     pub beta2: f64,
     /// Rates over time.
-    pub rate: Rate,
+    pub rate: LrSchedule,
     /// Statistics of norms.
-    pub statistics: Statistics,
+    pub statistics: NormStatistics,
     /// Share of the target spread over all classes, in 0–1.
     pub smoothing: f32,
     /// Largest global gradient norm.
@@ -88,23 +88,23 @@ pub struct Schedule {
     /// Decay per step of the weights' moving average, which is what is validated and kept; none keeps the weights.
     pub average: Option<f64>,
     /// Which epoch is taken.
-    pub keep: Keep,
-    /// Parameter of the symmetric Beta distribution from which the share of a second picture mixed into each picture is
+    pub keep: EpochSelection,
+    /// Parameter of the symmetric Beta distribution from which the share of a second image mixed into each image is
     /// drawn (mixup, Zhang et al. 2018); 0 mixes nothing.
     pub mixup: f32,
     /// Share of features dropped before the head while training, in 0–1.
     pub dropout: f32,
-    /// Stop after more than this many epochs without a better validation result (with [`Keep::Best`]).
+    /// Stop after more than this many epochs without a better validation result (with [`EpochSelection::Best`]).
     pub patience: Option<usize>,
-    /// Changes to training pictures.
+    /// Changes to training images.
     pub augmentation: Augmentation,
-    /// Bring pictures to size by stretching, whatever the backbone's preprocessing says.
+    /// Bring images to size by stretching, whatever the backbone's preprocessing says.
     pub stretch: bool,
 }
 
 impl Schedule {
     /// The paper's: Adam 1e-3, a tenth after each third of 60 epochs, batches of 32 with their own statistics, L2 norm
-    /// 1e-5, no augmentation, stretched pictures. Unlike the reference code it picks its epoch on validation, not on test.
+    /// 1e-5, no augmentation, stretched images. Unlike the reference code it picks its epoch on validation, not on test.
     pub fn paper() -> Self {
         Self {
             epochs: 60,
@@ -114,13 +114,13 @@ impl Schedule {
             decay: PerGroup::all(0.0),
             relative_rates: false,
             beta2: 0.999,
-            rate: Rate::Thirds,
-            statistics: Statistics::Batch { momentum: 0.1 },
+            rate: LrSchedule::Thirds,
+            statistics: NormStatistics::Batch { momentum: 0.1 },
             smoothing: 0.0,
             clip: None,
             l2_norm: 1e-5,
             average: None,
-            keep: Keep::Best,
+            keep: EpochSelection::Best,
             mixup: 0.0,
             dropout: 0.0,
             patience: Some(21),
@@ -179,10 +179,10 @@ impl Schedule {
             )?;
         }
         match self.statistics {
-            Statistics::Fixed { blend } => {
+            NormStatistics::Fixed { blend } => {
                 check((0.0..=1.0).contains(&blend), "blend", "0 to 1", blend.to_string())?;
             }
-            Statistics::Batch { momentum } => {
+            NormStatistics::Batch { momentum } => {
                 check(
                     (0.0..=1.0).contains(&momentum),
                     "momentum",
@@ -225,16 +225,16 @@ impl Default for Schedule {
             },
             relative_rates: true,
             beta2: 0.99,
-            rate: Rate::Cosine {
+            rate: LrSchedule::Cosine {
                 warmup: 1.0,
-                floor: 0.01,
+                min_factor: 0.01,
             },
-            statistics: Statistics::Fixed { blend: 0.0 },
+            statistics: NormStatistics::Fixed { blend: 0.0 },
             smoothing: 0.1,
             clip: Some(1.0),
             l2_norm: 0.0,
             average: Some(0.98),
-            keep: Keep::Last,
+            keep: EpochSelection::Last,
             mixup: 0.0,
             dropout: 0.0,
             patience: None,
@@ -254,7 +254,7 @@ pub struct TrainOptions {
     /// How sites and head are trained together.
     pub schedule: Schedule,
     /// How the head alone is fitted.
-    pub head: HeadFit,
+    pub head: LogisticOptions,
     /// Decides every random choice.
     pub seed: u64,
     /// Threads for the computation; all cores if not given. Another number may round sums differently.
@@ -266,8 +266,8 @@ pub struct TrainOptions {
     pub device: Device,
     /// Height and width in pixels, instead of the backbone's.
     pub resolution: Option<[u32; 2]>,
-    /// Bytes of decoded pictures to keep in memory.
-    pub picture_budget: usize,
+    /// Bytes of decoded images to keep in memory.
+    pub image_cache_bytes: usize,
     /// Encoding of the adapter file.
     pub encoding: Encoding,
     /// Folder where the state is kept after each epoch, and from where a stopped run goes on.
@@ -286,13 +286,13 @@ impl Default for TrainOptions {
             task: None,
             recipe: RecipeChoice::default(),
             schedule: Schedule::default(),
-            head: HeadFit::default(),
+            head: LogisticOptions::default(),
             seed: 0,
             threads: None,
             workers: None,
             device: Device::Cpu,
             resolution: None,
-            picture_budget: 2 << 30,
+            image_cache_bytes: 2 << 30,
             encoding: Encoding::Int8,
             resume: None,
             test: true,

@@ -6,7 +6,7 @@
 use image::{GenericImageView, GrayImage, RgbImage};
 
 use super::{Collected, owned};
-use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const LABELS: [&str; 8] = [
     "rainforest",
@@ -30,16 +30,16 @@ const SOUTHERN_END: u32 = 150;
 const PURITY: f32 = 0.7;
 
 pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
-    let photograph = picture(&sources[0], "bmng.jpg")?.to_rgb8();
-    let grid = picture(&sources[1], "kmz_int_reshape.png")?.to_luma8();
+    let photograph = image(&sources[0], "bmng.jpg")?.to_rgb8();
+    let grid = image(&sources[1], "kmz_int_reshape.png")?.to_luma8();
     let names = archive::one(&sources[1], &|name| name.ends_with("kg_zoneNum.csv"), "kg_zoneNum.csv")?;
     let zones = zones(&names)?;
     collect_tiles(&photograph, &grid, &zones)
 }
 
-fn picture(source: &Source, file: &'static str) -> Result<image::DynamicImage, FetchError> {
+fn image(source: &Source, file: &'static str) -> Result<image::DynamicImage, FetchError> {
     let bytes = archive::one(source, &|name| name.ends_with(file), file)?;
-    image::load_from_memory(&bytes).map_err(|source| FetchError::Picture {
+    image::load_from_memory(&bytes).map_err(|source| FetchError::Image {
         entry: file.to_owned(),
         source,
     })
@@ -61,13 +61,13 @@ fn collect_tiles(photograph: &RgbImage, grid: &GrayImage, zones: &[Option<usize>
                 };
                 let name = format!("strip{strip:02}-x{left:04}-y{top:04}");
                 let tile = photograph.view(left, top, TILE, TILE).to_image();
-                let picture = Picture::from_image(tile.into(), &name, None)?;
+                let image = Image::from_image(tile.into(), &name, None)?;
                 collected.samples.push(Sample {
                     name,
                     class,
                     group: format!("strip{strip:02}"),
                     held_out: false,
-                    picture,
+                    image,
                 });
             }
         }

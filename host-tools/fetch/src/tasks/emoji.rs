@@ -1,7 +1,7 @@
 //! The same emoji drawn by three hands; the question is whose it is.
 
 use super::{Collected, is_kind, owned, stem};
-use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const LABELS: [&str; 3] = ["google", "twitter", "fluent"];
 
@@ -15,13 +15,13 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
             name.contains("/64/") && is_kind(name, "png") || name.contains("/assets/") && is_kind(name, "webp")
         };
         archive::visit(source, &wanted, &mut |name, bytes| {
-            match Picture::decode(&bytes, name, Some(64)) {
-                Ok(picture) => collected.samples.push(Sample {
+            match Image::decode(&bytes, name, Some(64)) {
+                Ok(image) => collected.samples.push(Sample {
                     name: stem(name).to_owned(),
                     class,
                     group: base(stem(name)),
                     held_out: false,
-                    picture,
+                    image,
                 }),
                 Err(error) => collected.unreadable.push(error.to_string()),
             }

@@ -1,4 +1,4 @@
-//! The tasks, as one table: where each comes from, what a picture is, how it is split, what is decided about it.
+//! The tasks, as one table: where each comes from, what an image is, how it is split, what is decided about it.
 
 mod climate;
 mod clipart;
@@ -39,13 +39,13 @@ pub struct Task {
     pub packages: &'static [&'static Package],
     /// Number of classes.
     pub classes: usize,
-    /// Size of a picture.
+    /// Size of an image.
     pub pixels: &'static str,
     /// What never stands in two splits.
     pub split_by: &'static str,
     /// Decisions and caveats.
     pub note: &'static str,
-    /// Pictures per class before the split, unless `--limit-per-class` says otherwise.
+    /// Images per class before the split, unless `--limit-per-class` says otherwise.
     pub default_limit: Option<usize>,
     /// Whether near-duplicates are put into one group.
     pub near_duplicates: bool,
@@ -64,8 +64,8 @@ pub static TASKS: &[Task] = &[
         packages: &[&package::FASHION],
         classes: 10,
         pixels: "28×28 grey",
-        split_by: "the data set's own test split; the rest by picture",
-        note: "700 + 200 pictures per class of 7,000 by default",
+        split_by: "the data set's own test split; the rest by image",
+        note: "700 + 200 images per class of 7,000 by default",
         default_limit: Some(900),
         near_duplicates: false,
         collect: fashion::collect,
@@ -78,8 +78,8 @@ pub static TASKS: &[Task] = &[
         packages: &[&package::MNIST],
         classes: 10,
         pixels: "28×28 grey",
-        split_by: "picture (the package does not name the writers)",
-        note: "a 10,000-picture excerpt of MNIST, brightness rounded to three decimals",
+        split_by: "image (the package does not name the writers)",
+        note: "a 10,000-image excerpt of MNIST, brightness rounded to three decimals",
         default_limit: None,
         near_duplicates: false,
         collect: digits::collect_json,
@@ -106,7 +106,7 @@ pub static TASKS: &[Task] = &[
         packages: &[&package::ANIMAL_MNIST],
         classes: 10,
         pixels: "28×28 grey",
-        split_by: "picture, and near-duplicates",
+        split_by: "image, and near-duplicates",
         note: "about 280 exact duplicates are removed first; mirrored copies are not found",
         default_limit: None,
         near_duplicates: true,
@@ -121,7 +121,7 @@ pub static TASKS: &[Task] = &[
         classes: 10,
         pixels: "up to 224, varies",
         split_by: DRAWN,
-        note: "the ten largest top folders but 'symbols'; PNG and SVG; few pictures, so a test accuracy is ± 4 points",
+        note: "the ten largest top folders but 'symbols'; PNG and SVG; few images, so a test accuracy is ± 4 points",
         default_limit: None,
         near_duplicates: true,
         collect: clipart::collect_stamps,
@@ -177,7 +177,7 @@ pub static TASKS: &[Task] = &[
         classes: 3,
         pixels: "64×64 RGB",
         split_by: "emoji (all styles, skin tones and genders of it together), and near-duplicates such as flags and clocks",
-        note: "1,500 pictures per class of about 3,700 by default; the Fluent pictures are reduced from 256 pixels",
+        note: "1,500 images per class of about 3,700 by default; the Fluent images are reduced from 256 pixels",
         default_limit: Some(1_500),
         near_duplicates: true,
         collect: emoji::collect,

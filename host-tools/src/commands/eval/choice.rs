@@ -1,4 +1,4 @@
-//! `clr eval --auto`: how often the right task is chosen by the picture alone, and what that costs in accuracy.
+//! `clr eval --auto`: how often the right task is chosen by the image alone, and what that costs in accuracy.
 
 use std::{sync::Arc, time::Instant};
 
@@ -17,10 +17,10 @@ use crate::{
     output::{Output, Table, human_time},
 };
 
-/// Pictures in a row that are judged together, for the second figure.
+/// Images in a row that are judged together, for the second figure.
 const WINDOW: usize = 5;
 
-/// One task's pictures.
+/// One task's images.
 struct Task {
     adapter: Arc<ResidentAdapter>,
     dataset: Dataset,
@@ -29,7 +29,7 @@ struct Task {
     classes: Vec<usize>,
 }
 
-/// One picture: its score for every task, and whether its own task's adapter classifies it correctly.
+/// One image: its score for every task, and whether its own task's adapter classifies it correctly.
 struct Row {
     scores: Vec<TaskScore>,
     right: bool,
@@ -38,31 +38,32 @@ struct Row {
 #[derive(Serialize)]
 struct TaskChoice {
     task: String,
-    pictures: usize,
-    /// `chosen[i]`: pictures for which task `i` had the highest score.
+    #[serde(rename = "images")]
+    images: usize,
+    /// `chosen[i]`: images for which task `i` had the highest score.
     chosen: Vec<usize>,
     #[serde(flatten)]
     shares: Shares,
 }
 
-/// What is said of a task's pictures, and of all tasks in the mean.
+/// What is said of a task's images, and of all tasks in the mean.
 #[derive(Serialize)]
 struct Shares {
-    /// Share of pictures for which the right task had the highest score.
+    /// Share of images for which the right task had the highest score.
     right: f64,
-    /// The same, of scores averaged over five pictures in a row.
+    /// The same, of scores averaged over five images in a row.
     right_of_five: f64,
     /// Accuracy of the task's own adapter.
     accuracy_with_oracle: f64,
     /// Accuracy when the chosen task's adapter answers; another task's answer is wrong.
     accuracy_without_oracle: f64,
-    /// With this task not installed: how well the strangeness of the task chosen tells its pictures from the others'.
+    /// With this task not installed: how well the strangeness of the task chosen tells its images from the others'.
     unknown_auroc: f64,
-    /// The same, of five pictures in a row.
+    /// The same, of five images in a row.
     unknown_auroc_of_five: f64,
-    /// With this task not installed: share of its pictures that are called unknown at the default tolerance.
+    /// With this task not installed: share of its images that are called unknown at the default tolerance.
     called_unknown: f64,
-    /// With this task installed: share of its pictures that are called unknown.
+    /// With this task installed: share of its images that are called unknown.
     wrongly_unknown: f64,
 }
 
@@ -72,8 +73,9 @@ struct Document {
     /// Over the tasks.
     mean: Shares,
     tolerance: f32,
-    /// Wall time of the scores of one picture, one thread, reading and decoding not included.
-    seconds_per_picture: f64,
+    /// Wall time of the scores of one image, one thread, reading and decoding not included.
+    #[serde(rename = "seconds_per_image")]
+    seconds_per_image: f64,
 }
 
 pub(super) fn run(args: &EvalArgs, backbone: Backbone, context: &Context<'_>) -> anyhow::Result<u8> {
@@ -101,7 +103,7 @@ pub(super) fn run(args: &EvalArgs, backbone: Backbone, context: &Context<'_>) ->
         mean: means(&choices),
         tasks: choices,
         tolerance,
-        seconds_per_picture: time(&engine, &adapters, &tasks)?,
+        seconds_per_image: time(&engine, &adapters, &tasks)?,
     };
     if context.output.json {
         context.output.document("eval-auto", &document)?;
@@ -136,7 +138,7 @@ fn prepare(args: &EvalArgs, engine: &Engine) -> anyhow::Result<Vec<Task>> {
         .collect()
 }
 
-/// Scores and answers of one task's pictures, one picture per core at a time; what cannot be read is left out.
+/// Scores and answers of one task's images, one image per core at a time; what cannot be read is left out.
 fn measure(
     engine: &Engine,
     adapters: &[Arc<ResidentAdapter>],
@@ -150,15 +152,15 @@ fn measure(
         .par_iter()
         .map(|sample| {
             bar.inc(1);
-            let picture = match clr_onnx::decode_image_for(&task.dataset.root().join(&sample.path), &inputs) {
-                Ok(picture) => picture,
+            let image = match clr_onnx::decode_image_for(&task.dataset.root().join(&sample.path), &inputs) {
+                Ok(image) => image,
                 Err(error) => {
                     tracing::warn!("skipped: {error}");
                     return Ok(None);
                 }
             };
-            let answer = engine.classify(&task.adapter, &picture)?;
-            let scores = score_tasks(engine, adapters, &picture)?;
+            let answer = engine.classify(&task.adapter, &image)?;
+            let scores = score_tasks(engine, adapters, &image)?;
             Ok(Some(Row {
                 scores: scores.into_iter().flatten().collect(),
                 right: answer.best().map(|best| best.class) == Some(task.classes[sample.class]),
@@ -172,7 +174,7 @@ fn measure(
         .collect::<anyhow::Result<_>>()?;
     anyhow::ensure!(
         !rows.is_empty(),
-        "no picture of `{}` could be read",
+        "no image of `{}` could be read",
         task.adapter.task()
     );
     Ok(rows)
@@ -183,24 +185,24 @@ fn inputs(adapters: &[Arc<ResidentAdapter>]) -> Vec<&Preprocessing> {
     adapters.iter().map(|adapter| adapter.preprocessing()).collect()
 }
 
-/// Seconds for all scores of a picture, the median of up to 20 pictures on one thread.
+/// Seconds for all scores of an image, the median of up to 20 images on one thread.
 fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> anyhow::Result<f64> {
     let mut times = Vec::new();
     for task in tasks.iter().cycle().take(20) {
         let sample = task
             .samples
             .get(times.len() % task.samples.len())
-            .context("no picture")?;
+            .context("no image")?;
         let path = task.dataset.root().join(&sample.path);
-        let Ok(picture) = clr_onnx::decode_image_for(&path, &inputs(adapters)) else {
+        let Ok(image) = clr_onnx::decode_image_for(&path, &inputs(adapters)) else {
             continue;
         };
         let start = Instant::now();
-        score_tasks(engine, adapters, &picture)?;
+        score_tasks(engine, adapters, &image)?;
         times.push(start.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().context("no picture could be read")
+    times.get(times.len() / 2).copied().context("no image could be read")
 }
 
 /// The task with the highest score among `candidates`, and its strangeness.
@@ -228,7 +230,7 @@ fn windows(rows: &[Row]) -> Vec<Vec<TaskScore>> {
 
 fn summary(own: usize, tasks: &[Task], rows: &[Vec<Row>], tolerance: f32) -> TaskChoice {
     let all = || 0..tasks.len();
-    let pictures = rows[own].len();
+    let images = rows[own].len();
     let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
     let mut chosen = vec![0; tasks.len()];
     let (mut answered, mut strange) = (0, 0);
@@ -245,7 +247,7 @@ fn summary(own: usize, tasks: &[Task], rows: &[Vec<Row>], tolerance: f32) -> Tas
         .filter(|scores| choose(scores, all()).is_some_and(|(task, _)| task == own));
     let right_of_five = right_of_five.count();
 
-    // This task is not installed: its pictures are strangers, all others' are not.
+    // This task is not installed: its images are strangers, all others' are not.
     let strangeness = |scores: &[TaskScore]| choose(scores, all().filter(|&task| task != own)).map(|(_, it)| it);
     let single = |rows: &[Row]| -> Vec<f32> { rows.iter().filter_map(|row| strangeness(&row.scores)).collect() };
     let grouped =
@@ -260,16 +262,16 @@ fn summary(own: usize, tasks: &[Task], rows: &[Vec<Row>], tolerance: f32) -> Tas
     let unknown = strangers.iter().filter(|&&strangeness| strangeness > tolerance).count();
     TaskChoice {
         task: tasks[own].adapter.task().to_owned(),
-        pictures,
+        images,
         shares: Shares {
-            right: share(chosen[own], pictures),
+            right: share(chosen[own], images),
             right_of_five: share(right_of_five, five.len()),
-            accuracy_with_oracle: share(rows[own].iter().filter(|row| row.right).count(), pictures),
-            accuracy_without_oracle: share(answered, pictures),
+            accuracy_with_oracle: share(rows[own].iter().filter(|row| row.right).count(), images),
+            accuracy_without_oracle: share(answered, images),
             unknown_auroc: auroc(&strangers, &others(&single)),
             unknown_auroc_of_five: auroc(&grouped(&rows[own]), &others(&grouped)),
             called_unknown: share(unknown, strangers.len()),
-            wrongly_unknown: share(strange, pictures),
+            wrongly_unknown: share(strange, images),
         },
         chosen,
     }
@@ -291,11 +293,11 @@ fn means(tasks: &[TaskChoice]) -> Shares {
 }
 
 /// A row of the table.
-fn row(task: &str, pictures: usize, taken_for: String, shares: &Shares) -> [String; 11] {
+fn row(task: &str, images: usize, taken_for: String, shares: &Shares) -> [String; 11] {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     [
         task.to_owned(),
-        pictures.to_string(),
+        images.to_string(),
         percent(shares.right),
         percent(shares.right_of_five),
         taken_for,
@@ -311,7 +313,7 @@ fn row(task: &str, pictures: usize, taken_for: String, shares: &Shares) -> [Stri
 fn print(document: &Document, output: &Output) -> std::io::Result<()> {
     let mut table = Table::new([
         "task",
-        "pictures",
+        "images",
         "right",
         "of five",
         "mostly taken for",
@@ -332,15 +334,15 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
         let taken_for = confused.map_or_else(String::new, |(other, count)| {
             format!("{} {count}", document.tasks[other].task)
         });
-        table.row(row(&task.task, task.pictures, taken_for, &task.shares));
+        table.row(row(&task.task, task.images, taken_for, &task.shares));
     }
-    let pictures = document.tasks.iter().map(|task| task.pictures).sum();
-    table.row(row("mean", pictures, String::new(), &document.mean));
+    let images = document.tasks.iter().map(|task| task.images).sum();
+    table.row(row("mean", images, String::new(), &document.mean));
     output.table(&table)?;
     output.line(&format!(
-        "scores of {} tasks: {} a picture on one thread; unknown beyond a strangeness of {}",
+        "scores of {} tasks: {} an image on one thread; unknown beyond a strangeness of {}",
         document.tasks.len(),
-        human_time(document.seconds_per_picture),
+        human_time(document.seconds_per_image),
         document.tolerance
     ))
 }
@@ -349,7 +351,7 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn picture(scores: [f32; 3]) -> Row {
+    fn image(scores: [f32; 3]) -> Row {
         Row {
             scores: scores
                 .map(|score| TaskScore {
@@ -363,7 +365,7 @@ mod tests {
 
     #[test]
     fn the_highest_score_is_chosen_among_those_installed() {
-        let scores = picture([-1.0, -3.0, -2.0]).scores;
+        let scores = image([-1.0, -3.0, -2.0]).scores;
         assert_eq!(choose(&scores, 0..3), Some((0, 1.0)));
         assert_eq!(choose(&scores, 1..3), Some((2, 2.0)));
         assert_eq!(choose(&scores, 0..0), None);
@@ -371,7 +373,7 @@ mod tests {
 
     #[test]
     fn windows_average_what_lies_in_a_row() {
-        let rows: Vec<Row> = (0..7).map(|index| picture([index as f32, 0.0, 1.0])).collect();
+        let rows: Vec<Row> = (0..7).map(|index| image([index as f32, 0.0, 1.0])).collect();
         let windows = windows(&rows);
         assert_eq!(windows.len(), 2);
         assert!((windows[0][0].score - 2.0).abs() < 1e-6 && (windows[1][0].score - 5.5).abs() < 1e-6);

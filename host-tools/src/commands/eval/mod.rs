@@ -104,8 +104,9 @@ pub(crate) struct Measured {
     confidence: Confidence,
     /// The same with a temperature of 1.
     uncalibrated: Confidence,
-    /// Wall time per picture with all cores (or the GPU) busy, reading the file included.
-    seconds_per_picture: f64,
+    /// Wall time per image with all cores (or the GPU) busy, reading the file included.
+    #[serde(rename = "seconds_per_image")]
+    seconds_per_image: f64,
 }
 
 #[derive(Serialize)]
@@ -174,7 +175,7 @@ fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> 
     Ok((dataset, samples))
 }
 
-/// Runs `samples` through the engine, one picture per core at a time. Classes meet by name.
+/// Runs `samples` through the engine, one image per core at a time. Classes meet by name.
 pub(crate) fn measure(
     engine: &Engine,
     adapter: &ResidentAdapter,
@@ -190,7 +191,7 @@ pub(crate) fn measure(
         .map(|sample| {
             let path = dataset.root().join(&sample.path);
             let answer = match clr_onnx::decode_image_for(&path, &[adapter.preprocessing()]) {
-                Ok(picture) => Ok(Ok(engine.classify(adapter, &picture)?.logits().to_vec())),
+                Ok(image) => Ok(Ok(engine.classify(adapter, &image)?.logits().to_vec())),
                 Err(error) => Ok(Err(error)),
             };
             bar.inc(1);
@@ -256,7 +257,7 @@ fn summary(
         evaluation,
         unreadable: failures.iter().map(|file| display_path(&file.path)).collect(),
         failures,
-        seconds_per_picture: seconds / samples.len() as f64,
+        seconds_per_image: seconds / samples.len() as f64,
     })
 }
 
@@ -276,23 +277,23 @@ fn class_map(data: &[String], labels: &[String]) -> anyhow::Result<Vec<usize>> {
 
 fn print(measured: &Measured, output: &Output) -> std::io::Result<()> {
     let evaluation = &measured.evaluation;
-    let mut table = Table::new(["class", "pictures", "recall", "precision"]);
-    for class in evaluation.per_class.iter().filter(|class| class.pictures > 0) {
+    let mut table = Table::new(["class", "images", "recall", "precision"]);
+    for class in evaluation.per_class.iter().filter(|class| class.images > 0) {
         table.row([
             class.label.clone(),
-            class.pictures.to_string(),
+            class.images.to_string(),
             format!("{:.1} %", 100.0 * class.recall),
             format!("{:.1} %", 100.0 * class.precision),
         ]);
     }
     output.table(&table)?;
     output.line(&format!(
-        "{}: accuracy {:.1} %, loss {:.3}, {} pictures, {} each",
+        "{}: accuracy {:.1} %, loss {:.3}, {} images, {} each",
         measured.task,
         100.0 * evaluation.accuracy,
         evaluation.loss,
-        evaluation.pictures,
-        human_time(measured.seconds_per_picture)
+        evaluation.images,
+        human_time(measured.seconds_per_image)
     ))?;
     output.line(&format!(
         "mean confidence {:.1} %, calibration error {:.1} % (temperature {:.2}; without it {:.1} %)",
@@ -302,7 +303,7 @@ fn print(measured: &Measured, output: &Output) -> std::io::Result<()> {
         100.0 * measured.uncalibrated.calibration_error
     ))?;
     if !measured.unreadable.is_empty() {
-        output.line(&format!("{} pictures could not be read", measured.unreadable.len()))?;
+        output.line(&format!("{} images could not be read", measured.unreadable.len()))?;
     }
     Ok(())
 }

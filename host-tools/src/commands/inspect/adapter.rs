@@ -200,7 +200,7 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
     preprocessing_line(&document.preprocessing, output)?;
     if let Some(metrics) = &document.metrics {
         output.line(&format!(
-            "validation   {:.1} % in full precision, {:.1} % as in the file, {} pictures ({} for training, seed {})",
+            "validation   {:.1} % in full precision, {:.1} % as in the file, {} images ({} for training, seed {})",
             100.0 * metrics.accuracy,
             100.0 * metrics.quantised_accuracy,
             metrics.validation_images,
@@ -214,7 +214,7 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
             "profile      {} dimensions, distance {:.2} at the median and {:.2} at 95 % of validation",
             profile.dimensions, profile.typical, profile.limit
         ),
-        None => "profile      none: the task cannot be chosen by a picture alone".to_owned(),
+        None => "profile      none: the task cannot be chosen by an image alone".to_owned(),
     })?;
     output.line(&format!("canaries     {}\n", document.canaries))?;
     let mut table = Table::new(["section", "encoding", "values", "offset", "bytes", "crc"]);

@@ -17,7 +17,7 @@ pub(crate) struct Convolution {
     pub(crate) groups: usize,
     pub(crate) from: Map,
     pub(crate) to: Map,
-    /// Values of the columns that are held at once, as far as one picture allows.
+    /// Values of the columns that are held at once, as far as one image allows.
     pub(crate) most_columns: usize,
 }
 
@@ -42,14 +42,14 @@ impl Convolution {
         self.from.c * self.window.kernel[0] * self.window.kernel[1]
     }
 
-    /// The runs of pictures whose columns are held at once: first picture and convolution.
+    /// The runs of images whose columns are held at once: first image and convolution.
     fn chunks(&self) -> impl Iterator<Item = (usize, Self)> {
         let whole = *self;
-        let picture = self.depth() * self.to.plane();
+        let image = self.depth() * self.to.plane();
         let step = if self.flat() {
             self.from.n
         } else {
-            self.most_columns / picture.max(1)
+            self.most_columns / image.max(1)
         };
         let step = step.clamp(1, self.from.n.max(1));
         (0..self.from.n).step_by(step).map(move |first| {
@@ -68,9 +68,9 @@ pub(crate) fn forward<B: Backend>(on: &B, x: View<'_, B>, weight: View<'_, B>, c
         return on.map("grouped_forward", to.len(), &inputs, conv.parameters());
     }
     let mut y = on.allocate(to.len())?;
-    let picture = conv.from.c * conv.from.plane();
+    let image = conv.from.c * conv.from.plane();
     for (first, part) in conv.chunks() {
-        let x = x.part(first * picture, part.from.len());
+        let x = x.part(first * image, part.from.len());
         let gemm = Gemm::with_shared(part.to.n, to.c, to.plane(), conv.depth(), false);
         let start = first * to.c * to.plane();
         if conv.flat() {
@@ -97,17 +97,17 @@ pub(crate) fn backward<B: Backend>(
         return on.map("grouped_input", from.len(), &inputs, conv.parameters());
     }
     let mut dx = on.allocate(from.len())?;
-    let picture = from.c * from.plane();
+    let image = from.c * from.plane();
     for (first, part) in conv.chunks() {
         let dy = dy.part(first * to.c * to.plane(), part.to.len());
         let gemm = Gemm::with_shared(part.to.n, conv.depth(), to.plane(), to.c, true);
         if conv.flat() {
-            on.multiply(gemm, dy, weight, &mut dx, first * picture)?;
+            on.multiply(gemm, dy, weight, &mut dx, first * image)?;
         } else {
             let mut columns = on.allocate(part.to.n * conv.depth() * to.plane())?;
             on.multiply(gemm, dy, weight, &mut columns, 0)?;
             let parameters = Parameters {
-                count: (first * picture) as i64,
+                count: (first * image) as i64,
                 ..part.parameters()
             };
             let inputs = [Some(on.view(&columns))];

@@ -1,4 +1,4 @@
-//! A data set: classes, and the pictures of each split.
+//! A data set: classes, and the images of each split.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,7 @@ use crate::{
     uncertainty::standard_error,
 };
 
-/// One labelled picture.
+/// One labelled image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sample {
     /// From the data set's root.
@@ -57,14 +57,14 @@ impl Split {
     }
 }
 
-/// How training pictures are divided where the folders do not say so.
+/// How training images are divided where the folders do not say so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SplitOptions {
     /// Share of each class that validates, in 0–0.9 exclusive; used only without a `val/` folder.
     pub validation_fraction: f32,
-    /// Decides which pictures those are.
+    /// Decides which images those are.
     pub seed: u64,
-    /// Keep at most this many training and validation pictures together, classes in proportion (for studies).
+    /// Keep at most this many training and validation images together, classes in proportion (for studies).
     pub limit: Option<usize>,
     /// What a person says of the folders.
     pub layout: LayoutOptions,
@@ -81,7 +81,7 @@ impl Default for SplitOptions {
     }
 }
 
-/// Class folders with pictures, split into training, validation and, if there is a folder for it, test.
+/// Class folders with images, split into training, validation and, if there is a folder for it, test.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     root: PathBuf,
@@ -210,7 +210,7 @@ impl Dataset {
         &self.classes
     }
 
-    /// The pictures of a split, sorted by path; an error if the data set has no such split.
+    /// The images of a split, sorted by path; an error if the data set has no such split.
     pub fn samples(&self, split: Split) -> Result<&[Sample]> {
         let found = match split {
             Split::Train => Some(&self.train).filter(|samples| !samples.is_empty()),
@@ -252,7 +252,7 @@ impl Dataset {
         &self.notes
     }
 
-    /// Training pictures per class.
+    /// Training images per class.
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
         for sample in &self.train {
@@ -261,7 +261,7 @@ impl Dataset {
         counts
     }
 
-    /// Remarks: skipped files, unequal classes (3 : 1 or more), few validation pictures (standard error above 2.5 points).
+    /// Remarks: skipped files, unequal classes (3 : 1 or more), few validation images (standard error above 2.5 points).
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings: Vec<Warning> = self
             .notes
@@ -288,11 +288,11 @@ impl Dataset {
                 fewest: counts[fewest],
             });
         }
-        let pictures = self.validation.len();
-        let standard_error = standard_error(0.5, pictures);
+        let images = self.validation.len();
+        let standard_error = standard_error(0.5, images);
         if standard_error > 0.025 {
-            warnings.push(Warning::FewValidationPictures {
-                pictures,
+            warnings.push(Warning::FewValidationImages {
+                images,
                 standard_error,
             });
         }
@@ -307,21 +307,21 @@ fn similar(class: &str, classes: &[String]) -> String {
     found.map_or_else(String::new, |known| format!(" (but `{known}`)"))
 }
 
-fn split_off(pictures: &mut Vec<PathBuf>, class: &str, fraction: f32) -> Result<Vec<PathBuf>> {
-    let found = pictures.len();
+fn split_off(images: &mut Vec<PathBuf>, class: &str, fraction: f32) -> Result<Vec<PathBuf>> {
+    let found = images.len();
     if found < 2 {
-        return Err(TrainError::TooFewPictures {
+        return Err(TrainError::TooFewImages {
             class: class.to_owned(),
             found,
         });
     }
     let count = ((found as f32 * fraction).round() as usize).clamp(1, found - 1);
-    Ok(pictures.split_off(found - count))
+    Ok(images.split_off(found - count))
 }
 
 fn samples(classes: Vec<Vec<PathBuf>>) -> Vec<Sample> {
     let mut samples: Vec<Sample> = (classes.into_iter().enumerate())
-        .flat_map(|(class, pictures)| pictures.into_iter().map(move |path| Sample { path, class }))
+        .flat_map(|(class, images)| images.into_iter().map(move |path| Sample { path, class }))
         .collect();
     samples.sort_unstable();
     samples

@@ -1,10 +1,10 @@
-//! Pictures: which ones, in which split, decoded once, augmented ahead of the step.
+//! Images: which ones, in which split, decoded once, augmented ahead of the step.
 
 mod dataset;
 pub mod inspect;
 mod layout;
 mod loader;
-mod pictures;
+mod images;
 mod scan;
 mod split_names;
 mod survey;
@@ -12,7 +12,7 @@ mod warning;
 
 pub use dataset::{Dataset, Sample, Split, SplitOptions};
 pub use layout::LayoutOptions;
-pub use pictures::Pictures;
+pub use images::SplitImages;
 pub use scan::{Outcome, Scan, ScanLine, ScanReport, display_path};
 pub use survey::Survey;
 pub use warning::{Unreadable, Warning};

@@ -13,7 +13,7 @@ use super::{
     inspect::{Finding, Severity},
 };
 
-/// A file that could not be read as a picture and is skipped.
+/// A file that could not be read as an image and is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
     /// The file.
@@ -84,21 +84,23 @@ pub enum Warning {
         /// The files of all of them, each once.
         files: Vec<String>,
     },
-    /// The largest class has many times the training pictures of the smallest.
+    /// The largest class has many times the training images of the smallest.
     Imbalance {
-        /// The class with the most pictures.
+        /// The class with the most images.
         largest: String,
-        /// Its training pictures.
+        /// Its training images.
         most: usize,
-        /// The class with the fewest pictures.
+        /// The class with the fewest images.
         smallest: String,
-        /// Its training pictures.
+        /// Its training images.
         fewest: usize,
     },
-    /// So few validation pictures that choices rest on noise.
-    FewValidationPictures {
+    /// So few validation images that choices rest on noise.
+    #[serde(rename = "few-validation-pictures")]
+    FewValidationImages {
         /// How many there are.
-        pictures: usize,
+        #[serde(rename = "images")]
+        images: usize,
         /// One standard error of an accuracy measured on them, as a fraction, at most.
         standard_error: f32,
     },
@@ -157,15 +159,15 @@ impl fmt::Display for Warning {
                 fewest,
             } => write!(
                 f,
-                "classes are unequal: `{largest}` has {most} training pictures, `{smallest}` has {fewest}; \
+                "classes are unequal: `{largest}` has {most} training images, `{smallest}` has {fewest}; \
                  accuracy favours the large ones, look at the per-class numbers"
             ),
-            Self::FewValidationPictures {
-                pictures,
+            Self::FewValidationImages {
+                images,
                 standard_error,
             } => write!(
                 f,
-                "only {pictures} validation pictures: an accuracy measured on them is off by up to ±{:.1} points (one \
+                "only {images} validation images: an accuracy measured on them is off by up to ±{:.1} points (one \
                  standard error)",
                 100.0 * standard_error
             ),

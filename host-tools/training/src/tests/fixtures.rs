@@ -1,4 +1,4 @@
-//! A small backbone with every kind of site, and folders of generated pictures.
+//! A small backbone with every kind of site, and folders of generated images.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use clr_onnx::{Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, 
 use rand::RngExt as _;
 
 use crate::{
-    Augmentation, Dataset, Network, Purpose, Rate, RecipeChoice, Schedule, SplitOptions, TrainOptions, stream,
+    Augmentation, Dataset, Network, Purpose, LrSchedule, RecipeChoice, Schedule, SplitOptions, TrainOptions, stream,
 };
 
 /// Side of the input in pixels.
@@ -173,7 +173,7 @@ pub(super) fn backbone() -> Backbone {
 }
 
 /// Class 0: horizontal stripes, 1: vertical stripes, 2: a disc; random phase, colour and noise.
-pub(super) fn picture(class: usize, index: u64) -> RgbImage {
+pub(super) fn image(class: usize, index: u64) -> RgbImage {
     let mut random = stream(3, Purpose::Augment, class as u64, index);
     let (phase, period) = (random.random_range(0..6_u32), random.random_range(5..7_u32));
     let colour: [f32; 3] = std::array::from_fn(|_| random.random_range(90.0..250.0));
@@ -191,23 +191,23 @@ pub(super) fn picture(class: usize, index: u64) -> RgbImage {
     })
 }
 
-pub(super) fn write_picture(path: &Path, class: usize, index: u64) {
+pub(super) fn write_image(path: &Path, class: usize, index: u64) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    picture(class, index).save(path).unwrap();
+    image(class, index).save(path).unwrap();
 }
 
 pub(super) const CLASSES: [&str; 3] = ["across", "down", "round"];
 
-/// `root/<class>/NN.png`, `count` of each class, from picture number `from`.
+/// `root/<class>/NN.png`, `count` of each class, from image number `from`.
 pub(super) fn write_classes(root: &Path, count: u64, from: u64) {
     for (class, name) in CLASSES.iter().enumerate() {
         for index in 0..count {
-            write_picture(&root.join(name).join(format!("{index:02}.png")), class, from + index);
+            write_image(&root.join(name).join(format!("{index:02}.png")), class, from + index);
         }
     }
 }
 
-/// A folder with 24 pictures of each class to learn from and 12 to test.
+/// A folder with 24 images of each class to learn from and 12 to test.
 pub(super) fn task() -> (tempfile::TempDir, Dataset) {
     let folder = tempfile::tempdir().unwrap();
     let root: PathBuf = folder.path().join("shapes");
@@ -226,9 +226,9 @@ pub(super) fn options(recipe: RecipeChoice) -> TrainOptions {
     let schedule = Schedule {
         epochs: 4,
         batch: 8,
-        rate: Rate::Cosine {
+        rate: LrSchedule::Cosine {
             warmup: 1.0,
-            floor: 0.05,
+            min_factor: 0.05,
         },
         augmentation: Augmentation {
             area: 0.9,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::fixtures::write_picture;
+use super::fixtures::write_image;
 use crate::{Dataset, LayoutOptions, Split, SplitOptions, TrainError};
 
 /// Writes an image for each path, `*` standing for three of them.
@@ -15,7 +15,7 @@ fn write(root: &Path, files: &str) {
         for (number, name) in names.iter().enumerate() {
             let full = root.join(name);
             if full.extension().is_some_and(|end| end == "png") {
-                write_picture(&full, index % 3, 10 * index as u64 + number as u64);
+                write_image(&full, index % 3, 10 * index as u64 + number as u64);
             } else {
                 std::fs::create_dir_all(full.parent().unwrap()).unwrap();
                 std::fs::write(full, "text").unwrap();
@@ -185,7 +185,7 @@ fn a_class_whose_name_is_no_text_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "cat/*.png dog/*.png");
     let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
-    write_picture(&folder.path().join(name).join("a.png"), 0, 5);
+    write_image(&folder.path().join(name).join("a.png"), 0, 5);
     let error = Dataset::open(folder.path(), &SplitOptions::default()).unwrap_err();
     assert!(
         matches!(error, TrainError::ClassName { .. }) && error.to_string().contains("caf\\xE9"),
@@ -197,7 +197,7 @@ fn a_class_whose_name_is_no_text_is_refused_by_name() {
 fn a_single_file_is_scanned_as_itself() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.png");
-    write_picture(&file, 0, 1);
+    write_image(&file, 0, 1);
     let scan = crate::Scan::of(&file).unwrap();
     assert_eq!(scan.images(), [file]);
     assert!(crate::Scan::of(&folder.path().join("none")).is_err());

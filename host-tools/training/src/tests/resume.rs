@@ -27,7 +27,7 @@ fn a_stopped_and_resumed_run_writes_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let mut options = options(RecipeChoice::Fixed(Recipe::Clr));
         if batch_statistics {
-            options.schedule.statistics = crate::Statistics::Batch { momentum: 0.1 };
+            options.schedule.statistics = crate::NormStatistics::Batch { momentum: 0.1 };
             options.schedule.dropout = 0.2;
         }
         let whole = train(&backbone(), &dataset, &options, &mut ()).unwrap();

@@ -15,7 +15,7 @@ use crate::{
     error::{Result, TrainError},
 };
 
-const MAGIC: &[u8; 12] = b"CLRTRAIN\x01\0\0\0";
+const MAGIC: &[u8; 12] = b"CLRTRAIN\x02\0\0\0";
 /// Larger files than any run writes are not read.
 const MAX_BYTES: u64 = 1 << 30;
 

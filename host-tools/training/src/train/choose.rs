@@ -11,15 +11,15 @@ pub(super) fn choose(outcomes: &[Outcome]) -> usize {
 
 /// The one that trains most among those within a standard error of the most accurate: what validation cannot tell apart, more
 /// trained parameters have decided better on every task where this was measured (`docs/reference/training.md`). One that takes
-/// the same pictures for right as a cheaper one brings nothing, and is passed over.
+/// the same images for right as a cheaper one brings nothing, and is passed over.
 fn choose_by_validation(validations: &[&Evaluation]) -> usize {
     let hits: Vec<Vec<bool>> = validations.iter().map(|validation| validation.hits()).collect();
     let best = validations
         .iter()
         .map(|validation| validation.accuracy)
         .fold(0.0, f32::max);
-    let pictures = validations.first().map_or(0, |validation| validation.pictures);
-    let least = best - standard_error(best, pictures);
+    let images = validations.first().map_or(0, |validation| validation.images);
+    let least = best - standard_error(best, images);
     let brings = |index: usize| validations[index].accuracy >= least && !hits[..index].contains(&hits[index]);
     (0..validations.len()).rev().find(|&index| brings(index)).unwrap_or(0)
 }
@@ -28,9 +28,9 @@ fn choose_by_validation(validations: &[&Evaluation]) -> usize {
 mod tests {
     use super::*;
 
-    /// A hundred pictures of two classes, of which those in the range are recognised.
+    /// A hundred images of two classes, of which those in the range are recognised.
     fn validation(correct: std::ops::Range<usize>) -> Evaluation {
-        let logits = (0..100).map(|picture| vec![1.0, if correct.contains(&picture) { 0.0 } else { 2.0 }]);
+        let logits = (0..100).map(|image| vec![1.0, if correct.contains(&image) { 0.0 } else { 2.0 }]);
         Evaluation::from_logits(logits.collect(), vec![0; 100], &["a".to_owned(), "b".to_owned()])
     }
 
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn what_recognises_the_same_pictures_is_not_paid_for() {
+    fn what_recognises_the_same_images_is_not_paid_for() {
         assert_eq!(chosen([0..80, 0..80, 0..80]), 0);
         assert_eq!(chosen([0..80, 0..90, 0..90]), 1);
     }

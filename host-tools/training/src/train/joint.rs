@@ -16,10 +16,10 @@ use crate::{
     Evaluation, Record,
     data::{Loading, for_each_batch, prepare_batch, shuffled},
     error::{Result, TrainError},
-    evaluate::{evaluate_with, images},
+    evaluate::{evaluate_with, input_images},
     network::Mode,
     observer::{Meter, Observer, Phase},
-    options::{Keep, Statistics},
+    options::{EpochSelection, NormStatistics},
     uncertainty::standard_error,
 };
 
@@ -40,13 +40,13 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     let size = [prepared.preprocessing.height, prepared.preprocessing.width].map(|side| side as usize);
     prepared.executor.freeze_untrainable(&mut network, size)?;
     let mode = match schedule.statistics {
-        Statistics::Fixed { .. } => Mode::Train,
-        Statistics::Batch { momentum } => Mode::TrainOnBatch { momentum },
+        NormStatistics::Fixed { .. } => Mode::Train,
+        NormStatistics::Batch { momentum } => Mode::TrainOnBatch { momentum },
     };
     let checkpoint = Checkpoint::new(options.resume.as_deref(), recipe, prepared.fingerprint);
     let resumed = checkpoint.load()?;
     if resumed.is_none() {
-        if let Statistics::Fixed { blend } = schedule.statistics
+        if let NormStatistics::Fixed { blend } = schedule.statistics
             && blend > 0.0
         {
             move_statistics(prepared, &mut network, blend)?;
@@ -60,8 +60,8 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     }
     let executor = &prepared.executor;
     let measure = |network: &Network| {
-        let (pictures, names) = (&prepared.validation, &prepared.names);
-        evaluate_with(executor, network, pictures, names, workers, &mut ())
+        let (images, names) = (&prepared.validation, &prepared.names);
+        evaluate_with(executor, network, images, names, workers, &mut ())
     };
     let adam_options = AdamOptions {
         rates: schedule.rates,
@@ -115,7 +115,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         };
     }
 
-    let patience = schedule.patience.filter(|_| schedule.keep == Keep::Best);
+    let patience = schedule.patience.filter(|_| schedule.keep == EpochSelection::Best);
     while state.epoch < epochs && patience.is_none_or(|patience| state.stale <= patience) {
         let epoch = state.epoch + 1;
         let mut totals = Totals::default();
@@ -129,7 +129,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
             mirrored: false,
         };
         for_each_batch(&prepared.train, &order, loading, |batch| {
-            // Batch statistics of a single picture are no statistics.
+            // Batch statistics of a single image are no statistics.
             if mode != Mode::Train && batch.labels.len() < 2 {
                 return Ok(());
             }
@@ -153,7 +153,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
                 let gradient = gradient.into_iter().map(|value| (value * share) as f32);
                 ((loss * share) as f32, gradient.collect())
             };
-            let x = images(&input, &prepared.train);
+            let x = input_images(&input, &prepared.train);
             let output = executor.forward_backward(&mut network, x, mode, mask.as_deref(), &loss)?;
             totals.add(&output, &batch.labels);
             if !totals.loss.is_finite() {
@@ -175,8 +175,8 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         }
         let validation = measure(&network)?;
         let better = match schedule.keep {
-            Keep::Best => score(&validation) > state.best_score,
-            Keep::Last => epoch == epochs && no_worse(state.history[0].validation_accuracy, &validation),
+            EpochSelection::Best => score(&validation) > state.best_score,
+            EpochSelection::Last => epoch == epochs && no_worse(state.history[0].validation_accuracy, &validation),
         };
         if better {
             state.best = network.snapshot();
@@ -223,7 +223,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
 
 /// Whether a result is within two standard errors of the accuracy at the `start`: below, training has clearly done harm.
 fn no_worse(start: f32, last: &Evaluation) -> bool {
-    last.accuracy >= start - 2.0 * standard_error(start, last.pictures)
+    last.accuracy >= start - 2.0 * standard_error(start, last.images)
 }
 
 /// Accuracy first, then the lower loss.
@@ -244,7 +244,7 @@ fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -
     let batches = order
         .chunks(loading.batch)
         .map(|chunk| Ok(prepare_batch(&prepared.train, chunk, loading)?.input));
-    let size = images(&[], &prepared.train).size;
+    let size = input_images(&[], &prepared.train).size;
     prepared.executor.estimate_statistics(network, batches, size, blend)
 }
 
@@ -252,7 +252,7 @@ fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -
 struct Totals {
     loss: f64,
     hits: usize,
-    pictures: usize,
+    images: usize,
 }
 
 impl Totals {
@@ -260,15 +260,15 @@ impl Totals {
         self.loss += f64::from(output.loss) * labels.len() as f64;
         let hits = output.logits.iter().zip(labels);
         self.hits += hits.filter(|(row, label)| argmax(row) == **label as usize).count();
-        self.pictures += labels.len();
+        self.images += labels.len();
     }
 
     fn mean_loss(&self) -> f32 {
-        (self.loss / self.pictures.max(1) as f64) as f32
+        (self.loss / self.images.max(1) as f64) as f32
     }
 
     fn accuracy(&self) -> f32 {
-        self.hits as f32 / self.pictures.max(1) as f32
+        self.hits as f32 / self.images.max(1) as f32
     }
 }
 

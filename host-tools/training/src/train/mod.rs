@@ -1,4 +1,4 @@
-//! From pictures to an adapter: features, head, joint training, choice of recipe, folding and encoding.
+//! From images to an adapter: features, head, joint training, choice of recipe, folding and encoding.
 
 mod checkpoint;
 mod choose;
@@ -41,14 +41,14 @@ pub struct Trained {
     /// Every epoch of every recipe trained.
     pub history: Vec<Record>,
     /// What was compared, cheapest first.
-    pub candidates: Vec<Candidate>,
-    /// Some validation pictures with the logits of the file's own weights, for comparison with another engine.
+    pub candidates: Vec<RecipeResult>,
+    /// Some validation images with the logits of the file's own weights, for comparison with another engine.
     pub parity: Vec<ParitySample>,
     /// What a person should know about the data.
     pub warnings: Vec<Warning>,
     /// The penalty that fitted the head best.
     pub penalty: f64,
-    /// Whether training pictures were mirrored.
+    /// Whether training images were mirrored.
     pub mirrored: bool,
     /// Duration of the run.
     pub seconds: f64,
@@ -58,7 +58,7 @@ pub struct Trained {
 
 /// One recipe that took part.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Candidate {
+pub struct RecipeResult {
     /// The recipe.
     pub recipe: Recipe,
     /// Validation accuracy in full precision, a fraction.
@@ -76,7 +76,7 @@ pub struct Candidate {
     pub chosen: bool,
 }
 
-/// A preprocessed picture with the training network's answer.
+/// A preprocessed image with the training network's answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParitySample {
     /// `[3, height, width]`.

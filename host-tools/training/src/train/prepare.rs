@@ -9,7 +9,7 @@ use clr_onnx::Backbone;
 use super::Outcome;
 use crate::{
     Evaluation, Record, Warning,
-    data::{Dataset, Pictures, Split, inspect},
+    data::{Dataset, SplitImages, Split, inspect},
     error::{Result, TrainError},
     evaluate::features,
     executor::Executor,
@@ -26,17 +26,17 @@ pub(super) struct Prepared<'a> {
     pub(super) schedule: Schedule,
     pub(super) preprocessing: Preprocessing,
     pub(super) names: Vec<String>,
-    pub(super) train: Pictures,
-    pub(super) validation: Pictures,
+    pub(super) train: SplitImages,
+    pub(super) validation: SplitImages,
     /// Read, not looked at before the end.
-    pub(super) test: Option<Pictures>,
+    pub(super) test: Option<SplitImages>,
     pub(super) warnings: Vec<Warning>,
     pub(super) executor: Executor,
     /// The untouched backbone with the fitted head.
     pub(super) base: Network,
     pub(super) fitted: FittedHead,
     pub(super) linear: Evaluation,
-    /// What the training pictures look like to the untouched backbone; none where there are too few.
+    /// What the training images look like to the untouched backbone; none where there are too few.
     pub(super) profile: Option<Profile>,
     /// Names everything that a resume file depends on, except the recipe.
     pub(super) fingerprint: Digest,
@@ -60,20 +60,20 @@ impl<'a> Prepared<'a> {
         // The graph must be able to run at this size, before anything is decoded.
         backbone.value_shapes(preprocessing.height as usize, preprocessing.width as usize)?;
         let names = dataset.classes().to_vec();
-        let budget = options.picture_budget;
-        let train = Pictures::load(dataset, Split::Train, &preprocessing, budget, observer)?;
-        let validation = Pictures::load(dataset, Split::Validation, &preprocessing, budget, observer)?;
+        let budget = options.image_cache_bytes;
+        let train = SplitImages::load(dataset, Split::Train, &preprocessing, budget, observer)?;
+        let validation = SplitImages::load(dataset, Split::Validation, &preprocessing, budget, observer)?;
         // Read here, so that what is wrong with it is said before the work.
         let test = if options.test && dataset.has_test() {
-            Some(Pictures::load(dataset, Split::Test, &preprocessing, budget, observer)?)
+            Some(SplitImages::load(dataset, Split::Test, &preprocessing, budget, observer)?)
         } else {
             None
         };
         let mut warnings = dataset.warnings();
         let all = || [Some(&train), Some(&validation), test.as_ref()].into_iter().flatten();
-        let skipped = all().flat_map(Pictures::unreadable);
+        let skipped = all().flat_map(SplitImages::unreadable);
         warnings.extend(skipped.cloned().map(Warning::Unreadable));
-        let looked: Vec<_> = all().flat_map(|pictures| pictures.looked().iter().cloned()).collect();
+        let looked: Vec<_> = all().flat_map(|images| images.looked().iter().cloned()).collect();
         warnings.extend(Warning::of_findings(inspect::findings(&looked, NEAR)));
         for warning in &warnings {
             observer.warning(warning);
@@ -158,8 +158,8 @@ impl<'a> Prepared<'a> {
 
     /// The head fitted on the features of a network whose statistics were moved.
     pub(super) fn refit(&self, network: &Network, observer: &mut dyn Observer) -> Result<Head> {
-        let pictures = (&self.train, &self.validation);
-        let (train, validation) = frozen_features(&self.executor, network, pictures, self.options, observer)?;
+        let images = (&self.train, &self.validation);
+        let (train, validation) = frozen_features(&self.executor, network, images, self.options, observer)?;
         Ok(fit_head(&train, &validation, self.names.len(), &self.options.head, |_| ())?.head)
     }
 }
@@ -175,16 +175,16 @@ fn profile(train: &LabelledFeatures, validation: &LabelledFeatures) -> Option<Pr
 fn frozen_features(
     executor: &Executor,
     network: &Network,
-    (train, validation): (&Pictures, &Pictures),
+    (train, validation): (&SplitImages, &SplitImages),
     options: &TrainOptions,
     observer: &mut dyn Observer,
 ) -> Result<(LabelledFeatures, LabelledFeatures)> {
     let mut meter = Meter::new(Phase::Features, train.len() + validation.len());
-    let mut compute = |pictures: &Pictures| -> Result<LabelledFeatures> {
+    let mut compute = |images: &SplitImages| -> Result<LabelledFeatures> {
         let progress = |n| meter.advance(n, observer);
         Ok(LabelledFeatures {
-            features: features(executor, network, pictures, options.workers(), false, progress)?,
-            labels: pictures.labels(),
+            features: features(executor, network, images, options.workers(), false, progress)?,
+            labels: images.labels(),
         })
     };
     Ok((compute(train)?, compute(validation)?))
@@ -195,15 +195,15 @@ fn fingerprint(
     options: &TrainOptions,
     schedule: &Schedule,
     preprocessing: &Preprocessing,
-    pictures: [&Pictures; 2],
+    images: [&SplitImages; 2],
 ) -> Digest {
     // `Debug` of plain numbers and enums is stable within a version, and a new version must not resume an old run anyway.
     let text = format!(
         "{} {} {} {} {schedule:?} {:?} {} {preprocessing:?}",
         env!("CARGO_PKG_VERSION"),
         backbone.digest(),
-        pictures[0].digest(),
-        pictures[1].digest(),
+        images[0].digest(),
+        images[1].digest(),
         options.head,
         options.seed,
     );

@@ -1,4 +1,4 @@
-//! The decoded pictures of one split, at input size, in memory up to a budget.
+//! The decoded images of one split, at input size, in memory up to a budget.
 
 use std::{
     borrow::Cow,
@@ -15,8 +15,8 @@ use crate::{
     observer::{Meter, Observer},
 };
 
-/// Pictures that fit the input, `height × width` 8-bit RGB, with their classes.
-pub struct Pictures {
+/// Images that fit the input, `height × width` 8-bit RGB, with their classes.
+pub struct SplitImages {
     root: PathBuf,
     samples: Vec<Sample>,
     files: Vec<Digest>,
@@ -27,9 +27,9 @@ pub struct Pictures {
     looked: Vec<Looked>,
 }
 
-impl Pictures {
-    /// Decodes and fits the pictures of a split in parallel, keeping at most `budget` bytes of them in memory. Pictures
-    /// that cannot be decoded are left out and listed; a class that loses its last picture is an error.
+impl SplitImages {
+    /// Decodes and fits the images of a split in parallel, keeping at most `budget` bytes of them in memory. Images
+    /// that cannot be decoded are left out and listed; a class that loses its last image is an error.
     pub fn load(
         dataset: &Dataset,
         split: Split,
@@ -42,7 +42,7 @@ impl Pictures {
         let root = dataset.root();
         let bytes = 3 * preprocessing.height as usize * preprocessing.width as usize;
         let mut meter = Meter::new(crate::Phase::Decode, samples.len());
-        let mut pictures = Self {
+        let mut images = Self {
             root: root.to_owned(),
             samples: Vec::with_capacity(samples.len()),
             files: Vec::with_capacity(samples.len()),
@@ -64,14 +64,14 @@ impl Pictures {
                 .collect();
             for (sample, fitted) in chunk.iter().zip(fitted) {
                 match fitted {
-                    Ok((digest, picture, looked)) => {
-                        let keep = (pictures.samples.len() + 1) * bytes <= budget;
-                        pictures.samples.push(sample.clone());
-                        pictures.files.push(digest);
-                        pictures.decoded.push(keep.then_some(picture));
-                        pictures.looked.push(looked);
+                    Ok((digest, image, looked)) => {
+                        let keep = (images.samples.len() + 1) * bytes <= budget;
+                        images.samples.push(sample.clone());
+                        images.files.push(digest);
+                        images.decoded.push(keep.then_some(image));
+                        images.looked.push(looked);
                     }
-                    Err(error) => pictures.unreadable.push(Unreadable::new(sample.path.clone(), &error)),
+                    Err(error) => images.unreadable.push(Unreadable::new(sample.path.clone(), &error)),
                 }
             }
             meter.advance(chunk.len(), observer);
@@ -83,13 +83,13 @@ impl Pictures {
             }
             counts
         };
-        let (before, after) = (counts(samples), counts(&pictures.samples));
+        let (before, after) = (counts(samples), counts(&images.samples));
         if let Some(class) = (0..before.len()).find(|&class| before[class] > 0 && after[class] == 0) {
             return Err(TrainError::EmptyClass {
                 class: dataset.classes()[class].clone(),
                 path: root.to_owned(),
                 unreadable: before[class],
-                reasons: (pictures.unreadable.iter())
+                reasons: (images.unreadable.iter())
                     .find(|file| {
                         samples
                             .iter()
@@ -98,10 +98,10 @@ impl Pictures {
                     .map_or_else(String::new, |first| format!(": {first}")),
             });
         }
-        Ok(pictures)
+        Ok(images)
     }
 
-    /// Number of pictures.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.samples.len()
     }
@@ -111,7 +111,7 @@ impl Pictures {
         self.samples.is_empty()
     }
 
-    /// The pictures' paths and classes, in index order.
+    /// The images' paths and classes, in index order.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
@@ -126,7 +126,7 @@ impl Pictures {
         &self.unreadable
     }
 
-    /// What the checks keep of each picture.
+    /// What the checks keep of each image.
     pub fn looked(&self) -> &[Looked] {
         &self.looked
     }
@@ -136,7 +136,7 @@ impl Pictures {
         self.samples.iter().map(|sample| sample.class as u32).collect()
     }
 
-    /// The SHA-256 of the paths and the contents of all pictures.
+    /// The SHA-256 of the paths and the contents of all images.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::new();
         for (sample, file) in self.samples.iter().zip(&self.files) {
@@ -153,10 +153,10 @@ impl Pictures {
         Digest::of(&bytes)
     }
 
-    /// Picture `index` at input size.
-    pub fn picture(&self, index: usize) -> Result<Cow<'_, RgbImage>> {
-        if let Some(picture) = &self.decoded[index] {
-            return Ok(Cow::Borrowed(picture));
+    /// Image `index` at input size.
+    pub fn image(&self, index: usize) -> Result<Cow<'_, RgbImage>> {
+        if let Some(image) = &self.decoded[index] {
+            return Ok(Cow::Borrowed(image));
         }
         let sample = &self.samples[index];
         let (_, image) = read(&self.root, sample, &self.preprocessing).map_err(|error| TrainError::Read {
@@ -166,7 +166,7 @@ impl Pictures {
         Ok(Cow::Owned(self.preprocessing.fit(&image)))
     }
 
-    /// Picture `index` as the file has it, not fitted.
+    /// Image `index` as the file has it, not fitted.
     pub fn original(&self, index: usize) -> Result<RgbImage> {
         let path = self.root.join(&self.samples[index].path);
         clr_onnx::decode_image(&path).map_err(|error| TrainError::Read {
