@@ -1,4 +1,5 @@
-//! The original classifier on a folder of images, as imported and with every preset, so that a wrong preprocessing is seen.
+//! The original classifier on a folder of images, as imported and with every preset, so that a wrong preprocessing is
+//! seen.
 
 mod labels;
 

@@ -1,4 +1,5 @@
-//! Training as the commands run it: progress to a person, metrics to a folder, the adapter checked before it is left behind.
+//! Training as the commands run it: progress to a person, metrics to a folder, the adapter checked before it is left
+//! behind.
 
 use std::{
     fs::{self, File},
@@ -152,8 +153,8 @@ pub(crate) struct Parity {
     pub(crate) tolerance: f64,
 }
 
-/// Decodes the adapter, compares candle and the device engine on validation images, and only then writes the file, reads it
-/// back and puts it into place.
+/// Decodes the adapter, compares candle and the device engine on validation images, and only then writes the file,
+/// reads it back and puts it into place.
 pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Path) -> anyhow::Result<Parity> {
     let adapter = clr_adapters::decode(&trained.bytes)
         .context("the adapter cannot be read back")?

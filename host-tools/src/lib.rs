@@ -45,8 +45,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Leaves the cores to the training operators' own threads: candle's pool spins while it waits, which cost a fifth of the CPU
-/// time of a run (24.7 s against 19.5 s, two epochs of 600 images at 96 px on 2 cores).
+/// Leaves the cores to the training operators' own threads: candle's pool spins while it waits, which cost a fifth of
+/// the CPU time of a run (24.7 s against 19.5 s, two epochs of 600 images at 96 px on 2 cores).
 #[expect(
     unsafe_code,
     reason = "setting a variable of the process is unsafe, and candle offers no other way"

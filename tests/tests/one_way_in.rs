@@ -1,4 +1,5 @@
-//! Every command reads an ONNX file in the same way: with its weights in another file, by the chosen output, at the stated size.
+//! Every command reads an ONNX file in the same way: with its weights in another file, by the chosen output, at the
+//! stated size.
 
 use clr_onnx::proto::{DimensionProto, GraphProto, ModelProto, StringStringEntryProto, ValueInfoProto};
 use prost::Message as _;

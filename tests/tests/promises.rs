@@ -1,7 +1,8 @@
 //! Snapshots of promises to programs and people: the keys and types of JSON documents, and the help of every command.
 //!
-//! A test fails when a promise changes. If the change is meant: raise the document's version if a key went away or changed its type,
-//! update docs/reference/json.md, and write the snapshots with `INSTA_UPDATE=always cargo test --release --workspace`.
+//! A test fails when a promise changes. If the change is meant: raise the document's version if a key went away or
+//! changed its type, update docs/reference/json.md, and write the snapshots with `INSTA_UPDATE=always cargo test
+//! --release --workspace`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,5 @@
-//! Nothing that changes every number is assumed silently: it is stated, recognised, or said to be assumed, and images show whether it is right.
+//! Nothing that changes every number is assumed silently: it is stated, recognised, or said to be assumed, and images
+//! show whether it is right.
 
 use clr_onnx::proto::{ModelProto, StringStringEntryProto};
 use prost::Message as _;

@@ -30,7 +30,8 @@ fn set_mode(bench: &Workbench, name: &str, mode: u32) {
     fs::set_permissions(bench.path(name), fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Runs `clr` bound by permissions: the superuser is not, so then it runs as `nobody`. `None` if that user cannot run it.
+/// Runs `clr` bound by permissions: the superuser is not, so then it runs as `nobody`. `None` if that user cannot run
+/// it.
 fn bound(bench: &Workbench, arguments: &[&str]) -> Option<Output> {
     let mut command = command(bench, arguments);
     if fs::metadata(bench.path(".")).unwrap().uid() == 0 {

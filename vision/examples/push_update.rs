@@ -4,8 +4,9 @@
 //! cargo run --release -p clr-vision --features update --example push_update -- unix:/run/clr.sock birds.clr fleet.key
 //! ```
 //!
-//! The first argument is where `clr-device` listens: `unix:PATH`, `tcp:HOST:PORT`, `serial:PATH@BAUD` or `exec:COMMAND`.
-//! Without a key, the file is sent as it is. A device that knows its hosts needs an enrolled one: `clr device enrol`.
+//! The first argument is where `clr-device` listens: `unix:PATH`, `tcp:HOST:PORT`, `serial:PATH@BAUD` or
+//! `exec:COMMAND`. Without a key, the file is sent as it is. A device that knows its hosts needs an enrolled one: `clr
+//! device enrol`.
 
 use std::{error::Error, fs, path::Path};
 

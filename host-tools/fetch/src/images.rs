@@ -1,4 +1,4 @@
-//! From a package's bytes to the image that the task keeps: alpha over white, grey kept grey, size capped, PNG.
+//! Images of a task: alpha over white, grey kept grey, size capped, encoded as PNG.
 
 use std::io::Cursor;
 
@@ -13,25 +13,25 @@ use resvg::{tiny_skia, usvg};
 use super::FetchError;
 use clr_training::inspect::Fingerprint;
 
-/// Longest side of a kept image: the backbones look at 224 to 300 pixels.
+/// Maximum side of a stored image in pixels: the backbones take 224 to 300.
 const LONGEST_SIDE: u32 = 300;
 
-/// An image ready to be written.
+/// An encoded image.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     pub(crate) png: Vec<u8>,
-    /// Over size, channels and pixels, so that equal images in different files are found.
+    /// Digest of size, channels and pixels: equal for equal images in different files.
     pub(crate) pixels: Digest,
     pub(crate) fingerprint: Fingerprint,
 }
 
 impl Image {
-    /// From a PNG, JPEG, BMP, WebP or GIF file's bytes; `longest` caps the longer side further.
+    /// Decodes a PNG, JPEG, BMP, WebP or GIF file; `longest` caps the longer side further.
     pub(crate) fn decode(bytes: &[u8], entry: &str, longest: Option<u32>) -> Result<Self, FetchError> {
         Self::from_image(decode(bytes, entry)?, entry, longest)
     }
 
-    /// From a decoded image.
+    /// Encodes a decoded image.
     pub(crate) fn from_image(image: DynamicImage, entry: &str, longest: Option<u32>) -> Result<Self, FetchError> {
         let longest = longest.unwrap_or(LONGEST_SIDE).min(LONGEST_SIDE);
         let mut rgb = over_white(&image);
@@ -67,13 +67,13 @@ impl Image {
         }
     }
 
-    /// From a grey image, kept as it is.
+    /// Encodes a grey image without changes.
     pub(crate) fn from_grey(grey: &GrayImage, entry: &str) -> Result<Self, FetchError> {
         let (width, height) = grey.dimensions();
         Self::finish(grey.as_raw(), width, height, image::ExtendedColorType::L8, grey, entry)
     }
 
-    /// As [`Self::decode`], with the white margins cut off; an error where nothing is left.
+    /// Same as [`Self::decode`], with white margins removed; an error for a blank image.
     pub(crate) fn decode_trimmed(bytes: &[u8], entry: &str, longest: u32) -> Result<Self, FetchError> {
         Self::from_image(
             trim(&over_white(&decode(bytes, entry)?), entry)?.into(),
@@ -82,12 +82,12 @@ impl Image {
         )
     }
 
-    /// As [`Self::render_svg`], with the white margins cut off; an error where nothing is left.
+    /// Same as [`Self::render_svg`], with white margins removed; an error for a blank image.
     pub(crate) fn render_svg_trimmed(bytes: &[u8], entry: &str, side: u32) -> Result<Self, FetchError> {
         Self::from_image(trim(&draw(bytes, entry, side)?, entry)?.into(), entry, Some(side))
     }
 
-    /// From an SVG, drawn on white with its longer side `side` pixels.
+    /// Renders an SVG on white; its longer side is `side` pixels.
     pub(crate) fn render_svg(bytes: &[u8], entry: &str, side: u32) -> Result<Self, FetchError> {
         Self::from_image(draw(bytes, entry, side)?.into(), entry, None)
     }
@@ -131,7 +131,7 @@ fn decode(bytes: &[u8], entry: &str) -> Result<DynamicImage, FetchError> {
         .map_err(image_error)
 }
 
-/// An SVG on white. One that embeds a bitmap or text is refused: neither would be drawn.
+/// Renders an SVG on white. One that embeds a bitmap or text is refused: neither would be drawn.
 fn draw(bytes: &[u8], entry: &str, side: u32) -> Result<RgbImage, FetchError> {
     let broken = |detail: String| FetchError::content(entry, detail);
     if [b"<image".as_slice(), b"<text"]
@@ -160,7 +160,7 @@ fn draw(bytes: &[u8], entry: &str, side: u32) -> Result<RgbImage, FetchError> {
     }))
 }
 
-/// What is inside the white margins.
+/// Returns the image without its white margins.
 fn trim(image: &RgbImage, entry: &str) -> Result<RgbImage, FetchError> {
     const WHITE: u8 = 250;
     let (mut left, mut top, mut right, mut bottom) = (u32::MAX, u32::MAX, 0, 0);
@@ -176,7 +176,7 @@ fn trim(image: &RgbImage, entry: &str) -> Result<RgbImage, FetchError> {
     Ok(imageops::crop_imm(image, left, top, right - left + 1, bottom - top + 1).to_image())
 }
 
-/// Any image as 8-bit RGB, transparent parts over white.
+/// Converts to 8-bit RGB, transparent parts over white.
 fn over_white(image: &DynamicImage) -> RgbImage {
     if !image.color().has_alpha() {
         return image.to_rgb8();

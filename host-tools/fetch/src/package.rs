@@ -1,11 +1,11 @@
-//! The packages, pinned: client, name, version, file, sha256, licence.
+//! Pinned packages: client, name, version, file, SHA-256 and licence.
 
-/// Who delivers a package.
+/// The program that downloads a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     /// `pip download`, a wheel: nothing is executed.
     Wheel,
-    /// `pip download`, a source archive: pip runs its build backend for the metadata, after the hash was checked.
+    /// `pip download`, a source archive: pip runs its build backend for the metadata, after checking the hash.
     Sdist,
     /// `npm pack`.
     Npm,
@@ -14,7 +14,7 @@ pub enum Client {
 }
 
 impl Client {
-    /// The registry's name, for people.
+    /// Returns the registry's name, for messages.
     pub fn registry(self) -> &'static str {
         match self {
             Self::Wheel | Self::Sdist => "PyPI",

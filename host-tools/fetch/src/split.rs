@@ -1,4 +1,4 @@
-//! Honest splits: duplicates out first, then whole groups to train, validation or test, 6 : 1 : 2, class by class.
+//! Splits without leakage: no duplicates, groups undivided; train, validation and test 6 : 1 : 2 in each class.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,21 +9,21 @@ use rand_chacha::ChaCha8Rng;
 use super::images::Image;
 use clr_training::inspect::near_pairs;
 
-/// One image with what the split needs to know.
+/// An image with its class and group.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     /// Its name in the package, for the file name.
     pub(crate) name: String,
     /// Index into the task's labels.
     pub(crate) class: usize,
-    /// Samples of one group never stand in two splits.
+    /// A group is never divided between splits.
     pub(crate) group: String,
-    /// Whether the data set itself names it as test.
+    /// Whether it belongs to the data set's own test split.
     pub(crate) held_out: bool,
     pub(crate) image: Image,
 }
 
-/// Where a sample goes.
+/// A split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     Train,
@@ -43,16 +43,16 @@ impl Part {
     }
 }
 
-/// What became of the duplicates.
+/// Counts of removed images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Removed {
     /// Copies of an image that was kept.
     pub(crate) duplicates: usize,
-    /// Images that stood under two labels: none of them was kept.
+    /// Images with two labels: none of them was kept.
     pub(crate) contradictory: usize,
 }
 
-/// Keeps one of each set of equal images, and none of those that stand under different labels.
+/// Keeps one of each set of equal images, and none of a set with different labels.
 pub(crate) fn remove_duplicates(samples: Vec<Sample>) -> (Vec<Sample>, Removed) {
     let mut classes: HashMap<Digest, (usize, bool)> = HashMap::new();
     for sample in &samples {
@@ -60,7 +60,7 @@ pub(crate) fn remove_duplicates(samples: Vec<Sample>) -> (Vec<Sample>, Removed) 
         entry.1 &= entry.0 == sample.class;
     }
     let mut removed = Removed::default();
-    // A test image is kept before a training one, so that the data set's own test split stays whole.
+    // A test image is kept before a training one, so that the data set's own test split stays complete.
     let (test, pool): (Vec<Sample>, Vec<Sample>) = samples.into_iter().partition(|sample| sample.held_out);
     let mut seen = std::collections::HashSet::new();
     let mut kept = Vec::new();
@@ -76,7 +76,8 @@ pub(crate) fn remove_duplicates(samples: Vec<Sample>) -> (Vec<Sample>, Removed) 
     (kept, removed)
 }
 
-/// At most `limit` per class, chosen by the seed. Where the data set names a test split, two ninths of the limit come from it.
+/// Keeps at most `limit` samples per class, chosen by the seed. Where the data set names a test split, two ninths of
+/// the limit come from it.
 pub(crate) fn limit_per_class(samples: Vec<Sample>, limit: usize, seed: u64) -> Vec<Sample> {
     let fixed = samples.iter().any(|sample| sample.held_out);
     let test_limit = if fixed { limit * 2 / 9 } else { 0 };
@@ -104,7 +105,7 @@ pub(crate) fn limit_per_class(samples: Vec<Sample>, limit: usize, seed: u64) -> 
         .collect()
 }
 
-/// Groups as index lists: samples of one name, and, if asked, near-duplicates.
+/// Returns groups as lists of indices: samples with the same group name, and optionally near-duplicates.
 pub(crate) fn groups(samples: &[Sample], near_duplicates: bool) -> Vec<Vec<usize>> {
     let mut parent: Vec<usize> = (0..samples.len()).collect();
     let mut first: HashMap<&str, usize> = HashMap::new();
@@ -138,7 +139,7 @@ fn join(parent: &mut [usize], a: usize, b: usize) {
     parent[a.max(b)] = a.min(b);
 }
 
-/// Gives every sample its part: whole groups, largest first, each to the part that lacks its classes most.
+/// Assigns every sample to a split: undivided groups, largest first, each to the split that lacks its classes most.
 /// Where the data set names a test split, a group with a held-out sample goes to test, and the rest is divided 6 : 1.
 pub(crate) fn assign(samples: &[Sample], groups: &[Vec<usize>], seed: u64) -> Vec<Part> {
     let fixed = samples.iter().any(|sample| sample.held_out);
@@ -165,7 +166,7 @@ pub(crate) fn assign(samples: &[Sample], groups: &[Vec<usize>], seed: u64) -> Ve
         let part = if group.iter().any(|&index| samples[index].held_out) {
             Part::Test
         } else {
-            // How much of what each part still lacks of these classes, relative to its whole share, the group would bring.
+            // The need of each split for these classes: the images that it lacks, relative to its share.
             let need = |&(part, share): &(Part, f64)| {
                 group
                     .iter()

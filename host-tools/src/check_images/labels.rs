@@ -17,9 +17,9 @@ pub(super) struct Labelling {
     pub(super) unknown: Vec<String>,
 }
 
-/// Tells the class of every image in `root` by its folder: a label's name, a class's number, or, where there are as many
-/// folders as classes, the place in alphabetical order (torchvision's `ImageFolder`, the synsets of ILSVRC). `named` is whether the labels
-/// are real names.
+/// Tells the class of every image in `root` by its folder: a label's name, a class's number, or, where there are as
+/// many folders as classes, the place in alphabetical order (torchvision's `ImageFolder`, the synsets of ILSVRC).
+/// `named` is whether the labels are real names.
 pub(super) fn of(root: &Path, images: &[PathBuf], labels: &[String], named: bool) -> Labelling {
     let folders: Vec<Option<String>> = images.iter().map(|image| folder(root, image)).collect();
     let names: BTreeSet<&str> = folders.iter().flatten().map(String::as_str).collect();

@@ -50,7 +50,8 @@ impl PreprocessingArgs {
                 1.0
             }
             (Some(range), true) => 255.0 / range,
-            // A mean or deviation of one or less in 0–255 would be next to nothing; but 0 and 1 alone are used with both.
+            // A mean or deviation of one or less in 0–255 would be next to nothing; but 0 and 1 alone are used with
+            // both.
             (None, true) if numbers.clone().all(|value| value == 0.0 || value == 1.0) => bail!(
                 "--mean and --std of 0 and 1 mean one thing in 0 to 1 and another in 0 to 255\nhint: say which with --range 1 or --range 255"
             ),
@@ -153,7 +154,8 @@ pub(crate) fn describe(preprocessing: &Preprocessing) -> String {
     )
 }
 
-/// The origins, parts of one origin together: "normalisation and channel order recognised in the graph, crop and filter assumed".
+/// The origins, parts of one origin together: "normalisation and channel order recognised in the graph, crop and filter
+/// assumed".
 pub(crate) fn describe_origins(origins: PreprocessingOrigins) -> String {
     let parts = origins.parts();
     let mut seen: Vec<Origin> = Vec::new();

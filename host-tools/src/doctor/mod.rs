@@ -120,7 +120,8 @@ fn look(root: &Path, path: &Path, place: [&str; 2]) -> Result<Looked, Unreadable
 /// Kinds of files that should be images and are none.
 const BROKEN: [&str; 3] = ["empty file", "no image by its content", "unreadable"];
 
-/// What is left out for its kind or place, a finding for each line of the scan; what cannot be decoded has findings of its own.
+/// What is left out for its kind or place, a finding for each line of the scan; what cannot be decoded has findings of
+/// its own.
 fn left_out(scan: &ScanReport, unreadable: &[Unreadable]) -> Vec<Finding> {
     let lines = scan.lines.iter().filter(|line| line.outcome == Outcome::LeftOut);
     let lines = lines.filter(|line| {

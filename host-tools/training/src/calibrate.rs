@@ -48,9 +48,9 @@ impl Evaluation {
         }
     }
 
-    /// The temperature under which the labels are most probable (Guo et al. 2017), within 0.1 to 10. One more image's worth of
-    /// belief in 1 (the square of its logarithm, halved, joins the sum of losses) keeps a split without a mistake, or a
-    /// tiny one, from running off to an end.
+    /// The temperature under which the labels are most probable (Guo et al. 2017), within 0.1 to 10. One more image's
+    /// worth of belief in 1 (the square of its logarithm, halved, joins the sum of losses) keeps a split without a
+    /// mistake, or a tiny one, from running off to an end.
     pub fn temperature(&self) -> f32 {
         let cost = |log: f64| {
             let loss: f64 = (self.logits.iter().zip(&self.labels))

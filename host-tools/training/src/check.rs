@@ -11,8 +11,8 @@ use crate::{
 /// Largest difference from the CPU, relative to the largest value.
 const LIMIT: f32 = 1e-3;
 
-/// Runs every operator forwards and backwards on small maps, on `device` and on the CPU, and compares: a second's work that shows a
-/// driver or a GPU that the kernels do not suit before a run relies on it.
+/// Runs every operator forwards and backwards on small maps, on `device` and on the CPU, and compares: a second's work
+/// that shows a driver or a GPU that the kernels do not suit before a run relies on it.
 pub fn check_device(device: &Device) -> Result<()> {
     for operator in operators() {
         let difference = operator.difference(device)?;
@@ -59,7 +59,8 @@ impl Operator {
     }
 }
 
-/// The result of `run` on the arguments (shape and values), then the gradients of `Σ y · dy` for each; `dy` are the values of seed 99.
+/// The result of `run` on the arguments (shape and values), then the gradients of `Σ y · dy` for each; `dy` are the
+/// values of seed 99.
 pub(crate) fn value_and_gradients(
     arguments: &[(&[usize], &[f32])],
     device: &Device,

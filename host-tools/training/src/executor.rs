@@ -11,8 +11,8 @@ use crate::{
     network::{CandleBackbone, Mode},
 };
 
-/// Runs networks of one backbone on a device: on a CPU through `clr-learning`, in candle on a GPU and on a CPU for backbones with an
-/// operator that the runtime lacks.
+/// Runs networks of one backbone on a device: on a CPU through `clr-learning`, in candle on a GPU and on a CPU for
+/// backbones with an operator that the runtime lacks.
 pub struct Executor {
     backbone: Backbone,
     device: Device,
@@ -80,7 +80,8 @@ impl Executor {
         Ok(candle.logits(network, &images.tensor(candle.device())?)?.to_vec2()?)
     }
 
-    /// The logits of one image by candle, which shares no code with the runtime; by the runtime where candle lacks an operator.
+    /// The logits of one image by candle, which shares no code with the runtime; by the runtime where candle lacks an
+    /// operator.
     pub(crate) fn reference_logits(&self, network: &Network, images: Images<'_>) -> Result<Vec<f32>> {
         let rows = match self.candle() {
             Ok(candle) => candle.logits(network, &images.tensor(candle.device())?)?.to_vec2()?,
@@ -93,8 +94,8 @@ impl Executor {
         Ok(rows.concat())
     }
 
-    /// Gradients of `loss` on a batch. `dropout` are factors on the features, `[N, F]`. Only [`Mode::TrainOnBatch`] changes the
-    /// network: its running averages.
+    /// Gradients of `loss` on a batch. `dropout` are factors on the features, `[N, F]`. Only [`Mode::TrainOnBatch`]
+    /// changes the network: its running averages.
     pub fn forward_backward(
         &self,
         network: &mut Network,

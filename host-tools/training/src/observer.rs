@@ -45,7 +45,8 @@ pub trait Observer: Send {
     fn record(&mut self, _record: &Record) {}
     /// Something about the data that a person should know.
     fn warning(&mut self, _warning: &Warning) {}
-    /// Asked after each epoch, when the resume file is written: `true` ends the run with [`crate::TrainError::Stopped`].
+    /// Asked after each epoch, when the resume file is written: `true` ends the run with
+    /// [`crate::TrainError::Stopped`].
     fn should_stop(&mut self) -> bool {
         false
     }

@@ -53,8 +53,9 @@ pub enum NormStatistics {
 pub enum EpochSelection {
     /// The epoch with the best validation accuracy, then the least loss.
     Best,
-    /// The last one, unless the start was more accurate on validation by more than two standard errors: with falling rates and averaged
-    /// weights the last is as good as any, and taking the luckiest of many noisy measurements is no better than not looking.
+    /// The last one, unless the start was more accurate on validation by more than two standard errors: with falling
+    /// rates and averaged weights the last is as good as any, and taking the luckiest of many noisy measurements is no
+    /// better than not looking.
     Last,
 }
 
@@ -104,7 +105,8 @@ pub struct Schedule {
 
 impl Schedule {
     /// The paper's: Adam 1e-3, a tenth after each third of 60 epochs, batches of 32 with their own statistics, L2 norm
-    /// 1e-5, no augmentation, stretched images. Unlike the reference code it picks its epoch on validation, not on test.
+    /// 1e-5, no augmentation, stretched images. Unlike the reference code it picks its epoch on validation, not on
+    /// test.
     pub fn paper() -> Self {
         Self {
             epochs: 60,

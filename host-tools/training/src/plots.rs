@@ -119,8 +119,8 @@ fn panel(
     .map_err(plot_error)
 }
 
-/// The confusion matrix `matrix[true][predicted]`, each cell coloured by its share of the true class. Readable for 2 to 50
-/// classes; counts are written into the cells up to 20.
+/// The confusion matrix `matrix[true][predicted]`, each cell coloured by its share of the true class. Readable for 2 to
+/// 50 classes; counts are written into the cells up to 20.
 pub fn confusion_matrix_svg(matrix: &[Vec<u32>], labels: &[String]) -> Result<String> {
     let classes = labels.len();
     if classes == 0 || matrix.len() != classes || matrix.iter().any(|row| row.len() != classes) {

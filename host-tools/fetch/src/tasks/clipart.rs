@@ -1,4 +1,4 @@
-//! Two collections of drawings, labelled by the top folder that each stands in.
+//! Two collections of drawings, labelled by their top folder.
 
 use super::{Collected, is_kind, owned, stem};
 use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
@@ -79,7 +79,7 @@ fn collect(source: &Source, root: &str, labels: &[&str], left_out: &[&str]) -> R
     Ok(collected)
 }
 
-/// The stem without what tells variants of one drawing apart: digits at its end, `_bw`, revision letters behind digits.
+/// Returns the stem without the marks of a variant: digits at its end, `_bw`, revision letters after digits.
 fn family(stem: &str) -> String {
     let lower = stem.to_lowercase();
     let without = |text: &str| -> String {

@@ -50,7 +50,7 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     Ok(collected)
 }
 
-/// `patch12a` → (12, 0).
+/// Returns number and side: (12, 0) for `patch12a`.
 fn parse(stem: &str) -> Option<(u32, usize)> {
     let rest = stem.strip_prefix("patch")?;
     let (number, side) = rest.split_at_checked(rest.len().checked_sub(1)?)?;
@@ -62,7 +62,7 @@ fn parse(stem: &str) -> Option<(u32, usize)> {
     Some((number.parse().ok()?, side))
 }
 
-/// `a b` over `b a`: the aspect stays, and every inner edge is between the two.
+/// Returns `a b` over `b a`: the aspect stays, and every inner edge is between the two.
 fn chequerboard(a: &RgbImage, b: &RgbImage) -> RgbImage {
     let (width, height) = (a.width().min(b.width()), a.height().min(b.height()));
     RgbImage::from_fn(2 * width, 2 * height, |x, y| {

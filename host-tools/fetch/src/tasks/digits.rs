@@ -85,7 +85,7 @@ fn push(collected: &mut Collected, name: String, class: usize, grey: &GrayImage)
     Ok(())
 }
 
-/// `{"data": [784 values per image in 0–1]}`.
+/// Reads `{"data": [784 values per image in 0–1]}`.
 fn from_json(name: &str, bytes: &[u8]) -> Result<Vec<GrayImage>, FetchError> {
     let digits: Digits = serde_json::from_slice(bytes).map_err(|error| FetchError::content(name, error.to_string()))?;
     if digits.data.is_empty() || !digits.data.len().is_multiple_of(784) {

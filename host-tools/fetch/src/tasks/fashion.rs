@@ -69,7 +69,7 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     Ok(collected)
 }
 
-/// The sizes and the bytes of an IDX file of unsigned bytes.
+/// Returns sizes and values of an IDX file of unsigned bytes.
 fn idx(bytes: &[u8], dimensions: usize) -> Result<(Vec<usize>, &[u8]), FetchError> {
     let broken = |detail: &str| FetchError::content("IDX file", detail);
     let header = 4 + 4 * dimensions;

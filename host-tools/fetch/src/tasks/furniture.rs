@@ -64,7 +64,7 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     })
 }
 
-/// Icon file in the zip → category.
+/// Returns the category of each icon file in the zip.
 fn pieces(properties: &str) -> BTreeMap<String, String> {
     let (mut icons, mut categories) = (BTreeMap::new(), BTreeMap::new());
     for line in properties.lines() {

@@ -32,7 +32,8 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     Ok(collected)
 }
 
-/// The class and the sign's name without variant, numbers and side: `maximum-speed-limit-50` and `-60` are one sign.
+/// Returns the class and the sign's name without variant, numbers and side: `maximum-speed-limit-50` and `-60` are one
+/// sign.
 fn parse(stem: &str) -> Option<(usize, String)> {
     let mut parts = stem.split("--");
     let class = parts

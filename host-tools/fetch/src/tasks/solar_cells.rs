@@ -6,7 +6,7 @@ use super::{Collected, is_kind, owned, stem};
 use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const LABELS: [&str; 2] = ["functional", "defective"];
-/// Consecutive cells that stay together.
+/// Number of consecutive cells in a group.
 const BLOCK: usize = 32;
 
 pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
@@ -42,7 +42,7 @@ struct Cell {
     kind: String,
 }
 
-/// File stem → cell.
+/// Returns the cell of each file stem.
 fn parse(table: &str) -> Result<BTreeMap<String, Cell>, FetchError> {
     let mut cells = BTreeMap::new();
     for (index, line) in table.lines().filter(|line| !line.trim().is_empty()).enumerate() {

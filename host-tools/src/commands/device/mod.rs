@@ -112,7 +112,8 @@ fn options(endpoint: &Endpoint) -> ClientOptions {
     }
 }
 
-/// Returns a client of the device at `endpoint`, over an encrypted session if its key is known; connects with the first request.
+/// Returns a client of the device at `endpoint`, over an encrypted session if its key is known; connects with the first
+/// request.
 pub(crate) fn client<'c>(endpoint: &'c Endpoint, clock: &'c SystemClock) -> anyhow::Result<EndpointClient<'c>> {
     let known = match endpoint {
         // The system says who may use these.

@@ -226,7 +226,8 @@ fn measure_on(
     summary(of, &classes, samples, answers, seconds)
 }
 
-/// Answers per sample (an error for an unreadable image) as what was measured; `classes` are the adapter's for each class of the data.
+/// Answers per sample (an error for an unreadable image) as what was measured; `classes` are the adapter's for each
+/// class of the data.
 fn summary(
     (task, names, temperature): (&str, &[String], f32),
     classes: &[usize],

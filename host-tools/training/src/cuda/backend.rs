@@ -86,8 +86,9 @@ pub(crate) fn blocks(count: usize) -> usize {
     count.div_ceil(BLOCK).clamp(1, MOST_BLOCKS)
 }
 
-/// `batch` products `C[i] (m × n) = A[i] (m × k) · B[i] (k × n)` of column-major matrices with the leading dimensions `lda`, `ldb` and
-/// `ldc` and `step_*` values between those of neighbouring products: the terms of cuBLAS' `gemmStridedBatched`.
+/// `batch` products `C[i] (m × n) = A[i] (m × k) · B[i] (k × n)` of column-major matrices with the leading dimensions
+/// `lda`, `ldb` and `ldc` and `step_*` values between those of neighbouring products: the terms of cuBLAS'
+/// `gemmStridedBatched`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gemm {
     pub(crate) batch: usize,

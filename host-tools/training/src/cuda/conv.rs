@@ -1,5 +1,5 @@
-//! Frozen convolutions: the host's side. Dense ones are columns times weights, through the matrix product of the device; grouped and
-//! depthwise ones are sums over the window. No gradient is ever computed for the weights.
+//! Frozen convolutions: the host's side. Dense ones are columns times weights, through the matrix product of the
+//! device; grouped and depthwise ones are sums over the window. No gradient is ever computed for the weights.
 
 use super::arguments::Parameters;
 use super::backend::{Backend, Gemm, View, blocks};

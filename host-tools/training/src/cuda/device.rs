@@ -1,6 +1,7 @@
 //! The kernels on candle's CUDA device.
 //!
-//! That device works on a stream of the calling thread's own, so everything that a run does on it must happen on one thread, as it does.
+//! That device works on a stream of the calling thread's own, so everything that a run does on it must happen on one
+//! thread, as it does.
 
 use super::arguments::{Arguments, BLOCK, INPUTS, OUTPUTS, Parameters};
 use super::backend::{Backend, Gemm, Part, View};

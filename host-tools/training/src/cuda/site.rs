@@ -94,8 +94,8 @@ pub(crate) fn norm_forward<B: Backend>(
     norm::forward(on, on.view(&convolved), [gamma, beta], epsilon, act, map)
 }
 
-/// Gradients of [`norm_forward`], whose map before the norm is computed again: those of x and the kernel (with an unused bias), and one
-/// table `[2, C]` of those of gamma and beta.
+/// Gradients of [`norm_forward`], whose map before the norm is computed again: those of x and the kernel (with an
+/// unused bias), and one table `[2, C]` of those of gamma and beta.
 pub(crate) fn norm_backward<B: Backend>(
     on: &B,
     x: View<'_, B>,

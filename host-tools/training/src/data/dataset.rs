@@ -96,11 +96,12 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Reads the folders under `root`: either one folder per class, or folders of splits with class folders, or class folders with the
-    /// splits in each; see [`LayoutOptions`]. Folders in a class folder belong to the class. Whatever is taken for no image is in
-    /// [`Dataset::report`].
+    /// Reads the folders under `root`: either one folder per class, or folders of splits with class folders, or class
+    /// folders with the splits in each; see [`LayoutOptions`]. Folders in a class folder belong to the class. Whatever
+    /// is taken for no image is in [`Dataset::report`].
     ///
-    /// No test split is ever invented: without a folder for it there is none. Without a training split all others are there still.
+    /// No test split is ever invented: without a folder for it there is none. Without a training split all others are
+    /// there still.
     pub fn open(root: &Path, options: &SplitOptions) -> Result<Self> {
         if !(options.validation_fraction > 0.0 && options.validation_fraction < 0.9) {
             return Err(TrainError::InvalidOption {
@@ -228,8 +229,8 @@ impl Dataset {
         self.test.is_some()
     }
 
-    /// What every file was found to be. Files that could not be read as images later are left out for that reason; of images, those in
-    /// other splits than `splits` are passed over.
+    /// What every file was found to be. Files that could not be read as images later are left out for that reason; of
+    /// images, those in other splits than `splits` are passed over.
     pub fn report<'a>(&self, splits: &[Split], unreadable: impl IntoIterator<Item = &'a Unreadable>) -> ScanReport {
         let mut scan = self.scan.clone();
         for split in [Split::Train, Split::Validation, Split::Test] {
@@ -242,7 +243,8 @@ impl Dataset {
         scan.report(unreadable)
     }
 
-    /// The images as the folders have them: for each folder of class folders its name, and the number of images of each class.
+    /// The images as the folders have them: for each folder of class folders its name, and the number of images of each
+    /// class.
     pub fn parts(&self) -> &[(String, Vec<(String, usize)>)] {
         &self.parts
     }
@@ -261,7 +263,8 @@ impl Dataset {
         counts
     }
 
-    /// Remarks: skipped files, unequal classes (3 : 1 or more), few validation images (standard error above 2.5 points).
+    /// Remarks: skipped files, unequal classes (3 : 1 or more), few validation images (standard error above 2.5
+    /// points).
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings: Vec<Warning> = self
             .notes

@@ -1,7 +1,7 @@
 //! Layout of a data set: which folders are splits and which are classes.
 //!
-//! What follows from names and structure alone is decided and said; where two readings are possible, the person is asked for
-//! [`LayoutOptions`].
+//! What follows from names and structure alone is decided and said; where two readings are possible, the person is
+//! asked for [`LayoutOptions`].
 
 mod explicit;
 mod guess;
@@ -19,7 +19,8 @@ use tree::Tree;
 /// What a person says of the folders of a data set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LayoutOptions {
-    /// Folders of splits, from the data set's folder, or their names within each class folder; empty: by their usual names.
+    /// Folders of splits, from the data set's folder, or their names within each class folder; empty: by their usual
+    /// names.
     pub splits: Vec<(Split, PathBuf)>,
     /// Every folder is a class, whatever it is called.
     pub no_splits: bool,

@@ -15,7 +15,8 @@ use crate::{
 };
 
 impl CandleBackbone {
-    /// Logits `[N, K]` of preprocessed images `[N, 3, H, W]`. Only [`Mode::TrainOnBatch`] changes the network: its running averages.
+    /// Logits `[N, K]` of preprocessed images `[N, 3, H, W]`. Only [`Mode::TrainOnBatch`] changes the network: its
+    /// running averages.
     pub fn forward(&self, network: &mut Network, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let task = TaskTensors::new(network, self.device(), false)?;
         let features = self.training_features(&task, network, x, mode)?;
@@ -75,7 +76,8 @@ impl CandleBackbone {
             .broadcast_add(&task.head_bias)?)
     }
 
-    /// Executes the plan, asking `site(index, site, convolution's output)` for the task's result after each convolution.
+    /// Executes the plan, asking `site(index, site, convolution's output)` for the task's result after each
+    /// convolution.
     pub(super) fn run(
         &self,
         x: &Tensor,

@@ -31,7 +31,8 @@ pub enum Mode {
     },
 }
 
-/// A frozen backbone in candle, on a CPU or GPU. It executes any [`Network`](clr_learning::Network) of the same backbone.
+/// A frozen backbone in candle, on a CPU or GPU. It executes any [`Network`](clr_learning::Network) of the same
+/// backbone.
 pub struct CandleBackbone {
     pub(crate) plan: Plan,
 }

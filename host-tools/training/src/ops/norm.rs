@@ -44,11 +44,11 @@ pub fn batch_norm(
     Ok((activate(y, act)?, statistics))
 }
 
-/// A CLR site in training, in one operator: `act(batch_norm(depthwise(x, kernel)))` with the statistics of this batch. x
-/// `[N, C, H, W]`, kernel `[C, 1, 3, 3]`, gamma and beta `[C]`.
+/// A CLR site in training, in one operator: `act(batch_norm(depthwise(x, kernel)))` with the statistics of this batch.
+/// x `[N, C, H, W]`, kernel `[C, 1, 3, 3]`, gamma and beta `[C]`.
 ///
-/// Gradients: x, kernel, gamma and beta. Equal to [`super::clr_depthwise`] followed by [`batch_norm`], but the map between them is never
-/// kept.
+/// Gradients: x, kernel, gamma and beta. Equal to [`super::clr_depthwise`] followed by [`batch_norm`], but the map
+/// between them is never kept.
 ///
 /// # Errors
 /// If the sizes differ.

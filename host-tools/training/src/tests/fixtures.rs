@@ -135,8 +135,8 @@ pub(super) fn preprocessing(side: u32) -> Preprocessing {
     }
 }
 
-/// Stem (with a bias before its norm), depthwise, squeeze-excite, a convolution with a bias and no norm, a residual sum, a
-/// strided 3×3, pooled to 24 features.
+/// Stem (with a bias before its norm), depthwise, squeeze-excite, a convolution with a bias and no norm, a residual
+/// sum, a strided 3×3, pooled to 24 features.
 pub(super) fn backbone() -> Backbone {
     let mut b = Builder::new(7);
     let relu6 = Op::Activation(Activation::Clip { min: 0.0, max: 6.0 });

@@ -190,8 +190,8 @@ fn recomputing_changes_no_bit_and_takes_the_estimated_memory() {
             train_from(&mut network, first);
             let footprint = network.footprint([48; 2], checkpointing).unwrap();
             let (output, most) = step_from_prefix(&network, 48, checkpointing);
-            // Every image's gradients of the sites wait for the others'; buffers that are returned on the way may make the first
-            // image's time the one of the peak, when nothing waits yet.
+            // Every image's gradients of the sites wait for the others'; buffers that are returned on the way may make
+            // the first image's time the one of the peak, when nothing waits yet.
             let waiting = (IMAGES - 1) * footprint.parameters / 2;
             let foretold = footprint.values + waiting;
             let least = if checkpointing == Checkpointing::Off {
@@ -293,8 +293,9 @@ fn the_runtime_learns_on_batch_statistics_what_candle_learns() {
             let scale = norm(&mut want.iter().copied()) + 1e-2 * largest_gradient;
             differences.push((difference / scale, &parameter.name));
         }
-        // Statistics of a dozen values and clamps magnify each rounding from layer to layer: one value of 15,000 on the other side of a
-        // bound is almost a hundredth. That the gradient is right is shown by differences, in clr-runtime.
+        // Statistics of a dozen values and clamps magnify each rounding from layer to layer: one value of 15,000 on the
+        // other side of a bound is almost a hundredth. That the gradient is right is shown by differences, in
+        // clr-runtime.
         let (head, sites) = differences.split_at(2);
         for exact in head.iter().chain(&sites[sites.len() - 4..]) {
             assert!(exact.0 < 2e-2, "{architecture:?} {recipe}: {exact:?}");

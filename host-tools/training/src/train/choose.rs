@@ -9,9 +9,10 @@ pub(super) fn choose(outcomes: &[Outcome]) -> usize {
     choose_by_validation(&validations)
 }
 
-/// The one that trains most among those within a standard error of the most accurate: what validation cannot tell apart, more
-/// trained parameters have decided better on every task where this was measured (`docs/reference/training.md`). One that takes
-/// the same images for right as a cheaper one brings nothing, and is passed over.
+/// The one that trains most among those within a standard error of the most accurate: what validation cannot tell
+/// apart, more trained parameters have decided better on every task where this was measured
+/// (`docs/reference/training.md`). One that takes the same images for right as a cheaper one brings nothing, and is
+/// passed over.
 fn choose_by_validation(validations: &[&Evaluation]) -> usize {
     let hits: Vec<Vec<bool>> = validations.iter().map(|validation| validation.hits()).collect();
     let best = validations

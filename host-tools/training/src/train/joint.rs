@@ -221,7 +221,8 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     })
 }
 
-/// Whether a result is within two standard errors of the accuracy at the `start`: below, training has clearly done harm.
+/// Whether a result is within two standard errors of the accuracy at the `start`: below, training has clearly done
+/// harm.
 fn no_worse(start: f32, last: &Evaluation) -> bool {
     last.accuracy >= start - 2.0 * standard_error(start, last.images)
 }

@@ -87,8 +87,9 @@ pub struct ParitySample {
 
 /// Learns an adapter for `backbone` from `dataset`.
 ///
-/// The validation split chooses the head's penalty, the epoch and the recipe; the test split is measured once at the end.
-/// Equal data, options and thread count give equal bytes on one machine, also when the run was stopped and resumed.
+/// The validation split chooses the head's penalty, the epoch and the recipe; the test split is measured once at the
+/// end. Equal data, options and thread count give equal bytes on one machine, also when the run was stopped and
+/// resumed.
 pub fn train(
     backbone: &Backbone,
     dataset: &Dataset,

@@ -197,7 +197,8 @@ fn fingerprint(
     preprocessing: &Preprocessing,
     images: [&SplitImages; 2],
 ) -> Digest {
-    // `Debug` of plain numbers and enums is stable within a version, and a new version must not resume an old run anyway.
+    // `Debug` of plain numbers and enums is stable within a version, and a new version must not resume an old run
+    // anyway.
     let text = format!(
         "{} {} {} {} {schedule:?} {:?} {} {preprocessing:?}",
         env!("CARGO_PKG_VERSION"),

@@ -35,7 +35,8 @@ fn gradients_are_the_slopes() -> Result<()> {
             for (i, &got) in gradient.iter().enumerate() {
                 let (up, down) = (at(i, STEP)?, at(i, -STEP)?);
                 let step = 2.0 * f64::from(STEP);
-                // Where the slope itself jumps (a kink of the activation, another winner of the maximum) there is nothing to compare.
+                // Where the slope itself jumps (a kink of the activation, another winner of the maximum) there is
+                // nothing to compare.
                 if (up + down - 2.0 * middle).abs() > 0.05 * step {
                     skipped += 1;
                     continue;

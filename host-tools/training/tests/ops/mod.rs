@@ -1,4 +1,5 @@
-//! The differentiable operators: against finite differences, against PyTorch, and against themselves on other thread counts.
+//! The differentiable operators: against finite differences, against PyTorch, and against themselves on other thread
+//! counts.
 
 mod cases;
 mod finite_differences;

@@ -1,4 +1,5 @@
-//! The CUDA kernels, compiled for the CPU from the same source, against the CPU operators: values and gradients of every operator.
+//! The CUDA kernels, compiled for the CPU from the same source, against the CPU operators: values and gradients of
+//! every operator.
 
 mod compare;
 mod compiled;

@@ -1,8 +1,8 @@
 //! A perceptual fingerprint: the signs of the brightness steps between the cells of a 17×17 grid.
 //!
-//! Four planes of 16×16 bits (brighter to the right, to the left, below, above, each by more than 4 of 255), so that flat
-//! areas set no bits and resizing, recompression and slight noise change few. Two images are near-duplicates when they
-//! share at least nine tenths of the bits set in either; colour plays no part.
+//! Four planes of 16×16 bits (brighter to the right, to the left, below, above, each by more than 4 of 255), so that
+//! flat areas set no bits and resizing, recompression and slight noise change few. Two images are near-duplicates when
+//! they share at least nine tenths of the bits set in either; colour plays no part.
 
 use image::{GrayImage, imageops};
 

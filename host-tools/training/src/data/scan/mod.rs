@@ -1,7 +1,7 @@
 //! Scan of a folder: every file once, told by its content, with the reason where it is no image.
 //!
-//! One scanner serves training, evaluation, classification, teaching and the examination of data. Links are followed; a link that leads in
-//! a circle is listed, not entered.
+//! One scanner serves training, evaluation, classification, teaching and the examination of data. Links are followed; a
+//! link that leads in a circle is listed, not entered.
 
 mod leftovers;
 mod report;

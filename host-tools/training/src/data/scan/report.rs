@@ -146,7 +146,8 @@ impl ScanLine {
     }
 }
 
-/// A path as text in which no two paths are the same: bytes that are no UTF-8 and control characters are written as `\xNN` and `\n`.
+/// A path as text in which no two paths are the same: bytes that are no UTF-8 and control characters are written as
+/// `\xNN` and `\n`.
 pub fn display_path(path: &Path) -> String {
     let mut text = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {

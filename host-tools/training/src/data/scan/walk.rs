@@ -40,7 +40,8 @@ pub(super) fn walk(root: &Path) -> Result<Walk> {
 }
 
 impl Walk {
-    /// Takes up what lies in `folder`; `way` is the chain of real folders down to it, `reason` why all in it is passed over.
+    /// Takes up what lies in `folder`; `way` is the chain of real folders down to it, `reason` why all in it is passed
+    /// over.
     fn folder(
         &mut self,
         root: &Path,

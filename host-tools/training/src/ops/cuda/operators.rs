@@ -234,8 +234,8 @@ pub(in crate::ops) fn batch_norm(
     BatchNorm::apply(x, [gamma, beta], false, eps, act)
 }
 
-/// [`clr_batch_norm`](crate::ops::clr_batch_norm) on checked arguments; `affine` is gamma, then beta, `[2 · C]`. The map between the two
-/// operators is never kept.
+/// [`clr_batch_norm`](crate::ops::clr_batch_norm) on checked arguments; `affine` is gamma, then beta, `[2 · C]`. The
+/// map between the two operators is never kept.
 pub(in crate::ops) fn clr_batch_norm(
     x: &Tensor,
     kernel: &Tensor,

@@ -5,8 +5,8 @@ use candle_core::{Result, Tensor};
 use super::taps::{pad, tap};
 use crate::ops::sizes::Window;
 
-/// Convolution of `x` `[N, C, H, W]` with `weight` `[O, C / groups, kh, kw]`: a sum over the window's places, of a matrix product per
-/// group.
+/// Convolution of `x` `[N, C, H, W]` with `weight` `[O, C / groups, kh, kw]`: a sum over the window's places, of a
+/// matrix product per group.
 pub(in crate::ops) fn convolution(
     x: &Tensor,
     weight: &Tensor,

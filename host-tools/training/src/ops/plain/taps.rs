@@ -23,8 +23,8 @@ pub(super) fn pad(x: &Tensor, [top, left, bottom, right]: [usize; 4], value: f32
     rows(&rows(x, 2, top, bottom)?, 3, left, right)
 }
 
-/// The values of a padded map that one place of a window reads at every position: `[N, C, rows, columns]` from `start` on, every
-/// `stride`-th.
+/// The values of a padded map that one place of a window reads at every position: `[N, C, rows, columns]` from `start`
+/// on, every `stride`-th.
 pub(super) fn tap(padded: &Tensor, start: [usize; 2], stride: [usize; 2], output: [usize; 2]) -> Result<Tensor> {
     let mut tap = padded.clone();
     for axis in 0..2 {
