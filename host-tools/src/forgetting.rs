@@ -21,7 +21,7 @@ pub(crate) struct TaskImages<'a> {
 /// The first task's answers before and after the other tasks were learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Forgetting {
-    #[serde(rename = "images")]
+    #[serde(rename = "pictures")]
     pub(crate) images: usize,
     pub(crate) logits: usize,
     pub(crate) different_bits: usize,

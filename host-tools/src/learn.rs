@@ -146,7 +146,7 @@ impl Drop for Watcher<'_> {
 /// How closely the training network and the device engine agree.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Parity {
-    #[serde(rename = "images")]
+    #[serde(rename = "pictures")]
     pub(crate) images: usize,
     /// Largest difference of a logit, relative to the image's largest logit.
     pub(crate) largest_difference: f64,

@@ -24,7 +24,7 @@ pub struct Evaluation {
     /// Mean cross-entropy in nats.
     pub loss: f32,
     /// Number of images.
-    #[serde(rename = "images")]
+    #[serde(rename = "pictures")]
     pub images: usize,
     /// One entry per class, in logit order.
     pub per_class: Vec<ClassScore>,
@@ -44,7 +44,7 @@ pub struct ClassScore {
     /// The class.
     pub label: String,
     /// Images of the class.
-    #[serde(rename = "images")]
+    #[serde(rename = "pictures")]
     pub images: usize,
     /// Share of them that were recognised; 0 without images.
     pub recall: f32,

@@ -38,7 +38,7 @@ struct Row {
 #[derive(Serialize)]
 struct TaskChoice {
     task: String,
-    #[serde(rename = "images")]
+    #[serde(rename = "pictures")]
     images: usize,
     /// `chosen[i]`: images for which task `i` had the highest score.
     chosen: Vec<usize>,
@@ -74,7 +74,7 @@ struct Document {
     mean: Shares,
     tolerance: f32,
     /// Wall time of the scores of one image, one thread, reading and decoding not included.
-    #[serde(rename = "seconds_per_image")]
+    #[serde(rename = "seconds_per_picture")]
     seconds_per_image: f64,
 }
 

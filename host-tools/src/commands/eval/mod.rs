@@ -105,7 +105,7 @@ pub(crate) struct Measured {
     /// The same with a temperature of 1.
     uncalibrated: Confidence,
     /// Wall time per image with all cores (or the GPU) busy, reading the file included.
-    #[serde(rename = "seconds_per_image")]
+    #[serde(rename = "seconds_per_picture")]
     seconds_per_image: f64,
 }
 

@@ -99,7 +99,7 @@ pub enum Warning {
     #[serde(rename = "few-validation-pictures")]
     FewValidationImages {
         /// How many there are.
-        #[serde(rename = "images")]
+        #[serde(rename = "pictures")]
         images: usize,
         /// One standard error of an accuracy measured on them, as a fraction, at most.
         standard_error: f32,
