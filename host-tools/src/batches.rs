@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 const BATCH: usize = 32;
 
-/// Logits in the order of `files`; an error for a file that cannot be read. `progress` is told how many are done in
-/// each step.
+/// Returns logits in the order of `files`; an error for a file that cannot be read. `progress` is told how many are
+/// done in each step.
 pub(crate) fn answers(
     device: &Device,
     backbone: &Backbone,

@@ -254,7 +254,7 @@ impl Outcome {
     }
 }
 
-/// A preset that does clearly better than the preprocessing in force.
+/// Returns a preset that does clearly better than the preprocessing in force.
 fn warning(in_force: &Outcome, presets: &[PresetOutcome]) -> Option<String> {
     let best = presets
         .iter()

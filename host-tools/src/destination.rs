@@ -107,7 +107,7 @@ fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         .tempfile_in(folder)
 }
 
-/// The file that `path` means: the target of a link, so that the link stays.
+/// Returns the file that `path` means: the target of a link, so that the link stays.
 fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let fail = |reason: &str, hint: &str| anyhow!("cannot write '{}': {reason}\nhint: {hint}", path.display());
     let text = path.as_os_str().to_string_lossy();
@@ -188,7 +188,7 @@ fn folder_of(path: &Path) -> &Path {
     in_place(path.parent().unwrap_or(Path::new("")))
 }
 
-/// The empty path is the current folder.
+/// Returns the empty path is the current folder.
 fn in_place(path: &Path) -> &Path {
     if path.as_os_str().is_empty() {
         Path::new(".")
@@ -197,7 +197,7 @@ fn in_place(path: &Path) -> &Path {
     }
 }
 
-/// An error of the file system with the way out.
+/// Returns an error of the file system with the way out.
 fn cannot_write(path: &Path, folder: &Path, error: io::Error) -> anyhow::Error {
     let hint =
         system_error::hint(&error, Some(folder)).unwrap_or_else(|| "name a place that can be written to".to_owned());

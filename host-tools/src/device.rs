@@ -16,7 +16,7 @@ pub(crate) enum DeviceArg {
 }
 
 impl DeviceArg {
-    /// The device, said to a person on stderr where the program chose it.
+    /// Returns the device, said to a person on stderr where the program chose it.
     pub(crate) fn open(self) -> anyhow::Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
@@ -61,7 +61,7 @@ fn gpu() -> anyhow::Result<Device> {
     })
 }
 
-/// The first GPU, if its answers are those of the CPU.
+/// Returns the first GPU, if its answers are those of the CPU.
 #[cfg(feature = "cuda")]
 fn try_gpu() -> anyhow::Result<Device> {
     let device = Device::new_cuda(0).map_err(|error| {

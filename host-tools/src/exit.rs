@@ -34,7 +34,7 @@ pub(crate) struct ParityError {
     pub(crate) image: String,
 }
 
-/// The exit code for an error: the first cause with a code of its own decides.
+/// Returns the exit code for an error: the first cause with a code of its own decides.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if cause.is::<ParityError>() {
@@ -56,7 +56,7 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
     FAILURE
 }
 
-/// Whether the reader of stdout has gone away, which is no failure.
+/// Returns whether the reader of stdout has gone away, which is no failure.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause
@@ -65,7 +65,7 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The chain as one message, and the hints found in it.
+/// Returns the chain as one message, and the hints found in it.
 pub(crate) fn describe(error: &anyhow::Error) -> (String, Vec<String>) {
     let (mut message, mut hints) = (String::new(), Vec::new());
     for cause in error.chain() {

@@ -27,12 +27,12 @@ pub(crate) struct Forgetting {
     pub(crate) different_bits: usize,
 }
 
-/// The logits of each image, bit by bit.
+/// Returns the logits of each image, bit by bit.
 pub(crate) fn answers(engine: &Engine, adapter: &ResidentAdapter, paths: &[PathBuf]) -> anyhow::Result<Vec<Vec<u32>>> {
     paths.par_iter().map(|path| logits(engine, adapter, path)).collect()
 }
 
-/// The first task's logits, with a frame of each other task between any two of its frames.
+/// Returns the first task's logits, with a frame of each other task between any two of its frames.
 pub(crate) fn interleaved(
     engine: &Engine,
     tasks: &TaskSet,
@@ -68,7 +68,7 @@ pub(crate) fn compare(before: &[Vec<u32>], after: &[Vec<u32>]) -> Forgetting {
     }
 }
 
-/// The median time of a switch, over batches of a hundred.
+/// Returns the median time of a switch, over batches of a hundred.
 pub(crate) fn switch_time(tasks: &TaskSet, names: &[&str]) -> anyhow::Result<f64> {
     const BATCH: usize = 100;
     let mut times = Vec::new();

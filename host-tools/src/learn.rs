@@ -179,7 +179,7 @@ pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Pat
     Ok(parity)
 }
 
-/// The largest relative difference between the samples' logits and `other`'s; an error beyond [`TOLERANCE`].
+/// Returns the largest relative difference between the samples' logits and `other`'s; an error beyond [`TOLERANCE`].
 pub(crate) fn compare(
     samples: &[ParitySample],
     other: &dyn Fn(&[f32]) -> anyhow::Result<Vec<f32>>,

@@ -77,12 +77,12 @@ impl Output {
         Ok(())
     }
 
-    /// A bar of `length` steps; hidden unless stderr is a terminal.
+    /// Returns a bar of `length` steps; hidden unless stderr is a terminal.
     pub(crate) fn bar(&self, length: u64, message: &str) -> ProgressBar {
         self.styled(length, message, "{msg:<28} {bar:28} {pos}/{len} {eta}")
     }
 
-    /// A bar over bytes; hidden unless stderr is a terminal.
+    /// Returns a bar over bytes; hidden unless stderr is a terminal.
     pub(crate) fn bytes_bar(&self, length: u64, message: &str) -> ProgressBar {
         self.styled(
             length,
@@ -143,7 +143,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table with these column heads.
+    /// Returns a table with these column heads.
     pub(crate) fn new<const N: usize>(head: [&str; N]) -> Self {
         Self {
             rows: vec![head.iter().map(|&cell| cell.to_owned()).collect()],
@@ -155,7 +155,7 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// The lines: two spaces between columns, numbers to the right.
+    /// Returns the lines: two spaces between columns, numbers to the right.
     pub(crate) fn lines(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
@@ -193,7 +193,7 @@ impl Table {
     }
 }
 
-/// A number of bytes for people: `950 B`, `128.4 kB`, `17.4 MB`.
+/// Returns a number of bytes for people: `950 B`, `128.4 kB`, `17.4 MB`.
 pub(crate) fn human_bytes(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
@@ -203,7 +203,7 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
     }
 }
 
-/// A duration in seconds for people: `850 ns`, `1.2 µs`, `3.4 ms`, `12.0 s`, `4 min 05 s`.
+/// Returns a duration in seconds for people: `850 ns`, `1.2 µs`, `3.4 ms`, `12.0 s`, `4 min 05 s`.
 pub(crate) fn human_time(seconds: f64) -> String {
     match seconds {
         0.0 => "0 s".to_owned(),

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 /// Side of the images and of the input, in pixels.
 pub(crate) const SIDE: u32 = 32;
 
-/// The program, with a cache of its own.
+/// Returns the program, with a cache of its own.
 pub(crate) fn clr() -> Command {
     static CACHE: OnceLock<TempDir> = OnceLock::new();
     let cache = CACHE.get_or_init(|| tempfile::tempdir().unwrap());
@@ -26,7 +26,7 @@ pub(crate) fn clr() -> Command {
     command
 }
 
-/// A seeded backbone whose preprocessing asks for small images.
+/// Returns a seeded backbone whose preprocessing asks for small images.
 pub(crate) fn backbone(architecture: Architecture, seed: u64) -> Backbone {
     let backbone = seeded_backbone(architecture, seed, 10);
     let mut preprocessing = backbone.preprocessing().clone();
@@ -51,7 +51,7 @@ pub(crate) fn numbers(seed: u64) -> impl FnMut() -> f32 {
     }
 }
 
-/// An adapter of `recipe` that differs from the backbone in every value.
+/// Returns an adapter of `recipe` that differs from the backbone in every value.
 pub(crate) fn random_adapter(backbone: &Backbone, recipe: Recipe, task: &str, classes: usize, seed: u64) -> Adapter {
     let mut next = numbers(seed);
     let features = backbone.feature_count();
@@ -86,7 +86,7 @@ pub(crate) fn random_adapter(backbone: &Backbone, recipe: Recipe, task: &str, cl
     adapter
 }
 
-/// An image of noise around a colour and a stripe that depend on `class`.
+/// Returns an image of noise around a colour and a stripe that depend on `class`.
 pub(crate) fn image(class: u32, seed: u64) -> RgbImage {
     let mut next = numbers(seed * 31 + u64::from(class));
     RgbImage::from_fn(SIDE, SIDE, |x, y| {
@@ -152,7 +152,7 @@ impl Workbench {
     }
 }
 
-/// A short run with a fixed recipe.
+/// Returns a short run with a fixed recipe.
 pub(crate) fn options(recipe: Recipe, seed: u64) -> TrainOptions {
     TrainOptions {
         recipe: RecipeChoice::Fixed(recipe),
@@ -177,7 +177,7 @@ pub(crate) fn learn(backbone: &Backbone, recipe: Recipe, classes: u32, seed: u64
     train(backbone, &dataset, &options(recipe, seed), &mut ()).unwrap()
 }
 
-/// The largest absolute difference over the largest absolute value.
+/// Returns the largest absolute difference over the largest absolute value.
 pub(crate) fn relative_difference(left: &[f32], right: &[f32]) -> f32 {
     assert_eq!(left.len(), right.len());
     let size = right.iter().fold(1e-6f32, |size, value| size.max(value.abs()));

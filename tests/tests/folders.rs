@@ -36,7 +36,7 @@ impl Folder {
         assert!(self.expected.insert(path.to_owned(), outcome).is_none(), "{path} twice");
     }
 
-    /// An image that no other file holds.
+    /// Returns an image that no other file holds.
     fn image(&mut self, class: u32) -> DynamicImage {
         self.seed += 1;
         image(class, self.seed).into()
@@ -58,7 +58,7 @@ fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// The folder with all its troubles: class folders in `Training/` and `Testing/`.
+/// Returns the folder with all its troubles: class folders in `Training/` and `Testing/`.
 fn troubled(root: &Path) -> Folder {
     let mut folder = Folder {
         root: root.to_owned(),
@@ -224,7 +224,7 @@ fn troubled(root: &Path) -> Folder {
     folder
 }
 
-/// The report in a command's output: outcome, kind and reason of each file.
+/// Returns the report in a command's output: outcome, kind and reason of each file.
 fn scan(document: &Value, strip: &str) -> BTreeMap<String, (String, String, String)> {
     let mut files = BTreeMap::new();
     let scan = &document["scan"];

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::fixtures::Workbench;
 
-/// The program with files limited to `blocks` of 512 bytes, as a full disk would: a write past that fails.
+/// Returns the program with files limited to `blocks` of 512 bytes, as a full disk would: a write past that fails.
 fn with_file_limit(bench: &Workbench, blocks: u32, arguments: &str) -> std::process::Output {
     let program = assert_cmd::cargo::cargo_bin!("clr-under-test");
     let script = format!(

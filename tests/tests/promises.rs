@@ -75,7 +75,7 @@ fn collect(path: &str, value: &Value, types: &mut BTreeMap<String, BTreeSet<&'st
     types.entry(path.to_owned()).or_default().insert(kind);
 }
 
-/// The names under `Commands:` in a help text.
+/// Returns the names under `Commands:` in a help text.
 fn commands(help: &str) -> Vec<String> {
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let lines = lines.take_while(|line| !line.is_empty());

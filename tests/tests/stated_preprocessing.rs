@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::fixtures::{Workbench, lite0};
 
-/// A workbench with `raw.onnx`, the backbone as another tool would have written it, and `labels.txt`.
+/// Returns a workbench with `raw.onnx`, the backbone as another tool would have written it, and `labels.txt`.
 fn bench() -> Workbench {
     let bench = Workbench::new();
     let mut model = ModelProto::decode(&lite0().to_bytes()[..]).unwrap();
@@ -18,7 +18,7 @@ fn bench() -> Workbench {
     bench
 }
 
-/// The document on stdout and the text on stderr of a command that succeeds.
+/// Returns the document on stdout and the text on stderr of a command that succeeds.
 fn run(bench: &Workbench, arguments: &[&str]) -> (Value, String) {
     let output = bench.clr(arguments).arg("--json").output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

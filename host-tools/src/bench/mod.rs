@@ -75,7 +75,7 @@ impl Times {
     }
 }
 
-/// An adapter of `recipe` for `backbone`, with its values moved a little so that no kernel is the identity.
+/// Returns an adapter of `recipe` for `backbone`, with its values moved a little so that no kernel is the identity.
 pub(crate) fn some_adapter(backbone: &Backbone, recipe: Recipe, task: &str) -> Adapter {
     let features = backbone.feature_count();
     let mut state = Digest::of(task.as_bytes())
@@ -112,7 +112,7 @@ pub(crate) fn some_adapter(backbone: &Backbone, recipe: Recipe, task: &str) -> A
     adapter
 }
 
-/// A preprocessed image, `[3, height, width]`.
+/// Returns a preprocessed image, `[3, height, width]`.
 pub(super) fn image([height, width]: [u32; 2]) -> Vec<f32> {
     (0..3 * height * width)
         .map(|index| ((index * 37 % 255) as f32 - 127.0) / 64.0)

@@ -36,7 +36,7 @@ impl Network {
         })
     }
 
-    /// A network with random weights.
+    /// Returns a network with random weights.
     pub(crate) fn seeded(name: &str) -> anyhow::Result<Self> {
         let architecture = match name {
             "lite0" => Some(Architecture::EfficientNetLite0),

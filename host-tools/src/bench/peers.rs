@@ -77,7 +77,7 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// The peers `wanted` (all of them if empty) that `python` has.
+    /// Returns the peers `wanted` (all of them if empty) that `python` has.
     ///
     /// # Errors
     /// If `python` does not run.
@@ -144,7 +144,7 @@ impl Peers {
             .collect())
     }
 
-    /// Whether `peer` was asked for and is installed.
+    /// Returns whether `peer` was asked for and is installed.
     pub(crate) fn has(&self, peer: &Peer) -> bool {
         self.installed.contains(&peer.name)
     }

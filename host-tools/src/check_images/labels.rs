@@ -75,7 +75,7 @@ pub(super) fn of(root: &Path, images: &[PathBuf], labels: &[String], named: bool
     }
 }
 
-/// The folder below `root` that names an image's class; that of a split is passed over.
+/// Returns the folder below `root` that names an image's class; that of a split is passed over.
 fn folder(root: &Path, image: &Path) -> Option<String> {
     const SPLITS: [&str; 8] = [
         "train",
@@ -96,12 +96,12 @@ fn folder(root: &Path, image: &Path) -> Option<String> {
     }
 }
 
-/// A name in lower case with one kind of separator.
+/// Returns a name in lower case with one kind of separator.
 fn spelling(name: &str) -> String {
     name.trim().to_lowercase().replace(['_', '-'], " ")
 }
 
-/// A synset of `WordNet`, such as `n01440764`.
+/// Returns a synset of `WordNet`, such as `n01440764`.
 fn is_synset(name: &str) -> bool {
     name.strip_prefix('n')
         .is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()))

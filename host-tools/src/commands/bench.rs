@@ -237,7 +237,7 @@ impl Document {
     }
 }
 
-/// The peers, if there is an environment for them; a missing one that was asked for is an error.
+/// Returns the peers, if there is an environment for them; a missing one that was asked for is an error.
 fn peers(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<Option<Peers>> {
     if args.no_peers {
         return Ok(None);

@@ -143,7 +143,7 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
     Ok(u8::from(failed))
 }
 
-/// One report of all folders and files, each named with the path it was given by.
+/// Returns one report of all folders and files, each named with the path it was given by.
 fn report(scans: &[Scan], failures: &[Unreadable]) -> ScanReport {
     let mut report = ScanReport::default();
     for scan in scans {

@@ -181,7 +181,7 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
     Ok(0)
 }
 
-/// The three tasks, another one in place of a task whose package client is missing.
+/// Returns the three tasks, another one in place of a task whose package client is missing.
 fn fetch_three<T>(mut fetch: impl FnMut(&str, usize) -> Result<T, FetchError>) -> Result<Vec<T>, FetchError> {
     TASKS
         .into_iter()

@@ -34,7 +34,7 @@ pub(crate) struct PreprocessingArgs {
 }
 
 impl PreprocessingArgs {
-    /// The parts that are stated, in the units of [`Preprocessing`].
+    /// Returns the parts that are stated, in the units of [`Preprocessing`].
     pub(crate) fn stated(&self) -> anyhow::Result<StatedPreprocessing> {
         let mut stated = self.preset.map(StatedPreprocessing::preset).unwrap_or_default();
         let numbers = [self.mean, self.std].into_iter().flatten().flatten();
@@ -78,12 +78,12 @@ impl PreprocessingArgs {
         Ok(stated)
     }
 
-    /// Whether the crop is stated.
+    /// Returns whether the crop is stated.
     pub(crate) fn states_crop(&self) -> bool {
         self.crop.is_some()
     }
 
-    /// The backbone with the stated parts in force.
+    /// Returns the backbone with the stated parts in force.
     pub(crate) fn apply(&self, backbone: Backbone) -> anyhow::Result<Backbone> {
         let stated = self.stated()?;
         if stated.is_empty() {
@@ -132,7 +132,7 @@ pub(crate) fn line(backbone: &Backbone) -> String {
     )
 }
 
-/// A preprocessing for people, the size left out.
+/// Returns a preprocessing for people, the size left out.
 pub(crate) fn describe(preprocessing: &Preprocessing) -> String {
     let preset = Preset::of(preprocessing).map_or(String::new(), |preset| format!(" ({preset})"));
     let fit = match preprocessing.fit {
@@ -154,8 +154,8 @@ pub(crate) fn describe(preprocessing: &Preprocessing) -> String {
     )
 }
 
-/// The origins, parts of one origin together: "normalisation and channel order recognised in the graph, crop and filter
-/// assumed".
+/// Returns the origins, parts of one origin together: "normalisation and channel order recognised in the graph, crop
+/// and filter assumed".
 pub(crate) fn describe_origins(origins: PreprocessingOrigins) -> String {
     let parts = origins.parts();
     let mut seen: Vec<Origin> = Vec::new();
@@ -175,7 +175,7 @@ pub(crate) fn describe_origins(origins: PreprocessingOrigins) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// The warning of what was assumed, with how to state it.
+/// Returns the warning of what was assumed, with how to state it.
 pub(crate) fn warning(backbone: &Backbone) -> Option<String> {
     let assumed = backbone.preprocessing_origins().assumed();
     if assumed.is_empty() {

@@ -152,7 +152,7 @@ fn describe(row: &PushedDocument) -> String {
     )
 }
 
-/// The file on this side that the device serves for the task, if there is one.
+/// Returns the file on this side that the device serves for the task, if there is one.
 fn base_of(
     client: &mut EndpointClient<'_>,
     task: &str,

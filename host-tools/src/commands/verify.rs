@@ -96,7 +96,7 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context<'_>) -> anyhow::Result<u8
     Ok(if document.valid { 0 } else { exit::FAILURE })
 }
 
-/// A public key, given as text or as the file that holds it.
+/// Returns a public key, given as text or as the file that holds it.
 fn public_key(text_or_path: &str) -> anyhow::Result<PublicKey> {
     if text_or_path.starts_with("ed25519:") {
         return Ok(text_or_path.parse()?);

@@ -1,12 +1,13 @@
-//! Trains recipes on a data set under given schedules and prints one JSON line for each seed and recipe: validation and
-//! test accuracy. `docs/reference/training.md` has the numbers that chose the default schedule.
+//! Trains recipes on a data set with given schedules and prints validation and test accuracy, one JSON line for each
+//! seed and recipe. `docs/reference/training.md` has the results behind the default schedule.
 //!
 //! ```text
 //! cargo run --release -p clr-training --example recipe_study -- BACKBONE.onnx DATA --size 96 --seeds 0,1,2 \
 //!     --recipes linear,bn,clr --schedule '{"epochs": 10, "rates": {"head": 1e-3, "norm": 1e-3, "kernel": 3e-3}}'
 //! ```
 //!
-//! The schedule is JSON laid over the default one (`--paper`: over the paper's). `DATA` needs a `test/` folder.
+//! `--schedule` is JSON that overrides fields of the default schedule (`--paper`: of the paper's). `DATA` needs a
+//! `test/` folder.
 
 use std::{collections::HashMap, error::Error, path::Path};
 
@@ -18,7 +19,7 @@ use clr_training::{
 };
 use serde_json::{Value, json};
 
-/// Epochs on stderr.
+/// Prints epochs on stderr.
 struct Watch(bool);
 
 impl Observer for Watch {
@@ -40,12 +41,12 @@ impl Observer for Watch {
     }
 }
 
-/// Lays `over` onto `under`, object by object; a field that `under` lacks is an error.
+/// Overrides fields of `under` by those of `over`, recursively; a field that `under` lacks is an error.
 fn merge(under: &mut Value, over: Value) -> Result<(), String> {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
             for (key, value) in over {
-                // Enum variants with content are objects of one field: they are replaced.
+                // Enum variants with content are objects of one field: replace them.
                 let field = under
                     .get_mut(&key)
                     .ok_or_else(|| format!("the schedule has no field `{key}`"))?;

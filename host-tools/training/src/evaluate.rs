@@ -16,7 +16,7 @@ use crate::{
 /// Images in an evaluation batch.
 const BATCH: usize = 32;
 
-/// How a network did on a split.
+/// Result of a network on a split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
     /// Share of images whose highest logit is their class.
@@ -38,7 +38,7 @@ pub struct Evaluation {
     pub labels: Vec<u32>,
 }
 
-/// How one class fared.
+/// Result for one class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassScore {
     /// The class.
@@ -46,14 +46,14 @@ pub struct ClassScore {
     /// Images of the class.
     #[serde(rename = "pictures")]
     pub images: usize,
-    /// Share of them that were recognised; 0 without images.
+    /// Share of them classified correctly; 0 without images.
     pub recall: f32,
-    /// Share of the images taken for this class that are of it; 0 if there are none.
+    /// Share of the images classified as this class that are of it; 0 if there are none.
     pub precision: f32,
 }
 
 impl Evaluation {
-    /// From `logits` `[n][classes]` and the true classes.
+    /// Evaluates `logits` `[n][classes]` against the true classes.
     pub fn from_logits(logits: Vec<Vec<f32>>, labels: Vec<u32>, names: &[String]) -> Self {
         let classes = names.len();
         let mut confusion = vec![vec![0_u32; classes]; classes];
@@ -92,7 +92,7 @@ impl Evaluation {
         }
     }
 
-    /// Whether each image is classified correctly.
+    /// Returns whether each image is classified correctly.
     pub(crate) fn hits(&self) -> Vec<bool> {
         self.logits
             .iter()
@@ -141,7 +141,7 @@ pub(crate) fn evaluate_with(
     Ok(Evaluation::from_logits(logits, images.labels(), names))
 }
 
-/// The frozen features `[F]` of each image, in order.
+/// Returns the frozen features `[F]` of each image, in order.
 pub(crate) fn features(
     executor: &Executor,
     network: &Network,
@@ -183,7 +183,7 @@ fn in_batches(
     Ok(rows)
 }
 
-/// Preprocessed images of the size of `images`.
+/// Wraps preprocessed values with the input size of `images`.
 pub(crate) fn input_images<'a>(values: &'a [f32], images: &SplitImages) -> Images<'a> {
     let preprocessing = images.preprocessing();
     Images {

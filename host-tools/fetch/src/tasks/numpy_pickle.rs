@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
-    /// The output of `numpy` 1.26 for an array of shape `[2, 3]` and type `u1`, protocol 4.
+    /// Returns the output of `numpy` 1.26 for an array of shape `[2, 3]` and type `u1`, protocol 4.
     fn pickle() -> Vec<u8> {
         let mut bytes = b"\x80\x04\x95\x82\0\0\0\0\0\0\0".to_vec();
         bytes.extend_from_slice(b"\x8c\x15numpy.core.multiarray\x94\x8c\x0c_reconstruct\x94\x93\x94");

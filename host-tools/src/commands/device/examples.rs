@@ -239,7 +239,7 @@ fn remove(args: &RemoveArgs, client: &mut EndpointClient<'_>, context: &Context<
     Ok(0)
 }
 
-/// The image whose digest begins with these digits.
+/// Returns the image whose digest begins with these digits.
 fn find(task: &str, start: &str, examples: &[ExampleSummary]) -> anyhow::Result<Digest> {
     let start = start.to_lowercase();
     let mut found = examples
@@ -254,7 +254,7 @@ fn find(task: &str, start: &str, examples: &[ExampleSummary]) -> anyhow::Result<
     }
 }
 
-/// Seconds since 1970 as a date and time.
+/// Returns seconds since 1970 as a date and time.
 fn date(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);

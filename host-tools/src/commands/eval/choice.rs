@@ -185,7 +185,7 @@ fn inputs(adapters: &[Arc<ResidentAdapter>]) -> Vec<&Preprocessing> {
     adapters.iter().map(|adapter| adapter.preprocessing()).collect()
 }
 
-/// Seconds for all scores of an image, the median of up to 20 images on one thread.
+/// Returns seconds for all scores of an image, the median of up to 20 images on one thread.
 fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> anyhow::Result<f64> {
     let mut times = Vec::new();
     for task in tasks.iter().cycle().take(20) {
@@ -205,7 +205,7 @@ fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> a
     times.get(times.len() / 2).copied().context("no image could be read")
 }
 
-/// The task with the highest score among `candidates`, and its strangeness.
+/// Returns the task with the highest score among `candidates`, and its strangeness.
 fn choose(scores: &[TaskScore], candidates: impl Iterator<Item = usize>) -> Option<(usize, f32)> {
     let best = candidates.max_by(|&a, &b| scores[a].score.total_cmp(&scores[b].score).then(b.cmp(&a)));
     best.map(|best| (best, scores[best].strangeness))
@@ -292,7 +292,7 @@ fn means(tasks: &[TaskChoice]) -> Shares {
     }
 }
 
-/// A row of the table.
+/// Returns a row of the table.
 fn row(task: &str, images: usize, taken_for: String, shares: &Shares) -> [String; 11] {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     [

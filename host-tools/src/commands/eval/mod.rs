@@ -147,7 +147,7 @@ pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> 
     Ok(0)
 }
 
-/// The data and the samples of the split asked for.
+/// Returns the data and the samples of the split asked for.
 fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> {
     let split = SplitOptions {
         validation_fraction: args.validation,
@@ -204,7 +204,7 @@ pub(crate) fn measure(
     summary(of, &classes, samples, answers, seconds)
 }
 
-/// The same with the training network on `device`.
+/// Returns the same with the training network on `device`.
 fn measure_on(
     device: &Device,
     backbone: &Backbone,
@@ -262,7 +262,7 @@ fn summary(
     })
 }
 
-/// The adapter's class for each class of the data.
+/// Returns the adapter's class for each class of the data.
 fn class_map(data: &[String], labels: &[String]) -> anyhow::Result<Vec<usize>> {
     data.iter()
         .map(|class| {

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &InspectArgs, context: &Context<'_>) -> anyhow::Result<u
     Ok(0)
 }
 
-/// Whether the file starts as an adapter does.
+/// Returns whether the file starts as an adapter does.
 fn is_adapter(path: &Path) -> bool {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(ADAPTER.len() as u64).read_to_end(&mut start));

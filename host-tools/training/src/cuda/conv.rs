@@ -1,5 +1,7 @@
-//! Frozen convolutions: the host's side. Dense ones are columns times weights, through the matrix product of the
-//! device; grouped and depthwise ones are sums over the window. No gradient is ever computed for the weights.
+//! Frozen convolutions: launches of the kernels.
+//!
+//! Dense ones are a matrix product of columns (`im2col`) and weights; grouped and depthwise ones are sums over the
+//! window. The weights have no gradient.
 
 use super::arguments::Parameters;
 use super::backend::{Backend, Gemm, View, blocks};
@@ -7,7 +9,7 @@ use crate::ops::sizes::Map;
 use crate::ops::sizes::Window;
 use candle_core::Result;
 
-/// A good [`Convolution::most_columns`]: 256 MiB.
+/// Default of [`Convolution::most_columns`]: 256 MiB.
 pub(crate) const MOST_COLUMNS: usize = 1 << 26;
 
 /// A convolution between two maps.
@@ -17,7 +19,7 @@ pub(crate) struct Convolution {
     pub(crate) groups: usize,
     pub(crate) from: Map,
     pub(crate) to: Map,
-    /// Values of the columns that are held at once, as far as one image allows.
+    /// Maximum number of values of the columns in memory, but at least those of one image.
     pub(crate) most_columns: usize,
 }
 
@@ -32,17 +34,17 @@ impl Convolution {
         }
     }
 
-    /// Whether the input is its own columns: 1×1, stride 1, no padding.
+    /// Returns whether the input is its own columns: 1×1, stride 1, no padding.
     fn flat(&self) -> bool {
         self.window.kernel == [1, 1] && self.window.stride == [1, 1] && self.window.pads == [0; 4]
     }
 
-    /// Rows of the columns.
+    /// Returns the number of rows of the columns.
     fn depth(&self) -> usize {
         self.from.c * self.window.kernel[0] * self.window.kernel[1]
     }
 
-    /// The runs of images whose columns are held at once: first image and convolution.
+    /// Returns the runs of images whose columns are in memory together: first image and convolution.
     fn chunks(&self) -> impl Iterator<Item = (usize, Self)> {
         let whole = *self;
         let image = self.depth() * self.to.plane();
@@ -60,7 +62,7 @@ impl Convolution {
     }
 }
 
-/// The result: x `[N, I, H, W]`, weight `[O, I / groups, kh, kw]`.
+/// Computes the convolution: x `[N, I, H, W]`, weight `[O, I / groups, kh, kw]`.
 pub(crate) fn forward<B: Backend>(on: &B, x: View<'_, B>, weight: View<'_, B>, conv: Convolution) -> Result<B::Buffer> {
     let to = conv.to;
     if conv.groups > 1 {
@@ -84,7 +86,7 @@ pub(crate) fn forward<B: Backend>(on: &B, x: View<'_, B>, weight: View<'_, B>, c
     Ok(y)
 }
 
-/// The input gradient of [`forward`].
+/// Computes the input gradient of [`forward`].
 pub(crate) fn backward<B: Backend>(
     on: &B,
     dy: View<'_, B>,

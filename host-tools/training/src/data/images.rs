@@ -1,4 +1,4 @@
-//! The decoded images of one split, at input size, in memory up to a budget.
+//! Decoded images of a split at input size, in memory up to a budget.
 
 use std::{
     borrow::Cow,
@@ -15,7 +15,7 @@ use crate::{
     observer::{Meter, Observer},
 };
 
-/// Images that fit the input, `height × width` 8-bit RGB, with their classes.
+/// Images of a split at input size, `height × width` 8-bit RGB, with their classes.
 pub struct SplitImages {
     root: PathBuf,
     samples: Vec<Sample>,
@@ -28,8 +28,8 @@ pub struct SplitImages {
 }
 
 impl SplitImages {
-    /// Decodes and fits the images of a split in parallel, keeping at most `budget` bytes of them in memory. Images
-    /// that cannot be decoded are left out and listed; a class that loses its last image is an error.
+    /// Decodes and fits the images of a split in parallel, and keeps at most `budget` bytes of them in memory. Images
+    /// that cannot be decoded are left out and listed; a class without a readable image is an error.
     pub fn load(
         dataset: &Dataset,
         split: Split,
@@ -101,46 +101,46 @@ impl SplitImages {
         Ok(images)
     }
 
-    /// Number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.samples.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }
 
-    /// The images' paths and classes, in index order.
+    /// Returns the images' paths and classes, in index order.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
 
-    /// The preprocessing they fit.
+    /// Returns the preprocessing of the images.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
     }
 
-    /// Files that could not be decoded.
+    /// Returns the files that could not be decoded.
     pub fn unreadable(&self) -> &[Unreadable] {
         &self.unreadable
     }
 
-    /// What the checks keep of each image.
+    /// Returns the properties of each image for the checks.
     pub fn looked(&self) -> &[Looked] {
         &self.looked
     }
 
-    /// The classes, in index order.
+    /// Returns the classes, in index order.
     pub fn labels(&self) -> Vec<u32> {
         self.samples.iter().map(|sample| sample.class as u32).collect()
     }
 
-    /// The SHA-256 of the paths and the contents of all images.
+    /// Returns the SHA-256 of the paths and the contents of all images.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::new();
         for (sample, file) in self.samples.iter().zip(&self.files) {
-            // Separators of the host would make the digest depend on it.
+            // With the host's separators the digest would depend on the host.
             let path: Vec<_> = sample
                 .path
                 .components()
@@ -153,7 +153,7 @@ impl SplitImages {
         Digest::of(&bytes)
     }
 
-    /// Image `index` at input size.
+    /// Returns image `index` at input size.
     pub fn image(&self, index: usize) -> Result<Cow<'_, RgbImage>> {
         if let Some(image) = &self.decoded[index] {
             return Ok(Cow::Borrowed(image));
@@ -166,7 +166,7 @@ impl SplitImages {
         Ok(Cow::Owned(self.preprocessing.fit(&image)))
     }
 
-    /// Image `index` as the file has it, not fitted.
+    /// Returns image `index` at the file's size.
     pub fn original(&self, index: usize) -> Result<RgbImage> {
         let path = self.root.join(&self.samples[index].path);
         clr_onnx::decode_image(&path).map_err(|error| TrainError::Read {

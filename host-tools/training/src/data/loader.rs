@@ -1,4 +1,4 @@
-//! Batches, made ready on worker threads ahead of the step, in an order that no thread count changes.
+//! Batches, prepared ahead on worker threads, in an order independent of their number.
 
 use std::sync::mpsc::sync_channel;
 
@@ -14,20 +14,20 @@ pub(crate) struct Batch {
     pub(crate) labels: Vec<u32>,
 }
 
-/// How batches are made.
+/// Options of the batches.
 #[derive(Clone, Copy)]
 pub(crate) struct Loading<'a> {
     /// Images per batch.
     pub(crate) batch: usize,
     /// Threads that prepare batches ahead; 0 prepares them on the calling thread.
     pub(crate) workers: usize,
-    /// Changes to the images, with the seed and epoch they are drawn for.
+    /// Augmentation, with the seed and epoch of its random numbers.
     pub(crate) augmentation: Option<(&'a Augmentation, u64, u64)>,
     /// Mirror every image.
     pub(crate) mirrored: bool,
 }
 
-/// The order of `count` training images in `epoch`.
+/// Returns the order of `count` training images in `epoch`.
 pub(crate) fn shuffled(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     order.shuffle(&mut stream(seed, Purpose::Order, epoch, 0));
@@ -56,7 +56,7 @@ pub(crate) fn for_each_batch(
                 let share: Vec<&[usize]> = batches.iter().copied().skip(worker).step_by(workers).collect();
                 scope.spawn(move || {
                     for indices in share {
-                        // A closed channel means that the step failed: nothing more is wanted.
+                        // A closed channel means that the step failed.
                         if sender.send(prepare_batch(images, indices, loading)).is_err() {
                             return;
                         }
@@ -78,7 +78,7 @@ pub(crate) fn for_each_batch(
     })
 }
 
-/// One batch, on the calling thread.
+/// Prepares a batch on the calling thread.
 pub(crate) fn prepare_batch(images: &SplitImages, indices: &[usize], loading: Loading<'_>) -> Result<Batch> {
     let preprocessing = images.preprocessing();
     let size = 3 * preprocessing.height as usize * preprocessing.width as usize;

@@ -1,4 +1,4 @@
-//! Images: which ones, in which split, decoded once, augmented ahead of the step.
+//! Data sets: scan of folders, layout, splits, checks, decoded images and batches.
 
 mod dataset;
 pub mod inspect;

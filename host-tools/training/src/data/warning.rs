@@ -1,4 +1,4 @@
-//! What a person should know about the data, without being an error.
+//! Warnings about the data.
 
 use std::{
     fmt,
@@ -19,15 +19,15 @@ pub struct Unreadable {
     /// The file.
     #[serde(serialize_with = "path")]
     pub path: PathBuf,
-    /// The kind of reason, the same for all files that it holds for.
+    /// The kind of the reason.
     #[serde(skip)]
     pub kind: &'static str,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
 impl Unreadable {
-    /// The file at `path`, which could not be decoded.
+    /// Makes the entry of a file that could not be decoded.
     pub fn new(path: PathBuf, error: &ImageError) -> Self {
         let kind = match error {
             ImageError::Damaged { .. } => "damaged or cut short",
@@ -54,7 +54,7 @@ fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&display_path(path))
 }
 
-/// A remark about the data.
+/// A warning about the data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -66,20 +66,20 @@ pub enum Warning {
         /// The line of the scan's report.
         line: ScanLine,
     },
-    /// What was decided about the folders.
+    /// A decision about the layout.
     Layout {
         /// The decision.
         note: String,
     },
-    /// What was found wrong with the images themselves.
+    /// Findings of one kind about the images.
     Check {
-        /// The kind of finding; its findings are told together.
+        /// The kind of the findings.
         check: &'static str,
-        /// How bad it is.
+        /// Their severity.
         level: Severity,
         /// The first finding.
         message: String,
-        /// How many there are.
+        /// Number of findings.
         findings: usize,
         /// The files of all of them, each once.
         files: Vec<String>,
@@ -95,19 +95,19 @@ pub enum Warning {
         /// Its training images.
         fewest: usize,
     },
-    /// So few validation images that choices rest on noise.
+    /// Too few validation images for reliable choices.
     #[serde(rename = "few-validation-pictures")]
     FewValidationImages {
         /// How many there are.
         #[serde(rename = "pictures")]
         images: usize,
-        /// One standard error of an accuracy measured on them, as a fraction, at most.
+        /// Largest standard error of an accuracy measured on them, a fraction.
         standard_error: f32,
     },
 }
 
 impl Warning {
-    /// One warning for each kind of finding.
+    /// Returns one warning for each kind of finding.
     pub(crate) fn of_findings(findings: Vec<Finding>) -> Vec<Self> {
         let mut warnings: Vec<Self> = Vec::new();
         for finding in findings {
@@ -160,7 +160,7 @@ impl fmt::Display for Warning {
             } => write!(
                 f,
                 "classes are unequal: `{largest}` has {most} training images, `{smallest}` has {fewest}; \
-                 accuracy favours the large ones, look at the per-class numbers"
+                 accuracy favours the large ones, compare the per-class results"
             ),
             Self::FewValidationImages {
                 images,

@@ -1,4 +1,4 @@
-//! Re-estimation of statistics on a task's own images.
+//! Re-estimation of norm statistics on a task's images.
 
 use candle_core::Tensor;
 use clr_learning::{Network, PooledStatistics, Site};

@@ -11,12 +11,12 @@ pub(crate) struct Map {
 
 #[cfg(any(feature = "cuda", all(test, target_os = "linux")))]
 impl Map {
-    /// Pixels of a plane.
+    /// Returns the number of pixels of a plane.
     pub(crate) fn plane(self) -> usize {
         self.h * self.w
     }
 
-    /// Values in all.
+    /// Returns the number of values.
     pub(crate) fn len(self) -> usize {
         self.n * self.c * self.plane()
     }

@@ -1,4 +1,4 @@
-//! Folders in, splits and warnings out.
+//! Data sets: splits and warnings from folders.
 
 use std::{collections::HashSet, fs};
 
@@ -104,7 +104,7 @@ fn unreadable_files_are_reported_and_skipped() {
     write_classes(folder.path(), 10, 0);
     fs::write(folder.path().join("down/empty.png"), "").unwrap();
     fs::write(folder.path().join("down/text.jpg"), "not an image").unwrap();
-    // A whole head and half a body.
+    // A complete header and half of the data.
     let whole = fs::read(folder.path().join("round/03.png")).unwrap();
     fs::write(folder.path().join("round/03.png"), &whole[..whole.len() / 2]).unwrap();
     let dataset = open(folder.path()).unwrap();

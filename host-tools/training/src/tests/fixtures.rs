@@ -1,4 +1,4 @@
-//! A small backbone with every kind of site, and folders of generated images.
+//! Fixtures: a small backbone with every kind of site, and folders of generated images.
 
 use std::path::{Path, PathBuf};
 
@@ -172,7 +172,7 @@ pub(super) fn backbone() -> Backbone {
     Backbone::new("small", graph, None, None, preprocessing(SIDE)).unwrap()
 }
 
-/// Class 0: horizontal stripes, 1: vertical stripes, 2: a disc; random phase, colour and noise.
+/// Returns an image with random phase, colour and noise. Class 0: horizontal stripes, 1: vertical stripes, 2: a disc.
 pub(super) fn image(class: usize, index: u64) -> RgbImage {
     let mut random = stream(3, Purpose::Augment, class as u64, index);
     let (phase, period) = (random.random_range(0..6_u32), random.random_range(5..7_u32));
@@ -207,7 +207,7 @@ pub(super) fn write_classes(root: &Path, count: u64, from: u64) {
     }
 }
 
-/// A folder with 24 images of each class to learn from and 12 to test.
+/// Returns a folder with 24 images of each class to learn from and 12 to test.
 pub(super) fn task() -> (tempfile::TempDir, Dataset) {
     let folder = tempfile::tempdir().unwrap();
     let root: PathBuf = folder.path().join("shapes");
@@ -221,7 +221,7 @@ pub(super) fn task() -> (tempfile::TempDir, Dataset) {
     (folder, dataset)
 }
 
-/// Few epochs of small batches.
+/// Returns options of a short run with small batches.
 pub(super) fn options(recipe: RecipeChoice) -> TrainOptions {
     let schedule = Schedule {
         epochs: 4,

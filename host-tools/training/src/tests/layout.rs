@@ -1,11 +1,11 @@
-//! Folders as usual data sets have them: splits, classes, or a question.
+//! Layouts of common data sets: splits, classes, or an error with a question.
 
 use std::path::Path;
 
 use super::fixtures::write_image;
 use crate::{Dataset, LayoutOptions, Split, SplitOptions, TrainError};
 
-/// Writes an image for each path, `*` standing for three of them.
+/// Writes an image for each path, `*` means three of them.
 fn write(root: &Path, files: &str) {
     for (index, path) in files.split_whitespace().enumerate() {
         let names: Vec<String> = match path.split_once('*') {
@@ -34,7 +34,7 @@ fn open(files: &str, layout: LayoutOptions) -> Result<Dataset, TrainError> {
     Dataset::open(folder.path(), &options)
 }
 
-/// Classes and the number of images in training, validation and test.
+/// Returns classes and the number of images in training, validation and test.
 fn summary(dataset: &Dataset) -> String {
     let count = |split| dataset.samples(split).map_or(0, <[_]>::len);
     format!(
@@ -89,7 +89,7 @@ fn usual_layouts_are_splits() {
         // Annotations next to classes, and a test split alone.
         ("a/*.png b/*.png annotations/a.json", "a,b 4 2 0"),
         ("test/a/*.png test/b/*.png", "a,b 0 0 6"),
-        // Classes that are called so: a vehicle, a tube, a station.
+        // Classes with names of splits: a vehicle, a tube, a station.
         ("train/*.png bus/*.png car/*.png", "bus,car,train 6 3 0"),
         ("test_tube/*.png train_station/*.png", "test_tube,train_station 4 2 0"),
     ] {

@@ -1,4 +1,4 @@
-//! The whole way from images to a file.
+//! Complete runs, from images to a file.
 
 use candle_core::Device;
 use clr_adapters::{Encoding, Recipe, decode};

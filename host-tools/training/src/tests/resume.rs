@@ -1,4 +1,4 @@
-//! Stopping and going on.
+//! Stopping and resuming.
 
 use clr_adapters::Recipe;
 

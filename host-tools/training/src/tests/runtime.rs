@@ -1,4 +1,4 @@
-//! The runtime (image by image, in blocks) compared with candle (the whole batch, operator by operator).
+//! The runtime (image by image, in NCHWc16 layout) compared with candle (a batch at once).
 
 use candle_core::{Device, Tensor};
 use clr_adapters::Recipe;
@@ -20,14 +20,14 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// A network away from the identity.
+/// Returns a network that is not the identity.
 fn network(architecture: Architecture, recipe: Recipe) -> Network {
     let mut network = Network::new(&seeded_backbone(architecture, 1, 3), recipe, CLASSES, 5).unwrap();
     disturb(&mut network, 0.05);
     network
 }
 
-/// Factors on the features of all images: some are dropped.
+/// Returns dropout factors on the features of all images.
 fn dropout(network: &Network) -> Vec<f32> {
     let factor = |index: usize| if index % 5 == 2 { 0.0 } else { 1.25 };
     (0..IMAGES * network.feature_count()).map(factor).collect()
@@ -143,7 +143,7 @@ fn what_is_not_trained_gets_no_gradient_in_the_runtime_either() {
     }
 }
 
-/// Prefixes, a step from them, and the most that the buffers took.
+/// Computes prefix activations and a step from them; returns the peak memory of the buffers too.
 fn step_from_prefix(network: &Network, side: usize, checkpointing: Checkpointing) -> (StepOutput, usize) {
     let batch = values(&images(side));
     let size = [side; 2];
@@ -159,7 +159,7 @@ fn step_from_prefix(network: &Network, side: usize, checkpointing: Checkpointing
     (output, network.executable(size).unwrap().peak_bytes())
 }
 
-/// Trains the head and the sites from `first` on.
+/// Makes the head and the sites from `first` on trainable.
 fn train_from(network: &mut Network, first: usize) {
     let names = network.site_names();
     network.set_trainable(|name, group| {
@@ -185,13 +185,13 @@ fn recomputing_changes_no_bit_and_takes_the_estimated_memory() {
             Checkpointing::Segments(2),
             Checkpointing::Segments(4),
         ] {
-            // A new network each time: buffers that an earlier run left would be counted.
+            // A new network each time, as buffers left by an earlier run would be counted.
             let mut network = network(architecture, Recipe::Clr);
             train_from(&mut network, first);
             let footprint = network.footprint([48; 2], checkpointing).unwrap();
             let (output, most) = step_from_prefix(&network, 48, checkpointing);
-            // Every image's gradients of the sites wait for the others'; buffers that are returned on the way may make
-            // the first image's time the one of the peak, when nothing waits yet.
+            // Every image's gradients of the sites are kept until the last one's. If buffers are returned meanwhile,
+            // the peak may be at the first image, when none are kept yet.
             let waiting = (IMAGES - 1) * footprint.parameters / 2;
             let foretold = footprint.values + waiting;
             let least = if checkpointing == Checkpointing::Off {
@@ -246,7 +246,7 @@ fn an_image_of_another_size_is_refused() {
     );
 }
 
-/// Runs one step on batch statistics in both; the networks come back with their running averages.
+/// Runs one step on batch statistics in both, and returns the networks with their running averages.
 fn on_batch(architecture: Architecture, recipe: Recipe, side: usize) -> [(StepOutput, Network); 2] {
     let (momentum, loss) = (0.1, mean_loss(&LABELS, CLASSES));
     let batch = values(&images(side));

@@ -1,4 +1,4 @@
-//! The end of a run: fold, encode, read back, measure, and write what was measured into the file.
+//! End of a run: fold, encode, read back, measure, and add the metrics to the file.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,13 +16,13 @@ use crate::{
     observer::Observer,
 };
 
-/// Largest side of a canary image in pixels.
+/// Maximum side of a canary image in pixels.
 const CANARY_SIDE: u32 = 32;
 /// Canaries in a file.
 const CANARIES: usize = 2;
 /// Validation images tried for canaries.
 const CANARY_TRIALS: usize = 24;
-/// Validation images handed out with their logits.
+/// Validation images returned with their logits.
 const PARITY_SAMPLES: usize = 4;
 
 pub(super) fn finish(
@@ -71,7 +71,7 @@ pub(super) fn finish(
     let outcome = outcomes.swap_remove(chosen);
     drop(outcomes);
 
-    // What the file's own weights answer decides what the file says about itself.
+    // Metrics and canaries are those of the file's quantised weights.
     let first = decode(&candidates[chosen].file)?.adapter;
     let network = prepared.base.sibling_from_adapter(&first)?;
     let executor = &prepared.executor;
@@ -130,7 +130,7 @@ fn now() -> u64 {
         .map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// Small versions of validation images that the network is surest of, of different classes where possible.
+/// Returns small versions of the validation images with the highest confidence, of different classes if possible.
 fn canaries(
     executor: &Executor,
     network: &Network,
@@ -209,7 +209,7 @@ fn parity(executor: &Executor, network: &Network, images: &SplitImages) -> Resul
         .collect()
 }
 
-/// Full-precision adapters obey the same rules as files.
+/// Validates a full-precision adapter by the rules for files.
 fn adapter_check(adapter: &Adapter) -> Result<()> {
     adapter
         .validate()

@@ -1,4 +1,4 @@
-//! Training sites and head together.
+//! Joint training of sites and head.
 
 use std::time::Instant;
 
@@ -23,7 +23,7 @@ use crate::{
     uncertainty::standard_error,
 };
 
-/// A trained recipe, at its best epoch.
+/// A trained recipe at the selected epoch.
 pub(super) struct Outcome {
     pub(super) network: Network,
     pub(super) validation: Evaluation,
@@ -31,7 +31,7 @@ pub(super) struct Outcome {
     pub(super) seconds: f64,
 }
 
-/// Trains `recipe` from the prepared head, or goes on from its resume file.
+/// Trains `recipe` from the prepared head, or continues from its resume file.
 pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn Observer) -> Result<Outcome> {
     let start = Instant::now();
     let (options, schedule) = (prepared.options, &prepared.schedule);
@@ -129,7 +129,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
             mirrored: false,
         };
         for_each_batch(&prepared.train, &order, loading, |batch| {
-            // Batch statistics of a single image are no statistics.
+            // A single image has no batch statistics.
             if mode != Mode::Train && batch.labels.len() < 2 {
                 return Ok(());
             }
@@ -221,19 +221,18 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     })
 }
 
-/// Whether a result is within two standard errors of the accuracy at the `start`: below, training has clearly done
-/// harm.
+/// Returns whether the accuracy is at most two standard errors below that at the `start`.
 fn no_worse(start: f32, last: &Evaluation) -> bool {
     last.accuracy >= start - 2.0 * standard_error(start, last.images)
 }
 
-/// Accuracy first, then the lower loss.
+/// Returns a score by accuracy, then by lower loss.
 fn score(evaluation: &Evaluation) -> (f32, f32) {
     (evaluation.accuracy, -evaluation.loss)
 }
 
 fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -> Result<()> {
-    // A batch is measured as one; the order is shuffled so that batches mix the classes.
+    // The order is shuffled, since statistics are taken per batch and batches must mix the classes.
     let order = shuffled(prepared.train.len(), prepared.options.seed, 0);
     let loading = Loading {
         batch: 64,
@@ -241,7 +240,7 @@ fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -
         augmentation: None,
         mirrored: false,
     };
-    // One batch at a time: all of them together could be larger than the memory.
+    // One batch at a time: all of them may exceed the memory.
     let batches = order
         .chunks(loading.batch)
         .map(|chunk| Ok(prepare_batch(&prepared.train, chunk, loading)?.input));
@@ -273,7 +272,7 @@ impl Totals {
     }
 }
 
-/// Factors of an inverted dropout on `count` features.
+/// Returns factors of an inverted dropout on `count` features.
 fn drop_some(count: usize, share: f32, seed: u64, address: u64) -> Vec<f32> {
     let mut random = stream(seed, Purpose::Dropout, address, 0);
     let keep = 1.0 / (1.0 - share);
@@ -282,7 +281,8 @@ fn drop_some(count: usize, share: f32, seed: u64, address: u64) -> Vec<f32> {
         .collect()
 }
 
-/// The share of the first image of a pair, at least one half, from a Beta distribution (mixup, Zhang et al. 2018).
+/// Draws the share of the first image of a pair, at least one half, from a Beta distribution (mixup, Zhang et al.
+/// 2018).
 fn mixing_share(alpha: f32, seed: u64, address: u64) -> f64 {
     let mut random = stream(seed, Purpose::Mix, address, 0);
     // Jöhnk's method; the larger of the two shares is the first image's.
@@ -294,7 +294,7 @@ fn mixing_share(alpha: f32, seed: u64, address: u64) -> f64 {
     }
 }
 
-/// Mixes each of `count` rows with the one at the mirrored place of the batch.
+/// Mixes each of `count` rows with the one at the mirrored index in the batch.
 fn mix(rows: &[f32], count: usize, share: f64) -> Vec<f32> {
     let length = (rows.len() / count.max(1)).max(1);
     let pairs = rows.chunks_exact(length).zip(rows.chunks_exact(length).rev());

@@ -1,4 +1,4 @@
-//! The common part of a run's recipes: images, frozen features, the fitted head.
+//! Preparation shared by a run's recipes: images, frozen features, the fitted head.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::{
     options::{Schedule, TrainOptions},
 };
 
-/// Similar images are looked for in data sets of up to so many: seconds at most.
+/// Maximum number of images for the search for similar ones, which takes quadratic time: seconds at most.
 const NEAR: usize = 10_000;
 
 pub(super) struct Prepared<'a> {
@@ -28,7 +28,7 @@ pub(super) struct Prepared<'a> {
     pub(super) names: Vec<String>,
     pub(super) train: SplitImages,
     pub(super) validation: SplitImages,
-    /// Read, not looked at before the end.
+    /// Decoded at the start, evaluated only at the end.
     pub(super) test: Option<SplitImages>,
     pub(super) warnings: Vec<Warning>,
     pub(super) executor: Executor,
@@ -36,9 +36,9 @@ pub(super) struct Prepared<'a> {
     pub(super) base: Network,
     pub(super) fitted: FittedHead,
     pub(super) linear: Evaluation,
-    /// What the training images look like to the untouched backbone; none where there are too few.
+    /// Feature profile of the training images; `None` with too few images.
     pub(super) profile: Option<Profile>,
-    /// Names everything that a resume file depends on, except the recipe.
+    /// Digest of everything that a resume file depends on, except the recipe.
     pub(super) fingerprint: Digest,
     pub(super) head_seconds: f64,
 }
@@ -57,13 +57,13 @@ impl<'a> Prepared<'a> {
         if options.schedule.stretch {
             preprocessing.fit = Fit::Stretch;
         }
-        // The graph must be able to run at this size, before anything is decoded.
+        // Check that the graph runs at this size before decoding.
         backbone.value_shapes(preprocessing.height as usize, preprocessing.width as usize)?;
         let names = dataset.classes().to_vec();
         let budget = options.image_cache_bytes;
         let train = SplitImages::load(dataset, Split::Train, &preprocessing, budget, observer)?;
         let validation = SplitImages::load(dataset, Split::Validation, &preprocessing, budget, observer)?;
-        // Read here, so that what is wrong with it is said before the work.
+        // Decoded here, so that its errors are reported before the work.
         let test = if options.test && dataset.has_test() {
             Some(SplitImages::load(dataset, Split::Test, &preprocessing, budget, observer)?)
         } else {
@@ -131,7 +131,7 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    /// The head alone, as one of the outcomes.
+    /// Returns the outcome of the head alone.
     pub(super) fn linear(&self, observer: &mut dyn Observer) -> Result<Outcome> {
         let mut network = self.base.sibling(Recipe::Linear, self.names.len(), self.options.seed);
         network.set_head(&self.fitted.head)?;
@@ -156,7 +156,7 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    /// The head fitted on the features of a network whose statistics were moved.
+    /// Returns the head fitted on the features of a network whose statistics were moved.
     pub(super) fn refit(&self, network: &Network, observer: &mut dyn Observer) -> Result<Head> {
         let images = (&self.train, &self.validation);
         let (train, validation) = frozen_features(&self.executor, network, images, self.options, observer)?;
@@ -164,7 +164,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// The features are those that the head was fitted on: nothing is computed twice.
+/// Returns the profile of the features that the head was fitted on.
 fn profile(train: &LabelledFeatures, validation: &LabelledFeatures) -> Option<Profile> {
     Profile::learn(
         train.features.iter().map(Vec::as_slice),
@@ -197,8 +197,7 @@ fn fingerprint(
     preprocessing: &Preprocessing,
     images: [&SplitImages; 2],
 ) -> Digest {
-    // `Debug` of plain numbers and enums is stable within a version, and a new version must not resume an old run
-    // anyway.
+    // `Debug` of plain numbers and enums is stable within a version, and a new version must not resume an old run.
     let text = format!(
         "{} {} {} {} {schedule:?} {:?} {} {preprocessing:?}",
         env!("CARGO_PKG_VERSION"),

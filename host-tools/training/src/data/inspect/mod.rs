@@ -1,6 +1,6 @@
-//! Checks of images before anything is learned from them: equal and similar images, images that carry nothing.
+//! Checks of images before training: equal and similar ones, ones without content.
 //!
-//! Training runs them on the images that it reads anyway, at input size; `clr doctor` at full size.
+//! Training runs them at input size, on the images it reads anyway; `clr doctor` at full size.
 
 mod fingerprint;
 
@@ -14,40 +14,40 @@ use serde::Serialize;
 use super::display_path;
 pub use fingerprint::{Fingerprint, near_pairs};
 
-/// Sides shorter than this carry little for a network that looks at 224 pixels.
+/// Minimum side in pixels without a warning: networks take about 224.
 const SMALL_SIDE: u32 = 32;
 /// The range of 12 bits: with 16 bits per sample, values below it are nearly black.
 const LOW_RANGE: u16 = 4096;
-/// Differences of a channel up to this are of the compression.
+/// Maximum difference in a channel of a flat image, as compression may cause it.
 const FLAT: u8 = 2;
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Severity {
     /// Training on this gives wrong or misleading results.
     Error,
-    /// It works, but better know it.
+    /// Training works, but the result may suffer.
     Warning,
-    /// How something is read that could be read otherwise.
+    /// A choice between possible interpretations.
     Note,
 }
 
-/// One thing found.
+/// A finding.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub level: Severity,
     /// The kind, such as `duplicate-across-splits`.
     pub kind: &'static str,
-    /// What was found, for a person.
+    /// The message.
     pub message: String,
     /// The files, from the data set's folder.
     pub files: Vec<String>,
 }
 
-/// What the checks keep of an image.
+/// Properties of an image that the checks compare.
 #[derive(Clone, Debug)]
 pub struct Looked {
     /// From the data set's folder.
@@ -65,7 +65,8 @@ pub struct Looked {
 }
 
 impl Looked {
-    /// The image at `path` of `split` and `class`; `pixels` are all of it or those of the input, `size` is the file's.
+    /// Computes the properties of the image at `path` of `split` and `class`, from its pixels at full or input size;
+    /// `size` is the file's.
     pub fn new(
         path: PathBuf,
         [split, class]: [&str; 2],
@@ -109,7 +110,7 @@ fn one_colour(pixels: &RgbImage) -> bool {
     (0..3).all(|channel| most[channel].saturating_sub(least[channel]) <= FLAT)
 }
 
-/// All findings; similar images are looked for among at most `near` images, as each is compared with each.
+/// Returns all findings. Similar images are searched for among at most `near` images, in quadratic time.
 pub fn findings(images: &[Looked], near: usize) -> Vec<Finding> {
     let mut findings = Vec::new();
     duplicates(images, &mut findings);
@@ -159,7 +160,7 @@ pub fn findings(images: &[Looked], near: usize) -> Vec<Finding> {
     findings
 }
 
-/// Equal pixels: across splits and under two labels an error, within a split a warning.
+/// Finds equal pixels: an error across splits or with two labels, a warning within a split.
 fn duplicates(images: &[Looked], findings: &mut Vec<Finding>) {
     let mut same: HashMap<Digest, Vec<&Looked>> = HashMap::new();
     for image in images.iter().filter(|image| !image.one_colour) {
