@@ -1,4 +1,4 @@
-//! Logits of image files by the training network, a batch at a time: how evaluation uses a GPU.
+//! Logits of image files from the training network, in batches: evaluation on a GPU.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 const BATCH: usize = 32;
 
-/// Returns logits in the order of `files`; an error for a file that cannot be read. `progress` is told how many are
-/// done in each step.
+/// Returns logits in the order of `files`; an error for a file that cannot be read. `progress` gets the
+/// number of files of each step.
 pub(crate) fn answers(
     device: &Device,
     backbone: &Backbone,

@@ -1,5 +1,4 @@
-//! The original classifier on a folder of images, as imported and with every preset, so that a wrong preprocessing is
-//! seen.
+//! Check of a preprocessing: the original classifier on images, with it and every preset.
 
 mod labels;
 
@@ -15,20 +14,20 @@ use serde::Serialize;
 
 use crate::{output::Output, scan_log};
 
-/// The most images on which the presets are compared.
+/// Maximum number of images for the comparison of presets.
 const COMPARED: usize = 500;
 
-/// What was found.
+/// Result of the check.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     folder: PathBuf,
-    /// Images that could be read.
+    /// Number of images that could be read.
     images: usize,
-    /// How the classes of the images are known; nothing for plain images.
+    /// Rule that labelled the images; `None` for plain images.
     labelled_by: Option<&'static str>,
     /// With the preprocessing in force.
     in_force: Outcome,
-    /// The same images, or as many of them as `images` says, with other preprocessings.
+    /// The same images, or `images` of them, with the presets.
     presets: Vec<PresetOutcome>,
     unreadable: Vec<Unreadable>,
     /// Folders that name no class of the classifier.
@@ -36,14 +35,14 @@ pub(crate) struct Report {
     warning: Option<String>,
 }
 
-/// How a classifier did.
+/// Result of a classifier.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Outcome {
     images: usize,
     labelled: usize,
     top_1: usize,
     top_5: usize,
-    /// Fractions of the labelled images; absent without any.
+    /// Fractions of the labelled images; `None` without any.
     top_1_accuracy: Option<f64>,
     top_5_accuracy: Option<f64>,
     /// Mean of the largest probability.
@@ -67,7 +66,7 @@ struct Unreadable {
     reason: String,
 }
 
-/// An image and the class it shows.
+/// An image and its class.
 struct Labelled {
     path: PathBuf,
     class: Option<usize>,
@@ -76,7 +75,7 @@ struct Labelled {
 /// Runs the backbone's own classifier over the images in `folder`.
 ///
 /// # Errors
-/// If there is no classifier, no image, or none that can be read.
+/// If there is no classifier, or no readable image.
 pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyhow::Result<Report> {
     let adapter = backbone.original_adapter().with_context(|| {
         format!(
@@ -117,7 +116,7 @@ pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyh
         .par_iter()
         .enumerate()
         .map(|(index, image)| {
-            // Every preset for an evenly spaced part, the one in force for all.
+            // Every preset for an evenly spaced subset, the preprocessing in force for all.
             let asked = if index % step == 0 {
                 &residents[..]
             } else {
@@ -182,7 +181,7 @@ pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyh
     })
 }
 
-/// One answer: where the right class ranks, if it is known, and the largest probability.
+/// Result for an image: rank of its class, if known, and the largest probability.
 struct Answer {
     rank: Option<usize>,
     confidence: f64,
@@ -190,7 +189,7 @@ struct Answer {
 
 fn ask(engine: &Engine, residents: &[ResidentAdapter], image: &Labelled) -> anyhow::Result<Vec<Answer>> {
     let inputs: Vec<&Preprocessing> = residents.iter().map(ResidentAdapter::preprocessing).collect();
-    // Decoded as `classify` and `eval` do it for the input in force.
+    // Decoded as in `classify` and `eval`, for the input in force.
     let decoded = clr_onnx::decode_image_for(&image.path, &inputs)?;
     let answer = |resident: &ResidentAdapter| {
         let classification = engine.classify(resident, &decoded)?;
@@ -219,7 +218,7 @@ impl Outcome {
         }
     }
 
-    /// From sums to means.
+    /// Turns sums into means.
     fn finish(&mut self) {
         let images = self.images.max(1) as f64;
         self.mean_confidence /= images;
@@ -230,7 +229,7 @@ impl Outcome {
         }
     }
 
-    /// Top-1 accuracy; the mean confidence of plain images.
+    /// Returns the top-1 accuracy, or the mean confidence of plain images.
     fn score(&self) -> f64 {
         self.top_1_accuracy.unwrap_or(self.mean_confidence)
     }
@@ -254,14 +253,14 @@ impl Outcome {
     }
 }
 
-/// Returns a preset that does clearly better than the preprocessing in force.
+/// Returns a warning if a preset is clearly better than the preprocessing in force.
 fn warning(in_force: &Outcome, presets: &[PresetOutcome]) -> Option<String> {
     let best = presets
         .iter()
         .max_by(|a, b| a.outcome.score().total_cmp(&b.outcome.score()))?;
     let (own, other) = (in_force.score(), best.outcome.score());
     let labelled = in_force.labelled > 0;
-    // Two standard errors of a share; confidence alone says less.
+    // Two standard errors of a fraction; confidence alone is less reliable.
     let margin = if labelled {
         (2.0 * (other * (1.0 - other) / in_force.labelled as f64).sqrt()).max(0.02)
     } else {

@@ -1,4 +1,4 @@
-//! Whether a task's answers survive other tasks: its logits before and after, bit by bit.
+//! Comparison of a task's logits before and after other tasks, bit for bit.
 
 use std::{
     hint::black_box,
@@ -11,14 +11,14 @@ use clr_onnx::Preprocess as _;
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// A resident task with images of its own.
+/// A resident task with its images.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TaskImages<'a> {
     pub(crate) task: &'a str,
     pub(crate) paths: &'a [PathBuf],
 }
 
-/// The first task's answers before and after the other tasks were learned.
+/// Comparison of the first task's logits before and after learning the other tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Forgetting {
     #[serde(rename = "pictures")]
@@ -27,7 +27,7 @@ pub(crate) struct Forgetting {
     pub(crate) different_bits: usize,
 }
 
-/// Returns the logits of each image, bit by bit.
+/// Returns the bits of the logits of each image.
 pub(crate) fn answers(engine: &Engine, adapter: &ResidentAdapter, paths: &[PathBuf]) -> anyhow::Result<Vec<Vec<u32>>> {
     paths.par_iter().map(|path| logits(engine, adapter, path)).collect()
 }
@@ -56,7 +56,7 @@ fn logits(engine: &Engine, adapter: &ResidentAdapter, path: &Path) -> anyhow::Re
     Ok(engine.logits(adapter, &input)?.into_iter().map(f32::to_bits).collect())
 }
 
-/// Counts the logits that are not the same bits.
+/// Counts the logits that are not bit-identical.
 pub(crate) fn compare(before: &[Vec<u32>], after: &[Vec<u32>]) -> Forgetting {
     let flat = |answers: &[Vec<u32>]| answers.iter().flatten().copied().collect::<Vec<u32>>();
     let (before_flat, after_flat) = (flat(before), flat(after));
@@ -68,7 +68,7 @@ pub(crate) fn compare(before: &[Vec<u32>], after: &[Vec<u32>]) -> Forgetting {
     }
 }
 
-/// Returns the median time of a switch, over batches of a hundred.
+/// Returns the median time of a switch in seconds, over batches of a hundred.
 pub(crate) fn switch_time(tasks: &TaskSet, names: &[&str]) -> anyhow::Result<f64> {
     const BATCH: usize = 100;
     let mut times = Vec::new();

@@ -1,4 +1,4 @@
-//! Every command does its job on real files, and speaks JSON with a schema.
+//! Every command on real files, with its JSON document.
 
 use serde_json::Value;
 
@@ -162,7 +162,7 @@ fn a_network_of_ones_own_is_measured_and_one_that_cannot_be_read_stops_nothing()
     assert_eq!(written, document);
 }
 
-/// A Python without any of the peers' packages, as far as the bench can see.
+/// A stand-in for a Python without the peers' packages.
 #[cfg(unix)]
 #[test]
 fn a_peer_that_is_not_installed_is_left_out_with_the_command_that_installs_it() {

@@ -1,4 +1,4 @@
-//! Links in the documents lead to files and headings that exist, and so do the documents that the code names.
+//! Links in documents, and documents named in code, exist.
 
 use std::{
     collections::BTreeSet,
@@ -43,7 +43,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// GitHub's anchors of the headings.
+/// Returns GitHub's anchors of the headings.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = prose(text).filter_map(|line| line.strip_prefix('#'));
     headings

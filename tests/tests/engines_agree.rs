@@ -1,4 +1,4 @@
-//! candle and tract compute the same network: every recipe, on two architectures, within 1e-3 relative.
+//! candle and tract agree within 1e-3 relative, for every recipe on two architectures.
 
 use candle_core::{Device, Tensor};
 use clr_adapters::Recipe;

@@ -1,4 +1,4 @@
-//! Seeded backbones at a small size, folders of generated images, and the program under test.
+//! Fixtures: small seeded backbones, folders of generated images, and the program under test.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 /// Side of the images and of the input, in pixels.
 pub(crate) const SIDE: u32 = 32;
 
-/// Returns the program, with a cache of its own.
+/// Returns the program, with a separate cache.
 pub(crate) fn clr() -> Command {
     static CACHE: OnceLock<TempDir> = OnceLock::new();
     let cache = CACHE.get_or_init(|| tempfile::tempdir().unwrap());
@@ -26,7 +26,7 @@ pub(crate) fn clr() -> Command {
     command
 }
 
-/// Returns a seeded backbone whose preprocessing asks for small images.
+/// Returns a seeded backbone with a small input.
 pub(crate) fn backbone(architecture: Architecture, seed: u64) -> Backbone {
     let backbone = seeded_backbone(architecture, seed, 10);
     let mut preprocessing = backbone.preprocessing().clone();
@@ -34,13 +34,13 @@ pub(crate) fn backbone(architecture: Architecture, seed: u64) -> Backbone {
     backbone.with_preprocessing(preprocessing).unwrap()
 }
 
-/// EfficientNet-Lite0 with seeded weights, made once.
+/// Returns EfficientNet-Lite0 with seeded weights, made once.
 pub(crate) fn lite0() -> &'static Backbone {
     static LITE0: OnceLock<Backbone> = OnceLock::new();
     LITE0.get_or_init(|| backbone(Architecture::EfficientNetLite0, 1))
 }
 
-/// Numbers in −1 to 1 that depend on `seed` alone (a linear congruential generator).
+/// Returns a generator of numbers in −1 to 1 (linear congruential).
 pub(crate) fn numbers(seed: u64) -> impl FnMut() -> f32 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     move || {
@@ -106,7 +106,7 @@ pub(crate) fn image(class: u32, seed: u64) -> RgbImage {
     })
 }
 
-/// `folder/<class name>/<number>.png`.
+/// Writes `folder/<class name>/<number>.png`.
 pub(crate) fn write_images(folder: &Path, classes: u32, each: u64, seed: u64) {
     for class in 0..classes {
         let folder = folder.join(format!("kind-{class}"));
@@ -136,7 +136,7 @@ impl Workbench {
         self.folder.path().join(name)
     }
 
-    /// `clr` in this folder.
+    /// Returns the command `clr` in this folder.
     pub(crate) fn clr(&self, arguments: &[&str]) -> Command {
         let mut command = clr();
         command.current_dir(self.folder.path()).args(arguments);

@@ -1,4 +1,4 @@
-//! Learning a task never changes an older one: its answers stay the same to the last bit.
+//! Learning a task changes no older one: its logits stay bit-identical.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! Snapshots of promises to programs and people: the keys and types of JSON documents, and the help of every command.
+//! Snapshots of the interface: keys and types of JSON documents, and help texts.
 //!
-//! A test fails when a promise changes. If the change is meant: raise the document's version if a key went away or
-//! changed its type, update docs/reference/json.md, and write the snapshots with `INSTA_UPDATE=always cargo test
+//! A test fails when the interface changes. If intended: raise the document's version if a key was removed or changed
+//! its type, update docs/reference/json.md, and write the snapshots with `INSTA_UPDATE=always cargo test
 //! --release --workspace`.
 
 use std::{
@@ -49,7 +49,7 @@ fn compare(name: &str, text: &str) {
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
-/// The types of all values below `path`; elements of an array share a path.
+/// Collects the types of all values below `path`; elements of an array share a path.
 fn collect(path: &str, value: &Value, types: &mut BTreeMap<String, BTreeSet<&'static str>>) {
     let kind = match value {
         Value::Null => "null",

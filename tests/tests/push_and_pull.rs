@@ -1,4 +1,4 @@
-//! `clr push`, `clr pull` and `clr device` against the device's end of the protocol, over TCP and a Unix socket.
+//! `clr push`, `clr pull` and `clr device` with a device, over TCP and a Unix socket.
 
 use std::{net::TcpListener, os::unix::net::UnixListener, path::Path};
 
@@ -28,7 +28,7 @@ fn json(arguments: &[&str], folder: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Serves so many connections, one after the other, while `host` runs.
+/// Serves `connections` connections in sequence while `host` runs.
 fn with_device(device: &MemoryDevice, connections: usize, host: impl FnOnce(&str)) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let place = format!("tcp:{}", listener.local_addr().unwrap());

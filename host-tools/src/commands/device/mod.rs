@@ -116,9 +116,9 @@ fn options(endpoint: &Endpoint) -> ClientOptions {
 /// request.
 pub(crate) fn client<'c>(endpoint: &'c Endpoint, clock: &'c SystemClock) -> anyhow::Result<EndpointClient<'c>> {
     let known = match endpoint {
-        // The system says who may use these.
+        // The system controls access to these.
         Endpoint::Unix(_) | Endpoint::Command(_) => None,
-        // Without a home there is no list, so nothing is known.
+        // Without a home folder there is no list of known devices.
         _ => KnownDevices::open().ok(),
     };
     let security = known.as_ref().map(|known| known.security(endpoint)).transpose()?;
@@ -182,7 +182,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         Action::Tuning => return show::tuning(&client.tune_status()?, context),
         Action::Hosts => return hosts::hosts(client, context),
         Action::RotateKey(args) => return hosts::rotate_key(args, client, context),
-        // Carried out above: they need no client.
+        // Executed above without a client.
         Action::Enrol(_) | Action::Forget(_) => return Ok(0),
         Action::Revoke(hosts::RevokeArgs { host }) => {
             client.revoke(host)?;
@@ -200,7 +200,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
             match client.tune_check(&request) {
                 Ok(outlook) if tune.check => return forecast::show(&tune.task, &outlook, context),
                 Ok(outlook) => forecast::warn(&outlook),
-                // An older device starts without; a task without an adapter may still be made by the run.
+                // An older device has no forecast; the run may create the adapter of a task without one.
                 Err(ClientError::Refused(failure))
                     if !tune.check && [FailureCode::UNSUPPORTED, FailureCode::NO_TASK].contains(&failure.code) => {}
                 Err(error) => return Err(error.into()),

@@ -88,19 +88,19 @@ impl SplitArg {
     }
 }
 
-/// What was measured.
+/// Result of a measurement.
 #[derive(Serialize)]
 pub(crate) struct Measured {
     task: String,
     #[serde(flatten)]
     pub(crate) evaluation: Evaluation,
     unreadable: Vec<String>,
-    /// The same with reasons.
+    /// The unreadable files with reasons.
     #[serde(skip)]
     failures: Vec<Unreadable>,
-    /// What the adapter's logits are divided by before the softmax.
+    /// Temperature of the adapter: logits are divided by it before the softmax.
     temperature: f32,
-    /// What its probabilities are worth, with the temperature.
+    /// Confidence and calibration error with the temperature.
     confidence: Confidence,
     /// The same with a temperature of 1.
     uncalibrated: Confidence,
@@ -147,7 +147,7 @@ pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> 
     Ok(0)
 }
 
-/// Returns the data and the samples of the split asked for.
+/// Returns the data and the samples of the requested split.
 fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> {
     let split = SplitOptions {
         validation_fraction: args.validation,
@@ -160,7 +160,7 @@ fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> 
     for note in dataset.notes() {
         tracing::warn!("{note}");
     }
-    let hint = "hint: --split all takes every image there is";
+    let hint = "hint: --split all takes every image";
     let samples: Vec<Sample> = match args.split {
         SplitArg::All => (args.split.splits().iter())
             .filter_map(|&split| dataset.samples(split).ok())
@@ -175,7 +175,7 @@ fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> 
     Ok((dataset, samples))
 }
 
-/// Runs `samples` through the engine, one image per core at a time. Classes meet by name.
+/// Runs `samples` through the engine, one image per core at a time. Classes are matched by name.
 pub(crate) fn measure(
     engine: &Engine,
     adapter: &ResidentAdapter,
@@ -204,7 +204,7 @@ pub(crate) fn measure(
     summary(of, &classes, samples, answers, seconds)
 }
 
-/// Returns the same with the training network on `device`.
+/// Same as [`measure`], with the training network on `device`.
 fn measure_on(
     device: &Device,
     backbone: &Backbone,
@@ -226,8 +226,8 @@ fn measure_on(
     summary(of, &classes, samples, answers, seconds)
 }
 
-/// Answers per sample (an error for an unreadable image) as what was measured; `classes` are the adapter's for each
-/// class of the data.
+/// Summarises the logits of each sample (an error for an unreadable image). `classes` are the adapter's classes for
+/// each class of the data.
 fn summary(
     (task, names, temperature): (&str, &[String], f32),
     classes: &[usize],

@@ -1,4 +1,4 @@
-//! What is in an adapter.
+//! Content of an adapter.
 
 use std::path::{Path, PathBuf};
 
@@ -42,14 +42,14 @@ struct AdapterDocument {
     sites: Vec<SiteDocument>,
 }
 
-/// Who says to have signed it; not verified.
+/// Stated signer; not verified.
 #[derive(Serialize)]
 struct SignatureDocument {
     class: SignerClass,
     key: PublicKey,
 }
 
-/// What the signature is over, where it is not over the bytes themselves.
+/// Signed content, unless the signature is over the bytes themselves.
 #[derive(Serialize)]
 struct ReleaseDocument {
     audience: Vec<String>,
