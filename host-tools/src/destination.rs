@@ -148,7 +148,7 @@ fn probe(folder: &Path, path: &Path, bytes: u64) -> anyhow::Result<()> {
     let existing = folder.ancestors().map(in_place).find(|ancestor| ancestor.exists());
     let existing = existing.unwrap_or(Path::new("."));
     if existing != in_place(folder) {
-        tracing::info!("the folder '{}' is missing and will be made", folder.display());
+        tracing::info!("the folder '{}' does not exist and will be created", folder.display());
     }
     sweep(existing);
     let mut file = temporary(existing).map_err(fail)?;

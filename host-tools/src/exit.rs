@@ -23,7 +23,7 @@ pub(crate) const REFUSED: u8 = 6;
 /// Two implementations of a network gave different results.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "answers differ between {left} and {right}: relative difference {difference:.2e} on {image}, allowed {tolerance:.0e}\n\
+    "logits differ between {left} and {right}: relative difference {difference:.2e} on {image}, allowed {tolerance:.0e}\n\
      hint: this is a defect of the program, nothing was written; please report the backbone and the command"
 )]
 pub(crate) struct ParityError {

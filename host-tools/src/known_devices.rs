@@ -28,7 +28,7 @@ impl KnownDevices {
         let folder = match std::env::var_os("CLR_CONFIG") {
             Some(folder) => PathBuf::from(folder),
             None => directories::BaseDirs::new()
-                .context("no home folder to keep keys in\nhint: set CLR_CONFIG to a folder")?
+                .context("no home folder for keys\nhint: set CLR_CONFIG to a folder")?
                 .config_dir()
                 .join("clr"),
         };
@@ -142,7 +142,7 @@ fn make_key(path: &Path) -> anyhow::Result<PeerSecret> {
     getrandom::fill(&mut seed).map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
     let secret = PeerSecret::from_bytes(seed);
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make folder '{}'", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create folder '{}'", folder.display()))?;
     }
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);

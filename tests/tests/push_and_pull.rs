@@ -69,7 +69,7 @@ fn a_new_version_travels_as_a_difference_from_the_file_beside_it_and_comes_back_
         assert_eq!(pushed["files"][0]["sent"], first.len());
         assert!(pushed["files"][0]["base"].is_null());
         let again = json(&["push", "birds-1.clr", "--to", place, "--whole"], here);
-        assert_eq!(again["files"][0]["sent"], 0, "all of it is there already");
+        assert_eq!(again["files"][0]["sent"], 0, "the device has all of it already");
 
         let pushed = json(&["push", "birds-2.clr", "--to", place], here);
         let row = &pushed["files"][0];

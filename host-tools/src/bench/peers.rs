@@ -128,10 +128,10 @@ impl Peers {
             .arg(serde_json::to_string(&packages)?)
             .stdin(Stdio::null())
             .output()
-            .with_context(|| format!("cannot run '{python}'\nhint: host-tools/bench/setup.sh makes the environment"))?;
+            .with_context(|| format!("cannot run '{python}'\nhint: host-tools/bench/setup.sh creates the environment"))?;
         anyhow::ensure!(
             output.status.success(),
-            "'{python}' cannot run the peers: {}\nhint: host-tools/bench/setup.sh makes the environment",
+            "'{python}' cannot run the peers: {}\nhint: host-tools/bench/setup.sh creates the environment",
             String::from_utf8_lossy(&output.stderr)
                 .lines()
                 .last()

@@ -251,11 +251,11 @@ fn peers(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<Option<Peers
     }
     anyhow::ensure!(
         args.peers.is_empty(),
-        "no Python with peers at '{}'\nhint: host-tools/bench/setup.sh makes the environment; --python FILE takes another",
+        "no Python with peers at '{}'\nhint: host-tools/bench/setup.sh creates the environment; --python FILE takes another",
         python.display()
     );
     tracing::warn!(
-        "no Python at {}: no ratios\nhint: host-tools/bench/setup.sh makes the environment; --python FILE takes another",
+        "no Python at {}: no ratios\nhint: host-tools/bench/setup.sh creates the environment; --python FILE takes another",
         python.display()
     );
     Ok(None)

@@ -53,7 +53,7 @@ impl PreprocessingArgs {
             // A mean or deviation of at most one in 0–255 would have almost no effect; 0 and 1 are used with both
             // ranges.
             (None, true) if numbers.clone().all(|value| value == 0.0 || value == 1.0) => bail!(
-                "--mean and --std of 0 and 1 mean one thing in 0 to 1 and another in 0 to 255\nhint: say which with --range 1 or --range 255"
+                "--mean and --std of 0 and 1 mean one thing in 0 to 1 and another in 0 to 255\nhint: state the range with --range 1 or --range 255"
             ),
             (None, true) => {
                 if largest <= 1.0 {
@@ -191,7 +191,7 @@ pub(crate) fn warning(backbone: &Backbone) -> Option<String> {
         })
         .collect();
     Some(format!(
-        "{} of the input {} assumed: nothing in the file says {}, and {} every answer\n\
+        "{} of the input {} assumed: the file does not state {}, and {} every result\n\
          hint: state {} with {}; `clr import --check-images FOLDER` shows what each preset gives",
         list(&assumed),
         if assumed.len() == 1 { "is" } else { "are" },

@@ -144,7 +144,7 @@ fn list(task: &str, label: Option<&str>, client: &mut EndpointClient<'_>, contex
         return Ok(0);
     }
     let mut totals: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    let mut table = Table::new(["id", "label", "bytes", "filed (UTC)"]);
+    let mut table = Table::new(["id", "label", "bytes", "added (UTC)"]);
     for example in &examples {
         let label = example.label.as_deref().unwrap_or("(frame)");
         let total = totals.entry(label).or_default();

@@ -206,7 +206,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
                 Err(error) => return Err(error.into()),
             }
             client.tune(&request)?;
-            let text = "is being tuned; `clr device tuning` says how far";
+            let text = "is being tuned; `clr device tuning` shows the progress";
             ("tune", tune.task.as_str(), text)
         }
         Action::StopTuning => {
@@ -235,7 +235,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         }
         Action::MarkBad(Task { task }) => {
             client.mark_bad(task)?;
-            ("mark-bad", task.as_str(), "is taken back")
+            ("mark-bad", task.as_str(), "is reverted")
         }
     };
     done(action, task, text, context)

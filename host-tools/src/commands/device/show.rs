@@ -60,7 +60,7 @@ pub(super) fn status(status: &Status, health: Option<&Health>, context: &Context
     }
     for revert in &status.reverts {
         output.line(&format!(
-            "taken back   {} version {}: {}",
+            "reverted     {} version {}: {}",
             revert.task, revert.version, revert.reason
         ))?;
     }

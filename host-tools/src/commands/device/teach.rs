@@ -58,7 +58,7 @@ pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &C
     let label = args.label.trim();
     anyhow::ensure!(
         !label.is_empty(),
-        "a label of spaces alone says nothing\nhint: --label NAME, what the images show"
+        "the label is empty\nhint: --label NAME, the class of the images"
     );
     let (mut paths, mut scan) = (Vec::new(), ScanReport::default());
     for path in &args.paths {
@@ -101,7 +101,7 @@ pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &C
     }
     if filing.is_empty() {
         bail!(
-            "none of the {} images could be filed: {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read",
+            "none of the {} images could be added: {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read",
             left_out.len(),
             left_out.first().map_or("no image found", |left| left.reason.as_str())
         );
@@ -154,7 +154,7 @@ fn refused(status: &TeachStatus) -> ClientError {
 fn print(document: &TeachDocument<'_>, context: &Context<'_>) -> std::io::Result<()> {
     let TeachDocument { task, label, .. } = document;
     let mut line = format!(
-        "{task}: {} images of {label} filed, {} were there already",
+        "{task}: {} images of {label} added, {} were stored already",
         document.added, document.duplicates
     );
     for (count, what) in [

@@ -180,10 +180,10 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
     output.line(&format!("digest       {}", document.digest))?;
     match &document.signature {
         Some(signature) => output.line(&format!(
-            "signed by    {} {} (as the file says; `clr verify` checks it)",
+            "signed by    {} {} (stated in the file; `clr verify` checks it)",
             signature.class, signature.key
         ))?,
-        None => output.line("signed by    nobody")?,
+        None => output.line("signed by    none")?,
     }
     if let Some(release) = &document.release {
         output.line(&match &release.audience[..] {
