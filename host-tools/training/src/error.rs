@@ -135,7 +135,7 @@ pub enum TrainError {
     },
     /// A resume file that is damaged.
     #[error("resume file {} is damaged: {reason}\nhint: delete it to start over", path.display())]
-    DamagedCheckpoint {
+    DamagedResumeFile {
         /// The file.
         path: PathBuf,
         /// The defect.
@@ -145,7 +145,7 @@ pub enum TrainError {
     #[error(
         "resume file {} belongs to a run with other data, options or backbone\nhint: use another folder, or delete it to start over", path.display()
     )]
-    ForeignCheckpoint {
+    ForeignResumeFile {
         /// The file.
         path: PathBuf,
     },

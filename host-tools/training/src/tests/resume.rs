@@ -63,11 +63,11 @@ fn damaged_and_foreign_resume_files_are_refused() {
         let mut bad = good.clone();
         bad[position] ^= 4;
         std::fs::write(&path, bad).unwrap();
-        assert!(matches!(refused(), TrainError::DamagedCheckpoint { .. }), "{position}");
+        assert!(matches!(refused(), TrainError::DamagedResumeFile { .. }), "{position}");
     }
     for length in [0, 5, 20, 60, good.len() - 1] {
         std::fs::write(&path, &good[..length]).unwrap();
-        assert!(matches!(refused(), TrainError::DamagedCheckpoint { .. }), "{length}");
+        assert!(matches!(refused(), TrainError::DamagedResumeFile { .. }), "{length}");
     }
     std::fs::write(&path, &good).unwrap();
     let other = TrainOptions {
@@ -75,6 +75,6 @@ fn damaged_and_foreign_resume_files_are_refused() {
         ..options.clone()
     };
     let error = train(&backbone(), &dataset, &other, &mut ()).unwrap_err();
-    assert!(matches!(error, TrainError::ForeignCheckpoint { .. }), "{error}");
+    assert!(matches!(error, TrainError::ForeignResumeFile { .. }), "{error}");
     assert!(train(&backbone(), &dataset, &options, &mut ()).is_ok());
 }

@@ -9,7 +9,7 @@ use clr_learning::{
 use rand::RngExt as _;
 
 use super::{
-    checkpoint::{Checkpoint, Resumed, State},
+    resume_file::{ResumeFile, Resumed, State},
     prepare::Prepared,
 };
 use crate::{
@@ -43,8 +43,8 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         NormStatistics::Fixed { .. } => Mode::Train,
         NormStatistics::Batch { momentum } => Mode::TrainOnBatch { momentum },
     };
-    let checkpoint = Checkpoint::new(options.resume.as_deref(), recipe, prepared.fingerprint);
-    let resumed = checkpoint.load()?;
+    let resume_file = ResumeFile::new(options.resume.as_deref(), recipe, prepared.fingerprint);
+    let resumed = resume_file.load()?;
     if resumed.is_none() {
         if let NormStatistics::Fixed { blend } = schedule.statistics
             && blend > 0.0
@@ -202,7 +202,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         state.history.push(record);
         state.epoch = epoch;
         state.current = current;
-        checkpoint.save(
+        resume_file.save(
             &state,
             adam.state(),
             average.as_ref().map(|average| average.values.as_slice()),

@@ -1,6 +1,6 @@
 //! Training run: frozen features, head, joint training, choice of recipe, encoding.
 
-mod checkpoint;
+mod resume_file;
 mod choose;
 mod finish;
 mod joint;

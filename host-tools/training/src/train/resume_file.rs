@@ -51,13 +51,13 @@ struct HeadPart {
     history: Vec<Record>,
 }
 
-pub(super) struct Checkpoint {
+pub(super) struct ResumeFile {
     path: Option<PathBuf>,
     recipe: Recipe,
     fingerprint: Digest,
 }
 
-impl Checkpoint {
+impl ResumeFile {
     pub(super) fn new(folder: Option<&Path>, recipe: Recipe, fingerprint: Digest) -> Self {
         Self {
             path: folder.map(|folder| folder.join(format!("{recipe}.resume"))),
@@ -119,7 +119,7 @@ impl Checkpoint {
             path: path.clone(),
             source,
         };
-        let damaged = |reason| TrainError::DamagedCheckpoint {
+        let damaged = |reason| TrainError::DamagedResumeFile {
             path: path.clone(),
             reason,
         };
@@ -145,7 +145,7 @@ impl Checkpoint {
             .ok_or_else(|| damaged("its head is too long"))?;
         let head: HeadPart = serde_json::from_slice(head).map_err(|_| damaged("its head cannot be read"))?;
         if head.fingerprint != self.fingerprint.to_string() || head.recipe != self.recipe {
-            return Err(TrainError::ForeignCheckpoint { path: path.clone() });
+            return Err(TrainError::ForeignResumeFile { path: path.clone() });
         }
         let (values, rest) = payload.as_chunks::<4>();
         let total: usize = head.layout.iter().flatten().sum();
