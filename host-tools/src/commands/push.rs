@@ -19,7 +19,7 @@ use super::{
 use crate::{backbones::read_adapter, output::human_bytes};
 
 /// Maximum number of files next to a pushed one that are considered as bases.
-const MOST_NEIGHBOURS: usize = 256;
+const MAX_NEIGHBOURS: usize = 256;
 
 /// Send adapters to a device
 #[derive(Args, Debug)]
@@ -177,7 +177,7 @@ fn base_of(
             .filter(|path| path.extension().is_some_and(|extension| extension == "clr"))
             .collect();
         neighbours.sort();
-        neighbours.truncate(MOST_NEIGHBOURS);
+        neighbours.truncate(MAX_NEIGHBOURS);
         candidates.extend(neighbours);
     }
     for candidate in candidates {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Maximum size of a stored image in bytes.
-const MOST_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 
 #[derive(Args, Debug)]
 #[command(
@@ -173,7 +173,7 @@ fn show(args: &ShowArgs, client: &mut EndpointClient<'_>, context: &Context<'_>)
     try_output(&args.output, 0)?;
     let examples = client.examples(&args.task)?;
     let id = find(&args.task, &args.id, &examples)?;
-    let pulled = client.pull_example(&args.task, id, MOST_BYTES, &mut |_| ())?;
+    let pulled = client.pull_example(&args.task, id, MAX_BYTES, &mut |_| ())?;
     write_atomically(&args.output, &pulled.bytes)
         .with_context(|| format!("cannot write '{}'", args.output.display()))?;
     if context.output.json {

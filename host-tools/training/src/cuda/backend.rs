@@ -4,7 +4,7 @@ use super::arguments::{BLOCK, Parameters};
 use candle_core::Result;
 
 /// Maximum number of blocks of an element-wise kernel; more values take several per thread.
-const MOST_BLOCKS: usize = 1 << 16;
+const MAX_BLOCKS: usize = 1 << 16;
 
 /// Read-only part of a buffer.
 pub(crate) struct Part<'a, T> {
@@ -83,7 +83,7 @@ pub(crate) trait Backend: Sized {
 
 /// Returns the number of blocks of an element-wise kernel over `count` values.
 pub(crate) fn blocks(count: usize) -> usize {
-    count.div_ceil(BLOCK).clamp(1, MOST_BLOCKS)
+    count.div_ceil(BLOCK).clamp(1, MAX_BLOCKS)
 }
 
 /// `batch` products `C[i] (m × n) = A[i] (m × k) · B[i] (k × n)` of column-major matrices with the leading dimensions

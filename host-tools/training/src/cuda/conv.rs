@@ -9,8 +9,8 @@ use crate::ops::sizes::Map;
 use crate::ops::sizes::Window;
 use candle_core::Result;
 
-/// Default of [`Convolution::most_columns`]: 256 MiB.
-pub(crate) const MOST_COLUMNS: usize = 1 << 26;
+/// Default of [`Convolution::max_columns`]: 256 MiB.
+pub(crate) const MAX_COLUMNS: usize = 1 << 26;
 
 /// A convolution between two maps.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Convolution {
     pub(crate) from: Map,
     pub(crate) to: Map,
     /// Maximum number of values of the columns in memory, but at least those of one image.
-    pub(crate) most_columns: usize,
+    pub(crate) max_columns: usize,
 }
 
 impl Convolution {
@@ -51,7 +51,7 @@ impl Convolution {
         let step = if self.flat() {
             self.from.n
         } else {
-            self.most_columns / image.max(1)
+            self.max_columns / image.max(1)
         };
         let step = step.clamp(1, self.from.n.max(1));
         (0..self.from.n).step_by(step).map(move |first| {

@@ -64,15 +64,15 @@ pub(super) fn compare(compiled: &mut Compiled) -> Result<()> {
         let dy = values(to.len(), 99);
         // All images at once, two at a time, one by one.
         let image = c * kernel[0] * kernel[1] * oh * ow;
-        for most_columns in [conv::MOST_COLUMNS, 2 * image, 1] {
-            let name = format!("{conv:?} of {map:?}, {most_columns} columns");
+        for max_columns in [conv::MAX_COLUMNS, 2 * image, 1] {
+            let name = format!("{conv:?} of {map:?}, {max_columns} columns");
             let name = name.replace(&format!("{weight:?}"), "");
             let convolution = conv::Convolution {
                 window,
                 groups,
                 from,
                 to,
-                most_columns,
+                max_columns,
             };
             let (x, dy, weight) = (Compiled::buffer(&x), Compiled::buffer(&dy), Compiled::buffer(&weight));
             check(&name, compiled, &expected, |on| {

@@ -10,7 +10,7 @@ use super::{self as kernels};
 use crate::{
     cuda::{
         arguments::Act,
-        conv::{Convolution, MOST_COLUMNS},
+        conv::{Convolution, MAX_COLUMNS},
     },
     ops::{FrozenConv, arguments::map_of, pool::sizes, sizes::Map},
 };
@@ -421,7 +421,7 @@ impl Convolve {
             groups: self.0.0.conv.group,
             from,
             to,
-            most_columns: MOST_COLUMNS,
+            max_columns: MAX_COLUMNS,
         })
     }
 }
