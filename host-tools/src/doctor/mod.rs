@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use clr_training::{
     LayoutOptions, Outcome, ScanReport, Survey, TrainError, Unreadable, display_path,
-    inspect::{Finding, Looked, Severity, findings},
+    inspect::{Finding, ImageProperties, Severity, findings},
 };
 use rayon::prelude::*;
 use serde::Serialize;
@@ -48,12 +48,12 @@ pub(crate) fn examine(
         .flat_map(|(part, class, images)| images.iter().map(move |image| (part, class, image)))
         .collect();
     begin(entries.len());
-    let looked: Vec<Result<Looked, Unreadable>> = entries
+    let properties: Vec<Result<ImageProperties, Unreadable>> = entries
         .par_iter()
         .map(|(part, class, path)| {
-            let looked = look(root, path, [part, class]);
+            let properties = look(root, path, [part, class]);
             step();
-            looked
+            properties
         })
         .collect();
     let mut splits: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
@@ -61,15 +61,15 @@ pub(crate) fn examine(
         splits.insert(part.clone(), classes.keys().map(|class| (class.clone(), 0)).collect());
     }
     let (mut good, mut unreadable) = (Vec::new(), Vec::new());
-    for looked in looked {
-        match looked {
-            Ok(looked) => {
+    for properties in properties {
+        match properties {
+            Ok(properties) => {
                 *splits
-                    .entry(looked.split.clone())
+                    .entry(properties.split.clone())
                     .or_default()
-                    .entry(looked.class.clone())
+                    .entry(properties.class.clone())
                     .or_default() += 1;
-                good.push(looked);
+                good.push(properties);
             }
             Err(file) => unreadable.push(file),
         }
@@ -98,7 +98,7 @@ pub(crate) fn examine(
     })
 }
 
-fn look(root: &Path, path: &Path, place: [&str; 2]) -> Result<Looked, Unreadable> {
+fn look(root: &Path, path: &Path, place: [&str; 2]) -> Result<ImageProperties, Unreadable> {
     let full = root.join(path);
     let decoded = clr_onnx::read_image_file(&full).and_then(|bytes| {
         Ok((
@@ -107,7 +107,7 @@ fn look(root: &Path, path: &Path, place: [&str; 2]) -> Result<Looked, Unreadable
         ))
     });
     let (image, bytes) = decoded.map_err(|error| Unreadable::new(path.to_owned(), &error))?;
-    Ok(Looked::new(
+    Ok(ImageProperties::new(
         path.to_owned(),
         place,
         image.pixels(),

@@ -9,7 +9,7 @@ use clr_adapters::{Digest, Preprocessing};
 use clr_onnx::{ImageError, Preprocess as _, ReducedImage, RgbImage, decode_image_bytes_for, read_image_file};
 use rayon::prelude::*;
 
-use super::{Dataset, Sample, Split, Unreadable, inspect::Looked};
+use super::{Dataset, Sample, Split, Unreadable, inspect::ImageProperties};
 use crate::{
     error::{Result, TrainError},
     observer::{Meter, Observer},
@@ -24,7 +24,7 @@ pub struct SplitImages {
     decoded: Vec<Option<RgbImage>>,
     preprocessing: Preprocessing,
     unreadable: Vec<Unreadable>,
-    looked: Vec<Looked>,
+    properties: Vec<ImageProperties>,
 }
 
 impl SplitImages {
@@ -49,7 +49,7 @@ impl SplitImages {
             decoded: Vec::with_capacity(samples.len()),
             preprocessing: preprocessing.clone(),
             unreadable: Vec::new(),
-            looked: Vec::with_capacity(samples.len()),
+            properties: Vec::with_capacity(samples.len()),
         };
         for chunk in samples.chunks(CHUNK) {
             let fitted: Vec<_> = chunk
@@ -58,18 +58,18 @@ impl SplitImages {
                     let (bytes, image) = read(root, sample, preprocessing)?;
                     let fitted = preprocessing.fit(&image);
                     let (path, place) = (sample.path.clone(), [split.name(), &dataset.classes()[sample.class]]);
-                    let looked = Looked::new(path, place, &fitted, image.size(), image.notes(), &bytes);
-                    Ok((Digest::of(&bytes), fitted, looked))
+                    let properties = ImageProperties::new(path, place, &fitted, image.size(), image.notes(), &bytes);
+                    Ok((Digest::of(&bytes), fitted, properties))
                 })
                 .collect();
             for (sample, fitted) in chunk.iter().zip(fitted) {
                 match fitted {
-                    Ok((digest, image, looked)) => {
+                    Ok((digest, image, properties)) => {
                         let keep = (images.samples.len() + 1) * bytes <= budget;
                         images.samples.push(sample.clone());
                         images.files.push(digest);
                         images.decoded.push(keep.then_some(image));
-                        images.looked.push(looked);
+                        images.properties.push(properties);
                     }
                     Err(error) => images.unreadable.push(Unreadable::new(sample.path.clone(), &error)),
                 }
@@ -127,8 +127,8 @@ impl SplitImages {
     }
 
     /// Returns the properties of each image for the checks.
-    pub fn looked(&self) -> &[Looked] {
-        &self.looked
+    pub fn properties(&self) -> &[ImageProperties] {
+        &self.properties
     }
 
     /// Returns the classes, in index order.

@@ -73,8 +73,8 @@ impl<'a> Prepared<'a> {
         let all = || [Some(&train), Some(&validation), test.as_ref()].into_iter().flatten();
         let skipped = all().flat_map(SplitImages::unreadable);
         warnings.extend(skipped.cloned().map(Warning::Unreadable));
-        let looked: Vec<_> = all().flat_map(|images| images.looked().iter().cloned()).collect();
-        warnings.extend(Warning::of_findings(inspect::findings(&looked, NEAR)));
+        let properties: Vec<_> = all().flat_map(|images| images.properties().iter().cloned()).collect();
+        warnings.extend(Warning::of_findings(inspect::findings(&properties, NEAR)));
         for warning in &warnings {
             observer.warning(warning);
         }

@@ -49,7 +49,7 @@ pub struct Finding {
 
 /// Properties of an image that the checks compare.
 #[derive(Clone, Debug)]
-pub struct Looked {
+pub struct ImageProperties {
     /// From the data set's folder.
     pub path: PathBuf,
     /// Its split, by name.
@@ -64,7 +64,7 @@ pub struct Looked {
     further: bool,
 }
 
-impl Looked {
+impl ImageProperties {
     /// Computes the properties of the image at `path` of `split` and `class`, from its pixels at full or input size;
     /// `size` is the file's.
     pub fn new(
@@ -111,7 +111,7 @@ fn one_colour(pixels: &RgbImage) -> bool {
 }
 
 /// Returns all findings. Similar images are searched for among at most `near` images, in quadratic time.
-pub fn findings(images: &[Looked], near: usize) -> Vec<Finding> {
+pub fn findings(images: &[ImageProperties], near: usize) -> Vec<Finding> {
     let mut findings = Vec::new();
     duplicates(images, &mut findings);
     if images.len() <= near {
@@ -119,7 +119,7 @@ pub fn findings(images: &[Looked], near: usize) -> Vec<Finding> {
     }
     low_range(images, &mut findings);
     let total = images.len();
-    let mut of = |level, kind, what: &str, holds: &dyn Fn(&Looked) -> bool| {
+    let mut of = |level, kind, what: &str, holds: &dyn Fn(&ImageProperties) -> bool| {
         let files: Vec<String> = images
             .iter()
             .filter(|image| holds(image))
@@ -161,12 +161,12 @@ pub fn findings(images: &[Looked], near: usize) -> Vec<Finding> {
 }
 
 /// Finds equal pixels: an error across splits or with two labels, a warning within a split.
-fn duplicates(images: &[Looked], findings: &mut Vec<Finding>) {
-    let mut same: HashMap<Digest, Vec<&Looked>> = HashMap::new();
+fn duplicates(images: &[ImageProperties], findings: &mut Vec<Finding>) {
+    let mut same: HashMap<Digest, Vec<&ImageProperties>> = HashMap::new();
     for image in images.iter().filter(|image| !image.one_colour) {
         same.entry(image.pixels).or_default().push(image);
     }
-    let mut sets: Vec<Vec<&Looked>> = same.into_values().filter(|images| images.len() > 1).collect();
+    let mut sets: Vec<Vec<&ImageProperties>> = same.into_values().filter(|images| images.len() > 1).collect();
     for set in &mut sets {
         set.sort_by(|a, b| a.path.cmp(&b.path));
     }
@@ -197,7 +197,7 @@ fn duplicates(images: &[Looked], findings: &mut Vec<Finding>) {
     }
 }
 
-fn near_duplicates(images: &[Looked], findings: &mut Vec<Finding>) {
+fn near_duplicates(images: &[ImageProperties], findings: &mut Vec<Finding>) {
     let prints: Vec<Fingerprint> = images.iter().map(|image| image.print).collect();
     for (a, b) in near_pairs(&prints) {
         let (first, second) = (&images[a], &images[b]);
@@ -216,8 +216,8 @@ fn near_duplicates(images: &[Looked], findings: &mut Vec<Finding>) {
     }
 }
 
-fn low_range(images: &[Looked], findings: &mut Vec<Finding>) {
-    let low: Vec<&Looked> = images.iter().filter(|image| image.low_range().is_some()).collect();
+fn low_range(images: &[ImageProperties], findings: &mut Vec<Finding>) {
+    let low: Vec<&ImageProperties> = images.iter().filter(|image| image.low_range().is_some()).collect();
     let Some(largest) = low.iter().filter_map(|image| image.low_range()).max() else {
         return;
     };
