@@ -112,7 +112,7 @@ pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyh
     }
     let bar = output.bar(images.len() as u64, "checking images");
     let step = images.len().div_ceil(COMPARED).max(1);
-    let answers: Vec<anyhow::Result<Vec<Answer>>> = images
+    let predictions: Vec<anyhow::Result<Vec<Prediction>>> = images
         .par_iter()
         .enumerate()
         .map(|(index, image)| {
@@ -122,23 +122,23 @@ pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyh
             } else {
                 &residents[..1]
             };
-            let answers = ask(&engine, asked, image);
+            let predictions = classify(&engine, asked, image);
             bar.inc(1);
-            answers
+            predictions
         })
         .collect();
     bar.finish_and_clear();
     let mut tallies = vec![Outcome::default(); residents.len()];
     let mut same = Outcome::default();
     let mut unreadable = Vec::new();
-    for (image, answers) in images.iter().zip(answers) {
-        match answers {
-            Ok(answers) => {
-                if answers.len() > 1 {
-                    same.add(&answers[0]);
+    for (image, predictions) in images.iter().zip(predictions) {
+        match predictions {
+            Ok(predictions) => {
+                if predictions.len() > 1 {
+                    same.add(&predictions[0]);
                 }
-                for (tally, answer) in tallies.iter_mut().zip(&answers) {
-                    tally.add(answer);
+                for (tally, prediction) in tallies.iter_mut().zip(&predictions) {
+                    tally.add(prediction);
                 }
             }
             Err(error) => {
@@ -182,16 +182,16 @@ pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyh
 }
 
 /// Result for an image: rank of its class, if known, and the largest probability.
-struct Answer {
+struct Prediction {
     rank: Option<usize>,
     confidence: f64,
 }
 
-fn ask(engine: &Engine, residents: &[ResidentAdapter], image: &Labelled) -> anyhow::Result<Vec<Answer>> {
+fn classify(engine: &Engine, residents: &[ResidentAdapter], image: &Labelled) -> anyhow::Result<Vec<Prediction>> {
     let inputs: Vec<&Preprocessing> = residents.iter().map(ResidentAdapter::preprocessing).collect();
     // Decoded as in `classify` and `eval`, for the input in force.
     let decoded = clr_onnx::decode_image_for(&image.path, &inputs)?;
-    let answer = |resident: &ResidentAdapter| {
+    let prediction = |resident: &ResidentAdapter| {
         let classification = engine.classify(resident, &decoded)?;
         let logits = classification.logits();
         let rank = image.class.map(|class| {
@@ -201,17 +201,17 @@ fn ask(engine: &Engine, residents: &[ResidentAdapter], image: &Labelled) -> anyh
             logits.iter().enumerate().filter(|&one| before(one)).count()
         });
         let confidence = classification.best().map_or(0.0, |best| f64::from(best.probability));
-        Ok(Answer { rank, confidence })
+        Ok(Prediction { rank, confidence })
     };
-    residents.iter().map(answer).collect()
+    residents.iter().map(prediction).collect()
 }
 
 impl Outcome {
-    fn add(&mut self, answer: &Answer) {
+    fn add(&mut self, prediction: &Prediction) {
         self.images += 1;
-        self.mean_confidence += answer.confidence;
-        self.confident_fraction += f64::from(u8::from(answer.confidence > 0.5));
-        if let Some(rank) = answer.rank {
+        self.mean_confidence += prediction.confidence;
+        self.confident_fraction += f64::from(u8::from(prediction.confidence > 0.5));
+        if let Some(rank) = prediction.rank {
             self.labelled += 1;
             self.top_1 += usize::from(rank == 0);
             self.top_5 += usize::from(rank < 5);

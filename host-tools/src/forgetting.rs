@@ -28,7 +28,7 @@ pub(crate) struct Forgetting {
 }
 
 /// Returns the bits of the logits of each image.
-pub(crate) fn answers(engine: &Engine, adapter: &ResidentAdapter, paths: &[PathBuf]) -> anyhow::Result<Vec<Vec<u32>>> {
+pub(crate) fn all_logits(engine: &Engine, adapter: &ResidentAdapter, paths: &[PathBuf]) -> anyhow::Result<Vec<Vec<u32>>> {
     paths.par_iter().map(|path| logits(engine, adapter, path)).collect()
 }
 
@@ -39,15 +39,15 @@ pub(crate) fn interleaved(
     first: TaskImages<'_>,
     others: &[TaskImages<'_>],
 ) -> anyhow::Result<Vec<Vec<u32>>> {
-    let mut answers = Vec::with_capacity(first.paths.len());
+    let mut all = Vec::with_capacity(first.paths.len());
     for (index, path) in first.paths.iter().enumerate() {
         for other in others {
             let active = tasks.switch(other.task)?;
             logits(engine, &active, &other.paths[index % other.paths.len()])?;
         }
-        answers.push(logits(engine, &*tasks.switch(first.task)?, path)?);
+        all.push(logits(engine, &*tasks.switch(first.task)?, path)?);
     }
-    Ok(answers)
+    Ok(all)
 }
 
 fn logits(engine: &Engine, adapter: &ResidentAdapter, path: &Path) -> anyhow::Result<Vec<u32>> {
@@ -58,7 +58,7 @@ fn logits(engine: &Engine, adapter: &ResidentAdapter, path: &Path) -> anyhow::Re
 
 /// Counts the logits that are not bit-identical.
 pub(crate) fn compare(before: &[Vec<u32>], after: &[Vec<u32>]) -> Forgetting {
-    let flat = |answers: &[Vec<u32>]| answers.iter().flatten().copied().collect::<Vec<u32>>();
+    let flat = |all: &[Vec<u32>]| all.iter().flatten().copied().collect::<Vec<u32>>();
     let (before_flat, after_flat) = (flat(before), flat(after));
     let different = before_flat.iter().zip(&after_flat).filter(|(a, b)| a != b).count();
     Forgetting {

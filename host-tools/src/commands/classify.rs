@@ -41,13 +41,13 @@ pub(crate) struct ClassifyArgs {
 
 #[derive(Serialize)]
 struct Document {
-    results: Vec<Answer>,
+    results: Vec<ImageResult>,
     unreadable: Vec<Failure>,
     scan: ScanReport,
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct ImageResult {
     image: String,
     task: String,
     top: Vec<Class>,
@@ -110,9 +110,9 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
                     }
                 }
             }
-            let Some((_, image)) = &decoded else { break };
+            let Some((_, decoded)) = &decoded else { break };
             let start = Instant::now();
-            let classification = engine.classify(resident, image)?;
+            let classification = engine.classify(resident, decoded)?;
             let seconds = start.elapsed().as_secs_f64();
             let top = classification
                 .top(usize::from(args.top_k))
@@ -123,16 +123,16 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
                     probability: one.probability,
                 })
                 .collect();
-            let answer = Answer {
+            let result = ImageResult {
                 image: display_path(&image),
                 task: resident.task().to_owned(),
                 top,
                 seconds,
             };
             if !context.output.json {
-                print(&answer, resident, context)?;
+                print(&result, resident, context)?;
             }
-            document.results.push(answer);
+            document.results.push(result);
         }
     }
     document.scan = report(&scans, &failures);
@@ -153,7 +153,7 @@ fn report(scans: &[Scan], failures: &[Unreadable]) -> ScanReport {
     report
 }
 
-fn print(answer: &Answer, resident: &ResidentAdapter, context: &Context<'_>) -> std::io::Result<()> {
+fn print(result: &ImageResult, resident: &ResidentAdapter, context: &Context<'_>) -> std::io::Result<()> {
     let named = |class: &Class| {
         let label = if class.label.is_empty() {
             format!("class {}", class.index)
@@ -162,9 +162,9 @@ fn print(answer: &Answer, resident: &ResidentAdapter, context: &Context<'_>) -> 
         };
         format!("{label} {:.1} %", 100.0 * class.probability)
     };
-    let classes: Vec<String> = answer.top.iter().map(named).collect();
-    tracing::debug!("{} answered in {}", resident.task(), human_time(answer.seconds));
+    let classes: Vec<String> = result.top.iter().map(named).collect();
+    tracing::debug!("{} classified in {}", resident.task(), human_time(result.seconds));
     context
         .output
-        .line(&format!("{}\t{}\t{}", answer.image, answer.task, classes.join(", ")))
+        .line(&format!("{}\t{}\t{}", result.image, result.task, classes.join(", ")))
 }

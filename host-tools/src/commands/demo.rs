@@ -130,7 +130,7 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         );
         let (one, resident) = learn(args, &device, &backbone, &engine, task, output)?;
         if index == 0 {
-            before = forgetting::answers(&engine, &resident, &one.test)?;
+            before = forgetting::all_logits(&engine, &resident, &one.test)?;
         }
         tasks.insert(resident);
         learned.push(one);

@@ -186,22 +186,22 @@ pub(crate) fn measure(
     let classes = class_map(dataset.classes(), adapter.labels())?;
     let bar = output.bar(samples.len() as u64, "evaluating");
     let start = Instant::now();
-    let answers: Vec<anyhow::Result<Result<Vec<f32>, ImageError>>> = samples
+    let results: Vec<anyhow::Result<Result<Vec<f32>, ImageError>>> = samples
         .par_iter()
         .map(|sample| {
             let path = dataset.root().join(&sample.path);
-            let answer = match clr_onnx::decode_image_for(&path, &[adapter.preprocessing()]) {
+            let result = match clr_onnx::decode_image_for(&path, &[adapter.preprocessing()]) {
                 Ok(image) => Ok(Ok(engine.classify(adapter, &image)?.logits().to_vec())),
                 Err(error) => Ok(Err(error)),
             };
             bar.inc(1);
-            answer
+            result
         })
         .collect();
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
     let of = (adapter.task(), adapter.labels(), adapter.temperature());
-    summary(of, &classes, samples, answers, seconds)
+    summary(of, &classes, samples, results, seconds)
 }
 
 /// Same as [`measure`], with the training network on `device`.
@@ -218,12 +218,12 @@ fn measure_on(
     let files: Vec<PathBuf> = samples.iter().map(|sample| dataset.root().join(&sample.path)).collect();
     let bar = output.bar(samples.len() as u64, "evaluating");
     let start = Instant::now();
-    let answers = batches::answers(device, backbone, adapter, &files, |count| bar.inc(count as u64))?;
+    let results = batches::logits(device, backbone, adapter, &files, |count| bar.inc(count as u64))?;
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    let answers = answers.into_iter().map(Ok).collect();
+    let results = results.into_iter().map(Ok).collect();
     let of = (header.task.as_str(), header.labels.as_slice(), header.temperature);
-    summary(of, &classes, samples, answers, seconds)
+    summary(of, &classes, samples, results, seconds)
 }
 
 /// Summarises the logits of each sample (an error for an unreadable image). `classes` are the adapter's classes for
@@ -232,14 +232,14 @@ fn summary(
     (task, names, temperature): (&str, &[String], f32),
     classes: &[usize],
     samples: &[Sample],
-    answers: Vec<anyhow::Result<Result<Vec<f32>, ImageError>>>,
+    results: Vec<anyhow::Result<Result<Vec<f32>, ImageError>>>,
     seconds: f64,
 ) -> anyhow::Result<Measured> {
     let (mut logits, mut labels, mut failures) = (Vec::new(), Vec::new(), Vec::new());
-    for (sample, answer) in samples.iter().zip(answers) {
-        match answer.with_context(|| format!("'{}'", display_path(&sample.path)))? {
-            Ok(answer) => {
-                logits.push(answer);
+    for (sample, result) in samples.iter().zip(results) {
+        match result.with_context(|| format!("'{}'", display_path(&sample.path)))? {
+            Ok(result) => {
+                logits.push(result);
                 labels.push(classes[sample.class] as u32);
             }
             Err(error) => failures.push(Unreadable::new(sample.path.clone(), &error)),
