@@ -1,4 +1,4 @@
-"""Checks what clr-onnx reads and writes against onnx.checker and ONNX Runtime.
+"""Checks clr-onnx's reading and writing with onnx.checker and ONNX Runtime.
 
     cargo build --release -p clr-onnx --example rewrite
     python tests/tools/onnx_check.py --rewrite target/release/examples/rewrite check MODEL.onnx...
@@ -24,7 +24,7 @@ import onnxruntime as ort
 
 IDENTITY, ADAPTER = 1e-5, 1e-4
 RECIPES = ["linear", "bn", "clr", "clr-scale", "clr-full"]
-# The exporters' own names; shufflenet is there to see the refusal.
+# The exporters' own names; shufflenet tests the refusal.
 MODELS = {
     "resnet18": [11, 13, 17, 18, 21],
     "mobilenet_v2": [11, 13, 17, 20],

@@ -30,7 +30,7 @@ TORCHVISION = ["resnet18", "resnet34", "resnet50", "mobilenet_v2"]
 
 
 def seeded(name):
-    """A torchvision model whose norms have statistics of their own, taken from a few batches of noise."""
+    """A torchvision model whose norms have random statistics, taken from a few batches of noise."""
     torch.manual_seed(11)
     model = getattr(torchvision.models, name)(weights=None)
     for module in model.modules():

@@ -43,7 +43,7 @@ pub(crate) struct PullArgs {
 /// A slot of a task.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum SlotArg {
-    /// The one that answers
+    /// The one in use
     #[default]
     Serving,
     /// The confirmed one

@@ -232,7 +232,7 @@ fn remove(args: &RemoveArgs, client: &mut EndpointClient<'_>, context: &Context<
     }
     for label in &without_images {
         tracing::warn!(
-            "`{label}` still answers, although no image of it is left\nhint: `clr device restore {task}` goes back to the publisher's \
+            "class `{label}` stays in the adapter, although none of its images is left\nhint: `clr device restore {task}` goes back to the publisher's \
              original, without any class taught on the device"
         );
     }

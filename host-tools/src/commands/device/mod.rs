@@ -57,7 +57,7 @@ enum Action {
     MarkGood(Task),
     /// Revert the adapter on trial, or the last confirmed one
     MarkBad(Task),
-    /// Teach a class from images; it answers at once
+    /// Teach a class from images, effective at once
     Teach(teach::TeachArgs),
     /// List, show or remove the stored training images
     Examples(examples::ExamplesArgs),
@@ -215,7 +215,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         }
         Action::Switch(Task { task }) => {
             client.switch(task)?;
-            ("switch", task.as_str(), "answers from the next frame on")
+            ("switch", task.as_str(), "is active from the next image on")
         }
         Action::Rollback(Task { task }) => {
             client.rollback(task)?;
