@@ -25,7 +25,7 @@ pub enum FetchError {
         client: &'static str,
         /// The package.
         package: String,
-        /// How to install the program.
+        /// Installation hint.
         hint: &'static str,
     },
 

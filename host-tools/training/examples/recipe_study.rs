@@ -20,9 +20,9 @@ use clr_training::{
 use serde_json::{Value, json};
 
 /// Prints epochs on stderr.
-struct Watch(bool);
+struct EpochLog(bool);
 
-impl Observer for Watch {
+impl Observer for EpochLog {
     fn record(&mut self, record: &Record) {
         if self.0 {
             eprintln!(
@@ -119,7 +119,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             &backbone,
             &dataset,
             &options,
-            &mut Watch(!given.contains_key("--quiet")),
+            &mut EpochLog(!given.contains_key("--quiet")),
         )?;
         let preprocessing = &trained.adapter.header.preprocessing;
         let test = SplitImages::load(&dataset, Split::Test, preprocessing, 1 << 30, &mut ())?;

@@ -32,7 +32,7 @@ pub enum TrainError {
     TooFewClasses {
         /// The folder searched.
         path: PathBuf,
-        /// How many class folders it has.
+        /// Number of its class folders.
         found: usize,
     },
     /// A class folder without a readable image.

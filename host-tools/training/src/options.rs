@@ -11,7 +11,7 @@ use crate::{
     error::{Result, TrainError},
 };
 
-/// Which recipe to train.
+/// Recipe of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecipeChoice {
     /// Train several, and take the one with the most trained parameters within one standard error of the best

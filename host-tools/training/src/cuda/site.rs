@@ -34,7 +34,7 @@ pub(crate) struct Gradients<T> {
     pub(crate) weights: Option<[T; 2]>,
 }
 
-/// Which gradients are needed.
+/// Selection of gradients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) x: bool,

@@ -235,7 +235,7 @@ impl Dataset {
         for split in [Split::Train, Split::Validation, Split::Test] {
             if !splits.contains(&split) {
                 for sample in self.samples(split).unwrap_or_default() {
-                    scan.pass_over(&sample.path, "in a split that is not asked for");
+                    scan.pass_over(&sample.path, "in another split");
                 }
             }
         }

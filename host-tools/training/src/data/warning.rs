@@ -98,7 +98,7 @@ pub enum Warning {
     /// Too few validation images for reliable choices.
     #[serde(rename = "few-validation-pictures")]
     FewValidationImages {
-        /// How many there are.
+        /// Their number.
         #[serde(rename = "pictures")]
         images: usize,
         /// Largest standard error of an accuracy measured on them, a fraction.

@@ -13,7 +13,7 @@ use super::Verdict;
 /// The reason for files that this user may not read.
 pub(super) const PERMISSION_DENIED: &str = "permission denied";
 
-/// Whether a file is taken for an image.
+/// Outcome of a scan for a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
