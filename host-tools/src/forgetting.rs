@@ -28,7 +28,11 @@ pub(crate) struct Forgetting {
 }
 
 /// Returns the bits of the logits of each image.
-pub(crate) fn all_logits(engine: &Engine, adapter: &ResidentAdapter, paths: &[PathBuf]) -> anyhow::Result<Vec<Vec<u32>>> {
+pub(crate) fn all_logits(
+    engine: &Engine,
+    adapter: &ResidentAdapter,
+    paths: &[PathBuf],
+) -> anyhow::Result<Vec<Vec<u32>>> {
     paths.par_iter().map(|path| logits(engine, adapter, path)).collect()
 }
 

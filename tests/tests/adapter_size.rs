@@ -3,7 +3,7 @@
 use clr_adapters::{Canary, Digest, Encoding, Metrics, Profile, Recipe, decode, encode};
 use clr_engine::{Engine, EngineOptions};
 
-use crate::fixtures::{lite0, image, random_adapter, relative_difference};
+use crate::fixtures::{image, lite0, random_adapter, relative_difference};
 
 #[test]
 fn a_complete_int8_adapter_of_lite0_fits_147_kilobytes() {

@@ -6,7 +6,7 @@ use clr_engine::{Engine, EngineOptions};
 use clr_onnx::{Architecture, Backbone, Preprocess as _, identity_adapter};
 use clr_training::{CandleBackbone, Network};
 
-use crate::fixtures::{SIDE, backbone, lite0, image, random_adapter, relative_difference};
+use crate::fixtures::{SIDE, backbone, image, lite0, random_adapter, relative_difference};
 
 fn candle_logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, input: &[f32]) -> Vec<f32> {
     let network = Network::from_adapter(backbone, adapter).unwrap();

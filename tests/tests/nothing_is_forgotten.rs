@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clr_adapters::{Recipe, decode};
 use clr_engine::{Engine, EngineOptions, ResidentAdapter, TaskSet};
 
-use crate::fixtures::{SIDE, learn, lite0, image};
+use crate::fixtures::{SIDE, image, learn, lite0};
 
 fn bits(engine: &Engine, adapter: &ResidentAdapter) -> Vec<u32> {
     let images = (0..4).map(|class| image(class, 99));

@@ -33,7 +33,7 @@ pub use augment::{Augmentation, Flip, mirror};
 pub use clr_runtime::{ChannelStatistics, Footprint, PrefixActivations};
 pub use ema::Ema;
 pub use error::LearningError;
-pub use logistic::{FittedHead, LogisticOptions, LabelledFeatures, fit_head};
+pub use logistic::{FittedHead, LabelledFeatures, LogisticOptions, fit_head};
 pub use loss::{argmax, cross_entropy, log_probability, log_softmax, smoothed_target, softmax};
 pub use memory::{peak_memory, resident_memory};
 pub use network::Network;

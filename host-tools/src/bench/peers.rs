@@ -128,7 +128,9 @@ impl Peers {
             .arg(serde_json::to_string(&packages)?)
             .stdin(Stdio::null())
             .output()
-            .with_context(|| format!("cannot run '{python}'\nhint: host-tools/bench/setup.sh creates the environment"))?;
+            .with_context(|| {
+                format!("cannot run '{python}'\nhint: host-tools/bench/setup.sh creates the environment")
+            })?;
         anyhow::ensure!(
             output.status.success(),
             "'{python}' cannot run the peers: {}\nhint: host-tools/bench/setup.sh creates the environment",

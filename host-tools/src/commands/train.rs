@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use clr_adapters::{Calibration, Encoding, Recipe};
 use clr_training::{
-    RecipeResult, Dataset, Evaluation, RecipeChoice, ScanReport, Schedule, Split, SplitOptions, TrainOptions, Trained,
+    Dataset, Evaluation, RecipeChoice, RecipeResult, ScanReport, Schedule, Split, SplitOptions, TrainOptions, Trained,
     Unreadable, Warning, train,
 };
 use serde::Serialize;

@@ -14,8 +14,8 @@ use std::{collections::HashMap, error::Error, path::Path};
 use clr_adapters::{Encoding, Recipe, decode, encode};
 use clr_onnx::Backbone;
 use clr_training::{
-    Dataset, Network, Observer, SplitImages, RecipeChoice, Record, Schedule, Split, SplitOptions, TrainOptions, evaluate,
-    train,
+    Dataset, Network, Observer, RecipeChoice, Record, Schedule, Split, SplitImages, SplitOptions, TrainOptions,
+    evaluate, train,
 };
 use serde_json::{Value, json};
 

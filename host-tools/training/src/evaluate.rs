@@ -7,7 +7,7 @@ use clr_onnx::Backbone;
 use serde::Serialize;
 
 use crate::{
-    data::{Dataset, Loading, SplitImages, Split, for_each_batch},
+    data::{Dataset, Loading, Split, SplitImages, for_each_batch},
     error::{Result, TrainError},
     executor::{Executor, Images},
     observer::{Meter, Observer, Phase},

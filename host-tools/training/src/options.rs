@@ -7,7 +7,7 @@ use clr_adapters::{Encoding, Recipe};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Augmentation, LogisticOptions, PerGroup, LrSchedule,
+    Augmentation, LogisticOptions, LrSchedule, PerGroup,
     error::{Result, TrainError},
 };
 

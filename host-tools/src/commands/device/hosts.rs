@@ -114,7 +114,9 @@ pub(super) fn forget(args: &ForgetArgs, at: Option<&Endpoint>, context: &Context
     if !KnownDevices::open()?.forget(&endpoint)? {
         bail!("no key of '{endpoint}' is known\nhint: use the endpoint of the enrolment");
     }
-    context.output.line(&format!("{endpoint}: its key is removed from this host"))?;
+    context
+        .output
+        .line(&format!("{endpoint}: its key is removed from this host"))?;
     Ok(0)
 }
 

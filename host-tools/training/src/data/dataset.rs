@@ -292,10 +292,7 @@ impl Dataset {
         let images = self.validation.len();
         let standard_error = standard_error(0.5, images);
         if standard_error > 0.025 {
-            warnings.push(Warning::FewValidationImages {
-                images,
-                standard_error,
-            });
+            warnings.push(Warning::FewValidationImages { images, standard_error });
         }
         warnings
     }

@@ -162,10 +162,7 @@ impl fmt::Display for Warning {
                 "classes are unequal: `{largest}` has {most} training images, `{smallest}` has {fewest}; \
                  accuracy favours the large ones, compare the per-class results"
             ),
-            Self::FewValidationImages {
-                images,
-                standard_error,
-            } => write!(
+            Self::FewValidationImages { images, standard_error } => write!(
                 f,
                 "only {images} validation images: an accuracy measured on them is off by up to ±{:.1} points (one \
                  standard error)",

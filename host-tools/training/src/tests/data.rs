@@ -93,7 +93,8 @@ fn all_formats_are_read_by_content() {
     fs::copy(folder.path().join("round/00.png"), folder.path().join("round/lies.jpg")).unwrap();
     let dataset = open(folder.path()).unwrap();
     assert_eq!(dataset.report(&[], []).count(crate::Outcome::LeftOut), 0);
-    let images = crate::SplitImages::load(&dataset, Split::Train, backbone().preprocessing(), 1 << 20, &mut ()).unwrap();
+    let images =
+        crate::SplitImages::load(&dataset, Split::Train, backbone().preprocessing(), 1 << 20, &mut ()).unwrap();
     assert!(images.unreadable().is_empty());
     assert_eq!(images.len() + dataset.samples(Split::Validation).unwrap().len(), 14);
 }

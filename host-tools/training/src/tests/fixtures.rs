@@ -8,7 +8,7 @@ use clr_onnx::{Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, 
 use rand::RngExt as _;
 
 use crate::{
-    Augmentation, Dataset, Network, Purpose, LrSchedule, RecipeChoice, Schedule, SplitOptions, TrainOptions, stream,
+    Augmentation, Dataset, LrSchedule, Network, Purpose, RecipeChoice, Schedule, SplitOptions, TrainOptions, stream,
 };
 
 /// Side of the input in pixels.

@@ -6,7 +6,7 @@ use clr_onnx::Preprocess as _;
 
 use super::fixtures::{CLASSES, backbone, options, task};
 use crate::{
-    CandleBackbone, Network, RecipeChoice, Schedule, NormStatistics, TrainError, TrainOptions, evaluate_adapter, train,
+    CandleBackbone, Network, NormStatistics, RecipeChoice, Schedule, TrainError, TrainOptions, evaluate_adapter, train,
 };
 
 #[test]
@@ -136,7 +136,10 @@ fn no_trained_recipe_ends_clearly_below_the_head_on_validation() {
 #[test]
 fn the_papers_schedule_and_moved_statistics_run() {
     let (_folder, dataset) = task();
-    for statistics in [NormStatistics::Batch { momentum: 0.1 }, NormStatistics::Fixed { blend: 0.5 }] {
+    for statistics in [
+        NormStatistics::Batch { momentum: 0.1 },
+        NormStatistics::Fixed { blend: 0.5 },
+    ] {
         let mut options = options(RecipeChoice::Fixed(Recipe::Clr));
         let rates = crate::PerGroup::all(1e-2);
         options.schedule = Schedule {

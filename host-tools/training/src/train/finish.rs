@@ -6,7 +6,7 @@ use clr_adapters::{Adapter, Canary, Header, Metrics, Provenance, decode, encode}
 use clr_learning::{Flip, Network, argmax, log_probability};
 use clr_onnx::{Preprocess as _, RgbImage};
 
-use super::{RecipeResult, Outcome, ParitySample, Trained, prepare::Prepared};
+use super::{Outcome, ParitySample, RecipeResult, Trained, prepare::Prepared};
 use crate::{
     Evaluation,
     data::{Dataset, SplitImages},
@@ -187,12 +187,7 @@ fn shrink(image: &RgbImage) -> RgbImage {
     let (width, height) = image.dimensions();
     let factor = (f64::from(CANARY_SIDE) / f64::from(width.max(height))).min(1.0);
     let side = |side: u32| ((f64::from(side) * factor).round() as u32).clamp(1, CANARY_SIDE);
-    image::imageops::resize(
-        image,
-        side(width),
-        side(height),
-        image::imageops::FilterType::Triangle,
-    )
+    image::imageops::resize(image, side(width), side(height), image::imageops::FilterType::Triangle)
 }
 
 fn parity(executor: &Executor, network: &Network, images: &SplitImages) -> Result<Vec<ParitySample>> {

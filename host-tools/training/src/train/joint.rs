@@ -9,8 +9,8 @@ use clr_learning::{
 use rand::RngExt as _;
 
 use super::{
-    resume_file::{ResumeFile, Resumed, State},
     prepare::Prepared,
+    resume_file::{ResumeFile, Resumed, State},
 };
 use crate::{
     Evaluation, Record,

@@ -1,10 +1,10 @@
 //! Training run: frozen features, head, joint training, choice of recipe, encoding.
 
-mod resume_file;
 mod choose;
 mod finish;
 mod joint;
 mod prepare;
+mod resume_file;
 
 use std::time::Instant;
 

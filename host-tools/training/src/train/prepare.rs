@@ -9,7 +9,7 @@ use clr_onnx::Backbone;
 use super::Outcome;
 use crate::{
     Evaluation, Record, Warning,
-    data::{Dataset, SplitImages, Split, inspect},
+    data::{Dataset, Split, SplitImages, inspect},
     error::{Result, TrainError},
     evaluate::features,
     executor::Executor,
@@ -65,7 +65,13 @@ impl<'a> Prepared<'a> {
         let validation = SplitImages::load(dataset, Split::Validation, &preprocessing, budget, observer)?;
         // Decoded here, so that its errors are reported before the work.
         let test = if options.test && dataset.has_test() {
-            Some(SplitImages::load(dataset, Split::Test, &preprocessing, budget, observer)?)
+            Some(SplitImages::load(
+                dataset,
+                Split::Test,
+                &preprocessing,
+                budget,
+                observer,
+            )?)
         } else {
             None
         };
