@@ -12,7 +12,7 @@ const CLASSES: usize = 4;
 const LABELS: [u32; 3] = [0, 3, 1];
 const IMAGES: usize = LABELS.len();
 
-fn images(side: usize) -> Tensor {
+fn input(side: usize) -> Tensor {
     noise(IMAGES, side)
 }
 
@@ -34,7 +34,7 @@ fn dropout(network: &Network) -> Vec<f32> {
 }
 
 fn step(network: &Network, side: usize, threads: usize, dropout: Option<&[f32]>) -> StepOutput {
-    let batch = values(&images(side));
+    let batch = values(&input(side));
     let images: Vec<&[f32]> = batch.chunks_exact(3 * side * side).collect();
     with_threads(threads, || {
         Ok(network.forward_backward(&images, [side; 2], dropout, &mean_loss(&LABELS, CLASSES))?)
@@ -63,7 +63,7 @@ fn the_runtime_learns_what_candle_learns() {
         let candle = CandleBackbone::new(network.backbone(), &Device::Cpu).unwrap();
         let loss = mean_loss(&LABELS, CLASSES);
         let want = candle
-            .forward_backward(&mut network, &images(side), Mode::Train, mask, &loss)
+            .forward_backward(&mut network, &input(side), Mode::Train, mask, &loss)
             .unwrap();
         assert!(
             (own.loss - want.loss).abs() < 1e-4 * want.loss,
@@ -97,10 +97,10 @@ fn the_runtime_learns_what_candle_learns() {
         let (usual, worst) = (&differences[differences.len() / 8], &differences[differences.len() - 1]);
         assert!(usual.0 < 1e-4, "{architecture:?} {recipe}: {usual:?}");
         assert!(worst.0 < 5e-2, "{architecture:?} {recipe}: {worst:?}");
-        let batch = values(&images(side));
+        let batch = values(&input(side));
         let images: Vec<&[f32]> = batch.chunks_exact(3 * side * side).collect();
         let inferred = network.features(&images, [side; 2]).unwrap().concat();
-        let want = values(&candle.features(&network, &images(side)).unwrap());
+        let want = values(&candle.features(&network, &input(side)).unwrap());
         for (own, candle) in inferred.iter().zip(&want) {
             assert!((own - candle).abs() < 1e-3 * largest(&want), "{own} {candle}");
         }
@@ -145,7 +145,7 @@ fn what_is_not_trained_gets_no_gradient_in_the_runtime_either() {
 
 /// Computes prefix activations and a step from them; returns the peak memory of the buffers too.
 fn step_from_prefix(network: &Network, side: usize, checkpointing: Checkpointing) -> (StepOutput, usize) {
-    let batch = values(&images(side));
+    let batch = values(&input(side));
     let size = [side; 2];
     let prefixes: Vec<PrefixActivations> = (batch.chunks_exact(3 * side * side))
         .map(|image| network.prefix(image, size).unwrap())
@@ -226,7 +226,7 @@ fn recomputing_changes_no_bit_and_takes_the_estimated_memory() {
 #[test]
 fn a_prefix_leads_to_the_features_of_the_image() {
     let mut network = network(Architecture::EfficientNetLite0, Recipe::Clr);
-    let batch = values(&images(40));
+    let batch = values(&input(40));
     let image = &batch[..3 * 40 * 40];
     let features = network.features(&[image], [40; 2]).unwrap().concat();
     for first in [0, 17, 30, network.site_names().len()] {
@@ -249,7 +249,7 @@ fn an_image_of_another_size_is_refused() {
 /// Runs one step on batch statistics in both, and returns the networks with their running averages.
 fn on_batch(architecture: Architecture, recipe: Recipe, side: usize) -> [(StepOutput, Network); 2] {
     let (momentum, loss) = (0.1, mean_loss(&LABELS, CLASSES));
-    let batch = values(&images(side));
+    let batch = values(&input(side));
     let images: Vec<&[f32]> = batch.chunks_exact(3 * side * side).collect();
     let mut own = network(architecture, recipe);
     let mut theirs = own.clone();
@@ -259,7 +259,7 @@ fn on_batch(architecture: Architecture, recipe: Recipe, side: usize) -> [(StepOu
     let candle = CandleBackbone::new(theirs.backbone(), &Device::Cpu).unwrap();
     let mode = Mode::TrainOnBatch { momentum };
     let want = candle
-        .forward_backward(&mut theirs, &images(side), mode, None, &loss)
+        .forward_backward(&mut theirs, &input(side), mode, None, &loss)
         .unwrap();
     [(output, own), (want, theirs)]
 }
@@ -319,11 +319,11 @@ fn the_runtime_estimates_the_statistics_that_candle_estimates() {
     let side = 48;
     let mut own = network(Architecture::EfficientNetLite0, Recipe::Clr);
     let mut theirs = own.clone();
-    let batches = || (0..2).map(|_| Ok::<_, crate::TrainError>(values(&images(side))));
+    let batches = || (0..2).map(|_| Ok::<_, crate::TrainError>(values(&input(side))));
     own.estimate_statistics(batches(), [side; 2], 0.5).unwrap();
     let candle = CandleBackbone::new(theirs.backbone(), &Device::Cpu).unwrap();
     candle
-        .estimate_statistics(&mut theirs, (0..2).map(|_| Ok(images(side))), 0.5)
+        .estimate_statistics(&mut theirs, (0..2).map(|_| Ok(input(side))), 0.5)
         .unwrap();
     let (own, theirs) = (own.snapshot(), theirs.snapshot());
     for (own, want) in own.values.iter().zip(&theirs.values) {
