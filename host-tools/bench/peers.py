@@ -227,6 +227,18 @@ def reprogram(torch, model, example, classes):
     """Freezes the network and adds the sites."""
     nn = torch.nn
 
+    class DenseSite(nn.Module):
+        """A dense layer on a map with the channels last, which ONNX files show as a 1x1 convolution."""
+
+        def __init__(self, dense):
+            super().__init__()
+            self.dense = dense
+            self.scale = nn.Parameter(torch.ones(dense.out_features))
+            self.bias = nn.Parameter(torch.zeros(dense.out_features))
+
+        def forward(self, x):
+            return self.dense(x) * self.scale + self.bias
+
     class Site(nn.Module):
         def __init__(self, conv, affine):
             super().__init__()
@@ -253,12 +265,15 @@ def reprogram(torch, model, example, classes):
         raise RuntimeError("the network has no layer that is its head")
     head = heads[-1]
     # A norm belongs to the convolution whose result it reads; the results are kept so that no other value takes their place.
-    results, owned = {}, {}
+    results, owned, on_maps = {}, {}, []
     hooks = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             hooks.append(module.register_forward_hook(
                 lambda _, __, result, name=name: results.__setitem__(id(result), (name, result))))
+        elif isinstance(module, nn.Linear):
+            hooks.append(module.register_forward_hook(
+                lambda _, __, result, name=name: on_maps.append(name) if result.dim() == 4 else None))
         elif isinstance(module, nn.BatchNorm2d):
             hooks.append(module.register_forward_pre_hook(
                 lambda norm, inputs: owned.__setitem__(results[id(inputs[0])][0], norm) if id(inputs[0]) in results else None))
@@ -278,6 +293,9 @@ def reprogram(torch, model, example, classes):
             continue
         parent, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(parent), attribute, Site(conv, name not in owned))
+    for name in on_maps:
+        parent, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(parent), attribute, DenseSite(model.get_submodule(name)))
 
 
 def timed(run, seconds, least):

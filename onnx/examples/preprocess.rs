@@ -1,4 +1,4 @@
-//! Preprocesses one picture and writes the tensor's values as little-endian f32: `preprocess imagenet|lite FIT PICTURE OUT`,
+//! Preprocesses one image and writes the tensor's values as little-endian f32: `preprocess imagenet|lite FIT IMAGE OUT`,
 //! FIT being `crop` or `stretch`.
 
 use std::error::Error;
@@ -9,8 +9,8 @@ use clr_onnx::{Preprocess as _, decode_image, efficientnet_lite_preprocessing, i
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [preset, fit, picture, out] = arguments.as_slice() else {
-        return Err("usage: preprocess imagenet|lite crop|stretch PICTURE OUT".into());
+    let [preset, fit, image, out] = arguments.as_slice() else {
+        return Err("usage: preprocess imagenet|lite crop|stretch IMAGE OUT".into());
     };
     let mut preprocessing = if preset == "lite" {
         efficientnet_lite_preprocessing(224)
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if fit == "stretch" {
         preprocessing.fit = Fit::Stretch;
     }
-    let tensor = preprocessing.preprocess(&decode_image(Path::new(picture))?);
+    let tensor = preprocessing.preprocess(&decode_image(Path::new(image))?);
     std::fs::write(
         out,
         tensor.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>(),

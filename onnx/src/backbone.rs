@@ -154,7 +154,7 @@ impl Backbone {
         self.digest
     }
 
-    /// How a picture becomes the input.
+    /// How an image becomes the input.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
     }
@@ -308,7 +308,7 @@ impl Backbone {
         })
     }
 
-    /// The shape of every value, by [`ValueId`], for a picture of `height` × `width` pixels.
+    /// The shape of every value, by [`ValueId`], for an image of `height` × `width` pixels.
     ///
     /// # Errors
     /// If the graph does not fit that size.

@@ -2,7 +2,7 @@
 
 use crate::graph::{Conv, Graph, Op, PadMode, Pool, ValueId};
 
-/// The most elements of one value per picture; a backbone beyond it is refused.
+/// The most elements of one value per image; a backbone beyond it is refused.
 const MAX_ELEMENTS: usize = 1 << 30;
 
 /// A value's shape without its batch dimension.
@@ -38,7 +38,7 @@ impl Shape {
         }
     }
 
-    /// Values per picture.
+    /// Values per image.
     pub fn elements(self) -> usize {
         self.dims().iter().fold(1, |product, &dim| product.saturating_mul(dim))
     }
@@ -52,7 +52,7 @@ impl std::fmt::Display for Shape {
     }
 }
 
-/// The shape of every value for a picture of `size` (rows, columns), by [`ValueId`]; or the failing node and the reason.
+/// The shape of every value for an image of `size` (rows, columns), by [`ValueId`]; or the failing node and the reason.
 pub(crate) fn infer_all(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, (usize, String)> {
     let image = checked(Shape::Map([graph.input_channels, size[0], size[1]])).map_err(|reason| (0, reason))?;
     let mut shapes = Vec::with_capacity(graph.nodes.len() + 1);

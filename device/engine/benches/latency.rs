@@ -1,4 +1,4 @@
-//! One picture through the engine: backbones × recipes × kernels × threads at 224 pixels.
+//! One image through the engine: backbones × recipes × kernels × threads at 224 pixels.
 //!
 //! `cargo bench -p clr-engine --bench latency -- 'ResNet18/clr'` runs a part.
 

@@ -44,6 +44,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     inputs.flush()?;
     logits.flush()?;
-    println!("{count} pictures");
+    println!("{count} images");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// What the network says about one picture.
+/// What the network says about one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification {
     logits: Vec<f32>,

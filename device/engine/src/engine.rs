@@ -7,7 +7,7 @@ use std::{
 };
 
 use clr_adapters::{Adapter, Preprocessing, Recipe};
-use clr_kernels::{Arena, Level, dense};
+use clr_kernels::{Arena, Isa, dense};
 use clr_onnx::{Backbone, ImageView, Preprocess as _, Program, check_adapter};
 use clr_runtime::{Executable, ExecutableOptions, PackedWeights};
 use rayon::{ThreadPool, prelude::*};
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineOptions {
-    /// Threads per picture. 1 computes on the calling thread; more start a pool of the engine's own, shared by all
+    /// Threads per image. 1 computes on the calling thread; more start a pool of the engine's own, shared by all
     /// callers; 0 takes as many as the machine has cores. Answers do not depend on it, to the bit.
     pub threads: usize,
     /// Which kernels compute the plan.
@@ -89,7 +89,7 @@ pub struct EngineMemory {
 pub struct Engine {
     backbone: Backbone,
     options: EngineOptions,
-    level: Level,
+    isa: Isa,
     pool: Option<Arc<ThreadPool>>,
     weights: Arc<PackedWeights>,
     arena: Arc<Arena>,
@@ -128,7 +128,7 @@ impl Engine {
             weights: Arc::new(PackedWeights::new(backbone.sites().len())),
             backbone,
             options: EngineOptions { threads, ..options },
-            level: Level::detect(),
+            isa: Isa::detect(),
             pool: pool.map(Arc::new),
             arena: Arc::default(),
             plans: Mutex::default(),
@@ -170,7 +170,7 @@ impl Engine {
         })
     }
 
-    /// The answer for a preprocessed picture: `input [3, H, W]` of the adapter's input size, one logit per class out.
+    /// The answer for a preprocessed image: `input [3, H, W]` of the adapter's input size, one logit per class out.
     pub fn logits(&self, adapter: &ResidentAdapter, input: &[f32]) -> Result<Vec<f32>, EngineError> {
         if !Arc::ptr_eq(&self.token, &adapter.engine) {
             return Err(EngineError::OtherEngine {
@@ -189,13 +189,13 @@ impl Engine {
         }
     }
 
-    /// The answer for a picture of any size, preprocessed as the adapter says.
+    /// The answer for an image of any size, preprocessed as the adapter says.
     pub fn classify<'a>(
         &self,
         adapter: &ResidentAdapter,
-        picture: impl Into<ImageView<'a>>,
+        image: impl Into<ImageView<'a>>,
     ) -> Result<Classification, EngineError> {
-        let input = adapter.preprocessing.preprocess(picture);
+        let input = adapter.preprocessing.preprocess(image);
         Ok(Classification::new(
             self.logits(adapter, &input)?,
             Arc::clone(&adapter.labels),
@@ -203,15 +203,15 @@ impl Engine {
         ))
     }
 
-    /// The pooled features `[F]` of a picture of any size on the backbone without any adapter: what profiles are scored
-    /// on. The plan for the picture's size is built the first time and shared with `linear` adapters.
+    /// The pooled features `[F]` of an image of any size on the backbone without any adapter: what profiles are scored
+    /// on. The plan for the image's size is built the first time and shared with `linear` adapters.
     pub fn backbone_features<'a>(
         &self,
         preprocessing: &Preprocessing,
-        picture: impl Into<ImageView<'a>>,
+        image: impl Into<ImageView<'a>>,
     ) -> Result<Vec<f32>, EngineError> {
         let plan = self.plan(Recipe::Linear, preprocessing, "backbone")?;
-        self.run(&plan.untouched(), preprocessing, &preprocessing.preprocess(picture))
+        self.run(&plan.untouched(), preprocessing, &preprocessing.preprocess(image))
     }
 
     /// What the engine holds in memory beside the backbone and the adapters.
@@ -305,8 +305,7 @@ impl Engine {
         let mut logits = vec![0.0; bias.len()];
         let parts = (weight.len() / SHARE).min(self.options.threads).max(1);
         let rows = bias.len().div_ceil(parts).max(1);
-        let part =
-            |((weight, bias), out): ((&[f32], &[f32]), &mut [f32])| dense(self.level, weight, bias, features, out);
+        let part = |((weight, bias), out): ((&[f32], &[f32]), &mut [f32])| dense(self.isa, weight, bias, features, out);
         match &self.pool {
             Some(pool) if parts > 1 => pool.install(|| {
                 let weights = weight.par_chunks(rows * features.len());

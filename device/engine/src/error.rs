@@ -36,7 +36,7 @@ pub enum EngineError {
     },
     /// A preprocessed input has the wrong number of values.
     #[error(
-        "input: expected {expected} values (3 x {height} x {width}), got {got}\nhint: preprocess the picture with the adapter's own preprocessing"
+        "input: expected {expected} values (3 x {height} x {width}), got {got}\nhint: preprocess the image with the adapter's own preprocessing"
     )]
     Input {
         /// Values of the adapter's input.
@@ -61,7 +61,7 @@ pub enum EngineError {
         value: f32,
     },
     /// The backbone answered with NaN or infinity.
-    #[error("backbone: feature {feature} is {value}\nhint: the picture or the backbone file is damaged")]
+    #[error("backbone: feature {feature} is {value}\nhint: the image or the backbone file is damaged")]
     Feature {
         /// The first such feature.
         feature: usize,

@@ -20,7 +20,7 @@ pub struct ResidentAdapter {
     pub(crate) preprocessing: Preprocessing,
     /// Divides the logits before the softmax.
     pub(crate) temperature: f32,
-    /// What its pictures look like to the untouched backbone.
+    /// What its images look like to the untouched backbone.
     pub(crate) profile: Option<Scorer>,
     /// `[K, F]`.
     pub(crate) head_weight: Box<[f32]>,
@@ -64,7 +64,7 @@ impl ResidentAdapter {
         self.head_bias.len()
     }
 
-    /// How a picture becomes the input.
+    /// How an image becomes the input.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
     }
@@ -74,7 +74,7 @@ impl ResidentAdapter {
         self.temperature
     }
 
-    /// What the task's pictures look like to the untouched backbone. Without it a [`TaskChooser`](crate::TaskChooser) passes
+    /// What the task's images look like to the untouched backbone. Without it a [`TaskChooser`](crate::TaskChooser) passes
     /// the task over.
     pub fn profile(&self) -> Option<&Profile> {
         self.profile.as_ref().map(Scorer::profile)

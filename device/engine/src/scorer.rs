@@ -31,12 +31,12 @@ impl Scorer {
     }
 }
 
-/// How well a picture fits a task.
+/// How well an image fits a task.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TaskScore {
     /// Twice the log-likelihood per dimension, up to a constant: the task with the highest score fits best.
     pub score: f32,
-    /// How strange the picture is for the task: 0 for the median of its own validation pictures, 1 for the strangest 5 %
+    /// How strange the image is for the task: 0 for the median of its own validation images, 1 for the strangest 5 %
     /// of them, on a logarithmic scale.
     pub strangeness: f32,
 }

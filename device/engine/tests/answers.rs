@@ -1,4 +1,4 @@
-//! From a picture to labels and probabilities.
+//! From an image to labels and probabilities.
 
 use clr_adapters::Recipe;
 use clr_engine::Kernels;

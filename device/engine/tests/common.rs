@@ -10,8 +10,8 @@ pub(crate) fn engine(backbone: Backbone, threads: usize, kernels: Kernels) -> En
     Engine::new(backbone, options).expect("the engine starts")
 }
 
-/// A preprocessed picture of the backbone's size.
-pub(crate) fn picture(backbone: &Backbone, seed: u64) -> Vec<f32> {
+/// A preprocessed image of the backbone's size.
+pub(crate) fn image(backbone: &Backbone, seed: u64) -> Vec<f32> {
     let preprocessing = backbone.preprocessing();
     Random(seed).vector(3 * preprocessing.height as usize * preprocessing.width as usize)
 }

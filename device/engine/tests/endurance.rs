@@ -14,7 +14,7 @@ use clr_adapters::{Adapter, Recipe};
 use clr_engine::{Engine, Kernels, TaskSet, give_back_memory, resident_memory};
 use clr_onnx::{Architecture, Backbone};
 
-use crate::common::{adapter, backbone, engine, picture};
+use crate::common::{adapter, backbone, engine, image};
 
 const TASKS: u64 = 8;
 const SWITCHES: u64 = 100_000;
@@ -22,7 +22,7 @@ const INSTALLS: u64 = 20;
 /// After this many switches everything has happened once.
 const WARM: u64 = 1_000;
 const THREADS: usize = 4;
-const PICTURES: usize = 3;
+const IMAGES: usize = 3;
 /// Switches to a frame: the threads must not be left behind by a switch that takes 0.1 µs.
 const SWITCHES_A_FRAME: u64 = 50;
 
@@ -70,7 +70,7 @@ fn a_hundred_thousand_switches_under_four_threads_mix_no_answer_and_keep_no_memo
 fn in_a_process_of_its_own() {
     let backbone = backbone(Architecture::MobileNetV2, 32);
     let engine = engine(backbone.clone(), 1, Kernels::Fused);
-    let pictures: Vec<Vec<f32>> = (0..PICTURES).map(|seed| picture(&backbone, seed as u64)).collect();
+    let images: Vec<Vec<f32>> = (0..IMAGES).map(|seed| image(&backbone, seed as u64)).collect();
     let adapters: Vec<Adapter> = (0..TASKS).map(|task| version(&backbone, task, 1)).collect();
     // What is installed on the way is known beforehand.
     let installs: Vec<Adapter> = (0..INSTALLS)
@@ -82,9 +82,9 @@ fn in_a_process_of_its_own() {
             let key = (adapter.header.task.clone(), adapter.header.version);
             (
                 key,
-                pictures
+                images
                     .iter()
-                    .map(|picture| bits(&engine, &resident, picture))
+                    .map(|image| bits(&engine, &resident, image))
                     .collect(),
             )
         })
@@ -102,7 +102,7 @@ fn in_a_process_of_its_own() {
         // Whatever fails below, the threads end.
         let _ended = Ended(&ended);
         for first in 0..THREADS {
-            let (engine, tasks, pictures, answers) = (&engine, &tasks, &pictures, &answers);
+            let (engine, tasks, images, answers) = (&engine, &tasks, &images, &answers);
             let (ended, frames, seen) = (&ended, &frames, &seen);
             scope.spawn(move || {
                 for index in first.. {
@@ -111,9 +111,9 @@ fn in_a_process_of_its_own() {
                     }
                     let adapter = tasks.active().expect("a task is active all the time");
                     let key = (adapter.task().to_owned(), adapter.version());
-                    let picture = index % PICTURES;
+                    let image = index % IMAGES;
                     assert!(
-                        bits(engine, &adapter, &pictures[picture]) == answers[&key][picture],
+                        bits(engine, &adapter, &images[image]) == answers[&key][image],
                         "{key:?}: not its own answer"
                     );
                     frames.fetch_add(1, Ordering::Relaxed);
@@ -170,8 +170,8 @@ fn version(backbone: &Backbone, task: u64, version: u64) -> Adapter {
     adapter
 }
 
-fn bits(engine: &Engine, adapter: &clr_engine::ResidentAdapter, picture: &[f32]) -> Vec<u32> {
-    let logits = engine.logits(adapter, picture).unwrap();
+fn bits(engine: &Engine, adapter: &clr_engine::ResidentAdapter, image: &[f32]) -> Vec<u32> {
+    let logits = engine.logits(adapter, image).unwrap();
     logits.into_iter().map(f32::to_bits).collect()
 }
 

@@ -9,13 +9,13 @@ use clr_adapters::Recipe;
 use clr_engine::{Kernels, TaskSet};
 use clr_onnx::Architecture;
 
-use crate::common::{adapter, backbone, engine, picture};
+use crate::common::{adapter, backbone, engine, image};
 
 #[test]
 fn later_tasks_leave_the_first_one_bit_identical() {
     let backbone = backbone(Architecture::ResNet18, 48);
     let engine = engine(backbone.clone(), 1, Kernels::Fused);
-    let input = picture(&backbone, 1);
+    let input = image(&backbone, 1);
     let first = engine
         .prepare(&adapter(&backbone, Recipe::Clr, "first", 10, 1))
         .unwrap();
@@ -37,7 +37,7 @@ fn switch_under_load() {
     for threads in [1, 2] {
         let backbone = backbone(Architecture::MobileNetV2, 32);
         let engine = engine(backbone.clone(), threads, Kernels::Fused);
-        let input = picture(&backbone, 9);
+        let input = image(&backbone, 9);
         let recipes = [Recipe::Clr, Recipe::Linear, Recipe::Bn, Recipe::ClrFull];
         let make = |task: u64| {
             adapter(
@@ -103,7 +103,7 @@ fn switch_under_load() {
 fn a_frame_keeps_its_adapter_when_the_task_is_removed() {
     let backbone = backbone(Architecture::MobileNetV2, 32);
     let engine = engine(backbone.clone(), 1, Kernels::Fused);
-    let input = picture(&backbone, 9);
+    let input = image(&backbone, 9);
     let tasks = TaskSet::new();
     tasks.insert(engine.prepare(&adapter(&backbone, Recipe::Clr, "gone", 4, 1)).unwrap());
     let taken = tasks.switch("gone").unwrap();

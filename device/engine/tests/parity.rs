@@ -4,7 +4,7 @@ use clr_adapters::Recipe;
 use clr_engine::Kernels;
 use clr_onnx::{Architecture, identity_adapter};
 
-use crate::common::{adapter, assert_close, backbone, engine, picture};
+use crate::common::{adapter, assert_close, backbone, engine, image};
 
 #[test]
 fn fused_plan_equals_tract_on_every_recipe() {
@@ -14,7 +14,7 @@ fn fused_plan_equals_tract_on_every_recipe() {
         (Architecture::EfficientNetLite0, 72),
     ] {
         let backbone = backbone(architecture, size);
-        let input = picture(&backbone, 3);
+        let input = image(&backbone, 3);
         let reference = engine(backbone.clone(), 1, Kernels::Tract);
         let fused = engine(backbone.clone(), 1, Kernels::Fused);
         for recipe in Recipe::ALL {
@@ -32,7 +32,7 @@ fn identity_adapter_equals_the_backbone() {
         let backbone = backbone(architecture, 64);
         let engine = engine(backbone.clone(), 1, Kernels::Fused);
         let original = backbone.original_adapter().unwrap();
-        let input = picture(&backbone, 5);
+        let input = image(&backbone, 5);
         let want = engine.logits(&engine.prepare(&original).unwrap(), &input).unwrap();
         for recipe in Recipe::ALL {
             let identity = identity_adapter(&backbone, recipe, original.head.clone(), original.header.clone());
@@ -46,7 +46,7 @@ fn identity_adapter_equals_the_backbone() {
 fn threads_do_not_change_a_bit() {
     let backbone = backbone(Architecture::MobileNetV2, 64);
     let adapter = adapter(&backbone, Recipe::Clr, "any", 10, 11);
-    let input = picture(&backbone, 3);
+    let input = image(&backbone, 3);
     let answers = [1, 2, 5].map(|threads| {
         let engine = engine(backbone.clone(), threads, Kernels::Fused);
         engine.logits(&engine.prepare(&adapter).unwrap(), &input).unwrap()

@@ -8,7 +8,7 @@ use clr_adapters::Recipe;
 use clr_engine::Kernels;
 use clr_onnx::Architecture;
 
-use crate::common::{adapter, assert_close, backbone, engine, picture};
+use crate::common::{adapter, assert_close, backbone, engine, image};
 
 fn path() -> PathBuf {
     PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("tests/reference_logits.json")
@@ -23,7 +23,7 @@ fn same_answers_on_every_architecture() {
         Architecture::EfficientNetLite0,
     ] {
         let backbone = backbone(architecture, 64);
-        let input = picture(&backbone, 42);
+        let input = image(&backbone, 42);
         for kernels in [Kernels::Fused, Kernels::Tract] {
             let engine = engine(backbone.clone(), 1, kernels);
             for recipe in [Recipe::Linear, Recipe::Clr] {

@@ -4,7 +4,7 @@ use clr_adapters::{Recipe, SiteWeights};
 use clr_engine::{EngineError, Kernels};
 use clr_onnx::{AdapterMismatch, Architecture, seeded_backbone};
 
-use crate::common::{adapter, backbone, engine, picture};
+use crate::common::{adapter, backbone, engine, image};
 
 #[test]
 fn an_adapter_of_another_backbone_is_refused() {
@@ -75,7 +75,7 @@ fn an_input_that_is_not_finite_is_an_error_not_an_answer() {
     let backbone = backbone(Architecture::MobileNetV2, 32);
     let engine = engine(backbone.clone(), 1, Kernels::Fused);
     let resident = engine.prepare(&adapter(&backbone, Recipe::Clr, "any", 3, 1)).unwrap();
-    let mut input = picture(&backbone, 1);
+    let mut input = image(&backbone, 1);
     input[1000] = f32::NAN;
     assert!(matches!(
         engine.logits(&resident, &input),
@@ -88,6 +88,6 @@ fn an_adapter_of_another_engine_is_refused() {
     let backbone = backbone(Architecture::MobileNetV2, 32);
     let [one, two] = [Kernels::Fused, Kernels::Tract].map(|kernels| engine(backbone.clone(), 1, kernels));
     let resident = one.prepare(&adapter(&backbone, Recipe::Clr, "any", 3, 1)).unwrap();
-    let error = two.logits(&resident, &picture(&backbone, 1)).unwrap_err();
+    let error = two.logits(&resident, &image(&backbone, 1)).unwrap_err();
     assert!(matches!(error, EngineError::OtherEngine { .. }));
 }

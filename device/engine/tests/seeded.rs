@@ -20,7 +20,7 @@ impl Random {
     }
 }
 
-/// A seeded backbone for pictures of `size` × `size` pixels.
+/// A seeded backbone for images of `size` × `size` pixels.
 pub(crate) fn backbone(architecture: Architecture, size: u32) -> Backbone {
     let backbone = seeded_backbone(architecture, 7, 10);
     let preprocessing = clr_adapters::Preprocessing {

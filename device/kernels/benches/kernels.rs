@@ -3,8 +3,8 @@
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use clr_kernels::{
-    AFFINE_PARAMETERS, Arena, Bounds, ConvGradient, Form, LANES, LayerNorm, Level, PackedConv, Post, Site, Smooth,
-    activate, clr_gradient, layer_norm,
+    AFFINE_PARAMETERS, Arena, Bounds, ConvGradient, Epilogue, Form, FusedConv, Isa, LANES, LayerNorm, PackedConv,
+    Smooth, activate, clr_gradient, layer_norm,
 };
 use clr_onnx::{Conv, Padding, Tensor};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -34,11 +34,13 @@ fn conv([out, input, kernel, stride, group]: [usize; 5]) -> Conv {
 }
 
 /// Convolutions of `[out, in, kernel, stride, groups]` on maps of `side`, with scale, bias and clamp.
-const CONVOLUTIONS: [(&str, [usize; 5], usize); 13] = [
+const CONVOLUTIONS: [(&str, [usize; 5], usize); 15] = [
     ("pointwise 96 to 24 at 56", [24, 96, 1, 1, 1], 56),
     ("pointwise 320 to 1280 at 7", [1280, 320, 1, 1, 1], 7),
     ("pointwise 192 to 1152 at 7", [1152, 192, 1, 1, 1], 7),
     ("3x3 64 at 56", [64, 64, 3, 1, 1], 56),
+    ("3x3 256 at 56", [256, 256, 3, 1, 1], 56),
+    ("3x3 512 at 28", [512, 512, 3, 1, 1], 28),
     ("3x3 256 at 14", [256, 256, 3, 1, 1], 14),
     ("3x3 512 at 7", [512, 512, 3, 1, 1], 7),
     ("depthwise 3x3 96 at 112, stride 2", [96, 96, 3, 2, 96], 112),
@@ -55,23 +57,23 @@ fn convolutions(c: &mut Criterion) {
     for (name, shape, side) in CONVOLUTIONS {
         let conv = conv(shape);
         let output = [(side - 1) / shape[3] + 1; 2];
-        let site = Site {
+        let fused = FusedConv {
             conv: Arc::new(PackedConv::new(&conv, Form::choose(&conv, false, output))),
             input: [side; 2],
             output,
             pads: [shape[2] / 2; 4],
-            post: Post::Affine,
+            epilogue: Epilogue::Affine,
             bounds: Bounds { low: 0.0, high: 6.0 },
             smooth: None,
-            level: Level::detect(),
+            isa: Isa::detect(),
             threads: 1,
             arena: Arc::clone(&arena),
         };
-        let x = values(site.input_len());
+        let x = values(fused.input_len());
         let parameters = values(shape[0].div_ceil(LANES) * AFFINE_PARAMETERS);
-        let mut out = vec![0.0; site.output_len()];
+        let mut out = vec![0.0; fused.output_len()];
         c.bench_function(name, |b| {
-            b.iter(|| site.run(black_box(&x), &parameters, None, &mut out));
+            b.iter(|| fused.run(black_box(&x), &parameters, None, &mut out));
         });
     }
 }
@@ -87,7 +89,7 @@ fn norms(c: &mut Criterion) {
     };
     let mut y = x.clone();
     c.bench_function("layer norm of 96 at 56", |b| {
-        b.iter(|| layer_norm(Level::detect(), &norm, black_box(&x), &mut y));
+        b.iter(|| layer_norm(Isa::detect(), &norm, black_box(&x), &mut y));
     });
 }
 
@@ -101,7 +103,7 @@ fn activations(c: &mut Criterion) {
         c.bench_function(name, |b| {
             b.iter(|| {
                 y.copy_from_slice(&x);
-                activate(Level::detect(), black_box(&mut y), smooth);
+                activate(Isa::detect(), black_box(&mut y), smooth);
             });
         });
     }
@@ -119,7 +121,7 @@ fn gradients(c: &mut Criterion) {
             dy.copy_from_slice(&x);
             let sums = Some(&mut sums[..]);
             clr_gradient(
-                Level::detect(),
+                Isa::detect(),
                 &arena,
                 black_box(&x),
                 &parameters,
@@ -132,7 +134,7 @@ fn gradients(c: &mut Criterion) {
         });
     });
     let conv = conv([96, 96, 3, 2, 96]);
-    let gradient = ConvGradient::new(&conv, [56; 2], [28; 2], [1; 4], Level::detect(), &arena);
+    let gradient = ConvGradient::new(&conv, [56; 2], [28; 2], [1; 4], Isa::detect(), &arena);
     let (dy, mut dx) = (values(28 * 28 * 96), vec![0.0; gradient.input_len()]);
     c.bench_function("gradient of a depthwise 3x3, 96 at 56, stride 2", |b| {
         b.iter(|| gradient.run(black_box(&dy), &mut dx));

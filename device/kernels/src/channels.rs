@@ -5,7 +5,7 @@
 
 use crate::{
     activation::exp,
-    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
+    simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// `out[c]` is channel `index[c]` of the parts, one after another, on planes of `pixels`: Concat, Split, Slice and Gather along the
@@ -90,7 +90,7 @@ pub(crate) fn reach(c: usize, channels: usize, kernel: usize, before: usize) -> 
 
 /// Softmax over the G groups of a vector viewed `[G, C]`, in place: for each of the C its G values sum to 1. `x` holds
 /// `groups · C` channels; the rest is left as it is.
-pub fn softmax_groups(level: Level, x: &mut [f32], channels: usize, groups: usize) {
+pub fn softmax_groups(isa: Isa, x: &mut [f32], channels: usize, groups: usize) {
     assert!(x.len() >= channels && groups > 0 && channels.is_multiple_of(groups));
     let each = channels / groups;
     let mut largest = vec![f32::NEG_INFINITY; each];
@@ -105,7 +105,7 @@ pub fn softmax_groups(level: Level, x: &mut [f32], channels: usize, groups: usiz
     for group in x[..channels].chunks_exact_mut(each.max(1)) {
         group.iter_mut().zip(&largest).for_each(|(x, largest)| *x -= largest);
     }
-    dispatch(level, Exponentials(&mut x[..channels]));
+    dispatch(isa, Exponentials(&mut x[..channels]));
     let mut sums = vec![0.0_f32; each];
     for group in x[..channels].chunks_exact(each.max(1)) {
         sums.iter_mut().zip(group).for_each(|(sum, x)| *sum += x);

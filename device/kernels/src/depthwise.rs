@@ -5,7 +5,7 @@
 
 use super::{
     rows::{AFFINE_PARAMETERS, Bounds},
-    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
+    simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// Pixels that are computed side by side, so that no sum waits for itself.
@@ -51,7 +51,7 @@ pub(crate) struct Depthwise<'a> {
 }
 
 /// Computes the rows.
-pub(crate) fn depthwise(level: Level, rows: Depthwise<'_>) {
+pub(crate) fn depthwise(isa: Isa, rows: Depthwise<'_>) {
     let Depthwise {
         kernel,
         stride,
@@ -67,7 +67,7 @@ pub(crate) fn depthwise(level: Level, rows: Depthwise<'_>) {
     assert!(rows.affine.is_none_or(|affine| affine.len() == AFFINE_PARAMETERS));
     assert!(rows.residual.is_none_or(|residual| residual.len() >= out));
     assert!(rows.pitch.is_multiple_of(LANES) && rows.out_pitch.is_multiple_of(LANES));
-    dispatch(level, rows);
+    dispatch(isa, rows);
 }
 
 impl Kernel for Depthwise<'_> {

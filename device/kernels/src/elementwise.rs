@@ -2,7 +2,7 @@
 
 use super::{
     rows::{AFFINE_PARAMETERS, Bounds},
-    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
+    simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// Which operation on two values.
@@ -37,18 +37,18 @@ pub enum Broadcast {
 
 /// `out = left ∘ right`, clamped. `right` has the shape of `left` or one value per channel: its length decides;
 /// `plane` is the number of values per block of `left`.
-pub fn binary(level: Level, op: Binary, left: &[f32], right: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
+pub fn binary(isa: Isa, op: Binary, left: &[f32], right: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
     let broadcast = if left.len() == right.len() {
         Broadcast::None
     } else {
         Broadcast::Channels
     };
-    broadcast_binary(level, op, broadcast, left, right, plane, out, bounds);
+    broadcast_binary(isa, op, broadcast, left, right, plane, out, bounds);
 }
 
 /// Like [`binary`], with any [`Broadcast`] of `right`.
 pub fn broadcast_binary(
-    level: Level,
+    isa: Isa,
     op: Binary,
     broadcast: Broadcast,
     left: &[f32],
@@ -60,7 +60,7 @@ pub fn broadcast_binary(
     assert_eq!(left.len(), out.len());
     check(broadcast, left, right, plane);
     dispatch(
-        level,
+        isa,
         Combine {
             op,
             broadcast,
@@ -130,10 +130,10 @@ impl Kernel for Combine<'_> {
 }
 
 /// `out = x · scale + bias`, clamped; `parameters` are `[scale 16, bias 16]` per block of `plane` values.
-pub fn affine(level: Level, x: &[f32], parameters: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
+pub fn affine(isa: Isa, x: &[f32], parameters: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
     assert!(x.len() == out.len() && x.len() / plane * AFFINE_PARAMETERS == parameters.len());
     dispatch(
-        level,
+        isa,
         Affine {
             x,
             parameters,
@@ -171,9 +171,9 @@ impl Kernel for Affine<'_> {
 }
 
 /// `out = x if x ≥ 0 else slope · x`, slope `[16]` per block of `plane` values (ONNX `PRelu`).
-pub fn prelu(level: Level, x: &[f32], slope: &[f32], plane: usize, out: &mut [f32]) {
+pub fn prelu(isa: Isa, x: &[f32], slope: &[f32], plane: usize, out: &mut [f32]) {
     assert!(x.len() == out.len() && x.len() / plane * LANES == slope.len());
-    dispatch(level, PRelu { x, slope, plane, out });
+    dispatch(isa, PRelu { x, slope, plane, out });
 }
 
 struct PRelu<'a> {

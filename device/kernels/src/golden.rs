@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Arena, Binary, Bounds, ConvGradient, LANES, Level, PackedConv, Post, Site, affine_forward, affine_gradient, binary,
-    block_channels, clamp_gradient, clr_forward, clr_gradient, dense, global_average, pack_parameters, prelu,
+    Arena, Binary, Bounds, ConvGradient, Epilogue, FusedConv, Isa, LANES, PackedConv, affine_forward, affine_gradient,
+    binary, block_channels, clamp_gradient, clr_forward, clr_gradient, dense, global_average, pack_parameters, prelu,
     tests::{Case, Map, Random, cases},
 };
 
@@ -20,7 +20,7 @@ impl Digest {
 }
 
 /// Fused convolutions in every form, with every epilogue.
-fn convolutions(level: Level, digest: &mut Digest) {
+fn convolutions(isa: Isa, digest: &mut Digest) {
     let mut random = Random(5);
     for case in cases() {
         let Case {
@@ -30,7 +30,7 @@ fn convolutions(level: Level, digest: &mut Digest) {
             stride,
             dilation,
             pads,
-            picture,
+            image,
             ..
         } = case;
         let x = Map::random(input, &mut random);
@@ -41,33 +41,33 @@ fn convolutions(level: Level, digest: &mut Digest) {
         let forms = case.forms();
         for form in forms {
             let packed = Arc::new(PackedConv::new(&conv, form));
-            for post in [Post::Affine, Post::Kernel] {
-                let taps = if post == Post::Kernel { 9 } else { 1 };
+            for epilogue in [Epilogue::Affine, Epilogue::Kernel] {
+                let taps = if epilogue == Epilogue::Kernel { 9 } else { 1 };
                 let parameters = pack_parameters(&random.vector(out * taps), &random.vector(out));
-                let site = Site {
+                let fused = FusedConv {
                     conv: Arc::clone(&packed),
                     input: [input[1], input[2]],
                     output,
                     pads,
-                    post,
+                    epilogue,
                     bounds: Bounds { low: -0.5, high: 2.0 },
                     smooth: None,
-                    level,
+                    isa,
                     threads: 1,
                     arena: Arc::default(),
                 };
                 let residual = Map::random([out, output[0], output[1]], &mut random).blocks();
-                let source = if picture { x.pixels() } else { x.blocks() };
-                let mut y = vec![0.0; site.output_len()];
-                site.run(&source, &parameters, Some(&residual), &mut y);
+                let source = if image { x.pixels() } else { x.blocks() };
+                let mut y = vec![0.0; fused.output_len()];
+                fused.run(&source, &parameters, Some(&residual), &mut y);
                 digest.add(&y);
             }
         }
         let arena = Arc::default();
         // A padding that the kernel does not reach over was refused then.
         let reached = pads.iter().all(|&pad| pad <= (kernel - 1) * dilation);
-        if !picture && reached {
-            let gradient = ConvGradient::new(&conv, [input[1], input[2]], output, pads, level, &arena);
+        if !image && reached {
+            let gradient = ConvGradient::new(&conv, [input[1], input[2]], output, pads, isa, &arena);
             let dy = Map::random([out, output[0], output[1]], &mut random).blocks();
             let mut dx = vec![0.0; gradient.input_len()];
             gradient.run(&dy, &mut dx);
@@ -77,7 +77,7 @@ fn convolutions(level: Level, digest: &mut Digest) {
 }
 
 /// The CLR layer, the per-channel affine, pools, the dense layer, forward and backward.
-fn the_rest(level: Level, digest: &mut Digest) {
+fn the_rest(isa: Isa, digest: &mut Digest) {
     let mut random = Random(6);
     let arena = Arena::default();
     let bounds = Bounds { low: -0.5, high: 1.0 };
@@ -90,10 +90,10 @@ fn the_rest(level: Level, digest: &mut Digest) {
             let parameters = pack_parameters(&random.vector(channels * taps), &random.vector(channels));
             let (mut dx, mut sums) = (dy.clone(), vec![0.5; parameters.len()]);
             if taps == 9 {
-                clr_forward(level, &arena, &x, &parameters, [height, width], &mut y, bounds);
+                clr_forward(isa, &arena, &x, &parameters, [height, width], &mut y, bounds);
                 let sums = Some(&mut sums[..]);
                 clr_gradient(
-                    level,
+                    isa,
                     &arena,
                     &x,
                     &parameters,
@@ -104,32 +104,32 @@ fn the_rest(level: Level, digest: &mut Digest) {
                     true,
                 );
             } else {
-                affine_forward(level, &x, &parameters, plane, &mut y, bounds);
-                affine_gradient(level, &x, &parameters, plane, &mut dx, Some(&mut sums), bounds);
+                affine_forward(isa, &x, &parameters, plane, &mut y, bounds);
+                affine_gradient(isa, &x, &parameters, plane, &mut dx, Some(&mut sums), bounds);
             }
             digest.add(&y);
             digest.add(&dx);
             digest.add(&sums);
         }
         let mut dx = dy.clone();
-        clamp_gradient(level, &y, &mut dx, bounds);
+        clamp_gradient(isa, &y, &mut dx, bounds);
         digest.add(&dx);
         for op in [Binary::Add, Binary::Mul] {
-            binary(level, op, &x, &right, plane, &mut y, bounds);
+            binary(isa, op, &x, &right, plane, &mut y, bounds);
             digest.add(&y);
             let per_channel = block_channels(&random.vector(channels), 0.0);
-            binary(level, op, &x, &per_channel, plane, &mut y, bounds);
+            binary(isa, op, &x, &per_channel, plane, &mut y, bounds);
             digest.add(&y);
         }
         let slope = block_channels(&random.vector(channels), 0.0);
-        prelu(level, &x, &slope, plane, &mut y);
+        prelu(isa, &x, &slope, plane, &mut y);
         digest.add(&y);
         let mut means = vec![0.0; channels.div_ceil(LANES) * LANES];
-        global_average(level, &x, plane, &mut means);
+        global_average(isa, &x, plane, &mut means);
         digest.add(&means);
         let mut logits = vec![0.0; 11];
         let weight = random.vector(11 * x.len());
-        dense(level, &weight, &random.vector(11), &x, &mut logits);
+        dense(isa, &weight, &random.vector(11), &x, &mut logits);
         digest.add(&logits);
     }
 }
@@ -139,16 +139,16 @@ fn results_are_bit_identical_to_the_recorded_ones() {
     if cfg!(miri) {
         return;
     }
-    for level in Level::available() {
+    for isa in Isa::available() {
         let mut digest = Digest(0xcbf2_9ce4_8422_2325);
-        convolutions(level, &mut digest);
-        the_rest(level, &mut digest);
+        convolutions(isa, &mut digest);
+        the_rest(isa, &mut digest);
         // Vectors round once after a product and a sum, plain Rust twice. Recorded when small maps came to use Winograd's
         // algorithm; with the choices of before, the kernels gave the digest of the first ones.
-        let recorded = match format!("{level:?}").as_str() {
+        let recorded = match format!("{isa:?}").as_str() {
             "Portable" => 0xc9d7_368d_4b33_083b,
             _ => 0x2b69_560b_c83e_9921,
         };
-        assert_eq!(digest.0, recorded, "{level:?}");
+        assert_eq!(digest.0, recorded, "{isa:?}");
     }
 }

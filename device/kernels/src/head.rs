@@ -1,11 +1,11 @@
 //! The dense layer: `weight [O, I] · x [I] + bias [O]`, forward and backward.
 
-use super::simd::{Kernel, LANES, Level, Simd, Vector, dispatch};
+use super::simd::{Isa, Kernel, LANES, Simd, Vector, dispatch};
 
 /// `out = weight · x + bias`. Every row is summed in the same order, whatever the number of rows.
-pub fn dense(level: Level, weight: &[f32], bias: &[f32], x: &[f32], out: &mut [f32]) {
+pub fn dense(isa: Isa, weight: &[f32], bias: &[f32], x: &[f32], out: &mut [f32]) {
     assert!(bias.len() == out.len() && weight.len() == out.len() * x.len());
-    dispatch(level, Dense { weight, bias, x, out });
+    dispatch(isa, Dense { weight, bias, x, out });
 }
 
 struct Dense<'a> {
@@ -44,9 +44,9 @@ impl Kernel for Dense<'_> {
 }
 
 /// `dx = weightᵀ · dy`: the gradient of [`dense`]'s input.
-pub fn dense_gradient(level: Level, weight: &[f32], dy: &[f32], dx: &mut [f32]) {
+pub fn dense_gradient(isa: Isa, weight: &[f32], dy: &[f32], dx: &mut [f32]) {
     assert_eq!(weight.len(), dy.len() * dx.len());
-    dispatch(level, DenseGradient { weight, dy, dx });
+    dispatch(isa, DenseGradient { weight, dy, dx });
 }
 
 struct DenseGradient<'a> {

@@ -2,7 +2,7 @@
 
 use super::simd::LANES;
 
-/// `[C, H, W]` to `[H, W, C]`: the picture as the first convolution reads it.
+/// `[C, H, W]` to `[H, W, C]`: the image as the first convolution reads it.
 pub fn interleave(planes: &[f32], channels: usize, out: &mut [f32]) {
     let plane = planes.len() / channels;
     for (channel, values) in planes.chunks_exact(plane).enumerate() {

@@ -32,8 +32,8 @@ mod pixels;
 mod pool;
 mod rows;
 
+mod fused;
 mod simd;
-mod site;
 mod tile;
 mod winograd;
 
@@ -41,6 +41,7 @@ pub use activation::{Smooth, activate, split};
 pub use arena::Arena;
 pub use channels::{channel_conv, channel_conv_outputs, gather_channels, softmax_groups};
 pub use elementwise::{Binary, Broadcast, affine, binary, broadcast_binary, prelu};
+pub use fused::{Epilogue, FusedConv, winograd_scratch};
 pub use head::{dense, dense_gradient};
 pub use layout::{block, block_channels, block_planes, interleave, pad, unblock};
 pub use learn::{
@@ -57,8 +58,7 @@ pub use parameters::{pack_parameters, unpack_parameters};
 pub use pixels::PixelMap;
 pub use pool::{PoolKind, PoolShape, global_average, pool};
 pub use rows::{AFFINE_PARAMETERS, Bounds};
-pub use simd::{LANES, Level};
-pub use site::{Post, Site, winograd_scratch};
+pub use simd::{Isa, LANES};
 pub use winograd::Winograd;
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(crate) enum Weights {
         data: Vec<f32>,
         /// Which input blocks each output block reads, and where its weights start.
         reads: Vec<Reads>,
-        /// Channels per input block: 16, or the picture's own three.
+        /// Channels per input block: 16, or the image's own three.
         lanes: usize,
     },
     /// Groups of `width` channels in and out: 1 (depthwise), 2 or 4: `[C / 16][kh · kw][width i][16 o]`.
@@ -54,8 +54,8 @@ pub(crate) enum Weights {
 /// How a convolution is computed, which decides how its weights are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// From the picture `[H, W, C]` rather than from blocks.
-    Picture,
+    /// From the image `[H, W, C]` rather than from blocks.
+    Image,
     /// From blocks.
     Direct,
     /// From blocks, by Winograd's algorithm.
@@ -65,11 +65,11 @@ pub enum Form {
 impl Form {
     /// The fastest form for feature maps of `output` rows × columns, by counting for every pair of an input and an output
     /// channel the multiplications and the weights to read.
-    pub fn choose(conv: &Conv, picture: bool, output: [usize; 2]) -> Self {
+    pub fn choose(conv: &Conv, image: bool, output: [usize; 2]) -> Self {
         /// Multiplications in the time in which one weight is read.
         const READING: usize = 10;
-        if picture {
-            return Self::Picture;
+        if image {
+            return Self::Image;
         }
         let small = [conv.stride, conv.dilation] == [[1; 2]; 2] && conv.group == 1 && conv.kernel() == [3; 2];
         if !small || conv.weight.shape()[1] < LANES {
@@ -137,7 +137,7 @@ impl PackedConv {
         let per_group = conv.weight.shape()[1];
         let in_channels = per_group * conv.group;
         let weights = match form {
-            Form::Picture => pack_dense(conv, in_channels),
+            Form::Image => pack_dense(conv, in_channels),
             Form::Direct => match narrow(conv.group, out_channels, per_group) {
                 Some(width) => pack_narrow(conv, width),
                 None => pack_dense(conv, LANES),
@@ -187,7 +187,7 @@ pub(crate) fn packed_bytes(
 ) -> usize {
     let taps = match form {
         Form::Winograd(winograd) => winograd.points(),
-        Form::Picture | Form::Direct => kernel[0] * kernel[1],
+        Form::Image | Form::Direct => kernel[0] * kernel[1],
     };
     let groups = [out_channels / group, per_group];
     let blocks = (0..out_channels).step_by(LANES);

@@ -2,7 +2,7 @@
 
 use clr_onnx::{PadMode, Resize, Taps};
 
-use crate::simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut};
+use crate::simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut};
 
 /// A map of input pixels to output pixels, the same for every channel, for one input size.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,9 +98,9 @@ impl PixelMap {
     }
 
     /// Computes `out [B, H', W', 16]` from `x [B, H, W, 16]`.
-    pub fn run(&self, level: Level, x: &[f32], out: &mut [f32]) {
+    pub fn run(&self, isa: Isa, x: &[f32], out: &mut [f32]) {
         self.check(x.len(), out.len());
-        dispatch(level, Forward { map: self, x, out });
+        dispatch(isa, Forward { map: self, x, out });
     }
 
     /// Asserts that the values fit.

@@ -1,6 +1,6 @@
 //! Pooling on blocks of sixteen channels.
 
-use super::simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut};
+use super::simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut};
 
 /// Which pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +85,10 @@ impl PoolShape {
 
 /// Pools one block: `x [H, W, 16]` to `out [H', W', 16]`. A window of padding alone has the maximum −∞
 /// and the mean 0.
-pub fn pool(level: Level, shape: &PoolShape, x: &[f32], out: &mut [f32]) {
+pub fn pool(isa: Isa, shape: &PoolShape, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), shape.input[0] * shape.input[1] * LANES);
     assert_eq!(out.len(), shape.output[0] * shape.output[1] * LANES);
-    dispatch(level, Pool { shape, x, out });
+    dispatch(isa, Pool { shape, x, out });
 }
 
 struct Pool<'a> {
@@ -129,9 +129,9 @@ impl Kernel for Pool<'_> {
 }
 
 /// The mean of every channel: `x [C / 16, plane / 16, 16]` to `out [C / 16, 16]`.
-pub fn global_average(level: Level, x: &[f32], plane: usize, out: &mut [f32]) {
+pub fn global_average(isa: Isa, x: &[f32], plane: usize, out: &mut [f32]) {
     assert_eq!(x.len() / plane * LANES, out.len());
-    dispatch(level, GlobalAverage { x, plane, out });
+    dispatch(isa, GlobalAverage { x, plane, out });
 }
 
 struct GlobalAverage<'a> {

@@ -3,7 +3,7 @@
 //! count nor are left as they were.
 
 use crate::{
-    LANES, Level, block_planes,
+    Isa, LANES, block_planes,
     tests::{Random, close, largest},
     unblock,
 };
@@ -59,10 +59,10 @@ pub(crate) fn slopes(f: &dyn Fn(&[f64]) -> Vec<f64>, x: &[f32], dy: &[f32]) -> V
 }
 
 /// From `x` to the result, in blocks.
-pub(crate) type Forward<'a> = dyn Fn(Level, &[f32]) -> Vec<f32> + 'a;
+pub(crate) type Forward<'a> = dyn Fn(Isa, &[f32]) -> Vec<f32> + 'a;
 
 /// From `x` and the result's gradient to that of `x`, in blocks.
-pub(crate) type Backward<'a> = dyn Fn(Level, &[f32], &[f32]) -> Vec<f32> + 'a;
+pub(crate) type Backward<'a> = dyn Fn(Isa, &[f32], &[f32]) -> Vec<f32> + 'a;
 
 /// Proves a kernel from maps of shape `from` to maps of shape `to`.
 pub(crate) fn prove(
@@ -81,11 +81,11 @@ pub(crate) fn prove(
     let exact: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
     let y: Vec<f32> = definition(&exact).into_iter().map(|y| y as f32).collect();
     let dx = slopes(definition, &x, &dy);
-    for level in Level::available() {
-        let what = format!("{what}, {from:?} to {to:?}, {level:?}");
-        let got = planes(&forward(level, &poisoned(&x, from)), to, &what);
+    for isa in Isa::available() {
+        let what = format!("{what}, {from:?} to {to:?}, {isa:?}");
+        let got = planes(&forward(isa, &poisoned(&x, from)), to, &what);
         close(&got, &y, largest(&y), &what);
-        let got = planes(&backward(level, &poisoned(&x, from), &poisoned(&dy, to)), from, &what);
+        let got = planes(&backward(isa, &poisoned(&x, from), &poisoned(&dy, to)), from, &what);
         close(&got, &dx, largest(&dx), &format!("gradient of {what}"));
     }
 }

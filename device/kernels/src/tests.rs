@@ -102,7 +102,7 @@ pub(crate) struct Case {
     pub(crate) dilation: usize,
     pub(crate) group: usize,
     pub(crate) pads: [usize; 4],
-    pub(crate) picture: bool,
+    pub(crate) image: bool,
 }
 
 impl Case {
@@ -121,8 +121,8 @@ impl Case {
 
     /// The forms in which it can be packed.
     pub(crate) fn forms(&self) -> Vec<Form> {
-        let mut forms = vec![if self.picture { Form::Picture } else { Form::Direct }];
-        if (self.kernel, self.stride, self.dilation, self.group, self.picture) == (3, 1, 1, 1, false) {
+        let mut forms = vec![if self.image { Form::Image } else { Form::Direct }];
+        if (self.kernel, self.stride, self.dilation, self.group, self.image) == (3, 1, 1, 1, false) {
             forms.extend([Winograd::F2, Winograd::F4].map(Form::Winograd));
         }
         forms
@@ -139,7 +139,7 @@ const fn case(input: [usize; 3], out: usize, kernel: usize, stride: usize, group
         dilation: 1,
         group,
         pads: [pad; 4],
-        picture: false,
+        image: false,
     }
 }
 
@@ -149,11 +149,11 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     vec![
         Case {
-            picture: true,
+            image: true,
             ..case([3, 19, 23], 20, 3, 2, 1)
         },
         Case {
-            picture: true,
+            image: true,
             ..case([3, 30, 30], 64, 7, 2, 1)
         },
         case([24, 14, 14], 40, 1, 1, 1),
@@ -201,11 +201,11 @@ pub(crate) fn cases() -> Vec<Case> {
 fn small_cases() -> Vec<Case> {
     vec![
         Case {
-            picture: true,
+            image: true,
             ..case([3, 7, 9], 20, 3, 2, 1)
         },
         Case {
-            picture: true,
+            image: true,
             ..case([3, 6, 5], 17, 7, 2, 1)
         },
         case([17, 3, 4], 18, 1, 1, 1),
@@ -277,7 +277,7 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
             input,
             out,
             pads,
-            picture,
+            image,
             ..
         } = case;
         let x = Map::random(input, &mut random);
@@ -290,35 +290,35 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
             .map(|&form| Arc::new(PackedConv::new(&conv, form)))
             .collect();
         let bounds = Bounds { low: -0.5, high: 2.0 };
-        for post in [Post::Affine, Post::Kernel] {
+        for epilogue in [Epilogue::Affine, Epilogue::Kernel] {
             let kernels = random.vector(out * 9);
             let biases = random.vector(out);
-            let site = Conv {
+            let layer = Conv {
                 weight: Tensor::new([out, 1, 3, 3], kernels.clone()),
                 stride: [1; 2],
                 dilation: [1; 2],
                 group: out,
                 ..conv.clone()
             };
-            let mut want = if post == Post::Kernel {
-                convolve(&sums, &site, [1; 4])
+            let mut want = if epilogue == Epilogue::Kernel {
+                convolve(&sums, &layer, [1; 4])
             } else {
                 sums.clone()
             };
             // Before the clamp: that is what rounding is relative to.
             let scale = largest(&want.data);
             let plane = sums.shape[1] * sums.shape[2];
-            let mut parameters = vec![0.0; out.div_ceil(LANES) * post.parameters()];
+            let mut parameters = vec![0.0; out.div_ceil(LANES) * epilogue.parameters()];
             for c in 0..out {
-                let block = &mut parameters[c / LANES * post.parameters()..];
-                if post == Post::Kernel {
+                let block = &mut parameters[c / LANES * epilogue.parameters()..];
+                if epilogue == Epilogue::Kernel {
                     (0..9).for_each(|tap| block[tap * LANES + c % LANES] = kernels[c * 9 + tap]);
                     block[9 * LANES + c % LANES] = biases[c];
                 } else {
                     block[c % LANES] = kernels[c];
                     block[LANES + c % LANES] = biases[c];
                 }
-                let scale = if post == Post::Kernel { 1.0 } else { kernels[c] };
+                let scale = if epilogue == Epilogue::Kernel { 1.0 } else { kernels[c] };
                 for (value, shortcut) in want.data[c * plane..(c + 1) * plane]
                     .iter_mut()
                     .zip(&shortcut.data[c * plane..])
@@ -326,54 +326,54 @@ fn fused_convolution_equals_its_definition_at_every_level_and_thread_count() {
                     *value = (*value * scale + biases[c] + shortcut).clamp(bounds.low, bounds.high);
                 }
             }
-            let source = if picture { x.pixels() } else { x.blocks() };
-            for (level, (form, packed)) in Level::available()
+            let source = if image { x.pixels() } else { x.blocks() };
+            for (isa, (form, packed)) in Isa::available()
                 .into_iter()
-                .flat_map(|level| forms.iter().zip(&packed).map(move |it| (level, it)))
+                .flat_map(|isa| forms.iter().zip(&packed).map(move |it| (isa, it)))
             {
                 let mut answers = Vec::new();
                 for threads in [1, 3] {
-                    let site = Site {
+                    let fused = FusedConv {
                         conv: Arc::clone(packed),
                         input: [input[1], input[2]],
                         output: [sums.shape[1], sums.shape[2]],
                         pads,
-                        post,
+                        epilogue,
                         bounds,
                         smooth: None,
-                        level,
+                        isa,
                         threads,
                         arena: Arc::default(),
                     };
-                    let mut blocks = vec![f32::NAN; site.output_len()];
+                    let mut blocks = vec![f32::NAN; fused.output_len()];
                     let residual = shortcut.blocks();
-                    pool.install(|| site.run(&source, &parameters, Some(&residual), &mut blocks));
+                    pool.install(|| fused.run(&source, &parameters, Some(&residual), &mut blocks));
                     let mut got = vec![0.0; want.data.len()];
                     unblock(&blocks, out, &mut got);
                     close(
                         &got,
                         &want.data,
                         scale,
-                        &format!("case {number}, {post:?}, {form:?}, {level:?}, {threads} threads"),
+                        &format!("case {number}, {epilogue:?}, {form:?}, {isa:?}, {threads} threads"),
                     );
                     let smooth = Smooth::Silu;
-                    let fused = Site {
+                    let fused = FusedConv {
                         smooth: Some(smooth),
-                        ..site
+                        ..fused
                     };
                     let mut activated = vec![f32::NAN; blocks.len()];
                     pool.install(|| fused.run(&source, &parameters, Some(&residual), &mut activated));
                     let mut want = blocks.clone();
-                    activate(level, &mut want, smooth);
+                    activate(isa, &mut want, smooth);
                     assert_eq!(
                         activated, want,
-                        "case {number}, {post:?}, {form:?}: the fused activation"
+                        "case {number}, {epilogue:?}, {form:?}: the fused activation"
                     );
                     answers.push(blocks);
                 }
                 assert_eq!(
                     answers[0], answers[1],
-                    "case {number}, {post:?}, {level:?}: threads change the answer"
+                    "case {number}, {epilogue:?}, {isa:?}: threads change the answer"
                 );
             }
         }
@@ -471,13 +471,13 @@ fn pooling_equals_its_definition() {
                     });
                 }
             }
-            for level in Level::available() {
+            for isa in Isa::available() {
                 let mut got = vec![f32::NAN; want.len()];
-                pool(level, &shape, &x, &mut got);
+                pool(isa, &shape, &x, &mut got);
                 for (got, want) in got.iter().zip(&want) {
                     assert!(
                         got == want || (got - want).abs() < 1e-5,
-                        "{shape:?} {level:?}: expected {want}, got {got}"
+                        "{shape:?} {isa:?}: expected {want}, got {got}"
                     );
                 }
             }
@@ -508,11 +508,11 @@ fn joining_keeps_every_channel_in_its_place() {
 #[test]
 fn nan_and_infinity_reach_the_output() {
     let mut values = [f32::NAN; 32];
-    for level in Level::available() {
+    for isa in Isa::available() {
         let x = vec![f32::NAN; 32];
         let parameters = vec![1.0; AFFINE_PARAMETERS];
-        affine(level, &x, &parameters, 32, &mut values, Bounds { low: 0.0, high: 6.0 });
-        assert!(values.iter().all(|value| value.is_nan()), "{level:?}");
+        affine(isa, &x, &parameters, 32, &mut values, Bounds { low: 0.0, high: 6.0 });
+        assert!(values.iter().all(|value| value.is_nan()), "{isa:?}");
     }
 }
 
@@ -533,9 +533,9 @@ fn dense_layer_equals_its_definition() {
                 (sum + f64::from(bias[o])) as f32
             })
             .collect();
-        for level in Level::available() {
+        for isa in Isa::available() {
             let mut got = vec![0.0; outputs];
-            dense(level, &weight, &bias, &x, &mut got);
+            dense(isa, &weight, &bias, &x, &mut got);
             close(&got, &want, largest(&want), "dense");
         }
     }

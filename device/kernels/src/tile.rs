@@ -4,7 +4,7 @@
 //! Input `[I / 16, H, W, 16]` (already padded), weights `[O / 16][I / 16][kh][kw][16 i][16 o]`, output
 //! `[O / 16, H, W, 16]`.
 
-use super::simd::{Kernel, LANES, Level, Simd, Token, Vector};
+use super::simd::{Isa, Kernel, LANES, Simd, Token, Vector};
 
 /// Output blocks per tile, at most.
 pub(crate) const MAX_BLOCKS: usize = 2;
@@ -56,11 +56,11 @@ pub(crate) struct Tile {
 ///
 /// # Safety
 /// All pointers of the tile must be valid for what its counts and strides span.
-pub(crate) type TileFn = unsafe fn(Level, &Tile);
+pub(crate) type TileFn = unsafe fn(Isa, &Tile);
 
-/// The tile kernels of one shape class, by the number of pixels − 1, to be called with the same level.
-pub(crate) fn tiles(level: Level, blocks: usize, x_pixel: usize) -> &'static [TileFn] {
-    match level.token() {
+/// The tile kernels of one shape class, by the number of pixels − 1, to be called with the same isa.
+pub(crate) fn tiles(isa: Isa, blocks: usize, x_pixel: usize) -> &'static [TileFn] {
+    match isa.token() {
         Token::Portable(_) => portable::find(blocks, x_pixel),
         #[cfg(target_arch = "x86_64")]
         Token::Avx2(_) => avx2::find(blocks, x_pixel),
@@ -73,8 +73,8 @@ pub(crate) fn tiles(level: Level, blocks: usize, x_pixel: usize) -> &'static [Ti
 
 /// How many output blocks a tile takes at most: with 32 registers, two blocks of 12 pixels are what the compiler keeps
 /// in registers (with 14 it spills, at a third of the speed).
-pub(crate) fn tile_blocks(level: Level) -> usize {
-    match level.token() {
+pub(crate) fn tile_blocks(isa: Isa) -> usize {
+    match isa.token() {
         #[cfg(target_arch = "x86_64")]
         Token::Avx512(_) => 2,
         _ => 1,
@@ -152,14 +152,14 @@ impl<const OB: usize, const PX: usize, const STEP: usize> Kernel for Sums<'_, OB
 }
 
 /// One module per instruction set, with a table of kernels per (output blocks, pixel stride).
-macro_rules! level {
-    ($module:ident, $level:ident, $($blocks:literal: [$($pixels:literal)*])*) => {
+macro_rules! instruction_set {
+    ($module:ident, $isa:ident, $($blocks:literal: [$($pixels:literal)*])*) => {
         mod $module {
             use super::*;
 
-            unsafe fn run<const OB: usize, const PX: usize, const STEP: usize>(level: Level, tile: &Tile) {
-                #[allow(irrefutable_let_patterns, reason = "a target may have the portable level alone")]
-                if let Token::$level(simd) = level.token() {
+            unsafe fn run<const OB: usize, const PX: usize, const STEP: usize>(isa: Isa, tile: &Tile) {
+                #[allow(irrefutable_let_patterns, reason = "a target may have the portable one alone")]
+                if let Token::$isa(simd) = isa.token() {
                     simd.run(Sums::<OB, PX, STEP>(tile));
                 }
             }
@@ -179,14 +179,14 @@ macro_rules! level {
     };
 }
 
-level!(portable, Portable, 1: [1 2]);
+instruction_set!(portable, Portable, 1: [1 2]);
 #[cfg(target_arch = "x86_64")]
-level!(avx2, Avx2, 1: [1 2 3 4 5 6]);
+instruction_set!(avx2, Avx2, 1: [1 2 3 4 5 6]);
 #[cfg(target_arch = "x86_64")]
-level!(
+instruction_set!(
     avx512, Avx512,
     1: [1 2 3 4 5 6 7 8 9 10 11 12]
     2: [1 2 3 4 5 6 7 8 9 10 11 12]
 );
 #[cfg(target_arch = "aarch64")]
-level!(neon, Neon, 1: [1 2 3 4 5 6]);
+instruction_set!(neon, Neon, 1: [1 2 3 4 5 6]);

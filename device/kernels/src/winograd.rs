@@ -9,7 +9,7 @@ use clr_onnx::Conv;
 
 use super::{
     rows::{AFFINE_PARAMETERS, Bounds},
-    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
+    simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// The size of the tiles.
@@ -103,7 +103,7 @@ pub(crate) struct Forward<'a> {
 }
 
 /// `Bᵀ d B` for every tile.
-pub(crate) fn forward(level: Level, tiles: Forward<'_>) {
+pub(crate) fn forward(isa: Isa, tiles: Forward<'_>) {
     let ([rows, columns], tile) = (tiles.tiles, tiles.winograd.tile());
     assert!(
         tiles.pitch.is_multiple_of(LANES)
@@ -111,7 +111,7 @@ pub(crate) fn forward(level: Level, tiles: Forward<'_>) {
             && tiles.input.len() >= (rows * tile + 2) * tiles.pitch
     );
     assert_eq!(tiles.out.len(), tiles.winograd.points() * rows * columns * LANES);
-    dispatch(level, tiles);
+    dispatch(isa, tiles);
 }
 
 /// `Bᵀ` on the SPAN first values.
@@ -208,13 +208,13 @@ pub(crate) struct Backward<'a> {
 }
 
 /// `Aᵀ m A` for every tile, and the affine, the shortcut and the clamp.
-pub(crate) fn backward(level: Level, tiles: Backward<'_>) {
+pub(crate) fn backward(isa: Isa, tiles: Backward<'_>) {
     let [rows, columns] = tiles.tiles;
     let out = (tiles.size[0] - 1) * tiles.pitch + tiles.size[1] * LANES;
     assert!(tiles.input.len() >= (tiles.winograd.points() - 1) * tiles.point + rows * columns * LANES);
     assert!(tiles.out.len() >= out && tiles.residual.is_none_or(|residual| residual.len() >= out));
     assert!(tiles.affine.is_none_or(|affine| affine.len() == AFFINE_PARAMETERS));
-    dispatch(level, tiles);
+    dispatch(isa, tiles);
 }
 
 /// `Aᵀ` on the SPAN values.

@@ -4,7 +4,7 @@
 //! the batch and all pixels, and the result `γ · (z − μ) / √(σ² + ε) + β` (Ioffe and Szegedy 2015; ONNX `BatchNormalization` with
 //! `training_mode`). The sums over the batch are taken in its order, so that the number of threads does not change a bit.
 
-use clr_kernels::{Bounds, LANES, Level, Post, accumulate, affine_forward, pack_parameters, unpack_parameters};
+use clr_kernels::{Bounds, Epilogue, Isa, LANES, accumulate, affine_forward, pack_parameters, unpack_parameters};
 use clr_onnx::ValueId;
 use rayon::prelude::*;
 
@@ -179,7 +179,7 @@ impl Executable {
                 let reprogrammed = multiplier.map(|multiplier| {
                     let mut reprogrammed = memory.take(length);
                     conv.apply(
-                        multiplier.post,
+                        multiplier.epilogue,
                         &multiplier.blocks,
                         &sum,
                         &mut reprogrammed,
@@ -203,7 +203,13 @@ impl Executable {
         images.par_iter_mut().enumerate().for_each(|(image, record)| {
             let mut out = memory.take(length);
             let (sum, inputs) = (record.sum(index), operands(step, &record.values));
-            conv.finish(Post::Affine, &applied.blocks, applied.z(image, sum), &inputs, &mut out);
+            conv.finish(
+                Epilogue::Affine,
+                &applied.blocks,
+                applied.z(image, sum),
+                &inputs,
+                &mut out,
+            );
             record.values[step.output.0] = Some(out);
         });
         applied
@@ -279,12 +285,12 @@ impl Executable {
         flowing: &mut [Values<Vec<f32>>],
         tracked: &[bool],
     ) -> Option<BatchGradient> {
-        let (step, memory, level) = (&self.steps[index], &self.buffers, self.level);
+        let (step, memory, isa) = (&self.steps[index], &self.buffers, self.isa);
         let (input, shortcut) = (step.inputs[0], step.inputs.get(1).copied());
         let channels = conv.frozen.channels;
         let epilogue = match (site, &applied) {
-            (BatchSite::Fixed(parameters), _) => (parameters.post, &parameters.blocks[..]),
-            (_, Some(norm)) => (Post::Affine, &norm.blocks[..]),
+            (BatchSite::Fixed(parameters), _) => (parameters.epilogue, &parameters.blocks[..]),
+            (_, Some(norm)) => (Epilogue::Affine, &norm.blocks[..]),
             _ => unreachable!("a normalised site has a norm"),
         };
         let length = epilogue.1.len();
@@ -321,7 +327,7 @@ impl Executable {
                 sums
             })
             .collect();
-        let totals = sum_in_order(level, &parts, length);
+        let totals = sum_in_order(isa, &parts, length);
         let (weights, bias) = unpack_parameters(&totals, channels);
         let gradient = match (site, applied.as_ref()) {
             (BatchSite::Normalised { multiplier, .. }, Some(norm)) => {
@@ -335,8 +341,8 @@ impl Executable {
                         };
                         let z = z_of(image);
                         let mut shift = memory.take(z.len());
-                        affine_forward(level, z, &correction, conv.pixels() * LANES, &mut shift, Bounds::NONE);
-                        accumulate(level, dz, &shift);
+                        affine_forward(isa, z, &correction, conv.pixels() * LANES, &mut shift, Bounds::NONE);
+                        accumulate(isa, dz, &shift);
                         memory.give(shift);
                         let Some(multiplier) = multiplier else {
                             return Vec::new();
@@ -347,7 +353,7 @@ impl Executable {
                     })
                     .collect();
                 let multiplier = multiplier.as_ref().map(|multiplier| {
-                    let sums = sum_in_order(level, &multiplied, multiplier.blocks.len());
+                    let sums = sum_in_order(isa, &multiplied, multiplier.blocks.len());
                     unpack_parameters(&sums, channels).0
                 });
                 BatchGradient::Normalised {
@@ -427,10 +433,10 @@ fn statistics(moments: &[Vec<[f64; 2]>], count: usize) -> ChannelStatistics {
 }
 
 /// In the batch's order, whatever the number of threads.
-fn sum_in_order(level: Level, parts: &[Vec<f32>], length: usize) -> Vec<f32> {
+fn sum_in_order(isa: Isa, parts: &[Vec<f32>], length: usize) -> Vec<f32> {
     let mut total = vec![0.0_f32; length];
     for part in parts {
-        accumulate(level, &mut total, part);
+        accumulate(isa, &mut total, part);
     }
     total
 }

@@ -1,6 +1,6 @@
 //! Compilation: from a program's steps to kernels.
 
-use clr_kernels::{LANES, Level};
+use clr_kernels::{Isa, LANES};
 use clr_onnx::{Program, Shape, StepOp, ValueId};
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 
 pub(crate) fn compile(program: &Program, options: &ExecutableOptions) -> Result<Executable, RuntimeError> {
     let context = Context {
-        level: Level::detect(),
+        isa: Isa::detect(),
         threads: options.threads,
         arena: options.arena.clone(),
     };
@@ -88,7 +88,7 @@ pub(crate) fn compile(program: &Program, options: &ExecutableOptions) -> Result<
         feature_count: program.feature_count(),
         image,
         sites: program.sites,
-        level: context.level,
+        isa: context.isa,
         arena: context.arena,
         buffers: Buffers::default(),
     })

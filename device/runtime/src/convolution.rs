@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use clr_kernels::{
-    Binary, Bounds, ConvGradient, Form, LANES, PackedConv, Post, Site as FusedConv, accumulate, affine_forward,
+    Binary, Bounds, ConvGradient, Epilogue, Form, FusedConv, LANES, PackedConv, accumulate, affine_forward,
     affine_gradient, binary, clr_forward, clr_gradient, pack_parameters, winograd_scratch,
 };
 use clr_onnx::{Conv, ConvStep};
@@ -50,7 +50,7 @@ struct Forms {
 /// The operands of the backward pass of a convolution's epilogue.
 pub(crate) struct EpilogueBackward<'a> {
     /// The epilogue and its parameters in blocks.
-    pub(crate) epilogue: (Post, &'a [f32]),
+    pub(crate) epilogue: (Epilogue, &'a [f32]),
     /// The epilogue's operand: the bare convolution's result.
     pub(crate) z: &'a [f32],
     /// The shortcut, if there is one and the activation is smooth.
@@ -97,24 +97,24 @@ impl Convolution {
 
     fn forms(&self) -> &Forms {
         self.forms.get_or_init(|| {
-            let fused = |post, bounds, smooth| FusedConv {
+            let fused = |epilogue, bounds, smooth| FusedConv {
                 conv: self.weights.get(self.site, &self.conv, self.form),
                 input: self.input,
                 output: self.output,
                 pads: self.pads,
-                post,
+                epilogue,
                 bounds,
                 smooth,
-                level: self.context.level,
+                isa: self.context.isa,
                 threads: self.context.threads,
                 arena: Arc::clone(&self.context.arena),
             };
             let Activate { bounds, smooth } = self.activation;
             let channels = self.conv.channels();
             Forms {
-                affine: fused(Post::Affine, bounds, smooth),
-                kernel: fused(Post::Kernel, bounds, smooth),
-                bare: fused(Post::Affine, Bounds::NONE, None),
+                affine: fused(Epilogue::Affine, bounds, smooth),
+                kernel: fused(Epilogue::Kernel, bounds, smooth),
+                bare: fused(Epilogue::Affine, Bounds::NONE, None),
                 identity: pack_parameters(&vec![1.0; channels], &vec![0.0; channels]),
             }
         })
@@ -128,17 +128,17 @@ impl Convolution {
     /// The backward pass through the convolution.
     fn gradient(&self) -> &ConvGradient {
         self.gradient.get_or_init(|| {
-            let Context { level, arena, .. } = &self.context;
-            ConvGradient::new(&self.conv, self.input, self.output, self.pads, *level, arena)
+            let Context { isa, arena, .. } = &self.context;
+            ConvGradient::new(&self.conv, self.input, self.output, self.pads, *isa, arena)
         })
     }
 
     /// Inference, in one pass over the input.
     pub(crate) fn forward(&self, parameters: &SiteParameters, inputs: &[&[f32]], out: &mut [f32]) {
         let forms = self.forms();
-        let fused = match parameters.post {
-            Post::Kernel => &forms.kernel,
-            Post::Affine => &forms.affine,
+        let fused = match parameters.epilogue {
+            Epilogue::Kernel => &forms.kernel,
+            Epilogue::Affine => &forms.affine,
         };
         fused.run(inputs[0], &parameters.blocks, self.shortcut.then(|| inputs[1]), out);
     }
@@ -152,15 +152,15 @@ impl Convolution {
         out: &mut [f32],
     ) {
         self.forward_bare(inputs[0], sum);
-        self.finish(parameters.post, &parameters.blocks, sum, inputs, out);
+        self.finish(parameters.epilogue, &parameters.blocks, sum, inputs, out);
     }
 
     /// The epilogue alone, clamped.
-    pub(crate) fn apply(&self, post: Post, blocks: &[f32], x: &[f32], out: &mut [f32], bounds: Bounds) {
-        let Context { level, arena, .. } = &self.context;
-        match post {
-            Post::Kernel => clr_forward(*level, arena, x, blocks, self.output, out, bounds),
-            Post::Affine => affine_forward(*level, x, blocks, self.plane(), out, bounds),
+    pub(crate) fn apply(&self, epilogue: Epilogue, blocks: &[f32], x: &[f32], out: &mut [f32], bounds: Bounds) {
+        let Context { isa, arena, .. } = &self.context;
+        match epilogue {
+            Epilogue::Kernel => clr_forward(*isa, arena, x, blocks, self.output, out, bounds),
+            Epilogue::Affine => affine_forward(*isa, x, blocks, self.plane(), out, bounds),
         }
     }
 
@@ -179,30 +179,30 @@ impl Convolution {
 
     /// From the gradient of the result to those of the epilogue's operand, parameters and shortcut.
     pub(crate) fn backward_epilogue(&self, step: EpilogueBackward<'_>) {
-        let (post, blocks) = step.epilogue;
-        let bounds = self.backward_activation(post, blocks, step.z, step.shortcut, step.output, step.dy);
+        let (epilogue, blocks) = step.epilogue;
+        let bounds = self.backward_activation(epilogue, blocks, step.z, step.shortcut, step.output, step.dy);
         if let Some(d_shortcut) = step.d_shortcut {
             d_shortcut.copy_from_slice(step.dy);
         }
-        self.backward_affine(post, blocks, step.z, step.dy, step.parameters, bounds, step.wanted);
+        self.backward_affine(epilogue, blocks, step.z, step.dy, step.parameters, bounds, step.wanted);
     }
 
     /// From the gradient of the result to that of the epilogue's result; returns the clamp that is left to the epilogue's own kernel.
     fn backward_activation(
         &self,
-        post: Post,
+        epilogue: Epilogue,
         blocks: &[f32],
         x: &[f32],
         shortcut: &[f32],
         output: &[f32],
         dy: &mut [f32],
     ) -> Bounds {
-        let Context { level, arena, .. } = &self.context;
+        let Context { isa, arena, .. } = &self.context;
         if self.activation.smooth.is_some() {
             arena.lend(dy.len(), |before| {
-                self.apply(post, blocks, x, before, Bounds::NONE);
+                self.apply(epilogue, blocks, x, before, Bounds::NONE);
                 if self.shortcut {
-                    accumulate(*level, before, shortcut);
+                    accumulate(*isa, before, shortcut);
                 }
                 self.activation.smooth_backward(&self.context, before, dy);
             });
@@ -215,7 +215,7 @@ impl Convolution {
 
     fn backward_affine(
         &self,
-        post: Post,
+        epilogue: Epilogue,
         blocks: &[f32],
         x: &[f32],
         dy: &mut [f32],
@@ -223,10 +223,10 @@ impl Convolution {
         bounds: Bounds,
         wanted: bool,
     ) {
-        let Context { level, arena, .. } = &self.context;
-        match post {
-            Post::Kernel => clr_gradient(*level, arena, x, blocks, self.output, dy, sums, bounds, wanted),
-            Post::Affine => affine_gradient(*level, x, blocks, self.plane(), dy, sums, bounds),
+        let Context { isa, arena, .. } = &self.context;
+        match epilogue {
+            Epilogue::Kernel => clr_gradient(*isa, arena, x, blocks, self.output, dy, sums, bounds, wanted),
+            Epilogue::Affine => affine_gradient(*isa, x, blocks, self.plane(), dy, sums, bounds),
         }
     }
 
@@ -242,15 +242,15 @@ impl Convolution {
     }
 
     /// From the epilogue's operand `z` to the result.
-    pub(crate) fn finish(&self, post: Post, blocks: &[f32], z: &[f32], inputs: &[&[f32]], out: &mut [f32]) {
+    pub(crate) fn finish(&self, epilogue: Epilogue, blocks: &[f32], z: &[f32], inputs: &[&[f32]], out: &mut [f32]) {
         if self.shortcut {
             self.context.arena.lend(out.len(), |reprogrammed| {
-                self.apply(post, blocks, z, reprogrammed, Bounds::NONE);
-                let (level, bounds) = (self.context.level, self.activation.bounds);
-                binary(level, Binary::Add, reprogrammed, inputs[1], out.len(), out, bounds);
+                self.apply(epilogue, blocks, z, reprogrammed, Bounds::NONE);
+                let (isa, bounds) = (self.context.isa, self.activation.bounds);
+                binary(isa, Binary::Add, reprogrammed, inputs[1], out.len(), out, bounds);
             });
         } else {
-            self.apply(post, blocks, z, out, self.activation.bounds);
+            self.apply(epilogue, blocks, z, out, self.activation.bounds);
         }
         self.activation.smooth(&self.context, out);
     }
@@ -264,7 +264,7 @@ impl Convolution {
         sums: &mut [f32],
     ) {
         self.backward_affine(
-            multiplier.post,
+            multiplier.epilogue,
             &multiplier.blocks,
             sum,
             dz,
@@ -311,13 +311,13 @@ impl Convolution {
         };
         let direct = 2 * padded(from, self.input).max(padded(to, self.output)) + to;
         let (inputs, outputs) = (self.conv.weight.shape()[1] * self.conv.group, self.conv.channels());
-        let level = self.context.level;
-        let forward = winograd_scratch(self.form, [inputs, outputs], self.output, level);
+        let isa = self.context.isa;
+        let forward = winograd_scratch(self.form, [inputs, outputs], self.output, isa);
         let backward = winograd_scratch(
             ConvGradient::form(&self.conv, self.input),
             [outputs, inputs],
             self.input,
-            level,
+            isa,
         );
         direct + forward.max(backward)
     }

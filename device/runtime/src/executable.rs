@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_kernels::{Arena, Level};
+use clr_kernels::{Arena, Isa};
 use clr_onnx::{Program, ValueId};
 
 use crate::{
@@ -45,7 +45,7 @@ pub struct Executable {
     /// Channels, rows, columns.
     pub(crate) image: [usize; 3],
     pub(crate) sites: usize,
-    pub(crate) level: Level,
+    pub(crate) isa: Isa,
     pub(crate) arena: Arc<Arena>,
     /// Buffers of training, which outlive an image.
     pub(crate) buffers: Buffers,

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use clr_kernels::{Post, pack_parameters, unpack_parameters};
+use clr_kernels::{Epilogue, pack_parameters, unpack_parameters};
 
 /// The epilogue of one convolution, with the norm folded in. Cloning shares the values.
 #[derive(Clone, Debug)]
 pub struct SiteParameters {
     /// Per block `[9 taps][16]` and bias `[16]`, or scale `[16]` and bias `[16]`.
     pub(crate) blocks: Arc<[f32]>,
-    pub(crate) post: Post,
+    pub(crate) epilogue: Epilogue,
     pub(crate) trained: bool,
     pub(crate) channels: usize,
 }
@@ -17,18 +17,18 @@ pub struct SiteParameters {
 impl SiteParameters {
     /// A CLR layer: depthwise 3×3 kernels `[C, 3, 3]` and biases `[C]`.
     pub fn kernel(weights: &[f32], bias: &[f32]) -> Self {
-        Self::new(Post::Kernel, weights, bias)
+        Self::new(Epilogue::Kernel, weights, bias)
     }
 
     /// A scale `[C]` and a bias `[C]` per channel.
     pub fn scale(weights: &[f32], bias: &[f32]) -> Self {
-        Self::new(Post::Affine, weights, bias)
+        Self::new(Epilogue::Affine, weights, bias)
     }
 
-    fn new(post: Post, weights: &[f32], bias: &[f32]) -> Self {
+    fn new(epilogue: Epilogue, weights: &[f32], bias: &[f32]) -> Self {
         Self {
             blocks: pack_parameters(weights, bias).into(),
-            post,
+            epilogue,
             trained: false,
             channels: bias.len(),
         }

@@ -192,7 +192,7 @@ impl Executable {
                         let mut targets = dx.iter_mut().map(|dx| dx.as_mut().map(Buffer::values_mut));
                         let (dx, d_shortcut) = (targets.next().flatten(), targets.next().flatten());
                         conv.backward_epilogue(EpilogueBackward {
-                            epilogue: (parameters.post, &parameters.blocks),
+                            epilogue: (parameters.epilogue, &parameters.blocks),
                             z: record.sums[index].as_ref().map_or(&[], Buffer::values),
                             shortcut: step.inputs.get(1).map_or(&[], |shortcut| kept(values, *shortcut)),
                             output: kept(values, step.output),
@@ -253,7 +253,7 @@ impl Executable {
         match sum {
             Some(sum) => {
                 if M::COMPUTES {
-                    accumulate(self.level, sum.values_mut(), gradient.values());
+                    accumulate(self.isa, sum.values_mut(), gradient.values());
                 }
                 memory.give(gradient);
             }

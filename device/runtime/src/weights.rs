@@ -16,9 +16,9 @@ impl PackedWeights {
     }
 
     pub(crate) fn get(&self, site: usize, conv: &Conv, form: Form) -> Arc<PackedConv> {
-        // A site is read as a picture at every size, or at none.
+        // A site is read as an image at every size, or at none.
         let slot = match form {
-            Form::Picture | Form::Direct => 0,
+            Form::Image | Form::Direct => 0,
             Form::Winograd(Winograd::F2) => 1,
             Form::Winograd(Winograd::F4) => 2,
         };

@@ -178,7 +178,7 @@ impl Teacher {
         let gaps = held_out.clone();
         held_out.sort_by(f64::total_cmp);
         let boldness = Boldness::of(separation, self.others.len());
-        // Level with the highest old class, the new one wins.
+        // Isa with the highest old class, the new one wins.
         let wanted = quantile(&held_out, boldness.share) + boldness.margin * deviation(&held_out) + 1e-3;
         let bias = self.kept_below(&weights, wanted) as f32;
         let answered = |gap: f64| f64::from(bias) >= gap;

@@ -17,7 +17,7 @@ use crate::{Backbone, Op, Tensor, ValueId};
 pub fn seeded_backbone(architecture: Architecture, seed: u64, classes: usize) -> Backbone {
     let plan = architecture.plan(architecture.spellings()[0]);
     let mut random = Random(seed ^ 0x636c_7220_7365_6564);
-    // The expected mean square of every value, to give norms their variance. A normalised picture has about 1.
+    // The expected mean square of every value, to give norms their variance. A normalised image has about 1.
     let mut power = vec![1.0_f32; plan.len() + 1];
     let graph = plan.graph(|index, wanted| {
         forward_power(&plan, &mut power, index);

@@ -63,7 +63,7 @@ impl<'a> Import<'a> {
         Ok(value)
     }
 
-    /// Input `index`, which must be computed from the picture.
+    /// Input `index`, which must be computed from the image.
     pub(super) fn data(&mut self, source: Source<'a>, index: usize) -> Result<ValueId, Refusal> {
         match self.value(source, index)? {
             Value::Data(value) => Ok(value),

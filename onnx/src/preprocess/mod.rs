@@ -1,4 +1,4 @@
-//! From a picture file to the input tensor: one implementation for training and device, the same bits from the same pixels.
+//! From an image file to the input tensor: one implementation for training and device, the same bits from the same pixels.
 
 mod configuration;
 mod decode;
@@ -28,7 +28,7 @@ pub use presets::{Preset, efficientnet_lite_preprocessing, imagenet_preprocessin
 pub use shrink::{Shrunk, shrink_to_fit};
 pub use stated::{Origin, PreprocessingOrigins, StatedPreprocessing};
 
-/// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same picture gives the same
+/// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same image gives the same
 /// tensor bit for bit, whatever the CPU.
 pub trait Preprocess {
     /// The image brought to `height` × `width` pixels: resized with the antialiased filter, cut where `fit` says so.
@@ -39,8 +39,8 @@ pub trait Preprocess {
     /// Writes `(value − mean) / std` as NCHW planes in the description's channel order into `out`, `[3, height, width]`.
     ///
     /// # Panics
-    /// If `picture` is not `height` × `width` pixels or `out` is not `3 · height · width` long: programming errors.
-    fn to_tensor(&self, picture: &RgbImage, out: &mut [f32]);
+    /// If `image` is not `height` × `width` pixels or `out` is not `3 · height · width` long: programming errors.
+    fn to_tensor(&self, image: &RgbImage, out: &mut [f32]);
 
     /// [`fit`](Self::fit), then [`to_tensor`](Self::to_tensor): `[3, height, width]`.
     fn preprocess<'a>(&self, image: impl Into<ImageView<'a>>) -> Vec<f32>;
@@ -51,11 +51,11 @@ impl Preprocess for Preprocessing {
         fit::fit(self, image.into())
     }
 
-    fn to_tensor(&self, picture: &RgbImage, out: &mut [f32]) {
+    fn to_tensor(&self, image: &RgbImage, out: &mut [f32]) {
         assert_eq!(
-            picture.dimensions(),
+            image.dimensions(),
             (self.width, self.height),
-            "the picture has not the input's width and height"
+            "the image has not the input's width and height"
         );
         let plane = self.height as usize * self.width as usize;
         assert_eq!(out.len(), 3 * plane, "the tensor has not the input's size");
@@ -68,7 +68,7 @@ impl Preprocess for Preprocessing {
                 _ => channel,
             };
             let table = lookup_table(self.mean[channel], self.std[channel]);
-            for (value, pixel) in values.iter_mut().zip(picture.as_raw().chunks_exact(3)) {
+            for (value, pixel) in values.iter_mut().zip(image.as_raw().chunks_exact(3)) {
                 *value = table[pixel[source] as usize];
             }
         }

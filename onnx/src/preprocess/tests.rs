@@ -8,8 +8,8 @@ use image::{DynamicImage, Frame, ImageBuffer, ImageEncoder, ImageFormat, Luma, L
 
 use super::*;
 
-/// A picture with edges, gradients and noise, the same on every machine.
-pub(super) fn picture(width: u32, height: u32) -> RgbImage {
+/// An image with edges, gradients and noise, the same on every machine.
+pub(super) fn image(width: u32, height: u32) -> RgbImage {
     let mut state = 0x2545_f491_u32;
     RgbImage::from_fn(width, height, |x, y| {
         state ^= state << 13;
@@ -20,9 +20,9 @@ pub(super) fn picture(width: u32, height: u32) -> RgbImage {
     })
 }
 
-fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, format).expect("the picture encodes");
+    image.write_to(&mut bytes, format).expect("the image encodes");
     bytes.into_inner()
 }
 
@@ -53,7 +53,7 @@ fn same_pixels_give_the_pinned_tensor_bit_for_bit() {
     let found = pinned.clone().map(|(preprocessing, _)| {
         [(333, 257), (64, 80)]
             .map(|(width, height)| {
-                Digest::of(&little_endian(&preprocessing.preprocess(&picture(width, height)))).short()
+                Digest::of(&little_endian(&preprocessing.preprocess(&image(width, height)))).short()
             })
             .join(" ")
     });
@@ -68,11 +68,11 @@ fn tensor_is_value_minus_mean_over_std_in_planes_of_the_channel_order() {
         fit: Fit::Stretch,
         ..imagenet_preprocessing()
     };
-    let picture = picture(3, 2);
-    let rgb = description.preprocess(&picture);
+    let image = image(3, 2);
+    let rgb = description.preprocess(&image);
     description.channel_order = ChannelOrder::Bgr;
-    let bgr = description.preprocess(&picture);
-    for (index, pixel) in picture.pixels().enumerate() {
+    let bgr = description.preprocess(&image);
+    for (index, pixel) in image.pixels().enumerate() {
         for channel in 0..3 {
             let normalise = |value: u8| (f32::from(value) - description.mean[channel]) / description.std[channel];
             assert_eq!(rgb[channel * 6 + index], normalise(pixel[channel]));
@@ -82,14 +82,14 @@ fn tensor_is_value_minus_mean_over_std_in_planes_of_the_channel_order() {
 }
 
 #[test]
-fn a_picture_of_the_input_size_is_not_resampled() {
+fn an_image_of_the_input_size_is_not_resampled() {
     let description = Preprocessing {
         height: 40,
         width: 30,
         fit: Fit::Stretch,
         ..imagenet_preprocessing()
     };
-    assert_eq!(description.fit(&picture(30, 40)), picture(30, 40));
+    assert_eq!(description.fit(&image(30, 40)), image(30, 40));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn every_size_fits_without_a_panic() {
                     ..imagenet_preprocessing()
                 };
                 for size in [(1, 1), (1, 999), (2, 3), (33, 32), (511, 1), (0, 5)] {
-                    assert_eq!(description.fit(&picture(size.0, size.1)).dimensions(), (width, height));
+                    assert_eq!(description.fit(&image(size.0, size.1)).dimensions(), (width, height));
                 }
             }
         }
@@ -118,7 +118,7 @@ fn every_size_fits_without_a_panic() {
 }
 
 #[test]
-fn very_long_pictures_take_no_more_memory_than_large_ones() {
+fn very_long_images_take_no_more_memory_than_large_ones() {
     for (width, height) in [(1, 20_000_000), (20_000_000, 1)] {
         let long = RgbImage::from_pixel(width, height, Rgb([9; 3]));
         for fit in [Fit::Stretch, Fit::CenterCrop { fraction: 0.875 }] {
@@ -132,7 +132,7 @@ fn very_long_pictures_take_no_more_memory_than_large_ones() {
 }
 
 #[test]
-fn a_constant_picture_stays_constant() {
+fn a_constant_image_stays_constant() {
     for value in [0, 1, 127, 254, 255] {
         let flat = RgbImage::from_pixel(301, 200, Rgb([value; 3]));
         for description in [imagenet_preprocessing(), efficientnet_lite_preprocessing(224)] {
@@ -143,7 +143,7 @@ fn a_constant_picture_stays_constant() {
 
 #[test]
 fn lossless_formats_decode_to_their_pixels_whatever_they_are_called() {
-    let expected = picture(31, 17);
+    let expected = image(31, 17);
     for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::WebP] {
         let bytes = encoded(&DynamicImage::ImageRgb8(expected.clone()), format);
         assert_eq!(
@@ -194,22 +194,22 @@ fn exif_orientation_is_applied() {
 
 #[test]
 fn transparency_is_laid_over_white() {
-    let picture = RgbaImage::from_fn(3, 1, |x, _| Rgba([100, 0, 200, [0, 128, 255][x as usize]]));
+    let image = RgbaImage::from_fn(3, 1, |x, _| Rgba([100, 0, 200, [0, 128, 255][x as usize]]));
     for format in [ImageFormat::Png, ImageFormat::WebP] {
-        let decoded = decode_image_bytes(&encoded(&DynamicImage::ImageRgba8(picture.clone()), format), "memory");
+        let decoded = decode_image_bytes(&encoded(&DynamicImage::ImageRgba8(image.clone()), format), "memory");
         let expected = RgbImage::from_raw(3, 1, vec![255, 255, 255, 177, 127, 227, 100, 0, 200]);
         assert_eq!(decoded.ok(), expected, "{format:?}");
     }
 }
 
 #[test]
-fn grey_and_sixteen_bit_pictures_become_rgb() {
+fn grey_and_sixteen_bit_images_become_rgb() {
     let grey = DynamicImage::ImageLuma8(ImageBuffer::from_pixel(2, 2, Luma([77])));
     let deep = DynamicImage::ImageLuma16(ImageBuffer::from_pixel(2, 2, Luma([77 * 257])));
     let deep_rgb = DynamicImage::ImageRgb16(ImageBuffer::from_pixel(2, 2, Rgb([77 * 257; 3])));
     let opaque = DynamicImage::ImageLumaA16(ImageBuffer::from_pixel(2, 2, LumaA([77 * 257, 65535])));
-    for picture in [grey, deep, deep_rgb, opaque] {
-        let decoded = decode_image_bytes(&encoded(&picture, ImageFormat::Png), "memory").expect("it decodes");
+    for image in [grey, deep, deep_rgb, opaque] {
+        let decoded = decode_image_bytes(&encoded(&image, ImageFormat::Png), "memory").expect("it decodes");
         assert_eq!(decoded, RgbImage::from_pixel(2, 2, Rgb([77; 3])));
     }
 }
@@ -229,7 +229,7 @@ fn of_an_animated_gif_the_first_frame_counts() {
 }
 
 #[test]
-fn a_picture_over_the_pixel_limit_is_refused_before_it_is_decoded() {
+fn an_image_over_the_pixel_limit_is_refused_before_it_is_decoded() {
     // The header of a BMP of 20,000 × 20,000 pixels without any pixel data.
     let mut bytes = b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".to_vec();
     bytes.extend(20_000_u32.to_le_bytes());
@@ -255,10 +255,10 @@ fn a_picture_over_the_pixel_limit_is_refused_before_it_is_decoded() {
 
 #[test]
 fn damaged_files_are_errors_that_name_the_file() {
-    let good = encoded(&DynamicImage::ImageRgb8(picture(20, 20)), ImageFormat::Png);
+    let good = encoded(&DynamicImage::ImageRgb8(image(20, 20)), ImageFormat::Png);
     for (bytes, what) in [
         (&good[..good.len() / 2], "truncated"),
-        (b"<html>not found</html>", "no picture"),
+        (b"<html>not found</html>", "no image"),
         (b"", "empty"),
     ] {
         let error = decode_image_bytes(bytes, "some/file.png").expect_err(what).to_string();

@@ -1,4 +1,4 @@
-//! The inputs that a reprogrammed graph has beside the picture.
+//! The inputs that a reprogrammed graph has beside the image.
 
 use clr_adapters::{Adapter, SiteWeights};
 

@@ -17,7 +17,7 @@ use crate::{
     proto::ModelProto,
 };
 
-/// The name of the picture input in every file that is written.
+/// The name of the image input in every file that is written.
 pub(crate) const IMAGE: &str = "image";
 /// The name of the output with a classifier.
 pub(crate) const LOGITS: &str = "logits";

@@ -129,7 +129,7 @@ fn missing_and_doubled_values_are_named() {
 }
 
 #[test]
-fn inputs_and_outputs_must_be_one_picture_and_one_tensor() {
+fn inputs_and_outputs_must_be_one_image_and_one_tensor() {
     let inputs: [(&[Option<i64>], &str); 6] = [
         (&[None, Some(3), None, None], "height or width is dynamic"),
         (&[None, Some(3), Some(0), Some(8)], "height or width is dynamic"),
@@ -180,7 +180,7 @@ fn tensors_that_do_not_fill_their_shape_are_named() {
 #[test]
 fn other_files_are_not_models() {
     for bytes in [&b""[..], b"\x89PNG\r\n\x1a\n", &[0xff; 64]] {
-        assert!(Backbone::from_bytes(bytes, "picture.png").is_err());
+        assert!(Backbone::from_bytes(bytes, "image.png").is_err());
     }
     let error = Backbone::load(std::path::Path::new("does/not/exist.onnx")).unwrap_err();
     assert!(matches!(error, OnnxError::Io { .. }) && error.to_string().contains("does/not/exist.onnx"));

@@ -258,7 +258,7 @@ fn a_reprogrammed_graph_takes_the_adapter_as_inputs() {
 }
 
 #[test]
-fn an_export_has_a_default_for_every_input_but_the_picture() {
+fn an_export_has_a_default_for_every_input_but_the_image() {
     let backbone = small();
     let adapter = identity(&backbone, Recipe::ClrFull);
     let model = export(&backbone, &adapter, [8, 8]).unwrap();

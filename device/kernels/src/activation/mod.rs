@@ -13,7 +13,7 @@ use functions::{Elu, Gelu, GeluTanh, HardSigmoid, HardSwish, LeakyRelu, Mish, Si
 
 use crate::{
     rows::Bounds,
-    simd::{Kernel, LANES, Level, Simd, Vector, dispatch},
+    simd::{Isa, Kernel, LANES, Simd, Vector, dispatch},
 };
 
 /// An activation that is not a clamp. Each is within 4e-7 of its definition, relative to the larger of its input and
@@ -80,8 +80,8 @@ pub fn split(activation: Activation) -> Option<(Bounds, Option<Smooth>)> {
 }
 
 /// Applies `smooth` in place, to any number of values.
-pub fn activate(level: Level, values: &mut [f32], smooth: Smooth) {
-    dispatch(level, Chosen(smooth, Activate { values }));
+pub fn activate(isa: Isa, values: &mut [f32], smooth: Smooth) {
+    dispatch(isa, Chosen(smooth, Activate { values }));
 }
 
 /// What is done with an activation's function.

@@ -4,7 +4,7 @@
 use super::{Smooth, activate, exp};
 use crate::{
     activation_gradient,
-    simd::{Kernel, Level, Simd, Vector, dispatch, vectors_mut},
+    simd::{Isa, Kernel, Simd, Vector, dispatch, vectors_mut},
 };
 
 const ALL: [Smooth; 10] = [
@@ -68,15 +68,15 @@ fn inputs() -> Vec<f32> {
 #[test]
 fn every_activation_equals_its_definition() {
     let x = inputs();
-    for level in Level::available() {
+    for isa in Isa::available() {
         for smooth in ALL {
             let mut y = x.clone();
-            activate(level, &mut y, smooth);
+            activate(isa, &mut y, smooth);
             for (&x, &y) in x.iter().zip(&y) {
                 let want = value(smooth, f64::from(x));
                 let scale = want.abs().max(f64::from(x).abs());
                 let close = (f64::from(y) - want).abs() <= 4e-7 * scale;
-                assert!(close, "{smooth:?} at {x}, {level:?}: expected {want}, got {y}");
+                assert!(close, "{smooth:?} at {x}, {isa:?}: expected {want}, got {y}");
             }
         }
     }
@@ -88,17 +88,17 @@ fn every_activations_gradient_is_its_slope() {
     let smooth_at = |x: &f32| kinks.iter().all(|kink| (x - kink).abs() > 1e-4);
     let x: Vec<f32> = inputs().into_iter().filter(smooth_at).collect();
     let dy: Vec<f32> = x.iter().map(|x| 1.5 - 0.01 * x).collect();
-    for level in Level::available() {
+    for isa in Isa::available() {
         for smooth in ALL {
             let mut dx = dy.clone();
-            activation_gradient(level, smooth, &x, &mut dx);
+            activation_gradient(isa, smooth, &x, &mut dx);
             for ((&x, &dx), &dy) in x.iter().zip(&dx).zip(&dy) {
                 const STEP: f64 = 1e-5;
                 let x = f64::from(x);
                 let slope = (value(smooth, x + STEP) - value(smooth, x - STEP)) / (2.0 * STEP);
                 let want = slope * f64::from(dy);
                 let close = (f64::from(dx) - want).abs() <= 3e-6 * (1.0 + x.abs() / 10.0);
-                assert!(close, "{smooth:?} at {x}, {level:?}: expected {want}, got {dx}");
+                assert!(close, "{smooth:?} at {x}, {isa:?}: expected {want}, got {dx}");
             }
         }
     }
@@ -106,24 +106,24 @@ fn every_activations_gradient_is_its_slope() {
 
 #[test]
 fn broken_and_huge_inputs_are_seen_in_the_answer() {
-    for level in Level::available() {
+    for isa in Isa::available() {
         for smooth in ALL {
             let mut values = [f32::NAN; 17];
-            activate(level, &mut values, smooth);
-            assert!(values.iter().all(|value| value.is_nan()), "{smooth:?} {level:?}");
+            activate(isa, &mut values, smooth);
+            assert!(values.iter().all(|value| value.is_nan()), "{smooth:?} {isa:?}");
             let mut values = [-1e30, -1e4, -200.0, 200.0, 1e4, 1e30];
             let x = values;
-            activate(level, &mut values, smooth);
+            activate(isa, &mut values, smooth);
             let mut dx = [1.0; 6];
-            activation_gradient(level, smooth, &x, &mut dx);
+            activation_gradient(isa, smooth, &x, &mut dx);
             for (at, &x) in x.iter().enumerate() {
                 let want = value(smooth, f64::from(x));
                 assert!(
                     (f64::from(values[at]) - want).abs() <= 1e-6 * want.abs() + 1e-6,
-                    "{smooth:?} at {x}, {level:?}: expected {want}, got {}",
+                    "{smooth:?} at {x}, {isa:?}: expected {want}, got {}",
                     values[at]
                 );
-                assert!(dx[at].is_finite(), "{smooth:?}'s derivative at {x}, {level:?}");
+                assert!(dx[at].is_finite(), "{smooth:?}'s derivative at {x}, {isa:?}");
             }
         }
     }
@@ -144,7 +144,7 @@ impl Kernel for Exp<'_> {
 
 #[test]
 fn the_exponential_is_within_two_units_in_the_last_place_and_monotone() {
-    for level in Level::available() {
+    for isa in Isa::available() {
         let mut before = 0.0;
         // Neighbours around the places where the reduction changes its power of two, and a coarse walk between them.
         let edges = (-125..=125).map(|n| (f64::from(n) + 0.5) * std::f64::consts::LN_2);
@@ -156,15 +156,15 @@ fn the_exponential_is_within_two_units_in_the_last_place_and_monotone() {
             let x: Vec<f32> = near.chain(far).filter(|x| x.abs() < 87.0).collect();
             let mut y = x.clone();
             y.resize(y.len().next_multiple_of(16), 0.0);
-            dispatch(level, Exp(&mut y));
+            dispatch(isa, Exp(&mut y));
             for (&x, &y) in x.iter().zip(&y) {
                 let want = f64::from(x).exp();
                 let unit = f64::from(f32::from_bits((want as f32).to_bits() + 1)) - f64::from(want as f32);
                 assert!(
                     (f64::from(y) - want).abs() <= 2.0 * unit,
-                    "e^{x} at {level:?}: {want} {y}"
+                    "e^{x} at {isa:?}: {want} {y}"
                 );
-                assert!(y >= before, "e^{x} at {level:?} is smaller than before");
+                assert!(y >= before, "e^{x} at {isa:?} is smaller than before");
                 before = y;
             }
         }

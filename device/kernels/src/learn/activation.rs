@@ -2,14 +2,14 @@
 
 use crate::{
     activation::{Apply, Chosen, Function, Smooth},
-    simd::{LANES, Level, Simd, Vector, dispatch},
+    simd::{Isa, LANES, Simd, Vector, dispatch},
 };
 
 /// Multiplies `dy`, the gradient of an activation's result, by the derivative at `x`, the activation's input, in place.
 /// Clamps have [`clamp_gradient`](crate::clamp_gradient).
-pub fn activation_gradient(level: Level, smooth: Smooth, x: &[f32], dy: &mut [f32]) {
+pub fn activation_gradient(isa: Isa, smooth: Smooth, x: &[f32], dy: &mut [f32]) {
     assert_eq!(x.len(), dy.len());
-    dispatch(level, Chosen(smooth, Gradient { x, dy }));
+    dispatch(isa, Chosen(smooth, Gradient { x, dy }));
 }
 
 struct Gradient<'a> {

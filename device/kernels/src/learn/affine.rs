@@ -3,18 +3,18 @@
 use crate::{
     elementwise::affine,
     rows::{AFFINE_PARAMETERS, Bounds},
-    simd::{Kernel, Level, Simd, Vector, dispatch, vectors, vectors_mut},
+    simd::{Isa, Kernel, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// `out = clamp(x · scale + bias)`; `parameters` are `[scale 16, bias 16]` per block of `plane` values.
-pub fn affine_forward(level: Level, x: &[f32], parameters: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
-    affine(level, x, parameters, plane, out, bounds);
+pub fn affine_forward(isa: Isa, x: &[f32], parameters: &[f32], plane: usize, out: &mut [f32], bounds: Bounds) {
+    affine(isa, x, parameters, plane, out, bounds);
 }
 
 /// Turns `dy`, the gradient of [`affine_forward`]'s result, into that of `x`, in place, and adds the gradients of the parameters to
 /// `sums`, if given, in the layout of `parameters`.
 pub fn affine_gradient(
-    level: Level,
+    isa: Isa,
     x: &[f32],
     parameters: &[f32],
     plane: usize,
@@ -29,7 +29,7 @@ pub fn affine_gradient(
         let place = block * AFFINE_PARAMETERS..(block + 1) * AFFINE_PARAMETERS;
         let sums = sums.as_deref_mut().map(|sums| &mut sums[place.clone()]);
         dispatch(
-            level,
+            isa,
             AffineGradient {
                 x,
                 parameters: &parameters[place],
@@ -73,9 +73,9 @@ impl Kernel for AffineGradient<'_> {
 }
 
 /// Multiplies `dy` by the derivative of a clamp, told from the clamp's `result`: 1 strictly inside the bounds, else 0.
-pub fn clamp_gradient(level: Level, result: &[f32], dy: &mut [f32], bounds: Bounds) {
+pub fn clamp_gradient(isa: Isa, result: &[f32], dy: &mut [f32], bounds: Bounds) {
     assert_eq!(result.len(), dy.len());
-    dispatch(level, ClampGradient { result, dy, bounds });
+    dispatch(isa, ClampGradient { result, dy, bounds });
 }
 
 struct ClampGradient<'a> {

@@ -4,7 +4,7 @@ use crate::{
     arena::Arena,
     depthwise::{Depthwise, depthwise},
     rows::{Bounds, CLR_PARAMETERS},
-    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
+    simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// Values of a plane with a border of one pixel, and from one of its rows to the next.
@@ -28,7 +28,7 @@ fn fill(plane: &[f32], [height, width]: [usize; 2], to: &mut [f32]) {
 
 /// `out = clamp(depthwise(x) + bias)`; `parameters` are `[9 taps][16]`, bias `[16]` per block; `size` is rows, columns.
 pub fn clr_forward(
-    level: Level,
+    isa: Isa,
     arena: &Arena,
     x: &[f32],
     parameters: &[f32],
@@ -45,7 +45,7 @@ pub fn clr_forward(
         for ((x, parameters), out) in blocks.zip(out.chunks_exact_mut(plane)) {
             fill(x, size, input);
             let (taps, bias) = parameters.split_at(9 * LANES);
-            depthwise(level, layer(input, pitch, taps, Some(bias), size, out, bounds));
+            depthwise(isa, layer(input, pitch, taps, Some(bias), size, out, bounds));
         }
     });
 }
@@ -81,7 +81,7 @@ fn layer<'a>(
 /// Turns `dy`, the gradient of [`clr_forward`]'s result, into that of `x`, in place (if `want_x`; else `dy` is left undefined), and
 /// adds the gradients of the parameters to `sums`, if given, in the layout of `parameters`. The pre-activation is computed again.
 pub fn clr_gradient(
-    level: Level,
+    isa: Isa,
     arena: &Arena,
     x: &[f32],
     parameters: &[f32],
@@ -104,7 +104,7 @@ pub fn clr_gradient(
             fill(dy, size, gradient);
             let sums = sums.as_deref_mut().map(|sums| &mut sums[place]);
             dispatch(
-                level,
+                isa,
                 ClrGradient {
                     input,
                     gradient,
@@ -122,7 +122,7 @@ pub fn clr_gradient(
                 {
                     to.copy_from_slice(from);
                 }
-                depthwise(level, layer(gradient, pitch, &taps, None, size, dy, Bounds::NONE));
+                depthwise(isa, layer(gradient, pitch, &taps, None, size, dy, Bounds::NONE));
             }
         }
     });

@@ -9,11 +9,11 @@ use clr_onnx::{Conv, Padding, Tensor};
 
 use crate::{
     arena::Arena,
+    fused::{Epilogue, FusedConv},
     pack::{Form, PackedConv, packed_bytes},
     parameters::pack_parameters,
     rows::{AFFINE_PARAMETERS, Bounds},
-    simd::{LANES, Level},
-    site::{Post, Site},
+    simd::{Isa, LANES},
 };
 
 /// The way back through one convolution, for one input size.
@@ -37,7 +37,7 @@ pub struct ConvGradient {
 struct Part {
     origin: [usize; 2],
     /// None where no tap meets the residue: the gradient is zero there.
-    site: Option<Site>,
+    fused: Option<FusedConv>,
     /// Rows and columns of the gradient that are read.
     reads: [Range<usize>; 2],
     size: [usize; 2],
@@ -107,7 +107,7 @@ impl ConvGradient {
         input: [usize; 2],
         output: [usize; 2],
         pads: [usize; 4],
-        level: Level,
+        isa: Isa,
         arena: &Arc<Arena>,
     ) -> Self {
         let channels = conv.weight.shape()[1] * conv.group;
@@ -121,25 +121,25 @@ impl ConvGradient {
                     continue;
                 }
                 let reads = [down.reads.clone(), across.reads.clone()];
-                let site = (!down.taps.is_empty() && !across.taps.is_empty()).then(|| {
+                let fused = (!down.taps.is_empty() && !across.taps.is_empty()).then(|| {
                     let part = transposed(conv, &down, &across);
                     let form = Form::choose(&part, false, size);
-                    Site {
+                    FusedConv {
                         conv: Arc::new(PackedConv::new(&part, form)),
                         input: [reads[0].len(), reads[1].len()],
                         output: size,
                         pads: [down.pads[0], across.pads[0], down.pads[1], across.pads[1]],
-                        post: Post::Affine,
+                        epilogue: Epilogue::Affine,
                         bounds: Bounds::NONE,
                         smooth: None,
-                        level,
+                        isa,
                         threads: 1,
                         arena: Arc::clone(arena),
                     }
                 });
                 parts.push(Part {
                     origin: [row, column],
-                    site,
+                    fused,
                     reads,
                     size,
                 });
@@ -188,8 +188,8 @@ impl ConvGradient {
     pub fn bytes(&self) -> usize {
         self.parts
             .iter()
-            .filter_map(|part| part.site.as_ref())
-            .map(|site| site.conv.bytes())
+            .filter_map(|part| part.fused.as_ref())
+            .map(|fused| fused.conv.bytes())
             .sum()
     }
 
@@ -197,16 +197,16 @@ impl ConvGradient {
     pub fn run(&self, dy: &[f32], dx: &mut [f32]) {
         assert_eq!(dx.len(), self.length);
         if let ([part], [1, 1]) = (&self.parts[..], self.stride)
-            && let Some(site) = &part.site
+            && let Some(fused) = &part.fused
         {
-            return self.read(part, dy, |dy| site.run(dy, &self.plain, None, dx));
+            return self.read(part, dy, |dy| fused.run(dy, &self.plain, None, dx));
         }
         let blocks = self.plain.len() / AFFINE_PARAMETERS;
         for part in &self.parts {
             let plane = part.size[0] * part.size[1] * LANES;
             self.arena.lend(blocks * plane, |result| {
-                match &part.site {
-                    Some(site) => self.read(part, dy, |dy| site.run(dy, &self.plain, None, result)),
+                match &part.fused {
+                    Some(fused) => self.read(part, dy, |dy| fused.run(dy, &self.plain, None, result)),
                     None => result.fill(0.0),
                 }
                 self.scatter(part, result, dx);

@@ -2,7 +2,7 @@
 
 use crate::{
     elementwise::{Binary, Broadcast, check},
-    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
+    simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// The gradients of `left` and `right`, where wanted, from `dy`, the gradient of [`broadcast_binary`](crate::broadcast_binary)'s result
@@ -10,7 +10,7 @@ use crate::{
 /// it was broadcast to; of [`Broadcast::Pixels`] it is in lane 0, the other lanes are zero, and `channels` says how
 /// many channels of `left` count.
 pub fn binary_gradient(
-    level: Level,
+    isa: Isa,
     op: Binary,
     broadcast: Broadcast,
     [left, right]: [&[f32]; 2],
@@ -28,7 +28,7 @@ pub fn binary_gradient(
             Binary::Add => out.copy_from_slice(dy),
             Binary::Mul => {
                 let bounds = crate::Bounds::NONE;
-                crate::broadcast_binary(level, Binary::Mul, broadcast, dy, right, plane, out, bounds);
+                crate::broadcast_binary(isa, Binary::Mul, broadcast, dy, right, plane, out, bounds);
             }
         }
     }
@@ -43,7 +43,7 @@ pub fn binary_gradient(
             dy,
             out,
         };
-        dispatch(level, work);
+        dispatch(isa, work);
     }
 }
 
@@ -101,9 +101,9 @@ impl Kernel for RightGradient<'_> {
 }
 
 /// Turns `dy`, the gradient of [`prelu`](crate::prelu)'s result, into that of its input `x`, in place.
-pub fn prelu_gradient(level: Level, x: &[f32], slope: &[f32], plane: usize, dy: &mut [f32]) {
+pub fn prelu_gradient(isa: Isa, x: &[f32], slope: &[f32], plane: usize, dy: &mut [f32]) {
     assert!(x.len() == dy.len() && x.len() / plane * LANES == slope.len());
-    dispatch(level, PReluGradient { x, slope, plane, dy });
+    dispatch(isa, PReluGradient { x, slope, plane, dy });
 }
 
 struct PReluGradient<'a> {
@@ -132,9 +132,9 @@ impl Kernel for PReluGradient<'_> {
 }
 
 /// Adds `more` to `sum`: the gradient of a value that several steps read.
-pub fn accumulate(level: Level, sum: &mut [f32], more: &[f32]) {
+pub fn accumulate(isa: Isa, sum: &mut [f32], more: &[f32]) {
     assert_eq!(sum.len(), more.len());
-    dispatch(level, Accumulate { sum, more });
+    dispatch(isa, Accumulate { sum, more });
 }
 
 struct Accumulate<'a> {

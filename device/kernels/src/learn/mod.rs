@@ -1,6 +1,6 @@
 //! What learning adds to inference: gradients of the input of every step, and of the parameters that a task trains.
 //!
-//! One picture at a time: with fixed statistics pictures do not see each other, so that a picture's values and gradients stay in
+//! One image at a time: with fixed statistics images do not see each other, so that an image's values and gradients stay in
 //! the cache and its memory is all the memory there is.
 
 mod activation;

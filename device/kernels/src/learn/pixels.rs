@@ -2,16 +2,16 @@
 
 use crate::{
     pixels::PixelMap,
-    simd::{Kernel, Level, Simd, Vector, dispatch, vectors, vectors_mut},
+    simd::{Isa, Kernel, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 impl PixelMap {
     /// Computes `dx`, all of it, from `dy`, the gradient of [`PixelMap::run`]'s result: every input pixel gets the sum
     /// of what it gave, by its weights.
-    pub fn gradient(&self, level: Level, dy: &[f32], dx: &mut [f32]) {
+    pub fn gradient(&self, isa: Isa, dy: &[f32], dx: &mut [f32]) {
         self.check(dx.len(), dy.len());
         dx.fill(0.0);
-        dispatch(level, Gradient { map: self, dy, dx });
+        dispatch(isa, Gradient { map: self, dy, dx });
     }
 }
 

@@ -2,16 +2,16 @@
 
 use crate::{
     pool::{PoolKind, PoolShape},
-    simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut},
+    simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut},
 };
 
 /// `dx` of one block from `dy`; of equal maxima the first one in row order gets the gradient, as in PyTorch.
-pub fn pool_gradient(level: Level, shape: &PoolShape, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+pub fn pool_gradient(isa: Isa, shape: &PoolShape, x: &[f32], dy: &[f32], dx: &mut [f32]) {
     assert_eq!(x.len(), shape.input[0] * shape.input[1] * LANES);
     assert_eq!(dy.len(), shape.output[0] * shape.output[1] * LANES);
     assert_eq!(dx.len(), x.len());
     dx.fill(0.0);
-    dispatch(level, PoolGradient { shape, x, dy, dx });
+    dispatch(isa, PoolGradient { shape, x, dy, dx });
 }
 
 struct PoolGradient<'a> {

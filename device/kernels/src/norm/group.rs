@@ -2,7 +2,7 @@
 //! normalisation where every channel is a group).
 
 use super::sums::{Linear, Planes, clear};
-use crate::simd::{LANES, Level};
+use crate::simd::{Isa, LANES};
 
 /// `(x − mean) / √(variance + epsilon) · scale + bias`, with one mean and variance per group.
 #[derive(Clone, Copy, Debug)]
@@ -49,9 +49,9 @@ impl GroupNorm<'_> {
     }
 
     /// Mean and 1 / √(variance + epsilon) of every channel's group; zero beyond the channels.
-    fn statistics(&self, level: Level, x: Planes<'_>) -> (Vec<f32>, Vec<f32>) {
-        let mean = self.group_means(&x.sum(level), x.plane);
-        let mut share = self.group_means(&x.squares(level, &mean), x.plane);
+    fn statistics(&self, isa: Isa, x: Planes<'_>) -> (Vec<f32>, Vec<f32>) {
+        let mean = self.group_means(&x.sum(isa), x.plane);
+        let mut share = self.group_means(&x.squares(isa, &mean), x.plane);
         for variance in &mut share[..self.channels] {
             *variance = 1.0 / (*variance + self.epsilon).sqrt();
         }
@@ -64,10 +64,10 @@ fn product(a: &[f32], b: &[f32]) -> Vec<f32> {
 }
 
 /// `out` from `x`, both `[⌈C / 16⌉, H, W, 16]` with `plane` values per block.
-pub fn group_norm(level: Level, norm: &GroupNorm<'_>, x: &[f32], plane: usize, out: &mut [f32]) {
+pub fn group_norm(isa: Isa, norm: &GroupNorm<'_>, x: &[f32], plane: usize, out: &mut [f32]) {
     norm.check(x.len());
     let x = Planes { values: x, plane };
-    let (mean, share) = norm.statistics(level, x);
+    let (mean, share) = norm.statistics(isa, x);
     Linear {
         x,
         centre: &mean,
@@ -76,19 +76,19 @@ pub fn group_norm(level: Level, norm: &GroupNorm<'_>, x: &[f32], plane: usize, o
         offset: norm.bias,
         to: out,
     }
-    .apply(level);
+    .apply(isa);
     clear(out, norm.channels, plane);
 }
 
 /// Turns `dy`, the gradient of [`group_norm`]'s result, into that of its input `x`, in place.
-pub fn group_norm_gradient(level: Level, norm: &GroupNorm<'_>, x: &[f32], plane: usize, dy: &mut [f32]) {
+pub fn group_norm_gradient(isa: Isa, norm: &GroupNorm<'_>, x: &[f32], plane: usize, dy: &mut [f32]) {
     norm.check(x.len());
     let x = Planes { values: x, plane };
-    let (mean, share) = norm.statistics(level, x);
+    let (mean, share) = norm.statistics(isa, x);
     let gradient = Planes { values: dy, plane };
     // With g = dy · scale: dx = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + epsilon).
-    let of_g = norm.group_means(&product(&gradient.sum(level), norm.scale), plane);
-    let products = product(&gradient.products(level, x, &mean), norm.scale);
+    let of_g = norm.group_means(&product(&gradient.sum(isa), norm.scale), plane);
+    let products = product(&gradient.products(isa, x, &mean), norm.scale);
     let of_product = norm.group_means(&product(&products, &share), plane);
     let negative = |values: Vec<f32>| values.into_iter().map(|value| -value).collect::<Vec<_>>();
     Linear {
@@ -99,6 +99,6 @@ pub fn group_norm_gradient(level: Level, norm: &GroupNorm<'_>, x: &[f32], plane:
         offset: &negative(product(&of_g, &share)),
         to: dy,
     }
-    .apply(level);
+    .apply(isa);
     clear(dy, norm.channels, plane);
 }

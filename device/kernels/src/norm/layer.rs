@@ -1,6 +1,6 @@
 //! Layer normalisation over the channels of each pixel (ONNX `LayerNormalization`).
 
-use crate::simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut};
+use crate::simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut};
 
 /// Pixels that are normalised together: their values in a block are consecutive, and stay in the first cache.
 const PIXELS: usize = 8;
@@ -27,17 +27,17 @@ impl LayerNorm<'_> {
 }
 
 /// `out` from `x`, both `[⌈C / 16⌉, P, 16]`; a vector `[C]` has one pixel.
-pub fn layer_norm(level: Level, norm: &LayerNorm<'_>, x: &[f32], out: &mut [f32]) {
+pub fn layer_norm(isa: Isa, norm: &LayerNorm<'_>, x: &[f32], out: &mut [f32]) {
     norm.check(x.len());
     assert_eq!(x.len(), out.len());
-    dispatch(level, Forward { norm, x, out });
+    dispatch(isa, Forward { norm, x, out });
 }
 
 /// Turns `dy`, the gradient of [`layer_norm`]'s result, into that of its input `x`, in place.
-pub fn layer_norm_gradient(level: Level, norm: &LayerNorm<'_>, x: &[f32], dy: &mut [f32]) {
+pub fn layer_norm_gradient(isa: Isa, norm: &LayerNorm<'_>, x: &[f32], dy: &mut [f32]) {
     norm.check(x.len());
     assert_eq!(x.len(), dy.len());
-    dispatch(level, Gradient { norm, x, dy });
+    dispatch(isa, Gradient { norm, x, dy });
 }
 
 /// Some pixels of a value: block `b` of pixel `p` is at `b · pixels + first + p`.

@@ -1,7 +1,7 @@
 //! Global response normalisation (Woo et al. 2023, *`ConvNeXt` V2*).
 
 use super::sums::{Linear, Planes, clear};
-use crate::simd::{LANES, Level};
+use crate::simd::{Isa, LANES};
 
 /// `scale · x · g / (mean_c g + epsilon) + bias + x`, where `g` is the Euclidean norm of a channel over its pixels.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +27,8 @@ impl ResponseNorm<'_> {
     }
 
     /// Every channel's norm, zero beyond the channels, and what they are divided by.
-    fn norms(&self, level: Level, x: Planes<'_>) -> (Vec<f32>, f64) {
-        let mut norms = x.squares(level, &vec![0.0; self.lanes()]);
+    fn norms(&self, isa: Isa, x: Planes<'_>) -> (Vec<f32>, f64) {
+        let mut norms = x.squares(isa, &vec![0.0; self.lanes()]);
         norms[self.channels..].fill(0.0);
         for norm in &mut norms {
             *norm = norm.sqrt();
@@ -47,10 +47,10 @@ impl ResponseNorm<'_> {
 }
 
 /// `out` from `x`, both `[⌈C / 16⌉, H, W, 16]` with `plane` values per block.
-pub fn global_response_norm(level: Level, norm: &ResponseNorm<'_>, x: &[f32], plane: usize, out: &mut [f32]) {
+pub fn global_response_norm(isa: Isa, norm: &ResponseNorm<'_>, x: &[f32], plane: usize, out: &mut [f32]) {
     norm.check(x.len());
     let x = Planes { values: x, plane };
-    let (norms, divisor) = norm.norms(level, x);
+    let (norms, divisor) = norm.norms(isa, x);
     Linear {
         x,
         centre: &vec![0.0; norm.lanes()],
@@ -59,18 +59,18 @@ pub fn global_response_norm(level: Level, norm: &ResponseNorm<'_>, x: &[f32], pl
         offset: norm.bias,
         to: out,
     }
-    .apply(level);
+    .apply(isa);
     clear(out, norm.channels, plane);
 }
 
 /// Turns `dy`, the gradient of [`global_response_norm`]'s result, into that of its input `x`, in place. The norm of a
 /// channel of zeros has the gradient zero.
-pub fn global_response_norm_gradient(level: Level, norm: &ResponseNorm<'_>, x: &[f32], plane: usize, dy: &mut [f32]) {
+pub fn global_response_norm_gradient(isa: Isa, norm: &ResponseNorm<'_>, x: &[f32], plane: usize, dy: &mut [f32]) {
     norm.check(x.len());
     let x = Planes { values: x, plane };
-    let (norms, divisor) = norm.norms(level, x);
+    let (norms, divisor) = norm.norms(isa, x);
     let zeros = vec![0.0; norm.lanes()];
-    let products = Planes { values: dy, plane }.products(level, x, &zeros);
+    let products = Planes { values: dy, plane }.products(isa, x, &zeros);
     // The gradient of g / divisor, and through the mean that of every g.
     let shares: Vec<f64> = products
         .iter()
@@ -99,6 +99,6 @@ pub fn global_response_norm_gradient(level: Level, norm: &ResponseNorm<'_>, x: &
         offset: &zeros,
         to: dy,
     }
-    .apply(level);
+    .apply(isa);
     clear(dy, norm.channels, plane);
 }

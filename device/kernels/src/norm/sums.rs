@@ -1,6 +1,6 @@
 //! Sums per channel over the pixels of a plane, and the pass that applies one linear function per channel.
 
-use crate::simd::{Kernel, LANES, Level, Simd, Vector, dispatch, vectors, vectors_mut};
+use crate::simd::{Isa, Kernel, LANES, Simd, Vector, dispatch, vectors, vectors_mut};
 
 /// Pixels that are summed before the sums are: short sums keep the rounding small.
 const RUN: usize = 64;
@@ -30,14 +30,14 @@ impl Planes<'_> {
     }
 
     /// `Σ x` per channel.
-    pub(super) fn sum(self, level: Level) -> Vec<f32> {
-        dispatch(level, Sum { a: self, b: None })
+    pub(super) fn sum(self, isa: Isa) -> Vec<f32> {
+        dispatch(isa, Sum { a: self, b: None })
     }
 
     /// `Σ a · (b − centre)` per channel, `centre` one value per channel.
-    pub(super) fn products(self, level: Level, b: Planes<'_>, centre: &[f32]) -> Vec<f32> {
+    pub(super) fn products(self, isa: Isa, b: Planes<'_>, centre: &[f32]) -> Vec<f32> {
         dispatch(
-            level,
+            isa,
             Sum {
                 a: self,
                 b: Some((b, centre, false)),
@@ -46,9 +46,9 @@ impl Planes<'_> {
     }
 
     /// `Σ (x − centre)²` per channel.
-    pub(super) fn squares(self, level: Level, centre: &[f32]) -> Vec<f32> {
+    pub(super) fn squares(self, isa: Isa, centre: &[f32]) -> Vec<f32> {
         dispatch(
-            level,
+            isa,
             Sum {
                 a: self,
                 b: Some((self, centre, true)),
@@ -109,9 +109,9 @@ pub(super) struct Linear<'a> {
 }
 
 impl Linear<'_> {
-    pub(super) fn apply(self, level: Level) {
+    pub(super) fn apply(self, isa: Isa) {
         assert_eq!(self.x.values.len(), self.to.len());
-        dispatch(level, self);
+        dispatch(isa, self);
     }
 }
 

@@ -56,14 +56,14 @@ fn layer_normalisation_and_its_gradient_equal_their_definition() {
                 }
                 y
             },
-            &|level, x| {
+            &|isa, x| {
                 let mut y = vec![f32::NAN; x.len()];
-                layer_norm(level, &norm, x, &mut y);
+                layer_norm(isa, &norm, x, &mut y);
                 y
             },
-            &|level, x, dy| {
+            &|isa, x, dy| {
                 let mut dx = dy.to_vec();
-                layer_norm_gradient(level, &norm, x, &mut dx);
+                layer_norm_gradient(isa, &norm, x, &mut dx);
                 dx
             },
         );
@@ -96,14 +96,14 @@ fn group_normalisation_and_its_gradient_equal_their_definition() {
                     }
                     y
                 },
-                &|level, x| {
+                &|isa, x| {
                     let mut y = vec![f32::NAN; x.len()];
-                    group_norm(level, &norm, x, pixels * LANES, &mut y);
+                    group_norm(isa, &norm, x, pixels * LANES, &mut y);
                     y
                 },
-                &|level, x, dy| {
+                &|isa, x, dy| {
                     let mut dx = dy.to_vec();
-                    group_norm_gradient(level, &norm, x, pixels * LANES, &mut dx);
+                    group_norm_gradient(isa, &norm, x, pixels * LANES, &mut dx);
                     dx
                 },
             );
@@ -139,14 +139,14 @@ fn global_response_normalisation_and_its_gradient_equal_their_definition() {
                 };
                 (0..x.len()).map(value).collect()
             },
-            &|level, x| {
+            &|isa, x| {
                 let mut y = vec![f32::NAN; x.len()];
-                global_response_norm(level, &norm, x, pixels * LANES, &mut y);
+                global_response_norm(isa, &norm, x, pixels * LANES, &mut y);
                 y
             },
-            &|level, x, dy| {
+            &|isa, x, dy| {
                 let mut dx = dy.to_vec();
-                global_response_norm_gradient(level, &norm, x, pixels * LANES, &mut dx);
+                global_response_norm_gradient(isa, &norm, x, pixels * LANES, &mut dx);
                 dx
             },
         );

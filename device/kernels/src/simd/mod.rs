@@ -24,7 +24,7 @@ pub const LANES: usize = 16;
 
 /// The instruction set that the kernels run in, detected once per engine.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Level(Token);
+pub struct Isa(Token);
 
 /// An instruction set with the proof that the processor has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) enum Token {
     Neon(Neon),
 }
 
-impl std::fmt::Debug for Level {
+impl std::fmt::Debug for Isa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.0 {
             Token::Portable(_) => "Portable",
@@ -56,8 +56,8 @@ impl std::fmt::Debug for Level {
     }
 }
 
-impl Level {
-    /// Returns the best level of this machine.
+impl Isa {
+    /// Returns the best instruction set of this machine.
     pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -75,19 +75,19 @@ impl Level {
         Self(Token::Portable(Portable))
     }
 
-    /// Returns every level that this machine can run, slowest first.
+    /// Returns every instruction set that this machine can run, slowest first.
     #[cfg(test)]
     pub(crate) fn available() -> Vec<Self> {
-        #[allow(unused_mut, reason = "targets without a vector level have the portable one alone")]
-        let mut levels = vec![Token::Portable(Portable)];
+        #[allow(unused_mut, reason = "targets without vectors have the portable one alone")]
+        let mut sets = vec![Token::Portable(Portable)];
         #[cfg(target_arch = "x86_64")]
         {
-            levels.extend(Avx2::detect().map(Token::Avx2));
-            levels.extend(Avx512::detect().map(Token::Avx512));
+            sets.extend(Avx2::detect().map(Token::Avx2));
+            sets.extend(Avx512::detect().map(Token::Avx512));
         }
         #[cfg(target_arch = "aarch64")]
-        levels.extend(Neon::detect().map(Token::Neon));
-        levels.into_iter().map(Self).collect()
+        sets.extend(Neon::detect().map(Token::Neon));
+        sets.into_iter().map(Self).collect()
     }
 
     /// Returns the proof.
@@ -170,9 +170,9 @@ pub(crate) trait Kernel {
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
-/// Runs `kernel` in the instruction set of `level`.
-pub(crate) fn dispatch<K: Kernel>(level: Level, kernel: K) -> K::Output {
-    match level.0 {
+/// Runs `kernel` in the instruction set `isa`.
+pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    match isa.0 {
         Token::Portable(simd) => simd.run(kernel),
         #[cfg(target_arch = "x86_64")]
         Token::Avx2(simd) => simd.run(kernel),

@@ -30,21 +30,21 @@ impl Activate {
     /// Applies the smooth part in place; the clamp is the kernels'.
     pub(crate) fn smooth(self, context: &Context, values: &mut [f32]) {
         if let Some(smooth) = self.smooth {
-            activate(context.level, values, smooth);
+            activate(context.isa, values, smooth);
         }
     }
 
     /// Multiplies `dy` by a clamp's derivative, told from its output: strictly inside the bounds it is 1.
     pub(crate) fn clamp_backward(self, context: &Context, output: &[f32], dy: &mut [f32]) {
         if self.bounds != Bounds::NONE {
-            clamp_gradient(context.level, output, dy, self.bounds);
+            clamp_gradient(context.isa, output, dy, self.bounds);
         }
     }
 
     /// Multiplies `dy` by the smooth part's derivative at the pre-activation `x`.
     pub(crate) fn smooth_backward(self, context: &Context, x: &[f32], dy: &mut [f32]) {
         if let Some(smooth) = self.smooth {
-            activation_gradient(context.level, smooth, x, dy);
+            activation_gradient(context.isa, smooth, x, dy);
         }
     }
 

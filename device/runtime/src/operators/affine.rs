@@ -27,7 +27,7 @@ impl Affine {
     }
 
     fn affine(&self, x: &[f32], out: &mut [f32], bounds: Bounds) {
-        affine(self.context.level, x, &self.parameters, self.plane, out, bounds);
+        affine(self.context.isa, x, &self.parameters, self.plane, out, bounds);
     }
 }
 
@@ -49,8 +49,8 @@ impl Operator for Affine {
                 self.activation.smooth_backward(&self.context, before, step.dy);
             });
         }
-        let (level, bounds) = (self.context.level, self.activation.bounds);
-        affine_gradient(level, x, &self.parameters, self.plane, step.dy, None, bounds);
+        let (isa, bounds) = (self.context.isa, self.activation.bounds);
+        affine_gradient(isa, x, &self.parameters, self.plane, step.dy, None, bounds);
         step.pass_on();
     }
 }

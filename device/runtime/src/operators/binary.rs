@@ -43,8 +43,8 @@ impl Operands {
 
     fn run(&self, inputs: &[&[f32]], out: &mut [f32], bounds: Bounds) {
         let [left, right] = self.order([inputs[0], inputs[1]]);
-        let level = self.context.level;
-        broadcast_binary(level, self.op, self.broadcast, left, right, self.plane, out, bounds);
+        let isa = self.context.isa;
+        broadcast_binary(isa, self.op, self.broadcast, left, right, self.plane, out, bounds);
     }
 
     /// Whether the gradients depend on the operands: those of a sum of equal shapes do not.
@@ -57,7 +57,7 @@ impl Operands {
         let [d_left, d_right] = step.dx else { return };
         let targets = self.order([d_left.as_deref_mut(), d_right.as_deref_mut()]);
         binary_gradient(
-            self.context.level,
+            self.context.isa,
             self.op,
             self.broadcast,
             [left, right],

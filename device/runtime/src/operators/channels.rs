@@ -100,7 +100,7 @@ impl Softmax {
 impl Operator for Softmax {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
         out.copy_from_slice(inputs[0]);
-        softmax_groups(self.context.level, out, self.channels, self.groups);
+        softmax_groups(self.context.isa, out, self.channels, self.groups);
     }
 
     fn reads(&self) -> Reads {

@@ -30,13 +30,7 @@ impl Operator for Dense {
         let outputs = self.bias.len();
         let features = self.weight.len() / outputs.max(1);
         let (out, rest) = out.split_at_mut(outputs);
-        dense(
-            self.context.level,
-            &self.weight,
-            &self.bias,
-            &inputs[0][..features],
-            out,
-        );
+        dense(self.context.isa, &self.weight, &self.bias, &inputs[0][..features], out);
         rest.fill(0.0);
     }
 
@@ -44,7 +38,7 @@ impl Operator for Dense {
         if let Some(Some(dx)) = step.dx.first_mut() {
             let outputs = self.bias.len();
             let (dx, rest) = dx.split_at_mut(self.weight.len() / outputs.max(1));
-            dense_gradient(self.context.level, &self.weight, &step.dy[..outputs], dx);
+            dense_gradient(self.context.isa, &self.weight, &step.dy[..outputs], dx);
             rest.fill(0.0);
         }
     }

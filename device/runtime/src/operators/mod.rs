@@ -15,7 +15,7 @@ mod prelu;
 
 use std::{fmt::Debug, sync::Arc};
 
-use clr_kernels::{Arena, LANES, Level, PixelMap};
+use clr_kernels::{Arena, Isa, LANES, PixelMap};
 use clr_onnx::{Op, Padding, Pool, Shape, StepOp, Tensor};
 
 use crate::RuntimeError;
@@ -27,7 +27,7 @@ use normalisation::{Kind, Normalisation};
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     /// The instruction set.
-    pub(crate) level: Level,
+    pub(crate) isa: Isa,
     /// Threads of the pool that runs a step; 1 is the caller's own.
     pub(crate) threads: usize,
     /// Working memory of the kernels.

@@ -75,11 +75,11 @@ impl Normalisation {
 
 impl Operator for Normalisation {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        let (level, plane, x) = (self.context.level, self.plane, inputs[0]);
+        let (isa, plane, x) = (self.context.isa, self.plane, inputs[0]);
         match self.kind {
-            Kind::Layer => layer_norm(level, &self.layer(), x, out),
-            Kind::Group(groups) => group_norm(level, &self.group(groups), x, plane, out),
-            Kind::Response => global_response_norm(level, &self.response(), x, plane, out),
+            Kind::Layer => layer_norm(isa, &self.layer(), x, out),
+            Kind::Group(groups) => group_norm(isa, &self.group(groups), x, plane, out),
+            Kind::Response => global_response_norm(isa, &self.response(), x, plane, out),
         }
     }
 
@@ -88,11 +88,11 @@ impl Operator for Normalisation {
     }
 
     fn backward(&self, mut step: Backward<'_>) {
-        let (level, plane, x) = (self.context.level, self.plane, step.inputs[0]);
+        let (isa, plane, x) = (self.context.isa, self.plane, step.inputs[0]);
         match self.kind {
-            Kind::Layer => layer_norm_gradient(level, &self.layer(), x, step.dy),
-            Kind::Group(groups) => group_norm_gradient(level, &self.group(groups), x, plane, step.dy),
-            Kind::Response => global_response_norm_gradient(level, &self.response(), x, plane, step.dy),
+            Kind::Layer => layer_norm_gradient(isa, &self.layer(), x, step.dy),
+            Kind::Group(groups) => group_norm_gradient(isa, &self.group(groups), x, plane, step.dy),
+            Kind::Response => global_response_norm_gradient(isa, &self.response(), x, plane, step.dy),
         }
         step.pass_on();
     }

@@ -19,12 +19,12 @@ impl Pixels {
 
 impl Operator for Pixels {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        self.map.run(self.context.level, inputs[0], out);
+        self.map.run(self.context.isa, inputs[0], out);
     }
 
     fn backward(&self, step: Backward<'_>) {
         if let Some(Some(dx)) = step.dx.first_mut() {
-            self.map.gradient(self.context.level, step.dy, dx);
+            self.map.gradient(self.context.isa, step.dy, dx);
         }
     }
 }

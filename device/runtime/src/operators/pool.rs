@@ -49,7 +49,7 @@ impl Pooling {
 impl Operator for Pooling {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
         let (x, (from, to)) = (inputs[0], self.planes());
-        let one = |(x, out): (&[f32], &mut [f32])| pool(self.context.level, &self.shape, x, out);
+        let one = |(x, out): (&[f32], &mut [f32])| pool(self.context.isa, &self.shape, x, out);
         if self.context.threads > 1 && x.len() > PARALLEL {
             x.par_chunks_exact(from).zip(out.par_chunks_exact_mut(to)).for_each(one);
         } else {
@@ -72,7 +72,7 @@ impl Operator for Pooling {
         let none = vec![0.0; if step.inputs.is_empty() { from } else { 0 }];
         for (block, (dy, dx)) in step.dy.chunks_exact(to).zip(dx.chunks_exact_mut(from)).enumerate() {
             let x = step.inputs.first().map_or(&none[..], |x| &x[block * from..][..from]);
-            pool_gradient(self.context.level, &self.shape, x, dy, dx);
+            pool_gradient(self.context.isa, &self.shape, x, dy, dx);
         }
     }
 }
@@ -93,7 +93,7 @@ impl GlobalAverage {
 
 impl Operator for GlobalAverage {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        global_average(self.context.level, inputs[0], self.plane, out);
+        global_average(self.context.isa, inputs[0], self.plane, out);
     }
 
     fn backward(&self, step: Backward<'_>) {

@@ -27,7 +27,7 @@ impl PRelu {
 
 impl Operator for PRelu {
     fn forward(&self, inputs: &[&[f32]], out: &mut [f32]) {
-        prelu(self.context.level, inputs[0], &self.slope, self.plane, out);
+        prelu(self.context.isa, inputs[0], &self.slope, self.plane, out);
     }
 
     fn reads(&self) -> Reads {
@@ -35,7 +35,7 @@ impl Operator for PRelu {
     }
 
     fn backward(&self, mut step: Backward<'_>) {
-        prelu_gradient(self.context.level, step.inputs[0], &self.slope, self.plane, step.dy);
+        prelu_gradient(self.context.isa, step.inputs[0], &self.slope, self.plane, step.dy);
         step.pass_on();
     }
 }

@@ -1,7 +1,7 @@
 //! Moving and mixing channels, and the layouts.
 
 use crate::{
-    LANES, Level, block_planes, channel_conv, channel_conv_gradient, channel_conv_outputs, dense, dense_gradient,
+    Isa, LANES, block_planes, channel_conv, channel_conv_gradient, channel_conv_outputs, dense, dense_gradient,
     gather_channels, gather_channels_gradient,
     proof::{planes, poisoned, prove},
     softmax_groups, softmax_groups_gradient,
@@ -127,9 +127,9 @@ fn a_convolution_along_the_channels_and_its_gradient_equal_their_definition() {
 fn softmax_over_groups_and_its_gradient_equal_their_definition() {
     for (channels, groups) in [(40, 2), (33, 3), (6, 6), (16, 1)] {
         let each = channels / groups;
-        let softmax = |level, x: &[f32]| {
+        let softmax = |isa, x: &[f32]| {
             let mut y = x.to_vec();
-            softmax_groups(level, &mut y, channels, groups);
+            softmax_groups(isa, &mut y, channels, groups);
             y[channels..].fill(0.0);
             y
         };
@@ -141,16 +141,16 @@ fn softmax_over_groups_and_its_gradient_equal_their_definition() {
                 (0..channels).map(|at| x[at].exp() / sum(at % each)).collect()
             },
             &softmax,
-            &|level, x, dy| {
+            &|isa, x, dy| {
                 let mut dx = dy.to_vec();
-                softmax_groups_gradient(&softmax(level, x), channels, groups, &mut dx);
+                softmax_groups_gradient(&softmax(isa, x), channels, groups, &mut dx);
                 dx[channels..].fill(0.0);
                 dx
             },
         );
     }
     let mut large = [90.0, -200.0, 3000.0, f32::NAN, 3001.0, 1.0];
-    softmax_groups(Level::detect(), &mut large, 6, 2);
+    softmax_groups(Isa::detect(), &mut large, 6, 2);
     assert!(large[0].is_nan() && large[3].is_nan());
     assert!(large[1] < 1e-37 && large[4] == 1.0 && large[2] == 1.0 && large[5] < 1e-37);
 }
@@ -176,14 +176,14 @@ fn the_dense_layers_gradient_is_its_transpose() {
                 };
                 rows.map(value).collect()
             },
-            &|level, x| {
+            &|isa, x| {
                 let mut y = vec![f32::NAN; outputs];
-                dense(level, &weight, &bias, &x[..inputs], &mut y);
+                dense(isa, &weight, &bias, &x[..inputs], &mut y);
                 cut(y, outputs)
             },
-            &|level, _, dy| {
+            &|isa, _, dy| {
                 let mut dx = vec![f32::NAN; inputs];
-                dense_gradient(level, &weight, &dy[..outputs], &mut dx);
+                dense_gradient(isa, &weight, &dy[..outputs], &mut dx);
                 cut(dx, inputs)
             },
         );

@@ -1,7 +1,7 @@
 //! Sums, products and `PReLU`.
 
 use crate::{
-    Binary, Bounds, Broadcast, LANES, Level, accumulate, binary_gradient, block_channels, broadcast_binary, prelu,
+    Binary, Bounds, Broadcast, Isa, LANES, accumulate, binary_gradient, block_channels, broadcast_binary, prelu,
     prelu_gradient,
     proof::{planes, poisoned, slopes},
     tests::{Random, close, largest},
@@ -54,12 +54,12 @@ fn sums_and_products_and_their_gradients_equal_their_definition_in_every_broadca
                 let want: Vec<f32> = definition(&exact).into_iter().map(|y| y as f32).collect();
                 let want_gradient = slopes(&definition, &both, &dy);
                 let blocks = [poisoned(&left, shape), poisoned(&right, right_shape)];
-                for level in Level::available() {
-                    let what = format!("{op:?} {broadcast:?} of {shape:?}, {level:?}");
+                for isa in Isa::available() {
+                    let what = format!("{op:?} {broadcast:?} of {shape:?}, {isa:?}");
                     let plane = pixels * LANES;
                     let mut y = vec![f32::NAN; blocks[0].len()];
                     let [x, z] = blocks.each_ref().map(Vec::as_slice);
-                    broadcast_binary(level, op, broadcast, x, z, plane, &mut y, Bounds::NONE);
+                    broadcast_binary(isa, op, broadcast, x, z, plane, &mut y, Bounds::NONE);
                     close(
                         &planes(&cleared(y, channels, pixels), shape, &what),
                         &want,
@@ -69,7 +69,7 @@ fn sums_and_products_and_their_gradients_equal_their_definition_in_every_broadca
                     let mut gradients = blocks.each_ref().map(|operand| vec![f32::NAN; operand.len()]);
                     let wanted = gradients.each_mut().map(|gradient| Some(&mut gradient[..]));
                     let dy = poisoned(&dy, shape);
-                    binary_gradient(level, op, broadcast, [x, z], channels, plane, &dy, wanted);
+                    binary_gradient(isa, op, broadcast, [x, z], channels, plane, &dy, wanted);
                     let [d_left, d_right] = gradients;
                     let right_pixels = right_shape[1] * right_shape[2];
                     let got = [
@@ -107,18 +107,18 @@ fn the_parametric_relu_and_its_gradient_equal_their_definition() {
         let want: Vec<f32> = definition(&exact).into_iter().map(|y| y as f32).collect();
         let want_gradient = slopes(&definition, &x, &dy);
         let slope = block_channels(&slope, 0.0);
-        for level in Level::available() {
+        for isa in Isa::available() {
             let blocks = poisoned(&x, shape);
             let mut y = vec![f32::NAN; blocks.len()];
-            prelu(level, &blocks, &slope, plane, &mut y);
+            prelu(isa, &blocks, &slope, plane, &mut y);
             let y = cleared(y, channels, height * width);
             close(&planes(&y, shape, "prelu"), &want, 1.0, "prelu");
             let mut dx = poisoned(&dy, shape);
-            prelu_gradient(level, &blocks, &slope, plane, &mut dx);
+            prelu_gradient(isa, &blocks, &slope, plane, &mut dx);
             let dx = cleared(dx, channels, height * width);
             close(&planes(&dx, shape, "prelu"), &want_gradient, 1.0, "prelu's gradient");
             let mut sum = y.clone();
-            accumulate(level, &mut sum, &dx);
+            accumulate(isa, &mut sum, &dx);
             assert!(sum.iter().zip(y.iter().zip(&dx)).all(|(sum, (y, dx))| *sum == y + dx));
         }
     }

@@ -10,7 +10,7 @@ use clr_onnx::{Conv, Padding, Tensor};
 
 use super::*;
 use crate::{
-    Arena, Bounds, Form, LANES, Level, PackedConv, PoolKind, Post, Site, pack_parameters,
+    Arena, Bounds, Epilogue, Form, FusedConv, Isa, LANES, PackedConv, PoolKind, pack_parameters,
     tests::{Map, Random, cases, close, convolve, largest, pool_reads, pool_shapes},
     unblock,
 };
@@ -110,23 +110,23 @@ fn a_convolution_of_any_shape_equals_its_definition() {
         );
         let packed = Arc::new(packed);
         let ones = vec![1.0; conv.channels()];
-        for level in Level::available() {
-            let site = Site {
+        for isa in Isa::available() {
+            let fused = FusedConv {
                 conv: Arc::clone(&packed),
                 input: size,
                 output: [want.shape[1], want.shape[2]],
                 pads,
-                post: Post::Affine,
+                epilogue: Epilogue::Affine,
                 bounds: Bounds::NONE,
                 smooth: None,
-                level,
+                isa,
                 threads: 1,
                 arena: Arc::default(),
             };
-            let mut y = vec![f32::NAN; site.output_len()];
+            let mut y = vec![f32::NAN; fused.output_len()];
             let identity = pack_parameters(&ones, &vec![0.0; conv.channels()]);
-            site.run(&x.blocks(), &identity, None, &mut y);
-            let what = format!("case {number} at {level:?}");
+            fused.run(&x.blocks(), &identity, None, &mut y);
+            let what = format!("case {number} at {isa:?}");
             close(&planes(&y, want.shape), &want.data, largest(&want.data), &what);
         }
     }
@@ -134,7 +134,7 @@ fn a_convolution_of_any_shape_equals_its_definition() {
 
 #[test]
 fn the_convolutions_gradient_is_its_definition_turned_round() {
-    let usual = cases().into_iter().filter(|case| !case.picture).map(|case| {
+    let usual = cases().into_iter().filter(|case| !case.image).map(|case| {
         let shape = [case.out, case.input[0] / case.group, case.kernel, case.kernel];
         let conv = Conv {
             weight: Tensor::new(shape, Random(20).vector(shape.iter().product())),
@@ -158,12 +158,12 @@ fn the_convolutions_gradient_is_its_definition_turned_round() {
         });
         let dy = Map::random([conv.channels(), output[0], output[1]], &mut random);
         let want = spread(&dy, &conv, pads, input);
-        for level in Level::available() {
-            let gradient = ConvGradient::new(&conv, size, output, pads, level, &Arc::default());
+        for isa in Isa::available() {
+            let gradient = ConvGradient::new(&conv, size, output, pads, isa, &Arc::default());
             let mut dx = vec![f32::NAN; gradient.input_len()];
             gradient.run(&dy.blocks(), &mut dx);
             let got = planes(&dx, input);
-            close(&got, &want, largest(&want), &format!("case {number} at {level:?}"));
+            close(&got, &want, largest(&want), &format!("case {number} at {isa:?}"));
         }
     }
 }
@@ -232,21 +232,21 @@ fn layers_behind_a_convolution_and_their_gradients_equal_their_definitions() {
         let packed = blocks(&parameters, taps);
         for bounds in [RELU6, Bounds::NONE] {
             let (y, dx, sums) = site(&x, &dy, &parameters, taps, bounds);
-            for level in Level::available() {
+            for isa in Isa::available() {
                 let arena = Arena::default();
                 let size = [shape[1], shape[2]];
                 let (x, mut got_dx) = (x.blocks(), dy.blocks());
                 let mut got_y = vec![f32::NAN; x.len()];
                 let mut got_sums = vec![1.0; packed.len()];
                 if taps == 10 {
-                    clr_forward(level, &arena, &x, &packed, size, &mut got_y, bounds);
+                    clr_forward(isa, &arena, &x, &packed, size, &mut got_y, bounds);
                     let sums = Some(&mut got_sums[..]);
-                    clr_gradient(level, &arena, &x, &packed, size, &mut got_dx, sums, bounds, true);
+                    clr_gradient(isa, &arena, &x, &packed, size, &mut got_dx, sums, bounds, true);
                 } else {
-                    affine_forward(level, &x, &packed, plane, &mut got_y, bounds);
-                    affine_gradient(level, &x, &packed, plane, &mut got_dx, Some(&mut got_sums), bounds);
+                    affine_forward(isa, &x, &packed, plane, &mut got_y, bounds);
+                    affine_gradient(isa, &x, &packed, plane, &mut got_dx, Some(&mut got_sums), bounds);
                 }
-                let what = format!("{shape:?}, {taps} parameters at {level:?}");
+                let what = format!("{shape:?}, {taps} parameters at {isa:?}");
                 close(&planes(&got_y, shape), &y, largest(&y), &what);
                 close(&planes(&got_dx, shape), &dx, largest(&dx), &what);
                 // What stood in the sums stays.
@@ -286,10 +286,10 @@ fn pools_hand_their_gradient_to_the_pixels_they_were_computed_from() {
                 }
             }
             let want: Vec<f32> = want.into_iter().map(|value| value as f32).collect();
-            for level in Level::available() {
+            for isa in Isa::available() {
                 let mut dx = vec![f32::NAN; x.len()];
-                pool_gradient(level, &shape, &x, &dy, &mut dx);
-                close(&dx, &want, largest(&want), &format!("{shape:?} {level:?}"));
+                pool_gradient(isa, &shape, &x, &dy, &mut dx);
+                close(&dx, &want, largest(&want), &format!("{shape:?} {isa:?}"));
             }
         }
     }

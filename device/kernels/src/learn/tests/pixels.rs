@@ -43,14 +43,14 @@ fn prove_map(
                 };
                 (0..channels * height * width).map(value).collect()
             },
-            &|level, x| {
+            &|isa, x| {
                 let mut y = vec![f32::NAN; lanes * height * width];
-                map.run(level, x, &mut y);
+                map.run(isa, x, &mut y);
                 clear(y, height * width)
             },
-            &|level, x, dy| {
+            &|isa, x, dy| {
                 let mut dx = vec![f32::NAN; x.len()];
-                map.gradient(level, dy, &mut dx);
+                map.gradient(isa, dy, &mut dx);
                 clear(dx, input[0] * input[1])
             },
         );

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Site, Source};
+use super::{FusedConv, Source};
 use crate::{
     depthwise::{Depthwise, depthwise},
     rows::Bounds,
@@ -28,7 +28,7 @@ pub(super) struct Strip<'a> {
     pub residual: Option<&'a [f32]>,
 }
 
-impl Site {
+impl FusedConv {
     /// Computes rows of one block. Where every tap lies inside the plane, it is read in place; along the edges, what is
     /// read is copied into working memory with a zero border first.
     pub(super) fn depthwise(&self, source: Source<'_>, (taps, group): (&[f32], usize), mut to: Strip<'_>) {
@@ -136,6 +136,6 @@ impl Site {
             width: columns.len(),
             bounds: if to.affine.is_some() { self.bounds } else { Bounds::NONE },
         };
-        depthwise(self.level, part);
+        depthwise(self.isa, part);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{MAX_BLOCKS, Site, Source, uniform};
+use super::{FusedConv, MAX_BLOCKS, Source, uniform};
 use crate::{
     pack::Reads,
     rows::AFFINE_PARAMETERS,
@@ -13,7 +13,7 @@ use crate::{
 /// Weights that a band of rows is multiplied with before the next ones are looked at, in bytes.
 const WEIGHT_BYTES: usize = 192 << 10;
 
-impl Site {
+impl FusedConv {
     pub(super) fn dense(
         &self,
         source: Source<'_>,
@@ -62,7 +62,7 @@ impl Site {
         } else {
             (conv.kernel, lanes, read.last)
         };
-        let kernels = tiles(self.level, count, conv.stride[1] * lanes);
+        let kernels = tiles(self.isa, count, conv.stride[1] * lanes);
         let pieces = width.div_ceil(kernels.len());
         let chunk = (WEIGHT_BYTES / (count * per_block * size_of::<f32>())).max(1);
         let targets = outs.each_mut().map(|out| out.as_mut_ptr());
@@ -112,7 +112,7 @@ impl Site {
                             low: self.bounds.low,
                             high: self.bounds.high,
                         };
-                        kernels[next - column - 1](self.level, &tile);
+                        kernels[next - column - 1](self.isa, &tile);
                     }
                     column = next;
                 }

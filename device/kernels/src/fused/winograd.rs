@@ -2,18 +2,20 @@
 
 use rayon::prelude::*;
 
-use super::{MAX_BLOCKS, Post, Site};
+use super::{Epilogue, FusedConv, MAX_BLOCKS};
 use crate::{
     depthwise::{Depthwise, depthwise},
     pack::Form,
     rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS},
-    simd::{LANES, Level},
+    simd::{Isa, LANES},
     tile::{Tile, tile_blocks, tiles},
     winograd::{Backward, Forward, Winograd, backward, forward},
 };
 
-/// Transformed inputs that are looked at together, in bytes.
+/// Transformed inputs that are multiplied together, in bytes, where the weights stay in a cache.
 const BAND_BYTES: usize = 1 << 20;
+/// Large weights are read from memory for every band: a band is at least this part of them.
+const PART_OF_WEIGHTS: usize = 8;
 
 /// Transformed weights.
 #[derive(Clone, Copy)]
@@ -24,21 +26,23 @@ pub(super) struct Transformed<'a> {
 }
 
 /// Rows of tiles that are looked at together, in bands of equal height, and the values of a row's transformed inputs.
-fn band(winograd: Winograd, in_channels: usize, cut: [usize; 2]) -> (usize, usize) {
-    let per_row = winograd.points() * in_channels.div_ceil(LANES) * cut[1] * LANES;
-    let step = (BAND_BYTES / (per_row * size_of::<f32>())).clamp(1, cut[0]);
+fn band(winograd: Winograd, [inputs, outputs]: [usize; 2], cut: [usize; 2]) -> (usize, usize) {
+    let per_row = winograd.points() * inputs.div_ceil(LANES) * cut[1] * LANES;
+    let weights = winograd.points() * inputs * outputs * size_of::<f32>();
+    let bytes = BAND_BYTES.max(weights / PART_OF_WEIGHTS);
+    let step = (bytes / (per_row * size_of::<f32>())).clamp(1, cut[0]);
     (cut[0].div_ceil(cut[0].div_ceil(step)), per_row)
 }
 
 /// Values of working memory that a thread needs for a convolution of `[in, out]` channels in this form, with an output of `output`
 /// rows × columns; zero for the other forms.
-pub fn winograd_scratch(form: Form, channels: [usize; 2], output: [usize; 2], level: Level) -> usize {
+pub fn winograd_scratch(form: Form, channels: [usize; 2], output: [usize; 2], isa: Isa) -> usize {
     let Form::Winograd(winograd) = form else { return 0 };
     let cut = winograd.tiles(output);
-    let (step, per_row) = band(winograd, channels[0], cut);
+    let (step, per_row) = band(winograd, channels, cut);
     let plane = |channels: usize, [rows, columns]: [usize; 2]| channels.div_ceil(LANES) * rows * columns * LANES;
     let padded = plane(channels[0], cut.map(|tiles| tiles * winograd.tile() + 2));
-    let results = winograd.points() * tile_blocks(level) * step * cut[1] * LANES;
+    let results = winograd.points() * tile_blocks(isa) * step * cut[1] * LANES;
     padded + step * per_row + results + plane(channels[1], output.map(|length| length + 2))
 }
 
@@ -55,7 +59,7 @@ struct Target<'a> {
     residual: Option<&'a [f32]>,
 }
 
-impl Site {
+impl FusedConv {
     /// Computes the output from `x` with the transformed `weights`.
     pub(super) fn winograd(
         &self,
@@ -73,7 +77,7 @@ impl Site {
         let blocks = self.conv.in_channels.div_ceil(LANES);
         self.arena.lend(blocks * size[0] * size[1] * LANES, |padded| {
             self.pad(x, pads, padded);
-            if self.post == Post::Affine {
+            if self.epilogue == Epilogue::Affine {
                 let target = Target {
                     plane: height * width * LANES,
                     planes: out,
@@ -107,7 +111,7 @@ impl Site {
     fn bands(&self, weights: Transformed<'_>, padded: &[f32], size: [usize; 2], cut: [usize; 2], target: Target<'_>) {
         let winograd = weights.winograd;
         let blocks = self.conv.in_channels.div_ceil(LANES);
-        let (step, per_row) = band(winograd, self.conv.in_channels, cut);
+        let (step, per_row) = band(winograd, [self.conv.in_channels, self.conv.out_channels], cut);
         self.arena.lend(step * per_row, |transformed| {
             for first in (0..cut[0]).step_by(step) {
                 let rows = step.min(cut[0] - first);
@@ -119,7 +123,7 @@ impl Site {
                 self.each(parts.collect(), |(plane, out): (&[f32], &mut [f32])| {
                     let input = &plane[first * winograd.tile() * pitch..];
                     forward(
-                        self.level,
+                        self.isa,
                         Forward {
                             winograd,
                             input,
@@ -129,7 +133,7 @@ impl Site {
                         },
                     );
                 });
-                let group = tile_blocks(self.level);
+                let group = tile_blocks(self.isa);
                 let plane = target.plane;
                 let groups = target.planes.chunks_mut(group * plane).enumerate();
                 let (band, origin, pitch) = (&*band, target.origin, target.pitch);
@@ -168,7 +172,7 @@ impl Site {
         let w_block = points * inputs * LANES;
         assert!(count <= MAX_BLOCKS && weights.len() >= (block + count) * w_block);
         assert_eq!(band.len(), blocks * points * pixels * LANES);
-        let kernels = tiles(self.level, count, LANES);
+        let kernels = tiles(self.isa, count, LANES);
         let pieces = pixels.div_ceil(kernels.len());
         let point = count * pixels * LANES;
         self.arena.lend(points * point, |results| {
@@ -201,7 +205,7 @@ impl Site {
                             low: f32::NEG_INFINITY,
                             high: f32::INFINITY,
                         };
-                        kernels[next - from - 1](self.level, &tile);
+                        kernels[next - from - 1](self.isa, &tile);
                     }
                     from = next;
                 }
@@ -224,7 +228,7 @@ impl Site {
                     size: [rows, self.output[1]],
                     bounds: if affine.is_some() { self.bounds } else { Bounds::NONE },
                 };
-                backward(self.level, tiles);
+                backward(self.isa, tiles);
                 if affine.is_some() {
                     self.activate(&mut plane[start..start + rows * target.pitch]);
                 }
@@ -268,7 +272,7 @@ impl Site {
                 width,
                 bounds: self.bounds,
             };
-            depthwise(self.level, layer);
+            depthwise(self.isa, layer);
             self.activate(out);
         });
     }

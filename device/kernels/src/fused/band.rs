@@ -1,13 +1,13 @@
 //! A CLR layer behind its convolution: a sliding band of rows between the two.
 
-use super::{MAX_BLOCKS, Site, Source, Task};
+use super::{FusedConv, MAX_BLOCKS, Source, Task};
 use crate::{
     depthwise::{Depthwise, depthwise},
     rows::CLR_PARAMETERS,
     simd::LANES,
 };
 
-impl Site {
+impl FusedConv {
     /// Convolution rows into a sliding band, from there through the CLR layer into the output.
     pub(super) fn clr(
         &self,
@@ -40,7 +40,7 @@ impl Site {
                     ready = 1;
                     from = 1;
                 }
-                // Counted from 1: convolution row y stands as y + 1 here, so that the row above the picture is 0.
+                // Counted from 1: convolution row y stands as y + 1 here, so that the row above the image is 0.
                 let to = (start + wanted).min(height + 1);
                 if from < to {
                     let mut parts: [&mut [f32]; MAX_BLOCKS] = Default::default();
@@ -76,7 +76,7 @@ impl Site {
                         width,
                         bounds: self.bounds,
                     };
-                    depthwise(self.level, layer);
+                    depthwise(self.isa, layer);
                     self.activate(&mut out[part]);
                 }
                 start = end;

@@ -22,23 +22,23 @@ use super::{
     arena::Arena,
     pack::{PackedConv, Reads, Weights},
     rows::{AFFINE_PARAMETERS, Bounds, CLR_PARAMETERS},
-    simd::{LANES, Level},
+    simd::{Isa, LANES},
     tile::{MAX_BLOCKS, tile_blocks},
 };
 
-/// Working memory for the rows between a convolution and its CLR layer, in bytes: half of a small level-2 cache.
+/// Working memory for the rows between a convolution and its CLR layer, in bytes: half of a small second-isa cache.
 const BAND_BYTES: usize = 128 << 10;
 
 /// What stands behind the convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Post {
+pub enum Epilogue {
     /// `[scale 16, bias 16]` per block.
     Affine,
     /// `[9 taps][16]`, bias `[16]` per block.
     Kernel,
 }
 
-impl Post {
+impl Epilogue {
     /// Parameters per block of 16 channels.
     pub const fn parameters(self) -> usize {
         match self {
@@ -50,7 +50,7 @@ impl Post {
 
 /// A fused convolution for one input size.
 #[derive(Debug)]
-pub struct Site {
+pub struct FusedConv {
     /// The convolution.
     pub conv: Arc<PackedConv>,
     /// Rows, columns of the input.
@@ -60,13 +60,13 @@ pub struct Site {
     /// Top, left, bottom, right.
     pub pads: [usize; 4],
     /// What stands behind the convolution.
-    pub post: Post,
+    pub epilogue: Epilogue,
     /// The activation's bounds.
     pub bounds: Bounds,
     /// The rest of the activation.
     pub smooth: Option<Smooth>,
     /// The instruction set.
-    pub level: Level,
+    pub isa: Isa,
     /// Threads of the pool that runs it; 1 is the caller's own.
     pub threads: usize,
     /// Working memory.
@@ -88,7 +88,7 @@ struct Source<'a> {
     size: [usize; 2],
 }
 
-impl Site {
+impl FusedConv {
     /// Values of the input.
     pub fn input_len(&self) -> usize {
         let lanes = self.input_lanes();
@@ -107,10 +107,10 @@ impl Site {
         }
     }
 
-    /// Computes the output from `x`, with `parameters` of `out_blocks · post.parameters()` values.
+    /// Computes the output from `x`, with `parameters` of `out_blocks · epilogue.parameters()` values.
     pub fn run(&self, x: &[f32], parameters: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
         assert!(x.len() == self.input_len() && out.len() == self.output_len());
-        assert_eq!(parameters.len(), self.conv.out_blocks() * self.post.parameters());
+        assert_eq!(parameters.len(), self.conv.out_blocks() * self.epilogue.parameters());
         assert!(residual.is_none_or(|residual| residual.len() == out.len()));
         if let Weights::Winograd { winograd, weights } = &self.conv.weights {
             let weights = Transformed {
@@ -173,7 +173,7 @@ impl Site {
         let [height, width] = self.output;
         let dense = matches!(self.conv.weights, Weights::Dense { .. });
         let pointwise = self.conv.kernel == [1, 1] && self.conv.stride == [1, 1] && self.pads == [0; 4];
-        if !(dense && pointwise && self.post == Post::Affine) {
+        if !(dense && pointwise && self.epilogue == Epilogue::Affine) {
             return [height, width];
         }
         let joined = (1..=height)
@@ -187,7 +187,7 @@ impl Site {
         let [rows, width] = self.grid();
         let blocks = self.conv.out_blocks();
         let group = match &self.conv.weights {
-            Weights::Dense { reads, .. } if uniform(reads) => tile_blocks(self.level),
+            Weights::Dense { reads, .. } if uniform(reads) => tile_blocks(self.isa),
             _ => 1,
         };
         let groups = blocks.div_ceil(group);
@@ -245,10 +245,10 @@ impl Site {
         task: &mut Task<'_>,
         width: usize,
     ) {
-        let count = self.post.parameters();
+        let count = self.epilogue.parameters();
         let parameters = &parameters[task.block * count..(task.block + task.outs.len()) * count];
-        match self.post {
-            Post::Affine => {
+        match self.epilogue {
+            Epilogue::Affine => {
                 let rows = task.rows.clone();
                 let band = self.band(width, task.outs.len());
                 let mut outs: [&mut [f32]; MAX_BLOCKS] = Default::default();
@@ -285,18 +285,18 @@ impl Site {
                     start = end;
                 }
             }
-            Post::Kernel => self.clr(source, parameters, residuals, task),
+            Epilogue::Kernel => self.clr(source, parameters, residuals, task),
         }
     }
 
     /// The rest of the activation on finished rows, which are still in the cache.
     fn activate(&self, rows: &mut [f32]) {
         if let Some(smooth) = self.smooth {
-            activate(self.level, rows, smooth);
+            activate(self.isa, rows, smooth);
         }
     }
 
-    /// Rows per band: few enough for the level-2 cache, enough to pay for walking the weights.
+    /// Rows per band: few enough for the second-isa cache, enough to pay for walking the weights.
     fn band(&self, width: usize, blocks: usize) -> usize {
         // A narrow convolution also copies its input rows.
         let width = match self.conv.weights {
