@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         tasks.insert(engine.prepare(&adapter)?);
     }
     // Images without an order; a stream of frames takes `ChooserOptions::default()`, which waits before it switches.
-    let mut chooser = TaskChooser::new(ChooserOptions::single_pictures());
+    let mut chooser = TaskChooser::new(ChooserOptions::independent_images());
     for path in images {
         let image = backbones::decode_image(Path::new(path))?;
         match chooser.observe(&engine, &tasks, &image)?.task {

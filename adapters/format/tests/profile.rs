@@ -63,19 +63,19 @@ fn distances(profile: &Profile, pictures: &[Vec<f32>]) -> Vec<f32> {
 
 #[test]
 #[cfg_attr(miri, ignore = "a share of hundreds of pictures says nothing of few")]
-fn own_pictures_are_within_the_limit_and_a_strangers_are_not() {
-    let (own, stranger) = (Pictures::of_task(1), Pictures::of_task(2));
+fn own_pictures_are_within_the_limit_and_foreign_ones_are_not() {
+    let (own, foreign) = (Pictures::of_task(1), Pictures::of_task(2));
     let profile = own.profile();
     assert_eq!(profile.dimensions(), Profile::DIMENSIONS);
     let share = |pictures: &[Vec<f32>]| {
         let strange = distances(&profile, pictures)
             .into_iter()
-            .filter(|&distance| profile.strangeness(distance) > 1.0);
+            .filter(|&distance| profile.ood_score(distance) > 1.0);
         strange.count() as f32 / pictures.len() as f32
     };
     let own = share(&own.take(300, 13));
     assert!(own < 0.15, "{own} of the task's own pictures are strange to it");
-    assert!(share(&stranger.take(300, 14)) > 0.99);
+    assert!(share(&foreign.take(300, 14)) > 0.99);
 }
 
 #[test]
@@ -95,14 +95,14 @@ fn the_task_with_the_higher_score_is_the_right_one() {
 #[test]
 fn a_profile_survives_quantisation() {
     const FEW: usize = if cfg!(miri) { 3 } else { 50 };
-    let (own, stranger) = (Pictures::of_task(1), Pictures::of_task(2));
+    let (own, foreign) = (Pictures::of_task(1), Pictures::of_task(2));
     let mut adapter = sample::large();
     adapter.header.profile = Some(own.profile());
     let exact = adapter.header.profile.clone().unwrap();
     for (encoding, tolerance) in [(Encoding::F32, 0.0), (Encoding::F16, 5e-3), (Encoding::Int8, 0.02)] {
         let file = encode(&adapter, encoding).unwrap();
         let read = decode(&file).unwrap().adapter.header.profile.unwrap();
-        for pictures in [own.take(FEW, 15), stranger.take(FEW, 16)] {
+        for pictures in [own.take(FEW, 15), foreign.take(FEW, 16)] {
             for (exact, read) in distances(&exact, &pictures)
                 .into_iter()
                 .zip(distances(&read, &pictures))
@@ -142,7 +142,7 @@ fn equal_or_black_pictures_make_a_profile_all_the_same() {
         let rows = vec![vec![value; FEATURES]; 10];
         let profile = Profile::learn(rows.iter().map(Vec::as_slice), rows.iter().map(Vec::as_slice)).unwrap();
         let distance = profile.distance(&sketch(&rows[0], FEATURES));
-        assert!(profile.strangeness(distance) <= 1.0);
+        assert!(profile.ood_score(distance) <= 1.0);
         let mut adapter = sample::large();
         adapter.header.profile = Some(profile);
         assert!(encode(&adapter, Encoding::Int8).is_ok());

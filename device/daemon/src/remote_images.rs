@@ -1,4 +1,4 @@
-//! Commands about images to learn from, to the device that runs on this machine.
+//! Commands `teach` and `examples`, sent to the device on this machine.
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +6,8 @@ use clap::Args;
 use clr_transfer::{ClientError, EndpointClient, ExampleSelection, FailureCode, Filing, TeachPhase};
 
 use super::{
+    print_line,
     remote::{RemoteError, Target, print},
-    say,
 };
 
 #[derive(Args, Debug)]
@@ -20,7 +20,7 @@ pub(super) struct TeachArgs {
     label: String,
     /// The images: JPEG, PNG, BMP, WebP or GIF
     #[arg(required = true, value_name = "FILE")]
-    pictures: Vec<PathBuf>,
+    images: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) target: Target,
 }
@@ -59,16 +59,16 @@ struct Examples {
 pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
     let label = args.label.trim();
     let mut filing = client.begin_filing(&args.task, label)?;
-    let mut left_out = 0;
-    for path in &args.pictures {
-        match file_one(path, &mut filing, client) {
+    let mut skipped = 0;
+    for path in &args.images {
+        match add_one(path, &mut filing, client) {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => {
-                left_out += 1;
-                eprintln!("left out: '{}': {reason}", path.display());
+                skipped += 1;
+                eprintln!("skipped: '{}': {reason}", path.display());
             }
             Err(error) => {
-                // All of a class or nothing of it.
+                // All images of the class, or none of them.
                 client.take_back(&filing);
                 return Err(error.into());
             }
@@ -76,7 +76,7 @@ pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result
     }
     if filing.is_empty() {
         return Err(RemoteError::Other(format!(
-            "none of the {left_out} images could be filed"
+            "none of the {skipped} images could be added"
         )));
     }
     let status = client.finish_filing(&filing)?;
@@ -86,18 +86,18 @@ pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result
         let failure = clr_transfer::Failure::new(FailureCode::TUNING, format_args!("{message}{hint}"));
         return Err(ClientError::Refused(failure).into());
     }
-    say(format_args!(
-        "{} images filed under `{label}` of task `{}`, {} were there already, {left_out} left out",
+    print_line(format_args!(
+        "{} images added with label `{label}` to task `{}`, {} were stored already, {skipped} skipped",
         filing.added() + filing.relabelled(),
         args.task,
         filing.duplicates()
     ))?;
-    say(format_args!("{message}"))?;
+    print_line(format_args!("{message}"))?;
     Ok(())
 }
 
-/// Files one image, scaled if it is beyond the device's cap; or why this one cannot be filed.
-fn file_one(
+/// Adds one image, scaled down to the device's cap if necessary; the inner error is the reason why it is skipped.
+fn add_one(
     path: &Path,
     filing: &mut Filing,
     client: &mut EndpointClient<'_>,
@@ -108,7 +108,7 @@ fn file_one(
     };
     let start = bytes.get(..clr_onnx::FILE_HEAD).unwrap_or(&bytes);
     if let clr_onnx::FileKind::Unread { name, advice } = clr_onnx::FileKind::of(path, start) {
-        return Ok(Err(format!("{name} is not read; {advice}")));
+        return Ok(Err(format!("{name} is not supported; {advice}")));
     }
     let limits = filing.limits;
     let shrunk = match clr_onnx::shrink_to_fit(bytes, "the file", limits.image_bytes, limits.input) {
@@ -136,7 +136,7 @@ pub(super) fn examples(args: &ExamplesArgs, client: &mut EndpointClient<'_>) -> 
         match (found.next(), found.next()) {
             (Some(example), None) => Ok(example.id),
             _ => Err(RemoteError::Other(format!(
-                "not one image of task `{task}` begins with {start}\nhint: clr-device examples {task}"
+                "expected one image of task `{task}` whose digest begins with {start}\nhint: clr-device examples {task}"
             ))),
         }
     };

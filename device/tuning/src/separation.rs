@@ -19,7 +19,7 @@ pub(crate) fn separation(profile: &Profile, features: &[Vec<f32>]) -> Option<f64
     if rest.is_empty() {
         // One image has no direction but its own; its OOD score is 1 at the 95th percentile, 1.64 standard deviations.
         let distance = profile.distance(&sketch(&features[0], dimensions));
-        return Some(1.64 * f64::from(profile.strangeness(distance)));
+        return Some(1.64 * f64::from(profile.ood_score(distance)));
     }
     let mut sum = vec![0.0_f64; first.len()];
     for point in &points {

@@ -78,10 +78,10 @@ impl Profile {
         -(distance + self.log_volume())
     }
 
-    /// How strange a picture at `distance` is for the task: 0 for the median of its own validation pictures, 1 for the
-    /// strangest 5 % of them, on a logarithmic scale.
+    /// Returns the out-of-distribution score of an image at `distance`, on a logarithmic scale: 0 is the median and 1 the
+    /// 95th percentile of the task's validation images.
     #[must_use]
-    pub fn strangeness(&self, distance: f32) -> f32 {
+    pub fn ood_score(&self, distance: f32) -> f32 {
         let log = |value: f32| libm::log(f64::from(value.max(f32::MIN_POSITIVE)));
         let (typical, limit) = (log(self.typical), log(self.limit));
         ((log(distance) - typical) / (limit - typical)) as f32

@@ -62,8 +62,8 @@ fn a_disk_that_takes_no_more_costs_the_update_and_nothing_else() {
     };
     limit(&device, Some(0));
     // Switching works; only that it was switched cannot be kept yet.
-    let unremembered = device.host(|client| client.switch("fish")).unwrap_err().to_string();
-    assert!(unremembered.contains("File too large"), "{unremembered}");
+    let not_persisted = device.host(|client| client.switch("fish")).unwrap_err().to_string();
+    assert!(not_persisted.contains("File too large"), "{not_persisted}");
     assert_eq!(device.ask(&picture(1))["task"], "fish");
     let refused = device.push(&signed(&adapter("fish", 2))).unwrap_err();
     let ClientError::Refused(failure) = &refused else {

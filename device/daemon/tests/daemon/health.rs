@@ -35,11 +35,7 @@ fn health_names_each_fault_on_a_line_and_recovers() {
 
     // What was to serve is gone.
     device.host(|client| client.mark_bad("birds")).unwrap();
-    wait_for(
-        port,
-        503,
-        "failed task: `birds` is to serve and cannot: its adapter was reverted",
-    );
+    wait_for(port, 503, "failed task: cannot serve `birds`: its adapter was reverted");
     device.push(&signed(&adapter("birds", 2))).unwrap();
     device.switch("birds");
     wait_for(port, 200, "ok\n");

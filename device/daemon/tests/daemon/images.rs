@@ -254,7 +254,7 @@ fn a_frame_on_which_the_device_ends_twice_is_set_aside_and_no_adapter_is_blamed(
     kill_with_image_in_hand(&mut device, || None);
     device.start();
     kill_with_image_in_hand(&mut device, || None);
-    assert!(device.log().contains("it is tried once more"), "{}", device.log());
+    assert!(device.log().contains("trying once more"), "{}", device.log());
     device.start();
     let answer = device.ask(&picture(1));
     assert_eq!(
@@ -269,7 +269,7 @@ fn a_frame_on_which_the_device_ends_twice_is_set_aside_and_no_adapter_is_blamed(
     // The same bytes under another name.
     device.show(&fs::read(device.path("frames/.rejected/000000.png")).unwrap());
     let refused = device.answer();
-    assert!(refused["error"].as_str().unwrap().contains("set aside"), "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains("quarantined"), "{refused}");
     device.stop();
 }
 
@@ -293,7 +293,7 @@ fn a_taught_image_on_which_the_device_ends_twice_is_refused() {
         panic!("it is taken")
     };
     assert_eq!(failure.code, FailureCode::EXAMPLES);
-    assert!(failure.to_string().contains("set aside"), "{failure}");
+    assert!(failure.to_string().contains("quarantined"), "{failure}");
     assert_eq!(device.ask(&picture(1))["task"], "birds");
 }
 

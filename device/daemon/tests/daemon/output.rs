@@ -53,7 +53,7 @@ fn a_reader_that_stalls_holds_up_neither_frames_nor_commands_nor_the_end() {
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
     assert!(text.trim().is_empty(), "{text}");
-    device.wait_for_log(&["WARN", "answers lost", "lost="]);
+    device.wait_for_log(&["WARN", "results lost", "lost="]);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn answers_on_a_full_disk_are_counted_and_the_device_goes_on() {
         device.show(&picture(count));
         device.wait_until("loss", |_| metric(port, "clr_answers_lost_total") >= count as f64);
     }
-    device.wait_for_log(&["WARN", "answers lost", "No space left on device"]);
+    device.wait_for_log(&["WARN", "results lost", "No space left on device"]);
     let (status, after) = device.terminate();
     assert!(status.success() && after < PROMPT, "{status} after {after:?}");
 }
@@ -97,7 +97,7 @@ fn a_line_that_the_disk_cut_is_finished_before_the_next_one() {
     device.wait_until("whole line", |_| {
         fs::read_to_string(&path).unwrap().contains("000003.png")
     });
-    device.wait_for_log(&["INFO", "answers are written to stdout again"]);
+    device.wait_for_log(&["INFO", "results are written to stdout again"]);
     assert!(device.terminate().0.success());
     let text = fs::read_to_string(&path).unwrap();
     let frames: Vec<_> = text
@@ -115,7 +115,7 @@ fn a_reader_that_is_gone_ends_the_device_with_a_reason_and_a_code() {
     drop(reader);
     device.show(&picture(1));
     assert_eq!(device.wait().code(), Some(4));
-    device.wait_for_log(&["ERROR", "reader of the answers"]);
+    device.wait_for_log(&["ERROR", "reader of the results"]);
     let help = device.command(&["--help"]).output().unwrap();
     assert!(String::from_utf8_lossy(&help.stdout).contains("4 the reader of the results"));
 }

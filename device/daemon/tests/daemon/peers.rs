@@ -339,7 +339,7 @@ fn a_revoked_host_is_out_within_seconds_and_configured_ones_by_sighup() {
     });
     let refused = device.host(|client| client.revoke("carl")).unwrap_err();
     assert!(
-        refused.to_string().contains("hint: take it out of [[hosts]]"),
+        refused.to_string().contains("hint: remove it from [[hosts]]"),
         "{refused}"
     );
     let mut session = endpoint.client(&clock, carl.options(&endpoint));

@@ -71,7 +71,7 @@ fn every_host_follows_a_rotated_key_once_and_nobody_else_is_let_in() {
     assert_eq!(visit(&mut late, &endpoint), Ok(Some(new)));
     assert_eq!(visit(&mut late, &endpoint), Ok(None));
     bert = late;
-    device.wait_for_log(&["host told of the device's new key", "host-2"]);
+    device.wait_for_log(&["host received the device's new key", "host-2"]);
     let mut wrong = Host {
         secret: anna.secret.clone(),
         device: PeerSecret::from_bytes([9; 32]).public(),

@@ -141,7 +141,7 @@ fn a_stream_that_stalls_within_a_frame_shows_in_the_metrics_and_does_not_hold_up
     device.wait_until("count of lost bytes", |_| {
         metric(port, "clr_source_lost_bytes_total") == 1000.0
     });
-    device.wait_for_log(&["WARN", "belong to no complete image"]);
+    device.wait_for_log(&["WARN", "outside complete images"]);
     device.wait_until("age of the last frame", |_| {
         metric(port, "clr_last_frame_age_seconds") > 0.2
     });

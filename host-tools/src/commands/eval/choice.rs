@@ -57,7 +57,7 @@ struct Shares {
     accuracy_with_oracle: f64,
     /// Accuracy when the chosen task's adapter answers; another task's answer is wrong.
     accuracy_without_oracle: f64,
-    /// With this task not installed: how well the strangeness of the task chosen tells its images from the others'.
+    /// With this task not installed: how well the OOD score of the task chosen separates its images from the others'.
     unknown_auroc: f64,
     /// The same, of five images in a row.
     unknown_auroc_of_five: f64,
@@ -96,7 +96,7 @@ pub(super) fn run(args: &EvalArgs, backbone: Backbone, context: &Context<'_>) ->
         .iter()
         .map(|task| measure(&engine, &adapters, task, context.output))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let tolerance = ChooserOptions::default().tolerance;
+    let tolerance = ChooserOptions::default().ood_threshold;
     let choices = (0..tasks.len()).map(|task| summary(task, &tasks, &rows, tolerance));
     let choices: Vec<TaskChoice> = choices.collect();
     let document = Document {
@@ -172,7 +172,11 @@ fn measure(
         .into_iter()
         .filter_map(Result::transpose)
         .collect::<anyhow::Result<_>>()?;
-    anyhow::ensure!(!rows.is_empty(), "no image of `{}` could be read", task.adapter.task());
+    anyhow::ensure!(
+        !rows.is_empty(),
+        "no image of `{}` could be read",
+        task.adapter.task()
+    );
     Ok(rows)
 }
 
@@ -185,7 +189,10 @@ fn inputs(adapters: &[Arc<ResidentAdapter>]) -> Vec<&Preprocessing> {
 fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> anyhow::Result<f64> {
     let mut times = Vec::new();
     for task in tasks.iter().cycle().take(20) {
-        let sample = task.samples.get(times.len() % task.samples.len()).context("no image")?;
+        let sample = task
+            .samples
+            .get(times.len() % task.samples.len())
+            .context("no image")?;
         let path = task.dataset.root().join(&sample.path);
         let Ok(image) = clr_onnx::decode_image_for(&path, &inputs(adapters)) else {
             continue;
@@ -198,10 +205,10 @@ fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> a
     times.get(times.len() / 2).copied().context("no image could be read")
 }
 
-/// Returns the task with the highest score among `candidates`, and its strangeness.
+/// Returns the task with the highest score among `candidates`, and its OOD score.
 fn choose(scores: &[TaskScore], candidates: impl Iterator<Item = usize>) -> Option<(usize, f32)> {
     let best = candidates.max_by(|&a, &b| scores[a].score.total_cmp(&scores[b].score).then(b.cmp(&a)));
-    best.map(|best| (best, scores[best].strangeness))
+    best.map(|best| (best, scores[best].ood_score))
 }
 
 /// Scores averaged over every `WINDOW` rows in a row.
@@ -214,7 +221,7 @@ fn windows(rows: &[Row]) -> Vec<Vec<TaskScore>> {
             (0..rows[0].scores.len())
                 .map(|task| TaskScore {
                     score: mean(&|score| score.score, task),
-                    strangeness: mean(&|score| score.strangeness, task),
+                    ood_score: mean(&|score| score.ood_score, task),
                 })
                 .collect()
         })
@@ -228,10 +235,10 @@ fn summary(own: usize, tasks: &[Task], rows: &[Vec<Row>], tolerance: f32) -> Tas
     let mut chosen = vec![0; tasks.len()];
     let (mut answered, mut strange) = (0, 0);
     for row in &rows[own] {
-        if let Some((task, strangeness)) = choose(&row.scores, all()) {
+        if let Some((task, ood_score)) = choose(&row.scores, all()) {
             chosen[task] += 1;
             answered += usize::from(task == own && row.right);
-            strange += usize::from(strangeness > tolerance);
+            strange += usize::from(ood_score > tolerance);
         }
     }
     let five = windows(&rows[own]);
@@ -240,19 +247,23 @@ fn summary(own: usize, tasks: &[Task], rows: &[Vec<Row>], tolerance: f32) -> Tas
         .filter(|scores| choose(scores, all()).is_some_and(|(task, _)| task == own));
     let right_of_five = right_of_five.count();
 
-    // This task is not installed: its images are strangers, all others' are not.
-    let strangeness = |scores: &[TaskScore]| choose(scores, all().filter(|&task| task != own)).map(|(_, it)| it);
-    let single = |rows: &[Row]| -> Vec<f32> { rows.iter().filter_map(|row| strangeness(&row.scores)).collect() };
-    let grouped =
-        |rows: &[Row]| -> Vec<f32> { windows(rows).iter().filter_map(|scores| strangeness(scores)).collect() };
+    // This task is not installed: its images are out of distribution, all others' are not.
+    let score_without_own = |scores: &[TaskScore]| choose(scores, all().filter(|&task| task != own)).map(|(_, it)| it);
+    let single = |rows: &[Row]| -> Vec<f32> { rows.iter().filter_map(|row| score_without_own(&row.scores)).collect() };
+    let grouped = |rows: &[Row]| -> Vec<f32> {
+        windows(rows)
+            .iter()
+            .filter_map(|scores| score_without_own(scores))
+            .collect()
+    };
     let others = |of: &dyn Fn(&[Row]) -> Vec<f32>| -> Vec<f32> {
         all()
             .filter(|&task| task != own)
             .flat_map(|task| of(&rows[task]))
             .collect()
     };
-    let strangers = single(&rows[own]);
-    let unknown = strangers.iter().filter(|&&strangeness| strangeness > tolerance).count();
+    let foreign = single(&rows[own]);
+    let unknown = foreign.iter().filter(|&&score| score > tolerance).count();
     TaskChoice {
         task: tasks[own].adapter.task().to_owned(),
         images,
@@ -261,9 +272,9 @@ fn summary(own: usize, tasks: &[Task], rows: &[Vec<Row>], tolerance: f32) -> Tas
             right_of_five: share(right_of_five, five.len()),
             accuracy_with_oracle: share(rows[own].iter().filter(|row| row.right).count(), images),
             accuracy_without_oracle: share(answered, images),
-            unknown_auroc: auroc(&strangers, &others(&single)),
+            unknown_auroc: auroc(&foreign, &others(&single)),
             unknown_auroc_of_five: auroc(&grouped(&rows[own]), &others(&grouped)),
-            called_unknown: share(unknown, strangers.len()),
+            called_unknown: share(unknown, foreign.len()),
             wrongly_unknown: share(strange, images),
         },
         chosen,
@@ -333,7 +344,7 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
     table.row(row("mean", images, String::new(), &document.mean));
     output.table(&table)?;
     output.line(&format!(
-        "scores of {} tasks: {} an image on one thread; unknown beyond a strangeness of {}",
+        "scores of {} tasks: {} an image on one thread; unknown beyond an OOD score of {}",
         document.tasks.len(),
         human_time(document.seconds_per_image),
         document.tolerance
@@ -349,7 +360,7 @@ mod tests {
             scores: scores
                 .map(|score| TaskScore {
                     score,
-                    strangeness: -score,
+                    ood_score: -score,
                 })
                 .to_vec(),
             right: true,
