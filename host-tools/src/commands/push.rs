@@ -217,9 +217,9 @@ fn send(
         .into_owned();
     let during = || format!("while sending '{}'", path.display());
     if let Some((base_path, base)) = base
-        && let Some(difference) = delta::difference(&base, bytes)
+        && let Some(difference) = delta::diff(&base, bytes)
     {
-        let kind = Kind::of_difference(Digest::of(&base), bytes);
+        let kind = Kind::of_delta(Digest::of(&base), bytes);
         let bar = context.output.bytes_bar(difference.len() as u64, &name);
         match client.push(&difference, kind, &mut |step| progress(&bar, step)) {
             Ok(pushed) => return Ok((pushed, Some(base_path))),

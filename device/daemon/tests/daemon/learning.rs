@@ -98,7 +98,7 @@ fn a_new_class_answers_at_once_and_tuning_keeps_serving() {
 }
 
 #[test]
-fn a_task_is_born_of_pictures_alone() {
+fn a_task_is_created_from_images_alone() {
     let mut device = Device::new("[trial]\nlow_confidence = 0.0\n[tuning]\nmemory = 4000000000\n");
     device.start();
     device.file("looks", "zero", 0, 5);
