@@ -172,11 +172,7 @@ fn measure(
         .into_iter()
         .filter_map(Result::transpose)
         .collect::<anyhow::Result<_>>()?;
-    anyhow::ensure!(
-        !rows.is_empty(),
-        "no image of `{}` could be read",
-        task.adapter.task()
-    );
+    anyhow::ensure!(!rows.is_empty(), "no image of `{}` could be read", task.adapter.task());
     Ok(rows)
 }
 
@@ -189,10 +185,7 @@ fn inputs(adapters: &[Arc<ResidentAdapter>]) -> Vec<&Preprocessing> {
 fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> anyhow::Result<f64> {
     let mut times = Vec::new();
     for task in tasks.iter().cycle().take(20) {
-        let sample = task
-            .samples
-            .get(times.len() % task.samples.len())
-            .context("no image")?;
+        let sample = task.samples.get(times.len() % task.samples.len()).context("no image")?;
         let path = task.dataset.root().join(&sample.path);
         let Ok(image) = clr_onnx::decode_image_for(&path, &inputs(adapters)) else {
             continue;
