@@ -67,7 +67,9 @@ pub enum ClientError {
         request: &'static str,
     },
     /// The reply does not match the request.
-    #[error("the device's reply does not match the request `{request}`\nhint: device and host should run the same version")]
+    #[error(
+        "the device's reply does not match the request `{request}`\nhint: device and host should run the same version"
+    )]
     Unexpected {
         /// The request.
         request: &'static str,

@@ -2,11 +2,11 @@
 
 mod commands;
 mod error;
-mod teach_batch;
 mod link;
 mod pull;
 mod push;
 mod security;
+mod teach_batch;
 
 use alloc::string::{String, ToString};
 use core::{fmt::Display, time::Duration};
@@ -24,10 +24,10 @@ use crate::{
 
 pub use self::{
     error::{ClientError, LinkFault},
-    teach_batch::TeachBatch,
     pull::Pulled,
     push::{Progress, Pushed},
     security::Security,
+    teach_batch::TeachBatch,
 };
 
 /// Deadlines, retries and limits of a [`Client`].
