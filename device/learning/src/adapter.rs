@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Network {
-    /// The folded adapter with `header`, whose backbone digest and recipe are set to this network's.
+    /// Returns the folded adapter with `header`, whose backbone digest and recipe are set to this network's.
     ///
     /// # Errors
     /// [`LearningError::Fold`] for a site whose folded values are not finite.
@@ -53,7 +53,7 @@ impl Network {
         })
     }
 
-    /// A network that runs `adapter`, with folded parameters: for evaluation, and for tuning without norms.
+    /// Returns a network that runs `adapter`, with folded parameters: for evaluation, and for tuning without norms.
     ///
     /// # Errors
     /// [`LearningError::Mismatch`] for an adapter of another backbone.

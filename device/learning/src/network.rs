@@ -31,7 +31,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network at the identity: its features equal the backbone's. The head starts uniform in ±1/√F, from `seed`.
+    /// Returns a network at the identity: its features equal the backbone's. The head starts uniform in ±1/√F, from
+    /// `seed`.
     ///
     /// # Errors
     /// [`LearningError::Mismatch`] for a site that is no convolution.
@@ -71,47 +72,47 @@ impl Network {
         }
     }
 
-    /// The recipe.
+    /// Returns the recipe.
     pub fn recipe(&self) -> Recipe {
         self.recipe
     }
 
-    /// The frozen backbone.
+    /// Returns the frozen backbone.
     pub fn backbone(&self) -> &Backbone {
         &self.plan.backbone
     }
 
-    /// Number of classes of the head.
+    /// Returns the number of classes of the head.
     pub fn classes(&self) -> usize {
         self.head_bias.values.len()
     }
 
-    /// Number of features that the head reads.
+    /// Returns the number of features that the head reads.
     pub fn feature_count(&self) -> usize {
         self.plan.backbone.feature_count()
     }
 
-    /// The backbone's sites.
+    /// Returns the backbone's sites.
     pub fn frozen_sites(&self) -> &[FrozenSite] {
         &self.plan.sites
     }
 
-    /// The task's state at each of the backbone's sites.
+    /// Returns the task's state at each of the backbone's sites.
     pub fn sites(&self) -> &[Site] {
         &self.sites
     }
 
-    /// The same, so that statistics can be changed.
+    /// Returns the sites, mutable for changes of their statistics.
     pub fn sites_mut(&mut self) -> &mut [Site] {
         &mut self.sites
     }
 
-    /// The head's weight `[K, F]` and bias `[K]`.
+    /// Returns the head's weight `[K, F]` and bias `[K]`.
     pub fn head_weights(&self) -> [&Weight; 2] {
         [&self.head_weight, &self.head_bias]
     }
 
-    /// A copy of the head.
+    /// Returns a copy of the head.
     pub fn head(&self) -> Head {
         Head {
             features: self.feature_count(),
@@ -146,8 +147,9 @@ impl Network {
         }
     }
 
-    /// Stops training of the sites from which gradients do not reach the features at this input size: those before an operator without a
-    /// backward pass (an opaque step). Returns their number and the name of the first such operator, if there are any.
+    /// Stops training of the sites from which gradients do not reach the features at this input size: those before an
+    /// operator without a backward pass (an opaque step). Returns their number and the name of the first such operator,
+    /// if there are any.
     ///
     /// # Errors
     /// Those of [`Network::features`].
@@ -169,14 +171,14 @@ impl Network {
         Ok((frozen > 0).then(|| (frozen, obstacle.to_owned())))
     }
 
-    /// The names of the sites that the task reprograms, in the backbone's order.
+    /// Returns the names of the sites that the task reprograms, in the backbone's order.
     pub fn site_names(&self) -> Vec<String> {
         let sites = self.plan.sites.iter().zip(&self.sites);
         let own = sites.filter(|(_, site)| !matches!(site, Site::Frozen));
         own.map(|(frozen, _)| frozen.name.clone()).collect()
     }
 
-    /// The trained parameters, head first, then site by site.
+    /// Returns the trained parameters, head first, then site by site.
     pub fn parameters(&self) -> Vec<Parameter> {
         let mut parameters = Vec::new();
         let mut push = |name: String, group, weight: &Weight, anchor: Vec<f32>, unit: Vec<f32>| {
@@ -237,7 +239,7 @@ impl Network {
         Ok(())
     }
 
-    /// Every value that training may change.
+    /// Returns every value that training may change.
     pub fn snapshot(&self) -> Snapshot {
         let weights = self.head_weights().into_iter();
         let sites = self.sites.iter().flat_map(Site::weights).map(|(_, _, weight)| weight);
@@ -291,7 +293,7 @@ impl Network {
         weights
     }
 
-    /// The features `[F]` of each preprocessed image `[3, H, W]` of `size` rows × columns.
+    /// Returns the features `[F]` of each preprocessed image `[3, H, W]` of `size` rows × columns.
     ///
     /// # Errors
     /// A backbone that the runtime cannot execute at this size, and images of another size.
@@ -303,12 +305,12 @@ impl Network {
         Ok(all.map(|image| executable.features(image, &parameters)).collect())
     }
 
-    /// Logits `[K]` of features `[F]`.
+    /// Returns the logits `[K]` of features `[F]`.
     pub fn classify(&self, features: &[f32]) -> Vec<f32> {
         classifier::logits(&self.head_weight.values, &self.head_bias.values, features)
     }
 
-    /// The logits `[K]` of each preprocessed image.
+    /// Returns the logits `[K]` of each preprocessed image.
     ///
     /// # Errors
     /// Those of [`Network::features`].

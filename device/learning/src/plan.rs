@@ -49,7 +49,7 @@ impl Plan {
         })
     }
 
-    /// The executable for images of `size` rows × columns.
+    /// Returns the executable for images of `size` rows × columns.
     pub(crate) fn executable(&self, size: [usize; 2]) -> Result<Arc<Executable>> {
         let mut executables = self.executables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = executables.get(&size) {
