@@ -82,10 +82,7 @@ fn in_a_process_of_its_own() {
             let key = (adapter.header.task.clone(), adapter.header.version);
             (
                 key,
-                images
-                    .iter()
-                    .map(|image| bits(&engine, &resident, image))
-                    .collect(),
+                images.iter().map(|image| bits(&engine, &resident, image)).collect(),
             )
         })
         .collect();

@@ -52,9 +52,7 @@ fn same_pixels_give_the_pinned_tensor_bit_for_bit() {
     ];
     let found = pinned.clone().map(|(preprocessing, _)| {
         [(333, 257), (64, 80)]
-            .map(|(width, height)| {
-                Digest::of(&little_endian(&preprocessing.preprocess(&image(width, height)))).short()
-            })
+            .map(|(width, height)| Digest::of(&little_endian(&preprocessing.preprocess(&image(width, height)))).short())
             .join(" ")
     });
     assert_eq!(found.each_ref().map(String::as_str), pinned.map(|(_, digest)| digest));
