@@ -1,4 +1,4 @@
-//! Finds out for each image which of several tasks it belongs to, and classifies it with that one.
+//! Chooses one of several tasks for each image, and classifies the image with it.
 //!
 //! ```text
 //! cargo run --release -p clr-vision --example choose_task -- lite0.onnx birds.clr flowers.clr -- photos/*.jpg

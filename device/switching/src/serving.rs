@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// What is known of an adapter that serves.
-pub trait Detail {
+pub trait AdapterInfo {
     /// What names an adapter on trial to the store.
     type Trial;
 
@@ -26,7 +26,7 @@ type Known<A, D> = HashMap<String, Vec<(Arc<A>, D)>>;
 ///
 /// What is known belongs to an adapter, not to a name: a frame that outlives its adapter finds nothing, and its verdict changes nothing.
 #[derive(Debug)]
-pub struct Serving<A, D> {
+pub struct ServingSet<A, D> {
     /// The resident adapters.
     tasks: TaskSet<A>,
     known: Mutex<Known<A, D>>,
@@ -40,19 +40,19 @@ pub struct Serving<A, D> {
 
 /// The right to change which adapter serves a task; one thread has it at a time.
 #[derive(Debug)]
-pub struct Changing<'a, A, D> {
-    serving: &'a Serving<A, D>,
+pub struct UpdateGuard<'a, A, D> {
+    serving: &'a ServingSet<A, D>,
     _changing: MutexGuard<'a, ()>,
 }
 
 /// The right to name the task that answers; one thread has it at a time, so that what is remembered is what is in force.
 #[derive(Debug)]
-pub struct Naming<'a, A, D> {
-    serving: &'a Serving<A, D>,
+pub struct SwitchGuard<'a, A, D> {
+    serving: &'a ServingSet<A, D>,
     _naming: MutexGuard<'a, ()>,
 }
 
-impl<A: Resident, D> Default for Serving<A, D> {
+impl<A: Resident, D> Default for ServingSet<A, D> {
     fn default() -> Self {
         Self {
             tasks: TaskSet::new(),
@@ -64,15 +64,15 @@ impl<A: Resident, D> Default for Serving<A, D> {
     }
 }
 
-impl<A: Resident, D> Serving<A, D> {
+impl<A: Resident, D> ServingSet<A, D> {
     /// The resident adapters.
     pub fn tasks(&self) -> &TaskSet<A> {
         &self.tasks
     }
 
     /// Waits until nobody else changes what serves.
-    pub fn change(&self) -> Changing<'_, A, D> {
-        Changing {
+    pub fn lock_updates(&self) -> UpdateGuard<'_, A, D> {
+        UpdateGuard {
             serving: self,
             _changing: lock(&self.changing),
         }
@@ -92,8 +92,8 @@ impl<A: Resident, D> Serving<A, D> {
     }
 
     /// Waits until nobody else names a task. Keep it until the choice is remembered.
-    pub fn naming(&self) -> Naming<'_, A, D> {
-        Naming {
+    pub fn lock_switches(&self) -> SwitchGuard<'_, A, D> {
+        SwitchGuard {
             serving: self,
             _naming: lock(&self.naming),
         }
@@ -112,11 +112,11 @@ impl<A: Resident, D> Serving<A, D> {
     }
 }
 
-impl<A: Resident, D: Detail> Serving<A, D> {
+impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
     /// The adapter on trial has proved itself. `store` makes that last; where it fails the trial goes on. Nothing is done, and `false`
     /// given, if the adapter is not on trial any more: something else may have happened since the verdict.
     pub fn confirm<E>(&self, adapter: &Arc<A>, store: impl FnOnce(D::Trial) -> Result<(), E>) -> Result<bool, E> {
-        let _changing = self.change();
+        let _changing = self.lock_updates();
         let Some(trial) = self.of(adapter, |detail| detail.on_trial()).flatten() else {
             return Ok(false);
         };
@@ -130,9 +130,9 @@ impl<A: Resident, D: Detail> Serving<A, D> {
     pub fn revert<E>(
         &self,
         adapter: &Arc<A>,
-        replace: impl FnOnce(&Changing<'_, A, D>, D::Trial) -> Result<(), E>,
+        replace: impl FnOnce(&UpdateGuard<'_, A, D>, D::Trial) -> Result<(), E>,
     ) -> Result<bool, E> {
-        let changing = self.change();
+        let changing = self.lock_updates();
         let Some(trial) = self.of(adapter, |detail| detail.on_trial()).flatten() else {
             return Ok(false);
         };
@@ -141,7 +141,7 @@ impl<A: Resident, D: Detail> Serving<A, D> {
     }
 }
 
-impl<A: Resident, D> Naming<'_, A, D> {
+impl<A: Resident, D> SwitchGuard<'_, A, D> {
     /// The task answers from the next frame on, whatever frames look like.
     pub fn switch(&self, task: &str) -> Result<Arc<A>, A::Unknown> {
         let mut auto = lock(&self.serving.auto);
@@ -156,7 +156,7 @@ impl<A: Resident, D> Naming<'_, A, D> {
     }
 }
 
-impl<A: Resident, D> Changing<'_, A, D> {
+impl<A: Resident, D> UpdateGuard<'_, A, D> {
     /// Lets an adapter serve its task from the next frame on.
     pub fn put(&self, adapter: A, detail: D) {
         let adapter = Arc::new(adapter);

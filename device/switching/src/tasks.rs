@@ -101,7 +101,7 @@ impl<A: Resident> TaskSet<A> {
         names
     }
 
-    /// All adapters, sorted by name: one consistent picture of the set.
+    /// All adapters, sorted by name: a consistent snapshot.
     pub fn all(&self) -> Vec<Arc<A>> {
         let mut adapters: Vec<_> = self.tasks.read(|tasks| tasks.values().cloned().collect());
         adapters.sort_unstable_by(|a: &Arc<A>, b| a.task().cmp(b.task()));

@@ -170,16 +170,16 @@ where
         }
     }
 
-    /// Files a picture under a label of a task; says whether it is new there.
+    /// Files an image under a label of a task; says whether it is new there.
     ///
     /// # Errors
     /// As [`Client::push`].
-    pub fn teach(&mut self, task: &str, label: &str, picture: &[u8]) -> Result<bool, ClientError> {
+    pub fn teach(&mut self, task: &str, label: &str, image: &[u8]) -> Result<bool, ClientError> {
         let kind = Kind::Example {
             task: task.to_owned(),
             label: label.to_owned(),
         };
-        match self.push(picture, kind, &mut |_| ())?.committed {
+        match self.push(image, kind, &mut |_| ())?.committed {
             Committed::Example { duplicate, .. } => Ok(!duplicate),
             Committed::Adapter { .. } => Err(ClientError::Unexpected { request: "commit" }),
         }

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, sync::atomic::Ordering, time::Instant};
 
-use clr_store::{Serving, StoreError};
+use clr_store::{ServingAdapter, StoreError};
 use clr_transfer::{Failure, FailureCode, TeachPhase, TunePhase};
-use clr_tuning::{Parent, Plan, Progress, TuneError, TuneOptions, Watch};
+use clr_tuning::{MemoryPlan, Observer, Parent, Progress, TuneError, TuneOptions};
 
 use super::{
     Run,
@@ -40,8 +40,8 @@ struct RunObserver<'a> {
     seconds: u64,
 }
 
-impl Watch for RunObserver<'_> {
-    fn plan(&mut self, plan: &Plan) {
+impl Observer for RunObserver<'_> {
+    fn plan(&mut self, plan: &MemoryPlan) {
         tracing::info!(%plan, "tuning");
         self.runtime.learning.update(|status| {
             status.phase = TunePhase::Running;
@@ -111,7 +111,7 @@ impl Runtime {
         let backbone = self.engine.backbone();
         let tuned = clr_tuning::tune(backbone, &parent, &images, &state, &options, &mut follow)?;
         let learned = &tuned.verdict.learned;
-        let share = |right: u32| (learned.pictures > 0).then(|| right as f32 / learned.pictures as f32);
+        let share = |right: u32| (learned.images > 0).then(|| right as f32 / learned.images as f32);
         let (before, after) = (share(learned.parent), share(learned.tuned));
         self.learning
             .update(|status| (status.accuracy_before, status.accuracy_after) = (before, after));
@@ -167,7 +167,7 @@ impl Runtime {
     }
 
     /// Returns the parent of a run. The classes of the publisher's original are protected; a task created on the device has none.
-    pub(crate) fn parent(&self, serving: &Serving) -> Result<Parent, LearnError> {
+    pub(crate) fn parent(&self, serving: &ServingAdapter) -> Result<Parent, LearnError> {
         if !serving.held.tuned {
             let own = serving.decoded.adapter.clone();
             return Ok(Parent::new(serving.decoded.clone(), Some(&own)));

@@ -124,7 +124,7 @@ impl Runtime {
             max_memory: Some(granted.memory),
             ..TuneOptions::default()
         };
-        let plan = match clr_tuning::plan(self.engine.backbone(), &parent, count, &options) {
+        let plan = match clr_tuning::plan_memory(self.engine.backbone(), &parent, count, &options) {
             Ok(plan) => Some(plan),
             Err(error @ TuneError::Budget { .. }) => {
                 let text = with_causes(&error);

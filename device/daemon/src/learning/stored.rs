@@ -58,7 +58,7 @@ impl clr_tuning::Examples for StoredImages<'_> {
         Ok(labelled.filter(counts).collect())
     }
 
-    fn picture(&self, id: &Digest) -> Result<Vec<u8>, String> {
+    fn read(&self, id: &Digest) -> Result<Vec<u8>, String> {
         self.runtime
             .store
             .example(self.task, id)

@@ -12,7 +12,7 @@ use std::{
 use clr_adapters::{Digest, Header, Provenance, Recipe};
 use clr_store::StoreError;
 use clr_transfer::{Failure, FailureCode, TeachPhase, TeachStatus, TunePhase};
-use clr_tuning::{TaughtClass, TuneError, Version};
+use clr_tuning::{AdapterRevision, TaughtClass, TuneError};
 
 use super::{Learning, attempt::LearnError, stored::StoredImages};
 use crate::runtime::{Runtime, lock, now, with_causes};
@@ -157,7 +157,7 @@ impl Runtime {
             backbone.preprocessing().clone(),
             Provenance::DeviceTuned,
         );
-        let created = match clr_tuning::birth(backbone, header, Recipe::Linear, &StoredImages::all(self, task)) {
+        let created = match clr_tuning::create_task(backbone, header, Recipe::Linear, &StoredImages::all(self, task)) {
             // Not a fault: the second class creates the task.
             Err(error @ TuneError::TooFewClasses { .. }) => {
                 return Ok(TeachStatus {
@@ -180,7 +180,7 @@ impl Runtime {
     }
 
     /// Signs a learned adapter, stores it, and lets it serve on trial.
-    pub(super) fn serve_tuned(&self, version: &Version) -> Result<(), LearnError> {
+    pub(super) fn serve_tuned(&self, version: &AdapterRevision) -> Result<(), LearnError> {
         self.install_tuned(&version.file).map_err(LearnError::Refused)
     }
 

@@ -6,7 +6,7 @@ use clr_adapters::{AUTO, Digest};
 use clr_store::StoreError;
 use clr_transfer::{
     Begin, Capabilities, Committed, Device, DeviceInfo, ExampleSelection, ExampleSummary, ExampleTask, Failure,
-    FailureCode, Frames, Health, Latency, Memory, PullInfo, RemovedExamples, Reverted, Slot, Status, TaskState,
+    FailureCode, Frames, Health, Latency, Memory, PullInfo, RemovedExamples, RevertReport, Slot, Status, TaskState,
     TaskSummary, TeachLimits, TrialStatus,
 };
 
@@ -17,7 +17,7 @@ use clr_engine::{resident_memory, trim_heap};
 impl Runtime {
     /// Changes the store, then loads the task accordingly.
     fn change<T>(&self, task: &str, change: impl FnOnce() -> Result<T, StoreError>) -> Result<(), Failure> {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         change().map_err(failure::of_store)?;
         self.load(&changing, task).map_err(failure::of_daemon)
     }
@@ -75,11 +75,11 @@ impl Device for Runtime {
         let microseconds = |milliseconds: f32| (f64::from(milliseconds) * 1e3) as u64;
         let (resident_tasks, adapter_bytes) = self.resident();
         let states = self.store.tasks();
-        let mut reverts: Vec<Reverted> = states
+        let mut reverts: Vec<RevertReport> = states
             .iter()
             .filter_map(|state| {
                 let reverted = state.reverted.as_ref()?;
-                Some(Reverted {
+                Some(RevertReport {
                     task: state.task.clone(),
                     version: reverted.held.version,
                     reason: reverted.reason.clone(),
@@ -193,7 +193,7 @@ impl Device for Runtime {
 
     fn switch(&self, task: &str) -> Result<(), Failure> {
         // The guard orders concurrent requests: the choice in force is the persisted one.
-        let naming = self.serving.naming();
+        let naming = self.serving.lock_switches();
         if task == AUTO {
             naming.switch_to_auto();
             tracing::info!("switched to automatic choice");
@@ -215,7 +215,7 @@ impl Device for Runtime {
     }
 
     fn remove(&self, task: &str) -> Result<(), Failure> {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         self.store.remove(task).map_err(failure::of_store)?;
         self.unload(&changing, task);
         trim_heap();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use clr_adapters::Digest;
-use clr_store::{Example, StoreError};
+use clr_store::{StoreError, StoredExample};
 use clr_transfer::{
     ExampleSelection, ExampleSummary, ExampleTask, Failure, FailureCode, PullInfo, RemovedExamples, TeachLimits,
 };
@@ -68,7 +68,7 @@ impl Runtime {
         selection: &ExampleSelection,
     ) -> Result<RemovedExamples, Failure> {
         let listed = self.store.examples(task).map_err(failure::of_store)?;
-        let chosen: Vec<&Example> = (listed.iter())
+        let chosen: Vec<&StoredExample> = (listed.iter())
             .filter(|example| match selection {
                 ExampleSelection::Image(id) => example.id == *id,
                 ExampleSelection::Label(label) => example.label == *label && label != UNLABELLED,

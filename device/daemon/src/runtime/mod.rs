@@ -22,8 +22,8 @@ use std::{
 use arc_swap::ArcSwap;
 use clr_adapters::{AUTO, Digest, Limits, PublicKey};
 use clr_onnx::Backbone;
-use clr_store::{Caps, Directory, Store, StoreError, StoreOptions, TaskState, Unavailable};
-use clr_switching::Serving;
+use clr_store::{Caps, Directory, Store, StoreError, StoreOptions, StoredTask, Unavailable};
+use clr_switching::ServingSet;
 use clr_transfer::FailureCode;
 
 use super::{
@@ -48,7 +48,7 @@ pub(crate) struct Runtime {
     /// Decodes frames and taught images.
     pub(crate) images: Images,
     /// The resident adapters with their information.
-    pub(crate) serving: Serving<ResidentAdapter, AdapterInfo>,
+    pub(crate) serving: ServingSet<ResidentAdapter, AdapterInfo>,
     pub(crate) counters: Counters,
     pub(crate) stop: Stop,
     started: Instant,
@@ -125,7 +125,7 @@ impl Runtime {
             engine,
             store,
             images,
-            serving: Serving::default(),
+            serving: ServingSet::default(),
             counters: Counters::default(),
             stop,
             started: Instant::now(),
@@ -166,7 +166,7 @@ impl Runtime {
     /// Prepares every task of the store; a failure of one does not affect the others. `blamed`: whether an adapter on trial may have caused
     /// the unclean end of the last run.
     fn load_all(&self, blamed: bool) {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         for state in self.store.tasks().iter() {
             if let Err(error) = self.load_at_start(&changing, &state.task, blamed) {
                 tracing::error!(task = state.task, "{}", with_causes(&error));
@@ -186,9 +186,9 @@ impl Runtime {
             }
         };
         match config.task.clone().or_else(chosen).as_deref() {
-            Some(AUTO) => self.serving.naming().switch_to_auto(),
+            Some(AUTO) => self.serving.lock_switches().switch_to_auto(),
             Some(task) => {
-                if let Err(error) = self.serving.naming().switch(task) {
+                if let Err(error) = self.serving.lock_switches().switch(task) {
                     let reason = match self.store.serving(task) {
                         Err(of_store) => of_store.to_string(),
                         Ok(_) => error.to_string(),
@@ -289,7 +289,7 @@ fn give_key(store: &Store, config: &Config, found: device_key::Found) -> Option<
         device_key::Found::Unusable { fault, .. } => Err(fault),
         device_key::Found::Lost { fault, .. } => {
             let tasks = store.tasks();
-            let needed = tasks.iter().any(TaskState::is_tuned);
+            let needed = tasks.iter().any(StoredTask::is_tuned);
             device_key::replace(&config.state, fault.as_deref(), needed)
         }
     };

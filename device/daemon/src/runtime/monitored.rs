@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use clr_store::TaskState;
+use clr_store::StoredTask;
 use clr_transfer::{Health, HealthState};
 
 use super::{Runtime, lock};
@@ -242,7 +242,7 @@ impl Runtime {
 }
 
 /// Returns the bytes of all referenced adapter files, each counted once.
-fn stored_bytes(states: &[TaskState]) -> u64 {
+fn stored_bytes(states: &[StoredTask]) -> u64 {
     let files = states.iter().flat_map(|state| {
         let trial = state.trial.map(|trial| trial.held);
         [trial, state.confirmed, state.last_good, state.restore]

@@ -77,13 +77,13 @@ impl Runtime {
             pending_changes.changes.clone()
         };
         for (task, change) in changes {
-            let changing = self.serving.change();
+            let changing = self.serving.lock_updates();
             let (result, reload) = match &change {
                 PendingChange::Revert { digest, reason, at } => {
                     (self.store.revert(&task, digest, reason, *at).map(drop), false)
                 }
                 PendingChange::Use { digest } => (self.store.begin_use(&task, digest), true),
-                PendingChange::Count { blamed } => (self.store.begin_run(&task, *blamed, stamp()).map(drop), true),
+                PendingChange::Count { blamed } => (self.store.record_start(&task, *blamed, stamp()).map(drop), true),
             };
             match result {
                 Ok(()) | Err(StoreError::NoTrial { .. } | StoreError::NoSuchTask { .. }) => {

@@ -3,8 +3,8 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use clr_adapters::{Digest, Header, Provenance, PublicKey, Refusal, Trial, decode};
-use clr_store::{Held, OnTrial, Serving, Start, StoreError};
-use clr_switching::Changing as ChangingOf;
+use clr_store::{OnTrial, ServingAdapter, StartOutcome, StoreError, StoredAdapter};
+use clr_switching::UpdateGuard as GuardOf;
 
 use super::{Runtime, lock, pending_changes::PendingChange, stamp, with_causes};
 use crate::{
@@ -29,7 +29,7 @@ pub(crate) struct AdapterInfo {
     pub(crate) in_use: bool,
 }
 
-impl clr_switching::Detail for AdapterInfo {
+impl clr_switching::AdapterInfo for AdapterInfo {
     type Trial = Digest;
 
     fn on_trial(&self) -> Option<Digest> {
@@ -42,11 +42,11 @@ impl clr_switching::Detail for AdapterInfo {
 }
 
 /// Guard that permits changes of the serving adapters.
-pub(super) type Changing<'a> = ChangingOf<'a, ResidentAdapter, AdapterInfo>;
+pub(super) type UpdateGuard<'a> = GuardOf<'a, ResidentAdapter, AdapterInfo>;
 
 impl Runtime {
     /// Loads the adapter that serves according to the store; unloads a task without one.
-    pub(super) fn load(&self, changing: &Changing<'_>, task: &str) -> Result<(), DaemonError> {
+    pub(super) fn load(&self, changing: &UpdateGuard<'_>, task: &str) -> Result<(), DaemonError> {
         match self.store.serving(task) {
             Ok(serving) => {
                 let prepared = self.engine.prepare(&serving.decoded.adapter);
@@ -69,17 +69,22 @@ impl Runtime {
 
     /// Loads a task at the start, as [`Runtime::load`], and reverts a trial after too many unclean ends. The task serves even if no write
     /// succeeds. `blamed`: whether the adapter may have caused the unclean end of the last run.
-    pub(super) fn load_at_start(&self, changing: &Changing<'_>, task: &str, blamed: bool) -> Result<(), DaemonError> {
+    pub(super) fn load_at_start(
+        &self,
+        changing: &UpdateGuard<'_>,
+        task: &str,
+        blamed: bool,
+    ) -> Result<(), DaemonError> {
         let in_use = self.store.task(task)?.trial.is_some_and(|trial| trial.in_use);
-        match self.store.begin_run(task, blamed, stamp()) {
-            Ok(Start::Reverted { held }) => {
+        match self.store.record_start(task, blamed, stamp()) {
+            Ok(StartOutcome::Reverted { held }) => {
                 tracing::error!(
                     task,
                     version = held.version,
                     "reverted: the device ended uncleanly with it too often"
                 );
             }
-            Ok(Start::Unclean { times }) => {
+            Ok(StartOutcome::Unclean { times }) => {
                 tracing::warn!(
                     task,
                     times,
@@ -109,7 +114,7 @@ impl Runtime {
     /// Reverts an adapter on trial. If the write fails, the revert is in force in memory and written later.
     pub(super) fn revert_trial(
         &self,
-        changing: &Changing<'_>,
+        changing: &UpdateGuard<'_>,
         task: &str,
         digest: Digest,
         reason: &str,
@@ -128,7 +133,7 @@ impl Runtime {
     /// Serves the confirmed adapter instead of the one on trial until `change` is written. Returns false, without effect, if there is none.
     fn fall_back_until_written(
         &self,
-        changing: &Changing<'_>,
+        changing: &UpdateGuard<'_>,
         task: &str,
         change: PendingChange,
     ) -> Result<bool, DaemonError> {
@@ -156,7 +161,7 @@ impl Runtime {
                 "cannot record the use of the adapter on trial: {}",
                 with_causes(&error)
             );
-            let changing = self.serving.change();
+            let changing = self.serving.lock_updates();
             match self.fall_back_until_written(&changing, task, PendingChange::Use { digest }) {
                 Ok(true) => return false,
                 Ok(false) => {}
@@ -183,7 +188,7 @@ impl Runtime {
     }
 
     /// Loads a task as [`Runtime::load`], after checking the canaries of an adapter on trial.
-    pub(super) fn load_checked(&self, changing: &Changing<'_>, task: &str) -> Result<(), DaemonError> {
+    pub(super) fn load_checked(&self, changing: &UpdateGuard<'_>, task: &str) -> Result<(), DaemonError> {
         let serving = self.store.serving(task)?;
         let adapter = &serving.decoded.adapter;
         let resident = self.engine.prepare(adapter)?;
@@ -194,7 +199,7 @@ impl Runtime {
         Ok(())
     }
 
-    fn put(&self, changing: &Changing<'_>, serving: &Serving, resident: ResidentAdapter) {
+    fn put(&self, changing: &UpdateGuard<'_>, serving: &ServingAdapter, resident: ResidentAdapter) {
         let signer = serving.signer.map(|signature| signature.key);
         let header = &serving.decoded.adapter.header;
         let state = self.store.task(&header.task).ok();
@@ -204,10 +209,10 @@ impl Runtime {
 
     fn put_resident(
         &self,
-        changing: &Changing<'_>,
+        changing: &UpdateGuard<'_>,
         resident: ResidentAdapter,
         header: &Header,
-        held: Held,
+        held: StoredAdapter,
         signer: Option<PublicKey>,
         trial: Option<OnTrial>,
     ) {
@@ -230,7 +235,7 @@ impl Runtime {
     }
 
     /// Serves the confirmed adapter, whatever the store says, or the last good one if it is damaged.
-    fn fall_back(&self, changing: &Changing<'_>, task: &str) -> Result<(), DaemonError> {
+    fn fall_back(&self, changing: &UpdateGuard<'_>, task: &str) -> Result<(), DaemonError> {
         let state = self.store.task(task)?;
         for held in [state.confirmed, state.last_good, state.restore].into_iter().flatten() {
             match self.load_held(changing, held) {
@@ -242,7 +247,7 @@ impl Runtime {
         Ok(())
     }
 
-    fn load_held(&self, changing: &Changing<'_>, held: Held) -> Result<(), DaemonError> {
+    fn load_held(&self, changing: &UpdateGuard<'_>, held: StoredAdapter) -> Result<(), DaemonError> {
         let decoded =
             decode(&self.store.file(&held.digest)?).map_err(|error| DaemonError::Store(Refusal::from(error).into()))?;
         let signer = decoded.signature.map(|signature| signature.key);
@@ -251,7 +256,7 @@ impl Runtime {
         Ok(())
     }
 
-    pub(super) fn unload(&self, changing: &Changing<'_>, task: &str) {
+    pub(super) fn unload(&self, changing: &UpdateGuard<'_>, task: &str) {
         changing.take_out(task);
         lock(&self.kept_frames).remove(task);
     }
@@ -285,7 +290,7 @@ impl Runtime {
     /// Reverts an adapter that failed its trial: the previous one serves from the next frame on.
     pub(crate) fn revert(&self, adapter: &Arc<ResidentAdapter>, reason: &str) -> Result<(), DaemonError> {
         let task = adapter.task();
-        let replace = |changing: &Changing<'_>, digest| {
+        let replace = |changing: &UpdateGuard<'_>, digest| {
             tracing::warn!(task, version = adapter.version(), reason, "reverted");
             self.counters.reverts.fetch_add(1, Ordering::Relaxed);
             // In force even if the write fails, e.g. on a full disk.

@@ -1,10 +1,10 @@
 //! Transfers from hosts: adapters, deltas, labelled images.
 
 use clr_adapters::{Digest, delta};
-use clr_store::{Filed, Held, Installed, StoreError};
+use clr_store::{AddOutcome, Installed, StoreError, StoredAdapter};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
-use super::{Runtime, failure, lock, now, resident::Changing, stamp, with_causes};
+use super::{Runtime, failure, lock, now, resident::UpdateGuard, stamp, with_causes};
 use crate::trial::TrialRun;
 use clr_engine::trim_heap;
 
@@ -50,7 +50,7 @@ impl Runtime {
     pub(super) fn commit_transfer(&self, begin: &Begin) -> Result<Committed, Failure> {
         match &begin.kind {
             Kind::Adapter | Kind::Release(_) => {
-                let changing = self.serving.change();
+                let changing = self.serving.lock_updates();
                 let installed = self.store.commit(&begin.digest, now());
                 let installed = installed
                     .inspect_err(|error| self.note_expiry(error))
@@ -75,7 +75,7 @@ impl Runtime {
                     let text = format!("the delta yields another file than {}", target.short());
                     return Err(Failure::new(FailureCode::DELTA, text));
                 }
-                let changing = self.serving.change();
+                let changing = self.serving.lock_updates();
                 let installed = self.store.install(&file, now());
                 let installed = installed
                     .inspect_err(|error| self.note_expiry(error))
@@ -104,13 +104,13 @@ impl Runtime {
                 self.drop_upload(&begin.digest);
                 let added = added?;
                 #[cfg(feature = "tuning")]
-                if let Filed::Relabelled { id, from } = &added {
+                if let AddOutcome::Relabelled { id, from } = &added {
                     self.learning.relabelled(task, *id, from);
                 }
                 Ok(Committed::Example {
                     task: task.clone(),
                     label: label.clone(),
-                    duplicate: matches!(added, Filed::Duplicate { .. }),
+                    duplicate: matches!(added, AddOutcome::Duplicate { .. }),
                 })
             }
             _ => Err(Failure::new(
@@ -120,7 +120,7 @@ impl Runtime {
         }
     }
 
-    fn committed(&self, task: &str, held: Held) -> Committed {
+    fn committed(&self, task: &str, held: StoredAdapter) -> Committed {
         let frames = self.detail(task, |detail| {
             let trial = detail.trial.as_ref().filter(|_| detail.digest == held.digest);
             trial.map_or(0, TrialRun::left)
@@ -134,7 +134,7 @@ impl Runtime {
     }
 
     /// Checks the canaries of an installed adapter, then lets it serve. On a failure it is reverted, and the confirmed one serves.
-    fn take_into_service(&self, changing: &Changing<'_>, installed: &Installed) -> Result<Committed, Failure> {
+    fn take_into_service(&self, changing: &UpdateGuard<'_>, installed: &Installed) -> Result<Committed, Failure> {
         let (task, held) = (&installed.task, installed.held);
         let in_memory = self.detail(task, |detail| detail.digest == held.digest);
         if installed.already && in_memory == Some(true) {
@@ -161,7 +161,7 @@ impl Runtime {
     /// Stores an adapter learned on this device, signed with its key, and lets it serve on trial.
     #[cfg(feature = "tuning")]
     pub(crate) fn install_tuned(&self, file: &[u8]) -> Result<(), Failure> {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         let installed = self.store.install_tuned(file).map_err(failure::of_store)?;
         self.take_into_service(&changing, &installed).map(drop)
     }
@@ -191,7 +191,7 @@ impl Runtime {
         let added = kept < self.config.load().tuning.max_frames
             && matches!(
                 self.store.add_example(task, UNLABELLED, bytes, stamp())?,
-                Filed::Added { .. }
+                AddOutcome::Added { .. }
             );
         lock(&self.kept_frames).insert(task.to_owned(), kept + usize::from(added));
         Ok(())
