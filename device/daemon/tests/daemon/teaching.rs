@@ -50,11 +50,11 @@ fn device() -> Device {
 impl Device {
     fn teach(&self, label: &str, images: &[Vec<u8>]) -> Result<TeachStatus, ClientError> {
         self.host(|client| {
-            let mut filing = client.begin_filing("birds", label)?;
+            let mut batch = client.begin_batch("birds", label)?;
             for image in images {
-                client.file(&mut filing, image)?;
+                client.add_to_batch(&mut batch, image)?;
             }
-            client.finish_filing(&filing)
+            client.finish_batch(&batch)
         })
     }
 
