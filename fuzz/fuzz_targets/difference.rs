@@ -6,7 +6,7 @@
 
 use clr_adapters::{
     Digest,
-    delta::{apply, difference},
+    delta::{apply, diff},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let (one, two) = data.split_at(data.len() / 2);
     for (base, target) in [(one, two), (BASE, data)] {
-        if let Some(delta) = difference(base, target) {
+        if let Some(delta) = diff(base, target) {
             assert!(delta.len() < target.len());
             assert_eq!(apply(base, &delta, target.len()).as_deref(), Ok(target));
         }

@@ -171,7 +171,7 @@ fuzz_target!(|data: &[u8]| {
     confirmed(&store, &file(UNTOUCHED, 2));
     if store.task("birds").is_ok() {
         let _ = store.install(&file("birds", 9), NOW);
-        let _ = store.begin_run("birds", true, NOW);
+        let _ = store.record_start("birds", true, NOW);
         let _ = store.rollback("birds", NOW);
     }
     let _ = store.add_example("birds", "wren", b"a third image", NOW);

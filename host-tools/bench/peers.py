@@ -1,4 +1,4 @@
-"""One peer of `clr bench`: loads a network in this process and runs it whenever it is asked.
+"""One peer of `clr bench`: loads a network in this process and runs it on request.
 
     peers.py onnxruntime|openvino|ncnn|mnn|pytorch JOB
     peers.py installed '["numpy", "onnxruntime"]'      the versions of packages, null for those that are not installed
@@ -6,7 +6,7 @@
 Job of inference: {"model": "net.onnx", "input": "input.f32", "size": [height, width], "threads": 1, "folder": "/tmp/x"}
 Job of training:  {"networks": ["resnet18"], "size": 224, "batch": 16, "threads": 2, "classes": 10}
 
-Protocol, one JSON object a line. First `ready` (with versions) or `failed` (a reason). Then a reply to each request on stdin: {"run": {"seconds": 0.5, "least": 3}} gives times in seconds,
+Protocol: one JSON object per line. First `ready` (with versions) or `failed` (a reason). Then a reply to each request on stdin: {"run": {"seconds": 0.5, "least": 3}} gives times in seconds,
 {"output": "out.f32"} writes the output. All is computed in float32. The end of stdin ends the process.
 """
 
@@ -349,7 +349,7 @@ def main():
         return
     if len(sys.argv) != 3 or sys.argv[1] not in peers:
         raise SystemExit(__doc__)
-    # Libraries print to stdout as well: replies have a descriptor of their own.
+    # Libraries print to stdout as well: replies have a separate descriptor.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     try:

@@ -3,7 +3,7 @@
 #
 #   host-tools/bench/setup.sh [FOLDER]
 #
-# FOLDER defaults to where `clr bench` looks: $CLR_CACHE/bench-venv, or ~/.cache/clr/bench-venv. For another one, run
+# FOLDER defaults to that of `clr bench`: $CLR_CACHE/bench-venv, or ~/.cache/clr/bench-venv. For another one, run
 # `clr bench --python FOLDER/bin/python`. On x86-64 Linux the PyTorch wheel includes CUDA libraries: about 6 GB on disk.
 # pip's own variables (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL …) select a smaller build.
 set -eu

@@ -1,4 +1,4 @@
-//! Writing an imported backbone with its own classifier beside it, and reading backbones and adapters for the commands.
+//! Backbones and adapters of the commands: reading, and writing an imported backbone with its own classifier.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use clr_adapters::{Decoded, Encoding};
 use clr_onnx::Backbone;
 
 use crate::destination::write_together;
-/// The fewest features of a backbone without a classifier.
+/// Minimum number of features of a backbone without a classifier.
 const MIN_FEATURES: usize = 8;
 
-/// What an import left.
+/// Files written by an import.
 #[derive(Clone, Debug)]
 pub(crate) struct Imported {
     pub(crate) path: PathBuf,
@@ -18,7 +18,7 @@ pub(crate) struct Imported {
     pub(crate) original_adapter: Option<PathBuf>,
 }
 
-/// Writes `path` and `<stem>.original.clr` next to it: both, or neither if there is no space for both.
+/// Writes `path` and `<stem>.original.clr` next to it: both, or neither without space for both.
 pub(crate) fn import_to(backbone: &Backbone, path: &Path) -> anyhow::Result<Imported> {
     let original = match backbone.original_adapter() {
         Some(adapter) => Some((original_path(path), clr_adapters::encode(&adapter, Encoding::F32)?)),
@@ -36,7 +36,7 @@ pub(crate) fn import_to(backbone: &Backbone, path: &Path) -> anyhow::Result<Impo
     })
 }
 
-/// Where the own classifier of the backbone at `path` goes.
+/// Returns the path of the own classifier of the backbone at `path`.
 pub(crate) fn original_path(path: &Path) -> PathBuf {
     path.with_extension("original.clr")
 }
@@ -47,7 +47,7 @@ pub(crate) fn read_adapter(path: &Path) -> anyhow::Result<Decoded> {
     clr_adapters::decode(&bytes).with_context(|| format!("'{}' is not a usable adapter", path.display()))
 }
 
-/// Reads a backbone; names what can be fetched when there is no such file.
+/// Reads a backbone. The error for a missing file has a hint on `clr fetch`.
 pub(crate) fn read_backbone(path: &Path) -> anyhow::Result<Backbone> {
     if !path.exists() {
         anyhow::bail!(
@@ -60,7 +60,7 @@ pub(crate) fn read_backbone(path: &Path) -> anyhow::Result<Backbone> {
     Ok(backbone)
 }
 
-/// Refuses a network whose output is no classifier and too short to be features: an end that was not recognised.
+/// Rejects a network whose output is no classifier and too short for features: its last layers were not recognised.
 pub(crate) fn check_features(backbone: &Backbone, path: &Path) -> anyhow::Result<()> {
     let features = backbone.feature_count();
     if backbone.classifier().is_some() || features >= MIN_FEATURES {

@@ -1,4 +1,4 @@
-//! Logits of image files by the training network, a batch at a time: how evaluation uses a GPU.
+//! Logits of image files from the training network, in batches: evaluation on a GPU.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,9 @@ use rayon::prelude::*;
 
 const BATCH: usize = 32;
 
-/// Logits in the order of `files`; an error for a file that cannot be read. `progress` is told how many are done in each step.
-pub(crate) fn answers(
+/// Returns logits in the order of `files`; an error for a file that cannot be read. `progress` gets the
+/// number of files of each step.
+pub(crate) fn logits(
     device: &Device,
     backbone: &Backbone,
     adapter: &Adapter,
@@ -22,7 +23,7 @@ pub(crate) fn answers(
     let network = Network::from_adapter(backbone, adapter)?;
     let preprocessing = &adapter.header.preprocessing;
     let size = [preprocessing.height as usize, preprocessing.width as usize];
-    let mut answers = Vec::with_capacity(files.len());
+    let mut results = Vec::with_capacity(files.len());
     for batch in files.chunks(BATCH) {
         let inputs: Vec<Result<Vec<f32>, ImageError>> = batch
             .par_iter()
@@ -36,14 +37,14 @@ pub(crate) fn answers(
             executor.logits(&network, Images { values, size })?
         }
         .into_iter();
-        answers.extend(
+        results.extend(
             inputs
                 .into_iter()
                 .map(|input| input.map(|_| rows.next().unwrap_or_default())),
         );
         progress(batch.len());
     }
-    Ok(answers)
+    Ok(results)
 }
 
 #[cfg(test)]
@@ -59,7 +60,7 @@ mod tests {
     };
 
     #[test]
-    fn the_network_answers_as_the_engine_does_and_skips_what_cannot_be_read() {
+    fn logits_equal_the_engine_s_and_unreadable_files_are_skipped() {
         let backbone = at_size(seeded_backbone(Architecture::EfficientNetLite0, 1, 10), 32).unwrap();
         let adapter = some_adapter(&backbone, Recipe::Clr, "task");
         let folder = tempfile::tempdir().unwrap();
@@ -69,18 +70,18 @@ mod tests {
                 .save(file)
                 .unwrap();
         }
-        std::fs::write(&files[1], "no picture").unwrap();
+        std::fs::write(&files[1], "no image").unwrap();
         let done = std::cell::Cell::new(0);
         let progress = |count| done.set(done.get() + count);
-        let answers = answers(&Device::Cpu, &backbone, &adapter, &files, progress).unwrap();
-        assert_eq!((answers.len(), done.get()), (3, 3));
-        assert!(answers[1].is_err());
+        let results = logits(&Device::Cpu, &backbone, &adapter, &files, progress).unwrap();
+        assert_eq!((results.len(), done.get()), (3, 3));
+        assert!(results[1].is_err());
         let engine = Engine::new(backbone, EngineOptions::default()).unwrap();
         let resident = engine.prepare(&adapter).unwrap();
         for index in [0, 2] {
-            let picture = clr_onnx::decode_image(&files[index]).unwrap();
-            let expected = engine.classify(&resident, &picture).unwrap();
-            let got = answers[index].as_ref().unwrap();
+            let image = clr_onnx::decode_image(&files[index]).unwrap();
+            let expected = engine.classify(&resident, &image).unwrap();
+            let got = results[index].as_ref().unwrap();
             assert!(relative_difference(expected.logits(), got) < TOLERANCE);
         }
     }

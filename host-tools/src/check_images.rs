@@ -1,4 +1,4 @@
-//! The original classifier on a folder of images, as imported and with every preset, so that a wrong preprocessing is seen.
+//! Check of a preprocessing: the original classifier on images, with it and every preset.
 
 mod labels;
 
@@ -14,20 +14,20 @@ use serde::Serialize;
 
 use crate::{output::Output, scan_log};
 
-/// The most images on which the presets are compared.
+/// Maximum number of images for the comparison of presets.
 const COMPARED: usize = 500;
 
-/// What was found.
+/// Result of the check.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     folder: PathBuf,
-    /// Images that could be read.
+    /// Number of images that could be read.
     images: usize,
-    /// How the classes of the images are known; nothing for plain images.
+    /// Rule that labelled the images; `None` for plain images.
     labelled_by: Option<&'static str>,
     /// With the preprocessing in force.
     in_force: Outcome,
-    /// The same images, or as many of them as `images` says, with other preprocessings.
+    /// The same images, or `images` of them, with the presets.
     presets: Vec<PresetOutcome>,
     unreadable: Vec<Unreadable>,
     /// Folders that name no class of the classifier.
@@ -35,14 +35,14 @@ pub(crate) struct Report {
     warning: Option<String>,
 }
 
-/// How a classifier did.
+/// Result of a classifier.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Outcome {
     images: usize,
     labelled: usize,
     top_1: usize,
     top_5: usize,
-    /// Fractions of the labelled images; absent without any.
+    /// Fractions of the labelled images; `None` without any.
     top_1_accuracy: Option<f64>,
     top_5_accuracy: Option<f64>,
     /// Mean of the largest probability.
@@ -66,7 +66,7 @@ struct Unreadable {
     reason: String,
 }
 
-/// An image and the class it shows.
+/// An image and its class.
 struct Labelled {
     path: PathBuf,
     class: Option<usize>,
@@ -75,7 +75,7 @@ struct Labelled {
 /// Runs the backbone's own classifier over the images in `folder`.
 ///
 /// # Errors
-/// If there is no classifier, no image, or none that can be read.
+/// If there is no classifier, or no readable image.
 pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyhow::Result<Report> {
     let adapter = backbone.original_adapter().with_context(|| {
         format!(
@@ -112,33 +112,33 @@ pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyh
     }
     let bar = output.bar(images.len() as u64, "checking images");
     let step = images.len().div_ceil(COMPARED).max(1);
-    let answers: Vec<anyhow::Result<Vec<Answer>>> = images
+    let predictions: Vec<anyhow::Result<Vec<Prediction>>> = images
         .par_iter()
         .enumerate()
         .map(|(index, image)| {
-            // Every preset for an evenly spaced part, the one in force for all.
+            // Every preset for an evenly spaced subset, the preprocessing in force for all.
             let asked = if index % step == 0 {
                 &residents[..]
             } else {
                 &residents[..1]
             };
-            let answers = ask(&engine, asked, image);
+            let predictions = classify(&engine, asked, image);
             bar.inc(1);
-            answers
+            predictions
         })
         .collect();
     bar.finish_and_clear();
     let mut tallies = vec![Outcome::default(); residents.len()];
     let mut same = Outcome::default();
     let mut unreadable = Vec::new();
-    for (image, answers) in images.iter().zip(answers) {
-        match answers {
-            Ok(answers) => {
-                if answers.len() > 1 {
-                    same.add(&answers[0]);
+    for (image, predictions) in images.iter().zip(predictions) {
+        match predictions {
+            Ok(predictions) => {
+                if predictions.len() > 1 {
+                    same.add(&predictions[0]);
                 }
-                for (tally, answer) in tallies.iter_mut().zip(&answers) {
-                    tally.add(answer);
+                for (tally, prediction) in tallies.iter_mut().zip(&predictions) {
+                    tally.add(prediction);
                 }
             }
             Err(error) => {
@@ -181,17 +181,17 @@ pub(crate) fn check(backbone: &Backbone, folder: &Path, output: &Output) -> anyh
     })
 }
 
-/// One answer: where the right class ranks, if it is known, and the largest probability.
-struct Answer {
+/// Result for an image: rank of its class, if known, and the largest probability.
+struct Prediction {
     rank: Option<usize>,
     confidence: f64,
 }
 
-fn ask(engine: &Engine, residents: &[ResidentAdapter], image: &Labelled) -> anyhow::Result<Vec<Answer>> {
+fn classify(engine: &Engine, residents: &[ResidentAdapter], image: &Labelled) -> anyhow::Result<Vec<Prediction>> {
     let inputs: Vec<&Preprocessing> = residents.iter().map(ResidentAdapter::preprocessing).collect();
-    // Decoded as `classify` and `eval` do it for the input in force.
+    // Decoded as in `classify` and `eval`, for the input in force.
     let decoded = clr_onnx::decode_image_for(&image.path, &inputs)?;
-    let answer = |resident: &ResidentAdapter| {
+    let prediction = |resident: &ResidentAdapter| {
         let classification = engine.classify(resident, &decoded)?;
         let logits = classification.logits();
         let rank = image.class.map(|class| {
@@ -201,24 +201,24 @@ fn ask(engine: &Engine, residents: &[ResidentAdapter], image: &Labelled) -> anyh
             logits.iter().enumerate().filter(|&one| before(one)).count()
         });
         let confidence = classification.best().map_or(0.0, |best| f64::from(best.probability));
-        Ok(Answer { rank, confidence })
+        Ok(Prediction { rank, confidence })
     };
-    residents.iter().map(answer).collect()
+    residents.iter().map(prediction).collect()
 }
 
 impl Outcome {
-    fn add(&mut self, answer: &Answer) {
+    fn add(&mut self, prediction: &Prediction) {
         self.images += 1;
-        self.mean_confidence += answer.confidence;
-        self.confident_fraction += f64::from(u8::from(answer.confidence > 0.5));
-        if let Some(rank) = answer.rank {
+        self.mean_confidence += prediction.confidence;
+        self.confident_fraction += f64::from(u8::from(prediction.confidence > 0.5));
+        if let Some(rank) = prediction.rank {
             self.labelled += 1;
             self.top_1 += usize::from(rank == 0);
             self.top_5 += usize::from(rank < 5);
         }
     }
 
-    /// From sums to means.
+    /// Turns sums into means.
     fn finish(&mut self) {
         let images = self.images.max(1) as f64;
         self.mean_confidence /= images;
@@ -229,7 +229,7 @@ impl Outcome {
         }
     }
 
-    /// Top-1 accuracy; the mean confidence of plain images.
+    /// Returns the top-1 accuracy, or the mean confidence of plain images.
     fn score(&self) -> f64 {
         self.top_1_accuracy.unwrap_or(self.mean_confidence)
     }
@@ -253,14 +253,14 @@ impl Outcome {
     }
 }
 
-/// A preset that does clearly better than the preprocessing in force.
+/// Returns a warning if a preset is clearly better than the preprocessing in force.
 fn warning(in_force: &Outcome, presets: &[PresetOutcome]) -> Option<String> {
     let best = presets
         .iter()
         .max_by(|a, b| a.outcome.score().total_cmp(&b.outcome.score()))?;
     let (own, other) = (in_force.score(), best.outcome.score());
     let labelled = in_force.labelled > 0;
-    // Two standard errors of a share; confidence alone says less.
+    // Two standard errors of a fraction; confidence alone is less reliable.
     let margin = if labelled {
         (2.0 * (other * (1.0 - other) / in_force.labelled as f64).sqrt()).max(0.02)
     } else {

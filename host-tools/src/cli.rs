@@ -1,4 +1,4 @@
-//! The command line: one definition for parsing, help and completions.
+//! Definition of the command line, for parsing, help and completions.
 
 use std::path::PathBuf;
 

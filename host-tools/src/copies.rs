@@ -24,7 +24,7 @@ pub(crate) fn copy_backbone(path: &Path, folder: &Path) -> anyhow::Result<PathBu
     Ok(copy)
 }
 
-/// Copies a task to `folder/name`; returns that path. A copy of the same task that is there already is left as it is.
+/// Copies a task to `folder/name`; returns that path. An existing copy of the same task is kept.
 pub(crate) fn copy_task(path: &Path, folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let copy = folder.join(name);
     if copy.exists() {
@@ -39,7 +39,7 @@ pub(crate) fn copy_task(path: &Path, folder: &Path, name: &str) -> anyhow::Resul
     }
     let cannot = || format!("cannot write '{}'", copy.display());
     fs::create_dir_all(folder).with_context(cannot)?;
-    // Complete or not at all: a folder of half the images would train without a word.
+    // Atomic, since training on a partial copy would not fail.
     let part = tempfile::Builder::new()
         .prefix(".part-")
         .tempdir_in(folder)

@@ -1,4 +1,4 @@
-//! Destinations of files: tried before the work, replaced atomically, and swept of what interrupted runs left.
+//! Output files: tested before the work, replaced atomically; removal of stale temporary files.
 
 use std::{
     fs,
@@ -13,12 +13,12 @@ use clr_fetch::is_alive;
 
 use crate::system_error;
 
-/// Temporary files are called `.clr-<pid>-…`.
+/// Prefix of temporary files, `.clr-<pid>-…`.
 const PREFIX: &str = ".clr-";
-/// A temporary file of a process that is gone is removed once it is so old: the process may run on another machine.
+/// Minimum age of a temporary file for its removal if its process does not run: it may run on another machine.
 const STALE: Duration = Duration::from_mins(2);
 
-/// Finds out before the work whether `bytes` can be written to `path` after it. Leaves everything as it is.
+/// Tests before the work whether `bytes` can be written to `path`. Changes nothing.
 ///
 /// # Errors
 /// If `path` is a folder, a device or read-only, or its folder cannot be written to or has no space.
@@ -27,7 +27,7 @@ pub(crate) fn try_output(path: &Path, bytes: u64) -> anyhow::Result<()> {
     probe(folder_of(&target), path, bytes)
 }
 
-/// The same for a folder that gets files.
+/// Same as [`try_output`], for a folder of files.
 pub(crate) fn try_folder(path: &Path, bytes: u64) -> anyhow::Result<()> {
     if path.exists() && !path.is_dir() {
         bail!(
@@ -38,12 +38,12 @@ pub(crate) fn try_folder(path: &Path, bytes: u64) -> anyhow::Result<()> {
     probe(path, path, bytes)
 }
 
-/// Writes a file next to its destination and renames it.
+/// Writes a file atomically: a temporary file next to it, then rename.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     publish(path, bytes, |_| Ok(()))
 }
 
-/// As [`write_atomically`], but only once `check` of the written file holds; else nothing is left.
+/// Same as [`write_atomically`], but renames only if `check` of the written file succeeds.
 pub(crate) fn publish(
     path: &Path,
     bytes: &[u8],
@@ -54,14 +54,14 @@ pub(crate) fn publish(
     staged.commit()
 }
 
-/// Writes several files: all of them are complete on the disk before the first one replaces an older one.
+/// Writes several files: all are complete on disk before the first rename.
 pub(crate) fn write_together(files: &[(&Path, &[u8])]) -> anyhow::Result<()> {
     let staged = files.iter().map(|(path, bytes)| Staged::new(path, bytes));
     let staged = staged.collect::<anyhow::Result<Vec<_>>>()?;
     staged.into_iter().try_for_each(Staged::commit)
 }
 
-/// A complete file next to its destination.
+/// A complete temporary file next to its destination.
 struct Staged {
     file: tempfile::NamedTempFile,
     target: PathBuf,
@@ -89,7 +89,7 @@ impl Staged {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            // A temporary file is private; a result is not.
+            // A temporary file is private by default.
             fs::set_permissions(self.file.path(), fs::Permissions::from_mode(0o644)).with_context(context)?;
         }
         self.file
@@ -107,7 +107,7 @@ fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         .tempfile_in(folder)
 }
 
-/// The file that `path` means: the target of a link, so that the link stays.
+/// Returns the file to write: the target of a link, so that the link stays.
 fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let fail = |reason: &str, hint: &str| anyhow!("cannot write '{}': {reason}\nhint: {hint}", path.display());
     let text = path.as_os_str().to_string_lossy();
@@ -144,11 +144,11 @@ fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
 /// Writes and removes a file of `bytes` in `folder`; errors name `path`.
 fn probe(folder: &Path, path: &Path, bytes: u64) -> anyhow::Result<()> {
     let fail = |error| cannot_write(path, folder, error);
-    // A missing folder is made when there is something to put into it.
+    // A missing folder is created with the first file.
     let existing = folder.ancestors().map(in_place).find(|ancestor| ancestor.exists());
     let existing = existing.unwrap_or(Path::new("."));
     if existing != in_place(folder) {
-        tracing::info!("the folder '{}' is missing and will be made", folder.display());
+        tracing::info!("the folder '{}' does not exist and will be created", folder.display());
     }
     sweep(existing);
     let mut file = temporary(existing).map_err(fail)?;
@@ -165,7 +165,7 @@ fn probe(folder: &Path, path: &Path, bytes: u64) -> anyhow::Result<()> {
     file.close().map_err(fail)
 }
 
-/// Removes what interrupted runs left in a folder.
+/// Removes temporary files of interrupted runs from a folder.
 fn sweep(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -188,7 +188,7 @@ fn folder_of(path: &Path) -> &Path {
     in_place(path.parent().unwrap_or(Path::new("")))
 }
 
-/// The empty path is the current folder.
+/// Returns the current folder for the empty path.
 fn in_place(path: &Path) -> &Path {
     if path.as_os_str().is_empty() {
         Path::new(".")
@@ -197,11 +197,11 @@ fn in_place(path: &Path) -> &Path {
     }
 }
 
-/// An error of the file system with the way out.
+/// Returns an error of the file system with a hint.
 fn cannot_write(path: &Path, folder: &Path, error: io::Error) -> anyhow::Error {
     let hint =
         system_error::hint(&error, Some(folder)).unwrap_or_else(|| "name a place that can be written to".to_owned());
-    // Without the name of the temporary file, which `tempfile` adds.
+    // `tempfile` adds the name of the temporary file: remove it.
     let text = error.to_string();
     let reason = text.split(" at path ").next().unwrap_or(&text);
     anyhow!("cannot write '{}': {reason}\nhint: {hint}", path.display())

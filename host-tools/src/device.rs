@@ -1,9 +1,9 @@
-//! `--device`: where training, and on request evaluation, computes.
+//! `--device`: the device of training and evaluation.
 
 use candle_core::Device;
 use clap::ValueEnum;
 
-/// What a person may ask for.
+/// Choices of `--device`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DeviceArg {
     /// The GPU, if the program was built for it and finds one; else the CPU
@@ -16,7 +16,7 @@ pub(crate) enum DeviceArg {
 }
 
 impl DeviceArg {
-    /// The device, said to a person on stderr where the program chose it.
+    /// Returns the device, and logs an automatic choice.
     pub(crate) fn open(self) -> anyhow::Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
@@ -61,11 +61,11 @@ fn gpu() -> anyhow::Result<Device> {
     })
 }
 
-/// The first GPU, if its answers are those of the CPU.
+/// Returns the first GPU, if its results equal the CPU's.
 #[cfg(feature = "cuda")]
 fn try_gpu() -> anyhow::Result<Device> {
     let device = Device::new_cuda(0).map_err(|error| {
-        // The first line: candle adds a backtrace where the environment asks for one.
+        // The first line only: candle may add a backtrace.
         let text = error.to_string();
         anyhow::anyhow!("no GPU can be used: {}", text.lines().next().unwrap_or_default())
     })?;

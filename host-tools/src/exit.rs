@@ -1,4 +1,4 @@
-//! Exit codes and how an error is printed.
+//! Exit codes and printing of errors.
 
 use std::{error::Error as StdError, io::Write};
 
@@ -10,7 +10,7 @@ use crate::{output::Output, system_error};
 
 /// The command failed.
 pub(crate) const FAILURE: u8 = 1;
-/// candle and tract, or two engines, disagree: nothing was left in place.
+/// Two engines disagree; no result was written.
 pub(crate) const PARITY: u8 = 3;
 /// A package could not be downloaded, or its bytes are not the pinned ones.
 pub(crate) const DOWNLOAD: u8 = 4;
@@ -20,10 +20,10 @@ pub(crate) const UNREACHABLE: u8 = 5;
 /// A device refused; its state is as before.
 pub(crate) const REFUSED: u8 = 6;
 
-/// Two implementations of one network gave different answers.
+/// Two implementations of a network gave different results.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "answers differ between {left} and {right}: relative difference {difference:.2e} on {image}, allowed {tolerance:.0e}\n\
+    "logits differ between {left} and {right}: relative difference {difference:.2e} on {image}, allowed {tolerance:.0e}\n\
      hint: this is a defect of the program, nothing was written; please report the backbone and the command"
 )]
 pub(crate) struct ParityError {
@@ -34,7 +34,7 @@ pub(crate) struct ParityError {
     pub(crate) image: String,
 }
 
-/// The exit code for an error: the first cause with a code of its own decides.
+/// Returns the exit code of an error: that of the first cause with a specific code.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if cause.is::<ParityError>() {
@@ -56,7 +56,7 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
     FAILURE
 }
 
-/// Whether the reader of stdout has gone away, which is no failure.
+/// Returns whether the reader closed stdout, which is no failure.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause
@@ -65,7 +65,7 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The chain as one message, and the hints found in it.
+/// Returns the chain of causes as one message, and its hints.
 pub(crate) fn describe(error: &anyhow::Error) -> (String, Vec<String>) {
     let (mut message, mut hints) = (String::new(), Vec::new());
     for cause in error.chain() {
@@ -97,7 +97,7 @@ fn split_hint(cause: &(dyn StdError + 'static)) -> (String, Option<String>) {
     }
 }
 
-/// An error as JSON.
+/// An error, for JSON.
 #[derive(Serialize)]
 struct ErrorDocument<'a> {
     error: &'a str,
@@ -110,7 +110,7 @@ pub(crate) fn report(output: &Output, error: &anyhow::Error) -> u8 {
     let code = code(error);
     let (message, hints) = describe(error);
     let mut stderr = std::io::stderr().lock();
-    // Nothing can be done when stderr itself is gone.
+    // A closed stderr is ignored.
     let _ = writeln!(stderr, "error: {message}");
     for hint in &hints {
         let _ = writeln!(stderr, "hint: {hint}");

@@ -1,4 +1,4 @@
-//! Whether a task's answers survive other tasks: its logits before and after, bit by bit.
+//! Comparison of a task's logits before and after other tasks, bit for bit.
 
 use std::{
     hint::black_box,
@@ -11,63 +11,68 @@ use clr_onnx::Preprocess as _;
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// A resident task with pictures of its own.
+/// A resident task with its images.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pictures<'a> {
+pub(crate) struct TaskImages<'a> {
     pub(crate) task: &'a str,
     pub(crate) paths: &'a [PathBuf],
 }
 
-/// The first task's answers before and after the other tasks were learned.
+/// Comparison of the first task's logits before and after learning the other tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Forgetting {
-    pub(crate) pictures: usize,
+    #[serde(rename = "pictures")]
+    pub(crate) images: usize,
     pub(crate) logits: usize,
     pub(crate) different_bits: usize,
 }
 
-/// The logits of each picture, bit by bit.
-pub(crate) fn answers(engine: &Engine, adapter: &ResidentAdapter, paths: &[PathBuf]) -> anyhow::Result<Vec<Vec<u32>>> {
+/// Returns the bits of the logits of each image.
+pub(crate) fn all_logits(
+    engine: &Engine,
+    adapter: &ResidentAdapter,
+    paths: &[PathBuf],
+) -> anyhow::Result<Vec<Vec<u32>>> {
     paths.par_iter().map(|path| logits(engine, adapter, path)).collect()
 }
 
-/// The first task's logits, with a frame of each other task between any two of its frames.
+/// Returns the first task's logits, with a frame of each other task between any two of its frames.
 pub(crate) fn interleaved(
     engine: &Engine,
     tasks: &TaskSet,
-    first: Pictures<'_>,
-    others: &[Pictures<'_>],
+    first: TaskImages<'_>,
+    others: &[TaskImages<'_>],
 ) -> anyhow::Result<Vec<Vec<u32>>> {
-    let mut answers = Vec::with_capacity(first.paths.len());
+    let mut all = Vec::with_capacity(first.paths.len());
     for (index, path) in first.paths.iter().enumerate() {
         for other in others {
             let active = tasks.switch(other.task)?;
             logits(engine, &active, &other.paths[index % other.paths.len()])?;
         }
-        answers.push(logits(engine, &*tasks.switch(first.task)?, path)?);
+        all.push(logits(engine, &*tasks.switch(first.task)?, path)?);
     }
-    Ok(answers)
+    Ok(all)
 }
 
 fn logits(engine: &Engine, adapter: &ResidentAdapter, path: &Path) -> anyhow::Result<Vec<u32>> {
-    let picture = clr_onnx::decode_image_for(path, &[adapter.preprocessing()])?;
-    let input = adapter.preprocessing().preprocess(&picture);
+    let image = clr_onnx::decode_image_for(path, &[adapter.preprocessing()])?;
+    let input = adapter.preprocessing().preprocess(&image);
     Ok(engine.logits(adapter, &input)?.into_iter().map(f32::to_bits).collect())
 }
 
-/// Counts the logits that are not the same bits.
+/// Counts the logits that are not bit-identical.
 pub(crate) fn compare(before: &[Vec<u32>], after: &[Vec<u32>]) -> Forgetting {
-    let flat = |answers: &[Vec<u32>]| answers.iter().flatten().copied().collect::<Vec<u32>>();
+    let flat = |all: &[Vec<u32>]| all.iter().flatten().copied().collect::<Vec<u32>>();
     let (before_flat, after_flat) = (flat(before), flat(after));
     let different = before_flat.iter().zip(&after_flat).filter(|(a, b)| a != b).count();
     Forgetting {
-        pictures: before.len(),
+        images: before.len(),
         logits: before_flat.len(),
         different_bits: different + before_flat.len().abs_diff(after_flat.len()),
     }
 }
 
-/// The median time of a switch, over batches of a hundred.
+/// Returns the median time of a switch in seconds, over batches of a hundred.
 pub(crate) fn switch_time(tasks: &TaskSet, names: &[&str]) -> anyhow::Result<f64> {
     const BATCH: usize = 100;
     let mut times = Vec::new();

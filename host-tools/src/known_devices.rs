@@ -1,8 +1,8 @@
-//! This host's key and the keys of the devices that it enrolled with, in `~/.config/clr/` (or `$CLR_CONFIG`).
+//! Keys of this host and of its enrolled devices, in `~/.config/clr/` (or `$CLR_CONFIG`).
 //!
 //! ```text
-//! host.key         x25519-secret:…       made at first use, readable by its owner alone
-//! known_devices    ENDPOINT x25519:…     one line a device
+//! host.key         x25519-secret:…       made on first use, readable by its owner alone
+//! known_devices    ENDPOINT x25519:…     one line per device
 //! ```
 
 use std::{
@@ -23,12 +23,12 @@ pub(crate) struct KnownDevices {
 }
 
 impl KnownDevices {
-    /// `$CLR_CONFIG`, else the platform's configuration folder.
+    /// Opens `$CLR_CONFIG`, by default the platform's configuration folder.
     pub(crate) fn open() -> anyhow::Result<Self> {
         let folder = match std::env::var_os("CLR_CONFIG") {
             Some(folder) => PathBuf::from(folder),
             None => directories::BaseDirs::new()
-                .context("no home folder to keep keys in\nhint: set CLR_CONFIG to a folder")?
+                .context("no home folder for keys\nhint: set CLR_CONFIG to a folder")?
                 .config_dir()
                 .join("clr"),
         };
@@ -39,7 +39,7 @@ impl KnownDevices {
         self.folder.join("known_devices")
     }
 
-    /// Returns the secret key of this host; made at first use.
+    /// Returns the secret key of this host, which is made on first use.
     pub(crate) fn secret(&self) -> anyhow::Result<PeerSecret> {
         let path = self.folder.join("host.key");
         match read_text(&path) {
@@ -88,7 +88,7 @@ impl KnownDevices {
         lines.map(entry).collect()
     }
 
-    /// Returns how to speak to a device: encrypted if its key is known, else not.
+    /// Returns the security of sessions with a device: encrypted if its key is known.
     pub(crate) fn security(&self, endpoint: &Endpoint) -> anyhow::Result<Security> {
         let place = endpoint.to_string();
         let known = self.entries()?.into_iter().find(|(known, _)| *known == place);
@@ -101,7 +101,7 @@ impl KnownDevices {
         })
     }
 
-    /// Keeps the key of a device.
+    /// Stores the key of a device.
     pub(crate) fn remember(&self, endpoint: &Endpoint, key: PeerKey) -> anyhow::Result<()> {
         let place = endpoint.to_string();
         let mut entries = self.entries()?;
@@ -110,7 +110,7 @@ impl KnownDevices {
         self.write(&entries)
     }
 
-    /// Replaces the key of a device, under every endpoint by which it is known, by the one that it vouched for.
+    /// Replaces a device's key by the one it announced, for every endpoint with the old key.
     pub(crate) fn follow(&self, old: PeerKey, new: PeerKey) -> anyhow::Result<()> {
         let mut entries = self.entries()?;
         for (_, key) in entries.iter_mut().filter(|(_, key)| *key == old) {
@@ -142,7 +142,7 @@ fn make_key(path: &Path) -> anyhow::Result<PeerSecret> {
     getrandom::fill(&mut seed).map_err(|error| anyhow!("the system has no random numbers: {error}"))?;
     let secret = PeerSecret::from_bytes(seed);
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make folder '{}'", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create folder '{}'", folder.display()))?;
     }
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -157,7 +157,7 @@ fn make_key(path: &Path) -> anyhow::Result<PeerSecret> {
     Ok(secret)
 }
 
-/// Reads a text file that a person may have edited: UTF-8, with or without a byte order mark.
+/// Reads a text file that may have been edited: UTF-8, with or without a byte order mark.
 fn read_text(path: &Path) -> io::Result<String> {
     clr_adapters::text_from_bytes(fs::read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
@@ -196,7 +196,7 @@ mod tests {
         known.follow(PeerKey([1; 32]), PeerKey([3; 32])).unwrap();
         let keys: Vec<u8> = known.entries().unwrap().iter().map(|(_, key)| key.0[0]).collect();
         assert_eq!(keys, [3, 3, 2]);
-        // A device that was forgotten meanwhile does not come back.
+        // A device that was forgotten meanwhile is not added again.
         known.forget(&"tcp:robot:7171".parse().unwrap()).unwrap();
         known.follow(PeerKey([1; 32]), PeerKey([4; 32])).unwrap();
         assert_eq!(known.entries().unwrap().len(), 2);

@@ -1,4 +1,4 @@
-//! Training as the commands run it: progress to a person, metrics to a folder, the adapter checked before it is left behind.
+//! Training for the commands: progress, metrics, and a check of the adapter before it is written.
 
 use std::{
     fs::{self, File},
@@ -22,7 +22,7 @@ use crate::{
     output::Output,
 };
 
-/// Largest difference of two engines' logits, relative to the largest logit.
+/// Maximum difference of two engines' logits, relative to the largest logit.
 pub(crate) const TOLERANCE: f64 = 1e-3;
 
 /// Draws a bar, logs epochs, and appends each to `metrics.jsonl`.
@@ -34,7 +34,7 @@ pub(crate) struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    /// `folder` gets `metrics.jsonl`, which is begun anew unless `append`.
+    /// Creates an observer. `metrics.jsonl` in `folder` is truncated unless `append`.
     pub(crate) fn new(output: &'a Output, label: &str, folder: Option<&Path>, append: bool) -> anyhow::Result<Self> {
         let metrics = match folder {
             Some(folder) => {
@@ -75,7 +75,7 @@ impl Observer for Watcher<'_> {
                 old.finish_and_clear();
             }
             let what = match progress.phase {
-                Phase::Decode => "reading pictures".to_owned(),
+                Phase::Decode => "reading images".to_owned(),
                 Phase::Features => "frozen features".to_owned(),
                 Phase::Head => "fitting the head".to_owned(),
                 Phase::Train(recipe) => format!("training {recipe}"),
@@ -142,17 +142,18 @@ impl Drop for Watcher<'_> {
     }
 }
 
-/// How closely the training network and the device engine agree.
+/// Agreement of the training network and the device engine.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Parity {
-    pub(crate) pictures: usize,
-    /// Largest difference of a logit, relative to the picture's largest logit.
+    #[serde(rename = "pictures")]
+    pub(crate) images: usize,
+    /// Largest difference of a logit, relative to the image's largest logit.
     pub(crate) largest_difference: f64,
     pub(crate) tolerance: f64,
 }
 
-/// Decodes the adapter, compares candle and the device engine on validation pictures, and only then writes the file, reads it
-/// back and puts it into place.
+/// Decodes the adapter, compares candle and the device engine on validation images, then writes a temporary file,
+/// reads it back and renames it.
 pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Path) -> anyhow::Result<Parity> {
     let adapter = clr_adapters::decode(&trained.bytes)
         .context("the adapter cannot be read back")?
@@ -161,10 +162,10 @@ pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Pat
     let resident = engine.prepare(&adapter)?;
     anyhow::ensure!(
         !trained.parity.is_empty(),
-        "no validation picture to compare the engines on"
+        "no validation image to compare the engines on"
     );
     let parity = compare(&trained.parity, &|input| Ok(engine.logits(&resident, input)?))?;
-    // The temporary file is there for as short a time as possible: a run that is interrupted cannot remove it.
+    // Written last: an interrupted run leaves its temporary file.
     publish(path, &trained.bytes, |written| {
         let bytes = fs::read(written).with_context(|| format!("cannot read back '{}'", written.display()))?;
         anyhow::ensure!(
@@ -177,13 +178,13 @@ pub(crate) fn publish_checked(backbone: &Backbone, trained: &Trained, path: &Pat
     Ok(parity)
 }
 
-/// The largest relative difference between the samples' logits and `other`'s; an error beyond [`TOLERANCE`].
+/// Returns the largest relative difference between the samples' logits and `other`'s; an error beyond [`TOLERANCE`].
 pub(crate) fn compare(
     samples: &[ParitySample],
     other: &dyn Fn(&[f32]) -> anyhow::Result<Vec<f32>>,
 ) -> anyhow::Result<Parity> {
     let mut parity = Parity {
-        pictures: samples.len(),
+        images: samples.len(),
         largest_difference: 0.0,
         tolerance: TOLERANCE,
     };
@@ -196,7 +197,7 @@ pub(crate) fn compare(
                 right: "the device engine (tract)",
                 difference,
                 tolerance: TOLERANCE,
-                image: format!("validation picture {}", index + 1),
+                image: format!("validation image {}", index + 1),
             }
             .into());
         }
@@ -204,7 +205,7 @@ pub(crate) fn compare(
     Ok(parity)
 }
 
-/// `max |a − b| / max |a|`; infinite for answers of different length.
+/// Returns `max |a − b| / max |a|`; infinite for different lengths.
 pub(crate) fn relative_difference(a: &[f32], b: &[f32]) -> f64 {
     if a.len() != b.len() {
         return f64::INFINITY;

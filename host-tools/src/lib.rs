@@ -1,6 +1,6 @@
 //! The program `clr`: fetch, import, train, evaluate, inspect, export, merge, classify and bench.
 //!
-//! A library only so that the end-to-end tests can build the program beside themselves; [`main`] is all there is.
+//! A library only so that the end-to-end tests can build the program too; it exports [`main`] alone.
 #![deny(unsafe_code)]
 
 mod backbones;
@@ -31,7 +31,7 @@ use crate::{
     output::Output,
 };
 
-/// Runs the command line; the exit codes stand in `clr --help`.
+/// Runs the command line; `clr --help` lists the exit codes.
 #[must_use]
 pub fn main() -> ExitCode {
     quiet_candle();
@@ -45,8 +45,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Leaves the cores to the training operators' own threads: candle's pool spins while it waits, which cost a fifth of the CPU
-/// time of a run (24.7 s against 19.5 s, two epochs of 600 pictures at 96 px on 2 cores).
+/// Leaves the cores to the training operators' own threads: candle's pool spins while it waits, which cost a fifth of
+/// the CPU time of a run (24.7 s against 19.5 s, two epochs of 600 images at 96 px on 2 cores).
 #[expect(
     unsafe_code,
     reason = "setting a variable of the process is unsafe, and candle offers no other way"
@@ -86,7 +86,8 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<u8> {
     }
 }
 
-/// Logs to stderr: our own at info, others at warn; `-v`, `-vv` and `-q` move that, `CLR_LOG` replaces it.
+/// Starts logging to stderr: this project's crates at info, others at warn. `-v`, `-vv` and `-q` change the levels,
+/// `CLR_LOG` overrides them.
 fn start_logging(verbose: u8, quiet: bool) {
     let directives = match (quiet, verbose) {
         (true, _) => "error",

@@ -1,4 +1,4 @@
-//! `clr`. All of it is in the library beside this file.
+//! The program `clr`; its code is in the library.
 
 fn main() -> std::process::ExitCode {
     clr_host_tools::main()

@@ -1,4 +1,4 @@
-//! What a person or a program sees: data on stdout, progress and logs on stderr, bars only on a terminal.
+//! Output: data on stdout, progress and logs on stderr, bars only on a terminal.
 
 use std::{
     io::{IsTerminal, Write},
@@ -9,12 +9,12 @@ use clr_fetch::{Bar, Progress, Unit};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-/// How a command speaks.
+/// Output options of a command.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
-    /// One JSON document on stdout in place of the text.
+    /// Whether to print one JSON document in place of text.
     pub(crate) json: bool,
-    /// No progress.
+    /// Whether to show no progress.
     quiet: bool,
     /// Whether stdout may carry colour.
     colour: bool,
@@ -31,7 +31,7 @@ struct Document<'a, T> {
 /// Versions of documents whose keys changed since version 1.
 const VERSIONS: [(&str, u32); 1] = [("bench", 2)];
 
-/// `body` as the document `clr.<command>/<version>`.
+/// Returns `body` as the document `clr.<command>/<version>`.
 pub(crate) fn document<T: Serialize>(command: &str, body: &T) -> std::io::Result<String> {
     let version = VERSIONS.iter().find(|(name, _)| *name == command);
     let document = Document {
@@ -77,12 +77,12 @@ impl Output {
         Ok(())
     }
 
-    /// A bar of `length` steps; hidden unless stderr is a terminal.
+    /// Returns a bar of `length` steps; hidden unless stderr is a terminal.
     pub(crate) fn bar(&self, length: u64, message: &str) -> ProgressBar {
         self.styled(length, message, "{msg:<28} {bar:28} {pos}/{len} {eta}")
     }
 
-    /// A bar over bytes; hidden unless stderr is a terminal.
+    /// Returns a bar over bytes; hidden unless stderr is a terminal.
     pub(crate) fn bytes_bar(&self, length: u64, message: &str) -> ProgressBar {
         self.styled(
             length,
@@ -143,7 +143,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table with these column heads.
+    /// Returns a table with these column heads.
     pub(crate) fn new<const N: usize>(head: [&str; N]) -> Self {
         Self {
             rows: vec![head.iter().map(|&cell| cell.to_owned()).collect()],
@@ -155,7 +155,7 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// The lines: two spaces between columns, numbers to the right.
+    /// Returns the lines, with two spaces between columns and numbers to the right.
     pub(crate) fn lines(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
@@ -193,7 +193,7 @@ impl Table {
     }
 }
 
-/// A number of bytes for people: `950 B`, `128.4 kB`, `17.4 MB`.
+/// Formats a number of bytes: `950 B`, `128.4 kB`, `17.4 MB`.
 pub(crate) fn human_bytes(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
@@ -203,7 +203,7 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
     }
 }
 
-/// A duration in seconds for people: `850 ns`, `1.2 µs`, `3.4 ms`, `12.0 s`, `4 min 05 s`.
+/// Formats a duration in seconds: `850 ns`, `1.2 µs`, `3.4 ms`, `12.0 s`, `4 min 05 s`.
 pub(crate) fn human_time(seconds: f64) -> String {
     match seconds {
         0.0 => "0 s".to_owned(),

@@ -1,13 +1,13 @@
-//! A scan's report for a person: images by format, then what is left out and passed over.
+//! Log of a scan: images by format, then files left out and passed over.
 
 use std::path::Path;
 
 use clr_training::{Outcome, ScanReport, display_path};
 
-/// Files that are named in a line.
+/// Maximum number of files named in a line.
 pub(crate) const NAMED: usize = 3;
 
-/// Logs the report: what is left out as warnings, with `-v` every file.
+/// Logs the report: files left out as warnings, with `-v` every file.
 pub(crate) fn log(report: &ScanReport) {
     images(report);
     for line in report.lines.iter().filter(|line| line.outcome == Outcome::LeftOut) {
@@ -15,7 +15,7 @@ pub(crate) fn log(report: &ScanReport) {
     }
 }
 
-/// Logs all but what is left out, which training tells as warnings of its own.
+/// Logs all but the files left out, which training reports as warnings.
 pub(crate) fn images(report: &ScanReport) {
     if report.count(Outcome::Image) > 0 {
         tracing::info!("{}", report.images());
@@ -31,7 +31,7 @@ pub(crate) fn images(report: &ScanReport) {
     }
 }
 
-/// Refuses folders without an image, with what they hold instead.
+/// Returns an error for folders without an image, with their content.
 pub(crate) fn ensure_images(found: &ScanReport, folders: &[impl AsRef<Path>]) -> anyhow::Result<()> {
     if found.count(Outcome::Image) > 0 {
         return Ok(());

@@ -4,7 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The kernels need no newer hardware; the driver compiles the PTX for the GPU that it finds. CUDA 13 knows nothing older.
+/// Minimum compute capability. The driver compiles the PTX for the GPU that it finds. CUDA 13 supports nothing
+/// older.
 const ARCHITECTURE: &str = "compute_75";
 
 fn main() {

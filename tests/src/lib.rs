@@ -1,1 +1,1 @@
-//! End-to-end proofs live in `tests/tests/`; each module is named by the property that it proves.
+//! End-to-end tests, in `tests/tests/`; each module is named by the property that it tests.

@@ -1,9 +1,9 @@
-//! An int8 adapter of EfficientNet-Lite0 with ten classes takes at most 147 kB, and still gives the same answers.
+//! An int8 adapter of EfficientNet-Lite0 with ten classes takes at most 147 kB and keeps its results.
 
 use clr_adapters::{Canary, Digest, Encoding, Metrics, Profile, Recipe, decode, encode};
 use clr_engine::{Engine, EngineOptions};
 
-use crate::fixtures::{lite0, picture, random_adapter, relative_difference};
+use crate::fixtures::{image, lite0, random_adapter, relative_difference};
 
 #[test]
 fn a_complete_int8_adapter_of_lite0_fits_147_kilobytes() {
@@ -29,7 +29,7 @@ fn a_complete_int8_adapter_of_lite0_fits_147_kilobytes() {
             .map(move |index| ((index + seed) * 7919 % 1013) as f32)
             .collect::<Vec<_>>()
     };
-    let rows: Vec<Vec<f32>> = (0..200).map(|picture| features(1280 * picture)).collect();
+    let rows: Vec<Vec<f32>> = (0..200).map(|image| features(1280 * image)).collect();
     let profile = Profile::learn(rows.iter().map(Vec::as_slice), rows.iter().map(Vec::as_slice));
     adapter.header.profile = Some(profile.unwrap());
     let bytes = encode(&adapter, Encoding::Int8).unwrap();
@@ -39,10 +39,10 @@ fn a_complete_int8_adapter_of_lite0_fits_147_kilobytes() {
     let exact = engine.prepare(&adapter).unwrap();
     let quantised = engine.prepare(&decode(&bytes).unwrap().adapter).unwrap();
     for class in 0..4 {
-        let picture = picture(class, 21);
+        let image = image(class, 21);
         let (exact, quantised) = (
-            engine.classify(&exact, &picture).unwrap(),
-            engine.classify(&quantised, &picture).unwrap(),
+            engine.classify(&exact, &image).unwrap(),
+            engine.classify(&quantised, &image).unwrap(),
         );
         let difference = relative_difference(quantised.logits(), exact.logits());
         assert!(difference < 0.05, "{difference}");

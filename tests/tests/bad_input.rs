@@ -1,4 +1,4 @@
-//! Bad input gets a message that names the culprit and a hint, exit code 1, and nothing half-written.
+//! Bad input: a message that names the cause, a hint, exit code 1, and no partial output.
 
 use clr_onnx::{Architecture, proto};
 
@@ -26,7 +26,7 @@ fn refused(mut command: assert_cmd::Command, words: &[&str]) {
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
 
-/// Whether the program was built for GPUs or not: here it sees none.
+/// No GPU is visible here, whether or not the program was built for one.
 #[test]
 fn a_gpu_that_cannot_be_used_is_refused_and_auto_takes_the_cpu() {
     let bench = Workbench::new();
@@ -133,7 +133,7 @@ fn an_empty_class_folder_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_corrupt_picture_is_reported_and_skipped() {
+fn a_corrupt_image_is_reported_and_skipped() {
     let bench = Workbench::new();
     let whole = std::fs::read(bench.path("data/kind-0/0.png")).unwrap();
     std::fs::write(bench.path("data/kind-0/broken.png"), &whole[..whole.len() / 2]).unwrap();

@@ -1,4 +1,4 @@
-//! Every command does its job on real files, and speaks JSON with a schema.
+//! Every command on real files, with its JSON document.
 
 use serde_json::Value;
 
@@ -94,7 +94,7 @@ fn a_task_is_trained_inspected_measured_asked_and_exported() {
     assert_eq!(again["schema"], "clr.import/1");
     check_document("import", &again);
 
-    // Two adapters, and a folder for each: which task a picture belongs to.
+    // Two adapters, and a folder for each: which task an image belongs to.
     let auto = [
         "eval",
         "--json",
@@ -162,7 +162,7 @@ fn a_network_of_ones_own_is_measured_and_one_that_cannot_be_read_stops_nothing()
     assert_eq!(written, document);
 }
 
-/// A Python without any of the peers' packages, as far as the bench can see.
+/// A stand-in for a Python without the peers' packages.
 #[cfg(unix)]
 #[test]
 fn a_peer_that_is_not_installed_is_left_out_with_the_command_that_installs_it() {
@@ -202,7 +202,7 @@ fn a_peer_that_is_not_installed_is_left_out_with_the_command_that_installs_it() 
 fn doctor_finds_a_leak_between_splits() {
     let bench = Workbench::new();
     for split in ["train", "val", "test"] {
-        crate::fixtures::write_pictures(&bench.path("leaky").join(split), 2, 4, 8);
+        crate::fixtures::write_images(&bench.path("leaky").join(split), 2, 4, 8);
     }
     let output = bench.clr(&["doctor", "--json", "leaky"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -1,4 +1,4 @@
-//! candle and tract compute the same network: every recipe, on two architectures, within 1e-3 relative.
+//! candle and tract agree within 1e-3 relative, for every recipe on two architectures.
 
 use candle_core::{Device, Tensor};
 use clr_adapters::Recipe;
@@ -6,7 +6,7 @@ use clr_engine::{Engine, EngineOptions};
 use clr_onnx::{Architecture, Backbone, Preprocess as _, identity_adapter};
 use clr_training::{CandleBackbone, Network};
 
-use crate::fixtures::{SIDE, backbone, lite0, picture, random_adapter, relative_difference};
+use crate::fixtures::{SIDE, backbone, image, lite0, random_adapter, relative_difference};
 
 fn candle_logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, input: &[f32]) -> Vec<f32> {
     let network = Network::from_adapter(backbone, adapter).unwrap();
@@ -28,7 +28,7 @@ fn check(backbone: &Backbone) {
         let adapter = random_adapter(backbone, recipe, "random", 5, 7);
         let resident = engine.prepare(&adapter).unwrap();
         for class in 0..3 {
-            let input = adapter.header.preprocessing.preprocess(&picture(class, 11));
+            let input = adapter.header.preprocessing.preprocess(&image(class, 11));
             let tract = engine.logits(&resident, &input).unwrap();
             let candle = candle_logits(backbone, &adapter, &input);
             let difference = relative_difference(&candle, &tract);
@@ -53,13 +53,13 @@ fn an_adapter_at_identity_is_the_backbone() {
     let engine = Engine::new(backbone.clone(), EngineOptions::default()).unwrap();
     let original = backbone.original_adapter().unwrap();
     let reference = engine.prepare(&original).unwrap();
-    let picture = picture(1, 3);
-    let expected = engine.classify(&reference, &picture).unwrap();
+    let image = image(1, 3);
+    let expected = engine.classify(&reference, &image).unwrap();
     for recipe in [Recipe::Bn, Recipe::Clr, Recipe::ClrScale, Recipe::ClrFull] {
         let mut header = original.header.clone();
         header.recipe = recipe;
         let identity = identity_adapter(backbone, recipe, original.head.clone(), header);
-        let answer = engine.classify(&engine.prepare(&identity).unwrap(), &picture).unwrap();
+        let answer = engine.classify(&engine.prepare(&identity).unwrap(), &image).unwrap();
         let difference = relative_difference(answer.logits(), expected.logits());
         assert!(difference < 1e-5, "{recipe}: {difference}");
     }

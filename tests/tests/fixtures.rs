@@ -1,4 +1,4 @@
-//! Seeded backbones at a small size, folders of generated pictures, and the program under test.
+//! Fixtures: small seeded backbones, folders of generated images, and the program under test.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,10 +11,10 @@ use clr_onnx::{Architecture, Backbone, RgbImage, identity_adapter, seeded_backbo
 use clr_training::{Dataset, RecipeChoice, Schedule, SplitOptions, TrainOptions, Trained, train};
 use tempfile::TempDir;
 
-/// Side of the pictures and of the input, in pixels.
+/// Side of the images and of the input, in pixels.
 pub(crate) const SIDE: u32 = 32;
 
-/// The program, with a cache of its own.
+/// Returns the program, with a separate cache.
 pub(crate) fn clr() -> Command {
     static CACHE: OnceLock<TempDir> = OnceLock::new();
     let cache = CACHE.get_or_init(|| tempfile::tempdir().unwrap());
@@ -26,7 +26,7 @@ pub(crate) fn clr() -> Command {
     command
 }
 
-/// A seeded backbone whose preprocessing asks for small pictures.
+/// Returns a seeded backbone with a small input.
 pub(crate) fn backbone(architecture: Architecture, seed: u64) -> Backbone {
     let backbone = seeded_backbone(architecture, seed, 10);
     let mut preprocessing = backbone.preprocessing().clone();
@@ -34,13 +34,13 @@ pub(crate) fn backbone(architecture: Architecture, seed: u64) -> Backbone {
     backbone.with_preprocessing(preprocessing).unwrap()
 }
 
-/// EfficientNet-Lite0 with seeded weights, made once.
+/// Returns EfficientNet-Lite0 with seeded weights, made once.
 pub(crate) fn lite0() -> &'static Backbone {
     static LITE0: OnceLock<Backbone> = OnceLock::new();
     LITE0.get_or_init(|| backbone(Architecture::EfficientNetLite0, 1))
 }
 
-/// Numbers in −1 to 1 that depend on `seed` alone (a linear congruential generator).
+/// Returns a generator of numbers in −1 to 1 (linear congruential).
 pub(crate) fn numbers(seed: u64) -> impl FnMut() -> f32 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     move || {
@@ -51,7 +51,7 @@ pub(crate) fn numbers(seed: u64) -> impl FnMut() -> f32 {
     }
 }
 
-/// An adapter of `recipe` that differs from the backbone in every value.
+/// Returns an adapter of `recipe` that differs from the backbone in every value.
 pub(crate) fn random_adapter(backbone: &Backbone, recipe: Recipe, task: &str, classes: usize, seed: u64) -> Adapter {
     let mut next = numbers(seed);
     let features = backbone.feature_count();
@@ -86,8 +86,8 @@ pub(crate) fn random_adapter(backbone: &Backbone, recipe: Recipe, task: &str, cl
     adapter
 }
 
-/// A picture of noise around a colour and a stripe that depend on `class`.
-pub(crate) fn picture(class: u32, seed: u64) -> RgbImage {
+/// Returns an image of noise around a colour and a stripe that depend on `class`.
+pub(crate) fn image(class: u32, seed: u64) -> RgbImage {
     let mut next = numbers(seed * 31 + u64::from(class));
     RgbImage::from_fn(SIDE, SIDE, |x, y| {
         let stripe = if ((if class.is_multiple_of(2) { x } else { y }) / 4).is_multiple_of(2) {
@@ -106,13 +106,13 @@ pub(crate) fn picture(class: u32, seed: u64) -> RgbImage {
     })
 }
 
-/// `folder/<class name>/<number>.png`.
-pub(crate) fn write_pictures(folder: &Path, classes: u32, each: u64, seed: u64) {
+/// Writes `folder/<class name>/<number>.png`.
+pub(crate) fn write_images(folder: &Path, classes: u32, each: u64, seed: u64) {
     for class in 0..classes {
         let folder = folder.join(format!("kind-{class}"));
         std::fs::create_dir_all(&folder).unwrap();
         for number in 0..each {
-            picture(class, seed * 1000 + number)
+            image(class, seed * 1000 + number)
                 .save(folder.join(format!("{number}.png")))
                 .unwrap();
         }
@@ -128,7 +128,7 @@ impl Workbench {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         lite0().save(&folder.path().join("backbone.onnx")).unwrap();
-        write_pictures(&folder.path().join("data"), 2, 8, 3);
+        write_images(&folder.path().join("data"), 2, 8, 3);
         Self { folder }
     }
 
@@ -136,7 +136,7 @@ impl Workbench {
         self.folder.path().join(name)
     }
 
-    /// `clr` in this folder.
+    /// Returns the command `clr` in this folder.
     pub(crate) fn clr(&self, arguments: &[&str]) -> Command {
         let mut command = clr();
         command.current_dir(self.folder.path()).args(arguments);
@@ -152,7 +152,7 @@ impl Workbench {
     }
 }
 
-/// A short run with a fixed recipe.
+/// Returns a short run with a fixed recipe.
 pub(crate) fn options(recipe: Recipe, seed: u64) -> TrainOptions {
     TrainOptions {
         recipe: RecipeChoice::Fixed(recipe),
@@ -168,16 +168,16 @@ pub(crate) fn options(recipe: Recipe, seed: u64) -> TrainOptions {
     }
 }
 
-/// Learns generated pictures as a task.
+/// Learns generated images as a task.
 pub(crate) fn learn(backbone: &Backbone, recipe: Recipe, classes: u32, seed: u64) -> Trained {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join(format!("task-{seed}"));
-    write_pictures(&data, classes, 8, seed);
+    write_images(&data, classes, 8, seed);
     let dataset = Dataset::open(&data, &SplitOptions::default()).unwrap();
     train(backbone, &dataset, &options(recipe, seed), &mut ()).unwrap()
 }
 
-/// The largest absolute difference over the largest absolute value.
+/// Returns the largest absolute difference over the largest absolute value.
 pub(crate) fn relative_difference(left: &[f32], right: &[f32]) -> f32 {
     assert_eq!(left.len(), right.len());
     let size = right.iter().fold(1e-6f32, |size, value| size.max(value.abs()));

@@ -1,4 +1,4 @@
-//! A folder as people have it: every file is in exactly one line of the report, and all commands agree on it.
+//! Real-world folders: every file is in exactly one line of the report, in all commands.
 
 use std::{
     collections::BTreeMap,
@@ -12,12 +12,12 @@ use std::{
 use image::{DynamicImage, ImageFormat, codecs::gif::GifEncoder};
 use serde_json::Value;
 
-use crate::fixtures::{SIDE, Workbench, picture};
+use crate::fixtures::{SIDE, Workbench, image};
 
-/// As many files are made.
+/// Number of files.
 const FILES: usize = 1000;
 
-/// A folder under construction, and what is to be said of each file.
+/// A folder under construction, with the expected report of each file.
 struct Folder {
     root: PathBuf,
     expected: BTreeMap<String, &'static str>,
@@ -36,10 +36,10 @@ impl Folder {
         assert!(self.expected.insert(path.to_owned(), outcome).is_none(), "{path} twice");
     }
 
-    /// An image that no other file holds.
+    /// Returns an image that is in no other file.
     fn image(&mut self, class: u32) -> DynamicImage {
         self.seed += 1;
-        picture(class, self.seed).into()
+        image(class, self.seed).into()
     }
 
     fn encoded(&mut self, class: u32, format: ImageFormat) -> Vec<u8> {
@@ -58,7 +58,7 @@ fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// The folder with all its troubles: class folders in `Training/` and `Testing/`.
+/// Builds the folder: class folders in `Training/` and `Testing/`, with every kind of problem.
 fn troubled(root: &Path) -> Folder {
     let mut folder = Folder {
         root: root.to_owned(),
@@ -127,7 +127,7 @@ fn troubled(root: &Path) -> Folder {
             let cut = whole[..whole.len() / 2].to_vec();
             let whole = folder.encoded(class, png);
             let cut_png = whole[..whole.len() * 2 / 3].to_vec();
-            // A header of no width, with a checksum that is right.
+            // A header with width 0 and a valid checksum.
             let no_width = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\0\0\0\0\x01\x08\x02\0\0\0\xac\xdc\xf7\x1d".to_vec();
             for (file, bytes) in [
                 ("IMG_1.HEIC", brand("heic")),
@@ -196,7 +196,7 @@ fn troubled(root: &Path) -> Folder {
     let socket = UnixListener::bind(folder.path("Training/cat/socket")).unwrap();
     drop(socket);
     folder.expect("Training/cat/socket", "left-out");
-    // Linked folders and files hold images as others do.
+    // Linked folders and files with images.
     let outside = folder.root.with_extension("elsewhere");
     std::fs::create_dir_all(&outside).unwrap();
     let bytes = folder.encoded(0, png);
@@ -224,7 +224,7 @@ fn troubled(root: &Path) -> Folder {
     folder
 }
 
-/// The report in a command's output: outcome, kind and reason of each file.
+/// Returns the report in a command's output: outcome, kind and reason of each file.
 fn scan(document: &Value, strip: &str) -> BTreeMap<String, (String, String, String)> {
     let mut files = BTreeMap::new();
     let scan = &document["scan"];
@@ -276,7 +276,7 @@ fn a_thousand_files_with_forty_kinds_of_trouble_are_told_alike_by_every_command(
     assert_eq!(outcomes.len(), FILES);
     assert_eq!(scan(&eval, ""), told);
     assert_eq!(scan(&doctor, ""), told);
-    // Asked about the folder, images without a label are answered too.
+    // With the folder as argument, images without a label are classified too.
     let mut asked = told.clone();
     for (outcome, _, reason) in asked
         .values_mut()
@@ -288,7 +288,7 @@ fn a_thousand_files_with_forty_kinds_of_trouble_are_told_alike_by_every_command(
     assert_eq!(scan(&classify, "photos/"), asked);
     let images = asked.values().filter(|(outcome, ..)| outcome == "image").count();
     assert_eq!(classify["results"].as_array().unwrap().len(), images);
-    // Kinds of trouble, each in a line: those of files, and those of what the images hold.
+    // Each kind of problem is a line: of files, and of images' content.
     let kinds: std::collections::BTreeSet<_> = told.values().filter(|(.., reason)| !reason.is_empty()).collect();
     assert!(kinds.len() >= 30, "{kinds:#?}");
     let checks: Vec<&str> = train["warnings"]
@@ -308,7 +308,7 @@ fn a_thousand_files_with_forty_kinds_of_trouble_are_told_alike_by_every_command(
     }
 }
 
-/// What is asked is answered by the option in the hint.
+/// The option in the hint resolves the error.
 #[test]
 fn folders_that_may_be_splits_are_asked_about_and_the_hint_works() {
     let bench = Workbench::new();
@@ -317,7 +317,7 @@ fn folders_that_may_be_splits_are_asked_about_and_the_hint_works() {
     {
         let folder = bench.path("photos").join(split).join(class);
         std::fs::create_dir_all(&folder).unwrap();
-        picture(number as u32 / 2 % 2, 900 + number as u64)
+        image(number as u32 / 2 % 2, 900 + number as u64)
             .save(folder.join(format!("{number}.png")))
             .unwrap();
     }

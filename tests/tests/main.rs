@@ -1,4 +1,4 @@
-//! What the whole promises, proved on small networks with seeded weights; no download, no Python.
+//! End-to-end tests on small networks with seeded weights, without downloads and Python.
 
 mod adapter_size;
 mod bad_input;

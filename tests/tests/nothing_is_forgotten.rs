@@ -1,16 +1,16 @@
-//! Learning a task never changes an older one: its answers stay the same to the last bit.
+//! Learning a task changes no older one: its logits stay bit-identical.
 
 use std::sync::Arc;
 
 use clr_adapters::{Recipe, decode};
 use clr_engine::{Engine, EngineOptions, ResidentAdapter, TaskSet};
 
-use crate::fixtures::{SIDE, learn, lite0, picture};
+use crate::fixtures::{SIDE, image, learn, lite0};
 
 fn bits(engine: &Engine, adapter: &ResidentAdapter) -> Vec<u32> {
-    let pictures = (0..4).map(|class| picture(class, 99));
-    pictures
-        .flat_map(|picture| engine.classify(adapter, &picture).unwrap().logits().to_vec())
+    let images = (0..4).map(|class| image(class, 99));
+    images
+        .flat_map(|image| engine.classify(adapter, &image).unwrap().logits().to_vec())
         .map(f32::to_bits)
         .collect()
 }

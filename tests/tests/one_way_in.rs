@@ -1,4 +1,4 @@
-//! Every command reads an ONNX file in the same way: with its weights in another file, by the chosen output, at the stated size.
+//! Every command reads an ONNX file in the same way: external weights, chosen output, stated size.
 
 use clr_onnx::proto::{DimensionProto, GraphProto, ModelProto, StringStringEntryProto, ValueInfoProto};
 use prost::Message as _;
@@ -16,7 +16,7 @@ fn graph(model: &mut ModelProto) -> &mut GraphProto {
     model.graph.as_mut().unwrap()
 }
 
-/// Moves every initialiser of floats out of the model, as exporters do; gives the bytes of the other file.
+/// Moves every initialiser of floats out of the model, as exporters do; returns the bytes of the other file.
 fn move_weights(model: &mut ModelProto, location: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for tensor in &mut graph(model).initializer {
@@ -106,7 +106,7 @@ fn weights_in_another_file_are_read_by_every_command_and_named_by_every_command_
     }
 }
 
-/// The case in the field: logits and features, the file not written by this project.
+/// Makes a file as other tools write it: with outputs for logits and features.
 fn foreign(model: &mut ModelProto) {
     model.metadata_props.clear();
     let features = ValueInfoProto {

@@ -1,4 +1,4 @@
-//! Networks with a step that only tract executes: they are imported, trained as far as gradients reach, and classify.
+//! Networks with an opaque step: import, training of the sites after it, classification.
 
 use clr_adapters::{SiteWeights, decode};
 use clr_onnx::{Backbone, Op, proto};
@@ -71,7 +71,7 @@ fn training_reaches_down_to_the_last_opaque_step() {
         };
         let info = backbone.sites().iter().find(|info| info.name == site.name).unwrap();
         if info.conv < opaque {
-            // Untouched: the centre alone counts.
+            // Unchanged: only the centre is not zero.
             let identity = kernels
                 .chunks(9)
                 .all(|kernel| (0..9).all(|tap| tap == 4 || kernel[tap] == 0.0));

@@ -1,8 +1,8 @@
-//! Where a result cannot be written, a command says so before the work; what exists stays as it was.
+//! A command whose result cannot be written fails before the work; existing files stay.
 
 use crate::fixtures::Workbench;
 
-/// Runs a command that has to fail before its work; returns what it said.
+/// Runs a command that must fail before its work; returns its message.
 fn refused(bench: &Workbench, arguments: &[&str]) -> String {
     let output = bench.clr(arguments).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -33,7 +33,7 @@ fn every_command_tries_its_output_before_the_work() {
         refused(&bench, &["merge", "-b", "backbone.onnx", "-a", "t.clr", "-o", output]);
         refused(&bench, &["export", "-b", "backbone.onnx", "-a", "t.clr", "-o", output]);
         refused(&bench, &["bench", "--quick", "--no-peers", "-o", output]);
-        // Nothing listens there: the file is tried first.
+        // No device listens there, since the file is tested first.
         refused(
             &bench,
             &["pull", "task", "--from", "tcp:127.0.0.1:9", "-o", output, "--force"],

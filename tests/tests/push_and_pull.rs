@@ -1,4 +1,4 @@
-//! `clr push`, `clr pull` and `clr device` against the device's end of the protocol, over TCP and a Unix socket.
+//! `clr push`, `clr pull` and `clr device` with a device, over TCP and a Unix socket.
 
 use std::{net::TcpListener, os::unix::net::UnixListener, path::Path};
 
@@ -28,7 +28,7 @@ fn json(arguments: &[&str], folder: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Serves so many connections, one after the other, while `host` runs.
+/// Serves `connections` connections in sequence while `host` runs.
 fn with_device(device: &MemoryDevice, connections: usize, host: impl FnOnce(&str)) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let place = format!("tcp:{}", listener.local_addr().unwrap());
@@ -69,7 +69,7 @@ fn a_new_version_travels_as_a_difference_from_the_file_beside_it_and_comes_back_
         assert_eq!(pushed["files"][0]["sent"], first.len());
         assert!(pushed["files"][0]["base"].is_null());
         let again = json(&["push", "birds-1.clr", "--to", place, "--whole"], here);
-        assert_eq!(again["files"][0]["sent"], 0, "all of it is there already");
+        assert_eq!(again["files"][0]["sent"], 0, "the device has all of it already");
 
         let pushed = json(&["push", "birds-2.clr", "--to", place], here);
         let row = &pushed["files"][0];

@@ -1,4 +1,4 @@
-//! `clr device teach` on what people have: photographs beyond the cap, formats that are not read, damaged files.
+//! `clr device teach` on real-world files: large photographs, unsupported formats, damaged files.
 
 use std::{net::TcpListener, path::Path};
 

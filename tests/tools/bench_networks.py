@@ -4,7 +4,7 @@
     bench_networks.py table BENCH.json…        Markdown tables of documents that `clr bench -o` wrote, to stdout
 
 `just bench-networks` does both, with the bench between them. Needs the environment of host-tools/bench/setup.sh, and `onnx` and
-`onnxscript` for the export. Run it on a machine that does nothing else.
+`onnxscript` for the export. Run it on an idle machine.
 """
 
 import json
@@ -12,7 +12,7 @@ import os
 import statistics
 import sys
 
-# Chosen by downloads of their weights and by kind: one of each family that is in wide use.
+# Selected by downloads of their weights and by kind: one of each widely used family.
 INFERENCE = """
     torchvision/resnet18 torchvision/resnet34 torchvision/resnet50 torchvision/resnext50_32x4d
     torchvision/mobilenet_v2 torchvision/mobilenet_v3_small torchvision/mobilenet_v3_large torchvision/mnasnet1_0

@@ -1,12 +1,12 @@
-"""Checks that checkpoints as people have them import as PyTorch computes them: file -> clr import -> ONNX -> ONNX Runtime.
+"""Compares imports of real-world checkpoints with PyTorch: file -> clr import -> ONNX -> ONNX Runtime.
 
     pip install torch torchvision timm transformers onnxruntime numpy safetensors
     cargo build --release --bin clr
     python tests/tools/checkpoint_parity.py target/release/clr [NAME ...]
 
 Every network has seeded random weights and norm statistics taken from noise. Three groups, or those named: `networks` compares
-logits and features for every architecture and naming; `layouts` puts the weights of one network where training scripts put them,
-next to what they put there; `refusals` checks that what is not read is named and that the hint's command works. One line each;
+logits and features for every architecture and naming; `layouts` writes the weights of one network in the layouts of training scripts;
+`refusals` checks that errors name what is not read and that the hint's command works. One line each;
 exits with 1 if one fails.
 """
 
@@ -46,7 +46,7 @@ class Ordered(collections.OrderedDict):
 
 
 def settle(model, size=96, seed=11):
-    """Gives the norms scales and statistics of their own, the latter from a few batches of noise."""
+    """Gives the norms scales and random statistics, the latter from a few batches of noise."""
     torch.manual_seed(seed)
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for module in norms:

@@ -1,10 +1,10 @@
-"""The device engine against ONNX Runtime on the same export and the same pictures.
+"""The device engine against ONNX Runtime on the same export and the same images.
 
     clr merge --backbone lite0.onnx --adapter lite0.original.clr --output merged.onnx
     cargo run --release -p clr-engine --example logits -- lite0.onnx lite0.original.clr out/ TASK/test...
     python tests/tools/engine_against_onnxruntime.py merged.onnx out/
 
-Prints the largest difference of a logit and how many pictures have another top 5; fails above 1e-3 or if any has.
+Prints the largest difference of a logit and how many images have another top 5; fails above 1e-3 or if any has.
 Needs: numpy, onnxruntime.
 """
 

@@ -1,10 +1,10 @@
-"""Checks what clr-onnx reads and writes against onnx.checker and ONNX Runtime.
+"""Checks clr-onnx's reading and writing with onnx.checker and ONNX Runtime.
 
     cargo build --release -p clr-onnx --example rewrite
     python tests/tools/onnx_check.py --rewrite target/release/examples/rewrite check MODEL.onnx...
     python tests/tools/onnx_check.py --rewrite target/release/examples/rewrite exporters [--only NAME...] [--dynamo]
 
-`check` runs the example on every file and compares, on random pictures:
+`check` runs the example on every file and compares, on random images:
     the file with the written backbone; for every recipe the identity adapter's export and merge with the backbone; the random
     adapter's export with its merge and with the reprogrammed graph that gets the adapter as inputs.
 `exporters` writes seeded torchvision models at several opsets first. Needs torch, torchvision, onnx, onnxruntime (and
@@ -24,7 +24,7 @@ import onnxruntime as ort
 
 IDENTITY, ADAPTER = 1e-5, 1e-4
 RECIPES = ["linear", "bn", "clr", "clr-scale", "clr-full"]
-# The exporters' own names; shufflenet is there to see the refusal.
+# The exporters' own names; shufflenet tests the refusal.
 MODELS = {
     "resnet18": [11, 13, 17, 18, 21],
     "mobilenet_v2": [11, 13, 17, 20],
@@ -142,7 +142,7 @@ def export_all(folder, only, dynamo):
 
 
 def settle(model, size):
-    """Norm statistics of random pictures and varied norm weights, so that nothing is 0, 1 or vanishing."""
+    """Norm statistics of random images and varied norm weights, so that nothing is 0, 1 or vanishing."""
     import torch
 
     for module in model.modules():

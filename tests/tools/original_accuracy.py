@@ -6,7 +6,7 @@
 Each network is EfficientNet-Lite0 for another convention: mean, deviation and channel order are folded into its first convolution (or put in front of it), its
 last layer is fitted by logistic regression on the features that it then has. Backbone and images come from `clr fetch`. The reference reads the images
 with Pillow, resizes and cuts with torchvision, and runs the file in ONNX Runtime. Prints, per network, both accuracies, the number of images whose class differs, and
-what `clr import --check-images` says of every preset. Exit 1 if an accuracy differs.
+the report of `clr import --check-images` on every preset. Exit 1 if an accuracy differs.
 
 Needs torch, torchvision, onnx, onnxruntime, pillow, numpy.
 """

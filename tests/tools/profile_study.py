@@ -1,9 +1,9 @@
-"""What should an adapter say about its pictures, so that a device can choose the task? Compares candidates on real tasks.
+"""Study of feature profiles for choosing the task: compares candidates on real tasks.
 
     python tests/tools/profile_study.py lite0.onnx tasks/ [--size 96]
 
-Takes the backbone's pooled features of up to 600 training, 200 validation and 300 test pictures a task (plain resize, so figures differ
-a little from `clr eval --auto`, which is what counts), and prints for nine tasks and for all: how often the right task scores highest, and the AUROC of
+Takes the backbone's pooled features of up to 600 training, 200 validation and 300 test images a task (plain resize, so results differ
+a little from the decisive ones of `clr eval --auto`), and prints for nine tasks and for all: how often the right task scores highest, and the AUROC of
 `unknown`, each task left out in turn. Needs numpy, onnx, onnxruntime and Pillow.
 """
 
@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 from PIL import Image
 
-# Whose pictures are all of their own kind; the others are drawings of everything, or digits a second time.
+# Tasks with distinct images; the others are drawings of everything, or digits a second time.
 DISTINCT = "climate dermoscopy digits emoji fashion furniture signs silhouettes solar-cells".split()
 ALIKE = "clipart digits-sheet stamps".split()
 DIMENSIONS = 120
@@ -43,11 +43,11 @@ def features(session, folder, most, size):
     for start in range(0, len(files), 32):
         batch = []
         for file, _ in files[start : start + 32]:
-            picture = Image.open(file).convert("RGBA")
-            page = Image.new("RGBA", picture.size, "white")
-            page.alpha_composite(picture)
-            picture = page.convert("RGB").resize((size, size), Image.BICUBIC)
-            batch.append(((np.asarray(picture, np.float32) - 127) / 128).transpose(2, 0, 1))
+            image = Image.open(file).convert("RGBA")
+            page = Image.new("RGBA", image.size, "white")
+            page.alpha_composite(image)
+            image = page.convert("RGB").resize((size, size), Image.BICUBIC)
+            batch.append(((np.asarray(image, np.float32) - 127) / 128).transpose(2, 0, 1))
         rows.append(session.run(None, {session.get_inputs()[0].name: np.stack(batch)})[0])
     return np.concatenate(rows).astype(np.float64), np.array([label for _, label in files])
 

@@ -1,12 +1,12 @@
-"""One network in many spellings is one backbone: exports it, imports every file, compares digests and answers.
+"""One network in many spellings is one backbone: exports it, imports every file, compares digests and results.
 
     python tests/tools/spellings_of_one_network.py target/release/clr OUT [--images 40]
 
 A small seeded PyTorch network (depthwise convolution, gate, ReLU6, residual) is written by PyTorch's two exporters at several opsets, by
 Keras through its torch back end with the same weights, and in the spellings that converters leave. `clr import` reads each file and
-`clr classify` answers the images. A spelling passes if its digest is that of the first one, or if its graph is the same but for the names
-that another exporter gives to the nodes, or if its weights are folded otherwise or rounded (norms, half precision) and the five likeliest classes are
-those of ONNX Runtime on the first file, on every image. Prints one line a spelling; exits 1 if one fails.
+`clr classify` classifies the images. A spelling passes if its digest is that of the first one, or if its graph is the same but for the names
+that another exporter gives to the nodes, or if its weights are folded differently or rounded (norms, half precision) and the five likeliest classes are
+those of ONNX Runtime on the first file, on every image. Prints one line per spelling; exits 1 if one fails.
 
 The images are 64 × 64 and the input 56 × 56: the default preprocessing then only crops.
 Needs: torch, onnx, onnxruntime, onnxscript, keras, numpy, pillow.
@@ -115,7 +115,7 @@ def constants_as_nodes(model):
 
 
 def behind_transposes(model):
-    """Weights as TensorFlow has them: height, width, inputs, outputs, behind an alias and a Transpose."""
+    """Weights as TensorFlow has them: height, width, inputs, outputs, after an alias and a Transpose."""
     added = []
     for initializer in model.graph.initializer:
         if len(initializer.dims) == 4:

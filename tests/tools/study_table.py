@@ -1,4 +1,4 @@
-"""JSON lines of `recipe_study` as a table: mean and standard deviation over seeds, what `auto` chose, what quantising cost.
+"""JSON lines of `recipe_study` as a table: mean and standard deviation over seeds, choices of `auto`, cost of quantisation.
 
     python tests/tools/study_table.py study.jsonl...
 """

@@ -1,4 +1,4 @@
-"""Compares preprocessing with Pillow and torchvision on generated pictures.
+"""Compares preprocessing with Pillow and torchvision on generated images.
 
     pip install torch torchvision pillow numpy
     cargo build --release -p clr-onnx --example preprocess
@@ -24,7 +24,7 @@ PRESETS = {
 }
 
 
-def picture(width, height):
+def random_image(width, height):
     """Smooth waves, hard edges and noise."""
     random = numpy.random.default_rng(width * height)
     y, x = numpy.mgrid[0:height, 0:width]
@@ -37,7 +37,7 @@ def main():
     binary = str(Path(sys.argv[1]).resolve())
     worst = 0.0
     for width, height in [(640, 480), (333, 500), (1601, 1200), (96, 64), (224, 224), (225, 223)]:
-        image = picture(width, height)
+        image = random_image(width, height)
         for preset, (resized, interpolation, mean, std) in PRESETS.items():
             for fit in ("crop", "stretch"):
                 if fit == "crop":
@@ -46,7 +46,7 @@ def main():
                     steps = [transforms.Resize((224, 224), interpolation)]
                 expected = numpy.asarray(transforms.Compose(steps)(image)).transpose(2, 0, 1).astype(numpy.float32)
                 with tempfile.TemporaryDirectory() as folder:
-                    source, target = Path(folder) / "picture.png", Path(folder) / "tensor"
+                    source, target = Path(folder) / "image.png", Path(folder) / "tensor"
                     image.save(source)
                     subprocess.run([binary, preset, fit, source, target], check=True)
                     got = numpy.fromfile(target, "<f4").reshape(3, 224, 224)

@@ -30,7 +30,7 @@ TORCHVISION = ["resnet18", "resnet34", "resnet50", "mobilenet_v2"]
 
 
 def seeded(name):
-    """A torchvision model whose norms have statistics of their own, taken from a few batches of noise."""
+    """A torchvision model whose norms have random statistics, taken from a few batches of noise."""
     torch.manual_seed(11)
     model = getattr(torchvision.models, name)(weights=None)
     for module in model.modules():
@@ -95,7 +95,7 @@ def lite(binary, wheels, number, folder):
 
 
 def inside(binary, name, size, folder):
-    """The range of the values inside a seeded backbone, on noise like a normalised picture."""
+    """The range of the values inside a seeded backbone, on noise like a normalised image."""
     path = folder / "seeded.onnx"
     subprocess.run([binary, "seeded:1:10", path, name], check=True, capture_output=True)
     model = onnx.load(path)

@@ -1,4 +1,4 @@
-//! Finds out for each image which of several tasks it belongs to, and classifies it with that one.
+//! Chooses one of several tasks for each image, and classifies the image with it.
 //!
 //! ```text
 //! cargo run --release -p clr-vision --example choose_task -- lite0.onnx birds.clr flowers.clr -- photos/*.jpg
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         tasks.insert(engine.prepare(&adapter)?);
     }
     // Images without an order; a stream of frames takes `ChooserOptions::default()`, which waits before it switches.
-    let mut chooser = TaskChooser::new(ChooserOptions::single_pictures());
+    let mut chooser = TaskChooser::new(ChooserOptions::independent_images());
     for path in images {
         let image = backbones::decode_image(Path::new(path))?;
         match chooser.observe(&engine, &tasks, &image)?.task {

@@ -4,8 +4,9 @@
 //! cargo run --release -p clr-vision --features update --example push_update -- unix:/run/clr.sock birds.clr fleet.key
 //! ```
 //!
-//! The first argument is where `clr-device` listens: `unix:PATH`, `tcp:HOST:PORT`, `serial:PATH@BAUD` or `exec:COMMAND`.
-//! Without a key, the file is sent as it is. A device that knows its hosts needs an enrolled one: `clr device enrol`.
+//! The first argument is the endpoint of `clr-device`: `unix:PATH`, `tcp:HOST:PORT`, `serial:PATH@BAUD` or
+//! `exec:COMMAND`. Without a key, the file is sent as it is. A device that knows its hosts needs an enrolled one: `clr
+//! device enrol`.
 
 use std::{error::Error, fs, path::Path};
 
@@ -26,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let endpoint: Endpoint = endpoint.parse()?;
     let clock = SystemClock::default();
     let mut client = endpoint.client(&clock, endpoint.options());
-    // A cut connection is made again, and the transfer resumes where it stopped.
+    // After a lost connection, the client reconnects and the transfer resumes.
     let pushed = client.push(&bytes, Kind::Adapter, &mut |_| {})?;
     if let Committed::Adapter {
         task,

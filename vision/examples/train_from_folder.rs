@@ -1,4 +1,4 @@
-//! Learns an adapter from a folder with one folder of images per class.
+//! Trains an adapter on a folder with one folder of images per class.
 //!
 //! ```text
 //! cargo run --release -p clr-vision --features training --example train_from_folder -- lite0.onnx birds/ birds.clr

@@ -45,7 +45,7 @@
     doc = "| `update` | `clr-transfer`: adapters sent to devices | `update` |"
 )]
 //!
-//! The examples of this crate run: classify with several tasks, choose the task, train from a folder, push an update.
+//! The examples: classify with several tasks, choose the task, train from a folder, push an update.
 #![forbid(unsafe_code)]
 
 #[doc(inline)]
@@ -58,7 +58,7 @@ pub use clr_onnx as backbones;
 /// Learning an adapter from images (crate `clr-training`).
 #[cfg(feature = "training")]
 pub use clr_training as training;
-/// Adapters on their way to a device (crate `clr-transfer`).
+/// Transfer of adapters to a device (crate `clr-transfer`).
 #[cfg(feature = "update")]
 pub use clr_transfer as update;
 

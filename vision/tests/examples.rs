@@ -1,4 +1,4 @@
-//! Two tasks learned from folders, used together, chosen between, and one of them sent to a device.
+//! The examples: two tasks trained, used together, chosen between, one sent to a device.
 
 use std::{fs, os::unix::net::UnixListener, path::Path, process::Command, thread};
 
@@ -12,7 +12,7 @@ use crate::memory_device::MemoryDevice;
 
 /// Side of the input in pixels.
 const SIDE: u32 = 32;
-/// Images of a class.
+/// Number of images of a class.
 const IMAGES: u32 = 24;
 
 /// Runs an example, which Cargo builds next to this test.
@@ -33,7 +33,7 @@ fn example(name: &str, arguments: &[&str], folder: &Path) -> String {
     text
 }
 
-/// Stripes of one direction and spacing: what tells classes and tasks apart. `index` moves and dims them.
+/// Returns stripes; direction and spacing distinguish classes and tasks. `index` moves and dims them.
 fn striped(direction: f32, spacing: f32, index: u32) -> RgbImage {
     RgbImage::from_fn(48, 48, |x, y| {
         let along = x as f32 * direction.cos() + y as f32 * direction.sin();
@@ -43,7 +43,7 @@ fn striped(direction: f32, spacing: f32, index: u32) -> RgbImage {
     })
 }
 
-/// A folder per class, with its images.
+/// Writes a folder per class, with its images.
 fn write_task(folder: &Path, spacing: f32) {
     for (class, direction) in [("level", 1.5), ("upright", 0.1)] {
         let class = folder.join(class);

@@ -1,4 +1,4 @@
-//! The examples, run as a reader would run them.
+//! Tests that run the examples.
 
 mod examples;
 #[expect(dead_code, reason = "the tests of clr-transfer use all of it")]

@@ -1,4 +1,4 @@
-//! How large differences between two versions of an adapter are.
+//! How large deltas between two versions of an adapter are.
 //!
 //! `cargo run --release -p clr-adapters --features delta --example delta_size -- OLD.clr NEW.clr` for two files; with one file, for
 //! changes of it as tuning on a device makes them: its decoded values moved by normal steps, and coded as int8 again.
@@ -148,15 +148,15 @@ const CHANGES: [Change; 9] = [
 ];
 
 fn row(name: &str, base: &[u8], target: &[u8]) -> Result<(), Box<dyn Error>> {
-    let size = match delta::difference(base, target) {
-        Some(difference) => {
-            if delta::apply(base, &difference, target.len())? != target {
-                return Err("the difference does not give the file".into());
+    let size = match delta::diff(base, target) {
+        Some(delta) => {
+            if delta::apply(base, &delta, target.len())? != target {
+                return Err("the delta does not give the file".into());
             }
             format!(
                 "{} | {:.1} %",
-                difference.len(),
-                100.0 * difference.len() as f64 / target.len() as f64
+                delta.len(),
+                100.0 * delta.len() as f64 / target.len() as f64
             )
         }
         None => "– | whole file".into(),
@@ -167,7 +167,7 @@ fn row(name: &str, base: &[u8], target: &[u8]) -> Result<(), Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let paths: Vec<_> = env::args().skip(1).collect();
-    println!("| change | bytes | difference | of the whole |\n|---|---|---|---|");
+    println!("| change | bytes | delta | of the whole |\n|---|---|---|---|");
     match paths.as_slice() {
         [base, target] => row(target, &fs::read(base)?, &fs::read(target)?),
         [path] => {

@@ -75,7 +75,7 @@ pub struct Header {
     pub backbone: Digest,
     /// Which sites are reprogrammed.
     pub recipe: Recipe,
-    /// How a picture becomes the input.
+    /// How an image becomes the input.
     pub preprocessing: Preprocessing,
     /// Monotonic per task, from 1.
     pub version: u64,
@@ -98,8 +98,8 @@ pub struct Header {
     pub trial: Option<Trial>,
     /// How far probabilities were off on the validation split, before and after the temperature.
     pub calibration: Option<Calibration>,
-    /// What its training pictures look like to the untouched backbone; without it, nothing can choose the task by a
-    /// picture alone.
+    /// What its training images look like to the untouched backbone; without it, nothing can choose the task by a
+    /// image alone.
     pub profile: Option<Profile>,
 }
 
@@ -135,7 +135,7 @@ impl Header {
 }
 
 /// Expected calibration errors on the validation split, in 0–1: the mean distance between the probability of the best
-/// class and the share of pictures for which it is right, over 15 bins of equal width (Naeini et al. 2015).
+/// class and the share of images for which it is right, over 15 bins of equal width (Naeini et al. 2015).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// Of a softmax of the logits themselves.
@@ -149,7 +149,7 @@ pub struct Calibration {
 pub struct Trial {
     /// Good frames after which it is confirmed.
     pub frames: u32,
-    /// Milliseconds that a frame may take from picture to answer; more than this in a tenth of the frames ends the trial.
+    /// Milliseconds that a frame may take from image to answer; more than this in a tenth of the frames ends the trial.
     pub max_latency_ms: Option<u32>,
     /// A frame whose best class is less probable than this counts as one of low confidence.
     pub low_confidence: f32,
@@ -177,9 +177,9 @@ pub struct Metrics {
     pub accuracy: f32,
     /// Validation top-1 of the file's own, quantised weights.
     pub quantised_accuracy: f32,
-    /// Number of validation pictures.
+    /// Number of validation images.
     pub validation_images: u32,
-    /// Number of training pictures.
+    /// Number of training images.
     pub training_images: u32,
     /// Digest over the training data (sorted relative paths and contents).
     pub data: Digest,
@@ -192,7 +192,7 @@ pub struct Metrics {
 /// A tiny input with its expected answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Canary {
-    /// Width and height of the picture in pixels.
+    /// Width and height of the image in pixels.
     pub size: [u16; 2],
     /// RGB, 8 bits, row-major, `3 · width · height` bytes.
     pub pixels: Vec<u8>,

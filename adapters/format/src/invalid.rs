@@ -34,7 +34,7 @@ pub enum InvalidAdapter {
     },
     /// The task has a name that means something else.
     #[error(
-        "no task can be called `{name}`: that stands for choosing the task from the picture\nhint: call it otherwise"
+        "no task can be called `{name}`: that stands for choosing the task from the image\nhint: call it otherwise"
     )]
     ReservedName {
         /// The name.

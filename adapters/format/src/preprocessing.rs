@@ -1,8 +1,8 @@
-//! How a picture becomes the network's input. The description only; `clr-onnx` carries it out, for training and device alike.
+//! How an image becomes the network's input. The description only; `clr-onnx` carries it out, for training and device alike.
 
 use serde::{Deserialize, Serialize};
 
-/// How a picture of any size is brought to the input size.
+/// How an image of any size is brought to the input size.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -38,7 +38,7 @@ pub enum ChannelOrder {
     Bgr,
 }
 
-/// From an 8-bit RGB picture to the input tensor `[1, 3, height, width]`: fit, reorder, then
+/// From an 8-bit RGB image to the input tensor `[1, 3, height, width]`: fit, reorder, then
 /// `(value − mean) / std` per channel, in units of 0–255.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +47,7 @@ pub struct Preprocessing {
     pub height: u32,
     /// Input width in pixels.
     pub width: u32,
-    /// How the picture is brought to that size.
+    /// How the image is brought to that size.
     pub fit: Fit,
     /// The resampling filter.
     pub filter: Filter,

@@ -90,15 +90,15 @@ pub enum Refusal {
         /// The device's time.
         now: u64,
     },
-    /// An older or equal version than one that was confirmed (TUF: rollback).
+    /// A version not above the highest one admitted (TUF: rollback).
     #[error(
-        "version {got} of task `{task}`: this device has confirmed version {floor}\nhint: send a version above {floor}; to go back on the device itself, use `rollback`"
+        "version {got} of task `{task}`: this device has already admitted version {highest_admitted}\nhint: send a version above {highest_admitted}; to go back on the device itself, use `rollback`"
     )]
     Downgrade {
         /// The task.
         task: String,
-        /// The highest version confirmed.
-        floor: u64,
+        /// The highest version admitted.
+        highest_admitted: u64,
         /// The file's version.
         got: u64,
     },

@@ -7,7 +7,7 @@ use crate::{
     SectionKind, Site, SiteWeights, Trial,
 };
 
-/// The name that stands for choosing the task from the picture; no task is called so.
+/// The name that stands for choosing the task from the image; no task is called so.
 pub const AUTO: &str = "auto";
 
 impl Adapter {

@@ -2,7 +2,7 @@
 
 mod allocation;
 #[cfg(feature = "delta")]
-mod differences;
+mod delta;
 mod folding;
 mod golden;
 mod hostile_adapter;

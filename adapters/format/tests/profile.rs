@@ -1,16 +1,16 @@
-//! A profile knows its own task's pictures from others', and still does after it has been through a file.
+//! A profile knows its own task's images from others', and still does after it has been through a file.
 
 use clr_adapters::{Encoding, Profile, decode, encode, sketch};
 
 use crate::sample::{self, Random};
 
-/// Features of pictures of one task: `count` rows of `[F]` around a centre of the task's own, in a few directions of its own.
-struct Pictures {
+/// Features of images of one task: `count` rows of `[F]` around a centre of the task's own, in a few directions of its own.
+struct Images {
     centre: Vec<f32>,
     directions: Vec<Vec<f32>>,
 }
 
-impl Pictures {
+impl Images {
     /// More than a profile has dimensions, but under an interpreter: as many as the small adapter has.
     const FEATURES: usize = if cfg!(miri) { 18 } else { 300 };
 
@@ -56,35 +56,35 @@ impl Pictures {
     }
 }
 
-fn distances(profile: &Profile, pictures: &[Vec<f32>]) -> Vec<f32> {
-    let sketches = pictures.iter().map(|features| sketch(features, profile.dimensions()));
+fn distances(profile: &Profile, images: &[Vec<f32>]) -> Vec<f32> {
+    let sketches = images.iter().map(|features| sketch(features, profile.dimensions()));
     sketches.map(|sketch| profile.distance(&sketch)).collect()
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "a share of hundreds of pictures says nothing of few")]
-fn own_pictures_are_within_the_limit_and_a_strangers_are_not() {
-    let (own, stranger) = (Pictures::of_task(1), Pictures::of_task(2));
+#[cfg_attr(miri, ignore = "a share of hundreds of images says nothing of few")]
+fn own_images_are_within_the_limit_and_foreign_ones_are_not() {
+    let (own, foreign) = (Images::of_task(1), Images::of_task(2));
     let profile = own.profile();
     assert_eq!(profile.dimensions(), Profile::DIMENSIONS);
-    let share = |pictures: &[Vec<f32>]| {
-        let strange = distances(&profile, pictures)
+    let share = |images: &[Vec<f32>]| {
+        let out = distances(&profile, images)
             .into_iter()
-            .filter(|&distance| profile.strangeness(distance) > 1.0);
-        strange.count() as f32 / pictures.len() as f32
+            .filter(|&distance| profile.ood_score(distance) > 1.0);
+        out.count() as f32 / images.len() as f32
     };
     let own = share(&own.take(300, 13));
-    assert!(own < 0.15, "{own} of the task's own pictures are strange to it");
-    assert!(share(&stranger.take(300, 14)) > 0.99);
+    assert!(own < 0.15, "{own} of the task's own images are out of distribution");
+    assert!(share(&foreign.take(300, 14)) > 0.99);
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "scores of profiles of few pictures say nothing")]
+#[cfg_attr(miri, ignore = "scores of profiles of few images say nothing")]
 fn the_task_with_the_higher_score_is_the_right_one() {
-    let tasks: Vec<Pictures> = (1..5).map(Pictures::of_task).collect();
-    let profiles: Vec<Profile> = tasks.iter().map(Pictures::profile).collect();
-    for (task, pictures) in tasks.iter().enumerate() {
-        for features in pictures.take(50, 20) {
+    let tasks: Vec<Images> = (1..5).map(Images::of_task).collect();
+    let profiles: Vec<Profile> = tasks.iter().map(Images::profile).collect();
+    for (task, images) in tasks.iter().enumerate() {
+        for features in images.take(50, 20) {
             let score = |profile: &Profile| profile.score(profile.distance(&sketch(&features, profile.dimensions())));
             let scores: Vec<f32> = profiles.iter().map(score).collect();
             assert!(scores.iter().all(|&score| score <= scores[task]), "{task}: {scores:?}");
@@ -95,18 +95,15 @@ fn the_task_with_the_higher_score_is_the_right_one() {
 #[test]
 fn a_profile_survives_quantisation() {
     const FEW: usize = if cfg!(miri) { 3 } else { 50 };
-    let (own, stranger) = (Pictures::of_task(1), Pictures::of_task(2));
+    let (own, foreign) = (Images::of_task(1), Images::of_task(2));
     let mut adapter = sample::large();
     adapter.header.profile = Some(own.profile());
     let exact = adapter.header.profile.clone().unwrap();
     for (encoding, tolerance) in [(Encoding::F32, 0.0), (Encoding::F16, 5e-3), (Encoding::Int8, 0.02)] {
         let file = encode(&adapter, encoding).unwrap();
         let read = decode(&file).unwrap().adapter.header.profile.unwrap();
-        for pictures in [own.take(FEW, 15), stranger.take(FEW, 16)] {
-            for (exact, read) in distances(&exact, &pictures)
-                .into_iter()
-                .zip(distances(&read, &pictures))
-            {
+        for images in [own.take(FEW, 15), foreign.take(FEW, 16)] {
+            for (exact, read) in distances(&exact, &images).into_iter().zip(distances(&read, &images)) {
                 assert!(
                     (exact - read).abs() <= tolerance * exact,
                     "{encoding}: {exact} became {read}"
@@ -127,22 +124,22 @@ fn a_profile_costs_less_than_eight_kilobytes() {
 }
 
 #[test]
-fn too_few_pictures_make_no_profile() {
-    let pictures = Pictures::of_task(1).take(8, 1);
-    let rows = || pictures.iter().map(Vec::as_slice);
+fn too_few_images_make_no_profile() {
+    let images = Images::of_task(1).take(8, 1);
+    let rows = || images.iter().map(Vec::as_slice);
     assert!(Profile::learn(rows().take(7), rows()).is_none());
     assert!(Profile::learn(rows(), rows().take(0)).is_none());
     assert!(Profile::learn(rows(), rows()).is_some());
 }
 
 #[test]
-fn equal_or_black_pictures_make_a_profile_all_the_same() {
+fn equal_or_black_images_make_a_profile_all_the_same() {
     const FEATURES: usize = if cfg!(miri) { 18 } else { 40 };
     for value in [0.0, 1.0] {
         let rows = vec![vec![value; FEATURES]; 10];
         let profile = Profile::learn(rows.iter().map(Vec::as_slice), rows.iter().map(Vec::as_slice)).unwrap();
         let distance = profile.distance(&sketch(&rows[0], FEATURES));
-        assert!(profile.strangeness(distance) <= 1.0);
+        assert!(profile.ood_score(distance) <= 1.0);
         let mut adapter = sample::large();
         adapter.header.profile = Some(profile);
         assert!(encode(&adapter, Encoding::Int8).is_ok());

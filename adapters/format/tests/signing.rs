@@ -115,11 +115,11 @@ fn every_truncation_is_of_the_wrong_length() {
 #[test]
 fn a_stranger_an_unsigned_file_and_a_key_for_other_tasks_are_told_apart() {
     assert_eq!(refusal(&plain()), Refusal::Unsigned);
-    let stranger = key(7).public();
+    let foreign = key(7).public();
     let class = SignerClass::Publisher;
     assert_eq!(
         refusal(&publisher(&plain(), 7)),
-        Refusal::UnknownKey { class, key: stranger }
+        Refusal::UnknownKey { class, key: foreign }
     );
     let task = sample::small().header.task;
     let key = key(2).public();

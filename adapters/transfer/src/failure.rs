@@ -40,9 +40,9 @@ impl FailureCode {
     pub const STOPPING: Self = Self(9);
     /// A defect, or something that the device cannot name.
     pub const INTERNAL: Self = Self(10);
-    /// A bad difference: it does not fit its base, or gives another file than it says.
+    /// A bad delta: it does not fit its base, or produces another file than announced.
     pub const DELTA: Self = Self(11);
-    /// The base of a difference is not here: send the whole file.
+    /// The base of a delta is missing: send the complete file.
     pub const NO_BASE: Self = Self(12);
     /// The device takes only encrypted sessions of hosts that it knows.
     pub const UNAUTHENTICATED: Self = Self(13);
@@ -75,7 +75,7 @@ impl FailureCode {
     pub const TUNING: Self = Self(1024);
     /// The memory budget is too small.
     pub const BUDGET: Self = Self(1025);
-    /// Too few pictures.
+    /// Too few images.
     pub const EXAMPLES: Self = Self(1026);
 
     /// The code of a refused adapter.

@@ -61,7 +61,7 @@ mod transport;
 mod tuning;
 
 pub use access::{Enrolment, HostEntry, KeyRotation, Role, RoleError, Roles};
-pub use client::{Client, ClientError, ClientOptions, Filing, LinkFault, Progress, Pulled, Pushed, Security};
+pub use client::{Client, ClientError, ClientOptions, LinkFault, Progress, Pulled, Pushed, Security, TeachBatch};
 pub use clock::Clock;
 #[cfg(feature = "std")]
 pub use clock::SystemClock;
@@ -83,7 +83,7 @@ pub use secure::{
 pub use serve::serve_admitted;
 pub use serve::{End, ServeError, ServeLimits, Served, serve};
 pub use session::{Session, SessionLimits};
-pub use status::{Frames, Latency, Memory, Reverted, Status, TaskState, TaskSummary, TrialStatus};
+pub use status::{Frames, Latency, Memory, RevertReport, Status, TaskState, TaskSummary, TrialStatus};
 pub use teaching::{
     ClassForecast, ExampleSelection, ExampleSummary, ExampleTask, Lack, RemovedExamples, TeachLimits, TeachPhase,
     TeachStatus, TuneForecast,

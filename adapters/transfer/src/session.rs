@@ -17,7 +17,7 @@ use crate::{
 pub struct SessionLimits {
     /// The largest chunk taken or sent, in bytes: 64 … 65,536.
     pub chunk: u32,
-    /// The largest transfer, and the largest file that a difference may make, in bytes.
+    /// The largest transfer, and the largest file that a delta may make, in bytes.
     pub transfer_bytes: u64,
     /// Transfers open at once; the oldest gives way.
     pub transfers: usize,

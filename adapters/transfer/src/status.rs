@@ -37,7 +37,7 @@ pub struct Status {
     /// Tasks on trial, at most 16.
     pub trials: Vec<TrialStatus>,
     /// The last reverts, newest first, at most 16.
-    pub reverts: Vec<Reverted>,
+    pub reverts: Vec<RevertReport>,
     /// Tuning, where the device can tune.
     pub tuning: Option<TuneStatus>,
 }
@@ -92,7 +92,7 @@ pub struct TrialStatus {
 
 /// An adapter that was taken back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reverted {
+pub struct RevertReport {
     /// The task.
     pub task: String,
     /// The version that was on trial.

@@ -4,7 +4,7 @@ use alloc::{borrow::ToOwned as _, string::String};
 
 use serde::{Deserialize, Serialize};
 
-/// Asks the device to learn from the pictures that it holds for a task.
+/// Asks the device to learn from the images that it holds for a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TuneRequest {
     /// The task.
@@ -56,7 +56,7 @@ pub enum TunePhase {
     /// Nothing was tuned since the device started.
     #[default]
     Idle,
-    /// Reading the pictures, choosing what the memory allows.
+    /// Reading the images, choosing what the memory allows.
     Preparing,
     /// Learning.
     Running,
@@ -97,7 +97,7 @@ pub struct TuneStatus {
     pub plan: Option<String>,
     /// Memory that the plan takes, in bytes.
     pub memory: Option<u64>,
-    /// Accuracy on the pictures held out, before (0–1).
+    /// Accuracy on the images held out, before (0–1).
     pub accuracy_before: Option<f32>,
     /// The same after.
     pub accuracy_after: Option<f32>,

@@ -98,13 +98,13 @@ fn a_kind_of_transfer_that_a_device_does_not_know_is_malformed_and_the_session_g
 #[test]
 fn a_client_announces_by_itself_and_goes_without_where_that_is_not_known() {
     let (first, second) = (file(1), file(2));
-    let difference = delta::difference(&first, &second).unwrap();
+    let delta = delta::diff(&first, &second).unwrap();
     for old in [false, true] {
         let device = MemoryDevice::default();
         device.0.lock().unwrap().old = old;
         for (bytes, kind) in [
             (&first, Kind::Adapter),
-            (&difference, Kind::of_difference(Digest::of(&first), &second)),
+            (&delta, Kind::of_delta(Digest::of(&first), &second)),
         ] {
             let (pushed, ..) = with_client(
                 &device,

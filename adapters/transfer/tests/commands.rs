@@ -1,4 +1,4 @@
-//! Requests and their answers end to end; versions that do not meet; a difference.
+//! Requests and their answers end to end; versions that do not meet; a delta.
 
 use clr_adapters::delta;
 use clr_transfer::{
@@ -207,13 +207,13 @@ fn a_request_of_a_newer_version_is_unsupported_and_the_session_goes_on() {
 }
 
 #[test]
-fn a_difference_gives_the_new_file_and_a_missing_base_is_named() {
+fn a_delta_gives_the_new_file_and_a_missing_base_is_named() {
     // Comparing large files takes an interpreter minutes.
     let base = Random(1).bytes(if cfg!(miri) { 400 } else { 20_000 });
     let mut target = base.clone();
     target[base.len() / 4] ^= 1;
     target.extend(b"more");
-    let difference = delta::difference(&base, &target).unwrap();
+    let delta = delta::diff(&base, &target).unwrap();
     let kind = || Kind::Delta {
         base: Digest::of(&base),
         target: Digest::of(&target),
@@ -224,18 +224,13 @@ fn a_difference_gives_the_new_file_and_a_missing_base_is_named() {
         &device,
         512,
         |_| Faults::default(),
-        |client| client.push(&difference, kind()).unwrap(),
+        |client| client.push(&delta, kind()).unwrap(),
     );
     assert!(matches!(pushed.committed, Committed::Adapter { digest, .. } if digest == Digest::of(&target)));
     assert!(device.holds(&target));
 
     let empty = MemoryDevice::default();
-    let (answer, ..) = with_client(
-        &empty,
-        512,
-        |_| Faults::default(),
-        |client| client.push(&difference, kind()),
-    );
+    let (answer, ..) = with_client(&empty, 512, |_| Faults::default(), |client| client.push(&delta, kind()));
     let Err(ClientError::Refused(failure)) = answer else {
         panic!("{answer:?}")
     };

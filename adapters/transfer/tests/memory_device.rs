@@ -1,4 +1,4 @@
-//! A device in memory: it assembles transfers, checks digests, applies differences, and keeps tasks.
+//! A device in memory: it assembles transfers, checks digests, applies deltas, and keeps tasks.
 
 use std::{
     collections::{BTreeMap, HashMap},

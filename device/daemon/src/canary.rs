@@ -1,4 +1,4 @@
-//! An adapter's own examples, tried before it serves.
+//! Canaries: an adapter's own test images, checked before it serves.
 
 use clr_adapters::Canary;
 use clr_onnx::RgbImage;
@@ -6,13 +6,13 @@ use clr_onnx::RgbImage;
 use super::DaemonError;
 use clr_engine::{Engine, ResidentAdapter};
 
-/// How far a canary's probability may be from the one that the host computed: engines round differently.
+/// Allowed difference of a canary's probability from the host's, as engines round differently.
 const TOLERANCE: f32 = 0.02;
 
-/// Answers every canary and compares class and probability with what the adapter says.
+/// Classifies every canary and compares class and probability with the expected ones.
 ///
 /// # Errors
-/// [`DaemonError::Canary`] at the first that differs, [`DaemonError::Engine`] where the network cannot answer.
+/// [`DaemonError::Canary`] at the first that differs, [`DaemonError::Engine`] if the classification fails.
 pub(crate) fn check(engine: &Engine, adapter: &ResidentAdapter, canaries: &[Canary]) -> Result<(), DaemonError> {
     for (index, canary) in canaries.iter().enumerate() {
         let fault = |reason: String| DaemonError::Canary {
@@ -21,16 +21,16 @@ pub(crate) fn check(engine: &Engine, adapter: &ResidentAdapter, canaries: &[Cana
             reason,
         };
         let [width, height] = canary.size.map(u32::from);
-        let picture = RgbImage::from_raw(width, height, canary.pixels.clone())
-            .ok_or_else(|| fault("its pixels do not fill its size".to_owned()))?;
-        let answer = engine.classify(adapter, &picture)?;
-        let probabilities = answer.probabilities();
+        let image = RgbImage::from_raw(width, height, canary.pixels.clone())
+            .ok_or_else(|| fault("its pixels do not match its size".to_owned()))?;
+        let classification = engine.classify(adapter, &image)?;
+        let probabilities = classification.probabilities();
         let expected = canary.class as usize;
-        let best = answer.best().map_or(0, |best| best.class);
+        let best = classification.best().map_or(0, |best| best.class);
         let got = probabilities.get(expected).copied().unwrap_or(0.0);
-        // Where two classes are level, which one is first is a matter of rounding.
-        let level = probabilities.get(best).is_some_and(|&best| best - got <= TOLERANCE);
-        if (best != expected && !level) || (got - canary.probability).abs() > TOLERANCE {
+        // The order of two nearly equal classes depends on rounding.
+        let tie = probabilities.get(best).is_some_and(|&best| best - got <= TOLERANCE);
+        if (best != expected && !tie) || (got - canary.probability).abs() > TOLERANCE {
             return Err(fault(format!(
                 "expected class {expected} with probability {:.3}, got class {best}, and {got:.3} for class {expected}",
                 canary.probability

@@ -1,7 +1,7 @@
-//! `run --check-config`: opens what `run` would open, by the same functions, and closes it again.
+//! `run --check-config`: opens everything that `run` opens, by the same functions, and closes it again.
 //!
-//! A store that a running device holds is not opened, nor is what that device has open itself: its socket, serial line and camera. No
-//! folder is made: where the state folder is missing, its nearest parent must be writable.
+//! The store, socket, serial line and camera of a running device are not opened. No folder is created: for a missing state folder, the
+//! nearest parent must be writable.
 
 use std::{collections::BTreeSet, fmt, io, path::Path, process::ExitCode, sync::Arc};
 
@@ -13,24 +13,23 @@ use rustix::{
 };
 
 use super::{
-    Config, DaemonError, SourceConfig, connections, descriptors, http,
+    Config, DaemonError, SourceConfig, connections, descriptors, http, print_line,
     runtime::{open_engine, open_store, with_causes},
-    say,
     source::{Source, Stop},
     warnings::{Warning, warnings},
 };
 use clr_engine::Engine;
 
-/// What the check found so far.
+/// Findings of the check.
 #[derive(Default)]
 struct Report {
-    /// What was said already: one fault may be met twice.
+    /// Faults reported already, as several checks may find the same one.
     faults: BTreeSet<String>,
     /// The process that holds the store.
     running: Option<u32>,
 }
 
-/// Checks a configuration that was read; the exit code says whether `run` would start.
+/// Checks a configuration; the exit code is a success if `run` would start.
 pub(crate) fn run(config: &Config, file: &Path) -> Result<ExitCode, DaemonError> {
     let mut report = Report::default();
     line("configuration", format_args!("{}", file.display()))?;
@@ -39,7 +38,7 @@ pub(crate) fn run(config: &Config, file: &Path) -> Result<ExitCode, DaemonError>
         Err(error) => report.fault(&error),
     }
     let engine = report.take(backbone(config))?;
-    // Held to the end: what is opened below relies on the lock.
+    // Held to the end: the checks below rely on its lock.
     let store = match &engine {
         Some(engine) => state(config, engine, &mut report)?,
         None => None,
@@ -58,12 +57,12 @@ pub(crate) fn run(config: &Config, file: &Path) -> Result<ExitCode, DaemonError>
     if !report.faults.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
-    line("result", format_args!("sound"))?;
+    line("result", format_args!("no faults"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl Report {
-    /// Says what stops the device, in the words of `run`.
+    /// Reports a fault that would stop the device, with the message of `run`.
     fn fault(&mut self, error: &DaemonError) {
         let text = with_causes(error);
         if self.faults.insert(text.clone()) {
@@ -71,8 +70,8 @@ impl Report {
         }
     }
 
-    /// What was opened, or nothing and a fault.
-    #[expect(clippy::unnecessary_wraps, reason = "used with `?` next to lines that are written")]
+    /// Returns the opened value, or reports the fault and returns `None`.
+    #[expect(clippy::unnecessary_wraps, reason = "used with `?` like the functions that print")]
     fn take<T>(&mut self, opened: Result<T, DaemonError>) -> Result<Option<T>, DaemonError> {
         match opened {
             Ok(opened) => Ok(Some(opened)),
@@ -84,7 +83,7 @@ impl Report {
     }
 }
 
-/// Loads the backbone and answers a blank image with it: what cannot be lowered shows only then.
+/// Loads the backbone and runs it on a blank image, as lowering faults appear only then.
 fn backbone(config: &Config) -> Result<Engine, DaemonError> {
     let engine = open_engine(config)?;
     let backbone = engine.backbone();
@@ -99,9 +98,9 @@ fn state(config: &Config, engine: &Engine, report: &mut Report) -> Result<Option
     let folder = config.state.display();
     if !config.store().is_dir() {
         let store = config.store();
-        match can_be_made(&store) {
-            Ok(()) => line("state", format_args!("{folder} (made at the first start)"))?,
-            Err(error) => report.fault(&DaemonError::io(format!("cannot make folder '{}'", store.display()))(
+        match check_creatable(&store) {
+            Ok(()) => line("state", format_args!("{folder} (created at the first start)"))?,
+            Err(error) => report.fault(&DaemonError::io(format!("cannot create folder '{}'", store.display()))(
                 error,
             )),
         }
@@ -120,7 +119,7 @@ fn state(config: &Config, engine: &Engine, report: &mut Report) -> Result<Option
             if let Err(error) = access(&config.state, Access::WRITE_OK | Access::EXEC_OK) {
                 line(
                     "warning",
-                    format_args!("'{folder}' cannot be written, so nothing new is kept: {error}"),
+                    format_args!("'{folder}' cannot be written, so nothing can be stored: {error}"),
                 )?;
             }
             Ok(Some(store))
@@ -148,13 +147,13 @@ fn control(config: &Config, locked: bool, report: &mut Report) -> Result<(), Dae
         if report.running.is_some() {
             return Ok(());
         }
-        // Without the lock a socket that is there may be a living device's.
+        // Without the lock, an existing socket may belong to a running device.
         if !folder.is_dir() || !locked && socket.exists() {
             let failed = DaemonError::io(format!("cannot listen on socket '{}'", socket.display()));
-            return can_be_made(folder).map_err(failed);
+            return check_creatable(folder).map_err(failed);
         }
         connections::bind_control(&socket, config.control.group.as_deref(), true).map(|_| {
-            // It must not outlive the check: no thread listens on it.
+            // Remove it: no thread listens on it.
             let _ = std::fs::remove_file(&socket);
         })
     });
@@ -180,10 +179,7 @@ fn ports(config: &Config, report: &mut Report) -> Result<(), DaemonError> {
             Err(DaemonError::Listen { source, .. })
                 if report.running.is_some() && source.kind() == io::ErrorKind::AddrInUse =>
             {
-                line(
-                    name,
-                    format_args!("{address} (in use, as it seems by the running device)"),
-                )?;
+                line(name, format_args!("{address} (in use, probably by the running device)"))?;
             }
             Err(error) => report.fault(&error),
         }
@@ -202,7 +198,7 @@ fn ports(config: &Config, report: &mut Report) -> Result<(), DaemonError> {
 fn source(config: &Config, report: &mut Report) -> Result<(), DaemonError> {
     let name = match &config.source {
         SourceConfig::None => return line("source", format_args!("none")),
-        // Reading it would take frames away.
+        // Reading it would consume frames.
         SourceConfig::Stdin { .. } => return line("source", format_args!("stdin")),
         SourceConfig::Directory { path, .. } => format!("directory {}", path.display()),
         #[cfg(feature = "camera")]
@@ -224,7 +220,7 @@ fn source(config: &Config, report: &mut Report) -> Result<(), DaemonError> {
         &Arc::default(),
     ))? {
         if let Some(source) = source {
-            // It was told to stop before it began; what ends it is no fault.
+            // The stop was set before the start: its result is irrelevant.
             let _ = source.stop();
         }
         line("source", format_args!("{name}"))?;
@@ -234,15 +230,15 @@ fn source(config: &Config, report: &mut Report) -> Result<(), DaemonError> {
             let path = path.display();
             line(
                 "warning",
-                format_args!("the watched folder '{path}' is missing: no frame comes until it is there"),
+                format_args!("the watched folder '{path}' is missing: there are no frames until it exists"),
             )?;
         }
     }
     Ok(())
 }
 
-/// Whether a folder is there or can be made, and can be written; the error is the one that making it would give.
-fn can_be_made(folder: &Path) -> io::Result<()> {
+/// Checks that a folder exists or can be created, and is writable; the error is that of creating it.
+fn check_creatable(folder: &Path) -> io::Result<()> {
     let existing = folder.ancestors().find(|path| path.exists());
     let existing = existing
         .filter(|path| !path.as_os_str().is_empty())
@@ -254,7 +250,7 @@ fn can_be_made(folder: &Path) -> io::Result<()> {
     Ok(access(existing, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
-/// A line of the report.
+/// Prints a line of the report.
 fn line(what: &str, text: fmt::Arguments<'_>) -> Result<(), DaemonError> {
-    say(format_args!("{what:<14} {text}")).map_err(DaemonError::io("cannot write to stdout"))
+    print_line(format_args!("{what:<14} {text}")).map_err(DaemonError::io("cannot write to stdout"))
 }

@@ -19,19 +19,19 @@ use super::{
     connections::Connections,
     descriptors::{self, Descriptors},
     escape, http,
-    inference::{self, Beside, Ended, ToBeside},
+    inference::{self, Ended, WriteJob, WriteQueue},
     logging,
     opened::{self, Opened},
-    output::Answers,
+    output::ResultQueue,
+    print_line,
     remote::{self, RemoteCommand},
     runtime::{Runtime, with_causes},
-    say,
     signals::{self, Request},
     source::{Source, Stop},
     stderr, warnings,
 };
 
-/// Exit code where the program that reads the answers has gone.
+/// Exit code if the reader of the results is gone.
 const READER_GONE: u8 = 4;
 
 /// Classify a live source with one frozen network and many tasks; accept signed adapters
@@ -95,7 +95,7 @@ struct AuditArgs {
     config: PathBuf,
 }
 
-/// Runs the command line; exit codes stand in `clr-device --help`.
+/// Runs the command line; `clr-device --help` lists the exit codes.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -126,7 +126,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     let stop = Stop::default();
     let runtime = Runtime::start(config.clone(), stop.clone())?;
     let access = Arc::new(Access::open(&config));
-    // Who can connect may expect that SIGTERM ends it well.
+    // From the first connection on, SIGTERM must end the device cleanly.
     listen_for_signals(&runtime, &access, &args.config, &stop)?;
     let opened = Opened::open(&config)?;
 
@@ -155,8 +155,8 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
         &stop,
         &runtime.counters.source,
     )?;
-    let answers = Answers::to_stdout(Arc::clone(&runtime.counters.answers_lost))?;
-    let (beside, writer) = write_beside(&runtime)?;
+    let results = ResultQueue::to_stdout(Arc::clone(&runtime.counters.results_lost))?;
+    let (writes, writer) = spawn_writer(&runtime)?;
     notify(&[NotifyState::Ready]);
     log_limits(&config, &descriptors);
     tracing::info!(
@@ -170,23 +170,23 @@ fn run(args: &RunArgs) -> Result<ExitCode, DaemonError> {
     );
 
     let mut tick = || notify(&[NotifyState::Watchdog]);
-    let ended = inference::run(&runtime, source.as_ref(), &answers, &beside, &mut tick);
+    let ended = inference::run(&runtime, source.as_ref(), &results, &writes, &mut tick);
     notify(&[NotifyState::Stopping]);
-    // A stream that was answered to its end may take a while to be read; SIGTERM cuts that short.
-    answers.finish(&stop);
+    // The reader of a stream that ended may be slow; SIGTERM limits the wait.
+    results.finish(&stop);
     stop.set();
-    drop(beside);
+    drop(writes);
     let source = source.map_or(Ok(()), Source::stop);
-    // A confirmation that was earned is written before the end.
+    // A queued confirmation is still written.
     let _ = writer.join();
     runtime.close();
-    // Nothing listens any more; a socket left behind would only mislead.
+    // The listener is closed: remove its socket.
     if let Some(socket) = socket {
         let _ = std::fs::remove_file(socket);
     }
     source?;
     if ended == Ended::ReaderGone {
-        tracing::error!("stopped: the reader of the answers on stdout is gone");
+        tracing::error!("stopped: the reader of the results on stdout is gone");
         return Ok(ExitCode::from(READER_GONE));
     }
     tracing::info!("stopped");
@@ -211,10 +211,10 @@ fn log_limits(config: &Config, descriptors: &Descriptors) {
     );
 }
 
-/// Tells systemd, where it started this process.
+/// Notifies systemd, if it started this process.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!("systemd was not told: {error}");
+        tracing::debug!("cannot notify systemd: {error}");
     }
 }
 
@@ -234,37 +234,40 @@ fn listen_for_signals(
         Request::Reload => match runtime.reload(&config) {
             Ok(()) => {
                 access.reload(&runtime.config.load());
-                tracing::info!("configuration read again");
+                tracing::info!("configuration reloaded");
             }
-            Err(error) => tracing::error!("the old configuration stays: {}", with_causes(&error)),
+            Err(error) => tracing::error!(
+                "cannot reload the configuration, the old one stays in force: {}",
+                with_causes(&error)
+            ),
         },
     })
 }
 
-/// Writes to the disk on a thread of its own: a slow disk must not hold up frames.
-fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<()>), DaemonError> {
-    const WAITING: usize = 4;
-    let (sender, receiver) = mpsc::sync_channel(WAITING);
+/// Starts the thread that writes to the disk, so that a slow disk does not delay frames.
+fn spawn_writer(runtime: &Arc<Runtime>) -> Result<(WriteQueue, thread::JoinHandle<()>), DaemonError> {
+    const QUEUED: usize = 4;
+    let (sender, receiver) = mpsc::sync_channel(QUEUED);
     let runtime = Arc::clone(runtime);
     let thread = thread::Builder::new()
-        .name("clr-beside".to_owned())
+        .name("clr-writer".to_owned())
         .spawn(move || {
             loop {
                 let work = receiver.recv_timeout(Duration::from_secs(1));
-                runtime.write_what_waits(false);
+                runtime.flush_pending(false);
                 runtime.store.drop_stalled_uploads();
-                runtime.settle(false);
+                runtime.flush_changes(false);
                 runtime.tick_clock();
                 match work {
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return runtime.write_what_waits(true),
-                    // Where it fails the adapter stays on trial, goes on serving, and is confirmed with one of its next frames.
-                    Ok(Beside::Confirm(adapter)) => {
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return runtime.flush_pending(true),
+                    // On failure the adapter stays on trial and keeps serving; a later frame confirms it.
+                    Ok(WriteJob::Confirm(adapter)) => {
                         if let Err(error) = runtime.confirm(&adapter) {
                             tracing::error!(task = adapter.task(), "cannot confirm: {}", with_causes(&error));
                         }
                     }
-                    Ok(Beside::Keep { task, bytes }) => runtime.keep_frame(&task, &bytes),
+                    Ok(WriteJob::StoreFrame { task, bytes }) => runtime.keep_frame(&task, &bytes),
                 }
             }
         })
@@ -275,21 +278,21 @@ fn write_beside(runtime: &Arc<Runtime>) -> Result<(ToBeside, thread::JoinHandle<
 fn check_store(args: &CheckStoreArgs) -> Result<ExitCode, DaemonError> {
     let config = Config::read(&args.config)?;
     let backbone = clr_onnx::Backbone::load(&config.backbone).map_err(clr_engine::EngineError::from)?;
-    // What the device tuned itself is verified by its public key.
+    // Adapters tuned on the device are verified with its public key.
     let public = clr_adapters::read_public_key(&config.state.join("device.pub")).ok();
     let trust = config.trust(public)?;
     let store =
         clr_store::Store::open_directory(&config.store(), clr_store::StoreOptions::new(backbone.digest(), trust))?;
     let report = store.verify()?;
     line(format_args!(
-        "{} tasks, {} adapters, {} labelled pictures, {} checkpoints, {} uploads under way, {} bytes",
+        "{} tasks, {} adapters, {} labelled images, {} run states, {} uploads in progress, {} bytes",
         report.tasks, report.adapters, report.examples, report.checkpoints, report.uploads, report.bytes
     ))?;
     for problem in &report.problems {
         line(format_args!("problem: {problem}"))?;
     }
     if report.problems.is_empty() {
-        line(format_args!("all sound"))?;
+        line(format_args!("no problems found"))?;
         Ok(ExitCode::SUCCESS)
     } else {
         Ok(ExitCode::FAILURE)
@@ -304,7 +307,7 @@ fn audit(args: &AuditArgs) -> Result<ExitCode, DaemonError> {
     ))?;
     if report.torn > 0 {
         line(format_args!(
-            "{} bytes of a line that is being written, or was cut by a power cut",
+            "{} bytes of an incomplete last line: in progress, or cut by a power failure",
             report.torn
         ))?;
     }
@@ -312,14 +315,15 @@ fn audit(args: &AuditArgs) -> Result<ExitCode, DaemonError> {
         line(format_args!("problem: {problem}"))?;
     }
     if report.problems.is_empty() {
-        line(format_args!("the chain holds"))?;
+        line(format_args!("the chain is intact"))?;
         Ok(ExitCode::SUCCESS)
     } else {
         Ok(ExitCode::FAILURE)
     }
 }
 
-/// A line of what a command prints.
+/// Prints a line of a command's result.
 fn line(text: std::fmt::Arguments<'_>) -> Result<(), DaemonError> {
-    say(format_args!("{}", escape::one_line(&text.to_string()))).map_err(DaemonError::io("cannot write to stdout"))
+    print_line(format_args!("{}", escape::one_line(&text.to_string())))
+        .map_err(DaemonError::io("cannot write to stdout"))
 }

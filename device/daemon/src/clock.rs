@@ -1,27 +1,26 @@
-//! Wall-clock time as text, for every time a clock can show.
+//! Wall-clock time as RFC 3339 text, before 1970 too.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
-/// Seconds of 400 Gregorian years: the calendar repeats after them.
+/// Seconds of 400 Gregorian years, the period of the calendar.
 const CYCLE: u64 = 146_097 * 86_400;
 /// Cycles from a time before 1970 to one after it.
 const CYCLES: u64 = 5;
 /// Seconds from the start of the year 0 to 1970.
 const FIRST: u64 = 719_528 * 86_400;
-/// Seconds from 1970 to the end of the year 9999, the last that RFC 3339 can write.
+/// Seconds from 1970 to the end of the year 9999, the last one in RFC 3339.
 const LAST: u64 = 253_402_300_799;
 
-/// Returns a time of RFC 3339 with microseconds, UTC. Years before 1970 are written as they are; a time outside the years 0 to 9999 is
-/// written as the nearest one inside.
+/// Returns a time as RFC 3339 with microseconds, UTC, clamped to the years 0 to 9999.
 fn rfc3339(time: SystemTime) -> String {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => {
             let since = since.min(Duration::new(LAST, 999_999_000));
             humantime::format_rfc3339_micros(UNIX_EPOCH + since).to_string()
         }
-        // `humantime` takes times after 1970 only: shift by whole cycles of the calendar and take the years off again.
+        // `humantime` needs times after 1970: shift by multiples of the calendar's period, then subtract the years.
         Err(before) => {
             let before = before.duration().min(Duration::from_secs(FIRST));
             let shifted = UNIX_EPOCH + Duration::from_secs(CYCLE * CYCLES) - before;
@@ -35,7 +34,7 @@ fn rfc3339(time: SystemTime) -> String {
     }
 }
 
-/// Returns the time of an answer: RFC 3339, UTC, milliseconds.
+/// Returns the current time for a result line: RFC 3339, UTC, milliseconds.
 pub(crate) fn now() -> String {
     milliseconds(SystemTime::now())
 }
@@ -47,7 +46,7 @@ fn milliseconds(time: SystemTime) -> String {
     text
 }
 
-/// The time of a log line.
+/// Timer of log lines.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogTime;
 

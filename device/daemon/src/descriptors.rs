@@ -1,31 +1,31 @@
-//! File descriptors: a limit that is raised at the start, and a reserve that connections cannot take.
+//! Limit of file descriptors, raised at the start, and a reserve beyond connections.
 //!
-//! Connections are capped, so that all of them together leave [`RESERVE`] descriptors to the store, the source and the control socket.
+//! All connections together leave [`RESERVE`] descriptors to the store, the source and the control socket.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Config, LimitsConfig, http};
 
-/// Descriptors for all but connections: standard streams, listeners, store, source, camera, runtimes' own, and files being written.
+/// Descriptors for everything but connections: standard streams, listeners, store, source, camera, runtimes and open files.
 const RESERVE: u64 = 64;
 /// Descriptors of one connection of the update protocol: its socket, and a file that it reads or writes.
 const PER_CONNECTION: u64 = 2;
-/// More are never needed; a limit of millions makes programs that walk through all of them slow.
-const ENOUGH: u64 = 4096;
+/// Limit to raise to. Millions would slow down programs that iterate over all descriptors.
+const WANTED: u64 = 4096;
 
 /// The limit in force and the caps that fit it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptors {
-    /// Descriptors that the process may have; `None` without a limit.
+    /// Limit of the process; `None` if unlimited.
     pub(crate) limit: Option<u64>,
-    /// Caps of the HTTP server; `None` where it is not configured.
+    /// Caps of the HTTP server; `None` if it is not configured.
     pub(crate) http: Option<http::Limits>,
 }
 
-/// Raises the limit as far as it may be raised and fits the HTTP server's connections under it.
+/// Raises the limit as far as permitted, and reduces the HTTP server's connections to fit.
 pub(crate) fn prepare(config: &Config) -> Descriptors {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let wanted = maximum.map_or(ENOUGH, |maximum| maximum.min(ENOUGH));
+    let wanted = maximum.map_or(WANTED, |maximum| maximum.min(WANTED));
     let mut limit = current;
     if current.is_some_and(|current| current < wanted) {
         let raised = Rlimit {
@@ -53,12 +53,12 @@ pub(crate) fn prepare(config: &Config) -> Descriptors {
     Descriptors { limit, http }
 }
 
-/// Connections of the update protocol at once; those that give way to newer ones take a moment to end.
+/// Returns the maximum of simultaneous connections of the update protocol, evicted ones included.
 fn others(limits: &LimitsConfig) -> usize {
     limits.connections + limits.peer_connections + 2 * limits.handshakes
 }
 
-/// HTTP connections that leave the reserve and the other connections alone; at least one.
+/// Returns the HTTP connections that fit next to the reserve and the other connections; at least one.
 fn fitting(limit: Option<u64>, others: usize, configured: usize) -> usize {
     let Some(limit) = limit else { return configured };
     let taken = RESERVE + PER_CONNECTION * others as u64;

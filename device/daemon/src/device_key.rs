@@ -1,8 +1,8 @@
-//! The device's own key, in `device.key`, with a copy in `device.key.copy` and its public half in `device.pub`.
+//! Signing key of the device, in `device.key`, with a copy in `device.key.copy` and its public key in `device.pub`.
 //!
-//! Any two of the three tell which is damaged, and that one is rewritten; a damaged file is kept as `device.key.damaged`. If the key is lost,
-//! only learning stops: what it signed is verified by `device.pub` and continues to serve. A new key is made only if the store holds nothing
-//! that the old one signed, as nothing could verify that any more.
+//! Any two of the three files reveal and repair the third; a damaged file is kept as `device.key.damaged`. A lost key disables learning only:
+//! the adapters that it signed are verified with `device.pub` and continue to serve. A new key is created only if the store holds no adapter
+//! signed by the old one, as it could not be verified any more.
 
 use std::{
     fs, io,
@@ -13,29 +13,29 @@ use clr_adapters::{Digest, PublicKey, SecretKey};
 
 use clr_adapters::{KeyFileError, generate_key, read_public_key, read_secret_key, write_public_key, write_secret_key};
 
-/// What the three files tell before the store is opened.
+/// State of the key according to the three files, before the store is opened.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// The key.
     Key(SecretKey),
-    /// There is no key; a new one may be made if nothing depends on the old one.
+    /// There is no key; a new one may be created if nothing depends on the old one.
     Lost {
-        /// Its public half, if that is known.
+        /// Its public key, if known.
         public: Option<PublicKey>,
-        /// What is wrong; nothing at the first start of all.
+        /// The fault; `None` at the first start.
         fault: Option<String>,
     },
-    /// There is a key that is not to be used.
+    /// There is a key that must not be used.
     Unusable {
-        /// Its public half, if that is known.
+        /// Its public key, if known.
         public: Option<PublicKey>,
-        /// Why.
+        /// The reason.
         fault: String,
     },
 }
 
 impl Found {
-    /// The public half, if it is known.
+    /// Returns the public key, if known.
     pub(crate) fn public(&self) -> Option<PublicKey> {
         match self {
             Self::Key(key) => Some(key.public()),
@@ -43,7 +43,7 @@ impl Found {
         }
     }
 
-    /// Why the key cannot be used, in words; nothing at the first start of all.
+    /// Returns the reason why the key cannot be used; `None` at the first start.
     pub(crate) fn fault(&self) -> Option<&str> {
         match self {
             Self::Key(_) => None,
@@ -53,14 +53,14 @@ impl Found {
     }
 }
 
-/// A secret key's file.
-enum Half {
+/// Content of a secret key's file.
+enum KeyFile {
     Good(SecretKey),
     Missing,
     Bad(String),
-    /// Others may read it.
+    /// Readable by others.
     Open(String),
-    /// The system does not let it be read now: that says nothing about the key.
+    /// Not readable now: the key itself may be intact.
     Unreadable(String),
 }
 
@@ -79,10 +79,15 @@ impl Files {
         }
     }
 
-    /// Writes what is missing or different, as far as the disk lets it.
-    fn write(&self, key: &SecretKey, halves: [&Half; 2], public: Option<PublicKey>) -> Result<(), KeyFileError> {
-        let same = |half: &Half| matches!(half, Half::Good(known) if known.public() == key.public());
-        let [main, copy] = halves;
+    /// Writes the files that are missing or different.
+    fn write(
+        &self,
+        key: &SecretKey,
+        files_found: [&KeyFile; 2],
+        public: Option<PublicKey>,
+    ) -> Result<(), KeyFileError> {
+        let same = |half: &KeyFile| matches!(half, KeyFile::Good(known) if known.public() == key.public());
+        let [main, copy] = files_found;
         if !same(main) {
             set_aside(&self.key, "damaged");
             write_secret_key(&self.key, key)?;
@@ -98,113 +103,116 @@ impl Files {
     }
 }
 
-/// Reads the key, and mends what one of the other files can mend.
+/// Reads the key, and repairs a damaged file from the others.
 pub(crate) fn find(state: &Path) -> Found {
     let files = Files::of(state);
-    let main = read_half(&files.key, read_secret_key);
-    let copy = read_half(&files.copy, read_copy);
+    let main = read_key_file(&files.key, read_secret_key);
+    let copy = read_key_file(&files.copy, read_copy);
     let public = read_public_key(&files.public).ok();
     let belongs = |key: &SecretKey| public == Some(key.public());
     let key = match (&main, &copy) {
-        (Half::Open(fault), _) => {
+        (KeyFile::Open(fault), _) => {
             let fault = fault.clone();
             return Found::Unusable { public, fault };
         }
-        (Half::Good(key), Half::Good(copied)) if key.public() == copied.public() || belongs(key) => key,
+        (KeyFile::Good(key), KeyFile::Good(copied)) if key.public() == copied.public() || belongs(key) => key,
         // The copy has a checksum.
-        (_, Half::Good(copied)) => copied,
-        (Half::Good(key), _) if public.is_none() || belongs(key) => key,
-        (Half::Good(_), _) => {
+        (_, KeyFile::Good(copied)) => copied,
+        (KeyFile::Good(key), _) if public.is_none() || belongs(key) => key,
+        (KeyFile::Good(_), _) => {
             let fault = format!(
-                "'{}' and '{}' do not belong together: one of them is damaged\nhint: put the right one back from a backup, or remove the \
-                 wrong one, then start again",
+                "'{}' and '{}' do not match: one of them is damaged\nhint: restore the right one from a backup, or remove the wrong one, then \
+                 start again",
                 files.key.display(),
                 files.public.display()
             );
             return Found::Unusable { public, fault };
         }
-        (Half::Missing, _) => {
+        (KeyFile::Missing, _) => {
             let fault = public.map(|_| format!("'{}' is missing", files.key.display()));
             return Found::Lost { public, fault };
         }
-        (Half::Unreadable(fault), _) => {
+        (KeyFile::Unreadable(fault), _) => {
             let fault = fault.clone();
             return Found::Unusable { public, fault };
         }
-        (Half::Bad(fault), _) => {
+        (KeyFile::Bad(fault), _) => {
             let fault = Some(fault.clone());
             return Found::Lost { public, fault };
         }
     };
-    if !matches!(&main, Half::Good(known) if known.public() == key.public()) {
+    if !matches!(&main, KeyFile::Good(known) if known.public() == key.public()) {
         let why = match &main {
-            Half::Bad(fault) => fault.as_str(),
-            Half::Good(_) => "it does not belong to device.pub",
+            KeyFile::Bad(fault) => fault.as_str(),
+            KeyFile::Good(_) => "it does not match device.pub",
             _ => "it is missing",
         };
-        tracing::error!("'{}' is damaged or gone, its copy is used: {why}", files.key.display());
+        tracing::error!(
+            "'{}' is damaged or missing, its copy is used: {why}",
+            files.key.display()
+        );
     }
     let key = key.clone();
     if let Err(error) = files.write(&key, [&main, &copy], public) {
-        tracing::warn!("a file of the device's key cannot be written: {error}");
+        tracing::warn!("cannot write a file of the device's key: {error}");
     }
     Found::Key(key)
 }
 
-/// Makes a new key in place of one that is lost, unless the store holds what the old one signed (`needed`).
+/// Creates a new key instead of a lost one, unless the store holds adapters signed by it (`needed`).
 ///
 /// # Errors
-/// Why there is no key, with a hint.
+/// The reason why there is no key, with a hint.
 pub(crate) fn replace(state: &Path, fault: Option<&str>, needed: bool) -> Result<SecretKey, String> {
     let files = Files::of(state);
     if needed {
         let fault = fault.unwrap_or("the device's key is missing");
         return Err(format!(
-            "{fault}\nhint: put '{}' back from a backup; or take what the old key signed out of service (clr-device restore TASK, or remove TASK), \
-             move the file away and start again, and a new key is made",
+            "{fault}\nhint: restore '{}' from a backup; or remove the adapters signed by the old key (clr-device restore TASK, or remove TASK), \
+             move the file away and start again for a new key",
             files.key.display()
         ));
     }
     let made = generate_key().and_then(|key| {
-        let halves = [&Half::Missing, &Half::Missing];
-        files.write(&key, halves, None)?;
+        let files_found = [&KeyFile::Missing, &KeyFile::Missing];
+        files.write(&key, files_found, None)?;
         Ok(key)
     });
     let key = made.map_err(|error| {
         let why = super::runtime::with_causes(&error);
         format!(
-            "the device's key cannot be made: {why}\nhint: make '{}' writable and start again",
+            "cannot create the device's key: {why}\nhint: make '{}' writable and start again",
             state.display()
         )
     })?;
     if let Some(fault) = fault {
         tracing::error!("the device has a new key, as nothing depends on the old one: {fault}");
     }
-    tracing::info!(key = %key.public(), "made the device's key");
+    tracing::info!(key = %key.public(), "device key created");
     Ok(key)
 }
 
-fn read_half(path: &Path, read: impl FnOnce(&Path) -> Result<SecretKey, KeyFileError>) -> Half {
+fn read_key_file(path: &Path, read: impl FnOnce(&Path) -> Result<SecretKey, KeyFileError>) -> KeyFile {
     if path.is_dir() {
-        return Half::Bad(format!("'{}' is a folder", path.display()));
+        return KeyFile::Bad(format!("'{}' is a folder", path.display()));
     }
     match read(path) {
-        Ok(key) => Half::Good(key),
-        Err(KeyFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Half::Missing,
-        Err(error @ KeyFileError::Open { .. }) => Half::Open(error.to_string()),
+        Ok(key) => KeyFile::Good(key),
+        Err(KeyFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => KeyFile::Missing,
+        Err(error @ KeyFileError::Open { .. }) => KeyFile::Open(error.to_string()),
         Err(error @ KeyFileError::Read { .. }) if !is_content(&error) => {
-            Half::Unreadable(super::runtime::with_causes(&error))
+            KeyFile::Unreadable(super::runtime::with_causes(&error))
         }
-        Err(error) => Half::Bad(super::runtime::with_causes(&error)),
+        Err(error) => KeyFile::Bad(super::runtime::with_causes(&error)),
     }
 }
 
-/// Whether a file could be read, and is no text.
+/// Returns whether a file could be read, but is not text.
 fn is_content(error: &KeyFileError) -> bool {
     matches!(error, KeyFileError::Read { source, .. } if matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other))
 }
 
-/// A copy is a key file with a second line: the first 16 hexadecimal digits of the first line's SHA-256.
+/// Reads a copy: a key file with a second line, the first 16 hexadecimal digits of the first line's SHA-256.
 fn read_copy(path: &Path) -> Result<SecretKey, KeyFileError> {
     let failed = |source| KeyFileError::Read {
         path: path.to_owned(),
@@ -249,7 +257,7 @@ fn write_copy(path: &Path, key: &SecretKey) -> Result<(), KeyFileError> {
     })
 }
 
-/// Keeps a file or a folder under another name, if there is one: `device.key.damaged`, then with numbers.
+/// Renames an existing file or folder with an ending, e.g. `device.key.damaged`, then with numbers.
 pub(crate) fn set_aside(path: &Path, ending: &str) {
     if path.symlink_metadata().is_err() {
         return;
@@ -263,11 +271,11 @@ pub(crate) fn set_aside(path: &Path, ending: &str) {
         PathBuf::from(name)
     };
     let free = (1..9).map(named).find(|name| name.symlink_metadata().is_err());
-    // The first ones are worth most.
+    // Keep the oldest ones, and overwrite the last.
     let name = free.unwrap_or_else(|| named(9));
     match fs::rename(path, &name) {
         Ok(()) => tracing::error!("'{}' is kept as '{}'", path.display(), name.display()),
-        Err(error) => tracing::warn!("cannot set '{}' aside: {error}", path.display()),
+        Err(error) => tracing::warn!("cannot rename '{}': {error}", path.display()),
     }
 }
 

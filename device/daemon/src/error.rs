@@ -1,4 +1,4 @@
-//! What keeps a device from starting or from carrying out a command.
+//! Errors of the daemon.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -14,34 +14,34 @@ pub enum DaemonError {
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
-    /// The engine does not start, or an adapter does not fit it.
+    /// Of the engine, or an adapter that does not fit it.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A key cannot be read or written.
     #[error(transparent)]
     Key(#[from] KeyFileError),
-    /// The store.
+    /// Of the store.
     #[error(transparent)]
     Store(#[from] clr_store::StoreError),
-    /// Something of the system.
+    /// Of the operating system.
     #[error("{what}")]
     Io {
-        /// What was tried.
+        /// The failed action.
         what: String,
-        /// Why it failed.
+        /// The reason.
         source: io::Error,
     },
     /// An address that cannot be listened on.
     #[error("cannot listen {what}: {source}\nhint: {hint}")]
     Listen {
-        /// For what, and where.
+        /// The purpose and address.
         what: String,
-        /// Why.
+        /// The reason.
         source: io::Error,
-        /// What to do about it.
+        /// The remedy.
         hint: String,
     },
     /// A path that is too long for a Unix socket.
@@ -53,25 +53,25 @@ pub enum DaemonError {
         path: PathBuf,
         /// Its length.
         got: usize,
-        /// The longest that the system takes.
+        /// The system's maximum.
         cap: usize,
     },
-    /// A new adapter does not answer its canaries as it says.
+    /// A new adapter fails a canary.
     #[error(
         "canary {canary} of task `{task}`: {reason}\nhint: it was trained for another backbone file or another preprocessing, or is damaged"
     )]
     Canary {
         /// The task.
         task: String,
-        /// Which canary, from 0.
+        /// Index of the canary.
         canary: usize,
-        /// What it answered.
+        /// Expected and actual result.
         reason: String,
     },
 }
 
 impl DaemonError {
-    /// An address that cannot be listened on, with what helps.
+    /// Returns the error of an address that cannot be listened on, with a hint.
     pub(crate) fn listen(what: impl Into<String>, address: SocketAddr) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| {
@@ -82,7 +82,7 @@ impl DaemonError {
                         address.port()
                     )
                 }
-                io::ErrorKind::PermissionDenied => "ports below 1024 are for root: choose a higher one".to_owned(),
+                io::ErrorKind::PermissionDenied => "ports below 1024 need root: choose a higher one".to_owned(),
                 _ => "`ip address` shows the addresses of this machine".to_owned(),
             };
             Self::Listen { what, source, hint }

@@ -1,6 +1,7 @@
 //! Health of the device: independent checks, each with a state and one line of text.
 //!
-//! *Failed*: frames are not answered as they should be, or nothing can be stored. *Degraded*: somebody should look; frames are answered.
+//! *Failed*: frames are not classified as configured, or nothing can be stored. *Degraded*: frames are classified, but
+//! the device needs attention.
 
 use std::time::Duration;
 
@@ -12,17 +13,17 @@ use super::{
     time,
 };
 
-/// An inference loop that has not come round for this long is stuck.
+/// Time without an iteration after which the inference loop counts as stuck.
 const STUCK: Duration = Duration::from_secs(10);
-/// A camera delivers at least so often.
+/// Time without a frame after which a camera counts as silent.
 #[cfg(feature = "camera")]
 const CAMERA_SILENT: Duration = Duration::from_secs(10);
-/// Free bytes of the state folder's disk below which somebody should look.
+/// Free bytes of the state folder's disk below which the state is degraded.
 const RESERVE: u64 = 16 << 20;
-/// Free bytes below which not even a record can be written.
+/// Free bytes below which no record can be written.
 const FULL: u64 = 64 << 10;
 
-/// What a check found.
+/// Result of a check.
 type Finding = (HealthState, String);
 
 /// A check of the running device.
@@ -40,7 +41,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("time", clock),
 ];
 
-/// Carries out all checks.
+/// Runs all checks.
 pub(crate) fn examine(runtime: &Runtime) -> Health {
     let mut health = Health::default();
     for (name, check) in CHECKS {
@@ -62,18 +63,18 @@ fn failed(text: impl Into<String>) -> Finding {
     (HealthState::Failed, text.into())
 }
 
-/// Whether the inference loop comes round.
+/// Checks that the inference loop iterates.
 pub(crate) fn inference(runtime: &Runtime) -> Finding {
     let alive = *lock(&runtime.counters.alive);
     match alive.map(|at| at.elapsed()) {
         _ if runtime.stop.is_set() => failed("stopping"),
         None => failed("starting"),
-        Some(age) if age > STUCK => failed(format!("the inference loop has not come round for {} s", age.as_secs())),
+        Some(age) if age > STUCK => failed(format!("the inference loop is stuck for {} s", age.as_secs())),
         Some(_) => ok("the inference loop runs"),
     }
 }
 
-/// Whether the source is open, and when its last frame came.
+/// Checks the source, and the age of its last frame.
 fn source(runtime: &Runtime) -> Finding {
     let Some(report) = runtime.counters.source.report() else {
         return ok("no source is configured");
@@ -81,7 +82,7 @@ fn source(runtime: &Runtime) -> Finding {
     let age = report.frame_age.as_secs_f64();
     let text = match report.frames {
         0 => format!("no frame in the {age:.1} s since the start"),
-        _ => format!("the last frame came {age:.1} s ago"),
+        _ => format!("last frame {age:.1} s ago"),
     };
     match runtime.counters.source.fault() {
         Some(fault) => failed(format!("{fault}; {text}")),
@@ -93,14 +94,14 @@ fn source(runtime: &Runtime) -> Finding {
     }
 }
 
-/// Whether a task serves, or why none does.
+/// Checks that a task serves.
 fn task(runtime: &Runtime) -> Finding {
     let tasks = runtime.serving.tasks();
     let ready = tasks.len();
     if runtime.serving.auto() {
         return match ready {
-            0 => degraded("chosen from each frame, but there is no task yet"),
-            _ => ok(format!("chosen from each frame, among {ready}")),
+            0 => degraded("automatic choice, but there is no task yet"),
+            _ => ok(format!("automatic choice among {ready}")),
         };
     }
     if let Some(active) = tasks.active() {
@@ -116,35 +117,35 @@ fn task(runtime: &Runtime) -> Finding {
                 ),
                 Err(error) => error.to_string(),
             };
-            failed(format!("`{task}` is to serve and cannot: {reason}"))
+            failed(format!("cannot serve `{task}`: {reason}"))
         }
         (None, 0) => degraded("there is no task yet"),
-        (None, _) => degraded(format!("{ready} ready, but none was named")),
+        (None, _) => degraded(format!("{ready} ready, but none is active")),
     }
 }
 
-/// Whether the store was sound when it was opened, the device's key can be used, and the disk took every change.
+/// Checks the store, the device's key, and failed writes.
 fn store(runtime: &Runtime) -> Finding {
-    match runtime.troubles().as_slice() {
+    match runtime.faults().as_slice() {
         [] => ok(format!("{} tasks stored", runtime.store.tasks().len())),
-        [trouble] => degraded(trouble.clone()),
+        [fault] => degraded(fault.clone()),
         [first, rest @ ..] => degraded(format!("{first}; and {} more problems", rest.len())),
     }
 }
 
-/// Bytes free for the device on the disk of the state folder, and whether it can be written.
+/// Returns the free bytes on the disk of the state folder, and whether it is writable.
 pub(crate) fn free_disk(runtime: &Runtime) -> Result<(u64, bool), std::io::Error> {
     let disk = rustix::fs::statvfs(&runtime.config.load().state)?;
     let writable = !disk.f_flag.contains(StatVfsMountFlags::RDONLY);
     Ok((disk.f_bavail.saturating_mul(disk.f_frsize), writable))
 }
 
-/// Whether there is room on the disk of the state folder.
+/// Checks the free space on the disk of the state folder.
 fn disk(runtime: &Runtime) -> Finding {
     let size = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
     match free_disk(runtime) {
-        Err(error) => failed(format!("the state folder cannot be looked at: {error}")),
-        Ok((_, false)) => failed("the state folder is on a read-only file system: nothing new is kept"),
+        Err(error) => failed(format!("cannot examine the state folder: {error}")),
+        Ok((_, false)) => failed("the state folder is on a read-only file system: nothing can be stored"),
         Ok((free, _)) if free < FULL => failed(format!("the disk of the state folder is full: {free} bytes free")),
         Ok((free, _)) if free < RESERVE => {
             degraded(format!("{} free, expected at least {}", size(free), size(RESERVE)))
@@ -153,7 +154,7 @@ fn disk(runtime: &Runtime) -> Finding {
     }
 }
 
-/// Whether the last run of learning failed.
+/// Checks the last learning run.
 #[cfg(feature = "tuning")]
 fn learning(runtime: &Runtime) -> Finding {
     use clr_transfer::TunePhase;
@@ -166,12 +167,12 @@ fn learning(runtime: &Runtime) -> Finding {
     }
 }
 
-/// Whether the clock is at or beyond what is known to have passed.
+/// Checks that the clock is not behind the known time.
 fn clock(_: &Runtime) -> Finding {
     match time::behind() {
         None => ok("the clock is set"),
         Some(seconds) => degraded(format!(
-            "the clock is {seconds} s behind what is known to have passed, by which expiry is judged"
+            "the clock is {seconds} s behind the known minimum, which decides expiry instead"
         )),
     }
 }

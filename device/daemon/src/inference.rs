@@ -1,4 +1,4 @@
-//! The inference loop: takes the newest frame, answers it with the active task, and never waits for anything else.
+//! Inference loop: takes the newest frame, classifies it with the active task, and waits for nothing else.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -9,69 +9,68 @@ use std::{
 use clr_onnx::DecodedImage;
 
 use super::{
-    Received,
-    answer::{self, Answer, RankedLine},
-    clock,
-    output::Answers,
+    Received, clock,
+    frame_result::{self, FrameResult, RankedLine},
+    output::ResultQueue,
     runtime::{Runtime, lock, with_causes},
     source::{Frame, Source},
-    trial::{Observation, Verdict},
+    trial::{Observation, TrialVerdict},
 };
-use clr_engine::{ChooserOptions, Classification, EngineError, ResidentAdapter, Status as ChoiceStatus, TaskChooser};
+use clr_engine::{ChoiceStatus, ChooserOptions, Classification, EngineError, ResidentAdapter, TaskChooser};
 
-/// How long the loop waits for a frame before it comes round: it feeds the watchdog and looks whether to stop.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// Longest wait for a frame; then the loop feeds the watchdog and checks for a stop.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What the loop leaves to a thread of its own, since it writes to the disk.
+/// Work of the inference loop that writes to the disk, left to the writer thread.
 #[derive(Debug)]
-pub(crate) enum Beside {
-    /// Confirm an adapter that has proved itself.
+pub(crate) enum WriteJob {
+    /// Confirm an adapter that passed its trial.
     Confirm(Arc<ResidentAdapter>),
-    /// Keep a frame of a task, so that tuning can judge by it.
-    Keep { task: String, bytes: Vec<u8> },
+    /// Store a frame of a task, on which tuning measures candidates.
+    StoreFrame { task: String, bytes: Vec<u8> },
 }
 
-/// The way to that thread. What finds no place is dropped: a confirmation comes again with the next frame.
-pub(crate) type ToBeside = mpsc::SyncSender<Beside>;
+/// Bounded queue to the writer thread. A job that finds it full is dropped: a confirmation is queued again by the next frame.
+pub(crate) type WriteQueue = mpsc::SyncSender<WriteJob>;
 
 /// Why the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The device was told to stop.
+    /// The device was asked to stop.
     Stopped,
     /// The source delivers no more frames.
     OutOfFrames,
-    /// The reader of the answers is gone.
+    /// The reader of the results is gone.
     ReaderGone,
 }
 
-/// Runs until the source ends, the device stops or the reader of the answers is gone. `tick` is called at least every
-/// [`PATIENCE`] while the loop is well.
+/// Runs until the source ends, the device stops or the reader of the results is gone. Calls `tick` at least once per
+/// [`POLL_INTERVAL`], unless a frame takes longer.
 pub(crate) fn run(
     runtime: &Runtime,
     source: Option<&Source>,
-    output: &Answers,
-    beside: &ToBeside,
+    results: &ResultQueue,
+    writes: &WriteQueue,
     tick: &mut dyn FnMut(),
 ) -> Ended {
     let mut chooser = TaskChooser::new(ChooserOptions::default());
     while !runtime.stop.is_set() {
         *lock(&runtime.counters.alive) = Some(Instant::now());
         tick();
-        if output.reader_gone() {
+        if results.reader_gone() {
             return Ended::ReaderGone;
         }
         let Some(source) = source else {
-            std::thread::sleep(PATIENCE);
+            std::thread::sleep(POLL_INTERVAL);
             continue;
         };
-        match source.frames.receive(PATIENCE) {
+        match source.frames.receive(POLL_INTERVAL) {
             Received::Nothing => {}
             // A source also closes when the device stops.
             Received::Closed if runtime.stop.is_set() => break,
             Received::Closed => return Ended::OutOfFrames,
             Received::Frame(frame) => {
-                serve(runtime, &mut chooser, &source.name, &frame, output, beside);
+                serve(runtime, &mut chooser, &source.name, &frame, results, writes);
                 runtime
                     .counters
                     .dropped
@@ -79,7 +78,7 @@ pub(crate) fn run(
                 if let Some(path) = &frame.delete
                     && let Err(error) = std::fs::remove_file(path)
                 {
-                    tracing::warn!(path = %path.display(), "cannot delete picture: {error}");
+                    tracing::warn!(path = %path.display(), "cannot delete image: {error}");
                 }
             }
         }
@@ -92,12 +91,12 @@ fn serve(
     chooser: &mut TaskChooser,
     source: &str,
     frame: &Frame,
-    output: &Answers,
-    beside: &ToBeside,
+    results: &ResultQueue,
+    writes: &WriteQueue,
 ) {
     let counters = &runtime.counters;
-    let mut line = Answer {
-        schema: answer::SCHEMA,
+    let mut line = FrameResult {
+        schema: frame_result::SCHEMA,
         time: clock::now(),
         source,
         frame: &frame.name,
@@ -111,21 +110,21 @@ fn serve(
         latency_ms: 0.0,
         error: None,
     };
-    let answered = answer(runtime, chooser, frame);
+    let classified = classify(runtime, chooser, frame);
     let milliseconds = frame.arrived.elapsed().as_secs_f64() * 1e3;
     line.latency_ms = (milliseconds * 1e3).round() / 1e3;
-    let (adapter, classification) = match &answered {
-        Ok(answered) => answered,
-        Err(NoAnswer::Unknown) => {
+    let (adapter, classification) = match &classified {
+        Ok(classified) => classified,
+        Err(NoResult::Unknown) => {
             line.unknown = true;
             counters.served.fetch_add(1, Ordering::Relaxed);
             lock(&counters.latencies).push(milliseconds as f32);
-            return output.send(line.line());
+            return results.send(line.line());
         }
-        Err(NoAnswer::Failed(error)) => {
+        Err(NoResult::Failed(error)) => {
             line.error = Some(error.clone());
             counters.failed.fetch_add(1, Ordering::Relaxed);
-            return output.send(line.line());
+            return results.send(line.line());
         }
     };
     line.task = Some(adapter.task());
@@ -140,7 +139,8 @@ fn serve(
             probability: ranked.probability,
         })
         .collect();
-    // Counted before it is told, so that whoever reads the answer and asks finds it counted; acted upon afterwards.
+    // Count the frame towards the trial before its result is written: a client that then queries the status sees it. The verdict
+    // is applied afterwards.
     let verdict = runtime.observe(
         adapter,
         Observation {
@@ -149,7 +149,7 @@ fn serve(
         },
     );
     line.trial = verdict.is_some();
-    output.send(line.line());
+    results.send(line.line());
 
     counters.served.fetch_add(1, Ordering::Relaxed);
     lock(&counters.latencies).push(milliseconds as f32);
@@ -160,45 +160,45 @@ fn serve(
             None => _ = by_task.insert(adapter.task().to_owned(), 1),
         }
     }
-    let every = runtime.config.load().tuning.frame_interval;
-    if counters.served.load(Ordering::Relaxed).is_multiple_of(every) && runtime.wants_frame(adapter.task()) {
+    let interval = runtime.config.load().tuning.frame_interval;
+    if counters.served.load(Ordering::Relaxed).is_multiple_of(interval) && runtime.wants_frame(adapter.task()) {
         let (task, bytes) = (adapter.task().to_owned(), frame.bytes.clone());
-        let _ = beside.try_send(Beside::Keep { task, bytes });
+        let _ = writes.try_send(WriteJob::StoreFrame { task, bytes });
     }
     match verdict {
-        None | Some(Verdict::Continue) => {}
-        Some(Verdict::Confirm) => _ = beside.try_send(Beside::Confirm(Arc::clone(adapter))),
-        Some(Verdict::Revert(reason)) => revert(runtime, adapter, &reason),
+        None | Some(TrialVerdict::Continue) => {}
+        Some(TrialVerdict::Confirm) => _ = writes.try_send(WriteJob::Confirm(Arc::clone(adapter))),
+        Some(TrialVerdict::Revert(reason)) => revert(runtime, adapter, &reason),
     }
 }
 
-type Answered = (Arc<ResidentAdapter>, Classification);
+type Classified = (Arc<ResidentAdapter>, Classification);
 
-/// Why a frame has no answer.
-enum NoAnswer {
+/// The reason why a frame has no classification.
+enum NoResult {
     /// The task is chosen from the frame, and none fits.
     Unknown,
-    /// In words.
+    /// An error, as text.
     Failed(String),
 }
 
-/// The frame's answer. An adapter on trial that cannot answer is reverted, and the frame answered by what served before.
-fn answer(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result<Answered, NoAnswer> {
-    let failed = |error: &dyn std::error::Error| NoAnswer::Failed(with_causes(error));
-    // As the task that answers was trained; where it is chosen from the frame, as the one with the largest input.
+/// Classifies a frame. If an adapter on trial fails, it is reverted and the frame is classified with the adapter that served before.
+fn classify(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result<Classified, NoResult> {
+    let failed = |error: &dyn std::error::Error| NoResult::Failed(with_causes(error));
+    // Decode for the active task's input size; with automatic choice, for the largest one among the tasks.
     let tasks = if runtime.serving.auto() {
         runtime.serving.tasks().all()
     } else {
         runtime.serving.tasks().active().into_iter().collect()
     };
     let inputs = tasks.iter().map(|adapter| adapter.preprocessing());
-    let picture = runtime
+    let image = runtime
         .decode(&frame.bytes, &frame.name, frame.path.as_deref(), inputs)
         .map_err(|error| failed(&error))?;
     let mut fault = runtime.why_no_task();
     for _ in 0..3 {
         let adapter = if runtime.serving.auto() {
-            choose(runtime, chooser, &picture)?
+            choose(runtime, chooser, &image)?
         } else {
             runtime.serving.tasks().active()
         };
@@ -206,7 +206,7 @@ fn answer(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result
         if !runtime.begin_use(&adapter) {
             continue;
         }
-        let classified = catch_unwind(AssertUnwindSafe(|| runtime.engine.classify(&adapter, &picture)));
+        let classified = catch_unwind(AssertUnwindSafe(|| runtime.engine.classify(&adapter, &image)));
         fault = match classified {
             Ok(Ok(classification)) => return Ok((adapter, classification)),
             Ok(Err(error @ EngineError::NotFinite { .. })) => with_causes(&error),
@@ -218,18 +218,18 @@ fn answer(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result
         }
         revert(runtime, &adapter, &fault);
     }
-    Err(NoAnswer::Failed(fault))
+    Err(NoResult::Failed(fault))
 }
 
-/// The task that the frame looks like. It becomes the active one, so that the status and the next manual choice start from it.
+/// Chooses the task from the frame and makes it the active one, as seen in the status.
 fn choose(
     runtime: &Runtime,
     chooser: &mut TaskChooser,
-    picture: &DecodedImage,
-) -> Result<Option<Arc<ResidentAdapter>>, NoAnswer> {
+    image: &DecodedImage,
+) -> Result<Option<Arc<ResidentAdapter>>, NoResult> {
     let choice = chooser
-        .observe(&runtime.engine, runtime.serving.tasks(), picture)
-        .map_err(|error| NoAnswer::Failed(with_causes(&error)))?;
+        .observe(&runtime.engine, runtime.serving.tasks(), image)
+        .map_err(|error| NoResult::Failed(with_causes(&error)))?;
     match (choice.task, choice.status) {
         (Some(adapter), _) => {
             let active = runtime.serving.tasks().active();
@@ -239,11 +239,11 @@ fn choose(
             }
             Ok(Some(adapter))
         }
-        (None, ChoiceStatus::NoProfiles) => Err(NoAnswer::Failed(
+        (None, ChoiceStatus::NoProfiles) => Err(NoResult::Failed(
             "no task has a feature profile to be chosen by; train it with this version of clr, or name a task"
                 .to_owned(),
         )),
-        (None, _) => Err(NoAnswer::Unknown),
+        (None, _) => Err(NoResult::Unknown),
     }
 }
 

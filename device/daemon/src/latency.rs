@@ -1,7 +1,7 @@
-//! Latencies of the last frames.
+//! Latency quantiles over the last frames.
 
-/// How many are kept.
-const KEPT: usize = 1_024;
+/// Number of latencies kept.
+const WINDOW: usize = 1_024;
 
 /// The latencies of the last frames, in milliseconds.
 #[derive(Clone, Debug, Default)]
@@ -12,20 +12,20 @@ pub(crate) struct Latencies {
 
 impl Latencies {
     pub(crate) fn push(&mut self, milliseconds: f32) {
-        if self.values.len() < KEPT {
+        if self.values.len() < WINDOW {
             self.values.push(milliseconds);
         } else {
             self.values[self.next] = milliseconds;
         }
-        self.next = (self.next + 1) % KEPT;
+        self.next = (self.next + 1) % WINDOW;
     }
 
-    /// Frames that the quantiles are over.
+    /// Returns the number of frames behind the quantiles.
     pub(crate) fn len(&self) -> u32 {
         self.values.len() as u32
     }
 
-    /// Median and 99th percentile; `None` before the first frame.
+    /// Returns the median and the 99th percentile; `None` before the first frame.
     pub(crate) fn quantiles(&self) -> Option<(f32, f32)> {
         let mut sorted = self.values.clone();
         sorted.sort_unstable_by(f32::total_cmp);

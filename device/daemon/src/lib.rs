@@ -1,4 +1,4 @@
-//! The daemon `clr-device`: classifies a live source, takes signed adapters, and comes back whole after every power cut.
+//! Device daemon `clr-device`: classifies a live source, accepts signed adapters, and recovers after a power cut.
 //!
 //! ```text
 //!  source thread ──frames──▶ mailbox ──▶ inference loop ──JSON lines──▶ stdout
@@ -9,13 +9,12 @@
 //!                                        └── /metrics, /healthz
 //! ```
 //!
-//! The inference loop never waits for a connection, and no connection for a frame: an adapter is prepared beside the
-//! loop and then put in place by swapping one pointer.
+//! The inference loop never waits for a connection, nor a connection for a frame: an adapter is prepared on another thread and
+//! then activated by swapping one pointer.
 
 #![cfg(target_os = "linux")]
 
 mod access;
-mod answer;
 mod canary;
 mod check;
 mod cli;
@@ -26,6 +25,7 @@ mod descriptors;
 mod device_key;
 mod error;
 mod escape;
+mod frame_result;
 mod health;
 mod http;
 mod images;
@@ -39,11 +39,10 @@ mod mailbox;
 mod metrics;
 mod opened;
 mod output;
-mod readable;
+mod print_line;
 mod remote;
 mod remote_images;
 mod runtime;
-mod say;
 mod seldom;
 mod signals;
 mod source;
@@ -51,17 +50,18 @@ mod stderr;
 mod tally;
 mod time;
 mod trial;
+mod wait_readable;
 mod warnings;
 mod yielding;
 
 use mailbox::{Mailbox, Received};
-use readable::readable;
-use say::say;
+use print_line::print_line;
+use wait_readable::wait_readable;
 
-/// Entries for fuzzing, without the device around them.
+/// Entry points for fuzzing, without a device.
 #[doc(hidden)]
 pub mod fuzz {
-    /// Splits a stream that arrives in pieces of up to `piece` bytes; returns the images and how many bytes belong to none.
+    /// Splits a stream that arrives in pieces of up to `piece` bytes; returns the images and the number of bytes outside them.
     pub fn split_stream(stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, u64) {
         super::source::split(stream.chunks(piece.max(1)))
     }

@@ -1,46 +1,46 @@
-//! Losses that are counted one by one and logged now and then.
+//! Rate-limited log of losses.
 
 use std::time::{Duration, Instant};
 
-/// How long losses are gathered before the next log line.
+/// Minimum time between two log lines.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Decides when losses are logged: the first at once, later ones gathered.
+/// Schedule of log lines about losses: the first at once, later ones aggregated.
 #[derive(Debug, Default)]
 pub(crate) struct LossLog {
     last: Option<Instant>,
-    unsaid: u64,
-    under_way: bool,
+    unlogged: u64,
+    in_progress: bool,
 }
 
 impl LossLog {
-    /// Adds losses; returns how many to log now.
+    /// Adds losses; returns the number to log now, if a line is due.
     pub(crate) fn add(&mut self, count: u64) -> Option<u64> {
-        self.unsaid += count;
-        self.under_way |= count > 0;
+        self.unlogged += count;
+        self.in_progress |= count > 0;
         self.due()
     }
 
-    /// Returns how many losses to log now, where some were gathered long enough.
+    /// Returns the number of losses to log now, if a line is due.
     pub(crate) fn due(&mut self) -> Option<u64> {
-        let due = self.unsaid > 0 && self.last.is_none_or(|last| last.elapsed() >= INTERVAL);
+        let due = self.unlogged > 0 && self.last.is_none_or(|last| last.elapsed() >= INTERVAL);
         due.then(|| {
             self.last = Some(Instant::now());
             self.rest()
         })
     }
 
-    /// Returns true once after losses, where the log should say that they are over.
+    /// Returns true once after losses, when their end should be logged.
     pub(crate) fn over(&mut self) -> bool {
-        self.under_way && self.unsaid == 0 && {
-            self.under_way = false;
+        self.in_progress && self.unlogged == 0 && {
+            self.in_progress = false;
             true
         }
     }
 
-    /// Returns the losses that were not logged yet; they count as logged.
+    /// Returns the unlogged losses; they count as logged.
     pub(crate) fn rest(&mut self) -> u64 {
-        std::mem::take(&mut self.unsaid)
+        std::mem::take(&mut self.unlogged)
     }
 }
 

@@ -1,27 +1,27 @@
-//! Hands frames from the source's thread to the inference loop: the newest wins, or each waits for its turn.
+//! Mailbox for one frame between the source's thread and the inference loop: the newest wins, or the sender waits.
 
 use std::{
     sync::{Condvar, Mutex, PoisonError},
     time::Duration,
 };
 
-/// What the receiver gets.
+/// Result of a receive.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received<T> {
     /// A frame.
     Frame(T),
-    /// None came within the time given.
+    /// No frame within the timeout.
     Nothing,
-    /// None will come any more.
+    /// The mailbox is closed and empty.
     Closed,
 }
 
-/// A place for one frame.
+/// Mailbox with one slot.
 #[derive(Debug)]
 pub(crate) struct Mailbox<T> {
     slot: Mutex<Slot<T>>,
     changed: Condvar,
-    /// Whether a frame that nobody took is replaced by the next; else the sender waits.
+    /// Whether the next frame replaces one not yet received; otherwise the sender waits.
     latest: bool,
 }
 
@@ -46,7 +46,7 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Puts a frame in. False once the mailbox is closed.
+    /// Sends a frame; returns false once the mailbox is closed.
     pub(crate) fn send(&self, frame: T) -> bool {
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         while !self.latest && slot.frame.is_some() && !slot.closed {
@@ -62,13 +62,13 @@ impl<T> Mailbox<T> {
         true
     }
 
-    /// Takes the frame that is there or comes within `patience`. A frame sent before closing is still handed out.
-    pub(crate) fn receive(&self, patience: Duration) -> Received<T> {
+    /// Receives a frame, waiting up to `timeout`. A frame sent before closing is still delivered.
+    pub(crate) fn receive(&self, timeout: Duration) -> Received<T> {
         let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         let empty = |slot: &mut Slot<T>| slot.frame.is_none() && !slot.closed;
         let (mut slot, _) = self
             .changed
-            .wait_timeout_while(slot, patience, empty)
+            .wait_timeout_while(slot, timeout, empty)
             .unwrap_or_else(PoisonError::into_inner);
         match slot.frame.take() {
             Some(frame) => {
@@ -80,13 +80,13 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// No more frames: the source is at its end, or the device stops.
+    /// Closes the mailbox: the source has ended, or the device is stopping.
     pub(crate) fn close(&self) {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.changed.notify_all();
     }
 
-    /// Frames that were replaced before anybody took them.
+    /// Returns the number of frames replaced before they were received.
     pub(crate) fn dropped(&self) -> u64 {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner).dropped
     }

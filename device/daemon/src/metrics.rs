@@ -1,27 +1,27 @@
-//! Counters and gauges in Prometheus' text format 0.0.4.
+//! Text format 0.0.4 of Prometheus.
 
 use std::fmt::Write as _;
 
 /// Labels of a sample, as name and text.
 pub(crate) type Labels = Vec<(&'static str, String)>;
 
-/// A page of metrics, written one after the other.
+/// A page of metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Exposition {
     text: String,
 }
 
-/// How a metric behaves.
+/// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Only rises; its name ends in `_total`.
+    /// Only increases; its name ends in `_total`.
     Counter,
-    /// Rises and falls.
+    /// May increase and decrease.
     Gauge,
 }
 
 impl Exposition {
-    /// Writes a metric with its samples: labels and value. Without samples nothing is written.
+    /// Writes a metric with its samples, pairs of labels and value; nothing without samples.
     pub(crate) fn metric(&mut self, name: &str, kind: Kind, help: &str, samples: &[(&[(&str, &str)], f64)]) {
         let rendered = samples
             .iter()
@@ -29,7 +29,7 @@ impl Exposition {
         self.write(name, kind, help, rendered);
     }
 
-    /// Writes a metric whose labels are made for it; otherwise as [`Exposition::metric`].
+    /// Writes a metric with owned labels; otherwise as [`Exposition::metric`].
     pub(crate) fn family(
         &mut self,
         name: &str,
@@ -75,7 +75,7 @@ impl Exposition {
     }
 }
 
-/// The labels of a sample as they are written.
+/// Returns the labels of a sample in the text format.
 fn braces<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let labels: Vec<String> = labels
         .map(|(key, text)| format!("{key}=\"{}\"", escaped(text)))

@@ -1,4 +1,4 @@
-//! Ways in, opened before any of them is served: `run` serves them, `run --check-config` closes them again.
+//! Listeners and lines, all opened before any is served.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -12,7 +12,7 @@ use super::{Config, DaemonError, connections, http};
 
 /// Listeners and lines of the configuration.
 pub(crate) struct Opened {
-    /// The control socket and its place; a device that cannot be commanded from its own machine still serves.
+    /// The control socket and its path; `None` if none could be opened, which does not stop the device.
     pub(crate) control: Option<(PathBuf, UnixListener)>,
     pub(crate) tcp: Option<TcpListener>,
     pub(crate) serial: Option<Link>,
@@ -20,7 +20,7 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Opens all of them. The store's lock must be held.
+    /// Opens all of them. The caller holds the store's lock.
     pub(crate) fn open(config: &Config) -> Result<Self, DaemonError> {
         Ok(Self {
             control: connections::bind_first(&config.sockets(), config.control.group.as_deref()),
@@ -35,7 +35,7 @@ impl Opened {
     }
 }
 
-/// The address of a listener, with the port that was chosen for port 0.
+/// Returns the address of a listener, with the port assigned for port 0.
 pub(crate) fn address(listener: &TcpListener) -> Result<SocketAddr, DaemonError> {
     listener
         .local_addr()

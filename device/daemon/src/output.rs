@@ -1,8 +1,8 @@
-//! Answers on stdout: a bounded queue and a dedicated thread that writes whole lines.
+//! Result lines on stdout: a bounded queue and a dedicated thread that writes complete lines.
 //!
-//! The inference loop never waits for stdout. A line that finds the queue full (its reader stalled) or that cannot be written (a full disk)
-//! is dropped, counted and logged. Lines keep their order. One of up to 4,096 bytes goes to a pipe in a single write, so a reader never
-//! sees half of it; the rest of a line that a full disk cut is written before the next one.
+//! The inference loop never waits for stdout. A line is dropped, counted and logged if the queue is full (its reader stalled) or the write
+//! fails (a full disk). Lines keep their order. A line of up to 4,096 bytes goes to a pipe in a single write, so a reader never sees half of
+//! it. After a partial write to a full disk, the rest of the line precedes the next one.
 
 mod lines;
 
@@ -21,13 +21,13 @@ use std::{
 use super::{DaemonError, losses::LossLog, source::Stop};
 use lines::LineWriter;
 
-/// Lines that wait for a slow reader.
-const WAITING: usize = 1024;
-/// How long the end waits for a reader that takes nothing, and for one that is slow once the device is told to stop.
-const PATIENCE: Duration = Duration::from_secs(10);
-const HURRIED: Duration = Duration::from_millis(500);
+/// Capacity of the queue, in lines.
+const QUEUED: usize = 1024;
+/// Longest wait at the end for a stalled reader, and for a slow one after a stop was requested.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What both ends of the queue share.
+/// State that both ends of the queue share.
 #[derive(Debug)]
 struct Shared {
     lost: Arc<AtomicU64>,
@@ -42,7 +42,7 @@ impl Shared {
         let total = self.lost.fetch_add(count, Ordering::Relaxed) + count;
         let due = self.log.lock().unwrap_or_else(PoisonError::into_inner).add(count);
         if let Some(lost) = due {
-            tracing::warn!(lost, total, "answers lost: cannot write to stdout: {reason}");
+            tracing::warn!(lost, total, "results lost: cannot write to stdout: {reason}");
         }
     }
 
@@ -54,23 +54,23 @@ impl Shared {
         };
         let total = self.lost.load(Ordering::Relaxed);
         if let Some(lost) = due {
-            tracing::warn!(lost, total, "answers lost: cannot write to stdout");
+            tracing::warn!(lost, total, "results lost: cannot write to stdout");
         }
         if over {
-            tracing::info!(total, "answers are written to stdout again");
+            tracing::info!(total, "results are written to stdout again");
         }
     }
 }
 
-/// The queue of answers.
+/// Queue of result lines.
 #[derive(Debug)]
-pub(crate) struct Answers {
+pub(crate) struct ResultQueue {
     queue: mpsc::SyncSender<Vec<u8>>,
     ended: mpsc::Receiver<()>,
     shared: Arc<Shared>,
 }
 
-impl Answers {
+impl ResultQueue {
     /// Starts the thread that writes to stdout; lines lost are added to `lost`.
     pub(crate) fn to_stdout(lost: Arc<AtomicU64>) -> Result<Self, DaemonError> {
         let descriptor = io::stdout().as_fd().try_clone_to_owned();
@@ -79,7 +79,7 @@ impl Answers {
     }
 
     fn start(mut writer: LineWriter, lost: Arc<AtomicU64>) -> Result<Self, DaemonError> {
-        let (queue, lines) = mpsc::sync_channel::<Vec<u8>>(WAITING);
+        let (queue, lines) = mpsc::sync_channel::<Vec<u8>>(QUEUED);
         let (end, ended) = mpsc::channel();
         let shared = Arc::new(Shared {
             lost,
@@ -90,7 +90,7 @@ impl Answers {
         });
         let ours = Arc::clone(&shared);
         thread::Builder::new()
-            .name("clr-answers".to_owned())
+            .name("clr-results".to_owned())
             .spawn(move || {
                 for line in lines {
                     match writer.line(&line, &ours.abandoned) {
@@ -103,26 +103,26 @@ impl Answers {
                     }
                 }
                 writer.finish(&ours.abandoned);
-                // The receiver is there until the process ends.
+                // The receiver may be gone: nothing to report then.
                 let _ = end.send(());
             })
-            .map_err(DaemonError::io("cannot start the thread of the answers"))?;
+            .map_err(DaemonError::io("cannot start the thread that writes results"))?;
         Ok(Self { queue, ended, shared })
     }
 
-    /// Queues a line, or drops it where the queue is full.
+    /// Queues a line, or drops it if the queue is full.
     pub(crate) fn send(&self, line: Vec<u8>) {
         if let Err(mpsc::TrySendError::Full(_)) = self.queue.try_send(line) {
-            self.shared.lose(1, "its reader takes no more");
+            self.shared.lose(1, "its reader stalled");
         }
     }
 
-    /// Returns true once no reader is left for the answers.
+    /// Returns whether the reader of the results is gone.
     pub(crate) fn reader_gone(&self) -> bool {
         self.shared.reader_gone.load(Ordering::SeqCst)
     }
 
-    /// Waits until the queue is written: as long as lines go out, and only a moment once `stop` is set.
+    /// Waits until the queue is written: up to 10 s without progress, and up to 0.5 s once `stop` is set.
     pub(crate) fn finish(self, stop: &Stop) {
         const STEP: Duration = Duration::from_millis(20);
         let Self { queue, ended, shared } = self;
@@ -136,17 +136,17 @@ impl Answers {
             if written() != last {
                 (last, progress) = (written(), Instant::now());
             }
-            if progress.elapsed() > PATIENCE || stopped.is_some_and(|since| since.elapsed() > HURRIED) {
-                // The thread then drops and counts what is queued, unless a write itself does not return.
+            if progress.elapsed() > STALL_TIMEOUT || stopped.is_some_and(|since| since.elapsed() > STOP_TIMEOUT) {
+                // The thread then drops and counts the queued lines, unless a write itself blocks.
                 shared.abandoned.set();
-                let _ = ended.recv_timeout(HURRIED);
+                let _ = ended.recv_timeout(STOP_TIMEOUT);
                 break;
             }
         }
-        let unsaid = shared.log.lock().unwrap_or_else(PoisonError::into_inner).rest();
-        if unsaid > 0 {
+        let unreported = shared.log.lock().unwrap_or_else(PoisonError::into_inner).rest();
+        if unreported > 0 {
             let total = shared.lost.load(Ordering::Relaxed);
-            tracing::warn!(lost = unsaid, total, "answers lost: cannot write to stdout");
+            tracing::warn!(lost = unreported, total, "results lost: cannot write to stdout");
         }
     }
 }
@@ -161,10 +161,10 @@ mod tests {
 
     use super::*;
 
-    fn start(output: impl Into<OwnedFd>) -> (Answers, Arc<AtomicU64>) {
+    fn start(output: impl Into<OwnedFd>) -> (ResultQueue, Arc<AtomicU64>) {
         let lost = Arc::new(AtomicU64::new(0));
         (
-            Answers::start(LineWriter::new(output.into()), Arc::clone(&lost)).unwrap(),
+            ResultQueue::start(LineWriter::new(output.into()), Arc::clone(&lost)).unwrap(),
             lost,
         )
     }
@@ -177,18 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn lines_arrive_whole_and_in_order() {
+    fn lines_arrive_complete_and_in_order() {
         let (mut reader, output) = pipe().unwrap();
-        let (answers, lost) = start(output);
+        let (results, lost) = start(output);
         let thread = thread::spawn(move || {
             let mut text = String::new();
             reader.read_to_string(&mut text).unwrap();
             text
         });
         for number in 0..500 {
-            answers.send(line(number, 100 + number * 40));
+            results.send(line(number, 100 + number * 40));
         }
-        answers.finish(&Stop::default());
+        results.finish(&Stop::default());
         let text = thread.join().unwrap();
         let numbers: Vec<usize> = text.lines().map(|line| line[..6].parse().unwrap()).collect();
         assert_eq!(numbers, (0..500).collect::<Vec<_>>());
@@ -196,20 +196,20 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_costs_lines_which_are_counted_and_holds_up_nobody() {
+    fn a_stalled_reader_costs_counted_lines_and_delays_nothing() {
         let (mut reader, output) = pipe().unwrap();
-        let (answers, lost) = start(output);
-        let sent = 4 * WAITING;
+        let (results, lost) = start(output);
+        let sent = 4 * QUEUED;
         for number in 0..sent {
-            answers.send(line(number, 1000));
+            results.send(line(number, 1000));
         }
         assert!(lost.load(Ordering::Relaxed) > 0);
         let stop = Stop::default();
         stop.set();
         let asked = Instant::now();
-        answers.finish(&stop);
-        assert!(asked.elapsed() < PATIENCE);
-        // What went out is whole, and the rest is counted, line by line.
+        results.finish(&stop);
+        assert!(asked.elapsed() < STALL_TIMEOUT);
+        // Written lines are complete, and the others are counted.
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert!(text.ends_with('\n') && text.lines().all(|line| line.len() == 1000));
@@ -220,37 +220,37 @@ mod tests {
     fn a_reader_that_is_gone_is_noticed_with_the_next_line() {
         let (reader, output) = pipe().unwrap();
         drop(reader);
-        let (answers, lost) = start(output);
-        assert!(!answers.reader_gone());
-        answers.send(line(0, 10));
+        let (results, lost) = start(output);
+        assert!(!results.reader_gone());
+        results.send(line(0, 10));
         let asked = Instant::now();
-        while !answers.reader_gone() {
-            assert!(asked.elapsed() < PATIENCE);
+        while !results.reader_gone() {
+            assert!(asked.elapsed() < STALL_TIMEOUT);
             thread::yield_now();
         }
-        answers.finish(&Stop::default());
+        results.finish(&Stop::default());
         assert_eq!(lost.load(Ordering::Relaxed), 1);
     }
 
     #[test]
-    fn a_full_disk_costs_the_lines_that_it_does_not_take() {
-        let (answers, lost) = start(File::options().write(true).open("/dev/full").unwrap());
+    fn a_full_disk_costs_the_lines_that_do_not_fit() {
+        let (results, lost) = start(File::options().write(true).open("/dev/full").unwrap());
         for number in 0..5 {
-            answers.send(line(number, 10));
+            results.send(line(number, 10));
         }
-        let gone = answers.reader_gone();
-        answers.finish(&Stop::default());
+        let gone = results.reader_gone();
+        results.finish(&Stop::default());
         assert!(!gone && lost.load(Ordering::Relaxed) == 5);
     }
 
     #[test]
-    fn the_half_line_of_an_earlier_end_gets_its_line_feed() {
+    fn a_partial_line_in_an_existing_file_is_ended_first() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("answers.jsonl");
+        let path = folder.path().join("results.jsonl");
         File::create(&path).unwrap().write_all(b"{\"half").unwrap();
-        let (answers, _) = start(File::options().append(true).open(&path).unwrap());
-        answers.send(line(1, 8));
-        answers.finish(&Stop::default());
+        let (results, _) = start(File::options().append(true).open(&path).unwrap());
+        results.send(line(1, 8));
+        results.finish(&Stop::default());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"half\n000001xx\n");
     }
 }

@@ -1,4 +1,4 @@
-//! Commands to the device that runs on this machine, over its control socket.
+//! Commands sent to the device on this machine, over its control socket.
 
 use std::{
     io::{IsTerminal as _, Read as _, Write as _},
@@ -16,15 +16,15 @@ use clr_transfer::{
 };
 
 use super::{
-    Config, escape,
+    Config, escape, print_line,
     remote_images::{ExamplesArgs, TeachArgs, examples, teach},
-    say, stderr,
+    stderr,
 };
 
-/// The device refused.
+/// Exit code if the device refused.
 const REFUSED: u8 = 3;
 
-/// Where the device listens.
+/// Control socket of the device.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Target {
     /// Configuration of the device
@@ -58,7 +58,7 @@ pub(super) enum RemoteCommand {
     MarkGood(TaskArgs),
     /// Revert the adapter on trial, or the last confirmed one
     MarkBad(TaskArgs),
-    /// Teach a class from images; it answers at once
+    /// Teach a class from images; it is recognised at once
     Teach(TeachArgs),
     /// List, show or remove the stored training images
     Examples(ExamplesArgs),
@@ -100,10 +100,10 @@ pub(super) struct RevokeArgs {
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  clr-device rotate-key\n\nHosts learn the new key at their next connection. If the old key was stolen, drop it at \
-                  once (--drop-old): whoever has it could announce another key. Hosts then enrol again."
+                  once (--drop-old): its holder could announce another key. Hosts then enrol again."
 )]
 pub(super) struct RotateKeyArgs {
-    /// Make no new key; stop answering the one before the last rotation
+    /// Create no new key; stop accepting the old one
     #[arg(long)]
     drop_old: bool,
     #[command(flatten)]
@@ -135,14 +135,14 @@ pub(super) struct TuneArgs {
     /// Return without waiting for the end
     #[arg(long)]
     background: bool,
-    /// Report what the run would have and lack, as JSON; start nothing
+    /// Report data, memory and obstacles of a run as JSON, without starting it
     #[arg(long)]
     check: bool,
     #[command(flatten)]
     target: Target,
 }
 
-/// Why a command to the device failed.
+/// Error of a command to the device.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RemoteError {
     #[error(transparent)]
@@ -171,10 +171,10 @@ impl Target {
 
 /// The configuration of an installed device.
 const INSTALLED: &str = "/etc/clr/device.toml";
-/// The socket of an installed device, for accounts that may not read its configuration.
+/// The socket of an installed device, for users who cannot read its configuration.
 const RUNNING: &str = "/run/clr/control.sock";
 
-/// The socket of the device that is installed on this machine.
+/// Returns the socket of the device installed on this machine.
 fn default_socket() -> Result<PathBuf, RemoteError> {
     let configured = Config::read(Path::new(INSTALLED)).map(|config| config.socket());
     if let Ok(socket) = &configured
@@ -187,18 +187,18 @@ fn default_socket() -> Result<PathBuf, RemoteError> {
         return Ok(running);
     }
     let tried = match configured {
-        Ok(socket) => format!("socket '{}' of '{INSTALLED}': not there", socket.display()),
+        Ok(socket) => format!("socket '{}' of '{INSTALLED}': does not exist", socket.display()),
         Err(error) => error.to_string(),
     };
     Err(RemoteError::Other(format!(
-        "no device is running here; tried: {tried}; socket '{RUNNING}': not there\nhint: start it (`systemctl start clr-device`), or name it with \
+        "no device is running here; tried: {tried}; socket '{RUNNING}': does not exist\nhint: start it (`systemctl start clr-device`), or name it with \
          --config FILE or --socket PATH"
     )))
 }
 
-/// Carries out a command; exit codes stand in `clr-device --help`.
+/// Runs a command; `clr-device --help` lists the exit codes.
 pub(super) fn run(command: &RemoteCommand) -> ExitCode {
-    match carry_out(command) {
+    match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let refused = matches!(
@@ -211,7 +211,7 @@ pub(super) fn run(command: &RemoteCommand) -> ExitCode {
     }
 }
 
-fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
+fn execute(command: &RemoteCommand) -> Result<(), RemoteError> {
     let target = match command {
         RemoteCommand::Stdio(target)
         | RemoteCommand::Status(target)
@@ -258,7 +258,7 @@ fn carry_out(command: &RemoteCommand) -> Result<(), RemoteError> {
     Ok(())
 }
 
-/// The version of the documents on stdout; `clr device --json` writes the same ones.
+/// Schema of the documents on stdout, the same as of `clr device --json`.
 const SCHEMA: &str = "clr.device/1";
 
 #[derive(serde::Serialize)]
@@ -272,7 +272,7 @@ struct Document<'a, T> {
 struct StatusDocument {
     #[serde(flatten)]
     status: clr_transfer::Status,
-    /// Left out by devices that are older than this command.
+    /// Absent for devices older than this command.
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<clr_transfer::Health>,
 }
@@ -290,7 +290,7 @@ struct Hosts {
 fn enrol(args: &EnrolArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
     let roles = args.roles.iter().copied().collect();
     let enrolment = client.enrol(roles, args.minutes)?;
-    say(format_args!("{}", enrolment.code))?;
+    print_line(format_args!("{}", enrolment.code))?;
     eprintln!(
         "for one host, within {} minutes:\n  clr device enrol tcp:THIS-DEVICE:PORT --code {}",
         enrolment.seconds.div_ceil(60),
@@ -302,7 +302,7 @@ fn enrol(args: &EnrolArgs, client: &mut EndpointClient<'_>) -> Result<(), Remote
 pub(super) fn print<T: serde::Serialize>(body: &T) -> Result<(), RemoteError> {
     let document = Document { schema: SCHEMA, body };
     let text = serde_json::to_string_pretty(&document).map_err(|error| RemoteError::Other(error.to_string()))?;
-    say(format_args!("{text}"))?;
+    print_line(format_args!("{text}"))?;
     Ok(())
 }
 
@@ -332,14 +332,14 @@ fn tune(args: &TuneArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteEr
     ended(status.phase)
 }
 
-/// Waits until the device has learned; says on the way what it does.
+/// Waits until the run ends; prints its plan and progress.
 fn follow(client: &mut EndpointClient<'_>) -> Result<TuneStatus, RemoteError> {
-    const STEP: Duration = Duration::from_millis(200);
-    let mut said = None;
-    let status = client.follow_tuning(STEP, &mut |status| {
-        if status.plan.is_some() && status.plan != said {
+    const POLL_INTERVAL: Duration = Duration::from_millis(200);
+    let mut printed = None;
+    let status = client.follow_tuning(POLL_INTERVAL, &mut |status| {
+        if status.plan.is_some() && status.plan != printed {
             eprintln!("{}", escape::one_line(status.plan.as_deref().unwrap_or_default()));
-            said.clone_from(&status.plan);
+            printed.clone_from(&status.plan);
         }
         if std::io::stderr().is_terminal() && status.steps > 0 {
             eprint!(
@@ -360,7 +360,7 @@ fn ended(phase: TunePhase) -> Result<(), RemoteError> {
     }
 }
 
-/// Copies both ways until either side ends.
+/// Copies in both directions until either side ends.
 fn bridge(socket: &Path) -> Result<(), RemoteError> {
     let failed = |error: std::io::Error| {
         RemoteError::Other(format!(
@@ -373,7 +373,7 @@ fn bridge(socket: &Path) -> Result<(), RemoteError> {
     thread::spawn(move || {
         let mut input = std::io::stdin().lock();
         let _ = std::io::copy(&mut input, &mut to_device);
-        // The host hung up: the device shall see it.
+        // Pass the host's end of stream on to the device.
         let _ = to_device.shutdown(std::net::Shutdown::Write);
     });
     let mut from_device = stream;
@@ -382,7 +382,7 @@ fn bridge(socket: &Path) -> Result<(), RemoteError> {
     loop {
         match from_device.read(&mut buffer) {
             Ok(0) => return Ok(()),
-            // A frame must not wait in a buffer.
+            // Flush each piece: a protocol frame must not wait in a buffer.
             Ok(count) => {
                 if output
                     .write_all(&buffer[..count])

@@ -1,13 +1,13 @@
-//! Commands about images to learn from, to the device that runs on this machine.
+//! Commands `teach` and `examples`, sent to the device on this machine.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use clr_transfer::{ClientError, EndpointClient, ExampleSelection, FailureCode, Filing, TeachPhase};
+use clr_transfer::{ClientError, EndpointClient, ExampleSelection, FailureCode, TeachBatch, TeachPhase};
 
 use super::{
+    print_line,
     remote::{RemoteError, Target, print},
-    say,
 };
 
 #[derive(Args, Debug)]
@@ -20,7 +20,7 @@ pub(super) struct TeachArgs {
     label: String,
     /// The images: JPEG, PNG, BMP, WebP or GIF
     #[arg(required = true, value_name = "FILE")]
-    pictures: Vec<PathBuf>,
+    images: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) target: Target,
 }
@@ -58,48 +58,48 @@ struct Examples {
 
 pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
     let label = args.label.trim();
-    let mut filing = client.begin_filing(&args.task, label)?;
-    let mut left_out = 0;
-    for path in &args.pictures {
-        match file_one(path, &mut filing, client) {
+    let mut batch = client.begin_batch(&args.task, label)?;
+    let mut skipped = 0;
+    for path in &args.images {
+        match add_one(path, &mut batch, client) {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => {
-                left_out += 1;
-                eprintln!("left out: '{}': {reason}", path.display());
+                skipped += 1;
+                eprintln!("skipped: '{}': {reason}", path.display());
             }
             Err(error) => {
-                // All of a class or nothing of it.
-                client.take_back(&filing);
+                // All images of the class, or none of them.
+                client.undo_batch(&batch);
                 return Err(error.into());
             }
         }
     }
-    if filing.is_empty() {
+    if batch.is_empty() {
         return Err(RemoteError::Other(format!(
-            "none of the {left_out} images could be filed"
+            "none of the {skipped} images could be added"
         )));
     }
-    let status = client.finish_filing(&filing)?;
+    let status = client.finish_batch(&batch)?;
     let message = status.message.unwrap_or_default();
     if matches!(status.phase, TeachPhase::Refused | TeachPhase::Failed) {
         let hint = status.hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         let failure = clr_transfer::Failure::new(FailureCode::TUNING, format_args!("{message}{hint}"));
         return Err(ClientError::Refused(failure).into());
     }
-    say(format_args!(
-        "{} images filed under `{label}` of task `{}`, {} were there already, {left_out} left out",
-        filing.added() + filing.relabelled(),
+    print_line(format_args!(
+        "{} images added with label `{label}` to task `{}`, {} were stored already, {skipped} skipped",
+        batch.added() + batch.relabelled(),
         args.task,
-        filing.duplicates()
+        batch.duplicates()
     ))?;
-    say(format_args!("{message}"))?;
+    print_line(format_args!("{message}"))?;
     Ok(())
 }
 
-/// Files one image, scaled if it is beyond the device's cap; or why this one cannot be filed.
-fn file_one(
+/// Adds one image, scaled down to the device's cap if necessary; the inner error is the reason why it is skipped.
+fn add_one(
     path: &Path,
-    filing: &mut Filing,
+    batch: &mut TeachBatch,
     client: &mut EndpointClient<'_>,
 ) -> Result<Result<(), String>, ClientError> {
     let bytes = match std::fs::read(path) {
@@ -108,14 +108,14 @@ fn file_one(
     };
     let start = bytes.get(..clr_onnx::FILE_HEAD).unwrap_or(&bytes);
     if let clr_onnx::FileKind::Unread { name, advice } = clr_onnx::FileKind::of(path, start) {
-        return Ok(Err(format!("{name} is not read; {advice}")));
+        return Ok(Err(format!("{name} is not supported; {advice}")));
     }
-    let limits = filing.limits;
+    let limits = batch.limits;
     let shrunk = match clr_onnx::shrink_to_fit(bytes, "the file", limits.image_bytes, limits.input) {
         Ok(shrunk) => shrunk,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    client.file(filing, &shrunk.bytes).map(Ok)
+    client.add_to_batch(batch, &shrunk.bytes).map(Ok)
 }
 
 pub(super) fn examples(args: &ExamplesArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
@@ -136,7 +136,7 @@ pub(super) fn examples(args: &ExamplesArgs, client: &mut EndpointClient<'_>) -> 
         match (found.next(), found.next()) {
             (Some(example), None) => Ok(example.id),
             _ => Err(RemoteError::Other(format!(
-                "not one image of task `{task}` begins with {start}\nhint: clr-device examples {task}"
+                "expected one image of task `{task}` whose digest begins with {start}\nhint: clr-device examples {task}"
             ))),
         }
     };

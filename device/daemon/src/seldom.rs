@@ -1,30 +1,30 @@
-//! Log lines of one kind, at most one a minute: a flood must not fill the log.
+//! Rate limit for a kind of log line: at most one per minute.
 
 use std::time::{Duration, Instant};
 
-/// Between two log lines of the same kind.
-const QUIET: Duration = Duration::from_mins(1);
+/// Minimum time between two lines.
+const INTERVAL: Duration = Duration::from_mins(1);
 
-/// A kind of log line that a flood must not repeat.
+/// Rate limit of one kind of log line.
 #[derive(Debug, Default)]
 pub(crate) struct Seldom {
     last: Option<Instant>,
-    untold: u64,
+    unlogged: u64,
 }
 
 impl Seldom {
-    /// The number of events since the last line, where a line is due.
+    /// Counts an event; returns the number of events since the last line, if a line is due.
     pub(crate) fn due(&mut self) -> Option<u64> {
         self.due_at(Instant::now())
     }
 
     fn due_at(&mut self, now: Instant) -> Option<u64> {
-        self.untold += 1;
-        if self.last.is_some_and(|last| now.duration_since(last) < QUIET) {
+        self.unlogged += 1;
+        if self.last.is_some_and(|last| now.duration_since(last) < INTERVAL) {
             return None;
         }
         self.last = Some(now);
-        Some(std::mem::take(&mut self.untold))
+        Some(std::mem::take(&mut self.unlogged))
     }
 }
 
@@ -39,7 +39,7 @@ mod tests {
         for second in 0..59 {
             assert_eq!(seldom.due_at(start + Duration::from_secs(second)), None);
         }
-        assert_eq!(seldom.due_at(start + QUIET), Some(60));
-        assert_eq!(seldom.due_at(start + QUIET), None);
+        assert_eq!(seldom.due_at(start + INTERVAL), Some(60));
+        assert_eq!(seldom.due_at(start + INTERVAL), None);
     }
 }

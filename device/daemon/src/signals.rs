@@ -1,5 +1,6 @@
-//! SIGTERM and SIGINT end the device after the frame and the write at hand; SIGHUP reads the configuration again; a file that may not
-//! grow any more is an error of that write, not the end (SIGXFSZ).
+//! Signals: SIGTERM and SIGINT stop the device after the current frame and write, SIGHUP reloads the configuration.
+//!
+//! SIGXFSZ is caught, so that a write beyond the file size limit fails instead of ending the process.
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -14,25 +15,25 @@ use signal_hook::{
 
 use super::DaemonError;
 
-/// What a signal asks for.
+/// Request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// End.
+    /// Stop the device.
     Stop,
-    /// Read the configuration again.
+    /// Reload the configuration.
     Reload,
 }
 
-/// Calls `act` on a thread of its own for every signal.
-pub(crate) fn listen(act: impl Fn(Request) + Send + 'static) -> Result<(), DaemonError> {
-    // The flag is of no use: that there is a handler makes the write fail with EFBIG instead.
+/// Calls `handle` on a dedicated thread for every signal.
+pub(crate) fn listen(handle: impl Fn(Request) + Send + 'static) -> Result<(), DaemonError> {
+    // The flag is unused: with a handler, the write fails with EFBIG instead.
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(DaemonError::io("cannot listen for signals"))?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(DaemonError::io("cannot listen for signals"))?;
     thread::Builder::new()
         .name("clr-signals".to_owned())
         .spawn(move || {
             for signal in signals.forever() {
-                act(if signal == SIGHUP {
+                handle(if signal == SIGHUP {
                     Request::Reload
                 } else {
                     Request::Stop

@@ -1,4 +1,4 @@
-//! Log lines and errors on stderr, written without ever waiting for its reader.
+//! Log lines and errors on stderr, written without waiting for a stalled reader.
 
 use std::{
     io::{self, Write},
@@ -14,15 +14,15 @@ use rustix::{
 
 use super::{clock, escape};
 
-/// The most bytes that a pipe takes at once without blocking when it says that it takes any (`PIPE_BUF`).
+/// Largest write that a writable pipe accepts without blocking, in bytes (`PIPE_BUF`).
 pub(crate) const PIECE: usize = 4096;
-/// How long a line may wait for a slow reader; once that was in vain, the next ones do not wait.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Longest wait of a line for a slow reader; after a timeout, the next lines do not wait.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Waits until the descriptor takes bytes, or reports an error.
-pub(crate) fn writable(descriptor: impl AsFd, patience: Duration) -> io::Result<bool> {
-    let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
-    match poll(&mut [PollFd::new(&descriptor, PollFlags::OUT)], Some(&patience)) {
+/// Waits until the descriptor is writable, for at most `timeout`; returns whether it is. An error counts as writable.
+pub(crate) fn writable(descriptor: impl AsFd, timeout: Duration) -> io::Result<bool> {
+    let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(&descriptor, PollFlags::OUT)], Some(&timeout)) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
@@ -32,14 +32,14 @@ pub(crate) fn writable(descriptor: impl AsFd, patience: Duration) -> io::Result<
 #[derive(Debug)]
 struct State {
     stalled: bool,
-    /// Whether the last line was cut.
-    cut: bool,
+    /// Whether the last line is incomplete.
+    partial: bool,
     lost: u64,
 }
 
 static STATE: Mutex<State> = Mutex::new(State {
     stalled: false,
-    cut: false,
+    partial: false,
     lost: 0,
 });
 
@@ -48,8 +48,8 @@ impl State {
         let descriptor = io::stderr();
         let mut rest = bytes;
         while !rest.is_empty() {
-            let patience = if self.stalled { Duration::ZERO } else { PATIENCE };
-            if !writable(&descriptor, patience).unwrap_or(false) {
+            let timeout = if self.stalled { Duration::ZERO } else { WRITE_TIMEOUT };
+            if !writable(&descriptor, timeout).unwrap_or(false) {
                 self.stalled = true;
                 break;
             }
@@ -62,16 +62,16 @@ impl State {
             }
         }
         if rest.len() < bytes.len() {
-            self.cut = !rest.is_empty();
+            self.partial = !rest.is_empty();
         }
         rest.is_empty()
     }
 
     fn line(&mut self, line: &[u8]) {
-        let started = !self.cut || self.write(b"\n");
+        let started = !self.partial || self.write(b"\n");
         if started && self.lost > 0 {
             let text = format!(
-                "{}  WARN log lines lost: stderr took no more lost={}\n",
+                "{}  WARN log lines lost: cannot write to stderr lost={}\n",
                 clock::now(),
                 self.lost
             );
@@ -91,7 +91,7 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writer of log lines; each call of `write` holds a whole one. A line that finds no room is dropped and counted.
+/// Writer of log lines; each call of `write` holds a complete one. A line that cannot be written is dropped and counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogLines;
 

@@ -1,11 +1,11 @@
-//! Counters by key.
+//! Event counters by kind.
 
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
 };
 
-/// Counts events of each kind.
+/// Number of events of each kind.
 #[derive(Debug)]
 pub(crate) struct Tally<K>(Mutex<BTreeMap<K, u64>>);
 
@@ -21,7 +21,7 @@ impl<K: Ord + Clone> Tally<K> {
         *counts.entry(key).or_default() += 1;
     }
 
-    /// The kinds that occurred and how often, in their order.
+    /// Returns the kinds that occurred with their counts, sorted by kind.
     pub(crate) fn counts(&self) -> Vec<(K, u64)> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.iter().map(|(key, &count)| (key.clone(), count)).collect()

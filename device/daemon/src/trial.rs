@@ -1,30 +1,30 @@
-//! Whether an adapter on trial proves itself on its first frames.
+//! Trial of an adapter on its first frames: latency and confidence.
 
 use clr_adapters::Trial;
 use clr_store::Progress;
 
-/// Frames before latency or confidence may end a trial: a share of fewer says nothing.
-const LEAST: u32 = 20;
-/// The share of frames that may be slower than the bound: one in ten.
-const SLOW: f32 = 0.1;
+/// Frames before latency or confidence may end a trial, as a share of fewer is meaningless.
+const MIN_FRAMES: u32 = 20;
+/// Share of frames that may be slower than the bound.
+const MAX_SLOW: f32 = 0.1;
 
-/// What a frame on trial was like.
+/// Measurements of a frame on trial.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Observation {
-    /// Milliseconds from picture to answer.
+    /// Milliseconds from image to result.
     pub(crate) milliseconds: f32,
     /// Probability of the best class.
     pub(crate) confidence: f32,
 }
 
-/// What follows from a frame.
+/// Verdict after a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Go on.
+pub(crate) enum TrialVerdict {
+    /// Continue the trial.
     Continue,
-    /// It has proved itself.
+    /// The adapter passed.
     Confirm,
-    /// It has failed, for this reason.
+    /// The adapter failed, for this reason.
     Revert(String),
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct TrialRun {
 }
 
 impl TrialRun {
-    /// Goes on where the trial stood at the last clean end.
+    /// Resumes the trial from the progress at the last clean end.
     pub(crate) fn resume(bounds: Trial, progress: Progress) -> Self {
         let Progress { frames, slow, low } = progress;
         Self {
@@ -49,19 +49,19 @@ impl TrialRun {
         }
     }
 
-    /// How far it has come.
+    /// Returns the progress.
     pub(crate) fn progress(&self) -> Progress {
         let &Self { frames, slow, low, .. } = self;
         Progress { frames, slow, low }
     }
 
-    /// Good frames still to come.
+    /// Returns the number of remaining frames.
     pub(crate) fn left(&self) -> u32 {
         self.bounds.frames.saturating_sub(self.frames)
     }
 
-    /// Counts a frame that was answered with finite logits.
-    pub(crate) fn observe(&mut self, frame: Observation) -> Verdict {
+    /// Counts a frame with finite logits.
+    pub(crate) fn observe(&mut self, frame: Observation) -> TrialVerdict {
         let bounds = &self.bounds;
         self.frames = self.frames.saturating_add(1);
         self.slow += u32::from(
@@ -71,20 +71,24 @@ impl TrialRun {
         );
         self.low += u32::from(frame.confidence < bounds.low_confidence);
         let last = self.frames >= bounds.frames;
-        if last || self.frames >= LEAST {
+        if last || self.frames >= MIN_FRAMES {
             let share = |count: u32| count as f32 / self.frames as f32;
             if let Some(most) = bounds.max_latency_ms
-                && share(self.slow) > SLOW
+                && share(self.slow) > MAX_SLOW
             {
                 let (slow, frames) = (self.slow, self.frames);
-                return Verdict::Revert(format!("{slow} of {frames} frames took more than {most} ms"));
+                return TrialVerdict::Revert(format!("{slow} of {frames} frames took more than {most} ms"));
             }
             if share(self.low) > bounds.max_low_share {
                 let (low, frames, least) = (self.low, self.frames, bounds.low_confidence);
-                return Verdict::Revert(format!("confidence was below {least} in {low} of {frames} frames"));
+                return TrialVerdict::Revert(format!("confidence was below {least} in {low} of {frames} frames"));
             }
         }
-        if last { Verdict::Confirm } else { Verdict::Continue }
+        if last {
+            TrialVerdict::Confirm
+        } else {
+            TrialVerdict::Continue
+        }
     }
 }
 
@@ -92,18 +96,18 @@ impl TrialRun {
 mod tests {
     use super::*;
 
-    fn run(bounds: Trial, frames: &[(f32, f32)]) -> (Verdict, usize) {
+    fn run(bounds: Trial, frames: &[(f32, f32)]) -> (TrialVerdict, usize) {
         let mut trial = TrialRun::resume(bounds, Progress::default());
         for (index, &(milliseconds, confidence)) in frames.iter().enumerate() {
             let verdict = trial.observe(Observation {
                 milliseconds,
                 confidence,
             });
-            if verdict != Verdict::Continue {
+            if verdict != TrialVerdict::Continue {
                 return (verdict, index + 1);
             }
         }
-        (Verdict::Continue, frames.len())
+        (TrialVerdict::Continue, frames.len())
     }
 
     const BOUNDS: Trial = Trial {
@@ -115,7 +119,7 @@ mod tests {
 
     #[test]
     fn good_frames_confirm_it_after_as_many_as_stated() {
-        assert_eq!(run(BOUNDS, &[(10.0, 0.9); 60]), (Verdict::Confirm, 50));
+        assert_eq!(run(BOUNDS, &[(10.0, 0.9); 60]), (TrialVerdict::Confirm, 50));
         // One slow frame in ten, and four of low confidence in ten, are within the bounds.
         let frames: Vec<_> = (0..60)
             .map(|at| {
@@ -125,20 +129,20 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(run(BOUNDS, &frames).0, Verdict::Confirm);
+        assert_eq!(run(BOUNDS, &frames).0, TrialVerdict::Confirm);
     }
 
     #[test]
     fn slow_or_unsure_frames_end_it_once_there_are_enough_of_them() {
         let (verdict, after) = run(BOUNDS, &[(31.0, 0.9); 60]);
         assert!(
-            matches!(&verdict, Verdict::Revert(reason) if reason.contains("30 ms")),
+            matches!(&verdict, TrialVerdict::Revert(reason) if reason.contains("30 ms")),
             "{verdict:?}"
         );
-        assert_eq!(after, LEAST as usize);
+        assert_eq!(after, MIN_FRAMES as usize);
         let (verdict, _) = run(BOUNDS, &[(10.0, 0.2); 60]);
         assert!(
-            matches!(&verdict, Verdict::Revert(reason) if reason.contains("confidence")),
+            matches!(&verdict, TrialVerdict::Revert(reason) if reason.contains("confidence")),
             "{verdict:?}"
         );
     }
@@ -155,14 +159,14 @@ mod tests {
         }
         let mut again = TrialRun::resume(BOUNDS, trial.progress());
         assert_eq!(again.left(), 20);
-        assert!((0..19).all(|_| again.observe(frame) == Verdict::Continue));
-        assert_eq!(again.observe(frame), Verdict::Confirm);
+        assert!((0..19).all(|_| again.observe(frame) == TrialVerdict::Continue));
+        assert_eq!(again.observe(frame), TrialVerdict::Confirm);
     }
 
     #[test]
     fn a_short_trial_is_judged_at_its_end() {
         let short = Trial { frames: 3, ..BOUNDS };
-        assert_eq!(run(short, &[(10.0, 0.9); 3]), (Verdict::Confirm, 3));
-        assert!(matches!(run(short, &[(10.0, 0.1); 3]), (Verdict::Revert(_), 3)));
+        assert_eq!(run(short, &[(10.0, 0.9); 3]), (TrialVerdict::Confirm, 3));
+        assert!(matches!(run(short, &[(10.0, 0.1); 3]), (TrialVerdict::Revert(_), 3)));
     }
 }

@@ -1,35 +1,35 @@
-//! Warnings at every start: settings that are allowed, but not for the field.
+//! Warnings at every start about unsafe settings.
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::Config;
 
-/// Bits of a mode with which others than the owner may write.
+/// Mode bits by which others than the owner may write.
 const OTHERS_WRITE: u32 = 0o022;
-/// Bits of a mode with which others than the owner may do anything.
+/// Mode bits of others than the owner.
 const OTHERS: u32 = 0o077;
 
-/// A warning and what to do about it.
+/// A warning with its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Warning {
     pub(crate) text: String,
     pub(crate) hint: String,
 }
 
-/// Returns what is unsafe about a configuration, its file and its folders.
+/// Returns the warnings about a configuration, its file and its folders.
 pub(crate) fn warnings(config: &Config, file: &Path) -> Vec<Warning> {
     let mut all = Vec::new();
     let mut warn = |text: String, hint: String| all.push(Warning { text, hint });
     if config.trust.allow_unsigned {
         let hint = "for the field, remove `trust.allow_unsigned` and sign adapters with `clr sign`";
         warn(
-            "unsigned adapters are taken: anybody may replace a task".to_owned(),
+            "unsigned adapters are accepted: anyone who reaches the device can replace a task".to_owned(),
             hint.to_owned(),
         );
     } else if config.trust.keys.is_empty() {
-        let hint = "write a publisher's key to `[[trust.keys]]`; `clr keygen` makes one";
+        let hint = "write a publisher's key to `[[trust.keys]]`; `clr keygen` creates one";
         warn(
-            "no publisher is trusted: no adapter of a host is taken".to_owned(),
+            "no publisher is trusted: adapters of hosts are refused".to_owned(),
             hint.to_owned(),
         );
     }
@@ -40,7 +40,7 @@ pub(crate) fn warnings(config: &Config, file: &Path) -> Vec<Warning> {
     for (kind, address) in listeners {
         if let Some(address) = address.filter(|address| !is_loopback(*address)) {
             warn(
-                format!("`{kind}.listen` is {address}: other machines reach this port"),
+                format!("`{kind}.listen` is {address}: other machines can reach this port"),
                 format!(
                     "write 127.0.0.1:{} and reach it through ssh, or trust that network",
                     address.port()
@@ -66,7 +66,7 @@ pub(crate) fn warnings(config: &Config, file: &Path) -> Vec<Warning> {
         }
     }
     if rustix::process::geteuid().is_root() {
-        let hint = "run it as a user of its own, as the systemd unit does";
+        let hint = "run it as a dedicated user, as the systemd unit does";
         warn("running as root".to_owned(), hint.to_owned());
     }
     all
@@ -119,7 +119,7 @@ mod tests {
             0o777,
         );
         for part in [
-            "unsigned adapters are taken",
+            "unsigned adapters are accepted",
             "`tcp.listen` is 0.0.0.0:1",
             "`http.listen` is [::]:2",
             "device.toml' can be written by others (mode 777)",

@@ -1,9 +1,9 @@
-//! The lower priority of threads that serve peers.
+//! Lower priority of threads that serve peers.
 
 /// Niceness of threads that serve peers.
 const NICENESS: i32 = 10;
 
-/// Puts the calling thread after those that classify frames. On Linux niceness is a thread's own.
+/// Lowers the priority of the calling thread below those that classify frames. On Linux, niceness is per thread.
 pub(super) fn yield_to_frames() {
     if let Err(error) = rustix::process::nice(NICENESS) {
         let thread = std::thread::current();

@@ -33,11 +33,11 @@ mod resident;
 mod scorer;
 mod tasks;
 
-pub use auto::{Choice, ChooserOptions, Runner, Status, TaskChooser, score_tasks};
+pub use auto::{Choice, ChoiceStatus, ChooserOptions, RunnerUp, TaskChooser, score_tasks};
 pub use classification::{Classification, Ranked};
 pub use engine::{Engine, EngineMemory, EngineOptions, Kernels};
 pub use error::EngineError;
-pub use memory::{give_back_memory, resident_memory};
+pub use memory::{resident_memory, trim_heap};
 pub use resident::ResidentAdapter;
 pub use scorer::TaskScore;
 pub use tasks::TaskSet;

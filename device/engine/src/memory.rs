@@ -1,6 +1,6 @@
-//! How much memory the process has, and giving back what nobody holds any more.
+//! Resident memory of the process, and release of freed heap memory.
 
-/// Resident bytes of this process (`/proc/self/statm`); 0 where the system does not say.
+/// Returns the resident bytes of this process (`/proc/self/statm`); 0 on other systems than Linux.
 pub fn resident_memory() -> u64 {
     #[cfg(target_os = "linux")]
     {
@@ -16,14 +16,14 @@ pub fn resident_memory() -> u64 {
     }
 }
 
-/// Gives memory that was freed back to the system.
+/// Returns freed heap memory to the system.
 ///
-/// glibc keeps what is freed in the middle of its heap: a program that replaces adapters grows by about 5 MB over its first twenty
-/// replacements, and one that tuned keeps what tuning took. Takes about a millisecond; to be called after such changes, not between frames.
-/// Other C libraries do this by themselves, and nothing is done there.
-pub fn give_back_memory() {
+/// glibc keeps memory freed in the middle of its heap: a program that replaces adapters grows by about 5 MB over its first twenty
+/// replacements, and a program that tunes keeps the peak. Takes about a millisecond: call it after such changes, not between frames. A no-op
+/// with other C libraries, which release memory themselves.
+pub fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: no arguments that could be wrong; glibc takes its own locks. It touches only memory that is free.
+    // SAFETY: any argument is valid; glibc takes its own locks and touches free memory only.
     unsafe {
         libc::malloc_trim(0);
     }

@@ -2,7 +2,7 @@
 
 use clr_adapters::Profile;
 
-/// A profile with what does not change from frame to frame.
+/// A profile with its precomputed log-volume.
 #[derive(Debug)]
 pub(crate) struct Scorer {
     profile: Profile,
@@ -21,22 +21,22 @@ impl Scorer {
         &self.profile
     }
 
-    /// The score of a sketch of the profile's dimensions.
+    /// Returns the score of a sketch `[D]` of the profile's dimensions.
     pub(crate) fn score(&self, sketch: &[f32]) -> TaskScore {
         let distance = self.profile.distance(sketch);
         TaskScore {
             score: -(distance + self.log_volume),
-            strangeness: self.profile.strangeness(distance),
+            ood_score: self.profile.ood_score(distance),
         }
     }
 }
 
-/// How well an image fits a task.
+/// Fit of an image to a task.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TaskScore {
     /// Twice the log-likelihood per dimension, up to a constant: the task with the highest score fits best.
     pub score: f32,
-    /// How strange the image is for the task: 0 for the median of its own validation images, 1 for the strangest 5 %
-    /// of them, on a logarithmic scale.
-    pub strangeness: f32,
+    /// Out-of-distribution score, on a logarithmic scale: 0 is the median and 1 the 95th percentile of the task's
+    /// validation images.
+    pub ood_score: f32,
 }

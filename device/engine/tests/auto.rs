@@ -1,9 +1,9 @@
-//! The task is chosen by the picture alone, and nothing that is chosen changes an answer.
+//! The choice depends on the image alone, and it never changes a classification.
 
 use std::sync::Arc;
 
 use clr_adapters::{Head, Recipe};
-use clr_engine::{ChooserOptions, Engine, Kernels, Status, TaskChooser, TaskSet, score_tasks};
+use clr_engine::{ChoiceStatus, ChooserOptions, Engine, Kernels, TaskChooser, TaskSet, score_tasks};
 use clr_onnx::{Architecture, Preprocess as _, RgbImage};
 
 use crate::{
@@ -18,17 +18,17 @@ fn small(kernels: Kernels) -> Engine {
 }
 
 #[test]
-fn the_chosen_task_is_the_pictures_own_and_a_stranger_is_unknown() {
+fn the_chosen_task_is_the_pictures_own_and_noise_is_unknown() {
     let engine = small(Kernels::Fused);
     let tasks = TaskSet::new();
     for task in 0..3 {
         tasks.insert(engine.prepare(&with_profile(&engine, task, SIDE)).unwrap());
     }
     let choose = |picture: &RgbImage| {
-        let mut chooser = TaskChooser::new(ChooserOptions::single_pictures());
+        let mut chooser = TaskChooser::new(ChooserOptions::independent_images());
         let choice = chooser.observe(&engine, &tasks, picture).unwrap();
         assert!(choice.switched && choice.without_profile.is_empty());
-        assert_eq!(choice.task.is_none(), choice.status == Status::Unknown);
+        assert_eq!(choice.task.is_none(), choice.status == ChoiceStatus::Unknown);
         choice.task.map(|adapter| adapter.task().to_owned())
     };
     let right = (0..60).filter(|&index| {
@@ -38,7 +38,7 @@ fn the_chosen_task_is_the_pictures_own_and_a_stranger_is_unknown() {
     let right = right.count();
     assert!(right >= 50, "{right} of 60 right");
     let unknown = (0..20).filter(|&index| choose(&noise(index)).is_none()).count();
-    assert!(unknown >= 18, "{unknown} of 20 strangers unknown");
+    assert!(unknown >= 18, "{unknown} of 20 images of noise unknown");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_task_without_a_profile_is_never_chosen_and_named() {
     let observe =
         |chooser: &mut TaskChooser, tasks: &TaskSet| chooser.observe(&engine, tasks, &picture(0, 300)).unwrap();
     let choice = observe(&mut chooser, &tasks);
-    assert_eq!((choice.status, choice.switched), (Status::NoProfiles, false));
+    assert_eq!((choice.status, choice.switched), (ChoiceStatus::NoProfiles, false));
 
     // As a file of format version 1 is read: no profile, temperature 1.
     let mut old = with_profile(&engine, 0, SIDE);
@@ -84,7 +84,7 @@ fn a_task_without_a_profile_is_never_chosen_and_named() {
     assert!(old.profile().is_none() && old.temperature() == 1.0);
     tasks.insert(old);
     let choice = observe(&mut chooser, &tasks);
-    assert_eq!(choice.status, Status::NoProfiles);
+    assert_eq!(choice.status, ChoiceStatus::NoProfiles);
     assert!(choice.task.is_none() && choice.score.is_none());
     assert_eq!(choice.without_profile, ["old"]);
 
@@ -95,7 +95,7 @@ fn a_task_without_a_profile_is_never_chosen_and_named() {
     assert!(choice.runner_up.is_none());
 
     tasks.remove("task-0").unwrap();
-    assert_eq!(observe(&mut chooser, &tasks).status, Status::NoProfiles);
+    assert_eq!(observe(&mut chooser, &tasks).status, ChoiceStatus::NoProfiles);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use clr_adapters::{Adapter, Recipe};
-use clr_engine::{Engine, Kernels, TaskSet, give_back_memory, resident_memory};
+use clr_engine::{Engine, Kernels, TaskSet, resident_memory, trim_heap};
 use clr_onnx::{Architecture, Backbone};
 
 use crate::common::{adapter, backbone, engine, image};
@@ -123,7 +123,7 @@ fn in_a_process_of_its_own() {
             if switch % every == WARM / 2 {
                 let install = &installs[(switch / every) as usize];
                 tasks.insert(engine.prepare(install).unwrap());
-                give_back_memory();
+                trim_heap();
             }
             tasks.switch(&format!("task {}", switch * 5 % TASKS)).unwrap();
             while frames.load(Ordering::Relaxed) < switch / SWITCHES_A_FRAME {
@@ -174,6 +174,6 @@ fn bits(engine: &Engine, adapter: &clr_engine::ResidentAdapter, image: &[f32]) -
 
 /// Bytes of memory that this process holds.
 fn resident() -> u64 {
-    give_back_memory();
+    trim_heap();
     resident_memory()
 }

@@ -17,7 +17,7 @@ use crate::{
 
 /// Options of the head's fit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HeadFit {
+pub struct LogisticOptions {
     /// Penalties to try, strongest first: the one with the least validation loss is taken. In units of features scaled
     /// to a mean variance of one.
     pub penalties: Vec<f64>,
@@ -25,7 +25,7 @@ pub struct HeadFit {
     pub iterations: usize,
 }
 
-impl Default for HeadFit {
+impl Default for LogisticOptions {
     fn default() -> Self {
         Self {
             penalties: vec![3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4],
@@ -61,7 +61,7 @@ pub fn fit_head(
     train: &LabelledFeatures,
     validation: &LabelledFeatures,
     classes: usize,
-    options: &HeadFit,
+    options: &LogisticOptions,
     mut progress: impl FnMut(usize),
 ) -> Result<FittedHead> {
     let scaling = Scaling::of(train);
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn a_separable_task_is_learned_and_the_gradient_vanishes() {
         let set = set(60);
-        let options = HeadFit {
+        let options = LogisticOptions {
             penalties: vec![1e-3],
             iterations: 200,
         };
@@ -373,7 +373,7 @@ mod tests {
     #[test]
     fn labels_and_features_that_do_not_fit_are_named() {
         let fails = |set: &LabelledFeatures| {
-            let error = fit_head(set, &self::set(6), 3, &HeadFit::default(), |_| ()).unwrap_err();
+            let error = fit_head(set, &self::set(6), 3, &LogisticOptions::default(), |_| ()).unwrap_err();
             error.to_string()
         };
         let mut wrong = set(6);

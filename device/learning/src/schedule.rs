@@ -5,29 +5,30 @@ use serde::{Deserialize, Serialize};
 /// The factor on every rate, over the course of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Rate {
-    /// Rises linearly during the first `warmup` epochs, then follows half a cosine down to `floor`.
+pub enum LrSchedule {
+    /// Rises linearly during the first `warmup` epochs, then follows half a cosine down to `min_factor`.
     Cosine {
         /// Epochs of warm-up.
         warmup: f64,
         /// Factor at the end, in 0–1.
-        floor: f64,
+        #[serde(alias = "floor")]
+        min_factor: f64,
     },
     /// Falls to a tenth after each third of the epochs (the paper's `StepLR`).
     Thirds,
 }
 
-impl Rate {
+impl LrSchedule {
     /// The factor at `epoch` (a fraction within the epoch counts) of `epochs`.
     pub fn factor(self, epoch: f64, epochs: usize) -> f64 {
         let epochs = epochs.max(1) as f64;
         match self {
-            Self::Cosine { warmup, floor } => {
+            Self::Cosine { warmup, min_factor } => {
                 if epoch < warmup {
                     return epoch / warmup;
                 }
                 let progress = ((epoch - warmup) / (epochs - warmup).max(1e-9)).clamp(0.0, 1.0);
-                floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
+                min_factor + (1.0 - min_factor) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
             }
             Self::Thirds => 0.1_f64.powi((epoch / (epochs / 3.0).ceil().max(1.0)) as i32),
         }
@@ -40,9 +41,9 @@ mod tests {
 
     #[test]
     fn cosine_rises_peaks_and_falls_to_the_floor() {
-        let rate = Rate::Cosine {
+        let rate = LrSchedule::Cosine {
             warmup: 2.0,
-            floor: 0.05,
+            min_factor: 0.05,
         };
         assert_eq!(rate.factor(0.0, 10), 0.0);
         assert!((rate.factor(1.0, 10) - 0.5).abs() < 1e-12);
@@ -52,7 +53,7 @@ mod tests {
 
     #[test]
     fn thirds_fall_tenfold() {
-        let factors = [0.0, 19.9, 20.0, 40.0, 59.9].map(|epoch| Rate::Thirds.factor(epoch, 60));
+        let factors = [0.0, 19.9, 20.0, 40.0, 59.9].map(|epoch| LrSchedule::Thirds.factor(epoch, 60));
         for (factor, expected) in factors.into_iter().zip([1.0, 1.0, 0.1, 0.01, 0.01]) {
             assert!((factor - expected).abs() < 1e-12, "{factor} {expected}");
         }

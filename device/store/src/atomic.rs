@@ -1,4 +1,4 @@
-//! Replacing a file so that it is the old one or the new one at every instant, and never a mixture.
+//! Atomic replacement and removal of files, durable when they return.
 
 use std::io;
 
@@ -7,30 +7,30 @@ use crate::{
     storage::{Storage, parent},
 };
 
-/// The ending of a file that is being written; leftovers of this name are removed when the store is opened.
+/// The suffix of temporary files. Leftovers are removed when the store is opened.
 pub(crate) const UNFINISHED: &str = ".new";
 
-/// What a failed replacement left behind.
+/// The state after a failed replacement.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The old file; the new one never was in its place.
+    /// The old file was never replaced.
     Untouched(StoreError),
-    /// The old file; the new one was in its place and was taken back, but a power cut may still bring it back.
-    TakenBack(StoreError),
-    /// The new file, visible but maybe not durable: it could not be taken back either.
+    /// The replacement was undone, but a power cut may restore it.
+    Undone(StoreError),
+    /// The new file is visible but maybe not durable, and could not be undone.
     InDoubt(StoreError),
 }
 
 impl Failure {
     pub(crate) fn into_error(self) -> StoreError {
         match self {
-            Self::Untouched(error) | Self::TakenBack(error) | Self::InDoubt(error) => error,
+            Self::Untouched(error) | Self::Undone(error) | Self::InDoubt(error) => error,
         }
     }
 }
 
-/// Writes a file beside its place, makes it durable, moves it there and makes that durable. `previous` is what to go back to when the last
-/// of these steps fails: by then the new file is in place, but a power cut could undo it, and nobody may be told it is there.
+/// Replaces a file atomically: temporary file, fsync, rename, fsync of the folder. If the last step fails, the new file is in place but not
+/// durable. It is then replaced by `previous`, or removed without one, so that the caller never reports a change that a power cut could undo.
 pub(crate) fn replace(storage: &dyn Storage, path: &str, bytes: &[u8], previous: Option<&[u8]>) -> Result<(), Failure> {
     put(storage, path, bytes).map_err(|(action, error)| Failure::Untouched(StoreError::io(action, path)(error)))?;
     let Err(source) = storage.sync_directory(parent(path)) else {
@@ -43,16 +43,16 @@ pub(crate) fn replace(storage: &dyn Storage, path: &str, bytes: &[u8], previous:
     let file = path.to_owned();
     if undone {
         if let Err(error) = storage.sync_directory(parent(path)) {
-            tracing::warn!(file, %error, "a change was taken back; a power cut now may bring it back");
+            tracing::warn!(file, %error, "change undone, but its directory could not be synced: a power cut may restore it");
         }
         let action = "make durable the place of";
-        Err(Failure::TakenBack(StoreError::Io { action, file, source }))
+        Err(Failure::Undone(StoreError::Io { action, file, source }))
     } else {
         Err(Failure::InDoubt(StoreError::InDoubt { file, source }))
     }
 }
 
-/// Temp → write → fsync → rename. A folder that has the place of either file is set aside.
+/// Writes a temporary file, syncs it and renames it. A folder at the path of either file is set aside.
 fn put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static str, io::Error)> {
     let done = try_put(storage, path, bytes);
     match &done {
@@ -68,7 +68,7 @@ fn put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static 
     }
 }
 
-/// Gives a folder that has the place of a file another name, out of the way; its contents may be needed and are kept.
+/// Renames a folder at the path of a file. Its contents are kept.
 pub(crate) fn set_aside(storage: &dyn Storage, path: &str) -> io::Result<()> {
     const MOST: usize = 8;
     let directory = parent(path);
@@ -77,17 +77,13 @@ pub(crate) fn set_aside(storage: &dyn Storage, path: &str) -> io::Result<()> {
         let name = name.rsplit_once('/').map_or(name.as_str(), |(_, name)| name);
         taken.iter().all(|entry| entry.name != name)
     });
-    let free = free.ok_or_else(|| io::Error::other("too many folders were set aside from its place"))?;
+    let free = free.ok_or_else(|| io::Error::other("too many folders were set aside from its path"))?;
     storage.rename(path, &free)?;
-    tracing::error!(
-        file = path,
-        now = free,
-        "a folder had the place of a file; it was set aside"
-    );
+    tracing::error!(file = path, now = free, "a folder at the path of a file was set aside");
     storage.sync_directory(directory)
 }
 
-/// As [`put`], once. On failure the temporary file is removed, if that can be done.
+/// As [`put`], without a second try. On failure the temporary file is removed if possible.
 fn try_put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'static str, io::Error)> {
     let unfinished = format!("{path}{UNFINISHED}");
     let written = (|| {
@@ -100,12 +96,12 @@ fn try_put(storage: &dyn Storage, path: &str, bytes: &[u8]) -> Result<(), (&'sta
         && let Err(error) = storage.remove(&unfinished)
         && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory)
     {
-        tracing::warn!(file = unfinished, %error, "cannot remove what is left of a failed write; it goes when the store is opened");
+        tracing::warn!(file = unfinished, %error, "cannot remove the temporary file of a failed write; it is removed when the store is opened");
     }
     written
 }
 
-/// Removes a file and makes that durable; `previous` is its contents, to be put back when the latter fails.
+/// Removes a file durably. If the sync fails, the file is restored with its contents `previous`.
 pub(crate) fn delete(storage: &dyn Storage, path: &str, previous: &[u8]) -> Result<(), Failure> {
     let removed = match storage.remove(path) {
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => set_aside(storage, path),
@@ -118,21 +114,21 @@ pub(crate) fn delete(storage: &dyn Storage, path: &str, previous: &[u8]) -> Resu
     let file = path.to_owned();
     if put(storage, path, previous).is_ok() {
         if let Err(error) = storage.sync_directory(parent(path)) {
-            tracing::warn!(file, %error, "a removal was taken back; a power cut now may bring it about");
+            tracing::warn!(file, %error, "removal undone, but its directory could not be synced: a power cut may still remove it");
         }
         let action = "make durable the removal of";
-        Err(Failure::TakenBack(StoreError::Io { action, file, source }))
+        Err(Failure::Undone(StoreError::Io { action, file, source }))
     } else {
         Err(Failure::InDoubt(StoreError::InDoubt { file, source }))
     }
 }
 
-/// Writes a file that never changes and that nothing refers to yet. `referenced`: something does, and the bytes there are damaged.
+/// Writes an immutable file without references. `referenced`: a record refers to it, and its bytes on the disk are damaged.
 pub(crate) fn place(storage: &dyn Storage, path: &str, bytes: &[u8], referenced: bool) -> Result<(), StoreError> {
     put(storage, path, bytes).map_err(|(action, error)| StoreError::io(action, path)(error))?;
     storage.sync_directory(parent(path)).map_err(|error| {
         if !referenced && let Err(error) = storage.remove(path) {
-            tracing::warn!(file = path, %error, "cannot remove what is left of a failed write; it goes when the store is opened");
+            tracing::warn!(file = path, %error, "cannot remove the temporary file of a failed write; it is removed when the store is opened");
         }
         StoreError::io("make durable the place of", path)(error)
     })

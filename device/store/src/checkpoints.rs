@@ -1,4 +1,4 @@
-//! Where tuning stands, so that it goes on after a restart. The store does not look inside.
+//! Run states of tuning, to resume it after a restart. Their contents are opaque to the store.
 //!
 //! `root/checkpoints/<encoded task>` is a sealed file ([`crate::sealed`]) around the tuner's bytes.
 
@@ -20,7 +20,7 @@ pub(crate) fn path(encoded: &str) -> String {
 }
 
 impl Store {
-    /// Keeps where the tuning of a task stands, instead of what was kept before.
+    /// Stores the run state of a task's tuning in place of the one before.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Full`], [`StoreError::Io`].
@@ -42,10 +42,10 @@ impl Store {
         self.check_task_cap(task)?;
         let name = encoded(task)?;
         let path = path(&name);
-        // One that cannot be read is none to go back to.
+        // An unreadable one cannot be restored.
         let previous = self.whole_checkpoint(&path).unwrap_or_default();
         let file = sealed::seal(sealed::CHECKPOINT, bytes);
-        // Both are there for a moment.
+        // Old and new file exist at the same time for a moment.
         self.check_room(&mut writer, file.len() as u64)?;
         atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)?;
         self.usage(&mut writer)?
@@ -54,10 +54,10 @@ impl Store {
         Ok(())
     }
 
-    /// Where the tuning of a task stands, if it was begun.
+    /// Returns the run state of a task's tuning; `None` without one.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`]: clear it and begin anew. [`StoreError::Name`], [`StoreError::Io`].
+    /// [`StoreError::Damaged`]: clear it and start again. [`StoreError::Name`], [`StoreError::Io`].
     pub fn checkpoint(&self, task: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let path = path(&encoded(task)?);
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
@@ -72,7 +72,7 @@ impl Store {
         }
     }
 
-    /// Forgets where the tuning of a task stands. Nothing happens if it was not begun.
+    /// Removes the run state of a task's tuning, if there is one.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Io`].
@@ -84,7 +84,7 @@ impl Store {
             Ok(None) => return Ok(()),
             Ok(Some(previous)) => previous,
             Err(error) => {
-                tracing::warn!(task, %error, "a checkpoint that cannot be read goes");
+                tracing::warn!(task, %error, "unreadable checkpoint removed");
                 Vec::new()
             }
         };

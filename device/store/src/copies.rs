@@ -1,8 +1,8 @@
-//! Files that are kept twice. The file itself is the commit point of a change; its copy is written after it, and read only where the file
-//! is damaged or gone.
+//! Second copies of files. The file itself is the commit point of a change. Its copy is written afterwards, and read only where the file is
+//! damaged or missing.
 //!
-//! A power cut between the two leaves an older copy next to an intact file, which opening the store brings in line. A copy that cannot be
-//! written is removed, which a full disk allows: an older state must not come back in place of a newer one that is damaged.
+//! A power cut between the two leaves an older copy next to an intact file, and opening the store rewrites it. A copy that cannot be written is
+//! removed, which is possible on a full disk: an older state must not replace a newer one that is damaged.
 
 use std::io;
 
@@ -16,27 +16,27 @@ use crate::{
 /// The directory of the records' copies.
 pub(crate) const DIRECTORY: &str = "copies";
 
-/// The copy of a task's record.
+/// Returns the path of the copy of a task's record.
 pub(crate) fn of_record(encoded: &str) -> String {
     format!("{DIRECTORY}/{encoded}")
 }
 
-/// The copy of a file in the root.
+/// Returns the path of the copy of a file in the root.
 pub(crate) fn of_root(name: &str) -> String {
     format!("{name}.copy")
 }
 
-/// What is left of a file and its copy.
+/// A file and its copy, as read.
 pub(crate) struct Found<T> {
     /// The contents, of the file or else of the copy.
     pub(crate) value: Option<T>,
     /// Damage of either.
     pub(crate) problems: Vec<Problem>,
-    /// Whether the two are the same, or neither is there.
+    /// Whether the two are equal or both missing.
     pub(crate) in_line: bool,
 }
 
-/// Reads a file, or where that is damaged its copy.
+/// Reads a file, or its copy where the file is damaged.
 pub(crate) fn read<T>(
     storage: &dyn Storage,
     path: &str,
@@ -57,7 +57,7 @@ pub(crate) fn read<T>(
     let (value, in_line) = match (read(path), read(copy)) {
         (Ok((value, bytes)), Ok((_, copied))) => (Some(value), bytes == copied),
         (Ok((value, _)), Err(kind)) => {
-            // A store of an older version has no copies, and a power cut may have come before the first one.
+            // Stores of older versions have no copies, and a power cut may precede the first copy.
             if kind != ProblemKind::Missing {
                 problem(copy, kind);
             }
@@ -84,7 +84,7 @@ pub(crate) fn read<T>(
     }
 }
 
-/// Replaces a file, then its copy. The result is the file's; the flag says that no older copy is left.
+/// Replaces a file, then its copy. Returns the result for the file, and whether no older copy is left.
 pub(crate) fn replace(
     storage: &dyn Storage,
     path: &str,
@@ -97,7 +97,7 @@ pub(crate) fn replace(
     (result, mirrored)
 }
 
-/// Brings a copy in line with its file, or removes it. False if an older one may be left.
+/// Rewrites a copy, or removes it. Returns `false` if an older one may be left.
 pub(crate) fn mirror(storage: &dyn Storage, copy: &str, bytes: &[u8]) -> bool {
     let Err(failure) = atomic::replace(storage, copy, bytes, None) else {
         return true;
@@ -108,7 +108,7 @@ pub(crate) fn mirror(storage: &dyn Storage, copy: &str, bytes: &[u8]) -> bool {
     removed.is_ok()
 }
 
-/// Removes a copy durably; one that is not there is no error.
+/// Removes a copy durably, if there is one.
 pub(crate) fn remove(storage: &dyn Storage, copy: &str) -> io::Result<()> {
     match storage.remove(copy) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

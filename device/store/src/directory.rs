@@ -1,4 +1,4 @@
-//! A real directory. Every name is resolved from the root's descriptor, component by component, and no link is followed.
+//! Storage in a directory of the file system. Each path is resolved from the root's descriptor, one component at a time, without following links.
 
 use std::{
     fs::File,
@@ -22,9 +22,9 @@ use rustix::{
 
 use crate::storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};
 
-/// Opened in every case: never through a link, never inherited by a child.
+/// Flags of every open: no links, not inherited by child processes.
 const SAFE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
-/// Files and directories are their owner's alone: they may hold pictures.
+/// Only the owner may read files and directories: they may hold images.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 
@@ -35,10 +35,10 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens the directory and creates it, with its parents, if need be.
+    /// Opens the directory. Creates it with its parents if it does not exist.
     ///
     /// # Errors
-    /// As the system reports them.
+    /// Errors of the system.
     pub fn open(path: &Path) -> io::Result<Self> {
         if !path.is_dir() {
             std::fs::create_dir_all(path)?;
@@ -51,7 +51,7 @@ impl Directory {
         Ok(Self { root })
     }
 
-    /// Opens the directory at `path`, `""` being the root.
+    /// Opens the directory at `path`; `""` is the root.
     fn directory(&self, path: &str) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | SAFE;
         let mut directory = self.root.try_clone()?;
@@ -61,7 +61,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// The directory and the name in it.
+    /// Splits a path into its directory and the name in it.
     fn place<'a>(&self, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
         let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
         Ok((self.directory(directory)?, checked(name)?))
@@ -69,7 +69,7 @@ impl Directory {
 
     fn file(&self, path: &str, flags: OFlags) -> io::Result<File> {
         let (directory, name) = self.place(path)?;
-        // Without NONBLOCK, opening a pipe that somebody left there would wait for ever.
+        // Without NONBLOCK, opening a named pipe would block indefinitely.
         let file = openat(&directory, name, flags | OFlags::NONBLOCK | SAFE, FILE_MODE)?;
         if FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::RegularFile {
             Ok(File::from(file))
@@ -79,7 +79,7 @@ impl Directory {
     }
 }
 
-/// Refuses names that mean another place.
+/// Refuses names that refer outside the directory.
 fn checked(component: &str) -> io::Result<&str> {
     let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"%._~-".contains(&byte);
     if component.is_empty() || component == "." || component == ".." || !component.bytes().all(sound) {
@@ -125,7 +125,7 @@ impl Storage for Directory {
     }
 
     fn sync_directories(&self, paths: &[String]) -> io::Result<()> {
-        /// From as many on, one sync of the whole file system takes less time than one for each.
+        /// From this number on, one sync of the file system is faster than one per directory.
         const MANY: usize = 16;
         if paths.len() >= MANY {
             return Ok(syncfs(&self.root)?);
@@ -158,7 +158,7 @@ impl Storage for Directory {
                 continue;
             }
             let status = match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                // Removed in between.
+                // Removed meanwhile.
                 Err(Errno::NOENT) => continue,
                 status => status?,
             };
@@ -207,10 +207,10 @@ impl Storage for Directory {
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }
 
-    /// Locks the store's own folder, which is always there, and the file in it, which tells others by which process.
+    /// Locks the store's folder, and a file in it that names the process.
     fn lock(&self, path: &str) -> Result<StorageLock, LockError> {
         let file = match self.file(path, OFlags::RDWR | OFlags::CREATE) {
-            // A file system that was mounted read-only after an error still has adapters to serve.
+            // After a disk error the file system may be read-only; the adapters on it can still be served.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => self.file(path, OFlags::RDONLY),
             file => file,
         };
@@ -220,7 +220,7 @@ impl Storage for Directory {
             }),
             claimed => Ok(claimed),
         };
-        // An own description of the folder: the lock is not to live on in a copy of the root's.
+        // A separate open file description of the folder: the lock must not survive in a duplicate of the root's.
         let root = openat(
             &self.root,
             ".",
@@ -235,23 +235,23 @@ impl Storage for Directory {
                     let pid = format!("{}\n", std::process::id());
                     let mut writer = file;
                     if let Err(error) = file.set_len(0).and_then(|()| writer.write_all(pid.as_bytes())) {
-                        tracing::warn!(%error, "the lock is held, but cannot tell others by which process");
+                        tracing::warn!(%error, "cannot write this process's id to the lock file");
                     }
                 }
                 Err(error) if root_claimed.is_err() => return Err(LockError::Io(error.into())),
-                Err(error) => tracing::warn!(%error, "the lock file cannot be locked; the store's folder is"),
+                Err(error) => tracing::warn!(%error, "cannot lock the lock file; the store's folder is locked"),
             },
-            // A full or read-only disk, or a folder in its place.
+            // A full or read-only disk, or a folder at its path.
             Err(error) => {
                 root_claimed.map_err(|error| LockError::Io(error.into()))?;
-                tracing::warn!(file = path, %error, "the lock file cannot be opened; the store's folder is locked alone");
+                tracing::warn!(file = path, %error, "cannot open the lock file; only the store's folder is locked");
             }
         }
         Ok(Box::new((root, file.ok())))
     }
 }
 
-/// The pid in a lock file. Its holder may be about to write it: wait a moment for that.
+/// Reads the process id in a lock file, with a short wait for a holder that has not written it yet.
 fn holder(file: &File) -> Option<u32> {
     for _ in 0..20 {
         let mut bytes = [0; 16];

@@ -1,4 +1,4 @@
-//! What can go wrong in the store. The state in memory is then the one on the disk, and what served goes on serving.
+//! Errors of the store. After each of them the state in memory equals that on the disk, and the serving adapter does not change.
 
 use std::{fmt, io};
 
@@ -10,19 +10,19 @@ use crate::verify::Problem;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The disk refused. Nothing has changed.
+    /// An operation on the disk failed. Nothing has changed.
     #[error("cannot {action} `{file}`: {source}{}", hint(source))]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
         /// The file, relative to the store.
         file: String,
         /// What the system said.
         source: io::Error,
     },
-    /// The disk refused after the change was in place, and refused to take it back as well. The change is in force.
+    /// The change was made but could be neither synced nor undone. It is in force.
     #[error(
-        "`{file}` was replaced, but cannot be made safe from a power cut: {source}\nhint: the change is in force; after a power cut the state before it may come back"
+        "`{file}` was replaced, but cannot be made safe from a power cut: {source}\nhint: the change is in force; a power cut may restore the state before it"
     )]
     InDoubt {
         /// The file, relative to the store.
@@ -30,22 +30,22 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
-    /// Another process has the store.
-    #[error("the store is in use by {}\nhint: stop that process first; its end frees the store, however it ends", process(*pid))]
+    /// Another process holds the store.
+    #[error("the store is in use by {}\nhint: stop that process first", process(*pid))]
     Locked {
-        /// That process, if it said so.
+        /// The process's id, if known.
         pid: Option<u32>,
     },
-    /// The adapter itself is refused.
+    /// The adapter is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The name cannot be a task's.
+    /// The name is not valid for a task.
     #[error("`{task}` cannot be the name of a task\nhint: names have 1 to 128 bytes and no control characters")]
     Name {
         /// The name.
         task: String,
     },
-    /// A label of an example that no adapter could have.
+    /// The label of an example is not valid in an adapter.
     #[error("`{label}` cannot be a label\nhint: labels have 1 to 256 bytes and no control characters")]
     Label {
         /// The label.
@@ -54,14 +54,14 @@ pub enum StoreError {
     /// The store has no such task.
     #[error("no task `{task}` in the store\nhint: tasks in the store: {}", list(known))]
     NoSuchTask {
-        /// The task asked for.
+        /// The requested task.
         task: String,
-        /// Those there are.
+        /// The existing tasks.
         known: Vec<String>,
     },
-    /// The task's record is damaged, its copy too, and no adapter of it is intact: what it may install or serve is not known.
+    /// The task's record and its copy are damaged, and none of its adapters is intact: its permitted versions are unknown.
     #[error(
-        "task `{task}`: its record is damaged, and nothing of it is left to be salvaged\nhint: remove the task, then push its adapter again"
+        "task `{task}`: its record is damaged, and there is no intact adapter to salvage it from\nhint: remove the task, then push its adapter again"
     )]
     DamagedRecord {
         /// The task.
@@ -75,7 +75,7 @@ pub enum StoreError {
     NothingServes {
         /// The task.
         task: String,
-        /// What is wrong with each.
+        /// The problem of each.
         tried: Vec<Problem>,
     },
     /// There is no adapter on trial.
@@ -84,21 +84,21 @@ pub enum StoreError {
         /// The task.
         task: String,
     },
-    /// There is nothing before the adapter that serves.
+    /// There is no adapter before the serving one.
     #[error("task `{task}`: there is no earlier adapter to go back to\nhint: push a better one, or remove the task")]
     NothingToRollBack {
         /// The task.
         task: String,
     },
     /// There is no restore point.
-    #[error("task `{task}`: the adapter that serves is the publisher's own, there is nothing to restore")]
+    #[error("task `{task}`: the serving adapter is the publisher's original, there is nothing to restore")]
     NothingToRestore {
         /// The task.
         task: String,
     },
-    /// A tuned adapter that does not stand on the adapter that serves now.
+    /// A tuned adapter whose parent is not the serving one.
     #[error(
-        "task `{task}`: tuned from version {got}, but version {expected} is confirmed\nhint: tune again, from the adapter that serves now"
+        "task `{task}`: tuned from version {got}, but version {expected} is confirmed\nhint: tune again, from the serving adapter"
     )]
     Stale {
         /// The task.
@@ -108,7 +108,7 @@ pub enum StoreError {
         /// The tuned file's version.
         got: u64,
     },
-    /// Another adapter is on trial and goes first.
+    /// Another adapter is on trial.
     #[error(
         "task `{task}`: another adapter, of version {version}, is on trial\nhint: wait until it is confirmed or reverted"
     )]
@@ -118,30 +118,30 @@ pub enum StoreError {
         /// The version on trial.
         version: u64,
     },
-    /// A tuned adapter that says it was trained elsewhere, or that another key signed.
+    /// A tuned adapter with another provenance, or signed by another key.
     #[error(
-        "task `{task}`: not an adapter that this device tuned: {reason}\nhint: what was made elsewhere is installed, not tuned"
+        "task `{task}`: not an adapter that this device tuned: {reason}\nhint: install adapters that were made elsewhere"
     )]
     NotTunedHere {
         /// The task.
         task: String,
-        /// What is wrong.
+        /// The reason.
         reason: &'static str,
     },
     /// The store holds no adapter of this digest.
     #[error("no adapter {digest} in the store")]
     NoSuchAdapter {
-        /// The digest asked for.
+        /// The requested digest.
         digest: Digest,
     },
-    /// No upload of this digest is under way.
-    #[error("no upload of {digest} is under way\nhint: begin it (again)")]
+    /// No upload of this digest is in progress.
+    #[error("no upload of {digest} is in progress\nhint: begin it again")]
     NoSuchUpload {
-        /// The digest named.
+        /// The requested digest of the upload.
         digest: Digest,
     },
     /// A piece of an upload leaves a gap.
-    #[error("upload {digest}: a piece for offset {got}, but only {held} bytes are held\nhint: go on at {held}")]
+    #[error("upload {digest}: a piece for offset {got}, but only {held} bytes are held\nhint: continue at {held}")]
     Offset {
         /// The upload.
         digest: Digest,
@@ -150,7 +150,7 @@ pub enum StoreError {
         /// The piece's offset.
         got: u64,
     },
-    /// An upload is longer or shorter than was said at its beginning.
+    /// An upload is longer or shorter than announced.
     #[error("upload {digest}: {got} bytes, {expected} announced")]
     UploadLength {
         /// The upload.
@@ -160,24 +160,24 @@ pub enum StoreError {
         /// Bytes held, or that would be.
         got: u64,
     },
-    /// Other uploads have all the memory that there is for uploads without an announcement.
+    /// Other uploads use all the memory for uploads without an announcement.
     #[error(
         "{uploads} uploads without an announcement are under way\nhint: try again in some seconds; a file signed by `clr sign` is announced"
     )]
     Busy {
-        /// How many.
+        /// Their number.
         uploads: usize,
     },
     /// A cap of [`crate::Caps`] is reached.
     #[error("{what}: {got}, at most {cap} allowed\nhint: {hint}")]
     Full {
-        /// What is capped.
+        /// The capped quantity.
         what: &'static str,
         /// The cap.
         cap: u64,
-        /// What there would be.
+        /// The value with the addition.
         got: u64,
-        /// What to do.
+        /// Advice.
         hint: &'static str,
     },
     /// There is no such example.
@@ -185,10 +185,10 @@ pub enum StoreError {
     NoSuchExample {
         /// The task.
         task: String,
-        /// SHA-256 of the picture.
+        /// SHA-256 of the image.
         id: Digest,
     },
-    /// A file is not as it was written.
+    /// A file is damaged.
     #[error("`{file}` is damaged: {damage}")]
     Damaged {
         /// The file, relative to the store.
@@ -206,11 +206,11 @@ impl StoreError {
     }
 }
 
-/// What is wrong with a file.
+/// Damage of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Damage {
-    /// It does not start as such a file does.
+    /// The magic number is wrong.
     Magic,
     /// It ends early.
     Short,
@@ -225,7 +225,7 @@ pub enum Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Magic => "it does not start as such a file does",
+            Self::Magic => "its magic number is wrong",
             Self::Short => "it ends early",
             Self::Checksum => "its checksum is wrong",
             Self::Form => "its contents do not have the expected form",

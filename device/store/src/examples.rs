@@ -1,7 +1,7 @@
-//! Labelled pictures, filed under their task to be learned from.
+//! Labelled images of a task, for teaching and tuning.
 //!
-//! `root/examples/<encoded task>/<sha256 of the picture>` is a sealed head ([`crate::sealed`], contents in postcard: label, when it was added,
-//! bytes of the picture) and then the picture as it was received.
+//! `root/examples/<encoded task>/<sha256 of the image>` is a sealed head ([`crate::sealed`], contents in postcard: label, time of addition,
+//! bytes of the image) followed by the image as received.
 
 use std::{
     io,
@@ -21,41 +21,41 @@ use crate::{
 
 /// The directory of all examples.
 pub(crate) const DIRECTORY: &str = "examples";
-/// No head is larger.
+/// Maximum bytes of a head.
 const HEAD: usize = 1 << 10;
 
-/// A labelled picture.
+/// A labelled image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Example {
-    /// SHA-256 of the picture.
+pub struct StoredExample {
+    /// SHA-256 of the image.
     pub id: Digest,
-    /// What it shows.
+    /// The class that it shows.
     pub label: String,
-    /// Bytes of the picture.
+    /// Bytes of the image.
     pub bytes: u64,
-    /// When it was filed, in seconds since 1970, if the device knew the time.
+    /// Time of addition, in seconds since 1970; `None` if the device did not know the time.
     pub added: Option<u64>,
 }
 
-/// What became of a picture.
+/// Outcome of adding an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Filed {
+pub enum AddOutcome {
     /// It is new.
     Added {
-        /// SHA-256 of the picture.
+        /// SHA-256 of the image.
         id: Digest,
     },
-    /// It is there already, with this label.
+    /// It exists already with this label.
     Duplicate {
-        /// SHA-256 of the picture.
+        /// SHA-256 of the image.
         id: Digest,
     },
-    /// It was there with another label, which the new one replaces.
+    /// It existed with another label, which is replaced.
     Relabelled {
-        /// SHA-256 of the picture.
+        /// SHA-256 of the image.
         id: Digest,
-        /// The label it had.
+        /// The previous label.
         from: String,
     },
 }
@@ -71,15 +71,15 @@ pub(crate) fn directory(encoded: &str) -> String {
     format!("{DIRECTORY}/{encoded}")
 }
 
-/// The example in a file and how many bytes its head takes, as far as the first bytes of the file tell.
-pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(Example, usize), Damage> {
+/// Parses the head of an example's file from its first bytes. Returns the example and the bytes of the head.
+pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(StoredExample, usize), Damage> {
     let id = names::digest(name).ok_or(Damage::Name)?;
     let (contents, rest) = sealed::open_prefix(sealed::EXAMPLE, start)?;
     let Ok((Head { label, added, bytes }, [])) = postcard::take_from_bytes(contents) else {
         return Err(Damage::Form);
     };
     Ok((
-        Example {
+        StoredExample {
             id,
             label,
             bytes,
@@ -89,26 +89,32 @@ pub(crate) fn parse(name: &str, start: &[u8]) -> Result<(Example, usize), Damage
     ))
 }
 
-/// The example in a whole file, and its picture.
-pub(crate) fn parse_whole(name: &str, file: &[u8]) -> Result<(Example, Vec<u8>), Damage> {
+/// Parses a complete file. Returns the example and its image.
+pub(crate) fn parse_whole(name: &str, file: &[u8]) -> Result<(StoredExample, Vec<u8>), Damage> {
     let (example, head) = parse(name, file)?;
-    let picture = &file[head..];
-    if picture.len() as u64 != example.bytes {
+    let image = &file[head..];
+    if image.len() as u64 != example.bytes {
         return Err(Damage::Short);
     }
-    if Digest::of(picture) != example.id {
+    if Digest::of(image) != example.id {
         return Err(Damage::Name);
     }
-    Ok((example, picture.to_vec()))
+    Ok((example, image.to_vec()))
 }
 
 impl Store {
-    /// Files a picture under a label, on the disk when this returns. A picture that is there already is not filed twice; a new label
-    /// replaces the one it had. The task need not have an adapter. `now` is in seconds since 1970.
+    /// Adds an image with a label, durably. An existing image is not added twice; a new label replaces its label. The task need not have an
+    /// adapter. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Label`], [`StoreError::Full`], [`StoreError::Io`].
-    pub fn add_example(&self, task: &str, label: &str, picture: &[u8], now: Option<u64>) -> Result<Filed, StoreError> {
+    pub fn add_example(
+        &self,
+        task: &str,
+        label: &str,
+        image: &[u8],
+        now: Option<u64>,
+    ) -> Result<AddOutcome, StoreError> {
         self.check_name(task)?;
         if label.is_empty()
             || label.len() > self.options.limits.label_bytes.min(512)
@@ -128,7 +134,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(StoreError::io("list", &directory)(error)),
         };
-        let id = Digest::of(picture);
+        let id = Digest::of(image);
         let path = format!("{directory}/{id}");
         let there = entries.iter().flatten().any(|entry| entry.name == id.to_string());
         let previous = if there { self.whole_example(&path).ok() } else { None };
@@ -137,23 +143,23 @@ impl Store {
             .and_then(|file| parse_whole(&id.to_string(), file).ok());
         let previous_label = known.map(|(example, _)| example.label);
         if previous_label.as_deref() == Some(label) {
-            return Ok(Filed::Duplicate { id });
+            return Ok(AddOutcome::Duplicate { id });
         }
         if !there {
-            self.check_caps(entries.as_deref().unwrap_or_default(), picture.len() as u64)?;
+            self.check_caps(entries.as_deref().unwrap_or_default(), image.len() as u64)?;
             self.check_task_cap(task)?;
-            self.check_room(&mut writer, picture.len() as u64 + HEAD as u64)?;
+            self.check_room(&mut writer, image.len() as u64 + HEAD as u64)?;
         }
         if entries.is_none() {
             self.storage
                 .create_directory(&directory)
                 .map_err(StoreError::io("create", &directory))?;
         }
-        // Also when it was there: it may be left of a try whose next step failed.
+        // Also for an existing directory: it may be left from an attempt whose next step failed.
         self.storage
             .sync_directory(DIRECTORY)
             .map_err(StoreError::io("make durable", &directory))?;
-        let bytes = picture.len() as u64;
+        let bytes = image.len() as u64;
         let head = Head {
             label: label.to_owned(),
             added: now,
@@ -163,23 +169,23 @@ impl Store {
             label: label.to_owned(),
         })?;
         let mut file = sealed::seal(sealed::EXAMPLE, &head);
-        file.extend_from_slice(picture);
+        file.extend_from_slice(image);
         atomic::replace(&*self.storage, &path, &file, previous.as_deref()).map_err(Failure::into_error)?;
         self.written.examples.fetch_add(file.len() as u64, Ordering::Relaxed);
         if !there {
             self.usage(&mut writer)?.examples += on_disk(file.len() as u64);
             self.note_taught(task, true);
         }
-        Ok(previous_label.map_or(Filed::Added { id }, |from| Filed::Relabelled { id, from }))
+        Ok(previous_label.map_or(AddOutcome::Added { id }, |from| AddOutcome::Relabelled { id, from }))
     }
 
-    fn check_caps(&self, entries: &[Entry], picture: u64) -> Result<(), StoreError> {
+    fn check_caps(&self, entries: &[Entry], image: u64) -> Result<(), StoreError> {
         let caps = &self.options.caps;
         let examples = entries.iter().filter(|entry| !is_unfinished(&entry.name));
-        let (count, bytes) = examples.fold((1, picture), |(count, bytes), entry| (count + 1, bytes + entry.bytes));
+        let (count, bytes) = examples.fold((1, image), |(count, bytes), entry| (count + 1, bytes + entry.bytes));
         let hint = "remove examples of the task, or raise the device's cap";
         for (what, cap, got) in [
-            ("bytes of an example", caps.example_bytes, picture),
+            ("bytes of an example", caps.example_bytes, image),
             ("examples of a task", caps.examples_per_task as u64, count),
             ("bytes of a task's examples", caps.examples_bytes_per_task, bytes),
         ] {
@@ -195,11 +201,11 @@ impl Store {
         read_whole(&*self.storage, path, cap).map_err(StoreError::io("read", path))
     }
 
-    /// A task's labelled pictures, the oldest first. Damaged ones are left out; [`Store::verify`] names them.
+    /// Lists a task's labelled images, the oldest first. Damaged ones are left out; [`Store::verify`] names them.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Io`].
-    pub fn examples(&self, task: &str) -> Result<Vec<Example>, StoreError> {
+    pub fn examples(&self, task: &str) -> Result<Vec<StoredExample>, StoreError> {
         let directory = directory(&encoded(task)?);
         if self.snapshot().records.get(task).is_some_and(|record| record.erasing) {
             return Ok(Vec::new());
@@ -217,18 +223,18 @@ impl Store {
             match self.storage.read(&path, 0, HEAD) {
                 Ok(start) => match parse(&name, &start) {
                     Ok((example, _)) => examples.push(example),
-                    Err(damage) => tracing::warn!(file = path, %damage, "an example is left out"),
+                    Err(damage) => tracing::warn!(file = path, %damage, "damaged example left out"),
                 },
                 // Removed meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!(file = path, %error, "an example is left out"),
+                Err(error) => tracing::warn!(file = path, %error, "unreadable example left out"),
             }
         }
         examples.sort_by_key(|example| (example.added, example.id));
         Ok(examples)
     }
 
-    /// The tasks that images are filed for, by name, with or without an adapter.
+    /// Lists the tasks that have images, by name, with or without an adapter.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -245,19 +251,19 @@ impl Store {
         Ok(tasks)
     }
 
-    /// A labelled picture, as it was received.
+    /// Returns a labelled image as received.
     ///
     /// # Errors
     /// [`StoreError::NoSuchExample`], [`StoreError::Damaged`], [`StoreError::Io`].
     pub fn example(&self, task: &str, id: &Digest) -> Result<Vec<u8>, StoreError> {
         let path = self.example_path(task, id)?;
         let file = self.whole_example(&path).map_err(|error| no_such(task, id, error))?;
-        let (_, picture) =
+        let (_, image) =
             parse_whole(&id.to_string(), &file).map_err(|damage| StoreError::Damaged { file: path, damage })?;
-        Ok(picture)
+        Ok(image)
     }
 
-    /// Removes a labelled picture.
+    /// Removes a labelled image.
     ///
     /// # Errors
     /// [`StoreError::NoSuchExample`], [`StoreError::Io`].
@@ -270,7 +276,7 @@ impl Store {
             usage.examples = usage.examples.saturating_sub(on_disk(previous.len() as u64));
         }
         let directory = parent(&path);
-        // The last one of a task with nothing else makes room for another task.
+        // A task without adapter or examples no longer counts towards the cap on tasks.
         if self.storage.list(directory).is_ok_and(|entries| entries.is_empty())
             && self.storage.remove_directory(directory).is_ok()
         {
@@ -279,7 +285,7 @@ impl Store {
         Ok(())
     }
 
-    /// A task has examples, or none any more.
+    /// Records whether a task has examples.
     fn note_taught(&self, task: &str, taught: bool) {
         let before = self.snapshot();
         if before.taught.contains(task) != taught {
@@ -303,15 +309,15 @@ impl Store {
         Ok(format!("{}/{id}", directory(&encoded(task)?)))
     }
 
-    /// Removes what was being written when the store was last closed, and directories without an example.
+    /// Removes temporary files of the last run, and directories without an example.
     pub(crate) fn clean_examples(&self, _: &mut Writer) {
         let entries = self.storage.list(DIRECTORY).unwrap_or_default();
         let tasks = entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
         let tasks = tasks.filter_map(|entry| Some((names::decode(&entry.name)?, directory(&entry.name))));
         let (tasks, directories): (Vec<_>, Vec<_>) = tasks.unzip();
-        // What is seen from now on is to be durable.
+        // Everything readable from now on must be durable.
         if let Err(error) = self.storage.sync_directories(&directories) {
-            tracing::warn!(%error, "what is left of examples stays");
+            tracing::warn!(%error, "cannot remove leftovers of examples");
             return;
         }
         for (task, directory) in tasks.iter().zip(&directories) {

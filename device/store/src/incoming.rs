@@ -1,9 +1,9 @@
-//! Announced uploads under way, on the disk. What an upload is said to hold is durable, power cut or not.
+//! Announced uploads in progress, on the disk. The reported number of bytes is durable.
 //!
-//! `root/incoming/<sha256>.part` is a sealed head ([`crate::sealed`]; contents: the length of what is uploaded, 8 bytes, little-endian, and the
-//! announcement as in a file's trailer) and then one frame per piece that was received: 4 bytes length, 4 bytes CRC-32 of the piece's offset
-//! (8 bytes, little-endian) and data, the data. Each frame is synced before it counts. After a power cut the frames up to the first that is torn
-//! are what is held.
+//! `root/incoming/<sha256>.part` is a sealed head ([`crate::sealed`]; contents: the length of the upload, 8 bytes, little-endian, and the
+//! announcement as in a file's trailer) followed by one frame per received piece: 4 bytes length, 4 bytes CRC-32 of the piece's offset
+//! (8 bytes, little-endian) and data, the data. Each frame is synced before it counts. After a power cut, the frames before the first torn one
+//! are kept.
 //!
 //! Each publisher's key has at most one upload for each task.
 
@@ -22,16 +22,16 @@ use crate::{
 
 /// The directory of uploads.
 pub(crate) const DIRECTORY: &str = "incoming";
-/// The ending of their files.
+/// The suffix of their files.
 pub(crate) const ENDING: &str = ".part";
 
-/// The largest head.
+/// Maximum bytes of a head.
 const LARGEST_HEAD: usize = 8 + SignedRelease::MAX_BYTES + sealed::OVERHEAD;
 const FRAME: usize = 8;
-/// Bytes of heads that any upload may need; a peer that sends single bytes must not fill the disk eightfold.
+/// Maximum bytes of all frames' heads in an upload: a peer that sends single bytes must not fill the disk eightfold.
 const SLACK: u64 = 64 << 10;
 
-/// The uploads under way.
+/// The uploads in progress.
 #[derive(Default)]
 pub(crate) struct Incoming {
     uploads: HashMap<Digest, Upload>,
@@ -39,23 +39,23 @@ pub(crate) struct Incoming {
 }
 
 pub(crate) struct Upload {
-    /// Bytes of what is uploaded.
+    /// Bytes of the upload.
     pub(crate) length: u64,
-    /// What announced it.
+    /// Its announcement.
     announced: SignedRelease,
     /// Bytes held durably.
     held: u64,
-    /// Where the next frame goes.
+    /// Offset of the next frame in the file.
     end: u64,
-    /// Something behind `end` may be left of a frame that failed.
+    /// Whether a failed frame may have left bytes after `end`.
     torn: bool,
     file: Option<Box<dyn StorageFile>>,
     touched: u64,
-    /// When it last grew, if it has since the store was opened.
+    /// Time of its last growth since the store was opened.
     grown: Option<Instant>,
 }
 
-/// Where an upload stands, for the piece that comes next.
+/// Relation of a piece to the bytes held.
 pub(crate) struct Piece {
     pub(crate) digest: Digest,
     pub(crate) length: u64,
@@ -63,7 +63,7 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// What of a piece is not held yet.
+    /// Returns the part of a piece that is not held yet.
     pub(crate) fn fresh<'a>(&self, offset: u64, bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
         let &Self { digest, length, held } = self;
         let Some(known) = held.checked_sub(offset) else {
@@ -96,7 +96,7 @@ fn checksum(offset: u64, data: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// What a file of an upload holds, as far as it is sound.
+/// The intact contents of an upload's file.
 pub(crate) struct Parsed {
     length: u64,
     announced: SignedRelease,
@@ -105,7 +105,7 @@ pub(crate) struct Parsed {
     torn: bool,
 }
 
-/// Walks the frames of an upload and hands their data over.
+/// Walks the frames of an upload and passes their data on.
 pub(crate) fn walk(storage: &dyn Storage, path: &str, mut each: impl FnMut(&[u8])) -> Result<Parsed, StoreError> {
     let read = |offset, length| storage.read(path, offset, length).map_err(StoreError::io("read", path));
     let damaged = |damage| StoreError::Damaged {
@@ -146,7 +146,7 @@ pub(crate) fn walk(storage: &dyn Storage, path: &str, mut each: impl FnMut(&[u8]
 }
 
 impl Incoming {
-    /// Takes up an upload that was found on the disk, if its announcement still holds.
+    /// Adds an upload found on the disk, if its announcement is still valid.
     pub(crate) fn adopt(
         &mut self,
         storage: &dyn Storage,
@@ -175,8 +175,8 @@ impl Incoming {
         Ok(())
     }
 
-    /// Whether an upload may have the one place that its publisher has for the task. An upload that grows keeps the place,
-    /// unless the other is a higher version.
+    /// Whether an upload may take its publisher's only slot for the task. A growing upload keeps the slot, unless the other has a higher
+    /// version.
     pub(crate) fn may_begin(&self, digest: &Digest, announced: &SignedRelease, now: Instant) -> bool {
         self.uploads.iter().all(|(other, upload)| {
             let grows = upload
@@ -189,13 +189,13 @@ impl Incoming {
         })
     }
 
-    /// Bytes of an upload that are held, if it is the one announced in this way.
+    /// Returns the bytes held of an upload with this announcement.
     pub(crate) fn held(&self, digest: &Digest, length: u64, announced: &SignedRelease) -> Option<u64> {
         let upload = self.uploads.get(digest)?;
         (upload.length == length && upload.announced == *announced).then_some(upload.held)
     }
 
-    /// Resumes an upload that is the one meant; returns how many bytes are held durably.
+    /// Resumes an upload with this announcement. Returns the number of bytes held durably.
     pub(crate) fn resume(
         &mut self,
         storage: &dyn Storage,
@@ -208,7 +208,7 @@ impl Incoming {
         };
         upload.touched = self.clock;
         if upload.file.is_none() {
-            // Found when the store was opened: the last frame may not have been synced before the program ended.
+            // Found at the opening of the store: the last frame may not have been synced.
             let path = path(digest);
             let mut file = storage.open(&path).map_err(StoreError::io("open", &path))?;
             file.sync().map_err(StoreError::io("make durable", &path))?;
@@ -220,8 +220,7 @@ impl Incoming {
         Ok(Some(upload.held))
     }
 
-    /// Begins an upload that was announced, or resumes it; returns how many bytes are held durably. An upload that has its
-    /// place is discarded.
+    /// Begins or resumes an announced upload. Returns the number of bytes held durably. The upload in its slot is discarded.
     pub(crate) fn begin(
         &mut self,
         storage: &dyn Storage,
@@ -248,7 +247,7 @@ impl Incoming {
         let created = (|| {
             let mut file = storage.create(&path).map_err(StoreError::io("create", &path))?;
             file.write(0, &head).map_err(StoreError::io("write", &path))?;
-            // The first piece is synced together with this head; until then there is nothing to lose.
+            // The first piece is synced together with this head; before that, no data can be lost.
             storage
                 .sync_directory(DIRECTORY)
                 .map_err(StoreError::io("make durable the place of", &path))?;
@@ -272,7 +271,7 @@ impl Incoming {
     fn make_room(&mut self, storage: &dyn Storage, caps: &Caps, length: u64) -> Result<(), StoreError> {
         if length > caps.incoming_bytes {
             return Err(StoreError::Full {
-                what: "bytes of announced uploads under way",
+                what: "bytes of announced uploads in progress",
                 cap: caps.incoming_bytes,
                 got: length,
                 hint: "raise the device's cap, or send less",
@@ -287,12 +286,12 @@ impl Incoming {
             let Some(stalest) = stalest.map(|(digest, _)| *digest) else {
                 return Ok(());
             };
-            tracing::info!(digest = %stalest, "the upload untouched for longest makes room for another");
+            tracing::info!(digest = %stalest, "least recently used upload dropped for another");
             self.discard(storage, &stalest)?;
         }
     }
 
-    /// Takes a piece; returns how many bytes are held durably, and how many were written. What is held already is not written again.
+    /// Appends a piece. Returns the number of bytes held durably and the number of bytes written. Bytes already held are not written again.
     pub(crate) fn append(
         &mut self,
         storage: &dyn Storage,
@@ -333,17 +332,17 @@ impl Incoming {
         Ok((upload.held, frame.len() as u64))
     }
 
-    /// Bytes that all uploads under way will take.
+    /// Returns the total announced bytes of all uploads in progress.
     pub(crate) fn announced(&self) -> u64 {
         self.uploads.values().map(|upload| on_disk(upload.length)).sum()
     }
 
-    /// Whether an upload of this digest is under way.
+    /// Whether an upload of this digest is in progress.
     pub(crate) fn contains(&self, digest: &Digest) -> bool {
         self.uploads.contains_key(digest)
     }
 
-    /// All bytes of an upload that is complete; nobody has compared them with the digest yet.
+    /// Returns the bytes of a complete upload, before verification of their digest.
     pub(crate) fn bytes(&self, storage: &dyn Storage, digest: Digest) -> Result<Vec<u8>, StoreError> {
         let upload = self.uploads.get(&digest).ok_or(StoreError::NoSuchUpload { digest })?;
         let (expected, got) = (upload.length, upload.held);
@@ -355,7 +354,7 @@ impl Incoming {
         Ok(bytes)
     }
 
-    /// Ends an upload.
+    /// Removes an upload.
     pub(crate) fn discard(&mut self, storage: &dyn Storage, digest: &Digest) -> Result<(), StoreError> {
         if self.uploads.contains_key(digest) {
             let path = path(digest);
@@ -371,7 +370,7 @@ impl Incoming {
     }
 }
 
-/// Whether two uploads are of one publisher for one task.
+/// Whether two uploads have the same publisher and task.
 fn is_same_place(one: &SignedRelease, other: &SignedRelease) -> bool {
     one.key == other.key && one.release.task == other.release.task
 }
@@ -385,7 +384,7 @@ impl Upload {
         if self.torn {
             file.truncate(self.end).map_err(StoreError::io("shorten", path))?;
         }
-        // Until it is known to be whole, a frame that is there may be torn.
+        // Until a frame is verified, it may be torn.
         self.torn = true;
         file.write(self.end, frame).map_err(StoreError::io("write", path))?;
         file.sync().map_err(StoreError::io("make durable", path))?;

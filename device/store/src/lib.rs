@@ -1,4 +1,4 @@
-//! Where a device keeps its adapters: whole after every power cut, closed to what nobody trusted signed.
+//! Crash-safe store of a device's adapters, open only to files signed by a trusted key.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -11,7 +11,7 @@
 //! let installed = store.install(&file, None)?; // on trial
 //! let serving = store.serving(&installed.task)?;
 //! assert!(serving.trial);
-//! store.confirm(&installed.task, &serving.held.digest)?; // the floor rises
+//! store.confirm(&installed.task, &serving.held.digest)?; // the trial is over
 //! # Ok(())
 //! # }
 //! ```
@@ -25,15 +25,15 @@
 //! tasks/<task>                  sealed: one record per task, the one commit point of every change to it
 //! copies/<task>                 the same bytes, written after it
 //! adapters/<sha256>.clr         adapters as they were received, never changed
-//! incoming/<sha256>.part        uploads that a publisher's signature announces, under way
-//! examples/<task>/<sha256>      labelled pictures, named by the picture's bytes
-//! checkpoints/<task>            sealed: where tuning stands
+//! incoming/<sha256>.part        uploads in progress that a publisher's signature announces
+//! examples/<task>/<sha256>      labelled images, named by the image's bytes
+//! checkpoints/<task>            sealed: the state of the task's tuning run
 //! ```
 //!
 //! `<task>` is the task's name with every byte but `a`–`z`, `0`–`9`, `-` and `_` as `%` and two lower-case hexadecimal digits; if that is longer than
 //! 210 characters, `~` and the base-32 digits of the name's bytes (RFC 4648, lower case, without padding). `<sha256>` is in lower-case hexadecimal. A name
-//! that ends in `.new` is of a file that is being written; such leftovers, and adapters that no record names, go when the store is opened. A folder
-//! that has the place of a file is renamed to `<name>.aside1` (to 8) when that file is written.
+//! that ends in `.new` is a temporary file; leftovers of these, and adapters that no record names, are removed when the store is opened. A folder
+//! at the path of a file is renamed to `<name>.aside1` (to 8) when that file is written.
 //!
 //! Integers are little-endian. A *sealed* file:
 //!
@@ -53,25 +53,25 @@
 //! |---|---|---|
 //! | task | varint length, UTF-8 | the name; must be the file's |
 //! | confirmed | option of held | serves unless one is on trial |
-//! | trial | option of: held, unclean ends (varint), in use (byte 0 or 1), frames, slow, low (varints), floor before (varint) | serves, until it is confirmed or reverted |
+//! | trial | option of: held, unclean ends (varint), in use (byte 0 or 1), frames, slow, low (varints), highest version before (varint) | serves, until it is confirmed or reverted |
 //! | last good | option of held | served before the confirmed one |
 //! | restore | option of held | the publisher's original of a tuned adapter |
-//! | floor | varint | the highest publisher's version ever admitted, failed trials excepted; what is received must be above it |
-//! | reverted | option of: held, reason (varint length, UTF-8, at most 512 bytes), time (option of varint) | what was last taken out of service, and why |
+//! | highest admitted version | varint | the highest publisher's version ever admitted, failed trials excepted; a received file must be above it |
+//! | reverted | option of: held, reason (varint length, UTF-8, at most 512 bytes), time (option of varint) | the last adapter taken out of service, and the reason |
 //! | confirmation | varint | the number of the last confirmation among all of the store, from 1; 0: none |
 //! | known | varint count, 32 bytes each | digests admitted from a publisher or confirmed, the latest last, at most 64 |
-//! | erasing | byte 0 or 1 | the task is removed; its examples, checkpoint and place as the active task are to go |
+//! | erasing | byte 0 or 1 | the task is being removed: its examples, run state and entry as the active task are removed next |
 //!
-//! A removed task keeps a record without adapters as long as it has a floor.
+//! A removed task keeps a record without adapters if it ever admitted a version of a publisher.
 //!
-//! Format 1 (magic `CLRtask\x01`) is read as well and rewritten as format 2 when the store is opened. It has no confirmation; its trial is held and starts (varint), which do
-//! not count any more; its floor was the highest version *confirmed*, and rises to the version on trial.
+//! Format 1 (magic `CLRtask\x01`) is read as well and rewritten as format 2 when the store is opened. It has no confirmation. Its trial is held and starts (varint), which
+//! no longer count. Its highest admitted version was the highest version *confirmed*, and rises to the version on trial.
 //!
-//! ## An upload under way
+//! ## An upload in progress
 //!
-//! A sealed head (contents: the length of what is uploaded, 8 bytes, and the announcement: key, signature and release statement as in a file's trailer),
-//! then one frame per piece; each is synced before it counts. What is held after a power cut is the data of all frames up to the first that is not sound.
-//! The announcement was verified before the file was made, and is again when the store is opened. Uploads without one are held in memory.
+//! A sealed head (contents: the length of the upload, 8 bytes, and the announcement: key, signature and release statement as in a file's trailer),
+//! then one frame per piece; each is synced before it counts. After a power cut, the data of all frames up to the first damaged one is kept.
+//! The announcement is verified before the file is created, and again when the store is opened. Uploads without one are held in memory.
 //!
 //! | offset in the frame | bytes | field |
 //! |---|---|---|
@@ -81,30 +81,33 @@
 //!
 //! ## An example
 //!
-//! A sealed head (contents in postcard: label, time as an option of varint, bytes of the picture as varint), then the picture.
+//! A sealed head (contents in postcard: label, time as an option of varint, bytes of the image as varint), then the image.
 //!
-//! # How a change is made
+//! # Commit of a change
 //!
-//! The adapter's file is written beside its place, synced, renamed, and its directory synced. Then the record is replaced in the same way: when that rename
-//! is on the medium, the change is. Then its copy is; if that fails, the copy is removed. Files that are no longer referred to are removed last. If the last sync
-//! of the record fails, the old record is put back. A record goes after its copy.
+//! 1. The adapter is written to a temporary file, synced and renamed, and its directory is synced.
+//! 2. The record is replaced in the same way. That rename is the commit point. If the last sync fails, the old record is restored.
+//! 3. The record's copy is replaced. If that fails, the copy is removed.
+//! 4. Files without a reference are removed.
 //!
-//! # What is found damaged
+//! A removal removes the copy before the record.
 //!
-//! | what | what is done |
+//! # Recovery from damage
+//!
+//! | damaged | recovery |
 //! |---|---|
 //! | a record, `active` or `time` | its copy is used, and the file rewritten |
 //! | a copy, or an older one | rewritten from the file |
-//! | a record and its copy | salvaged from the task's intact, trusted adapters: the newest serves, on trial if there is another, and the floor is the highest version seen |
-//! | both, and no adapter is intact | nothing of the task is served, nothing is taken for it until it is removed |
+//! | a record and its copy | salvaged from the task's intact, trusted adapters: the newest serves, on trial if there is another, and the highest admitted version is the highest version found |
+//! | both, and no adapter is intact | the task serves nothing and accepts nothing until it is removed |
 //! | `active` and its copy | the only task, else the one confirmed last |
 //! | an adapter | the next of: on trial, confirmed, last good, original |
 //!
-//! Each is in [`Store::problems`], and none keeps the store from opening. Nor does a disk that cannot be written; what could not be mended is mended at the next start.
+//! Each is listed in [`Store::problems`], and none prevents the store from opening. Nor does a read-only disk: repairs that failed are made at the next start.
 //!
-//! # What is bounded
+//! # Limits
 //!
-//! [`Caps`]: tasks, bytes, and a reserve. Examples, uploads, adapters and checkpoints are refused where they would touch the reserve; records are not.
+//! [`Caps`] limits tasks and bytes and sets a reserve of free space. Examples, uploads, adapters and run states are refused where they would use the reserve; records are not.
 #![forbid(unsafe_code)]
 
 mod atomic;
@@ -130,11 +133,11 @@ mod written;
 
 pub use directory::Directory;
 pub use error::{Damage, StoreError};
-pub use examples::{Example, Filed};
+pub use examples::{AddOutcome, StoredExample};
 pub use options::{Caps, StoreOptions};
-pub use state::{Held, OnTrial, Progress, Reverted, TaskState};
+pub use state::{OnTrial, Progress, Reversion, StoredAdapter, StoredTask};
 pub use storage::{Entry, EntryKind, LockError, Storage, StorageFile, StorageLock};
-pub use store::{Installed, Serving, Start, Store};
+pub use store::{Installed, ServingAdapter, StartOutcome, Store};
 pub use unavailable::Unavailable;
 pub use verify::{Problem, ProblemKind, Recovery, Report};
 pub use written::Written;

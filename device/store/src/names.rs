@@ -1,8 +1,8 @@
-//! Names of tasks as names of files: reversible, the same on every file system, without a dot.
+//! File names of tasks: reversible, the same on every file system, without a dot.
 //!
-//! `a`–`z`, `0`–`9`, `-` and `_` stand for themselves and every other byte of the UTF-8 for `%` and two hexadecimal digits. A name that
-//! gets longer than [`LONGEST`] that way is `~` and the base-32 digits (`a`–`z`, `2`–`7`) of its bytes instead, so the longest name that an
-//! adapter can have (128 bytes) fits a file system's 255 with room for an ending.
+//! `a`–`z`, `0`–`9`, `-` and `_` are kept; every other byte of the UTF-8 becomes `%` and two hexadecimal digits. A result longer than
+//! [`LONGEST`] is replaced by `~` and the base-32 digits (`a`–`z`, `2`–`7`) of the name's bytes, so the longest name of an adapter (128 bytes)
+//! fits a file system's 255 with room for a suffix.
 
 use clr_adapters::Digest;
 
@@ -11,7 +11,7 @@ pub(crate) const LONGEST: usize = 210;
 
 const BASE_32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-/// The file name of a task, or nothing if it is empty or too long for one.
+/// Returns the file name of a task; `None` if the name is empty or too long.
 pub(crate) fn encode(task: &str) -> Option<String> {
     let mut name = String::new();
     for byte in task.bytes() {
@@ -28,7 +28,7 @@ pub(crate) fn encode(task: &str) -> Option<String> {
     (1..=LONGEST).contains(&name.len()).then_some(name)
 }
 
-/// The task of a file name, if [`encode`] writes that name.
+/// Returns the task of a file name; `None` if [`encode`] does not produce that name.
 pub(crate) fn decode(name: &str) -> Option<String> {
     let bytes = match name.strip_prefix('~') {
         Some(digits) => from_base_32(digits)?,
@@ -87,7 +87,7 @@ fn from_base_32(digits: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The digest that a name of 64 lower-case hexadecimal digits spells.
+/// Parses a digest of 64 lower-case hexadecimal digits.
 pub(crate) fn digest(name: &str) -> Option<Digest> {
     let (pairs, []) = name.as_bytes().as_chunks::<2>() else {
         return None;

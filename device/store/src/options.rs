@@ -1,19 +1,19 @@
-//! What a store is told when it is opened.
+//! Options of a store: backbone, trusted keys, limits and caps.
 
 use clr_adapters::{Digest, Limits, SecretKey, Trust};
 
-/// Whom to trust, what to accept and how much to keep.
+/// Trusted keys, limits on files, and caps on the store.
 #[non_exhaustive]
 pub struct StoreOptions {
     /// The digest of the backbone that all adapters must fit.
     pub backbone: Digest,
-    /// Whose signatures count. With a `device_key`, `trust.device` is its public half, whatever is set here.
+    /// The trusted keys. With a `device_key`, `trust.device` is replaced by its public key.
     pub trust: Trust,
-    /// Caps on what a file may claim.
+    /// Limits on the contents of a file.
     pub limits: Limits,
-    /// Caps on what the store keeps.
+    /// Caps on the store's contents.
     pub caps: Caps,
-    /// Signs what the device tuned, if it comes unsigned; [`crate::Store::set_device_key`] gives it later.
+    /// Signs unsigned adapters that the device tuned; [`crate::Store::set_device_key`] sets it later.
     pub device_key: Option<SecretKey>,
 }
 
@@ -30,21 +30,21 @@ impl StoreOptions {
         }
     }
 
-    /// Sets the keys that are trusted.
+    /// Sets the trusted keys.
     #[must_use]
     pub fn with_trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
         self
     }
 
-    /// Sets the caps on what the store keeps.
+    /// Sets the caps on the store's contents.
     #[must_use]
     pub fn with_caps(mut self, caps: Caps) -> Self {
         self.caps = caps;
         self
     }
 
-    /// Sets the key that signs what the device tunes.
+    /// Sets the key that signs adapters tuned on the device.
     #[must_use]
     pub fn with_device_key(mut self, key: SecretKey) -> Self {
         self.device_key = Some(key);
@@ -52,31 +52,31 @@ impl StoreOptions {
     }
 }
 
-/// How much a store keeps.
+/// Caps on a store's contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
-    /// Tasks, those included that only have examples or a checkpoint, and removed ones whose floor is kept.
+    /// Tasks, including those with only examples or a checkpoint, and removed ones whose highest version is kept.
     pub tasks: usize,
-    /// Bytes of the whole store, each file rounded up to blocks of 4 KiB. Records, which are small and as many as `tasks`, are always written.
+    /// Bytes of the complete store, each file rounded up to blocks of 4 KiB. Records are small, at most `tasks` in number, and always written.
     pub state_bytes: u64,
-    /// Bytes that examples, uploads, adapters and checkpoints leave free, of `state_bytes` and of the disk, so that records can be written.
+    /// Bytes of `state_bytes` and of the disk reserved for records: examples, uploads, adapters and checkpoints leave them free.
     pub reserve_bytes: u64,
-    /// Announced uploads under way, on the disk; the one untouched for longest makes room for another.
+    /// Announced uploads in progress, on the disk; the least recently used one is dropped for another.
     pub incoming_files: usize,
-    /// Bytes of all announced uploads under way together.
+    /// Bytes of all announced uploads in progress together.
     pub incoming_bytes: u64,
     /// Bytes that announced uploads may write in 24 hours. Beyond that, uploads are held in memory like those without an
     /// announcement.
     pub upload_bytes_per_day: u64,
-    /// Uploads without an announcement under way, in memory.
+    /// Uploads in progress without an announcement, in memory.
     pub staged_files: usize,
     /// Bytes of these together.
     pub staged_bytes: u64,
-    /// Labelled pictures of one task.
+    /// Labelled images of one task.
     pub examples_per_task: usize,
-    /// Bytes of one labelled picture.
+    /// Bytes of one labelled image.
     pub example_bytes: u64,
-    /// Bytes of all labelled pictures of one task.
+    /// Bytes of all labelled images of one task.
     pub examples_bytes_per_task: u64,
     /// Bytes of one tuning checkpoint.
     pub checkpoint_bytes: u64,

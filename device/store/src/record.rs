@@ -1,4 +1,4 @@
-//! A task's record: its state, and what must outlive its adapters.
+//! Record of a task: its state, and the data that outlive its adapters.
 
 use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
@@ -6,62 +6,62 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Damage,
     sealed,
-    state::{Held, Reverted, TaskState},
+    state::{Reversion, StoredAdapter, StoredTask},
 };
 
-/// Digests that are remembered. Older ones are still refused by the floor, as a downgrade instead of a replay.
+/// Maximum of known digests. Older ones are still refused by their version, as a downgrade instead of a replay.
 const KNOWN: usize = 64;
-/// No record is larger: a name, a reason and [`KNOWN`] digests.
+/// Maximum bytes of a record: a name, a reason and [`KNOWN`] digests.
 pub(crate) const LARGEST: u64 = 16 << 10;
 
-/// The contents of `root/tasks/<encoded name>`, in postcard: the one commit point of every change to a task. `root/copies/<encoded name>` is
-/// the same, written afterwards.
+/// The contents of `root/tasks/<encoded name>`, in postcard: the commit point of every change to a task. `root/copies/<encoded name>` has the
+/// same contents, written afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    pub(crate) state: TaskState,
+    pub(crate) state: StoredTask,
     /// Adapters that were admitted from a publisher or confirmed here, the latest last.
     pub(crate) known: Vec<Digest>,
-    /// The task is being removed: its examples, checkpoint and place as the active task are to go.
+    /// The task is being removed: its examples, checkpoint and entry as the active task are removed next.
     pub(crate) erasing: bool,
 }
 
 impl Record {
     pub(crate) fn new(task: &str) -> Self {
         Self {
-            state: TaskState::new(task),
+            state: StoredTask::new(task),
             known: Vec::new(),
             erasing: false,
         }
     }
 
-    /// Whether the task still has an adapter; what is left without one keeps the floor.
+    /// Whether the task has an adapter. A record without one keeps the highest admitted version.
     pub(crate) fn is_live(&self) -> bool {
         self.state.candidates().next().is_some()
     }
 
-    /// Whether there is something to tell of the task.
+    /// Whether the task is listed: it has an adapter or a reverted one.
     pub(crate) fn is_listed(&self) -> bool {
         self.is_live() || self.state.reverted.is_some()
     }
 
-    /// Whether nothing would be forgotten with it.
+    /// Whether the record holds no information.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.is_live() && self.state.floor == 0 && self.known.is_empty() && self.state.reverted.is_none()
+        !self.is_live() && self.state.highest_admitted == 0 && self.known.is_empty() && self.state.reverted.is_none()
     }
 
     pub(crate) fn is_on_trial(&self, digest: &Digest) -> bool {
         self.state.trial.is_some_and(|trial| trial.held.digest == *digest)
     }
 
-    /// An adapter comes in on trial.
-    pub(crate) fn admit(&mut self, held: Held) {
+    /// Admits an adapter on trial.
+    pub(crate) fn admit(&mut self, held: StoredAdapter) {
         self.state.admit(held);
         if !held.tuned {
             self.remember(&held);
         }
     }
 
-    pub(crate) fn remember(&mut self, held: &Held) {
+    pub(crate) fn remember(&mut self, held: &StoredAdapter) {
         self.known.retain(|known| *known != held.digest);
         self.known.push(held.digest);
         let excess = self.known.len().saturating_sub(KNOWN);
@@ -92,16 +92,16 @@ fn whole<'a, T: Deserialize<'a>>(contents: &'a [u8]) -> Result<T, Damage> {
     }
 }
 
-/// A record of format 1. Its floor was the highest version ever *confirmed*, its trial counted starts.
+/// A record of format 1. Its highest admitted version was the highest version ever *confirmed*, its trial counted starts.
 #[derive(Serialize, Deserialize)]
 struct First {
     task: String,
-    confirmed: Option<Held>,
-    trial: Option<(Held, u32)>,
-    last_good: Option<Held>,
-    restore: Option<Held>,
-    floor: u64,
-    reverted: Option<Reverted>,
+    confirmed: Option<StoredAdapter>,
+    trial: Option<(StoredAdapter, u32)>,
+    last_good: Option<StoredAdapter>,
+    restore: Option<StoredAdapter>,
+    highest_admitted: u64,
+    reverted: Option<Reversion>,
     known: Vec<Digest>,
     erasing: bool,
 }
@@ -109,20 +109,20 @@ struct First {
 impl From<First> for Record {
     fn from(first: First) -> Self {
         let mut record = Self {
-            state: TaskState {
+            state: StoredTask {
                 task: first.task,
                 confirmed: first.confirmed,
                 trial: None,
                 last_good: first.last_good,
                 restore: first.restore,
-                floor: first.floor,
+                highest_admitted: first.highest_admitted,
                 reverted: first.reverted,
                 confirmation: 0,
             },
             known: first.known,
             erasing: first.erasing,
         };
-        // Starts were counted whether or not the adapter had anything to do with their end, so they do not count any more.
+        // Starts were counted regardless of their cause of end, so they no longer count.
         if let Some((held, _starts)) = first.trial {
             record.admit(held);
         }

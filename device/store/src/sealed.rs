@@ -1,4 +1,4 @@
-//! Small files that are read whole: a magic, a length and a checksum around their contents.
+//! Sealed files: small contents with a magic, a length and a checksum.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
@@ -17,17 +17,17 @@ pub(crate) const OVERHEAD: usize = 16;
 
 /// A task's record, `root/tasks/…`, and its copy.
 pub(crate) const RECORD: [u8; 8] = *b"CLRtask\x02";
-/// A record as the versions before wrote it; still read.
+/// A record of format 1, which is still read.
 pub(crate) const RECORD_1: [u8; 8] = *b"CLRtask\x01";
-/// The highest time that was ever seen, `root/time`, and its copy.
+/// The highest time noted, `root/time`, and its copy.
 pub(crate) const TIME: [u8; 8] = *b"CLRtime\x01";
 /// The task to serve after a restart, `root/active`.
 pub(crate) const ACTIVE: [u8; 8] = *b"CLRactv\x01";
 /// A tuning checkpoint, `root/checkpoints/…`.
 pub(crate) const CHECKPOINT: [u8; 8] = *b"CLRtune\x01";
-/// The head of an example, `root/examples/…`; the picture follows.
+/// The head of an example, `root/examples/…`; the image follows.
 pub(crate) const EXAMPLE: [u8; 8] = *b"CLRexmp\x01";
-/// The head of an upload under way, `root/incoming/…`; the pieces follow.
+/// The head of an upload in progress, `root/incoming/…`; the pieces follow.
 pub(crate) const PART: [u8; 8] = *b"CLRpart\x02";
 
 pub(crate) fn seal(magic: [u8; 8], contents: &[u8]) -> Vec<u8> {
@@ -39,7 +39,7 @@ pub(crate) fn seal(magic: [u8; 8], contents: &[u8]) -> Vec<u8> {
     file
 }
 
-/// The contents of a file, and what follows them.
+/// Returns the contents of a sealed file, and the bytes after it.
 pub(crate) fn open_prefix(magic: [u8; 8], file: &[u8]) -> Result<(&[u8], &[u8]), Damage> {
     let Some((head, rest)) = file.split_first_chunk::<12>() else {
         return Err(Damage::Short);
@@ -60,7 +60,7 @@ pub(crate) fn open_prefix(magic: [u8; 8], file: &[u8]) -> Result<(&[u8], &[u8]),
     Ok((contents, rest))
 }
 
-/// The contents of a file that holds nothing else.
+/// Returns the contents of a sealed file without trailing bytes.
 pub(crate) fn open(magic: [u8; 8], file: &[u8]) -> Result<&[u8], Damage> {
     let (contents, rest) = open_prefix(magic, file)?;
     if rest.is_empty() {
@@ -70,7 +70,7 @@ pub(crate) fn open(magic: [u8; 8], file: &[u8]) -> Result<&[u8], Damage> {
     }
 }
 
-/// Reads a file from the disk and gives its contents.
+/// Reads a sealed file and returns its contents.
 pub(crate) fn read(storage: &dyn Storage, path: &str, magic: [u8; 8], cap: u64) -> Result<Vec<u8>, StoreError> {
     let file = read_whole(storage, path, cap).map_err(StoreError::io("read", path))?;
     let contents = open(magic, &file).map_err(|damage| StoreError::Damaged {

@@ -1,4 +1,4 @@
-//! Uploads without an announcement. They stay in memory until they are verified: no unsigned byte reaches the disk.
+//! Uploads without an announcement, in memory until verified: no unsigned byte reaches the disk.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use crate::{error::StoreError, incoming::Piece, options::Caps};
 
 /// An upload that has not grown for this long is dropped.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-/// An upload that has not grown for this long gives way to another.
+/// An upload that has not grown for this long may be dropped for another.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// The uploads in memory.
@@ -24,12 +24,12 @@ struct Staged {
     /// Bytes announced.
     length: u64,
     bytes: Vec<u8>,
-    /// When it last grew.
+    /// Time of its last growth.
     grown: Instant,
 }
 
 impl Staging {
-    /// Begins an upload or resumes it; returns how many bytes are held.
+    /// Begins or resumes an upload. Returns the number of bytes held.
     pub(crate) fn begin(&mut self, caps: &Caps, digest: Digest, length: u64, now: Instant) -> Result<u64, StoreError> {
         if let Some(upload) = self.uploads.get(&digest)
             && upload.length == length
@@ -72,12 +72,12 @@ impl Staging {
                     uploads: self.uploads.len(),
                 });
             };
-            tracing::info!(digest = %stalest, "the upload that has stalled for longest makes room for another");
+            tracing::info!(digest = %stalest, "longest stalled upload dropped for another");
             self.uploads.remove(&stalest);
         }
     }
 
-    /// Takes a piece; returns how many bytes are held.
+    /// Appends a piece. Returns the number of bytes held.
     pub(crate) fn append(
         &mut self,
         digest: Digest,
@@ -122,7 +122,7 @@ impl Staging {
         Ok(self.uploads.remove(&digest).map(|upload| upload.bytes))
     }
 
-    /// Puts back what was taken out and could not be used yet.
+    /// Puts back an upload that was taken out and could not be used yet.
     pub(crate) fn put_back(&mut self, digest: Digest, bytes: Vec<u8>, now: Instant) {
         let upload = Staged {
             length: bytes.len() as u64,
@@ -132,17 +132,17 @@ impl Staging {
         self.uploads.insert(digest, upload);
     }
 
-    /// Ends an upload.
+    /// Removes an upload.
     pub(crate) fn discard(&mut self, digest: &Digest) {
         self.uploads.remove(digest);
     }
 
-    /// Drops what has not grown for so long.
+    /// Drops uploads that have not grown for this long.
     pub(crate) fn drop_stalled(&mut self, patience: Duration, now: Instant) {
         self.uploads.retain(|digest, upload| {
             let keep = now.saturating_duration_since(upload.grown) < patience;
             if !keep {
-                tracing::info!(%digest, held = upload.bytes.len(), "an upload that has stalled is dropped");
+                tracing::info!(%digest, held = upload.bytes.len(), "stalled upload dropped");
             }
             keep
         });
@@ -150,7 +150,7 @@ impl Staging {
 }
 
 impl Staged {
-    /// Makes room for a piece: memory doubles, but never beyond what was announced.
+    /// Reserves memory for a piece: it doubles, up to the announced length.
     fn reserve(&mut self, piece: usize) -> Result<(), StoreError> {
         let needed = self.bytes.len() + piece;
         if needed > self.bytes.capacity() {
@@ -187,7 +187,7 @@ mod tests {
         let third = staging.begin(&CAPS, digest(2), 100, at(4));
         assert!(matches!(third, Err(StoreError::Busy { uploads: 2 })));
         assert_eq!(staging.append(digest(0), 0, &[7; 60], at(4)).unwrap(), 60);
-        // Asking to begin again is no progress.
+        // A repeated begin is not growth.
         assert_eq!(staging.begin(&CAPS, digest(1), 100, at(5)).unwrap(), 0);
         assert_eq!(staging.begin(&CAPS, digest(2), 100, at(5)).unwrap(), 0);
         assert!(!staging.contains(&digest(1)));

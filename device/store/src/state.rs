@@ -1,16 +1,16 @@
-//! What the store knows of a task, and how each operation changes that.
+//! State of a task, and its transitions.
 
 use clr_adapters::Digest;
 use serde::{Deserialize, Serialize};
 
-/// An adapter that the store holds.
+/// An adapter in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct StoredAdapter {
     /// SHA-256 of the file, its name in the store.
     pub digest: Digest,
     /// The publisher's version.
     pub version: u64,
-    /// Which device tuning on top of that version; 0 for the publisher's own.
+    /// Number of device tunings on top of that version; 0 for the publisher's own.
     pub revision: u32,
     /// Bytes of the file.
     pub bytes: u64,
@@ -22,21 +22,21 @@ pub struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnTrial {
     /// The adapter.
-    pub held: Held,
-    /// How often a program ended uncleanly after the adapter had been put to use.
+    pub held: StoredAdapter,
+    /// Number of unclean ends of the program while the adapter was in use.
     pub unclean: u32,
-    /// Whether it answers frames now: set before its first frame, cleared at a clean end. Found set at a start, the end before was unclean.
+    /// Whether it is in use: set before its first frame, cleared at a clean end. If set at a start, the last end was unclean.
     pub in_use: bool,
     /// Its frames up to the last clean end.
     pub progress: Progress,
-    /// The floor before this adapter was admitted: what the floor falls back to if the trial fails.
-    pub floor_before: u64,
+    /// The highest admitted version before this adapter: restored if the trial fails.
+    pub highest_before: u64,
 }
 
-/// How far a trial has come.
+/// Progress of a trial.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Frames answered.
+    /// Classified frames.
     pub frames: u32,
     /// Of these, slower than the trial's bound.
     pub slow: u32,
@@ -44,46 +44,46 @@ pub struct Progress {
     pub low: u32,
 }
 
-/// The last adapter that was taken out of service, and why.
+/// The last adapter taken out of service, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reverted {
+pub struct Reversion {
     /// The adapter.
-    pub held: Held,
-    /// Why, in words; at most 512 bytes.
+    pub held: StoredAdapter,
+    /// The reason, at most 512 bytes.
     pub reason: String,
-    /// When, in seconds since 1970, if the device knew the time.
+    /// Time in seconds since 1970; `None` if the device did not know the time.
     pub at: Option<u64>,
 }
 
-/// One task as its record on the disk has it.
+/// A task as stored in its record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskState {
+pub struct StoredTask {
     /// The task's name.
     pub task: String,
-    /// The adapter that proved itself; it serves unless one is on trial.
-    pub confirmed: Option<Held>,
+    /// The confirmed adapter; it serves unless one is on trial.
+    pub confirmed: Option<StoredAdapter>,
     /// The adapter on trial.
     pub trial: Option<OnTrial>,
     /// The adapter that served before the confirmed one.
-    pub last_good: Option<Held>,
+    pub last_good: Option<StoredAdapter>,
     /// The publisher's original of the device-tuned adapter that is confirmed or the last good one.
-    pub restore: Option<Held>,
-    /// The highest version of a publisher that was ever admitted here, failed trials excepted. A received file must be above it.
-    pub floor: u64,
-    /// The last adapter that was taken out of service.
-    pub reverted: Option<Reverted>,
+    pub restore: Option<StoredAdapter>,
+    /// The highest version of a publisher ever admitted, failed trials excepted. A received file must be above it.
+    pub highest_admitted: u64,
+    /// The last adapter taken out of service.
+    pub reverted: Option<Reversion>,
     /// The number of the task's last confirmation among all confirmations of the store, from 1; 0 if there was none.
     pub confirmation: u64,
 }
 
-/// Bytes that are kept of a reason.
+/// Maximum bytes of a reason.
 const REASON_BYTES: usize = 512;
 
-/// An operation found nothing to work on.
+/// The operation does not apply to the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Nothing;
 
-impl TaskState {
+impl StoredTask {
     pub(crate) fn new(task: &str) -> Self {
         Self {
             task: task.to_owned(),
@@ -91,37 +91,37 @@ impl TaskState {
             trial: None,
             last_good: None,
             restore: None,
-            floor: 0,
+            highest_admitted: 0,
             reverted: None,
             confirmation: 0,
         }
     }
 
-    /// An adapter comes in on trial, in place of the one on trial before. The floor rises here.
-    pub(crate) fn admit(&mut self, held: Held) {
-        let floor_before = self.floor;
+    /// Admits an adapter on trial, in place of an earlier trial, and raises the highest admitted version.
+    pub(crate) fn admit(&mut self, held: StoredAdapter) {
+        let highest_before = self.highest_admitted;
         if !held.tuned {
-            self.floor = self.floor.max(held.version);
+            self.highest_admitted = self.highest_admitted.max(held.version);
         }
         self.trial = Some(OnTrial {
             held,
             unclean: 0,
             in_use: false,
             progress: Progress::default(),
-            floor_before,
+            highest_before,
         });
     }
 
-    /// Whether an adapter is kept that this device tuned.
+    /// Whether one of the task's adapters was tuned on this device.
     #[must_use]
     pub fn is_tuned(&self) -> bool {
         self.candidates().any(|held| held.tuned)
     }
 
-    /// The adapters that may serve, in the order in which they are to be tried.
-    pub(crate) fn candidates(&self) -> impl Iterator<Item = Held> + use<> {
+    /// Returns the adapters that may serve, in the order of preference.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = StoredAdapter> + use<> {
         let trial = self.trial.map(|trial| trial.held);
-        let mut seen: Vec<Held> = Vec::new();
+        let mut seen: Vec<StoredAdapter> = Vec::new();
         for held in [trial, self.confirmed, self.last_good, self.restore]
             .into_iter()
             .flatten()
@@ -133,13 +133,13 @@ impl TaskState {
         seen.into_iter()
     }
 
-    /// Whether an adapter is kept for this task.
-    pub(crate) fn holds(&self, digest: &Digest) -> Option<Held> {
+    /// Returns the task's adapter with this digest.
+    pub(crate) fn holds(&self, digest: &Digest) -> Option<StoredAdapter> {
         self.candidates().find(|held| held.digest == *digest)
     }
 
-    /// The trial passed. `keep_last_good`: the adapter that served so far is damaged and no good to fall back to.
-    pub(crate) fn confirm(&mut self, keep_last_good: bool) -> Result<Held, Nothing> {
+    /// Confirms the adapter on trial. `keep_last_good`: the adapter confirmed before is damaged and must not become the last good one.
+    pub(crate) fn confirm(&mut self, keep_last_good: bool) -> Result<StoredAdapter, Nothing> {
         let held = self.trial.take().ok_or(Nothing)?.held;
         let before = self.confirmed.replace(held);
         if held.tuned {
@@ -147,7 +147,7 @@ impl TaskState {
                 self.restore = Some(original);
             }
         } else {
-            self.floor = self.floor.max(held.version);
+            self.highest_admitted = self.highest_admitted.max(held.version);
         }
         if !keep_last_good {
             self.last_good = before.filter(|before| before.digest != held.digest).or(self.last_good);
@@ -157,18 +157,20 @@ impl TaskState {
         Ok(held)
     }
 
-    /// The trial failed. Nothing else lowers the floor, and only if no higher version came in since.
-    pub(crate) fn revert(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
-        let OnTrial { held, floor_before, .. } = self.trial.take().ok_or(Nothing)?;
-        if !held.tuned && self.floor == held.version {
-            self.floor = floor_before;
+    /// Reverts the adapter on trial. Only this lowers the highest admitted version, and only if no higher version was admitted since.
+    pub(crate) fn revert(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
+        let OnTrial {
+            held, highest_before, ..
+        } = self.trial.take().ok_or(Nothing)?;
+        if !held.tuned && self.highest_admitted == held.version {
+            self.highest_admitted = highest_before;
         }
         self.note(held, reason, at);
         Ok(held)
     }
 
-    /// Back to what served before: the trial ends, or the confirmed adapter and the last good one change places.
-    pub(crate) fn roll_back(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
+    /// Rolls back: the trial ends, or the confirmed adapter and the last good one are exchanged.
+    pub(crate) fn roll_back(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         if self.trial.is_some() {
             return self.revert(reason, at);
         }
@@ -181,8 +183,8 @@ impl TaskState {
         Ok(confirmed)
     }
 
-    /// As a rollback, but what was taken out of service is not kept.
-    pub(crate) fn mark_bad(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
+    /// As a rollback, but the adapter taken out of service is not kept.
+    pub(crate) fn mark_bad(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         if self.trial.is_some() {
             return self.revert(reason, at);
         }
@@ -195,8 +197,8 @@ impl TaskState {
         Ok(confirmed)
     }
 
-    /// Back to the publisher's original: a tuned adapter on trial is dropped, and a confirmed one changes places with the original.
-    pub(crate) fn restore(&mut self, reason: &str, at: Option<u64>) -> Result<Held, Nothing> {
+    /// Restores the publisher's original: a tuned adapter on trial is dropped, and a confirmed one becomes the last good one.
+    pub(crate) fn restore(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         let trial = self.trial.filter(|trial| trial.held.tuned && self.confirmed.is_some());
         let original = self
             .restore
@@ -216,18 +218,18 @@ impl TaskState {
         Ok(taken)
     }
 
-    fn note(&mut self, held: Held, reason: &str, at: Option<u64>) {
+    fn note(&mut self, held: StoredAdapter, reason: &str, at: Option<u64>) {
         let mut end = reason.len().min(REASON_BYTES);
         while !reason.is_char_boundary(end) {
             end -= 1;
         }
         let reason = reason[..end].to_owned();
-        self.reverted = Some(Reverted { held, reason, at });
+        self.reverted = Some(Reversion { held, reason, at });
     }
 
-    /// A restore point is of use as long as a tuned adapter is confirmed or the last good one.
+    /// Drops the restore point unless a tuned adapter is confirmed or the last good one.
     fn tidy(&mut self) {
-        let tuned = |held: &Option<Held>| held.is_some_and(|held| held.tuned);
+        let tuned = |held: &Option<StoredAdapter>| held.is_some_and(|held| held.tuned);
         if !tuned(&self.confirmed) && !tuned(&self.last_good) {
             self.restore = None;
         }

@@ -1,4 +1,4 @@
-//! Everything the store asks of a disk, one method per primitive, so that a test can cut the power at each of them.
+//! Storage interface of the store: one method per primitive, so that tests can cut the power at each of them.
 
 use std::{any::Any, io};
 
@@ -9,16 +9,16 @@ use std::{any::Any, io};
 /// renamed or removed name once its directory was. A rename within a directory replaces an existing target at once: afterwards, power
 /// cut or not, the name stands for the old file or for the new one.
 pub trait Storage: Send + Sync {
-    /// Creates an empty file, or empties the one that is there, to be written. Never follows a link.
+    /// Creates an empty file, or truncates an existing one, for writing. Never follows a link.
     ///
     /// # Errors
-    /// As the system reports them; so do all methods.
+    /// Errors of the system, as in all methods.
     fn create(&self, path: &str) -> io::Result<Box<dyn StorageFile>>;
 
-    /// Opens an existing file to be written, contents kept. Never follows a link.
+    /// Opens an existing file for writing, with its contents. Never follows a link.
     fn open(&self, path: &str) -> io::Result<Box<dyn StorageFile>>;
 
-    /// Gives a file or a directory another name. A file replaces the file of that name.
+    /// Renames a file or directory. A file replaces an existing file of that name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Makes the names in a directory durable.
@@ -38,33 +38,33 @@ pub trait Storage: Send + Sync {
     /// Removes an empty directory.
     fn remove_directory(&self, path: &str) -> io::Result<()>;
 
-    /// What a directory holds, in any order.
+    /// Lists a directory, in any order.
     fn list(&self, path: &str) -> io::Result<Vec<Entry>>;
 
-    /// At most `length` bytes of a regular file from `offset`; fewer only where the file ends.
+    /// Reads at most `length` bytes of a regular file from `offset`; fewer only at its end.
     fn read(&self, path: &str, offset: u64, length: usize) -> io::Result<Vec<u8>>;
 
-    /// Bytes of a regular file.
+    /// Returns the bytes of a regular file.
     fn length(&self, path: &str) -> io::Result<u64>;
 
-    /// Bytes that the medium has left for this tree.
+    /// Returns the free bytes of the medium; `None` if unknown.
     fn free(&self) -> io::Result<u64> {
         Ok(u64::MAX)
     }
 
-    /// Claims the whole tree for this process until the answer is dropped.
+    /// Locks the tree for this process until the returned lock is dropped.
     ///
     /// # Errors
-    /// [`LockError::Held`] if another has it.
+    /// [`LockError::Held`] if another process holds it.
     fn lock(&self, path: &str) -> Result<StorageLock, LockError>;
 }
 
-/// A file that is being written.
+/// A file open for writing.
 pub trait StorageFile: Send {
     /// Writes all of `bytes` at `offset`.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Cuts the file off at `length`.
+    /// Truncates the file to `length`.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
 
     /// Makes the contents durable.
@@ -74,15 +74,15 @@ pub trait StorageFile: Send {
 /// Holds a lock until it is dropped.
 pub type StorageLock = Box<dyn Any + Send + Sync>;
 
-/// Why a lock was not had.
+/// Reason for a failed lock.
 #[derive(Debug)]
 pub enum LockError {
-    /// Another holds it.
+    /// Another process holds it.
     Held {
-        /// That process, if it said so.
+        /// The process's id, if known.
         pid: Option<u32>,
     },
-    /// The lock cannot be made.
+    /// The lock cannot be created.
     Io(io::Error),
 }
 
@@ -91,13 +91,13 @@ pub enum LockError {
 pub struct Entry {
     /// The name; bytes that are not UTF-8 are replaced.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: EntryKind,
     /// Bytes of a file, 0 for everything else.
     pub bytes: u64,
 }
 
-/// What a directory entry is.
+/// Kind of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EntryKind {
     /// A regular file.
@@ -108,12 +108,12 @@ pub enum EntryKind {
     Other,
 }
 
-/// The directory that holds `path`.
+/// Returns the directory that contains `path`.
 pub(crate) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
-/// Reads a whole file of at most `cap` bytes.
+/// Reads a complete file of at most `cap` bytes.
 pub(crate) fn read_whole(storage: &dyn Storage, path: &str, cap: u64) -> io::Result<Vec<u8>> {
     let length = storage.length(path)?;
     if length > cap {

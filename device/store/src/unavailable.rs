@@ -1,10 +1,10 @@
-//! The storage of a device whose state folder cannot be opened: empty, and every change fails with the reason.
+//! Storage for a device whose state folder cannot be opened: empty, and every change fails with the reason.
 
 use std::io;
 
 use crate::storage::{Entry, LockError, Storage, StorageFile, StorageLock};
 
-/// [`Storage`] that holds nothing and takes nothing, so that a device without its state folder is alive and says why.
+/// Empty, read-only [`Storage`]: a device without its state folder still runs and reports the reason.
 #[derive(Debug)]
 pub struct Unavailable {
     kind: io::ErrorKind,
@@ -12,7 +12,7 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
-    /// In place of a storage that could not be opened.
+    /// Creates it with the error of the storage that could not be opened.
     #[must_use]
     pub fn new(error: &io::Error) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Storage for Unavailable {
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<Entry>> {
-        // The root's is asked for before every first change.
+        // The root is listed before the first change.
         if path.is_empty() { self.refuse() } else { Ok(Vec::new()) }
     }
 

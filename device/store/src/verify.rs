@@ -1,4 +1,4 @@
-//! Walking everything that a store keeps, and saying what is wrong with it.
+//! Verification of all files in a store.
 
 use std::{fmt, io};
 
@@ -15,71 +15,71 @@ use crate::{
     },
 };
 
-/// Something wrong with a file of the store.
+/// A problem with a file of the store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
     /// The file, relative to the store.
     pub file: String,
-    /// What is wrong with it.
+    /// The kind of problem.
     pub kind: ProblemKind,
 }
 
-/// What is wrong with a file.
+/// Kind of a problem with a file.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ProblemKind {
-    /// It is not there, but referred to.
+    /// It is missing, but a record refers to it.
     Missing,
-    /// It cannot be read; what the system said.
+    /// It cannot be read, with the system's reason.
     Unreadable(String),
-    /// It is not as it was written.
+    /// Its contents are damaged.
     Damaged(Damage),
     /// An adapter is longer or shorter than its record says.
     Length {
-        /// Bytes by the record.
+        /// Bytes in the record.
         expected: u64,
-        /// Bytes there.
+        /// Bytes found.
         got: u64,
     },
-    /// An adapter's bytes are not those that its name stands for.
+    /// An adapter's bytes do not match its name.
     Digest {
-        /// The digest of what is there.
+        /// The digest of the bytes found.
         got: Digest,
     },
-    /// An adapter that would not be let in today, for instance because its key is no longer trusted.
+    /// An adapter that would now be refused, for instance because its key is no longer trusted.
     Refused(Box<Refusal>),
-    /// An adapter of another task than the record that names it.
+    /// An adapter of another task than its record.
     OtherTask {
         /// Its task.
         got: String,
     },
-    /// A record that is not the one in memory: another program changed it.
+    /// A record that differs from memory: another program changed it.
     Changed,
-    /// It is damaged or gone, and the device serves all the same.
+    /// It is damaged or missing, and was recovered.
     Recovered {
-        /// What is wrong with it.
+        /// The problem.
         fault: Box<ProblemKind>,
-        /// What took its place.
+        /// The recovery.
         recovery: Recovery,
     },
-    /// Nothing of this store.
+    /// Not a file of a store.
     Unknown,
-    /// Nothing refers to it. It goes when the store is opened and all records can be read.
+    /// Nothing refers to it. It is removed when the store is opened and all records can be read.
     Leftover,
 }
 
-/// What took the place of a file that is damaged or gone.
+/// Recovery of a damaged or missing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Recovery {
     /// Its copy.
     Copy,
-    /// What the task's adapters tell: the newest intact ones serve.
+    /// Salvaged from the task's adapters: the newest intact ones serve.
     Adapters {
         /// The version that serves.
         version: u64,
-        /// The floor: the highest version seen. It may have been higher.
-        floor: u64,
+        /// The highest version found. The highest admitted version may have been higher.
+        highest_admitted: u64,
     },
 }
 
@@ -87,9 +87,12 @@ impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Copy => f.write_str("its copy is used"),
-            Self::Adapters { version, floor } => write!(
+            Self::Adapters {
+                version,
+                highest_admitted,
+            } => write!(
                 f,
-                "salvaged from the task's adapters: version {version} serves, versions above {floor} are taken"
+                "salvaged from the task's adapters: version {version} serves, versions above {highest_admitted} are taken"
             ),
         }
     }
@@ -119,7 +122,7 @@ impl fmt::Display for ProblemKind {
             Self::Length { expected, got } => write!(f, "has {got} bytes, expected {expected}"),
             Self::Digest { got } => write!(f, "holds other bytes than its name says: their digest is {got}"),
             Self::Refused(refusal) => {
-                // The hint is for somebody who sends a file.
+                // The hint is for the sender of a file.
                 let text = refusal.to_string();
                 write!(f, "is refused: {}", text.lines().next().unwrap_or_default())
             }
@@ -150,23 +153,23 @@ impl Problem {
     }
 }
 
-/// What [`Store::verify`] found.
+/// Report of [`Store::verify`].
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
     /// Tasks.
     pub tasks: usize,
-    /// Adapters that are whole and trusted.
+    /// Intact, trusted adapters.
     pub adapters: usize,
-    /// Labelled pictures that are whole.
+    /// Intact labelled images.
     pub examples: usize,
-    /// Tuning checkpoints that are whole.
+    /// Intact tuning checkpoints.
     pub checkpoints: usize,
-    /// Uploads under way.
+    /// Uploads in progress.
     pub uploads: usize,
     /// Bytes of all files of the store.
     pub bytes: u64,
-    /// What is wrong; empty if all is well.
+    /// All problems; empty without any.
     pub problems: Vec<Problem>,
 }
 
@@ -177,10 +180,10 @@ impl Report {
 }
 
 impl Store {
-    /// Reads every file and checks it. Writers wait meanwhile, except while the examples are read; readers do not.
+    /// Reads and checks every file. Writers are blocked meanwhile, except while the examples are read; readers are not.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if a directory cannot be listed. What is wrong with files is in the report.
+    /// [`StoreError::Io`] if a directory cannot be listed. Problems of files are in the report.
     pub fn verify(&self) -> Result<Report, StoreError> {
         let mut report = Report::default();
         let writer = self.writer();
@@ -331,7 +334,7 @@ impl Store {
             for Entry { name, kind, bytes } in entries {
                 let file = join(&directory, &name);
                 if is_unfinished(&name) {
-                    // It is a leftover only if nobody is writing it at this moment.
+                    // It is a leftover only if it is not being written at the moment.
                     let _writer = self.writer();
                     if self.storage.length(&file).is_ok() {
                         report.problem(file, ProblemKind::Leftover);

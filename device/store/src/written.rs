@@ -1,4 +1,4 @@
-//! Bytes that the store writes on behalf of peers, by what they are, and the daily budget of those not yet verified.
+//! Counters of bytes written on behalf of peers, and the daily budget for unverified ones.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -37,7 +37,7 @@ impl Counters {
     }
 }
 
-/// What announced uploads have written on the present day, which begins with the first of them. It is not kept over a restart.
+/// Bytes of announced uploads in the current 24 hours, which begin with the first of them. Reset by a restart.
 #[derive(Default)]
 pub(crate) struct Day {
     began: Option<Instant>,
@@ -45,7 +45,7 @@ pub(crate) struct Day {
 }
 
 impl Day {
-    /// Whether so many bytes more are within the budget of a day.
+    /// Whether this many more bytes are within the daily budget.
     pub(crate) fn has_room(&mut self, bytes: u64, budget: u64, now: Instant) -> bool {
         if self
             .began

@@ -111,13 +111,29 @@ fn hostile_announcements_are_refused_before_a_byte_is_written() {
             matches!(refusal, Refusal::WrongLength { .. })
         }),
         ("an older version", announcement(&file("birds", 4)), length, |refusal| {
-            matches!(refusal, Refusal::Downgrade { floor: 5, got: 4, .. })
+            matches!(
+                refusal,
+                Refusal::Downgrade {
+                    highest_admitted: 5,
+                    got: 4,
+                    ..
+                }
+            )
         }),
         (
             "the same version in another file",
             signed(|release| release.version = 5, &publisher()),
             length,
-            |refusal| matches!(refusal, Refusal::Downgrade { floor: 5, got: 5, .. }),
+            |refusal| {
+                matches!(
+                    refusal,
+                    Refusal::Downgrade {
+                        highest_admitted: 5,
+                        got: 5,
+                        ..
+                    }
+                )
+            },
         ),
         (
             "an expired one",

@@ -97,8 +97,8 @@ fn the_stores_bytes_have_a_cap_and_records_do_not_need_room() {
         full(store.add_example("birds", "wren", &[99; 9_000], NOW)),
         "bytes of the store"
     );
-    for picture in 0..4 {
-        store.remove_example("birds", &Digest::of(&[picture; 5_000])).unwrap();
+    for image in 0..4 {
+        store.remove_example("birds", &Digest::of(&[image; 5_000])).unwrap();
     }
     store.add_example("birds", "wren", &[99; 9_000], NOW).unwrap();
 }

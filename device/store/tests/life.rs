@@ -1,18 +1,18 @@
 //! What an adapter goes through: trial, confirmation, rollback, tuning, removal.
 
 use clr_adapters::Digest;
-use clr_store::{Filed, Held, Progress, Start, Store, StoreError, TaskState};
+use clr_store::{AddOutcome, Progress, StartOutcome, Store, StoreError, StoredAdapter, StoredTask};
 
 use crate::world::{NOW, assert_tidy, confirmed, confirmed_tuned, file, fresh, tuned};
 
 /// Version and revision of an adapter.
-fn name(held: Option<Held>) -> Option<(u64, u32)> {
+fn name(held: Option<StoredAdapter>) -> Option<(u64, u32)> {
     held.map(|held| (held.version, held.revision))
 }
 
 /// Confirmed, on trial, last good, restore point.
 fn kept(store: &Store) -> [Option<(u64, u32)>; 4] {
-    let TaskState {
+    let StoredTask {
         confirmed,
         trial,
         last_good,
@@ -114,16 +114,16 @@ fn the_publishers_original_is_kept_as_long_as_a_tuned_one_is() {
     store.install_tuned(&tuned("birds", 7, 1)).unwrap();
     store.restore("birds", NOW).unwrap();
     assert_eq!(kept(&store), [Some((7, 0)), None, Some((6, 0)), None]);
-    assert_eq!(store.task("birds").unwrap().floor, 7);
+    assert_eq!(store.task("birds").unwrap().highest_admitted, 7);
     assert_tidy(&store, &disk);
 }
 
 #[test]
-fn a_task_born_here_has_no_floor_and_makes_way_for_a_publishers() {
+fn a_task_created_here_has_no_highest_version_and_makes_way_for_a_publishers() {
     let (disk, store) = fresh();
     confirmed_tuned(&store, &tuned("birds", 1, 1));
     assert_eq!(kept(&store), [Some((1, 1)), None, None, None]);
-    assert_eq!(store.task("birds").unwrap().floor, 0);
+    assert_eq!(store.task("birds").unwrap().highest_admitted, 0);
     assert!(matches!(
         store.restore("birds", NOW),
         Err(StoreError::NothingToRestore { .. })
@@ -134,21 +134,21 @@ fn a_task_born_here_has_no_floor_and_makes_way_for_a_publishers() {
 }
 
 #[test]
-fn pictures_are_filed_once_and_relabelled() {
+fn images_are_filed_once_and_relabelled() {
     let (_, store) = fresh();
     let id = Digest::of(b"picture");
     assert_eq!(
         store.add_example("birds", "wren", b"picture", Some(7)).unwrap(),
-        Filed::Added { id }
+        AddOutcome::Added { id }
     );
     assert_eq!(
         store.add_example("birds", "wren", b"picture", Some(9)).unwrap(),
-        Filed::Duplicate { id }
+        AddOutcome::Duplicate { id }
     );
     let from = "wren".into();
     assert_eq!(
         store.add_example("birds", "robin", b"picture", Some(8)).unwrap(),
-        Filed::Relabelled { id, from }
+        AddOutcome::Relabelled { id, from }
     );
     let examples = store.examples("birds").unwrap();
     assert_eq!(
@@ -211,7 +211,7 @@ fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
     let restart = |store: Store, blamed| {
         drop(store);
         let store = crate::world::open(disk.clone());
-        let start = store.begin_run("birds", blamed, NOW).unwrap();
+        let start = store.record_start("birds", blamed, NOW).unwrap();
         (store, start)
     };
     let mut store = store;
@@ -231,27 +231,27 @@ fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
             store.end_use("birds", &trial, progress).unwrap();
         }
         (store, start) = restart(store, round < 8);
-        assert_eq!(start, Start::OnTrial, "{round}");
+        assert_eq!(start, StartOutcome::OnTrial, "{round}");
     }
     for times in 1..3 {
         let start;
         store.begin_use("birds", &trial).unwrap();
         (store, start) = restart(store, true);
-        assert_eq!(start, Start::Unclean { times });
+        assert_eq!(start, StartOutcome::Unclean { times });
         // Pushing it again neither shortens nor prolongs that.
         assert!(store.install(&file("birds", 2), NOW).unwrap().already);
     }
     store.begin_use("birds", &trial).unwrap();
     let (store, start) = restart(store, true);
-    assert!(matches!(start, Start::Reverted { held } if held.version == 2));
+    assert!(matches!(start, StartOutcome::Reverted { held } if held.version == 2));
     let state = store.task("birds").unwrap();
     let reverted = state.reverted.unwrap();
     assert_eq!(
         reverted.reason,
         "the device ended uncleanly 3 times while it was in use"
     );
-    assert_eq!((reverted.at, state.floor), (NOW, 1));
-    assert_eq!(store.begin_run("birds", true, NOW).unwrap(), Start::NoTrial);
+    assert_eq!((reverted.at, state.highest_admitted), (NOW, 1));
+    assert_eq!(store.record_start("birds", true, NOW).unwrap(), StartOutcome::NoTrial);
     assert_tidy(&store, &disk);
 }
 
@@ -268,10 +268,10 @@ fn the_frames_of_a_trial_survive_a_clean_end_and_no_other() {
     store.end_use("birds", &trial, progress).unwrap();
     drop(store);
     let store = crate::world::open(disk);
-    store.begin_run("birds", true, NOW).unwrap();
+    store.record_start("birds", true, NOW).unwrap();
     let kept = |store: &Store| store.task("birds").unwrap().trial.unwrap().progress;
     assert_eq!(kept(&store), progress);
     store.begin_use("birds", &trial).unwrap();
-    store.begin_run("birds", true, NOW).unwrap();
+    store.record_start("birds", true, NOW).unwrap();
     assert_eq!(kept(&store), Progress::default());
 }

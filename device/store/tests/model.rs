@@ -32,7 +32,7 @@ pub(crate) struct OnTrial {
     pub(crate) name: Name,
     pub(crate) unclean: u32,
     pub(crate) in_use: bool,
-    pub(crate) floor_before: u64,
+    pub(crate) highest_before: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,7 +41,7 @@ pub(crate) struct Task {
     pub(crate) trial: Option<OnTrial>,
     pub(crate) last: Option<Name>,
     pub(crate) restore: Option<Name>,
-    pub(crate) floor: u64,
+    pub(crate) highest_admitted: u64,
     pub(crate) known: Vec<Name>,
     pub(crate) reverted: Option<Name>,
     pub(crate) examples: Vec<u8>,
@@ -70,8 +70,8 @@ impl Task {
         let Some(trial) = self.trial.take() else {
             return false;
         };
-        if trial.name == (self.floor, 0) && trial.floor_before < self.floor {
-            self.floor = trial.floor_before;
+        if trial.name == (self.highest_admitted, 0) && trial.highest_before < self.highest_admitted {
+            self.highest_admitted = trial.highest_before;
             self.known.retain(|known| *known != trial.name);
         }
         self.reverted = Some(trial.name);
@@ -80,16 +80,16 @@ impl Task {
 
     fn try_out(&mut self, name: Name) -> bool {
         if self.trial.is_none_or(|trial| trial.name != name) {
-            let floor_before = self.floor;
+            let highest_before = self.highest_admitted;
             if name.1 == 0 {
-                self.floor = self.floor.max(name.0);
+                self.highest_admitted = self.highest_admitted.max(name.0);
                 self.remember(name);
             }
             self.trial = Some(OnTrial {
                 name,
                 unclean: 0,
                 in_use: false,
-                floor_before,
+                highest_before,
             });
         }
         true
@@ -106,10 +106,10 @@ impl Task {
         let known = self.known.contains(&name);
         let (version, revision) = name;
         let fits = if revision > 0 {
-            known && version >= self.floor && self.trial.is_none()
+            known && version >= self.highest_admitted && self.trial.is_none()
         } else {
             let newer = self.confirmed.is_none_or(|(confirmed, _)| confirmed < version);
-            version > self.floor || version == self.floor && known && newer
+            version > self.highest_admitted || version == self.highest_admitted && known && newer
         };
         on_trial || fits && self.confirmed != Some(name)
     }
@@ -135,7 +135,7 @@ impl Task {
                 };
                 let before = self.confirmed.replace(name);
                 if name.1 == 0 {
-                    self.floor = self.floor.max(name.0);
+                    self.highest_admitted = self.highest_admitted.max(name.0);
                 } else if let Some((version, 0)) = before {
                     self.restore = Some((version, 0));
                 }
@@ -196,10 +196,10 @@ impl Task {
             }
             Action::Remove => {
                 let there = self.listed() || !self.examples.is_empty() || self.checkpoint.is_some();
-                let (floor, known) = (self.floor, std::mem::take(&mut self.known));
+                let (highest_admitted, known) = (self.highest_admitted, std::mem::take(&mut self.known));
                 if there {
                     *self = Self {
-                        floor,
+                        highest_admitted,
                         known,
                         ..Self::default()
                     };
@@ -208,17 +208,17 @@ impl Task {
                 }
                 there
             }
-            Action::File(picture) => {
-                let there = self.examples.contains(&picture);
+            Action::File(image) => {
+                let there = self.examples.contains(&image);
                 if !there && self.examples.len() < 4 {
-                    self.examples.push(picture);
+                    self.examples.push(image);
                     self.examples.sort_unstable();
                 }
-                self.examples.contains(&picture)
+                self.examples.contains(&image)
             }
-            Action::Unfile(picture) => {
-                let there = self.examples.contains(&picture);
-                self.examples.retain(|known| *known != picture);
+            Action::Unfile(image) => {
+                let there = self.examples.contains(&image);
+                self.examples.retain(|known| *known != image);
                 there
             }
             Action::Checkpoint(value) => {

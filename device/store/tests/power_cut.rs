@@ -102,10 +102,10 @@ fn old_or_new(scenario: &Scenario, got: &Seen, before: &Seen, after: &Seen, plac
         "{}, {place}: neither the old state nor the new one: {got:#?}",
         scenario.name
     );
-    // Whatever is lost, what was confirmed stays a floor.
+    // Whatever is lost, what was confirmed stays the lower bound.
     for state in &got.tasks {
         let confirmed = state.confirmed.filter(|held| !held.tuned);
-        assert!(confirmed.is_none_or(|held| state.floor >= held.version));
+        assert!(confirmed.is_none_or(|held| state.highest_admitted >= held.version));
     }
 }
 

@@ -41,10 +41,10 @@ fn act(store: &Store, task: &str, action: Action) -> bool {
         Action::MarkGood => store.mark_good(task).is_ok(),
         Action::MarkBad => store.mark_bad(task, NOW).is_ok(),
         Action::Use => store.begin_use(task, &on_trial()).is_ok(),
-        Action::Start => store.begin_run(task, true, NOW).is_ok(),
+        Action::Start => store.record_start(task, true, NOW).is_ok(),
         Action::Remove => store.remove(task).is_ok(),
-        Action::File(picture) => store.add_example(task, "label", &[picture], None).is_ok(),
-        Action::Unfile(picture) => store.remove_example(task, &Digest::of(&[picture])).is_ok(),
+        Action::File(image) => store.add_example(task, "label", &[image], None).is_ok(),
+        Action::Unfile(image) => store.remove_example(task, &Digest::of(&[image])).is_ok(),
         Action::Checkpoint(value) => store.put_checkpoint(task, &[value; 50]).is_ok(),
         Action::Clear => store.clear_checkpoint(task).is_ok(),
         Action::Activate => store.set_active(task).is_ok(),
@@ -53,13 +53,13 @@ fn act(store: &Store, task: &str, action: Action) -> bool {
 
 /// The store's state in the model's terms.
 fn read(store: &Store, model: &Model) -> Model {
-    let name = |held: clr_store::Held| (held.version, held.revision);
+    let name = |held: clr_store::StoredAdapter| (held.version, held.revision);
     let mut read = Model::default();
     for task in model.tasks.keys() {
         let state = store.task(task).ok();
         let model = &model.tasks[task];
         let mut examples: Vec<u8> = (0..8)
-            .filter(|&picture| store.example(task, &Digest::of(&[picture])).is_ok())
+            .filter(|&image| store.example(task, &Digest::of(&[image])).is_ok())
             .collect();
         examples.sort_unstable();
         assert_eq!(store.examples(task).unwrap().len(), examples.len());
@@ -68,7 +68,7 @@ fn read(store: &Store, model: &Model) -> Model {
         let mut task_read = Task {
             examples,
             checkpoint,
-            floor: model.floor,
+            highest_admitted: model.highest_admitted,
             known: model.known.clone(),
             ..Task::default()
         };
@@ -78,11 +78,11 @@ fn read(store: &Store, model: &Model) -> Model {
                 name: name(trial.held),
                 unclean: trial.unclean,
                 in_use: trial.in_use,
-                floor_before: trial.floor_before,
+                highest_before: trial.highest_before,
             });
             task_read.last = state.last_good.map(name);
             task_read.restore = state.restore.map(name);
-            task_read.floor = state.floor;
+            task_read.highest_admitted = state.highest_admitted;
             task_read.reverted = state.reverted.map(|reverted| name(reverted.held));
         }
         read.tasks.insert(task, task_read);

@@ -131,7 +131,10 @@ fn a_record_that_is_lost_in_both_copies_is_salvaged_from_its_adapters() {
     let serving = store.serving("birds").unwrap();
     // The newest serves as before. Its confirmation is not known, so its trial begins again.
     assert_eq!((serving.held.version, serving.trial), (4, true));
-    let salvaged = Recovery::Adapters { version: 4, floor: 4 };
+    let salvaged = Recovery::Adapters {
+        version: 4,
+        highest_admitted: 4,
+    };
     let problem = store.problems().iter().find(|problem| problem.file == RECORD).unwrap();
     assert!(matches!(&problem.kind, ProblemKind::Recovered { recovery, .. } if *recovery == salvaged));
     assert!(problem.to_string().contains("versions above 4 are taken"), "{problem}");
@@ -140,7 +143,11 @@ fn a_record_that_is_lost_in_both_copies_is_salvaged_from_its_adapters() {
         assert!(matches!(
             refused,
             Err(StoreError::Refused(
-                Refusal::Replay { .. } | Refusal::Downgrade { floor: 4, .. }
+                Refusal::Replay { .. }
+                    | Refusal::Downgrade {
+                        highest_admitted: 4,
+                        ..
+                    }
             ))
         ));
     }
@@ -168,7 +175,7 @@ fn a_salvaged_task_keeps_what_the_device_tuned_and_its_original() {
     store.mark_good("birds").unwrap();
     store.restore("birds", NOW).unwrap();
     assert!(!store.serving("birds").unwrap().held.tuned);
-    assert_eq!(store.task("birds").unwrap().floor, 2);
+    assert_eq!(store.task("birds").unwrap().highest_admitted, 2);
 }
 
 #[test]
@@ -269,10 +276,15 @@ fn records_of_the_format_before_are_read_and_their_floor_rises_to_the_trial() {
     disk.put(RECORD, &record).unwrap();
     let store = open(disk.clone());
     let state = store.task("birds").unwrap();
-    assert_eq!((state.floor, state.confirmed.unwrap().version), (5, 3));
+    assert_eq!((state.highest_admitted, state.confirmed.unwrap().version), (5, 3));
     let trial = state.trial.unwrap();
     assert_eq!(
-        (trial.held.version, trial.held.bytes, trial.unclean, trial.floor_before),
+        (
+            trial.held.version,
+            trial.held.bytes,
+            trial.unclean,
+            trial.highest_before
+        ),
         (5, 400, 0, 3)
     );
     drop(store);

@@ -39,61 +39,78 @@ fn replay_and_downgrade_have_errors_of_their_own() {
     assert!(matches!(refused, Refusal::Replay { version: 9, .. }));
     for version in [2, 8] {
         let refused = refusal(&store, &file("birds", version));
-        assert!(matches!(refused, Refusal::Downgrade { floor: 9, got, .. } if got == version));
+        assert!(matches!(refused, Refusal::Downgrade { highest_admitted: 9, got, .. } if got == version));
     }
     let refused = refusal(&store, &published(&adapter("birds", 9, 0, 1)));
-    assert!(matches!(refused, Refusal::Downgrade { floor: 9, got: 9, .. }));
+    assert!(matches!(
+        refused,
+        Refusal::Downgrade {
+            highest_admitted: 9,
+            got: 9,
+            ..
+        }
+    ));
     store.install(&file("birds", 10), NOW).unwrap();
 }
 
-/// The floor rose at confirmation, so an older file could take the place of a newer one on trial.
+/// The highest admitted version rose at confirmation, so an older file could take the place of a newer one on trial.
 #[test]
 fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_it() {
     let (disk, store) = fresh();
-    let floor = |store: &Store| store.task("birds").unwrap().floor;
+    let highest_admitted = |store: &Store| store.task("birds").unwrap().highest_admitted;
     confirmed(&store, &file("birds", 3));
     store.install(&file("birds", 9), NOW).unwrap();
-    assert_eq!(floor(&store), 9);
+    assert_eq!(highest_admitted(&store), 9);
     for version in [4, 8] {
         let refused = refusal(&store, &file("birds", version));
-        assert!(matches!(refused, Refusal::Downgrade { floor: 9, got, .. } if got == version));
+        assert!(matches!(refused, Refusal::Downgrade { highest_admitted: 9, got, .. } if got == version));
     }
     let refused = refusal(&store, &published(&adapter("birds", 9, 0, 1)));
-    assert!(matches!(refused, Refusal::Downgrade { floor: 9, got: 9, .. }));
-    // 10 takes the place of 9 and fails: the floor is at 9 again, which never failed and may come back.
+    assert!(matches!(
+        refused,
+        Refusal::Downgrade {
+            highest_admitted: 9,
+            got: 9,
+            ..
+        }
+    ));
+    // 10 takes the place of 9 and fails: the highest admitted version is at 9 again, which never failed and may come back.
     let tenth = store.install(&file("birds", 10), NOW).unwrap().held.digest;
-    assert_eq!(floor(&store), 10);
+    assert_eq!(highest_admitted(&store), 10);
     store.revert("birds", &tenth, "too slow", NOW).unwrap();
-    assert_eq!(floor(&store), 9);
+    assert_eq!(highest_admitted(&store), 9);
     assert!(matches!(refusal(&store, &file("birds", 8)), Refusal::Downgrade { .. }));
     let ninth = store.install(&file("birds", 9), NOW).unwrap().held.digest;
     store.confirm("birds", &ninth).unwrap();
-    assert_eq!(floor(&store), 9);
-    // A failed trial leaves the floor where it was before.
+    assert_eq!(highest_admitted(&store), 9);
+    // A failed trial leaves the highest admitted version where it was before.
     store.install(&file("birds", 12), NOW).unwrap();
     store.mark_bad("birds", NOW).unwrap();
-    assert_eq!(floor(&store), 9);
+    assert_eq!(highest_admitted(&store), 9);
     store.install(&file("birds", 11), NOW).unwrap();
     // Restarts and the removal of the task keep it.
     drop(store);
     let store = crate::world::open(disk);
-    assert_eq!(floor(&store), 11);
+    assert_eq!(highest_admitted(&store), 11);
     store.remove("birds").unwrap();
     assert!(matches!(refusal(&store, &file("birds", 9)), Refusal::Replay { .. }));
     for version in [2, 10] {
         assert!(matches!(
             refusal(&store, &file("birds", version)),
-            Refusal::Downgrade { floor: 11, .. }
+            Refusal::Downgrade {
+                highest_admitted: 11,
+                ..
+            }
         ));
     }
     // What was removed may come back.
     confirmed(&store, &file("birds", 11));
-    assert_eq!(floor(&store), 11);
+    assert_eq!(highest_admitted(&store), 11);
 }
 
 #[test]
 fn what_was_taken_out_by_hand_may_be_pushed_again_and_nothing_older() {
-    type ByHand = fn(&Store) -> Result<clr_store::Held, StoreError>;
+    type ByHand = fn(&Store) -> Result<clr_store::StoredAdapter, StoreError>;
     let ways: [ByHand; 2] = [
         |store| store.mark_bad("birds", NOW),
         |store| store.rollback("birds", NOW),
@@ -106,12 +123,16 @@ fn what_was_taken_out_by_hand_may_be_pushed_again_and_nothing_older() {
         assert_eq!(store.serving("birds").unwrap().held.version, 3);
         assert!(matches!(
             refusal(&store, &published(&adapter("birds", 4, 0, 7))),
-            Refusal::Downgrade { floor: 4, got: 4, .. }
+            Refusal::Downgrade {
+                highest_admitted: 4,
+                got: 4,
+                ..
+            }
         ));
         assert!(!store.install(&file("birds", 4), NOW).unwrap().already);
         store.mark_good("birds").unwrap();
         assert_eq!(store.serving("birds").unwrap().held.version, 4);
-        assert_eq!(store.task("birds").unwrap().floor, 4);
+        assert_eq!(store.task("birds").unwrap().highest_admitted, 4);
     }
     // A trial that was ended by hand, too.
     store.install(&file("birds", 5), NOW).unwrap();
@@ -213,7 +234,7 @@ fn tuned_files_come_in_through_their_own_door() {
     store.rollback("birds", NOW).unwrap();
 
     confirmed_tuned(&store, &own);
-    assert_eq!(store.task("birds").unwrap().floor, 2);
+    assert_eq!(store.task("birds").unwrap().highest_admitted, 2);
     store.restore("birds", NOW).unwrap();
     // It was confirmed here: it may come back from the host it was pulled to.
     assert!(!store.install(&own, NOW).unwrap().already);
@@ -261,7 +282,7 @@ fn examples_tasks_and_checkpoints_are_capped() {
     }
     let full = store.add_example("birds", "wren", &[9], NOW);
     assert!(matches!(full, Err(StoreError::Full { cap: 4, got: 5, .. })));
-    // A known picture needs no room.
+    // A known image needs no room.
     store.add_example("birds", "robin", &[0], NOW).unwrap();
     store.remove_example("birds", &Digest::of(&[1])).unwrap();
     store.add_example("birds", "wren", &[9], NOW).unwrap();

@@ -68,7 +68,7 @@ fn in_use(store: &Store) {
 fn two_unclean_ends(store: &Store) {
     in_use(store);
     for _ in 0..2 {
-        store.begin_run("birds", true, NOW).unwrap();
+        store.record_start("birds", true, NOW).unwrap();
         store.begin_use("birds", &Digest::of(&file("birds", 3))).unwrap();
     }
 }
@@ -172,7 +172,7 @@ pub(crate) const ALL: &[Scenario] = &[
         true,
     ),
     scenario(
-        "a task is born",
+        "a task is created",
         past,
         |store| store.install_tuned(&tuned("fish", 1, 1)).map(drop),
         true,
@@ -218,13 +218,13 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario(
         "count an unclean end",
         in_use,
-        |store| store.begin_run("birds", true, NOW).map(drop),
+        |store| store.record_start("birds", true, NOW).map(drop),
         true,
     ),
     scenario(
         "an unclean end too many",
         two_unclean_ends,
-        |store| store.begin_run("birds", true, NOW).map(drop),
+        |store| store.record_start("birds", true, NOW).map(drop),
         true,
     ),
     scenario(
@@ -289,7 +289,7 @@ pub(crate) const ALL: &[Scenario] = &[
         false,
     ),
     scenario(
-        "remove a task that was born here",
+        "remove a task that was created here",
         |store| drop(store.install_tuned(&tuned("fish", 1, 1)).unwrap()),
         |store| store.remove("fish"),
         false,

@@ -14,7 +14,7 @@ fn big() -> Vec<u8> {
     (0..10_000_u32).flat_map(u32::to_le_bytes).collect()
 }
 
-/// Begins an upload of any bytes, announced as a difference that gives a file of a task.
+/// Begins an upload of any bytes, announced as a delta that gives a file of a task.
 fn begin(store: &Store, task: &str, digest: &Digest, length: u64) -> Result<u64, StoreError> {
     store.begin_announced(
         digest,

@@ -6,7 +6,7 @@ use clr_adapters::{
     Adapter, ChannelOrder, Digest, Encoding, Filter, Fit, Head, Header, Limits, Preprocessing, Provenance, Recipe,
     Release, SecretKey, SignedRelease, SignerClass, Terms, Trust, TrustedKey, encode, sign, sign_release,
 };
-use clr_store::{Caps, Example, Storage, Store, StoreError, StoreOptions, TaskState, simulation::Disk};
+use clr_store::{Caps, Storage, Store, StoreError, StoreOptions, StoredExample, StoredTask, simulation::Disk};
 
 pub(crate) const NOW: Option<u64> = Some(1_800_000_000);
 
@@ -155,12 +155,12 @@ pub(crate) fn push(store: &Store, file: &[u8], chunk: usize) -> Result<(), Store
 /// Everything that can be seen of a store but the uploads under way.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Seen {
-    pub(crate) tasks: Vec<TaskState>,
+    pub(crate) tasks: Vec<StoredTask>,
     /// Per task: what serves, and whether on trial.
     pub(crate) serving: Vec<Option<(Digest, bool)>>,
     pub(crate) active: Option<String>,
     pub(crate) time: Option<u64>,
-    pub(crate) examples: Vec<Vec<Example>>,
+    pub(crate) examples: Vec<Vec<StoredExample>>,
     pub(crate) checkpoints: Vec<Option<Vec<u8>>>,
 }
 
@@ -178,8 +178,8 @@ pub(crate) fn see(store: &Store) -> Seen {
     let examples = NAMES.map(|task| {
         let examples = store.examples(task).unwrap();
         for example in &examples {
-            let picture = store.example(task, &example.id).unwrap();
-            assert_eq!(Digest::of(&picture), example.id);
+            let image = store.example(task, &example.id).unwrap();
+            assert_eq!(Digest::of(&image), example.id);
         }
         examples
     });

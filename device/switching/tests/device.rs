@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clr_switching::{Changing, Detail, Resident, Serving};
+use clr_switching::{AdapterInfo, Resident, ServingSet, UpdateGuard};
 
 #[cfg(loom)]
 use loom::sync::Mutex;
@@ -35,7 +35,7 @@ pub(crate) struct Known {
     pub(crate) frames: u32,
 }
 
-impl Detail for Known {
+impl AdapterInfo for Known {
     type Trial = u32;
 
     fn on_trial(&self) -> Option<u32> {
@@ -55,7 +55,7 @@ pub(crate) struct Stored {
 }
 
 pub(crate) struct Device {
-    pub(crate) serving: Serving<Adapter, Known>,
+    pub(crate) serving: ServingSet<Adapter, Known>,
     store: Mutex<Stored>,
     /// The task that a restart would go on with.
     remembered: Mutex<&'static str>,
@@ -65,14 +65,14 @@ impl Device {
     /// `birds` is confirmed as 1, and active.
     pub(crate) fn new() -> Self {
         let device = Self {
-            serving: Serving::default(),
+            serving: ServingSet::default(),
             store: Mutex::new(Stored {
                 confirmed: Some(1),
                 trial: None,
             }),
             remembered: Mutex::new(""),
         };
-        device.load(&device.serving.change());
+        device.load(&device.serving.lock_updates());
         device.switch("birds").expect("it was loaded");
         device
     }
@@ -83,7 +83,7 @@ impl Device {
 
     /// Names a task, and remembers it.
     pub(crate) fn switch(&self, task: &'static str) -> Result<(), String> {
-        let naming = self.serving.naming();
+        let naming = self.serving.lock_switches();
         naming.switch(task)?;
         *self.remembered.lock().unwrap() = task;
         Ok(())
@@ -91,7 +91,7 @@ impl Device {
 
     /// Remembers that the task is chosen from frames.
     pub(crate) fn switch_to_auto(&self) {
-        let naming = self.serving.naming();
+        let naming = self.serving.lock_switches();
         naming.switch_to_auto();
         *self.remembered.lock().unwrap() = "auto";
     }
@@ -116,11 +116,11 @@ impl Device {
             task: "cars",
             digest: 9,
         };
-        self.serving.change().put(cars, known);
+        self.serving.lock_updates().put(cars, known);
     }
 
     /// What the store says serves, into memory.
-    fn load(&self, changing: &Changing<'_, Adapter, Known>) {
+    fn load(&self, changing: &UpdateGuard<'_, Adapter, Known>) {
         let Stored { confirmed, trial } = self.stored();
         let Some(digest) = trial.or(confirmed) else {
             changing.take_out("birds");
@@ -136,7 +136,7 @@ impl Device {
 
     /// Changes the store, then brings memory in line with it.
     fn change(&self, change: impl FnOnce(&mut Stored)) {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         change(&mut self.store.lock().unwrap());
         self.load(&changing);
     }
@@ -169,7 +169,7 @@ impl Device {
     }
 
     pub(crate) fn revert(&self, adapter: &Arc<Adapter>) -> bool {
-        let replace = |changing: &Changing<'_, Adapter, Known>, digest| {
+        let replace = |changing: &UpdateGuard<'_, Adapter, Known>, digest| {
             let trial = self.store.lock().unwrap().trial.take();
             assert_eq!(trial, Some(digest), "the store tries another");
             self.load(changing);

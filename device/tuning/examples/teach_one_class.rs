@@ -1,14 +1,14 @@
-//! Teaches an adapter one class that it does not know, from a few pictures, and measures prototype and tuned adapter on
-//! pictures that neither has seen. One JSON line.
+//! Teaches an adapter one class that it does not know, from a few images, and measures prototype and tuned adapter on
+//! images that neither has seen. One JSON line.
 //!
 //! ```text
 //! cargo run --release -p clr-tuning --example teach_one_class -- BACKBONE.onnx PARENT.clr TASK --class cat --pictures 20
 //! ```
 //!
 //! `TASK` is the folder with all classes (`train/`, and what `--split` names); the parent was trained on one without the class. `--frames N` adds unlabelled
-//! pictures of the old classes, as a camera would have seen them: from `val/`, since a parent is surer of what it was trained on than of what
+//! images of the old classes, as a camera would have seen them: from `val/`, since a parent is surer of what it was trained on than of what
 //! a camera sees. `--shown N` puts as many of the new class, unnamed, in the place of some of them. `--old N` adds labelled ones of each old
-//! class, from `train/`. `--limit N` measures N pictures of each class.
+//! class, from `train/`. `--limit N` measures N images of each class.
 
 use std::{
     collections::HashMap,
@@ -19,14 +19,14 @@ use std::{
 use clr_adapters::{Adapter, decode};
 use clr_learning::{Network, PerGroup, Purpose, argmax, peak_memory, stream};
 use clr_onnx::{Backbone, Preprocess as _, decode_image_for};
-use clr_tuning::{Extent, InMemory, Parent, Plan, TuneOptions, Watch, resident, teach, tune};
+use clr_tuning::{InMemory, MemoryPlan, Observer, Parent, TrainableScope, TuneOptions, resident, teach, tune};
 use rand::RngExt as _;
 use serde_json::json;
 
 struct Log(bool);
 
-impl Watch for Log {
-    fn plan(&mut self, plan: &Plan) {
+impl Observer for Log {
+    fn plan(&mut self, plan: &MemoryPlan) {
         eprintln!("{plan}");
     }
 
@@ -49,7 +49,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The right class of each picture, none for a class that the adapter does not have, and what the adapter answers.
+/// The right class of each image, none for a class that the adapter does not have, and what the adapter answers.
 type Answers = Vec<(Option<usize>, usize)>;
 
 fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -> Result<Answers, Box<dyn Error>> {
@@ -75,7 +75,7 @@ fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -
     Ok(answers)
 }
 
-/// Shares of pictures: of the new class recognised, of the old ones recognised; and what the parent knew of the old ones but is now given
+/// Shares of images: of the new class recognised, of the old ones recognised; and what the parent knew of the old ones but is now given
 /// to the new class, or confused among the old ones, and what only this adapter knows.
 fn measure(parent: &Answers, adapter: &Answers, new: usize) -> [f64; 5] {
     let mut counts = [0_u32; 5];
@@ -98,7 +98,7 @@ fn measure(parent: &Answers, adapter: &Answers, new: usize) -> [f64; 5] {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [backbone, file, task, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: teach_one_class BACKBONE.onnx PARENT.clr TASK --class NAME [--pictures 20] [--frames 0] [--shown 0] [--old 0] [--seed 0] [--steps N] [--batch N] [--max-ram MB] [--first SITE | --head] [--rates HEAD,NORM,KERNEL] [--decay D] [--distil W] [--temperature T] [--caution C] [--recall R] [--stride S] [--threads N] [--split val|test] [--limit N] [--yield] [--verbose]".into());
+        return Err("usage: teach_one_class BACKBONE.onnx PARENT.clr TASK --class NAME [--pictures 20] [--frames 0] [--shown 0] [--old 0] [--seed 0] [--steps N] [--batch N] [--max-ram MB] [--first SITE | --head] [--rates HEAD,NORM,KERNEL] [--decay D] [--distillation-weight W] [--distillation-temperature T] [--logit-margin NATS] [--replay-fraction R] [--interpolation A] [--threads N] [--split val|test] [--limit N] [--yield] [--verbose]".into());
     };
     let mut given: HashMap<&str, &str> = HashMap::new();
     let mut rest = rest.iter().map(String::as_str);
@@ -159,11 +159,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     options.batch = number("--batch", options.batch as f64)? as usize;
     options.threads = number("--threads", 1.0)? as usize;
     options.max_memory = Some((number("--max-ram", 300.0)? * 1e6) as u64);
-    options.distil = number("--distil", f64::from(options.distil))? as f32;
-    options.temperature = number("--temperature", f64::from(options.temperature))? as f32;
-    options.stride = number("--stride", f64::from(options.stride))? as f32;
-    options.recall = number("--recall", f64::from(options.recall))? as f32;
-    options.caution = number("--caution", f64::from(options.caution))? as f32;
+    options.distillation_weight = number("--distillation-weight", f64::from(options.distillation_weight))? as f32;
+    options.distillation_temperature = number(
+        "--distillation-temperature",
+        f64::from(options.distillation_temperature),
+    )? as f32;
+    options.interpolation = number("--interpolation", f64::from(options.interpolation))? as f32;
+    options.replay_fraction = number("--replay-fraction", f64::from(options.replay_fraction))? as f32;
+    options.logit_margin = number("--logit-margin", f64::from(options.logit_margin))? as f32;
     if let Some(rates) = given.get("--rates") {
         let rates = rates.split(',').map(str::parse).collect::<Result<Vec<f64>, _>>()?;
         let [head, norm, kernel] = rates[..] else {
@@ -173,9 +176,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let decay = number("--decay", options.decay.norm)?;
     (options.decay.norm, options.decay.kernel) = (decay, decay);
-    options.extent = match given.get("--first") {
-        Some(site) => Some(Extent::From(site.parse()?)),
-        None => given.contains_key("--head").then_some(Extent::Head),
+    options.scope = match given.get("--first") {
+        Some(site) => Some(TrainableScope::From(site.parse()?)),
+        None => given.contains_key("--head").then_some(TrainableScope::Head),
     };
     options.yielding = given.contains_key("--yield");
     let before = resident();

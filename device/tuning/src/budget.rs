@@ -1,4 +1,4 @@
-//! What the memory allows, said before anything is begun.
+//! Memory plan of a run, made before it starts.
 
 use std::fmt;
 
@@ -7,27 +7,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Result, TuneError},
-    pictures::VARIANTS,
+    images::VARIANTS,
 };
 
-/// How far an estimate may be off: a tenth of what is to come, and this many bytes for the allocator, stacks and what is too small
-/// to count.
+/// Margin of an estimate in bytes, for the allocator, stacks and small buffers; a tenth of the estimate is added to it.
 pub const MARGIN: u64 = 8 << 20;
 
-/// What is trained.
+/// The trained part of an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Extent {
+pub enum TrainableScope {
     /// All sites of the adapter, and the head.
     Whole,
-    /// The adapter's sites from this one on (0 is its first), and the head.
+    /// The adapter's sites from this index on, and the head.
     From(usize),
     /// The head alone.
     Head,
 }
 
-impl Extent {
-    /// The first trained one of the adapter's `sites`.
+impl TrainableScope {
+    /// Returns the index of the first trained site among `sites`.
     fn first(self, sites: usize) -> usize {
         match self {
             Self::Whole => 0,
@@ -37,33 +36,33 @@ impl Extent {
     }
 }
 
-/// What tuning will do and what it will take.
+/// Trained scope of a run, and its memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
-    /// What is trained.
-    pub extent: Extent,
-    /// Sites that are trained.
+pub struct MemoryPlan {
+    /// The trained part of the adapter.
+    pub scope: TrainableScope,
+    /// Number of trained sites.
     pub trained_sites: usize,
-    /// Sites of the adapter.
+    /// Number of the adapter's sites.
     pub sites: usize,
-    /// Whether the backward pass finds its values in memory.
+    /// Whether activations are kept for the backward pass or recomputed.
     pub memory: Checkpointing,
-    /// Whether what stands below the first trained site is kept for every picture and variant.
+    /// Whether the input activations of the first trained site are cached for every image and variant.
     pub cached: bool,
-    /// Bytes that the process had when this was estimated.
+    /// Resident memory of the process at the time of the estimate, in bytes.
     pub resident: u64,
-    /// Bytes that it will have at most, by estimate and with the margin.
+    /// Estimated peak memory of the process with the margin, in bytes.
     pub peak: u64,
-    /// The budget, if there is one.
+    /// The budget in bytes; `None` without a limit.
     pub budget: Option<u64>,
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for MemoryPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.extent {
-            Extent::Head => write!(f, "the head alone")?,
+        match self.scope {
+            TrainableScope::Head => write!(f, "the head alone")?,
             _ if self.trained_sites == self.sites => {
-                write!(f, "the whole adapter ({} sites and the head)", self.sites)?;
+                write!(f, "the complete adapter ({} sites and the head)", self.sites)?;
             }
             _ => write!(
                 f,
@@ -75,7 +74,7 @@ impl fmt::Display for Plan {
             write!(f, ", activations recomputed in {segments} segments")?;
         }
         if self.cached {
-            write!(f, ", what stands below kept for every picture")?;
+            write!(f, ", their input activations cached for every image")?;
         }
         let mb = |bytes: u64| bytes as f64 / 1e6;
         write!(
@@ -91,27 +90,27 @@ impl fmt::Display for Plan {
     }
 }
 
-/// What there is to be estimated.
+/// Sizes that an estimate depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Task {
-    /// Rows and columns of the input.
+    /// Height and width of the input.
     pub(crate) size: [usize; 2],
-    /// Pictures that are learned from and held out.
-    pub(crate) pictures: usize,
-    /// Pictures in a step.
+    /// Images of the run, training and held out.
+    pub(crate) images: usize,
+    /// Images in a step.
     pub(crate) batch: usize,
     /// Worker threads.
     pub(crate) threads: usize,
 }
 
-/// Bytes of one extent and checkpointing, in addition to the resident ones. The network's trained sites are changed to the extent.
+/// Estimates the bytes of a run with this scope and checkpointing, in addition to the resident ones. Sets the network's trained sites to the scope.
 pub(crate) fn estimate(
     network: &mut Network,
-    extent: Extent,
+    scope: TrainableScope,
     memory: Checkpointing,
     task: &Task,
 ) -> Result<(u64, Footprint)> {
-    train_only(network, extent);
+    set_trainable(network, scope);
     network.freeze_untrainable(task.size)?;
     let footprint = network.footprint(task.size, memory)?;
     let trained: usize = (network.parameters().iter())
@@ -119,11 +118,11 @@ pub(crate) fn estimate(
         .sum();
     let threads = task.threads.min(task.batch).max(1);
     let plane = task.size[0] * task.size[1];
-    // The parameters themselves are resident. Anchors, the optimiser's values and two moments, a checkpoint of three of them and its
-    // bytes, gradients and their copy in the optimiser.
+    // The parameters themselves are resident. Counted here: anchors, the optimiser's values and two moments, the saved state of these three
+    // and its bytes, gradients and their copy in the optimiser.
     let optimiser = 4 * trained * 16;
     let parts = footprint.parameters / 2 * (task.batch + 2);
-    let pictures = 3 * plane * task.pictures;
+    let images = 3 * plane * task.images;
     let inputs = threads * plane * 3 * (2 + 2 * 4);
     let starts = task.batch * footprint.start;
     let bytes = footprint.weights
@@ -132,40 +131,40 @@ pub(crate) fn estimate(
         + threads * (footprint.values + footprint.scratch)
         + optimiser
         + parts
-        + pictures
+        + images
         + inputs
         + starts;
     Ok((bytes as u64, footprint))
 }
 
-/// The most that fits: whole adapter, then ever fewer late sites, then the head; for each, values are computed again only where they
-/// would not fit.
-pub(crate) fn plan(
+/// Returns the first plan that fits: the complete adapter, then ever fewer late sites, then the head; for each, activations are recomputed
+/// only where they would not fit.
+pub(crate) fn plan_memory(
     network: &mut Network,
     sites: usize,
     task: &Task,
     budget: Option<u64>,
     resident: u64,
-    wanted: Option<Extent>,
-) -> Result<Plan> {
+    wanted: Option<TrainableScope>,
+) -> Result<MemoryPlan> {
     let mut least = u64::MAX;
-    let extents: Vec<Extent> = match wanted {
-        Some(extent) => vec![extent],
-        None if sites == 0 => vec![Extent::Head],
+    let scopes: Vec<TrainableScope> = match wanted {
+        Some(scope) => vec![scope],
+        None if sites == 0 => vec![TrainableScope::Head],
         None => {
             let late = (1..8)
                 .map(|eighth| sites * eighth / 8)
                 .filter(|&site| site > 0 && site < sites);
-            let mut extents: Vec<Extent> = std::iter::once(Extent::Whole)
-                .chain(late.map(Extent::From))
-                .chain([Extent::Head])
+            let mut scopes: Vec<TrainableScope> = std::iter::once(TrainableScope::Whole)
+                .chain(late.map(TrainableScope::From))
+                .chain([TrainableScope::Head])
                 .collect();
-            extents.dedup();
-            extents
+            scopes.dedup();
+            scopes
         }
     };
-    for extent in extents {
-        let head = extent.first(sites) >= sites;
+    for scope in scopes {
+        let head = scope.first(sites) >= sites;
         let memories = [
             Checkpointing::Off,
             Checkpointing::Segments(2),
@@ -173,21 +172,21 @@ pub(crate) fn plan(
             Checkpointing::Segments(8),
         ];
         for memory in memories.into_iter().take(if head { 1 } else { 4 }) {
-            let (bytes, footprint) = estimate(network, extent, memory, task)?;
+            let (bytes, footprint) = estimate(network, scope, memory, task)?;
             let with_margin = |bytes: u64| resident + bytes + bytes / 10 + MARGIN;
             let peak = with_margin(bytes);
             least = least.min(peak);
             if budget.is_some_and(|budget| peak > budget) {
                 continue;
             }
-            let kept = footprint.start as u64 * VARIANTS * task.pictures as u64;
-            let below = extent.first(sites) > 0;
-            // Without a budget a cache may take as much again.
+            let kept = footprint.start as u64 * VARIANTS * task.images as u64;
+            let below = scope.first(sites) > 0;
+            // Without a budget, the cache may double the peak.
             let room = budget.map_or(2 * peak, |budget| budget);
             let cached = below && with_margin(bytes + kept) <= room;
-            return Ok(Plan {
-                extent,
-                trained_sites: sites - extent.first(sites),
+            return Ok(MemoryPlan {
+                scope,
+                trained_sites: sites - scope.first(sites),
                 sites,
                 memory,
                 cached,
@@ -204,11 +203,11 @@ pub(crate) fn plan(
     })
 }
 
-/// Trains the sites of `extent` and the head, and nothing else.
-pub(crate) fn train_only(network: &mut Network, extent: Extent) {
+/// Makes the sites of `scope` and the head trainable, and no other parameter.
+pub(crate) fn set_trainable(network: &mut Network, scope: TrainableScope) {
     network.set_trainable(|_, _| true);
     let names = network.site_names();
-    let first = extent.first(names.len());
+    let first = scope.first(names.len());
     let trained: std::collections::HashSet<&str> = names[first..].iter().map(String::as_str).collect();
     network.set_trainable(|name, group| {
         group == Group::Head && name.starts_with("head.")
@@ -216,7 +215,7 @@ pub(crate) fn train_only(network: &mut Network, extent: Extent) {
     });
 }
 
-/// Bytes of memory that this process has now; 0 where the system does not say (other than Linux).
+/// Returns the resident memory of this process in bytes; 0 on systems other than Linux.
 pub fn resident() -> u64 {
     clr_learning::resident_memory().unwrap_or(0)
 }

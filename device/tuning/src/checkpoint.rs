@@ -1,27 +1,27 @@
-//! The state of a run that goes on after a kill.
+//! Run state, saved during a run to resume it after a kill.
 //!
-//! `CLRT`, the version as a byte, postcard, and the CRC-32 of all bytes before it, little-endian.
+//! Layout: `CLRT`, the version as a byte, the state in postcard, and the CRC-32 of all bytes before it, little-endian.
 
 use clr_adapters::Digest;
 use clr_learning::AdamState;
 use serde::{Deserialize, Serialize};
 
-use crate::Extent;
+use crate::TrainableScope;
 
 const MAGIC: &[u8] = b"CLRT";
 const VERSION: u8 = 2;
 
-/// Where a run puts its state: a file, a place in a store. What [`Checkpoints::put`] has taken must survive a kill, whole.
+/// Storage of one run's state. A state that [`Checkpoints::put`] has returned from must survive a kill intact.
 pub trait Checkpoints {
-    /// Replaces the state.
+    /// Replaces the stored state.
     fn put(&self, state: &[u8]) -> Result<(), String>;
-    /// The state, if there is one.
+    /// Returns the stored state; `None` without one.
     fn get(&self) -> Result<Option<Vec<u8>>, String>;
-    /// Forgets the state, once a run has ended.
+    /// Removes the stored state. Called at the end of a run.
     fn clear(&self) -> Result<(), String>;
 }
 
-/// Keeps nothing.
+/// Stores nothing: the run cannot be resumed.
 impl Checkpoints for () {
     fn put(&self, _: &[u8]) -> Result<(), String> {
         Ok(())
@@ -36,18 +36,18 @@ impl Checkpoints for () {
     }
 }
 
-/// What a run needs to go on.
+/// State of a run after a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// Of backbone, parent, images and options: a run only continues its own state.
+    /// Digest of backbone, parent, images and options: a run resumes only its own state.
     pub(crate) run: Digest,
-    /// The unlabelled frames among the images: those that came later are not the run's.
+    /// Unlabelled frames of the run: frames stored later do not belong to it.
     pub(crate) frames: Vec<Digest>,
     /// Finished steps.
     pub(crate) step: u32,
-    /// What is trained: memory that was free then may not be free now, but a run stays what it is.
-    pub(crate) extent: Extent,
-    /// Of the trained parameters, in their order.
+    /// The trained part of the adapter: it stays the same when a run resumes with other free memory.
+    pub(crate) scope: TrainableScope,
+    /// Values of the trained parameters, in their order.
     pub(crate) values: Vec<Vec<f32>>,
     pub(crate) updates: u64,
     pub(crate) first: Vec<Vec<f32>>,
@@ -74,17 +74,17 @@ impl State {
     /// Reads a state.
     ///
     /// # Errors
-    /// Why the bytes are none, in words.
+    /// The reason, as a clause with the state as its subject.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, &'static str> {
         let (body, crc) = bytes.split_last_chunk::<4>().ok_or("it is too short")?;
         if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
             return Err("its checksum is wrong");
         }
-        let body = body.strip_prefix(MAGIC).ok_or("it is something else")?;
-        let body = body.strip_prefix(&[VERSION]).ok_or("it is of another version")?;
+        let body = body.strip_prefix(MAGIC).ok_or("its magic number is wrong")?;
+        let body = body.strip_prefix(&[VERSION]).ok_or("it has another format version")?;
         let (state, rest) = postcard::take_from_bytes::<Self>(body).map_err(|_| "it cannot be read")?;
         if !rest.is_empty() {
-            return Err("it has bytes behind its end");
+            return Err("it has trailing data");
         }
         Ok(state)
     }

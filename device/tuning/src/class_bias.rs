@@ -1,32 +1,32 @@
-//! How much of a new class is claimed: the share of its images that its bias lets it answer.
+//! Fraction of a new class's images that its bias claims, as a function of its separation.
 //!
-//! Chosen on 29 classes of seven tasks, two draws of 20 images each, by what old classes then lose on test images
+//! Chosen on 29 classes of seven tasks, two draws of 20 images each, by the losses of old classes on test images
 //! (`docs/results/2026-11-29-teaching-a-class.md`).
 
-/// Separation up to which a class is taken to look like a known one.
+/// Separation up to which a class counts as similar to a known one.
 const ALIKE: f64 = 2.0;
-/// Separation from which a class is clearly another, and the share of its images claimed there.
+/// Separation from which a class is clearly distinct, and the fraction of its images claimed there.
 const CLEAR: (f64, f64) = (6.0, 0.67);
-/// Separation from which nothing of the task looks like the class, so that all of its images are claimed.
+/// Separation from which all images of the class are claimed.
 const FOREIGN: f64 = 12.6;
-/// Separation from there on at which a margin of one standard deviation of the gaps is claimed too.
+/// Further separation at which a margin of one standard deviation of the gaps is added.
 const MARGIN_OVER: f64 = 4.0;
-/// Claimed where there is no profile to tell.
+/// Fraction claimed without a profile.
 const UNKNOWN: f64 = 0.25;
-/// Images of old classes that make up for a profile, since none of them is taken, and the share that is claimed then.
+/// Images of old classes from which on this fraction is claimed even without a profile: the bias takes none of them.
 const ENOUGH_OTHERS: (usize, f64) = (50, 0.5);
 
-/// What a class may claim.
+/// The fraction that a class claims.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Boldness {
-    /// Share of the class's own images.
+    /// Fraction of the class's own images.
     pub(crate) share: f64,
-    /// Standard deviations of the gaps beyond that.
+    /// Further margin, in standard deviations of the gaps.
     pub(crate) margin: f64,
 }
 
 impl Boldness {
-    /// For a class so many standard deviations off the task's images, with so many images of old classes at hand.
+    /// Returns the claim of a class with this separation from the task, in standard deviations, given `others` images of old classes.
     pub(crate) fn of(separation: Option<f64>, others: usize) -> Self {
         let (clear, at_clear) = CLEAR;
         let share = match separation {
@@ -42,7 +42,7 @@ impl Boldness {
     }
 }
 
-/// A quantile of sorted values, interpolated; 0 without any.
+/// Returns a quantile of sorted values, interpolated linearly; 0 without values.
 pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return 0.0;

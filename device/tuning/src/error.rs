@@ -1,23 +1,21 @@
-//! What can go wrong while a device learns.
+//! Errors of teaching and tuning.
 
 use clr_adapters::{DecodeError, Digest, EncodeError};
 use clr_learning::LearningError;
 
-/// An error; the adapter that serves is not touched by any of them.
+/// An error of teaching or tuning. None of them changes the serving adapter.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TuneError {
-    /// No picture to learn from.
-    #[error(
-        "task `{task}` has no labelled pictures to learn from\nhint: clr-device teach --task {task} --label <class> <picture>…"
-    )]
+    /// There is no labelled image.
+    #[error("task `{task}` has no labelled images\nhint: clr-device teach --task {task} --label <class> <image>…")]
     NoExamples {
         /// The task.
         task: String,
     },
-    /// Pictures of a class that the adapter does not have.
+    /// There are images of a class that the adapter does not have.
     #[error(
-        "task `{task}` has no class `{label}`, of which there are pictures\nhint: teach the class first: it then answers at once, and tuning refines it"
+        "task `{task}` has images of class `{label}`, which the adapter does not have\nhint: teach the class first; tuning refines it"
     )]
     UnknownLabel {
         /// The task.
@@ -25,47 +23,47 @@ pub enum TuneError {
         /// The class.
         label: String,
     },
-    /// A class whose own images are all answered as others.
+    /// All images of a class are assigned to other classes.
     #[error(
-        "class `{label}` looks like `{known}`: {as_known} of its {images} images are answered `{known}`, and none could be answered `{label}` without taking images from the classes known before\nhint: file them under `{known}` if they show the same, or teach `{label}` with more and clearer images"
+        "class `{label}` looks like `{known}`: {as_known} of its {images} images are classified as `{known}`, and none can be classified as `{label}` without taking images from known classes\nhint: label them `{known}` if they show the same, or teach `{label}` with more and clearer images"
     )]
     LooksAlike {
         /// The new class.
         label: String,
         /// The class that it looks like.
         known: String,
-        /// Images answered as that class.
+        /// Images classified as that class.
         as_known: usize,
         /// All of the new class's images.
         images: usize,
     },
     /// None of a class's images can be decoded.
-    #[error("none of the {images} images of class `{label}` can be decoded\nhint: file others")]
+    #[error("none of the {images} images of class `{label}` can be decoded\nhint: add others")]
     NothingReadable {
         /// The class.
         label: String,
-        /// How many there are.
+        /// Their number.
         images: usize,
     },
-    /// A task cannot be born with fewer than two classes.
-    #[error("a new task needs pictures of at least 2 classes, got {got}")]
+    /// A new task needs images of at least two classes.
+    #[error("a new task needs images of at least 2 classes, got {got}")]
     TooFewClasses {
-        /// Classes with pictures.
+        /// Classes with images.
         got: usize,
     },
-    /// The budget is too small for anything.
+    /// The budget is too small for the smallest plan.
     #[error(
-        "the least that tuning takes is {needed} bytes of memory ({resident} of them are in use already), the budget is {budget}\nhint: a budget of at least {needed}"
+        "tuning needs at least {needed} bytes of memory ({resident} of them already in use), the budget is {budget}\nhint: set a budget of at least {needed}"
     )]
     Budget {
         /// The budget in bytes.
         budget: u64,
-        /// What the least plan would take, with what is resident.
+        /// Bytes of the smallest plan, resident memory included.
         needed: u64,
-        /// Already in use.
+        /// Bytes already in use.
         resident: u64,
     },
-    /// An option outside of its range.
+    /// An option is outside its range.
     #[error("option {option}: expected {expected}, got {got}")]
     Option {
         /// Its name.
@@ -75,12 +73,12 @@ pub enum TuneError {
         /// The given value.
         got: String,
     },
-    /// The source of pictures failed.
-    #[error("cannot get the labelled pictures: {0}")]
+    /// The source of images failed.
+    #[error("cannot get the labelled images: {0}")]
     Examples(String),
-    /// A picture that cannot be decoded.
-    #[error("picture {} of class `{label}` cannot be decoded: {reason}\nhint: remove it", id.short())]
-    Picture {
+    /// An image that cannot be decoded.
+    #[error("image {} of class `{label}` cannot be decoded: {reason}\nhint: remove it", id.short())]
+    Image {
         /// Its digest.
         id: Digest,
         /// Its class, `unlabelled` for a frame.
@@ -88,11 +86,11 @@ pub enum TuneError {
         /// Why.
         reason: String,
     },
-    /// The checkpoint could not be written, read or removed.
-    #[error("cannot keep the state of the run: {0}")]
+    /// The run state could not be written, read or removed.
+    #[error("cannot save the run state: {0}")]
     Checkpoint(String),
-    /// Asked to stop; the checkpoint has the state.
-    #[error("tuning was stopped at step {step} of {steps}\nhint: the same call goes on from there")]
+    /// The run was stopped; its state is saved.
+    #[error("tuning was stopped at step {step} of {steps}\nhint: the same call resumes there")]
     Stopped {
         /// Finished steps.
         step: u32,
@@ -108,7 +106,7 @@ pub enum TuneError {
     /// The worker threads could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
-        /// How many.
+        /// Their number.
         threads: usize,
         /// Why.
         reason: String,

@@ -1,43 +1,42 @@
-//! Labelled pictures, and which of them are held out.
+//! Labelled images and their split into training and held-out ones.
 
 use std::collections::BTreeMap;
 
 use clr_adapters::{Digest, Preprocessing};
 use clr_onnx::ReducedImage;
 
-/// A picture that a device keeps.
+/// A stored image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
-    /// The digest of the encoded picture.
+    /// SHA-256 of the encoded image.
     pub id: Digest,
-    /// The class that its owner filed it under. None for a frame that the camera saw and nobody labelled: there, the parent's answer is
-    /// what is to be kept.
+    /// The class. `None` for an unlabelled frame: its target is the parent's output.
     pub label: Option<String>,
 }
 
-/// Where labelled pictures come from: a store, a folder, memory.
+/// A source of labelled images: a store, a folder, memory.
 pub trait Examples {
-    /// All pictures, in any order.
+    /// Lists all images, in any order.
     fn list(&self) -> Result<Vec<Example>, String>;
 
-    /// The encoded picture (PNG, JPEG, BMP, WebP or GIF).
-    fn picture(&self, id: &Digest) -> Result<Vec<u8>, String>;
+    /// Returns the encoded image (PNG, JPEG, BMP, WebP or GIF).
+    fn read(&self, id: &Digest) -> Result<Vec<u8>, String>;
 
-    /// Decodes an encoded image for an input; `name` is for messages. Within the host's limits where it is not overridden.
+    /// Decodes an encoded image for an input; `name` is for messages. The default applies the host's limits.
     fn decode(&self, bytes: &[u8], name: &str, input: &Preprocessing) -> Result<ReducedImage, String> {
         clr_onnx::decode_image_bytes_for(bytes, name, &[input]).map_err(|error| error.to_string())
     }
 }
 
-/// Pictures in memory.
+/// Images in memory.
 #[derive(Clone, Debug, Default)]
 pub struct InMemory(BTreeMap<Digest, (Option<String>, Vec<u8>)>);
 
 impl InMemory {
-    /// Files `picture` under `label`; the same bytes again replace the label. Returns whether they are new.
-    pub fn add(&mut self, label: Option<&str>, picture: Vec<u8>) -> bool {
+    /// Adds `image` with `label`; the same bytes again replace the label. Returns whether they are new.
+    pub fn add(&mut self, label: Option<&str>, image: Vec<u8>) -> bool {
         let label = label.map(ToOwned::to_owned);
-        self.0.insert(Digest::of(&picture), (label, picture)).is_none()
+        self.0.insert(Digest::of(&image), (label, image)).is_none()
     }
 }
 
@@ -50,39 +49,38 @@ impl Examples for InMemory {
         Ok(self.0.iter().map(example).collect())
     }
 
-    fn picture(&self, id: &Digest) -> Result<Vec<u8>, String> {
-        let found = self.0.get(id).map(|(_, picture)| picture.clone());
-        found.ok_or_else(|| format!("no picture {}", id.short()))
+    fn read(&self, id: &Digest) -> Result<Vec<u8>, String> {
+        let found = self.0.get(id).map(|(_, image)| image.clone());
+        found.ok_or_else(|| format!("no image {}", id.short()))
     }
 }
 
-/// Examples, parted. Both parts are in the order of label, then id.
+/// Examples, split. Both groups are sorted by label, then id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parted {
-    /// To learn from.
+pub struct ExampleSplit {
+    /// Training images.
     pub training: Vec<Example>,
-    /// To judge by.
+    /// Held-out images.
     pub held_out: Vec<Example>,
-    /// Classes of which nothing is held out, since they have only one picture.
-    pub unjudged: Vec<String>,
+    /// Classes with a single image, none of which is held out.
+    pub without_holdout: Vec<String>,
 }
 
-/// Holds out a fifth of each class, at least one of two or more; a class's only picture is learned from. Which ones: those with the
-/// smallest digests, so that a picture stays where it is when others join, as far as the shares allow, and the answer is the same
-/// on every device.
-pub fn part(mut examples: Vec<Example>) -> Parted {
+/// Holds out a fifth of each class, at least one image of two or more. Held out are the images with the smallest digests, so the split is the
+/// same on every device, and an added image moves others only where the fractions require it.
+pub fn split_examples(mut examples: Vec<Example>) -> ExampleSplit {
     examples.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));
     examples.dedup();
-    let mut parted = Parted::default();
+    let mut split = ExampleSplit::default();
     for class in examples.chunk_by(|a, b| a.label == b.label) {
         let held = if class.len() < 2 {
-            parted.unjudged.extend(class[0].label.clone());
+            split.without_holdout.extend(class[0].label.clone());
             0
         } else {
             (class.len() / 5).max(1)
         };
-        parted.held_out.extend_from_slice(&class[..held]);
-        parted.training.extend_from_slice(&class[held..]);
+        split.held_out.extend_from_slice(&class[..held]);
+        split.training.extend_from_slice(&class[held..]);
     }
-    parted
+    split
 }

@@ -7,11 +7,11 @@ use clr_onnx::RgbImage;
 use crate::{
     error::{Result, TuneError},
     examples::{Example, Examples},
-    pictures::Picture,
+    images::Image,
 };
 
-/// Features of images by `network`, in their order. Images that cannot be decoded are left out with a warning: one damaged file
-/// must not keep a class from being taught.
+/// Returns the features `[F]` of images by `network`, in their order. Images that cannot be decoded are left out with a warning: one damaged
+/// file must not prevent teaching a class.
 pub(crate) fn features(
     network: &Network,
     preprocessing: &Preprocessing,
@@ -25,34 +25,34 @@ pub(crate) fn features(
     Ok(all)
 }
 
-/// Decoded images, without those that cannot be decoded.
-pub(crate) fn images(preprocessing: &Preprocessing, examples: &dyn Examples, list: &[Example]) -> Result<Vec<Picture>> {
+/// Decodes images, without those that cannot be decoded.
+pub(crate) fn images(preprocessing: &Preprocessing, examples: &dyn Examples, list: &[Example]) -> Result<Vec<Image>> {
     let mut all = Vec::with_capacity(list.len());
     for example in list {
-        match Picture::load(examples, example, None, preprocessing) {
+        match Image::load(examples, example, None, preprocessing) {
             Ok(image) => all.push(image),
-            Err(error @ TuneError::Picture { .. }) => tracing::warn!("left out: {error}"),
+            Err(error @ TuneError::Image { .. }) => tracing::warn!("left out: {error}"),
             Err(error) => return Err(error),
         }
     }
     Ok(all)
 }
 
-/// Features of one image.
-pub(crate) fn features_of(network: &Network, preprocessing: &Preprocessing, image: &Picture) -> Result<Vec<f32>> {
+/// Returns the features `[F]` of one image.
+pub(crate) fn features_of(network: &Network, preprocessing: &Preprocessing, image: &Image) -> Result<Vec<f32>> {
     let size = [preprocessing.height as usize, preprocessing.width as usize];
     let start = network.prefix(&image.variant(0, 0, preprocessing), size)?;
     Ok(network.features_from_prefix(&start, size)?)
 }
 
-/// An adapter's canary as an image; none where its pixels do not fill its size.
-pub(crate) fn canary_image(canary: &Canary, preprocessing: &Preprocessing) -> Option<Picture> {
+/// Returns an adapter's canary as an image; `None` where its pixels do not match its size.
+pub(crate) fn canary_image(canary: &Canary, preprocessing: &Preprocessing) -> Option<Image> {
     let [width, height] = canary.size.map(u32::from);
     let pixels = RgbImage::from_raw(width, height, canary.pixels.clone())?;
-    Some(Picture::new(&pixels, Some(canary.class as usize), preprocessing, 0))
+    Some(Image::new(&pixels, Some(canary.class as usize), preprocessing, 0))
 }
 
-/// The mean of features `[F]`.
+/// Returns the mean of features `[F]`.
 pub(crate) fn mean(features: &[Vec<f32>]) -> Vec<f64> {
     let mut mean = vec![0.0; features.first().map_or(0, Vec::len)];
     for x in features {

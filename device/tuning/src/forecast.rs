@@ -1,10 +1,10 @@
-//! What a tuning run will lack to be promoted, from counts alone.
+//! Forecast of a run's promotion from the numbers of images.
 
 use clr_adapters::Adapter;
 
 use crate::{
     Parent,
-    examples::{Example, part},
+    examples::{Example, split_examples},
     promote::ENOUGH,
 };
 
@@ -15,38 +15,38 @@ pub struct ClassForecast {
     pub label: String,
     /// Its images.
     pub images: usize,
-    /// Of these, held out to judge the result.
+    /// Of these, held out.
     pub held_out: usize,
     /// Whether the run learns it.
     pub learned: bool,
 }
 
-/// The outlook of a run.
+/// Forecast of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forecast {
     /// Classes with labelled images, by label.
     pub classes: Vec<ClassForecast>,
     /// Unlabelled frames.
     pub frames: usize,
-    /// Whether the adapter has classes that must not be lost.
+    /// Whether the adapter has protected classes.
     pub protects: bool,
-    /// Images that judge these classes: held-out frames and labelled images, and canaries. Where class weights alone are judged, all
-    /// frames do, so this is the smaller number.
+    /// Images that judge these classes: held-out frames and labelled images, and canaries. All frames judge a candidate of class weights alone,
+    /// so this is a lower bound.
     pub judges: usize,
-    /// Images that must judge them.
+    /// Minimum of images that judge them.
     pub judges_needed: usize,
-    /// Frames that would have to be kept for that, in addition to the existing ones.
+    /// Frames to store for that, in addition to the existing ones.
     pub frames_missing: usize,
 }
 
-/// Counts what `list` gives a run that starts from `parent`. Doubtful frames, which only the run itself finds, are counted.
+/// Counts the images in `list` for a run that starts from `parent`. Suspected positives, found only during a run, are included.
 pub fn forecast(parent: &Parent, list: Vec<Example>) -> Forecast {
     let labels = &parent.adapter.header.labels;
     let place = |label: &str| labels.iter().position(|known| known == label);
     let is_new = |label: &str| place(label).is_none_or(|class| class >= parent.protected);
     let any_new = list.iter().filter_map(|example| example.label.as_deref()).any(is_new);
     let frames = list.iter().filter(|example| example.label.is_none()).count();
-    let split = part(list);
+    let split = split_examples(list);
     let mut classes: Vec<ClassForecast> = Vec::new();
     for (examples, held) in [(&split.training, false), (&split.held_out, true)] {
         for label in examples.iter().filter_map(|example| example.label.as_deref()) {
@@ -103,7 +103,7 @@ mod tests {
         let mut list: Vec<Example> = (0..10).map(|index| example(Some("robin"), index)).collect();
         list.push(example(Some("one"), 0));
         list.extend((0..20).map(|index| example(None, index)));
-        let split = part(list.clone());
+        let split = split_examples(list.clone());
         let held = |label: Option<&str>| split.held_out.iter().filter(|e| e.label.as_deref() == label).count();
         assert_eq!((held(Some("robin")), held(Some("one")), held(None)), (2, 0, 4));
     }

@@ -1,21 +1,21 @@
-//! Fine-tuning on the device: new classes from a few labelled pictures.
+//! Fine-tuning on the device: new classes from a few labelled images.
 //!
-//! [`teach`] extends an adapter's head by a prototype that answers at once; [`birth`] makes a task of nothing but pictures; [`tune`] refines
-//! sites and head in the background, within a memory budget that it plans beforehand, and says whether the result deserves to be
-//! promoted. Pictures come through [`Examples`], the state of a run goes through [`Checkpoints`].
+//! [`teach`] extends an adapter's head by a prototype of the class, usable at once. [`create_task`] creates a task from labelled images alone.
+//! [`tune`] refines sites and class weights in the background, within a memory budget planned in advance, and decides on promotion. Images come
+//! from [`Examples`]; the run state is stored in [`Checkpoints`].
 #![forbid(unsafe_code)]
 
-mod birth;
 mod budget;
 mod checkpoint;
 mod class_bias;
+mod create_task;
 mod error;
 mod examples;
 mod features;
 mod forecast;
+mod images;
 mod options;
 mod parent;
-mod pictures;
 mod priority;
 mod profile;
 mod promote;
@@ -23,15 +23,15 @@ mod prototype;
 mod separation;
 mod tune;
 
-pub use birth::birth;
-pub use budget::{Extent, MARGIN, Plan, resident};
+pub use budget::{MARGIN, MemoryPlan, TrainableScope, resident};
 pub use checkpoint::Checkpoints;
+pub use create_task::create_task;
 pub use error::TuneError;
-pub use examples::{Example, Examples, InMemory, Parted, part};
+pub use examples::{Example, ExampleSplit, Examples, InMemory, split_examples};
 pub use forecast::{ClassForecast, Forecast, forecast};
 pub use options::TuneOptions;
-pub use parent::{Parent, Version};
+pub use parent::{AdapterRevision, Parent};
 pub use priority::lower_priority;
-pub use promote::{Comparison, Verdict};
+pub use promote::{Comparison, PromotionVerdict};
 pub use prototype::{Taught, TaughtClass, teach};
-pub use tune::{Progress, Tuned, Watch, plan, tune};
+pub use tune::{Observer, Progress, Tuned, plan_memory, tune};

@@ -1,51 +1,51 @@
-//! What may be chosen.
+//! Tuning options, their defaults and valid ranges.
 
 use clr_learning::PerGroup;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Extent,
+    TrainableScope,
     error::{Result, TuneError},
 };
 
-/// How to tune.
+/// Options of a tuning run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TuneOptions {
-    /// Steps.
+    /// Number of steps, at least 1 (default 100).
     pub steps: u32,
-    /// Pictures in a step, 1–8.
+    /// Images in a step, 1–8 (default 4).
     pub batch: usize,
-    /// Bytes of memory that the whole process may take; none is no limit.
+    /// Memory limit of the complete process in bytes; `None`: no limit (default 300 MB).
     pub max_memory: Option<u64>,
-    /// Bytes that the process has already; measured if not given.
+    /// Resident memory of the process in bytes; `None`: measured.
     pub resident: Option<u64>,
-    /// What to train; the most that fits if not given.
-    pub extent: Option<Extent>,
-    /// Threads that tune.
+    /// The trained part of the adapter; `None`: the largest that fits.
+    pub scope: Option<TrainableScope>,
+    /// Worker threads, at least 1 (default 1).
     pub threads: usize,
-    /// Whether they yield to every other thread ([`lower_priority`](crate::lower_priority)).
+    /// Whether the threads run at the lowest priority ([`lower_priority`](crate::lower_priority)).
     pub yielding: bool,
-    /// Seed of every random choice.
+    /// Seed of all random numbers.
     pub seed: u64,
-    /// Steps between two checkpoints.
+    /// Steps between two saved run states, at least 1 (default 20).
     pub checkpoint_every: u32,
-    /// Seconds between two checkpoints at least, whatever the steps; the last one, when a run is stopped, is written anyway.
+    /// Minimum of seconds between two saved run states (default 0). The state of a stopped run is always saved.
     pub checkpoint_seconds: u32,
-    /// Rates, relative to each channel's magnitude for sites.
+    /// Learning rates; for sites, relative to each channel's magnitude.
     pub rates: PerGroup,
-    /// Decay towards the parent's parameters.
+    /// Weight decay towards the parent's parameters.
     pub decay: PerGroup,
-    /// Share of a step's pictures that recall old classes, where there are such pictures.
-    pub recall: f32,
-    /// How much surer than the old classes, in nats, a new one has to be of a picture before it takes it.
-    pub caution: f32,
-    /// Weight of keeping what the parent thinks of the old classes among themselves.
-    pub distil: f32,
-    /// The temperature at which that is compared.
-    pub temperature: f32,
-    /// How far sites go in the end: 1 is where the steps led, 0 the parent's.
-    pub stride: f32,
-    /// Time of writing, in seconds since 1970, for the file's header.
+    /// Fraction of a step's images that replay old classes, 0–1 without 1 (default 0.5), where there are such images.
+    pub replay_fraction: f32,
+    /// Margin in nats by which the logit of a new class is lowered against the old ones (default 1).
+    pub logit_margin: f32,
+    /// Weight of the divergence from the parent's probabilities among the old classes, at least 0 (default 1).
+    pub distillation_weight: f32,
+    /// Temperature of that divergence, above 0 (default 2).
+    pub distillation_temperature: f32,
+    /// Interpolation of the final site weights, 0–1: 0 is the parent's, 1 the tuned ones (default 0.5).
+    pub interpolation: f32,
+    /// Time of writing for the file's header, in seconds since 1970.
     pub created: u64,
 }
 
@@ -56,7 +56,7 @@ impl Default for TuneOptions {
             batch: 4,
             max_memory: Some(300_000_000),
             resident: None,
-            extent: None,
+            scope: None,
             threads: 1,
             yielding: true,
             seed: 0,
@@ -72,11 +72,11 @@ impl Default for TuneOptions {
                 norm: 1.0,
                 kernel: 1.0,
             },
-            recall: 0.5,
-            caution: 1.0,
-            distil: 1.0,
-            temperature: 2.0,
-            stride: 0.5,
+            replay_fraction: 0.5,
+            logit_margin: 1.0,
+            distillation_weight: 1.0,
+            distillation_temperature: 2.0,
+            interpolation: 0.5,
             created: 0,
         }
     }
@@ -97,20 +97,28 @@ impl TuneOptions {
         if self.checkpoint_every == 0 {
             return fail("checkpoint_every", "at least 1", self.checkpoint_every.to_string());
         }
-        if !(0.0..1.0).contains(&self.recall) {
-            return fail("recall", "0–1, without 1", self.recall.to_string());
+        if !(0.0..1.0).contains(&self.replay_fraction) {
+            return fail("replay_fraction", "0–1, without 1", self.replay_fraction.to_string());
         }
-        if !self.caution.is_finite() {
-            return fail("caution", "a number", self.caution.to_string());
+        if !self.logit_margin.is_finite() {
+            return fail("logit_margin", "a number", self.logit_margin.to_string());
         }
-        if !(self.distil >= 0.0 && self.distil.is_finite()) {
-            return fail("distil", "at least 0", self.distil.to_string());
+        if !(self.distillation_weight >= 0.0 && self.distillation_weight.is_finite()) {
+            return fail(
+                "distillation_weight",
+                "at least 0",
+                self.distillation_weight.to_string(),
+            );
         }
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            return fail("temperature", "above 0", self.temperature.to_string());
+        if !(self.distillation_temperature > 0.0 && self.distillation_temperature.is_finite()) {
+            return fail(
+                "distillation_temperature",
+                "above 0",
+                self.distillation_temperature.to_string(),
+            );
         }
-        if !(0.0..=1.0).contains(&self.stride) {
-            return fail("stride", "0–1", self.stride.to_string());
+        if !(0.0..=1.0).contains(&self.interpolation) {
+            return fail("interpolation", "0–1", self.interpolation.to_string());
         }
         Ok(())
     }

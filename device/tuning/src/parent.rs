@@ -1,26 +1,26 @@
-//! The adapter that learning starts from.
+//! The parent adapter of a run, and the revision made from it.
 
 use clr_adapters::{Adapter, Decoded, Digest, Encoding, Provenance, encode};
 
 use crate::error::Result;
 
-/// The adapter that learning starts from, as it serves now.
+/// The adapter that a run starts from.
 #[derive(Clone, Debug)]
 pub struct Parent {
     /// The adapter.
     pub adapter: Adapter,
-    /// The digest of its file.
+    /// SHA-256 of its file.
     pub digest: Digest,
-    /// How its file is coded.
+    /// The encoding of its file.
     pub encoding: Encoding,
-    /// How many classes, from the first on, the publisher's original knows. Their rows of the head never change: whatever a device
-    /// learns, only what a picture's features are can move them.
+    /// Number of classes, from the first on, of the publisher's original. Their class weights never change: only changed features can change
+    /// their logits.
     pub protected: usize,
 }
 
 impl Parent {
-    /// The adapter of a file. `original` is the publisher's own, where there is one: its classes are protected. None for a task that was
-    /// born on the device; for a publisher's file itself, give it twice.
+    /// Returns the adapter of a file as a parent. The classes of `original`, the publisher's adapter, are protected. `None` for a task that was
+    /// created on the device; for a publisher's file itself, pass its adapter.
     pub fn new(file: Decoded, original: Option<&Adapter>) -> Self {
         let known = |original: &Adapter| {
             let pairs = original.header.labels.iter().zip(&file.adapter.header.labels);
@@ -35,16 +35,16 @@ impl Parent {
     }
 }
 
-/// A new version of an adapter, and its file.
+/// A new revision of an adapter, and its file.
 #[derive(Clone, Debug)]
-pub struct Version {
-    /// As the file says: quantised.
+pub struct AdapterRevision {
+    /// The adapter as decoded from the file, quantised.
     pub adapter: Adapter,
     /// The file, unsigned.
     pub file: Vec<u8>,
 }
 
-impl Version {
+impl AdapterRevision {
     /// Encodes `adapter` as the next revision after `parent`.
     pub(crate) fn new(mut adapter: Adapter, parent: Option<&Parent>) -> Result<Self> {
         adapter.header.provenance = Provenance::DeviceTuned;

@@ -1,14 +1,17 @@
-//! A thread that yields to every other.
+//! Lowest priority of the tuning threads.
 
-/// Puts the calling thread, and what it starts, behind every other: the lowest niceness. To be called first thing on the thread that
-/// tunes; inference then takes the processor whenever it has a frame. Says why it could not; tuning works all the same.
+/// Gives the calling thread, and the threads that it starts, the lowest priority (niceness 19). Called first on the tuning thread, so that
+/// inference takes the CPU whenever it has a frame.
+///
+/// # Errors
+/// The system's reason. Tuning works without it.
 #[cfg(target_os = "linux")]
 pub fn lower_priority() -> Result<(), String> {
-    // On Linux niceness is a thread's own, and a process id of 0 means the calling thread.
+    // On Linux, niceness belongs to a thread, and a process id of 0 means the calling thread.
     rustix::process::nice(19).map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// Nothing on other systems than Linux.
+/// Fails on systems other than Linux.
 #[cfg(not(target_os = "linux"))]
 pub fn lower_priority() -> Result<(), String> {
     Err("only Linux has priorities of threads".to_owned())

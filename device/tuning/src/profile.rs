@@ -1,14 +1,14 @@
-//! What the pictures of a task look like, from few of them.
+//! Feature profile of a task from few images, by cross-validation.
 //!
-//! With twenty pictures none can be spared for measuring how far a task's own stray. So each fifth is measured by a profile of the
-//! others, and the profile itself is of all: its distances are a little smaller, which errs on the side of taking a picture for its own.
+//! With twenty images, none can be reserved to measure the distances of the task's own images. Each fifth is therefore measured by a profile of
+//! the others. The final profile is fitted to all images. Its distances are slightly smaller, which favours assigning an image to the task.
 
 use clr_adapters::{Profile, sketch};
 
-/// Parts that are measured in turn.
+/// Folds of the cross-validation.
 const FOLDS: usize = 5;
 
-/// The profile of pictures with these features of the untouched backbone, in the order of their classes; none for too few.
+/// Fits the profile of images with these features `[F]` of the untouched backbone, sorted by class; `None` for too few images.
 pub(crate) fn profile(features: &[&[f32]]) -> Option<Profile> {
     let mut distances = Vec::with_capacity(features.len());
     for fold in 0..FOLDS {

@@ -1,24 +1,24 @@
-//! Whether what was learned replaces what serves.
+//! Promotion rule: whether a candidate replaces the parent.
 //!
-//! Twenty pictures cannot show a loss of one in a hundred by counting. How much less probable the right class becomes on them can: the mean
-//! drop of its probability foretold the share of test pictures lost nearly without bias (docs/reference/tuning.md, *Promotion*), and far
-//! better than pictures that change sides.
+//! Twenty images cannot show a loss of one in a hundred by counting. The mean drop of the true class's probability can: it predicts the
+//! fraction of test images lost nearly without bias, and far better than the number of changed results (`docs/reference/tuning.md`,
+//! *Promotion*).
 
 use std::fmt;
 
 use clr_learning::{argmax, log_probability};
 use serde::{Deserialize, Serialize};
 
-/// Old classes may lose this share of the pictures that judge them, beside what is noise.
+/// Fraction of their judging images that old classes may lose, in addition to noise.
 const MAY_LOSE: f64 = 0.01;
 
-/// Pictures that must judge the classes an adapter knew, before anything that may cost them is promoted.
+/// Minimum of images that judge the old classes.
 pub(crate) const ENOUGH: usize = 10;
 
-/// Two adapters' answers to the same picture.
+/// Logits of parent and candidate for the same image.
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
-    /// The right class; for frames and canaries, the parent's answer.
+    /// The true class; for frames, the parent's.
     pub(crate) class: usize,
     /// Logits.
     pub(crate) parent: Vec<f32>,
@@ -26,36 +26,37 @@ pub(crate) struct Pair {
     pub(crate) tuned: Vec<f32>,
 }
 
-/// What a candidate is judged by.
+/// Evidence on a candidate.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
-    /// Pictures of the classes that the device learned.
+    /// Images of the classes that the device learned.
     pub(crate) learned: Vec<Pair>,
-    /// Pictures of the publisher's classes: labelled ones, frames with the parent's answers, canaries.
+    /// Images of the publisher's classes: labelled ones, frames with the parent's class, canaries.
     pub(crate) old: Vec<Pair>,
-    /// Pictures of the publisher's classes that say what new classes take from them. These may be more: new rows are fitted without each in turn,
-    /// which cannot be done with sites.
+    /// Images of the publisher's classes that measure the losses to new classes. These may be more than `old`: class weights can be
+    /// cross-validated, sites cannot.
     pub(crate) taken: Vec<Pair>,
-    /// Canaries among the old ones.
+    /// Number of canaries in `old`.
     pub(crate) canaries: usize,
-    /// Whether the candidate is new rows beside the parent's sites, so that every picture judges, by a row that does not know it.
-    pub(crate) rows_alone: bool,
+    /// Whether only class weights are new, so that all images judge the candidate by cross-validation.
+    pub(crate) head_only: bool,
 }
 
-/// How two adapters did on the same pictures.
+/// Comparison of two adapters on the same images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Pictures.
-    pub pictures: u32,
-    /// Of these, right by the parent.
+    /// Number of images.
+    #[serde(rename = "pictures")]
+    pub images: u32,
+    /// Of these, correct by the parent.
     pub parent: u32,
-    /// Of these, right by the tuned one.
+    /// Of these, correct by the tuned one.
     pub tuned: u32,
-    /// Right by the tuned one alone.
+    /// Correct by the tuned one alone.
     pub won: u32,
-    /// Right by the parent alone.
+    /// Correct by the parent alone.
     pub lost: u32,
-    /// Mean gain of the right class's log probability, in nats.
+    /// Mean gain of the true class's log probability, in nats.
     pub gain: f64,
     /// Its standard error.
     pub error: f64,
@@ -64,7 +65,7 @@ pub struct Comparison {
 impl Comparison {
     pub(crate) fn of(pairs: &[Pair]) -> Self {
         let mut result = Self {
-            pictures: pairs.len() as u32,
+            images: pairs.len() as u32,
             ..Self::default()
         };
         let mut gains = Vec::with_capacity(pairs.len());
@@ -83,51 +84,53 @@ impl Comparison {
         result
     }
 
-    /// More pictures right by more than one standard error of the difference, the root of the number of pictures on which the two
-    /// disagree; or not fewer, and the right class more probable by more than two standard errors.
+    /// Whether more images are correct by more than one standard error of the difference (the root of the number of images on which the two
+    /// disagree), or no fewer are and the true class is more probable by more than two standard errors.
     fn better(&self) -> bool {
         let (won, lost) = (f64::from(self.won), f64::from(self.lost));
         let more = won - lost > (won + lost).sqrt();
-        let surer = self.pictures > 1 && won >= lost && self.gain > 2.0 * self.error.max(1e-3);
+        let surer = self.images > 1 && won >= lost && self.gain > 2.0 * self.error.max(1e-3);
         more || surer
     }
 
-    /// Fewer right, by more than noise and a hundredth.
+    /// Whether fewer images are correct, by more than one standard error and a hundredth.
     fn worse(&self) -> bool {
         let (won, lost) = (f64::from(self.won), f64::from(self.lost));
-        lost - won > MAY_LOSE * f64::from(self.pictures) + (won + lost).sqrt()
+        lost - won > MAY_LOSE * f64::from(self.images) + (won + lost).sqrt()
     }
 }
 
-/// Why a tuned adapter was or was not promoted.
+/// Promotion verdict on a tuned adapter, with its figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct PromotionVerdict {
     /// Whether it replaces its parent.
     pub promoted: bool,
-    /// On held-out pictures of the classes that the device learned.
+    /// On held-out images of the classes that the device learned.
     pub learned: Comparison,
-    /// On held-out pictures of the publisher's classes: labelled ones, frames with the parent's answers, and canaries.
+    /// On held-out images of the publisher's classes: labelled ones, frames with the parent's class, and canaries.
     pub old: Comparison,
-    /// The share of the publisher's classes' pictures that will be lost, as expected from these.
+    /// Expected fraction of lost images of the publisher's classes.
     pub expected_loss: f64,
-    /// Canaries among these.
+    /// Number of canaries in `old`.
     pub canaries: u32,
-    /// Whether it is of new rows beside the parent's sites, judged by every picture, each with a row that does not know it.
-    pub rows_alone: bool,
-    /// Classes that nothing is held out of, since they have one picture.
-    pub unjudged: Vec<String>,
-    /// In words.
+    /// Whether only class weights are new, judged by all images by cross-validation.
+    #[serde(rename = "rows_alone")]
+    pub head_only: bool,
+    /// Classes with a single image, none of which is held out.
+    #[serde(rename = "unjudged")]
+    pub without_holdout: Vec<String>,
+    /// The reason, in words.
     pub reason: String,
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for PromotionVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)
     }
 }
 
-/// The mean drop of the right class's probability: what the publisher's classes lose to each other, and what new ones take from them. From
-/// what they have among themselves, so that what a new class is given already counts as lost.
+/// Returns mean(q(parent) − q(tuned)) + mean(q(tuned) − p(tuned)), where p is the true class's probability and q the same among old classes
+/// only. The first mean is the loss among old classes, the second the loss to new ones; probability that a new class has already counts as lost.
 fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
     let mean =
         |pairs: &[Pair], drop: &dyn Fn(&Pair) -> f64| pairs.iter().map(drop).sum::<f64>() / pairs.len().max(1) as f64;
@@ -141,24 +144,24 @@ fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
     mean(&evidence.old, &confused) + mean(&evidence.taken, &taken)
 }
 
-/// Compares, where the parent has `protected` classes that are not to be lost.
-pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>) -> Verdict {
+/// Judges a candidate whose parent has `protected` classes.
+pub(crate) fn judge(evidence: &Evidence, protected: usize, without_holdout: Vec<String>) -> PromotionVerdict {
     let Evidence { learned, old, .. } = evidence;
     let (on_learned, on_old) = (Comparison::of(learned), Comparison::of(old));
-    let (way, pictures) = if evidence.rows_alone {
-        (", new rows alone", "pictures, left out in turn,")
+    let (kind, images) = if evidence.head_only {
+        (", new class weights alone", "images, left out in turn,")
     } else {
-        ("", "held-out pictures")
+        ("", "held-out images")
     };
-    let counts = |c: &Comparison| format!("{} of {} {pictures} right, {} before", c.tuned, c.pictures, c.parent);
+    let counts = |c: &Comparison| format!("{} of {} {images} right, {} before", c.tuned, c.images, c.parent);
     let expected_loss = expected_loss(evidence, protected);
     let (promoted, reason) = if learned.is_empty() {
-        let reason = if unjudged.is_empty() {
-            "not promoted: no picture is held out, so that nothing can be judged".to_owned()
+        let reason = if without_holdout.is_empty() {
+            "not promoted: no image is held out, so that nothing can be judged".to_owned()
         } else {
             format!(
-                "not promoted: no picture is held out, so that nothing can be judged (one picture only: {})",
-                unjudged.join(", ")
+                "not promoted: no image is held out, so that nothing can be judged (one image only: {})",
+                without_holdout.join(", ")
             )
         };
         (false, reason)
@@ -167,16 +170,16 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>
         (
             false,
             format!(
-                "not promoted: the classes it knew lose {} of {} pictures and gain {}",
-                c.lost, c.pictures, c.won
+                "not promoted: the classes it knew lose {} of {} images and gain {}",
+                c.lost, c.images, c.won
             ),
         )
     } else if on_learned.tuned == 0 {
         (
             false,
             format!(
-                "not promoted: none of {} {pictures} of the learned classes is recognised",
-                on_learned.pictures
+                "not promoted: none of {} {images} of the learned classes is recognised",
+                on_learned.images
             ),
         )
     } else if !on_learned.better() {
@@ -193,7 +196,7 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>
         (
             false,
             format!(
-                "not promoted: better on the learned classes ({}), but only {} pictures are there to judge the classes it knew by, {ENOUGH} are needed; frames that the camera sees, kept without a label, are enough",
+                "not promoted: better on the learned classes ({}), but only {} images are there to judge the classes it knew by, {ENOUGH} are needed; frames that the camera sees, kept without a label, are enough",
                 counts(&on_learned),
                 old.len()
             ),
@@ -202,7 +205,7 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>
         (
             false,
             format!(
-                "not promoted: better on the learned classes ({}), but the classes it knew are expected to lose {:.1} of 100 pictures",
+                "not promoted: better on the learned classes ({}), but the classes it knew are expected to lose {:.1} of 100 images",
                 counts(&on_learned),
                 100.0 * expected_loss
             ),
@@ -212,9 +215,9 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>
             "no class was there before".to_owned()
         } else {
             format!(
-                "the classes it knew keep {} of {} pictures, {} before, and are expected to lose {:.1} of 100",
+                "the classes it knew keep {} of {} images, {} before, and are expected to lose {:.1} of 100",
                 on_old.tuned,
-                on_old.pictures,
+                on_old.images,
                 on_old.parent,
                 100.0 * expected_loss.max(0.0)
             )
@@ -222,21 +225,21 @@ pub(crate) fn judge(evidence: &Evidence, protected: usize, unjudged: Vec<String>
         (
             true,
             format!(
-                "promoted{way}: {} (log probability {:+.2} ± {:.2}); {old}",
+                "promoted{kind}: {} (log probability {:+.2} ± {:.2}); {old}",
                 counts(&on_learned),
                 on_learned.gain,
                 on_learned.error
             ),
         )
     };
-    Verdict {
+    PromotionVerdict {
         promoted,
         learned: on_learned,
         old: on_old,
         expected_loss,
         canaries: evidence.canaries as u32,
-        rows_alone: evidence.rows_alone,
-        unjudged,
+        head_only: evidence.head_only,
+        without_holdout,
         reason,
     }
 }
@@ -264,33 +267,33 @@ mod tests {
             taken: old.clone(),
             old,
             canaries: 0,
-            rows_alone: false,
+            head_only: false,
         }
     }
 
-    fn sure() -> Pair {
+    fn confident() -> Pair {
         pair(0, [9.0, 0.0, -9.0], [9.0, 0.0, -9.0])
     }
 
     #[test]
-    fn a_loss_that_no_picture_shows_yet_is_not_promoted() {
-        // Every frame is answered as before, but by less: some pictures like these will not be.
-        let doubtful = pair(0, [3.0, 0.0, -9.0], [2.0, 0.0, 1.0]);
-        let mut old = vec![sure(); 16];
-        old.extend(vec![doubtful; 4]);
+    fn a_loss_that_no_image_shows_yet_is_not_promoted() {
+        // Every frame has the same class as before, but with a smaller lead: some similar images will be lost.
+        let close = pair(0, [3.0, 0.0, -9.0], [2.0, 0.0, 1.0]);
+        let mut old = vec![confident(); 16];
+        old.extend(vec![close; 4]);
         let verdict = judge(&evidence(learned(), old), 2, vec![]);
         assert_eq!((verdict.old.lost, verdict.promoted), (0, false));
         assert!(verdict.expected_loss > 0.05, "{}", verdict.expected_loss);
         assert!(verdict.reason.contains("expected to lose"), "{verdict}");
-        let verdict = judge(&evidence(learned(), vec![sure(); 20]), 2, vec![]);
+        let verdict = judge(&evidence(learned(), vec![confident(); 20]), 2, vec![]);
         assert!(verdict.promoted, "{verdict}");
     }
 
     #[test]
-    fn what_recognises_no_held_out_picture_is_not_promoted() {
+    fn what_recognises_no_held_out_image_is_not_promoted() {
         // Far more probable than before, and still not recognised.
         let missed = vec![pair(2, [9.0, 0.0, 0.0], [5.0, 0.0, 4.0]); 4];
-        let verdict = judge(&evidence(missed, vec![sure(); 20]), 2, vec![]);
+        let verdict = judge(&evidence(missed, vec![confident(); 20]), 2, vec![]);
         assert!(!verdict.promoted);
         assert!(verdict.reason.contains("none of 4"), "{verdict}");
     }

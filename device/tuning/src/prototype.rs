@@ -1,15 +1,13 @@
-//! A class that answers at once: class weights from the mean of its images' features.
+//! Prototype of a new class: class weights from the mean of its images' features.
 //!
-//! **Weights.** The mean feature of the class's images minus the mean feature of what is known of the old classes (canaries,
-//! labelled images, frames, each class counting once), scaled to the mean length of the weights that are there. Without the
-//! subtraction the weights are mostly what all images share, and say little about the class.
+//! **Weights.** The mean feature of the class's images minus the mean feature of the known old classes (canaries, labelled images, frames; each
+//! class counts once), scaled to the mean length of the existing weights. The mean feature alone is mostly common to all images.
 //!
-//! **Bias.** Each image of the class has a *gap*: what its highest old logit leads the class's own product by, with weights fitted
-//! without that image. The bias is a quantile of these gaps, so that share of the class's images is recognised. Which quantile
-//! depends on how far the class lies off the task's images ([`crate::separation`]): all of them, and a margin, where it looks
-//! like nothing the task knows; next to none where it looks like a known class, since old images would then be lost.
-//! Every image of an old class at hand lowers the bias until it keeps its class; canaries keep their probability too.
-//! `docs/results/2026-11-29-teaching-a-class.md` has the measurements behind the constants.
+//! **Bias.** Each image of the class has a *gap*: the lead of its highest old logit over the class's product, with weights fitted without that
+//! image. The bias is a quantile of these gaps, so the class claims that fraction of its images. The quantile depends on the separation of the
+//! class from the task's images ([`crate::separation`]): almost none for a class similar to a known one, because old images would be lost;
+//! all images and a margin for a class unlike all others. The bias is lowered until every available image of an old class keeps its class and
+//! canaries keep their probability. Measurements for the constants: `docs/results/2026-11-29-teaching-a-class.md`.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +16,7 @@ use clr_learning::{Network, argmax};
 use clr_onnx::Backbone;
 
 use crate::{
-    Parent, Version,
+    AdapterRevision, Parent,
     class_bias::{Boldness, quantile},
     error::{Result, TuneError},
     examples::{Example, Examples},
@@ -26,42 +24,42 @@ use crate::{
     separation::separation,
 };
 
-/// Images of a class, and of all old classes together, that are looked at: a forward pass or two each.
+/// Maximum of images of a class, and of all old classes together, with one or two forward passes each.
 const MOST_IMAGES: usize = 256;
-/// Probability that a canary's class may lose to what the device learns, over all classes learned: half of what its check allows.
+/// Probability that a canary's class may lose to all learned classes together: half of the tolerance of its check.
 const CANARY_MAY_LOSE: f64 = 0.01;
 
-/// An adapter that knows more classes, and how each of them was learned.
+/// An adapter extended by new classes, with a report on each.
 #[derive(Clone, Debug)]
 pub struct Taught {
     /// The adapter and its file.
-    pub version: Version,
+    pub version: AdapterRevision,
     /// The new classes, in the order of their labels.
     pub classes: Vec<TaughtClass>,
 }
 
-/// How well a class is told from the ones known before.
+/// Report on a new class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaughtClass {
     /// The class.
     pub label: String,
-    /// Images that it was learned from.
+    /// Images used.
     pub images: usize,
     /// Images that cannot be decoded.
     pub unreadable: usize,
-    /// Images answered as the class by weights fitted without them.
+    /// Images recognised by weights fitted without them.
     pub recognised: usize,
-    /// The old class that most of the others are answered as, and how many.
+    /// The old class of most of the other images, and their number.
     pub looks_like: Option<(String, usize)>,
-    /// How many standard deviations of the task's images it lies off; none without a profile.
+    /// Distance from the task's images in standard deviations; `None` without a profile.
     pub separation: Option<f64>,
 }
 
 /// Extends the head by every label of `examples` that the adapter does not have, in the labels' order. The parent's class weights and
-/// biases, and so its old classes' logits, stay as they are bit for bit.
+/// biases do not change, so the old classes' logits stay bit-identical.
 ///
 /// # Errors
-/// [`TuneError::LooksAlike`] for a class that would answer none of its own images.
+/// [`TuneError::LooksAlike`] for a class that claims none of its own images; [`TuneError::NoExamples`], [`TuneError::NothingReadable`].
 pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> Result<Taught> {
     let header = &parent.adapter.header;
     let mut list = examples.list().map_err(TuneError::Examples)?;
@@ -128,12 +126,12 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
     }
     teacher.adapter.header.metrics = None;
     Ok(Taught {
-        version: Version::new(teacher.adapter, Some(parent))?,
+        version: AdapterRevision::new(teacher.adapter, Some(parent))?,
         classes,
     })
 }
 
-/// At most [`MOST_IMAGES`], evenly.
+/// Selects at most [`MOST_IMAGES`] examples at even distances.
 fn spread(list: &[Example]) -> Vec<Example> {
     let step = list.len().div_ceil(MOST_IMAGES).max(1);
     list.iter().step_by(step).cloned().collect()
@@ -146,7 +144,7 @@ struct CanaryFeatures {
     probability: f64,
 }
 
-/// The adapter as far as it is taught, and what is known of its classes.
+/// The adapter during teaching, and features of its known classes.
 struct Teacher {
     encoding: Encoding,
     adapter: Adapter,
@@ -163,13 +161,13 @@ impl Teacher {
         self.adapter.header.labels.push(label.to_owned());
         self.adapter.head.weight.extend(self.weights(&mean(own), &centre));
         self.adapter.head.bias.push(0.0);
-        // The bias is that of the weights as the file will have them.
+        // The bias is fitted to the weights as quantised in the file.
         let weights = quantised(&self.adapter, self.encoding)?.head.weight.split_off(known);
         self.adapter.head.weight.truncate(known);
         self.adapter.head.bias.pop();
 
         let mut held_out: Vec<f64> = match own {
-            // A single image can only be judged by weights that know it.
+            // A single image can only be judged by weights fitted to it.
             [only] => vec![self.gap(&weights, only)],
             _ => (0..own.len())
                 .map(|index| self.gap(&self.weights_without(own, index, &centre), &own[index]))
@@ -178,7 +176,7 @@ impl Teacher {
         let gaps = held_out.clone();
         held_out.sort_by(f64::total_cmp);
         let boldness = Boldness::of(separation, self.others.len());
-        // Isa with the highest old class, the new one wins.
+        // With a logit equal to the highest old one, the new class wins.
         let wanted = quantile(&held_out, boldness.share) + boldness.margin * deviation(&held_out) + 1e-3;
         let bias = self.kept_below(&weights, wanted) as f32;
         let answered = |gap: f64| f64::from(bias) >= gap;
@@ -207,7 +205,7 @@ impl Teacher {
         Ok(taught)
     }
 
-    /// The old classes' mean feature, each class that images or canaries are at hand of counting once; zero without any.
+    /// Returns the old classes' mean feature `[F]`: each class with images or canaries counts once; zero without any.
     fn centre(&self) -> Vec<f64> {
         let mut groups: BTreeMap<usize, Vec<Vec<f32>>> = BTreeMap::new();
         for x in &self.others {
@@ -227,7 +225,7 @@ impl Teacher {
         centre
     }
 
-    /// From the centre to the class's mean, as long as the mean of the weights that are there.
+    /// Returns the direction from the centre to the class's mean, scaled to the mean length of the existing class weights.
     fn weights(&self, mean: &[f64], centre: &[f64]) -> Vec<f32> {
         let features = self.adapter.head.features.max(1);
         let length = |row: &[f32]| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
@@ -260,13 +258,13 @@ impl Teacher {
             .collect()
     }
 
-    /// What the highest logit leads the new class's product by: the bias at which the image changes sides.
+    /// Returns the lead of the highest logit over the new class's product: the bias at which the image changes its class.
     fn gap(&self, weights: &[f32], x: &[f32]) -> f64 {
         let highest = self.logits(x).into_iter().fold(f32::NEG_INFINITY, f32::max);
         f64::from(highest) - product(weights, x)
     }
 
-    /// The highest bias up to `wanted` that takes none of the images of other classes, and none of the canaries' probability that matters.
+    /// Returns the highest bias up to `wanted` that takes no image of another class, and of a canary's probability at most the permitted loss.
     fn kept_below(&self, weights: &[f32], wanted: f64) -> f64 {
         let images = self.others.iter().map(|x| self.gap(weights, x) - 1e-3);
         let temperature = f64::from(self.adapter.header.temperature).max(1e-6);
@@ -275,12 +273,12 @@ impl Teacher {
             let scaled: Vec<f64> = logits.iter().map(|&logit| f64::from(logit) / temperature).collect();
             let all = log_sum(&scaled);
             let now = scaled.get(canary.class).map_or(0.0, |logit| (logit - all).exp());
-            // One that the parent itself does not answer as stated says nothing of what may be lost.
+            // A canary that already differs from its stated probability does not limit the loss, only its class counts.
             let taken = self.gap(weights, &canary.features) - 1e-3;
             if now + 1.5 * CANARY_MAY_LOSE < canary.probability {
                 return taken;
             }
-            // What earlier classes took is gone already.
+            // Losses to classes taught earlier are subtracted.
             let left = (now - (canary.probability - CANARY_MAY_LOSE)).clamp(1e-6, CANARY_MAY_LOSE);
             let share = (left / now.max(1e-6)).min(CANARY_MAY_LOSE);
             let below = temperature * (all + (share / (1.0 - share)).ln()) - product(weights, &canary.features);
@@ -289,7 +287,7 @@ impl Teacher {
         images.chain(canaries).fold(wanted, f64::min)
     }
 
-    /// The old class that most of these images are answered as.
+    /// Returns the old class of most of these images, and their number.
     fn looks_like<'a>(&self, images: impl Iterator<Item = &'a Vec<f32>>) -> Option<(String, usize)> {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for x in images {

@@ -2,12 +2,13 @@
 //!
 //! In the profile's whitened sketch space the task's own images have mean 0 and about variance 1 along every direction. The new
 //! class's mean is one direction; each of its images is projected on the mean of the *others* (leave one out), which is unbiased
-//! although images are few. The median of these projections is how many standard deviations of the task's images the class lies
-//! off: about 1 for a class that is one of them in all but name, 20 for photographs among digits.
+//! although images are few. The median of these projections is the distance of the class from the task, in standard deviations of
+//! the task's images: about 1 for a class that equals a known one, 20 for photographs among digits.
 
 use clr_adapters::{Profile, sketch};
 
-/// Standard deviations that the images with these features of the untouched backbone lie off the task's images; none without any image.
+/// Returns the distance of images with these features `[F]` of the untouched backbone from the task's images, in standard deviations; `None`
+/// without images.
 pub(crate) fn separation(profile: &Profile, features: &[Vec<f32>]) -> Option<f64> {
     let dimensions = profile.dimensions();
     let points: Vec<Vec<f32>> = (features.iter())
@@ -19,7 +20,7 @@ pub(crate) fn separation(profile: &Profile, features: &[Vec<f32>]) -> Option<f64
     if rest.is_empty() {
         // One image has no direction but its own; its OOD score is 1 at the 95th percentile, 1.64 standard deviations.
         let distance = profile.distance(&sketch(&features[0], dimensions));
-        return Some(1.64 * f64::from(profile.strangeness(distance)));
+        return Some(1.64 * f64::from(profile.ood_score(distance)));
     }
     let mut sum = vec![0.0_f64; first.len()];
     for point in &points {

@@ -1,6 +1,6 @@
 //! What the memory allows is said beforehand, and more memory never trains less.
 
-use clr_tuning::{Extent, TuneError, TuneOptions, plan};
+use clr_tuning::{TrainableScope, TuneError, TuneOptions, plan_memory};
 
 use super::common::{backbone, options, publisher};
 
@@ -16,7 +16,7 @@ fn the_plan_keeps_to_the_budget_and_more_memory_trains_no_less() {
             resident: Some(0),
             ..options()
         };
-        match plan(&backbone, &parent, 20, &options) {
+        match plan_memory(&backbone, &parent, 20, &options) {
             Ok(plan) => {
                 assert!(plan.peak <= 1000 * kilobytes, "{plan}");
                 assert!(last.is_none_or(|sites| plan.trained_sites >= sites), "{plan}");
@@ -43,7 +43,7 @@ fn what_is_resident_counts() {
             max_memory,
             ..options()
         };
-        plan(&backbone, &parent, 20, &options)
+        plan_memory(&backbone, &parent, 20, &options)
     };
     let small = with(0, None).unwrap();
     let large = with(100_000_000, None).unwrap();
@@ -60,7 +60,7 @@ fn what_is_resident_counts() {
         "{error}"
     );
     assert!(error.to_string().contains("hint: "));
-    let measured = plan(&backbone, &parent, 20, &options()).unwrap();
+    let measured = plan_memory(&backbone, &parent, 20, &options()).unwrap();
     assert!(!cfg!(target_os = "linux") || measured.resident > 0);
 }
 
@@ -68,17 +68,17 @@ fn what_is_resident_counts() {
 fn a_plan_says_what_it_does_in_words() {
     let backbone = backbone();
     let parent = publisher(&backbone);
-    let text = |extent| {
+    let text = |scope| {
         let options = TuneOptions {
-            extent: Some(extent),
+            scope: Some(scope),
             resident: Some(0),
             ..options()
         };
-        plan(&backbone, &parent, 20, &options).unwrap().to_string()
+        plan_memory(&backbone, &parent, 20, &options).unwrap().to_string()
     };
-    assert!(text(Extent::Whole).starts_with("the whole adapter (4 sites"));
-    assert!(text(Extent::From(3)).starts_with("the last 1 of 4 sites"));
-    assert!(text(Extent::Head).starts_with("the head alone"));
+    assert!(text(TrainableScope::Whole).starts_with("the complete adapter (4 sites"));
+    assert!(text(TrainableScope::From(3)).starts_with("the last 1 of 4 sites"));
+    assert!(text(TrainableScope::Head).starts_with("the head alone"));
 }
 
 #[test]
@@ -93,20 +93,20 @@ fn options_out_of_range_are_refused() {
             ..options()
         },
         TuneOptions {
-            recall: 1.0,
+            replay_fraction: 1.0,
             ..options()
         },
         TuneOptions {
-            temperature: 0.0,
+            distillation_temperature: 0.0,
             ..options()
         },
         TuneOptions {
-            stride: 1.5,
+            interpolation: 1.5,
             ..options()
         },
     ] {
         assert!(matches!(
-            plan(&backbone, &parent, 20, &bad),
+            plan_memory(&backbone, &parent, 20, &bad),
             Err(TuneError::Option { .. })
         ));
     }

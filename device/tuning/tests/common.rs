@@ -1,4 +1,4 @@
-//! A small backbone, generated pictures, and a publisher's adapter of two classes.
+//! A small backbone, generated images, and a publisher's adapter of two classes.
 
 use std::sync::Mutex;
 
@@ -10,7 +10,7 @@ use clr_onnx::{
     Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, Preprocess as _, RgbImage, Tensor, ValueId,
     identity_adapter,
 };
-use clr_tuning::{Checkpoints, Example, Examples, InMemory, Parent, TuneOptions, birth};
+use clr_tuning::{Checkpoints, Example, Examples, InMemory, Parent, TuneOptions, create_task};
 use rand::RngExt as _;
 
 pub(crate) const SIDE: u32 = 32;
@@ -93,7 +93,7 @@ pub(crate) fn preprocessing() -> Preprocessing {
 }
 
 /// Class 0: horizontal stripes, 1: vertical stripes, 2: a disc; random phase, colour and noise.
-pub(crate) fn picture(class: usize, index: u64) -> RgbImage {
+pub(crate) fn image(class: usize, index: u64) -> RgbImage {
     let mut random = stream(3, Purpose::Augment, class as u64, index);
     let (phase, period) = (random.random_range(0..10_u32), random.random_range(8..12_u32));
     let colour: [f32; 3] = std::array::from_fn(|_| random.random_range(90.0..250.0));
@@ -111,17 +111,17 @@ pub(crate) fn picture(class: usize, index: u64) -> RgbImage {
     })
 }
 
-/// An adapter's answer to a picture.
+/// An adapter's answer to an image.
 pub(crate) fn logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, class: usize, index: u64) -> Vec<f32> {
     let network = Network::from_adapter(backbone, adapter).unwrap();
     let size = [preprocessing().height as usize, preprocessing().width as usize];
     let start = network
-        .prefix(&preprocessing().preprocess(&picture(class, index)), size)
+        .prefix(&preprocessing().preprocess(&image(class, index)), size)
         .unwrap();
     network.classify(&network.features_from_prefix(&start, size).unwrap())
 }
 
-/// Of 30 pictures of the third class that nothing is learned from, how many an adapter takes for it.
+/// Of 30 images of the third class that nothing is learned from, how many an adapter takes for it.
 pub(crate) fn recognised(backbone: &Backbone, adapter: &clr_adapters::Adapter) -> usize {
     let shown = (100..130).filter(|&index| argmax(&logits(backbone, adapter, 2, index)) == 2);
     shown.count()
@@ -129,14 +129,14 @@ pub(crate) fn recognised(backbone: &Backbone, adapter: &clr_adapters::Adapter) -
 
 pub(crate) fn png(class: usize, index: u64) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture(class, index)
+    image(class, index)
         .write_to(&mut bytes, image::ImageFormat::Png)
         .unwrap();
     bytes.into_inner()
 }
 
-/// `count` pictures of each of `classes`, labelled.
-pub(crate) fn pictures(classes: &[usize], count: u64) -> InMemory {
+/// `count` images of each of `classes`, labelled.
+pub(crate) fn images(classes: &[usize], count: u64) -> InMemory {
     let mut examples = InMemory::default();
     for &class in classes {
         for index in 0..count {
@@ -155,16 +155,16 @@ pub(crate) fn publisher(backbone: &Backbone) -> Parent {
         preprocessing(),
         Provenance::HostTrained,
     );
-    let born = birth(backbone, header, Recipe::Linear, &pictures(&[0, 1], 12)).unwrap();
-    let mut header = born.adapter.header.clone();
+    let created = create_task(backbone, header, Recipe::Linear, &images(&[0, 1], 12)).unwrap();
+    let mut header = created.adapter.header.clone();
     (header.provenance, header.revision) = (Provenance::HostTrained, 0);
     header.canaries = vec![Canary {
         size: [SIDE as u16; 2],
-        pixels: picture(0, 99).into_raw(),
+        pixels: image(0, 99).into_raw(),
         class: 0,
         probability: 0.9,
     }];
-    let adapter = identity_adapter(backbone, Recipe::Clr, born.adapter.head.clone(), header);
+    let adapter = identity_adapter(backbone, Recipe::Clr, created.adapter.head.clone(), header);
     parent(&encode(&adapter, Encoding::Int8).unwrap(), None)
 }
 
@@ -213,7 +213,7 @@ impl Examples for Broken {
         Err("input/output error".to_owned())
     }
 
-    fn picture(&self, _: &clr_adapters::Digest) -> Result<Vec<u8>, String> {
+    fn read(&self, _: &clr_adapters::Digest) -> Result<Vec<u8>, String> {
         Err("input/output error".to_owned())
     }
 }

@@ -1,31 +1,31 @@
-//! Only what is better on held-out pictures replaces what serves, and the reason is said.
+//! Only what is better on held-out images replaces what serves, and the reason is said.
 
 use clr_learning::{PerGroup, argmax};
-use clr_tuning::{Example, InMemory, Parent, TuneError, TuneOptions, part, teach, tune};
+use clr_tuning::{Example, InMemory, Parent, TuneError, TuneOptions, split_examples, teach, tune};
 
-use super::common::{LABELS, backbone, logits, options, parent, pictures, png, publisher, recognised};
+use super::common::{LABELS, backbone, images, logits, options, parent, png, publisher, recognised};
 
 #[test]
-fn every_class_of_two_or_more_has_a_picture_held_out_and_the_split_does_not_depend_on_the_order() {
+fn every_class_of_two_or_more_has_an_image_held_out_and_the_split_does_not_depend_on_the_order() {
     let example = |label: &str, index: u8| Example {
         id: clr_adapters::Digest::of(&[index]),
         label: Some(label.to_owned()),
     };
     let mut list: Vec<Example> = (0..20).map(|index| example("many", index)).collect();
     list.extend([example("two", 30), example("two", 31), example("one", 40)]);
-    let parted = part(list.clone());
+    let split = split_examples(list.clone());
     let held = |label: &str| {
-        parted
+        split
             .held_out
             .iter()
             .filter(|example| example.label.as_deref() == Some(label))
             .count()
     };
     assert_eq!((held("many"), held("two"), held("one")), (4, 1, 0));
-    assert_eq!(parted.unjudged, ["one"]);
-    assert_eq!(parted.training.len() + parted.held_out.len(), list.len());
+    assert_eq!(split.without_holdout, ["one"]);
+    assert_eq!(split.training.len() + split.held_out.len(), list.len());
     list.reverse();
-    assert_eq!(part(list), parted);
+    assert_eq!(split_examples(list), split);
 }
 
 fn taught(examples: &InMemory) -> (clr_onnx::Backbone, Parent, Parent) {
@@ -38,15 +38,15 @@ fn taught(examples: &InMemory) -> (clr_onnx::Backbone, Parent, Parent) {
 
 #[test]
 fn tuning_recognises_more_and_is_promoted_with_its_reason() {
-    let mut examples = pictures(&[2], 20);
+    let mut examples = images(&[2], 20);
     for index in 200..260 {
         examples.add(None, png(index as usize % 2, index));
     }
     let (backbone, publisher, parent) = taught(&examples);
     let options = TuneOptions {
         steps: 150,
-        recall: 0.75,
-        // So gently that no old picture on the edge of this small network's stripes is lost, which is what would be refused.
+        replay_fraction: 0.75,
+        // So gently that no old image on the edge of this small network's stripes is lost, which is what would be refused.
         rates: PerGroup {
             head: 5e-3,
             norm: 3e-5,
@@ -69,7 +69,7 @@ fn tuning_recognises_more_and_is_promoted_with_its_reason() {
 
 #[test]
 fn what_learned_nothing_is_not_promoted() {
-    let examples = pictures(&[2], 10);
+    let examples = images(&[2], 10);
     let (backbone, _, parent) = taught(&examples);
     let options = TuneOptions {
         rates: PerGroup::all(0.0),
@@ -85,12 +85,12 @@ fn what_learned_nothing_is_not_promoted() {
 }
 
 #[test]
-fn without_pictures_to_judge_old_classes_by_nothing_is_promoted() {
-    let examples = pictures(&[2], 20);
+fn without_images_to_judge_old_classes_by_nothing_is_promoted() {
+    let examples = images(&[2], 20);
     let (backbone, _, parent) = taught(&examples);
     let options = TuneOptions {
         steps: 60,
-        caution: -2.0,
+        logit_margin: -2.0,
         ..options()
     };
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
@@ -104,16 +104,16 @@ fn without_pictures_to_judge_old_classes_by_nothing_is_promoted() {
 
 #[test]
 fn what_costs_old_classes_is_not_promoted() {
-    // Pictures of an old class under a new label: learning them loses the old class.
-    let mut examples = pictures(&[0], 20);
+    // Images of an old class under a new label: learning them loses the old class.
+    let mut examples = images(&[0], 20);
     for index in 100..120 {
         examples.add(Some("stripes"), png(0, index));
     }
     let (backbone, _, parent) = taught(&examples);
     let options = TuneOptions {
         steps: 60,
-        recall: 0.0,
-        distil: 0.0,
+        replay_fraction: 0.0,
+        distillation_weight: 0.0,
         ..options()
     };
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
@@ -121,22 +121,22 @@ fn what_costs_old_classes_is_not_promoted() {
 }
 
 #[test]
-fn without_a_held_out_picture_nothing_is_promoted_and_that_is_said() {
+fn without_a_held_out_image_nothing_is_promoted_and_that_is_said() {
     let mut one = InMemory::default();
     one.add(Some("round"), png(2, 0));
     let (backbone, _, parent) = taught(&one);
     let options = TuneOptions { steps: 3, ..options() };
     let tuned = tune(&backbone, &parent, &one, &(), &options, &mut ()).unwrap();
     assert!(tuned.promoted().is_none());
-    assert_eq!(tuned.verdict.unjudged, ["round"]);
+    assert_eq!(tuned.verdict.without_holdout, ["round"]);
     assert!(
-        tuned.verdict.reason.contains("no picture is held out"),
+        tuned.verdict.reason.contains("no image is held out"),
         "{}",
         tuned.verdict
     );
 }
 
-/// Pictures of both old classes as a camera sees them, without a label.
+/// Images of both old classes as a camera sees them, without a label.
 fn with_frames(mut examples: InMemory, count: u64) -> InMemory {
     for class in [0, 1] {
         for index in 200..200 + count {
@@ -148,14 +148,14 @@ fn with_frames(mut examples: InMemory, count: u64) -> InMemory {
 
 #[test]
 fn what_was_learned_takes_no_frame_of_the_old_classes() {
-    // The new label's pictures are an old class's: a row that fits them would take half of its frames.
+    // The new label's images are an old class's: a row that fits them would take half of its frames.
     let mut examples = with_frames(InMemory::default(), 25);
     for index in 100..120 {
         examples.add(Some("stripes"), png(0, index));
     }
     let (backbone, publisher, parent) = taught(&examples);
     let options = TuneOptions {
-        caution: -3.0,
+        logit_margin: -3.0,
         ..options()
     };
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
@@ -170,7 +170,7 @@ fn what_was_learned_takes_no_frame_of_the_old_classes() {
 
 #[test]
 fn a_row_fitted_to_what_sites_give_recognises_more() {
-    let examples = with_frames(pictures(&[2], 20), 25);
+    let examples = with_frames(images(&[2], 20), 25);
     let (backbone, _, parent) = taught(&examples);
     // Steps that lead nowhere leave the fitted row as the only change.
     let options = TuneOptions {
@@ -190,8 +190,8 @@ fn a_row_fitted_to_what_sites_give_recognises_more() {
 #[test]
 fn frames_that_the_parent_takes_for_the_new_class_do_not_count_against_it() {
     // Taught before there were frames, so that the new class stands high.
-    let (backbone, _, parent) = taught(&pictures(&[2], 20));
-    let mut examples = with_frames(pictures(&[2], 20), 25);
+    let (backbone, _, parent) = taught(&images(&[2], 20));
+    let mut examples = with_frames(images(&[2], 20), 25);
     let known = |adapter: &clr_adapters::Adapter, index| argmax(&logits(&backbone, adapter, 2, index)) == 2;
     let seen: Vec<u64> = (300..400)
         .filter(|&index| known(&parent.adapter, index))
@@ -212,8 +212,8 @@ fn frames_that_the_parent_takes_for_the_new_class_do_not_count_against_it() {
 }
 
 #[test]
-fn where_sites_cost_old_classes_new_rows_alone_are_promoted() {
-    let examples = with_frames(pictures(&[2], 20), 30);
+fn where_sites_cost_old_classes_new_class_weights_alone_are_promoted() {
+    let examples = with_frames(images(&[2], 20), 30);
     let (backbone, publisher, parent) = taught(&examples);
     // Steps that care for nothing but the new class.
     let options = TuneOptions {
@@ -222,17 +222,17 @@ fn where_sites_cost_old_classes_new_rows_alone_are_promoted() {
             norm: 0.05,
             kernel: 0.05,
         },
-        recall: 0.0,
-        distil: 0.0,
-        stride: 1.0,
+        replay_fraction: 0.0,
+        distillation_weight: 0.0,
+        interpolation: 1.0,
         steps: 40,
         ..options()
     };
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     let verdict = &tuned.verdict;
-    assert!(verdict.promoted && verdict.rows_alone, "{verdict}");
-    // Every picture judges, by a row that does not know it.
-    assert_eq!((verdict.learned.pictures, verdict.old.pictures), (20, 61), "{verdict}");
+    assert!(verdict.promoted && verdict.head_only, "{verdict}");
+    // Every image judges, by a row that does not know it.
+    assert_eq!((verdict.learned.images, verdict.old.images), (20, 61), "{verdict}");
     let candidate = &tuned.candidate.adapter;
     assert_eq!(candidate.sites, parent.adapter.sites);
     for index in 100..110 {
@@ -245,7 +245,7 @@ fn where_sites_cost_old_classes_new_rows_alone_are_promoted() {
 #[test]
 fn frames_that_show_the_new_class_unnamed_do_not_silence_it() {
     let seen = |shown: std::ops::Range<u64>| {
-        let mut examples = with_frames(pictures(&[2], 20), 30);
+        let mut examples = with_frames(images(&[2], 20), 30);
         shown.for_each(|index| _ = examples.add(None, png(2, index)));
         examples
     };
@@ -265,10 +265,13 @@ fn frames_that_show_the_new_class_unnamed_do_not_silence_it() {
 
 #[test]
 fn sites_go_as_far_as_the_stride_says() {
-    let examples = with_frames(pictures(&[2], 10), 5);
+    let examples = with_frames(images(&[2], 10), 5);
     let (backbone, _, parent) = taught(&examples);
-    let sites = |stride: f32| {
-        let options = TuneOptions { stride, ..options() };
+    let sites = |interpolation: f32| {
+        let options = TuneOptions {
+            interpolation,
+            ..options()
+        };
         let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
         tuned.candidate.adapter.sites
     };
@@ -288,7 +291,7 @@ fn sites_go_as_far_as_the_stride_says() {
 fn a_label_that_was_not_taught_is_refused_with_a_hint() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let error = tune(&backbone, &publisher, &pictures(&[2], 4), &(), &options(), &mut ()).unwrap_err();
+    let error = tune(&backbone, &publisher, &images(&[2], 4), &(), &options(), &mut ()).unwrap_err();
     assert!(matches!(error, TuneError::UnknownLabel { .. }));
     assert!(error.to_string().contains("hint: "));
     let error = tune(&backbone, &publisher, &InMemory::default(), &(), &options(), &mut ()).unwrap_err();
@@ -298,7 +301,7 @@ fn a_label_that_was_not_taught_is_refused_with_a_hint() {
 /// An image that was filed by a version whose decoder took it, or that the disk damaged since.
 #[test]
 fn images_that_do_not_decode_any_more_are_left_out_of_tuning() {
-    let good = pictures(&[2], 10);
+    let good = images(&[2], 10);
     let (backbone, _, parent) = taught(&good);
     let options = TuneOptions { steps: 2, ..options() };
     let tuned = |examples: &InMemory| tune(&backbone, &parent, examples, &(), &options, &mut ()).unwrap();

@@ -1,8 +1,8 @@
 //! The same bytes, whatever happened on the way.
 
-use clr_tuning::{Extent, InMemory, Parent, TuneError, TuneOptions, Tuned, Watch, teach, tune};
+use clr_tuning::{InMemory, Observer, Parent, TrainableScope, TuneError, TuneOptions, Tuned, teach, tune};
 
-use super::common::{Kept, LABELS, backbone, options, parent, pictures, png, publisher};
+use super::common::{Kept, LABELS, backbone, images, options, parent, png, publisher};
 
 /// Ends after so many steps.
 #[derive(Default)]
@@ -13,7 +13,7 @@ struct StopAfter {
     resumed: Option<u32>,
 }
 
-impl Watch for StopAfter {
+impl Observer for StopAfter {
     fn progress(&mut self, _: clr_tuning::Progress) {
         self.done += 1;
     }
@@ -34,29 +34,29 @@ impl Watch for StopAfter {
 fn taught() -> (clr_onnx::Backbone, Parent) {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, &pictures(&[2], 10)).unwrap().version;
+    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().version;
     let parent = parent(&taught.file, Some(&publisher));
     (backbone, parent)
 }
 
-fn run(options: &TuneOptions, kept: &Kept, watch: &mut StopAfter) -> Result<Tuned, TuneError> {
+fn run(options: &TuneOptions, kept: &Kept, observer: &mut StopAfter) -> Result<Tuned, TuneError> {
     let (backbone, parent) = taught();
-    tune(&backbone, &parent, &pictures(&[2, 0], 10), kept, options, watch)
+    tune(&backbone, &parent, &images(&[2, 0], 10), kept, options, observer)
 }
 
 #[test]
 fn a_stopped_and_resumed_run_writes_the_same_bytes() {
     let whole = run(&options(), &Kept::default(), &mut StopAfter::default()).unwrap();
     let kept = Kept::default();
-    let mut watch = StopAfter {
+    let mut observer = StopAfter {
         steps: Some(7),
         ..StopAfter::default()
     };
-    let stopped = run(&options(), &kept, &mut watch);
+    let stopped = run(&options(), &kept, &mut observer);
     assert!(matches!(stopped, Err(TuneError::Stopped { step: 7, steps: 24 })));
-    let mut watch = StopAfter::default();
-    let resumed = run(&options(), &kept, &mut watch).unwrap();
-    assert_eq!((watch.resumed, watch.done), (Some(7), 17));
+    let mut observer = StopAfter::default();
+    let resumed = run(&options(), &kept, &mut observer).unwrap();
+    assert_eq!((observer.resumed, observer.done), (Some(7), 17));
     assert_eq!(resumed.candidate.file, whole.candidate.file);
     assert!(kept.0.lock().unwrap().is_none(), "a finished run leaves no state");
 }
@@ -64,32 +64,32 @@ fn a_stopped_and_resumed_run_writes_the_same_bytes() {
 #[test]
 fn frames_that_were_kept_after_the_start_do_not_end_a_run() {
     let (backbone, parent) = taught();
-    let mut begun = pictures(&[2, 0], 10);
+    let mut begun = images(&[2, 0], 10);
     begun.add(None, png(1, 50));
-    let tuned = |images: &InMemory, kept: &Kept, watch: &mut StopAfter| {
-        tune(&backbone, &parent, images, kept, &options(), watch)
+    let tuned = |images: &InMemory, kept: &Kept, observer: &mut StopAfter| {
+        tune(&backbone, &parent, images, kept, &options(), observer)
     };
     let whole = tuned(&begun, &Kept::default(), &mut StopAfter::default()).unwrap();
     let stopped_after_seven = || {
         let kept = Kept::default();
-        let mut watch = StopAfter {
+        let mut observer = StopAfter {
             steps: Some(7),
             ..StopAfter::default()
         };
-        tuned(&begun, &kept, &mut watch).unwrap_err();
+        tuned(&begun, &kept, &mut observer).unwrap_err();
         kept
     };
     let mut later = begun.clone();
     assert!(later.add(None, png(0, 50)) && later.add(None, png(1, 51)));
-    let mut watch = StopAfter::default();
-    let resumed = tuned(&later, &stopped_after_seven(), &mut watch).unwrap();
-    assert_eq!((watch.resumed, watch.restarted.len()), (Some(7), 0));
+    let mut observer = StopAfter::default();
+    let resumed = tuned(&later, &stopped_after_seven(), &mut observer).unwrap();
+    assert_eq!((observer.resumed, observer.restarted.len()), (Some(7), 0));
     assert_eq!(resumed.candidate.file, whole.candidate.file);
     // An image that a person filed is to be learned from.
     later.add(Some(LABELS[2]), png(2, 50));
-    let mut watch = StopAfter::default();
-    tuned(&later, &stopped_after_seven(), &mut watch).unwrap();
-    assert_eq!((watch.resumed, watch.restarted.len()), (None, 1));
+    let mut observer = StopAfter::default();
+    tuned(&later, &stopped_after_seven(), &mut observer).unwrap();
+    assert_eq!((observer.resumed, observer.restarted.len()), (None, 1));
 }
 
 /// What may happen to a checkpoint.
@@ -114,15 +114,15 @@ fn a_damaged_or_foreign_checkpoint_is_said_and_started_over() {
         let mut bytes = good.clone();
         damage(&mut bytes);
         *kept.0.lock().unwrap() = Some(bytes);
-        let mut watch = stop();
-        run(&options(), &kept, &mut watch).unwrap_err();
-        assert_eq!((watch.restarted.len(), watch.resumed), (1, None));
+        let mut observer = stop();
+        run(&options(), &kept, &mut observer).unwrap_err();
+        assert_eq!((observer.restarted.len(), observer.resumed), (1, None));
     }
     *kept.0.lock().unwrap() = Some(good);
     let other = TuneOptions { seed: 1, ..options() };
-    let mut watch = stop();
-    run(&other, &kept, &mut watch).unwrap_err();
-    assert_eq!(watch.restarted.len(), 1);
+    let mut observer = stop();
+    run(&other, &kept, &mut observer).unwrap_err();
+    assert_eq!(observer.restarted.len(), 1);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn threads_and_a_cache_change_no_bit_and_the_seed_does() {
     assert_ne!(one.candidate.file, other.candidate.file);
     // What stands below late sites may be kept or not.
     let late = TuneOptions {
-        extent: Some(Extent::From(2)),
+        scope: Some(TrainableScope::From(2)),
         resident: Some(0),
         ..options()
     };

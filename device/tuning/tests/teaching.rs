@@ -3,17 +3,17 @@
 use clr_adapters::{Header, Provenance, Recipe, SectionKind, decode, sketch};
 use clr_learning::{Network, argmax};
 use clr_onnx::{Backbone, Preprocess as _, RgbImage};
-use clr_tuning::{InMemory, Parent, TuneError, birth, teach};
+use clr_tuning::{InMemory, Parent, TuneError, create_task, teach};
 
 use super::common::{
-    Broken, LABELS, SIDE, backbone, logits, parent, picture, pictures, png, preprocessing, publisher, recognised,
+    Broken, LABELS, SIDE, backbone, image, images, logits, parent, png, preprocessing, publisher, recognised,
 };
 
 #[test]
 fn old_classes_keep_their_rows_and_logits_bit_for_bit() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, &pictures(&[2], 10)).unwrap().version;
+    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().version;
     let (old, new) = (&publisher.adapter.head, &taught.adapter.head);
     assert_eq!(new.weight[..old.weight.len()], old.weight);
     assert_eq!(new.bias[..2], old.bias);
@@ -40,7 +40,7 @@ fn old_classes_keep_their_rows_and_logits_bit_for_bit() {
 fn a_new_class_answers_at_once_and_the_header_says_where_it_comes_from() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, &pictures(&[2], 10)).unwrap().version;
+    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().version;
     let header = &taught.adapter.header;
     assert_eq!(header.labels, LABELS);
     assert_eq!((header.revision, header.parent), (1, Some(publisher.digest)));
@@ -54,7 +54,7 @@ fn a_new_class_answers_at_once_and_the_header_says_where_it_comes_from() {
     let again = parent(&taught.file, Some(&publisher));
     assert_eq!(again.protected, 2);
     assert!(matches!(
-        teach(&backbone, &again, &pictures(&[2], 10)),
+        teach(&backbone, &again, &images(&[2], 10)),
         Err(TuneError::NoExamples { .. })
     ));
 }
@@ -64,7 +64,7 @@ fn a_class_that_looks_like_a_known_one_takes_none_of_its_images_or_is_refused_by
     let backbone = backbone();
     let publisher = publisher(&backbone);
     // The new label's images are those of an old class: without the old images it would take half of them.
-    let mut examples = pictures(&[0], 8);
+    let mut examples = images(&[0], 8);
     for index in 20..28 {
         examples.add(Some("stripes"), png(0, index));
     }
@@ -97,7 +97,7 @@ fn copies_of_an_old_image_are_refused_because_they_look_like_its_class() {
     let publisher = publisher(&backbone);
     let mut examples = InMemory::default();
     for brightness in 0..4 {
-        let mut copy = picture(0, 99);
+        let mut copy = image(0, 99);
         copy.get_pixel_mut(0, 0).0[0] ^= 1 + brightness;
         examples.add(Some("copy"), encoded(&copy));
     }
@@ -150,7 +150,7 @@ fn a_class_unlike_anything_the_task_knows_is_answered_first() {
 fn canaries_keep_their_class_and_their_probability() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, &pictures(&[2], 10)).unwrap().version;
+    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().version;
     let probability = |adapter: &clr_adapters::Adapter| {
         let canary = &adapter.header.canaries[0];
         let image = RgbImage::from_raw(SIDE, SIDE, canary.pixels.clone()).unwrap();
@@ -165,11 +165,11 @@ fn canaries_keep_their_class_and_their_probability() {
 fn a_damaged_image_among_good_ones_is_left_out() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let mut examples = pictures(&[2], 10);
+    let mut examples = images(&[2], 10);
     examples.add(Some("round"), b"not an image".to_vec());
     let taught = teach(&backbone, &publisher, &examples).unwrap();
     assert_eq!((taught.classes[0].images, taught.classes[0].unreadable), (10, 1));
-    let whole = teach(&backbone, &publisher, &pictures(&[2], 10)).unwrap();
+    let whole = teach(&backbone, &publisher, &images(&[2], 10)).unwrap();
     assert_eq!(taught.version.file, whole.version.file);
 }
 
@@ -190,18 +190,18 @@ fn answer(network: &Network, image: &RgbImage) -> usize {
 }
 
 #[test]
-fn one_picture_is_enough_to_teach() {
+fn one_image_is_enough_to_teach() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
     let mut one = InMemory::default();
     assert!(one.add(Some("round"), png(2, 0)));
-    assert!(!one.add(Some("round"), png(2, 0)), "the same picture twice");
+    assert!(!one.add(Some("round"), png(2, 0)), "the same image twice");
     let taught = teach(&backbone, &publisher, &one).unwrap().version;
     assert_eq!(taught.adapter.head.classes(), 3);
     assert!(taught.adapter.head.weight.iter().all(|value| value.is_finite()));
 }
 
-/// What a task is called before it is born.
+/// What a task is called before it is created.
 fn shapes(backbone: &Backbone) -> Header {
     Header::new(
         "shapes",
@@ -213,48 +213,52 @@ fn shapes(backbone: &Backbone) -> Header {
 }
 
 #[test]
-fn a_task_is_born_from_pictures_alone() {
+fn a_task_is_created_from_images_alone() {
     let backbone = backbone();
     let header = shapes(&backbone);
     for recipe in [Recipe::Linear, Recipe::Clr] {
-        let born = birth(&backbone, header.clone(), recipe, &pictures(&[0, 1, 2], 10)).unwrap();
-        assert_eq!(born.adapter.header.labels, LABELS);
-        assert_eq!((born.adapter.header.parent, born.adapter.header.revision), (None, 1));
+        let created = create_task(&backbone, header.clone(), recipe, &images(&[0, 1, 2], 10)).unwrap();
+        assert_eq!(created.adapter.header.labels, LABELS);
+        assert_eq!(
+            (created.adapter.header.parent, created.adapter.header.revision),
+            (None, 1)
+        );
         let right: usize = (0..3)
             .map(|class| {
                 (100..110)
-                    .filter(|&i| argmax(&logits(&backbone, &born.adapter, class, i)) == class)
+                    .filter(|&i| argmax(&logits(&backbone, &created.adapter, class, i)) == class)
                     .count()
             })
             .sum();
         assert!(right > 20, "{recipe}: {right} of 30");
-        let parent = Parent::new(decode(&born.file).unwrap(), None);
+        let parent = Parent::new(decode(&created.file).unwrap(), None);
         assert_eq!(parent.protected, 0);
     }
-    let alone = birth(&backbone, header, Recipe::Linear, &pictures(&[1], 5));
+    let alone = create_task(&backbone, header, Recipe::Linear, &images(&[1], 5));
     assert!(matches!(alone, Err(TuneError::TooFewClasses { got: 1 })));
 }
 
 #[test]
-fn a_born_task_knows_its_own_pictures_so_that_it_can_be_chosen() {
+fn a_new_task_knows_its_own_images_so_that_it_can_be_chosen() {
     let backbone = backbone();
-    let born = |count: u64| birth(&backbone, shapes(&backbone), Recipe::Linear, &pictures(&[0, 1], count)).unwrap();
-    let profile = born(20).adapter.header.profile.unwrap();
+    let created =
+        |count: u64| create_task(&backbone, shapes(&backbone), Recipe::Linear, &images(&[0, 1], count)).unwrap();
+    let profile = created(20).adapter.header.profile.unwrap();
     let network = Network::new(&backbone, Recipe::Linear, 2, 0).unwrap();
-    let distance = |picture: &RgbImage| {
+    let distance = |image: &RgbImage| {
         let size = [SIDE as usize; 2];
-        let start = network.prefix(&preprocessing().preprocess(picture), size).unwrap();
+        let start = network.prefix(&preprocessing().preprocess(image), size).unwrap();
         let features = network.features_from_prefix(&start, size).unwrap();
         profile.distance(&sketch(&features, profile.dimensions()))
     };
     let near = (100..120)
-        .filter(|&index| distance(&picture(0, index)) < profile.limit)
+        .filter(|&index| distance(&image(0, index)) < profile.limit)
         .count();
-    assert!(near > 14, "{near} of 20 pictures of its own");
+    assert!(near > 14, "{near} of 20 images of its own");
     let grey = RgbImage::from_pixel(SIDE, SIDE, image::Rgb([128; 3]));
     assert!(distance(&grey) > profile.limit);
     // Too few say nothing.
-    assert!(born(3).adapter.header.profile.is_none());
+    assert!(created(3).adapter.header.profile.is_none());
 }
 
 #[test]
@@ -266,7 +270,7 @@ fn what_cannot_be_read_is_an_error_that_names_it() {
         Err(TuneError::Examples(_))
     ));
     let mut examples = InMemory::default();
-    examples.add(Some("round"), b"not a picture".to_vec());
+    examples.add(Some("round"), b"not an image".to_vec());
     let error = teach(&backbone, &publisher, &examples).unwrap_err();
     assert!(error.to_string().contains("round"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Walking through the files of a package: wheels and `.sh3f` (zip), npm and sdist (tar.gz), Debian (dpkg-deb's tar).
+//! Archive readers: wheels and `.sh3f` (zip), npm and sdist (tar.gz), Debian (dpkg-deb's tar).
 
 use std::{
     fs::File,
@@ -9,10 +9,10 @@ use std::{
 
 use super::{FetchError, client::Source, package::Client};
 
-/// What to do with an entry's bytes; called with the entry's name.
+/// Callback for an entry: its name and its bytes.
 type Visit<'a> = dyn FnMut(&str, Vec<u8>) -> Result<(), FetchError> + 'a;
 
-/// Largest entry that is read; the largest one needed is a 60 MB catalogue.
+/// Maximum size of an entry in bytes; the largest one needed is a 60 MB catalogue.
 const ENTRY_CAP: u64 = 256 << 20;
 
 /// Calls `visit` with every regular file that `wanted` accepts, in the archive's order. Links are skipped.
@@ -27,7 +27,7 @@ pub(crate) fn visit(source: &Source, wanted: &dyn Fn(&str) -> bool, visit: &mut 
     }
 }
 
-/// The one entry that `wanted` accepts.
+/// Returns the only entry that `wanted` accepts.
 pub(crate) fn one(source: &Source, wanted: &dyn Fn(&str) -> bool, what: &str) -> Result<Vec<u8>, FetchError> {
     let mut found = None;
     visit(source, wanted, &mut |_, bytes| {
@@ -37,7 +37,7 @@ pub(crate) fn one(source: &Source, wanted: &dyn Fn(&str) -> bool, what: &str) ->
     found.ok_or_else(|| FetchError::content(source.file(), format!("no {what} in it")))
 }
 
-/// As [`visit`], for a zip in memory or on disk.
+/// Same as [`visit`], for a zip in memory or on disk.
 pub(crate) fn visit_zip(
     name: &str,
     reader: impl Read + Seek,

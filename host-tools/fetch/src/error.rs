@@ -1,31 +1,31 @@
-//! What can go wrong while fetching.
+//! Errors of fetching.
 
 use std::{io, path::PathBuf};
 
-/// A package could not be had, read or turned into a task.
+/// An error of downloading a package, reading it or making a task of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
     /// Neither a task nor a backbone.
     #[error(
-        "nothing called '{name}' can be fetched\nhint: `clr fetch` lists what there is{}",
+        "no task or backbone '{name}'\nhint: `clr fetch` lists all{}",
         nearest.as_ref().map(|near| format!("; did you mean '{near}'?")).unwrap_or_default()
     )]
     UnknownItem {
-        /// As asked for.
+        /// The requested name.
         name: String,
         /// The closest known name.
         nearest: Option<String>,
     },
 
     /// The program that downloads the package is not installed.
-    #[error("'{client}' is not on this machine, and '{package}' comes through it\nhint: {hint}")]
+    #[error("'{client}' is not installed, and '{package}' is downloaded with it\nhint: {hint}")]
     ClientMissing {
         /// The program.
         client: &'static str,
         /// The package.
         package: String,
-        /// How to install the program.
+        /// Installation hint.
         hint: &'static str,
     },
 
@@ -38,7 +38,7 @@ pub enum FetchError {
         package: String,
         /// The last lines of its output.
         detail: String,
-        /// What to do.
+        /// The remedy.
         hint: &'static str,
     },
 
@@ -61,7 +61,7 @@ pub enum FetchError {
         file: String,
         /// The pinned SHA-256.
         expected: String,
-        /// The SHA-256 of what came.
+        /// The SHA-256 of the file that came.
         got: String,
     },
 
@@ -69,32 +69,32 @@ pub enum FetchError {
     #[error("no cache folder: neither --cache, $CLR_CACHE nor a home folder is set\nhint: pass --cache <folder>")]
     NoCache,
 
-    /// The file system refused.
+    /// An operation of the file system failed.
     #[error("cannot {action} '{}': {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The failed operation, as a verb.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// Why it failed.
+        /// The system's error.
         source: io::Error,
     },
 
-    /// The archive lacks what was expected.
-    #[error("'{archive}' does not hold what was expected: {detail}")]
+    /// The archive lacks the expected content.
+    #[error("unexpected content in '{archive}': {detail}")]
     Content {
         /// The archive or file.
         archive: String,
-        /// What was expected and what was found.
+        /// Expected and found content.
         detail: String,
     },
 
     /// An image cannot be read.
-    #[error("cannot read picture '{entry}': {source}")]
-    Picture {
+    #[error("cannot read image '{entry}': {source}")]
+    Image {
         /// The archive's entry.
         entry: String,
-        /// Why it cannot be read.
+        /// The decoder's error.
         source: image::ImageError,
     },
 
@@ -112,7 +112,7 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Whether the cause is the download itself, which has its own exit code.
+    /// Returns whether the download itself failed; such errors have their own exit code.
     pub fn is_download(&self) -> bool {
         matches!(
             self,

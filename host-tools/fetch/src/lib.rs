@@ -7,9 +7,9 @@ mod backbone;
 mod cache;
 mod client;
 mod error;
+mod images;
 mod manifest;
 mod package;
-mod picture;
 mod progress;
 mod registry;
 mod split;
@@ -23,7 +23,7 @@ pub use package::{Client, Package};
 pub use progress::{Bar, Progress, Unit};
 pub use tasks::{TASKS, Task, find as find_task};
 
-/// The error for a name that is nothing, with the closest one that is something.
+/// Returns the error for an unknown name, with the closest known one.
 pub fn unknown(name: &str) -> FetchError {
     let names = TASKS
         .iter()
@@ -39,7 +39,7 @@ pub fn unknown(name: &str) -> FetchError {
     }
 }
 
-/// Levenshtein distance over bytes.
+/// Returns the Levenshtein distance over bytes.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

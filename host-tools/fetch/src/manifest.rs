@@ -1,4 +1,4 @@
-//! From packages to `<cache>/tasks/<name>/{train,val,test}/<label>/*.png` with `task.json`, written aside and renamed.
+//! Task folders: `<cache>/tasks/<name>/{train,val,test}/<label>/*.png` and `task.json`, written atomically.
 
 use std::{collections::BTreeMap, fs, path::Path, path::PathBuf};
 
@@ -18,13 +18,13 @@ use crate::{
 
 const SCHEMA: &str = "clr.task/1";
 
-/// How a task is cut.
+/// Options of a task's split.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct TaskOptions {
     /// Seed of the split.
     pub seed: u64,
-    /// Pictures per class before the split; `None` is the task's default.
+    /// Images per class before the split; `None` is the task's default.
     pub limit_per_class: Option<usize>,
 }
 
@@ -51,7 +51,7 @@ pub struct Manifest {
     pub schema: String,
     /// The task.
     pub name: String,
-    /// What is asked.
+    /// The question, as a clause.
     pub title: String,
     /// The paper's goal: objects, style, scenes, counting, medical; or inspection.
     pub goal: String,
@@ -61,7 +61,7 @@ pub struct Manifest {
     pub pixels: String,
     /// The packages it was made from.
     pub sources: Vec<ManifestSource>,
-    /// What never stands in two splits.
+    /// The unit that is never divided between splits.
     pub split_by: String,
     /// Decisions and caveats.
     pub note: String,
@@ -71,7 +71,7 @@ pub struct Manifest {
     pub limit_per_class: Option<usize>,
     /// Number of duplicates that were removed.
     pub duplicates_removed: usize,
-    /// Number of images removed because they stood under several labels.
+    /// Number of images removed because they had several labels.
     pub contradictory_removed: usize,
     /// Files that could not be read.
     pub unreadable: Vec<String>,
@@ -79,9 +79,9 @@ pub struct Manifest {
     pub groups: usize,
     /// Size of the largest group.
     pub largest_group: usize,
-    /// Part → label → pictures.
+    /// Number of images, by split and label.
     pub counts: BTreeMap<String, BTreeMap<String, usize>>,
-    /// SHA-256 over the sorted relative paths and pixels: equal for equal tasks.
+    /// SHA-256 of the sorted relative paths and pixels: equal for equal tasks.
     pub digest: String,
 }
 
@@ -98,17 +98,17 @@ pub struct ManifestSource {
     pub licence: String,
     /// SHA-256 of its file.
     pub sha256: String,
-    /// Whether these are the very bytes that this program was made with.
+    /// Whether the file is the pinned one, byte for byte.
     pub pinned: bool,
 }
 
 impl Manifest {
-    /// Pictures in one part.
+    /// Returns the number of images in a split.
     pub fn total(&self, part: &str) -> usize {
         self.counts.get(part).map_or(0, |labels| labels.values().sum())
     }
 
-    /// Number of classes.
+    /// Returns the number of classes.
     pub fn classes(&self) -> usize {
         self.counts.get("train").map_or(0, BTreeMap::len)
     }
@@ -119,13 +119,13 @@ impl Manifest {
 pub struct FetchedTask {
     /// The folder.
     pub path: PathBuf,
-    /// Whether it was there already.
+    /// Whether it was in the cache already.
     pub cached: bool,
-    /// What `task.json` says.
+    /// The content of `task.json`.
     pub task: Manifest,
 }
 
-/// The folder's name: the task's, and what differs from its defaults.
+/// Returns the folder's name: the task's, and the options that differ from its defaults.
 pub fn folder_name(task: &Task, options: TaskOptions) -> String {
     let mut name = task.name.to_owned();
     if options.seed != 0 {
@@ -140,7 +140,7 @@ pub fn folder_name(task: &Task, options: TaskOptions) -> String {
     name
 }
 
-/// The task from the cache, or made from its packages.
+/// Returns the task from the cache, or makes it from its packages.
 pub fn fetch_task(
     task: &'static Task,
     options: TaskOptions,
@@ -164,7 +164,7 @@ pub fn fetch_task(
     let bar = progress.start(Unit::Images, 0, &format!("preparing {}", task.name));
     let collected = (task.collect)(&sources)?;
     if collected.samples.is_empty() {
-        return Err(FetchError::content(sources[0].file(), "no pictures found in it"));
+        return Err(FetchError::content(sources[0].file(), "no images found"));
     }
     for problem in &collected.unreadable {
         tracing::warn!("skipped: {problem}");
@@ -207,7 +207,7 @@ pub fn fetch_task(
         serde_json::to_string_pretty(&manifest).map_err(|error| FetchError::content("task.json", error.to_string()))?;
     write_file(&folder.join("task.json"), text.as_bytes())?;
     if path.exists() {
-        // A folder without a readable task.json: made by something else, or damaged.
+        // A folder without a readable task.json: damaged, or not made by this program.
         fs::remove_dir_all(&path).map_err(|source| FetchError::Io {
             action: "replace",
             path: path.clone(),
@@ -242,7 +242,7 @@ fn record(source: &Source) -> ManifestSource {
 
 type Counts = BTreeMap<String, BTreeMap<String, usize>>;
 
-/// Writes the folders; returns the counts and the digest.
+/// Writes the folders and returns the counts and the digest.
 fn write(
     folder: &Path,
     labels: &[String],
@@ -271,8 +271,8 @@ fn write(
             }
             *count += 1;
         }
-        write_file(&path, &sample.picture.png)?;
-        content.insert(relative, sample.picture.pixels);
+        write_file(&path, &sample.image.png)?;
+        content.insert(relative, sample.image.pixels);
         written(index as u64 + 1);
     }
     let mut text = Vec::new();
@@ -292,7 +292,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FetchError> {
     })
 }
 
-/// A name that every file system takes.
+/// Returns a name that is valid on every file system.
 fn safe(name: &str) -> String {
     name.chars()
         .map(|c| {

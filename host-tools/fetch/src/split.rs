@@ -1,4 +1,4 @@
-//! Honest splits: duplicates out first, then whole groups to train, validation or test, 6 : 1 : 2, class by class.
+//! Splits without leakage: no duplicates, groups undivided; train, validation and test 6 : 1 : 2 in each class.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,24 +6,24 @@ use clr_adapters::Digest;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::picture::Picture;
+use super::images::Image;
 use clr_training::inspect::near_pairs;
 
-/// One picture with what the split needs to know.
+/// An image with its class and group.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     /// Its name in the package, for the file name.
     pub(crate) name: String,
     /// Index into the task's labels.
     pub(crate) class: usize,
-    /// Samples of one group never stand in two splits.
+    /// A group is never divided between splits.
     pub(crate) group: String,
-    /// Whether the data set itself names it as test.
+    /// Whether it belongs to the data set's own test split.
     pub(crate) held_out: bool,
-    pub(crate) picture: Picture,
+    pub(crate) image: Image,
 }
 
-/// Where a sample goes.
+/// A split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     Train,
@@ -43,31 +43,31 @@ impl Part {
     }
 }
 
-/// What became of the duplicates.
+/// Counts of removed images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Removed {
-    /// Copies of a picture that was kept.
+    /// Copies of an image that was kept.
     pub(crate) duplicates: usize,
-    /// Pictures that stood under two labels: none of them was kept.
+    /// Images with two labels: none of them was kept.
     pub(crate) contradictory: usize,
 }
 
-/// Keeps one of each set of equal pictures, and none of those that stand under different labels.
+/// Keeps one of each set of equal images, and none of a set with different labels.
 pub(crate) fn remove_duplicates(samples: Vec<Sample>) -> (Vec<Sample>, Removed) {
     let mut classes: HashMap<Digest, (usize, bool)> = HashMap::new();
     for sample in &samples {
-        let entry = classes.entry(sample.picture.pixels).or_insert((sample.class, true));
+        let entry = classes.entry(sample.image.pixels).or_insert((sample.class, true));
         entry.1 &= entry.0 == sample.class;
     }
     let mut removed = Removed::default();
-    // A test picture is kept before a training one, so that the data set's own test split stays whole.
+    // A test image is kept before a training one, so that the data set's own test split stays complete.
     let (test, pool): (Vec<Sample>, Vec<Sample>) = samples.into_iter().partition(|sample| sample.held_out);
     let mut seen = std::collections::HashSet::new();
     let mut kept = Vec::new();
     for sample in test.into_iter().chain(pool) {
-        if !classes[&sample.picture.pixels].1 {
+        if !classes[&sample.image.pixels].1 {
             removed.contradictory += 1;
-        } else if seen.insert(sample.picture.pixels) {
+        } else if seen.insert(sample.image.pixels) {
             kept.push(sample);
         } else {
             removed.duplicates += 1;
@@ -76,7 +76,8 @@ pub(crate) fn remove_duplicates(samples: Vec<Sample>) -> (Vec<Sample>, Removed) 
     (kept, removed)
 }
 
-/// At most `limit` per class, chosen by the seed. Where the data set names a test split, two ninths of the limit come from it.
+/// Keeps at most `limit` samples per class, chosen by the seed. Where the data set names a test split, two ninths of
+/// the limit come from it.
 pub(crate) fn limit_per_class(samples: Vec<Sample>, limit: usize, seed: u64) -> Vec<Sample> {
     let fixed = samples.iter().any(|sample| sample.held_out);
     let test_limit = if fixed { limit * 2 / 9 } else { 0 };
@@ -104,7 +105,7 @@ pub(crate) fn limit_per_class(samples: Vec<Sample>, limit: usize, seed: u64) -> 
         .collect()
 }
 
-/// Groups as index lists: samples of one name, and, if asked, near-duplicates.
+/// Returns groups as lists of indices: samples with the same group name, and optionally near-duplicates.
 pub(crate) fn groups(samples: &[Sample], near_duplicates: bool) -> Vec<Vec<usize>> {
     let mut parent: Vec<usize> = (0..samples.len()).collect();
     let mut first: HashMap<&str, usize> = HashMap::new();
@@ -113,7 +114,7 @@ pub(crate) fn groups(samples: &[Sample], near_duplicates: bool) -> Vec<Vec<usize
         join(&mut parent, index, other);
     }
     if near_duplicates {
-        let prints: Vec<_> = samples.iter().map(|sample| sample.picture.fingerprint).collect();
+        let prints: Vec<_> = samples.iter().map(|sample| sample.image.fingerprint).collect();
         for (a, b) in near_pairs(&prints) {
             join(&mut parent, a, b);
         }
@@ -138,7 +139,7 @@ fn join(parent: &mut [usize], a: usize, b: usize) {
     parent[a.max(b)] = a.min(b);
 }
 
-/// Gives every sample its part: whole groups, largest first, each to the part that lacks its classes most.
+/// Assigns every sample to a split: undivided groups, largest first, each to the split that lacks its classes most.
 /// Where the data set names a test split, a group with a held-out sample goes to test, and the rest is divided 6 : 1.
 pub(crate) fn assign(samples: &[Sample], groups: &[Vec<usize>], seed: u64) -> Vec<Part> {
     let fixed = samples.iter().any(|sample| sample.held_out);
@@ -165,7 +166,7 @@ pub(crate) fn assign(samples: &[Sample], groups: &[Vec<usize>], seed: u64) -> Ve
         let part = if group.iter().any(|&index| samples[index].held_out) {
             Part::Test
         } else {
-            // How much of what each part still lacks of these classes, relative to its whole share, the group would bring.
+            // The need of each split for these classes: the images that it lacks, relative to its share.
             let need = |&(part, share): &(Part, f64)| {
                 group
                     .iter()
@@ -206,7 +207,7 @@ mod tests {
             class,
             group: group.to_owned(),
             held_out,
-            picture: Picture::from_grey(&grey, "test").unwrap(),
+            image: Image::from_grey(&grey, "test").unwrap(),
         }
     }
 
@@ -214,7 +215,7 @@ mod tests {
         (0..count)
             .map(|index| {
                 let mut one = sample(0, index % classes, &format!("{}", index / per_group), false);
-                one.picture.pixels = Digest::of(&(index as u64).to_le_bytes());
+                one.image.pixels = Digest::of(&(index as u64).to_le_bytes());
                 one
             })
             .collect()
@@ -238,7 +239,7 @@ mod tests {
             }
         );
         assert_eq!(kept.len(), 2);
-        assert!(kept[0].held_out, "the test picture is the one that stays");
+        assert!(kept[0].held_out, "the test image is the one that stays");
     }
 
     #[test]

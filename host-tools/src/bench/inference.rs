@@ -19,7 +19,7 @@ use super::{
 };
 use crate::destination::write_atomically;
 
-/// Largest difference of an output from ours, relative to the largest value, at which a peer counts.
+/// Maximum difference of a peer's output from ours, relative to the largest value.
 const SAME_OUTPUT: f32 = 1e-3;
 
 /// One image through one network.
@@ -35,7 +35,7 @@ pub(crate) struct Inference {
     pub(crate) peers: Vec<PeerTimes>,
     /// The fastest peer.
     pub(crate) best_peer: Option<&'static str>,
-    /// Ours over the fastest peer's, best times.
+    /// Our best time over the fastest peer's.
     pub(crate) ratio: Option<f64>,
     pub(crate) left_out: Vec<LeftOut>,
 }
@@ -51,7 +51,7 @@ pub(crate) struct PeerTimes {
     pub(crate) largest_difference: f32,
 }
 
-/// Model that a peer ran.
+/// Kind of model that a peer ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum PeerModel {
@@ -86,7 +86,7 @@ struct PeerJob<'a> {
     folder: &'a Path,
 }
 
-/// Measures `network` with each of `threads` threads, as it is (`linear`) or with an adapter at every site (`clr`).
+/// Measures `network` with each number of threads, unchanged (`linear`) or with an adapter at every site (`clr`).
 pub(crate) fn inference(
     network: &Network,
     recipe: Recipe,
@@ -186,7 +186,7 @@ pub(crate) fn inference(
     })
 }
 
-/// Starts a peer on the first model that it runs with our output; the error is that of the last one.
+/// Starts a peer on the first model for which its output equals ours; the error is that of the last model.
 fn first_that_runs(
     models: &[(PeerModel, PathBuf)],
     start: impl Fn(&Path) -> anyhow::Result<(Worker, f32)>,
@@ -219,7 +219,7 @@ fn agreeing(peers: &Peers, peer: &Peer, job: &PeerJob<'_>, ours: &[f32]) -> anyh
     Ok((worker, difference))
 }
 
-/// Largest absolute difference over the largest absolute value of `theirs`; not a number if a value of either is not.
+/// Returns the largest absolute difference over the largest absolute value of `theirs`; NaN if any value is NaN.
 fn relative_difference(ours: &[f32], theirs: &[f32]) -> f32 {
     let largest = theirs
         .iter()
@@ -266,7 +266,7 @@ pub(crate) fn serve_inference(job: &InferenceJob) -> anyhow::Result<()> {
 }
 
 impl Job {
-    /// This program, as a worker on the job.
+    /// Returns the command that runs this program as a worker on the job.
     pub(super) fn command(&self) -> anyhow::Result<Command> {
         let program = std::env::current_exe().context("the path of this program is not known")?;
         let mut command = Command::new(program);

@@ -1,4 +1,4 @@
-//! Measurements of this machine: inference, training step, loading and switching, compared with peers in the same run.
+//! Bench: inference, training step, loading and switching, compared with peers in the same run.
 
 mod inference;
 mod loading;
@@ -24,7 +24,7 @@ use clr_adapters::{Adapter, ChannelOrder, Digest, Filter, Fit, Head, Header, Pre
 use clr_onnx::{Backbone, identity_adapter};
 use serde::{Deserialize, Serialize};
 
-/// Classes of the heads that are measured.
+/// Number of classes of the measured heads.
 pub(crate) const CLASSES: usize = 10;
 
 /// Job of a worker of this program.
@@ -51,7 +51,7 @@ pub(crate) struct Times {
     pub(crate) median: f64,
     pub(crate) best: f64,
     pub(crate) runs: usize,
-    /// Largest resident size of the process so far.
+    /// Peak resident memory of the process so far.
     pub(crate) peak_bytes: Option<u64>,
 }
 
@@ -75,7 +75,7 @@ impl Times {
     }
 }
 
-/// An adapter of `recipe` for `backbone`, with its values moved a little so that no kernel is the identity.
+/// Returns an adapter of `recipe` for `backbone`, with values near the initial ones, so that no kernel is the identity.
 pub(crate) fn some_adapter(backbone: &Backbone, recipe: Recipe, task: &str) -> Adapter {
     let features = backbone.feature_count();
     let mut state = Digest::of(task.as_bytes())
@@ -112,14 +112,14 @@ pub(crate) fn some_adapter(backbone: &Backbone, recipe: Recipe, task: &str) -> A
     adapter
 }
 
-/// A preprocessed image, `[3, height, width]`.
+/// Returns a preprocessed image, `[3, height, width]`.
 pub(super) fn image([height, width]: [u32; 2]) -> Vec<f32> {
     (0..3 * height * width)
         .map(|index| ((index * 37 % 255) as f32 - 127.0) / 64.0)
         .collect()
 }
 
-/// `backbone` for images of `size` × `size`.
+/// Returns `backbone` for images of `size` × `size`.
 pub(crate) fn at_size(backbone: Backbone, size: u32) -> anyhow::Result<Backbone> {
     let preprocessing = Preprocessing {
         height: size,

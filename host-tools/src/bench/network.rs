@@ -1,4 +1,4 @@
-//! Networks that are measured: files that `clr import` takes, or seeded ones of a known architecture.
+//! Networks of the bench: files for `clr import`, or random weights of a known architecture.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,12 @@ use clr_onnx::{Architecture, Backbone, ImportOptions, seeded_backbone};
 
 use super::CLASSES;
 
-/// A network, and what PyTorch calls it.
+/// A network, with its names in PyTorch.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) name: String,
     pub(crate) backbone: Backbone,
-    /// The file itself, where the peers can try it: an ONNX file with the classifier that `backbone` has.
+    /// The file itself, if peers can run it: an ONNX file with the classifier of `backbone`.
     pub(crate) onnx: Option<PathBuf>,
     /// Names under which torchvision or timm may know it.
     pub(crate) torch: Vec<String>,
@@ -36,7 +36,7 @@ impl Network {
         })
     }
 
-    /// A network with random weights.
+    /// Returns a network with random weights.
     pub(crate) fn seeded(name: &str) -> anyhow::Result<Self> {
         let architecture = match name {
             "lite0" => Some(Architecture::EfficientNetLite0),
@@ -56,7 +56,7 @@ impl Network {
     }
 }
 
-/// torchvision's or timm's name of an architecture.
+/// Returns torchvision's or timm's name of an architecture.
 fn torch_name(architecture: Architecture) -> String {
     let name = architecture.name();
     match name.strip_prefix("timm-") {
@@ -66,7 +66,7 @@ fn torch_name(architecture: Architecture) -> String {
     }
 }
 
-/// Names that a file's stem may contain: itself, and its parts between `-` and `.`.
+/// Returns possible names in a file's stem: the stem, and its parts between `-` and `.`.
 fn names_in(stem: &str) -> Vec<String> {
     let mut names = vec![stem.replace('-', "_")];
     for part in stem.split(['-', '.']) {

@@ -67,9 +67,9 @@ pub(crate) struct NotInstalled {
 #[derive(Debug)]
 pub(crate) struct Peers {
     python: PathBuf,
-    /// Folder of the script alone: Python imports modules from there first, which must not be a shared one.
+    /// Private folder of the script: Python imports modules from the script's folder first.
     folder: tempfile::TempDir,
-    /// Names of the peers that were asked for and are installed.
+    /// Names of the requested and installed peers.
     installed: Vec<&'static str>,
     pub(crate) not_installed: Vec<NotInstalled>,
     /// Packages and their versions.
@@ -77,7 +77,7 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// The peers `wanted` (all of them if empty) that `python` has.
+    /// Finds the peers `wanted` (all of them if empty) that `python` has.
     ///
     /// # Errors
     /// If `python` does not run.
@@ -118,7 +118,7 @@ impl Peers {
         Ok(peers)
     }
 
-    /// Versions of the installed packages among those that `peers` need.
+    /// Returns the versions of the installed packages among those that `peers` need.
     fn package_versions(&self, peers: &[&Peer]) -> anyhow::Result<BTreeMap<String, String>> {
         let packages: Vec<&str> = peers.iter().flat_map(|peer| peer.packages).copied().collect();
         let python = self.python.display();
@@ -128,10 +128,12 @@ impl Peers {
             .arg(serde_json::to_string(&packages)?)
             .stdin(Stdio::null())
             .output()
-            .with_context(|| format!("cannot run '{python}'\nhint: host-tools/bench/setup.sh makes the environment"))?;
+            .with_context(|| {
+                format!("cannot run '{python}'\nhint: host-tools/bench/setup.sh creates the environment")
+            })?;
         anyhow::ensure!(
             output.status.success(),
-            "'{python}' cannot run the peers: {}\nhint: host-tools/bench/setup.sh makes the environment",
+            "'{python}' cannot run the peers: {}\nhint: host-tools/bench/setup.sh creates the environment",
             String::from_utf8_lossy(&output.stderr)
                 .lines()
                 .last()
@@ -144,7 +146,7 @@ impl Peers {
             .collect())
     }
 
-    /// Whether `peer` was asked for and is installed.
+    /// Returns whether `peer` is requested and installed.
     pub(crate) fn has(&self, peer: &Peer) -> bool {
         self.installed.contains(&peer.name)
     }

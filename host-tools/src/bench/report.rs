@@ -1,4 +1,4 @@
-//! Result of the bench: as a document, and as tables for people.
+//! Result of the bench: JSON document and tables.
 
 use serde::Serialize;
 
@@ -41,14 +41,14 @@ pub(crate) struct Failure {
 /// Ratios over all networks.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
-    /// Ours over the fastest peer's.
+    /// Our time over the fastest peer's.
     pub(crate) inference: Option<Ratios>,
     /// Ours over PyTorch's.
     pub(crate) training_time: Option<Ratios>,
     pub(crate) training_memory: Option<Ratios>,
 }
 
-/// Middle and worst of some ratios.
+/// Median and worst of some ratios.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ratios {
     pub(crate) count: usize,

@@ -1,4 +1,4 @@
-//! Rounds of measurement: every worker in turn, so that all see the same machine.
+//! Rounds of measurement: workers take turns, so that changes of the machine affect all.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use super::{Times, Worker};
 pub(crate) struct Rounds {
     pub(crate) count: usize,
     pub(crate) seconds: f64,
-    /// Fewest runs in a turn.
+    /// Minimum number of runs in a turn.
     pub(crate) least: usize,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct Measured {
     /// Best time of each round.
     pub(crate) rounds: Vec<f64>,
     pub(crate) runs: usize,
-    /// Largest resident size of the process.
+    /// Peak resident memory of the process.
     pub(crate) peak_bytes: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! One training step: forward, backward, update. Compared with PyTorch training the same values.
+//! Training step: forward, backward, update. Compared with PyTorch on the same parameters.
 
 use std::path::PathBuf;
 
@@ -23,13 +23,13 @@ pub(crate) struct Step {
     pub(crate) threads: usize,
     pub(crate) ours: StepTimes,
     pub(crate) pytorch: Option<StepTimes>,
-    /// Ours over PyTorch's, best times.
+    /// Our best time over PyTorch's.
     pub(crate) time_ratio: Option<f64>,
-    /// Ours over PyTorch's, largest resident size of the processes.
+    /// Our peak resident memory over PyTorch's.
     pub(crate) memory_ratio: Option<f64>,
-    /// The same without what the processes held before they loaded the network.
+    /// The same ratio, without the memory from before the network was loaded.
     pub(crate) memory_growth_ratio: Option<f64>,
-    /// Reason why there is no PyTorch.
+    /// Why PyTorch was not measured.
     pub(crate) left_out: Option<String>,
 }
 
@@ -40,9 +40,9 @@ pub(crate) struct StepTimes {
     pub(crate) network: String,
     #[serde(flatten)]
     pub(crate) times: Measured,
-    /// Resident size before the network was loaded.
+    /// Resident memory before the network was loaded.
     pub(crate) library_bytes: Option<u64>,
-    /// Trained values.
+    /// Number of trained values.
     pub(crate) parameters: usize,
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn training_step(
     })
 }
 
-/// `theirs`, unless its name was guessed and it trains another number of values.
+/// Returns `theirs`, unless its name was guessed and it trains another number of values.
 fn same_network(network: &Network, ours: &Worker, theirs: Worker) -> anyhow::Result<Worker> {
     let (own, other) = (ours.ready.parameters, theirs.ready.parameters);
     if own != other && !network.torch_stated {
@@ -148,7 +148,7 @@ impl StepTimes {
     }
 }
 
-/// A network that learns one batch over and over.
+/// A network that is trained on one batch repeatedly.
 struct Ours {
     network: clr_training::Network,
     optimiser: Adam,

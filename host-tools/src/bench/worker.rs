@@ -1,4 +1,4 @@
-//! Child processes that load one network and run it on request: one line of JSON each way (`bench/peers.py`).
+//! Worker processes that run a network on request, by JSON lines (`bench/peers.py`).
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Times;
 
-/// Longest wait for one reply. Converting and compiling a large network takes minutes.
+/// Time limit of a reply. Converting and compiling a large network takes minutes.
 const DEADLINE: Duration = Duration::from_mins(10);
 
 /// First line of a worker that loaded its network and ran it twice.
@@ -23,10 +23,10 @@ pub(crate) struct Ready {
     /// Library and name of the network that PyTorch trains.
     #[serde(default)]
     pub(crate) network: Option<String>,
-    /// Trained values.
+    /// Number of trained values.
     #[serde(default)]
     pub(crate) parameters: Option<usize>,
-    /// Resident size before the network was loaded.
+    /// Resident memory before the network was loaded.
     #[serde(default)]
     pub(crate) library_bytes: Option<u64>,
 }
@@ -119,7 +119,7 @@ impl Worker {
         let pipe = self.requests.as_mut().context("the worker has ended")?;
         let mut line = serde_json::to_string(request)?;
         line.push('\n');
-        // A worker that has ended closes the pipe; the missing reply says how it ended.
+        // A worker that has ended closes the pipe; the missing reply gives the reason.
         let _ = pipe.write_all(line.as_bytes());
         self.reply()
     }

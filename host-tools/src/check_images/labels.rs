@@ -1,25 +1,25 @@
-//! The class of an image by the name of its folder.
+//! Classes of images from the names of their folders.
 
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
-/// The class that a folder's name means.
+/// Rule from a folder's name to a class.
 type Rule<'a> = &'a dyn Fn(&str) -> Option<usize>;
 
 /// Classes by image.
 pub(super) struct Labelling {
     pub(super) classes: Vec<Option<usize>>,
-    /// How they were told; `None` if they were not.
+    /// The rule; `None` if no rule fits.
     pub(super) by: Option<&'static str>,
-    /// Folders without a class, where others have one.
+    /// Folders without a class, if others have one.
     pub(super) unknown: Vec<String>,
 }
 
-/// Tells the class of every image in `root` by its folder: a label's name, a class's number, or, where there are as many
-/// folders as classes, the place in alphabetical order (torchvision's `ImageFolder`, the synsets of ILSVRC). `named` is whether the labels
-/// are real names.
+/// Labels every image in `root` by its folder: a label's name, a class's number, or, with as many folders as classes,
+/// the position in alphabetical order (torchvision's `ImageFolder`, the synsets of ILSVRC).
+/// `named` is whether the labels are real names.
 pub(super) fn of(root: &Path, images: &[PathBuf], labels: &[String], named: bool) -> Labelling {
     let folders: Vec<Option<String>> = images.iter().map(|image| folder(root, image)).collect();
     let names: BTreeSet<&str> = folders.iter().flatten().map(String::as_str).collect();
@@ -75,7 +75,7 @@ pub(super) fn of(root: &Path, images: &[PathBuf], labels: &[String], named: bool
     }
 }
 
-/// The folder below `root` that names an image's class; that of a split is passed over.
+/// Returns the folder below `root` that names an image's class, without folders of splits.
 fn folder(root: &Path, image: &Path) -> Option<String> {
     const SPLITS: [&str; 8] = [
         "train",
@@ -96,12 +96,12 @@ fn folder(root: &Path, image: &Path) -> Option<String> {
     }
 }
 
-/// A name in lower case with one kind of separator.
+/// Returns a name in lower case with one kind of separator.
 fn spelling(name: &str) -> String {
     name.trim().to_lowercase().replace(['_', '-'], " ")
 }
 
-/// A synset of `WordNet`, such as `n01440764`.
+/// Returns whether a name is a synset of `WordNet`, such as `n01440764`.
 fn is_synset(name: &str) -> bool {
     name.strip_prefix('n')
         .is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()))
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(classes(&["", "cat"], &animals, true).0, [None, Some(0)]);
         assert_eq!(classes(&["horse", "cat"], &animals, true).0, [None, Some(0)]);
         assert_eq!(classes(&["photos"], &animals, true), (vec![None], None));
-        // As many folders as classes, but under other names: no guess.
+        // As many folders as classes, but with other names: no guess.
         assert_eq!(classes(&["a", "b"], &animals, true), (vec![None, None], None));
         assert_eq!(classes(&["7", "0"], &animals, true), (vec![None, None], None));
     }

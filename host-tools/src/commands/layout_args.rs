@@ -1,4 +1,4 @@
-//! Options that say which folders of a data set are splits.
+//! Options for the layout of a data set.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `clr merge`, and what it shares with `clr export`.
+//! `clr merge`, and code shared with `clr export`.
 
 use std::path::{Path, PathBuf};
 
@@ -32,10 +32,10 @@ pub(crate) struct MergeArgs {
     size: Option<[u32; 2]>,
 }
 
-/// How the adapter stands in the model.
+/// Representation of the adapter in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Initialisers that are inputs too.
+    /// Initialisers that are also inputs.
     Overridable,
     /// Constants.
     Merged,

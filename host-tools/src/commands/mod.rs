@@ -1,4 +1,4 @@
-//! The commands, one a file.
+//! The commands, one per file.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub(crate) mod sign;
 pub(crate) mod train;
 pub(crate) mod verify;
 
-/// What every command may use.
+/// Context of every command.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) output: &'a Output,
@@ -41,7 +41,7 @@ impl Context<'_> {
     }
 }
 
-/// `N` or `HEIGHTxWIDTH` in pixels, each at least 8.
+/// Parses `N` or `HEIGHTxWIDTH` in pixels, from 8 to 4096.
 fn parse_size(text: &str) -> Result<[u32; 2], String> {
     let side = |part: &str| {
         part.trim()

@@ -1,4 +1,4 @@
-//! The preprocessing that a person states, in part, and the lines that say what is in force and where it came from.
+//! Stated preprocessing, and messages on the one in force and its origin.
 
 use anyhow::bail;
 use clap::Args;
@@ -6,7 +6,7 @@ use clr_adapters::{ChannelOrder, Filter, Fit, Preprocessing};
 use clr_onnx::{Backbone, Origin, PreprocessingOrigins, Preset, StatedPreprocessing};
 use serde::Serialize;
 
-/// The preprocessing of the network's input, where the file does not say it.
+/// The preprocessing of the network's input, unless the file has it.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Preprocessing (each overrides the preset, the preset overrides the file)")]
 pub(crate) struct PreprocessingArgs {
@@ -34,7 +34,7 @@ pub(crate) struct PreprocessingArgs {
 }
 
 impl PreprocessingArgs {
-    /// The parts that are stated, in the units of [`Preprocessing`].
+    /// Returns the parts that are stated, in the units of [`Preprocessing`].
     pub(crate) fn stated(&self) -> anyhow::Result<StatedPreprocessing> {
         let mut stated = self.preset.map(StatedPreprocessing::preset).unwrap_or_default();
         let numbers = [self.mean, self.std].into_iter().flatten().flatten();
@@ -50,9 +50,10 @@ impl PreprocessingArgs {
                 1.0
             }
             (Some(range), true) => 255.0 / range,
-            // A mean or deviation of one or less in 0–255 would be next to nothing; but 0 and 1 alone are used with both.
+            // A mean or deviation of at most one in 0–255 would have almost no effect; 0 and 1 are used with both
+            // ranges.
             (None, true) if numbers.clone().all(|value| value == 0.0 || value == 1.0) => bail!(
-                "--mean and --std of 0 and 1 mean one thing in 0 to 1 and another in 0 to 255\nhint: say which with --range 1 or --range 255"
+                "--mean and --std of 0 and 1 mean one thing in 0 to 1 and another in 0 to 255\nhint: state the range with --range 1 or --range 255"
             ),
             (None, true) => {
                 if largest <= 1.0 {
@@ -77,12 +78,12 @@ impl PreprocessingArgs {
         Ok(stated)
     }
 
-    /// Whether the crop is stated.
+    /// Returns whether the crop is stated.
     pub(crate) fn states_crop(&self) -> bool {
         self.crop.is_some()
     }
 
-    /// The backbone with the stated parts in force.
+    /// Returns the backbone with the stated parts applied.
     pub(crate) fn apply(&self, backbone: Backbone) -> anyhow::Result<Backbone> {
         let stated = self.stated()?;
         if stated.is_empty() {
@@ -92,7 +93,7 @@ impl PreprocessingArgs {
     }
 }
 
-/// A preprocessing and the origin of its parts, for programs.
+/// A preprocessing and the origin of its parts, for JSON.
 #[derive(Serialize)]
 pub(crate) struct PreprocessingDocument {
     #[serde(flatten)]
@@ -114,7 +115,7 @@ impl PreprocessingDocument {
     }
 }
 
-/// Logs what is in force and where each part came from, and warns of what was assumed.
+/// Logs the preprocessing in force with the origin of each part, and warns of assumed parts.
 pub(crate) fn log(backbone: &Backbone) {
     tracing::info!("{}", line(backbone));
     if let Some(warning) = warning(backbone) {
@@ -122,7 +123,7 @@ pub(crate) fn log(backbone: &Backbone) {
     }
 }
 
-/// What is in force and where each part came from, in one line.
+/// Returns the preprocessing in force with the origin of each part, in one line.
 pub(crate) fn line(backbone: &Backbone) -> String {
     format!(
         "preprocessing: {}; {}",
@@ -131,7 +132,7 @@ pub(crate) fn line(backbone: &Backbone) -> String {
     )
 }
 
-/// A preprocessing for people, the size left out.
+/// Describes a preprocessing, without the size.
 pub(crate) fn describe(preprocessing: &Preprocessing) -> String {
     let preset = Preset::of(preprocessing).map_or(String::new(), |preset| format!(" ({preset})"));
     let fit = match preprocessing.fit {
@@ -153,7 +154,8 @@ pub(crate) fn describe(preprocessing: &Preprocessing) -> String {
     )
 }
 
-/// The origins, parts of one origin together: "normalisation and channel order recognised in the graph, crop and filter assumed".
+/// Describes the origins, grouping parts of the same origin: "normalisation and channel order recognised in the graph,
+/// crop and filter assumed".
 pub(crate) fn describe_origins(origins: PreprocessingOrigins) -> String {
     let parts = origins.parts();
     let mut seen: Vec<Origin> = Vec::new();
@@ -173,7 +175,7 @@ pub(crate) fn describe_origins(origins: PreprocessingOrigins) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// The warning of what was assumed, with how to state it.
+/// Returns the warning about assumed parts, with the options that state them.
 pub(crate) fn warning(backbone: &Backbone) -> Option<String> {
     let assumed = backbone.preprocessing_origins().assumed();
     if assumed.is_empty() {
@@ -189,7 +191,7 @@ pub(crate) fn warning(backbone: &Backbone) -> Option<String> {
         })
         .collect();
     Some(format!(
-        "{} of the input {} assumed: nothing in the file says {}, and {} every answer\n\
+        "{} of the input {} assumed: the file does not state {}, and {} every result\n\
          hint: state {} with {}; `clr import --check-images FOLDER` shows what each preset gives",
         list(&assumed),
         if assumed.len() == 1 { "is" } else { "are" },

@@ -40,10 +40,10 @@ pub(crate) struct PullArgs {
     force: bool,
 }
 
-/// Which of a task's files.
+/// A slot of a task.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum SlotArg {
-    /// The one that answers
+    /// The one in use
     #[default]
     Serving,
     /// The confirmed one
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &PullArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         Some(path) => path.clone(),
         None if plain => PathBuf::from(format!("{}.clr", args.task)),
         None => bail!(
-            "'{}' cannot be a file's name\nhint: say where it goes with --output",
+            "'{}' cannot be a file's name\nhint: name a file with --output",
             args.task
         ),
     };
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &PullArgs, context: &Context<'_>) -> anyhow::Result<u8> 
     };
     let bar = context.output.bytes_bar(0, &args.task);
     let pulled = client.pull(&args.task, slot, cap, &mut |step| progress(&bar, step))?;
-    let decoded = decode(&pulled.bytes).context("what the device sent is not a usable adapter")?;
+    let decoded = decode(&pulled.bytes).context("the device sent no usable adapter")?;
     write_atomically(&path, &pulled.bytes)?;
     let header = decoded.adapter.header;
     let document = PullDocument {

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{backbones::read_adapter, output::human_bytes};
 
-/// Files beside a pushed one that are looked at as possible bases.
-const MOST_NEIGHBOURS: usize = 256;
+/// Maximum number of files next to a pushed one that are considered as bases.
+const MAX_NEIGHBOURS: usize = 256;
 
 /// Send adapters to a device
 #[derive(Args, Debug)]
@@ -55,13 +55,13 @@ struct PushedDocument {
     digest: String,
     /// Bytes of the file.
     bytes: usize,
-    /// Bytes of file or difference that travelled, repeats included.
+    /// Bytes sent, of the file or the delta, including repeats.
     sent: u64,
-    /// Of these, bytes that travelled more than once.
+    /// Of these, bytes sent more than once.
     repeated: u64,
-    /// Bytes that the device held already from an earlier attempt.
+    /// Bytes that the device already had from an earlier attempt.
     resumed: u64,
-    /// The file that the difference was taken from.
+    /// The base of the delta.
     base: Option<PathBuf>,
     /// Frames that it has to serve on trial; 0 if it is confirmed.
     trial_frames: u32,
@@ -106,7 +106,7 @@ pub(crate) fn run(args: &PushArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         } = pushed.committed
         else {
             bail!(
-                "the device filed '{}' as something else than an adapter",
+                "the device stored '{}' as something else than an adapter",
                 path.display()
             );
         };
@@ -136,7 +136,7 @@ pub(crate) fn run(args: &PushArgs, context: &Context<'_>) -> anyhow::Result<u8> 
 
 fn describe(row: &PushedDocument) -> String {
     let how = match &row.base {
-        Some(base) => format!(", as a difference from '{}'", base.display()),
+        Some(base) => format!(", as a delta from '{}'", base.display()),
         None => String::new(),
     };
     let state = match row.trial_frames {
@@ -152,7 +152,7 @@ fn describe(row: &PushedDocument) -> String {
     )
 }
 
-/// The file on this side that the device serves for the task, if there is one.
+/// Returns a local file that the device has for the task too, if there is one.
 fn base_of(
     client: &mut EndpointClient<'_>,
     task: &str,
@@ -177,12 +177,12 @@ fn base_of(
             .filter(|path| path.extension().is_some_and(|extension| extension == "clr"))
             .collect();
         neighbours.sort();
-        neighbours.truncate(MOST_NEIGHBOURS);
+        neighbours.truncate(MAX_NEIGHBOURS);
         candidates.extend(neighbours);
     }
     for candidate in candidates {
         let named = args.base.contains(&candidate);
-        // The device says how long its file is: others need not be read.
+        // Files of another length than the device's need not be read.
         let length = std::fs::metadata(&candidate).map(|metadata| metadata.len());
         match length {
             Ok(length) if on_device.values().any(|&bytes| bytes == length) => {}
@@ -202,7 +202,7 @@ fn base_of(
     Ok(None)
 }
 
-/// Sends the difference where there is a base and it is smaller, else the whole file.
+/// Sends a delta if there is a base and it is smaller, else the complete file.
 fn send(
     client: &mut EndpointClient<'_>,
     path: &Path,
@@ -217,9 +217,9 @@ fn send(
         .into_owned();
     let during = || format!("while sending '{}'", path.display());
     if let Some((base_path, base)) = base
-        && let Some(difference) = delta::difference(&base, bytes)
+        && let Some(difference) = delta::diff(&base, bytes)
     {
-        let kind = Kind::of_difference(Digest::of(&base), bytes);
+        let kind = Kind::of_delta(Digest::of(&base), bytes);
         let bar = context.output.bytes_bar(difference.len() as u64, &name);
         match client.push(&difference, kind, &mut |step| progress(&bar, step)) {
             Ok(pushed) => return Ok((pushed, Some(base_path))),
@@ -229,7 +229,7 @@ fn send(
                     FailureCode::NO_BASE | FailureCode::DELTA | FailureCode::UNSUPPORTED
                 ) =>
             {
-                tracing::info!("{failure}; sending the whole file");
+                tracing::info!("{failure}; sending the complete file");
             }
             Err(error) => return Err(error).with_context(during),
         }

@@ -65,7 +65,7 @@ pub(crate) fn run(args: &SignArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         bail!("--output takes one file, got {}", args.files.len());
     }
     for path in args.output.as_ref().map_or(&args.files[..], std::slice::from_ref) {
-        // A file that is missing is named when it is read.
+        // A missing file is reported when it is read.
         if args.output.is_some() || path.exists() {
             try_output(path, 0)?;
         }
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &SignArgs, context: &Context<'_>) -> anyhow::Result<u8> 
         let mut decoded = read_adapter(path)?;
         let before = decoded.release.take();
         let terms = Terms {
-            // Without an expiry the same options give the same file, whenever it is signed.
+            // Without an expiry the file does not depend on the time of signing.
             created: match expires {
                 Some(_) => Some(now),
                 None => before.as_ref().and_then(|release| release.created),
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &SignArgs, context: &Context<'_>) -> anyhow::Result<u8> 
             },
         };
         let header = &mut decoded.adapter.header;
-        // What a device tuned becomes a publisher's version of its own once a publisher signs it.
+        // A publisher's signature makes an adapter tuned on a device a version of the publisher.
         let changed = header.revision != 0 || args.set_version.is_some() || expires.is_some();
         header.revision = 0;
         header.version = args.set_version.unwrap_or(header.version);

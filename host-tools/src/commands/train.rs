@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use clr_adapters::{Calibration, Encoding, Recipe};
 use clr_training::{
-    Candidate, Dataset, Evaluation, RecipeChoice, ScanReport, Schedule, Split, SplitOptions, TrainOptions, Trained,
+    Dataset, Evaluation, RecipeChoice, RecipeResult, ScanReport, Schedule, Split, SplitOptions, TrainOptions, Trained,
     Unreadable, Warning, train,
 };
 use serde::Serialize;
@@ -85,7 +85,7 @@ pub(crate) struct TrainArgs {
     preprocessing: PreprocessingArgs,
 }
 
-/// Space that is tried before training: more than an adapter takes.
+/// Space in bytes that is tested before training: more than an adapter takes.
 const ADAPTER_BYTES: u64 = 256 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +113,7 @@ struct Document<'a> {
     validation: &'a Evaluation,
     quantised_validation: &'a Evaluation,
     test: Option<&'a Evaluation>,
-    candidates: &'a [Candidate],
+    candidates: &'a [RecipeResult],
     temperature: f32,
     calibration: Option<Calibration>,
     parity: Parity,
@@ -187,7 +187,7 @@ pub(crate) fn run(args: &TrainArgs, context: &Context<'_>) -> anyhow::Result<u8>
     Ok(0)
 }
 
-/// All are read: the test split is measured in the end.
+/// All splits are read; the test split is measured at the end.
 const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 
 fn unreadable(warnings: &[Warning]) -> impl Iterator<Item = &Unreadable> {
@@ -227,10 +227,10 @@ fn print(
         human_bytes(trained.bytes.len() as u64)
     ))?;
     output.line(&format!(
-        "validation accuracy {:.1} % before and {:.1} % after quantisation, {} pictures",
+        "validation accuracy {:.1} % before and {:.1} % after quantisation, {} images",
         100.0 * trained.validation.accuracy,
         100.0 * trained.quantised_validation.accuracy,
-        trained.validation.pictures
+        trained.validation.images
     ))?;
     if let Some(Calibration { before, after }) = trained.adapter.header.calibration {
         output.line(&format!(
@@ -242,14 +242,14 @@ fn print(
     }
     if let Some(test) = &trained.test {
         output.line(&format!(
-            "test accuracy {:.1} %, {} pictures",
+            "test accuracy {:.1} %, {} images",
             100.0 * test.accuracy,
-            test.pictures
+            test.images
         ))?;
     }
     output.line(&format!(
-        "training and engine agree within {:.1e} on {} validation pictures (allowed {:.0e})",
-        parity.largest_difference, parity.pictures, parity.tolerance
+        "training and engine agree within {:.1e} on {} validation images (allowed {:.0e})",
+        parity.largest_difference, parity.images, parity.tolerance
     ))?;
     output.line(&format!(
         "{}{}",
@@ -267,7 +267,7 @@ fn options(args: &TrainArgs) -> TrainOptions {
         ScheduleArg::Paper => Schedule::paper(),
         ScheduleArg::Default => Schedule::default(),
     };
-    // A crop that is stated holds for any schedule.
+    // A stated crop overrides the schedule.
     schedule.stretch &= !args.preprocessing.states_crop();
     if let Some(epochs) = args.epochs {
         schedule.epochs = epochs;

@@ -48,7 +48,7 @@ struct FileDocument {
     version: Option<u64>,
     class: Option<SignerClass>,
     key: Option<String>,
-    /// Whom it is signed for; empty for every device.
+    /// The audience; empty for every device.
     audience: Vec<String>,
     refusal: Option<String>,
 }
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context<'_>) -> anyhow::Result<u8
     Ok(if document.valid { 0 } else { exit::FAILURE })
 }
 
-/// A public key, given as text or as the file that holds it.
+/// Parses a public key, given as text or as its file.
 fn public_key(text_or_path: &str) -> anyhow::Result<PublicKey> {
     if text_or_path.starts_with("ed25519:") {
         return Ok(text_or_path.parse()?);

@@ -1,4 +1,4 @@
-//! Checks of classes and splits: their number, their sizes, and what the folders say.
+//! Checks of classes and splits: number, sizes and names.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use clr_training::{
     inspect::{Finding, Severity},
 };
 
-/// Classes with fewer training images than this are hardly learned, and their accuracy hardly measured.
+/// Minimum number of training images of a class without a warning.
 const FEW_IMAGES: usize = 10;
-/// The largest class over the smallest.
+/// Maximum ratio of the largest class to the smallest without a warning.
 const IMBALANCE: usize = 5;
 
-/// Findings about the classes; `splits` are the readable images by split and class.
+/// Returns the findings about the classes; `splits` are the readable images by split and class.
 pub(super) fn findings(survey: &Survey, splits: &BTreeMap<String, BTreeMap<String, usize>>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |level, kind, message| {

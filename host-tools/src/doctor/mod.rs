@@ -1,4 +1,4 @@
-//! Examination of a folder of images before anything is learned from it.
+//! Check of a folder of images before training.
 
 mod classes;
 
@@ -6,26 +6,26 @@ use std::{collections::BTreeMap, path::Path};
 
 use clr_training::{
     LayoutOptions, Outcome, ScanReport, Survey, TrainError, Unreadable, display_path,
-    inspect::{Finding, Looked, Severity, findings},
+    inspect::{Finding, ImageProperties, Severity, findings},
 };
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Above this number of images similar ones are not looked for: each is compared with each.
+/// Maximum number of images for the search for similar ones, which takes quadratic time.
 const NEAR_LIMIT: usize = 40_000;
 
-/// The whole examination.
+/// Result of the check.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) data: String,
-    /// Split (`all` where there are no split folders) → class → readable images.
+    /// Number of readable images, by split (`all` without split folders) and class.
     pub(crate) splits: BTreeMap<String, BTreeMap<String, usize>>,
     pub(crate) findings: Vec<Finding>,
-    /// Files that are passed over, as they are no images.
+    /// Number of files passed over, as they are no images.
     pub(crate) ignored: usize,
-    /// Whether near-duplicates were looked for.
+    /// Whether near-duplicates were searched for.
     pub(crate) near_duplicates_checked: bool,
-    /// Every file in one line.
+    /// Report of all files.
     pub(crate) scan: ScanReport,
 }
 
@@ -48,12 +48,12 @@ pub(crate) fn examine(
         .flat_map(|(part, class, images)| images.iter().map(move |image| (part, class, image)))
         .collect();
     begin(entries.len());
-    let looked: Vec<Result<Looked, Unreadable>> = entries
+    let properties: Vec<Result<ImageProperties, Unreadable>> = entries
         .par_iter()
         .map(|(part, class, path)| {
-            let looked = look(root, path, [part, class]);
+            let properties = look(root, path, [part, class]);
             step();
-            looked
+            properties
         })
         .collect();
     let mut splits: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
@@ -61,15 +61,15 @@ pub(crate) fn examine(
         splits.insert(part.clone(), classes.keys().map(|class| (class.clone(), 0)).collect());
     }
     let (mut good, mut unreadable) = (Vec::new(), Vec::new());
-    for looked in looked {
-        match looked {
-            Ok(looked) => {
+    for properties in properties {
+        match properties {
+            Ok(properties) => {
                 *splits
-                    .entry(looked.split.clone())
+                    .entry(properties.split.clone())
                     .or_default()
-                    .entry(looked.class.clone())
+                    .entry(properties.class.clone())
                     .or_default() += 1;
-                good.push(looked);
+                good.push(properties);
             }
             Err(file) => unreadable.push(file),
         }
@@ -98,7 +98,7 @@ pub(crate) fn examine(
     })
 }
 
-fn look(root: &Path, path: &Path, place: [&str; 2]) -> Result<Looked, Unreadable> {
+fn look(root: &Path, path: &Path, place: [&str; 2]) -> Result<ImageProperties, Unreadable> {
     let full = root.join(path);
     let decoded = clr_onnx::read_image_file(&full).and_then(|bytes| {
         Ok((
@@ -107,7 +107,7 @@ fn look(root: &Path, path: &Path, place: [&str; 2]) -> Result<Looked, Unreadable
         ))
     });
     let (image, bytes) = decoded.map_err(|error| Unreadable::new(path.to_owned(), &error))?;
-    Ok(Looked::new(
+    Ok(ImageProperties::new(
         path.to_owned(),
         place,
         image.pixels(),
@@ -117,10 +117,10 @@ fn look(root: &Path, path: &Path, place: [&str; 2]) -> Result<Looked, Unreadable
     ))
 }
 
-/// Kinds of files that should be images and are none.
+/// Kinds of files that should be images but are not.
 const BROKEN: [&str; 3] = ["empty file", "no image by its content", "unreadable"];
 
-/// What is left out for its kind or place, a finding for each line of the scan; what cannot be decoded has findings of its own.
+/// Returns a finding for each line of files left out; files that cannot be decoded have separate findings.
 fn left_out(scan: &ScanReport, unreadable: &[Unreadable]) -> Vec<Finding> {
     let lines = scan.lines.iter().filter(|line| line.outcome == Outcome::LeftOut);
     let lines = lines.filter(|line| {
@@ -130,7 +130,7 @@ fn left_out(scan: &ScanReport, unreadable: &[Unreadable]) -> Vec<Finding> {
     });
     lines
         .map(|line| Finding {
-            // What should be an image and is none is as bad as one that is damaged.
+            // As severe as a damaged image.
             level: if BROKEN.contains(&&*line.kind) {
                 Severity::Error
             } else {
@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    fn picture(path: &Path, seed: u32, side: u32) {
+    fn image(path: &Path, seed: u32, side: u32) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let wave = |x: u32, y: u32| {
             let (u, v) = (x as f32 / side as f32, y as f32 / side as f32);
@@ -173,7 +173,7 @@ mod tests {
             for class in 0..2 {
                 for index in 0..count {
                     let seed = class * 40 + index + if split == "test" { 20 } else { 0 };
-                    picture(&root.join(format!("{split}/c{class}/{index}.png")), seed, 40);
+                    image(&root.join(format!("{split}/c{class}/{index}.png")), seed, 40);
                 }
             }
         }
@@ -198,12 +198,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         healthy(root);
-        fs::write(root.join("train/c0/broken.png"), b"no picture").unwrap();
+        fs::write(root.join("train/c0/broken.png"), b"no image").unwrap();
         fs::copy(root.join("train/c0/0.png"), root.join("test/c0/copy.png")).unwrap();
         fs::copy(root.join("train/c0/1.png"), root.join("train/c1/other.png")).unwrap();
         fs::copy(root.join("train/c1/2.png"), root.join("train/c1/again.png")).unwrap();
-        picture(&root.join("test/c0/larger.png"), 0, 80);
-        picture(&root.join("test/extra/a.png"), 99, 20);
+        image(&root.join("test/c0/larger.png"), 0, 80);
+        image(&root.join("test/extra/a.png"), 99, 20);
         fs::create_dir_all(root.join("train/empty")).unwrap();
         let kinds = kinds(root);
         for kind in [
@@ -224,10 +224,10 @@ mod tests {
     fn one_class_and_imbalance_are_found() {
         let root = tempfile::tempdir().unwrap();
         for index in 0..12 {
-            picture(&root.path().join(format!("a/{index}.png")), index, 40);
+            image(&root.path().join(format!("a/{index}.png")), index, 40);
         }
         assert!(kinds(root.path()).contains(&"too-few-classes"));
-        picture(&root.path().join("b/0.png"), 50, 40);
+        image(&root.path().join("b/0.png"), 50, 40);
         let kinds = kinds(root.path());
         assert!(
             kinds.contains(&"imbalance") && kinds.contains(&"small-class"),

@@ -1,27 +1,28 @@
-//! Trains recipes on a data set under given schedules and prints one JSON line for each seed and recipe: validation and
-//! test accuracy. `docs/reference/training.md` has the numbers that chose the default schedule.
+//! Trains recipes on a data set with given schedules and prints validation and test accuracy, one JSON line for each
+//! seed and recipe. `docs/reference/training.md` has the results behind the default schedule.
 //!
 //! ```text
 //! cargo run --release -p clr-training --example recipe_study -- BACKBONE.onnx DATA --size 96 --seeds 0,1,2 \
 //!     --recipes linear,bn,clr --schedule '{"epochs": 10, "rates": {"head": 1e-3, "norm": 1e-3, "kernel": 3e-3}}'
 //! ```
 //!
-//! The schedule is JSON laid over the default one (`--paper`: over the paper's). `DATA` needs a `test/` folder.
+//! `--schedule` is JSON that overrides fields of the default schedule (`--paper`: of the paper's). `DATA` needs a
+//! `test/` folder.
 
 use std::{collections::HashMap, error::Error, path::Path};
 
 use clr_adapters::{Encoding, Recipe, decode, encode};
 use clr_onnx::Backbone;
 use clr_training::{
-    Dataset, Network, Observer, Pictures, RecipeChoice, Record, Schedule, Split, SplitOptions, TrainOptions, evaluate,
-    train,
+    Dataset, Network, Observer, RecipeChoice, Record, Schedule, Split, SplitImages, SplitOptions, TrainOptions,
+    evaluate, train,
 };
 use serde_json::{Value, json};
 
-/// Epochs on stderr.
-struct Watch(bool);
+/// Prints epochs on stderr.
+struct EpochLog(bool);
 
-impl Observer for Watch {
+impl Observer for EpochLog {
     fn record(&mut self, record: &Record) {
         if self.0 {
             eprintln!(
@@ -40,12 +41,12 @@ impl Observer for Watch {
     }
 }
 
-/// Lays `over` onto `under`, object by object; a field that `under` lacks is an error.
+/// Overrides fields of `under` by those of `over`, recursively; a field that `under` lacks is an error.
 fn merge(under: &mut Value, over: Value) -> Result<(), String> {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
             for (key, value) in over {
-                // Enum variants with content are objects of one field: they are replaced.
+                // Enum variants with content are objects of one field: replace them.
                 let field = under
                     .get_mut(&key)
                     .ok_or_else(|| format!("the schedule has no field `{key}`"))?;
@@ -118,10 +119,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             &backbone,
             &dataset,
             &options,
-            &mut Watch(!given.contains_key("--quiet")),
+            &mut EpochLog(!given.contains_key("--quiet")),
         )?;
         let preprocessing = &trained.adapter.header.preprocessing;
-        let test = Pictures::load(&dataset, Split::Test, preprocessing, 1 << 30, &mut ())?;
+        let test = SplitImages::load(&dataset, Split::Test, preprocessing, 1 << 30, &mut ())?;
         for candidate in &trained.candidates {
             let adapter = decode(&candidate.file)?.adapter;
             let network = Network::from_adapter(&backbone, &adapter)?;

@@ -1,4 +1,4 @@
-//! How far a probability may be believed: one temperature for all logits, and the error that is left.
+//! Temperature scaling and calibration error.
 
 use clr_adapters::Calibration;
 use clr_learning::{argmax, log_probability};
@@ -7,7 +7,7 @@ use crate::Evaluation;
 
 /// Bins of the expected calibration error, of equal width.
 const BINS: usize = 15;
-/// Temperatures that are looked at.
+/// Range of the temperature.
 const RANGE: (f64, f64) = (0.1, 10.0);
 
 /// Mean probability of the best class, and the expected calibration error, both in 0–1.
@@ -15,15 +15,15 @@ const RANGE: (f64, f64) = (0.1, 10.0);
 pub struct Confidence {
     /// Mean softmax probability of the best class.
     pub mean: f32,
-    /// Mean distance between that probability and the share of pictures that are right, over 15 bins of equal width,
-    /// weighted by their pictures (Naeini et al. 2015).
+    /// Mean distance between that probability and the share of correct images, over 15 bins of equal width,
+    /// weighted by their images (Naeini et al. 2015).
     pub calibration_error: f32,
     /// Mean cross-entropy in nats.
     pub loss: f32,
 }
 
 impl Evaluation {
-    /// What the logits divided by `temperature` are worth as probabilities.
+    /// Returns confidence, calibration error and loss of the logits divided by `temperature`.
     pub fn confidence(&self, temperature: f32) -> Confidence {
         let mut bins = [(0.0_f64, 0.0_f64); BINS];
         let (mut sum, mut loss) = (0.0, 0.0);
@@ -36,21 +36,21 @@ impl Evaluation {
             bin.1 += f64::from(u8::from(best == label as usize));
             sum += probability;
         }
-        let pictures = self.labels.len().max(1) as f64;
+        let images = self.labels.len().max(1) as f64;
         let gap: f64 = bins
             .iter()
             .map(|(probability, right)| (probability - right).abs())
             .sum();
         Confidence {
-            mean: (sum / pictures) as f32,
-            calibration_error: (gap / pictures) as f32,
-            loss: (loss / pictures) as f32,
+            mean: (sum / images) as f32,
+            calibration_error: (gap / images) as f32,
+            loss: (loss / images) as f32,
         }
     }
 
-    /// The temperature under which the labels are most probable (Guo et al. 2017), within 0.1 to 10. One more picture's worth of
-    /// belief in 1 (the square of its logarithm, halved, joins the sum of losses) keeps a split without a mistake, or a
-    /// tiny one, from running off to an end.
+    /// Returns the temperature with the least cross-entropy (Guo et al. 2017), within 0.1 to 10. Half the square of its
+    /// logarithm is added to the sum of losses: a prior around 1 with the weight of about one image. It bounds the
+    /// result on small splits and on splits without a misclassified image.
     pub fn temperature(&self) -> f32 {
         let cost = |log: f64| {
             let loss: f64 = (self.logits.iter().zip(&self.labels))
@@ -58,7 +58,7 @@ impl Evaluation {
                 .sum();
             loss + 0.5 * log * log
         };
-        // The loss is convex in 1 / T, so it has one valley in ln T as well: golden sections.
+        // The loss is convex in 1 / T, so it has one minimum in ln T as well: golden-section search.
         let ratio = (5.0_f64.sqrt() - 1.0) / 2.0;
         let (mut low, mut high) = (RANGE.0.ln(), RANGE.1.ln());
         let (mut left, mut right) = (high - ratio * (high - low), low + ratio * (high - low));
@@ -77,7 +77,7 @@ impl Evaluation {
         f64::midpoint(low, high).exp() as f32
     }
 
-    /// The calibration errors without and with a temperature.
+    /// Returns the calibration errors without and with a temperature.
     pub fn calibration(&self, temperature: f32) -> Calibration {
         Calibration {
             before: self.confidence(1.0).calibration_error,
@@ -93,12 +93,12 @@ mod tests {
 
     use crate::{Purpose, stream};
 
-    /// Pictures of four classes whose labels are drawn from a softmax of their logits; the logits handed out are `factor`
-    /// times as large.
-    fn drawn(pictures: usize, factor: f32) -> Evaluation {
+    /// Returns an evaluation of four classes with labels drawn from the softmax of logits, and those logits times
+    /// `factor`.
+    fn drawn(images: usize, factor: f32) -> Evaluation {
         let mut random = stream(5, Purpose::Order, 0, 0);
         let (mut logits, mut labels) = (Vec::new(), Vec::new());
-        for _ in 0..pictures {
+        for _ in 0..images {
             let row: Vec<f32> = (0..4).map(|_| 6.0 * random.random::<f32>()).collect();
             let mut rest = random.random::<f64>();
             let label = (0..4).find(|&class| {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_temperature_takes_back_what_made_the_logits_too_large() {
+    fn the_temperature_undoes_a_scale_of_the_logits() {
         for factor in [0.5, 1.0, 3.0] {
             let evaluation = drawn(4_000, factor);
             let temperature = evaluation.temperature();
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_error_is_the_gap_between_probability_and_share() {
-        // Two classes, 100 pictures, always the same logits: probability 0.88, right for 70.
+        // Two classes, 100 images, always the same logits: probability 0.88, 70 of them correct.
         let labels = (0..100).map(|index| u32::from(index >= 70)).collect();
         let evaluation = Evaluation::from_logits(vec![vec![2.0, 0.0]; 100], labels, &["a", "b"].map(str::to_owned));
         let confidence = evaluation.confidence(1.0);

@@ -1,4 +1,4 @@
-//! Whether a device computes what the CPU does.
+//! Comparison of a device's results with the CPU's.
 
 use candle_core::{Device, Tensor, Var};
 use clr_onnx::{Activation, Conv, Padding, Pool};
@@ -8,11 +8,11 @@ use crate::{
     ops::{self, FrozenConv},
 };
 
-/// Largest difference from the CPU, relative to the largest value.
+/// Maximum difference from the CPU, relative to the largest value.
 const LIMIT: f32 = 1e-3;
 
-/// Runs every operator forwards and backwards on small maps, on `device` and on the CPU, and compares: a second's work that shows a
-/// driver or a GPU that the kernels do not suit before a run relies on it.
+/// Runs every operator forwards and backwards on small maps, on `device` and on the CPU, and compares. Takes
+/// about a second, and finds an unsuitable driver or GPU before a run relies on it.
 pub fn check_device(device: &Device) -> Result<()> {
     for operator in operators() {
         let difference = operator.difference(device)?;
@@ -59,7 +59,8 @@ impl Operator {
     }
 }
 
-/// The result of `run` on the arguments (shape and values), then the gradients of `Σ y · dy` for each; `dy` are the values of seed 99.
+/// Returns the result of `run` on the arguments (shape and values), then the gradients of `Σ y · dy` for each; `dy` are
+/// the values of seed 99.
 pub(crate) fn value_and_gradients(
     arguments: &[(&[usize], &[f32])],
     device: &Device,
@@ -82,7 +83,7 @@ pub(crate) fn value_and_gradients(
     Ok(results)
 }
 
-/// Numbers in −2 to 2 (a linear congruential generator).
+/// Returns numbers in −2 to 2 from a linear congruential generator.
 pub(crate) fn values(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let next = || {
@@ -156,7 +157,7 @@ mod tests {
         check_device(&Device::Cpu).unwrap();
     }
 
-    /// Says nothing where there is no GPU.
+    /// Passes without a check where there is no GPU.
     #[cfg(feature = "cuda")]
     #[test]
     fn the_gpu_computes_what_the_cpu_does() {

@@ -1,4 +1,4 @@
-//! What can go wrong while an adapter learns.
+//! Errors of training.
 
 use std::path::PathBuf;
 
@@ -11,17 +11,17 @@ pub enum TrainError {
     /// A file or folder could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A file or folder could not be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// No class folders where they were expected.
@@ -32,7 +32,7 @@ pub enum TrainError {
     TooFewClasses {
         /// The folder searched.
         path: PathBuf,
-        /// How many class folders it has.
+        /// Number of its class folders.
         found: usize,
     },
     /// A class folder without a readable image.
@@ -49,17 +49,17 @@ pub enum TrainError {
         /// Why they are not, after `: `; or empty.
         reasons: String,
     },
-    /// Folders that may be splits or classes.
+    /// An ambiguous layout: folders that may be splits or classes.
     #[error("{}: {reason}\nhint: {hint}", path.display())]
     UnclearSplits {
         /// The folder searched.
         path: PathBuf,
-        /// What can be read in two ways.
+        /// The ambiguity.
         reason: String,
-        /// What settles it.
+        /// The options that resolve it.
         hint: String,
     },
-    /// A class folder whose name is no text.
+    /// A class folder whose name is not UTF-8.
     #[error(
         "the name of the class folder '{folder}' is not UTF-8, which labels are\nhint: rename it, such as with `convmv -f latin1 -t utf8 --notest`"
     )]
@@ -67,14 +67,14 @@ pub enum TrainError {
         /// The folder, with its other bytes written out.
         folder: String,
     },
-    /// A class with too few pictures to be split.
+    /// A class with too few images to be split.
     #[error(
         "class `{class}` has {found} readable image, a validation split needs at least 2\nhint: add images, or a separate folder val/"
     )]
-    TooFewPictures {
+    TooFewImages {
         /// The class.
         class: String,
-        /// Readable pictures.
+        /// Readable images.
         found: usize,
     },
     /// A class in `val/` or `test/` that `train/` does not have.
@@ -110,7 +110,7 @@ pub enum TrainError {
     /// Data that do not fit the adapter.
     #[error("the data do not fit the adapter: {what}: expected {expected}, got {got}")]
     Mismatch {
-        /// What differs.
+        /// The property that differs.
         what: String,
         /// The adapter's.
         expected: String,
@@ -122,7 +122,7 @@ pub enum TrainError {
     Node {
         /// Its name.
         node: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The loss became infinite or NaN.
@@ -135,29 +135,29 @@ pub enum TrainError {
     },
     /// A resume file that is damaged.
     #[error("resume file {} is damaged: {reason}\nhint: delete it to start over", path.display())]
-    DamagedCheckpoint {
+    DamagedResumeFile {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// The defect.
         reason: &'static str,
     },
     /// A resume file of other data, options or backbone.
     #[error(
         "resume file {} belongs to a run with other data, options or backbone\nhint: use another folder, or delete it to start over", path.display()
     )]
-    ForeignCheckpoint {
+    ForeignResumeFile {
         /// The file.
         path: PathBuf,
     },
     /// The observer asked to stop.
     #[error("training was stopped\nhint: the same command with the same resume folder continues it")]
     Stopped,
-    /// A device computes something else than the CPU.
+    /// A device's results differ from the CPU's.
     #[error(
         "the device does not compute what the CPU does: {operator} differs by {difference:.1e}\nhint: --device cpu; a newer driver may help"
     )]
     WrongDevice {
-        /// What was computed.
+        /// The operator.
         operator: &'static str,
         /// The largest difference, relative to the largest value.
         difference: f32,
@@ -180,9 +180,9 @@ pub enum TrainError {
     /// The worker threads could not be started.
     #[error("cannot start {threads} worker threads: {reason}")]
     Threads {
-        /// How many were asked for.
+        /// The requested number.
         threads: usize,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A plot could not be drawn.

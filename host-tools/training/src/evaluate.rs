@@ -7,29 +7,30 @@ use clr_onnx::Backbone;
 use serde::Serialize;
 
 use crate::{
-    data::{Dataset, Loading, Pictures, Split, for_each_batch},
+    data::{Dataset, Loading, Split, SplitImages, for_each_batch},
     error::{Result, TrainError},
     executor::{Executor, Images},
     observer::{Meter, Observer, Phase},
 };
 
-/// Pictures in an evaluation batch.
+/// Images in an evaluation batch.
 const BATCH: usize = 32;
 
-/// How a network did on a split.
+/// Result of a network on a split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// Share of pictures whose highest logit is their class.
+    /// Share of images whose highest logit is their class.
     pub accuracy: f32,
     /// Mean cross-entropy in nats.
     pub loss: f32,
-    /// Number of pictures.
-    pub pictures: usize,
+    /// Number of images.
+    #[serde(rename = "pictures")]
+    pub images: usize,
     /// One entry per class, in logit order.
     pub per_class: Vec<ClassScore>,
-    /// `confusion[true class][predicted class]`: number of pictures.
+    /// `confusion[true class][predicted class]`: number of images.
     pub confusion: Vec<Vec<u32>>,
-    /// `[pictures][classes]`, in the split's order.
+    /// `[images][classes]`, in the split's order.
     #[serde(skip)]
     pub logits: Vec<Vec<f32>>,
     /// The classes, in the split's order.
@@ -37,21 +38,22 @@ pub struct Evaluation {
     pub labels: Vec<u32>,
 }
 
-/// How one class fared.
+/// Result for one class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassScore {
     /// The class.
     pub label: String,
-    /// Pictures of the class.
-    pub pictures: usize,
-    /// Share of them that were recognised; 0 without pictures.
+    /// Images of the class.
+    #[serde(rename = "pictures")]
+    pub images: usize,
+    /// Share of them classified correctly; 0 without images.
     pub recall: f32,
-    /// Share of the pictures taken for this class that are of it; 0 if there are none.
+    /// Share of the images classified as this class that are of it; 0 if there are none.
     pub precision: f32,
 }
 
 impl Evaluation {
-    /// From `logits` `[n][classes]` and the true classes.
+    /// Evaluates `logits` `[n][classes]` against the true classes.
     pub fn from_logits(logits: Vec<Vec<f32>>, labels: Vec<u32>, names: &[String]) -> Self {
         let classes = names.len();
         let mut confusion = vec![vec![0_u32; classes]; classes];
@@ -60,8 +62,8 @@ impl Evaluation {
             confusion[label as usize][argmax(row)] += 1;
             loss -= log_probability(row, label as usize, 1.0);
         }
-        let pictures = labels.len();
-        let count = pictures.max(1) as f32;
+        let images = labels.len();
+        let count = images.max(1) as f32;
         let correct: u32 = (0..classes).map(|class| confusion[class][class]).sum();
         let share = |part: u32, whole: u32| if whole == 0 { 0.0 } else { part as f32 / whole as f32 };
         let per_class = (names.iter().enumerate())
@@ -72,7 +74,7 @@ impl Evaluation {
                 let (recall, precision) = (share(hits, own), share(hits, taken));
                 ClassScore {
                     label: label.clone(),
-                    pictures: own as usize,
+                    images: own as usize,
                     recall,
                     precision,
                 }
@@ -82,7 +84,7 @@ impl Evaluation {
         Self {
             accuracy: correct as f32 / count,
             loss,
-            pictures,
+            images,
             per_class,
             confusion,
             logits,
@@ -90,7 +92,7 @@ impl Evaluation {
         }
     }
 
-    /// Whether each picture is classified correctly.
+    /// Returns whether each image is classified correctly.
     pub(crate) fn hits(&self) -> Vec<bool> {
         self.logits
             .iter()
@@ -103,20 +105,20 @@ impl Evaluation {
 /// Runs the images through `network` on the CPU, in order.
 pub fn evaluate(
     network: &Network,
-    pictures: &Pictures,
+    images: &SplitImages,
     names: &[String],
     workers: usize,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
     let executor = Executor::new(network.backbone(), &Device::Cpu)?;
-    evaluate_with(&executor, network, pictures, names, workers, observer)
+    evaluate_with(&executor, network, images, names, workers, observer)
 }
 
 /// Runs the images through `network`, in order.
 pub(crate) fn evaluate_with(
     executor: &Executor,
     network: &Network,
-    pictures: &Pictures,
+    images: &SplitImages,
     names: &[String],
     workers: usize,
     observer: &mut dyn Observer,
@@ -128,62 +130,62 @@ pub(crate) fn evaluate_with(
             got: names.len().to_string(),
         });
     }
-    let mut meter = Meter::new(Phase::Evaluate, pictures.len());
+    let mut meter = Meter::new(Phase::Evaluate, images.len());
     let logits = in_batches(
-        pictures,
+        images,
         workers,
         false,
         |images| executor.logits(network, images),
         |n| meter.advance(n, observer),
     )?;
-    Ok(Evaluation::from_logits(logits, pictures.labels(), names))
+    Ok(Evaluation::from_logits(logits, images.labels(), names))
 }
 
-/// The frozen features `[F]` of each image, in order.
+/// Returns the frozen features `[F]` of each image, in order.
 pub(crate) fn features(
     executor: &Executor,
     network: &Network,
-    pictures: &Pictures,
+    images: &SplitImages,
     workers: usize,
     mirrored: bool,
     progress: impl FnMut(usize),
 ) -> Result<Vec<Vec<f32>>> {
     let compute = |images: Images<'_>| executor.features(network, images);
-    in_batches(pictures, workers, mirrored, compute, progress)
+    in_batches(images, workers, mirrored, compute, progress)
 }
 
 fn in_batches(
-    pictures: &Pictures,
+    images: &SplitImages,
     workers: usize,
     mirrored: bool,
     compute: impl Fn(Images<'_>) -> Result<Vec<Vec<f32>>>,
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Vec<f32>>> {
-    let order: Vec<usize> = (0..pictures.len()).collect();
-    let mut rows = Vec::with_capacity(pictures.len());
+    let order: Vec<usize> = (0..images.len()).collect();
+    let mut rows = Vec::with_capacity(images.len());
     let loading = Loading {
         batch: BATCH,
         workers,
         augmentation: None,
         mirrored,
     };
-    for_each_batch(pictures, &order, loading, |batch| {
-        rows.extend(compute(images(&batch.input, pictures))?);
+    for_each_batch(images, &order, loading, |batch| {
+        rows.extend(compute(input_images(&batch.input, images))?);
         progress(batch.labels.len());
         Ok(())
     })?;
     if rows.is_empty() {
         return Err(TrainError::NoSuchSplit {
-            path: "the pictures".into(),
+            path: "the images".into(),
             split: "non-empty",
         });
     }
     Ok(rows)
 }
 
-/// Preprocessed images of the size of `pictures`.
-pub(crate) fn images<'a>(values: &'a [f32], pictures: &Pictures) -> Images<'a> {
-    let preprocessing = pictures.preprocessing();
+/// Wraps preprocessed values with the input size of `images`.
+pub(crate) fn input_images<'a>(values: &'a [f32], images: &SplitImages) -> Images<'a> {
+    let preprocessing = images.preprocessing();
     Images {
         values,
         size: [preprocessing.height as usize, preprocessing.width as usize],
@@ -209,8 +211,8 @@ pub fn evaluate_adapter(
     }
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     crate::with_threads(threads, || {
-        let pictures = Pictures::load(dataset, split, &adapter.header.preprocessing, 2 << 30, observer)?;
+        let images = SplitImages::load(dataset, split, &adapter.header.preprocessing, 2 << 30, observer)?;
         let network = Network::from_adapter(backbone, adapter)?;
-        evaluate(&network, &pictures, labels, (threads / 2).max(1), observer)
+        evaluate(&network, &images, labels, (threads / 2).max(1), observer)
     })
 }

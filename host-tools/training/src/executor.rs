@@ -11,12 +11,12 @@ use crate::{
     network::{CandleBackbone, Mode},
 };
 
-/// Runs networks of one backbone on a device: on a CPU through `clr-learning`, in candle on a GPU and on a CPU for backbones with an
-/// operator that the runtime lacks.
+/// Runs networks of one backbone on a device: on a CPU through `clr-learning`, in candle on a GPU and on a CPU for
+/// backbones with an operator that the runtime lacks.
 pub struct Executor {
     backbone: Backbone,
     device: Device,
-    /// Built when it is first needed.
+    /// Built on first use.
     candle: Mutex<Option<Arc<CandleBackbone>>>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Images<'a> {
 }
 
 impl Executor {
-    /// An executor of networks of `backbone` on `device`.
+    /// Creates an executor of networks of `backbone` on `device`.
     ///
     /// # Errors
     /// [`TrainError::Node`](crate::TrainError::Node) for an operator that is not written in candle, on a GPU.
@@ -62,7 +62,7 @@ impl Executor {
         Ok(executor)
     }
 
-    /// The features `[F]` of each image.
+    /// Returns the features `[F]` of each image.
     pub fn features(&self, network: &Network, images: Images<'_>) -> Result<Vec<Vec<f32>>> {
         if self.runtime_executes(network, images.size)? {
             return Ok(network.features(&images.each(), images.size)?);
@@ -71,7 +71,7 @@ impl Executor {
         Ok(candle.features(network, &images.tensor(candle.device())?)?.to_vec2()?)
     }
 
-    /// The logits `[K]` of each image.
+    /// Returns the logits `[K]` of each image.
     pub fn logits(&self, network: &Network, images: Images<'_>) -> Result<Vec<Vec<f32>>> {
         if self.runtime_executes(network, images.size)? {
             return Ok(network.logits(&images.each(), images.size)?);
@@ -80,7 +80,8 @@ impl Executor {
         Ok(candle.logits(network, &images.tensor(candle.device())?)?.to_vec2()?)
     }
 
-    /// The logits of one image by candle, which shares no code with the runtime; by the runtime where candle lacks an operator.
+    /// Returns the logits of one image from candle, which shares no code with the runtime, or from the runtime where
+    /// candle lacks an operator.
     pub(crate) fn reference_logits(&self, network: &Network, images: Images<'_>) -> Result<Vec<f32>> {
         let rows = match self.candle() {
             Ok(candle) => candle.logits(network, &images.tensor(candle.device())?)?.to_vec2()?,
@@ -93,8 +94,8 @@ impl Executor {
         Ok(rows.concat())
     }
 
-    /// Gradients of `loss` on a batch. `dropout` are factors on the features, `[N, F]`. Only [`Mode::TrainOnBatch`] changes the
-    /// network: its running averages.
+    /// Computes the gradients of `loss` on a batch. `dropout` are factors on the features, `[N, F]`. Only
+    /// [`Mode::TrainOnBatch`] changes the network: its running averages.
     pub fn forward_backward(
         &self,
         network: &mut Network,
@@ -146,7 +147,7 @@ impl Executor {
         Ok(built)
     }
 
-    /// Stops training of sites before an operator without a backward pass, and says so.
+    /// Freezes sites before an operator without a backward pass, and logs it.
     pub(crate) fn freeze_untrainable(&self, network: &mut Network, size: [usize; 2]) -> Result<()> {
         if self.runtime_executes(network, size)?
             && let Some((sites, node)) = network.freeze_untrainable(size)?
@@ -168,7 +169,7 @@ impl Executor {
         self.on_cpu(|| network.check_trainable(size))
     }
 
-    /// Whether this is a CPU on which the runtime has all that is asked for.
+    /// Returns whether the runtime on the CPU supports the operation that `check` tests.
     fn on_cpu(&self, check: impl FnOnce() -> Result<(), LearningError>) -> Result<bool> {
         if !self.device.is_cpu() {
             return Ok(false);

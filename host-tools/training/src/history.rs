@@ -1,4 +1,4 @@
-//! The record of a run: one entry per epoch, fit for JSON lines.
+//! History of a run: one record per epoch, written as JSON lines.
 
 use clr_adapters::Recipe;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ pub struct Record {
     pub recipe: Recipe,
     /// From 1; 0 is the start.
     pub epoch: usize,
-    /// How many there will be at most.
+    /// Maximum number of epochs.
     pub epochs: usize,
     /// Mean training loss over the epoch (with label smoothing and augmentation), if there were steps.
     pub train_loss: Option<f32>,

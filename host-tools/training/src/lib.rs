@@ -26,11 +26,12 @@ mod tests;
 pub use calibrate::Confidence;
 pub use check::check_device;
 pub use clr_learning::{
-    Adam, AdamOptions, AdamState, Augmentation, Flip, Group, HeadFit, LearningError, Network, Parameter, PerGroup,
-    Purpose, Rate, Snapshot, StepOutput, argmax, cross_entropy, log_probability, peak_memory, resident_memory, stream,
+    Adam, AdamOptions, AdamState, Augmentation, Flip, Group, LearningError, LogisticOptions, LrSchedule, Network,
+    Parameter, PerGroup, Purpose, Snapshot, StepOutput, argmax, cross_entropy, log_probability, peak_memory,
+    resident_memory, stream,
 };
 pub use data::{
-    Dataset, LayoutOptions, Outcome, Pictures, Sample, Scan, ScanLine, ScanReport, Split, SplitOptions, Survey,
+    Dataset, LayoutOptions, Outcome, Sample, Scan, ScanLine, ScanReport, Split, SplitImages, SplitOptions, Survey,
     Unreadable, Warning, display_path, inspect,
 };
 pub use error::TrainError;
@@ -39,9 +40,9 @@ pub use executor::{Executor, Images};
 pub use history::Record;
 pub use network::{CandleBackbone, Mode};
 pub use observer::{Observer, Phase, Progress};
-pub use options::{Keep, RecipeChoice, Schedule, Statistics, TrainOptions};
+pub use options::{EpochSelection, NormStatistics, RecipeChoice, Schedule, TrainOptions};
 pub use plots::{confusion_matrix_svg, learning_curve_svg};
-pub use train::{Candidate, ParitySample, Trained, train};
+pub use train::{ParitySample, RecipeResult, Trained, train};
 pub use uncertainty::{as_good, standard_error};
 
 /// Runs `work` with a pool of `threads` threads for everything parallel in it.

@@ -1,4 +1,4 @@
-//! Progress: what a caller may watch, and how it stops a run.
+//! Progress of a run, and a way to stop it.
 
 use std::time::{Duration, Instant};
 
@@ -6,11 +6,11 @@ use clr_adapters::Recipe;
 
 use crate::{Record, Warning};
 
-/// What a run is doing.
+/// Phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Decoding pictures.
+    /// Decoding images.
     Decode,
     /// Computing the frozen features.
     Features,
@@ -22,30 +22,31 @@ pub enum Phase {
     Evaluate,
 }
 
-/// How far a phase is.
+/// Progress of a phase.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// The phase.
     pub phase: Phase,
-    /// Units done: pictures, or steps while training.
+    /// Units done: images, or steps while training.
     pub done: usize,
     /// Units in the phase.
     pub total: usize,
     /// Time spent in the phase.
     pub elapsed: Duration,
-    /// Estimate of the time left in the phase, once there is one.
+    /// Estimated time left in the phase, when known.
     pub remaining: Option<Duration>,
 }
 
-/// Callbacks from a run, all on the calling thread. `()` watches nothing.
+/// Callbacks from a run, all on the calling thread. `()` ignores them.
 pub trait Observer: Send {
     /// The phase advanced.
     fn progress(&mut self, _progress: Progress) {}
     /// An epoch (or the head) is finished.
     fn record(&mut self, _record: &Record) {}
-    /// Something about the data that a person should know.
+    /// A warning about the data.
     fn warning(&mut self, _warning: &Warning) {}
-    /// Asked after each epoch, when the resume file is written: `true` ends the run with [`crate::TrainError::Stopped`].
+    /// Called after each epoch, once the resume file is written: `true` ends the run with
+    /// [`crate::TrainError::Stopped`].
     fn should_stop(&mut self) -> bool {
         false
     }
@@ -73,7 +74,7 @@ impl Meter {
         }
     }
 
-    /// Counts units that an earlier run did: they take part in `done`, not in the pace.
+    /// Counts units of an earlier run: they are part of `done`, but not of the estimate.
     pub(crate) fn skip(&mut self, units: usize) {
         self.done += units;
         self.skipped += units;

@@ -1,4 +1,4 @@
-//! What a run may be told.
+//! Training options: recipe, schedule, seed, threads and memory.
 
 use std::path::PathBuf;
 
@@ -7,19 +7,20 @@ use clr_adapters::{Encoding, Recipe};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Augmentation, HeadFit, PerGroup, Rate,
+    Augmentation, LogisticOptions, LrSchedule, PerGroup,
     error::{Result, TrainError},
 };
 
-/// Which recipe to train.
+/// Recipe of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecipeChoice {
-    /// Train several and take the one that trains most among those that validation cannot tell from the best.
+    /// Train several, and take the one with the most trained parameters within one standard error of the best
+    /// validation accuracy.
     Auto {
-        /// What to compare; [`Recipe::Linear`] always takes part.
+        /// Recipes to compare; [`Recipe::Linear`] is always included.
         candidates: Vec<Recipe>,
     },
-    /// This one.
+    /// Train this recipe.
     Fixed(Recipe),
 }
 
@@ -31,39 +32,39 @@ impl Default for RecipeChoice {
     }
 }
 
-/// What norms use as mean and variance while training.
+/// Mean and variance of norms during training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Statistics {
-    /// Fixed for the whole run, at `(1 − blend) · backbone's + blend · task's`; 0 leaves the backbone's.
+pub enum NormStatistics {
+    /// Fixed for the run, at `(1 − blend) · backbone's + blend · task's`; 0 leaves the backbone's.
     Fixed {
         /// In 0–1.
         blend: f32,
     },
-    /// Each batch's own, with running averages for inference (the paper's way).
+    /// Each batch's own, with running averages for inference (as in the paper).
     Batch {
         /// Weight of the new batch in the running averages.
         momentum: f32,
     },
 }
 
-/// Which epoch's weights a run ends with.
+/// Selection of the epoch whose weights are the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Keep {
+pub enum EpochSelection {
     /// The epoch with the best validation accuracy, then the least loss.
     Best,
-    /// The last one, unless the start was more accurate on validation by more than two standard errors: with falling rates and averaged
-    /// weights the last is as good as any, and taking the luckiest of many noisy measurements is no better than not looking.
+    /// The last epoch, unless the start was more accurate on validation by more than two standard errors. With falling
+    /// rates and averaged weights the last epoch is as good as any, and the best of many noisy measurements is biased.
     Last,
 }
 
-/// How sites and head are trained together.
+/// Joint training of sites and head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// Passes over the training pictures.
+    /// Passes over the training images.
     pub epochs: usize,
-    /// Pictures in a step.
+    /// Images in a step.
     pub batch: usize,
     /// Start from the head fitted on frozen features, instead of a random one.
     pub head_first: bool,
@@ -71,40 +72,41 @@ pub struct Schedule {
     pub rates: PerGroup,
     /// Decoupled decay: towards the identity (kernels), the backbone's values (norms), zero (head).
     pub decay: PerGroup,
-    /// Norms' rates are in units of each channel's own scale.
+    /// Norms' rates are relative to each channel's scale.
     pub relative_rates: bool,
     /// Decay of Adam's average of squares.
     pub beta2: f64,
-    /// Rates over time.
-    pub rate: Rate,
+    /// Learning rates over time.
+    pub rate: LrSchedule,
     /// Statistics of norms.
-    pub statistics: Statistics,
+    pub statistics: NormStatistics,
     /// Share of the target spread over all classes, in 0–1.
     pub smoothing: f32,
-    /// Largest global gradient norm.
+    /// Maximum global gradient norm.
     pub clip: Option<f64>,
     /// Factor of each parameter's (not squared) L2 norm in the loss.
     pub l2_norm: f64,
-    /// Decay per step of the weights' moving average, which is what is validated and kept; none keeps the weights.
+    /// Decay per step of the weights' moving average, which is validated and kept; `None` keeps the weights.
     pub average: Option<f64>,
-    /// Which epoch is taken.
-    pub keep: Keep,
-    /// Parameter of the symmetric Beta distribution from which the share of a second picture mixed into each picture is
-    /// drawn (mixup, Zhang et al. 2018); 0 mixes nothing.
+    /// Selection of the epoch.
+    pub keep: EpochSelection,
+    /// Parameter of the symmetric Beta distribution from which the share of a second image mixed into each image is
+    /// drawn (mixup, Zhang et al. 2018); 0 disables it.
     pub mixup: f32,
     /// Share of features dropped before the head while training, in 0–1.
     pub dropout: f32,
-    /// Stop after more than this many epochs without a better validation result (with [`Keep::Best`]).
+    /// Stop after more than this many epochs without a better validation result (with [`EpochSelection::Best`]).
     pub patience: Option<usize>,
-    /// Changes to training pictures.
+    /// Augmentation of training images.
     pub augmentation: Augmentation,
-    /// Bring pictures to size by stretching, whatever the backbone's preprocessing says.
+    /// Resize images by stretching, in place of the backbone's fit.
     pub stretch: bool,
 }
 
 impl Schedule {
-    /// The paper's: Adam 1e-3, a tenth after each third of 60 epochs, batches of 32 with their own statistics, L2 norm
-    /// 1e-5, no augmentation, stretched pictures. Unlike the reference code it picks its epoch on validation, not on test.
+    /// Returns the paper's schedule: Adam 1e-3, a tenth after each third of 60 epochs, batches of 32 with their own
+    /// statistics, L2 norm 1e-5, no augmentation, stretched images. Unlike the reference code, it selects the epoch on
+    /// validation, not on test.
     pub fn paper() -> Self {
         Self {
             epochs: 60,
@@ -114,13 +116,13 @@ impl Schedule {
             decay: PerGroup::all(0.0),
             relative_rates: false,
             beta2: 0.999,
-            rate: Rate::Thirds,
-            statistics: Statistics::Batch { momentum: 0.1 },
+            rate: LrSchedule::Thirds,
+            statistics: NormStatistics::Batch { momentum: 0.1 },
             smoothing: 0.0,
             clip: None,
             l2_norm: 1e-5,
             average: None,
-            keep: Keep::Best,
+            keep: EpochSelection::Best,
             mixup: 0.0,
             dropout: 0.0,
             patience: Some(21),
@@ -179,10 +181,10 @@ impl Schedule {
             )?;
         }
         match self.statistics {
-            Statistics::Fixed { blend } => {
+            NormStatistics::Fixed { blend } => {
                 check((0.0..=1.0).contains(&blend), "blend", "0 to 1", blend.to_string())?;
             }
-            Statistics::Batch { momentum } => {
+            NormStatistics::Batch { momentum } => {
                 check(
                     (0.0..=1.0).contains(&momentum),
                     "momentum",
@@ -225,16 +227,16 @@ impl Default for Schedule {
             },
             relative_rates: true,
             beta2: 0.99,
-            rate: Rate::Cosine {
+            rate: LrSchedule::Cosine {
                 warmup: 1.0,
-                floor: 0.01,
+                min_factor: 0.01,
             },
-            statistics: Statistics::Fixed { blend: 0.0 },
+            statistics: NormStatistics::Fixed { blend: 0.0 },
             smoothing: 0.1,
             clip: Some(1.0),
             l2_norm: 0.0,
             average: Some(0.98),
-            keep: Keep::Last,
+            keep: EpochSelection::Last,
             mixup: 0.0,
             dropout: 0.0,
             patience: None,
@@ -244,39 +246,39 @@ impl Default for Schedule {
     }
 }
 
-/// Everything a run may be told. `TrainOptions::default()` is a good start.
+/// Options of a training run.
 #[derive(Clone, Debug)]
 pub struct TrainOptions {
-    /// The task's name in the adapter; the data set's folder name if not given.
+    /// The task's name in the adapter; by default the data set's folder name.
     pub task: Option<String>,
-    /// Which recipe.
+    /// The recipe, or the recipes to compare.
     pub recipe: RecipeChoice,
-    /// How sites and head are trained together.
+    /// Joint training of sites and head.
     pub schedule: Schedule,
-    /// How the head alone is fitted.
-    pub head: HeadFit,
-    /// Decides every random choice.
+    /// Fit of the head alone.
+    pub head: LogisticOptions,
+    /// Seed of every random choice.
     pub seed: u64,
-    /// Threads for the computation; all cores if not given. Another number may round sums differently.
+    /// Threads for the computation; by default all cores. Sums may round differently with another number.
     pub threads: Option<usize>,
-    /// Threads that decode and augment ahead of the step; half of `threads`, at least one, if not given. Never changes
-    /// the result.
+    /// Threads that decode and augment ahead of the step; by default half of `threads`, at least one. The result does
+    /// not depend on it.
     pub workers: Option<usize>,
-    /// Where tensors live.
+    /// Device of the computation.
     pub device: Device,
-    /// Height and width in pixels, instead of the backbone's.
+    /// Height and width of the input in pixels; by default the backbone's.
     pub resolution: Option<[u32; 2]>,
-    /// Bytes of decoded pictures to keep in memory.
-    pub picture_budget: usize,
+    /// Maximum bytes of decoded images in memory, per split.
+    pub image_cache_bytes: usize,
     /// Encoding of the adapter file.
     pub encoding: Encoding,
-    /// Folder where the state is kept after each epoch, and from where a stopped run goes on.
+    /// Folder for resume files, written after each epoch; a stopped run continues from them.
     pub resume: Option<PathBuf>,
-    /// Measure the test split, if there is one, once, at the end.
+    /// Measure the test split, if any, once at the end.
     pub test: bool,
     /// Version to write in the adapter.
     pub version: u64,
-    /// Seconds since 1970-01-01 UTC to write in the adapter; now if not given.
+    /// Seconds since 1970-01-01 UTC to write in the adapter; by default now.
     pub created: Option<u64>,
 }
 
@@ -286,13 +288,13 @@ impl Default for TrainOptions {
             task: None,
             recipe: RecipeChoice::default(),
             schedule: Schedule::default(),
-            head: HeadFit::default(),
+            head: LogisticOptions::default(),
             seed: 0,
             threads: None,
             workers: None,
             device: Device::Cpu,
             resolution: None,
-            picture_budget: 2 << 30,
+            image_cache_bytes: 2 << 30,
             encoding: Encoding::Int8,
             resume: None,
             test: true,

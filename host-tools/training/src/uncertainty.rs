@@ -1,7 +1,7 @@
-//! What may be chance when accuracies on a validation split are compared.
+//! Standard errors of accuracies and of their differences.
 
-/// Whether the second list of hits is as good as the first on the same pictures, within half a standard error of the
-/// difference: the root of the number of pictures on which the two disagree.
+/// Returns whether the second list of hits is as good as the first on the same images, within half a standard error of
+/// the difference: the root of the number of images on which the two disagree.
 pub fn as_good(best: &[bool], other: &[bool]) -> bool {
     let lost = best
         .iter()
@@ -16,9 +16,9 @@ pub fn as_good(best: &[bool], other: &[bool]) -> bool {
     lost - won <= 0.5 * (lost + won).sqrt()
 }
 
-/// The standard error of an accuracy measured on so many pictures.
-pub fn standard_error(accuracy: f32, pictures: usize) -> f32 {
-    (accuracy * (1.0 - accuracy) / pictures.max(1) as f32).sqrt()
+/// Returns the standard error of an accuracy measured on `images` images.
+pub fn standard_error(accuracy: f32, images: usize) -> f32 {
+    (accuracy * (1.0 - accuracy) / images.max(1) as f32).sqrt()
 }
 
 #[cfg(test)]
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_is_largest_at_one_half_and_falls_with_the_root_of_the_pictures() {
+    fn the_error_is_largest_at_one_half_and_falls_with_the_root_of_the_number() {
         assert!((standard_error(0.5, 100) - 0.05).abs() < 1e-6);
         assert!((standard_error(0.9, 900) - 0.01).abs() < 1e-6);
         assert!(standard_error(1.0, 5).abs() < 1e-6);

@@ -1,3 +1,3 @@
-//! Integration tests of the training crate, one module for each subject.
+//! Integration tests of the training crate.
 
 mod ops;

@@ -1,4 +1,4 @@
-//! The program `clr` under a name of its own, so that the tests of this crate find it built beside them.
+//! The program `clr` with a separate name, built with the tests of this crate.
 
 fn main() -> std::process::ExitCode {
     clr_host_tools::main()

@@ -1,4 +1,4 @@
-//! From a base and a difference to the new file. The difference is not trusted: every size is checked before memory is taken for
+//! Applies a delta to its base. The delta is not trusted: every size is checked before memory is taken for
 //! it, every instruction before it is followed, and the result against its digest.
 
 use alloc::vec::Vec;
@@ -18,7 +18,7 @@ use crate::{
 /// times the file.
 ///
 /// # Errors
-/// [`DeltaError`] where the difference is damaged, for another base, or too large.
+/// [`DeltaError`] where the delta is damaged, for another base, or too large.
 pub fn apply(base: &[u8], delta: &[u8], cap: usize) -> Result<Vec<u8>, DeltaError> {
     if !delta.starts_with(&MAGIC) {
         let cut = MAGIC.starts_with(delta);

@@ -1,4 +1,4 @@
-//! How many bytes packed codes take, and how a difference of two codes is written.
+//! Bytes of packed codes, and the zigzag form of a difference of two codes.
 
 /// Bytes of `count` fields of `width` bits.
 pub(super) const fn packed_bytes(width: u32, count: usize) -> Option<usize> {

@@ -9,7 +9,7 @@ const BITS: u32 = 12;
 const RATE: u32 = 4;
 /// Below this the range is widened by a byte.
 const NARROW: u32 = 1 << 24;
-/// Bits of a difference's length in bits, 0 … 32.
+/// Bits of a delta's length in bits, 0 … 32.
 const LENGTH_BITS: u32 = 6;
 /// Sizes that the model tells apart: two for each bit of length.
 const CONTEXTS: usize = 65;

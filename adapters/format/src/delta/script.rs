@@ -1,4 +1,4 @@
-//! The instructions of a difference, as they are written. A cursor walks through the base; the target is written front to back.
+//! The instructions of a delta, as they are written. A cursor walks through the base; the target is written front to back.
 
 use super::{
     bits::{packed_bytes, step},
@@ -6,13 +6,13 @@ use super::{
 };
 use crate::codec::bits::Fields;
 
-/// Copies so many bytes from the cursor on; it moves behind them.
+/// Copies so many bytes from the cursor on; it moves past them.
 pub(super) const COPY: u8 = 0;
 /// Moves the cursor by a zigzag number.
 pub(super) const SEEK: u8 = 1;
 /// Takes so many literal bytes.
 pub(super) const LITERAL: u8 = 2;
-/// Adds so many differences to the base's codes from the cursor on; it moves behind them. The width in bits is the next byte, with
+/// Adds so many differences to the base's codes from the cursor on; it moves past them. The width in bits is the next byte, with
 /// [`DISTANCE_FLAG`] for distances.
 pub(super) const CODES: u8 = 3;
 /// Marks 6-bit distances of steps.

@@ -1,4 +1,4 @@
-//! The streams of a difference: instructions and literal bytes, compressed, and behind them the differences of codes.
+//! The streams of a delta: instructions and literal bytes, compressed, then the differences of codes.
 
 use alloc::vec::Vec;
 
@@ -108,7 +108,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads the table and unpacks the streams of a difference that makes a file of `target` bytes.
+    /// Reads the table and unpacks the streams of a delta that makes a file of `target` bytes.
     pub(super) fn open(mut bytes: &[u8], target: usize) -> Result<Self, DeltaError> {
         let mut sizes = [(0, 0); COUNT];
         for size in &mut sizes {
@@ -118,7 +118,7 @@ impl Reader {
         let cap = 2 * target as u64 + SPARE;
         let got = sizes.iter().map(|&(raw, _)| raw as u64).sum();
         if got > cap {
-            let what = "bytes of the difference, unpacked";
+            let what = "bytes of the delta, unpacked";
             return Err(DeltaError::TooLarge { what, cap, got });
         }
         let mut streams: [Vec<u8>; COUNT] = Default::default();

@@ -1,4 +1,4 @@
-//! A profile from pictures: mean and covariance of their sketches, shrunk, factored and turned round.
+//! A profile from images: mean and covariance of their sketches, shrunk, factored and turned round.
 
 use alloc::{vec, vec::Vec};
 
@@ -6,16 +6,16 @@ use super::{Profile, sketch};
 
 /// Share of the covariance that is replaced by a round one of the same size.
 const SHRINKAGE: f64 = 0.2;
-/// Variance below which a profile does not go, so that equal pictures have one too.
+/// Variance below which a profile does not go, so that equal images have one too.
 const FLOOR: f64 = 1e-6;
-/// Fewer training pictures say nothing about a covariance.
+/// Fewer training images say nothing about a covariance.
 const LEAST: usize = 8;
 /// The limit lies at least this much above the typical distance.
 const LEAST_SPREAD: f32 = 1.1;
 
 impl Profile {
-    /// Learns a profile from the untouched backbone's pooled features `[F]` of training pictures, and its distances from
-    /// those of validation pictures. `None` with fewer than 8 of the first or none of the second, or where a number is not
+    /// Learns a profile from the untouched backbone's pooled features `[F]` of training images, and its distances from
+    /// those of validation images. `None` with fewer than 8 of the first or none of the second, or where a number is not
     /// finite.
     #[must_use]
     pub fn learn<'a>(
@@ -63,7 +63,7 @@ impl Profile {
         profile.with_distances(distances).filter(|_| finite)
     }
 
-    /// Takes the task's own pictures to lie at `distances`, as measured elsewhere: sets `limit`, and `typical`, which does not fall. `None` without
+    /// Takes the task's own images to lie at `distances`, as measured elsewhere: sets `limit`, and `typical`, which does not fall. `None` without
     /// any, or where the limit is not finite.
     #[must_use]
     pub fn with_distances(mut self, mut distances: Vec<f32>) -> Option<Self> {

@@ -1,7 +1,7 @@
-//! What a task's pictures look like to the untouched backbone, so that a device can tell which task a picture belongs to.
+//! What a task's images look like to the untouched backbone, so that a device can tell which task an image belongs to.
 //!
 //! The pooled features `[F]` of the backbone *without* any adapter become a [`sketch`] `[D]`; the profile is a Gaussian over
-//! sketches, `mean` and a lower triangular `K` with `KᵀK` the precision, so that scoring a picture is one triangular product:
+//! sketches, `mean` and a lower triangular `K` with `KᵀK` the precision, so that scoring an image is one triangular product:
 //! `distance = ‖K (sketch − mean)‖² / D`. Why this, and what else was measured: `docs/reference/auto.md`.
 
 mod learn;
@@ -10,7 +10,7 @@ use alloc::{vec, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-/// The Gaussian of one task's sketches, and how far its own pictures stray from it.
+/// The Gaussian of one task's sketches, and how far its own images stray from it.
 ///
 /// Every adapter's profile is learned alone and compared with any others on the device: scores of one backbone share a
 /// scale, also between input sizes.
@@ -22,7 +22,7 @@ pub struct Profile {
     pub diagonal: Vec<f32>,
     /// `[D (D − 1) / 2]`: row after row what stands left of the diagonal of `K`.
     pub factor: Vec<f32>,
-    /// The median distance of the task's own validation pictures.
+    /// The median distance of the task's own validation images.
     pub typical: f32,
     /// The distance that 5 % of them exceed; above `typical`.
     pub limit: f32,
@@ -71,17 +71,17 @@ impl Profile {
         (-2.0 * sum / self.dimensions().max(1) as f64) as f32
     }
 
-    /// How well a picture at `distance` fits, to be compared between tasks: twice its log-likelihood per dimension, up
+    /// How well an image at `distance` fits, to be compared between tasks: twice its log-likelihood per dimension, up
     /// to a constant. Higher is better.
     #[must_use]
     pub fn score(&self, distance: f32) -> f32 {
         -(distance + self.log_volume())
     }
 
-    /// How strange a picture at `distance` is for the task: 0 for the median of its own validation pictures, 1 for the
-    /// strangest 5 % of them, on a logarithmic scale.
+    /// Returns the out-of-distribution score of an image at `distance`, on a logarithmic scale: 0 is the median and 1 the
+    /// 95th percentile of the task's validation images.
     #[must_use]
-    pub fn strangeness(&self, distance: f32) -> f32 {
+    pub fn ood_score(&self, distance: f32) -> f32 {
         let log = |value: f32| libm::log(f64::from(value.max(f32::MIN_POSITIVE)));
         let (typical, limit) = (log(self.typical), log(self.limit));
         ((log(distance) - typical) / (limit - typical)) as f32

@@ -31,7 +31,7 @@ pub const MAX_LABEL: usize = 256;
 pub enum Kind {
     /// A whole adapter file.
     Adapter,
-    /// A difference that turns a file which the device has into an adapter file.
+    /// A delta that turns a file which the device has into an adapter file.
     Delta {
         /// The file that the device has.
         base: Digest,
@@ -40,16 +40,16 @@ pub enum Kind {
         /// Its length in bytes.
         length: u64,
     },
-    /// A picture to learn from, as a PNG or JPEG file.
+    /// An image to learn from, as a PNG or JPEG file.
     Example {
         /// The task.
         task: String,
-        /// What the picture shows.
+        /// What the image shows.
         label: String,
     },
     /// A complete adapter file, announced by its publisher: the device verifies that before it takes a byte.
     Release(Box<SignedRelease>),
-    /// A difference, with the announcement of the file that comes out.
+    /// A delta, with the announcement of the file that comes out.
     ReleaseDelta {
         /// The file that the device has.
         base: Digest,
@@ -70,9 +70,9 @@ impl Kind {
         }
     }
 
-    /// The kind of a difference that gives `target`: announced if that file has a release statement.
+    /// The kind of a delta that gives `target`: announced if that file has a release statement.
     #[must_use]
-    pub fn of_difference(base: Digest, target: &[u8]) -> Self {
+    pub fn of_delta(base: Digest, target: &[u8]) -> Self {
         let digest = Digest::of(target);
         match SignedRelease::of_file(target, &Limits::DEFAULT) {
             Ok(Some(release)) => Self::ReleaseDelta {
@@ -102,7 +102,7 @@ impl Kind {
         }
     }
 
-    /// Bytes of the file that a difference gives.
+    /// Bytes of the file that a delta produces.
     #[must_use]
     pub fn made_bytes(&self) -> Option<u64> {
         match self {
@@ -159,7 +159,7 @@ pub enum Committed {
         /// How many frames it has to serve on trial; 0 if it is confirmed.
         trial_frames: u32,
     },
-    /// A picture was filed.
+    /// An image was filed.
     Example {
         /// Its task.
         task: String,
@@ -183,9 +183,9 @@ pub struct PullInfo {
 /// What a device can do beyond holding adapters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
-    /// It takes differences.
+    /// It takes deltas.
     pub delta: bool,
-    /// It takes pictures to learn from.
+    /// It takes images to learn from.
     pub examples: bool,
     /// It can tune.
     pub tuning: bool,

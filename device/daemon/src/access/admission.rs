@@ -1,4 +1,4 @@
-//! Who may open a session on a connection.
+//! Admission of sessions: known hosts, enrolment, plain sessions, and caps per host.
 
 use clr_transfer::{AccessRefusal, Admission, PeerKey, PeerSecret};
 
@@ -6,17 +6,17 @@ use super::{Gate, Via};
 use crate::runtime::lock;
 
 impl Gate {
-    /// Whether the session that is open may go on: its host is still known, or plain sessions are still taken.
+    /// Returns whether the open session may continue: its host is still known, or plain sessions are still accepted.
     pub(super) fn may_stay(&self) -> bool {
         let host = *lock(&self.host);
         match host {
             Some(host) => self.access.roles(&host).is_some(),
-            // Before a session there is nothing to end.
-            None => !self.ticket.is_open() || self.takes_plain(),
+            // Without an open session, there is nothing to end.
+            None => !self.ticket.is_open() || self.accepts_plain(),
         }
     }
 
-    fn takes_plain(&self) -> bool {
+    fn accepts_plain(&self) -> bool {
         let config = self.runtime.config.load();
         match self.via {
             Via::Socket { .. } => true,
@@ -47,17 +47,17 @@ impl Admission for Gate {
 
     fn announced(&self, host: &PeerKey) {
         let name = self.access.name(host);
-        tracing::info!(name, key = host.short(), "host told of the device's new key");
+        tracing::info!(name, key = host.short(), "host received the device's new key");
     }
 
     fn admits_plain(&self) -> bool {
-        let takes = self.takes_plain();
-        if takes {
+        let accepts = self.accepts_plain();
+        if accepts {
             self.ticket.hear();
         } else {
             self.refuse(AccessRefusal::PlainNotTaken);
         }
-        takes
+        accepts
     }
 
     fn admits(&self, host: &PeerKey) -> Result<(), AccessRefusal> {
@@ -68,7 +68,7 @@ impl Admission for Gate {
     }
 
     fn enrolment(&self) -> Option<[u8; 32]> {
-        lock(&self.access.desk).psk()
+        lock(&self.access.enrolment).psk()
     }
 
     fn enrol(&self, host: &PeerKey, name: &str) -> Result<(), AccessRefusal> {

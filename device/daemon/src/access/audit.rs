@@ -1,10 +1,10 @@
 //! Audit log: one JSON line `clr.audit/1` for each command, chained by SHA-256, in the journal and in two files of 1 MiB in turn.
 //!
-//! Requests that only look (status, list, tuning progress) are aggregated: a line for the first of a peer within an hour; the others are
-//! counted in that peer's next line (`reads`), so that a status asked every second does not wear a memory card.
+//! Read-only requests (status, list, tuning progress) are aggregated, to spare flash memory: the first of a peer within an hour gets a line;
+//! the others are counted in that peer's next line (`reads`).
 //!
-//! Lines are written, not synced: `kill -9` loses nothing, a power cut the last ones. A line cut by it is removed at the next start, and
-//! the first line after it says how many bytes that was.
+//! Lines are written, not synced: `kill -9` loses none, a power cut the last ones. The next start removes a line that was cut, and records
+//! the number of its bytes.
 
 use std::{
     collections::HashMap,
@@ -21,25 +21,25 @@ use serde::{Deserialize, Serialize};
 use crate::runtime::lock;
 
 const SCHEMA: &str = "clr.audit/1";
-/// Bytes of a file until the other one is begun.
+/// Cap of a file, in bytes; then the other one is used.
 const FILE_BYTES: u64 = 1 << 20;
 const FILES: [&str; 2] = ["0.jsonl", "1.jsonl"];
-/// How long reads of one peer are only counted after one was written.
+/// Time after a line during which read-only requests of a peer are only counted.
 const READS: Duration = Duration::from_hours(1);
-/// Peers whose reads are counted at once.
-const MOST_READERS: usize = 1024;
+/// Cap of peers with counted read-only requests.
+const MAX_READERS: usize = 1024;
 
-/// What a command was about.
+/// Object of a command.
 #[derive(Clone, Debug, Default)]
-pub(super) struct About {
+pub(super) struct Subject {
     pub(super) task: Option<String>,
     pub(super) version: Option<u64>,
     pub(super) digest: Option<Digest>,
 }
 
-/// Who made it, by which way.
+/// Origin of a command: peer, key and transport.
 #[derive(Clone, Debug)]
-pub(super) struct Who {
+pub(super) struct Origin {
     pub(super) peer: String,
     pub(super) key: Option<String>,
     pub(super) via: &'static str,
@@ -59,38 +59,38 @@ struct Line {
     version: Option<u64>,
     digest: Option<String>,
     result: String,
-    /// Requests of this peer that only looked, since its last line.
+    /// Read-only requests of this peer since its last line.
     #[serde(default, skip_serializing_if = "is_zero")]
     reads: u64,
-    /// SHA-256 of the line before, without its newline.
+    /// SHA-256 of the previous line, without its newline.
     prev: String,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// The log.
+/// The audit log.
 #[derive(Debug)]
 pub(super) struct Audit(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     folder: PathBuf,
-    /// Which of the files is written.
+    /// Index of the file in use.
     current: usize,
     file: Option<File>,
     bytes: u64,
     seq: u64,
     prev: String,
-    /// Said already that the disk cannot be written.
-    complained: bool,
+    /// Whether the current write failure is logged already.
+    failure_logged: bool,
     reads: HashMap<String, (Option<Instant>, u64)>,
 }
 
 impl Audit {
-    /// Opens the log and continues its chain. Where it cannot be written, lines go to the journal alone.
+    /// Opens the log and continues its chain. If its files cannot be written, lines go to the journal alone.
     pub(super) fn open(folder: &Path) -> Self {
         let mut state = State {
             folder: folder.to_owned(),
@@ -99,7 +99,7 @@ impl Audit {
             bytes: 0,
             seq: 0,
             prev: Digest([0; 32]).to_string(),
-            complained: false,
+            failure_logged: false,
             reads: HashMap::new(),
         };
         let torn = state.resume();
@@ -113,56 +113,56 @@ impl Audit {
     }
 
     /// Writes the line of a command.
-    pub(super) fn command(&self, who: &Who, role: &str, command: &str, about: &About, result: &str) {
+    pub(super) fn command(&self, origin: &Origin, role: &str, command: &str, subject: &Subject, result: &str) {
         let state = &mut *lock(&self.0);
         let reads = state
             .reads
-            .get_mut(&who.peer)
+            .get_mut(&origin.peer)
             .map_or(0, |(_, count)| std::mem::take(count));
-        state.write(who, role, command, about, result, reads);
+        state.write(origin, role, command, subject, result, reads);
     }
 
-    /// Counts a request that only looks, and writes the line of the first one within an hour.
-    pub(super) fn look(&self, who: &Who, command: &str) {
+    /// Counts a read-only request, and writes the line of the first one within an hour.
+    pub(super) fn query(&self, origin: &Origin, command: &str) {
         let state = &mut *lock(&self.0);
-        if state.reads.len() >= MOST_READERS && !state.reads.contains_key(&who.peer) {
+        if state.reads.len() >= MAX_READERS && !state.reads.contains_key(&origin.peer) {
             state.reads.clear();
         }
-        let (written, count) = state.reads.entry(who.peer.clone()).or_default();
+        let (written, count) = state.reads.entry(origin.peer.clone()).or_default();
         if written.is_some_and(|at| at.elapsed() < READS) {
             *count += 1;
             return;
         }
         *written = Some(Instant::now());
         let reads = std::mem::take(count);
-        state.write(who, "observe", command, &About::default(), "done", reads);
+        state.write(origin, "observe", command, &Subject::default(), "done", reads);
     }
 
-    /// Writes the line of something that happened to a key.
+    /// Writes the line of an event that concerns a key.
     pub(super) fn event(&self, command: &str, peer: &str, key: &PeerKey, result: &str) {
-        let who = Who {
+        let origin = Origin {
             peer: peer.to_owned(),
             key: (key.0 != [0; 32]).then(|| key.short()),
             via: "handshake",
         };
-        self.command(&who, "", command, &About::default(), result);
+        self.command(&origin, "", command, &Subject::default(), result);
     }
 
     fn system(&self, command: &str, result: &str) {
-        let who = Who {
+        let origin = Origin {
             peer: "device".to_owned(),
             key: None,
             via: "device",
         };
-        self.command(&who, "", command, &About::default(), result);
+        self.command(&origin, "", command, &Subject::default(), result);
     }
 }
 
 impl State {
-    /// Finds the end of the chain; returns how many bytes of a cut line were removed.
+    /// Finds the end of the chain and removes an incomplete last line; returns the number of its bytes.
     fn resume(&mut self) -> u64 {
         if let Err(error) = fs::create_dir_all(&self.folder) {
-            self.complain(&error);
+            self.log_failure(&error);
             return 0;
         }
         let mut torn = 0;
@@ -170,18 +170,18 @@ impl State {
         for (index, name) in FILES.iter().enumerate() {
             let path = self.folder.join(name);
             let Ok(bytes) = read_capped(&path) else { continue };
-            let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-            if whole < bytes.len() {
-                torn += (bytes.len() - whole) as u64;
+            let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+            if complete < bytes.len() {
+                torn += (bytes.len() - complete) as u64;
                 if let Err(error) = File::options()
                     .write(true)
                     .open(&path)
-                    .and_then(|file| file.set_len(whole as u64))
+                    .and_then(|file| file.set_len(complete as u64))
                 {
-                    self.complain(&error);
+                    self.log_failure(&error);
                 }
             }
-            let text = String::from_utf8_lossy(&bytes[..whole]).into_owned();
+            let text = String::from_utf8_lossy(&bytes[..complete]).into_owned();
             let seq = text
                 .lines()
                 .filter_map(|line| serde_json::from_str::<Line>(line).ok())
@@ -191,7 +191,7 @@ impl State {
             if let (Some(seq), Some(last)) = (seq, last)
                 && newest.as_ref().is_none_or(|(newest, ..)| seq > *newest)
             {
-                newest = Some((seq, last, index, whole as u64));
+                newest = Some((seq, last, index, complete as u64));
             }
         }
         if let Some((seq, prev, current, bytes)) = newest {
@@ -200,19 +200,19 @@ impl State {
         torn
     }
 
-    fn write(&mut self, who: &Who, role: &str, command: &str, about: &About, result: &str, reads: u64) {
+    fn write(&mut self, origin: &Origin, role: &str, command: &str, subject: &Subject, result: &str, reads: u64) {
         let line = Line {
             schema: SCHEMA.to_owned(),
             time: time(),
             seq: self.seq + 1,
-            peer: printable(&who.peer),
-            key: who.key.clone(),
-            via: who.via.to_owned(),
+            peer: printable(&origin.peer),
+            key: origin.key.clone(),
+            via: origin.via.to_owned(),
             role: role.to_owned(),
             command: command.to_owned(),
-            task: about.task.as_deref().map(printable),
-            version: about.version,
-            digest: about.digest.map(|digest| digest.to_string()),
+            task: subject.task.as_deref().map(printable),
+            version: subject.version,
+            digest: subject.digest.map(|digest| digest.to_string()),
             result: printable(result),
             reads,
             prev: self.prev.clone(),
@@ -222,7 +222,7 @@ impl State {
         self.prev = Digest::of(text.as_bytes()).to_string();
         tracing::info!(target: "clr_daemon::audit", "{text}");
         if let Err(error) = self.append(&text) {
-            self.complain(&error);
+            self.log_failure(&error);
         }
     }
 
@@ -230,7 +230,7 @@ impl State {
         let line = format!("{text}\n");
         if self.bytes + line.len() as u64 > FILE_BYTES {
             (self.current, self.file, self.bytes) = (1 - self.current, None, 0);
-            // The older half goes: its place is taken by what follows.
+            // Overwrite the older file.
             File::create(self.folder.join(FILES[self.current]))?;
         }
         if self.file.is_none() {
@@ -242,35 +242,35 @@ impl State {
         if let Some(file) = &mut self.file
             && let Err(error) = file.write_all(line.as_bytes())
         {
-            // A part may stand there; the chain shows it, and a disk with room again gets a whole line.
+            // Remove a partial line; if that fails, the check of the chain reports it.
             let _ = file.set_len(self.bytes);
             self.file = None;
             return Err(error);
         }
         self.bytes += line.len() as u64;
-        self.complained = false;
+        self.failure_logged = false;
         Ok(())
     }
 
-    fn complain(&mut self, error: &std::io::Error) {
-        if !self.complained {
+    fn log_failure(&mut self, error: &std::io::Error) {
+        if !self.failure_logged {
             tracing::error!(
-                "cannot write the audit log in '{}': {error}; the journal has it alone",
+                "cannot write the audit log in '{}': {error}; it goes to the journal alone",
                 self.folder.display()
             );
         }
-        self.complained = true;
+        self.failure_logged = true;
     }
 }
 
-/// A file of the log, however large something else has made it.
+/// Reads a file of the log, up to twice its cap.
 fn read_capped(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(2 * FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The system's time; none where it cannot be written as a date.
+/// Returns the system's time; `None` before 1970 or after 9999.
 fn time() -> Option<String> {
     /// 9999-12-31.
     const LAST: u64 = 253_402_300_799;
@@ -279,13 +279,13 @@ fn time() -> Option<String> {
     (seconds <= LAST).then(|| humantime::format_rfc3339_millis(now).to_string())
 }
 
-/// A text without control characters.
+/// Returns the first 256 characters of a text, control characters replaced.
 pub(super) fn printable(text: &str) -> String {
     let text = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
     text.take(256).collect()
 }
 
-/// What a check of the log has found.
+/// Result of a check of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     /// Lines read.
@@ -293,9 +293,9 @@ pub(crate) struct Report {
     /// Numbers of the first and the last one.
     pub(crate) first: u64,
     pub(crate) last: u64,
-    /// Bytes of a line that was cut at the end.
+    /// Bytes of an incomplete last line.
     pub(crate) torn: u64,
-    /// Where the chain is broken.
+    /// Breaks of the chain.
     pub(crate) problems: Vec<String>,
 }
 
@@ -314,9 +314,9 @@ pub(crate) fn check(state: &Path) -> Report {
                 continue;
             }
         };
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        report.torn += (bytes.len() - whole) as u64;
-        let lines: Vec<String> = String::from_utf8_lossy(&bytes[..whole])
+        let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        report.torn += (bytes.len() - complete) as u64;
+        let lines: Vec<String> = String::from_utf8_lossy(&bytes[..complete])
             .lines()
             .map(str::to_owned)
             .collect();
@@ -335,15 +335,15 @@ pub(crate) fn check(state: &Path) -> Report {
             let Ok(line) = serde_json::from_str::<Line>(text) else {
                 report
                     .problems
-                    .push(format!("{name}, line {number}: no line of the log"));
+                    .push(format!("{name}, line {number}: not a line of the log"));
                 before = before.map(|(seq, _)| (seq + 1, digest));
                 continue;
             };
             if let Some((seq, prev)) = &before {
                 if line.prev != *prev {
-                    report
-                        .problems
-                        .push(format!("{name}, line {number}: it does not follow the line before it"));
+                    report.problems.push(format!(
+                        "{name}, line {number}: the hash of the previous line does not match"
+                    ));
                 } else if line.seq != seq + 1 {
                     report.problems.push(format!(
                         "{name}, line {number}: number {}, expected {}",
@@ -365,8 +365,8 @@ pub(crate) fn check(state: &Path) -> Report {
 mod tests {
     use super::*;
 
-    fn who(peer: &str) -> Who {
-        Who {
+    fn origin(peer: &str) -> Origin {
+        Origin {
             peer: peer.to_owned(),
             key: Some("0123456789abcdef".to_owned()),
             via: "tcp",
@@ -375,16 +375,16 @@ mod tests {
 
     fn write(audit: &Audit, count: usize) {
         for number in 0..count {
-            let about = About {
+            let subject = Subject {
                 task: Some(format!("task\n{number}\u{9b}")),
-                ..About::default()
+                ..Subject::default()
             };
-            audit.command(&who("anna"), "operate", "switch", &about, "done");
+            audit.command(&origin("anna"), "operate", "switch", &subject, "done");
         }
     }
 
     #[test]
-    fn the_chain_goes_on_over_restarts_and_files_and_any_change_breaks_it() {
+    fn the_chain_continues_over_restarts_and_files_and_any_change_breaks_it() {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join("audit");
         for _ in 0..3 {
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_cut_anywhere_is_removed_and_said_in_the_chain() {
+    fn a_line_cut_anywhere_is_removed_and_recorded_in_the_chain() {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join("audit");
         write(&Audit::open(&folder), 3);
@@ -428,11 +428,11 @@ mod tests {
     }
 
     #[test]
-    fn looking_every_second_writes_one_line_and_the_next_command_says_how_often() {
+    fn reads_every_second_write_one_line_and_the_next_command_counts_them() {
         let state = tempfile::tempdir().unwrap();
         let audit = Audit::open(&state.path().join("audit"));
         for _ in 0..1_000 {
-            audit.look(&who("anna"), "status");
+            audit.query(&origin("anna"), "status");
         }
         write(&audit, 1);
         let text = fs::read_to_string(state.path().join("audit").join(FILES[0])).unwrap();

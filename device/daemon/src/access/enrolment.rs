@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 use clr_transfer::{AccessRefusal, Failure, FailureCode, PeerKey, Roles};
 
-/// Wrong codes until enrolment closes.
-const WRONG: u32 = 5;
-/// How long it stays closed.
-const CLOSED: Duration = Duration::from_hours(1);
-/// The longest that a code holds, in minutes.
-const LONGEST: u32 = 24 * 60;
+/// Wrong codes after which enrolment closes.
+const MAX_WRONG_CODES: u32 = 5;
+/// Time for which it stays closed.
+const CLOSED_FOR: Duration = Duration::from_hours(1);
+/// Longest validity of a code, in minutes.
+const MAX_MINUTES: u32 = 24 * 60;
 
 /// The state of enrolment. A restart closes it.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
+pub(super) struct EnrolmentState {
     open: Option<Open>,
     wrong: u32,
     closed_until: Option<Instant>,
@@ -24,12 +24,12 @@ struct Open {
     psk: [u8; 32],
     roles: Roles,
     until: Instant,
-    /// The host that used the code: it may come again, since the answer to its first attempt may have been lost.
+    /// The host that used the code: it may use it again, as the reply to its first attempt may have been lost.
     used_by: Option<PeerKey>,
 }
 
-impl Desk {
-    /// Opens enrolment with a new code in place of an earlier one; returns for how many seconds.
+impl EnrolmentState {
+    /// Opens enrolment with a new code, which replaces an earlier one; returns its validity in seconds.
     pub(super) fn open(&mut self, psk: [u8; 32], roles: Roles, minutes: u32) -> Result<u32, Failure> {
         self.open_at(psk, roles, minutes, Instant::now())
     }
@@ -40,11 +40,11 @@ impl Desk {
             return Err(Failure::new(
                 FailureCode::BUSY,
                 format_args!(
-                    "enrolment is closed after {WRONG} wrong codes\nhint: try again in {minutes} minutes, or restart the device"
+                    "enrolment is closed after {MAX_WRONG_CODES} wrong codes\nhint: try again in {minutes} minutes, or restart the device"
                 ),
             ));
         }
-        let seconds = 60 * minutes.clamp(1, LONGEST);
+        let seconds = 60 * minutes.clamp(1, MAX_MINUTES);
         self.open = Some(Open {
             psk,
             roles,
@@ -54,7 +54,7 @@ impl Desk {
         Ok(seconds)
     }
 
-    /// Returns the key of the code that holds now.
+    /// Returns the pre-shared key of the valid code.
     pub(super) fn psk(&self) -> Option<[u8; 32]> {
         self.psk_at(Instant::now())
     }
@@ -64,7 +64,7 @@ impl Desk {
         Some(open.psk)
     }
 
-    /// Returns the roles that the code gives to a host that has shown it.
+    /// Returns the roles that the code grants to a host that presented it.
     pub(super) fn roles_for(&self, key: &PeerKey) -> Result<Roles, AccessRefusal> {
         match &self.open {
             Some(open) if Instant::now() < open.until && open.used_by.is_none_or(|host| host == *key) => Ok(open.roles),
@@ -79,19 +79,19 @@ impl Desk {
         }
     }
 
-    /// Counts a wrong code; returns whether enrolment is closed by it.
+    /// Counts a wrong code; returns whether this closes enrolment.
     pub(super) fn wrong(&mut self) -> bool {
         self.wrong_at(Instant::now())
     }
 
     fn wrong_at(&mut self, now: Instant) -> bool {
         self.wrong += 1;
-        if self.wrong < WRONG {
+        if self.wrong < MAX_WRONG_CODES {
             return false;
         }
         self.wrong = 0;
         self.open = None;
-        self.closed_until = Some(now + CLOSED);
+        self.closed_until = Some(now + CLOSED_FOR);
         true
     }
 }
@@ -103,8 +103,8 @@ mod tests {
     const ROLES: Roles = Roles::ALL;
 
     #[test]
-    fn a_code_holds_for_its_minutes_and_for_one_host() {
-        let (mut desk, now) = (Desk::default(), Instant::now());
+    fn a_code_is_valid_for_its_minutes_and_for_one_host() {
+        let (mut desk, now) = (EnrolmentState::default(), Instant::now());
         assert_eq!(desk.psk_at(now), None);
         assert_eq!(desk.open_at([1; 32], ROLES, 15, now).unwrap(), 900);
         assert_eq!(desk.psk_at(now + Duration::from_secs(899)), Some([1; 32]));
@@ -112,13 +112,13 @@ mod tests {
         let (anna, eve) = (PeerKey([1; 32]), PeerKey([2; 32]));
         assert_eq!(desk.roles_for(&anna), Ok(ROLES));
         desk.used_by(&anna);
-        assert_eq!(desk.roles_for(&anna), Ok(ROLES), "its answer may have been lost");
+        assert_eq!(desk.roles_for(&anna), Ok(ROLES), "the reply may have been lost");
         assert_eq!(desk.roles_for(&eve), Err(AccessRefusal::NotOpen));
     }
 
     #[test]
     fn five_wrong_codes_close_it_for_an_hour() {
-        let (mut desk, now) = (Desk::default(), Instant::now());
+        let (mut desk, now) = (EnrolmentState::default(), Instant::now());
         desk.open_at([1; 32], ROLES, 15, now).unwrap();
         assert_eq!([(); 5].map(|()| desk.wrong_at(now)), [false, false, false, false, true]);
         assert_eq!(desk.psk_at(now), None);

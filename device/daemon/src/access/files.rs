@@ -1,4 +1,4 @@
-//! Files of the state folder that access control keeps: atomic replacement, checksums of lines, random numbers.
+//! Files of access control in the state folder: atomic replacement, checksums of lines, random numbers.
 
 use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
@@ -26,19 +26,19 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), String> {
     write().map_err(|error| format!("cannot write '{}': {error}", path.display()))
 }
 
-/// Random bytes of the system.
+/// Returns random bytes of the system.
 pub(super) fn random<const N: usize>() -> Result<[u8; N], Failure> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| {
         Failure::new(
             FailureCode::INTERNAL,
-            format_args!("the system has no random numbers: {error}"),
+            format_args!("cannot read random numbers of the system: {error}"),
         )
     })?;
     Ok(bytes)
 }
 
-/// The first eight digits of the SHA-256 of a line.
+/// Returns the first eight hexadecimal digits of the SHA-256 of a line.
 pub(super) fn checksum(text: &str) -> String {
     let mut digits = Digest::of(text.as_bytes()).to_string();
     digits.truncate(8);

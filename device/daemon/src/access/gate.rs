@@ -1,4 +1,4 @@
-//! The device as one peer may use it: checks the role of each request, counts what it costs, and writes its audit line.
+//! Per-connection access control: checks the role of each request, counts it towards quotas, and writes its audit line.
 
 use std::{
     net::SocketAddr,
@@ -16,7 +16,7 @@ use clr_transfer::{
 
 use super::{
     Access,
-    audit::{About, Who},
+    audit::{Origin, Subject},
     quota::Usage,
 };
 use crate::{
@@ -24,15 +24,15 @@ use crate::{
     runtime::{Runtime, lock},
 };
 
-/// How often a request that has to wait looks whether to stop.
-const STEP: Duration = Duration::from_millis(50);
+/// Interval at which a delayed request checks for a stop.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The way on which a peer comes.
+/// Transport of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Via {
-    /// The Unix socket: its permissions say who may.
+    /// The Unix socket, protected by its permissions.
     Socket {
-        /// The user's number, as far as the system tells.
+        /// The user's number, if the system reports it.
         user: Option<u32>,
     },
     /// TCP, from this address.
@@ -57,11 +57,11 @@ pub(crate) struct Gate {
     pub(super) access: Arc<Access>,
     pub(super) via: Via,
     pub(super) ticket: Ticket,
-    /// The host of the session that is open; none in a plain one.
+    /// The host of the open session; `None` in a plain one.
     pub(super) host: Mutex<Option<PeerKey>>,
-    /// Digests of images that this connection sends.
+    /// Digests of the images that this connection is sending.
     images: Mutex<Vec<Digest>>,
-    /// The stored image that it reads.
+    /// Digest of the stored image that it reads.
     shown: Mutex<Option<Digest>>,
 }
 
@@ -84,7 +84,7 @@ impl Gate {
         }
     }
 
-    /// Returns whether the peer has a session, or came over the control socket.
+    /// Returns whether the peer has a session, or uses the control socket.
     pub(crate) fn is_known(&self) -> bool {
         matches!(self.via, Via::Socket { .. }) || self.ticket.is_open()
     }
@@ -95,7 +95,7 @@ impl Gate {
         }
     }
 
-    /// What the peer may do now: a role that was taken away counts at once.
+    /// Returns the peer's roles now: a revoked role counts at once.
     fn roles(&self) -> Roles {
         match *lock(&self.host) {
             Some(host) => self.access.roles(&host).unwrap_or_default(),
@@ -103,17 +103,17 @@ impl Gate {
         }
     }
 
-    fn who(&self) -> Who {
+    fn origin(&self) -> Origin {
         let host = *lock(&self.host);
         let peer = match (host, self.via) {
             (Some(host), _) => self.access.name(&host),
             (None, Via::Socket { user: Some(user) }) => format!("local:{user}"),
             (None, Via::Socket { user: None }) => "local".to_owned(),
-            // Without the port: a program that asks every second is one peer.
+            // Without the port: a program that reconnects is one peer.
             (None, Via::Tcp(address)) => address.ip().to_canonical().to_string(),
             (None, Via::Serial) => "serial line".to_owned(),
         };
-        Who {
+        Origin {
             peer,
             key: host.map(|host| host.short()),
             via: self.via.name(),
@@ -125,7 +125,7 @@ impl Gate {
         if roles.include(role) {
             return Ok(());
         }
-        let who = self.who();
+        let origin = self.origin();
         let had = if roles.is_empty() {
             "none".to_owned()
         } else {
@@ -134,49 +134,50 @@ impl Gate {
         Err(Failure::new(
             FailureCode::NOT_ALLOWED,
             format_args!(
-                "host '{}' may not {command}: it needs the role {role}, it has {had}\nhint: on the device, `clr-device enrol --role {role}` \
-                 shows a code that gives it",
-                who.peer
+                "host '{}' may not {command}: needed: role {role}, granted: {had}\nhint: on the device, `clr-device enrol --role {role}` \
+                 shows a code that grants it",
+                origin.peer
             ),
         ))
     }
 
-    /// A request that only looks.
-    fn look<T>(&self, command: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-        self.look_as(Role::Observe, command, work)
+    /// Performs a read-only request for the role `observe`.
+    fn query<T>(&self, command: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        self.query_as(Role::Observe, command, work)
     }
 
-    /// A request that only looks at what a role is for.
-    fn look_as<T>(&self, role: Role, command: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    /// Performs a read-only request for `role`.
+    fn query_as<T>(&self, role: Role, command: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         if let Err(refused) = self.allow(role, command) {
-            let about = About::default();
+            let subject = Subject::default();
             let audit = &self.access.audit;
-            audit.command(&self.who(), role.name(), command, &about, refused.code.name());
+            audit.command(&self.origin(), role.name(), command, &subject, refused.code.name());
             return Err(refused);
         }
-        self.access.audit.look(&self.who(), command);
+        self.access.audit.query(&self.origin(), command);
         work()
     }
 
-    /// A request that does something: allowed, counted, carried out, and written down whatever came of it.
-    fn act<T>(
+    /// Performs a request that changes something: checks the role, waits for the host's rate, and records the outcome, refusals
+    /// included.
+    fn execute<T>(
         &self,
         role: Role,
         command: &str,
-        mut about: About,
-        work: impl FnOnce(&mut About) -> Result<T, Failure>,
+        mut subject: Subject,
+        work: impl FnOnce(&mut Subject) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let done = self
             .allow(role, command)
             .and_then(|()| self.take_turn())
-            .and_then(|()| work(&mut about));
+            .and_then(|()| work(&mut subject));
         let result = match &done {
             Ok(_) => "done",
             Err(failure) => failure.code.name(),
         };
         self.access
             .audit
-            .command(&self.who(), role.name(), command, &about, result);
+            .command(&self.origin(), role.name(), command, &subject, result);
         done
     }
 
@@ -187,7 +188,7 @@ impl Gate {
         task: &str,
         work: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        self.act(role, command, About::task(task), |_| work())
+        self.execute(role, command, Subject::task(task), |_| work())
     }
 
     fn with_usage<T>(&self, count: impl FnOnce(&mut Usage) -> T) -> Option<T> {
@@ -199,7 +200,7 @@ impl Gate {
         ))
     }
 
-    /// Waits until the host's rate of costly requests allows one more.
+    /// Waits until the host's request rate allows one more.
     fn take_turn(&self) -> Result<(), Failure> {
         let rate = self.runtime.config.load().limits.host_requests_per_second;
         let wait = self
@@ -211,9 +212,9 @@ impl Gate {
             .filter(|left| !left.is_zero())
         {
             if self.stopping() {
-                return Err(Failure::new(FailureCode::STOPPING, "the session is over"));
+                return Err(Failure::new(FailureCode::STOPPING, "the session has ended"));
             }
-            thread::sleep(left.min(STEP));
+            thread::sleep(left.min(POLL_INTERVAL));
         }
         Ok(())
     }
@@ -225,7 +226,7 @@ impl Gate {
     }
 }
 
-impl About {
+impl Subject {
     fn task(task: &str) -> Self {
         Self {
             task: Some(task.to_owned()),
@@ -265,10 +266,10 @@ impl Device for Gate {
 
     fn begin(&self, begin: &Begin) -> Result<u64, Failure> {
         let role = role_of(&begin.kind);
-        let held = self.act(role, "begin", About::transfer(begin), |_| self.runtime.begin(begin))?;
+        let held = self.execute(role, "begin", Subject::transfer(begin), |_| self.runtime.begin(begin))?;
         if role == Role::Teach {
             let mut images = lock(&self.images);
-            // As many as a session has open.
+            // The cap of open transfers per session.
             if images.len() >= 8 {
                 images.remove(0);
             }
@@ -278,7 +279,7 @@ impl Device for Gate {
     }
 
     fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure> {
-        // It belongs to a transfer that was begun, and allowed, in this session; the role may have been taken away since.
+        // The transfer was allowed when it began in this session; the role may have been revoked since.
         if self.roles().is_empty() {
             self.allow(Role::Update, "send")?;
         }
@@ -287,13 +288,13 @@ impl Device for Gate {
     }
 
     fn commit(&self, begin: &Begin) -> Result<Committed, Failure> {
-        self.act(role_of(&begin.kind), "commit", About::transfer(begin), |about| {
+        self.execute(role_of(&begin.kind), "commit", Subject::transfer(begin), |subject| {
             let committed = self.runtime.commit(begin)?;
             if let Committed::Adapter {
                 task, version, digest, ..
             } = &committed
             {
-                *about = About {
+                *subject = Subject {
                     task: Some(task.clone()),
                     version: Some(*version),
                     digest: Some(*digest),
@@ -306,19 +307,19 @@ impl Device for Gate {
     fn abort(&self, digest: &Digest) -> Result<(), Failure> {
         let own = lock(&self.images).contains(digest);
         let role = if own { Role::Teach } else { Role::Update };
-        let about = About {
+        let subject = Subject {
             digest: Some(*digest),
-            ..About::default()
+            ..Subject::default()
         };
-        self.act(role, "abort", about, |_| self.runtime.abort(digest))
+        self.execute(role, "abort", subject, |_| self.runtime.abort(digest))
     }
 
     fn status(&self) -> Result<Status, Failure> {
-        self.look("status", || self.runtime.status())
+        self.query("status", || self.runtime.status())
     }
 
     fn list(&self) -> Result<Vec<TaskSummary>, Failure> {
-        self.look("list", || self.runtime.list())
+        self.query("list", || self.runtime.list())
     }
 
     fn switch(&self, task: &str) -> Result<(), Failure> {
@@ -346,29 +347,29 @@ impl Device for Gate {
     }
 
     fn open(&self, task: &str, slot: Slot) -> Result<PullInfo, Failure> {
-        self.act(Role::Update, "open", About::task(task), |about| {
+        self.execute(Role::Update, "open", Subject::task(task), |subject| {
             let info = self.runtime.open(task, slot)?;
-            about.digest = Some(info.digest);
+            subject.digest = Some(info.digest);
             Ok(info)
         })
     }
 
     fn read(&self, digest: &Digest, offset: u64, out: &mut [u8]) -> Result<usize, Failure> {
-        // An image was shown to who may teach; all else is who updates.
+        // An opened image needs the role `teach`, any other file `update`.
         let role = if *lock(&self.shown) == Some(*digest) {
             Role::Teach
         } else {
             Role::Update
         };
         let refused = self.allow(role, "read");
-        // Pieces of a file that was opened have its line; only what is refused has one here.
+        // The line of `open` covers the pieces of the file; only a refusal gets a line here.
         if let Err(failure) = &refused {
-            let about = About {
+            let subject = Subject {
                 digest: Some(*digest),
-                ..About::default()
+                ..Subject::default()
             };
             let audit = &self.access.audit;
-            audit.command(&self.who(), role.name(), "read", &about, failure.code.name());
+            audit.command(&self.origin(), role.name(), "read", &subject, failure.code.name());
         }
         refused?;
         self.runtime.read(digest, offset, out)
@@ -379,17 +380,17 @@ impl Device for Gate {
     }
 
     fn tune_status(&self) -> Result<TuneStatus, Failure> {
-        self.look("tune-status", || self.runtime.tune_status())
+        self.query("tune-status", || self.runtime.tune_status())
     }
 
     fn stop_tuning(&self) -> Result<(), Failure> {
-        self.act(Role::Teach, "stop-tuning", About::default(), |_| {
+        self.execute(Role::Teach, "stop-tuning", Subject::default(), |_| {
             self.runtime.stop_tuning()
         })
     }
 
     fn health(&self) -> Result<Health, Failure> {
-        self.look("health", || self.runtime.health())
+        self.query("health", || self.runtime.health())
     }
 
     fn refused(&self, request: &'static str, failure: &Failure) {
@@ -401,24 +402,24 @@ impl Device for Gate {
     }
 
     fn teach_status(&self, task: &str, label: &str) -> Result<TeachStatus, Failure> {
-        self.look_as(Role::Teach, "teach-status", || self.runtime.teach_status(task, label))
+        self.query_as(Role::Teach, "teach-status", || self.runtime.teach_status(task, label))
     }
 
     fn teach_limits(&self, task: &str) -> Result<TeachLimits, Failure> {
-        self.look_as(Role::Teach, "teach-limits", || self.runtime.teach_limits(task))
+        self.query_as(Role::Teach, "teach-limits", || self.runtime.teach_limits(task))
     }
 
     fn example_tasks(&self) -> Result<Vec<ExampleTask>, Failure> {
-        self.look_as(Role::Teach, "example-tasks", || self.runtime.example_tasks())
+        self.query_as(Role::Teach, "example-tasks", || self.runtime.example_tasks())
     }
 
     fn examples(&self, task: &str) -> Result<Vec<ExampleSummary>, Failure> {
-        self.look_as(Role::Teach, "examples", || self.runtime.examples(task))
+        self.query_as(Role::Teach, "examples", || self.runtime.examples(task))
     }
 
     fn open_example(&self, task: &str, id: &Digest) -> Result<PullInfo, Failure> {
-        self.act(Role::Teach, "open-example", About::task(task), |about| {
-            about.digest = Some(*id);
+        self.execute(Role::Teach, "open-example", Subject::task(task), |subject| {
+            subject.digest = Some(*id);
             let info = self.runtime.open_example(task, id)?;
             *lock(&self.shown) = Some(info.digest);
             Ok(info)
@@ -426,35 +427,35 @@ impl Device for Gate {
     }
 
     fn remove_examples(&self, task: &str, selection: &ExampleSelection) -> Result<RemovedExamples, Failure> {
-        self.act(Role::Teach, "remove-examples", About::task(task), |_| {
+        self.execute(Role::Teach, "remove-examples", Subject::task(task), |_| {
             self.runtime.remove_examples(task, selection)
         })
     }
 
     fn tune_check(&self, request: &TuneRequest) -> Result<TuneForecast, Failure> {
-        self.look_as(Role::Teach, "tune-check", || self.runtime.tune_check(request))
+        self.query_as(Role::Teach, "tune-check", || self.runtime.tune_check(request))
     }
 
     fn enrol(&self, roles: Roles, minutes: u32) -> Result<Enrolment, Failure> {
-        self.act(Role::Administer, "enrol", About::default(), |_| {
+        self.execute(Role::Administer, "enrol", Subject::default(), |_| {
             self.access.open_enrolment(roles, minutes)
         })
     }
 
     fn hosts(&self) -> Result<Vec<HostEntry>, Failure> {
-        self.act(Role::Administer, "hosts", About::default(), |_| {
+        self.execute(Role::Administer, "hosts", Subject::default(), |_| {
             Ok(self.access.host_entries())
         })
     }
 
     fn revoke(&self, host: &str) -> Result<(), Failure> {
-        // The log has one field for what a command was about.
+        // The field `task` of the line holds the host.
         self.on_task(Role::Administer, "revoke", host, || self.access.revoke(host))
     }
 
     fn rotate_key(&self, drop_old: bool) -> Result<KeyRotation, Failure> {
         let command = if drop_old { "drop-old-key" } else { "rotate-key" };
-        self.act(Role::Administer, command, About::default(), |_| {
+        self.execute(Role::Administer, command, Subject::default(), |_| {
             self.access.rotate_key(drop_old)
         })
     }

@@ -1,12 +1,12 @@
-//! Known hosts: those of the configuration, and those that were enrolled, one line each in `state/hosts`.
+//! Known hosts: configured ones, and enrolled ones with a line each in `state/hosts`.
 //!
 //! ```text
 //! clr hosts 1
 //! NAME x25519:KEY ROLE,ROLE CHECKSUM
 //! ```
 //!
-//! The checksum is the first eight digits of the SHA-256 of what stands before it in its line. A damaged line costs one host; any damage
-//! keeps plain sessions away, since hosts were known here.
+//! The checksum is the first eight digits of the SHA-256 of the rest of its line. A damaged line costs one host. Any damage disables plain
+//! sessions, as hosts were known.
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +16,10 @@ use super::files::{self, checksum};
 use crate::HostConfig;
 
 const HEAD: &str = "clr hosts 1";
-/// Hosts that can be enrolled.
-const MOST: usize = 256;
+/// Cap of enrolled hosts.
+const MAX_HOSTS: usize = 256;
 
-/// A host that may speak to the device.
+/// A host that is allowed to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Host {
     pub(super) name: String,
@@ -27,13 +27,13 @@ pub(super) struct Host {
     pub(super) roles: Roles,
 }
 
-/// All of them.
+/// All known hosts.
 #[derive(Debug)]
 pub(super) struct Hosts {
     path: PathBuf,
     configured: Vec<Host>,
     enrolled: Vec<Host>,
-    /// What is damaged.
+    /// Damage found in the file.
     pub(super) problems: Vec<String>,
 }
 
@@ -54,14 +54,14 @@ impl Hosts {
                 let text = String::from_utf8_lossy(&bytes);
                 let mut lines = text.lines();
                 if lines.next() != Some(HEAD) {
-                    let problem = format!("'{place}' does not begin with `{HEAD}`: it is damaged");
+                    let problem = format!("'{place}' is damaged: its first line is not `{HEAD}`");
                     hosts.problems.push(problem);
                 }
                 for (number, line) in (2..).zip(lines) {
                     match Host::read(line) {
                         Some(host) => hosts.enrolled.push(host),
                         None => hosts.problems.push(format!(
-                            "line {number} of '{place}' is damaged: that host is not known any more\nhint: enrol it again"
+                            "line {number} of '{place}' is damaged: that host is no longer known\nhint: enrol it again"
                         )),
                     }
                 }
@@ -72,7 +72,7 @@ impl Hosts {
         hosts
     }
 
-    /// Takes over the hosts of the configuration.
+    /// Replaces the configured hosts.
     pub(super) fn configure(&mut self, configured: &[HostConfig]) {
         let host = |config: &HostConfig| Host {
             name: config.name.clone(),
@@ -86,7 +86,7 @@ impl Hosts {
         self.configured.is_empty() && self.enrolled.is_empty() && self.problems.is_empty()
     }
 
-    /// Returns the host with a key; the configuration decides first.
+    /// Returns the host with a key; configured hosts take precedence.
     pub(super) fn find(&self, key: &PeerKey) -> Option<&Host> {
         self.configured
             .iter()
@@ -94,18 +94,18 @@ impl Hosts {
             .find(|host| host.key == *key)
     }
 
-    /// Returns all hosts and whether they stand in the configuration.
+    /// Returns all hosts, with true for configured ones.
     pub(super) fn all(&self) -> impl Iterator<Item = (&Host, bool)> {
         let configured = self.configured.iter().map(|host| (host, true));
         configured.chain(self.enrolled.iter().map(|host| (host, false)))
     }
 
-    /// Enrols a host under a name like the one that it proposes; returns that name.
+    /// Enrols a host under a unique name derived from the proposed one; returns that name.
     pub(super) fn add(&mut self, key: &PeerKey, proposed: &str, roles: Roles) -> Result<String, String> {
         let mut enrolled = self.enrolled.clone();
         enrolled.retain(|host| host.key != *key);
-        if enrolled.len() >= MOST {
-            return Err(format!("{MOST} hosts are enrolled\nhint: revoke some"));
+        if enrolled.len() >= MAX_HOSTS {
+            return Err(format!("{MAX_HOSTS} hosts are enrolled\nhint: revoke some"));
         }
         let taken = |name: &str| self.all().any(|(host, _)| host.name == name && host.key != *key);
         let plain = plain_name(proposed);
@@ -124,14 +124,14 @@ impl Hosts {
         Ok(name)
     }
 
-    /// Forgets an enrolled host.
+    /// Removes an enrolled host, given by name or key.
     pub(super) fn revoke(&mut self, wanted: &str) -> Result<(), Failure> {
         let named = |host: &Host| host.name == wanted || host.key.to_string() == wanted || host.key.short() == wanted;
         if let Some(host) = self.configured.iter().find(|host| named(host)) {
             return Err(Failure::new(
                 FailureCode::NO_HOST,
                 format_args!(
-                    "host '{}' stands in the configuration\nhint: take it out of [[hosts]] there, then `systemctl reload clr-device` or SIGHUP",
+                    "host '{}' is configured\nhint: remove it from [[hosts]] in the configuration, then `systemctl reload clr-device` or SIGHUP",
                     host.name
                 ),
             ));
@@ -142,12 +142,11 @@ impl Hosts {
             let text = "no such host is enrolled\nhint: `clr-device hosts` lists them";
             return Err(Failure::new(FailureCode::NO_HOST, text));
         }
-        // In memory first: a disk that cannot be written does not keep anybody in.
+        // In memory first: a failed write must not leave the host admitted.
         self.enrolled.clone_from(&enrolled);
         self.write(enrolled).map_err(|reason| {
-            let text = format!(
-                "the host is out until the next start, but not for good: {reason}\nhint: repair the disk, revoke again"
-            );
+            let text =
+                format!("the host is revoked until the next start only: {reason}\nhint: repair the disk, revoke again");
             Failure::new(FailureCode::STORAGE, text)
         })
     }
@@ -159,7 +158,7 @@ impl Hosts {
             text.push('\n');
         }
         if !self.problems.is_empty() {
-            // What cannot be read is kept for inspection.
+            // Keep the damaged file for inspection.
             let _ = std::fs::copy(&self.path, self.path.with_extension("damaged"));
         }
         files::replace(&self.path, &text)?;
@@ -187,7 +186,7 @@ impl Host {
     }
 }
 
-/// A name of letters, digits and a few signs, so that it can stand in a line, a log and a command.
+/// Returns up to 64 letters, digits and signs of a name, safe in a line, a log and a command.
 fn plain_name(proposed: &str) -> String {
     let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '@' | '-');
     let name: String = proposed.chars().filter(plain).take(64).collect();
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_costs_at_most_one_host_and_never_opens_the_door() {
+    fn every_flipped_bit_costs_at_most_one_host_and_never_admits_another() {
         let folder = tempfile::tempdir().unwrap();
         let mut hosts = Hosts::read(folder.path(), &[]);
         for number in 1..=3 {

@@ -19,7 +19,7 @@ use clr_transfer::{
     AccessRefusal, Enrolment, EnrolmentCode, Failure, FailureCode, HostEntry, KeyRotation, PeerKey, PeerSecret, Roles,
 };
 
-use self::{audit::Audit, enrolment::Desk, hosts::Hosts, quota::Usage, session_key::SessionKeys};
+use self::{audit::Audit, enrolment::EnrolmentState, hosts::Hosts, quota::Usage, session_key::SessionKeys};
 pub(crate) use self::{
     audit::check as check_audit,
     gate::{Gate, Via},
@@ -29,18 +29,18 @@ use super::{
     runtime::{lock, now},
 };
 
-/// Share of one core that handshakes may take at most, as its inverse.
+/// Inverse of the largest share of one core that handshakes may take.
 const HANDSHAKE_SHARE: u32 = 10;
-/// The longest pause after the arithmetic of a handshake.
+/// Longest pause after the computation of a handshake.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The time by which keys are judged. It is always known.
-fn judged() -> u64 {
+/// Returns the time by which keys expire; without a clock, old keys count as expired.
+fn now_or_max() -> u64 {
     now().unwrap_or(u64::MAX)
 }
 
 fn no_keys(what: &str, reason: &str) -> Failure {
-    // A damaged file has its hint already.
+    // The error of a damaged file contains a hint already.
     let hint = if reason.contains("hint: ") {
         ""
     } else {
@@ -49,27 +49,27 @@ fn no_keys(what: &str, reason: &str) -> Failure {
     Failure::new(FailureCode::UNSUPPORTED, format_args!("{what}: {reason}{hint}"))
 }
 
-/// Who may speak to the device, shared by all connections.
+/// Access control of the device, shared by all connections.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// The keys of the device's sessions, or why there are none.
+    /// Session keys of the device, or the reason for their absence.
     keys: Mutex<Result<SessionKeys, String>>,
     hosts: Mutex<Hosts>,
-    desk: Mutex<Desk>,
+    enrolment: Mutex<EnrolmentState>,
     audit: Audit,
     usage: Mutex<HashMap<PeerKey, Usage>>,
     /// Open sessions by host.
     sessions: Mutex<HashMap<PeerKey, u32>>,
-    /// Held during the arithmetic of a handshake: one at a time.
-    turn: Mutex<()>,
+    /// Held during the computation of a handshake: one at a time.
+    handshake: Mutex<()>,
 }
 
 impl Access {
-    /// Reads the state folder. What is damaged there costs what it was for, and is said; it never keeps the device from starting.
+    /// Reads the state folder. A damaged file disables its function and is logged; it never prevents the start.
     pub(crate) fn open(config: &Config) -> Self {
         let networked = config.tcp.is_some() || config.serial.is_some();
         let keys = if networked {
-            SessionKeys::open(&config.state, judged())
+            SessionKeys::open(&config.state, now_or_max())
         } else {
             Err("neither [tcp] nor [serial] is configured".to_owned())
         };
@@ -83,17 +83,17 @@ impl Access {
         let access = Self {
             keys: Mutex::new(keys),
             hosts: Mutex::new(hosts),
-            desk: Mutex::default(),
+            enrolment: Mutex::default(),
             audit: Audit::open(&config.state.join("audit")),
             usage: Mutex::default(),
             sessions: Mutex::default(),
-            turn: Mutex::default(),
+            handshake: Mutex::default(),
         };
         access.warn(config);
         access
     }
 
-    /// Takes over the hosts of a configuration that was read again.
+    /// Replaces the configured hosts after a reload.
     pub(crate) fn reload(&self, config: &Config) {
         lock(&self.hosts).configure(&config.hosts);
         self.warn(config);
@@ -106,20 +106,20 @@ impl Access {
         if config.serial.as_ref().is_some_and(|serial| serial.plain) {
             tracing::warn!("serial.plain = true: every peer that reaches the line may do everything, unencrypted");
         }
-        let beyond = config.tcp.as_ref().is_some_and(|tcp| !tcp.listen.ip().is_loopback());
-        if beyond && !self.has_hosts() {
-            tracing::warn!("no host is enrolled: only this machine is answered; `clr-device enrol` lets a host in");
+        let remote = config.tcp.as_ref().is_some_and(|tcp| !tcp.listen.ip().is_loopback());
+        if remote && !self.has_hosts() {
+            tracing::warn!("no host is enrolled: only this machine can connect; `clr-device enrol` admits a host");
         }
     }
 
-    /// Returns whether any host is, or was, to be let in: then plain sessions are over.
+    /// Returns whether a host is known, or the list is damaged: then plain sessions are refused.
     pub(crate) fn has_hosts(&self) -> bool {
         !lock(&self.hosts).is_empty()
     }
 
-    /// Returns whether a stranger from outside this machine may be listened to: a host is known, or an enrolment is open.
-    pub(crate) fn listens_to_strangers(&self) -> bool {
-        self.has_hosts() || lock(&self.desk).psk().is_some()
+    /// Returns whether peers on other machines are accepted: a host is known, or an enrolment is open.
+    pub(crate) fn accepts_remote_peers(&self) -> bool {
+        self.has_hosts() || lock(&self.enrolment).psk().is_some()
     }
 
     fn roles(&self, key: &PeerKey) -> Option<Roles> {
@@ -138,34 +138,34 @@ impl Access {
             return Err(no_keys("no host can be enrolled", reason));
         }
         if roles.is_empty() {
-            let text = "a host without a role may do nothing\nhint: --role update";
+            let text = "no role given\nhint: --role update";
             return Err(Failure::new(FailureCode::MALFORMED, text));
         }
         let code = EnrolmentCode::from_random(files::random()?);
-        let seconds = lock(&self.desk).open(code.psk(), roles, minutes)?;
+        let seconds = lock(&self.enrolment).open(code.psk(), roles, minutes)?;
         Ok(Enrolment {
             code: code.to_string(),
             seconds,
         })
     }
 
-    /// A host has shown the right code.
+    /// Enrols a host that presented the right code.
     fn enrol(&self, key: &PeerKey, name: &str) -> Result<(), AccessRefusal> {
-        let mut desk = lock(&self.desk);
-        let roles = desk.roles_for(key)?;
+        let mut enrolment = lock(&self.enrolment);
+        let roles = enrolment.roles_for(key)?;
         let kept = lock(&self.hosts).add(key, name, roles);
         let name = kept.map_err(|reason| {
-            tracing::error!("a host was not enrolled: {reason}");
+            tracing::error!("cannot enrol a host: {reason}");
             AccessRefusal::Unavailable
         })?;
-        desk.used_by(key);
+        enrolment.used_by(key);
         self.audit.event("enrolled", &name, key, &roles.to_string());
         tracing::info!(name, key = key.short(), %roles, "host enrolled");
         Ok(())
     }
 
     fn wrong_code(&self) {
-        let closed = lock(&self.desk).wrong();
+        let closed = lock(&self.enrolment).wrong();
         self.audit.event("wrong-code", "unknown", &PeerKey([0; 32]), "");
         if closed {
             tracing::warn!("five wrong codes: enrolment is closed for an hour");
@@ -180,10 +180,10 @@ impl Access {
         lock(&self.keys)
             .as_ref()
             .ok()
-            .and_then(|keys| keys.old(judged()).cloned())
+            .and_then(|keys| keys.old(now_or_max()).cloned())
     }
 
-    /// Makes a new key of sessions, or drops the one before. Sessions that are open go on.
+    /// Creates a new session key, or drops the previous one. Open sessions continue.
     fn rotate_key(&self, drop_old: bool) -> Result<KeyRotation, Failure> {
         let mut keys = lock(&self.keys);
         let keys = match &mut *keys {
@@ -192,12 +192,12 @@ impl Access {
         };
         if drop_old {
             keys.drop_old()?;
-            tracing::info!("the old key of sessions is dropped");
+            tracing::info!("old session key dropped");
         } else {
-            keys.rotate(judged())?;
-            tracing::info!(key = keys.current().public().short(), "made a new key of sessions");
+            keys.rotate(now_or_max())?;
+            tracing::info!(key = keys.current().public().short(), "session key created");
         }
-        Ok(keys.rotation(judged()))
+        Ok(keys.rotation(now_or_max()))
     }
 
     fn host_entries(&self) -> Vec<HostEntry> {
@@ -217,7 +217,7 @@ impl Access {
         lock(&self.hosts).revoke(host)
     }
 
-    /// Counts a session of a host; `false` if it has as many as it may.
+    /// Counts a session of a host; returns false at the cap.
     fn enter(&self, key: &PeerKey, most: usize) -> bool {
         let mut sessions = lock(&self.sessions);
         let open = sessions.entry(*key).or_default();
@@ -236,9 +236,9 @@ impl Access {
         }
     }
 
-    /// Does the arithmetic of a handshake: one at a time, and never more than a tenth of one core.
+    /// Performs the computation of a handshake: one at a time, with at most a tenth of one core on average.
     fn calculate(&self, work: &mut dyn FnMut()) {
-        let _turn = lock(&self.turn);
+        let _one_at_a_time = lock(&self.handshake);
         let started = Instant::now();
         work();
         let pause = (HANDSHAKE_SHARE - 1) * started.elapsed();

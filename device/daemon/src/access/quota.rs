@@ -1,19 +1,19 @@
-//! Quotas of a host: bytes written on its behalf in a day, costly requests in a second.
+//! Quotas of a host: bytes written per day, requests per second.
 
 use std::time::{Duration, Instant};
 
 use clr_transfer::{Failure, FailureCode};
 
 const DAY: Duration = Duration::from_hours(24);
-/// Costly requests that may come at once, as seconds of the rate.
+/// Capacity of the token bucket, in seconds of the rate.
 const BURST: f64 = 4.0;
 
-/// What a host has used. A restart forgets it.
+/// Usage of a host since the start.
 #[derive(Debug)]
 pub(super) struct Usage {
     day: Instant,
     bytes: u64,
-    /// Requests that may be made at once, at `counted`.
+    /// Tokens of the bucket at `counted`.
     tokens: f64,
     counted: Instant,
 }
@@ -28,7 +28,10 @@ impl Usage {
         }
     }
 
-    /// Counts bytes that are to be written.
+    /// Counts bytes before they are written.
+    ///
+    /// # Errors
+    /// [`FailureCode::QUOTA`] above `most` bytes per day.
     pub(super) fn write(&mut self, now: Instant, bytes: u64, most: u64) -> Result<(), Failure> {
         if now.duration_since(self.day) >= DAY {
             (self.day, self.bytes) = (now, 0);
@@ -51,7 +54,7 @@ impl Usage {
         Ok(())
     }
 
-    /// Counts a costly request; returns how long it has to wait.
+    /// Counts a request; returns its delay.
     pub(super) fn request(&mut self, now: Instant, rate: u32) -> Duration {
         let rate = f64::from(rate.max(1));
         let earned = now.duration_since(self.counted).as_secs_f64() * rate;

@@ -1,12 +1,12 @@
-//! Key of the device's sessions, in `state/session.key`, and the key before its last rotation.
+//! Session key of the device, in `state/session.key`, and its predecessor.
 //!
 //! ```text
-//! x25519-secret:…                       the key in force
-//! x25519:…                              its public key, so that damage is noticed and not taken for another key
-//! old x25519-secret:… UNTIL CHECKSUM    the key before it, until then, in seconds since 1970
+//! x25519-secret:…                       the current key
+//! x25519:…                              its public key, which reveals damage
+//! old x25519-secret:… UNTIL CHECKSUM    its predecessor, valid until UNTIL, in seconds since 1970
 //! ```
 //!
-//! The checksum is the first eight digits of the SHA-256 of what stands before it in its line. A damaged third line costs the old key alone.
+//! The checksum is the first eight digits of the SHA-256 of the rest of its line. A damaged third line costs the old key alone.
 
 use std::{
     fs,
@@ -17,10 +17,10 @@ use clr_transfer::{Failure, FailureCode, KeyRotation, PeerSecret};
 
 use super::files::{self, checksum};
 
-/// How long the key before a rotation is answered.
+/// Validity of the old key after a rotation, in seconds.
 const OLD_SECONDS: u64 = 90 * 24 * 3_600;
 
-/// The keys that handshakes are answered by.
+/// The keys accepted in handshakes.
 #[derive(Debug)]
 pub(super) struct SessionKeys {
     path: PathBuf,
@@ -53,7 +53,7 @@ impl OldKey {
 }
 
 impl SessionKeys {
-    /// Reads the file; it is made at the first start. An old key that is over at `now` is removed from it.
+    /// Reads the file, created at the first start. An old key that has expired at `now` is removed from it.
     pub(super) fn open(state: &Path, now: u64) -> Result<Self, String> {
         let path = state.join("session.key");
         let place = path.display();
@@ -61,7 +61,7 @@ impl SessionKeys {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let current = PeerSecret::from_bytes(files::random().map_err(|failure| failure.message)?);
-                tracing::info!(key = current.public().short(), "made the key of sessions");
+                tracing::info!(key = current.public().short(), "session key created");
                 let mut keys = Self {
                     path,
                     current: current.clone(),
@@ -87,36 +87,36 @@ impl SessionKeys {
             }
             old
         });
-        let over = old.as_ref().is_some_and(|old| old.until <= now);
+        let expired = old.as_ref().is_some_and(|old| old.until <= now);
         let mut keys = Self { path, current, old };
-        if over {
+        if expired {
             keys.old = None;
             if let Err(reason) = keys.write(keys.current.clone(), None) {
-                tracing::warn!("the old key of sessions is over, but stays in its file: {reason}");
+                tracing::warn!("the old session key has expired, but stays in its file: {reason}");
             }
         }
         Ok(keys)
     }
 
-    /// The key in force.
+    /// Returns the current key.
     pub(super) fn current(&self) -> &PeerSecret {
         &self.current
     }
 
-    /// The key before it, while it is answered.
+    /// Returns the old key, while it is valid.
     pub(super) fn old(&self, now: u64) -> Option<&PeerSecret> {
         let old = self.old.as_ref().filter(|old| now < old.until)?;
         Some(&old.secret)
     }
 
-    /// Makes a new key; the one in force becomes the old one.
+    /// Creates a new key; the current one becomes the old one.
     pub(super) fn rotate(&mut self, now: u64) -> Result<(), Failure> {
         if self.old(now).is_some() {
             let days = self.seconds_left(now).div_ceil(24 * 3_600);
             return Err(Failure::new(
                 FailureCode::BUSY,
                 format_args!(
-                    "the key before the last rotation is answered for {days} more days\nhint: `clr-device rotate-key --drop-old` first; \
+                    "the old key is valid for {days} more days\nhint: `clr-device rotate-key --drop-old` first; \
                      hosts that have not connected since then have to enrol again"
                 ),
             ));
@@ -126,30 +126,30 @@ impl SessionKeys {
             secret: self.current.clone(),
             until: now.saturating_add(OLD_SECONDS),
         };
-        // On the disk first: a host that follows a key which a restart forgets would be locked out.
+        // On the disk first: hosts that learned a key lost by a restart would be locked out.
         self.write(new, Some(old)).map_err(|reason| {
             Failure::new(
                 FailureCode::STORAGE,
-                format_args!("the key stays as it was: {reason}\nhint: repair the disk, then rotate again"),
+                format_args!("the key is unchanged: {reason}\nhint: repair the disk, then rotate again"),
             )
         })
     }
 
-    /// No longer answers the key before the last rotation.
+    /// Drops the old key.
     pub(super) fn drop_old(&mut self) -> Result<(), Failure> {
-        // In memory first: a disk that cannot be written does not keep a stolen key in use.
+        // In memory first: a failed write must not keep a stolen key in use.
         self.old = None;
         self.write(self.current.clone(), None).map_err(|reason| {
             Failure::new(
                 FailureCode::STORAGE,
                 format_args!(
-                    "the old key is out until the next start, but not for good: {reason}\nhint: repair the disk, then drop it again"
+                    "the old key is dropped until the next start only: {reason}\nhint: repair the disk, then drop it again"
                 ),
             )
         })
     }
 
-    /// Returns the keys as a reply states them.
+    /// Returns the keys for a reply of the protocol.
     pub(super) fn rotation(&self, now: u64) -> KeyRotation {
         KeyRotation {
             key: self.current.public().to_string(),
@@ -223,12 +223,12 @@ mod tests {
         assert_eq!(again.old(NOW + OLD_SECONDS - 1), Some(&first));
         assert_eq!(again.old(NOW + OLD_SECONDS), None);
         assert_eq!(again.rotation(NOW + OLD_SECONDS - 60).seconds, 60);
-        // Two old keys at once are not kept: a host that knows the older one would be lost without a word.
+        // Two old keys are not kept: hosts that know the older one would be locked out silently.
         let refused = keys.rotate(NOW).unwrap_err();
         assert!(refused.message.contains("90 more days"), "{refused}");
         keys.rotate(NOW + OLD_SECONDS).unwrap();
         assert_eq!(keys.old(NOW + OLD_SECONDS), Some(again.current()));
-        // What is over does not stay on the disk.
+        // An expired key does not stay on the disk.
         open(folder.path(), NOW + 3 * OLD_SECONDS);
         let text = fs::read_to_string(folder.path().join("session.key")).unwrap();
         assert!(!text.contains("old "));

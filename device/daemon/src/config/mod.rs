@@ -1,4 +1,4 @@
-//! The configuration file: TOML, every key checked, unknown keys refused.
+//! Configuration file: TOML, every key checked, unknown keys refused.
 
 mod read;
 
@@ -8,23 +8,23 @@ use clr_adapters::{PublicKey, Trial};
 use clr_transfer::{PeerKey, Role};
 use serde::Deserialize;
 
-/// Everything that `clr-device run` can be told. Relative paths are taken from the configuration file's folder.
+/// Configuration of `clr-device run`. Relative paths start at the configuration file's folder.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// The device's name in logs and towards hosts.
+    /// Name of the device in logs and for hosts; by default the host name.
     #[serde(default = "hostname")]
     pub name: String,
-    /// Names of the fleets that the device belongs to. An adapter that is signed for an audience is taken if a pattern of it fits one
-    /// of these or the device's name.
+    /// Names of the device's fleets. An adapter signed for an audience is accepted if one of its patterns matches one of these names or the
+    /// device's name.
     #[serde(default)]
     pub audience: Vec<String>,
-    /// The backbone, an ONNX file.
+    /// ONNX file of the backbone.
     pub backbone: PathBuf,
-    /// The folder of the store: adapters, labelled pictures, the device's key.
+    /// State folder: adapters, labelled images, the device's key.
     pub state: PathBuf,
-    /// The task to start with, or `auto`; the one that served last where it is left out.
+    /// Task to start with, or `auto`; by default the last choice.
     #[serde(default)]
     pub task: Option<String>,
     /// Threads per image; 0: one per core.
@@ -33,31 +33,31 @@ pub struct Config {
     /// Number of classes in a result.
     #[serde(default = "five", alias = "top")]
     pub top_k: usize,
-    /// Whose adapters are taken.
+    /// Trusted publishers, and minimum versions.
     #[serde(default)]
     pub trust: TrustConfig,
-    /// Where frames come from.
+    /// Source of frames.
     #[serde(default)]
     pub source: SourceConfig,
-    /// The Unix socket for commands on this machine.
+    /// Unix socket for commands on this machine.
     #[serde(default)]
     pub control: ControlConfig,
-    /// The update protocol on TCP.
+    /// Update protocol over TCP.
     #[serde(default)]
     pub tcp: Option<TcpConfig>,
-    /// The update protocol on a serial line.
+    /// Update protocol over a serial line.
     #[serde(default)]
     pub serial: Option<SerialConfig>,
     /// Metrics and health over HTTP.
     #[serde(default)]
     pub http: Option<HttpConfig>,
-    /// The bounds of a trial for adapters that state none.
+    /// Default bounds of a trial, for adapters without their own.
     #[serde(default)]
     pub trial: TrialConfig,
-    /// Hosts that may speak to the device over TCP and serial lines.
+    /// Hosts that may connect over TCP and serial lines.
     #[serde(default)]
     pub hosts: Vec<HostConfig>,
-    /// Caps.
+    /// Caps of the device.
     #[serde(default)]
     pub limits: LimitsConfig,
     /// Learning on the device.
@@ -101,10 +101,10 @@ impl Default for TuningConfig {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TrustConfig {
-    /// The publishers' keys.
+    /// Keys of the publishers.
     #[serde(default)]
     pub keys: Vec<KeyConfig>,
-    /// Whether unsigned adapters are accepted too: for a bench, not for the field.
+    /// Whether unsigned adapters are accepted too; for tests, not for the field.
     #[serde(default, alias = "unsigned")]
     pub allow_unsigned: bool,
     /// Lowest version of a task that is accepted and served, by the task's name; `*` matches any characters. Unlike the store's
@@ -113,7 +113,7 @@ pub struct TrustConfig {
     pub minimum: BTreeMap<String, u64>,
 }
 
-/// One publisher's key.
+/// Key of a publisher, as text or in a file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -121,36 +121,36 @@ pub struct KeyConfig {
     /// `ed25519:…`.
     #[serde(default)]
     pub key: Option<PublicKey>,
-    /// Or the `.pub` file that holds it.
+    /// `.pub` file with the key.
     #[serde(default)]
     pub file: Option<PathBuf>,
-    /// The tasks it may speak for, `*` standing for any characters; all where left out.
+    /// Patterns of the tasks that it may sign, `*` for any characters; by default all.
     #[serde(default)]
     pub tasks: Option<Vec<String>>,
 }
 
-/// Where frames come from.
+/// Source of frames.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum SourceConfig {
-    /// Nowhere: the device only takes commands.
+    /// No frames: the device only serves commands.
     #[default]
     None,
-    /// Pictures that appear in a folder, oldest first.
+    /// Images in a folder, and those that appear in it, oldest first.
     Directory {
         /// The folder.
         path: PathBuf,
-        /// Whether a picture is deleted once it was answered.
+        /// Whether an image is deleted after classification.
         #[serde(default)]
         delete: bool,
-        /// Whether pictures that wait are dropped for the newest.
+        /// Whether waiting images are dropped for the newest.
         #[serde(default)]
         latest: bool,
     },
-    /// Pictures one behind the other on standard input: JPEG (so MJPEG), PNG, BMP, WebP.
+    /// Concatenated images on standard input: JPEG (so MJPEG), PNG, BMP, WebP.
     Stdin {
-        /// Whether frames that wait are dropped for the newest.
+        /// Whether waiting images are dropped for the newest.
         #[serde(default = "yes")]
         latest: bool,
     },
@@ -160,10 +160,10 @@ pub enum SourceConfig {
         /// The device file.
         #[serde(default = "video0")]
         path: PathBuf,
-        /// Pixels a row asked for.
+        /// Requested width in pixels.
         #[serde(default = "width")]
         width: u32,
-        /// Rows asked for.
+        /// Requested height in pixels.
         #[serde(default = "height")]
         height: u32,
     },
@@ -174,52 +174,52 @@ pub enum SourceConfig {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ControlConfig {
-    /// Its path; `control.sock` in the state folder where left out.
+    /// Path; by default `control.sock` in the state folder.
     #[serde(default)]
     pub socket: Option<PathBuf>,
-    /// A group whose members may use it too; the socket's mode is 0660 then.
+    /// Group whose members may use it too; the socket's mode is then 0660.
     #[serde(default)]
     pub group: Option<String>,
 }
 
-/// A host that may speak to the device.
+/// A host that may connect to the device.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HostConfig {
-    /// Its name in logs.
+    /// Name in logs.
     pub name: String,
-    /// Its public key, `x25519:…`.
+    /// Public key, `x25519:…`.
     #[serde(deserialize_with = "parsed")]
     pub key: PeerKey,
-    /// What it may do.
+    /// Roles.
     #[serde(deserialize_with = "all_parsed")]
     pub roles: Vec<Role>,
 }
 
-/// The update protocol on TCP.
+/// Update protocol over TCP.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TcpConfig {
-    /// Address and port; loopback unless an address of the network is written here.
+    /// Address and port, e.g. of loopback or of a network.
     pub listen: SocketAddr,
-    /// Whether sessions without encryption are taken from everybody: for a trusted network alone.
+    /// Whether unencrypted sessions are accepted from every peer; for trusted networks only.
     #[serde(default)]
     pub plain: bool,
 }
 
-/// The update protocol on a serial line.
+/// Update protocol over a serial line.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SerialConfig {
     /// The device file.
     pub port: PathBuf,
-    /// Bits a second.
+    /// Bits per second.
     #[serde(default = "baud")]
     pub baud: u32,
-    /// Whether sessions without encryption are taken: where who reaches the line may do everything.
+    /// Whether unencrypted sessions are accepted: then everyone with access to the line may do everything.
     #[serde(default)]
     pub plain: bool,
 }
@@ -231,75 +231,73 @@ pub struct SerialConfig {
 pub struct HttpConfig {
     /// Address and port.
     pub listen: SocketAddr,
-    /// Connections at once; half of them, at most four, are reserved for loopback.
+    /// Maximum of simultaneous connections; half of them, at most four, are reserved for loopback.
     #[serde(default = "http_connections")]
     pub connections: usize,
-    /// Bytes of a request's body.
+    /// Maximum of a request's body, in bytes.
     #[serde(default = "body_bytes")]
     pub body_bytes: u64,
 }
 
-/// The bounds of a trial.
+/// Bounds of a trial.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TrialConfig {
-    /// Good frames until confirmation.
+    /// Frames until confirmation.
     pub frames: u32,
-    /// Milliseconds a frame may take.
+    /// Latency above which a frame counts as slow, in milliseconds.
     pub max_latency_ms: Option<u32>,
-    /// Probability below which a frame is one of low confidence.
+    /// Probability below which a frame counts as low-confidence.
     pub low_confidence: f32,
     /// Fraction of low-confidence frames above which the trial fails.
     #[serde(alias = "max_low_share")]
     pub max_low_confidence_fraction: f32,
 }
 
-/// Caps.
+/// Caps of the device.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct LimitsConfig {
-    /// Bytes of one adapter file.
+    /// Bytes of an adapter file.
     pub adapter_bytes: usize,
-    /// Bytes of one labelled picture.
+    /// Bytes of a labelled image.
     pub example_bytes: usize,
-    /// Labelled pictures kept for a task.
+    /// Labelled images per task.
     pub examples_per_task: usize,
-    /// Connections at once on the control socket.
+    /// Simultaneous connections on the control socket.
     pub connections: usize,
-    /// Bytes that announced uploads may write to the disk in 24 hours; beyond that they are held in memory until they are
-    /// verified.
+    /// Bytes that announced uploads may write to the disk in 24 hours; beyond that, uploads stay in memory until verified.
     pub upload_bytes_per_day: u64,
-    /// Tasks, those included that only have taught images, and removed ones whose floor is kept.
+    /// Tasks, including those with images alone and removed ones whose highest confirmed version is kept.
     pub tasks: usize,
-    /// Bytes of the whole store.
+    /// Bytes of the store.
     pub state_bytes: u64,
-    /// Bytes that everything but records leaves free, of `state_bytes` and of the disk.
+    /// Bytes of `state_bytes` and of the disk that are reserved for records.
     pub reserve_bytes: u64,
-    /// Bytes of memory that one image may take while it is decoded, rotated and converted; from the network's input and the machine's memory
-    /// where left out.
+    /// Memory for decoding, rotating and converting an image, in bytes; by default from the network's input and the machine's memory.
     pub image_memory: Option<u64>,
-    /// Bytes of one image file; 32 MiB where left out.
+    /// Bytes of an image file; by default 32 MiB.
     pub image_bytes: Option<u64>,
-    /// Pixels of one image; 100 million where left out.
+    /// Pixels of an image; by default 100 million.
     pub image_pixels: Option<u64>,
-    /// Milliseconds that decoding one image may take; 10,000 where left out.
+    /// Time for decoding an image, in milliseconds; by default 10,000.
     pub image_ms: Option<u64>,
-    /// Connections at once over TCP with an open session.
+    /// Simultaneous connections over TCP with an open session.
     pub peer_connections: usize,
-    /// Connections at once over TCP without a session yet.
+    /// Simultaneous connections over TCP before a session.
     pub handshakes: usize,
-    /// Sessions at once of one host.
+    /// Simultaneous sessions of a host.
     pub host_connections: usize,
-    /// Bytes written in a day on behalf of one host.
+    /// Bytes per day written on behalf of a host.
     pub host_bytes_per_day: u64,
-    /// Requests a second of one host that change something; more have to wait.
+    /// Requests per second of a host that change something; further ones wait.
     pub host_requests_per_second: u32,
 }
 
 impl LimitsConfig {
-    /// Bytes of the largest image file, also of one that is not read for its length.
+    /// Returns the cap of an image file in bytes.
     pub(crate) fn image_bytes(&self) -> u64 {
         self.image_bytes.unwrap_or(clr_onnx::DecodeLimits::DEVICE_BYTES)
     }
@@ -351,7 +349,7 @@ impl From<&TrialConfig> for Trial {
     }
 }
 
-/// A value that is written as text.
+/// Deserialises a value from text.
 fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
@@ -362,7 +360,7 @@ where
         .map_err(|error| serde::de::Error::custom(format_args!("`{text}`: {error}")))
 }
 
-/// A list of values that are written as texts.
+/// Deserialises a list of values from texts.
 fn all_parsed<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: serde::Deserializer<'de>,

@@ -1,4 +1,4 @@
-//! From a file to a checked configuration, and what follows from it.
+//! Reading and checking of the configuration, and values derived from it.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ impl Config {
         };
         let bytes = std::fs::read(path).map_err(|error| {
             fault(&format_args!(
-                "{error}\nhint: give its path with --config; docs/reference/device.md has one to start from"
+                "{error}\nhint: give its path with --config; docs/reference/device.md has an example"
             ))
         })?;
         let text = text_from_bytes(bytes).map_err(|error| fault(&error))?;
@@ -103,12 +103,12 @@ impl Config {
             }
             if host.roles.is_empty() {
                 return Err(format!(
-                    "`hosts.roles` of '{}' is empty\nhint: roles = [\"update\"], or take the host out",
+                    "`hosts.roles` of '{}' is empty\nhint: roles = [\"update\"], or remove the host",
                     host.name
                 ));
             }
             if self.hosts[..index].iter().any(twice) {
-                return Err(format!("`hosts`: '{}' or its key stands there twice", host.name));
+                return Err(format!("`hosts`: '{}' or its key is listed twice", host.name));
             }
         }
         for (what, value) in [
@@ -130,13 +130,13 @@ impl Config {
         {
             if name.is_empty() || name.chars().any(char::is_control) {
                 return Err(format!(
-                    "`{what}`: {name:?} is no name: it is empty or has control characters"
+                    "`{what}`: {name:?} is not a name: empty or with control characters"
                 ));
             }
         }
         if let Some(name) = self.audience.iter().find(|name| name.contains('*')) {
             return Err(format!(
-                "`audience`: `{name}` has a `*`, expected a name\nhint: list the fleets by name; patterns stand in what is signed"
+                "`audience`: `{name}` has a `*`, expected a name\nhint: list the fleets by name; patterns belong to signed adapters"
             ));
         }
         for (index, key) in self.trust.keys.iter().enumerate() {
@@ -150,19 +150,19 @@ impl Config {
         Ok(())
     }
 
-    /// The folder of the store.
+    /// Returns the folder of the store.
     pub fn store(&self) -> PathBuf {
         self.state.join("store")
     }
 
-    /// The Unix socket for commands.
+    /// Returns the path of the Unix socket for commands.
     pub fn socket(&self) -> PathBuf {
         let in_state = || self.state.join("control.sock");
         self.control.socket.clone().unwrap_or_else(in_state)
     }
 
-    /// Places for the Unix socket, the best first. Where the state folder cannot take it, because its disk can only be read for instance, it lies in
-    /// a folder for such things, under a name that the state folder decides. A socket that the configuration names lies there or nowhere.
+    /// Returns the paths to try for the Unix socket, the preferred one first. If the state folder is unusable, e.g. on a read-only disk, the
+    /// socket is in a runtime folder, under a name derived from the state folder. A configured path has no alternatives.
     pub fn sockets(&self) -> Vec<PathBuf> {
         let mut sockets = vec![self.socket()];
         if self.control.socket.is_none() {
@@ -185,7 +185,7 @@ impl Config {
         sockets
     }
 
-    /// Whose signatures count, for which audience and from which version on; key files are read.
+    /// Returns the trust rules: keys, audience names and minimum versions; reads the key files.
     pub fn trust(&self, device: Option<PublicKey>) -> Result<Trust, DaemonError> {
         let key = |config: &KeyConfig| {
             let key = match (&config.key, &config.file) {

@@ -1,7 +1,7 @@
-//! Budgets of connections by kind and address: the control socket, peers that are not known yet, and peers with an open session.
+//! Connection budgets by kind and address: the control socket, unauthenticated peers, and peers with an open session.
 //!
-//! Where a budget is used up, the oldest connection that has said nothing gives way. Each connection has a thread; one that gave way
-//! counts until its thread has ended, so that threads are bounded too.
+//! If a budget is exhausted, the oldest connection that has sent nothing is evicted. Each connection has a thread; an evicted one counts
+//! until its thread has ended, so that threads are bounded too.
 
 use std::{
     net::IpAddr,
@@ -13,7 +13,7 @@ use std::{
 
 use crate::runtime::lock;
 
-/// What a connection came over.
+/// Kind of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     /// The control socket.
@@ -23,7 +23,7 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    /// The kind under which a connection is counted that finds no place.
+    /// Returns the kind under which a refused connection is counted.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Control => "control",
@@ -36,7 +36,7 @@ impl Class {
 struct Entry {
     number: u64,
     class: Class,
-    /// A sound frame came.
+    /// A valid protocol frame was received.
     heard: bool,
     /// A session is open.
     open: bool,
@@ -53,7 +53,7 @@ struct Entries {
     last: u64,
 }
 
-/// A place in a budget, given back when it is dropped.
+/// A slot in a budget, released on drop.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     budget: Option<Arc<Budget>>,
@@ -63,7 +63,7 @@ pub(crate) struct Ticket {
 }
 
 impl Budget {
-    /// Returns a place for a new connection, with at most `most` of its kind that have no session (control socket: in all).
+    /// Returns a slot for a new connection, with at most `most` of its kind without a session (control socket: in total).
     pub(super) fn admit(self: &Arc<Self>, class: Class, most: usize) -> Option<Ticket> {
         let mut entries = lock(&self.0);
         let same_kind = |entry: &&Entry| match class {
@@ -72,23 +72,23 @@ impl Budget {
         };
         let alive = entries.all.iter().filter(same_kind);
         let (gone, counted): (Vec<&Entry>, Vec<&Entry>) = alive.partition(|entry| entry.is_ended());
-        // Those that gave way end within milliseconds.
+        // Evicted connections end within milliseconds.
         if gone.len() >= most {
             return None;
         }
         let own_address = match class {
-            // One from each address; of this machine as many as there are places.
+            // One per remote address; from this machine, up to the cap.
             Class::Peer(address) if !address.is_loopback() => counted.iter().find(|entry| entry.class == class),
             _ => None,
         };
         let silent = |entry: &&&Entry| !entry.heard && !entry.open;
-        let gives_way = match own_address {
+        let evicted = match own_address {
             Some(entry) if !silent(&entry) => return None,
             Some(entry) => Some(entry),
             None if counted.len() < most => None,
             None => Some(counted.iter().filter(silent).min_by_key(|entry| entry.number)?),
         };
-        if let Some(entry) = gives_way {
+        if let Some(entry) = evicted {
             entry.ended.store(true, Ordering::SeqCst);
         }
         entries.last += 1;
@@ -116,7 +116,7 @@ impl Entry {
 }
 
 impl Ticket {
-    /// A place without competition: a serial line's.
+    /// Returns a slot outside all budgets, for a serial line.
     pub(super) fn alone() -> Self {
         Self {
             budget: None,
@@ -126,7 +126,7 @@ impl Ticket {
         }
     }
 
-    /// Returns whether the connection has to give way.
+    /// Returns whether the connection was evicted.
     pub(crate) fn is_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }
@@ -143,7 +143,7 @@ impl Ticket {
         at.is_some_and(|at| change(&mut entries, at))
     }
 
-    /// A sound frame came: the connection does not give way to a newer one any more.
+    /// Records a valid frame: the connection is no longer evicted for a newer one.
     pub(crate) fn hear(&self) {
         self.change(|entries, at| {
             entries.all[at].heard = true;
@@ -151,7 +151,7 @@ impl Ticket {
         });
     }
 
-    /// A session is open: the connection moves to the budget of those, if there is room for one among `peers`.
+    /// Moves the connection to the budget of open sessions; returns false if there are `peers` already.
     pub(crate) fn open(&self, peers: usize) -> bool {
         let opened = self.change(|entries, at| {
             let control = entries.all[at].class == Class::Control;
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_strangers_give_way_oldest_first_and_never_those_that_speak() {
+    fn silent_peers_are_evicted_oldest_first_and_active_ones_never() {
         let budget = Arc::new(Budget::default());
         let place = || budget.admit(peer("127.0.0.1"), 4);
         let all: Vec<Ticket> = (0..4).map(|_| place().unwrap()).collect();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_are_bounded_while_those_that_gave_way_end() {
+    fn threads_are_bounded_while_evicted_connections_end() {
         let budget = Arc::new(Budget::default());
         let mut kept = Vec::new();
         for _ in 0..1_000 {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn another_machine_has_one_place_and_this_one_all() {
+    fn a_remote_address_has_one_slot_and_this_machine_all() {
         let budget = Arc::new(Budget::default());
         let first = budget.admit(peer("192.0.2.1"), 4).unwrap();
         let second = budget.admit(peer("192.0.2.1"), 4).unwrap();
@@ -219,13 +219,13 @@ mod tests {
         second.hear();
         assert!(budget.admit(peer("192.0.2.1"), 4).is_none());
         assert!(budget.admit(peer("192.0.2.2"), 4).is_some());
-        // With a session it has another place.
+        // With a session it counts elsewhere.
         assert!(second.open(8));
         assert!(budget.admit(peer("192.0.2.1"), 4).is_some());
     }
 
     #[test]
-    fn peers_take_no_place_of_the_control_socket_and_sessions_have_their_own_number() {
+    fn peers_leave_the_control_socket_its_slots_and_sessions_have_a_separate_cap() {
         let budget = Arc::new(Budget::default());
         let sessions: Vec<Ticket> = (0..8)
             .map(|_| {

@@ -22,22 +22,22 @@ use clr_transfer::{Device as _, Link};
 use rustix::fs::Gid;
 
 use super::{Connections, Via};
-use crate::{DaemonError, device_key, readable, runtime::with_causes, seldom::Seldom};
+use crate::{DaemonError, device_key, runtime::with_causes, seldom::Seldom, wait_readable};
 
-/// How often listeners look whether to stop, and how long they wait where no connection can be accepted.
-const STEP: Duration = Duration::from_millis(50);
-/// The longest path of a Unix socket: `sun_path` has 108 bytes, the last one zero.
+/// Interval at which listeners check for a stop, and pause after a failed `accept`.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Longest path of a Unix socket: `sun_path` has 108 bytes, the last one zero.
 const SOCKET_PATH: usize = 107;
 /// Names and numbers of the system's groups.
 const GROUPS: &str = "/etc/group";
 
-/// Opens the control socket in the first of these places that takes it, and logs where and why if it is not the first one.
+/// Opens the control socket at the first usable of these paths; logs the reason if it is not the first.
 pub(crate) fn bind_first(places: &[PathBuf], group: Option<&str>) -> Option<(PathBuf, UnixListener)> {
     let mut places = places.iter().enumerate();
     places.find_map(|(index, path)| match bind_control(path, group, index == 0) {
         Ok(listener) => {
             if index > 0 {
-                tracing::error!(socket = %path.display(), "the control socket is in another place than usual");
+                tracing::error!(socket = %path.display(), "the control socket is at a fallback path");
             }
             Some((path.clone(), listener))
         }
@@ -48,15 +48,15 @@ pub(crate) fn bind_first(places: &[PathBuf], group: Option<&str>) -> Option<(Pat
     })
 }
 
-/// Opens a Unix socket for this user alone, or for a group too. The store's lock must be held: a socket that is there is then a dead
-/// device's.
+/// Opens a Unix socket for this user alone, or for a group too. The caller holds the store's lock: an existing socket then belongs to a
+/// device that has ended.
 pub(crate) fn bind_control(path: &Path, group: Option<&str>, make_folder: bool) -> Result<UnixListener, DaemonError> {
     let failed = || DaemonError::io(format!("cannot listen on socket '{}'", path.display()));
     check_socket_path(path)?;
     if let Some(folder) = path.parent().filter(|_| make_folder) {
         std::fs::create_dir_all(folder).map_err(failed())?;
     }
-    // It gets its name once its permissions are set: before that, they are those of the umask.
+    // Renamed after its permissions are set: before that, the umask decides them.
     let unfinished = unfinished(path);
     _ = std::fs::remove_file(&unfinished);
     let listener = UnixListener::bind(&unfinished).map_err(failed())?;
@@ -74,7 +74,7 @@ pub(crate) fn bind_control(path: &Path, group: Option<&str>, make_folder: bool) 
     Ok(listener)
 }
 
-/// Sets the permissions of a socket that will be called `path`.
+/// Sets the permissions of a socket that will be renamed to `path`.
 fn permit(socket: &Path, path: &Path, group: Option<&str>) -> Result<(), DaemonError> {
     let mut mode = 0o600;
     if let Some(group) = group {
@@ -89,7 +89,7 @@ fn permit(socket: &Path, path: &Path, group: Option<&str>) -> Result<(), DaemonE
         .map_err(DaemonError::io(format!("cannot listen on socket '{}'", path.display())))
 }
 
-/// The name of a socket without its permissions: no longer than its own, since that may be as long as a name can be.
+/// Returns the temporary name of a socket, as long as its own: that may already have the maximum length.
 fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().as_bytes().to_vec();
     if let Some(last) = name.last_mut() {
@@ -151,17 +151,19 @@ impl Connections {
             .spawn(move || {
                 let mut failures = Seldom::default();
                 while !connections.runtime.stopping() {
-                    match readable(&listener, STEP).and_then(|some| some.then(|| accept(&listener)).transpose()) {
+                    match wait_readable(&listener, POLL_INTERVAL)
+                        .and_then(|some| some.then(|| accept(&listener)).transpose())
+                    {
                         Ok(None) => {}
                         Ok(Some((via, link))) => connections.accept(via, link),
                         // The peer disconnected before `accept`.
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        // Out of descriptors, for one: the connection waits in the queue, and so does this.
+                        // E.g. out of descriptors: the connection stays in the queue, so retry later.
                         Err(error) => {
                             if let Some(failed) = failures.due() {
                                 tracing::warn!(failed, "cannot accept a connection: {error}");
                             }
-                            thread::sleep(STEP);
+                            thread::sleep(POLL_INTERVAL);
                         }
                     }
                 }
@@ -171,7 +173,7 @@ impl Connections {
     }
 }
 
-/// The number of a group, by name or number.
+/// Returns the number of a group given by name or number.
 fn group_number(group: &str) -> io::Result<Gid> {
     let number = |text: &str| text.parse().ok().map(Gid::from_raw);
     if let Some(gid) = number(group) {

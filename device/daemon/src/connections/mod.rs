@@ -1,4 +1,4 @@
-//! Connections: the Unix socket, TCP and serial lines, each within its budget.
+//! Connections over the Unix socket, TCP and serial lines, within budgets.
 
 mod budget;
 mod listeners;
@@ -28,10 +28,10 @@ use super::{
     yielding::yield_to_frames,
 };
 
-/// How long a TCP peer may take until its session is open.
+/// Longest time until a TCP peer must have opened its session.
 const OPENING: Duration = Duration::from_secs(5);
 
-/// All connections, and who may make them.
+/// All connections of the device, their budgets and access rules.
 #[derive(Debug)]
 pub(crate) struct Connections {
     runtime: Arc<Runtime>,
@@ -41,8 +41,8 @@ pub(crate) struct Connections {
     no_thread: Mutex<Seldom>,
 }
 
-/// Serves one link to its end and logs how it ended. False if the link itself is gone.
-fn talk(gate: &Gate, peer: &str, link: &mut Link, limits: &ServeLimits) -> bool {
+/// Serves one link to its end and logs the outcome; returns false if the link itself is closed.
+fn serve_connection(gate: &Gate, peer: &str, link: &mut Link, limits: &ServeLimits) -> bool {
     match serve_admitted(link, gate, gate, &SystemClock::default(), limits) {
         Ok(served) => {
             tracing::debug!(peer, ?served, "connection ended");
@@ -52,7 +52,7 @@ fn talk(gate: &Gate, peer: &str, link: &mut Link, limits: &ServeLimits) -> bool 
             if gate.is_known() {
                 tracing::warn!(peer, "connection dropped: {error}");
             } else {
-                // Any peer could fill the log.
+                // Below the default log level: any peer could fill the log.
                 tracing::debug!(peer, "connection dropped: {error}");
             }
             !matches!(error, ServeError::Io(_))
@@ -74,7 +74,7 @@ impl Connections {
         Gate::new(Arc::clone(&self.runtime), Arc::clone(&self.access), via, ticket)
     }
 
-    /// Takes a new connection, or turns it away.
+    /// Admits a new connection, or refuses it.
     fn accept(&self, via: Via, link: io::Result<Link>) {
         let config = self.runtime.config.load();
         let refused = &self.runtime.counters.connections_refused;
@@ -91,11 +91,11 @@ impl Connections {
             Err(error) => return tracing::debug!(peer, "connection failed: {error}"),
         };
         if let Via::Tcp(address) = via
-            && self.is_stranger(address)
+            && self.refuses_remote(address)
         {
             refused.add("stranger");
             tracing::debug!(peer, "connection refused: no host is enrolled");
-            // A new connection has room for a few bytes: this does not wait.
+            // The send buffer of a new connection is empty: this does not block.
             let _ = link.write(&AccessRefusal::PlainNotTaken.frame(0));
             return;
         }
@@ -116,7 +116,7 @@ impl Connections {
             if matches!(via, Via::Tcp(_)) {
                 yield_to_frames();
             }
-            talk(&gate, &peer, &mut link, &limits);
+            serve_connection(&gate, &peer, &mut link, &limits);
         });
         if let Err(error) = started
             && let Some(failed) = lock(&self.no_thread).due()
@@ -125,9 +125,9 @@ impl Connections {
         }
     }
 
-    /// Returns whether a peer is from outside this machine while no host there may be listened to.
-    fn is_stranger(&self, address: SocketAddr) -> bool {
+    /// Returns whether a peer is on another machine while remote peers are not accepted.
+    fn refuses_remote(&self, address: SocketAddr) -> bool {
         let plain = self.runtime.config.load().tcp.as_ref().is_some_and(|tcp| tcp.plain);
-        !address.ip().to_canonical().is_loopback() && !plain && !self.access.listens_to_strangers()
+        !address.ip().to_canonical().is_loopback() && !plain && !self.access.accepts_remote_peers()
     }
 }

@@ -1,16 +1,16 @@
-//! A serial line, served for as long as the device runs.
+//! Serial line, served as long as the device runs.
 
 use std::{sync::Arc, thread, time::Duration};
 
 use clr_transfer::{Device as _, Link, ServeLimits};
 
-use super::{Connections, Ticket, Via, talk};
+use super::{Connections, Ticket, Via, serve_connection};
 use crate::{DaemonError, SerialConfig};
 
-/// Between two conversations.
-const STEP: Duration = Duration::from_millis(50);
-/// Until a line that failed is opened again.
-const AGAIN: Duration = Duration::from_secs(2);
+/// Pause between two sessions.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Pause before a failed line is reopened.
+const REOPEN_DELAY: Duration = Duration::from_secs(2);
 
 /// Opens a serial line.
 pub(crate) fn open_serial(config: &SerialConfig) -> Result<Link, DaemonError> {
@@ -19,7 +19,7 @@ pub(crate) fn open_serial(config: &SerialConfig) -> Result<Link, DaemonError> {
 }
 
 impl Connections {
-    /// Serves a serial line; one that fails is opened again.
+    /// Serves a serial line; reopens it after a failure.
     pub(crate) fn serial(self: &Arc<Self>, config: &SerialConfig, line: Link) -> Result<(), DaemonError> {
         let path = config.port.display().to_string();
         let baud = config.baud;
@@ -33,19 +33,19 @@ impl Connections {
                 let stopping = || connections.runtime.stopping();
                 while !stopping() {
                     match link.take().map_or_else(&open, Ok) {
-                        // A line has no end of its own: what ends is one conversation on it, or one host's right to it.
+                        // A serial line has no end of stream: serve one session after another.
                         Ok(mut line) => {
                             while !stopping() {
                                 let gate = connections.gate(Via::Serial, Ticket::alone());
-                                if !talk(&gate, "serial line", &mut line, &limits) {
+                                if !serve_connection(&gate, "serial line", &mut line, &limits) {
                                     break;
                                 }
                             }
-                            thread::sleep(STEP);
+                            thread::sleep(PAUSE);
                         }
                         Err(error) => {
                             tracing::warn!("serial line: {error}");
-                            thread::sleep(AGAIN);
+                            thread::sleep(REOPEN_DELAY);
                         }
                     }
                 }

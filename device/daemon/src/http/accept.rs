@@ -1,4 +1,4 @@
-//! Accept loop: admits connections within the caps, and survives a lack of descriptors.
+//! Accept loop: admits connections within the caps, and survives exhausted descriptors.
 
 use std::{
     io::{self, Write as _},
@@ -18,32 +18,32 @@ use tokio::{
 use super::{Server, connection};
 use crate::{seldom::Seldom, source::Stop};
 
-/// How often the loop looks whether to stop.
-const STEP: Duration = Duration::from_millis(200);
-/// Pause after an accept that failed, for want of descriptors as a rule.
+/// Interval at which the loop checks for a stop.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Pause after a failed `accept`, usually for lack of descriptors.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
-/// Pause after a refused connection: a flood costs little time.
+/// Pause after a refused connection, to bound the cost of a flood.
 const AFTER_REFUSAL: Duration = Duration::from_millis(2);
 
-/// The answer over the cap.
+/// Response over the cap.
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 28\r\nConnection: close\r\n\r\ntoo many connections at once";
 
-/// The place of an open connection; freed when dropped.
-struct Place {
+/// Slot of an open connection, released on drop.
+struct ConnectionSlot {
     server: Arc<Server>,
     remote: bool,
 }
 
-impl Place {
+impl ConnectionSlot {
     fn take(server: &Arc<Server>, peer: IpAddr) -> Option<Self> {
         let limits = server.limits;
         let remote = !peer.to_canonical().is_loopback();
-        if remote && !raise(&server.open_remote, limits.connections - limits.reserved_for_loopback()) {
+        if remote && !increment(&server.open_remote, limits.connections - limits.reserved_for_loopback()) {
             return None;
         }
-        if !raise(&server.open, limits.connections) {
+        if !increment(&server.open, limits.connections) {
             if remote {
                 server.open_remote.fetch_sub(1, Ordering::Relaxed);
             }
@@ -56,7 +56,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.server.open.fetch_sub(1, Ordering::Relaxed);
         if self.remote {
@@ -65,8 +65,8 @@ impl Drop for Place {
     }
 }
 
-/// Raises a count that must not exceed `most`.
-fn raise(count: &AtomicUsize, most: usize) -> bool {
+/// Increments a count unless it is `most`; returns whether it did.
+fn increment(count: &AtomicUsize, most: usize) -> bool {
     count
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
             (open < most).then_some(open + 1)
@@ -82,15 +82,15 @@ pub(super) async fn run(listener: TcpListener, server: Arc<Server>, stop: Stop) 
     };
     let (mut failures, mut refusals) = (Seldom::default(), Seldom::default());
     while !stop.is_set() {
-        match timeout(STEP, listener.accept()).await {
+        match timeout(POLL_INTERVAL, listener.accept()).await {
             // No connection is waiting.
             Err(_) => {}
             Ok(Ok((stream, peer))) => {
-                if let Some(place) = Place::take(&server, peer.ip()) {
+                if let Some(slot) = ConnectionSlot::take(&server, peer.ip()) {
                     let server = Arc::clone(&server);
                     tokio::spawn(async move {
                         connection::serve(stream, &server).await;
-                        drop(place);
+                        drop(slot);
                     });
                 } else {
                     server.device.connection_refused();
@@ -115,7 +115,7 @@ pub(super) async fn run(listener: TcpListener, server: Arc<Server>, stop: Stop) 
     }
 }
 
-/// Says why, as far as the socket takes it at once.
+/// Writes the response as far as the socket accepts it at once.
 fn refuse(stream: TcpStream) {
     if let Ok(mut stream) = stream.into_std() {
         let _ = stream.write(BUSY);
@@ -140,20 +140,20 @@ mod tests {
         });
         let (far, near): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [127, 0, 0, 1].into());
         let mapped: IpAddr = "::ffff:127.0.0.1".parse().unwrap();
-        let far_places: Vec<_> = (0..100).filter_map(|_| Place::take(&server, far)).collect();
+        let far_places: Vec<_> = (0..100).filter_map(|_| ConnectionSlot::take(&server, far)).collect();
         assert_eq!(far_places.len(), 12);
         let near_places: Vec<_> = [near, mapped, near, mapped, near]
             .into_iter()
-            .filter_map(|peer| Place::take(&server, peer))
+            .filter_map(|peer| ConnectionSlot::take(&server, peer))
             .collect();
         assert_eq!(near_places.len(), 4);
         drop(far_places);
         // All are free again, for either.
         assert_eq!(
             (0..100)
-                .map_while(|_| Place::take(&server, near))
-                .fold(Vec::new(), |mut all, place| {
-                    all.push(place);
+                .map_while(|_| ConnectionSlot::take(&server, near))
+                .fold(Vec::new(), |mut all, slot| {
+                    all.push(slot);
                     all
                 })
                 .len(),

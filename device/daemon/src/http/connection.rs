@@ -1,4 +1,4 @@
-//! One connection: one request, its deadline, its answer.
+//! HTTP connection: one request with deadlines, and its response.
 
 use std::{
     future::poll_fn,
@@ -33,13 +33,13 @@ use super::{
 const HEAD_TIME: Duration = Duration::from_secs(2);
 /// From the head's end to the body's end.
 const BODY_TIME: Duration = Duration::from_secs(3);
-/// From the accept to the last byte of the answer.
+/// From the accept to the last byte of the response.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
-/// Fields of a head.
+/// Cap of the fields of a head.
 const FIELDS: usize = 32;
-/// How long what the peer still sends is thrown away: closing before would reset the connection and lose the answer.
+/// Time for which further bytes of the peer are discarded: closing at once would reset the connection and lose the response.
 const LINGER_TIME: Duration = Duration::from_millis(500);
-/// Bytes that are thrown away at most.
+/// Cap of the discarded bytes.
 const LINGER_BYTES: usize = 256 << 10;
 
 /// Serves one connection to its end.
@@ -55,15 +55,15 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, s
         .max_buf_size(HEAD_BYTES)
         .max_headers(FIELDS)
         .keep_alive(false)
-        // A client may close its sending side once it has asked.
+        // A client may close its sending side after the request.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let served = timeout(CONNECTION_TIME, poll_fn(|cx| connection.poll_without_shutdown(cx))).await;
     match served {
         Ok(Ok(())) => {}
-        // There is no answer that could get lost.
+        // There is no response to lose.
         Ok(Err(error)) if error.is_timeout() => return tracing::debug!("HTTP head not sent within {HEAD_TIME:?}"),
-        // Peers that are slow, gone or no HTTP clients are their own business.
+        // Slow, disconnected and non-HTTP peers are not worth a warning.
         Ok(Err(error)) => tracing::debug!("HTTP connection ended: {error}"),
         Err(_) => return tracing::debug!("HTTP connection ended after {CONNECTION_TIME:?}"),
     }
@@ -71,7 +71,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(stream: S, s
     let _ = timeout(LINGER_TIME, linger(&mut stream)).await;
 }
 
-/// Closes the sending side and throws away what still comes, so that the peer gets the answer before the end.
+/// Closes the sending side and discards further bytes, so that the peer receives the response before the end.
 async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     if poll_fn(|cx| Pin::new(&mut *stream).poll_shutdown(cx)).await.is_err() {
         return;
@@ -102,15 +102,15 @@ async fn answer(request: Request<Incoming>, raw: &RawHead, server: &Server) -> R
     let reply = match prepare(&head, body, raw, server).await {
         Ok(handler) => {
             let answered = catch_unwind(AssertUnwindSafe(|| handler(&*server.device, &head)));
-            // The log says where.
-            answered.unwrap_or_else(|_| Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "a defect of this device"))
+            // The panic hook logs the place.
+            answered.unwrap_or_else(|_| Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "internal error of the device"))
         }
         Err(reply) => reply,
     };
     reply.into_response()
 }
 
-/// Looks at everything but the handler's own affairs; no route takes a body, so the body is read and thrown away.
+/// Checks a request and finds its handler; the body is read and discarded, as no route uses it.
 async fn prepare(
     head: &hyper::http::request::Parts,
     body: Incoming,

@@ -1,4 +1,4 @@
-//! The server over bytes in memory, for fuzzing and tests: no socket, no device.
+//! HTTP server over bytes in memory, for fuzzing and tests: no socket, no device.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Limits, Monitored, Server, connection};
 
-/// A device that always says the same.
+/// A device with constant replies.
 pub(super) struct Fixed;
 
 impl Monitored for Fixed {
@@ -27,7 +27,7 @@ impl Monitored for Fixed {
     fn connection_refused(&self) {}
 }
 
-/// A peer that sends what it has in pieces of one size, closes its sending side and takes every answer.
+/// A peer that sends its bytes in pieces of one size, closes its sending side and records the response.
 struct Peer<'a> {
     sends: &'a [u8],
     piece: usize,
@@ -59,11 +59,11 @@ impl AsyncWrite for Peer<'_> {
     }
 }
 
-/// What the HTTP port answers to a connection on which `sent` arrives in pieces of `piece` bytes and then the end, with a cap of
-/// `body_bytes` on bodies. Pure: the device behind it is a fixed one. Made for fuzzing.
+/// Returns the response to a connection that sends `sent` in pieces of `piece` bytes and then closes, with a cap of `body_bytes` on
+/// bodies. Deterministic, with a constant device; for fuzzing.
 ///
 /// # Panics
-/// If no asynchronous runtime can be made, for want of descriptors.
+/// If no asynchronous runtime can be created, for lack of descriptors.
 #[must_use]
 pub fn http_answer(sent: &[u8], piece: usize, body_bytes: u64) -> Vec<u8> {
     answer_of(Arc::new(Fixed), sent, piece, body_bytes)

@@ -5,10 +5,10 @@
 //! | head | 8 KiB (431), 32 fields (431), 2 s |
 //! | body | `http.body_bytes` (413, unread), 3 s (408) |
 //! | connection | one request, 10 s |
-//! | connections at once | `http.connections`, of which a few are reserved for loopback; the others are answered 503 |
+//! | simultaneous connections | `http.connections`, a few reserved for loopback; beyond that, 503 |
 //!
-//! The server runs on one thread of low priority with an asynchronous runtime of its own, so an idle connection costs a socket and a few
-//! kilobytes. A panicking handler is answered with 500 and harms no other connection.
+//! The server runs on one thread of low priority with a dedicated asynchronous runtime, so an idle connection costs a socket and a few
+//! kilobytes. A panic of a handler results in 500 and affects no other connection.
 
 mod accept;
 mod connection;
@@ -30,27 +30,27 @@ use super::{DaemonError, HttpConfig, source::Stop, yielding::yield_to_frames};
 
 pub use memory::http_answer;
 
-/// What the HTTP port serves.
+/// Source of the pages of the HTTP port.
 pub(crate) trait Monitored: Send + Sync + 'static {
-    /// The metrics, in Prometheus' text format 0.0.4.
+    /// Returns the metrics, in Prometheus' text format 0.0.4.
     fn metrics(&self) -> String;
-    /// The checks of the device's health.
+    /// Returns the checks of the device's health.
     fn health(&self) -> Health;
-    /// A connection was refused: too many at once, or no descriptor left.
+    /// Counts a refused connection: over the cap, or no descriptor left.
     fn connection_refused(&self);
 }
 
 /// Caps of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Connections at once.
+    /// Simultaneous connections.
     pub(crate) connections: usize,
     /// Bytes of a request's body.
     pub(crate) body_bytes: u64,
 }
 
 impl Limits {
-    /// Connections that only peers on this machine may take: none where there is but one.
+    /// Returns the connections reserved for this machine; none of a single one.
     const fn reserved_for_loopback(self) -> usize {
         const RESERVED: usize = 4;
         if self.connections / 2 < RESERVED {
@@ -76,7 +76,7 @@ struct Server {
     limits: Limits,
     /// Open connections.
     open: AtomicUsize,
-    /// Those of peers on other machines.
+    /// Open connections of other machines.
     open_remote: AtomicUsize,
 }
 

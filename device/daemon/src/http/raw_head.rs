@@ -1,7 +1,7 @@
-//! A stream that keeps a copy of the request's head.
+//! Stream wrapper that keeps a copy of the request's head.
 //!
-//! The server reads a length next to a transfer coding as the coding alone and drops the length (RFC 9112, section 6.3, allows
-//! it): such a request is a forged one as a rule, and only the raw head shows it.
+//! hyper drops `Content-Length` next to `Transfer-Encoding`, as RFC 9112, section 6.3, allows. Such a request is usually forged, and only
+//! the raw head reveals it.
 
 use std::{
     io,
@@ -12,10 +12,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes of a head: at the same time the smallest buffer that hyper takes.
+/// Cap of a head, in bytes; the smallest buffer that hyper accepts.
 pub(super) const HEAD_BYTES: usize = 8 << 10;
 
-/// The head's bytes, and at most as many behind it as fit the cap.
+/// Bytes of the head and after it, up to the cap.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RawHead(Arc<Mutex<Vec<u8>>>);
 
@@ -26,7 +26,7 @@ impl RawHead {
         head.extend_from_slice(&bytes[..room.min(bytes.len())]);
     }
 
-    /// Whether the head has a field of this name, in any case. The head was parsed before: every field is a line.
+    /// Returns whether the head has a field of this name, ignoring case. The head was parsed before: every field is one line.
     pub(super) fn has_field(&self, name: &str) -> bool {
         let head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         head.split(|&byte| byte == b'\n')
@@ -38,7 +38,7 @@ impl RawHead {
     }
 }
 
-/// The stream.
+/// Stream wrapper that records the head.
 pub(super) struct Recorded<S> {
     inner: S,
     head: RawHead,

@@ -1,4 +1,4 @@
-//! Answers of the HTTP port.
+//! Responses of the HTTP port.
 
 use http_body_util::Full;
 use hyper::{
@@ -10,13 +10,13 @@ use hyper::{
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 
-/// A complete answer.
+/// A complete response.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
     pub(super) body: String,
-    /// The methods of the path, where another one was asked for.
+    /// Allowed methods of the path, if another one was requested.
     pub(super) allow: Option<&'static str>,
 }
 
@@ -30,7 +30,7 @@ impl Reply {
         }
     }
 
-    /// A line of text.
+    /// Creates a response with one line of text.
     pub(super) fn text(status: StatusCode, line: impl std::fmt::Display) -> Self {
         Self::new(status, TEXT, format!("{line}\n"))
     }

@@ -1,10 +1,10 @@
-//! Route table: method and path to handler. `GET` answers `HEAD` too.
+//! Route table: method and path to handler. `GET` handlers serve `HEAD` too.
 
 use hyper::{Method, StatusCode, header::ACCEPT, http::request::Parts};
 
 use super::{Monitored, handlers, reply::Reply};
 
-/// Answers a request whose body was read and thrown away.
+/// Handles a request whose body was discarded.
 pub(super) type Handler = fn(&dyn Monitored, &Parts) -> Reply;
 
 struct Route {
@@ -26,7 +26,7 @@ const ROUTES: &[Route] = &[
     },
 ];
 
-/// The handler of a request, or the answer without one.
+/// Returns the handler of a request, or the error response.
 pub(super) fn find(head: &Parts) -> Result<Handler, Reply> {
     let mut of_path = ROUTES.iter().filter(|route| route.path == head.uri.path()).peekable();
     if of_path.peek().is_none() {
@@ -46,13 +46,13 @@ pub(super) fn find(head: &Parts) -> Result<Handler, Reply> {
         })
 }
 
-/// Whether the query has a parameter of this name, with or without a value.
+/// Returns whether the query has a parameter of this name, with or without a value.
 pub(super) fn has_parameter(head: &Parts, name: &str) -> bool {
     let query = head.uri.query().unwrap_or_default();
     query.split('&').any(|pair| pair.split('=').next() == Some(name))
 }
 
-/// Whether the client names this media type among those that it accepts.
+/// Returns whether the client accepts this media type by name.
 pub(super) fn accepts(head: &Parts, media_type: &str) -> bool {
     head.headers
         .get_all(ACCEPT)

@@ -1,6 +1,6 @@
-//! Decoding on the device: one budget for frames, taught images and learning, and quarantine for images that end the process.
+//! Image decoding on the device: common limits for all images, and quarantine for images that crash the process.
 
-mod in_hand;
+mod decoding_record;
 mod quarantine;
 
 use std::{
@@ -12,35 +12,35 @@ use clr_adapters::Preprocessing;
 use clr_onnx::{DecodeLimits, DecodedImage, ImageDecoder, ImageError};
 
 use super::{Config, config::LimitsConfig};
-use clr_engine::give_back_memory;
-use in_hand::Suspect;
+use clr_engine::trim_heap;
+use decoding_record::Suspect;
 use quarantine::Quarantine;
 
-/// From this many bytes on, freed memory is given back to the system at once.
-const GIVEN_BACK: u64 = 8 << 20;
+/// Memory of an image above which the heap is trimmed after decoding, in bytes.
+const TRIM_BYTES: u64 = 8 << 20;
 
-/// Decodes every image of the device.
+/// Decoder of all images of the device.
 #[derive(Debug)]
 pub(crate) struct Images {
     decoder: ImageDecoder,
     quarantine: Quarantine,
 }
 
-/// Why an image is not decoded.
+/// Error of decoding an image.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImageFault {
-    /// The process ended while this image was decoded, more than once.
+    /// The process crashed more than once while this image was decoded.
     #[error(
-        "{name}: set aside: the device ended {deaths} times while it was decoded\nhint: look at it elsewhere, then remove it from \
+        "{name}: quarantined: the device crashed {deaths} times while decoding it\nhint: inspect it elsewhere, then remove it from \
          images.json in the state folder"
     )]
-    SetAside { name: String, deaths: u32 },
+    Quarantined { name: String, deaths: u32 },
     #[error(transparent)]
     Image(#[from] ImageError),
 }
 
 impl Images {
-    /// Reads what the last run had in hand, and sets aside what ended it twice.
+    /// Reads the record of the last run, and quarantines an image that crashed the process twice.
     pub(crate) fn open(config: &Config, input: &Preprocessing) -> Self {
         Self {
             decoder: ImageDecoder::new(limits(&config.limits, input)),
@@ -48,22 +48,22 @@ impl Images {
         }
     }
 
-    /// What one image may take.
+    /// Returns the limits of an image.
     pub(crate) fn limits(&self) -> &DecodeLimits {
         self.decoder.limits()
     }
 
-    /// Whether the last run ended while an image was decoded: then no adapter is to blame for its end.
-    pub(crate) fn died_with_image(&self) -> bool {
-        self.quarantine.died_with_image()
+    /// Returns whether the last run crashed while an image was decoded, so that no adapter is to blame.
+    pub(crate) fn crashed_on_image(&self) -> bool {
+        self.quarantine.crashed_on_image()
     }
 
-    /// Images that were set aside at this start.
-    pub(crate) fn set_aside_at_start(&self) -> u64 {
-        self.quarantine.set_aside_at_start()
+    /// Returns the number of images quarantined at this start.
+    pub(crate) fn quarantined_at_start(&self) -> u64 {
+        self.quarantine.quarantined_at_start()
     }
 
-    /// Decodes an image, reduced for `inputs`. While it does so the image is on record as in hand; `path` is its file, if it has one.
+    /// Decodes an image, reduced for `inputs`, and records it meanwhile; `path` is its file, if any.
     pub(crate) fn decode(
         &self,
         bytes: &[u8],
@@ -72,26 +72,26 @@ impl Images {
         inputs: &[&Preprocessing],
     ) -> Result<DecodedImage, ImageFault> {
         let image = Suspect::of(bytes, name, path);
-        let in_hand = self.quarantine.take(&image)?;
+        let guard = self.quarantine.take(&image)?;
         let most = Cell::new(0);
         let half = self.limits().memory / 2;
         let before = |needed: u64| {
             most.set(most.get().max(needed));
             if needed > half {
-                in_hand.make_durable();
+                guard.make_durable();
             }
         };
         let decoded = self.decoder.decode_observed(bytes, name, inputs, &before);
-        drop(in_hand);
+        drop(guard);
         self.quarantine.survived(&image);
-        if most.get() > GIVEN_BACK {
-            give_back_memory();
+        if most.get() > TRIM_BYTES {
+            trim_heap();
         }
         Ok(decoded?)
     }
 }
 
-/// The folder that systemd made for the running device; it is kept from one start to the next and is gone after a power cut.
+/// Returns the runtime folder of systemd's unit, which survives a restart of the device but not a power cut.
 fn runtime_folder() -> Option<PathBuf> {
     let folders = std::env::var_os("RUNTIME_DIRECTORY")?;
     std::env::split_paths(&folders)
@@ -99,7 +99,7 @@ fn runtime_folder() -> Option<PathBuf> {
         .filter(|folder| folder.is_absolute())
 }
 
-/// The configured limits, and where there are none the ones that follow from input and memory.
+/// Returns the configured limits, with defaults from the input size and the machine's memory.
 fn limits(config: &LimitsConfig, input: &Preprocessing) -> DecodeLimits {
     let mut limits = DecodeLimits::device(input.height, input.width);
     limits.memory = config.image_memory.unwrap_or(limits.memory);

@@ -1,7 +1,7 @@
-//! Images that ended the process: tried once more, then set aside.
+//! Quarantine of images that crash the process.
 //!
-//! The first time an image is found in hand it may be there by chance, as power is cut at any time. It is tried again. If the process
-//! ends on it again before it was decoded, its file is moved to `.rejected/` next to it, and its bytes are refused from then on.
+//! An image recorded at the end of a run may be there by chance, as power can fail at any time, so it is tried again. If the process ends
+//! again before it was decoded, its file is moved to `.rejected/` next to it, and its bytes are refused from then on.
 
 use std::{
     collections::HashMap,
@@ -18,52 +18,52 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ImageFault,
-    in_hand::{InHand, Record, Suspect},
+    decoding_record::{DecodingGuard, DecodingRecord, Suspect},
 };
 
-/// Ends of the process with an image in hand until the image is set aside.
-const DEATHS: u32 = 2;
-/// Images on each list; the oldest go.
-const LISTED: usize = 256;
-/// A longer list is none that this program wrote.
+/// Crashes on an image after which it is quarantined.
+const MAX_CRASHES: u32 = 2;
+/// Cap of each list; the oldest images are removed.
+const MAX_LISTED: usize = 256;
+/// Cap of the file, in bytes; this program writes no larger one.
 const LIST_BYTES: u64 = 4 << 20;
 
-/// What is kept in `images.json` in the state folder.
+/// Content of `images.json` in the state folder.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Lists {
-    /// In hand at the end of a run, and not decoded since.
+    /// Being decoded at the end of a run, and not decoded since.
     #[serde(default)]
     suspects: Vec<Suspect>,
-    /// Set aside.
+    /// Quarantined.
     #[serde(default)]
     rejected: Vec<Suspect>,
 }
 
 #[derive(Debug)]
 pub(super) struct Quarantine {
-    record: Record,
+    record: DecodingRecord,
     path: PathBuf,
     lists: Mutex<Lists>,
-    /// Whether there are suspects or images set aside: seldom, and looked at for every frame.
+    /// Whether a list has entries; checked for every frame.
     any: AtomicBool,
-    died_with_image: bool,
-    set_aside: u64,
+    crashed_on_image: bool,
+    quarantined: u64,
 }
 
 impl Quarantine {
-    /// Reads the lists and the record of the last run, and sets aside what it says.
+    /// Reads the lists and the record of the last run, and quarantines images accordingly.
     pub(super) fn open(state: &Path, runtime: Option<&Path>) -> Self {
         if let Err(error) = fs::create_dir_all(state) {
-            tracing::warn!(path = %state.display(), "cannot make folder: {error}");
+            tracing::warn!(path = %state.display(), "cannot create folder: {error}");
         }
         let path = state.join("images.json");
         let mut lists = read(&path);
-        let (record, found) = Record::open(state, runtime);
-        let died_with_image = !found.is_empty();
-        let mut set_aside = 0;
+        let (record, found) = DecodingRecord::open(state, runtime);
+        let crashed_on_image = !found.is_empty();
+        let mut quarantined = 0;
         let mut deaths: HashMap<String, u32> = HashMap::new();
         for image in found {
-            // In hand twice at the same time is one end of the process.
+            // Recorded twice at the same time: one crash.
             if deaths.contains_key(&image.id) {
                 continue;
             }
@@ -75,15 +75,15 @@ impl Quarantine {
             };
             deaths.insert(image.id.clone(), image.deaths);
             let name = printable(&image.name);
-            if image.deaths < DEATHS {
+            if image.deaths < MAX_CRASHES {
                 tracing::warn!(
                     image = name,
-                    "the last run ended while it was decoded; it is tried once more"
+                    "the last run ended while it was decoded; trying once more"
                 );
                 lists.suspects.push(image);
                 continue;
             }
-            set_aside += 1;
+            quarantined += 1;
             match image.path.as_deref().map(|path| move_aside(path, &image.id)) {
                 Some(Ok(to)) => {
                     let to = printable(&to.display().to_string());
@@ -91,27 +91,27 @@ impl Quarantine {
                         image = name,
                         to,
                         deaths = image.deaths,
-                        "image set aside: the device ends on it"
+                        "image quarantined: the device crashes on it"
                     );
                 }
                 Some(Err(error)) => {
                     tracing::error!(
                         image = name,
                         deaths = image.deaths,
-                        "image refused from now on, the device ends on it; cannot move it: {error}"
+                        "image refused from now on, the device crashes on it; cannot move it: {error}"
                     );
                 }
                 None => tracing::error!(
                     image = name,
                     deaths = image.deaths,
-                    "image refused from now on: the device ends on it"
+                    "image refused from now on: the device crashes on it"
                 ),
             }
             lists.rejected.retain(|other| other.id != image.id);
             lists.rejected.push(image);
         }
         for list in [&mut lists.suspects, &mut lists.rejected] {
-            let beyond = list.len().saturating_sub(LISTED);
+            let beyond = list.len().saturating_sub(MAX_LISTED);
             list.drain(..beyond);
         }
         let quarantine = Self {
@@ -119,29 +119,29 @@ impl Quarantine {
             record,
             path,
             lists: Mutex::new(lists),
-            died_with_image,
-            set_aside,
+            crashed_on_image,
+            quarantined,
         };
-        if died_with_image {
+        if crashed_on_image {
             quarantine.write();
         }
         quarantine
     }
 
-    pub(super) fn died_with_image(&self) -> bool {
-        self.died_with_image
+    pub(super) fn crashed_on_image(&self) -> bool {
+        self.crashed_on_image
     }
 
-    pub(super) fn set_aside_at_start(&self) -> u64 {
-        self.set_aside
+    pub(super) fn quarantined_at_start(&self) -> u64 {
+        self.quarantined
     }
 
-    /// Takes an image in hand, unless it is set aside.
-    pub(super) fn take(&self, image: &Suspect) -> Result<InHand<'_>, ImageFault> {
+    /// Records that an image is being decoded, unless it is quarantined.
+    pub(super) fn take(&self, image: &Suspect) -> Result<DecodingGuard<'_>, ImageFault> {
         if self.any.load(Ordering::Relaxed) {
             let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(found) = lists.rejected.iter().find(|other| other.id == image.id) {
-                return Err(ImageFault::SetAside {
+                return Err(ImageFault::Quarantined {
                     name: image.name.clone(),
                     deaths: found.deaths,
                 });
@@ -150,7 +150,7 @@ impl Quarantine {
         Ok(self.record.take(image))
     }
 
-    /// The process did not end on an image: it is no suspect any more.
+    /// Removes a decoded image from the suspects.
     pub(super) fn survived(&self, image: &Suspect) {
         if !self.any.load(Ordering::Relaxed) {
             return;
@@ -170,7 +170,7 @@ impl Quarantine {
         }
     }
 
-    /// Writes the lists, atomically and durably: seldom, after a run that ended on an image. A disk that takes nothing costs the memory of it.
+    /// Writes the lists atomically and durably; rare, after a crash on an image. A failed write loses the change at the end of the run.
     fn write(&self) {
         let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         let write = || -> io::Result<()> {
@@ -183,12 +183,12 @@ impl Quarantine {
             fs::File::open(folder)?.sync_all()
         };
         if let Err(error) = write() {
-            tracing::warn!(path = %self.path.display(), "cannot write list of images set aside: {error}");
+            tracing::warn!(path = %self.path.display(), "cannot write the list of quarantined images: {error}");
         }
     }
 }
 
-/// The lists in a file; empty where it is missing or damaged.
+/// Reads the lists; empty if the file is missing or damaged.
 fn read(path: &Path) -> Lists {
     let read = || -> io::Result<Lists> {
         let metadata = fs::metadata(path)?;
@@ -201,20 +201,20 @@ fn read(path: &Path) -> Lists {
         Ok(lists) => lists,
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(path = %path.display(), "cannot read list of images set aside, it starts anew: {error}");
+                tracing::warn!(path = %path.display(), "cannot read the list of quarantined images, starting a new one: {error}");
             }
             Lists::default()
         }
     }
 }
 
-/// Moves a file to `.rejected/` next to it; returns where it is. Another file may have its name by now: that one stays.
+/// Moves a file to `.rejected/` next to it, unless another file has its name now; returns the new path.
 fn move_aside(path: &Path, id: &str) -> io::Result<PathBuf> {
     if !fs::symlink_metadata(path)?.is_file() {
-        return Err(io::Error::other("not a file any more"));
+        return Err(io::Error::other("no longer a file"));
     }
     if Suspect::of(&fs::read(path)?, "", None).id != id {
-        return Err(io::Error::other("it is another file by now"));
+        return Err(io::Error::other("replaced by another file"));
     }
     let folder = path.parent().unwrap_or(Path::new(".")).join(".rejected");
     fs::create_dir_all(&folder)?;
@@ -231,7 +231,7 @@ fn move_aside(path: &Path, id: &str) -> io::Result<PathBuf> {
     Ok(to)
 }
 
-/// A name without characters that would change a line of the log.
+/// Returns a name with control characters escaped.
 fn printable(name: &str) -> String {
     name.chars().flat_map(char::escape_debug).collect()
 }
@@ -260,7 +260,7 @@ mod tests {
             Suspect::of(b"poison", "a.png", Some(&self.folder.path().join("frames/a.png")))
         }
 
-        /// A run that ends with the image in hand.
+        /// A run that ends while the image is decoded.
         fn die(&self) -> bool {
             let quarantine = self.open();
             let taken = quarantine.take(&self.image()).map(std::mem::forget).is_ok();
@@ -274,19 +274,19 @@ mod tests {
         let place = Place::new();
         assert!(place.die() && place.die());
         let quarantine = place.open();
-        assert!(quarantine.died_with_image());
-        assert_eq!(quarantine.set_aside_at_start(), 1);
+        assert!(quarantine.crashed_on_image());
+        assert_eq!(quarantine.quarantined_at_start(), 1);
         assert!(place.folder.path().join("frames/.rejected/a.png").exists());
         assert!(!place.folder.path().join("frames/a.png").exists());
         assert!(matches!(
             quarantine.take(&place.image()),
-            Err(ImageFault::SetAside { deaths: 2, .. })
+            Err(ImageFault::Quarantined { deaths: 2, .. })
         ));
-        // A clean end forgets nothing that is set aside, and blames nothing.
+        // A clean end keeps the quarantine and adds no suspect.
         drop(quarantine);
         let quarantine = place.open();
-        assert!(!quarantine.died_with_image());
-        assert_eq!(quarantine.set_aside_at_start(), 0);
+        assert!(!quarantine.crashed_on_image());
+        assert_eq!(quarantine.quarantined_at_start(), 0);
         assert!(quarantine.take(&place.image()).is_err());
     }
 
@@ -296,7 +296,7 @@ mod tests {
         for _ in 0..5 {
             assert!(place.die());
             let quarantine = place.open();
-            assert!(quarantine.died_with_image());
+            assert!(quarantine.crashed_on_image());
             drop(quarantine.take(&place.image()).unwrap());
             quarantine.survived(&place.image());
         }

@@ -1,22 +1,22 @@
-//! A run of learning, from the store's pictures to what serves.
+//! Learning run: from the stored images to an adapter on trial.
 
 use std::{collections::BTreeSet, sync::atomic::Ordering, time::Instant};
 
-use clr_store::{Serving, StoreError};
+use clr_store::{ServingAdapter, StoreError};
 use clr_transfer::{Failure, FailureCode, TeachPhase, TunePhase};
-use clr_tuning::{Parent, Plan, Progress, TuneError, TuneOptions, Watch};
+use clr_tuning::{MemoryPlan, Observer, Parent, Progress, TuneError, TuneOptions};
 
 use super::{
     Run,
     bounds::Bounds,
-    stored::{Kept, Pictures},
+    stored::{StoredImages, StoredRunState},
 };
 use crate::runtime::{Runtime, UNLABELLED};
 
-/// Seconds between two checkpoints, to spare flash.
-const CHECKPOINT_SECONDS: u32 = 30;
+/// Seconds between two writes of the run's state, to spare flash.
+const STATE_SECONDS: u32 = 30;
 
-/// Why a run ended without a result.
+/// Error that ended a run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LearnError {
     #[error(transparent)]
@@ -27,21 +27,21 @@ pub(crate) enum LearnError {
     Refused(Failure),
 }
 
-/// How a run ended.
+/// Outcome of a run, with a message.
 pub(super) enum Outcome {
     Promoted(String),
     Kept(String),
 }
 
-struct Follow<'a> {
+struct RunObserver<'a> {
     runtime: &'a Runtime,
     started: Instant,
-    /// Seconds that it may take from `started` on.
+    /// Time limit from `started`, in seconds.
     seconds: u64,
 }
 
-impl Watch for Follow<'_> {
-    fn plan(&mut self, plan: &Plan) {
+impl Observer for RunObserver<'_> {
+    fn plan(&mut self, plan: &MemoryPlan) {
         tracing::info!(%plan, "tuning");
         self.runtime.learning.update(|status| {
             status.phase = TunePhase::Running;
@@ -51,11 +51,11 @@ impl Watch for Follow<'_> {
     }
 
     fn restarted(&mut self, reason: &str) {
-        tracing::warn!(reason, "tuning starts anew");
+        tracing::warn!(reason, "tuning starts from the beginning");
     }
 
     fn resumed(&mut self, step: u32) {
-        tracing::info!(step, "tuning goes on");
+        tracing::info!(step, "tuning resumed");
     }
 
     fn progress(&mut self, progress: Progress) {
@@ -76,15 +76,15 @@ impl Watch for Follow<'_> {
 }
 
 impl Runtime {
-    /// Teaches what is new, and tunes as far as it was asked.
+    /// Teaches new classes, then tunes if the request has steps.
     pub(super) fn try_to_learn(&self, run: &Run, started: Instant) -> Result<Outcome, LearnError> {
         let task = run.request.task.as_str();
         let granted = Bounds::of(&self.config.load().tuning)
             .grant(&run.request)
             .map_err(LearnError::Refused)?;
-        let taught = self.teach_what_is_new(task)?;
+        let taught = self.teach_new_classes(task)?;
         if run.request.steps == Some(0) {
-            let nothing = || Outcome::Kept("no image shows a class that it does not know".to_owned());
+            let nothing = || Outcome::Kept("no stored image has a new class".to_owned());
             return Ok(taught.unwrap_or_else(nothing));
         }
         let parent = self.parent(&self.store.serving(task)?)?;
@@ -93,25 +93,25 @@ impl Runtime {
             steps: granted.steps,
             max_memory: Some(granted.memory),
             created: run.created,
-            checkpoint_seconds: CHECKPOINT_SECONDS,
+            checkpoint_seconds: STATE_SECONDS,
             ..defaults
         };
-        let mut follow = Follow {
+        let mut follow = RunObserver {
             runtime: self,
             started,
-            // What it took before a restart counts.
+            // The time before a restart counts.
             seconds: u64::from(granted.seconds).saturating_sub(run.spent),
         };
-        let kept = Kept {
+        let state = StoredRunState {
             runtime: self,
             run,
             started,
         };
-        let pictures = Pictures::with_classes(self, task, &parent.adapter.header.labels);
+        let images = StoredImages::with_classes(self, task, &parent.adapter.header.labels);
         let backbone = self.engine.backbone();
-        let tuned = clr_tuning::tune(backbone, &parent, &pictures, &kept, &options, &mut follow)?;
+        let tuned = clr_tuning::tune(backbone, &parent, &images, &state, &options, &mut follow)?;
         let learned = &tuned.verdict.learned;
-        let share = |right: u32| (learned.pictures > 0).then(|| right as f32 / learned.pictures as f32);
+        let share = |right: u32| (learned.images > 0).then(|| right as f32 / learned.images as f32);
         let (before, after) = (share(learned.parent), share(learned.tuned));
         self.learning
             .update(|status| (status.accuracy_before, status.accuracy_after) = (before, after));
@@ -124,12 +124,11 @@ impl Runtime {
         }
     }
 
-    /// Teaches each class that images are filed of and that does not answer yet; what came of it in words, none where there is no
-    /// such class.
+    /// Teaches each class of the stored images that the adapter lacks; `None` without such a class.
     ///
     /// # Errors
-    /// [`LearnError::Refused`] where none of them could be taught.
-    fn teach_what_is_new(&self, task: &str) -> Result<Option<Outcome>, LearnError> {
+    /// [`LearnError::Refused`] if none of them could be taught.
+    fn teach_new_classes(&self, task: &str) -> Result<Option<Outcome>, LearnError> {
         let listed = self.store.examples(task)?;
         let known = match self.store.serving(task) {
             Ok(serving) => serving.decoded.adapter.header.labels.clone(),
@@ -139,18 +138,18 @@ impl Runtime {
         let new: BTreeSet<&str> = (listed.iter().map(|example| example.label.as_str()))
             .filter(|&label| label != UNLABELLED && !known.iter().any(|known| known == label))
             .collect();
-        let (mut told, mut refused, mut waiting) = (Vec::new(), Vec::new(), None);
+        let (mut taught, mut refused, mut waiting) = (Vec::new(), Vec::new(), None);
         for label in &new {
             let status = self.teach_class(task, label);
             let message = status.message.unwrap_or_default();
             match status.phase {
                 TeachPhase::Refused | TeachPhase::Failed => refused.push((message, status.hint)),
-                TeachPhase::Taught => told.push(message),
+                TeachPhase::Taught => taught.push(message),
                 TeachPhase::Waiting => waiting = Some(message),
                 _ => {}
             }
         }
-        if told.is_empty()
+        if taught.is_empty()
             && waiting.is_none()
             && let Some((message, hint)) = refused.first()
         {
@@ -160,22 +159,22 @@ impl Runtime {
                 format_args!("{message}{hint}"),
             )));
         }
-        if told.is_empty() {
+        if taught.is_empty() {
             return Ok(waiting.map(Outcome::Kept));
         }
-        told.extend(refused.into_iter().map(|(message, _)| message));
-        Ok(Some(Outcome::Promoted(told.join("; "))))
+        taught.extend(refused.into_iter().map(|(message, _)| message));
+        Ok(Some(Outcome::Promoted(taught.join("; "))))
     }
 
-    /// What learning starts from. The classes of the publisher's original are protected; a task that was born here has none.
-    pub(crate) fn parent(&self, serving: &Serving) -> Result<Parent, LearnError> {
+    /// Returns the parent of a run. The classes of the publisher's original are protected; a task created on the device has none.
+    pub(crate) fn parent(&self, serving: &ServingAdapter) -> Result<Parent, LearnError> {
         if !serving.held.tuned {
             let own = serving.decoded.adapter.clone();
             return Ok(Parent::new(serving.decoded.clone(), Some(&own)));
         }
         let task = &serving.decoded.adapter.header.task;
         let state = self.store.task(task)?;
-        // A tuned adapter on trial stands on what is confirmed; a confirmed one has its original as restore point.
+        // A tuned adapter on trial is based on the confirmed one; a confirmed one has its original as restore point.
         let publisher = state.confirmed.filter(|held| !held.tuned).or(state.restore);
         let original = match publisher {
             Some(held) => {

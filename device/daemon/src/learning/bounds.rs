@@ -1,31 +1,31 @@
-//! The device's own bounds on learning, and what a run would lack.
+//! Bounds of the device on learning, and the forecast of a run.
 
 use clr_store::StoreError;
 use clr_transfer::{ClassForecast, Failure, FailureCode, Lack, TuneForecast, TuneRequest};
 use clr_tuning::{Examples as _, Forecast, TuneError, TuneOptions};
 
-use super::stored::Pictures;
+use super::stored::StoredImages;
 use crate::{
     TuningConfig,
     runtime::{Runtime, with_causes},
 };
 
-/// Memory that tuning may bring the whole process to, where neither request nor configuration names one.
+/// Default memory limit of the process during tuning, in bytes.
 const MEMORY: u64 = 300_000_000;
-/// Training frames from which the class weights are fitted again after the steps.
+/// Training frames from which the class weights are refitted after the steps.
 const FRAMES_TO_FIT: usize = 20;
 
-/// What a run may take.
+/// Limits of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// Bytes of the whole process.
+    /// Memory of the process, in bytes.
     pub(super) memory: u64,
     pub(super) steps: u32,
     pub(super) seconds: u32,
 }
 
 impl Bounds {
-    /// The device's own: half of the machine's memory where the configuration names none.
+    /// Bounds of the configuration; the default memory is half of the machine's.
     pub(super) fn of(config: &TuningConfig) -> Self {
         Self {
             memory: config.memory.unwrap_or_else(|| machine_memory() / 2),
@@ -34,16 +34,16 @@ impl Bounds {
         }
     }
 
-    /// What a request comes to within these bounds.
+    /// Returns the limits of a request within these bounds.
     ///
     /// # Errors
-    /// [`FailureCode::BUDGET`] where it asks for more.
+    /// [`FailureCode::BUDGET`] if it asks for more.
     pub(super) fn grant(self, request: &TuneRequest) -> Result<Self, Failure> {
         let over = |what: &str, asked: String, most: String, key: &str| {
             Failure::new(
                 FailureCode::BUDGET,
                 format_args!(
-                    "{asked} of {what} were asked for, at most {most} are allowed on this device\nhint: ask for less, or raise `{key}` \
+                    "{asked} of {what} requested, at most {most} allowed on this device\nhint: ask for less, or raise `{key}` \
                      under [tuning] in its configuration"
                 ),
             )
@@ -76,7 +76,7 @@ impl Bounds {
     }
 }
 
-/// Bytes of memory of this machine, or of the control group that the device runs in.
+/// Returns the bytes of memory of this machine, or of the device's control group.
 fn machine_memory() -> u64 {
     let all = physical_memory().unwrap_or(2 * MEMORY);
     group_memory().map_or(all, |group| group.min(all))
@@ -96,7 +96,7 @@ fn group_memory() -> Option<u64> {
 }
 
 impl Runtime {
-    /// What a run would lack to be promoted; nothing is started.
+    /// Forecasts a run and its obstacles to promotion, without starting it.
     pub(crate) fn forecast(&self, request: &TuneRequest) -> Result<TuneForecast, Failure> {
         let task = request.task.as_str();
         let config = self.config.load();
@@ -106,16 +106,14 @@ impl Runtime {
             Err(StoreError::NoSuchTask { .. }) => {
                 return Err(Failure::new(
                     FailureCode::NO_TASK,
-                    format_args!(
-                        "task `{task}` has no adapter to tune\nhint: a new task answers once images of 2 classes are taught"
-                    ),
+                    format_args!("task `{task}` has no adapter to tune\nhint: teach images of 2 classes to create it"),
                 ));
             }
             serving => serving.map_err(|error| fault(&error))?,
         };
         let parent = self.parent(&serving).map_err(|error| fault(&error))?;
-        let pictures = Pictures::all(self, task);
-        let list = pictures
+        let images = StoredImages::all(self, task);
+        let list = images
             .list()
             .map_err(|error| Failure::new(FailureCode::STORAGE, error))?;
         let count = list.len();
@@ -126,7 +124,7 @@ impl Runtime {
             max_memory: Some(granted.memory),
             ..TuneOptions::default()
         };
-        let plan = match clr_tuning::plan(self.engine.backbone(), &parent, count, &options) {
+        let plan = match clr_tuning::plan_memory(self.engine.backbone(), &parent, count, &options) {
             Ok(plan) => Some(plan),
             Err(error @ TuneError::Budget { .. }) => {
                 let text = with_causes(&error);
@@ -164,7 +162,7 @@ impl Runtime {
     }
 }
 
-/// What is missing, the worst first.
+/// Returns the obstacles to promotion, the worst first.
 fn lacks(outlook: &Forecast, frames_kept: usize, task: &str) -> Vec<Lack> {
     let mut lacks = Vec::new();
     let mut lack = |blocks: bool, what: String, hint: String| lacks.push(Lack { what, hint, blocks });
@@ -181,17 +179,17 @@ fn lacks(outlook: &Forecast, frames_kept: usize, task: &str) -> Vec<Lack> {
         lack(
             true,
             format!(
-                "no image is held out to judge the result by: one image only of {}",
+                "no image is held out to evaluate the result: one image only of {}",
                 named.join(", ")
             ),
-            format!("5 images or more of each class, better 20: {}", file(named[0])),
+            format!("5 or more images of each class, better 20: {}", file(named[0])),
         );
     }
     for class in learned().filter(|class| class.images < 10) {
         lack(
             false,
             format!(
-                "{} of the {} images of `{}` are held out: what few images show may be noise, which is not promoted",
+                "{} of the {} images of `{}` are held out: an improvement on so few images may be noise, and is not promoted",
                 class.held_out, class.images, class.label
             ),
             format!("20 images of a class: {}", file(&class.label)),
@@ -201,15 +199,15 @@ fn lacks(outlook: &Forecast, frames_kept: usize, task: &str) -> Vec<Lack> {
         let want = (outlook.frames + outlook.frames_missing).max(100);
         let hint = if frames_kept <= outlook.frames {
             format!(
-                "`max_frames = {want}` under [tuning] in the device's configuration, then let it see the usual scenes"
+                "`max_frames = {want}` under [tuning] in the device's configuration, then run it on the usual scenes"
             )
         } else {
-            format!("wait until the device has kept more of the {frames_kept} frames that its configuration allows")
+            format!("wait until the device has stored more of the {frames_kept} frames that its configuration allows")
         };
         lack(
             true,
             format!(
-                "{} images judge the classes known before, {} are needed ({} frames are kept, a fifth of them judges)",
+                "{} images evaluate the existing classes, {} are needed (a fifth of the {} stored frames is used)",
                 outlook.judges, outlook.judges_needed, outlook.frames
             ),
             hint,
@@ -218,7 +216,7 @@ fn lacks(outlook: &Forecast, frames_kept: usize, task: &str) -> Vec<Lack> {
         lack(
             false,
             format!(
-                "{} frames are kept; with fewer than {} the class weights stay as the steps leave them",
+                "{} frames are stored; with fewer than {}, the class weights are not refitted",
                 outlook.frames,
                 FRAMES_TO_FIT * 5 / 4
             ),

@@ -1,4 +1,4 @@
-//! Learning in the background: labelled pictures of the store become prototypes at once, and tuned adapters in time.
+//! Learning in the background: stored labelled images become class weights at once, and tuned adapters by `tune`.
 
 mod attempt;
 mod bounds;
@@ -8,7 +8,7 @@ mod teach;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex,
+        Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use self::attempt::{LearnError, Outcome};
 use super::runtime::{Runtime, lock, now, with_causes};
 
-/// What is being learned; one run at a time.
+/// State of learning; one run at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Learning {
     status: Mutex<TuneStatus>,
@@ -30,12 +30,12 @@ pub(crate) struct Learning {
     taught: Mutex<teach::Taught>,
 }
 
-/// What a checkpoint needs beside the state of the run, to go on by itself after a restart.
+/// Description of a run, stored with its state so that it resumes after a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Run {
     request: TuneRequest,
     created: u64,
-    /// Seconds that it took before the last restart.
+    /// Duration before the last restart, in seconds.
     spent: u64,
 }
 
@@ -54,7 +54,7 @@ impl Learning {
 }
 
 impl Runtime {
-    /// Starts learning on a thread of its own, behind every other.
+    /// Starts learning on a dedicated thread of the lowest priority.
     pub(crate) fn start_learning(&self, request: &TuneRequest) -> Result<(), Failure> {
         let granted = bounds::Bounds::of(&self.config.load().tuning).grant(request)?;
         tracing::info!(
@@ -62,10 +62,10 @@ impl Runtime {
             memory = granted.memory,
             steps = granted.steps,
             seconds = granted.seconds,
-            "asked to learn"
+            "tuning requested"
         );
         let created = now().unwrap_or(0);
-        // A run of the same request that was cut goes on.
+        // An interrupted run of the same request resumes.
         let run = self
             .interrupted(&request.task)
             .filter(|run| run.request == *request)
@@ -91,16 +91,16 @@ impl Runtime {
 
     /// Runs `work` on the learning thread; one at a time.
     fn start_thread(&self, task: &str, work: impl FnOnce(&Self) + Send + 'static) -> Result<(), Failure> {
-        let Some(runtime) = self.me.get().and_then(std::sync::Weak::upgrade) else {
-            return Err(Failure::new(FailureCode::STOPPING, "the device is going down"));
+        let Some(runtime) = self.this.upgrade() else {
+            return Err(Failure::new(FailureCode::STOPPING, "the device is stopping"));
         };
         {
             let mut status = lock(&self.learning.status);
             if status.phase.is_running() {
                 let busy = status.task.as_deref().unwrap_or_default();
                 let text = format_args!(
-                    "the device is learning task `{busy}` already, and does one thing at a time\nhint: wait until `clr device tuning` says that it \
-                     has ended, or `clr device stop-tuning`"
+                    "the device is already learning task `{busy}`, one at a time\nhint: wait until `clr device tuning` reports its end, or \
+                     `clr device stop-tuning`"
                 );
                 return Err(Failure::new(FailureCode::BUSY, text));
             }
@@ -113,7 +113,7 @@ impl Runtime {
         }
         let started = thread::Builder::new().name("clr-learning".to_owned()).spawn(move || {
             if let Err(reason) = clr_tuning::lower_priority() {
-                tracing::debug!("learning keeps its priority: {reason}");
+                tracing::debug!("cannot lower the priority of learning: {reason}");
             }
             work(&runtime);
         });
@@ -126,13 +126,13 @@ impl Runtime {
         })
     }
 
-    /// The run whose checkpoint is in the store.
+    /// Returns the run whose state is in the store.
     fn interrupted(&self, task: &str) -> Option<Run> {
         let bytes = self.store.checkpoint(task).ok().flatten()?;
         postcard::from_bytes::<(Run, &[u8])>(&bytes).ok().map(|(run, _)| run)
     }
 
-    /// Goes on with the run that a restart cut.
+    /// Resumes the run that a restart interrupted.
     pub(crate) fn resume_learning(&self) {
         let states = self.store.tasks();
         let Some(run) = states.iter().find_map(|state| self.interrupted(&state.task)) else {
@@ -143,11 +143,11 @@ impl Runtime {
         if run.spent >= u64::from(most) {
             tracing::info!(
                 task = run.request.task,
-                "tuning had used up its time; the same request goes on with it"
+                "tuning ran out of time; the same request resumes it"
             );
             return;
         }
-        tracing::info!(task = run.request.task, "tuning was interrupted");
+        tracing::info!(task = run.request.task, "resuming interrupted tuning");
         if let Err(failure) = self.start_run(run) {
             tracing::warn!("{failure}");
         }
@@ -156,7 +156,7 @@ impl Runtime {
     fn learn(&self, run: &Run) {
         let task = run.request.task.as_str();
         let started = Instant::now();
-        // A fault in learning must not keep the device from ever learning again.
+        // A panic must not prevent later runs.
         let ended = catch_unwind(AssertUnwindSafe(|| self.try_to_learn(run, started)));
         let seconds = started.elapsed().as_secs();
         let (phase, message) = match ended {
@@ -164,7 +164,7 @@ impl Runtime {
             Ok(Ok(Outcome::Kept(message))) => (TunePhase::Kept, message),
             Ok(Err(LearnError::Tune(error @ TuneError::Stopped { .. }))) => (TunePhase::Stopped, with_causes(&error)),
             Ok(Err(error)) => (TunePhase::Failed, with_causes(&error)),
-            Err(_) => (TunePhase::Failed, "learning panicked; the log says where".to_owned()),
+            Err(_) => (TunePhase::Failed, "learning panicked; see the log".to_owned()),
         };
         self.counters.learning_runs.add(match phase {
             TunePhase::Promoted => "promoted",
@@ -172,18 +172,10 @@ impl Runtime {
             TunePhase::Stopped => "stopped",
             _ => "failed",
         });
-        clr_engine::give_back_memory();
+        clr_engine::trim_heap();
         tracing::info!(task, ?phase, message, "learning ended");
         self.learning.update(|status| {
             (status.phase, status.seconds, status.message) = (phase, seconds, Some(message));
         });
     }
-}
-
-/// The runtime as threads hold it.
-pub(crate) type Myself = std::sync::OnceLock<std::sync::Weak<Runtime>>;
-
-/// Lets the runtime find itself, so that it can start threads that hold it.
-pub(crate) fn introduce(runtime: &Arc<Runtime>) {
-    let _ = runtime.me.set(Arc::downgrade(runtime));
 }

@@ -1,4 +1,4 @@
-//! The store as learning sees it: images, and the state of a run.
+//! Access of learning to the store: images, and the state of a run.
 
 use std::time::Instant;
 
@@ -10,20 +10,20 @@ use super::Run;
 use crate::runtime::{Runtime, UNLABELLED};
 
 /// The images of a task in the store.
-pub(super) struct Pictures<'a> {
+pub(super) struct StoredImages<'a> {
     runtime: &'a Runtime,
     task: &'a str,
-    /// The classes whose images count; all where there are none. Frames always count.
+    /// The classes whose images are used; all if empty. Frames are always used.
     classes: Vec<String>,
 }
 
-impl<'a> Pictures<'a> {
-    /// All of them.
+impl<'a> StoredImages<'a> {
+    /// All images of the task.
     pub(super) fn all(runtime: &'a Runtime, task: &'a str) -> Self {
         Self::with_classes(runtime, task, &[])
     }
 
-    /// Those of `classes`, and frames.
+    /// Images of `classes`, and frames.
     pub(super) fn with_classes(runtime: &'a Runtime, task: &'a str, classes: &[String]) -> Self {
         Self {
             runtime,
@@ -32,15 +32,15 @@ impl<'a> Pictures<'a> {
         }
     }
 
-    /// Those of the classes that answer and of one that is taught, and frames.
+    /// Images of the `known` classes and of one that is taught, and frames.
     pub(super) fn with_class(runtime: &'a Runtime, task: &'a str, known: &[String], label: &str) -> Self {
-        let mut pictures = Self::with_classes(runtime, task, known);
-        pictures.classes.push(label.to_owned());
-        pictures
+        let mut images = Self::with_classes(runtime, task, known);
+        images.classes.push(label.to_owned());
+        images
     }
 }
 
-impl clr_tuning::Examples for Pictures<'_> {
+impl clr_tuning::Examples for StoredImages<'_> {
     fn list(&self) -> Result<Vec<Example>, String> {
         let examples = self
             .runtime
@@ -58,7 +58,7 @@ impl clr_tuning::Examples for Pictures<'_> {
         Ok(labelled.filter(counts).collect())
     }
 
-    fn picture(&self, id: &Digest) -> Result<Vec<u8>, String> {
+    fn read(&self, id: &Digest) -> Result<Vec<u8>, String> {
         self.runtime
             .store
             .example(self.task, id)
@@ -74,13 +74,13 @@ impl clr_tuning::Examples for Pictures<'_> {
 }
 
 /// The state of a run in the store.
-pub(super) struct Kept<'a> {
+pub(super) struct StoredRunState<'a> {
     pub(super) runtime: &'a Runtime,
     pub(super) run: &'a Run,
     pub(super) started: Instant,
 }
 
-impl clr_tuning::Checkpoints for Kept<'_> {
+impl clr_tuning::Checkpoints for StoredRunState<'_> {
     fn put(&self, state: &[u8]) -> Result<(), String> {
         let run = Run {
             spent: self.run.spent + self.started.elapsed().as_secs(),
@@ -99,7 +99,7 @@ impl clr_tuning::Checkpoints for Kept<'_> {
         let bytes = self.runtime.store.checkpoint(task).map_err(|error| error.to_string())?;
         Ok(bytes.and_then(|bytes| {
             let (run, state): (Run, &[u8]) = postcard::from_bytes(&bytes).ok()?;
-            // The state of another request is no use; the run's own digest says so as well.
+            // The state of another request does not apply; the digest of the run confirms it.
             (run.created == self.run.created).then(|| state.to_vec())
         }))
     }
@@ -112,9 +112,9 @@ impl clr_tuning::Checkpoints for Kept<'_> {
     }
 }
 
-impl std::fmt::Debug for Pictures<'_> {
+impl std::fmt::Debug for StoredImages<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pictures")
+        f.debug_struct("StoredImages")
             .field("task", &self.task)
             .finish_non_exhaustive()
     }

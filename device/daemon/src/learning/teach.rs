@@ -1,8 +1,7 @@
-//! Teaching a class: its images become class weights at once, or are removed.
+//! Teaching of a class: its images become class weights at once, or are removed.
 //!
-//! A class is taught on its own: images of other classes that are not taught yet have no part, so they can neither block it nor
-//! be taught by accident. What is refused leaves nothing behind: images of a class that cannot be served are removed, or get
-//! back the label that they had before.
+//! Each class is taught separately: images of other classes that are not taught yet are ignored. A refused class leaves no images: they are
+//! removed, or get back their previous label.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,21 +12,21 @@ use std::{
 use clr_adapters::{Digest, Header, Provenance, Recipe};
 use clr_store::StoreError;
 use clr_transfer::{Failure, FailureCode, TeachPhase, TeachStatus, TunePhase};
-use clr_tuning::{TaughtClass, TuneError, Version};
+use clr_tuning::{AdapterRevision, TaughtClass, TuneError};
 
-use super::{Learning, attempt::LearnError, stored::Pictures};
+use super::{Learning, attempt::LearnError, stored::StoredImages};
 use crate::runtime::{Runtime, lock, now, with_causes};
 
-/// Outcomes kept for hosts that ask.
-const MOST_OUTCOMES: usize = 32;
-/// Relabelled images remembered, so that a refusal gives them their label back.
-const MOST_RELABELLED: usize = 10_000;
+/// Cap of outcomes kept for later requests.
+const MAX_OUTCOMES: usize = 32;
+/// Cap of relabelled images whose previous label is kept, to restore it after a refusal.
+const MAX_RELABELLED: usize = 10_000;
 
-/// What became of the last classes, and which images changed their label.
+/// Outcomes of the latest classes, and previous labels of relabelled images.
 #[derive(Debug, Default)]
 pub(super) struct Taught {
     outcomes: VecDeque<((String, String), TeachStatus)>,
-    /// By task and image: the label before.
+    /// Previous label by task and image.
     relabelled: HashMap<(String, Digest), String>,
 }
 
@@ -39,10 +38,10 @@ impl Learning {
             .map_or_else(TeachStatus::default, |(_, status)| status.clone())
     }
 
-    /// Remembers that an image had another label before.
+    /// Records the previous label of an image.
     pub(crate) fn relabelled(&self, task: &str, id: Digest, from: &str) {
         let mut taught = lock(&self.taught);
-        if taught.relabelled.len() < MOST_RELABELLED {
+        if taught.relabelled.len() < MAX_RELABELLED {
             taught
                 .relabelled
                 .entry((task.to_owned(), id))
@@ -55,18 +54,18 @@ impl Learning {
         let key = (task.to_owned(), label.to_owned());
         taught.outcomes.retain(|(known, _)| *known != key);
         taught.outcomes.push_back((key, status));
-        while taught.outcomes.len() > MOST_OUTCOMES {
+        while taught.outcomes.len() > MAX_OUTCOMES {
             taught.outcomes.pop_front();
         }
     }
 
-    fn label_before(&self, task: &str, id: Digest) -> Option<String> {
+    fn previous_label(&self, task: &str, id: Digest) -> Option<String> {
         lock(&self.taught).relabelled.remove(&(task.to_owned(), id))
     }
 }
 
 impl Runtime {
-    /// Starts teaching one class on the learning thread; nothing to do while it is under way.
+    /// Starts teaching one class on the learning thread; has no effect while that is in progress.
     pub(crate) fn start_teaching(&self, task: &str, label: &str) -> Result<(), Failure> {
         if self.learning.outcome(task, label).phase == TeachPhase::Running {
             return Ok(());
@@ -78,21 +77,21 @@ impl Runtime {
         };
         let before = self.learning.outcome(task, label);
         self.learning.set_outcome(task, label, running);
-        let started = self.start_thread(task, move |runtime| runtime.teach_and_tell(&of, &class));
+        let started = self.start_thread(task, move |runtime| runtime.teach_and_record(&of, &class));
         if started.is_err() {
             self.learning.set_outcome(task, label, before);
         }
         started
     }
 
-    fn teach_and_tell(&self, task: &str, label: &str) {
+    fn teach_and_record(&self, task: &str, label: &str) {
         let started = Instant::now();
         let status = catch_unwind(AssertUnwindSafe(|| self.teach_class(task, label))).unwrap_or_else(|_| TeachStatus {
             phase: TeachPhase::Failed,
-            message: Some("learning panicked; the log says where".to_owned()),
+            message: Some("learning panicked; see the log".to_owned()),
             ..TeachStatus::default()
         });
-        clr_engine::give_back_memory();
+        clr_engine::trim_heap();
         self.learning.update(|run| {
             run.phase = match status.phase {
                 TeachPhase::Taught => TunePhase::Promoted,
@@ -105,7 +104,7 @@ impl Runtime {
         self.learning.set_outcome(task, label, status);
     }
 
-    /// Teaches one class from the images filed for it; takes them back if it cannot be served.
+    /// Teaches one class from its stored images; removes them if the class is refused.
     pub(super) fn teach_class(&self, task: &str, label: &str) -> TeachStatus {
         let status = match self.try_to_teach(task, label) {
             Ok(status) => status,
@@ -122,7 +121,7 @@ impl Runtime {
             return Err(LearnError::Refused(Failure::new(
                 FailureCode::EXAMPLES,
                 format_args!(
-                    "no image of `{label}` is filed for task `{task}`\nhint: clr device teach --task {task} --label {label} IMAGES…"
+                    "no image of `{label}` is stored for task `{task}`\nhint: clr device teach --task {task} --label {label} IMAGES…"
                 ),
             )));
         }
@@ -135,20 +134,20 @@ impl Runtime {
                 phase: TeachPhase::Known,
                 images: images as u32,
                 message: Some(format!(
-                    "`{label}` answers already; {images} images of it are filed, from which tuning learns"
+                    "`{label}` is a class already; {images} images of it are stored, and tuning uses them"
                 )),
                 hint: Some(format!("clr device tune {task}")),
                 ..TeachStatus::default()
             });
         }
         let parent = self.parent(&serving)?;
-        let pictures = Pictures::with_class(self, task, &parent.adapter.header.labels, label);
-        let taught = clr_tuning::teach(self.engine.backbone(), &parent, &pictures)?;
+        let images = StoredImages::with_class(self, task, &parent.adapter.header.labels, label);
+        let taught = clr_tuning::teach(self.engine.backbone(), &parent, &images)?;
         self.serve_tuned(&taught.version)?;
-        Ok(told(task, label, &taught.classes))
+        Ok(taught_status(task, label, &taught.classes))
     }
 
-    /// A task from images alone; with one class it waits for the second.
+    /// Creates a task from images alone; with one class it waits for a second.
     fn create_task(&self, task: &str, images: usize) -> Result<TeachStatus, LearnError> {
         let backbone = self.engine.backbone();
         let header = Header::new(
@@ -158,8 +157,8 @@ impl Runtime {
             backbone.preprocessing().clone(),
             Provenance::DeviceTuned,
         );
-        let born = match clr_tuning::birth(backbone, header, Recipe::Linear, &Pictures::all(self, task)) {
-            // No fault of the host that files the first class: the second one creates the task.
+        let created = match clr_tuning::create_task(backbone, header, Recipe::Linear, &StoredImages::all(self, task)) {
+            // Not a fault: the second class creates the task.
             Err(error @ TuneError::TooFewClasses { .. }) => {
                 return Ok(TeachStatus {
                     phase: TeachPhase::Waiting,
@@ -168,24 +167,24 @@ impl Runtime {
                     ..TeachStatus::default()
                 });
             }
-            born => born?,
+            created => created?,
         };
-        let classes = born.adapter.header.labels.len();
-        self.serve_tuned(&born)?;
+        let classes = created.adapter.header.labels.len();
+        self.serve_tuned(&created)?;
         Ok(TeachStatus {
             phase: TeachPhase::Taught,
             images: images as u32,
-            message: Some(format!("a task of {classes} classes was born")),
+            message: Some(format!("a task of {classes} classes was created")),
             ..TeachStatus::default()
         })
     }
 
-    /// Signs what was learned, stores it, and lets it serve on trial.
-    pub(super) fn serve_tuned(&self, version: &Version) -> Result<(), LearnError> {
+    /// Signs a learned adapter, stores it, and lets it serve on trial.
+    pub(super) fn serve_tuned(&self, version: &AdapterRevision) -> Result<(), LearnError> {
         self.install_tuned(&version.file).map_err(LearnError::Refused)
     }
 
-    /// What a failed attempt leaves: nothing, where the class itself is the reason.
+    /// Returns the status of a failed attempt; removes the images if the class itself is the reason.
     fn refused(&self, task: &str, label: &str, error: &LearnError) -> TeachStatus {
         let looks_like = match error {
             LearnError::Tune(TuneError::LooksAlike { known, .. }) => Some(known.clone()),
@@ -198,7 +197,7 @@ impl Runtime {
                 | TuneError::Encode(_)
                 | TuneError::Decode(_),
             ) => true,
-            // The engine's answers to the canaries, or the store's rules, speak against the extended adapter.
+            // The extended adapter fails its canaries, or a rule of the store.
             LearnError::Refused(failure) => {
                 failure.code == FailureCode::CANARY
                     || failure.code == FailureCode::ENGINE
@@ -210,7 +209,7 @@ impl Runtime {
             LearnError::Refused(failure) if failure.code == FailureCode::CANARY => Failure::new(
                 FailureCode::CANARY,
                 format_args!(
-                    "class `{label}` cannot be added to task `{task}`: with it, an image of a class known before gets another answer ({})\n\
+                    "class `{label}` cannot be added to task `{task}`: with it, the class of an existing canary changes ({})\n\
                      hint: more and clearer images of `{label}`, or train the class on a host",
                     failure.message
                 ),
@@ -219,7 +218,7 @@ impl Runtime {
             error => Failure::new(FailureCode::TUNING, with_causes(error)),
         };
         if of_the_class {
-            let taken = self.take_images_back(task, label);
+            let taken = self.undo_images(task, label);
             if taken > 0 {
                 failure.message = format!("{}; its {taken} images are not kept", failure.message);
             }
@@ -237,12 +236,12 @@ impl Runtime {
         }
     }
 
-    /// Removes a class's images, or gives them back the label that they had; returns how many.
-    fn take_images_back(&self, task: &str, label: &str) -> usize {
+    /// Removes a class's images, or restores their previous label; returns their number.
+    fn undo_images(&self, task: &str, label: &str) -> usize {
         let listed = self.store.examples(task).unwrap_or_default();
         let mut taken = 0;
         for example in listed.iter().filter(|example| example.label == label) {
-            let undone = match self.learning.label_before(task, example.id) {
+            let undone = match self.learning.previous_label(task, example.id) {
                 Some(before) => (self.store.example(task, &example.id))
                     .and_then(|bytes| self.store.add_example(task, &before, &bytes, now()))
                     .map(drop),
@@ -250,29 +249,28 @@ impl Runtime {
             };
             match undone {
                 Ok(()) => taken += 1,
-                Err(error) => tracing::warn!(task, label, "cannot take back an image: {error}"),
+                Err(error) => tracing::warn!(task, label, "cannot undo adding an image: {error}"),
             }
         }
         taken
     }
 }
 
-/// How well the class was told from the others, in words.
-fn told(task: &str, label: &str, classes: &[TaughtClass]) -> TeachStatus {
+/// Returns the status of a taught class, with its cross-validated recall as text.
+fn taught_status(task: &str, label: &str, classes: &[TaughtClass]) -> TeachStatus {
     let Some(class) = classes.iter().find(|class| class.label == label) else {
         return TeachStatus::default();
     };
     let (images, recognised) = (class.images, class.recognised);
-    let mut message = format!(
-        "`{label}` answers from now on; {recognised} of {images} images are recognised by weights fitted without them"
-    );
+    let mut message =
+        format!("`{label}` is a class from now on; {recognised} of {images} images are recognised in cross-validation");
     if let Some((known, count)) = &class.looks_like {
-        message = format!("{message}, {count} are answered `{known}`");
+        message = format!("{message}, {count} are classified as `{known}`");
     }
     if class.unreadable > 0 {
         message = format!("{message}; {} cannot be decoded", class.unreadable);
     }
-    // Fewer than half of its own images: it looks like something the task knows.
+    // Fewer than half of its images are recognised: the class resembles a known one.
     let hint = (2 * recognised < images)
         .then(|| format!("more images of `{label}`, and `clr device tune {task}`, which refines the class"));
     TeachStatus {

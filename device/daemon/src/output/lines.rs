@@ -1,4 +1,4 @@
-//! Whole lines on a descriptor that may stall, fill up or close.
+//! Writer of complete lines to a descriptor that may stall, be full or close.
 
 use std::{
     fs::File,
@@ -17,22 +17,22 @@ use crate::{
     stderr::{PIECE, writable},
 };
 
-/// How long a wait for room lasts before it looks whether to give up.
-const STEP: Duration = Duration::from_millis(100);
+/// Time between two checks of `abandoned` while the descriptor takes nothing.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Returns true where no reader of the descriptor is left.
+/// Returns whether the error means that the descriptor has no reader left.
 pub(super) fn reader_gone(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
-/// Writes lines; what is left of a cut one goes first.
+/// Writer of lines; the rest of a partial one precedes the next.
 #[derive(Debug)]
 pub(super) struct LineWriter {
     output: OwnedFd,
     rest: Vec<u8>,
 }
 
-/// Returns true where the descriptor is a file whose last line has no end, as a power cut or a full disk leaves it.
+/// Returns whether the descriptor is a file without a final line feed, as left by a power cut or a full disk.
 fn ends_within_a_line(output: &OwnedFd) -> io::Result<bool> {
     let file = File::open(format!("/proc/self/fd/{}", output.as_raw_fd()))?;
     let metadata = file.metadata()?;
@@ -46,7 +46,7 @@ fn ends_within_a_line(output: &OwnedFd) -> io::Result<bool> {
 
 impl LineWriter {
     pub(super) fn new(output: OwnedFd) -> Self {
-        // Reopening a pipe or a terminal could block or steal input: only files are looked at.
+        // Reopening a pipe or a terminal could block or steal input.
         let file = rustix::fs::fstat(&output)
             .is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode).is_file());
         let rest = if file && ends_within_a_line(&output).unwrap_or(false) {
@@ -57,7 +57,10 @@ impl LineWriter {
         Self { output, rest }
     }
 
-    /// Writes a line whole, or an error and nothing of it; a line that was cut is finished before the next one.
+    /// Writes a complete line, or nothing of it on an error; a partial one is completed before the next.
+    ///
+    /// # Errors
+    /// Of the write; the line is lost then.
     pub(super) fn line(&mut self, line: &[u8], abandoned: &Stop) -> io::Result<()> {
         self.write_rest(abandoned)?;
         match self.write(line, abandoned) {
@@ -70,12 +73,12 @@ impl LineWriter {
         }
     }
 
-    /// Writes what is left of the last line.
+    /// Writes the rest of the last line.
     pub(super) fn finish(&mut self, abandoned: &Stop) {
         if let Err(error) = self.write_rest(abandoned)
             && !reader_gone(&error)
         {
-            tracing::warn!("the last answer on stdout is cut: {error}");
+            tracing::warn!("the last result on stdout is incomplete: {error}");
         }
     }
 
@@ -86,15 +89,19 @@ impl LineWriter {
         done
     }
 
-    /// Writes bytes; returns how many, and the error that stopped it.
+    /// Writes bytes; returns their number, and the error that stopped it.
     fn write(&self, bytes: &[u8], abandoned: &Stop) -> (usize, io::Result<()>) {
         let mut written = 0;
         while written < bytes.len() {
-            let patience = if abandoned.is_set() { Duration::ZERO } else { STEP };
-            match writable(self.output.as_fd(), patience) {
+            let timeout = if abandoned.is_set() {
+                Duration::ZERO
+            } else {
+                POLL_INTERVAL
+            };
+            match writable(self.output.as_fd(), timeout) {
                 Ok(true) => {}
                 Ok(false) if abandoned.is_set() => {
-                    let reason = io::Error::new(ErrorKind::TimedOut, "its reader takes no more");
+                    let reason = io::Error::new(ErrorKind::TimedOut, "its reader stalled");
                     return (written, Err(reason));
                 }
                 Ok(false) => continue,
@@ -104,7 +111,7 @@ impl LineWriter {
             match rustix::io::write(&self.output, piece) {
                 Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
                 Ok(count) => written += count,
-                // Somebody who shares the descriptor took the room first.
+                // Another process that shares the descriptor was faster.
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(error) => return (written, Err(error.into())),
             }

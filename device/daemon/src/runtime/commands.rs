@@ -1,4 +1,4 @@
-//! The device's end of the update protocol: what hosts and people ask for.
+//! Implementation of the update protocol's requests on the running device.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -6,23 +6,23 @@ use clr_adapters::{AUTO, Digest};
 use clr_store::StoreError;
 use clr_transfer::{
     Begin, Capabilities, Committed, Device, DeviceInfo, ExampleSelection, ExampleSummary, ExampleTask, Failure,
-    FailureCode, Frames, Health, Latency, Memory, PullInfo, RemovedExamples, Reverted, Slot, Status, TaskState,
+    FailureCode, Frames, Health, Latency, Memory, PullInfo, RemovedExamples, RevertReport, Slot, Status, TaskState,
     TaskSummary, TeachLimits, TrialStatus,
 };
 
-use super::{Runtime, failure, lock, remembered::Choice, stamp};
+use super::{Runtime, failure, lock, persisted_choice::Choice, stamp};
 use crate::{health, trial::TrialRun};
-use clr_engine::{give_back_memory, resident_memory};
+use clr_engine::{resident_memory, trim_heap};
 
 impl Runtime {
-    /// Changes the store, then brings the task in memory in line with it, whatever came of the change.
+    /// Changes the store, then loads the task accordingly.
     fn change<T>(&self, task: &str, change: impl FnOnce() -> Result<T, StoreError>) -> Result<(), Failure> {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         change().map_err(failure::of_store)?;
         self.load(&changing, task).map_err(failure::of_daemon)
     }
 
-    /// The name of the task that answers now.
+    /// Returns the name of the active task.
     pub(crate) fn active_task(&self) -> Option<String> {
         self.serving.tasks().active().map(|adapter| adapter.task().to_owned())
     }
@@ -48,7 +48,7 @@ impl Device for Runtime {
 
     fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure> {
         match self.store.append(digest, offset, data) {
-            // Somebody else sends the same file: where it stands now is the answer.
+            // Another host sends the same file: reply with the current offset.
             Err(StoreError::Offset { held, .. }) => Ok(held),
             held => held.map_err(failure::of_store),
         }
@@ -75,11 +75,11 @@ impl Device for Runtime {
         let microseconds = |milliseconds: f32| (f64::from(milliseconds) * 1e3) as u64;
         let (resident_tasks, adapter_bytes) = self.resident();
         let states = self.store.tasks();
-        let mut reverts: Vec<Reverted> = states
+        let mut reverts: Vec<RevertReport> = states
             .iter()
             .filter_map(|state| {
                 let reverted = state.reverted.as_ref()?;
-                Some(Reverted {
+                Some(RevertReport {
                     task: state.task.clone(),
                     version: reverted.held.version,
                     reason: reverted.reason.clone(),
@@ -135,7 +135,7 @@ impl Device for Runtime {
         let states = self.store.tasks();
         let summaries = states.iter().filter_map(|state| {
             let serving = state.trial.map(|trial| trial.held).or(state.confirmed);
-            // A removed task leaves its floor behind, nothing else.
+            // A removed task keeps its highest confirmed version only: not listed.
             if serving.is_none() && state.reverted.is_none() {
                 return None;
             }
@@ -172,7 +172,7 @@ impl Device for Runtime {
             });
             Some(summary)
         });
-        // Tasks that only have taught images take room as well, and are to be seen.
+        // Tasks with stored images alone occupy space too.
         let taught = self.store.taught_only().into_iter().map(|task| TaskSummary {
             task,
             labels: 0,
@@ -192,18 +192,18 @@ impl Device for Runtime {
     }
 
     fn switch(&self, task: &str) -> Result<(), Failure> {
-        // Of two at once, a restart goes on with the one that is in force.
-        let naming = self.serving.naming();
+        // The guard orders concurrent requests: the choice in force is the persisted one.
+        let naming = self.serving.lock_switches();
         if task == AUTO {
             naming.switch_to_auto();
-            tracing::info!("from now on the task is chosen from each frame");
-            return self.remember(Choice::Auto);
+            tracing::info!("switched to automatic choice");
+            return self.persist(Choice::Auto);
         }
         naming.switch(task).map_err(failure::of_engine)?;
         self.counters.switches.fetch_add(1, Ordering::Relaxed);
         tracing::info!(task, "switched");
-        // The frame comes first; a disk that refuses costs only the memory of the choice.
-        self.remember(Choice::Task(task.to_owned()))
+        // The switch is in force even if the write fails.
+        self.persist(Choice::Task(task.to_owned()))
     }
 
     fn rollback(&self, task: &str) -> Result<(), Failure> {
@@ -215,10 +215,10 @@ impl Device for Runtime {
     }
 
     fn remove(&self, task: &str) -> Result<(), Failure> {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         self.store.remove(task).map_err(failure::of_store)?;
         self.unload(&changing, task);
-        give_back_memory();
+        trim_heap();
         tracing::info!(task, "removed");
         Ok(())
     }
@@ -270,7 +270,7 @@ impl Device for Runtime {
             .unwrap_or_default();
         let count = rest.len().min(out.len());
         out[..count].copy_from_slice(&rest[..count]);
-        // The last piece was read: nobody needs the copy any more.
+        // Drop the copy after the last piece.
         if count == rest.len() {
             *reading = None;
         }

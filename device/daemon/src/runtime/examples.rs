@@ -1,9 +1,9 @@
-//! The images stored for a task, as hosts list, read and remove them.
+//! Requests on the images stored for a task: list, read and remove.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use clr_adapters::Digest;
-use clr_store::{Example, StoreError};
+use clr_store::{StoreError, StoredExample};
 use clr_transfer::{
     ExampleSelection, ExampleSummary, ExampleTask, Failure, FailureCode, PullInfo, RemovedExamples, TeachLimits,
 };
@@ -11,7 +11,7 @@ use clr_transfer::{
 use super::{Runtime, UNLABELLED, failure, lock};
 
 impl Runtime {
-    /// The tasks that images are stored for, with or without an adapter.
+    /// Lists the tasks with stored images, with or without an adapter.
     pub(super) fn list_example_tasks(&self) -> Result<Vec<ExampleTask>, Failure> {
         let mut tasks = Vec::new();
         for task in self.store.example_tasks().map_err(failure::of_store)? {
@@ -44,7 +44,7 @@ impl Runtime {
         Ok(summaries.collect())
     }
 
-    /// Makes an image the file that is read by its digest.
+    /// Opens an image for reading by its digest.
     pub(super) fn open_stored_example(&self, task: &str, id: &Digest) -> Result<PullInfo, Failure> {
         let bytes: Arc<[u8]> = self.store.example(task, id).map_err(failure::of_store)?.into();
         let length = bytes.len() as u64;
@@ -53,7 +53,7 @@ impl Runtime {
         Ok(PullInfo { digest: *id, length })
     }
 
-    /// The bytes of a file of the store: an adapter, or the image that was opened last.
+    /// Returns the bytes of a stored file: an adapter, or the image opened last.
     pub(super) fn stored_file(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let opened = lock(&self.opened_example).clone();
         match opened.filter(|(id, _)| id == digest) {
@@ -68,7 +68,7 @@ impl Runtime {
         selection: &ExampleSelection,
     ) -> Result<RemovedExamples, Failure> {
         let listed = self.store.examples(task).map_err(failure::of_store)?;
-        let chosen: Vec<&Example> = (listed.iter())
+        let chosen: Vec<&StoredExample> = (listed.iter())
             .filter(|example| match selection {
                 ExampleSelection::Image(id) => example.id == *id,
                 ExampleSelection::Label(label) => example.label == *label && label != UNLABELLED,
@@ -91,12 +91,12 @@ impl Runtime {
         for example in &chosen {
             match self.store.remove_example(task, &example.id) {
                 Ok(()) => removed.images += 1,
-                // Another host removed it meanwhile.
+                // Removed by another host meanwhile.
                 Err(StoreError::NoSuchExample { .. }) => {}
                 Err(error) => return Err(failure::of_store(error)),
             }
         }
-        // The number of frames kept is counted again.
+        // Recount the stored frames at the next one.
         lock(&self.kept_frames).remove(task);
         let gone: BTreeSet<&str> = chosen.iter().map(|example| example.label.as_str()).collect();
         let left = self.store.examples(task).map_err(failure::of_store)?;
@@ -110,7 +110,7 @@ impl Runtime {
         Ok(removed)
     }
 
-    /// The classes that answer and that the device learned itself.
+    /// Returns the classes of the serving adapter that were learned on this device.
     fn learned_labels(&self, task: &str) -> Vec<String> {
         #[cfg(feature = "tuning")]
         if let Ok(serving) = self.store.serving(task)
@@ -124,7 +124,7 @@ impl Runtime {
         Vec::new()
     }
 
-    /// What is taken as an image of a task; a task that does not exist yet has the backbone's input.
+    /// Returns the limits of an image of a task; a task that does not exist yet has the backbone's input size.
     pub(super) fn limits_for_images(&self, task: &str) -> Result<TeachLimits, Failure> {
         let config = self.config.load();
         let input = match self.store.serving(task) {
@@ -145,11 +145,11 @@ impl Runtime {
         })
     }
 
-    /// Refuses a label that differs from a known one of the task only in case or spaces: two classes where one was meant.
+    /// Refuses a label that differs from a known one of the task only in case or spaces, so probably a typing error.
     pub(super) fn check_label(&self, task: &str, label: &str) -> Result<(), Failure> {
         let fault = |text: String| Failure::new(FailureCode::EXAMPLES, text);
         if label.trim().is_empty() {
-            return Err(fault("a label of spaces alone says nothing".to_owned()));
+            return Err(fault("a label must not consist of spaces alone".to_owned()));
         }
         if label.trim() != label {
             let trimmed = label.trim();
@@ -177,7 +177,7 @@ impl Runtime {
     }
 }
 
-/// A label without case, with single spaces.
+/// Returns a label in lower case, with single spaces.
 fn folded(label: &str) -> String {
     label.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }

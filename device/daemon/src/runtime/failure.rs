@@ -1,4 +1,4 @@
-//! Errors as they travel to the peer.
+//! Conversion of errors into protocol failures.
 
 use clr_store::StoreError;
 use clr_transfer::{Failure, FailureCode};
@@ -29,12 +29,12 @@ fn store_code(error: &StoreError) -> FailureCode {
     }
 }
 
-/// A failure of the store.
+/// Converts an error of the store.
 pub(super) fn of_store(error: StoreError) -> Failure {
     Failure::new(store_code(&error), with_causes(&error))
 }
 
-/// A failure of the engine.
+/// Converts an error of the engine.
 pub(super) fn of_engine(error: EngineError) -> Failure {
     let code = match error {
         EngineError::UnknownTask { .. } => FailureCode::NO_TASK,
@@ -43,7 +43,7 @@ pub(super) fn of_engine(error: EngineError) -> Failure {
     Failure::new(code, with_causes(&error))
 }
 
-/// Any failure of the daemon.
+/// Converts any error of the daemon.
 pub(super) fn of_daemon(error: DaemonError) -> Failure {
     match error {
         DaemonError::Store(error) => of_store(error),

@@ -1,4 +1,4 @@
-//! Decoding for the device's tasks, with its counters.
+//! Image decoding for the device's tasks, with counters.
 
 use std::{path::Path, sync::atomic::Ordering};
 
@@ -9,7 +9,7 @@ use super::Runtime;
 use crate::images::ImageFault;
 
 impl Runtime {
-    /// Decodes an image, reduced for the inputs of `tasks`, or for the backbone's where there is none; `path` is its file, if it has one.
+    /// Decodes an image, reduced for the input sizes of `tasks`, or for the backbone's if there is none; `path` is its file, if any.
     pub(crate) fn decode<'a>(
         &self,
         bytes: &[u8],
@@ -23,7 +23,7 @@ impl Runtime {
         }
         self.images.decode(bytes, name, path, &inputs).inspect_err(|fault| {
             let counter = match fault {
-                ImageFault::SetAside { .. } => &self.counters.images_rejected,
+                ImageFault::Quarantined { .. } => &self.counters.images_rejected,
                 ImageFault::Image(error) if error.is_over_limit() => &self.counters.images_over_limit,
                 ImageFault::Image(ImageError::Damaged { .. }) => &self.counters.images_damaged,
                 ImageFault::Image(_) => return,

@@ -1,19 +1,19 @@
-//! What the device is doing: engine, store, resident adapters, trials and counters, shared by all threads.
+//! State of the running device, shared by all threads: engine, store, resident adapters, trials and counters.
 
 mod commands;
 mod examples;
 mod failure;
 mod images;
 mod monitored;
-mod owed;
-mod remembered;
+mod pending_changes;
+mod persisted_choice;
 mod resident;
 mod transfers;
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -22,8 +22,8 @@ use std::{
 use arc_swap::ArcSwap;
 use clr_adapters::{AUTO, Digest, Limits, PublicKey};
 use clr_onnx::Backbone;
-use clr_store::{Caps, Directory, Store, StoreError, StoreOptions, TaskState, Unavailable};
-use clr_switching::Serving;
+use clr_store::{Caps, Directory, Store, StoreError, StoreOptions, StoredTask, Unavailable};
+use clr_switching::ServingSet;
 use clr_transfer::FailureCode;
 
 use super::{
@@ -36,7 +36,7 @@ use super::{
 use clr_engine::{Engine, EngineOptions, ResidentAdapter, resident_memory};
 
 pub(crate) use super::time::{now, stamp};
-pub(crate) use resident::Detail;
+pub(crate) use resident::AdapterInfo;
 pub(crate) use transfers::UNLABELLED;
 
 /// The running device.
@@ -47,84 +47,85 @@ pub(crate) struct Runtime {
     pub(crate) store: Store,
     /// Decodes frames and taught images.
     pub(crate) images: Images,
-    /// The resident adapters and what is known of them.
-    pub(crate) serving: Serving<ResidentAdapter, Detail>,
+    /// The resident adapters with their information.
+    pub(crate) serving: ServingSet<ResidentAdapter, AdapterInfo>,
     pub(crate) counters: Counters,
     pub(crate) stop: Stop,
     started: Instant,
     resident_after_start: AtomicU64,
     #[cfg(feature = "tuning")]
     pub(crate) learning: super::learning::Learning,
+    /// Reference to itself, for the learning thread.
     #[cfg(feature = "tuning")]
-    pub(crate) me: super::learning::Myself,
-    /// Why the device cannot sign what it learns.
+    pub(crate) this: Weak<Self>,
+    /// The reason why the device cannot sign adapters that it learns.
     pub(crate) without_key: Option<String>,
-    /// The public half of its key, as it was found at the start.
+    /// The public key of the device, as found at the start.
     device_public: Option<PublicKey>,
-    /// Why the task that was to serve does not.
+    /// The reason why the chosen task could not start.
     inactive: Mutex<Option<String>>,
-    /// What the disk did not take yet.
-    debts: Mutex<owed::Debts>,
-    /// What a restart goes on with.
-    remembered: Mutex<remembered::Remembered>,
-    /// Frames kept of each task, as far as it was asked.
+    /// Changes in force that could not be written yet.
+    pending_changes: Mutex<pending_changes::PendingChanges>,
+    /// The choice of the task that is not written yet.
+    pending_choice: Mutex<persisted_choice::PendingChoice>,
+    /// Number of stored frames by task, once counted.
     kept_frames: Mutex<HashMap<String, usize>>,
-    /// The file that was read last, for hosts that pull it piece by piece.
+    /// The file read last, for hosts that pull it piece by piece.
     reading: Mutex<Option<(Digest, Arc<[u8]>)>>,
-    /// The stored image that was opened last, and its task: it is read by its digest, as a file is.
+    /// The stored image opened last, and its task: it is read by digest, like a file.
     opened_example: Mutex<Option<(Digest, String)>>,
 }
 
-/// What the inference loop counts.
+/// Counters and statistics of the running device.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) served: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) switches: AtomicU64,
-    /// Images that are cut or damaged.
+    /// Truncated or damaged images.
     pub(crate) images_damaged: AtomicU64,
     /// Images over a limit.
     pub(crate) images_over_limit: AtomicU64,
-    /// Images set aside, and those refused since they were.
+    /// Quarantined images, and refusals of such images since.
     pub(crate) images_rejected: AtomicU64,
     pub(crate) latencies: Mutex<Latencies>,
-    /// Frames answered, by task.
+    /// Classified frames, by task.
     pub(crate) by_task: Mutex<HashMap<String, u64>>,
-    /// When the inference loop last came round.
+    /// Last iteration of the inference loop.
     pub(crate) alive: Mutex<Option<Instant>>,
-    /// Whether the source delivers, and what it lost.
+    /// State and losses of the source.
     pub(crate) source: Arc<SourceState>,
-    /// Answers that stdout did not take.
-    pub(crate) answers_lost: Arc<AtomicU64>,
-    /// Requests of hosts that failed.
+    /// Results that could not be written to stdout.
+    pub(crate) results_lost: Arc<AtomicU64>,
+    /// Failed requests of hosts, by code.
     pub(crate) refused: Tally<FailureCode>,
-    /// Connections and sessions that were refused, by kind: `control`, `unknown`, `stranger`, `session`, `http`.
+    /// Refused connections and sessions, by kind: `control`, `unknown`, `stranger`, `session`, `http`.
     pub(crate) connections_refused: Tally<&'static str>,
-    /// Adapters on trial that were reverted.
+    /// Reverted adapters on trial.
     pub(crate) reverts: AtomicU64,
-    /// Runs of learning, by how they ended.
+    /// Learning runs, by outcome.
     pub(crate) learning_runs: Tally<&'static str>,
 }
 
-/// Whatever a panicking thread left behind is still a counter or a cache.
+/// Locks a mutex, poisoned or not: the guarded counters and caches stay valid after a panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Runtime {
-    /// Loads the backbone, opens the store and makes every task in it ready.
+    /// Loads the backbone, opens the store and prepares its tasks.
     pub(crate) fn start(config: Config, stop: Stop) -> Result<Arc<Self>, DaemonError> {
         let engine = open_engine(&config)?;
         let (store, key) = open_store(&config, &engine)?;
         let public = key.public();
         let without_key = give_key(&store, &config, key);
         let images = Images::open(&config, engine.backbone().preprocessing());
-        let runtime = Self {
+        let build = |#[cfg_attr(not(feature = "tuning"), expect(unused_variables))] this: &Weak<Self>| Self {
             engine,
             store,
             images,
-            serving: Serving::default(),
+            serving: ServingSet::default(),
             counters: Counters::default(),
             stop,
             started: Instant::now(),
@@ -132,43 +133,40 @@ impl Runtime {
             without_key,
             device_public: public,
             inactive: Mutex::default(),
-            debts: Mutex::default(),
-            remembered: Mutex::default(),
+            pending_changes: Mutex::default(),
+            pending_choice: Mutex::default(),
             kept_frames: Mutex::default(),
             reading: Mutex::default(),
             opened_example: Mutex::default(),
             #[cfg(feature = "tuning")]
             learning: super::learning::Learning::default(),
             #[cfg(feature = "tuning")]
-            me: super::learning::Myself::new(),
+            this: Weak::clone(this),
             config: ArcSwap::from_pointee(config),
         };
-        let runtime = Arc::new(runtime);
+        let runtime = Arc::new_cyclic(build);
         runtime
             .counters
             .images_rejected
-            .store(runtime.images.set_aside_at_start(), Ordering::Relaxed);
-        // A run that ended while an image was decoded says nothing about an adapter.
-        runtime.load_all(!runtime.images.died_with_image());
+            .store(runtime.images.quarantined_at_start(), Ordering::Relaxed);
+        // If the last run crashed while decoding an image, the adapters on trial are not to blame.
+        runtime.load_all(!runtime.images.crashed_on_image());
         runtime.start_clock();
         runtime.start_task();
         #[cfg(feature = "tuning")]
-        {
-            super::learning::introduce(&runtime);
-            runtime.resume_learning();
-        }
+        runtime.resume_learning();
         Ok(runtime)
     }
 
-    /// How long ago the device was started.
+    /// Returns the time since the start.
     pub(crate) fn uptime(&self) -> std::time::Duration {
         self.started.elapsed()
     }
 
-    /// Makes every task of the store ready. One that fails does not keep the others back. `blamed`: whether an unclean end before may have
-    /// been the doing of an adapter on trial.
+    /// Prepares every task of the store; a failure of one does not affect the others. `blamed`: whether an adapter on trial may have caused
+    /// the unclean end of the last run.
     fn load_all(&self, blamed: bool) {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         for state in self.store.tasks().iter() {
             if let Err(error) = self.load_at_start(&changing, &state.task, blamed) {
                 tracing::error!(task = state.task, "{}", with_causes(&error));
@@ -176,7 +174,7 @@ impl Runtime {
         }
     }
 
-    /// The task of the configuration, else the one that served last.
+    /// Activates the task of the configuration, else the persisted choice.
     fn start_task(&self) {
         let config = self.config.load();
         let by_marker = self.marker().symlink_metadata().is_ok();
@@ -188,26 +186,26 @@ impl Runtime {
             }
         };
         match config.task.clone().or_else(chosen).as_deref() {
-            Some(AUTO) => self.serving.naming().switch_to_auto(),
+            Some(AUTO) => self.serving.lock_switches().switch_to_auto(),
             Some(task) => {
-                if let Err(error) = self.serving.naming().switch(task) {
+                if let Err(error) = self.serving.lock_switches().switch(task) {
                     let reason = match self.store.serving(task) {
                         Err(of_store) => of_store.to_string(),
                         Ok(_) => error.to_string(),
                     };
-                    tracing::error!(task, "the task that was to serve does not: {reason}");
+                    tracing::error!(task, "cannot activate the task: {reason}");
                     let reason = reason.lines().next().unwrap_or_default().to_owned();
                     *lock(&self.inactive) = Some(reason);
                 }
             }
             None => {}
         }
-        if by_marker && let Err(failure) = self.remember(remembered::Choice::Auto) {
+        if by_marker && let Err(failure) = self.persist(persisted_choice::Choice::Auto) {
             tracing::warn!("{failure}");
         }
     }
 
-    /// Why frames have no answer while no task is active.
+    /// Returns the reason why frames are not classified while no task is active.
     pub(crate) fn why_no_task(&self) -> String {
         match &*lock(&self.inactive) {
             Some(reason) => format!("no task is active: {reason}"),
@@ -215,26 +213,30 @@ impl Runtime {
         }
     }
 
-    /// What is wrong though the device serves, in words: the store, the key, what the disk did not take.
-    pub(crate) fn troubles(&self) -> Vec<String> {
+    /// Returns faults that do not stop the device, as text: of the store, the key, and writes.
+    pub(crate) fn faults(&self) -> Vec<String> {
         let store = self.store.problems().iter().map(ToString::to_string);
         let rest = self
             .without_key
             .iter()
             .map(|reason| format!("learning is off: {reason}"));
         let inactive = lock(&self.inactive).clone();
-        store.chain(rest).chain(inactive).chain(self.debts()).collect()
+        store
+            .chain(rest)
+            .chain(inactive)
+            .chain(self.pending_changes())
+            .collect()
     }
 
-    /// The end is a clean one.
+    /// Records a clean end.
     pub(crate) fn close(&self) {
-        self.settle(true);
+        self.flush_changes(true);
         self.end_uses();
         self.stop_clock();
     }
 
-    /// Reads the configuration again: whose keys are trusted, audience, minimum versions, trial bounds and the number of classes answered change at
-    /// once; the rest at the next start.
+    /// Reloads the configuration. Trusted keys, audience, minimum versions, trial bounds and `top_k` change at once, the rest at the next
+    /// start.
     pub(crate) fn reload(&self, path: &std::path::Path) -> Result<(), DaemonError> {
         let config = Config::read(path)?;
         self.store.set_trust(config.trust(self.device_public)?);
@@ -250,7 +252,7 @@ pub(crate) fn open_engine(config: &Config) -> Result<Engine, DaemonError> {
     Ok(Engine::new(backbone, options)?)
 }
 
-/// Opens the store and looks for the device's key. A state folder that cannot be read is no error: the device serves nothing then, and says why.
+/// Opens the store and finds the device's key. An unreadable state folder is no error: the device then serves nothing and logs the reason.
 pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<(Store, device_key::Found), DaemonError> {
     let folder = config.store();
     let found = device_key::find(&config.state);
@@ -266,7 +268,7 @@ pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<(Store, dev
         Err(StoreError::Io { source, .. }) => {
             tracing::error!("cannot open the store in '{}': {source}", folder.display());
             let store = Store::open(Arc::new(Unavailable::new(&source)), options()?)?;
-            // What depends on a key that is lost cannot be told now.
+            // Without the store, it is unknown whether a lost key was in use.
             let found = match found {
                 device_key::Found::Lost {
                     public,
@@ -280,14 +282,14 @@ pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<(Store, dev
     }
 }
 
-/// Gives the store the device's key, a new one if need be; says why there is none.
+/// Gives the store the device's key, a new one if necessary; returns the reason if there is none.
 fn give_key(store: &Store, config: &Config, found: device_key::Found) -> Option<String> {
     let key = match found {
         device_key::Found::Key(key) => Ok(key),
         device_key::Found::Unusable { fault, .. } => Err(fault),
         device_key::Found::Lost { fault, .. } => {
             let tasks = store.tasks();
-            let needed = tasks.iter().any(TaskState::is_tuned);
+            let needed = tasks.iter().any(StoredTask::is_tuned);
             device_key::replace(&config.state, fault.as_deref(), needed)
         }
     };
@@ -297,7 +299,7 @@ fn give_key(store: &Store, config: &Config, found: device_key::Found) -> Option<
             None
         }
         Err(reason) => {
-            tracing::error!("learning is off, everything else goes on: {reason}");
+            tracing::error!("learning is off, everything else works: {reason}");
             Some(reason)
         }
     }
@@ -324,7 +326,7 @@ fn store_options(config: &Config, engine: &Engine, device: Option<PublicKey>) ->
     Ok(options)
 }
 
-/// An error with its causes.
+/// Returns the text of an error with its causes.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,8 +1,8 @@
-//! The device as a monitoring system sees it.
+//! Metrics and health of the device for monitoring.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use clr_store::TaskState;
+use clr_store::StoredTask;
 use clr_transfer::{Health, HealthState};
 
 use super::{Runtime, lock};
@@ -71,31 +71,31 @@ impl Runtime {
         page.family(
             "clr_frames_answered_total",
             Kind::Counter,
-            "Frames answered, by task.",
+            "Classified frames, by task.",
             by_task
                 .into_iter()
                 .map(|(task, count)| (vec![("task", task)], count as f64)),
         );
         page.counter(
             "clr_frames_dropped_total",
-            "Frames replaced by newer ones before they were answered.",
+            "Frames replaced by newer ones before they were classified.",
             value(&counters.dropped),
         );
         page.counter(
             "clr_frames_failed_total",
-            "Frames without an answer.",
+            "Frames that could not be classified.",
             value(&counters.failed),
         );
         page.counter(
             "clr_answers_lost_total",
-            "Answers that stdout did not take.",
-            value(&counters.answers_lost),
+            "Results that could not be written to stdout.",
+            value(&counters.results_lost),
         );
         let quantiles = lock(&counters.latencies).quantiles();
         page.family(
             "clr_frame_latency_seconds",
             Kind::Gauge,
-            "From image to answer, over the last 1,024 frames.",
+            "From image to result, over the last 1,024 frames.",
             quantiles.into_iter().flat_map(|(median, p99)| {
                 [("0.5", median), ("0.99", p99)]
                     .map(|(quantile, time)| (vec![("quantile", quantile.to_owned())], f64::from(time) / 1e3))
@@ -116,7 +116,7 @@ impl Runtime {
         );
         page.counter(
             "clr_source_lost_bytes_total",
-            "Bytes of the stream that belonged to no complete image.",
+            "Bytes of the stream outside complete images.",
             source.lost_bytes as f64,
         );
         page.counter(
@@ -135,7 +135,7 @@ impl Runtime {
         let counters = &self.counters;
         page.counter(
             "clr_images_damaged_total",
-            "Images that are cut or damaged, as frames or taught.",
+            "Truncated or damaged images, frames and taught ones.",
             value(&counters.images_damaged),
         );
         page.counter(
@@ -145,7 +145,7 @@ impl Runtime {
         );
         page.counter(
             "clr_images_rejected_total",
-            "Images set aside after the device ended on them, and refusals of such.",
+            "Images quarantined after a crash while decoding them, and refusals of such images.",
             value(&counters.images_rejected),
         );
     }
@@ -164,7 +164,7 @@ impl Runtime {
         );
         page.gauge(
             "clr_stored_adapter_bytes",
-            "Bytes of the adapter files in the store, earlier and original ones included.",
+            "Bytes of all adapter files in the store.",
             stored_bytes(&states) as f64,
         );
         page.counter(
@@ -181,7 +181,7 @@ impl Runtime {
         page.family(
             "clr_learning_runs_total",
             Kind::Counter,
-            "Runs of learning that ended, by result.",
+            "Learning runs that ended, by result.",
             runs.map(|(result, count)| (vec![("result", result.to_owned())], count as f64)),
         );
     }
@@ -191,7 +191,7 @@ impl Runtime {
         page.family(
             "clr_requests_refused_total",
             Kind::Counter,
-            "Requests of hosts that failed, by name and number of the reason.",
+            "Failed requests of hosts, by name and number of the reason.",
             refused.map(|(code, count)| {
                 let labels = vec![("code", code.name().to_owned()), ("number", code.0.to_string())];
                 (labels, count as f64)
@@ -223,8 +223,8 @@ impl Runtime {
     fn resource_metrics(&self, page: &mut Exposition) {
         page.gauge(
             "clr_troubles",
-            "Faults of the state folder that the device serves in spite of; the log names them.",
-            self.troubles().len() as f64,
+            "Faults of the state folder that do not stop the device; the log names them.",
+            self.faults().len() as f64,
         );
         page.gauge(
             "clr_resident_memory_bytes",
@@ -241,8 +241,8 @@ impl Runtime {
     }
 }
 
-/// Bytes of all adapter files that records name, each file once.
-fn stored_bytes(states: &[TaskState]) -> u64 {
+/// Returns the bytes of all referenced adapter files, each counted once.
+fn stored_bytes(states: &[StoredTask]) -> u64 {
     let files = states.iter().flat_map(|state| {
         let trial = state.trial.map(|trial| trial.held);
         [trial, state.confirmed, state.last_good, state.restore]

@@ -1,21 +1,21 @@
-//! Which adapter of each task is in memory: always the one that the store says serves.
+//! Resident adapters: each task has the adapter in memory that serves according to the store.
 
 use std::sync::{Arc, atomic::Ordering};
 
 use clr_adapters::{Digest, Header, Provenance, PublicKey, Refusal, Trial, decode};
-use clr_store::{Held, OnTrial, Serving, Start, StoreError};
-use clr_switching::Changing as ChangingOf;
+use clr_store::{OnTrial, ServingAdapter, StartOutcome, StoreError, StoredAdapter};
+use clr_switching::UpdateGuard as GuardOf;
 
-use super::{Runtime, lock, owed::Owed, stamp, with_causes};
+use super::{Runtime, lock, pending_changes::PendingChange, stamp, with_causes};
 use crate::{
     DaemonError, canary, time,
-    trial::{Observation, TrialRun, Verdict},
+    trial::{Observation, TrialRun, TrialVerdict},
 };
 use clr_engine::ResidentAdapter;
 
-/// What is known of the adapter that serves a task.
+/// Information on the adapter that serves a task.
 #[derive(Debug)]
-pub(crate) struct Detail {
+pub(crate) struct AdapterInfo {
     pub(crate) digest: Digest,
     pub(crate) file_bytes: u64,
     pub(crate) labels: u32,
@@ -25,11 +25,11 @@ pub(crate) struct Detail {
     pub(crate) signer: Option<PublicKey>,
     /// Its trial, if it is on one.
     pub(crate) trial: Option<TrialRun>,
-    /// Whether the store knows that it answers frames on trial.
+    /// Whether its use on trial is recorded in the store.
     pub(crate) in_use: bool,
 }
 
-impl clr_switching::Detail for Detail {
+impl clr_switching::AdapterInfo for AdapterInfo {
     type Trial = Digest;
 
     fn on_trial(&self) -> Option<Digest> {
@@ -41,21 +41,21 @@ impl clr_switching::Detail for Detail {
     }
 }
 
-/// The right to change what serves.
-pub(super) type Changing<'a> = ChangingOf<'a, ResidentAdapter, Detail>;
+/// Guard that permits changes of the serving adapters.
+pub(super) type UpdateGuard<'a> = GuardOf<'a, ResidentAdapter, AdapterInfo>;
 
 impl Runtime {
-    /// Puts what the store says serves into memory; a task with nothing to serve leaves it.
-    pub(super) fn load(&self, changing: &Changing<'_>, task: &str) -> Result<(), DaemonError> {
+    /// Loads the adapter that serves according to the store; unloads a task without one.
+    pub(super) fn load(&self, changing: &UpdateGuard<'_>, task: &str) -> Result<(), DaemonError> {
         match self.store.serving(task) {
             Ok(serving) => {
                 let prepared = self.engine.prepare(&serving.decoded.adapter);
-                // What it takes the place of does not serve any more, whatever comes instead.
+                // The replaced adapter must stop serving even if the new one cannot be prepared.
                 let resident = prepared.inspect_err(|_| self.unload(changing, task))?;
                 self.put(changing, &serving, resident);
                 Ok(())
             }
-            // Its only adapter was taken back: that is no fault, there is just nothing to serve.
+            // Its only adapter was reverted: no fault, but nothing to serve.
             Err(StoreError::NothingServes { tried, .. }) if tried.is_empty() => {
                 self.unload(changing, task);
                 Ok(())
@@ -67,19 +67,24 @@ impl Runtime {
         }
     }
 
-    /// As [`Runtime::load`], at the start: a trial that brought the device down often enough ends. Nothing needs to be written for the task
-    /// to serve. `blamed`: whether an unclean end before may have been the adapter's doing.
-    pub(super) fn load_at_start(&self, changing: &Changing<'_>, task: &str, blamed: bool) -> Result<(), DaemonError> {
+    /// Loads a task at the start, as [`Runtime::load`], and reverts a trial after too many unclean ends. The task serves even if no write
+    /// succeeds. `blamed`: whether the adapter may have caused the unclean end of the last run.
+    pub(super) fn load_at_start(
+        &self,
+        changing: &UpdateGuard<'_>,
+        task: &str,
+        blamed: bool,
+    ) -> Result<(), DaemonError> {
         let in_use = self.store.task(task)?.trial.is_some_and(|trial| trial.in_use);
-        match self.store.begin_run(task, blamed, stamp()) {
-            Ok(Start::Reverted { held }) => {
+        match self.store.record_start(task, blamed, stamp()) {
+            Ok(StartOutcome::Reverted { held }) => {
                 tracing::error!(
                     task,
                     version = held.version,
                     "reverted: the device ended uncleanly with it too often"
                 );
             }
-            Ok(Start::Unclean { times }) => {
+            Ok(StartOutcome::Unclean { times }) => {
                 tracing::warn!(
                     task,
                     times,
@@ -88,8 +93,8 @@ impl Runtime {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(task, "the start cannot be noted: {}", with_causes(&error));
-                if in_use && self.stands_back(changing, task, Owed::Count { blamed })? {
+                tracing::error!(task, "cannot record the start: {}", with_causes(&error));
+                if in_use && self.fall_back_until_written(changing, task, PendingChange::Count { blamed })? {
                     return Ok(());
                 }
             }
@@ -97,19 +102,19 @@ impl Runtime {
         let Err(error) = self.load_checked(changing, task) else {
             return Ok(());
         };
-        // What served before a failed trial takes over; without a trial there is nothing else to serve.
+        // After a failed trial, the previous adapter serves; without a trial, there is no other.
         let Some(trial) = self.store.task(task)?.trial else {
             return Err(error);
         };
         let reason = with_causes(&error);
         tracing::error!(task, "{reason}");
-        self.take_back(changing, task, trial.held.digest, &reason)
+        self.revert_trial(changing, task, trial.held.digest, &reason)
     }
 
-    /// Reverts an adapter on trial. Where that cannot be written it is in force in memory, and written later.
-    pub(super) fn take_back(
+    /// Reverts an adapter on trial. If the write fails, the revert is in force in memory and written later.
+    pub(super) fn revert_trial(
         &self,
-        changing: &Changing<'_>,
+        changing: &UpdateGuard<'_>,
         task: &str,
         digest: Digest,
         reason: &str,
@@ -117,29 +122,35 @@ impl Runtime {
         match self.store.revert(task, &digest, reason, stamp()) {
             Ok(_) => self.load(changing, task),
             Err(error) => {
-                tracing::error!(task, "the revert cannot be written yet: {}", with_causes(&error));
+                tracing::error!(task, "cannot write the revert yet: {}", with_causes(&error));
                 let (reason, at) = (reason.to_owned(), stamp());
-                self.owe(task, Owed::Revert { digest, reason, at });
+                self.defer(task, PendingChange::Revert { digest, reason, at });
                 self.fall_back(changing, task)
             }
         }
     }
 
-    /// Lets the confirmed adapter serve in place of one on trial until `owed` is written. False, and nothing is done, if there is none.
-    fn stands_back(&self, changing: &Changing<'_>, task: &str, owed: Owed) -> Result<bool, DaemonError> {
+    /// Serves the confirmed adapter instead of the one on trial until `change` is written. Returns false, without effect, if there is none.
+    fn fall_back_until_written(
+        &self,
+        changing: &UpdateGuard<'_>,
+        task: &str,
+        change: PendingChange,
+    ) -> Result<bool, DaemonError> {
         if self.store.task(task)?.confirmed.is_none() {
             return Ok(false);
         }
-        tracing::warn!(task, "the confirmed adapter serves until that can be noted");
-        self.owe(task, owed);
+        tracing::warn!(task, "the confirmed adapter serves until that can be recorded");
+        self.defer(task, change);
         self.fall_back(changing, task)?;
         Ok(true)
     }
 
-    /// Called before a frame is answered. An adapter on trial is marked as in use before its first one: should it bring the device down, the
-    /// next start knows. False if something else serves now.
+    /// Records the use of an adapter on trial before its first frame: after a crash, the next start knows. Returns false if another adapter
+    /// serves now.
     pub(crate) fn begin_use(&self, adapter: &Arc<ResidentAdapter>) -> bool {
-        let unmarked = |detail: &mut Detail| detail.trial.as_ref().filter(|_| !detail.in_use).map(|_| detail.digest);
+        let unmarked =
+            |detail: &mut AdapterInfo| detail.trial.as_ref().filter(|_| !detail.in_use).map(|_| detail.digest);
         let Some(digest) = self.serving.of(adapter, unmarked).flatten() else {
             return true;
         };
@@ -147,11 +158,11 @@ impl Runtime {
         if let Err(error) = self.store.begin_use(task, &digest) {
             tracing::error!(
                 task,
-                "the use of the adapter on trial cannot be noted: {}",
+                "cannot record the use of the adapter on trial: {}",
                 with_causes(&error)
             );
-            let changing = self.serving.change();
-            match self.stands_back(&changing, task, Owed::Use { digest }) {
+            let changing = self.serving.lock_updates();
+            match self.fall_back_until_written(&changing, task, PendingChange::Use { digest }) {
                 Ok(true) => return false,
                 Ok(false) => {}
                 Err(error) => tracing::error!(task, "{}", with_causes(&error)),
@@ -161,7 +172,7 @@ impl Runtime {
         true
     }
 
-    /// The end is a clean one: nothing counts against adapters on trial, and how far they have come is kept.
+    /// Records a clean end: adapters on trial are not blamed, and their progress is kept.
     pub(crate) fn end_uses(&self) {
         for state in self.store.tasks().iter() {
             let progress = self.detail(&state.task, |detail| {
@@ -171,13 +182,13 @@ impl Runtime {
             if let Some((digest, progress)) = progress.flatten()
                 && let Err(error) = self.store.end_use(&state.task, &digest, progress)
             {
-                tracing::warn!(task = state.task, "the clean end cannot be noted: {error}");
+                tracing::warn!(task = state.task, "cannot record the clean end: {error}");
             }
         }
     }
 
-    /// As [`Runtime::load`], and an adapter on trial answers its canaries first.
-    pub(super) fn load_checked(&self, changing: &Changing<'_>, task: &str) -> Result<(), DaemonError> {
+    /// Loads a task as [`Runtime::load`], after checking the canaries of an adapter on trial.
+    pub(super) fn load_checked(&self, changing: &UpdateGuard<'_>, task: &str) -> Result<(), DaemonError> {
         let serving = self.store.serving(task)?;
         let adapter = &serving.decoded.adapter;
         let resident = self.engine.prepare(adapter)?;
@@ -188,7 +199,7 @@ impl Runtime {
         Ok(())
     }
 
-    fn put(&self, changing: &Changing<'_>, serving: &Serving, resident: ResidentAdapter) {
+    fn put(&self, changing: &UpdateGuard<'_>, serving: &ServingAdapter, resident: ResidentAdapter) {
         let signer = serving.signer.map(|signature| signature.key);
         let header = &serving.decoded.adapter.header;
         let state = self.store.task(&header.task).ok();
@@ -198,10 +209,10 @@ impl Runtime {
 
     fn put_resident(
         &self,
-        changing: &Changing<'_>,
+        changing: &UpdateGuard<'_>,
         resident: ResidentAdapter,
         header: &Header,
-        held: Held,
+        held: StoredAdapter,
         signer: Option<PublicKey>,
         trial: Option<OnTrial>,
     ) {
@@ -209,7 +220,7 @@ impl Runtime {
             time::confirmed(header);
         }
         let bounds = header.trial.unwrap_or_else(|| Trial::from(&self.config.load().trial));
-        let detail = Detail {
+        let detail = AdapterInfo {
             digest: held.digest,
             file_bytes: held.bytes,
             labels: header.labels.len() as u32,
@@ -223,20 +234,20 @@ impl Runtime {
         changing.put(resident, detail);
     }
 
-    /// Lets the confirmed adapter serve although the store says another does, or the last good one if that is damaged.
-    fn fall_back(&self, changing: &Changing<'_>, task: &str) -> Result<(), DaemonError> {
+    /// Serves the confirmed adapter, whatever the store says, or the last good one if it is damaged.
+    fn fall_back(&self, changing: &UpdateGuard<'_>, task: &str) -> Result<(), DaemonError> {
         let state = self.store.task(task)?;
         for held in [state.confirmed, state.last_good, state.restore].into_iter().flatten() {
             match self.load_held(changing, held) {
                 Ok(()) => return Ok(()),
-                Err(error) => tracing::error!(task, "an adapter is passed over: {}", with_causes(&error)),
+                Err(error) => tracing::error!(task, "cannot fall back to an adapter: {}", with_causes(&error)),
             }
         }
         self.unload(changing, task);
         Ok(())
     }
 
-    fn load_held(&self, changing: &Changing<'_>, held: Held) -> Result<(), DaemonError> {
+    fn load_held(&self, changing: &UpdateGuard<'_>, held: StoredAdapter) -> Result<(), DaemonError> {
         let decoded =
             decode(&self.store.file(&held.digest)?).map_err(|error| DaemonError::Store(Refusal::from(error).into()))?;
         let signer = decoded.signature.map(|signature| signature.key);
@@ -245,28 +256,28 @@ impl Runtime {
         Ok(())
     }
 
-    pub(super) fn unload(&self, changing: &Changing<'_>, task: &str) {
+    pub(super) fn unload(&self, changing: &UpdateGuard<'_>, task: &str) {
         changing.take_out(task);
         lock(&self.kept_frames).remove(task);
     }
 
-    /// Looks at what is known of a task's adapter.
-    pub(crate) fn detail<T>(&self, task: &str, look: impl FnOnce(&Detail) -> T) -> Option<T> {
-        self.serving.detail(task, look)
+    /// Reads the information on a task's adapter.
+    pub(crate) fn detail<T>(&self, task: &str, read: impl FnOnce(&AdapterInfo) -> T) -> Option<T> {
+        self.serving.detail(task, read)
     }
 
-    /// Whether this adapter is on trial; not if another has taken its place since a frame took it.
+    /// Returns whether this adapter is on trial, and not replaced meanwhile.
     pub(crate) fn on_trial(&self, adapter: &Arc<ResidentAdapter>) -> bool {
         self.serving.of(adapter, |detail| detail.trial.is_some()) == Some(true)
     }
 
-    /// Counts a frame that `adapter` answered; nothing if it is not on trial.
-    pub(crate) fn observe(&self, adapter: &Arc<ResidentAdapter>, frame: Observation) -> Option<Verdict> {
-        let observe = |detail: &mut Detail| detail.trial.as_mut().map(|trial| trial.observe(frame));
+    /// Counts a frame classified by `adapter`; returns `None` if it is not on trial.
+    pub(crate) fn observe(&self, adapter: &Arc<ResidentAdapter>, frame: Observation) -> Option<TrialVerdict> {
+        let observe = |detail: &mut AdapterInfo| detail.trial.as_mut().map(|trial| trial.observe(frame));
         self.serving.of(adapter, observe).flatten()
     }
 
-    /// The adapter on trial has proved itself.
+    /// Confirms an adapter that passed its trial.
     pub(crate) fn confirm(&self, adapter: &Arc<ResidentAdapter>) -> Result<(), DaemonError> {
         let task = adapter.task();
         let store = |digest| self.store.confirm(task, &digest).map(drop);
@@ -276,19 +287,19 @@ impl Runtime {
         Ok(())
     }
 
-    /// The adapter on trial has failed: what served before answers from the next frame on.
+    /// Reverts an adapter that failed its trial: the previous one serves from the next frame on.
     pub(crate) fn revert(&self, adapter: &Arc<ResidentAdapter>, reason: &str) -> Result<(), DaemonError> {
         let task = adapter.task();
-        let replace = |changing: &Changing<'_>, digest| {
+        let replace = |changing: &UpdateGuard<'_>, digest| {
             tracing::warn!(task, version = adapter.version(), reason, "reverted");
             self.counters.reverts.fetch_add(1, Ordering::Relaxed);
-            // A full disk is no reason to go on with what has failed.
-            self.take_back(changing, task, digest, reason)
+            // In force even if the write fails, e.g. on a full disk.
+            self.revert_trial(changing, task, digest, reason)
         };
         self.serving.revert(adapter, replace).map(drop)
     }
 
-    /// Adapters in memory and their bytes.
+    /// Returns the number of resident adapters and their bytes.
     pub(super) fn resident(&self) -> (u32, u64) {
         let adapters = self.serving.tasks().all();
         let bytes: usize = adapters.iter().map(|adapter| adapter.bytes()).sum();

@@ -1,14 +1,14 @@
-//! Transfers from hosts: adapters, differences, labelled images.
+//! Transfers from hosts: adapters, deltas, labelled images.
 
 use clr_adapters::{Digest, delta};
-use clr_store::{Filed, Held, Installed, StoreError};
+use clr_store::{AddOutcome, Installed, StoreError, StoredAdapter};
 use clr_transfer::{Begin, Committed, Failure, FailureCode, Kind};
 
-use super::{Runtime, failure, lock, now, resident::Changing, stamp, with_causes};
+use super::{Runtime, failure, lock, now, resident::UpdateGuard, stamp, with_causes};
 use crate::trial::TrialRun;
-use clr_engine::give_back_memory;
+use clr_engine::trim_heap;
 
-/// The label of frames that nobody labelled; no host can file a picture under it.
+/// Stored label of unlabelled frames; no host can add an image with it.
 pub(crate) const UNLABELLED: &str = " ";
 
 impl Runtime {
@@ -27,12 +27,12 @@ impl Runtime {
             self.check_label(task, label)?;
         }
         if let Kind::Delta { base, target, .. } | Kind::ReleaseDelta { base, target, .. } = &begin.kind {
-            // What is in force here need not be sent.
+            // An adapter in force need not be sent again.
             if self.store.in_force(target).is_some() {
                 return Ok(begin.length);
             }
             if self.store.file(base).is_err() {
-                let text = format!("the base {} of the difference is not here", base.short());
+                let text = format!("the base {} of the delta is not stored here", base.short());
                 return Err(Failure::new(FailureCode::NO_BASE, text));
             }
         }
@@ -50,7 +50,7 @@ impl Runtime {
     pub(super) fn commit_transfer(&self, begin: &Begin) -> Result<Committed, Failure> {
         match &begin.kind {
             Kind::Adapter | Kind::Release(_) => {
-                let changing = self.serving.change();
+                let changing = self.serving.lock_updates();
                 let installed = self.store.commit(&begin.digest, now());
                 let installed = installed
                     .inspect_err(|error| self.note_expiry(error))
@@ -62,20 +62,20 @@ impl Runtime {
                     self.drop_upload(&begin.digest);
                     return Ok(self.committed(&task, held));
                 }
-                let difference = self.store.upload(&begin.digest).map_err(failure::of_store)?;
+                let delta = self.store.upload(&begin.digest).map_err(failure::of_store)?;
                 let base = self.store.file(base).map_err(failure::of_store)?;
-                // A commit may come without its beginning, so the cap is taken again.
+                // A commit may come without `begin`, so the cap is checked again.
                 let most = self.config.load().limits.adapter_bytes as u64;
                 let cap = most.min(begin.kind.made_bytes().unwrap_or(0)) as usize;
-                let made = delta::apply(&base, &difference, cap);
-                // Whatever it is, it is of no further use in pieces.
+                let made = delta::apply(&base, &delta, cap);
+                // The upload is of no further use, whatever the result.
                 self.drop_upload(&begin.digest);
                 let file = made.map_err(|error| Failure::new(FailureCode::DELTA, error))?;
                 if Digest::of(&file) != *target {
-                    let text = format!("the difference gives another file than {}", target.short());
+                    let text = format!("the delta yields another file than {}", target.short());
                     return Err(Failure::new(FailureCode::DELTA, text));
                 }
-                let changing = self.serving.change();
+                let changing = self.serving.lock_updates();
                 let installed = self.store.install(&file, now());
                 let installed = installed
                     .inspect_err(|error| self.note_expiry(error))
@@ -83,13 +83,13 @@ impl Runtime {
                 self.take_into_service(&changing, &installed)
             }
             Kind::Example { task, label } => {
-                // A commit may come without its beginning.
+                // A commit may come without `begin`.
                 if let Err(failure) = self.check_label(task, label) {
                     self.drop_upload(&begin.digest);
                     return Err(failure);
                 }
                 let bytes = self.store.upload(&begin.digest).map_err(failure::of_store)?;
-                // A picture that cannot be read is of no use to tuning.
+                // An image that cannot be decoded is useless for tuning.
                 let origin = format!("image {}", begin.digest.short());
                 let serving = self.serving.tasks().get(task).ok();
                 let input = serving.as_ref().map(|adapter| adapter.preprocessing());
@@ -104,23 +104,23 @@ impl Runtime {
                 self.drop_upload(&begin.digest);
                 let added = added?;
                 #[cfg(feature = "tuning")]
-                if let Filed::Relabelled { id, from } = &added {
+                if let AddOutcome::Relabelled { id, from } = &added {
                     self.learning.relabelled(task, *id, from);
                 }
                 Ok(Committed::Example {
                     task: task.clone(),
                     label: label.clone(),
-                    duplicate: matches!(added, Filed::Duplicate { .. }),
+                    duplicate: matches!(added, AddOutcome::Duplicate { .. }),
                 })
             }
             _ => Err(Failure::new(
                 FailureCode::UNSUPPORTED,
-                "this device does not take such files",
+                "this device does not accept such files",
             )),
         }
     }
 
-    fn committed(&self, task: &str, held: Held) -> Committed {
+    fn committed(&self, task: &str, held: StoredAdapter) -> Committed {
         let frames = self.detail(task, |detail| {
             let trial = detail.trial.as_ref().filter(|_| detail.digest == held.digest);
             trial.map_or(0, TrialRun::left)
@@ -133,55 +133,54 @@ impl Runtime {
         }
     }
 
-    /// Lets an adapter that was installed answer its canaries, then serve. One that fails is taken back, and the confirmed
-    /// one serves.
-    fn take_into_service(&self, changing: &Changing<'_>, installed: &Installed) -> Result<Committed, Failure> {
+    /// Checks the canaries of an installed adapter, then lets it serve. On a failure it is reverted, and the confirmed one serves.
+    fn take_into_service(&self, changing: &UpdateGuard<'_>, installed: &Installed) -> Result<Committed, Failure> {
         let (task, held) = (&installed.task, installed.held);
         let in_memory = self.detail(task, |detail| detail.digest == held.digest);
         if installed.already && in_memory == Some(true) {
             return Ok(self.committed(task, held));
         }
         if self.has_failed(task, &held.digest) {
-            let text = "it failed its trial, which cannot be written to the disk yet; the adapter before serves";
+            let text = "it failed its trial, and the revert cannot be written yet; the previous adapter serves";
             return Err(Failure::new(FailureCode::STORAGE, text));
         }
         if let Err(error) = self.load_checked(changing, task) {
             let reason = with_causes(&error);
             tracing::warn!(task, reason, "refused");
-            // An adapter that was on trial before gave way to this one.
-            if let Err(error) = self.take_back(changing, task, held.digest, &reason) {
+            // An earlier adapter on trial was replaced by this one.
+            if let Err(error) = self.revert_trial(changing, task, held.digest, &reason) {
                 tracing::error!("{}", with_causes(&error));
             }
             return Err(failure::of_daemon(error));
         }
         tracing::info!(task, digest = held.digest.short(), "installed");
-        give_back_memory();
+        trim_heap();
         Ok(self.committed(task, held))
     }
 
-    /// Stores what the device learned itself, signed with its key, and lets it serve on trial.
+    /// Stores an adapter learned on this device, signed with its key, and lets it serve on trial.
     #[cfg(feature = "tuning")]
     pub(crate) fn install_tuned(&self, file: &[u8]) -> Result<(), Failure> {
-        let changing = self.serving.change();
+        let changing = self.serving.lock_updates();
         let installed = self.store.install_tuned(file).map_err(failure::of_store)?;
         self.take_into_service(&changing, &installed).map(drop)
     }
 
-    /// Whether [`Runtime::keep_frame`] would keep a frame of a task: there is no need to copy it otherwise.
+    /// Returns whether [`Runtime::keep_frame`] would store a frame of a task, to avoid a needless copy.
     pub(crate) fn wants_frame(&self, task: &str) -> bool {
         let most = self.config.load().tuning.max_frames;
         most > 0 && lock(&self.kept_frames).get(task).is_none_or(|&kept| kept < most)
     }
 
-    /// Keeps a frame of a task, unlabelled, until there are as many as the configuration says.
+    /// Stores a frame of a task, unlabelled, up to `tuning.max_frames`.
     pub(crate) fn keep_frame(&self, task: &str, bytes: &[u8]) {
         if let Err(error) = self.try_to_keep(task, bytes) {
-            tracing::warn!(task, "cannot keep a frame: {error}");
+            tracing::warn!(task, "cannot store a frame: {error}");
         }
     }
 
     fn try_to_keep(&self, task: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        // The store is asked once for each task.
+        // The stored frames are counted once per task.
         let known = lock(&self.kept_frames).get(task).copied();
         let kept = if let Some(kept) = known {
             kept
@@ -192,7 +191,7 @@ impl Runtime {
         let added = kept < self.config.load().tuning.max_frames
             && matches!(
                 self.store.add_example(task, UNLABELLED, bytes, stamp())?,
-                Filed::Added { .. }
+                AddOutcome::Added { .. }
             );
         lock(&self.kept_frames).insert(task.to_owned(), kept + usize::from(added));
         Ok(())

@@ -13,10 +13,10 @@ use linuxvideo::{
 };
 
 use super::{Frame, POLL_INTERVAL, Send, Session, SourceState, Stop, keep_open};
-use crate::readable;
+use crate::wait_readable;
 
-/// A camera that delivers nothing for this long is reopened.
-const SILENT: Duration = Duration::from_secs(10);
+/// Time without a frame after which the camera is reopened.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Configuration of a camera.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ fn cannot<E: fmt::Display>(what: &str) -> impl Fn(E) -> String {
     move |error| format!("cannot {what}: {error}")
 }
 
-/// Opens the camera and asks for JPEG of about this size; the driver takes the nearest that it has.
+/// Opens the camera for JPEG; the driver picks the nearest size to the one given.
 fn open(path: &Path, width: u32, height: u32) -> Result<ReadStream, String> {
     let device = Device::open(path).map_err(cannot("open the camera"))?;
     let mut formats = Vec::new();
@@ -39,7 +39,7 @@ fn open(path: &Path, width: u32, height: u32) -> Result<ReadStream, String> {
     }
     let jpeg = [PixelFormat::MJPG, PixelFormat::JPEG];
     let Some(format) = jpeg.into_iter().find(|format| formats.contains(format)) else {
-        return Err(format!("expected MJPG or JPEG, it has {formats:?}"));
+        return Err(format!("expected MJPG or JPEG, got {formats:?}"));
     };
     let capture = device
         .video_capture(PixFormat::new(width, height, format))
@@ -59,7 +59,7 @@ impl Camera {
                 state.alive();
                 match frame(&mut stream) {
                     Ok(Some(bytes)) => {
-                        // A camera that can be opened may still deliver nothing.
+                        // Only a frame proves that the camera works.
                         state.up();
                         last = Instant::now();
                         let frame = Frame::new(number.to_string(), bytes);
@@ -68,8 +68,8 @@ impl Camera {
                             break;
                         }
                     }
-                    Ok(None) if last.elapsed() < SILENT => {}
-                    Ok(None) => return Session::Lost(format!("no frame for {} s", SILENT.as_secs())),
+                    Ok(None) if last.elapsed() < FRAME_TIMEOUT => {}
+                    Ok(None) => return Session::Lost(format!("no frame for {} s", FRAME_TIMEOUT.as_secs())),
                     Err(reason) => return Session::Lost(reason),
                 }
             }
@@ -78,9 +78,9 @@ impl Camera {
     }
 }
 
-/// Returns the next frame, where one comes within the interval and the driver does not mark it as damaged.
+/// Returns the next frame, unless none arrives within the interval or the driver marks it as damaged.
 fn frame(stream: &mut ReadStream) -> Result<Option<Vec<u8>>, String> {
-    if !readable(&*stream, POLL_INTERVAL).map_err(cannot("wait for a frame"))? {
+    if !wait_readable(&*stream, POLL_INTERVAL).map_err(cannot("wait for a frame"))? {
         return Ok(None);
     }
     stream

@@ -1,7 +1,7 @@
-//! Directory source: the images in a folder, then those that appear in it, each once it is complete.
+//! Directory source: the images in a folder, then each one that appears in it, once it is complete.
 //!
-//! The folder may be removed, replaced, renamed, unmounted, mounted over or made unreadable while the device runs: inotify reports most
-//! of it, a comparison of device and inode the rest. The folder at the configured path is then watched as soon as there is one.
+//! The folder may be removed, replaced, renamed, unmounted, mounted over or made unreadable while the device runs: inotify and a
+//! comparison of device and inode detect it. The folder at the configured path is watched again as soon as it exists.
 
 mod file;
 mod sent;
@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{Frame, POLL_INTERVAL, Send, Session, SourceState, Stop, keep_open};
-use crate::readable;
+use crate::wait_readable;
 use file::Unfit;
 use sent::Sent;
 use watched::Watched;
@@ -27,16 +27,16 @@ use watched::Watched;
 pub(super) struct Directory {
     path: PathBuf,
     delete: bool,
-    /// Bytes of the largest image.
+    /// Cap of an image, in bytes.
     largest: u64,
-    /// Whether something was mounted on the folder when the device first saw it: without that mount, the folder is not the one meant.
+    /// Whether the folder was a mount point when first opened: without that mount, it is the wrong folder.
     mounted: Option<bool>,
 }
 
 fn is_image(name: &OsStr) -> bool {
     let extension = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
     let known = ["jpg", "jpeg", "png", "bmp", "webp", "gif"];
-    // A dot in front marks a file that its writer has not finished.
+    // A leading dot marks a file that its writer has not finished.
     !name.as_bytes().starts_with(b".") && known.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
@@ -74,7 +74,7 @@ impl Directory {
     fn open(&mut self) -> Result<Watched, String> {
         let watched = Watched::open(&self.path)?;
         if *self.mounted.get_or_insert(watched.mount_point()) && !watched.mount_point() {
-            return Err("nothing is mounted there any more".to_owned());
+            return Err("it is no longer a mount point".to_owned());
         }
         Ok(watched)
     }
@@ -95,7 +95,7 @@ impl Watching<'_> {
     }
 
     fn deliver(&self, stop: &Stop, state: &SourceState, send: &mut Send<'_>) -> Result<Session, String> {
-        // The watch stands before the folder is read, so nothing falls between. Events until then may name files that are in the list.
+        // The watch starts before the folder is listed, so that no file is missed. Early events may name files that are in the list.
         let mut waiting = self.present()?;
         for name in self.arrivals()? {
             if !waiting.contains(&name) {
@@ -109,19 +109,19 @@ impl Watching<'_> {
                 if !self.send(&name, send) {
                     break;
                 }
-            } else if readable(&self.watched, POLL_INTERVAL).map_err(|error| error.to_string())? {
+            } else if wait_readable(&self.watched, POLL_INTERVAL).map_err(|error| error.to_string())? {
                 waiting.extend(self.arrivals()?);
             }
         }
         Ok(Session::Ended)
     }
 
-    /// Returns the images that were finished since the last call.
+    /// Returns the images completed since the last call.
     fn arrivals(&self) -> Result<Vec<OsString>, String> {
         let arrivals = self.watched.arrivals()?;
         let mut names = arrivals.names;
         if arrivals.overflow {
-            tracing::warn!("more images at once than the system keeps track of; reading the folder again");
+            tracing::warn!("inotify queue overflowed; listing the folder again");
             names.extend(self.present()?);
         }
         names.retain(|name| is_image(name));
@@ -143,7 +143,7 @@ impl Watching<'_> {
         Ok(found.into_iter().map(|(_, name)| name).collect())
     }
 
-    /// Sends a file; false when frames are not wanted any more.
+    /// Sends a file; returns false once the receiver is closed.
     fn send(&self, name: &OsStr, send: &mut Send<'_>) -> bool {
         let path = self.path.join(name);
         if self.sent.borrow_mut().again(&path) {
@@ -155,7 +155,7 @@ impl Watching<'_> {
                 path: Some(path),
                 ..Frame::new(name.to_string_lossy().into_owned(), bytes)
             }),
-            // It was taken away again, as its writer may do.
+            // Removed again by its writer.
             Err(Unfit::Vanished) => true,
             Err(Unfit::Skipped(reason)) => {
                 tracing::warn!(path = %path.display(), "image skipped: {reason}");

@@ -25,23 +25,23 @@ use reopen::{Session, keep_open};
 pub(crate) use splitter::split;
 pub(crate) use state::SourceState;
 
-/// One image as it came: encoded, or a camera's.
+/// An encoded image from a source.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    /// Which, for people: a file's name or a number.
+    /// File name or number, for people.
     pub(crate) name: String,
     /// JPEG, PNG, BMP or WebP.
     pub(crate) bytes: Vec<u8>,
-    /// When the last of its bytes were there.
+    /// Arrival of the last byte.
     pub(crate) arrived: Instant,
     /// Its file, if it has one.
     pub(crate) path: Option<PathBuf>,
-    /// The file to delete once it was answered.
+    /// The file to delete after classification.
     pub(crate) delete: Option<PathBuf>,
 }
 
 impl Frame {
-    /// A frame whose last byte came now.
+    /// Creates a frame whose last byte has just arrived.
     fn new(name: String, bytes: Vec<u8>) -> Self {
         Self {
             name,
@@ -53,10 +53,10 @@ impl Frame {
     }
 }
 
-/// Interval at which a source that waits looks whether to stop.
+/// Interval at which a waiting source checks for a stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Tells threads to end.
+/// Shared flag that asks threads to end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
@@ -70,10 +70,10 @@ impl Stop {
     }
 }
 
-/// Frames that a mailbox takes; false ends the source.
+/// Sends a frame to the mailbox; false ends the source.
 type Send<'a> = dyn FnMut(Frame) -> bool + 'a;
 
-/// A source that runs.
+/// A running source.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) name: String,
@@ -82,7 +82,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Starts the source's thread; `None` without a source. Images of more than `largest` bytes are left out. A folder or a camera may be missing: it is taken up when it appears.
+    /// Starts the source's thread; `None` without a source. Images of more than `largest` bytes are skipped. A missing folder or camera is
+    /// opened as soon as it appears.
     pub(crate) fn start(
         config: &SourceConfig,
         largest: u64,
@@ -147,8 +148,8 @@ impl Source {
         Ok(Self { name, frames, thread })
     }
 
-    /// Ends the source and returns the error that ended it before. A thread that hangs in the system, on a dead network disk, is left to
-    /// the end of the process.
+    /// Stops the source and returns the error that ended it earlier. A thread blocked in a system call, e.g. on a dead network disk, is left
+    /// running until the process ends.
     pub(crate) fn stop(self) -> Result<(), DaemonError> {
         const STEP: Duration = Duration::from_millis(5);
         self.frames.close();
@@ -157,7 +158,10 @@ impl Source {
             thread::sleep(STEP);
         }
         if !self.thread.is_finished() {
-            tracing::warn!(source = self.name, "the source does not end; leaving it behind");
+            tracing::warn!(
+                source = self.name,
+                "the source's thread is blocked and was left running"
+            );
             return Ok(());
         }
         self.thread.join().unwrap_or(Ok(()))

@@ -11,20 +11,20 @@ use super::{POLL_INTERVAL, Send, SourceState, Stop};
 /// Pause after the first loss; it doubles with each attempt that fails.
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(2);
-/// A session of this length was sound: the next pause is the first again.
-const SOUND: Duration = Duration::from_secs(10);
+/// Length of a session after which the pause starts at [`FIRST`] again.
+const STABLE: Duration = Duration::from_secs(10);
 
 /// End of one session with an open source.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Session {
-    /// The device stops, or takes no more frames.
+    /// The device is stopping, or the receiver of frames is closed.
     Ended,
-    /// The source is gone, for this reason.
+    /// The source was lost, for this reason.
     Lost(String),
 }
 
-/// Runs sessions until one ends for good. `open` opens the source; `run` delivers frames and calls [`SourceState::up`] once the source
-/// is known to work. A panic in either counts as a loss.
+/// Runs sessions until one returns [`Session::Ended`]. `open` opens the source; `run` delivers frames and calls [`SourceState::up`] once
+/// the source is known to work. A panic in either counts as a loss.
 pub(super) fn keep_open<S>(
     stop: &Stop,
     state: &SourceState,
@@ -46,7 +46,7 @@ pub(super) fn keep_open<S>(
             Err(_) => "reading it panicked".to_owned(),
         };
         state.lost(&reason);
-        if begun.elapsed() >= SOUND {
+        if begun.elapsed() >= STABLE {
             pause = FIRST;
         }
         let again = Instant::now() + pause;
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_is_opened_again_until_a_session_ends_for_good() {
+    fn a_source_is_reopened_until_a_session_ends() {
         let (stop, state) = (Stop::default(), SourceState::default());
         state.start("test");
         let mut opened = 0;
@@ -105,6 +105,6 @@ mod tests {
             },
             |(), _| Session::Ended,
         );
-        assert!(begun.elapsed() < SOUND);
+        assert!(begun.elapsed() < STABLE);
     }
 }

@@ -1,4 +1,4 @@
-//! Source state shared with health and metrics: lost or not, the last frame's age, what was lost.
+//! Source state shared with health and metrics: losses, their reason, and the age of the last frame.
 
 use std::{
     sync::{
@@ -10,10 +10,10 @@ use std::{
 
 use crate::escape::one_line;
 
-/// How long a source may be lost before the device counts as unwell.
+/// Time after which a lost source is a health fault.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A source's thread that has not come round for this long hangs in the system, on a dead network disk for instance.
+/// Time without a sign of life after which the source's thread counts as blocked in a system call, e.g. on a dead network disk.
 const HUNG: Duration = Duration::from_secs(10);
 
 /// Condition of the device's source. One instance for the life of the process; the source's thread writes it.
@@ -31,15 +31,15 @@ struct Condition {
     started: Option<Instant>,
     last_frame: Option<Instant>,
     lost: Option<(Instant, String)>,
-    /// When the source's thread last came round; `None` while it waits for the inference loop.
+    /// The last sign of life of the source's thread; `None` while it waits for the inference loop.
     alive: Option<Instant>,
 }
 
 impl Condition {
-    /// Returns since when the source delivers nothing, and why.
+    /// Returns the start of the current loss, and its reason.
     fn lost(&self) -> Option<(Instant, String)> {
         let hung = self.alive.filter(|alive| alive.elapsed() >= HUNG);
-        let reason = || "the system does not answer when it is read".to_owned();
+        let reason = || "a read has not returned".to_owned();
         self.lost.clone().or_else(|| hung.map(|since| (since, reason())))
     }
 }
@@ -47,17 +47,17 @@ impl Condition {
 /// Snapshot of a source's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceReport {
-    /// Kind and place, as in `directory frames`.
+    /// Kind and path, e.g. `directory frames`.
     pub(crate) name: String,
-    /// For how long it has been lost, and why.
+    /// Duration and reason of the current loss.
     pub(crate) lost: Option<(Duration, String)>,
-    /// Time since the last frame, or since the start where none came yet.
+    /// Time since the last frame, or since the start before the first.
     pub(crate) frame_age: Duration,
-    /// Frames that it delivered.
+    /// Frames delivered.
     pub(crate) frames: u64,
-    /// How often it was lost.
+    /// Number of losses.
     pub(crate) losses: u64,
-    /// Bytes of a stream that belonged to no complete image.
+    /// Bytes of a stream outside complete images.
     pub(crate) lost_bytes: u64,
 }
 
@@ -66,7 +66,7 @@ impl SourceState {
         self.condition.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The source starts.
+    /// Records the start of the source.
     pub(super) fn start(&self, name: &str) {
         let mut condition = self.condition();
         name.clone_into(&mut condition.name);
@@ -74,12 +74,12 @@ impl SourceState {
         condition.alive = condition.started;
     }
 
-    /// The source's thread comes round.
+    /// Records a sign of life of the source's thread.
     pub(super) fn alive(&self) {
         self.condition().alive = Some(Instant::now());
     }
 
-    /// A frame came, and the source's thread waits until the inference loop takes it.
+    /// Records a frame; the source's thread then waits for the inference loop.
     pub(super) fn frame(&self) {
         self.frames.fetch_add(1, Ordering::Relaxed);
         let mut condition = self.condition();
@@ -87,7 +87,7 @@ impl SourceState {
         condition.alive = None;
     }
 
-    /// The source delivers nothing until it is opened again. Logged when it happens, not at every attempt that fails.
+    /// Records a loss, until the source is reopened. Logged once, not at every failed attempt.
     pub(super) fn lost(&self, reason: &str) {
         let mut condition = self.condition();
         let name = condition.name.clone();
@@ -102,15 +102,12 @@ impl SourceState {
                 *lost = Some((Instant::now(), reason.to_owned()));
                 self.losses.fetch_add(1, Ordering::Relaxed);
                 drop(condition);
-                tracing::warn!(
-                    source = name,
-                    "source lost: {reason}; it is taken up again when it is back"
-                );
+                tracing::warn!(source = name, "source lost: {reason}; reopened as soon as possible");
             }
         }
     }
 
-    /// The source works.
+    /// Records that the source works.
     pub(super) fn up(&self) {
         let (name, lost) = {
             let mut condition = self.condition();
@@ -121,7 +118,7 @@ impl SourceState {
         }
     }
 
-    /// Bytes of a stream that belonged to no complete image.
+    /// Adds bytes of a stream outside complete images; returns the total.
     pub(super) fn lose_bytes(&self, count: u64) -> u64 {
         self.lost_bytes.fetch_add(count, Ordering::Relaxed) + count
     }
@@ -140,7 +137,7 @@ impl SourceState {
         })
     }
 
-    /// Returns why the device sees nothing, once that has lasted.
+    /// Returns the reason of a loss that has lasted for [`GRACE`].
     pub(crate) fn fault(&self) -> Option<String> {
         let report = self.report()?;
         let (lost, reason) = report.lost.filter(|(lost, _)| *lost >= GRACE)?;
@@ -192,7 +189,7 @@ mod tests {
         let state = SourceState::default();
         state.start("directory frames");
         state.condition().alive = Instant::now().checked_sub(HUNG);
-        assert!(state.fault().unwrap().contains("does not answer"));
+        assert!(state.fault().unwrap().contains("has not returned"));
         state.frame();
         assert_eq!(state.fault(), None);
         state.alive();

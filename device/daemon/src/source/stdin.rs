@@ -5,9 +5,9 @@ use std::{io, time::Duration};
 use rustix::io::Errno;
 
 use super::{Frame, POLL_INTERVAL, Send, SourceState, Stop, splitter::Splitter};
-use crate::{DaemonError, losses::LossLog, readable};
+use crate::{DaemonError, losses::LossLog, wait_readable};
 
-/// Counts and logs the bytes that belonged to no image, while the stream runs.
+/// Counter and log of the bytes outside images, while the stream runs.
 struct Lost<'a> {
     state: &'a SourceState,
     counted: u64,
@@ -20,19 +20,19 @@ impl Lost<'_> {
         self.counted = lost;
         self.state.lose_bytes(more);
         let due = self.log.add(more);
-        self.say(due);
+        self.log_lost(due);
     }
 
-    fn say(&self, due: Option<u64>) {
+    fn log_lost(&self, due: Option<u64>) {
         if let Some(bytes) = due {
             let total = self.counted;
-            tracing::warn!(bytes, total, "bytes on standard input that belong to no complete image");
+            tracing::warn!(bytes, total, "bytes on standard input outside complete images");
         }
     }
 
     fn end(mut self) {
         let rest = self.log.rest();
-        self.say((rest > 0).then_some(rest));
+        self.log_lost((rest > 0).then_some(rest));
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) fn run(largest: u64, stop: &Stop, state: &SourceState, send: &mut Sen
     let mut ended = false;
     while !ended && !stop.is_set() {
         state.alive();
-        if !readable(&input, POLL_INTERVAL).map_err(failed())? {
+        if !wait_readable(&input, POLL_INTERVAL).map_err(failed())? {
             lost.count(splitter.lost());
             continue;
         }

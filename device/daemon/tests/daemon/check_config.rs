@@ -90,7 +90,7 @@ fn what_stops_a_run_stops_the_check_in_the_same_words() {
     let device = Device::new("");
     fs::write(device.path("state"), "a file").unwrap();
     // A run continues without its state, as it does where the disk is broken.
-    named("a file in place of the state folder", &device, "cannot make folder");
+    named("a file in place of the state folder", &device, "cannot create folder");
     let device = Device::new("");
     let text = fs::read_to_string(device.path("device.toml")).unwrap();
     fs::write(device.path("broken.onnx"), "no network").unwrap();
@@ -157,7 +157,7 @@ fn warnings_come_with_the_check_and_with_every_start() {
         device.stop();
     }
     let log = device.log();
-    for words in ["unsigned adapters are taken", "can be written by others (mode 777)"] {
+    for words in ["unsigned adapters are accepted", "can be written by others (mode 777)"] {
         assert!(stdout.contains(words), "{words}: {stdout}");
         assert_eq!(log.matches(words).count(), 2, "{words}: {log}");
     }

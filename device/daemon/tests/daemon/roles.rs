@@ -6,7 +6,7 @@ use clr_transfer::{ClientError, EndpointClient, FailureCode, Kind, Role, Slot, S
 use serde_json::Value;
 
 use super::{
-    device::{Device, adapter, picture, signed},
+    device::{Device, adapter, image, signed},
     peers::{Host, on_tcp, start},
 };
 
@@ -41,7 +41,7 @@ const REQUESTS: [(&str, Role, Act); 30] = [
             task: "birds".into(),
             label: "robin".into(),
         };
-        push(client, &picture(5), kind)
+        push(client, &image(5), kind)
     }),
     ("tune", Role::Teach, |client| {
         client.tune(&TuneRequest::prototype("birds"))
@@ -148,7 +148,10 @@ fn every_request_is_allowed_to_its_role_alone_and_written_down() {
     device.stop();
     let checked = device.command(&["audit"]).output().unwrap();
     let text = String::from_utf8_lossy(&checked.stdout).into_owned();
-    assert!(checked.status.success() && text.contains("the chain holds"), "{text}");
+    assert!(
+        checked.status.success() && text.contains("the chain is intact"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -186,5 +189,5 @@ fn the_chain_of_the_audit_log_holds_after_every_kill_and_a_changed_line_is_found
     fs::write(&path, text.replacen("\"task\":\"none\"", "\"task\":\"some\"", 1)).unwrap();
     let checked = device.command(&["audit"]).output().unwrap();
     assert_eq!(checked.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&checked.stdout).contains("does not follow the line before it"));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("the hash of the previous line does not match"));
 }

@@ -5,7 +5,7 @@ use std::{cell::Cell, fs};
 use clr_transfer::{AccessRefusal, ClientError, FailureCode, KeyRotation, PeerKey, PeerSecret, SystemClock};
 
 use super::{
-    device::{Device, adapter, picture, signed},
+    device::{Device, adapter, image, signed},
     peers::{Host, code, enrolling, on_tcp, start, until},
 };
 
@@ -71,7 +71,7 @@ fn every_host_follows_a_rotated_key_once_and_nobody_else_is_let_in() {
     assert_eq!(visit(&mut late, &endpoint), Ok(Some(new)));
     assert_eq!(visit(&mut late, &endpoint), Ok(None));
     bert = late;
-    device.wait_for_log(&["host told of the device's new key", "host-2"]);
+    device.wait_for_log(&["host received the device's new key", "host-2"]);
     let mut wrong = Host {
         secret: anna.secret.clone(),
         device: PeerSecret::from_bytes([9; 32]).public(),
@@ -167,7 +167,7 @@ fn a_damaged_old_key_costs_the_hosts_that_have_not_followed_and_nobody_else() {
         fs::write(&path, sound.replace(old, damaged)).unwrap();
         start(&mut device, &endpoint);
         device.switch("birds");
-        assert_eq!(device.ask(&picture(1))["task"], "birds");
+        assert_eq!(device.ask(&image(1))["task"], "birds");
         assert_eq!(visit(&mut anna, &endpoint), Ok(None));
         let refused = visit(&mut late, &endpoint);
         assert_eq!(

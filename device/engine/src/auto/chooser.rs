@@ -1,4 +1,4 @@
-//! From frames to tasks.
+//! Chooser of the task for each frame of a stream.
 
 use std::{
     collections::HashMap,
@@ -14,57 +14,57 @@ use super::{
 };
 use crate::{Engine, EngineError, ResidentAdapter, TaskScore, TaskSet};
 
-/// Chooses, frame by frame, which of the resident tasks the pictures belong to.
+/// Chooses the resident task for each frame of a stream.
 ///
-/// Holds a few numbers per task; the profiles are the adapters'. One chooser follows one stream of frames.
+/// Holds a few numbers per task; the profiles belong to the adapters. Each stream of frames needs its own chooser.
 #[derive(Debug)]
 pub struct TaskChooser {
     hysteresis: Hysteresis,
-    /// Whose running scores there are: a replaced adapter starts anew.
+    /// Adapters behind the averaged scores: a replaced adapter starts without history.
     seen: HashMap<String, Weak<ResidentAdapter>>,
 }
 
-/// Why a [`Choice`] has a task or none.
+/// Reason for the task of a [`Choice`], or for its absence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Status {
+pub enum ChoiceStatus {
     /// A task was chosen.
     Chosen,
     /// No resident task fits the frame.
     Unknown,
-    /// No resident task has a profile (or there is no task): nothing can be chosen until one with a profile is installed.
+    /// No resident task has a profile, or there is no task: a choice needs an adapter with a profile.
     NoProfiles,
 }
 
 /// The best of the tasks that were not chosen.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Runner {
+pub struct RunnerUp {
     /// Its name.
     pub task: String,
-    /// Its running score.
+    /// Its averaged score.
     pub score: TaskScore,
 }
 
-/// What a [`TaskChooser`] says about a frame.
+/// The choice of a [`TaskChooser`] for a frame.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Choice {
-    /// The adapter to classify the frame with; none while `unknown`.
+    /// The adapter to classify the frame with; `None` without a fitting task.
     pub task: Option<Arc<ResidentAdapter>>,
-    /// Why.
-    pub status: Status,
-    /// The running score of the chosen task, or of the best one while `unknown`; none without profiles.
+    /// The reason.
+    pub status: ChoiceStatus,
+    /// The averaged score of the chosen task, or of the best one while [`ChoiceStatus::Unknown`]; `None` without profiles.
     pub score: Option<TaskScore>,
-    /// The best of the others.
-    pub runner_up: Option<Runner>,
-    /// Whether this differs from the choice before, `unknown` included. The first choice is a switch.
+    /// The best of the other tasks.
+    pub runner_up: Option<RunnerUp>,
+    /// Whether the choice differs from the previous one, `Unknown` included. The first choice counts as a switch.
     pub switched: bool,
-    /// Resident tasks that have no profile and so could not be considered, sorted.
+    /// Resident tasks without a profile, which cannot be chosen; sorted.
     pub without_profile: Vec<String>,
 }
 
 impl TaskChooser {
-    /// A chooser that has seen nothing yet.
+    /// Creates a chooser without history.
     pub fn new(options: ChooserOptions) -> Self {
         Self {
             hysteresis: Hysteresis::new(options),
@@ -72,18 +72,18 @@ impl TaskChooser {
         }
     }
 
-    /// Scores a frame for all `tasks` that have a profile and says which one it belongs to. Tasks may come, go and be
-    /// replaced between frames. Does not touch which task of the set is active.
+    /// Scores a frame for all `tasks` with a profile and returns the choice. Tasks may be added, removed and replaced
+    /// between frames. The active task of the set is not changed.
     ///
     /// Runs the backbone, without an adapter, once for each distinct preprocessing among the tasks.
     pub fn observe<'a>(
         &mut self,
         engine: &Engine,
         tasks: &TaskSet,
-        picture: impl Into<ImageView<'a>>,
+        image: impl Into<ImageView<'a>>,
     ) -> Result<Choice, EngineError> {
         let resident = tasks.all();
-        let scores = score_tasks(engine, &resident, picture)?;
+        let scores = score_tasks(engine, &resident, image)?;
         for adapter in &resident {
             let name = adapter.task();
             let known = self
@@ -107,7 +107,7 @@ impl TaskChooser {
         let Some(decision) = self.hysteresis.observe(&scored) else {
             return Ok(Choice {
                 task: None,
-                status: Status::NoProfiles,
+                status: ChoiceStatus::NoProfiles,
                 score: None,
                 runner_up: None,
                 switched: false,
@@ -118,20 +118,20 @@ impl TaskChooser {
             task,
             switched,
             score,
-            runner,
+            runner_up,
         } = decision;
         let task = task
             .and_then(|name| resident.iter().find(|adapter| adapter.task() == name))
             .cloned();
         Ok(Choice {
             status: if task.is_some() {
-                Status::Chosen
+                ChoiceStatus::Chosen
             } else {
-                Status::Unknown
+                ChoiceStatus::Unknown
             },
             task,
             score: Some(score),
-            runner_up: runner.map(|(task, score)| Runner { task, score }),
+            runner_up: runner_up.map(|(task, score)| RunnerUp { task, score }),
             switched,
             without_profile,
         })

@@ -1,51 +1,51 @@
-//! When a leading task becomes the chosen one: running scores, a margin, and patience.
+//! Hysteresis of the task choice: exponentially averaged scores, a margin, and a number of frames that must agree.
 
 use std::collections::HashMap;
 
 use crate::TaskScore;
 
-/// How readily a [`TaskChooser`](crate::TaskChooser) changes its mind.
+/// Options of a [`TaskChooser`](crate::TaskChooser): averaging, margins and thresholds of a switch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ChooserOptions {
-    /// Weight of the newest frame in the running scores, above 0 and at most 1; 1 forgets the frames before.
-    pub newest: f32,
-    /// How far another task's running score must lead the chosen one's to count (in units of [`TaskScore::score`]).
+    /// Weight of the newest frame in the exponentially averaged scores, above 0 and at most 1; 1 ignores earlier frames.
+    pub ema_weight: f32,
+    /// Lead that another task's averaged score needs over the chosen one's, in units of [`TaskScore::score`].
     pub margin: f32,
-    /// Frames in a row that must agree on a change before it is made; 1 changes at once.
+    /// Consecutive frames that must agree on a switch before it is made; 1 switches at once.
     pub patience: u32,
-    /// Running strangeness beyond which a task does not fit, see [`TaskScore::strangeness`].
-    pub tolerance: f32,
-    /// How far below `tolerance` the strangeness must fall for a task to fit again after `unknown`.
-    pub band: f32,
+    /// Averaged out-of-distribution score above which a task does not fit, see [`TaskScore::ood_score`].
+    pub ood_threshold: f32,
+    /// Distance below `ood_threshold` that the averaged score must reach for a task to fit again after `Unknown`.
+    pub hysteresis: f32,
 }
 
 impl Default for ChooserOptions {
-    /// For a camera: a change takes about four frames.
+    /// For a camera: a switch takes about four frames.
     fn default() -> Self {
         Self {
-            newest: 0.5,
+            ema_weight: 0.5,
             margin: 0.1,
             patience: 3,
-            tolerance: 1.0,
-            band: 0.1,
+            ood_threshold: 1.0,
+            hysteresis: 0.1,
         }
     }
 }
 
 impl ChooserOptions {
-    /// For pictures that have nothing to do with one another: each is judged alone.
-    pub fn single_pictures() -> Self {
+    /// For images that are unrelated to one another: each is judged alone.
+    pub fn independent_images() -> Self {
         Self {
-            newest: 1.0,
+            ema_weight: 1.0,
             margin: 0.0,
             patience: 1,
-            band: 0.0,
+            hysteresis: 0.0,
             ..Self::default()
         }
     }
 
-    /// Sets the lead that another task's running score needs.
+    /// Sets the lead that another task's averaged score needs.
     #[must_use]
     pub fn with_margin(mut self, margin: f32) -> Self {
         self.margin = margin;
@@ -60,14 +60,14 @@ impl ChooserOptions {
     }
 }
 
-/// What a frame speaks for, or what is held.
+/// The result that a frame supports, or the current one.
 #[derive(Clone, Debug, PartialEq)]
-enum Verdict {
+enum Target {
     Task(String),
     Unknown,
 }
 
-impl Verdict {
+impl Target {
     fn task(&self) -> Option<&str> {
         match self {
             Self::Task(task) => Some(task),
@@ -76,119 +76,121 @@ impl Verdict {
     }
 }
 
-/// What was decided on a frame.
+/// The decision on a frame.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Decision {
     /// The task; `None` is unknown.
     pub(super) task: Option<String>,
     pub(super) switched: bool,
-    /// The running score of the chosen task, or of the best one where none fits.
+    /// The averaged score of the chosen task, or of the best one where none fits.
     pub(super) score: TaskScore,
     /// The best of the other tasks.
-    pub(super) runner: Option<(String, TaskScore)>,
+    pub(super) runner_up: Option<(String, TaskScore)>,
 }
 
-/// The decisions of a stream of frames. Knows tasks by name alone.
+/// The decisions of a stream of frames; tasks are identified by name.
 #[derive(Debug)]
 pub(super) struct Hysteresis {
     options: ChooserOptions,
-    running: HashMap<String, TaskScore>,
-    held: Option<Verdict>,
-    /// The change that is wanted, and for how many frames in a row.
-    pending: Option<(Verdict, u32)>,
+    averages: HashMap<String, TaskScore>,
+    current: Option<Target>,
+    /// The change that is pending, and the number of consecutive frames in favour of it.
+    pending: Option<(Target, u32)>,
 }
 
 impl Hysteresis {
     pub(super) fn new(options: ChooserOptions) -> Self {
         Self {
             options,
-            running: HashMap::new(),
-            held: None,
+            averages: HashMap::new(),
+            current: None,
             pending: None,
         }
     }
 
-    /// Forgets the task's running score, and holds it no longer.
+    /// Forgets the task's averaged score, and drops it if it is the current one.
     pub(super) fn forget(&mut self, task: &str) {
-        self.running.remove(task);
-        self.held.take_if(|held| held.task() == Some(task));
+        self.averages.remove(task);
+        self.current.take_if(|current| current.task() == Some(task));
     }
 
-    /// Takes in the scores of one frame; `None` if there are none.
+    /// Adds the scores of one frame and returns the decision; `None` without scores.
     pub(super) fn observe(&mut self, scores: &[(&str, TaskScore)]) -> Option<Decision> {
-        self.remember(scores);
-        let mut ranking: Vec<(&str, TaskScore)> = scores.iter().map(|(task, _)| (*task, self.running[*task])).collect();
+        self.update_averages(scores);
+        let mut ranking: Vec<(&str, TaskScore)> =
+            scores.iter().map(|(task, _)| (*task, self.averages[*task])).collect();
         ranking.sort_by(|a, b| b.1.score.total_cmp(&a.1.score).then(a.0.cmp(b.0)));
         let best = *ranking.first()?;
-        // A held task that is gone is held no longer.
-        self.held.take_if(|held| {
-            held.task()
+        // A task that was removed cannot stay the current one.
+        self.current.take_if(|current| {
+            current
+                .task()
                 .is_some_and(|task| ranking.iter().all(|(own, _)| *own != task))
         });
         let wanted = self.wanted(best, &ranking);
-        let switched = if self.held.as_ref() == Some(&wanted) {
+        let switched = if self.current.as_ref() == Some(&wanted) {
             self.pending = None;
             false
         } else {
             self.agreed(&wanted)
         };
         if switched {
-            self.held = Some(wanted);
+            self.current = Some(wanted);
         }
-        let task = self.held.as_ref().and_then(Verdict::task);
+        let task = self.current.as_ref().and_then(Target::task);
         let shown = task.unwrap_or(best.0);
-        let runner = ranking.iter().find(|(name, _)| *name != shown);
+        let runner_up = ranking.iter().find(|(name, _)| *name != shown);
         Some(Decision {
             task: task.map(str::to_owned),
             switched,
             score: ranking.iter().find(|(name, _)| *name == shown)?.1,
-            runner: runner.map(|(name, score)| ((*name).to_owned(), *score)),
+            runner_up: runner_up.map(|(name, score)| ((*name).to_owned(), *score)),
         })
     }
 
-    /// Whether enough frames in a row, this one included, want this change.
-    fn agreed(&mut self, wanted: &Verdict) -> bool {
+    /// Returns whether enough consecutive frames, this one included, support this change.
+    fn agreed(&mut self, wanted: &Target) -> bool {
         let before = self.pending.take().filter(|(pending, _)| pending == wanted);
         let frames = before.map_or(0, |(_, frames)| frames) + 1;
-        let agreed = self.held.is_none() || frames >= self.options.patience;
+        let agreed = self.current.is_none() || frames >= self.options.patience;
         if !agreed {
             self.pending = Some((wanted.clone(), frames));
         }
         agreed
     }
 
-    /// The running scores; a task that was not scored is forgotten.
-    fn remember(&mut self, scores: &[(&str, TaskScore)]) {
-        self.running
+    /// Updates the averaged scores; a task that was not scored is forgotten.
+    fn update_averages(&mut self, scores: &[(&str, TaskScore)]) {
+        self.averages
             .retain(|task, _| scores.iter().any(|(scored, _)| scored == task));
-        let newest = self.options.newest;
+        let ema_weight = self.options.ema_weight;
         for (task, new) in scores {
-            match self.running.get_mut(*task) {
+            match self.averages.get_mut(*task) {
                 Some(old) => {
-                    old.score += newest * (new.score - old.score);
-                    old.strangeness += newest * (new.strangeness - old.strangeness);
+                    old.score += ema_weight * (new.score - old.score);
+                    old.ood_score += ema_weight * (new.ood_score - old.ood_score);
                 }
-                None => _ = self.running.insert((*task).to_owned(), *new),
+                None => _ = self.averages.insert((*task).to_owned(), *new),
             }
         }
     }
 
-    /// What the running scores speak for, given what is held.
-    fn wanted(&self, best: (&str, TaskScore), ranking: &[(&str, TaskScore)]) -> Verdict {
+    /// Returns the result that the averaged scores support, given the current one.
+    fn wanted(&self, best: (&str, TaskScore), ranking: &[(&str, TaskScore)]) -> Target {
         let options = &self.options;
-        let (task, tolerance) = match &self.held {
-            Some(Verdict::Task(name)) => {
+        let (task, ood_threshold) = match &self.current {
+            Some(Target::Task(name)) => {
                 let own = ranking.iter().find(|(own, _)| own == name);
                 let close = own.filter(|own| best.1.score - own.1.score <= options.margin);
-                (*close.unwrap_or(&best), options.tolerance)
+                (*close.unwrap_or(&best), options.ood_threshold)
             }
-            Some(Verdict::Unknown) => (best, options.tolerance - options.band),
-            None => (best, options.tolerance),
+            Some(Target::Unknown) => (best, options.ood_threshold - options.hysteresis),
+            None => (best, options.ood_threshold),
         };
-        if task.1.strangeness <= tolerance {
-            Verdict::Task(task.0.to_owned())
+        if task.1.ood_score <= ood_threshold {
+            Target::Task(task.0.to_owned())
         } else {
-            Verdict::Unknown
+            Target::Unknown
         }
     }
 }
@@ -197,8 +199,8 @@ impl Hysteresis {
 mod tests {
     use super::*;
 
-    fn score(score: f32, strangeness: f32) -> TaskScore {
-        TaskScore { score, strangeness }
+    fn score(score: f32, ood_score: f32) -> TaskScore {
+        TaskScore { score, ood_score }
     }
 
     /// The decisions over frames of the scores of tasks `a` and `b`, as the names or `?`.
@@ -227,10 +229,10 @@ mod tests {
     }
 
     #[test]
-    fn strangeness_that_jitters_around_the_tolerance_does_not_make_it_flap() {
+    fn an_ood_score_that_jitters_around_the_threshold_does_not_make_it_flap() {
         let jitter = (0..200).map(|frame| {
-            let strangeness = if frame % 3 == 0 { 1.2 } else { 0.95 };
-            [score(-1.0, strangeness), score(-3.0, 2.0)]
+            let ood_score = if frame % 3 == 0 { 1.2 } else { 0.95 };
+            [score(-1.0, ood_score), score(-3.0, 2.0)]
         });
         let (names, switches) = decisions(ChooserOptions::default(), jitter);
         assert!(switches <= 2, "{switches} switches: {names}");
@@ -259,10 +261,10 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_no_task_becomes_unknown_and_comes_back() {
+    fn frames_that_fit_no_task_are_unknown_until_one_fits_again() {
         let scene = (0..60).map(|frame| {
-            let strangeness = if (20..40).contains(&frame) { 2.0 } else { 0.1 };
-            [score(-1.0, strangeness), score(-3.0, 3.0)]
+            let ood_score = if (20..40).contains(&frame) { 2.0 } else { 0.1 };
+            [score(-1.0, ood_score), score(-3.0, 3.0)]
         });
         let (names, switches) = decisions(ChooserOptions::default(), scene);
         assert_eq!(switches, 3, "{names}");
@@ -272,13 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn single_pictures_are_judged_alone() {
+    fn independent_images_are_judged_alone() {
         let scene = [[-1.0, -2.0], [-2.0, -1.0], [-1.0, -1.1]].map(|[a, b]| [score(a, GOOD), score(b, GOOD)]);
-        assert_eq!(decisions(ChooserOptions::single_pictures(), scene).0, "aba");
+        assert_eq!(decisions(ChooserOptions::independent_images(), scene).0, "aba");
     }
 
     #[test]
-    fn a_held_task_that_is_gone_gives_way_at_once() {
+    fn a_current_task_that_was_removed_is_replaced_at_once() {
         let mut hysteresis = Hysteresis::new(ChooserOptions::default());
         let (a, b) = (score(-1.0, GOOD), score(-2.0, GOOD));
         assert_eq!(
@@ -287,7 +289,7 @@ mod tests {
         );
         let decision = hysteresis.observe(&[("b", b)]).unwrap();
         assert_eq!((decision.task.as_deref(), decision.switched), (Some("b"), true));
-        assert_eq!(decision.runner, None);
+        assert_eq!(decision.runner_up, None);
         assert_eq!(hysteresis.observe(&[]), None);
     }
 

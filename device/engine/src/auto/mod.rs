@@ -1,4 +1,4 @@
-//! Choosing the task without being told: every resident task scores the frame, the best holds until another one leads.
+//! Automatic choice of the task: every resident task scores the frame, and the best one stays until another one leads.
 //!
 //! ```no_run
 //! use clr_engine::{ChooserOptions, Engine, EngineError, TaskChooser, TaskSet};
@@ -21,6 +21,6 @@ mod chooser;
 mod hysteresis;
 mod score;
 
-pub use chooser::{Choice, Runner, Status, TaskChooser};
+pub use chooser::{Choice, ChoiceStatus, RunnerUp, TaskChooser};
 pub use hysteresis::ChooserOptions;
 pub use score::score_tasks;

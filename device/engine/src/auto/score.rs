@@ -1,4 +1,4 @@
-//! How well one picture fits each of several tasks.
+//! Scores of one image for several tasks.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use clr_onnx::ImageView;
 
 use crate::{Engine, EngineError, ResidentAdapter, TaskScore};
 
-/// Scores a picture for each of `tasks`; `None` for a task without a profile. A task's score does not depend on which
-/// others there are, to the bit.
+/// Scores an image for each of `tasks`; `None` for a task without a profile. A task's score is bit-identical whatever other
+/// tasks there are.
 ///
 /// Runs the backbone once for each distinct preprocessing among the tasks with a profile, then a few microseconds per task.
 pub fn score_tasks<'a>(
     engine: &Engine,
     tasks: &[Arc<ResidentAdapter>],
-    picture: impl Into<ImageView<'a>>,
+    image: impl Into<ImageView<'a>>,
 ) -> Result<Vec<Option<TaskScore>>, EngineError> {
-    let picture = picture.into();
+    let image = image.into();
     let mut features: Vec<(&Preprocessing, Vec<f32>)> = Vec::new();
     let mut sketches: Vec<(&Preprocessing, usize, Vec<f32>)> = Vec::new();
     let mut scores = Vec::with_capacity(tasks.len());
@@ -37,10 +37,7 @@ pub fn score_tasks<'a>(
         let at = if let Some(at) = known {
             at
         } else {
-            features.push((
-                preprocessing,
-                finite(engine.backbone_features(preprocessing, picture)?)?,
-            ));
+            features.push((preprocessing, finite(engine.backbone_features(preprocessing, image)?)?));
             features.len() - 1
         };
         let sketch = sketch(&features[at].1, dimensions);

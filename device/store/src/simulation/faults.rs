@@ -1,4 +1,4 @@
-//! A layer over any storage that counts the operations that change something, and stops or fails one of them.
+//! Fault injection: a layer over any storage that counts modifying operations and stops or fails one of them.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::storage::{Entry, LockError, Storage, StorageFile, StorageLock};
 
-/// An operation that changes something.
+/// A modifying operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the methods of `Storage` and `StorageFile`")]
 pub enum Operation {
@@ -23,7 +23,7 @@ pub enum Operation {
     RemoveDirectory,
 }
 
-/// Where in an operation everything stops.
+/// Position of a stop within an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// The operation does nothing.
@@ -32,29 +32,29 @@ pub enum Moment {
     Half,
 }
 
-/// What is to go wrong.
+/// An injected fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The program stops at operation `at` (from 0): it and all later ones, reads included, fail.
     Stop {
         /// The number of the operation.
         at: usize,
-        /// Where in it.
+        /// The position in it.
         moment: Moment,
     },
     /// Operation `at` fails, and also all later ones if `forever`; a failing write has written its first half.
     Fail {
         /// The number of the operation.
         at: usize,
-        /// The system's number of the error, for instance 28 for a full disk.
+        /// The system's error number, for instance 28 for a full disk.
         errno: i32,
-        /// Whether it stays broken.
+        /// Whether all later operations fail too.
         forever: bool,
     },
 }
 
 #[derive(Debug, Default)]
-struct Plan {
+struct FaultPlan {
     fault: Option<Fault>,
     done: Vec<(Operation, String)>,
     stopped: bool,
@@ -63,11 +63,11 @@ struct Plan {
 /// [`Storage`] with faults.
 pub struct Faults {
     inner: Arc<dyn Storage>,
-    plan: Arc<Mutex<Plan>>,
+    plan: Arc<Mutex<FaultPlan>>,
 }
 
-/// What becomes of an operation.
-enum Verdict {
+/// Treatment of an operation.
+enum Injection {
     Go,
     Half(io::Error),
     No(io::Error),
@@ -77,10 +77,10 @@ fn stopped() -> io::Error {
     io::Error::other("the power is off")
 }
 
-impl Plan {
-    fn next(&mut self, operation: Operation, path: &str) -> Verdict {
+impl FaultPlan {
+    fn next(&mut self, operation: Operation, path: &str) -> Injection {
         if self.stopped {
-            return Verdict::No(stopped());
+            return Injection::No(stopped());
         }
         let number = self.done.len();
         self.done.push((operation, path.to_owned()));
@@ -88,21 +88,21 @@ impl Plan {
             Some(Fault::Stop { at, moment }) if at == number => {
                 self.stopped = true;
                 if moment == Moment::Half {
-                    Verdict::Half(stopped())
+                    Injection::Half(stopped())
                 } else {
-                    Verdict::No(stopped())
+                    Injection::No(stopped())
                 }
             }
             Some(Fault::Fail { at, errno, forever }) if at == number || forever && at < number => {
-                Verdict::Half(io::Error::from_raw_os_error(errno))
+                Injection::Half(io::Error::from_raw_os_error(errno))
             }
-            _ => Verdict::Go,
+            _ => Injection::Go,
         }
     }
 }
 
 impl Faults {
-    /// The storage as it is; nothing goes wrong until [`Faults::set`].
+    /// Wraps a storage without faults until [`Faults::set`].
     #[must_use]
     pub fn new(inner: Arc<dyn Storage>) -> Self {
         Self {
@@ -111,29 +111,29 @@ impl Faults {
         }
     }
 
-    /// Plans a fault, or none, and starts counting at 0 again.
+    /// Sets a fault, or none, and restarts the count at 0.
     pub fn set(&self, fault: Option<Fault>) {
-        *self.plan() = Plan {
+        *self.plan() = FaultPlan {
             fault,
-            ..Plan::default()
+            ..FaultPlan::default()
         };
     }
 
-    /// The operations since [`Faults::set`], with their paths, failed ones included.
+    /// Returns the operations since [`Faults::set`], with their paths, failed ones included.
     #[must_use]
     pub fn operations(&self) -> Vec<(Operation, String)> {
         self.plan().done.clone()
     }
 
-    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
+    fn plan(&self) -> std::sync::MutexGuard<'_, FaultPlan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change<T>(&self, operation: Operation, path: &str, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let verdict = self.plan().next(operation, path);
-        match verdict {
-            Verdict::Go => act(),
-            Verdict::Half(error) | Verdict::No(error) => Err(error),
+        let injection = self.plan().next(operation, path);
+        match injection {
+            Injection::Go => act(),
+            Injection::Half(error) | Injection::No(error) => Err(error),
         }
     }
 
@@ -153,11 +153,11 @@ impl Faults {
 struct FaultyFile {
     inner: Box<dyn StorageFile>,
     path: String,
-    plan: Arc<Mutex<Plan>>,
+    plan: Arc<Mutex<FaultPlan>>,
 }
 
 impl FaultyFile {
-    fn next(&self, operation: Operation) -> Verdict {
+    fn next(&self, operation: Operation) -> Injection {
         self.plan
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -168,26 +168,26 @@ impl FaultyFile {
 impl StorageFile for FaultyFile {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         match self.next(Operation::Write) {
-            Verdict::Go => self.inner.write(offset, bytes),
-            Verdict::Half(error) => {
+            Injection::Go => self.inner.write(offset, bytes),
+            Injection::Half(error) => {
                 self.inner.write(offset, &bytes[..bytes.len() / 2])?;
                 Err(error)
             }
-            Verdict::No(error) => Err(error),
+            Injection::No(error) => Err(error),
         }
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         match self.next(Operation::Truncate) {
-            Verdict::Go => self.inner.truncate(length),
-            Verdict::Half(error) | Verdict::No(error) => Err(error),
+            Injection::Go => self.inner.truncate(length),
+            Injection::Half(error) | Injection::No(error) => Err(error),
         }
     }
 
     fn sync(&mut self) -> io::Result<()> {
         match self.next(Operation::Sync) {
-            Verdict::Go => self.inner.sync(),
-            Verdict::Half(error) | Verdict::No(error) => Err(error),
+            Injection::Go => self.inner.sync(),
+            Injection::Half(error) | Injection::No(error) => Err(error),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What happens to an adapter once it is in.
+//! Transitions of installed adapters: start, use, confirmation, reversion, rollback and restore.
 
 use std::sync::Arc;
 
@@ -9,64 +9,64 @@ use crate::{
     atomic::Failure,
     error::StoreError,
     record::Record,
-    state::{Held, OnTrial, Progress, TaskState},
+    state::{OnTrial, Progress, StoredAdapter, StoredTask},
 };
 
-/// Unclean ends that a trial survives, less one: at the third it is over.
+/// Unclean ends at which a trial is reverted.
 const UNCLEAN_ENDS: u32 = 3;
 
-/// What [`Store::begin_run`] found.
+/// Outcome of [`Store::record_start`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Start {
+pub enum StartOutcome {
     /// No adapter is on trial.
     NoTrial,
-    /// An adapter is on trial, and nothing speaks against it.
+    /// An adapter is on trial, and the last end was clean or not its fault.
     OnTrial,
     /// The program ended uncleanly while the adapter on trial was in use.
     Unclean {
-        /// How often that has happened in this trial.
+        /// Number of unclean ends in this trial.
         times: u32,
     },
-    /// That happened too often, and this adapter is out.
+    /// The third unclean end: the adapter was reverted.
     Reverted {
         /// The adapter.
-        held: Held,
+        held: StoredAdapter,
     },
 }
 
 impl Store {
-    /// The program starts. If it ended uncleanly with the task's adapter on trial in use, that counts; the third time reverts the adapter:
-    /// it does not crash the device indefinitely. Starts as such do not count. `blamed`: whether the end may have been the adapter's doing;
-    /// it is not where the image in hand could not be decoded.
+    /// Records a start of the program for a task. Counts an unclean end while the adapter on trial was in use; the third one reverts the
+    /// adapter. A start after a clean end does not count. `blamed`: whether the adapter may have caused the end, as opposed to an image that
+    /// could not be decoded.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
-    pub fn begin_run(&self, task: &str, blamed: bool, now: Option<u64>) -> Result<Start, StoreError> {
+    pub fn record_start(&self, task: &str, blamed: bool, now: Option<u64>) -> Result<StartOutcome, StoreError> {
         self.change(task, |record| {
             let Some(trial) = &mut record.state.trial else {
-                return Ok(Start::NoTrial);
+                return Ok(StartOutcome::NoTrial);
             };
             if !std::mem::take(&mut trial.in_use) {
-                return Ok(Start::OnTrial);
+                return Ok(StartOutcome::OnTrial);
             }
-            // What it did before that end is not known to the last frame: it begins again.
+            // The progress before an unclean end is not known to the last frame, so the trial starts again.
             trial.progress = Progress::default();
             if !blamed {
-                return Ok(Start::OnTrial);
+                return Ok(StartOutcome::OnTrial);
             }
             trial.unclean += 1;
             let times = trial.unclean;
             if times < UNCLEAN_ENDS {
-                return Ok(Start::Unclean { times });
+                return Ok(StartOutcome::Unclean { times });
             }
             let reason = format!("the device ended uncleanly {times} times while it was in use");
             let held = record.state.revert(&reason, now);
-            Ok(held.map_or(Start::NoTrial, |held| Start::Reverted { held }))
+            Ok(held.map_or(StartOutcome::NoTrial, |held| StartOutcome::Reverted { held }))
         })
     }
 
-    /// The adapter on trial is about to answer its first frame since the start.
+    /// Marks the adapter on trial as in use, before its first frame since the start.
     ///
     /// # Errors
     /// As [`Store::confirm`].
@@ -74,7 +74,7 @@ impl Store {
         self.change_trial(task, digest, |trial| trial.in_use = true)
     }
 
-    /// The program ends cleanly. How far the trial of the adapter has come is kept, and nothing counts against it.
+    /// Records a clean end of the program, with the progress of the trial.
     ///
     /// # Errors
     /// As [`Store::confirm`].
@@ -95,21 +95,27 @@ impl Store {
         })
     }
 
-    /// The adapter of this digest passed its trial.
+    /// Confirms the adapter of this digest after its trial.
     ///
     /// # Errors
     /// [`StoreError::NoTrial`] if another or none is on trial; [`StoreError::NoSuchTask`], [`StoreError::Io`].
-    pub fn confirm(&self, task: &str, digest: &Digest) -> Result<Held, StoreError> {
+    pub fn confirm(&self, task: &str, digest: &Digest) -> Result<StoredAdapter, StoreError> {
         let mut writer = self.writer();
         self.check_trial(task, digest)?;
         self.confirm_trial(&mut writer, task)
     }
 
-    /// The adapter of this digest failed its trial; the confirmed one serves again. The reason is kept.
+    /// Reverts the adapter of this digest after a failed trial: the confirmed one serves again. The reason is stored.
     ///
     /// # Errors
     /// As [`Store::confirm`].
-    pub fn revert(&self, task: &str, digest: &Digest, reason: &str, now: Option<u64>) -> Result<Held, StoreError> {
+    pub fn revert(
+        &self,
+        task: &str,
+        digest: &Digest,
+        reason: &str,
+        now: Option<u64>,
+    ) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let on_trial = record.is_on_trial(digest);
             let held = if on_trial {
@@ -121,7 +127,7 @@ impl Store {
         })
     }
 
-    /// By hand: the adapter on trial is confirmed. Nothing happens if none is.
+    /// Confirms the adapter on trial by hand. Does nothing without one.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -133,34 +139,36 @@ impl Store {
         self.confirm_trial(&mut writer, task).map(drop)
     }
 
-    /// By hand: what serves is bad. A trial ends; a confirmed adapter makes way for the last good one and is not kept. Says what is out.
+    /// Marks the serving adapter as bad, by hand. A trial ends; a confirmed adapter is replaced by the last good one and not kept. Returns
+    /// the adapter taken out of service.
     ///
     /// # Errors
     /// [`StoreError::NothingToRollBack`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
-    pub fn mark_bad(&self, task: &str, now: Option<u64>) -> Result<Held, StoreError> {
+    pub fn mark_bad(&self, task: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let held = record.state.mark_bad("marked bad by hand", now);
             held.map_err(|_| StoreError::NothingToRollBack { task: task.to_owned() })
         })
     }
 
-    /// By hand: back to the last good adapter. A trial ends; without one, the confirmed adapter and the last good one change places, so a
-    /// second rollback undoes the first. The floor stays. Says what is out.
+    /// Rolls back to the last good adapter, by hand. A trial ends; without one, the confirmed adapter and the last good one are exchanged, so a
+    /// second rollback undoes the first. The highest admitted version does not change. Returns the adapter taken out of service.
     ///
     /// # Errors
     /// [`StoreError::NothingToRollBack`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
-    pub fn rollback(&self, task: &str, now: Option<u64>) -> Result<Held, StoreError> {
+    pub fn rollback(&self, task: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let held = record.state.roll_back("rolled back by hand", now);
             held.map_err(|_| StoreError::NothingToRollBack { task: task.to_owned() })
         })
     }
 
-    /// By hand: back to the publisher's original of a tuned adapter, which becomes the last good one. Says what is out.
+    /// Restores the publisher's original of a tuned adapter, by hand. The tuned one becomes the last good one. Returns the adapter taken out of
+    /// service.
     ///
     /// # Errors
     /// [`StoreError::NothingToRestore`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
-    pub fn restore(&self, task: &str, now: Option<u64>) -> Result<Held, StoreError> {
+    pub fn restore(&self, task: &str, now: Option<u64>) -> Result<StoredAdapter, StoreError> {
         self.change(task, |record| {
             let held = record
                 .state
@@ -169,7 +177,7 @@ impl Store {
         })
     }
 
-    /// The task to serve after a restart; [`clr_adapters::AUTO`] if it is chosen from each frame.
+    /// Stores the task to serve after a restart; [`clr_adapters::AUTO`] to select it for each frame.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -181,7 +189,7 @@ impl Store {
         self.put_active(&mut writer, Some(task))
     }
 
-    /// No task is to serve after a restart.
+    /// Stores that no task is active after a restart.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -196,10 +204,10 @@ impl Store {
         Err(StoreError::NoTrial { task: task.to_owned() })
     }
 
-    fn confirm_trial(&self, writer: &mut Writer, task: &str) -> Result<Held, StoreError> {
+    fn confirm_trial(&self, writer: &mut Writer, task: &str) -> Result<StoredAdapter, StoreError> {
         let mut record = Record::clone(self.snapshot().record(task)?);
-        // A damaged adapter is nothing to fall back to: then the last good one stays.
-        let TaskState { confirmed, .. } = record.state;
+        // A damaged adapter must not become the last good one.
+        let StoredTask { confirmed, .. } = record.state;
         let damaged = confirmed.is_some_and(|confirmed| self.read_adapter(&confirmed).is_err());
         let held = record
             .state
@@ -220,10 +228,15 @@ impl Store {
     ) -> Result<T, StoreError> {
         let mut writer = self.writer();
         let mut record = Record::clone(Arc::as_ref(self.snapshot().record(task)?));
-        let floor = record.state.floor;
+        let highest_admitted = record.state.highest_admitted;
         let answer = change(&mut record)?;
-        // As the floor falls, the failed version is as if it had never come.
-        if let Some(reverted) = record.state.reverted.as_ref().filter(|_| record.state.floor < floor) {
+        // When the highest admitted version falls, the failed adapter is no longer known.
+        if let Some(reverted) = record
+            .state
+            .reverted
+            .as_ref()
+            .filter(|_| record.state.highest_admitted < highest_admitted)
+        {
             let failed = reverted.held.digest;
             record.known.retain(|known| *known != failed);
         }

@@ -1,13 +1,13 @@
-//! Removing a task with everything that belongs to it. The record says so first; a power cut in between is made up for.
+//! Removal of a task with all its files. The record is marked first, so that an interrupted removal is finished later.
 
 use std::{io, sync::Arc};
 
 use super::{Snapshot, Store, Writer, encoded, record_path};
-use crate::{atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::TaskState};
+use crate::{atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::StoredTask};
 
 impl Store {
-    /// Removes a task: its adapters, examples and checkpoint. The floor stays, so that no older version can come in this way; the version
-    /// that was confirmed last may.
+    /// Removes a task: its adapters, examples and checkpoint. The highest admitted version stays, so that a removal does not admit older versions;
+    /// the version confirmed last may be installed again.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -16,30 +16,30 @@ impl Store {
         let snapshot = self.snapshot();
         let mut record = match snapshot.record(task) {
             Ok(record) => Record::clone(record),
-            // No adapter of it is intact, or the store would have salvaged it.
+            // None of its adapters is intact, or the store would have salvaged it.
             Err(StoreError::DamagedRecord { .. }) => Record::new(task),
             Err(error) if !self.has_belongings(task) => return Err(error),
-            // Examples and no adapter; or a floor that is left of an adapter.
+            // Examples without an adapter, or a record that only keeps the highest admitted version.
             Err(_) => snapshot
                 .records
                 .get(task)
                 .map_or_else(|| Record::new(task), |record| Record::clone(record)),
         };
-        record.state = TaskState {
-            floor: record.state.floor,
-            ..TaskState::new(task)
+        record.state = StoredTask {
+            highest_admitted: record.state.highest_admitted,
+            ..StoredTask::new(task)
         };
         record.erasing = true;
         self.put(&mut writer, record).map_err(Failure::into_error)?;
         if let Err(error) = self.finish_erasing(&mut writer, task) {
-            tracing::warn!(task, %error, "the task is removed, but not yet all that belonged to it; that goes later");
+            tracing::warn!(task, %error, "task removed, but not yet all of its files; they are removed later");
         }
-        // Adapters that were kept because of a damaged record.
+        // Adapters kept because of a damaged record.
         self.sweep(&self.snapshot());
         Ok(())
     }
 
-    /// Whether files lie beside the task's record.
+    /// Whether the task has files in addition to its record.
     fn has_belongings(&self, task: &str) -> bool {
         let Ok(name) = encoded(task) else { return false };
         let pending = self.snapshot().records.get(task).is_some_and(|record| record.erasing);
@@ -50,7 +50,7 @@ impl Store {
         !pending && (examples || self.storage.length(&checkpoints::path(&name)).is_ok())
     }
 
-    /// Removes what belonged to a task that is being removed, if it is.
+    /// Removes the files of a task whose record is marked as being removed.
     pub(crate) fn finish_erasing(&self, writer: &mut Writer, task: &str) -> Result<(), StoreError> {
         let snapshot = self.snapshot();
         let Some(record) = snapshot.records.get(task).filter(|record| record.erasing) else {
@@ -83,10 +83,10 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a record that holds nothing. Should it come back after a power cut, it still holds nothing.
+    /// Removes an empty record. A power cut may restore it, but it stays empty.
     pub(crate) fn forget(&self, task: &str) -> Result<(), StoreError> {
         let path = record_path(task)?;
-        // The copy first: alone it would count as a record.
+        // The copy first: a copy alone counts as a record.
         let copy = copies::of_record(&encoded(task)?);
         copies::remove(&*self.storage, &copy).map_err(StoreError::io("remove", &copy))?;
         self.storage.remove(&path).map_err(StoreError::io("remove", &path))?;
@@ -96,9 +96,9 @@ impl Store {
         Ok(())
     }
 
-    /// The examples and the checkpoint of a task are gone.
+    /// Updates the usage after the removal of a task's examples and checkpoint.
     fn forget_belongings(&self, writer: &mut Writer, task: &str) {
-        // Counted again when it is next needed.
+        // Counted again at the next use.
         writer.usage = None;
         let mut after = Snapshot::clone(&self.snapshot());
         if after.taught.remove(task) {
@@ -113,7 +113,7 @@ impl Store {
     }
 }
 
-/// What is not there needs no removal.
+/// Treats a missing file or directory as empty.
 fn absent_is_empty<T: Default>(result: io::Result<T>, action: &'static str, path: &str) -> Result<T, StoreError> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),

@@ -1,4 +1,4 @@
-//! Installation of adapters: the one way from bytes to a trial.
+//! Installation of adapters, from received bytes to a trial.
 
 use std::sync::atomic::Ordering;
 
@@ -9,22 +9,22 @@ use crate::{
     atomic::{self, Failure},
     error::StoreError,
     record::Record,
-    state::{Held, TaskState},
+    state::{StoredAdapter, StoredTask},
 };
 
-/// An adapter that was taken in.
+/// An installed adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Installed {
     /// Its task.
     pub task: String,
     /// The adapter.
-    pub held: Held,
-    /// It was there already, and nothing has changed; damaged bytes of it were replaced.
+    pub held: StoredAdapter,
+    /// Whether it was installed already. Nothing has changed, except that damaged bytes of it were replaced.
     pub already: bool,
 }
 
-/// Where a file comes from.
+/// Origin of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Received,
@@ -32,14 +32,14 @@ enum Origin {
 }
 
 impl Store {
-    /// Installs a complete upload on trial. May be repeated if the answer was lost. A refused upload is discarded; one that the disk
-    /// had no room for is kept. `now` is in seconds since 1970.
+    /// Installs a complete upload on trial. The call may be repeated if its result was lost. A refused upload is discarded; one that did not fit
+    /// on the disk is kept. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// As [`Store::upload`] and [`Store::install`].
     pub fn commit(&self, digest: &Digest, now: Option<u64>) -> Result<Installed, StoreError> {
         let mut writer = self.writer();
-        // As in `begin`: what came in another way meanwhile is not sent, so pieces from before that are of no use any more.
+        // As in `begin`: an adapter installed in another way meanwhile needs no upload, so earlier pieces are discarded.
         if let Some((task, held)) = self.in_force(digest)
             && (!(writer.incoming.contains(digest) || writer.staging.contains(digest))
                 || self.read_adapter(&held).is_ok())
@@ -64,16 +64,16 @@ impl Store {
     /// Installs a file on trial; an earlier trial of the task ends. `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] as [`clr_adapters::admit`] has it, and [`Refusal::Replay`], [`Refusal::Downgrade`] for a version that is not above the floor.
-    /// A file signed by this device is taken if it was confirmed here before, else refused as [`Refusal::WrongClass`].
+    /// [`StoreError::Refused`] as [`clr_adapters::admit`] has it, and [`Refusal::Replay`], [`Refusal::Downgrade`] for a version that is not above the highest admitted version.
+    /// A file signed by this device is admitted if it was confirmed here before, else refused as [`Refusal::WrongClass`].
     /// [`StoreError::Io`], [`StoreError::Full`].
     pub fn install(&self, file: &[u8], now: Option<u64>) -> Result<Installed, StoreError> {
         self.take(&mut self.writer(), file, now, Origin::Received)
     }
 
-    /// Installs what this device tuned, on trial. The file is signed by the device's key, or unsigned if [`crate::StoreOptions`] has that
-    /// key. Its version is that of the confirmed adapter; the publisher's original is kept to be restored. Without a confirmed adapter, the
-    /// task is born here.
+    /// Installs an adapter tuned on this device, on trial. The file is signed by the device's key, or unsigned if [`crate::StoreOptions`] has
+    /// that key. Its version is that of the confirmed adapter; the publisher's original is kept as the restore point. Without a confirmed
+    /// adapter, this creates the task.
     ///
     /// # Errors
     /// As [`Store::install`], and [`StoreError::Stale`], [`StoreError::TrialUnderWay`], [`StoreError::NotTunedHere`].
@@ -89,9 +89,9 @@ impl Store {
         }
     }
 
-    /// The task in which an adapter is on trial or confirmed: it need not be sent again.
+    /// Returns the task in which an adapter is on trial or confirmed, so that it need not be sent again.
     #[must_use]
-    pub fn in_force(&self, digest: &Digest) -> Option<(String, Held)> {
+    pub fn in_force(&self, digest: &Digest) -> Option<(String, StoredAdapter)> {
         self.snapshot().records.values().find_map(|record| {
             let state = &record.state;
             let held = [state.trial.map(|trial| trial.held), state.confirmed];
@@ -137,7 +137,7 @@ impl Store {
             Some(record) => Record::clone(record),
             None => Record::new(&task),
         };
-        let held = Held {
+        let held = StoredAdapter {
             digest,
             version: header.version,
             revision: header.revision,
@@ -149,7 +149,7 @@ impl Store {
         };
         let referenced = snapshot.is_referenced(&digest);
         if !referenced {
-            // Its upload goes when it is in.
+            // Its upload is removed after installation.
             let uploaded = writer.incoming.contains(&digest);
             self.check_room(writer, if uploaded { 0 } else { held.bytes })?;
             atomic::place(&*self.storage, &adapter_path(&digest), file, false)?;
@@ -170,12 +170,12 @@ impl Store {
     }
 }
 
-/// The rules for what comes from outside; says whether this device tuned it.
+/// Applies the rules for received files. Returns whether this device tuned the adapter.
 fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreError> {
     let header = &admitted.decoded.adapter.header;
     let (task, version, digest) = (header.task.clone(), header.version, admitted.decoded.digest);
-    let TaskState {
-        floor,
+    let StoredTask {
+        highest_admitted,
         confirmed,
         trial,
         ..
@@ -193,22 +193,22 @@ fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreErr
         .into());
     }
     let is_confirmed = confirmed.is_some_and(|confirmed| confirmed.digest == digest);
-    // What was tuned here counts as its parent's version. Of the highest version, the very file that was let in before may come back
-    // after it was removed, taken out by hand, or gave way to one that failed; not in place of what was tuned on top of it.
+    // An adapter tuned here counts as its parent's version. At the highest version, only a file admitted before may return: after it was removed,
+    // taken out by hand, or replaced by one that failed, but not in place of an adapter tuned on top of it.
     let taken_out = confirmed.is_none_or(|confirmed| confirmed.version < version);
     let may_equal = tuned || (known && taken_out);
-    if is_confirmed || (version <= floor && known && !(version == floor && may_equal)) {
+    if is_confirmed || (version <= highest_admitted && known && !(version == highest_admitted && may_equal)) {
         return Err(Refusal::Replay { task, version, digest }.into());
     }
-    if version < floor || (version == floor && !may_equal) {
+    if version < highest_admitted || (version == highest_admitted && !may_equal) {
         return Err(Refusal::Downgrade {
             task,
-            floor,
+            highest_admitted,
             got: version,
         }
         .into());
     }
-    // Versions only rise, so a trial can give way to another only so often. What was tuned here could take turns indefinitely.
+    // Versions only rise, which limits how often one trial can replace another. Adapters tuned here could alternate indefinitely.
     if let Some(trial) = trial.filter(|_| tuned) {
         return Err(StoreError::TrialUnderWay {
             task,
@@ -218,7 +218,7 @@ fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreErr
     Ok(tuned)
 }
 
-/// The rules for what was tuned here.
+/// Applies the rules for adapters tuned here.
 fn check_tuned(record: &Record, admitted: &Admitted) -> Result<(), StoreError> {
     let header = &admitted.decoded.adapter.header;
     let task = || header.task.clone();

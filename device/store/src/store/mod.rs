@@ -1,4 +1,4 @@
-//! The store: one writer at a time, readers that wait for nobody.
+//! The store: one writer at a time, readers that never block.
 
 mod change;
 mod erase;
@@ -19,10 +19,10 @@ use std::{
 use arc_swap::ArcSwap;
 use clr_adapters::{Admitted, Digest, Policy, PublicKey, Refusal, SecretKey, Trust, admit};
 
-pub use change::Start;
+pub use change::StartOutcome;
 pub use install::Installed;
 pub(crate) use open::{DIRECTORIES, join, read_record};
-pub use read::Serving;
+pub use read::ServingAdapter;
 pub(crate) use room::on_disk;
 
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
     record::{self, Record},
     sealed,
     staging::Staging,
-    state::{Held, TaskState},
+    state::{StoredAdapter, StoredTask},
     storage::{EntryKind, Storage, StorageLock, read_whole},
     verify::Problem,
     written,
@@ -48,16 +48,16 @@ pub(crate) const ACTIVE: &str = "active";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const TIME: &str = "time";
 
-/// Where a device keeps its adapters, examples and checkpoints.
+/// A device's store of adapters, examples and checkpoints.
 ///
-/// Every method takes `&self`. Writers wait for each other; [`Store::tasks`], [`Store::task`], [`Store::serving`], [`Store::file`],
-/// [`Store::active`] and the readers of examples and checkpoints wait for nobody. What a method that changes something has returned `Ok` for
-/// survives a power cut; after an `Err` everything is as before, in memory and on the disk ([`StoreError::InDoubt`] excepted).
+/// Every method takes `&self`. Writers block each other; [`Store::tasks`], [`Store::task`], [`Store::serving`], [`Store::file`],
+/// [`Store::active`] and the readers of examples and checkpoints never block. A change survives a power cut once its method has returned `Ok`;
+/// after an `Err` nothing has changed, in memory or on the disk ([`StoreError::InDoubt`] excepted).
 pub struct Store {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: StoreOptions,
     trust: ArcSwap<Trust>,
-    /// Signs what the device tuned.
+    /// Signs adapters tuned on the device.
     key: OnceLock<SecretKey>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     writer: Mutex<Writer>,
@@ -67,7 +67,7 @@ pub struct Store {
     _lock: StorageLock,
 }
 
-/// What readers see: never changed, only replaced.
+/// Immutable snapshot for readers, replaced as one.
 #[derive(Clone, Default)]
 pub(crate) struct Snapshot {
     pub(crate) records: BTreeMap<String, Arc<Record>>,
@@ -77,42 +77,42 @@ pub(crate) struct Snapshot {
     pub(crate) taught: BTreeSet<String>,
     /// The task to serve after a restart, or [`AUTO`].
     pub(crate) active: Option<String>,
-    /// What was named is not known any more.
+    /// Whether the name of the active task is lost.
     active_lost: bool,
-    /// The highest time that was noted.
+    /// The highest time noted.
     pub(crate) time: Option<u64>,
-    list: Arc<[TaskState]>,
+    list: Arc<[StoredTask]>,
 }
 
-/// What the one writer at a time holds.
+/// State of the writer.
 #[derive(Default)]
 pub(crate) struct Writer {
-    /// Uploads that were announced, on the disk.
+    /// Announced uploads, on the disk.
     pub(crate) incoming: Incoming,
     /// Uploads without an announcement, in memory.
     pub(crate) staging: Staging,
-    /// What the first have written today.
+    /// Bytes of announced uploads in the current 24 hours.
     pub(crate) day: written::Day,
-    /// The store's directories are there, durably.
+    /// Whether the store's directories exist durably.
     prepared: bool,
-    /// What is not described in memory, once it was counted.
+    /// Usage of examples and checkpoints, once counted.
     pub(crate) usage: Option<room::Usage>,
 }
 
 impl Snapshot {
-    /// Brings the list in line with the records.
+    /// Rebuilds the list from the records.
     fn listed(mut self) -> Self {
         let listed = self.records.values().filter(|record| record.is_listed());
         self.list = listed.map(|record| record.state.clone()).collect();
         self
     }
 
-    /// Whether some task keeps this adapter.
+    /// Whether a task refers to this adapter.
     pub(crate) fn is_referenced(&self, digest: &Digest) -> bool {
         self.records.values().any(|record| record.state.holds(digest).is_some())
     }
 
-    /// A task that is there.
+    /// Returns the record of an existing task.
     pub(crate) fn record(&self, task: &str) -> Result<&Arc<Record>, StoreError> {
         if self.damaged.contains(task) {
             return Err(StoreError::DamagedRecord { task: task.to_owned() });
@@ -145,16 +145,16 @@ impl Store {
     }
 
     pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
-        // A writer that panicked left the disk as it is after a crash, and memory as it was before.
+        // After a panic of a writer, the disk is as after a crash, and the memory as before the change.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks a file against whom the device trusts now.
+    /// Checks a file by the keys trusted now.
     pub(crate) fn admit(&self, file: &[u8], now: Option<u64>) -> Result<Admitted, Refusal> {
         self.with_policy(now, |policy| admit(file, policy))
     }
 
-    /// Checks by what is configured now.
+    /// Checks by the current configuration.
     pub(crate) fn with_policy<T>(&self, now: Option<u64>, check: impl FnOnce(&Policy<'_>) -> T) -> T {
         let trust = self.trust.load();
         check(&Policy {
@@ -165,20 +165,20 @@ impl Store {
         })
     }
 
-    /// Changes whom the device trusts, its names and its minimum versions, from the next file on. With a device key, `trust.device` is its public half, whatever is set here.
+    /// Changes trusted keys, names and minimum versions from the next file on. With a device key, `trust.device` is replaced by its public key.
     pub fn set_trust(&self, trust: Trust) {
         let own = self.key.get().map(SecretKey::public);
         self.trust.store(Arc::new(with_own_key(trust, own)));
     }
 
-    /// Gives the store the device's key after it was opened without one. It can be given once.
+    /// Sets the device's key of a store that was opened without one. It can be set once.
     pub fn set_device_key(&self, key: SecretKey) {
         if self.key.set(key).is_ok() {
             self.set_trust(Trust::clone(&self.trust.load()));
         }
     }
 
-    /// Creates the store's directories, if that has not been done or could not be when it was opened.
+    /// Creates the store's directories, unless they were created at the opening.
     pub(crate) fn prepare(&self, writer: &mut Writer) -> Result<(), StoreError> {
         if !writer.prepared {
             let entries = self.storage.list("").map_err(StoreError::io("list", "."))?;
@@ -186,7 +186,7 @@ impl Store {
                 let there = entries.iter().find(|entry| entry.name == directory);
                 let kind = there.map(|entry| entry.kind);
                 if kind == Some(EntryKind::File) {
-                    // Whatever it is, nothing can be kept in it.
+                    // It is no directory.
                     atomic::set_aside(&*self.storage, directory).map_err(StoreError::io("set aside", directory))?;
                 }
                 if matches!(kind, None | Some(EntryKind::File)) {
@@ -203,7 +203,7 @@ impl Store {
         Ok(())
     }
 
-    /// Refuses names that no adapter could have.
+    /// Refuses names that are not valid in an adapter.
     pub(crate) fn check_name(&self, task: &str) -> Result<(), StoreError> {
         if task.is_empty() || task.len() > self.options.limits.task_bytes || task.chars().any(char::is_control) {
             return Err(StoreError::Name { task: task.to_owned() });
@@ -211,7 +211,7 @@ impl Store {
         encoded(task).map(drop)
     }
 
-    /// Changes a task: the record on the disk first, then the memory. Adapters that are no longer referred to go.
+    /// Changes a task: the record on the disk first, then the memory. Removes adapters without a reference.
     pub(crate) fn put(&self, writer: &mut Writer, record: Record) -> Result<(), Failure> {
         self.prepare(writer).map_err(Failure::Untouched)?;
         let task = record.state.task.clone();
@@ -250,10 +250,10 @@ impl Store {
             after.records.insert(task, Arc::new(record));
             self.snapshot.store(Arc::new(after.listed()));
         }
-        // An older copy that is left may name adapters that the record does not name any more.
+        // An older copy may refer to adapters that the record no longer names.
         if result.is_ok() && mirrored {
             let after = self.snapshot();
-            let dropped = |held: Held| !after.is_referenced(&held.digest);
+            let dropped = |held: StoredAdapter| !after.is_referenced(&held.digest);
             if before.is_some_and(|before| before.state.candidates().any(dropped)) {
                 self.sweep(&after);
             }
@@ -261,8 +261,8 @@ impl Store {
         result
     }
 
-    /// Removes adapters that no task keeps, unless there is a record that cannot be read and may name them. Only to be called when all
-    /// records are durable. What cannot be removed goes another time.
+    /// Removes adapters without a reference, unless an unreadable record may name them. Call it only when all records are durable. Files that
+    /// cannot be removed are removed later.
     pub(crate) fn sweep(&self, snapshot: &Snapshot) {
         let entries = self.storage.list(ADAPTERS).unwrap_or_default();
         for entry in entries.into_iter().filter(|entry| entry.kind == EntryKind::File) {
@@ -283,7 +283,7 @@ impl Store {
         }
     }
 
-    /// Makes a task the active one, or none.
+    /// Sets the active task; `None`: no task.
     pub(crate) fn put_active(&self, writer: &mut Writer, task: Option<&str>) -> Result<(), StoreError> {
         self.prepare(writer)?;
         let snapshot = self.snapshot();
@@ -312,13 +312,13 @@ impl fmt::Debug for Store {
     }
 }
 
-/// `trust` with the device's own key in its place.
+/// Returns `trust` with the public key of the device's key.
 pub(crate) fn with_own_key(mut trust: Trust, own: Option<PublicKey>) -> Trust {
     trust.device = own.or(trust.device);
     trust
 }
 
-/// Whether a name is that of a file that was being written.
+/// Whether a name is that of a temporary file.
 pub(crate) fn is_unfinished(name: &str) -> bool {
     name.ends_with(atomic::UNFINISHED)
 }

@@ -1,4 +1,4 @@
-//! Opening a store: what is there is read, what was left unfinished goes. Nothing needs to be written for the store to serve.
+//! Opening of a store: reading, recovery and removal of leftovers. A store on a read-only disk can serve.
 
 use std::{
     collections::BTreeSet,
@@ -39,7 +39,7 @@ pub(crate) const DIRECTORIES: [&str; 6] = [
 ];
 
 impl Store {
-    /// Opens the store in a directory, which is created if need be.
+    /// Opens the store in a directory, which is created if it does not exist.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -49,8 +49,8 @@ impl Store {
         Self::open(Arc::new(directory), options)
     }
 
-    /// Opens a store. It finds what the last operation left, whole, or what was there before it, and removes leftovers. A disk that can
-    /// only be read or not even that is no error, nor is a damaged file: see [`Store::problems`].
+    /// Opens a store. Its state is that before or after the last operation, never in between; leftovers are removed. Neither an unreadable or
+    /// read-only disk nor a damaged file is an error: see [`Store::problems`].
     ///
     /// # Errors
     /// [`StoreError::Locked`]; [`StoreError::Io`] if it cannot be locked.
@@ -85,10 +85,10 @@ impl Store {
         Ok(store)
     }
 
-    /// Brings copies in line, salvages what is lost, removes what unfinished operations left, and finishes removals.
+    /// Rewrites copies, salvages lost records, removes leftovers of unfinished operations, and finishes removals of tasks.
     fn recover(&self, stale: &Stale, problems: &mut Vec<Problem>) {
         let mut writer = self.writer();
-        // A program that was killed may have left names that are seen, but not durable. Nothing is removed on their word before they are.
+        // A killed program may have left names that are visible but not durable. They must be durable before files are removed because of them.
         let sync = |directory: &str| {
             self.storage
                 .sync_directory(directory)
@@ -98,7 +98,7 @@ impl Store {
             .prepare(&mut writer)
             .and_then(|()| DIRECTORIES.into_iter().try_for_each(sync));
         if let Err(error) = &durable {
-            tracing::warn!(%error, "leftovers stay, as the disk cannot be written");
+            tracing::warn!(%error, "cannot write to the disk, leftovers stay");
         }
         let durable = durable.is_ok();
         if durable {
@@ -125,14 +125,14 @@ impl Store {
                     _ => Ok(()),
                 };
                 if let Err(error) = done {
-                    tracing::warn!(task, %error, "cannot finish the removal of a task; it stays removed");
+                    tracing::warn!(task, %error, "cannot finish the removal of a task");
                 }
             }
         }
         self.adopt_uploads(&mut writer.incoming, durable, problems);
     }
 
-    /// Writes files and copies that differ from what is in force. False if an older copy of a record may be left.
+    /// Rewrites files and copies that differ from the state in memory. Returns `false` if an older copy of a record may be left.
     fn bring_in_line(&self, stale: &Stale) -> bool {
         let snapshot = self.snapshot();
         let mut in_line = true;
@@ -142,10 +142,10 @@ impl Store {
             };
             let Ok(bytes) = record.to_bytes() else { continue };
             let path = join(TASKS, &name);
-            // Its copy is in force, or it has the format of an older version.
+            // The state is from its copy, or the file has an older format.
             let differs = read_whole(&*self.storage, &path, record::LARGEST).ok().as_ref() != Some(&bytes);
             if differs && let Err(failure) = atomic::replace(&*self.storage, &path, &bytes, None) {
-                tracing::warn!(task, error = %failure.into_error(), "cannot write a record anew");
+                tracing::warn!(task, error = %failure.into_error(), "cannot rewrite a record");
                 in_line = false;
             } else {
                 in_line &= copies::mirror(&*self.storage, &copies::of_record(&name), &bytes);
@@ -160,7 +160,7 @@ impl Store {
             if is_stale {
                 let (file, copy) = (sealed::seal(magic, contents), copies::of_root(name));
                 if let (Err(failure), _) = copies::replace(&*self.storage, name, &copy, &file, Some(&file)) {
-                    tracing::warn!(file = name, error = %failure.into_error(), "cannot bring a file and its copy in line");
+                    tracing::warn!(file = name, error = %failure.into_error(), "cannot rewrite a file and its copy");
                 }
             }
         }
@@ -189,7 +189,7 @@ impl Store {
             };
             match adopted {
                 Ok(()) if !installed => {}
-                // Its head never became durable: it holds nothing. Or it was installed, or its publisher is no longer trusted.
+                // Its head never became durable, it was installed, or its publisher is no longer trusted.
                 Ok(()) | Err(StoreError::Damaged { .. } | StoreError::Refused(_)) => {
                     if durable {
                         self.remove_leftover(&path);
@@ -203,7 +203,7 @@ impl Store {
         }
     }
 
-    /// Compares the adapters that are there with those that are referred to, by name and length.
+    /// Compares the existing adapters with the referenced ones, by name and length.
     fn check_adapters(&self, problems: &mut Vec<Problem>) {
         let Ok(entries) = self.storage.list(ADAPTERS) else {
             return;
@@ -247,7 +247,7 @@ pub(crate) fn join(directory: &str, name: &str) -> String {
     }
 }
 
-/// The entries of a directory that may be missing on a disk that can only be read. One that cannot be read is a problem.
+/// Lists a directory, which may be missing on a read-only disk. An unreadable one is a problem.
 fn entries(storage: &dyn Storage, directory: &str, problems: &mut Vec<Problem>) -> Vec<Entry> {
     storage.list(directory).unwrap_or_else(|error| {
         if error.kind() != io::ErrorKind::NotFound {
@@ -263,7 +263,7 @@ fn entries(storage: &dyn Storage, directory: &str, problems: &mut Vec<Problem>) 
 /// Files that differ from their copies.
 #[derive(Default)]
 struct Stale {
-    /// Tasks whose records do.
+    /// Tasks whose records differ from their copies.
     records: Vec<String>,
     active: bool,
     time: bool,

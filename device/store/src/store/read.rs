@@ -1,4 +1,4 @@
-//! Readers. They look at one snapshot and wait for nobody.
+//! Reads from an immutable snapshot, never blocked by a writer.
 
 use std::sync::Arc;
 
@@ -7,56 +7,56 @@ use clr_adapters::{AUTO, Admitted, Decoded, Digest, Signature};
 use super::{Snapshot, Store, adapter_path};
 use crate::{
     error::StoreError,
-    state::{Held, TaskState},
+    state::{StoredAdapter, StoredTask},
     verify::{Problem, ProblemKind},
 };
 
-/// How often a reader looks again because the adapter it wanted was replaced meanwhile.
+/// Maximum of retries of a reader whose adapter was replaced meanwhile.
 const TRIES: usize = 16;
 
-/// The adapter that is to serve a task, read from the disk and verified just now.
+/// The serving adapter of a task, read from the disk and verified.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Serving {
+pub struct ServingAdapter {
     /// The adapter.
     pub decoded: Decoded,
-    /// What the store knows of it; `held.digest` names it.
-    pub held: Held,
+    /// Its entry in the store; `held.digest` identifies it.
+    pub held: StoredAdapter,
     /// Whether it is on trial.
     pub trial: bool,
-    /// Who signed it, verified.
+    /// Its verified signature.
     pub signer: Option<Signature>,
-    /// Adapters that should have served instead, but are damaged or no longer trusted. Empty in the normal case.
+    /// Preferred adapters that are damaged or no longer trusted; usually none.
     pub passed_over: Vec<Problem>,
 }
 
 impl Store {
-    /// All tasks, by name.
+    /// Returns all tasks, by name.
     #[must_use]
-    pub fn tasks(&self) -> Arc<[TaskState]> {
+    pub fn tasks(&self) -> Arc<[StoredTask]> {
         Arc::clone(&self.snapshot().list)
     }
 
-    /// One task.
+    /// Returns one task.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::DamagedRecord`].
-    pub fn task(&self, task: &str) -> Result<TaskState, StoreError> {
+    pub fn task(&self, task: &str) -> Result<StoredTask, StoreError> {
         Ok(self.snapshot().record(task)?.state.clone())
     }
 
-    /// What was wrong when the store was opened: damaged, missing and unknown files. [`Store::verify`] looks more closely.
+    /// Returns the problems found at the opening: damaged, missing and unknown files. [`Store::verify`] checks more.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.opened_with
     }
 
-    /// The adapter that is to serve a task: the one on trial if there is one, else the confirmed one; if that is damaged, the last good
-    /// one and then the publisher's original.
+    /// Returns the serving adapter of a task: the one on trial if there is one, else the confirmed one; if that is damaged, the last good one,
+    /// then the publisher's original.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchTask`], [`StoreError::DamagedRecord`], and [`StoreError::NothingServes`] with what is wrong with each.
-    pub fn serving(&self, task: &str) -> Result<Serving, StoreError> {
+    /// [`StoreError::NoSuchTask`], [`StoreError::DamagedRecord`], and [`StoreError::NothingServes`] with the problem of each.
+    pub fn serving(&self, task: &str) -> Result<ServingAdapter, StoreError> {
         'again: for _ in 0..TRIES {
             let snapshot = self.snapshot();
             let state = &snapshot.record(task)?.state;
@@ -65,7 +65,7 @@ impl Store {
                 match self.load(task, &held) {
                     Ok(Admitted { decoded, signer, .. }) => {
                         let trial = state.trial.is_some_and(|trial| trial.held.digest == held.digest);
-                        return Ok(Serving {
+                        return Ok(ServingAdapter {
                             decoded,
                             held,
                             trial,
@@ -75,7 +75,7 @@ impl Store {
                     }
                     Err(_) if self.has_moved_on(&snapshot) => continue 'again,
                     Err(problem) => {
-                        tracing::error!(task, %problem, "an adapter is passed over");
+                        tracing::error!(task, %problem, "adapter skipped");
                         passed_over.push(problem);
                     }
                 }
@@ -91,7 +91,7 @@ impl Store {
         })
     }
 
-    /// The bytes of an adapter that the store keeps, as they were received.
+    /// Returns the bytes of an adapter as received.
     ///
     /// # Errors
     /// [`StoreError::NoSuchAdapter`]; [`StoreError::Io`] and [`StoreError::Damaged`] if it cannot be read.
@@ -109,8 +109,8 @@ impl Store {
         Err(StoreError::NoSuchAdapter { digest: *digest })
     }
 
-    /// The task to serve after a restart, if there still is such a task; [`AUTO`] if it is chosen from each frame. Where both copies of the
-    /// name are damaged, the only task, or else the one that was confirmed last.
+    /// Returns the task to serve after a restart, if it still exists; [`AUTO`] if it is selected for each frame. If the name and its copy are
+    /// damaged: the only task, or else the one confirmed last.
     #[must_use]
     pub fn active(&self) -> Option<String> {
         let snapshot = self.snapshot();
@@ -127,7 +127,7 @@ impl Store {
     }
 
     /// Reads an adapter and compares it with its name.
-    pub(crate) fn read_adapter(&self, held: &Held) -> Result<Vec<u8>, Problem> {
+    pub(crate) fn read_adapter(&self, held: &StoredAdapter) -> Result<Vec<u8>, Problem> {
         let file = adapter_path(&held.digest);
         let problem = |kind| Problem {
             file: file.clone(),
@@ -151,8 +151,8 @@ impl Store {
         }
     }
 
-    /// Reads an adapter and checks it as if it had just arrived. Expiry is for arrivals alone: what was confirmed in time serves on.
-    pub(crate) fn load(&self, task: &str, held: &Held) -> Result<Admitted, Problem> {
+    /// Reads an adapter and checks it like a received file, except for its expiry: an adapter admitted in time continues to serve.
+    pub(crate) fn load(&self, task: &str, held: &StoredAdapter) -> Result<Admitted, Problem> {
         let bytes = self.read_adapter(held)?;
         let problem = |kind| Problem {
             file: adapter_path(&held.digest),

@@ -1,7 +1,7 @@
-//! How much the store keeps: its tasks, its bytes, and the reserve that is left for records.
+//! Caps on tasks and bytes, and the reserve for records.
 //!
-//! Records, adapters and uploads are counted from memory. Examples and checkpoints are counted once, at the first write that needs to know,
-//! and kept count of from then on.
+//! Records, adapters and uploads are counted from memory. Examples and checkpoints are counted once on the disk, at the first write that needs
+//! their number, and updated from then on.
 
 use std::{collections::BTreeMap, io};
 
@@ -13,17 +13,17 @@ use crate::{
     storage::{Entry, EntryKind},
 };
 
-/// What a file takes on the disk is a multiple of this.
+/// Bytes of a block: the size of a file on the disk is a multiple of it.
 const BLOCK: u64 = 4 << 10;
-/// A record, its copy, and one of them being written.
+/// Bytes of a record, its copy and a temporary file.
 const RECORD: u64 = 3 * BLOCK;
 
-/// Bytes that a file takes on the disk.
+/// Returns the bytes of a file on the disk.
 pub(crate) fn on_disk(bytes: u64) -> u64 {
     bytes.saturating_add(BLOCK - 1) / BLOCK * BLOCK
 }
 
-/// Bytes on the disk of what is not described in memory.
+/// Bytes of examples and checkpoints on the disk.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
     pub(crate) examples: u64,
@@ -38,7 +38,7 @@ impl Usage {
 }
 
 impl Store {
-    /// Counts what is there, if that was not done yet.
+    /// Counts examples and checkpoints, unless that was done before.
     pub(crate) fn usage<'a>(&self, writer: &'a mut Writer) -> Result<&'a mut Usage, StoreError> {
         if writer.usage.is_none() {
             let files = |directory: &str| match self.storage.list(directory) {
@@ -48,7 +48,7 @@ impl Store {
             let mut usage = Usage::default();
             for Entry { name, kind, .. } in files(examples::DIRECTORY)? {
                 if kind == EntryKind::Directory {
-                    // One that cannot be read holds back no upload.
+                    // An unreadable file does not prevent an upload.
                     let entries = self.storage.list(&examples::directory(&name)).unwrap_or_default();
                     usage.examples += entries.iter().map(|entry| on_disk(entry.bytes)).sum::<u64>();
                 }
@@ -61,7 +61,7 @@ impl Store {
         Ok(writer.usage.get_or_insert_default())
     }
 
-    /// Bytes that the store takes on the disk.
+    /// Returns the bytes of the store on the disk.
     fn used(&self, writer: &mut Writer) -> Result<u64, StoreError> {
         let snapshot = self.snapshot();
         let records = snapshot.records.len() as u64 * RECORD;
@@ -71,7 +71,7 @@ impl Store {
         Ok(self.usage(writer)?.total() + records + adapters + uploads)
     }
 
-    /// Refuses to write `more` bytes, if that would touch the reserve: of the store's own bytes or of the disk's.
+    /// Refuses to write `more` bytes that would use the reserve, of the store's cap or of the disk.
     pub(crate) fn check_room(&self, writer: &mut Writer, more: u64) -> Result<(), StoreError> {
         let caps = &self.options.caps;
         let more = on_disk(more);
@@ -87,14 +87,14 @@ impl Store {
                 hint: "remove examples or tasks, or raise `limits.state_bytes`",
             });
         }
-        // Where the system does not say what is free, the write itself will.
+        // Where the free space is unknown, the write itself fails.
         let cap = self
             .storage
             .free()
             .map_or(u64::MAX, |free| free.saturating_sub(caps.reserve_bytes));
         if more > cap {
             return Err(StoreError::Full {
-                what: "bytes that the disk has to take, beside the reserve for records",
+                what: "bytes to write to the disk, in addition to the reserve for records",
                 cap,
                 got: more,
                 hint: "free some space on the disk that holds the state folder",
@@ -103,7 +103,7 @@ impl Store {
         Ok(())
     }
 
-    /// Refuses another task, if there are as many as there may be.
+    /// Refuses another task beyond the cap.
     pub(crate) fn check_task_cap(&self, task: &str) -> Result<(), StoreError> {
         let (snapshot, cap) = (self.snapshot(), self.options.caps.tasks);
         if snapshot.is_known(task) || snapshot.known() < cap {
@@ -117,7 +117,7 @@ impl Store {
         })
     }
 
-    /// Tasks that have examples and no adapter, by name.
+    /// Returns the tasks that have examples and no adapter, by name.
     #[must_use]
     pub fn taught_only(&self) -> Vec<String> {
         let snapshot = self.snapshot();
@@ -131,7 +131,7 @@ impl Snapshot {
         self.records.contains_key(task) || self.taught.contains(task) || self.damaged.contains(task)
     }
 
-    /// How many tasks take room.
+    /// Returns the number of tasks that count towards the cap.
     fn known(&self) -> usize {
         let without_record = |task: &&String| !self.records.contains_key(*task);
         self.records.len() + self.taught.iter().chain(&self.damaged).filter(without_record).count()

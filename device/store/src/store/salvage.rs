@@ -1,4 +1,4 @@
-//! A task whose record is lost in both copies: what its adapters tell.
+//! Salvage of a task from its adapters where the record and its copy are lost.
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
@@ -8,13 +8,13 @@ use super::{ADAPTER_ENDING, ADAPTERS, Snapshot, Store, TASKS, adapter_path, enco
 use crate::{
     atomic, copies, names,
     record::Record,
-    state::Held,
+    state::StoredAdapter,
     storage::read_whole,
     verify::{Problem, ProblemKind, Recovery},
 };
 
 impl Store {
-    /// Gives tasks whose records are damaged new ones, as far as intact adapters tell of them.
+    /// Rebuilds damaged records from intact adapters.
     pub(super) fn salvage_records(&self, durable: bool, problems: &mut [Problem]) {
         let before = self.snapshot();
         if before.damaged.is_empty() {
@@ -30,13 +30,13 @@ impl Store {
             let (path, copy) = (join(TASKS, &name), copies::of_record(&name));
             let recovery = Recovery::Adapters {
                 version: record.state.candidates().next().map_or(0, |held| held.version),
-                floor: record.state.floor,
+                highest_admitted: record.state.highest_admitted,
             };
             for problem in problems.iter_mut().filter(|problem| problem.file == path) {
                 let fault = Box::new(problem.kind.clone());
                 problem.kind = ProblemKind::Recovered { fault, recovery };
             }
-            // On a disk that can only be read it is salvaged again at each start.
+            // On a read-only disk it is salvaged again at each start.
             if let (true, Ok(bytes)) = (durable, record.to_bytes()) {
                 match atomic::replace(&*self.storage, &path, &bytes, None) {
                     Ok(()) => _ = copies::mirror(&*self.storage, &copy, &bytes),
@@ -51,9 +51,9 @@ impl Store {
         self.snapshot.store(Arc::new(after.listed()));
     }
 
-    /// Intact adapters of trusted signers that no record names, by task. Whatever is in the store was admitted once.
-    pub(super) fn unreferenced_adapters(&self, snapshot: &Snapshot) -> BTreeMap<String, Vec<Held>> {
-        let mut found: BTreeMap<String, Vec<Held>> = BTreeMap::new();
+    /// Returns intact adapters of trusted signers that no record names, by task. Every adapter in the store was admitted once.
+    pub(super) fn unreferenced_adapters(&self, snapshot: &Snapshot) -> BTreeMap<String, Vec<StoredAdapter>> {
+        let mut found: BTreeMap<String, Vec<StoredAdapter>> = BTreeMap::new();
         for entry in self.storage.list(ADAPTERS).unwrap_or_default() {
             let digest = entry.name.strip_suffix(ADAPTER_ENDING).and_then(names::digest);
             let Some(digest) = digest.filter(|digest| !snapshot.is_referenced(digest)) else {
@@ -71,7 +71,7 @@ impl Store {
             }
             let header = &admitted.decoded.adapter.header;
             let signer = admitted.signer.map(|signer| signer.class);
-            found.entry(header.task.clone()).or_default().push(Held {
+            found.entry(header.task.clone()).or_default().push(StoredAdapter {
                 digest,
                 version: header.version,
                 revision: header.revision,
@@ -83,25 +83,25 @@ impl Store {
     }
 }
 
-/// The newest adapter serves: on trial if there is another to fall back to, as it may have been on trial before.
-fn from_adapters(task: &str, mut held: Vec<Held>) -> Option<Record> {
+/// Builds a record in which the newest adapter serves: on trial if there is another one, because it may have been on trial before.
+fn from_adapters(task: &str, mut held: Vec<StoredAdapter>) -> Option<Record> {
     held.sort_by_key(|held| Reverse((held.version, held.revision)));
     let mut record = Record::new(task);
     for held in held.iter().rev() {
         record.remember(held);
     }
     let state = &mut record.state;
-    let published = |held: &[Held]| held.iter().find(|held| !held.tuned).copied();
+    let published = |held: &[StoredAdapter]| held.iter().find(|held| !held.tuned).copied();
     match held[..] {
         [] => return None,
         [only] => {
             state.confirmed = Some(only);
-            state.floor = published(&held).map_or(0, |held| held.version);
+            state.highest_admitted = published(&held).map_or(0, |held| held.version);
         }
         [newest, ref older @ ..] => {
             state.confirmed = older.first().copied();
             state.last_good = older.get(1).copied();
-            state.floor = published(older).map_or(0, |held| held.version);
+            state.highest_admitted = published(older).map_or(0, |held| held.version);
             state.admit(newest);
         }
     }

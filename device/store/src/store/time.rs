@@ -1,4 +1,4 @@
-//! The highest time that was ever seen, so that a clock that was lost or set back is noticed.
+//! The highest time noted, to detect a clock that was lost or set back.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ pub(crate) fn parse(file: &[u8]) -> Result<u64, Damage> {
 }
 
 impl Store {
-    /// The highest time that was noted, in seconds since 1970; nothing if none ever was.
+    /// Returns the highest time noted, in seconds since 1970; `None` if none was.
     #[must_use]
     pub fn time_floor(&self) -> Option<u64> {
         self.snapshot().time
     }
 
-    /// Notes a time, unless a higher one was noted before. Each note wears the disk: the caller decides how often.
+    /// Notes a time, unless a higher one was noted before. Each call writes to the disk, so the caller limits their number.
     ///
     /// # Errors
     /// [`StoreError::Io`].

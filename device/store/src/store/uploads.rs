@@ -1,4 +1,4 @@
-//! Uploads under way: announced ones on the disk, all others in memory.
+//! Uploads in progress: announced ones on the disk, all others in memory.
 
 use std::{sync::atomic::Ordering, time::Instant};
 
@@ -8,9 +8,9 @@ use super::{Store, Writer};
 use crate::{error::StoreError, staging, written::Written};
 
 impl Store {
-    /// Begins an upload without an announcement, or resumes it while the store is open; returns how many bytes are held: go on there.
-    /// Nothing of it is written before [`Store::commit`] has verified all of it. Equals `length` if the adapter is on trial or confirmed
-    /// already; [`Store::commit`] then says so.
+    /// Begins an upload without an announcement, or resumes it while the store is open. Returns the number of bytes held, at which to continue;
+    /// `length` if the adapter is on trial or confirmed already, as [`Store::commit`] then reports. Nothing is written to the disk before
+    /// [`Store::commit`] has verified all of it.
     ///
     /// # Errors
     /// [`Refusal::TooLarge`], [`Refusal::WrongLength`], [`StoreError::Full`], [`StoreError::Busy`].
@@ -19,7 +19,7 @@ impl Store {
             return Ok(held);
         }
         let mut writer = self.writer();
-        // One that was announced before continues where it is.
+        // An upload announced before continues on the disk.
         if let Some(held) = writer
             .incoming
             .resume(&*self.storage, digest, |upload| upload.length == length)?
@@ -38,10 +38,10 @@ impl Store {
         writer.stage(&self.options.caps, *digest, length)
     }
 
-    /// Begins an upload that a publisher's signature announces, or resumes it, also after a restart; returns how many bytes are held
-    /// durably. `target` is the announced file; `digest` and `length` are of that file, or of a difference that gives it. The announcement is verified before a byte
-    /// is written; what follows is written to the disk piece by piece, within the length announced. Where another upload of the same
-    /// publisher for the same task is growing, or today's budget is spent, this one is held in memory.
+    /// Begins an upload that a publisher's signature announces, or resumes it, also after a restart. Returns the number of bytes held durably.
+    /// `target` is the announced file; `digest` and `length` are of that file, or of a delta that produces it. The announcement is verified before
+    /// a byte is written; pieces are then written to the disk within the announced length. The upload is held in memory where another one of
+    /// the same publisher for the same task is growing, or the daily budget is spent.
     ///
     /// # Errors
     /// [`StoreError::Refused`] as [`clr_adapters::admit_release`] has it, [`Refusal::Downgrade`], [`Refusal::WrongLength`];
@@ -57,9 +57,9 @@ impl Store {
         if let Some(held) = self.held_in_force(digest, length)? {
             return Ok(held);
         }
-        // No writer waits for this, however often a peer asks.
+        // Verified without the writer's lock: repeated requests of a peer block no writer.
         self.check_announced(announced, now)?;
-        self.check_floor(target, announced)?;
+        self.check_version(target, announced)?;
         let expected = announced.file_bytes();
         if length > expected || (target == digest && length < expected) {
             let got = length;
@@ -74,38 +74,42 @@ impl Store {
         }
         self.check_room(&mut writer, more)?;
         self.prepare(&mut writer)?;
-        // It may have been begun without its announcement.
+        // It may have begun without its announcement.
         writer.staging.discard(digest);
         writer.incoming.begin(&*self.storage, caps, *digest, length, announced)
     }
 
-    /// Checks an announcement against what is configured now.
+    /// Checks an announcement by the current configuration.
     pub(crate) fn check_announced(&self, announced: &SignedRelease, now: Option<u64>) -> Result<(), Refusal> {
         self.with_policy(now, |policy| admit_release(announced, policy))
     }
 
-    /// Refuses a version that would be refused when it is here. What the store has known may return at its own version.
-    fn check_floor(&self, target: &Digest, announced: &SignedRelease) -> Result<(), Refusal> {
+    /// Refuses a version that would be refused at installation. A known file may return at its own version.
+    fn check_version(&self, target: &Digest, announced: &SignedRelease) -> Result<(), Refusal> {
         let release = &announced.release;
         let snapshot = self.snapshot();
         let Some(record) = snapshot.records.get(&release.task) else {
             return Ok(());
         };
-        let (floor, version) = (record.state.floor, release.version);
+        let (highest_admitted, version) = (record.state.highest_admitted, release.version);
         let known = record.known.contains(target);
         let task = release.task.clone();
-        if version < floor && known {
+        if version < highest_admitted && known {
             let digest = *target;
             return Err(Refusal::Replay { task, version, digest });
         }
-        if version < floor || (version == floor && !known) {
+        if version < highest_admitted || (version == highest_admitted && !known) {
             let got = version;
-            return Err(Refusal::Downgrade { task, floor, got });
+            return Err(Refusal::Downgrade {
+                task,
+                highest_admitted,
+                got,
+            });
         }
         Ok(())
     }
 
-    /// The length of what is in force already and intact.
+    /// Returns the length of the file if it is on trial or confirmed already, and intact.
     fn held_in_force(&self, digest: &Digest, length: u64) -> Result<Option<u64>, Refusal> {
         let intact = self
             .in_force(digest)
@@ -119,8 +123,7 @@ impl Store {
         }
     }
 
-    /// Takes a piece of an upload; returns how many bytes are held now: durably, if it was announced. Bytes that are held already are
-    /// ignored.
+    /// Appends a piece of an upload. Returns the number of bytes held, durably for an announced one. Bytes held already are ignored.
     ///
     /// # Errors
     /// [`StoreError::NoSuchUpload`], [`StoreError::Offset`], [`StoreError::UploadLength`], [`StoreError::Full`], [`StoreError::Io`].
@@ -135,7 +138,7 @@ impl Store {
         Ok(held)
     }
 
-    /// Gives an upload up. Nothing happens if there is none.
+    /// Discards an upload, if there is one.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -145,8 +148,8 @@ impl Store {
         writer.incoming.discard(&*self.storage, digest)
     }
 
-    /// The bytes of an upload that is complete, compared with its digest: a difference to be applied, an image to be filed.
-    /// One that is held in memory is given away with this; [`Store::discard`] the others afterwards.
+    /// Returns the bytes of a complete upload after comparison with its digest: a delta to be applied, or an image to be added. An upload in memory
+    /// is removed by this; call [`Store::discard`] for the others afterwards.
     ///
     /// # Errors
     /// [`StoreError::NoSuchUpload`], [`StoreError::UploadLength`], [`StoreError::Io`], and [`Refusal::WrongDigest`], with which the upload is
@@ -156,14 +159,14 @@ impl Store {
         self.complete(&mut writer, digest)
     }
 
-    /// Drops uploads in memory that have not grown for a minute. It never blocks: where the store is being changed, it does nothing.
+    /// Drops uploads in memory that have not grown for a minute. Never blocks: does nothing during a change of the store.
     pub fn drop_stalled_uploads(&self) {
         if let Ok(mut writer) = self.writer.try_lock() {
             writer.staging.drop_stalled(staging::PATIENCE, Instant::now());
         }
     }
 
-    /// Bytes written on behalf of peers since the store was opened.
+    /// Returns the bytes written on behalf of peers since the store was opened.
     #[must_use]
     pub fn written(&self) -> Written {
         self.written.read()
@@ -185,13 +188,13 @@ impl Store {
     pub(super) fn drop_upload(&self, writer: &mut Writer, digest: &Digest) {
         writer.staging.discard(digest);
         if let Err(error) = writer.incoming.discard(&*self.storage, digest) {
-            tracing::warn!(%digest, %error, "cannot remove an upload that is done with; it goes when the store is opened");
+            tracing::warn!(%digest, %error, "cannot remove a finished upload; it is removed when the store is opened");
         }
     }
 }
 
 impl Writer {
-    /// Puts back what [`Store::complete`] gave away, if it was in memory.
+    /// Puts back an upload that [`Store::complete`] removed from memory.
     pub(super) fn keep_upload(&mut self, digest: &Digest, bytes: Vec<u8>) {
         if !self.incoming.contains(digest) {
             self.staging.put_back(*digest, bytes, Instant::now());

@@ -1,63 +1,63 @@
-//! What a run may end in, once the steps are over.
+//! Candidate adapters at the end of a run.
 //!
-//! First, sites part of the way from the parent's to where the steps led, and new classes' rows fitted to the features that there are then: half way
-//! fewer answers on old classes change than at the end, and the new class is recognised as well once its row fits (Wortsman et al. 2022;
-//! docs/reference/tuning.md, *What was measured*). Second, should that not be promoted, the parent's sites and rows fitted to these: old classes' logits
-//! stay as they are bit for bit, and every picture may judge, since rows are fitted without each in turn.
+//! The first candidate has interpolated sites, between the parent's and the tuned ones, and class weights refitted to their features. Halfway,
+//! fewer results on old classes change than with the tuned sites, and refitted weights recognise the new class as well (weight interpolation,
+//! Wortsman et al. 2022; `docs/reference/tuning.md`). The second, for a first one that is not promoted, has the parent's sites and class
+//! weights refitted to these. Its logits of old classes equal the parent's bit for bit, and all images may judge it by cross-validation.
 
 use clr_adapters::{Adapter, Digest, Metrics, SiteWeights};
 use clr_learning::{Network, argmax, log_probability};
 
 use super::{
-    Watch,
-    level::MAY_TAKE,
-    look::{Look, Looks, Viewer, answers},
+    Observer,
+    bias_calibration::MAY_TAKE,
+    reference::{FeatureExtractor, ReferenceOutput, ReferenceOutputs, head_logits},
 };
 use crate::{
-    Parent, TuneOptions, Version,
+    AdapterRevision, Parent, TuneOptions,
     error::Result,
     promote::{Comparison, Evidence, Pair},
 };
 
-/// Training pictures of old classes without which rows stay as the steps left them.
+/// Training images of old classes below which class weights are not refitted.
 const ENOUGH: usize = 20;
 
-/// A way to end a run.
+/// The kind of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Sites part of the way, rows fitted.
-    Sites,
-    /// The parent's sites, rows fitted.
-    Rows,
+pub(super) enum CandidateKind {
+    /// Interpolated sites, refitted class weights.
+    SitesAndHead,
+    /// The parent's sites, refitted class weights.
+    HeadOnly,
 }
 
-/// A way's adapter, and what speaks for it.
+/// A candidate adapter and the evidence on it.
 pub(super) struct Candidate {
-    /// Not quantised yet; without metrics.
+    /// Before quantisation, without metrics.
     adapter: Adapter,
     pub(super) evidence: Evidence,
-    /// Pictures that it was made with.
+    /// Number of training images.
     training: usize,
-    /// Of the pictures that judge the learned classes, right by the adapter before it was quantised; none where its sites are a file's.
+    /// Correct results before quantisation on the held-out images of the learned classes; `None` where the sites are the parent's file's.
     exact_hits: Option<u32>,
-    /// Its probability of each canary's class.
+    /// Probability of each canary's class.
     canaries: Vec<f32>,
 }
 
 impl Candidate {
-    /// The adapter's file, with what the verdict says of it.
+    /// Encodes the adapter with the metrics of its comparison on the learned classes.
     pub(super) fn finished(
         mut self,
         parent: &Parent,
         learned: &Comparison,
         data: &Digest,
         options: &TuneOptions,
-    ) -> Result<Version> {
-        let share = |hits: u32| hits as f32 / learned.pictures as f32;
-        self.adapter.header.metrics = (learned.pictures > 0).then(|| Metrics {
+    ) -> Result<AdapterRevision> {
+        let share = |hits: u32| hits as f32 / learned.images as f32;
+        self.adapter.header.metrics = (learned.images > 0).then(|| Metrics {
             accuracy: share(self.exact_hits.unwrap_or(learned.tuned)),
             quantised_accuracy: share(learned.tuned),
-            validation_images: learned.pictures,
+            validation_images: learned.images,
             training_images: self.training as u32,
             data: *data,
             seed: options.seed,
@@ -66,26 +66,26 @@ impl Candidate {
         for (canary, probability) in self.adapter.header.canaries.iter_mut().zip(self.canaries) {
             canary.probability = probability;
         }
-        Version::new(self.adapter, Some(parent))
+        AdapterRevision::new(self.adapter, Some(parent))
     }
 }
 
-/// New classes' logits of one picture by rows that do not know it: class and logit.
-pub(super) type Unseen = Vec<(usize, f32)>;
+/// Pairs of new class and logit of one image, by class weights that were fitted without it.
+pub(super) type HeldOutLogits = Vec<(usize, f32)>;
 
-pub(super) struct Candidates<'a> {
+pub(super) struct CandidateBuilder<'a> {
     pub(super) parent: &'a Parent,
     pub(super) options: &'a TuneOptions,
     /// The parent's network.
     pub(super) reference: &'a Network,
-    pub(super) viewer: Viewer<'a>,
-    pub(super) looks: Looks<'a>,
+    pub(super) extractor: FeatureExtractor<'a>,
+    pub(super) outputs: ReferenceOutputs<'a>,
 }
 
-impl Candidates<'_> {
-    /// New classes that pictures are there of.
+impl CandidateBuilder<'_> {
+    /// Returns the new classes that have images.
     fn classes(&self) -> Vec<usize> {
-        let learned = self.looks.learned.iter().map(|look| look.class);
+        let learned = self.outputs.learned.iter().map(|output| output.class);
         let mut classes: Vec<usize> = learned.filter(|&class| class >= self.parent.protected).collect();
         classes.sort_unstable();
         classes.dedup();
@@ -95,122 +95,129 @@ impl Candidates<'_> {
         }
     }
 
-    /// Whether rows can be fitted, and so whether there is a second way.
-    pub(super) fn fits_rows(&self) -> bool {
-        let recalled = self.looks.recalled.iter().filter(|look| !look.held).count();
-        !self.classes().is_empty() && recalled >= ENOUGH
+    /// Whether there are enough images to refit class weights, as a second candidate requires.
+    pub(super) fn fits_head(&self) -> bool {
+        let replayed = self.outputs.replayed.iter().filter(|output| !output.held).count();
+        !self.classes().is_empty() && replayed >= ENOUGH
     }
 
-    /// The candidate that `way` makes of the adapter that the steps led to.
-    pub(super) fn candidate(&self, way: Way, stepped: &Adapter, watch: &mut dyn Watch) -> Result<Candidate> {
+    /// Builds a candidate of this kind from `stepped`, the adapter after the last step.
+    pub(super) fn build(
+        &self,
+        kind: CandidateKind,
+        stepped: &Adapter,
+        observer: &mut dyn Observer,
+    ) -> Result<Candidate> {
         let classes = self.classes();
-        let mut adapter = match way {
-            Way::Sites => stepped.clone(),
-            Way::Rows => self.parent.adapter.clone(),
+        let mut adapter = match kind {
+            CandidateKind::SitesAndHead => stepped.clone(),
+            CandidateKind::HeadOnly => self.parent.adapter.clone(),
         };
         adapter.header.metrics = None;
-        if way == Way::Sites && !classes.is_empty() {
-            go_part_of_the_way(&self.parent.adapter, &mut adapter, self.options.stride);
+        if kind == CandidateKind::SitesAndHead && !classes.is_empty() {
+            interpolate(&self.parent.adapter, &mut adapter, self.options.interpolation);
         }
-        let looks = &self.looks;
-        let [learned, recalled, canaries] = match way {
-            Way::Sites => {
+        let outputs = &self.outputs;
+        let [learned, replayed, canaries] = match kind {
+            CandidateKind::SitesAndHead => {
                 let file = clr_adapters::quantised(&adapter, self.parent.encoding)?;
                 let network = self.reference.sibling_from_adapter(&file)?;
                 [
-                    self.viewer.all(&network, &looks.learned, watch)?,
-                    self.viewer.all(&network, &looks.recalled, watch)?,
-                    self.viewer.all(&network, &looks.canaries, watch)?,
+                    self.extractor.features_of_all(&network, &outputs.learned, observer)?,
+                    self.extractor.features_of_all(&network, &outputs.replayed, observer)?,
+                    self.extractor.features_of_all(&network, &outputs.canaries, observer)?,
                 ]
             }
-            Way::Rows => [&looks.learned, &looks.recalled, &looks.canaries]
-                .map(|looks| looks.iter().map(|look| look.features.clone()).collect()),
+            CandidateKind::HeadOnly => [&outputs.learned, &outputs.replayed, &outputs.canaries]
+                .map(|outputs| outputs.iter().map(|output| output.features.clone()).collect()),
         };
-        let mut unseen: Vec<Unseen> = vec![Vec::new(); learned.len() + recalled.len()];
-        let mut left_out = vec![false; recalled.len()];
-        if self.fits_rows() {
+        let mut held_out_logits: Vec<HeldOutLogits> = vec![Vec::new(); learned.len() + replayed.len()];
+        let mut left_out = vec![false; replayed.len()];
+        if self.fits_head() {
             for &class in &classes {
                 let share = MAY_TAKE / classes.len() as f64;
                 self.refit(
-                    way,
+                    kind,
                     &mut adapter,
                     class,
                     share,
-                    [&learned, &recalled],
-                    &mut unseen,
+                    [&learned, &replayed],
+                    &mut held_out_logits,
                     &mut left_out,
                 )?;
             }
         }
-        let file = Version::new(adapter.clone(), Some(self.parent))?.adapter;
-        let pair = |look: &Look<'_>, features: &[f32], unseen: &Unseen| {
-            let mut tuned = answers(&file, features);
-            for &(class, logit) in unseen {
+        let file = AdapterRevision::new(adapter.clone(), Some(self.parent))?.adapter;
+        let pair = |output: &ReferenceOutput<'_>, features: &[f32], held_out_logits: &HeldOutLogits| {
+            let mut tuned = head_logits(&file, features);
+            for &(class, logit) in held_out_logits {
                 tuned[class] = logit;
             }
             Pair {
-                class: look.class,
-                parent: look.logits.clone(),
+                class: output.class,
+                parent: output.logits.clone(),
                 tuned,
             }
         };
-        let (of_learned, of_recalled) = unseen.split_at(learned.len());
-        let known = Unseen::new();
-        // What the steps saw judges only along the second way, which they have no part in.
-        let judges = |look: &Look<'_>| look.held || way == Way::Rows;
+        let (of_learned, of_replayed) = held_out_logits.split_at(learned.len());
+        let known = HeldOutLogits::new();
+        // Training images judge only candidates with the parent's sites: the steps have no part in these.
+        let judges = |output: &ReferenceOutput<'_>| output.held || kind == CandidateKind::HeadOnly;
         let mut evidence = Evidence {
-            rows_alone: way == Way::Rows,
+            head_only: kind == CandidateKind::HeadOnly,
             canaries: canaries.len(),
             ..Evidence::default()
         };
-        for ((look, features), unseen) in looks.learned.iter().zip(&learned).zip(of_learned) {
-            if judges(look) {
-                evidence.learned.push(pair(look, features, unseen));
+        for ((output, features), held_out_logits) in outputs.learned.iter().zip(&learned).zip(of_learned) {
+            if judges(output) {
+                evidence.learned.push(pair(output, features, held_out_logits));
             }
         }
-        let kept = looks.recalled.iter().zip(&recalled).zip(of_recalled).zip(&left_out);
-        for ((look, features), unseen) in kept.filter(|(_, left_out)| !*left_out).map(|(kept, _)| kept) {
-            if judges(look) {
-                evidence.old.push(pair(look, features, unseen));
+        let kept = outputs.replayed.iter().zip(&replayed).zip(of_replayed).zip(&left_out);
+        for ((output, features), held_out_logits) in kept.filter(|(_, left_out)| !*left_out).map(|(kept, _)| kept) {
+            if judges(output) {
+                evidence.old.push(pair(output, features, held_out_logits));
             }
-            if judges(look) || !unseen.is_empty() {
-                evidence.taken.push(pair(look, features, unseen));
+            if judges(output) || !held_out_logits.is_empty() {
+                evidence.taken.push(pair(output, features, held_out_logits));
             }
         }
         let temperature = f64::from(file.header.temperature);
         let mut probabilities = Vec::with_capacity(canaries.len());
-        for (look, features) in looks.canaries.iter().zip(&canaries) {
-            let pair = pair(look, features, &known);
+        for (output, features) in outputs.canaries.iter().zip(&canaries) {
+            let pair = pair(output, features, &known);
             probabilities.push(log_probability(&pair.tuned, pair.class, temperature).exp() as f32);
             evidence.old.push(pair.clone());
             evidence.taken.push(pair);
         }
-        let exact_hits = match way {
-            Way::Rows => None,
-            Way::Sites => {
+        let exact_hits = match kind {
+            CandidateKind::HeadOnly => None,
+            CandidateKind::SitesAndHead => {
                 let network = self.reference.sibling_from_adapter(&adapter)?;
                 let mut hits = 0;
-                for look in looks.learned.iter().filter(|look| look.held) {
-                    let features = self.viewer.features(&network, look.picture, watch)?;
-                    hits += u32::from(argmax(&answers(&adapter, &features)) == look.class);
+                for output in outputs.learned.iter().filter(|output| output.held) {
+                    let features = self.extractor.features(&network, output.image, observer)?;
+                    hits += u32::from(argmax(&head_logits(&adapter, &features)) == output.class);
                 }
                 Some(hits)
             }
         };
-        let made = |looks: &[Look<'_>], all: bool| looks.iter().filter(|look| all || !look.held).count();
+        let made =
+            |outputs: &[ReferenceOutput<'_>], all: bool| outputs.iter().filter(|output| all || !output.held).count();
         Ok(Candidate {
             adapter,
             evidence,
-            training: made(&looks.learned, way == Way::Rows) + made(&looks.recalled, self.fits_rows()),
+            training: made(&outputs.learned, kind == CandidateKind::HeadOnly)
+                + made(&outputs.replayed, self.fits_head()),
             exact_hits,
             canaries: probabilities,
         })
     }
 }
 
-fn go_part_of_the_way(parent: &Adapter, adapter: &mut Adapter, stride: f32) {
+fn interpolate(parent: &Adapter, adapter: &mut Adapter, interpolation: f32) {
     let part = |from: &[f32], to: &mut [f32]| {
-        (to.iter_mut().zip(from)).for_each(|(to, &from)| *to = from + stride * (*to - from));
+        (to.iter_mut().zip(from)).for_each(|(to, &from)| *to = from + interpolation * (*to - from));
     };
     for (from, to) in parent.sites.iter().zip(&mut adapter.sites) {
         part(&from.bias, &mut to.bias);

@@ -1,4 +1,4 @@
-//! Refining an adapter in the background: a run from the pictures to the verdict.
+//! A tuning run, from images to the promotion verdict.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -7,14 +7,14 @@ use clr_learning::Network;
 use clr_onnx::Backbone;
 
 use self::{
-    candidate::{Candidate, Candidates, Way},
-    look::Viewer,
-    run_pictures::RunPictures,
+    candidate::{Candidate, CandidateBuilder, CandidateKind},
+    reference::FeatureExtractor,
+    run_images::RunImages,
     trainer::Trainer,
 };
 use crate::{
-    Parent, TuneOptions, Verdict, Version,
-    budget::{self, Plan, Task, resident, train_only},
+    AdapterRevision, Parent, PromotionVerdict, TuneOptions,
+    budget::{self, MemoryPlan, Task, resident, set_trainable},
     checkpoint::{Checkpoints, State},
     error::{Result, TuneError},
     examples::{Example, Examples},
@@ -22,16 +22,16 @@ use crate::{
     promote::judge,
 };
 
+mod bias_calibration;
 mod candidate;
-mod doubtful;
-mod level;
-mod look;
+mod class_weights;
+mod reference;
 mod refit;
-mod row;
-mod run_pictures;
+mod run_images;
+mod suspected_positives;
 mod trainer;
 
-/// Where a run is.
+/// Progress of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
     /// Finished steps.
@@ -42,88 +42,91 @@ pub struct Progress {
     pub loss: f32,
 }
 
-/// Follows a run, and may end it.
-pub trait Watch {
-    /// What will be done, before anything is.
-    fn plan(&mut self, _plan: &Plan) {}
-    /// The state of an earlier run cannot be gone on with, and why: this one starts anew.
+/// Callbacks of a run, which may stop it.
+pub trait Observer {
+    /// Called with the memory plan, before the first step.
+    fn plan(&mut self, _plan: &MemoryPlan) {}
+    /// Called where an earlier run cannot be resumed, with the reason: this run starts again.
     fn restarted(&mut self, _reason: &str) {}
-    /// The run goes on behind this step.
+    /// Called where an earlier run is resumed after this step.
     fn resumed(&mut self, _step: u32) {}
-    /// After each step.
+    /// Called after each step.
     fn progress(&mut self, _progress: Progress) {}
-    /// Asked between pictures; yes ends the run with [`TuneError::Stopped`] and a checkpoint.
+    /// Called between images; `true` ends the run with [`TuneError::Stopped`] after its state is saved.
     fn should_stop(&mut self) -> bool {
         false
     }
 }
 
-impl Watch for () {}
+impl Observer for () {}
 
-/// What a run made.
+/// Result of a run.
 #[derive(Clone, Debug)]
 pub struct Tuned {
     /// The tuned adapter, whether or not it is promoted.
-    pub candidate: Version,
+    pub candidate: AdapterRevision,
     /// Whether it replaces its parent, and why.
-    pub verdict: Verdict,
-    /// What was done.
-    pub plan: Plan,
-    /// Pictures learned from, frames included.
+    pub verdict: PromotionVerdict,
+    /// The memory plan.
+    pub plan: MemoryPlan,
+    /// Training images, frames included.
     pub training: usize,
-    /// Pictures held out, frames included.
+    /// Held-out images, frames included.
     pub held_out: usize,
     /// Seconds of this process's part of the run.
     pub seconds: f64,
-    /// Steps that this process made.
+    /// Steps of this process.
     pub steps: u32,
     /// Seconds of these steps alone.
     pub step_seconds: f64,
 }
 
 impl Tuned {
-    /// What should serve from now on; none if that is the parent, unchanged.
-    pub fn promoted(&self) -> Option<&Version> {
+    /// Returns the adapter that replaces the parent; `None` if the parent stays.
+    pub fn promoted(&self) -> Option<&AdapterRevision> {
         self.verdict.promoted.then_some(&self.candidate)
     }
 }
 
-/// What tuning would do with so many pictures, and what it would take; nothing is run for it.
-pub fn plan(backbone: &Backbone, parent: &Parent, pictures: usize, options: &TuneOptions) -> Result<Plan> {
+/// Plans a run with this many images and estimates its memory, without running it.
+///
+/// # Errors
+/// [`TuneError::Budget`] where no plan fits, [`TuneError::Option`], [`TuneError::Learning`].
+pub fn plan_memory(backbone: &Backbone, parent: &Parent, images: usize, options: &TuneOptions) -> Result<MemoryPlan> {
     options.check()?;
     let mut network = Network::from_adapter(backbone, &parent.adapter)?;
-    plan_for(&mut network, &parent.adapter.header, pictures, options, options.extent)
+    plan_for(&mut network, &parent.adapter.header, images, options, options.scope)
 }
 
 fn plan_for(
     network: &mut Network,
     header: &Header,
-    pictures: usize,
+    images: usize,
     options: &TuneOptions,
-    extent: Option<budget::Extent>,
-) -> Result<Plan> {
+    scope: Option<budget::TrainableScope>,
+) -> Result<MemoryPlan> {
     let sites = network.site_names().len();
     let task = Task {
         size: size(header),
-        pictures,
+        images,
         batch: options.batch,
         threads: options.threads,
     };
     let resident = options.resident.unwrap_or_else(resident);
-    budget::plan(network, sites, &task, options.max_memory, resident, extent)
+    budget::plan_memory(network, sites, &task, options.max_memory, resident, scope)
 }
 
-/// Tunes the parent's sites and the rows of the classes that the device learned, and compares the result with the parent.
+/// Tunes the parent's sites and the weights of the classes that the device learned, and compares the result with the parent.
 ///
-/// The same pictures, parent, options and seed give the same bytes, whatever the number of threads, wherever it was stopped, and whether
-/// values were kept or computed again.
+/// The same images, parent, options and seed give the same bytes, for any number of threads and any interruptions, with activations kept or
+/// recomputed.
 pub fn tune(
     backbone: &Backbone,
     parent: &Parent,
     examples: &dyn Examples,
     checkpoints: &dyn Checkpoints,
     options: &TuneOptions,
-    watch: &mut dyn Watch,
+    observer: &mut dyn Observer,
 ) -> Result<Tuned> {
     let begun = Instant::now();
     options.check()?;
@@ -137,19 +140,19 @@ pub fn tune(
             });
         }
     }
-    let (list, run, mut state) = begin(backbone, parent, list, checkpoints, options, watch)?;
+    let (list, run, mut state) = begin(backbone, parent, list, checkpoints, options, observer)?;
     let mut network = Network::from_adapter(backbone, &parent.adapter)?;
-    let wanted = state.as_ref().map(|state| state.extent);
-    let plan = match plan_for(&mut network, header, list.len(), options, wanted.or(options.extent)) {
+    let wanted = state.as_ref().map(|state| state.scope);
+    let plan = match plan_for(&mut network, header, list.len(), options, wanted.or(options.scope)) {
         Err(TuneError::Budget { .. }) if wanted.is_some() => {
-            watch.restarted("what it trained does not fit the memory any more");
+            observer.restarted("what it trained does not fit the memory any more");
             state = None;
-            plan_for(&mut network, header, list.len(), options, options.extent)?
+            plan_for(&mut network, header, list.len(), options, options.scope)?
         }
         plan => plan?,
     };
-    watch.plan(&plan);
-    train_only(&mut network, plan.extent);
+    observer.plan(&plan);
+    set_trainable(&mut network, plan.scope);
     network.freeze_untrainable([
         header.preprocessing.height as usize,
         header.preprocessing.width as usize,
@@ -157,7 +160,7 @@ pub fn tune(
     let reference = network.sibling_from_adapter(&parent.adapter)?;
     let frames = list.iter().filter(|example| example.label.is_none());
     let frames = frames.map(|example| example.id).collect();
-    let pictures = RunPictures::load(parent, examples, list)?;
+    let images = RunImages::load(parent, examples, list)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .thread_name(|index| format!("clr-tune-{index}"))
@@ -181,39 +184,39 @@ pub fn tune(
         network: &mut network,
         reference: &reference,
         pool: &pool,
-        pictures: &pictures,
+        images: &images,
         frames,
         size: size(header),
         starts: HashMap::new(),
-        answers: HashMap::new(),
+        parent_logits: HashMap::new(),
     };
-    let (steps, step_seconds) = trainer.run(run, state, checkpoints, watch)?;
+    let (steps, step_seconds) = trainer.run(run, state, checkpoints, observer)?;
     drop(trainer);
-    // The header's recipe and backbone are the network's own; the rest is the parent's.
+    // Recipe and backbone in the header are the network's; the other fields are the parent's.
     let stepped = network.to_adapter(header.clone())?;
-    let viewer = Viewer {
+    let extractor = FeatureExtractor {
         parent,
         options,
         pool: &pool,
-        pictures: &pictures,
+        images: &images,
     };
-    let candidates = Candidates {
+    let builder = CandidateBuilder {
         parent,
         options,
         reference: &reference,
-        looks: viewer.looks(&reference, watch)?,
-        viewer,
+        outputs: extractor.outputs(&reference, observer)?,
+        extractor,
     };
-    let judge = |candidate: &Candidate| judge(&candidate.evidence, parent.protected, pictures.unjudged.clone());
-    let mut candidate = candidates.candidate(Way::Sites, &stepped, watch)?;
+    let judge = |candidate: &Candidate| judge(&candidate.evidence, parent.protected, images.without_holdout.clone());
+    let mut candidate = builder.build(CandidateKind::SitesAndHead, &stepped, observer)?;
     let mut verdict = judge(&candidate);
-    if !verdict.promoted && candidates.fits_rows() {
-        let rows = candidates.candidate(Way::Rows, &stepped, watch)?;
-        let of_rows = judge(&rows);
-        if of_rows.promoted {
-            (candidate, verdict) = (rows, of_rows);
+    if !verdict.promoted && builder.fits_head() {
+        let head_only = builder.build(CandidateKind::HeadOnly, &stepped, observer)?;
+        let of_head_only = judge(&head_only);
+        if of_head_only.promoted {
+            (candidate, verdict) = (head_only, of_head_only);
         } else {
-            verdict.reason = format!("{}; new rows alone: {}", verdict.reason, of_rows.reason);
+            verdict.reason = format!("{}; new class weights alone: {}", verdict.reason, of_head_only.reason);
         }
     }
     let candidate = candidate.finished(parent, &verdict.learned, &run, options)?;
@@ -221,8 +224,8 @@ pub fn tune(
     Ok(Tuned {
         candidate,
         verdict,
-        training: pictures.learned.len() + pictures.recalled.len(),
-        held_out: pictures.held_learned.len() + pictures.held_old.len(),
+        training: images.learned.len() + images.replayed.len(),
+        held_out: images.held_learned.len() + images.held_old.len(),
         plan,
         seconds: begun.elapsed().as_secs_f64(),
         steps,
@@ -237,20 +240,20 @@ fn begin(
     list: Vec<Example>,
     checkpoints: &dyn Checkpoints,
     options: &TuneOptions,
-    watch: &mut dyn Watch,
+    observer: &mut dyn Observer,
 ) -> Result<(Vec<Example>, Digest, Option<State>)> {
     let digest = |list: &[Example]| run_digest(backbone, parent, list, options);
     if let Some(bytes) = checkpoints.get().map_err(TuneError::Checkpoint)? {
         match State::from_bytes(&bytes) {
-            Err(reason) => watch.restarted(reason),
+            Err(reason) => observer.restarted(reason),
             Ok(state) => {
-                // A camera does not wait for a run: frames that were kept after its start are not its images.
+                // Frames that were stored after the start of the run do not belong to it.
                 let its = |example: &&Example| example.label.is_some() || state.frames.contains(&example.id);
                 let earlier: Vec<_> = list.iter().filter(its).cloned().collect();
                 if digest(&earlier)? == state.run {
                     return Ok((earlier, state.run, Some(state)));
                 }
-                watch.restarted("it is of another run: other images, parent or options");
+                observer.restarted("it is of another run: other images, parent or options");
             }
         }
     }
@@ -270,7 +273,7 @@ fn run_digest(backbone: &Backbone, parent: &Parent, list: &[Example], options: &
         .map(|example| (example.label.as_deref(), example.id.0))
         .collect();
     ids.sort_unstable();
-    // What changes no bit of the result is left out.
+    // Options that do not change the result are left out.
     let options = TuneOptions {
         max_memory: None,
         resident: None,

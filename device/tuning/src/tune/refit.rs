@@ -1,107 +1,110 @@
-//! A new class's row, fitted to what a candidate's sites make of the pictures.
+//! Refitting of a new class's weights to the features of a candidate's sites.
 
 use clr_adapters::Adapter;
 use clr_learning::{argmax, log_probability};
 
 use super::{
-    candidate::{Candidates, Unseen, Way},
-    doubtful::doubtful,
-    level::levelled,
-    look::{Look, answers},
-    row::{Row, Sample},
+    bias_calibration::calibrate,
+    candidate::{CandidateBuilder, CandidateKind, HeldOutLogits},
+    class_weights::{ClassWeights, Sample},
+    reference::{ReferenceOutput, head_logits},
+    suspected_positives::suspected_positives,
 };
 use crate::error::Result;
 
-/// A picture for a row: its index among learned and then recalled ones, its features, and what it shows; none where it recalls old classes.
+/// An image in a fit: its index among learned and then replayed ones, its features, and its class; `None` for a replayed one.
 type Chosen<'a> = (usize, &'a Vec<f32>, Option<usize>);
 
-impl Candidates<'_> {
-    /// Fits the class's row against what `adapter` answers as its file will. `features` are those of learned and of recalled pictures; `unseen`
-    /// gains what rows that do not know a picture answer to it, `left_out` which of the recalled ones have no part in anything.
+impl CandidateBuilder<'_> {
+    /// Refits the weights of `class` against the logits of the other classes, as quantised in the file. `learned` and `replayed` are features
+    /// of the two groups of images. Adds the logits of cross-validated images to `held_out_logits` and marks suspected positives in `left_out`.
     pub(super) fn refit(
         &self,
-        way: Way,
+        kind: CandidateKind,
         adapter: &mut Adapter,
         class: usize,
         may_take: f64,
-        [learned, recalled]: [&[Vec<f32>]; 2],
-        unseen: &mut [Unseen],
+        [learned, replayed]: [&[Vec<f32>]; 2],
+        held_out_logits: &mut [HeldOutLogits],
         left_out: &mut [bool],
     ) -> Result<()> {
         let file = clr_adapters::quantised(adapter, self.parent.encoding)?;
         let own = &file.head.weight[class * file.head.features..(class + 1) * file.head.features];
-        let start = Row {
+        let start = ClassWeights {
             weight: own.iter().map(|&value| f64::from(value)).collect(),
             bias: f64::from(file.head.bias[class]),
         };
-        let looks = &self.looks;
-        // Along the first way, pictures that are held out judge the row, so they have no part in it.
-        let learns = |look: &Look<'_>| !look.held || way == Way::Rows;
-        let mut chosen: Vec<Chosen<'_>> = (looks.learned.iter().zip(learned).enumerate())
-            .filter(|(_, (look, _))| learns(look))
-            .map(|(index, (look, features))| (index, features, Some(look.class)))
-            .chain((recalled.iter().enumerate()).map(|(index, features)| (learned.len() + index, features, None)))
+        let outputs = &self.outputs;
+        // Held-out images judge a candidate with tuned sites, so its class weights are fitted without them.
+        let learns = |output: &ReferenceOutput<'_>| !output.held || kind == CandidateKind::HeadOnly;
+        let mut chosen: Vec<Chosen<'_>> = (outputs.learned.iter().zip(learned).enumerate())
+            .filter(|(_, (output, _))| learns(output))
+            .map(|(index, (output, features))| (index, features, Some(output.class)))
+            .chain((replayed.iter().enumerate()).map(|(index, features)| (learned.len() + index, features, None)))
             .collect();
         let place = |index: usize| index.checked_sub(learned.len());
-        chosen.retain(|(index, ..)| place(*index).is_none_or(|recalled| !left_out[recalled]));
-        // As likely as one of the publisher's classes, and the options' caution beside.
-        let caution = (self.parent.protected as f64).ln() + f64::from(self.options.caution);
+        chosen.retain(|(index, ..)| place(*index).is_none_or(|replayed| !left_out[replayed]));
+        // The prior of one of the publisher's classes, less the options' margin.
+        let logit_margin = (self.parent.protected as f64).ln() + f64::from(self.options.logit_margin);
         let others = others(&file, class, &chosen);
-        let look =
-            |index: usize| place(index).map_or_else(|| &looks.learned[index], |recalled| &looks.recalled[recalled]);
+        let output =
+            |index: usize| place(index).map_or_else(|| &outputs.learned[index], |replayed| &outputs.replayed[replayed]);
         let frames: Vec<bool> = (chosen.iter())
-            .map(|(index, ..)| look(*index).picture.class.is_none())
+            .map(|(index, ..)| output(*index).image.class.is_none())
             .collect();
-        let sureness: Vec<f64> = chosen.iter().map(|(index, ..)| self.sureness(look(*index))).collect();
+        let confidence: Vec<f64> = chosen
+            .iter()
+            .map(|(index, ..)| self.confidence(output(*index)))
+            .collect();
         let seen = self::samples(&chosen, &others, class);
-        for doubtful in doubtful(&start, &seen, &frames, &sureness, caution) {
-            left_out[chosen[doubtful].0 - learned.len()] = true;
+        for suspected in suspected_positives(&start, &seen, &frames, &confidence, logit_margin) {
+            left_out[chosen[suspected].0 - learned.len()] = true;
         }
-        chosen.retain(|(index, ..)| place(*index).is_none_or(|recalled| !left_out[recalled]));
+        chosen.retain(|(index, ..)| place(*index).is_none_or(|replayed| !left_out[replayed]));
         let others = self::others(&file, class, &chosen);
         let samples = samples(&chosen, &others, class);
         let places = || chosen.iter().enumerate();
         let old: Vec<(usize, usize)> = places()
             .filter(|(_, (_, _, shown))| shown.is_none())
-            .map(|(place, (index, ..))| (place, looks.recalled[index - learned.len()].class))
+            .map(|(place, (index, ..))| (place, outputs.replayed[index - learned.len()].class))
             .collect();
         let folded: Vec<usize> = places()
-            .filter(|(_, (_, _, shown))| shown.is_none() || way == Way::Rows)
+            .filter(|(_, (_, _, shown))| shown.is_none() || kind == CandidateKind::HeadOnly)
             .map(|(place, _)| place)
             .collect();
-        let Some(levelled) = levelled(&start, &samples, &folded, &old, may_take, caution) else {
+        let Some(calibrated) = calibrate(&start, &samples, &folded, &old, may_take, logit_margin) else {
             return Ok(());
         };
         for place in folded {
-            unseen[chosen[place].0].push((class, levelled.unseen[place] as f32));
+            held_out_logits[chosen[place].0].push((class, calibrated.held_out_logits[place] as f32));
         }
         let features = adapter.head.features;
         (adapter.head.weight[class * features..]
             .iter_mut()
-            .zip(&levelled.row.weight))
+            .zip(&calibrated.weights.weight))
         .for_each(|(own, &value)| *own = value as f32);
-        adapter.head.bias[class] = levelled.row.bias as f32;
+        adapter.head.bias[class] = calibrated.weights.bias as f32;
         Ok(())
     }
 
-    /// How probable the parent's answer is, among the publisher's classes.
-    fn sureness(&self, look: &Look<'_>) -> f64 {
-        let own = &look.logits[..self.parent.protected];
+    /// Returns the parent's highest probability among the publisher's classes.
+    fn confidence(&self, output: &ReferenceOutput<'_>) -> f64 {
+        let own = &output.logits[..self.parent.protected];
         log_probability(own, argmax(own), 1.0).exp()
     }
 }
 
-/// What all other classes answer to each picture.
+/// Returns the logits of all other classes for each image.
 fn others(file: &Adapter, class: usize, chosen: &[Chosen<'_>]) -> Vec<Vec<f64>> {
     let of = |(_, features, _): &Chosen<'_>| {
-        let logits = answers(file, features);
+        let logits = head_logits(file, features);
         let others = logits.iter().enumerate().filter(|(other, _)| *other != class);
         others.map(|(_, &logit)| f64::from(logit)).collect()
     };
     chosen.iter().map(of).collect()
 }
 
-/// Pictures as the row of `class` sees them.
+/// Returns the samples of a fit of `class`.
 fn samples<'a>(chosen: &[Chosen<'a>], others: &'a [Vec<f64>], class: usize) -> Vec<Sample<'a>> {
     let sample = |(&(_, features, shown), others): (&Chosen<'a>, &'a Vec<f64>)| Sample {
         features,

@@ -1,10 +1,10 @@
-//! The steps of a run.
+//! Training steps of a run, with replay and distillation.
 //!
-//! Each step takes some pictures of the classes that are learned and, where there are any, some that recall the old ones. A learned picture's
-//! loss is the cross-entropy of its class, and the divergence of what the network thinks of the old classes among themselves from what
-//! the parent thinks. A recalled picture's is the cross-entropy to the parent's answer, with nothing for the new classes, and the same
-//! divergence. That is taken at a temperature (Hinton et al. 2015), since the parent is nearly sure of most pictures, and what it thinks of the
-//! other classes would count for nothing. Protected rows of the head stay as they are, and sites are pulled towards the parent's.
+//! Each step draws images of the learned classes and, where there are any, replayed images of the old ones. The loss of a learned image is the
+//! cross-entropy of its class plus the divergence from the parent's probabilities among the old classes. The loss of a replayed image is the
+//! cross-entropy to the parent's output, with 0 for the new classes, plus the same divergence. The divergence is taken at a temperature (Hinton
+//! et al. 2015): the parent is nearly certain of most images, so at temperature 1 its opinion on the other classes would not count. Protected
+//! class weights do not change, and decay pulls the sites towards the parent's.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -15,29 +15,29 @@ use clr_learning::{
 };
 use rand::RngExt as _;
 
-use super::{Progress, Watch, look::logits, run_pictures::RunPictures};
+use super::{Observer, Progress, reference::logits, run_images::RunImages};
 use crate::{
     Parent, TuneOptions,
-    budget::Plan,
+    budget::MemoryPlan,
     checkpoint::{Checkpoints, State},
     error::{Result, TuneError},
-    pictures::{Picture, VARIANTS},
+    images::{Image, VARIANTS},
 };
 
-/// A training picture: whether it recalls, its index, its variant.
+/// A training image: whether it is replayed, its index, its variant.
 pub(super) type Key = (bool, usize, u64);
 
-/// A picture's part in a step.
+/// Targets of one image in a step.
 struct Target {
     /// `[K]`, sums to 1.
     class: Vec<f32>,
-    /// What the parent thinks of the protected classes among themselves, at the options' temperature, and how much that weighs.
+    /// The parent's probabilities among the protected classes, at the options' temperature, and the weight of that term.
     old: Option<(Vec<f32>, f64)>,
 }
 
 impl Target {
-    /// The image's share of the loss, and its gradient with respect to the logits. `adjustment` `[K]` is added to the logits for the
-    /// class; the old classes are compared at `temperature`, times its square, so that its gradient does not shrink with it.
+    /// Returns the image's share of the loss and the gradient with respect to the logits `[K]`. `adjustment` `[K]` is added to the logits
+    /// of the class term. The distillation term is scaled by `temperature²`, so that its gradient does not shrink with the temperature.
     fn loss(&self, logits: &[f32], adjustment: &[f32], temperature: f64, share: f64) -> (f32, Vec<f32>) {
         let adjusted: Vec<f32> = logits.iter().zip(adjustment).map(|(logit, add)| logit + add).collect();
         let (mut loss, mut gradient) = cross_entropy(&adjusted, &self.class, 1.0);
@@ -55,17 +55,17 @@ impl Target {
 pub(super) struct Trainer<'a> {
     pub(super) parent: &'a Parent,
     pub(super) options: &'a TuneOptions,
-    pub(super) plan: &'a Plan,
+    pub(super) plan: &'a MemoryPlan,
     pub(super) network: &'a mut Network,
     pub(super) reference: &'a Network,
     pub(super) pool: &'a rayon::ThreadPool,
-    pub(super) pictures: &'a RunPictures,
-    /// The unlabelled ones among the run's images.
+    pub(super) images: &'a RunImages,
+    /// Unlabelled images of the run.
     pub(super) frames: Vec<Digest>,
     pub(super) size: [usize; 2],
     pub(super) starts: HashMap<Key, PrefixActivations>,
     /// The parent's logits.
-    pub(super) answers: HashMap<Key, Vec<f32>>,
+    pub(super) parent_logits: HashMap<Key, Vec<f32>>,
 }
 
 impl Trainer<'_> {
@@ -74,7 +74,7 @@ impl Trainer<'_> {
         run: Digest,
         state: Option<State>,
         checkpoints: &dyn Checkpoints,
-        watch: &mut dyn Watch,
+        observer: &mut dyn Observer,
     ) -> Result<(u32, f64)> {
         let options = self.options;
         let mut parameters = self.parameters();
@@ -100,9 +100,9 @@ impl Trainer<'_> {
                 }
                 step = state.step.min(options.steps);
                 moments = Some(state.moments());
-                watch.resumed(step);
+                observer.resumed(step);
             } else {
-                watch.restarted("its parameters are not this adapter's");
+                observer.restarted("its parameters are not this adapter's");
             }
         }
         let mut adam = Adam::new(parameters, adam_options, moments);
@@ -111,7 +111,7 @@ impl Trainer<'_> {
         let mut saved: Option<Instant> = None;
         while step < options.steps {
             let begun = Instant::now();
-            let learned = match self.step(step, watch) {
+            let learned = match self.step(step, observer) {
                 Err(TuneError::Stopped { .. }) => {
                     self.save(run, step, &adam, checkpoints)?;
                     return Err(TuneError::Stopped {
@@ -133,7 +133,7 @@ impl Trainer<'_> {
                 self.save(run, step, &adam, checkpoints)?;
                 saved = Some(Instant::now());
             }
-            watch.progress(Progress {
+            observer.progress(Progress {
                 step,
                 steps: options.steps,
                 loss: learned.loss,
@@ -148,7 +148,7 @@ impl Trainer<'_> {
             run,
             frames: self.frames.clone(),
             step,
-            extent: self.plan.extent,
+            scope: self.plan.scope,
             values: adam.values().to_vec(),
             updates: moments.step,
             first: moments.first.clone(),
@@ -158,10 +158,10 @@ impl Trainer<'_> {
         checkpoints.put(&bytes).map_err(TuneError::Checkpoint)
     }
 
-    /// The trained parameters. Protected classes' weights have rate and decay zero; decay pulls towards the parent.
+    /// Returns the trained parameters. Protected class weights have rate and decay zero; decay pulls towards the parent.
     fn parameters(&self) -> Vec<Parameter> {
         let classes = self.network.classes();
-        let new = self.pictures.learned.iter().filter_map(|picture| picture.class);
+        let new = self.images.learned.iter().filter_map(|image| image.class);
         let refined: Vec<bool> = if new.clone().any(|class| class >= self.parent.protected) {
             (0..classes).map(|class| class >= self.parent.protected).collect()
         } else {
@@ -176,12 +176,12 @@ impl Trainer<'_> {
         parameters
     }
 
-    fn step(&mut self, step: u32, watch: &mut dyn Watch) -> Result<StepOutput> {
+    fn step(&mut self, step: u32, observer: &mut dyn Observer) -> Result<StepOutput> {
         let keys = self.draw(step);
         let mut targets = Vec::with_capacity(keys.len());
         let mut fresh = HashMap::new();
         for &key in &keys {
-            if watch.should_stop() {
+            if observer.should_stop() {
                 return Err(TuneError::Stopped { step: 0, steps: 0 });
             }
             if !self.starts.contains_key(&key) {
@@ -189,18 +189,18 @@ impl Trainer<'_> {
                 let kept = if self.plan.cached { &mut self.starts } else { &mut fresh };
                 kept.insert(key, start);
             }
-            let answer = if let Some(answer) = self.answers.get(&key) {
-                answer.clone()
+            let of_parent = if let Some(of_parent) = self.parent_logits.get(&key) {
+                of_parent.clone()
             } else {
                 let start = self.starts.get(&key).or_else(|| fresh.get(&key));
-                let answer = match start {
+                let of_parent = match start {
                     Some(start) => self.pool.install(|| logits(self.reference, start, self.size))?,
                     None => Vec::new(),
                 };
-                self.answers.insert(key, answer.clone());
-                answer
+                self.parent_logits.insert(key, of_parent.clone());
+                of_parent
             };
-            targets.push(self.target(key, &answer));
+            targets.push(self.target(key, &of_parent));
         }
         let starts: Vec<&PrefixActivations> = keys
             .iter()
@@ -208,7 +208,7 @@ impl Trainer<'_> {
             .collect();
         let share = 1.0 / keys.len() as f64;
         let adjustment = self.adjustment();
-        let temperature = f64::from(self.options.temperature);
+        let temperature = f64::from(self.options.distillation_temperature);
         let loss = |index: usize, logits: &[f32]| targets[index].loss(logits, &adjustment, temperature, share);
         let network = &*self.network;
         let output =
@@ -216,15 +216,15 @@ impl Trainer<'_> {
         Ok(output?)
     }
 
-    /// The pictures of a step: learned ones, then recalled ones, none twice as far as there are enough.
+    /// Draws the images of a step: learned ones, then replayed ones, without repetition where there are enough.
     fn draw(&self, step: u32) -> Vec<Key> {
         let mut random = stream(self.options.seed, Purpose::Tune, u64::from(step), 0);
-        let (batch, recalled) = (self.options.batch, self.pictures.recalled.len());
-        let recall = self.recall();
+        let (batch, replayed) = (self.options.batch, self.images.replayed.len());
+        let replay = self.replay_count();
         let mut keys = Vec::with_capacity(batch);
-        for (recalls, wanted, count) in [
-            (false, batch - recall, self.pictures.learned.len()),
-            (true, recall, recalled),
+        for (is_replay, wanted, count) in [
+            (false, batch - replay, self.images.learned.len()),
+            (true, replay, replayed),
         ] {
             let mut left: Vec<usize> = Vec::new();
             for _ in 0..wanted {
@@ -232,71 +232,74 @@ impl Trainer<'_> {
                     left = (0..count).collect();
                 }
                 let index = left.swap_remove(random.random_range(0..left.len()));
-                keys.push((recalls, index, random.random_range(0..VARIANTS)));
+                keys.push((is_replay, index, random.random_range(0..VARIANTS)));
             }
         }
         keys
     }
 
-    /// Pictures of a step that recall old classes.
-    fn recall(&self) -> usize {
+    /// Returns the number of replayed images in a step.
+    fn replay_count(&self) -> usize {
         let batch = self.options.batch;
-        match self.pictures.recalled.len() {
+        match self.images.replayed.len() {
             0 => 0,
-            _ => ((batch as f32 * self.options.recall).round() as usize).min(batch - 1),
+            _ => ((batch as f32 * self.options.replay_fraction).round() as usize).min(batch - 1),
         }
     }
 
-    /// What is added to the logits while learning, so that it is not added afterwards (logit adjustment, Menon et al. 2021): new classes
-    /// come far more often than they will, and have to be surer by the options' caution.
+    /// Returns the logit adjustment `[K]` of the loss (Menon et al. 2021), omitted in use: new classes are more frequent in a step than in use,
+    /// by a ratio whose log is added to their logits, with the options' margin.
     fn adjustment(&self) -> Vec<f32> {
         let (classes, protected) = (self.network.classes(), self.parent.protected);
         if protected == 0 || protected == classes {
             return vec![0.0; classes];
         }
-        let (recall, batch) = (self.recall() as f32, self.options.batch as f32);
-        let often = match recall {
+        let (replay, batch) = (self.replay_count() as f32, self.options.batch as f32);
+        let often = match replay {
             0.0 => 0.0,
-            _ => ((batch - recall) / (classes - protected) as f32).ln() - (recall / protected as f32).ln(),
+            _ => ((batch - replay) / (classes - protected) as f32).ln() - (replay / protected as f32).ln(),
         };
         let new = |class: usize| {
             if class < protected {
                 0.0
             } else {
-                often + self.options.caution
+                often + self.options.logit_margin
             }
         };
         (0..classes).map(new).collect()
     }
 
-    fn picture(&self, (recalls, index, _): Key) -> &Picture {
-        if recalls {
-            &self.pictures.recalled[index]
+    fn image(&self, (is_replay, index, _): Key) -> &Image {
+        if is_replay {
+            &self.images.replayed[index]
         } else {
-            &self.pictures.learned[index]
+            &self.images.learned[index]
         }
     }
 
     fn start(&self, key: Key) -> Result<PrefixActivations> {
         let preprocessing = &self.parent.adapter.header.preprocessing;
-        let input = self.picture(key).variant(key.2, self.options.seed, preprocessing);
+        let input = self.image(key).variant(key.2, self.options.seed, preprocessing);
         Ok(self.pool.install(|| self.network.prefix(&input, self.size))?)
     }
 
-    fn target(&self, key: Key, answer: &[f32]) -> Target {
-        let (classes, protected) = (answer.len(), self.parent.protected);
-        let label = self.picture(key).class;
-        let weight = f64::from(self.options.distil);
+    fn target(&self, key: Key, of_parent: &[f32]) -> Target {
+        let (classes, protected) = (of_parent.len(), self.parent.protected);
+        let label = self.image(key).class;
+        let weight = f64::from(self.options.distillation_weight);
         let distils = weight > 0.0 && protected > 1;
         let old = || {
-            let softer = softmax(&answer[..protected], f64::from(self.options.temperature));
+            let softer = softmax(
+                &of_parent[..protected],
+                f64::from(self.options.distillation_temperature),
+            );
             (softer, weight)
         };
         if key.0 {
-            // Where a label says that the parent is wrong, its opinion is not kept.
-            let is_wrong = || label.is_some_and(|label| argmax(&answer[..protected]) != label);
+            // The parent's opinion is not kept where the label contradicts it.
+            let is_wrong = || label.is_some_and(|label| argmax(&of_parent[..protected]) != label);
             return Target {
-                class: kept(answer, protected, label),
+                class: kept(of_parent, protected, label),
                 old: (distils && !is_wrong()).then(old),
             };
         }
@@ -311,21 +314,20 @@ impl Trainer<'_> {
     }
 }
 
-/// What a picture that recalls old classes should answer: what the parent does among the protected classes, unless its label says
-/// otherwise.
-fn kept(answer: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
-    let old = if protected == 0 { answer.len() } else { protected };
-    let mut target = vec![0.0; answer.len()];
+/// Returns the target `[K]` of a replayed image: the parent's probabilities among the protected classes, or the label where it differs.
+fn kept(of_parent: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
+    let old = if protected == 0 { of_parent.len() } else { protected };
+    let mut target = vec![0.0; of_parent.len()];
     match label {
-        Some(label) if argmax(&answer[..old]) != label => target[label] = 1.0,
-        // A frame may well show a new class.
-        None if argmax(answer) >= old => target = softmax(answer, 1.0),
-        _ => target[..old].copy_from_slice(&softmax(&answer[..old], 1.0)),
+        Some(label) if argmax(&of_parent[..old]) != label => target[label] = 1.0,
+        // An unlabelled frame may show a new class.
+        None if argmax(of_parent) >= old => target = softmax(of_parent, 1.0),
+        _ => target[..old].copy_from_slice(&softmax(&of_parent[..old], 1.0)),
     }
     target
 }
 
-/// A tenth of the steps of warm-up, then half a cosine to a twentieth.
+/// Returns the factor of the learning rates: linear warm-up over a tenth of the steps, then half a cosine down to a twentieth.
 fn factor(step: u32, steps: u32) -> f64 {
     let position = (f64::from(step) + 1.0) / f64::from(steps);
     let warm = (position / 0.1).min(1.0);

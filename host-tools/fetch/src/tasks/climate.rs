@@ -1,12 +1,12 @@
 //! Tiles of a satellite composite (`bmng.jpg`, equirectangular, 15 pixels per degree), labelled by the Köppen grid.
 //!
-//! The grid (`kmz_int_reshape.png`, 36 cells per degree) holds a zone number per cell, named in `kg_zoneNum.csv`; row 0 is
-//! 90° north, column 0 is 180° west, in both. 32 is the ocean.
+//! The grid (`kmz_int_reshape.png`, 36 cells per degree) holds a zone number per cell, named in `kg_zoneNum.csv`; row 0
+//! is 90° north, column 0 is 180° west, in both. 32 is the ocean.
 
 use image::{GenericImageView, GrayImage, RgbImage};
 
 use super::{Collected, owned};
-use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const LABELS: [&str; 8] = [
     "rainforest",
@@ -20,26 +20,26 @@ const LABELS: [&str; 8] = [
 ];
 /// Side of a tile in pixels: 4°.
 const TILE: u32 = 60;
-/// Distance of neighbouring tiles.
+/// Distance between neighbouring tiles in pixels.
 const STEP: u32 = 30;
 /// Width of a strip in pixels: 15°.
 const STRIP: u32 = 225;
-/// Tiles that start further south are left out: Antarctica is nothing but white. 60° south, in degrees from the north pole.
+/// Tiles that start further south are left out, as Antarctica is all white. 60° south, in degrees from the north pole.
 const SOUTHERN_END: u32 = 150;
-/// The least share of one climate in a tile.
+/// Minimum share of one climate in a tile.
 const PURITY: f32 = 0.7;
 
 pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
-    let photograph = picture(&sources[0], "bmng.jpg")?.to_rgb8();
-    let grid = picture(&sources[1], "kmz_int_reshape.png")?.to_luma8();
+    let photograph = image(&sources[0], "bmng.jpg")?.to_rgb8();
+    let grid = image(&sources[1], "kmz_int_reshape.png")?.to_luma8();
     let names = archive::one(&sources[1], &|name| name.ends_with("kg_zoneNum.csv"), "kg_zoneNum.csv")?;
     let zones = zones(&names)?;
     collect_tiles(&photograph, &grid, &zones)
 }
 
-fn picture(source: &Source, file: &'static str) -> Result<image::DynamicImage, FetchError> {
+fn image(source: &Source, file: &'static str) -> Result<image::DynamicImage, FetchError> {
     let bytes = archive::one(source, &|name| name.ends_with(file), file)?;
-    image::load_from_memory(&bytes).map_err(|source| FetchError::Picture {
+    image::load_from_memory(&bytes).map_err(|source| FetchError::Image {
         entry: file.to_owned(),
         source,
     })
@@ -54,20 +54,20 @@ fn collect_tiles(photograph: &RgbImage, grid: &GrayImage, zones: &[Option<usize>
     };
     for strip in 0..width / STRIP {
         for top in (0..=bottom.saturating_sub(TILE)).step_by(STEP as usize) {
-            // A tile's centre is at least half a tile from the strip's edges, so no tile reaches over them.
+            // Tiles do not extend over the edges of their strip.
             for left in (strip * STRIP..=(strip + 1) * STRIP - TILE).step_by(STEP as usize) {
                 let Some(class) = climate(grid, zones, (width, height), left, top) else {
                     continue;
                 };
                 let name = format!("strip{strip:02}-x{left:04}-y{top:04}");
                 let tile = photograph.view(left, top, TILE, TILE).to_image();
-                let picture = Picture::from_image(tile.into(), &name, None)?;
+                let image = Image::from_image(tile.into(), &name, None)?;
                 collected.samples.push(Sample {
                     name,
                     class,
                     group: format!("strip{strip:02}"),
                     held_out: false,
-                    picture,
+                    image,
                 });
             }
         }
@@ -75,7 +75,7 @@ fn collect_tiles(photograph: &RgbImage, grid: &GrayImage, zones: &[Option<usize>
     Ok(collected)
 }
 
-/// The climate of at least [`PURITY`] of a tile.
+/// Returns the climate that covers at least [`PURITY`] of a tile.
 fn climate(grid: &GrayImage, zones: &[Option<usize>], size: (u32, u32), left: u32, top: u32) -> Option<usize> {
     let mut counts = [0_u32; LABELS.len()];
     let mut samples = 0;
@@ -99,7 +99,7 @@ fn climate(grid: &GrayImage, zones: &[Option<usize>], size: (u32, u32), left: u3
     (count as f32 >= PURITY * samples as f32).then_some(class)
 }
 
-/// Zone number → class, from `,kg_zone,zoneNum` rows.
+/// Returns the class of each zone number, from `,kg_zone,zoneNum` rows.
 fn zones(csv_bytes: &[u8]) -> Result<Vec<Option<usize>>, FetchError> {
     let broken = |detail: String| FetchError::content("kg_zoneNum.csv", detail);
     let mut zones = vec![None; 256];
@@ -116,7 +116,7 @@ fn zones(csv_bytes: &[u8]) -> Result<Vec<Option<usize>>, FetchError> {
     Ok(zones)
 }
 
-/// The class of a Köppen zone.
+/// Returns the class of a Köppen zone.
 fn class_of(zone: &str) -> Option<usize> {
     let label = match zone {
         "Af" | "Am" => "rainforest",

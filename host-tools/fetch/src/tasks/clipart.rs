@@ -1,7 +1,7 @@
-//! Two collections of drawings, labelled by the top folder that each stands in.
+//! Two collections of drawings, labelled by their top folder.
 
 use super::{Collected, is_kind, owned, stem};
-use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const STAMPS: [&str; 10] = [
     "animals",
@@ -59,18 +59,18 @@ fn collect(source: &Source, root: &str, labels: &[&str], left_out: &[&str]) -> R
     };
     archive::visit(source, &wanted, &mut |name, bytes| {
         let Some(class) = class_of(name) else { return Ok(()) };
-        let picture = if is_kind(name, "svg") {
-            Picture::render_svg_trimmed(&bytes, name, 224)
+        let image = if is_kind(name, "svg") {
+            Image::render_svg_trimmed(&bytes, name, 224)
         } else {
-            Picture::decode_trimmed(&bytes, name, 224)
+            Image::decode_trimmed(&bytes, name, 224)
         };
-        match picture {
-            Ok(picture) => collected.samples.push(Sample {
+        match image {
+            Ok(image) => collected.samples.push(Sample {
                 name: stem(name).to_owned(),
                 class,
                 group: family(stem(name)),
                 held_out: false,
-                picture,
+                image,
             }),
             Err(error) => collected.unreadable.push(error.to_string()),
         }
@@ -79,7 +79,7 @@ fn collect(source: &Source, root: &str, labels: &[&str], left_out: &[&str]) -> R
     Ok(collected)
 }
 
-/// The stem without what tells variants of one drawing apart: digits at its end, `_bw`, revision letters behind digits.
+/// Returns the stem without the marks of a variant: digits at its end, `_bw`, revision letters after digits.
 fn family(stem: &str) -> String {
     let lower = stem.to_lowercase();
     let without = |text: &str| -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use image::RgbImage;
 
 use super::{Collected, is_kind, owned, stem};
-use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const LABELS: [&str; 2] = ["different", "alike"];
 
@@ -19,7 +19,7 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
         };
         let class = usize::from(name.contains("/Similar/"));
         match image::load_from_memory(&bytes) {
-            Ok(picture) => patches.entry((class, number)).or_default()[side] = Some(picture.to_rgb8()),
+            Ok(image) => patches.entry((class, number)).or_default()[side] = Some(image.to_rgb8()),
             Err(error) => unreadable.push(format!("{name}: {error}")),
         }
         Ok(())
@@ -37,20 +37,20 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
                 .push(format!("{name}: one patch of the pair is missing"));
             continue;
         };
-        let picture = Picture::from_image(chequerboard(&a, &b).into(), &name, None)?;
+        let image = Image::from_image(chequerboard(&a, &b).into(), &name, None)?;
         let group = format!("lesion{}", number / 10);
         collected.samples.push(Sample {
             name,
             class,
             group,
             held_out: false,
-            picture,
+            image,
         });
     }
     Ok(collected)
 }
 
-/// `patch12a` → (12, 0).
+/// Returns number and side: (12, 0) for `patch12a`.
 fn parse(stem: &str) -> Option<(u32, usize)> {
     let rest = stem.strip_prefix("patch")?;
     let (number, side) = rest.split_at_checked(rest.len().checked_sub(1)?)?;
@@ -62,7 +62,7 @@ fn parse(stem: &str) -> Option<(u32, usize)> {
     Some((number.parse().ok()?, side))
 }
 
-/// `a b` over `b a`: the aspect stays, and every inner edge is between the two.
+/// Returns `a b` over `b a`: the aspect stays, and every inner edge is between the two.
 fn chequerboard(a: &RgbImage, b: &RgbImage) -> RgbImage {
     let (width, height) = (a.width().min(b.width()), a.height().min(b.height()));
     RgbImage::from_fn(2 * width, 2 * height, |x, y| {

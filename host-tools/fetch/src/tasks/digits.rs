@@ -3,7 +3,7 @@
 use image::{GenericImageView, GrayImage};
 
 use super::{Collected, is_kind, stem};
-use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 #[derive(serde::Deserialize)]
 struct Digits {
@@ -36,7 +36,7 @@ pub(super) fn collect_sheet(sources: &[Source]) -> Result<Collected, FetchError>
         "digits.png",
     )?;
     let sheet = image::load_from_memory(&bytes)
-        .map_err(|source| FetchError::Picture {
+        .map_err(|source| FetchError::Image {
             entry: "digits.png".to_owned(),
             source,
         })?
@@ -74,24 +74,24 @@ fn class_of(stem: &str) -> Option<usize> {
 }
 
 fn push(collected: &mut Collected, name: String, class: usize, grey: &GrayImage) -> Result<(), FetchError> {
-    let picture = Picture::from_grey(grey, &name)?;
+    let image = Image::from_grey(grey, &name)?;
     collected.samples.push(Sample {
         group: name.clone(),
         name,
         class,
         held_out: false,
-        picture,
+        image,
     });
     Ok(())
 }
 
-/// `{"data": [784 values per picture in 0–1]}`.
+/// Reads `{"data": [784 values per image in 0–1]}`.
 fn from_json(name: &str, bytes: &[u8]) -> Result<Vec<GrayImage>, FetchError> {
     let digits: Digits = serde_json::from_slice(bytes).map_err(|error| FetchError::content(name, error.to_string()))?;
     if digits.data.is_empty() || !digits.data.len().is_multiple_of(784) {
         return Err(FetchError::content(
             name,
-            format!("{} values are not pictures of 784", digits.data.len()),
+            format!("{} values are not images of 784", digits.data.len()),
         ));
     }
     let pixels = |values: &[f32]| {
@@ -112,14 +112,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brightness_becomes_bytes_and_a_part_of_a_picture_is_refused() {
+    fn brightness_becomes_bytes_and_a_part_of_an_image_is_refused() {
         let mut values = vec![0.0_f32; 784];
         values[5] = 0.502;
         values[6] = 1.0;
         let json = serde_json::json!({ "data": values }).to_string();
-        let pictures = from_json("3.json", json.as_bytes()).unwrap();
-        assert_eq!(pictures.len(), 1);
-        assert_eq!((pictures[0].as_raw()[5], pictures[0].as_raw()[6]), (128, 255));
+        let images = from_json("3.json", json.as_bytes()).unwrap();
+        assert_eq!(images.len(), 1);
+        assert_eq!((images[0].as_raw()[5], images[0].as_raw()[6]), (128, 255));
         assert!(from_json("3.json", br#"{"data":[0.1,0.2]}"#).is_err());
         assert!(from_json("3.json", b"[]").is_err());
     }

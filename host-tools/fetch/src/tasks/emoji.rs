@@ -1,7 +1,7 @@
-//! The same emoji drawn by three hands; the question is whose it is.
+//! The same emoji in three designs, labelled by design.
 
 use super::{Collected, is_kind, owned, stem};
-use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const LABELS: [&str; 3] = ["google", "twitter", "fluent"];
 
@@ -15,13 +15,13 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
             name.contains("/64/") && is_kind(name, "png") || name.contains("/assets/") && is_kind(name, "webp")
         };
         archive::visit(source, &wanted, &mut |name, bytes| {
-            match Picture::decode(&bytes, name, Some(64)) {
-                Ok(picture) => collected.samples.push(Sample {
+            match Image::decode(&bytes, name, Some(64)) {
+                Ok(image) => collected.samples.push(Sample {
                     name: stem(name).to_owned(),
                     class,
                     group: base(stem(name)),
                     held_out: false,
-                    picture,
+                    image,
                 }),
                 Err(error) => collected.unreadable.push(error.to_string()),
             }
@@ -31,12 +31,12 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     Ok(collected)
 }
 
-/// Skin tones, genders, joiner, variation selector.
+/// Code points of variants: skin tones, genders, joiner, variation selector.
 const LEFT_OUT: [&str; 9] = [
     "1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff", "2640", "2642", "200d", "fe0f",
 ];
 
-/// The code points without those that only vary the emoji.
+/// Returns the code points without those of variants.
 fn base(stem: &str) -> String {
     let lower = stem.to_lowercase();
     let rest: Vec<&str> = lower

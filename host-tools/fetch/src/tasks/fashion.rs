@@ -5,7 +5,7 @@ use std::io::Read;
 use image::GrayImage;
 
 use super::{Collected, owned};
-use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const LABELS: [&str; 10] = [
     "t-shirt",
@@ -46,30 +46,30 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
         let (_, labels) = idx(file("labels-idx1")?, 1)?;
         let (rows, columns) = (sizes[1], sizes[2]);
         if labels.len() != sizes[0] || rows * columns == 0 {
-            return Err(FetchError::content(source.file(), "pictures and labels do not match"));
+            return Err(FetchError::content(source.file(), "images and labels do not match"));
         }
-        for (index, (picture, &label)) in pixels.chunks_exact(rows * columns).zip(labels).enumerate() {
+        for (index, (image, &label)) in pixels.chunks_exact(rows * columns).zip(labels).enumerate() {
             let class = usize::from(label);
             if class >= LABELS.len() {
                 return Err(FetchError::content(source.file(), format!("label {class} of 10")));
             }
             let name = format!("{prefix}-{index:05}");
-            let grey = GrayImage::from_raw(columns as u32, rows as u32, picture.to_vec())
+            let grey = GrayImage::from_raw(columns as u32, rows as u32, image.to_vec())
                 .ok_or_else(|| FetchError::content(&name, "size"))?;
-            let picture = Picture::from_grey(&grey, &name)?;
+            let image = Image::from_grey(&grey, &name)?;
             collected.samples.push(Sample {
                 group: name.clone(),
                 name,
                 class,
                 held_out,
-                picture,
+                image,
             });
         }
     }
     Ok(collected)
 }
 
-/// The sizes and the bytes of an IDX file of unsigned bytes.
+/// Returns sizes and values of an IDX file of unsigned bytes.
 fn idx(bytes: &[u8], dimensions: usize) -> Result<(Vec<usize>, &[u8]), FetchError> {
     let broken = |detail: &str| FetchError::content("IDX file", detail);
     let header = 4 + 4 * dimensions;

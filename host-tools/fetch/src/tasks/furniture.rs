@@ -1,9 +1,9 @@
-//! Pictures of furniture in `.sh3f` catalogues: zips with a Java properties file (`name#N`, `icon#N`, `category#N`).
+//! Images of furniture in `.sh3f` catalogues: zips with a Java properties file (`name#N`, `icon#N`, `category#N`).
 
 use std::{collections::BTreeMap, io::Cursor};
 
 use super::{Collected, is_kind, stem};
-use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const PROPERTIES: &str = "PluginFurnitureCatalog.properties";
 const LEFT_OUT: [&str; 2] = ["Miscellaneous", "Staircases"];
@@ -25,15 +25,15 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
         )?;
         let pieces = pieces(&properties);
         let wanted = |name: &str| pieces.contains_key(name);
-        archive::visit_zip(catalogue, Cursor::new(&bytes), &wanted, &mut |name, picture| {
-            match Picture::decode(&picture, name, None) {
-                Ok(picture) => {
+        archive::visit_zip(catalogue, Cursor::new(&bytes), &wanted, &mut |name, image| {
+            match Image::decode(&image, name, None) {
+                Ok(image) => {
                     let sample = Sample {
                         name: format!("{}-{}", stem(catalogue).to_lowercase(), stem(name)),
                         class: 0,
                         group: format!("{}/{name}", stem(catalogue)),
                         held_out: false,
-                        picture,
+                        image,
                     };
                     found.push((pieces[name].clone(), sample));
                 }
@@ -64,7 +64,7 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     })
 }
 
-/// Icon file in the zip → category.
+/// Returns the category of each icon file in the zip.
 fn pieces(properties: &str) -> BTreeMap<String, String> {
     let (mut icons, mut categories) = (BTreeMap::new(), BTreeMap::new());
     for line in properties.lines() {

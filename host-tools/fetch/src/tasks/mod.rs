@@ -1,4 +1,4 @@
-//! The tasks, as one table: where each comes from, what a picture is, how it is split, what is decided about it.
+//! Table of the tasks: packages, image size, split and choices of each.
 
 mod climate;
 mod clipart;
@@ -14,7 +14,7 @@ mod solar_cells;
 
 use super::{FetchError, client::Source, package, package::Package, split::Sample};
 
-/// What a package was turned into, before duplicates are removed and the split is made.
+/// Samples of a task before duplicates are removed and the split is made.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     /// In class order.
@@ -29,7 +29,7 @@ pub(crate) struct Collected {
 pub struct Task {
     /// Its name in `clr fetch`.
     pub name: &'static str,
-    /// What is asked.
+    /// The question, as a clause.
     pub title: &'static str,
     /// The paper's five goals: objects, style, scenes, counting, medical; and inspection.
     pub goal: &'static str,
@@ -39,15 +39,15 @@ pub struct Task {
     pub packages: &'static [&'static Package],
     /// Number of classes.
     pub classes: usize,
-    /// Size of a picture.
+    /// Size of an image.
     pub pixels: &'static str,
-    /// What never stands in two splits.
+    /// The unit that is never divided between splits.
     pub split_by: &'static str,
     /// Decisions and caveats.
     pub note: &'static str,
-    /// Pictures per class before the split, unless `--limit-per-class` says otherwise.
+    /// Images per class before the split, unless `--limit-per-class` says otherwise.
     pub default_limit: Option<usize>,
-    /// Whether near-duplicates are put into one group.
+    /// Whether near-duplicates form one group.
     pub near_duplicates: bool,
     pub(crate) collect: fn(&[Source]) -> Result<Collected, FetchError>,
 }
@@ -64,8 +64,8 @@ pub static TASKS: &[Task] = &[
         packages: &[&package::FASHION],
         classes: 10,
         pixels: "28×28 grey",
-        split_by: "the data set's own test split; the rest by picture",
-        note: "700 + 200 pictures per class of 7,000 by default",
+        split_by: "the data set's own test split; the rest by image",
+        note: "700 + 200 images per class of 7,000 by default",
         default_limit: Some(900),
         near_duplicates: false,
         collect: fashion::collect,
@@ -78,8 +78,8 @@ pub static TASKS: &[Task] = &[
         packages: &[&package::MNIST],
         classes: 10,
         pixels: "28×28 grey",
-        split_by: "picture (the package does not name the writers)",
-        note: "a 10,000-picture excerpt of MNIST, brightness rounded to three decimals",
+        split_by: "image (the package does not name the writers)",
+        note: "a 10,000-image excerpt of MNIST, brightness rounded to three decimals",
         default_limit: None,
         near_duplicates: false,
         collect: digits::collect_json,
@@ -106,7 +106,7 @@ pub static TASKS: &[Task] = &[
         packages: &[&package::ANIMAL_MNIST],
         classes: 10,
         pixels: "28×28 grey",
-        split_by: "picture, and near-duplicates",
+        split_by: "image, and near-duplicates",
         note: "about 280 exact duplicates are removed first; mirrored copies are not found",
         default_limit: None,
         near_duplicates: true,
@@ -121,7 +121,7 @@ pub static TASKS: &[Task] = &[
         classes: 10,
         pixels: "up to 224, varies",
         split_by: DRAWN,
-        note: "the ten largest top folders but 'symbols'; PNG and SVG; few pictures, so a test accuracy is ± 4 points",
+        note: "the ten largest top folders but 'symbols'; PNG and SVG; few images, so a test accuracy is ± 4 points",
         default_limit: None,
         near_duplicates: true,
         collect: clipart::collect_stamps,
@@ -177,7 +177,7 @@ pub static TASKS: &[Task] = &[
         classes: 3,
         pixels: "64×64 RGB",
         split_by: "emoji (all styles, skin tones and genders of it together), and near-duplicates such as flags and clocks",
-        note: "1,500 pictures per class of about 3,700 by default; the Fluent pictures are reduced from 256 pixels",
+        note: "1,500 images per class of about 3,700 by default; the Fluent images are reduced from 256 pixels",
         default_limit: Some(1_500),
         near_duplicates: true,
         collect: emoji::collect,
@@ -191,7 +191,7 @@ pub static TASKS: &[Task] = &[
         classes: 8,
         pixels: "60×60 RGB",
         split_by: "strip of 15° longitude; tiles that reach over a strip's edge are dropped",
-        note: "tiles every 30 pixels, so neighbours within a strip overlap; at least 70 % of a tile is of one climate; Antarctica left out; at most 600 per class; the map is equirectangular, so the far north is stretched",
+        note: "tiles every 30 pixels, so neighbours within a strip overlap; at least 70 % of a tile has one climate; Antarctica left out; at most 600 per class; the map is equirectangular, so the far north is stretched",
         default_limit: Some(600),
         near_duplicates: false,
         collect: climate::collect,
@@ -218,7 +218,7 @@ pub static TASKS: &[Task] = &[
         packages: &[&package::ELPV],
         classes: 2,
         pixels: "300×300 grey",
-        split_by: "block of 32 consecutive cells, since cells of one module stand together and the package does not name modules",
+        split_by: "block of 32 consecutive cells, since cells of one module are neighbours and the package does not name modules",
         note: "defect probability of at least 0.5 is 'defective', less is 'functional' (of 0, 1/3, 2/3, 1); not for commercial use",
         default_limit: None,
         near_duplicates: false,
@@ -226,23 +226,23 @@ pub static TASKS: &[Task] = &[
     },
 ];
 
-/// The task of this name.
+/// Returns the task of this name.
 pub fn find(name: &str) -> Option<&'static Task> {
     TASKS.iter().find(|task| task.name == name)
 }
 
-/// The labels as owned strings.
+/// Returns the labels as owned strings.
 fn owned(labels: &[&str]) -> Vec<String> {
     labels.iter().map(|&label| label.to_owned()).collect()
 }
 
-/// The last part of a path in an archive, without its extension.
+/// Returns the last part of a path in an archive, without its extension.
 fn stem(entry: &str) -> &str {
     let name = entry.rsplit('/').next().unwrap_or(entry);
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
-/// Whether a path in an archive ends so, in any case.
+/// Returns whether a path in an archive has this extension, in upper or lower case.
 fn is_kind(entry: &str, extension: &str) -> bool {
     entry
         .rsplit_once('.')

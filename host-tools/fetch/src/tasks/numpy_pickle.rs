@@ -1,6 +1,6 @@
-//! One `numpy` array in a pickle, read without executing anything.
+//! Reader of one `numpy` array in a pickle, without executing anything.
 //!
-//! The opcodes are only stepped over; what counts is the one large byte string and, before it, the shape and the element
+//! Opcodes are skipped, except for the one large byte string and, before it, the shape and the element
 //! type. Any opcode outside the short list that `numpy` writes for a plain array is refused.
 
 use crate::FetchError;
@@ -17,7 +17,7 @@ impl<'a> Array<'a> {
     /// Reads the array of a protocol 2–5 pickle.
     pub(super) fn parse(pickle: &'a [u8]) -> Result<Self, FetchError> {
         let mut reader = Reader { rest: pickle };
-        // Integers since the last mark or tuple, to be taken by the next tuple; tuples in order.
+        // Integers since the last mark or tuple: the elements of the next tuple.
         let mut integers: Vec<usize> = Vec::new();
         let mut shape = None;
         let mut element = None;
@@ -47,7 +47,7 @@ impl<'a> Array<'a> {
                 // TUPLE1, TUPLE2, TUPLE3
                 tuple @ 0x85..=0x87 => {
                     let wanted = usize::from(tuple - 0x84);
-                    // The first tuple of integers after the array's own REDUCE is its shape, behind the version 1.
+                    // The first tuple of integers after the array's own REDUCE is its shape, after the version 1.
                     if reconstructed && shape.is_none() && integers.len() >= wanted {
                         shape = Some(integers[integers.len() - wanted..].to_vec());
                     }
@@ -75,7 +75,7 @@ impl<'a> Array<'a> {
                 }
                 // STOP
                 b'.' => break,
-                other => return Err(broken(format!("opcode {other:#04x} has no place in a plain array"))),
+                other => return Err(broken(format!("opcode {other:#04x} is not part of a plain array"))),
             }
         }
         match (shape, element, bytes) {
@@ -92,7 +92,7 @@ impl<'a> Array<'a> {
                 }
                 Ok(Self { shape, element, bytes })
             }
-            _ => Err(broken("no array in it".to_owned())),
+            _ => Err(broken("it has no array".to_owned())),
         }
     }
 }
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
         self.take(1).map(|byte| byte[0])
     }
 
-    /// Little-endian, of `width` bytes.
+    /// Reads a little-endian number of `width` bytes.
     fn number(&mut self, width: usize) -> Result<usize, FetchError> {
         let bytes = self.take(width)?;
         let value = bytes
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
-    /// What `numpy` 1.26 writes for an array of shape `[2, 3]` and type `u1`, protocol 4.
+    /// Returns the output of `numpy` 1.26 for an array of shape `[2, 3]` and type `u1`, protocol 4.
     fn pickle() -> Vec<u8> {
         let mut bytes = b"\x80\x04\x95\x82\0\0\0\0\0\0\0".to_vec();
         bytes.extend_from_slice(b"\x8c\x15numpy.core.multiarray\x94\x8c\x0c_reconstruct\x94\x93\x94");

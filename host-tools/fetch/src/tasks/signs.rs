@@ -1,7 +1,7 @@
 //! Road signs as SVG, named `<class>--<sign>--g<variant>.svg`.
 
 use super::{Collected, is_kind, owned, stem};
-use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const LABELS: [&str; 4] = ["complementary", "information", "regulatory", "warning"];
 
@@ -15,14 +15,14 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
         let Some((class, group)) = parse(stem(name)) else {
             return Ok(());
         };
-        match Picture::render_svg(&bytes, name, 96) {
-            Ok(picture) => {
+        match Image::render_svg(&bytes, name, 96) {
+            Ok(image) => {
                 collected.samples.push(Sample {
                     name: stem(name).to_owned(),
                     class,
                     group,
                     held_out: false,
-                    picture,
+                    image,
                 });
             }
             Err(error) => collected.unreadable.push(error.to_string()),
@@ -32,7 +32,8 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     Ok(collected)
 }
 
-/// The class and the sign's name without variant, numbers and side: `maximum-speed-limit-50` and `-60` are one sign.
+/// Returns the class and the sign's name without variant, numbers and side: `maximum-speed-limit-50` and `-60` are one
+/// sign.
 fn parse(stem: &str) -> Option<(usize, String)> {
     let mut parts = stem.split("--");
     let class = parts

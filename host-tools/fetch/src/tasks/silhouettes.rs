@@ -1,11 +1,11 @@
-//! Animal outlines: a gzipped `numpy` pickle of 10,000 pictures and one of their labels.
+//! Animal outlines: a gzipped `numpy` pickle of 10,000 images and one of their labels.
 
 use std::io::Read;
 
 use image::GrayImage;
 
 use super::{Collected, is_kind, numpy_pickle::Array, owned};
-use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const LABELS: [&str; 10] = [
     "bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra",
@@ -21,23 +21,23 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
             .map_err(|error| FetchError::content(part, error.to_string()))?;
         Ok(raw)
     };
-    let (pictures, labels) = (file("animal_data")?, file("animal_label")?);
-    let (pictures, labels) = (Array::parse(&pictures)?, Array::parse(&labels)?);
-    let [count, height, width] = pictures.shape[..] else {
+    let (images, labels) = (file("animal_data")?, file("animal_label")?);
+    let (images, labels) = (Array::parse(&images)?, Array::parse(&labels)?);
+    let [count, height, width] = images.shape[..] else {
         return Err(FetchError::content(
             source.file(),
-            format!("pictures of shape {:?}", pictures.shape),
+            format!("images of shape {:?}", images.shape),
         ));
     };
-    if pictures.element != "u1" || labels.element != "i8" || labels.shape != [count] || width * height == 0 {
-        return Err(FetchError::content(source.file(), "pictures and labels do not match"));
+    if images.element != "u1" || labels.element != "i8" || labels.shape != [count] || width * height == 0 {
+        return Err(FetchError::content(source.file(), "images and labels do not match"));
     }
     let mut collected = Collected {
         labels: owned(&LABELS),
         ..Collected::default()
     };
     let labels = labels.bytes.chunks_exact(8);
-    for (index, (pixels, label)) in pictures.bytes.chunks_exact(width * height).zip(labels).enumerate() {
+    for (index, (pixels, label)) in images.bytes.chunks_exact(width * height).zip(labels).enumerate() {
         let class = usize::from(label[0]);
         if class >= LABELS.len() {
             return Err(FetchError::content(source.file(), format!("label {class} of 10")));
@@ -45,13 +45,13 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
         let name = format!("{index:05}");
         let grey = GrayImage::from_raw(width as u32, height as u32, pixels.to_vec())
             .ok_or_else(|| FetchError::content(&name, "size"))?;
-        let picture = Picture::from_grey(&grey, &name)?;
+        let image = Image::from_grey(&grey, &name)?;
         collected.samples.push(Sample {
             group: name.clone(),
             name,
             class,
             held_out: false,
-            picture,
+            image,
         });
     }
     Ok(collected)

@@ -1,12 +1,12 @@
-//! Electroluminescence pictures of solar cells; `labels.csv` has `path probability type` in columns of spaces.
+//! Electroluminescence images of solar cells; `labels.csv` has `path probability type` in columns of spaces.
 
 use std::collections::BTreeMap;
 
 use super::{Collected, is_kind, owned, stem};
-use crate::{FetchError, archive, client::Source, picture::Picture, split::Sample};
+use crate::{FetchError, archive, client::Source, images::Image, split::Sample};
 
 const LABELS: [&str; 2] = ["functional", "defective"];
-/// Consecutive cells that stay together.
+/// Number of consecutive cells in a group.
 const BLOCK: usize = 32;
 
 pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
@@ -20,13 +20,13 @@ pub(super) fn collect(sources: &[Source]) -> Result<Collected, FetchError> {
     let wanted = |name: &str| is_kind(name, "png") && cells.contains_key(stem(name));
     archive::visit(source, &wanted, &mut |name, bytes| {
         let cell = &cells[stem(name)];
-        match Picture::decode(&bytes, name, None) {
-            Ok(picture) => collected.samples.push(Sample {
+        match Image::decode(&bytes, name, None) {
+            Ok(image) => collected.samples.push(Sample {
                 name: format!("{}-{}", stem(name), cell.kind),
                 class: usize::from(cell.probability >= 0.5),
                 group: format!("block{}", cell.index / BLOCK),
                 held_out: false,
-                picture,
+                image,
             }),
             Err(error) => collected.unreadable.push(error.to_string()),
         }
@@ -42,7 +42,7 @@ struct Cell {
     kind: String,
 }
 
-/// File stem → cell.
+/// Returns the cell of each file stem.
 fn parse(table: &str) -> Result<BTreeMap<String, Cell>, FetchError> {
     let mut cells = BTreeMap::new();
     for (index, line) in table.lines().filter(|line| !line.trim().is_empty()).enumerate() {

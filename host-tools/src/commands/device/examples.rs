@@ -1,4 +1,4 @@
-//! `clr device examples`: the images that a device stores to learn from.
+//! `clr device examples`: the labelled images in a device's store.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -13,8 +13,8 @@ use crate::{
     output::{Table, human_bytes},
 };
 
-/// No stored image is larger.
-const MOST_BYTES: u64 = 64 << 20;
+/// Maximum size of a stored image in bytes.
+const MAX_BYTES: u64 = 64 << 20;
 
 #[derive(Args, Debug)]
 #[command(
@@ -93,7 +93,7 @@ struct ShowDocument<'a> {
 struct RemovedDocument<'a> {
     task: &'a str,
     removed: u32,
-    /// Classes that still answer although no image of them is left.
+    /// Classes that the adapter still has although none of their images is left.
     without_images: &'a [String],
 }
 
@@ -144,7 +144,7 @@ fn list(task: &str, label: Option<&str>, client: &mut EndpointClient<'_>, contex
         return Ok(0);
     }
     let mut totals: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    let mut table = Table::new(["id", "label", "bytes", "filed (UTC)"]);
+    let mut table = Table::new(["id", "label", "bytes", "added (UTC)"]);
     for example in &examples {
         let label = example.label.as_deref().unwrap_or("(frame)");
         let total = totals.entry(label).or_default();
@@ -173,7 +173,7 @@ fn show(args: &ShowArgs, client: &mut EndpointClient<'_>, context: &Context<'_>)
     try_output(&args.output, 0)?;
     let examples = client.examples(&args.task)?;
     let id = find(&args.task, &args.id, &examples)?;
-    let pulled = client.pull_example(&args.task, id, MOST_BYTES, &mut |_| ())?;
+    let pulled = client.pull_example(&args.task, id, MAX_BYTES, &mut |_| ())?;
     write_atomically(&args.output, &pulled.bytes)
         .with_context(|| format!("cannot write '{}'", args.output.display()))?;
     if context.output.json {
@@ -205,7 +205,7 @@ fn remove(args: &RemoveArgs, client: &mut EndpointClient<'_>, context: &Context<
     } else if args.frames {
         selections.push(ExampleSelection::Frames);
     } else {
-        // All are found before any is removed.
+        // Find all before removing any.
         let examples = client.examples(task)?;
         for id in &args.ids {
             selections.push(ExampleSelection::Image(find(task, id, &examples)?));
@@ -232,14 +232,14 @@ fn remove(args: &RemoveArgs, client: &mut EndpointClient<'_>, context: &Context<
     }
     for label in &without_images {
         tracing::warn!(
-            "`{label}` still answers, although no image of it is left\nhint: `clr device restore {task}` goes back to the publisher's \
+            "class `{label}` stays in the adapter, although none of its images is left\nhint: `clr device restore {task}` goes back to the publisher's \
              original, without any class taught on the device"
         );
     }
     Ok(0)
 }
 
-/// The image whose digest begins with these digits.
+/// Returns the digest that begins with these digits.
 fn find(task: &str, start: &str, examples: &[ExampleSummary]) -> anyhow::Result<Digest> {
     let start = start.to_lowercase();
     let mut found = examples
@@ -254,14 +254,14 @@ fn find(task: &str, start: &str, examples: &[ExampleSummary]) -> anyhow::Result<
     }
 }
 
-/// Seconds since 1970 as a date and time.
+/// Returns seconds since 1970 as a date and time.
 fn date(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", rest / 3600, rest / 60 % 60)
 }
 
-/// Year, month and day of a day since 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms").
+/// Returns year, month and day of a day since 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms").
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day) = (shifted / 146_097, shifted % 146_097);

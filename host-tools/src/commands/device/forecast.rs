@@ -1,4 +1,4 @@
-//! The outlook of a tuning run: what it has, and what it lacks to be promoted.
+//! Forecast of a tuning run: its examples, and missing conditions of a promotion.
 
 use clr_transfer::TuneForecast;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::output::human_bytes;
 #[derive(Serialize)]
 struct ForecastDocument<'a> {
     task: &'a str,
-    /// Whether nothing that is known beforehand keeps the result from being promoted.
+    /// Whether all conditions of a promotion that are known beforehand hold.
     can_be_promoted: bool,
     #[serde(flatten)]
     forecast: &'a TuneForecast,
@@ -19,7 +19,7 @@ fn can_be_promoted(forecast: &TuneForecast) -> bool {
     forecast.lacks.iter().all(|lack| !lack.blocks)
 }
 
-/// Prints the outlook as the command's result.
+/// Prints the forecast as the command's result.
 pub(super) fn show(task: &str, forecast: &TuneForecast, context: &Context<'_>) -> anyhow::Result<u8> {
     let output = context.output;
     let can_be_promoted = can_be_promoted(forecast);
@@ -45,7 +45,7 @@ pub(super) fn show(task: &str, forecast: &TuneForecast, context: &Context<'_>) -
     Ok(0)
 }
 
-/// Says before a run starts what it lacks.
+/// Logs before a run what it lacks.
 pub(super) fn warn(forecast: &TuneForecast) {
     for lack in &forecast.lacks {
         let what = if lack.blocks { "cannot be promoted: " } else { "" };

@@ -1,4 +1,4 @@
-//! `clr device enrol`, `hosts`, `revoke` and `forget`: who may speak to a device.
+//! `clr device enrol`, `hosts`, `revoke` and `forget`: hosts with access to a device.
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -63,7 +63,7 @@ fn place(given: Option<&Endpoint>, at: Option<&Endpoint>) -> anyhow::Result<Endp
     place.context("which device?\nhint: name it, such as tcp:robot.local:7171")
 }
 
-/// USER@HOST, as far as the environment tells.
+/// Returns USER@HOST, as far as the environment has them.
 fn own_name() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("USERNAME"));
     let user = user.unwrap_or_else(|_| "clr".to_owned());
@@ -78,7 +78,7 @@ fn own_name() -> String {
 pub(super) fn enrol(args: &EnrolArgs, at: Option<&Endpoint>, context: &Context<'_>) -> anyhow::Result<u8> {
     let endpoint = place(args.endpoint.as_ref(), at)?;
     if matches!(endpoint, Endpoint::Unix(_) | Endpoint::Command(_)) {
-        bail!("'{endpoint}' needs no enrolment: its permissions say who may\nhint: use it as it is");
+        bail!("'{endpoint}' needs no enrolment: its permissions control access\nhint: use it without enrolment");
     }
     let known = KnownDevices::open()?;
     let clock = SystemClock::new();
@@ -112,9 +112,11 @@ pub(super) fn enrol(args: &EnrolArgs, at: Option<&Endpoint>, context: &Context<'
 pub(super) fn forget(args: &ForgetArgs, at: Option<&Endpoint>, context: &Context<'_>) -> anyhow::Result<u8> {
     let endpoint = place(args.endpoint.as_ref(), at)?;
     if !KnownDevices::open()?.forget(&endpoint)? {
-        bail!("no key of '{endpoint}' is known here\nhint: name it as it was enrolled");
+        bail!("no key of '{endpoint}' is known\nhint: use the endpoint of the enrolment");
     }
-    context.output.line(&format!("{endpoint}: its key is forgotten here"))?;
+    context
+        .output
+        .line(&format!("{endpoint}: its key is removed from this host"))?;
     Ok(0)
 }
 

@@ -57,7 +57,7 @@ enum Action {
     MarkGood(Task),
     /// Revert the adapter on trial, or the last confirmed one
     MarkBad(Task),
-    /// Teach a class from images; it answers at once
+    /// Teach a class from images, effective at once
     Teach(teach::TeachArgs),
     /// List, show or remove the stored training images
     Examples(examples::ExamplesArgs),
@@ -112,12 +112,13 @@ fn options(endpoint: &Endpoint) -> ClientOptions {
     }
 }
 
-/// Returns a client of the device at `endpoint`, over an encrypted session if its key is known; connects with the first request.
+/// Returns a client of the device at `endpoint`, over an encrypted session if its key is known; connects with the first
+/// request.
 pub(crate) fn client<'c>(endpoint: &'c Endpoint, clock: &'c SystemClock) -> anyhow::Result<EndpointClient<'c>> {
     let known = match endpoint {
-        // The system says who may use these.
+        // The system controls access to these.
         Endpoint::Unix(_) | Endpoint::Command(_) => None,
-        // Without a home there is no list, so nothing is known.
+        // Without a home folder there is no list of known devices.
         _ => KnownDevices::open().ok(),
     };
     let security = known.as_ref().map(|known| known.security(endpoint)).transpose()?;
@@ -181,7 +182,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         Action::Tuning => return show::tuning(&client.tune_status()?, context),
         Action::Hosts => return hosts::hosts(client, context),
         Action::RotateKey(args) => return hosts::rotate_key(args, client, context),
-        // Carried out above: they need no client.
+        // Executed above without a client.
         Action::Enrol(_) | Action::Forget(_) => return Ok(0),
         Action::Revoke(hosts::RevokeArgs { host }) => {
             client.revoke(host)?;
@@ -199,13 +200,13 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
             match client.tune_check(&request) {
                 Ok(outlook) if tune.check => return forecast::show(&tune.task, &outlook, context),
                 Ok(outlook) => forecast::warn(&outlook),
-                // An older device starts without; a task without an adapter may still be made by the run.
+                // An older device has no forecast; the run may create the adapter of a task without one.
                 Err(ClientError::Refused(failure))
                     if !tune.check && [FailureCode::UNSUPPORTED, FailureCode::NO_TASK].contains(&failure.code) => {}
                 Err(error) => return Err(error.into()),
             }
             client.tune(&request)?;
-            let text = "is being tuned; `clr device tuning` says how far";
+            let text = "is being tuned; `clr device tuning` shows the progress";
             ("tune", tune.task.as_str(), text)
         }
         Action::StopTuning => {
@@ -214,7 +215,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         }
         Action::Switch(Task { task }) => {
             client.switch(task)?;
-            ("switch", task.as_str(), "answers from the next frame on")
+            ("switch", task.as_str(), "is active from the next image on")
         }
         Action::Rollback(Task { task }) => {
             client.rollback(task)?;
@@ -234,7 +235,7 @@ pub(crate) fn run(args: &DeviceCommand, context: &Context<'_>) -> anyhow::Result
         }
         Action::MarkBad(Task { task }) => {
             client.mark_bad(task)?;
-            ("mark-bad", task.as_str(), "is taken back")
+            ("mark-bad", task.as_str(), "is reverted")
         }
     };
     done(action, task, text, context)

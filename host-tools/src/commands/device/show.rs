@@ -1,4 +1,4 @@
-//! What a device says, for people and programs.
+//! Output of a device's replies as text and JSON.
 
 use clr_adapters::Provenance;
 use clr_transfer::{Health, HealthState, Status, TaskState, TaskSummary, TuneStatus, printable};
@@ -20,7 +20,7 @@ struct StatusDocument<'a> {
     health: Option<&'a Health>,
 }
 
-/// Shows the status and, where the device reports it, its health.
+/// Shows the status and, if the device reports it, its health.
 pub(super) fn status(status: &Status, health: Option<&Health>, context: &Context<'_>) -> anyhow::Result<u8> {
     let output = context.output;
     if output.json {
@@ -60,7 +60,7 @@ pub(super) fn status(status: &Status, health: Option<&Health>, context: &Context
     }
     for revert in &status.reverts {
         output.line(&format!(
-            "taken back   {} version {}: {}",
+            "reverted     {} version {}: {}",
             revert.task, revert.version, revert.reason
         ))?;
     }
@@ -71,7 +71,7 @@ pub(super) fn status(status: &Status, health: Option<&Health>, context: &Context
         output.line(&format!("health       {}", state_name(health.state)))?;
         for check in health.checks.iter().filter(|check| check.state != HealthState::Ok) {
             let state = state_name(check.state);
-            // A device's text is data: no control character reaches the terminal.
+            // A device's text is untrusted: control characters are escaped for the terminal.
             output.line(&format!(
                 "  {} {state}: {}",
                 printable(&check.name),

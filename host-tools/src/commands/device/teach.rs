@@ -1,4 +1,4 @@
-//! `clr device teach`: images for the device to learn a class from.
+//! `clr device teach`: adds labelled images of a class.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use clr_onnx::shrink_to_fit;
 use clr_training::{Outcome, Scan, ScanReport, display_path};
-use clr_transfer::{ClientError, EndpointClient, FailureCode, Filing, TeachPhase, TeachStatus};
+use clr_transfer::{ClientError, EndpointClient, FailureCode, TeachBatch, TeachPhase, TeachStatus};
 use serde::Serialize;
 
 use super::Context;
@@ -34,20 +34,20 @@ struct TeachDocument<'a> {
     label: &'a str,
     added: usize,
     duplicates: usize,
-    /// Images that had another label before.
+    /// Number of images that had another label.
     relabelled: usize,
-    /// Images that were scaled to fit the device's cap.
+    /// Number of images scaled down to the device's limit.
     scaled: usize,
     left_out: Vec<LeftOut>,
     scan: ScanReport,
-    /// What the device made of them at once; none where it cannot learn.
+    /// Immediate result on the device; `None` if it cannot learn.
     learned: Option<&'a str>,
     phase: TeachPhase,
     recognised: u32,
     looks_like: Option<&'a str>,
 }
 
-/// A file that was not filed.
+/// A file that was not added.
 #[derive(Serialize)]
 struct LeftOut {
     path: String,
@@ -58,7 +58,7 @@ pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &C
     let label = args.label.trim();
     anyhow::ensure!(
         !label.is_empty(),
-        "a label of spaces alone says nothing\nhint: --label NAME, what the images show"
+        "the label is empty\nhint: --label NAME, the class of the images"
     );
     let (mut paths, mut scan) = (Vec::new(), ScanReport::default());
     for path in &args.paths {
@@ -76,20 +76,20 @@ pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &C
             })
         })
         .collect();
-    let mut filing = client.begin_filing(&args.task, label)?;
+    let mut batch = client.begin_batch(&args.task, label)?;
     let mut scaled = 0;
     let bar = context.output.bar(paths.len() as u64, label);
     for path in paths {
-        match file_one(client, &mut filing, &path) {
+        match file_one(client, &mut batch, &path) {
             Ok(Ok(shrunk)) => scaled += usize::from(shrunk),
             Ok(Err(reason)) => left_out.push(LeftOut {
                 path: display_path(&path),
                 reason,
             }),
             Err(error) => {
-                // All of a class or nothing of it.
+                // A class is added completely or not at all.
                 bar.finish_and_clear();
-                client.take_back(&filing);
+                client.undo_batch(&batch);
                 return Err(anyhow::Error::new(error).context(format!("while sending '{}'", display_path(&path))));
             }
         }
@@ -99,20 +99,20 @@ pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &C
     for left in &left_out {
         tracing::warn!("left out: '{}': {}", left.path, left.reason);
     }
-    if filing.is_empty() {
+    if batch.is_empty() {
         bail!(
-            "none of the {} images could be filed: {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read",
+            "none of the {} images could be added: {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read",
             left_out.len(),
             left_out.first().map_or("no image found", |left| left.reason.as_str())
         );
     }
-    let status = client.finish_filing(&filing)?;
+    let status = client.finish_batch(&batch)?;
     let document = TeachDocument {
         task: &args.task,
         label,
-        added: filing.added(),
-        duplicates: filing.duplicates(),
-        relabelled: filing.relabelled(),
+        added: batch.added(),
+        duplicates: batch.duplicates(),
+        relabelled: batch.relabelled(),
         scaled,
         left_out,
         scan,
@@ -154,7 +154,7 @@ fn refused(status: &TeachStatus) -> ClientError {
 fn print(document: &TeachDocument<'_>, context: &Context<'_>) -> std::io::Result<()> {
     let TeachDocument { task, label, .. } = document;
     let mut line = format!(
-        "{task}: {} images of {label} filed, {} were there already",
+        "{task}: {} images of {label} added, {} were stored already",
         document.added, document.duplicates
     );
     for (count, what) in [
@@ -173,24 +173,24 @@ fn print(document: &TeachDocument<'_>, context: &Context<'_>) -> std::io::Result
     Ok(())
 }
 
-/// Files one image; returns whether it was scaled, or why this one cannot be filed.
+/// Adds one image; returns whether it was scaled, or why it cannot be added.
 fn file_one(
     client: &mut EndpointClient<'_>,
-    filing: &mut Filing,
+    batch: &mut TeachBatch,
     path: &Path,
 ) -> Result<Result<bool, String>, ClientError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) => return Ok(Err(format!("cannot be read: {error}"))),
     };
-    let limits = filing.limits;
+    let limits = batch.limits;
     let shrunk = match shrink_to_fit(bytes, "the file", limits.image_bytes, limits.input) {
         Ok(shrunk) => shrunk,
         Err(error) => return Ok(Err(crate::exit::describe(&error.into()).0)),
     };
-    match client.file(filing, &shrunk.bytes) {
+    match client.add_to_batch(batch, &shrunk.bytes) {
         Ok(()) => Ok(Ok(shrunk.scaled)),
-        // The device cannot read this one; the others may be sound. A refused label or a full store stops all.
+        // The device cannot read this image; others may be readable. A refused label or a full store ends the command.
         Err(ClientError::Refused(failure))
             if failure.code == FailureCode::TOO_LARGE
                 || (failure.code == FailureCode::EXAMPLES && !failure.message.starts_with("label ")) =>

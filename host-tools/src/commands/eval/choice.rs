@@ -1,4 +1,4 @@
-//! `clr eval --auto`: how often the right task is chosen by the picture alone, and what that costs in accuracy.
+//! `clr eval --auto`: accuracy of choosing the task from the image, and with the chosen task.
 
 use std::{sync::Arc, time::Instant};
 
@@ -17,10 +17,10 @@ use crate::{
     output::{Output, Table, human_time},
 };
 
-/// Pictures in a row that are judged together, for the second figure.
+/// Number of consecutive images whose scores are averaged for the second result.
 const WINDOW: usize = 5;
 
-/// One task's pictures.
+/// A task with its adapter and images.
 struct Task {
     adapter: Arc<ResidentAdapter>,
     dataset: Dataset,
@@ -29,51 +29,57 @@ struct Task {
     classes: Vec<usize>,
 }
 
-/// One picture: its score for every task, and whether its own task's adapter classifies it correctly.
-struct Row {
+/// Scores of an image for every task, and whether its own task's adapter classifies it correctly.
+struct ScoredImage {
     scores: Vec<TaskScore>,
-    right: bool,
+    correct: bool,
 }
 
 #[derive(Serialize)]
 struct TaskChoice {
     task: String,
-    pictures: usize,
-    /// `chosen[i]`: pictures for which task `i` had the highest score.
+    #[serde(rename = "pictures")]
+    images: usize,
+    /// `chosen[i]`: number of images for which task `i` had the highest score.
     chosen: Vec<usize>,
     #[serde(flatten)]
     shares: Shares,
 }
 
-/// What is said of a task's pictures, and of all tasks in the mean.
+/// Results for a task's images, or means over all tasks.
 #[derive(Serialize)]
 struct Shares {
-    /// Share of pictures for which the right task had the highest score.
-    right: f64,
-    /// The same, of scores averaged over five pictures in a row.
-    right_of_five: f64,
+    /// Share of images for which its own task had the highest score.
+    #[serde(rename = "right")]
+    task_accuracy: f64,
+    /// The same, with scores averaged over five consecutive images.
+    #[serde(rename = "right_of_five")]
+    task_accuracy_of_five: f64,
     /// Accuracy of the task's own adapter.
     accuracy_with_oracle: f64,
-    /// Accuracy when the chosen task's adapter answers; another task's answer is wrong.
+    /// Accuracy with the chosen task's adapter; with another task's adapter every image counts as wrong.
     accuracy_without_oracle: f64,
-    /// With this task not installed: how well the strangeness of the task chosen tells its pictures from the others'.
+    /// Without this task installed: AUROC of the chosen task's OOD score, this task's images against the others'.
     unknown_auroc: f64,
-    /// The same, of five pictures in a row.
+    /// The same, with five consecutive images.
     unknown_auroc_of_five: f64,
-    /// With this task not installed: share of its pictures that are called unknown at the default tolerance.
-    called_unknown: f64,
-    /// With this task installed: share of its pictures that are called unknown.
-    wrongly_unknown: f64,
+    /// Without this task installed: share of its images classified as unknown at the default threshold.
+    #[serde(rename = "called_unknown")]
+    unknown_recall: f64,
+    /// With this task installed: share of its images classified as unknown.
+    #[serde(rename = "wrongly_unknown")]
+    unknown_fpr: f64,
 }
 
 #[derive(Serialize)]
 struct Document {
     tasks: Vec<TaskChoice>,
-    /// Over the tasks.
+    /// Mean over the tasks.
     mean: Shares,
     tolerance: f32,
-    /// Wall time of the scores of one picture, one thread, reading and decoding not included.
-    seconds_per_picture: f64,
+    /// Wall time of the scores of one image on one thread, without reading and decoding.
+    #[serde(rename = "seconds_per_picture")]
+    seconds_per_image: f64,
 }
 
 pub(super) fn run(args: &EvalArgs, backbone: Backbone, context: &Context<'_>) -> anyhow::Result<u8> {
@@ -90,18 +96,18 @@ pub(super) fn run(args: &EvalArgs, backbone: Backbone, context: &Context<'_>) ->
     let engine = Engine::new(backbone, EngineOptions::default())?;
     let tasks = prepare(args, &engine)?;
     let adapters: Vec<_> = tasks.iter().map(|task| Arc::clone(&task.adapter)).collect();
-    let rows = tasks
+    let scored = tasks
         .iter()
         .map(|task| measure(&engine, &adapters, task, context.output))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let tolerance = ChooserOptions::default().tolerance;
-    let choices = (0..tasks.len()).map(|task| summary(task, &tasks, &rows, tolerance));
+    let tolerance = ChooserOptions::default().ood_threshold;
+    let choices = (0..tasks.len()).map(|task| summary(task, &tasks, &scored, tolerance));
     let choices: Vec<TaskChoice> = choices.collect();
     let document = Document {
         mean: means(&choices),
         tasks: choices,
         tolerance,
-        seconds_per_picture: time(&engine, &adapters, &tasks)?,
+        seconds_per_image: time(&engine, &adapters, &tasks)?,
     };
     if context.output.json {
         context.output.document("eval-auto", &document)?;
@@ -136,140 +142,147 @@ fn prepare(args: &EvalArgs, engine: &Engine) -> anyhow::Result<Vec<Task>> {
         .collect()
 }
 
-/// Scores and answers of one task's pictures, one picture per core at a time; what cannot be read is left out.
+/// Scores and classifies a task's images, one image per core at a time; unreadable ones are left out.
 fn measure(
     engine: &Engine,
     adapters: &[Arc<ResidentAdapter>],
     task: &Task,
     output: &Output,
-) -> anyhow::Result<Vec<Row>> {
+) -> anyhow::Result<Vec<ScoredImage>> {
     let bar = output.bar(task.samples.len() as u64, task.adapter.task());
     let inputs = inputs(adapters);
-    let rows: Vec<anyhow::Result<Option<Row>>> = task
+    let scored: Vec<anyhow::Result<Option<ScoredImage>>> = task
         .samples
         .par_iter()
         .map(|sample| {
             bar.inc(1);
-            let picture = match clr_onnx::decode_image_for(&task.dataset.root().join(&sample.path), &inputs) {
-                Ok(picture) => picture,
+            let image = match clr_onnx::decode_image_for(&task.dataset.root().join(&sample.path), &inputs) {
+                Ok(image) => image,
                 Err(error) => {
                     tracing::warn!("skipped: {error}");
                     return Ok(None);
                 }
             };
-            let answer = engine.classify(&task.adapter, &picture)?;
-            let scores = score_tasks(engine, adapters, &picture)?;
-            Ok(Some(Row {
+            let result = engine.classify(&task.adapter, &image)?;
+            let scores = score_tasks(engine, adapters, &image)?;
+            Ok(Some(ScoredImage {
                 scores: scores.into_iter().flatten().collect(),
-                right: answer.best().map(|best| best.class) == Some(task.classes[sample.class]),
+                correct: result.best().map(|best| best.class) == Some(task.classes[sample.class]),
             }))
         })
         .collect();
     bar.finish_and_clear();
-    let rows: Vec<Row> = rows
+    let scored: Vec<ScoredImage> = scored
         .into_iter()
         .filter_map(Result::transpose)
         .collect::<anyhow::Result<_>>()?;
     anyhow::ensure!(
-        !rows.is_empty(),
-        "no picture of `{}` could be read",
+        !scored.is_empty(),
+        "no image of `{}` could be read",
         task.adapter.task()
     );
-    Ok(rows)
+    Ok(scored)
 }
 
-/// What the device decodes for where it chooses among `adapters`.
+/// Returns the inputs that the device decodes for when it chooses among `adapters`.
 fn inputs(adapters: &[Arc<ResidentAdapter>]) -> Vec<&Preprocessing> {
     adapters.iter().map(|adapter| adapter.preprocessing()).collect()
 }
 
-/// Seconds for all scores of a picture, the median of up to 20 pictures on one thread.
+/// Returns the time of all scores of an image in seconds: the median of up to 20 images on one thread.
 fn time(engine: &Engine, adapters: &[Arc<ResidentAdapter>], tasks: &[Task]) -> anyhow::Result<f64> {
     let mut times = Vec::new();
     for task in tasks.iter().cycle().take(20) {
-        let sample = task
-            .samples
-            .get(times.len() % task.samples.len())
-            .context("no picture")?;
+        let sample = task.samples.get(times.len() % task.samples.len()).context("no image")?;
         let path = task.dataset.root().join(&sample.path);
-        let Ok(picture) = clr_onnx::decode_image_for(&path, &inputs(adapters)) else {
+        let Ok(image) = clr_onnx::decode_image_for(&path, &inputs(adapters)) else {
             continue;
         };
         let start = Instant::now();
-        score_tasks(engine, adapters, &picture)?;
+        score_tasks(engine, adapters, &image)?;
         times.push(start.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().context("no picture could be read")
+    times.get(times.len() / 2).copied().context("no image could be read")
 }
 
-/// The task with the highest score among `candidates`, and its strangeness.
+/// Returns the task with the highest score among `candidates`, and its OOD score.
 fn choose(scores: &[TaskScore], candidates: impl Iterator<Item = usize>) -> Option<(usize, f32)> {
     let best = candidates.max_by(|&a, &b| scores[a].score.total_cmp(&scores[b].score).then(b.cmp(&a)));
-    best.map(|best| (best, scores[best].strangeness))
+    best.map(|best| (best, scores[best].ood_score))
 }
 
-/// Scores averaged over every `WINDOW` rows in a row.
-fn windows(rows: &[Row]) -> Vec<Vec<TaskScore>> {
-    rows.chunks(WINDOW)
-        .map(|rows| {
+/// Returns the scores averaged over every `WINDOW` consecutive images.
+fn windows(scored: &[ScoredImage]) -> Vec<Vec<TaskScore>> {
+    scored
+        .chunks(WINDOW)
+        .map(|scored| {
             let mean = |of: &dyn Fn(&TaskScore) -> f32, task: usize| {
-                rows.iter().map(|row| of(&row.scores[task])).sum::<f32>() / rows.len() as f32
+                scored.iter().map(|image| of(&image.scores[task])).sum::<f32>() / scored.len() as f32
             };
-            (0..rows[0].scores.len())
+            (0..scored[0].scores.len())
                 .map(|task| TaskScore {
                     score: mean(&|score| score.score, task),
-                    strangeness: mean(&|score| score.strangeness, task),
+                    ood_score: mean(&|score| score.ood_score, task),
                 })
                 .collect()
         })
         .collect()
 }
 
-fn summary(own: usize, tasks: &[Task], rows: &[Vec<Row>], tolerance: f32) -> TaskChoice {
+fn summary(own: usize, tasks: &[Task], scored: &[Vec<ScoredImage>], tolerance: f32) -> TaskChoice {
     let all = || 0..tasks.len();
-    let pictures = rows[own].len();
+    let images = scored[own].len();
     let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
     let mut chosen = vec![0; tasks.len()];
     let (mut answered, mut strange) = (0, 0);
-    for row in &rows[own] {
-        if let Some((task, strangeness)) = choose(&row.scores, all()) {
+    for image in &scored[own] {
+        if let Some((task, ood_score)) = choose(&image.scores, all()) {
             chosen[task] += 1;
-            answered += usize::from(task == own && row.right);
-            strange += usize::from(strangeness > tolerance);
+            answered += usize::from(task == own && image.correct);
+            strange += usize::from(ood_score > tolerance);
         }
     }
-    let five = windows(&rows[own]);
-    let right_of_five = five
+    let five = windows(&scored[own]);
+    let correct_of_five = five
         .iter()
         .filter(|scores| choose(scores, all()).is_some_and(|(task, _)| task == own));
-    let right_of_five = right_of_five.count();
+    let correct_of_five = correct_of_five.count();
 
-    // This task is not installed: its pictures are strangers, all others' are not.
-    let strangeness = |scores: &[TaskScore]| choose(scores, all().filter(|&task| task != own)).map(|(_, it)| it);
-    let single = |rows: &[Row]| -> Vec<f32> { rows.iter().filter_map(|row| strangeness(&row.scores)).collect() };
-    let grouped =
-        |rows: &[Row]| -> Vec<f32> { windows(rows).iter().filter_map(|scores| strangeness(scores)).collect() };
-    let others = |of: &dyn Fn(&[Row]) -> Vec<f32>| -> Vec<f32> {
-        all()
-            .filter(|&task| task != own)
-            .flat_map(|task| of(&rows[task]))
+    // Without this task installed, its images are out of distribution, and all others' are not.
+    let score_without_own = |scores: &[TaskScore]| choose(scores, all().filter(|&task| task != own)).map(|(_, it)| it);
+    let single = |scored: &[ScoredImage]| -> Vec<f32> {
+        scored
+            .iter()
+            .filter_map(|image| score_without_own(&image.scores))
             .collect()
     };
-    let strangers = single(&rows[own]);
-    let unknown = strangers.iter().filter(|&&strangeness| strangeness > tolerance).count();
+    let grouped = |scored: &[ScoredImage]| -> Vec<f32> {
+        windows(scored)
+            .iter()
+            .filter_map(|scores| score_without_own(scores))
+            .collect()
+    };
+    let others = |of: &dyn Fn(&[ScoredImage]) -> Vec<f32>| -> Vec<f32> {
+        all()
+            .filter(|&task| task != own)
+            .flat_map(|task| of(&scored[task]))
+            .collect()
+    };
+    let foreign = single(&scored[own]);
+    let unknown = foreign.iter().filter(|&&score| score > tolerance).count();
     TaskChoice {
         task: tasks[own].adapter.task().to_owned(),
-        pictures,
+        images,
         shares: Shares {
-            right: share(chosen[own], pictures),
-            right_of_five: share(right_of_five, five.len()),
-            accuracy_with_oracle: share(rows[own].iter().filter(|row| row.right).count(), pictures),
-            accuracy_without_oracle: share(answered, pictures),
-            unknown_auroc: auroc(&strangers, &others(&single)),
-            unknown_auroc_of_five: auroc(&grouped(&rows[own]), &others(&grouped)),
-            called_unknown: share(unknown, strangers.len()),
-            wrongly_unknown: share(strange, pictures),
+            task_accuracy: share(chosen[own], images),
+            task_accuracy_of_five: share(correct_of_five, five.len()),
+            accuracy_with_oracle: share(scored[own].iter().filter(|image| image.correct).count(), images),
+            accuracy_without_oracle: share(answered, images),
+            unknown_auroc: auroc(&foreign, &others(&single)),
+            unknown_auroc_of_five: auroc(&grouped(&scored[own]), &others(&grouped)),
+            unknown_recall: share(unknown, foreign.len()),
+            unknown_fpr: share(strange, images),
         },
         chosen,
     }
@@ -279,48 +292,48 @@ fn means(tasks: &[TaskChoice]) -> Shares {
     let mean =
         |of: fn(&Shares) -> f64| tasks.iter().map(|task| of(&task.shares)).sum::<f64>() / tasks.len().max(1) as f64;
     Shares {
-        right: mean(|task| task.right),
-        right_of_five: mean(|task| task.right_of_five),
+        task_accuracy: mean(|task| task.task_accuracy),
+        task_accuracy_of_five: mean(|task| task.task_accuracy_of_five),
         accuracy_with_oracle: mean(|task| task.accuracy_with_oracle),
         accuracy_without_oracle: mean(|task| task.accuracy_without_oracle),
         unknown_auroc: mean(|task| task.unknown_auroc),
         unknown_auroc_of_five: mean(|task| task.unknown_auroc_of_five),
-        called_unknown: mean(|task| task.called_unknown),
-        wrongly_unknown: mean(|task| task.wrongly_unknown),
+        unknown_recall: mean(|task| task.unknown_recall),
+        unknown_fpr: mean(|task| task.unknown_fpr),
     }
 }
 
-/// A row of the table.
-fn row(task: &str, pictures: usize, taken_for: String, shares: &Shares) -> [String; 11] {
+/// Returns a row of the table.
+fn row(task: &str, images: usize, taken_for: String, shares: &Shares) -> [String; 11] {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     [
         task.to_owned(),
-        pictures.to_string(),
-        percent(shares.right),
-        percent(shares.right_of_five),
+        images.to_string(),
+        percent(shares.task_accuracy),
+        percent(shares.task_accuracy_of_five),
         taken_for,
         percent(shares.accuracy_with_oracle),
         percent(shares.accuracy_without_oracle),
         format!("{:.3}", shares.unknown_auroc),
         format!("{:.3}", shares.unknown_auroc_of_five),
-        percent(shares.called_unknown),
-        percent(shares.wrongly_unknown),
+        percent(shares.unknown_recall),
+        percent(shares.unknown_fpr),
     ]
 }
 
 fn print(document: &Document, output: &Output) -> std::io::Result<()> {
     let mut table = Table::new([
         "task",
-        "pictures",
-        "right",
+        "images",
+        "task accuracy",
         "of five",
         "mostly taken for",
         "with oracle",
         "without",
         "AUROC",
         "of five",
-        "unknown",
-        "wrongly",
+        "unknown recall",
+        "unknown FPR",
     ]);
     for (own, task) in document.tasks.iter().enumerate() {
         let others = task
@@ -332,15 +345,15 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
         let taken_for = confused.map_or_else(String::new, |(other, count)| {
             format!("{} {count}", document.tasks[other].task)
         });
-        table.row(row(&task.task, task.pictures, taken_for, &task.shares));
+        table.row(row(&task.task, task.images, taken_for, &task.shares));
     }
-    let pictures = document.tasks.iter().map(|task| task.pictures).sum();
-    table.row(row("mean", pictures, String::new(), &document.mean));
+    let images = document.tasks.iter().map(|task| task.images).sum();
+    table.row(row("mean", images, String::new(), &document.mean));
     output.table(&table)?;
     output.line(&format!(
-        "scores of {} tasks: {} a picture on one thread; unknown beyond a strangeness of {}",
+        "scores of {} tasks: {} an image on one thread; unknown beyond an OOD score of {}",
         document.tasks.len(),
-        human_time(document.seconds_per_picture),
+        human_time(document.seconds_per_image),
         document.tolerance
     ))
 }
@@ -349,21 +362,21 @@ fn print(document: &Document, output: &Output) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn picture(scores: [f32; 3]) -> Row {
-        Row {
+    fn image(scores: [f32; 3]) -> ScoredImage {
+        ScoredImage {
             scores: scores
                 .map(|score| TaskScore {
                     score,
-                    strangeness: -score,
+                    ood_score: -score,
                 })
                 .to_vec(),
-            right: true,
+            correct: true,
         }
     }
 
     #[test]
     fn the_highest_score_is_chosen_among_those_installed() {
-        let scores = picture([-1.0, -3.0, -2.0]).scores;
+        let scores = image([-1.0, -3.0, -2.0]).scores;
         assert_eq!(choose(&scores, 0..3), Some((0, 1.0)));
         assert_eq!(choose(&scores, 1..3), Some((2, 2.0)));
         assert_eq!(choose(&scores, 0..0), None);
@@ -371,8 +384,8 @@ mod tests {
 
     #[test]
     fn windows_average_what_lies_in_a_row() {
-        let rows: Vec<Row> = (0..7).map(|index| picture([index as f32, 0.0, 1.0])).collect();
-        let windows = windows(&rows);
+        let scored: Vec<ScoredImage> = (0..7).map(|index| image([index as f32, 0.0, 1.0])).collect();
+        let windows = windows(&scored);
         assert_eq!(windows.len(), 2);
         assert!((windows[0][0].score - 2.0).abs() < 1e-6 && (windows[1][0].score - 5.5).abs() < 1e-6);
     }

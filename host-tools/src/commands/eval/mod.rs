@@ -88,24 +88,25 @@ impl SplitArg {
     }
 }
 
-/// What was measured.
+/// Result of a measurement.
 #[derive(Serialize)]
 pub(crate) struct Measured {
     task: String,
     #[serde(flatten)]
     pub(crate) evaluation: Evaluation,
     unreadable: Vec<String>,
-    /// The same with reasons.
+    /// The unreadable files with reasons.
     #[serde(skip)]
     failures: Vec<Unreadable>,
-    /// What the adapter's logits are divided by before the softmax.
+    /// Temperature of the adapter: logits are divided by it before the softmax.
     temperature: f32,
-    /// What its probabilities are worth, with the temperature.
+    /// Confidence and calibration error with the temperature.
     confidence: Confidence,
     /// The same with a temperature of 1.
     uncalibrated: Confidence,
-    /// Wall time per picture with all cores (or the GPU) busy, reading the file included.
-    seconds_per_picture: f64,
+    /// Wall time per image with all cores (or the GPU) busy, reading the file included.
+    #[serde(rename = "seconds_per_picture")]
+    seconds_per_image: f64,
 }
 
 #[derive(Serialize)]
@@ -146,7 +147,7 @@ pub(crate) fn run(args: &EvalArgs, context: &Context<'_>) -> anyhow::Result<u8> 
     Ok(0)
 }
 
-/// The data and the samples of the split asked for.
+/// Returns the data and the samples of the requested split.
 fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> {
     let split = SplitOptions {
         validation_fraction: args.validation,
@@ -159,7 +160,7 @@ fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> 
     for note in dataset.notes() {
         tracing::warn!("{note}");
     }
-    let hint = "hint: --split all takes every image there is";
+    let hint = "hint: --split all takes every image";
     let samples: Vec<Sample> = match args.split {
         SplitArg::All => (args.split.splits().iter())
             .filter_map(|&split| dataset.samples(split).ok())
@@ -174,7 +175,7 @@ fn open(args: &EvalArgs, data: &Path) -> anyhow::Result<(Dataset, Vec<Sample>)> 
     Ok((dataset, samples))
 }
 
-/// Runs `samples` through the engine, one picture per core at a time. Classes meet by name.
+/// Runs `samples` through the engine, one image per core at a time. Classes are matched by name.
 pub(crate) fn measure(
     engine: &Engine,
     adapter: &ResidentAdapter,
@@ -185,25 +186,25 @@ pub(crate) fn measure(
     let classes = class_map(dataset.classes(), adapter.labels())?;
     let bar = output.bar(samples.len() as u64, "evaluating");
     let start = Instant::now();
-    let answers: Vec<anyhow::Result<Result<Vec<f32>, ImageError>>> = samples
+    let results: Vec<anyhow::Result<Result<Vec<f32>, ImageError>>> = samples
         .par_iter()
         .map(|sample| {
             let path = dataset.root().join(&sample.path);
-            let answer = match clr_onnx::decode_image_for(&path, &[adapter.preprocessing()]) {
-                Ok(picture) => Ok(Ok(engine.classify(adapter, &picture)?.logits().to_vec())),
+            let result = match clr_onnx::decode_image_for(&path, &[adapter.preprocessing()]) {
+                Ok(image) => Ok(Ok(engine.classify(adapter, &image)?.logits().to_vec())),
                 Err(error) => Ok(Err(error)),
             };
             bar.inc(1);
-            answer
+            result
         })
         .collect();
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
     let of = (adapter.task(), adapter.labels(), adapter.temperature());
-    summary(of, &classes, samples, answers, seconds)
+    summary(of, &classes, samples, results, seconds)
 }
 
-/// The same with the training network on `device`.
+/// Same as [`measure`], with the training network on `device`.
 fn measure_on(
     device: &Device,
     backbone: &Backbone,
@@ -217,27 +218,28 @@ fn measure_on(
     let files: Vec<PathBuf> = samples.iter().map(|sample| dataset.root().join(&sample.path)).collect();
     let bar = output.bar(samples.len() as u64, "evaluating");
     let start = Instant::now();
-    let answers = batches::answers(device, backbone, adapter, &files, |count| bar.inc(count as u64))?;
+    let results = batches::logits(device, backbone, adapter, &files, |count| bar.inc(count as u64))?;
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    let answers = answers.into_iter().map(Ok).collect();
+    let results = results.into_iter().map(Ok).collect();
     let of = (header.task.as_str(), header.labels.as_slice(), header.temperature);
-    summary(of, &classes, samples, answers, seconds)
+    summary(of, &classes, samples, results, seconds)
 }
 
-/// Answers per sample (an error for an unreadable image) as what was measured; `classes` are the adapter's for each class of the data.
+/// Summarises the logits of each sample (an error for an unreadable image). `classes` are the adapter's classes for
+/// each class of the data.
 fn summary(
     (task, names, temperature): (&str, &[String], f32),
     classes: &[usize],
     samples: &[Sample],
-    answers: Vec<anyhow::Result<Result<Vec<f32>, ImageError>>>,
+    results: Vec<anyhow::Result<Result<Vec<f32>, ImageError>>>,
     seconds: f64,
 ) -> anyhow::Result<Measured> {
     let (mut logits, mut labels, mut failures) = (Vec::new(), Vec::new(), Vec::new());
-    for (sample, answer) in samples.iter().zip(answers) {
-        match answer.with_context(|| format!("'{}'", display_path(&sample.path)))? {
-            Ok(answer) => {
-                logits.push(answer);
+    for (sample, result) in samples.iter().zip(results) {
+        match result.with_context(|| format!("'{}'", display_path(&sample.path)))? {
+            Ok(result) => {
+                logits.push(result);
                 labels.push(classes[sample.class] as u32);
             }
             Err(error) => failures.push(Unreadable::new(sample.path.clone(), &error)),
@@ -256,11 +258,11 @@ fn summary(
         evaluation,
         unreadable: failures.iter().map(|file| display_path(&file.path)).collect(),
         failures,
-        seconds_per_picture: seconds / samples.len() as f64,
+        seconds_per_image: seconds / samples.len() as f64,
     })
 }
 
-/// The adapter's class for each class of the data.
+/// Returns the adapter's class for each class of the data.
 fn class_map(data: &[String], labels: &[String]) -> anyhow::Result<Vec<usize>> {
     data.iter()
         .map(|class| {
@@ -276,23 +278,23 @@ fn class_map(data: &[String], labels: &[String]) -> anyhow::Result<Vec<usize>> {
 
 fn print(measured: &Measured, output: &Output) -> std::io::Result<()> {
     let evaluation = &measured.evaluation;
-    let mut table = Table::new(["class", "pictures", "recall", "precision"]);
-    for class in evaluation.per_class.iter().filter(|class| class.pictures > 0) {
+    let mut table = Table::new(["class", "images", "recall", "precision"]);
+    for class in evaluation.per_class.iter().filter(|class| class.images > 0) {
         table.row([
             class.label.clone(),
-            class.pictures.to_string(),
+            class.images.to_string(),
             format!("{:.1} %", 100.0 * class.recall),
             format!("{:.1} %", 100.0 * class.precision),
         ]);
     }
     output.table(&table)?;
     output.line(&format!(
-        "{}: accuracy {:.1} %, loss {:.3}, {} pictures, {} each",
+        "{}: accuracy {:.1} %, loss {:.3}, {} images, {} each",
         measured.task,
         100.0 * evaluation.accuracy,
         evaluation.loss,
-        evaluation.pictures,
-        human_time(measured.seconds_per_picture)
+        evaluation.images,
+        human_time(measured.seconds_per_image)
     ))?;
     output.line(&format!(
         "mean confidence {:.1} %, calibration error {:.1} % (temperature {:.2}; without it {:.1} %)",
@@ -302,7 +304,7 @@ fn print(measured: &Measured, output: &Output) -> std::io::Result<()> {
         100.0 * measured.uncalibrated.calibration_error
     ))?;
     if !measured.unreadable.is_empty() {
-        output.line(&format!("{} pictures could not be read", measured.unreadable.len()))?;
+        output.line(&format!("{} images could not be read", measured.unreadable.len()))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What is in an adapter.
+//! Content of an adapter.
 
 use std::path::{Path, PathBuf};
 
@@ -42,14 +42,14 @@ struct AdapterDocument {
     sites: Vec<SiteDocument>,
 }
 
-/// Who says to have signed it; not verified.
+/// Stated signer; not verified.
 #[derive(Serialize)]
 struct SignatureDocument {
     class: SignerClass,
     key: PublicKey,
 }
 
-/// What the signature is over, where it is not over the bytes themselves.
+/// Signed content, unless the signature is over the bytes themselves.
 #[derive(Serialize)]
 struct ReleaseDocument {
     audience: Vec<String>,
@@ -180,10 +180,10 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
     output.line(&format!("digest       {}", document.digest))?;
     match &document.signature {
         Some(signature) => output.line(&format!(
-            "signed by    {} {} (as the file says; `clr verify` checks it)",
+            "signed by    {} {} (stated in the file; `clr verify` checks it)",
             signature.class, signature.key
         ))?,
-        None => output.line("signed by    nobody")?,
+        None => output.line("signed by    none")?,
     }
     if let Some(release) = &document.release {
         output.line(&match &release.audience[..] {
@@ -200,7 +200,7 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
     preprocessing_line(&document.preprocessing, output)?;
     if let Some(metrics) = &document.metrics {
         output.line(&format!(
-            "validation   {:.1} % in full precision, {:.1} % as in the file, {} pictures ({} for training, seed {})",
+            "validation   {:.1} % in full precision, {:.1} % as in the file, {} images ({} for training, seed {})",
             100.0 * metrics.accuracy,
             100.0 * metrics.quantised_accuracy,
             metrics.validation_images,
@@ -214,7 +214,7 @@ pub(super) fn show(path: &Path, decoded: &Decoded, list_sites: bool, output: &Ou
             "profile      {} dimensions, distance {:.2} at the median and {:.2} at 95 % of validation",
             profile.dimensions, profile.typical, profile.limit
         ),
-        None => "profile      none: the task cannot be chosen by a picture alone".to_owned(),
+        None => "profile      none: the task cannot be chosen by an image alone".to_owned(),
     })?;
     output.line(&format!("canaries     {}\n", document.canaries))?;
     let mut table = Table::new(["section", "encoding", "values", "offset", "bytes", "crc"]);

@@ -1,4 +1,4 @@
-//! What is in a backbone.
+//! Content of a backbone.
 
 use std::path::{Path, PathBuf};
 

@@ -37,14 +37,14 @@ pub(crate) fn run(args: &InspectArgs, context: &Context<'_>) -> anyhow::Result<u
         let adapter = read_adapter(&args.path)?;
         adapter::show(&args.path, &adapter, args.sites, context.output)?;
     } else {
-        // By its path: weights may be in files next to it.
+        // Loaded by path, since weights may be in files next to it.
         let loaded = Backbone::load(&args.path)?;
         backbone::show(&args.path, &loaded, args.sites, context.output)?;
     }
     Ok(0)
 }
 
-/// Whether the file starts as an adapter does.
+/// Returns whether the file starts with an adapter's magic.
 fn is_adapter(path: &Path) -> bool {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(ADAPTER.len() as u64).read_to_end(&mut start));

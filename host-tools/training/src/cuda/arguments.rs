@@ -1,4 +1,4 @@
-//! What a kernel is given, as `kernels/arguments.h` declares it.
+//! Arguments of a kernel, as declared in `kernels/arguments.h`.
 
 use crate::ops::sizes;
 use clr_onnx::Activation;
@@ -6,7 +6,7 @@ use clr_onnx::Activation;
 /// Threads of a block, as in `kernels/grid.h`.
 pub(crate) const BLOCK: usize = 256;
 
-/// Inputs and outputs that a kernel may have.
+/// Maximum number of a kernel's inputs and outputs.
 pub(crate) const INPUTS: usize = 6;
 pub(crate) const OUTPUTS: usize = 3;
 
@@ -69,7 +69,7 @@ pub(crate) struct Act {
 }
 
 impl Act {
-    /// `None` is the identity; `None` comes back for an activation that the kernels do not know.
+    /// Converts an activation; `None` is the identity. Returns `None` for one that the kernels lack.
     pub(crate) fn new(act: Option<Activation>) -> Option<Self> {
         let (kind, p, q) = match act {
             None => (0, f32::NEG_INFINITY, f32::INFINITY),
@@ -96,11 +96,11 @@ impl Default for Act {
     }
 }
 
-/// Everything beside the buffers; each kernel reads what it needs.
+/// Parameters of all kernels; each reads those it needs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Parameters {
-    /// Values of a kernel without a map.
+    /// Number of values of a kernel without a map.
     pub(crate) count: i64,
     pub(crate) from: Map,
     pub(crate) to: Map,
@@ -114,7 +114,7 @@ pub(crate) struct Parameters {
 }
 
 impl Parameters {
-    /// For a kernel over one map.
+    /// Returns the parameters of a kernel over one map.
     pub(crate) fn of_map(map: sizes::Map, act: Act) -> Self {
         Self {
             from: map.into(),
@@ -128,7 +128,7 @@ impl Parameters {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arguments {
-    /// Zero where a kernel gets nothing.
+    /// Addresses; zero for inputs that a kernel does not have.
     pub(crate) inputs: [u64; INPUTS],
     pub(crate) outputs: [u64; OUTPUTS],
     pub(crate) parameters: Parameters,

@@ -1,12 +1,12 @@
-//! Where the kernels run: on a GPU, or, for the tests, compiled for the CPU.
+//! Backend of the kernels: a GPU, or, for the tests, kernels compiled for the CPU.
 
 use super::arguments::{BLOCK, Parameters};
 use candle_core::Result;
 
-/// Blocks of an element-wise kernel at most; each thread then takes several values.
-const MOST_BLOCKS: usize = 1 << 16;
+/// Maximum number of blocks of an element-wise kernel; more values take several per thread.
+const MAX_BLOCKS: usize = 1 << 16;
 
-/// A part of a buffer, to be read.
+/// Read-only part of a buffer.
 pub(crate) struct Part<'a, T> {
     pub(crate) buffer: &'a T,
     pub(crate) start: usize,
@@ -22,7 +22,7 @@ impl<T> Clone for Part<'_, T> {
 impl<T> Copy for Part<'_, T> {}
 
 impl<T> Part<'_, T> {
-    /// `len` values of it from `start`.
+    /// Returns `len` values of it from `start`.
     pub(crate) fn part(self, start: usize, len: usize) -> Self {
         debug_assert!(start + len <= self.len);
         Self {
@@ -38,13 +38,13 @@ pub(crate) type View<'a, B> = Part<'a, <B as Backend>::Buffer>;
 
 /// A device with buffers of f32, that can launch kernels and multiply matrices, all in the order of the calls.
 pub(crate) trait Backend: Sized {
-    /// A buffer of its own.
+    /// An owned buffer.
     type Buffer;
 
-    /// A buffer of `len` values, all to be written before they are read.
+    /// Allocates a buffer of `len` uninitialised values.
     fn allocate(&self, len: usize) -> Result<Self::Buffer>;
 
-    /// All of a buffer.
+    /// Returns a view of a complete buffer.
     fn view<'a>(&self, buffer: &'a Self::Buffer) -> Part<'a, Self::Buffer>;
 
     /// Runs a kernel of `kernels/` with `blocks` blocks of [`BLOCK`] threads.
@@ -67,7 +67,7 @@ pub(crate) trait Backend: Sized {
         start: usize,
     ) -> Result<()>;
 
-    /// An element-wise kernel with one output of `count` values.
+    /// Runs an element-wise kernel with one output of `count` values.
     fn map(
         &self,
         kernel: &'static str,
@@ -81,13 +81,14 @@ pub(crate) trait Backend: Sized {
     }
 }
 
-/// Blocks of an element-wise kernel over `count` values.
+/// Returns the number of blocks of an element-wise kernel over `count` values.
 pub(crate) fn blocks(count: usize) -> usize {
-    count.div_ceil(BLOCK).clamp(1, MOST_BLOCKS)
+    count.div_ceil(BLOCK).clamp(1, MAX_BLOCKS)
 }
 
-/// `batch` products `C[i] (m × n) = A[i] (m × k) · B[i] (k × n)` of column-major matrices with the leading dimensions `lda`, `ldb` and
-/// `ldc` and `step_*` values between those of neighbouring products: the terms of cuBLAS' `gemmStridedBatched`.
+/// `batch` products `C[i] (m × n) = A[i] (m × k) · B[i] (k × n)` of column-major matrices with the leading dimensions
+/// `lda`, `ldb` and `ldc` and `step_*` values between neighbouring products. The terms are those of cuBLAS'
+/// `gemmStridedBatched`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gemm {
     pub(crate) batch: usize,

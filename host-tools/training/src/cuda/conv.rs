@@ -1,5 +1,7 @@
-//! Frozen convolutions: the host's side. Dense ones are columns times weights, through the matrix product of the device; grouped and
-//! depthwise ones are sums over the window. No gradient is ever computed for the weights.
+//! Frozen convolutions: launches of the kernels.
+//!
+//! Dense ones are a matrix product of columns (`im2col`) and weights; grouped and depthwise ones are sums over the
+//! window. The weights have no gradient.
 
 use super::arguments::Parameters;
 use super::backend::{Backend, Gemm, View, blocks};
@@ -7,8 +9,8 @@ use crate::ops::sizes::Map;
 use crate::ops::sizes::Window;
 use candle_core::Result;
 
-/// A good [`Convolution::most_columns`]: 256 MiB.
-pub(crate) const MOST_COLUMNS: usize = 1 << 26;
+/// Default of [`Convolution::max_columns`]: 256 MiB.
+pub(crate) const MAX_COLUMNS: usize = 1 << 26;
 
 /// A convolution between two maps.
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +19,8 @@ pub(crate) struct Convolution {
     pub(crate) groups: usize,
     pub(crate) from: Map,
     pub(crate) to: Map,
-    /// Values of the columns that are held at once, as far as one picture allows.
-    pub(crate) most_columns: usize,
+    /// Maximum number of values of the columns in memory, but at least those of one image.
+    pub(crate) max_columns: usize,
 }
 
 impl Convolution {
@@ -32,24 +34,24 @@ impl Convolution {
         }
     }
 
-    /// Whether the input is its own columns: 1×1, stride 1, no padding.
+    /// Returns whether the input is its own columns: 1×1, stride 1, no padding.
     fn flat(&self) -> bool {
         self.window.kernel == [1, 1] && self.window.stride == [1, 1] && self.window.pads == [0; 4]
     }
 
-    /// Rows of the columns.
+    /// Returns the number of rows of the columns.
     fn depth(&self) -> usize {
         self.from.c * self.window.kernel[0] * self.window.kernel[1]
     }
 
-    /// The runs of pictures whose columns are held at once: first picture and convolution.
+    /// Returns the runs of images whose columns are in memory together: first image and convolution.
     fn chunks(&self) -> impl Iterator<Item = (usize, Self)> {
         let whole = *self;
-        let picture = self.depth() * self.to.plane();
+        let image = self.depth() * self.to.plane();
         let step = if self.flat() {
             self.from.n
         } else {
-            self.most_columns / picture.max(1)
+            self.max_columns / image.max(1)
         };
         let step = step.clamp(1, self.from.n.max(1));
         (0..self.from.n).step_by(step).map(move |first| {
@@ -60,7 +62,7 @@ impl Convolution {
     }
 }
 
-/// The result: x `[N, I, H, W]`, weight `[O, I / groups, kh, kw]`.
+/// Computes the convolution: x `[N, I, H, W]`, weight `[O, I / groups, kh, kw]`.
 pub(crate) fn forward<B: Backend>(on: &B, x: View<'_, B>, weight: View<'_, B>, conv: Convolution) -> Result<B::Buffer> {
     let to = conv.to;
     if conv.groups > 1 {
@@ -68,9 +70,9 @@ pub(crate) fn forward<B: Backend>(on: &B, x: View<'_, B>, weight: View<'_, B>, c
         return on.map("grouped_forward", to.len(), &inputs, conv.parameters());
     }
     let mut y = on.allocate(to.len())?;
-    let picture = conv.from.c * conv.from.plane();
+    let image = conv.from.c * conv.from.plane();
     for (first, part) in conv.chunks() {
-        let x = x.part(first * picture, part.from.len());
+        let x = x.part(first * image, part.from.len());
         let gemm = Gemm::with_shared(part.to.n, to.c, to.plane(), conv.depth(), false);
         let start = first * to.c * to.plane();
         if conv.flat() {
@@ -84,7 +86,7 @@ pub(crate) fn forward<B: Backend>(on: &B, x: View<'_, B>, weight: View<'_, B>, c
     Ok(y)
 }
 
-/// The input gradient of [`forward`].
+/// Computes the input gradient of [`forward`].
 pub(crate) fn backward<B: Backend>(
     on: &B,
     dy: View<'_, B>,
@@ -97,17 +99,17 @@ pub(crate) fn backward<B: Backend>(
         return on.map("grouped_input", from.len(), &inputs, conv.parameters());
     }
     let mut dx = on.allocate(from.len())?;
-    let picture = from.c * from.plane();
+    let image = from.c * from.plane();
     for (first, part) in conv.chunks() {
         let dy = dy.part(first * to.c * to.plane(), part.to.len());
         let gemm = Gemm::with_shared(part.to.n, conv.depth(), to.plane(), to.c, true);
         if conv.flat() {
-            on.multiply(gemm, dy, weight, &mut dx, first * picture)?;
+            on.multiply(gemm, dy, weight, &mut dx, first * image)?;
         } else {
             let mut columns = on.allocate(part.to.n * conv.depth() * to.plane())?;
             on.multiply(gemm, dy, weight, &mut columns, 0)?;
             let parameters = Parameters {
-                count: (first * picture) as i64,
+                count: (first * image) as i64,
                 ..part.parameters()
             };
             let inputs = [Some(on.view(&columns))];

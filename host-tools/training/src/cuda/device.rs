@@ -1,6 +1,6 @@
 //! The kernels on candle's CUDA device.
 //!
-//! That device works on a stream of the calling thread's own, so everything that a run does on it must happen on one thread, as it does.
+//! That device has a stream per calling thread, so all operations of a run must come from one thread.
 
 use super::arguments::{Arguments, BLOCK, INPUTS, OUTPUTS, Parameters};
 use super::backend::{Backend, Gemm, Part, View};
@@ -12,14 +12,14 @@ use candle_core::cuda::cudarc::driver::{
 use candle_core::cuda::{CudaDevice, WrapErr as _};
 use candle_core::{CudaStorage, Error, Layout, Result};
 
-/// Made by the build script.
+/// Compiled by the build script.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 const MODULE: &str = "clr-training";
 
-// SAFETY: a C structure of addresses and numbers, the same one that the kernels declare.
+// SAFETY: a C structure of addresses and numbers, with the kernels' declaration.
 unsafe impl DeviceRepr for Arguments {}
 
-/// The values of a contiguous f32 storage.
+/// Returns the values of a contiguous f32 storage.
 pub(crate) fn part_of<'a>(storage: &'a CudaStorage, layout: &Layout) -> Result<View<'a, CudaDevice>> {
     let buffer = storage.as_cuda_slice::<f32>()?;
     match layout.contiguous_offsets() {
@@ -67,7 +67,7 @@ impl Backend for CudaDevice {
             parameters,
         };
         let views: Vec<_> = inputs.iter().map(|part| part.map(values)).collect();
-        // What orders this launch among others that use the buffers; dropped behind it.
+        // Guards that order this launch among others on the same buffers; dropped after it.
         let mut order = Vec::new();
         for (address, view) in arguments.inputs.iter_mut().zip(&views) {
             if let Some(view) = view {

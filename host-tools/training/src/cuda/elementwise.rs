@@ -1,4 +1,4 @@
-//! Per-channel scale and shift, activations, the residual sum and `PRelu`: the host's side.
+//! Per-channel scale and shift, activations, residual sum and `PRelu`: launches of the kernels.
 
 use super::arguments::{Act, Parameters};
 use super::backend::{Backend, View};
@@ -26,7 +26,7 @@ pub(crate) fn affine<B: Backend>(
     on.map("affine_forward", map.len(), &inputs, Parameters::of_map(map, act))
 }
 
-/// The input gradient of [`affine`].
+/// Computes the input gradient of [`affine`].
 pub(crate) fn affine_input<B: Backend>(
     on: &B,
     x: View<'_, B>,
@@ -40,7 +40,7 @@ pub(crate) fn affine_input<B: Backend>(
     on.map("affine_input", map.len(), &inputs, Parameters::of_map(map, act))
 }
 
-/// The gradients of scale and shift of [`affine`].
+/// Computes the gradients of scale and shift of [`affine`].
 pub(crate) fn affine_sums<B: Backend>(
     on: &B,
     x: View<'_, B>,
@@ -57,12 +57,12 @@ pub(crate) fn affine_sums<B: Backend>(
     Ok([by_scale, by_shift])
 }
 
-/// An activation of `count` values.
+/// Applies an activation to `count` values.
 pub(crate) fn activate<B: Backend>(on: &B, x: View<'_, B>, act: Act, count: usize) -> Result<B::Buffer> {
     on.map("activate_forward", count, &[Some(x)], of_count(count, act))
 }
 
-/// The gradient of [`activate`].
+/// Computes the gradient of [`activate`].
 pub(crate) fn activate_input<B: Backend>(
     on: &B,
     x: View<'_, B>,
@@ -78,7 +78,7 @@ pub(crate) fn add<B: Backend>(on: &B, a: View<'_, B>, b: View<'_, B>, act: Act, 
     on.map("add_forward", count, &[Some(a), Some(b)], of_count(count, act))
 }
 
-/// The gradient of both summands of [`add`].
+/// Computes the gradient of both summands of [`add`].
 pub(crate) fn add_input<B: Backend>(
     on: &B,
     a: View<'_, B>,
@@ -102,7 +102,7 @@ pub(crate) fn prelu<B: Backend>(on: &B, x: View<'_, B>, slope: View<'_, B>, map:
     )
 }
 
-/// The input gradient of [`prelu`].
+/// Computes the input gradient of [`prelu`].
 pub(crate) fn prelu_input<B: Backend>(
     on: &B,
     x: View<'_, B>,
@@ -119,7 +119,7 @@ pub(crate) fn prelu_input<B: Backend>(
     )
 }
 
-/// The gradient of the slope of [`prelu`].
+/// Computes the gradient of the slope of [`prelu`].
 pub(crate) fn prelu_sums<B: Backend>(on: &B, x: View<'_, B>, dy: View<'_, B>, map: Map) -> Result<B::Buffer> {
     let mut sums = on.allocate(map.c)?;
     let inputs = [Some(x), Some(dy)];

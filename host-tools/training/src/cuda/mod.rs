@@ -1,10 +1,11 @@
 //! The operators on an NVIDIA GPU.
 //!
-//! `kernels/` holds the kernels in a part of C that nvcc and a C compiler both take. The modules here are the host's side: which kernels
-//! an operator launches, with what, generic over a [`backend::Backend`]. On a GPU that is candle's device; in the tests it is the same
-//! kernels compiled for the CPU, so that everything but the launch itself is compared with the CPU operators on any machine.
+//! `kernels/` holds the kernels in a subset of C that nvcc and a C compiler both accept. The modules here launch them,
+//! generic over a [`backend::Backend`]. On a GPU that is candle's device; in the tests it is the same kernels compiled
+//! for the CPU, so that everything but the launch itself is compared with the CPU operators on any machine.
 //!
-//! Everything is deterministic: sums are taken by one block per channel in a fixed order, gradients are collected, never scattered.
+//! Results are deterministic: one block per channel sums in a fixed order, and gradients are gathered, never
+//! scattered.
 
 pub(crate) mod arguments;
 pub(crate) mod backend;

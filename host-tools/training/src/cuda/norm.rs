@@ -1,4 +1,4 @@
-//! Normalisation by the statistics of the batch: the host's side.
+//! Normalisation with batch statistics: launches of the kernels.
 
 use super::arguments::{Act, Parameters};
 use super::backend::{Backend, View, blocks};
@@ -32,7 +32,7 @@ pub(crate) fn forward<B: Backend>(
     Ok(Normalised { y, mean, variance })
 }
 
-/// The normalisation as a table `[4, C]`: scale, shift, mean, 1 / deviation.
+/// Returns the normalisation as a table `[4, C]`: scale, shift, mean, 1 / deviation.
 fn table<B: Backend>(
     on: &B,
     [gamma, beta]: [View<'_, B>; 2],
@@ -51,7 +51,7 @@ fn table<B: Backend>(
     Ok(table)
 }
 
-/// The input gradient of [`forward`], and one table `[2, C]` of the gradients of γ and β.
+/// Computes the input gradient of [`forward`], and one table `[2, C]` of the gradients of γ and β.
 pub(crate) fn backward<B: Backend>(
     on: &B,
     x: View<'_, B>,

@@ -1,4 +1,4 @@
-//! Pooling: the host's side.
+//! Pooling: launches of the kernels.
 
 use super::arguments::{Act, Parameters};
 use super::backend::{Backend, View, blocks};
@@ -16,7 +16,7 @@ fn parameters(from: Map, window: Window, to: Map) -> Parameters {
     }
 }
 
-/// Maximum over windows, and the winners.
+/// Computes the maximum over windows, and its positions.
 pub(crate) fn max<B: Backend>(
     on: &B,
     x: View<'_, B>,
@@ -31,7 +31,8 @@ pub(crate) fn max<B: Backend>(
     Ok((y, winners))
 }
 
-/// The input gradient of [`max`]. The winners are found again: keeping them would take as much memory as the result.
+/// Computes the input gradient of [`max`]. The positions of the maxima are recomputed: storing them would take as much
+/// memory as the result.
 pub(crate) fn max_input<B: Backend>(
     on: &B,
     x: View<'_, B>,
@@ -50,7 +51,7 @@ pub(crate) fn average<B: Backend>(on: &B, x: View<'_, B>, from: Map, window: Win
     on.map("average_forward", to.len(), &[Some(x)], parameters(from, window, to))
 }
 
-/// The input gradient of [`average`].
+/// Returns the input gradient of [`average`].
 pub(crate) fn average_input<B: Backend>(
     on: &B,
     dy: View<'_, B>,
@@ -69,7 +70,7 @@ pub(crate) fn global<B: Backend>(on: &B, x: View<'_, B>, map: Map) -> Result<B::
     Ok(y)
 }
 
-/// The input gradient of [`global`].
+/// Returns the input gradient of [`global`].
 pub(crate) fn global_input<B: Backend>(on: &B, dy: View<'_, B>, map: Map) -> Result<B::Buffer> {
     let parameters = Parameters::of_map(map, Act::default());
     on.map("global_input", map.len(), &[Some(dy)], parameters)

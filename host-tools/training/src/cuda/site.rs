@@ -1,4 +1,4 @@
-//! The CLR layer, and the CLR layer with batch statistics behind it: the host's side.
+//! CLR layer, alone and followed by batch statistics: launches of the kernels.
 
 use super::arguments::{Act, Parameters};
 use super::backend::{Backend, View};
@@ -26,7 +26,7 @@ pub(crate) fn forward<B: Backend>(
     on.map("site_forward", map.len(), &inputs, parameters(map, act, false))
 }
 
-/// Gradients of a CLR layer, those that were asked for.
+/// Gradients of a CLR layer, as far as needed.
 pub(crate) struct Gradients<T> {
     /// `[N, C, H, W]`.
     pub(crate) x: Option<T>,
@@ -34,14 +34,14 @@ pub(crate) struct Gradients<T> {
     pub(crate) weights: Option<[T; 2]>,
 }
 
-/// Which gradients are needed.
+/// Selection of gradients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) x: bool,
     pub(crate) weights: bool,
 }
 
-/// Gradients of [`forward`]. The pre-activation is computed again.
+/// Computes the gradients of [`forward`]. The pre-activation is recomputed.
 pub(crate) fn backward<B: Backend>(
     on: &B,
     x: View<'_, B>,
@@ -94,8 +94,8 @@ pub(crate) fn norm_forward<B: Backend>(
     norm::forward(on, on.view(&convolved), [gamma, beta], epsilon, act, map)
 }
 
-/// Gradients of [`norm_forward`], whose map before the norm is computed again: those of x and the kernel (with an unused bias), and one
-/// table `[2, C]` of those of gamma and beta.
+/// Computes the gradients of [`norm_forward`], whose map before the norm is recomputed: those of x and the kernel (with
+/// an unused bias), and one table `[2, C]` of those of gamma and beta.
 pub(crate) fn norm_backward<B: Backend>(
     on: &B,
     x: View<'_, B>,

@@ -1,4 +1,4 @@
-//! A data set: classes, and the pictures of each split.
+//! Data set: classes, and the images of each split.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,7 @@ use crate::{
     uncertainty::standard_error,
 };
 
-/// One labelled picture.
+/// One labelled image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sample {
     /// From the data set's root.
@@ -31,16 +31,16 @@ pub struct Sample {
 /// A part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Split {
-    /// What is learned from.
+    /// Images to learn from.
     Train,
-    /// What choices are made on; disjoint from the others.
+    /// Images for choices, disjoint from the others.
     Validation,
-    /// What is only measured, if the data set has it.
+    /// Images for measurement alone, if the data set has them.
     Test,
 }
 
 impl Split {
-    /// `train`, `validation` or `test`.
+    /// Returns `train`, `validation` or `test`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -49,7 +49,7 @@ impl Split {
         }
     }
 
-    /// The split that a word such as `Training`, `val` or `holdout` names.
+    /// Returns the split of a word such as `Training`, `val` or `holdout`.
     pub fn from_name(name: &str) -> Option<Self> {
         super::split_names::split_of(name)
             .filter(|(_, rest)| rest.is_empty())
@@ -57,16 +57,16 @@ impl Split {
     }
 }
 
-/// How training pictures are divided where the folders do not say so.
+/// Division of training images where there is no validation folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SplitOptions {
-    /// Share of each class that validates, in 0–0.9 exclusive; used only without a `val/` folder.
+    /// Share of each class for validation, in 0–0.9 exclusive; used only without a `val/` folder.
     pub validation_fraction: f32,
-    /// Decides which pictures those are.
+    /// Seed of the choice of these images.
     pub seed: u64,
-    /// Keep at most this many training and validation pictures together, classes in proportion (for studies).
+    /// Keep at most this many training and validation images together, classes in proportion (for studies).
     pub limit: Option<usize>,
-    /// What a person says of the folders.
+    /// Stated layout of the folders.
     pub layout: LayoutOptions,
 }
 
@@ -81,7 +81,7 @@ impl Default for SplitOptions {
     }
 }
 
-/// Class folders with pictures, split into training, validation and, if there is a folder for it, test.
+/// Class folders with images in training, validation and optionally test splits.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     root: PathBuf,
@@ -89,18 +89,18 @@ pub struct Dataset {
     train: Vec<Sample>,
     validation: Vec<Sample>,
     test: Option<Vec<Sample>>,
-    /// Images before some validate, by part: its folder's name, then classes.
+    /// Number of images before the validation split is made, by folder of class folders and class.
     parts: Vec<(String, Vec<(String, usize)>)>,
     scan: Scan,
     notes: Vec<String>,
 }
 
 impl Dataset {
-    /// Reads the folders under `root`: either one folder per class, or folders of splits with class folders, or class folders with the
-    /// splits in each; see [`LayoutOptions`]. Folders in a class folder belong to the class. Whatever is taken for no image is in
-    /// [`Dataset::report`].
+    /// Reads the folders under `root`: either one folder per class, or folders of splits with class folders, or class
+    /// folders with the splits in each; see [`LayoutOptions`]. Folders in a class folder belong to the class. Other
+    /// files are listed in [`Dataset::report`].
     ///
-    /// No test split is ever invented: without a folder for it there is none. Without a training split all others are there still.
+    /// A test split exists only if there is a folder for it. A training split is not required.
     pub fn open(root: &Path, options: &SplitOptions) -> Result<Self> {
         if !(options.validation_fraction > 0.0 && options.validation_fraction < 0.9) {
             return Err(TrainError::InvalidOption {
@@ -200,17 +200,17 @@ impl Dataset {
         })
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The class names, sorted; their order is the logits' order.
+    /// Returns the class names, sorted; their order is the logits' order.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
 
-    /// The pictures of a split, sorted by path; an error if the data set has no such split.
+    /// Returns the images of a split, sorted by path; an error if the data set has no such split.
     pub fn samples(&self, split: Split) -> Result<&[Sample]> {
         let found = match split {
             Split::Train => Some(&self.train).filter(|samples| !samples.is_empty()),
@@ -223,36 +223,36 @@ impl Dataset {
         })
     }
 
-    /// Whether there is a test split.
+    /// Returns whether there is a test split.
     pub fn has_test(&self) -> bool {
         self.test.is_some()
     }
 
-    /// What every file was found to be. Files that could not be read as images later are left out for that reason; of images, those in
-    /// other splits than `splits` are passed over.
+    /// Returns the scan's report. `unreadable` are files that failed to decode later; they are listed as left out.
+    /// Images in other splits than `splits` are listed as passed over.
     pub fn report<'a>(&self, splits: &[Split], unreadable: impl IntoIterator<Item = &'a Unreadable>) -> ScanReport {
         let mut scan = self.scan.clone();
         for split in [Split::Train, Split::Validation, Split::Test] {
             if !splits.contains(&split) {
                 for sample in self.samples(split).unwrap_or_default() {
-                    scan.pass_over(&sample.path, "in a split that is not asked for");
+                    scan.pass_over(&sample.path, "in another split");
                 }
             }
         }
         scan.report(unreadable)
     }
 
-    /// The images as the folders have them: for each folder of class folders its name, and the number of images of each class.
+    /// Returns the number of images of each class in each folder of class folders, with the folder's name.
     pub fn parts(&self) -> &[(String, Vec<(String, usize)>)] {
         &self.parts
     }
 
-    /// What was decided about the folders, for a person to know.
+    /// Returns decisions about the layout, for the user.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Training pictures per class.
+    /// Returns the number of training images per class.
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
         for sample in &self.train {
@@ -261,7 +261,8 @@ impl Dataset {
         counts
     }
 
-    /// Remarks: skipped files, unequal classes (3 : 1 or more), few validation pictures (standard error above 2.5 points).
+    /// Returns warnings: skipped files, unequal classes (3 : 1 or more), few validation images (standard error above
+    /// 2.5 points).
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings: Vec<Warning> = self
             .notes
@@ -288,40 +289,37 @@ impl Dataset {
                 fewest: counts[fewest],
             });
         }
-        let pictures = self.validation.len();
-        let standard_error = standard_error(0.5, pictures);
+        let images = self.validation.len();
+        let standard_error = standard_error(0.5, images);
         if standard_error > 0.025 {
-            warnings.push(Warning::FewValidationPictures {
-                pictures,
-                standard_error,
-            });
+            warnings.push(Warning::FewValidationImages { images, standard_error });
         }
         warnings
     }
 }
 
-/// A class that a person would take for `class`, in brackets.
+/// Returns a class that differs from `class` in capitals or spaces alone, in brackets.
 fn similar(class: &str, classes: &[String]) -> String {
     let plain = |name: &str| name.trim().to_lowercase();
     let found = classes.iter().find(|known| plain(known) == plain(class));
     found.map_or_else(String::new, |known| format!(" (but `{known}`)"))
 }
 
-fn split_off(pictures: &mut Vec<PathBuf>, class: &str, fraction: f32) -> Result<Vec<PathBuf>> {
-    let found = pictures.len();
+fn split_off(images: &mut Vec<PathBuf>, class: &str, fraction: f32) -> Result<Vec<PathBuf>> {
+    let found = images.len();
     if found < 2 {
-        return Err(TrainError::TooFewPictures {
+        return Err(TrainError::TooFewImages {
             class: class.to_owned(),
             found,
         });
     }
     let count = ((found as f32 * fraction).round() as usize).clamp(1, found - 1);
-    Ok(pictures.split_off(found - count))
+    Ok(images.split_off(found - count))
 }
 
 fn samples(classes: Vec<Vec<PathBuf>>) -> Vec<Sample> {
     let mut samples: Vec<Sample> = (classes.into_iter().enumerate())
-        .flat_map(|(class, pictures)| pictures.into_iter().map(move |path| Sample { path, class }))
+        .flat_map(|(class, images)| images.into_iter().map(move |path| Sample { path, class }))
         .collect();
     samples.sort_unstable();
     samples

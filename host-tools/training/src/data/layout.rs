@@ -1,7 +1,6 @@
 //! Layout of a data set: which folders are splits and which are classes.
 //!
-//! What follows from names and structure alone is decided and said; where two readings are possible, the person is asked for
-//! [`LayoutOptions`].
+//! Names and structure decide, with a note. An ambiguous layout is an error that asks for [`LayoutOptions`].
 
 mod explicit;
 mod guess;
@@ -16,19 +15,20 @@ use super::{Outcome, Scan, Split, display_path};
 use crate::error::{Result, TrainError};
 use tree::Tree;
 
-/// What a person says of the folders of a data set.
+/// Stated layout of a data set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LayoutOptions {
-    /// Folders of splits, from the data set's folder, or their names within each class folder; empty: by their usual names.
+    /// Folders of splits, from the data set's folder, or their names within each class folder; empty: by their usual
+    /// names.
     pub splits: Vec<(Split, PathBuf)>,
-    /// Every folder is a class, whatever it is called.
+    /// Every folder is a class, whatever its name.
     pub no_splits: bool,
 }
 
-/// Images of one part of a data set.
+/// Images of a split, or of a data set without splits.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Part {
-    /// The folder that it is in, from the data set's, and its name in messages.
+    /// Its folder, relative to the data set's, and its name in messages.
     pub(super) folder: PathBuf,
     pub(super) name: String,
     /// By class.
@@ -37,23 +37,23 @@ pub(super) struct Part {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Class {
-    /// Its folders, from the data set's: one, where a person named no more.
+    /// Its folders, relative to the data set's: one, unless the options name more.
     pub(super) folders: Vec<PathBuf>,
     /// Images that are taken, sorted.
     pub(super) images: Vec<PathBuf>,
 }
 
-/// The parts of a data set.
+/// The splits of a data set.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layout {
-    /// None: there are no splits, and `all` is there.
+    /// Empty if there are no splits; `all` is set then.
     pub(super) splits: BTreeMap<Split, Part>,
     pub(super) all: Option<Part>,
-    /// What was decided.
+    /// Decisions, for the user.
     pub(super) notes: Vec<String>,
 }
 
-/// Where a part's class folders are.
+/// Location of a split's class folders.
 #[derive(Debug, Default)]
 struct Places {
     splits: BTreeMap<Split, Vec<Place>>,
@@ -69,7 +69,7 @@ enum Place {
 }
 
 impl Layout {
-    /// Finds the layout of `scan`, and leaves out in it what belongs to no class.
+    /// Finds the layout of `scan`, and marks images without a class in it as left out.
     pub(super) fn of(scan: &mut Scan, options: &LayoutOptions) -> Result<Self> {
         let tree = Tree::of(scan);
         let places = if options.no_splits {
@@ -112,7 +112,7 @@ impl Layout {
         self.splits.values_mut().chain(&mut self.all)
     }
 
-    /// Gives each class its images; what is in no class is left out.
+    /// Assigns images to classes; those without a class are left out.
     fn take(&mut self, scan: &mut Scan) {
         let mut outside = Vec::new();
         let mut classes: Vec<&mut Class> = self.parts_mut().flat_map(|part| part.classes.values_mut()).collect();
@@ -134,7 +134,7 @@ impl Layout {
         }
     }
 
-    /// Says which classes have names that a person would take for one.
+    /// Adds a note on classes whose names differ in capitals or spaces alone.
     fn similar_names(&mut self) {
         let names = self.parts().flat_map(|part| part.classes.keys());
         let mut alike: BTreeMap<String, std::collections::BTreeSet<&String>> = BTreeMap::new();
@@ -161,7 +161,7 @@ impl Layout {
 }
 
 impl Part {
-    /// The name, and the number of images of each class.
+    /// Returns the name, and the number of images of each class.
     pub(super) fn counts(&self) -> (String, Vec<(String, usize)>) {
         let classes = self
             .classes
@@ -189,7 +189,7 @@ impl Part {
             Place::Class(class, folder) => (folder, vec![(class.clone(), folder.clone())]),
         };
         if self.classes.is_empty() {
-            // Below class folders the split's folder has the same name in each.
+            // In class folders the split's folder has the same name in each.
             let name = match place {
                 Place::Classes(_) => Some(folder.as_path()),
                 Place::Class(..) => folder.file_name().map(Path::new),
@@ -204,7 +204,7 @@ impl Part {
     }
 }
 
-/// The label of a class folder.
+/// Returns the label of a class folder.
 fn label(folder: &Path) -> Result<String> {
     let name = folder.file_name().unwrap_or_default();
     name.to_str().map(str::to_owned).ok_or_else(|| TrainError::ClassName {

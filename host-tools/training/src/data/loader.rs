@@ -1,43 +1,43 @@
-//! Batches, made ready on worker threads ahead of the step, in an order that no thread count changes.
+//! Batches, prepared ahead on worker threads, in an order independent of their number.
 
 use std::sync::mpsc::sync_channel;
 
 use clr_onnx::Preprocess as _;
 use rand::seq::SliceRandom as _;
 
-use super::Pictures;
+use super::SplitImages;
 use crate::{Augmentation, Purpose, error::Result, stream};
 
-/// Preprocessed pictures, `[n, 3, height, width]` row-major, with their classes.
+/// Preprocessed images, `[n, 3, height, width]` row-major, with their classes.
 pub(crate) struct Batch {
     pub(crate) input: Vec<f32>,
     pub(crate) labels: Vec<u32>,
 }
 
-/// How batches are made.
+/// Options of the batches.
 #[derive(Clone, Copy)]
 pub(crate) struct Loading<'a> {
-    /// Pictures per batch.
+    /// Images per batch.
     pub(crate) batch: usize,
     /// Threads that prepare batches ahead; 0 prepares them on the calling thread.
     pub(crate) workers: usize,
-    /// Changes to the pictures, with the seed and epoch they are drawn for.
+    /// Augmentation, with the seed and epoch of its random numbers.
     pub(crate) augmentation: Option<(&'a Augmentation, u64, u64)>,
-    /// Mirror every picture.
+    /// Mirror every image.
     pub(crate) mirrored: bool,
 }
 
-/// The order of `count` training pictures in `epoch`.
+/// Returns the order of `count` training images in `epoch`.
 pub(crate) fn shuffled(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     order.shuffle(&mut stream(seed, Purpose::Order, epoch, 0));
     order
 }
 
-/// Calls `step` with each batch of `pictures` in `order`. Each worker prepares every `workers`-th batch and holds at most
+/// Calls `step` with each batch of `images` in `order`. Each worker prepares every `workers`-th batch and holds at most
 /// two finished ones.
 pub(crate) fn for_each_batch(
-    pictures: &Pictures,
+    images: &SplitImages,
     order: &[usize],
     loading: Loading<'_>,
     mut step: impl FnMut(Batch) -> Result<()>,
@@ -47,7 +47,7 @@ pub(crate) fn for_each_batch(
     if workers == 0 {
         return batches
             .into_iter()
-            .try_for_each(|indices| step(prepare_batch(pictures, indices, loading)?));
+            .try_for_each(|indices| step(prepare_batch(images, indices, loading)?));
     }
     std::thread::scope(|scope| {
         let receivers: Vec<_> = (0..workers)
@@ -56,8 +56,8 @@ pub(crate) fn for_each_batch(
                 let share: Vec<&[usize]> = batches.iter().copied().skip(worker).step_by(workers).collect();
                 scope.spawn(move || {
                     for indices in share {
-                        // A closed channel means that the step failed: nothing more is wanted.
-                        if sender.send(prepare_batch(pictures, indices, loading)).is_err() {
+                        // A closed channel means that the step failed.
+                        if sender.send(prepare_batch(images, indices, loading)).is_err() {
                             return;
                         }
                     }
@@ -78,23 +78,23 @@ pub(crate) fn for_each_batch(
     })
 }
 
-/// One batch, on the calling thread.
-pub(crate) fn prepare_batch(pictures: &Pictures, indices: &[usize], loading: Loading<'_>) -> Result<Batch> {
-    let preprocessing = pictures.preprocessing();
+/// Prepares a batch on the calling thread.
+pub(crate) fn prepare_batch(images: &SplitImages, indices: &[usize], loading: Loading<'_>) -> Result<Batch> {
+    let preprocessing = images.preprocessing();
     let size = 3 * preprocessing.height as usize * preprocessing.width as usize;
     let mut input = vec![0.0; indices.len() * size];
     let mut labels = Vec::with_capacity(indices.len());
     for (&index, out) in indices.iter().zip(input.chunks_exact_mut(size)) {
-        let picture = pictures.picture(index)?;
+        let image = images.image(index)?;
         match loading.augmentation {
             Some((augmentation, seed, epoch)) if !augmentation.is_none() => {
                 let mut random = stream(seed, Purpose::Augment, epoch, index as u64);
-                preprocessing.to_tensor(&augmentation.apply(&picture, &mut random), out);
+                preprocessing.to_tensor(&augmentation.apply(&image, &mut random), out);
             }
-            _ if loading.mirrored => preprocessing.to_tensor(&clr_learning::mirror(&picture), out),
-            _ => preprocessing.to_tensor(&picture, out),
+            _ if loading.mirrored => preprocessing.to_tensor(&clr_learning::mirror(&image), out),
+            _ => preprocessing.to_tensor(&image, out),
         }
-        labels.push(pictures.samples()[index].class as u32);
+        labels.push(images.samples()[index].class as u32);
     }
     Ok(Batch { input, labels })
 }

@@ -1,18 +1,18 @@
-//! Pictures: which ones, in which split, decoded once, augmented ahead of the step.
+//! Data sets: scan of folders, layout, splits, checks, decoded images and batches.
 
 mod dataset;
+mod images;
 pub mod inspect;
 mod layout;
 mod loader;
-mod pictures;
 mod scan;
 mod split_names;
 mod survey;
 mod warning;
 
 pub use dataset::{Dataset, Sample, Split, SplitOptions};
+pub use images::SplitImages;
 pub use layout::LayoutOptions;
-pub use pictures::Pictures;
 pub use scan::{Outcome, Scan, ScanLine, ScanReport, display_path};
 pub use survey::Survey;
 pub use warning::{Unreadable, Warning};

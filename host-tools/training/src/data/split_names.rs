@@ -1,4 +1,4 @@
-//! Names of split folders: which part of a data set a folder's name says that it is.
+//! Names of split folders, such as `Training`, `val_images` or `testset`.
 
 use super::Split;
 
@@ -17,7 +17,7 @@ const VALIDATION: [&str; 10] = [
 ];
 const TEST: [&str; 6] = ["test", "testing", "tst", "tests", "holdout", "heldout"];
 
-/// Words next to the split's that say nothing.
+/// Filler words in names of splits.
 const FILLERS: [&str; 39] = [
     "set",
     "sets",
@@ -60,7 +60,7 @@ const FILLERS: [&str; 39] = [
     "x",
 ];
 
-/// The split of a folder's name, and what else the name says: empty where it says nothing else.
+/// Returns the split that a folder's name states, and the name's other words without fillers.
 pub(super) fn split_of(name: &str) -> Option<(Split, String)> {
     let words = words(name);
     let (mut found, mut rest) = (Vec::new(), Vec::new());
@@ -81,7 +81,7 @@ pub(super) fn split_of(name: &str) -> Option<(Split, String)> {
     Some((split, rest.join(" ")))
 }
 
-/// Whether a name is of nothing but words such as `images` and `dataset`.
+/// Returns whether a name consists of filler words such as `images` and `dataset`.
 pub(super) fn is_filler_name(name: &str) -> bool {
     let words = words(name);
     !words.is_empty() && words.iter().all(|word| is_filler(word))
@@ -111,7 +111,7 @@ fn is_filler(word: &str) -> bool {
     FILLERS.contains(&word) || word.chars().all(|character| character.is_ascii_digit())
 }
 
-/// The words of a name in lower case, parted at marks, at digits and at capitals after small letters.
+/// Returns the words of a name in lower case, divided at punctuation, at digits and at capitals after small letters.
 fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut before = ' ';

@@ -1,4 +1,4 @@
-//! Survey of a data set for examination: what is there, whether or not it could be learned from.
+//! Survey of a data set for `clr doctor`, also of one that cannot be trained on.
 
 use std::{
     collections::BTreeMap,
@@ -11,15 +11,15 @@ use super::{
 };
 use crate::error::{Result, TrainError};
 
-/// A data set as its folders have it.
+/// A data set's folders.
 #[derive(Debug)]
 pub struct Survey {
     scan: Scan,
     /// Parts by their folder's name (`all` where there are no splits), training first; then classes with their images.
     pub parts: Vec<(String, BTreeMap<String, Vec<PathBuf>>)>,
-    /// What was decided about the folders.
+    /// Decisions about the layout.
     pub notes: Vec<String>,
-    /// Why there are no parts, where it is not clear which folders are classes.
+    /// The error of an ambiguous layout; `parts` is empty then.
     pub problem: Option<TrainError>,
 }
 
@@ -27,7 +27,7 @@ impl Survey {
     /// Surveys the folder `root`.
     ///
     /// # Errors
-    /// Where the folder cannot be read.
+    /// If the folder cannot be read.
     pub fn of(root: &Path, options: &LayoutOptions) -> Result<Self> {
         let mut scan = Scan::of(root)?;
         let (layout, problem) = match Layout::of(&mut scan, options) {
@@ -48,7 +48,7 @@ impl Survey {
         })
     }
 
-    /// The scan's report; see [`Scan::report`].
+    /// Returns the scan's report; see [`Scan::report`].
     pub fn report<'a>(&self, unreadable: impl IntoIterator<Item = &'a Unreadable>) -> ScanReport {
         self.scan.report(unreadable)
     }

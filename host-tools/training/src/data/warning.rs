@@ -1,4 +1,4 @@
-//! What a person should know about the data, without being an error.
+//! Warnings about the data.
 
 use std::{
     fmt,
@@ -13,21 +13,21 @@ use super::{
     inspect::{Finding, Severity},
 };
 
-/// A file that could not be read as a picture and is skipped.
+/// A file that could not be read as an image and is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
     /// The file.
     #[serde(serialize_with = "path")]
     pub path: PathBuf,
-    /// The kind of reason, the same for all files that it holds for.
+    /// The kind of the reason.
     #[serde(skip)]
     pub kind: &'static str,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
 impl Unreadable {
-    /// The file at `path`, which could not be decoded.
+    /// Makes the entry of a file that could not be decoded.
     pub fn new(path: PathBuf, error: &ImageError) -> Self {
         let kind = match error {
             ImageError::Damaged { .. } => "damaged or cut short",
@@ -54,7 +54,7 @@ fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&display_path(path))
 }
 
-/// A remark about the data.
+/// A warning about the data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -66,46 +66,48 @@ pub enum Warning {
         /// The line of the scan's report.
         line: ScanLine,
     },
-    /// What was decided about the folders.
+    /// A decision about the layout.
     Layout {
         /// The decision.
         note: String,
     },
-    /// What was found wrong with the images themselves.
+    /// Findings of one kind about the images.
     Check {
-        /// The kind of finding; its findings are told together.
+        /// The kind of the findings.
         check: &'static str,
-        /// How bad it is.
+        /// Their severity.
         level: Severity,
         /// The first finding.
         message: String,
-        /// How many there are.
+        /// Number of findings.
         findings: usize,
         /// The files of all of them, each once.
         files: Vec<String>,
     },
-    /// The largest class has many times the training pictures of the smallest.
+    /// The largest class has many times the training images of the smallest.
     Imbalance {
-        /// The class with the most pictures.
+        /// The class with the most images.
         largest: String,
-        /// Its training pictures.
+        /// Its training images.
         most: usize,
-        /// The class with the fewest pictures.
+        /// The class with the fewest images.
         smallest: String,
-        /// Its training pictures.
+        /// Its training images.
         fewest: usize,
     },
-    /// So few validation pictures that choices rest on noise.
-    FewValidationPictures {
-        /// How many there are.
-        pictures: usize,
-        /// One standard error of an accuracy measured on them, as a fraction, at most.
+    /// Too few validation images for reliable choices.
+    #[serde(rename = "few-validation-pictures")]
+    FewValidationImages {
+        /// Their number.
+        #[serde(rename = "pictures")]
+        images: usize,
+        /// Largest standard error of an accuracy measured on them, a fraction.
         standard_error: f32,
     },
 }
 
 impl Warning {
-    /// One warning for each kind of finding.
+    /// Returns one warning for each kind of finding.
     pub(crate) fn of_findings(findings: Vec<Finding>) -> Vec<Self> {
         let mut warnings: Vec<Self> = Vec::new();
         for finding in findings {
@@ -157,15 +159,12 @@ impl fmt::Display for Warning {
                 fewest,
             } => write!(
                 f,
-                "classes are unequal: `{largest}` has {most} training pictures, `{smallest}` has {fewest}; \
-                 accuracy favours the large ones, look at the per-class numbers"
+                "classes are unequal: `{largest}` has {most} training images, `{smallest}` has {fewest}; \
+                 accuracy favours the large ones, compare the per-class results"
             ),
-            Self::FewValidationPictures {
-                pictures,
-                standard_error,
-            } => write!(
+            Self::FewValidationImages { images, standard_error } => write!(
                 f,
-                "only {pictures} validation pictures: an accuracy measured on them is off by up to ±{:.1} points (one \
+                "only {images} validation images: an accuracy measured on them is off by up to ±{:.1} points (one \
                  standard error)",
                 100.0 * standard_error
             ),

@@ -1,4 +1,4 @@
-//! Execution of the plan.
+//! Execution of the plan in candle.
 
 use candle_core::{D, Tensor};
 use clr_learning::{ChannelStatistics, Network, Site};
@@ -15,30 +15,31 @@ use crate::{
 };
 
 impl CandleBackbone {
-    /// Logits `[N, K]` of preprocessed images `[N, 3, H, W]`. Only [`Mode::TrainOnBatch`] changes the network: its running averages.
+    /// Returns logits `[N, K]` of preprocessed images `[N, 3, H, W]`. Only [`Mode::TrainOnBatch`] changes the network:
+    /// its running averages.
     pub fn forward(&self, network: &mut Network, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let task = TaskTensors::new(network, self.device(), false)?;
         let features = self.training_features(&task, network, x, mode)?;
         Self::classify(&task, &features)
     }
 
-    /// Logits in inference mode.
+    /// Returns logits in inference mode.
     pub fn logits(&self, network: &Network, x: &Tensor) -> Result<Tensor> {
         let task = TaskTensors::new(network, self.device(), false)?;
         Self::classify(&task, &self.fixed_features(&task, x)?)
     }
 
-    /// Features `[N, F]` in inference mode.
+    /// Returns features `[N, F]` in inference mode.
     pub fn features(&self, network: &Network, x: &Tensor) -> Result<Tensor> {
         self.fixed_features(&TaskTensors::new(network, self.device(), false)?, x)
     }
 
-    /// Features with the statistics in force.
+    /// Returns features with the statistics in force.
     fn fixed_features(&self, task: &TaskTensors, x: &Tensor) -> Result<Tensor> {
         self.run(x, |index, frozen, conv| Ok(task.sites[index].forward(conv, frozen)?))
     }
 
-    /// Features `[N, F]`, with the statistics that `mode` asks for.
+    /// Returns features `[N, F]`, with the statistics that `mode` asks for.
     pub(super) fn training_features(
         &self,
         task: &TaskTensors,
@@ -68,14 +69,15 @@ impl CandleBackbone {
         Ok(features)
     }
 
-    /// Logits `[N, K]` of features `[N, F]`.
+    /// Returns logits `[N, K]` of features `[N, F]`.
     pub(super) fn classify(task: &TaskTensors, features: &Tensor) -> Result<Tensor> {
         Ok(features
             .matmul(&task.head_weight.t()?)?
             .broadcast_add(&task.head_bias)?)
     }
 
-    /// Executes the plan, asking `site(index, site, convolution's output)` for the task's result after each convolution.
+    /// Executes the plan, asking `site(index, site, convolution's output)` for the task's result after each
+    /// convolution.
     pub(super) fn run(
         &self,
         x: &Tensor,

@@ -5,7 +5,7 @@ use clr_onnx::{Activation, ConvStep};
 
 use crate::ops::FrozenConv;
 
-/// A convolution, and what follows it in the backbone.
+/// A convolution with its epilogue in the backbone.
 pub(crate) struct FrozenSite {
     pub(crate) conv: FrozenConv,
     /// Of the site, or of the sum with the shortcut.
@@ -28,12 +28,12 @@ impl FrozenSite {
         })
     }
 
-    /// The activation of the site itself.
+    /// Returns the activation of the site itself.
     pub(crate) fn activation(&self) -> Option<Activation> {
         self.activation.filter(|_| !self.shortcut)
     }
 
-    /// The activation of the sum with the shortcut.
+    /// Returns the activation of the sum with the shortcut.
     pub(crate) fn sum_activation(&self) -> Option<Activation> {
         self.activation.filter(|_| self.shortcut)
     }

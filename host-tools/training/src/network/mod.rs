@@ -1,4 +1,4 @@
-//! The network in candle: the GPU path, and the slow reference for the runtime's results and gradients.
+//! The network in candle: the GPU path, and the reference for the runtime.
 //!
 //! Batches are `[N, 3, H, W]` as preprocessed, features `[N, F]`, logits `[N, K]`, all f32.
 
@@ -17,7 +17,7 @@ use crate::error::Result;
 use plan::Plan;
 use site::TaskTensors;
 
-/// The kind of a pass.
+/// Kind of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
     /// Inference: the statistics in force, no gradients.
@@ -31,7 +31,8 @@ pub enum Mode {
     },
 }
 
-/// A frozen backbone in candle, on a CPU or GPU. It executes any [`Network`](clr_learning::Network) of the same backbone.
+/// A frozen backbone in candle, on a CPU or GPU. It executes any [`Network`](clr_learning::Network) of the same
+/// backbone.
 pub struct CandleBackbone {
     pub(crate) plan: Plan,
 }
@@ -40,14 +41,14 @@ impl CandleBackbone {
     /// Copies the backbone's weights to `device`.
     ///
     /// # Errors
-    /// [`TrainError::Node`](crate::TrainError::Node) for an operator that is not written in candle here.
+    /// [`TrainError::Node`](crate::TrainError::Node) for an operator without an implementation in candle.
     pub fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
         Ok(Self {
             plan: Plan::new(backbone, device)?,
         })
     }
 
-    /// Where the tensors live.
+    /// Returns the device of the tensors.
     pub fn device(&self) -> &Device {
         &self.plan.device
     }

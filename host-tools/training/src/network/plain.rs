@@ -1,5 +1,6 @@
-//! Operators that have no kernels here, written in candle's own operations: slow, obvious and differentiable, on any
-//! device. They are the reference that the runtime's kernels are compared with.
+//! Operators without CUDA kernels, in candle's own operations.
+//!
+//! Slow, simple and differentiable, on any device: the reference for the runtime's kernels.
 //!
 //! Maps are `[N, C, H, W]`, vectors `[N, F]`.
 
@@ -30,7 +31,7 @@ pub(crate) enum Plain {
         bias: f32,
         pads: [usize; 2],
     },
-    /// Over so many groups of channels.
+    /// Over this number of groups of channels.
     Softmax(usize),
 }
 
@@ -51,7 +52,7 @@ impl Norm {
         })
     }
 
-    /// A vector of the channels, shaped to meet `x`.
+    /// Reshapes a vector of the channels for broadcasting with `x`.
     fn along_channels(vector: &Tensor, x: &Tensor) -> Result<Tensor> {
         let mut shape = vec![1; x.rank()];
         shape[1] = vector.elem_count();
@@ -73,7 +74,7 @@ impl Norm {
 }
 
 impl Plain {
-    /// Returns the operator in candle; `None` for one that is not written here.
+    /// Returns the operator in candle; `None` if it has no implementation here.
     pub(crate) fn new(op: &Op, device: &Device) -> Result<Option<Self>> {
         Ok(Some(match op {
             Op::Crop { start, size, step } => Self::Crop {
@@ -143,7 +144,7 @@ impl Plain {
                 norm.affine(&norm.normalise(&grouped, 2)?.reshape(x.shape())?)
             }
             Self::GlobalResponseNorm(norm) => {
-                // The root has no slope at zero: far below what a float can see, a channel of zeros gets one.
+                // The root has no derivative at zero: a value far below f32's resolution gives a channel of zeros one.
                 let lengths = (x.sqr()?.sum_keepdim((2, 3))? + 1e-30)?.sqrt()?;
                 let relative = lengths.broadcast_div(&(lengths.mean_keepdim(1)? + norm.epsilon)?)?;
                 x + norm.affine(&x.broadcast_mul(&relative)?)?
@@ -166,7 +167,7 @@ impl Plain {
     }
 }
 
-/// The rows (`dimension` 2) or columns (3) at `places`.
+/// Returns the rows (`dimension` 2) or columns (3) at `places`.
 fn select(x: &Tensor, dimension: usize, places: Vec<usize>) -> Result<Tensor> {
     let places: Vec<u32> = places.into_iter().map(|place| place as u32).collect();
     let count = places.len();
@@ -174,7 +175,7 @@ fn select(x: &Tensor, dimension: usize, places: Vec<usize>) -> Result<Tensor> {
         .index_select(&Tensor::from_vec(places, count, x.device())?, dimension)
 }
 
-/// The rows or columns of `size` of a padded axis; constants are not read from it.
+/// Returns the rows or columns of `size` of a padded axis; constants are not read from it.
 fn padded(size: usize, [before, after]: [usize; 2], mode: PadMode) -> Vec<usize> {
     let last = size as isize - 1;
     let source = |at: isize| match mode {
@@ -189,7 +190,7 @@ fn padded(size: usize, [before, after]: [usize; 2], mode: PadMode) -> Vec<usize>
     places.map(|at| source(at) as usize).collect()
 }
 
-/// The weighted mean of two rows (`dimension` 2) or columns (3) for every output.
+/// Returns the weighted mean of two rows (`dimension` 2) or columns (3) for every output.
 fn interpolate(x: &Tensor, dimension: usize, taps: &[Taps]) -> Result<Tensor> {
     let low = select(x, dimension, taps.iter().map(|taps| taps.low).collect())?;
     if taps.iter().all(|taps| taps.weight == 0.0) {

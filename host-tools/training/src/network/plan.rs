@@ -1,4 +1,4 @@
-//! The backbone's program in candle: its steps, with their frozen tensors on a device.
+//! The backbone's program in candle: steps with frozen tensors on a device.
 
 use candle_core::{Device, Tensor};
 use clr_onnx::{Activation, Backbone, Conv, Op, Padding, Pool, Program, StepOp, ValueId};
@@ -9,7 +9,7 @@ use crate::{
     ops::FrozenConv,
 };
 
-/// What one step computes from its inputs.
+/// Operation of a step.
 pub(crate) enum StepKind {
     /// Convolution, the task's site, then the shortcut if there is one, and the activation; the index is of the site.
     Site(usize),
@@ -27,7 +27,7 @@ pub(crate) enum StepKind {
         activation: Option<Activation>,
     },
     Mul,
-    /// Joins the inputs, then takes channels of them, if not all in their order.
+    /// Concatenates the inputs, then selects channels, unless all are taken in order.
     Gather(Option<Tensor>),
     MaxPool(Pool),
     AveragePool(Pool),
@@ -39,7 +39,7 @@ pub(crate) enum StepKind {
         bias: Tensor,
     },
     Unflatten,
-    /// In candle's own operations.
+    /// An operator in candle's own operations.
     Plain(Plain),
 }
 
@@ -49,11 +49,11 @@ pub(crate) struct Step {
     pub(crate) kind: StepKind,
     pub(crate) inputs: Vec<ValueId>,
     pub(crate) output: ValueId,
-    /// Values that nobody reads after this step.
+    /// Values that no later step reads.
     pub(crate) release: Vec<ValueId>,
 }
 
-/// The frozen part.
+/// The frozen network.
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     /// None where nothing reads the site's result.
@@ -65,7 +65,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
-        // What is fused does not depend on the size; paddings are resolved by the operators.
+        // Fusion does not depend on the size; the operators resolve paddings.
         let preprocessing = backbone.preprocessing();
         let program = Program::lower(
             backbone,
@@ -116,7 +116,7 @@ impl Plan {
     }
 }
 
-/// An operator that nothing was fused into.
+/// Returns the step of an operator without fused ones.
 fn node(name: &str, op: &Op, device: &Device) -> Result<StepKind> {
     let vector = |tensor: &clr_onnx::Tensor| Tensor::from_slice(tensor.data(), tensor.data().len(), device);
     Ok(match op {

@@ -1,4 +1,4 @@
-//! A task's sites and head as candle's tensors.
+//! Sites and head of a task as tensors of candle.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use clr_learning::{ChannelStatistics, Multiplier, Network, NormedSite, Site, Weight};
@@ -14,7 +14,7 @@ pub(super) struct TaskTensors {
     pub(super) head_weight: Tensor,
     /// `[K]`.
     pub(super) head_bias: Tensor,
-    /// The trained ones, in the order of [`Network::parameters`].
+    /// Trained parameters, in the order of [`Network::parameters`].
     pub(super) variables: Vec<Var>,
 }
 
@@ -39,7 +39,7 @@ pub(super) enum SiteTensors {
 }
 
 impl TaskTensors {
-    /// With `training`, what the network trains becomes a variable.
+    /// Copies a network's values. With `training`, trained parameters become variables.
     pub(super) fn new(network: &Network, device: &Device, training: bool) -> Result<Self> {
         let mut variables = Vec::new();
         let mut tensor = |weight: &Weight, shape: &[usize]| -> Result<Tensor> {
@@ -95,7 +95,7 @@ impl TaskTensors {
 }
 
 impl SiteTensors {
-    /// The statistics of `site` in place of those in force.
+    /// Returns the statistics of `site` in place of those in force.
     pub(super) fn with_statistics(&self, site: &NormedSite) -> Result<Self> {
         match self {
             Self::Normed {
@@ -163,7 +163,7 @@ impl SiteTensors {
         }
     }
 
-    /// The same with the batch's own statistics; `None` where the site has no norm to estimate.
+    /// Same as [`Self::forward`], with the batch's own statistics; `None` where the site has no norm to estimate.
     pub(super) fn forward_batch(
         &self,
         x: &Tensor,

@@ -1,4 +1,4 @@
-//! Re-estimation of statistics on a task's own images.
+//! Re-estimation of norm statistics on a task's images.
 
 use candle_core::Tensor;
 use clr_learning::{Network, PooledStatistics, Site};
@@ -8,8 +8,8 @@ use crate::error::Result;
 
 impl CandleBackbone {
     /// Moves the statistics of every trained norm of `network` towards those of a task's images:
-    /// `(1 − blend) · backbone's + blend · task's`, in one pass over `batches` of `[N, 3, H, W]`, each layer reading what
-    /// the blended layers before it produce. The norm's scale and bias stay.
+    /// `(1 − blend) · backbone's + blend · task's`, in one pass over `batches` of `[N, 3, H, W]`, each layer reading
+    /// what the blended layers before it produce. The norm's scale and bias stay.
     pub fn estimate_statistics(
         &self,
         network: &mut Network,

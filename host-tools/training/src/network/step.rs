@@ -1,4 +1,4 @@
-//! Gradients of a step in candle, for the whole batch.
+//! Gradients of a step in candle, for a complete batch.
 
 use candle_core::Tensor;
 use clr_learning::{LossFn, Network, StepOutput};
@@ -7,8 +7,8 @@ use super::{CandleBackbone, Mode, TaskTensors};
 use crate::error::Result;
 
 impl CandleBackbone {
-    /// Gradients of `loss` on a batch `[N, 3, H, W]`. `dropout` are factors on the features, `[N, F]`. Only
-    /// [`Mode::TrainOnBatch`] changes the network: its running averages.
+    /// Computes the gradients of `loss` on a batch `[N, 3, H, W]`. `dropout` are factors on the features, `[N, F]`.
+    /// Only [`Mode::TrainOnBatch`] changes the network: its running averages.
     pub fn forward_backward(
         &self,
         network: &mut Network,

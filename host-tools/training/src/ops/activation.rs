@@ -10,7 +10,7 @@ use super::{
     plain,
 };
 
-/// An element-wise activation of a tensor of any shape. Gradient: x.
+/// Applies an element-wise activation to a tensor of any shape. Gradient: x.
 ///
 /// # Errors
 /// If candle has no reference for it.
@@ -22,7 +22,7 @@ pub fn activation(x: &Tensor, act: Activation) -> Result<Tensor> {
     plain::activation(x, act)
 }
 
-/// The activation as far as the CUDA kernels have it, and what is left to plain candle.
+/// Splits an activation into the part for the CUDA kernels and the part for plain candle.
 #[cfg(feature = "cuda")]
 pub(super) fn split(act: Option<Activation>) -> (Option<Activation>, Option<Activation>) {
     if act.is_none_or(cuda::knows) {

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::sizes::Map;
 
-/// The sizes of an NCHW tensor.
+/// Returns the sizes of an NCHW tensor.
 pub(super) fn map_of(op: &'static str, tensor: &Tensor) -> Result<Map> {
     match *tensor.dims() {
         [n, c, h, w] => Ok(Map { n, c, h, w }),

@@ -16,7 +16,7 @@ use super::{
 /// A convolution (ONNX `Conv`, any kernel, stride, dilation, group and padding) whose weights never change.
 ///
 /// The weights are packed on first use, once for every direction and padding, and shared by all clones. The bias of
-/// the file is not applied: it belongs to the site behind the convolution.
+/// the file is not applied: it belongs to the site after the convolution.
 #[derive(Clone)]
 pub struct FrozenConv(pub(super) Arc<Frozen>);
 
@@ -69,7 +69,7 @@ impl FrozenConv {
         })))
     }
 
-    /// `[N, I, H, W]` to `[N, O, H', W']`, without the bias. SAME padding is resolved from the input's size.
+    /// Convolves `[N, I, H, W]` to `[N, O, H', W']`, without the bias. SAME padding is resolved from the input's size.
     ///
     /// Gradient: input only.
     ///
@@ -86,7 +86,7 @@ impl FrozenConv {
 }
 
 impl Frozen {
-    /// The window for an input and the output's sizes.
+    /// Returns the window for an input and the output's sizes.
     pub(super) fn sizes(&self, from: Map) -> Result<(Window, Map)> {
         let conv = &self.conv;
         let channels = conv.weight.shape()[1] * conv.group;

@@ -1,7 +1,9 @@
-//! Differentiable operators over a frozen backbone in candle: on the CPU in plain candle, the slow, obvious reference that every kernel is
-//! compared with; on an NVIDIA GPU, with the feature `cuda`, custom operators around the crate's CUDA kernels.
+//! Differentiable operators over a frozen backbone in candle.
 //!
-//! All maps are NCHW f32. Frozen weights are no variables, so that no gradient is ever stored for them.
+//! On the CPU they are plain candle, the reference for every kernel. On an NVIDIA GPU, with the feature `cuda`, they
+//! are custom operators around the crate's CUDA kernels.
+//!
+//! All maps are NCHW f32. Frozen weights are no variables, so no gradient is stored for them.
 
 mod activation;
 mod arguments;

@@ -12,7 +12,7 @@ use super::{
 #[cfg(feature = "cuda")]
 use super::{activation::split, cuda::operators as cuda};
 
-/// `act(gamma · (x − mean) / √(var + eps) + beta)` with the statistics of this batch, which come with the result:
+/// Computes `act(gamma · (x − mean) / √(var + eps) + beta)` with the statistics of this batch, which are returned too:
 /// x `[N, C, H, W]`, gamma and beta `[C]`.
 ///
 /// Gradients: x, gamma and beta.
@@ -44,11 +44,11 @@ pub fn batch_norm(
     Ok((activate(y, act)?, statistics))
 }
 
-/// A CLR site in training, in one operator: `act(batch_norm(depthwise(x, kernel)))` with the statistics of this batch. x
-/// `[N, C, H, W]`, kernel `[C, 1, 3, 3]`, gamma and beta `[C]`.
+/// Computes a CLR site in training, in one operator: `act(batch_norm(depthwise(x, kernel)))` with the statistics of
+/// this batch. x `[N, C, H, W]`, kernel `[C, 1, 3, 3]`, gamma and beta `[C]`.
 ///
-/// Gradients: x, kernel, gamma and beta. Equal to [`super::clr_depthwise`] followed by [`batch_norm`], but the map between them is never
-/// kept.
+/// Gradients: x, kernel, gamma and beta. Equal to [`super::clr_depthwise`] followed by [`batch_norm`], but the map
+/// between them is not kept.
 ///
 /// # Errors
 /// If the sizes differ.

@@ -11,7 +11,7 @@ use super::{
     sizes::{Map, PoolWindow},
 };
 
-/// The window and the result's sizes.
+/// Returns the window and the result's sizes.
 pub(super) fn sizes(op: &str, pool: &Pool, from: Map) -> Result<(PoolWindow, Map)> {
     let size = [from.h, from.w];
     if pool.kernel.iter().chain(&pool.stride).any(|&size| size == 0) {
@@ -38,7 +38,8 @@ pub(super) fn sizes(op: &str, pool: &Pool, from: Map) -> Result<(PoolWindow, Map
     }
 }
 
-/// Maximum over windows (ONNX `MaxPool`): `[N, C, H, W]` to `[N, C, H', W']`. Padding never wins. Gradient: x.
+/// Maximum over windows (ONNX `MaxPool`): `[N, C, H, W]` to `[N, C, H', W']`. Padding is never the maximum. Gradient:
+/// x.
 ///
 /// # Errors
 /// If the window does not fit, or has more than 65,535 positions.

@@ -27,9 +27,10 @@ pub fn clr_depthwise(x: &Tensor, kernel: &Tensor) -> Result<Tensor> {
     plain::depthwise(x, &kernel)
 }
 
-/// A folded CLR site: `act(depthwise(x, kernel) + bias)` with x `[N, C, H, W]`, kernel `[C, 1, 3, 3]`, bias `[C]`.
+/// Computes a folded CLR site: `act(depthwise(x, kernel) + bias)` with x `[N, C, H, W]`, kernel `[C, 1, 3, 3]`, bias
+/// `[C]`.
 ///
-/// Gradients: x, kernel and bias. Only x is kept for them; the pre-activation is computed again.
+/// Gradients: x, kernel and bias. Only x is kept for them; the pre-activation is recomputed.
 ///
 /// # Errors
 /// If the sizes differ.

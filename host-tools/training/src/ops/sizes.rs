@@ -11,12 +11,12 @@ pub(crate) struct Map {
 
 #[cfg(any(feature = "cuda", all(test, target_os = "linux")))]
 impl Map {
-    /// Pixels of a plane.
+    /// Returns the number of pixels of a plane.
     pub(crate) fn plane(self) -> usize {
         self.h * self.w
     }
 
-    /// Values in all.
+    /// Returns the number of values.
     pub(crate) fn len(self) -> usize {
         self.n * self.c * self.plane()
     }
@@ -55,8 +55,8 @@ pub(crate) struct PoolWindow {
 }
 
 impl PoolWindow {
-    /// Rows and columns of the output, or `None` where the window does not fit. With `ceil`, the last window must start inside the
-    /// input or its leading padding.
+    /// Rows and columns of the output, or `None` where the window does not fit. With `ceil`, the last window must start
+    /// inside the input or its leading padding.
     pub(crate) fn output(&self, size: [usize; 2]) -> Option<[usize; 2]> {
         let mut out = [0; 2];
         for axis in 0..2 {

@@ -1,8 +1,8 @@
-//! Folders in, splits and warnings out.
+//! Data sets: splits and warnings from folders.
 
 use std::{collections::HashSet, fs};
 
-use super::fixtures::{CLASSES, backbone, options, write_classes, write_picture};
+use super::fixtures::{CLASSES, backbone, options, write_classes, write_image};
 use crate::{Dataset, RecipeChoice, Split, SplitOptions, TrainError, Warning, train};
 
 fn open(root: &std::path::Path) -> Result<Dataset, TrainError> {
@@ -14,7 +14,7 @@ fn the_split_is_stratified_disjoint_and_depends_on_the_seed_alone() {
     let folder = tempfile::tempdir().unwrap();
     for (class, (name, count)) in CLASSES.iter().zip([40, 20, 10]).enumerate() {
         for index in 0..count {
-            write_picture(&folder.path().join(name).join(format!("{index}.png")), class, index);
+            write_image(&folder.path().join(name).join(format!("{index}.png")), class, index);
         }
     }
     let dataset = open(folder.path()).unwrap();
@@ -45,7 +45,7 @@ fn the_split_is_stratified_disjoint_and_depends_on_the_seed_alone() {
         .warnings()
         .into_iter()
         .find(|warning| matches!(warning, Warning::Imbalance { .. }));
-    let expected = "classes are unequal: `across` has 32 training pictures, `round` has 8";
+    let expected = "classes are unequal: `across` has 32 training images, `round` has 8";
     assert!(imbalance.unwrap().to_string().starts_with(expected));
     let limited = Dataset::open(
         folder.path(),
@@ -65,14 +65,14 @@ fn split_folders_are_taken_as_they_are() {
         write_classes(&folder.path().join(split), count, 0);
     }
     // Nested and hidden files.
-    write_picture(&folder.path().join("train/across/deeper/a.JPG"), 0, 90);
-    write_picture(&folder.path().join("train/across/.hidden.png"), 0, 90);
+    write_image(&folder.path().join("train/across/deeper/a.JPG"), 0, 90);
+    write_image(&folder.path().join("train/across/.hidden.png"), 0, 90);
     fs::write(folder.path().join("train/across/notes.txt"), "x").unwrap();
     let dataset = open(folder.path()).unwrap();
     assert_eq!(dataset.classes(), CLASSES);
     let counts = [Split::Train, Split::Validation, Split::Test].map(|split| dataset.samples(split).unwrap().len());
     assert_eq!(counts, [16, 6, 9]);
-    write_picture(&folder.path().join("test/unknown/a.png"), 0, 91);
+    write_image(&folder.path().join("test/unknown/a.png"), 0, 91);
     let error = open(folder.path()).unwrap_err();
     assert!(
         error
@@ -87,15 +87,16 @@ fn all_formats_are_read_by_content() {
     let folder = tempfile::tempdir().unwrap();
     write_classes(folder.path(), 3, 0);
     for extension in ["jpg", "bmp", "webp", "gif"] {
-        write_picture(&folder.path().join("round").join(format!("other.{extension}")), 2, 70);
+        write_image(&folder.path().join("round").join(format!("other.{extension}")), 2, 70);
     }
     // A PNG that claims to be a JPEG.
     fs::copy(folder.path().join("round/00.png"), folder.path().join("round/lies.jpg")).unwrap();
     let dataset = open(folder.path()).unwrap();
     assert_eq!(dataset.report(&[], []).count(crate::Outcome::LeftOut), 0);
-    let pictures = crate::Pictures::load(&dataset, Split::Train, backbone().preprocessing(), 1 << 20, &mut ()).unwrap();
-    assert!(pictures.unreadable().is_empty());
-    assert_eq!(pictures.len() + dataset.samples(Split::Validation).unwrap().len(), 14);
+    let images =
+        crate::SplitImages::load(&dataset, Split::Train, backbone().preprocessing(), 1 << 20, &mut ()).unwrap();
+    assert!(images.unreadable().is_empty());
+    assert_eq!(images.len() + dataset.samples(Split::Validation).unwrap().len(), 14);
 }
 
 #[test]
@@ -103,8 +104,8 @@ fn unreadable_files_are_reported_and_skipped() {
     let folder = tempfile::tempdir().unwrap();
     write_classes(folder.path(), 10, 0);
     fs::write(folder.path().join("down/empty.png"), "").unwrap();
-    fs::write(folder.path().join("down/text.jpg"), "not a picture").unwrap();
-    // A whole head and half a body.
+    fs::write(folder.path().join("down/text.jpg"), "not an image").unwrap();
+    // A complete header and half of the data.
     let whole = fs::read(folder.path().join("round/03.png")).unwrap();
     fs::write(folder.path().join("round/03.png"), &whole[..whole.len() / 2]).unwrap();
     let dataset = open(folder.path()).unwrap();
@@ -153,10 +154,10 @@ fn folders_that_cannot_be_learned_from_are_clear_errors() {
             .to_string()
             .contains("(1 unreadable: 1 no image by its content")
     );
-    write_picture(&folder.path().join("vacant/good.png"), 0, 0);
+    write_image(&folder.path().join("vacant/good.png"), 0, 0);
     assert!(matches!(
         open(folder.path()),
-        Err(TrainError::TooFewPictures { found: 1, .. })
+        Err(TrainError::TooFewImages { found: 1, .. })
     ));
     let half = SplitOptions {
         validation_fraction: 0.0,
@@ -178,14 +179,14 @@ fn the_data_digest_follows_names_and_contents() {
     write_classes(folder.path(), 4, 0);
     let digest = || {
         let dataset = open(folder.path()).unwrap();
-        crate::Pictures::load(&dataset, Split::Train, backbone().preprocessing(), 0, &mut ())
+        crate::SplitImages::load(&dataset, Split::Train, backbone().preprocessing(), 0, &mut ())
             .unwrap()
             .digest()
     };
     let first = digest();
     assert_eq!(digest(), first);
     for index in 0..4 {
-        write_picture(&folder.path().join(format!("across/{index:02}.png")), 0, 60 + index);
+        write_image(&folder.path().join(format!("across/{index:02}.png")), 0, 60 + index);
     }
     assert_ne!(digest(), first);
 }

@@ -1,4 +1,4 @@
-//! A small backbone with every kind of site, and folders of generated pictures.
+//! Fixtures: a small backbone with every kind of site, and folders of generated images.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use clr_onnx::{Activation, Backbone, BatchNorm, Conv, Graph, Node, Op, Padding, 
 use rand::RngExt as _;
 
 use crate::{
-    Augmentation, Dataset, Network, Purpose, Rate, RecipeChoice, Schedule, SplitOptions, TrainOptions, stream,
+    Augmentation, Dataset, LrSchedule, Network, Purpose, RecipeChoice, Schedule, SplitOptions, TrainOptions, stream,
 };
 
 /// Side of the input in pixels.
@@ -135,8 +135,8 @@ pub(super) fn preprocessing(side: u32) -> Preprocessing {
     }
 }
 
-/// Stem (with a bias before its norm), depthwise, squeeze-excite, a convolution with a bias and no norm, a residual sum, a
-/// strided 3×3, pooled to 24 features.
+/// Stem (with a bias before its norm), depthwise, squeeze-excite, a convolution with a bias and no norm, a residual
+/// sum, a strided 3×3, pooled to 24 features.
 pub(super) fn backbone() -> Backbone {
     let mut b = Builder::new(7);
     let relu6 = Op::Activation(Activation::Clip { min: 0.0, max: 6.0 });
@@ -172,8 +172,8 @@ pub(super) fn backbone() -> Backbone {
     Backbone::new("small", graph, None, None, preprocessing(SIDE)).unwrap()
 }
 
-/// Class 0: horizontal stripes, 1: vertical stripes, 2: a disc; random phase, colour and noise.
-pub(super) fn picture(class: usize, index: u64) -> RgbImage {
+/// Returns an image with random phase, colour and noise. Class 0: horizontal stripes, 1: vertical stripes, 2: a disc.
+pub(super) fn image(class: usize, index: u64) -> RgbImage {
     let mut random = stream(3, Purpose::Augment, class as u64, index);
     let (phase, period) = (random.random_range(0..6_u32), random.random_range(5..7_u32));
     let colour: [f32; 3] = std::array::from_fn(|_| random.random_range(90.0..250.0));
@@ -191,23 +191,23 @@ pub(super) fn picture(class: usize, index: u64) -> RgbImage {
     })
 }
 
-pub(super) fn write_picture(path: &Path, class: usize, index: u64) {
+pub(super) fn write_image(path: &Path, class: usize, index: u64) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    picture(class, index).save(path).unwrap();
+    image(class, index).save(path).unwrap();
 }
 
 pub(super) const CLASSES: [&str; 3] = ["across", "down", "round"];
 
-/// `root/<class>/NN.png`, `count` of each class, from picture number `from`.
+/// `root/<class>/NN.png`, `count` of each class, from image number `from`.
 pub(super) fn write_classes(root: &Path, count: u64, from: u64) {
     for (class, name) in CLASSES.iter().enumerate() {
         for index in 0..count {
-            write_picture(&root.join(name).join(format!("{index:02}.png")), class, from + index);
+            write_image(&root.join(name).join(format!("{index:02}.png")), class, from + index);
         }
     }
 }
 
-/// A folder with 24 pictures of each class to learn from and 12 to test.
+/// Returns a folder with 24 images of each class to learn from and 12 to test.
 pub(super) fn task() -> (tempfile::TempDir, Dataset) {
     let folder = tempfile::tempdir().unwrap();
     let root: PathBuf = folder.path().join("shapes");
@@ -221,14 +221,14 @@ pub(super) fn task() -> (tempfile::TempDir, Dataset) {
     (folder, dataset)
 }
 
-/// Few epochs of small batches.
+/// Returns options of a short run with small batches.
 pub(super) fn options(recipe: RecipeChoice) -> TrainOptions {
     let schedule = Schedule {
         epochs: 4,
         batch: 8,
-        rate: Rate::Cosine {
+        rate: LrSchedule::Cosine {
             warmup: 1.0,
-            floor: 0.05,
+            min_factor: 0.05,
         },
         augmentation: Augmentation {
             area: 0.9,

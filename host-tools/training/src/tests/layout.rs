@@ -1,11 +1,11 @@
-//! Folders as usual data sets have them: splits, classes, or a question.
+//! Layouts of common data sets: splits, classes, or an error with a question.
 
 use std::path::Path;
 
-use super::fixtures::write_picture;
+use super::fixtures::write_image;
 use crate::{Dataset, LayoutOptions, Split, SplitOptions, TrainError};
 
-/// Writes an image for each path, `*` standing for three of them.
+/// Writes an image for each path, `*` means three of them.
 fn write(root: &Path, files: &str) {
     for (index, path) in files.split_whitespace().enumerate() {
         let names: Vec<String> = match path.split_once('*') {
@@ -15,7 +15,7 @@ fn write(root: &Path, files: &str) {
         for (number, name) in names.iter().enumerate() {
             let full = root.join(name);
             if full.extension().is_some_and(|end| end == "png") {
-                write_picture(&full, index % 3, 10 * index as u64 + number as u64);
+                write_image(&full, index % 3, 10 * index as u64 + number as u64);
             } else {
                 std::fs::create_dir_all(full.parent().unwrap()).unwrap();
                 std::fs::write(full, "text").unwrap();
@@ -34,7 +34,7 @@ fn open(files: &str, layout: LayoutOptions) -> Result<Dataset, TrainError> {
     Dataset::open(folder.path(), &options)
 }
 
-/// Classes and the number of images in training, validation and test.
+/// Returns classes and the number of images in training, validation and test.
 fn summary(dataset: &Dataset) -> String {
     let count = |split| dataset.samples(split).map_or(0, <[_]>::len);
     format!(
@@ -89,7 +89,7 @@ fn usual_layouts_are_splits() {
         // Annotations next to classes, and a test split alone.
         ("a/*.png b/*.png annotations/a.json", "a,b 4 2 0"),
         ("test/a/*.png test/b/*.png", "a,b 0 0 6"),
-        // Classes that are called so: a vehicle, a tube, a station.
+        // Classes with names of splits: a vehicle, a tube, a station.
         ("train/*.png bus/*.png car/*.png", "bus,car,train 6 3 0"),
         ("test_tube/*.png train_station/*.png", "test_tube,train_station 4 2 0"),
     ] {
@@ -185,7 +185,7 @@ fn a_class_whose_name_is_no_text_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "cat/*.png dog/*.png");
     let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
-    write_picture(&folder.path().join(name).join("a.png"), 0, 5);
+    write_image(&folder.path().join(name).join("a.png"), 0, 5);
     let error = Dataset::open(folder.path(), &SplitOptions::default()).unwrap_err();
     assert!(
         matches!(error, TrainError::ClassName { .. }) && error.to_string().contains("caf\\xE9"),
@@ -197,7 +197,7 @@ fn a_class_whose_name_is_no_text_is_refused_by_name() {
 fn a_single_file_is_scanned_as_itself() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.png");
-    write_picture(&file, 0, 1);
+    write_image(&file, 0, 1);
     let scan = crate::Scan::of(&file).unwrap();
     assert_eq!(scan.images(), [file]);
     assert!(crate::Scan::of(&folder.path().join("none")).is_err());

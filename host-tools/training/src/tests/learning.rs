@@ -1,4 +1,4 @@
-//! The whole way from pictures to a file.
+//! Complete runs, from images to a file.
 
 use candle_core::Device;
 use clr_adapters::{Encoding, Recipe, decode};
@@ -6,7 +6,7 @@ use clr_onnx::Preprocess as _;
 
 use super::fixtures::{CLASSES, backbone, options, task};
 use crate::{
-    CandleBackbone, Network, RecipeChoice, Schedule, Statistics, TrainError, TrainOptions, evaluate_adapter, train,
+    CandleBackbone, Network, NormStatistics, RecipeChoice, Schedule, TrainError, TrainOptions, evaluate_adapter, train,
 };
 
 #[test]
@@ -16,7 +16,7 @@ fn a_small_task_is_learned_and_the_file_answers_alike() {
     let trained = train(&backbone(), &dataset, &options, &mut ()).unwrap();
     let test = trained.test.as_ref().unwrap();
     assert!(test.accuracy > 0.7, "{}", test.accuracy);
-    assert_eq!(test.pictures, 36);
+    assert_eq!(test.images, 36);
     assert_eq!(trained.history.len(), 5);
 
     let header = &trained.adapter.header;
@@ -65,8 +65,8 @@ fn a_small_task_is_learned_and_the_file_answers_alike() {
     assert_eq!(header.canaries.len(), 2);
     for canary in &header.canaries {
         let [width, height] = canary.size;
-        let picture = image::RgbImage::from_raw(u32::from(width), u32::from(height), canary.pixels.clone()).unwrap();
-        let logits = answer(&header.preprocessing.preprocess(&picture));
+        let image = image::RgbImage::from_raw(u32::from(width), u32::from(height), canary.pixels.clone()).unwrap();
+        let logits = answer(&header.preprocessing.preprocess(&image));
         let class = clr_learning::argmax(&logits);
         assert_eq!(class as u32, canary.class);
         let probability = clr_learning::log_probability(&logits, class, f64::from(header.temperature)).exp();
@@ -81,7 +81,7 @@ fn equal_seeds_give_equal_files_whatever_the_workers() {
         let options = TrainOptions {
             seed,
             workers: Some(workers),
-            picture_budget: budget,
+            image_cache_bytes: budget,
             ..options(RecipeChoice::Fixed(Recipe::Clr))
         };
         train(&backbone(), &dataset, &options, &mut ()).unwrap().bytes
@@ -107,8 +107,8 @@ fn auto_takes_what_validation_cannot_tell_from_the_best() {
         .iter()
         .map(|candidate| candidate.accuracy)
         .fold(0.0, f32::max);
-    let pictures = trained.validation.pictures as f32;
-    assert!(best - chosen.accuracy <= (best * (1.0 - best) / pictures).sqrt());
+    let images = trained.validation.images as f32;
+    assert!(best - chosen.accuracy <= (best * (1.0 - best) / images).sqrt());
 }
 
 #[test]
@@ -123,8 +123,8 @@ fn no_trained_recipe_ends_clearly_below_the_head_on_validation() {
     .unwrap();
     for recipe in [Recipe::Bn, Recipe::ClrScale, Recipe::ClrFull] {
         let trained = train(&backbone(), &dataset, &options(RecipeChoice::Fixed(recipe)), &mut ()).unwrap();
-        let (start, pictures) = (linear.validation.accuracy, linear.validation.pictures as f32);
-        let error = (start * (1.0 - start) / pictures).sqrt();
+        let (start, images) = (linear.validation.accuracy, linear.validation.images as f32);
+        let error = (start * (1.0 - start) / images).sqrt();
         assert!(trained.validation.accuracy >= start - 2.0 * error, "{recipe}");
         assert_eq!(
             trained.history[0].validation_accuracy, linear.validation.accuracy,
@@ -136,7 +136,10 @@ fn no_trained_recipe_ends_clearly_below_the_head_on_validation() {
 #[test]
 fn the_papers_schedule_and_moved_statistics_run() {
     let (_folder, dataset) = task();
-    for statistics in [Statistics::Batch { momentum: 0.1 }, Statistics::Fixed { blend: 0.5 }] {
+    for statistics in [
+        NormStatistics::Batch { momentum: 0.1 },
+        NormStatistics::Fixed { blend: 0.5 },
+    ] {
         let mut options = options(RecipeChoice::Fixed(Recipe::Clr));
         let rates = crate::PerGroup::all(1e-2);
         options.schedule = Schedule {

@@ -1,4 +1,4 @@
-//! Plots are drawn without fonts, for any number of classes.
+//! Plots without fonts, for any number of classes.
 
 use clr_adapters::Recipe;
 

@@ -1,4 +1,4 @@
-//! Stopping and going on.
+//! Stopping and resuming.
 
 use clr_adapters::Recipe;
 
@@ -27,7 +27,7 @@ fn a_stopped_and_resumed_run_writes_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let mut options = options(RecipeChoice::Fixed(Recipe::Clr));
         if batch_statistics {
-            options.schedule.statistics = crate::Statistics::Batch { momentum: 0.1 };
+            options.schedule.statistics = crate::NormStatistics::Batch { momentum: 0.1 };
             options.schedule.dropout = 0.2;
         }
         let whole = train(&backbone(), &dataset, &options, &mut ()).unwrap();
@@ -63,11 +63,11 @@ fn damaged_and_foreign_resume_files_are_refused() {
         let mut bad = good.clone();
         bad[position] ^= 4;
         std::fs::write(&path, bad).unwrap();
-        assert!(matches!(refused(), TrainError::DamagedCheckpoint { .. }), "{position}");
+        assert!(matches!(refused(), TrainError::DamagedResumeFile { .. }), "{position}");
     }
     for length in [0, 5, 20, 60, good.len() - 1] {
         std::fs::write(&path, &good[..length]).unwrap();
-        assert!(matches!(refused(), TrainError::DamagedCheckpoint { .. }), "{length}");
+        assert!(matches!(refused(), TrainError::DamagedResumeFile { .. }), "{length}");
     }
     std::fs::write(&path, &good).unwrap();
     let other = TrainOptions {
@@ -75,6 +75,6 @@ fn damaged_and_foreign_resume_files_are_refused() {
         ..options.clone()
     };
     let error = train(&backbone(), &dataset, &other, &mut ()).unwrap_err();
-    assert!(matches!(error, TrainError::ForeignCheckpoint { .. }), "{error}");
+    assert!(matches!(error, TrainError::ForeignResumeFile { .. }), "{error}");
     assert!(train(&backbone(), &dataset, &options, &mut ()).is_ok());
 }

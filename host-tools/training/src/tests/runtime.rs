@@ -1,4 +1,4 @@
-//! The runtime (image by image, in blocks) compared with candle (the whole batch, operator by operator).
+//! The runtime (image by image, in NCHWc16 layout) compared with candle (a batch at once).
 
 use candle_core::{Device, Tensor};
 use clr_adapters::Recipe;
@@ -10,31 +10,31 @@ use crate::{CandleBackbone, Group, Mode, Network, StepOutput, with_threads};
 
 const CLASSES: usize = 4;
 const LABELS: [u32; 3] = [0, 3, 1];
-const PICTURES: usize = LABELS.len();
+const IMAGES: usize = LABELS.len();
 
-fn pictures(side: usize) -> Tensor {
-    noise(PICTURES, side)
+fn input(side: usize) -> Tensor {
+    noise(IMAGES, side)
 }
 
 fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// A network away from the identity.
+/// Returns a network that is not the identity.
 fn network(architecture: Architecture, recipe: Recipe) -> Network {
     let mut network = Network::new(&seeded_backbone(architecture, 1, 3), recipe, CLASSES, 5).unwrap();
     disturb(&mut network, 0.05);
     network
 }
 
-/// Factors on the features of all images: some are dropped.
+/// Returns dropout factors on the features of all images.
 fn dropout(network: &Network) -> Vec<f32> {
     let factor = |index: usize| if index % 5 == 2 { 0.0 } else { 1.25 };
-    (0..PICTURES * network.feature_count()).map(factor).collect()
+    (0..IMAGES * network.feature_count()).map(factor).collect()
 }
 
 fn step(network: &Network, side: usize, threads: usize, dropout: Option<&[f32]>) -> StepOutput {
-    let batch = values(&pictures(side));
+    let batch = values(&input(side));
     let images: Vec<&[f32]> = batch.chunks_exact(3 * side * side).collect();
     with_threads(threads, || {
         Ok(network.forward_backward(&images, [side; 2], dropout, &mean_loss(&LABELS, CLASSES))?)
@@ -63,7 +63,7 @@ fn the_runtime_learns_what_candle_learns() {
         let candle = CandleBackbone::new(network.backbone(), &Device::Cpu).unwrap();
         let loss = mean_loss(&LABELS, CLASSES);
         let want = candle
-            .forward_backward(&mut network, &pictures(side), Mode::Train, mask, &loss)
+            .forward_backward(&mut network, &input(side), Mode::Train, mask, &loss)
             .unwrap();
         assert!(
             (own.loss - want.loss).abs() < 1e-4 * want.loss,
@@ -97,10 +97,10 @@ fn the_runtime_learns_what_candle_learns() {
         let (usual, worst) = (&differences[differences.len() / 8], &differences[differences.len() - 1]);
         assert!(usual.0 < 1e-4, "{architecture:?} {recipe}: {usual:?}");
         assert!(worst.0 < 5e-2, "{architecture:?} {recipe}: {worst:?}");
-        let batch = values(&pictures(side));
+        let batch = values(&input(side));
         let images: Vec<&[f32]> = batch.chunks_exact(3 * side * side).collect();
         let inferred = network.features(&images, [side; 2]).unwrap().concat();
-        let want = values(&candle.features(&network, &pictures(side)).unwrap());
+        let want = values(&candle.features(&network, &input(side)).unwrap());
         for (own, candle) in inferred.iter().zip(&want) {
             assert!((own - candle).abs() < 1e-3 * largest(&want), "{own} {candle}");
         }
@@ -143,9 +143,9 @@ fn what_is_not_trained_gets_no_gradient_in_the_runtime_either() {
     }
 }
 
-/// Prefixes, a step from them, and the most that the buffers took.
+/// Computes prefix activations and a step from them; returns the peak memory of the buffers too.
 fn step_from_prefix(network: &Network, side: usize, checkpointing: Checkpointing) -> (StepOutput, usize) {
-    let batch = values(&pictures(side));
+    let batch = values(&input(side));
     let size = [side; 2];
     let prefixes: Vec<PrefixActivations> = (batch.chunks_exact(3 * side * side))
         .map(|image| network.prefix(image, size).unwrap())
@@ -159,7 +159,7 @@ fn step_from_prefix(network: &Network, side: usize, checkpointing: Checkpointing
     (output, network.executable(size).unwrap().peak_bytes())
 }
 
-/// Trains the head and the sites from `first` on.
+/// Makes the head and the sites from `first` on trainable.
 fn train_from(network: &mut Network, first: usize) {
     let names = network.site_names();
     network.set_trainable(|name, group| {
@@ -185,14 +185,14 @@ fn recomputing_changes_no_bit_and_takes_the_estimated_memory() {
             Checkpointing::Segments(2),
             Checkpointing::Segments(4),
         ] {
-            // A new network each time: buffers that an earlier run left would be counted.
+            // A new network each time, as buffers left by an earlier run would be counted.
             let mut network = network(architecture, Recipe::Clr);
             train_from(&mut network, first);
             let footprint = network.footprint([48; 2], checkpointing).unwrap();
             let (output, most) = step_from_prefix(&network, 48, checkpointing);
-            // Every image's gradients of the sites wait for the others'; buffers that are returned on the way may make the first
-            // image's time the one of the peak, when nothing waits yet.
-            let waiting = (PICTURES - 1) * footprint.parameters / 2;
+            // Every image's gradients of the sites are kept until the last one's. If buffers are returned meanwhile,
+            // the peak may be at the first image, when none are kept yet.
+            let waiting = (IMAGES - 1) * footprint.parameters / 2;
             let foretold = footprint.values + waiting;
             let least = if checkpointing == Checkpointing::Off {
                 foretold
@@ -226,7 +226,7 @@ fn recomputing_changes_no_bit_and_takes_the_estimated_memory() {
 #[test]
 fn a_prefix_leads_to_the_features_of_the_image() {
     let mut network = network(Architecture::EfficientNetLite0, Recipe::Clr);
-    let batch = values(&pictures(40));
+    let batch = values(&input(40));
     let image = &batch[..3 * 40 * 40];
     let features = network.features(&[image], [40; 2]).unwrap().concat();
     for first in [0, 17, 30, network.site_names().len()] {
@@ -246,10 +246,10 @@ fn an_image_of_another_size_is_refused() {
     );
 }
 
-/// Runs one step on batch statistics in both; the networks come back with their running averages.
+/// Runs one step on batch statistics in both, and returns the networks with their running averages.
 fn on_batch(architecture: Architecture, recipe: Recipe, side: usize) -> [(StepOutput, Network); 2] {
     let (momentum, loss) = (0.1, mean_loss(&LABELS, CLASSES));
-    let batch = values(&pictures(side));
+    let batch = values(&input(side));
     let images: Vec<&[f32]> = batch.chunks_exact(3 * side * side).collect();
     let mut own = network(architecture, recipe);
     let mut theirs = own.clone();
@@ -259,7 +259,7 @@ fn on_batch(architecture: Architecture, recipe: Recipe, side: usize) -> [(StepOu
     let candle = CandleBackbone::new(theirs.backbone(), &Device::Cpu).unwrap();
     let mode = Mode::TrainOnBatch { momentum };
     let want = candle
-        .forward_backward(&mut theirs, &pictures(side), mode, None, &loss)
+        .forward_backward(&mut theirs, &input(side), mode, None, &loss)
         .unwrap();
     [(output, own), (want, theirs)]
 }
@@ -293,8 +293,9 @@ fn the_runtime_learns_on_batch_statistics_what_candle_learns() {
             let scale = norm(&mut want.iter().copied()) + 1e-2 * largest_gradient;
             differences.push((difference / scale, &parameter.name));
         }
-        // Statistics of a dozen values and clamps magnify each rounding from layer to layer: one value of 15,000 on the other side of a
-        // bound is almost a hundredth. That the gradient is right is shown by differences, in clr-runtime.
+        // Statistics of a dozen values and clamps magnify each rounding from layer to layer: one value of 15,000 on the
+        // other side of a bound is almost a hundredth. That the gradient is right is shown by differences, in
+        // clr-runtime.
         let (head, sites) = differences.split_at(2);
         for exact in head.iter().chain(&sites[sites.len() - 4..]) {
             assert!(exact.0 < 2e-2, "{architecture:?} {recipe}: {exact:?}");
@@ -318,11 +319,11 @@ fn the_runtime_estimates_the_statistics_that_candle_estimates() {
     let side = 48;
     let mut own = network(Architecture::EfficientNetLite0, Recipe::Clr);
     let mut theirs = own.clone();
-    let batches = || (0..2).map(|_| Ok::<_, crate::TrainError>(values(&pictures(side))));
+    let batches = || (0..2).map(|_| Ok::<_, crate::TrainError>(values(&input(side))));
     own.estimate_statistics(batches(), [side; 2], 0.5).unwrap();
     let candle = CandleBackbone::new(theirs.backbone(), &Device::Cpu).unwrap();
     candle
-        .estimate_statistics(&mut theirs, (0..2).map(|_| Ok(pictures(side))), 0.5)
+        .estimate_statistics(&mut theirs, (0..2).map(|_| Ok(input(side))), 0.5)
         .unwrap();
     let (own, theirs) = (own.snapshot(), theirs.snapshot());
     for (own, want) in own.values.iter().zip(&theirs.values) {

@@ -1,25 +1,24 @@
-//! Which recipe a run takes.
+//! Choice of the recipe.
 
 use super::Outcome;
 use crate::{Evaluation, uncertainty::standard_error};
 
-/// The index of the outcome to take; they stand cheapest first.
+/// Returns the index of the chosen outcome. `outcomes` are ordered as in [`clr_adapters::Recipe::ALL`], cheapest first.
 pub(super) fn choose(outcomes: &[Outcome]) -> usize {
     let validations: Vec<&Evaluation> = outcomes.iter().map(|outcome| &outcome.validation).collect();
     choose_by_validation(&validations)
 }
 
-/// The one that trains most among those within a standard error of the most accurate: what validation cannot tell apart, more
-/// trained parameters have decided better on every task where this was measured (`docs/reference/training.md`). One that takes
-/// the same pictures for right as a cheaper one brings nothing, and is passed over.
+/// Returns the largest recipe within one standard error of the best accuracy (`docs/reference/training.md` has the
+/// measurements). One that is right on the same images as a cheaper one is skipped.
 fn choose_by_validation(validations: &[&Evaluation]) -> usize {
     let hits: Vec<Vec<bool>> = validations.iter().map(|validation| validation.hits()).collect();
     let best = validations
         .iter()
         .map(|validation| validation.accuracy)
         .fold(0.0, f32::max);
-    let pictures = validations.first().map_or(0, |validation| validation.pictures);
-    let least = best - standard_error(best, pictures);
+    let images = validations.first().map_or(0, |validation| validation.images);
+    let least = best - standard_error(best, images);
     let brings = |index: usize| validations[index].accuracy >= least && !hits[..index].contains(&hits[index]);
     (0..validations.len()).rev().find(|&index| brings(index)).unwrap_or(0)
 }
@@ -28,9 +27,9 @@ fn choose_by_validation(validations: &[&Evaluation]) -> usize {
 mod tests {
     use super::*;
 
-    /// A hundred pictures of two classes, of which those in the range are recognised.
+    /// Returns an evaluation of 100 images of two classes; those in the range are classified correctly.
     fn validation(correct: std::ops::Range<usize>) -> Evaluation {
-        let logits = (0..100).map(|picture| vec![1.0, if correct.contains(&picture) { 0.0 } else { 2.0 }]);
+        let logits = (0..100).map(|image| vec![1.0, if correct.contains(&image) { 0.0 } else { 2.0 }]);
         Evaluation::from_logits(logits.collect(), vec![0; 100], &["a".to_owned(), "b".to_owned()])
     }
 
@@ -40,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn what_recognises_the_same_pictures_is_not_paid_for() {
+    fn a_larger_recipe_without_more_hits_is_not_taken() {
         assert_eq!(chosen([0..80, 0..80, 0..80]), 0);
         assert_eq!(chosen([0..80, 0..90, 0..90]), 1);
     }

@@ -1,4 +1,4 @@
-//! The end of a run: fold, encode, read back, measure, and write what was measured into the file.
+//! End of a run: fold, encode, read back, measure, and add the metrics to the file.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -6,23 +6,23 @@ use clr_adapters::{Adapter, Canary, Header, Metrics, Provenance, decode, encode}
 use clr_learning::{Flip, Network, argmax, log_probability};
 use clr_onnx::{Preprocess as _, RgbImage};
 
-use super::{Candidate, Outcome, ParitySample, Trained, prepare::Prepared};
+use super::{Outcome, ParitySample, RecipeResult, Trained, prepare::Prepared};
 use crate::{
     Evaluation,
-    data::{Dataset, Pictures},
+    data::{Dataset, SplitImages},
     error::Result,
-    evaluate::{evaluate_with, images},
+    evaluate::{evaluate_with, input_images},
     executor::Executor,
     observer::Observer,
 };
 
-/// Largest side of a canary picture in pixels.
+/// Maximum side of a canary image in pixels.
 const CANARY_SIDE: u32 = 32;
 /// Canaries in a file.
 const CANARIES: usize = 2;
-/// Validation pictures tried for canaries.
+/// Validation images tried for canaries.
 const CANARY_TRIALS: usize = 24;
-/// Validation pictures handed out with their logits.
+/// Validation images returned with their logits.
 const PARITY_SAMPLES: usize = 4;
 
 pub(super) fn finish(
@@ -54,7 +54,7 @@ pub(super) fn finish(
     let mut candidates = Vec::with_capacity(outcomes.len());
     for (index, outcome) in outcomes.iter().enumerate() {
         let file = encode(&outcome.network.to_adapter(header.clone())?, options.encoding)?;
-        candidates.push(Candidate {
+        candidates.push(RecipeResult {
             recipe: outcome.network.recipe(),
             accuracy: outcome.validation.accuracy,
             loss: outcome.validation.loss,
@@ -71,12 +71,12 @@ pub(super) fn finish(
     let outcome = outcomes.swap_remove(chosen);
     drop(outcomes);
 
-    // What the file's own weights answer decides what the file says about itself.
+    // Metrics and canaries are those of the file's quantised weights.
     let first = decode(&candidates[chosen].file)?.adapter;
     let network = prepared.base.sibling_from_adapter(&first)?;
     let executor = &prepared.executor;
     let mut measure =
-        |pictures: &Pictures| evaluate_with(executor, &network, pictures, &prepared.names, workers, observer);
+        |images: &SplitImages| evaluate_with(executor, &network, images, &prepared.names, workers, observer);
     let quantised_validation = measure(&prepared.validation)?;
     header.metrics = Some(Metrics {
         accuracy: outcome.validation.accuracy,
@@ -103,7 +103,7 @@ pub(super) fn finish(
     let quantised = decode(&bytes)?.adapter;
     let parity = parity(executor, &network, &prepared.validation)?;
     let test = match &prepared.test {
-        Some(pictures) => Some(measure(pictures)?),
+        Some(images) => Some(measure(images)?),
         None => None,
     };
     Ok(Trained {
@@ -130,15 +130,15 @@ fn now() -> u64 {
         .map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// Small versions of validation pictures that the network is surest of, of different classes where possible.
+/// Returns small versions of the validation images with the highest confidence, of different classes if possible.
 fn canaries(
     executor: &Executor,
     network: &Network,
-    pictures: &Pictures,
+    images: &SplitImages,
     evaluation: &Evaluation,
     temperature: f64,
 ) -> Result<Vec<Canary>> {
-    let mut order: Vec<usize> = (0..pictures.len()).collect();
+    let mut order: Vec<usize> = (0..images.len()).collect();
     let sure = |index: &usize| {
         -log_probability(
             &evaluation.logits[*index],
@@ -149,9 +149,9 @@ fn canaries(
     order.sort_by(|a, b| sure(a).total_cmp(&sure(b)));
     let mut tried: Vec<(bool, f64, Canary)> = Vec::new();
     for index in order.into_iter().take(CANARY_TRIALS) {
-        let small = shrink(&pictures.original(index)?);
-        let input = pictures.preprocessing().preprocess(&small);
-        let logits = executor.reference_logits(network, images(&input, pictures))?;
+        let small = shrink(&images.original(index)?);
+        let input = images.preprocessing().preprocess(&small);
+        let logits = executor.reference_logits(network, input_images(&input, images))?;
         let class = argmax(&logits);
         let probability = log_probability(&logits, class, temperature).exp();
         let right = class == evaluation.labels[index] as usize;
@@ -183,33 +183,28 @@ fn canaries(
     Ok(chosen)
 }
 
-fn shrink(picture: &RgbImage) -> RgbImage {
-    let (width, height) = picture.dimensions();
+fn shrink(image: &RgbImage) -> RgbImage {
+    let (width, height) = image.dimensions();
     let factor = (f64::from(CANARY_SIDE) / f64::from(width.max(height))).min(1.0);
     let side = |side: u32| ((f64::from(side) * factor).round() as u32).clamp(1, CANARY_SIDE);
-    image::imageops::resize(
-        picture,
-        side(width),
-        side(height),
-        image::imageops::FilterType::Triangle,
-    )
+    image::imageops::resize(image, side(width), side(height), image::imageops::FilterType::Triangle)
 }
 
-fn parity(executor: &Executor, network: &Network, pictures: &Pictures) -> Result<Vec<ParitySample>> {
-    let count = PARITY_SAMPLES.min(pictures.len());
+fn parity(executor: &Executor, network: &Network, images: &SplitImages) -> Result<Vec<ParitySample>> {
+    let count = PARITY_SAMPLES.min(images.len());
     (0..count)
         .map(|sample| {
-            let picture = pictures.picture(sample * pictures.len() / count)?;
-            let preprocessing = pictures.preprocessing();
+            let image = images.image(sample * images.len() / count)?;
+            let preprocessing = images.preprocessing();
             let mut input = vec![0.0; 3 * preprocessing.height as usize * preprocessing.width as usize];
-            preprocessing.to_tensor(&picture, &mut input);
-            let logits = executor.reference_logits(network, images(&input, pictures))?;
+            preprocessing.to_tensor(&image, &mut input);
+            let logits = executor.reference_logits(network, input_images(&input, images))?;
             Ok(ParitySample { input, logits })
         })
         .collect()
 }
 
-/// Full-precision adapters obey the same rules as files.
+/// Validates a full-precision adapter by the rules for files.
 fn adapter_check(adapter: &Adapter) -> Result<()> {
     adapter
         .validate()

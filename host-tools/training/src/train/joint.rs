@@ -1,4 +1,4 @@
-//! Training sites and head together.
+//! Joint training of sites and head.
 
 use std::time::Instant;
 
@@ -9,21 +9,21 @@ use clr_learning::{
 use rand::RngExt as _;
 
 use super::{
-    checkpoint::{Checkpoint, Resumed, State},
     prepare::Prepared,
+    resume_file::{ResumeFile, Resumed, State},
 };
 use crate::{
     Evaluation, Record,
     data::{Loading, for_each_batch, prepare_batch, shuffled},
     error::{Result, TrainError},
-    evaluate::{evaluate_with, images},
+    evaluate::{evaluate_with, input_images},
     network::Mode,
     observer::{Meter, Observer, Phase},
-    options::{Keep, Statistics},
+    options::{EpochSelection, NormStatistics},
     uncertainty::standard_error,
 };
 
-/// A trained recipe, at its best epoch.
+/// A trained recipe at the selected epoch.
 pub(super) struct Outcome {
     pub(super) network: Network,
     pub(super) validation: Evaluation,
@@ -31,7 +31,7 @@ pub(super) struct Outcome {
     pub(super) seconds: f64,
 }
 
-/// Trains `recipe` from the prepared head, or goes on from its resume file.
+/// Trains `recipe` from the prepared head, or continues from its resume file.
 pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn Observer) -> Result<Outcome> {
     let start = Instant::now();
     let (options, schedule) = (prepared.options, &prepared.schedule);
@@ -40,13 +40,13 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     let size = [prepared.preprocessing.height, prepared.preprocessing.width].map(|side| side as usize);
     prepared.executor.freeze_untrainable(&mut network, size)?;
     let mode = match schedule.statistics {
-        Statistics::Fixed { .. } => Mode::Train,
-        Statistics::Batch { momentum } => Mode::TrainOnBatch { momentum },
+        NormStatistics::Fixed { .. } => Mode::Train,
+        NormStatistics::Batch { momentum } => Mode::TrainOnBatch { momentum },
     };
-    let checkpoint = Checkpoint::new(options.resume.as_deref(), recipe, prepared.fingerprint);
-    let resumed = checkpoint.load()?;
+    let resume_file = ResumeFile::new(options.resume.as_deref(), recipe, prepared.fingerprint);
+    let resumed = resume_file.load()?;
     if resumed.is_none() {
-        if let Statistics::Fixed { blend } = schedule.statistics
+        if let NormStatistics::Fixed { blend } = schedule.statistics
             && blend > 0.0
         {
             move_statistics(prepared, &mut network, blend)?;
@@ -60,8 +60,8 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     }
     let executor = &prepared.executor;
     let measure = |network: &Network| {
-        let (pictures, names) = (&prepared.validation, &prepared.names);
-        evaluate_with(executor, network, pictures, names, workers, &mut ())
+        let (images, names) = (&prepared.validation, &prepared.names);
+        evaluate_with(executor, network, images, names, workers, &mut ())
     };
     let adam_options = AdamOptions {
         rates: schedule.rates,
@@ -115,7 +115,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         };
     }
 
-    let patience = schedule.patience.filter(|_| schedule.keep == Keep::Best);
+    let patience = schedule.patience.filter(|_| schedule.keep == EpochSelection::Best);
     while state.epoch < epochs && patience.is_none_or(|patience| state.stale <= patience) {
         let epoch = state.epoch + 1;
         let mut totals = Totals::default();
@@ -129,7 +129,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
             mirrored: false,
         };
         for_each_batch(&prepared.train, &order, loading, |batch| {
-            // Batch statistics of a single picture are no statistics.
+            // A single image has no batch statistics.
             if mode != Mode::Train && batch.labels.len() < 2 {
                 return Ok(());
             }
@@ -153,7 +153,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
                 let gradient = gradient.into_iter().map(|value| (value * share) as f32);
                 ((loss * share) as f32, gradient.collect())
             };
-            let x = images(&input, &prepared.train);
+            let x = input_images(&input, &prepared.train);
             let output = executor.forward_backward(&mut network, x, mode, mask.as_deref(), &loss)?;
             totals.add(&output, &batch.labels);
             if !totals.loss.is_finite() {
@@ -175,8 +175,8 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         }
         let validation = measure(&network)?;
         let better = match schedule.keep {
-            Keep::Best => score(&validation) > state.best_score,
-            Keep::Last => epoch == epochs && no_worse(state.history[0].validation_accuracy, &validation),
+            EpochSelection::Best => score(&validation) > state.best_score,
+            EpochSelection::Last => epoch == epochs && no_worse(state.history[0].validation_accuracy, &validation),
         };
         if better {
             state.best = network.snapshot();
@@ -202,7 +202,7 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
         state.history.push(record);
         state.epoch = epoch;
         state.current = current;
-        checkpoint.save(
+        resume_file.save(
             &state,
             adam.state(),
             average.as_ref().map(|average| average.values.as_slice()),
@@ -221,18 +221,18 @@ pub(super) fn joint(prepared: &Prepared<'_>, recipe: Recipe, observer: &mut dyn 
     })
 }
 
-/// Whether a result is within two standard errors of the accuracy at the `start`: below, training has clearly done harm.
+/// Returns whether the accuracy is at most two standard errors below that at the `start`.
 fn no_worse(start: f32, last: &Evaluation) -> bool {
-    last.accuracy >= start - 2.0 * standard_error(start, last.pictures)
+    last.accuracy >= start - 2.0 * standard_error(start, last.images)
 }
 
-/// Accuracy first, then the lower loss.
+/// Returns a score by accuracy, then by lower loss.
 fn score(evaluation: &Evaluation) -> (f32, f32) {
     (evaluation.accuracy, -evaluation.loss)
 }
 
 fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -> Result<()> {
-    // A batch is measured as one; the order is shuffled so that batches mix the classes.
+    // The order is shuffled, since statistics are taken per batch and batches must mix the classes.
     let order = shuffled(prepared.train.len(), prepared.options.seed, 0);
     let loading = Loading {
         batch: 64,
@@ -240,11 +240,11 @@ fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -
         augmentation: None,
         mirrored: false,
     };
-    // One batch at a time: all of them together could be larger than the memory.
+    // One batch at a time: all of them may exceed the memory.
     let batches = order
         .chunks(loading.batch)
         .map(|chunk| Ok(prepare_batch(&prepared.train, chunk, loading)?.input));
-    let size = images(&[], &prepared.train).size;
+    let size = input_images(&[], &prepared.train).size;
     prepared.executor.estimate_statistics(network, batches, size, blend)
 }
 
@@ -252,7 +252,7 @@ fn move_statistics(prepared: &Prepared<'_>, network: &mut Network, blend: f32) -
 struct Totals {
     loss: f64,
     hits: usize,
-    pictures: usize,
+    images: usize,
 }
 
 impl Totals {
@@ -260,19 +260,19 @@ impl Totals {
         self.loss += f64::from(output.loss) * labels.len() as f64;
         let hits = output.logits.iter().zip(labels);
         self.hits += hits.filter(|(row, label)| argmax(row) == **label as usize).count();
-        self.pictures += labels.len();
+        self.images += labels.len();
     }
 
     fn mean_loss(&self) -> f32 {
-        (self.loss / self.pictures.max(1) as f64) as f32
+        (self.loss / self.images.max(1) as f64) as f32
     }
 
     fn accuracy(&self) -> f32 {
-        self.hits as f32 / self.pictures.max(1) as f32
+        self.hits as f32 / self.images.max(1) as f32
     }
 }
 
-/// Factors of an inverted dropout on `count` features.
+/// Returns factors of an inverted dropout on `count` features.
 fn drop_some(count: usize, share: f32, seed: u64, address: u64) -> Vec<f32> {
     let mut random = stream(seed, Purpose::Dropout, address, 0);
     let keep = 1.0 / (1.0 - share);
@@ -281,7 +281,8 @@ fn drop_some(count: usize, share: f32, seed: u64, address: u64) -> Vec<f32> {
         .collect()
 }
 
-/// The share of the first image of a pair, at least one half, from a Beta distribution (mixup, Zhang et al. 2018).
+/// Draws the share of the first image of a pair, at least one half, from a Beta distribution (mixup, Zhang et al.
+/// 2018).
 fn mixing_share(alpha: f32, seed: u64, address: u64) -> f64 {
     let mut random = stream(seed, Purpose::Mix, address, 0);
     // Jöhnk's method; the larger of the two shares is the first image's.
@@ -293,7 +294,7 @@ fn mixing_share(alpha: f32, seed: u64, address: u64) -> f64 {
     }
 }
 
-/// Mixes each of `count` rows with the one at the mirrored place of the batch.
+/// Mixes each of `count` rows with the one at the mirrored index in the batch.
 fn mix(rows: &[f32], count: usize, share: f64) -> Vec<f32> {
     let length = (rows.len() / count.max(1)).max(1);
     let pairs = rows.chunks_exact(length).zip(rows.chunks_exact(length).rev());

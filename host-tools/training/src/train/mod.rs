@@ -1,10 +1,10 @@
-//! From pictures to an adapter: features, head, joint training, choice of recipe, folding and encoding.
+//! Training run: frozen features, head, joint training, choice of recipe, encoding.
 
-mod checkpoint;
 mod choose;
 mod finish;
 mod joint;
 mod prepare;
+mod resume_file;
 
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ use prepare::Prepared;
 pub struct Trained {
     /// The adapter in full precision, with its header complete.
     pub adapter: Adapter,
-    /// What `bytes` decode to.
+    /// The adapter decoded from `bytes`.
     pub quantised: Adapter,
     /// The adapter file.
     pub bytes: Vec<u8>,
@@ -36,29 +36,29 @@ pub struct Trained {
     pub validation: Evaluation,
     /// The validation split with the file's own weights.
     pub quantised_validation: Evaluation,
-    /// The test split with the file's own weights, if there is one and it was asked for.
+    /// The test split with the file's own weights, if it exists and was requested.
     pub test: Option<Evaluation>,
     /// Every epoch of every recipe trained.
     pub history: Vec<Record>,
-    /// What was compared, cheapest first.
-    pub candidates: Vec<Candidate>,
-    /// Some validation pictures with the logits of the file's own weights, for comparison with another engine.
+    /// The compared recipes, cheapest first.
+    pub candidates: Vec<RecipeResult>,
+    /// Some validation images with the logits of the file's own weights, for comparison with another engine.
     pub parity: Vec<ParitySample>,
-    /// What a person should know about the data.
+    /// Warnings about the data.
     pub warnings: Vec<Warning>,
-    /// The penalty that fitted the head best.
+    /// The chosen penalty of the head.
     pub penalty: f64,
-    /// Whether training pictures were mirrored.
+    /// Whether training images were mirrored.
     pub mirrored: bool,
     /// Duration of the run.
     pub seconds: f64,
-    /// The process's largest resident size in bytes, where the system tells it.
+    /// The process's peak resident memory in bytes, where the system reports it.
     pub peak_memory: Option<u64>,
 }
 
-/// One recipe that took part.
+/// Result of one recipe.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Candidate {
+pub struct RecipeResult {
     /// The recipe.
     pub recipe: Recipe,
     /// Validation accuracy in full precision, a fraction.
@@ -72,11 +72,11 @@ pub struct Candidate {
     pub file: Vec<u8>,
     /// Seconds of training (of this process).
     pub seconds: f64,
-    /// Whether it was taken.
+    /// Whether it was chosen.
     pub chosen: bool,
 }
 
-/// A preprocessed picture with the training network's answer.
+/// A preprocessed image with the training network's logits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParitySample {
     /// `[3, height, width]`.
@@ -87,8 +87,9 @@ pub struct ParitySample {
 
 /// Learns an adapter for `backbone` from `dataset`.
 ///
-/// The validation split chooses the head's penalty, the epoch and the recipe; the test split is measured once at the end.
-/// Equal data, options and thread count give equal bytes on one machine, also when the run was stopped and resumed.
+/// The validation split chooses the head's penalty, the epoch and the recipe; the test split is measured once at the
+/// end. Equal data, options and thread count give equal bytes on one machine, also when the run was stopped and
+/// resumed.
 pub fn train(
     backbone: &Backbone,
     dataset: &Dataset,

@@ -1,4 +1,4 @@
-//! The common part of a run's recipes: images, frozen features, the fitted head.
+//! Preparation shared by a run's recipes: images, frozen features, the fitted head.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use clr_onnx::Backbone;
 use super::Outcome;
 use crate::{
     Evaluation, Record, Warning,
-    data::{Dataset, Pictures, Split, inspect},
+    data::{Dataset, Split, SplitImages, inspect},
     error::{Result, TrainError},
     evaluate::features,
     executor::Executor,
@@ -17,7 +17,7 @@ use crate::{
     options::{Schedule, TrainOptions},
 };
 
-/// Similar images are looked for in data sets of up to so many: seconds at most.
+/// Maximum number of images for the search for similar ones, which takes quadratic time: seconds at most.
 const NEAR: usize = 10_000;
 
 pub(super) struct Prepared<'a> {
@@ -26,19 +26,19 @@ pub(super) struct Prepared<'a> {
     pub(super) schedule: Schedule,
     pub(super) preprocessing: Preprocessing,
     pub(super) names: Vec<String>,
-    pub(super) train: Pictures,
-    pub(super) validation: Pictures,
-    /// Read, not looked at before the end.
-    pub(super) test: Option<Pictures>,
+    pub(super) train: SplitImages,
+    pub(super) validation: SplitImages,
+    /// Decoded at the start, evaluated only at the end.
+    pub(super) test: Option<SplitImages>,
     pub(super) warnings: Vec<Warning>,
     pub(super) executor: Executor,
     /// The untouched backbone with the fitted head.
     pub(super) base: Network,
     pub(super) fitted: FittedHead,
     pub(super) linear: Evaluation,
-    /// What the training pictures look like to the untouched backbone; none where there are too few.
+    /// Feature profile of the training images; `None` with too few images.
     pub(super) profile: Option<Profile>,
-    /// Names everything that a resume file depends on, except the recipe.
+    /// Digest of everything that a resume file depends on, except the recipe.
     pub(super) fingerprint: Digest,
     pub(super) head_seconds: f64,
 }
@@ -57,24 +57,30 @@ impl<'a> Prepared<'a> {
         if options.schedule.stretch {
             preprocessing.fit = Fit::Stretch;
         }
-        // The graph must be able to run at this size, before anything is decoded.
+        // Check that the graph runs at this size before decoding.
         backbone.value_shapes(preprocessing.height as usize, preprocessing.width as usize)?;
         let names = dataset.classes().to_vec();
-        let budget = options.picture_budget;
-        let train = Pictures::load(dataset, Split::Train, &preprocessing, budget, observer)?;
-        let validation = Pictures::load(dataset, Split::Validation, &preprocessing, budget, observer)?;
-        // Read here, so that what is wrong with it is said before the work.
+        let budget = options.image_cache_bytes;
+        let train = SplitImages::load(dataset, Split::Train, &preprocessing, budget, observer)?;
+        let validation = SplitImages::load(dataset, Split::Validation, &preprocessing, budget, observer)?;
+        // Decoded here, so that its errors are reported before the work.
         let test = if options.test && dataset.has_test() {
-            Some(Pictures::load(dataset, Split::Test, &preprocessing, budget, observer)?)
+            Some(SplitImages::load(
+                dataset,
+                Split::Test,
+                &preprocessing,
+                budget,
+                observer,
+            )?)
         } else {
             None
         };
         let mut warnings = dataset.warnings();
         let all = || [Some(&train), Some(&validation), test.as_ref()].into_iter().flatten();
-        let skipped = all().flat_map(Pictures::unreadable);
+        let skipped = all().flat_map(SplitImages::unreadable);
         warnings.extend(skipped.cloned().map(Warning::Unreadable));
-        let looked: Vec<_> = all().flat_map(|pictures| pictures.looked().iter().cloned()).collect();
-        warnings.extend(Warning::of_findings(inspect::findings(&looked, NEAR)));
+        let properties: Vec<_> = all().flat_map(|images| images.properties().iter().cloned()).collect();
+        warnings.extend(Warning::of_findings(inspect::findings(&properties, NEAR)));
         for warning in &warnings {
             observer.warning(warning);
         }
@@ -131,7 +137,7 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    /// The head alone, as one of the outcomes.
+    /// Returns the outcome of the head alone.
     pub(super) fn linear(&self, observer: &mut dyn Observer) -> Result<Outcome> {
         let mut network = self.base.sibling(Recipe::Linear, self.names.len(), self.options.seed);
         network.set_head(&self.fitted.head)?;
@@ -156,15 +162,15 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    /// The head fitted on the features of a network whose statistics were moved.
+    /// Returns the head fitted on the features of a network whose statistics were moved.
     pub(super) fn refit(&self, network: &Network, observer: &mut dyn Observer) -> Result<Head> {
-        let pictures = (&self.train, &self.validation);
-        let (train, validation) = frozen_features(&self.executor, network, pictures, self.options, observer)?;
+        let images = (&self.train, &self.validation);
+        let (train, validation) = frozen_features(&self.executor, network, images, self.options, observer)?;
         Ok(fit_head(&train, &validation, self.names.len(), &self.options.head, |_| ())?.head)
     }
 }
 
-/// The features are those that the head was fitted on: nothing is computed twice.
+/// Returns the profile of the features that the head was fitted on.
 fn profile(train: &LabelledFeatures, validation: &LabelledFeatures) -> Option<Profile> {
     Profile::learn(
         train.features.iter().map(Vec::as_slice),
@@ -175,16 +181,16 @@ fn profile(train: &LabelledFeatures, validation: &LabelledFeatures) -> Option<Pr
 fn frozen_features(
     executor: &Executor,
     network: &Network,
-    (train, validation): (&Pictures, &Pictures),
+    (train, validation): (&SplitImages, &SplitImages),
     options: &TrainOptions,
     observer: &mut dyn Observer,
 ) -> Result<(LabelledFeatures, LabelledFeatures)> {
     let mut meter = Meter::new(Phase::Features, train.len() + validation.len());
-    let mut compute = |pictures: &Pictures| -> Result<LabelledFeatures> {
+    let mut compute = |images: &SplitImages| -> Result<LabelledFeatures> {
         let progress = |n| meter.advance(n, observer);
         Ok(LabelledFeatures {
-            features: features(executor, network, pictures, options.workers(), false, progress)?,
-            labels: pictures.labels(),
+            features: features(executor, network, images, options.workers(), false, progress)?,
+            labels: images.labels(),
         })
     };
     Ok((compute(train)?, compute(validation)?))
@@ -195,15 +201,15 @@ fn fingerprint(
     options: &TrainOptions,
     schedule: &Schedule,
     preprocessing: &Preprocessing,
-    pictures: [&Pictures; 2],
+    images: [&SplitImages; 2],
 ) -> Digest {
-    // `Debug` of plain numbers and enums is stable within a version, and a new version must not resume an old run anyway.
+    // `Debug` of plain numbers and enums is stable within a version, and a new version must not resume an old run.
     let text = format!(
         "{} {} {} {} {schedule:?} {:?} {} {preprocessing:?}",
         env!("CARGO_PKG_VERSION"),
         backbone.digest(),
-        pictures[0].digest(),
-        pictures[1].digest(),
+        images[0].digest(),
+        images[1].digest(),
         options.head,
         options.seed,
     );

@@ -1,4 +1,4 @@
-//! Every operator once, with the variables that it has gradients for.
+//! Cases: every operator, with the variables that have gradients.
 
 use super::{ACTIVATIONS, activation, convolution, ops, pool, variable};
 use candle_core::{Result, Tensor, Var};

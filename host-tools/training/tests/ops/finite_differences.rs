@@ -1,4 +1,4 @@
-//! Every gradient against central differences.
+//! Gradients compared with central differences.
 
 use super::{cases, flat, gradients, values};
 use candle_core::{Result, Tensor, Var};
@@ -35,7 +35,7 @@ fn gradients_are_the_slopes() -> Result<()> {
             for (i, &got) in gradient.iter().enumerate() {
                 let (up, down) = (at(i, STEP)?, at(i, -STEP)?);
                 let step = 2.0 * f64::from(STEP);
-                // Where the slope itself jumps (a kink of the activation, another winner of the maximum) there is nothing to compare.
+                // Skip points where the derivative jumps: a kink of the activation, another position of the maximum.
                 if (up + down - 2.0 * middle).abs() > 0.05 * step {
                     skipped += 1;
                     continue;

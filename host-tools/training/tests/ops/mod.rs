@@ -1,4 +1,4 @@
-//! The differentiable operators: against finite differences, against PyTorch, and against themselves on other thread counts.
+//! Differentiable operators: finite differences, PyTorch, and other numbers of threads.
 
 mod cases;
 mod finite_differences;
@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor, Var};
 use clr_onnx::{Activation, Conv, Padding, Pool};
 use clr_training::ops;
 
-/// `count` values in [−1, 1), the same ones that `tests/tools/torch_gradients.py` makes.
+/// Returns `count` values in [−1, 1), those of `tests/tools/torch_gradients.py`.
 fn values(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let next = || {
@@ -19,7 +19,7 @@ fn values(count: usize, seed: u32) -> Vec<f32> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-/// A variable of those values times `scale`.
+/// Returns a variable of those values times `scale`.
 fn variable(shape: &[usize], seed: u32, scale: f32) -> Var {
     let values = values(shape.iter().product(), seed)
         .into_iter()
@@ -29,7 +29,7 @@ fn variable(shape: &[usize], seed: u32, scale: f32) -> Var {
     Var::from_tensor(&tensor).expect("a variable")
 }
 
-/// A frozen convolution with those values as weights.
+/// Returns a frozen convolution with those values as weights.
 fn convolution(
     weight: [usize; 4],
     group: usize,
@@ -56,7 +56,7 @@ fn flat(tensor: &Tensor) -> Vec<f32> {
         .expect("values")
 }
 
-/// The gradients of `Σ y · weights` for `variables`, the weights being the values of seed 99.
+/// Returns the gradients of `Σ y · weights` for `variables`, the weights being the values of seed 99.
 fn gradients(y: &Tensor, variables: &[Var]) -> Vec<Vec<f32>> {
     let weights = Tensor::from_vec(values(y.elem_count(), 99), y.shape(), &Device::Cpu).expect("weights");
     let store = (y * weights)
@@ -67,7 +67,7 @@ fn gradients(y: &Tensor, variables: &[Var]) -> Vec<Vec<f32>> {
     variables.iter().map(of).collect()
 }
 
-/// The largest difference, relative to the largest expected magnitude.
+/// Returns the largest difference, relative to the largest expected magnitude.
 fn distance(expected: &[f32], got: &[f32]) -> f32 {
     assert_eq!(expected.len(), got.len());
     let largest = expected

@@ -1,4 +1,4 @@
-//! The number of threads changes no bit of any result.
+//! Results are bit-identical for any number of threads.
 
 use super::{cases, convolution, flat, gradients, variable};
 use candle_core::Result;

@@ -1,4 +1,4 @@
-//! Values and gradients against PyTorch's, from `tests/tools/torch_gradients.py`.
+//! Values and gradients compared with PyTorch's, from `tests/tools/torch_gradients.py`.
 
 use super::{activation, convolution, distance, flat, gradients, ops, pool, variable};
 use candle_core::{Result, Tensor, Var};
@@ -23,7 +23,7 @@ fn sizes<const N: usize>(value: &Value) -> [usize; N] {
     sizes.collect::<Vec<_>>().try_into().expect("as many sizes")
 }
 
-/// The operator's result and its variables, named as in the fixture.
+/// Returns the operator's result and its variables, named as in the fixture.
 fn run(case: &Value) -> Result<(Tensor, Vec<(&'static str, Var)>)> {
     let map: [usize; 4] = sizes(&case["input"]);
     let channels = map[1];

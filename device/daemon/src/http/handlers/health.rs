@@ -12,7 +12,7 @@ use crate::http::{
     router::{accepts, has_parameter},
 };
 
-/// The document's schema; it changes when a field changes its meaning or goes.
+/// Schema of the document; its number increases when a field changes its meaning or is removed.
 const SCHEMA: &str = "clr.health/1";
 
 #[derive(Serialize)]
@@ -41,7 +41,7 @@ pub(in crate::http) fn get(device: &dyn Monitored, head: &Parts) -> Reply {
     Reply::new(status, TEXT, text(&health))
 }
 
-/// `ok` where nothing failed, then a line for each check that is not well: failures first.
+/// Returns `ok` unless a check failed, then a line for each failed and degraded check.
 fn text(health: &Health) -> String {
     let mut text = if health.state == HealthState::Failed {
         String::new()

@@ -1,4 +1,4 @@
-/* What a kernel is given: the same structure for all, mirrored by arguments.rs. */
+/* Arguments of a kernel: one structure for all, mirrored by arguments.rs. */
 #pragma once
 
 /* Sizes of an NCHW map. */

@@ -33,7 +33,7 @@ KERNEL(columns_forward)
     }
 }
 
-/* dx: each pixel collects from the gradients of the columns that it stands in: in those; out dx, from `count` on. */
+/* dx: each pixel gathers the gradients of the columns that contain it: in those; out dx, from `count` on. */
 KERNEL(columns_input)
 {
     int kh = a.window.kernel[0], kw = a.window.kernel[1];

@@ -1,4 +1,4 @@
-/* The little that the kernels need of a language: one source, compiled by nvcc for a GPU and by a C compiler for the tests.
+/* Language macros of the kernels: one source, compiled by nvcc for a GPU and by a C compiler for the tests.
  *
  * A kernel is either element-wise, EACH(i, count) { .. }, or a list of phases, EACH_THREAD(t) { .. }, between which all threads of a
  * block wait. Nothing but shared memory is carried from one phase to the next, no phase leaves early (no break, no return), and within a
@@ -28,7 +28,7 @@ typedef long long Index;
 static Index grid_block, grid_blocks;
 static int grid_reversed;
 
-/* What the grid gives to a block, for the kernel called next. */
+/* The indices of a block, for the kernel called next. */
 void set_grid(Index block, Index blocks, int reversed)
 {
     grid_block = block;

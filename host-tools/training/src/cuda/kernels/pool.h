@@ -1,7 +1,7 @@
 /* Pooling: maximum, mean, and the mean of whole planes. */
 #pragma once
 
-/* The part lo..hi of window o along an axis that lies inside `size`, and what it counts for in a mean. */
+/* The part lo..hi of window o along an axis that lies inside `size`, and its weight in a mean. */
 typedef struct {
     int lo, hi, share;
 } Span;
@@ -58,7 +58,7 @@ KERNEL(max_forward)
     }
 }
 
-/* dx: each pixel collects from the windows that it won: in dy, winners; out dx. */
+/* dx: each pixel gathers from the windows whose maximum it is: in dy, winners; out dx. */
 KERNEL(max_input)
 {
     EACH(i, count_of(a.from))
@@ -97,7 +97,7 @@ KERNEL(average_forward)
     }
 }
 
-/* dx: each pixel collects its share of the windows that contain it: in dy; out dx. */
+/* dx: each pixel gathers its share of the windows that contain it: in dy; out dx. */
 KERNEL(average_input)
 {
     EACH(i, count_of(a.from))

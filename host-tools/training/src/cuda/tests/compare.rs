@@ -1,4 +1,4 @@
-//! The CPU operator's results, and the comparison with them.
+//! Comparison of the kernels with the CPU operators.
 
 use super::compiled::{Buffer, Compiled};
 use crate::check::value_and_gradients;
@@ -20,7 +20,7 @@ pub(super) const ACTIVATIONS: [Option<Activation>; 8] = [
     Some(Activation::Silu),
 ];
 
-/// Single pixels, odd sizes, more values than a block has threads.
+/// Maps with single pixels, odd sizes and more values than a block has threads.
 pub(super) const MAPS: [Map; 4] = [
     Map { n: 1, c: 1, h: 1, w: 1 },
     Map { n: 2, c: 3, h: 5, w: 7 },
@@ -42,7 +42,7 @@ pub(super) fn shape(map: Map) -> [usize; 4] {
     [map.n, map.c, map.h, map.w]
 }
 
-/// The CPU operator's result and gradients, as [`value_and_gradients`] says.
+/// Returns the CPU operator's result and gradients, in the form of [`value_and_gradients`].
 pub(super) fn on_the_cpu(
     arguments: &[(&[usize], &[f32])],
     run: impl FnOnce(&[Var]) -> Result<Tensor>,

@@ -1,4 +1,4 @@
-//! The kernels as a library that the system's C compiler made.
+//! The kernels, compiled into a library by the system's C compiler.
 
 use crate::cuda::arguments::{Arguments, INPUTS, OUTPUTS, Parameters};
 use crate::cuda::backend::{Backend, Gemm, Part, View};
@@ -9,13 +9,13 @@ use std::ffi::{CString, c_int, c_longlong, c_void};
 use std::path::Path;
 use std::process::Command;
 
-/// Values before and behind each buffer that no kernel may change, nor use.
+/// Number of guard values before and after each buffer, which no kernel may read or change.
 const MARGIN: usize = 64;
 
-/// The library. It keeps the grid in globals: one thread at a time.
+/// The library. Its grid is in global variables: one thread at a time.
 pub(super) struct Compiled {
     library: *mut c_void,
-    /// Run blocks and threads last to first. What depends on it is a race on a GPU.
+    /// Runs blocks and threads in reverse. A result that depends on it would be a race on a GPU.
     pub(super) reversed: bool,
     /// The kernels that ran.
     pub(super) launched: RefCell<BTreeSet<&'static str>>,
@@ -27,7 +27,7 @@ impl Compiled {
         let folder = tempfile::tempdir().expect("a folder");
         let library = folder.path().join("kernels.so");
         let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        // At run time: clones that share a target folder share this binary too.
+        // Read at run time: checkouts with a common target folder share this binary.
         let root = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
         let source = Path::new(&root).join("src/cuda/kernels/kernels.cu");
         let status = Command::new(compiler)
@@ -60,7 +60,7 @@ impl Compiled {
         symbol
     }
 
-    /// A buffer that holds `values`.
+    /// Returns a buffer that holds `values`.
     pub(super) fn buffer(values: &[f32]) -> Buffer {
         let mut all = vec![f32::NAN; values.len() + 2 * MARGIN];
         all[MARGIN..MARGIN + values.len()].copy_from_slice(values);
@@ -75,7 +75,7 @@ impl Drop for Compiled {
     }
 }
 
-/// Values between margins of NaN, so that what a kernel reads outside shows in its results.
+/// Values between margins of NaN, so that a read outside shows in the results.
 pub(super) struct Buffer(Vec<f32>);
 
 impl Buffer {
@@ -152,7 +152,7 @@ impl Backend for Compiled {
         Ok(())
     }
 
-    /// As cuBLAS documents `gemmStridedBatched`: all matrices column-major.
+    /// Multiplies as cuBLAS's `gemmStridedBatched`: all matrices are column-major.
     fn multiply(&self, gemm: Gemm, a: View<'_, Self>, b: View<'_, Self>, c: &mut Buffer, start: usize) -> Result<()> {
         let (a, b) = (values(a), values(b));
         let c = &mut c.0[MARGIN + start..];

@@ -1,4 +1,4 @@
-//! Frozen convolutions, with all pictures' columns at once and with few.
+//! Frozen convolutions, with all images' columns at once and with few.
 
 use super::compare::{check, on_the_cpu, values};
 use super::compiled::Compiled;
@@ -62,17 +62,17 @@ pub(super) fn compare(compiled: &mut Compiled) -> Result<()> {
             w: ow,
         };
         let dy = values(to.len(), 99);
-        // All pictures at once, two at a time, one by one.
-        let picture = c * kernel[0] * kernel[1] * oh * ow;
-        for most_columns in [conv::MOST_COLUMNS, 2 * picture, 1] {
-            let name = format!("{conv:?} of {map:?}, {most_columns} columns");
+        // All images at once, two at a time, one by one.
+        let image = c * kernel[0] * kernel[1] * oh * ow;
+        for max_columns in [conv::MAX_COLUMNS, 2 * image, 1] {
+            let name = format!("{conv:?} of {map:?}, {max_columns} columns");
             let name = name.replace(&format!("{weight:?}"), "");
             let convolution = conv::Convolution {
                 window,
                 groups,
                 from,
                 to,
-                most_columns,
+                max_columns,
             };
             let (x, dy, weight) = (Compiled::buffer(&x), Compiled::buffer(&dy), Compiled::buffer(&weight));
             check(&name, compiled, &expected, |on| {

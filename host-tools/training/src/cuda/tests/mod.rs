@@ -1,4 +1,4 @@
-//! The CUDA kernels, compiled for the CPU from the same source, against the CPU operators: values and gradients of every operator.
+//! CUDA kernels, compiled for the CPU, compared with the CPU operators: values and gradients.
 
 mod compare;
 mod compiled;

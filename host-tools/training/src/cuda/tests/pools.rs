@@ -1,4 +1,4 @@
-//! Pools, and what they and activations do with special values.
+//! Pools, and special values in pools and activations.
 
 use super::compare::{MAPS, check, on_the_cpu, shape, values};
 use super::compiled::Compiled;
@@ -68,7 +68,7 @@ pub(super) fn compare(compiled: &mut Compiled) -> Result<()> {
     Ok(())
 }
 
-/// Not a number comes through, and a window of −∞ has a winner too.
+/// Checks that NaN is propagated, and that a window of −∞ has a maximum.
 pub(super) fn special_values(compiled: &mut Compiled) -> Result<()> {
     let map = Map { n: 1, c: 1, h: 4, w: 5 };
     let mut x = values(map.len(), 1);
@@ -95,7 +95,7 @@ pub(super) fn special_values(compiled: &mut Compiled) -> Result<()> {
     let (mut largest, mut dx) = (Vec::new(), vec![0.0; map.len()]);
     for (at, dy) in dy.iter().enumerate() {
         let first = at / to.w * map.w + at % to.w;
-        // The first of equal values wins, and a NaN always.
+        // The first of equal values is the maximum, and NaN always is.
         let wins = |best: usize, place: usize| {
             let better = x[place] > x[best] || x[place].is_nan() && !x[best].is_nan();
             if better { place } else { best }

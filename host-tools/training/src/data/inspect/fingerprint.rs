@@ -1,12 +1,12 @@
-//! A perceptual fingerprint: the signs of the brightness steps between the cells of a 17×17 grid.
+//! Perceptual fingerprint: signs of brightness steps between the cells of a 17×17 grid.
 //!
-//! Four planes of 16×16 bits (brighter to the right, to the left, below, above, each by more than 4 of 255), so that flat
-//! areas set no bits and resizing, recompression and slight noise change few. Two images are near-duplicates when they
-//! share at least nine tenths of the bits set in either; colour plays no part.
+//! Four planes of 16×16 bits (brighter to the right, to the left, below, above, each by more than 4 of 255), so that
+//! flat areas set no bits and resizing, recompression and slight noise change few. Two images are near-duplicates when
+//! they share at least nine tenths of the bits set in either. Colour is ignored.
 
 use image::{GrayImage, imageops};
 
-/// Cells with fewer steps than this look like many others; only equal pixels make such images duplicates.
+/// Images with fewer steps resemble many others; only equal pixels make them duplicates.
 const LEAST_BITS: u32 = 24;
 /// Steps of the brightness smaller than this count as flat.
 const STEP: i32 = 4;
@@ -16,7 +16,7 @@ const STEP: i32 = 4;
 pub struct Fingerprint([u64; 16]);
 
 impl Fingerprint {
-    /// The fingerprint of an image of any size.
+    /// Returns the fingerprint of an image of any size.
     pub fn of(image: &GrayImage) -> Self {
         let grid = imageops::resize(image, 17, 17, imageops::FilterType::Triangle);
         let at = |x: u32, y: u32| i32::from(grid.get_pixel(x, y).0[0]);
@@ -45,8 +45,7 @@ impl Fingerprint {
         Self(words)
     }
 
-    /// The share of bits, of those set in either, that only one has: 0 for the same, 1 for nothing in common.
-    /// `None` when too few are set to say.
+    /// Returns the Jaccard distance: of the bits set in either, the share set in only one. `None` when too few are set.
     pub fn distance(&self, other: &Self) -> Option<f32> {
         let (mut differ, mut either) = (0, 0);
         for (a, b) in self.0.iter().zip(&other.0) {
@@ -56,7 +55,7 @@ impl Fingerprint {
         (either >= LEAST_BITS).then(|| differ as f32 / either as f32)
     }
 
-    /// Whether the two are near-duplicates.
+    /// Returns whether the two are near-duplicates.
     pub fn is_near(&self, other: &Self) -> bool {
         self.distance(other).is_some_and(|distance| distance <= 0.1)
     }
@@ -66,8 +65,8 @@ impl Fingerprint {
     }
 }
 
-/// Every pair `(i, j)`, `i < j`, of near-duplicates. Quadratic, but images whose numbers of steps differ by more than a
-/// tenth are never compared.
+/// Returns every pair `(i, j)`, `i < j`, of near-duplicates. Quadratic time, but images are not compared if their
+/// numbers of steps differ by more than a tenth.
 pub fn near_pairs(fingerprints: &[Fingerprint]) -> Vec<(usize, usize)> {
     let mut order: Vec<(u32, usize)> = fingerprints
         .iter()

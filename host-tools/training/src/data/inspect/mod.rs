@@ -1,6 +1,6 @@
-//! Checks of images before anything is learned from them: equal and similar images, images that carry nothing.
+//! Checks of images before training: equal and similar ones, ones without content.
 //!
-//! Training runs them on the images that it reads anyway, at input size; `clr doctor` at full size.
+//! Training runs them at input size, on the images it reads anyway; `clr doctor` at full size.
 
 mod fingerprint;
 
@@ -14,42 +14,42 @@ use serde::Serialize;
 use super::display_path;
 pub use fingerprint::{Fingerprint, near_pairs};
 
-/// Sides shorter than this carry little for a network that looks at 224 pixels.
+/// Minimum side in pixels without a warning: networks take about 224.
 const SMALL_SIDE: u32 = 32;
 /// The range of 12 bits: with 16 bits per sample, values below it are nearly black.
 const LOW_RANGE: u16 = 4096;
-/// Differences of a channel up to this are of the compression.
+/// Maximum difference in a channel of a flat image, as compression may cause it.
 const FLAT: u8 = 2;
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Severity {
     /// Training on this gives wrong or misleading results.
     Error,
-    /// It works, but better know it.
+    /// Training works, but the result may suffer.
     Warning,
-    /// How something is read that could be read otherwise.
+    /// A choice between possible interpretations.
     Note,
 }
 
-/// One thing found.
+/// A finding.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub level: Severity,
     /// The kind, such as `duplicate-across-splits`.
     pub kind: &'static str,
-    /// What was found, for a person.
+    /// The message.
     pub message: String,
     /// The files, from the data set's folder.
     pub files: Vec<String>,
 }
 
-/// What the checks keep of an image.
+/// Properties of an image that the checks compare.
 #[derive(Clone, Debug)]
-pub struct Looked {
+pub struct ImageProperties {
     /// From the data set's folder.
     pub path: PathBuf,
     /// Its split, by name.
@@ -64,8 +64,9 @@ pub struct Looked {
     further: bool,
 }
 
-impl Looked {
-    /// The image at `path` of `split` and `class`; `pixels` are all of it or those of the input, `size` is the file's.
+impl ImageProperties {
+    /// Computes the properties of the image at `path` of `split` and `class`, from its pixels at full or input size;
+    /// `size` is the file's.
     pub fn new(
         path: PathBuf,
         [split, class]: [&str; 2],
@@ -109,8 +110,8 @@ fn one_colour(pixels: &RgbImage) -> bool {
     (0..3).all(|channel| most[channel].saturating_sub(least[channel]) <= FLAT)
 }
 
-/// All findings; similar images are looked for among at most `near` images, as each is compared with each.
-pub fn findings(images: &[Looked], near: usize) -> Vec<Finding> {
+/// Returns all findings. Similar images are searched for among at most `near` images, in quadratic time.
+pub fn findings(images: &[ImageProperties], near: usize) -> Vec<Finding> {
     let mut findings = Vec::new();
     duplicates(images, &mut findings);
     if images.len() <= near {
@@ -118,7 +119,7 @@ pub fn findings(images: &[Looked], near: usize) -> Vec<Finding> {
     }
     low_range(images, &mut findings);
     let total = images.len();
-    let mut of = |level, kind, what: &str, holds: &dyn Fn(&Looked) -> bool| {
+    let mut of = |level, kind, what: &str, holds: &dyn Fn(&ImageProperties) -> bool| {
         let files: Vec<String> = images
             .iter()
             .filter(|image| holds(image))
@@ -159,13 +160,13 @@ pub fn findings(images: &[Looked], near: usize) -> Vec<Finding> {
     findings
 }
 
-/// Equal pixels: across splits and under two labels an error, within a split a warning.
-fn duplicates(images: &[Looked], findings: &mut Vec<Finding>) {
-    let mut same: HashMap<Digest, Vec<&Looked>> = HashMap::new();
+/// Finds equal pixels: an error across splits or with two labels, a warning within a split.
+fn duplicates(images: &[ImageProperties], findings: &mut Vec<Finding>) {
+    let mut same: HashMap<Digest, Vec<&ImageProperties>> = HashMap::new();
     for image in images.iter().filter(|image| !image.one_colour) {
         same.entry(image.pixels).or_default().push(image);
     }
-    let mut sets: Vec<Vec<&Looked>> = same.into_values().filter(|images| images.len() > 1).collect();
+    let mut sets: Vec<Vec<&ImageProperties>> = same.into_values().filter(|images| images.len() > 1).collect();
     for set in &mut sets {
         set.sort_by(|a, b| a.path.cmp(&b.path));
     }
@@ -196,7 +197,7 @@ fn duplicates(images: &[Looked], findings: &mut Vec<Finding>) {
     }
 }
 
-fn near_duplicates(images: &[Looked], findings: &mut Vec<Finding>) {
+fn near_duplicates(images: &[ImageProperties], findings: &mut Vec<Finding>) {
     let prints: Vec<Fingerprint> = images.iter().map(|image| image.print).collect();
     for (a, b) in near_pairs(&prints) {
         let (first, second) = (&images[a], &images[b]);
@@ -215,8 +216,8 @@ fn near_duplicates(images: &[Looked], findings: &mut Vec<Finding>) {
     }
 }
 
-fn low_range(images: &[Looked], findings: &mut Vec<Finding>) {
-    let low: Vec<&Looked> = images.iter().filter(|image| image.low_range().is_some()).collect();
+fn low_range(images: &[ImageProperties], findings: &mut Vec<Finding>) {
+    let low: Vec<&ImageProperties> = images.iter().filter(|image| image.low_range().is_some()).collect();
     let Some(largest) = low.iter().filter_map(|image| image.low_range()).max() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Splits that a person named.
+//! Splits named by options.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ pub(super) fn places(tree: &Tree, root: &Path, splits: &[(Split, PathBuf)]) -> R
     Ok(places)
 }
 
-/// The folder itself, or one in it that stands around the class folders alone.
+/// Returns the folder itself, or its only subfolder, if that one has a filler name and holds the class folders.
 fn classes_below(tree: &Tree, folder: &Path) -> PathBuf {
     match tree.bearing(folder)[..] {
         [only] if is_filler_name(only.name()) && !tree.bearing(&only.path).is_empty() => only.path.clone(),

@@ -1,4 +1,4 @@
-//! Splits and classes by the folders' names and structure.
+//! Splits and classes from the names and structure of folders.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::error::{Result, TrainError};
 
-/// Folders around a data set are looked through so deep.
+/// Maximum depth of folders around a data set.
 const WRAPPING: usize = 4;
 
 pub(super) fn places(tree: &Tree, root: &Path) -> Result<Places> {
@@ -45,7 +45,8 @@ pub(super) fn places(tree: &Tree, root: &Path) -> Result<Places> {
     })
 }
 
-/// Where the class folders are if there are no splits: a folder that could be a class is not looked into.
+/// Returns the location of the class folders of a data set without splits. A folder that could be a class is not
+/// searched.
 pub(super) fn class_folders(tree: &Tree) -> (PathBuf, Vec<String>) {
     let mut at = PathBuf::new();
     let mut notes = Vec::new();
@@ -67,7 +68,7 @@ struct Guess<'a> {
 }
 
 impl<'a> Guess<'a> {
-    /// The splits in a folder, if there are any.
+    /// Returns the splits in a folder, if there are any.
     fn splits(&self, at: &Path) -> Result<Option<Places>> {
         let (named, others) = self.named(at);
         if named.is_empty() {
@@ -129,12 +130,12 @@ impl<'a> Guess<'a> {
             let path = display_path(&folder.path);
             places
                 .notes
-                .push(format!("'{path}' lies next to the splits and belongs to none"));
+                .push(format!("'{path}' is next to the splits and belongs to none"));
         }
         Ok(Some(places))
     }
 
-    /// Subfolders that are called like splits, and the others; with images all.
+    /// Returns the subfolders with names of splits, and the others; only folders with images.
     fn named(&self, at: &Path) -> (Vec<(Split, &'a Folder)>, Vec<&'a Folder>) {
         let bearing = self.tree.bearing(at);
         let found: Vec<_> = bearing
@@ -158,7 +159,7 @@ impl<'a> Guess<'a> {
         (named, others)
     }
 
-    /// Where a split's class folders are: in its folder, or in one below that says nothing else.
+    /// Returns the location of a split's class folders: its folder, or a subfolder with a name of filler words.
     fn class_level(&self, split: Split, folder: &Folder) -> Option<PathBuf> {
         let mut at = folder;
         for _ in 0..WRAPPING {
@@ -176,7 +177,7 @@ impl<'a> Guess<'a> {
         None
     }
 
-    /// Class folders with the splits below each.
+    /// Returns class folders with the splits below each.
     fn class_first(&self, at: &Path, classes: &[&Folder]) -> Result<Option<Places>> {
         let below = |class: &Folder| -> (Vec<(Split, &Folder)>, usize) {
             let bearing = self.tree.bearing(&class.path);
@@ -199,7 +200,7 @@ impl<'a> Guess<'a> {
             .iter()
             .find(|(class, (splits, count))| splits.is_empty() || !whole(class, splits, *count));
         if let Some((odd, _)) = odd {
-            // A class may have a folder that happens to be called so; two of them are no chance.
+            // One such name in a class may be a coincidence; two are splits.
             let two = all
                 .iter()
                 .find(|(_, (splits, _))| splits.iter().map(|(split, _)| *split).collect::<BTreeSet<_>>().len() > 1);
@@ -245,7 +246,8 @@ impl<'a> Guess<'a> {
         Ok(Some(places))
     }
 
-    /// Class folders that are called like splits: one `train` among vehicles is said, others are asked about.
+    /// Returns a note if one class folder has the name `train`, as among vehicles. Other class folders with names of
+    /// splits are an error.
     fn named_as_split(&self, at: &Path) -> Result<Vec<String>> {
         let (named, others) = self.named(at);
         let Some(&(split, first)) = named.first() else {
@@ -282,7 +284,7 @@ impl<'a> Guess<'a> {
         })
     }
 
-    /// The question, with the options that answer it.
+    /// Returns the error of an ambiguous layout, with the options that resolve it.
     fn unclear(&self, reason: String, folders: &[(Split, &Folder)]) -> TrainError {
         let options: Vec<String> = folders
             .iter()
@@ -292,7 +294,7 @@ impl<'a> Guess<'a> {
             path: self.root.to_owned(),
             reason,
             hint: format!(
-                "--splits {} says which folders are splits; --no-splits takes every folder for a class",
+                "--splits {} states which folders are splits; with --no-splits every folder is a class",
                 options.join(",")
             ),
         }

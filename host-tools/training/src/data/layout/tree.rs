@@ -1,4 +1,4 @@
-//! Tree of the folders of a scan, with what lies in each.
+//! Tree of the folders of a scan, with the number of files in each.
 
 use std::{
     collections::BTreeMap,
@@ -12,9 +12,9 @@ use super::super::{Outcome, Scan};
 pub(super) struct Folder {
     /// From the data set's folder.
     pub(super) path: PathBuf,
-    /// Images that lie in it itself, those included that are left out.
+    /// Images directly in it, including those left out.
     pub(super) own: usize,
-    /// The same, in it and below.
+    /// Images in it and below.
     pub(super) images: usize,
     /// Files of every kind, in it and below.
     pub(super) files: usize,
@@ -22,7 +22,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Whether there are images in it or below.
+    /// Returns whether there are images in it or below.
     pub(super) fn bears(&self) -> bool {
         self.images > 0
     }

@@ -1,6 +1,6 @@
 //! Names of files and folders that systems and programs leave among images.
 
-/// Files by their whole name, in lower case.
+/// Names of files, in lower case.
 const FILES: [&str; 14] = [
     "thumbs.db",
     "ehthumbs.db",
@@ -18,7 +18,7 @@ const FILES: [&str; 14] = [
     ".gitattributes",
 ];
 
-/// Folders by their whole name, in lower case; nothing in them counts.
+/// Names of folders, in lower case; their content is passed over.
 const FOLDERS: [&str; 18] = [
     "__macosx",
     "@eadir",
@@ -40,7 +40,7 @@ const FOLDERS: [&str; 18] = [
     ".appledouble",
 ];
 
-/// Extensions of files that are not finished, or copies of an editor.
+/// Extensions of incomplete files and of editors' copies.
 const UNFINISHED: [&str; 9] = [
     "part",
     "partial",
@@ -53,7 +53,7 @@ const UNFINISHED: [&str; 9] = [
     "filepart",
 ];
 
-/// The reason why a file of this name is passed over, whatever its content.
+/// Returns the reason why a file of this name is passed over, whatever its content.
 pub(super) fn file(name: &str) -> Option<String> {
     let lower = name.to_lowercase();
     let extension = lower.rsplit_once('.').map_or("", |(_, end)| end);
@@ -72,7 +72,7 @@ pub(super) fn file(name: &str) -> Option<String> {
     }
 }
 
-/// The reason why everything in a folder of this name is passed over.
+/// Returns the reason why everything in a folder of this name is passed over.
 pub(super) fn folder(name: &str) -> Option<String> {
     let lower = name.to_lowercase();
     if FOLDERS.contains(&&*lower) || lower.starts_with(".trash-") {

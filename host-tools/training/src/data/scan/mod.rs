@@ -1,7 +1,7 @@
-//! Scan of a folder: every file once, told by its content, with the reason where it is no image.
+//! Scan of a folder: the kind of every file by its content, and why it is not taken.
 //!
-//! One scanner serves training, evaluation, classification, teaching and the examination of data. Links are followed; a link that leads in
-//! a circle is listed, not entered.
+//! One scanner serves training, evaluation, classification, teaching and the examination of data. Links are followed; a
+//! link to a folder above it is listed, not entered.
 
 mod leftovers;
 mod report;
@@ -23,15 +23,15 @@ pub use report::{Outcome, ScanLine, ScanReport, display_path};
 use super::Unreadable;
 use crate::error::{Result, TrainError};
 
-/// What a scan says of one file.
+/// Result for one file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Verdict {
     pub(crate) outcome: Outcome,
     /// The kind, such as `PNG` or `HEIC`.
     pub(crate) kind: Cow<'static, str>,
-    /// Why it is no image that is taken; empty for one that is.
+    /// Why it is not taken; empty for an image that is.
     pub(crate) reason: Cow<'static, str>,
-    /// More about this file alone.
+    /// A detail of this file alone.
     pub(crate) detail: Option<String>,
 }
 
@@ -51,21 +51,21 @@ impl Verdict {
     }
 }
 
-/// A folder, or a file that was named, and all that lies in it.
+/// Scan of a folder and all files below it, or of one file.
 #[derive(Clone, Debug)]
 pub struct Scan {
     root: PathBuf,
     /// By path from the root.
     files: BTreeMap<PathBuf, Verdict>,
-    /// Every folder but those that are passed over, from the root.
+    /// Every folder that is not passed over, relative to the root.
     folders: Vec<PathBuf>,
 }
 
 impl Scan {
-    /// Scans what lies in the folder `root`, or the file `root` itself.
+    /// Scans the folder `root`, or the file `root`.
     ///
     /// # Errors
-    /// Where `root` cannot be read.
+    /// If `root` cannot be read.
     pub fn of(root: &Path) -> Result<Self> {
         let walk::Walk { files, folders } = walk::walk(root)?;
         let files = files
@@ -82,12 +82,12 @@ impl Scan {
         })
     }
 
-    /// The folder, or the file.
+    /// Returns the folder, or the file.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The images that are taken, sorted, with the root in front.
+    /// Returns the images that are taken, sorted, with the root in front.
     pub fn images(&self) -> Vec<PathBuf> {
         let images = self
             .files
@@ -96,11 +96,11 @@ impl Scan {
         images.map(|(path, _)| full(&self.root, path)).collect()
     }
 
-    /// What every file was found to be; files that could not be read as images later are left out for that reason.
+    /// Returns the report. `unreadable` are files that failed to decode later; they are listed as left out.
     pub fn report<'a>(&self, unreadable: impl IntoIterator<Item = &'a Unreadable>) -> ScanReport {
         let mut files = self.files.clone();
         for file in unreadable {
-            // Commands that take several folders name files with their root.
+            // Commands that take several folders list files with their root.
             let path = file.path.strip_prefix(&self.root).unwrap_or(&file.path);
             let Some(verdict) = files.get_mut(path) else { continue };
             verdict.outcome = Outcome::LeftOut;
@@ -118,7 +118,7 @@ impl Scan {
         &self.folders
     }
 
-    /// The error for a class folder without images: what is there, and why it is not taken.
+    /// Returns the error for a class folder without images: what is there, and why it is not taken.
     pub(crate) fn empty_class(&self, class: String, folder: &Path) -> TrainError {
         let files = self
             .files
@@ -139,7 +139,7 @@ impl Scan {
         }
     }
 
-    /// Passes an image over that is not asked for.
+    /// Marks an image as passed over.
     pub(crate) fn pass_over(&mut self, path: &Path, reason: &'static str) {
         if let Some(verdict) = self.files.get_mut(path) {
             verdict.outcome = Outcome::PassedOver;
@@ -147,7 +147,7 @@ impl Scan {
         }
     }
 
-    /// Leaves an image out that is one, but is not asked for or has no label.
+    /// Marks an image as left out.
     pub(crate) fn leave_out(&mut self, path: &Path, reason: impl Into<Cow<'static, str>>) {
         if let Some(verdict) = self.files.get_mut(path)
             && verdict.outcome == Outcome::Image
@@ -158,7 +158,7 @@ impl Scan {
     }
 }
 
-/// The file at `path` from the root, which may be the file itself: joined, that would get a slash.
+/// Returns the full path of the file at `path` below `root`. Joining the empty path would add a slash.
 fn full(root: &Path, path: &Path) -> PathBuf {
     if path.as_os_str().is_empty() {
         root.to_owned()
@@ -167,7 +167,7 @@ fn full(root: &Path, path: &Path) -> PathBuf {
     }
 }
 
-/// Tells a regular file by its first bytes.
+/// Determines the kind of a regular file from its first bytes.
 fn look(path: &Path) -> Verdict {
     let mut start = Vec::with_capacity(FILE_HEAD);
     let read = File::open(path).and_then(|file| file.take(FILE_HEAD as u64).read_to_end(&mut start));

@@ -1,4 +1,4 @@
-//! Report of a scan: every file in one line, lines by outcome, kind and reason.
+//! Report of a scan: files grouped into lines by outcome, kind and reason.
 
 use std::{
     collections::BTreeMap,
@@ -10,18 +10,18 @@ use serde::Serialize;
 
 use super::Verdict;
 
-/// The reason for what this user may not read.
+/// The reason for files that this user may not read.
 pub(super) const PERMISSION_DENIED: &str = "permission denied";
 
-/// Whether a file is taken for an image.
+/// Outcome of a scan for a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// It is taken.
     Image,
-    /// It is or should be an image and is not taken: better know it.
+    /// It is or should be an image and is not taken; the user is told.
     LeftOut,
-    /// It is no image and needs none.
+    /// It is no image, and ignored.
     PassedOver,
 }
 
@@ -34,21 +34,21 @@ pub struct ScanLine {
     pub kind: String,
     /// Why they are not taken, or what to do; empty for images that are.
     pub reason: String,
-    /// How many they are.
+    /// Number of files.
     pub count: usize,
     /// Their paths, sorted; see [`display_path`].
     pub files: Vec<String>,
-    /// What is to be said of single files.
+    /// Details of single files.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, String>,
 }
 
-/// Everything that was found: each file is in exactly one line.
+/// All files of a scan; each is in exactly one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ScanReport {
-    /// Files, and whatever else is no folder.
+    /// Number of files, and of everything else that is no folder.
     pub files: usize,
-    /// Images first, then what is left out, then what is passed over.
+    /// Lines of images first, then of files left out, then of files passed over.
     pub lines: Vec<ScanLine>,
 }
 
@@ -106,12 +106,12 @@ impl ScanReport {
             .sort_by(|a, b| (a.outcome, &a.kind, &a.reason).cmp(&(b.outcome, &b.kind, &b.reason)));
     }
 
-    /// Whether something was left out that this user may not read.
+    /// Returns whether something was left out that this user may not read.
     pub fn is_denied(&self) -> bool {
         self.lines.iter().any(|line| line.reason == PERMISSION_DENIED)
     }
 
-    /// Files of an outcome.
+    /// Returns the number of files of an outcome.
     pub fn count(&self, outcome: Outcome) -> usize {
         self.lines
             .iter()
@@ -120,7 +120,7 @@ impl ScanReport {
             .sum()
     }
 
-    /// The images by format: `60 images: 40 PNG, 20 JPEG`.
+    /// Returns the images by format: `60 images: 40 PNG, 20 JPEG`.
     pub fn images(&self) -> String {
         let images = self.lines.iter().filter(|line| line.outcome == Outcome::Image);
         let formats: Vec<String> = images.map(|line| format!("{} {}", line.count, line.kind)).collect();
@@ -129,7 +129,7 @@ impl ScanReport {
 }
 
 impl ScanLine {
-    /// The line for people, with its first `most` files.
+    /// Returns the line as text, with its first `most` files.
     pub fn text(&self, most: usize) -> String {
         let mut text = format!("{} {}", self.count, self.kind);
         if !self.reason.is_empty() {
@@ -146,7 +146,8 @@ impl ScanLine {
     }
 }
 
-/// A path as text in which no two paths are the same: bytes that are no UTF-8 and control characters are written as `\xNN` and `\n`.
+/// Returns a path as text, different for different paths: bytes that are no UTF-8 and control characters become
+/// `\xNN` and `\n`.
 pub fn display_path(path: &Path) -> String {
     let mut text = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {

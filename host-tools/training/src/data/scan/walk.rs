@@ -1,4 +1,4 @@
-//! Walk through a folder: what is there, in a fixed order, with links followed.
+//! Walk through a folder in a fixed order, following links.
 
 use std::{
     fs,
@@ -9,13 +9,13 @@ use std::{
 use super::{Outcome, Verdict, leftovers, report::PERMISSION_DENIED};
 use crate::error::{Result, TrainError};
 
-/// Folders within folders are followed so deep.
+/// Maximum depth of folders.
 const DEPTH: usize = 64;
 
 /// Files and folders by their path from the root.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    /// No verdict for a regular file that is still to be looked into.
+    /// `None` for a regular file that is not yet examined.
     pub(super) files: Vec<(PathBuf, Option<Verdict>)>,
     pub(super) folders: Vec<PathBuf>,
 }
@@ -40,7 +40,8 @@ pub(super) fn walk(root: &Path) -> Result<Walk> {
 }
 
 impl Walk {
-    /// Takes up what lies in `folder`; `way` is the chain of real folders down to it, `reason` why all in it is passed over.
+    /// Adds the content of `folder`. `way` is the chain of real folders down to it; `reason` is set if everything in it
+    /// is passed over.
     fn folder(
         &mut self,
         root: &Path,
@@ -115,7 +116,7 @@ impl Walk {
     }
 }
 
-/// The verdict on what cannot be opened.
+/// Returns the verdict on a file that cannot be opened.
 pub(super) fn unreadable(error: &Error) -> Verdict {
     let reason = match error.kind() {
         ErrorKind::PermissionDenied => PERMISSION_DENIED,
@@ -125,7 +126,7 @@ pub(super) fn unreadable(error: &Error) -> Verdict {
     Verdict::new(Outcome::LeftOut, "unreadable", reason).with_detail(error.to_string())
 }
 
-/// The verdict on a name without a file.
+/// Returns the verdict on a name without a file.
 fn missing(full: &Path, error: &Error) -> Verdict {
     let link = fs::symlink_metadata(full).is_ok_and(|metadata| metadata.is_symlink());
     match error.kind() {

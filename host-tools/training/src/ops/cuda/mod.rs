@@ -1,4 +1,4 @@
-//! The operators on candle's CUDA device: from tensors and storages to the kernels and back.
+//! The operators on candle's CUDA device: conversion between tensors and kernels.
 
 mod norm;
 pub(super) mod operators;
@@ -21,7 +21,7 @@ pub(super) use norm::{batch_norm, batch_norm_backward, site_norm, site_norm_back
 
 type Buffer = CudaSlice<f32>;
 
-/// What `cuda_fwd` is given for one argument.
+/// An argument of `cuda_fwd`.
 pub(in crate::ops) type Given<'a> = (&'a CudaStorage, &'a Layout);
 
 fn part((storage, layout): Given<'_>) -> Result<View<'_, CudaDevice>> {
@@ -36,7 +36,7 @@ fn of_map(map: Map) -> (usize, usize, usize, usize) {
     (map.n, map.c, map.h, map.w)
 }
 
-/// The kernels' form of an activation.
+/// Returns the kernels' form of an activation.
 fn act(activation: Option<Activation>) -> Result<Act> {
     match Act::new(activation) {
         Some(act) => Ok(act),
@@ -69,7 +69,7 @@ fn with_parts<const N: usize, R>(
     }
 }
 
-/// A tensor like `like` from a buffer of as many values.
+/// Returns a tensor like `like` from a buffer of as many values.
 fn tensor_like(buffer: Buffer, like: &Tensor) -> Result<Tensor> {
     let on = like.device().as_cuda_device()?.clone();
     let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(buffer, on));
@@ -81,7 +81,7 @@ fn tensor_like(buffer: Buffer, like: &Tensor) -> Result<Tensor> {
     ))
 }
 
-/// A gradient for `like`, if it wants one.
+/// Returns a gradient for `like`, if it is tracked.
 fn if_tracked(buffer: Buffer, like: &Tensor) -> Result<Option<Tensor>> {
     like.track_op().then(|| tensor_like(buffer, like)).transpose()
 }
@@ -180,7 +180,7 @@ pub(in crate::ops) fn affine_backward(
     Ok((maybe_like(dx, x)?, ds, db))
 }
 
-/// Two gradients, each for a tensor that may not want it.
+/// Returns two gradients, each only for a tracked tensor.
 fn tracked(sums: Option<[Buffer; 2]>, a: &Tensor, b: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let Some([da, db]) = sums else { return Ok((None, None)) };
     let da = if_tracked(da, a)?;
@@ -212,7 +212,7 @@ pub(in crate::ops) fn site_backward(
         x: x.track_op(),
         weights: kernel.track_op() || bias.is_some_and(Tensor::track_op),
     };
-    // Without a bias, any tensor stands in its place.
+    // Without a bias, any tensor is passed in its place.
     let gradients = with_parts([x, kernel, bias.unwrap_or(kernel), dy], |on, [x, kernel, shift, dy]| {
         site::backward(on, x, kernel, bias.map(|_| shift), act, dy, map, wanted)
     })?;

@@ -10,7 +10,7 @@ use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor};
 use clr_learning::ChannelStatistics;
 use clr_onnx::Activation;
 
-/// Brings the statistics to the host: they belong to the result.
+/// Copies the statistics to the host, as part of the result.
 fn published(on: &CudaDevice, normal: Normalised<Buffer>, map: Map) -> Result<(Buffer, ChannelStatistics)> {
     let (mean, variance) = (on.clone_dtoh(&normal.mean)?, on.clone_dtoh(&normal.variance)?);
     let count = map.n * map.plane();
@@ -58,7 +58,7 @@ pub(in crate::ops) fn batch_norm_backward(
     Ok((dx, dgamma, dbeta))
 }
 
-/// `affine` is gamma and beta, one behind the other.
+/// `affine` is gamma followed by beta.
 pub(in crate::ops) fn site_norm(
     x: Given<'_>,
     kernel: Given<'_>,

@@ -10,22 +10,22 @@ use super::{self as kernels};
 use crate::{
     cuda::{
         arguments::Act,
-        conv::{Convolution, MOST_COLUMNS},
+        conv::{Convolution, MAX_COLUMNS},
     },
     ops::{FrozenConv, arguments::map_of, pool::sizes, sizes::Map},
 };
 
-/// Whether the kernels have the activation.
+/// Returns whether the kernels have the activation.
 pub(in crate::ops) fn knows(activation: Activation) -> bool {
     Act::new(Some(activation)).is_some()
 }
 
-/// The result of every operator's CPU side, which is never asked for.
+/// Returns the error of every operator's CPU side, which is never called.
 fn on_the_cpu<T>(name: &str) -> Result<T> {
     bail!("{name}: made for a cuda device, got an input on the cpu")
 }
 
-/// The sizes of an NCHW shape that has been checked before.
+/// Returns the sizes of an NCHW shape that has been checked before.
 fn map_of_layout(layout: &Layout) -> Result<Map> {
     let (n, c, h, w) = layout.shape().dims4()?;
     Ok(Map { n, c, h, w })
@@ -213,7 +213,7 @@ impl CustomOp3 for Site {
     }
 }
 
-/// Batch statistics that the forward pass leaves for the backward pass and for the caller.
+/// Batch statistics from the forward pass, for the backward pass and the caller.
 type Published = Arc<OnceLock<ChannelStatistics>>;
 
 fn published(statistics: &Published) -> Result<ChannelStatistics> {
@@ -234,8 +234,8 @@ pub(in crate::ops) fn batch_norm(
     BatchNorm::apply(x, [gamma, beta], false, eps, act)
 }
 
-/// [`clr_batch_norm`](crate::ops::clr_batch_norm) on checked arguments; `affine` is gamma, then beta, `[2 · C]`. The map between the two
-/// operators is never kept.
+/// [`clr_batch_norm`](crate::ops::clr_batch_norm) on checked arguments; `affine` is gamma, then beta, `[2 · C]`. The
+/// map between the two operators is not kept.
 pub(in crate::ops) fn clr_batch_norm(
     x: &Tensor,
     kernel: &Tensor,
@@ -421,7 +421,7 @@ impl Convolve {
             groups: self.0.0.conv.group,
             from,
             to,
-            most_columns: MOST_COLUMNS,
+            max_columns: MAX_COLUMNS,
         })
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use clr_onnx::Activation;
 
-/// The activation of a tensor of any shape.
+/// Applies an activation to a tensor of any shape.
 pub(in crate::ops) fn activation(x: &Tensor, activation: Activation) -> Result<Tensor> {
     let sigmoid = |x: &Tensor| (x.neg()?.exp()? + 1.0)?.recip();
     Ok(match activation {
@@ -30,7 +30,7 @@ pub(in crate::ops) fn activation(x: &Tensor, activation: Activation) -> Result<T
     })
 }
 
-/// `min(max(x, min), max)`; infinite bounds do nothing.
+/// Computes `min(max(x, min), max)`; infinite bounds have no effect.
 fn clamp(x: &Tensor, min: f32, max: f32) -> Result<Tensor> {
     let mut y = x.clone();
     if min > f32::NEG_INFINITY {

@@ -1,4 +1,4 @@
-//! The operators in plain candle, one line of arithmetic after the other: the slow, obvious reference.
+//! The operators in plain candle: the slow, simple reference.
 
 mod activation;
 mod convolution;

@@ -5,12 +5,12 @@ use candle_core::{Result, Tensor};
 use super::taps::{pad, tap};
 use crate::ops::sizes::PoolWindow;
 
-/// The values that each place of the window reads, with `value` outside the input.
+/// Returns the values at each position of the window, with `value` outside the input.
 fn taps(x: &Tensor, window: PoolWindow, output: [usize; 2], value: f32) -> Result<Vec<Tensor>> {
     let (_, _, height, width) = x.dims4()?;
     let size = [height, width];
     let mut pads = window.pads;
-    // With `ceil`, the last windows reach beyond the padding.
+    // With `ceil`, the last windows extend beyond the padding.
     for axis in 0..2 {
         let reach = (output[axis] - 1) * window.stride[axis] + window.kernel[axis];
         let missing = reach.saturating_sub(size[axis] + pads[axis]);
@@ -21,7 +21,7 @@ fn taps(x: &Tensor, window: PoolWindow, output: [usize; 2], value: f32) -> Resul
     places.map(|start| tap(&padded, start, window.stride, output)).collect()
 }
 
-/// Maximum over windows; padding never wins.
+/// Computes the maximum over windows; padding is never the maximum.
 pub(in crate::ops) fn max_pool(x: &Tensor, window: PoolWindow, output: [usize; 2]) -> Result<Tensor> {
     let taps = taps(x, window, output, f32::NEG_INFINITY)?;
     let mut taps = taps.into_iter();
@@ -31,7 +31,7 @@ pub(in crate::ops) fn max_pool(x: &Tensor, window: PoolWindow, output: [usize; 2
     taps.try_fold(first, |largest, tap| largest.maximum(&tap))
 }
 
-/// Mean over windows.
+/// Computes the mean over windows.
 pub(in crate::ops) fn average_pool(x: &Tensor, window: PoolWindow, output: [usize; 2]) -> Result<Tensor> {
     let sum = |taps: Vec<Tensor>| {
         let mut taps = taps.into_iter();
@@ -41,7 +41,7 @@ pub(in crate::ops) fn average_pool(x: &Tensor, window: PoolWindow, output: [usiz
         taps.try_fold(first, |sum, tap| sum + tap)
     };
     let ones = x.ones_like()?.narrow(0, 0, 1)?.narrow(1, 0, 1)?;
-    // Values that count: the input's and, with `count_pad`, those of the padding itself, never what lies beyond it.
+    // Values that count: the input's and, with `count_pad`, those of the padding itself, never values beyond it.
     let counted = if window.count_pad {
         pad(&ones, window.pads, 1.0)?
     } else {

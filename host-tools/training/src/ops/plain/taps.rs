@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-/// `x` `[N, C, H, W]` with `pads` (top, left, bottom, right) of `value` around each plane.
+/// Pads each plane of `x` `[N, C, H, W]` with `value`: `pads` are top, left, bottom, right.
 pub(super) fn pad(x: &Tensor, [top, left, bottom, right]: [usize; 4], value: f32) -> Result<Tensor> {
     let rows = |x: &Tensor, axis: usize, before: usize, after: usize| -> Result<Tensor> {
         let border = |count: usize| {
@@ -23,7 +23,7 @@ pub(super) fn pad(x: &Tensor, [top, left, bottom, right]: [usize; 4], value: f32
     rows(&rows(x, 2, top, bottom)?, 3, left, right)
 }
 
-/// The values of a padded map that one place of a window reads at every position: `[N, C, rows, columns]` from `start` on, every
+/// Returns the values of a padded map at one position of all windows: `[N, C, rows, columns]` from `start` on, every
 /// `stride`-th.
 pub(super) fn tap(padded: &Tensor, start: [usize; 2], stride: [usize; 2], output: [usize; 2]) -> Result<Tensor> {
     let mut tap = padded.clone();

@@ -1,4 +1,4 @@
-//! From a package's bytes to the picture that the task keeps: alpha over white, grey kept grey, size capped, PNG.
+//! Images of a task: alpha over white, grey kept grey, size capped, encoded as PNG.
 
 use std::io::Cursor;
 
@@ -13,25 +13,25 @@ use resvg::{tiny_skia, usvg};
 use super::FetchError;
 use clr_training::inspect::Fingerprint;
 
-/// Longest side of a kept picture: the backbones look at 224 to 300 pixels.
+/// Maximum side of a stored image in pixels: the backbones take 224 to 300.
 const LONGEST_SIDE: u32 = 300;
 
-/// A picture ready to be written.
+/// An encoded image.
 #[derive(Clone, Debug)]
-pub(crate) struct Picture {
+pub(crate) struct Image {
     pub(crate) png: Vec<u8>,
-    /// Over size, channels and pixels, so that equal pictures in different files are found.
+    /// Digest of size, channels and pixels: equal for equal images in different files.
     pub(crate) pixels: Digest,
     pub(crate) fingerprint: Fingerprint,
 }
 
-impl Picture {
-    /// From a PNG, JPEG, BMP, WebP or GIF file's bytes; `longest` caps the longer side further.
+impl Image {
+    /// Decodes a PNG, JPEG, BMP, WebP or GIF file; `longest` caps the longer side further.
     pub(crate) fn decode(bytes: &[u8], entry: &str, longest: Option<u32>) -> Result<Self, FetchError> {
         Self::from_image(decode(bytes, entry)?, entry, longest)
     }
 
-    /// From a decoded picture.
+    /// Encodes a decoded image.
     pub(crate) fn from_image(image: DynamicImage, entry: &str, longest: Option<u32>) -> Result<Self, FetchError> {
         let longest = longest.unwrap_or(LONGEST_SIDE).min(LONGEST_SIDE);
         let mut rgb = over_white(&image);
@@ -67,13 +67,13 @@ impl Picture {
         }
     }
 
-    /// From a grey picture, kept as it is.
+    /// Encodes a grey image without changes.
     pub(crate) fn from_grey(grey: &GrayImage, entry: &str) -> Result<Self, FetchError> {
         let (width, height) = grey.dimensions();
         Self::finish(grey.as_raw(), width, height, image::ExtendedColorType::L8, grey, entry)
     }
 
-    /// As [`Self::decode`], with the white margins cut off; an error where nothing is left.
+    /// Same as [`Self::decode`], with white margins removed; an error for a blank image.
     pub(crate) fn decode_trimmed(bytes: &[u8], entry: &str, longest: u32) -> Result<Self, FetchError> {
         Self::from_image(
             trim(&over_white(&decode(bytes, entry)?), entry)?.into(),
@@ -82,12 +82,12 @@ impl Picture {
         )
     }
 
-    /// As [`Self::render_svg`], with the white margins cut off; an error where nothing is left.
+    /// Same as [`Self::render_svg`], with white margins removed; an error for a blank image.
     pub(crate) fn render_svg_trimmed(bytes: &[u8], entry: &str, side: u32) -> Result<Self, FetchError> {
         Self::from_image(trim(&draw(bytes, entry, side)?, entry)?.into(), entry, Some(side))
     }
 
-    /// From an SVG, drawn on white with its longer side `side` pixels.
+    /// Renders an SVG on white; its longer side is `side` pixels.
     pub(crate) fn render_svg(bytes: &[u8], entry: &str, side: u32) -> Result<Self, FetchError> {
         Self::from_image(draw(bytes, entry, side)?.into(), entry, None)
     }
@@ -103,7 +103,7 @@ impl Picture {
         let mut png = Vec::new();
         PngEncoder::new_with_quality(&mut png, CompressionType::Fast, FilterType::Adaptive)
             .write_image(raw, width, height, colour)
-            .map_err(|source| FetchError::Picture {
+            .map_err(|source| FetchError::Image {
                 entry: entry.to_owned(),
                 source,
             })?;
@@ -120,18 +120,18 @@ impl Picture {
 }
 
 fn decode(bytes: &[u8], entry: &str) -> Result<DynamicImage, FetchError> {
-    let picture_error = |source| FetchError::Picture {
+    let image_error = |source| FetchError::Image {
         entry: entry.to_owned(),
         source,
     };
     ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
-        .map_err(|error| picture_error(error.into()))?
+        .map_err(|error| image_error(error.into()))?
         .decode()
-        .map_err(picture_error)
+        .map_err(image_error)
 }
 
-/// An SVG on white. One that embeds a bitmap or text is refused: neither would be drawn.
+/// Renders an SVG on white. One that embeds a bitmap or text is refused: neither would be drawn.
 fn draw(bytes: &[u8], entry: &str, side: u32) -> Result<RgbImage, FetchError> {
     let broken = |detail: String| FetchError::content(entry, detail);
     if [b"<image".as_slice(), b"<text"]
@@ -160,23 +160,23 @@ fn draw(bytes: &[u8], entry: &str, side: u32) -> Result<RgbImage, FetchError> {
     }))
 }
 
-/// What is inside the white margins.
-fn trim(picture: &RgbImage, entry: &str) -> Result<RgbImage, FetchError> {
+/// Returns the image without its white margins.
+fn trim(image: &RgbImage, entry: &str) -> Result<RgbImage, FetchError> {
     const WHITE: u8 = 250;
     let (mut left, mut top, mut right, mut bottom) = (u32::MAX, u32::MAX, 0, 0);
-    for (x, y, pixel) in picture.enumerate_pixels() {
+    for (x, y, pixel) in image.enumerate_pixels() {
         if pixel.0.iter().any(|&value| value < WHITE) {
             (left, right) = (left.min(x), right.max(x));
             (top, bottom) = (top.min(y), bottom.max(y));
         }
     }
     if left > right {
-        return Err(FetchError::content(entry, "the picture is blank"));
+        return Err(FetchError::content(entry, "the image is blank"));
     }
-    Ok(imageops::crop_imm(picture, left, top, right - left + 1, bottom - top + 1).to_image())
+    Ok(imageops::crop_imm(image, left, top, right - left + 1, bottom - top + 1).to_image())
 }
 
-/// Any picture as 8-bit RGB, transparent parts over white.
+/// Converts to 8-bit RGB, transparent parts over white.
 fn over_white(image: &DynamicImage) -> RgbImage {
     if !image.color().has_alpha() {
         return image.to_rgb8();
@@ -197,18 +197,18 @@ mod tests {
 
     #[test]
     fn transparent_parts_become_white_and_half_transparent_ones_blend() {
-        let mut picture = RgbaImage::from_pixel(2, 1, Rgba([0, 0, 0, 0]));
-        picture.put_pixel(1, 0, Rgba([255, 0, 0, 128]));
-        let rgb = over_white(&picture.into());
+        let mut image = RgbaImage::from_pixel(2, 1, Rgba([0, 0, 0, 0]));
+        image.put_pixel(1, 0, Rgba([255, 0, 0, 128]));
+        let rgb = over_white(&image.into());
         assert_eq!(rgb.get_pixel(0, 0).0, [255, 255, 255]);
         assert_eq!(rgb.get_pixel(1, 0).0, [255, 127, 127]);
     }
 
     #[test]
-    fn large_pictures_are_reduced_and_grey_ones_stay_grey() {
+    fn large_images_are_reduced_and_grey_ones_stay_grey() {
         let large = RgbImage::from_fn(600, 200, |x, _| image::Rgb([(x % 256) as u8; 3]));
-        let picture = Picture::from_image(large.into(), "large", None).unwrap();
-        let back = image::load_from_memory(&picture.png).unwrap();
+        let image = Image::from_image(large.into(), "large", None).unwrap();
+        let back = image::load_from_memory(&image.png).unwrap();
         assert_eq!((back.width(), back.height()), (300, 100));
         assert_eq!(back.color(), image::ColorType::L8);
     }
@@ -216,29 +216,29 @@ mod tests {
     #[test]
     fn an_svg_is_drawn_at_the_asked_size_on_white() {
         let svg = br#"<svg xmlns="http://www.w3.org/2000/svg" width="24" height="12"><rect width="12" height="12" fill="red"/></svg>"#;
-        let picture = Picture::render_svg(svg, "sign", 96).unwrap();
-        let back = image::load_from_memory(&picture.png).unwrap().to_rgb8();
+        let image = Image::render_svg(svg, "sign", 96).unwrap();
+        let back = image::load_from_memory(&image.png).unwrap().to_rgb8();
         assert_eq!(back.dimensions(), (96, 48));
         assert_eq!(back.get_pixel(10, 10).0, [255, 0, 0]);
         assert_eq!(back.get_pixel(90, 10).0, [255, 255, 255]);
     }
 
     #[test]
-    fn margins_are_cut_off_and_blank_pictures_refused() {
-        let mut picture = RgbImage::from_pixel(10, 10, image::Rgb([255; 3]));
-        assert!(trim(&picture, "blank").is_err());
-        picture.put_pixel(3, 4, image::Rgb([0, 255, 255]));
-        picture.put_pixel(5, 4, image::Rgb([0; 3]));
-        assert_eq!(trim(&picture, "dots").unwrap().dimensions(), (3, 1));
+    fn margins_are_cut_off_and_blank_images_refused() {
+        let mut image = RgbImage::from_pixel(10, 10, image::Rgb([255; 3]));
+        assert!(trim(&image, "blank").is_err());
+        image.put_pixel(3, 4, image::Rgb([0, 255, 255]));
+        image.put_pixel(5, 4, image::Rgb([0; 3]));
+        assert_eq!(trim(&image, "dots").unwrap().dimensions(), (3, 1));
     }
 
     #[test]
     fn equal_pixels_have_equal_digests_whatever_the_file() {
-        let picture = RgbImage::from_fn(8, 8, |x, y| image::Rgb([x as u8, y as u8, 7]));
+        let image = RgbImage::from_fn(8, 8, |x, y| image::Rgb([x as u8, y as u8, 7]));
         let mut bmp = Cursor::new(Vec::new());
-        picture.write_to(&mut bmp, image::ImageFormat::Bmp).unwrap();
-        let from_bmp = Picture::decode(bmp.get_ref(), "a.bmp", None).unwrap();
-        let direct = Picture::from_image(picture.into(), "a", None).unwrap();
+        image.write_to(&mut bmp, image::ImageFormat::Bmp).unwrap();
+        let from_bmp = Image::decode(bmp.get_ref(), "a.bmp", None).unwrap();
+        let direct = Image::from_image(image.into(), "a", None).unwrap();
         assert_eq!(from_bmp.pixels, direct.pixels);
     }
 }

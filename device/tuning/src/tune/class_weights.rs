@@ -1,40 +1,40 @@
-//! A class's row of the head, fitted to features while all other rows stay as they are.
+//! Weights and bias of one class, fitted by logistic regression while all others are fixed.
 //!
-//! Logistic regression of the class against the others: what the others answer is known, so only one row and its bias are sought. Own pictures
-//! together weigh as much as the others together, and the row is held to where it started by so little that it matters only where the
-//! pictures leave it open. With a hundred pictures of over a thousand features the row is where it started and a sum of the pictures' own
-//! features, so Newton's method needs as many unknowns as there are pictures.
+//! The logits of the other classes are known, so the unknowns are one weight vector `[F]` and one bias. Images of the class together have
+//! the same weight as all others together. A small L2 penalty towards the initial weights decides only what the images leave open. The
+//! solution is the initial weights plus a linear combination of the images' features, so Newton's method has one unknown per image,
+//! which is less than one per feature.
 
-/// Weight of staying at the start, against features of mean length 1.
+/// L2 penalty towards the initial weights, for features of mean squared length 1.
 const STAY: f64 = 1e-5;
-/// Newton steps at most; about ten are needed.
+/// Maximum of Newton steps; about ten are needed.
 const STEPS: usize = 50;
 
-/// A row and its bias.
+/// Weights `[F]` and bias of one class.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct ClassWeights {
     pub(super) weight: Vec<f64>,
     pub(super) bias: f64,
 }
 
-impl Row {
+impl ClassWeights {
     pub(super) fn logit(&self, x: &[f32]) -> f64 {
         dot(&self.weight, x) + self.bias
     }
 }
 
-/// A picture for the fit.
+/// An image in the fit.
 pub(super) struct Sample<'a> {
     pub(super) features: &'a [f32],
     /// The other classes' logits.
     pub(super) others: &'a [f64],
-    /// Whether it shows the class.
+    /// Whether the image shows the class.
     pub(super) own: bool,
 }
 
-/// The row that tells the class's pictures from the others. While fitting, `caution` is added to its logit, so that it is that much lower
-/// afterwards. None where no row can be told.
-pub(super) fn fit(start: &Row, samples: &[&Sample<'_>], caution: f64) -> Option<Row> {
+/// Fits weights that separate the class's images from the others. `logit_margin` is added to the class's logit in the fit, so the result is
+/// lower by it. `None` where one group is empty or the fit is not finite.
+pub(super) fn fit(start: &ClassWeights, samples: &[&Sample<'_>], logit_margin: f64) -> Option<ClassWeights> {
     let n = samples.len();
     let count = |own: bool| samples.iter().filter(|sample| sample.own == own).count();
     if count(true) == 0 || count(false) == 0 {
@@ -51,7 +51,7 @@ pub(super) fn fit(start: &Row, samples: &[&Sample<'_>], caution: f64) -> Option<
     }
     let fit = Fit {
         offsets: (samples.iter())
-            .map(|sample| dot(&start.weight, sample.features) - log_sum(sample.others) + caution)
+            .map(|sample| dot(&start.weight, sample.features) - log_sum(sample.others) + logit_margin)
             .collect(),
         targets: samples.iter().map(|sample| f64::from(u8::from(sample.own))).collect(),
         weights: samples.iter().map(|sample| 1.0 / count(sample.own) as f64).collect(),
@@ -64,15 +64,15 @@ pub(super) fn fit(start: &Row, samples: &[&Sample<'_>], caution: f64) -> Option<
             *weight += share / scale * f64::from(x);
         }
     }
-    let row = Row { weight, bias };
-    let finite = row.bias.is_finite() && row.weight.iter().all(|value| value.is_finite());
-    finite.then_some(row)
+    let weights = ClassWeights { weight, bias };
+    let finite = weights.bias.is_finite() && weights.weight.iter().all(|value| value.is_finite());
+    finite.then_some(weights)
 }
 
 struct Fit {
     /// Products of the samples' features, row-major.
     gram: Vec<f64>,
-    /// What the row that it starts from leads by.
+    /// Lead of the class by its initial weights.
     offsets: Vec<f64>,
     targets: Vec<f64>,
     weights: Vec<f64>,
@@ -96,7 +96,7 @@ impl Fit {
         losses.sum::<f64>() + STAY / 2.0 * stay
     }
 
-    /// Each sample's share in the row, and the bias.
+    /// Returns the coefficient of each sample's features in the weights, and the bias.
     fn solve(&self, bias: f64) -> Option<(Vec<f64>, f64)> {
         let n = self.targets.len();
         let (mut shares, mut bias) = (vec![0.0; n], bias);
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     /// Features, the other's logit, whether it shows the class.
-    fn fitted(data: &[([f32; 3], f64, bool)], caution: f64) -> Row {
+    fn fitted(data: &[([f32; 3], f64, bool)], logit_margin: f64) -> ClassWeights {
         let others: Vec<[f64; 1]> = data.iter().map(|&(_, other, _)| [other]).collect();
         let samples: Vec<Sample<'_>> = (data.iter().zip(&others))
             .map(|((features, _, own), others)| Sample {
@@ -194,11 +194,11 @@ mod tests {
                 own: *own,
             })
             .collect();
-        let start = Row {
+        let start = ClassWeights {
             weight: vec![0.0; 3],
             bias: 0.0,
         };
-        fit(&start, &samples.iter().collect::<Vec<_>>(), caution).unwrap()
+        fit(&start, &samples.iter().collect::<Vec<_>>(), logit_margin).unwrap()
     }
 
     const DATA: [([f32; 3], f64, bool); 6] = [
@@ -211,17 +211,17 @@ mod tests {
     ];
 
     #[test]
-    fn a_fitted_row_is_where_the_loss_is_flat() {
-        let row = fitted(&DATA, 0.5);
-        // Own and other pictures weigh the same: what is missing here is there in excess.
+    fn fitted_class_weights_are_where_the_loss_is_flat() {
+        let weights = fitted(&DATA, 0.5);
+        // At the minimum, the residuals of the two groups cancel out.
         let off: f64 = (DATA.iter())
-            .map(|(x, other, own)| 1.0 / (1.0 + (-(row.logit(x) + 0.5 - other)).exp()) - f64::from(u8::from(*own)))
+            .map(|(x, other, own)| 1.0 / (1.0 + (-(weights.logit(x) + 0.5 - other)).exp()) - f64::from(u8::from(*own)))
             .sum();
         assert!(off.abs() < 1e-3, "{off}");
     }
 
     #[test]
-    fn more_caution_puts_the_row_lower() {
+    fn a_larger_margin_lowers_the_logit() {
         let (bold, shy) = (fitted(&DATA, 0.0), fitted(&DATA, 3.0));
         for (x, _, _) in DATA {
             assert!((bold.logit(&x) - shy.logit(&x) - 3.0).abs() < 0.05);

@@ -1,43 +1,43 @@
-//! Frames that seem to show a new class, though nobody said so.
+//! Unlabelled frames that probably show a new class (PU learning).
 //!
-//! A camera sees what its owner is about to teach. Such frames count against the new class: five of a hundred halved what was recognised of
-//! it (docs/reference/tuning.md). Left out are those that a row which does not know them takes for the class more surely than half of the class's
-//! own pictures, and of which the parent is not surer than of these.
+//! The camera often sees an object before it is taught. Such frames count against the new class: with five among a hundred, half as many images
+//! of the class were recognised. A frame is excluded if class weights fitted without it are more confident in the new class than for half of
+//! the class's own images, unless the parent is more confident in its own class than for nine in ten of these.
 
 use super::{
-    level::answer_unseen,
-    row::{Row, Sample, log_sum},
+    bias_calibration::cross_validate,
+    class_weights::{ClassWeights, Sample, log_sum},
 };
 
-/// At most one frame of so many is left out.
+/// At most one frame in this many is excluded.
 const MOST: usize = 10;
-/// Rounds of leaving out: the fewer are left, the better the row tells the others.
+/// Rounds of exclusion: each fit is better without the frames of the rounds before.
 const ROUNDS: usize = 3;
 
-/// Indices of the samples that are doubtful, of those that are frames. `sureness` says of each sample how probable the parent's answer is.
-pub(super) fn doubtful(
-    start: &Row,
+/// Returns the indices of the frames that are suspected. `confidence`: the parent's highest probability for each sample.
+pub(super) fn suspected_positives(
+    start: &ClassWeights,
     samples: &[Sample<'_>],
     frames: &[bool],
-    sureness: &[f64],
-    caution: f64,
+    confidence: &[f64],
+    logit_margin: f64,
 ) -> Vec<usize> {
     let most = frames.iter().filter(|frame| **frame).count() / MOST;
-    let own = samples.iter().zip(sureness).filter(|(sample, _)| sample.own);
-    let sure = nine_in_ten(own.map(|(_, &sureness)| sureness).collect());
+    let own = samples.iter().zip(confidence).filter(|(sample, _)| sample.own);
+    let confident = nine_in_ten(own.map(|(_, &confidence)| confidence).collect());
     let mut found: Vec<usize> = Vec::new();
     for _ in 0..ROUNDS {
         let kept: Vec<usize> = (0..samples.len()).filter(|index| !found.contains(index)).collect();
         let of_kept: Vec<&Sample<'_>> = kept.iter().map(|&index| &samples[index]).collect();
-        let mut unseen = vec![0.0; kept.len()];
+        let mut held_out_logits = vec![0.0; kept.len()];
         let all: Vec<usize> = (0..kept.len()).collect();
-        if answer_unseen(start, &of_kept, &all, caution, &mut unseen).is_none() {
+        if cross_validate(start, &of_kept, &all, logit_margin, &mut held_out_logits).is_none() {
             break;
         }
         let leads = || {
             of_kept
                 .iter()
-                .zip(&unseen)
+                .zip(&held_out_logits)
                 .map(|(sample, logit)| logit - log_sum(sample.others))
         };
         let own = leads()
@@ -46,7 +46,7 @@ pub(super) fn doubtful(
             .map(|(lead, _)| lead);
         let bound = median(own.collect()).max(0.0);
         let more: Vec<usize> = (leads().zip(&kept))
-            .filter(|&(lead, &index)| lead > bound && frames[index] && sureness[index] <= sure)
+            .filter(|&(lead, &index)| lead > bound && frames[index] && confidence[index] <= confident)
             .map(|(_, &index)| index)
             .collect();
         if more.is_empty() || found.len() + more.len() > most {
@@ -57,7 +57,7 @@ pub(super) fn doubtful(
     found
 }
 
-/// 0 of nothing.
+/// Returns the median; 0 without values.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -68,7 +68,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// What nine in ten of the values do not exceed; 0 of nothing.
+/// Returns the 90th percentile; 0 without values.
 fn nine_in_ten(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let index = (9 * values.len() / 10).min(values.len().saturating_sub(1));
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_frames_that_look_like_the_class_and_of_which_the_parent_is_not_sure_are_doubtful() {
+    fn only_frames_that_look_like_the_class_and_of_which_the_parent_is_not_confident_are_suspected() {
         let class = |at: usize| [0.9 + 0.01 * at as f32, 0.1];
         let other = |at: usize| [0.1, 0.9 - 0.01 * at as f32];
         let features: Vec<[f32; 2]> = (0..10)
@@ -96,17 +96,20 @@ mod tests {
                 own: index < 10,
             })
             .collect();
-        let start = Row {
+        let start = ClassWeights {
             weight: vec![0.0; 2],
             bias: 0.0,
         };
-        // The last frame is one of which the parent is sure, the one before has a label.
-        let mut sureness = vec![0.6; features.len()];
-        sureness[52] = 0.9;
+        // The parent is confident of the last frame; the one before has a label.
+        let mut confidence = vec![0.6; features.len()];
+        confidence[52] = 0.9;
         let frames: Vec<bool> = (0..features.len()).map(|index| index >= 10 && index != 51).collect();
-        assert_eq!(doubtful(&start, &samples, &frames, &sureness, 1.0), [50]);
-        // Where a tenth of the frames would not do, something else is wrong.
+        assert_eq!(suspected_positives(&start, &samples, &frames, &confidence, 1.0), [50]);
+        // More than a tenth of the frames would have to go: nothing is excluded.
         let few: Vec<bool> = (0..features.len()).map(|index| index >= 45).collect();
-        assert_eq!(doubtful(&start, &samples, &few, &sureness, 1.0), [] as [usize; 0]);
+        assert_eq!(
+            suspected_positives(&start, &samples, &few, &confidence, 1.0),
+            [] as [usize; 0]
+        );
     }
 }

@@ -1,9 +1,8 @@
-//! Record of the images that are being decoded, in a file that outlives the process.
+//! DecodingRecord of the images being decoded, in a file that survives a crash of the process.
 //!
-//! The file has one slot for each image in hand. A slot is written before the image is decoded and cleared after, by a single write
-//! without `fsync`: the page cache outlives the process, and flash is not written for each frame. The file is in `$RUNTIME_DIRECTORY`, which
-//! systemd keeps in memory, and in the state folder without one. An image that takes much of the budget is recorded durably in the state
-//! folder, at most every half a minute.
+//! The file has one slot per image. A slot is written before decoding and cleared afterwards, by a single write without `fsync`: the page
+//! cache survives the process, and flash is spared. The file is in `$RUNTIME_DIRECTORY`, which systemd keeps in memory, otherwise in the
+//! state folder. An image that needs much of the memory limit is recorded durably in the state folder, at most every 30 seconds.
 
 use std::{
     cell::Cell,
@@ -19,19 +18,19 @@ use serde::{Deserialize, Serialize};
 
 const SLOTS: usize = 24;
 const SLOT_BYTES: usize = 1024;
-/// Between two durable records.
+/// Minimum time between two durable records.
 const DURABLE_PERIOD: Duration = Duration::from_secs(30);
 
-/// An image that is or was in hand.
+/// An image that is or was being decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Suspect {
     /// Digest of the length and of the first and last bytes: cheap for every frame, and the same for the same file.
     pub(super) id: String,
     pub(super) name: String,
-    /// Its file, if it has one.
+    /// Its file, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) path: Option<PathBuf>,
-    /// Ends of the process with it in hand.
+    /// Crashes of the process while it was decoded.
     #[serde(default)]
     pub(super) deaths: u32,
 }
@@ -51,39 +50,39 @@ impl Suspect {
     }
 }
 
-/// The file.
+/// The record file.
 #[derive(Debug)]
-pub(super) struct Record {
-    /// For every image. `None` where no place takes it.
+pub(super) struct DecodingRecord {
+    /// File for every image; `None` if it cannot be written.
     ordinary: Option<File>,
-    /// For large ones, where `ordinary` does not outlive a power cut.
-    lasting: Option<File>,
+    /// File for large images, if `ordinary` does not survive a power cut.
+    durable_file: Option<File>,
     taken: Mutex<[bool; SLOTS]>,
     durable: Mutex<Option<Instant>>,
 }
 
-/// An image in hand; its slot is cleared when dropped.
+/// An image being decoded; its slot is cleared on drop.
 #[derive(Debug)]
-pub(super) struct InHand<'a> {
-    record: &'a Record,
+pub(super) struct DecodingGuard<'a> {
+    record: &'a DecodingRecord,
     image: Suspect,
     slot: Option<usize>,
-    /// Whether it is recorded in the lasting file as well.
-    lasting: Cell<bool>,
+    /// Whether it is recorded in the durable file too.
+    durable_file: Cell<bool>,
 }
 
-impl Record {
-    /// Opens the record in `state`, and in `runtime` if there is such a folder; returns what the last run had in hand.
+impl DecodingRecord {
+    /// Opens the record in `state`, and in `runtime` if there is such a folder; returns the images that the last run was decoding.
     pub(super) fn open(state: &Path, runtime: Option<&Path>) -> (Self, Vec<Suspect>) {
-        let lasting = state.join("in-hand");
-        // Two devices may share a folder.
+        let durable_file = state.join("in-hand");
+        // Two devices may share the runtime folder.
         let ordinary = runtime.map(|folder| {
-            let of = Digest::of(lasting.as_os_str().as_encoded_bytes());
+            let of = Digest::of(durable_file.as_os_str().as_encoded_bytes());
             folder.join(format!("in-hand-{}", of.short()))
         });
-        let mut found = read(&lasting);
+        let mut found = read(&durable_file);
         found.extend(ordinary.iter().flat_map(|path| read(path)));
-        // Opened and written once: a full disk later does not matter, as the file keeps its length.
+        // Written at full length now, so that a disk that fills up later does not matter.
         let open = |path: &Path| {
             let open = || -> std::io::Result<File> {
                 let file = File::options().create(true).truncate(false).write(true).open(path)?;
@@ -92,26 +91,26 @@ impl Record {
             };
             let opened = open();
             if let Err(error) = &opened {
-                tracing::warn!(path = %path.display(), "cannot record images in hand: {error}");
+                tracing::warn!(path = %path.display(), "cannot record images being decoded: {error}");
             }
             opened.ok()
         };
-        let lasting = open(&lasting);
-        let (ordinary, lasting) = match ordinary.and_then(|path| open(&path)) {
-            Some(ordinary) => (Some(ordinary), lasting),
-            None => (lasting, None),
+        let durable_file = open(&durable_file);
+        let (ordinary, durable_file) = match ordinary.and_then(|path| open(&path)) {
+            Some(ordinary) => (Some(ordinary), durable_file),
+            None => (durable_file, None),
         };
         let record = Self {
             ordinary,
-            lasting,
+            durable_file,
             taken: Mutex::default(),
             durable: Mutex::default(),
         };
         (record, found)
     }
 
-    /// Records that an image is in hand.
-    pub(super) fn take(&self, image: &Suspect) -> InHand<'_> {
+    /// Records that an image is being decoded.
+    pub(super) fn take(&self, image: &Suspect) -> DecodingGuard<'_> {
         let slot = {
             let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
             let free = taken.iter().position(|taken| !taken);
@@ -123,20 +122,20 @@ impl Record {
         if let Some(slot) = slot {
             write(self.ordinary.as_ref(), slot, &text(image));
         }
-        InHand {
+        DecodingGuard {
             record: self,
             image: image.clone(),
             slot,
-            lasting: Cell::new(false),
+            durable_file: Cell::new(false),
         }
     }
 }
 
-/// The text of a slot, with its end.
+/// Returns the content of a slot, with its terminator.
 fn text(image: &Suspect) -> Vec<u8> {
-    let whole = serde_json::to_vec(image).unwrap_or_default();
-    let mut text = if whole.len() < SLOT_BYTES {
-        whole
+    let complete = serde_json::to_vec(image).unwrap_or_default();
+    let mut text = if complete.len() < SLOT_BYTES {
+        complete
     } else {
         let shorter = Suspect {
             path: None,
@@ -153,12 +152,12 @@ fn write(file: Option<&File>, slot: usize, bytes: &[u8]) {
     if let Some(file) = file
         && let Err(error) = file.write_all_at(bytes, (slot * SLOT_BYTES) as u64)
     {
-        tracing::debug!("cannot record an image in hand: {error}");
+        tracing::debug!("cannot record an image being decoded: {error}");
     }
 }
 
-impl InHand<'_> {
-    /// Writes the record to the medium, so that a power cut finds it as well.
+impl DecodingGuard<'_> {
+    /// Writes the record to the medium, so that it survives a power cut.
     pub(super) fn make_durable(&self) {
         let Some(slot) = self.slot else { return };
         let mut last = self.record.durable.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,30 +165,30 @@ impl InHand<'_> {
             return;
         }
         *last = Some(Instant::now());
-        let lasting = self.record.lasting.as_ref();
-        if lasting.is_some() {
-            write(lasting, slot, &text(&self.image));
-            self.lasting.set(true);
+        let durable_file = self.record.durable_file.as_ref();
+        if durable_file.is_some() {
+            write(durable_file, slot, &text(&self.image));
+            self.durable_file.set(true);
         }
-        if let Some(Err(error)) = lasting.or(self.record.ordinary.as_ref()).map(File::sync_data) {
-            tracing::debug!("cannot record an image in hand durably: {error}");
+        if let Some(Err(error)) = durable_file.or(self.record.ordinary.as_ref()).map(File::sync_data) {
+            tracing::debug!("cannot record an image being decoded durably: {error}");
         }
     }
 }
 
-impl Drop for InHand<'_> {
+impl Drop for DecodingGuard<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
             write(self.record.ordinary.as_ref(), slot, &[0]);
-            if self.lasting.get() {
-                write(self.record.lasting.as_ref(), slot, &[0]);
+            if self.durable_file.get() {
+                write(self.record.durable_file.as_ref(), slot, &[0]);
             }
             self.record.taken.lock().unwrap_or_else(PoisonError::into_inner)[slot] = false;
         }
     }
 }
 
-/// The images in a record. What cannot be read counts as none.
+/// Returns the images in a record; unreadable slots are skipped.
 fn read(path: &Path) -> Vec<Suspect> {
     let bytes = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() && metadata.len() <= (SLOTS * SLOT_BYTES) as u64 => {
@@ -214,7 +213,7 @@ mod tests {
     fn what_is_in_hand_is_found_by_the_next_run_and_what_was_put_down_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let image = |name: &str| Suspect::of(name.as_bytes(), name, Some(Path::new("/frames/a.png")));
-        let (record, found) = Record::open(folder.path(), None);
+        let (record, found) = DecodingRecord::open(folder.path(), None);
         assert!(found.is_empty());
         let first = record.take(&image("first"));
         let second = record.take(&image("second"));
@@ -223,36 +222,39 @@ mod tests {
         let third = record.take(&image("third"));
         // The process ends here: nothing is dropped.
         std::mem::forget((second, third));
-        let (_, found) = Record::open(folder.path(), None);
+        let (_, found) = DecodingRecord::open(folder.path(), None);
         assert_eq!(found, [image("third"), image("second")]);
-        assert!(Record::open(folder.path(), None).1.is_empty());
+        assert!(DecodingRecord::open(folder.path(), None).1.is_empty());
     }
 
     #[test]
     fn a_large_image_is_found_where_the_runtime_folder_was_lost() {
         let (state, runtime) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let image = |name: &str| Suspect::of(name.as_bytes(), name, None);
-        let (record, _) = Record::open(state.path(), Some(runtime.path()));
+        let (record, _) = DecodingRecord::open(state.path(), Some(runtime.path()));
         let (small, large) = (record.take(&image("small")), record.take(&image("large")));
         large.make_durable();
         std::mem::forget((small, large));
-        let (record, found) = Record::open(state.path(), Some(runtime.path()));
+        let (record, found) = DecodingRecord::open(state.path(), Some(runtime.path()));
         assert_eq!(found, [image("large"), image("small"), image("large")]);
         let large = record.take(&image("large"));
         large.make_durable();
         std::mem::forget(large);
         let other = tempfile::tempdir().unwrap();
-        assert_eq!(Record::open(state.path(), Some(other.path())).1, [image("large")]);
+        assert_eq!(
+            DecodingRecord::open(state.path(), Some(other.path())).1,
+            [image("large")]
+        );
     }
 
     #[test]
     fn a_record_that_is_damaged_or_in_a_place_that_takes_none_costs_only_the_record() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("in-hand"), [0xff; 3000]).unwrap();
-        assert!(Record::open(folder.path(), None).1.is_empty());
+        assert!(DecodingRecord::open(folder.path(), None).1.is_empty());
         let other = tempfile::tempdir().unwrap();
         std::fs::create_dir(other.path().join("in-hand")).unwrap();
-        let (record, found) = Record::open(other.path(), None);
+        let (record, found) = DecodingRecord::open(other.path(), None);
         assert!(found.is_empty());
         drop(record.take(&Suspect::of(b"x", "x", None)));
     }
@@ -260,7 +262,7 @@ mod tests {
     #[test]
     fn more_images_than_slots_are_in_hand_without_a_record() {
         let folder = tempfile::tempdir().unwrap();
-        let (record, _) = Record::open(folder.path(), None);
+        let (record, _) = DecodingRecord::open(folder.path(), None);
         let image = Suspect::of(b"x", &"é".repeat(4000), Some(Path::new(&"p".repeat(3000))));
         let all: Vec<_> = (0..SLOTS + 2).map(|_| record.take(&image)).collect();
         assert_eq!(read(&folder.path().join("in-hand")).len(), SLOTS);

@@ -2,7 +2,7 @@
 
 use clr_adapters::{
     Adapter, Digest, Encoding, SecretKey, SignerClass, SiteWeights, decode,
-    delta::{DeltaError, apply, difference},
+    delta::{DeltaError, apply, diff},
     encode, sign,
 };
 use miniz_oxide::deflate::compress_to_vec;
@@ -23,7 +23,7 @@ const SMALLER: usize = if cfg!(miri) { 100 } else { 1 };
 
 fn both_ways(one: &[u8], two: &[u8]) {
     for (base, target) in [(one, two), (two, one), (one, one)] {
-        if let Some(delta) = difference(base, target) {
+        if let Some(delta) = diff(base, target) {
             assert!(delta.len() < target.len());
             assert_eq!(apply(base, &delta, target.len()).as_deref(), Ok(target));
         }
@@ -54,7 +54,7 @@ fn tuned(parent: &Adapter, first: usize, share: f32) -> Adapter {
 }
 
 fn share(base: &[u8], target: &[u8]) -> f64 {
-    let delta = difference(base, target).expect("smaller than the file");
+    let delta = diff(base, target).expect("smaller than the file");
     assert_eq!(apply(base, &delta, CAP).as_deref(), Ok(target));
     delta.len() as f64 / target.len() as f64
 }
@@ -142,17 +142,17 @@ fn a_key_and_a_signature_change_nothing_else() {
 #[test]
 fn a_file_that_has_nothing_in_common_travels_whole() {
     let (one, two) = (Random(1).next().to_le_bytes(), Random(2).next().to_le_bytes());
-    assert_eq!(difference(&one.repeat(2), &two), None);
+    assert_eq!(diff(&one.repeat(2), &two), None);
     let mut random = Random(9);
     let mut bytes = || (0..5000 / SMALLER).map(|_| random.next() as u8).collect::<Vec<u8>>();
-    assert_eq!(difference(&bytes(), &bytes()), None);
+    assert_eq!(diff(&bytes(), &bytes()), None);
 }
 
 #[test]
 fn every_truncation_and_every_flipped_bit_is_refused() {
     let base = encode(&small(), Encoding::Int8).unwrap();
     let target = encode(&tuned(&decode(&base).unwrap().adapter, 1, 0.01), Encoding::Int8).unwrap();
-    let delta = difference(&base, &target).unwrap();
+    let delta = diff(&base, &target).unwrap();
     for length in (0..delta.len()).step_by(STEP) {
         assert!(apply(&base, &delta[..length], CAP).is_err(), "{length} bytes");
     }

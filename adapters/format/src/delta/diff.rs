@@ -1,4 +1,4 @@
-//! From two files to their difference. Of adapters, the codes of every site and class are compared with those of the same site and
+//! Computes a delta from two files. Of adapters, the codes of every site and class are compared with those of the same site and
 //! class; of anything else, stretches that are the same are copied.
 
 use alloc::{collections::BTreeMap, vec::Vec};
@@ -9,9 +9,9 @@ use crate::{Adapter, Decoded, Digest, SectionEncoding, SectionKind, SiteWeights,
 /// Bytes of a section's head up to its checksum.
 const SECTION_HEAD: usize = 16;
 
-/// What makes `target` of `base`; `None` where it would not be smaller than `target`.
+/// Returns the delta from `base` to `target`; `None` where it would not be smaller than `target`.
 #[must_use]
-pub fn difference(base: &[u8], target: &[u8]) -> Option<Vec<u8>> {
+pub fn diff(base: &[u8], target: &[u8]) -> Option<Vec<u8>> {
     let length = u32::try_from(target.len()).ok()?;
     u32::try_from(base.len()).ok()?;
     let mut out = Vec::with_capacity(PREFIX);

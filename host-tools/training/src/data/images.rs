@@ -1,4 +1,4 @@
-//! The decoded pictures of one split, at input size, in memory up to a budget.
+//! Decoded images of a split at input size, in memory up to a budget.
 
 use std::{
     borrow::Cow,
@@ -9,14 +9,14 @@ use clr_adapters::{Digest, Preprocessing};
 use clr_onnx::{ImageError, Preprocess as _, ReducedImage, RgbImage, decode_image_bytes_for, read_image_file};
 use rayon::prelude::*;
 
-use super::{Dataset, Sample, Split, Unreadable, inspect::Looked};
+use super::{Dataset, Sample, Split, Unreadable, inspect::ImageProperties};
 use crate::{
     error::{Result, TrainError},
     observer::{Meter, Observer},
 };
 
-/// Pictures that fit the input, `height × width` 8-bit RGB, with their classes.
-pub struct Pictures {
+/// Images of a split at input size, `height × width` 8-bit RGB, with their classes.
+pub struct SplitImages {
     root: PathBuf,
     samples: Vec<Sample>,
     files: Vec<Digest>,
@@ -24,12 +24,12 @@ pub struct Pictures {
     decoded: Vec<Option<RgbImage>>,
     preprocessing: Preprocessing,
     unreadable: Vec<Unreadable>,
-    looked: Vec<Looked>,
+    properties: Vec<ImageProperties>,
 }
 
-impl Pictures {
-    /// Decodes and fits the pictures of a split in parallel, keeping at most `budget` bytes of them in memory. Pictures
-    /// that cannot be decoded are left out and listed; a class that loses its last picture is an error.
+impl SplitImages {
+    /// Decodes and fits the images of a split in parallel, and keeps at most `budget` bytes of them in memory. Images
+    /// that cannot be decoded are left out and listed; a class without a readable image is an error.
     pub fn load(
         dataset: &Dataset,
         split: Split,
@@ -42,14 +42,14 @@ impl Pictures {
         let root = dataset.root();
         let bytes = 3 * preprocessing.height as usize * preprocessing.width as usize;
         let mut meter = Meter::new(crate::Phase::Decode, samples.len());
-        let mut pictures = Self {
+        let mut images = Self {
             root: root.to_owned(),
             samples: Vec::with_capacity(samples.len()),
             files: Vec::with_capacity(samples.len()),
             decoded: Vec::with_capacity(samples.len()),
             preprocessing: preprocessing.clone(),
             unreadable: Vec::new(),
-            looked: Vec::with_capacity(samples.len()),
+            properties: Vec::with_capacity(samples.len()),
         };
         for chunk in samples.chunks(CHUNK) {
             let fitted: Vec<_> = chunk
@@ -58,20 +58,20 @@ impl Pictures {
                     let (bytes, image) = read(root, sample, preprocessing)?;
                     let fitted = preprocessing.fit(&image);
                     let (path, place) = (sample.path.clone(), [split.name(), &dataset.classes()[sample.class]]);
-                    let looked = Looked::new(path, place, &fitted, image.size(), image.notes(), &bytes);
-                    Ok((Digest::of(&bytes), fitted, looked))
+                    let properties = ImageProperties::new(path, place, &fitted, image.size(), image.notes(), &bytes);
+                    Ok((Digest::of(&bytes), fitted, properties))
                 })
                 .collect();
             for (sample, fitted) in chunk.iter().zip(fitted) {
                 match fitted {
-                    Ok((digest, picture, looked)) => {
-                        let keep = (pictures.samples.len() + 1) * bytes <= budget;
-                        pictures.samples.push(sample.clone());
-                        pictures.files.push(digest);
-                        pictures.decoded.push(keep.then_some(picture));
-                        pictures.looked.push(looked);
+                    Ok((digest, image, properties)) => {
+                        let keep = (images.samples.len() + 1) * bytes <= budget;
+                        images.samples.push(sample.clone());
+                        images.files.push(digest);
+                        images.decoded.push(keep.then_some(image));
+                        images.properties.push(properties);
                     }
-                    Err(error) => pictures.unreadable.push(Unreadable::new(sample.path.clone(), &error)),
+                    Err(error) => images.unreadable.push(Unreadable::new(sample.path.clone(), &error)),
                 }
             }
             meter.advance(chunk.len(), observer);
@@ -83,13 +83,13 @@ impl Pictures {
             }
             counts
         };
-        let (before, after) = (counts(samples), counts(&pictures.samples));
+        let (before, after) = (counts(samples), counts(&images.samples));
         if let Some(class) = (0..before.len()).find(|&class| before[class] > 0 && after[class] == 0) {
             return Err(TrainError::EmptyClass {
                 class: dataset.classes()[class].clone(),
                 path: root.to_owned(),
                 unreadable: before[class],
-                reasons: (pictures.unreadable.iter())
+                reasons: (images.unreadable.iter())
                     .find(|file| {
                         samples
                             .iter()
@@ -98,49 +98,49 @@ impl Pictures {
                     .map_or_else(String::new, |first| format!(": {first}")),
             });
         }
-        Ok(pictures)
+        Ok(images)
     }
 
-    /// Number of pictures.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.samples.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }
 
-    /// The pictures' paths and classes, in index order.
+    /// Returns the images' paths and classes, in index order.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
 
-    /// The preprocessing they fit.
+    /// Returns the preprocessing of the images.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
     }
 
-    /// Files that could not be decoded.
+    /// Returns the files that could not be decoded.
     pub fn unreadable(&self) -> &[Unreadable] {
         &self.unreadable
     }
 
-    /// What the checks keep of each picture.
-    pub fn looked(&self) -> &[Looked] {
-        &self.looked
+    /// Returns the properties of each image for the checks.
+    pub fn properties(&self) -> &[ImageProperties] {
+        &self.properties
     }
 
-    /// The classes, in index order.
+    /// Returns the classes, in index order.
     pub fn labels(&self) -> Vec<u32> {
         self.samples.iter().map(|sample| sample.class as u32).collect()
     }
 
-    /// The SHA-256 of the paths and the contents of all pictures.
+    /// Returns the SHA-256 of the paths and the contents of all images.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::new();
         for (sample, file) in self.samples.iter().zip(&self.files) {
-            // Separators of the host would make the digest depend on it.
+            // With the host's separators the digest would depend on the host.
             let path: Vec<_> = sample
                 .path
                 .components()
@@ -153,10 +153,10 @@ impl Pictures {
         Digest::of(&bytes)
     }
 
-    /// Picture `index` at input size.
-    pub fn picture(&self, index: usize) -> Result<Cow<'_, RgbImage>> {
-        if let Some(picture) = &self.decoded[index] {
-            return Ok(Cow::Borrowed(picture));
+    /// Returns image `index` at input size.
+    pub fn image(&self, index: usize) -> Result<Cow<'_, RgbImage>> {
+        if let Some(image) = &self.decoded[index] {
+            return Ok(Cow::Borrowed(image));
         }
         let sample = &self.samples[index];
         let (_, image) = read(&self.root, sample, &self.preprocessing).map_err(|error| TrainError::Read {
@@ -166,7 +166,7 @@ impl Pictures {
         Ok(Cow::Owned(self.preprocessing.fit(&image)))
     }
 
-    /// Picture `index` as the file has it, not fitted.
+    /// Returns image `index` at the file's size.
     pub fn original(&self, index: usize) -> Result<RgbImage> {
         let path = self.root.join(&self.samples[index].path);
         clr_onnx::decode_image(&path).map_err(|error| TrainError::Read {

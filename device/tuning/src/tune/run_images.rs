@@ -1,4 +1,4 @@
-//! The pictures of a run: which are learned, which recall old classes, and which judge.
+//! Images of a run by their role: learned, replayed, held out.
 
 use std::collections::HashMap;
 
@@ -8,35 +8,35 @@ use clr_onnx::RgbImage;
 use crate::{
     Parent,
     error::{Result, TuneError},
-    examples::{Example, Examples, part},
-    pictures::Picture,
+    examples::{Example, Examples, split_examples},
+    images::Image,
 };
 
-/// The pictures of a run, decoded.
-pub(super) struct RunPictures {
-    pub(super) learned: Vec<Picture>,
-    pub(super) recalled: Vec<Picture>,
-    pub(super) held_learned: Vec<Picture>,
-    pub(super) held_old: Vec<Picture>,
-    /// The publisher's, with their classes.
-    pub(super) canaries: Vec<Picture>,
-    pub(super) unjudged: Vec<String>,
+/// The images of a run, decoded.
+pub(super) struct RunImages {
+    pub(super) learned: Vec<Image>,
+    pub(super) replayed: Vec<Image>,
+    pub(super) held_learned: Vec<Image>,
+    pub(super) held_old: Vec<Image>,
+    /// Canaries of the publisher, with their classes.
+    pub(super) canaries: Vec<Image>,
+    pub(super) without_holdout: Vec<String>,
 }
 
-impl RunPictures {
+impl RunImages {
     pub(super) fn load(parent: &Parent, examples: &dyn Examples, list: Vec<Example>) -> Result<Self> {
         let header = &parent.adapter.header;
         let class = |example: &Example| {
             let label = example.label.as_ref()?;
             header.labels.iter().position(|known| known == label)
         };
-        // One damaged file must not keep a task from learning, and what cannot be decoded judges nothing.
+        // One damaged file must not prevent tuning of the task. Images that cannot be decoded do not judge either.
         let mut loaded = HashMap::new();
         let mut readable = Vec::with_capacity(list.len());
         for example in list {
-            match Picture::load(examples, &example, class(&example), &header.preprocessing) {
-                Ok(picture) => _ = loaded.insert(example.id, picture),
-                Err(error @ TuneError::Picture { .. }) => {
+            match Image::load(examples, &example, class(&example), &header.preprocessing) {
+                Ok(image) => _ = loaded.insert(example.id, image),
+                Err(error @ TuneError::Image { .. }) => {
                     tracing::warn!("left out: {error}");
                     continue;
                 }
@@ -44,45 +44,45 @@ impl RunPictures {
             }
             readable.push(example);
         }
-        let parted = part(readable);
-        let all = parted.training.iter().chain(&parted.held_out);
-        // Where no class is new, those with pictures are refined.
+        let split = split_examples(readable);
+        let all = split.training.iter().chain(&split.held_out);
+        // Without a new class, the classes with images are refined.
         let new = all.clone().filter_map(class).any(|class| class >= parent.protected);
         let learned = |class: Option<usize>| class.is_some_and(|class| !new || class >= parent.protected);
-        let mut pictures = Self {
+        let mut images = Self {
             learned: Vec::new(),
-            recalled: Vec::new(),
+            replayed: Vec::new(),
             held_learned: Vec::new(),
             held_old: Vec::new(),
             canaries: canaries(header),
-            unjudged: Vec::new(),
+            without_holdout: Vec::new(),
         };
-        for (examples_of, is_training) in [(&parted.training, true), (&parted.held_out, false)] {
+        for (examples_of, is_training) in [(&split.training, true), (&split.held_out, false)] {
             for example in examples_of {
                 let place = match (learned(class(example)), is_training) {
-                    (true, true) => &mut pictures.learned,
-                    (true, false) => &mut pictures.held_learned,
-                    (false, true) => &mut pictures.recalled,
-                    (false, false) => &mut pictures.held_old,
+                    (true, true) => &mut images.learned,
+                    (true, false) => &mut images.held_learned,
+                    (false, true) => &mut images.replayed,
+                    (false, false) => &mut images.held_old,
                 };
                 place.extend(loaded.remove(&example.id));
             }
         }
-        pictures.unjudged = parted.unjudged;
-        if pictures.learned.is_empty() {
+        images.without_holdout = split.without_holdout;
+        if images.learned.is_empty() {
             return Err(TuneError::NoExamples {
                 task: header.task.clone(),
             });
         }
-        Ok(pictures)
+        Ok(images)
     }
 }
 
-fn canaries(header: &Header) -> Vec<Picture> {
+fn canaries(header: &Header) -> Vec<Image> {
     let canaries = header.canaries.iter().filter_map(|canary| {
         let [width, height] = canary.size.map(u32::from);
         let pixels = RgbImage::from_raw(width, height, canary.pixels.clone())?;
-        Some(Picture::new(
+        Some(Image::new(
             &pixels,
             Some(canary.class as usize),
             &header.preprocessing,

@@ -1,22 +1,30 @@
-//! A task from labelled images alone: the backbone as it is, and a head that answers the nearest class mean.
+//! A new task from labelled images: the untouched backbone with a nearest-class-mean head.
 
 use clr_adapters::{Head, Header, Provenance, Recipe};
 use clr_learning::Network;
 use clr_onnx::{Backbone, identity_adapter};
 
 use crate::{
-    Version,
+    AdapterRevision,
     error::{Result, TuneError},
     examples::{Example, Examples},
     features::{features, mean},
     profile::profile,
 };
 
-/// A task of its own, from images alone: the backbone as it is, and a head of prototypes. `header` says what the task is called and how
-/// images are prepared; labels, backbone and provenance are set here. With a `recipe` other than [`Recipe::Linear`] the adapter has
-/// sites at the identity, so that tuning may reprogram them. What its images look like is kept as its profile, if there are enough to tell, so
-/// that the device may choose the task by itself. Images that cannot be decoded are left out.
-pub fn birth(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn Examples) -> Result<Version> {
+/// Creates a task from labelled images: the untouched backbone with a head of prototypes. `header` gives the task's name and the preprocessing;
+/// labels, profile and provenance are set here. With a `recipe` other than [`Recipe::Linear`] the adapter has sites at the identity for
+/// later tuning. From ten images on it has a feature profile, so that the device can select the task by itself. Images that cannot be decoded
+/// are left out.
+///
+/// # Errors
+/// [`TuneError::TooFewClasses`] with fewer than two classes of decodable images; [`TuneError::Examples`], [`TuneError::Learning`].
+pub fn create_task(
+    backbone: &Backbone,
+    header: Header,
+    recipe: Recipe,
+    examples: &dyn Examples,
+) -> Result<AdapterRevision> {
     let mut list = examples.list().map_err(TuneError::Examples)?;
     list.retain(|example| example.label.is_some());
     list.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));
@@ -44,10 +52,10 @@ pub fn birth(backbone: &Backbone, header: Header, recipe: Recipe, examples: &dyn
         metrics: None,
         ..header
     };
-    Version::new(identity_adapter(backbone, recipe, nearest_mean(&groups), header), None)
+    AdapterRevision::new(identity_adapter(backbone, recipe, nearest_mean(&groups), header), None)
 }
 
-/// Mean features as class weights, so that the nearest mean wins; scaled so that right answers lead by 4 on average.
+/// Returns a head in which the class with the nearest mean feature wins, scaled so that correct classes lead by 4 nats on average.
 fn nearest_mean(groups: &[Vec<Vec<f32>>]) -> Head {
     let means: Vec<Vec<f64>> = groups.iter().map(|group| mean(group)).collect();
     let features = means.first().map_or(0, Vec::len);
@@ -57,7 +65,7 @@ fn nearest_mean(groups: &[Vec<Vec<f32>>]) -> Head {
     let rows: Vec<Vec<f64>> = (means.iter())
         .map(|mean| mean.iter().zip(&centre).map(|(value, centre)| value - centre).collect())
         .collect();
-    // |x − mean|² / 2 without what all classes share: row · x − row · (mean + centre) / 2.
+    // |x − mean|² / 2 without the terms common to all classes: row · x − row · (mean + centre) / 2.
     let biases: Vec<f64> = (rows.iter().zip(&means))
         .map(|(row, mean)| {
             -row.iter()

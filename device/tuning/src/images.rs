@@ -1,4 +1,4 @@
-//! Pictures at the input's size, and the few variants of each that learning sees.
+//! Decoded training images at the input's size, and their augmented variants.
 
 use clr_adapters::{Digest, Preprocessing};
 use clr_learning::{Augmentation, Flip, Purpose, stream};
@@ -9,43 +9,43 @@ use crate::{
     examples::{Example, Examples},
 };
 
-/// Variants of a training picture: the picture itself, and changed ones. Few, so that what stands below the first trained site may be
-/// kept for each.
+/// Variants of a training image: the image itself, and augmented ones. Few, so that the activations before the first trained site can be
+/// cached for each.
 pub(crate) const VARIANTS: u64 = 8;
 
-/// Small crops, turns and changes of colour; never mirrored, since letters and signs have a handedness.
+/// Small crops, rotations and changes of colour; never mirrored, because letters and signs have an orientation.
 const CHANGES: Augmentation = Augmentation {
     flip: Flip::Off,
     area: 0.8,
     ..Augmentation::MILD
 };
 
-/// A decoded picture.
-pub(crate) struct Picture {
+/// A decoded image.
+pub(crate) struct Image {
     /// At the input's size.
     pub(crate) pixels: RgbImage,
-    /// Its class; none for a frame that nobody labelled.
+    /// Its class; `None` for an unlabelled frame.
     pub(crate) class: Option<usize>,
-    /// What its variants are drawn from.
+    /// Seed of its variants.
     address: u64,
 }
 
-impl Picture {
+impl Image {
     pub(crate) fn load(
         examples: &dyn Examples,
         example: &Example,
         class: Option<usize>,
         preprocessing: &Preprocessing,
     ) -> Result<Self> {
-        let bytes = examples.picture(&example.id).map_err(TuneError::Examples)?;
+        let bytes = examples.read(&example.id).map_err(TuneError::Examples)?;
         let label = example.label.clone().unwrap_or_else(|| "unlabelled".to_owned());
         let decoded = examples.decode(&bytes, &label, preprocessing);
-        let picture = decoded.map_err(|reason| TuneError::Picture {
+        let image = decoded.map_err(|reason| TuneError::Image {
             id: example.id,
             label,
             reason,
         })?;
-        Ok(Self::new(&picture, class, preprocessing, address(example.id)))
+        Ok(Self::new(&image, class, preprocessing, address(example.id)))
     }
 
     pub(crate) fn new<'a>(
@@ -61,7 +61,7 @@ impl Picture {
         }
     }
 
-    /// Variant 0 is the picture itself. `[3, H, W]`, preprocessed.
+    /// Returns a preprocessed variant `[3, H, W]`; variant 0 is the image itself.
     pub(crate) fn variant(&self, variant: u64, seed: u64, preprocessing: &Preprocessing) -> Vec<f32> {
         let mut input = vec![0.0; 3 * self.pixels.width() as usize * self.pixels.height() as usize];
         if variant == 0 {

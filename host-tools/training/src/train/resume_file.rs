@@ -1,4 +1,4 @@
-//! The resume file of one recipe: written whole or not at all after each epoch.
+//! Resume file of a recipe, written atomically after each epoch.
 //!
 //! `CLRTRAIN`, u32 version, u64 length of the JSON head, the head, f32 tensors little-endian, SHA-256 of all before it.
 
@@ -15,11 +15,11 @@ use crate::{
     error::{Result, TrainError},
 };
 
-const MAGIC: &[u8; 12] = b"CLRTRAIN\x01\0\0\0";
-/// Larger files than any run writes are not read.
+const MAGIC: &[u8; 12] = b"CLRTRAIN\x02\0\0\0";
+/// Maximum size of a resume file.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Where a run stands after an epoch.
+/// State of a run after an epoch.
 pub(super) struct State {
     pub(super) epoch: usize,
     /// Epochs since the best one.
@@ -30,7 +30,7 @@ pub(super) struct State {
     pub(super) history: Vec<Record>,
 }
 
-/// What [`Checkpoint::load`] found.
+/// Content of a resume file.
 pub(super) struct Resumed {
     pub(super) state: State,
     pub(super) adam: AdamState,
@@ -43,7 +43,7 @@ struct HeadPart {
     recipe: Recipe,
     epoch: usize,
     stale: usize,
-    /// Bits, so that no decimal rounding comes between.
+    /// As bits, so that decimal rounding does not change them.
     best_score: [u32; 2],
     step: u64,
     /// Lengths of the tensors in each of: current, best, first moments, second moments, average.
@@ -51,13 +51,13 @@ struct HeadPart {
     history: Vec<Record>,
 }
 
-pub(super) struct Checkpoint {
+pub(super) struct ResumeFile {
     path: Option<PathBuf>,
     recipe: Recipe,
     fingerprint: Digest,
 }
 
-impl Checkpoint {
+impl ResumeFile {
     pub(super) fn new(folder: Option<&Path>, recipe: Recipe, fingerprint: Digest) -> Self {
         Self {
             path: folder.map(|folder| folder.join(format!("{recipe}.resume"))),
@@ -66,7 +66,7 @@ impl Checkpoint {
         }
     }
 
-    /// Does nothing without a folder.
+    /// Writes the file; does nothing without a folder.
     pub(super) fn save(&self, state: &State, adam: &AdamState, average: Option<&[Vec<f32>]>) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let groups: [&[Vec<f32>]; 5] = [
@@ -110,7 +110,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// `None` if there is no file (or no folder); an error if it is damaged or of another run.
+    /// Reads the file. `None` if there is none (or no folder); an error if it is damaged or of another run.
     pub(super) fn load(&self) -> Result<Option<Resumed>> {
         let Some(path) = self.path.as_ref().filter(|path| path.exists()) else {
             return Ok(None);
@@ -119,7 +119,7 @@ impl Checkpoint {
             path: path.clone(),
             source,
         };
-        let damaged = |reason| TrainError::DamagedCheckpoint {
+        let damaged = |reason| TrainError::DamagedResumeFile {
             path: path.clone(),
             reason,
         };
@@ -135,7 +135,7 @@ impl Checkpoint {
         }
         let rest = body
             .strip_prefix(MAGIC)
-            .ok_or_else(|| damaged("it is of another kind or version"))?;
+            .ok_or_else(|| damaged("it has another format version"))?;
         let (length, rest) = rest
             .split_first_chunk::<8>()
             .ok_or_else(|| damaged("it is too short"))?;
@@ -145,7 +145,7 @@ impl Checkpoint {
             .ok_or_else(|| damaged("its head is too long"))?;
         let head: HeadPart = serde_json::from_slice(head).map_err(|_| damaged("its head cannot be read"))?;
         if head.fingerprint != self.fingerprint.to_string() || head.recipe != self.recipe {
-            return Err(TrainError::ForeignCheckpoint { path: path.clone() });
+            return Err(TrainError::ForeignResumeFile { path: path.clone() });
         }
         let (values, rest) = payload.as_chunks::<4>();
         let total: usize = head.layout.iter().flatten().sum();

@@ -1,0 +1,176 @@
+//! Persisted choice of the task: a named one, or automatic choice per frame. A restart resumes with it.
+//!
+//! A client may name another task every second, and each write wears flash memory. Writes are therefore 30 s apart; the latest choice is
+//! written at the end of the interval or on shutdown. A failed write is repeated. A power cut in between loses the choice alone.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use clr_adapters::AUTO;
+use clr_store::StoreError;
+use clr_transfer::{Failure, FailureCode};
+
+use super::{Runtime, failure, lock, with_causes};
+
+/// Time between two writes.
+const WRITE_INTERVAL: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// The task is chosen from each frame.
+    Auto,
+    Task(String),
+}
+
+/// Time of the last write, and the choice not written yet.
+#[derive(Debug, Default)]
+pub(super) struct PendingChoice {
+    written: Option<Instant>,
+    choice: Option<Choice>,
+}
+
+impl PendingChoice {
+    /// Sets the choice; returns it if it must be written at once.
+    fn set(&mut self, choice: Choice, now: Instant) -> Option<Choice> {
+        self.choice = Some(choice);
+        self.due(now)
+    }
+
+    /// Returns the choice if the interval is over.
+    fn due(&mut self, now: Instant) -> Option<Choice> {
+        let too_early = self
+            .written
+            .is_some_and(|written| now.duration_since(written) < WRITE_INTERVAL);
+        if too_early { None } else { self.take(now) }
+    }
+
+    /// Sets a choice whose write failed, unless there is a newer one.
+    fn restore(&mut self, choice: Choice) {
+        self.choice.get_or_insert(choice);
+    }
+
+    /// Returns the choice, whatever the interval.
+    fn take(&mut self, now: Instant) -> Option<Choice> {
+        let choice = self.choice.take();
+        if choice.is_some() {
+            self.written = Some(now);
+        }
+        choice
+    }
+}
+
+impl Runtime {
+    /// Persists `choice` for a restart, at once or at the end of the interval.
+    ///
+    /// # Errors
+    /// [`FailureCode::STORAGE`] if an immediate write failed; the choice is in force nevertheless.
+    pub(super) fn persist(&self, choice: Choice) -> Result<(), Failure> {
+        let now = lock(&self.pending_choice).set(choice, Instant::now());
+        now.map_or(Ok(()), |choice| self.write(choice))
+    }
+
+    /// Writes the pending choice if its interval is over, or if `stopping`.
+    pub(crate) fn flush_pending(&self, stopping: bool) {
+        let choice = {
+            let mut pending = lock(&self.pending_choice);
+            if stopping {
+                pending.take(Instant::now())
+            } else {
+                pending.due(Instant::now())
+            }
+        };
+        if let Some(Err(failure)) = choice.map(|choice| self.write(choice)) {
+            tracing::warn!("{failure}");
+        }
+    }
+
+    fn write(&self, choice: Choice) -> Result<(), Failure> {
+        let written = self.try_to_write(&choice);
+        if written.is_err() {
+            lock(&self.pending_choice).restore(choice);
+        }
+        written
+    }
+
+    fn try_to_write(&self, choice: &Choice) -> Result<(), Failure> {
+        let written = self.store.set_active(match choice {
+            Choice::Auto => AUTO,
+            Choice::Task(task) => task,
+        });
+        match written {
+            Ok(()) => {
+                self.remove_marker();
+                Ok(())
+            }
+            // The task was removed before the write.
+            Err(StoreError::NoSuchTask { .. }) => Ok(()),
+            Err(error @ StoreError::Io { .. }) => Err(not_persisted(&error)),
+            Err(error) => Err(failure::of_store(error)),
+        }
+    }
+
+    /// Path of the marker by which older versions recorded automatic choice.
+    pub(super) fn marker(&self) -> PathBuf {
+        self.config.load().state.join("auto")
+    }
+
+    fn remove_marker(&self) {
+        let marker = self.marker();
+        let removed = if marker.is_dir() {
+            std::fs::remove_dir_all(&marker)
+        } else {
+            std::fs::remove_file(&marker)
+        };
+        if let Err(error) = removed
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!("cannot remove '{}': {error}", marker.display());
+        }
+    }
+}
+
+/// Returns the failure of a switch that is in force but not persisted.
+fn not_persisted(error: &dyn std::error::Error) -> Failure {
+    let text = format!("switched, but the choice cannot be persisted: {}", with_causes(error));
+    Failure::new(FailureCode::STORAGE, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_soon_after_a_write_is_delayed_and_only_the_latest_is_written() {
+        let task = |name: &str| Choice::Task(name.to_owned());
+        let begin = Instant::now();
+        let at = |seconds: u64| begin + Duration::from_secs(seconds);
+        let mut pending = PendingChoice::default();
+        assert_eq!(pending.set(task("birds"), at(0)), Some(task("birds")));
+        assert_eq!(pending.set(task("cats"), at(1)), None);
+        assert_eq!(pending.set(Choice::Auto, at(2)), None);
+        assert_eq!(pending.due(at(29)), None);
+        assert_eq!(pending.due(at(30)), Some(Choice::Auto));
+        assert_eq!(pending.due(at(90)), None, "once");
+        // After the interval, the next one is written at once.
+        assert_eq!(pending.set(task("cats"), at(90)), Some(task("cats")));
+        assert_eq!(pending.set(task("birds"), at(91)), None);
+        assert_eq!(pending.take(at(92)), Some(task("birds")));
+        assert_eq!(pending.take(at(92)), None);
+    }
+
+    #[test]
+    fn a_failed_write_is_repeated_unless_there_is_a_newer_choice() {
+        let task = |name: &str| Choice::Task(name.to_owned());
+        let (now, later) = (Instant::now(), Instant::now() + WRITE_INTERVAL);
+        let mut pending = PendingChoice::default();
+        pending.set(task("birds"), now);
+        pending.restore(task("birds"));
+        assert_eq!(pending.due(now), None);
+        assert_eq!(pending.due(later), Some(task("birds")));
+        pending.set(Choice::Auto, later);
+        pending.restore(task("birds"));
+        assert_eq!(pending.take(later), Some(Choice::Auto));
+    }
+}

@@ -1,0 +1,139 @@
+//! Features and logits of images by the parent, to judge candidates and to refit class weights.
+
+use clr_adapters::{Adapter, Head};
+use clr_learning::{LearningError, Network, PrefixActivations, argmax};
+
+use super::{Observer, run_images::RunImages, size};
+use crate::{
+    Parent, TuneOptions,
+    error::{Result, TuneError},
+    images::Image,
+};
+
+/// Maximum of training images of old classes: a fit takes time proportional to the cube of their number. A quarter of that for held-out ones.
+const MOST_REPLAYED: usize = 256;
+/// The same for images of classes that are learned.
+const MOST_LEARNED: usize = 512;
+
+/// An image with the parent's outputs.
+pub(super) struct ReferenceOutput<'a> {
+    pub(super) image: &'a Image,
+    /// Whether it is held out: not seen by the steps.
+    pub(super) held: bool,
+    /// The label's class; without a label, the parent's.
+    pub(super) class: usize,
+    /// The parent's features.
+    pub(super) features: Vec<f32>,
+    /// The parent's logits.
+    pub(super) logits: Vec<f32>,
+}
+
+/// Images with the parent's outputs, by their role.
+pub(super) struct ReferenceOutputs<'a> {
+    /// Labelled images of the classes that are learned.
+    pub(super) learned: Vec<ReferenceOutput<'a>>,
+    /// Labelled images of the other classes, and unlabelled frames. A frame that the parent assigns to a new class is left out: it says nothing
+    /// about the old ones.
+    pub(super) replayed: Vec<ReferenceOutput<'a>>,
+    /// The publisher's canaries.
+    pub(super) canaries: Vec<ReferenceOutput<'a>>,
+}
+
+/// Computes features of images, by the parent or by a candidate.
+pub(super) struct FeatureExtractor<'a> {
+    pub(super) parent: &'a Parent,
+    pub(super) options: &'a TuneOptions,
+    pub(super) pool: &'a rayon::ThreadPool,
+    pub(super) images: &'a RunImages,
+}
+
+impl<'a> FeatureExtractor<'a> {
+    /// Returns the features `[F]` of an image by `network`.
+    pub(super) fn features(&self, network: &Network, image: &Image, observer: &mut dyn Observer) -> Result<Vec<f32>> {
+        if observer.should_stop() {
+            let steps = self.options.steps;
+            return Err(TuneError::Stopped { step: steps, steps });
+        }
+        let header = &self.parent.adapter.header;
+        let (input, size) = (image.variant(0, 0, &header.preprocessing), size(header));
+        let features = || network.features_from_prefix(&network.prefix(&input, size)?, size);
+        Ok(self.pool.install(features)?)
+    }
+
+    /// Returns the features of these images by `network`, in their order.
+    pub(super) fn features_of_all(
+        &self,
+        network: &Network,
+        outputs: &[ReferenceOutput<'_>],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Vec<f32>>> {
+        let features = |output: &ReferenceOutput<'_>| self.features(network, output.image, observer);
+        outputs.iter().map(features).collect()
+    }
+
+    /// Returns the parent's outputs for all images of the run, by the network `reference`.
+    pub(super) fn outputs(&self, reference: &Network, observer: &mut dyn Observer) -> Result<ReferenceOutputs<'a>> {
+        let mut output = |(image, held): (&'a Image, bool)| -> Result<ReferenceOutput<'a>> {
+            let features = self.features(reference, image, observer)?;
+            let logits = head_logits(&self.parent.adapter, &features);
+            let old = match self.parent.protected {
+                0 => logits.len(),
+                protected => protected,
+            };
+            Ok(ReferenceOutput {
+                image,
+                held,
+                class: image.class.unwrap_or_else(|| argmax(&logits[..old])),
+                features,
+                logits,
+            })
+        };
+        let images = self.images;
+        let learned = spread(&images.learned, MOST_LEARNED, false)
+            .chain(spread(&images.held_learned, MOST_LEARNED / 4, true))
+            .map(&mut output)
+            .collect::<Result<Vec<_>>>()?;
+        let mut replayed = spread(&images.replayed, MOST_REPLAYED, false)
+            .chain(spread(&images.held_old, MOST_REPLAYED / 4, true))
+            .map(&mut output)
+            .collect::<Result<Vec<_>>>()?;
+        let protected = self.parent.protected;
+        let shows_old =
+            |output: &ReferenceOutput<'_>| output.image.class.is_some() || argmax(&output.logits) < protected;
+        replayed.retain(|output| protected == 0 || shows_old(output));
+        let canaries = (images.canaries.iter().map(|image| (image, true)))
+            .map(&mut output)
+            .collect::<Result<Vec<_>>>()?;
+        Ok(ReferenceOutputs {
+            learned,
+            replayed,
+            canaries,
+        })
+    }
+}
+
+/// Selects at most `most` images at even distances.
+fn spread(all: &[Image], most: usize, held: bool) -> impl Iterator<Item = (&Image, bool)> {
+    let step = all.len().div_ceil(most).max(1);
+    all.iter().step_by(step).map(move |image| (image, held))
+}
+
+/// Returns the logits `[K]` of features `[F]` by an adapter's head.
+pub(super) fn head_logits(adapter: &Adapter, features: &[f32]) -> Vec<f32> {
+    let Head { weight, bias, .. } = &adapter.head;
+    let rows = weight.chunks_exact(adapter.head.features.max(1)).zip(bias);
+    rows.map(|(row, &bias)| {
+        let products = row.iter().zip(features).map(|(&w, &x)| f64::from(w) * f64::from(x));
+        (products.sum::<f64>() + f64::from(bias)) as f32
+    })
+    .collect()
+}
+
+/// Returns a network's logits `[K]` of an image from its prefix activations.
+pub(super) fn logits(
+    network: &Network,
+    prefix: &PrefixActivations,
+    size: [usize; 2],
+) -> Result<Vec<f32>, LearningError> {
+    Ok(network.classify(&network.features_from_prefix(prefix, size)?))
+}
