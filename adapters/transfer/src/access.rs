@@ -17,7 +17,7 @@ pub enum Role {
     Teach = 4,
     /// Sending, reading and reverting adapters.
     Update = 8,
-    /// All of it, removal of tasks, enrolment and revocation of hosts, rotation of the device's key.
+    /// All requests, including removal of tasks, enrolment and revocation of hosts, and rotation of the device's key.
     Administer = 16,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Error for a text that names no role.
+/// Error for a text that is not the name of a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no role\nhint: observe, operate, teach, update or administer")]
 pub struct RoleError(String);
@@ -69,7 +69,7 @@ impl FromStr for Role {
 pub struct Roles(u8);
 
 impl Roles {
-    /// The set that may do everything.
+    /// The set of all permissions.
     pub const ALL: Self = Self(0b1_1111);
 
     /// Returns whether `role` is in the set or included in one of its members.
@@ -119,7 +119,7 @@ impl FromStr for Roles {
     }
 }
 
-/// A host that a device knows.
+/// A known host of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostEntry {
     /// Its name.
@@ -128,9 +128,9 @@ pub struct HostEntry {
     pub key: String,
     /// Its roles, joined by commas.
     pub roles: String,
-    /// Whether it stands in the configuration; otherwise it was enrolled.
+    /// Whether it is listed in the configuration; otherwise it was enrolled.
     pub configured: bool,
-    /// Sessions that it has open.
+    /// Number of its open sessions.
     pub sessions: u32,
 }
 
@@ -146,18 +146,18 @@ pub struct Enrolment {
 /// The keys of a device's sessions after a rotation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRotation {
-    /// The key in force, as text.
+    /// The current key, as text.
     pub key: String,
-    /// The key before it, as text, while it is still answered.
+    /// The previous key, as text, while it is still accepted.
     pub old: Option<String>,
-    /// Seconds until the key before it is not answered any more.
+    /// Seconds until the previous key is no longer accepted.
     pub seconds: u32,
 }
 
 /// Longest list of hosts in one reply.
 pub(crate) const MAX_HOSTS: usize = 256;
 
-/// Cuts texts and the list to what a reply may hold.
+/// Truncates texts and the list to the limits of a reply.
 pub(crate) fn clip_hosts(hosts: &mut Vec<HostEntry>) {
     hosts.truncate(MAX_HOSTS);
     for host in hosts {

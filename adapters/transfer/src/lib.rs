@@ -61,7 +61,7 @@ mod transport;
 mod tuning;
 
 pub use access::{Enrolment, HostEntry, KeyRotation, Role, RoleError, Roles};
-pub use client::{Client, ClientError, ClientOptions, Filing, LinkFault, Progress, Pulled, Pushed, Security};
+pub use client::{Client, ClientError, ClientOptions, LinkFault, Progress, Pulled, Pushed, Security, TeachBatch};
 pub use clock::Clock;
 #[cfg(feature = "std")]
 pub use clock::SystemClock;

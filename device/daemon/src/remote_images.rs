@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use clr_transfer::{ClientError, EndpointClient, ExampleSelection, FailureCode, Filing, TeachPhase};
+use clr_transfer::{ClientError, EndpointClient, ExampleSelection, FailureCode, TeachBatch, TeachPhase};
 
 use super::{
     print_line,
@@ -58,10 +58,10 @@ struct Examples {
 
 pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {
     let label = args.label.trim();
-    let mut filing = client.begin_filing(&args.task, label)?;
+    let mut batch = client.begin_batch(&args.task, label)?;
     let mut skipped = 0;
     for path in &args.images {
-        match add_one(path, &mut filing, client) {
+        match add_one(path, &mut batch, client) {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => {
                 skipped += 1;
@@ -69,17 +69,17 @@ pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result
             }
             Err(error) => {
                 // All images of the class, or none of them.
-                client.take_back(&filing);
+                client.undo_batch(&batch);
                 return Err(error.into());
             }
         }
     }
-    if filing.is_empty() {
+    if batch.is_empty() {
         return Err(RemoteError::Other(format!(
             "none of the {skipped} images could be added"
         )));
     }
-    let status = client.finish_filing(&filing)?;
+    let status = client.finish_batch(&batch)?;
     let message = status.message.unwrap_or_default();
     if matches!(status.phase, TeachPhase::Refused | TeachPhase::Failed) {
         let hint = status.hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
@@ -88,9 +88,9 @@ pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result
     }
     print_line(format_args!(
         "{} images added with label `{label}` to task `{}`, {} were stored already, {skipped} skipped",
-        filing.added() + filing.relabelled(),
+        batch.added() + batch.relabelled(),
         args.task,
-        filing.duplicates()
+        batch.duplicates()
     ))?;
     print_line(format_args!("{message}"))?;
     Ok(())
@@ -99,7 +99,7 @@ pub(super) fn teach(args: &TeachArgs, client: &mut EndpointClient<'_>) -> Result
 /// Adds one image, scaled down to the device's cap if necessary; the inner error is the reason why it is skipped.
 fn add_one(
     path: &Path,
-    filing: &mut Filing,
+    batch: &mut TeachBatch,
     client: &mut EndpointClient<'_>,
 ) -> Result<Result<(), String>, ClientError> {
     let bytes = match std::fs::read(path) {
@@ -110,12 +110,12 @@ fn add_one(
     if let clr_onnx::FileKind::Unread { name, advice } = clr_onnx::FileKind::of(path, start) {
         return Ok(Err(format!("{name} is not supported; {advice}")));
     }
-    let limits = filing.limits;
+    let limits = batch.limits;
     let shrunk = match clr_onnx::shrink_to_fit(bytes, "the file", limits.image_bytes, limits.input) {
         Ok(shrunk) => shrunk,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    client.file(filing, &shrunk.bytes).map(Ok)
+    client.add_to_batch(batch, &shrunk.bytes).map(Ok)
 }
 
 pub(super) fn examples(args: &ExamplesArgs, client: &mut EndpointClient<'_>) -> Result<(), RemoteError> {

@@ -1,7 +1,7 @@
-//! Which adapter answers a frame: tasks that are switched between two frames, and adapters that are tried, confirmed and taken back.
+//! Resident and active adapters: switching between frames, trial, confirmation and reversion.
 //!
-//! [`TaskSet`] has the resident adapters and the active one; [`ServingSet`] keeps what is known of each beside it. Neither knows what an
-//! adapter is, so that every interleaving of their threads can be tried: `RUSTFLAGS="--cfg loom" cargo test --release -p clr-switching --test main`.
+//! [`TaskSet`] holds the resident adapters and the active one; [`ServingSet`] adds the information on each. Both are generic over the adapter, so
+//! that loom can check every interleaving of their threads: `RUSTFLAGS="--cfg loom" cargo test --release -p clr-switching --test main`.
 #![forbid(unsafe_code)]
 
 mod serving;

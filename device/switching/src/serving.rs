@@ -1,4 +1,4 @@
-//! The adapters that serve, with what is known of each: which file it is, and how its trial stands.
+//! Serving adapters with information on each: its file, and the state of its trial.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,45 +7,45 @@ use crate::{
     sync::{Mutex, MutexGuard, lock},
 };
 
-/// What is known of an adapter that serves.
+/// Information on a serving adapter.
 pub trait AdapterInfo {
-    /// What names an adapter on trial to the store.
+    /// Identifies an adapter on trial in the store.
     type Trial;
 
-    /// The adapter's name, while it is on trial.
+    /// Returns the adapter's identifier while it is on trial.
     fn on_trial(&self) -> Option<Self::Trial>;
 
-    /// It has proved itself: it is not on trial any more.
+    /// Records that the adapter is confirmed.
     fn confirm(&mut self);
 }
 
-/// By task; while one adapter takes another's place, both, the new one last.
+/// Adapters by task; both, with the new one last, while one replaces another.
 type Known<A, D> = HashMap<String, Vec<(Arc<A>, D)>>;
 
-/// Which adapters serve, kept in line with a store. Frames take the active adapter and never wait for a change that writes to the disk.
+/// Serving adapters, consistent with a store. Frames take the active adapter and never block on a change that writes to the disk.
 ///
-/// What is known belongs to an adapter, not to a name: a frame that outlives its adapter finds nothing, and its verdict changes nothing.
+/// The information belongs to an adapter, not to a name: a frame that outlives its adapter finds none, and its verdict has no effect.
 #[derive(Debug)]
 pub struct ServingSet<A, D> {
     /// The resident adapters.
     tasks: TaskSet<A>,
     known: Mutex<Known<A, D>>,
-    /// Held by whoever changes which adapter serves: store and memory change together.
+    /// Held during a change of the serving adapter: store and memory change together.
     changing: Mutex<()>,
-    /// Held by whoever names a task, until a restart would know of it.
+    /// Held during a manual switch, until it is stored for the next start.
     naming: Mutex<()>,
-    /// Whether the task is chosen from the frame. Held for moments only, since the inference loop takes it.
+    /// Whether the task is selected for each frame. Held briefly, because the inference loop takes it.
     auto: Mutex<bool>,
 }
 
-/// The right to change which adapter serves a task; one thread has it at a time.
+/// Exclusive right to change the serving adapter of a task.
 #[derive(Debug)]
 pub struct UpdateGuard<'a, A, D> {
     serving: &'a ServingSet<A, D>,
     _changing: MutexGuard<'a, ()>,
 }
 
-/// The right to name the task that answers; one thread has it at a time, so that what is remembered is what is in force.
+/// Exclusive right to switch the active task, so that the stored choice equals the one in force.
 #[derive(Debug)]
 pub struct SwitchGuard<'a, A, D> {
     serving: &'a ServingSet<A, D>,
@@ -65,12 +65,12 @@ impl<A: Resident, D> Default for ServingSet<A, D> {
 }
 
 impl<A: Resident, D> ServingSet<A, D> {
-    /// The resident adapters.
+    /// Returns the resident adapters.
     pub fn tasks(&self) -> &TaskSet<A> {
         &self.tasks
     }
 
-    /// Waits until nobody else changes what serves.
+    /// Locks changes of the serving adapters; blocks while another thread holds the guard.
     pub fn lock_updates(&self) -> UpdateGuard<'_, A, D> {
         UpdateGuard {
             serving: self,
@@ -78,12 +78,12 @@ impl<A: Resident, D> ServingSet<A, D> {
         }
     }
 
-    /// Looks at what is known of a task's adapter.
+    /// Reads the information on a task's adapter.
     pub fn detail<T>(&self, task: &str, look: impl FnOnce(&D) -> T) -> Option<T> {
         lock(&self.known).get(task)?.last().map(|(_, detail)| look(detail))
     }
 
-    /// Looks at what is known of this very adapter; nothing once another has taken its place.
+    /// Accesses the information on this adapter; `None` once another has replaced it.
     pub fn of<T>(&self, adapter: &Arc<A>, look: impl FnOnce(&mut D) -> T) -> Option<T> {
         let mut known = lock(&self.known);
         let mut known = known.get_mut(adapter.task())?.iter_mut();
@@ -91,7 +91,7 @@ impl<A: Resident, D> ServingSet<A, D> {
         Some(look(detail))
     }
 
-    /// Waits until nobody else names a task. Keep it until the choice is remembered.
+    /// Locks manual switches; blocks while another thread holds the guard. Hold it until the choice is stored.
     pub fn lock_switches(&self) -> SwitchGuard<'_, A, D> {
         SwitchGuard {
             serving: self,
@@ -99,22 +99,22 @@ impl<A: Resident, D> ServingSet<A, D> {
         }
     }
 
-    /// Whether the task is chosen from the frame.
+    /// Returns whether the task is selected for each frame.
     pub fn auto(&self) -> bool {
         *lock(&self.auto)
     }
 
-    /// Makes the task that a frame looks like the active one, unless somebody named a task since. Says whether it did.
+    /// Switches to the task selected for a frame, unless a task was named manually since. Returns whether it did.
     pub fn switch_chosen(&self, adapter: &Arc<A>) -> bool {
         let auto = lock(&self.auto);
-        // It may have been removed since the frame was scored; the next frame will know.
+        // The task may have been removed since the frame was scored.
         *auto && self.tasks.switch(adapter.task()).is_ok()
     }
 }
 
 impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
-    /// The adapter on trial has proved itself. `store` makes that last; where it fails the trial goes on. Nothing is done, and `false`
-    /// given, if the adapter is not on trial any more: something else may have happened since the verdict.
+    /// Confirms an adapter on trial. `store` makes that durable; if it fails, the trial continues. Returns `false` without a change if the adapter
+    /// is no longer on trial: it may have been replaced since the verdict.
     pub fn confirm<E>(&self, adapter: &Arc<A>, store: impl FnOnce(D::Trial) -> Result<(), E>) -> Result<bool, E> {
         let _changing = self.lock_updates();
         let Some(trial) = self.of(adapter, |detail| detail.on_trial()).flatten() else {
@@ -125,8 +125,8 @@ impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
         Ok(true)
     }
 
-    /// The adapter on trial has failed. `replace` makes that last and puts something else in its place, or nothing. Not called if the
-    /// adapter is not on trial any more.
+    /// Reverts an adapter on trial. `replace` makes that durable and replaces or removes the adapter. Returns `false` without calling it if the
+    /// adapter is no longer on trial.
     pub fn revert<E>(
         &self,
         adapter: &Arc<A>,
@@ -142,7 +142,7 @@ impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
 }
 
 impl<A: Resident, D> SwitchGuard<'_, A, D> {
-    /// The task answers from the next frame on, whatever frames look like.
+    /// Switches to this task from the next frame on, and ends automatic selection.
     pub fn switch(&self, task: &str) -> Result<Arc<A>, A::Unknown> {
         let mut auto = lock(&self.serving.auto);
         let adapter = self.serving.tasks.switch(task)?;
@@ -150,7 +150,7 @@ impl<A: Resident, D> SwitchGuard<'_, A, D> {
         Ok(adapter)
     }
 
-    /// From the next frame on the task is chosen from it.
+    /// Selects the task automatically from the next frame on.
     pub fn switch_to_auto(&self) {
         *lock(&self.serving.auto) = true;
     }
@@ -161,7 +161,7 @@ impl<A: Resident, D> UpdateGuard<'_, A, D> {
     pub fn put(&self, adapter: A, detail: D) {
         let adapter = Arc::new(adapter);
         let task = adapter.task().to_owned();
-        // What is known of it comes before the adapter and goes after it: a frame never finds a trial without its bounds.
+        // The information is added before the adapter and removed after it: a frame never finds a trial without its bounds.
         let entry = (Arc::clone(&adapter), detail);
         lock(&self.serving.known).entry(task.clone()).or_default().push(entry);
         self.serving.tasks.insert(adapter);
@@ -170,7 +170,7 @@ impl<A: Resident, D> UpdateGuard<'_, A, D> {
         }
     }
 
-    /// Takes a task out of service, if it is in.
+    /// Takes a task out of service, if it serves.
     pub fn take_out(&self, task: &str) {
         let _ = self.serving.tasks.remove(task);
         lock(&self.serving.known).remove(task);

@@ -1,4 +1,4 @@
-//! What threads share: the real thing, or under `cfg(loom)` what loom can follow through every interleaving.
+//! Synchronisation primitives: the real ones, or under `cfg(loom)` models for loom.
 
 #[cfg(not(loom))]
 pub(crate) use self::real::{Slot, Table};
@@ -12,7 +12,7 @@ pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(loom)]
 pub(crate) use std::sync::PoisonError;
 
-/// Whatever a panicking thread left behind is whole: nothing here is changed in steps that can panic in between.
+/// Locks a mutex, also after a panic of its holder: no change of the data can panic halfway.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -23,7 +23,7 @@ mod real {
 
     use arc_swap::{ArcSwap, ArcSwapOption};
 
-    /// A pointer that may be empty. Readers never wait.
+    /// An optional shared pointer with non-blocking readers.
     #[derive(Debug)]
     pub(crate) struct Slot<T>(ArcSwapOption<T>);
 
@@ -42,7 +42,7 @@ mod real {
         }
     }
 
-    /// A pointer to a value that is replaced whole. Readers never wait.
+    /// A shared pointer to a value that is replaced atomically, with non-blocking readers.
     #[derive(Debug)]
     pub(crate) struct Table<T>(ArcSwap<T>);
 
@@ -59,7 +59,7 @@ mod real {
     }
 }
 
-/// The same under loom: a pointer behind a mutex, which like the real one gives each reader one value or another, never a mixture.
+/// Models for loom: a pointer under a mutex. Like the real one, it gives each reader either the old or the new value.
 #[cfg(loom)]
 mod model {
     use std::sync::Arc;

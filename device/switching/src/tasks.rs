@@ -1,8 +1,8 @@
-//! The tasks that are ready to run, and the one that is active.
+//! Set of resident tasks with one active task.
 //!
-//! Readers never wait: the active task and the table of all tasks are each one pointer that is swapped whole. A frame
-//! takes the active adapter once and keeps it to its end, so no frame ever mixes two tasks, and an adapter that was
-//! replaced or removed lives until its last frame is done.
+//! Readers never block: the active task and the table of all tasks are each one pointer that is swapped atomically. A frame
+//! takes the active adapter once and keeps it to its end, so no frame mixes two tasks, and a replaced or removed adapter
+//! lives until its last frame is done.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,10 +13,10 @@ pub trait Resident {
     /// The error for a task that is not resident.
     type Unknown;
 
-    /// Its task's name.
+    /// Returns its task's name.
     fn task(&self) -> &str;
 
-    /// No task `name` is resident; `resident` are, sorted.
+    /// Returns the error for a task `name` that is not among `resident`, which is sorted.
     fn unknown(name: String, resident: Vec<String>) -> Self::Unknown;
 }
 
@@ -40,7 +40,7 @@ impl<A> Default for TaskSet<A> {
 }
 
 impl<A: Resident> TaskSet<A> {
-    /// No tasks.
+    /// Creates an empty set.
     pub fn new() -> Self {
         Self::default()
     }
@@ -62,7 +62,7 @@ impl<A: Resident> TaskSet<A> {
         replaced
     }
 
-    /// Takes the task out. If it was active, no task is.
+    /// Removes the task. If it was active, no task is active afterwards.
     pub fn remove(&self, name: &str) -> Result<Arc<A>, A::Unknown> {
         let _writer = lock(&self.writers);
         let mut tasks = self.tasks.read(HashMap::clone);
@@ -74,8 +74,8 @@ impl<A: Resident> TaskSet<A> {
         Ok(removed)
     }
 
-    /// Makes the task active from the next frame on, and returns its adapter. Readers do not wait; two switches, or a
-    /// switch and an insertion, wait for one another.
+    /// Makes the task active from the next frame on, and returns its adapter. Readers do not block; switches, insertions and
+    /// removals block each other.
     pub fn switch(&self, name: &str) -> Result<Arc<A>, A::Unknown> {
         let _writer = lock(&self.writers);
         let adapter = self.get(name)?;
@@ -88,32 +88,32 @@ impl<A: Resident> TaskSet<A> {
         self.active.load()
     }
 
-    /// The adapter of a task, active or not.
+    /// Returns the adapter of a task, active or not.
     pub fn get(&self, name: &str) -> Result<Arc<A>, A::Unknown> {
         let found = self.tasks.read(|tasks| tasks.get(name).cloned());
         found.ok_or_else(|| self.unknown(name))
     }
 
-    /// The names of all tasks, sorted.
+    /// Returns the names of all tasks, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.tasks.read(|tasks| tasks.keys().cloned().collect());
         names.sort_unstable();
         names
     }
 
-    /// All adapters, sorted by name: a consistent snapshot.
+    /// Returns all adapters, sorted by name: a consistent snapshot.
     pub fn all(&self) -> Vec<Arc<A>> {
         let mut adapters: Vec<_> = self.tasks.read(|tasks| tasks.values().cloned().collect());
         adapters.sort_unstable_by(|a: &Arc<A>, b| a.task().cmp(b.task()));
         adapters
     }
 
-    /// Number of tasks.
+    /// Returns the number of tasks.
     pub fn len(&self) -> usize {
         self.tasks.read(HashMap::len)
     }
 
-    /// Whether there is no task.
+    /// Returns whether there is no task.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

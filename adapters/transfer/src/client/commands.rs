@@ -1,4 +1,4 @@
-//! What a device can be asked and told in one request.
+//! Commands of one request each.
 
 use alloc::{borrow::ToOwned as _, vec::Vec};
 use core::{fmt::Display, time::Duration};
@@ -25,15 +25,15 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// Who the device is.
+    /// Returns the device's name, software, backbone and capabilities.
     ///
     /// # Errors
-    /// As every request: [`ClientError`].
+    /// [`ClientError`], as every request.
     pub fn device(&mut self) -> Result<DeviceInfo, ClientError> {
         self.established().map(|link| link.device.clone())
     }
 
-    /// What the device is doing.
+    /// Returns the device's status.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -44,7 +44,7 @@ where
         })
     }
 
-    /// Returns the health of the device; `None` where it is too old to say.
+    /// Returns the health of the device; `None` for a device that does not know this request.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -59,7 +59,7 @@ where
         }
     }
 
-    /// All tasks, by name.
+    /// Lists all tasks, by name.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -84,7 +84,7 @@ where
         }
     }
 
-    /// Lets `task` answer from the next frame on.
+    /// Switches to `task` from the next frame on.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -92,15 +92,15 @@ where
         self.act(&Request::Switch { task }, Repeat::Safe)
     }
 
-    /// Goes back to the adapter before.
+    /// Rolls back to the previous adapter.
     ///
     /// # Errors
-    /// [`ClientError`]; [`ClientError::Uncertain`] where the connection broke before the answer.
+    /// [`ClientError`]; [`ClientError::Uncertain`] where the connection broke before the reply.
     pub fn rollback(&mut self, task: &str) -> Result<(), ClientError> {
         self.act(&Request::Rollback { task }, Repeat::Never)
     }
 
-    /// Goes back to the publisher's original.
+    /// Restores the publisher's original.
     ///
     /// # Errors
     /// As [`Client::rollback`].
@@ -108,7 +108,7 @@ where
         self.act(&Request::Restore { task }, Repeat::Never)
     }
 
-    /// Forgets a task.
+    /// Removes a task.
     ///
     /// # Errors
     /// As [`Client::rollback`].
@@ -116,7 +116,7 @@ where
         self.act(&Request::Remove { task }, Repeat::Never)
     }
 
-    /// Confirms what is on trial.
+    /// Confirms the adapter on trial.
     ///
     /// # Errors
     /// As [`Client::rollback`].
@@ -124,7 +124,7 @@ where
         self.act(&Request::MarkGood { task }, Repeat::Never)
     }
 
-    /// Takes back what is on trial, or else what was confirmed last.
+    /// Reverts the adapter on trial, or else the one confirmed last.
     ///
     /// # Errors
     /// As [`Client::rollback`].
@@ -140,7 +140,7 @@ where
         self.act(&Request::Tune(request.clone()), Repeat::Never)
     }
 
-    /// How far tuning is.
+    /// Returns the progress of tuning.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -151,7 +151,7 @@ where
         })
     }
 
-    /// Waits until tuning has ended, looking every `step`; `watch` sees how far it is.
+    /// Waits until tuning has ended, polling every `step`; `watch` receives the progress.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -170,7 +170,7 @@ where
         }
     }
 
-    /// Files an image under a label of a task; says whether it is new there.
+    /// Adds an image with a label to a task. Returns whether it is new there.
     ///
     /// # Errors
     /// As [`Client::push`].
@@ -185,7 +185,7 @@ where
         }
     }
 
-    /// Lets a class answer by the images filed for it; [`Client::follow_teaching`] returns the outcome.
+    /// Starts teaching a class from its stored images; [`Client::follow_teaching`] returns the outcome.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -193,7 +193,7 @@ where
         self.act(&Request::Teach { task, label }, Repeat::Safe)
     }
 
-    /// Waits until a class has been taught, asking every `step`.
+    /// Waits until a class has been taught, polling every `step`.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -211,7 +211,7 @@ where
         }
     }
 
-    /// What the device takes as an image of a task.
+    /// Returns the limits on images of a task.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -226,7 +226,7 @@ where
         )
     }
 
-    /// The tasks that images are stored for, by name.
+    /// Lists the tasks with stored images, by name.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -253,7 +253,7 @@ where
         }
     }
 
-    /// The stored images of a task, by digest.
+    /// Lists the stored images of a task, by digest.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -290,7 +290,7 @@ where
         })
     }
 
-    /// What a tuning run would lack to be promoted; nothing is started.
+    /// Returns the forecast of a tuning run, without starting it.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -313,7 +313,7 @@ where
         self.act(&Request::StopTuning, Repeat::Safe)
     }
 
-    /// Throws away what the device holds of a transfer that was not committed.
+    /// Discards the device's data of a transfer that was not committed.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -333,7 +333,7 @@ where
         })
     }
 
-    /// The hosts that the device knows.
+    /// Lists the device's known hosts.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -344,7 +344,7 @@ where
         })
     }
 
-    /// Forgets a host, named by its name or key, and ends its sessions.
+    /// Revokes a host, given by its name or key, and ends its sessions.
     ///
     /// # Errors
     /// As [`Client::rollback`].
@@ -352,7 +352,7 @@ where
         self.act(&Request::Revoke { host }, Repeat::Never)
     }
 
-    /// Lets the device make a new key of its sessions; with `drop_old`, make none and forget the one before.
+    /// Rotates the device's session key; with `drop_old`, makes no new key and drops the previous one.
     ///
     /// # Errors
     /// As [`Client::rollback`].

@@ -1,4 +1,4 @@
-//! What can go wrong for a host.
+//! Errors of a client.
 
 use alloc::string::String;
 
@@ -7,58 +7,58 @@ use embedded_io::ErrorKind;
 
 use crate::{failure::Failure, refusal::AccessRefusal};
 
-/// Why a connection was given up.
+/// Fault that ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkFault {
     /// The device closed it.
     #[error("the device closed the connection")]
     Closed,
-    /// No answer came in time.
+    /// No reply came in time.
     #[error("the device did not answer in time")]
     Silent,
-    /// A frame began and did not end in time, or was not taken in time.
+    /// A frame did not end in time, or was not accepted in time.
     #[error("the connection stalled within a frame")]
     Stalled,
     /// The stream failed.
     #[error("the connection failed: {0}")]
     Io(ErrorKind),
-    /// The handshake came to nothing: another device answered, or it was altered on the way.
+    /// The handshake failed: another device replied, or it was altered on the way.
     #[error("the handshake failed: another device answered, or it was altered on the way")]
     Handshake,
     /// The device has too many connections.
     #[error("the device has too many connections")]
     Busy,
-    /// The device has forgotten the session.
-    #[error("the device started the session anew")]
+    /// The device no longer has the session.
+    #[error("the device no longer has the session")]
     Session,
 }
 
-/// Why a request did not succeed.
+/// Error of a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
     /// No connection could be made.
     #[error("cannot connect: {reason}\nhint: is the device on, and does it listen there?")]
     Connect {
-        /// What the transport says.
+        /// The transport's reason.
         reason: String,
     },
-    /// The device opens no session for this host.
+    /// The device refuses a session with this host.
     #[error(transparent)]
     NotAdmitted(AccessRefusal),
-    /// The device said no; its state is as before.
+    /// The device refused the request; its state has not changed.
     #[error(transparent)]
     Refused(Failure),
-    /// The connection broke again and again. What the device holds stays there: the next attempt resumes.
-    #[error("{fault}, {attempts} times in a row\nhint: run the command again; it goes on where it stopped")]
+    /// The connection broke repeatedly. The device keeps the data received so far: the next attempt resumes.
+    #[error("{fault}, {attempts} times in a row\nhint: run the command again; it continues where it stopped")]
     Lost {
-        /// Connections made in a row without a step forward.
+        /// Consecutive connections without progress.
         attempts: u32,
-        /// What ended the last one.
+        /// The fault of the last one.
         fault: LinkFault,
     },
-    /// The connection broke after a request that must not be made twice, before its answer.
+    /// The connection broke before the reply to a request that must not be repeated.
     #[error(
         "the connection broke before the answer to `{request}`: it may or may not be done\nhint: ask for the status"
     )]
@@ -66,8 +66,10 @@ pub enum ClientError {
         /// The request.
         request: &'static str,
     },
-    /// The device answered something that does not belong to the request.
-    #[error("the device's answer to `{request}` makes no sense\nhint: device and host should run the same version")]
+    /// The reply does not match the request.
+    #[error(
+        "the device's reply does not match the request `{request}`\nhint: device and host should run the same version"
+    )]
     Unexpected {
         /// The request.
         request: &'static str,
@@ -75,21 +77,21 @@ pub enum ClientError {
     /// A size beyond its cap.
     #[error("{what}: {got} bytes, at most {cap} allowed")]
     TooLarge {
-        /// What.
+        /// The limited quantity.
         what: &'static str,
         /// The cap.
         cap: u64,
         /// The size.
         got: u64,
     },
-    /// A fetched file is not what the device announced.
+    /// A fetched file does not match the announced digest.
     #[error(
         "the fetched file has digest {got}, expected {expected}\nhint: it changed on the device meanwhile, or its disk is failing"
     )]
     WrongDigest {
-        /// As announced.
+        /// The announced digest.
         expected: Digest,
-        /// As fetched.
+        /// The digest of the fetched bytes.
         got: Digest,
     },
 }

@@ -1,4 +1,4 @@
-//! One connection: requests and their answers, damage and silence told apart from refusal.
+//! A connection: requests and replies, with damage and timeouts distinguished from refusals.
 
 use alloc::{string::String, vec::Vec};
 use core::{fmt::Display, time::Duration};
@@ -15,46 +15,46 @@ use crate::{
     refusal::AccessRefusal,
 };
 
-/// A connection on which both ends agreed.
+/// A connection with an agreed version and chunk size.
 pub(super) struct Established<S> {
     stream: S,
     receiver: Receiver,
     pub(super) session: u32,
     sequence: u32,
-    /// The body of the request under way, before it is sealed.
+    /// The body of the current request, before sealing.
     body: Vec<u8>,
     frame: Vec<u8>,
     pub(super) sealing: Sealing,
-    /// The device's key, as its handshake states it.
+    /// The device's key in the handshake.
     #[cfg(feature = "secure")]
     pub(super) peer: Option<crate::secure::PeerKey>,
-    /// The key that follows it, as the device announced in the handshake.
+    /// The device's next key, announced in the handshake.
     #[cfg(feature = "secure")]
     pub(super) successor: Option<crate::secure::PeerKey>,
     pub(super) chunk: u32,
     pub(super) device: DeviceInfo,
 }
 
-/// Why an exchange gave no answer.
+/// Reason for an exchange without a reply.
 #[derive(Debug)]
 pub(super) enum Lost {
-    /// The request or its answer was damaged or lost; the connection stands.
+    /// The request or its reply was damaged or lost; the connection is intact.
     Damaged,
-    /// The device said no.
+    /// The device refused the request.
     Refused(Failure),
-    /// The device opens no session.
+    /// The device refuses a session.
     NotAdmitted(AccessRefusal),
-    /// The answer makes no sense.
+    /// The reply does not match the request.
     Unexpected,
-    /// The connection is gone.
+    /// The connection is lost.
     Link(LinkFault),
 }
 
-/// What came of waiting.
+/// Result of waiting for a reply.
 pub(super) enum Heard<T> {
-    /// The answer.
+    /// The reply.
     Answer(T),
-    /// Something damaged, or nothing: what was sent has to be sent again.
+    /// A damaged frame, or none: the request has to be sent again.
     Again,
 }
 
@@ -82,7 +82,7 @@ impl<S> Established<S> {
         }
     }
 
-    /// Writes the body of a request and returns its sequence.
+    /// Writes the body of a request. Returns its sequence number.
     fn prepare(&mut self, request: &Request<'_>) -> Result<u32, Lost> {
         self.sequence += 1;
         let head = Head {
@@ -96,7 +96,7 @@ impl<S> Established<S> {
         Ok(self.sequence)
     }
 
-    /// Writes the frame of the body; sealed under a new counter each time where the session is encrypted.
+    /// Writes the frame of the body; in an encrypted session it is sealed under a new counter each time.
     fn seal(&mut self) -> Result<(), Lost> {
         self.frame.clear();
         self.frame.extend(&self.sealing.ahead);
@@ -136,13 +136,13 @@ impl<S: Read + Write> Established<S> {
                 continue;
             };
             if let Some(refusal) = AccessRefusal::of(head, message, self.session) {
-                // Before there was a session, it answers somebody else's frame.
+                // Before the session, it refers to another connection's frame.
                 if refusal == AccessRefusal::NoSession && !self.sealing.confirmed {
                     continue;
                 }
                 return Err(Lost::NotAdmitted(refusal));
             }
-            // A request to repeat is never sealed: it can make this end repeat itself, and nothing else.
+            // A request to repeat is never sealed: its only effect is a repetition.
             if head.direction == Direction::Reply
                 && (head.session == self.session || head.session == 0)
                 && head.sequence == 0
@@ -186,7 +186,7 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// Says hello on a new connection.
+    /// Opens the session on a new connection.
     pub(super) fn greet(&mut self) -> Result<(), Lost> {
         let name = self.options.name.clone();
         let versions = self.options.security.versions();
@@ -219,7 +219,7 @@ where
         Ok(())
     }
 
-    /// Sends a request and waits for its answer. A damaged one is sent again if `again`, else reported.
+    /// Sends a request and waits for its reply. A damaged exchange is repeated if `again`, else reported.
     pub(super) fn exchange<T>(
         &mut self,
         request: &Request<'_>,

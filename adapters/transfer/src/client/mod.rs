@@ -1,12 +1,12 @@
-//! The host's end: connects, asks, sends and fetches; connects again after a cut and goes on where it was.
+//! Client of the update protocol: requests, push and pull, with reconnection and resumption.
 
 mod commands;
 mod error;
-mod filing;
 mod link;
 mod pull;
 mod push;
 mod security;
+mod teach_batch;
 
 use alloc::string::{String, ToString};
 use core::{fmt::Display, time::Duration};
@@ -24,40 +24,40 @@ use crate::{
 
 pub use self::{
     error::{ClientError, LinkFault},
-    filing::Filing,
     pull::Pulled,
     push::{Progress, Pushed},
     security::Security,
+    teach_batch::TeachBatch,
 };
 
-/// How patient a [`Client`] is.
+/// Deadlines, retries and limits of a [`Client`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
     /// Name and version of the program, for the device's log.
     pub name: String,
-    /// The largest chunk wanted, in bytes.
+    /// Maximum size of a chunk in bytes.
     pub chunk: u32,
     /// The first session's number; any number that differs between programs on one serial line.
     pub session: u32,
-    /// How long no byte may come before a request is sent again.
+    /// Time without a received byte after which a request is repeated.
     pub quiet: Duration,
-    /// How long a request may take until its answer, repeats included.
+    /// Maximum time of a request until its reply, repeats included.
     pub answer: Duration,
-    /// How long the device may take to answer the first greeting of a connection, repeats included.
+    /// Maximum time until the reply to the first hello of a connection, repeats included.
     pub greeting: Duration,
-    /// How long a frame may take from its first byte to its last, either way.
+    /// Maximum time of a frame from its first byte to its last, in either direction.
     pub frame: Duration,
-    /// How often a request is sent on one connection.
+    /// Maximum number of times a request is sent on one connection.
     pub sends: u32,
-    /// How often the first connection is tried.
+    /// Maximum attempts of the first connection.
     pub first_attempts: u32,
-    /// How often in a row a lost connection is made again without a step forward.
+    /// Maximum consecutive reconnections without progress.
     pub attempts: u32,
-    /// The first wait before connecting again; doubles each time.
+    /// First delay before a reconnection; doubled each time.
     pub backoff: Duration,
-    /// The longest wait.
+    /// Maximum delay.
     pub longest_backoff: Duration,
-    /// How sessions are secured.
+    /// Security of the sessions.
     pub security: Security,
 }
 
@@ -82,7 +82,7 @@ impl Default for ClientOptions {
 }
 
 impl ClientOptions {
-    /// For a serial line of so many bits a second.
+    /// Returns options for a serial line of this many bits per second.
     #[must_use]
     pub fn for_baud(baud: u32) -> Self {
         let serve = crate::serve::ServeLimits::for_baud(baud);
@@ -94,30 +94,30 @@ impl ClientOptions {
     }
 }
 
-/// Connections that may fail before the device has ever answered.
+/// Failed connections permitted before the device has ever replied.
 const FIRST_GREETINGS: u32 = 3;
 
-/// Whether a request may be made again on another connection, when it is not known whether it was carried out.
+/// Whether a request may be repeated on another connection when its outcome is unknown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
-    /// Twice is as good as once.
+    /// Idempotent.
     Safe,
-    /// Twice is not.
+    /// Not idempotent.
     Never,
 }
 
-/// The host's end of the protocol. `connect` makes a new stream; it is called again after a cut.
+/// A client of the protocol. `connect` opens a new stream; it is called again after an interruption.
 pub struct Client<'c, S, F> {
     connect: F,
     clock: &'c dyn Clock,
     options: ClientOptions,
     established: Option<Established<S>>,
     pacing: Pacing,
-    /// Connections made.
+    /// Number of connections.
     connections: u32,
-    /// Whether the device ever answered.
+    /// Whether the device ever replied.
     greeted: bool,
-    /// Connections tried in a row without a step forward.
+    /// Consecutive connections without progress.
     futile: u32,
     damaged: u64,
     #[cfg(feature = "secure")]
@@ -132,7 +132,7 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// A client; connects with the first request.
+    /// Creates a client, which connects with the first request.
     pub fn new(connect: F, clock: &'c dyn Clock, options: ClientOptions) -> Self {
         Self {
             pacing: Pacing::new(options.chunk.clamp(crate::message::MIN_CHUNK, MAX_CHUNK)),
@@ -151,12 +151,12 @@ where
         }
     }
 
-    /// Frames that had to be sent or asked for again because they were damaged or lost.
+    /// Returns the number of frames that were repeated because of damage or loss.
     pub fn damaged(&self) -> u64 {
         self.damaged
     }
 
-    /// Asks until there is an answer, on as many connections as it takes.
+    /// Sends a request until there is a reply, with reconnections.
     fn ask<T>(
         &mut self,
         request: &Request<'_>,
@@ -183,7 +183,7 @@ where
         }
     }
 
-    /// What a lost exchange means: go on (the connection is made again where it is gone), or an error.
+    /// Decides after a lost exchange whether to continue, with a new connection where it is lost, or to fail.
     fn lost(&mut self, lost: Lost, request: &'static str) -> Result<(), ClientError> {
         match lost {
             Lost::Damaged => Ok(()),
@@ -191,7 +191,7 @@ where
             Lost::Refused(failure) if failure.code == FailureCode::SESSION => self.drop_link(LinkFault::Session),
             Lost::Refused(failure) => Err(ClientError::Refused(failure)),
             Lost::NotAdmitted(AccessRefusal::NoSession) => self.drop_link(LinkFault::Session),
-            // A connection of before the cut may still count.
+            // The device may still count a connection from before the interruption.
             Lost::NotAdmitted(AccessRefusal::Busy) => self.drop_link(LinkFault::Busy),
             Lost::NotAdmitted(refusal) => {
                 self.established = None;
@@ -204,7 +204,7 @@ where
     fn drop_link(&mut self, fault: LinkFault) -> Result<(), ClientError> {
         self.established = None;
         self.futile += 1;
-        // A device that never answered is probably not there: fewer attempts.
+        // A device that never replied is probably not there: fewer attempts.
         let allowed = if self.greeted {
             self.options.attempts
         } else {
@@ -226,12 +226,12 @@ where
         doubled.min(self.options.longest_backoff)
     }
 
-    /// Something came out of the connection: the next cut starts counting anew.
+    /// Records progress: resets the count of consecutive failures.
     fn step_forward(&mut self) {
         self.futile = 0;
     }
 
-    /// The connection, made if there is none.
+    /// Returns the connection, opened if there is none.
     fn established(&mut self) -> Result<&mut Established<S>, ClientError> {
         while self.established.is_none() {
             let stream = match (self.connect)() {

@@ -1,4 +1,4 @@
-//! Fetching a file of the device.
+//! Pull: fetching a file of the device.
 
 use alloc::vec::Vec;
 use core::fmt::Display;
@@ -12,13 +12,13 @@ use crate::message::{PullInfo, Request, Response, Slot};
 /// A fetched file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pulled {
-    /// Its bytes; their digest is the one announced.
+    /// Its bytes, verified against the announced digest.
     pub bytes: Vec<u8>,
     /// Their SHA-256.
     pub digest: Digest,
 }
 
-/// Answers in a row that may be damaged or empty.
+/// Maximum consecutive replies that are damaged or empty.
 const FUTILE: u32 = 64;
 
 impl<S, F, E> Client<'_, S, F>
@@ -27,7 +27,7 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// Which file of a task that is.
+    /// Returns the digest and length of a task's file.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -41,7 +41,7 @@ where
     /// Fetches a file of a task, of at most `cap` bytes. Memory grows with what arrives, not with what is announced.
     ///
     /// # Errors
-    /// [`ClientError`]; [`ClientError::WrongDigest`] where the bytes are not the ones announced.
+    /// [`ClientError`]; [`ClientError::WrongDigest`] where the bytes do not match the announced digest.
     pub fn pull(
         &mut self,
         task: &str,

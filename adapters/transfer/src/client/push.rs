@@ -1,4 +1,4 @@
-//! Sending: begin, chunks from the offset that the device holds, commit; after a cut from there again.
+//! Push: begin, chunks from the device's offset, commit; after an interruption from the device's offset again.
 
 use core::fmt::Display;
 
@@ -11,23 +11,23 @@ use crate::{
     message::{Begin, Committed, Kind, Request, Response},
 };
 
-/// How far a transfer is.
+/// Progress of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes that the other end holds.
+    /// Bytes held by the receiver.
     pub done: u64,
-    /// Bytes of the whole.
+    /// Bytes in total.
     pub total: u64,
 }
 
-/// What a push did.
+/// Result of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pushed {
-    /// What came of it.
+    /// The outcome on the device.
     pub committed: Committed,
     /// SHA-256 of the bytes sent.
     pub digest: Digest,
-    /// Bytes that the device held already when the transfer began.
+    /// Bytes held by the device when the transfer began.
     pub resumed: u64,
     /// Bytes sent in chunks, repeats included.
     pub sent: u64,
@@ -35,13 +35,13 @@ pub struct Pushed {
     pub repeated: u64,
     /// Chunks sent, repeats included.
     pub chunks: u64,
-    /// Connections that it took.
+    /// Number of connections.
     pub connections: u32,
 }
 
-/// Chunks in a row that may be damaged before the connection is made again.
+/// Maximum consecutive damaged chunks before a reconnection.
 const DAMAGED_IN_A_ROW: u32 = 64;
-/// Answers in a row without a step forward.
+/// Maximum consecutive replies without progress.
 const STANDSTILL: u32 = 8;
 
 /// The state of a push across connections.
@@ -50,20 +50,20 @@ struct Course {
     resumed: Option<u64>,
     sent: u64,
     chunks: u64,
-    /// Beyond the highest byte sent so far.
+    /// End of the bytes sent so far.
     reach: u64,
     repeated: u64,
-    /// Everything was held; the next step is to commit.
+    /// The device holds all bytes; commit is next.
     whole: bool,
-    /// Whether the bytes were thrown away once as damaged.
+    /// Whether the device has discarded the bytes once as damaged.
     restarted: bool,
-    /// How often in a row the device had forgotten the transfer, with no byte more to show for it.
+    /// Consecutive times that the device had lost the transfer without holding more bytes.
     forgotten: u32,
-    /// The most bytes that the device ever held.
+    /// Maximum bytes held by the device so far.
     most: u64,
 }
 
-/// How the sending of chunks ended.
+/// End of the sending of chunks.
 enum Leg {
     Whole,
     Again,
@@ -75,13 +75,12 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// Sends `bytes` and has them used. Cut connections are made again; what the device holds is not sent again.
+    /// Sends `bytes` and commits them. Reconnects after interruptions, and does not repeat bytes that the device holds.
     ///
-    /// An adapter file with a release statement is announced by it; a device that does not know announcements gets the
-    /// transfer without.
+    /// An adapter file with a release statement is announced by it, except to a device that does not know announcements.
     ///
     /// # Errors
-    /// [`ClientError`]; what the device holds by then stays there for the next push of the same bytes.
+    /// [`ClientError`]; the device keeps the bytes received so far for the next push of the same file.
     pub fn push(
         &mut self,
         bytes: &[u8],
@@ -149,7 +148,7 @@ where
         }
     }
 
-    /// One stretch on one connection: begin, then chunks until all is held or the transfer has to begin again.
+    /// Begins the transfer on one connection, then sends chunks until the device holds all bytes or the transfer must begin again.
     fn leg(
         &mut self,
         begin: &Begin,
@@ -210,7 +209,7 @@ where
                     }
                 }
                 Err(Lost::Refused(failure)) if failure.code == FailureCode::NO_TRANSFER => {
-                    // Others may take its place again and again.
+                    // Other uploads may displace it repeatedly.
                     course.forgotten = if held > course.most { 0 } else { course.forgotten + 1 };
                     course.most = course.most.max(held);
                     if course.forgotten >= STANDSTILL {
@@ -232,7 +231,7 @@ where
     }
 }
 
-/// What a device answers to a kind of transfer that it does not know: the rest of such a message has no form for it.
+/// Whether a device does not know a kind of transfer: it cannot parse the rest of such a message.
 const fn is_unknown(code: FailureCode) -> bool {
     matches!(code, FailureCode::MALFORMED | FailureCode::UNSUPPORTED)
 }

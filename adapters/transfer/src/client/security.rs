@@ -1,4 +1,4 @@
-//! Session security as the host wants it, and the host's end of a handshake.
+//! Session security of a client, and the client side of a handshake.
 
 #[cfg(feature = "secure")]
 use alloc::{boxed::Box, vec::Vec};
@@ -24,22 +24,22 @@ use crate::{
     },
 };
 
-/// How a [`Client`] secures its sessions. One that wants encryption never falls back to a plain session.
+/// Security of a [`Client`]'s sessions. An encrypted one never falls back to a plain session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Security {
-    /// Not at all: over a Unix socket, pipes, or to a device on this machine that has no hosts.
+    /// Plain: over a Unix socket, pipes, or to a device on this machine without known hosts.
     #[default]
     Plain,
-    /// With a device whose key is known, and which knows this host.
+    /// Encrypted, with a known device key, to a device that knows this host.
     #[cfg(feature = "secure")]
     Known {
         /// This host's key.
         secret: PeerSecret,
-        /// The device's.
+        /// The device's key.
         device: PeerKey,
     },
-    /// First contact: [`Client::device_key`] is the device's key once a request was answered.
+    /// First contact, encrypted: [`Client::device_key`] returns the device's key after the first reply.
     #[cfg(feature = "secure")]
     Enrol {
         /// This host's key.
@@ -66,7 +66,7 @@ impl Security {
         VERSIONS
     }
 
-    /// The largest chunk that fits a frame.
+    /// Returns the maximum chunk of a frame.
     pub(super) fn largest_chunk(&self) -> u32 {
         #[cfg(feature = "secure")]
         if self.is_encrypted() {
@@ -76,13 +76,13 @@ impl Security {
     }
 }
 
-/// What seals the frames of a connection.
+/// Sealing of a connection's frames.
 #[derive(Default)]
 pub(super) struct Sealing {
     pub(super) transport: Option<Transport>,
-    /// The device has sealed a reply: the session is open at both ends.
+    /// Whether the device has sealed a reply: the session is open at both ends.
     pub(super) confirmed: bool,
-    /// The frame of a handshake's last message, sent in front of the hello until the device has answered.
+    /// The frame of a handshake's last message, sent before the hello until the device has replied.
     pub(super) ahead: alloc::vec::Vec<u8>,
 }
 
@@ -93,7 +93,7 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// Nothing to agree on.
+    /// A plain connection without a handshake.
     #[expect(
         clippy::unused_self,
         clippy::unnecessary_wraps,
@@ -104,7 +104,7 @@ where
     }
 }
 
-/// Called with the key that follows the device's key, to remember it in place of that one.
+/// Callback with the device's next key, to store it in place of the current one.
 #[cfg(feature = "secure")]
 pub(super) type OnSuccessor<'c> = Box<dyn FnMut(PeerKey) + 'c>;
 
@@ -115,12 +115,12 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// Calls `act` when the device, authenticated by the key that this host knows, has said which key follows it.
+    /// Calls `act` when the device, authenticated by its known key, has announced its next key.
     pub fn on_successor(&mut self, act: impl FnMut(PeerKey) + 'c) {
         self.on_successor = Some(Box::new(act));
     }
 
-    /// Takes the key that the device's known one vouches for: the next connection expects it.
+    /// Accepts the next key, authenticated by the known one: the next connection expects it.
     pub(super) fn follow(&mut self, successor: PeerKey) {
         if let Security::Known { device, .. } = &mut self.options.security
             && *device != successor
@@ -132,12 +132,12 @@ where
         }
     }
 
-    /// The key of the device at the other end of an encrypted session, once it has answered a request.
+    /// Returns the device's key in an encrypted session, after the first reply.
     pub fn device_key(&self) -> Option<PeerKey> {
         self.device_key
     }
 
-    /// Makes the handshake of a new connection.
+    /// Performs the handshake of a new connection.
     pub(super) fn secure(&mut self, link: &mut Established<S>) -> Result<(), Lost> {
         let never = |_| Lost::Unexpected;
         let (pattern, handshake, name) = match &self.options.security {
@@ -173,11 +173,11 @@ where
                 return Err(Lost::Link(LinkFault::Silent));
             }
         };
-        // Damage was already told apart by the checksum: this is another device's answer, or was altered.
+        // The checksum excludes damage: this is another device's reply, or was altered.
         let broken = |_| Lost::Link(LinkFault::Handshake);
         let payload = handshake.read(&second).map_err(broken)?;
         if pattern == Pattern::Known {
-            // Authenticated by the key that this host knows. A payload of another length is of a newer device.
+            // Authenticated by the known key. A payload of another length is from a newer device.
             link.successor = <[u8; 32]>::try_from(payload).ok().map(PeerKey);
         }
         if pattern == Pattern::Enrol {

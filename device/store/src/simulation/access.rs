@@ -1,4 +1,4 @@
-//! The simulated disk as programs use it.
+//! Storage interface of the simulated disk.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! The disk: what programs see, what the medium has, and the changes between the two.
+//! Simulated disk: the state that programs see, the state of the medium, and the pending changes.
 
 use std::{
     io,
@@ -8,7 +8,7 @@ use std::{
 use super::tree::{Change, Node, NodeId, Tree};
 use crate::storage::{Storage, parent};
 
-/// What a power cut does to changes that were not synced.
+/// Effect of a power cut on changes that were not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PowerCut {
     /// They are all lost.
@@ -29,16 +29,16 @@ impl PowerCut {
 
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    /// What reads see.
+    /// The state that reads see.
     pub(super) seen: Tree,
-    /// What the medium has for certain.
+    /// The durable state of the medium.
     durable: Tree,
-    /// The difference, in order.
+    /// Changes that are not durable yet, in order.
     pending: Vec<Change>,
     pub(super) next: NodeId,
 }
 
-/// A disk in memory. It knows what would be left of it after a power cut.
+/// A disk in memory that can simulate a power cut.
 #[derive(Debug)]
 pub struct Disk {
     pub(super) state: Arc<Mutex<State>>,
@@ -74,7 +74,7 @@ impl State {
 }
 
 impl Disk {
-    /// An empty disk.
+    /// Creates an empty disk.
     #[must_use]
     pub fn new() -> Self {
         Self::from_state(State {
@@ -92,13 +92,13 @@ impl Disk {
         }
     }
 
-    /// Another disk in the same state, unlocked.
+    /// Returns a copy of the disk, unlocked.
     #[must_use]
     pub fn copy(&self) -> Self {
         Self::from_state(locked(&self.state).clone())
     }
 
-    /// What is found when the power comes back. This disk stays as it is.
+    /// Returns the disk after a power cut. This disk does not change.
     #[must_use]
     pub fn power_cut(&self, model: PowerCut, seed: u64) -> Self {
         let mut state = locked(&self.state).clone();
@@ -132,13 +132,13 @@ impl Disk {
         Self::from_state(state)
     }
 
-    /// Changes that a power cut could undo.
+    /// Returns the number of changes that a power cut could undo.
     #[must_use]
     pub fn unsynced(&self) -> usize {
         locked(&self.state).pending.len()
     }
 
-    /// Every file with its contents, for comparisons and for damage: see [`Disk::put`].
+    /// Returns every file with its contents, for comparisons and damage ([`Disk::put`]).
     #[must_use]
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         let state = locked(&self.state);
@@ -162,7 +162,7 @@ impl Disk {
         files
     }
 
-    /// Puts a file there as if by another program or a failing medium, durably.
+    /// Writes a file durably, as another program or a failing medium would.
     ///
     /// # Errors
     /// As [`Storage::create`].
@@ -174,7 +174,7 @@ impl Disk {
     }
 }
 
-/// The first half of what is written, and zeros for the rest if `full`.
+/// Returns the first half of a write, with zeros for the rest if `full`.
 fn half(change: Change, full: bool) -> Change {
     match change {
         Change::Write {

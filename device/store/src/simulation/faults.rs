@@ -1,4 +1,4 @@
-//! A layer over any storage that counts the operations that change something, and stops or fails one of them.
+//! Fault injection: a layer over any storage that counts modifying operations and stops or fails one of them.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::storage::{Entry, LockError, Storage, StorageFile, StorageLock};
 
-/// An operation that changes something.
+/// A modifying operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the methods of `Storage` and `StorageFile`")]
 pub enum Operation {
@@ -23,7 +23,7 @@ pub enum Operation {
     RemoveDirectory,
 }
 
-/// Where in an operation everything stops.
+/// Position of a stop within an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// The operation does nothing.
@@ -32,23 +32,23 @@ pub enum Moment {
     Half,
 }
 
-/// What is to go wrong.
+/// An injected fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The program stops at operation `at` (from 0): it and all later ones, reads included, fail.
     Stop {
         /// The number of the operation.
         at: usize,
-        /// Where in it.
+        /// The position in it.
         moment: Moment,
     },
     /// Operation `at` fails, and also all later ones if `forever`; a failing write has written its first half.
     Fail {
         /// The number of the operation.
         at: usize,
-        /// The system's number of the error, for instance 28 for a full disk.
+        /// The system's error number, for instance 28 for a full disk.
         errno: i32,
-        /// Whether it stays broken.
+        /// Whether all later operations fail too.
         forever: bool,
     },
 }
@@ -66,7 +66,7 @@ pub struct Faults {
     plan: Arc<Mutex<FaultPlan>>,
 }
 
-/// What becomes of an operation.
+/// Treatment of an operation.
 enum Injection {
     Go,
     Half(io::Error),
@@ -102,7 +102,7 @@ impl FaultPlan {
 }
 
 impl Faults {
-    /// The storage as it is; nothing goes wrong until [`Faults::set`].
+    /// Wraps a storage without faults until [`Faults::set`].
     #[must_use]
     pub fn new(inner: Arc<dyn Storage>) -> Self {
         Self {
@@ -111,7 +111,7 @@ impl Faults {
         }
     }
 
-    /// Plans a fault, or none, and starts counting at 0 again.
+    /// Sets a fault, or none, and restarts the count at 0.
     pub fn set(&self, fault: Option<Fault>) {
         *self.plan() = FaultPlan {
             fault,
@@ -119,7 +119,7 @@ impl Faults {
         };
     }
 
-    /// The operations since [`Faults::set`], with their paths, failed ones included.
+    /// Returns the operations since [`Faults::set`], with their paths, failed ones included.
     #[must_use]
     pub fn operations(&self) -> Vec<(Operation, String)> {
         self.plan().done.clone()

@@ -1,4 +1,4 @@
-//! A disk in memory that loses power as real ones do, and a layer that stops or fails any storage at any operation.
+//! Simulation of power cuts on a disk in memory, and fault injection into any storage.
 //!
 //! ```
 //! use std::sync::Arc;

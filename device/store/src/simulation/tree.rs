@@ -1,4 +1,4 @@
-//! The files and directories of the simulated disk, and the changes that can be made to them one by one.
+//! Files and directories of the simulated disk, and single changes to them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,23 +14,23 @@ pub(super) enum Node {
     Directory(BTreeMap<String, NodeId>),
 }
 
-/// One change, as it may or may not reach the medium.
+/// One change, which may or may not reach the medium.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     /// Bytes of a file.
     Write { file: NodeId, offset: u64, bytes: Vec<u8> },
     /// A file's length.
     Truncate { file: NodeId, length: u64 },
-    /// A name comes to stand for a node. The node comes into being with it.
+    /// A name for a node, which is created with it.
     Link {
         directory: NodeId,
         name: String,
         node: NodeId,
         is_directory: bool,
     },
-    /// A name goes.
+    /// Removal of a name.
     Unlink { directory: NodeId, name: String },
-    /// A node's name changes within one directory.
+    /// Renaming of a node within one directory.
     Rename {
         directory: NodeId,
         node: NodeId,

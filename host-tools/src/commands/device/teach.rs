@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use clr_onnx::shrink_to_fit;
 use clr_training::{Outcome, Scan, ScanReport, display_path};
-use clr_transfer::{ClientError, EndpointClient, FailureCode, Filing, TeachPhase, TeachStatus};
+use clr_transfer::{ClientError, EndpointClient, FailureCode, TeachBatch, TeachPhase, TeachStatus};
 use serde::Serialize;
 
 use super::Context;
@@ -76,11 +76,11 @@ pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &C
             })
         })
         .collect();
-    let mut filing = client.begin_filing(&args.task, label)?;
+    let mut batch = client.begin_batch(&args.task, label)?;
     let mut scaled = 0;
     let bar = context.output.bar(paths.len() as u64, label);
     for path in paths {
-        match file_one(client, &mut filing, &path) {
+        match file_one(client, &mut batch, &path) {
             Ok(Ok(shrunk)) => scaled += usize::from(shrunk),
             Ok(Err(reason)) => left_out.push(LeftOut {
                 path: display_path(&path),
@@ -89,7 +89,7 @@ pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &C
             Err(error) => {
                 // A class is added completely or not at all.
                 bar.finish_and_clear();
-                client.take_back(&filing);
+                client.undo_batch(&batch);
                 return Err(anyhow::Error::new(error).context(format!("while sending '{}'", display_path(&path))));
             }
         }
@@ -99,20 +99,20 @@ pub(super) fn run(args: &TeachArgs, client: &mut EndpointClient<'_>, context: &C
     for left in &left_out {
         tracing::warn!("left out: '{}': {}", left.path, left.reason);
     }
-    if filing.is_empty() {
+    if batch.is_empty() {
         bail!(
             "none of the {} images could be added: {}\nhint: PNG, JPEG, BMP, WebP, GIF, PNM and TIFF are read",
             left_out.len(),
             left_out.first().map_or("no image found", |left| left.reason.as_str())
         );
     }
-    let status = client.finish_filing(&filing)?;
+    let status = client.finish_batch(&batch)?;
     let document = TeachDocument {
         task: &args.task,
         label,
-        added: filing.added(),
-        duplicates: filing.duplicates(),
-        relabelled: filing.relabelled(),
+        added: batch.added(),
+        duplicates: batch.duplicates(),
+        relabelled: batch.relabelled(),
         scaled,
         left_out,
         scan,
@@ -176,19 +176,19 @@ fn print(document: &TeachDocument<'_>, context: &Context<'_>) -> std::io::Result
 /// Adds one image; returns whether it was scaled, or why it cannot be added.
 fn file_one(
     client: &mut EndpointClient<'_>,
-    filing: &mut Filing,
+    batch: &mut TeachBatch,
     path: &Path,
 ) -> Result<Result<bool, String>, ClientError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) => return Ok(Err(format!("cannot be read: {error}"))),
     };
-    let limits = filing.limits;
+    let limits = batch.limits;
     let shrunk = match shrink_to_fit(bytes, "the file", limits.image_bytes, limits.input) {
         Ok(shrunk) => shrunk,
         Err(error) => return Ok(Err(crate::exit::describe(&error.into()).0)),
     };
-    match client.file(filing, &shrunk.bytes) {
+    match client.add_to_batch(batch, &shrunk.bytes) {
         Ok(()) => Ok(Ok(shrunk.scaled)),
         // The device cannot read this image; others may be readable. A refused label or a full store ends the command.
         Err(ClientError::Refused(failure))

@@ -1,4 +1,4 @@
-//! Filing images of one class as a transaction: either the class is taught, or what was filed is removed.
+//! Transaction that adds images of one class: either the class is taught, or the added images are removed.
 
 use alloc::{
     borrow::ToOwned as _,
@@ -19,53 +19,53 @@ use crate::{
     tuning::{TunePhase, TuneRequest},
 };
 
-/// Time between two questions how far the device is.
+/// Polling interval.
 const STEP: Duration = Duration::from_millis(100);
-/// How long another host's teaching is waited for.
+/// Maximum wait for another host's teaching.
 const PATIENCE: Duration = Duration::from_mins(5);
-/// What a device that does not tell its limits is taken to accept.
+/// Assumed limits of a device that does not report them.
 const USUAL: TeachLimits = TeachLimits {
     image_bytes: 4 << 20,
     images_per_task: 1_000,
     input: [224, 224],
 };
 
-/// Images of one class on their way into a device.
+/// Images of one class that are being added to a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filing {
+pub struct TeachBatch {
     task: String,
     label: String,
-    /// What the device takes as an image.
+    /// The device's limits on an image.
     pub limits: TeachLimits,
-    /// Labels of the images that the device held before.
+    /// Labels of the images stored before.
     before: BTreeMap<Digest, Option<String>>,
-    /// New on the device.
+    /// Digests of new images.
     added: Vec<Digest>,
-    /// Held by the device under another label, and what they are.
+    /// Images stored before with another label: digest, label and bytes.
     relabelled: Vec<(Digest, String, Vec<u8>)>,
     duplicates: usize,
 }
 
-impl Filing {
-    /// Images that are new on the device.
+impl TeachBatch {
+    /// Returns the number of new images.
     #[must_use]
     pub fn added(&self) -> usize {
         self.added.len()
     }
 
-    /// Images that the device held already under this label.
+    /// Returns the number of images stored before with this label.
     #[must_use]
     pub const fn duplicates(&self) -> usize {
         self.duplicates
     }
 
-    /// Images that had another label.
+    /// Returns the number of images stored before with another label.
     #[must_use]
     pub fn relabelled(&self) -> usize {
         self.relabelled.len()
     }
 
-    /// Whether there is anything to teach.
+    /// Returns whether there is no image to teach from.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.added() + self.relabelled() + self.duplicates == 0
@@ -82,11 +82,11 @@ where
     F: FnMut() -> Result<S, E>,
     E: Display,
 {
-    /// Prepares to file images of a class: what the device takes, and what it holds already.
+    /// Begins a batch of images of a class: reads the device's limits and stored images.
     ///
     /// # Errors
     /// [`ClientError`]; [`FailureCode::BUSY`] while the device tunes.
-    pub fn begin_filing(&mut self, task: &str, label: &str) -> Result<Filing, ClientError> {
+    pub fn begin_batch(&mut self, task: &str, label: &str) -> Result<TeachBatch, ClientError> {
         self.wait_for_teaching()?;
         let limits = match self.teach_limits(task) {
             Err(error) if unsupported(&error) => USUAL,
@@ -96,7 +96,7 @@ where
             Err(error) if unsupported(&error) => Vec::new(),
             held => held?,
         };
-        Ok(Filing {
+        Ok(TeachBatch {
             task: task.to_owned(),
             label: label.to_owned(),
             limits,
@@ -107,54 +107,54 @@ where
         })
     }
 
-    /// Files one image.
+    /// Adds one image.
     ///
     /// # Errors
-    /// As [`Client::push`]; what was filed before stays until [`Client::take_back`].
-    pub fn file(&mut self, filing: &mut Filing, image: &[u8]) -> Result<(), ClientError> {
-        let new = self.teach(&filing.task, &filing.label, image)?;
+    /// As [`Client::push`]; images added before stay until [`Client::undo_batch`].
+    pub fn add_to_batch(&mut self, batch: &mut TeachBatch, image: &[u8]) -> Result<(), ClientError> {
+        let new = self.teach(&batch.task, &batch.label, image)?;
         let id = Digest::of(image);
-        match filing.before.get(&id) {
-            _ if filing.added.contains(&id) || filing.relabelled.iter().any(|(known, ..)| *known == id) => {
-                filing.duplicates += 1;
+        match batch.before.get(&id) {
+            _ if batch.added.contains(&id) || batch.relabelled.iter().any(|(known, ..)| *known == id) => {
+                batch.duplicates += 1;
             }
-            Some(Some(label)) if *label != filing.label => {
-                filing.relabelled.push((id, label.clone(), image.to_vec()));
+            Some(Some(label)) if *label != batch.label => {
+                batch.relabelled.push((id, label.clone(), image.to_vec()));
             }
-            // A frame that the device kept for itself.
-            Some(None) | None if new => filing.added.push(id),
-            _ => filing.duplicates += 1,
+            // An unlabelled frame that the device stored.
+            Some(None) | None if new => batch.added.push(id),
+            _ => batch.duplicates += 1,
         }
         Ok(())
     }
 
-    /// Teaches the class from what was filed; where the device cannot, what was filed is removed.
+    /// Teaches the class from the images added; removes them if that fails.
     ///
     /// # Errors
     /// [`ClientError`]; the images are removed as far as the device can still be reached.
-    pub fn finish_filing(&mut self, filing: &Filing) -> Result<TeachStatus, ClientError> {
-        let taught = self.teach_filed(&filing.task, &filing.label);
+    pub fn finish_batch(&mut self, batch: &TeachBatch) -> Result<TeachStatus, ClientError> {
+        let taught = self.teach_filed(&batch.task, &batch.label);
         let undo = match &taught {
             Ok(status) => matches!(status.phase, TeachPhase::Refused | TeachPhase::Failed),
             Err(_) => true,
         };
         if undo {
-            self.take_back(filing);
+            self.undo_batch(batch);
         }
         taught
     }
 
-    /// Removes from the device what this filing added, and gives relabelled images their label back; best effort.
-    pub fn take_back(&mut self, filing: &Filing) {
-        // One that the device itself took back is gone, which is as good.
-        for id in &filing.added {
-            let removed = self.remove_examples(&filing.task, ExampleSelection::Image(*id));
+    /// Removes the images added by this batch and restores the labels of relabelled ones, as far as the device can be reached.
+    pub fn undo_batch(&mut self, batch: &TeachBatch) {
+        // The device may have removed an image itself.
+        for id in &batch.added {
+            let removed = self.remove_examples(&batch.task, ExampleSelection::Image(*id));
             if removed.is_err_and(|error| !matches!(error, ClientError::Refused(_))) {
                 return;
             }
         }
-        for (_, label, image) in &filing.relabelled {
-            if self.teach(&filing.task, label, image).is_err() {
+        for (_, label, image) in &batch.relabelled {
+            if self.teach(&batch.task, label, image).is_err() {
                 return;
             }
         }
@@ -165,7 +165,7 @@ where
         loop {
             match self.teach_class(task, label) {
                 Err(error) if unsupported(&error) => return self.teach_all(task),
-                // Another host was quicker.
+                // Another host is teaching.
                 Err(ClientError::Refused(failure))
                     if failure.code == FailureCode::BUSY && self.clock.now() < deadline =>
                 {
@@ -174,7 +174,7 @@ where
                 Err(error) => return Err(error),
                 Ok(()) => {
                     let status = self.follow_teaching(task, label, STEP)?;
-                    // A device that was restarted meanwhile knows nothing of it, but still holds the images.
+                    // A restarted device has lost the request, but still stores the images.
                     if status.phase != TeachPhase::None || self.clock.now() > deadline {
                         return Ok(status);
                     }
@@ -183,7 +183,7 @@ where
         }
     }
 
-    /// A device that cannot teach one class: a run without steps teaches all that are new.
+    /// Teaches all new classes by a run without steps, for a device that cannot teach a single class.
     fn teach_all(&mut self, task: &str) -> Result<TeachStatus, ClientError> {
         match self.tune(&TuneRequest::prototype(task)) {
             Err(error) if unsupported(&error) => return Ok(TeachStatus::default()),
@@ -201,7 +201,7 @@ where
         })
     }
 
-    /// Waits while a class is being taught; a tuning run takes too long for that.
+    /// Waits while a class is being taught. Fails during a tuning run, which takes too long.
     fn wait_for_teaching(&mut self) -> Result<(), ClientError> {
         let deadline = self.clock.now() + PATIENCE;
         loop {
@@ -221,8 +221,8 @@ where
                 return Err(ClientError::Refused(Failure::new(
                     FailureCode::BUSY,
                     format_args!(
-                        "the device is tuning task `{task}` ({far}), nothing was filed\nhint: wait until `clr device tuning` says that it \
-                         has ended, or `clr device stop-tuning`"
+                        "the device is tuning task `{task}` ({far}), no image was added\nhint: wait until `clr device tuning` reports its \
+                         end, or `clr device stop-tuning`"
                     ),
                 )));
             }
