@@ -96,7 +96,7 @@ impl Network {
         size: [usize; 2],
         blend: f32,
     ) -> std::result::Result<(), E> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         let length = executable.image().iter().product::<usize>().max(1);
         let sites = self.batch_sites(&self.site_parameters(&executable));
         let mut pooled: Vec<Option<PooledStatistics>> = vec![None; self.sites.len()];

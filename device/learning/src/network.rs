@@ -12,8 +12,8 @@ use crate::{
     check::check_images,
     classifier,
     error::{LearningError, Result},
+    frozen_backbone::FrozenBackbone,
     parameter::{kernel_magnitudes, magnitudes},
-    plan::Plan,
     site::identity,
     stream,
 };
@@ -21,7 +21,7 @@ use crate::{
 /// A frozen backbone with one task's sites and head. Networks of one backbone share its packed weights.
 #[derive(Clone)]
 pub struct Network {
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) frozen: Arc<FrozenBackbone>,
     pub(crate) recipe: Recipe,
     pub(crate) sites: Vec<Site>,
     /// `[K, F]`.
@@ -37,17 +37,22 @@ impl Network {
     /// # Errors
     /// [`LearningError::Mismatch`] for a site that is no convolution.
     pub fn new(backbone: &Backbone, recipe: Recipe, classes: usize, seed: u64) -> Result<Self> {
-        Ok(Self::build(Arc::new(Plan::new(backbone)?), recipe, classes, seed))
+        Ok(Self::build(
+            Arc::new(FrozenBackbone::new(backbone)?),
+            recipe,
+            classes,
+            seed,
+        ))
     }
 
     /// Another network on the same backbone at the identity, sharing the packed weights.
     #[must_use]
     pub fn sibling(&self, recipe: Recipe, classes: usize, seed: u64) -> Self {
-        Self::build(Arc::clone(&self.plan), recipe, classes, seed)
+        Self::build(Arc::clone(&self.frozen), recipe, classes, seed)
     }
 
-    fn build(plan: Arc<Plan>, recipe: Recipe, classes: usize, seed: u64) -> Self {
-        let sites = (plan.sites.iter())
+    fn build(frozen: Arc<FrozenBackbone>, recipe: Recipe, classes: usize, seed: u64) -> Self {
+        let sites = (frozen.sites.iter())
             .map(|frozen| match recipe.site_kind(frozen.kernel) {
                 SiteKind::Frozen => Site::Frozen,
                 kind => {
@@ -56,7 +61,7 @@ impl Network {
                 }
             })
             .collect();
-        let features = plan.backbone.feature_count();
+        let features = frozen.backbone.feature_count();
         let bound = 1.0 / (features.max(1) as f32).sqrt();
         let mut random = stream(seed, Purpose::Head, 0, 0);
         let mut uniform = |count: usize| {
@@ -68,7 +73,7 @@ impl Network {
             sites,
             head_weight: uniform(classes * features),
             head_bias: uniform(classes),
-            plan,
+            frozen,
         }
     }
 
@@ -79,7 +84,7 @@ impl Network {
 
     /// Returns the frozen backbone.
     pub fn backbone(&self) -> &Backbone {
-        &self.plan.backbone
+        &self.frozen.backbone
     }
 
     /// Returns the number of classes of the head.
@@ -89,12 +94,12 @@ impl Network {
 
     /// Returns the number of features that the head reads.
     pub fn feature_count(&self) -> usize {
-        self.plan.backbone.feature_count()
+        self.frozen.backbone.feature_count()
     }
 
     /// Returns the backbone's sites.
     pub fn frozen_sites(&self) -> &[FrozenSite] {
-        &self.plan.sites
+        &self.frozen.sites
     }
 
     /// Returns the task's state at each of the backbone's sites.
@@ -154,7 +159,7 @@ impl Network {
     /// # Errors
     /// Those of [`Network::features`].
     pub fn freeze_untrainable(&mut self, size: [usize; 2]) -> Result<Option<(usize, String)>> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         let Some(obstacle) = executable.first_obstacle() else {
             return Ok(None);
         };
@@ -173,7 +178,7 @@ impl Network {
 
     /// Returns the names of the sites that the task reprograms, in the backbone's order.
     pub fn site_names(&self) -> Vec<String> {
-        let sites = self.plan.sites.iter().zip(&self.sites);
+        let sites = self.frozen.sites.iter().zip(&self.sites);
         let own = sites.filter(|(_, site)| !matches!(site, Site::Frozen));
         own.map(|(frozen, _)| frozen.name.clone()).collect()
     }
@@ -197,7 +202,7 @@ impl Network {
             let zero = vec![0.0; weight.values.len()];
             push(name.to_owned(), Group::Head, weight, zero, vec![1.0]);
         }
-        for (frozen, site) in self.plan.sites.iter().zip(&self.sites) {
+        for (frozen, site) in self.frozen.sites.iter().zip(&self.sites) {
             let norm = &frozen.norm;
             for (part, group, weight) in site.weights() {
                 let (anchor, unit) = match (site, part) {
@@ -286,7 +291,7 @@ impl Network {
             ("head.weight".to_owned(), Group::Head, &mut self.head_weight),
             ("head.bias".to_owned(), Group::Head, &mut self.head_bias),
         ];
-        for (frozen, site) in self.plan.sites.iter().zip(&mut self.sites) {
+        for (frozen, site) in self.frozen.sites.iter().zip(&mut self.sites) {
             let parts = site.weights_mut().into_iter();
             weights.extend(parts.map(|(part, group, weight)| (format!("{}.{part}", frozen.name), group, weight)));
         }
@@ -298,7 +303,7 @@ impl Network {
     /// # Errors
     /// A backbone that the runtime cannot execute at this size, and images of another size.
     pub fn features(&self, images: &[&[f32]], size: [usize; 2]) -> Result<Vec<Vec<f32>>> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         check_images(&executable, images)?;
         let parameters = self.site_parameters(&executable);
         let all = images.par_iter();

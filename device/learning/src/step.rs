@@ -107,7 +107,7 @@ impl Network {
         checkpointing: Checkpointing,
         loss: &impl LossFn,
     ) -> Result<StepOutput> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         let parameters = self.site_parameters(&executable);
         check_backward(&executable, &parameters)?;
         let segments = executable.segments(executable.first_trained(&parameters), checkpointing.segments());
@@ -122,7 +122,7 @@ impl Network {
     /// # Errors
     /// Those of [`Network::features`].
     pub fn prefix(&self, image: &[f32], size: [usize; 2]) -> Result<PrefixActivations> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         check_images(&executable, &[image])?;
         let parameters = self.site_parameters(&executable);
         Ok(executable.prefix(image, &parameters, executable.first_trained(&parameters)))
@@ -133,7 +133,7 @@ impl Network {
     /// # Errors
     /// Those of [`Network::features`].
     pub fn features_from_prefix(&self, prefix: &PrefixActivations, size: [usize; 2]) -> Result<Vec<f32>> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         Ok(executable.features_from_prefix(prefix, &self.site_parameters(&executable)))
     }
 
@@ -143,7 +143,7 @@ impl Network {
     /// # Errors
     /// A backbone that the runtime cannot execute at this size.
     pub fn footprint(&self, size: [usize; 2], checkpointing: Checkpointing) -> Result<Footprint> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         let parameters = self.site_parameters(&executable);
         let segments = executable.segments(executable.first_trained(&parameters), checkpointing.segments());
         Ok(executable.footprint(&parameters, &segments))
@@ -154,7 +154,7 @@ impl Network {
     /// # Errors
     /// A backbone that the runtime cannot execute at this size.
     pub fn executable(&self, size: [usize; 2]) -> Result<Arc<Executable>> {
-        self.plan.executable(size)
+        self.frozen.executable(size)
     }
 
     /// Returns an error if a trained site comes before a node without a backward pass.
@@ -162,7 +162,7 @@ impl Network {
     /// # Errors
     /// [`LearningError::NoBackwardPass`], and those of [`Network::executable`].
     pub fn check_trainable(&self, size: [usize; 2]) -> Result<()> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         check_backward(&executable, &self.site_parameters(&executable))
     }
 
@@ -187,7 +187,7 @@ impl Network {
         images: &[&[f32]],
         size: [usize; 2],
     ) -> Result<(Arc<Executable>, Vec<SiteParameters>)> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         check_images(&executable, images)?;
         let parameters = self.site_parameters(&executable);
         check_backward(&executable, &parameters)?;
