@@ -1,4 +1,4 @@
-//! The build's date, below which the device's clock is not believed.
+//! Date of the build, a lower bound of the device's clock.
 
 use std::{
     env,
@@ -9,7 +9,7 @@ fn main() {
     println!("cargo::rerun-if-changed=src");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
-    // Reproducible builds say their date (reproducible-builds.org/specs/source-date-epoch).
+    // Reproducible builds set their date (reproducible-builds.org/specs/source-date-epoch).
     let stated = env::var("SOURCE_DATE_EPOCH")
         .ok()
         .and_then(|seconds| seconds.parse().ok());

@@ -75,7 +75,7 @@ impl Device {
         let ended = Arc::new(AtomicBool::new(false));
         let mut input = child.stdin.take().ok_or("no stdin")?;
         let (frame, stop) = (frame(), Arc::clone(&ended));
-        // A camera of 50 pictures a second.
+        // A camera of 50 images a second.
         thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) && input.write_all(&frame).is_ok() {
                 thread::sleep(Duration::from_millis(20));
@@ -104,7 +104,7 @@ impl Device {
         Ok(self.lines.recv_timeout(Duration::from_secs(20))?)
     }
 
-    /// Milliseconds from picture to answer of the next frames.
+    /// Milliseconds from image to answer of the next frames.
     fn latencies(&self, frames: usize) -> Result<Vec<f64>> {
         while self.lines.try_recv().is_ok() {}
         let all = (0..frames).map(|_| Ok(self.next()?.1["latency_ms"].as_f64().ok_or("a frame without latency")?));
@@ -120,7 +120,7 @@ impl Drop for Device {
     }
 }
 
-/// A picture of 224 × 224 as BMP: decoding it takes next to nothing.
+/// An image of 224 × 224 as BMP: decoding it takes next to nothing.
 fn frame() -> Vec<u8> {
     let image = RgbImage::from_fn(224, 224, |x, y| image::Rgb([x as u8, y as u8, (x ^ y) as u8]));
     let mut bytes = std::io::Cursor::new(Vec::new());

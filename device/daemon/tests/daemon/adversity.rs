@@ -15,14 +15,14 @@ use rustix::{
 };
 
 use super::{
-    device::{Device, PATIENCE, adapter, picture, signed},
+    device::{Device, PATIENCE, adapter, image, signed},
     peers::Host,
 };
 
 #[test]
 fn a_peer_that_sends_a_byte_a_second_is_dropped_at_its_deadline_and_holds_up_nobody() {
     let mut device = Device::with_birds("");
-    let before = device.ask(&picture(1));
+    let before = device.ask(&image(1));
     let mut slow = UnixStream::connect(device.path("state/control.sock")).unwrap();
     slow.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let started = Instant::now();
@@ -31,7 +31,7 @@ fn a_peer_that_sends_a_byte_a_second_is_dropped_at_its_deadline_and_holds_up_nob
         if slow.write_all(&[7]).is_err() {
             break;
         }
-        assert_eq!(device.ask(&picture(1))["top"], before["top"]);
+        assert_eq!(device.ask(&image(1))["top"], before["top"]);
         assert_eq!(device.status().active_task.as_deref(), Some("birds"));
         match slow.read(&mut [0; 64]) {
             Ok(0) => break,
@@ -64,23 +64,23 @@ fn a_disk_that_takes_no_more_costs_the_update_and_nothing_else() {
     // Switching works; only that it was switched cannot be kept yet.
     let not_persisted = device.host(|client| client.switch("fish")).unwrap_err().to_string();
     assert!(not_persisted.contains("File too large"), "{not_persisted}");
-    assert_eq!(device.ask(&picture(1))["task"], "fish");
+    assert_eq!(device.ask(&image(1))["task"], "fish");
     let refused = device.push(&signed(&adapter("fish", 2))).unwrap_err();
     let ClientError::Refused(failure) = &refused else {
         panic!("{refused}")
     };
     assert_eq!(failure.code, FailureCode::STORAGE, "{failure}");
     assert!(failure.to_string().contains("File too large"), "{failure}");
-    assert_eq!(device.ask(&picture(1))["version"], 1);
+    assert_eq!(device.ask(&image(1))["version"], 1);
     limit(&device, None);
     device.push(&signed(&adapter("fish", 2))).unwrap();
-    assert_eq!(device.ask(&picture(1))["version"], 2);
+    assert_eq!(device.ask(&image(1))["version"], 2);
     device.stop();
     let sound = device.command(&["verify"]).output().unwrap();
     assert!(sound.status.success(), "{}", String::from_utf8_lossy(&sound.stdout));
     // What could not be kept then was kept at the end.
     device.start();
-    assert_eq!(device.ask(&picture(1))["task"], "fish");
+    assert_eq!(device.ask(&image(1))["task"], "fish");
 }
 
 /// A pseudo-terminal: the end that is held here, and the name of the other one.
@@ -130,7 +130,7 @@ fn a_host_at_the_other_end_of_a_serial_line_updates_and_switches_the_device() {
         client.push(&file, Kind::Adapter, &mut |_| {}).unwrap();
         client.switch("birds").unwrap();
     }
-    assert_eq!(device.ask(&picture(1))["task"], "birds");
+    assert_eq!(device.ask(&image(1))["task"], "birds");
     // Noise on the line, then another host: the device never hung up.
     (&far).write_all(&[0x55; 3000]).unwrap();
     let second = Host::enrol(&device, &endpoint, "update", 2);

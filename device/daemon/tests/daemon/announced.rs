@@ -14,7 +14,7 @@ use clr_transfer::{
 };
 use rustix::process::Signal;
 
-use super::device::{Device, PATIENCE, adapter, free_port, http_get, picture, publisher, signed};
+use super::device::{Device, PATIENCE, adapter, free_port, http_get, image, publisher, signed};
 
 /// A peer that says one thing at a time.
 struct Peer {
@@ -137,7 +137,7 @@ fn what_is_not_announced_leaves_no_byte_on_the_disk_until_it_is_verified() {
         task: "birds".into(),
         label: "wren".into(),
     };
-    let image = picture(3);
+    let image = image(3);
     let mut peer = Peer::new(&device);
     for (bytes, kind) in [
         (&plain, Kind::Adapter),

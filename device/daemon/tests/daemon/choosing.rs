@@ -2,7 +2,7 @@
 
 use clr_engine::{Engine, EngineOptions};
 
-use super::device::{Device, adapter, backbone, picture, png, signed};
+use super::device::{Device, adapter, backbone, image, png, signed};
 use crate::scenes;
 
 #[test]
@@ -44,6 +44,6 @@ fn without_profiles_it_says_so() {
     device.start();
     device.push(&signed(&adapter("birds", 1))).unwrap();
     device.switch("auto");
-    let line = device.ask(&picture(1));
+    let line = device.ask(&image(1));
     assert!(line["error"].as_str().unwrap().contains("profile"), "{line}");
 }

@@ -58,8 +58,8 @@ pub(super) fn signed(adapter: &Adapter) -> Vec<u8> {
     sign_release(&file, &Terms::default(), &publisher()).unwrap()
 }
 
-/// A picture as PNG.
-pub(super) fn picture(seed: u64) -> Vec<u8> {
+/// An image as PNG.
+pub(super) fn image(seed: u64) -> Vec<u8> {
     let mut random = seeded::Random(seed);
     png(&RgbImage::from_fn(48, 40, |_, _| {
         image::Rgb([0; 3].map(|_: u8| (127.0 * (random.value() + 1.0)) as u8))
@@ -324,7 +324,7 @@ impl Device {
         self.stdin = None;
     }
 
-    /// Puts a picture in front of the device, whole, under a new name.
+    /// Puts an image in front of the device, whole, under a new name.
     pub(super) fn show(&mut self, bytes: &[u8]) {
         let name = format!("{:06}.png", self.frames);
         self.frames += 1;
@@ -350,7 +350,7 @@ impl Device {
         }
     }
 
-    /// The answer to a picture.
+    /// The answer to an image.
     pub(super) fn ask(&mut self, bytes: &[u8]) -> Value {
         self.show(bytes);
         self.answer()

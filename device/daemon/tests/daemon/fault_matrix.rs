@@ -16,7 +16,7 @@ use std::{
 use serde_json::Value;
 use walkdir::WalkDir;
 
-use super::device::{Device, Heard, adapter, picture, signed};
+use super::device::{Device, Heard, adapter, image, signed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Damage {
@@ -62,9 +62,9 @@ fn template() -> (Device, Value) {
     device.host(|client| client.mark_good("birds")).unwrap();
     device.push(&signed(&adapter("fish", 1))).unwrap();
     device
-        .host(|client| client.teach("birds", "wren", &picture(77)).map(drop))
+        .host(|client| client.teach("birds", "wren", &image(77)).map(drop))
         .unwrap();
-    let answer = device.ask(&picture(1));
+    let answer = device.ask(&image(1));
     assert_eq!(
         (&answer["task"], &answer["version"]),
         (&"birds".into(), &2.into()),
@@ -153,7 +153,7 @@ impl Drop for Mounted {
 
 /// Asks a device that was just started, and ends it.
 fn judge(device: &mut Device, before: &Value, said: usize) -> Result<Outcome, String> {
-    device.show(&picture(1));
+    device.show(&image(1));
     let heard = device.answer_or_end();
     let log = device.log();
     let log = log.get(said..).unwrap_or_default().to_owned();

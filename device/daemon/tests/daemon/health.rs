@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clr_transfer::HealthState;
 
-use super::device::{Device, PATIENCE, adapter, free_port, http_get, picture, signed};
+use super::device::{Device, PATIENCE, adapter, free_port, http_get, image, signed};
 
 /// Waits until `/healthz` answers with this status and a body that has these words.
 fn wait_for(port: u16, status: u16, words: &str) {
@@ -29,7 +29,7 @@ fn health_names_each_fault_on_a_line_and_recovers() {
     device.push(&signed(&adapter("birds", 1))).unwrap();
     wait_for(port, 200, "degraded task: 1 ready, but none was named\n");
     device.switch("birds");
-    device.ask(&picture(1));
+    device.ask(&image(1));
     wait_for(port, 200, "ok\n");
     assert_eq!(http_get(port, "/healthz").1, "ok\n");
 
@@ -85,7 +85,7 @@ fn a_damaged_record_is_reported_while_another_task_serves() {
     }
     device.start();
     wait_for(port, 200, "degraded store: ");
-    assert_eq!(device.ask(&picture(1))["task"], "birds");
+    assert_eq!(device.ask(&image(1))["task"], "birds");
 }
 
 /// A sample of the text format: name, labels as they stand, value.
@@ -141,7 +141,7 @@ fn metrics_are_valid_and_count_refusals_reverts_and_learning() {
     device.start();
     device.push(&signed(&adapter(task, 1))).unwrap();
     device.switch(task);
-    device.ask(&picture(1));
+    device.ask(&image(1));
     device.host(|client| client.switch("no such task")).unwrap_err();
     device.push(b"no adapter").unwrap_err();
     let mut unsigned = signed(&adapter(task, 2));

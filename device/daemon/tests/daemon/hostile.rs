@@ -3,7 +3,7 @@
 use clr_adapters::{Encoding, SecretKey, SignerClass, encode, sign};
 use clr_transfer::{ClientError, FailureCode};
 
-use super::device::{Device, adapter, picture, signed};
+use super::device::{Device, adapter, image, signed};
 
 fn code(pushed: Result<impl Sized, ClientError>) -> FailureCode {
     match pushed.err() {
@@ -19,10 +19,10 @@ fn every_attack_is_refused_by_name_and_the_active_task_is_unchanged() {
     device.push(&signed(&adapter("birds", 5))).unwrap();
     device.host(|client| client.mark_good("birds")).unwrap();
     device.switch("birds");
-    let before = device.ask(&picture(1));
+    let before = device.ask(&image(1));
     for _ in 0..3 {
         // What reading a frame and answering a host takes was taken once.
-        device.ask(&picture(1));
+        device.ask(&image(1));
         device.list();
     }
     let memory = device.memory_from_here();
@@ -66,7 +66,7 @@ fn every_attack_is_refused_by_name_and_the_active_task_is_unchanged() {
             FailureCode::refusal(refusal)
         };
         assert_eq!(code(device.push(&file)), expected, "{what}");
-        assert_eq!(device.ask(&picture(1))["top"], before["top"], "{what}");
+        assert_eq!(device.ask(&image(1))["top"], before["top"], "{what}");
     }
     let rise = device.peak_memory().saturating_sub(memory);
     println!("peak of memory while being attacked: {rise} bytes more");
@@ -91,7 +91,7 @@ fn garbage_on_the_socket_harms_nobody() {
     device.start();
     device.push(&signed(&adapter("birds", 1))).unwrap();
     device.switch("birds");
-    let before = device.ask(&picture(1));
+    let before = device.ask(&image(1));
     for seed in 0..4u8 {
         let mut stream = UnixStream::connect(device.path("state/control.sock")).unwrap();
         let garbage: Vec<u8> = (0..100_000u32)
@@ -100,6 +100,6 @@ fn garbage_on_the_socket_harms_nobody() {
         // The device may hang up in the middle of it.
         let _ = stream.write_all(&garbage);
     }
-    assert_eq!(device.ask(&picture(1))["top"], before["top"]);
+    assert_eq!(device.ask(&image(1))["top"], before["top"]);
     device.status();
 }

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
-use super::device::{Device, PATIENCE, adapter, free_port, http_get, picture, signed};
+use super::device::{Device, PATIENCE, adapter, free_port, http_get, image, signed};
 
 fn device_with_http(extra: &str) -> (Device, u16) {
     let port = free_port();
@@ -64,7 +64,7 @@ fn stated_lengths_are_never_believed_and_the_port_lives() {
     }
     let head = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "b".repeat(100_000));
     assert!(answer(port, head.as_bytes()).starts_with("HTTP/1.1 431"));
-    assert_eq!(device.ask(&picture(1))["task"], "birds");
+    assert_eq!(device.ask(&image(1))["task"], "birds");
     device.stop();
 }
 
@@ -105,7 +105,7 @@ fn idle_connections_beyond_the_cap_are_refused_and_harm_neither_updates_nor_fram
         // Those that were refused are closed already.
         let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\n");
     }
-    assert_eq!(device.ask(&picture(1))["task"], "birds");
+    assert_eq!(device.ask(&image(1))["task"], "birds");
     device.push(&signed(&adapter("birds", 2))).unwrap();
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", device.pid().as_raw_nonzero()));
     let descriptors = descriptors.unwrap().count();
@@ -120,14 +120,14 @@ fn idle_connections_beyond_the_cap_are_refused_and_harm_neither_updates_nor_fram
         .find_map(|line| line.strip_prefix("clr_connections_refused_total{kind=\"http\"} "))
         .unwrap_or_else(|| panic!("no refused connections: {page}"));
     assert!(refused.parse::<u32>().unwrap() >= 50, "{refused}");
-    assert_eq!(device.ask(&picture(2))["task"], "birds");
+    assert_eq!(device.ask(&image(2))["task"], "birds");
     device.stop();
 }
 
 #[test]
 fn a_device_without_descriptors_left_serves_on_and_the_port_comes_back() {
     let (mut device, port) = device_with_http("");
-    device.ask(&picture(1));
+    device.ask(&image(1));
     http_get(port, "/healthz");
     let pid = device.pid();
     let whole = getrlimit(Resource::Nofile);
@@ -151,7 +151,7 @@ fn a_device_without_descriptors_left_serves_on_and_the_port_comes_back() {
     // What waited is answered now.
     let told = rest(&waiting);
     assert!(told.starts_with("HTTP/1.1 200"), "{told}");
-    assert_eq!(device.ask(&picture(2))["task"], "birds");
+    assert_eq!(device.ask(&image(2))["task"], "birds");
     device.stop();
 }
 

@@ -12,7 +12,7 @@ use clr_transfer::{ClientError, Endpoint, FailureCode, SystemClock};
 use image::codecs::jpeg::JpegEncoder;
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use super::device::{Device, Heard, PATIENCE, adapter, free_port, http_get, picture, signed};
+use super::device::{Device, Heard, PATIENCE, adapter, free_port, http_get, image, signed};
 
 /// The budget of the devices here, and what the rest of the program may take meanwhile.
 const BUDGET: u64 = 24 << 20;
@@ -60,7 +60,7 @@ fn png(width: u32, height: u32) -> Vec<u8> {
 
 /// A small PNG with a colour profile of half a gigabyte.
 fn profile() -> Vec<u8> {
-    let small = picture(3);
+    let small = image(3);
     let after_header = 8 + 25;
     let profile = chunk(*b"iCCP", &[b"k\0\0", &zeros(1 << 29)[..]].concat());
     [&small[..after_header], &profile, &small[after_header..]].concat()
@@ -138,7 +138,7 @@ fn expect_within_budget(device: &Device, base: u64, what: &str) {
 #[test]
 fn memory_stays_within_the_budget_for_every_bomb_shown_or_taught() {
     let mut device = Device::with_birds(LIMITS);
-    let before = device.ask(&picture(1));
+    let before = device.ask(&image(1));
     for (name, bytes) in bombs() {
         let base = device.memory_from_here();
         device.ask(&bytes);
@@ -147,7 +147,7 @@ fn memory_stays_within_the_budget_for_every_bomb_shown_or_taught() {
         let _ = teach(&socket(&device), &bytes);
         expect_within_budget(&device, base, &format!("{name}, taught"));
     }
-    assert_eq!(device.ask(&picture(1))["top"], before["top"]);
+    assert_eq!(device.ask(&image(1))["top"], before["top"]);
     // The photo of a phone is answered, not refused.
     assert_eq!(device.ask(&jpeg(6000, 4000))["task"], "birds");
 }
@@ -155,7 +155,7 @@ fn memory_stays_within_the_budget_for_every_bomb_shown_or_taught() {
 #[test]
 fn memory_stays_within_the_budget_while_four_peers_teach_at_once() {
     let mut device = Device::with_birds(LIMITS);
-    device.ask(&picture(1));
+    device.ask(&image(1));
     let base = device.memory_from_here();
     let socket = socket(&device);
     let images = [png(4000, 5000), bmp(), jpeg(5000, 4000), webp()];
@@ -181,7 +181,7 @@ fn memory_stays_within_the_budget_while_four_peers_teach_at_once() {
         }
     });
     expect_within_budget(&device, base, "four peers and frames");
-    let answer = device.ask(&picture(1));
+    let answer = device.ask(&image(1));
     assert_eq!(answer["task"], "birds", "{answer}\n{}", device.log());
 }
 
@@ -189,7 +189,7 @@ fn memory_stays_within_the_budget_while_four_peers_teach_at_once() {
 fn no_image_ends_a_process_that_gets_no_more_memory() {
     for resource in [Resource::As, Resource::Data] {
         let mut device = Device::with_birds("[limits]\nimage_memory = 2000000000\nimage_ms = 600000\n");
-        let before = device.ask(&picture(1));
+        let before = device.ask(&image(1));
         let field = if resource == Resource::As { "VmSize:" } else { "VmData:" };
         let limit = Rlimit {
             current: Some((device.kilobytes(field) << 10) + (40 << 20)),
@@ -211,7 +211,7 @@ fn no_image_ends_a_process_that_gets_no_more_memory() {
                 "{name}: {taught:?}"
             );
         }
-        assert_eq!(device.ask(&picture(1))["top"], before["top"]);
+        assert_eq!(device.ask(&image(1))["top"], before["top"]);
     }
 }
 
@@ -256,7 +256,7 @@ fn a_frame_on_which_the_device_ends_twice_is_set_aside_and_no_adapter_is_blamed(
     kill_with_image_in_hand(&mut device, || None);
     assert!(device.log().contains("trying once more"), "{}", device.log());
     device.start();
-    let answer = device.ask(&picture(1));
+    let answer = device.ask(&image(1));
     assert_eq!(
         (&answer["version"], &answer["trial"]),
         (&2.into(), &true.into()),
@@ -294,7 +294,7 @@ fn a_taught_image_on_which_the_device_ends_twice_is_refused() {
     };
     assert_eq!(failure.code, FailureCode::EXAMPLES);
     assert!(failure.to_string().contains("quarantined"), "{failure}");
-    assert_eq!(device.ask(&picture(1))["task"], "birds");
+    assert_eq!(device.ask(&image(1))["task"], "birds");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use clr_transfer::{ClientError, ClientOptions, EndpointClient, Kind, TaskState};
 
-use super::device::{Device, adapter, picture, signed};
+use super::device::{Device, adapter, image, signed};
 
 /// Rounds; the nightly recipe sets more.
 fn rounds() -> u64 {
@@ -53,7 +53,7 @@ fn killed_at_random_moments_it_opens_again_and_no_confirmed_adapter_is_lost() {
         });
         // Frames, an update, a switch, a confirmation: until the plug is pulled.
         for seed in 0..3 {
-            device.show(&picture(seed));
+            device.show(&image(seed));
         }
         if device.try_push(&file) {
             installed += 1;

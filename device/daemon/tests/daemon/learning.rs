@@ -1,10 +1,10 @@
-//! A device learns from the pictures that its owner files, in the background, and comes back from a kill in the middle.
+//! A device learns from the images that its owner files, in the background, and comes back from a kill in the middle.
 
 use std::time::{Duration, Instant};
 
 use clr_transfer::{Slot, TunePhase, TuneRequest, TuneStatus};
 
-use super::device::{Device, PATIENCE, picture, png};
+use super::device::{Device, PATIENCE, image, png};
 use crate::scenes;
 
 impl Device {
@@ -50,17 +50,17 @@ fn with_birds() -> Device {
 #[test]
 fn a_new_class_answers_at_once_and_tuning_keeps_serving() {
     let mut device = with_birds();
-    let before = device.ask(&picture(1));
+    let before = device.ask(&image(1));
     // Frames that the device keeps for itself, to judge the old classes by: as many as it was told.
     for seed in 2..20 {
-        device.ask(&picture(seed));
+        device.ask(&image(seed));
     }
     let started = Instant::now();
     let kept = device.path("state/store/examples/birds");
     let frames = || std::fs::read_dir(&kept).map_or(0, Iterator::count);
     while frames() < 12 {
         assert!(started.elapsed() < PATIENCE, "{} frames kept", frames());
-        device.ask(&picture(started.elapsed().subsec_nanos().into()));
+        device.ask(&image(started.elapsed().subsec_nanos().into()));
     }
     assert_eq!(frames(), 12);
     device.file("birds", "robin", 1, 6);
@@ -93,7 +93,7 @@ fn a_new_class_answers_at_once_and_tuning_keeps_serving() {
     // The publisher's original is one command away, to the bit.
     device.host(|client| client.mark_good("birds")).unwrap();
     device.host(|client| client.restore("birds")).unwrap();
-    let after = device.ask(&picture(1));
+    let after = device.ask(&image(1));
     assert_eq!((&after["revision"], &after["top"]), (&0.into(), &before["top"]));
 }
 
@@ -130,7 +130,7 @@ fn a_run_that_was_killed_goes_on_after_the_restart() {
     // Behind the first checkpoint.
     device.wait_for(|status| status.step > 25);
     // Frames are answered and kept meanwhile.
-    assert_eq!(device.ask(&picture(1))["task"], "birds");
+    assert_eq!(device.ask(&image(1))["task"], "birds");
     device.kill();
     device.start();
     let resumed = device.wait_for(|status| status.step > 0);

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use super::device::{Device, free_port, metric, picture};
+use super::device::{Device, free_port, image, metric};
 
 const PROMPT: Duration = Duration::from_secs(2);
 
@@ -43,7 +43,7 @@ fn a_reader_that_stalls_holds_up_neither_frames_nor_commands_nor_the_end() {
     fill(&output);
     device.start_with(Stdio::null(), Stdio::from(OwnedFd::from(output)), None);
     for count in 1..=5 {
-        device.show(&picture(count));
+        device.show(&image(count));
         device.wait_until("answer", |_| answered(port) >= count as f64);
     }
     assert_eq!(device.status().active_task.as_deref(), Some("birds"));
@@ -62,7 +62,7 @@ fn answers_on_a_full_disk_are_counted_and_the_device_goes_on() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     device.start_with(Stdio::null(), full.into(), None);
     for count in 1..=3 {
-        device.show(&picture(count));
+        device.show(&image(count));
         device.wait_until("loss", |_| metric(port, "clr_answers_lost_total") >= count as f64);
     }
     device.wait_for_log(&["WARN", "results lost", "No space left on device"]);
@@ -83,17 +83,17 @@ fn a_line_that_the_disk_cut_is_finished_before_the_next_one() {
         };
         prlimit(Some(device.pid()), Resource::Fsize, limit).unwrap();
     };
-    device.show(&picture(1));
+    device.show(&image(1));
     device.wait_until("answer", |_| length() > 0);
     // Room for half a line.
     let room = length() + 50;
     limit(&device, Some(room));
-    device.show(&picture(2));
+    device.show(&image(2));
     device.wait_until("half a line", |_| length() == room);
-    device.show(&picture(3));
+    device.show(&image(3));
     device.wait_until("loss", |_| metric(port, "clr_answers_lost_total") == 1.0);
     limit(&device, None);
-    device.show(&picture(4));
+    device.show(&image(4));
     device.wait_until("whole line", |_| {
         fs::read_to_string(&path).unwrap().contains("000003.png")
     });
@@ -113,7 +113,7 @@ fn a_reader_that_is_gone_ends_the_device_with_a_reason_and_a_code() {
     let (reader, output) = pipe().unwrap();
     device.start_with(Stdio::null(), Stdio::from(OwnedFd::from(output)), None);
     drop(reader);
-    device.show(&picture(1));
+    device.show(&image(1));
     assert_eq!(device.wait().code(), Some(4));
     device.wait_for_log(&["ERROR", "reader of the results"]);
     let help = device.command(&["--help"]).output().unwrap();
@@ -127,7 +127,7 @@ fn a_stream_is_answered_to_its_end_however_slowly_the_answers_are_read() {
     fill(&output);
     device.start_with(Stdio::piped(), Stdio::from(OwnedFd::from(output)), None);
     for seed in 0..20 {
-        device.stdin().write_all(&picture(seed)).unwrap();
+        device.stdin().write_all(&image(seed)).unwrap();
     }
     device.close_stdin();
     std::thread::sleep(Duration::from_millis(300));
@@ -145,7 +145,7 @@ fn a_log_that_nobody_reads_holds_up_nothing() {
     device.start_with(Stdio::null(), Stdio::null(), Some(OwnedFd::from(output).into()));
     for count in 1..=3 {
         fs::create_dir(device.path(&format!("frames/{count}.png"))).unwrap();
-        device.show(&picture(count));
+        device.show(&image(count));
         device.wait_until("answer", |_| answered(port) >= count as f64);
     }
     let (status, after) = device.terminate();
@@ -172,12 +172,12 @@ fn foreign_text_writes_no_lines_and_no_controls_into_the_log() {
     // Tasks and labels that a peer names.
     let _ = device.host(|client| client.switch(forged));
     let _ = device.host(|client| client.remove(forged));
-    let _ = device.host(|client| client.teach(forged, forged, &picture(1)));
-    let _ = device.host(|client| client.teach("birds", forged, &picture(2)));
+    let _ = device.host(|client| client.teach(forged, forged, &image(1)));
+    let _ = device.host(|client| client.teach("birds", forged, &image(2)));
     device.stop();
     device.start();
     device.wait_for_log(&["image skipped"]);
-    device.ask(&picture(1));
+    device.ask(&image(1));
     device.stop();
     let log = device.log();
     assert!(log.contains("\\nforged") || log.contains("\\n2026"), "{log}");

@@ -14,7 +14,7 @@ use clr_transfer::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
-use super::device::{Device, PATIENCE, adapter, free_port, http_get, picture, signed};
+use super::device::{Device, PATIENCE, adapter, free_port, http_get, image, signed};
 
 /// How long the session of a revoked host may go on: its thread looks every 50 ms, on a loaded machine.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
@@ -165,9 +165,9 @@ fn a_thousand_hostile_connections_cost_no_frame_and_hold_no_memory() {
     device.push(&signed(&adapter("birds", 1))).unwrap();
     device.host(|client| client.mark_good("birds")).unwrap();
     device.switch("birds");
-    let top = device.ask(&picture(1))["top"].clone();
+    let top = device.ask(&image(1))["top"].clone();
     let latency = |device: &mut Device| {
-        let answer = device.ask(&picture(1));
+        let answer = device.ask(&image(1));
         assert_eq!(answer["top"], top);
         answer["latency_ms"].as_f64().unwrap()
     };
@@ -368,7 +368,7 @@ fn damaged_files_of_access_cost_what_they_were_for_and_nothing_else() {
             std::fs::write(device.path(file), damage).unwrap();
             start(&mut device, &endpoint);
             device.switch("birds");
-            assert_eq!(device.ask(&picture(1))["task"], "birds", "{file}");
+            assert_eq!(device.ask(&image(1))["task"], "birds", "{file}");
             let answer = anna.ask(&endpoint, |client| client.status().map(|_| ()));
             assert_eq!(answer, Err(ClientError::NotAdmitted(refusal)), "{file}");
             assert!(plain(&endpoint).is_err(), "{file}: damage opens no door");

@@ -6,7 +6,7 @@ use clr_transfer::{ClientError, EndpointClient, FailureCode, Kind, Role, Slot, S
 use serde_json::Value;
 
 use super::{
-    device::{Device, adapter, picture, signed},
+    device::{Device, adapter, image, signed},
     peers::{Host, on_tcp, start},
 };
 
@@ -41,7 +41,7 @@ const REQUESTS: [(&str, Role, Act); 30] = [
             task: "birds".into(),
             label: "robin".into(),
         };
-        push(client, &picture(5), kind)
+        push(client, &image(5), kind)
     }),
     ("tune", Role::Teach, |client| {
         client.tune(&TuneRequest::prototype("birds"))

@@ -5,7 +5,7 @@ use std::{cell::Cell, fs};
 use clr_transfer::{AccessRefusal, ClientError, FailureCode, KeyRotation, PeerKey, PeerSecret, SystemClock};
 
 use super::{
-    device::{Device, adapter, picture, signed},
+    device::{Device, adapter, image, signed},
     peers::{Host, code, enrolling, on_tcp, start, until},
 };
 
@@ -167,7 +167,7 @@ fn a_damaged_old_key_costs_the_hosts_that_have_not_followed_and_nobody_else() {
         fs::write(&path, sound.replace(old, damaged)).unwrap();
         start(&mut device, &endpoint);
         device.switch("birds");
-        assert_eq!(device.ask(&picture(1))["task"], "birds");
+        assert_eq!(device.ask(&image(1))["task"], "birds");
         assert_eq!(visit(&mut anna, &endpoint), Ok(None));
         let refused = visit(&mut late, &endpoint);
         assert_eq!(

@@ -12,13 +12,13 @@ use rustix::process::Signal;
 
 use crate::promises::{check_document, check_help};
 
-use super::device::{Device, PATIENCE, adapter, backbone, exists, free_port, http_get, picture, publisher, signed};
+use super::device::{Device, PATIENCE, adapter, backbone, exists, free_port, http_get, image, publisher, signed};
 
 #[test]
 fn frames_are_answered_with_the_engines_own_answer() {
     let mut device = Device::new("");
     device.start();
-    let none = device.ask(&picture(1));
+    let none = device.ask(&image(1));
     assert_eq!(
         (&none["schema"], &none["task"]),
         (&"clr.frame/1".into(), &serde_json::Value::Null)
@@ -29,7 +29,7 @@ fn frames_are_answered_with_the_engines_own_answer() {
     let pushed = device.push(&signed(&birds)).unwrap();
     assert!(format!("{:?}", pushed.committed).contains("birds"));
     device.switch("birds");
-    let line = device.ask(&picture(2));
+    let line = device.ask(&image(2));
     assert_eq!(
         (&line["task"], &line["version"], &line["revision"]),
         (&"birds".into(), &1.into(), &0.into())
@@ -42,16 +42,16 @@ fn frames_are_answered_with_the_engines_own_answer() {
     let engine = Engine::new(backbone().0.clone(), EngineOptions::default()).unwrap();
     let file = clr_adapters::decode(&signed(&birds)).unwrap();
     let resident = engine.prepare(&file.adapter).unwrap();
-    let image = clr_onnx::decode_image_bytes(&picture(2), "picture").unwrap();
-    let answer = engine.classify(&resident, &image).unwrap();
+    let decoded = clr_onnx::decode_image_bytes(&image(2), "image").unwrap();
+    let answer = engine.classify(&resident, &decoded).unwrap();
     let best = answer.best().unwrap();
     assert_eq!(line["top"][0]["label"], best.label);
     assert_eq!(line["top"][0]["probability"].as_f64().unwrap() as f32, best.probability);
     assert_eq!(line["confidence"], line["top"][0]["probability"]);
 
-    let broken = device.ask(b"no picture");
+    let broken = device.ask(b"no image");
     assert!(broken["error"].as_str().unwrap().contains("000002.png"), "{broken}");
-    assert_eq!(device.ask(&picture(2))["top"], line["top"]);
+    assert_eq!(device.ask(&image(2))["top"], line["top"]);
     device.stop();
     assert!(!exists(&device, "state/control.sock") && !exists(&device, "frames/000001.png"));
 }
@@ -60,10 +60,10 @@ fn frames_are_answered_with_the_engines_own_answer() {
 fn the_task_and_its_adapters_are_there_again_after_a_restart() {
     let mut device = Device::with_tasks(&["birds", "flowers"], "[trial]\nframes = 2\n");
     device.switch("flowers");
-    let before = device.ask(&picture(1));
+    let before = device.ask(&image(1));
     device.stop();
     device.start();
-    let after = device.ask(&picture(1));
+    let after = device.ask(&image(1));
     assert_eq!((&after["task"], &after["top"]), (&before["task"], &before["top"]));
     let tasks = device.list();
     let names: Vec<_> = tasks.iter().map(|task| (task.task.as_str(), task.active)).collect();
@@ -82,22 +82,22 @@ fn a_task_named_every_moment_is_seldom_written_and_the_last_one_serves_after_a_r
         device.switch("birds");
     }
     device.switch("flowers");
-    assert_eq!(device.ask(&picture(1))["task"], "flowers");
+    assert_eq!(device.ask(&image(1))["task"], "flowers");
     assert_eq!(written(&device), first);
     device.stop();
     assert_ne!(written(&device), first);
     device.start();
-    assert_eq!(device.ask(&picture(2))["task"], "flowers");
+    assert_eq!(device.ask(&image(2))["task"], "flowers");
 }
 
 #[test]
-fn pictures_from_standard_input_are_answered_to_the_last() {
+fn images_from_standard_input_are_answered_to_the_last() {
     let mut device = Device::with_source("[source]\nkind = 'stdin'\nlatest = false\n", "");
     device.start();
     device.push(&signed(&adapter("birds", 1))).unwrap();
     device.switch("birds");
     for seed in 0..5 {
-        device.stdin().write_all(&picture(seed)).unwrap();
+        device.stdin().write_all(&image(seed)).unwrap();
     }
     device.close_stdin();
     for frame in 0..5 {
@@ -117,7 +117,7 @@ fn metrics_and_health_are_served_and_follow_the_frames() {
     device.push(&signed(&adapter("birds", 1))).unwrap();
     device.switch("birds");
     for seed in 0..3 {
-        device.ask(&picture(seed));
+        device.ask(&image(seed));
     }
     let started = Instant::now();
     loop {
@@ -143,13 +143,13 @@ fn commands_change_what_serves_and_are_refused_with_a_reason() {
     device.push(&signed(&adapter("birds", 1))).unwrap();
     device.host(|client| client.mark_good("birds")).unwrap();
     device.switch("birds");
-    let first = device.ask(&picture(1));
+    let first = device.ask(&image(1));
     device.push(&signed(&adapter("birds", 2))).unwrap();
-    let second = device.ask(&picture(1));
+    let second = device.ask(&image(1));
     assert_eq!((&second["version"], &second["trial"]), (&2.into(), &true.into()));
     device.host(|client| client.mark_good("birds")).unwrap();
     device.host(|client| client.rollback("birds")).unwrap();
-    let back = device.ask(&picture(1));
+    let back = device.ask(&image(1));
     assert_eq!((&back["version"], &back["top"]), (&1.into(), &first["top"]));
 
     let file = signed(&adapter("birds", 1));
@@ -161,7 +161,7 @@ fn commands_change_what_serves_and_are_refused_with_a_reason() {
     assert!(unknown.contains("fish") && unknown.contains("birds"), "{unknown}");
     device.host(|client| client.remove("birds")).unwrap();
     assert!(device.list().iter().all(|task| task.state == TaskState::Empty));
-    assert_eq!(device.ask(&picture(1))["task"], serde_json::Value::Null);
+    assert_eq!(device.ask(&image(1))["task"], serde_json::Value::Null);
     // The floor outlives the task: an old version stays refused.
     let old = device.push(&file).unwrap_err().to_string();
     assert!(old.contains("confirmed"), "{old}");
@@ -241,7 +241,7 @@ fn the_command_line_reaches_the_device_through_its_socket() {
         let ended = child.wait_with_output().unwrap();
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     }
-    std::fs::write(device.path("robin.png"), picture(9)).unwrap();
+    std::fs::write(device.path("robin.png"), image(9)).unwrap();
     let teach = ["teach", "--task", "birds", "--label", "robin", "robin.png", "robin.png"];
     // While a publisher's version is on trial nothing is taught, and nothing is left of the attempt.
     let refused = run(&teach);

@@ -15,7 +15,7 @@ use std::{
 
 use clr_transfer::{Endpoint, SystemClock};
 
-use super::device::{Device, PATIENCE, free_port, picture};
+use super::device::{Device, PATIENCE, free_port, image};
 
 /// Between two connections: a thousand a minute.
 const BETWEEN: Duration = Duration::from_millis(60);
@@ -84,7 +84,7 @@ fn no_frame_is_lost_and_memory_is_flat_under_a_thousand_connections_a_minute() {
     let mut device = Device::with_birds(&format!(
         "[http]\nlisten = '127.0.0.1:{http}'\n[tcp]\nlisten = '127.0.0.1:{tcp}'\n"
     ));
-    device.ask(&picture(0));
+    device.ask(&image(0));
     let stop = AtomicBool::new(false);
     let [good, refused, hostile, control] = [const { AtomicU64::new(0) }; 4];
     let socket = device.path("state/control.sock").display().to_string();
@@ -125,7 +125,7 @@ fn no_frame_is_lost_and_memory_is_flat_under_a_thousand_connections_a_minute() {
         while started.elapsed() < Duration::from_secs(seconds) {
             let shown = Instant::now();
             // A frame without an answer fails within.
-            let answer = device.ask(&picture(frames));
+            let answer = device.ask(&image(frames));
             assert_eq!(answer["task"], "birds", "{answer}");
             most = most.max(shown.elapsed());
             frames += 1;

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::device::{Device, adapter, free_port, http_get, metric, picture, signed};
+use super::device::{Device, adapter, free_port, http_get, image, metric, signed};
 
 /// A device that is asked to end does so within this time, whatever it waits for.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -27,7 +27,7 @@ fn device_with_health() -> (Device, u16) {
 #[test]
 fn a_folder_that_is_removed_is_said_to_be_lost_and_watched_again_once_it_is_back() {
     let (mut device, port) = device_with_health();
-    device.ask(&picture(1));
+    device.ask(&image(1));
     fs::remove_dir_all(device.path("frames")).unwrap();
     device.wait_for_log(&["WARN", "source lost", "frames"]);
     assert_eq!(metric(port, "clr_source_up"), 0.0);
@@ -35,12 +35,12 @@ fn a_folder_that_is_removed_is_said_to_be_lost_and_watched_again_once_it_is_back
     assert!(http_get(port, "/healthz").1.contains("source lost"));
     // What lies in it when it is seen again is taken up.
     fs::create_dir(device.path("new")).unwrap();
-    fs::write(device.path("new/first.png"), picture(2)).unwrap();
+    fs::write(device.path("new/first.png"), image(2)).unwrap();
     fs::rename(device.path("new"), device.path("frames")).unwrap();
     assert_eq!(device.answer()["frame"], "first.png");
     device.wait_for_log(&["INFO", "source is back"]);
     assert_eq!(http_get(port, "/healthz").0, 200);
-    assert!(device.ask(&picture(3))["error"].is_null());
+    assert!(device.ask(&image(3))["error"].is_null());
     assert_eq!(
         (metric(port, "clr_source_losses_total"), metric(port, "clr_source_up")),
         (1.0, 1.0)
@@ -52,7 +52,7 @@ fn a_folder_that_is_removed_is_said_to_be_lost_and_watched_again_once_it_is_back
 #[test]
 fn a_folder_that_is_replaced_in_any_way_is_followed() {
     let mut device = Device::with_birds("");
-    device.ask(&picture(1));
+    device.ask(&image(1));
     let losses = |device: &Device| device.log().matches("source lost").count();
     let at = |device: &Device, name: &str| device.path(name);
     // Renamed, and another one in its place at once.
@@ -60,7 +60,7 @@ fn a_folder_that_is_replaced_in_any_way_is_followed() {
     fs::rename(at(&device, "frames"), at(&device, "old")).unwrap();
     fs::rename(at(&device, "other"), at(&device, "frames")).unwrap();
     device.wait_until("first loss", |device| losses(device) >= 1);
-    assert!(device.ask(&picture(2))["error"].is_null());
+    assert!(device.ask(&image(2))["error"].is_null());
     // A file in its place, then a link to a folder, then the link turned to another folder.
     let before = losses(&device);
     fs::remove_dir_all(at(&device, "frames")).unwrap();
@@ -70,12 +70,12 @@ fn a_folder_that_is_replaced_in_any_way_is_followed() {
     fs::create_dir(at(&device, "two")).unwrap();
     symlink("one", at(&device, "link")).unwrap();
     fs::rename(at(&device, "link"), at(&device, "frames")).unwrap();
-    assert!(device.ask(&picture(3))["error"].is_null());
+    assert!(device.ask(&image(3))["error"].is_null());
     let before = losses(&device);
     symlink("two", at(&device, "link")).unwrap();
     fs::rename(at(&device, "link"), at(&device, "frames")).unwrap();
     device.wait_until("third loss", |device| losses(device) > before);
-    assert!(device.ask(&picture(4))["error"].is_null());
+    assert!(device.ask(&image(4))["error"].is_null());
     assert!(device.terminate().0.success());
 }
 
@@ -89,7 +89,7 @@ fn a_folder_that_is_missing_at_the_start_is_waited_for() {
     device.push(&signed(&adapter("birds", 1))).unwrap();
     device.switch("birds");
     fs::create_dir(device.path("frames")).unwrap();
-    assert_eq!(device.ask(&picture(1))["task"], "birds");
+    assert_eq!(device.ask(&image(1))["task"], "birds");
     fs::remove_dir_all(device.path("frames")).unwrap();
     let (status, after) = device.terminate();
     assert!(status.success() && after < PROMPT, "{status} after {after:?}");
@@ -107,7 +107,7 @@ fn what_is_no_regular_file_is_skipped_with_a_line_and_never_waited_for() {
     symlink("nowhere", at("dangling.png")).unwrap();
     fs::File::create(at("huge.png")).unwrap().set_len(1 << 40).unwrap();
     device.start();
-    assert!(device.ask(&picture(1))["error"].is_null());
+    assert!(device.ask(&image(1))["error"].is_null());
     for name in [
         "fifo.png",
         "socket.png",
@@ -123,7 +123,7 @@ fn what_is_no_regular_file_is_skipped_with_a_line_and_never_waited_for() {
     mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
     fs::rename(fifo, device.path("frames/new.png")).unwrap();
     device.wait_for_log(&["WARN", "image skipped", "new.png"]);
-    assert!(device.ask(&picture(2))["error"].is_null());
+    assert!(device.ask(&image(2))["error"].is_null());
     let (status, after) = device.terminate();
     assert!(status.success() && after < PROMPT, "{status} after {after:?}");
 }
@@ -134,10 +134,10 @@ fn a_stream_that_stalls_within_a_frame_shows_in_the_metrics_and_does_not_hold_up
     let source = "[source]\nkind = 'stdin'\nlatest = false\n";
     let mut device = Device::with_source(source, &format!("[http]\nlisten = '127.0.0.1:{port}'\n"));
     device.start();
-    device.stdin().write_all(&picture(1)).unwrap();
+    device.stdin().write_all(&image(1)).unwrap();
     device.answer();
     device.stdin().write_all(&[7; 1000]).unwrap();
-    device.stdin().write_all(&picture(2)[..100]).unwrap();
+    device.stdin().write_all(&image(2)[..100]).unwrap();
     device.wait_until("count of lost bytes", |_| {
         metric(port, "clr_source_lost_bytes_total") == 1000.0
     });
@@ -172,15 +172,15 @@ fn a_file_that_is_reported_twice_is_answered_once() {
     device.start();
     device.push(&signed(&adapter("birds", 1))).unwrap();
     let unfinished = device.path("frames/.image.png");
-    let image = device.path("frames/image.png");
+    let complete = device.path("frames/image.png");
     let mut file = fs::File::create(&unfinished).unwrap();
-    file.write_all(&picture(1)).unwrap();
-    fs::rename(&unfinished, &image).unwrap();
+    file.write_all(&image(1)).unwrap();
+    fs::rename(&unfinished, &complete).unwrap();
     assert_eq!(device.answer()["frame"], "image.png");
     drop(file);
-    assert_eq!(device.ask(&picture(2))["frame"], "000000.png");
+    assert_eq!(device.ask(&image(2))["frame"], "000000.png");
     // Other content under the same name is another frame.
-    fs::write(&image, picture(3)).unwrap();
+    fs::write(&complete, image(3)).unwrap();
     assert_eq!(device.answer()["frame"], "image.png");
     device.stop();
 }

@@ -8,7 +8,7 @@ use clr_engine::{Engine, EngineOptions};
 use clr_onnx::RgbImage;
 use clr_transfer::{ClientError, ExampleSelection, FailureCode, TeachPhase, TeachStatus, TunePhase, TuneRequest};
 
-use super::device::{Device, PATIENCE, adapter, backbone, picture, png, signed};
+use super::device::{Device, PATIENCE, adapter, backbone, image, png, signed};
 use crate::scenes;
 
 const STEP: Duration = Duration::from_millis(5);
@@ -87,14 +87,14 @@ fn code(refused: Result<impl std::fmt::Debug, ClientError>) -> (FailureCode, Str
 #[test]
 fn a_refused_class_leaves_nothing_behind_says_what_it_looks_like_and_the_next_one_is_taught() {
     let mut device = device();
-    let before = device.ask(&picture(1));
+    let before = device.ask(&image(1));
     let refused = device.teach("copy", &copies()).unwrap();
     assert_eq!(refused.phase, TeachPhase::Refused, "{refused:?}");
     let (known, message) = (refused.looks_like.unwrap(), refused.message.unwrap());
     assert!(message.contains(&format!("looks like `{known}`")), "{message}");
     assert!(!message.contains("backbone") && refused.hint.is_some());
     assert_eq!(device.stored("copy"), 0);
-    assert_eq!(device.ask(&picture(1))["top"], before["top"]);
+    assert_eq!(device.ask(&image(1))["top"], before["top"]);
     assert!(device.list()[0].last_revert.is_none());
 
     let taught = device.teach("robin", &robins()).unwrap();

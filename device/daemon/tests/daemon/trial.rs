@@ -6,7 +6,7 @@ use clr_adapters::{Canary, Trial};
 use clr_transfer::TaskState;
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use super::device::{Device, PATIENCE, adapter, picture, signed};
+use super::device::{Device, PATIENCE, adapter, image, signed};
 
 fn settled(device: &Device) -> TaskState {
     device.list()[0].state
@@ -39,14 +39,14 @@ fn it_is_confirmed_after_the_frames_that_it_states() {
     device.push(&signed(&second)).unwrap();
     for left in (1..=4).rev() {
         assert_eq!(settled(&device), TaskState::OnTrial { frames_left: left });
-        assert_eq!(device.ask(&picture(left.into()))["trial"], true);
+        assert_eq!(device.ask(&image(left.into()))["trial"], true);
     }
     let started = Instant::now();
     while settled(&device) != TaskState::Confirmed {
         assert!(started.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(device.ask(&picture(9))["trial"], false);
+    assert_eq!(device.ask(&image(9))["trial"], false);
     // Only now the floor is at 2.
     assert!(device.push(&signed(&adapter("birds", 2))).is_err());
 }
@@ -54,12 +54,12 @@ fn it_is_confirmed_after_the_frames_that_it_states() {
 #[test]
 fn one_that_is_never_sure_is_taken_back_and_the_reason_is_kept() {
     let mut device = Device::with_birds("");
-    let before = device.ask(&picture(1));
+    let before = device.ask(&image(1));
     device.push(&never_sure()).unwrap();
     for seed in 0..3 {
-        assert_eq!(device.ask(&picture(seed))["version"], 2);
+        assert_eq!(device.ask(&image(seed))["version"], 2);
     }
-    let after = device.ask(&picture(1));
+    let after = device.ask(&image(1));
     assert_eq!((&after["version"], &after["top"]), (&1.into(), &before["top"]));
     let reverts = device.status().reverts;
     assert!(
@@ -73,10 +73,10 @@ fn one_that_is_never_sure_is_taken_back_and_the_reason_is_kept() {
 #[test]
 fn one_that_fails_its_canaries_never_serves_a_frame() {
     let mut device = Device::with_birds("");
-    let before = device.ask(&picture(1));
+    let before = device.ask(&image(1));
     let refused = device.push(&signed(&with_wrong_canary(2))).unwrap_err().to_string();
     assert!(refused.contains("canary 0"), "{refused}");
-    let after = device.ask(&picture(1));
+    let after = device.ask(&image(1));
     assert_eq!((&after["version"], &after["top"]), (&1.into(), &before["top"]));
 }
 
@@ -85,11 +85,11 @@ fn one_that_fails_its_canaries_never_serves_a_frame() {
 #[test]
 fn one_that_gave_way_to_a_bad_one_does_not_serve_on() {
     let mut device = Device::with_birds("");
-    let before = device.ask(&picture(1));
+    let before = device.ask(&image(1));
     device.push(&signed(&adapter("birds", 2))).unwrap();
-    assert_eq!(device.ask(&picture(1))["version"], 2);
+    assert_eq!(device.ask(&image(1))["version"], 2);
     device.push(&signed(&with_wrong_canary(3))).unwrap_err();
-    let after = device.ask(&picture(1));
+    let after = device.ask(&image(1));
     assert_eq!((&after["version"], &after["top"]), (&1.into(), &before["top"]));
     assert_eq!(settled(&device), TaskState::Confirmed);
 }
@@ -101,7 +101,7 @@ fn the_first_adapter_of_a_task_leaves_nothing_behind_when_it_is_taken_back() {
     device.push(&signed(&adapter("birds", 1))).unwrap();
     device.switch("birds");
     device.host(|client| client.mark_bad("birds")).unwrap();
-    assert_eq!(device.ask(&picture(1))["error"], "no task is active");
+    assert_eq!(device.ask(&image(1))["error"], "no task is active");
     assert_eq!(settled(&device), TaskState::Empty);
     device.push(&signed(&adapter("birds", 1))).unwrap();
 }
@@ -109,12 +109,12 @@ fn the_first_adapter_of_a_task_leaves_nothing_behind_when_it_is_taken_back() {
 #[test]
 fn one_whose_answers_are_not_finite_is_taken_back_within_the_frame() {
     let mut device = Device::with_birds("");
-    let before = device.ask(&picture(1));
+    let before = device.ask(&image(1));
     let mut infinite = adapter("birds", 2);
     // Finite weights, as the format demands, whose products are not.
     infinite.head.weight.fill(f32::MAX);
     device.push(&signed(&infinite)).unwrap();
-    let answer = device.ask(&picture(1));
+    let answer = device.ask(&image(1));
     assert_eq!(
         (&answer["version"], &answer["top"]),
         (&1.into(), &before["top"]),
@@ -131,11 +131,11 @@ fn one_that_the_device_does_not_survive_is_taken_back_after_three_unclean_ends()
     for _ in 0..3 {
         device.kill();
         device.start();
-        assert_eq!(device.ask(&picture(1))["version"], 2);
+        assert_eq!(device.ask(&image(1))["version"], 2);
     }
     device.kill();
     device.start();
-    assert_eq!(device.ask(&picture(1))["version"], 1);
+    assert_eq!(device.ask(&image(1))["version"], 1);
     let reason = &device.status().reverts[0].reason;
     assert!(reason.contains("uncleanly 3 times"), "{reason}");
 }
@@ -149,7 +149,7 @@ fn clean_restarts_cost_a_trial_nothing() {
     device.push(&signed(&adapter("fish", 1))).unwrap();
     for restart in 0..5_u32 {
         for seed in 0..2 {
-            assert_eq!(device.ask(&picture(seed))["version"], 2);
+            assert_eq!(device.ask(&image(seed))["version"], 2);
         }
         device.stop();
         device.start();
@@ -171,7 +171,7 @@ fn an_older_file_does_not_take_the_place_of_a_newer_one_on_trial() {
     device.push(&signed(&adapter("birds", 9))).unwrap();
     let refused = device.push(&signed(&adapter("birds", 5))).unwrap_err().to_string();
     assert!(refused.contains('9') && refused.contains('5'), "{refused}");
-    assert_eq!(device.ask(&picture(1))["version"], 9);
+    assert_eq!(device.ask(&image(1))["version"], 9);
 }
 
 #[test]
@@ -181,9 +181,9 @@ fn what_was_marked_bad_by_hand_is_taken_again() {
     device.push(&second).unwrap();
     device.host(|client| client.mark_good("birds")).unwrap();
     device.host(|client| client.mark_bad("birds")).unwrap();
-    assert_eq!(device.ask(&picture(1))["version"], 1);
+    assert_eq!(device.ask(&image(1))["version"], 1);
     device.push(&second).unwrap();
-    assert_eq!(device.ask(&picture(1))["version"], 2);
+    assert_eq!(device.ask(&image(1))["version"], 2);
 }
 
 /// A limit on the size of files is what a full disk looks like.
@@ -200,15 +200,15 @@ fn one_that_fails_on_a_full_disk_is_over_at_once_and_that_is_written_later() {
     let mut device = Device::with_birds("");
     let unsure = never_sure();
     device.push(&unsure).unwrap();
-    assert_eq!(device.ask(&picture(0))["version"], 2);
+    assert_eq!(device.ask(&image(0))["version"], 2);
     disk(&device, true);
     for seed in 1..3 {
-        assert_eq!(device.ask(&picture(seed))["version"], 2);
+        assert_eq!(device.ask(&image(seed))["version"], 2);
     }
-    assert_eq!(device.ask(&picture(1))["version"], 1);
+    assert_eq!(device.ask(&image(1))["version"], 1);
     // Nor does it come back by being sent again.
     device.push(&unsure).unwrap_err();
-    assert_eq!(device.ask(&picture(1))["version"], 1);
+    assert_eq!(device.ask(&image(1))["version"], 1);
     disk(&device, false);
     let started = Instant::now();
     while device.status().reverts.is_empty() {
@@ -217,7 +217,7 @@ fn one_that_fails_on_a_full_disk_is_over_at_once_and_that_is_written_later() {
     }
     device.kill();
     device.start();
-    assert_eq!(device.ask(&picture(1))["version"], 1);
+    assert_eq!(device.ask(&image(1))["version"], 1);
     assert_eq!(settled(&device), TaskState::Confirmed);
 }
 
@@ -228,11 +228,11 @@ fn one_whose_use_cannot_be_noted_waits_until_it_can() {
     device.push(&signed(&adapter("birds", 2))).unwrap();
     disk(&device, true);
     for seed in 0..3 {
-        assert_eq!(device.ask(&picture(seed))["version"], 1);
+        assert_eq!(device.ask(&image(seed))["version"], 1);
     }
     disk(&device, false);
     let started = Instant::now();
-    while device.ask(&picture(1))["version"] != 2 {
+    while device.ask(&image(1))["version"] != 2 {
         assert!(started.elapsed() < PATIENCE, "{}", device.log());
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -240,7 +240,7 @@ fn one_whose_use_cannot_be_noted_waits_until_it_can() {
     device.push(&signed(&adapter("fish", 1))).unwrap();
     disk(&device, true);
     let _ = device.host(|client| client.switch("fish"));
-    assert_eq!(device.ask(&picture(1))["task"], "fish");
+    assert_eq!(device.ask(&image(1))["task"], "fish");
 }
 
 /// A version of `birds` that states another answer to its canary than it gives.

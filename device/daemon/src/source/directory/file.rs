@@ -1,4 +1,4 @@
-//! Reading of one file of the watched folder, whatever lies under its name.
+//! Reading of a file of the watched folder, safe for every file type.
 
 use std::{
     fs::{self, File},
@@ -9,12 +9,12 @@ use std::{
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-/// Why a name of the folder gives no frame.
+/// Reason why a name of the folder yields no frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
-    /// It is not there any more.
+    /// The file was removed meanwhile.
     Vanished,
-    /// For this reason.
+    /// Skipped for this reason.
     Skipped(String),
 }
 
@@ -46,7 +46,7 @@ fn expect_file(metadata: &fs::Metadata) -> Result<(), Unfit> {
     Err(Unfit::Skipped(format!("it is {kind}, expected a regular file")))
 }
 
-/// Reads a regular file of at most `largest` bytes. Nothing else is opened: opening a FIFO may block, opening a device may act on it,
+/// Reads a regular file of at most `largest` bytes. Other types are not opened: a FIFO may block, a device may act,
 /// and a symbolic link may lead to either.
 pub(super) fn read(path: &Path, largest: u64) -> Result<Vec<u8>, Unfit> {
     expect_file(&fs::symlink_metadata(path)?)?;
@@ -61,11 +61,11 @@ pub(super) fn read(path: &Path, largest: u64) -> Result<Vec<u8>, Unfit> {
         bytes
             .try_reserve_exact(metadata.len() as usize)
             .map_err(std::io::Error::from)?;
-        // It may still grow, without end.
+        // The file may still grow.
         file.take(largest.saturating_add(1)).read_to_end(&mut bytes)?;
     }
     if metadata.len() > largest || bytes.len() as u64 > largest {
-        let reason = format!("it has more than {largest} bytes, the most for one image (limits.image_bytes)");
+        let reason = format!("more than {largest} bytes, the cap of an image (limits.image_bytes)");
         return Err(Unfit::Skipped(reason));
     }
     Ok(bytes)

@@ -1,7 +1,7 @@
-//! Files that were read a moment ago, so that a second event of the same file is no second frame.
+//! Recently read files, so that a second event of the same file yields no second frame.
 //!
-//! A writer that renames its file before it closes it, or whose descriptor a child process has too, causes two events: one when the
-//! file gets its name, and one when the last descriptor is closed.
+//! Two events occur if a writer renames its file before closing it, or if a child process shares its descriptor: one when the file gets its
+//! name, and one when the last descriptor is closed.
 
 use std::{
     collections::VecDeque,
@@ -10,18 +10,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Files that are remembered; both events of one come close together.
-const MOST: usize = 64;
+/// Cap of the files; the two events of a file are close together.
+const CAPACITY: usize = 64;
 
-/// Device, inode, size, and the times of the last change of content and of name, in seconds and nanoseconds.
+/// Device, inode, size, and times of the last change of content and of metadata, in seconds and nanoseconds.
 type Version = (u64, u64, u64, [i64; 4]);
 
-/// The files that were read last.
+/// The files read last.
 #[derive(Debug, Default)]
 pub(super) struct Sent(VecDeque<(PathBuf, Version)>);
 
 impl Sent {
-    /// Returns whether this very file was asked for before, and has neither changed nor moved since.
+    /// Returns whether the same file was checked before, and is unchanged since.
     pub(super) fn again(&mut self, path: &Path) -> bool {
         let Ok(metadata) = fs::symlink_metadata(path) else {
             return false;
@@ -36,7 +36,7 @@ impl Sent {
         if let Some((_, known)) = self.0.iter_mut().find(|(other, _)| other == path) {
             return std::mem::replace(known, version) == version;
         }
-        self.0.truncate(MOST - 1);
+        self.0.truncate(CAPACITY - 1);
         self.0.push_front((path.to_owned(), version));
         false
     }
@@ -67,12 +67,12 @@ mod tests {
         fs::rename(&path, &elsewhere).unwrap();
         fs::rename(&elsewhere, &path).unwrap();
         assert!(!sent.again(&path));
-        for other in 0..MOST {
+        for other in 0..CAPACITY {
             let other = folder.path().join(format!("{other}.png"));
             fs::write(&other, b"other").unwrap();
             sent.again(&other);
         }
-        assert_eq!(sent.0.len(), MOST);
+        assert_eq!(sent.0.len(), CAPACITY);
         assert!(!sent.again(&path), "forgotten");
     }
 }

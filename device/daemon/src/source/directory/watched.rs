@@ -1,4 +1,4 @@
-//! A folder under watch, and how it is lost.
+//! Watch on a folder, and detection of its loss.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -60,26 +60,32 @@ impl Watched {
             identity: before,
             mount_point: parent.dev() != before.0,
         };
-        // Replaced meanwhile, the watch may stand on another folder than the one that is there now.
+        // If the folder was replaced meanwhile, the watch may be on the old one.
         watched.check(path)?;
         Ok(watched)
     }
 
-    /// Returns whether something is mounted on the folder.
+    /// Returns whether the folder is a mount point.
     pub(super) fn mount_point(&self) -> bool {
         self.mount_point
     }
 
-    /// Returns why the folder at the path is not the watched one any more, or cannot be read.
+    /// Checks that the folder at the path is still the watched one, and readable.
+    ///
+    /// # Errors
+    /// The reason, as text.
     pub(super) fn check(&self, path: &Path) -> Result<(), String> {
         if identity(path)? != self.identity {
-            return Err("another folder was put or mounted in its place".to_owned());
+            return Err("the folder was replaced or mounted over".to_owned());
         }
         accessat(CWD, path, Access::READ_OK | Access::EXEC_OK, AtFlags::EACCESS)
             .map_err(|error| format!("cannot read the folder: {error}"))
     }
 
-    /// Returns the names that appeared since the last call, or why the watch has ended.
+    /// Returns the names that appeared since the last call.
+    ///
+    /// # Errors
+    /// The reason why the watch has ended, as text.
     pub(super) fn arrivals(&self) -> Result<Arrivals, String> {
         use inotify::ReadFlags as Flags;
         let mut arrivals = Arrivals::default();
@@ -97,7 +103,7 @@ impl Watched {
                 (Flags::DELETE_SELF, "the folder was removed"),
                 (Flags::MOVE_SELF, "the folder was renamed"),
                 (Flags::UNMOUNT, "the folder was unmounted"),
-                (Flags::IGNORED, "the folder is not watched any more"),
+                (Flags::IGNORED, "the folder is no longer watched"),
             ] {
                 if flags.contains(flag) {
                     return Err(reason.to_owned());

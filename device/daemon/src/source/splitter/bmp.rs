@@ -1,11 +1,11 @@
-//! BMP: a header that states the length; the pixels follow without any structure.
+//! BMP: a header with the length, then pixels without structure.
 
 use super::walk::{Step, Trace, u16_le, u32_le};
 
 /// Bytes that may follow the pixels: padding, or a colour profile.
 const MOST_BEHIND_PIXELS: usize = 4 << 20;
 
-/// A BMP that is followed.
+/// State of following a BMP.
 #[derive(Debug, Default)]
 pub(super) struct Bmp {
     pub(super) trace: Trace,
@@ -44,7 +44,7 @@ enum Header {
     Sound { pixels: usize, length: usize },
 }
 
-/// Checks that all fields of the header agree with each other.
+/// Checks that the fields of the header are consistent.
 fn header(bytes: &[u8], largest: usize) -> Header {
     let Some(file) = bytes.get(..18) else {
         return Header::More;
@@ -77,13 +77,13 @@ fn header(bytes: &[u8], largest: usize) -> Header {
         return Header::Broken;
     }
     let fits = match compression {
-        // Plain pixels, with or without masks: rows of whole words.
+        // Plain pixels, with or without masks: rows padded to words of 4 bytes.
         0 | 3 | 6 => {
             let row = width.saturating_mul(bits).div_ceil(32).saturating_mul(4);
             let end = row.saturating_mul(height).saturating_add(pixels);
             (end..=end.saturating_add(MOST_BEHIND_PIXELS)).contains(&length)
         }
-        // Run lengths: the length says nothing of the size. JPEG or PNG inside (4, 5) is for printers.
+        // Run-length coding: the length is independent of the size. Embedded JPEG or PNG (4, 5) is for printers.
         1 => bits == 8,
         2 => bits == 4,
         _ => false,

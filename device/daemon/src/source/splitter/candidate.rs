@@ -1,4 +1,4 @@
-//! A position in the stream where an image may start, followed as its format tells.
+//! Candidate: a position in the stream where an image may start, followed according to its format.
 
 use super::{
     bmp::Bmp,
@@ -8,14 +8,14 @@ use super::{
     webp::Webp,
 };
 
-/// What is known of a candidate.
+/// State of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Sound so far.
+    /// Valid so far.
     Open,
-    /// An image that ends at this position of the stream; `cut` if it has no end of its own.
+    /// An image that ends at this position of the stream; `cut` if its own end is missing.
     Complete { end: u64, cut: bool },
-    /// No image.
+    /// Not an image.
     Broken,
 }
 
@@ -27,7 +27,7 @@ enum Format {
     Webp(Webp),
 }
 
-/// One possible image.
+/// A possible image.
 #[derive(Debug)]
 pub(super) struct Candidate {
     /// Position in the stream.
@@ -37,7 +37,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Returns a candidate where the bytes look like the start of an image.
+    /// Returns a candidate if the bytes look like the start of an image.
     pub(super) fn at(start: u64, bytes: &[u8]) -> Option<Self> {
         let format = match bytes {
             [0xff, 0xd8, 0xff, marker, ..] if Jpeg::starts_with(*marker) => Format::Jpeg(Jpeg::default()),
@@ -62,12 +62,12 @@ impl Candidate {
         }
     }
 
-    /// Position of the part that is not confirmed yet.
+    /// Returns the position of the unconfirmed part.
     pub(super) fn unit(&self) -> u64 {
         self.start + self.trace().unit as u64
     }
 
-    /// Follows the image as far as its bytes go.
+    /// Follows the image as far as its bytes are available.
     pub(super) fn advance(&mut self, bytes: &[u8], scan_data: &mut ScanData, largest: usize) {
         if self.state != State::Open {
             return;
@@ -95,7 +95,7 @@ impl Candidate {
         };
     }
 
-    /// Returns where the image ends if another one starts at a position inside it; `None` if it cannot be one then.
+    /// Returns the end of the image if another one starts at a position inside it; `None` if it then is not an image.
     pub(super) fn cut_before(&self, inner: u64) -> Option<u64> {
         match &self.format {
             Format::Jpeg(jpeg) => {

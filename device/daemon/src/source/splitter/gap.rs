@@ -1,17 +1,17 @@
-//! Bytes between images: heads of multipart MJPEG and padding, or losses.
+//! Bytes between images: heads of multipart MJPEG, padding, or losses.
 
-/// Text or padding between two images that is no loss.
+/// Cap of text or padding between two images that counts as a separator, in bytes.
 const SEPARATOR: u64 = 4096;
 
-/// Counts the bytes that belong to no image.
+/// Counter of the bytes outside images.
 ///
-/// A gap is what lies between two images. It is judged as a whole, however its bytes arrive: a separator if all look like one and they
-/// are few, else lost.
+/// The bytes between two images are classified together, however they arrive: a separator if they are few and all look like one, otherwise
+/// lost.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
-    /// Bytes of the gap as long as it may be a separator.
+    /// Bytes of the gap while it may be a separator.
     separator: u64,
-    /// The gap is no separator.
+    /// Whether the gap is not a separator.
     loss: bool,
     lost: u64,
 }
@@ -28,13 +28,13 @@ impl Gaps {
         }
     }
 
-    /// An image follows.
+    /// Ends the gap: an image follows.
     pub(super) fn image(&mut self) {
         self.separator = 0;
         self.loss = false;
     }
 
-    /// Returns the bytes lost so far.
+    /// Returns the number of bytes lost so far.
     pub(super) fn lost(&self) -> u64 {
         self.lost
     }
@@ -44,7 +44,7 @@ fn is_text(byte: u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t')
 }
 
-/// Cuts the head of the next part of multipart MJPEG off a JPEG without end marker: a line feed, two hyphens, and text up to an empty line.
+/// Removes the head of the next part of multipart MJPEG from a JPEG without end marker: a line feed, two hyphens, and text up to an empty line.
 pub(super) fn trim(image: &mut Vec<u8>) {
     const LONGEST: usize = 512;
     if !image.ends_with(b"\n\r\n") && !image.ends_with(b"\n\n") {

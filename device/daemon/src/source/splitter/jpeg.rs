@@ -1,37 +1,37 @@
-//! JPEG (ITU T.81, annex B): markers from the start to the end marker, or to where the scan data stop.
+//! JPEG (ITU T.81, annex B): markers from the start to the end marker, or to the end of the scan data.
 
 use super::walk::{Step, Trace};
 
-/// Segments of one image; colour profiles and metadata take a few hundred.
+/// Cap of the segments of an image; colour profiles and metadata need a few hundred.
 const MOST_SEGMENTS: usize = 1024;
 
-/// Scan data that were found free of markers, in positions of the stream: each byte is searched once, whatever number of heads claims it.
+/// Range of scan data without markers, in positions of the stream: each byte is searched once, even for several candidates.
 #[derive(Debug, Default)]
 pub(super) struct ScanData {
     from: u64,
     to: u64,
 }
 
-/// A JPEG that is followed.
+/// State of following a JPEG.
 #[derive(Debug, Default)]
 pub(super) struct Jpeg {
     pub(super) trace: Trace,
     segments: usize,
     frame_header: bool,
     in_scan: bool,
-    /// Start of the first scan's data, once there is one.
+    /// Start of the first scan's data, once found.
     first_scan: Option<usize>,
     /// End of the last scan's data.
     scan_end: usize,
 }
 
 impl Jpeg {
-    /// Returns whether a byte may be the first marker behind the start marker.
+    /// Returns whether a byte may be the first marker after the start marker.
     pub(super) fn starts_with(marker: u8) -> bool {
         matches!(marker, 0xc0..=0xc7 | 0xc9..=0xcf | 0xdb | 0xdd | 0xe0..=0xef | 0xfe | 0xff)
     }
 
-    /// Returns where the image ends if another one starts at `at`: with its scan data, where it has any.
+    /// Returns the end of the image if another one starts at `at`: the end of its scan data, if any.
     pub(super) fn cut_before(&self, at: usize) -> Option<usize> {
         let first = self.first_scan?;
         let end = if self.in_scan { at } else { at.min(self.scan_end) };
@@ -58,7 +58,7 @@ impl Jpeg {
                 (0xff, 0xc0..=0xcf | 0xda..=0xdd | 0xe0..=0xef | 0xfe) if marker != 0xc8 => {}
                 _ => return self.broken(),
             }
-            // The segment before this marker ended where it should.
+            // The previous segment ended correctly.
             self.trace.next_part(at, matches!(marker, 0xe0..=0xef | 0xfe));
             self.segments += 1;
             let Some(&[high, low]) = bytes.get(at + 2..at + 4) else {
@@ -101,7 +101,7 @@ impl Jpeg {
         }
     }
 
-    /// Moves to the marker behind the scan data; false if more bytes are needed.
+    /// Moves to the marker after the scan data; returns false if more bytes are needed.
     fn skip_scan_data(&mut self, bytes: &[u8], start: u64, scan_data: &mut ScanData) -> bool {
         let entered = start + self.trace.at as u64;
         if (scan_data.from..=scan_data.to).contains(&entered) {
@@ -139,7 +139,7 @@ impl Jpeg {
         found
     }
 
-    /// What follows is no part of it: it ends with its scan data, where it has any.
+    /// Ends the image at its scan data, if any: the following bytes are not part of it.
     fn broken(&self) -> Step {
         match self.first_scan {
             Some(first) if self.scan_end > first => Step::Cut(self.scan_end),

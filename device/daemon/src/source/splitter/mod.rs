@@ -1,16 +1,16 @@
-//! Splitting of a byte stream into images: JPEG (so MJPEG), PNG, BMP and WebP, one after the other.
+//! Splitter of a byte stream into concatenated images: JPEG (so MJPEG), PNG, BMP and WebP.
 //!
-//! Each format tells where it ends: JPEG by its markers (a thumbnail in an EXIF segment has an end marker of its own), PNG by its chunks,
-//! BMP and WebP by the length in their headers. A stream may be damaged: frames are cut, have no end marker, and between them lies
-//! anything, also bytes that look like a header with a large length. So no header is believed alone. Every possible start becomes a
-//! candidate, all candidates are followed side by side, and where two contradict each other, evidence decides:
+//! Each format defines its end: JPEG by markers (a thumbnail in an EXIF segment has its own end marker), PNG by chunks, BMP and WebP by the
+//! length in the header. A stream may be damaged: images may be truncated or without an end marker, and any bytes may be between them, even
+//! ones that look like a header with a large length. A header alone is therefore no proof. Every possible start becomes a candidate, all
+//! candidates are followed in parallel, and these rules resolve contradictions:
 //!
-//! - image data hold no complete image: the outer candidate is a false or a cut one;
-//! - metadata may hold complete images (thumbnails): the outer candidate stands until it breaks off, or holds three of them;
-//! - two candidates cannot end at the same byte, or overlap: the later start is the true one;
-//! - a JPEG that got as far as its scan data ends where another image starts.
+//! - image data contain no complete image: the outer candidate is false or truncated;
+//! - metadata may contain complete images (thumbnails): the outer candidate is valid until it breaks off, or contains three of them;
+//! - two candidates cannot overlap or end at the same byte: the later start is the true one;
+//! - a JPEG that has reached its scan data ends where another image starts.
 //!
-//! Damage so costs the frame that it touches. Work and memory are bounded: scan data are searched once, at most [`MOST_OPEN`] candidates
+//! Damage thus costs only the image that it touches. Work and memory are bounded: scan data are searched once, at most [`MOST_OPEN`] candidates
 //! are open at once, and none may be longer than the largest image.
 
 mod bmp;
@@ -29,20 +29,20 @@ use jpeg::ScanData;
 
 /// Bytes that are needed to recognise the start of an image.
 const MAGIC: usize = 12;
-/// Candidates whose end is not known yet; of more, the oldest is given up.
+/// Cap of open candidates; beyond it, the oldest is dropped.
 const MOST_OPEN: usize = 64;
-/// Complete images that a part of metadata may hold while its own end is not known.
+/// Complete images that a part of metadata may contain while its own end is unknown.
 const MOST_INSIDE: usize = 2;
-/// Cuts a stream into images.
+/// Splitter of a stream into images.
 #[derive(Debug)]
 pub(super) struct Splitter {
-    /// Bytes of the largest image.
+    /// Cap of an image, in bytes.
     largest: usize,
-    /// Bytes of the stream from `base` on, the first `gone` of them done with.
+    /// Bytes of the stream from `base` on; the first `gone` are processed.
     buffer: Vec<u8>,
     gone: usize,
     base: u64,
-    /// Position up to which starts were looked for.
+    /// Position up to which starts were searched.
     searched: u64,
     /// Position up to which every byte was delivered or counted.
     accounted: u64,
@@ -52,26 +52,26 @@ pub(super) struct Splitter {
     ended: bool,
 }
 
-/// What to do about the oldest candidate.
+/// Next step for the oldest candidate.
 enum Choice {
     Deliver {
         start: u64,
         end: u64,
         cut: bool,
     },
-    /// A candidate was given up.
+    /// A candidate was dropped.
     Again,
-    /// Look for starts up to here first.
+    /// Search starts up to this position first.
     Search(u64),
     /// More bytes are needed.
     Wait,
 }
 
 impl Splitter {
-    /// A splitter for images of at most `largest` bytes.
+    /// Creates a splitter for images of at most `largest` bytes.
     pub(super) fn new(largest: usize) -> Self {
         Self {
-            // Positions in an image are computed from this.
+            // Bounded, as positions in an image are computed from it.
             largest: largest.min(isize::MAX as usize / 4),
             buffer: Vec::new(),
             gone: 0,
@@ -87,7 +87,7 @@ impl Splitter {
 
     /// Adds bytes of the stream.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        // Moving the rest to the front costs as much as what is dropped: linear over the stream.
+        // Moving the rest costs no more than the bytes dropped: linear over the stream.
         if self.gone > self.buffer.len() / 2 {
             self.buffer.drain(..self.gone);
             self.base += self.gone as u64;
@@ -96,12 +96,12 @@ impl Splitter {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The stream has ended: what is open is cut.
+    /// Marks the end of the stream: open candidates are truncated.
     pub(super) fn end(&mut self) {
         self.ended = true;
     }
 
-    /// Returns the bytes so far that belonged to no image.
+    /// Returns the number of bytes outside images so far.
     pub(super) fn lost(&self) -> u64 {
         self.gaps.lost()
     }
@@ -133,7 +133,7 @@ impl Splitter {
         &self.buffer[(start - self.base) as usize..(end - self.base) as usize]
     }
 
-    /// Follows all open candidates, and gives up those that contradict what is inside them.
+    /// Follows all open candidates, and drops those that contradict the images inside them.
     fn follow(&mut self) {
         let mut at = 0;
         while at < self.candidates.len() {
@@ -155,7 +155,7 @@ impl Splitter {
         }
     }
 
-    /// Returns the start of the first image inside an open candidate, where it cannot hold as many as there are.
+    /// Returns the start of the first image inside an open candidate, if it cannot contain that many.
     fn inside(&self, at: usize) -> Option<u64> {
         let outer = &self.candidates[at];
         if outer.state != State::Open {
@@ -175,7 +175,7 @@ impl Splitter {
         first.filter(|_| count > most)
     }
 
-    /// Ends a candidate before the image that starts inside it, or gives it up.
+    /// Ends a candidate before the image that starts inside it, or drops it.
     fn contradict(&mut self, at: usize, inner: u64) {
         let candidate = &mut self.candidates[at];
         match candidate.cut_before(inner) {
@@ -207,7 +207,7 @@ impl Splitter {
         }
     }
 
-    /// Ends or gives up the oldest open candidate, at the end of the stream; false if there is none.
+    /// Ends or drops the oldest open candidate at the end of the stream; returns false if there is none.
     fn give_up_open(&mut self) -> bool {
         let Some(at) = self.oldest_open() else {
             return false;
@@ -236,17 +236,17 @@ impl Splitter {
             if self.searched < visible {
                 return Choice::Search(visible);
             }
-            // Only metadata can hold other images.
+            // Only metadata can contain other images.
             let contested = |rival: &Candidate| !trace.thumbnail((rival.start - start) as usize);
             for rival in self.candidates[1..].iter().take_while(|rival| rival.start < end) {
                 match rival.state {
-                    // A thumbnail without end marker seems to go on behind the end of its image.
+                    // A thumbnail without end marker seems to continue after the end of its image.
                     State::Complete { end: ends, cut } if contested(rival) || ends >= end && !cut => {
                         let inner = rival.start;
                         self.contradict(0, inner);
                         return Choice::Again;
                     }
-                    // It continues after the end of this one: which of them is true, its own end will tell.
+                    // It continues after the end of this one: its own end decides which of them is true.
                     State::Open if contested(rival) && rival.trace().head && !self.ended => {
                         return Choice::Wait;
                     }
@@ -257,7 +257,7 @@ impl Splitter {
         Choice::Deliver { start, end, cut }
     }
 
-    /// Position up to which a start can be recognised.
+    /// Returns the position up to which a start can be recognised.
     fn visible(&self) -> u64 {
         let end = self.stream_end();
         if self.ended {
@@ -267,7 +267,7 @@ impl Splitter {
         }
     }
 
-    /// Looks for the next start before `end`; false if there is none that can be seen yet.
+    /// Searches the next start before `end`; returns false if there is none yet.
     fn search(&mut self, end: u64) -> bool {
         let end = end.min(self.visible());
         while self.searched < end {
@@ -315,7 +315,7 @@ impl Splitter {
         self.account(start);
         self.accounted = self.accounted.max(end);
         self.gaps.image();
-        // A start that ends up in the last bytes may only be recognised with those that follow.
+        // A start in the last bytes may be recognised only with the following ones.
         self.searched = self.searched.max(end.saturating_sub(MAGIC as u64 - 1));
         self.candidates.retain(|candidate| {
             let undecided = candidate.state == State::Open && !candidate.trace().head;
@@ -325,7 +325,7 @@ impl Splitter {
         image
     }
 
-    /// Counts what was not delivered before `end`.
+    /// Counts the undelivered bytes before `end`.
     fn account(&mut self, end: u64) {
         if end <= self.accounted {
             return;
@@ -335,7 +335,7 @@ impl Splitter {
         self.accounted = end;
     }
 
-    /// Drops the bytes that no candidate can need any more.
+    /// Drops the bytes that no candidate needs.
     fn discard(&mut self) {
         let oldest = self.candidates.first().map_or(u64::MAX, |oldest| oldest.start);
         let needed = self.searched.min(oldest);
@@ -347,7 +347,7 @@ impl Splitter {
     }
 }
 
-/// Splits a stream that arrives in these pieces; returns the images and the bytes that belong to none.
+/// Splits a stream that arrives in pieces; returns the images and the number of bytes outside them.
 pub(crate) fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, u64) {
     let mut splitter = Splitter::new(clr_onnx::DecodeLimits::DEVICE_BYTES as usize);
     let mut images = Vec::new();

@@ -3,10 +3,10 @@
 use super::walk::{Step, Trace, u32_be};
 
 pub(super) const MAGIC: &[u8; 8] = b"\x89PNG\r\n\x1a\n";
-/// Chunks of one image.
+/// Cap of the chunks of an image.
 const MOST_CHUNKS: usize = 1 << 14;
 
-/// A PNG that is followed.
+/// State of following a PNG.
 #[derive(Debug, Default)]
 pub(super) struct Png {
     pub(super) trace: Trace,

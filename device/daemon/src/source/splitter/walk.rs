@@ -1,30 +1,30 @@
-//! Progress of following one image, common to all formats.
+//! Progress of following an image, common to all formats.
 
 use std::ops::Range;
 
-/// How far an image was followed.
+/// Result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// More bytes are needed.
     More,
     /// The image ends here.
     End(usize),
-    /// It has no end of its own: its data stop here.
+    /// Its data stop here, without an end marker.
     Cut(usize),
-    /// It is none.
+    /// Not an image.
     Broken,
 }
 
-/// What is known of an image so far. All positions count from its first byte.
+/// State of following an image. All positions are relative to its first byte.
 #[derive(Debug, Default)]
 pub(super) struct Trace {
-    /// Next byte to look at; may lie beyond those that are there.
+    /// Position of the next byte, possibly beyond the available ones.
     pub(super) at: usize,
     /// Whether the header was checked.
     pub(super) head: bool,
-    /// Start of the part (segment, chunk, pixels) whose end is not confirmed by what follows it.
+    /// Start of the part (segment, chunk, pixels) whose end is not confirmed by the following bytes.
     pub(super) unit: usize,
-    /// Whether that part is metadata, which may hold other images.
+    /// Whether that part is metadata, which may contain other images.
     pub(super) metadata: bool,
     /// Parts of metadata whose end is confirmed: the images in them are thumbnails.
     thumbnails: Vec<Range<usize>>,
@@ -33,7 +33,7 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// The part before `at` ended where it should, and another one begins.
+    /// Confirms that the part before `at` ended correctly, and begins another one.
     pub(super) fn next_part(&mut self, at: usize, metadata: bool) {
         if self.metadata && self.unit < at {
             self.thumbnails.push(self.unit..at);

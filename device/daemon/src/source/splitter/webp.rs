@@ -1,8 +1,8 @@
-//! WebP: a RIFF header that states the length, and chunks that fill it exactly.
+//! WebP: a RIFF header with the length, and chunks that fill it exactly.
 
 use super::walk::{Step, Trace, u32_le};
 
-/// A WebP that is followed.
+/// State of following a WebP.
 #[derive(Debug, Default)]
 pub(super) struct Webp {
     pub(super) trace: Trace,
@@ -19,7 +19,7 @@ impl Webp {
         let Some(length) = bytes.get(4..8).map(u32_le) else {
             return Step::More;
         };
-        // RIFF pads to whole words.
+        // RIFF pads chunks to even lengths.
         let end = length.min(largest).next_multiple_of(2) + 8;
         if !(26..=largest).contains(&end) {
             return Step::Broken;
