@@ -1,10 +1,10 @@
-//! Why a device does not take a file.
+//! Refusals of files by a device.
 
 use alloc::{string::String, vec::Vec};
 
 use crate::{DecodeError, Digest, Provenance, PublicKey, SignerClass};
 
-/// Why a device does not take a file. One variant per attack or mishap; whatever served before goes on serving.
+/// Reason for refusing a file, one variant per attack or fault. The serving adapter does not change.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -18,8 +18,8 @@ pub enum Refusal {
         /// The size claimed.
         got: u64,
     },
-    /// Longer or shorter than announced, or than its own lengths say.
-    #[error("{got} bytes, expected {expected}\nhint: the file was not copied whole; send it again")]
+    /// Longer or shorter than announced, or than by its lengths.
+    #[error("{got} bytes, expected {expected}\nhint: the file was not copied completely; send it again")]
     WrongLength {
         /// Bytes announced.
         expected: u64,
@@ -31,10 +31,10 @@ pub enum Refusal {
     WrongDigest {
         /// The digest announced.
         expected: Digest,
-        /// The digest of what arrived.
+        /// The digest of the received bytes.
         got: Digest,
     },
-    /// The bytes are no adapter.
+    /// The bytes are not an adapter.
     #[error(transparent)]
     Malformed(DecodeError),
     /// No signature.
@@ -48,7 +48,7 @@ pub enum Refusal {
         /// The key that the file names.
         key: PublicKey,
     },
-    /// The signature is not the key's over these bytes.
+    /// The signature is not valid for these bytes.
     #[error("the signature is not that of key {} over these bytes", key.short())]
     BadSignature {
         /// The key that the file names.
