@@ -256,19 +256,19 @@ fn main() -> Result<()> {
     println!("memory after {switches} switches: {:.1} MB", device.memory()?);
 
     let mut slow = UnixStream::connect(device.folder.join("state/control.sock"))?;
-    let dawdling = thread::spawn(move || {
+    let slow_peer = thread::spawn(move || {
         let started = Instant::now();
         while slow.write_all(&[7]).is_ok() {
             thread::sleep(Duration::from_secs(1));
         }
         started.elapsed()
     });
-    let beside = quantiles(device.latencies(450)?);
+    let with_slow_peer = quantiles(device.latencies(450)?);
     println!(
-        "frame beside a peer that sends a byte a second: median {:.2} ms, p99 {:.2} ms",
-        beside.0, beside.1
+        "frame with a peer that sends a byte per second: median {:.2} ms, p99 {:.2} ms",
+        with_slow_peer.0, with_slow_peer.1
     );
-    let dropped = dawdling.join().map_err(|_| "the peer's thread panicked")?;
+    let dropped = slow_peer.join().map_err(|_| "the peer's thread panicked")?;
     println!("that peer was dropped after {:.1} s", dropped.as_secs_f64());
     let besieged = flood(&device, port)?;
     println!(

@@ -218,7 +218,7 @@ fn a_host_enrols_once_and_ends_plain_sessions() {
     assert_eq!(
         plain(&endpoint).unwrap(),
         "test",
-        "nobody is known yet, and the peer is on this machine"
+        "no host is known yet, and the peer is on this machine"
     );
     let clock = SystemClock::new();
     let anna = PeerSecret::from_bytes([1; 32]);
@@ -238,7 +238,7 @@ fn a_host_enrols_once_and_ends_plain_sessions() {
         Err(ClientError::NotAdmitted(AccessRefusal::WrongCode))
     );
     let key = attempt(&anna, &right).unwrap();
-    assert_eq!(attempt(&anna, &right), Ok(key), "the answer may have been lost");
+    assert_eq!(attempt(&anna, &right), Ok(key), "the reply may have been lost");
     let eve = PeerSecret::from_bytes([9; 32]);
     assert_eq!(
         attempt(&eve, &right),
@@ -268,7 +268,7 @@ fn a_host_enrols_once_and_ends_plain_sessions() {
     // All of it survives a kill, with the same key of the device.
     device.kill();
     start(&mut device, &endpoint);
-    until("the host is not known any more", || {
+    until("the host is no longer known", || {
         host.ask(&endpoint, |client| client.status()).is_ok()
     });
     assert!(plain(&endpoint).is_err());
@@ -310,12 +310,12 @@ fn a_revoked_host_is_disconnected_within_seconds_and_a_configured_one_by_sighup(
     let hosts = anna.ask(&endpoint, |client| client.hosts()).unwrap();
     assert_eq!(hosts.iter().map(|host| host.sessions).collect::<Vec<_>>(), [1, 1]);
     anna.ask(&endpoint, |client| client.revoke("host-2")).unwrap();
-    until("the session goes on", || {
+    until("the session continues", || {
         let hosts = device.host(|client| client.hosts()).unwrap();
         hosts.iter().all(|host| host.name != "host-2")
     });
     // From here on its requests are refused, and its connection ends.
-    let ended = until("the connection goes on", || match session.status() {
+    let ended = until("the connection continues", || match session.status() {
         Err(ClientError::NotAdmitted(AccessRefusal::UnknownHost)) => true,
         Err(ClientError::Refused(failure)) if failure.code == FailureCode::NOT_ALLOWED => false,
         other => panic!("{other:?}"),
@@ -334,7 +334,7 @@ fn a_revoked_host_is_disconnected_within_seconds_and_a_configured_one_by_sighup(
     let tcp = format!("[tcp]\nlisten = '127.0.0.1:{port}'\n");
     device.configure(&format!("{tcp}{table}"), &[super::device::publisher()]);
     device.signal(rustix::process::Signal::HUP);
-    until("carl is not let in", || {
+    until("carl is refused", || {
         carl.ask(&endpoint, |client| client.status()).is_ok()
     });
     let refused = device.host(|client| client.revoke("carl")).unwrap_err();
@@ -346,7 +346,7 @@ fn a_revoked_host_is_disconnected_within_seconds_and_a_configured_one_by_sighup(
     session.status().unwrap();
     device.configure(&tcp, &[super::device::publisher()]);
     device.signal(rustix::process::Signal::HUP);
-    until("carl is still let in", || {
+    until("carl is still accepted", || {
         session.status().map(|_| ()) == Err(ClientError::NotAdmitted(AccessRefusal::UnknownHost))
     });
 }
@@ -397,7 +397,7 @@ fn without_descriptors_peers_wait_the_log_is_not_flooded_and_they_are_served_aft
     let _peer = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let _local = std::os::unix::net::UnixStream::connect(device.path("state/control.sock")).unwrap();
     let warnings = || device.log().matches("cannot accept a connection").count();
-    until("the want of descriptors is not said", || warnings() == 2);
+    until("the lack of descriptors is not logged", || warnings() == 2);
     // Each listener tries every 50 ms.
     thread::sleep(Duration::from_millis(500));
     assert_eq!(warnings(), 2, "{}", device.log());

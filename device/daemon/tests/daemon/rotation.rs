@@ -57,7 +57,7 @@ fn every_host_follows_a_rotated_key_once_and_others_are_refused() {
     let days = rotation.seconds.div_ceil(24 * 3_600);
     assert_eq!(days, 90);
     assert_ne!(new, before);
-    session.status().expect("sessions that are open go on");
+    session.status().expect("open sessions continue");
 
     // Each host learns the new key once, over a restart too.
     assert_eq!(visit(&mut anna, &endpoint), Ok(Some(new)));
@@ -65,7 +65,7 @@ fn every_host_follows_a_rotated_key_once_and_others_are_refused() {
     device.kill();
     start(&mut device, &endpoint);
     let mut late = Host { device: before, ..bert };
-    until("the device lets nobody in", || {
+    until("the device refuses every host", || {
         late.ask(&endpoint, |client| client.status()).is_ok()
     });
     assert_eq!(visit(&mut late, &endpoint), Ok(Some(new)));
