@@ -147,7 +147,7 @@ fn quantiles(mut values: Vec<f64>) -> (f64, f64) {
 }
 
 /// Latency of frames during the costliest load by unknown peers.
-struct Besieged {
+struct UnderFlood {
     median: f64,
     p99: f64,
     slowest: f64,
@@ -155,7 +155,7 @@ struct Besieged {
 }
 
 /// Eight threads that connect, begin a handshake with a key of their own, and connect again.
-fn flood(device: &Device, port: u16) -> Result<Besieged> {
+fn flood(device: &Device, port: u16) -> Result<UnderFlood> {
     let over = Arc::new(AtomicBool::new(false));
     let device_key = fs::read_to_string(device.folder.join("state/session.key"))?;
     let device_key: PeerKey = device_key.lines().nth(1).ok_or("no key")?.parse()?;
@@ -186,7 +186,7 @@ fn flood(device: &Device, port: u16) -> Result<Besieged> {
     let connections = peers.into_iter().map(|peer| peer.join().unwrap_or(0)).sum();
     let slowest = frames.iter().copied().fold(0.0, f64::max);
     let (median, p99) = quantiles(frames);
-    Ok(Besieged {
+    Ok(UnderFlood {
         median,
         p99,
         slowest,
@@ -270,10 +270,10 @@ fn main() -> Result<()> {
     );
     let dropped = slow_peer.join().map_err(|_| "the peer's thread panicked")?;
     println!("that peer was dropped after {:.1} s", dropped.as_secs_f64());
-    let besieged = flood(&device, port)?;
+    let under_flood = flood(&device, port)?;
     println!(
         "frame with eight unknown peers that begin handshakes: median {:.2} ms, p99 {:.2} ms, slowest {:.2} ms; {} connections; slowest alone {:.2} ms",
-        besieged.median, besieged.p99, besieged.slowest, besieged.connections, slowest_alone
+        under_flood.median, under_flood.p99, under_flood.slowest, under_flood.connections, slowest_alone
     );
     drop(device);
     let (_device, ready) = Device::start(folder.path().to_owned())?;
