@@ -1,17 +1,16 @@
 //! A backbone: a frozen graph with its digest, its sites, its own classifier and its preprocessing.
 
-use std::path::Path;
-
 use clr_adapters::{Adapter, Digest, Head, Header, Preprocessing, Provenance};
 
 use crate::{
-    OnnxError, Origin, PreprocessingOrigins, ReadOptions, Shape, SiteInfo, StatedPreprocessing, canonical,
+    OnnxError, Origin, PreprocessingOrigins, Shape, SiteInfo, StatedPreprocessing, canonical,
     digest::digest,
-    foreign,
     graph::{Graph, Node, ValueId},
-    imagenet_preprocessing, import, shape,
+    imagenet_preprocessing,
+    in_graph::InGraph,
+    infer,
     sites::find_sites,
-    validate, write,
+    validate,
 };
 
 /// A frozen, checked backbone. Cloning shares the weights.
@@ -30,7 +29,7 @@ pub struct Backbone {
     preprocessing: Preprocessing,
     origins: PreprocessingOrigins,
     /// Until the backbone is written: the preprocessing then holds it.
-    in_graph: Option<import::InGraph>,
+    in_graph: Option<InGraph>,
     notes: Vec<String>,
     further_inside: Option<String>,
 }
@@ -87,46 +86,6 @@ impl Backbone {
             notes: Vec::new(),
             further_inside: None,
         })
-    }
-
-    /// Reads any supported ONNX file (opset 7 to 28). The preprocessing, labels and name are those of the file's metadata if
-    /// this library wrote it. Else a normalisation at the start of the graph is moved into the preprocessing, the configuration that
-    /// timm or Hugging Face leaves next to the file is read, and the rest is [`Backbone::default_preprocessing`] at the file's
-    /// input size; [`Backbone::preprocessing_origins`] says which is which. Weights in other files (external data) are looked for
-    /// next to it.
-    ///
-    /// # Errors
-    /// If the file cannot be read, is not ONNX, leaves the size of the image or the choice of an output open, or has nodes
-    /// that are not supported: then all of them are listed.
-    pub fn load(path: &Path) -> Result<Self, OnnxError> {
-        let bytes = import::read_file(path)?;
-        let origin = path.display().to_string();
-        foreign::refuse(&bytes, &origin)?;
-        foreign::refuse_other_roles(&bytes, &origin)?;
-        import::backbone(&bytes, &origin, Some(path), &ReadOptions::default())
-    }
-
-    /// Reads the bytes of an ONNX file; `origin` names them in errors. See [`Backbone::load`].
-    ///
-    /// # Errors
-    /// As [`Backbone::load`]; also if weights are in other files, which only [`Backbone::load`] finds.
-    pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self, OnnxError> {
-        foreign::refuse(bytes, origin)?;
-        import::backbone(bytes, origin, None, &ReadOptions::default())
-    }
-
-    /// The bytes of a standard ONNX file (opset 17, IR 8): the graph, the classifier as a Gemm (output `logits`; without
-    /// a classifier `features`), and preprocessing, labels and name in the metadata. Reading them gives this backbone again.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        prost::Message::encode_to_vec(&write::backbone(self))
-    }
-
-    /// Writes [`Backbone::to_bytes`] to `path`: whole or not at all (a temporary file beside it, then a rename).
-    ///
-    /// # Errors
-    /// If the file system refuses.
-    pub fn save(&self, path: &Path) -> Result<(), OnnxError> {
-        write::atomically(path, &self.to_bytes())
     }
 
     /// What people call it.
@@ -199,7 +158,7 @@ impl Backbone {
     }
 
     /// Takes over the normalisation that was inside the graph of a file.
-    pub(crate) fn with_in_graph(mut self, in_graph: Option<import::InGraph>) -> Self {
+    pub(crate) fn with_in_graph(mut self, in_graph: Option<InGraph>) -> Self {
         if let Some(found) = &in_graph {
             if found.normalises || found.orders {
                 found.apply(&mut self.preprocessing);
@@ -333,7 +292,7 @@ impl Backbone {
 }
 
 fn shapes_at(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, OnnxError> {
-    shape::infer_all(graph, size).map_err(|(index, reason)| {
+    infer::infer_all(graph, size).map_err(|(index, reason)| {
         let node = graph
             .nodes
             .get(index)

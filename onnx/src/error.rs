@@ -6,7 +6,7 @@ use clr_adapters::Digest;
 
 pub use crate::missing::Missing;
 use crate::{
-    foreign::quoted,
+    message::{lines, quoted},
     missing::{list, unchecked_nodes, way_out},
 };
 
@@ -231,10 +231,6 @@ pub enum OnnxError {
     /// An adapter does not fit the backbone.
     #[error(transparent)]
     Adapter(#[from] AdapterMismatch),
-}
-
-pub(crate) fn lines(items: &[String]) -> String {
-    items.iter().flat_map(|item| ["\n  ", item]).collect()
 }
 
 /// `QLinearConv ×21, QLinearAdd ×8`.

@@ -12,7 +12,7 @@
 
 use clr_adapters::Preprocessing;
 
-use crate::{OnnxError, PreprocessingOrigins, proto::ModelProto, write::Builder};
+use crate::{OnnxError, PreprocessingOrigins, proto::ModelProto};
 
 const OURS: &str = "clr.";
 const PREPROCESSING: &str = "clr.preprocessing";
@@ -49,30 +49,27 @@ pub(crate) struct Metadata {
     pub(crate) steps: Vec<StepEntry>,
 }
 
-/// Writes the entries.
-pub(crate) fn write(
-    builder: &mut Builder,
+/// The entries, keys and values.
+pub(crate) fn entries(
     preprocessing: &Preprocessing,
     origins: PreprocessingOrigins,
     labels: Option<&[String]>,
+    steps: &[StepEntry],
     classifier: bool,
-) {
+) -> Vec<(&'static str, String)> {
     // Plain structs of numbers and strings: their JSON cannot fail, and a missing entry would only mean the default.
-    if let Ok(json) = serde_json::to_string(preprocessing) {
-        builder.metadata(PREPROCESSING, json);
+    let mut entries = Vec::new();
+    let mut add = |key, json: serde_json::Result<String>| entries.extend(json.ok().map(|json| (key, json)));
+    add(PREPROCESSING, serde_json::to_string(preprocessing));
+    add(ORIGINS, serde_json::to_string(&origins));
+    if let Some(labels) = labels {
+        add(LABELS, serde_json::to_string(labels));
     }
-    if let Ok(json) = serde_json::to_string(&origins) {
-        builder.metadata(ORIGINS, json);
+    if !steps.is_empty() {
+        add(OPAQUE, serde_json::to_string(steps));
     }
-    if let Some(Ok(json)) = labels.map(serde_json::to_string) {
-        builder.metadata(LABELS, json);
-    }
-    if !builder.steps().is_empty()
-        && let Ok(json) = serde_json::to_string(builder.steps())
-    {
-        builder.metadata(OPAQUE, json);
-    }
-    builder.metadata(CLASSIFIER, if classifier { "present" } else { "absent" }.to_owned());
+    entries.push((CLASSIFIER, if classifier { "present" } else { "absent" }.to_owned()));
+    entries
 }
 
 /// Reads the entries.

@@ -1,6 +1,6 @@
 //! Nodes that an import refuses, and the lines that name them.
 
-use crate::error::lines;
+use crate::message::lines;
 
 /// One node that an import refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]

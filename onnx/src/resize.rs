@@ -1,6 +1,6 @@
 //! Interpolation of a map: output size and source pixels, as ONNX `Resize` defines them.
 
-use crate::validate::MAX_PIXELS;
+use crate::limits::MAX_PIXELS;
 
 /// Interpolation of a map (ONNX `Resize`, opset 10 to 19, without anti-aliasing).
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,7 +11,17 @@ use crate::{
     operators::{Block, Context, Reads, activation::Activate, blocked_len, prepare, size},
 };
 
-pub(crate) fn compile(program: &Program, options: &ExecutableOptions) -> Result<Executable, RuntimeError> {
+impl Executable {
+    /// Compiles `program`.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unsupported`] names the first node that the runtime does not know.
+    pub fn new(program: &Program, options: &ExecutableOptions) -> Result<Self, RuntimeError> {
+        compile(program, options)
+    }
+}
+
+fn compile(program: &Program, options: &ExecutableOptions) -> Result<Executable, RuntimeError> {
     let context = Context {
         isa: Isa::detect(),
         threads: options.threads,

@@ -6,7 +6,7 @@ use clr_kernels::{Arena, Isa};
 use clr_onnx::{Program, ValueId};
 
 use crate::{
-    PackedWeights, RuntimeError, SiteParameters, compile,
+    PackedWeights, SiteParameters,
     convolution::Convolution,
     memory::Buffers,
     operators::{Operator, Reads},
@@ -89,14 +89,6 @@ impl Step {
 }
 
 impl Executable {
-    /// Compiles `program`.
-    ///
-    /// # Errors
-    /// [`RuntimeError::Unsupported`] names the first node that the runtime does not know.
-    pub fn new(program: &Program, options: &ExecutableOptions) -> Result<Self, RuntimeError> {
-        compile::compile(program, options)
-    }
-
     /// Packs the weights for inference now instead of with the first image.
     pub fn pack(&self) {
         self.steps

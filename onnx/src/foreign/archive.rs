@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use super::Foreign;
 #[cfg(feature = "import")]
-use super::quoted;
+use crate::message::quoted;
 
 /// The most names that are looked at.
 #[cfg(feature = "import")]

@@ -2,7 +2,8 @@
 
 use std::{fs, path::Path};
 
-use super::{Foreign, quoted};
+use super::Foreign;
+use crate::message::quoted;
 
 /// The most entries that are looked at, and named in a message.
 const MAX_ENTRIES: usize = 10_000;

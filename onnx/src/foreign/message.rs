@@ -1,6 +1,7 @@
 //! Protocol buffers of other tools, and ONNX models that are cut short: by the fields at the top.
 
-use super::{Foreign, quoted};
+use super::Foreign;
+use crate::message::quoted;
 
 /// The most fields at the top that are looked at.
 const MAX_FIELDS: usize = 100_000;

@@ -7,7 +7,7 @@ mod text;
 
 use std::path::Path;
 
-use crate::OnnxError;
+use crate::{OnnxError, message::quoted};
 
 pub(crate) use text::lfs_pointer;
 
@@ -101,15 +101,6 @@ fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
         .or_else(|| text::recognise(bytes))
         .or_else(|| message::recognise(bytes, origin))
         .or_else(|| extension(bytes, origin))
-}
-
-/// A path as a shell takes it.
-pub(crate) fn quoted(path: &str) -> String {
-    let plain = |character: char| character.is_alphanumeric() || "/._-+=:@,".contains(character);
-    if !path.is_empty() && path.chars().all(plain) {
-        return path.to_owned();
-    }
-    format!("'{}'", path.replace('\'', "'\\''"))
 }
 
 /// Files with a signature at a fixed place.

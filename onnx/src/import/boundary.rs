@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use crate::{
     OnnxError,
+    limits::MAX_PIXELS,
     proto::{DimensionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorShapeProto, ValueInfoProto},
-    validate::MAX_PIXELS,
 };
 
 use super::constant::FLOATS;

@@ -16,7 +16,7 @@ use super::{ending::Ending, head};
 use crate::{
     OnnxError, Shape, canonical,
     graph::{Activation, Conv, Graph, Node, Op, Pool, ValueId},
-    shape, validate,
+    infer, validate,
 };
 
 /// The maximum number of nodes after the last layer.
@@ -73,7 +73,7 @@ pub(super) fn split(
 }
 
 fn shapes(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, OnnxError> {
-    shape::infer_all(graph, size).map_err(|(index, reason)| OnnxError::Node {
+    infer::infer_all(graph, size).map_err(|(index, reason)| OnnxError::Node {
         node: graph
             .nodes
             .get(index)

@@ -6,8 +6,8 @@ use prost::Message as _;
 
 use crate::{
     OnnxError,
+    limits::MAX_NODES,
     proto::{AttributeProto, FunctionProto, ModelProto, NodeProto, OperatorSetIdProto},
-    validate::MAX_NODES,
 };
 
 /// How deep functions may call one another.

@@ -26,7 +26,6 @@ mod value;
 mod view;
 mod wire;
 
-pub(crate) use normalisation::InGraph;
 pub use options::ReadOptions;
 pub(crate) use wire::read_file;
 

@@ -9,8 +9,9 @@ use super::{
 use crate::{
     OnnxError, Shape,
     graph::{Node, Op, ValueId},
+    infer,
     proto::TensorProto,
-    shape, validate,
+    validate,
 };
 
 impl<'a> Import<'a> {
@@ -127,7 +128,7 @@ impl<'a> Import<'a> {
     pub(super) fn push(&mut self, name: &str, op: Op, inputs: Vec<ValueId>) -> value::Converted {
         validate::op(&op, inputs.len()).map_err(Refusal::Invalid)?;
         let shapes: Vec<Shape> = inputs.iter().map(|input| self.shapes[input.0]).collect();
-        let shape = shape::infer(&op, &shapes).map_err(Refusal::Unsupported)?;
+        let shape = infer::infer(&op, &shapes).map_err(Refusal::Unsupported)?;
         self.nodes.push(Node {
             name: name.to_owned(),
             op,

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::{
     OnnxError,
+    limits::{MAX_NODES, RESERVED_NAME},
     proto::{GraphProto, NodeProto},
-    validate::{MAX_NODES, RESERVED_NAME},
 };
 
 /// The nodes that `output` needs, in topological order; where the order is free, in the file's.

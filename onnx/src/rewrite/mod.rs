@@ -28,7 +28,6 @@ use clr_adapters::{Adapter, Preprocessing, Recipe};
 use crate::{
     Backbone, OnnxError, Origin, PreprocessingOrigins, Shape,
     graph::{Node, Op, Padding},
-    metadata,
     write::{Builder, Dim, FEATURES, IMAGE, LOGITS, batch},
 };
 
@@ -129,7 +128,7 @@ fn with_adapter(
         PreprocessingOrigins::all(Origin::Option)
     };
     let labels = Some(&adapter.header.labels[..]);
-    metadata::write(&mut rewrite.builder, &preprocessing, origins, labels, true);
+    rewrite.builder.metadata(&preprocessing, origins, labels, true);
     Ok(OnnxModel::new(rewrite.builder.finish(&adapter.header.task)))
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use clr_adapters::Preprocessing;
+
 use crate::{
-    Tensor,
+    PreprocessingOrigins, Tensor,
     graph::{Graph, Op, PadMode},
-    metadata::StepEntry,
+    metadata::{self, StepEntry},
     proto::{
         AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
         TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
@@ -56,11 +58,6 @@ impl Builder {
             nodes: HashSet::new(),
             metadata: Vec::new(),
         }
-    }
-
-    /// The opaque steps that were written.
-    pub(crate) fn steps(&self) -> &[StepEntry] {
-        &self.steps
     }
 
     /// Keeps `name` free of [`Builder::value`].
@@ -160,12 +157,20 @@ impl Builder {
         self.graph.initializer.push(tensor);
     }
 
-    /// An entry of `metadata_props`.
-    pub(crate) fn metadata(&mut self, key: &str, value: String) {
-        self.metadata.push(StringStringEntryProto {
-            key: Some(key.to_owned()),
-            value: Some(value),
-        });
+    /// The entries of `metadata_props`, after the nodes.
+    pub(crate) fn metadata(
+        &mut self,
+        preprocessing: &Preprocessing,
+        origins: PreprocessingOrigins,
+        labels: Option<&[String]>,
+        classifier: bool,
+    ) {
+        let entries = metadata::entries(preprocessing, origins, labels, &self.steps, classifier);
+        self.metadata
+            .extend(entries.into_iter().map(|(key, value)| StringStringEntryProto {
+                key: Some(key.to_owned()),
+                value: Some(value),
+            }));
     }
 
     /// The finished model.

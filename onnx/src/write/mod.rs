@@ -13,7 +13,6 @@ pub(crate) use builder::{Builder, Dim, OPSET, int, ints, raw_floats, raw_integer
 use crate::{
     Backbone, Shape,
     graph::{Graph, Op},
-    metadata,
     proto::ModelProto,
 };
 
@@ -86,12 +85,7 @@ pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
             ],
         ),
     }
-    metadata::write(
-        &mut builder,
-        preprocessing,
-        backbone.preprocessing_origins(),
-        backbone.labels(),
-        backbone.classifier().is_some(),
-    );
+    let (origins, classifier) = (backbone.preprocessing_origins(), backbone.classifier().is_some());
+    builder.metadata(preprocessing, origins, backbone.labels(), classifier);
     builder.finish(backbone.name())
 }

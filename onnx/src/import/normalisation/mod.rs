@@ -5,16 +5,14 @@
 //! else depends on it, becomes the input. The graph is then the same as that of the network exported without them.
 
 mod constants;
-mod convention;
 mod operators;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
 
 use super::{constant, external::External, order, value};
+use crate::in_graph::{InGraph, Lane};
 use crate::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
-pub(crate) use convention::InGraph;
-use convention::Lane;
 use walk::Walk;
 
 /// An axis of a value.

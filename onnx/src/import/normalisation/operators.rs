@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use super::{
     Batch, Channel, Column, PerChannel, Row,
-    convention::Lane,
     walk::{Walk, attribute},
 };
-use crate::proto::{NodeProto, TensorProto};
+use crate::{
+    in_graph::Lane,
+    proto::{NodeProto, TensorProto},
+};
 
 impl Walk<'_> {
     pub(super) fn norm(&self, node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Shape,
     graph::{Op, Padding, Pool},
-    validate::MAX_WINDOW,
+    limits::MAX_WINDOW,
 };
 
 pub(super) fn max_pool<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {

@@ -1,7 +1,7 @@
 //! Channels of a view: constants per channel, groups, selections and concatenations.
 
 use super::{Factor, Part, View};
-use crate::{Shape, Tensor, graph::ValueId, validate::MAX_CHANNELS};
+use crate::{Shape, Tensor, graph::ValueId, limits::MAX_CHANNELS};
 
 impl View {
     /// The factors of the channels of a map, or all of a vector, in the order of the value.

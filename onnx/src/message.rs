@@ -1,0 +1,15 @@
+//! Paths and lists in messages.
+
+/// A path as a shell takes it.
+pub(crate) fn quoted(path: &str) -> String {
+    let plain = |character: char| character.is_alphanumeric() || "/._-+=:@,".contains(character);
+    if !path.is_empty() && path.chars().all(plain) {
+        return path.to_owned();
+    }
+    format!("'{}'", path.replace('\'', "'\\''"))
+}
+
+/// Items on lines below.
+pub(crate) fn lines(items: &[String]) -> String {
+    items.iter().flat_map(|item| ["\n  ", item]).collect()
+}
