@@ -1,5 +1,7 @@
-//! Adam and `AdamW` (Kingma and Ba 2015; Loshchilov and Hutter 2019) with a rate and a decay for each group, decay towards an
-//! anchor instead of zero, and clipping by the global norm.
+//! Adam and `AdamW` (Kingma and Ba 2015; Loshchilov and Hutter 2019).
+//!
+//! Each group of parameters has a rate and a decay. Decay is towards an anchor instead of zero, and gradients are
+//! clipped by their global norm.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,7 @@ pub struct PerGroup {
 }
 
 impl PerGroup {
-    /// The same number for all.
+    /// Returns the same number for all groups.
     pub const fn all(value: f64) -> Self {
         Self {
             head: value,
@@ -26,7 +28,7 @@ impl PerGroup {
         }
     }
 
-    /// The number of one group.
+    /// Returns the number of one group.
     pub const fn of(&self, group: Group) -> f64 {
         match group {
             Group::Head => self.head,
@@ -39,7 +41,7 @@ impl PerGroup {
 /// Options of [`Adam`].
 #[derive(Clone, Debug)]
 pub struct AdamOptions {
-    /// Size of a step.
+    /// Learning rates.
     pub rates: PerGroup,
     /// Decoupled decay towards the anchor, per step `rate · decay`.
     pub decay: PerGroup,
@@ -47,7 +49,7 @@ pub struct AdamOptions {
     pub relative: bool,
     /// Factor of the (not squared) L2 norm of each parameter in the loss.
     pub l2_norm: f64,
-    /// Largest global gradient norm.
+    /// Maximum global gradient norm.
     pub clip: Option<f64>,
     /// Decay of the squared gradients' average.
     pub beta2: f64,
@@ -56,7 +58,7 @@ pub struct AdamOptions {
 /// State that a resumed run continues from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AdamState {
-    /// Updates so far.
+    /// Number of updates so far.
     pub step: u64,
     /// Averages of the gradients, in the parameters' order.
     pub first: Vec<Vec<f32>>,
@@ -64,8 +66,8 @@ pub struct AdamState {
     pub second: Vec<Vec<f32>>,
 }
 
-/// The optimiser: [`Network::parameters`](crate::Network::parameters) and their moments. It holds the current values; the caller sets
-/// them in the network.
+/// The optimiser: [`Network::parameters`](crate::Network::parameters) and their moments. It holds the current values;
+/// the caller sets them in the network.
 pub struct Adam {
     parameters: Vec<Parameter>,
     values: Vec<Vec<f32>>,
@@ -99,12 +101,13 @@ impl Adam {
         &self.state
     }
 
-    /// The current values, in the parameters' order.
+    /// Returns the current values, in the parameters' order.
     pub fn values(&self) -> &[Vec<f32>] {
         &self.values
     }
 
-    /// Makes one update with rates times `factor`, and returns the new values. `gradients` are in the parameters' order.
+    /// Makes one update with rates times `factor`, and returns the new values. `gradients` are in the parameters'
+    /// order.
     pub fn step(&mut self, gradients: &Gradients, factor: f64) -> &[Vec<f32>] {
         let mut own = gradients.clone();
         if self.options.l2_norm > 0.0 {

@@ -12,13 +12,13 @@ use crate::{
 };
 
 impl Network {
-    /// The folded adapter with `header`, whose backbone digest and recipe are set to this network's.
+    /// Returns the folded adapter with `header`, whose backbone digest and recipe are set to this network's.
     ///
     /// # Errors
     /// [`LearningError::Fold`] for a site whose folded values are not finite.
     pub fn to_adapter(&self, header: Header) -> Result<Adapter> {
         let mut sites = Vec::new();
-        for (frozen, site) in self.plan.sites.iter().zip(&self.sites) {
+        for (frozen, site) in self.frozen.sites.iter().zip(&self.sites) {
             let (weights, bias) = match site {
                 Site::Frozen => continue,
                 Site::Normed(site) => {
@@ -53,7 +53,7 @@ impl Network {
         })
     }
 
-    /// A network that runs `adapter`, with folded parameters: for evaluation, and for tuning without norms.
+    /// Returns a network that runs `adapter`, with folded parameters: for evaluation, and for tuning without norms.
     ///
     /// # Errors
     /// [`LearningError::Mismatch`] for an adapter of another backbone.
@@ -85,8 +85,8 @@ impl Network {
         }
         let recipe = adapter.header.recipe;
         let mut given = adapter.sites.iter();
-        let mut sites = Vec::with_capacity(self.plan.sites.len());
-        for frozen in &self.plan.sites {
+        let mut sites = Vec::with_capacity(self.frozen.sites.len());
+        for frozen in &self.frozen.sites {
             let kind = recipe.site_kind(frozen.kernel);
             sites.push(match kind {
                 SiteKind::Frozen => Site::Frozen,

@@ -4,15 +4,15 @@ use clr_onnx::RgbImage;
 use rand::{Rng, RngExt as _};
 use serde::{Deserialize, Serialize};
 
-/// Whether images are mirrored left to right at random.
+/// Random mirroring of images, left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flip {
-    /// Never: right for digits, letters, signs, anything with a handedness.
+    /// Never: for digits, letters, signs and everything else with a handedness.
     Off,
     /// Half of the time.
     On,
-    /// On if the fitted head loses nothing on mirrored validation images, else off.
+    /// On if the fitted head is as accurate on mirrored validation images, else off.
     Auto,
 }
 
@@ -21,20 +21,20 @@ pub enum Flip {
 pub struct Augmentation {
     /// Mirroring.
     pub flip: Flip,
-    /// Smallest area that a crop keeps, as a fraction in 0–1; 1 is no crop.
+    /// Minimum area of a crop, as a fraction in 0–1; 1 is no crop.
     pub area: f32,
-    /// Largest change of the aspect ratio, as a fraction: 0.1 is 10 %.
+    /// Maximum change of the aspect ratio, as a fraction: 0.1 is 10 %.
     pub aspect: f32,
-    /// Largest shift in addition to the crop's, as a fraction of the side; the edge pixels are repeated.
+    /// Maximum shift in addition to the crop's, as a fraction of the side; the edge pixels are repeated.
     pub translate: f32,
-    /// Largest rotation in degrees.
+    /// Maximum rotation in degrees.
     pub rotate: f32,
-    /// Largest change of brightness, contrast and saturation, as a fraction.
+    /// Maximum change of brightness, contrast and saturation, as a fraction.
     pub colour: f32,
 }
 
 impl Augmentation {
-    /// No change: training sees the image as inference does.
+    /// No change: the image of inference.
     pub const NONE: Self = Self {
         flip: Flip::Off,
         area: 1.0,
@@ -54,14 +54,15 @@ impl Augmentation {
         colour: 0.15,
     };
 
-    /// Whether nothing changes.
+    /// Returns whether nothing changes.
     pub fn is_none(&self) -> bool {
         *self == Self::NONE
     }
 
-    /// A changed copy of `image`, drawn from `random`. [`Flip::Auto`] must have been resolved; it counts as off.
+    /// Returns a changed copy of `image`, with random numbers from `random`. [`Flip::Auto`] must be resolved before; it
+    /// counts as off.
     pub fn apply(&self, image: &RgbImage, random: &mut impl Rng) -> RgbImage {
-        // Every number is drawn whatever the ranges are, so that one option does not shift another's draws.
+        // Every number is drawn for any ranges, so that one option does not shift the random numbers of others.
         let mut unit = || random.random_range(-1.0_f32..1.0);
         let [area, aspect, x, y, dx, dy, turn, flip, brightness, contrast, saturation] =
             std::array::from_fn(|_| unit());

@@ -12,8 +12,9 @@ use crate::{
 };
 
 impl Network {
-    /// Like [`Network::forward_backward`], with the statistics of the batch (Ioffe and Szegedy 2015) at every site that has a norm. The
-    /// statistics in force become running averages: `r ← (1 − momentum) · r + momentum · batch`, with the unbiased variance.
+    /// Like [`Network::forward_backward`], with the statistics of the batch (Ioffe and Szegedy 2015) at every site that
+    /// has a norm. The statistics in force become running averages: `r ← (1 − momentum) · r + momentum · batch`, with
+    /// the unbiased variance.
     ///
     /// # Errors
     /// Those of [`Network::forward_backward`].
@@ -82,9 +83,10 @@ impl Network {
         })
     }
 
-    /// Moves the statistics of every norm of the task towards those of its images: `(1 − blend) · backbone's + blend · images'`, in one
-    /// pass over `batches` of preprocessed images, each layer reading what the blended layers before it compute. The norm's scale and
-    /// bias stay. An image is `[3, H, W]` of `size` rows × columns; a batch is the values of its images.
+    /// Moves the statistics of every norm of the task towards those of its images: `(1 − blend) · backbone's + blend ·
+    /// images'`, in one pass over `batches` of preprocessed images, each layer reading what the blended layers before
+    /// it compute. The norm's scale and bias stay. An image is `[3, H, W]` of `size` rows × columns; a batch is the
+    /// values of its images.
     ///
     /// # Errors
     /// The first of `batches`, and those of [`Network::features`].
@@ -94,7 +96,7 @@ impl Network {
         size: [usize; 2],
         blend: f32,
     ) -> std::result::Result<(), E> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         let length = executable.image().iter().product::<usize>().max(1);
         let sites = self.batch_sites(&self.site_parameters(&executable));
         let mut pooled: Vec<Option<PooledStatistics>> = vec![None; self.sites.len()];
@@ -120,7 +122,7 @@ impl Network {
         Ok(())
     }
 
-    /// Normalised are the sites of the task whose convolution has a norm in the backbone.
+    /// Returns the normalised sites: those of the task whose convolution has a norm in the backbone.
     fn batch_sites(&self, parameters: &[SiteParameters]) -> Vec<BatchSite> {
         let sites = self.sites.iter().zip(parameters).map(|(site, fixed)| match site {
             Site::Normed(site) if site.norm.present => {
@@ -143,7 +145,7 @@ impl Network {
         sites.collect()
     }
 
-    /// The norm of a site with these statistics, and `1 / √(σ² + ε)`.
+    /// Returns the norm of a site with these statistics, and `1 / √(σ² + ε)`.
     fn norm(&self, index: usize, statistics: &ChannelStatistics) -> (FoldedNorm, Vec<f32>) {
         let Site::Normed(site) = &self.sites[index] else {
             unreachable!("only sites with a norm have statistics")

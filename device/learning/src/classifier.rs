@@ -1,9 +1,9 @@
-//! The classifier: logits of features, and the gradients of both.
+//! Classifier: logits of features, and gradients.
 
-/// Values that are summed side by side: the compiler makes vectors of them, and the order of the sum is fixed.
+/// Number of partial sums: the compiler vectorises them, and the order of the sum is fixed.
 const LANES: usize = 16;
 
-/// `a · b`.
+/// Returns `a · b`.
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a, a_rest) = a.as_chunks::<LANES>();
     let (b, b_rest) = b.as_chunks::<LANES>();
@@ -17,12 +17,12 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// `sum += factor · x`.
+/// Computes `sum += factor · x`.
 pub(crate) fn add_scaled(sum: &mut [f32], factor: f32, x: &[f32]) {
     sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += factor * x);
 }
 
-/// Logits `[K]` of features `[F]`: `weight [K, F] · features + bias [K]`.
+/// Returns the logits `[K]` of features `[F]`: `weight [K, F] · features + bias [K]`.
 pub(crate) fn logits(weight: &[f32], bias: &[f32], features: &[f32]) -> Vec<f32> {
     if features.is_empty() {
         return bias.to_vec();
@@ -31,7 +31,7 @@ pub(crate) fn logits(weight: &[f32], bias: &[f32], features: &[f32]) -> Vec<f32>
     rows.map(|(row, bias)| dot(row, features) + bias).collect()
 }
 
-/// The gradient of the features `[F]` from that of the logits `[K]`.
+/// Returns the gradient of the features `[F]` from that of the logits `[K]`.
 pub(crate) fn features_gradient(weight: &[f32], d_logits: &[f32], features: usize) -> Vec<f32> {
     let mut gradient = vec![0.0; features];
     for (row, &d_logit) in weight.chunks_exact(features.max(1)).zip(d_logits) {

@@ -1,4 +1,4 @@
-//! Exponential moving average of the weights, with a ramp so that short runs forget their start.
+//! Exponential moving average of the weights, with a ramp of the decay for short runs.
 
 /// An exponential moving average of parameters.
 pub struct Ema {

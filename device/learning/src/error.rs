@@ -1,17 +1,17 @@
-//! Errors of a network: an adapter, image or set of values that does not fit, and operators without a backward pass.
+//! Errors of a network: mismatches, and operators without a backward pass.
 
-/// A network that cannot be built, run or trained.
+/// An error of building, running or training a network.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LearningError {
-    /// Something of another size or layout than the network's.
+    /// A mismatch of size or layout with the network.
     #[error("{what}: expected {expected}, got {got}")]
     Mismatch {
         /// The subject.
         what: String,
-        /// The network's.
+        /// The network's value.
         expected: String,
-        /// The given one.
+        /// The given value.
         got: String,
     },
     /// A trained site comes before an operator without a backward pass.

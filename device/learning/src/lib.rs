@@ -1,8 +1,8 @@
 //! Training of adapters on a CPU: sites, head, losses and optimisers on the runtime's backward pass.
 //!
-//! A [`Network`] is a frozen backbone with one task's sites and head. [`Network::forward_backward`] gives the gradients of a batch,
-//! [`Adam`] turns them into new values, [`Network::set_values`] sets these. Images of a batch run in parallel; results do not depend
-//! on the number of threads; they are bit-identical.
+//! A [`Network`] is a frozen backbone with one task's sites and head. [`Network::forward_backward`] gives the gradients
+//! of a batch, [`Adam`] turns them into new values, [`Network::set_values`] sets these. Images of a batch run in
+//! parallel; results do not depend on the number of threads; they are bit-identical.
 //!
 //! Images are preprocessed, `[3, H, W]`; features are `[F]`, logits `[K]`, all f32.
 #![forbid(unsafe_code)]
@@ -15,13 +15,13 @@ mod check;
 mod classifier;
 mod ema;
 mod error;
+mod frozen_backbone;
 mod logistic;
 mod loss;
 mod memory;
 mod network;
 mod norm;
 mod parameter;
-mod plan;
 mod random;
 mod schedule;
 mod site;

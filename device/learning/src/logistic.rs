@@ -1,7 +1,7 @@
 //! Logistic regression of the head on frozen features, by L-BFGS.
 //!
-//! Multinomial, with an L2 penalty (Liu and Nocedal 1989). The problem is convex, so the result depends on the data and the penalty
-//! alone.
+//! Multinomial, with an L2 penalty (Liu and Nocedal 1989). The problem is convex, so the result depends on the data and
+//! the penalty alone.
 
 use std::collections::VecDeque;
 
@@ -15,13 +15,13 @@ use crate::{
     loss::log_softmax,
 };
 
-/// Options of the head's fit.
+/// Options of the head's logistic regression.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogisticOptions {
-    /// Penalties to try, strongest first: the one with the least validation loss is taken. In units of features scaled
-    /// to a mean variance of one.
+    /// Penalties to compare, strongest first: the one with the least validation loss is used. In units of features
+    /// scaled to a mean variance of one.
     pub penalties: Vec<f64>,
-    /// Largest number of iterations for each penalty.
+    /// Maximum number of iterations for each penalty.
     pub iterations: usize,
 }
 
@@ -46,14 +46,14 @@ pub struct LabelledFeatures {
 /// The chosen head.
 #[derive(Clone, Debug)]
 pub struct FittedHead {
-    /// For features as they were given.
+    /// For unscaled features.
     pub head: Head,
     /// The penalty with the least validation loss.
     pub penalty: f64,
 }
 
 /// Fits a head for each penalty on `train`, each starting from the one before, and returns the one with the least
-/// cross-entropy on `validation`. `progress` gets the number of penalties that are done.
+/// cross-entropy on `validation`. `progress` gets the number of finished penalties.
 ///
 /// # Errors
 /// [`LearningError::Mismatch`] for features of different lengths, and for labels that are not below `classes`.
@@ -84,7 +84,7 @@ pub fn fit_head(
     })
 }
 
-/// Features are centred, and divided by one number for all, so that a penalty means the same on every backbone.
+/// Scaling of features: centred, and divided by one number for all, so that penalties are comparable between backbones.
 struct Scaling {
     mean: Vec<f32>,
     deviation: f32,
@@ -113,7 +113,7 @@ impl Scaling {
         }
     }
 
-    /// The head on unscaled features.
+    /// Returns the head on unscaled features.
     fn unapply(&self, weights: &[f32], classes: usize) -> Head {
         let features = self.mean.len();
         let (weight, bias) = weights.split_at(classes * features);
@@ -140,7 +140,7 @@ struct Problem {
     classes: usize,
 }
 
-/// Rows or columns of a product that one thread computes: fixed, so that the sums do not depend on the number of threads.
+/// Number of rows or columns of a product per thread: fixed, so that the sums do not depend on the number of threads.
 const BLOCK: usize = 128;
 
 impl Problem {
@@ -175,12 +175,13 @@ impl Problem {
         self.classes * (self.features + 1)
     }
 
-    /// Mean cross-entropy + penalty / 2 · ‖W‖², and its gradient; `weights` is W `[K, F]` and then the bias `[K]`.
+    /// Returns mean cross-entropy + penalty / 2 · ‖W‖², and its gradient; `weights` is W `[K, F]` and then the bias
+    /// `[K]`.
     fn loss(&self, weights: &[f32], penalty: f64) -> (f64, Vec<f32>) {
         let (n, f, k) = (self.labels.len(), self.features, self.classes);
         let (weight, bias) = weights.split_at(k * f);
         let (x, w) = (view(&self.values, [n, f]), view(weight, [k, f]));
-        // Logits, then what they are off by: softmax less the target, over N.
+        // Logits, then residuals: softmax minus target, over N.
         let mut residual = vec![0.0_f32; n * k];
         let entropies: Vec<f64> = (residual.par_chunks_mut(BLOCK * k.max(1)).enumerate())
             .map(|(block, residual)| {
@@ -242,7 +243,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 
-/// L-BFGS with a memory of 10 and backtracking to sufficient decrease.
+/// Minimises by L-BFGS with a memory of 10 and backtracking to sufficient decrease.
 fn minimise(mut function: impl FnMut(&[f32]) -> (f64, Vec<f32>), start: Vec<f32>, iterations: usize) -> Vec<f32> {
     const MEMORY: usize = 10;
     let mut x = start;

@@ -1,6 +1,6 @@
-//! Softmax, its cross-entropy with soft targets, and the gradient of that.
+//! Softmax, cross-entropy with soft targets, and its gradient.
 
-/// The first index of the highest value.
+/// Returns the first index of the highest value.
 pub fn argmax(row: &[f32]) -> usize {
     (row.iter().enumerate())
         .fold((0, f32::NEG_INFINITY), |best, (index, &value)| {
@@ -9,7 +9,7 @@ pub fn argmax(row: &[f32]) -> usize {
         .0
 }
 
-/// Natural logarithm of the softmax probability of `class` at a temperature.
+/// Returns the natural logarithm of the softmax probability of `class` at a temperature.
 ///
 /// # Panics
 /// If `class` is not below the number of logits.
@@ -20,7 +20,7 @@ pub fn log_probability(row: &[f32], class: usize, temperature: f64) -> f64 {
     scaled(row[class]) - sum.ln()
 }
 
-/// Logarithms of the softmax probabilities of `logits / temperature`.
+/// Returns the logarithms of the softmax probabilities of `logits / temperature`.
 pub fn log_softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
     let peak = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let scaled: Vec<f64> = (logits.iter())
@@ -30,14 +30,15 @@ pub fn log_softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
     scaled.into_iter().map(|value| value - sum).collect()
 }
 
-/// Softmax probabilities of `logits / temperature`.
+/// Returns the softmax probabilities of `logits / temperature`.
 pub fn softmax(logits: &[f32], temperature: f64) -> Vec<f32> {
     let log = log_softmax(logits, temperature);
     log.into_iter().map(|value| value.exp() as f32).collect()
 }
 
-/// Cross-entropy in nats of the softmax of `logits / temperature` with `target`, and its gradient with respect to the logits:
-/// `(softmax · Σ target − target) / temperature`. The target's values are at least 0; they need not sum to 1.
+/// Returns the cross-entropy in nats of the softmax of `logits / temperature` with `target`, and its gradient with
+/// respect to the logits: `(softmax · Σ target − target) / temperature`. The target's values are at least 0; they need
+/// not sum to 1.
 pub fn cross_entropy(logits: &[f32], target: &[f32], temperature: f64) -> (f64, Vec<f64>) {
     let log = log_softmax(logits, temperature);
     let total: f64 = target.iter().map(|&target| f64::from(target)).sum();
@@ -50,7 +51,7 @@ pub fn cross_entropy(logits: &[f32], target: &[f32], temperature: f64) -> (f64, 
     (loss, gradient)
 }
 
-/// Target `[K]`: `1 − smoothing` on the label, the rest spread evenly over all classes.
+/// Returns the target `[K]`: `1 − smoothing` on the label, the rest spread evenly over all classes.
 ///
 /// # Panics
 /// If `label` is not below `classes`.

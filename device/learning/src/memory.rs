@@ -1,16 +1,18 @@
 //! Memory of the process.
 
-/// Returns the largest resident size of this process so far, in bytes; `None` where the system does not report it (other than Linux).
+/// Returns the peak resident memory of this process so far, in bytes; `None` where the system does not report it (other
+/// than Linux).
 pub fn peak_memory() -> Option<u64> {
     status("VmHWM:")
 }
 
-/// Returns the resident size of this process, in bytes; `None` where the system does not report it (other than Linux).
+/// Returns the resident memory of this process, in bytes; `None` where the system does not report it (other than
+/// Linux).
 pub fn resident_memory() -> Option<u64> {
     status("VmRSS:")
 }
 
-/// A size in `/proc/self/status`, in bytes.
+/// Returns a size in `/proc/self/status`, in bytes.
 fn status(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;

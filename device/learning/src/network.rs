@@ -12,8 +12,8 @@ use crate::{
     check::check_images,
     classifier,
     error::{LearningError, Result},
+    frozen_backbone::FrozenBackbone,
     parameter::{kernel_magnitudes, magnitudes},
-    plan::Plan,
     site::identity,
     stream,
 };
@@ -21,7 +21,7 @@ use crate::{
 /// A frozen backbone with one task's sites and head. Networks of one backbone share its packed weights.
 #[derive(Clone)]
 pub struct Network {
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) frozen: Arc<FrozenBackbone>,
     pub(crate) recipe: Recipe,
     pub(crate) sites: Vec<Site>,
     /// `[K, F]`.
@@ -31,22 +31,28 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network at the identity: its features equal the backbone's. The head starts uniform in ±1/√F, from `seed`.
+    /// Returns a network at the identity: its features equal the backbone's. The head starts uniform in ±1/√F, from
+    /// `seed`.
     ///
     /// # Errors
     /// [`LearningError::Mismatch`] for a site that is no convolution.
     pub fn new(backbone: &Backbone, recipe: Recipe, classes: usize, seed: u64) -> Result<Self> {
-        Ok(Self::build(Arc::new(Plan::new(backbone)?), recipe, classes, seed))
+        Ok(Self::build(
+            Arc::new(FrozenBackbone::new(backbone)?),
+            recipe,
+            classes,
+            seed,
+        ))
     }
 
     /// Another network on the same backbone at the identity, sharing the packed weights.
     #[must_use]
     pub fn sibling(&self, recipe: Recipe, classes: usize, seed: u64) -> Self {
-        Self::build(Arc::clone(&self.plan), recipe, classes, seed)
+        Self::build(Arc::clone(&self.frozen), recipe, classes, seed)
     }
 
-    fn build(plan: Arc<Plan>, recipe: Recipe, classes: usize, seed: u64) -> Self {
-        let sites = (plan.sites.iter())
+    fn build(frozen: Arc<FrozenBackbone>, recipe: Recipe, classes: usize, seed: u64) -> Self {
+        let sites = (frozen.sites.iter())
             .map(|frozen| match recipe.site_kind(frozen.kernel) {
                 SiteKind::Frozen => Site::Frozen,
                 kind => {
@@ -55,7 +61,7 @@ impl Network {
                 }
             })
             .collect();
-        let features = plan.backbone.feature_count();
+        let features = frozen.backbone.feature_count();
         let bound = 1.0 / (features.max(1) as f32).sqrt();
         let mut random = stream(seed, Purpose::Head, 0, 0);
         let mut uniform = |count: usize| {
@@ -67,51 +73,51 @@ impl Network {
             sites,
             head_weight: uniform(classes * features),
             head_bias: uniform(classes),
-            plan,
+            frozen,
         }
     }
 
-    /// The recipe.
+    /// Returns the recipe.
     pub fn recipe(&self) -> Recipe {
         self.recipe
     }
 
-    /// The frozen backbone.
+    /// Returns the frozen backbone.
     pub fn backbone(&self) -> &Backbone {
-        &self.plan.backbone
+        &self.frozen.backbone
     }
 
-    /// Number of classes of the head.
+    /// Returns the number of classes of the head.
     pub fn classes(&self) -> usize {
         self.head_bias.values.len()
     }
 
-    /// Number of features that the head reads.
+    /// Returns the number of features that the head reads.
     pub fn feature_count(&self) -> usize {
-        self.plan.backbone.feature_count()
+        self.frozen.backbone.feature_count()
     }
 
-    /// The backbone's sites.
+    /// Returns the backbone's sites.
     pub fn frozen_sites(&self) -> &[FrozenSite] {
-        &self.plan.sites
+        &self.frozen.sites
     }
 
-    /// The task's state at each of the backbone's sites.
+    /// Returns the task's state at each of the backbone's sites.
     pub fn sites(&self) -> &[Site] {
         &self.sites
     }
 
-    /// The same, so that statistics can be changed.
+    /// Returns the sites, mutable for changes of their statistics.
     pub fn sites_mut(&mut self) -> &mut [Site] {
         &mut self.sites
     }
 
-    /// The head's weight `[K, F]` and bias `[K]`.
+    /// Returns the head's weight `[K, F]` and bias `[K]`.
     pub fn head_weights(&self) -> [&Weight; 2] {
         [&self.head_weight, &self.head_bias]
     }
 
-    /// A copy of the head.
+    /// Returns a copy of the head.
     pub fn head(&self) -> Head {
         Head {
             features: self.feature_count(),
@@ -146,13 +152,14 @@ impl Network {
         }
     }
 
-    /// Stops training of the sites from which gradients do not reach the features at this input size: those before an operator without a
-    /// backward pass (an opaque step). Returns their number and the name of the first such operator, if there are any.
+    /// Stops training of the sites from which gradients do not reach the features at this input size: those before an
+    /// operator without a backward pass (an opaque step). Returns their number and the name of the first such operator,
+    /// if there are any.
     ///
     /// # Errors
     /// Those of [`Network::features`].
     pub fn freeze_untrainable(&mut self, size: [usize; 2]) -> Result<Option<(usize, String)>> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         let Some(obstacle) = executable.first_obstacle() else {
             return Ok(None);
         };
@@ -169,14 +176,14 @@ impl Network {
         Ok((frozen > 0).then(|| (frozen, obstacle.to_owned())))
     }
 
-    /// The names of the sites that the task reprograms, in the backbone's order.
+    /// Returns the names of the sites that the task reprograms, in the backbone's order.
     pub fn site_names(&self) -> Vec<String> {
-        let sites = self.plan.sites.iter().zip(&self.sites);
+        let sites = self.frozen.sites.iter().zip(&self.sites);
         let own = sites.filter(|(_, site)| !matches!(site, Site::Frozen));
         own.map(|(frozen, _)| frozen.name.clone()).collect()
     }
 
-    /// The trained parameters, head first, then site by site.
+    /// Returns the trained parameters, head first, then site by site.
     pub fn parameters(&self) -> Vec<Parameter> {
         let mut parameters = Vec::new();
         let mut push = |name: String, group, weight: &Weight, anchor: Vec<f32>, unit: Vec<f32>| {
@@ -195,7 +202,7 @@ impl Network {
             let zero = vec![0.0; weight.values.len()];
             push(name.to_owned(), Group::Head, weight, zero, vec![1.0]);
         }
-        for (frozen, site) in self.plan.sites.iter().zip(&self.sites) {
+        for (frozen, site) in self.frozen.sites.iter().zip(&self.sites) {
             let norm = &frozen.norm;
             for (part, group, weight) in site.weights() {
                 let (anchor, unit) = match (site, part) {
@@ -237,7 +244,7 @@ impl Network {
         Ok(())
     }
 
-    /// Every value that training may change.
+    /// Returns every value that training may change.
     pub fn snapshot(&self) -> Snapshot {
         let weights = self.head_weights().into_iter();
         let sites = self.sites.iter().flat_map(Site::weights).map(|(_, _, weight)| weight);
@@ -284,31 +291,31 @@ impl Network {
             ("head.weight".to_owned(), Group::Head, &mut self.head_weight),
             ("head.bias".to_owned(), Group::Head, &mut self.head_bias),
         ];
-        for (frozen, site) in self.plan.sites.iter().zip(&mut self.sites) {
+        for (frozen, site) in self.frozen.sites.iter().zip(&mut self.sites) {
             let parts = site.weights_mut().into_iter();
             weights.extend(parts.map(|(part, group, weight)| (format!("{}.{part}", frozen.name), group, weight)));
         }
         weights
     }
 
-    /// The features `[F]` of each preprocessed image `[3, H, W]` of `size` rows × columns.
+    /// Returns the features `[F]` of each preprocessed image `[3, H, W]` of `size` rows × columns.
     ///
     /// # Errors
     /// A backbone that the runtime cannot execute at this size, and images of another size.
     pub fn features(&self, images: &[&[f32]], size: [usize; 2]) -> Result<Vec<Vec<f32>>> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         check_images(&executable, images)?;
         let parameters = self.site_parameters(&executable);
         let all = images.par_iter();
         Ok(all.map(|image| executable.features(image, &parameters)).collect())
     }
 
-    /// Logits `[K]` of features `[F]`.
+    /// Returns the logits `[K]` of features `[F]`.
     pub fn classify(&self, features: &[f32]) -> Vec<f32> {
         classifier::logits(&self.head_weight.values, &self.head_bias.values, features)
     }
 
-    /// The logits `[K]` of each preprocessed image.
+    /// Returns the logits `[K]` of each preprocessed image.
     ///
     /// # Errors
     /// Those of [`Network::features`].

@@ -20,7 +20,7 @@ pub struct SiteNorm {
 }
 
 impl SiteNorm {
-    /// The norm `norm` after `conv`; none gives the identity with the convolution's bias.
+    /// Returns the norm `norm` after `conv`; none gives the identity with the convolution's bias.
     pub fn new(conv: &Conv, norm: Option<&Op>) -> Self {
         let channels = conv.channels();
         let conv_bias = conv
@@ -49,7 +49,7 @@ impl SiteNorm {
         }
     }
 
-    /// `1 / √(variance + epsilon)`, `[C]`.
+    /// Returns `1 / √(variance + epsilon)`, `[C]`.
     pub fn inverse_deviation(&self) -> Vec<f32> {
         let epsilon = f64::from(self.epsilon);
         self.variance

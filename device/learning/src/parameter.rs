@@ -20,9 +20,9 @@ pub struct Parameter {
     pub group: Group,
     /// Row-major: `[K, F]` and `[K]` of the head, `[C, 3, 3]` or `[C]` of a site.
     pub values: Vec<f32>,
-    /// The values that decay pulls towards: the identity, the backbone's norm, or zero for the head.
+    /// Target of the decay: the identity, the backbone's norm, or zero for the head.
     pub anchor: Vec<f32>,
-    /// Factor on the rate per channel (the leading dimension), or one for all: the magnitude the parameter had at the start.
+    /// Factor on the rate per channel (the leading dimension), or one for all: the parameter's initial magnitude.
     pub unit: Vec<f32>,
 }
 
@@ -51,7 +51,7 @@ impl Weight {
 /// Weights of a site with their part of the name and their group.
 pub(crate) type Weights<T> = Vec<(&'static str, Group, T)>;
 
-/// Magnitudes as rate factors: a channel that is almost zero still gets a twentieth of the mean.
+/// Magnitudes as rate factors: at least a twentieth of the mean for channels near zero.
 pub(crate) fn magnitudes(values: &[f32]) -> Vec<f32> {
     let mean = values.iter().map(|value| value.abs()).sum::<f32>() / values.len().max(1) as f32;
     let least = (0.05 * mean).max(1e-6);

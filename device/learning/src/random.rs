@@ -1,4 +1,4 @@
-//! Random streams addressed by their purpose, so that no result depends on the order in which they are drawn.
+//! Random streams addressed by their purpose: results do not depend on the order of drawing.
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
@@ -12,15 +12,15 @@ pub enum Purpose {
     Order = 2,
     /// The augmentation of one image in one epoch.
     Augment = 3,
-    /// The images mixed in one step, and their shares.
+    /// The shares of images mixed in one step.
     Mix = 6,
-    /// The head before it has learned anything.
+    /// The initial head.
     Head = 5,
     /// Feature dropout in one step.
     Dropout = 4,
     /// The images of a tuning step on a device.
     Tune = 7,
-    /// Stand-ins for the features of images that a device does not have.
+    /// Synthetic features in place of images that a device does not have.
     Imagine = 8,
 }
 

@@ -1,8 +1,8 @@
-//! Learning rates over a run.
+//! Learning-rate schedules.
 
 use serde::{Deserialize, Serialize};
 
-/// The factor on every rate, over the course of a run.
+/// Factor on every learning rate over a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LrSchedule {
@@ -19,7 +19,7 @@ pub enum LrSchedule {
 }
 
 impl LrSchedule {
-    /// The factor at `epoch` (a fraction within the epoch counts) of `epochs`.
+    /// Returns the factor at `epoch` (a fraction within the epoch counts) of `epochs`.
     pub fn factor(self, epoch: f64, epochs: usize) -> f64 {
         let epochs = epochs.max(1) as f64;
         match self {

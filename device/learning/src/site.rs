@@ -1,7 +1,7 @@
-//! The task's part after one convolution: its parameters, their folding, and the gradient through the folding.
+//! Site of a task after a convolution: parameters, folding, and gradient through the folding.
 //!
-//! With `s = γ / √(σ² + ε)` a site folds to `w' = w · s` and `b' = β − s · μ` (CLR, ICCV 2023, section 3). From the gradients of `w'`
-//! and `b'`: `dw = dw' · s`, `ds = Σ dw' · w − db' · μ`, `dγ = ds / √(σ² + ε)`, `dβ = db'`.
+//! With `s = γ / √(σ² + ε)` a site folds to `w' = w · s` and `b' = β − s · μ` (CLR, ICCV 2023, section 3). From the
+//! gradients of `w'` and `b'`: `dw = dw' · s`, `ds = Σ dw' · w − db' · μ`, `dγ = ds / √(σ² + ε)`, `dβ = db'`.
 
 use clr_adapters::SiteKind;
 
@@ -36,7 +36,7 @@ pub enum Site {
     },
 }
 
-/// What a site multiplies a feature map by.
+/// Kernel or scale of a site.
 #[derive(Clone, Debug)]
 pub struct Multiplier {
     /// `[C, 3, 3]` of a kernel, `[C]` of a scale.
@@ -60,7 +60,7 @@ pub struct NormedSite {
 }
 
 impl NormedSite {
-    /// A site of `kind` at the identity; with `unit_scale`, a scale in addition to the norm's.
+    /// Returns a site of `kind` at the identity; with `unit_scale`, a scale in addition to the norm's.
     pub(crate) fn new(frozen: &FrozenSite, kind: SiteKind, unit_scale: bool) -> Self {
         let channels = frozen.channels;
         let multiplier = match kind {
@@ -81,7 +81,7 @@ impl NormedSite {
         }
     }
 
-    /// `1 / √(variance + epsilon)` of the statistics in force, `[C]`.
+    /// Returns `1 / √(variance + epsilon)` of the statistics in force, `[C]`.
     pub fn inverse_deviation(&self) -> &[f32] {
         &self.inverse_deviation
     }
@@ -149,7 +149,7 @@ impl NormedSite {
     }
 }
 
-/// The values that the runtime reads at a site that the task changes.
+/// Folded values of a site, for the runtime.
 pub(crate) struct FoldedSite {
     /// `[C, 3, 3]` or `[C]`.
     pub(crate) weights: Vec<f32>,
@@ -160,7 +160,7 @@ pub(crate) struct FoldedSite {
 }
 
 impl Site {
-    /// The folded parameters; none of a frozen site.
+    /// Returns the folded parameters; none of a frozen site.
     pub(crate) fn folded(&self) -> Option<FoldedSite> {
         match self {
             Self::Frozen => None,
@@ -174,7 +174,7 @@ impl Site {
         }
     }
 
-    /// The gradients of the site's weights in the order of [`Site::weights`], from those of the folded ones.
+    /// Returns the gradients of the site's weights in the order of [`Site::weights`], from those of the folded ones.
     pub(crate) fn unfold(&self, d_weights: Vec<f32>, d_bias: Vec<f32>) -> Vec<Vec<f32>> {
         match self {
             Self::Frozen => Vec::new(),
@@ -183,7 +183,7 @@ impl Site {
         }
     }
 
-    /// The weights with their part of the name and their group, in the order of parameters and snapshots.
+    /// Returns the weights with their part of the name and their group, in the order of parameters and snapshots.
     pub(crate) fn weights(&self) -> Weights<&Weight> {
         match self {
             Self::Frozen => Vec::new(),
@@ -206,7 +206,7 @@ impl Site {
         }
     }
 
-    /// The same, to be changed.
+    /// Mutable form of [`Site::weights`].
     pub(crate) fn weights_mut(&mut self) -> Weights<&mut Weight> {
         match self {
             Self::Frozen => Vec::new(),
@@ -303,7 +303,7 @@ mod tests {
                         site.weights_mut()[part].2.values[index] -= step;
                         value
                     };
-                    // The folding is linear in each single value, so that a wide step is exact but for rounding.
+                    // The folding is linear in each single value, so a wide step is exact except for rounding.
                     let want = (at(&mut site, 0.5) - at(&mut site, -0.5)) as f32;
                     assert!(
                         (got - want).abs() < 1e-5 * want.abs().max(1.0),

@@ -1,6 +1,6 @@
-//! A training step: forward and backward pass of a batch, image by image in parallel.
+//! Training step: forward and backward pass of a batch, image by image in parallel.
 //!
-//! Gradients of the images are added in the batch's order, so that no bit depends on the number of threads.
+//! Gradients of the images are added in the batch's order, so results are bit-identical for any number of threads.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -15,11 +15,11 @@ use crate::{
     error::{LearningError, Result},
 };
 
-/// Gradients in the order of [`Network::parameters`]; none of a parameter that the loss does not depend on.
+/// Gradients in the order of [`Network::parameters`]; `None` for a parameter without influence on the loss.
 pub type Gradients = Vec<Option<Vec<f32>>>;
 
-/// Loss of one image, and its gradient with respect to the logits `[K]`, from the image's index in the batch and its logits. The
-/// losses of all images add up to the batch's.
+/// Loss of one image, and its gradient with respect to the logits `[K]`, from the image's index in the batch and its
+/// logits. The losses of all images add up to the batch's.
 pub trait LossFn: Fn(usize, &[f32]) -> (f32, Vec<f32>) + Sync {}
 
 impl<F: Fn(usize, &[f32]) -> (f32, Vec<f32>) + Sync> LossFn for F {}
@@ -35,15 +35,15 @@ pub struct StepOutput {
     pub gradients: Gradients,
 }
 
-/// Activation checkpointing: which values of the forward pass the backward pass finds in memory.
+/// Activation checkpointing: selects the values of the forward pass that are kept for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Checkpointing {
-    /// All of them are kept.
+    /// Keeps all values.
     #[serde(rename = "keep")]
     Off,
-    /// Those between this many segments of the network (at least 2); the others are recomputed, bit for bit. Less memory, up to a
-    /// third more time.
+    /// Keeps the values between this number of segments of the network (at least 2) and recomputes the others, bit for
+    /// bit. Takes less memory and up to a third more time.
     #[serde(rename = "recompute")]
     Segments(usize),
 }
@@ -57,20 +57,20 @@ impl Checkpointing {
     }
 }
 
-/// One image's part of a step.
+/// Results of one image in a step.
 pub(crate) struct Part {
     pub(crate) logits: Vec<f32>,
     pub(crate) loss: f32,
     /// The features that the head read, with dropout.
     pub(crate) features: Vec<f32>,
     pub(crate) d_logits: Vec<f32>,
-    /// Gradient of the sites, in blocks; empty if none is trained.
+    /// Gradient of the sites, in blocks of 16 channels; empty if none is trained.
     pub(crate) sites: Vec<f32>,
 }
 
 impl Network {
-    /// Gradients of `loss` on preprocessed images `[3, H, W]` of `size` rows × columns. `dropout` are factors on the features,
-    /// `[N, F]`.
+    /// Computes the gradients of `loss` on preprocessed images `[3, H, W]` of `size` rows × columns. `dropout` are
+    /// factors on the features, `[N, F]`.
     ///
     /// # Errors
     /// [`LearningError::NoBackwardPass`], and those of [`Network::features`].
@@ -96,7 +96,7 @@ impl Network {
         )
     }
 
-    /// Like [`Network::forward_backward`], from the prefix of each image.
+    /// Same as [`Network::forward_backward`], from the prefix activations of each image.
     ///
     /// # Errors
     /// Those of [`Network::forward_backward`].
@@ -107,7 +107,7 @@ impl Network {
         checkpointing: Checkpointing,
         loss: &impl LossFn,
     ) -> Result<StepOutput> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         let parameters = self.site_parameters(&executable);
         check_backward(&executable, &parameters)?;
         let segments = executable.segments(executable.first_trained(&parameters), checkpointing.segments());
@@ -115,45 +115,46 @@ impl Network {
         self.step(&executable, &parameters, prefixes.len(), &prefix, &segments, None, loss)
     }
 
-    /// The activations before the first trained site of one preprocessed image; the features, if no site is trained. They stay valid
-    /// until [`Network::set_trainable`] names other sites or a site that is not trained changes.
+    /// Returns the activations before the first trained site of one preprocessed image; the features, if no site is
+    /// trained. They stay valid until [`Network::set_trainable`] selects other sites, or a site that is not trained
+    /// changes.
     ///
     /// # Errors
     /// Those of [`Network::features`].
     pub fn prefix(&self, image: &[f32], size: [usize; 2]) -> Result<PrefixActivations> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         check_images(&executable, &[image])?;
         let parameters = self.site_parameters(&executable);
         Ok(executable.prefix(image, &parameters, executable.first_trained(&parameters)))
     }
 
-    /// The features `[F]` after a prefix.
+    /// Returns the features `[F]` after a prefix.
     ///
     /// # Errors
     /// Those of [`Network::features`].
     pub fn features_from_prefix(&self, prefix: &PrefixActivations, size: [usize; 2]) -> Result<Vec<f32>> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         Ok(executable.features_from_prefix(prefix, &self.site_parameters(&executable)))
     }
 
-    /// Memory of one thread of [`Network::forward_backward_from_prefix`] with the sites that are trained now. Nothing is packed or
-    /// computed.
+    /// Memory of one thread of [`Network::forward_backward_from_prefix`] with the current trainable sites, without
+    /// packing or computing anything.
     ///
     /// # Errors
     /// A backbone that the runtime cannot execute at this size.
     pub fn footprint(&self, size: [usize; 2], checkpointing: Checkpointing) -> Result<Footprint> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         let parameters = self.site_parameters(&executable);
         let segments = executable.segments(executable.first_trained(&parameters), checkpointing.segments());
         Ok(executable.footprint(&parameters, &segments))
     }
 
-    /// The runtime's executable for images of `size` rows × columns.
+    /// Returns the runtime's executable for images of `size` rows × columns.
     ///
     /// # Errors
     /// A backbone that the runtime cannot execute at this size.
     pub fn executable(&self, size: [usize; 2]) -> Result<Arc<Executable>> {
-        self.plan.executable(size)
+        self.frozen.executable(size)
     }
 
     /// Returns an error if a trained site comes before a node without a backward pass.
@@ -161,11 +162,11 @@ impl Network {
     /// # Errors
     /// [`LearningError::NoBackwardPass`], and those of [`Network::executable`].
     pub fn check_trainable(&self, size: [usize; 2]) -> Result<()> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         check_backward(&executable, &self.site_parameters(&executable))
     }
 
-    /// One entry per site, with the gradients that training wants.
+    /// Returns one entry per site, with the gradients that training wants.
     pub(crate) fn site_parameters(&self, executable: &Executable) -> Vec<SiteParameters> {
         let mut all = executable.frozen_parameters();
         for (parameters, site) in all.iter_mut().zip(&self.sites) {
@@ -180,13 +181,13 @@ impl Network {
         all
     }
 
-    /// The executable and the parameters of a step on these images, checked.
+    /// Returns the executable and the parameters of a step on these images, checked.
     pub(crate) fn prepare_step(
         &self,
         images: &[&[f32]],
         size: [usize; 2],
     ) -> Result<(Arc<Executable>, Vec<SiteParameters>)> {
-        let executable = self.plan.executable(size)?;
+        let executable = self.frozen.executable(size)?;
         check_images(&executable, images)?;
         let parameters = self.site_parameters(&executable);
         check_backward(&executable, &parameters)?;
@@ -272,7 +273,7 @@ impl Network {
         })
     }
 
-    /// Of the head's weight `[K, F]` and bias `[K]`, where they are trained.
+    /// Returns the gradients of the head's weight `[K, F]` and bias `[K]`, if trained.
     ///
     /// # Errors
     /// [`LearningError::Mismatch`] for a loss whose gradient has another length than the logits.

@@ -1,4 +1,4 @@
-//! Execution of the plan in candle.
+//! Execution of the lowered graph in candle.
 
 use candle_core::{D, Tensor};
 use clr_learning::{ChannelStatistics, Network, Site};
@@ -7,7 +7,7 @@ use clr_onnx::Activation;
 use super::{
     CandleBackbone, Mode, TaskTensors,
     frozen::FrozenSite,
-    plan::{Step, StepKind},
+    lowered_graph::{Step, StepKind},
 };
 use crate::{
     error::{Result, TrainError},
@@ -76,23 +76,23 @@ impl CandleBackbone {
             .broadcast_add(&task.head_bias)?)
     }
 
-    /// Executes the plan, asking `site(index, site, convolution's output)` for the task's result after each
+    /// Executes the graph, asking `site(index, site, convolution's output)` for the task's result after each
     /// convolution.
     pub(super) fn run(
         &self,
         x: &Tensor,
         mut site: impl FnMut(usize, &FrozenSite, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let mut values: Vec<Option<Tensor>> = vec![None; self.plan.values];
+        let mut values: Vec<Option<Tensor>> = vec![None; self.graph.values];
         values[0] = Some(x.clone());
-        for step in &self.plan.steps {
+        for step in &self.graph.steps {
             let output = {
                 let inputs = (step.inputs.iter())
                     .map(|input| values[input.0].as_ref().ok_or_else(|| missing(step)))
                     .collect::<Result<Vec<_>>>()?;
                 match &step.kind {
                     StepKind::Site(index) => {
-                        let frozen = self.plan.sites[*index].as_ref().ok_or_else(|| missing(step))?;
+                        let frozen = self.graph.sites[*index].as_ref().ok_or_else(|| missing(step))?;
                         let y = site(*index, frozen, &frozen.conv.forward(inputs[0])?)?;
                         match inputs.get(1) {
                             Some(shortcut) => add(&y, shortcut, frozen.sum_activation())?,
@@ -107,7 +107,7 @@ impl CandleBackbone {
                 values[released.0] = None;
             }
         }
-        let features = values[self.plan.features.0].take();
+        let features = values[self.graph.features.0].take();
         features.ok_or_else(|| TrainError::Node {
             node: "features".into(),
             reason: "the graph does not produce them".into(),

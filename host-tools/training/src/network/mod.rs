@@ -4,8 +4,8 @@
 
 mod execute;
 mod frozen;
+pub(crate) mod lowered_graph;
 mod plain;
-pub(crate) mod plan;
 mod site;
 mod statistics;
 mod step;
@@ -14,7 +14,7 @@ use candle_core::Device;
 use clr_onnx::Backbone;
 
 use crate::error::Result;
-use plan::Plan;
+use lowered_graph::LoweredGraph;
 use site::TaskTensors;
 
 /// Kind of a forward pass.
@@ -34,7 +34,7 @@ pub enum Mode {
 /// A frozen backbone in candle, on a CPU or GPU. It executes any [`Network`](clr_learning::Network) of the same
 /// backbone.
 pub struct CandleBackbone {
-    pub(crate) plan: Plan,
+    pub(crate) graph: LoweredGraph,
 }
 
 impl CandleBackbone {
@@ -44,12 +44,12 @@ impl CandleBackbone {
     /// [`TrainError::Node`](crate::TrainError::Node) for an operator without an implementation in candle.
     pub fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
         Ok(Self {
-            plan: Plan::new(backbone, device)?,
+            graph: LoweredGraph::new(backbone, device)?,
         })
     }
 
     /// Returns the device of the tensors.
     pub fn device(&self) -> &Device {
-        &self.plan.device
+        &self.graph.device
     }
 }

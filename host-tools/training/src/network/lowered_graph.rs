@@ -43,7 +43,7 @@ pub(crate) enum StepKind {
     Plain(Plain),
 }
 
-/// One step of the plan.
+/// A step of the graph.
 pub(crate) struct Step {
     pub(crate) name: String,
     pub(crate) kind: StepKind,
@@ -54,7 +54,7 @@ pub(crate) struct Step {
 }
 
 /// The frozen network.
-pub(crate) struct Plan {
+pub(crate) struct LoweredGraph {
     pub(crate) steps: Vec<Step>,
     /// None where nothing reads the site's result.
     pub(crate) sites: Vec<Option<FrozenSite>>,
@@ -63,7 +63,7 @@ pub(crate) struct Plan {
     pub(crate) device: Device,
 }
 
-impl Plan {
+impl LoweredGraph {
     pub(crate) fn new(backbone: &Backbone, device: &Device) -> Result<Self> {
         // Fusion does not depend on the size; the operators resolve paddings.
         let preprocessing = backbone.preprocessing();

@@ -1,4 +1,4 @@
-//! The frozen part of a network: the backbone, its sites, and an executable for each input size.
+//! Frozen backbone of a network: its sites, and an executable for each input size.
 
 use std::{
     collections::HashMap,
@@ -13,8 +13,8 @@ use crate::{
     error::{LearningError, Result},
 };
 
-/// The frozen part, shared by every network of a backbone.
-pub(crate) struct Plan {
+/// A frozen backbone, shared by all networks on it.
+pub(crate) struct FrozenBackbone {
     pub(crate) backbone: Backbone,
     pub(crate) sites: Vec<FrozenSite>,
     weights: Arc<PackedWeights>,
@@ -22,7 +22,7 @@ pub(crate) struct Plan {
     executables: Mutex<HashMap<[usize; 2], Arc<Executable>>>,
 }
 
-impl Plan {
+impl FrozenBackbone {
     pub(crate) fn new(backbone: &Backbone) -> Result<Self> {
         let nodes = &backbone.graph().nodes;
         let sites = backbone.sites().iter().map(|info| {
@@ -49,7 +49,7 @@ impl Plan {
         })
     }
 
-    /// The executable for images of `size` rows × columns.
+    /// Returns the executable for images of `size` rows × columns.
     pub(crate) fn executable(&self, size: [usize; 2]) -> Result<Arc<Executable>> {
         let mut executables = self.executables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = executables.get(&size) {
