@@ -1,12 +1,12 @@
-//! Time as the protocol needs it: a clock that only goes forward, and waiting.
+//! Monotonic clock with a sleep, for deadlines and reconnections.
 
 use core::time::Duration;
 
-/// Deadlines are measured with one of these.
+/// A monotonic clock.
 pub trait Clock {
-    /// Time since some fixed moment; never goes back.
+    /// Returns the time since a fixed moment; never decreases.
     fn now(&self) -> Duration;
-    /// Waits, between two attempts to connect.
+    /// Sleeps, between two attempts to connect.
     fn sleep(&self, duration: Duration);
 }
 
@@ -17,7 +17,7 @@ pub struct SystemClock(std::time::Instant);
 
 #[cfg(feature = "std")]
 impl SystemClock {
-    /// A clock that starts now.
+    /// Creates a clock that starts at 0.
     #[must_use]
     pub fn new() -> Self {
         Self(std::time::Instant::now())

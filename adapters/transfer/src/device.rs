@@ -1,4 +1,4 @@
-//! What a device does when it is asked.
+//! The device interface of the protocol: one method per request.
 
 use alloc::vec::Vec;
 
@@ -16,58 +16,58 @@ use crate::{
     tuning::{TuneRequest, TuneStatus},
 };
 
-/// A device, as the protocol sees it: implemented on top of its store and engine, called by [`crate::Session`] from any
-/// number of connections at once.
+/// A device, implemented on top of its store and engine, and called by [`crate::Session`] from any number of connections at
+/// the same time.
 ///
-/// A failed call leaves everything as it was.
+/// A failed call changes nothing.
 pub trait Device: Sync {
-    /// Who the device is.
+    /// Returns the device's name, software, backbone and capabilities.
     fn hello(&self) -> DeviceInfo;
 
-    /// Starts or resumes a transfer; returns how many of its bytes are held: `length` if all of it is here already, so
-    /// that [`Device::commit`] may follow at once. An announcement is verified first; without one, nothing is written to
-    /// the disk before [`Device::commit`] has verified all of it.
+    /// Starts or resumes a transfer. Returns the number of bytes held: `length` if the device has the complete file, so that
+    /// [`Device::commit`] may follow at once. An announcement is verified first; without one, nothing is written to the disk
+    /// before [`Device::commit`] has verified all of it.
     fn begin(&self, begin: &Begin) -> Result<u64, Failure>;
 
-    /// Takes the bytes of a transfer from `offset` on, makes them durable if they were announced, and returns how many are held. Where `offset` is not
-    /// what is held (another connection sends the same file), nothing is taken.
+    /// Appends bytes of a transfer at `offset`, durably if announced, and returns the number of bytes held. Takes nothing where `offset` differs
+    /// from that number, because another connection sends the same file.
     fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure>;
 
-    /// Verifies and uses a whole transfer. Asked again after a cut, it answers as the first time. [`FailureCode::NO_TRANSFER`] where
-    /// the bytes are not all here, [`FailureCode::WRONG_DIGEST`] where they are not what was announced (they are thrown away).
+    /// Verifies and installs a complete transfer. A repetition returns the same result. [`FailureCode::NO_TRANSFER`] where bytes are missing,
+    /// [`FailureCode::WRONG_DIGEST`] where they do not match the announced digest (they are discarded).
     fn commit(&self, begin: &Begin) -> Result<Committed, Failure>;
 
-    /// Throws away what arrived of a transfer; nothing to do if there is none.
+    /// Discards the received bytes of a transfer, if there are any.
     fn abort(&self, digest: &Digest) -> Result<(), Failure>;
 
-    /// What the device is doing. Texts longer than 256 bytes and lists longer than 16 are cut.
+    /// Returns the device's status. Texts longer than 256 bytes and lists longer than 16 are truncated.
     fn status(&self) -> Result<Status, Failure>;
 
-    /// All tasks, in any order.
+    /// Lists all tasks, in any order.
     fn list(&self) -> Result<Vec<TaskSummary>, Failure>;
 
-    /// Lets `task` answer from the next frame on.
+    /// Switches to `task` from the next frame on.
     fn switch(&self, task: &str) -> Result<(), Failure>;
 
-    /// Goes back to the adapter before.
+    /// Rolls back to the previous adapter.
     fn rollback(&self, task: &str) -> Result<(), Failure>;
 
-    /// Goes back to the publisher's original.
+    /// Restores the publisher's original.
     fn restore(&self, task: &str) -> Result<(), Failure>;
 
-    /// Forgets a task.
+    /// Removes a task.
     fn remove(&self, task: &str) -> Result<(), Failure>;
 
-    /// Confirms what is on trial.
+    /// Confirms the adapter on trial.
     fn mark_good(&self, task: &str) -> Result<(), Failure>;
 
-    /// Takes back what is on trial, or else what was confirmed last.
+    /// Reverts the adapter on trial, or else the one confirmed last.
     fn mark_bad(&self, task: &str) -> Result<(), Failure>;
 
-    /// The file of a task, to be read by its digest.
+    /// Returns the digest and length of a task's file, which is then read by its digest.
     fn open(&self, task: &str, slot: Slot) -> Result<PullInfo, Failure>;
 
-    /// Copies bytes of a file from `offset` on into `out`; returns how many, 0 at the end.
+    /// Copies bytes of a file from `offset` on into `out`. Returns their number, 0 at the end.
     fn read(&self, digest: &Digest, offset: u64, out: &mut [u8]) -> Result<usize, Failure>;
 
     /// Starts tuning.
@@ -78,17 +78,17 @@ pub trait Device: Sync {
         ))
     }
 
-    /// How far tuning is.
+    /// Returns the progress of tuning.
     fn tune_status(&self) -> Result<TuneStatus, Failure> {
         Ok(TuneStatus::default())
     }
 
-    /// Stops tuning; nothing to do if there is none.
+    /// Stops tuning, if it runs.
     fn stop_tuning(&self) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Whether the device is well.
+    /// Returns the device's health.
     fn health(&self) -> Result<Health, Failure> {
         Err(Failure::new(
             FailureCode::UNSUPPORTED,
@@ -96,37 +96,37 @@ pub trait Device: Sync {
         ))
     }
 
-    /// Called for every request that fails, with its name, before the reply is sent: for counters and logs.
+    /// Called for every failed request, with its name, before the reply is sent: for counters and logs.
     fn refused(&self, request: &'static str, failure: &Failure) {
         let _ = (request, failure);
     }
 
-    /// Starts teaching a class by the images filed for it; nothing to do while that very class is being taught.
+    /// Starts teaching a class from its stored images, unless the same class is being taught.
     fn teach(&self, _task: &str, _label: &str) -> Result<(), Failure> {
         Err(unsupported("teach a class by name"))
     }
 
-    /// How teaching a class went.
+    /// Returns the state of teaching a class.
     fn teach_status(&self, _task: &str, _label: &str) -> Result<TeachStatus, Failure> {
         Err(unsupported("teach a class by name"))
     }
 
-    /// What is taken as an image of a task.
+    /// Returns the limits on images of a task.
     fn teach_limits(&self, _task: &str) -> Result<TeachLimits, Failure> {
         Err(unsupported("tell its limits for images"))
     }
 
-    /// The tasks that images are stored for, in any order.
+    /// Lists the tasks with stored images, in any order.
     fn example_tasks(&self) -> Result<Vec<ExampleTask>, Failure> {
         Err(unsupported("list stored images"))
     }
 
-    /// The stored images of a task, in any order.
+    /// Lists the stored images of a task, in any order.
     fn examples(&self, _task: &str) -> Result<Vec<ExampleSummary>, Failure> {
         Err(unsupported("list stored images"))
     }
 
-    /// A stored image, to be read by its digest.
+    /// Returns the length of a stored image, which is then read by its digest.
     fn open_example(&self, _task: &str, _id: &Digest) -> Result<PullInfo, Failure> {
         Err(unsupported("show stored images"))
     }
@@ -136,34 +136,34 @@ pub trait Device: Sync {
         Err(unsupported("remove stored images"))
     }
 
-    /// What tuning would lack to be promoted.
+    /// Returns the forecast of a tuning run.
     fn tune_check(&self, _request: &TuneRequest) -> Result<TuneForecast, Failure> {
         Err(unsupported("tell what tuning lacks"))
     }
 
-    /// Opens enrolment: returns the code that lets one new host in, with these roles, within so many minutes.
+    /// Opens enrolment of one new host with these roles, for this many minutes. Returns the code.
     fn enrol(&self, roles: Roles, minutes: u32) -> Result<Enrolment, Failure> {
         let _ = (roles, minutes);
         Err(Failure::new(FailureCode::UNSUPPORTED, "this device enrols no hosts"))
     }
 
-    /// The hosts that the device knows.
+    /// Lists the known hosts.
     fn hosts(&self) -> Result<Vec<HostEntry>, Failure> {
         Ok(Vec::new())
     }
 
-    /// Forgets a host, named by its name or key, and ends its sessions.
+    /// Revokes a host, given by its name or key, and ends its sessions.
     fn revoke(&self, host: &str) -> Result<(), Failure> {
         Err(Failure::new(FailureCode::NO_HOST, format_args!("no host '{host}'")))
     }
 
-    /// Makes a new key of sessions, which the one before vouches for; with `drop_old`, makes none and no longer answers the one before.
+    /// Rotates the session key; the previous one authenticates the new one. With `drop_old`, makes no new key and drops the previous one.
     fn rotate_key(&self, drop_old: bool) -> Result<KeyRotation, Failure> {
         let _ = drop_old;
         Err(unsupported("rotate its key"))
     }
 
-    /// Whether connections should end, because the device is going down.
+    /// Returns whether connections should end, because the device shuts down.
     fn stopping(&self) -> bool {
         false
     }

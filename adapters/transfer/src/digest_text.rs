@@ -1,4 +1,4 @@
-//! Digests as 64 hexadecimal digits where people read (JSON), as 32 bytes on the wire.
+//! Serialisation of digests: 64 hexadecimal digits in JSON, 32 bytes on the wire.
 
 use alloc::{format, string::String};
 

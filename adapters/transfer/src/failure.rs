@@ -1,15 +1,15 @@
-//! Why a device did not do what it was asked: a code, a message and often a hint.
+//! Failures of requests: a code, a message and often a hint.
 
 use alloc::{borrow::ToOwned, string::String, string::ToString};
 
 use serde::{Deserialize, Serialize};
 
-/// Longest message and hint in bytes; longer ones are cut.
+/// Maximum bytes of a message or hint; longer ones are truncated.
 const MAX_TEXT: usize = 1024;
 
-/// What kind of failure; stable numbers, grouped by 256.
+/// Kind of a failure: stable numbers, grouped by 256.
 ///
-/// | codes | who refuses |
+/// | codes | refused by |
 /// |---|---|
 /// | 0 … 255 | the protocol |
 /// | 256 … 511 | the rules for adapters: 256 + `Refusal::code()` |
@@ -20,35 +20,35 @@ const MAX_TEXT: usize = 1024;
 pub struct FailureCode(pub u16);
 
 impl FailureCode {
-    /// The message cannot be read, or its fields make no sense together.
+    /// The message cannot be parsed, or its fields are inconsistent.
     pub const MALFORMED: Self = Self(1);
     /// The device does not know this request.
     pub const UNSUPPORTED: Self = Self(2);
     /// No protocol version in common.
     pub const VERSION: Self = Self(3);
-    /// A frame of a session that this end does not have (any more): start again with `Hello`.
+    /// A frame of an unknown session: start again with `Hello`.
     pub const SESSION: Self = Self(4);
     /// A size beyond its cap.
     pub const TOO_LARGE: Self = Self(5);
-    /// A chunk or a commit of a transfer that was not begun here: start again with `Begin`.
+    /// A chunk or a commit of an unknown transfer: start again with `Begin`.
     pub const NO_TRANSFER: Self = Self(6);
-    /// What arrived is not what was announced: all of it is thrown away.
+    /// The received bytes do not match the announced digest; they are discarded.
     pub const WRONG_DIGEST: Self = Self(7);
-    /// Not now: something else is under way.
+    /// Busy with another operation.
     pub const BUSY: Self = Self(8);
-    /// The device is going down.
+    /// The device shuts down.
     pub const STOPPING: Self = Self(9);
-    /// A defect, or something that the device cannot name.
+    /// An internal error.
     pub const INTERNAL: Self = Self(10);
     /// A bad delta: it does not fit its base, or produces another file than announced.
     pub const DELTA: Self = Self(11);
     /// The base of a delta is missing: send the complete file.
     pub const NO_BASE: Self = Self(12);
-    /// The device takes only encrypted sessions of hosts that it knows.
+    /// The device accepts only encrypted sessions of known hosts.
     pub const UNAUTHENTICATED: Self = Self(13);
     /// The host's roles do not include the request.
     pub const NOT_ALLOWED: Self = Self(14);
-    /// The host has used up what it may take: requests, or bytes written on its behalf.
+    /// The host's quota of requests or written bytes is exceeded.
     pub const QUOTA: Self = Self(15);
     /// No such host.
     pub const NO_HOST: Self = Self(16);
@@ -59,7 +59,7 @@ impl FailureCode {
     pub const NO_TASK: Self = Self(512);
     /// The task has no such file: nothing on trial, no last good one, no original.
     pub const NO_FILE: Self = Self(513);
-    /// The disk is full, or a cap on what is kept is reached.
+    /// The disk is full, or a cap of the store is reached.
     pub const FULL: Self = Self(514);
     /// Reading or writing failed.
     pub const STORAGE: Self = Self(515);
@@ -67,7 +67,7 @@ impl FailureCode {
     pub const LOCKED: Self = Self(516);
     /// The engine cannot run the adapter.
     pub const ENGINE: Self = Self(768);
-    /// A canary got another answer than the adapter states.
+    /// A canary's result differs from the adapter's statement.
     pub const CANARY: Self = Self(769);
     /// The trial failed.
     pub const TRIAL: Self = Self(770);
@@ -78,20 +78,20 @@ impl FailureCode {
     /// Too few images.
     pub const EXAMPLES: Self = Self(1026);
 
-    /// The code of a refused adapter.
+    /// Returns the code of a refused adapter.
     #[must_use]
     pub const fn refusal(code: u8) -> Self {
         Self(Self::REFUSAL + code as u16)
     }
 
-    /// Whether what arrived is not what was sent, so that sending it again may help: [`Self::WRONG_DIGEST`], by whoever checked.
+    /// Returns whether the received bytes differ from those sent, so that a repetition may help: [`Self::WRONG_DIGEST`] by any layer.
     pub(crate) const fn is_damage(self) -> bool {
         /// `Refusal::WrongDigest`.
         const REFUSED: FailureCode = FailureCode::refusal(3);
         matches!(self, Self::WRONG_DIGEST | REFUSED)
     }
 
-    /// A short name for logs and JSON; `other` for a number that this version does not know.
+    /// Returns a short name for logs and JSON; `other` for an unknown number.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -134,19 +134,19 @@ impl core::fmt::Display for FailureCode {
     }
 }
 
-/// A failure as it travels. The device's state is as it was before the request.
+/// A failure of a request. The device's state has not changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What kind.
+    /// Its kind.
     pub code: FailureCode,
     /// One sentence, lower case, no trailing period.
     pub message: String,
-    /// What to do about it.
+    /// Advice.
     pub hint: Option<String>,
 }
 
 impl Failure {
-    /// A failure; what follows `\nhint: ` in the text becomes the hint.
+    /// Creates a failure; the text after `\nhint: ` becomes the hint.
     pub fn new(code: FailureCode, text: impl core::fmt::Display) -> Self {
         let text = text.to_string();
         let (message, hint) = match text.split_once("\nhint: ") {
@@ -179,7 +179,7 @@ impl From<&clr_adapters::Refusal> for Failure {
     }
 }
 
-/// At most `cap` bytes from the front of `text`.
+/// Truncates `text` to at most `cap` bytes.
 pub(crate) fn clipped(text: &str, cap: usize) -> &str {
     &text[..text.floor_char_boundary(cap)]
 }

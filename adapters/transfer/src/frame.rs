@@ -1,4 +1,4 @@
-//! Frames: `00 COBS(body ‖ CRC-32) 00`. The zero in front ends whatever garbage stands before it.
+//! Protocol frames: `00 COBS(body ‖ CRC-32) 00`. The leading zero ends any garbage before the frame.
 
 use alloc::vec::Vec;
 
@@ -8,12 +8,12 @@ use crate::message::MAX_CHUNK;
 const CRC: usize = 4;
 /// Bytes of a [`Head`].
 const HEAD: usize = 9;
-/// The largest body: a chunk and its message.
+/// Maximum bytes of a body: a chunk and its message.
 pub const MAX_BODY: usize = MAX_CHUNK as usize + 1024;
-/// The largest frame between its two zeros.
+/// Maximum bytes of a frame between its two zeros.
 pub const MAX_FRAME: usize = cobs::max_encoding_length(MAX_BODY + CRC);
 
-/// Which way a frame goes. An end skips what goes the other way: its own frames, on a line that echoes.
+/// Direction and kind of a frame. A receiver skips frames of its own direction, as on a line that echoes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Direction {
@@ -21,7 +21,7 @@ pub enum Direction {
     Request = b'Q',
     /// From the device.
     Reply = b'R',
-    /// A message of a handshake, either way: its number in the sequence says which.
+    /// A message of a handshake, in either direction, by its number in the sequence.
     Handshake = b'N',
     /// From the host, sealed.
     SealedRequest = b'q',
@@ -32,7 +32,7 @@ pub enum Direction {
 /// The first nine bytes of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Which way.
+    /// Direction and kind.
     pub direction: Direction,
     /// The session: a number that the host draws for every connection.
     pub session: u32,
@@ -44,7 +44,7 @@ impl Head {
     /// Bytes of a head.
     pub(crate) const BYTES: usize = HEAD;
 
-    /// The head of a sealed frame: its counter takes the place of session and sequence.
+    /// Returns the head of a sealed frame: its counter is in the place of session and sequence.
     #[cfg(feature = "secure")]
     pub(crate) const fn of_counter(direction: Direction, counter: u64) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl Head {
         (self.sequence as u64) << 32 | self.session as u64
     }
 
-    /// Takes a head off a body; `None` if there is none.
+    /// Splits the head off a body; `None` if there is none.
     #[must_use]
     pub fn split(body: &[u8]) -> Option<(Self, &[u8])> {
         let (head, message) = body.split_first_chunk::<HEAD>()?;
@@ -89,7 +89,7 @@ impl Head {
     }
 }
 
-/// Appends the frame of `body` to `out`, both zeros included. `body` is at most [`MAX_BODY`] long and unchanged afterwards.
+/// Appends the frame of `body` to `out`, with both zeros. `body` has at most [`MAX_BODY`] bytes and does not change.
 pub fn encode_frame(body: &mut Vec<u8>, out: &mut Vec<u8>) {
     let bare = body.len();
     body.extend(crc32fast::hash(body).to_le_bytes());
@@ -102,23 +102,23 @@ pub fn encode_frame(body: &mut Vec<u8>, out: &mut Vec<u8>) {
     body.truncate(bare);
 }
 
-/// What ended at a zero.
+/// Input that ended at a zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameEvent {
-    /// A whole frame: see [`Decoder::body`].
+    /// An intact frame: see [`Decoder::body`].
     Frame,
-    /// Bytes that are no frame: damaged, too long, or garbage.
+    /// Bytes that are not a frame: damaged, too long, or garbage.
     Damaged,
 }
 
-/// Takes a stream of bytes apart. Holds at most its cap, whatever the stream says.
+/// Splits a stream of bytes into frames. Holds at most its cap.
 #[derive(Debug)]
 pub struct Decoder {
     cap: usize,
     frame: Vec<u8>,
-    /// Bytes of the body once a frame is whole.
+    /// Bytes of the body of a complete frame.
     body: Option<usize>,
-    /// Bytes beyond the cap, thrown away.
+    /// Discarded bytes beyond the cap.
     overflow: bool,
     frames: u64,
     damaged: u64,
@@ -132,7 +132,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// A decoder for frames of at most `cap` bytes between their zeros.
+    /// Creates a decoder for frames of at most `cap` bytes between their zeros.
     #[must_use]
     pub fn new(cap: usize) -> Self {
         Self {
@@ -146,7 +146,7 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes, up to the end of a frame. Returns how many it took and what ended there; nothing when more bytes are needed.
+    /// Consumes bytes up to the end of a frame. Returns their number and the input that ended, or `None` where more bytes are needed.
     pub fn feed(&mut self, bytes: &[u8]) -> (usize, Option<FrameEvent>) {
         if self.body.take().is_some() {
             self.frame.clear();
@@ -172,31 +172,31 @@ impl Decoder {
         }
     }
 
-    /// The body of the frame that ended last, without its checksum; empty if none did.
+    /// Returns the body of the last frame without its checksum; empty without one.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.frame[..self.body.unwrap_or(0)]
     }
 
-    /// Whether the stream stands within a frame.
+    /// Returns whether the stream is within a frame.
     #[must_use]
     pub fn within(&self) -> bool {
         self.body.is_none() && (self.overflow || !self.frame.is_empty())
     }
 
-    /// Whole frames so far.
+    /// Returns the number of intact frames so far.
     #[must_use]
     pub fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// Damaged frames and stretches of garbage so far.
+    /// Returns the number of damaged frames and garbage sequences so far.
     #[must_use]
     pub fn damaged(&self) -> u64 {
         self.damaged
     }
 
-    /// Bytes in these.
+    /// Returns the number of bytes in these.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped
@@ -219,7 +219,7 @@ impl Decoder {
     }
 }
 
-/// Undoes COBS in place; the length of the body if its checksum is right.
+/// Decodes COBS in place. Returns the length of the body if its checksum is correct.
 fn unpack(frame: &mut [u8]) -> Option<usize> {
     let length = cobs::decode_in_place(frame).ok()?;
     let (body, crc) = frame[..length].split_last_chunk::<CRC>()?;

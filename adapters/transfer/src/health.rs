@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::clip;
 
-/// Most checks in [`Health`].
+/// Maximum of checks in [`Health`].
 const MAX_CHECKS: usize = 32;
-/// Longest name of a check, in bytes.
+/// Maximum bytes of a check's name.
 const MAX_NAME: usize = 64;
-/// Longest text of a check, in bytes.
+/// Maximum bytes of a check's text.
 const MAX_TEXT: usize = 512;
 
-/// Returns the text in one line that is safe on a terminal: what cannot be printed is escaped, quotes stay.
+/// Returns the text in one line that is safe on a terminal: unprintable characters are escaped, quotes are not.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
@@ -31,23 +31,23 @@ pub fn printable(text: &str) -> String {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum HealthState {
-    /// As it should be.
+    /// No problem.
     #[default]
     Ok,
-    /// Somebody should look; the device does its job.
+    /// Needs attention; the device works.
     Degraded,
-    /// The device does not do its job.
+    /// The device does not work.
     Failed,
 }
 
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
-    /// What was looked at, such as `source` or `disk`.
+    /// The name of the check, such as `source` or `disk`.
     pub name: String,
     /// Its state.
     pub state: HealthState,
-    /// What was found, in one line.
+    /// The finding, in one line.
     pub text: String,
 }
 
@@ -72,7 +72,7 @@ impl Health {
         });
     }
 
-    /// Brings lists and texts under their caps.
+    /// Truncates lists and texts to their caps.
     pub(crate) fn clip(&mut self) {
         self.checks.truncate(MAX_CHECKS);
         for check in &mut self.checks {

@@ -1,4 +1,4 @@
-//! How large the next chunk should be: as large as agreed on a clean line, smaller where frames get damaged.
+//! Chunk size: as agreed on a clean line, smaller where frames get damaged.
 
 use crate::message::MIN_CHUNK;
 
@@ -24,12 +24,12 @@ impl Pacing {
         }
     }
 
-    /// Bytes of the next chunk.
+    /// Returns the bytes of the next chunk.
     pub(crate) fn size(&self) -> u32 {
         self.size
     }
 
-    /// The other end takes no more than this.
+    /// Sets the peer's maximum.
     pub(crate) fn cap(&mut self, most: u32) {
         self.most = most.max(MIN_CHUNK);
         self.size = self.size.min(self.most);
@@ -50,7 +50,7 @@ impl Pacing {
         }
     }
 
-    /// The connection broke: perhaps the chunk was too large for the deadline.
+    /// Records a broken connection: the chunk may have been too large for the deadline.
     pub(crate) fn cut(&mut self) {
         self.score = 0;
         self.size = (self.size / 2).max(MIN_CHUNK);

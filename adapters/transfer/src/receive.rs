@@ -1,4 +1,4 @@
-//! Frames from and to a stream, within deadlines.
+//! Reading and writing of frames within deadlines.
 //!
 //! A stream's `read` waits a little (some 10 to 200 ms) for bytes and then fails with `TimedOut`; between two calls the clock is
 //! asked. One that never times out is bounded by its bytes alone.
@@ -13,32 +13,32 @@ use crate::{
     frame::{Decoder, FrameEvent},
 };
 
-/// Bytes taken from a stream at once.
+/// Bytes of one read from a stream.
 const INPUT: usize = 4096;
 
-/// How long to wait; moments are on the clock.
+/// Deadlines of a read; times are on the clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// By when a frame must have ended.
+    /// Deadline for the end of a frame.
     pub(crate) until: Duration,
-    /// How long a frame may take from its first byte to its last.
+    /// Maximum time of a frame from its first byte to its last.
     pub(crate) frame: Duration,
-    /// How long no byte at all may come.
+    /// Maximum time without a byte.
     pub(crate) quiet: Option<Duration>,
 }
 
-/// Why no frame came.
+/// Reason for a read without a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoFrame {
     /// The stream ended.
     Closed,
-    /// The time was up between frames.
+    /// The deadline passed between frames.
     Idle,
-    /// The time was up within a frame.
+    /// The deadline passed within a frame.
     Stalled,
-    /// No byte came for a while.
+    /// No byte came within the limit.
     Quiet,
-    /// The receiver was told to stop.
+    /// The receiver was stopped.
     Stopped,
     /// The stream failed.
     Io(ErrorKind),
@@ -55,7 +55,7 @@ pub(crate) struct Receiver {
     input: Vec<u8>,
     start: usize,
     end: usize,
-    /// When the frame under way began.
+    /// Start of the current frame.
     began: Option<Duration>,
 }
 
@@ -70,7 +70,7 @@ impl Receiver {
         }
     }
 
-    /// The next frame or stretch of garbage.
+    /// Returns the next frame or garbage sequence.
     pub(crate) fn next<S: Read>(
         &mut self,
         stream: &mut S,

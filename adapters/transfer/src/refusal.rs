@@ -1,10 +1,10 @@
-//! Refusals before a session: unauthenticated hints to the host why no session is opened.
+//! Refusals before a session: unauthenticated hints to the host.
 
 use alloc::vec::Vec;
 
 use crate::frame::{Direction, Head, encode_frame};
 
-/// Why a device opens no session. It travels outside any encryption: a hint for people, never a proof.
+/// Reason for refusing a session. It is sent unencrypted: a hint for people, never a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -20,8 +20,8 @@ pub enum AccessRefusal {
          hint: if that is expected, `clr device forget ENDPOINT`, then enrol again"
     )]
     WrongKey = 2,
-    /// A sealed frame came without a session: the device was restarted.
-    #[error("the device has no such session any more")]
+    /// A sealed frame without a session: the device was restarted.
+    #[error("the device no longer has this session")]
     NoSession = 3,
     /// The code of an enrolment is wrong.
     #[error(
@@ -31,7 +31,7 @@ pub enum AccessRefusal {
     /// No enrolment is open: never opened, expired, used or closed after wrong codes.
     #[error("the device has no enrolment open\nhint: `clr-device enrol --role update` on the device shows a new code")]
     NotOpen = 5,
-    /// Only encrypted sessions are taken here.
+    /// Only encrypted sessions are accepted.
     #[error(
         "the device takes only hosts that it knows\nhint: `clr-device enrol --role update` on the device shows a code for `clr device enrol`"
     )]

@@ -1,4 +1,4 @@
-//! The device's end over a stream, with deadlines.
+//! Server side of a connection, with deadlines.
 
 use core::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::{
 /// Deadlines and caps of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServeLimits {
-    /// How long a frame may take from its first byte to its last, either way. It bounds the chunk on a slow line: see
+    /// Maximum time of a frame from its first byte to its last, in either direction. It limits the chunk on a slow line: see
     /// [`ServeLimits::for_baud`].
     pub frame: Duration,
-    /// How long the peer may go without one good frame.
+    /// Maximum time without an intact frame from the peer.
     pub idle: Duration,
-    /// How long the whole connection may last.
+    /// Maximum time of the connection.
     pub session: Duration,
-    /// How long a peer may take until its session is open.
+    /// Maximum time until the session is open.
     pub opening: Duration,
     /// Caps on sizes.
     pub caps: SessionLimits,
@@ -41,8 +41,8 @@ impl Default for ServeLimits {
 }
 
 impl ServeLimits {
-    /// For a serial line of so many bits a second: chunks that pass in about a third of a second, from 256 bytes to 4 KiB, and time
-    /// for a frame of twice the largest reply.
+    /// Returns limits for a serial line of this many bits per second: chunks that take about a third of a second, from 256 bytes to
+    /// 4 KiB, and time for a frame of twice the largest reply.
     #[must_use]
     pub fn for_baud(baud: u32) -> Self {
         let bytes_a_second = u64::from(baud / 10).max(1);
@@ -60,41 +60,41 @@ impl ServeLimits {
     }
 }
 
-/// How a connection ended.
+/// Regular end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
     /// The peer closed it.
     Closed,
-    /// No good frame came for [`ServeLimits::idle`].
+    /// No intact frame came for [`ServeLimits::idle`].
     Idle,
     /// It lasted [`ServeLimits::session`].
     Expired,
-    /// The device is going down.
+    /// The device shuts down.
     Stopped,
 }
 
-/// What a connection was.
+/// Statistics of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Served {
-    /// How it ended.
+    /// Its end.
     pub end: End,
-    /// Good frames from the peer.
+    /// Intact frames from the peer.
     pub frames: u64,
-    /// Damaged ones, and stretches of garbage.
+    /// Damaged frames and garbage sequences.
     pub damaged: u64,
     /// Bytes in these.
     pub skipped: u64,
 }
 
-/// Why a connection was dropped. What was held durably stays; the next connection resumes.
+/// Reason for dropping a connection. Durable bytes are kept, and the next connection resumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The peer began a frame and did not end it in time.
+    /// The peer did not end a frame in time.
     #[error("the peer did not end its frame within {0:?}")]
     StalledReading(Duration),
-    /// The peer did not take a frame in time.
+    /// The peer did not accept a frame in time.
     #[error("the peer did not take a frame within {0:?}")]
     StalledWriting(Duration),
     /// The stream failed.
@@ -102,10 +102,10 @@ pub enum ServeError {
     Io(ErrorKind),
 }
 
-/// Serves one connection until it ends. Blocks; one thread a connection.
+/// Serves one connection until it ends. Blocks: use one thread per connection.
 ///
-/// The stream's `read` and `write` should wait a little (some 10 to 200 ms) and then fail with `TimedOut`: between two calls
-/// deadlines are checked, and [`Device::stopping`].
+/// The stream's `read` and `write` should time out with `TimedOut` after some 10 to 200 ms: deadlines and [`Device::stopping`] are
+/// checked between two calls.
 ///
 /// # Errors
 /// [`ServeError`] for a peer that is too slow and a stream that fails.
@@ -119,7 +119,7 @@ pub fn serve<S: Read + Write>(
     serve_frames(stream, frames, &|| device.stopping(), clock, limits)
 }
 
-/// Serves one connection as [`serve`] does, with the sessions that `admission` lets in.
+/// Serves one connection as [`serve`] does, with the sessions that `admission` admits.
 ///
 /// # Errors
 /// As [`serve`].
@@ -135,13 +135,13 @@ pub fn serve_admitted<S: Read + Write>(
     serve_frames(stream, frames, &|| device.stopping(), clock, limits)
 }
 
-/// What frames are handed to.
+/// Handler of frames.
 pub(crate) trait Frames {
-    /// Takes the body of a frame; returns the frame to send, if one is due.
+    /// Handles the body of a frame. Returns the frame to send, if any.
     fn handle(&mut self, body: &[u8]) -> Option<&[u8]>;
-    /// The frame that asks to send again what could not be read.
+    /// Returns the frame that requests a repetition after a damaged one.
     fn damaged(&mut self) -> &[u8];
-    /// Whether a session is open.
+    /// Returns whether a session is open.
     fn is_open(&self) -> bool;
 }
 

@@ -1,4 +1,4 @@
-//! The device's end of one connection, without any input or output of its own: frames in, replies out.
+//! Session of a device on one connection, without input or output: frames in, replies out.
 
 use alloc::{borrow::ToOwned, boxed::Box, vec, vec::Vec};
 use core::ops::RangeInclusive;
@@ -12,14 +12,14 @@ use crate::{
     status::TaskSummary,
 };
 
-/// Caps of a session.
+/// Limits of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// The largest chunk taken or sent, in bytes: 64 … 65,536.
+    /// Maximum bytes of a chunk in both directions: 64 … 65,536.
     pub chunk: u32,
-    /// The largest transfer, and the largest file that a delta may make, in bytes.
+    /// Maximum bytes of a transfer and of the file that a delta produces.
     pub transfer_bytes: u64,
-    /// Transfers open at once; the oldest gives way.
+    /// Maximum of open transfers; the oldest is closed for another.
     pub transfers: usize,
 }
 
@@ -33,7 +33,7 @@ impl Default for SessionLimits {
     }
 }
 
-/// A transfer under way.
+/// A transfer in progress.
 #[derive(Debug)]
 struct Transfer {
     number: u32,
@@ -41,29 +41,28 @@ struct Transfer {
     held: u64,
 }
 
-/// What `Hello` settled.
+/// The agreement of `Hello`.
 #[derive(Clone, Copy, Debug)]
 struct Settled {
     session: u32,
     chunk: u32,
 }
 
-/// What to answer; the bytes of `Data` stand in the session.
+/// The reply; the bytes of `Data` are in the session.
 enum Answer {
     Message(Response<'static>),
     Data { offset: u64, length: usize },
 }
 
-/// One connection's state: what was agreed, the transfers that are open, and the last reply, which is sent again when its request
-/// comes again.
+/// State of a connection: the agreement, the open transfers, and the last reply, which is sent again when its request is repeated.
 pub struct Session<'d> {
     device: &'d dyn Device,
     limits: SessionLimits,
     versions: RangeInclusive<u16>,
-    /// Bytes of the largest body.
+    /// Maximum bytes of a body.
     largest: usize,
     settled: Option<Settled>,
-    /// The last request that was carried out.
+    /// The last request carried out.
     last: u32,
     transfers: Vec<Transfer>,
     /// Number of the last transfer.
@@ -76,7 +75,7 @@ pub struct Session<'d> {
     frame: Vec<u8>,
 }
 
-/// Which of a session's bodies is to be sent.
+/// The body of a session to be sent.
 #[derive(Clone, Copy)]
 enum Due {
     Reply,
@@ -84,7 +83,7 @@ enum Due {
 }
 
 impl<'d> Session<'d> {
-    /// A session that waits for `Hello`.
+    /// Creates a session that waits for `Hello`.
     pub fn new(device: &'d dyn Device, limits: SessionLimits) -> Self {
         Self {
             device,
@@ -105,7 +104,7 @@ impl<'d> Session<'d> {
         }
     }
 
-    /// A session whose bodies are sealed before they are sent.
+    /// Creates a session whose bodies are sealed before sending.
     #[cfg(feature = "secure")]
     pub(crate) fn sealed(device: &'d dyn Device, limits: SessionLimits) -> Self {
         use crate::secure::{MAX_PLAIN, MAX_SECURE_CHUNK, SECURE_VERSION};
@@ -122,13 +121,13 @@ impl<'d> Session<'d> {
         self.settled.is_some()
     }
 
-    /// Takes the body of a frame; returns the frame to send, if one is due.
+    /// Handles the body of a frame. Returns the frame to send, if any.
     pub fn handle(&mut self, body: &[u8]) -> Option<&[u8]> {
         let due = self.answer(body)?;
         Some(self.framed(due))
     }
 
-    /// Takes a body; returns the body to send, if one is due.
+    /// Handles a body. Returns the body to send, if any.
     #[cfg(feature = "secure")]
     pub(crate) fn handle_body(&mut self, body: &[u8]) -> Option<&[u8]> {
         Some(match self.answer(body)? {
@@ -137,7 +136,7 @@ impl<'d> Session<'d> {
         })
     }
 
-    /// The frame that refuses a request without reading it.
+    /// Returns the frame that refuses a request without parsing it.
     #[cfg(feature = "secure")]
     pub(crate) fn refuse(&mut self, head: Head, failure: Failure) -> &[u8] {
         let due = self.beside(head, &Response::Failed(failure));
@@ -192,7 +191,7 @@ impl<'d> Session<'d> {
         Some(Due::Reply)
     }
 
-    /// The frame that asks to send again what could not be read.
+    /// Returns the frame that requests a repetition after a damaged one.
     pub fn damaged(&mut self) -> &[u8] {
         let head = Head {
             direction: Direction::Reply,
@@ -351,7 +350,7 @@ impl<'d> Session<'d> {
         Ok(Answer::Message(response))
     }
 
-    /// Bytes that a page may take: as many as were asked for, if they fit a frame.
+    /// Returns the bytes of a page: as requested, up to those of a frame.
     fn page_bytes(&self, budget: u32) -> usize {
         (budget as usize).min(self.largest - 1024)
     }
@@ -409,7 +408,7 @@ impl<'d> Session<'d> {
                 ),
             ));
         }
-        // A piece that leaves a gap is not taken, and of one that overlaps only what is new: the answer says where to go on.
+        // A piece that leaves a gap is ignored; of one that overlaps, only new bytes are taken. The reply has the offset to continue at.
         if let Some(known) = transfer.held.checked_sub(offset)
             && known < got
         {
@@ -460,7 +459,7 @@ impl From<MessageFault> for Failure {
     }
 }
 
-/// Cuts a list to a page of about `budget` bytes, at least one entry; returns whether there are more.
+/// Truncates a list to a page of about `budget` bytes, at least one entry. Returns whether there are more.
 fn page<T: serde::Serialize>(entries: &mut Vec<T>, budget: usize) -> bool {
     let (mut bytes, mut fit) = (0, 0);
     for entry in &*entries {
@@ -475,7 +474,7 @@ fn page<T: serde::Serialize>(entries: &mut Vec<T>, budget: usize) -> bool {
     more
 }
 
-/// Writes the body of a frame in place of what was there; `false` if the message does not fit one.
+/// Replaces the body of a frame. Returns `false` if the message does not fit.
 fn pack(head: Head, response: &Response<'_>, largest: usize, body: &mut Vec<u8>) -> bool {
     body.clear();
     head.write(body);

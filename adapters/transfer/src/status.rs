@@ -1,4 +1,4 @@
-//! What a device says about itself and its tasks. On the wire in postcard, for people and programs as JSON.
+//! Status of a device and its tasks: postcard on the wire, JSON on the host.
 
 use alloc::{string::String, vec::Vec};
 
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{failure::clipped, tuning::TuneStatus};
 
-/// Most entries of a list within [`Status`].
+/// Maximum entries of a list in [`Status`].
 const MAX_ENTRIES: usize = 16;
-/// Longest text within [`Status`] and [`TaskSummary`], in bytes.
+/// Maximum bytes of a text in [`Status`] and [`TaskSummary`].
 const MAX_TEXT: usize = 256;
 
-/// What the device is doing.
+/// Status of a device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The device's name.
@@ -22,15 +22,15 @@ pub struct Status {
     /// The backbone that it runs.
     #[serde(with = "crate::digest_text")]
     pub backbone: Digest,
-    /// The task that answers now.
+    /// The active task.
     pub active_task: Option<String>,
-    /// Whether the device chooses the task itself.
+    /// Whether the device selects the task itself.
     pub auto: bool,
     /// Seconds since it started.
     pub uptime_seconds: u64,
     /// Frames of the source.
     pub frames: Frames,
-    /// Time from a frame to its answer.
+    /// Time from a frame to its result.
     pub latency: Latency,
     /// Memory.
     pub memory: Memory,
@@ -45,11 +45,11 @@ pub struct Status {
 /// Frames since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frames {
-    /// Answered.
+    /// Classified.
     pub served: u64,
-    /// Passed over because a newer one was there.
+    /// Dropped for a newer one.
     pub dropped: u64,
-    /// Unreadable, or without a finite answer.
+    /// Unreadable, or without a finite result.
     pub failed: u64,
 }
 
@@ -60,7 +60,7 @@ pub struct Latency {
     pub median_us: u64,
     /// The 99th percentile.
     pub p99_us: u64,
-    /// Frames that the two are taken over.
+    /// Number of frames measured.
     pub frames: u32,
 }
 
@@ -73,7 +73,7 @@ pub struct Memory {
     pub resident_after_start_bytes: u64,
     /// Tasks held ready in memory.
     pub resident_tasks: u32,
-    /// What these take.
+    /// Bytes of these.
     pub adapter_bytes: u64,
 }
 
@@ -86,36 +86,36 @@ pub struct TrialStatus {
     pub version: u64,
     /// Its revision.
     pub revision: u32,
-    /// Frames that it has to serve yet.
+    /// Frames until its confirmation.
     pub frames_left: u32,
 }
 
-/// An adapter that was taken back.
+/// A reverted adapter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevertReport {
     /// The task.
     pub task: String,
     /// The version that was on trial.
     pub version: u64,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// When, in seconds since 1970 UTC, where the device has a clock.
+    /// Time in seconds since 1970 UTC; `None` if the device did not know the time.
     pub at: Option<u64>,
 }
 
-/// How a task stands.
+/// State of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TaskState {
-    /// Serving what was confirmed.
+    /// Serving the confirmed adapter.
     Confirmed,
     /// Serving a new adapter on trial.
     OnTrial {
-        /// Frames that it has to serve yet.
+        /// Frames until its confirmation.
         frames_left: u32,
     },
-    /// Nothing to serve: the first adapter of the task was taken back.
+    /// Nothing to serve: the task's first adapter was reverted.
     Empty,
 }
 
@@ -126,28 +126,28 @@ pub struct TaskSummary {
     pub task: String,
     /// Number of labels.
     pub labels: u32,
-    /// Version that serves.
+    /// Version of the serving adapter.
     pub version: u64,
-    /// How often it was tuned on the device since.
+    /// Number of tunings on the device since that version.
     pub revision: u32,
-    /// The file that serves.
+    /// Digest of the serving file.
     #[serde(with = "crate::digest_text")]
     pub digest: Digest,
     /// Its size in bytes.
     pub file_bytes: u64,
-    /// Whether it is the task that answers now.
+    /// Whether it is the active task.
     pub active: bool,
-    /// How it stands.
+    /// Its state.
     pub state: TaskState,
-    /// Where it comes from.
+    /// Provenance of the serving adapter.
     pub provenance: Provenance,
     /// The key that signed it, 64 hexadecimal digits; absent for an unsigned file.
     pub signer: Option<String>,
     /// Whether there is an earlier adapter to roll back to.
     pub has_last_good: bool,
-    /// Whether the publisher's original is kept beside what the device tuned.
+    /// Whether the publisher's original is kept in addition to a tuned adapter.
     pub has_original: bool,
-    /// Why the last trial was taken back.
+    /// Reason for the last reversion.
     pub last_revert: Option<String>,
 }
 

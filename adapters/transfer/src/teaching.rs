@@ -1,4 +1,4 @@
-//! Images filed to learn from, the class taught from them, and the outlook of a tuning run.
+//! Messages about stored images, teaching a class, and the forecast of a tuning run.
 
 use alloc::{string::String, vec::Vec};
 
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::clipped;
 
-/// Longest text in these messages, in bytes.
+/// Maximum bytes of a text in these messages.
 const MAX_TEXT: usize = 512;
-/// Most entries of a list in [`TuneForecast`].
+/// Maximum entries of a list in [`TuneForecast`].
 const MAX_ENTRIES: usize = 64;
 
 /// A stored image of a task.
@@ -18,32 +18,32 @@ pub struct ExampleSummary {
     /// SHA-256 of the image file.
     #[serde(with = "crate::digest_text")]
     pub id: Digest,
-    /// Its class; none for a frame that the device kept for itself.
+    /// Its class; `None` for an unlabelled frame.
     pub label: Option<String>,
     /// Bytes of the image file.
     pub bytes: u64,
-    /// When it was filed, in seconds since 1970 UTC, where the device knew the time.
+    /// Time of addition, in seconds since 1970 UTC; `None` if the device did not know the time.
     pub added: Option<u64>,
 }
 
-/// What is stored of one task's images.
+/// Summary of a task's stored images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExampleTask {
     /// The task.
     pub task: String,
     /// Labelled images.
     pub images: u32,
-    /// Their classes.
+    /// Number of their classes.
     pub classes: u32,
-    /// Unlabelled frames that the device kept for itself.
+    /// Unlabelled frames.
     pub frames: u32,
     /// Bytes of all of them.
     pub bytes: u64,
-    /// Whether the task has an adapter; without one there are only the images.
+    /// Whether the task has an adapter in addition to its images.
     pub serves: bool,
 }
 
-/// Which stored images of a task.
+/// Selection of a task's stored images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ExampleSelection {
@@ -55,21 +55,21 @@ pub enum ExampleSelection {
     Frames,
 }
 
-/// What became of a removal.
+/// Result of a removal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedExamples {
     /// Images removed.
     pub images: u32,
-    /// Classes that the device learned, that still answer, and of which no image is left.
+    /// Learned classes that are still active but have no image left.
     pub without_images: Vec<String>,
 }
 
-/// What a device takes as an image to learn from.
+/// Limits of a device on stored images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TeachLimits {
-    /// Bytes of one image file.
+    /// Maximum bytes of one image file.
     pub image_bytes: u64,
-    /// Images stored for one task.
+    /// Maximum of images stored for one task.
     pub images_per_task: u32,
     /// Width and height of the network's input for this task, in pixels.
     pub input: [u32; 2],
@@ -80,82 +80,82 @@ pub struct TeachLimits {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TeachPhase {
-    /// No host asked since the device started.
+    /// None since the device started.
     #[default]
     None,
-    /// Under way.
+    /// In progress.
     Running,
-    /// The class answers from now on.
+    /// The class is active from now on.
     Taught,
-    /// The class answered before; its images wait for tuning.
+    /// The class was active before; its images wait for tuning.
     Known,
-    /// A new task of one class: the second class makes it answer.
+    /// A new task of one class: it becomes active with a second class.
     Waiting,
-    /// The class cannot be told from what the task knows; its images were removed.
+    /// The class cannot be distinguished from known classes; its images were removed.
     Refused,
-    /// Something else went wrong; the images are still filed.
+    /// Another failure; the images are still stored.
     Failed,
 }
 
-/// How teaching a class went.
+/// State and result of teaching a class.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TeachStatus {
-    /// Where it is.
+    /// The state.
     pub phase: TeachPhase,
     /// Images of the class that were used.
     pub images: u32,
-    /// Of these, answered as the class by class weights fitted without them.
+    /// Of these, recognised by class weights fitted without them.
     pub recognised: u32,
-    /// The known class that most of the others are answered as.
+    /// The known class of most of the others.
     pub looks_like: Option<String>,
-    /// In words.
+    /// A message.
     pub message: Option<String>,
-    /// What to do about it.
+    /// Advice.
     pub hint: Option<String>,
 }
 
-/// A class in the outlook of a tuning run.
+/// A class in the forecast of a tuning run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassForecast {
     /// The class.
     pub label: String,
-    /// Images filed.
+    /// Stored images.
     pub images: u32,
-    /// Of these, held out to judge the result.
+    /// Of these, held out.
     pub held_out: u32,
     /// Whether the device learned the class, so that tuning may change its weights.
     pub learned: bool,
 }
 
-/// What keeps the result of a tuning run from being promoted, and what to do about it.
+/// An obstacle to the promotion of a tuning run, with advice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lack {
-    /// What is missing.
+    /// The obstacle.
     pub what: String,
-    /// A way to get it.
+    /// Advice.
     pub hint: String,
-    /// Whether nothing can be promoted without it.
+    /// Whether it prevents any promotion.
     pub blocks: bool,
 }
 
-/// The outlook of a tuning run, before it starts.
+/// Forecast of a tuning run, before it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TuneForecast {
     /// Classes with images.
     pub classes: Vec<ClassForecast>,
-    /// Unlabelled frames kept.
+    /// Stored unlabelled frames.
     pub frames: u32,
-    /// Images that will judge the classes known before: held-out frames, held-out images and canaries.
+    /// Images that judge the old classes: held-out frames, held-out images and canaries.
     pub judges: u32,
-    /// Images that must judge them.
+    /// Minimum of images that judge them.
     pub judges_needed: u32,
-    /// Steps that the run would take.
+    /// Steps of the run.
     pub steps: u32,
-    /// What would be trained, in words; none where the memory allows nothing.
+    /// The trained part of the adapter, in words; `None` where nothing fits the memory.
     pub plan: Option<String>,
-    /// Memory that this takes, in bytes.
+    /// Memory of the plan, in bytes.
     pub memory: Option<u64>,
-    /// What is missing; nothing where the result can be promoted.
+    /// Obstacles to promotion; empty where the result can be promoted.
     pub lacks: Vec<Lack>,
 }
 

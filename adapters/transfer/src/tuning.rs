@@ -1,24 +1,24 @@
-//! What is asked of and said about learning on the device.
+//! Messages about tuning on the device.
 
 use alloc::{borrow::ToOwned as _, string::String};
 
 use serde::{Deserialize, Serialize};
 
-/// Asks the device to learn from the images that it holds for a task.
+/// Request to tune a task on its stored images.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TuneRequest {
     /// The task.
     pub task: String,
-    /// The most memory that tuning may take, in bytes; the device's own budget where absent.
+    /// Memory limit of tuning in bytes; `None`: the device's budget.
     pub memory: Option<u64>,
-    /// The most steps; the device's own choice where absent.
+    /// Maximum number of steps; `None`: the device's default.
     pub steps: Option<u32>,
-    /// The most seconds; no limit where absent.
+    /// Maximum of seconds; `None`: no limit.
     pub seconds: Option<u32>,
 }
 
 impl TuneRequest {
-    /// A run without steps: a class that is new answers at once, by a prototype.
+    /// Returns a request without steps: new classes get a prototype at once.
     #[must_use]
     pub fn prototype(task: &str) -> Self {
         Self {
@@ -29,10 +29,10 @@ impl TuneRequest {
     }
 }
 
-/// A number of bytes as a person writes it, for [`TuneRequest::memory`]: with `k`, `M` or `G` behind it as powers of 1000, and perhaps a `B`.
+/// Parses a number of bytes for [`TuneRequest::memory`], with an optional suffix `k`, `M` or `G` (powers of 1000) and an optional `B`.
 ///
 /// # Errors
-/// What was expected.
+/// The expected form.
 pub fn parse_bytes(text: &str) -> Result<u64, &'static str> {
     let plain = text.trim_end_matches(['b', 'B']);
     let (number, factor) = match plain.split_at_checked(plain.len().saturating_sub(1)) {
@@ -48,23 +48,23 @@ pub fn parse_bytes(text: &str) -> Result<u64, &'static str> {
         .ok_or("expected a number of bytes, such as 300M")
 }
 
-/// What tuning is doing.
+/// Phase of tuning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TunePhase {
-    /// Nothing was tuned since the device started.
+    /// No run since the device started.
     #[default]
     Idle,
-    /// Reading the images, choosing what the memory allows.
+    /// Reading images, planning the memory.
     Preparing,
-    /// Learning.
+    /// Training.
     Running,
-    /// Comparing with what serves now.
+    /// Comparing with the serving adapter.
     Evaluating,
-    /// The result was better and serves on trial.
+    /// The result was promoted and serves on trial.
     Promoted,
-    /// The result was not better; nothing changed.
+    /// The result was not promoted; nothing changed.
     Kept,
     /// Stopped on request.
     Stopped,
@@ -73,17 +73,17 @@ pub enum TunePhase {
 }
 
 impl TunePhase {
-    /// Whether it has not ended yet.
+    /// Returns whether the run has not ended.
     #[must_use]
     pub const fn is_running(self) -> bool {
         matches!(self, Self::Preparing | Self::Running | Self::Evaluating)
     }
 }
 
-/// How far tuning is, or how it ended.
+/// Progress or result of tuning.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TuneStatus {
-    /// What it is doing.
+    /// The phase.
     pub phase: TunePhase,
     /// The task.
     pub task: Option<String>,
@@ -93,17 +93,17 @@ pub struct TuneStatus {
     pub steps: u32,
     /// Loss of the last step, cross-entropy in nats.
     pub loss: Option<f32>,
-    /// What is being trained, in words: the whole adapter, late sites, the head.
+    /// The trained part of the adapter, in words: the complete adapter, late sites, the head.
     pub plan: Option<String>,
-    /// Memory that the plan takes, in bytes.
+    /// Memory of the plan, in bytes.
     pub memory: Option<u64>,
-    /// Accuracy on the images held out, before (0–1).
+    /// Accuracy of the parent on held-out images (0–1).
     pub accuracy_before: Option<f32>,
-    /// The same after.
+    /// Accuracy of the result on held-out images (0–1).
     pub accuracy_after: Option<f32>,
     /// Seconds since it began.
     pub seconds: u64,
-    /// Why it failed, or why nothing changed.
+    /// The reason for a failure or for no change.
     pub message: Option<String>,
 }
 

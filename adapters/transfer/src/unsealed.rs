@@ -1,4 +1,4 @@
-//! In place of encrypted sessions where the crate is built without them: there is no such session.
+//! Stub of encrypted sessions for builds without them.
 
 use alloc::vec::Vec;
 

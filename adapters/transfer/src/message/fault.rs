@@ -1,24 +1,24 @@
-//! Why a message cannot be used, and the reading that both ways share.
+//! Faults of messages, and parsing common to both directions.
 
 use serde::Deserialize;
 
-/// Why a message cannot be used.
+/// Fault of a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageFault {
-    /// Cut, or a field that is not what it should be.
+    /// Truncated, or with an invalid field.
     #[error("the message cannot be read")]
     Unreadable,
-    /// A kind of message that this version does not know.
+    /// An unknown kind of message.
     #[error("message kind {kind} is unknown\nhint: the other end is newer; update this one")]
     Unknown {
         /// Its number.
         kind: u32,
     },
-    /// Bytes behind the message.
-    #[error("{left} bytes left over behind the message")]
+    /// Trailing bytes.
+    #[error("{left} bytes of trailing data after the message")]
     Rest {
-        /// How many.
+        /// Their number.
         left: usize,
     },
     /// A field beyond its cap.
@@ -31,7 +31,7 @@ pub enum MessageFault {
         /// The size.
         got: u64,
     },
-    /// A name without characters.
+    /// An empty name.
     #[error("the {what} is empty")]
     Empty {
         /// Which.
@@ -39,7 +39,7 @@ pub enum MessageFault {
     },
 }
 
-/// The number of the variant that `bytes` start with, in postcard's LEB128.
+/// Returns the number of the variant at the start of `bytes`, in postcard's LEB128.
 pub(super) fn variant(bytes: &[u8]) -> Option<u32> {
     postcard::take_from_bytes::<u32>(bytes).ok().map(|(kind, _)| kind)
 }

@@ -1,6 +1,6 @@
-//! The messages, both ways, and how they are read: every size capped, nothing left over behind them.
+//! Messages of both directions. Parsing limits every size and rejects trailing data.
 //!
-//! The order of the variants is the wire format (postcard numbers them from 0): new ones go to the end, none is taken out.
+//! The order of the variants is the wire format (postcard numbers them from 0): new ones are appended, none is removed.
 
 mod fault;
 mod request;
@@ -14,46 +14,46 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::{fault::MessageFault, request::Request, response::Response};
 
-/// Protocol versions that this crate speaks.
+/// Supported protocol versions.
 pub const VERSIONS: RangeInclusive<u16> = 1..=1;
-/// The largest chunk in bytes.
+/// Maximum bytes of a chunk.
 pub const MAX_CHUNK: u32 = 64 << 10;
-/// The smallest chunk in bytes; a noisy line brings chunks down to this.
+/// Minimum bytes of a chunk, reached on a noisy line.
 pub const MIN_CHUNK: u32 = 64;
-/// UTF-8 bytes of a task's name.
+/// Maximum UTF-8 bytes of a task's name.
 pub const MAX_TASK: usize = 128;
-/// UTF-8 bytes of a label.
+/// Maximum UTF-8 bytes of a label.
 pub const MAX_LABEL: usize = 256;
 
-/// What is being sent.
+/// Kind of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A whole adapter file.
+    /// A complete adapter file.
     Adapter,
-    /// A delta that turns a file which the device has into an adapter file.
+    /// A delta from a file of the device to an adapter file.
     Delta {
-        /// The file that the device has.
+        /// The base file on the device.
         base: Digest,
-        /// The file that comes out.
+        /// The resulting file.
         target: Digest,
         /// Its length in bytes.
         length: u64,
     },
-    /// An image to learn from, as a PNG or JPEG file.
+    /// A labelled image for teaching, as a PNG or JPEG file.
     Example {
         /// The task.
         task: String,
-        /// What the image shows.
+        /// The class that the image shows.
         label: String,
     },
-    /// A complete adapter file, announced by its publisher: the device verifies that before it takes a byte.
+    /// A complete adapter file, announced by its publisher: the device verifies the announcement before it accepts a byte.
     Release(Box<SignedRelease>),
-    /// A delta, with the announcement of the file that comes out.
+    /// A delta, with the announcement of the resulting file.
     ReleaseDelta {
-        /// The file that the device has.
+        /// The base file on the device.
         base: Digest,
-        /// The file that comes out; its length is in the announcement.
+        /// The resulting file; its length is in the announcement.
         target: Digest,
         /// The announcement of that file.
         release: Box<SignedRelease>,
@@ -61,7 +61,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of a complete adapter file: announced if the file has a release statement.
+    /// Returns the kind of a complete adapter file: announced if the file has a release statement.
     #[must_use]
     pub fn of_file(file: &[u8]) -> Self {
         match SignedRelease::of_file(file, &Limits::DEFAULT) {
@@ -70,7 +70,7 @@ impl Kind {
         }
     }
 
-    /// The kind of a delta that gives `target`: announced if that file has a release statement.
+    /// Returns the kind of a delta that produces `target`: announced if that file has a release statement.
     #[must_use]
     pub fn of_delta(base: Digest, target: &[u8]) -> Self {
         let digest = Digest::of(target);
@@ -88,7 +88,7 @@ impl Kind {
         }
     }
 
-    /// The same without its announcement, for devices that do not know announcements; `None` if it has none.
+    /// Returns the kind without its announcement, for devices that do not know announcements; `None` without one.
     #[must_use]
     pub fn unannounced(&self) -> Option<Self> {
         match self {
@@ -102,7 +102,7 @@ impl Kind {
         }
     }
 
-    /// Bytes of the file that a delta produces.
+    /// Returns the bytes of the file that a delta produces.
     #[must_use]
     pub fn made_bytes(&self) -> Option<u64> {
         match self {
@@ -113,23 +113,23 @@ impl Kind {
     }
 }
 
-/// What a transfer is about: the bytes on their way, by digest and length, and what they are for.
+/// Beginning of a transfer: digest, length and kind of the bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begin {
-    /// SHA-256 of the bytes that are sent.
+    /// SHA-256 of the bytes.
     pub digest: Digest,
-    /// How many.
+    /// Their number.
     pub length: u64,
-    /// What they are.
+    /// Their kind.
     pub kind: Kind,
 }
 
-/// Which of a task's files.
+/// Slot of a task's file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Slot {
-    /// The one that answers: on trial if there is one, else confirmed.
+    /// The serving one: on trial if there is one, else confirmed.
     #[default]
     Serving,
     /// The confirmed one.
@@ -138,34 +138,34 @@ pub enum Slot {
     OnTrial,
     /// The one confirmed before.
     LastGood,
-    /// The publisher's original of what the device tuned.
+    /// The publisher's original of a tuned adapter.
     Original,
 }
 
-/// What a transfer led to.
+/// Result of a committed transfer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Committed {
-    /// An adapter was installed (or was there already).
+    /// An adapter was installed, now or before.
     Adapter {
         /// Its task.
         task: String,
         /// Its version.
         version: u64,
-        /// The file that was installed.
+        /// The installed file.
         #[serde(with = "crate::digest_text")]
         digest: Digest,
-        /// How many frames it has to serve on trial; 0 if it is confirmed.
+        /// Frames of its trial; 0 if it is confirmed.
         trial_frames: u32,
     },
-    /// An image was filed.
+    /// An image was added.
     Example {
         /// Its task.
         task: String,
         /// Its label.
         label: String,
-        /// Whether it was there already.
+        /// Whether it existed already.
         duplicate: bool,
     },
 }
@@ -180,18 +180,18 @@ pub struct PullInfo {
     pub length: u64,
 }
 
-/// What a device can do beyond holding adapters.
+/// Optional capabilities of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
-    /// It takes deltas.
+    /// It accepts deltas.
     pub delta: bool,
-    /// It takes images to learn from.
+    /// It accepts labelled images.
     pub examples: bool,
     /// It can tune.
     pub tuning: bool,
 }
 
-/// A device's answer to `Hello`.
+/// A device's reply to `Hello`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceInfo {
     /// Its name.
@@ -201,7 +201,7 @@ pub struct DeviceInfo {
     /// The backbone that it runs.
     #[serde(with = "crate::digest_text")]
     pub backbone: Digest,
-    /// What it can do.
+    /// Its capabilities.
     pub capabilities: Capabilities,
 }
 

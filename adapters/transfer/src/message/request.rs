@@ -1,4 +1,4 @@
-//! What a host asks. The order of the variants is the wire format: new ones go to the end, none is taken out.
+//! Requests of a host. The order of the variants is the wire format: new ones are appended, none is removed.
 
 use alloc::vec::Vec;
 
@@ -17,11 +17,11 @@ use crate::{access::Roles, teaching::ExampleSelection, tuning::TuneRequest};
 pub enum Request<'a> {
     /// Opens a session. Its form is the same in every version.
     Hello {
-        /// The lowest version spoken.
+        /// The lowest supported version.
         min: u16,
-        /// The highest.
+        /// The highest supported version.
         max: u16,
-        /// The largest chunk wanted, in bytes.
+        /// Maximum bytes of a chunk.
         chunk: u32,
         /// Name and version of the program.
         client: &'a str,
@@ -30,22 +30,22 @@ pub enum Request<'a> {
     Begin(Begin),
     /// A piece of a transfer, at the offset that the device holds.
     Chunk {
-        /// The number that `Begun` gave.
+        /// The number in `Begun`.
         transfer: u32,
-        /// Where the piece stands.
+        /// The offset of the piece.
         offset: u64,
         /// The piece.
         #[serde(serialize_with = "as_bytes")]
         data: &'a [u8],
     },
-    /// All is there: verify and use it. Asking twice does it once.
+    /// Verifies and installs a complete transfer. Idempotent.
     Commit(Begin),
-    /// Throws away what arrived of a transfer.
+    /// Discards the received bytes of a transfer.
     Abort {
-        /// SHA-256 of the bytes that were being sent.
+        /// SHA-256 of the transfer's bytes.
         digest: Digest,
     },
-    /// What is the device doing?
+    /// Reads the device's status.
     Status,
     /// A page of the tasks, in the order of their names.
     List {
@@ -54,80 +54,80 @@ pub enum Request<'a> {
         /// About how many bytes the page may take.
         budget: u32,
     },
-    /// From the next frame on, this task answers; `auto` lets the device choose.
+    /// Switches the task from the next frame on; `auto` lets the device select it.
     Switch {
         /// The task.
         task: &'a str,
     },
-    /// Back to the adapter before.
+    /// Rolls back to the previous adapter.
     Rollback {
         /// The task.
         task: &'a str,
     },
-    /// Back to the publisher's original.
+    /// Restores the publisher's original.
     Restore {
         /// The task.
         task: &'a str,
     },
-    /// Forgets a task.
+    /// Removes a task.
     Remove {
         /// The task.
         task: &'a str,
     },
-    /// Confirms what is on trial.
+    /// Confirms the adapter on trial.
     MarkGood {
         /// The task.
         task: &'a str,
     },
-    /// Takes back what is on trial, or else what was confirmed last.
+    /// Reverts the adapter on trial, or else the one confirmed last.
     MarkBad {
         /// The task.
         task: &'a str,
     },
-    /// Which file is that, to read it?
+    /// Opens a file, to read it by its digest.
     Open {
         /// The task.
         task: &'a str,
-        /// Which of its files.
+        /// The slot of the file.
         slot: Slot,
     },
-    /// Bytes of a file.
+    /// Reads bytes of a file.
     Read {
         /// The file.
         digest: Digest,
-        /// From where.
+        /// The offset of the first byte.
         offset: u64,
-        /// At most how many.
+        /// Maximum number of bytes.
         length: u32,
     },
-    /// Learn.
+    /// Starts tuning.
     Tune(TuneRequest),
-    /// How far is tuning?
+    /// Reads the progress of tuning.
     TuneStatus,
-    /// Stop tuning.
+    /// Stops tuning.
     StopTuning,
-    /// Is the device well?
+    /// Reads the device's health.
     Health,
-    /// Let a class answer by the images filed for it.
+    /// Starts teaching a class from its stored images.
     Teach {
         /// The task.
         task: &'a str,
         /// The class.
         label: &'a str,
     },
-    /// How did teaching a class go?
+    /// Reads the state of teaching a class.
     TeachStatus {
         /// The task.
         task: &'a str,
         /// The class.
         label: &'a str,
     },
-    /// What is taken as an image of a task?
+    /// Reads the limits on images of a task.
     TeachLimits {
         /// The task.
         task: &'a str,
     },
-    /// A page of the tasks that images are stored for, in the order of their names.
+    /// A page of the tasks with stored images, in the order of their names.
     ExampleTasks {
         /// The last name of the page before; `""` for the first page.
         after: &'a str,
@@ -154,40 +154,40 @@ pub enum Request<'a> {
     RemoveExamples {
         /// The task.
         task: &'a str,
-        /// Which.
+        /// The selected images.
         selection: ExampleSelection,
     },
-    /// What would tuning lack to be promoted?
+    /// Reads the forecast of a tuning run.
     TuneCheck(TuneRequest),
-    /// Let one new host in, by a code.
+    /// Opens enrolment of one new host, by a code.
     Enrol {
         /// Its roles.
         roles: Roles,
-        /// How long the code holds.
+        /// Validity of the code.
         minutes: u32,
     },
-    /// Which hosts are known?
+    /// Lists the known hosts.
     Hosts,
-    /// Forget a host and end its sessions.
+    /// Revokes a host and ends its sessions.
     Revoke {
         /// Its name or key.
         host: &'a str,
     },
-    /// Make a new key of the device's sessions, or drop the one before it.
+    /// Rotates the device's session key, or drops the previous one.
     RotateKey {
-        /// Make none, and no longer answer the key before.
+        /// Make no new key, and drop the previous one.
         drop_old: bool,
     },
 }
 
 impl<'a> Request<'a> {
-    /// Kinds of requests known here.
+    /// Number of known kinds of requests.
     pub(super) const KINDS: u32 = 31;
 
-    /// Reads a request. Texts and data borrow from `bytes`; what is copied is no larger than they are.
+    /// Parses a request. Texts and data borrow from `bytes`; copies are no larger.
     ///
     /// # Errors
-    /// [`MessageFault`] for anything but one whole request whose fields are under their caps.
+    /// [`MessageFault`] for anything but one complete request with fields within their limits.
     pub fn read(bytes: &'a [u8]) -> Result<Self, MessageFault> {
         let request: Self = read(bytes, Self::KINDS)?;
         match &request {
@@ -228,7 +228,7 @@ impl<'a> Request<'a> {
         postcard::to_extend(self, out).ok()
     }
 
-    /// The request's name, for errors.
+    /// Returns the request's name, for errors.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Hello { .. } => "hello",

@@ -1,4 +1,4 @@
-//! What a device answers. The order of the variants is the wire format: new ones go to the end, none is taken out.
+//! Replies of a device. The order of the variants is the wire format: new ones are appended, none is removed.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -18,15 +18,15 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Response<'a> {
-    /// A frame arrived that could not be read; send it again. Belongs to no request.
+    /// A damaged frame arrived: send it again. Belongs to no request.
     Damaged,
-    /// Not done. Its form is the same in every version.
+    /// The request failed. Its form is the same in every version.
     Failed(Failure),
     /// The session is open. Its form is the same in every version.
     Welcome {
-        /// The version that both speak from here on.
+        /// The version of the session.
         version: u16,
-        /// The largest chunk, in bytes, for both.
+        /// Maximum bytes of a chunk in both directions.
         chunk: u32,
         /// The device.
         device: DeviceInfo,
@@ -35,19 +35,19 @@ pub enum Response<'a> {
     Begun {
         /// Its number in this session.
         transfer: u32,
-        /// How many bytes the device holds.
+        /// Number of bytes held.
         held: u64,
     },
-    /// How many bytes the device holds now.
+    /// The number of bytes held now.
     Held {
-        /// That many.
+        /// Number of bytes held.
         held: u64,
     },
     /// Verified and in use.
     Committed(Committed),
     /// Done.
     Done,
-    /// What the device is doing.
+    /// The device's status.
     Status(Box<Status>),
     /// A page of tasks.
     Tasks {
@@ -56,23 +56,23 @@ pub enum Response<'a> {
         /// Whether there are more.
         more: bool,
     },
-    /// The file that was asked for.
+    /// The requested file.
     Opened(PullInfo),
-    /// Bytes of it.
+    /// Bytes of a file.
     Data {
-        /// From where.
+        /// The offset of the first byte.
         offset: u64,
-        /// The bytes; none behind the end.
+        /// The bytes; empty at the end.
         #[serde(serialize_with = "as_bytes")]
         data: &'a [u8],
     },
-    /// How far tuning is.
+    /// The progress of tuning.
     Tuning(TuneStatus),
     /// The health of the device.
     Health(Health),
-    /// How teaching a class went.
+    /// The state of teaching a class.
     Teaching(TeachStatus),
-    /// What is taken as an image.
+    /// The limits on images.
     TeachLimits(TeachLimits),
     /// A page of the tasks with images.
     ExampleTasks {
@@ -90,24 +90,24 @@ pub enum Response<'a> {
     },
     /// Images were removed.
     Removed(RemovedExamples),
-    /// The outlook of a tuning run.
+    /// The forecast of a tuning run.
     Forecast(TuneForecast),
     /// Enrolment is open.
     Enrolment(Enrolment),
-    /// The hosts that the device knows.
+    /// The known hosts.
     Hosts(Vec<HostEntry>),
     /// The keys of the device's sessions.
     Rotated(KeyRotation),
 }
 
 impl<'a> Response<'a> {
-    /// Kinds of replies known here.
+    /// Number of known kinds of replies.
     pub(super) const KINDS: u32 = 22;
 
-    /// Reads a reply.
+    /// Parses a reply.
     ///
     /// # Errors
-    /// [`MessageFault`] for anything but one whole reply.
+    /// [`MessageFault`] for anything but one complete reply.
     pub fn read(bytes: &'a [u8]) -> Result<Self, MessageFault> {
         read(bytes, Self::KINDS)
     }

@@ -1,4 +1,4 @@
-//! The device's end of one connection that may be encrypted: handshakes, sealed frames, and plain ones where they are taken.
+//! Server side of a connection that may be encrypted: handshakes, sealed frames, and plain ones where accepted.
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 
@@ -12,55 +12,55 @@ use crate::{
     session::{Session, SessionLimits},
 };
 
-/// Who may open a session on a connection. One admission serves one connection.
+/// Admission of sessions on one connection.
 pub trait Admission: Sync {
-    /// The device's own key; `None` where it cannot be used.
+    /// Returns the device's key; `None` where it cannot be used.
     fn secret(&self) -> Option<PeerSecret>;
 
-    /// The key before the last rotation, while it is still answered. Its sessions tell hosts which key follows it.
+    /// Returns the key before the last rotation, while it is accepted. Its sessions announce the new key to hosts.
     fn old_secret(&self) -> Option<PeerSecret> {
         None
     }
 
-    /// A host that came by the old key has a session, and was told the new one.
+    /// Called after a host has opened a session by the old key, and was told the new one.
     fn announced(&self, host: &PeerKey) {
         let _ = host;
     }
 
-    /// Whether a session without encryption is taken.
+    /// Returns whether a plain session is accepted.
     fn admits_plain(&self) -> bool;
 
-    /// Whether a host is known.
+    /// Admits a known host.
     ///
     /// # Errors
-    /// Why it may not enter.
+    /// The reason for its refusal.
     fn admits(&self, host: &PeerKey) -> Result<(), AccessRefusal>;
 
-    /// The key made of the code of the enrolment that is open.
+    /// Returns the key from the code of the open enrolment.
     fn enrolment(&self) -> Option<[u8; 32]>;
 
-    /// A host has shown the right code: from now on it is known. Asked again for the same host, it answers as the first time.
+    /// Enrols a host that has shown the correct code. A repetition for the same host returns the same result.
     ///
     /// # Errors
-    /// Why it is not enrolled.
+    /// The reason for its refusal.
     fn enrol(&self, host: &PeerKey, name: &str) -> Result<(), AccessRefusal>;
 
-    /// A host has shown a wrong code.
+    /// Called after a host has shown a wrong code.
     fn wrong_code(&self);
 
-    /// A session begins, of this host or (without one) a plain one: the requests that follow are its.
+    /// Called at the start of a session of this host, or of a plain one without a host.
     ///
     /// # Errors
-    /// Why it may not enter now.
+    /// The reason for its refusal now.
     fn enter(&self, host: Option<&PeerKey>) -> Result<(), AccessRefusal>;
 
-    /// Does the arithmetic of a handshake; a device may make it wait.
+    /// Computes a handshake step; a device may limit concurrent ones.
     fn calculate(&self, work: &mut dyn FnMut()) {
         work();
     }
 }
 
-/// The first message of a handshake and its answer, which is sent again when the message comes again.
+/// The first message of a handshake and its reply, which is sent again for a repeated message.
 struct Answered {
     session: u32,
     first: Vec<u8>,
@@ -70,14 +70,14 @@ struct Answered {
 /// A handshake that has not become a session.
 enum Pending {
     None,
-    /// A first contact waits for its third message.
+    /// A first contact that waits for its third message.
     Third(Answered, Box<Handshake>),
-    /// Done; the first frame that is sealed rightly opens the session.
+    /// Complete; the first valid sealed frame opens the session.
     Ready {
         answered: Answered,
         transport: Transport,
         host: PeerKey,
-        /// It was made by the old key of the device.
+        /// Whether it used the device's old key.
         by_old: bool,
     },
     /// The third message was refused, with this frame.
@@ -88,21 +88,21 @@ enum Pending {
     },
 }
 
-/// One connection's state: which session is open on it, and which one is being made.
+/// State of a connection: its open session, and the handshake in progress.
 pub struct Channel<'d> {
     device: &'d dyn Device,
     admission: &'d dyn Admission,
     limits: SessionLimits,
     session: Session<'d>,
     transport: Option<Transport>,
-    /// A plain session was let in.
+    /// Whether a plain session was admitted.
     plain: bool,
     pending: Pending,
     out: Vec<u8>,
 }
 
 impl<'d> Channel<'d> {
-    /// A connection without a session.
+    /// Creates a connection without a session.
     pub fn new(device: &'d dyn Device, admission: &'d dyn Admission, limits: SessionLimits) -> Self {
         Self {
             device,
@@ -116,7 +116,7 @@ impl<'d> Channel<'d> {
         }
     }
 
-    /// Takes the body of a frame; returns the frame to send, if one is due.
+    /// Handles the body of a frame. Returns the frame to send, if any.
     pub fn handle(&mut self, body: &[u8]) -> Option<&[u8]> {
         let (head, message) = Head::split(body)?;
         match head.direction {
@@ -127,7 +127,7 @@ impl<'d> Channel<'d> {
         }
     }
 
-    /// The frame that asks to send again what could not be read. It is never sealed: it only makes the host repeat itself.
+    /// Returns the frame that requests a repetition after a damaged one. It is never sealed: its only effect is a repetition.
     pub fn damaged(&mut self) -> &[u8] {
         self.session.damaged()
     }
@@ -175,7 +175,7 @@ impl<'d> Channel<'d> {
             }
         }
         let Some(plain) = opened else {
-            // Of a session from before a restart; anything else is a repetition, or forged.
+            // From a session before a restart; anything else is a repetition, or forged.
             let unknown = self.transport.is_none() && matches!(self.pending, Pending::None);
             return unknown.then(|| self.refuse(0, AccessRefusal::NoSession));
         };
@@ -195,7 +195,7 @@ impl<'d> Channel<'d> {
         match Pattern::of(head)? {
             (pattern, 1) => Some(self.first(pattern, head.session, message)),
             (Pattern::Enrol, 3) => self.third(head.session, message),
-            // This end's own messages, on a line that echoes.
+            // Own messages, on a line that echoes.
             _ => None,
         }
     }
@@ -215,7 +215,7 @@ impl<'d> Channel<'d> {
         &self.out
     }
 
-    /// Answers the first message of a handshake; the frame to send is in `out`.
+    /// Replies to the first message of a handshake, in `out`.
     fn answer_first(&mut self, pattern: Pattern, session: u32, message: &[u8]) -> Result<Pending, AccessRefusal> {
         let secret = self.admission.secret().ok_or(AccessRefusal::Unavailable)?;
         let psk = match pattern {
@@ -232,7 +232,7 @@ impl<'d> Channel<'d> {
             successor = Some(secret.public());
         }
         let mut handshake = read.map_err(|Broken| AccessRefusal::WrongKey)?;
-        // Known before the second half of the work is done for it.
+        // The host must be known before the second half of the computation.
         let host = match pattern {
             Pattern::Known => {
                 let host = handshake.peer().ok_or(AccessRefusal::WrongKey)?;
@@ -291,7 +291,7 @@ impl<'d> Channel<'d> {
                             host,
                             by_old: false,
                         };
-                        // The host's hello follows at once; its answer is the proof that this end knows the code.
+                        // The host's hello follows at once; its reply proves that this end knows the code.
                         None
                     }
                     Err(refusal) => {
@@ -312,7 +312,7 @@ impl<'d> Channel<'d> {
                 self.pending = Pending::Refused { session, third, reply };
                 Some(&self.out)
             }
-            // Once more what was taken, or of a handshake that is gone: the hello after it will say.
+            // A repetition, or from a lost handshake: the hello after it decides.
             other => {
                 self.pending = other;
                 None
@@ -357,7 +357,7 @@ impl core::fmt::Debug for Channel<'_> {
     }
 }
 
-/// The frame of a handshake message.
+/// Returns the frame of a handshake message.
 pub(crate) fn handshake_frame(head: Head, message: &[u8]) -> Vec<u8> {
     let mut body = Vec::with_capacity(Head::BYTES + message.len() + 4);
     head.write(&mut body);

@@ -11,7 +11,7 @@ const LENGTH: usize = 20;
 /// Characters between two dashes.
 const GROUP: usize = 5;
 
-/// A code that a device shows and a person types on the host, once.
+/// A one-time code that a device shows and a person types on the host.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EnrolmentCode([u8; LENGTH]);
 
@@ -23,7 +23,7 @@ pub struct CodeError {
 }
 
 impl EnrolmentCode {
-    /// A code from random bytes; 5 bits of each are used.
+    /// Creates a code from random bytes; 5 bits of each are used.
     #[must_use]
     pub fn from_random(bytes: [u8; LENGTH]) -> Self {
         Self(bytes.map(|byte| ALPHABET[usize::from(byte & 31)]))
@@ -59,7 +59,7 @@ impl fmt::Debug for EnrolmentCode {
 impl FromStr for EnrolmentCode {
     type Err = CodeError;
 
-    /// Reads a code as a person types it: lower case, spaces and dashes anywhere, `O` for `0`, `I` and `L` for `1`.
+    /// Parses a typed code: lower case, spaces and dashes anywhere, `O` for `0`, `I` and `L` for `1`.
     fn from_str(text: &str) -> Result<Self, CodeError> {
         let letters: String = text
             .chars()

@@ -1,4 +1,4 @@
-//! Noise handshakes of both ends, as messages in and out.
+//! Noise handshakes of host and device, as messages in and out.
 
 use alloc::{vec, vec::Vec};
 
@@ -8,9 +8,9 @@ use super::{PeerKey, PeerSecret, Transport};
 use crate::frame::{Direction, Head};
 
 const PROLOGUE: &[u8] = b"clr/2";
-/// Bytes of the longest handshake message, payload included.
+/// Maximum bytes of a handshake message, payload included.
 const MAX_MESSAGE: usize = 512;
-/// Where the pattern `XXpsk3` mixes its key in.
+/// Index of the pre-shared key in the pattern `XXpsk3`.
 const PSK: u8 = 3;
 
 /// The Noise pattern of a handshake.
@@ -53,7 +53,7 @@ impl Pattern {
     }
 }
 
-/// A handshake under way.
+/// A handshake in progress.
 pub(crate) struct Handshake {
     state: HandshakeState,
 }
@@ -69,21 +69,21 @@ impl From<snow::Error> for Broken {
 }
 
 impl Handshake {
-    /// The host's end, towards a device whose key is known.
+    /// Creates the host's side, with a device whose key is known.
     pub(crate) fn to_known(secret: &PeerSecret, device: &PeerKey) -> Result<Self, Broken> {
         let builder = Self::builder(Pattern::Known, secret)?.remote_public_key(&device.0)?;
         let state = builder.build_initiator()?;
         Ok(Self { state })
     }
 
-    /// The host's end of a first contact.
+    /// Creates the host's side of a first contact.
     pub(crate) fn to_enrol(secret: &PeerSecret, psk: &[u8; 32]) -> Result<Self, Broken> {
         let builder = Self::builder(Pattern::Enrol, secret)?.psk(PSK, psk)?;
         let state = builder.build_initiator()?;
         Ok(Self { state })
     }
 
-    /// The device's end. `psk` is used by [`Pattern::Enrol`] alone.
+    /// Creates the device's side. `psk` is used only by [`Pattern::Enrol`].
     pub(crate) fn of_device(pattern: Pattern, secret: &PeerSecret, psk: &[u8; 32]) -> Result<Self, Broken> {
         let mut builder = Self::builder(pattern, secret)?;
         if pattern == Pattern::Enrol {
@@ -106,7 +106,7 @@ impl Handshake {
         Ok(message)
     }
 
-    /// Takes a message of the other end; returns its payload.
+    /// Handles a message of the peer. Returns its payload.
     pub(crate) fn read(&mut self, message: &[u8]) -> Result<Vec<u8>, Broken> {
         if message.len() > MAX_MESSAGE {
             return Err(Broken);
@@ -117,7 +117,7 @@ impl Handshake {
         Ok(payload)
     }
 
-    /// Returns the other end's key, once its message has stated it.
+    /// Returns the peer's key, once received.
     pub(crate) fn peer(&self) -> Option<PeerKey> {
         self.state.get_remote_static()?.try_into().ok().map(PeerKey)
     }

@@ -1,4 +1,4 @@
-//! X25519 keys that name the two ends of a session.
+//! X25519 keys that identify host and device in a session.
 
 use alloc::string::String;
 use core::{fmt, str::FromStr};
@@ -52,12 +52,12 @@ impl FromStr for PeerKey {
     }
 }
 
-/// The secret key of a host or a device. Its text is for a file that only its owner may read.
+/// The secret key of a host or a device. Store its text in a file that only its owner may read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerSecret([u8; 32]);
 
 impl PeerSecret {
-    /// A secret from 32 random bytes.
+    /// Creates a secret from 32 random bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -67,7 +67,7 @@ impl PeerSecret {
     #[must_use]
     pub fn public(&self) -> PeerKey {
         let mut public = [0; 32];
-        // The resolver always has the one curve that this crate builds it with.
+        // The resolver always has the only curve of this crate.
         if let Some(mut curve) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) {
             curve.set(&self.0);
             public.copy_from_slice(&curve.pubkey()[..32]);

@@ -23,7 +23,7 @@ pub use self::{
 
 /// Version of the protocol within an encrypted session.
 pub const SECURE_VERSION: u16 = 2;
-/// The largest chunk within an encrypted session: a Noise message is at most 65,535 bytes.
+/// Maximum bytes of a chunk in an encrypted session: a Noise message has at most 65,535 bytes.
 pub const MAX_SECURE_CHUNK: u32 = 65_024;
-/// The largest body of a frame before it is sealed.
+/// Maximum bytes of a body before sealing.
 pub(crate) const MAX_PLAIN: usize = 65_535 - transport::TAG;

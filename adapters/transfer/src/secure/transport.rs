@@ -16,11 +16,11 @@ pub(super) const TAG: usize = 16;
 /// The two ciphers of a session and the counters of both directions.
 pub(crate) struct Transport {
     state: StatelessTransportState,
-    /// Counter of the last frame sealed; every frame has a new one, a repeated one too, so that none is ever used twice.
+    /// Counter of the last sealed frame. Every frame has a new one, a repeated one too, so that no nonce is used twice.
     sent: u64,
-    /// Counter of the last frame opened. Only a higher one is accepted.
+    /// Counter of the last opened frame. Only a higher one is accepted.
     received: u64,
-    /// Which way the frames of the other end go.
+    /// Direction of the peer's frames.
     from_peer: Direction,
     to_peer: Direction,
 }
@@ -64,7 +64,7 @@ impl Transport {
         let mut plain = vec![0; sealed.len()];
         let length = self.state.read_message(counter, sealed, &mut plain).ok()?;
         plain.truncate(length);
-        // Only what was authentic moves the counter: a forged frame costs nothing.
+        // Only an authentic frame advances the counter: a forged one has no effect.
         self.received = counter;
         Some(plain)
     }

@@ -1,4 +1,4 @@
-//! Where a device is, as a person writes it: `tcp:HOST:PORT`, `unix:PATH`, `serial:PATH[@BAUD]`, `exec:COMMAND`.
+//! Endpoints of devices: `tcp:HOST:PORT`, `unix:PATH`, `serial:PATH[@BAUD]`, `exec:COMMAND`.
 
 use std::{
     borrow::ToOwned,
@@ -14,15 +14,15 @@ use crate::{
     clock::Clock,
 };
 
-/// Bits a second of a serial line without `@BAUD`.
+/// Bits per second of a serial line without `@BAUD`.
 const DEFAULT_BAUD: u32 = 115_200;
-/// How long a TCP connection may take.
+/// Timeout of a TCP connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// A client of the device at an [`Endpoint`].
 pub type EndpointClient<'c> = Client<'c, Link, Box<dyn FnMut() -> Result<Link, String> + 'c>>;
 
-/// Where a device is.
+/// Endpoint of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Endpoint {
@@ -34,14 +34,14 @@ pub enum Endpoint {
     Serial {
         /// The line, such as `/dev/ttyUSB0`.
         path: String,
-        /// Bits a second.
+        /// Bits per second.
         baud: u32,
     },
     /// `exec:COMMAND`, run by the shell, over its standard input and output.
     Command(String),
 }
 
-/// Why a text names no place.
+/// Error for a text that is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{0}' names no device\nhint: tcp:HOST:PORT, unix:PATH, serial:/dev/ttyUSB0@115200, or exec:'ssh robot clr-device stdio'"
@@ -93,7 +93,7 @@ impl Endpoint {
     /// Connects.
     ///
     /// # Errors
-    /// What the system says, with the place.
+    /// The system's error, with the endpoint.
     pub fn connect(&self) -> Result<Link, String> {
         let link = match self {
             Self::Tcp(address) => Link::connect_tcp(address, CONNECT),
@@ -108,18 +108,18 @@ impl Endpoint {
         link.map_err(|error| about(&self.to_string(), &error))
     }
 
-    /// A client of the device there; connects with the first request.
+    /// Creates a client of the device, which connects with the first request.
     #[must_use]
     pub fn client<'c>(&'c self, clock: &'c dyn Clock, options: ClientOptions) -> EndpointClient<'c> {
         Client::new(Box::new(|| self.connect()), clock, options)
     }
 
-    /// Options that fit the place: small chunks and long deadlines on a slow line, a session number of its own.
+    /// Returns options for the endpoint: small chunks and long deadlines on a slow line, and a separate session number.
     #[must_use]
     pub fn options(&self) -> ClientOptions {
         let options = match self {
             Self::Serial { baud, .. } => ClientOptions::for_baud(*baud),
-            // These lose nothing: what takes long is on its way, and sending it again would only be in its way.
+            // These streams are reliable: a repetition would only delay a slow request further.
             _ => ClientOptions {
                 quiet: Duration::from_secs(30),
                 greeting: Duration::from_secs(30),

@@ -1,4 +1,4 @@
-//! Streams to speak over: TCP, Unix sockets, serial lines, standard input and output, a command's pipes.
+//! Transports: TCP, Unix sockets, serial lines, standard input and output, a command's pipes.
 
 mod endpoint;
 #[cfg(unix)]
@@ -15,13 +15,13 @@ use std::{
 
 pub use endpoint::{Endpoint, EndpointClient, EndpointError};
 
-/// How long a read or a write waits before deadlines are looked at.
+/// Timeout of a read or write, after which deadlines are checked.
 const STEP: Duration = Duration::from_millis(50);
 
 trait Stream: Read + Write + Send {}
 impl<S: Read + Write + Send> Stream for S {}
 
-/// A stream of any kind, with reads and writes that give up after 50 ms so that deadlines hold.
+/// A stream of any transport, with reads and writes that time out after 50 ms so that deadlines hold.
 pub struct Link(Box<dyn Stream>);
 
 impl core::fmt::Debug for Link {
@@ -30,7 +30,7 @@ impl core::fmt::Debug for Link {
     }
 }
 
-/// The system says `WouldBlock` for a timeout on a socket; `embedded_io` has one word for both.
+/// A timeout on a socket is `WouldBlock` or `TimedOut` in the system, and `TimedOut` in `embedded_io`.
 fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock {
         io::ErrorKind::TimedOut.into()
@@ -60,7 +60,7 @@ impl embedded_io::Write for Link {
 }
 
 impl Link {
-    /// A connected TCP stream; small frames are sent at once.
+    /// Wraps a connected TCP stream; small frames are sent without delay.
     ///
     /// # Errors
     /// Where its timeouts cannot be set.
@@ -86,7 +86,7 @@ impl Link {
         Err(last)
     }
 
-    /// A serial line, 8 data bits, no parity, one stop bit, no flow control.
+    /// Opens a serial line: 8 data bits, no parity, one stop bit, no flow control.
     ///
     /// # Errors
     /// Where it cannot be opened.
@@ -98,7 +98,7 @@ impl Link {
 
 #[cfg(unix)]
 impl Link {
-    /// A connected Unix socket.
+    /// Wraps a connected Unix socket.
     ///
     /// # Errors
     /// Where its timeouts cannot be set.
@@ -108,7 +108,7 @@ impl Link {
         Ok(Self(Box::new(stream)))
     }
 
-    /// Two file descriptors, such as the ends of two pipes.
+    /// Wraps two file descriptors, such as the ends of two pipes.
     pub fn pipes<R, W>(input: R, output: W) -> Self
     where
         R: Read + std::os::fd::AsFd + Send + 'static,
@@ -117,7 +117,7 @@ impl Link {
         Self(Box::new(pipes::Pipes::new(input, output)))
     }
 
-    /// This process's standard input and output. Nothing else may write to standard output.
+    /// Uses this process's standard input and output. Nothing else may write to standard output.
     ///
     /// # Errors
     /// Where they cannot be duplicated.
@@ -128,7 +128,7 @@ impl Link {
         Ok(Self::pipes(input, output))
     }
 
-    /// A command of the shell, over its standard input and output; it is ended with the link.
+    /// Runs a command of the shell, over its standard input and output; it ends with the link.
     ///
     /// # Errors
     /// Where it cannot be started.
@@ -137,13 +137,13 @@ impl Link {
     }
 }
 
-/// A number that differs between runs, for [`crate::ClientOptions::session`].
+/// Returns a number that differs between runs, for [`crate::ClientOptions::session`].
 pub(crate) fn random_session() -> u32 {
     use core::hash::{BuildHasher as _, Hasher as _};
     std::hash::RandomState::new().build_hasher().finish() as u32
 }
 
-/// The text of an error with what it was about.
+/// Adds the context to an error's text.
 fn about(what: &str, error: &io::Error) -> String {
     format!("{what}: {error}")
 }

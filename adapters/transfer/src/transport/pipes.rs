@@ -1,4 +1,4 @@
-//! Pipes and other descriptors without timeouts of their own: polled before every call.
+//! Pipes and other descriptors without timeouts, polled before every call.
 
 use std::{
     io::{self, Read, Write},
@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::STEP;
 
-/// A pipe that can be written has room for this much (`PIPE_BUF`), so that a write of no more does not wait.
+/// A writable pipe has room for this many bytes (`PIPE_BUF`), so that a write of at most this size does not block.
 const PIECE: usize = 4096;
 
 /// An input and an output.
@@ -60,7 +60,7 @@ impl<R, W: Write + AsFd> Write for Pipes<R, W> {
 /// A child process, over its standard input and output.
 #[derive(Debug)]
 pub(super) struct Command {
-    /// Dropped, and so closed, before the child is waited for.
+    /// Dropped, and thereby closed, before waiting for the child.
     pipes: Option<Pipes<ChildStdout, ChildStdin>>,
     child: Child,
 }
@@ -103,14 +103,14 @@ impl Write for Command {
 impl Drop for Command {
     fn drop(&mut self) {
         self.pipes = None;
-        // Most end by themselves when their input does; one that does not in a second is ended.
+        // Most end when their input does; after a second the child is killed.
         for _ in 0..20 {
             match self.child.try_wait() {
                 Ok(None) => std::thread::sleep(STEP),
                 _ => return,
             }
         }
-        // It may have ended just now.
+        // It may have ended meanwhile.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
