@@ -1,5 +1,5 @@
-//! The running program, measured: start, memory with ever more tasks, from a switch to the first frame of the new task, and what a peer
-//! that dawdles does to frames. EfficientNet-Lite0 at 224 px, `clr` adapters of 10 classes, random weights.
+//! Benchmark of the running program: start, memory by number of tasks, time from a switch to the first frame of the new task, and the
+//! effect of slow peers on frames. EfficientNet-Lite0 at 224 px, `clr` adapters of 10 classes, random weights.
 //!
 //! `cargo bench -p clr-daemon --bench daemon`; the number of tasks and of switches may follow (`-- 100 500`).
 
@@ -75,7 +75,7 @@ impl Device {
         let ended = Arc::new(AtomicBool::new(false));
         let mut input = child.stdin.take().ok_or("no stdin")?;
         let (frame, stop) = (frame(), Arc::clone(&ended));
-        // A camera of 50 images a second.
+        // A camera of 50 images per second.
         thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) && input.write_all(&frame).is_ok() {
                 thread::sleep(Duration::from_millis(20));
@@ -99,12 +99,12 @@ impl Device {
         Ok(self.host(|client| client.status())?.memory.resident_bytes as f64 / 1e6)
     }
 
-    /// The next answer that is read from now on.
+    /// Returns the next result.
     fn next(&self) -> Result<Line> {
         Ok(self.lines.recv_timeout(Duration::from_secs(20))?)
     }
 
-    /// Milliseconds from image to answer of the next frames.
+    /// Returns the latencies of the next frames, in milliseconds.
     fn latencies(&self, frames: usize) -> Result<Vec<f64>> {
         while self.lines.try_recv().is_ok() {}
         let all = (0..frames).map(|_| Ok(self.next()?.1["latency_ms"].as_f64().ok_or("a frame without latency")?));
@@ -120,7 +120,7 @@ impl Drop for Device {
     }
 }
 
-/// An image of 224 × 224 as BMP: decoding it takes next to nothing.
+/// Returns an image of 224 × 224 as BMP, which decodes in almost no time.
 fn frame() -> Vec<u8> {
     let image = RgbImage::from_fn(224, 224, |x, y| image::Rgb([x as u8, y as u8, (x ^ y) as u8]));
     let mut bytes = std::io::Cursor::new(Vec::new());
@@ -146,8 +146,8 @@ fn quantiles(mut values: Vec<f64>) -> (f64, f64) {
     (at(0.5), at(0.99))
 }
 
-/// Frames while strangers do what costs the device most.
-struct Besieged {
+/// Latency of frames during the costliest load by unknown peers.
+struct UnderFlood {
     median: f64,
     p99: f64,
     slowest: f64,
@@ -155,11 +155,11 @@ struct Besieged {
 }
 
 /// Eight threads that connect, begin a handshake with a key of their own, and connect again.
-fn strangers(device: &Device, port: u16) -> Result<Besieged> {
+fn flood(device: &Device, port: u16) -> Result<UnderFlood> {
     let over = Arc::new(AtomicBool::new(false));
     let device_key = fs::read_to_string(device.folder.join("state/session.key"))?;
     let device_key: PeerKey = device_key.lines().nth(1).ok_or("no key")?.parse()?;
-    let strangers: Vec<_> = (0..8_u8)
+    let peers: Vec<_> = (0..8_u8)
         .map(|number| {
             let over = Arc::clone(&over);
             thread::spawn(move || {
@@ -183,10 +183,10 @@ fn strangers(device: &Device, port: u16) -> Result<Besieged> {
         .collect();
     let frames = device.latencies(450)?;
     over.store(true, Ordering::Relaxed);
-    let connections = strangers.into_iter().map(|stranger| stranger.join().unwrap_or(0)).sum();
+    let connections = peers.into_iter().map(|peer| peer.join().unwrap_or(0)).sum();
     let slowest = frames.iter().copied().fold(0.0, f64::max);
     let (median, p99) = quantiles(frames);
-    Ok(Besieged {
+    Ok(UnderFlood {
         median,
         p99,
         slowest,
@@ -256,24 +256,24 @@ fn main() -> Result<()> {
     println!("memory after {switches} switches: {:.1} MB", device.memory()?);
 
     let mut slow = UnixStream::connect(device.folder.join("state/control.sock"))?;
-    let dawdling = thread::spawn(move || {
+    let slow_peer = thread::spawn(move || {
         let started = Instant::now();
         while slow.write_all(&[7]).is_ok() {
             thread::sleep(Duration::from_secs(1));
         }
         started.elapsed()
     });
-    let beside = quantiles(device.latencies(450)?);
+    let with_slow_peer = quantiles(device.latencies(450)?);
     println!(
-        "frame beside a peer that sends a byte a second: median {:.2} ms, p99 {:.2} ms",
-        beside.0, beside.1
+        "frame with a peer that sends a byte per second: median {:.2} ms, p99 {:.2} ms",
+        with_slow_peer.0, with_slow_peer.1
     );
-    let dropped = dawdling.join().map_err(|_| "the peer's thread panicked")?;
+    let dropped = slow_peer.join().map_err(|_| "the peer's thread panicked")?;
     println!("that peer was dropped after {:.1} s", dropped.as_secs_f64());
-    let besieged = strangers(&device, port)?;
+    let under_flood = flood(&device, port)?;
     println!(
-        "frame next to eight strangers who begin handshakes: median {:.2} ms, p99 {:.2} ms, slowest {:.2} ms; {} connections; slowest alone {:.2} ms",
-        besieged.median, besieged.p99, besieged.slowest, besieged.connections, slowest_alone
+        "frame with eight unknown peers that begin handshakes: median {:.2} ms, p99 {:.2} ms, slowest {:.2} ms; {} connections; slowest alone {:.2} ms",
+        under_flood.median, under_flood.p99, under_flood.slowest, under_flood.connections, slowest_alone
     );
     drop(device);
     let (_device, ready) = Device::start(folder.path().to_owned())?;

@@ -283,7 +283,7 @@ pub(crate) fn set_aside(path: &Path, ending: &str) {
 mod tests {
     use super::*;
 
-    /// A state folder with a key, and the key's public half.
+    /// Returns a state folder with a key, and the public key.
     fn with_key() -> (tempfile::TempDir, PublicKey) {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(
@@ -317,7 +317,7 @@ mod tests {
                     1 => fs::create_dir_all(path.join("inner")).unwrap(),
                     2 => fs::write(&path, []).unwrap(),
                     3 => fs::write(&path, &whole[..40]).unwrap(),
-                    // Another key: a digit that is damaged into another digit.
+                    // A damaged digit may yield another valid key.
                     4 => {
                         let mut other = whole.clone();
                         let at = whole.iter().rposition(u8::is_ascii_digit).unwrap();
@@ -331,7 +331,7 @@ mod tests {
                     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
                 }
                 assert_eq!(found(folder.path()), Some(key), "{name}, {way}");
-                // And it is mended.
+                // The file is repaired.
                 assert_eq!(fs::read(&path).unwrap(), whole, "{name}, {way}");
             }
         }

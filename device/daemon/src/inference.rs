@@ -33,7 +33,7 @@ pub(crate) enum WriteJob {
 /// Bounded queue to the writer thread. A job that finds it full is dropped: a confirmation is queued again by the next frame.
 pub(crate) type WriteQueue = mpsc::SyncSender<WriteJob>;
 
-/// Why the loop ended.
+/// Reason for the end of the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// The device was asked to stop.

@@ -143,7 +143,7 @@ mod tests {
         let certain = 1_800_000_000;
         assert_eq!(limited(certain + DAY, certain), certain + DAY);
         assert_eq!(limited(u64::MAX, certain), certain + TRUSTED);
-        assert_eq!(limited(0, certain), certain, "and one in 1970 does not lower it");
+        assert_eq!(limited(0, certain), certain, "a clock in 1970 does not lower it");
     }
 
     #[test]

@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_closed_device_with_a_trusted_key_warns_of_nothing() {
-        // The key that all tests of this workspace sign with.
+        // The signing key of this workspace's tests.
         let key = clr_adapters::SecretKey::from_bytes(&[1; 32]).public();
         let safe =
             format!("[[trust.keys]]\nkey = '{key}'\n[tcp]\nlisten = '127.0.0.1:1'\n[http]\nlisten = '[::1]:2'\n");

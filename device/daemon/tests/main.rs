@@ -1,4 +1,4 @@
-//! What the daemon promises, one module per promise.
+//! Integration tests of the daemon.
 #![cfg(target_os = "linux")]
 
 mod daemon;

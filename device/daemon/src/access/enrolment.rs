@@ -104,29 +104,33 @@ mod tests {
 
     #[test]
     fn a_code_is_valid_for_its_minutes_and_for_one_host() {
-        let (mut desk, now) = (EnrolmentState::default(), Instant::now());
-        assert_eq!(desk.psk_at(now), None);
-        assert_eq!(desk.open_at([1; 32], ROLES, 15, now).unwrap(), 900);
-        assert_eq!(desk.psk_at(now + Duration::from_secs(899)), Some([1; 32]));
-        assert_eq!(desk.psk_at(now + Duration::from_mins(15)), None);
+        let (mut enrolment, now) = (EnrolmentState::default(), Instant::now());
+        assert_eq!(enrolment.psk_at(now), None);
+        assert_eq!(enrolment.open_at([1; 32], ROLES, 15, now).unwrap(), 900);
+        assert_eq!(enrolment.psk_at(now + Duration::from_secs(899)), Some([1; 32]));
+        assert_eq!(enrolment.psk_at(now + Duration::from_mins(15)), None);
         let (anna, eve) = (PeerKey([1; 32]), PeerKey([2; 32]));
-        assert_eq!(desk.roles_for(&anna), Ok(ROLES));
-        desk.used_by(&anna);
-        assert_eq!(desk.roles_for(&anna), Ok(ROLES), "the reply may have been lost");
-        assert_eq!(desk.roles_for(&eve), Err(AccessRefusal::NotOpen));
+        assert_eq!(enrolment.roles_for(&anna), Ok(ROLES));
+        enrolment.used_by(&anna);
+        assert_eq!(enrolment.roles_for(&anna), Ok(ROLES), "the reply may have been lost");
+        assert_eq!(enrolment.roles_for(&eve), Err(AccessRefusal::NotOpen));
     }
 
     #[test]
     fn five_wrong_codes_close_it_for_an_hour() {
-        let (mut desk, now) = (EnrolmentState::default(), Instant::now());
-        desk.open_at([1; 32], ROLES, 15, now).unwrap();
-        assert_eq!([(); 5].map(|()| desk.wrong_at(now)), [false, false, false, false, true]);
-        assert_eq!(desk.psk_at(now), None);
-        let refused = desk
+        let (mut enrolment, now) = (EnrolmentState::default(), Instant::now());
+        enrolment.open_at([1; 32], ROLES, 15, now).unwrap();
+        assert_eq!(
+            [(); 5].map(|()| enrolment.wrong_at(now)),
+            [false, false, false, false, true]
+        );
+        assert_eq!(enrolment.psk_at(now), None);
+        let refused = enrolment
             .open_at([2; 32], ROLES, 15, now + Duration::from_mins(50))
             .unwrap_err();
         assert!(refused.message.contains("closed") && refused.hint.unwrap().contains("10 minutes"));
-        desk.open_at([2; 32], ROLES, 15, now + Duration::from_secs(3_601))
+        enrolment
+            .open_at([2; 32], ROLES, 15, now + Duration::from_secs(3_601))
             .unwrap();
     }
 }

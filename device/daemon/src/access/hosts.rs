@@ -237,7 +237,7 @@ mod tests {
             std::fs::write(&path, &bytes).unwrap();
             let read = Hosts::read(folder.path(), &[]);
             assert!(!read.is_empty(), "bit {bit}");
-            // A newline that goes or comes hurts two lines.
+            // A newline added or removed damages two lines.
             assert!(!read.enrolled.is_empty(), "bit {bit}");
             for host in &read.enrolled {
                 assert!(hosts.enrolled.contains(host), "bit {bit}: {host:?}");
@@ -246,8 +246,8 @@ mod tests {
         for cut in 0..sound.len() {
             std::fs::write(&path, &sound[..cut]).unwrap();
             let read = Hosts::read(folder.path(), &[]);
-            let whole = sound[..cut].ends_with(b"\n") && cut > HEAD.len();
-            assert!(!read.is_empty() || whole || cut == HEAD.len(), "cut at {cut}");
+            let complete = sound[..cut].ends_with(b"\n") && cut > HEAD.len();
+            assert!(!read.is_empty() || complete || cut == HEAD.len(), "cut at {cut}");
         }
         std::fs::write(&path, "").unwrap();
         assert!(

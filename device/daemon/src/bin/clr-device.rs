@@ -1,4 +1,4 @@
-//! `clr-device`. All of it is in the library beside this file.
+//! Program `clr-device`, a thin wrapper of the library.
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {

@@ -148,7 +148,7 @@ mod tests {
             .collect();
         assert_eq!(near_places.len(), 4);
         drop(far_places);
-        // All are free again, for either.
+        // All slots are free again.
         assert_eq!(
             (0..100)
                 .map_while(|_| ConnectionSlot::take(&server, near))

@@ -97,10 +97,10 @@ fn answer_of(device: Arc<dyn Monitored>, sent: &[u8], piece: usize, body_bytes: 
 mod tests {
     use super::*;
 
-    /// The status line's code; 0 where nothing was answered.
+    /// Returns the status code; 0 without a response.
     fn status(sent: &[u8]) -> u16 {
         let whole = http_answer(sent, usize::MAX, 1000);
-        // How the bytes were cut on the way makes no difference.
+        // The same response for pieces of any size.
         for piece in [1, 7] {
             assert_eq!(
                 code(&http_answer(sent, piece, 1000)),
@@ -135,7 +135,7 @@ mod tests {
         assert!(head.contains("200 OK") && head.ends_with("\r\n\r\n"), "{head}");
     }
 
-    /// A device with a defect.
+    /// A device whose handlers panic.
     struct Panics;
 
     impl Monitored for Panics {
@@ -186,11 +186,11 @@ mod tests {
         assert_eq!(post("Content-Length: 18446744073709551616"), 400);
         assert_eq!(post("Content-Length: 1\r\nContent-Length: 2"), 400);
         assert_eq!(post("Content-Length: -1"), 400);
-        // Either order: one of the two lies.
+        // In either order.
         assert_eq!(post("Content-Length: 5\r\nTransfer-Encoding: chunked"), 400);
         assert_eq!(post("transfer-encoding: chunked\r\ncontent-length: 5"), 400);
         assert_eq!(post("Transfer-Encoding: gzip"), 400);
-        // Said, but never sent.
+        // Announced, but never sent.
         assert_eq!(post("Content-Length: 7"), 400);
     }
 

@@ -28,7 +28,7 @@ pub(crate) use state::SourceState;
 /// An encoded image from a source.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    /// File name or number, for people.
+    /// File name or number, for display.
     pub(crate) name: String,
     /// JPEG, PNG, BMP or WebP.
     pub(crate) bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! What a device meets in the field: a peer that dawdles, a disk that takes no more, a serial line.
+//! Adverse conditions: a slow peer, a full disk, a serial line.
 
 use std::{
     fs::File,
@@ -20,7 +20,7 @@ use super::{
 };
 
 #[test]
-fn a_peer_that_sends_a_byte_a_second_is_dropped_at_its_deadline_and_holds_up_nobody() {
+fn a_peer_that_sends_a_byte_per_second_is_dropped_at_its_deadline_and_delays_nothing() {
     let mut device = Device::with_birds("");
     let before = device.ask(&image(1));
     let mut slow = UnixStream::connect(device.path("state/control.sock")).unwrap();
@@ -48,10 +48,10 @@ fn a_peer_that_sends_a_byte_a_second_is_dropped_at_its_deadline_and_holds_up_nob
     assert!(device.log().contains("connection dropped"), "{}", device.log());
 }
 
-/// A limit on the size of files is what a full disk looks like to a program that may not fill this machine's. It ended the process by
-/// SIGXFSZ, and a log that could not be written to ended the thread that wrote it.
+/// A limit on file sizes simulates a full disk. Without a handler of SIGXFSZ it would end the process, and a failed write to the log the
+/// thread.
 #[test]
-fn a_disk_that_takes_no_more_costs_the_update_and_nothing_else() {
+fn a_full_disk_costs_the_update_alone() {
     let mut device = Device::with_tasks(&["birds", "fish"], "");
     let limit = |device: &Device, most| {
         let limit = Rlimit {
@@ -61,7 +61,7 @@ fn a_disk_that_takes_no_more_costs_the_update_and_nothing_else() {
         prlimit(Some(device.pid()), Resource::Fsize, limit).unwrap();
     };
     limit(&device, Some(0));
-    // Switching works; only that it was switched cannot be kept yet.
+    // The switch works, but cannot be persisted yet.
     let not_persisted = device.host(|client| client.switch("fish")).unwrap_err().to_string();
     assert!(not_persisted.contains("File too large"), "{not_persisted}");
     assert_eq!(device.ask(&image(1))["task"], "fish");
@@ -78,12 +78,12 @@ fn a_disk_that_takes_no_more_costs_the_update_and_nothing_else() {
     device.stop();
     let sound = device.command(&["verify"]).output().unwrap();
     assert!(sound.status.success(), "{}", String::from_utf8_lossy(&sound.stdout));
-    // What could not be kept then was kept at the end.
+    // The shutdown persisted the choice.
     device.start();
     assert_eq!(device.ask(&image(1))["task"], "fish");
 }
 
-/// A pseudo-terminal: the end that is held here, and the name of the other one.
+/// Returns a pseudo-terminal: the open end, and the path of the other one.
 fn terminal() -> (File, String) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
@@ -92,7 +92,7 @@ fn terminal() -> (File, String) {
     (File::from(master), name)
 }
 
-/// Carries what arrives at one end to the other, as a cable does.
+/// Copies bytes from one end to the other, like a cable.
 fn carry(from: &File, to: &File) {
     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
     thread::spawn(move || {
@@ -109,7 +109,7 @@ fn carry(from: &File, to: &File) {
 fn a_host_at_the_other_end_of_a_serial_line_updates_and_switches_the_device() {
     let (near, device_end) = terminal();
     let (far, host_end) = terminal();
-    // Held open, so that the line does not hang up between two conversations.
+    // Held open, so that the line does not hang up between two sessions.
     let _held = [&device_end, &host_end].map(|name| File::options().read(true).write(true).open(name).unwrap());
     carry(&near, &far);
     carry(&far, &near);
@@ -118,7 +118,7 @@ fn a_host_at_the_other_end_of_a_serial_line_updates_and_switches_the_device() {
     let endpoint: Endpoint = format!("serial:{host_end}@921600").parse().unwrap();
     let clock = SystemClock::new();
     let file = signed(&adapter("birds", 1));
-    // No host is known yet, and a line says nothing about who is at its other end.
+    // No host is known yet, and a serial line does not identify its peer.
     let plain = endpoint.client(&clock, endpoint.options()).status().unwrap_err();
     let ClientError::Refused(failure) = &plain else {
         panic!("{plain}")

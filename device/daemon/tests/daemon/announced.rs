@@ -1,4 +1,4 @@
-//! What no trusted signature announces leaves nothing on the disk until it is verified; audience and minimum versions hold.
+//! Uploads without a trusted announcement write nothing to the disk until verified; audience and minimum versions are enforced.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use rustix::process::Signal;
 
 use super::device::{Device, PATIENCE, adapter, free_port, http_get, image, publisher, signed};
 
-/// A peer that says one thing at a time.
+/// A peer that sends single requests.
 struct Peer {
     stream: UnixStream,
     decoder: Decoder,
@@ -61,7 +61,7 @@ impl Peer {
         }
     }
 
-    /// Begins an upload; gives what the device holds of it, or why it refused.
+    /// Begins an upload; returns the transfer and the bytes held, or the failure.
     fn begin(&mut self, bytes: &[u8], kind: Kind) -> Result<(u32, u64), FailureCode> {
         let begin = Begin {
             digest: Digest::of(bytes),
@@ -105,8 +105,8 @@ impl Peer {
     }
 }
 
-/// Every file of the state folder by the digest of its contents, but for what is written for every peer: the log of commands and the
-/// record of the image in hand, both of a fixed size.
+/// Returns the files of the state folder with the digests of their contents, except for the audit log and the record of the image being
+/// decoded, which are written for every peer.
 fn state(device: &Device) -> BTreeMap<PathBuf, Digest> {
     let entries = walkdir::WalkDir::new(device.path("state"))
         .into_iter()
@@ -128,7 +128,7 @@ fn code<T: std::fmt::Debug>(pushed: Result<T, ClientError>) -> FailureCode {
 const SOURCE: &str = "[source]\nkind = 'directory'\npath = 'frames'\ndelete = true\n";
 
 #[test]
-fn what_is_not_announced_leaves_no_byte_on_the_disk_until_it_is_verified() {
+fn an_upload_without_announcement_writes_no_byte_until_it_is_verified() {
     let device = Device::with_birds("");
     let before = state(&device);
     let plain = encode(&adapter("birds", 2), Encoding::Int8).unwrap();
@@ -172,7 +172,7 @@ fn what_is_not_announced_leaves_no_byte_on_the_disk_until_it_is_verified() {
 }
 
 #[test]
-fn an_announced_upload_goes_on_after_the_device_was_killed() {
+fn an_announced_upload_resumes_after_the_device_was_killed() {
     let mut device = Device::with_birds("");
     let file = signed(&adapter("birds", 2));
     let kind = Kind::of_file(&file);
@@ -188,7 +188,7 @@ fn an_announced_upload_goes_on_after_the_device_was_killed() {
 }
 
 #[test]
-fn hostile_announcements_write_nothing_and_junk_under_a_valid_one_goes_at_commit() {
+fn hostile_announcements_write_nothing_and_junk_under_a_valid_one_is_dropped_at_commit() {
     let port = free_port();
     let device = Device::with_birds(&format!(
         "[http]\nlisten = '127.0.0.1:{port}'\n[limits]\nadapter_bytes = 200000\n"
@@ -245,7 +245,7 @@ fn hostile_announcements_write_nothing_and_junk_under_a_valid_one_goes_at_commit
         other => panic!("{other:?}"),
     });
     assert_eq!(code, FailureCode::TOO_LARGE);
-    // Junk of the announced length, said to be the file.
+    // Junk of the announced length instead of the file.
     let begin = Begin {
         digest: Digest::of(&file),
         length: file.len() as u64,
@@ -278,7 +278,7 @@ fn hostile_announcements_write_nothing_and_junk_under_a_valid_one_goes_at_commit
 }
 
 #[test]
-fn audience_and_minimum_are_read_again_and_survive_a_factory_reset() {
+fn audience_and_minimum_are_reloaded_and_survive_a_factory_reset() {
     let mut device = Device::new("");
     let configure = |device: &Device, top: &str, tables: &str| {
         device.configure(&format!("{top}{SOURCE}{tables}"), &[publisher()]);
@@ -297,20 +297,20 @@ fn audience_and_minimum_are_read_again_and_survive_a_factory_reset() {
         code(device.push(&for_audience(1, &["fleet-b"]))),
         FailureCode::refusal(16)
     );
-    // The device's own name is one of its names.
+    // The device's own name counts as an audience name.
     device.push(&for_audience(1, &["te*"])).unwrap();
     device.push(&for_audience(2, &["fleet-*"])).unwrap();
 
     configure(&device, "audience = ['fleet-b']\n", "[trust.minimum]\nbirds = 7\n");
     device.signal(Signal::HUP);
     let started = std::time::Instant::now();
-    // The reload is on another thread: a file that was refused is taken from then on.
+    // The reload is asynchronous: retry until the refused file is accepted.
     while device.push(&for_audience(7, &["fleet-b"])).is_err() {
         assert!(started.elapsed() < PATIENCE, "{}", device.log());
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     device.stop();
-    // A factory reset: the state is gone, the configuration is not.
+    // A factory reset removes the state, not the configuration.
     fs::remove_dir_all(device.path("state")).unwrap();
     device.start();
     assert_eq!(

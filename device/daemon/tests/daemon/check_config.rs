@@ -1,4 +1,4 @@
-//! `run --check-config`: what stops `run` stops the check, in the same words; the check leaves nothing behind.
+//! `run --check-config`: same faults and messages as `run`, without a trace on the disk.
 
 use std::{
     fs,
@@ -18,15 +18,15 @@ fn check(device: &Device) -> (bool, String, String) {
     (status.success(), text(stdout), text(stderr))
 }
 
-/// The line that says what stops a run, without colours and times.
+/// Returns the line of the error that stops a run, without colours and times.
 fn error(stderr: &str) -> String {
     let line = stderr.lines().find(|line| line.starts_with("error: "));
     line.unwrap_or_else(|| panic!("no error: {stderr}")).to_owned()
 }
 
 fn same_error(what: &str, device: &Device, words: &str) {
-    let (sound, _, checked) = check(device);
-    assert!(!sound, "{what}: {checked}");
+    let (valid, _, checked) = check(device);
+    assert!(!valid, "{what}: {checked}");
     let log = device.path("stderr");
     let mut child = device
         .command(&["run"])
@@ -50,14 +50,14 @@ fn same_error(what: &str, device: &Device, words: &str) {
     assert!(ran.contains(words), "{what}: {ran}");
 }
 
-/// A fault that the check names, whether a run ends on it or continues without.
+/// Expects that the check reports a fault, whether or not it stops a run.
 fn named(what: &str, device: &Device, words: &str) {
     let (_, stdout, stderr) = check(device);
     assert!(format!("{stdout}{stderr}").contains(words), "{what}: {stdout}{stderr}");
 }
 
 #[test]
-fn what_stops_a_run_stops_the_check_in_the_same_words() {
+fn a_fault_that_stops_a_run_stops_the_check_with_the_same_message() {
     let device = Device::new("");
     fs::remove_dir(device.path("frames")).unwrap();
     named("no watched folder", &device, "watch");
@@ -69,7 +69,7 @@ fn what_stops_a_run_stops_the_check_in_the_same_words() {
         same_error(table, &device, &port.to_string());
         assert!(check(&device).2.contains("hint: another program"), "{table}");
     }
-    // Nothing of this machine's has this address (RFC 5737).
+    // No interface of this machine has this address (RFC 5737).
     let device = Device::new("[tcp]\nlisten = '192.0.2.1:7420'\n");
     same_error("a foreign address", &device, "192.0.2.1:7420");
 
@@ -89,7 +89,7 @@ fn what_stops_a_run_stops_the_check_in_the_same_words() {
 
     let device = Device::new("");
     fs::write(device.path("state"), "a file").unwrap();
-    // A run continues without its state, as it does where the disk is broken.
+    // A run continues without its state, as with a broken disk.
     named("a file in place of the state folder", &device, "cannot create folder");
     let device = Device::new("");
     let text = fs::read_to_string(device.path("device.toml")).unwrap();
@@ -100,43 +100,43 @@ fn what_stops_a_run_stops_the_check_in_the_same_words() {
 }
 
 #[test]
-fn every_fault_is_named_at_once() {
+fn all_faults_are_reported_at_once() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap();
     let device = Device::new(&format!(
         "[tcp]\nlisten = '{port}'\n[serial]\nport = '/dev/no-such-line'\n[[trust.keys]]\nfile = 'no.pub'\n"
     ));
-    let (sound, _, stderr) = check(&device);
-    assert!(!sound);
+    let (valid, _, stderr) = check(&device);
+    assert!(!valid);
     for words in ["no.pub", "no-such-line", &port.to_string()] {
         assert!(stderr.contains(words), "{words}: {stderr}");
     }
 }
 
 #[test]
-fn a_sound_configuration_is_checked_without_a_trace_before_and_after_the_first_start() {
+fn a_valid_configuration_is_checked_without_a_trace_before_and_after_the_first_start() {
     let (tcp, http) = (free_port(), free_port());
     let mut device = Device::new(&format!(
         "[tcp]\nlisten = '127.0.0.1:{tcp}'\n[http]\nlisten = '127.0.0.1:{http}'\n"
     ));
-    let (sound, stdout, stderr) = check(&device);
-    assert!(sound, "{stdout}{stderr}");
+    let (valid, stdout, stderr) = check(&device);
+    assert!(valid, "{stdout}{stderr}");
     assert!(!device.path("state").exists(), "a check makes no folder");
     device.start();
     device.stop();
-    let (sound, stdout, stderr) = check(&device);
-    assert!(sound && stdout.contains("state          "), "{stdout}{stderr}");
+    let (valid, stdout, stderr) = check(&device);
+    assert!(valid && stdout.contains("state          "), "{stdout}{stderr}");
     assert!(!device.path("state/control.sock").exists(), "a check leaves no socket");
 }
 
 #[test]
-fn a_running_device_is_named_and_not_disturbed() {
+fn a_running_device_is_reported_and_not_disturbed() {
     let (tcp, http) = (free_port(), free_port());
     let device = Device::with_birds(&format!(
         "[tcp]\nlisten = '127.0.0.1:{tcp}'\n[http]\nlisten = '127.0.0.1:{http}'\n"
     ));
-    let (sound, stdout, stderr) = check(&device);
-    assert!(sound, "{stdout}{stderr}");
+    let (valid, stdout, stderr) = check(&device);
+    assert!(valid, "{stdout}{stderr}");
     let pid = device.pid().as_raw_nonzero().to_string();
     assert!(stdout.contains(&format!("process {pid}")), "{stdout}");
     assert_eq!(device.status().active_task.as_deref(), Some("birds"));
@@ -150,8 +150,8 @@ fn warnings_come_with_the_check_and_with_every_start() {
     device.configure(&format!("{FOLDER}[trust]\nunsigned = true\n"), &[]);
     fs::create_dir(device.path("state")).unwrap();
     fs::set_permissions(device.path("state"), fs::Permissions::from_mode(0o777)).unwrap();
-    let (sound, stdout, stderr) = check(&device);
-    assert!(sound, "{stdout}{stderr}");
+    let (valid, stdout, stderr) = check(&device);
+    assert!(valid, "{stdout}{stderr}");
     for _ in 0..2 {
         device.start();
         device.stop();
@@ -171,8 +171,8 @@ fn warnings_come_with_the_check_and_with_every_start() {
 fn a_missing_configuration_has_a_hint() {
     let device = Device::new("");
     fs::remove_file(device.path("device.toml")).unwrap();
-    let (sound, _, stderr) = check(&device);
-    assert!(!sound && stderr.contains("hint: give its path"), "{stderr}");
+    let (valid, _, stderr) = check(&device);
+    assert!(!valid && stderr.contains("hint: give its path"), "{stderr}");
 }
 
 #[test]
@@ -187,8 +187,8 @@ fn a_configuration_that_an_editor_of_windows_saved_means_the_same() {
     device.configure(&format!("{FOLDER}[[trust.keys]]\nfile = 'fleet.pub'\n"), &[]);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
-    let (sound, stdout, stderr) = check(&device);
-    assert!(sound, "{stdout}{stderr}");
+    let (valid, stdout, stderr) = check(&device);
+    assert!(valid, "{stdout}{stderr}");
     device.start();
     device
         .push(&super::device::signed(&super::device::adapter("birds", 1)))
@@ -196,9 +196,9 @@ fn a_configuration_that_an_editor_of_windows_saved_means_the_same() {
 
     let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs::write(&path, utf16).unwrap();
-    let (sound, _, stderr) = check(&device);
+    let (valid, _, stderr) = check(&device);
     assert!(
-        !sound && stderr.contains("UTF-16") && stderr.contains("hint: save"),
+        !valid && stderr.contains("UTF-16") && stderr.contains("hint: save"),
         "{stderr}"
     );
 }

@@ -1,4 +1,4 @@
-//! `auto`: the device finds out by itself which task a frame belongs to.
+//! Automatic choice of the task for each frame (`auto`).
 
 use clr_engine::{Engine, EngineOptions};
 
@@ -6,7 +6,7 @@ use super::device::{Device, adapter, backbone, image, png, signed};
 use crate::scenes;
 
 #[test]
-fn the_task_follows_the_frames_and_a_stranger_is_unknown() {
+fn the_task_follows_the_frames_and_noise_is_unknown() {
     let engine = Engine::new(backbone().0.clone(), EngineOptions::default()).unwrap();
     let mut device = Device::new("");
     device.start();
@@ -15,7 +15,7 @@ fn the_task_follows_the_frames_and_a_stranger_is_unknown() {
     }
     device.switch("auto");
     for (task, first) in [(0, 200), (1, 300), (0, 400)] {
-        // A few frames until it is sure, then only this task.
+        // A few frames until the switch, then this task alone.
         let tasks: Vec<_> = (0..12)
             .map(|at| device.ask(&png(&scenes::picture(task, first + at)))["task"].clone())
             .collect();
@@ -28,18 +28,18 @@ fn the_task_follows_the_frames_and_a_stranger_is_unknown() {
         .map(|at| device.ask(&png(&scenes::noise(at)))["unknown"] == true)
         .collect();
     assert!(unknown[8..].iter().all(|&unknown| unknown), "{unknown:?}");
-    // A restart goes on with it.
+    // A restart keeps automatic choice.
     device.stop();
     device.start();
     assert!(device.status().auto);
-    // A choice by hand ends it.
+    // A named task ends it.
     device.switch("task-1");
     assert_eq!(device.ask(&png(&scenes::picture(0, 500)))["task"], "task-1");
     assert!(!device.status().auto);
 }
 
 #[test]
-fn without_profiles_it_says_so() {
+fn without_profiles_the_result_gives_the_reason() {
     let mut device = Device::new("");
     device.start();
     device.push(&signed(&adapter("birds", 1))).unwrap();

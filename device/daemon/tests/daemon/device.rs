@@ -1,4 +1,4 @@
-//! A real `clr-device` process with a store, a folder of frames and keys of its own.
+//! A real `clr-device` process with its own store, folder of frames and keys.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use crate::seeded;
 
-/// How long anything may take on a loaded machine.
+/// Timeout for everything, on a loaded machine.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// Side of the input in pixels.
 const SIDE: u32 = 32;
@@ -72,17 +72,17 @@ pub(super) fn png(image: &RgbImage) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// What a device does next.
+/// Next event of a device.
 pub(super) enum Heard {
-    /// It answers.
-    Answer(Value),
-    /// It ends.
+    /// A result line.
+    Result(Value),
+    /// The device ended.
     End,
-    /// Neither, though it had time.
+    /// Neither within the timeout.
     Nothing,
 }
 
-/// A device, running or not.
+/// A device process, running or not.
 pub(super) struct Device {
     folder: TempDir,
     child: Option<Child>,
@@ -113,7 +113,7 @@ impl Device {
         device
     }
 
-    /// A device that runs and has version 1 of each of `tasks`, on trial.
+    /// Starts a device with version 1 of each of `tasks`, on trial.
     pub(super) fn with_tasks(tasks: &[&str], extra: &str) -> Self {
         let mut device = Self::new(extra);
         device.start();
@@ -123,7 +123,7 @@ impl Device {
         device
     }
 
-    /// A device that runs and serves version 1 of `birds`, confirmed.
+    /// Starts a device that serves version 1 of `birds`, confirmed.
     pub(super) fn with_birds(extra: &str) -> Self {
         let device = Self::with_tasks(&["birds"], extra);
         device.host(|client| client.mark_good("birds")).unwrap();
@@ -149,7 +149,7 @@ impl Device {
     }
 
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
-        // An emulator, where the tests run for another processor than this machine's.
+        // An emulator, if the tests are built for another CPU.
         let runner = std::env::var("CLR_TEST_RUNNER").unwrap_or_default();
         let mut words: Vec<&str> = runner.split_whitespace().collect();
         words.push(env!("CARGO_BIN_EXE_clr-device"));
@@ -164,13 +164,13 @@ impl Device {
         command
     }
 
-    /// Starts the device and waits until it takes commands.
+    /// Starts the device and waits until it accepts commands.
     pub(super) fn start(&mut self) {
         self.start_only();
         self.wait_until_ready();
     }
 
-    /// Starts the device with these in place of pipes and the log, and waits until it takes commands.
+    /// Starts the device with these streams instead of pipes and the log, and waits until it accepts commands.
     pub(super) fn start_with(&mut self, stdin: Stdio, stdout: Stdio, stderr: Option<Stdio>) {
         let stderr = stderr.unwrap_or_else(|| self.log_file().into());
         let mut child = self
@@ -207,7 +207,7 @@ impl Device {
         self.start_under(&[]);
     }
 
-    /// Starts the device by a program that limits it.
+    /// Starts the device through a program that limits it.
     pub(super) fn start_under(&mut self, limiter: &[&str]) {
         let log = self.log_file();
         let mut command = self.command(&["run"]);
@@ -252,7 +252,7 @@ impl Device {
         rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Pulls the plug of the process.
+    /// Kills the process.
     pub(super) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -260,7 +260,7 @@ impl Device {
         }
     }
 
-    /// Ends the device as systemd would, and checks that it ends well.
+    /// Stops the device as systemd does, and checks its exit.
     pub(super) fn stop(&mut self) {
         self.signal(rustix::process::Signal::TERM);
         let status = self.child.take().unwrap().wait().unwrap();
@@ -275,7 +275,7 @@ impl Device {
             .unwrap()
     }
 
-    /// Asks the device to end, and returns how it did and after how long.
+    /// Sends SIGTERM; returns the exit status and the time until the end.
     pub(super) fn terminate(&mut self) -> (std::process::ExitStatus, Duration) {
         let asked = Instant::now();
         self.signal(rustix::process::Signal::TERM);
@@ -289,7 +289,7 @@ impl Device {
         }
     }
 
-    /// Waits for a line of the log that holds all of these.
+    /// Waits for a line of the log that contains all of these.
     pub(super) fn wait_for_log(&self, parts: &[&str]) {
         self.wait_until(&format!("{parts:?} in the log"), |device| {
             device
@@ -299,7 +299,7 @@ impl Device {
         });
     }
 
-    /// Waits until something holds.
+    /// Waits until a condition holds.
     pub(super) fn wait_until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let started = Instant::now();
         while !holds(self) {
@@ -324,7 +324,7 @@ impl Device {
         self.stdin = None;
     }
 
-    /// Puts an image in front of the device, whole, under a new name.
+    /// Puts an image into the watched folder, atomically, under a new name.
     pub(super) fn show(&mut self, bytes: &[u8]) {
         let name = format!("{:06}.png", self.frames);
         self.frames += 1;
@@ -333,30 +333,30 @@ impl Device {
         fs::rename(unfinished, self.path("frames").join(name)).unwrap();
     }
 
-    /// The next answer.
+    /// Returns the next result.
     pub(super) fn answer(&self) -> Value {
         let line = self.lines.as_ref().unwrap().recv_timeout(PATIENCE);
         let line = line.unwrap_or_else(|_| panic!("no answer; the log says\n{}", self.log()));
         serde_json::from_str(&line).unwrap()
     }
 
-    /// What comes next.
+    /// Returns the next event.
     pub(super) fn answer_or_end(&self) -> Heard {
-        // A source that is lost is tried again within two seconds.
+        // A lost source is reopened within two seconds.
         match self.lines.as_ref().unwrap().recv_timeout(PATIENCE / 4) {
-            Ok(line) => Heard::Answer(serde_json::from_str(&line).unwrap()),
+            Ok(line) => Heard::Result(serde_json::from_str(&line).unwrap()),
             Err(RecvTimeoutError::Disconnected) => Heard::End,
             Err(RecvTimeoutError::Timeout) => Heard::Nothing,
         }
     }
 
-    /// The answer to an image.
+    /// Shows an image and returns its result.
     pub(super) fn ask(&mut self, bytes: &[u8]) -> Value {
         self.show(bytes);
         self.answer()
     }
 
-    /// Speaks to the device as a host would.
+    /// Performs requests as a host.
     pub(super) fn host<T>(
         &self,
         act: impl FnOnce(&mut EndpointClient<'_>) -> Result<T, ClientError>,
@@ -381,7 +381,7 @@ impl Device {
         self.expect(self.host(|client| client.list()))
     }
 
-    /// What the device answered; where it did not, its log says why.
+    /// Returns the value; on an error, panics with the log.
     fn expect<T>(&self, answered: Result<T, ClientError>) -> T {
         answered.unwrap_or_else(|error| panic!("{error}; the log says\n{}", self.log()))
     }
@@ -390,14 +390,14 @@ impl Device {
         self.host(|client| client.push(file, Kind::Adapter, &mut |_| {}))
     }
 
-    /// Bytes of memory that the process has now; its peak is counted from here on.
+    /// Returns the resident bytes of the process, and resets its peak.
     pub(super) fn memory_from_here(&self) -> u64 {
         // Value 5 resets the peak (proc_pid_clear_refs(5)).
         fs::write(format!("/proc/{}/clear_refs", self.pid().as_raw_nonzero()), "5").unwrap();
         self.kilobytes("VmRSS:") << 10
     }
 
-    /// The most bytes of memory that the process had since then.
+    /// Returns the peak of the resident bytes since the reset.
     pub(super) fn peak_memory(&self) -> u64 {
         self.kilobytes("VmHWM:") << 10
     }
@@ -419,7 +419,7 @@ impl Drop for Device {
     }
 }
 
-/// One request of HTTP/1.0: the status and the body.
+/// Performs a request of HTTP/1.0; returns the status and the body.
 pub(super) fn http_get(port: u16, path: &str) -> (u16, String) {
     use std::io::Read as _;
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -431,20 +431,20 @@ pub(super) fn http_get(port: u16, path: &str) -> (u16, String) {
     (status, body)
 }
 
-/// The value of a metric without labels.
+/// Returns the value of a metric without labels.
 pub(super) fn metric(port: u16, name: &str) -> f64 {
     let page = http_get(port, "/metrics").1;
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().unwrap()
 }
 
-/// A port that nothing listens on.
+/// Returns a port without a listener.
 pub(super) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// The one place where a test looks into the device's folder.
+/// Returns whether a file exists in the device's folder.
 pub(super) fn exists(device: &Device, name: &str) -> bool {
     Path::new(&device.path(name)).exists()
 }

@@ -1,8 +1,8 @@
-//! Every file of the state folder, damaged in every way, on every kind of disk; and starts with too little memory or too few descriptors.
-//! In each cell the device gives the answer that it gave before, or it is alive and says why it does not.
+//! Fault matrix: every file of the state folder, damaged in every way, on every kind of disk; and starts with too little memory or too few
+//! descriptors. In each cell the device gives the same result as before, or is alive and reports the reason.
 //!
-//! A full disk and one that can only be read are small file systems in memory, which only root may mount; without that right those cells are
-//! left out, and the test says so.
+//! Full and read-only disks are small file systems in memory, which only root may mount. Without that right the test skips those cells, and
+//! reports it.
 
 use std::{
     collections::BTreeMap,
@@ -36,13 +36,13 @@ enum Disk {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// The answer is the one of before.
+    /// The same result as before.
     Same,
-    /// An earlier adapter of the task answers, or the task is answered by another; the log says why.
+    /// A result of an earlier adapter or of another task, with the reason in the log.
     SteppedDown,
-    /// No answer, but a reason, and it is alive.
+    /// No result, but a reason, and the device is alive.
     SaysWhy,
-    /// It could not start, and its last words say why: where memory or descriptors are too few for the network itself.
+    /// No start, with the reason: too little memory or too few descriptors for the network itself.
     EndedSayingWhy,
 }
 
@@ -54,8 +54,8 @@ const DAMAGES: [Damage; 5] = [
     Damage::Folder,
 ];
 
-/// Runs a device with everything in its state folder and keeps that folder: two versions of the active task, another task on trial, an
-/// example, a checkpoint, half an upload.
+/// Runs a device to fill its state folder, and keeps that: two versions of the active task, another task on trial, an example, a run's
+/// state, half an upload.
 fn template() -> (Device, Value) {
     let mut device = Device::with_birds("");
     device.push(&signed(&adapter("birds", 2))).unwrap();
@@ -71,7 +71,7 @@ fn template() -> (Device, Value) {
         "{answer}"
     );
     device.stop();
-    // What an older version leaves, and what a device that is killed leaves.
+    // Leftovers of an older version, and of a killed device.
     fs::write(device.path("state/store/checkpoints/birds"), b"CLRtune\x01not one").unwrap();
     fs::write(
         device.path(&format!("state/store/incoming/{}.part", "0".repeat(64))),
@@ -90,7 +90,7 @@ fn copy(from: &Path, to: &Path) {
         if entry.file_type().is_dir() {
             fs::create_dir_all(to).unwrap();
         } else {
-            // Permissions go along.
+            // Copies permissions too.
             fs::copy(entry.path(), to).unwrap();
         }
     }
@@ -151,15 +151,15 @@ impl Drop for Mounted {
     }
 }
 
-/// Asks a device that was just started, and ends it.
-fn judge(device: &mut Device, before: &Value, said: usize) -> Result<Outcome, String> {
+/// Classifies an image on a device that was just started, and stops it.
+fn outcome_of(device: &mut Device, before: &Value, said: usize) -> Result<Outcome, String> {
     device.show(&image(1));
     let heard = device.answer_or_end();
     let log = device.log();
     let log = log.get(said..).unwrap_or_default().to_owned();
     let warned = log.contains("ERROR") || log.contains("WARN");
     let answer = match heard {
-        Heard::Answer(answer) => answer,
+        Heard::Result(answer) => answer,
         Heard::End => {
             let status = device.wait();
             return if log.contains("error: ") || log.contains("memory allocation of") {
@@ -189,7 +189,7 @@ fn judge(device: &mut Device, before: &Value, said: usize) -> Result<Outcome, St
     }
 }
 
-/// The files of the state folder, as what they are.
+/// Returns the files of the state folder with their kinds.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = WalkDir::new(folder)
         .into_iter()
@@ -202,14 +202,14 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn with_any_file_damaged_on_any_disk_it_serves_or_says_why() {
+fn with_any_file_damaged_on_any_disk_it_serves_or_reports_the_reason() {
     let (mut device, before) = template();
     let (template, state) = (device.path("template"), device.path("state"));
     let sockets = device.path("run");
     fs::create_dir(&sockets).unwrap();
     device.set_variable("RUNTIME_DIRECTORY", sockets.to_str().unwrap());
     let mut cells: Vec<Vec<PathBuf>> = files(&template).into_iter().map(|file| vec![file]).collect();
-    // A marker of older versions, and records and keys whose second copy is damaged as well.
+    // A marker of older versions, and records and keys with both copies damaged.
     cells.push(vec!["auto".into()]);
     cells.push(vec!["store/tasks/birds".into(), "store/copies/birds".into()]);
     cells.push(vec!["store/active".into(), "store/active.copy".into()]);
@@ -229,7 +229,7 @@ fn with_any_file_damaged_on_any_disk_it_serves_or_says_why() {
                     continue 'disks;
                 }
                 copy(&template, &state);
-                // A marker makes the task be chosen from the frame, for which these adapters have no profile.
+                // A marker means automatic choice, for which these adapters lack a profile.
                 let is_marker = cell[0] == Path::new("auto");
                 for file in cell {
                     if is_marker {
@@ -244,11 +244,11 @@ fn with_any_file_damaged_on_any_disk_it_serves_or_says_why() {
                 }
                 let said = device.log().len();
                 device.start_only();
-                let outcome = judge(&mut device, &before, said);
+                let outcome = outcome_of(&mut device, &before, said);
                 starts += 1;
                 let named = format!("{disk:?}, {way:?}, {cell:?}");
                 match outcome {
-                    // There is no need to end for any file.
+                    // No file may prevent the start.
                     Ok(Outcome::EndedSayingWhy) => wrong.push(format!("{named}: it ended\n{}", device.log())),
                     Err(what) => wrong.push(format!("{named}: {what}")),
                     Ok(outcome) => {
@@ -271,22 +271,22 @@ fn with_any_file_damaged_on_any_disk_it_serves_or_says_why() {
     }
     println!("{starts} starts in {:.0} s", started.elapsed().as_secs_f32());
     assert!(wrong.is_empty(), "{} cells:\n{}", wrong.len(), wrong.join("\n"));
-    // One file alone costs no answer but that of the adapter itself.
+    // A single damaged file costs at most the adapter that it contains.
     let adapter_or_two = |line: &&String| !line.contains("adapters/") && line.matches("\", \"").count() == 0;
     let costly: Vec<_> = stepped.iter().filter(adapter_or_two).collect();
     assert!(costly.is_empty(), "{costly:#?}");
 }
 
 #[test]
-fn with_too_little_memory_or_too_few_descriptors_it_serves_or_says_why_and_keeps_its_state() {
+fn with_too_little_memory_or_too_few_descriptors_it_serves_or_reports_the_reason_and_keeps_its_state() {
     if Command::new("prlimit").arg("--version").output().is_err() || std::env::var_os("CLR_TEST_RUNNER").is_some() {
-        println!("LEFT OUT: there is no prlimit here");
+        println!("SKIPPED: there is no prlimit here");
         return;
     }
     let (mut device, before) = template();
     let (template, state) = (device.path("template"), device.path("state"));
     let descriptors = [4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 64].map(|most| format!("--nofile={most}:{most}"));
-    // Below that the system does not even load the program.
+    // Below that, the system cannot load the program.
     let memory = [100_u64, 120, 150, 200, 300, 500, 1_000].map(|most| format!("--as={}", most << 20));
     let mut counts: BTreeMap<(&str, Outcome), usize> = BTreeMap::new();
     for limit in descriptors.iter().chain(&memory) {
@@ -294,14 +294,14 @@ fn with_too_little_memory_or_too_few_descriptors_it_serves_or_says_why_and_keeps
         copy(&template, &state);
         let said = device.log().len();
         device.start_under(&["prlimit", limit, "--"]);
-        let outcome = judge(&mut device, &before, said).unwrap_or_else(|what| panic!("{limit}: {what}"));
+        let outcome = outcome_of(&mut device, &before, said).unwrap_or_else(|what| panic!("{limit}: {what}"));
         println!("{limit:16} {outcome:?}");
         *counts.entry((limit.split('=').next().unwrap(), outcome)).or_default() += 1;
-        // What it could not have cost it nothing for good.
+        // No lasting damage.
         device.start_only();
         let said = device.log().len();
         assert_eq!(
-            judge(&mut device, &before, said).unwrap(),
+            outcome_of(&mut device, &before, said).unwrap(),
             Outcome::Same,
             "after {limit}"
         );

@@ -1,4 +1,4 @@
-//! Health and metrics say what is wrong with the device: to monitors, to hosts and to people.
+//! Health and metrics of the device, for monitoring, hosts and people.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use clr_transfer::HealthState;
 
 use super::device::{Device, PATIENCE, adapter, free_port, http_get, image, signed};
 
-/// Waits until `/healthz` answers with this status and a body that has these words.
+/// Waits until `/healthz` returns this status and a body that contains these words.
 fn wait_for(port: u16, status: u16, words: &str) {
     let started = Instant::now();
     loop {
@@ -20,11 +20,11 @@ fn wait_for(port: u16, status: u16, words: &str) {
 }
 
 #[test]
-fn health_names_each_fault_on_a_line_and_recovers() {
+fn health_reports_each_fault_on_a_line_and_recovers() {
     let port = free_port();
     let mut device = Device::new(&format!("[http]\nlisten = '127.0.0.1:{port}'\n"));
     device.start();
-    // Not wrong, but somebody should look: it can answer nothing yet.
+    // Degraded: there is no task yet.
     wait_for(port, 200, "ok\ndegraded task: there is no task yet\n");
     device.push(&signed(&adapter("birds", 1))).unwrap();
     wait_for(port, 200, "degraded task: 1 ready, but none was named\n");
@@ -33,7 +33,7 @@ fn health_names_each_fault_on_a_line_and_recovers() {
     wait_for(port, 200, "ok\n");
     assert_eq!(http_get(port, "/healthz").1, "ok\n");
 
-    // What was to serve is gone.
+    // The chosen task has no adapter.
     device.host(|client| client.mark_bad("birds")).unwrap();
     wait_for(port, 503, "failed task: cannot serve `birds`: its adapter was reverted");
     device.push(&signed(&adapter("birds", 2))).unwrap();
@@ -88,7 +88,7 @@ fn a_damaged_record_is_reported_while_another_task_serves() {
     assert_eq!(device.ask(&image(1))["task"], "birds");
 }
 
-/// A sample of the text format: name, labels as they stand, value.
+/// A sample of the text format: name, raw labels, value.
 type Sample = (String, String, f64);
 
 /// Reads Prometheus' text format 0.0.4 and checks it: help and type once before the samples of a name, legal names, closed

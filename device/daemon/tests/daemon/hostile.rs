@@ -1,4 +1,4 @@
-//! Whatever a host sends: each attack has a refusal of its own, and the active task goes on answering, to the bit.
+//! Attacks by a host: each has its own refusal, and the active task's results stay bit-identical.
 
 use clr_adapters::{Encoding, SecretKey, SignerClass, encode, sign};
 use clr_transfer::{ClientError, FailureCode};
@@ -21,7 +21,7 @@ fn every_attack_is_refused_by_name_and_the_active_task_is_unchanged() {
     device.switch("birds");
     let before = device.ask(&image(1));
     for _ in 0..3 {
-        // What reading a frame and answering a host takes was taken once.
+        // Warm up: memory for a frame and a request is allocated once.
         device.ask(&image(1));
         device.list();
     }
@@ -73,7 +73,7 @@ fn every_attack_is_refused_by_name_and_the_active_task_is_unchanged() {
     // An emulator's own memory counts as the process's.
     let emulated = std::env::var_os("CLR_TEST_RUNNER").is_some();
     assert!(emulated || rise <= 1 << 20, "{rise} bytes more");
-    // Once more what is confirmed: that is no attack on it, and changes nothing.
+    // The confirmed file again: no attack, and no change.
     device.push(&signed(&adapter("birds", 5))).unwrap();
     device.push(&whole).unwrap();
     device.host(|client| client.mark_good("birds")).unwrap();
@@ -85,7 +85,7 @@ fn every_attack_is_refused_by_name_and_the_active_task_is_unchanged() {
 }
 
 #[test]
-fn garbage_on_the_socket_harms_nobody() {
+fn garbage_on_the_socket_is_harmless() {
     use std::{io::Write as _, os::unix::net::UnixStream};
     let mut device = Device::new("");
     device.start();
@@ -97,7 +97,7 @@ fn garbage_on_the_socket_harms_nobody() {
         let garbage: Vec<u8> = (0..100_000u32)
             .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed)
             .collect();
-        // The device may hang up in the middle of it.
+        // The device may disconnect meanwhile.
         let _ = stream.write_all(&garbage);
     }
     assert_eq!(device.ask(&image(1))["top"], before["top"]);

@@ -1,4 +1,4 @@
-//! The HTTP port: what peers send or withhold costs them their connection, never the device, its frames, its updates or its port.
+//! The HTTP port: hostile and stalled peers lose their connection, without effect on frames, updates or the port.
 
 use std::{
     io::{Read as _, Write as _},
@@ -23,7 +23,7 @@ fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// What comes until the device hangs up.
+/// Reads until the device disconnects.
 fn rest(mut stream: &TcpStream) -> String {
     let mut bytes = Vec::new();
     // A reset is an end too.
@@ -33,12 +33,12 @@ fn rest(mut stream: &TcpStream) -> String {
 
 fn answer(port: u16, request: &[u8]) -> String {
     let mut stream = connect(port);
-    // The device may hang up in the middle of it.
+    // The device may disconnect meanwhile.
     let _ = stream.write_all(request);
     rest(&stream)
 }
 
-/// Waits until `/healthz` answers 200: places of connections that ended are free again a moment later.
+/// Waits until `/healthz` returns 200: slots of ended connections are free again a moment later.
 fn wait_for_health(port: u16) {
     let started = Instant::now();
     while !answer(port, b"GET /healthz HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200") {
@@ -48,7 +48,7 @@ fn wait_for_health(port: u16) {
 }
 
 #[test]
-fn stated_lengths_are_never_believed_and_the_port_lives() {
+fn stated_lengths_are_never_trusted_and_the_port_survives() {
     let (mut device, port) = device_with_http("");
     for (length, expected) in [
         ("40000000000", "413"),
@@ -98,7 +98,7 @@ fn peers_that_send_slowly_or_nothing_are_dropped_at_their_deadlines() {
 }
 
 #[test]
-fn idle_connections_beyond_the_cap_are_refused_and_harm_neither_updates_nor_frames() {
+fn idle_connections_beyond_the_cap_are_refused_without_effect_on_updates_and_frames() {
     let (mut device, port) = device_with_http("connections = 6\n");
     let mut held: Vec<TcpStream> = (0..60).map(|_| connect(port)).collect();
     for stream in &mut held {
@@ -110,7 +110,7 @@ fn idle_connections_beyond_the_cap_are_refused_and_harm_neither_updates_nor_fram
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", device.pid().as_raw_nonzero()));
     let descriptors = descriptors.unwrap().count();
     assert!(descriptors < 50, "{descriptors} descriptors");
-    // The idle ones end at their deadline, though their peers hold on.
+    // Idle connections end at their deadline, even if their peers keep them open.
     wait_for_health(port);
     drop(held);
     wait_for_health(port);
@@ -125,7 +125,7 @@ fn idle_connections_beyond_the_cap_are_refused_and_harm_neither_updates_nor_fram
 }
 
 #[test]
-fn a_device_without_descriptors_left_serves_on_and_the_port_comes_back() {
+fn a_device_out_of_descriptors_keeps_serving_and_the_port_recovers() {
     let (mut device, port) = device_with_http("");
     device.ask(&image(1));
     http_get(port, "/healthz");
@@ -148,7 +148,7 @@ fn a_device_without_descriptors_left_serves_on_and_the_port_comes_back() {
     let lines = device.log().matches("cannot accept an HTTP connection").count();
     assert_eq!(lines, 1, "the log is not flooded");
     limit(before.current);
-    // What waited is answered now.
+    // The waiting connection is served now.
     let told = rest(&waiting);
     assert!(told.starts_with("HTTP/1.1 200"), "{told}");
     assert_eq!(device.ask(&image(2))["task"], "birds");

@@ -1,4 +1,4 @@
-//! Images cannot hurt: whatever is shown or taught, memory stays within the budget, the process lives, and damage is no answer.
+//! Hostile images, shown or taught: memory stays within the limit, the process survives, and damage yields no result.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, prlimit};
 
 use super::device::{Device, Heard, PATIENCE, adapter, free_port, http_get, image, signed};
 
-/// The budget of the devices here, and what the rest of the program may take meanwhile.
+/// Memory limit of an image here, and allowance for the rest of the program, in bytes.
 const BUDGET: u64 = 24 << 20;
 const REST: u64 = 64 << 20;
 const LIMITS: &str = "[limits]\nimage_memory = 25165824\nimage_ms = 600000\n";
@@ -43,7 +43,7 @@ fn zeros(count: usize) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A black PNG of 16-bit RGBA, to be turned.
+/// A black PNG of 16-bit RGBA, with an orientation.
 fn png(width: u32, height: u32) -> Vec<u8> {
     let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[16, 6, 0, 0, 0]].concat();
     let turned = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
@@ -107,7 +107,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Teaches `image`, as a host with a connection of its own.
+/// Teaches `image` as a host, over a separate connection.
 fn teach(socket: &str, image: &[u8]) -> Result<(), ClientError> {
     let endpoint = Endpoint::Unix(socket.to_owned());
     let mut options = endpoint.options();
@@ -136,7 +136,7 @@ fn expect_within_budget(device: &Device, base: u64, what: &str) {
 }
 
 #[test]
-fn memory_stays_within_the_budget_for_every_bomb_shown_or_taught() {
+fn memory_stays_within_the_limit_for_every_bomb_shown_or_taught() {
     let mut device = Device::with_birds(LIMITS);
     let before = device.ask(&image(1));
     for (name, bytes) in bombs() {
@@ -148,12 +148,12 @@ fn memory_stays_within_the_budget_for_every_bomb_shown_or_taught() {
         expect_within_budget(&device, base, &format!("{name}, taught"));
     }
     assert_eq!(device.ask(&image(1))["top"], before["top"]);
-    // The photo of a phone is answered, not refused.
+    // A phone's photograph is classified, not refused.
     assert_eq!(device.ask(&jpeg(6000, 4000))["task"], "birds");
 }
 
 #[test]
-fn memory_stays_within_the_budget_while_four_peers_teach_at_once() {
+fn memory_stays_within_the_limit_while_four_peers_teach_at_once() {
     let mut device = Device::with_birds(LIMITS);
     device.ask(&image(1));
     let base = device.memory_from_here();
@@ -186,7 +186,7 @@ fn memory_stays_within_the_budget_while_four_peers_teach_at_once() {
 }
 
 #[test]
-fn no_image_ends_a_process_that_gets_no_more_memory() {
+fn no_image_ends_a_process_without_more_memory() {
     for resource in [Resource::As, Resource::Data] {
         let mut device = Device::with_birds("[limits]\nimage_memory = 2000000000\nimage_ms = 600000\n");
         let before = device.ask(&image(1));
@@ -199,10 +199,10 @@ fn no_image_ends_a_process_that_gets_no_more_memory() {
         for (name, bytes) in bombs() {
             device.show(&bytes);
             match device.answer_or_end() {
-                Heard::Answer(answer) => {
+                Heard::Result(answer) => {
                     assert_eq!(answer["frame"].as_str().map(str::is_empty), Some(false), "{name}");
                 }
-                // There was no memory even for the bytes of the file.
+                // Not enough memory for the bytes of the file.
                 _ => assert!(device.log().contains("cannot read it"), "{name}: {}", device.log()),
             }
             let taught = teach(&socket(&device), &bytes);
@@ -215,8 +215,8 @@ fn no_image_ends_a_process_that_gets_no_more_memory() {
     }
 }
 
-/// Waits until the record says that something is in hand, then pulls the plug. `ended` says why that will not be.
-fn kill_with_image_in_hand(device: &mut Device, ended: impl Fn() -> Option<String>) {
+/// Waits until the record contains an image, then kills the device. `ended` returns a reason to give up.
+fn kill_while_decoding(device: &mut Device, ended: impl Fn() -> Option<String>) {
     let record = device.path("state/in-hand");
     let started = Instant::now();
     loop {
@@ -225,18 +225,21 @@ fn kill_with_image_in_hand(device: &mut Device, ended: impl Fn() -> Option<Strin
             break;
         }
         if let Some(reason) = ended() {
-            panic!("it was answered before: {reason}\n{}", device.log());
+            panic!("it was decoded before: {reason}\n{}", device.log());
         }
-        assert!(started.elapsed() < PATIENCE, "nothing is in hand\n{}", device.log());
+        assert!(
+            started.elapsed() < PATIENCE,
+            "no image is being decoded\n{}",
+            device.log()
+        );
         thread::sleep(Duration::from_millis(1));
     }
     device.kill();
 }
 
-/// An image of 90 megapixels took a gigabyte, the system killed the device, and so it did at each start. After three starts an adapter
-/// on trial was reverted for it.
+/// Without quarantine, an image of 90 megapixels would crash the device at each start, and revert an adapter on trial after three.
 #[test]
-fn a_frame_on_which_the_device_ends_twice_is_set_aside_and_no_adapter_is_blamed() {
+fn a_frame_on_which_the_device_crashes_twice_is_quarantined_and_no_adapter_is_blamed() {
     let port = free_port();
     let http = format!("[http]\nlisten = '127.0.0.1:{port}'\n[limits]\nimage_ms = 600000\n");
     let keep = "[source]\nkind = 'directory'\npath = 'frames'\n";
@@ -249,11 +252,11 @@ fn a_frame_on_which_the_device_ends_twice_is_set_aside_and_no_adapter_is_blamed(
             device.switch("birds");
         }
     }
-    // It takes long enough to be caught at it.
+    // Decoding takes long enough for the kill.
     device.show(&png(5000, 18_000));
-    kill_with_image_in_hand(&mut device, || None);
+    kill_while_decoding(&mut device, || None);
     device.start();
-    kill_with_image_in_hand(&mut device, || None);
+    kill_while_decoding(&mut device, || None);
     assert!(device.log().contains("trying once more"), "{}", device.log());
     device.start();
     let answer = device.ask(&image(1));
@@ -274,7 +277,7 @@ fn a_frame_on_which_the_device_ends_twice_is_set_aside_and_no_adapter_is_blamed(
 }
 
 #[test]
-fn a_taught_image_on_which_the_device_ends_twice_is_refused() {
+fn a_taught_image_on_which_the_device_crashes_twice_is_refused() {
     let mut device = Device::with_birds("[limits]\nimage_ms = 600000\nexample_bytes = 33554432\n");
     let bomb = png(5000, 18_000);
     for _ in 0..2 {
@@ -285,7 +288,7 @@ fn a_taught_image_on_which_the_device_ends_twice_is_refused() {
             let _ = send.send(format!("{taught:?}"));
             taught
         });
-        kill_with_image_in_hand(&mut device, || answers.try_recv().ok());
+        kill_while_decoding(&mut device, || answers.try_recv().ok());
         assert!(peer.join().unwrap().is_err());
         device.start();
     }

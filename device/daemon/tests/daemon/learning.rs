@@ -1,4 +1,4 @@
-//! A device learns from the images that its owner files, in the background, and comes back from a kill in the middle.
+//! Learning from labelled images in the background, and resumption after a kill.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ impl Device {
         let request = TuneRequest {
             task: task.to_owned(),
             steps: Some(steps),
-            // The test's own process is of no account, and the machine's memory is not the question here.
+            // A large limit: memory is not the subject of this test.
             memory: Some(4_000_000_000),
             ..TuneRequest::default()
         };
@@ -48,10 +48,10 @@ fn with_birds() -> Device {
 }
 
 #[test]
-fn a_new_class_answers_at_once_and_tuning_keeps_serving() {
+fn a_new_class_is_recognised_at_once_and_tuning_keeps_serving() {
     let mut device = with_birds();
     let before = device.ask(&image(1));
-    // Frames that the device keeps for itself, to judge the old classes by: as many as it was told.
+    // Stored frames, to evaluate the old classes: up to the configured number.
     for seed in 2..20 {
         device.ask(&image(seed));
     }
@@ -66,7 +66,7 @@ fn a_new_class_answers_at_once_and_tuning_keeps_serving() {
     device.file("birds", "robin", 1, 6);
     let taught = device.tune("birds", 0);
     assert_eq!(taught.phase, TunePhase::Promoted, "{taught:?}");
-    // Without a profile that tells how far off it lies, a class claims little at once.
+    // Without a profile, the separation is unknown, and a class claims few images at once.
     let mut robins = 0;
     for index in 50..66 {
         let line = device.ask(&png(&scenes::picture(1, index)));
@@ -83,14 +83,14 @@ fn a_new_class_answers_at_once_and_tuning_keeps_serving() {
         "{tuned:?}"
     );
     assert!(tuned.plan.is_some() && tuned.memory.is_some() && tuned.step == 4);
-    // What the device made is signed by it, and the host can have it.
+    // The device signs its adapters, and a host can pull them.
     let pulled = device
         .host(|client| client.pull("birds", Slot::Serving, 1 << 22, &mut |_| {}))
         .unwrap();
     let decoded = clr_adapters::decode(&pulled.bytes).unwrap();
     assert_eq!(decoded.signature.unwrap().class, clr_adapters::SignerClass::Device);
     assert!(decoded.adapter.header.revision >= 1 && decoded.adapter.header.version == 1);
-    // The publisher's original is one command away, to the bit.
+    // One command restores the publisher's original, bit for bit.
     device.host(|client| client.mark_good("birds")).unwrap();
     device.host(|client| client.restore("birds")).unwrap();
     let after = device.ask(&image(1));
@@ -113,7 +113,7 @@ fn a_task_is_created_from_images_alone() {
 }
 
 #[test]
-fn a_run_that_was_killed_goes_on_after_the_restart() {
+fn a_killed_run_resumes_after_the_restart() {
     let mut device =
         Device::with_birds("[trial]\nframes = 1000\n[tuning]\nframes = 50\nsteps = 100000\nmemory = 4000000000\n");
     device.file("birds", "robin", 1, 6);
@@ -127,9 +127,9 @@ fn a_run_that_was_killed_goes_on_after_the_restart() {
     device.host(|client| client.tune(&request)).unwrap();
     let busy = device.host(|client| client.tune(&request)).unwrap_err().to_string();
     assert!(busy.contains("learning task `birds`"), "{busy}");
-    // Behind the first checkpoint.
+    // After the first write of the run's state.
     device.wait_for(|status| status.step > 25);
-    // Frames are answered and kept meanwhile.
+    // Frames are classified and stored meanwhile.
     assert_eq!(device.ask(&image(1))["task"], "birds");
     device.kill();
     device.start();

@@ -1,4 +1,4 @@
-//! Answers and log lines whose reader stalls, is gone, or has no room; foreign text in the log.
+//! Results and log lines with a stalled, closed or full output; foreign text in the log.
 
 use std::{
     fs::{self, File},
@@ -14,7 +14,7 @@ use super::device::{Device, free_port, image, metric};
 
 const PROMPT: Duration = Duration::from_secs(2);
 
-/// A device with `birds` in service that was ended again, and its HTTP port.
+/// Returns a stopped device with `birds` in service, and its HTTP port.
 fn prepared() -> (Device, u16) {
     let port = free_port();
     let mut device = Device::with_birds(&format!("[http]\nlisten = '127.0.0.1:{port}'\n"));
@@ -22,7 +22,7 @@ fn prepared() -> (Device, u16) {
     (device, port)
 }
 
-/// Fills a pipe up, so that a write to it blocks until it is read.
+/// Fills a pipe, so that a write to it blocks until it is read.
 fn fill(output: &PipeWriter) {
     rustix::io::ioctl_fionbio(output, true).unwrap();
     while rustix::io::write(output, &[b' '; 4096]).is_ok() {}
@@ -37,7 +37,7 @@ fn answered(port: u16) -> f64 {
 }
 
 #[test]
-fn a_reader_that_stalls_holds_up_neither_frames_nor_commands_nor_the_end() {
+fn a_stalled_reader_delays_neither_frames_nor_commands_nor_the_end() {
     let (mut device, port) = prepared();
     let (mut reader, output) = pipe().unwrap();
     fill(&output);
@@ -49,7 +49,7 @@ fn a_reader_that_stalls_holds_up_neither_frames_nor_commands_nor_the_end() {
     assert_eq!(device.status().active_task.as_deref(), Some("birds"));
     let (status, after) = device.terminate();
     assert!(status.success() && after < PROMPT, "{status} after {after:?}");
-    // Nothing of a line went out.
+    // No part of a line was written.
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
     assert!(text.trim().is_empty(), "{text}");
@@ -57,7 +57,7 @@ fn a_reader_that_stalls_holds_up_neither_frames_nor_commands_nor_the_end() {
 }
 
 #[test]
-fn answers_on_a_full_disk_are_counted_and_the_device_goes_on() {
+fn results_on_a_full_disk_are_counted_and_the_device_continues() {
     let (mut device, port) = prepared();
     let full = File::options().write(true).open("/dev/full").unwrap();
     device.start_with(Stdio::null(), full.into(), None);
@@ -71,7 +71,7 @@ fn answers_on_a_full_disk_are_counted_and_the_device_goes_on() {
 }
 
 #[test]
-fn a_line_that_the_disk_cut_is_finished_before_the_next_one() {
+fn a_line_cut_by_a_full_disk_is_completed_before_the_next_one() {
     let (mut device, port) = prepared();
     let path = device.path("answers");
     device.start_with(Stdio::null(), File::create(&path).unwrap().into(), None);
@@ -108,7 +108,7 @@ fn a_line_that_the_disk_cut_is_finished_before_the_next_one() {
 }
 
 #[test]
-fn a_reader_that_is_gone_ends_the_device_with_a_reason_and_a_code() {
+fn a_closed_reader_stops_the_device_with_a_reason_and_a_code() {
     let (mut device, _) = prepared();
     let (reader, output) = pipe().unwrap();
     device.start_with(Stdio::null(), Stdio::from(OwnedFd::from(output)), None);
@@ -121,7 +121,7 @@ fn a_reader_that_is_gone_ends_the_device_with_a_reason_and_a_code() {
 }
 
 #[test]
-fn a_stream_is_answered_to_its_end_however_slowly_the_answers_are_read() {
+fn a_stream_is_classified_to_its_end_however_slowly_the_results_are_read() {
     let mut device = Device::with_source("[source]\nkind = 'stdin'\nlatest = false\n", "");
     let (mut reader, output) = pipe().unwrap();
     fill(&output);
@@ -138,7 +138,7 @@ fn a_stream_is_answered_to_its_end_however_slowly_the_answers_are_read() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_nothing() {
+fn a_log_without_a_reader_delays_nothing() {
     let (mut device, port) = prepared();
     let (reader, output) = pipe().unwrap();
     fill(&output);
@@ -153,7 +153,7 @@ fn a_log_that_nobody_reads_holds_up_nothing() {
     drop(reader);
 }
 
-/// A file's name wrote a line of its own into the log, and a terminal's commands.
+/// File names must not write lines or terminal commands into the log.
 #[test]
 fn foreign_text_writes_no_lines_and_no_controls_into_the_log() {
     let forged = "x\n2026-11-29T00:00:00.000000Z ERROR forged\r\u{1b}[2J\u{9b}31m\u{202e}";
@@ -161,7 +161,7 @@ fn foreign_text_writes_no_lines_and_no_controls_into_the_log() {
     device.stop();
     let config = fs::read_to_string(device.path("device.toml")).unwrap();
     let named = config.replace("name = 'test'", &format!("name = {}", serde_json::json!(forged)));
-    // TOML takes no raw control character that JSON leaves as it is.
+    // TOML allows no raw control characters that JSON leaves unescaped.
     let named = named.replace('\u{9b}', "\\u009b");
     fs::write(device.path("device.toml"), named).unwrap();
     device.start();
@@ -169,7 +169,7 @@ fn foreign_text_writes_no_lines_and_no_controls_into_the_log() {
     raw.insert(0, 0xff);
     fs::create_dir(device.path("frames").join(std::ffi::OsString::from_vec(raw))).unwrap();
     fs::create_dir(device.path("frames").join(format!("{forged}.png"))).unwrap();
-    // Tasks and labels that a peer names.
+    // Tasks and labels from a peer.
     let _ = device.host(|client| client.switch(forged));
     let _ = device.host(|client| client.remove(forged));
     let _ = device.host(|client| client.teach(forged, forged, &image(1)));

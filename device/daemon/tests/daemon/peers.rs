@@ -1,4 +1,4 @@
-//! Who may speak to the device: strangers cost nothing, hosts enrol once, and what was revoked ends at once.
+//! Access of peers: unknown ones cost little, hosts enrol once, and revoked ones are disconnected.
 
 use std::{
     io::{Read as _, Write as _},
@@ -16,9 +16,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
 use super::device::{Device, PATIENCE, adapter, free_port, http_get, image, signed};
 
-/// How long the session of a revoked host may go on: its thread looks every 50 ms, on a loaded machine.
+/// Timeout for the end of a revoked host's session; its thread checks every 50 ms.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
-/// Memory that a flood of connections may take.
+/// Memory allowance for a flood of connections, in bytes.
 const MOST_GROWTH: u64 = 16 << 20;
 
 /// A host that a device knows.
@@ -62,7 +62,7 @@ impl Host {
     }
 }
 
-/// A code of the device for these roles.
+/// Returns an enrolment code of the device for these roles.
 pub(super) fn code(device: &Device, roles: &str) -> EnrolmentCode {
     let enrolment = device.host(|client| client.enrol(roles.parse().unwrap(), 15)).unwrap();
     assert_eq!(enrolment.seconds, 900);
@@ -80,7 +80,7 @@ pub(super) fn enrolling(endpoint: &Endpoint, secret: &PeerSecret, code: &Enrolme
     }
 }
 
-/// A device that listens on a port of this machine.
+/// Returns a device that listens on a port of this machine.
 pub(super) fn on_tcp(extra: &str) -> (Device, Endpoint, u16) {
     let port = free_port();
     let device = Device::new(&format!("{extra}[tcp]\nlisten = '127.0.0.1:{port}'\n"));
@@ -112,25 +112,25 @@ pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) -> Duration {
 }
 
 #[test]
-fn silent_strangers_lock_nobody_out_and_are_dropped_in_seconds() {
+fn silent_peers_lock_no_one_out_and_are_dropped_in_seconds() {
     let http = free_port();
     let (mut device, endpoint, port) = on_tcp(&format!("[http]\nlisten = '127.0.0.1:{http}'\n"));
     start(&mut device, &endpoint);
     let mut silent: Vec<TcpStream> = (0..12)
         .map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap())
         .collect();
-    // The operator on the device, and another peer meanwhile.
+    // Meanwhile, the operator on the device, and another peer.
     device.status();
     assert_eq!(plain(&endpoint).unwrap(), "test");
     for stream in &mut silent {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let started = Instant::now();
         let mut rest = Vec::new();
-        // Dropped, whether by an end or a reset.
+        // Dropped, by an end of stream or a reset.
         let _ = stream.read_to_end(&mut rest);
         assert!(started.elapsed() < PATIENCE);
     }
-    // With an open session each, they take every place there is for peers; the control socket has its own.
+    // With open sessions they use all slots of peers; the control socket has separate ones.
     let clock = SystemClock::new();
     let mut clients: Vec<_> = (0..9)
         .map(|_| {
@@ -159,7 +159,7 @@ fn distribution(mut values: Vec<f64>) -> String {
 }
 
 #[test]
-fn a_thousand_hostile_connections_cost_no_frame_and_hold_no_memory() {
+fn a_thousand_hostile_connections_cost_no_frame_and_keep_no_memory() {
     let (mut device, endpoint, port) = on_tcp("");
     start(&mut device, &endpoint);
     device.push(&signed(&adapter("birds", 1))).unwrap();
@@ -174,7 +174,7 @@ fn a_thousand_hostile_connections_cost_no_frame_and_hold_no_memory() {
     let usual = (0..500).map(|_| latency(&mut device)).collect();
     let memory = device.memory_from_here();
     let peer = thread::spawn(move || {
-        // Peers run on other machines: here they must not take the processor from the device.
+        // Real peers run on other machines: lower their priority here.
         rustix::process::nice(19).unwrap();
         for number in 0..1_000_u32 {
             let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
@@ -197,7 +197,7 @@ fn a_thousand_hostile_connections_cost_no_frame_and_hold_no_memory() {
         meanwhile.push(latency(&mut device));
     }
     peer.join().unwrap();
-    // Eight threads and their buffers at most, however many come.
+    // At most eight threads and their buffers, for any number of connections.
     let grown = device.peak_memory().saturating_sub(memory);
     println!(
         "milliseconds a frame: {} before, {} meanwhile; {} KiB more memory at most",
@@ -212,13 +212,13 @@ fn a_thousand_hostile_connections_cost_no_frame_and_hold_no_memory() {
 }
 
 #[test]
-fn a_host_enrols_once_and_plain_sessions_are_over() {
+fn a_host_enrols_once_and_ends_plain_sessions() {
     let (mut device, endpoint, _) = on_tcp("");
     start(&mut device, &endpoint);
     assert_eq!(
         plain(&endpoint).unwrap(),
         "test",
-        "nobody is known yet, and the peer is on this machine"
+        "no host is known yet, and the peer is on this machine"
     );
     let clock = SystemClock::new();
     let anna = PeerSecret::from_bytes([1; 32]);
@@ -238,7 +238,7 @@ fn a_host_enrols_once_and_plain_sessions_are_over() {
         Err(ClientError::NotAdmitted(AccessRefusal::WrongCode))
     );
     let key = attempt(&anna, &right).unwrap();
-    assert_eq!(attempt(&anna, &right), Ok(key), "the answer may have been lost");
+    assert_eq!(attempt(&anna, &right), Ok(key), "the reply may have been lost");
     let eve = PeerSecret::from_bytes([9; 32]);
     assert_eq!(
         attempt(&eve, &right),
@@ -252,7 +252,7 @@ fn a_host_enrols_once_and_plain_sessions_are_over() {
         client.push(&signed(&adapter("birds", 1)), Kind::Adapter, &mut |_| {})
     })
     .unwrap();
-    // From now on no peer is let in for being on this machine, but the control socket is as before.
+    // From now on, loopback peers are refused; the control socket works as before.
     let refused = plain(&endpoint).unwrap_err();
     assert!(
         matches!(&refused, ClientError::Refused(failure) if failure.code == FailureCode::UNAUTHENTICATED),
@@ -268,7 +268,7 @@ fn a_host_enrols_once_and_plain_sessions_are_over() {
     // All of it survives a kill, with the same key of the device.
     device.kill();
     start(&mut device, &endpoint);
-    until("the host is not known any more", || {
+    until("the host is no longer known", || {
         host.ask(&endpoint, |client| client.status()).is_ok()
     });
     assert!(plain(&endpoint).is_err());
@@ -299,7 +299,7 @@ fn five_wrong_codes_close_enrolment() {
 }
 
 #[test]
-fn a_revoked_host_is_out_within_seconds_and_configured_ones_by_sighup() {
+fn a_revoked_host_is_disconnected_within_seconds_and_a_configured_one_by_sighup() {
     let (mut device, endpoint, port) = on_tcp("");
     start(&mut device, &endpoint);
     let anna = Host::enrol(&device, &endpoint, "administer", 1);
@@ -310,19 +310,19 @@ fn a_revoked_host_is_out_within_seconds_and_configured_ones_by_sighup() {
     let hosts = anna.ask(&endpoint, |client| client.hosts()).unwrap();
     assert_eq!(hosts.iter().map(|host| host.sessions).collect::<Vec<_>>(), [1, 1]);
     anna.ask(&endpoint, |client| client.revoke("host-2")).unwrap();
-    until("the session goes on", || {
+    until("the session continues", || {
         let hosts = device.host(|client| client.hosts()).unwrap();
         hosts.iter().all(|host| host.name != "host-2")
     });
-    // From here on nothing is carried out for it, and its connection ends.
-    let ended = until("the connection goes on", || match session.status() {
+    // From here on its requests are refused, and its connection ends.
+    let ended = until("the connection continues", || match session.status() {
         Err(ClientError::NotAdmitted(AccessRefusal::UnknownHost)) => true,
         Err(ClientError::Refused(failure)) if failure.code == FailureCode::NOT_ALLOWED => false,
         other => panic!("{other:?}"),
     });
     println!("a revoked host's connection ended after {ended:?}");
     assert!(ended < ENDS_WITHIN, "{ended:?}");
-    // The same by the configuration: a host comes and goes without a restart.
+    // The same by the configuration, without a restart.
     let carl = Host {
         secret: PeerSecret::from_bytes([3; 32]),
         device: anna.device,
@@ -334,7 +334,7 @@ fn a_revoked_host_is_out_within_seconds_and_configured_ones_by_sighup() {
     let tcp = format!("[tcp]\nlisten = '127.0.0.1:{port}'\n");
     device.configure(&format!("{tcp}{table}"), &[super::device::publisher()]);
     device.signal(rustix::process::Signal::HUP);
-    until("carl is not let in", || {
+    until("carl is refused", || {
         carl.ask(&endpoint, |client| client.status()).is_ok()
     });
     let refused = device.host(|client| client.revoke("carl")).unwrap_err();
@@ -346,13 +346,13 @@ fn a_revoked_host_is_out_within_seconds_and_configured_ones_by_sighup() {
     session.status().unwrap();
     device.configure(&tcp, &[super::device::publisher()]);
     device.signal(rustix::process::Signal::HUP);
-    until("carl is still let in", || {
+    until("carl is still accepted", || {
         session.status().map(|_| ()) == Err(ClientError::NotAdmitted(AccessRefusal::UnknownHost))
     });
 }
 
 #[test]
-fn damaged_files_of_access_cost_what_they_were_for_and_nothing_else() {
+fn damaged_files_of_access_control_disable_their_own_function_alone() {
     let (mut device, endpoint, _) = on_tcp("");
     start(&mut device, &endpoint);
     let anna = Host::enrol(&device, &endpoint, "update", 1);
@@ -382,10 +382,10 @@ fn damaged_files_of_access_cost_what_they_were_for_and_nothing_else() {
 }
 
 #[test]
-fn without_descriptors_peers_wait_the_log_is_not_flooded_and_they_are_answered_afterwards() {
+fn without_descriptors_peers_wait_the_log_is_not_flooded_and_they_are_served_afterwards() {
     let (mut device, endpoint, port) = on_tcp("");
     start(&mut device, &endpoint);
-    // The control socket answers before the source and the output are open.
+    // The control socket works before the source and the output are open.
     device.wait_for_log(&["INFO ready"]);
     let whole = getrlimit(Resource::Nofile);
     let limit = |current| {
@@ -397,7 +397,7 @@ fn without_descriptors_peers_wait_the_log_is_not_flooded_and_they_are_answered_a
     let _peer = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let _local = std::os::unix::net::UnixStream::connect(device.path("state/control.sock")).unwrap();
     let warnings = || device.log().matches("cannot accept a connection").count();
-    until("the want of descriptors is not said", || warnings() == 2);
+    until("the lack of descriptors is not logged", || warnings() == 2);
     // Each listener tries every 50 ms.
     thread::sleep(Duration::from_millis(500));
     assert_eq!(warnings(), 2, "{}", device.log());
@@ -420,7 +420,7 @@ fn a_host_writes_no_more_than_its_quota() {
         matches!(&refused, ClientError::Refused(failure) if failure.code == FailureCode::QUOTA),
         "{refused}"
     );
-    // Who is on the device itself has none.
+    // Local users have no quota.
     device.push(&file).unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Every request by every role, and the line that the audit log has for each.
+//! Every request by every role, with its line in the audit log.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn push(client: &mut EndpointClient<'_>, bytes: &[u8], kind: Kind) -> Result<(),
     client.push(bytes, kind, &mut |_| {}).map(|_| ())
 }
 
-/// Requests that only look: written down once an hour for each peer.
+/// Read-only requests: recorded once an hour for each peer.
 const LOOKS: [&str; 8] = [
     "status",
     "list",
@@ -110,7 +110,7 @@ fn audit(device: &Device) -> Vec<Value> {
 }
 
 #[test]
-fn every_request_is_allowed_to_its_role_alone_and_written_down() {
+fn every_request_is_allowed_to_its_role_alone_and_recorded() {
     let (mut device, endpoint, _) = on_tcp("");
     start(&mut device, &endpoint);
     device.push(&signed(&adapter("birds", 1))).unwrap();
@@ -131,7 +131,7 @@ fn every_request_is_allowed_to_its_role_alone_and_written_down() {
                 let text = error.to_string();
                 assert!(text.contains("hint: ") && text.contains(needed.name()), "{text}");
             }
-            // Looking is written down once an hour, everything else each time, refused or not.
+            // Read-only requests are recorded once an hour, all others each time, refused or not.
             let lines = &audit(&device)[before..];
             let line = lines.iter().find(|line| line["command"] == command);
             match line {
@@ -155,7 +155,7 @@ fn every_request_is_allowed_to_its_role_alone_and_written_down() {
 }
 
 #[test]
-fn the_chain_of_the_audit_log_holds_after_every_kill_and_a_changed_line_is_found() {
+fn the_chain_of_the_audit_log_is_intact_after_every_kill_and_a_changed_line_is_found() {
     let mut device = Device::new("");
     let mut random = crate::seeded::Random(5);
     for round in 0..8 {
@@ -166,7 +166,7 @@ fn the_chain_of_the_audit_log_holds_after_every_kill_and_a_changed_line_is_found
             std::thread::sleep(wait);
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         });
-        // Until the plug is pulled.
+        // Until the kill.
         while device
             .host_with(
                 |client| client.switch("none"),

@@ -1,4 +1,4 @@
-//! Rotation of the device's key: no restart, no host lost, and an end for a key that was stolen.
+//! Rotation of the session key: no restart, no host lost, and an end for a stolen key.
 
 use std::{cell::Cell, fs};
 
@@ -9,7 +9,7 @@ use super::{
     peers::{Host, code, enrolling, on_tcp, start, until},
 };
 
-/// Carries out `clr-device` on the device; returns the keys that it prints.
+/// Runs `clr-device` on the device; returns the keys that it prints.
 fn command(device: &Device, arguments: &[&str]) -> KeyRotation {
     let output = device.command(arguments).output().unwrap();
     assert!(
@@ -26,7 +26,7 @@ fn command(device: &Device, arguments: &[&str]) -> KeyRotation {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Asks for the status over a new connection; returns the key that the host was told, which it knows from then on.
+/// Queries the status over a new connection; returns the announced key, which the host stores.
 fn visit(host: &mut Host, endpoint: &clr_transfer::Endpoint) -> Result<Option<PeerKey>, ClientError> {
     let told = Cell::new(None);
     let clock = SystemClock::new();
@@ -41,7 +41,7 @@ fn visit(host: &mut Host, endpoint: &clr_transfer::Endpoint) -> Result<Option<Pe
 }
 
 #[test]
-fn every_host_follows_a_rotated_key_once_and_nobody_else_is_let_in() {
+fn every_host_follows_a_rotated_key_once_and_others_are_refused() {
     let (mut device, endpoint, _) = on_tcp("");
     start(&mut device, &endpoint);
     let mut anna = Host::enrol(&device, &endpoint, "administer", 1);
@@ -57,15 +57,15 @@ fn every_host_follows_a_rotated_key_once_and_nobody_else_is_let_in() {
     let days = rotation.seconds.div_ceil(24 * 3_600);
     assert_eq!(days, 90);
     assert_ne!(new, before);
-    session.status().expect("sessions that are open go on");
+    session.status().expect("open sessions continue");
 
-    // Each is told once, over a restart too; then the device is known by its new key.
+    // Each host learns the new key once, over a restart too.
     assert_eq!(visit(&mut anna, &endpoint), Ok(Some(new)));
     assert_eq!(visit(&mut anna, &endpoint), Ok(None));
     device.kill();
     start(&mut device, &endpoint);
     let mut late = Host { device: before, ..bert };
-    until("the device lets nobody in", || {
+    until("the device refuses every host", || {
         late.ask(&endpoint, |client| client.status()).is_ok()
     });
     assert_eq!(visit(&mut late, &endpoint), Ok(Some(new)));
@@ -81,7 +81,7 @@ fn every_host_follows_a_rotated_key_once_and_nobody_else_is_let_in() {
         Err(ClientError::NotAdmitted(AccessRefusal::WrongKey))
     );
 
-    // A second rotation would lose the hosts that have not come since the first one: it is refused until that is wanted.
+    // A second rotation would lock out hosts that have not connected since the first: refused without --drop-old.
     let refused = anna.ask(&endpoint, |client| client.rotate_key(false)).unwrap_err();
     let text = refused.to_string();
     assert!(
@@ -107,7 +107,7 @@ fn every_host_follows_a_rotated_key_once_and_nobody_else_is_let_in() {
     );
     assert_eq!(visit(&mut bert, &endpoint), Ok(None));
 
-    // Who rotates over a session knows the new key at once, on the very same connection.
+    // A host that rotates over a session learns the new key at once, on the same connection.
     let told = Cell::new(None);
     let mut client = endpoint.client(&clock, anna.options(&endpoint));
     client.on_successor(|key| told.set(Some(key)));
@@ -118,7 +118,7 @@ fn every_host_follows_a_rotated_key_once_and_nobody_else_is_let_in() {
     anna.device = told.get().unwrap();
     assert_eq!(visit(&mut anna, &endpoint), Ok(None));
 
-    // A new host learns the key in force.
+    // A new host learns the current key.
     let carl = PeerSecret::from_bytes([3; 32]);
     let options = enrolling(&endpoint, &carl, &code(&device, "observe"), "carl");
     let mut client = endpoint.client(&clock, options);
@@ -147,7 +147,7 @@ fn every_host_follows_a_rotated_key_once_and_nobody_else_is_let_in() {
 }
 
 #[test]
-fn a_damaged_old_key_costs_the_hosts_that_have_not_followed_and_nobody_else() {
+fn a_damaged_old_key_costs_only_the_hosts_that_have_not_followed() {
     let (mut device, endpoint, _) = on_tcp("");
     start(&mut device, &endpoint);
     device.push(&signed(&adapter("birds", 1))).unwrap();

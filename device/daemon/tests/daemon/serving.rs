@@ -1,4 +1,4 @@
-//! Frames are answered, tasks switched, commands carried out, and everything is there again after a restart.
+//! Classification, switching and commands, also after a restart.
 
 use std::{
     io::Write as _,
@@ -15,7 +15,7 @@ use crate::promises::{check_document, check_help};
 use super::device::{Device, PATIENCE, adapter, backbone, exists, free_port, http_get, image, publisher, signed};
 
 #[test]
-fn frames_are_answered_with_the_engines_own_answer() {
+fn results_equal_those_of_the_engine() {
     let mut device = Device::new("");
     device.start();
     let none = device.ask(&image(1));
@@ -57,7 +57,7 @@ fn frames_are_answered_with_the_engines_own_answer() {
 }
 
 #[test]
-fn the_task_and_its_adapters_are_there_again_after_a_restart() {
+fn the_task_and_its_adapters_survive_a_restart() {
     let mut device = Device::with_tasks(&["birds", "flowers"], "[trial]\nframes = 2\n");
     device.switch("flowers");
     let before = device.ask(&image(1));
@@ -71,7 +71,7 @@ fn the_task_and_its_adapters_are_there_again_after_a_restart() {
 }
 
 #[test]
-fn a_task_named_every_moment_is_seldom_written_and_the_last_one_serves_after_a_restart() {
+fn frequent_switches_are_seldom_written_and_the_last_one_survives_a_restart() {
     let mut device = Device::with_tasks(&["birds", "flowers"], "");
     // Each write replaces the file by another one.
     let written = |device: &Device| std::fs::metadata(device.path("state/store/active")).unwrap().ino();
@@ -91,7 +91,7 @@ fn a_task_named_every_moment_is_seldom_written_and_the_last_one_serves_after_a_r
 }
 
 #[test]
-fn images_from_standard_input_are_answered_to_the_last() {
+fn images_from_standard_input_are_classified_to_the_last() {
     let mut device = Device::with_source("[source]\nkind = 'stdin'\nlatest = false\n", "");
     device.start();
     device.push(&signed(&adapter("birds", 1))).unwrap();
@@ -162,13 +162,13 @@ fn commands_change_what_serves_and_are_refused_with_a_reason() {
     device.host(|client| client.remove("birds")).unwrap();
     assert!(device.list().iter().all(|task| task.state == TaskState::Empty));
     assert_eq!(device.ask(&image(1))["task"], serde_json::Value::Null);
-    // The floor outlives the task: an old version stays refused.
+    // The highest version is kept after the removal: an old version stays refused.
     let old = device.push(&file).unwrap_err().to_string();
     assert!(old.contains("confirmed"), "{old}");
 }
 
 #[test]
-fn a_configuration_read_again_changes_whom_the_device_trusts() {
+fn a_reloaded_configuration_changes_the_trusted_keys() {
     let mut device = Device::new("");
     let source = "[source]\nkind = 'directory'\npath = 'frames'\n";
     device.configure(source, &[]);
@@ -229,7 +229,7 @@ fn the_command_line_reaches_the_device_through_its_socket() {
     check_document("clr-device-status", &status);
     check_document("clr-device-list", &list);
     assert_eq!(run(&["switch", "fish"]).status.code(), Some(3));
-    // Whoever reads may have read enough.
+    // A reader may close the pipe early.
     for command in ["status", "list"] {
         let mut child = device
             .command(&[command])
@@ -243,7 +243,7 @@ fn the_command_line_reaches_the_device_through_its_socket() {
     }
     std::fs::write(device.path("robin.png"), image(9)).unwrap();
     let teach = ["teach", "--task", "birds", "--label", "robin", "robin.png", "robin.png"];
-    // While a publisher's version is on trial nothing is taught, and nothing is left of the attempt.
+    // While a publisher's version is on trial, teaching is refused and leaves nothing.
     let refused = run(&teach);
     assert_eq!(refused.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("on trial"));
@@ -273,7 +273,7 @@ fn the_command_line_reaches_the_device_through_its_socket() {
     check_document("audit", &commit);
     assert!(run(&["run", "--check-config"]).status.success());
     assert_eq!(run(&["run", "--no-such"]).status.code(), Some(2));
-    // Through standard input and output, as over ssh.
+    // Over standard input and output, as through ssh.
     let endpoint = format!(
         "exec:CLR_DEVICE_CONFIG={} {} {} stdio",
         device.path("device.toml").display(),

@@ -1,4 +1,4 @@
-//! Frames under a thousand connections a minute, half of them hostile. `CLR_SOAK_SECONDS` is the duration (20 by default).
+//! Frames under a thousand connections per minute, half of them hostile. `CLR_SOAK_SECONDS` is the duration (20 by default).
 //!
 //! ```sh
 //! CLR_SOAK_SECONDS=600 cargo test --release -p clr-daemon soak -- --ignored --nocapture
@@ -17,13 +17,13 @@ use clr_transfer::{Endpoint, SystemClock};
 
 use super::device::{Device, PATIENCE, free_port, image};
 
-/// Between two connections: a thousand a minute.
+/// Time between two connections: a thousand per minute.
 const BETWEEN: Duration = Duration::from_millis(60);
-/// Between two frames.
+/// Time between two frames.
 const FRAME: Duration = Duration::from_millis(50);
-/// Hostile connections that are held open, the oldest giving way: several times what the device lets wait for a session.
+/// Cap of hostile connections held open, several times the device's cap without a session; the oldest is closed.
 const HELD: usize = 16;
-/// Bytes that the process may grow by after the first quarter.
+/// Allowed growth of the process after the first quarter, in bytes.
 const GROWTH: u64 = 8 << 20;
 
 fn connect(port: u16) -> Option<TcpStream> {
@@ -33,7 +33,7 @@ fn connect(port: u16) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// A good request on the HTTP port; false where it was refused.
+/// Performs a valid request on the HTTP port; returns false if it was refused.
 fn scrape(port: u16) -> bool {
     let Some(mut stream) = connect(port) else { return false };
     let mut answer = String::new();
@@ -42,14 +42,14 @@ fn scrape(port: u16) -> bool {
         && answer.starts_with("HTTP/1.1 200")
 }
 
-/// A good request on the TCP port.
+/// Performs a valid request on the TCP port.
 fn ask(port: u16) -> bool {
     let endpoint: Endpoint = format!("tcp:127.0.0.1:{port}").parse().unwrap();
     let clock = SystemClock::new();
     endpoint.client(&clock, endpoint.options()).status().is_ok()
 }
 
-/// A connection that means no good; returned where it is to be held open.
+/// Opens a hostile connection; returned if it is to be held open.
 fn attack(kind: u64, http: u16, tcp: u16) -> Option<TcpStream> {
     let (port, bytes): (u16, Vec<u8>) = match kind % 8 {
         0 => (
@@ -77,7 +77,7 @@ fn attack(kind: u64, http: u16, tcp: u16) -> Option<TcpStream> {
 }
 
 #[test]
-#[ignore = "takes as long as it is told to"]
+#[ignore = "duration by CLR_SOAK_SECONDS"]
 fn no_frame_is_lost_and_memory_is_flat_under_a_thousand_connections_a_minute() {
     let seconds = std::env::var("CLR_SOAK_SECONDS").map_or(20, |text| text.parse().unwrap());
     let (http, tcp) = (free_port(), free_port());
@@ -124,7 +124,7 @@ fn no_frame_is_lost_and_memory_is_flat_under_a_thousand_connections_a_minute() {
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(seconds) {
             let shown = Instant::now();
-            // A frame without an answer fails within.
+            // Fails without a result.
             let answer = device.ask(&image(frames));
             assert_eq!(answer["task"], "birds", "{answer}");
             most = most.max(shown.elapsed());

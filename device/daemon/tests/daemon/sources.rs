@@ -1,4 +1,4 @@
-//! Sources that go away, come back, stall or hold anything but images.
+//! Sources that are lost, recover, stall or contain other things than images.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::device::{Device, adapter, free_port, http_get, image, metric, signed};
 
-/// A device that is asked to end does so within this time, whatever it waits for.
+/// Longest time until a device stops, whatever it waits for.
 const PROMPT: Duration = Duration::from_secs(2);
 
 fn device_with_health() -> (Device, u16) {
@@ -23,9 +23,9 @@ fn device_with_health() -> (Device, u16) {
     )
 }
 
-/// The folder was lost for good, without a word: the watch stood on one that was not there any more.
+/// A watch on a removed folder reports nothing, so the device must detect it.
 #[test]
-fn a_folder_that_is_removed_is_said_to_be_lost_and_watched_again_once_it_is_back() {
+fn a_removed_folder_is_reported_as_lost_and_watched_again_once_it_is_back() {
     let (mut device, port) = device_with_health();
     device.ask(&image(1));
     fs::remove_dir_all(device.path("frames")).unwrap();
@@ -33,7 +33,7 @@ fn a_folder_that_is_removed_is_said_to_be_lost_and_watched_again_once_it_is_back
     assert_eq!(metric(port, "clr_source_up"), 0.0);
     device.wait_until("report of the loss", |_| http_get(port, "/healthz").0 == 503);
     assert!(http_get(port, "/healthz").1.contains("source lost"));
-    // What lies in it when it is seen again is taken up.
+    // Images present at the reopening are classified.
     fs::create_dir(device.path("new")).unwrap();
     fs::write(device.path("new/first.png"), image(2)).unwrap();
     fs::rename(device.path("new"), device.path("frames")).unwrap();
@@ -55,13 +55,13 @@ fn a_folder_that_is_replaced_in_any_way_is_followed() {
     device.ask(&image(1));
     let losses = |device: &Device| device.log().matches("source lost").count();
     let at = |device: &Device, name: &str| device.path(name);
-    // Renamed, and another one in its place at once.
+    // Renamed, and replaced at once.
     fs::create_dir(at(&device, "other")).unwrap();
     fs::rename(at(&device, "frames"), at(&device, "old")).unwrap();
     fs::rename(at(&device, "other"), at(&device, "frames")).unwrap();
     device.wait_until("first loss", |device| losses(device) >= 1);
     assert!(device.ask(&image(2))["error"].is_null());
-    // A file in its place, then a link to a folder, then the link turned to another folder.
+    // A file instead, then a link to a folder, then the link to another folder.
     let before = losses(&device);
     fs::remove_dir_all(at(&device, "frames")).unwrap();
     fs::write(at(&device, "frames"), "no folder").unwrap();
@@ -80,12 +80,12 @@ fn a_folder_that_is_replaced_in_any_way_is_followed() {
 }
 
 #[test]
-fn a_folder_that_is_missing_at_the_start_is_waited_for() {
+fn a_folder_that_is_missing_at_the_start_is_awaited() {
     let mut device = Device::new("");
     fs::remove_dir(device.path("frames")).unwrap();
     device.start();
     device.wait_for_log(&["WARN", "source lost"]);
-    // Commands are carried out meanwhile.
+    // Commands work meanwhile.
     device.push(&signed(&adapter("birds", 1))).unwrap();
     device.switch("birds");
     fs::create_dir(device.path("frames")).unwrap();
@@ -96,7 +96,7 @@ fn a_folder_that_is_missing_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_skipped_with_a_line_and_never_waited_for() {
+fn anything_but_a_regular_file_is_skipped_with_a_log_line_without_waiting() {
     let mut device = Device::with_birds("");
     device.stop();
     let at = |name: &str| device.path("frames").join(name);
@@ -129,7 +129,7 @@ fn what_is_no_regular_file_is_skipped_with_a_line_and_never_waited_for() {
 }
 
 #[test]
-fn a_stream_that_stalls_within_a_frame_shows_in_the_metrics_and_does_not_hold_up_the_end() {
+fn a_stream_stalled_within_a_frame_shows_in_the_metrics_and_does_not_delay_the_end() {
     let port = free_port();
     let source = "[source]\nkind = 'stdin'\nlatest = false\n";
     let mut device = Device::with_source(source, &format!("[http]\nlisten = '127.0.0.1:{port}'\n"));
@@ -159,15 +159,15 @@ fn a_standard_input_that_cannot_be_read_ends_the_device_with_the_reason() {
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(1), "{said}");
     assert!(said.contains("cannot read standard input"), "{said}");
-    // A stream that ends is no failure.
+    // The end of a stream is no failure.
     device.start();
     device.close_stdin();
     assert!(device.wait().success());
 }
 
-/// A writer that names its file before it closes it, or starts a program meanwhile, had it answered twice.
+/// A writer that renames its file before closing it causes two events.
 #[test]
-fn a_file_that_is_reported_twice_is_answered_once() {
+fn a_file_with_two_events_is_classified_once() {
     let mut device = Device::with_source("[source]\nkind = 'directory'\npath = 'frames'\n", "");
     device.start();
     device.push(&signed(&adapter("birds", 1))).unwrap();

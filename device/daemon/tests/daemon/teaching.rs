@@ -1,5 +1,5 @@
-//! Teaching as a transaction: what is refused leaves nothing behind and says why, what is stored can be listed and removed, and
-//! no host makes it learn beyond the device's bounds.
+//! Teaching as a transaction: a refused class leaves no images and has a reason, stored images can be listed and removed, and no host
+//! exceeds the device's bounds.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,14 @@ use crate::scenes;
 
 const STEP: Duration = Duration::from_millis(5);
 
-/// What the canary shows.
+/// Returns an image like the canary's.
 fn shown(index: u8) -> RgbImage {
     let mut image = scenes::picture(0, 7);
     image.get_pixel_mut(1, 1).0[0] ^= index;
     image
 }
 
-/// Version 1 of `birds` with a canary; sure of its answers, so that a class at its canary's place would show.
+/// Returns version 1 of `birds` with a canary and confident results, so that a class near the canary would change them.
 fn with_canary() -> Adapter {
     let mut adapter = adapter("birds", 1);
     adapter.head.weight.iter_mut().for_each(|weight| *weight *= 20.0);
@@ -82,10 +82,9 @@ fn code(refused: Result<impl std::fmt::Debug, ClientError>) -> (FailureCode, Str
     }
 }
 
-/// The images of a refused class stayed, so that every later attempt failed as the first did, and the reason given was that of an
-/// adapter for another backbone.
+/// Images of a refused class must not stay, as they would make every later attempt fail.
 #[test]
-fn a_refused_class_leaves_nothing_behind_says_what_it_looks_like_and_the_next_one_is_taught() {
+fn a_refused_class_leaves_no_images_names_the_similar_class_and_the_next_one_is_taught() {
     let mut device = device();
     let before = device.ask(&image(1));
     let refused = device.teach("copy", &copies()).unwrap();
@@ -104,7 +103,7 @@ fn a_refused_class_leaves_nothing_behind_says_what_it_looks_like_and_the_next_on
 }
 
 #[test]
-fn a_refused_class_is_taken_back_by_a_run_of_tuning_too_and_does_not_stop_it() {
+fn a_tuning_run_removes_a_refused_class_too_and_continues() {
     let device = device();
     for image in copies() {
         device.host(|client| client.teach("birds", "copy", &image)).unwrap();
@@ -122,9 +121,9 @@ fn a_refused_class_is_taken_back_by_a_run_of_tuning_too_and_does_not_stop_it() {
 }
 
 #[test]
-fn a_class_is_taught_without_those_that_others_are_still_filing() {
+fn a_class_is_taught_without_classes_that_other_hosts_are_still_sending() {
     let device = device();
-    // Another host is on the way with its first image.
+    // Another host has sent its first image.
     device
         .host(|client| client.teach("birds", "wren", &png(&scenes::picture(2, 0))))
         .unwrap();
@@ -133,7 +132,7 @@ fn a_class_is_taught_without_those_that_others_are_still_filing() {
 }
 
 #[test]
-fn what_was_filed_before_the_device_was_killed_can_be_taught_after_its_restart() {
+fn images_stored_before_a_kill_can_be_taught_after_the_restart() {
     let mut device = device();
     for image in robins().iter().take(3) {
         device.host(|client| client.teach("birds", "robin", image)).unwrap();
@@ -145,7 +144,7 @@ fn what_was_filed_before_the_device_was_killed_can_be_taught_after_its_restart()
 }
 
 #[test]
-fn an_image_that_had_another_label_gets_it_back_when_the_class_is_refused() {
+fn an_image_gets_its_previous_label_back_when_the_class_is_refused() {
     let device = device();
     assert_eq!(device.teach("robin", &robins()).unwrap().phase, TeachPhase::Taught);
     let mut images = copies();
@@ -159,7 +158,7 @@ fn an_image_that_had_another_label_gets_it_back_when_the_class_is_refused() {
 }
 
 #[test]
-fn labels_that_differ_only_in_case_or_spaces_are_refused_with_the_one_that_was_meant() {
+fn labels_that_differ_only_in_case_or_spaces_are_refused_with_the_known_one() {
     let device = device();
     assert_eq!(device.teach("Robin red", &robins()).unwrap().phase, TeachPhase::Taught);
     for label in ["robin red", "Robin  Red", "Robin red ", " "] {
@@ -172,11 +171,11 @@ fn labels_that_differ_only_in_case_or_spaces_are_refused_with_the_one_that_was_m
 }
 
 #[test]
-fn stored_images_are_listed_read_and_taken_back() {
+fn stored_images_are_listed_read_and_removed() {
     let device = device();
     let images = robins();
     device.teach("robin", &images).unwrap();
-    // A task of which there is only an image is seen as well.
+    // A task with one image alone is listed too.
     device
         .host(|client| client.teach("ghost", "x", &png(&scenes::picture(2, 0))))
         .unwrap();
@@ -210,16 +209,16 @@ fn stored_images_are_listed_read_and_taken_back() {
     let rest = ExampleSelection::Label("robin".to_owned());
     let removed = device.host(|client| client.remove_examples("birds", rest)).unwrap();
     assert_eq!((removed.images, removed.without_images), (5, vec!["robin".to_owned()]));
-    // The class continues to answer until the publisher's original is back.
+    // The class stays until the publisher's original is restored.
     assert_eq!(device.list()[0].labels, 4);
     device.host(|client| client.mark_good("birds")).unwrap();
     device.host(|client| client.restore("birds")).unwrap();
     assert_eq!(device.list()[0].labels, 3);
 }
 
-/// A peer asked for all memory there is and for 4,294,967,295 steps, and got them.
+/// A request for all memory and 4,294,967,295 steps must be refused.
 #[test]
-fn nobody_learns_beyond_the_devices_own_bounds() {
+fn no_request_exceeds_the_devices_own_bounds() {
     let device = device();
     device.teach("robin", &robins()).unwrap();
     let request = |memory, steps, seconds| TuneRequest {
@@ -246,7 +245,7 @@ fn nobody_learns_beyond_the_devices_own_bounds() {
 }
 
 #[test]
-fn a_run_ends_when_the_devices_time_for_it_is_over_and_is_not_resumed() {
+fn a_run_ends_at_the_devices_time_limit_and_is_not_resumed() {
     let mut device = Device::with_birds(
         "[trial]\nframes = 1000\nlow_confidence = 0.0\n[tuning]\nseconds = 2\nsteps = 1000000\nmemory = 4000000000\n",
     );
@@ -268,7 +267,7 @@ fn a_run_ends_when_the_devices_time_for_it_is_over_and_is_not_resumed() {
 }
 
 #[test]
-fn tuning_says_beforehand_what_it_lacks() {
+fn tuning_reports_its_obstacles_beforehand() {
     let device = Device::with_birds("[trial]\nlow_confidence = 0.0\n[tuning]\nmemory = 4000000000\n");
     device.teach("robin", &robins()).unwrap();
     let request = TuneRequest {

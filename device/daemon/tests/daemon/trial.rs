@@ -1,4 +1,4 @@
-//! A new adapter serves only as long as it proves itself.
+//! Trials of new adapters: confirmation, revert, and their persistence.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ fn settled(device: &Device) -> TaskState {
     device.list()[0].state
 }
 
-/// Version 2 of `birds`, with equal scores for every class, on trial for three frames.
-fn never_sure() -> Vec<u8> {
+/// Returns version 2 of `birds`, with equal scores for every class, on trial for three frames.
+fn never_confident() -> Vec<u8> {
     let mut adapter = adapter("birds", 2);
     adapter.head.weight.fill(0.0);
     adapter.head.bias.fill(0.0);
@@ -27,7 +27,7 @@ fn never_sure() -> Vec<u8> {
 }
 
 #[test]
-fn it_is_confirmed_after_the_frames_that_it_states() {
+fn it_is_confirmed_after_its_own_number_of_frames() {
     let mut device = Device::with_birds("");
     let mut second = adapter("birds", 2);
     second.header.trial = Some(Trial {
@@ -47,15 +47,15 @@ fn it_is_confirmed_after_the_frames_that_it_states() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(device.ask(&image(9))["trial"], false);
-    // Only now the floor is at 2.
+    // Only now the highest confirmed version is 2.
     assert!(device.push(&signed(&adapter("birds", 2))).is_err());
 }
 
 #[test]
-fn one_that_is_never_sure_is_taken_back_and_the_reason_is_kept() {
+fn one_of_low_confidence_is_reverted_and_the_reason_is_kept() {
     let mut device = Device::with_birds("");
     let before = device.ask(&image(1));
-    device.push(&never_sure()).unwrap();
+    device.push(&never_confident()).unwrap();
     for seed in 0..3 {
         assert_eq!(device.ask(&image(seed))["version"], 2);
     }
@@ -66,7 +66,7 @@ fn one_that_is_never_sure_is_taken_back_and_the_reason_is_kept() {
         reverts[0].reason.contains("confidence") && reverts[0].version == 2,
         "{reverts:?}"
     );
-    // It was never confirmed, so the floor is still at 1: a better version 2 is welcome.
+    // It was never confirmed, so the highest confirmed version is still 1: a better version 2 is accepted.
     device.push(&signed(&adapter("birds", 2))).unwrap();
 }
 
@@ -80,10 +80,10 @@ fn one_that_fails_its_canaries_never_serves_a_frame() {
     assert_eq!((&after["version"], &after["top"]), (&1.into(), &before["top"]));
 }
 
-/// An adapter on trial gives way to the next one. It went on serving in memory when that one failed its canaries, although its own
-/// trial was over and could never be confirmed.
+/// An adapter on trial is replaced by the next one. If that one fails its canaries, the replaced one must not keep serving in memory, as its
+/// trial can never be confirmed.
 #[test]
-fn one_that_gave_way_to_a_bad_one_does_not_serve_on() {
+fn one_replaced_by_a_bad_one_does_not_keep_serving() {
     let mut device = Device::with_birds("");
     let before = device.ask(&image(1));
     device.push(&signed(&adapter("birds", 2))).unwrap();
@@ -95,7 +95,7 @@ fn one_that_gave_way_to_a_bad_one_does_not_serve_on() {
 }
 
 #[test]
-fn the_first_adapter_of_a_task_leaves_nothing_behind_when_it_is_taken_back() {
+fn the_first_adapter_of_a_task_leaves_nothing_when_it_is_reverted() {
     let mut device = Device::new("");
     device.start();
     device.push(&signed(&adapter("birds", 1))).unwrap();
@@ -107,7 +107,7 @@ fn the_first_adapter_of_a_task_leaves_nothing_behind_when_it_is_taken_back() {
 }
 
 #[test]
-fn one_whose_answers_are_not_finite_is_taken_back_within_the_frame() {
+fn one_with_non_finite_results_is_reverted_within_the_frame() {
     let mut device = Device::with_birds("");
     let before = device.ask(&image(1));
     let mut infinite = adapter("birds", 2);
@@ -125,7 +125,7 @@ fn one_whose_answers_are_not_finite_is_taken_back_within_the_frame() {
 }
 
 #[test]
-fn one_that_the_device_does_not_survive_is_taken_back_after_three_unclean_ends() {
+fn one_that_crashes_the_device_is_reverted_after_three_unclean_ends() {
     let mut device = Device::with_birds("");
     device.push(&signed(&adapter("birds", 2))).unwrap();
     for _ in 0..3 {
@@ -140,12 +140,12 @@ fn one_that_the_device_does_not_survive_is_taken_back_after_three_unclean_ends()
     assert!(reason.contains("uncleanly 3 times"), "{reason}");
 }
 
-/// Starts were counted, so four ordinary restarts took a good update back; and its frames were counted from the beginning each time.
+/// Ordinary restarts must neither revert a good update nor reset its count of frames.
 #[test]
 fn clean_restarts_cost_a_trial_nothing() {
     let mut device = Device::with_birds("[trial]\nframes = 12\nlow_confidence = 0.0\n");
     device.push(&signed(&adapter("birds", 2))).unwrap();
-    // This one never gets a frame, and waits as long as it takes.
+    // This one never gets a frame, and waits indefinitely.
     device.push(&signed(&adapter("fish", 1))).unwrap();
     for restart in 0..5_u32 {
         for seed in 0..2 {
@@ -166,7 +166,7 @@ fn clean_restarts_cost_a_trial_nothing() {
 }
 
 #[test]
-fn an_older_file_does_not_take_the_place_of_a_newer_one_on_trial() {
+fn an_older_file_does_not_replace_a_newer_one_on_trial() {
     let mut device = Device::with_birds("");
     device.push(&signed(&adapter("birds", 9))).unwrap();
     let refused = device.push(&signed(&adapter("birds", 5))).unwrap_err().to_string();
@@ -175,7 +175,7 @@ fn an_older_file_does_not_take_the_place_of_a_newer_one_on_trial() {
 }
 
 #[test]
-fn what_was_marked_bad_by_hand_is_taken_again() {
+fn a_version_marked_bad_by_hand_is_accepted_again() {
     let mut device = Device::with_birds("");
     let second = signed(&adapter("birds", 2));
     device.push(&second).unwrap();
@@ -186,7 +186,7 @@ fn what_was_marked_bad_by_hand_is_taken_again() {
     assert_eq!(device.ask(&image(1))["version"], 2);
 }
 
-/// A limit on the size of files is what a full disk looks like.
+/// Simulates a full disk by a limit on file sizes.
 fn disk(device: &Device, full: bool) {
     let limit = Rlimit {
         current: full.then_some(0),
@@ -196,9 +196,9 @@ fn disk(device: &Device, full: bool) {
 }
 
 #[test]
-fn one_that_fails_on_a_full_disk_is_over_at_once_and_that_is_written_later() {
+fn a_failure_on_a_full_disk_takes_effect_at_once_and_is_written_later() {
     let mut device = Device::with_birds("");
-    let unsure = never_sure();
+    let unsure = never_confident();
     device.push(&unsure).unwrap();
     assert_eq!(device.ask(&image(0))["version"], 2);
     disk(&device, true);
@@ -206,7 +206,7 @@ fn one_that_fails_on_a_full_disk_is_over_at_once_and_that_is_written_later() {
         assert_eq!(device.ask(&image(seed))["version"], 2);
     }
     assert_eq!(device.ask(&image(1))["version"], 1);
-    // Nor does it come back by being sent again.
+    // Sending it again does not bring it back.
     device.push(&unsure).unwrap_err();
     assert_eq!(device.ask(&image(1))["version"], 1);
     disk(&device, false);
@@ -221,9 +221,9 @@ fn one_that_fails_on_a_full_disk_is_over_at_once_and_that_is_written_later() {
     assert_eq!(settled(&device), TaskState::Confirmed);
 }
 
-/// Should it bring the device down, the next start would not know, and the one after that would not either.
+/// If it crashed the device, no later start would know.
 #[test]
-fn one_whose_use_cannot_be_noted_waits_until_it_can() {
+fn one_whose_use_cannot_be_recorded_waits_until_it_can() {
     let mut device = Device::with_birds("");
     device.push(&signed(&adapter("birds", 2))).unwrap();
     disk(&device, true);
@@ -236,14 +236,14 @@ fn one_whose_use_cannot_be_noted_waits_until_it_can() {
         assert!(started.elapsed() < PATIENCE, "{}", device.log());
         std::thread::sleep(Duration::from_millis(50));
     }
-    // Without anything to fall back to it serves all the same.
+    // Without a fallback it serves nevertheless.
     device.push(&signed(&adapter("fish", 1))).unwrap();
     disk(&device, true);
     let _ = device.host(|client| client.switch("fish"));
     assert_eq!(device.ask(&image(1))["task"], "fish");
 }
 
-/// A version of `birds` that states another answer to its canary than it gives.
+/// Returns a version of `birds` that fails its canary.
 fn with_wrong_canary(version: u64) -> clr_adapters::Adapter {
     let mut wrong = adapter("birds", version);
     wrong.header.canaries = vec![Canary {

@@ -1,4 +1,4 @@
-//! The splitter on sound streams, and on streams with every kind of damage.
+//! Tests of the splitter on intact streams, and on streams with every kind of damage.
 
 use image::{ExtendedColorType, ImageEncoder as _, ImageFormat, RgbImage, codecs::jpeg::JpegEncoder};
 use proptest::prelude::*;
@@ -26,13 +26,13 @@ fn all() -> Vec<Vec<u8>> {
     formats.map(|(seed, format)| image(format, seed as u8)).collect()
 }
 
-/// A JPEG with a segment behind its start marker.
+/// Returns a JPEG with a segment after its start marker.
 fn with_segment(jpeg: &[u8], marker: u8, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u16 + 2).to_be_bytes();
     [&jpeg[..2], &[0xff, marker], &length, payload, &jpeg[2..]].concat()
 }
 
-/// A WebP with a thumbnail behind its pixels.
+/// Returns a WebP with a thumbnail after its pixels.
 fn with_thumbnail(webp: &[u8], thumbnail: &[u8]) -> Vec<u8> {
     let chunk = |name: &[u8], payload: &[u8]| {
         let mut chunk = [name, &(payload.len() as u32).to_le_bytes(), payload].concat();
@@ -44,7 +44,7 @@ fn with_thumbnail(webp: &[u8], thumbnail: &[u8]) -> Vec<u8> {
     chunk(b"RIFF", &body)
 }
 
-/// The images of a stream, and the bytes lost; the same however it arrives.
+/// Returns the images of a stream and the bytes lost, the same for pieces of any size.
 fn images(stream: &[u8]) -> (Vec<Vec<u8>>, u64) {
     let whole = split([stream]);
     for piece in [1, 7, 100, 4096] {
@@ -60,7 +60,7 @@ fn images(stream: &[u8]) -> (Vec<Vec<u8>>, u64) {
     whole
 }
 
-/// What comes before the end of the stream.
+/// Returns the images available before the end of the stream.
 fn live(stream: &[u8]) -> Vec<Vec<u8>> {
     let mut splitter = Splitter::new(LARGEST);
     let mut images = Vec::new();
@@ -139,7 +139,7 @@ fn restart_markers_and_stuffed_zeros_are_data() {
     assert!(images(&[&longer[..], &jpeg].concat()).0 == [longer, jpeg]);
 }
 
-/// Heads of large images that are none.
+/// Returns false heads of large images.
 fn false_heads() -> Vec<Vec<u8>> {
     let (bmp, png, webp, jpeg) = (
         image(ImageFormat::Bmp, 1),
@@ -147,7 +147,7 @@ fn false_heads() -> Vec<Vec<u8>> {
         image(ImageFormat::WebP, 1),
         image(ImageFormat::Jpeg, 1),
     );
-    // The header of a sound BMP of 16 MB.
+    // The header of a valid BMP of 16 MB.
     let mut large = bmp[..54].to_vec();
     large[2..6].copy_from_slice(&(16_000_054_u32).to_le_bytes());
     large[18..26].copy_from_slice(&[0x10, 0x27, 0, 0, 0x15, 2, 0, 0]);
@@ -178,7 +178,7 @@ fn a_false_head_costs_itself_and_holds_up_three_frames_at_most() {
         let (got, lost) = images(&stream);
         assert!(got == sound, "after {head:x?}: {} of {}", got.len(), sound.len());
         assert!(lost <= head.len() as u64);
-        // A head of metadata of 64 kB may hold up as much; what claims more is not believed for long.
+        // A head of 64 kB of metadata may delay that much; larger claims are dropped soon.
         let claims = if head.starts_with(&[0xff, 0xd8]) {
             3 + 65_535 / sound[0].len()
         } else {
@@ -205,12 +205,12 @@ fn many_false_heads_in_a_row_cost_only_themselves() {
     assert!(sound.iter().all(|image| got.contains(image)), "{} images", got.len());
 }
 
-/// Time was quadratic in the length of a false image.
+/// Time must be linear in the length of a false image.
 #[test]
 fn work_is_linear_in_the_stream() {
     let jpeg = image(ImageFormat::Jpeg, 1);
     let scan = jpeg.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
-    // Thousands of heads that share what follows them; arrives in small pieces.
+    // Thousands of heads that share the following bytes, in small pieces.
     let heads: Vec<u8> = with_segment(&jpeg[..scan + 14], 0xe0, &[0; 8]).repeat(3_000);
     let pieces = [
         heads,
@@ -246,7 +246,7 @@ fn bytes_that_belong_to_no_image_are_counted_as_they_come() {
     splitter.push(&[7; 1000]);
     assert_eq!(splitter.next_image(), None);
     assert!(splitter.lost() > 900);
-    // Text without end is no separator.
+    // Unbounded text is not a separator.
     let mut splitter = Splitter::new(LARGEST);
     for _ in 0..100 {
         splitter.push(&[b'a'; 100]);
@@ -298,9 +298,9 @@ fn piece() -> impl Strategy<Value = Piece> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Whatever is cut, missing or false around them, intact images come back, in order.
+    /// Intact images are returned in order, whatever damage is around them.
     #[test]
-    fn every_intact_image_comes_back(pieces in proptest::collection::vec(piece(), 0..12), size in 1..5000_usize) {
+    fn every_intact_image_is_returned(pieces in proptest::collection::vec(piece(), 0..12), size in 1..5000_usize) {
         let stream: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.iter().copied()).collect();
         let (got, lost) = split(stream.chunks(size));
         let mut came = got.iter();
@@ -322,7 +322,7 @@ proptest! {
         prop_assert!(missing <= 1, "{missing} are missing");
     }
 
-    /// Any bytes are split without a panic, and into no more than there are.
+    /// Arbitrary bytes are split without a panic, into no more bytes than given.
     #[test]
     fn arbitrary_bytes_are_split(stream in proptest::collection::vec(any::<u8>(), 0..3000), size in 1..500_usize) {
         let (got, lost) = split(stream.chunks(size));
@@ -339,7 +339,7 @@ fn an_encoder_of_another_kind_is_read_too() {
         .unwrap();
     assert!(images(&[grey.clone(), grey.clone()].concat()).0 == [grey.clone(), grey]);
 }
-/// A checksum that swallowed the first bytes of the next frame passed for a chunk.
+/// A checksum that includes the first bytes of the next image must not pass for a chunk.
 #[test]
 fn a_frame_that_lacks_its_last_bytes_costs_only_itself() {
     for (before, after) in (0..4).flat_map(|before| (0..4).map(move |after| (before, after))) {
