@@ -38,7 +38,9 @@ pub enum DecodeError {
         got: u64,
     },
     /// The file ends early.
-    #[error("the file ends early: {got} bytes, expected {expected}\nhint: it was not copied completely; fetch it again")]
+    #[error(
+        "the file ends early: {got} bytes, expected {expected}\nhint: it was not copied completely; fetch it again"
+    )]
     Truncated {
         /// Bytes by its lengths, as far as these can be read.
         expected: u64,

@@ -33,9 +33,7 @@ pub enum InvalidAdapter {
         text: String,
     },
     /// The task has a reserved name.
-    #[error(
-        "`{name}` cannot be the name of a task: it stands for automatic selection\nhint: use another name"
-    )]
+    #[error("`{name}` cannot be the name of a task: it stands for automatic selection\nhint: use another name")]
     ReservedName {
         /// The name.
         name: &'static str,
