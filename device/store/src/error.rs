@@ -162,7 +162,7 @@ pub enum StoreError {
     },
     /// Other uploads use all the memory for uploads without an announcement.
     #[error(
-        "{uploads} uploads without an announcement are under way\nhint: try again in some seconds; a file signed by `clr sign` is announced"
+        "{uploads} uploads without an announcement are in progress\nhint: try again in some seconds; a file signed by `clr sign` is announced"
     )]
     Busy {
         /// Their number.

@@ -46,7 +46,7 @@ fn base(scenario: &Scenario) -> Disk {
     disk
 }
 
-/// Stops the operation, cuts the power in every model, opens, and hands what is found to `check`.
+/// Stops the operation, cuts the power in every model, opens the store, and passes it to `check`.
 fn cut(scenario: &Scenario, base: &Disk, at: usize, moment: Moment, mut check: impl FnMut(u64, Disk)) {
     let disk = Arc::new(base.copy());
     let faults = Arc::new(Faults::new(disk.clone()));
@@ -60,7 +60,7 @@ fn cut(scenario: &Scenario, base: &Disk, at: usize, moment: Moment, mut check: i
     }
 }
 
-/// The program is killed, not the power cut; then the power fails while the store is being opened, or right after that.
+/// A killed program, followed by a power cut while the store is being opened, or right after that.
 fn kill_then_cut(scenario: &Scenario, base: &Disk, at: usize, before: &Seen, after: &Seen, counts: &mut Counts) {
     let killed = || {
         let disk = Arc::new(base.copy());

@@ -48,7 +48,7 @@ fn a_person_may_end_a_trial_before_its_frames_do() {
     let tried = device.frame().unwrap();
     assert_eq!(device.serving.of(&tried, |known| known.frames), Some(0));
     device.mark_good();
-    assert!(!device.revert(&tried), "it is confirmed, and was loaded anew");
+    assert!(!device.revert(&tried), "it is confirmed, and was loaded again");
     device.install(3);
     device.mark_bad();
     assert_eq!(device.answers(), Some(2));

@@ -1,4 +1,4 @@
-//! A new label answers at once, and takes nothing from what was there.
+//! Teaching: a new label is active at once, and takes nothing from existing classes.
 
 use clr_adapters::{Header, Provenance, Recipe, SectionKind, decode, sketch};
 use clr_learning::{Network, argmax};
@@ -23,7 +23,7 @@ fn old_classes_keep_their_rows_and_logits_bit_for_bit() {
         let after = logits(&backbone, &taught.adapter, class, 50);
         assert_eq!(before[..], after[..2], "{class}");
     }
-    // What did not change is the same in the file, byte for byte: a difference to the parent is small.
+    // Unchanged sections are byte-identical in the file: a delta to the parent is small.
     let sections = |file: &[u8]| decode(file).unwrap().sections;
     let crc = |sections: &[clr_adapters::SectionInfo], kind| {
         let section = sections.iter().find(|section| section.kind == kind).unwrap();
@@ -50,7 +50,7 @@ fn a_new_class_answers_at_once_and_the_header_says_where_it_comes_from() {
     );
     let recognised = recognised(&backbone, &taught.adapter);
     assert!(recognised > 3, "{recognised} of 30");
-    // A label that is known already is no news.
+    // A known label adds nothing.
     let again = parent(&taught.file, Some(&publisher));
     assert_eq!(again.protected, 2);
     assert!(matches!(
@@ -90,7 +90,7 @@ fn a_class_that_looks_like_a_known_one_takes_none_of_its_images_or_is_refused_by
     }
 }
 
-/// Copies of a canary under a new name cannot be told from it: that is the reason that is given, and no other.
+/// Copies of a canary under a new label cannot be distinguished from it, and exactly that reason is given.
 #[test]
 fn copies_of_an_old_image_are_refused_because_they_look_like_its_class() {
     let backbone = backbone();
@@ -110,7 +110,7 @@ fn copies_of_an_old_image_are_refused_because_they_look_like_its_class() {
     assert!(error.to_string().contains("hint: "), "{error}");
 }
 
-/// Nothing that the task knows looks like it: the README's solar cells among digits were answered as digits, four of thirteen.
+/// Regression: of the README's thirteen solar cells among digits, which no known class resembles, four were classified as digits.
 #[test]
 fn a_class_unlike_anything_the_task_knows_is_answered_first() {
     let backbone = backbone();
@@ -201,7 +201,7 @@ fn one_image_is_enough_to_teach() {
     assert!(taught.adapter.head.weight.iter().all(|value| value.is_finite()));
 }
 
-/// What a task is called before it is created.
+/// The header of a task to be created.
 fn shapes(backbone: &Backbone) -> Header {
     Header::new(
         "shapes",
@@ -257,7 +257,7 @@ fn a_new_task_knows_its_own_images_so_that_it_can_be_chosen() {
     assert!(near > 14, "{near} of 20 images of its own");
     let grey = RgbImage::from_pixel(SIDE, SIDE, image::Rgb([128; 3]));
     assert!(distance(&grey) > profile.limit);
-    // Too few say nothing.
+    // Too few images for a profile.
     assert!(created(3).adapter.header.profile.is_none());
 }
 
