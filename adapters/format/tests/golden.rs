@@ -1,7 +1,7 @@
-//! Files of every released format version stay readable for ever.
+//! Files of every released format version stay readable.
 //!
 //! The golden files were written by `cargo test --release -p clr-adapters --test main write_the_golden_files -- --ignored`, which
-//! never overwrites one. A new format version gets new files beside the old ones.
+//! never overwrites one. A new format version gets additional files.
 
 use std::{fs, path::PathBuf};
 
@@ -41,7 +41,7 @@ fn documented(version: u16) -> Adapter {
     adapter
 }
 
-/// What version 1 can say.
+/// The adapter, limited to the fields of version 1.
 fn version_1() -> Adapter {
     // Kernels in 256ths, the largest neighbour 31/256; biases in 128ths up to 511/128; scales q²/2¹⁸; head in 512ths.
     let kernel = |centre: f32, sign: f32| {

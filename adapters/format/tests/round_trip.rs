@@ -1,4 +1,4 @@
-//! What is written comes back.
+//! Round trips through the file format.
 
 use clr_adapters::{
     Adapter, Canary, Digest, Encoding, Fit, Head, Header, Profile, Recipe, Site, SiteWeights, decode, encode, quantised,

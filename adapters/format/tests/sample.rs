@@ -129,7 +129,7 @@ fn profile(random: &mut Random, dimensions: usize) -> Profile {
     }
 }
 
-/// Everything that a file can hold, in under 4 KB.
+/// An adapter with all fields of a file, in under 4 KB.
 pub(crate) fn small() -> Adapter {
     let mut random = Random(1);
     let mut header = header("vögel", Recipe::Clr, &["Amsel", "Star", "ツル"]);

@@ -1,4 +1,4 @@
-//! Signatures over a file's own bytes are believed to the byte; everything else has its own refusal.
+//! Signatures over a file's bytes authenticate every byte; every other fault has its own refusal.
 
 use std::sync::LazyLock;
 
@@ -45,7 +45,7 @@ fn refusal(file: &[u8]) -> Refusal {
     admit(file, &policy(&TRUST)).unwrap_err()
 }
 
-/// Makes the file's checksum right again.
+/// Recomputes the file's checksum.
 fn reseal(mut file: Vec<u8>) -> Vec<u8> {
     let end = file.len() - 4;
     let crc = crc32fast::hash(&file[..end]).to_le_bytes();
