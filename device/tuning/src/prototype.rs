@@ -17,7 +17,7 @@ use clr_onnx::Backbone;
 
 use crate::{
     AdapterRevision, Parent,
-    class_bias::{Boldness, quantile},
+    class_bias::{BiasClaim, quantile},
     error::{Result, TuneError},
     examples::{Example, Examples},
     features::{canary_image, features, features_of, images, mean},
@@ -175,9 +175,9 @@ impl Teacher {
         };
         let gaps = held_out.clone();
         held_out.sort_by(f64::total_cmp);
-        let boldness = Boldness::of(separation, self.others.len());
+        let claim = BiasClaim::of(separation, self.others.len());
         // With a logit equal to the highest old one, the new class wins.
-        let wanted = quantile(&held_out, boldness.share) + boldness.margin * deviation(&held_out) + 1e-3;
+        let wanted = quantile(&held_out, claim.share) + claim.margin * deviation(&held_out) + 1e-3;
         let bias = self.kept_below(&weights, wanted) as f32;
         let answered = |gap: f64| f64::from(bias) >= gap;
         let looks_like = self.looks_like(own.iter().filter(|x| !answered(self.gap(&weights, x))));
