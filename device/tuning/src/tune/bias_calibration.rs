@@ -34,10 +34,10 @@ pub(super) fn calibrate(
     let mut weights = fit(start, &all, logit_margin)?;
     let mut held_out_logits: Vec<f64> = samples.iter().map(|sample| weights.logit(sample.features)).collect();
     cross_validate(start, &all, folded, logit_margin, &mut held_out_logits)?;
-    let answers: Vec<Answer> = (old.iter())
-        .map(|&(index, class)| Answer::of(samples[index].others, class, held_out_logits[index]))
+    let old_images: Vec<OldImage> = (old.iter())
+        .map(|&(index, class)| OldImage::of(samples[index].others, class, held_out_logits[index]))
         .collect();
-    let shift = highest_shift(&answers, may_take) - MARGIN;
+    let shift = highest_shift(&old_images, may_take) - MARGIN;
     weights.bias += shift;
     for logit in &mut held_out_logits {
         *logit += shift;
@@ -78,12 +78,12 @@ pub(super) fn cross_validate(
 }
 
 /// An old image: the probability of its class without the new one, and the new one's lead over all others.
-struct Answer {
+struct OldImage {
     probability: f64,
     lead: f64,
 }
 
-impl Answer {
+impl OldImage {
     fn of(others: &[f64], class: usize, new: f64) -> Self {
         let all = log_sum(others);
         Self {
@@ -99,9 +99,9 @@ impl Answer {
 }
 
 /// Returns the highest shift up to 0 with a mean loss of at most `may_take`.
-fn highest_shift(old: &[Answer], may_take: f64) -> f64 {
+fn highest_shift(old: &[OldImage], may_take: f64) -> f64 {
     let fits = |shift: f64| {
-        let taken = old.iter().map(|answer| answer.taken(shift)).sum::<f64>();
+        let taken = old.iter().map(|image| image.taken(shift)).sum::<f64>();
         taken <= may_take * old.len() as f64
     };
     if fits(0.0) {
@@ -160,7 +160,7 @@ mod tests {
         let indices: Vec<usize> = old.iter().map(|&(index, _)| index).collect();
         let taken = |calibrated: &CalibratedClass| {
             let each = old.iter().map(|&(index, class)| {
-                Answer::of(samples[index].others, class, calibrated.held_out_logits[index]).taken(MARGIN)
+                OldImage::of(samples[index].others, class, calibrated.held_out_logits[index]).taken(MARGIN)
             });
             each.sum::<f64>() / old.len() as f64
         };
