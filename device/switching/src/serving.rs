@@ -79,12 +79,12 @@ impl<A: Resident, D> ServingSet<A, D> {
     }
 
     /// Reads the information on a task's adapter.
-    pub fn detail<T>(&self, task: &str, look: impl FnOnce(&D) -> T) -> Option<T> {
+    pub fn info<T>(&self, task: &str, look: impl FnOnce(&D) -> T) -> Option<T> {
         lock(&self.known).get(task)?.last().map(|(_, detail)| look(detail))
     }
 
     /// Accesses the information on this adapter; `None` once another has replaced it.
-    pub fn of<T>(&self, adapter: &Arc<A>, look: impl FnOnce(&mut D) -> T) -> Option<T> {
+    pub fn info_of<T>(&self, adapter: &Arc<A>, look: impl FnOnce(&mut D) -> T) -> Option<T> {
         let mut known = lock(&self.known);
         let mut known = known.get_mut(adapter.task())?.iter_mut();
         let (_, detail) = known.find(|(current, _)| Arc::ptr_eq(current, adapter))?;
@@ -117,11 +117,11 @@ impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
     /// is no longer on trial: it may have been replaced since the verdict.
     pub fn confirm<E>(&self, adapter: &Arc<A>, store: impl FnOnce(D::Trial) -> Result<(), E>) -> Result<bool, E> {
         let _changing = self.lock_updates();
-        let Some(trial) = self.of(adapter, |detail| detail.on_trial()).flatten() else {
+        let Some(trial) = self.info_of(adapter, |detail| detail.on_trial()).flatten() else {
             return Ok(false);
         };
         store(trial)?;
-        self.of(adapter, D::confirm);
+        self.info_of(adapter, D::confirm);
         Ok(true)
     }
 
@@ -133,7 +133,7 @@ impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
         replace: impl FnOnce(&UpdateGuard<'_, A, D>, D::Trial) -> Result<(), E>,
     ) -> Result<bool, E> {
         let changing = self.lock_updates();
-        let Some(trial) = self.of(adapter, |detail| detail.on_trial()).flatten() else {
+        let Some(trial) = self.info_of(adapter, |detail| detail.on_trial()).flatten() else {
             return Ok(false);
         };
         replace(&changing, trial)?;

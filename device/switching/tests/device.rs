@@ -193,10 +193,10 @@ impl Device {
         let serves = self.serving.tasks().get("birds").ok();
         let digest = serves.as_ref().map(|adapter| adapter.digest);
         assert_eq!(digest, stored.trial.or(stored.confirmed));
-        let known = self.serving.detail("birds", |known| (known.digest, known.on_trial()));
+        let known = self.serving.info("birds", |known| (known.digest, known.on_trial()));
         assert_eq!(known, digest.map(|digest| (digest, stored.trial)));
         if let Some(adapter) = serves {
-            assert_eq!(self.serving.of(&adapter, |known| known.digest), digest);
+            assert_eq!(self.serving.info_of(&adapter, |known| known.digest), digest);
         }
     }
 }

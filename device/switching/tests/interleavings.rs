@@ -32,7 +32,7 @@ fn beside<T: 'static>(device: &Arc<Device>, part: impl FnOnce(&Device) -> T + 's
 /// Handles a frame like the inference loop: it counts if its adapter is on trial.
 fn serve(device: &Device) -> Option<Arc<Adapter>> {
     let adapter = device.frame()?;
-    if device.serving.of(&adapter, |known| known.frames += 1).is_none() {
+    if device.serving.info_of(&adapter, |known| known.frames += 1).is_none() {
         let serves = device.serving.tasks().get(adapter.task());
         let same = serves.is_ok_and(|serves| Arc::ptr_eq(&serves, &adapter));
         assert!(!same, "an adapter serves, and nothing is known of it");
@@ -67,7 +67,7 @@ fn a_trial_counts_the_frames_of_its_own_adapter_alone() {
         let frames = beside(&device, |device| serve(device).map(|adapter| adapter.digest));
         device.install(3);
         let took = frames.join().unwrap();
-        let counted = device.serving.detail("birds", |known: &Known| known.frames);
+        let counted = device.serving.info("birds", |known: &Known| known.frames);
         assert_eq!(counted, Some(u32::from(took == Some(3))));
     });
 }
