@@ -1,7 +1,8 @@
 //! Sizes of deltas between two versions of an adapter.
 //!
-//! `cargo run --release -p clr-adapters --features delta --example delta_size -- OLD.clr NEW.clr` for two files; with one file, for
-//! changes of it as tuning on a device makes them: its decoded values moved by normal steps, and coded as int8 again.
+//! `cargo run --release -p clr-adapters --features delta --example delta_size -- OLD.clr NEW.clr` for two files; with
+//! one file, for changes of it as tuning on a device makes them: its decoded values moved by normal steps, and coded as
+//! int8 again.
 
 use std::{env, error::Error, fs};
 

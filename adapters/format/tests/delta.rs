@@ -14,8 +14,8 @@ use crate::{
 };
 
 const CAP: usize = 1 << 20;
-/// Step between the tested positions in a delta: 1, or more under an interpreter, which takes seconds for each. The next one is for pairs of
-/// files.
+/// Step between the tested positions in a delta: 1, or more under an interpreter, which takes seconds for each. The
+/// next one is for pairs of files.
 const STEP: usize = if cfg!(miri) { 509 } else { 1 };
 const PAIR_STEP: usize = if cfg!(miri) { 42 } else { 1 };
 /// Divisor of the sizes of random or equal files, likewise.

@@ -1,7 +1,8 @@
 //! Files of every released format version stay readable.
 //!
-//! The golden files were written by `cargo test --release -p clr-adapters --test main write_the_golden_files -- --ignored`, which
-//! never overwrites one. A new format version gets additional files.
+//! The golden files were written by
+//! `cargo test --release -p clr-adapters --test main write_the_golden_files -- --ignored`, which never overwrites one.
+//! A new format version gets additional files.
 
 use std::{fs, path::PathBuf};
 

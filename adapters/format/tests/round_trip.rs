@@ -102,7 +102,8 @@ fn extreme_values_stay_finite_under_every_encoding() {
     }
 }
 
-/// A layer has fewer channels than this, the head fewer features; under an interpreter there is still more than one block of codes.
+/// A layer has fewer channels than this, the head fewer features; under an interpreter there is still more than one
+/// block of codes.
 const CHANNELS: usize = if cfg!(miri) { 20 } else { 70 };
 const FEATURES: usize = if cfg!(miri) { 40 } else { 80 };
 

@@ -172,7 +172,8 @@ const LITE0: [(usize, usize, usize); 7] = [
     (1, 6, 320),
 ];
 
-/// The one of EfficientNet-Lite0's size where any will do: an interpreter, which takes a second for a kilobyte, has the small one.
+/// The one of EfficientNet-Lite0's size where any will do: an interpreter, which takes a second for a kilobyte, has the
+/// small one.
 pub(crate) fn large() -> Adapter {
     if cfg!(miri) { small() } else { lite0() }
 }

@@ -1,4 +1,5 @@
-//! A transfer interrupted at any byte resumes: at most one chunk is sent twice, and the received bytes equal those sent.
+//! A transfer interrupted at any byte resumes: at most one chunk is sent twice, and the received bytes equal those
+//! sent.
 
 use clr_transfer::{ClientError, Kind};
 

@@ -186,7 +186,8 @@ fn a_lying_device_makes_the_host_neither_allocate_nor_loop() {
         length: u64::MAX,
     }))
     .unwrap();
-    // A page that claims four billion tasks, an empty page that claims more to come, a file without end, data that never come.
+    // A page that claims four billion tasks, an empty page that claims more to come, a file without end, data that
+    // never come.
     let cases: [(&str, Vec<u8>); 3] = [
         ("tasks", vec![8, 0xff, 0xff, 0xff, 0xff, 0x0f]),
         ("tasks", vec![8, 0, 1]),

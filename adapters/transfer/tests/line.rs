@@ -1,4 +1,5 @@
-//! A line between a host and a device in one thread: cut after any byte, with any bit flipped, with noise, with a simulated clock.
+//! A line between a host and a device in one thread: cut after any byte, with any bit flipped, with noise, with a
+//! simulated clock.
 
 use std::{
     cell::{Cell, RefCell},
@@ -285,8 +286,8 @@ pub(crate) fn limits(chunk: u32) -> SessionLimits {
     }
 }
 
-/// Runs `f` with a client whose n-th connection (from 0) has the faults that `faults` gives; returns what the lines have counted:
-/// bytes passed and bits flipped.
+/// Runs `f` with a client whose n-th connection (from 0) has the faults that `faults` gives; returns what the lines
+/// have counted: bytes passed and bits flipped.
 pub(crate) fn with_client<T>(
     device: &MemoryDevice,
     chunk: u32,

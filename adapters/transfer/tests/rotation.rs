@@ -78,7 +78,8 @@ fn a_key_that_was_dropped_or_never_was_is_refused() {
     assert_eq!(ask(&door, options, 1, |_| honest()), refused);
 }
 
-/// An attacker on the line without the old key: alters the announcement, repeats an earlier one, or replies with its own handshake.
+/// An attacker on the line without the old key: alters the announcement, repeats an earlier one, or replies with its
+/// own handshake.
 #[test]
 fn without_the_old_key_nobody_can_name_its_successor() {
     let (door, options) = Door::rotated();

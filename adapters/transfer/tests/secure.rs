@@ -126,7 +126,8 @@ fn the_bytes_of_both_handshakes() {
     }
 }
 
-/// A flipped bit in a handshake prevents it, or it is repeated: a session never begins with another key, and no request is executed twice.
+/// A flipped bit in a handshake prevents it, or it is repeated: a session never begins with another key, and no request
+/// is executed twice.
 #[test]
 fn every_flipped_bit_of_a_handshake_is_noticed_and_the_next_one_succeeds() {
     for speaks in [Spoken::Known, Spoken::Enrol] {

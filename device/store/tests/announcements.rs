@@ -1,4 +1,5 @@
-//! Uploads without a trusted announcement never reach the disk before verification; announced ones stay within their announcement.
+//! Uploads without a trusted announcement never reach the disk before verification; announced ones stay within their
+//! announcement.
 
 use std::sync::Arc;
 

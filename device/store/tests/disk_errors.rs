@@ -1,4 +1,5 @@
-//! Failure of every single write: the serving adapter does not change, in memory and after reopening, and the error names the file.
+//! Failure of every single write: the serving adapter does not change, in memory and after reopening, and the error
+//! names the file.
 
 use std::{error::Error as _, sync::Arc};
 

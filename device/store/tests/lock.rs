@@ -1,4 +1,5 @@
-//! Two processes on one store: the second is refused with the first one's pid, and the end of the first frees the store.
+//! Two processes on one store: the second is refused with the first one's pid, and the end of the first frees the
+//! store.
 #![cfg(not(miri))]
 
 use std::{

@@ -1,6 +1,7 @@
-//! A power cut at every operation of everything that writes, and at every operation of the opening that follows. A cut after an operation is one
-//! before the next; the last stands for the moment after everything. With `CLR_LONG_TESTS=1` in the environment, 100 draws of what is reordered instead
-//! of 12, and a cut while opening after each of them: `CLR_LONG_TESTS=1 cargo test --release -p clr-store power_cut -- --nocapture`.
+//! A power cut at every operation of everything that writes, and at every operation of the opening that follows. A cut
+//! after an operation is one before the next; the last stands for the moment after everything. With `CLR_LONG_TESTS=1`
+//! in the environment, 100 draws of what is reordered instead of 12, and a cut while opening after each of them:
+//! `CLR_LONG_TESTS=1 cargo test --release -p clr-store power_cut -- --nocapture`.
 
 use std::sync::Arc;
 

@@ -21,7 +21,8 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    /// Runs the operation without faults on a prepared storage. Returns the state before and after it, and every operation in between.
+    /// Runs the operation without faults on a prepared storage. Returns the state before and after it, and every
+    /// operation in between.
     pub(crate) fn rehearse(&self, storage: Arc<dyn Storage>) -> (Seen, Seen, Vec<(Operation, String)>) {
         let faults = Arc::new(Faults::new(storage));
         let store = open(faults.clone());

@@ -200,8 +200,8 @@ fn a_lost_answer_to_a_commit_is_asked_for_again() {
     assert!(store.task("birds").unwrap().trial.is_none());
 }
 
-/// Found by a random sequence: an upload was interrupted and its file installed in another way. The resumed upload then needed no
-/// bytes, but its commit failed because of the pieces from before the interruption.
+/// Found by a random sequence: an upload was interrupted and its file installed in another way. The resumed upload then
+/// needed no bytes, but its commit failed because of the pieces from before the interruption.
 #[test]
 fn an_upload_whose_file_came_in_another_way_is_committed_without_it() {
     let store = fresh().1;

@@ -5,10 +5,11 @@
 //! cargo run --release -p clr-tuning --example teach_one_class -- BACKBONE.onnx PARENT.clr TASK --class cat --pictures 20
 //! ```
 //!
-//! `TASK` is the folder with all classes (`train/`, and what `--split` names); the parent was trained on one without the class. `--frames N` adds unlabelled
-//! images of the old classes, as from a camera: from `val/`, because a parent is more confident on its training images than on those of a
-//! camera. `--shown N` replaces N of them by unlabelled images of the new class. `--old N` adds labelled ones of each old class, from `train/`.
-//! `--limit N` measures N images of each class.
+//! `TASK` is the folder with all classes (`train/`, and what `--split` names); the parent was trained on one without
+//! the class. `--frames N` adds unlabelled images of the old classes, as from a camera: from `val/`, because a parent
+//! is more confident on its training images than on those of a camera. `--shown N` replaces N of them by unlabelled
+//! images of the new class. `--old N` adds labelled ones of each old class, from `train/`. `--limit N` measures N
+//! images of each class.
 
 use std::{
     collections::HashMap,
@@ -75,8 +76,9 @@ fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -
     Ok(answers)
 }
 
-/// Returns fractions of images: recall of the new class, and accuracy on the old ones; of the old ones, correct by the parent but now
-/// assigned to the new class, correct by the parent but now confused among the old ones, and correct by this adapter alone.
+/// Returns fractions of images: recall of the new class, and accuracy on the old ones; of the old ones, correct by the
+/// parent but now assigned to the new class, correct by the parent but now confused among the old ones, and correct by
+/// this adapter alone.
 fn measure(parent: &Answers, adapter: &Answers, new: usize) -> [f64; 5] {
     let mut counts = [0_u32; 5];
     let mut all = [0_u32; 2];

@@ -4,11 +4,12 @@
 //! cargo run --release -p clr-tuning --example teaching_table -- lite0.onnx tasks/digits:2,4,6 tasks/signs:0
 //! ```
 //!
-//! For each task folder (`train/`, `val/`, `test/`, one folder a class) and each class named by its index, a head is fitted to the backbone's
-//! own features of all *other* classes (logistic regression), with the canaries and the profile that a host writes. [`clr_tuning::teach`]
-//! then gets 20 training images of the class left out. Measured on test images, for two draws, and compared with the earlier method: the
-//! mean feature, at a bias where the class's own images equal the highest old class on average. With `--foreign`, a class of the next task
-//! on the line is taught to each complete task. Input 96 px without `--size`.
+//! For each task folder (`train/`, `val/`, `test/`, one folder a class) and each class named by its index, a head is
+//! fitted to the backbone's own features of all *other* classes (logistic regression), with the canaries and the
+//! profile that a host writes. [`clr_tuning::teach`] then gets 20 training images of the class left out. Measured on
+//! test images, for two draws, and compared with the earlier method: the mean feature, at a bias where the class's own
+//! images equal the highest old class on average. With `--foreign`, a class of the next task on the line is taught to
+//! each complete task. Input 96 px without `--size`.
 
 use std::{
     error::Error,

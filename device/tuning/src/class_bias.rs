@@ -26,7 +26,8 @@ pub(crate) struct BiasClaim {
 }
 
 impl BiasClaim {
-    /// Returns the claim of a class with this separation from the task, in standard deviations, given `others` images of old classes.
+    /// Returns the claim of a class with this separation from the task, in standard deviations, given `others` images
+    /// of old classes.
     pub(crate) fn of(separation: Option<f64>, others: usize) -> Self {
         let (clear, at_clear) = CLEAR;
         let share = match separation {

@@ -46,7 +46,8 @@ fn tuning_recognises_more_and_is_promoted_with_its_reason() {
     let options = TuneOptions {
         steps: 150,
         replay_fraction: 0.75,
-        // Gently, so that no old image near the decision boundary of this small network is lost, which would be refused.
+        // Gently, so that no old image near the decision boundary of this small network is lost, which would be
+        // refused.
         rates: PerGroup {
             head: 5e-3,
             norm: 3e-5,

@@ -110,7 +110,8 @@ fn copies_of_an_old_image_are_refused_because_they_look_like_its_class() {
     assert!(error.to_string().contains("hint: "), "{error}");
 }
 
-/// Regression: of the README's thirteen solar cells among digits, which no known class resembles, four were classified as digits.
+/// Regression: of the README's thirteen solar cells among digits, which no known class resembles, four were classified
+/// as digits.
 #[test]
 fn a_class_unlike_anything_the_task_knows_is_answered_first() {
     let backbone = backbone();

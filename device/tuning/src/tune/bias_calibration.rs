@@ -1,11 +1,13 @@
 //! Class weights of a new class, and calibration of its bias by 5-fold cross-validation.
 //!
-//! The class weights are fitted to all samples. Weights fitted without one fold give that fold's held-out logits. On these, the bias is lowered
-//! until the new class takes at most a given probability from the old classes on average, then by a fixed margin.
+//! The class weights are fitted to all samples. Weights fitted without one fold give that fold's held-out logits. On
+//! these, the bias is lowered until the new class takes at most a given probability from the old classes on average,
+//! then by a fixed margin.
 
 use super::class_weights::{ClassWeights, Sample, fit, log_sum};
 
-/// Mean probability that all new classes together may take from the classes of old images: half of the maximum of the promotion rule.
+/// Mean probability that all new classes together may take from the classes of old images: half of the maximum of the
+/// promotion rule.
 pub(super) const MAY_TAKE: f64 = 0.005;
 /// Further margin in nats: stored frames do not show every kind of image.
 const MARGIN: f64 = 0.75;
@@ -19,9 +21,9 @@ pub(super) struct CalibratedClass {
     pub(super) held_out_logits: Vec<f64>,
 }
 
-/// Fits class weights to `samples`, with cross-validation over those in `folded`, and lowers the bias so that the class takes at most
-/// `may_take` from `old`: pairs of a sample's index and its class's index in `others`. [`MARGIN`] is always subtracted. `logit_margin` as
-/// for [`fit`].
+/// Fits class weights to `samples`, with cross-validation over those in `folded`, and lowers the bias so that the class
+/// takes at most `may_take` from `old`: pairs of a sample's index and its class's index in `others`. [`MARGIN`] is
+/// always subtracted. `logit_margin` as for [`fit`].
 pub(super) fn calibrate(
     start: &ClassWeights,
     samples: &[Sample<'_>],
@@ -48,7 +50,8 @@ pub(super) fn calibrate(
     })
 }
 
-/// Writes the logits of the samples in `folded` by class weights that were fitted without their fold. `None` where a fit fails.
+/// Writes the logits of the samples in `folded` by class weights that were fitted without their fold. `None` where a
+/// fit fails.
 pub(super) fn cross_validate(
     start: &ClassWeights,
     samples: &[&Sample<'_>],
