@@ -155,7 +155,8 @@ pub struct Trial {
     /// Probability of the best class below which a frame has low confidence.
     pub low_confidence: f32,
     /// Maximum fraction of low-confidence frames, 0–1; more end the trial.
-    pub max_low_share: f32,
+    #[serde(rename = "max_low_share")]
+    pub max_low_confidence_fraction: f32,
 }
 
 /// Origin of an adapter.

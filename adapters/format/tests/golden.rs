@@ -24,7 +24,7 @@ fn documented(version: u16) -> Adapter {
             frames: 300,
             max_latency_ms: Some(40),
             low_confidence: 0.5,
-            max_low_share: 0.25,
+            max_low_confidence_fraction: 0.25,
         });
         header.calibration = Some(Calibration {
             before: 0.125,

@@ -108,7 +108,7 @@ fn header(task: &str, recipe: Recipe, labels: &[&str]) -> Header {
             frames: 300,
             max_latency_ms: Some(40),
             low_confidence: 0.5,
-            max_low_share: 0.25,
+            max_low_confidence_fraction: 0.25,
         }),
         calibration: Some(Calibration {
             before: 0.125,
