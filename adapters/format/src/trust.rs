@@ -37,7 +37,7 @@ pub struct Trust {
     /// The device's key.
     pub device: Option<PublicKey>,
     /// Whether unsigned files are accepted too: for development, not for deployment.
-    pub unsigned: bool,
+    pub allow_unsigned: bool,
     /// The device's names, one of which must be in a release statement's audience; `None` accepts every audience, for
     /// readers other than devices.
     pub names: Option<Vec<String>>,
@@ -178,7 +178,7 @@ pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     let envelope = envelope::open(file, &policy.limits)?;
     let signer = envelope.signature;
     let trusted = match &signer {
-        None if policy.trust.unsigned => None,
+        None if policy.trust.allow_unsigned => None,
         None => return Err(Refusal::Unsigned),
         Some(Signature { class, key, .. }) => policy.trust.signer(*class, *key)?,
     };

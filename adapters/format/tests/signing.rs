@@ -125,7 +125,7 @@ fn a_stranger_an_unsigned_file_and_a_key_for_other_tasks_are_told_apart() {
     let key = key(2).public();
     assert_eq!(refusal(&publisher(&plain(), 2)), Refusal::TaskNotAllowed { key, task });
     let open = Trust {
-        unsigned: true,
+        allow_unsigned: true,
         ..trust()
     };
     assert_eq!(admit(&plain(), &policy(&open)).unwrap().signer, None);
