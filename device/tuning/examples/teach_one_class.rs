@@ -151,7 +151,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let known = original.adapter.clone();
     let parent = Parent::new(original, Some(&known));
-    let prototype = teach(&backbone, &parent, &examples)?.version;
+    let prototype = teach(&backbone, &parent, &examples)?.revision;
     let taught = Parent::new(decode(&prototype.file)?, Some(&known));
     let mut options = TuneOptions {
         seed,

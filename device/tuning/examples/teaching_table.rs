@@ -285,7 +285,7 @@ fn row(
             Ok(taught) => {
                 let z = taught.classes[0].separation.unwrap_or_default();
                 words = format!("{words} z {z:.1}");
-                measure(&parent.adapter, &taught.version.adapter.head, &old, &new)
+                measure(&parent.adapter, &taught.revision.adapter.head, &old, &new)
             }
             Err(error) => {
                 words = format!(

@@ -35,7 +35,7 @@ const CANARY_MAY_LOSE: f64 = 0.01;
 #[derive(Clone, Debug)]
 pub struct Taught {
     /// The adapter and its file.
-    pub version: AdapterRevision,
+    pub revision: AdapterRevision,
     /// The new classes, in the order of their labels.
     pub classes: Vec<TaughtClass>,
 }
@@ -129,7 +129,7 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
     }
     teacher.adapter.header.metrics = None;
     Ok(Taught {
-        version: AdapterRevision::new(teacher.adapter, Some(parent))?,
+        revision: AdapterRevision::new(teacher.adapter, Some(parent))?,
         classes,
     })
 }

@@ -31,7 +31,7 @@ fn every_class_of_two_or_more_has_an_image_held_out_and_the_split_does_not_depen
 fn taught(examples: &InMemory) -> (clr_onnx::Backbone, Parent, Parent) {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, examples).unwrap().version;
+    let taught = teach(&backbone, &publisher, examples).unwrap().revision;
     let parent = parent(&taught.file, Some(&publisher));
     (backbone, publisher, parent)
 }

@@ -34,7 +34,7 @@ impl Observer for StopAfter {
 fn taught() -> (clr_onnx::Backbone, Parent) {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().version;
+    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().revision;
     let parent = parent(&taught.file, Some(&publisher));
     (backbone, parent)
 }
