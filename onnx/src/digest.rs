@@ -1,4 +1,4 @@
-//! The digest of a backbone: SHA-256 over a canonical encoding of its frozen graph.
+//! Digest of a backbone: SHA-256 over a canonical encoding of its frozen graph.
 //!
 //! Encoding, version 1. Integers are little-endian u64, floats their little-endian IEEE bits; a string is its length in
 //! bytes and its UTF-8; a list is its length and its elements; a tensor is the list of its dimensions and then its values.

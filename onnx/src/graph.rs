@@ -1,4 +1,4 @@
-//! The canonical graph: the frozen part of a backbone, from the image to the features of its last classifier.
+//! Canonical graph: the frozen part of a backbone, from the image to the features of its last classifier.
 //!
 //! Values are NCHW f32 with a symbolic batch. Every node has exactly one output, so node `i` produces value `i + 1`;
 //! value 0 is the image input. Nodes stand in topological order.

@@ -1,5 +1,5 @@
-//! The convention that a normalisation inside a graph follows: which values the file's input has, and what the network
-//! sees of an image's bytes in the end.
+//! Convention of a normalisation inside a graph: value range of the file's input, and values of an image's bytes at the
+//! network.
 
 use clr_adapters::{ChannelOrder, Preprocessing};
 

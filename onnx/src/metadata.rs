@@ -1,4 +1,4 @@
-//! What this library keeps in a model's `metadata_props`, opaque to other tools.
+//! This library's entries in a model's `metadata_props`, opaque to other tools.
 //!
 //! | key | value |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! The CLR sites of a backbone: every convolution, with the norm and activation behind it.
+//! CLR sites of a backbone: every convolution, with the norm and activation after it.
 
 use crate::graph::{Graph, Op, ValueId};
 

@@ -1,4 +1,4 @@
-//! The canonical form of a graph: what exporters write as several nodes becomes one, and nothing unused remains.
+//! Canonical form of a graph: operations written as several nodes become one, and unused nodes are removed.
 //!
 //! Applying it twice changes nothing, so a backbone that is written and read again is the same backbone.
 //!

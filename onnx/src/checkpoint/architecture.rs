@@ -1,4 +1,4 @@
-//! The architectures whose weights can be imported.
+//! Architectures whose weights can be imported.
 
 use clr_adapters::Preprocessing;
 

@@ -1,4 +1,4 @@
-//! The choice among the complete sets of weights in a checkpoint: the model and its running average, a student and its
+//! Choice among the complete sets of weights in a checkpoint: the model and its running average, a student and its
 //! teacher, two networks with the same tensors.
 
 use super::architecture::Architecture;

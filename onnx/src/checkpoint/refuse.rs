@@ -1,4 +1,4 @@
-//! Checkpoints whose weights are there and cannot be used: of a kind that is not read, or changed for quantisation.
+//! Checkpoints with unusable weights: of an unsupported kind, or changed for quantisation.
 
 use super::ImportError;
 use super::weights::{Source, Weights};

@@ -1,5 +1,5 @@
-//! What a pickled module says about a layer next to its weights: step, padding and dilation of a convolution, ε of a norm.
-//! A state dict says none of it, so there the architecture's own values hold.
+//! Settings of layers in a pickled module: stride, padding and dilation of a convolution, ε of a norm.
+//! A state dict has none of them; the architecture's own values apply then.
 
 use std::collections::BTreeMap;
 

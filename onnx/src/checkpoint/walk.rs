@@ -1,4 +1,4 @@
-//! The way through the objects of a pickle to its tensors. Dictionaries, lists and attributes are followed; a pickled
+//! Walk through the objects of a pickle to its tensors. Dictionaries, lists and attributes are followed; a pickled
 //! `nn.Module` gives the names of its state dict.
 
 use std::collections::{HashSet, VecDeque};

@@ -1,4 +1,4 @@
-//! Files of other tools, and damaged ones: recognised by content, each with the way to a file that can be read.
+//! Files of other tools, and damaged ones: recognised by content, each with a hint to a readable file.
 
 mod archive;
 mod folder;

@@ -1,4 +1,4 @@
-//! The model's outside: opset, and the image that goes in.
+//! Interface of the model: opset and image input.
 
 use std::collections::HashSet;
 

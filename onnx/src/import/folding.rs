@@ -1,6 +1,6 @@
 //! Constant folding: dense arrays that are known at import, seen through strides and combined element by element.
 //!
-//! What folding makes is bounded by what the file holds, so that a small file cannot ask for much memory or time.
+//! Folded values are bounded by the size of the file, so that a small file cannot take much memory or time.
 
 use super::{
     Import,

@@ -1,4 +1,4 @@
-//! Reading: from any supported ONNX file to the canonical graph.
+//! Import: from any supported ONNX file to the canonical graph.
 
 mod attributes;
 mod boundary;

@@ -1,4 +1,4 @@
-//! Which nodes the output needs, in which order, and under which names.
+//! Selection, order and names of the nodes that the output needs.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! What a name of the file stands for while it is imported.
+//! Values of the file's names during an import.
 
 use super::{opaque::Foreign, view::View};
 use crate::{Missing, OnnxError, Tensor, graph::ValueId};

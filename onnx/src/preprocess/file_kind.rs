@@ -1,4 +1,4 @@
-//! Kinds of files, told by their first bytes and, where these say nothing, by their names.
+//! Kinds of files, from their first bytes or, where these are unspecific, from their names.
 
 use std::path::Path;
 

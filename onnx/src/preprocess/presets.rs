@@ -1,4 +1,4 @@
-//! The preprocessing that well-known families of checkpoints were trained with.
+//! Preprocessing of well-known families of checkpoints.
 
 use clr_adapters::{ChannelOrder, Filter, Fit, Preprocessing};
 

@@ -1,4 +1,4 @@
-//! What stands behind a convolution in the backbone itself, as a factor and an offset per channel.
+//! The backbone's own per-channel affine (folded norm).
 
 use clr_adapters::{Adapter, Head, Header, Recipe, Site, SiteKind, SiteWeights};
 

@@ -1,4 +1,4 @@
-//! The inputs that a reprogrammed graph has beside the image.
+//! Inputs of a reprogrammed graph in addition to the image.
 
 use clr_adapters::{Adapter, SiteWeights};
 

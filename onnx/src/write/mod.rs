@@ -1,4 +1,4 @@
-//! Writing: a backbone as a standard ONNX model, and files whole or not at all.
+//! Writing: a backbone as a standard ONNX model, and files atomically.
 
 mod atomic;
 mod builder;

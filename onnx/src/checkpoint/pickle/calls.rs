@@ -1,4 +1,4 @@
-//! The calls of a checkpoint, done here and now: what the pickle names is matched, never looked up.
+//! Calls in a pickle, executed by this crate: names are matched against a list, never resolved.
 
 use super::danger::is_dangerous;
 use super::machine::{Machine, Step, malformed};

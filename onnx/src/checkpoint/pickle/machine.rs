@@ -1,4 +1,4 @@
-//! The opcodes.
+//! Opcodes of the pickle machine.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What a pickle can hold here. Objects live in one flat arena and refer to each other by index, so neither nesting nor
+//! Values of a pickle. Objects are in one flat arena and refer to each other by index, so neither nesting nor
 //! cycles of a hostile file can overflow the stack or leak.
 
 use std::collections::HashMap;

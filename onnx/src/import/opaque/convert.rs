@@ -1,4 +1,4 @@
-//! Which nodes may be part of an opaque step.
+//! Nodes that may be part of an opaque step.
 
 use super::{
     super::{

@@ -1,4 +1,4 @@
-//! Opaque steps of a file that this library wrote: its metadata says which nodes they are.
+//! Opaque steps of a file that this library wrote, listed in its metadata.
 
 use std::collections::{HashMap, HashSet};
 

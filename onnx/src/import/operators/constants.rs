@@ -1,4 +1,4 @@
-//! Constants, and what passes its input on: Identity, Dropout, Cast.
+//! Constants, and operators that pass their input on: Identity, Dropout, Cast.
 
 use super::super::{
     Import,

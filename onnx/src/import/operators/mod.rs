@@ -1,4 +1,4 @@
-//! One conversion per operator. `docs/guide/adding-an-operator.md` says how to add one.
+//! Conversions, one per operator. `docs/guide/adding-an-operator.md` has the steps to add one.
 
 mod activations;
 mod arithmetic;

@@ -1,4 +1,4 @@
-//! Views in an import: what a name stands for, and nodes on views.
+//! Views in an import: values of names, and nodes on views.
 
 use super::{
     super::{

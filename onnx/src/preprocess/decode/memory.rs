@@ -1,4 +1,4 @@
-//! Memory that the system gives: limits of the process, of its control group and of the machine.
+//! Memory limits of the system: limits of the process, of its control group and of the machine.
 
 /// Smaller requests are not looked into: the rest of the program allocates as much.
 const UNPROBED: u64 = 1 << 20;

@@ -1,4 +1,4 @@
-//! PNG, row by row: only the rows under way and the reduced image are held.
+//! PNG, row by row: only the current rows and the reduced image are in memory.
 
 use std::io::Cursor;
 

@@ -1,4 +1,4 @@
-//! Area averaging of rows as they are decoded: a large image is never held at its full size.
+//! Area averaging of rows during decoding: a large image is never in memory at full size.
 
 use std::collections::TryReserveError;
 

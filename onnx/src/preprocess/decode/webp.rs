@@ -1,4 +1,4 @@
-//! WebP: its container is checked before the decoder allocates for what it says.
+//! WebP: the container is checked before the decoder allocates memory for its sizes.
 
 use std::{collections::BTreeMap, io::Cursor, ops::Range};
 

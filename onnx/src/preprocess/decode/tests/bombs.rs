@@ -1,4 +1,4 @@
-//! Small files that unpack to much: refused by the budget, or decoded within it.
+//! Decompression bombs: refused by the budget, or decoded within it.
 
 use std::io::Write as _;
 
