@@ -24,7 +24,7 @@ use crate::{
 /// Raised whenever the encoding changes: every adapter then belongs to another digest.
 const VERSION: usize = 1;
 
-/// The digest of a graph.
+/// Returns the digest of a graph.
 pub(crate) fn digest(graph: &Graph) -> Digest {
     let mut out = Encoder(Sha256::new());
     out.0.update(b"clr-backbone");

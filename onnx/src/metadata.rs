@@ -49,7 +49,7 @@ pub(crate) struct Metadata {
     pub(crate) steps: Vec<StepEntry>,
 }
 
-/// The entries, keys and values.
+/// Returns the entries, keys and values.
 pub(crate) fn entries(
     preprocessing: &Preprocessing,
     origins: PreprocessingOrigins,

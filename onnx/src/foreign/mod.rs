@@ -28,7 +28,7 @@ impl Foreign {
         }
     }
 
-    /// A file that a tool makes for running only, from a model that another tool wrote.
+    /// Returns a file that a tool makes for running only, from a model that another tool wrote.
     fn compiled(what: &str) -> Self {
         Self::new(
             what,

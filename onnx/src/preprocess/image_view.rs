@@ -26,7 +26,7 @@ pub struct ReducedImage {
 }
 
 impl ReducedImage {
-    /// The pixels.
+    /// Returns the pixels.
     #[must_use]
     pub fn pixels(&self) -> &RgbImage {
         &self.pixels

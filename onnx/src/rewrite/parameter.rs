@@ -27,7 +27,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// The values of this input in `adapter`, row-major in [`Parameter::shape`]; `None` if the adapter has no such site.
+    /// Returns the values of this input in `adapter`, row-major in [`Parameter::shape`]; `None` if the adapter has no such site.
     /// The length is right for every adapter that passed [`crate::check_adapter`].
     pub fn values<'a>(&self, adapter: &'a Adapter) -> Option<&'a [f32]> {
         Some(match self.source {

@@ -67,7 +67,7 @@ fn unreduced(job: &Job<'_>, frame: &Frame, geometry: &Geometry) -> Result<Decode
     raster::decode(job, decoder, geometry, working)
 }
 
-/// Whether there is more than one scan.
+/// Returns whether there is more than one scan.
 fn multiscan(job: &Job<'_>) -> bool {
     job.bytes
         .windows(2)
