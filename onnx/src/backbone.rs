@@ -88,7 +88,7 @@ impl Backbone {
         })
     }
 
-    /// What people call it.
+    /// The name, for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -113,7 +113,7 @@ impl Backbone {
         self.digest
     }
 
-    /// How an image becomes the input.
+    /// Preprocessing from image to input.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
     }
@@ -133,7 +133,7 @@ impl Backbone {
         self.labels.as_deref()
     }
 
-    /// What the import dropped or decided, for people: one sentence each.
+    /// Notes on parts that the import dropped and on its decisions, one sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -280,7 +280,7 @@ impl Backbone {
         self.graph.nodes.get(value.producer()?)
     }
 
-    /// What is assumed of a file that does not say: RGB, ImageNet mean and standard deviation, shorter side scaled
+    /// The default for a file that states nothing: RGB, ImageNet mean and standard deviation, shorter side scaled
     /// to `size / 0.875` (bilinear), centre cut.
     pub fn default_preprocessing(height: u32, width: u32) -> Preprocessing {
         Preprocessing {

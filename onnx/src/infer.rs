@@ -195,7 +195,7 @@ fn window(pool: &Pool, [channels, height, width]: [usize; 3]) -> Result<Shape, S
         } else {
             room / pool.stride[axis]
         } + 1;
-        // A last window that would start in the padding behind the input does not count (ONNX and PyTorch alike).
+        // A last window that would start in the padding after the input does not count (ONNX and PyTorch alike).
         if pool.ceil && (output[axis] - 1) * pool.stride[axis] >= size[axis] + pads[axis] {
             output[axis] -= 1;
         }

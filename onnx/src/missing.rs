@@ -11,7 +11,7 @@ pub struct Missing {
     pub operator: String,
     /// The opset of the operator's domain.
     pub opset: i64,
-    /// What about it is not supported.
+    /// The unsupported property.
     pub reason: String,
 }
 

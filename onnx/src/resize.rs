@@ -5,11 +5,11 @@ use crate::limits::MAX_PIXELS;
 /// Interpolation of a map (ONNX `Resize`, opset 10 to 19, without anti-aliasing).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Resize {
-    /// Where the output size comes from.
+    /// Source of the output size.
     pub target: ResizeTarget,
-    /// How a value is found between pixels.
+    /// Interpolation between pixels.
     pub mode: ResizeMode,
-    /// Where an output pixel lies in the input.
+    /// Position of an output pixel in the input.
     pub coordinates: Coordinates,
 }
 

@@ -19,7 +19,7 @@ pub struct SiteInfo {
     pub activation: Option<usize>,
 }
 
-/// Who reads each value, by [`ValueId`]; a node that reads a value twice stands twice.
+/// Readers of each value, by [`ValueId`]; a node that reads a value twice is listed twice.
 pub(crate) fn readers(graph: &Graph) -> Vec<Vec<usize>> {
     let mut readers = vec![Vec::new(); graph.nodes.len() + 1];
     for (index, node) in graph.nodes.iter().enumerate() {

@@ -21,7 +21,7 @@ use crate::{
     graph::{Graph, Node, Op, ValueId},
 };
 
-/// How exporters round ⅙.
+/// ⅙ as exporters round it.
 const TOLERANCE: f32 = 1e-6;
 
 /// Returns the canonical form of a valid graph.
@@ -29,7 +29,7 @@ pub(crate) fn canonical(graph: Graph) -> Graph {
     let mut work = Work::new(graph);
     loop {
         while work.sweep(Work::activation) {}
-        // Constants join one another first, so that a Mul and an Add behind a convolution meet it as one.
+        // Constants join one another first, so that a Mul and an Add after a convolution meet it as one.
         if !work.sweep(Work::join) && !work.sweep(Work::join_convolution) {
             return work.finish();
         }
@@ -40,7 +40,7 @@ struct Work {
     input_channels: usize,
     features: ValueId,
     nodes: Vec<Option<Node>>,
-    /// How often each value is read; the features count as a reader.
+    /// Number of readers of each value; the features count as one.
     reads: Vec<usize>,
 }
 
@@ -79,7 +79,7 @@ impl Work {
         self.nodes[index].as_ref()
     }
 
-    /// Returns the node that produces `value`, if nobody else reads it.
+    /// Returns the node that produces `value`, if nothing else reads it.
     fn exclusive(&self, value: ValueId) -> Option<usize> {
         value
             .producer()

@@ -104,7 +104,7 @@ impl Architecture {
         }
     }
 
-    /// What tells it from others with the same tensors, for messages.
+    /// Returns its difference from others with the same tensors, for messages.
     pub(super) fn title(self) -> String {
         match self {
             Self::EfficientNetLite0 | Self::EfficientNetLite1 | Self::EfficientNetLite2 => {
@@ -149,7 +149,7 @@ impl Architecture {
         }
     }
 
-    /// How its published weights expect an image.
+    /// Returns the preprocessing of its published weights.
     #[must_use]
     pub fn preprocessing(self) -> Preprocessing {
         match self {

@@ -61,7 +61,7 @@ pub(super) fn backbone(
     Ok(backbone.with_notes(notes))
 }
 
-/// What is said of layers without weights that the architecture does not have.
+/// Notes on layers without weights that the architecture does not have.
 ///
 /// # Errors
 /// If they are in the body, unless the architecture was given.

@@ -17,7 +17,7 @@ pub(super) struct Choice {
     pub(super) fit: Fit,
     /// The places of the other complete sets, as prefixes.
     pub(super) others: Vec<String>,
-    /// What was chosen and how another set can be, one sentence each.
+    /// The choice and how to select another set, one sentence each.
     pub(super) notes: Vec<String>,
 }
 
@@ -185,7 +185,7 @@ fn any_named(fit: &Fit, part: &str) -> bool {
         .any(|problem| matches!(problem, TensorProblem::Unexpected { name, .. } if name.contains(part)))
 }
 
-/// What to do with one file of several.
+/// Hint for one file of several.
 pub(super) const SHARD_HINT: &str =
     "this is one of several files: give the index, which ends in .index.json, with all of them next to it; ";
 

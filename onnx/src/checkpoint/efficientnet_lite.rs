@@ -28,7 +28,7 @@ pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Timm];
 /// The spellings of timm's own weights.
 pub(super) const TIMM_SPELLINGS: &[Spelling] = &[Spelling::Timm];
 
-/// How a network is scaled and what it inherits from the framework it was trained in.
+/// Scaling of a network, and properties of the framework that it was trained in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Variant {
     /// Width in tenths.

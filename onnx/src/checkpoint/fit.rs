@@ -19,9 +19,9 @@ pub(super) struct Fit {
     pub(super) spelling: Spelling,
     /// The layers.
     pub(super) plan: Plan,
-    /// What precedes the architecture's own names: empty, or it ends with a dot.
+    /// Prefix of the architecture's own names: empty, or it ends with a dot.
     pub(super) prefix: String,
-    /// What does not fit. Nothing, if the set is complete.
+    /// Mismatches; empty if the set is complete.
     pub(super) problems: Vec<TensorProblem>,
     /// Number of tensors that are there in their shapes.
     fitting: usize,
@@ -80,7 +80,7 @@ pub(super) fn at_root(weights: &Weights<'_>, architecture: Architecture) -> Fit 
     fit(weights, architecture, architecture.spellings()[0], String::new())
 }
 
-/// What precedes the first and the last convolution wherever they are in their shapes; the shortest first.
+/// Returns the prefixes of the first and last convolution in any place with their shapes, shortest first.
 fn places(weights: &Weights<'_>, parameters: &[Parameter]) -> Vec<String> {
     let mut convolutions = parameters.iter().filter(|parameter| parameter.shape.len() == 4);
     let ends = [convolutions.next(), convolutions.next_back()];
@@ -137,7 +137,7 @@ fn fit(weights: &Weights<'_>, architecture: Architecture, spelling: Spelling, pr
     }
 }
 
-/// What keeps the tensor called `name` from being one of `shape`.
+/// Returns the mismatch of the tensor `name` with `shape`.
 pub(super) fn problem(weights: &Weights<'_>, name: &str, shape: &[usize]) -> Option<TensorProblem> {
     let (name, expected) = (name.to_owned(), shape.to_vec());
     match weights.entries.get(&name) {

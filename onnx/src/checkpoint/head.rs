@@ -6,14 +6,14 @@ use super::TensorProblem;
 use super::fit::{Fit, body_parts, first_part, is_bookkeeping};
 use super::weights::Weights;
 
-/// What a head directly above the body's dictionary may be called.
+/// Names of a head directly above the body's dictionary.
 const NAMES: [&str; 6] = ["head", "fc", "classifier", "linear", "cls", "last_linear"];
 
-/// What follows the body.
+/// The head after the body.
 pub(super) struct FoundHead {
     /// The linear layer.
     pub(super) linear: Option<Linear>,
-    /// What was decided, and what was not read.
+    /// Notes on decisions and on parts that were not read.
     pub(super) notes: Vec<String>,
 }
 

@@ -46,7 +46,7 @@ pub use seeded::seeded_backbone;
 /// The longest checkpoint, in bytes; that of a ResNet-50 has 100 MB.
 const MAX_CHECKPOINT_BYTES: u64 = 2 << 30;
 
-/// What a file does not say by itself.
+/// Options for information that the file lacks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportOptions {
     /// The architecture of a state dict; guessed from names and shapes if absent. ONNX files need none.
@@ -55,11 +55,11 @@ pub struct ImportOptions {
     pub labels: Option<Vec<String>>,
     /// Parts of the preprocessing, instead of what the file or the architecture says.
     pub preprocessing: StatedPreprocessing,
-    /// Which set of weights to read where a checkpoint has several: a key or path, or `model` or `ema` in general.
+    /// Set of weights to read from a checkpoint with several: a key or path, or `model` or `ema` in general.
     pub weights: Option<String>,
     /// The backbone's name, instead of that in the ONNX file's metadata or the architecture's.
     pub name: Option<String>,
-    /// What an ONNX file leaves open.
+    /// Options for information that an ONNX file lacks.
     pub onnx: ReadOptions,
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Parameter {
     pub(super) shape: Vec<usize>,
 }
 
-/// Which weights a layer asks for.
+/// Weights of a layer.
 pub(super) enum Wanted<'a> {
     /// The weight of a convolution.
     Conv(&'a Parameter),

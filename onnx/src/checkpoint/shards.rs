@@ -9,7 +9,7 @@ use super::{ImportError, MAX_CHECKPOINT_BYTES, read};
 /// The most files of one index.
 const MAX_FILES: usize = 1024;
 
-/// What Transformers calls the weights in a folder.
+/// Names of the weights in a folder, as in Transformers.
 const IN_FOLDER: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",

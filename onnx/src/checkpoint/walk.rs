@@ -26,14 +26,14 @@ const STATED: [&str; 7] = [
     "encoder",
 ];
 
-/// What a pickle holds.
+/// Content of a pickle.
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
     /// Every tensor once.
     pub(super) found: Vec<Found>,
     /// Texts under keys such as `arch`.
     pub(super) stated: Vec<String>,
-    /// What pickled modules say about their layers.
+    /// Settings of layers in pickled modules.
     pub(super) settings: Settings,
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Weights<'a> {
     pub(super) entries: BTreeMap<String, Entry<'a>>,
     /// Names of networks that the file mentions next to the weights, such as `resnet50` under `arch`.
     pub(super) stated: Vec<String>,
-    /// What pickled modules say about their layers.
+    /// Settings of layers in pickled modules.
     pub(super) settings: Settings,
     /// The archives that hold entries of the zip format.
     pub(super) archives: Vec<ZipArchive<Cursor<&'a [u8]>>>,
@@ -37,11 +37,11 @@ pub(super) struct Entry<'a> {
     pub(super) shape: Vec<usize>,
     /// The part of its name, in bytes, that leads to its dictionary.
     pub(super) container: usize,
-    /// Where its values are.
+    /// Location of its values.
     pub(super) source: Source<'a>,
 }
 
-/// Where the values of a tensor are.
+/// Location of a tensor's values.
 pub(super) enum Source<'a> {
     /// In row-major order.
     Bytes {
@@ -59,7 +59,7 @@ pub(super) enum Source<'a> {
         /// Archive and entry, for the check of its CRC.
         entry: Option<(usize, String)>,
     },
-    /// What is known of a tensor that cannot be read.
+    /// Known properties of a tensor that cannot be read.
     Unreadable(String),
 }
 

@@ -11,7 +11,7 @@ use crate::message::quoted;
 #[cfg(feature = "import")]
 const MAX_NAMES: usize = 10_000;
 
-/// What a zip archive is, unless it may be one of PyTorch: the checkpoints name those.
+/// Returns the kind of a zip archive, unless it may be one of PyTorch, which the checkpoints report.
 #[cfg(feature = "import")]
 pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
     if !bytes.starts_with(b"PK") {

@@ -167,7 +167,7 @@ fn magic(bytes: &[u8], origin: &str) -> Option<Foreign> {
 
 /// Files without a signature, by the end of their name.
 fn extension(bytes: &[u8], origin: &str) -> Option<Foreign> {
-    // What starts as a ModelProto is read as one, whatever it is called.
+    // A file that starts as a ModelProto is read as one, whatever its name.
     if matches!(bytes, [0x08, 1..=30, ..]) {
         return None;
     }

@@ -100,7 +100,7 @@ struct Tail {
     shapes: Vec<Shape>,
 }
 
-/// How the layer is linear in the features.
+/// Form of the layer as a linear function of the features.
 enum Form {
     /// It reads a vector.
     Dense,
@@ -189,7 +189,7 @@ impl Tail {
             ));
             return End::Dropped;
         };
-        // What this library wrote is a classifier as it is.
+        // A file of this library has a classifier.
         if evidence.known == Some(true) {
             return End::Classifier(head);
         }
@@ -197,7 +197,7 @@ impl Tail {
         head::as_classes(head, &name, sigmoid, binary, notes).map_or(End::Dropped, End::Classifier)
     }
 
-    /// How the layer and the nodes after it are linear, activations aside.
+    /// Form of the layer and the nodes after it, without activations.
     fn form(&self, graph: &Graph) -> Option<Form> {
         let Op::Conv(conv) = &graph.nodes[self.layer].op else {
             return Some(Form::Dense);

@@ -67,7 +67,7 @@ impl<'a> Producers<'a> {
         Some((index, inputs.last()?))
     }
 
-    /// What the last layer with weights before `value` reads.
+    /// Returns the input of the last layer with weights before `value`.
     pub(super) fn last_layer_reads(&self, value: &'a str) -> Option<&'a str> {
         let mut cursor = value;
         for _ in 0..MAX_NODES {

@@ -1,6 +1,6 @@
 //! External data: values of tensors in other files, in the folder of the model or below it.
 //!
-//! Every file is looked for, and its length compared with what the tensors claim, before any value is read: one message
+//! Every file is located, and its length compared with what the tensors claim, before any value is read: one message
 //! names what is missing.
 
 use std::{
@@ -16,7 +16,7 @@ use crate::{
     proto::{GraphProto, TensorProto},
 };
 
-/// How often the bytes of a file may be read on average: tied weights are stored once.
+/// Maximum number of reads of a file's bytes on average: tied weights are stored once.
 const MAX_READS: u64 = 4;
 /// The most entries of a folder that are looked at for a renamed file.
 const MAX_ENTRIES: usize = 1000;
@@ -26,7 +26,7 @@ pub(super) struct External {
     files: HashMap<String, PathBuf>,
 }
 
-/// What the tensors claim of one file.
+/// Bytes of one file that the tensors claim.
 #[derive(Default)]
 struct Claim<'a> {
     tensors: usize,
@@ -159,7 +159,7 @@ fn stored_bytes(tensor: &TensorProto) -> Option<u64> {
         .try_fold(size, |product: u64, &dim| product.checked_mul(u64::try_from(dim).ok()?))
 }
 
-/// Returns the path of an external file, or the reason why it cannot be read and the way out.
+/// Returns the path of an external file, or the reason why it cannot be read and a hint.
 fn find(location: &str, claim: &Claim<'_>, path: Option<&Path>) -> Result<PathBuf, (String, String)> {
     let Some(model) = path else {
         let reason = "the weights are in this file, and only the bytes of the model were given".to_owned();
@@ -243,7 +243,7 @@ fn within(file: &Path, folder: &Path, model: &Path) -> bool {
     roots.iter().flatten().any(|root| real.starts_with(root))
 }
 
-/// Returns the way out of a missing file: a renamed one of the right length, or a copy.
+/// Returns the hint for a missing file: a renamed one of the right length, or a copy.
 fn missing_hint(folder: &Path, model: &Path, relative: &Path, expected: u64) -> String {
     let entries = fs::read_dir(folder).into_iter().flatten().take(MAX_ENTRIES).flatten();
     let fits = |entry: &fs::DirEntry| {

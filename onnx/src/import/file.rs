@@ -37,13 +37,13 @@ pub(super) struct File<'a> {
     pub(super) steps: &'a [StepEntry],
 }
 
-/// What one output needs.
+/// Nodes and values that an output needs.
 pub(super) struct Network {
     pub(super) graph: Graph,
     pub(super) head: Option<Head>,
     /// Of the image.
     pub(super) size: [u32; 2],
-    /// Whether it reads one channel, behind a conversion from RGB.
+    /// Whether it reads one channel, after a conversion from RGB.
     pub(super) grey: bool,
     /// The shape of the value that was taken as logits or features.
     pub(super) features: Shape,

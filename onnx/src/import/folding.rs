@@ -10,14 +10,14 @@ use crate::Tensor;
 
 /// The most elements of an integer constant: these are shapes, axes and pads.
 pub(super) const MAX_INTEGERS: usize = 1 << 16;
-/// What folding may make in any case, in elements.
+/// Minimum budget of folding, in elements.
 const BASE_BUDGET: usize = 1 << 22;
-/// What folding may make for each element of the constants: standardised weights take a dozen steps, three arrays each.
+/// Budget of folding per element of the constants: standardised weights take a dozen steps, three arrays each.
 const PER_ELEMENT: usize = 32;
 /// The most axes of a constant.
 pub(super) const MAX_RANK: usize = 16;
 
-/// How many elements constant folding has made, of those that it may.
+/// Number of elements that constant folding made, and its budget.
 #[derive(Default)]
 pub(super) struct Budget {
     read: usize,

@@ -10,7 +10,7 @@ use crate::{
     proto::{AttributeProto, FunctionProto, ModelProto, NodeProto, OperatorSetIdProto},
 };
 
-/// How deep functions may call one another.
+/// Maximum depth of calls between functions.
 const MAX_DEPTH: usize = 32;
 /// The most bytes of nodes after inlining, for each byte of the model before it, and for every model.
 const MAX_GROWTH: usize = 4;

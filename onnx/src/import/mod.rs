@@ -48,7 +48,7 @@ use file::{File, Network};
 use value::{Refusal, Value, missing};
 use view::View;
 
-/// Returns the backbone in `bytes`. `path` is the model's: files of external data are looked for next to it.
+/// Returns the backbone in `bytes`. `path` is the model's: files of external data are searched for next to it.
 pub(crate) fn backbone(
     bytes: &[u8],
     origin: &str,
@@ -115,7 +115,7 @@ pub(crate) fn backbone(
     }
 }
 
-/// What a node does with foreign values.
+/// Treatment of a node with foreign values.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Takes {
     #[default]
@@ -126,7 +126,7 @@ enum Takes {
     ChannelsLast,
 }
 
-/// One import under way.
+/// An import in progress.
 struct Import<'a> {
     origin: &'a str,
     opset: i64,

@@ -69,7 +69,7 @@ impl<'a> Import<'a> {
         match self.value(source, index)? {
             Value::Data(value) => Ok(value),
             Value::View(view) => {
-                // Laid out as the file has it, by a step of its own.
+                // Laid out as the file has it, by a separate step.
                 let plain = source.input(index).and_then(|name| self.plain(name, &view));
                 plain.map_or_else(
                     || {

@@ -1,6 +1,6 @@
 //! Options of reading an ONNX file.
 
-/// What an ONNX file leaves open.
+/// Options for information that an ONNX file lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
     /// Rows and columns of the image in pixels, where the file leaves its height or width open.

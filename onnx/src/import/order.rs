@@ -39,7 +39,7 @@ pub(super) fn needed(
             });
         }
     }
-    // How many inputs of a node are still to come, and who waits for it.
+    // Number of pending inputs of each node, and its readers.
     let mut waiting = vec![0_usize; nodes.len()];
     let mut waiters = vec![Vec::new(); nodes.len()];
     while let Some(index) = stack.pop() {
@@ -144,7 +144,7 @@ pub(super) fn names(nodes: &[NodeProto]) -> Vec<String> {
     named.collect()
 }
 
-/// `wanted`, with as many underscores behind it as it takes to be new.
+/// `wanted`, with underscores appended until it is new.
 pub(super) fn free(taken: &mut HashSet<String>, wanted: String) -> String {
     let mut name = wanted;
     while !taken.insert(name.clone()) {

@@ -14,7 +14,7 @@ pub(super) enum Dim {
     Known(i64),
 }
 
-/// The value behind a name.
+/// The value of a name.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     /// Computed from the image.
@@ -34,7 +34,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// Returns the value of the graph behind it, whatever its layout.
+    /// Returns its value in the graph, whatever its layout.
     pub(super) fn computed(&self) -> Option<ValueId> {
         match self {
             Self::Data(value) => Some(*value),
@@ -81,7 +81,7 @@ pub(super) fn unsupported<T>(reason: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::Unsupported(reason.into()))
 }
 
-/// What an operator's conversion gives.
+/// Result of an operator's conversion.
 pub(super) type Converted = Result<Value, Refusal>;
 
 /// Returns an entry of the list of refused nodes.

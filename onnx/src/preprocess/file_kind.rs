@@ -180,7 +180,7 @@ pub(super) fn image_format(start: &[u8]) -> Option<&'static str> {
     Some(format)
 }
 
-/// Returns the name of a format that is not read, and the way out.
+/// Returns the name of a format that is not read, and a hint.
 pub(super) fn unread_format(start: &[u8]) -> Option<(&'static str, &'static str)> {
     if start.get(4..8) == Some(b"ftyp") {
         let length = start

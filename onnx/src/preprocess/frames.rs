@@ -72,7 +72,7 @@ pub(super) struct Directory<'a> {
     big: bool,
     entries: usize,
     count: usize,
-    /// Where the next one is; 0 after the last.
+    /// Position of the next one; 0 after the last.
     pub(super) next: u64,
 }
 

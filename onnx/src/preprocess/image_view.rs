@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-/// What a decoder met that a person may want to know of.
+/// Notes of a decoder for the user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ImageNotes {
     /// The largest sample of an image with 16 bits per sample.

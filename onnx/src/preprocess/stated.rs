@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Preset;
 
-/// Where a part of a preprocessing comes from.
+/// Origin of a part of a preprocessing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

@@ -70,7 +70,7 @@ pub enum StepOp {
         /// `[C]`.
         index: Arc<[u32]>,
     },
-    /// Any other operator, as it stands in the graph.
+    /// Any other operator, as it is in the graph.
     Node(Op),
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn scaled(conv: &Conv, factors: impl Iterator<Item = f64>) -> Vec<f32
 }
 
 /// Returns the adapter that leaves the backbone's function as it is: at every site of `recipe` the backbone's own norm, folded
-/// (behind identity kernels where the recipe has kernels), and `head` on top. `header.backbone` and `header.recipe` are set
+/// (after identity kernels where the recipe has kernels), and `head` on top. `header.backbone` and `header.recipe` are set
 /// to the backbone's digest and `recipe`.
 pub fn identity_adapter(backbone: &Backbone, recipe: Recipe, head: Head, header: Header) -> Adapter {
     let sites = backbone.sites().iter().filter_map(|site| {

@@ -34,7 +34,7 @@ use crate::{
 const HEAD_WEIGHT: &str = "head.weight";
 const HEAD_BIAS: &str = "head.bias";
 
-/// Where a reprogrammed graph ends.
+/// End of a reprogrammed graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeadPart {
@@ -132,7 +132,7 @@ fn with_adapter(
     Ok(OnnxModel::new(rewrite.builder.finish(&adapter.header.task)))
 }
 
-/// What becomes of an adapter's parts.
+/// Treatment of an adapter's parts.
 #[derive(Clone, Copy)]
 enum Mode<'a> {
     Inputs,
@@ -215,7 +215,7 @@ impl<'a> Rewrite<'a> {
         self.head(head);
     }
 
-    /// Returns the name of node `index`'s value: `features` if it is those, else one of its own.
+    /// Returns the name of node `index`'s value: `features` if it is those, else an unused one.
     fn value_of(&mut self, index: usize, wanted: &str) -> String {
         if self.backbone.graph().features.producer() == Some(index) {
             FEATURES.to_owned()

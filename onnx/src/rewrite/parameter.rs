@@ -2,7 +2,7 @@
 
 use clr_adapters::{Adapter, SiteWeights};
 
-/// Which part of an adapter an input takes.
+/// Part of an adapter that an input takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterSource {
     /// The kernel or scale of `adapter.sites[index]`.
@@ -20,9 +20,9 @@ pub enum ParameterSource {
 pub struct Parameter {
     /// The input's name: `{site}.kernel`, `{site}.scale`, `{site}.bias`, `head.weight` or `head.bias`.
     pub name: String,
-    /// Kernel `[C, 1, 3, 3]`; scale `[1, C, 1, 1]`; bias `[C]` behind a kernel, `[1, C, 1, 1]` behind a scale; head `[K, F]` and `[K]`.
+    /// Kernel `[C, 1, 3, 3]`; scale `[1, C, 1, 1]`; bias `[C]` after a kernel, `[1, C, 1, 1]` after a scale; head `[K, F]` and `[K]`.
     pub shape: Vec<usize>,
-    /// Where its values come from.
+    /// Source of its values.
     pub source: ParameterSource,
 }
 

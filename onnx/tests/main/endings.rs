@@ -111,7 +111,7 @@ fn two_labels_make_one_unit_a_classifier_of_two_classes() {
     let backbone = import_bytes(&dense(1).output("z").bytes(), "binary.onnx", &options).unwrap();
     let head = backbone.classifier().expect("a classifier");
     assert_eq!((head.classes(), &head.weight[8..]), (2, &ramp(8)[..]));
-    // What was written says that it is a classifier, and comes back as it is.
+    // A written file states that it is a classifier, and is read back unchanged.
     assert_eq!(
         Backbone::from_bytes(&backbone.to_bytes(), "again.onnx").unwrap(),
         backbone

@@ -32,7 +32,7 @@ const BUILTINS: [&str; 7] = [
     "breakpoint",
 ];
 
-/// What configurations hold of the module `os`.
+/// Harmless names of the module `os` in configurations.
 const HARMLESS_OF_OS: [&str; 6] = [
     "stat_result",
     "terminal_size",

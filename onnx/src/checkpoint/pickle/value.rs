@@ -33,7 +33,7 @@ pub(crate) enum Object {
     Dict(Vec<(Value, Value)>),
     /// A name that a pickle may refer to.
     Global(Global),
-    /// A piece of raw memory that lies elsewhere in the file.
+    /// A piece of raw memory that is elsewhere in the file.
     Storage(StorageRef),
     /// A view of a storage.
     Tensor(TensorRef),
@@ -48,7 +48,7 @@ pub(crate) struct Instance {
     pub(crate) class: NameId,
     /// The tuple of arguments.
     pub(crate) arguments: Value,
-    /// What was set like a dictionary's items.
+    /// Items set like those of a dictionary.
     pub(crate) items: Vec<(Value, Value)>,
     /// Its attributes: a dictionary, or a tuple of the dictionary and that of its slots.
     pub(crate) state: Option<Value>,
@@ -91,7 +91,7 @@ impl Global {
         }
     }
 
-    /// What to call an object that a known function could not make.
+    /// Name of an object that a known function could not make.
     pub(super) fn rebuilder(self) -> &'static str {
         match self {
             Self::Storage(_) => "torch storage",
@@ -154,7 +154,7 @@ impl Element {
         }
     }
 
-    /// What keeps the values from being read, if anything does.
+    /// Reason why the values cannot be read, if any.
     pub(crate) fn unreadable(self) -> Option<&'static str> {
         match self {
             Self::Complex64 | Self::Complex128 => Some("complex numbers"),
@@ -204,7 +204,7 @@ pub(crate) struct StorageRef {
 pub(crate) struct TensorRef {
     /// The storage.
     pub(crate) storage: StorageRef,
-    /// Where the first element lies.
+    /// Index of the first element.
     pub(crate) offset: usize,
     /// Dimensions.
     pub(crate) shape: Vec<usize>,

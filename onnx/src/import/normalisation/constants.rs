@@ -11,7 +11,7 @@ use crate::proto::{GraphProto, NodeProto, TensorProto};
 
 /// The most elements of a constant that is read here.
 const MAX_ELEMENTS: i64 = 64;
-/// The longest chain of nodes behind a constant.
+/// The longest chain of nodes that make a constant.
 const MAX_DEPTH: usize = 12;
 
 /// Dimensions and values.

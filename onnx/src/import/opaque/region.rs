@@ -18,7 +18,7 @@ use crate::{
 /// The most nodes of one step.
 const MAX_NODES: usize = 4096;
 
-/// How the file's tensor becomes the graph's value: split into factors, transposed, reshaped. The batch stays in front.
+/// Conversion of the file's tensor to the graph's value: split into factors, transposed, reshaped. The batch stays in front.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Tail {
     pub(in super::super) split: Option<Vec<usize>>,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Shape, Tensor, graph::Op};
 
-/// Over the last axes: one axis, the channels of each pixel or a vector; all axes behind the batch, one group.
+/// Over the last axes: one axis, the channels of each pixel or a vector; all axes after the batch, one group.
 pub(super) fn layer_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axis", "epsilon", "stash_type"])?;
     let view = import.view(source, 0)?;

@@ -107,7 +107,7 @@ pub(super) fn gather<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
     let Some(picked) = picked.collect::<Option<Vec<_>>>() else {
         return unsupported(format!("indices {indices:?} of {} values", dims[axis]));
     };
-    // One slice for each index, and then the slices behind one another.
+    // One slice for each index, and then the slices one after another.
     let strides = folding::strides(&dims);
     let (before, after) = (dims[..axis].to_vec(), dims[axis + 1..].to_vec());
     let (mut slice_dims, mut slice_strides) = (before.clone(), strides[..axis].to_vec());
@@ -129,7 +129,7 @@ pub(super) fn gather<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
     stacked(slices, shape)
 }
 
-/// Constants of one kind behind one another, as an array of `dims`.
+/// Constants of one kind one after another, as an array of `dims`.
 pub(super) fn stacked(parts: Vec<Value>, dims: Vec<usize>) -> Converted {
     let (mut floats, mut integers) = (Vec::new(), Vec::new());
     for part in parts {

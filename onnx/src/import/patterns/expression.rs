@@ -8,7 +8,7 @@ use super::super::{
 };
 use crate::{Tensor, proto::NodeProto};
 
-/// How deep an expression is followed.
+/// Maximum depth of an expression.
 const MAX_DEPTH: usize = 8;
 /// The most factors or terms.
 const MAX_PARTS: usize = 16;

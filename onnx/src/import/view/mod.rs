@@ -42,13 +42,13 @@ pub(super) struct View {
     pub(super) value: ValueId,
     /// Sizes whose row-major product enumerates the value: those of C, H and W of a map or of a flattened map, or of F.
     factors: Vec<Factor>,
-    /// The factors that each axis behind the batch enumerates, slowest first. Those of size 1 may be missing.
+    /// The factors that each axis after the batch enumerates, slowest first. Those of size 1 may be missing.
     axes: Vec<Vec<usize>>,
     /// The node that left the layout of the graph, or the input that never had it.
     origin: Option<String>,
 }
 
-/// What a norm is taken over.
+/// Elements that a norm is computed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Normalised {
     /// The channels of each pixel, or a vector.
@@ -498,7 +498,7 @@ impl View {
 }
 
 impl View {
-    /// How the value becomes the file's tensor.
+    /// Conversion from the value to the file's tensor.
     pub(super) fn head(&self, shape: Shape) -> Tail {
         let all = self.significant(&(0..self.factors.len()).collect::<Vec<_>>());
         let order = self.significant(&self.axes.concat());
@@ -508,7 +508,7 @@ impl View {
         steps(shape.dims(), sizes, perm, self.dims())
     }
 
-    /// How the file's tensor becomes the value.
+    /// Conversion from the file's tensor to the value.
     pub(super) fn tail(&self, shape: Shape) -> Tail {
         let all = self.significant(&(0..self.factors.len()).collect::<Vec<_>>());
         let order = self.significant(&self.axes.concat());

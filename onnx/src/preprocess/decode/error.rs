@@ -87,7 +87,7 @@ pub enum ImageError {
     Damaged {
         /// The file.
         origin: String,
-        /// What is missing or wrong, and where.
+        /// The defect and its place.
         what: String,
     },
     /// The content uses a feature that the decoder lacks.

@@ -46,7 +46,7 @@ mod system {
         machine.into_iter().chain(process).chain(groups).min()
     }
 
-    /// What the machine and the control groups have left.
+    /// Free memory of the machine and the control groups.
     pub(super) fn available() -> Option<u64> {
         let machine = meminfo(&read_to_string("/proc/meminfo").ok()?, "MemAvailable:");
         let groups = groups().into_iter().map(|group| group.most.saturating_sub(group.used));

@@ -43,7 +43,7 @@ use super::{
 /// Pixels of the largest image that host commands read.
 pub const MAX_IMAGE_PIXELS: u64 = DecodeLimits::HOST.pixels;
 
-/// What is said of an image on which a decoder panicked.
+/// Error text for an image on which a decoder panicked.
 const PANICKED: &str = "the decoder failed on it";
 
 /// Decodes images within limits. Large images that are decoded at the same time share the memory of one.
@@ -281,7 +281,7 @@ pub fn decode_hostile(bytes: &[u8]) -> [Option<u64>; 2] {
     })
 }
 
-/// One image under way.
+/// An image in progress.
 struct Job<'a> {
     bytes: &'a [u8],
     origin: &'a str,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::proto::TensorProto;
 
-/// What is known of a value: its sizes, its type, and for small constants its elements.
+/// Known properties of a value: its sizes, its type, and for small constants its elements.
 #[derive(Clone, Debug)]
 pub(super) struct Info {
     pub(super) dims: Vec<Dim>,

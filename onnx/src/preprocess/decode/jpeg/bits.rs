@@ -14,12 +14,12 @@ pub(super) struct Bits<'a> {
     ended: bool,
 }
 
-/// What lies between the bits that were used and the next marker.
+/// Data between the used bits and the next marker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rest {
     /// Whole bytes.
     pub(super) bytes: Vec<u8>,
-    /// Where the marker is, or the end of the file.
+    /// Position of the marker, or the end of the file.
     pub(super) marker: usize,
     /// Whether the bytes used last are zeros as well.
     pub(super) after_zeros: bool,
@@ -115,7 +115,7 @@ impl<'a> Bits<'a> {
         self.count < 0
     }
 
-    /// What was not used before the next marker.
+    /// Returns the unused data before the next marker.
     pub(super) fn rest(&self) -> Rest {
         let buffered = self.count.max(0) as u32;
         let padding = buffered % 8;

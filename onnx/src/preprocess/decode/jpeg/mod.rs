@@ -51,7 +51,7 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
 /// Pixels of a file that is known to be sound.
 fn unreduced(job: &Job<'_>, frame: &Frame, geometry: &Geometry) -> Result<DecodedImage, ImageError> {
     let decoder = JpegDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
-    // A copy of the file, rows under way, and all coefficients where scans are not interleaved.
+    // A copy of the file, current rows, and all coefficients where scans are not interleaved.
     let coefficients = if frame.progressive || multiscan(job) {
         let blocks = |component: usize| {
             let [across, down] = frame.blocks(component).map(u64::from);
