@@ -1,4 +1,4 @@
-//! What can go wrong with a backbone file or an adapter for it.
+//! Errors of backbone files, and of adapters for them.
 
 use std::path::PathBuf;
 

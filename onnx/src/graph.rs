@@ -1,4 +1,4 @@
-//! The canonical graph: the frozen part of a backbone, from the image to the features of its last classifier.
+//! Canonical graph: the frozen part of a backbone, from the image to the features of its last classifier.
 //!
 //! Values are NCHW f32 with a symbolic batch. Every node has exactly one output, so node `i` produces value `i + 1`;
 //! value 0 is the image input. Nodes stand in topological order.
@@ -15,12 +15,12 @@ impl ValueId {
     /// The image input.
     pub const IMAGE: Self = Self(0);
 
-    /// The node that produces this value, or `None` for the image.
+    /// Returns the node that produces this value, or `None` for the image.
     pub fn producer(self) -> Option<usize> {
         self.0.checked_sub(1)
     }
 
-    /// The value that node `index` produces.
+    /// Returns the value that node `index` produces.
     pub fn of_node(index: usize) -> Self {
         Self(index + 1)
     }
@@ -182,7 +182,7 @@ pub enum PadMode {
 }
 
 impl Op {
-    /// The ONNX operator it corresponds to.
+    /// Returns the ONNX operator it corresponds to.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Conv(_) => "Conv",
@@ -304,7 +304,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The ONNX operator it corresponds to.
+    /// Returns the ONNX operator it corresponds to.
     pub fn name(self) -> &'static str {
         match self {
             Self::Relu => "Relu",

@@ -79,7 +79,7 @@ impl Resize {
         }
     }
 
-    /// The sources of every output row (`axis` 0) or column (1) for `input` rows or columns.
+    /// Returns the sources of every output row (`axis` 0) or column (1) for `input` rows or columns.
     pub fn taps(&self, axis: usize, input: usize) -> Vec<Taps> {
         let (output, scale) = match self.target {
             ResizeTarget::Size(size) => (size[axis], size[axis] as f32 / input as f32),

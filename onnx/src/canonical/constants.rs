@@ -1,4 +1,4 @@
-//! Constants per channel that belong to what stands before them.
+//! Constants per channel, merged into the node before them.
 
 use super::{Work, all};
 use crate::{

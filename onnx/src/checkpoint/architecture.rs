@@ -1,4 +1,4 @@
-//! The architectures whose weights can be imported.
+//! Architectures whose weights can be imported.
 
 use clr_adapters::Preprocessing;
 
@@ -51,7 +51,7 @@ pub enum Architecture {
     TimmEfficientNetLite2,
 }
 
-/// The known names, for messages.
+/// Returns the known names, for messages.
 pub(super) fn names() -> String {
     Architecture::ALL.map(Architecture::name).join(", ")
 }
@@ -79,7 +79,7 @@ impl Architecture {
         Self::TimmEfficientNetLite2,
     ];
 
-    /// The name used on the command line, e.g. `efficientnet-lite0`.
+    /// Returns the name used on the command line, e.g. `efficientnet-lite0`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -118,7 +118,7 @@ impl Architecture {
         }
     }
 
-    /// The architecture with this command-line name. torchvision's and timm's names with underscores do too, such as
+    /// Returns the architecture with this command-line name. torchvision's and timm's names with underscores do too, such as
     /// `wide_resnet50_2` and `mobilenetv2_100`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -133,7 +133,7 @@ impl Architecture {
         Self::ALL.into_iter().find(|architecture| architecture.name() == name)
     }
 
-    /// The architecture that timm and torchvision call `name`; what follows a dot names the weights.
+    /// Returns the architecture that timm and torchvision call `name`; what follows a dot names the weights.
     pub(super) fn from_stated(name: &str) -> Option<Self> {
         let name = name
             .split('.')
@@ -167,7 +167,7 @@ impl Architecture {
         }
     }
 
-    /// The spellings that its tensors may have.
+    /// Returns the spellings that its tensors may have.
     pub(super) fn spellings(self) -> &'static [Spelling] {
         match self {
             Self::EfficientNetLite0 | Self::EfficientNetLite1 | Self::EfficientNetLite2 => lite::SPELLINGS,

@@ -1,4 +1,4 @@
-//! Zip archives that hold something other than weights of torch.save, and the way out of each.
+//! Zip archives other than `torch.save` files, with a hint for each kind.
 
 use std::io::Cursor;
 

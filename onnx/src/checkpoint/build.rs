@@ -15,7 +15,7 @@ use super::weights::{Entry, Weights};
 use super::{ImportError, ImportOptions, refuse};
 use crate::{Backbone, Graph};
 
-/// The backbone of the set of weights that `options` choose, with notes on the choice and on what was not read.
+/// Returns the backbone of the set of weights that `options` choose, with notes on the choice and on what was not read.
 pub(super) fn backbone(
     mut weights: Weights<'_>,
     config: &Config,

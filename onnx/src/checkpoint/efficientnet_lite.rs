@@ -39,7 +39,7 @@ pub(super) struct Variant {
     pub(super) tensorflow: bool,
 }
 
-/// The network with the tensors called as in `spelling`.
+/// Returns the network with the tensors called as in `spelling`.
 pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
     let Variant {
         width,

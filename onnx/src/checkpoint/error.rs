@@ -1,4 +1,4 @@
-//! Why a checkpoint could not become a backbone.
+//! Errors of importing a checkpoint.
 
 use std::path::PathBuf;
 

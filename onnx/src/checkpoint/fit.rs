@@ -28,17 +28,17 @@ pub(super) struct Fit {
 }
 
 impl Fit {
-    /// Whether every tensor of the body fits.
+    /// Returns whether every tensor of the body fits.
     pub(super) fn is_complete(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// The place, for people.
+    /// Returns the place, for messages.
     pub(super) fn place(&self) -> &str {
         self.prefix.trim_end_matches('.')
     }
 
-    /// The part of the prefix that leads to the dictionary of the tensors.
+    /// Returns the part of the prefix that leads to the dictionary of the tensors.
     pub(super) fn container(&self, weights: &Weights<'_>) -> usize {
         let first = self.plan.parameters().swap_remove(0).name;
         weights
@@ -48,7 +48,7 @@ impl Fit {
     }
 }
 
-/// The places where at least half of an architecture's tensors fit; of `given` alone, if there is one.
+/// Returns the places where at least half of an architecture's tensors fit; of `given` alone, if there is one.
 pub(super) fn fits(weights: &Weights<'_>, given: Option<Architecture>) -> Vec<Fit> {
     let (mut fits, mut seen) = (Vec::new(), HashSet::new());
     for architecture in Architecture::ALL {
@@ -70,7 +70,7 @@ pub(super) fn fits(weights: &Weights<'_>, given: Option<Architecture>) -> Vec<Fi
     fits
 }
 
-/// The fit with the fewest problems.
+/// Returns the fit with the fewest problems.
 pub(super) fn nearest(fits: Vec<Fit>) -> Option<Fit> {
     fits.into_iter().min_by_key(|fit| fit.problems.len())
 }
@@ -157,7 +157,7 @@ pub(super) fn problem(weights: &Weights<'_>, name: &str, shape: &[usize]) -> Opt
     }
 }
 
-/// The first parts of the names of the body's tensors, such as `conv1` and `layer1`.
+/// Returns the first parts of the names of the body's tensors, such as `conv1` and `layer1`.
 pub(super) fn body_parts(plan: &Plan) -> HashSet<String> {
     let parameters = plan.parameters();
     parameters

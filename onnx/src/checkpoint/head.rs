@@ -110,7 +110,7 @@ pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Resul
     })
 }
 
-/// The modules in the dictionary of the body without the body, by prefix.
+/// Returns the modules in the dictionary of the body without the body, by prefix.
 fn groups<'a>(weights: &'a Weights<'_>, fit: &Fit, others: &[String]) -> BTreeMap<String, Group<'a>> {
     let container = &fit.prefix[..fit.container(weights)];
     let parts = body_parts(&fit.plan);
@@ -151,7 +151,7 @@ fn groups<'a>(weights: &'a Weights<'_>, fit: &Fit, others: &[String]) -> BTreeMa
     groups
 }
 
-/// The module of a tensor: its name as far as it is shared with `prefix`, and one part more.
+/// Returns the module of a tensor: its name as far as it is shared with `prefix`, and one part more.
 fn group_of(name: &str, prefix: &str) -> String {
     let mut shared = 0;
     for (dot, _) in prefix.match_indices('.') {
@@ -162,7 +162,7 @@ fn group_of(name: &str, prefix: &str) -> String {
     name[..shared].to_owned() + first_part(&name[shared..])
 }
 
-/// The layer, if `group` has a weight `[classes, features]`, perhaps a bias, and nothing else.
+/// Returns the layer, if `group` has a weight `[classes, features]`, perhaps a bias, and nothing else.
 fn single_linear(group: &Group<'_>, features: usize) -> Result<Option<Linear>, TensorProblem> {
     let (weight, bias, classes) = match group.as_slice() {
         [(weight, shape)] => match weight_of(shape, features) {

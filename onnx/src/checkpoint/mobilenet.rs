@@ -26,7 +26,7 @@ pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Timm, 
 /// The spellings of Google's network.
 pub(super) const TENSORFLOW_SPELLINGS: &[Spelling] = &[Spelling::Transformers];
 
-/// The network with the tensors called as in `spelling`; `tensorflow` for Google's.
+/// Returns the network with the tensors called as in `spelling`; `tensorflow` for Google's.
 pub(super) fn plan(spelling: Spelling, tensorflow: bool) -> Plan {
     let mut plan = if tensorflow {
         Planner::new(1e-3, true)

@@ -177,7 +177,7 @@ fn of_weights(
     finish(backbone, options)
 }
 
-/// The tensors of a file of `torch.save` or a `.safetensors` file; nothing if it is of another format.
+/// Returns the tensors of a file of `torch.save` or a `.safetensors` file; nothing if it is of another format.
 fn weights_of<'a>(bytes: &'a [u8], origin: &str) -> Result<Option<Weights<'a>>, ImportError> {
     Ok(Some(match bytes {
         [b'P', b'K', 3 | 5, 4 | 6, ..] => torch::read_zip(bytes, origin)?,

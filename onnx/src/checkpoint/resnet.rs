@@ -23,7 +23,7 @@ pub(super) struct Variant {
 /// The spellings of the family. timm has torchvision's names.
 pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Transformers, Spelling::Children];
 
-/// The network with the tensors called as in `spelling`.
+/// Returns the network with the tensors called as in `spelling`.
 pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
     let mut plan = Planner::new(1e-5, false);
     let stem = ConvSpec {
@@ -62,7 +62,7 @@ pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
     plan.finish(value, channels, classifier)
 }
 
-/// The convolutions of a block that reads `from` channels.
+/// Returns the convolutions of a block that reads `from` channels.
 fn convs(variant: Variant, from: usize, stage: usize, stride: usize) -> Vec<ConvSpec> {
     let conv = |from, to, kernel, stride, groups| ConvSpec {
         channels: [from, to],

@@ -6,7 +6,7 @@ use super::Architecture;
 use super::plan::{Parameter, Plan, Wanted};
 use crate::{Backbone, Op, Tensor, ValueId};
 
-/// A backbone of `architecture` with random weights: of no use for recognising anything, meant for tests and benchmarks.
+/// Returns a backbone of `architecture` with random weights: of no use for recognising anything, meant for tests and benchmarks.
 ///
 /// Convolutions have variance 1 / fan-in; norms have statistics near those of the activations they would see, each channel with
 /// its own, so values stay in range through any depth. The classifier has `classes` classes; 0 leaves it out. The same seed

@@ -2,7 +2,7 @@
 
 use super::pickle::{Element, TensorRef};
 
-/// The `count` elements of `tensor` in row-major order, from its storage's bytes.
+/// Returns the `count` elements of `tensor` in row-major order, from its storage's bytes.
 pub(super) fn contiguous(tensor: &TensorRef, count: usize, data: &[u8]) -> Result<Vec<f32>, String> {
     if count == 0 {
         return Ok(Vec::new());

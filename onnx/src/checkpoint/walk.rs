@@ -1,4 +1,4 @@
-//! The way through the objects of a pickle to its tensors. Dictionaries, lists and attributes are followed; a pickled
+//! Walk through the objects of a pickle to its tensors. Dictionaries, lists and attributes are followed; a pickled
 //! `nn.Module` gives the names of its state dict.
 
 use std::collections::{HashSet, VecDeque};
@@ -58,7 +58,7 @@ struct Stop {
     depth: usize,
 }
 
-/// All tensors that can be reached from the root. Every object is visited once, so cycles and shared parts cost nothing.
+/// Returns all tensors that can be reached from the root. Every object is visited once, so cycles and shared parts cost nothing.
 pub(super) fn inventory(unpickled: &Unpickled) -> Result<Inventory, String> {
     let mut walk = Walk {
         unpickled,

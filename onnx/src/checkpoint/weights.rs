@@ -83,7 +83,7 @@ impl<'a> Weights<'a> {
         }));
     }
 
-    /// The tensors `entries` of a file of `bytes` bytes.
+    /// Returns the tensors `entries` of a file of `bytes` bytes.
     pub(super) fn new(entries: BTreeMap<String, Entry<'a>>, bytes: usize) -> Self {
         Self {
             entries,
@@ -92,7 +92,7 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// The tensors whose names start with `prefix`, and the rest of their names.
+    /// Returns the tensors whose names start with `prefix`, and the rest of their names.
     pub(super) fn under<'b, 'p>(
         &'b self,
         prefix: &'p str,
@@ -102,7 +102,7 @@ impl<'a> Weights<'a> {
             .map_while(move |(name, entry)| Some((name.strip_prefix(prefix)?, entry)))
     }
 
-    /// The values of the tensor called `name` as f32, rounded to the nearest.
+    /// Returns the values of the tensor called `name` as f32, rounded to the nearest.
     ///
     /// The elements of all tensors read may not outnumber the files' bytes: views that repeat a small storage could otherwise
     /// grow without end. Every honest tensor has at least one byte an element.
@@ -151,7 +151,7 @@ impl<'a> Weights<'a> {
 }
 
 impl Entry<'_> {
-    /// The type of the elements.
+    /// Returns the type of the elements.
     pub(super) fn element(&self) -> Option<Element> {
         match &self.source {
             Source::Bytes { element, .. } => Some(*element),

@@ -50,7 +50,7 @@ pub(super) fn recognise(_: &[u8], _: &str) -> Option<Foreign> {
     None
 }
 
-/// The way from a Keras file to ONNX. A model that was loaded exports only after a first call.
+/// Returns the way from a Keras file to ONNX. A model that was loaded exports only after a first call.
 pub(super) fn keras(origin: &str) -> String {
     format!(
         "export it: python -c \"import keras; m = keras.models.load_model('{origin}'); m(keras.ops.zeros((1, \

@@ -1,4 +1,4 @@
-//! Files of other tools, and damaged ones: recognised by content, each with the way to a file that can be read.
+//! Files of other tools, and damaged ones: recognised by content, each with a hint to a readable file.
 
 mod archive;
 mod folder;
@@ -28,7 +28,7 @@ impl Foreign {
         }
     }
 
-    /// A file that a tool makes for running only, from a model that another tool wrote.
+    /// Returns a file that a tool makes for running only, from a model that another tool wrote.
     fn compiled(what: &str) -> Self {
         Self::new(
             what,

@@ -53,7 +53,7 @@ pub(super) struct Network {
 }
 
 impl<'a> File<'a> {
-    /// The network that `output` needs, split into features and classifier.
+    /// Returns the network that `output` needs, split into features and classifier.
     pub(super) fn network(&'a self, output: &'a str) -> Result<Network, OnnxError> {
         let (value, ending) = self.producers.strip(output);
         let mut import = Import::new(self, value)?;
@@ -122,7 +122,7 @@ impl<'a> File<'a> {
         })
     }
 
-    /// Whether node or weights have a name that frameworks give to classifiers: the last module of torchvision and timm,
+    /// Returns whether node or weights have a name that frameworks give to classifiers: the last module of torchvision and timm,
     /// the last layer of Keras.
     fn is_named_classifier(&self, node: &str) -> bool {
         let named = |name: &str| {

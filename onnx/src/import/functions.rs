@@ -168,7 +168,7 @@ impl<'a> Inliner<'a> {
     }
 }
 
-/// An attribute of a body's node, with the value of the call where it refers to one; `None` if neither the call nor the
+/// Returns an attribute of a body's node, with the value of the call where it refers to one; `None` if neither the call nor the
 /// function has it.
 fn attribute(own: &AttributeProto, call: &NodeProto, function: &FunctionProto) -> Option<AttributeProto> {
     let Some(wanted) = own.ref_attr_name.as_deref().filter(|name| !name.is_empty()) else {

@@ -20,7 +20,7 @@ impl Seen {
         self.casts += usize::from(constant::is_half(kind));
     }
 
-    /// The sentence for people, if there is anything to say.
+    /// Returns the sentence for people, if there is anything to say.
     pub(super) fn note(&self) -> Option<String> {
         let tensors = match self.tensors {
             0 if self.casts == 0 => return None,

@@ -1,4 +1,4 @@
-//! Which nodes the output needs, in which order, and under which names.
+//! Selection, order and names of the nodes that the output needs.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use crate::{
     proto::{GraphProto, NodeProto},
 };
 
-/// The nodes that `output` needs, in topological order; where the order is free, in the file's.
+/// Returns the nodes that `output` needs, in topological order; where the order is free, in the file's.
 pub(super) fn needed(
     graph: &GraphProto,
     given: &HashSet<&str>,
@@ -109,7 +109,7 @@ fn producers<'a>(
     Ok(producers)
 }
 
-/// The values that a node reads.
+/// Returns the values that a node reads.
 pub(super) fn inputs(node: &NodeProto) -> impl Iterator<Item = &str> {
     node.input.iter().map(String::as_str).filter(|input| !input.is_empty())
 }
@@ -121,7 +121,7 @@ fn label(node: &NodeProto, index: usize) -> String {
     }
 }
 
-/// A name for every node of the file: its own if it has one that no other node has, else `{operator}_{place in the file}`.
+/// Returns a name for every node of the file: its own if it has one that no other node has, else `{operator}_{place in the file}`.
 pub(super) fn names(nodes: &[NodeProto]) -> Vec<String> {
     let own = |node: &NodeProto| {
         node.name

@@ -1,4 +1,4 @@
-//! Images that were reduced while they were decoded, and where the image lies in the pixels.
+//! Images reduced during decoding, and the image's position in the pixels.
 
 use image::RgbImage;
 
@@ -26,7 +26,7 @@ pub struct ReducedImage {
 }
 
 impl ReducedImage {
-    /// The pixels.
+    /// Returns the pixels.
     #[must_use]
     pub fn pixels(&self) -> &RgbImage {
         &self.pixels

@@ -26,7 +26,7 @@ pub(super) enum Role {
     Activates(usize),
 }
 
-/// The role of every node.
+/// Returns the role of every node.
 pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<Role> {
     let nodes = &graph.nodes;
     let readers = sites::readers(graph);
@@ -75,7 +75,7 @@ pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<R
     roles
 }
 
-/// The summand next to the one that `node` produces, if both have the same shape (no broadcast).
+/// Returns the summand next to the one that `node` produces, if both have the same shape (no broadcast).
 fn other_summand(shapes: &[Shape], inputs: &[ValueId], node: usize) -> Option<ValueId> {
     let ours = ValueId::of_node(node);
     let other = match *inputs {

@@ -105,7 +105,7 @@ impl Program {
         lower::lower(backbone, size)
     }
 
-    /// Number of features.
+    /// Returns the number of features.
     pub fn feature_count(&self) -> usize {
         self.shapes[self.features.0].elements()
     }

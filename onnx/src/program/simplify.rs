@@ -1,4 +1,4 @@
-//! What steps take over from the steps before them: zeros around the input of a convolution, channels that were moved before.
+//! Simplification: steps absorb the steps before them, such as padding and moved channels.
 
 use std::collections::{HashMap, HashSet};
 

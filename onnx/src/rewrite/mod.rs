@@ -88,7 +88,7 @@ pub fn reprogram(
     })
 }
 
-/// The graph of [`reprogram`] with `adapter` as overridable initialisers (each is a graph input too) and output `logits`.
+/// Returns the graph of [`reprogram`] with `adapter` as overridable initialisers (each is a graph input too) and output `logits`.
 /// Labels and the adapter's preprocessing are in the metadata.
 ///
 /// # Errors
@@ -97,7 +97,7 @@ pub fn export(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Resul
     with_adapter(backbone, adapter, Mode::Overridable(adapter), size)
 }
 
-/// A plain model of one task: scales folded into the convolutions, kernels as constant depthwise convolutions, the head as a
+/// Returns a plain model of one task: scales folded into the convolutions, kernels as constant depthwise convolutions, the head as a
 /// Gemm, output `logits`. Labels and the adapter's preprocessing are in the metadata.
 ///
 /// # Errors
@@ -215,7 +215,7 @@ impl<'a> Rewrite<'a> {
         self.head(head);
     }
 
-    /// The name of node `index`'s value: `features` if it is those, else one of its own.
+    /// Returns the name of node `index`'s value: `features` if it is those, else one of its own.
     fn value_of(&mut self, index: usize, wanted: &str) -> String {
         if self.backbone.graph().features.producer() == Some(index) {
             FEATURES.to_owned()
@@ -224,7 +224,7 @@ impl<'a> Rewrite<'a> {
         }
     }
 
-    /// The node with explicit padding.
+    /// Returns the node with explicit padding.
     fn padded(&self, node: &Node) -> Node {
         let size = node.inputs.first().and_then(|input| self.shapes[input.0].spatial());
         let mut node = node.clone();

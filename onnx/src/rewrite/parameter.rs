@@ -1,4 +1,4 @@
-//! The inputs that a reprogrammed graph has beside the image.
+//! Inputs of a reprogrammed graph in addition to the image.
 
 use clr_adapters::{Adapter, SiteWeights};
 
@@ -27,7 +27,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// The values of this input in `adapter`, row-major in [`Parameter::shape`]; `None` if the adapter has no such site.
+    /// Returns the values of this input in `adapter`, row-major in [`Parameter::shape`]; `None` if the adapter has no such site.
     /// The length is right for every adapter that passed [`crate::check_adapter`].
     pub fn values<'a>(&self, adapter: &'a Adapter) -> Option<&'a [f32]> {
         Some(match self.source {

@@ -1,4 +1,4 @@
-//! A file that is written whole or not at all.
+//! Atomic writing of files.
 
 use std::{
     fs::{self, OpenOptions},

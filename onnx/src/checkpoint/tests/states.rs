@@ -9,17 +9,17 @@ use super::super::spelling::Spelling;
 use super::super::{Architecture, ImportError, ImportOptions, import_bytes};
 use crate::{Backbone, Op, Tensor};
 
-/// The backbone of a file.
+/// Returns the backbone of a file.
 pub(super) fn imported(bytes: &[u8]) -> Result<Backbone, ImportError> {
     import_bytes(bytes, "net.pth", &ImportOptions::default())
 }
 
-/// The state dict that `backbone` would come from, under the names of `architecture`.
+/// Returns the state dict that `backbone` would come from, under the names of `architecture`.
 pub(super) fn state_dict(architecture: Architecture, backbone: &Backbone) -> BTreeMap<String, Tensor> {
     spelled(architecture, architecture.spellings()[0], backbone)
 }
 
-/// The same, with the tensors called as in `spelling`.
+/// Returns the same, with the tensors called as in `spelling`.
 pub(super) fn spelled(architecture: Architecture, spelling: Spelling, backbone: &Backbone) -> BTreeMap<String, Tensor> {
     let plan = architecture.plan(spelling);
     let mut state = BTreeMap::new();
@@ -49,7 +49,7 @@ pub(super) fn spelled(architecture: Architecture, spelling: Spelling, backbone: 
     state
 }
 
-/// A `.safetensors` file of `state`.
+/// Returns a `.safetensors` file of `state`.
 pub(super) fn safetensors(state: &BTreeMap<String, Tensor>) -> Vec<u8> {
     let bytes: Vec<Vec<u8>> = state
         .values()

@@ -104,7 +104,7 @@ fn sizes(dims: &[usize]) -> String {
     dims.iter().fold("[N".to_owned(), |text, dim| format!("{text}, {dim}")) + "]"
 }
 
-/// The new shape of a constant of shape `dims`.
+/// Returns the new shape of a constant of shape `dims`.
 fn constant_target(dims: &[usize], target: &[Dim]) -> Result<Vec<usize>, Refusal> {
     if target.len() > MAX_RANK {
         return unsupported(format!("of a constant to {} axes: at most {MAX_RANK}", target.len()));
@@ -134,7 +134,7 @@ fn constant_target(dims: &[usize], target: &[Dim]) -> Result<Vec<usize>, Refusal
     Ok(sizes)
 }
 
-/// The axes of a Squeeze or Unsqueeze: an attribute before opset 13, an input since.
+/// Returns the axes of a Squeeze or Unsqueeze: an attribute before opset 13, an input since.
 fn axes<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Option<Vec<i64>>, Refusal> {
     source.allow(&["axes"])?;
     match source.ints("axes") {

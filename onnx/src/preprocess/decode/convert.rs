@@ -1,4 +1,4 @@
-//! Rows of samples to 8-bit RGB: grey repeated, 16 bits rounded to 8, what is transparent laid over white.
+//! Rows of samples to 8-bit RGB: grey repeated, 16 bits rounded to 8, transparency composed onto white.
 
 use super::ImageNotes;
 

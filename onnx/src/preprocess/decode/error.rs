@@ -103,7 +103,7 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// Whether the image is refused for what it would take, not for what it is.
+    /// Returns whether the image is refused for what it would take, not for what it is.
     #[must_use]
     pub fn is_over_limit(&self) -> bool {
         matches!(

@@ -1,4 +1,4 @@
-//! WebP: its container is checked before the decoder allocates for what it says.
+//! WebP: the container is checked before the decoder allocates memory for its sizes.
 
 use std::{collections::BTreeMap, io::Cursor, ops::Range};
 
@@ -60,7 +60,7 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
 }
 
 impl Container {
-    /// Bytes of the decoder's buffers next to the one that it fills.
+    /// Returns the bytes of the decoder's buffers next to the one that it fills.
     fn working(&self) -> u64 {
         // Lossless: a copy as RGBA, and images of transforms and code groups at a quarter of the size. Lossy: planes of luma and chroma
         // in blocks of 16. Alpha is a lossless image, then a plane. A frame of an animation has a buffer, and a canvas it is laid on.

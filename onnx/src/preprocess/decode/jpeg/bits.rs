@@ -76,7 +76,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// The next `count` bits, 1 to 16, of those made ready.
+    /// Returns the next `count` bits, 1 to 16, of those made ready.
     #[inline]
     pub(super) fn peek(&self, count: u32) -> u32 {
         (self.buffer >> (64 - count)) as u32
@@ -109,7 +109,7 @@ impl<'a> Bits<'a> {
         self.take(1) == 1
     }
 
-    /// Whether more was taken than there was.
+    /// Returns whether more was taken than there was.
     #[inline]
     pub(super) fn overrun(&self) -> bool {
         self.count < 0

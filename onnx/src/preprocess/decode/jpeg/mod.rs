@@ -1,4 +1,4 @@
-//! JPEG: every scan is read to its last bit, so that a cut or damaged file is known for one; where the image is to be reduced, the same
+//! JPEG: every scan is read to its last bit, so that a truncated or damaged file is detected; where the image is to be reduced, the same
 //! pass gives its pixels.
 //!
 //! Decoders show what there is of a damaged file, and grey for the rest: right for a viewer, wrong for a classifier. This reader knows
@@ -67,7 +67,7 @@ fn unreduced(job: &Job<'_>, frame: &Frame, geometry: &Geometry) -> Result<Decode
     raster::decode(job, decoder, geometry, working)
 }
 
-/// Whether there is more than one scan.
+/// Returns whether there is more than one scan.
 fn multiscan(job: &Job<'_>) -> bool {
     job.bytes
         .windows(2)
