@@ -48,6 +48,7 @@ const MAX_CHECKPOINT_BYTES: u64 = 2 << 30;
 
 /// Options for information that the file lacks.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ImportOptions {
     /// The architecture of a state dict; guessed from names and shapes if absent. ONNX files need none.
     pub architecture: Option<Architecture>,
@@ -61,6 +62,50 @@ pub struct ImportOptions {
     pub name: Option<String>,
     /// Options for information that an ONNX file lacks.
     pub onnx: ReadOptions,
+}
+
+impl ImportOptions {
+    /// Sets the architecture of a state dict.
+    #[must_use]
+    pub fn with_architecture(mut self, architecture: impl Into<Option<Architecture>>) -> Self {
+        self.architecture = architecture.into();
+        self
+    }
+
+    /// Sets the labels of the file's own classifier.
+    #[must_use]
+    pub fn with_labels(mut self, labels: impl Into<Option<Vec<String>>>) -> Self {
+        self.labels = labels.into();
+        self
+    }
+
+    /// Sets parts of the preprocessing.
+    #[must_use]
+    pub fn with_preprocessing(mut self, preprocessing: StatedPreprocessing) -> Self {
+        self.preprocessing = preprocessing;
+        self
+    }
+
+    /// Sets which weights of a checkpoint are read.
+    #[must_use]
+    pub fn with_weights(mut self, weights: impl Into<Option<String>>) -> Self {
+        self.weights = weights.into();
+        self
+    }
+
+    /// Sets the backbone's name.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<Option<String>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets what an ONNX file leaves open.
+    #[must_use]
+    pub fn with_onnx(mut self, onnx: ReadOptions) -> Self {
+        self.onnx = onnx;
+        self
+    }
 }
 
 /// Reads a backbone from an ONNX file, a file of `torch.save` (the zip format and the one before it), a `.safetensors` file, or
