@@ -2,7 +2,7 @@
 
 use clr_adapters::Preprocessing;
 
-use super::plan::Plan;
+use super::architecture_spec::ArchitectureSpec;
 use super::spelling::Spelling;
 use super::{efficientnet_lite as lite, mobilenet, resnet};
 use crate::{efficientnet_lite_preprocessing, imagenet_preprocessing};
@@ -181,14 +181,14 @@ impl Architecture {
     }
 
     /// Its layers, with the tensors called as in `spelling`, one of [`Architecture::spellings`].
-    pub(super) fn plan(self, spelling: Spelling) -> Plan {
+    pub(super) fn spec(self, spelling: Spelling) -> ArchitectureSpec {
         let lite = |width, depth, tensorflow| {
             let variant = lite::Variant {
                 width,
                 depth,
                 tensorflow,
             };
-            lite::plan(variant, spelling)
+            lite::spec(variant, spelling)
         };
         let resnet = |blocks, bottleneck, groups, width| {
             let variant = resnet::Variant {
@@ -197,7 +197,7 @@ impl Architecture {
                 groups,
                 width,
             };
-            resnet::plan(variant, spelling)
+            resnet::spec(variant, spelling)
         };
         match self {
             Self::EfficientNetLite0 => lite(10, 10, true),
@@ -216,8 +216,8 @@ impl Architecture {
             Self::ResNeXt101Groups64 => resnet([3, 4, 23, 3], true, 64, 256),
             Self::WideResNet50 => resnet([3, 4, 6, 3], true, 1, 128),
             Self::WideResNet101 => resnet([3, 4, 23, 3], true, 1, 128),
-            Self::MobileNetV2 => mobilenet::plan(spelling, false),
-            Self::TfMobileNetV2 => mobilenet::plan(spelling, true),
+            Self::MobileNetV2 => mobilenet::spec(spelling, false),
+            Self::TfMobileNetV2 => mobilenet::spec(spelling, true),
         }
     }
 }

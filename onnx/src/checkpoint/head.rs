@@ -35,7 +35,7 @@ type Group<'a> = Vec<(String, &'a [usize])>;
 /// # Errors
 /// If the bias of a linear layer contradicts its weight.
 pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Result<FoundHead, TensorProblem> {
-    let features = fit.plan.features;
+    let features = fit.spec.features;
     let groups = groups(weights, fit, others);
     let mut linear = BTreeMap::new();
     for (name, group) in &groups {
@@ -47,7 +47,7 @@ pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Resul
         .iter()
         .filter(|(_, group)| group.iter().any(|(_, shape)| shape.get(1) == Some(&features)))
         .collect();
-    let own = [fit.prefix.as_str(), first_part(fit.plan.classifier)].concat();
+    let own = [fit.prefix.as_str(), first_part(fit.spec.classifier)].concat();
     let chosen = match heads.as_slice() {
         [(name, _)] => linear.remove_entry(name.as_str()),
         _ => linear.remove_entry(own.as_str()),
@@ -92,7 +92,7 @@ pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Resul
         ));
         return Ok(FoundHead { linear: None, notes });
     }
-    if layer.weight != [fit.prefix.as_str(), fit.plan.classifier, ".weight"].concat() {
+    if layer.weight != [fit.prefix.as_str(), fit.spec.classifier, ".weight"].concat() {
         notes.push(format!(
             "`{}` is taken as the classifier: {} classes",
             layer.weight.trim_end_matches(".weight"),
@@ -113,7 +113,7 @@ pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Resul
 /// Returns the modules in the dictionary of the body without the body, by prefix.
 fn groups<'a>(weights: &'a Weights<'_>, fit: &Fit, others: &[String]) -> BTreeMap<String, Group<'a>> {
     let container = &fit.prefix[..fit.container(weights)];
-    let parts = body_parts(&fit.plan);
+    let parts = body_parts(&fit.spec);
     let mut groups: BTreeMap<String, Group<'a>> = BTreeMap::new();
     let mut add = |name: String, shape: &'a [usize]| {
         let group = group_of(&name, &fit.prefix);

@@ -1,6 +1,7 @@
 //! Checkpoints of known architectures to backbones.
 
 mod architecture;
+mod architecture_spec;
 mod archive;
 mod build;
 mod choose;
@@ -11,7 +12,6 @@ mod fit;
 mod head;
 mod mobilenet;
 mod pickle;
-mod plan;
 mod refuse;
 mod resnet;
 mod safetensors;

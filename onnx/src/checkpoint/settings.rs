@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::architecture_spec::ArchitectureSpec;
 use super::pickle::{Instance, Object, Unpickled, Value};
-use super::plan::Plan;
 
 /// Layers without weights that change nothing in the networks read here, or that these have.
 const KNOWN: [&str; 16] = [
@@ -80,10 +80,10 @@ impl Settings {
         self.weightless.extend(other.weightless);
     }
 
-    /// Returns the layers of `plan` under `prefix` whose settings differ: name, setting, expected and got.
-    pub(super) fn differing(&self, plan: &Plan, prefix: &str) -> Vec<(String, String, String)> {
+    /// Returns the layers of `spec` under `prefix` whose settings differ: name, setting, expected and got.
+    pub(super) fn differing(&self, spec: &ArchitectureSpec, prefix: &str) -> Vec<(String, String, String)> {
         let mut differing = Vec::new();
-        for (layer, expected) in plan.settings() {
+        for (layer, expected) in spec.settings() {
             let name = [prefix, &layer].concat();
             for (key, expected) in expected {
                 let got = self.values.get(&(name.clone(), key));

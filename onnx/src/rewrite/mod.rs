@@ -70,7 +70,7 @@ impl Reprogrammed {
 }
 
 /// Rewrites `backbone` for adapters of `recipe` and images of `size` (rows, columns): every part of an adapter is a graph
-/// input, so one optimised plan serves every task (DESIGN.md, decision 2).
+/// input, so one optimised plan serves every task.
 ///
 /// # Errors
 /// If the backbone does not fit that size.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ::safetensors::tensor::{Dtype, TensorView, serialize};
 
-use super::super::plan::Wanted;
+use super::super::architecture_spec::Wanted;
 use super::super::spelling::Spelling;
 use super::super::{Architecture, ImportError, ImportOptions, import_bytes};
 use crate::{Backbone, Op, Tensor};
@@ -21,9 +21,9 @@ pub(super) fn state_dict(architecture: Architecture, backbone: &Backbone) -> BTr
 
 /// Returns the same, with the tensors called as in `spelling`.
 pub(super) fn spelled(architecture: Architecture, spelling: Spelling, backbone: &Backbone) -> BTreeMap<String, Tensor> {
-    let plan = architecture.plan(spelling);
+    let spec = architecture.spec(spelling);
     let mut state = BTreeMap::new();
-    plan.graph(|index, wanted| {
+    spec.graph(|index, wanted| {
         let tensors = match (&backbone.graph().nodes[index].op, &wanted) {
             (Op::Conv(conv), Wanted::Conv(_)) => vec![conv.weight.clone()],
             (Op::BatchNorm(norm), Wanted::Norm(_)) => [&norm.scale, &norm.bias, &norm.mean, &norm.variance]
@@ -40,9 +40,9 @@ pub(super) fn spelled(architecture: Architecture, spelling: Spelling, backbone: 
     });
     if let Some(head) = backbone.classifier() {
         let weight = Tensor::new([head.classes(), head.features], head.weight.clone());
-        state.insert(format!("{}.weight", plan.classifier), weight);
+        state.insert(format!("{}.weight", spec.classifier), weight);
         state.insert(
-            format!("{}.bias", plan.classifier),
+            format!("{}.bias", spec.classifier),
             Tensor::new([head.classes()], head.bias.clone()),
         );
     }

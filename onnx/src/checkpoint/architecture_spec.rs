@@ -5,7 +5,7 @@ use crate::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, Tensor,
 
 /// A whole architecture, classifier included.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct ArchitectureSpec {
     layers: Vec<Layer>,
     /// Prefix of the classifier's `.weight` and `.bias`.
     pub(super) classifier: &'static str,
@@ -62,7 +62,7 @@ fn norm_parameters(prefix: &str, channels: usize) -> [Parameter; 4] {
     })
 }
 
-impl Plan {
+impl ArchitectureSpec {
     /// Returns every tensor without the classifier's two.
     pub(super) fn parameters(&self) -> Vec<Parameter> {
         let of_layer = |layer: &Layer| match &layer.kind {
@@ -181,15 +181,15 @@ impl Plan {
     }
 }
 
-/// Writes a [`Plan`] down, layer by layer.
+/// Builds an [`ArchitectureSpec`], layer by layer.
 #[derive(Debug)]
-pub(super) struct Planner {
+pub(super) struct SpecBuilder {
     layers: Vec<Layer>,
     epsilon: f32,
     same_padding: bool,
 }
 
-/// A convolution to plan.
+/// A convolution to add.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConvSpec {
     /// Input and output channels.
@@ -202,8 +202,8 @@ pub(super) struct ConvSpec {
     pub(super) groups: usize,
 }
 
-impl Planner {
-    /// Returns a plan whose norms have `epsilon` and whose convolutions pad by half their kernel, or as TensorFlow's SAME does.
+impl SpecBuilder {
+    /// Creates a builder whose norms have `epsilon` and whose convolutions pad by half their kernel, or as TensorFlow's SAME does.
     pub(super) fn new(epsilon: f32, same_padding: bool) -> Self {
         Self {
             layers: Vec::new(),
@@ -279,10 +279,10 @@ impl Planner {
     }
 
     /// Global average pooling and the end.
-    pub(super) fn finish(mut self, value: ValueId, features: usize, classifier: &'static str) -> Plan {
+    pub(super) fn finish(mut self, value: ValueId, features: usize, classifier: &'static str) -> ArchitectureSpec {
         let pooled = self.plain("pool", Op::GlobalAveragePool, vec![value]);
         self.plain("flatten", Op::Flatten, vec![pooled]);
-        Plan {
+        ArchitectureSpec {
             layers: self.layers,
             classifier,
             features,
