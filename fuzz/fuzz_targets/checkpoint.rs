@@ -22,10 +22,7 @@ const STORAGE: usize = 1 << 10;
 /// Reads, guessing the architecture and told one, and uses what was read.
 fn check(bytes: &[u8], origin: &str) {
     for architecture in [None, Architecture::from_name("resnet18")] {
-        let options = ImportOptions {
-            architecture,
-            ..ImportOptions::default()
-        };
+        let options = ImportOptions::default().with_architecture(architecture);
         let mut read = None;
         let peak = allocation::peak(|| read = Some(import_bytes(bytes, origin, &options)));
         assert!(

@@ -274,11 +274,10 @@ impl Engine {
 
     #[cfg_attr(not(feature = "tract"), expect(unused_variables, reason = "for tract's plan"))]
     fn native(&self, program: &Program, recipe: Recipe, size: [usize; 2]) -> Result<(PlanKey, Plan), EngineError> {
-        let options = ExecutableOptions {
-            threads: self.options.threads,
-            weights: Arc::clone(&self.weights),
-            arena: Arc::clone(&self.arena),
-        };
+        let options = ExecutableOptions::new(program)
+            .with_threads(self.options.threads)
+            .with_weights(Arc::clone(&self.weights))
+            .with_arena(Arc::clone(&self.arena));
         match Executable::new(program, &options) {
             Ok(executable) => Ok(((size, None), Plan::Native(Arc::new(Native::new(executable))))),
             #[cfg(feature = "tract")]

@@ -123,7 +123,7 @@ fn transposes_that_undo_one_another_leave_no_trace() {
     assert_eq!(load(model).digest(), load(plain).digest());
 }
 
-/// Flattened behind a Transpose, then two dense layers; `how` makes `f` of `t`, which is channels last.
+/// Flattened after a Transpose, then two dense layers; `how` makes `f` of `t`, which is channels last.
 fn flattened(how: impl FnOnce(Model) -> Model) -> Vec<Op> {
     let model = Model::new(13)
         .floats("w", &[2, 3, 7, 7], &ramp(294))

@@ -4,7 +4,7 @@ use clr_onnx::{Activation, Backbone, Op, proto::AttributeProto};
 
 use crate::support::{Model, float, int, ints, ramp, tensor};
 
-/// The operations behind the convolution `conv`, without the pool that the import appends, for nodes that read `c` and make `y`.
+/// The operations after the convolution `conv`, without the pool that the import appends, for nodes that read `c` and make `y`.
 fn behind_conv(model: Model) -> Vec<Op> {
     let mut ops = model.output("y").ops();
     assert!(matches!(ops.first(), Some(Op::Conv(_))), "{ops:?}");
