@@ -137,7 +137,11 @@ impl Store {
         let id = Digest::of(image);
         let path = format!("{directory}/{id}");
         let there = entries.iter().flatten().any(|entry| entry.name == id.to_string());
-        let previous = if there { self.read_example_file(&path).ok() } else { None };
+        let previous = if there {
+            self.read_example_file(&path).ok()
+        } else {
+            None
+        };
         let known = previous
             .as_deref()
             .and_then(|file| parse_file(&id.to_string(), file).ok());
@@ -257,7 +261,9 @@ impl Store {
     /// [`StoreError::NoSuchExample`], [`StoreError::Damaged`], [`StoreError::Io`].
     pub fn example(&self, task: &str, id: &Digest) -> Result<Vec<u8>, StoreError> {
         let path = self.example_path(task, id)?;
-        let file = self.read_example_file(&path).map_err(|error| no_such(task, id, error))?;
+        let file = self
+            .read_example_file(&path)
+            .map_err(|error| no_such(task, id, error))?;
         let (_, image) =
             parse_file(&id.to_string(), &file).map_err(|damage| StoreError::Damaged { file: path, damage })?;
         Ok(image)
@@ -270,7 +276,9 @@ impl Store {
     pub fn remove_example(&self, task: &str, id: &Digest) -> Result<(), StoreError> {
         let mut writer = self.writer();
         let path = self.example_path(task, id)?;
-        let previous = self.read_example_file(&path).map_err(|error| no_such(task, id, error))?;
+        let previous = self
+            .read_example_file(&path)
+            .map_err(|error| no_such(task, id, error))?;
         atomic::delete(&*self.storage, &path, &previous).map_err(Failure::into_error)?;
         if let Some(usage) = &mut writer.usage {
             usage.examples = usage.examples.saturating_sub(on_disk(previous.len() as u64));

@@ -348,7 +348,7 @@ impl Store {
                 }
                 let cap = self.options.caps.example_bytes.saturating_add(4 << 10);
                 match read_file(&*self.storage, &file, cap) {
-                    Ok(whole) => match examples::parse_file(&name, &whole) {
+                    Ok(contents) => match examples::parse_file(&name, &contents) {
                         Ok(_) => report.examples += 1,
                         Err(damage) => report.problem(file, ProblemKind::Damaged(damage)),
                     },
