@@ -135,7 +135,7 @@ pub(super) struct TuneArgs {
     /// Return without waiting for the end
     #[arg(long)]
     background: bool,
-    /// Report data, memory and obstacles of a run as JSON, without starting it
+    /// Report data, memory and obstacles of a run as JSON; start nothing
     #[arg(long)]
     check: bool,
     #[command(flatten)]
