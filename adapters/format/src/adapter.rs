@@ -91,19 +91,21 @@ pub struct Header {
     pub revision: u32,
     /// Seconds since 1970-01-01 UTC from which on a device must not install it.
     pub expires: Option<u64>,
-    /// Temperature: divides the logits before the softmax, so that probabilities match accuracies (temperature scaling, Guo et
-    /// al. 2017). Above 0; 1 where it was not fitted.
+    /// Temperature: divides the logits before the softmax, so that probabilities match accuracies (temperature scaling,
+    /// Guo et al. 2017). Above 0; 1 where it was not fitted.
     pub temperature: f32,
     /// Bounds of its trial; `None`: the device's bounds.
     pub trial: Option<Trial>,
     /// Calibration errors on the validation split, before and after temperature scaling.
     pub calibration: Option<Calibration>,
-    /// Profile of its training images in the features of the untouched backbone; required to select the task from an image.
+    /// Profile of its training images in the features of the untouched backbone; required to select the task from an
+    /// image.
     pub profile: Option<Profile>,
 }
 
 impl Header {
-    /// Creates a header of version 1 with the recipe [`Recipe::Linear`], no parent, metrics or canaries, and temperature 1.
+    /// Creates a header of version 1 with the recipe [`Recipe::Linear`], no parent, metrics or canaries, and
+    /// temperature 1.
     #[must_use]
     pub fn new(
         task: impl Into<String>,
@@ -153,7 +155,8 @@ pub struct Trial {
     /// Probability of the best class below which a frame has low confidence.
     pub low_confidence: f32,
     /// Maximum fraction of low-confidence frames, 0–1; more end the trial.
-    pub max_low_share: f32,
+    #[serde(rename = "max_low_share")]
+    pub max_low_confidence_fraction: f32,
 }
 
 /// Origin of an adapter.

@@ -18,7 +18,8 @@ impl SiteWeights {
     }
 }
 
-/// Encodes an adapter: envelope, header and payload. The same adapter and encoding give the same bytes on all platforms.
+/// Encodes an adapter: envelope, header and payload. The same adapter and encoding give the same bytes on all
+/// platforms.
 ///
 /// # Errors
 /// [`EncodeError::Invalid`] where [`Adapter::validate`] fails; [`EncodeError::TooLarge`] where a reader with

@@ -34,8 +34,8 @@ pub(crate) struct Envelope<'a> {
 }
 
 impl Envelope<'_> {
-    /// Returns whether the signature is valid, over the statement or else over the bytes before the trailer. [`Release::check_content`] checks
-    /// that these bytes are the ones in the statement.
+    /// Returns whether the signature is valid, over the statement or else over the bytes before the trailer.
+    /// [`Release::check_content`] checks that these bytes are the ones in the statement.
     pub(crate) fn signature_holds(&self) -> bool {
         match (&self.signature, &self.release) {
             (None, _) => false,

@@ -1,9 +1,9 @@
 //! Folding of a task's norm into its sites: the same function with fewer parameters, computed in f64.
 //!
-//! `s = γ / √(σ² + ε)`, `K' = K · s`, `b' = β − μ · s` (CLR paper, section 3; `docs/reference/adapter-format.md`, "Folding").
-//! A convolution's bias `c`, which comes *before* the norm, is also moved after the CLR layer: `b' = β + (c − μ) · s`.
-//! That is the reprogramming layer applied to the bias-free feature map; at the border a bias added before the zero
-//! padding would be another function.
+//! `s = γ / √(σ² + ε)`, `K' = K · s`, `b' = β − μ · s` (CLR paper, section 3; `docs/reference/adapter-format.md`,
+//! "Folding"). A convolution's bias `c`, which comes *before* the norm, is also moved after the CLR layer:
+//! `b' = β + (c − μ) · s`. That is the reprogramming layer applied to the bias-free feature map; at the border a bias
+//! added before the zero padding would be another function.
 
 use alloc::{vec, vec::Vec};
 

@@ -67,7 +67,8 @@ impl PublicKey {
         crate::Digest(self.0).short()
     }
 
-    /// Returns whether `signature` is valid for `message`; keys of small order and non-canonical signatures are refused.
+    /// Returns whether `signature` is valid for `message`; keys of small order and non-canonical signatures are
+    /// refused.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
         VerifyingKey::from_bytes(&self.0).is_ok_and(|key| key.verify_strict(message, &signature).is_ok())

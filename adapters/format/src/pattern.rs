@@ -1,4 +1,4 @@
-//! Patterns of names, in which `*` stands for any run of bytes.
+//! Patterns of names, in which `*` matches any sequence of bytes.
 
 /// Returns whether `text` matches `pattern`, in time proportional to the product of their lengths.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Fit {
     /// Scale both sides independently, without keeping the aspect ratio, as in the paper.
     Stretch,
-    /// Scale the shorter side to `size / fraction`, then cut the centre (`0 < fraction ≤ 1`; `ImageNet` evaluation uses 0.875).
+    /// Scale the shorter side to `size / fraction`, then cut the centre (`0 < fraction ≤ 1`; `ImageNet` evaluation uses
+    /// 0.875).
     CenterCrop {
         /// The side of the cut as a fraction of the scaled shorter side.
         fraction: f32,

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Trained parameters of a task in addition to its head. All recipes are the same kind of adapter and differ in their sites.
+/// Trained parameters of a task in addition to its head. All recipes are the same kind of adapter and differ in their
+/// sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -11,7 +12,8 @@ pub enum Recipe {
     Linear,
     /// The norm after every convolution, and the head.
     Bn,
-    /// A 3×3 kernel per channel after every k > 1 convolution, the norm everywhere, and the head (the paper's main method).
+    /// A 3×3 kernel per channel after every k > 1 convolution, the norm everywhere, and the head (the paper's main
+    /// method).
     Clr,
     /// `Clr`, and a 1×1 kernel per channel after every 1×1 convolution.
     ClrScale,

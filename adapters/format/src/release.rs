@@ -1,7 +1,7 @@
 //! Release statements: signed by a publisher, and small enough to be verified before the file arrives.
 //!
-//! A statement contains length and SHA-256 of the file's content, and repeats the fields that a device decides by: task, version,
-//! backbone, expiry and audience. Layout: `docs/reference/adapter-format.md`, "Release statement".
+//! A statement contains length and SHA-256 of the file's content, and repeats the fields that a device decides by:
+//! task, version, backbone, expiry and audience. Layout: `docs/reference/adapter-format.md`, "Release statement".
 
 use alloc::{string::String, string::ToString, vec::Vec};
 use core::fmt;
@@ -39,7 +39,8 @@ pub struct Release {
     pub created: Option<u64>,
     /// Time from which on a device must not install it, in the same unit.
     pub expires: Option<u64>,
-    /// Names of the fleets and devices that it is for, in which `*` matches any sequence of characters; empty: every device.
+    /// Names of the fleets and devices that it is for, in which `*` matches any sequence of characters; empty: every
+    /// device.
     pub audience: Vec<String>,
     /// Bytes of the file before its trailer.
     pub length: u64,
@@ -50,13 +51,15 @@ pub struct Release {
 /// Fields that a publisher adds to those of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// Time of signing, in seconds since 1970-01-01 UTC. Two signatures with the same time, or none, have the same bytes.
+    /// Time of signing, in seconds since 1970-01-01 UTC. Two signatures with the same time, or none, have the same
+    /// bytes.
     pub created: Option<u64>,
     /// The audience; empty: every device.
     pub audience: Vec<String>,
 }
 
-/// A statement with its signature, **not verified**: the contents of a file's trailer, and the announcement of an upload.
+/// A statement with its signature, **not verified**: the contents of a file's trailer, and the announcement of an
+/// upload.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SignedRelease {
     /// The statement.
@@ -219,8 +222,8 @@ impl SignedRelease {
     /// Parses the bytes of [`SignedRelease::to_bytes`], without verification.
     ///
     /// # Errors
-    /// [`DecodeError::TooLarge`], [`DecodeError::Release`], [`DecodeError::ReleaseLayout`], [`DecodeError::ReleaseForm`],
-    /// [`DecodeError::Invalid`] for an invalid task name.
+    /// [`DecodeError::TooLarge`], [`DecodeError::Release`], [`DecodeError::ReleaseLayout`],
+    /// [`DecodeError::ReleaseForm`], [`DecodeError::Invalid`] for an invalid task name.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let parts = bytes.split_first_chunk::<32>();
         let parts = parts.and_then(|(key, rest)| rest.split_first_chunk::<64>().map(|rest| (key, rest)));
@@ -260,8 +263,8 @@ impl SignedRelease {
     }
 }
 
-/// Signs a file with a publisher's release statement. An existing signature is replaced. The adapter does not change, but the
-/// digest does: it is that of the signed file.
+/// Signs a file with a publisher's release statement. An existing signature is replaced. The adapter does not change,
+/// but the digest does: it is that of the signed file.
 ///
 /// # Errors
 /// As [`crate::decode`]; [`DecodeError::TooLarge`] and [`DecodeError::Release`] for an audience that readers refuse.

@@ -37,9 +37,9 @@ pub struct Trust {
     /// The device's key.
     pub device: Option<PublicKey>,
     /// Whether unsigned files are accepted too: for development, not for deployment.
-    pub unsigned: bool,
-    /// The device's names, one of which must be in a release statement's audience; `None` accepts every audience, for readers other than
-    /// devices.
+    pub allow_unsigned: bool,
+    /// The device's names, one of which must be in a release statement's audience; `None` accepts every audience, for
+    /// readers other than devices.
     pub names: Option<Vec<String>>,
     /// Minimum versions by task.
     pub minimum: Vec<MinimumVersion>,
@@ -166,9 +166,9 @@ impl Claims<'_> {
     }
 }
 
-/// Checks a received file, unverified data first: size and envelope, the signer, the signature over the release statement or the raw
-/// bytes; then the content's digest and the adapter, whether the signer may sign for its task, whether its provenance matches the
-/// signer's class, the backbone, the expiry, the audience, and the minimum version.
+/// Checks a received file, unverified data first: size and envelope, the signer, the signature over the release
+/// statement or the raw bytes; then the content's digest and the adapter, whether the signer may sign for its task,
+/// whether its provenance matches the signer's class, the backbone, the expiry, the audience, and the minimum version.
 ///
 /// The store checks whether the version is new.
 ///
@@ -178,7 +178,7 @@ pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     let envelope = envelope::open(file, &policy.limits)?;
     let signer = envelope.signature;
     let trusted = match &signer {
-        None if policy.trust.unsigned => None,
+        None if policy.trust.allow_unsigned => None,
         None => return Err(Refusal::Unsigned),
         Some(Signature { class, key, .. }) => policy.trust.signer(*class, *key)?,
     };
@@ -201,7 +201,8 @@ pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     let claims = Claims::of_header(header);
     claims.check_task(trusted)?;
     if let Some(Signature { class, .. }) = signer {
-        // A publisher may publish an adapter tuned on a device as its own version; a device signs only adapters that it tuned.
+        // A publisher may publish an adapter tuned on a device as its own version; a device signs only adapters that it
+        // tuned.
         let own = header.provenance == Provenance::DeviceTuned && header.revision > 0;
         let fits = match class {
             SignerClass::Publisher => header.revision == 0,
@@ -219,8 +220,8 @@ pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     Ok(Admitted { decoded, signer })
 }
 
-/// Checks the announcement of a file before it arrives: all checks of [`admit`] on fields of the statement. The file itself is
-/// admitted after it has arrived.
+/// Checks the announcement of a file before it arrives: all checks of [`admit`] on fields of the statement. The file
+/// itself is admitted after it has arrived.
 ///
 /// # Errors
 /// As [`admit`].

@@ -230,7 +230,7 @@ impl Trial {
     fn validate(&self) -> Result<(), InvalidAdapter> {
         nonempty("trial frames", self.frames as usize)?;
         fraction("low confidence", self.low_confidence)?;
-        fraction("share of low confidence", self.max_low_share)
+        fraction("fraction of low confidence", self.max_low_confidence_fraction)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Application of an untrusted delta to its base. Every size is checked before memory is reserved, every instruction before it is
-//! executed, and the result against its digest.
+//! Application of an untrusted delta to its base. Every size is checked before memory is reserved, every instruction
+//! before it is executed, and the result against its digest.
 
 use alloc::vec::Vec;
 
@@ -14,7 +14,8 @@ use crate::{
     codec::bits::{Fields, Packer},
 };
 
-/// Applies `delta` to `base`. Returns exactly the bytes of the target, at most `cap`. Needs memory for two or three times the file.
+/// Applies `delta` to `base`. Returns exactly the bytes of the target, at most `cap`. Needs memory for two or three
+/// times the file.
 ///
 /// # Errors
 /// [`DeltaError`] where the delta is damaged, for another base, or too large.

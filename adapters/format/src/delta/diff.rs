@@ -1,5 +1,5 @@
-//! Computation of a delta from two files. In adapters, the codes of every site and class are compared with those of the same site
-//! and class; in other files, equal sequences of bytes are copied.
+//! Computation of a delta from two files. In adapters, the codes of every site and class are compared with those of the
+//! same site and class; in other files, equal sequences of bytes are copied.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 

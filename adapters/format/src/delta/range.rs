@@ -1,5 +1,6 @@
-//! An adaptive range coder for differences of codes. Each site and group changes by steps of its own size; the model follows the sizes
-//! of the last differences, so that no table has to travel. The coder is LZMA's, with 12-bit probabilities.
+//! An adaptive range coder for differences of codes. Each site and group changes by steps of its own size; the model
+//! follows the sizes of the last differences, so that no table has to travel. The coder is LZMA's, with 12-bit
+//! probabilities.
 
 use alloc::{boxed::Box, vec::Vec};
 

@@ -12,8 +12,8 @@ pub(super) const COPY: u8 = 0;
 pub(super) const SEEK: u8 = 1;
 /// Takes this many literal bytes.
 pub(super) const LITERAL: u8 = 2;
-/// Adds this many differences to the base's codes at the cursor, which moves past them. The width in bits is the next byte, with
-/// [`DISTANCE_FLAG`] for distances.
+/// Adds this many differences to the base's codes at the cursor, which moves past them. The width in bits is the next
+/// byte, with [`DISTANCE_FLAG`] for distances.
 pub(super) const CODES: u8 = 3;
 /// Marks 6-bit distances of steps.
 pub(super) const DISTANCE_FLAG: u8 = 0x80;

@@ -14,8 +14,8 @@ const LEAST: usize = 8;
 const LEAST_SPREAD: f32 = 1.1;
 
 impl Profile {
-    /// Fits a profile to the untouched backbone's pooled features `[F]` of training images, and its distances to
-    /// those of validation images. `None` with fewer than 8 of the first or none of the second, or where a number is not
+    /// Fits a profile to the untouched backbone's pooled features `[F]` of training images, and its distances to those
+    /// of validation images. `None` with fewer than 8 of the first or none of the second, or where a number is not
     /// finite.
     #[must_use]
     pub fn learn<'a>(
@@ -63,8 +63,8 @@ impl Profile {
         profile.with_distances(distances).filter(|_| finite)
     }
 
-    /// Sets `limit` and `typical` from the distances of the task's own images, measured elsewhere; `typical` does not decrease. `None` without
-    /// distances, or where the limit is not finite.
+    /// Sets `limit` and `typical` from the distances of the task's own images, measured elsewhere; `typical` does not
+    /// decrease. `None` without distances, or where the limit is not finite.
     #[must_use]
     pub fn with_distances(mut self, mut distances: Vec<f32>) -> Option<Self> {
         distances.sort_by(f32::total_cmp);

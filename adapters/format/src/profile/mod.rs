@@ -1,8 +1,8 @@
 //! Feature profile of a task's images, to select the task of an image.
 //!
-//! The pooled features `[F]` of the backbone *without* any adapter become a [`sketch`] `[D]`; the profile is a Gaussian over
-//! sketches, `mean` and a lower triangular `K` with `KᵀK` the precision, so that scoring an image is one triangular product:
-//! `distance = ‖K (sketch − mean)‖² / D`. Reasons and alternatives: `docs/reference/auto.md`.
+//! The pooled features `[F]` of the backbone *without* any adapter become a [`sketch`] `[D]`; the profile is a Gaussian
+//! over sketches, `mean` and a lower triangular `K` with `KᵀK` the precision, so that scoring an image is one
+//! triangular product: `distance = ‖K (sketch − mean)‖² / D`. Reasons and alternatives: `docs/reference/auto.md`.
 
 mod learn;
 
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// Gaussian of one task's sketches, with the distances of its own images.
 ///
-/// Every adapter's profile is fitted separately and compared with all others on the device: scores of one backbone share a
-/// scale, also between input sizes.
+/// Every adapter's profile is fitted separately and compared with all others on the device: scores of one backbone
+/// share a scale, also between input sizes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     /// `[D]`.
@@ -49,8 +49,8 @@ impl Profile {
         (sum / self.dimensions().max(1) as f64) as f32
     }
 
-    /// Returns a whitened sketch `[D]`, `K (sketch − mean)`: over the task's images every direction has mean 0 and about
-    /// variance 1.
+    /// Returns a whitened sketch `[D]`, `K (sketch − mean)`: over the task's images every direction has mean 0 and
+    /// about variance 1.
     #[must_use]
     pub fn whitened(&self, sketch: &[f32]) -> Vec<f32> {
         let difference: Vec<f32> = sketch.iter().zip(&self.mean).map(|(a, b)| a - b).collect();
@@ -71,15 +71,15 @@ impl Profile {
         (-2.0 * sum / self.dimensions().max(1) as f64) as f32
     }
 
-    /// Returns the score of an image at `distance`, comparable between tasks: twice its log-likelihood per dimension, up
-    /// to a constant. Higher is better.
+    /// Returns the score of an image at `distance`, comparable between tasks: twice its log-likelihood per dimension,
+    /// up to a constant. Higher is better.
     #[must_use]
     pub fn score(&self, distance: f32) -> f32 {
         -(distance + self.log_volume())
     }
 
-    /// Returns the out-of-distribution score of an image at `distance`, on a logarithmic scale: 0 is the median and 1 the
-    /// 95th percentile of the task's validation images.
+    /// Returns the out-of-distribution score of an image at `distance`, on a logarithmic scale: 0 is the median and 1
+    /// the 95th percentile of the task's validation images.
     #[must_use]
     pub fn ood_score(&self, distance: f32) -> f32 {
         let log = |value: f32| libm::log(f64::from(value.max(f32::MIN_POSITIVE)));
@@ -103,9 +103,9 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// Returns the sketch `[D]` of pooled features `[F]`: signed square roots, which damp large values; divided by their norm and
-/// multiplied by √F, which removes contrast; then feature `i`, with a fixed random sign, added to entry `i mod D` (a count
-/// sketch, Charikar et al. 2002, which preserves angles and distances without a matrix).
+/// Returns the sketch `[D]` of pooled features `[F]`: signed square roots, which damp large values; divided by their
+/// norm and multiplied by √F, which removes contrast; then feature `i`, with a fixed random sign, added to entry
+/// `i mod D` (a count sketch, Charikar et al. 2002, which preserves angles and distances without a matrix).
 #[must_use]
 pub fn sketch(features: &[f32], dimensions: usize) -> Vec<f32> {
     let mut sketch = vec![0.0_f64; dimensions];
