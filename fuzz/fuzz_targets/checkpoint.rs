@@ -16,16 +16,13 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 /// What reading may take beyond a fixed amount, for each byte of the file.
 const PER_BYTE: usize = 1 << 10;
 const BASE: usize = 64 << 20;
-/// Bytes of every storage and of a safetensors file behind its header.
+/// Bytes of every storage and of a safetensors file after its header.
 const STORAGE: usize = 1 << 10;
 
 /// Reads, guessing the architecture and told one, and uses what was read.
 fn check(bytes: &[u8], origin: &str) {
     for architecture in [None, Architecture::from_name("resnet18")] {
-        let options = ImportOptions {
-            architecture,
-            ..ImportOptions::default()
-        };
+        let options = ImportOptions::default().with_architecture(architecture);
         let mut read = None;
         let peak = allocation::peak(|| read = Some(import_bytes(bytes, origin, &options)));
         assert!(

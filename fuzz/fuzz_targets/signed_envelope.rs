@@ -45,7 +45,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let trust = Trust {
         publishers: publishers.to_vec(),
         device: Some(keys[2].public()),
-        unsigned: false,
+        allow_unsigned: false,
         names: Some(vec!["gate-7".to_owned(), "fleet-a".to_owned()]),
         minimum: vec![MinimumVersion {
             task: "flowers*".to_owned(),

@@ -23,7 +23,7 @@ mod system_error;
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
@@ -82,7 +82,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<u8> {
         Command::Device(args) => commands::device::run(&args, &context),
         Command::Doctor(args) => commands::doctor::run(&args, &context),
         Command::Bench(args) => commands::bench::run(&args, &context),
-        Command::Completions(args) => commands::completions::run(&args, &context),
+        Command::Completions(args) => commands::completions::run(&args, Cli::command(), &context),
     }
 }
 

@@ -25,10 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         (Some((seed, classes)), Some(architecture)) => seeded_backbone(architecture, seed.parse()?, classes.parse()?),
         _ => import(
             Path::new(from),
-            &ImportOptions {
-                architecture,
-                ..ImportOptions::default()
-            },
+            &ImportOptions::default().with_architecture(architecture),
         )?,
     };
     backbone.save(Path::new(to))?;

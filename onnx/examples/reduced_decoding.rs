@@ -1,4 +1,4 @@
-//! What reducing an image while it is decoded changes: time, memory announced, and the input values (0 to 255).
+//! Effect of reducing an image during decoding: time, announced memory, and the input values (0 to 255).
 //!
 //! ```sh
 //! cargo run --release -p clr-onnx --example reduced_decoding -- 224 photo.jpg …

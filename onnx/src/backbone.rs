@@ -46,7 +46,7 @@ impl PartialEq for Backbone {
 }
 
 impl Backbone {
-    /// A backbone of `graph`, in canonical form: equivalent node groups become one node (`x·sigmoid(x)` a `Silu`, a Mul and
+    /// Returns a backbone of `graph`, in canonical form: equivalent node groups become one node (`x·sigmoid(x)` a `Silu`, a Mul and
     /// an Add of constants one [`crate::Op::ChannelAffine`] …) and nodes that the features do not need are left out, so
     /// indices may differ from those of `graph`. `labels` name the classes of `classifier`.
     ///
@@ -88,17 +88,17 @@ impl Backbone {
         })
     }
 
-    /// What people call it.
+    /// The name, for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The frozen graph in canonical form.
+    /// Returns the frozen graph in canonical form.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// Every convolution, in the graph's order.
+    /// Returns every convolution, in the graph's order.
     pub fn sites(&self) -> &[SiteInfo] {
         &self.sites
     }
@@ -113,27 +113,27 @@ impl Backbone {
         self.digest
     }
 
-    /// How an image becomes the input.
+    /// Preprocessing from image to input.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.preprocessing
     }
 
-    /// The origin of each part of [`Backbone::preprocessing`]: [`Origin::Option`] for a backbone made by [`Backbone::new`].
+    /// Returns the origin of each part of [`Backbone::preprocessing`]: [`Origin::Option`] for a backbone made by [`Backbone::new`].
     pub fn preprocessing_origins(&self) -> PreprocessingOrigins {
         self.origins
     }
 
-    /// The classifier that came with the backbone.
+    /// Returns the classifier that came with the backbone.
     pub fn classifier(&self) -> Option<&Head> {
         self.classifier.as_ref()
     }
 
-    /// The classes of [`Backbone::classifier`].
+    /// Returns the classes of [`Backbone::classifier`].
     pub fn labels(&self) -> Option<&[String]> {
         self.labels.as_deref()
     }
 
-    /// What the import dropped or decided, for people: one sentence each.
+    /// Notes on parts that the import dropped and on its decisions, one sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -173,7 +173,7 @@ impl Backbone {
         Self { in_graph, ..self }
     }
 
-    /// The same backbone with the parts of the preprocessing that `stated` names; they are marked as coming from `origin`. Mean,
+    /// Returns the same backbone with the parts of the preprocessing that `stated` names; they are marked as coming from `origin`. Mean,
     /// deviation and channel order are those of the file's input: a normalisation that was inside the graph is applied after
     /// them, unless they are what it already amounts to.
     ///
@@ -192,7 +192,7 @@ impl Backbone {
         Ok(Self { preprocessing, ..self })
     }
 
-    /// The same backbone with another preprocessing, which is not part of the digest.
+    /// Returns the same backbone with another preprocessing, which is not part of the digest.
     ///
     /// # Errors
     /// If the graph does not fit the new input size.
@@ -206,7 +206,7 @@ impl Backbone {
         })
     }
 
-    /// The same backbone under another name, which is not part of the digest.
+    /// Returns the same backbone under another name, which is not part of the digest.
     #[must_use]
     pub fn with_name(self, name: impl Into<String>) -> Self {
         Self {
@@ -215,7 +215,7 @@ impl Backbone {
         }
     }
 
-    /// The same backbone with labels for its classifier.
+    /// Returns the same backbone with labels for its classifier.
     ///
     /// # Errors
     /// If there is no classifier or it has another number of classes.
@@ -227,7 +227,7 @@ impl Backbone {
         })
     }
 
-    /// The backbone's own classifier as an adapter of recipe `linear`: version 1, without metrics and canaries. Without
+    /// Returns the backbone's own classifier as an adapter of recipe `linear`: version 1, without metrics and canaries. Without
     /// labels the classes are called `class 0`, `class 1` …
     pub fn original_adapter(&self) -> Option<Adapter> {
         let head = self.classifier.clone()?;
@@ -249,12 +249,12 @@ impl Backbone {
         })
     }
 
-    /// The shape of every value at the size of the preprocessing.
+    /// Returns the shape of every value at the size of the preprocessing.
     pub(crate) fn shapes(&self) -> &[Shape] {
         &self.shapes
     }
 
-    /// The shape of every value at `size` (rows, columns), with the features as long as ever.
+    /// Returns the shape of every value at `size` (rows, columns), with features of the same length.
     pub(crate) fn shapes_for(&self, size: [usize; 2]) -> Result<Vec<Shape>, OnnxError> {
         let shapes = shapes_at(&self.graph, size)?;
         let (expected, got) = (Shape::Vector(self.feature_count), shapes[self.graph.features.0]);
@@ -267,7 +267,7 @@ impl Backbone {
         })
     }
 
-    /// The shape of every value, by [`ValueId`], for an image of `height` × `width` pixels.
+    /// Returns the shape of every value, by [`ValueId`], for an image of `height` × `width` pixels.
     ///
     /// # Errors
     /// If the graph does not fit that size.
@@ -275,12 +275,12 @@ impl Backbone {
         shapes_at(&self.graph, [height, width])
     }
 
-    /// The node that produces `value`, or `None` for the image.
+    /// Returns the node that produces `value`, or `None` for the image.
     pub fn node(&self, value: ValueId) -> Option<&Node> {
         self.graph.nodes.get(value.producer()?)
     }
 
-    /// What is assumed of a file that does not say: RGB, ImageNet mean and standard deviation, shorter side scaled
+    /// The default for a file that states nothing: RGB, ImageNet mean and standard deviation, shorter side scaled
     /// to `size / 0.875` (bilinear), centre cut.
     pub fn default_preprocessing(height: u32, width: u32) -> Preprocessing {
         Preprocessing {

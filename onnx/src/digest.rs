@@ -1,4 +1,4 @@
-//! The digest of a backbone: SHA-256 over a canonical encoding of its frozen graph.
+//! Digest of a backbone: SHA-256 over a canonical encoding of its frozen graph.
 //!
 //! Encoding, version 1. Integers are little-endian u64, floats their little-endian IEEE bits; a string is its length in
 //! bytes and its UTF-8; a list is its length and its elements; a tensor is the list of its dimensions and then its values.
@@ -24,7 +24,7 @@ use crate::{
 /// Raised whenever the encoding changes: every adapter then belongs to another digest.
 const VERSION: usize = 1;
 
-/// The digest of a graph.
+/// Returns the digest of a graph.
 pub(crate) fn digest(graph: &Graph) -> Digest {
     let mut out = Encoder(Sha256::new());
     out.0.update(b"clr-backbone");

@@ -1,4 +1,4 @@
-//! What can go wrong with a backbone file or an adapter for it.
+//! Errors of backbone files, and of adapters for them.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub enum OnnxError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A part of the file is larger than this library accepts.
@@ -27,11 +27,11 @@ pub enum OnnxError {
     TooLarge {
         /// The file.
         origin: String,
-        /// Which part.
+        /// The part.
         what: String,
         /// The cap.
         limit: u64,
-        /// What the file has.
+        /// The file's value.
         got: u64,
     },
     /// The bytes are not an ONNX model.
@@ -41,7 +41,7 @@ pub enum OnnxError {
     Malformed {
         /// The file.
         origin: String,
-        /// What is wrong.
+        /// The defect.
         reason: String,
     },
     /// The operator set is outside 7–28.
@@ -61,7 +61,7 @@ pub enum OnnxError {
     Foreign {
         /// The file.
         origin: String,
-        /// What it is, and what was expected.
+        /// Found and expected.
         what: String,
         /// The way to a file that can be read.
         hint: String,
@@ -73,7 +73,7 @@ pub enum OnnxError {
         origin: String,
         /// The other file, as the model names it.
         file: String,
-        /// What is wrong: expected and got.
+        /// The defect: expected and got.
         reason: String,
         /// The way out.
         hint: String,
@@ -112,7 +112,7 @@ pub enum OnnxError {
         origin: String,
         /// Every node that is in the way, in the file's order.
         missing: Vec<Missing>,
-        /// How many nodes of known operators could not be checked, because they read what these would have produced.
+        /// Number of nodes of known operators that could not be checked, as they read values of these.
         unchecked: usize,
         /// If only the end of the model is in the way: the value before it, with its shape.
         read_until: Option<String>,
@@ -155,7 +155,7 @@ pub enum OnnxError {
     Input {
         /// The file.
         origin: String,
-        /// What is wrong.
+        /// The defect.
         reason: String,
     },
     /// The graph's output is not one tensor.
@@ -163,7 +163,7 @@ pub enum OnnxError {
     Output {
         /// The file.
         origin: String,
-        /// What is wrong.
+        /// The defect.
         reason: String,
     },
     /// Nodes that wait for one another.
@@ -189,7 +189,7 @@ pub enum OnnxError {
     Duplicate {
         /// The file.
         origin: String,
-        /// What has the name.
+        /// The owner of the name.
         what: &'static str,
         /// The name.
         name: String,
@@ -201,7 +201,7 @@ pub enum OnnxError {
         origin: String,
         /// The tensor.
         tensor: String,
-        /// What is wrong.
+        /// The defect.
         reason: String,
     },
     /// A node's weights or attributes do not fit together or do not fit its input.
@@ -209,13 +209,13 @@ pub enum OnnxError {
     Node {
         /// The node.
         node: String,
-        /// What is wrong: expected and got.
+        /// The defect: expected and got.
         reason: String,
     },
     /// The graph as a whole is not a backbone.
     #[error("graph: {reason}")]
     Graph {
-        /// What is wrong.
+        /// The defect.
         reason: String,
     },
     /// The metadata this library wrote cannot be read back.
@@ -225,7 +225,7 @@ pub enum OnnxError {
         origin: String,
         /// The key in `metadata_props`.
         key: String,
-        /// What is wrong.
+        /// The defect.
         reason: String,
     },
     /// An adapter does not fit the backbone.
@@ -318,7 +318,7 @@ pub enum AdapterMismatch {
     },
 }
 
-/// How an older model is converted. `BatchNormalization` has adapters from opset 6 on, and they need the shapes.
+/// Hint for converting an older model. `BatchNormalization` has adapters from opset 6 on, and they need the shapes.
 fn conversion(opset: Option<i64>) -> &'static str {
     match opset {
         Some(1..7) => {

@@ -31,7 +31,7 @@ impl Backbone {
         import::backbone(bytes, origin, None, &ReadOptions::default())
     }
 
-    /// The bytes of a standard ONNX file (opset 17, IR 8): the graph, the classifier as a Gemm (output `logits`; without
+    /// Returns the bytes of a standard ONNX file (opset 17, IR 8): the graph, the classifier as a Gemm (output `logits`; without
     /// a classifier `features`), and preprocessing, labels and name in the metadata. Reading them gives this backbone again.
     pub fn to_bytes(&self) -> Vec<u8> {
         prost::Message::encode_to_vec(&write::backbone(self))

@@ -1,7 +1,7 @@
-//! The canonical graph: the frozen part of a backbone, from the image to the features of its last classifier.
+//! Canonical graph: the frozen part of a backbone, from the image to the features of its last classifier.
 //!
 //! Values are NCHW f32 with a symbolic batch. Every node has exactly one output, so node `i` produces value `i + 1`;
-//! value 0 is the image input. Nodes stand in topological order.
+//! value 0 is the image input. Nodes are in topological order.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ impl ValueId {
     /// The image input.
     pub const IMAGE: Self = Self(0);
 
-    /// The node that produces this value, or `None` for the image.
+    /// Returns the node that produces this value, or `None` for the image.
     pub fn producer(self) -> Option<usize> {
         self.0.checked_sub(1)
     }
 
-    /// The value that node `index` produces.
+    /// Returns the value that node `index` produces.
     pub fn of_node(index: usize) -> Self {
         Self(index + 1)
     }
@@ -31,7 +31,7 @@ impl ValueId {
 pub struct Node {
     /// Unique within the graph; a Conv's name is its site's name.
     pub name: String,
-    /// What it computes.
+    /// The operation.
     pub op: Op,
     /// The values it reads.
     pub inputs: Vec<ValueId>,
@@ -86,7 +86,7 @@ pub enum Op {
     Pad {
         /// Top, left, bottom, right.
         pads: [usize; 4],
-        /// What is put there.
+        /// The padding values.
         mode: PadMode,
     },
     /// `[N, C, H, W]` to `[N, C · H · W]`.
@@ -182,7 +182,7 @@ pub enum PadMode {
 }
 
 impl Op {
-    /// The ONNX operator it corresponds to.
+    /// Returns the ONNX operator it corresponds to.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Conv(_) => "Conv",
@@ -304,7 +304,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The ONNX operator it corresponds to.
+    /// Returns the ONNX operator it corresponds to.
     pub fn name(self) -> &'static str {
         match self {
             Self::Relu => "Relu",
@@ -353,7 +353,7 @@ pub struct Pool {
     pub count_include_pad: bool,
 }
 
-/// How a window operation pads.
+/// Padding of a window operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding {
     /// Top, left, bottom, right.

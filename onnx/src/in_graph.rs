@@ -1,5 +1,5 @@
-//! The convention that a normalisation inside a graph follows: which values the file's input has, and what the network
-//! sees of an image's bytes in the end.
+//! Convention of a normalisation inside a graph: value range of the file's input, and values of an image's bytes at the
+//! network.
 
 use clr_adapters::{ChannelOrder, Preprocessing};
 
@@ -174,7 +174,7 @@ impl InGraph {
     }
 }
 
-/// A product of rounded constants, with the digits that f32 holds: 57.12, not 57.120003.
+/// Returns a product of rounded constants, with the digits that f32 holds: 57.12, not 57.120003.
 fn rounded(value: f64) -> f32 {
     format!("{value:.6e}").parse().unwrap_or(value as f32)
 }
@@ -190,7 +190,7 @@ fn other_if(order: ChannelOrder, condition: bool) -> ChannelOrder {
     if condition { other(order) } else { order }
 }
 
-/// A pair listed in RGB, in `order`.
+/// Returns a pair listed in RGB, in `order`.
 fn in_order((mut mean, mut std): ([f64; 3], [f64; 3]), order: ChannelOrder) -> ([f64; 3], [f64; 3]) {
     if order == ChannelOrder::Bgr {
         mean.reverse();
@@ -209,7 +209,7 @@ fn total(lanes: &[Lane; 3], (mean, std): ([f64; 3], [f64; 3])) -> ([f64; 3], [f6
     (shifted, scaled)
 }
 
-/// Whether two pairs are the same convention, but for the digits that were written down.
+/// Returns whether two pairs are the same convention, but for the digits that were written down.
 fn near((mean, std): ([f64; 3], [f64; 3]), (known_mean, known_std): ([f64; 3], [f64; 3])) -> bool {
     let means = mean
         .iter()

@@ -8,7 +8,7 @@ use crate::{
 /// The most elements of one value per image; a backbone beyond it is refused.
 const MAX_ELEMENTS: usize = 1 << 30;
 
-/// The shape of every value for an image of `size` (rows, columns), by [`ValueId`]; or the failing node and the reason.
+/// Returns the shape of every value for an image of `size` (rows, columns), by [`ValueId`]; or the failing node and the reason.
 pub(crate) fn infer_all(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, (usize, String)> {
     let image = checked(Shape::Map([graph.input_channels, size[0], size[1]])).map_err(|reason| (0, reason))?;
     let mut shapes = Vec::with_capacity(graph.nodes.len() + 1);
@@ -25,7 +25,7 @@ pub(crate) fn infer_all(graph: &Graph, size: [usize; 2]) -> Result<Vec<Shape>, (
     Ok(shapes)
 }
 
-/// The shape that `op` makes of `inputs`, or the reason why it does not fit them.
+/// Returns the shape that `op` makes of `inputs`, or the reason why it does not fit them.
 pub(crate) fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, String> {
     let output = match (op, inputs) {
         (Op::Conv(conv), &[Shape::Map(input)]) => convolve(conv, input)?,
@@ -195,7 +195,7 @@ fn window(pool: &Pool, [channels, height, width]: [usize; 3]) -> Result<Shape, S
         } else {
             room / pool.stride[axis]
         } + 1;
-        // A last window that would start in the padding behind the input does not count (ONNX and PyTorch alike).
+        // A last window that would start in the padding after the input does not count (ONNX and PyTorch alike).
         if pool.ceil && (output[axis] - 1) * pool.stride[axis] >= size[axis] + pads[axis] {
             output[axis] -= 1;
         }
@@ -227,8 +227,6 @@ fn concat(inputs: &[Shape]) -> Result<Shape, String> {
             Ok(Shape::Map([c.saturating_add(more), h, w]))
         }
         (Shape::Vector(length), Shape::Vector(more)) => Ok(Shape::Vector(length.saturating_add(more))),
-        _ => Err(format!(
-            "{sum} and {next} cannot stand behind one another along the channels"
-        )),
+        _ => Err(format!("{sum} and {next} cannot be concatenated along the channels")),
     })
 }

@@ -1,4 +1,4 @@
-//! What a backbone is: ONNX in and out, the canonical graph, its CLR sites, preprocessing, the digest and the
+//! Backbones: ONNX in and out, the canonical graph, its CLR sites, preprocessing, the digest and the
 //! reprogramming rewrite.
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What this library keeps in a model's `metadata_props`, opaque to other tools.
+//! This library's entries in a model's `metadata_props`, opaque to other tools.
 //!
 //! | key | value |
 //! |---|---|
@@ -49,7 +49,7 @@ pub(crate) struct Metadata {
     pub(crate) steps: Vec<StepEntry>,
 }
 
-/// The entries, keys and values.
+/// Returns the entries, keys and values.
 pub(crate) fn entries(
     preprocessing: &Preprocessing,
     origins: PreprocessingOrigins,

@@ -11,7 +11,7 @@ pub struct Missing {
     pub operator: String,
     /// The opset of the operator's domain.
     pub opset: i64,
-    /// What about it is not supported.
+    /// The unsupported property.
     pub reason: String,
 }
 
@@ -25,7 +25,7 @@ impl std::fmt::Display for Missing {
     }
 }
 
-/// One line for every operator and reason, in the file's order.
+/// Returns one line for every operator and reason, in the file's order.
 pub(crate) fn list(missing: &[Missing]) -> String {
     let mut groups: Vec<(&Missing, usize)> = Vec::new();
     for item in missing {
@@ -47,7 +47,7 @@ pub(crate) fn list(missing: &[Missing]) -> String {
     lines(&groups.iter().map(line).collect::<Vec<_>>())
 }
 
-/// The line about nodes that could not be checked.
+/// Returns the line about nodes that could not be checked.
 pub(crate) fn unchecked_nodes(unchecked: usize) -> String {
     match unchecked {
         0 => String::new(),
@@ -57,7 +57,7 @@ pub(crate) fn unchecked_nodes(unchecked: usize) -> String {
     }
 }
 
-/// The hint after a list of nodes that are not supported.
+/// Returns the hint after a list of nodes that are not supported.
 pub(crate) fn way_out(read_until: Option<&str>) -> String {
     match read_until {
         Some(value) => format!(

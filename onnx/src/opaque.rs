@@ -30,7 +30,7 @@ pub struct Opaque {
 }
 
 impl Opaque {
-    /// The name of input `index` in [`Opaque::model`].
+    /// Returns the name of input `index` in [`Opaque::model`].
     pub fn input_name(index: usize) -> String {
         format!("x{index}")
     }
@@ -38,7 +38,7 @@ impl Opaque {
     /// The name of the output in [`Opaque::model`].
     pub const OUTPUT: &'static str = "y";
 
-    /// A step of `graph`, whose values have the names above. Its inputs and outputs are not declared yet.
+    /// Returns a step of `graph`, whose values have the names above. Its inputs and outputs are not declared yet.
     pub(crate) fn new(opset: i64, mut graph: GraphProto, inputs: Vec<Shape>, output: Shape, single: bool) -> Self {
         graph.name = Some("opaque".to_owned());
         graph.input = (inputs.iter().enumerate())
@@ -54,12 +54,12 @@ impl Opaque {
         }
     }
 
-    /// The shapes that it reads, in the order of the node's inputs.
+    /// Returns the shapes that it reads, in the order of the node's inputs.
     pub fn inputs(&self) -> &[Shape] {
         &self.inputs
     }
 
-    /// The shape that it gives.
+    /// Returns the shape that it gives.
     pub fn output(&self) -> Shape {
         self.output
     }
@@ -69,12 +69,12 @@ impl Opaque {
         self.graph.node.iter().filter_map(|node| node.op_type.as_deref())
     }
 
-    /// Whether its nodes compute a batch of one only.
+    /// Returns whether its nodes compute a batch of one only.
     pub fn is_single(&self) -> bool {
         self.single
     }
 
-    /// The bytes of its ONNX model: inputs `x0`, `x1` … and output `y`, for one image (N = 1).
+    /// Returns the bytes of its ONNX model: inputs `x0`, `x1` … and output `y`, for one image (N = 1).
     pub fn model(&self) -> Vec<u8> {
         let model = ModelProto {
             ir_version: Some(IR_VERSION),
@@ -88,7 +88,7 @@ impl Opaque {
         model.encode_to_vec()
     }
 
-    /// Bytes of its constants.
+    /// Returns the bytes of its constants.
     pub fn constant_bytes(&self) -> usize {
         let bytes = |tensor: &TensorProto| tensor.raw_data.as_ref().map_or(0, Vec::len);
         self.graph.initializer.iter().map(bytes).sum()
@@ -102,7 +102,7 @@ impl Opaque {
         &self.graph
     }
 
-    /// The output's shape, or the reason why the inputs do not fit.
+    /// Returns the output's shape, or the reason why the inputs do not fit.
     pub(crate) fn infer(&self, inputs: &[Shape]) -> Result<Shape, String> {
         if inputs == self.inputs {
             return Ok(self.output);

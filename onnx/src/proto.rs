@@ -89,10 +89,10 @@ pub struct GraphProto {
     /// Constants.
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
-    /// What the caller gives; an input with an initialiser has a default.
+    /// Inputs of the caller; an input with an initialiser has a default.
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfoProto>,
-    /// What the caller gets.
+    /// Outputs to the caller.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
     /// Constants that are mostly zero.
@@ -147,7 +147,7 @@ pub struct AttributeProto {
     /// Integers.
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
-    /// Which field holds the value ([`AttributeProto::FLOAT`] …).
+    /// The field that holds the value ([`AttributeProto::FLOAT`] …).
     #[prost(int32, optional, tag = "20")]
     pub r#type: Option<i32>,
     /// In the body of a function: the attribute of the call that gives the value.
@@ -198,7 +198,7 @@ pub struct TensorProto {
     /// Double values.
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
-    /// Where values outside the file are.
+    /// Location of values outside the file.
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntryProto>,
     /// 1 if the values are outside the file.

@@ -5,11 +5,11 @@ use crate::limits::MAX_PIXELS;
 /// Interpolation of a map (ONNX `Resize`, opset 10 to 19, without anti-aliasing).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Resize {
-    /// Where the output size comes from.
+    /// Source of the output size.
     pub target: ResizeTarget,
-    /// How a value is found between pixels.
+    /// Interpolation between pixels.
     pub mode: ResizeMode,
-    /// Where an output pixel lies in the input.
+    /// Position of an output pixel in the input.
     pub coordinates: Coordinates,
 }
 
@@ -79,7 +79,7 @@ impl Resize {
         }
     }
 
-    /// The sources of every output row (`axis` 0) or column (1) for `input` rows or columns.
+    /// Returns the sources of every output row (`axis` 0) or column (1) for `input` rows or columns.
     pub fn taps(&self, axis: usize, input: usize) -> Vec<Taps> {
         let (output, scale) = match self.target {
             ResizeTarget::Size(size) => (size[axis], size[axis] as f32 / input as f32),

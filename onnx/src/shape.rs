@@ -25,7 +25,7 @@ impl Shape {
         }
     }
 
-    /// The dimensions after the batch.
+    /// Returns the dimensions after the batch.
     pub fn dims(&self) -> &[usize] {
         match self {
             Self::Map(dims) => dims,
@@ -33,7 +33,7 @@ impl Shape {
         }
     }
 
-    /// Values per image.
+    /// Returns the number of values per image.
     pub fn elements(self) -> usize {
         self.dims().iter().fold(1, |product, &dim| product.saturating_mul(dim))
     }

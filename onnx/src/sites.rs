@@ -1,4 +1,4 @@
-//! The CLR sites of a backbone: every convolution, with the norm and activation behind it.
+//! CLR sites of a backbone: every convolution, with the norm and activation after it.
 
 use crate::graph::{Graph, Op, ValueId};
 
@@ -19,7 +19,7 @@ pub struct SiteInfo {
     pub activation: Option<usize>,
 }
 
-/// Who reads each value, by [`ValueId`]; a node that reads a value twice stands twice.
+/// Readers of each value, by [`ValueId`]; a node that reads a value twice is listed twice.
 pub(crate) fn readers(graph: &Graph) -> Vec<Vec<usize>> {
     let mut readers = vec![Vec::new(); graph.nodes.len() + 1];
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -30,7 +30,7 @@ pub(crate) fn readers(graph: &Graph) -> Vec<Vec<usize>> {
     readers
 }
 
-/// The node that alone reads `value`, unless the features do too.
+/// Returns the node that alone reads `value`, unless the features do too.
 pub(crate) fn only_reader(graph: &Graph, readers: &[Vec<usize>], value: ValueId) -> Option<usize> {
     match readers[value.0][..] {
         [reader] if value != graph.features => Some(reader),
@@ -38,15 +38,15 @@ pub(crate) fn only_reader(graph: &Graph, readers: &[Vec<usize>], value: ValueId)
     }
 }
 
-/// Every convolution of a valid graph, in order.
+/// Returns every convolution of a valid graph, in order.
 pub(crate) fn find_sites(graph: &Graph) -> Vec<SiteInfo> {
     let readers = readers(graph);
-    let behind = |node: usize| only_reader(graph, &readers, ValueId::of_node(node));
+    let after = |node: usize| only_reader(graph, &readers, ValueId::of_node(node));
     let sites = graph.nodes.iter().enumerate().filter_map(|(index, node)| {
         let Op::Conv(conv) = &node.op else { return None };
-        let norm = behind(index).filter(|&reader| matches!(graph.nodes[reader].op, Op::BatchNorm(_)));
+        let norm = after(index).filter(|&reader| matches!(graph.nodes[reader].op, Op::BatchNorm(_)));
         let activation =
-            behind(norm.unwrap_or(index)).filter(|&reader| matches!(graph.nodes[reader].op, Op::Activation(_)));
+            after(norm.unwrap_or(index)).filter(|&reader| matches!(graph.nodes[reader].op, Op::Activation(_)));
         Some(SiteInfo {
             name: node.name.clone(),
             conv: index,

@@ -10,7 +10,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor of `shape` from row-major `data`.
+    /// Returns a tensor of `shape` from row-major `data`.
     ///
     /// # Panics
     /// If the data's length is not the product of the shape: a programming error, never the consequence of an input file.
@@ -24,17 +24,17 @@ impl Tensor {
         Self { shape, data }
     }
 
-    /// The dimensions.
+    /// Returns the dimensions.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The values, row-major.
+    /// Returns the values, row-major.
     pub fn data(&self) -> &[f32] {
         &self.data
     }
 
-    /// The values, shared.
+    /// Returns the values, shared.
     pub fn shared(&self) -> Arc<[f32]> {
         Arc::clone(&self.data)
     }

@@ -1,4 +1,4 @@
-//! Checks that a graph is well formed, whoever built it. Nothing behind these checks can index out of bounds.
+//! Checks that a graph is well formed. Code after these checks cannot index out of bounds.
 
 use std::collections::HashSet;
 

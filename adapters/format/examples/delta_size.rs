@@ -1,7 +1,8 @@
-//! How large deltas between two versions of an adapter are.
+//! Sizes of deltas between two versions of an adapter.
 //!
-//! `cargo run --release -p clr-adapters --features delta --example delta_size -- OLD.clr NEW.clr` for two files; with one file, for
-//! changes of it as tuning on a device makes them: its decoded values moved by normal steps, and coded as int8 again.
+//! `cargo run --release -p clr-adapters --features delta --example delta_size -- OLD.clr NEW.clr` for two files; with
+//! one file, for changes of it as tuning on a device makes them: its decoded values moved by normal steps, and coded as
+//! int8 again.
 
 use std::{env, error::Error, fs};
 
@@ -36,7 +37,7 @@ fn shift(values: &mut [f32], share: f32, random: &mut Random) {
     }
 }
 
-/// What is moved, and how far.
+/// The changed part of an adapter, and the size of the change.
 struct Change {
     name: &'static str,
     /// Of the sites, from the last one on.

@@ -1,9 +1,9 @@
-//! Bytes and errors of every encoding, beside simpler ones that were not chosen.
+//! Bytes and errors of every encoding, compared with simpler ones.
 //!
-//! `cargo run --release -p clr-adapters --example quantisation_error [-- FILE.clr]`: an adapter of EfficientNet-Lite0's size with
-//! synthetic values (γ/σ log-normal, kernels identity + N(0, 0.05), biases normal), or the values of a file written as f32.
-//! Errors are root mean squares, relative: of a kernel to its channel's norm, of a scale to itself, of a bias and a head weight to
-//! the root mean square of its site or class row.
+//! `cargo run --release -p clr-adapters --example quantisation_error [-- FILE.clr]`: an adapter of EfficientNet-Lite0's
+//! size with synthetic values (γ/σ log-normal, kernels identity + N(0, 0.05), biases normal), or the values of a file
+//! written as f32. Errors are root mean squares, relative: of a kernel to its channel's norm, of a scale to itself, of
+//! a bias and a head weight to the root mean square of its site or class row.
 
 use std::{env, error::Error, fs};
 
@@ -13,7 +13,7 @@ use clr_adapters::{Adapter, Encoding, SiteWeights, decode, encode, quantised};
 #[expect(dead_code, reason = "shared with the tests")]
 mod sample;
 
-/// Numbers of one part of an adapter: the original and what came back.
+/// Numbers of one part of an adapter, before and after a round trip.
 type Pair = (Vec<f32>, Vec<f32>);
 
 fn main() -> Result<(), Box<dyn Error>> {

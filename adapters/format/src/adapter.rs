@@ -1,4 +1,4 @@
-//! An adapter in memory: everything one task adds to a frozen backbone, with the norm folded in.
+//! Adapter in memory: the parameters of one task for a frozen backbone, with folded norms.
 
 use alloc::{string::String, vec::Vec};
 
@@ -9,7 +9,7 @@ use crate::{Digest, Preprocessing, Profile, Recipe};
 /// One task: header, reprogrammed sites in the backbone's order, and the head.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adapter {
-    /// What the adapter is for and where it comes from.
+    /// Purpose, origin and preprocessing.
     pub header: Header,
     /// The reprogrammed sites only, in the backbone's site order; empty for [`Recipe::Linear`].
     pub sites: Vec<Site>,
@@ -17,12 +17,12 @@ pub struct Adapter {
     pub head: Head,
 }
 
-/// What stands behind one convolution, with the task's norm folded in.
+/// Parameters after one convolution, with the task's norm folded in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Site {
     /// The convolution's name in the backbone.
     pub name: String,
-    /// What multiplies the convolution's bias-free output.
+    /// Multiplies the convolution's bias-free output.
     pub weights: SiteWeights,
     /// `[C]`, added after the kernel or scale, so the zero padding is of the bias-free feature map.
     pub bias: Vec<f32>,
@@ -64,7 +64,7 @@ impl Site {
     }
 }
 
-/// Everything about an adapter that is not a weight.
+/// All fields of an adapter except the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     /// The task's name, e.g. `birds`.
@@ -75,36 +75,37 @@ pub struct Header {
     pub backbone: Digest,
     /// Which sites are reprogrammed.
     pub recipe: Recipe,
-    /// How an image becomes the input.
+    /// Preprocessing of images.
     pub preprocessing: Preprocessing,
     /// Monotonic per task, from 1.
     pub version: u64,
     /// The digest of the adapter file this one was derived from.
     pub parent: Option<Digest>,
-    /// Who learned it.
+    /// Its origin.
     pub provenance: Provenance,
-    /// How well it did when it was written.
+    /// Metrics at the time of writing.
     pub metrics: Option<Metrics>,
-    /// Tiny inputs with their expected answers, to be tried before the adapter serves.
+    /// Small inputs with their expected results, checked before the adapter serves.
     pub canaries: Vec<Canary>,
-    /// Which tuning on a device this is, on top of `version`; 0 for what a publisher made.
+    /// Number of tunings on a device on top of `version`; 0 for a publisher's adapter.
     pub revision: u32,
     /// Seconds since 1970-01-01 UTC from which on a device must not install it.
     pub expires: Option<u64>,
-    /// Logits are divided by this before the softmax, so that a probability is how often the answer is right
-    /// (temperature scaling, Guo et al. 2017). Above 0; 1 where it was not fitted.
+    /// Temperature: divides the logits before the softmax, so that probabilities match accuracies (temperature scaling,
+    /// Guo et al. 2017). Above 0; 1 where it was not fitted.
     pub temperature: f32,
-    /// What it has to fulfil on trial; the device's own bounds where `None`.
+    /// Bounds of its trial; `None`: the device's bounds.
     pub trial: Option<Trial>,
-    /// How far probabilities were off on the validation split, before and after the temperature.
+    /// Calibration errors on the validation split, before and after temperature scaling.
     pub calibration: Option<Calibration>,
-    /// What its training images look like to the untouched backbone; without it, nothing can choose the task by a
-    /// image alone.
+    /// Profile of its training images in the features of the untouched backbone; required to select the task from an
+    /// image.
     pub profile: Option<Profile>,
 }
 
 impl Header {
-    /// A first version with the recipe [`Recipe::Linear`], no parent, no metrics, no canaries, temperature 1.
+    /// Creates a header of version 1 with the recipe [`Recipe::Linear`], no parent, metrics or canaries, and
+    /// temperature 1.
     #[must_use]
     pub fn new(
         task: impl Into<String>,
@@ -135,34 +136,35 @@ impl Header {
 }
 
 /// Expected calibration errors on the validation split, in 0–1: the mean distance between the probability of the best
-/// class and the share of images for which it is right, over 15 bins of equal width (Naeini et al. 2015).
+/// class and the fraction of images for which it is correct, over 15 bins of equal width (Naeini et al. 2015).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Of a softmax of the logits themselves.
+    /// Of the softmax of the logits.
     pub before: f32,
-    /// Of a softmax of the logits divided by the header's temperature.
+    /// Of the softmax of the logits divided by the header's temperature.
     pub after: f32,
 }
 
-/// The bounds within which an adapter must serve its first frames to be confirmed. Logits must be finite in any case.
+/// Bounds on an adapter's first frames, for its confirmation. Logits must be finite in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Good frames after which it is confirmed.
+    /// Frames within the bounds after which it is confirmed.
     pub frames: u32,
-    /// Milliseconds that a frame may take from image to answer; more than this in a tenth of the frames ends the trial.
+    /// Maximum latency of a frame in milliseconds; more in a tenth of the frames ends the trial.
     pub max_latency_ms: Option<u32>,
-    /// A frame whose best class is less probable than this counts as one of low confidence.
+    /// Probability of the best class below which a frame has low confidence.
     pub low_confidence: f32,
-    /// The share of frames of low confidence, 0–1, beyond which the trial ends.
-    pub max_low_share: f32,
+    /// Maximum fraction of low-confidence frames, 0–1; more end the trial.
+    #[serde(rename = "max_low_share")]
+    pub max_low_confidence_fraction: f32,
 }
 
-/// Who learned an adapter.
+/// Origin of an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Provenance {
-    /// The backbone's own classifier, taken over at import.
+    /// The backbone's classifier, taken over at import.
     Imported,
     /// Trained by the host tool.
     HostTrained,
@@ -170,12 +172,12 @@ pub enum Provenance {
     DeviceTuned,
 }
 
-/// How an adapter did on the validation split when it was written. Accuracies are fractions in 0–1.
+/// Metrics of an adapter on the validation split at the time of writing. Accuracies are fractions in 0–1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// Validation top-1 in full precision.
     pub accuracy: f32,
-    /// Validation top-1 of the file's own, quantised weights.
+    /// Validation top-1 of the file's quantised weights.
     pub quantised_accuracy: f32,
     /// Number of validation images.
     pub validation_images: u32,
@@ -189,7 +191,7 @@ pub struct Metrics {
     pub created: u64,
 }
 
-/// A tiny input with its expected answer.
+/// A small input with its expected result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Canary {
     /// Width and height of the image in pixels.

@@ -1,4 +1,4 @@
-//! From untrusted bytes to an adapter. Sizes are checked before memory is reserved; every byte is accounted for.
+//! Decoding of untrusted bytes. Sizes are checked before memory is reserved, and every byte must belong to a field.
 
 use alloc::{vec, vec::Vec};
 
@@ -12,39 +12,39 @@ use crate::{
 /// Bytes of the head of a section.
 const SECTION_HEAD: usize = 16;
 
-/// A file that was read: the adapter and what the file looked like.
+/// A decoded file: the adapter, and properties of the file.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Decoded {
     /// The adapter.
     pub adapter: Adapter,
-    /// The SHA-256 of the file's bytes: its name in stores and as a parent.
+    /// The SHA-256 of the file's bytes, its identifier in stores and as a parent.
     pub digest: Digest,
-    /// How it is coded (the head's weight decides).
+    /// Its encoding, as of the head's weight.
     pub encoding: Encoding,
     /// The sections in file order.
     pub sections: Vec<SectionInfo>,
     /// Bytes of the header.
     pub header_bytes: usize,
-    /// Bytes of the whole file.
+    /// Bytes of the complete file.
     pub file_bytes: usize,
     /// The format version of the file.
     pub format_version: u16,
-    /// Who says to have signed it; **not verified** ([`crate::admit`] does that).
+    /// The claimed signature, **not verified** ([`crate::admit`] verifies it).
     pub signature: Option<Signature>,
-    /// What that signature is over; `None` where it is over the bytes themselves. It fits the file.
+    /// The signed release statement; `None` where the signature is over the bytes themselves. It matches the file.
     pub release: Option<Release>,
 }
 
-/// Reads a file with [`Limits::DEFAULT`].
+/// Decodes a file with [`Limits::DEFAULT`].
 ///
 /// # Errors
-/// A distinct [`DecodeError`] for everything that can be wrong; never a panic.
+/// A distinct [`DecodeError`] for every fault.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     decode_with(bytes, &Limits::DEFAULT)
 }
 
-/// Reads a file with caps of the caller's choice.
+/// Decodes a file with these limits.
 ///
 /// # Errors
 /// As [`decode`].
@@ -52,7 +52,7 @@ pub fn decode_with(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError
     decode_opened(bytes, &envelope::open(bytes, limits)?, limits)
 }
 
-/// Reads a file whose outermost layer was checked already.
+/// Decodes a file whose envelope was checked.
 pub(crate) fn decode_opened(bytes: &[u8], file: &Envelope<'_>, limits: &Limits) -> Result<Decoded, DecodeError> {
     if let Some(release) = &file.release {
         release.check_content(file.signed)?;
@@ -140,7 +140,7 @@ fn file_encoding(sections: &[SectionInfo]) -> Encoding {
     Encoding::ALL.into_iter().find(of_head).unwrap_or_default()
 }
 
-/// Refuses, before any of them is reserved, more values than the cap allows.
+/// Refuses more values than the cap allows, before memory is reserved.
 fn check_parameters(outline: &Outline, limits: &Limits) -> Result<(), DecodeError> {
     let sites = outline
         .sites
@@ -201,7 +201,7 @@ impl<'a> Payload<'a> {
         })
     }
 
-    /// The head's rows as one vector.
+    /// The head's class weights as one vector.
     fn rows(&mut self, classes: usize, features: usize) -> Result<Vec<f32>, DecodeError> {
         let mut values = Vec::new();
         if classes * features == 0 {
@@ -216,7 +216,7 @@ impl<'a> Payload<'a> {
         Ok(values)
     }
 
-    /// Checks a section's head, length and checksum and takes it off the payload.
+    /// Checks a section's head, length and checksum, and splits it off the payload.
     fn open(
         &mut self,
         section: SectionKind,

@@ -1,4 +1,4 @@
-//! SHA-256 digests that name backbones, adapters and data sets.
+//! SHA-256 digests of backbones, adapters and data sets.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -8,13 +8,13 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Returns the digest of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The first 12 hexadecimal digits, for people.
+    /// Returns the first 12 hexadecimal digits.
     #[must_use]
     pub fn short(&self) -> alloc::string::String {
         let mut text = alloc::format!("{self}");

@@ -1,4 +1,4 @@
-//! From an adapter to the bytes of its file.
+//! Encoding of an adapter.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -18,7 +18,8 @@ impl SiteWeights {
     }
 }
 
-/// The whole file: envelope, header and payload. The same adapter and encoding give the same bytes everywhere.
+/// Encodes an adapter: envelope, header and payload. The same adapter and encoding give the same bytes on all
+/// platforms.
 ///
 /// # Errors
 /// [`EncodeError::Invalid`] where [`Adapter::validate`] fails; [`EncodeError::TooLarge`] where a reader with
@@ -50,7 +51,7 @@ pub fn encode(adapter: &Adapter, encoding: Encoding) -> Result<Vec<u8>, EncodeEr
     Ok(envelope::seal(&header, &payload))
 }
 
-/// What comes back when `adapter` is encoded and decoded: the weights a device will compute with.
+/// Returns `adapter` after a round trip through `encoding`: the weights that a device computes with.
 ///
 /// # Errors
 /// As [`encode`].
@@ -69,7 +70,7 @@ fn cap(what: &'static str, got: usize, cap: usize) -> Result<(), EncodeError> {
     }
 }
 
-/// The runs of one section: its sites' values, or the head's class rows.
+/// The runs of one section: its sites' values, or the class weights of the head.
 fn runs<'a>(adapter: &'a Adapter, kind: SectionKind) -> Vec<&'a [f32]> {
     let sites = || adapter.sites.iter();
     let profile = |part: &dyn Fn(&'a Profile) -> &'a Vec<f32>| {
@@ -104,7 +105,7 @@ fn runs<'a>(adapter: &'a Adapter, kind: SectionKind) -> Vec<&'a [f32]> {
     }
 }
 
-/// Appends a section with its head; nothing where there are no values.
+/// Appends a section with its head, if it has values.
 fn write_section(kind: SectionKind, runs: &[&[f32]], encoding: Encoding, payload: &mut Vec<u8>) {
     let elements: usize = runs.iter().map(|run| run.len()).sum();
     if elements == 0 {

@@ -1,12 +1,12 @@
-//! The outermost layer: magic, version, lengths, the signed bytes, the signature trailer, the checksum over all.
+//! Envelope of a file: magic, version, lengths, signed bytes, signature trailer and checksum.
 
 use alloc::vec::Vec;
 
 use crate::{DecodeError, Limits, PublicKey, Release, Signature, SignedRelease, SignerClass};
 
-/// The first bytes: one above 127, the name, and line ends that a text-mode copy would change.
+/// The magic number: a byte above 127, the name, and line ends that a text-mode copy would change.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89CLR\r\n\x1a\n";
-/// The format version that is written, and the newest that is read.
+/// The written format version, the newest readable one.
 pub(crate) const VERSION: u16 = 2;
 /// Bytes before the header.
 const PREFIX: usize = 20;
@@ -17,25 +17,25 @@ pub(crate) const FRAME: usize = 8;
 /// The trailer of a publisher's signature over a release statement: key, signature, statement.
 pub(crate) const RELEASE: u8 = 3;
 
-/// The parts of a file whose outermost layer is sound.
+/// The parts of a file with a valid envelope.
 pub(crate) struct Envelope<'a> {
     pub(crate) header: &'a [u8],
     pub(crate) payload: &'a [u8],
-    /// Where the payload starts in the file.
+    /// Offset of the payload in the file.
     pub(crate) payload_offset: usize,
-    /// The format version, one that this program reads.
+    /// The format version, a readable one.
     pub(crate) version: u16,
-    /// Everything before the trailer: what a signature is over, directly or by a statement.
+    /// The bytes before the trailer, signed directly or by a statement.
     pub(crate) signed: &'a [u8],
     /// The signature, not verified.
     pub(crate) signature: Option<Signature>,
-    /// The statement that the signature is over, not verified.
+    /// The signed release statement, not verified.
     pub(crate) release: Option<Release>,
 }
 
 impl Envelope<'_> {
-    /// Whether the signature is its key's, over the statement or else over the bytes before the trailer. Whether these bytes
-    /// are the ones that the statement names is for [`Release::check_content`].
+    /// Returns whether the signature is valid, over the statement or else over the bytes before the trailer.
+    /// [`Release::check_content`] checks that these bytes are the ones in the statement.
     pub(crate) fn signature_holds(&self) -> bool {
         match (&self.signature, &self.release) {
             (None, _) => false,
@@ -58,12 +58,12 @@ fn u32_at(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes([bytes[offset], bytes[offset + 1], bytes[offset + 2], bytes[offset + 3]])
 }
 
-/// Bytes of a file with a header and payload of the given sizes, unsigned.
+/// Returns the bytes of an unsigned file with a header and payload of the given sizes.
 pub(crate) fn file_bytes(header: usize, payload: usize) -> usize {
     PREFIX + header + payload + FRAME
 }
 
-/// Puts the unsigned envelope of the newest version around a header and a payload.
+/// Wraps a header and a payload in the unsigned envelope of the newest version.
 pub(crate) fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut file = Vec::with_capacity(file_bytes(header.len(), payload.len()));
     file.extend(MAGIC);
@@ -76,7 +76,7 @@ pub(crate) fn seal(header: &[u8], payload: &[u8]) -> Vec<u8> {
     close(file, 0, &[])
 }
 
-/// Puts a trailer of a kind behind the bytes before it.
+/// Appends a trailer of a kind.
 pub(crate) fn close(mut file: Vec<u8>, kind: u8, signature: &[u8]) -> Vec<u8> {
     file.extend([kind, 0]);
     file.extend((signature.len() as u16).to_le_bytes());
@@ -85,7 +85,7 @@ pub(crate) fn close(mut file: Vec<u8>, kind: u8, signature: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Checks everything that can be checked without reading the header, and takes the file apart.
+/// Checks everything except the header and payload, and splits the file.
 pub(crate) fn open<'a>(file: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, DecodeError> {
     let size = file.len() as u64;
     if file.len() > limits.file_bytes {
@@ -167,7 +167,7 @@ pub(crate) fn open<'a>(file: &'a [u8], limits: &Limits) -> Result<Envelope<'a>, 
     })
 }
 
-/// What a trailer holds: a public key, what it signed with, and in one kind the statement that was signed.
+/// Contents of a trailer: a public key, its signature, and in one kind the signed statement.
 fn read_signature(kind: u8, bytes: &[u8]) -> Result<(Option<Signature>, Option<Release>), DecodeError> {
     let class = match kind {
         0 => None,

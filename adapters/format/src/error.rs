@@ -1,14 +1,14 @@
-//! What can be wrong with a file's bytes, and what keeps an adapter from being written.
+//! Errors of decoding and encoding.
 
 use alloc::{boxed::Box, string::String};
 
 use crate::{Digest, InvalidAdapter, SectionKind, codec::CodeFault};
 
-/// Why a file's bytes are refused. Nothing of the file has been used when one of these is returned.
+/// Error of decoding. No part of the file has been used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The file does not start as an adapter does.
+    /// The magic number is wrong.
     #[error(
         "not an adapter file: the first 8 bytes are not the magic number\nhint: adapter files end in .clr and are written by `clr train`"
     )]
@@ -21,7 +21,7 @@ pub enum DecodeError {
         /// The file's version.
         got: u16,
     },
-    /// Bytes that are zero in this version are not.
+    /// Reserved bytes are not zero.
     #[error("reserved bytes of the {place} are not zero")]
     Reserved {
         /// `prefix`, `trailer` or a section's name.
@@ -38,22 +38,24 @@ pub enum DecodeError {
         got: u64,
     },
     /// The file ends early.
-    #[error("the file ends early: {got} bytes, expected {expected}\nhint: it was not copied whole; fetch it again")]
+    #[error(
+        "the file ends early: {got} bytes, expected {expected}\nhint: it was not copied completely; fetch it again"
+    )]
     Truncated {
-        /// Bytes that its own lengths call for (as far as they can be read).
+        /// Bytes by its lengths, as far as these can be read.
         expected: u64,
         /// Bytes there.
         got: u64,
     },
-    /// The file goes on behind its end.
-    #[error("{got} bytes, expected {expected}: the file goes on behind its end")]
+    /// Trailing data.
+    #[error("{got} bytes, expected {expected}: trailing data")]
     TrailingBytes {
-        /// Bytes that its own lengths call for.
+        /// Bytes by its lengths.
         expected: u64,
         /// Bytes there.
         got: u64,
     },
-    /// The checksum over the whole file is wrong.
+    /// The checksum of the file is wrong.
     #[error("the file's checksum is {got:08x}, expected {expected:08x}\nhint: the file is damaged; fetch it again")]
     FileChecksum {
         /// The CRC-32 stored in the file.
@@ -61,7 +63,7 @@ pub enum DecodeError {
         /// The CRC-32 of its bytes.
         got: u32,
     },
-    /// A signature of a kind that this version does not know.
+    /// A signature of an unknown kind.
     #[error("signature kind {kind} is unknown\nhint: a newer clr signed this file; update this one")]
     SignatureKind {
         /// The kind.
@@ -83,7 +85,7 @@ pub enum DecodeError {
         /// What is wrong.
         fault: HeaderFault,
     },
-    /// A release statement in a layout that this version does not know.
+    /// A release statement in an unknown layout.
     #[error(
         "release statement of layout {got}, expected {expected}\nhint: a newer clr signed this file; update this one"
     )]
@@ -93,10 +95,10 @@ pub enum DecodeError {
         /// The statement's.
         got: u8,
     },
-    /// The release statement is readable, but not in the one form that is written.
+    /// The release statement is readable, but not in canonical form.
     #[error("the release statement is not in canonical form, or bytes follow it")]
     ReleaseForm,
-    /// The release statement is about content of another length.
+    /// The content has another length than in the release statement.
     #[error("{got} bytes before the trailer, the release statement names {expected}")]
     ReleaseLength {
         /// Bytes that the statement names.
@@ -104,7 +106,7 @@ pub enum DecodeError {
         /// Bytes there.
         got: u64,
     },
-    /// The release statement is about other content.
+    /// The content has another digest than in the release statement.
     #[error("the content has the digest {}, the release statement names {}", got.short(), expected.short())]
     ReleaseContent {
         /// The digest that the statement names.
@@ -112,10 +114,10 @@ pub enum DecodeError {
         /// The digest of the content.
         got: Digest,
     },
-    /// The release statement and the header say different things.
+    /// The release statement and the header differ.
     #[error("{field}: `{statement}` in the release statement, `{header}` in the header")]
     ReleaseMismatch {
-        /// What they differ in.
+        /// The field.
         field: &'static str,
         /// In the statement.
         statement: String,
@@ -130,22 +132,22 @@ pub enum DecodeError {
         /// What is wrong.
         fault: HeaderFault,
     },
-    /// Bytes are left over behind the header's last field.
-    #[error("{left} bytes left over behind the header's last field")]
+    /// Trailing data after the header's last field.
+    #[error("{left} bytes of trailing data after the header's last field")]
     HeaderRest {
         /// How many.
         left: usize,
     },
-    /// The header is readable but not in the one form that an encoder writes.
+    /// The header is readable but not in canonical form.
     #[error("the header is not in canonical form from byte {offset} on")]
     HeaderForm {
-        /// The first byte, from the header's start, that differs.
+        /// Offset of the first difference in the header.
         offset: usize,
     },
-    /// A section is missing, or another stands in its place.
+    /// A section is missing, or another is in its place.
     #[error("section `{expected}` expected, got kind {got:?}")]
     SectionKind {
-        /// The section that the header calls for.
+        /// The section by the header.
         expected: SectionKind,
         /// The kind found; `None` at the payload's end.
         got: Option<u8>,
@@ -158,17 +160,17 @@ pub enum DecodeError {
         /// The encoding's code.
         got: u8,
     },
-    /// A section has another number of values than the header calls for.
+    /// A section has another number of values than by the header.
     #[error("section `{section}`: {got} values, expected {expected}")]
     SectionElements {
         /// The section.
         section: SectionKind,
-        /// Values that the header calls for.
+        /// Values by the header.
         expected: u64,
         /// Values claimed.
         got: u64,
     },
-    /// A section's data have another length than its values and encoding call for.
+    /// A section's data have another length than by its values and encoding.
     #[error("section `{section}`: {got} bytes, expected {expected}")]
     SectionBytes {
         /// The section.
@@ -198,7 +200,7 @@ pub enum DecodeError {
         /// The CRC-32 of its data.
         got: u32,
     },
-    /// A section's data are not what an encoder writes.
+    /// A section's data are not canonical.
     #[error("section `{section}`, run {run}: {fault}")]
     SectionData {
         /// The section.
@@ -208,18 +210,18 @@ pub enum DecodeError {
         /// What is wrong.
         fault: CodeFault,
     },
-    /// Bytes are left over behind the last section.
-    #[error("{left} bytes left over behind the last section")]
+    /// Trailing data after the last section.
+    #[error("{left} bytes of trailing data after the last section")]
     PayloadRest {
         /// How many.
         left: usize,
     },
-    /// The file is well-formed but what it says makes no sense.
+    /// The file is well-formed, but the adapter is invalid.
     #[error(transparent)]
     Invalid(#[from] InvalidAdapter),
 }
 
-/// Why a header field cannot be read.
+/// Fault of a header field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeaderFault {
@@ -235,7 +237,7 @@ pub enum HeaderFault {
     /// Text that is empty or has control characters.
     #[error("it is empty or has control characters")]
     Text,
-    /// A choice that this version does not know.
+    /// An unknown choice.
     #[error("the value is not one of the known choices")]
     Choice,
     /// A name refers to more of the previous name than there is.
@@ -248,14 +250,14 @@ pub enum HeaderFault {
     },
 }
 
-/// Why an adapter cannot be written.
+/// Error of encoding.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
     /// The adapter is not valid.
     #[error(transparent)]
     Invalid(#[from] InvalidAdapter),
-    /// The header or file would be larger than what a reader accepts.
+    /// The header or file would be larger than a reader accepts.
     #[error("{what}: {got} bytes, at most {cap} allowed\nhint: fewer or smaller canaries, or shorter labels")]
     TooLarge {
         /// `header` or `file`.
@@ -268,10 +270,10 @@ pub enum EncodeError {
     /// The header could not be serialised.
     #[error("header: {reason}")]
     Header {
-        /// What the serialiser says.
+        /// The serialiser's reason.
         reason: String,
     },
-    /// What was written does not read back; a defect of this crate.
+    /// The written adapter cannot be decoded: a defect of this crate.
     #[error("the written adapter does not read back: {0}")]
     ReadBack(#[source] Box<DecodeError>),
 }

@@ -1,9 +1,9 @@
-//! Folding a task's norm into its sites: exact arithmetic (f64 inside), the same function with fewer numbers.
+//! Folding of a task's norm into its sites: the same function with fewer parameters, computed in f64.
 //!
-//! `s = γ / √(σ² + ε)`, `K' = K · s`, `b' = β − μ · s` (CLR paper, section 3; `docs/reference/adapter-format.md`, "Folding").
-//! A convolution's own bias `c`, which stands *before* the norm, goes behind the CLR layer too: `b' = β + (c − μ) · s`.
-//! That is the reprogramming layer applied to the bias-free feature map; at the border a bias added before the zero
-//! padding would be another function.
+//! `s = γ / √(σ² + ε)`, `K' = K · s`, `b' = β − μ · s` (CLR paper, section 3; `docs/reference/adapter-format.md`,
+//! "Folding"). A convolution's bias `c`, which comes *before* the norm, is also moved after the CLR layer:
+//! `b' = β + (c − μ) · s`. That is the reprogramming layer applied to the bias-free feature map; at the border a bias
+//! added before the zero padding would be another function.
 
 use alloc::{vec, vec::Vec};
 
@@ -24,7 +24,7 @@ pub struct Norm<'a> {
     pub epsilon: f32,
 }
 
-/// What stands behind one convolution after folding.
+/// Parameters after one convolution, after folding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Folded {
     /// `[C, 3, 3]` or `[C]`.
@@ -33,7 +33,7 @@ pub struct Folded {
     pub bias: Vec<f32>,
 }
 
-/// Why a site cannot be folded.
+/// Error of folding.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FoldError {
@@ -67,7 +67,7 @@ pub enum FoldError {
     },
 }
 
-/// A norm and what surrounds it as one multiplication and one addition per channel.
+/// A norm with the adjacent biases, as one multiplication and one addition per channel.
 struct Affine {
     scale: Vec<f64>,
     bias: Vec<f64>,
@@ -133,9 +133,9 @@ fn length(what: &'static str, expected: usize, values: &[f32]) -> Result<(), Fol
     }
 }
 
-/// Folds what stands behind a reprogrammed convolution: 3×3 `kernel` `[C, 3, 3]`, then `norm`.
+/// Folds the layers after a reprogrammed convolution: 3×3 `kernel` `[C, 3, 3]`, then `norm`.
 ///
-/// `conv_bias` `[C]` is the convolution's own bias, to be left out of the convolution itself.
+/// `conv_bias` `[C]` is the convolution's bias, which the convolution itself must then omit.
 ///
 /// # Errors
 /// [`FoldError`] for lengths that do not agree, a variance that is not positive and results that are not finite.
@@ -149,7 +149,7 @@ pub fn fold_kernel(kernel: &[f32], norm: Option<&Norm<'_>>, conv_bias: Option<&[
     })
 }
 
-/// Folds what stands behind a convolution without a 3×3 kernel: `scale` `[C]` (1×1 depthwise kernel), then `norm`.
+/// Folds the layers after a convolution without a 3×3 kernel: `scale` `[C]` (1×1 depthwise kernel), then `norm`.
 ///
 /// An identity scale is a slice of ones; `conv_bias` is as for [`fold_kernel`].
 ///

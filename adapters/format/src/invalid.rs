@@ -1,10 +1,10 @@
-//! What can be wrong with an adapter, whether it was just trained or read from a file.
+//! Validation errors of an adapter.
 
 use alloc::string::String;
 
 use crate::{Recipe, SectionKind};
 
-/// What is wrong with an adapter.
+/// Validation error of an adapter.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidAdapter {
@@ -18,24 +18,22 @@ pub enum InvalidAdapter {
         /// The size.
         got: usize,
     },
-    /// Something that must be there is empty or zero.
+    /// A required value is empty or zero.
     #[error("{what} is empty or zero")]
     Empty {
-        /// What.
+        /// The value.
         what: &'static str,
     },
     /// A text contains a control character.
     #[error("{what} {text:?} contains a control character")]
     ControlCharacter {
-        /// Which text.
+        /// The field.
         what: &'static str,
         /// The text, with the character escaped.
         text: String,
     },
-    /// The task has a name that means something else.
-    #[error(
-        "no task can be called `{name}`: that stands for choosing the task from the image\nhint: call it otherwise"
-    )]
+    /// The task has a reserved name.
+    #[error("`{name}` cannot be the name of a task: it stands for automatic selection\nhint: use another name")]
     ReservedName {
         /// The name.
         name: &'static str,
@@ -111,10 +109,10 @@ pub enum InvalidAdapter {
     Recipe {
         /// The recipe.
         recipe: Recipe,
-        /// What does not fit.
+        /// The disagreement.
         problem: &'static str,
     },
-    /// A canary's pixels do not fill its size.
+    /// A canary's pixels do not match its size.
     #[error("canary {canary}: {got} bytes of pixels, expected {expected}")]
     CanaryPixels {
         /// Which canary.

@@ -1,4 +1,4 @@
-//! Ed25519 keys (RFC 8032) and their text forms.
+//! Ed25519 keys (RFC 8032) and their text form.
 
 use alloc::string::String;
 use core::{fmt, str::FromStr};
@@ -18,11 +18,11 @@ pub struct PublicKey(pub [u8; 32]);
 #[derive(Clone)]
 pub struct SecretKey(SigningKey);
 
-/// Why a text is not a key.
+/// Error for a text that is not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// It starts otherwise.
+    /// The prefix is missing.
     #[error(
         "a key starts with `{expected}`\nhint: `clr keygen` writes a pair: the .pub file is for devices, the .key file for the signer"
     )]
@@ -30,13 +30,13 @@ pub enum KeyError {
         /// The beginning of this kind of key.
         expected: &'static str,
     },
-    /// Not 64 hexadecimal digits behind it.
-    #[error("a key has 64 hexadecimal digits behind its colon, got {got} characters, or others among them")]
+    /// It does not have 64 hexadecimal digits.
+    #[error("a key has 64 hexadecimal digits after its colon, got {got} characters, or others among them")]
     Digits {
         /// Characters there.
         got: usize,
     },
-    /// 32 bytes that are no point of the curve, or one of small order, which would verify forged signatures.
+    /// The bytes are not a point of the curve, or one of small order, which would verify forged signatures.
     #[error("not a usable Ed25519 public key")]
     Weak,
 }
@@ -61,13 +61,14 @@ fn digits(text: &str, prefix: &'static str) -> Result<[u8; 32], KeyError> {
 }
 
 impl PublicKey {
-    /// The first 12 hexadecimal digits, for people.
+    /// Returns the first 12 hexadecimal digits.
     #[must_use]
     pub fn short(&self) -> String {
         crate::Digest(self.0).short()
     }
 
-    /// Whether `signature` is this key's over `message`; keys of small order and non-canonical signatures are refused.
+    /// Returns whether `signature` is valid for `message`; keys of small order and non-canonical signatures are
+    /// refused.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
         VerifyingKey::from_bytes(&self.0).is_ok_and(|key| key.verify_strict(message, &signature).is_ok())
@@ -111,19 +112,19 @@ impl<'de> Deserialize<'de> for PublicKey {
 }
 
 impl SecretKey {
-    /// The key with these secret 32 bytes, which must come from a random source made for keys.
+    /// Creates a key from 32 secret bytes of a cryptographic random source.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; 32]) -> Self {
         Self(SigningKey::from_bytes(bytes))
     }
 
-    /// The public half.
+    /// Returns the public key.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key().to_bytes())
     }
 
-    /// The text form. Whoever reads it can sign.
+    /// Returns the text form. Everyone who reads it can sign.
     #[must_use]
     pub fn reveal(&self) -> String {
         alloc::format!("{SECRET}{}", crate::Digest(self.0.to_bytes()))

@@ -1,4 +1,4 @@
-//! Key files: one line of text each; the secret one readable by its owner alone.
+//! Key files of one line each; only the owner can read the secret one.
 
 use alloc::{borrow::ToOwned as _, string::ToString as _};
 use core::str::FromStr;
@@ -9,7 +9,7 @@ use std::{
 
 use crate::{KeyError, PublicKey, SecretKey, text_from_bytes};
 
-/// What can be wrong with a key file.
+/// Error of a key file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyFileError {
@@ -29,13 +29,13 @@ pub enum KeyFileError {
         /// Why.
         source: io::Error,
     },
-    /// It is there already.
-    #[error("key '{}' is there already\nhint: keys are never overwritten; choose another name", path.display())]
+    /// It exists already.
+    #[error("key '{}' exists already\nhint: keys are never overwritten; choose another name", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
     },
-    /// Its text is no such key.
+    /// Its text is not a key of this kind.
     #[error("'{}' is not such a key", path.display())]
     Text {
         /// The file.
@@ -51,7 +51,7 @@ pub enum KeyFileError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The system gives no random numbers.
+    /// The system's random number generator failed.
     #[error("the system has no random numbers: {0}")]
     Random(getrandom::Error),
 }
@@ -69,7 +69,7 @@ fn read<K: FromStr<Err = KeyError>>(path: &Path) -> Result<K, KeyFileError> {
     })
 }
 
-/// A new key from the system's random numbers.
+/// Generates a key from the system's random numbers.
 pub fn generate_key() -> Result<SecretKey, KeyFileError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(KeyFileError::Random)?;
@@ -81,7 +81,7 @@ pub fn read_public_key(path: &Path) -> Result<PublicKey, KeyFileError> {
     read(path)
 }
 
-/// Reads a secret key. On Unix, one that others may read is refused.
+/// Reads a secret key. On Unix, refuses a file that others may read.
 pub fn read_secret_key(path: &Path) -> Result<SecretKey, KeyFileError> {
     #[cfg(unix)]
     {
@@ -101,12 +101,12 @@ pub fn read_secret_key(path: &Path) -> Result<SecretKey, KeyFileError> {
     read(path)
 }
 
-/// Writes a secret key that only the owner can read; a file that is there stays.
+/// Writes a secret key that only the owner can read. Never overwrites a file.
 pub fn write_secret_key(path: &Path, key: &SecretKey) -> Result<(), KeyFileError> {
     write(path, &key.reveal(), 0o600)
 }
 
-/// Writes a public key; a file that is there stays.
+/// Writes a public key. Never overwrites a file.
 pub fn write_public_key(path: &Path, key: &PublicKey) -> Result<(), KeyFileError> {
     write(path, &key.to_string(), 0o644)
 }

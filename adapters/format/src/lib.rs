@@ -1,6 +1,6 @@
-//! What an adapter is: one task for a frozen backbone, its file format, signing, folding, quantising and limits.
+//! Adapters, one task each for a frozen backbone: file format, signatures, folding, quantisation and limits.
 //!
-//! The crate is `no_std` with `alloc`; the byte map stands in `docs/reference/adapter-format.md`.
+//! The crate is `no_std` with `alloc`. Byte map: `docs/reference/adapter-format.md`.
 //!
 //! ```
 //! use clr_adapters::{Encoding, decode, encode};

@@ -1,9 +1,9 @@
-//! Caps on everything a file may claim, checked before memory is reserved for it.
+//! Limits on the contents of a file, checked before memory is reserved.
 
-/// What an adapter may at most contain. A device with little memory lowers these; [`crate::encode`] checks the defaults.
+/// Maximum contents of an adapter. A device with little memory lowers these; [`crate::encode`] checks the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the whole file.
+    /// Bytes of the complete file.
     pub file_bytes: usize,
     /// Bytes of the header.
     pub header_bytes: usize,

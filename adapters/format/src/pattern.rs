@@ -1,6 +1,6 @@
-//! Patterns of names, in which `*` stands for any run of bytes.
+//! Patterns of names, in which `*` matches any sequence of bytes.
 
-/// Whether `text` fits `pattern`. Time is at most their product.
+/// Returns whether `text` matches `pattern`, in time proportional to the product of their lengths.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);

@@ -1,15 +1,16 @@
-//! How an image becomes the network's input. The description only; `clr-onnx` carries it out, for training and device alike.
+//! Description of preprocessing. `clr-onnx` implements it, for training and device alike.
 
 use serde::{Deserialize, Serialize};
 
-/// How an image of any size is brought to the input size.
+/// Fitting of an image of any size to the input size.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Fit {
-    /// Scale both sides on their own; the aspect ratio is not kept (the paper's way).
+    /// Scale both sides independently, without keeping the aspect ratio, as in the paper.
     Stretch,
-    /// Scale the shorter side to `size / fraction`, then cut the centre (`0 < fraction ≤ 1`; `ImageNet` evaluation uses 0.875).
+    /// Scale the shorter side to `size / fraction`, then cut the centre (`0 < fraction ≤ 1`; `ImageNet` evaluation uses
+    /// 0.875).
     CenterCrop {
         /// The side of the cut as a fraction of the scaled shorter side.
         fraction: f32,
@@ -38,7 +39,7 @@ pub enum ChannelOrder {
     Bgr,
 }
 
-/// From an 8-bit RGB image to the input tensor `[1, 3, height, width]`: fit, reorder, then
+/// Preprocessing of an 8-bit RGB image to the input tensor `[1, 3, height, width]`: fit, reorder, then
 /// `(value − mean) / std` per channel, in units of 0–255.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +48,7 @@ pub struct Preprocessing {
     pub height: u32,
     /// Input width in pixels.
     pub width: u32,
-    /// How the image is brought to that size.
+    /// Fitting of the image to that size.
     pub fit: Fit,
     /// The resampling filter.
     pub filter: Filter,

@@ -1,28 +1,30 @@
-//! The recipes: which sites of a backbone an adapter reprograms (CLR paper, section 3, and its variants).
+//! Recipes: the reprogrammed sites of an adapter (CLR paper, section 3, and variants).
 
 use serde::{Deserialize, Serialize};
 
-/// What a task trains beside its head. Every recipe is the same kind of adapter; they differ in their sites.
+/// Trained parameters of a task in addition to its head. All recipes are the same kind of adapter and differ in their
+/// sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Recipe {
     /// The head alone on the frozen features.
     Linear,
-    /// The norm behind every convolution, and the head.
+    /// The norm after every convolution, and the head.
     Bn,
-    /// A 3×3 kernel per channel behind every k > 1 convolution, the norm everywhere, and the head (the paper's main method).
+    /// A 3×3 kernel per channel after every k > 1 convolution, the norm everywhere, and the head (the paper's main
+    /// method).
     Clr,
-    /// `Clr`, and a 1×1 kernel per channel behind every 1×1 convolution.
+    /// `Clr`, and a 1×1 kernel per channel after every 1×1 convolution.
     ClrScale,
-    /// A 3×3 kernel per channel behind every convolution, the norm everywhere, and the head.
+    /// A 3×3 kernel per channel after every convolution, the norm everywhere, and the head.
     ClrFull,
 }
 
-/// What a recipe puts behind one convolution, after folding.
+/// Parameters of a recipe after one convolution, after folding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SiteKind {
-    /// Nothing: the backbone's own norm stays.
+    /// None: the backbone's norm stays.
     Frozen,
     /// A scale and a bias per channel.
     Scale,
@@ -34,7 +36,7 @@ impl Recipe {
     /// All recipes, cheapest first.
     pub const ALL: [Self; 5] = [Self::Linear, Self::Bn, Self::Clr, Self::ClrScale, Self::ClrFull];
 
-    /// What this recipe puts behind a convolution with the given kernel size `[kh, kw]`.
+    /// Returns the parameters of this recipe after a convolution with the kernel size `[kh, kw]`.
     #[must_use]
     pub const fn site_kind(self, kernel: [usize; 2]) -> SiteKind {
         let spatial = kernel[0] > 1 || kernel[1] > 1;
@@ -45,7 +47,7 @@ impl Recipe {
         }
     }
 
-    /// The name used on the command line and in files.
+    /// Returns the name used on the command line and in files.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,7 +59,7 @@ impl Recipe {
         }
     }
 
-    /// The recipe with this command-line name.
+    /// Returns the recipe with this command-line name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|recipe| recipe.name() == name)

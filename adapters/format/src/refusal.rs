@@ -1,10 +1,10 @@
-//! Why a device does not take a file.
+//! Refusals of files by a device.
 
 use alloc::{string::String, vec::Vec};
 
 use crate::{DecodeError, Digest, Provenance, PublicKey, SignerClass};
 
-/// Why a device does not take a file. One variant per attack or mishap; whatever served before goes on serving.
+/// Reason for refusing a file, one variant per attack or fault. The serving adapter does not change.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -18,8 +18,8 @@ pub enum Refusal {
         /// The size claimed.
         got: u64,
     },
-    /// Longer or shorter than announced, or than its own lengths say.
-    #[error("{got} bytes, expected {expected}\nhint: the file was not copied whole; send it again")]
+    /// Longer or shorter than announced, or than by its lengths.
+    #[error("{got} bytes, expected {expected}\nhint: the file was not copied completely; send it again")]
     WrongLength {
         /// Bytes announced.
         expected: u64,
@@ -31,10 +31,10 @@ pub enum Refusal {
     WrongDigest {
         /// The digest announced.
         expected: Digest,
-        /// The digest of what arrived.
+        /// The digest of the received bytes.
         got: Digest,
     },
-    /// The bytes are no adapter.
+    /// The bytes are not an adapter.
     #[error(transparent)]
     Malformed(DecodeError),
     /// No signature.
@@ -48,7 +48,7 @@ pub enum Refusal {
         /// The key that the file names.
         key: PublicKey,
     },
-    /// The signature is not the key's over these bytes.
+    /// The signature is not valid for these bytes.
     #[error("the signature is not that of key {} over these bytes", key.short())]
     BadSignature {
         /// The key that the file names.
@@ -62,7 +62,7 @@ pub enum Refusal {
         /// The file's task.
         task: String,
     },
-    /// Signed by one class of signer, made by another.
+    /// The class of the signature does not match the adapter's origin.
     #[error(
         "a {class}'s signature on revision {revision} of provenance {provenance:?}\nhint: publishers sign revision 0; a device signs only what it tuned"
     )]
@@ -82,7 +82,7 @@ pub enum Refusal {
         /// The file's backbone.
         got: Digest,
     },
-    /// Its time is over (TUF: freeze).
+    /// It has expired (TUF: freeze).
     #[error("expired at {expires} seconds since 1970, now is {now}")]
     Expired {
         /// When it expired.
@@ -102,7 +102,7 @@ pub enum Refusal {
         /// The file's version.
         got: u64,
     },
-    /// This very file was already confirmed.
+    /// This file was already confirmed.
     #[error("version {version} of task `{task}` ({}) was already confirmed here", digest.short())]
     Replay {
         /// The task.
@@ -112,23 +112,23 @@ pub enum Refusal {
         /// The file's digest.
         digest: Digest,
     },
-    /// Other bytes than the publisher's release statement names.
+    /// The bytes do not match the publisher's release statement.
     #[error("not the bytes that key {} signed: {fault}", key.short())]
     WrongContent {
         /// The key.
         key: PublicKey,
-        /// Which length or digest differs.
+        /// The length or digest that differs.
         fault: DecodeError,
     },
-    /// The release statement says something else than the file.
-    #[error("the release statement of key {} contradicts the file: {fault}\nhint: sign the file anew with `clr sign`", key.short())]
+    /// The release statement contradicts the file.
+    #[error("the release statement of key {} contradicts the file: {fault}\nhint: sign the file again with `clr sign`", key.short())]
     Contradiction {
         /// The key.
         key: PublicKey,
-        /// Which field differs.
+        /// The field that differs.
         fault: DecodeError,
     },
-    /// For other devices.
+    /// It is for other devices.
     #[error(
         "signed for {}, this device is {}\nhint: sign it for one of these names with `clr sign --audience`, or add `audience = [\"…\"]` to the device's configuration",
         Names(audience),
@@ -154,7 +154,7 @@ pub enum Refusal {
     },
 }
 
-/// Names in backquotes; those beyond the first eight are counted.
+/// Formats names in backquotes; those beyond the first eight are counted.
 struct Names<'a>(&'a [String]);
 
 impl core::fmt::Display for Names<'_> {
@@ -172,7 +172,7 @@ impl core::fmt::Display for Names<'_> {
 }
 
 impl Refusal {
-    /// The number that stands for the variant in the update protocol. Numbers are never given twice.
+    /// Returns the variant's number in the update protocol. Numbers are never reused.
     #[must_use]
     pub const fn code(&self) -> u8 {
         match self {

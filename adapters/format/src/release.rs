@@ -1,7 +1,7 @@
-//! Release statements: what a publisher signs, small enough to be verified before the file itself arrives.
+//! Release statements: signed by a publisher, and small enough to be verified before the file arrives.
 //!
-//! A statement names the file's signed content by length and SHA-256, and repeats what a device decides by: task, version,
-//! backbone, expiry and audience. Layout: `docs/reference/adapter-format.md`, "Release statement".
+//! A statement contains length and SHA-256 of the file's content, and repeats the fields that a device decides by:
+//! task, version, backbone, expiry and audience. Layout: `docs/reference/adapter-format.md`, "Release statement".
 
 use alloc::{string::String, string::ToString, vec::Vec};
 use core::fmt;
@@ -17,29 +17,30 @@ use crate::{
     wire::{Reader, check},
 };
 
-/// The layout that is written and read.
+/// The supported layout.
 const LAYOUT: u8 = 1;
-/// The text that keeps these signatures apart from all others.
+/// Domain separation from all other signatures.
 const DOMAIN: &[u8] = b"clr release, publisher\0";
-/// Bytes in front of the statement: the key and the signature.
+/// Bytes before the statement: the key and the signature.
 const PREFIX: usize = 32 + 64;
 
-/// What a publisher says about one file.
+/// A publisher's statement about one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
     /// The task.
     pub task: String,
     /// The version.
     pub version: u64,
-    /// The revision; 0 for everything that a device takes from a publisher.
+    /// The revision; 0 for every file that a device accepts from a publisher.
     pub revision: u32,
     /// The backbone that the adapter fits.
     pub backbone: Digest,
-    /// When it was signed, in seconds since 1970-01-01 UTC.
+    /// Time of signing, in seconds since 1970-01-01 UTC.
     pub created: Option<u64>,
-    /// From when on a device must not install it, in the same unit.
+    /// Time from which on a device must not install it, in the same unit.
     pub expires: Option<u64>,
-    /// Names of fleets and devices that it is for, in which `*` stands for any run of characters; empty for every device.
+    /// Names of the fleets and devices that it is for, in which `*` matches any sequence of characters; empty: every
+    /// device.
     pub audience: Vec<String>,
     /// Bytes of the file before its trailer.
     pub length: u64,
@@ -47,16 +48,18 @@ pub struct Release {
     pub content: Digest,
 }
 
-/// What a publisher adds to what the file says itself.
+/// Fields that a publisher adds to those of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// When it was signed, in seconds since 1970-01-01 UTC. Two signatures with the same time, or none, are the same bytes.
+    /// Time of signing, in seconds since 1970-01-01 UTC. Two signatures with the same time, or none, have the same
+    /// bytes.
     pub created: Option<u64>,
-    /// Whom it is for; empty for every device.
+    /// The audience; empty: every device.
     pub audience: Vec<String>,
 }
 
-/// A statement with its signature, **not verified**: what stands in a file's trailer, and what announces an upload.
+/// A statement with its signature, **not verified**: the contents of a file's trailer, and the announcement of an
+/// upload.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SignedRelease {
     /// The statement.
@@ -68,14 +71,14 @@ pub struct SignedRelease {
 }
 
 impl Release {
-    /// Largest number of audience patterns.
+    /// Maximum number of audience patterns.
     pub const MAX_PATTERNS: usize = 16;
-    /// Largest pattern in bytes.
+    /// Maximum bytes of a pattern.
     pub const MAX_PATTERN: usize = 128;
-    /// Largest statement in bytes.
+    /// Maximum bytes of a statement.
     pub const MAX_BYTES: usize = 2_560;
 
-    /// Whether a device of these names is among the audience.
+    /// Returns whether a device with these names is in the audience.
     #[must_use]
     pub fn is_for(&self, names: &[String]) -> bool {
         self.audience.is_empty()
@@ -87,7 +90,7 @@ impl Release {
     /// Signs the statement.
     ///
     /// # Errors
-    /// As [`SignedRelease::from_bytes`], for a statement that no reader would take.
+    /// As [`SignedRelease::from_bytes`], for a statement that readers refuse.
     pub fn sign(self, key: &SecretKey) -> Result<SignedRelease, DecodeError> {
         let statement = self.to_bytes();
         Self::read(&statement)?;
@@ -102,7 +105,7 @@ impl Release {
         let head = (LAYOUT, self.task.as_str(), self.version, self.revision, &self.backbone);
         let terms = (self.created, self.expires, self.audience.as_slice());
         let content = (self.length, &self.content);
-        // postcard fails only for types without a length, and there is none here.
+        // postcard fails only for types without a length; there are none here.
         postcard::to_extend(&(head, terms, content), Vec::new()).unwrap_or_default()
     }
 
@@ -113,7 +116,7 @@ impl Release {
             DecodeError::Header { field, fault } => DecodeError::Release { field, fault },
             error => error,
         })?;
-        // Covers bytes behind the last field as well.
+        // Also detects trailing bytes.
         if release.to_bytes() == bytes {
             Ok(release)
         } else {
@@ -153,7 +156,7 @@ impl Release {
         Ok(release)
     }
 
-    /// Whether these are the bytes that the statement names.
+    /// Checks that these bytes match the statement.
     pub(crate) fn check_content(&self, content: &[u8]) -> Result<(), DecodeError> {
         let got = content.len() as u64;
         if got != self.length {
@@ -169,7 +172,7 @@ impl Release {
         }
     }
 
-    /// Whether the statement says what the file's own header says.
+    /// Checks that the statement matches the file's header.
     pub(crate) fn check_header(&self, header: &crate::Header) -> Result<(), DecodeError> {
         let time = |time: Option<u64>| time.map_or_else(|| "never".to_string(), |time| time.to_string());
         let fields = [
@@ -191,13 +194,13 @@ impl Release {
 }
 
 impl SignedRelease {
-    /// Largest form in bytes.
+    /// Maximum bytes.
     pub const MAX_BYTES: usize = PREFIX + Release::MAX_BYTES;
 
-    /// The one that a file carries, if it carries one, without reading the file further and without verifying it.
+    /// Returns the signed statement of a file, if there is one, without decoding the rest and without verification.
     ///
     /// # Errors
-    /// As the outer layers of [`crate::decode`].
+    /// As the envelope in [`crate::decode`].
     pub fn of_file(file: &[u8], limits: &Limits) -> Result<Option<Self>, DecodeError> {
         let envelope = envelope::open(file, limits)?;
         Ok(envelope
@@ -210,17 +213,17 @@ impl SignedRelease {
             }))
     }
 
-    /// Key, signature and statement, as in a file's trailer.
+    /// Returns key, signature and statement, as in a file's trailer.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         [&self.key.0[..], &self.signature[..], &self.release.to_bytes()].concat()
     }
 
-    /// Reads [`SignedRelease::to_bytes`]. Nothing is verified.
+    /// Parses the bytes of [`SignedRelease::to_bytes`], without verification.
     ///
     /// # Errors
-    /// [`DecodeError::TooLarge`], [`DecodeError::Release`], [`DecodeError::ReleaseLayout`], [`DecodeError::ReleaseForm`],
-    /// [`DecodeError::Invalid`] for a task that cannot be one.
+    /// [`DecodeError::TooLarge`], [`DecodeError::Release`], [`DecodeError::ReleaseLayout`],
+    /// [`DecodeError::ReleaseForm`], [`DecodeError::Invalid`] for an invalid task name.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let parts = bytes.split_first_chunk::<32>();
         let parts = parts.and_then(|(key, rest)| rest.split_first_chunk::<64>().map(|rest| (key, rest)));
@@ -235,21 +238,21 @@ impl SignedRelease {
         })
     }
 
-    /// Bytes of the whole file: the content, and a trailer with this.
+    /// Returns the bytes of the complete file: the content, and a trailer with this.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         let trailer = FRAME + PREFIX + self.release.to_bytes().len();
         self.release.length.saturating_add(trailer as u64)
     }
 
-    /// Whether the signature is the key's over the statement.
+    /// Returns whether the signature is valid for the statement.
     #[must_use]
     pub fn holds(&self) -> bool {
         let message = [DOMAIN, &self.release.to_bytes()].concat();
         self.key.verifies(&message, &self.signature)
     }
 
-    /// The signature as a file's.
+    /// Returns the signature as that of a file.
     #[must_use]
     pub const fn signature(&self) -> Signature {
         Signature {
@@ -260,11 +263,11 @@ impl SignedRelease {
     }
 }
 
-/// The file with a release statement and a publisher's signature over it; a signature that it had is replaced. What the
-/// adapter says stays as it is. The digest is another: it names the signed file.
+/// Signs a file with a publisher's release statement. An existing signature is replaced. The adapter does not change,
+/// but the digest does: it is that of the signed file.
 ///
 /// # Errors
-/// As [`crate::decode`]; [`DecodeError::TooLarge`] and [`DecodeError::Release`] for an audience that no reader would take.
+/// As [`crate::decode`]; [`DecodeError::TooLarge`] and [`DecodeError::Release`] for an audience that readers refuse.
 pub fn sign_release(file: &[u8], terms: &Terms, key: &SecretKey) -> Result<Vec<u8>, DecodeError> {
     let envelope = envelope::open(file, &Limits::DEFAULT)?;
     let header = decode_opened(file, &envelope, &Limits::DEFAULT)?.adapter.header;

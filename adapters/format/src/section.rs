@@ -1,6 +1,6 @@
-//! The payload's sections: what they hold, how they are coded, where they stand.
+//! Sections of the payload: kinds, encodings and order.
 
-/// What a section holds. The order here is the order in the file; a section without values is left out.
+/// Kind of a section. The order here is the order in the file; a section without values is omitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -36,7 +36,7 @@ impl SectionKind {
         Self::ProfileFactor,
     ];
 
-    /// A name for people.
+    /// Returns a readable name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ impl core::fmt::Display for SectionKind {
     }
 }
 
-/// How the numbers of one section are coded; formulas in `docs/reference/adapter-format.md`.
+/// Encoding of the numbers of one section; formulas in `docs/reference/adapter-format.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -87,7 +87,7 @@ impl SectionEncoding {
         Self::Square10,
     ];
 
-    /// A name for people.
+    /// Returns a readable name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -104,7 +104,7 @@ impl SectionEncoding {
         Self::ALL.into_iter().find(|encoding| *encoding as u8 == code)
     }
 
-    /// Whether a section of this kind may be coded so.
+    /// Returns whether a section of this kind may have this encoding.
     pub(crate) fn fits(self, kind: SectionKind) -> bool {
         self != Self::Kernel || kind == SectionKind::Kernels
     }
@@ -116,7 +116,7 @@ impl core::fmt::Display for SectionEncoding {
     }
 }
 
-/// How a whole adapter is coded: one choice that sets every section's encoding.
+/// Encoding of an adapter, which sets every section's encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Encoding {
@@ -124,7 +124,7 @@ pub enum Encoding {
     F32,
     /// Half the size. A section with a value beyond f16's range (± 65,504) stays f32.
     F16,
-    /// About 8 bits a value: see [`SectionEncoding`].
+    /// About 8 bits per value: see [`SectionEncoding`].
     #[default]
     Int8,
 }
@@ -133,7 +133,7 @@ impl Encoding {
     /// All encodings, largest first.
     pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Int8];
 
-    /// The name used on the command line.
+    /// Returns the name used on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -143,13 +143,13 @@ impl Encoding {
         }
     }
 
-    /// The encoding with this command-line name.
+    /// Returns the encoding with this command-line name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|encoding| encoding.name() == name)
     }
 
-    /// How this encoding codes a kind of section.
+    /// Returns the encoding of a kind of section.
     #[must_use]
     pub const fn of_section(self, kind: SectionKind) -> SectionEncoding {
         match (self, kind) {
@@ -172,13 +172,13 @@ impl core::fmt::Display for Encoding {
 /// One section of a decoded file, for `clr inspect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SectionInfo {
-    /// What it holds.
+    /// Its kind.
     pub kind: SectionKind,
-    /// How it is coded.
+    /// Its encoding.
     pub encoding: SectionEncoding,
     /// Number of values.
     pub elements: usize,
-    /// Where its data start in the file, in bytes.
+    /// Offset of its data in the file, in bytes.
     pub offset: usize,
     /// Bytes of its data, without the 16-byte section head.
     pub bytes: usize,

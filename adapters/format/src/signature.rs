@@ -1,5 +1,5 @@
-//! Signatures of adapter files: Ed25519 (RFC 8032) over the raw bytes before the trailer, as they stand in the file. Publishers
-//! sign a statement instead: see [`crate::Release`].
+//! Signatures of adapter files: Ed25519 (RFC 8032) over the raw bytes before the trailer. Publishers sign a statement
+//! instead: see [`crate::Release`].
 
 use alloc::vec::Vec;
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DecodeError, Limits, PublicKey, SecretKey, envelope};
 
-/// What kind of signer a signature is of. Each signs in a domain of its own: a device's signature never passes for a
-/// publisher's, even by the same key.
+/// Class of a signer. Each signs in a separate domain: a device's signature is never valid as a publisher's, even by
+/// the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum SignerClass {
-    /// Whoever sends adapters to devices.
+    /// A sender of adapters to devices.
     Publisher = 1,
-    /// A device that signs what it tuned itself.
+    /// A device that signs adapters tuned by itself.
     Device = 2,
 }
 
 impl SignerClass {
-    /// The name used by the command line.
+    /// Returns the name used on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl core::fmt::Display for SignerClass {
     }
 }
 
-/// What a file says about its signer. Nothing in it is verified yet.
+/// The claimed signature of a file, not verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature {
     /// The class of signer.
@@ -63,7 +63,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// Whether the signature is the key's over these signed bytes.
+    /// Returns whether the signature is valid for these signed bytes.
     pub(crate) fn holds(&self, signed: &[u8]) -> bool {
         self.key.verifies(&message(self.class, signed), &self.bytes)
     }
@@ -73,12 +73,12 @@ fn message(class: SignerClass, signed: &[u8]) -> Vec<u8> {
     [class.domain(), signed].concat()
 }
 
-/// The file with a signature over its bytes before the trailer; one that it had is replaced. For what a device tuned; a
-/// publisher's [`crate::sign_release`] also states the audience and lets an upload be verified before it arrives. The signed bytes, and so everything that the adapter says,
-/// stay as they are. The digest is another: it names the signed file.
+/// Signs a file over its bytes before the trailer, for adapters tuned on a device. An existing signature is replaced. A
+/// publisher's [`crate::sign_release`] also states the audience and allows verification of an upload before it arrives.
+/// The signed bytes, and so the adapter, do not change, but the digest does: it is that of the signed file.
 ///
 /// # Errors
-/// As the outer layers of [`crate::decode`].
+/// As the envelope in [`crate::decode`].
 pub fn sign(file: &[u8], class: SignerClass, key: &SecretKey) -> Result<Vec<u8>, DecodeError> {
     let envelope = envelope::open(file, &Limits::DEFAULT)?;
     let signature = Signature {
@@ -93,10 +93,10 @@ pub fn sign(file: &[u8], class: SignerClass, key: &SecretKey) -> Result<Vec<u8>,
     ))
 }
 
-/// The signature that a file carries, without reading the file further and without verifying it.
+/// Returns the signature of a file, without decoding the rest and without verification.
 ///
 /// # Errors
-/// As the outer layers of [`crate::decode`].
+/// As the envelope in [`crate::decode`].
 pub fn signature(file: &[u8], limits: &Limits) -> Result<Option<Signature>, DecodeError> {
     Ok(envelope::open(file, limits)?.signature)
 }

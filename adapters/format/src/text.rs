@@ -1,11 +1,11 @@
-//! Text files that a person edits: UTF-8, with or without a byte order mark.
+//! Text files edited by people: UTF-8, with or without a byte order mark.
 
 use alloc::{string::String, vec::Vec};
 
-/// The byte order mark, which editors on Windows write in front.
+/// The byte order mark, which editors on Windows write first.
 const MARK: char = '\u{feff}';
 
-/// Why bytes are no text.
+/// Error for bytes that are not text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
@@ -18,7 +18,7 @@ pub enum TextError {
         /// Its position, from 0.
         offset: usize,
     },
-    /// Bytes that no UTF-8 has.
+    /// Invalid UTF-8.
     #[error("byte {offset} (line {line}) is not UTF-8\nhint: save the file as UTF-8")]
     NotUtf8 {
         /// Its position, from 0.

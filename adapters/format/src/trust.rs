@@ -1,4 +1,4 @@
-//! Whom a device believes, and the checks in front of every file that reaches it.
+//! Trusted keys of a device, and the admission checks on received files.
 
 use alloc::{string::String, vec::Vec};
 
@@ -9,19 +9,19 @@ use crate::{
     SignerClass, decode::decode_opened, envelope, pattern::matches,
 };
 
-/// A publisher's key, and the tasks it may speak for.
+/// A publisher's key, and the tasks it may sign for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustedKey {
     /// The key.
     pub key: PublicKey,
-    /// Task names, in which `*` stands for any run of characters; every task where `None`.
+    /// Task names, in which `*` matches any sequence of characters; `None`: every task.
     #[serde(default)]
     pub tasks: Option<Vec<String>>,
 }
 
 impl TrustedKey {
-    /// Whether the key may speak for a task.
+    /// Returns whether the key may sign for a task.
     #[must_use]
     pub fn covers(&self, task: &str) -> bool {
         let fits = |pattern: &String| matches(pattern, task);
@@ -29,40 +29,40 @@ impl TrustedKey {
     }
 }
 
-/// Whom a device believes.
+/// Trusted keys, names and minimum versions of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// Keys of publishers.
+    /// The publishers' keys.
     pub publishers: Vec<TrustedKey>,
-    /// The device's own key.
+    /// The device's key.
     pub device: Option<PublicKey>,
-    /// Whether files without a signature are taken as well: for a bench, not for the field.
-    pub unsigned: bool,
-    /// The device's names, of which a release statement's audience must have one; `None` for a reader that is no device, to which every
-    /// audience is right.
+    /// Whether unsigned files are accepted too: for development, not for deployment.
+    pub allow_unsigned: bool,
+    /// The device's names, one of which must be in a release statement's audience; `None` accepts every audience, for
+    /// readers other than devices.
     pub names: Option<Vec<String>>,
-    /// Lowest versions by task.
+    /// Minimum versions by task.
     pub minimum: Vec<MinimumVersion>,
 }
 
-/// The lowest version of a task that a device takes and serves. As configuration, it survives what empties the store.
+/// The minimum version of a task that a device accepts and serves. As configuration, it outlives the store's contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MinimumVersion {
-    /// The task's name, in which `*` stands for any run of characters.
+    /// The task's name, in which `*` matches any sequence of characters.
     pub task: String,
     /// The version.
     pub version: u64,
 }
 
 impl Trust {
-    /// The lowest version of a task that is taken: the highest of those that are set for it.
+    /// Returns the minimum version of a task: the highest of those that match it.
     #[must_use]
     pub fn minimum(&self, task: &str) -> u64 {
         let set = self.minimum.iter().filter(|minimum| matches(&minimum.task, task));
         set.map(|minimum| minimum.version).max().unwrap_or(0)
     }
 
-    /// The publisher's entry of a signer that is believed; the device itself has none.
+    /// Returns the entry of a trusted publisher; the device itself has none.
     fn signer(&self, class: SignerClass, key: PublicKey) -> Result<Option<&TrustedKey>, Refusal> {
         let known = match class {
             SignerClass::Publisher => self.publishers.iter().find(|trusted| trusted.key == key).map(Some),
@@ -72,30 +72,30 @@ impl Trust {
     }
 }
 
-/// What a file must fulfil to be taken.
+/// Conditions for admitting a file.
 #[derive(Clone, Debug)]
 pub struct Policy<'a> {
-    /// Whose signatures count.
+    /// The trusted keys.
     pub trust: &'a Trust,
-    /// The backbone in service.
+    /// The device's backbone.
     pub backbone: Digest,
-    /// Seconds since 1970-01-01 UTC; expiry is not checked by a device that does not know the time.
+    /// Seconds since 1970-01-01 UTC; `None`: the time is unknown and expiry is not checked.
     pub now: Option<u64>,
-    /// Caps.
+    /// Limits on the file.
     pub limits: Limits,
 }
 
-/// A file that passed.
+/// An admitted file.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Admitted {
     /// The adapter.
     pub decoded: Decoded,
-    /// Who signed it, verified; `None` only where unsigned files are taken.
+    /// Its verified signature; `None` only where unsigned files are accepted.
     pub signer: Option<Signature>,
 }
 
-/// What is decided by, from a header or a release statement.
+/// Fields that admission depends on, from a header or a release statement.
 struct Claims<'a> {
     task: &'a str,
     version: u64,
@@ -122,7 +122,7 @@ impl Claims<'_> {
         }
     }
 
-    /// Whether the signer may speak for the task.
+    /// Checks that the signer may sign for the task.
     fn check_task(&self, signer: Option<&TrustedKey>) -> Result<(), Refusal> {
         match signer {
             Some(trusted) if !trusted.covers(self.task) => Err(Refusal::TaskNotAllowed {
@@ -133,7 +133,7 @@ impl Claims<'_> {
         }
     }
 
-    /// Whether the adapter is one for this device now.
+    /// Checks that the adapter is for this device, and not expired.
     fn check_device(&self, release: Option<&Release>, policy: &Policy<'_>) -> Result<(), Refusal> {
         if self.backbone != policy.backbone {
             return Err(Refusal::WrongBackbone {
@@ -166,20 +166,19 @@ impl Claims<'_> {
     }
 }
 
-/// Checks a file in the order in which least is believed: size and envelope, the signer, the signature over the release
-/// statement or the raw bytes, and only then what they say: the content's digest and the adapter itself, whether the signer may
-/// speak for its task, whether its provenance is of the signer's class, the backbone, the expiry, the audience, the minimum
-/// version.
+/// Checks a received file, unverified data first: size and envelope, the signer, the signature over the release
+/// statement or the raw bytes; then the content's digest and the adapter, whether the signer may sign for its task,
+/// whether its provenance matches the signer's class, the backbone, the expiry, the audience, and the minimum version.
 ///
-/// Whether the version is new is the store's to say.
+/// The store checks whether the version is new.
 ///
 /// # Errors
-/// A [`Refusal`] of its own for each of them.
+/// A distinct [`Refusal`] for each of them.
 pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     let envelope = envelope::open(file, &policy.limits)?;
     let signer = envelope.signature;
     let trusted = match &signer {
-        None if policy.trust.unsigned => None,
+        None if policy.trust.allow_unsigned => None,
         None => return Err(Refusal::Unsigned),
         Some(Signature { class, key, .. }) => policy.trust.signer(*class, *key)?,
     };
@@ -202,7 +201,8 @@ pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     let claims = Claims::of_header(header);
     claims.check_task(trusted)?;
     if let Some(Signature { class, .. }) = signer {
-        // A publisher may send on what a device tuned, as a version of its own; a device signs only its own work.
+        // A publisher may publish an adapter tuned on a device as its own version; a device signs only adapters that it
+        // tuned.
         let own = header.provenance == Provenance::DeviceTuned && header.revision > 0;
         let fits = match class {
             SignerClass::Publisher => header.revision == 0,
@@ -220,8 +220,8 @@ pub fn admit(file: &[u8], policy: &Policy<'_>) -> Result<Admitted, Refusal> {
     Ok(Admitted { decoded, signer })
 }
 
-/// Checks the announcement of a file that has not arrived: all that [`admit`] checks and a statement can tell. The file itself
-/// is admitted when it is there.
+/// Checks the announcement of a file before it arrives: all checks of [`admit`] on fields of the statement. The file
+/// itself is admitted after it has arrived.
 ///
 /// # Errors
 /// As [`admit`].
@@ -242,7 +242,7 @@ pub fn admit_release(announced: &SignedRelease, policy: &Policy<'_>) -> Result<(
     if release.revision != 0 {
         return Err(Refusal::WrongClass {
             class,
-            // A revision is what tuning on a device counts.
+            // Revisions count tunings on a device.
             provenance: Provenance::DeviceTuned,
             revision: release.revision,
         });
@@ -251,7 +251,7 @@ pub fn admit_release(announced: &SignedRelease, policy: &Policy<'_>) -> Result<(
 }
 
 impl From<DecodeError> for Refusal {
-    /// Lengths and caps have refusals of their own; everything else about a file's bytes is [`Refusal::Malformed`].
+    /// Lengths and limits have separate refusals; every other decoding error is [`Refusal::Malformed`].
     fn from(error: DecodeError) -> Self {
         match error {
             DecodeError::Truncated { expected, got } | DecodeError::TrailingBytes { expected, got } => {

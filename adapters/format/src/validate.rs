@@ -1,4 +1,4 @@
-//! What every adapter must fulfil, whether it was just trained or read from a file.
+//! Validation of adapters, trained or decoded.
 
 use alloc::{borrow::ToOwned, collections::BTreeSet, string::String};
 
@@ -7,11 +7,11 @@ use crate::{
     SectionKind, Site, SiteWeights, Trial,
 };
 
-/// The name that stands for choosing the task from the image; no task is called so.
+/// The reserved name for automatic selection of the task.
 pub const AUTO: &str = "auto";
 
 impl Adapter {
-    /// Checks the adapter against [`Limits::DEFAULT`]; an adapter that passes can be written.
+    /// Checks the adapter against [`Limits::DEFAULT`]; a valid adapter can be written.
     pub fn validate(&self) -> Result<(), InvalidAdapter> {
         self.validate_with(&Limits::DEFAULT)
     }
@@ -66,7 +66,7 @@ impl Adapter {
         Ok(())
     }
 
-    /// Number of weights and biases, head included.
+    /// Returns the number of weights and biases, head included.
     #[must_use]
     pub fn parameters(&self) -> usize {
         let sites: usize = self
@@ -77,7 +77,7 @@ impl Adapter {
         sites + self.head.weight.len() + self.head.bias.len()
     }
 
-    /// Bytes of all weights and biases in memory: 4 per parameter.
+    /// Returns the bytes of all weights and biases in memory: 4 per parameter.
     #[must_use]
     pub fn decoded_bytes(&self) -> usize {
         4 * self.parameters()
@@ -230,7 +230,7 @@ impl Trial {
     fn validate(&self) -> Result<(), InvalidAdapter> {
         nonempty("trial frames", self.frames as usize)?;
         fraction("low confidence", self.low_confidence)?;
-        fraction("share of low confidence", self.max_low_share)
+        fraction("fraction of low confidence", self.max_low_confidence_fraction)
     }
 }
 
@@ -272,10 +272,10 @@ fn nonempty(what: &'static str, got: usize) -> Result<(), InvalidAdapter> {
     }
 }
 
-/// Whether a task can be called so: text of 1–128 bytes without control characters, other than [`AUTO`].
+/// Checks a task's name: text of 1–128 bytes without control characters, other than [`AUTO`].
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the name.
 pub fn check_task_name(name: &str) -> Result<(), InvalidAdapter> {
     task_name(name, &Limits::DEFAULT)
 }

@@ -1,4 +1,4 @@
-//! The header's bytes: postcard, field by field, so that every length is checked against its cap before it is believed.
+//! Encoding of the header: postcard, parsed field by field so that every length is checked against its cap first.
 
 use alloc::{string::String, string::ToString, vec::Vec};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Canary, DecodeError, Digest, EncodeError, Header, HeaderFault, Limits, Profile};
 
-/// Everything the header says.
+/// All fields of the header.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Outline {
     pub(crate) header: Header,
@@ -16,7 +16,7 @@ pub(crate) struct Outline {
     pub(crate) sites: Vec<SiteOutline>,
 }
 
-/// What the header says about the feature profile, whose vectors stand in the payload.
+/// The header's fields of the feature profile, whose vectors are in the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ProfileOutline {
     pub(crate) dimensions: u32,
@@ -53,7 +53,7 @@ impl Writer {
     }
 }
 
-/// The header's one canonical form in a format version.
+/// Returns the header's canonical form in a format version.
 pub(crate) fn write(outline: &Outline, version: u16) -> Result<Vec<u8>, EncodeError> {
     let mut out = Writer(Vec::new());
     let header = &outline.header;
@@ -89,7 +89,7 @@ pub(crate) fn write(outline: &Outline, version: u16) -> Result<Vec<u8>, EncodeEr
     Ok(out.0)
 }
 
-/// Reads postcard field by field.
+/// Parser of postcard, field by field.
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// A number that is at most `cap`.
+    /// Reads a number that is at most `cap`.
     fn capped(&mut self, field: &'static str, cap: usize) -> Result<usize, DecodeError> {
         let got: u32 = self.take(field)?;
         check(field, got as usize, cap)?;
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
         Ok(got.into())
     }
 
-    /// A list whose length is checked first. No more is reserved than the bytes left could fill (one byte per element).
+    /// Reads a list after a check of its length. Reserves at most one element per remaining byte.
     pub(crate) fn list<T>(
         &mut self,
         field: &'static str,
@@ -162,7 +162,7 @@ pub(crate) fn check(what: &'static str, got: usize, cap: usize) -> Result<(), De
     }
 }
 
-/// Reads a header of a format version; demands that it is used up, and that it is in canonical form.
+/// Parses a header of a format version, which must be complete and in canonical form.
 pub(crate) fn read(bytes: &[u8], version: u16, limits: &Limits) -> Result<Outline, DecodeError> {
     let mut input = Reader::new(bytes);
     let mut header = Header {

@@ -1,4 +1,4 @@
-//! Counts what a thread allocates, to prove that hostile bytes never make their reader reserve more than a cap.
+//! Allocation counter per thread, to prove that hostile bytes never make a reader reserve more than a cap.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -21,7 +21,7 @@ fn grow(bytes: usize) {
     PEAK.set(PEAK.get().max(live));
 }
 
-// SAFETY: every call is handed to the system's allocator unchanged; the counters are thread-local cells that do not allocate.
+// SAFETY: every call is passed to the system's allocator unchanged; the counters are thread-local cells that do not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The most bytes that `f` held at once on this thread, beyond what was held before.
+/// Returns the maximum bytes that `f` held at once on this thread, beyond those held before.
 pub(crate) fn peak(f: impl FnOnce()) -> usize {
     let before = LIVE.get();
     PEAK.set(before);

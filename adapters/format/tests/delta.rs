@@ -1,4 +1,4 @@
-//! Differences give the new file to the byte, are small where little changed, and cost nothing where they lie.
+//! Deltas reproduce the new file exactly, are small where little changed, and allocate little where they are forged.
 
 use clr_adapters::{
     Adapter, Digest, Encoding, SecretKey, SignerClass, SiteWeights, decode,
@@ -14,11 +14,11 @@ use crate::{
 };
 
 const CAP: usize = 1 << 20;
-/// Which of the places in a difference, and of the pairs of files, are tried: all of them, but under an interpreter, which takes seconds
-/// for each.
+/// Step between the tested positions in a delta: 1, or more under an interpreter, which takes seconds for each. The
+/// next one is for pairs of files.
 const STEP: usize = if cfg!(miri) { 509 } else { 1 };
 const PAIR_STEP: usize = if cfg!(miri) { 42 } else { 1 };
-/// How often smaller the files of random or equal bytes are, likewise.
+/// Divisor of the sizes of random or equal files, likewise.
 const SMALLER: usize = if cfg!(miri) { 100 } else { 1 };
 
 fn both_ways(one: &[u8], two: &[u8]) {
@@ -161,7 +161,7 @@ fn every_truncation_and_every_flipped_bit_is_refused() {
         let mut flipped = delta.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         match apply(&base, &flipped, CAP) {
-            // Bits that fill up the last byte of a compressed stream mean nothing.
+            // Padding bits in the last byte of a compressed stream have no meaning.
             Ok(file) => assert_eq!(file, target, "bit {bit}"),
             Err(_) => refused += 1,
         }
@@ -191,7 +191,7 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// A difference with these streams, whatever they say.
+/// A delta with arbitrary streams.
 fn forged(base: &[u8], length: u32, streams: &[(u64, Vec<u8>)]) -> Vec<u8> {
     let mut out = b"CLRD\x01".to_vec();
     out.extend(Digest::of(base).0);
@@ -207,7 +207,7 @@ fn forged(base: &[u8], length: u32, streams: &[(u64, Vec<u8>)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_lying_difference_makes_the_reader_allocate_no_more_than_a_mebibyte() {
+fn a_forged_delta_makes_the_reader_allocate_no_more_than_a_mebibyte() {
     const BASE: u32 = (100_000 / SMALLER) as u32;
     const TARGET: u32 = 2 * BASE;
     // The interpreter's is larger than what the smaller file allows, all the same.

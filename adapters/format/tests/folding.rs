@@ -1,4 +1,4 @@
-//! The numeric proof that folding keeps the function, borders included.
+//! Numeric proof that folding preserves the function, borders included.
 
 use clr_adapters::{
     SiteWeights,
@@ -140,8 +140,8 @@ fn a_convolutions_own_bias_goes_behind_the_reprogramming_layer() {
     }
 }
 
-/// With the bias in the feature map, the zero padding is a step at the border and the kernel sees the bias: no choice of `b'` can
-/// undo that. Away from the border it could (`b' + c · ΣK`), so the test looks at both.
+/// With the bias in the feature map, the zero padding is a step at the border and the kernel applies to the bias: no
+/// choice of `b'` can compensate that. Away from the border it could (`b' + c · ΣK`), so the test checks both.
 #[test]
 fn a_bias_added_before_the_padding_is_a_different_function() {
     let case = Case::new(3);

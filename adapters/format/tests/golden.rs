@@ -1,7 +1,8 @@
-//! Files of every released format version stay readable for ever.
+//! Files of every released format version stay readable.
 //!
-//! The golden files were written by `cargo test --release -p clr-adapters --test main write_the_golden_files -- --ignored`, which
-//! never overwrites one. A new format version gets new files beside the old ones.
+//! The golden files were written by
+//! `cargo test --release -p clr-adapters --test main write_the_golden_files -- --ignored`, which never overwrites one.
+//! A new format version gets additional files.
 
 use std::{fs, path::PathBuf};
 
@@ -23,7 +24,7 @@ fn documented(version: u16) -> Adapter {
             frames: 300,
             max_latency_ms: Some(40),
             low_confidence: 0.5,
-            max_low_share: 0.25,
+            max_low_confidence_fraction: 0.25,
         });
         header.calibration = Some(Calibration {
             before: 0.125,
@@ -41,7 +42,7 @@ fn documented(version: u16) -> Adapter {
     adapter
 }
 
-/// What version 1 can say.
+/// The adapter, limited to the fields of version 1.
 fn version_1() -> Adapter {
     // Kernels in 256ths, the largest neighbour 31/256; biases in 128ths up to 511/128; scales q²/2¹⁸; head in 512ths.
     let kernel = |centre: f32, sign: f32| {

@@ -1,4 +1,4 @@
-//! A damaged or hostile file is refused with an error of its own: no panic, no allocation beyond a cap.
+//! Damaged and hostile files are refused with distinct errors: no panic, no allocation beyond a cap.
 
 use std::sync::LazyLock;
 
@@ -12,16 +12,16 @@ use crate::{allocation, sample};
 
 const PREFIX: usize = 20;
 const LENGTHS: [usize; 2] = [12, 16];
-/// Which of the places in a file are tried: all of them, but under an interpreter.
+/// Step between the tested positions in a file: 1, or more under an interpreter.
 const STEP: usize = if cfg!(miri) { 211 } else { 1 };
-/// Which of the bits: one in each of those bytes, never the same one twice in a row.
+/// Step between the tested bits: one in each of those bytes, never the same position twice in succession.
 const BIT_STEP: usize = 8 * STEP - 7;
 
 fn u32_at(bytes: &[u8], at: usize) -> usize {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
 }
 
-/// Makes the file's checksum right again.
+/// Recomputes the file's checksum.
 fn reseal(mut file: Vec<u8>) -> Vec<u8> {
     let end = file.len() - 4;
     let crc = crc32fast::hash(&file[..end]).to_le_bytes();
@@ -57,14 +57,14 @@ fn file(encoding: Encoding) -> Vec<u8> {
     FILES[index].clone()
 }
 
-/// What a sealed file with a changed header or payload is refused with.
+/// The error for a sealed file with a changed header or payload.
 fn refused(encoding: Encoding, change: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> DecodeError {
     let (mut header, mut payload) = parts(&file(encoding));
     change(&mut header, &mut payload);
     decode(&seal(&header, &payload)).unwrap_err()
 }
 
-/// Makes the checksum of the section that starts at `at` right again.
+/// Recomputes the checksum of the section that starts at `at`.
 fn reseal_section(payload: &mut [u8], at: usize) {
     let bytes = u32_at(payload, at + 8);
     let crc = crc32fast::hash(&payload[at + 16..][..bytes]).to_le_bytes();
@@ -112,7 +112,7 @@ fn every_single_bit_flip_with_a_right_checksum_is_refused_or_another_valid_adapt
                 assert!(encode(&decoded.adapter, encoding).is_ok());
             }
         }
-        // Digests, pixels, seeds and letters may change; the sections have checksums of their own.
+        // Digests, pixels, seeds and letters may change; the sections have separate checksums.
         assert!(
             accepted > 500 / BIT_STEP && accepted < 8 * decode(&file).unwrap().header_bytes,
             "{accepted}"
@@ -208,9 +208,9 @@ fn the_header_names_the_field_that_is_wrong() {
         control,
         DecodeError::Invalid(InvalidAdapter::ControlCharacter { .. })
     ));
-    // The recipe stands behind task (7), labels (1 + 6 + 5 + 7) and backbone (32).
+    // The recipe follows task (7), labels (1 + 6 + 5 + 7) and backbone (32).
     assert_eq!(refused(|header| header[58] = 9), fault("recipe", HeaderFault::Choice));
-    // The site table stands at the end: the third site is 6 bytes + "project" shared with "block.0.depthwise".
+    // The site table is at the end: the third site is 6 bytes + "project" shared with "block.0.depthwise".
     let shared = refused(|header| {
         let at = header.len() - 11;
         assert_eq!(header[at..at + 2], [8, 7]);
@@ -458,7 +458,7 @@ fn a_small_file_cannot_ask_for_more_than_the_caps() {
     assert!(peak < 4096, "{peak}");
 }
 
-/// A caller may lift every cap; what is there still bounds what is reserved.
+/// Even without caps, the existing bytes limit the reserved memory.
 #[test]
 fn lifted_caps_neither_overflow_nor_reserve_what_is_not_there() {
     let most = usize::MAX;

@@ -1,4 +1,4 @@
-//! Proofs about the adapter file, through the public API alone.
+//! Properties of the adapter file, by the public API.
 
 mod allocation;
 #[cfg(feature = "delta")]

@@ -1,10 +1,10 @@
-//! A profile knows its own task's images from others', and still does after it has been through a file.
+//! A profile distinguishes its own task's images from others', also after a round trip through a file.
 
 use clr_adapters::{Encoding, Profile, decode, encode, sketch};
 
 use crate::sample::{self, Random};
 
-/// Features of images of one task: `count` rows of `[F]` around a centre of the task's own, in a few directions of its own.
+/// Features of images of one task: `count` rows of `[F]` around the task's centre, in a few directions specific to it.
 struct Images {
     centre: Vec<f32>,
     directions: Vec<Vec<f32>>,
@@ -160,7 +160,7 @@ fn the_sketch_is_the_documented_one() {
     for (got, expected) in got.iter().zip([1.0 - 3.0, -2.0 - 2.0]) {
         assert!((got - expected * scale).abs() < 1e-6);
     }
-    // Contrast does not count.
+    // Contrast has no effect.
     let brighter = sketch(&[2.0, 8.0, -18.0, 8.0, 0.0], 2);
     for (a, b) in got.iter().zip(brighter) {
         assert!((a - b).abs() < 1e-6);

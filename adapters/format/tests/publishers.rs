@@ -6,7 +6,7 @@ use clr_adapters::{Digest, Encoding, Limits, Policy, SecretKey, Trust, TrustedKe
 
 use crate::sample;
 
-/// Which of the bytes of a signed file are tried: all of them, but under an interpreter, where a signature takes a second.
+/// Step between the tested bytes of a signed file: 1, or more under an interpreter, where a signature takes a second.
 pub(crate) const STEP: usize = if cfg!(miri) { 331 } else { 1 };
 /// The policy's time, in seconds since 1970.
 pub(crate) const NOW: u64 = 1_800_000_000;

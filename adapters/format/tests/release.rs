@@ -1,4 +1,4 @@
-//! A release statement is believed to the byte, says what the file says, and is verified before the file is here.
+//! A release statement is authenticated completely, matches its file, and is verified before the file arrives.
 
 use std::sync::LazyLock;
 
@@ -43,7 +43,7 @@ fn refusal(file: &[u8]) -> Refusal {
     admit(file, &policy(&TRUST)).unwrap_err()
 }
 
-/// Makes the file's checksum right again.
+/// Recomputes the file's checksum.
 fn reseal(mut file: Vec<u8>) -> Vec<u8> {
     let end = file.len() - 4;
     let crc = crc32fast::hash(&file[..end]).to_le_bytes();
@@ -51,7 +51,7 @@ fn reseal(mut file: Vec<u8>) -> Vec<u8> {
     file
 }
 
-/// The content with a trailer of the kind for statements, whatever is in it.
+/// The content with a trailer for statements, with arbitrary contents.
 fn with_trailer(content: &[u8], signed: &[u8]) -> Vec<u8> {
     let length = (signed.len() as u16).to_le_bytes();
     reseal([content, &[3, 0], &length, signed, &[0; 4]].concat())
@@ -62,7 +62,7 @@ fn content() -> Vec<u8> {
     plain[..plain.len() - 8].to_vec()
 }
 
-/// What the publisher says of the file, before it is signed.
+/// The publisher's statement about the file, before signing.
 fn statement() -> Release {
     announced(&signed()).release
 }
@@ -235,7 +235,7 @@ fn an_audience_is_one_of_the_devices_names() {
             assert!(text.contains(audience[0]) && text.contains("`fleet-a`"), "{text}");
         }
     }
-    // A reader that is no device takes them all.
+    // Readers other than devices accept all audiences.
     let host = Trust {
         names: None,
         ..TRUST.clone()

@@ -1,4 +1,4 @@
-//! What is written comes back.
+//! Round trips through the file format.
 
 use clr_adapters::{
     Adapter, Canary, Digest, Encoding, Fit, Head, Header, Profile, Recipe, Site, SiteWeights, decode, encode, quantised,
@@ -102,7 +102,8 @@ fn extreme_values_stay_finite_under_every_encoding() {
     }
 }
 
-/// A layer has fewer channels than this, the head fewer features; under an interpreter there is still more than one block of codes.
+/// A layer has fewer channels than this, the head fewer features; under an interpreter there is still more than one
+/// block of codes.
 const CHANNELS: usize = if cfg!(miri) { 20 } else { 70 };
 const FEATURES: usize = if cfg!(miri) { 40 } else { 80 };
 

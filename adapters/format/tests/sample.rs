@@ -108,7 +108,7 @@ fn header(task: &str, recipe: Recipe, labels: &[&str]) -> Header {
             frames: 300,
             max_latency_ms: Some(40),
             low_confidence: 0.5,
-            max_low_share: 0.25,
+            max_low_confidence_fraction: 0.25,
         }),
         calibration: Some(Calibration {
             before: 0.125,
@@ -129,7 +129,7 @@ fn profile(random: &mut Random, dimensions: usize) -> Profile {
     }
 }
 
-/// Everything that a file can hold, in under 4 KB.
+/// An adapter with all fields of a file, in under 4 KB.
 pub(crate) fn small() -> Adapter {
     let mut random = Random(1);
     let mut header = header("vögel", Recipe::Clr, &["Amsel", "Star", "ツル"]);
@@ -172,7 +172,8 @@ const LITE0: [(usize, usize, usize); 7] = [
     (1, 6, 320),
 ];
 
-/// The one of EfficientNet-Lite0's size where any will do: an interpreter, which takes a second for a kilobyte, has the small one.
+/// The one of EfficientNet-Lite0's size where any will do: an interpreter, which takes a second for a kilobyte, has the
+/// small one.
 pub(crate) fn large() -> Adapter {
     if cfg!(miri) { small() } else { lite0() }
 }

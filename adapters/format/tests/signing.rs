@@ -1,4 +1,4 @@
-//! Signatures over a file's own bytes are believed to the byte; everything else has its own refusal.
+//! Signatures over a file's bytes authenticate every byte; every other fault has its own refusal.
 
 use std::sync::LazyLock;
 
@@ -45,7 +45,7 @@ fn refusal(file: &[u8]) -> Refusal {
     admit(file, &policy(&TRUST)).unwrap_err()
 }
 
-/// Makes the file's checksum right again.
+/// Recomputes the file's checksum.
 fn reseal(mut file: Vec<u8>) -> Vec<u8> {
     let end = file.len() - 4;
     let crc = crc32fast::hash(&file[..end]).to_le_bytes();
@@ -125,7 +125,7 @@ fn a_stranger_an_unsigned_file_and_a_key_for_other_tasks_are_told_apart() {
     let key = key(2).public();
     assert_eq!(refusal(&publisher(&plain(), 2)), Refusal::TaskNotAllowed { key, task });
     let open = Trust {
-        unsigned: true,
+        allow_unsigned: true,
         ..trust()
     };
     assert_eq!(admit(&plain(), &policy(&open)).unwrap().signer, None);

@@ -1,4 +1,4 @@
-//! An adapter that makes no sense is neither written nor read, and the reason is named.
+//! Invalid adapters are neither written nor read, and the reason is reported.
 
 use clr_adapters::{
     Adapter, EncodeError, Encoding, Fit, InvalidAdapter, Limits, Recipe, SiteWeights, decode_with, encode,

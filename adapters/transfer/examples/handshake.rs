@@ -1,4 +1,4 @@
-//! What a handshake costs both ends: time and bytes, in memory, on one thread.
+//! Cost of a handshake for both ends: time and bytes, in memory, on one thread.
 //!
 //! `cargo run --release -p clr-transfer --example handshake`; the number of handshakes may follow.
 
@@ -15,7 +15,7 @@ use clr_transfer::{
 };
 use embedded_io::ErrorKind;
 
-/// A device that has nothing.
+/// A device without contents.
 struct Empty {
     secret: PeerSecret,
     code: EnrolmentCode,
@@ -115,7 +115,7 @@ impl Admission for Shared {
     }
 }
 
-/// The host's end of a line to a device in the same thread.
+/// The host side of a line to a device on the same thread.
 struct Wire<'d> {
     channel: Channel<'d>,
     decoder: Decoder,

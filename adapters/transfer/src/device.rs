@@ -16,25 +16,26 @@ use crate::{
     tuning::{TuneRequest, TuneStatus},
 };
 
-/// A device, implemented on top of its store and engine, and called by [`crate::Session`] from any number of connections at
-/// the same time.
+/// A device, implemented on top of its store and engine, and called by [`crate::Session`] from any number of
+/// connections at the same time.
 ///
 /// A failed call changes nothing.
 pub trait Device: Sync {
     /// Returns the device's name, software, backbone and capabilities.
     fn hello(&self) -> DeviceInfo;
 
-    /// Starts or resumes a transfer. Returns the number of bytes held: `length` if the device has the complete file, so that
-    /// [`Device::commit`] may follow at once. An announcement is verified first; without one, nothing is written to the disk
-    /// before [`Device::commit`] has verified all of it.
+    /// Starts or resumes a transfer. Returns the number of bytes held: `length` if the device has the complete file, so
+    /// that [`Device::commit`] may follow at once. An announcement is verified first; without one, nothing is written
+    /// to the disk before [`Device::commit`] has verified all of it.
     fn begin(&self, begin: &Begin) -> Result<u64, Failure>;
 
-    /// Appends bytes of a transfer at `offset`, durably if announced, and returns the number of bytes held. Takes nothing where `offset` differs
-    /// from that number, because another connection sends the same file.
+    /// Appends bytes of a transfer at `offset`, durably if announced, and returns the number of bytes held. Takes
+    /// nothing where `offset` differs from that number, because another connection sends the same file.
     fn chunk(&self, digest: &Digest, offset: u64, data: &[u8]) -> Result<u64, Failure>;
 
-    /// Verifies and installs a complete transfer. A repetition returns the same result. [`FailureCode::NO_TRANSFER`] where bytes are missing,
-    /// [`FailureCode::WRONG_DIGEST`] where they do not match the announced digest (they are discarded).
+    /// Verifies and installs a complete transfer. A repetition returns the same result. [`FailureCode::NO_TRANSFER`]
+    /// where bytes are missing, [`FailureCode::WRONG_DIGEST`] where they do not match the announced digest (they are
+    /// discarded).
     fn commit(&self, begin: &Begin) -> Result<Committed, Failure>;
 
     /// Discards the received bytes of a transfer, if there are any.
@@ -157,7 +158,8 @@ pub trait Device: Sync {
         Err(Failure::new(FailureCode::NO_HOST, format_args!("no host '{host}'")))
     }
 
-    /// Rotates the session key; the previous one authenticates the new one. With `drop_old`, makes no new key and drops the previous one.
+    /// Rotates the session key; the previous one authenticates the new one. With `drop_old`, makes no new key and drops
+    /// the previous one.
     fn rotate_key(&self, drop_old: bool) -> Result<KeyRotation, Failure> {
         let _ = drop_old;
         Err(unsupported("rotate its key"))

@@ -84,7 +84,8 @@ impl FailureCode {
         Self(Self::REFUSAL + code as u16)
     }
 
-    /// Returns whether the received bytes differ from those sent, so that a repetition may help: [`Self::WRONG_DIGEST`] by any layer.
+    /// Returns whether the received bytes differ from those sent, so that a repetition may help: [`Self::WRONG_DIGEST`]
+    /// by any layer.
     pub(crate) const fn is_damage(self) -> bool {
         /// `Refusal::WrongDigest`.
         const REFUSED: FailureCode = FailureCode::refusal(3);

@@ -146,7 +146,8 @@ impl Decoder {
         }
     }
 
-    /// Consumes bytes up to the end of a frame. Returns their number and the input that ended, or `None` where more bytes are needed.
+    /// Consumes bytes up to the end of a frame. Returns their number and the input that ended, or `None` where more
+    /// bytes are needed.
     pub fn feed(&mut self, bytes: &[u8]) -> (usize, Option<FrameEvent>) {
         if self.body.take().is_some() {
             self.frame.clear();

@@ -21,10 +21,11 @@
 //!   │ ◀────────────────────────────────────────────────────────────────── │
 //! ```
 //!
-//! Byte map: `docs/reference/update-protocol.md`. A frame is `00 COBS(body ‖ CRC-32) 00`; a body is a head of nine bytes
-//! (direction, session, sequence) and one message in postcard. One request is in progress at a time. A damaged one is requested
-//! again; a repeated one gets the same reply as before. The crate is `no_std` with `alloc`; the feature `std` (on by default) adds
-//! the transports: TCP, Unix sockets, serial lines, standard input and output, a command's pipes.
+//! Byte map: `docs/reference/update-protocol.md`. A frame is `00 COBS(body ‖ CRC-32) 00`; a body is a head of nine
+//! bytes (direction, session, sequence) and one message in postcard. One request is in progress at a time. A damaged
+//! one is requested again; a repeated one gets the same reply as before. The crate is `no_std` with `alloc`; the
+//! feature `std` (on by default) adds the transports: TCP, Unix sockets, serial lines, standard input and output, a
+//! command's pipes.
 //!
 //! * A device implements [`Device`] and calls [`serve`] on every stream (or drives a [`Session`] itself).
 //! * A host creates a [`Client`] with a closure that connects, and sends requests, pushes and pulls.

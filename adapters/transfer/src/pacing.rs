@@ -2,8 +2,9 @@
 
 use crate::message::MIN_CHUNK;
 
-/// Doubles after [`Pacing::UP`] more good chunks than [`Pacing::COST`] times the damaged ones, halves after as many fewer: it settles
-/// where about one chunk in five is damaged, which is near the best throughput for independent bit errors.
+/// Doubles after [`Pacing::UP`] more good chunks than [`Pacing::COST`] times the damaged ones, halves after as many
+/// fewer: it settles where about one chunk in five is damaged, which is near the best throughput for independent bit
+/// errors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pacing {
     size: u32,

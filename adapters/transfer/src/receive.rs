@@ -1,7 +1,7 @@
 //! Reading and writing of frames within deadlines.
 //!
-//! A stream's `read` waits a little (some 10 to 200 ms) for bytes and then fails with `TimedOut`; between two calls the clock is
-//! asked. One that never times out is bounded by its bytes alone.
+//! A stream's `read` waits a little (some 10 to 200 ms) for bytes and then fails with `TimedOut`; between two calls the
+//! clock is asked. One that never times out is bounded by its bytes alone.
 
 use alloc::{vec, vec::Vec};
 use core::time::Duration;

@@ -15,8 +15,8 @@ use crate::{
 /// Deadlines and caps of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServeLimits {
-    /// Maximum time of a frame from its first byte to its last, in either direction. It limits the chunk on a slow line: see
-    /// [`ServeLimits::for_baud`].
+    /// Maximum time of a frame from its first byte to its last, in either direction. It limits the chunk on a slow
+    /// line: see [`ServeLimits::for_baud`].
     pub frame: Duration,
     /// Maximum time without an intact frame from the peer.
     pub idle: Duration,
@@ -41,8 +41,8 @@ impl Default for ServeLimits {
 }
 
 impl ServeLimits {
-    /// Returns limits for a serial line of this many bits per second: chunks that take about a third of a second, from 256 bytes to
-    /// 4 KiB, and time for a frame of twice the largest reply.
+    /// Returns limits for a serial line of this many bits per second: chunks that take about a third of a second, from
+    /// 256 bytes to 4 KiB, and time for a frame of twice the largest reply.
     #[must_use]
     pub fn for_baud(baud: u32) -> Self {
         let bytes_a_second = u64::from(baud / 10).max(1);
@@ -104,8 +104,8 @@ pub enum ServeError {
 
 /// Serves one connection until it ends. Blocks: use one thread per connection.
 ///
-/// The stream's `read` and `write` should time out with `TimedOut` after some 10 to 200 ms: deadlines and [`Device::stopping`] are
-/// checked between two calls.
+/// The stream's `read` and `write` should time out with `TimedOut` after some 10 to 200 ms: deadlines and
+/// [`Device::stopping`] are checked between two calls.
 ///
 /// # Errors
 /// [`ServeError`] for a peer that is too slow and a stream that fails.

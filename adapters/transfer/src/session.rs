@@ -54,7 +54,8 @@ enum Answer {
     Data { offset: u64, length: usize },
 }
 
-/// State of a connection: the agreement, the open transfers, and the last reply, which is sent again when its request is repeated.
+/// State of a connection: the agreement, the open transfers, and the last reply, which is sent again when its request
+/// is repeated.
 pub struct Session<'d> {
     device: &'d dyn Device,
     limits: SessionLimits,
@@ -408,7 +409,8 @@ impl<'d> Session<'d> {
                 ),
             ));
         }
-        // A piece that leaves a gap is ignored; of one that overlaps, only new bytes are taken. The reply has the offset to continue at.
+        // A piece that leaves a gap is ignored; of one that overlaps, only new bytes are taken. The reply has the
+        // offset to continue at.
         if let Some(known) = transfer.held.checked_sub(offset)
             && known < got
         {

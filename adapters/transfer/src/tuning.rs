@@ -29,7 +29,8 @@ impl TuneRequest {
     }
 }
 
-/// Parses a number of bytes for [`TuneRequest::memory`], with an optional suffix `k`, `M` or `G` (powers of 1000) and an optional `B`.
+/// Parses a number of bytes for [`TuneRequest::memory`], with an optional suffix `k`, `M` or `G` (powers of 1000) and
+/// an optional `B`.
 ///
 /// # Errors
 /// The expected form.

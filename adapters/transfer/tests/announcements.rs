@@ -1,4 +1,4 @@
-//! Files with a release statement are announced by it, and reach devices that do not know announcements all the same.
+//! Files with a release statement are announced by it, and also reach devices that do not know announcements.
 
 use clr_adapters::{
     Adapter, ChannelOrder, Encoding, Filter, Fit, Head, Header, Limits, Preprocessing, Provenance, SecretKey,
@@ -81,7 +81,7 @@ fn an_announcement_travels_as_the_bytes_of_the_trailer() {
     }
 }
 
-/// What stands in a kind that a device does not know has no form for it: it cannot tell such a message from a damaged one.
+/// A device cannot parse an unknown kind, and cannot distinguish such a message from a damaged one.
 #[test]
 fn a_kind_of_transfer_that_a_device_does_not_know_is_malformed_and_the_session_goes_on() {
     let device = MemoryDevice::default();
@@ -123,7 +123,7 @@ fn a_client_announces_by_itself_and_goes_without_where_that_is_not_known() {
 #[test]
 fn a_client_gives_up_on_a_device_that_forgets_the_transfer_again_and_again() {
     let device = MemoryDevice::default();
-    // As one does whose other hosts take the place of the transfer again and again.
+    // As a device whose other hosts displace the transfer repeatedly.
     device.0.lock().unwrap().forgetful = true;
     let (pushed, ..) = with_client(
         &device,

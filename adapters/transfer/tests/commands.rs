@@ -1,4 +1,4 @@
-//! Requests and their answers end to end; versions that do not meet; a delta.
+//! Requests and replies end to end; incompatible versions; a delta.
 
 use clr_adapters::delta;
 use clr_transfer::{

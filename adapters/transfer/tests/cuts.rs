@@ -1,4 +1,5 @@
-//! A transfer that is cut anywhere resumes: at most one chunk is sent twice, and what arrives is what was sent.
+//! A transfer interrupted at any byte resumes: at most one chunk is sent twice, and the received bytes equal those
+//! sent.
 
 use clr_transfer::{ClientError, Kind};
 
@@ -9,9 +10,9 @@ use crate::{
 };
 
 const CHUNK: u32 = 64;
-/// Which of the places are cut at: all of them, but under an interpreter.
+/// Step between the tested positions: 1, or more under an interpreter.
 const STEP: usize = if cfg!(miri) { 311 } else { 1 };
-/// How often smaller the large file is there.
+/// Divisor of the large file's size there.
 const SMALLER: usize = if cfg!(miri) { 10 } else { 1 };
 
 fn cut(after: u64) -> Faults {
@@ -68,7 +69,7 @@ fn large_transfer(speaks: Spoken) {
     });
     assert!(device.holds(&file));
     assert!(pushed.connections as usize >= file.len() / 1024, "{pushed:?}");
-    // A cut may fall between a chunk and its answer; then the device holds it, and it is not sent again.
+    // A cut may fall between a chunk and its reply; then the device holds it, and it is not sent again.
     assert!(pushed.repeated <= u64::from(pushed.connections) * 1024, "{pushed:?}");
     for after in (0..80 / SMALLER as u64)
         .step_by(STEP.min(4))

@@ -1,4 +1,4 @@
-//! A peer that is too slow is dropped at its deadline, whatever it does meanwhile.
+//! A slow peer is dropped at its deadline, for any behaviour before.
 
 use std::{
     io::{Read as _, Write as _},
@@ -17,7 +17,7 @@ use crate::{
     memory_device::MemoryDevice,
 };
 
-/// Gives the bytes of a script, one a second, for ever again; takes everything, or one byte a second.
+/// Sends the bytes of a script repeatedly, one per second; accepts everything, or one byte per second.
 struct Slow<'c> {
     clock: &'c SimulatedClock,
     script: Vec<u8>,
@@ -78,7 +78,7 @@ fn serve_slow(script: Vec<u8>, takes_slowly: bool) -> (Result<End, ServeError>, 
 #[test]
 fn a_peer_that_sends_one_byte_a_second_is_dropped_at_its_deadline() {
     let limits = ServeLimits::default();
-    // A whole frame, but slow; a frame without end; zeros; short stretches of garbage between zeros.
+    // A complete but slow frame; a frame without end; zeros; short garbage between zeros.
     let (result, after) = serve_slow(frame(1, 1, &HELLO), false);
     assert_eq!(result, Err(ServeError::StalledReading(limits.frame)));
     assert!(after <= limits.frame + Duration::from_secs(3), "{after:?}");

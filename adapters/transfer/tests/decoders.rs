@@ -1,9 +1,9 @@
-//! The decoders of frames and messages take any bytes; what they accept is what an encoder writes.
+//! The decoders of frames and messages handle any bytes, and accept only the bytes of an encoder.
 
 use clr_transfer::{Decoder, FrameEvent, Head, MAX_BODY, Request, Response, encode_frame};
 use proptest::prelude::*;
 
-/// How often fewer bytes are taken: not at all, but under an interpreter, which takes minutes to make them up.
+/// Divisor of the number of bytes: 1, or more under an interpreter, which takes minutes to generate them.
 const FEWER: usize = if cfg!(miri) { 8 } else { 1 };
 
 fn events(bytes: &[u8], pieces: usize) -> Vec<(FrameEvent, Vec<u8>)> {

@@ -1,10 +1,10 @@
-//! A device's door: one host is known, one code is open.
+//! Admission of a test device: one known host, one open code.
 
 use std::sync::Mutex;
 
 use clr_transfer::{AccessRefusal, Admission, ClientOptions, EnrolmentCode, PeerKey, PeerSecret, Security};
 
-/// How a session is secured.
+/// Security of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spoken {
     Plain,
@@ -16,7 +16,7 @@ pub(crate) enum Spoken {
 
 impl Spoken {
     pub(crate) const ALL: [Self; 3] = [Self::Plain, Self::Known, Self::Enrol];
-    /// Bytes more than on a plain line, roughly, until the first chunk is held.
+    /// Approximate additional bytes, compared with a plain line, until the first chunk is held.
     pub(crate) const fn more(self) -> u64 {
         match self {
             Self::Plain => 0,
@@ -36,9 +36,9 @@ pub(crate) struct Door {
     /// Names under which hosts were enrolled.
     pub(crate) enrolled: Mutex<Vec<String>>,
     pub(crate) wrong: Mutex<u32>,
-    /// Hosts that came by the old key.
+    /// Hosts that connected by the old key.
     pub(crate) announced: Mutex<Vec<PeerKey>>,
-    /// Every session that began, and whose it was.
+    /// Every session that began, with its host.
     pub(crate) entered: Mutex<Vec<Option<PeerKey>>>,
 }
 

@@ -1,4 +1,4 @@
-//! Garbage before, between and after frames is skipped and counted; own frames that come back are no answers.
+//! Garbage before, between and after frames is skipped and counted; echoes of own frames are not replies.
 
 use std::sync::Mutex;
 
@@ -30,7 +30,7 @@ pub(crate) const HELLO: Request<'static> = Request::Hello {
     client: "test",
 };
 
-/// The bytes that answers borrow from, so that nothing is lost that a search for leaks would find.
+/// The bytes that replies borrow from, kept so that a leak check finds nothing.
 static KEPT: Mutex<Vec<&[u8]>> = Mutex::new(Vec::new());
 
 /// Every reply to what is in `bytes`.

@@ -1,4 +1,4 @@
-//! A peer that lies about sizes costs nothing but its own bytes; whatever is recorded and altered, nothing wrong is accepted.
+//! False sizes cost no more than the bytes sent; no altered or repeated session is accepted wrongly.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 const MEBIBYTE: usize = 1 << 20;
-/// Which of the places in a session are tried: all of them, but under an interpreter.
+/// Step between the tested positions in a session: 1, or more under an interpreter.
 const STEP: usize = if cfg!(miri) { 397 } else { 1 };
 
 #[test]
@@ -68,7 +68,7 @@ fn oversize_claims_are_refused_without_allocating() {
         });
         assert!(rise <= MEBIBYTE, "{rise} bytes");
     }
-    // Texts and data that say they are four gigabytes long.
+    // Texts and data with a claimed length of four gigabytes.
     let huge = [0xff, 0xff, 0xff, 0xff, 0x0f];
     let mut messages = vec![vec![0, 1, 1, 0], vec![7], vec![6]];
     messages.push([&[1][..], &[9; 32], &[5, 2]].concat());
@@ -130,7 +130,7 @@ fn a_chunk_larger_than_agreed_or_beyond_the_end_is_refused() {
     assert!(device.0.lock().unwrap().parts.values().all(Vec::is_empty));
 }
 
-/// A device that says what it likes: one prepared reply to each request.
+/// A device with one prepared reply to each request.
 struct Liar<'c> {
     replies: Vec<Vec<u8>>,
     clock: &'c SimulatedClock,
@@ -186,7 +186,8 @@ fn a_lying_device_makes_the_host_neither_allocate_nor_loop() {
         length: u64::MAX,
     }))
     .unwrap();
-    // A page that claims four billion tasks, an empty page that claims more to come, a file without end, data that never come.
+    // A page that claims four billion tasks, an empty page that claims more to come, a file without end, data that
+    // never come.
     let cases: [(&str, Vec<u8>); 3] = [
         ("tasks", vec![8, 0xff, 0xff, 0xff, 0xff, 0x0f]),
         ("tasks", vec![8, 0, 1]),
@@ -214,7 +215,7 @@ fn a_lying_device_makes_the_host_neither_allocate_nor_loop() {
     }
 }
 
-/// What a host sends in a whole session: hello, begin, chunks, commit, status, switch.
+/// The requests of a host in a complete session: hello, begin, chunks, commit, status, switch.
 fn recorded(file: &[u8]) -> Vec<u8> {
     let begin = Begin {
         digest: Digest::of(file),

@@ -8,7 +8,7 @@ use crate::{
     memory_device::MemoryDevice,
 };
 
-/// How often smaller the files and their pieces are: not at all, but under an interpreter, which takes a second for a kilobyte.
+/// Divisor of the sizes of files and pieces: 1, or more under an interpreter, which takes a second per kilobyte.
 const SMALLER: usize = if cfg!(miri) { 5 } else { 1 };
 
 fn begin(file: &[u8]) -> Begin {

@@ -1,4 +1,5 @@
-//! A line between a host and a device in one thread: cut after any byte, with any bit flipped, with noise, with a simulated clock.
+//! A line between a host and a device in one thread: cut after any byte, with any bit flipped, with noise, with a
+//! simulated clock.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,7 +16,7 @@ use crate::{
     memory_device::MemoryDevice,
 };
 
-/// A clock that moves when somebody waits.
+/// A clock that advances only during waits.
 #[derive(Default)]
 pub(crate) struct SimulatedClock(Cell<Duration>);
 
@@ -58,18 +59,18 @@ impl Random {
     }
 }
 
-/// What goes wrong on a line; the bytes of both directions are counted together.
+/// Faults of a line; the bytes of both directions are counted together.
 #[derive(Default)]
 pub(crate) struct Faults {
-    /// The line is cut after so many bytes.
+    /// The line is cut after this many bytes.
     pub(crate) cut_after: Option<u64>,
-    /// This bit of all that passes is flipped.
+    /// This bit of all bits is flipped.
     pub(crate) flip: Option<u64>,
     /// Every bit is flipped with this probability, by this generator.
     pub(crate) noise: Option<(f64, Random)>,
 }
 
-/// The device's end of a line.
+/// The device side of a line.
 enum DeviceEnd<'d> {
     Plain(Session<'d>),
     Secure(Box<Channel<'d>>),
@@ -93,17 +94,17 @@ impl DeviceEnd<'_> {
     }
 }
 
-/// Alters the n-th frame (from 0) of one direction; several frames come of it, or none.
+/// Replaces the n-th frame (from 0) of one direction by any number of frames.
 pub(crate) type Proxy<'d> = Box<dyn FnMut(Way, &[u8]) -> Vec<Vec<u8>> + 'd>;
 
-/// Which way a frame goes.
+/// Direction of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     ToDevice,
     ToHost,
 }
 
-/// The line and the device behind it.
+/// The line and its device.
 pub(crate) struct Line<'d> {
     device: DeviceEnd<'d>,
     proxy: Option<Proxy<'d>>,
@@ -127,7 +128,7 @@ impl<'d> Line<'d> {
         Self::with_end(DeviceEnd::Plain(Session::new(device, limits)), clock, faults)
     }
 
-    /// A line whose device asks `door` who may speak.
+    /// Creates a line whose device admits sessions by `door`.
     pub(crate) fn secure(
         device: &'d MemoryDevice,
         door: &'d Door,
@@ -142,7 +143,7 @@ impl<'d> Line<'d> {
         )
     }
 
-    /// Puts somebody in between who handles whole frames.
+    /// Adds a proxy that handles complete frames.
     pub(crate) fn through(mut self, proxy: Proxy<'d>) -> Self {
         self.proxy = Some(proxy);
         self
@@ -171,7 +172,7 @@ impl<'d> Line<'d> {
         self.faults.cut_after.is_some_and(|after| self.passed >= after)
     }
 
-    /// One byte through the line; `None` once it is cut.
+    /// Passes one byte through the line; `None` once it is cut.
     fn pass(&mut self, mut byte: u8) -> Option<u8> {
         if self.is_cut() {
             return None;
@@ -232,13 +233,13 @@ impl<'d> Line<'d> {
     }
 }
 
-/// The whole frames of what was sent at once, zeros included.
+/// Splits bytes into complete frames, zeros included.
 fn frames(bytes: &[u8]) -> Vec<Vec<u8>> {
     let within = bytes.split(|&byte| byte == 0).filter(|part| !part.is_empty());
     within.map(|part| [&[0], part, &[0]].concat()).collect()
 }
 
-/// The host's end of a line.
+/// The host side of a line.
 pub(crate) struct Wire<'d>(pub(crate) Rc<RefCell<Line<'d>>>);
 
 impl embedded_io::ErrorType for Wire<'_> {
@@ -285,8 +286,8 @@ pub(crate) fn limits(chunk: u32) -> SessionLimits {
     }
 }
 
-/// Runs `f` with a client whose n-th connection (from 0) has the faults that `faults` gives; returns what the lines have counted:
-/// bytes passed and bits flipped.
+/// Runs `f` with a client whose n-th connection (from 0) has the faults that `faults` gives; returns what the lines
+/// have counted: bytes passed and bits flipped.
 pub(crate) fn with_client<T>(
     device: &MemoryDevice,
     chunk: u32,
@@ -325,7 +326,7 @@ pub(crate) fn with_client_that<T>(
     (result, count(|line| line.passed), count(|line| line.flips))
 }
 
-/// What the tests ask of a client, whatever it is connected by.
+/// Requests of the tests, for any connection.
 pub(crate) trait AnyClient {
     fn push(
         &mut self,

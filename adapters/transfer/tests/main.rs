@@ -1,4 +1,4 @@
-//! Proofs about the update protocol, through the public API alone.
+//! Properties of the update protocol, by the public API.
 
 #[path = "../../format/tests/allocation.rs"]
 mod allocation;

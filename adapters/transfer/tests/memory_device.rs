@@ -14,19 +14,19 @@ use clr_transfer::{
 #[derive(Default)]
 pub(crate) struct Kept {
     pub(crate) parts: HashMap<Digest, Vec<u8>>,
-    /// Whole files, by digest.
+    /// Complete files, by digest.
     pub(crate) files: HashMap<Digest, Vec<u8>>,
     pub(crate) commits: u32,
-    /// Calls that must not be made twice.
+    /// Calls that must not be repeated.
     pub(crate) acts: Vec<String>,
     pub(crate) active: Option<String>,
     pub(crate) tasks: BTreeMap<String, Digest>,
     pub(crate) backbone: Option<Digest>,
-    /// It is of before announcements: the message cannot be read.
+    /// It does not know announcements: such a message cannot be parsed.
     pub(crate) old: bool,
     /// Transfers that were begun and announced.
     pub(crate) announced: u32,
-    /// It forgets a transfer with its second chunk.
+    /// It loses a transfer with its second chunk.
     pub(crate) forgetful: bool,
     /// Unsupported where there is none, as on older devices.
     pub(crate) health: Option<Health>,
@@ -218,7 +218,7 @@ impl Device for MemoryDevice {
             has_original: false,
             last_revert: Some("too slow ".repeat(100)),
         };
-        // In an order that is not the names': the protocol sorts.
+        // Not sorted by name: the protocol sorts.
         Ok(kept.tasks.iter().rev().map(summary).collect())
     }
 
@@ -296,7 +296,7 @@ impl Device for MemoryDevice {
     }
 }
 
-/// What a file was installed as: its own task if it is an adapter.
+/// Returns the task that a file was installed for: its own if it is an adapter.
 fn installed(kept: &mut Kept, digest: Digest) -> Committed {
     let header = clr_adapters::decode(&kept.files[&digest]).map(|decoded| decoded.adapter.header);
     let (task, version) = header.map_or(("birds".into(), 1), |header| (header.task, header.version));

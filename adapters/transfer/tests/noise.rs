@@ -1,4 +1,4 @@
-//! Bits that flip on the line: nothing wrong is accepted, and it comes through in the end.
+//! Bit errors on the line: no wrong byte is accepted, and the transfer completes.
 
 use clr_transfer::Kind;
 
@@ -8,7 +8,7 @@ use crate::{
     memory_device::MemoryDevice,
 };
 
-/// Pushes `bytes` bytes over a line with one error in 10,000 bits; returns what it took.
+/// Pushes `bytes` bytes over a line with one error in 10,000 bits. Returns the cost.
 fn push_over_noise(speaks: Spoken, bytes: usize, seed: u64) -> String {
     let file = Random(seed).bytes(bytes);
     let device = MemoryDevice::default();
@@ -94,7 +94,7 @@ fn every_single_flipped_bit(speaks: Spoken) {
         });
         assert_eq!(flips, 1);
         assert!(device.holds(&file), "{speaks:?}: bit {flip}");
-        // A bit that turns a byte into a zero makes two damaged frames of one: each is asked for again.
+        // A bit that turns a byte into a zero splits a frame into two damaged ones: each is requested again.
         assert!(pushed.repeated <= 2 * 64, "{speaks:?}: bit {flip}: {pushed:?}");
         let kept = device.0.lock().unwrap();
         assert_eq!((kept.files.len(), kept.commits), (1, 1), "{speaks:?}: bit {flip}");

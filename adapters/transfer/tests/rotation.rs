@@ -1,4 +1,4 @@
-//! Rotation of a device's key: hosts follow the old key's word once, and no other key's.
+//! Rotation of a device's key: hosts accept the next key once from the old key, and from no other.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -11,7 +11,7 @@ use crate::{
     secure::{body, framed, honest},
 };
 
-/// Asks for the status, so often on new connections; returns the last answer and the keys that were followed.
+/// Requests the status this many times on new connections. Returns the last reply and the accepted keys.
 fn ask(
     door: &Door,
     options: ClientOptions,
@@ -78,7 +78,8 @@ fn a_key_that_was_dropped_or_never_was_is_refused() {
     assert_eq!(ask(&door, options, 1, |_| honest()), refused);
 }
 
-/// Somebody on the line without the old key: alters the announcement, repeats one of before, or answers with a handshake of their own.
+/// An attacker on the line without the old key: alters the announcement, repeats an earlier one, or replies with its
+/// own handshake.
 #[test]
 fn without_the_old_key_nobody_can_name_its_successor() {
     let (door, options) = Door::rotated();
@@ -106,7 +107,7 @@ fn without_the_old_key_nobody_can_name_its_successor() {
             Box::new(move |way, frame| {
                 let mut bytes = body(frame);
                 if way == Way::ToHost && bytes[0] == b'N' {
-                    // The head is this session's.
+                    // The head is that of this session.
                     bytes.splice(9.., changed[9..].iter().copied());
                 }
                 vec![framed(bytes)]
@@ -148,11 +149,11 @@ fn without_the_old_key_nobody_can_name_its_successor() {
             ..options.clone()
         };
         let (answer, followed) = ask(&door, options, 1, flip);
-        // X25519 does not use the highest bit of a key; the handshake's hash covers it all the same.
+        // X25519 does not use the highest bit of a key, but the handshake's hash covers it.
         assert!(answer.is_err() && followed.is_empty(), "bit {bit}: {answer:?}");
     }
 
-    // A device in between that has the name and another key, and would vouch for it.
+    // A device in between with the same name and another key, which it would announce.
     let mut between = Door::rotated().0;
     between.old = Some(PeerSecret::from_bytes([8; 32]));
     let (answer, followed) = ask(&between, options, 1, |_| honest());

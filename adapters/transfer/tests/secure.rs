@@ -1,4 +1,4 @@
-//! Encrypted sessions against somebody on the line who reads, alters, repeats and invents frames.
+//! Encrypted sessions against an attacker on the line who reads, alters, repeats and forges frames.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -13,7 +13,7 @@ use crate::{
     memory_device::MemoryDevice,
 };
 
-/// A client over one kind of line, through what `proxy` makes for each connection.
+/// A client over one kind of line, through a proxy made by `proxy` for each connection.
 fn through<'d, T>(
     device: &'d MemoryDevice,
     door: &'d Door,
@@ -64,7 +64,7 @@ pub(crate) fn body(frame: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The frame of a body, with the right checksum: for who is on the line on purpose, checksums are no obstacle.
+/// The frame of a body with a correct checksum, which an attacker can compute.
 pub(crate) fn framed(mut body: Vec<u8>) -> Vec<u8> {
     let mut out = Vec::new();
     encode_frame(&mut body, &mut out);
@@ -126,7 +126,8 @@ fn the_bytes_of_both_handshakes() {
     }
 }
 
-/// A flipped bit of a handshake prevents it, or it is repeated: a session never begins with another key, and nothing is done twice.
+/// A flipped bit in a handshake prevents it, or it is repeated: a session never begins with another key, and no request
+/// is executed twice.
 #[test]
 fn every_flipped_bit_of_a_handshake_is_noticed_and_the_next_one_succeeds() {
     for speaks in [Spoken::Known, Spoken::Enrol] {
@@ -215,7 +216,7 @@ fn every_message_sent_again_at_every_later_moment_does_nothing() {
                                 && at >= repeated + later
                                 && *of == way
                             {
-                                // Behind the true one, and in front of it.
+                                // After the true one, and before it.
                                 out.push(old.clone());
                                 out.insert(0, old.clone());
                                 kept = None;

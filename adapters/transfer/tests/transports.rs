@@ -63,7 +63,7 @@ fn unix_socket() {
     });
 }
 
-/// A device that can be told to stop.
+/// A device that can be stopped.
 struct Stoppable<'a>(&'a MemoryDevice, &'a AtomicBool);
 
 macro_rules! forward {
@@ -116,7 +116,7 @@ fn a_serial_line() {
             assert_eq!(served.end, clr_transfer::End::Stopped);
         });
         push_and_pull(&endpoint, |file| assert!(device.holds(file)));
-        // A second host on the same line, which nobody opened anew for it.
+        // A second host on the same line, which was not opened again.
         let clock = SystemClock::new();
         let mut second = endpoint.client(&clock, endpoint.options());
         assert_eq!(second.status().unwrap().device, "memory");

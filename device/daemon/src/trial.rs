@@ -79,7 +79,7 @@ impl TrialRun {
                 let (slow, frames) = (self.slow, self.frames);
                 return TrialVerdict::Revert(format!("{slow} of {frames} frames took more than {most} ms"));
             }
-            if share(self.low) > bounds.max_low_share {
+            if share(self.low) > bounds.max_low_confidence_fraction {
                 let (low, frames, least) = (self.low, self.frames, bounds.low_confidence);
                 return TrialVerdict::Revert(format!("confidence was below {least} in {low} of {frames} frames"));
             }
@@ -114,7 +114,7 @@ mod tests {
         frames: 50,
         max_latency_ms: Some(30),
         low_confidence: 0.5,
-        max_low_share: 0.4,
+        max_low_confidence_fraction: 0.4,
     };
 
     #[test]

@@ -25,7 +25,7 @@ use crate::{
 #[non_exhaustive]
 pub struct EngineOptions {
     /// Threads per image. 1 computes on the calling thread; more start a pool of the engine's own, shared by all
-    /// callers; 0 takes as many as the machine has cores. Answers do not depend on it, to the bit.
+    /// callers; 0 takes as many as the machine has cores. Results are bit-identical for any number.
     pub threads: usize,
     /// Which kernels compute the plan.
     pub kernels: Kernels,
@@ -69,7 +69,7 @@ pub enum Kernels {
     Tract,
 }
 
-/// Memory that an engine holds beside its adapters, in bytes.
+/// Memory of an engine without its adapters, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineMemory {
@@ -214,7 +214,7 @@ impl Engine {
         self.run(&plan.untouched(), preprocessing, &preprocessing.preprocess(image))
     }
 
-    /// What the engine holds in memory beside the backbone and the adapters.
+    /// Returns the memory of the engine in addition to the backbone and the adapters.
     pub fn memory(&self) -> EngineMemory {
         EngineMemory {
             plans: self.plans.lock().unwrap_or_else(PoisonError::into_inner).len(),
@@ -274,11 +274,10 @@ impl Engine {
 
     #[cfg_attr(not(feature = "tract"), expect(unused_variables, reason = "for tract's plan"))]
     fn native(&self, program: &Program, recipe: Recipe, size: [usize; 2]) -> Result<(PlanKey, Plan), EngineError> {
-        let options = ExecutableOptions {
-            threads: self.options.threads,
-            weights: Arc::clone(&self.weights),
-            arena: Arc::clone(&self.arena),
-        };
+        let options = ExecutableOptions::new(program)
+            .with_threads(self.options.threads)
+            .with_weights(Arc::clone(&self.weights))
+            .with_arena(Arc::clone(&self.arena));
         match Executable::new(program, &options) {
             Ok(executable) => Ok(((size, None), Plan::Native(Arc::new(Native::new(executable))))),
             #[cfg(feature = "tract")]

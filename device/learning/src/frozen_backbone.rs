@@ -56,10 +56,7 @@ impl FrozenBackbone {
             return Ok(Arc::clone(known));
         }
         let program = Program::lower(&self.backbone, size)?;
-        let options = ExecutableOptions {
-            weights: Arc::clone(&self.weights),
-            ..ExecutableOptions::new(&program)
-        };
+        let options = ExecutableOptions::new(&program).with_weights(Arc::clone(&self.weights));
         let executable = Arc::new(Executable::new(&program, &options)?);
         executables.insert(size, Arc::clone(&executable));
         Ok(executable)

@@ -14,6 +14,7 @@ use crate::{
 
 /// How an executable computes.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ExecutableOptions {
     /// Threads of the pool that runs a step; 1 (the default) is the caller's own thread.
     pub threads: usize,
@@ -31,6 +32,27 @@ impl ExecutableOptions {
             weights: Arc::new(PackedWeights::new(program.sites)),
             arena: Arc::default(),
         }
+    }
+
+    /// Sets the threads of the pool that runs a step.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Shares packed weights.
+    #[must_use]
+    pub fn with_weights(mut self, weights: Arc<PackedWeights>) -> Self {
+        self.weights = weights;
+        self
+    }
+
+    /// Shares working memory.
+    #[must_use]
+    pub fn with_arena(mut self, arena: Arc<Arena>) -> Self {
+        self.arena = arena;
+        self
     }
 }
 

@@ -29,8 +29,9 @@ impl Failure {
     }
 }
 
-/// Replaces a file atomically: temporary file, fsync, rename, fsync of the folder. If the last step fails, the new file is in place but not
-/// durable. It is then replaced by `previous`, or removed without one, so that the caller never reports a change that a power cut could undo.
+/// Replaces a file atomically: temporary file, fsync, rename, fsync of the folder. If the last step fails, the new file
+/// is in place but not durable. It is then replaced by `previous`, or removed without one, so that the caller never
+/// reports a change that a power cut could undo.
 pub(crate) fn replace(storage: &dyn Storage, path: &str, bytes: &[u8], previous: Option<&[u8]>) -> Result<(), Failure> {
     put(storage, path, bytes).map_err(|(action, error)| Failure::Untouched(StoreError::io(action, path)(error)))?;
     let Err(source) = storage.sync_directory(parent(path)) else {
@@ -123,7 +124,8 @@ pub(crate) fn delete(storage: &dyn Storage, path: &str, previous: &[u8]) -> Resu
     }
 }
 
-/// Writes an immutable file without references. `referenced`: a record refers to it, and its bytes on the disk are damaged.
+/// Writes an immutable file without references. `referenced`: a record refers to it, and its bytes on the disk are
+/// damaged.
 pub(crate) fn place(storage: &dyn Storage, path: &str, bytes: &[u8], referenced: bool) -> Result<(), StoreError> {
     put(storage, path, bytes).map_err(|(action, error)| StoreError::io(action, path)(error))?;
     storage.sync_directory(parent(path)).map_err(|error| {

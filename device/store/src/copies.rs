@@ -1,8 +1,9 @@
-//! Second copies of files. The file itself is the commit point of a change. Its copy is written afterwards, and read only where the file is
-//! damaged or missing.
+//! Second copies of files. The file itself is the commit point of a change. Its copy is written afterwards, and read
+//! only where the file is damaged or missing.
 //!
-//! A power cut between the two leaves an older copy next to an intact file, and opening the store rewrites it. A copy that cannot be written is
-//! removed, which is possible on a full disk: an older state must not replace a newer one that is damaged.
+//! A power cut between the two leaves an older copy next to an intact file, and opening the store rewrites it. A copy
+//! that cannot be written is removed, which is possible on a full disk: an older state must not replace a newer one
+//! that is damaged.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! Storage in a directory of the file system. Each path is resolved from the root's descriptor, one component at a time, without following links.
+//! Storage in a directory of the file system. Each path is resolved from the root's descriptor, one component at a
+//! time, without following links.
 
 use std::{
     fs::File,

@@ -1,4 +1,5 @@
-//! Errors of the store. After each of them the state in memory equals that on the disk, and the serving adapter does not change.
+//! Errors of the store. After each of them the state in memory equals that on the disk, and the serving adapter does
+//! not change.
 
 use std::{fmt, io};
 
@@ -59,7 +60,8 @@ pub enum StoreError {
         /// The existing tasks.
         known: Vec<String>,
     },
-    /// The task's record and its copy are damaged, and none of its adapters is intact: its permitted versions are unknown.
+    /// The task's record and its copy are damaged, and none of its adapters is intact: its permitted versions are
+    /// unknown.
     #[error(
         "task `{task}`: its record is damaged, and there is no intact adapter to salvage it from\nhint: remove the task, then push its adapter again"
     )]
@@ -162,7 +164,7 @@ pub enum StoreError {
     },
     /// Other uploads use all the memory for uploads without an announcement.
     #[error(
-        "{uploads} uploads without an announcement are under way\nhint: try again in some seconds; a file signed by `clr sign` is announced"
+        "{uploads} uploads without an announcement are in progress\nhint: try again in some seconds; a file signed by `clr sign` is announced"
     )]
     Busy {
         /// Their number.

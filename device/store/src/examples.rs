@@ -1,7 +1,7 @@
 //! Labelled images of a task, for teaching and tuning.
 //!
-//! `root/examples/<encoded task>/<sha256 of the image>` is a sealed head ([`crate::sealed`], contents in postcard: label, time of addition,
-//! bytes of the image) followed by the image as received.
+//! `root/examples/<encoded task>/<sha256 of the image>` is a sealed head ([`crate::sealed`], contents in postcard:
+//! label, time of addition, bytes of the image) followed by the image as received.
 
 use std::{
     io,
@@ -103,8 +103,8 @@ pub(crate) fn parse_whole(name: &str, file: &[u8]) -> Result<(StoredExample, Vec
 }
 
 impl Store {
-    /// Adds an image with a label, durably. An existing image is not added twice; a new label replaces its label. The task need not have an
-    /// adapter. `now` is in seconds since 1970.
+    /// Adds an image with a label, durably. An existing image is not added twice; a new label replaces its label. The
+    /// task need not have an adapter. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// [`StoreError::Name`], [`StoreError::Label`], [`StoreError::Full`], [`StoreError::Io`].

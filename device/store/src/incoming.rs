@@ -1,9 +1,9 @@
 //! Announced uploads in progress, on the disk. The reported number of bytes is durable.
 //!
-//! `root/incoming/<sha256>.part` is a sealed head ([`crate::sealed`]; contents: the length of the upload, 8 bytes, little-endian, and the
-//! announcement as in a file's trailer) followed by one frame per received piece: 4 bytes length, 4 bytes CRC-32 of the piece's offset
-//! (8 bytes, little-endian) and data, the data. Each frame is synced before it counts. After a power cut, the frames before the first torn one
-//! are kept.
+//! `root/incoming/<sha256>.part` is a sealed head ([`crate::sealed`]; contents: the length of the upload, 8 bytes,
+//! little-endian, and the announcement as in a file's trailer) followed by one frame per received piece: 4 bytes
+//! length, 4 bytes CRC-32 of the piece's offset (8 bytes, little-endian) and data, the data. Each frame is synced
+//! before it counts. After a power cut, the frames before the first torn one are kept.
 //!
 //! Each publisher's key has at most one upload for each task.
 
@@ -175,8 +175,8 @@ impl Incoming {
         Ok(())
     }
 
-    /// Whether an upload may take its publisher's only slot for the task. A growing upload keeps the slot, unless the other has a higher
-    /// version.
+    /// Whether an upload may take its publisher's only slot for the task. A growing upload keeps the slot, unless the
+    /// other has a higher version.
     pub(crate) fn may_begin(&self, digest: &Digest, announced: &SignedRelease, now: Instant) -> bool {
         self.uploads.iter().all(|(other, upload)| {
             let grows = upload
@@ -220,7 +220,8 @@ impl Incoming {
         Ok(Some(upload.held))
     }
 
-    /// Begins or resumes an announced upload. Returns the number of bytes held durably. The upload in its slot is discarded.
+    /// Begins or resumes an announced upload. Returns the number of bytes held durably. The upload in its slot is
+    /// discarded.
     pub(crate) fn begin(
         &mut self,
         storage: &dyn Storage,
@@ -291,7 +292,8 @@ impl Incoming {
         }
     }
 
-    /// Appends a piece. Returns the number of bytes held durably and the number of bytes written. Bytes already held are not written again.
+    /// Appends a piece. Returns the number of bytes held durably and the number of bytes written. Bytes already held
+    /// are not written again.
     pub(crate) fn append(
         &mut self,
         storage: &dyn Storage,

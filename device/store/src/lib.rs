@@ -30,10 +30,11 @@
 //! checkpoints/<task>            sealed: the state of the task's tuning run
 //! ```
 //!
-//! `<task>` is the task's name with every byte but `a`–`z`, `0`–`9`, `-` and `_` as `%` and two lower-case hexadecimal digits; if that is longer than
-//! 210 characters, `~` and the base-32 digits of the name's bytes (RFC 4648, lower case, without padding). `<sha256>` is in lower-case hexadecimal. A name
-//! that ends in `.new` is a temporary file; leftovers of these, and adapters that no record names, are removed when the store is opened. A folder
-//! at the path of a file is renamed to `<name>.aside1` (to 8) when that file is written.
+//! `<task>` is the task's name with every byte but `a`–`z`, `0`–`9`, `-` and `_` as `%` and two lower-case hexadecimal
+//! digits; if that is longer than 210 characters, `~` and the base-32 digits of the name's bytes (RFC 4648, lower case,
+//! without padding). `<sha256>` is in lower-case hexadecimal. A name that ends in `.new` is a temporary file; leftovers
+//! of these, and adapters that no record names, are removed when the store is opened. A folder at the path of a file is
+//! renamed to `<name>.aside1` (to 8) when that file is written.
 //!
 //! Integers are little-endian. A *sealed* file:
 //!
@@ -46,8 +47,9 @@
 //!
 //! ## A record's contents
 //!
-//! [postcard](https://postcard.jamesmunns.com/wire-format), in this order. *held* is: digest (32 bytes), version (varint), revision (varint), bytes of the file
-//! (varint), tuned here (byte 0 or 1). An option is a byte 0, or 1 and the value. A record has at most 16 KiB.
+//! [postcard](https://postcard.jamesmunns.com/wire-format), in this order. *held* is: digest (32 bytes), version
+//! (varint), revision (varint), bytes of the file (varint), tuned here (byte 0 or 1). An option is a byte 0, or 1 and
+//! the value. A record has at most 16 KiB.
 //!
 //! | field | type | meaning |
 //! |---|---|---|
@@ -64,14 +66,16 @@
 //!
 //! A removed task keeps a record without adapters if it ever admitted a version of a publisher.
 //!
-//! Format 1 (magic `CLRtask\x01`) is read as well and rewritten as format 2 when the store is opened. It has no confirmation. Its trial is held and starts (varint), which
-//! no longer count. Its highest admitted version was the highest version *confirmed*, and rises to the version on trial.
+//! Format 1 (magic `CLRtask\x01`) is read as well and rewritten as format 2 when the store is opened. It has no
+//! confirmation. Its trial is held and starts (varint), which no longer count. Its highest admitted version was the
+//! highest version *confirmed*, and rises to the version on trial.
 //!
 //! ## An upload in progress
 //!
-//! A sealed head (contents: the length of the upload, 8 bytes, and the announcement: key, signature and release statement as in a file's trailer),
-//! then one frame per piece; each is synced before it counts. After a power cut, the data of all frames up to the first damaged one is kept.
-//! The announcement is verified before the file is created, and again when the store is opened. Uploads without one are held in memory.
+//! A sealed head (contents: the length of the upload, 8 bytes, and the announcement: key, signature and release
+//! statement as in a file's trailer), then one frame per piece; each is synced before it counts. After a power cut, the
+//! data of all frames up to the first damaged one is kept. The announcement is verified before the file is created, and
+//! again when the store is opened. Uploads without one are held in memory.
 //!
 //! | offset in the frame | bytes | field |
 //! |---|---|---|
@@ -81,7 +85,8 @@
 //!
 //! ## An example
 //!
-//! A sealed head (contents in postcard: label, time as an option of varint, bytes of the image as varint), then the image.
+//! A sealed head (contents in postcard: label, time as an option of varint, bytes of the image as varint), then the
+//! image.
 //!
 //! # Commit of a change
 //!
@@ -103,11 +108,13 @@
 //! | `active` and its copy | the only task, else the one confirmed last |
 //! | an adapter | the next of: on trial, confirmed, last good, original |
 //!
-//! Each is listed in [`Store::problems`], and none prevents the store from opening. Nor does a read-only disk: repairs that failed are made at the next start.
+//! Each is listed in [`Store::problems`], and none prevents the store from opening. Nor does a read-only disk: repairs
+//! that failed are made at the next start.
 //!
 //! # Limits
 //!
-//! [`Caps`] limits tasks and bytes and sets a reserve of free space. Examples, uploads, adapters and run states are refused where they would use the reserve; records are not.
+//! [`Caps`] limits tasks and bytes and sets a reserve of free space. Examples, uploads, adapters and run states are
+//! refused where they would use the reserve; records are not.
 #![forbid(unsafe_code)]
 
 mod atomic;

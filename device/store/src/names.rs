@@ -1,8 +1,8 @@
 //! File names of tasks: reversible, the same on every file system, without a dot.
 //!
-//! `a`–`z`, `0`–`9`, `-` and `_` are kept; every other byte of the UTF-8 becomes `%` and two hexadecimal digits. A result longer than
-//! [`LONGEST`] is replaced by `~` and the base-32 digits (`a`–`z`, `2`–`7`) of the name's bytes, so the longest name of an adapter (128 bytes)
-//! fits a file system's 255 with room for a suffix.
+//! `a`–`z`, `0`–`9`, `-` and `_` are kept; every other byte of the UTF-8 becomes `%` and two hexadecimal digits. A
+//! result longer than [`LONGEST`] is replaced by `~` and the base-32 digits (`a`–`z`, `2`–`7`) of the name's bytes, so
+//! the longest name of an adapter (128 bytes) fits a file system's 255 with room for a suffix.
 
 use clr_adapters::Digest;
 

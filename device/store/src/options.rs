@@ -57,16 +57,18 @@ impl StoreOptions {
 pub struct Caps {
     /// Tasks, including those with only examples or a checkpoint, and removed ones whose highest version is kept.
     pub tasks: usize,
-    /// Bytes of the complete store, each file rounded up to blocks of 4 KiB. Records are small, at most `tasks` in number, and always written.
+    /// Bytes of the complete store, each file rounded up to blocks of 4 KiB. Records are small, at most `tasks` in
+    /// number, and always written.
     pub state_bytes: u64,
-    /// Bytes of `state_bytes` and of the disk reserved for records: examples, uploads, adapters and checkpoints leave them free.
+    /// Bytes of `state_bytes` and of the disk reserved for records: examples, uploads, adapters and checkpoints leave
+    /// them free.
     pub reserve_bytes: u64,
     /// Announced uploads in progress, on the disk; the least recently used one is dropped for another.
     pub incoming_files: usize,
     /// Bytes of all announced uploads in progress together.
     pub incoming_bytes: u64,
-    /// Bytes that announced uploads may write in 24 hours. Beyond that, uploads are held in memory like those without an
-    /// announcement.
+    /// Bytes that announced uploads may write in 24 hours. Beyond that, uploads are held in memory like those without
+    /// an announcement.
     pub upload_bytes_per_day: u64,
     /// Uploads in progress without an announcement, in memory.
     pub staged_files: usize,

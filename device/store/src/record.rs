@@ -14,8 +14,8 @@ const KNOWN: usize = 64;
 /// Maximum bytes of a record: a name, a reason and [`KNOWN`] digests.
 pub(crate) const LARGEST: u64 = 16 << 10;
 
-/// The contents of `root/tasks/<encoded name>`, in postcard: the commit point of every change to a task. `root/copies/<encoded name>` has the
-/// same contents, written afterwards.
+/// The contents of `root/tasks/<encoded name>`, in postcard: the commit point of every change to a task.
+/// `root/copies/<encoded name>` has the same contents, written afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) state: StoredTask,
@@ -92,7 +92,8 @@ fn whole<'a, T: Deserialize<'a>>(contents: &'a [u8]) -> Result<T, Damage> {
     }
 }
 
-/// A record of format 1. Its highest admitted version was the highest version ever *confirmed*, its trial counted starts.
+/// A record of format 1. Its highest admitted version was the highest version ever *confirmed*, its trial counted
+/// starts.
 #[derive(Serialize, Deserialize)]
 struct First {
     task: String,

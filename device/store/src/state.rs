@@ -25,7 +25,8 @@ pub struct OnTrial {
     pub held: StoredAdapter,
     /// Number of unclean ends of the program while the adapter was in use.
     pub unclean: u32,
-    /// Whether it is in use: set before its first frame, cleared at a clean end. If set at a start, the last end was unclean.
+    /// Whether it is in use: set before its first frame, cleared at a clean end. If set at a start, the last end was
+    /// unclean.
     pub in_use: bool,
     /// Its frames up to the last clean end.
     pub progress: Progress,
@@ -138,7 +139,8 @@ impl StoredTask {
         self.candidates().find(|held| held.digest == *digest)
     }
 
-    /// Confirms the adapter on trial. `keep_last_good`: the adapter confirmed before is damaged and must not become the last good one.
+    /// Confirms the adapter on trial. `keep_last_good`: the adapter confirmed before is damaged and must not become the
+    /// last good one.
     pub(crate) fn confirm(&mut self, keep_last_good: bool) -> Result<StoredAdapter, Nothing> {
         let held = self.trial.take().ok_or(Nothing)?.held;
         let before = self.confirmed.replace(held);
@@ -157,7 +159,8 @@ impl StoredTask {
         Ok(held)
     }
 
-    /// Reverts the adapter on trial. Only this lowers the highest admitted version, and only if no higher version was admitted since.
+    /// Reverts the adapter on trial. Only this lowers the highest admitted version, and only if no higher version was
+    /// admitted since.
     pub(crate) fn revert(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         let OnTrial {
             held, highest_before, ..
@@ -197,7 +200,8 @@ impl StoredTask {
         Ok(confirmed)
     }
 
-    /// Restores the publisher's original: a tuned adapter on trial is dropped, and a confirmed one becomes the last good one.
+    /// Restores the publisher's original: a tuned adapter on trial is dropped, and a confirmed one becomes the last
+    /// good one.
     pub(crate) fn restore(&mut self, reason: &str, at: Option<u64>) -> Result<StoredAdapter, Nothing> {
         let trial = self.trial.filter(|trial| trial.held.tuned && self.confirmed.is_some());
         let original = self

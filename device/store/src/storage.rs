@@ -4,10 +4,11 @@ use std::{any::Any, io};
 
 /// A tree of files and directories with the guarantees of a POSIX file system and no others.
 ///
-/// Paths are relative to the store's root, with `/` between components; the root itself is `""`. The store only uses the characters
-/// `a`–`z`, `0`–`9`, `%`, `.`, `_`, `~` and `-` in names. What was written is safe from a power cut once the file was synced, and a created,
-/// renamed or removed name once its directory was. A rename within a directory replaces an existing target at once: afterwards, power
-/// cut or not, the name stands for the old file or for the new one.
+/// Paths are relative to the store's root, with `/` between components; the root itself is `""`. The store only uses
+/// the characters `a`–`z`, `0`–`9`, `%`, `.`, `_`, `~` and `-` in names. What was written is safe from a power cut once
+/// the file was synced, and a created, renamed or removed name once its directory was. A rename within a directory
+/// replaces an existing target at once: afterwards, power cut or not, the name refers to the old file or to the new
+/// one.
 pub trait Storage: Send + Sync {
     /// Creates an empty file, or truncates an existing one, for writing. Never follows a link.
     ///

@@ -19,7 +19,7 @@ pub struct Written {
     pub examples: u64,
 }
 
-/// The counters behind [`Written`].
+/// Counters for [`Written`].
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) uploads: AtomicU64,

@@ -1,4 +1,5 @@
-//! What no trusted signature announces never reaches the disk before it is verified; what one announces is bounded by it.
+//! Uploads without a trusted announcement never reach the disk before verification; announced ones stay within their
+//! announcement.
 
 use std::sync::Arc;
 
@@ -15,10 +16,10 @@ use crate::world::{
     release,
 };
 
-/// Whether a refusal is the one that is due.
+/// Whether a refusal is the expected one.
 type Check = fn(&Refusal) -> bool;
 
-/// A file signed in the older way, over its bytes: nothing announces it.
+/// A file with the older signature over its bytes, which has no announcement.
 fn older(task: &str, version: u64) -> Vec<u8> {
     let file = encode(&adapter(task, version, 0, 0), clr_adapters::Encoding::F32).unwrap();
     sign(&file, SignerClass::Publisher, &publisher()).unwrap()
@@ -49,7 +50,7 @@ fn without_an_announcement_nothing_is_written_before_the_file_is_verified() {
     assert_eq!(store.begin(&digest, length).unwrap(), 0);
     for at in (0..bytes.len()).step_by(50) {
         let end = bytes.len().min(at + 50);
-        // As another connection would: what is held is known while the store is open.
+        // As another connection: the bytes held are known while the store is open.
         assert_eq!(store.begin(&digest, length).unwrap(), at as u64);
         assert_eq!(store.append(&digest, at as u64, &bytes[at..end]).unwrap(), end as u64);
         assert_eq!(disk.files(), before, "after {end} bytes");
@@ -60,7 +61,7 @@ fn without_an_announcement_nothing_is_written_before_the_file_is_verified() {
     assert_eq!(store.task("birds").unwrap().trial.unwrap().held.digest, digest);
     assert_eq!(store.written().uploads, 0);
 
-    // Whatever is refused at the end, and an image that was only uploaded, has not been written either.
+    // Neither a file refused at the end nor an image that was only uploaded has been written.
     let before = disk.files();
     let mut forged = older("birds", 3);
     forged[60] ^= 1;
@@ -153,7 +154,7 @@ fn hostile_announcements_are_refused_before_a_byte_is_written() {
         assert!(expected(&refusal), "{what}: {refusal:?}");
         assert_eq!(disk.files(), before, "{what}");
     }
-    // The announcement of what is confirmed, replayed, writes nothing.
+    // A replayed announcement of the confirmed adapter writes nothing.
     let known = file("birds", 5);
     let digest = Digest::of(&known);
     assert_eq!(world::begin(&store, &known).unwrap(), known.len() as u64);
@@ -208,19 +209,19 @@ fn a_publisher_has_one_upload_for_each_task_and_one_that_grows_keeps_its_place()
         [(1, 0), (1, 1), (2, 0)].map(|(version, variant)| world::published(&adapter("birds", version, 0, variant)));
     world::begin(&store, &first).unwrap();
     store.append(&Digest::of(&first), 0, &first[..50]).unwrap();
-    // Another file of the same version comes in as well, in memory.
+    // Another file of the same version is uploaded too, in memory.
     let on_disk = parts();
     world::begin(&store, &second).unwrap();
     store.append(&Digest::of(&second), 0, &second[..60]).unwrap();
     assert_eq!(parts(), on_disk);
     assert_eq!(world::begin(&store, &first).unwrap(), 50);
     assert_eq!(world::begin(&store, &second).unwrap(), 60);
-    // A higher version takes the place.
+    // A higher version takes the slot.
     world::begin(&store, &newer).unwrap();
     assert_eq!(parts(), [format!("incoming/{}.part", Digest::of(&newer))]);
     let gone = store.append(&Digest::of(&first), 50, &first[50..]);
     assert!(matches!(gone, Err(StoreError::NoSuchUpload { .. })));
-    // Other tasks have places of their own.
+    // Other tasks have separate slots.
     world::begin(&store, &file("cats", 1)).unwrap();
     assert_eq!(parts().len(), 2);
     for file in [second, newer] {

@@ -1,4 +1,4 @@
-//! What a store keeps has an end, and records have room left.
+//! Caps on the store's contents, and the reserve for records.
 
 use std::{io, sync::Arc};
 
@@ -24,7 +24,7 @@ fn full<T: std::fmt::Debug>(result: Result<T, StoreError>) -> &'static str {
     }
 }
 
-/// Examples made tasks without end, which were in no list.
+/// Examples could create an unlimited number of unlisted tasks.
 #[test]
 fn tasks_with_nothing_but_examples_count_and_are_seen() {
     let disk = Arc::new(Disk::new());
@@ -43,14 +43,14 @@ fn tasks_with_nothing_but_examples_count_and_are_seen() {
     assert_eq!(full(store.put_checkpoint("ghost4", b"weights")), "tasks");
     assert_eq!(full(store.install(&file("cats", 1), NOW)), "tasks");
     assert_eq!(store.taught_only(), ["ghost0", "ghost1", "ghost2", "ghost3"]);
-    // Those that are there go on.
+    // Existing tasks still accept examples.
     store.add_example("ghost0", "y", b"another", NOW).unwrap();
     store.add_example("birds", "wren", b"picture", NOW).unwrap();
     store.install(&file("birds", 2), NOW).unwrap();
     drop(store);
     let store = with_caps(disk, caps);
     assert_eq!(full(store.add_example("ghost4", "x", b"picture", NOW)), "tasks");
-    // Taking one back makes room, by its last example or as a whole.
+    // Removing a task, or its last example, makes room for another.
     store.remove("ghost1").unwrap();
     store.add_example("ghost4", "x", b"picture", NOW).unwrap();
     store.remove_example("ghost2", &Digest::of(b"picture")).unwrap();
@@ -85,12 +85,12 @@ fn the_stores_bytes_have_a_cap_and_records_do_not_need_room() {
         full(store.put_checkpoint("birds", &vec![0; 30_000])),
         "bytes of the store"
     );
-    // Records are written all the same.
+    // Records are still written.
     store.mark_good("birds").unwrap();
     store.rollback("birds", NOW).unwrap();
     store.set_active("birds").unwrap();
     store.raise_time_floor(1_900_000_000).unwrap();
-    // What is there is counted again after a restart, and what goes is room.
+    // Existing files are counted again after a restart, and removals free space.
     drop(store);
     let store = with_caps(disk, caps);
     assert_eq!(
@@ -103,7 +103,7 @@ fn the_stores_bytes_have_a_cap_and_records_do_not_need_room() {
     store.add_example("birds", "wren", &[99; 9_000], NOW).unwrap();
 }
 
-/// A disk with so many bytes left.
+/// A disk with this many free bytes.
 struct Free(Arc<Disk>, u64);
 
 impl Storage for Free {

@@ -1,4 +1,5 @@
-//! Every write failed in turn: what served goes on serving, in memory and after opening again, and the error says which file.
+//! Failure of every single write: the serving adapter does not change, in memory and after reopening, and the error
+//! names the file.
 
 use std::{error::Error as _, sync::Arc};
 
@@ -53,7 +54,7 @@ fn run(scenario: &Scenario, errno: i32, forever: bool, counts: &mut Counts) {
         match &result {
             Ok(()) => {
                 counts.done += 1;
-                // Only what can be made up for later may fail without a word.
+                // Only operations that are repeated later may fail silently.
                 let tidying = matches!(operation.0, Operation::Remove | Operation::RemoveDirectory);
                 // A copy is written after the change is made; the root holds copies as well.
                 let (kind, path) = operation;

@@ -1,4 +1,4 @@
-//! A real directory: a program stopped at every operation, hostile names and links, and writers against readers.
+//! Storage in a real directory: stops at every operation, hostile names and links, and concurrent writers and readers.
 #![cfg(not(miri))]
 
 use std::{
@@ -18,7 +18,7 @@ use crate::{
     world::{NOW, confirmed, file, open, options, see},
 };
 
-/// A real directory, in memory where the system has such a place: what counts here are the system calls, not the disk.
+/// A real directory, in memory where the system supports that: the tests need the system calls, not the disk.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())

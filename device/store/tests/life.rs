@@ -1,4 +1,4 @@
-//! What an adapter goes through: trial, confirmation, rollback, tuning, removal.
+//! Life cycle of an adapter: trial, confirmation, rollback, tuning, removal.
 
 use clr_adapters::Digest;
 use clr_store::{AddOutcome, Progress, StartOutcome, Store, StoreError, StoredAdapter, StoredTask};
@@ -202,7 +202,7 @@ fn the_bytes_of_every_adapter_that_is_kept_can_be_read() {
     }
 }
 
-/// Counted were starts, so four restarts took a good update back.
+/// Starts used to count, so four restarts reverted a good update.
 #[test]
 fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
     let (disk, store) = fresh();
@@ -215,7 +215,7 @@ fn only_unclean_ends_of_an_adapter_in_use_end_its_trial() {
         (store, start)
     };
     let mut store = store;
-    // Never used, or ended cleanly, or brought down by something else.
+    // Never used, or ended cleanly, or ended by another cause.
     for round in 0..12 {
         let start;
         if round > 3 {

@@ -1,4 +1,5 @@
-//! Two processes on one store: the second is refused with the first one's pid, and the end of the first frees the store.
+//! Two processes on one store: the second is refused with the first one's pid, and the end of the first frees the
+//! store.
 #![cfg(not(miri))]
 
 use std::{
@@ -28,7 +29,7 @@ fn a_second_process_is_refused_with_the_pid_of_the_first() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    // An emulator, where the tests run for another processor than this machine's.
+    // An emulator, where the tests run for another CPU than this machine's.
     let mut words: Vec<_> = env::var("CLR_TEST_RUNNER")
         .unwrap_or_default()
         .split_whitespace()

@@ -1,4 +1,4 @@
-//! What the store promises, on a simulated disk and in a real directory.
+//! Guarantees of the store, on a simulated disk and in a real directory.
 
 mod announcements;
 mod bounded;

@@ -1,4 +1,4 @@
-//! The store's rules told once more, by a model that knows nothing of files.
+//! Reference model of the store's rules, without files.
 
 use std::collections::BTreeMap;
 
@@ -100,7 +100,7 @@ impl Task {
         self.known.push(name);
     }
 
-    /// Whether a file from outside is taken.
+    /// Returns whether a received file is admitted.
     fn admits(&self, name: Name) -> bool {
         let on_trial = self.trial.is_some_and(|trial| trial.name == name);
         let known = self.known.contains(&name);
@@ -114,7 +114,7 @@ impl Task {
         on_trial || fits && self.confirmed != Some(name)
     }
 
-    /// The rules of the store, told once more; says whether the operation is done.
+    /// Applies an operation by the rules of the store. Returns whether it succeeds.
     fn act(&mut self, action: Action) -> bool {
         match action {
             // An upload of what is confirmed is not sent, and its commit is answered.

@@ -1,6 +1,7 @@
-//! A power cut at every operation of everything that writes, and at every operation of the opening that follows. A cut after an operation is one
-//! before the next; the last stands for the moment after everything. With `CLR_LONG_TESTS=1` in the environment, 100 draws of what is reordered instead
-//! of 12, and a cut while opening after each of them: `CLR_LONG_TESTS=1 cargo test --release -p clr-store power_cut -- --nocapture`.
+//! A power cut at every operation of everything that writes, and at every operation of the opening that follows. A cut
+//! after an operation is one before the next; the last stands for the moment after everything. With `CLR_LONG_TESTS=1`
+//! in the environment, 100 draws of what is reordered instead of 12, and a cut while opening after each of them:
+//! `CLR_LONG_TESTS=1 cargo test --release -p clr-store power_cut -- --nocapture`.
 
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ fn base(scenario: &Scenario) -> Disk {
     disk
 }
 
-/// Stops the operation, cuts the power in every model, opens, and hands what is found to `check`.
+/// Stops the operation, cuts the power in every model, opens the store, and passes it to `check`.
 fn cut(scenario: &Scenario, base: &Disk, at: usize, moment: Moment, mut check: impl FnMut(u64, Disk)) {
     let disk = Arc::new(base.copy());
     let faults = Arc::new(Faults::new(disk.clone()));
@@ -60,7 +61,7 @@ fn cut(scenario: &Scenario, base: &Disk, at: usize, moment: Moment, mut check: i
     }
 }
 
-/// The program is killed, not the power cut; then the power fails while the store is being opened, or right after that.
+/// A killed program, followed by a power cut while the store is being opened, or right after that.
 fn kill_then_cut(scenario: &Scenario, base: &Disk, at: usize, before: &Seen, after: &Seen, counts: &mut Counts) {
     let killed = || {
         let disk = Arc::new(base.copy());

@@ -1,4 +1,4 @@
-//! Random operations with random power cuts, against a model that knows nothing of files.
+//! Random operations with random power cuts, compared with the reference model.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Readers wait for nobody, and never see half a change.
+//! Readers never block, and never see half a change.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use clr_store::{Entry, LockError, Storage, StorageFile, StorageLock, simulation:
 
 use crate::world::{NOW, confirmed, file, fresh, open, see};
 
-/// A disk whose renames wait to be let go on.
+/// A disk whose renames block until released.
 struct Slow {
     disk: Arc<Disk>,
     held_up: AtomicBool,

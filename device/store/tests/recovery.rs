@@ -1,4 +1,4 @@
-//! The ladder: the file, its copy, what the adapters tell, and an open store that says what is lost.
+//! Recovery in order: the file, its copy, salvage from adapters, and an open store that reports the loss.
 
 use std::sync::Arc;
 
@@ -105,7 +105,7 @@ fn a_folder_in_the_place_of_any_file_is_set_aside() {
             .unwrap();
         let store = open(disk.clone());
         assert_eq!(see(&store), before, "{path}");
-        // Changes go on.
+        // Changes are still possible.
         confirmed(&store, &file("birds", 5));
         store.set_active("cats").unwrap();
         store.raise_time_floor(2_000_000_000).unwrap();
@@ -129,7 +129,7 @@ fn a_record_that_is_lost_in_both_copies_is_salvaged_from_its_adapters() {
     let store = open(disk.clone());
     assert_eq!(store.active().as_deref(), Some("birds"));
     let serving = store.serving("birds").unwrap();
-    // The newest serves as before. Its confirmation is not known, so its trial begins again.
+    // The newest serves as before. Its confirmation is unknown, so its trial starts again.
     assert_eq!((serving.held.version, serving.trial), (4, true));
     let salvaged = Recovery::Adapters {
         version: 4,
@@ -222,7 +222,7 @@ fn a_record_of_which_nothing_is_left_hides_no_other_task() {
     }
     assert_eq!(store.active(), None);
     confirmed(&store, &file("cats", 2));
-    // Removing the task makes way.
+    // After removal of the task it can be installed again.
     store.remove("birds").unwrap();
     confirmed(&store, &file("birds", 5));
     drop(store);
@@ -241,7 +241,7 @@ fn without_the_active_tasks_name_the_one_confirmed_last_serves() {
     assert_eq!(store.active().as_deref(), Some("cats"));
     store.remove("cats").unwrap();
     assert_eq!(store.active().as_deref(), Some("birds"), "the only one");
-    // Named again, it is healed.
+    // Setting it again repairs it.
     store.set_active("birds").unwrap();
     drop(store);
     assert_tidy(&open(disk.clone()), &disk);
@@ -249,7 +249,7 @@ fn without_the_active_tasks_name_the_one_confirmed_last_serves() {
 
 #[test]
 fn records_of_the_format_before_are_read_and_their_floor_rises_to_the_trial() {
-    // Made from its description in the crate's documentation, so that the reader is not its own witness.
+    // Built from the description in the crate's documentation, independently of the reader.
     let mut contents = vec![5];
     contents.extend(b"birds");
     let held = |byte: u8, version: u8, bytes: [u8; 2]| {
@@ -291,7 +291,7 @@ fn records_of_the_format_before_are_read_and_their_floor_rises_to_the_trial() {
     // It is rewritten in the present format, in two copies.
     let now = self::stored(&disk, RECORD);
     assert_eq!((&now[..8], &now), (&b"CLRtask\x02"[..], &self::stored(&disk, COPY)));
-    // Of a format that comes later nothing is known.
+    // A later format is unknown.
     disk.put(RECORD, &[b"CLRtask\x03", &now[8..]].concat()).unwrap();
     disk.remove(COPY).unwrap();
     assert_eq!(kinds(&open(disk))[0], ProblemKind::Damaged(Damage::Magic));
@@ -310,7 +310,7 @@ fn crc32(bytes: &[u8]) -> u32 {
         .fold(!0, |crc, &byte| step((crc ^ u32::from(byte)) & 0xff) ^ crc >> 8)
 }
 
-/// Whatever a file holds, opening ends, and says what is wrong or takes it.
+/// For any contents of a file, opening ends and either reports or accepts it.
 #[test]
 fn arbitrary_bytes_in_the_place_of_any_file_are_survived() {
     use proptest::prelude::*;
@@ -332,7 +332,7 @@ fn arbitrary_bytes_in_the_place_of_any_file_are_survived() {
     };
     proptest!(config, |(path in 0..7_usize, magic in 0..6_usize, rest in prop::collection::vec(any::<u8>(), 0..80))| {
         let magics: [&[u8]; 6] = [b"", b"CLRtask\x02", b"CLRtask\x01", b"CLRactv\x01", b"CLRtime\x01", b"CLRpart\x01"];
-        // With a checksum that is right, so that what is behind it is reached.
+        // With a correct checksum, so that the contents are parsed.
         let mut bytes = magics[magic].to_vec();
         if !bytes.is_empty() {
             bytes.extend((rest.len() as u32).to_le_bytes());

@@ -1,4 +1,4 @@
-//! What is refused, with which error, and that nothing changes by it.
+//! Refusals, their errors, and the unchanged state after them.
 
 use clr_adapters::{Digest, Encoding, Refusal, SecretKey, SignerClass, encode, sign};
 use clr_store::{Caps, Store, StoreError};
@@ -53,7 +53,7 @@ fn replay_and_downgrade_have_errors_of_their_own() {
     store.install(&file("birds", 10), NOW).unwrap();
 }
 
-/// The highest admitted version rose at confirmation, so an older file could take the place of a newer one on trial.
+/// The highest admitted version used to rise at confirmation, so an older file could replace a newer one on trial.
 #[test]
 fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_it() {
     let (disk, store) = fresh();
@@ -74,7 +74,7 @@ fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_i
             ..
         }
     ));
-    // 10 takes the place of 9 and fails: the highest admitted version is at 9 again, which never failed and may come back.
+    // 10 replaces 9 and fails: the highest admitted version is 9 again, which never failed and may return.
     let tenth = store.install(&file("birds", 10), NOW).unwrap().held.digest;
     assert_eq!(highest_admitted(&store), 10);
     store.revert("birds", &tenth, "too slow", NOW).unwrap();
@@ -103,7 +103,7 @@ fn the_floor_rises_at_admission_and_only_a_failed_trial_of_that_version_lowers_i
             }
         ));
     }
-    // What was removed may come back.
+    // A removed adapter may return.
     confirmed(&store, &file("birds", 11));
     assert_eq!(highest_admitted(&store), 11);
 }
@@ -139,7 +139,7 @@ fn what_was_taken_out_by_hand_may_be_pushed_again_and_nothing_older() {
     store.mark_bad("birds", NOW).unwrap();
     store.install(&file("birds", 5), NOW).unwrap();
     store.mark_good("birds").unwrap();
-    // But the publisher's own does not replace what was tuned on top of it.
+    // But the publisher's original does not replace an adapter tuned on top of it.
     confirmed_tuned(&store, &tuned("birds", 5, 1));
     assert!(matches!(refusal(&store, &file("birds", 5)), Refusal::Replay { .. }));
 }
@@ -177,7 +177,7 @@ fn every_refusal_of_the_signing_layer_is_handed_on() {
     let mut header = adapter("birds", 2, 0, 0);
     header.header.expires = NOW;
     assert!(matches!(refusal(&store, &published(&header)), Refusal::Expired { .. }));
-    // A device without a clock cannot tell; and what was confirmed in time serves on.
+    // A device without a clock cannot check expiry, and an adapter confirmed in time continues to serve.
     store.install(&published(&header), None).unwrap();
     store.mark_good("birds").unwrap();
     assert_eq!(store.serving("birds").unwrap().held.version, 2);
@@ -236,7 +236,7 @@ fn tuned_files_come_in_through_their_own_door() {
     confirmed_tuned(&store, &own);
     assert_eq!(store.task("birds").unwrap().highest_admitted, 2);
     store.restore("birds", NOW).unwrap();
-    // It was confirmed here: it may come back from the host it was pulled to.
+    // It was confirmed here: it may return from the host that pulled it.
     assert!(!store.install(&own, NOW).unwrap().already);
     store.mark_good("birds").unwrap();
     assert!(store.task("birds").unwrap().confirmed.unwrap().tuned);

@@ -1,4 +1,4 @@
-//! One store, and every operation on it that writes.
+//! A store, and every modifying operation on it.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) set_up: fn(&Store),
     pub(crate) act: Act,
-    /// Doing it again after a cut leads to the same end.
+    /// Whether a repetition after a cut leads to the same state.
     pub(crate) again: bool,
 }
 
 impl Scenario {
-    /// Acts where nothing goes wrong, on a storage that is set up: what was there before, what is there behind it, and every operation
-    /// between.
+    /// Runs the operation without faults on a prepared storage. Returns the state before and after it, and every
+    /// operation in between.
     pub(crate) fn rehearse(&self, storage: Arc<dyn Storage>) -> (Seen, Seen, Vec<(Operation, String)>) {
         let faults = Arc::new(Faults::new(storage));
         let store = open(faults.clone());
@@ -35,7 +35,7 @@ impl Scenario {
 
 pub(crate) const ODD_NAME: &str = "a/../ Ü\"b";
 
-/// Two tasks with a past, an example, a checkpoint and an active task.
+/// Two tasks with a history, an example, a checkpoint and an active task.
 fn past(store: &Store) {
     confirmed(store, &file("birds", 1));
     confirmed(store, &file("birds", 2));

@@ -1,4 +1,4 @@
-//! Announced uploads resume where they were cut, do not mix, and cannot fill the disk.
+//! Announced uploads resume after an interruption, do not mix, and cannot fill the disk.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ fn big() -> Vec<u8> {
     (0..10_000_u32).flat_map(u32::to_le_bytes).collect()
 }
 
-/// Begins an upload of any bytes, announced as a delta that gives a file of a task.
+/// Begins an upload of any bytes, announced as a delta that produces a file of a task.
 fn begin(store: &Store, task: &str, digest: &Digest, length: u64) -> Result<u64, StoreError> {
     store.begin_announced(
         digest,
@@ -92,7 +92,7 @@ fn what_a_killed_program_wrote_is_made_durable_before_it_is_counted() {
     let faults = Arc::new(Faults::new(disk.clone()));
     let store = open(faults.clone());
     begin(&store, "birds", &digest, length).unwrap();
-    // The write goes through, its sync does not.
+    // The write succeeds, its sync fails.
     faults.set(Some(Fault::Stop {
         at: 1,
         moment: Moment::Before,
@@ -200,8 +200,8 @@ fn a_lost_answer_to_a_commit_is_asked_for_again() {
     assert!(store.task("birds").unwrap().trial.is_none());
 }
 
-/// A random sequence found this: an upload was cut, its file came in another way, and the upload that was then taken up again was
-/// told that nothing need be sent, but its commit failed over the pieces from before the cut.
+/// Found by a random sequence: an upload was interrupted and its file installed in another way. The resumed upload then
+/// needed no bytes, but its commit failed because of the pieces from before the interruption.
 #[test]
 fn an_upload_whose_file_came_in_another_way_is_committed_without_it() {
     let store = fresh().1;
@@ -212,7 +212,7 @@ fn an_upload_whose_file_came_in_another_way_is_committed_without_it() {
     store.install(&bytes, NOW).unwrap();
     assert_eq!(store.begin(&digest, length).unwrap(), length);
     assert!(store.commit(&digest, NOW).unwrap().already);
-    // The pieces are gone.
+    // The pieces are removed.
     assert!(matches!(store.upload(&digest), Err(StoreError::NoSuchUpload { .. })));
     assert_eq!(store.verify().unwrap().uploads, 0);
 }
@@ -227,7 +227,7 @@ fn uploads_are_capped_in_number_and_bytes() {
         store.append(&digest(number), 0, &[0; 50]).unwrap();
     }
     store.append(&digest(0), 50, &[0; 10]).unwrap();
-    // The cap is two: the one untouched for longest makes room.
+    // The cap is two: the least recently used one is dropped.
     begin(&store, &task(2), &digest(2), 100).unwrap();
     assert!(matches!(
         store.append(&digest(1), 50, &[0]),

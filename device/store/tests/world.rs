@@ -1,4 +1,4 @@
-//! Keys, adapters, and everything that can be seen of a store.
+//! Keys, adapters, and the visible state of a store.
 
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ pub(crate) fn announcement(file: &[u8]) -> SignedRelease {
     SignedRelease::of_file(file, &Limits::DEFAULT).unwrap().unwrap()
 }
 
-/// The publisher's announcement of a file with so many bytes before its trailer, whatever they are.
+/// The publisher's announcement of a file with this many bytes before its trailer, for any contents.
 pub(crate) fn announcement_of(task: &str, length: u64) -> SignedRelease {
     release(task, length).sign(&publisher()).unwrap()
 }
@@ -126,7 +126,7 @@ pub(crate) fn confirmed(store: &Store, file: &[u8]) -> Digest {
     store.confirm(&installed.task, &installed.held.digest).unwrap().digest
 }
 
-/// Installs and confirms what the device tuned.
+/// Installs and confirms an adapter tuned on the device.
 pub(crate) fn confirmed_tuned(store: &Store, file: &[u8]) -> Digest {
     let installed = store.install_tuned(file).unwrap();
     store.confirm(&installed.task, &installed.held.digest).unwrap().digest
@@ -152,11 +152,11 @@ pub(crate) fn push(store: &Store, file: &[u8], chunk: usize) -> Result<(), Store
     store.commit(&digest, NOW).map(drop)
 }
 
-/// Everything that can be seen of a store but the uploads under way.
+/// The visible state of a store, except uploads in progress.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) tasks: Vec<StoredTask>,
-    /// Per task: what serves, and whether on trial.
+    /// Per task: the serving adapter, and whether it is on trial.
     pub(crate) serving: Vec<Option<(Digest, bool)>>,
     pub(crate) active: Option<String>,
     pub(crate) time: Option<u64>,
@@ -164,7 +164,7 @@ pub(crate) struct Seen {
     pub(crate) checkpoints: Vec<Option<Vec<u8>>>,
 }
 
-/// The tasks of which examples and checkpoints are looked at.
+/// The tasks whose examples and checkpoints are compared.
 const NAMES: [&str; 4] = ["birds", "cats", "fish", "a/../ Ü\"b"];
 
 pub(crate) fn see(store: &Store) -> Seen {
@@ -193,7 +193,7 @@ pub(crate) fn see(store: &Store) -> Seen {
     }
 }
 
-/// Nothing is damaged, unknown or left over, by the store's own account and by the names on the disk.
+/// Asserts that nothing is damaged, unknown or left over, by the store's report and by the names on the disk.
 pub(crate) fn assert_tidy(store: &Store, disk: &Disk) {
     assert_eq!(store.problems(), []);
     assert_eq!(store.verify().unwrap().problems, []);

@@ -22,9 +22,11 @@ pub trait AdapterInfo {
 /// Adapters by task; both, with the new one last, while one replaces another.
 type Known<A, D> = HashMap<String, Vec<(Arc<A>, D)>>;
 
-/// Serving adapters, consistent with a store. Frames take the active adapter and never block on a change that writes to the disk.
+/// Serving adapters, consistent with a store. Frames take the active adapter and never block on a change that writes to
+/// the disk.
 ///
-/// The information belongs to an adapter, not to a name: a frame that outlives its adapter finds none, and its verdict has no effect.
+/// The information belongs to an adapter, not to a name: a frame that outlives its adapter finds none, and its verdict
+/// has no effect.
 #[derive(Debug)]
 pub struct ServingSet<A, D> {
     /// The resident adapters.
@@ -79,12 +81,12 @@ impl<A: Resident, D> ServingSet<A, D> {
     }
 
     /// Reads the information on a task's adapter.
-    pub fn detail<T>(&self, task: &str, look: impl FnOnce(&D) -> T) -> Option<T> {
+    pub fn info<T>(&self, task: &str, look: impl FnOnce(&D) -> T) -> Option<T> {
         lock(&self.known).get(task)?.last().map(|(_, detail)| look(detail))
     }
 
     /// Accesses the information on this adapter; `None` once another has replaced it.
-    pub fn of<T>(&self, adapter: &Arc<A>, look: impl FnOnce(&mut D) -> T) -> Option<T> {
+    pub fn info_of<T>(&self, adapter: &Arc<A>, look: impl FnOnce(&mut D) -> T) -> Option<T> {
         let mut known = lock(&self.known);
         let mut known = known.get_mut(adapter.task())?.iter_mut();
         let (_, detail) = known.find(|(current, _)| Arc::ptr_eq(current, adapter))?;
@@ -113,27 +115,27 @@ impl<A: Resident, D> ServingSet<A, D> {
 }
 
 impl<A: Resident, D: AdapterInfo> ServingSet<A, D> {
-    /// Confirms an adapter on trial. `store` makes that durable; if it fails, the trial continues. Returns `false` without a change if the adapter
-    /// is no longer on trial: it may have been replaced since the verdict.
+    /// Confirms an adapter on trial. `store` makes that durable; if it fails, the trial continues. Returns `false`
+    /// without a change if the adapter is no longer on trial: it may have been replaced since the verdict.
     pub fn confirm<E>(&self, adapter: &Arc<A>, store: impl FnOnce(D::Trial) -> Result<(), E>) -> Result<bool, E> {
         let _changing = self.lock_updates();
-        let Some(trial) = self.of(adapter, |detail| detail.on_trial()).flatten() else {
+        let Some(trial) = self.info_of(adapter, |detail| detail.on_trial()).flatten() else {
             return Ok(false);
         };
         store(trial)?;
-        self.of(adapter, D::confirm);
+        self.info_of(adapter, D::confirm);
         Ok(true)
     }
 
-    /// Reverts an adapter on trial. `replace` makes that durable and replaces or removes the adapter. Returns `false` without calling it if the
-    /// adapter is no longer on trial.
+    /// Reverts an adapter on trial. `replace` makes that durable and replaces or removes the adapter. Returns `false`
+    /// without calling it if the adapter is no longer on trial.
     pub fn revert<E>(
         &self,
         adapter: &Arc<A>,
         replace: impl FnOnce(&UpdateGuard<'_, A, D>, D::Trial) -> Result<(), E>,
     ) -> Result<bool, E> {
         let changing = self.lock_updates();
-        let Some(trial) = self.of(adapter, |detail| detail.on_trial()).flatten() else {
+        let Some(trial) = self.info_of(adapter, |detail| detail.on_trial()).flatten() else {
             return Ok(false);
         };
         replace(&changing, trial)?;
@@ -161,7 +163,8 @@ impl<A: Resident, D> UpdateGuard<'_, A, D> {
     pub fn put(&self, adapter: A, detail: D) {
         let adapter = Arc::new(adapter);
         let task = adapter.task().to_owned();
-        // The information is added before the adapter and removed after it: a frame never finds a trial without its bounds.
+        // The information is added before the adapter and removed after it: a frame never finds a trial without its
+        // bounds.
         let entry = (Arc::clone(&adapter), detail);
         lock(&self.serving.known).entry(task.clone()).or_default().push(entry);
         self.serving.tasks.insert(adapter);

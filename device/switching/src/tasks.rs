@@ -1,8 +1,8 @@
 //! Set of resident tasks with one active task.
 //!
-//! Readers never block: the active task and the table of all tasks are each one pointer that is swapped atomically. A frame
-//! takes the active adapter once and keeps it to its end, so no frame mixes two tasks, and a replaced or removed adapter
-//! lives until its last frame is done.
+//! Readers never block: the active task and the table of all tasks are each one pointer that is swapped atomically. A
+//! frame takes the active adapter once and keeps it to its end, so no frame mixes two tasks, and a replaced or removed
+//! adapter lives until its last frame is done.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -74,8 +74,8 @@ impl<A: Resident> TaskSet<A> {
         Ok(removed)
     }
 
-    /// Makes the task active from the next frame on, and returns its adapter. Readers do not block; switches, insertions and
-    /// removals block each other.
+    /// Makes the task active from the next frame on, and returns its adapter. Readers do not block; switches,
+    /// insertions and removals block each other.
     pub fn switch(&self, name: &str) -> Result<Arc<A>, A::Unknown> {
         let _writer = lock(&self.writers);
         let adapter = self.get(name)?;

@@ -1,4 +1,4 @@
-//! A device of a few numbers: adapters that are their digests, and a store in memory. Its changes are those of the daemon.
+//! A minimal device: adapters that are their digests, and a store in memory. Its changes are those of the daemon.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl AdapterInfo for Known {
     }
 }
 
-/// What a restart would find of the task `birds`.
+/// The stored state of the task `birds`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) confirmed: Option<u32>,
@@ -57,7 +57,7 @@ pub(crate) struct Stored {
 pub(crate) struct Device {
     pub(crate) serving: ServingSet<Adapter, Known>,
     store: Mutex<Stored>,
-    /// The task that a restart would go on with.
+    /// The stored choice of the task.
     remembered: Mutex<&'static str>,
 }
 
@@ -81,7 +81,7 @@ impl Device {
         *self.store.lock().unwrap()
     }
 
-    /// Names a task, and remembers it.
+    /// Switches to a task, and stores the choice.
     pub(crate) fn switch(&self, task: &'static str) -> Result<(), String> {
         let naming = self.serving.lock_switches();
         naming.switch(task)?;
@@ -89,14 +89,14 @@ impl Device {
         Ok(())
     }
 
-    /// Remembers that the task is chosen from frames.
+    /// Switches to automatic selection, and stores the choice.
     pub(crate) fn switch_to_auto(&self) {
         let naming = self.serving.lock_switches();
         naming.switch_to_auto();
         *self.remembered.lock().unwrap() = "auto";
     }
 
-    /// What a restart would go on with is what is in force.
+    /// Asserts that the stored choice equals the one in force.
     pub(crate) fn check_remembered(&self) {
         let remembered = *self.remembered.lock().unwrap();
         match self.frame() {
@@ -105,7 +105,7 @@ impl Device {
         }
     }
 
-    /// Puts a second task, `cars`, beside `birds`.
+    /// Adds a second task, `cars`.
     pub(crate) fn with_cars(&self) {
         let known = Known {
             digest: 9,
@@ -119,7 +119,7 @@ impl Device {
         self.serving.lock_updates().put(cars, known);
     }
 
-    /// What the store says serves, into memory.
+    /// Loads the serving adapter of the store.
     fn load(&self, changing: &UpdateGuard<'_, Adapter, Known>) {
         let Stored { confirmed, trial } = self.stored();
         let Some(digest) = trial.or(confirmed) else {
@@ -134,7 +134,7 @@ impl Device {
         changing.put(Adapter { task: "birds", digest }, known);
     }
 
-    /// Changes the store, then brings memory in line with it.
+    /// Changes the store, then loads its serving adapter.
     fn change(&self, change: impl FnOnce(&mut Stored)) {
         let changing = self.serving.lock_updates();
         change(&mut self.store.lock().unwrap());
@@ -145,7 +145,7 @@ impl Device {
         self.change(|stored| stored.trial = Some(digest));
     }
 
-    /// Back to what was confirmed.
+    /// Reverts to the confirmed adapter.
     pub(crate) fn mark_bad(&self) {
         self.change(|stored| stored.trial = None);
     }
@@ -187,16 +187,16 @@ impl Device {
         self.frame().map(|adapter| adapter.digest)
     }
 
-    /// Store and memory say the same, and each adapter that serves has what is known of it.
+    /// Asserts that store and memory agree, and that each serving adapter has its information.
     pub(crate) fn check(&self) {
         let stored = self.stored();
         let serves = self.serving.tasks().get("birds").ok();
         let digest = serves.as_ref().map(|adapter| adapter.digest);
         assert_eq!(digest, stored.trial.or(stored.confirmed));
-        let known = self.serving.detail("birds", |known| (known.digest, known.on_trial()));
+        let known = self.serving.info("birds", |known| (known.digest, known.on_trial()));
         assert_eq!(known, digest.map(|digest| (digest, stored.trial)));
         if let Some(adapter) = serves {
-            assert_eq!(self.serving.of(&adapter, |known| known.digest), digest);
+            assert_eq!(self.serving.info_of(&adapter, |known| known.digest), digest);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Every interleaving of a few threads, tried by loom. A deadlock fails as well.
+//! Every interleaving of a few threads, by loom. A deadlock fails too.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use loom::thread;
 
 use crate::device::{Adapter, Device, Known};
 
-/// Runs a model in all its interleavings and says how many there were.
+/// Runs a model in all its interleavings and prints their number.
 fn every_interleaving(name: &str, model: impl Fn(Arc<Device>) + Send + Sync + 'static) {
     let count = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&count);
@@ -23,16 +23,16 @@ fn every_interleaving(name: &str, model: impl Fn(Arc<Device>) + Send + Sync + 's
     assert!(count > 1, "the threads of this model never met");
 }
 
-/// Runs a part of the model on a thread of its own.
+/// Runs a part of the model on a separate thread.
 fn beside<T: 'static>(device: &Arc<Device>, part: impl FnOnce(&Device) -> T + 'static) -> thread::JoinHandle<T> {
     let device = Arc::clone(device);
     thread::spawn(move || part(&device))
 }
 
-/// What the inference loop does with a frame: it counts, if what it took is on trial.
+/// Handles a frame like the inference loop: it counts if its adapter is on trial.
 fn serve(device: &Device) -> Option<Arc<Adapter>> {
     let adapter = device.frame()?;
-    if device.serving.of(&adapter, |known| known.frames += 1).is_none() {
+    if device.serving.info_of(&adapter, |known| known.frames += 1).is_none() {
         let serves = device.serving.tasks().get(adapter.task());
         let same = serves.is_ok_and(|serves| Arc::ptr_eq(&serves, &adapter));
         assert!(!same, "an adapter serves, and nothing is known of it");
@@ -67,7 +67,7 @@ fn a_trial_counts_the_frames_of_its_own_adapter_alone() {
         let frames = beside(&device, |device| serve(device).map(|adapter| adapter.digest));
         device.install(3);
         let took = frames.join().unwrap();
-        let counted = device.serving.detail("birds", |known: &Known| known.frames);
+        let counted = device.serving.info("birds", |known: &Known| known.frames);
         assert_eq!(counted, Some(u32::from(took == Some(3))));
     });
 }
@@ -103,9 +103,9 @@ fn what_was_taken_back_answers_no_later_frame() {
             take_back(&device);
             let after = device.answers();
             let confirmed = verdict.join().unwrap();
-            // What was confirmed before is not on trial any more, and stays unless the task goes altogether.
+            // An adapter confirmed before is no longer on trial, and stays unless the task is removed.
             let expected = expected.map(|before| if confirmed { 2 } else { before });
-            // The switch may not have come yet; it never brings back what is gone.
+            // The switch may come later; it never restores a removed adapter.
             assert!(after == expected || after.is_none(), "{after:?} answered");
             switches.join().unwrap();
             assert_eq!(device.answers(), expected);

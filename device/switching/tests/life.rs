@@ -35,7 +35,7 @@ fn a_replaced_adapter_has_no_say_any_more() {
     device.install(2);
     let old = device.frame().unwrap();
     device.install(3);
-    assert!(device.serving.of(&old, |_| ()).is_none());
+    assert!(device.serving.info_of(&old, |_| ()).is_none());
     assert!(!device.confirm(&old) && !device.revert(&old));
     device.check();
     assert_eq!(device.answers(), Some(3));
@@ -46,9 +46,9 @@ fn a_person_may_end_a_trial_before_its_frames_do() {
     let device = Device::new();
     device.install(2);
     let tried = device.frame().unwrap();
-    assert_eq!(device.serving.of(&tried, |known| known.frames), Some(0));
+    assert_eq!(device.serving.info_of(&tried, |known| known.frames), Some(0));
     device.mark_good();
-    assert!(!device.revert(&tried), "it is confirmed, and was loaded anew");
+    assert!(!device.revert(&tried), "it is confirmed, and was loaded again");
     device.install(3);
     device.mark_bad();
     assert_eq!(device.answers(), Some(2));

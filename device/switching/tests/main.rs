@@ -1,4 +1,4 @@
-//! Proofs about switching, trying, confirming and taking back, through the public API alone.
+//! Properties of switching, trials, confirmation and reversion, by the public API.
 
 mod device;
 #[cfg(loom)]

@@ -5,10 +5,11 @@
 //! cargo run --release -p clr-tuning --example teach_one_class -- BACKBONE.onnx PARENT.clr TASK --class cat --pictures 20
 //! ```
 //!
-//! `TASK` is the folder with all classes (`train/`, and what `--split` names); the parent was trained on one without the class. `--frames N` adds unlabelled
-//! images of the old classes, as a camera would have seen them: from `val/`, since a parent is surer of what it was trained on than of what
-//! a camera sees. `--shown N` puts as many of the new class, unnamed, in the place of some of them. `--old N` adds labelled ones of each old
-//! class, from `train/`. `--limit N` measures N images of each class.
+//! `TASK` is the folder with all classes (`train/`, and what `--split` names); the parent was trained on one without
+//! the class. `--frames N` adds unlabelled images of the old classes, as from a camera: from `val/`, because a parent
+//! is more confident on its training images than on those of a camera. `--shown N` replaces N of them by unlabelled
+//! images of the new class. `--old N` adds labelled ones of each old class, from `train/`. `--limit N` measures N
+//! images of each class.
 
 use std::{
     collections::HashMap,
@@ -49,7 +50,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The right class of each image, none for a class that the adapter does not have, and what the adapter answers.
+/// The true class of each image, `None` for a class that the adapter does not have, and the adapter's class.
 type Answers = Vec<(Option<usize>, usize)>;
 
 fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -> Result<Answers, Box<dyn Error>> {
@@ -61,7 +62,7 @@ fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -
         let label = name(&folder);
         let expected = adapter.header.labels.iter().position(|known| *known == label);
         let all = files(&folder)?;
-        // Spread over the names, which may tell groups apart.
+        // Spread over the names, which may identify groups.
         let kept = limit.min(all.len());
         for file in (0..kept).map(|index| &all[index * all.len() / kept]) {
             let start = network.prefix(
@@ -75,8 +76,9 @@ fn answers(backbone: &Backbone, adapter: &Adapter, split: &Path, limit: usize) -
     Ok(answers)
 }
 
-/// Shares of images: of the new class recognised, of the old ones recognised; and what the parent knew of the old ones but is now given
-/// to the new class, or confused among the old ones, and what only this adapter knows.
+/// Returns fractions of images: recall of the new class, and accuracy on the old ones; of the old ones, correct by the
+/// parent but now assigned to the new class, correct by the parent but now confused among the old ones, and correct by
+/// this adapter alone.
 fn measure(parent: &Answers, adapter: &Answers, new: usize) -> [f64; 5] {
     let mut counts = [0_u32; 5];
     let mut all = [0_u32; 2];
@@ -149,7 +151,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let known = original.adapter.clone();
     let parent = Parent::new(original, Some(&known));
-    let prototype = teach(&backbone, &parent, &examples)?.version;
+    let prototype = teach(&backbone, &parent, &examples)?.revision;
     let taught = Parent::new(decode(&prototype.file)?, Some(&known));
     let mut options = TuneOptions {
         seed,

@@ -1,14 +1,15 @@
-//! What a class taught from twenty images is worth at once: recall of the new class and what old classes lose, class by class.
+//! Quality of a class taught from twenty images: recall of the new class and losses of the old ones, class by class.
 //!
 //! ```text
 //! cargo run --release -p clr-tuning --example teaching_table -- lite0.onnx tasks/digits:2,4,6 tasks/signs:0
 //! ```
 //!
-//! For each task folder (`train/`, `val/`, `test/`, one folder a class) and each class named by its index, a head is fitted to the backbone's
-//! own features of all *other* classes (logistic regression), with the canaries and the profile that a host writes. [`clr_tuning::teach`]
-//! then gets 20 training images of the class left out. Measured on test images, for two draws. Beside it, what taught before: the mean
-//! feature, at a bias where the class's own images are level with the highest old class on average. With `--foreign`, a class of the
-//! next task on the line is taught to each task whole. Input 96 px unless `--size` says otherwise.
+//! For each task folder (`train/`, `val/`, `test/`, one folder a class) and each class named by its index, a head is
+//! fitted to the backbone's own features of all *other* classes (logistic regression), with the canaries and the
+//! profile that a host writes. [`clr_tuning::teach`] then gets 20 training images of the class left out. Measured on
+//! test images, for two draws, and compared with the earlier method: the mean feature, at a bias where the class's own
+//! images equal the highest old class on average. With `--foreign`, a class of the next task on the line is taught to
+//! each complete task. Input 96 px without `--size`.
 
 use std::{
     error::Error,
@@ -71,7 +72,7 @@ impl Study {
         for ((part, most), seen) in MOST.iter().zip(&mut parts) {
             for (class, label) in labels.iter().enumerate() {
                 let files = sorted(&folder.join(part).join(label)).unwrap_or_default();
-                // Spread over the names, which may tell groups apart.
+                // Spread over the names, which may identify groups.
                 let kept = (*most).min(files.len());
                 for index in 0..kept {
                     let file = files[index * files.len() / kept].clone();
@@ -113,7 +114,7 @@ impl Study {
         Ok(Parent::new(file, Some(&own)))
     }
 
-    /// As training chooses them: the surest validation images, small, of two classes.
+    /// As in training: the most confident validation images of two classes, in small size.
     fn canaries(&self, head: &Head, validation: &[(usize, &Seen)]) -> Result<Vec<Canary>, Box<dyn Error>> {
         let mut order: Vec<&(usize, &Seen)> = validation.iter().collect();
         let sure = |(class, seen): &(usize, &Seen)| -log_probability(&logits(head, &seen.x), *class, 1.0);
@@ -211,7 +212,7 @@ fn fit(images: &[(usize, &Seen)], classes: usize) -> Head {
     head
 }
 
-/// What taught before: the mean feature, level with the highest old class on average.
+/// The earlier method: the mean feature, equal to the highest old class on average.
 fn mean_feature(parent: &Adapter, own: &[&Seen]) -> Head {
     let mut head = parent.head.clone();
     let length = |row: &[f32]| row.iter().map(|value| value * value).sum::<f32>().sqrt();
@@ -230,7 +231,7 @@ fn mean_feature(parent: &Adapter, own: &[&Seen]) -> Head {
     head
 }
 
-/// Recall of the new class, and the share of old images that were right and are given to it.
+/// Returns the recall of the new class, and the fraction of old images that were correct and are now assigned to it.
 fn measure(parent: &Adapter, head: &Head, old: &[(usize, &Seen)], new: &[&Seen]) -> [f64; 2] {
     let class = head.bias.len() - 1;
     let recognised = new
@@ -284,7 +285,7 @@ fn row(
             Ok(taught) => {
                 let z = taught.classes[0].separation.unwrap_or_default();
                 words = format!("{words} z {z:.1}");
-                measure(&parent.adapter, &taught.version.adapter.head, &old, &new)
+                measure(&parent.adapter, &taught.revision.adapter.head, &old, &new)
             }
             Err(error) => {
                 words = format!(

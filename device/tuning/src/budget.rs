@@ -103,7 +103,8 @@ pub(crate) struct Task {
     pub(crate) threads: usize,
 }
 
-/// Estimates the bytes of a run with this scope and checkpointing, in addition to the resident ones. Sets the network's trained sites to the scope.
+/// Estimates the bytes of a run with this scope and checkpointing, in addition to the resident ones. Sets the network's
+/// trained sites to the scope.
 pub(crate) fn estimate(
     network: &mut Network,
     scope: TrainableScope,
@@ -118,8 +119,8 @@ pub(crate) fn estimate(
         .sum();
     let threads = task.threads.min(task.batch).max(1);
     let plane = task.size[0] * task.size[1];
-    // The parameters themselves are resident. Counted here: anchors, the optimiser's values and two moments, the saved state of these three
-    // and its bytes, gradients and their copy in the optimiser.
+    // The parameters themselves are resident. Counted here: anchors, the optimiser's values and two moments, the saved
+    // state of these three and its bytes, gradients and their copy in the optimiser.
     let optimiser = 4 * trained * 16;
     let parts = footprint.parameters / 2 * (task.batch + 2);
     let images = 3 * plane * task.images;
@@ -137,8 +138,8 @@ pub(crate) fn estimate(
     Ok((bytes as u64, footprint))
 }
 
-/// Returns the first plan that fits: the complete adapter, then ever fewer late sites, then the head; for each, activations are recomputed
-/// only where they would not fit.
+/// Returns the first plan that fits: the complete adapter, then ever fewer late sites, then the head; for each,
+/// activations are recomputed only where they would not fit.
 pub(crate) fn plan_memory(
     network: &mut Network,
     sites: usize,

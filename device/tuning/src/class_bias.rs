@@ -18,15 +18,16 @@ const ENOUGH_OTHERS: (usize, f64) = (50, 0.5);
 
 /// The fraction that a class claims.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Boldness {
+pub(crate) struct BiasClaim {
     /// Fraction of the class's own images.
     pub(crate) share: f64,
     /// Further margin, in standard deviations of the gaps.
     pub(crate) margin: f64,
 }
 
-impl Boldness {
-    /// Returns the claim of a class with this separation from the task, in standard deviations, given `others` images of old classes.
+impl BiasClaim {
+    /// Returns the claim of a class with this separation from the task, in standard deviations, given `others` images
+    /// of old classes.
     pub(crate) fn of(separation: Option<f64>, others: usize) -> Self {
         let (clear, at_clear) = CLEAR;
         let share = match separation {
@@ -58,19 +59,19 @@ mod tests {
 
     #[test]
     fn the_further_off_a_class_is_the_more_it_claims() {
-        let at = |z: f64| Boldness::of(Some(z), 0);
+        let at = |z: f64| BiasClaim::of(Some(z), 0);
         assert_eq!(at(0.5).share, 0.0);
         let shares: Vec<f64> = [1.0, 3.0, 5.0, 6.0, 9.0, 12.6, 30.0].map(|z| at(z).share).to_vec();
         assert!(shares.is_sorted(), "{shares:?}");
         assert_eq!(
             at(30.0),
-            Boldness {
+            BiasClaim {
                 share: 1.0,
                 margin: 1.0
             }
         );
         assert_eq!(at(12.0).margin, 0.0);
-        assert!(Boldness::of(None, 0).share < Boldness::of(None, 50).share);
+        assert!(BiasClaim::of(None, 0).share < BiasClaim::of(None, 50).share);
     }
 
     #[test]

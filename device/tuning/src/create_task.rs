@@ -12,13 +12,14 @@ use crate::{
     profile::profile,
 };
 
-/// Creates a task from labelled images: the untouched backbone with a head of prototypes. `header` gives the task's name and the preprocessing;
-/// labels, profile and provenance are set here. With a `recipe` other than [`Recipe::Linear`] the adapter has sites at the identity for
-/// later tuning. From ten images on it has a feature profile, so that the device can select the task by itself. Images that cannot be decoded
-/// are left out.
+/// Creates a task from labelled images: the untouched backbone with a head of prototypes. `header` gives the task's
+/// name and the preprocessing; labels, profile and provenance are set here. With a `recipe` other than
+/// [`Recipe::Linear`] the adapter has sites at the identity for later tuning. From ten images on it has a feature
+/// profile, so that the device can select the task by itself. Images that cannot be decoded are left out.
 ///
 /// # Errors
-/// [`TuneError::TooFewClasses`] with fewer than two classes of decodable images; [`TuneError::Examples`], [`TuneError::Learning`].
+/// [`TuneError::TooFewClasses`] with fewer than two classes of decodable images; [`TuneError::Examples`],
+/// [`TuneError::Learning`].
 pub fn create_task(
     backbone: &Backbone,
     header: Header,
@@ -55,7 +56,8 @@ pub fn create_task(
     AdapterRevision::new(identity_adapter(backbone, recipe, nearest_mean(&groups), header), None)
 }
 
-/// Returns a head in which the class with the nearest mean feature wins, scaled so that correct classes lead by 4 nats on average.
+/// Returns a head in which the class with the nearest mean feature wins, scaled so that correct classes lead by 4 nats
+/// on average.
 fn nearest_mean(groups: &[Vec<Vec<f32>>]) -> Head {
     let means: Vec<Vec<f64>> = groups.iter().map(|group| mean(group)).collect();
     let features = means.first().map_or(0, Vec::len);

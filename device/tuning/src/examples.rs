@@ -66,8 +66,9 @@ pub struct ExampleSplit {
     pub without_holdout: Vec<String>,
 }
 
-/// Holds out a fifth of each class, at least one image of two or more. Held out are the images with the smallest digests, so the split is the
-/// same on every device, and an added image moves others only where the fractions require it.
+/// Holds out a fifth of each class, at least one image of two or more. Held out are the images with the smallest
+/// digests, so the split is the same on every device, and an added image moves others only where the fractions require
+/// it.
 pub fn split_examples(mut examples: Vec<Example>) -> ExampleSplit {
     examples.sort_by(|a, b| (&a.label, a.id).cmp(&(&b.label, b.id)));
     examples.dedup();

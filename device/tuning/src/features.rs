@@ -10,8 +10,8 @@ use crate::{
     images::Image,
 };
 
-/// Returns the features `[F]` of images by `network`, in their order. Images that cannot be decoded are left out with a warning: one damaged
-/// file must not prevent teaching a class.
+/// Returns the features `[F]` of images by `network`, in their order. Images that cannot be decoded are left out with a
+/// warning: one damaged file must not prevent teaching a class.
 pub(crate) fn features(
     network: &Network,
     preprocessing: &Preprocessing,

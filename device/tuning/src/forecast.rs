@@ -30,8 +30,8 @@ pub struct Forecast {
     pub frames: usize,
     /// Whether the adapter has protected classes.
     pub protects: bool,
-    /// Images that judge these classes: held-out frames and labelled images, and canaries. All frames judge a candidate of class weights alone,
-    /// so this is a lower bound.
+    /// Images that judge these classes: held-out frames and labelled images, and canaries. All frames judge a candidate
+    /// of class weights alone, so this is a lower bound.
     pub judges: usize,
     /// Minimum of images that judge them.
     pub judges_needed: usize,
@@ -39,7 +39,8 @@ pub struct Forecast {
     pub frames_missing: usize,
 }
 
-/// Counts the images in `list` for a run that starts from `parent`. Suspected positives, found only during a run, are included.
+/// Counts the images in `list` for a run that starts from `parent`. Suspected positives, found only during a run, are
+/// included.
 pub fn forecast(parent: &Parent, list: Vec<Example>) -> Forecast {
     let labels = &parent.adapter.header.labels;
     let place = |label: &str| labels.iter().position(|known| known == label);

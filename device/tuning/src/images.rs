@@ -9,8 +9,8 @@ use crate::{
     examples::{Example, Examples},
 };
 
-/// Variants of a training image: the image itself, and augmented ones. Few, so that the activations before the first trained site can be
-/// cached for each.
+/// Variants of a training image: the image itself, and augmented ones. Few, so that the activations before the first
+/// trained site can be cached for each.
 pub(crate) const VARIANTS: u64 = 8;
 
 /// Small crops, rotations and changes of colour; never mirrored, because letters and signs have an orientation.

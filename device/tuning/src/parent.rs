@@ -13,14 +13,14 @@ pub struct Parent {
     pub digest: Digest,
     /// The encoding of its file.
     pub encoding: Encoding,
-    /// Number of classes, from the first on, of the publisher's original. Their class weights never change: only changed features can change
-    /// their logits.
+    /// Number of classes, from the first on, of the publisher's original. Their class weights never change: only
+    /// changed features can change their logits.
     pub protected: usize,
 }
 
 impl Parent {
-    /// Returns the adapter of a file as a parent. The classes of `original`, the publisher's adapter, are protected. `None` for a task that was
-    /// created on the device; for a publisher's file itself, pass its adapter.
+    /// Returns the adapter of a file as a parent. The classes of `original`, the publisher's adapter, are protected.
+    /// `None` for a task that was created on the device; for a publisher's file itself, pass its adapter.
     pub fn new(file: Decoded, original: Option<&Adapter>) -> Self {
         let known = |original: &Adapter| {
             let pairs = original.header.labels.iter().zip(&file.adapter.header.labels);

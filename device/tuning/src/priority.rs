@@ -1,7 +1,7 @@
 //! Lowest priority of the tuning threads.
 
-/// Gives the calling thread, and the threads that it starts, the lowest priority (niceness 19). Called first on the tuning thread, so that
-/// inference takes the CPU whenever it has a frame.
+/// Gives the calling thread, and the threads that it starts, the lowest priority (niceness 19). Called first on the
+/// tuning thread, so that inference takes the CPU whenever it has a frame.
 ///
 /// # Errors
 /// The system's reason. Tuning works without it.

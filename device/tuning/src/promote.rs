@@ -1,8 +1,8 @@
 //! Promotion rule: whether a candidate replaces the parent.
 //!
-//! Twenty images cannot show a loss of one in a hundred by counting. The mean drop of the true class's probability can: it predicts the
-//! fraction of test images lost nearly without bias, and far better than the number of changed results (`docs/reference/tuning.md`,
-//! *Promotion*).
+//! Twenty images cannot show a loss of one in a hundred by counting. The mean drop of the true class's probability can:
+//! it predicts the fraction of test images lost nearly without bias, and far better than the number of changed results
+//! (`docs/reference/tuning.md`, *Promotion*).
 
 use std::fmt;
 
@@ -33,8 +33,8 @@ pub(crate) struct Evidence {
     pub(crate) learned: Vec<Pair>,
     /// Images of the publisher's classes: labelled ones, frames with the parent's class, canaries.
     pub(crate) old: Vec<Pair>,
-    /// Images of the publisher's classes that measure the losses to new classes. These may be more than `old`: class weights can be
-    /// cross-validated, sites cannot.
+    /// Images of the publisher's classes that measure the losses to new classes. These may be more than `old`: class
+    /// weights can be cross-validated, sites cannot.
     pub(crate) taken: Vec<Pair>,
     /// Number of canaries in `old`.
     pub(crate) canaries: usize,
@@ -84,8 +84,9 @@ impl Comparison {
         result
     }
 
-    /// Whether more images are correct by more than one standard error of the difference (the root of the number of images on which the two
-    /// disagree), or no fewer are and the true class is more probable by more than two standard errors.
+    /// Whether more images are correct by more than one standard error of the difference (the root of the number of
+    /// images on which the two disagree), or no fewer are and the true class is more probable by more than two standard
+    /// errors.
     fn better(&self) -> bool {
         let (won, lost) = (f64::from(self.won), f64::from(self.lost));
         let more = won - lost > (won + lost).sqrt();
@@ -129,8 +130,9 @@ impl fmt::Display for PromotionVerdict {
     }
 }
 
-/// Returns mean(q(parent) − q(tuned)) + mean(q(tuned) − p(tuned)), where p is the true class's probability and q the same among old classes
-/// only. The first mean is the loss among old classes, the second the loss to new ones; probability that a new class has already counts as lost.
+/// Returns mean(q(parent) − q(tuned)) + mean(q(tuned) − p(tuned)), where p is the true class's probability and q the
+/// same among old classes only. The first mean is the loss among old classes, the second the loss to new ones;
+/// probability that a new class has already counts as lost.
 fn expected_loss(evidence: &Evidence, protected: usize) -> f64 {
     let mean =
         |pairs: &[Pair], drop: &dyn Fn(&Pair) -> f64| pairs.iter().map(drop).sum::<f64>() / pairs.len().max(1) as f64;

@@ -1,13 +1,15 @@
 //! Prototype of a new class: class weights from the mean of its images' features.
 //!
-//! **Weights.** The mean feature of the class's images minus the mean feature of the known old classes (canaries, labelled images, frames; each
-//! class counts once), scaled to the mean length of the existing weights. The mean feature alone is mostly common to all images.
+//! **Weights.** The mean feature of the class's images minus the mean feature of the known old classes (canaries,
+//! labelled images, frames; each class counts once), scaled to the mean length of the existing weights. The mean
+//! feature alone is mostly common to all images.
 //!
-//! **Bias.** Each image of the class has a *gap*: the lead of its highest old logit over the class's product, with weights fitted without that
-//! image. The bias is a quantile of these gaps, so the class claims that fraction of its images. The quantile depends on the separation of the
-//! class from the task's images ([`crate::separation`]): almost none for a class similar to a known one, because old images would be lost;
-//! all images and a margin for a class unlike all others. The bias is lowered until every available image of an old class keeps its class and
-//! canaries keep their probability. Measurements for the constants: `docs/results/2026-11-29-teaching-a-class.md`.
+//! **Bias.** Each image of the class has a *gap*: the lead of its highest old logit over the class's product, with
+//! weights fitted without that image. The bias is a quantile of these gaps, so the class claims that fraction of its
+//! images. The quantile depends on the separation of the class from the task's images ([`crate::separation`]): almost
+//! none for a class similar to a known one, because old images would be lost; all images and a margin for a class
+//! unlike all others. The bias is lowered until every available image of an old class keeps its class and canaries keep
+//! their probability. Measurements for the constants: `docs/results/2026-11-29-teaching-a-class.md`.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +19,7 @@ use clr_onnx::Backbone;
 
 use crate::{
     AdapterRevision, Parent,
-    class_bias::{Boldness, quantile},
+    class_bias::{BiasClaim, quantile},
     error::{Result, TuneError},
     examples::{Example, Examples},
     features::{canary_image, features, features_of, images, mean},
@@ -33,7 +35,7 @@ const CANARY_MAY_LOSE: f64 = 0.01;
 #[derive(Clone, Debug)]
 pub struct Taught {
     /// The adapter and its file.
-    pub version: AdapterRevision,
+    pub revision: AdapterRevision,
     /// The new classes, in the order of their labels.
     pub classes: Vec<TaughtClass>,
 }
@@ -55,11 +57,12 @@ pub struct TaughtClass {
     pub separation: Option<f64>,
 }
 
-/// Extends the head by every label of `examples` that the adapter does not have, in the labels' order. The parent's class weights and
-/// biases do not change, so the old classes' logits stay bit-identical.
+/// Extends the head by every label of `examples` that the adapter does not have, in the labels' order. The parent's
+/// class weights and biases do not change, so the old classes' logits stay bit-identical.
 ///
 /// # Errors
-/// [`TuneError::LooksAlike`] for a class that claims none of its own images; [`TuneError::NoExamples`], [`TuneError::NothingReadable`].
+/// [`TuneError::LooksAlike`] for a class that claims none of its own images; [`TuneError::NoExamples`],
+/// [`TuneError::NothingReadable`].
 pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> Result<Taught> {
     let header = &parent.adapter.header;
     let mut list = examples.list().map_err(TuneError::Examples)?;
@@ -126,7 +129,7 @@ pub fn teach(backbone: &Backbone, parent: &Parent, examples: &dyn Examples) -> R
     }
     teacher.adapter.header.metrics = None;
     Ok(Taught {
-        version: AdapterRevision::new(teacher.adapter, Some(parent))?,
+        revision: AdapterRevision::new(teacher.adapter, Some(parent))?,
         classes,
     })
 }
@@ -175,9 +178,9 @@ impl Teacher {
         };
         let gaps = held_out.clone();
         held_out.sort_by(f64::total_cmp);
-        let boldness = Boldness::of(separation, self.others.len());
+        let claim = BiasClaim::of(separation, self.others.len());
         // With a logit equal to the highest old one, the new class wins.
-        let wanted = quantile(&held_out, boldness.share) + boldness.margin * deviation(&held_out) + 1e-3;
+        let wanted = quantile(&held_out, claim.share) + claim.margin * deviation(&held_out) + 1e-3;
         let bias = self.kept_below(&weights, wanted) as f32;
         let answered = |gap: f64| f64::from(bias) >= gap;
         let looks_like = self.looks_like(own.iter().filter(|x| !answered(self.gap(&weights, x))));
@@ -225,7 +228,8 @@ impl Teacher {
         centre
     }
 
-    /// Returns the direction from the centre to the class's mean, scaled to the mean length of the existing class weights.
+    /// Returns the direction from the centre to the class's mean, scaled to the mean length of the existing class
+    /// weights.
     fn weights(&self, mean: &[f64], centre: &[f64]) -> Vec<f32> {
         let features = self.adapter.head.features.max(1);
         let length = |row: &[f32]| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
@@ -258,13 +262,15 @@ impl Teacher {
             .collect()
     }
 
-    /// Returns the lead of the highest logit over the new class's product: the bias at which the image changes its class.
+    /// Returns the lead of the highest logit over the new class's product: the bias at which the image changes its
+    /// class.
     fn gap(&self, weights: &[f32], x: &[f32]) -> f64 {
         let highest = self.logits(x).into_iter().fold(f32::NEG_INFINITY, f32::max);
         f64::from(highest) - product(weights, x)
     }
 
-    /// Returns the highest bias up to `wanted` that takes no image of another class, and of a canary's probability at most the permitted loss.
+    /// Returns the highest bias up to `wanted` that takes no image of another class, and of a canary's probability at
+    /// most the permitted loss.
     fn kept_below(&self, weights: &[f32], wanted: f64) -> f64 {
         let images = self.others.iter().map(|x| self.gap(weights, x) - 1e-3);
         let temperature = f64::from(self.adapter.header.temperature).max(1e-6);

@@ -1,14 +1,15 @@
 //! Separation of a new class from a task's images, by the task's feature profile.
 //!
-//! In the profile's whitened sketch space the task's own images have mean 0 and about variance 1 along every direction. The new
-//! class's mean is one direction; each of its images is projected on the mean of the *others* (leave one out), which is unbiased
-//! although images are few. The median of these projections is the distance of the class from the task, in standard deviations of
-//! the task's images: about 1 for a class that equals a known one, 20 for photographs among digits.
+//! In the profile's whitened sketch space the task's own images have mean 0 and about variance 1 along every direction.
+//! The new class's mean is one direction; each of its images is projected on the mean of the *others* (leave one out),
+//! which is unbiased although images are few. The median of these projections is the distance of the class from the
+//! task, in standard deviations of the task's images: about 1 for a class that equals a known one, 20 for photographs
+//! among digits.
 
 use clr_adapters::{Profile, sketch};
 
-/// Returns the distance of images with these features `[F]` of the untouched backbone from the task's images, in standard deviations; `None`
-/// without images.
+/// Returns the distance of images with these features `[F]` of the untouched backbone from the task's images, in
+/// standard deviations; `None` without images.
 pub(crate) fn separation(profile: &Profile, features: &[Vec<f32>]) -> Option<f64> {
     let dimensions = profile.dimensions();
     let points: Vec<Vec<f32>> = (features.iter())

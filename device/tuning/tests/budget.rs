@@ -1,4 +1,4 @@
-//! What the memory allows is said beforehand, and more memory never trains less.
+//! Memory plans: stated in advance, and more memory never trains less.
 
 use clr_tuning::{TrainableScope, TuneError, TuneOptions, plan_memory};
 

@@ -111,7 +111,7 @@ pub(crate) fn image(class: usize, index: u64) -> RgbImage {
     })
 }
 
-/// An adapter's answer to an image.
+/// Returns an adapter's logits of an image.
 pub(crate) fn logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, class: usize, index: u64) -> Vec<f32> {
     let network = Network::from_adapter(backbone, adapter).unwrap();
     let size = [preprocessing().height as usize, preprocessing().width as usize];
@@ -121,7 +121,7 @@ pub(crate) fn logits(backbone: &Backbone, adapter: &clr_adapters::Adapter, class
     network.classify(&network.features_from_prefix(&start, size).unwrap())
 }
 
-/// Of 30 images of the third class that nothing is learned from, how many an adapter takes for it.
+/// Returns how many of 30 unseen images of the third class an adapter recognises.
 pub(crate) fn recognised(backbone: &Backbone, adapter: &clr_adapters::Adapter) -> usize {
     let shown = (100..130).filter(|&index| argmax(&logits(backbone, adapter, 2, index)) == 2);
     shown.count()
@@ -146,7 +146,7 @@ pub(crate) fn images(classes: &[usize], count: u64) -> InMemory {
     examples
 }
 
-/// A publisher's adapter that tells stripes: recipe clr, two classes, one canary.
+/// A publisher's adapter for stripes: recipe clr, two classes, one canary.
 pub(crate) fn publisher(backbone: &Backbone) -> Parent {
     let header = Header::new(
         "shapes",

@@ -1,4 +1,4 @@
-//! Only what is better on held-out images replaces what serves, and the reason is said.
+//! Promotion: only an adapter that is better on held-out images replaces the parent, and the reason is reported.
 
 use clr_learning::{PerGroup, argmax};
 use clr_tuning::{Example, InMemory, Parent, TuneError, TuneOptions, split_examples, teach, tune};
@@ -31,7 +31,7 @@ fn every_class_of_two_or_more_has_an_image_held_out_and_the_split_does_not_depen
 fn taught(examples: &InMemory) -> (clr_onnx::Backbone, Parent, Parent) {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, examples).unwrap().version;
+    let taught = teach(&backbone, &publisher, examples).unwrap().revision;
     let parent = parent(&taught.file, Some(&publisher));
     (backbone, publisher, parent)
 }
@@ -46,7 +46,8 @@ fn tuning_recognises_more_and_is_promoted_with_its_reason() {
     let options = TuneOptions {
         steps: 150,
         replay_fraction: 0.75,
-        // So gently that no old image on the edge of this small network's stripes is lost, which is what would be refused.
+        // Gently, so that no old image near the decision boundary of this small network is lost, which would be
+        // refused.
         rates: PerGroup {
             head: 5e-3,
             norm: 3e-5,
@@ -60,7 +61,7 @@ fn tuning_recognises_more_and_is_promoted_with_its_reason() {
     assert_eq!((header.revision, header.parent), (2, Some(parent.digest)));
     assert_eq!(header.labels, LABELS);
     assert!(header.metrics.as_ref().unwrap().quantised_accuracy > 0.0);
-    // The publisher's rows are still the publisher's, bit for bit.
+    // The publisher's class weights are bit-identical.
     let (old, new) = (&publisher.adapter.head, &tuned.candidate.adapter.head);
     assert_eq!(new.weight[..old.weight.len()], old.weight);
     assert_eq!(new.bias[..2], old.bias);
@@ -148,7 +149,7 @@ fn with_frames(mut examples: InMemory, count: u64) -> InMemory {
 
 #[test]
 fn what_was_learned_takes_no_frame_of_the_old_classes() {
-    // The new label's images are an old class's: a row that fits them would take half of its frames.
+    // The new label's images are those of an old class: weights fitted to them would take half of its frames.
     let mut examples = with_frames(InMemory::default(), 25);
     for index in 100..120 {
         examples.add(Some("stripes"), png(0, index));
@@ -172,7 +173,7 @@ fn what_was_learned_takes_no_frame_of_the_old_classes() {
 fn a_row_fitted_to_what_sites_give_recognises_more() {
     let examples = with_frames(images(&[2], 20), 25);
     let (backbone, _, parent) = taught(&examples);
-    // Steps that lead nowhere leave the fitted row as the only change.
+    // With steps that change nothing, the refitted class weights are the only change.
     let options = TuneOptions {
         rates: PerGroup::all(0.0),
         steps: 1,
@@ -189,7 +190,7 @@ fn a_row_fitted_to_what_sites_give_recognises_more() {
 
 #[test]
 fn frames_that_the_parent_takes_for_the_new_class_do_not_count_against_it() {
-    // Taught before there were frames, so that the new class stands high.
+    // Taught before there were frames, so that the new class has a high bias.
     let (backbone, _, parent) = taught(&images(&[2], 20));
     let mut examples = with_frames(images(&[2], 20), 25);
     let known = |adapter: &clr_adapters::Adapter, index| argmax(&logits(&backbone, adapter, 2, index)) == 2;
@@ -207,7 +208,7 @@ fn frames_that_the_parent_takes_for_the_new_class_do_not_count_against_it() {
         .filter(|&&index| known(&tuned.candidate.adapter, index))
         .count();
     assert!(seen.len() > 4 && kept + 1 >= seen.len(), "{kept} of {}", seen.len());
-    // Those that are held out judge nothing either: as old ones, they would all be lost.
+    // Held-out ones judge nothing either: as old ones, they would all be lost.
     assert!(tuned.verdict.expected_loss < 0.02, "{}", tuned.verdict);
 }
 
@@ -231,7 +232,7 @@ fn where_sites_cost_old_classes_new_class_weights_alone_are_promoted() {
     let tuned = tune(&backbone, &parent, &examples, &(), &options, &mut ()).unwrap();
     let verdict = &tuned.verdict;
     assert!(verdict.promoted && verdict.head_only, "{verdict}");
-    // Every image judges, by a row that does not know it.
+    // Every image judges, by cross-validated class weights.
     assert_eq!((verdict.learned.images, verdict.old.images), (20, 61), "{verdict}");
     let candidate = &tuned.candidate.adapter;
     assert_eq!(candidate.sites, parent.adapter.sites);
@@ -298,7 +299,7 @@ fn a_label_that_was_not_taught_is_refused_with_a_hint() {
     assert!(matches!(error, TuneError::NoExamples { .. }));
 }
 
-/// An image that was filed by a version whose decoder took it, or that the disk damaged since.
+/// An image added by a version whose decoder accepted it, or damaged on the disk since.
 #[test]
 fn images_that_do_not_decode_any_more_are_left_out_of_tuning() {
     let good = images(&[2], 10);

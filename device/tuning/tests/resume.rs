@@ -1,10 +1,10 @@
-//! The same bytes, whatever happened on the way.
+//! Resumption: the same bytes after any interruption.
 
 use clr_tuning::{InMemory, Observer, Parent, TrainableScope, TuneError, TuneOptions, Tuned, teach, tune};
 
 use super::common::{Kept, LABELS, backbone, images, options, parent, png, publisher};
 
-/// Ends after so many steps.
+/// Stops after this many steps.
 #[derive(Default)]
 struct StopAfter {
     steps: Option<u32>,
@@ -34,7 +34,7 @@ impl Observer for StopAfter {
 fn taught() -> (clr_onnx::Backbone, Parent) {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().version;
+    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().revision;
     let parent = parent(&taught.file, Some(&publisher));
     (backbone, parent)
 }
@@ -85,7 +85,7 @@ fn frames_that_were_kept_after_the_start_do_not_end_a_run() {
     let resumed = tuned(&later, &stopped_after_seven(), &mut observer).unwrap();
     assert_eq!((observer.resumed, observer.restarted.len()), (Some(7), 0));
     assert_eq!(resumed.candidate.file, whole.candidate.file);
-    // An image that a person filed is to be learned from.
+    // A newly labelled image must be learned.
     later.add(Some(LABELS[2]), png(2, 50));
     let mut observer = StopAfter::default();
     tuned(&later, &stopped_after_seven(), &mut observer).unwrap();
@@ -136,7 +136,7 @@ fn threads_and_a_cache_change_no_bit_and_the_seed_does() {
     assert_eq!(one.candidate.file, two.candidate.file);
     let other = file(TuneOptions { seed: 5, ..options() });
     assert_ne!(one.candidate.file, other.candidate.file);
-    // What stands below late sites may be kept or not.
+    // The input activations of late sites may be cached or not.
     let late = TuneOptions {
         scope: Some(TrainableScope::From(2)),
         resident: Some(0),

@@ -1,4 +1,4 @@
-//! A new label answers at once, and takes nothing from what was there.
+//! Teaching: a new label is active at once, and takes nothing from existing classes.
 
 use clr_adapters::{Header, Provenance, Recipe, SectionKind, decode, sketch};
 use clr_learning::{Network, argmax};
@@ -13,7 +13,7 @@ use super::common::{
 fn old_classes_keep_their_rows_and_logits_bit_for_bit() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().version;
+    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().revision;
     let (old, new) = (&publisher.adapter.head, &taught.adapter.head);
     assert_eq!(new.weight[..old.weight.len()], old.weight);
     assert_eq!(new.bias[..2], old.bias);
@@ -23,7 +23,7 @@ fn old_classes_keep_their_rows_and_logits_bit_for_bit() {
         let after = logits(&backbone, &taught.adapter, class, 50);
         assert_eq!(before[..], after[..2], "{class}");
     }
-    // What did not change is the same in the file, byte for byte: a difference to the parent is small.
+    // Unchanged sections are byte-identical in the file: a delta to the parent is small.
     let sections = |file: &[u8]| decode(file).unwrap().sections;
     let crc = |sections: &[clr_adapters::SectionInfo], kind| {
         let section = sections.iter().find(|section| section.kind == kind).unwrap();
@@ -40,7 +40,7 @@ fn old_classes_keep_their_rows_and_logits_bit_for_bit() {
 fn a_new_class_answers_at_once_and_the_header_says_where_it_comes_from() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().version;
+    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().revision;
     let header = &taught.adapter.header;
     assert_eq!(header.labels, LABELS);
     assert_eq!((header.revision, header.parent), (1, Some(publisher.digest)));
@@ -50,7 +50,7 @@ fn a_new_class_answers_at_once_and_the_header_says_where_it_comes_from() {
     );
     let recognised = recognised(&backbone, &taught.adapter);
     assert!(recognised > 3, "{recognised} of 30");
-    // A label that is known already is no news.
+    // A known label adds nothing.
     let again = parent(&taught.file, Some(&publisher));
     assert_eq!(again.protected, 2);
     assert!(matches!(
@@ -73,7 +73,7 @@ fn a_class_that_looks_like_a_known_one_takes_none_of_its_images_or_is_refused_by
             for index in 0..8 {
                 let (before, after) = (
                     logits(&backbone, &publisher.adapter, 0, index),
-                    logits(&backbone, &taught.version.adapter, 0, index),
+                    logits(&backbone, &taught.revision.adapter, 0, index),
                 );
                 assert_eq!(argmax(&before), argmax(&after), "{index}");
             }
@@ -90,7 +90,7 @@ fn a_class_that_looks_like_a_known_one_takes_none_of_its_images_or_is_refused_by
     }
 }
 
-/// Copies of a canary under a new name cannot be told from it: that is the reason that is given, and no other.
+/// Copies of a canary under a new label cannot be distinguished from it, and exactly that reason is given.
 #[test]
 fn copies_of_an_old_image_are_refused_because_they_look_like_its_class() {
     let backbone = backbone();
@@ -110,7 +110,8 @@ fn copies_of_an_old_image_are_refused_because_they_look_like_its_class() {
     assert!(error.to_string().contains("hint: "), "{error}");
 }
 
-/// Nothing that the task knows looks like it: the README's solar cells among digits were answered as digits, four of thirteen.
+/// Regression: of the README's thirteen solar cells among digits, which no known class resembles, four were classified
+/// as digits.
 #[test]
 fn a_class_unlike_anything_the_task_knows_is_answered_first() {
     let backbone = backbone();
@@ -132,12 +133,12 @@ fn a_class_unlike_anything_the_task_knows_is_answered_first() {
     let class = &taught.classes[0];
     assert!(class.separation.unwrap() > 12.6, "{class:?}");
     assert_eq!((class.recognised, class.images), (12, 12), "{class:?}");
-    let network = Network::from_adapter(&backbone, &taught.version.adapter).unwrap();
+    let network = Network::from_adapter(&backbone, &taught.revision.adapter).unwrap();
     for index in 40..60 {
         assert_eq!(answer(&network, &dark(index)), 2, "{index}");
     }
     for class in 0..2 {
-        let kept = (100..130).filter(|&index| argmax(&logits(&backbone, &taught.version.adapter, class, index)) != 2);
+        let kept = (100..130).filter(|&index| argmax(&logits(&backbone, &taught.revision.adapter, class, index)) != 2);
         assert_eq!(
             kept.count(),
             30,
@@ -150,7 +151,7 @@ fn a_class_unlike_anything_the_task_knows_is_answered_first() {
 fn canaries_keep_their_class_and_their_probability() {
     let backbone = backbone();
     let publisher = publisher(&backbone);
-    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().version;
+    let taught = teach(&backbone, &publisher, &images(&[2], 10)).unwrap().revision;
     let probability = |adapter: &clr_adapters::Adapter| {
         let canary = &adapter.header.canaries[0];
         let image = RgbImage::from_raw(SIDE, SIDE, canary.pixels.clone()).unwrap();
@@ -170,7 +171,7 @@ fn a_damaged_image_among_good_ones_is_left_out() {
     let taught = teach(&backbone, &publisher, &examples).unwrap();
     assert_eq!((taught.classes[0].images, taught.classes[0].unreadable), (10, 1));
     let whole = teach(&backbone, &publisher, &images(&[2], 10)).unwrap();
-    assert_eq!(taught.version.file, whole.version.file);
+    assert_eq!(taught.revision.file, whole.revision.file);
 }
 
 fn encoded(image: &RgbImage) -> Vec<u8> {
@@ -196,12 +197,12 @@ fn one_image_is_enough_to_teach() {
     let mut one = InMemory::default();
     assert!(one.add(Some("round"), png(2, 0)));
     assert!(!one.add(Some("round"), png(2, 0)), "the same image twice");
-    let taught = teach(&backbone, &publisher, &one).unwrap().version;
+    let taught = teach(&backbone, &publisher, &one).unwrap().revision;
     assert_eq!(taught.adapter.head.classes(), 3);
     assert!(taught.adapter.head.weight.iter().all(|value| value.is_finite()));
 }
 
-/// What a task is called before it is created.
+/// The header of a task to be created.
 fn shapes(backbone: &Backbone) -> Header {
     Header::new(
         "shapes",
@@ -257,7 +258,7 @@ fn a_new_task_knows_its_own_images_so_that_it_can_be_chosen() {
     assert!(near > 14, "{near} of 20 images of its own");
     let grey = RgbImage::from_pixel(SIDE, SIDE, image::Rgb([128; 3]));
     assert!(distance(&grey) > profile.limit);
-    // Too few say nothing.
+    // Too few images for a profile.
     assert!(created(3).adapter.header.profile.is_none());
 }
 

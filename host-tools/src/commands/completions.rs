@@ -1,9 +1,8 @@
 //! `clr completions`.
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 
 use super::Context;
-use crate::cli::Cli;
 
 /// Print completions for a shell
 #[derive(Args, Debug)]
@@ -19,9 +18,10 @@ struct Completions {
     script: String,
 }
 
-pub(crate) fn run(args: &CompletionsArgs, context: &Context<'_>) -> anyhow::Result<u8> {
+/// Prints the completions of `command`.
+pub(crate) fn run(args: &CompletionsArgs, mut command: clap::Command, context: &Context<'_>) -> anyhow::Result<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "clr", &mut script);
+    clap_complete::generate(args.shell, &mut command, "clr", &mut script);
     let script = String::from_utf8(script)?;
     if context.output.json {
         context.output.document(

@@ -87,18 +87,16 @@ pub(crate) fn run(args: &ImportArgs, context: &Context<'_>) -> anyhow::Result<u8
             args.source.display()
         );
     }
-    let options = ImportOptions {
-        architecture: args.architecture,
-        labels: args.labels.as_deref().map(read_labels).transpose()?,
-        preprocessing: args.preprocessing.stated()?,
-        weights: args.weights.clone(),
-        name: args.name.clone(),
-        onnx: ReadOptions {
-            size: args.size,
-            output: args.output_name.clone(),
-            ..ReadOptions::default()
-        },
-    };
+    let onnx = ReadOptions::default()
+        .with_size(args.size)
+        .with_output(args.output_name.clone());
+    let options = ImportOptions::default()
+        .with_architecture(args.architecture)
+        .with_labels(args.labels.as_deref().map(read_labels).transpose()?)
+        .with_preprocessing(args.preprocessing.stated()?)
+        .with_weights(args.weights.clone())
+        .with_name(args.name.clone())
+        .with_onnx(onnx);
     let bytes = std::fs::metadata(&args.source).map_or(0, |metadata| metadata.len());
     try_output(&args.output, bytes)?;
     try_output(&original_path(&args.output), 0)?;

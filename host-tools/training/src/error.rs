@@ -61,7 +61,7 @@ pub enum TrainError {
     },
     /// A class folder whose name is not UTF-8.
     #[error(
-        "the name of the class folder '{folder}' is not UTF-8, which labels are\nhint: rename it, such as with `convmv -f latin1 -t utf8 --notest`"
+        "the name of the class folder '{folder}' is not UTF-8, as labels must be\nhint: rename it, such as with `convmv -f latin1 -t utf8 --notest`"
     )]
     ClassName {
         /// The folder, with its other bytes written out.
@@ -154,7 +154,7 @@ pub enum TrainError {
     Stopped,
     /// A device's results differ from the CPU's.
     #[error(
-        "the device does not compute what the CPU does: {operator} differs by {difference:.1e}\nhint: --device cpu; a newer driver may help"
+        "the device's results differ from the CPU's: {operator} differs by {difference:.1e}\nhint: --device cpu; a newer driver may help"
     )]
     WrongDevice {
         /// The operator.

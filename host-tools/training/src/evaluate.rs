@@ -7,7 +7,8 @@ use clr_onnx::Backbone;
 use serde::Serialize;
 
 use crate::{
-    data::{Dataset, Loading, Split, SplitImages, for_each_batch},
+    batches::{Loading, SplitImages, for_each_batch},
+    data::{Dataset, Split},
     error::{Result, TrainError},
     executor::{Executor, Images},
     observer::{Meter, Observer, Phase},

@@ -155,7 +155,7 @@ impl Executor {
             tracing::warn!(
                 sites,
                 node,
-                "these sites come before an opaque step, which has no backward pass: they stay as the backbone has them"
+                "these sites come before an opaque step, which has no backward pass: they are not trained"
             );
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! [`train`] takes a backbone and a [`Dataset`] to a finished, folded, encoded adapter. The state of a task is a
 //! [`Network`]; an [`Executor`] runs it on the CPU through `clr-learning`, or in candle ([`CandleBackbone`]) on a GPU.
 
+mod batches;
 mod calibrate;
 mod check;
 #[cfg(any(feature = "cuda", all(test, target_os = "linux")))]
@@ -17,12 +18,14 @@ mod observer;
 pub mod ops;
 mod options;
 mod plots;
+mod sizes;
 mod train;
 mod uncertainty;
 
 #[cfg(test)]
 mod tests;
 
+pub use batches::SplitImages;
 pub use calibrate::Confidence;
 pub use check::check_device;
 pub use clr_learning::{
@@ -31,8 +34,8 @@ pub use clr_learning::{
     resident_memory, stream,
 };
 pub use data::{
-    Dataset, LayoutOptions, Outcome, Sample, Scan, ScanLine, ScanReport, Split, SplitImages, SplitOptions, Survey,
-    Unreadable, Warning, display_path, inspect,
+    Dataset, LayoutOptions, Outcome, Sample, Scan, ScanLine, ScanReport, Split, SplitOptions, Survey, Unreadable,
+    Warning, display_path, inspect,
 };
 pub use error::TrainError;
 pub use evaluate::{ClassScore, Evaluation, evaluate, evaluate_adapter};

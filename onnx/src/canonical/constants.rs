@@ -1,4 +1,4 @@
-//! Constants per channel that belong to what stands before them.
+//! Constants per channel, merged into the node before them.
 
 use super::{Work, all};
 use crate::{
@@ -61,7 +61,7 @@ impl Work {
         })
     }
 
-    /// Per-channel constants behind a convolution become its bias or its norm.
+    /// Per-channel constants after a convolution become its bias or its norm.
     pub(super) fn join_convolution(&mut self, index: usize) -> bool {
         let joined = self.absorb(index, |before, scale, bias, _| match &before.op {
             Op::Conv(conv) if all(scale, 1.0) => {
@@ -103,7 +103,7 @@ impl Work {
         true
     }
 
-    /// Turns constants behind a convolution into a norm.
+    /// Turns constants after a convolution into a norm.
     fn norm(&mut self, index: usize) -> bool {
         let norm = self.constants(index).and_then(|(producer, _, scale, bias)| {
             matches!(self.node(producer)?.op, Op::Conv(_)).then_some(())?;
@@ -126,7 +126,7 @@ impl Work {
         }
     }
 
-    /// If node `index` multiplies and adds constants to what nobody else reads: the producer, its own name, scale and bias.
+    /// If node `index` multiplies and adds constants to a value that nothing else reads: the producer, its own name, scale and bias.
     fn constants(&self, index: usize) -> Option<(usize, &str, &Tensor, &Tensor)> {
         let node = self.node(index)?;
         let Op::ChannelAffine { scale, bias } = &node.op else {

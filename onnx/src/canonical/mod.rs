@@ -1,4 +1,4 @@
-//! The canonical form of a graph: what exporters write as several nodes becomes one, and nothing unused remains.
+//! Canonical form of a graph: operations written as several nodes become one, and unused nodes are removed.
 //!
 //! Applying it twice changes nothing, so a backbone that is written and read again is the same backbone.
 //!
@@ -21,15 +21,15 @@ use crate::{
     graph::{Graph, Node, Op, ValueId},
 };
 
-/// How exporters round ⅙.
+/// ⅙ as exporters round it.
 const TOLERANCE: f32 = 1e-6;
 
-/// The canonical form of a valid graph.
+/// Returns the canonical form of a valid graph.
 pub(crate) fn canonical(graph: Graph) -> Graph {
     let mut work = Work::new(graph);
     loop {
         while work.sweep(Work::activation) {}
-        // Constants join one another first, so that a Mul and an Add behind a convolution meet it as one.
+        // Constants join one another first, so that a Mul and an Add after a convolution meet it as one.
         if !work.sweep(Work::join) && !work.sweep(Work::join_convolution) {
             return work.finish();
         }
@@ -40,7 +40,7 @@ struct Work {
     input_channels: usize,
     features: ValueId,
     nodes: Vec<Option<Node>>,
-    /// How often each value is read; the features count as a reader.
+    /// Number of readers of each value; the features count as one.
     reads: Vec<usize>,
 }
 
@@ -79,7 +79,7 @@ impl Work {
         self.nodes[index].as_ref()
     }
 
-    /// The node that produces `value`, if nobody else reads it.
+    /// Returns the node that produces `value`, if nothing else reads it.
     fn exclusive(&self, value: ValueId) -> Option<usize> {
         value
             .producer()
@@ -115,7 +115,7 @@ impl Work {
     }
 }
 
-/// An offset of −0 is written as a Mul and an Add and comes back as +0: make it +0 at once.
+/// Replaces an offset of −0 by +0, since written as a Mul and an Add it is read back as +0.
 fn normalised(mut node: Node) -> Node {
     if let Op::ChannelAffine { bias, .. } | Op::GroupNorm { bias, .. } = &mut node.op
         && bias.data().iter().any(|value| value.to_bits() == (-0.0_f32).to_bits())

@@ -94,7 +94,7 @@ impl Work {
         self.replace(index, &[], offset);
     }
 
-    /// What an affine leaves once its factor is part of an activation; `None` if nothing.
+    /// Returns the rest of an affine after its factor became part of an activation; `None` if nothing is left.
     fn offset(&self, index: usize) -> Option<Node> {
         let node = self.node(index)?;
         let Op::ChannelAffine { bias, .. } = &node.op else {

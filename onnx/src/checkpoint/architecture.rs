@@ -1,8 +1,8 @@
-//! The architectures whose weights can be imported.
+//! Architectures whose weights can be imported.
 
 use clr_adapters::Preprocessing;
 
-use super::plan::Plan;
+use super::architecture_spec::ArchitectureSpec;
 use super::spelling::Spelling;
 use super::{efficientnet_lite as lite, mobilenet, resnet};
 use crate::{efficientnet_lite_preprocessing, imagenet_preprocessing};
@@ -51,7 +51,7 @@ pub enum Architecture {
     TimmEfficientNetLite2,
 }
 
-/// The known names, for messages.
+/// Returns the known names, for messages.
 pub(super) fn names() -> String {
     Architecture::ALL.map(Architecture::name).join(", ")
 }
@@ -79,7 +79,7 @@ impl Architecture {
         Self::TimmEfficientNetLite2,
     ];
 
-    /// The name used on the command line, e.g. `efficientnet-lite0`.
+    /// Returns the name used on the command line, e.g. `efficientnet-lite0`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -104,7 +104,7 @@ impl Architecture {
         }
     }
 
-    /// What tells it from others with the same tensors, for messages.
+    /// Returns its difference from others with the same tensors, for messages.
     pub(super) fn title(self) -> String {
         match self {
             Self::EfficientNetLite0 | Self::EfficientNetLite1 | Self::EfficientNetLite2 => {
@@ -118,7 +118,7 @@ impl Architecture {
         }
     }
 
-    /// The architecture with this command-line name. torchvision's and timm's names with underscores do too, such as
+    /// Returns the architecture with this command-line name. torchvision's and timm's names with underscores do too, such as
     /// `wide_resnet50_2` and `mobilenetv2_100`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -133,7 +133,7 @@ impl Architecture {
         Self::ALL.into_iter().find(|architecture| architecture.name() == name)
     }
 
-    /// The architecture that timm and torchvision call `name`; what follows a dot names the weights.
+    /// Returns the architecture that timm and torchvision call `name`; what follows a dot names the weights.
     pub(super) fn from_stated(name: &str) -> Option<Self> {
         let name = name
             .split('.')
@@ -149,7 +149,7 @@ impl Architecture {
         }
     }
 
-    /// How its published weights expect an image.
+    /// Returns the preprocessing of its published weights.
     #[must_use]
     pub fn preprocessing(self) -> Preprocessing {
         match self {
@@ -167,7 +167,7 @@ impl Architecture {
         }
     }
 
-    /// The spellings that its tensors may have.
+    /// Returns the spellings that its tensors may have.
     pub(super) fn spellings(self) -> &'static [Spelling] {
         match self {
             Self::EfficientNetLite0 | Self::EfficientNetLite1 | Self::EfficientNetLite2 => lite::SPELLINGS,
@@ -181,14 +181,14 @@ impl Architecture {
     }
 
     /// Its layers, with the tensors called as in `spelling`, one of [`Architecture::spellings`].
-    pub(super) fn plan(self, spelling: Spelling) -> Plan {
+    pub(super) fn spec(self, spelling: Spelling) -> ArchitectureSpec {
         let lite = |width, depth, tensorflow| {
             let variant = lite::Variant {
                 width,
                 depth,
                 tensorflow,
             };
-            lite::plan(variant, spelling)
+            lite::spec(variant, spelling)
         };
         let resnet = |blocks, bottleneck, groups, width| {
             let variant = resnet::Variant {
@@ -197,7 +197,7 @@ impl Architecture {
                 groups,
                 width,
             };
-            resnet::plan(variant, spelling)
+            resnet::spec(variant, spelling)
         };
         match self {
             Self::EfficientNetLite0 => lite(10, 10, true),
@@ -216,8 +216,8 @@ impl Architecture {
             Self::ResNeXt101Groups64 => resnet([3, 4, 23, 3], true, 64, 256),
             Self::WideResNet50 => resnet([3, 4, 6, 3], true, 1, 128),
             Self::WideResNet101 => resnet([3, 4, 23, 3], true, 1, 128),
-            Self::MobileNetV2 => mobilenet::plan(spelling, false),
-            Self::TfMobileNetV2 => mobilenet::plan(spelling, true),
+            Self::MobileNetV2 => mobilenet::spec(spelling, false),
+            Self::TfMobileNetV2 => mobilenet::spec(spelling, true),
         }
     }
 }

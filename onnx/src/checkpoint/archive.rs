@@ -1,4 +1,4 @@
-//! Zip archives that hold something other than weights of torch.save, and the way out of each.
+//! Zip archives other than `torch.save` files, with a hint for each kind.
 
 use std::io::Cursor;
 
@@ -8,7 +8,7 @@ use zip::ZipArchive;
 pub(super) const TORCH_SCRIPT: &str = "a TorchScript archive, which is a program; only weights are read\n\
     hint: save its weights with torch.save(torch.jit.load(\"model.pt\").state_dict(), \"weights.pth\") and import those, or export ONNX";
 
-/// What a zip archive that torch.save did not write probably is.
+/// Returns the probable kind of a zip archive that torch.save did not write.
 pub(super) fn foreign_archive(archive: &ZipArchive<Cursor<&[u8]>>) -> String {
     let any = |test: &dyn Fn(&str) -> bool| {
         (0..archive.len()).any(|index| {

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use clr_adapters::Head;
 
+use super::architecture_spec::{Parameter, Wanted};
 use super::choose::{Choice, choose};
 use super::config::Config;
 use super::fit::{Fit, body_parts, first_part};
 use super::head::{self, Linear};
 use super::pickle::Element;
-use super::plan::{Parameter, Wanted};
 use super::spelling::Spelling;
 use super::weights::{Entry, Weights};
 use super::{ImportError, ImportOptions, refuse};
 use crate::{Backbone, Graph};
 
-/// The backbone of the set of weights that `options` choose, with notes on the choice and on what was not read.
+/// Returns the backbone of the set of weights that `options` choose, with notes on the choice and on what was not read.
 pub(super) fn backbone(
     mut weights: Weights<'_>,
     config: &Config,
@@ -61,7 +61,7 @@ pub(super) fn backbone(
     Ok(backbone.with_notes(notes))
 }
 
-/// What is said of layers without weights that the architecture does not have.
+/// Notes on layers without weights that the architecture does not have.
 ///
 /// # Errors
 /// If they are in the body, unless the architecture was given.
@@ -71,7 +71,7 @@ fn other_layers(
     options: &ImportOptions,
     origin: &str,
 ) -> Result<Option<String>, ImportError> {
-    let parts = body_parts(&fit.plan);
+    let parts = body_parts(&fit.spec);
     let list = |layers: &[(&str, &str)]| {
         let shown = layers.iter().take(6).map(|(class, name)| format!("`{name}` ({class})"));
         shown.collect::<Vec<_>>().join(", ")
@@ -148,7 +148,7 @@ fn graph(fit: &Fit, weights: &mut Weights<'_>) -> Result<(Graph, Types), ImportE
                 crate::Tensor::new([0], [])
             })
     };
-    let graph = fit.plan.graph(|_, wanted| match wanted {
+    let graph = fit.spec.graph(|_, wanted| match wanted {
         Wanted::Conv(parameter) => vec![take(parameter)],
         Wanted::Norm(parameters) => parameters.iter().map(&mut take).collect(),
     });
@@ -188,7 +188,7 @@ fn classifier(layer: &Linear, fit: &Fit, weights: &mut Weights<'_>, types: &mut 
         None => vec![0.0; layer.classes],
     };
     Ok(Head {
-        features: fit.plan.features,
+        features: fit.spec.features,
         weight,
         bias,
     })

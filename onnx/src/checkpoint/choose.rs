@@ -1,4 +1,4 @@
-//! The choice among the complete sets of weights in a checkpoint: the model and its running average, a student and its
+//! Choice among the complete sets of weights in a checkpoint: the model and its running average, a student and its
 //! teacher, two networks with the same tensors.
 
 use super::architecture::Architecture;
@@ -17,7 +17,7 @@ pub(super) struct Choice {
     pub(super) fit: Fit,
     /// The places of the other complete sets, as prefixes.
     pub(super) others: Vec<String>,
-    /// What was chosen and how another set can be, one sentence each.
+    /// The choice and how to select another set, one sentence each.
     pub(super) notes: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn choose(
     })
 }
 
-/// The place that `wanted` means: its path or the start of it, one of its keys, `model` or `ema` in general, or a word of a key.
+/// Returns the place that `wanted` means: its path or the start of it, one of its keys, `model` or `ema` in general, or a word of a key.
 fn matching<'a>(places: &[&'a str], wanted: &str) -> Option<&'a str> {
     let wanted = wanted.trim_matches('.');
     let first = |test: &dyn Fn(&str) -> bool| places.iter().copied().find(|place| test(place));
@@ -80,7 +80,7 @@ fn matching<'a>(places: &[&'a str], wanted: &str) -> Option<&'a str> {
         .or_else(|| first(&|place| words(place).any(|word| word == wanted)))
 }
 
-/// Whether a place is called like a running average.
+/// Returns whether a place is called like a running average.
 fn is_average(place: &str) -> bool {
     words(place).any(|word| AVERAGES.contains(&word))
 }
@@ -89,7 +89,7 @@ fn words(place: &str) -> impl Iterator<Item = &str> {
     place.split(|character: char| !character.is_ascii_alphanumeric())
 }
 
-/// A place, for people.
+/// Describes a place, for messages.
 fn called(place: &str) -> String {
     if place.is_empty() {
         "the file's root".to_owned()
@@ -178,18 +178,18 @@ fn no_fit(weights: &Weights<'_>, partial: Vec<Fit>, given: Option<Architecture>,
     }
 }
 
-/// Whether a tensor that does not fit has `part` in its name.
+/// Returns whether a tensor that does not fit has `part` in its name.
 fn any_named(fit: &Fit, part: &str) -> bool {
     fit.problems
         .iter()
         .any(|problem| matches!(problem, TensorProblem::Unexpected { name, .. } if name.contains(part)))
 }
 
-/// What to do with one file of several.
+/// Hint for one file of several.
 pub(super) const SHARD_HINT: &str =
     "this is one of several files: give the index, which ends in .index.json, with all of them next to it; ";
 
-/// Whether a file is called like `model-00001-of-00003.safetensors`.
+/// Returns whether a file is called like `model-00001-of-00003.safetensors`.
 fn is_shard(origin: &str) -> bool {
     origin.split_once("-of-").is_some_and(|(before, after)| {
         before.ends_with(|c: char| c.is_ascii_digit()) && after.starts_with(|c: char| c.is_ascii_digit())

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The longest such file.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What the file says.
+/// Content of the file.
 #[derive(Debug, Default)]
 pub(super) struct Config {
     /// The name of the network.

@@ -5,7 +5,7 @@
 //! and of timm's `tf_efficientnet_lite0`. timm's own `efficientnet_lite0` has tensors of the same names and shapes, but pads by
 //! half the kernel and has ε = 10⁻⁵.
 
-use super::plan::{ConvSpec, Plan, Planner};
+use super::architecture_spec::{ArchitectureSpec, ConvSpec, SpecBuilder};
 use super::spelling::Spelling;
 use crate::{Activation, Op, ValueId};
 
@@ -28,7 +28,7 @@ pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Timm];
 /// The spellings of timm's own weights.
 pub(super) const TIMM_SPELLINGS: &[Spelling] = &[Spelling::Timm];
 
-/// How a network is scaled and what it inherits from the framework it was trained in.
+/// Scaling of a network, and properties of the framework that it was trained in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Variant {
     /// Width in tenths.
@@ -39,17 +39,17 @@ pub(super) struct Variant {
     pub(super) tensorflow: bool,
 }
 
-/// The network with the tensors called as in `spelling`.
-pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
+/// Returns the network with the tensors called as in `spelling`.
+pub(super) fn spec(variant: Variant, spelling: Spelling) -> ArchitectureSpec {
     let Variant {
         width,
         depth,
         tensorflow,
     } = variant;
-    let mut plan = if tensorflow {
-        Planner::new(1e-3, true)
+    let mut builder = if tensorflow {
+        SpecBuilder::new(1e-3, true)
     } else {
-        Planner::new(1e-5, false)
+        SpecBuilder::new(1e-5, false)
     };
     let names = |original: [&str; 2], timm: [&str; 2]| {
         let names = if spelling == Spelling::Timm { timm } else { original };
@@ -61,13 +61,13 @@ pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
         stride: 2,
         groups: 1,
     };
-    let value = plan.conv_norm(
+    let value = builder.conv_norm(
         "stem",
         names(["_conv_stem", "_bn0"], ["conv_stem", "bn1"]),
         stem,
         ValueId::IMAGE,
     );
-    let mut value = plan.activation("stem", RELU6, value);
+    let mut value = builder.activation("stem", RELU6, value);
     let mut channels = 32;
     let mut number = 0;
     for (stage, [expansion, base, repeats, stride, kernel]) in STAGES.into_iter().enumerate() {
@@ -84,7 +84,7 @@ pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
                 expands: expansion != 1,
             };
             value = inverted_residual(
-                &mut plan,
+                &mut builder,
                 block,
                 [channels, expansion * channels, outputs],
                 kernel,
@@ -101,14 +101,14 @@ pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
         stride: 1,
         groups: 1,
     };
-    let value = plan.conv_norm("top", names(["_conv_head", "_bn1"], ["conv_head", "bn2"]), head, value);
-    let value = plan.activation("top", RELU6, value);
+    let value = builder.conv_norm("top", names(["_conv_head", "_bn1"], ["conv_head", "bn2"]), head, value);
+    let value = builder.activation("top", RELU6, value);
     let classifier = if spelling == Spelling::Timm {
         "classifier"
     } else {
         "_fc"
     };
-    plan.finish(value, 1280, classifier)
+    builder.finish(value, 1280, classifier)
 }
 
 /// The place of a block, for its names.
@@ -136,7 +136,7 @@ impl Block {
 
 /// Expand, depthwise, project; channels are those of the input, the middle and the output.
 fn inverted_residual(
-    plan: &mut Planner,
+    builder: &mut SpecBuilder,
     block: Block,
     [inputs, middle, outputs]: [usize; 3],
     kernel: usize,
@@ -153,8 +153,8 @@ fn inverted_residual(
             stride: 1,
             groups: 1,
         };
-        value = plan.conv_norm(&name, block.names("_expand_conv", 0, "conv_pw"), spec, value);
-        value = plan.activation(&name, RELU6, value);
+        value = builder.conv_norm(&name, block.names("_expand_conv", 0, "conv_pw"), spec, value);
+        value = builder.activation(&name, RELU6, value);
     }
     let name = format!("b{number}.dw");
     let spec = ConvSpec {
@@ -163,22 +163,22 @@ fn inverted_residual(
         stride,
         groups: middle,
     };
-    value = plan.conv_norm(&name, block.names("_depthwise_conv", 1, "conv_dw"), spec, value);
-    value = plan.activation(&name, RELU6, value);
+    value = builder.conv_norm(&name, block.names("_depthwise_conv", 1, "conv_dw"), spec, value);
+    value = builder.activation(&name, RELU6, value);
     let spec = ConvSpec {
         channels: [middle, outputs],
         kernel: 1,
         stride: 1,
         groups: 1,
     };
-    value = plan.conv_norm(
+    value = builder.conv_norm(
         &format!("b{number}.project"),
         block.names("_project_conv", 2, if block.expands { "conv_pwl" } else { "conv_pw" }),
         spec,
         value,
     );
     if stride == 1 && inputs == outputs {
-        value = plan.plain(format!("b{number}.add"), Op::Add, vec![value, input]);
+        value = builder.plain(format!("b{number}.add"), Op::Add, vec![value, input]);
     }
     value
 }

@@ -1,4 +1,4 @@
-//! Why a checkpoint could not become a backbone.
+//! Errors of importing a checkpoint.
 
 use std::path::PathBuf;
 
@@ -22,11 +22,11 @@ pub enum ImportError {
     TooLarge {
         /// The file.
         origin: String,
-        /// What is too large.
+        /// The subject.
         what: &'static str,
         /// The cap.
         limit: u64,
-        /// What the file has or claims.
+        /// The size that the file has or claims.
         got: u64,
     },
     /// The content is of no known format.
@@ -47,7 +47,7 @@ pub enum ImportError {
         origin: String,
         /// Position in the pickle.
         offset: usize,
-        /// What is wrong.
+        /// The defect.
         reason: String,
     },
     /// The pickle refers to what runs programs or code where Python loads the file. Nothing of it was executed.
@@ -67,7 +67,7 @@ pub enum ImportError {
     Container {
         /// The file.
         origin: String,
-        /// What is wrong.
+        /// The defect.
         reason: String,
     },
     /// One tensor cannot be read.
@@ -77,7 +77,7 @@ pub enum ImportError {
         origin: String,
         /// The tensor.
         tensor: String,
-        /// What is wrong.
+        /// The defect.
         reason: String,
     },
     /// The names fit none of the known architectures.
@@ -106,7 +106,7 @@ pub enum ImportError {
         architecture: Architecture,
         /// Every tensor that is missing, too many, or of the wrong shape.
         problems: Vec<TensorProblem>,
-        /// What to do.
+        /// The remedy.
         hint: String,
     },
     /// Several networks have tensors of these names and shapes and compute different things from them.

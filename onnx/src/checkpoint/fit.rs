@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::TensorProblem;
 use super::architecture::Architecture;
-use super::plan::{Parameter, Plan};
+use super::architecture_spec::{ArchitectureSpec, Parameter};
 use super::spelling::Spelling;
 use super::weights::Weights;
 
@@ -18,29 +18,29 @@ pub(super) struct Fit {
     /// Whose names the tensors have.
     pub(super) spelling: Spelling,
     /// The layers.
-    pub(super) plan: Plan,
-    /// What precedes the architecture's own names: empty, or it ends with a dot.
+    pub(super) spec: ArchitectureSpec,
+    /// Prefix of the architecture's own names: empty, or it ends with a dot.
     pub(super) prefix: String,
-    /// What does not fit. Nothing, if the set is complete.
+    /// Mismatches; empty if the set is complete.
     pub(super) problems: Vec<TensorProblem>,
     /// Number of tensors that are there in their shapes.
     fitting: usize,
 }
 
 impl Fit {
-    /// Whether every tensor of the body fits.
+    /// Returns whether every tensor of the body fits.
     pub(super) fn is_complete(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// The place, for people.
+    /// Returns the place, for messages.
     pub(super) fn place(&self) -> &str {
         self.prefix.trim_end_matches('.')
     }
 
-    /// The part of the prefix that leads to the dictionary of the tensors.
+    /// Returns the part of the prefix that leads to the dictionary of the tensors.
     pub(super) fn container(&self, weights: &Weights<'_>) -> usize {
-        let first = self.plan.parameters().swap_remove(0).name;
+        let first = self.spec.parameters().swap_remove(0).name;
         weights
             .entries
             .get(&[self.prefix.as_str(), &first].concat())
@@ -48,7 +48,7 @@ impl Fit {
     }
 }
 
-/// The places where at least half of an architecture's tensors fit; of `given` alone, if there is one.
+/// Returns the places where at least half of an architecture's tensors fit; of `given` alone, if there is one.
 pub(super) fn fits(weights: &Weights<'_>, given: Option<Architecture>) -> Vec<Fit> {
     let (mut fits, mut seen) = (Vec::new(), HashSet::new());
     for architecture in Architecture::ALL {
@@ -56,7 +56,7 @@ pub(super) fn fits(weights: &Weights<'_>, given: Option<Architecture>) -> Vec<Fi
             continue;
         }
         for &spelling in architecture.spellings() {
-            let parameters = architecture.plan(spelling).parameters();
+            let parameters = architecture.spec(spelling).parameters();
             for prefix in places(weights, &parameters) {
                 let first = [prefix.as_str(), &parameters[0].name].concat();
                 let fit = fit(weights, architecture, spelling, prefix);
@@ -70,7 +70,7 @@ pub(super) fn fits(weights: &Weights<'_>, given: Option<Architecture>) -> Vec<Fi
     fits
 }
 
-/// The fit with the fewest problems.
+/// Returns the fit with the fewest problems.
 pub(super) fn nearest(fits: Vec<Fit>) -> Option<Fit> {
     fits.into_iter().min_by_key(|fit| fit.problems.len())
 }
@@ -80,7 +80,7 @@ pub(super) fn at_root(weights: &Weights<'_>, architecture: Architecture) -> Fit 
     fit(weights, architecture, architecture.spellings()[0], String::new())
 }
 
-/// What precedes the first and the last convolution wherever they are in their shapes; the shortest first.
+/// Returns the prefixes of the first and last convolution in any place with their shapes, shortest first.
 fn places(weights: &Weights<'_>, parameters: &[Parameter]) -> Vec<String> {
     let mut convolutions = parameters.iter().filter(|parameter| parameter.shape.len() == 4);
     let ends = [convolutions.next(), convolutions.next_back()];
@@ -100,8 +100,8 @@ fn places(weights: &Weights<'_>, parameters: &[Parameter]) -> Vec<String> {
 }
 
 fn fit(weights: &Weights<'_>, architecture: Architecture, spelling: Spelling, prefix: String) -> Fit {
-    let plan = architecture.plan(spelling);
-    let expected: Vec<_> = plan
+    let spec = architecture.spec(spelling);
+    let expected: Vec<_> = spec
         .parameters()
         .into_iter()
         .map(|Parameter { name, shape }| Parameter {
@@ -114,7 +114,7 @@ fn fit(weights: &Weights<'_>, architecture: Architecture, spelling: Spelling, pr
     let fitting = expected.len() - problems.len();
     let known: HashSet<_> = expected.iter().map(|parameter| parameter.name.as_str()).collect();
     // A tensor within the body that the architecture does not have: the network does something else there.
-    let parts = body_parts(&plan);
+    let parts = body_parts(&spec);
     for (rest, entry) in weights.under(&prefix) {
         let name = [prefix.as_str(), rest].concat();
         if parts.contains(first_part(rest)) && !known.contains(name.as_str()) && !is_bookkeeping(rest) {
@@ -124,20 +124,20 @@ fn fit(weights: &Weights<'_>, architecture: Architecture, spelling: Spelling, pr
             });
         }
     }
-    for (name, expected, got) in weights.settings.differing(&plan, &prefix) {
+    for (name, expected, got) in weights.settings.differing(&spec, &prefix) {
         problems.push(TensorProblem::Setting { name, expected, got });
     }
     Fit {
         architecture,
         spelling,
-        plan,
+        spec,
         prefix,
         problems,
         fitting,
     }
 }
 
-/// What keeps the tensor called `name` from being one of `shape`.
+/// Returns the mismatch of the tensor `name` with `shape`.
 pub(super) fn problem(weights: &Weights<'_>, name: &str, shape: &[usize]) -> Option<TensorProblem> {
     let (name, expected) = (name.to_owned(), shape.to_vec());
     match weights.entries.get(&name) {
@@ -157,9 +157,9 @@ pub(super) fn problem(weights: &Weights<'_>, name: &str, shape: &[usize]) -> Opt
     }
 }
 
-/// The first parts of the names of the body's tensors, such as `conv1` and `layer1`.
-pub(super) fn body_parts(plan: &Plan) -> HashSet<String> {
-    let parameters = plan.parameters();
+/// Returns the first parts of the names of the body's tensors, such as `conv1` and `layer1`.
+pub(super) fn body_parts(spec: &ArchitectureSpec) -> HashSet<String> {
+    let parameters = spec.parameters();
     parameters
         .iter()
         .map(|parameter| first_part(&parameter.name).to_owned())

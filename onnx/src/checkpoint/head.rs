@@ -6,14 +6,14 @@ use super::TensorProblem;
 use super::fit::{Fit, body_parts, first_part, is_bookkeeping};
 use super::weights::Weights;
 
-/// What a head directly above the body's dictionary may be called.
+/// Names of a head directly above the body's dictionary.
 const NAMES: [&str; 6] = ["head", "fc", "classifier", "linear", "cls", "last_linear"];
 
-/// What follows the body.
+/// The head after the body.
 pub(super) struct FoundHead {
     /// The linear layer.
     pub(super) linear: Option<Linear>,
-    /// What was decided, and what was not read.
+    /// Notes on decisions and on parts that were not read.
     pub(super) notes: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ type Group<'a> = Vec<(String, &'a [usize])>;
 /// # Errors
 /// If the bias of a linear layer contradicts its weight.
 pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Result<FoundHead, TensorProblem> {
-    let features = fit.plan.features;
+    let features = fit.spec.features;
     let groups = groups(weights, fit, others);
     let mut linear = BTreeMap::new();
     for (name, group) in &groups {
@@ -47,7 +47,7 @@ pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Resul
         .iter()
         .filter(|(_, group)| group.iter().any(|(_, shape)| shape.get(1) == Some(&features)))
         .collect();
-    let own = [fit.prefix.as_str(), first_part(fit.plan.classifier)].concat();
+    let own = [fit.prefix.as_str(), first_part(fit.spec.classifier)].concat();
     let chosen = match heads.as_slice() {
         [(name, _)] => linear.remove_entry(name.as_str()),
         _ => linear.remove_entry(own.as_str()),
@@ -92,7 +92,7 @@ pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Resul
         ));
         return Ok(FoundHead { linear: None, notes });
     }
-    if layer.weight != [fit.prefix.as_str(), fit.plan.classifier, ".weight"].concat() {
+    if layer.weight != [fit.prefix.as_str(), fit.spec.classifier, ".weight"].concat() {
         notes.push(format!(
             "`{}` is taken as the classifier: {} classes",
             layer.weight.trim_end_matches(".weight"),
@@ -110,10 +110,10 @@ pub(super) fn find(weights: &Weights<'_>, fit: &Fit, others: &[String]) -> Resul
     })
 }
 
-/// The modules in the dictionary of the body without the body, by prefix.
+/// Returns the modules in the dictionary of the body without the body, by prefix.
 fn groups<'a>(weights: &'a Weights<'_>, fit: &Fit, others: &[String]) -> BTreeMap<String, Group<'a>> {
     let container = &fit.prefix[..fit.container(weights)];
-    let parts = body_parts(&fit.plan);
+    let parts = body_parts(&fit.spec);
     let mut groups: BTreeMap<String, Group<'a>> = BTreeMap::new();
     let mut add = |name: String, shape: &'a [usize]| {
         let group = group_of(&name, &fit.prefix);
@@ -151,7 +151,7 @@ fn groups<'a>(weights: &'a Weights<'_>, fit: &Fit, others: &[String]) -> BTreeMa
     groups
 }
 
-/// The module of a tensor: its name as far as it is shared with `prefix`, and one part more.
+/// Returns the module of a tensor: its name as far as it is shared with `prefix`, and one part more.
 fn group_of(name: &str, prefix: &str) -> String {
     let mut shared = 0;
     for (dot, _) in prefix.match_indices('.') {
@@ -162,7 +162,7 @@ fn group_of(name: &str, prefix: &str) -> String {
     name[..shared].to_owned() + first_part(&name[shared..])
 }
 
-/// The layer, if `group` has a weight `[classes, features]`, perhaps a bias, and nothing else.
+/// Returns the layer, if `group` has a weight `[classes, features]`, perhaps a bias, and nothing else.
 fn single_linear(group: &Group<'_>, features: usize) -> Result<Option<Linear>, TensorProblem> {
     let (weight, bias, classes) = match group.as_slice() {
         [(weight, shape)] => match weight_of(shape, features) {

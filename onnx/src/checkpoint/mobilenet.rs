@@ -3,7 +3,7 @@
 //! Block `bN` is torchvision's `features.N`, whatever the tensors are called. The networks of Google, as Transformers has them,
 //! pad as TensorFlow's SAME does and have ε = 10⁻³; torchvision's and timm's pad by half the kernel and have ε = 10⁻⁵.
 
-use super::plan::{ConvSpec, Plan, Planner};
+use super::architecture_spec::{ArchitectureSpec, ConvSpec, SpecBuilder};
 use super::spelling::Spelling;
 use crate::{Activation, Op, ValueId};
 
@@ -26,12 +26,12 @@ pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Timm, 
 /// The spellings of Google's network.
 pub(super) const TENSORFLOW_SPELLINGS: &[Spelling] = &[Spelling::Transformers];
 
-/// The network with the tensors called as in `spelling`; `tensorflow` for Google's.
-pub(super) fn plan(spelling: Spelling, tensorflow: bool) -> Plan {
-    let mut plan = if tensorflow {
-        Planner::new(1e-3, true)
+/// Returns the network with the tensors called as in `spelling`; `tensorflow` for Google's.
+pub(super) fn spec(spelling: Spelling, tensorflow: bool) -> ArchitectureSpec {
+    let mut builder = if tensorflow {
+        SpecBuilder::new(1e-3, true)
     } else {
-        Planner::new(1e-5, false)
+        SpecBuilder::new(1e-5, false)
     };
     let stem = ConvSpec {
         channels: [3, 32],
@@ -39,8 +39,8 @@ pub(super) fn plan(spelling: Spelling, tensorflow: bool) -> Plan {
         stride: 2,
         groups: 1,
     };
-    let value = plan.conv_norm("stem", stem_names(spelling), stem, ValueId::IMAGE);
-    let mut value = plan.activation("stem", RELU6, value);
+    let value = builder.conv_norm("stem", stem_names(spelling), stem, ValueId::IMAGE);
+    let mut value = builder.activation("stem", RELU6, value);
     let mut channels = 32;
     let mut number = 1;
     for (stage, [expansion, outputs, repeats, stride]) in STAGES.into_iter().enumerate() {
@@ -54,7 +54,7 @@ pub(super) fn plan(spelling: Spelling, tensorflow: bool) -> Plan {
             };
             let stride = if repeat == 0 { stride } else { 1 };
             let widths = [channels, expansion * channels, outputs];
-            value = inverted_residual(&mut plan, block, widths, stride, value);
+            value = inverted_residual(&mut builder, block, widths, stride, value);
             channels = outputs;
             number += 1;
         }
@@ -65,13 +65,13 @@ pub(super) fn plan(spelling: Spelling, tensorflow: bool) -> Plan {
         stride: 1,
         groups: 1,
     };
-    let value = plan.conv_norm("top", top_names(spelling, number), head, value);
-    let value = plan.activation("top", RELU6, value);
+    let value = builder.conv_norm("top", top_names(spelling, number), head, value);
+    let value = builder.activation("top", RELU6, value);
     let classifier = match spelling {
         Spelling::Timm | Spelling::Transformers => "classifier",
         _ => "classifier.1",
     };
-    plan.finish(value, 1280, classifier)
+    builder.finish(value, 1280, classifier)
 }
 
 fn stem_names(spelling: Spelling) -> [String; 2] {
@@ -160,7 +160,7 @@ impl Block {
 
 /// Expand, depthwise, project; channels are those of the input, the middle and the output.
 fn inverted_residual(
-    plan: &mut Planner,
+    builder: &mut SpecBuilder,
     block: Block,
     [inputs, middle, outputs]: [usize; 3],
     stride: usize,
@@ -176,17 +176,17 @@ fn inverted_residual(
     let mut value = input;
     if block.expands {
         let name = format!("b{number}.expand");
-        value = plan.conv_norm(&name, block.names(Part::Expand), conv([inputs, middle], 1, 1, 1), value);
-        value = plan.activation(&name, RELU6, value);
+        value = builder.conv_norm(&name, block.names(Part::Expand), conv([inputs, middle], 1, 1, 1), value);
+        value = builder.activation(&name, RELU6, value);
     }
     let name = format!("b{number}.dw");
     let spec = conv([middle, middle], 3, stride, middle);
-    value = plan.conv_norm(&name, block.names(Part::Depthwise), spec, value);
-    value = plan.activation(&name, RELU6, value);
+    value = builder.conv_norm(&name, block.names(Part::Depthwise), spec, value);
+    value = builder.activation(&name, RELU6, value);
     let spec = conv([middle, outputs], 1, 1, 1);
-    value = plan.conv_norm(&format!("b{number}.project"), block.names(Part::Project), spec, value);
+    value = builder.conv_norm(&format!("b{number}.project"), block.names(Part::Project), spec, value);
     if stride == 1 && inputs == outputs {
-        value = plan.plain(format!("b{number}.add"), Op::Add, vec![value, input]);
+        value = builder.plain(format!("b{number}.add"), Op::Add, vec![value, input]);
     }
     value
 }

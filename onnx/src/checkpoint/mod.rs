@@ -1,6 +1,7 @@
 //! Checkpoints of known architectures to backbones.
 
 mod architecture;
+mod architecture_spec;
 mod archive;
 mod build;
 mod choose;
@@ -11,7 +12,6 @@ mod fit;
 mod head;
 mod mobilenet;
 mod pickle;
-mod plan;
 mod refuse;
 mod resnet;
 mod safetensors;
@@ -46,8 +46,9 @@ pub use seeded::seeded_backbone;
 /// The longest checkpoint, in bytes; that of a ResNet-50 has 100 MB.
 const MAX_CHECKPOINT_BYTES: u64 = 2 << 30;
 
-/// What a file does not say by itself.
+/// Options for information that the file lacks.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ImportOptions {
     /// The architecture of a state dict; guessed from names and shapes if absent. ONNX files need none.
     pub architecture: Option<Architecture>,
@@ -55,12 +56,56 @@ pub struct ImportOptions {
     pub labels: Option<Vec<String>>,
     /// Parts of the preprocessing, instead of what the file or the architecture says.
     pub preprocessing: StatedPreprocessing,
-    /// Which set of weights to read where a checkpoint has several: a key or path, or `model` or `ema` in general.
+    /// Set of weights to read from a checkpoint with several: a key or path, or `model` or `ema` in general.
     pub weights: Option<String>,
     /// The backbone's name, instead of that in the ONNX file's metadata or the architecture's.
     pub name: Option<String>,
-    /// What an ONNX file leaves open.
+    /// Options for information that an ONNX file lacks.
     pub onnx: ReadOptions,
+}
+
+impl ImportOptions {
+    /// Sets the architecture of a state dict.
+    #[must_use]
+    pub fn with_architecture(mut self, architecture: impl Into<Option<Architecture>>) -> Self {
+        self.architecture = architecture.into();
+        self
+    }
+
+    /// Sets the labels of the file's own classifier.
+    #[must_use]
+    pub fn with_labels(mut self, labels: impl Into<Option<Vec<String>>>) -> Self {
+        self.labels = labels.into();
+        self
+    }
+
+    /// Sets parts of the preprocessing.
+    #[must_use]
+    pub fn with_preprocessing(mut self, preprocessing: StatedPreprocessing) -> Self {
+        self.preprocessing = preprocessing;
+        self
+    }
+
+    /// Sets which weights of a checkpoint are read.
+    #[must_use]
+    pub fn with_weights(mut self, weights: impl Into<Option<String>>) -> Self {
+        self.weights = weights.into();
+        self
+    }
+
+    /// Sets the backbone's name.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<Option<String>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets what an ONNX file leaves open.
+    #[must_use]
+    pub fn with_onnx(mut self, onnx: ReadOptions) -> Self {
+        self.onnx = onnx;
+        self
+    }
 }
 
 /// Reads a backbone from an ONNX file, a file of `torch.save` (the zip format and the one before it), a `.safetensors` file, or
@@ -132,7 +177,7 @@ fn of_weights(
     finish(backbone, options)
 }
 
-/// The tensors of a file of `torch.save` or a `.safetensors` file; nothing if it is of another format.
+/// Returns the tensors of a file of `torch.save` or a `.safetensors` file; nothing if it is of another format.
 fn weights_of<'a>(bytes: &'a [u8], origin: &str) -> Result<Option<Weights<'a>>, ImportError> {
     Ok(Some(match bytes {
         [b'P', b'K', 3 | 5, 4 | 6, ..] => torch::read_zip(bytes, origin)?,

@@ -3,7 +3,7 @@
 //!
 //! Layers are called as in torchvision (`layer1.0.conv1`, `fc` …), whatever the tensors are called.
 
-use super::plan::{ConvSpec, Plan, Planner};
+use super::architecture_spec::{ArchitectureSpec, ConvSpec, SpecBuilder};
 use super::spelling::Spelling;
 use crate::{Activation, Op, ValueId};
 
@@ -23,9 +23,9 @@ pub(super) struct Variant {
 /// The spellings of the family. timm has torchvision's names.
 pub(super) const SPELLINGS: &[Spelling] = &[Spelling::Original, Spelling::Transformers, Spelling::Children];
 
-/// The network with the tensors called as in `spelling`.
-pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
-    let mut plan = Planner::new(1e-5, false);
+/// Returns the network with the tensors called as in `spelling`.
+pub(super) fn spec(variant: Variant, spelling: Spelling) -> ArchitectureSpec {
+    let mut builder = SpecBuilder::new(1e-5, false);
     let stem = ConvSpec {
         channels: [3, 64],
         kernel: 7,
@@ -37,9 +37,9 @@ pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
         Spelling::Children => ["0", "1"],
         _ => ["conv1", "bn1"],
     };
-    let value = plan.conv_norm("conv1", names.map(String::from), stem, ValueId::IMAGE);
-    let value = plan.activation("conv1", Activation::Relu, value);
-    let mut value = plan.max_pool("maxpool", value);
+    let value = builder.conv_norm("conv1", names.map(String::from), stem, ValueId::IMAGE);
+    let value = builder.activation("conv1", Activation::Relu, value);
+    let mut value = builder.max_pool("maxpool", value);
     let mut channels = 64;
     for (stage, repeats) in variant.blocks.into_iter().enumerate() {
         for repeat in 0..repeats {
@@ -50,7 +50,7 @@ pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
                 spelling,
             };
             let convs = convs(variant, channels, stage, stride);
-            value = residual(&mut plan, block, &convs, value);
+            value = residual(&mut builder, block, &convs, value);
             channels = convs[convs.len() - 1].channels[1];
         }
     }
@@ -59,10 +59,10 @@ pub(super) fn plan(variant: Variant, spelling: Spelling) -> Plan {
         Spelling::Children => "9",
         _ => "fc",
     };
-    plan.finish(value, channels, classifier)
+    builder.finish(value, channels, classifier)
 }
 
-/// The convolutions of a block that reads `from` channels.
+/// Returns the convolutions of a block that reads `from` channels.
 fn convs(variant: Variant, from: usize, stage: usize, stride: usize) -> Vec<ConvSpec> {
     let conv = |from, to, kernel, stride, groups| ConvSpec {
         channels: [from, to],
@@ -119,14 +119,14 @@ impl Block {
     }
 }
 
-fn residual(plan: &mut Planner, block: Block, convs: &[ConvSpec], input: ValueId) -> ValueId {
+fn residual(builder: &mut SpecBuilder, block: Block, convs: &[ConvSpec], input: ValueId) -> ValueId {
     let name = block.name();
     let mut value = input;
     for (index, &spec) in convs.iter().enumerate() {
         let conv = format!("{name}.conv{}", index + 1);
-        value = plan.conv_norm(&conv, block.conv(index), spec, value);
+        value = builder.conv_norm(&conv, block.conv(index), spec, value);
         if index + 1 < convs.len() {
-            value = plan.activation(&conv, Activation::Relu, value);
+            value = builder.activation(&conv, Activation::Relu, value);
         }
     }
     let (from, to) = (convs[0].channels[0], convs[convs.len() - 1].channels[1]);
@@ -140,8 +140,8 @@ fn residual(plan: &mut Planner, block: Block, convs: &[ConvSpec], input: ValueId
             stride,
             groups: 1,
         };
-        plan.conv_norm(&format!("{name}.downsample"), block.downsample(), spec, input)
+        builder.conv_norm(&format!("{name}.downsample"), block.downsample(), spec, input)
     };
-    let sum = plan.plain(format!("{name}.add"), Op::Add, vec![value, shortcut]);
-    plan.activation(&name, Activation::Relu, sum)
+    let sum = builder.plain(format!("{name}.add"), Op::Add, vec![value, shortcut]);
+    builder.activation(&name, Activation::Relu, sum)
 }

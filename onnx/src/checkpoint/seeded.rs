@@ -3,25 +3,25 @@
 use clr_adapters::Head;
 
 use super::Architecture;
-use super::plan::{Parameter, Plan, Wanted};
+use super::architecture_spec::{ArchitectureSpec, Parameter, Wanted};
 use crate::{Backbone, Op, Tensor, ValueId};
 
-/// A backbone of `architecture` with random weights: of no use for recognising anything, meant for tests and benchmarks.
+/// Returns a backbone of `architecture` with random weights: of no use for recognising anything, meant for tests and benchmarks.
 ///
 /// Convolutions have variance 1 / fan-in; norms have statistics near those of the activations they would see, each channel with
 /// its own, so values stay in range through any depth. The classifier has `classes` classes; 0 leaves it out. The same seed
 /// gives the same bits on every platform: only IEEE additions, multiplications and square roots are used.
 ///
 /// # Panics
-/// Never: the plans of the architectures are valid graphs, as the tests show for each.
+/// Never: the descriptions of the architectures are valid graphs, as the tests show for each.
 pub fn seeded_backbone(architecture: Architecture, seed: u64, classes: usize) -> Backbone {
-    let plan = architecture.plan(architecture.spellings()[0]);
+    let spec = architecture.spec(architecture.spellings()[0]);
     let mut random = Random(seed ^ 0x636c_7220_7365_6564);
     // The expected mean square of every value, to give norms their variance. A normalised image has about 1.
-    let mut power = vec![1.0_f32; plan.len() + 1];
-    let graph = plan.graph(|index, wanted| {
-        forward_power(&plan, &mut power, index);
-        let before = power[plan.inputs(index)[0].0];
+    let mut power = vec![1.0_f32; spec.len() + 1];
+    let graph = spec.graph(|index, wanted| {
+        forward_power(&spec, &mut power, index);
+        let before = power[spec.inputs(index)[0].0];
         match wanted {
             Wanted::Conv(parameter) => {
                 let fan_in: usize = parameter.shape[1..].iter().product();
@@ -46,13 +46,13 @@ pub fn seeded_backbone(architecture: Architecture, seed: u64, classes: usize) ->
             shape,
         };
         let weight = random.tensor(
-            &parameter(vec![classes, plan.features]),
+            &parameter(vec![classes, spec.features]),
             0.0,
-            (4.0 / plan.features as f32).sqrt(),
+            (4.0 / spec.features as f32).sqrt(),
         );
         let bias = random.tensor(&parameter(vec![classes]), 0.0, 0.1);
         Head {
-            features: plan.features,
+            features: spec.features,
             weight: weight.data().to_vec(),
             bias: bias.data().to_vec(),
         }
@@ -62,16 +62,16 @@ pub fn seeded_backbone(architecture: Architecture, seed: u64, classes: usize) ->
 }
 
 /// Brings `power` up to date for the layers without parameters before layer `index`.
-fn forward_power(plan: &Plan, power: &mut [f32], index: usize) {
+fn forward_power(spec: &ArchitectureSpec, power: &mut [f32], index: usize) {
     let plain = (0..index)
         .rev()
-        .take_while(|&earlier| plan.plain(earlier).is_some())
+        .take_while(|&earlier| spec.plain(earlier).is_some())
         .count();
     for earlier in index - plain..index {
-        let inputs = || plan.inputs(earlier).iter().map(|&ValueId(value)| power[value]);
-        power[earlier + 1] = match plan.plain(earlier) {
+        let inputs = || spec.inputs(earlier).iter().map(|&ValueId(value)| power[value]);
+        power[earlier + 1] = match spec.plain(earlier) {
             // Half of a norm's symmetric values goes; a sum with a positive shortcut mostly stays.
-            Some(Op::Activation(_)) if plan.is_norm(plan.inputs(earlier)[0]) => inputs().sum::<f32>() / 2.0,
+            Some(Op::Activation(_)) if spec.is_norm(spec.inputs(earlier)[0]) => inputs().sum::<f32>() / 2.0,
             // The maximum of many half-normal values.
             Some(Op::MaxPool(_)) => 3.0 * inputs().sum::<f32>(),
             // A sum of independent values; the rest changes little.

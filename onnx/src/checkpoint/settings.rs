@@ -1,10 +1,10 @@
-//! What a pickled module says about a layer next to its weights: step, padding and dilation of a convolution, ε of a norm.
-//! A state dict says none of it, so there the architecture's own values hold.
+//! Settings of layers in a pickled module: stride, padding and dilation of a convolution, ε of a norm.
+//! A state dict has none of them; the architecture's own values apply then.
 
 use std::collections::BTreeMap;
 
+use super::architecture_spec::ArchitectureSpec;
 use super::pickle::{Instance, Object, Unpickled, Value};
-use super::plan::Plan;
 
 /// Layers without weights that change nothing in the networks read here, or that these have.
 const KNOWN: [&str; 16] = [
@@ -80,10 +80,10 @@ impl Settings {
         self.weightless.extend(other.weightless);
     }
 
-    /// The layers of `plan` under `prefix` whose settings differ: name, setting, expected and got.
-    pub(super) fn differing(&self, plan: &Plan, prefix: &str) -> Vec<(String, String, String)> {
+    /// Returns the layers of `spec` under `prefix` whose settings differ: name, setting, expected and got.
+    pub(super) fn differing(&self, spec: &ArchitectureSpec, prefix: &str) -> Vec<(String, String, String)> {
         let mut differing = Vec::new();
-        for (layer, expected) in plan.settings() {
+        for (layer, expected) in spec.settings() {
             let name = [prefix, &layer].concat();
             for (key, expected) in expected {
                 let got = self.values.get(&(name.clone(), key));
@@ -100,14 +100,14 @@ impl Settings {
         differing
     }
 
-    /// Class and name of the layers without weights under `prefix` that the networks read here do not have.
+    /// Returns class and name of the layers without weights under `prefix` that the networks read here do not have.
     pub(super) fn unknown<'a>(&'a self, prefix: &str) -> Vec<(&'a str, &'a str)> {
         let under = |(class, name): &'a (String, String)| Some((class.as_str(), name.strip_prefix(prefix)?));
         self.weightless.iter().filter_map(under).collect()
     }
 }
 
-/// A number, or a tuple of up to four.
+/// Returns a number, or a tuple of up to four.
 fn numbers(value: Value, unpickled: &Unpickled) -> Option<Vec<f64>> {
     let number = |value: &Value| match *value {
         Value::Int(value) => Some(value as f64),

@@ -9,7 +9,7 @@ use super::{ImportError, MAX_CHECKPOINT_BYTES, read};
 /// The most files of one index.
 const MAX_FILES: usize = 1024;
 
-/// What Transformers calls the weights in a folder.
+/// Names of the weights in a folder, as in Transformers.
 const IN_FOLDER: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -17,7 +17,7 @@ const IN_FOLDER: [&str; 4] = [
     "pytorch_model.bin.index.json",
 ];
 
-/// The weights in `path` if it is a folder with weights, else `path`.
+/// Returns the weights in `path` if it is a folder with weights, else `path`.
 pub(super) fn file_of(path: &Path) -> PathBuf {
     let inside = IN_FOLDER.map(|name| path.join(name));
     inside
@@ -41,7 +41,7 @@ pub(super) struct Shards {
     places: BTreeMap<String, usize>,
 }
 
-/// Whether `bytes` are such an index.
+/// Returns whether `bytes` are such an index.
 pub(super) fn is_index(bytes: &[u8]) -> bool {
     let start = bytes.trim_ascii_start();
     let start = &start[..start.len().min(1 << 16)];
@@ -100,7 +100,7 @@ impl Shards {
         Ok(Self { files, places })
     }
 
-    /// The tensors of all files; each from the file that the index names.
+    /// Returns the tensors of all files; each from the file that the index names.
     pub(super) fn weights(&self) -> Result<Weights<'_>, ImportError> {
         let mut all = Weights::default();
         for (number, (origin, bytes)) in self.files.iter().enumerate() {

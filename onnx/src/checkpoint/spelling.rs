@@ -1,4 +1,4 @@
-//! The ways in which one architecture's tensors are named.
+//! Naming schemes of an architecture's tensors.
 
 /// Whose names a checkpoint has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

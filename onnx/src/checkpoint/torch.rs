@@ -151,7 +151,7 @@ pub(super) fn read_zip<'a>(bytes: &'a [u8], origin: &str) -> Result<Weights<'a>,
     Ok(weights)
 }
 
-/// The bytes of `storage`, uncopied. The CRC is checked when a tensor is read.
+/// Returns the bytes of `storage`, uncopied. The CRC is checked when a tensor is read.
 fn stored<'a>(
     archive: &mut ZipArchive<Cursor<&'a [u8]>>,
     bytes: &'a [u8],
@@ -186,7 +186,7 @@ fn compressed(path: &str) -> String {
     )
 }
 
-/// One stored entry of at most `limit` bytes, its CRC checked.
+/// Returns one stored entry of at most `limit` bytes, its CRC checked.
 fn entry(archive: &mut ZipArchive<Cursor<&[u8]>>, name: &str, limit: usize) -> Result<Vec<u8>, String> {
     let file = archive
         .by_name(name)
@@ -219,7 +219,7 @@ fn tensors(unpickled: &Unpickled, origin: &str) -> Result<Inventory, ImportError
     })
 }
 
-/// The tensors with their storages; `storage` gives the bytes and the entry to check.
+/// Returns the tensors with their storages; `storage` gives the bytes and the entry to check.
 fn collect<'a>(
     inventory: Inventory,
     origin: &str,

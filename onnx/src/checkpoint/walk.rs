@@ -1,4 +1,4 @@
-//! The way through the objects of a pickle to its tensors. Dictionaries, lists and attributes are followed; a pickled
+//! Walk through the objects of a pickle to its tensors. Dictionaries, lists and attributes are followed; a pickled
 //! `nn.Module` gives the names of its state dict.
 
 use std::collections::{HashSet, VecDeque};
@@ -26,14 +26,14 @@ const STATED: [&str; 7] = [
     "encoder",
 ];
 
-/// What a pickle holds.
+/// Content of a pickle.
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
     /// Every tensor once.
     pub(super) found: Vec<Found>,
     /// Texts under keys such as `arch`.
     pub(super) stated: Vec<String>,
-    /// What pickled modules say about their layers.
+    /// Settings of layers in pickled modules.
     pub(super) settings: Settings,
 }
 
@@ -58,7 +58,7 @@ struct Stop {
     depth: usize,
 }
 
-/// All tensors that can be reached from the root. Every object is visited once, so cycles and shared parts cost nothing.
+/// Returns all tensors that can be reached from the root. Every object is visited once, so cycles and shared parts cost nothing.
 pub(super) fn inventory(unpickled: &Unpickled) -> Result<Inventory, String> {
     let mut walk = Walk {
         unpickled,

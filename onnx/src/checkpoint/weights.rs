@@ -19,7 +19,7 @@ pub(super) struct Weights<'a> {
     pub(super) entries: BTreeMap<String, Entry<'a>>,
     /// Names of networks that the file mentions next to the weights, such as `resnet50` under `arch`.
     pub(super) stated: Vec<String>,
-    /// What pickled modules say about their layers.
+    /// Settings of layers in pickled modules.
     pub(super) settings: Settings,
     /// The archives that hold entries of the zip format.
     pub(super) archives: Vec<ZipArchive<Cursor<&'a [u8]>>>,
@@ -37,11 +37,11 @@ pub(super) struct Entry<'a> {
     pub(super) shape: Vec<usize>,
     /// The part of its name, in bytes, that leads to its dictionary.
     pub(super) container: usize,
-    /// Where its values are.
+    /// Location of its values.
     pub(super) source: Source<'a>,
 }
 
-/// Where the values of a tensor are.
+/// Location of a tensor's values.
 pub(super) enum Source<'a> {
     /// In row-major order.
     Bytes {
@@ -59,7 +59,7 @@ pub(super) enum Source<'a> {
         /// Archive and entry, for the check of its CRC.
         entry: Option<(usize, String)>,
     },
-    /// What is known of a tensor that cannot be read.
+    /// Known properties of a tensor that cannot be read.
     Unreadable(String),
 }
 
@@ -83,7 +83,7 @@ impl<'a> Weights<'a> {
         }));
     }
 
-    /// The tensors `entries` of a file of `bytes` bytes.
+    /// Returns the tensors `entries` of a file of `bytes` bytes.
     pub(super) fn new(entries: BTreeMap<String, Entry<'a>>, bytes: usize) -> Self {
         Self {
             entries,
@@ -92,7 +92,7 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// The tensors whose names start with `prefix`, and the rest of their names.
+    /// Returns the tensors whose names start with `prefix`, and the rest of their names.
     pub(super) fn under<'b, 'p>(
         &'b self,
         prefix: &'p str,
@@ -102,7 +102,7 @@ impl<'a> Weights<'a> {
             .map_while(move |(name, entry)| Some((name.strip_prefix(prefix)?, entry)))
     }
 
-    /// The values of the tensor called `name` as f32, rounded to the nearest.
+    /// Returns the values of the tensor called `name` as f32, rounded to the nearest.
     ///
     /// The elements of all tensors read may not outnumber the files' bytes: views that repeat a small storage could otherwise
     /// grow without end. Every honest tensor has at least one byte an element.
@@ -151,7 +151,7 @@ impl<'a> Weights<'a> {
 }
 
 impl Entry<'_> {
-    /// The type of the elements.
+    /// Returns the type of the elements.
     pub(super) fn element(&self) -> Option<Element> {
         match &self.source {
             Source::Bytes { element, .. } => Some(*element),

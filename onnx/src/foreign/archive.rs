@@ -11,7 +11,7 @@ use crate::message::quoted;
 #[cfg(feature = "import")]
 const MAX_NAMES: usize = 10_000;
 
-/// What a zip archive is, unless it may be one of PyTorch: the checkpoints name those.
+/// Returns the kind of a zip archive, unless it may be one of PyTorch, which the checkpoints report.
 #[cfg(feature = "import")]
 pub(super) fn recognise(bytes: &[u8], origin: &str) -> Option<Foreign> {
     if !bytes.starts_with(b"PK") {
@@ -50,7 +50,7 @@ pub(super) fn recognise(_: &[u8], _: &str) -> Option<Foreign> {
     None
 }
 
-/// The way from a Keras file to ONNX. A model that was loaded exports only after a first call.
+/// Returns the way from a Keras file to ONNX. A model that was loaded exports only after a first call.
 pub(super) fn keras(origin: &str) -> String {
     format!(
         "export it: python -c \"import keras; m = keras.models.load_model('{origin}'); m(keras.ops.zeros((1, \

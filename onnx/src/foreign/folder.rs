@@ -9,7 +9,7 @@ use crate::message::quoted;
 const MAX_ENTRIES: usize = 10_000;
 const SHOWN: usize = 3;
 
-/// What a folder is, and what to give instead.
+/// Returns the kind of a folder, with a hint.
 pub(super) fn recognise(path: &Path) -> Foreign {
     let entries = fs::read_dir(path).into_iter().flatten().flatten().take(MAX_ENTRIES);
     let mut names: Vec<String> = entries

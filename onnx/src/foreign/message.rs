@@ -88,7 +88,7 @@ impl Fields {
     }
 }
 
-/// The operator of the first node, if the bytes start as a `GraphDef`: field 1, a message of name and operator.
+/// Returns the operator of the first node, if the bytes start as a `GraphDef`: field 1, a message of name and operator.
 fn tensorflow_node(bytes: &[u8]) -> Option<String> {
     let mut place = 1;
     (bytes.first() == Some(&0x0a)).then_some(())?;

@@ -1,4 +1,4 @@
-//! Files of other tools, and damaged ones: recognised by content, each with the way to a file that can be read.
+//! Files of other tools, and damaged ones: recognised by content, each with a hint to a readable file.
 
 mod archive;
 mod folder;
@@ -28,7 +28,7 @@ impl Foreign {
         }
     }
 
-    /// A file that a tool makes for running only, from a model that another tool wrote.
+    /// Returns a file that a tool makes for running only, from a model that another tool wrote.
     fn compiled(what: &str) -> Self {
         Self::new(
             what,
@@ -167,7 +167,7 @@ fn magic(bytes: &[u8], origin: &str) -> Option<Foreign> {
 
 /// Files without a signature, by the end of their name.
 fn extension(bytes: &[u8], origin: &str) -> Option<Foreign> {
-    // What starts as a ModelProto is read as one, whatever it is called.
+    // A file that starts as a ModelProto is read as one, whatever its name.
     if matches!(bytes, [0x08, 1..=30, ..]) {
         return None;
     }

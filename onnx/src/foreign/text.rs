@@ -7,7 +7,7 @@ const LOOKED_AT: usize = 4096;
 /// The part of an unknown text that a message repeats.
 const SHOWN: usize = 60;
 
-/// The size in bytes of the file that a Git LFS pointer refers to.
+/// Returns the size in bytes of the file that a Git LFS pointer refers to.
 pub(crate) fn lfs_pointer(bytes: &[u8]) -> Option<u64> {
     if !bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
         return None;

@@ -12,12 +12,12 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// The operator.
+    /// Returns the operator.
     pub(super) fn operator(&self) -> &'a str {
         self.proto.op_type.as_deref().unwrap_or("")
     }
 
-    /// The name of input `index`, if it is there.
+    /// Returns the name of input `index`, if it is there.
     pub(super) fn input(&self, index: usize) -> Option<&'a str> {
         self.proto
             .input
@@ -44,12 +44,12 @@ impl<'a> Source<'a> {
             .find(|attribute| attribute.name.as_deref() == Some(name))
     }
 
-    /// Whether the attribute is there.
+    /// Returns whether the attribute is there.
     pub(super) fn has(&self, name: &str) -> bool {
         self.attribute(name).is_some()
     }
 
-    /// An integer.
+    /// Returns an integer.
     pub(super) fn int(&self, name: &str, default: i64) -> Result<i64, Refusal> {
         match self.attribute(name) {
             None => Ok(default),
@@ -68,7 +68,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// A float.
+    /// Returns a float.
     pub(super) fn float(&self, name: &str, default: f32) -> Result<f32, Refusal> {
         match self.attribute(name) {
             None => Ok(default),
@@ -88,12 +88,12 @@ impl<'a> Source<'a> {
         self.attribute(name).map(|attribute| &attribute.ints[..])
     }
 
-    /// A tensor.
+    /// Returns a tensor.
     pub(super) fn tensor(&self, name: &str) -> Option<&'a TensorProto> {
         self.attribute(name)?.t.as_ref()
     }
 
-    /// A string.
+    /// Returns a string.
     pub(super) fn text(&self, name: &str, default: &'a str) -> Result<&'a str, Refusal> {
         match self
             .attribute(name)

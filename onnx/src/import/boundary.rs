@@ -1,4 +1,4 @@
-//! The model's outside: opset, and the image that goes in.
+//! Interface of the model: opset and image input.
 
 use std::collections::HashSet;
 
@@ -27,7 +27,7 @@ const OLDEST_OPSET: i64 = 7;
 /// The newest opset that exists. Of the operators that are read here, 25–28 changed nothing but the types.
 const NEWEST_OPSET: i64 = 28;
 
-/// The version of the default operator set.
+/// Returns the version of the default operator set.
 pub(super) fn opset(sets: &[OperatorSetIdProto], origin: &str) -> Result<i64, OnnxError> {
     let default = sets
         .iter()
@@ -40,13 +40,13 @@ pub(super) fn opset(sets: &[OperatorSetIdProto], origin: &str) -> Result<i64, On
         })
 }
 
-/// The version of another operator set, 0 if the file does not import it.
+/// Returns the version of another operator set, 0 if the file does not import it.
 pub(super) fn version(sets: &[OperatorSetIdProto], domain: &str) -> i64 {
     let set = sets.iter().find(|set| set.domain.as_deref() == Some(domain));
     set.and_then(|set| set.version).unwrap_or(0)
 }
 
-/// The one input that is not an initialiser: `[N, 3, H, W]` or `[N, H, W, 3]`, or with one channel, float. `size` (rows, columns) settles an open H and W.
+/// Returns the one input that is not an initialiser: `[N, 3, H, W]` or `[N, H, W, 3]`, or with one channel, float. `size` (rows, columns) settles an open H and W.
 pub(super) fn image<'a>(
     graph: &'a GraphProto,
     constants: &HashSet<&str>,
@@ -132,12 +132,12 @@ pub(super) fn image<'a>(
     }
 }
 
-/// A dimension that the file fixes. Tools write an open one as a name, as nothing, or as −1 or 0.
+/// Returns a dimension that the file fixes. Tools write an open one as a name, as nothing, or as −1 or 0.
 fn known(dim: &DimensionProto) -> Option<i64> {
     dim.dim_value.filter(|&value| dim.dim_param.is_none() && value > 0)
 }
 
-/// A shape for messages, such as `[batch, 3, 224, 224]`.
+/// Returns a shape for messages, such as `[batch, 3, 224, 224]`.
 pub(super) fn dimensions(shape: &TensorShapeProto) -> String {
     let dims = shape
         .dim
@@ -150,7 +150,7 @@ pub(super) fn dimensions(shape: &TensorShapeProto) -> String {
     format!("[{}]", dims.collect::<Vec<_>>().join(", "))
 }
 
-/// The channels of a convolution that reads the image.
+/// Returns the channels of a convolution that reads the image.
 fn channels_read(graph: &GraphProto, image: &str) -> Option<i64> {
     let reads = |node: &&NodeProto| {
         node.op_type.as_deref() == Some("Conv") && node.input.first().is_some_and(|input| input == image)

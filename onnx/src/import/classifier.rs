@@ -34,7 +34,7 @@ pub(super) struct Evidence<'a> {
     pub(super) two_classes: bool,
 }
 
-/// The graph up to the features, and the classifier that read them.
+/// Returns the graph up to the features, and the classifier that read them.
 pub(super) fn split(
     raw: Graph,
     size: [usize; 2],
@@ -100,7 +100,7 @@ struct Tail {
     shapes: Vec<Shape>,
 }
 
-/// How the layer is linear in the features.
+/// Form of the layer as a linear function of the features.
 enum Form {
     /// It reads a vector.
     Dense,
@@ -113,7 +113,7 @@ enum Form {
 }
 
 impl Tail {
-    /// The tail of a canonical graph: nodes in a row, each of which only the next one reads.
+    /// Returns the tail of a canonical graph: nodes in a row, each of which only the next one reads.
     fn find(graph: &Graph, size: [usize; 2]) -> Result<Option<Self>, OnnxError> {
         let mut after = Vec::new();
         let mut value = graph.features;
@@ -189,7 +189,7 @@ impl Tail {
             ));
             return End::Dropped;
         };
-        // What this library wrote is a classifier as it is.
+        // A file of this library has a classifier.
         if evidence.known == Some(true) {
             return End::Classifier(head);
         }
@@ -197,7 +197,7 @@ impl Tail {
         head::as_classes(head, &name, sigmoid, binary, notes).map_or(End::Dropped, End::Classifier)
     }
 
-    /// How the layer and the nodes after it are linear, activations aside.
+    /// Form of the layer and the nodes after it, without activations.
     fn form(&self, graph: &Graph) -> Option<Form> {
         let Op::Conv(conv) = &graph.nodes[self.layer].op else {
             return Some(Form::Dense);
@@ -222,7 +222,7 @@ impl Tail {
         )
     }
 
-    /// The place after the layer where the mean over height and width is taken.
+    /// Returns the place after the layer where the mean over height and width is taken.
     fn mean(&self, graph: &Graph) -> Option<usize> {
         let output = self.shapes[self.layer + 1].spatial()?;
         self.after.iter().position(|&index| match &graph.nodes[index].op {
@@ -240,7 +240,7 @@ impl Tail {
         }
     }
 
-    /// The layer as a classifier, with the constants after it.
+    /// Returns the layer as a classifier, with the constants after it.
     fn head(&self, graph: &Graph) -> Option<Head> {
         let units = self.units(graph);
         let (weight, bias) = match &graph.nodes[self.layer].op {
@@ -298,7 +298,7 @@ impl Tail {
     }
 }
 
-/// Whether a window covers a map of `size` completely.
+/// Returns whether a window covers a map of `size` completely.
 fn covers(pool: &Pool, size: [usize; 2]) -> bool {
     pool.kernel == size && pool.padding.resolve(size, pool.kernel, pool.stride, [1, 1]) == [0; 4]
 }

@@ -19,12 +19,12 @@ const BFLOAT16: i32 = 16;
 /// The types of floats that are read. All become f32.
 pub(super) const FLOATS: [i32; 4] = [TensorProto::FLOAT, TensorProto::DOUBLE, TensorProto::FLOAT16, BFLOAT16];
 
-/// Whether a type is a float of half precision.
+/// Returns whether a type is a float of half precision.
 pub(super) fn is_half(kind: i32) -> bool {
     matches!(kind, TensorProto::FLOAT16 | BFLOAT16)
 }
 
-/// The value of a constant. f64, f16 and bf16 become f32; integers become [`Value::Integers`]; other types [`Value::Other`].
+/// Returns the value of a constant. f64, f16 and bf16 become f32; integers become [`Value::Integers`]; other types [`Value::Other`].
 pub(super) fn value(tensor: &TensorProto, name: &str, origin: &str, external: &External) -> Result<Value, OnnxError> {
     read(tensor, external).map_err(|reason| OnnxError::Tensor {
         origin: origin.to_owned(),

@@ -7,7 +7,7 @@ use crate::{
     proto::{GraphProto, NodeProto},
 };
 
-/// The refusal of a file with nodes that are not supported: by its kind, where the nodes show it.
+/// Returns the refusal of a file with nodes that are not supported: by its kind, where the nodes show it.
 pub(super) fn refusal(
     graph: &GraphProto,
     missing: Vec<Missing>,
@@ -35,7 +35,7 @@ pub(super) fn refusal(
     }
 }
 
-/// The refusal of a quantised file; `None` if it is not quantised.
+/// Returns the refusal of a quantised file; `None` if it is not quantised.
 pub(super) fn quantised(graph: &GraphProto, origin: &str) -> Option<OnnxError> {
     let operators = counts(graph, is_quantised);
     (!operators.is_empty()).then(|| OnnxError::Quantised {
@@ -68,7 +68,7 @@ fn is_optimised(operator: &str) -> bool {
     operator.starts_with("com.microsoft.") || operator.starts_with("com.ms.internal.")
 }
 
-/// The operators of a kind with their numbers, the most frequent first.
+/// Returns the operators of a kind with their numbers, the most frequent first.
 fn counts(graph: &GraphProto, wanted: fn(&str) -> bool) -> Vec<(String, usize)> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for operator in graph.node.iter().map(full_name).filter(|operator| wanted(operator)) {

@@ -18,7 +18,7 @@ pub(super) struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// Whether the model ends in a decision between classes.
+    /// Returns whether the model ends in a decision between classes.
     pub(super) fn decides(&self) -> bool {
         !self.operators.is_empty()
     }
@@ -54,12 +54,12 @@ impl<'a> Producers<'a> {
         }
     }
 
-    /// Whether a node produces this value.
+    /// Returns whether a node produces this value.
     pub(super) fn has(&self, value: &str) -> bool {
         self.nodes.contains_key(value)
     }
 
-    /// The node that produces `value`, and the one input of it that is not a constant: of several the last
+    /// Returns the node that produces `value`, and the one input of it that is not a constant: of several the last
     /// (`ArrayFeatureExtractor` reads the classes first).
     fn before(&self, value: &str) -> Option<(usize, &'a str)> {
         let &index = self.nodes.get(value)?;
@@ -67,7 +67,7 @@ impl<'a> Producers<'a> {
         Some((index, inputs.last()?))
     }
 
-    /// What the last layer with weights before `value` reads.
+    /// Returns the input of the last layer with weights before `value`.
     pub(super) fn last_layer_reads(&self, value: &'a str) -> Option<&'a str> {
         let mut cursor = value;
         for _ in 0..MAX_NODES {
@@ -83,12 +83,12 @@ impl<'a> Producers<'a> {
         None
     }
 
-    /// The value to read for `output`, and the ending after it.
+    /// Returns the value to read for `output`, and the ending after it.
     pub(super) fn strip(&self, output: &'a str) -> (&'a str, Ending<'a>) {
         self.walk(output, decides)
     }
 
-    /// The value before everything that only decides: outputs with one root show the same result.
+    /// Returns the value before everything that only decides: outputs with one root show the same result.
     pub(super) fn root(&self, output: &'a str) -> &'a str {
         let always = |operator: &str| matches!(operator, "Sigmoid" | "Identity" | "Dropout" | "Cast");
         self.walk(output, |operator| decides(operator) || always(operator)).0
@@ -122,7 +122,7 @@ impl<'a> Producers<'a> {
     }
 }
 
-/// Whether nothing but a classifier ends in this operator.
+/// Returns whether nothing but a classifier ends in this operator.
 fn decides(operator: &str) -> bool {
     matches!(
         operator,
@@ -139,7 +139,7 @@ fn decides(operator: &str) -> bool {
     )
 }
 
-/// Whether an operator may accompany such a one: it changes form or type only, or takes the best probability.
+/// Returns whether an operator may accompany such a one: it changes form or type only, or takes the best probability.
 fn accompanies(operator: &str) -> bool {
     matches!(
         operator,

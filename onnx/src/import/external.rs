@@ -1,6 +1,6 @@
 //! External data: values of tensors in other files, in the folder of the model or below it.
 //!
-//! Every file is looked for, and its length compared with what the tensors claim, before any value is read: one message
+//! Every file is located, and its length compared with what the tensors claim, before any value is read: one message
 //! names what is missing.
 
 use std::{
@@ -16,7 +16,7 @@ use crate::{
     proto::{GraphProto, TensorProto},
 };
 
-/// How often the bytes of a file may be read on average: tied weights are stored once.
+/// Maximum number of reads of a file's bytes on average: tied weights are stored once.
 const MAX_READS: u64 = 4;
 /// The most entries of a folder that are looked at for a renamed file.
 const MAX_ENTRIES: usize = 1000;
@@ -26,7 +26,7 @@ pub(super) struct External {
     files: HashMap<String, PathBuf>,
 }
 
-/// What the tensors claim of one file.
+/// Bytes of one file that the tensors claim.
 #[derive(Default)]
 struct Claim<'a> {
     tensors: usize,
@@ -73,7 +73,7 @@ impl External {
         Ok(Self { files })
     }
 
-    /// The bytes of a tensor, or `None` if they are in the model itself.
+    /// Returns the bytes of a tensor, or `None` if they are in the model itself.
     pub(super) fn bytes(&self, tensor: &TensorProto) -> Result<Option<Vec<u8>>, String> {
         if !is_external(tensor) {
             return Ok(None);
@@ -98,7 +98,7 @@ fn is_external(tensor: &TensorProto) -> bool {
     tensor.data_location == Some(1)
 }
 
-/// Every tensor of a graph: initialisers, sparse ones, and those in attributes.
+/// Returns every tensor of a graph: initialisers, sparse ones, and those in attributes.
 fn tensors(graph: &GraphProto) -> impl Iterator<Item = &TensorProto> {
     let attributes = graph.node.iter().flat_map(|node| &node.attribute);
     let sparse = graph.sparse_initializer.iter().chain(
@@ -144,7 +144,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// The length in bytes that type and shape ask for.
+/// Returns the length in bytes that type and shape ask for.
 fn stored_bytes(tensor: &TensorProto) -> Option<u64> {
     let size = match tensor.data_type? {
         TensorProto::FLOAT | TensorProto::INT32 => 4,
@@ -159,7 +159,7 @@ fn stored_bytes(tensor: &TensorProto) -> Option<u64> {
         .try_fold(size, |product: u64, &dim| product.checked_mul(u64::try_from(dim).ok()?))
 }
 
-/// The path of an external file, or the reason why it cannot be read and the way out.
+/// Returns the path of an external file, or the reason why it cannot be read and a hint.
 fn find(location: &str, claim: &Claim<'_>, path: Option<&Path>) -> Result<PathBuf, (String, String)> {
     let Some(model) = path else {
         let reason = "the weights are in this file, and only the bytes of the model were given".to_owned();
@@ -229,7 +229,7 @@ fn find(location: &str, claim: &Claim<'_>, path: Option<&Path>) -> Result<PathBu
     Ok(file)
 }
 
-/// Whether the file, links followed, is in the folder of the model, or in the folder where the model itself is when it
+/// Returns whether the file, links followed, is in the folder of the model, or in the folder where the model itself is when it
 /// is a link too (download caches link both).
 fn within(file: &Path, folder: &Path, model: &Path) -> bool {
     let Ok(real) = file.canonicalize() else { return false };
@@ -243,7 +243,7 @@ fn within(file: &Path, folder: &Path, model: &Path) -> bool {
     roots.iter().flatten().any(|root| real.starts_with(root))
 }
 
-/// The way out of a missing file: a renamed one of the right length, or a copy.
+/// Returns the hint for a missing file: a renamed one of the right length, or a copy.
 fn missing_hint(folder: &Path, model: &Path, relative: &Path, expected: u64) -> String {
     let entries = fs::read_dir(folder).into_iter().flatten().take(MAX_ENTRIES).flatten();
     let fits = |entry: &fs::DirEntry| {

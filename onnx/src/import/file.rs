@@ -37,13 +37,13 @@ pub(super) struct File<'a> {
     pub(super) steps: &'a [StepEntry],
 }
 
-/// What one output needs.
+/// Nodes and values that an output needs.
 pub(super) struct Network {
     pub(super) graph: Graph,
     pub(super) head: Option<Head>,
     /// Of the image.
     pub(super) size: [u32; 2],
-    /// Whether it reads one channel, behind a conversion from RGB.
+    /// Whether it reads one channel, after a conversion from RGB.
     pub(super) grey: bool,
     /// The shape of the value that was taken as logits or features.
     pub(super) features: Shape,
@@ -53,7 +53,7 @@ pub(super) struct Network {
 }
 
 impl<'a> File<'a> {
-    /// The network that `output` needs, split into features and classifier.
+    /// Returns the network that `output` needs, split into features and classifier.
     pub(super) fn network(&'a self, output: &'a str) -> Result<Network, OnnxError> {
         let (value, ending) = self.producers.strip(output);
         let mut import = Import::new(self, value)?;
@@ -122,7 +122,7 @@ impl<'a> File<'a> {
         })
     }
 
-    /// Whether node or weights have a name that frameworks give to classifiers: the last module of torchvision and timm,
+    /// Returns whether node or weights have a name that frameworks give to classifiers: the last module of torchvision and timm,
     /// the last layer of Keras.
     fn is_named_classifier(&self, node: &str) -> bool {
         let named = |name: &str| {

@@ -1,6 +1,6 @@
 //! Constant folding: dense arrays that are known at import, seen through strides and combined element by element.
 //!
-//! What folding makes is bounded by what the file holds, so that a small file cannot ask for much memory or time.
+//! Folded values are bounded by the size of the file, so that a small file cannot take much memory or time.
 
 use super::{
     Import,
@@ -10,14 +10,14 @@ use crate::Tensor;
 
 /// The most elements of an integer constant: these are shapes, axes and pads.
 pub(super) const MAX_INTEGERS: usize = 1 << 16;
-/// What folding may make in any case, in elements.
+/// Minimum budget of folding, in elements.
 const BASE_BUDGET: usize = 1 << 22;
-/// What folding may make for each element of the constants: standardised weights take a dozen steps, three arrays each.
+/// Budget of folding per element of the constants: standardised weights take a dozen steps, three arrays each.
 const PER_ELEMENT: usize = 32;
 /// The most axes of a constant.
 pub(super) const MAX_RANK: usize = 16;
 
-/// How many elements constant folding has made, of those that it may.
+/// Number of elements that constant folding made, and its budget.
 #[derive(Default)]
 pub(super) struct Budget {
     read: usize,
@@ -60,7 +60,7 @@ pub(super) fn strides(dims: &[usize]) -> Vec<isize> {
     strides
 }
 
-/// The shape that two shapes broadcast to.
+/// Returns the shape that two shapes broadcast to.
 pub(super) fn broadcast(left: &[usize], right: &[usize]) -> Option<Vec<usize>> {
     let rank = left.len().max(right.len());
     let at = |dims: &[usize], axis: usize| (axis + dims.len()).checked_sub(rank).map_or(1, |axis| dims[axis]);
@@ -85,7 +85,7 @@ pub(super) fn broadcast_strides(dims: &[usize], target: &[usize]) -> Vec<isize> 
     wide
 }
 
-/// The elements of an array of `dims` that lie `strides` apart from `base`. All of them must be inside `values`.
+/// Returns the elements of an array of `dims` that lie `strides` apart from `base`. All of them must be inside `values`.
 fn taken<T: Copy>(values: &[T], dims: &[usize], base: usize, strides: &[isize]) -> Vec<T> {
     let count = dims.iter().product();
     let (mut place, mut index, mut out) = (base as isize, vec![0; dims.len()], Vec::with_capacity(count));
@@ -104,7 +104,7 @@ fn taken<T: Copy>(values: &[T], dims: &[usize], base: usize, strides: &[isize]) 
     out
 }
 
-/// Number of elements of `dims`, if the rank is sensible and it does not overflow.
+/// Returns the number of elements of `dims`, if the rank is sensible and it does not overflow.
 pub(super) fn elements(dims: &[usize]) -> Option<usize> {
     let count = dims
         .iter()
@@ -113,7 +113,7 @@ pub(super) fn elements(dims: &[usize]) -> Option<usize> {
 }
 
 impl Import<'_> {
-    /// The elements of a constant that lie `strides` apart from `base`, as an array of `dims`.
+    /// Returns the elements of a constant that lie `strides` apart from `base`, as an array of `dims`.
     pub(super) fn taken(&mut self, constant: &Value, dims: Vec<usize>, base: usize, strides: &[isize]) -> Converted {
         let Some(count) = elements(&dims) else {
             return unsupported(format!("makes a constant of {dims:?}"));

@@ -10,7 +10,7 @@ use crate::{
     proto::{AttributeProto, FunctionProto, ModelProto, NodeProto, OperatorSetIdProto},
 };
 
-/// How deep functions may call one another.
+/// Maximum depth of calls between functions.
 const MAX_DEPTH: usize = 32;
 /// The most bytes of nodes after inlining, for each byte of the model before it, and for every model.
 const MAX_GROWTH: usize = 4;
@@ -168,7 +168,7 @@ impl<'a> Inliner<'a> {
     }
 }
 
-/// An attribute of a body's node, with the value of the call where it refers to one; `None` if neither the call nor the
+/// Returns an attribute of a body's node, with the value of the call where it refers to one; `None` if neither the call nor the
 /// function has it.
 fn attribute(own: &AttributeProto, call: &NodeProto, function: &FunctionProto) -> Option<AttributeProto> {
     let Some(wanted) = own.ref_attr_name.as_deref().filter(|name| !name.is_empty()) else {

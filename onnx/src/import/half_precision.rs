@@ -2,7 +2,7 @@
 
 use super::constant;
 
-/// What a file holds in half precision.
+/// Contents of a file in half precision.
 #[derive(Default)]
 pub(super) struct Seen {
     tensors: usize,
@@ -20,7 +20,7 @@ impl Seen {
         self.casts += usize::from(constant::is_half(kind));
     }
 
-    /// The sentence for people, if there is anything to say.
+    /// Returns the note, if there is one.
     pub(super) fn note(&self) -> Option<String> {
         let tensors = match self.tensors {
             0 if self.casts == 0 => return None,

@@ -29,7 +29,7 @@ pub(super) fn scale(head: &mut Head, scale: &[f64], bias: &[f64]) -> Option<()> 
     Some(())
 }
 
-/// The units of the last layer as classes that exclude one another. `binary`: one unit is the logit of the second of two.
+/// Returns the units of the last layer as classes that exclude one another. `binary`: one unit is the logit of the second of two.
 pub(super) fn as_classes(head: Head, name: &str, sigmoid: bool, binary: bool, notes: &mut Vec<String>) -> Option<Head> {
     if head.bias.len() > 1 {
         if sigmoid {

@@ -1,4 +1,4 @@
-//! Reading: from any supported ONNX file to the canonical graph.
+//! Import: from any supported ONNX file to the canonical graph.
 
 mod attributes;
 mod boundary;
@@ -48,7 +48,7 @@ use file::{File, Network};
 use value::{Refusal, Value, missing};
 use view::View;
 
-/// The backbone in `bytes`. `path` is the model's: files of external data are looked for next to it.
+/// Returns the backbone in `bytes`. `path` is the model's: files of external data are searched for next to it.
 pub(crate) fn backbone(
     bytes: &[u8],
     origin: &str,
@@ -115,7 +115,7 @@ pub(crate) fn backbone(
     }
 }
 
-/// What a node does with foreign values.
+/// Treatment of a node with foreign values.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Takes {
     #[default]
@@ -126,7 +126,7 @@ enum Takes {
     ChannelsLast,
 }
 
-/// One import under way.
+/// An import in progress.
 struct Import<'a> {
     origin: &'a str,
     opset: i64,
@@ -164,7 +164,7 @@ struct Import<'a> {
 }
 
 impl<'a> Import<'a> {
-    /// An import of what `output` needs.
+    /// Returns an import of what `output` needs.
     fn new(source: &'a File<'a>, output: &'a str) -> Result<Self, OnnxError> {
         let &File {
             origin,
@@ -327,7 +327,7 @@ impl<'a> Import<'a> {
         (convolved && names.all(|name| value(name) == Some(read))).then(|| format!("`{first}` {}", self.shape(read)))
     }
 
-    /// The values of a node's outputs.
+    /// Returns the values of a node's outputs.
     fn convert(&mut self, source: Source<'a>, read: &HashSet<&str>) -> Result<Vec<Value>, Refusal> {
         if let Some(entry) = self.own.entry(source.name) {
             return if source.proto.output.contains(&entry.output) {
@@ -378,7 +378,7 @@ impl<'a> Import<'a> {
             .retain(|_, value| value.computed().is_none_or(|value| value.0 <= nodes));
     }
 
-    /// Whether a node reads a foreign value.
+    /// Returns whether a node reads a foreign value.
     fn reads_foreign(&self, source: Source<'a>) -> bool {
         order::inputs(source.proto).any(|name| matches!(self.values.get(name), Some(Value::Foreign(_))))
     }
@@ -415,7 +415,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// The values of a node's outputs, by operations of the canonical graph.
+    /// Returns the values of a node's outputs, by operations of the canonical graph.
     fn native(&mut self, source: Source<'a>, read: &HashSet<&str>) -> Result<Vec<Value>, Refusal> {
         let standard = matches!(source.proto.domain.as_deref(), None | Some("" | "ai.onnx"));
         let Some(operator) = operators::find(source.operator()).filter(|_| standard) else {

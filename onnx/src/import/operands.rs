@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl<'a> Import<'a> {
-    /// The value of input `index`, which must be there.
+    /// Returns the value of input `index`, which must be there.
     pub(super) fn value(&mut self, source: Source<'a>, index: usize) -> value::Converted {
         match self.optional(source, index)? {
             Some(value) => Ok(value),
@@ -23,7 +23,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// The value of input `index`, if it is there.
+    /// Returns the value of input `index`, if it is there.
     pub(super) fn optional(&mut self, source: Source<'a>, index: usize) -> Result<Option<Value>, Refusal> {
         let Some(name) = source.input(index) else {
             return Ok(None);
@@ -50,7 +50,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// The value of a tensor of the file.
+    /// Returns the value of a tensor of the file.
     pub(super) fn constant(&mut self, tensor: &TensorProto, name: &str) -> Result<Value, OnnxError> {
         let value = constant::value(tensor, name, self.origin, self.external)?;
         match &value {
@@ -69,7 +69,7 @@ impl<'a> Import<'a> {
         match self.value(source, index)? {
             Value::Data(value) => Ok(value),
             Value::View(view) => {
-                // Laid out as the file has it, by a step of its own.
+                // Laid out as the file has it, by a separate step.
                 let plain = source.input(index).and_then(|name| self.plain(name, &view));
                 plain.map_or_else(
                     || {
@@ -124,7 +124,7 @@ impl<'a> Import<'a> {
         self.shapes[value.0]
     }
 
-    /// A new node of the graph.
+    /// Adds a node to the graph.
     pub(super) fn push(&mut self, name: &str, op: Op, inputs: Vec<ValueId>) -> value::Converted {
         validate::op(&op, inputs.len()).map_err(Refusal::Invalid)?;
         let shapes: Vec<Shape> = inputs.iter().map(|input| self.shapes[input.0]).collect();
@@ -138,7 +138,7 @@ impl<'a> Import<'a> {
         Ok(Value::Data(ValueId(self.nodes.len())))
     }
 
-    /// A further node for the same node of the file.
+    /// Adds a further node for the same node of the file.
     pub(super) fn push_helper(
         &mut self,
         source: Source<'a>,

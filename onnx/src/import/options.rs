@@ -1,7 +1,8 @@
 //! Options of reading an ONNX file.
 
-/// What an ONNX file leaves open.
+/// Options for information that an ONNX file lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReadOptions {
     /// Rows and columns of the image in pixels, where the file leaves its height or width open.
     pub size: Option<[u32; 2]>,
@@ -10,4 +11,20 @@ pub struct ReadOptions {
     pub output: Option<String>,
     /// Whether one unit without a Sigmoid after it is the logit of the second of two classes; else it may be a regression.
     pub two_classes: bool,
+}
+
+impl ReadOptions {
+    /// Sets the rows and columns of the image.
+    #[must_use]
+    pub fn with_size(mut self, size: impl Into<Option<[u32; 2]>>) -> Self {
+        self.size = size.into();
+        self
+    }
+
+    /// Sets the output that is read.
+    #[must_use]
+    pub fn with_output(mut self, output: impl Into<Option<String>>) -> Self {
+        self.output = output.into();
+        self
+    }
 }

@@ -1,4 +1,4 @@
-//! Which nodes the output needs, in which order, and under which names.
+//! Selection, order and names of the nodes that the output needs.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use crate::{
     proto::{GraphProto, NodeProto},
 };
 
-/// The nodes that `output` needs, in topological order; where the order is free, in the file's.
+/// Returns the nodes that `output` needs, in topological order; where the order is free, in the file's.
 pub(super) fn needed(
     graph: &GraphProto,
     given: &HashSet<&str>,
@@ -39,7 +39,7 @@ pub(super) fn needed(
             });
         }
     }
-    // How many inputs of a node are still to come, and who waits for it.
+    // Number of pending inputs of each node, and its readers.
     let mut waiting = vec![0_usize; nodes.len()];
     let mut waiters = vec![Vec::new(); nodes.len()];
     while let Some(index) = stack.pop() {
@@ -109,7 +109,7 @@ fn producers<'a>(
     Ok(producers)
 }
 
-/// The values that a node reads.
+/// Returns the values that a node reads.
 pub(super) fn inputs(node: &NodeProto) -> impl Iterator<Item = &str> {
     node.input.iter().map(String::as_str).filter(|input| !input.is_empty())
 }
@@ -121,7 +121,7 @@ fn label(node: &NodeProto, index: usize) -> String {
     }
 }
 
-/// A name for every node of the file: its own if it has one that no other node has, else `{operator}_{place in the file}`.
+/// Returns a name for every node of the file: its own if it has one that no other node has, else `{operator}_{place in the file}`.
 pub(super) fn names(nodes: &[NodeProto]) -> Vec<String> {
     let own = |node: &NodeProto| {
         node.name
@@ -144,7 +144,7 @@ pub(super) fn names(nodes: &[NodeProto]) -> Vec<String> {
     named.collect()
 }
 
-/// `wanted`, with as many underscores behind it as it takes to be new.
+/// `wanted`, with underscores appended until it is new.
 pub(super) fn free(taken: &mut HashSet<String>, wanted: String) -> String {
     let mut name = wanted;
     while !taken.insert(name.clone()) {

@@ -6,7 +6,7 @@ use crate::{Node, OnnxError, Op, Shape};
 /// The most outputs that are tried.
 const MAX_TRIED: usize = 32;
 
-/// The network that ends in the chosen output.
+/// Returns the network that ends in the chosen output.
 pub(super) fn choose(file: &File<'_>, wanted: Option<&str>) -> Result<Network, OnnxError> {
     let outputs: Vec<&str> = file
         .graph
@@ -65,7 +65,7 @@ impl Trial {
     }
 }
 
-/// The only classifier, or the deepest one if all have the same classes (auxiliary heads for training).
+/// Returns the only classifier, or the deepest one if all have the same classes (auxiliary heads for training).
 fn automatic(file: &File<'_>, outputs: &[&str]) -> Result<Network, OnnxError> {
     // Logits, their Softmax and their ArgMax are one result; of these the one closest to the logits is read.
     let mut groups: Vec<(&str, &str)> = Vec::new();

@@ -101,7 +101,7 @@ fn dense(
     Ok(tensor)
 }
 
-/// The indices as they are stored; there may be more of them than of a shape's integers.
+/// Returns the indices as they are stored; there may be more of them than of a shape's integers.
 fn numbers(indices: &TensorProto, external: &External) -> Result<Vec<i64>, String> {
     if indices.data_type != Some(TensorProto::INT64) {
         return Err(format!(

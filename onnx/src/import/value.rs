@@ -1,4 +1,4 @@
-//! What a name of the file stands for while it is imported.
+//! Values of the file's names during an import.
 
 use super::{opaque::Foreign, view::View};
 use crate::{Missing, OnnxError, Tensor, graph::ValueId};
@@ -14,7 +14,7 @@ pub(super) enum Dim {
     Known(i64),
 }
 
-/// The value behind a name.
+/// The value of a name.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     /// Computed from the image.
@@ -34,7 +34,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// The value of the graph behind it, whatever its layout.
+    /// Returns its value in the graph, whatever its layout.
     pub(super) fn computed(&self) -> Option<ValueId> {
         match self {
             Self::Data(value) => Some(*value),
@@ -76,15 +76,15 @@ impl From<OnnxError> for Refusal {
     }
 }
 
-/// A refusal with a reason.
+/// Returns a refusal with a reason.
 pub(super) fn unsupported<T>(reason: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::Unsupported(reason.into()))
 }
 
-/// What an operator's conversion gives.
+/// Result of an operator's conversion.
 pub(super) type Converted = Result<Value, Refusal>;
 
-/// An entry of the list of refused nodes.
+/// Returns an entry of the list of refused nodes.
 pub(super) fn missing(node: &str, domain: &str, operator: &str, opset: i64, mut reason: String) -> Missing {
     // Lists of a file may be long, and every refused node may quote one.
     if let Some((end, _)) = reason.char_indices().nth(MAX_REASON) {

@@ -14,7 +14,7 @@ const MAX_FIELDS: u64 = 4_000_000;
 /// The most bytes of packed integers of a file together.
 const MAX_PACKED: u64 = 32 << 20;
 
-/// The bytes of a file.
+/// Returns the bytes of a file.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, OnnxError> {
     let fail = |source| OnnxError::Io {
         path: path.to_owned(),
@@ -41,7 +41,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, OnnxError> {
     Ok(bytes)
 }
 
-/// The model in `bytes`.
+/// Returns the model in `bytes`.
 pub(super) fn decode(bytes: &[u8], origin: &str) -> Result<ModelProto, OnnxError> {
     let mut budget = Budget::default();
     let walked = walk(Kind::Model, bytes, &mut budget);

@@ -29,7 +29,7 @@ pub(crate) fn stated_next_to(path: &Path) -> Option<StatedPreprocessing> {
     stated.filter(|stated| !stated.is_empty())
 }
 
-/// Whether no other model lies next to `path`.
+/// Returns whether no other model is next to `path`.
 fn only_model(path: &Path) -> bool {
     const MODELS: [&str; 6] = ["onnx", "safetensors", "bin", "pt", "pth", "ckpt"];
     let folder = path

@@ -1,4 +1,4 @@
-//! Kinds of files, told by their first bytes and, where these say nothing, by their names.
+//! Kinds of files, from their first bytes or, where these are unspecific, from their names.
 
 use std::path::Path;
 
@@ -100,7 +100,7 @@ pub(super) const PILLOW: &str =
     "convert it: python3 -c \"from PIL import Image; Image.open('IN').convert('RGBA').save('OUT.png')\"";
 
 impl FileKind {
-    /// The kind of a file by its name and its first [`FILE_HEAD`] bytes, or all that it has.
+    /// Returns the kind of a file by its name and its first [`FILE_HEAD`] bytes, or all that it has.
     #[must_use]
     pub fn of(name: &Path, start: &[u8]) -> Self {
         if start.is_empty() {
@@ -153,7 +153,7 @@ impl FileKind {
     }
 }
 
-/// The format of an image that is read, or would be with all formats built in.
+/// Returns the format of an image that is read, or would be with all formats built in.
 pub(super) fn image_format(start: &[u8]) -> Option<&'static str> {
     let format = match start {
         [0xff, 0xd8, 0xff, ..] => "JPEG",
@@ -180,7 +180,7 @@ pub(super) fn image_format(start: &[u8]) -> Option<&'static str> {
     Some(format)
 }
 
-/// The name of a format that is not read, and the way out.
+/// Returns the name of a format that is not read, and a hint.
 pub(super) fn unread_format(start: &[u8]) -> Option<(&'static str, &'static str)> {
     if start.get(4..8) == Some(b"ftyp") {
         let length = start

@@ -8,7 +8,7 @@ use super::{
     resample::{Axis, resample},
 };
 
-/// The image brought to the input size; see [`super::Preprocess::fit`].
+/// Returns the image brought to the input size; see [`super::Preprocess::fit`].
 pub(super) fn fit(to: &Preprocessing, image: ImageView<'_>) -> RgbImage {
     let (width, height) = image.pixels.dimensions();
     if [width, height, to.width, to.height].contains(&0) {

@@ -1,6 +1,6 @@
 //! Further images in a file: frames of an animation, pages of a document.
 
-/// Whether a GIF, PNG, WebP or TIFF file holds more images than the first, which is the one that is decoded.
+/// Returns whether a GIF, PNG, WebP or TIFF file holds more images than the first, which is the one that is decoded.
 #[must_use]
 pub fn has_further_images(bytes: &[u8]) -> bool {
     match super::file_kind::image_format(bytes) {
@@ -38,7 +38,7 @@ fn gif(bytes: &[u8]) -> Option<usize> {
     Some(frames)
 }
 
-/// The number of frames in the chunk `acTL`, which comes before the pixels.
+/// Returns the number of frames in the chunk `acTL`, which comes before the pixels.
 fn png(bytes: &[u8]) -> Option<u32> {
     let mut at = 8;
     loop {
@@ -72,7 +72,7 @@ pub(super) struct Directory<'a> {
     big: bool,
     entries: usize,
     count: usize,
-    /// Where the next one is; 0 after the last.
+    /// Position of the next one; 0 after the last.
     pub(super) next: u64,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Directory<'a> {
         })
     }
 
-    /// The first value of a tag of bytes, shorts or longs.
+    /// Returns the first value of a tag of bytes, shorts or longs.
     #[cfg_attr(not(feature = "tiff"), expect(dead_code, reason = "asked by the decoder"))]
     pub(super) fn value(&self, tag: u16) -> Option<u64> {
         let (length, place) = if self.big { (20, 12) } else { (12, 8) };

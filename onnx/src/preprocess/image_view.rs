@@ -1,8 +1,8 @@
-//! Images that were reduced while they were decoded, and where the image lies in the pixels.
+//! Images reduced during decoding, and the image's position in the pixels.
 
 use image::RgbImage;
 
-/// What a decoder met that a person may want to know of.
+/// Notes of a decoder for the user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ImageNotes {
     /// The largest sample of an image with 16 bits per sample.
@@ -26,7 +26,7 @@ pub struct ReducedImage {
 }
 
 impl ReducedImage {
-    /// The pixels.
+    /// Returns the pixels.
     #[must_use]
     pub fn pixels(&self) -> &RgbImage {
         &self.pixels

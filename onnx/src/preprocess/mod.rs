@@ -31,7 +31,7 @@ pub use stated::{Origin, PreprocessingOrigins, StatedPreprocessing};
 /// Carries a [`Preprocessing`] out. Integer resampling and one f32 formula per value: the same image gives the same
 /// tensor bit for bit, whatever the CPU.
 pub trait Preprocess {
-    /// The image brought to `height` × `width` pixels: resized with the antialiased filter, cut where `fit` says so.
+    /// Returns the image brought to `height` × `width` pixels: resized with the antialiased filter, cut where `fit` says so.
     ///
     /// An image without pixels becomes black.
     fn fit<'a>(&self, image: impl Into<ImageView<'a>>) -> RgbImage;

@@ -1,4 +1,4 @@
-//! The preprocessing that well-known families of checkpoints were trained with.
+//! Preprocessing of well-known families of checkpoints.
 
 use clr_adapters::{ChannelOrder, Filter, Fit, Preprocessing};
 
@@ -22,7 +22,7 @@ impl Preset {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::ImageNet, Self::Tf, Self::Caffe, Self::Bytes, Self::Unit];
 
-    /// The name on the command line.
+    /// Returns the name on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -34,7 +34,7 @@ impl Preset {
         }
     }
 
-    /// The preset with this name.
+    /// Returns the preset with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|preset| preset.name() == name)
@@ -62,7 +62,7 @@ impl Preset {
         }
     }
 
-    /// The order of the channels.
+    /// Returns the order of the channels.
     #[must_use]
     pub const fn channel_order(self) -> ChannelOrder {
         match self {

@@ -1,4 +1,4 @@
-//! Photographs made small enough to send: re-encoded with fewer pixels, still several times the network's input.
+//! Reduction of photographs for sending: re-encoded with fewer pixels, still several times the network's input.
 
 use std::io::Cursor;
 

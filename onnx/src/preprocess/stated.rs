@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Preset;
 
-/// Where a part of a preprocessing comes from.
+/// Origin of a part of a preprocessing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -27,7 +27,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The word for messages.
+    /// Returns the word for messages.
     #[must_use]
     pub const fn describe(self) -> &'static str {
         match self {
@@ -62,7 +62,7 @@ pub struct PreprocessingOrigins {
 }
 
 impl PreprocessingOrigins {
-    /// One origin for every part.
+    /// Returns one origin for every part.
     #[must_use]
     pub const fn all(origin: Origin) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl PreprocessingOrigins {
         }
     }
 
-    /// The parts with their names, for messages.
+    /// Returns the parts with their names, for messages.
     #[must_use]
     pub const fn parts(&self) -> [(&'static str, Origin); 4] {
         [
@@ -84,7 +84,7 @@ impl PreprocessingOrigins {
         ]
     }
 
-    /// The names of the parts that nothing says.
+    /// Returns the names of the parts that nothing says.
     #[must_use]
     pub fn assumed(&self) -> Vec<&'static str> {
         let assumed = |(name, origin): (&'static str, Origin)| (origin == Origin::Assumed).then_some(name);
@@ -108,13 +108,13 @@ pub struct StatedPreprocessing {
 }
 
 impl StatedPreprocessing {
-    /// Whether nothing is stated.
+    /// Returns whether nothing is stated.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The mean, deviation and channel order of a preset.
+    /// Returns the mean, deviation and channel order of a preset.
     #[must_use]
     pub fn preset(preset: Preset) -> Self {
         Self {

@@ -8,7 +8,7 @@ use image::{DynamicImage, Frame, ImageBuffer, ImageEncoder, ImageFormat, Luma, L
 
 use super::*;
 
-/// An image with edges, gradients and noise, the same on every machine.
+/// Returns an image with edges, gradients and noise, the same on every machine.
 pub(super) fn image(width: u32, height: u32) -> RgbImage {
     let mut state = 0x2545_f491_u32;
     RgbImage::from_fn(width, height, |x, y| {

@@ -18,15 +18,15 @@ pub(super) struct Group {
 pub(super) enum Role {
     /// A step by itself.
     Alone,
-    /// Computed by a step that stands at a later node.
+    /// Computed by a step of a later node.
     Inside,
-    /// The last node of a convolution's group: the step stands here, where all of its inputs are computed.
+    /// The last node of a convolution's group: the step is here, where all of its inputs are computed.
     Ends(Group),
     /// The activation of the sum or affine map at this node, which is [`Role::Inside`].
     Activates(usize),
 }
 
-/// The role of every node.
+/// Returns the role of every node.
 pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<Role> {
     let nodes = &graph.nodes;
     let readers = sites::readers(graph);
@@ -75,7 +75,7 @@ pub(super) fn fuse(graph: &Graph, sites: &[SiteInfo], shapes: &[Shape]) -> Vec<R
     roles
 }
 
-/// The summand next to the one that `node` produces, if both have the same shape (no broadcast).
+/// Returns the summand next to the one that `node` produces, if both have the same shape (no broadcast).
 fn other_summand(shapes: &[Shape], inputs: &[ValueId], node: usize) -> Option<ValueId> {
     let ours = ValueId::of_node(node);
     let other = match *inputs {
@@ -83,6 +83,6 @@ fn other_summand(shapes: &[Shape], inputs: &[ValueId], node: usize) -> Option<Va
         [left, right] if right == ours && left != ours => left,
         _ => return None,
     };
-    // Executors keep the image in a layout of its own.
+    // Executors keep the image in their own layout.
     (other != ValueId::IMAGE && shapes[ours.0] == shapes[other.0]).then_some(other)
 }

@@ -70,7 +70,7 @@ pub enum StepOp {
         /// `[C]`.
         index: Arc<[u32]>,
     },
-    /// Any other operator, as it stands in the graph.
+    /// Any other operator, as it is in the graph.
     Node(Op),
 }
 
@@ -105,7 +105,7 @@ impl Program {
         lower::lower(backbone, size)
     }
 
-    /// Number of features.
+    /// Returns the number of features.
     pub fn feature_count(&self) -> usize {
         self.shapes[self.features.0].elements()
     }

@@ -1,4 +1,4 @@
-//! What steps take over from the steps before them: zeros around the input of a convolution, channels that were moved before.
+//! Simplification: steps absorb the steps before them, such as padding and moved channels.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ pub(super) fn simplify(steps: &mut [Step], shapes: &[Shape], features: ValueId) 
     join_gathers(steps, shapes, features);
 }
 
-/// Exporters write TensorFlow's SAME padding as a Pad of its own.
+/// Exporters write TensorFlow's SAME padding as a separate Pad.
 fn pad_in_convolutions(steps: &mut [Step]) {
     let zeros = steps.iter().filter_map(|step| match step.op {
         StepOp::Node(Op::Pad {

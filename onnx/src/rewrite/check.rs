@@ -1,4 +1,4 @@
-//! Whether an adapter fits a backbone.
+//! Check that an adapter fits a backbone.
 
 use clr_adapters::{Adapter, SiteKind, SiteWeights};
 

@@ -1,4 +1,4 @@
-//! What stands behind a convolution in the backbone itself, as a factor and an offset per channel.
+//! The backbone's own per-channel affine (folded norm).
 
 use clr_adapters::{Adapter, Head, Header, Recipe, Site, SiteKind, SiteWeights};
 
@@ -7,7 +7,7 @@ use crate::{
     graph::{Conv, Graph, Op},
 };
 
-/// The convolution of a site.
+/// Returns the convolution of a site.
 pub(crate) fn convolution<'a>(graph: &'a Graph, site: &SiteInfo) -> Option<&'a Conv> {
     match &graph.nodes.get(site.conv)?.op {
         Op::Conv(conv) => Some(conv),
@@ -34,7 +34,7 @@ pub(crate) fn affine(graph: &Graph, site: &SiteInfo) -> Vec<[f64; 2]> {
     channels.collect()
 }
 
-/// A convolution's weights with every output channel multiplied by its factor.
+/// Returns a convolution's weights with every output channel multiplied by its factor.
 pub(crate) fn scaled(conv: &Conv, factors: impl Iterator<Item = f64>) -> Vec<f32> {
     let per_channel = conv.weight.data().len() / conv.channels();
     let rows = conv.weight.data().chunks_exact(per_channel).zip(factors);
@@ -42,8 +42,8 @@ pub(crate) fn scaled(conv: &Conv, factors: impl Iterator<Item = f64>) -> Vec<f32
         .collect()
 }
 
-/// The adapter that leaves the backbone's function as it is: at every site of `recipe` the backbone's own norm, folded
-/// (behind identity kernels where the recipe has kernels), and `head` on top. `header.backbone` and `header.recipe` are set
+/// Returns the adapter that leaves the backbone's function as it is: at every site of `recipe` the backbone's own norm, folded
+/// (after identity kernels where the recipe has kernels), and `head` on top. `header.backbone` and `header.recipe` are set
 /// to the backbone's digest and `recipe`.
 pub fn identity_adapter(backbone: &Backbone, recipe: Recipe, head: Head, header: Header) -> Adapter {
     let sites = backbone.sites().iter().filter_map(|site| {

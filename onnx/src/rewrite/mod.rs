@@ -34,7 +34,7 @@ use crate::{
 const HEAD_WEIGHT: &str = "head.weight";
 const HEAD_BIAS: &str = "head.bias";
 
-/// Where a reprogrammed graph ends.
+/// End of a reprogrammed graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeadPart {
@@ -70,7 +70,7 @@ impl Reprogrammed {
 }
 
 /// Rewrites `backbone` for adapters of `recipe` and images of `size` (rows, columns): every part of an adapter is a graph
-/// input, so one optimised plan serves every task (DESIGN.md, decision 2).
+/// input, so one optimised plan serves every task.
 ///
 /// # Errors
 /// If the backbone does not fit that size.
@@ -88,7 +88,7 @@ pub fn reprogram(
     })
 }
 
-/// The graph of [`reprogram`] with `adapter` as overridable initialisers (each is a graph input too) and output `logits`.
+/// Returns the graph of [`reprogram`] with `adapter` as overridable initialisers (each is a graph input too) and output `logits`.
 /// Labels and the adapter's preprocessing are in the metadata.
 ///
 /// # Errors
@@ -97,7 +97,7 @@ pub fn export(backbone: &Backbone, adapter: &Adapter, size: [usize; 2]) -> Resul
     with_adapter(backbone, adapter, Mode::Overridable(adapter), size)
 }
 
-/// A plain model of one task: scales folded into the convolutions, kernels as constant depthwise convolutions, the head as a
+/// Returns a plain model of one task: scales folded into the convolutions, kernels as constant depthwise convolutions, the head as a
 /// Gemm, output `logits`. Labels and the adapter's preprocessing are in the metadata.
 ///
 /// # Errors
@@ -132,7 +132,7 @@ fn with_adapter(
     Ok(OnnxModel::new(rewrite.builder.finish(&adapter.header.task)))
 }
 
-/// What becomes of an adapter's parts.
+/// Treatment of an adapter's parts.
 #[derive(Clone, Copy)]
 enum Mode<'a> {
     Inputs,
@@ -215,7 +215,7 @@ impl<'a> Rewrite<'a> {
         self.head(head);
     }
 
-    /// The name of node `index`'s value: `features` if it is those, else one of its own.
+    /// Returns the name of node `index`'s value: `features` if it is those, else an unused one.
     fn value_of(&mut self, index: usize, wanted: &str) -> String {
         if self.backbone.graph().features.producer() == Some(index) {
             FEATURES.to_owned()
@@ -224,7 +224,7 @@ impl<'a> Rewrite<'a> {
         }
     }
 
-    /// The node with explicit padding.
+    /// Returns the node with explicit padding.
     fn padded(&self, node: &Node) -> Node {
         let size = node.inputs.first().and_then(|input| self.shapes[input.0].spatial());
         let mut node = node.clone();

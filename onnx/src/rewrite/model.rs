@@ -1,4 +1,4 @@
-//! ONNX model that a rewrite returns.
+//! ONNX model of a rewrite.
 
 use prost::Message as _;
 

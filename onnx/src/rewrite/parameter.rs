@@ -1,8 +1,8 @@
-//! The inputs that a reprogrammed graph has beside the image.
+//! Inputs of a reprogrammed graph in addition to the image.
 
 use clr_adapters::{Adapter, SiteWeights};
 
-/// Which part of an adapter an input takes.
+/// Part of an adapter that an input takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterSource {
     /// The kernel or scale of `adapter.sites[index]`.
@@ -20,14 +20,14 @@ pub enum ParameterSource {
 pub struct Parameter {
     /// The input's name: `{site}.kernel`, `{site}.scale`, `{site}.bias`, `head.weight` or `head.bias`.
     pub name: String,
-    /// Kernel `[C, 1, 3, 3]`; scale `[1, C, 1, 1]`; bias `[C]` behind a kernel, `[1, C, 1, 1]` behind a scale; head `[K, F]` and `[K]`.
+    /// Kernel `[C, 1, 3, 3]`; scale `[1, C, 1, 1]`; bias `[C]` after a kernel, `[1, C, 1, 1]` after a scale; head `[K, F]` and `[K]`.
     pub shape: Vec<usize>,
-    /// Where its values come from.
+    /// Source of its values.
     pub source: ParameterSource,
 }
 
 impl Parameter {
-    /// The values of this input in `adapter`, row-major in [`Parameter::shape`]; `None` if the adapter has no such site.
+    /// Returns the values of this input in `adapter`, row-major in [`Parameter::shape`]; `None` if the adapter has no such site.
     /// The length is right for every adapter that passed [`crate::check_adapter`].
     pub fn values<'a>(&self, adapter: &'a Adapter) -> Option<&'a [f32]> {
         Some(match self.source {

@@ -109,7 +109,7 @@ impl Rewrite<'_> {
         }
     }
 
-    /// The convolution without a bias.
+    /// Returns the convolution without a bias.
     fn plain_convolution(&mut self, node: &Node, conv: &Conv, input: &str) -> String {
         let output = self.builder.value(&node.name);
         self.builder
@@ -131,7 +131,7 @@ impl Rewrite<'_> {
         output
     }
 
-    /// The name of what leaves the site.
+    /// Returns the name of what leaves the site.
     fn site_value(&mut self, site: &SiteInfo) -> String {
         self.value_of(site.norm.unwrap_or(site.conv), &format!("{}.site", site.name))
     }

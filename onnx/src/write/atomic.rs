@@ -1,4 +1,4 @@
-//! A file that is written whole or not at all.
+//! Atomic writing of files.
 
 use std::{
     fs::{self, OpenOptions},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::OnnxError;
 
-/// Writes `bytes` to a temporary file beside `path`, makes them durable and renames it to `path`. On failure nothing is
+/// Writes `bytes` to a temporary file next to `path`, makes them durable and renames it to `path`. On failure nothing is
 /// left behind and an older file at `path` stays as it was.
 pub(crate) fn atomically(path: &Path, bytes: &[u8]) -> Result<(), OnnxError> {
     let fail = |source| OnnxError::Io {

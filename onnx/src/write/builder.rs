@@ -40,7 +40,7 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// An empty model of the opset that `graph` needs.
+    /// Returns an empty model of the opset that `graph` needs.
     pub(crate) fn new(graph: &Graph) -> Self {
         let needed = graph.nodes.iter().map(|node| match &node.op {
             Op::Opaque(step) => step.opset(),
@@ -70,29 +70,29 @@ impl Builder {
         self.nodes.insert(name.to_owned());
     }
 
-    /// A value name of its own, `wanted` if that is still free.
+    /// Returns an unused value name, `wanted` if that is still free.
     pub(crate) fn value(&mut self, wanted: &str) -> String {
         fresh(&mut self.values, wanted)
     }
 
-    /// A node name of its own, `wanted` if that is still free.
+    /// Returns an unused node name, `wanted` if that is still free.
     pub(crate) fn helper(&mut self, wanted: &str) -> String {
         fresh(&mut self.nodes, wanted)
     }
 
-    /// A constant under a fresh name like `wanted`, with `shape` instead of the tensor's own.
+    /// Adds a constant under a fresh name like `wanted`, with `shape` instead of the tensor's own.
     pub(crate) fn constant(&mut self, wanted: &str, shape: &[usize], values: &[f32]) -> String {
         let name = self.value(wanted);
         self.initializer(&name, shape, values);
         name
     }
 
-    /// A tensor under a fresh name like `wanted`.
+    /// Adds a tensor under a fresh name like `wanted`.
     pub(crate) fn tensor(&mut self, wanted: &str, tensor: &Tensor) -> String {
         self.constant(wanted, tensor.shape(), tensor.data())
     }
 
-    /// An integer vector under a fresh name like `wanted`.
+    /// Adds an integer vector under a fresh name like `wanted`.
     pub(crate) fn integers(&mut self, wanted: &str, values: &[i64]) -> String {
         let name = self.value(wanted);
         let raw = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -173,7 +173,7 @@ impl Builder {
             }));
     }
 
-    /// The finished model.
+    /// Returns the finished model.
     pub(crate) fn finish(mut self, name: &str) -> ModelProto {
         self.graph.name = Some(name.to_owned());
         ModelProto {
@@ -223,7 +223,7 @@ fn info(name: &str, shape: &[Dim]) -> ValueInfoProto {
     }
 }
 
-/// A constant of floats.
+/// Returns a constant of floats.
 pub(crate) fn raw_floats(shape: &[usize], values: &[f32]) -> TensorProto {
     TensorProto {
         dims: shape.iter().map(|&dim| dim as i64).collect(),
@@ -233,7 +233,7 @@ pub(crate) fn raw_floats(shape: &[usize], values: &[f32]) -> TensorProto {
     }
 }
 
-/// A constant of integers, or of truth values.
+/// Returns a constant of integers, or of truth values.
 pub(crate) fn raw_integers(shape: &[usize], values: &[i64], bool: bool) -> TensorProto {
     let raw = if bool {
         values.iter().map(|&value| u8::from(value != 0)).collect()
@@ -248,7 +248,7 @@ pub(crate) fn raw_integers(shape: &[usize], values: &[i64], bool: bool) -> Tenso
     }
 }
 
-/// An integer attribute.
+/// Returns an integer attribute.
 pub(crate) fn int(name: &str, value: usize) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),
@@ -258,7 +258,7 @@ pub(crate) fn int(name: &str, value: usize) -> AttributeProto {
     }
 }
 
-/// A list of integers.
+/// Returns a list of integers.
 pub(crate) fn ints(name: &str, values: &[usize]) -> AttributeProto {
     let ints = values.iter().map(|&value| value as i64).collect();
     AttributeProto {
@@ -269,7 +269,7 @@ pub(crate) fn ints(name: &str, values: &[usize]) -> AttributeProto {
     }
 }
 
-/// A float attribute.
+/// Returns a float attribute.
 pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),
@@ -279,7 +279,7 @@ pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
     }
 }
 
-/// A string attribute.
+/// Returns a string attribute.
 pub(crate) fn string(name: &str, value: &str) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),

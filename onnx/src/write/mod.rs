@@ -1,4 +1,4 @@
-//! Writing: a backbone as a standard ONNX model, and files whole or not at all.
+//! Writing: a backbone as a standard ONNX model, and files atomically.
 
 mod atomic;
 mod builder;
@@ -23,7 +23,7 @@ pub(crate) const LOGITS: &str = "logits";
 /// The name of the output without one.
 pub(crate) const FEATURES: &str = "features";
 
-/// The batch of inputs and outputs: open, unless an opaque step computes one image only.
+/// Returns the batch of inputs and outputs: open, unless an opaque step computes one image only.
 pub(crate) fn batch(graph: &Graph) -> Dim {
     let single = |op: &Op| matches!(op, Op::Opaque(step) if step.is_single());
     if graph.nodes.iter().any(|node| single(&node.op)) {
@@ -33,7 +33,7 @@ pub(crate) fn batch(graph: &Graph) -> Dim {
     }
 }
 
-/// The model of a backbone; reading it gives the same backbone.
+/// Returns the model of a backbone; reading it gives the same backbone.
 pub(crate) fn backbone(backbone: &Backbone) -> ModelProto {
     let graph = backbone.graph();
     let preprocessing = backbone.preprocessing();

@@ -188,7 +188,7 @@ impl Builder {
         }
     }
 
-    /// A node under a name that is made up from `name` and `part`; returns the name of its output.
+    /// Adds a node named after `name` and `part`, and returns the name of its output.
     pub(super) fn helper_node(
         &mut self,
         name: &str,

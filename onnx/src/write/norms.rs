@@ -97,7 +97,7 @@ impl Builder {
         self.node(name, "Add", &[input, &shifted], output, vec![]);
     }
 
-    /// A reduction that keeps its axes: these are an attribute before opset 18, an input since.
+    /// Adds a reduction that keeps its axes: these are an attribute before opset 18, an input since.
     fn reduction(&mut self, name: &str, part: &str, op: &str, input: &str, axes: &[usize]) -> String {
         if self.opset < 18 {
             let attributes = vec![ints("axes", axes), int("keepdims", 1)];

@@ -1,4 +1,4 @@
-//! Opaque steps: their own nodes under new names, and the entry that says which nodes they are.
+//! Opaque steps: their own nodes under new names, and the metadata entry that lists them.
 
 use std::collections::HashMap;
 

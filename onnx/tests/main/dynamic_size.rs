@@ -22,18 +22,8 @@ fn model(dims: &[Option<i64>]) -> Model {
 }
 
 fn read(bytes: &[u8], size: Option<[u32; 2]>) -> Result<Backbone, ImportError> {
-    let onnx = ReadOptions {
-        size,
-        ..ReadOptions::default()
-    };
-    import_bytes(
-        bytes,
-        "some net.onnx",
-        &ImportOptions {
-            onnx,
-            ..ImportOptions::default()
-        },
-    )
+    let options = ImportOptions::default().with_onnx(ReadOptions::default().with_size(size));
+    import_bytes(bytes, "some net.onnx", &options)
 }
 
 #[test]

@@ -104,14 +104,11 @@ fn one_unit_alone_may_be_a_regression_and_is_no_backbone_of_one_feature() {
 
 #[test]
 fn two_labels_make_one_unit_a_classifier_of_two_classes() {
-    let options = ImportOptions {
-        labels: Some(vec!["no".into(), "yes".into()]),
-        ..ImportOptions::default()
-    };
+    let options = ImportOptions::default().with_labels(vec!["no".into(), "yes".into()]);
     let backbone = import_bytes(&dense(1).output("z").bytes(), "binary.onnx", &options).unwrap();
     let head = backbone.classifier().expect("a classifier");
     assert_eq!((head.classes(), &head.weight[8..]), (2, &ramp(8)[..]));
-    // What was written says that it is a classifier, and comes back as it is.
+    // A written file states that it is a classifier, and is read back unchanged.
     assert_eq!(
         Backbone::from_bytes(&backbone.to_bytes(), "again.onnx").unwrap(),
         backbone
@@ -292,14 +289,7 @@ fn an_end_that_cannot_be_read_names_the_value_before_it_and_that_one_can_be_read
     let bytes = model.bytes();
     let text = Backbone::from_bytes(&bytes, "cosine.onnx").unwrap_err().to_string();
     assert!(text.contains("name the value `f` [N, 8] with --output-name"), "{text}");
-    let onnx = ReadOptions {
-        output: Some("f".into()),
-        ..ReadOptions::default()
-    };
-    let options = ImportOptions {
-        onnx,
-        ..ImportOptions::default()
-    };
+    let options = ImportOptions::default().with_onnx(ReadOptions::default().with_output("f".to_owned()));
     assert_eq!(
         import_bytes(&bytes, "cosine.onnx", &options).unwrap().feature_count(),
         8

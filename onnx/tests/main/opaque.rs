@@ -45,7 +45,7 @@ fn attention_is_one_step_between_sites() {
     assert_eq!(steps[0].output(), Shape::Map([2, 8, 8]));
     let operators: Vec<&str> = steps[0].operators().collect();
     assert_eq!(operators.iter().filter(|&&operator| operator == "MatMul").count(), 2);
-    // What meets the graph again is an operation of it.
+    // Nodes that join the graph again are operations of it.
     assert!(backbone.graph().nodes.iter().any(|node| node.op == Op::Add));
     assert!(
         backbone.notes().iter().any(|note| note.contains("MatMul")),

@@ -27,18 +27,8 @@ fn classifier(model: Model, input: &str, output: &str, classes: i64) -> Model {
 }
 
 fn named(model: Model, output: &str) -> Result<Backbone, ImportError> {
-    let onnx = ReadOptions {
-        output: Some(output.into()),
-        ..ReadOptions::default()
-    };
-    import_bytes(
-        &model.bytes(),
-        "many.onnx",
-        &ImportOptions {
-            onnx,
-            ..ImportOptions::default()
-        },
-    )
+    let options = ImportOptions::default().with_onnx(ReadOptions::default().with_output(output.to_owned()));
+    import_bytes(&model.bytes(), "many.onnx", &options)
 }
 
 fn alone() -> Backbone {

@@ -1,4 +1,4 @@
-//! What cannot be a backbone is refused with everything that a person needs to know.
+//! Refusals: the error names the reason and a remedy.
 
 use clr_onnx::{Backbone, OnnxError};
 

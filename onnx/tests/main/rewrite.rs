@@ -1,4 +1,4 @@
-//! The rewrite puts the right numbers behind the right convolution. That the models compute the same function is checked with
+//! The rewrite puts the right numbers after the right convolution. That the models compute the same function is checked with
 //! ONNX Runtime by `tests/tools/onnx_check.py`.
 
 use clr_adapters::{Adapter, Head, Header, Provenance, Recipe, SiteKind, SiteWeights};
@@ -124,7 +124,7 @@ fn sites_know_the_norm_and_the_activation_that_alone_read_them() {
             ("bare", 5, [1, 1], None, None)
         ]
     );
-    // A convolution that others read too has no norm of its own.
+    // The norm of a convolution with other readers is not fused.
     let mut graph = small().graph().clone();
     graph.nodes[4] = Node {
         name: "both".into(),
@@ -246,7 +246,7 @@ fn a_reprogrammed_graph_takes_the_adapter_as_inputs() {
             "Gemm"
         ]
     );
-    // The frozen convolution in front of a site has no bias: it belongs behind the kernel.
+    // The frozen convolution in front of a site has no bias: it belongs after the kernel.
     assert_eq!(graph.node[0].input.len(), 2);
     let adapter = identity(&backbone, Recipe::Clr);
     for parameter in &reprogrammed.parameters {

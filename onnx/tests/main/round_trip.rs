@@ -1,4 +1,4 @@
-//! What is written is read back as the same backbone.
+//! A written backbone is read back as the same one.
 
 use clr_adapters::{ChannelOrder, Filter, Fit, Preprocessing};
 use clr_onnx::{

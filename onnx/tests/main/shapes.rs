@@ -81,7 +81,7 @@ fn same_padding_divides_by_the_stride_and_puts_the_odd_pixel_where_it_says() {
 fn ceil_mode_counts_a_partial_window_unless_it_starts_in_the_padding() {
     assert_eq!(output(pool(3, 2, 0, false), [8, 9]), [3, 4]);
     assert_eq!(output(pool(3, 2, 0, true), [8, 9]), [4, 4]);
-    // The third window would start right behind the last pixel, in the padding: it does not count.
+    // The third window would start right after the last pixel, in the padding: it does not count.
     assert_eq!(output(pool(2, 3, 1, true), [5, 5]), [2, 2]);
 }
 

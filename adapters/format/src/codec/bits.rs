@@ -1,15 +1,15 @@
-//! Fields of 1 to 32 bits, lowest bit first, filled up with zeros to a whole byte.
+//! Bit fields of 1 to 32 bits, lowest bit first, padded with zeros to a byte.
 
 use alloc::vec::Vec;
 
 use super::CodeFault;
 
-/// Bytes of `count` fields of `width` bits.
+/// Returns the bytes of `count` fields of `width` bits.
 pub(super) const fn packed_bytes(width: u32, count: u64) -> u64 {
     (width as u64 * count).div_ceil(8)
 }
 
-/// Writes fields one after the other.
+/// Writer of fields.
 #[derive(Default)]
 pub(crate) struct Packer {
     pending: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Packer {
 }
 
 impl Packer {
-    /// Appends the lowest `width` bits of a value that has no others.
+    /// Appends a value of at most `width` bits.
     pub(crate) fn push(&mut self, width: u32, value: u32, out: &mut Vec<u8>) {
         self.pending |= u64::from(value) << self.filled;
         self.filled += width;
@@ -28,7 +28,7 @@ impl Packer {
         }
     }
 
-    /// Fills up the last byte with zeros.
+    /// Pads the last byte with zeros.
     pub(crate) fn finish(self, out: &mut Vec<u8>) {
         if self.filled > 0 {
             out.push(self.pending as u8);
@@ -45,7 +45,7 @@ pub(super) fn pack(width: u32, values: impl IntoIterator<Item = u32>, out: &mut 
     packer.finish(out);
 }
 
-/// Reads fields one after the other.
+/// Reader of fields.
 pub(crate) struct Fields<'a> {
     bytes: core::slice::Iter<'a, u8>,
     width: u32,
@@ -54,14 +54,14 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes the bytes of `count` fields off the front of `bytes`.
+    /// Splits the bytes of `count` fields off the front of `bytes`.
     pub(super) fn take(width: u32, count: u64, bytes: &mut &'a [u8]) -> Self {
         let (own, rest) = bytes.split_at(packed_bytes(width, count) as usize);
         *bytes = rest;
         Self::new(width, own)
     }
 
-    /// The fields in `bytes`.
+    /// Creates a reader of the fields in `bytes`.
     pub(crate) fn new(width: u32, bytes: &'a [u8]) -> Self {
         Self {
             bytes: bytes.iter(),
@@ -71,7 +71,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The next field; zero behind the end.
+    /// Returns the next field; zero after the end.
     pub(crate) fn next(&mut self) -> u32 {
         while self.filled < self.width {
             self.pending |= u64::from(*self.bytes.next().unwrap_or(&0)) << self.filled;
@@ -83,7 +83,7 @@ impl<'a> Fields<'a> {
         value as u32
     }
 
-    /// Checks that nothing but zeros is left.
+    /// Checks that the rest is zeros.
     pub(super) fn finish(self) -> Result<(), CodeFault> {
         if self.pending == 0 && self.bytes.as_slice().is_empty() {
             Ok(())

@@ -1,4 +1,4 @@
-//! Vectors (scales, biases, rows of the head): signed codes, one step per block of values.
+//! Block coding of vectors (scales, biases, class weights): signed codes, one step per block of values.
 
 use alloc::vec::Vec;
 
@@ -8,16 +8,16 @@ use super::{
     steps::{DISTANCE_BITS, HIGHEST, LOWEST, distances, exponent, nearest, step, to_f32},
 };
 
-/// How a code stands for a multiple of its block's step.
+/// Relation of a code to a multiple of its block's step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Curve {
     /// `q · step`.
     Linear,
-    /// `q · |q| · step`: finer near zero, for values that matter relative to themselves.
+    /// `q · |q| · step`: finer near zero, for values whose relative error matters.
     Square,
 }
 
-/// One way of coding vectors.
+/// Parameters of a coding of vectors.
 pub(super) struct Blocks {
     /// Bits of a code.
     width: u32,
@@ -119,7 +119,7 @@ impl Blocks {
     }
 }
 
-/// Takes a run's largest exponent off the front of its bytes.
+/// Splits a run's largest exponent off the front of its bytes.
 pub(super) fn take_exponent(bytes: &mut &[u8]) -> Result<i16, CodeFault> {
     let (own, rest) = bytes.split_at(2);
     *bytes = rest;

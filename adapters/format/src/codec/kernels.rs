@@ -1,6 +1,6 @@
-//! Folded 3×3 kernels `[C, 3, 3]`: a large centre and eight small neighbours share one step per channel, the centre with
-//! 12 bits, the neighbours with 6. Where a neighbour is as large as the centre, the step follows it and the kernel is coded
-//! as a plain 6-bit one.
+//! Folded 3×3 kernels `[C, 3, 3]`: a large centre and eight small neighbours share one step per channel, the centre
+//! with 12 bits, the neighbours with 6. Where a neighbour is as large as the centre, the step follows it and the kernel
+//! is coded as a plain 6-bit one.
 
 use alloc::vec::Vec;
 

@@ -1,7 +1,8 @@
-//! How a section's numbers become bytes and back.
+//! Encoding and decoding of a section's numbers.
 //!
-//! A section is a sequence of *runs*: the values of one site, or one class row of the head. Every run is coded on its own,
-//! so a site can be read without its neighbours' statistics. Formulas: `docs/reference/adapter-format.md`, "Encodings".
+//! A section is a sequence of *runs*: the values of one site, or the weights of one class. Every run is coded
+//! separately, so a site can be read without its neighbours' statistics. Formulas: `docs/reference/adapter-format.md`,
+//! "Encodings".
 
 pub(crate) mod bits;
 mod blocks;
@@ -17,25 +18,25 @@ use half::f16;
 
 use crate::SectionEncoding;
 
-/// Why the bytes of a run are refused.
+/// Fault of the bytes of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodeFault {
     /// A value is NaN or infinite.
     #[error("a value is not finite")]
     NotFinite,
-    /// The run's largest step lies outside what an encoder writes.
+    /// The run's largest step is outside the range of an encoder.
     #[error("the step exponent {0} is outside -504..=511")]
     Exponent(i16),
-    /// A code that no encoder writes.
+    /// An unused code.
     #[error("code {0} is not in use")]
     Code(u32),
-    /// The bits that fill up the last byte are not zero.
+    /// The padding bits are not zero.
     #[error("the padding bits are not zero")]
     Padding,
 }
 
-/// Bytes of a run of `elements` values.
+/// Returns the bytes of a run of `elements` values.
 pub(crate) fn run_bytes(encoding: SectionEncoding, elements: u64) -> u64 {
     match encoding {
         SectionEncoding::F32 => 4 * elements,
@@ -47,12 +48,12 @@ pub(crate) fn run_bytes(encoding: SectionEncoding, elements: u64) -> u64 {
     }
 }
 
-/// Whether `encoding` can hold every one of `values` as a finite number.
+/// Returns whether `encoding` can hold all `values` as finite numbers.
 pub(crate) fn can_hold(encoding: SectionEncoding, values: &[f32]) -> bool {
     encoding != SectionEncoding::F16 || values.iter().all(|&value| f16::from_f32(value).is_finite())
 }
 
-/// Whether `values`, all above 0, are so still when they come back from `encoding`.
+/// Returns whether `values`, all above 0, are still above 0 after a round trip through `encoding`.
 pub(crate) fn keeps_above_zero(encoding: SectionEncoding, values: &[f32]) -> bool {
     let (mut bytes, mut back) = (Vec::new(), Vec::new());
     encode_run(encoding, values, &mut bytes);

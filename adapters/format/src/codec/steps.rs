@@ -1,7 +1,8 @@
-//! The steps that integer codes are multiplied with: a lattice of four steps per octave.
+//! Quantisation steps of integer codes: a lattice of four steps per octave.
 //!
 //! `step(e) = m[e mod 4] · 2^⌊e / 4⌋` with `m ≈ 2^(i / 4)`, as a table, so that every platform computes the same bits.
-//! A run stores its largest `e` once and, per group of values, how far the group's `e` lies below it (6 bits: 16 octaves).
+//! A run stores its largest `e` once and, per group of values, the distance of the group's `e` below it (6 bits: 16
+//! octaves).
 
 /// 2^0, 2^¼, 2^½, 2^¾ in 65,536ths.
 const MANTISSAS: [f64; 4] = [65_536.0, 77_936.0, 92_682.0, 110_218.0];
@@ -15,16 +16,16 @@ pub(super) const DISTANCE_BITS: u32 = 6;
 /// The largest distance; groups of zeros have it too.
 pub(super) const FARTHEST: i16 = (1 << DISTANCE_BITS) - 1;
 
-/// The step of an exponent.
+/// Returns the step of an exponent.
 pub(super) fn step(exponent: i16) -> f64 {
     let octave = i64::from(exponent.div_euclid(4)) + 1023 - 16;
     MANTISSAS[exponent.rem_euclid(4) as usize] * f64::from_bits((octave as u64) << 52)
 }
 
-/// The smallest exponent with `largest < reach · step`; `None` for zero.
+/// Returns the smallest exponent with `largest < reach · step`; `None` for zero.
 ///
-/// `reach` is the largest code plus about one half, chosen (see `tests.rs`) so that the exponent of the decoded values is
-/// again the same one: decoding and encoding again gives the same bytes.
+/// `reach` is the largest code plus about one half, chosen (see `tests.rs`) so that the exponent of the decoded values
+/// is again the same one: decoding and encoding again gives the same bytes.
 pub(super) fn exponent(largest: f64, reach: f64) -> Option<i16> {
     if largest == 0.0 {
         return None;
@@ -34,7 +35,7 @@ pub(super) fn exponent(largest: f64, reach: f64) -> Option<i16> {
     Some(found.unwrap_or(HIGHEST).clamp(LOWEST, HIGHEST))
 }
 
-/// The largest exponent of a run, and every group's distance below it.
+/// Returns the largest exponent of a run, and every group's distance below it.
 pub(super) fn distances(exponents: &[Option<i16>]) -> (i16, impl Iterator<Item = i16>) {
     let top = exponents.iter().flatten().copied().max().unwrap_or(LOWEST);
     (
@@ -45,7 +46,7 @@ pub(super) fn distances(exponents: &[Option<i16>]) -> (i16, impl Iterator<Item =
     )
 }
 
-/// `magnitude / step` rounded to the nearest integer (halves upwards), at most `largest`.
+/// Returns `magnitude / step` rounded to the nearest integer (halves upwards), at most `largest`.
 pub(super) fn nearest(magnitude: f64, step: f64, largest: u32) -> u32 {
     ((magnitude / step + 0.5) as u32).min(largest)
 }

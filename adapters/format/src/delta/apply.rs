@@ -1,5 +1,5 @@
-//! Applies a delta to its base. The delta is not trusted: every size is checked before memory is taken for
-//! it, every instruction before it is followed, and the result against its digest.
+//! Application of an untrusted delta to its base. Every size is checked before memory is reserved, every instruction
+//! before it is executed, and the result against its digest.
 
 use alloc::vec::Vec;
 
@@ -14,7 +14,7 @@ use crate::{
     codec::bits::{Fields, Packer},
 };
 
-/// The file that `delta` makes of `base`, exactly the bytes that it was made from, at most `cap` of them. Needs memory for two or three
+/// Applies `delta` to `base`. Returns exactly the bytes of the target, at most `cap`. Needs memory for two or three
 /// times the file.
 ///
 /// # Errors
@@ -70,7 +70,7 @@ fn follow(base: &[u8], reader: &mut Reader, length: usize) -> Result<Vec<u8>, De
     Ok(out)
 }
 
-/// Follows one instruction; `None` if it cannot be.
+/// Executes one instruction; `None` if it is invalid.
 fn instruction(base: &[u8], reader: &mut Reader, length: usize, cursor: &mut usize, out: &mut Vec<u8>) -> Option<()> {
     let room = length - out.len();
     match reader.byte(INSTRUCTIONS)? {
@@ -111,7 +111,7 @@ fn instruction(base: &[u8], reader: &mut Reader, length: usize, cursor: &mut usi
     Some(())
 }
 
-/// Makes room for `count` bytes more, growing by doubling, but never beyond `length`.
+/// Reserves memory for `count` more bytes: it doubles, up to `length`.
 fn make_room(out: &mut Vec<u8>, count: usize, length: usize) {
     let needed = out.len() + count;
     if out.capacity() < needed {

@@ -1,5 +1,5 @@
-//! Computes a delta from two files. Of adapters, the codes of every site and class are compared with those of the same site and
-//! class; of anything else, stretches that are the same are copied.
+//! Computation of a delta from two files. In adapters, the codes of every site and class are compared with those of the
+//! same site and class; in other files, equal sequences of bytes are copied.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -27,12 +27,12 @@ pub fn diff(base: &[u8], target: &[u8]) -> Option<Vec<u8>> {
     }
     script.finish().finish(&mut out);
     let small = out.len() < target.len();
-    // What does not come back exactly must not travel.
+    // A delta that does not reproduce the target exactly must not be sent.
     let exact = small && apply(base, &out, target.len()).is_ok_and(|again: Vec<u8>| again == target);
     exact.then_some(out)
 }
 
-/// The values of one site or class within a section: coded on their own.
+/// The values of one site or class within a section, coded separately.
 struct Run<'a> {
     /// The site's name or the class's label.
     name: &'a str,
@@ -42,7 +42,7 @@ struct Run<'a> {
     encoding: SectionEncoding,
 }
 
-/// The runs of one section, in file order.
+/// Returns the runs of one section, in file order.
 fn runs<'a>(decoded: &'a Decoded, kind: SectionKind) -> Vec<Run<'a>> {
     let Some(section) = decoded.sections.iter().find(|section| section.kind == kind) else {
         return Vec::new();
@@ -90,7 +90,7 @@ fn runs<'a>(decoded: &'a Decoded, kind: SectionKind) -> Vec<Run<'a>> {
         }
     };
     let runs: Vec<_> = named.into_iter().map(of).collect();
-    // A section that this crate lays out in another way is not taken apart.
+    // A section with another layout is not split.
     if offset == section.offset + section.bytes {
         runs
     } else {
@@ -158,7 +158,7 @@ fn adapters(base: &[u8], old: &Decoded, target: &[u8], new: &Decoded, script: &m
     matched(base, end.unwrap_or(0)..base.len(), &target[at..], script);
 }
 
-/// Bytes that stand in for as many of the base: copied up to the first that differs.
+/// Writes bytes in place of as many of the base: copied up to the first that differs.
 fn bytewise(base: &[u8], from: usize, target: &[u8], script: &mut Script<'_>) {
     let same = base[from..].iter().zip(target).take_while(|(a, b)| a == b).count();
     script.copy(from, same);

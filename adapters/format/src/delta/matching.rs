@@ -1,13 +1,13 @@
-//! Stretches of the target that stand somewhere in the base: for headers, and for files that are no adapters.
+//! Search for sequences of the target in the base, for headers and for files other than adapters.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::script::Script;
 
-/// Shorter ones are not worth an instruction.
+/// Minimum bytes of a copy.
 const SHORTEST: usize = 8;
-/// Windows of the base that are remembered, at most.
+/// Maximum of indexed windows of the base.
 const REMEMBERED: usize = 1 << 18;
 
 fn window(bytes: &[u8], at: usize) -> Option<u64> {
@@ -38,7 +38,7 @@ pub(super) fn matched(base: &[u8], within: Range<usize>, target: &[u8], script: 
             .map(|&(_, at)| at as usize)
     };
     let (mut at, mut written) = (0, 0);
-    // A change within the base moves nothing, so going on where the last copy ended, plus what was passed over, comes first.
+    // A change in place moves nothing, so the continuation of the last copy, past the skipped bytes, is tried first.
     let mut ahead = script.cursor().clamp(within.start, within.end);
     while at < target.len() {
         let here = ahead + (at - written);
@@ -62,7 +62,7 @@ pub(super) fn matched(base: &[u8], within: Range<usize>, target: &[u8], script: 
     script.literal(&target[written..]);
 }
 
-/// How many bytes at the ends are the same.
+/// Returns the number of equal bytes at the ends.
 fn common_back(a: &[u8], b: &[u8]) -> usize {
     a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
 }

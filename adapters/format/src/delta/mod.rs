@@ -1,8 +1,9 @@
 //! Deltas between two versions of a file, sent where the peer has the older one.
 //!
-//! A delta rebuilds the new file's bytes exactly: it carries the digests of both files. Layout in `docs/reference/update-protocol.md`,
-//! "Deltas". The reader knows nothing of adapters: it copies, takes literal bytes, and adds differences of packed codes to
-//! those of the base. Only [`diff`] looks into adapter files, to find the codes.
+//! A delta rebuilds the new file's bytes exactly: it carries the digests of both files. Layout in
+//! `docs/reference/update-protocol.md`, "Deltas". The reader knows nothing of adapters: it copies, takes literal bytes,
+//! and adds differences of packed codes to those of the base. Only [`diff`] looks into adapter files, to find the
+//! codes.
 
 mod apply;
 mod bits;

@@ -1,19 +1,20 @@
-//! An adaptive range coder for differences of codes. Each site and group changes by steps of its own size; the model follows the sizes
-//! of the last differences, so that no table has to travel. The coder is LZMA's, with 12-bit probabilities.
+//! An adaptive range coder for differences of codes. Each site and group changes by steps of its own size; the model
+//! follows the sizes of the last differences, so that no table has to travel. The coder is LZMA's, with 12-bit
+//! probabilities.
 
 use alloc::{boxed::Box, vec::Vec};
 
 /// Bits of a probability.
 const BITS: u32 = 12;
-/// How fast probabilities follow.
+/// Adaptation rate of probabilities.
 const RATE: u32 = 4;
 /// Below this the range is widened by a byte.
 const NARROW: u32 = 1 << 24;
 /// Bits of a delta's length in bits, 0 … 32.
 const LENGTH_BITS: u32 = 6;
-/// Sizes that the model tells apart: two for each bit of length.
+/// Contexts by size: two for each bit of length.
 const CONTEXTS: usize = 65;
-/// Bits below the highest one that are modelled; the others are near enough to even.
+/// Modelled bits below the highest one; the others are nearly uniform.
 const MODELLED: u32 = 2;
 
 /// A probability of a 0, in 4,096ths.
@@ -23,7 +24,7 @@ struct Probability(u16);
 impl Probability {
     const EVEN: Self = Self(1 << (BITS - 1));
 
-    /// The part of `range` that a 0 takes.
+    /// Returns the part of `range` for a 0.
     fn bound(self, range: u32) -> u32 {
         (range >> BITS) * u32::from(self.0)
     }
@@ -37,9 +38,9 @@ impl Probability {
     }
 }
 
-/// What is expected of differences of one kind.
+/// Model of differences of one kind.
 pub(super) struct Model {
-    /// Length in bits, by the size of the last ones.
+    /// Length in bits, by the size of the last differences.
     lengths: Box<[[Probability; 1 << LENGTH_BITS]; CONTEXTS]>,
     /// The bits below the highest one, by length.
     below: Box<[[Probability; 1 << MODELLED]; 33]>,
@@ -57,14 +58,14 @@ impl Default for Model {
     }
 }
 
-/// Codes bits one way or the other: an encoder takes the bit, a decoder gives it.
+/// Coder of bits: an encoder consumes the bit, a decoder returns it.
 trait Coder {
     fn modelled(&mut self, probability: &mut Probability, bit: bool) -> Option<bool>;
     fn even(&mut self, bit: bool) -> Option<bool>;
 }
 
 impl Model {
-    /// Codes one difference; an encoder passes it, a decoder any number.
+    /// Codes one difference: an encoder passes it, a decoder passes any number.
     fn code(&mut self, coder: &mut impl Coder, value: u32) -> Option<u32> {
         let context = ((self.size + 8) / 16) as usize;
         let tree = &mut self.lengths[context.min(CONTEXTS - 1)];
@@ -127,7 +128,7 @@ impl Encoder {
         let _ = model.code(self, value);
     }
 
-    /// The bytes; none if nothing was pushed.
+    /// Returns the bytes; empty if nothing was coded.
     pub(super) fn finish(mut self) -> Vec<u8> {
         if self.range == u32::MAX && self.low == 0 {
             return Vec::new();
@@ -184,7 +185,7 @@ impl Coder for Encoder {
     }
 }
 
-/// Reads; gives nothing behind the end.
+/// Decoder; `None` after the end.
 pub(super) struct Decoder {
     code: u32,
     range: u32,
@@ -193,7 +194,7 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder of what [`Encoder::finish`] gave.
+    /// Creates a decoder of the bytes of [`Encoder::finish`].
     pub(super) fn new(bytes: &[u8]) -> Self {
         let mut decoder = Self {
             code: 0,
@@ -211,7 +212,7 @@ impl Decoder {
         model.code(self, 0)
     }
 
-    /// Whether every byte was taken.
+    /// Returns whether every byte was consumed.
     pub(super) fn is_at_end(&self) -> bool {
         self.bytes.is_empty() || self.at == self.bytes.len()
     }

@@ -1,4 +1,4 @@
-//! The instructions of a delta, as they are written. A cursor walks through the base; the target is written front to back.
+//! Writer of a delta's instructions. A cursor moves through the base; the target is written front to back.
 
 use super::{
     bits::{packed_bytes, step},
@@ -6,14 +6,14 @@ use super::{
 };
 use crate::codec::bits::Fields;
 
-/// Copies so many bytes from the cursor on; it moves past them.
+/// Copies this many bytes at the cursor, which moves past them.
 pub(super) const COPY: u8 = 0;
 /// Moves the cursor by a zigzag number.
 pub(super) const SEEK: u8 = 1;
-/// Takes so many literal bytes.
+/// Takes this many literal bytes.
 pub(super) const LITERAL: u8 = 2;
-/// Adds so many differences to the base's codes from the cursor on; it moves past them. The width in bits is the next byte, with
-/// [`DISTANCE_FLAG`] for distances.
+/// Adds this many differences to the base's codes at the cursor, which moves past them. The width in bits is the next
+/// byte, with [`DISTANCE_FLAG`] for distances.
 pub(super) const CODES: u8 = 3;
 /// Marks 6-bit distances of steps.
 pub(super) const DISTANCE_FLAG: u8 = 0x80;
@@ -27,7 +27,7 @@ enum Pending {
     Codes { width: u32, distances: bool, count: usize },
 }
 
-/// Writes instructions; what can be said with one is.
+/// Writes instructions, merged where possible.
 pub(super) struct Script<'a> {
     base: &'a [u8],
     cursor: usize,
@@ -81,7 +81,7 @@ impl<'a> Script<'a> {
         self.cursor = to;
     }
 
-    /// `count` bytes of the base from `from` on.
+    /// Copies `count` bytes of the base from `from` on.
     pub(super) fn copy(&mut self, from: usize, count: usize) {
         if count == 0 {
             return;
@@ -96,7 +96,7 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// Bytes that the base has nothing for.
+    /// Writes literal bytes.
     pub(super) fn literal(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -110,7 +110,7 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// `count` codes of `width` bits, `target`, as differences from those of the base from `from` on.
+    /// Writes `count` codes of `width` bits, `target`, as differences from those of the base from `from` on.
     pub(super) fn codes(&mut self, from: usize, width: u32, distances: bool, count: usize, target: &[u8]) {
         let source = &self.base[from..from + target.len()];
         if source == target {

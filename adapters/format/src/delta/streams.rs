@@ -1,4 +1,4 @@
-//! The streams of a delta: instructions and literal bytes, compressed, then the differences of codes.
+//! Streams of a delta: instructions and literal bytes, compressed, then the differences of codes.
 
 use alloc::vec::Vec;
 
@@ -9,23 +9,23 @@ use super::{
     range::{Decoder, Encoder, Model},
 };
 
-/// How many are compressed.
+/// Number of compressed streams.
 pub(super) const COUNT: usize = 2;
-/// What to do: see `script.rs`.
+/// Instructions: see `script.rs`.
 pub(super) const INSTRUCTIONS: usize = 0;
-/// Bytes that the base has nothing for.
+/// Literal bytes.
 pub(super) const LITERALS: usize = 1;
-/// Kinds of codes, each with a model of its own.
+/// Kinds of codes, each with its own model.
 const KINDS: usize = 7;
 
-/// DEFLATE never does better than this.
+/// Maximum compression ratio of DEFLATE.
 const BEST_RATIO: u64 = 1032;
 /// Effort of the compressor, of 10.
 const EFFORT: u8 = 10;
-/// What streams may hold together beyond twice the file that comes out.
+/// Bytes of all streams permitted beyond twice the target.
 const SPARE: u64 = 4096;
 
-/// The model for codes of a width; `None` for a width that no encoding has.
+/// Returns the model for codes of a width; `None` for an unknown width.
 pub(super) fn kind(width: u32, distances: bool) -> Option<usize> {
     match (width, distances) {
         (6, true) => Some(0),
@@ -47,7 +47,7 @@ fn push_varint(mut value: usize, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Takes a number of at most 32 bits off the front of `bytes`.
+/// Splits a number of at most 32 bits off the front of `bytes`.
 pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<usize> {
     let mut value = 0_u64;
     for shift in (0..35).step_by(7) {
@@ -61,7 +61,7 @@ pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<usize> {
     None
 }
 
-/// Being written.
+/// Writer of the streams.
 #[derive(Default)]
 pub(super) struct Writer {
     pub(super) compressed: [Vec<u8>; COUNT],
@@ -99,7 +99,7 @@ impl Writer {
     }
 }
 
-/// Being read.
+/// Reader of the streams.
 pub(super) struct Reader {
     streams: [Vec<u8>; COUNT],
     at: [usize; COUNT],
@@ -108,7 +108,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads the table and unpacks the streams of a delta that makes a file of `target` bytes.
+    /// Reads the table and unpacks the streams of a delta with a target of `target` bytes.
     pub(super) fn open(mut bytes: &[u8], target: usize) -> Result<Self, DeltaError> {
         let mut sizes = [(0, 0); COUNT];
         for size in &mut sizes {
@@ -170,7 +170,7 @@ impl Reader {
         value
     }
 
-    /// Where a stream stands.
+    /// Returns the position in a stream.
     pub(super) fn position(&self, stream: usize) -> usize {
         self.at[stream]
     }
@@ -179,7 +179,7 @@ impl Reader {
         self.at[stream] == self.streams[stream].len()
     }
 
-    /// Whether every stream was taken whole.
+    /// Returns whether every stream was consumed completely.
     pub(super) fn is_used_up(&self) -> bool {
         (0..COUNT).all(|stream| self.is_at_end(stream)) && self.codes.is_at_end()
     }

@@ -1,21 +1,21 @@
-//! A profile from images: mean and covariance of their sketches, shrunk, factored and turned round.
+//! Fitting of a profile: mean and shrunk covariance of sketches, and the inverse of its factor.
 
 use alloc::{vec, vec::Vec};
 
 use super::{Profile, sketch};
 
-/// Share of the covariance that is replaced by a round one of the same size.
+/// Shrinkage: weight of an isotropic covariance with the same trace.
 const SHRINKAGE: f64 = 0.2;
-/// Variance below which a profile does not go, so that equal images have one too.
+/// Minimum variance of a profile, so that equal images have one too.
 const FLOOR: f64 = 1e-6;
-/// Fewer training images say nothing about a covariance.
+/// Minimum of training images for a covariance.
 const LEAST: usize = 8;
-/// The limit lies at least this much above the typical distance.
+/// Minimum of the limit over the typical distance.
 const LEAST_SPREAD: f32 = 1.1;
 
 impl Profile {
-    /// Learns a profile from the untouched backbone's pooled features `[F]` of training images, and its distances from
-    /// those of validation images. `None` with fewer than 8 of the first or none of the second, or where a number is not
+    /// Fits a profile to the untouched backbone's pooled features `[F]` of training images, and its distances to those
+    /// of validation images. `None` with fewer than 8 of the first or none of the second, or where a number is not
     /// finite.
     #[must_use]
     pub fn learn<'a>(
@@ -63,8 +63,8 @@ impl Profile {
         profile.with_distances(distances).filter(|_| finite)
     }
 
-    /// Takes the task's own images to lie at `distances`, as measured elsewhere: sets `limit`, and `typical`, which does not fall. `None` without
-    /// any, or where the limit is not finite.
+    /// Sets `limit` and `typical` from the distances of the task's own images, measured elsewhere; `typical` does not
+    /// decrease. `None` without distances, or where the limit is not finite.
     #[must_use]
     pub fn with_distances(mut self, mut distances: Vec<f32>) -> Option<Self> {
         distances.sort_by(f32::total_cmp);
@@ -75,10 +75,10 @@ impl Profile {
     }
 }
 
-/// The lower triangle, row by row.
+/// Returns the lower triangle, row by row.
 type Triangle = Vec<Vec<f64>>;
 
-/// The shrunk covariance of `sketches` around `mean`.
+/// Returns the shrunk covariance of `sketches` around `mean`.
 fn covariance(sketches: &[Vec<f32>], mean: &[f64]) -> Triangle {
     let mut covariance: Triangle = (0..mean.len()).map(|row| vec![0.0; row + 1]).collect();
     let mut difference = vec![0.0; mean.len()];
@@ -106,7 +106,7 @@ fn covariance(sketches: &[Vec<f32>], mean: &[f64]) -> Triangle {
     covariance
 }
 
-/// `L` with `L Lᵀ` the positive definite `matrix`.
+/// Cholesky factor: returns `L` with `L Lᵀ` equal to the positive definite `matrix`.
 fn cholesky(matrix: &Triangle) -> Triangle {
     let mut factor: Triangle = Vec::with_capacity(matrix.len());
     for row in matrix {
@@ -125,7 +125,7 @@ fn cholesky(matrix: &Triangle) -> Triangle {
     factor
 }
 
-/// The inverse of a lower triangular `factor`, lower triangular as well.
+/// Returns the inverse of a lower triangular `factor`, lower triangular as well.
 fn inverse(factor: &Triangle) -> Triangle {
     let mut inverse: Triangle = Vec::with_capacity(factor.len());
     for (index, row) in factor.iter().enumerate() {

@@ -1,8 +1,8 @@
-//! What a task's images look like to the untouched backbone, so that a device can tell which task an image belongs to.
+//! Feature profile of a task's images, to select the task of an image.
 //!
-//! The pooled features `[F]` of the backbone *without* any adapter become a [`sketch`] `[D]`; the profile is a Gaussian over
-//! sketches, `mean` and a lower triangular `K` with `KᵀK` the precision, so that scoring an image is one triangular product:
-//! `distance = ‖K (sketch − mean)‖² / D`. Why this, and what else was measured: `docs/reference/auto.md`.
+//! The pooled features `[F]` of the backbone *without* any adapter become a [`sketch`] `[D]`; the profile is a Gaussian
+//! over sketches, `mean` and a lower triangular `K` with `KᵀK` the precision, so that scoring an image is one
+//! triangular product: `distance = ‖K (sketch − mean)‖² / D`. Reasons and alternatives: `docs/reference/auto.md`.
 
 mod learn;
 
@@ -10,17 +10,17 @@ use alloc::{vec, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-/// The Gaussian of one task's sketches, and how far its own images stray from it.
+/// Gaussian of one task's sketches, with the distances of its own images.
 ///
-/// Every adapter's profile is learned alone and compared with any others on the device: scores of one backbone share a
-/// scale, also between input sizes.
+/// Every adapter's profile is fitted separately and compared with all others on the device: scores of one backbone
+/// share a scale, also between input sizes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     /// `[D]`.
     pub mean: Vec<f32>,
     /// `[D]`, above 0: the diagonal of `K`.
     pub diagonal: Vec<f32>,
-    /// `[D (D − 1) / 2]`: row after row what stands left of the diagonal of `K`.
+    /// `[D (D − 1) / 2]`: the elements below the diagonal of `K`, row by row.
     pub factor: Vec<f32>,
     /// The median distance of the task's own validation images.
     pub typical: f32,
@@ -29,7 +29,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Dimensions of the profiles that [`Profile::learn`] makes, unless the backbone has fewer features.
+    /// Dimensions of the profiles of [`Profile::learn`], unless the backbone has fewer features.
     pub const DIMENSIONS: usize = 120;
 
     /// Dimensions of the sketches, `D`.
@@ -38,9 +38,9 @@ impl Profile {
         self.mean.len()
     }
 
-    /// How far a sketch `[D]` lies from the task's: about 1 for its own, without an upper end.
+    /// Returns the distance of a sketch `[D]` from the task's: about 1 for its own images, unbounded above.
     ///
-    /// Plain sums in a fixed order: the same bits for the same numbers, whatever else is resident.
+    /// The order of summation is fixed, so equal numbers give equal bits, independent of other tasks.
     #[must_use]
     pub fn distance(&self, sketch: &[f32]) -> f32 {
         let sum: f64 = (self.whitened(sketch).iter())
@@ -49,7 +49,7 @@ impl Profile {
         (sum / self.dimensions().max(1) as f64) as f32
     }
 
-    /// A sketch `[D]` in the profile's own units, `K (sketch − mean)`: over the task's images every direction has mean 0 and
+    /// Returns a whitened sketch `[D]`, `K (sketch − mean)`: over the task's images every direction has mean 0 and
     /// about variance 1.
     #[must_use]
     pub fn whitened(&self, sketch: &[f32]) -> Vec<f32> {
@@ -64,22 +64,22 @@ impl Profile {
         whitened
     }
 
-    /// The logarithm of the Gaussian's volume, per dimension: what [`Profile::score`] takes off a task that is wide.
+    /// Returns the logarithm of the Gaussian's volume per dimension, which [`Profile::score`] subtracts.
     #[must_use]
     pub fn log_volume(&self) -> f32 {
         let sum: f64 = self.diagonal.iter().map(|&value| libm::log(f64::from(value))).sum();
         (-2.0 * sum / self.dimensions().max(1) as f64) as f32
     }
 
-    /// How well an image at `distance` fits, to be compared between tasks: twice its log-likelihood per dimension, up
-    /// to a constant. Higher is better.
+    /// Returns the score of an image at `distance`, comparable between tasks: twice its log-likelihood per dimension,
+    /// up to a constant. Higher is better.
     #[must_use]
     pub fn score(&self, distance: f32) -> f32 {
         -(distance + self.log_volume())
     }
 
-    /// Returns the out-of-distribution score of an image at `distance`, on a logarithmic scale: 0 is the median and 1 the
-    /// 95th percentile of the task's validation images.
+    /// Returns the out-of-distribution score of an image at `distance`, on a logarithmic scale: 0 is the median and 1
+    /// the 95th percentile of the task's validation images.
     #[must_use]
     pub fn ood_score(&self, distance: f32) -> f32 {
         let log = |value: f32| libm::log(f64::from(value.max(f32::MIN_POSITIVE)));
@@ -88,7 +88,7 @@ impl Profile {
     }
 }
 
-/// Eight sums side by side, for the processor's sake.
+/// Dot product in eight parallel sums, for vectorisation.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let b = &b[..a.len().min(b.len())];
     let (a_blocks, a_rest) = a.as_chunks::<8>();
@@ -103,9 +103,9 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// Pooled features `[F]` as a sketch `[D]`: signed square roots, which tame what is large; divided by their norm and times √F,
-/// which takes out contrast; then feature `i`, with a fixed random sign, added to entry `i mod D` (a count sketch, Charikar
-/// et al. 2002: angles and distances survive, without a matrix).
+/// Returns the sketch `[D]` of pooled features `[F]`: signed square roots, which damp large values; divided by their
+/// norm and multiplied by √F, which removes contrast; then feature `i`, with a fixed random sign, added to entry
+/// `i mod D` (a count sketch, Charikar et al. 2002, which preserves angles and distances without a matrix).
 #[must_use]
 pub fn sketch(features: &[f32], dimensions: usize) -> Vec<f32> {
     let mut sketch = vec![0.0_f64; dimensions];
@@ -128,7 +128,7 @@ pub fn sketch(features: &[f32], dimensions: usize) -> Vec<f32> {
     sketch.into_iter().map(|value| (value * scale) as f32).collect()
 }
 
-/// A number's bits, thoroughly mixed (SplitMix64's finaliser).
+/// Mixes a number's bits (SplitMix64's finaliser).
 fn mix(index: u64) -> u64 {
     let mut z = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -77,7 +77,8 @@ where
 {
     /// Sends `bytes` and commits them. Reconnects after interruptions, and does not repeat bytes that the device holds.
     ///
-    /// An adapter file with a release statement is announced by it, except to a device that does not know announcements.
+    /// An adapter file with a release statement is announced by it, except to a device that does not know
+    /// announcements.
     ///
     /// # Errors
     /// [`ClientError`]; the device keeps the bytes received so far for the next push of the same file.
@@ -148,7 +149,8 @@ where
         }
     }
 
-    /// Begins the transfer on one connection, then sends chunks until the device holds all bytes or the transfer must begin again.
+    /// Begins the transfer on one connection, then sends chunks until the device holds all bytes or the transfer must
+    /// begin again.
     fn leg(
         &mut self,
         begin: &Begin,

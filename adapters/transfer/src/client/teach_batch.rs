@@ -144,7 +144,8 @@ where
         taught
     }
 
-    /// Removes the images added by this batch and restores the labels of relabelled ones, as far as the device can be reached.
+    /// Removes the images added by this batch and restores the labels of relabelled ones, as far as the device can be
+    /// reached.
     pub fn undo_batch(&mut self, batch: &TeachBatch) {
         // The device may have removed an image itself.
         for id in &batch.added {

@@ -47,7 +47,8 @@ pub enum Kind {
         /// The class that the image shows.
         label: String,
     },
-    /// A complete adapter file, announced by its publisher: the device verifies the announcement before it accepts a byte.
+    /// A complete adapter file, announced by its publisher: the device verifies the announcement before it accepts a
+    /// byte.
     Release(Box<SignedRelease>),
     /// A delta, with the announcement of the resulting file.
     ReleaseDelta {

@@ -127,7 +127,8 @@ impl<'d> Channel<'d> {
         }
     }
 
-    /// Returns the frame that requests a repetition after a damaged one. It is never sealed: its only effect is a repetition.
+    /// Returns the frame that requests a repetition after a damaged one. It is never sealed: its only effect is a
+    /// repetition.
     pub fn damaged(&mut self) -> &[u8] {
         self.session.damaged()
     }

@@ -344,7 +344,7 @@ impl From<&TrialConfig> for Trial {
             frames: config.frames,
             max_latency_ms: config.max_latency_ms,
             low_confidence: config.low_confidence,
-            max_low_share: config.max_low_confidence_fraction,
+            max_low_confidence_fraction: config.max_low_confidence_fraction,
         }
     }
 }

@@ -206,7 +206,7 @@ impl Config {
         Ok(Trust {
             publishers: publishers.collect::<Result<_, DaemonError>>()?,
             device,
-            unsigned: self.trust.allow_unsigned,
+            allow_unsigned: self.trust.allow_unsigned,
             names: Some(std::iter::once(&self.name).chain(&self.audience).cloned().collect()),
             minimum: self.trust.minimum.iter().map(minimum).collect(),
         })

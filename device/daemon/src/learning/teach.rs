@@ -143,7 +143,7 @@ impl Runtime {
         let parent = self.parent(&serving)?;
         let images = StoredImages::with_class(self, task, &parent.adapter.header.labels, label);
         let taught = clr_tuning::teach(self.engine.backbone(), &parent, &images)?;
-        self.serve_tuned(&taught.version)?;
+        self.serve_tuned(&taught.revision)?;
         Ok(taught_status(task, label, &taught.classes))
     }
 

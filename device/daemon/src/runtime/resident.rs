@@ -151,7 +151,7 @@ impl Runtime {
     pub(crate) fn begin_use(&self, adapter: &Arc<ResidentAdapter>) -> bool {
         let unmarked =
             |detail: &mut AdapterInfo| detail.trial.as_ref().filter(|_| !detail.in_use).map(|_| detail.digest);
-        let Some(digest) = self.serving.of(adapter, unmarked).flatten() else {
+        let Some(digest) = self.serving.info_of(adapter, unmarked).flatten() else {
             return true;
         };
         let task = adapter.task();
@@ -168,7 +168,7 @@ impl Runtime {
                 Err(error) => tracing::error!(task, "{}", with_causes(&error)),
             }
         }
-        self.serving.of(adapter, |detail| detail.in_use = true);
+        self.serving.info_of(adapter, |detail| detail.in_use = true);
         true
     }
 
@@ -263,18 +263,18 @@ impl Runtime {
 
     /// Reads the information on a task's adapter.
     pub(crate) fn detail<T>(&self, task: &str, read: impl FnOnce(&AdapterInfo) -> T) -> Option<T> {
-        self.serving.detail(task, read)
+        self.serving.info(task, read)
     }
 
     /// Returns whether this adapter is on trial, and not replaced meanwhile.
     pub(crate) fn on_trial(&self, adapter: &Arc<ResidentAdapter>) -> bool {
-        self.serving.of(adapter, |detail| detail.trial.is_some()) == Some(true)
+        self.serving.info_of(adapter, |detail| detail.trial.is_some()) == Some(true)
     }
 
     /// Counts a frame classified by `adapter`; returns `None` if it is not on trial.
     pub(crate) fn observe(&self, adapter: &Arc<ResidentAdapter>, frame: Observation) -> Option<TrialVerdict> {
         let observe = |detail: &mut AdapterInfo| detail.trial.as_mut().map(|trial| trial.observe(frame));
-        self.serving.of(adapter, observe).flatten()
+        self.serving.info_of(adapter, observe).flatten()
     }
 
     /// Confirms an adapter that passed its trial.

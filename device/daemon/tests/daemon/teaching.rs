@@ -15,7 +15,7 @@ const STEP: Duration = Duration::from_millis(5);
 
 /// Returns an image like the canary's.
 fn shown(index: u8) -> RgbImage {
-    let mut image = scenes::picture(0, 7);
+    let mut image = scenes::image(0, 7);
     image.get_pixel_mut(1, 1).0[0] ^= index;
     image
 }
@@ -68,7 +68,7 @@ impl Device {
 }
 
 fn robins() -> Vec<Vec<u8>> {
-    (0..6).map(|index| png(&scenes::picture(1, index))).collect()
+    (0..6).map(|index| png(&scenes::image(1, index))).collect()
 }
 
 fn copies() -> Vec<Vec<u8>> {
@@ -125,7 +125,7 @@ fn a_class_is_taught_without_classes_that_other_hosts_are_still_sending() {
     let device = device();
     // Another host has sent its first image.
     device
-        .host(|client| client.teach("birds", "wren", &png(&scenes::picture(2, 0))))
+        .host(|client| client.teach("birds", "wren", &png(&scenes::image(2, 0))))
         .unwrap();
     assert_eq!(device.teach("robin", &robins()).unwrap().phase, TeachPhase::Taught);
     assert_eq!((device.list()[0].labels, device.stored("wren")), (4, 1));
@@ -162,11 +162,11 @@ fn labels_that_differ_only_in_case_or_spaces_are_refused_with_the_known_one() {
     let device = device();
     assert_eq!(device.teach("Robin red", &robins()).unwrap().phase, TeachPhase::Taught);
     for label in ["robin red", "Robin  Red", "Robin red ", " "] {
-        let (code, text) = code(device.host(|client| client.teach("birds", label, &png(&scenes::picture(1, 9)))));
+        let (code, text) = code(device.host(|client| client.teach("birds", label, &png(&scenes::image(1, 9)))));
         assert_eq!(code, FailureCode::EXAMPLES, "{label}: {text}");
         assert!(label == " " || text.contains("Robin red"), "{text}");
     }
-    let again = device.teach("Robin red", &[png(&scenes::picture(1, 9))]).unwrap();
+    let again = device.teach("Robin red", &[png(&scenes::image(1, 9))]).unwrap();
     assert_eq!((again.phase, again.images), (TeachPhase::Known, 7), "{again:?}");
 }
 
@@ -177,7 +177,7 @@ fn stored_images_are_listed_read_and_removed() {
     device.teach("robin", &images).unwrap();
     // A task with one image alone is listed too.
     device
-        .host(|client| client.teach("ghost", "x", &png(&scenes::picture(2, 0))))
+        .host(|client| client.teach("ghost", "x", &png(&scenes::image(2, 0))))
         .unwrap();
     let tasks = device.host(|client| client.example_tasks()).unwrap();
     let seen: Vec<_> = tasks

@@ -21,7 +21,7 @@ fn never_confident() -> Vec<u8> {
         frames: 3,
         max_latency_ms: None,
         low_confidence: 0.9,
-        max_low_share: 0.5,
+        max_low_confidence_fraction: 0.5,
     });
     signed(&adapter)
 }
@@ -34,7 +34,7 @@ fn it_is_confirmed_after_its_own_number_of_frames() {
         frames: 4,
         max_latency_ms: None,
         low_confidence: 0.0,
-        max_low_share: 1.0,
+        max_low_confidence_fraction: 1.0,
     });
     device.push(&signed(&second)).unwrap();
     for left in (1..=4).rev() {

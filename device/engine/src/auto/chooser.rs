@@ -20,7 +20,7 @@ use crate::{Engine, EngineError, ResidentAdapter, TaskScore, TaskSet};
 #[derive(Debug)]
 pub struct TaskChooser {
     hysteresis: Hysteresis,
-    /// Adapters behind the averaged scores: a replaced adapter starts without history.
+    /// Adapters of the averaged scores: a replaced adapter starts without history.
     seen: HashMap<String, Weak<ResidentAdapter>>,
 }
 

@@ -13,12 +13,14 @@ use crate::storage::{Storage, parent};
 pub enum PowerCut {
     /// They are all lost.
     UnsyncedLost,
-    /// Names are as they were left, but of each piece written only the first half is there: with an even seed the file ends with
-    /// the last half, with an odd one the other halves are zeros.
+    /// Names are as they were left, but of each piece written only the first half is there: with an even seed the file
+    /// ends with the last half, with an odd one the other halves are zeros.
     HalfWritten,
-    /// Contents are as they were left, but names that were created, renamed or removed since their directory's last sync are as before.
+    /// Contents are as they were left, but names that were created, renamed or removed since their directory's last
+    /// sync are as before.
     RenameLost,
-    /// Each change is there, is not, or (if it writes bytes) is half there, whatever came before or after it; the seed decides.
+    /// Each change is there, is not, or (if it writes bytes) is half there, whatever came before or after it; the seed
+    /// decides.
     Reordered,
 }
 

@@ -36,9 +36,9 @@ pub enum StartOutcome {
 }
 
 impl Store {
-    /// Records a start of the program for a task. Counts an unclean end while the adapter on trial was in use; the third one reverts the
-    /// adapter. A start after a clean end does not count. `blamed`: whether the adapter may have caused the end, as opposed to an image that
-    /// could not be decoded.
+    /// Records a start of the program for a task. Counts an unclean end while the adapter on trial was in use; the
+    /// third one reverts the adapter. A start after a clean end does not count. `blamed`: whether the adapter may have
+    /// caused the end, as opposed to an image that could not be decoded.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -139,8 +139,8 @@ impl Store {
         self.confirm_trial(&mut writer, task).map(drop)
     }
 
-    /// Marks the serving adapter as bad, by hand. A trial ends; a confirmed adapter is replaced by the last good one and not kept. Returns
-    /// the adapter taken out of service.
+    /// Marks the serving adapter as bad, by hand. A trial ends; a confirmed adapter is replaced by the last good one
+    /// and not kept. Returns the adapter taken out of service.
     ///
     /// # Errors
     /// [`StoreError::NothingToRollBack`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -151,8 +151,9 @@ impl Store {
         })
     }
 
-    /// Rolls back to the last good adapter, by hand. A trial ends; without one, the confirmed adapter and the last good one are exchanged, so a
-    /// second rollback undoes the first. The highest admitted version does not change. Returns the adapter taken out of service.
+    /// Rolls back to the last good adapter, by hand. A trial ends; without one, the confirmed adapter and the last good
+    /// one are exchanged, so a second rollback undoes the first. The highest admitted version does not change. Returns
+    /// the adapter taken out of service.
     ///
     /// # Errors
     /// [`StoreError::NothingToRollBack`], [`StoreError::NoSuchTask`], [`StoreError::Io`].
@@ -163,8 +164,8 @@ impl Store {
         })
     }
 
-    /// Restores the publisher's original of a tuned adapter, by hand. The tuned one becomes the last good one. Returns the adapter taken out of
-    /// service.
+    /// Restores the publisher's original of a tuned adapter, by hand. The tuned one becomes the last good one. Returns
+    /// the adapter taken out of service.
     ///
     /// # Errors
     /// [`StoreError::NothingToRestore`], [`StoreError::NoSuchTask`], [`StoreError::Io`].

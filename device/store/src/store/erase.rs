@@ -6,8 +6,8 @@ use super::{Snapshot, Store, Writer, encoded, record_path};
 use crate::{atomic::Failure, checkpoints, copies, error::StoreError, examples, record::Record, state::StoredTask};
 
 impl Store {
-    /// Removes a task: its adapters, examples and checkpoint. The highest admitted version stays, so that a removal does not admit older versions;
-    /// the version confirmed last may be installed again.
+    /// Removes a task: its adapters, examples and checkpoint. The highest admitted version stays, so that a removal
+    /// does not admit older versions; the version confirmed last may be installed again.
     ///
     /// # Errors
     /// [`StoreError::NoSuchTask`], [`StoreError::Io`].

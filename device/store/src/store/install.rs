@@ -32,14 +32,15 @@ enum Origin {
 }
 
 impl Store {
-    /// Installs a complete upload on trial. The call may be repeated if its result was lost. A refused upload is discarded; one that did not fit
-    /// on the disk is kept. `now` is in seconds since 1970.
+    /// Installs a complete upload on trial. The call may be repeated if its result was lost. A refused upload is
+    /// discarded; one that did not fit on the disk is kept. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// As [`Store::upload`] and [`Store::install`].
     pub fn commit(&self, digest: &Digest, now: Option<u64>) -> Result<Installed, StoreError> {
         let mut writer = self.writer();
-        // As in `begin`: an adapter installed in another way meanwhile needs no upload, so earlier pieces are discarded.
+        // As in `begin`: an adapter installed in another way meanwhile needs no upload, so earlier pieces are
+        // discarded.
         if let Some((task, held)) = self.in_force(digest)
             && (!(writer.incoming.contains(digest) || writer.staging.contains(digest))
                 || self.read_adapter(&held).is_ok())
@@ -64,16 +65,16 @@ impl Store {
     /// Installs a file on trial; an earlier trial of the task ends. `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] as [`clr_adapters::admit`] has it, and [`Refusal::Replay`], [`Refusal::Downgrade`] for a version that is not above the highest admitted version.
-    /// A file signed by this device is admitted if it was confirmed here before, else refused as [`Refusal::WrongClass`].
-    /// [`StoreError::Io`], [`StoreError::Full`].
+    /// [`StoreError::Refused`] as [`clr_adapters::admit`] has it, and [`Refusal::Replay`], [`Refusal::Downgrade`] for a
+    /// version that is not above the highest admitted version. A file signed by this device is admitted if it was
+    /// confirmed here before, else refused as [`Refusal::WrongClass`]. [`StoreError::Io`], [`StoreError::Full`].
     pub fn install(&self, file: &[u8], now: Option<u64>) -> Result<Installed, StoreError> {
         self.take(&mut self.writer(), file, now, Origin::Received)
     }
 
-    /// Installs an adapter tuned on this device, on trial. The file is signed by the device's key, or unsigned if [`crate::StoreOptions`] has
-    /// that key. Its version is that of the confirmed adapter; the publisher's original is kept as the restore point. Without a confirmed
-    /// adapter, this creates the task.
+    /// Installs an adapter tuned on this device, on trial. The file is signed by the device's key, or unsigned if
+    /// [`crate::StoreOptions`] has that key. Its version is that of the confirmed adapter; the publisher's original is
+    /// kept as the restore point. Without a confirmed adapter, this creates the task.
     ///
     /// # Errors
     /// As [`Store::install`], and [`StoreError::Stale`], [`StoreError::TrialUnderWay`], [`StoreError::NotTunedHere`].
@@ -193,8 +194,9 @@ fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreErr
         .into());
     }
     let is_confirmed = confirmed.is_some_and(|confirmed| confirmed.digest == digest);
-    // An adapter tuned here counts as its parent's version. At the highest version, only a file admitted before may return: after it was removed,
-    // taken out by hand, or replaced by one that failed, but not in place of an adapter tuned on top of it.
+    // An adapter tuned here counts as its parent's version. At the highest version, only a file admitted before may
+    // return: after it was removed, taken out by hand, or replaced by one that failed, but not in place of an adapter
+    // tuned on top of it.
     let taken_out = confirmed.is_none_or(|confirmed| confirmed.version < version);
     let may_equal = tuned || (known && taken_out);
     if is_confirmed || (version <= highest_admitted && known && !(version == highest_admitted && may_equal)) {
@@ -208,7 +210,8 @@ fn check_received(record: &Record, admitted: &Admitted) -> Result<bool, StoreErr
         }
         .into());
     }
-    // Versions only rise, which limits how often one trial can replace another. Adapters tuned here could alternate indefinitely.
+    // Versions only rise, which limits how often one trial can replace another. Adapters tuned here could alternate
+    // indefinitely.
     if let Some(trial) = trial.filter(|_| tuned) {
         return Err(StoreError::TrialUnderWay {
             task,

@@ -50,9 +50,10 @@ pub(crate) const TIME: &str = "time";
 
 /// A device's store of adapters, examples and checkpoints.
 ///
-/// Every method takes `&self`. Writers block each other; [`Store::tasks`], [`Store::task`], [`Store::serving`], [`Store::file`],
-/// [`Store::active`] and the readers of examples and checkpoints never block. A change survives a power cut once its method has returned `Ok`;
-/// after an `Err` nothing has changed, in memory or on the disk ([`StoreError::InDoubt`] excepted).
+/// Every method takes `&self`. Writers block each other; [`Store::tasks`], [`Store::task`], [`Store::serving`],
+/// [`Store::file`], [`Store::active`] and the readers of examples and checkpoints never block. A change survives a
+/// power cut once its method has returned `Ok`; after an `Err` nothing has changed, in memory or on the disk
+/// ([`StoreError::InDoubt`] excepted).
 pub struct Store {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: StoreOptions,
@@ -165,7 +166,8 @@ impl Store {
         })
     }
 
-    /// Changes trusted keys, names and minimum versions from the next file on. With a device key, `trust.device` is replaced by its public key.
+    /// Changes trusted keys, names and minimum versions from the next file on. With a device key, `trust.device` is
+    /// replaced by its public key.
     pub fn set_trust(&self, trust: Trust) {
         let own = self.key.get().map(SecretKey::public);
         self.trust.store(Arc::new(with_own_key(trust, own)));
@@ -261,8 +263,8 @@ impl Store {
         result
     }
 
-    /// Removes adapters without a reference, unless an unreadable record may name them. Call it only when all records are durable. Files that
-    /// cannot be removed are removed later.
+    /// Removes adapters without a reference, unless an unreadable record may name them. Call it only when all records
+    /// are durable. Files that cannot be removed are removed later.
     pub(crate) fn sweep(&self, snapshot: &Snapshot) {
         let entries = self.storage.list(ADAPTERS).unwrap_or_default();
         for entry in entries.into_iter().filter(|entry| entry.kind == EntryKind::File) {

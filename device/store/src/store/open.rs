@@ -49,8 +49,8 @@ impl Store {
         Self::open(Arc::new(directory), options)
     }
 
-    /// Opens a store. Its state is that before or after the last operation, never in between; leftovers are removed. Neither an unreadable or
-    /// read-only disk nor a damaged file is an error: see [`Store::problems`].
+    /// Opens a store. Its state is that before or after the last operation, never in between; leftovers are removed.
+    /// Neither an unreadable or read-only disk nor a damaged file is an error: see [`Store::problems`].
     ///
     /// # Errors
     /// [`StoreError::Locked`]; [`StoreError::Io`] if it cannot be locked.
@@ -85,10 +85,12 @@ impl Store {
         Ok(store)
     }
 
-    /// Rewrites copies, salvages lost records, removes leftovers of unfinished operations, and finishes removals of tasks.
+    /// Rewrites copies, salvages lost records, removes leftovers of unfinished operations, and finishes removals of
+    /// tasks.
     fn recover(&self, stale: &Stale, problems: &mut Vec<Problem>) {
         let mut writer = self.writer();
-        // A killed program may have left names that are visible but not durable. They must be durable before files are removed because of them.
+        // A killed program may have left names that are visible but not durable. They must be durable before files are
+        // removed because of them.
         let sync = |directory: &str| {
             self.storage
                 .sync_directory(directory)
@@ -132,7 +134,8 @@ impl Store {
         self.adopt_uploads(&mut writer.incoming, durable, problems);
     }
 
-    /// Rewrites files and copies that differ from the state in memory. Returns `false` if an older copy of a record may be left.
+    /// Rewrites files and copies that differ from the state in memory. Returns `false` if an older copy of a record may
+    /// be left.
     fn bring_in_line(&self, stale: &Stale) -> bool {
         let snapshot = self.snapshot();
         let mut in_line = true;

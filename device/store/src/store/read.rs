@@ -51,11 +51,12 @@ impl Store {
         &self.opened_with
     }
 
-    /// Returns the serving adapter of a task: the one on trial if there is one, else the confirmed one; if that is damaged, the last good one,
-    /// then the publisher's original.
+    /// Returns the serving adapter of a task: the one on trial if there is one, else the confirmed one; if that is
+    /// damaged, the last good one, then the publisher's original.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchTask`], [`StoreError::DamagedRecord`], and [`StoreError::NothingServes`] with the problem of each.
+    /// [`StoreError::NoSuchTask`], [`StoreError::DamagedRecord`], and [`StoreError::NothingServes`] with the problem of
+    /// each.
     pub fn serving(&self, task: &str) -> Result<ServingAdapter, StoreError> {
         'again: for _ in 0..TRIES {
             let snapshot = self.snapshot();
@@ -109,8 +110,8 @@ impl Store {
         Err(StoreError::NoSuchAdapter { digest: *digest })
     }
 
-    /// Returns the task to serve after a restart, if it still exists; [`AUTO`] if it is selected for each frame. If the name and its copy are
-    /// damaged: the only task, or else the one confirmed last.
+    /// Returns the task to serve after a restart, if it still exists; [`AUTO`] if it is selected for each frame. If the
+    /// name and its copy are damaged: the only task, or else the one confirmed last.
     #[must_use]
     pub fn active(&self) -> Option<String> {
         let snapshot = self.snapshot();
@@ -151,7 +152,8 @@ impl Store {
         }
     }
 
-    /// Reads an adapter and checks it like a received file, except for its expiry: an adapter admitted in time continues to serve.
+    /// Reads an adapter and checks it like a received file, except for its expiry: an adapter admitted in time
+    /// continues to serve.
     pub(crate) fn load(&self, task: &str, held: &StoredAdapter) -> Result<Admitted, Problem> {
         let bytes = self.read_adapter(held)?;
         let problem = |kind| Problem {

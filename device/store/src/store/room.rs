@@ -1,7 +1,7 @@
 //! Caps on tasks and bytes, and the reserve for records.
 //!
-//! Records, adapters and uploads are counted from memory. Examples and checkpoints are counted once on the disk, at the first write that needs
-//! their number, and updated from then on.
+//! Records, adapters and uploads are counted from memory. Examples and checkpoints are counted once on the disk, at the
+//! first write that needs their number, and updated from then on.
 
 use std::{collections::BTreeMap, io};
 

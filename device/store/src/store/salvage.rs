@@ -51,7 +51,8 @@ impl Store {
         self.snapshot.store(Arc::new(after.listed()));
     }
 
-    /// Returns intact adapters of trusted signers that no record names, by task. Every adapter in the store was admitted once.
+    /// Returns intact adapters of trusted signers that no record names, by task. Every adapter in the store was
+    /// admitted once.
     pub(super) fn unreferenced_adapters(&self, snapshot: &Snapshot) -> BTreeMap<String, Vec<StoredAdapter>> {
         let mut found: BTreeMap<String, Vec<StoredAdapter>> = BTreeMap::new();
         for entry in self.storage.list(ADAPTERS).unwrap_or_default() {
@@ -83,7 +84,8 @@ impl Store {
     }
 }
 
-/// Builds a record in which the newest adapter serves: on trial if there is another one, because it may have been on trial before.
+/// Builds a record in which the newest adapter serves: on trial if there is another one, because it may have been on
+/// trial before.
 fn from_adapters(task: &str, mut held: Vec<StoredAdapter>) -> Option<Record> {
     held.sort_by_key(|held| Reverse((held.version, held.revision)));
     let mut record = Record::new(task);

@@ -23,7 +23,8 @@ impl Store {
         self.snapshot().time
     }
 
-    /// Notes a time, unless a higher one was noted before. Each call writes to the disk, so the caller limits their number.
+    /// Notes a time, unless a higher one was noted before. Each call writes to the disk, so the caller limits their
+    /// number.
     ///
     /// # Errors
     /// [`StoreError::Io`].

@@ -8,9 +8,9 @@ use super::{Store, Writer};
 use crate::{error::StoreError, staging, written::Written};
 
 impl Store {
-    /// Begins an upload without an announcement, or resumes it while the store is open. Returns the number of bytes held, at which to continue;
-    /// `length` if the adapter is on trial or confirmed already, as [`Store::commit`] then reports. Nothing is written to the disk before
-    /// [`Store::commit`] has verified all of it.
+    /// Begins an upload without an announcement, or resumes it while the store is open. Returns the number of bytes
+    /// held, at which to continue; `length` if the adapter is on trial or confirmed already, as [`Store::commit`] then
+    /// reports. Nothing is written to the disk before [`Store::commit`] has verified all of it.
     ///
     /// # Errors
     /// [`Refusal::TooLarge`], [`Refusal::WrongLength`], [`StoreError::Full`], [`StoreError::Busy`].
@@ -38,14 +38,15 @@ impl Store {
         writer.stage(&self.options.caps, *digest, length)
     }
 
-    /// Begins an upload that a publisher's signature announces, or resumes it, also after a restart. Returns the number of bytes held durably.
-    /// `target` is the announced file; `digest` and `length` are of that file, or of a delta that produces it. The announcement is verified before
-    /// a byte is written; pieces are then written to the disk within the announced length. The upload is held in memory where another one of
-    /// the same publisher for the same task is growing, or the daily budget is spent.
+    /// Begins an upload that a publisher's signature announces, or resumes it, also after a restart. Returns the number
+    /// of bytes held durably. `target` is the announced file; `digest` and `length` are of that file, or of a delta
+    /// that produces it. The announcement is verified before a byte is written; pieces are then written to the disk
+    /// within the announced length. The upload is held in memory where another one of the same publisher for the same
+    /// task is growing, or the daily budget is spent.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] as [`clr_adapters::admit_release`] has it, [`Refusal::Downgrade`], [`Refusal::WrongLength`];
-    /// [`StoreError::Full`], [`StoreError::Busy`], [`StoreError::Io`].
+    /// [`StoreError::Refused`] as [`clr_adapters::admit_release`] has it, [`Refusal::Downgrade`],
+    /// [`Refusal::WrongLength`]; [`StoreError::Full`], [`StoreError::Busy`], [`StoreError::Io`].
     pub fn begin_announced(
         &self,
         digest: &Digest,
@@ -123,10 +124,12 @@ impl Store {
         }
     }
 
-    /// Appends a piece of an upload. Returns the number of bytes held, durably for an announced one. Bytes held already are ignored.
+    /// Appends a piece of an upload. Returns the number of bytes held, durably for an announced one. Bytes held already
+    /// are ignored.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchUpload`], [`StoreError::Offset`], [`StoreError::UploadLength`], [`StoreError::Full`], [`StoreError::Io`].
+    /// [`StoreError::NoSuchUpload`], [`StoreError::Offset`], [`StoreError::UploadLength`], [`StoreError::Full`],
+    /// [`StoreError::Io`].
     pub fn append(&self, digest: &Digest, offset: u64, bytes: &[u8]) -> Result<u64, StoreError> {
         let mut writer = self.writer();
         if writer.staging.contains(digest) {
@@ -148,18 +151,19 @@ impl Store {
         writer.incoming.discard(&*self.storage, digest)
     }
 
-    /// Returns the bytes of a complete upload after comparison with its digest: a delta to be applied, or an image to be added. An upload in memory
-    /// is removed by this; call [`Store::discard`] for the others afterwards.
+    /// Returns the bytes of a complete upload after comparison with its digest: a delta to be applied, or an image to
+    /// be added. An upload in memory is removed by this; call [`Store::discard`] for the others afterwards.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchUpload`], [`StoreError::UploadLength`], [`StoreError::Io`], and [`Refusal::WrongDigest`], with which the upload is
-    /// discarded.
+    /// [`StoreError::NoSuchUpload`], [`StoreError::UploadLength`], [`StoreError::Io`], and [`Refusal::WrongDigest`],
+    /// with which the upload is discarded.
     pub fn upload(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let mut writer = self.writer();
         self.complete(&mut writer, digest)
     }
 
-    /// Drops uploads in memory that have not grown for a minute. Never blocks: does nothing during a change of the store.
+    /// Drops uploads in memory that have not grown for a minute. Never blocks: does nothing during a change of the
+    /// store.
     pub fn drop_stalled_uploads(&self) {
         if let Ok(mut writer) = self.writer.try_lock() {
             writer.staging.drop_stalled(staging::PATIENCE, Instant::now());

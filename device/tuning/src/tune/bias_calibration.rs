@@ -1,11 +1,13 @@
 //! Class weights of a new class, and calibration of its bias by 5-fold cross-validation.
 //!
-//! The class weights are fitted to all samples. Weights fitted without one fold give that fold's held-out logits. On these, the bias is lowered
-//! until the new class takes at most a given probability from the old classes on average, then by a fixed margin.
+//! The class weights are fitted to all samples. Weights fitted without one fold give that fold's held-out logits. On
+//! these, the bias is lowered until the new class takes at most a given probability from the old classes on average,
+//! then by a fixed margin.
 
 use super::class_weights::{ClassWeights, Sample, fit, log_sum};
 
-/// Mean probability that all new classes together may take from the classes of old images: half of the maximum of the promotion rule.
+/// Mean probability that all new classes together may take from the classes of old images: half of the maximum of the
+/// promotion rule.
 pub(super) const MAY_TAKE: f64 = 0.005;
 /// Further margin in nats: stored frames do not show every kind of image.
 const MARGIN: f64 = 0.75;
@@ -19,9 +21,9 @@ pub(super) struct CalibratedClass {
     pub(super) held_out_logits: Vec<f64>,
 }
 
-/// Fits class weights to `samples`, with cross-validation over those in `folded`, and lowers the bias so that the class takes at most
-/// `may_take` from `old`: pairs of a sample's index and its class's index in `others`. [`MARGIN`] is always subtracted. `logit_margin` as
-/// for [`fit`].
+/// Fits class weights to `samples`, with cross-validation over those in `folded`, and lowers the bias so that the class
+/// takes at most `may_take` from `old`: pairs of a sample's index and its class's index in `others`. [`MARGIN`] is
+/// always subtracted. `logit_margin` as for [`fit`].
 pub(super) fn calibrate(
     start: &ClassWeights,
     samples: &[Sample<'_>],
@@ -34,10 +36,10 @@ pub(super) fn calibrate(
     let mut weights = fit(start, &all, logit_margin)?;
     let mut held_out_logits: Vec<f64> = samples.iter().map(|sample| weights.logit(sample.features)).collect();
     cross_validate(start, &all, folded, logit_margin, &mut held_out_logits)?;
-    let answers: Vec<Answer> = (old.iter())
-        .map(|&(index, class)| Answer::of(samples[index].others, class, held_out_logits[index]))
+    let old_images: Vec<OldImage> = (old.iter())
+        .map(|&(index, class)| OldImage::of(samples[index].others, class, held_out_logits[index]))
         .collect();
-    let shift = highest_shift(&answers, may_take) - MARGIN;
+    let shift = highest_shift(&old_images, may_take) - MARGIN;
     weights.bias += shift;
     for logit in &mut held_out_logits {
         *logit += shift;
@@ -48,7 +50,8 @@ pub(super) fn calibrate(
     })
 }
 
-/// Writes the logits of the samples in `folded` by class weights that were fitted without their fold. `None` where a fit fails.
+/// Writes the logits of the samples in `folded` by class weights that were fitted without their fold. `None` where a
+/// fit fails.
 pub(super) fn cross_validate(
     start: &ClassWeights,
     samples: &[&Sample<'_>],
@@ -78,12 +81,12 @@ pub(super) fn cross_validate(
 }
 
 /// An old image: the probability of its class without the new one, and the new one's lead over all others.
-struct Answer {
+struct OldImage {
     probability: f64,
     lead: f64,
 }
 
-impl Answer {
+impl OldImage {
     fn of(others: &[f64], class: usize, new: f64) -> Self {
         let all = log_sum(others);
         Self {
@@ -99,9 +102,9 @@ impl Answer {
 }
 
 /// Returns the highest shift up to 0 with a mean loss of at most `may_take`.
-fn highest_shift(old: &[Answer], may_take: f64) -> f64 {
+fn highest_shift(old: &[OldImage], may_take: f64) -> f64 {
     let fits = |shift: f64| {
-        let taken = old.iter().map(|answer| answer.taken(shift)).sum::<f64>();
+        let taken = old.iter().map(|image| image.taken(shift)).sum::<f64>();
         taken <= may_take * old.len() as f64
     };
     if fits(0.0) {
@@ -160,7 +163,7 @@ mod tests {
         let indices: Vec<usize> = old.iter().map(|&(index, _)| index).collect();
         let taken = |calibrated: &CalibratedClass| {
             let each = old.iter().map(|&(index, class)| {
-                Answer::of(samples[index].others, class, calibrated.held_out_logits[index]).taken(MARGIN)
+                OldImage::of(samples[index].others, class, calibrated.held_out_logits[index]).taken(MARGIN)
             });
             each.sum::<f64>() / old.len() as f64
         };

@@ -1,9 +1,10 @@
 //! Candidate adapters at the end of a run.
 //!
-//! The first candidate has interpolated sites, between the parent's and the tuned ones, and class weights refitted to their features. Halfway,
-//! fewer results on old classes change than with the tuned sites, and refitted weights recognise the new class as well (weight interpolation,
-//! Wortsman et al. 2022; `docs/reference/tuning.md`). The second, for a first one that is not promoted, has the parent's sites and class
-//! weights refitted to these. Its logits of old classes equal the parent's bit for bit, and all images may judge it by cross-validation.
+//! The first candidate has interpolated sites, between the parent's and the tuned ones, and class weights refitted to
+//! their features. Halfway, fewer results on old classes change than with the tuned sites, and refitted weights
+//! recognise the new class as well (weight interpolation, Wortsman et al. 2022; `docs/reference/tuning.md`). The
+//! second, for a first one that is not promoted, has the parent's sites and class weights refitted to these. Its logits
+//! of old classes equal the parent's bit for bit, and all images may judge it by cross-validation.
 
 use clr_adapters::{Adapter, Digest, Metrics, SiteWeights};
 use clr_learning::{Network, argmax, log_probability};
@@ -38,7 +39,8 @@ pub(super) struct Candidate {
     pub(super) evidence: Evidence,
     /// Number of training images.
     training: usize,
-    /// Correct results before quantisation on the held-out images of the learned classes; `None` where the sites are the parent's file's.
+    /// Correct results before quantisation on the held-out images of the learned classes; `None` where the sites are
+    /// the parent's file's.
     exact_hits: Option<u32>,
     /// Probability of each canary's class.
     canaries: Vec<f32>,

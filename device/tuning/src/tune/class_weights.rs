@@ -1,9 +1,9 @@
 //! Weights and bias of one class, fitted by logistic regression while all others are fixed.
 //!
-//! The logits of the other classes are known, so the unknowns are one weight vector `[F]` and one bias. Images of the class together have
-//! the same weight as all others together. A small L2 penalty towards the initial weights decides only what the images leave open. The
-//! solution is the initial weights plus a linear combination of the images' features, so Newton's method has one unknown per image,
-//! which is less than one per feature.
+//! The logits of the other classes are known, so the unknowns are one weight vector `[F]` and one bias. Images of the
+//! class together have the same weight as all others together. A small L2 penalty towards the initial weights decides
+//! only what the images leave open. The solution is the initial weights plus a linear combination of the images'
+//! features, so Newton's method has one unknown per image, which is less than one per feature.
 
 /// L2 penalty towards the initial weights, for features of mean squared length 1.
 const STAY: f64 = 1e-5;
@@ -32,8 +32,8 @@ pub(super) struct Sample<'a> {
     pub(super) own: bool,
 }
 
-/// Fits weights that separate the class's images from the others. `logit_margin` is added to the class's logit in the fit, so the result is
-/// lower by it. `None` where one group is empty or the fit is not finite.
+/// Fits weights that separate the class's images from the others. `logit_margin` is added to the class's logit in the
+/// fit, so the result is lower by it. `None` where one group is empty or the fit is not finite.
 pub(super) fn fit(start: &ClassWeights, samples: &[&Sample<'_>], logit_margin: f64) -> Option<ClassWeights> {
     let n = samples.len();
     let count = |own: bool| samples.iter().filter(|sample| sample.own == own).count();

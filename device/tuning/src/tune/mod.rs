@@ -116,10 +116,11 @@ fn plan_for(
     budget::plan_memory(network, sites, &task, options.max_memory, resident, scope)
 }
 
-/// Tunes the parent's sites and the weights of the classes that the device learned, and compares the result with the parent.
+/// Tunes the parent's sites and the weights of the classes that the device learned, and compares the result with the
+/// parent.
 ///
-/// The same images, parent, options and seed give the same bytes, for any number of threads and any interruptions, with activations kept or
-/// recomputed.
+/// The same images, parent, options and seed give the same bytes, for any number of threads and any interruptions, with
+/// activations kept or recomputed.
 pub fn tune(
     backbone: &Backbone,
     parent: &Parent,

@@ -10,7 +10,8 @@ use crate::{
     images::Image,
 };
 
-/// Maximum of training images of old classes: a fit takes time proportional to the cube of their number. A quarter of that for held-out ones.
+/// Maximum of training images of old classes: a fit takes time proportional to the cube of their number. A quarter of
+/// that for held-out ones.
 const MOST_REPLAYED: usize = 256;
 /// The same for images of classes that are learned.
 const MOST_LEARNED: usize = 512;
@@ -32,8 +33,8 @@ pub(super) struct ReferenceOutput<'a> {
 pub(super) struct ReferenceOutputs<'a> {
     /// Labelled images of the classes that are learned.
     pub(super) learned: Vec<ReferenceOutput<'a>>,
-    /// Labelled images of the other classes, and unlabelled frames. A frame that the parent assigns to a new class is left out: it says nothing
-    /// about the old ones.
+    /// Labelled images of the other classes, and unlabelled frames. A frame that the parent assigns to a new class is
+    /// left out: it says nothing about the old ones.
     pub(super) replayed: Vec<ReferenceOutput<'a>>,
     /// The publisher's canaries.
     pub(super) canaries: Vec<ReferenceOutput<'a>>,

@@ -12,12 +12,14 @@ use super::{
 };
 use crate::error::Result;
 
-/// An image in a fit: its index among learned and then replayed ones, its features, and its class; `None` for a replayed one.
+/// An image in a fit: its index among learned and then replayed ones, its features, and its class; `None` for a
+/// replayed one.
 type Chosen<'a> = (usize, &'a Vec<f32>, Option<usize>);
 
 impl CandidateBuilder<'_> {
-    /// Refits the weights of `class` against the logits of the other classes, as quantised in the file. `learned` and `replayed` are features
-    /// of the two groups of images. Adds the logits of cross-validated images to `held_out_logits` and marks suspected positives in `left_out`.
+    /// Refits the weights of `class` against the logits of the other classes, as quantised in the file. `learned` and
+    /// `replayed` are features of the two groups of images. Adds the logits of cross-validated images to
+    /// `held_out_logits` and marks suspected positives in `left_out`.
     pub(super) fn refit(
         &self,
         kind: CandidateKind,

@@ -1,8 +1,9 @@
 //! Unlabelled frames that probably show a new class (PU learning).
 //!
-//! The camera often sees an object before it is taught. Such frames count against the new class: with five among a hundred, half as many images
-//! of the class were recognised. A frame is excluded if class weights fitted without it are more confident in the new class than for half of
-//! the class's own images, unless the parent is more confident in its own class than for nine in ten of these.
+//! The camera often sees an object before it is taught. Such frames count against the new class: with five among a
+//! hundred, half as many images of the class were recognised. A frame is excluded if class weights fitted without it
+//! are more confident in the new class than for half of the class's own images, unless the parent is more confident in
+//! its own class than for nine in ten of these.
 
 use super::{
     bias_calibration::cross_validate,
@@ -14,7 +15,8 @@ const MOST: usize = 10;
 /// Rounds of exclusion: each fit is better without the frames of the rounds before.
 const ROUNDS: usize = 3;
 
-/// Returns the indices of the frames that are suspected. `confidence`: the parent's highest probability for each sample.
+/// Returns the indices of the frames that are suspected. `confidence`: the parent's highest probability for each
+/// sample.
 pub(super) fn suspected_positives(
     start: &ClassWeights,
     samples: &[Sample<'_>],

@@ -1,10 +1,11 @@
 //! Training steps of a run, with replay and distillation.
 //!
-//! Each step draws images of the learned classes and, where there are any, replayed images of the old ones. The loss of a learned image is the
-//! cross-entropy of its class plus the divergence from the parent's probabilities among the old classes. The loss of a replayed image is the
-//! cross-entropy to the parent's output, with 0 for the new classes, plus the same divergence. The divergence is taken at a temperature (Hinton
-//! et al. 2015): the parent is nearly certain of most images, so at temperature 1 its opinion on the other classes would not count. Protected
-//! class weights do not change, and decay pulls the sites towards the parent's.
+//! Each step draws images of the learned classes and, where there are any, replayed images of the old ones. The loss of
+//! a learned image is the cross-entropy of its class plus the divergence from the parent's probabilities among the old
+//! classes. The loss of a replayed image is the cross-entropy to the parent's output, with 0 for the new classes, plus
+//! the same divergence. The divergence is taken at a temperature (Hinton et al. 2015): the parent is nearly certain of
+//! most images, so at temperature 1 its opinion on the other classes would not count. Protected class weights do not
+//! change, and decay pulls the sites towards the parent's.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -31,13 +32,15 @@ pub(super) type Key = (bool, usize, u64);
 struct Target {
     /// `[K]`, sums to 1.
     class: Vec<f32>,
-    /// The parent's probabilities among the protected classes, at the options' temperature, and the weight of that term.
+    /// The parent's probabilities among the protected classes, at the options' temperature, and the weight of that
+    /// term.
     old: Option<(Vec<f32>, f64)>,
 }
 
 impl Target {
-    /// Returns the image's share of the loss and the gradient with respect to the logits `[K]`. `adjustment` `[K]` is added to the logits
-    /// of the class term. The distillation term is scaled by `temperature²`, so that its gradient does not shrink with the temperature.
+    /// Returns the image's share of the loss and the gradient with respect to the logits `[K]`. `adjustment` `[K]` is
+    /// added to the logits of the class term. The distillation term is scaled by `temperature²`, so that its gradient
+    /// does not shrink with the temperature.
     fn loss(&self, logits: &[f32], adjustment: &[f32], temperature: f64, share: f64) -> (f32, Vec<f32>) {
         let adjusted: Vec<f32> = logits.iter().zip(adjustment).map(|(logit, add)| logit + add).collect();
         let (mut loss, mut gradient) = cross_entropy(&adjusted, &self.class, 1.0);
@@ -158,7 +161,8 @@ impl Trainer<'_> {
         checkpoints.put(&bytes).map_err(TuneError::Checkpoint)
     }
 
-    /// Returns the trained parameters. Protected class weights have rate and decay zero; decay pulls towards the parent.
+    /// Returns the trained parameters. Protected class weights have rate and decay zero; decay pulls towards the
+    /// parent.
     fn parameters(&self) -> Vec<Parameter> {
         let classes = self.network.classes();
         let new = self.images.learned.iter().filter_map(|image| image.class);
@@ -247,8 +251,8 @@ impl Trainer<'_> {
         }
     }
 
-    /// Returns the logit adjustment `[K]` of the loss (Menon et al. 2021), omitted in use: new classes are more frequent in a step than in use,
-    /// by a ratio whose log is added to their logits, with the options' margin.
+    /// Returns the logit adjustment `[K]` of the loss (Menon et al. 2021), omitted in use: new classes are more
+    /// frequent in a step than in use, by a ratio whose log is added to their logits, with the options' margin.
     fn adjustment(&self) -> Vec<f32> {
         let (classes, protected) = (self.network.classes(), self.parent.protected);
         if protected == 0 || protected == classes {
@@ -314,7 +318,8 @@ impl Trainer<'_> {
     }
 }
 
-/// Returns the target `[K]` of a replayed image: the parent's probabilities among the protected classes, or the label where it differs.
+/// Returns the target `[K]` of a replayed image: the parent's probabilities among the protected classes, or the label
+/// where it differs.
 fn kept(of_parent: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
     let old = if protected == 0 { of_parent.len() } else { protected };
     let mut target = vec![0.0; of_parent.len()];
@@ -327,7 +332,8 @@ fn kept(of_parent: &[f32], protected: usize, label: Option<usize>) -> Vec<f32> {
     target
 }
 
-/// Returns the factor of the learning rates: linear warm-up over a tenth of the steps, then half a cosine down to a twentieth.
+/// Returns the factor of the learning rates: linear warm-up over a tenth of the steps, then half a cosine down to a
+/// twentieth.
 fn factor(step: u32, steps: u32) -> f64 {
     let position = (f64::from(step) + 1.0) / f64::from(steps);
     let warm = (position / 0.1).min(1.0);

@@ -1,6 +1,6 @@
 //! Arguments of a kernel, as declared in `kernels/arguments.h`.
 
-use crate::ops::sizes;
+use crate::sizes;
 use clr_onnx::Activation;
 
 /// Threads of a block, as in `kernels/grid.h`.

@@ -5,8 +5,8 @@
 
 use super::arguments::Parameters;
 use super::backend::{Backend, Gemm, View, blocks};
-use crate::ops::sizes::Map;
-use crate::ops::sizes::Window;
+use crate::sizes::Map;
+use crate::sizes::Window;
 use candle_core::Result;
 
 /// Default of [`Convolution::max_columns`]: 256 MiB.

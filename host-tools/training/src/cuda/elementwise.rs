@@ -2,7 +2,7 @@
 
 use super::arguments::{Act, Parameters};
 use super::backend::{Backend, View};
-use crate::ops::sizes::Map;
+use crate::sizes::Map;
 use candle_core::Result;
 
 fn of_count(count: usize, act: Act) -> Parameters {

@@ -3,7 +3,7 @@
 use super::arguments::{Act, Parameters};
 use super::backend::{Backend, View, blocks};
 use super::elementwise;
-use crate::ops::sizes::Map;
+use crate::sizes::Map;
 use candle_core::Result;
 
 /// A normalised map with the statistics, `[C]` each.

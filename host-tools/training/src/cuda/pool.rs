@@ -2,8 +2,8 @@
 
 use super::arguments::{Act, Parameters};
 use super::backend::{Backend, View, blocks};
-use crate::ops::sizes::Map;
-use crate::ops::sizes::PoolWindow as Window;
+use crate::sizes::Map;
+use crate::sizes::PoolWindow as Window;
 use candle_core::Result;
 
 fn parameters(from: Map, window: Window, to: Map) -> Parameters {

@@ -3,7 +3,7 @@
 use super::arguments::{Act, Parameters};
 use super::backend::{Backend, View};
 use super::norm::{self, Normalised};
-use crate::ops::sizes::Map;
+use crate::sizes::Map;
 use candle_core::Result;
 
 fn parameters(map: Map, act: Act, mirror: bool) -> Parameters {

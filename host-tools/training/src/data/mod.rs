@@ -1,20 +1,15 @@
 //! Data sets: scan of folders, layout, splits, checks, decoded images and batches.
 
 mod dataset;
-mod images;
 pub mod inspect;
 mod layout;
-mod loader;
 mod scan;
 mod split_names;
 mod survey;
 mod warning;
 
 pub use dataset::{Dataset, Sample, Split, SplitOptions};
-pub use images::SplitImages;
 pub use layout::LayoutOptions;
 pub use scan::{Outcome, Scan, ScanLine, ScanReport, display_path};
 pub use survey::Survey;
 pub use warning::{Unreadable, Warning};
-
-pub(crate) use loader::{Loading, for_each_batch, prepare_batch, shuffled};

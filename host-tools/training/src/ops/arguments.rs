@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::sizes::Map;
+use crate::sizes::Map;
 
 /// Returns the sizes of an NCHW tensor.
 pub(super) fn map_of(op: &'static str, tensor: &Tensor) -> Result<Map> {

@@ -7,11 +7,8 @@ use clr_onnx::{Conv, Padding};
 
 #[cfg(feature = "cuda")]
 use super::cuda::operators as cuda;
-use super::{
-    arguments::map_of,
-    plain,
-    sizes::{Map, Window},
-};
+use super::{arguments::map_of, plain};
+use crate::sizes::{Map, Window};
 
 /// A convolution (ONNX `Conv`, any kernel, stride, dilation, group and padding) whose weights never change.
 ///

@@ -15,7 +15,6 @@ mod plain;
 mod pool;
 mod scale;
 mod site;
-pub(crate) mod sizes;
 
 pub use activation::{activation, add_activation, prelu};
 pub use conv::FrozenConv;

@@ -5,11 +5,8 @@ use clr_onnx::Pool;
 
 #[cfg(feature = "cuda")]
 use super::cuda::operators as cuda;
-use super::{
-    arguments::map_of,
-    plain,
-    sizes::{Map, PoolWindow},
-};
+use super::{arguments::map_of, plain};
+use crate::sizes::{Map, PoolWindow};
 
 /// Returns the window and the result's sizes.
 pub(super) fn sizes(op: &str, pool: &Pool, from: Map) -> Result<(PoolWindow, Map)> {

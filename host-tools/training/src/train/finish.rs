@@ -9,7 +9,8 @@ use clr_onnx::{Preprocess as _, RgbImage};
 use super::{Outcome, ParitySample, RecipeResult, Trained, prepare::Prepared};
 use crate::{
     Evaluation,
-    data::{Dataset, SplitImages},
+    batches::SplitImages,
+    data::Dataset,
     error::Result,
     evaluate::{evaluate_with, input_images},
     executor::Executor,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Evaluation, Record,
-    data::{Loading, for_each_batch, prepare_batch, shuffled},
+    batches::{Loading, for_each_batch, prepare_batch, shuffled},
     error::{Result, TrainError},
     evaluate::{evaluate_with, input_images},
     network::Mode,

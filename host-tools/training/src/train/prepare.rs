@@ -9,7 +9,8 @@ use clr_onnx::Backbone;
 use super::Outcome;
 use crate::{
     Evaluation, Record, Warning,
-    data::{Dataset, Split, SplitImages, inspect},
+    batches::SplitImages,
+    data::{Dataset, Split, inspect},
     error::{Result, TrainError},
     evaluate::features,
     executor::Executor,

@@ -1,4 +1,4 @@
-//! The calls of a checkpoint, done here and now: what the pickle names is matched, never looked up.
+//! Calls in a pickle, executed by this crate: names are matched against a list, never resolved.
 
 use super::danger::is_dangerous;
 use super::machine::{Machine, Step, malformed};
@@ -65,7 +65,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// The tensor that a call of `global` makes, if its data are in the file and of a kind that is known.
+    /// Returns the tensor that a call of `global` makes, if its data are in the file and of a kind that is known.
     fn rebuilt(&self, global: Global, arguments: &[Value]) -> Step<Option<TensorRef>> {
         let is_storage = |value: Value| matches!(self.object(value), Some(Object::Storage(_)));
         match global {
@@ -132,7 +132,7 @@ impl Machine<'_> {
         items.iter().map(pair).collect()
     }
 
-    /// The arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides, and what only training needs.
+    /// Returns the arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides, and what only training needs.
     fn tensor(&self, arguments: &[Value]) -> Step<TensorRef> {
         let &[storage, offset, shape, strides, ..] = arguments else {
             return malformed(format!(

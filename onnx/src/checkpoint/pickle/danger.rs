@@ -32,7 +32,7 @@ const BUILTINS: [&str; 7] = [
     "breakpoint",
 ];
 
-/// What configurations hold of the module `os`.
+/// Harmless names of the module `os` in configurations.
 const HARMLESS_OF_OS: [&str; 6] = [
     "stat_result",
     "terminal_size",
@@ -42,7 +42,7 @@ const HARMLESS_OF_OS: [&str; 6] = [
     "fspath",
 ];
 
-/// Whether `module.name` is such a name. Nothing depends on the list for safety: no name is ever looked up.
+/// Returns whether `module.name` is such a name. Nothing depends on the list for safety: no name is ever looked up.
 pub(super) fn is_dangerous(module: &str, name: &str) -> bool {
     let top = module.split('.').next().unwrap_or(module);
     match top {

@@ -1,4 +1,4 @@
-//! The opcodes.
+//! Opcodes of the pickle machine.
 
 use std::collections::HashMap;
 
@@ -48,7 +48,7 @@ pub(super) struct Machine<'a> {
 /// The outcome of a part of an opcode.
 pub(super) type Step<T> = Result<T, Reason>;
 
-/// The error for a pickle that makes no sense.
+/// Returns the error for a pickle that makes no sense.
 pub(super) fn malformed<T>(reason: impl Into<String>) -> Step<T> {
     Err(Reason::Malformed(reason.into()))
 }
@@ -232,7 +232,7 @@ impl<'a> Machine<'a> {
         Ok(array)
     }
 
-    /// A little-endian length of 1, 4 or 8 bytes.
+    /// Returns a little-endian length of 1, 4 or 8 bytes.
     fn unsigned(&mut self, width: usize) -> Step<usize> {
         let value = self
             .take(width)?
@@ -242,7 +242,7 @@ impl<'a> Machine<'a> {
         usize::try_from(value).or_else(|_| malformed(format!("a length of {value}")))
     }
 
-    /// An integer, or nothing if it has more than 16 bytes.
+    /// Returns an integer, or nothing if it has more than 16 bytes.
     fn integer(&mut self, opcode: u8) -> Step<Option<i128>> {
         Ok(Some(match opcode {
             b'K' => self.take(1)?[0].into(),
@@ -284,7 +284,7 @@ impl<'a> Machine<'a> {
         self.stack.push(value);
     }
 
-    /// The lowest height that pops may reach.
+    /// Returns the lowest height that pops may reach.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -331,7 +331,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// A copy of a text that names something.
+    /// Returns a copy of a text that names something.
     pub(super) fn short_text(&self, value: Value) -> Step<String> {
         match self.object(value) {
             Some(Object::Text(text)) if text.len() <= MAX_NAME => Ok(text.clone()),

@@ -36,11 +36,11 @@ const MAX_RANK: usize = 8;
 pub(crate) struct PickleError {
     /// Position of the opcode.
     pub(crate) offset: usize,
-    /// What is wrong with it.
+    /// The defect.
     pub(crate) reason: Reason,
 }
 
-/// What is wrong with an opcode.
+/// Defect of an opcode.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// It refers to this Python name.

@@ -1,4 +1,4 @@
-//! The machine, by property.
+//! Properties of the pickle machine.
 
 use proptest::prelude::*;
 

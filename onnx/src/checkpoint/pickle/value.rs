@@ -1,4 +1,4 @@
-//! What a pickle can hold here. Objects live in one flat arena and refer to each other by index, so neither nesting nor
+//! Values of a pickle. Objects are in one flat arena and refer to each other by index, so neither nesting nor
 //! cycles of a hostile file can overflow the stack or leak.
 
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ pub(crate) enum Object {
     Dict(Vec<(Value, Value)>),
     /// A name that a pickle may refer to.
     Global(Global),
-    /// A piece of raw memory that lies elsewhere in the file.
+    /// A piece of raw memory that is elsewhere in the file.
     Storage(StorageRef),
     /// A view of a storage.
     Tensor(TensorRef),
@@ -48,7 +48,7 @@ pub(crate) struct Instance {
     pub(crate) class: NameId,
     /// The tuple of arguments.
     pub(crate) arguments: Value,
-    /// What was set like a dictionary's items.
+    /// Items set like those of a dictionary.
     pub(crate) items: Vec<(Value, Value)>,
     /// Its attributes: a dictionary, or a tuple of the dictionary and that of its slots.
     pub(crate) state: Option<Value>,
@@ -76,7 +76,7 @@ pub(crate) enum Global {
 }
 
 impl Global {
-    /// The object called `module.name`, if it has a meaning here.
+    /// Returns the object called `module.name`, if it has a meaning here.
     pub(crate) fn of(module: &str, name: &str) -> Option<Self> {
         match (module, name) {
             ("collections", "OrderedDict") => Some(Self::OrderedDict),
@@ -91,7 +91,7 @@ impl Global {
         }
     }
 
-    /// What to call an object that a known function could not make.
+    /// Name of an object that a known function could not make.
     pub(super) fn rebuilder(self) -> &'static str {
         match self {
             Self::Storage(_) => "torch storage",
@@ -143,7 +143,7 @@ impl Element {
         })
     }
 
-    /// Bytes of one element.
+    /// Returns the bytes of one element.
     pub(crate) fn size(self) -> usize {
         match self {
             Self::Complex128 => 16,
@@ -154,7 +154,7 @@ impl Element {
         }
     }
 
-    /// What keeps the values from being read, if anything does.
+    /// Reason why the values cannot be read, if any.
     pub(crate) fn unreadable(self) -> Option<&'static str> {
         match self {
             Self::Complex64 | Self::Complex128 => Some("complex numbers"),
@@ -164,7 +164,7 @@ impl Element {
         }
     }
 
-    /// One little-endian element of [`size`](Self::size) bytes as f32, rounded to the nearest.
+    /// Returns one little-endian element of [`size`](Self::size) bytes as f32, rounded to the nearest.
     pub(crate) fn read(self, bytes: &[u8]) -> f32 {
         fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
             let mut array = [0; N];
@@ -204,7 +204,7 @@ pub(crate) struct StorageRef {
 pub(crate) struct TensorRef {
     /// The storage.
     pub(crate) storage: StorageRef,
-    /// Where the first element lies.
+    /// Index of the first element.
     pub(crate) offset: usize,
     /// Dimensions.
     pub(crate) shape: Vec<usize>,
@@ -224,7 +224,7 @@ pub(crate) struct Unpickled {
 }
 
 impl Unpickled {
-    /// The object behind `value`.
+    /// Returns the object of `value`.
     pub(crate) fn object(&self, value: Value) -> Option<&Object> {
         match value {
             Value::Object(index) => self.arena.get(index),
@@ -232,12 +232,12 @@ impl Unpickled {
         }
     }
 
-    /// The Python name of `name`, such as `argparse.Namespace`.
+    /// Returns the Python name of `name`, such as `argparse.Namespace`.
     pub(crate) fn name(&self, name: NameId) -> &str {
         self.names.get(name.0).map_or("", String::as_str)
     }
 
-    /// All storages that the pickle names.
+    /// Returns all storages that the pickle names.
     pub(crate) fn storages(&self) -> impl Iterator<Item = &StorageRef> {
         self.arena.iter().filter_map(|object| match object {
             Object::Storage(storage) => Some(storage),
@@ -245,7 +245,7 @@ impl Unpickled {
         })
     }
 
-    /// The text behind `value`.
+    /// Returns the text of `value`.
     pub(crate) fn text(&self, value: Value) -> Option<&str> {
         match self.object(value) {
             Some(Object::Text(text)) => Some(text),
@@ -253,7 +253,7 @@ impl Unpickled {
         }
     }
 
-    /// The entries with text keys of the dictionary behind `value`; the later of equal keys counts.
+    /// Returns the entries with text keys of the dictionary of `value`; the later of equal keys counts.
     pub(crate) fn entries(&self, value: Value) -> Option<HashMap<&str, Value>> {
         let Some(Object::Dict(pairs)) = self.object(value) else {
             return None;

@@ -30,15 +30,15 @@ fn parameter_counts_are_those_of_the_published_networks() {
         6_092_072,
     ];
     for (architecture, published) in Architecture::ALL.into_iter().zip(published) {
-        let plan = architecture.plan(architecture.spellings()[0]);
-        let trainable = plan
+        let spec = architecture.spec(architecture.spellings()[0]);
+        let trainable = spec
             .parameters()
             .into_iter()
             .filter(|parameter| !parameter.name.contains(".running_"));
         let body: usize = trainable
             .map(|parameter| parameter.shape.iter().product::<usize>())
             .sum();
-        assert_eq!(body + 1000 * (plan.features + 1), published, "{architecture}");
+        assert_eq!(body + 1000 * (spec.features + 1), published, "{architecture}");
     }
 }
 

@@ -28,7 +28,7 @@ struct Expected {
     values: Vec<f32>,
 }
 
-/// All tensors, read. Two of the fixtures carry the nesting and the prefix of a training script.
+/// Returns all tensors, read. Two of the fixtures carry the nesting and the prefix of a training script.
 fn read_all(mut weights: Weights<'_>) -> Result<BTreeMap<String, Tensor>, ImportError> {
     let names: Vec<_> = weights.entries.keys().cloned().collect();
     let plain = |name: &str| name.trim_start_matches("state_dict.module.").to_owned();

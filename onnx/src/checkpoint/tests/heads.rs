@@ -8,7 +8,7 @@ use crate::{Backbone, Tensor};
 
 const FEATURES: usize = 1280;
 
-/// A body without a head.
+/// Returns a body without a head.
 fn body() -> (Backbone, BTreeMap<String, Tensor>) {
     let backbone = seeded_backbone(Architecture::MobileNetV2, 3, 0);
     let tensors = state_dict(Architecture::MobileNetV2, &backbone);

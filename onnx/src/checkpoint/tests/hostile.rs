@@ -33,7 +33,7 @@ fn a_file_that_would_run_a_command_is_refused_by_name_wherever_the_call_is() {
     }
 }
 
-/// A raw pickle in a zip archive.
+/// Returns a raw pickle in a zip archive.
 fn raw(opcodes: Vec<u8>) -> Vec<u8> {
     zip(&Py::Raw(opcodes))
 }

@@ -222,7 +222,7 @@ fn set(root: &mut Py, path: &[&str], (key, value): (&str, Py)) {
     set(&mut child.expect("it is there").1, rest, (key, value));
 }
 
-/// The module whose state dict is `tensors`: parameters and buffers at their modules.
+/// Returns the module whose state dict is `tensors`: parameters and buffers at their modules.
 fn module(tensors: &BTreeMap<String, Tensor>) -> Py {
     let mut children: BTreeMap<&str, BTreeMap<String, Tensor>> = BTreeMap::new();
     let (mut parameters, mut buffers) = (Vec::new(), Vec::new());

@@ -4,26 +4,26 @@ use std::collections::BTreeMap;
 
 use ::safetensors::tensor::{Dtype, TensorView, serialize};
 
-use super::super::plan::Wanted;
+use super::super::architecture_spec::Wanted;
 use super::super::spelling::Spelling;
 use super::super::{Architecture, ImportError, ImportOptions, import_bytes};
 use crate::{Backbone, Op, Tensor};
 
-/// The backbone of a file.
+/// Returns the backbone of a file.
 pub(super) fn imported(bytes: &[u8]) -> Result<Backbone, ImportError> {
     import_bytes(bytes, "net.pth", &ImportOptions::default())
 }
 
-/// The state dict that `backbone` would come from, under the names of `architecture`.
+/// Returns the state dict that `backbone` would come from, under the names of `architecture`.
 pub(super) fn state_dict(architecture: Architecture, backbone: &Backbone) -> BTreeMap<String, Tensor> {
     spelled(architecture, architecture.spellings()[0], backbone)
 }
 
-/// The same, with the tensors called as in `spelling`.
+/// Returns the same, with the tensors called as in `spelling`.
 pub(super) fn spelled(architecture: Architecture, spelling: Spelling, backbone: &Backbone) -> BTreeMap<String, Tensor> {
-    let plan = architecture.plan(spelling);
+    let spec = architecture.spec(spelling);
     let mut state = BTreeMap::new();
-    plan.graph(|index, wanted| {
+    spec.graph(|index, wanted| {
         let tensors = match (&backbone.graph().nodes[index].op, &wanted) {
             (Op::Conv(conv), Wanted::Conv(_)) => vec![conv.weight.clone()],
             (Op::BatchNorm(norm), Wanted::Norm(_)) => [&norm.scale, &norm.bias, &norm.mean, &norm.variance]
@@ -40,16 +40,16 @@ pub(super) fn spelled(architecture: Architecture, spelling: Spelling, backbone: 
     });
     if let Some(head) = backbone.classifier() {
         let weight = Tensor::new([head.classes(), head.features], head.weight.clone());
-        state.insert(format!("{}.weight", plan.classifier), weight);
+        state.insert(format!("{}.weight", spec.classifier), weight);
         state.insert(
-            format!("{}.bias", plan.classifier),
+            format!("{}.bias", spec.classifier),
             Tensor::new([head.classes()], head.bias.clone()),
         );
     }
     state
 }
 
-/// A `.safetensors` file of `state`.
+/// Returns a `.safetensors` file of `state`.
 pub(super) fn safetensors(state: &BTreeMap<String, Tensor>) -> Vec<u8> {
     let bytes: Vec<Vec<u8>> = state
         .values()

@@ -33,23 +33,23 @@ pub(super) enum Py {
     Raw(Vec<u8>),
 }
 
-/// A text.
+/// Returns a text.
 pub(super) fn text(text: &str) -> Py {
     Py::Text(text.to_owned())
 }
 
-/// A dictionary with texts as keys.
+/// Returns a dictionary with texts as keys.
 pub(super) fn dict<'a>(entries: impl IntoIterator<Item = (&'a str, Py)>) -> Py {
     Py::Dict(entries.into_iter().map(|(key, value)| (text(key), value)).collect())
 }
 
-/// The state dict of `tensors`, with `prefix` in front of every name.
+/// Returns the state dict of `tensors`, with `prefix` in front of every name.
 pub(super) fn state(prefix: &str, tensors: &BTreeMap<String, Tensor>) -> Py {
     let entry = |(name, tensor): (&String, &Tensor)| (Py::Text(format!("{prefix}{name}")), Py::Tensor(tensor.clone()));
     Py::Dict(tensors.iter().map(entry).collect())
 }
 
-/// The zip format.
+/// Returns the zip format.
 pub(super) fn zip(root: &Py) -> Vec<u8> {
     let (pickle, storages) = pickled(root);
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
@@ -66,7 +66,7 @@ pub(super) fn zip(root: &Py) -> Vec<u8> {
     archive.finish().expect("the archive ends").into_inner()
 }
 
-/// The format before that.
+/// Returns the format before that.
 pub(super) fn legacy(root: &Py) -> Vec<u8> {
     let (pickle, storages) = pickled(root);
     let mut bytes = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".to_vec();
@@ -174,7 +174,7 @@ fn write_entries(entries: &[(Py, Py)], bytes: &mut Vec<u8>, storages: &mut Vec<V
     bytes.push(b'u');
 }
 
-/// The persistent id of a new storage with the values of `tensor`.
+/// Returns the persistent id of a new storage with the values of `tensor`.
 fn storage(tensor: &Tensor, storages: &mut Vec<Vec<u8>>) -> Vec<u8> {
     let key = storages.len().to_string();
     storages.push(tensor.data().iter().flat_map(|value| value.to_le_bytes()).collect());

@@ -11,7 +11,7 @@ use crate::proto::{GraphProto, NodeProto, TensorProto};
 
 /// The most elements of a constant that is read here.
 const MAX_ELEMENTS: i64 = 64;
-/// The longest chain of nodes behind a constant.
+/// The longest chain of nodes that make a constant.
 const MAX_DEPTH: usize = 12;
 
 /// Dimensions and values.
@@ -36,12 +36,12 @@ impl<'a> Constants<'a> {
         }
     }
 
-    /// A float constant.
+    /// Returns a float constant.
     pub(super) fn floats(&self, name: &str) -> Option<Array<f64>> {
         self.evaluate(name, MAX_DEPTH)
     }
 
-    /// An integer constant.
+    /// Returns an integer constant.
     pub(super) fn integers(&self, name: &str) -> Option<Array<i64>> {
         match self.stored(name, MAX_DEPTH)? {
             Value::Integers { dims, values } => {
@@ -55,7 +55,7 @@ impl<'a> Constants<'a> {
         }
     }
 
-    /// An initialiser or a Constant, maybe passed on.
+    /// Returns an initialiser or a Constant, maybe passed on.
     fn stored(&self, name: &str, depth: usize) -> Option<Value> {
         if let Some(tensor) = self.initialisers.get(name) {
             return self.read(tensor, name);
@@ -142,7 +142,7 @@ impl<'a> Constants<'a> {
             .flatten()
     }
 
-    /// The value of a Constant node.
+    /// Returns the value of a Constant node.
     fn literal(&self, node: &NodeProto) -> Option<Value> {
         let integers = |values: Vec<i64>, dims: Vec<usize>| Value::Integers {
             dims,

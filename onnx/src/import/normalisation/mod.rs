@@ -63,7 +63,7 @@ pub(super) fn take_out(graph: &mut GraphProto, external: &External) -> Option<In
     Some(found)
 }
 
-/// The one input that is no initialiser, if it is an image of three channels or one.
+/// Returns the one input that is no initialiser, if it is an image of three channels or one.
 fn image(graph: &GraphProto) -> Option<(String, PerChannel)> {
     let constants: HashSet<&str> = graph
         .initializer
@@ -115,7 +115,7 @@ fn producers(graph: &GraphProto) -> HashMap<&str, usize> {
         .collect()
 }
 
-/// Number of nodes on the longest way from the image to `name`.
+/// Returns the number of nodes on the longest way from the image to `name`.
 fn depth(graph: &GraphProto, place: &HashMap<&str, usize>, name: &str) -> usize {
     // Values per channel come from few nodes, without cycles: `Walk` built them one after the other.
     let mut deepest = 0;
@@ -132,7 +132,7 @@ fn depth(graph: &GraphProto, place: &HashMap<&str, usize>, name: &str) -> usize 
     deepest
 }
 
-/// The nodes that are needless once `name` is the input: all that only it needs. `None` if something else reads the image.
+/// Returns the nodes that are needless once `name` is the input: all that only it needs. `None` if something else reads the image.
 fn cut(
     graph: &GraphProto,
     place: &HashMap<&str, usize>,

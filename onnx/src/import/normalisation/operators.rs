@@ -35,7 +35,7 @@ impl Walk<'_> {
         }))
     }
 
-    /// A 1×1 convolution of which every output reads one channel.
+    /// Returns a 1×1 convolution of which every output reads one channel.
     pub(super) fn convolution(&self, node: &NodeProto, value: &PerChannel) -> Option<Vec<PerChannel>> {
         let ints = |name: &str, expected: i64| {
             attribute(node, name).is_none_or(|attribute| attribute.ints.iter().all(|&value| value == expected))
@@ -182,7 +182,7 @@ impl Walk<'_> {
     }
 }
 
-/// An axis or index, counted from the end if negative.
+/// Returns an axis or index, counted from the end if negative.
 fn place(index: i64, length: usize) -> Option<usize> {
     let index = if index < 0 {
         index.checked_add(length as i64)?
@@ -247,7 +247,7 @@ pub(super) fn concat(node: &NodeProto, values: &HashMap<String, PerChannel>) -> 
     })
 }
 
-/// The axis of a Gather or Split, if it is that of the channels.
+/// Returns the axis of a Gather or Split, if it is that of the channels.
 fn channel_axis(node: &NodeProto, value: &PerChannel) -> Option<usize> {
     let stated = attribute(node, "axis").and_then(|attribute| attribute.i).unwrap_or(0);
     place(stated, value.axes.len()).filter(|&axis| value.axes.get(axis) == Some(&Channel))

@@ -45,7 +45,7 @@ impl<'a> Walk<'a> {
         values
     }
 
-    /// The outputs of a node, if they are values per channel.
+    /// Returns the outputs of a node, if they are values per channel.
     fn node(&self, node: &NodeProto, values: &HashMap<String, PerChannel>) -> Option<Vec<PerChannel>> {
         if !matches!(node.domain.as_deref(), None | Some("" | "ai.onnx")) {
             return None;
@@ -96,7 +96,7 @@ impl<'a> Walk<'a> {
         self.constants.integers(node.input.get(index)?)
     }
 
-    /// A float constant that broadcasts over everything but the channels of `value`.
+    /// Returns a float constant that broadcasts over everything but the channels of `value`.
     fn per_channel(&self, node: &NodeProto, index: usize, value: &PerChannel) -> Option<impl Fn(usize) -> f64> {
         let (dims, values) = self.floats(node, index)?;
         if value.integer || dims.len() > value.axes.len() {
@@ -111,7 +111,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// An attribute by its name.
+/// Returns an attribute by its name.
 pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
     node.attribute
         .iter()

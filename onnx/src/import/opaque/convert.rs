@@ -1,4 +1,4 @@
-//! Which nodes may be part of an opaque step.
+//! Nodes that may be part of an opaque step.
 
 use super::{
     super::{
@@ -17,7 +17,7 @@ const MAX_ELEMENTS: i64 = 1 << 26;
 pub(super) const OLDEST_OPSET: i64 = 13;
 
 impl<'a> Import<'a> {
-    /// The values of a node that becomes part of an opaque step, or the reason why it cannot.
+    /// Returns the values of a node that becomes part of an opaque step, or the reason why it cannot.
     pub(in super::super) fn foreign(&mut self, source: Source<'a>) -> Result<Vec<Value>, Refusal> {
         let standard = matches!(source.proto.domain.as_deref(), None | Some("" | "ai.onnx"));
         if !standard || !infer::is_known(source.operator()) {
@@ -59,7 +59,7 @@ impl<'a> Import<'a> {
         Ok(outputs.into_iter().map(Info::value).collect())
     }
 
-    /// What is known of a value of the file.
+    /// Known properties of a value of the file.
     fn info(&mut self, name: &'a str) -> Result<Info, Refusal> {
         let batch = self.batch_dim();
         if !self.values.contains_key(name)
@@ -111,7 +111,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// The tensor of an initialiser or a Constant.
+    /// Returns the tensor of an initialiser or a Constant.
     pub(super) fn raw_constant(&self, name: &str) -> Option<&'a TensorProto> {
         if let Some(tensor) = self.constants.get(name) {
             return Some(tensor);
@@ -121,7 +121,7 @@ impl<'a> Import<'a> {
         node.attribute.iter().find_map(|attribute| attribute.t.as_ref())
     }
 
-    /// The batch as a size.
+    /// Returns the batch as a size.
     pub(super) fn batch_dim(&self) -> Dim {
         match self.batch {
             Some(batch) => Dim::Known(batch),

@@ -27,12 +27,12 @@ pub(in super::super) struct Placeholder<'a> {
 }
 
 impl<'a> Import<'a> {
-    /// The value of the graph for a foreign value of the file, as it is laid out there; `None` if it has no such form.
+    /// Returns the value of the graph for a foreign value of the file, as it is laid out there; `None` if it has no such form.
     pub(in super::super) fn materialised(&mut self, name: &'a str, foreign: &Foreign) -> Option<Value> {
         if let Some(value) = self.materialised.get(name) {
             return Some(value.clone());
         }
-        let dims = self.behind_batch(foreign)?;
+        let dims = self.after_batch(foreign)?;
         let (shape, tail) = match dims[..] {
             [height, width, channels] if self.takes == Takes::ChannelsLast => (
                 Shape::Map([channels, height, width]),
@@ -67,14 +67,14 @@ impl<'a> Import<'a> {
         Some(value)
     }
 
-    /// The value of the graph for a foreign value, as `view` is laid out: so that both can be added.
+    /// Returns the value of the graph for a foreign value, as `view` is laid out: so that both can be added.
     pub(in super::super) fn materialised_like(
         &mut self,
         name: &'a str,
         foreign: &Foreign,
         view: &View,
     ) -> Option<Value> {
-        let dims = self.behind_batch(foreign)?;
+        let dims = self.after_batch(foreign)?;
         if let Some(value) = self.materialised.get(name) {
             return Some(value.clone());
         }
@@ -89,7 +89,7 @@ impl<'a> Import<'a> {
         Some(value)
     }
 
-    /// The tensor of the file as a map of the graph, where a view of another value is laid out differently.
+    /// Returns the tensor of the file as a map of the graph, where a view of another value is laid out differently.
     pub(in super::super) fn plain(&mut self, name: &'a str, view: &View) -> Option<ValueId> {
         let &[channels, height, width] = &view.dims()[..] else {
             return None;
@@ -104,8 +104,8 @@ impl<'a> Import<'a> {
         Some(id)
     }
 
-    /// The sizes behind the batch, if the first axis is the batch.
-    fn behind_batch(&self, foreign: &Foreign) -> Option<Vec<usize>> {
+    /// Returns the sizes after the batch, if the first axis is the batch.
+    fn after_batch(&self, foreign: &Foreign) -> Option<Vec<usize>> {
         let (first, rest) = foreign.dims.split_first()?;
         (foreign.kind == Kind::Float && *first == self.batch_dim()).then_some(())?;
         rest.iter()
@@ -154,7 +154,7 @@ impl<'a> Import<'a> {
         Ok(self.drop_dead(output, &live))
     }
 
-    /// The note about opaque steps, if there are any.
+    /// Returns the note about opaque steps, if there are any.
     pub(in super::super) fn opaque_note(&self) -> Option<String> {
         let steps: Vec<&Opaque> = self
             .nodes
@@ -187,7 +187,7 @@ impl<'a> Import<'a> {
         ))
     }
 
-    /// The values that `output` needs.
+    /// Returns the values that `output` needs.
     fn reached(&self, output: ValueId, cuts: &HashMap<&'a str, ValueId>) -> Result<HashSet<ValueId>, String> {
         let mut live = HashSet::from([output]);
         for index in (0..self.nodes.len()).rev() {

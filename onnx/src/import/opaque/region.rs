@@ -18,7 +18,7 @@ use crate::{
 /// The most nodes of one step.
 const MAX_NODES: usize = 4096;
 
-/// How the file's tensor becomes the graph's value: split into factors, transposed, reshaped. The batch stays in front.
+/// Conversion of the file's tensor to the graph's value: split into factors, transposed, reshaped. The batch stays in front.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Tail {
     pub(in super::super) split: Option<Vec<usize>>,
@@ -70,7 +70,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// The nodes of a region in the file's order, and the values of the graph that they read, in the order of first use.
+    /// Returns the nodes of a region in the file's order, and the values of the graph that they read, in the order of first use.
     fn walk(&self, root: ValueId, cuts: &HashMap<&'a str, ValueId>) -> Result<Walk<'a>, String> {
         let Some(placeholder) = self.placeholders.get(&root) else {
             return Err("an opaque step without a value".to_owned());
@@ -109,7 +109,7 @@ impl<'a> Import<'a> {
         Ok((order, inputs))
     }
 
-    /// The values of the graph that an opaque step reads.
+    /// Returns the values of the graph that an opaque step reads.
     pub(super) fn region_inputs(
         &self,
         root: ValueId,
@@ -125,7 +125,7 @@ impl<'a> Import<'a> {
         Ok(values)
     }
 
-    /// An opaque step and the values that it reads.
+    /// Returns an opaque step and the values that it reads.
     pub(super) fn region(
         &mut self,
         root: ValueId,
@@ -167,7 +167,7 @@ impl<'a> Import<'a> {
         Ok((step, values))
     }
 
-    /// A constant as it is stored in a step.
+    /// Returns a constant as it is stored in a step.
     pub(super) fn stored(&mut self, name: &'a str) -> Result<TensorProto, String> {
         let failed = || format!("`{name}` is no constant");
         if !self.values.contains_key(name)
@@ -205,7 +205,7 @@ impl<'a> Import<'a> {
         })
     }
 
-    /// Whether a folded value was one of truth values.
+    /// Returns whether a folded value was one of truth values.
     fn is_bool(&self, name: &str) -> bool {
         let Some(&index) = self.producers.get(name) else {
             return false;

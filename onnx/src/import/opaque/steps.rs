@@ -1,4 +1,4 @@
-//! Opaque steps of a file that this library wrote: its metadata says which nodes they are.
+//! Opaque steps of a file that this library wrote, listed in its metadata.
 
 use std::collections::{HashMap, HashSet};
 
@@ -33,14 +33,14 @@ impl<'a> OwnSteps<'a> {
         }
     }
 
-    /// The entry of the step that a node belongs to.
+    /// Returns the entry of the step that a node belongs to.
     pub(in super::super) fn entry(&self, node: &str) -> Option<&'a StepEntry> {
         self.step_of.get(node).map(|&index| &self.entries[index])
     }
 }
 
 impl<'a> Import<'a> {
-    /// The value of the last node of a step that this library wrote.
+    /// Returns the value of the last node of a step that this library wrote.
     pub(in super::super) fn own_step(&mut self, entry: &'a StepEntry) -> Result<Value, Refusal> {
         let shape = match entry.shape[..] {
             [channels, height, width] => Shape::Map([channels, height, width]),

@@ -100,7 +100,7 @@ pub(super) fn clip<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
     import.push_on(source, Op::Activation(Activation::Clip { min, max }), &input)
 }
 
-/// `min(x, bound)` or `max(x, bound)`. Behind a Relu or another Clip both become one Clip.
+/// `min(x, bound)` or `max(x, bound)`. After a Relu or another Clip both become one Clip.
 pub(super) fn bounded<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,

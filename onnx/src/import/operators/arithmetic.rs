@@ -114,7 +114,7 @@ pub(super) fn sum<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted 
     variadic(import, source, Arithmetic::Add)
 }
 
-/// The variadic operators, of one or two values.
+/// Returns the variadic operators, of one or two values.
 fn variadic<'a>(import: &mut Import<'a>, source: Source<'a>, operation: Arithmetic) -> Converted {
     match source.proto.input.len() {
         1 => import.value(source, 0),
@@ -198,7 +198,7 @@ fn computed<'a>(import: &mut Import<'a>, source: Source<'a>, operation: Arithmet
     import.arranged(source, &value, &joined)
 }
 
-/// A power as products.
+/// Converts a power into products.
 fn power_of<'a>(import: &mut Import<'a>, source: Source<'a>, input: &View, power: f32) -> Converted {
     let value = input.value;
     let inputs = match power {
@@ -265,7 +265,7 @@ fn with_constant<'a>(
     import.push_on(source, Op::ChannelAffine { scale, bias }, input)
 }
 
-/// An element-wise function of a constant.
+/// Applies an element-wise function to a constant.
 fn unary<'a>(import: &mut Import<'a>, source: Source<'a>, operation: fn(f32) -> f32) -> Converted {
     match import.value(source, 0)? {
         Value::Tensor(tensor) => import.mapped(&tensor, operation),

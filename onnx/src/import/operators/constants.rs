@@ -1,4 +1,4 @@
-//! Constants, and what passes its input on: Identity, Dropout, Cast.
+//! Constants, and operators that pass their input on: Identity, Dropout, Cast.
 
 use super::super::{
     Import,
@@ -34,7 +34,7 @@ pub(super) fn constant<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conve
     unsupported("a constant without a value")
 }
 
-/// One value, 0 unless the attribute says otherwise, as often as the input asks.
+/// Returns one value, 0 unless the attribute says otherwise, as often as the input asks.
 pub(super) fn constant_of_shape<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["value"])?;
     let Some(dims) = import.integers(source, 0)? else {

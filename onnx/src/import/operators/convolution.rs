@@ -50,7 +50,7 @@ pub(super) fn conv<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
     import.push(source.name, Op::Conv(conv), vec![input])
 }
 
-/// A 1-D convolution whose only spatial axis is the channels of a vector (efficient channel attention).
+/// Adds a 1-D convolution whose only spatial axis is the channels of a vector (efficient channel attention).
 fn along_channels<'a>(import: &mut Import<'a>, source: Source<'a>, weight: &Tensor) -> Converted {
     let view = import.view(source, 0)?;
     let shape = import.shape(view.value);
@@ -232,7 +232,7 @@ fn padded<'a>(
     import.push_on(source, Op::Pad { pads, mode }, &view)
 }
 
-/// The value of a constant with one element.
+/// Returns the value of a constant with one element.
 pub(super) fn scalar(tensor: &Tensor) -> Result<f32, Refusal> {
     match tensor.data() {
         &[value] => Ok(value),

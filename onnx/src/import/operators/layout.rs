@@ -35,7 +35,7 @@ pub(super) fn transpose<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conv
     import.taken(&value, dims, 0, &strides)
 }
 
-/// The attribute; the axes in reverse if it is not there.
+/// Returns the attribute; the axes in reverse if it is not there.
 fn permutation(source: Source<'_>, rank: usize) -> Vec<i64> {
     source
         .ints("perm")
@@ -160,7 +160,7 @@ fn constants(import: &mut Import<'_>, values: Vec<Value>, axis: i64) -> Converte
     stacked(values, dims)
 }
 
-/// The transpose of a matrix.
+/// Returns the transpose of a matrix.
 pub(super) fn transposed(tensor: &Tensor) -> Tensor {
     let &[rows, columns] = tensor.shape() else {
         return tensor.clone();

@@ -1,4 +1,4 @@
-//! One conversion per operator. `docs/guide/adding-an-operator.md` says how to add one.
+//! Conversions, one per operator. `docs/guide/adding-an-operator.md` has the steps to add one.
 
 mod activations;
 mod arithmetic;
@@ -22,7 +22,7 @@ pub(super) use selection::split;
 /// Converts a node; the value is that of its first output.
 pub(super) type Operator = for<'a> fn(&mut Import<'a>, Source<'a>) -> Converted;
 
-/// The conversion of an ONNX operator of the default domain.
+/// Returns the conversion of an ONNX operator of the default domain.
 pub(super) fn find(operator: &str) -> Option<Operator> {
     Some(match operator {
         "Add" => arithmetic::add,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Shape, Tensor, graph::Op};
 
-/// Over the last axes: one axis, the channels of each pixel or a vector; all axes behind the batch, one group.
+/// Over the last axes: one axis, the channels of each pixel or a vector; all axes after the batch, one group.
 pub(super) fn layer_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["axis", "epsilon", "stash_type"])?;
     let view = import.view(source, 0)?;
@@ -56,7 +56,7 @@ fn parameter<'a>(
     Ok(Tensor::new([channels], vec![default; channels]))
 }
 
-/// Every channel is a group.
+/// Normalises each channel as a group.
 pub(super) fn instance_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     source.allow(&["consumed_inputs", "epsilon"])?;
     let view = import.view(source, 0)?;
@@ -105,7 +105,7 @@ pub(super) fn group_norm<'a>(import: &mut Import<'a>, source: Source<'a>) -> Con
     grouped(import, source, &view, groups, [&scale, &bias])
 }
 
-/// A norm over each of the `groups` that the first axis of `view` is divided into, and everything after it.
+/// Adds a norm over each of the `groups` that the first axis of `view` is divided into, and everything after it.
 fn grouped<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,
@@ -160,7 +160,7 @@ pub(super) fn softmax<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
     }
 }
 
-/// A sum over a part of the channels: of slices.
+/// Adds a sum over a part of the channels: of slices.
 pub(super) fn sum<'a>(import: &mut Import<'a>, source: Source<'a>, view: &View, axis: usize, keep: bool) -> Converted {
     /// More than any network has branches.
     const MOST: usize = 16;

@@ -135,7 +135,7 @@ pub(super) fn reduce_mean<'a>(import: &mut Import<'a>, source: Source<'a>) -> Co
     }
 }
 
-/// A mean over the rows or the columns alone, as a window of one line.
+/// Adds a mean over the rows or the columns alone, as a window of one line.
 fn line_mean<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,

@@ -99,12 +99,12 @@ fn reshape_data<'a>(import: &mut Import<'a>, source: Source<'a>, target: &[Dim])
     }
 }
 
-/// Sizes behind the batch, for messages.
+/// Sizes after the batch, for messages.
 fn sizes(dims: &[usize]) -> String {
     dims.iter().fold("[N".to_owned(), |text, dim| format!("{text}, {dim}")) + "]"
 }
 
-/// The new shape of a constant of shape `dims`.
+/// Returns the new shape of a constant of shape `dims`.
 fn constant_target(dims: &[usize], target: &[Dim]) -> Result<Vec<usize>, Refusal> {
     if target.len() > MAX_RANK {
         return unsupported(format!("of a constant to {} axes: at most {MAX_RANK}", target.len()));
@@ -134,7 +134,7 @@ fn constant_target(dims: &[usize], target: &[Dim]) -> Result<Vec<usize>, Refusal
     Ok(sizes)
 }
 
-/// The axes of a Squeeze or Unsqueeze: an attribute before opset 13, an input since.
+/// Returns the axes of a Squeeze or Unsqueeze: an attribute before opset 13, an input since.
 fn axes<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Option<Vec<i64>>, Refusal> {
     source.allow(&["axes"])?;
     match source.ints("axes") {
@@ -143,7 +143,7 @@ fn axes<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Option<Vec<i6
     }
 }
 
-/// Axes counted from the front of `rank`, sorted; `None` if one is out of range or stands twice.
+/// Axes counted from the front of `rank`, sorted; `None` if one is out of range or is repeated.
 pub(in super::super) fn normalise(axes: &[i64], rank: usize) -> Option<Vec<usize>> {
     if rank > MAX_RANK {
         return None;
@@ -179,10 +179,10 @@ pub(super) fn squeeze<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
             let view = import.view(source, 0)?;
             let dims = view.dims();
             let rest = match &axes {
-                // Behind the batch, which stays.
+                // After the batch, which stays.
                 Some(axes) => normalise(axes, view.rank()).and_then(|axes| {
-                    let behind = |axis: &usize| axis.checked_sub(1).filter(|&axis| dims[axis] == 1);
-                    let squeezed: Option<Vec<usize>> = axes.iter().map(behind).collect();
+                    let after = |axis: &usize| axis.checked_sub(1).filter(|&axis| dims[axis] == 1);
+                    let squeezed: Option<Vec<usize>> = axes.iter().map(after).collect();
                     squeezed.map(|squeezed| without(&dims, &squeezed))
                 }),
                 // Without axes a batch of one would go too: only sensible where the exporter meant height and width.
@@ -226,7 +226,7 @@ pub(super) fn unsqueeze<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conv
                 .collect::<Vec<_>>(),
         )
     };
-    let refuse = || unsupported(format!("axes {axes:?}: expected axes behind the batch"));
+    let refuse = || unsupported(format!("axes {axes:?}: expected axes after the batch"));
     match import.value(source, 0)? {
         Value::Data(_) | Value::View(_) => {
             let view = import.view(source, 0)?;

@@ -12,7 +12,7 @@ use crate::{
     resize::{Coordinates, Resize, ResizeMode, ResizeTarget, Rounding},
 };
 
-/// The same pixels more often, up to `size`.
+/// Repeats pixels up to `size`.
 pub(super) fn nearest(size: [usize; 2]) -> Resize {
     Resize {
         target: ResizeTarget::Size(size),

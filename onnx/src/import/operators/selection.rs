@@ -21,7 +21,7 @@ pub(super) type Picked = (usize, Vec<usize>);
 /// A rectangle of a map: start, size and step of rows and columns.
 type Rectangle = [[usize; 2]; 3];
 
-/// The parts of `view` at the picked places. `part` tells several selections of one node apart.
+/// Returns the parts of `view` at the picked places. `part` tells several selections of one node apart.
 pub(super) fn select<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,
@@ -81,7 +81,7 @@ pub(super) fn select<'a>(
     Ok(view)
 }
 
-/// A node on the value of a view; it has the name of the file's node if that is still free.
+/// Adds a node on the value of a view; it has the name of the file's node if that is still free.
 fn pushed<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,
@@ -100,23 +100,23 @@ fn pushed<'a>(
     value.computed().ok_or(Refusal::Tainted)
 }
 
-/// An axis of a view, counted with the batch and from the front.
+/// Returns an axis of a view, counted with the batch and from the front.
 pub(super) fn axis_of(axis: i64, view: &View) -> Result<usize, Refusal> {
     match usize::try_from(place(axis, view.rank())) {
         Ok(axis) if (1..view.rank()).contains(&axis) => Ok(axis),
         _ => unsupported(format!(
-            "along axis {axis} of {} axes: expected an axis behind the batch",
+            "along axis {axis} of {} axes: expected an axis after the batch",
             view.rank()
         )),
     }
 }
 
-/// The first part.
+/// Returns the first part.
 pub(super) fn first_part<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted {
     split(import, source)?.into_iter().next().ok_or(Refusal::Tainted)
 }
 
-/// The values of all outputs.
+/// Returns the values of all outputs.
 pub(in super::super) fn split<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Vec<Value>, Refusal> {
     source.allow(&["axis", "split", "num_outputs"])?;
     let axis = source.int("axis", 0)?;

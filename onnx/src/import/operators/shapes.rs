@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{Shape, Tensor, graph::Op};
 
-/// A place in a list, counted from the end if negative.
+/// Returns a place in a list, counted from the end if negative.
 pub(super) fn place(index: i64, length: usize) -> i64 {
     if index < 0 {
         index.saturating_add(length as i64)
@@ -21,7 +21,7 @@ pub(super) fn place(index: i64, length: usize) -> i64 {
     }
 }
 
-/// The sizes of a value, the batch included.
+/// Returns the sizes of a value, the batch included.
 fn sizes<'a>(import: &mut Import<'a>, source: Source<'a>) -> Result<Vec<Dim>, Refusal> {
     let known = |dims: &[usize]| dims.iter().map(|&dim| Dim::Known(dim as i64)).collect::<Vec<_>>();
     if let Some(Value::Foreign(foreign)) = source.input(0).and_then(|name| import.values.get(name)) {
@@ -71,7 +71,7 @@ pub(super) fn size<'a>(import: &mut Import<'a>, source: Source<'a>) -> Converted
     }
 }
 
-/// The sizes of a constant.
+/// Returns the sizes of a constant.
 fn constant_dims(value: &Value) -> Result<&[usize], Refusal> {
     match value {
         Value::Tensor(tensor) => Ok(tensor.shape()),
@@ -107,7 +107,7 @@ pub(super) fn gather<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
     let Some(picked) = picked.collect::<Option<Vec<_>>>() else {
         return unsupported(format!("indices {indices:?} of {} values", dims[axis]));
     };
-    // One slice for each index, and then the slices behind one another.
+    // One slice for each index, and then the slices one after another.
     let strides = folding::strides(&dims);
     let (before, after) = (dims[..axis].to_vec(), dims[axis + 1..].to_vec());
     let (mut slice_dims, mut slice_strides) = (before.clone(), strides[..axis].to_vec());
@@ -129,7 +129,7 @@ pub(super) fn gather<'a>(import: &mut Import<'a>, source: Source<'a>) -> Convert
     stacked(slices, shape)
 }
 
-/// Constants of one kind behind one another, as an array of `dims`.
+/// Constants of one kind one after another, as an array of `dims`.
 pub(super) fn stacked(parts: Vec<Value>, dims: Vec<usize>) -> Converted {
     let (mut floats, mut integers) = (Vec::new(), Vec::new());
     for part in parts {
@@ -149,7 +149,7 @@ pub(super) fn stacked(parts: Vec<Value>, dims: Vec<usize>) -> Converted {
     }
 }
 
-/// The first place and the number of places of a slice of `length` values.
+/// Returns the first place and the number of places of a slice of `length` values.
 fn span(start: i64, end: i64, step: i64, length: usize) -> Result<(usize, usize), Refusal> {
     let (start, end, last) = (place(start, length), place(end, length), length as i64 - 1);
     let (first, distance) = match step {

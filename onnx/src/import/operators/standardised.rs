@@ -8,7 +8,7 @@ use super::super::{
 };
 use crate::{Tensor, graph::BatchNorm};
 
-/// The mean of a constant over `axes`.
+/// Returns the mean of a constant over `axes`.
 pub(super) fn mean(import: &mut Import<'_>, tensor: &Tensor, axes: &[usize], keep: bool) -> Converted {
     let (dims, strides) = (tensor.shape(), folding::strides(tensor.shape()));
     let (reduced, kept): (Vec<usize>, Vec<usize>) = (0..dims.len()).partition(|axis| axes.contains(axis));
@@ -38,7 +38,7 @@ fn average(values: &[f32]) -> f64 {
     values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64
 }
 
-/// The norm of a constant `[1, C, …]`: with its own mean and variance where the file says training mode.
+/// Normalises a constant `[1, C, …]`: with its own mean and variance where the file says training mode.
 pub(super) fn normalised<'a>(
     import: &mut Import<'a>,
     source: Source<'a>,

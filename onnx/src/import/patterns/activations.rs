@@ -7,7 +7,7 @@ use super::{
 use crate::graph::{Activation, Op};
 
 impl<'a> Import<'a> {
-    /// The activation that a product ends in.
+    /// Returns the activation that a product ends in.
     pub(super) fn written_out(&mut self, source: Source<'a>) -> Option<Value> {
         let output = source.proto.output.first()?;
         let tree = self.product_tree(output);
@@ -33,7 +33,7 @@ impl<'a> Import<'a> {
         None
     }
 
-    /// The activation that is `constant · x · gate`.
+    /// Returns the activation that is `constant · x · gate`.
     fn gate(&mut self, x: &'a str, gate: &'a str, constant: f64) -> Option<Activation> {
         if near(constant, 1.0) && self.is_mish_gate(x, gate) {
             return Some(Activation::Mish);
@@ -54,7 +54,7 @@ impl<'a> Import<'a> {
         self.is_cubic(x, inputs.first()?).then_some(Activation::GeluTanh)
     }
 
-    /// Whether `name` is `√(2/π) · (x + 0.044715 · x³)`.
+    /// Returns whether `name` is `√(2/π) · (x + 0.044715 · x³)`.
     fn is_cubic(&mut self, x: &'a str, name: &'a str) -> bool {
         const CUBIC: f64 = 0.044_715;
         let root = (2.0 / std::f64::consts::PI).sqrt();
@@ -85,7 +85,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Whether `gate` is `tanh(ln(1 + e^x))`.
+    /// Returns whether `gate` is `tanh(ln(1 + e^x))`.
     fn is_mish_gate(&mut self, x: &'a str, gate: &'a str) -> bool {
         let Some(&[soft]) = self.inputs_of(gate, "Tanh").as_deref() else {
             return false;

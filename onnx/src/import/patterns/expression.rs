@@ -8,7 +8,7 @@ use super::super::{
 };
 use crate::{Tensor, proto::NodeProto};
 
-/// How deep an expression is followed.
+/// Maximum depth of an expression.
 const MAX_DEPTH: usize = 8;
 /// The most factors or terms.
 const MAX_PARTS: usize = 16;
@@ -17,7 +17,7 @@ const MAX_PARTS: usize = 16;
 pub(super) type Parts<'a> = (f64, Vec<&'a str>);
 
 impl<'a> Import<'a> {
-    /// The node that produces a value. What only passes it on is skipped.
+    /// Returns the node that produces a value. What only passes it on is skipped.
     pub(super) fn producer(&self, name: &'a str) -> Option<&'a NodeProto> {
         let mut name = name;
         for _ in 0..MAX_DEPTH {
@@ -30,13 +30,13 @@ impl<'a> Import<'a> {
         None
     }
 
-    /// The inputs of the node that produces `name`, if it is an `operator`.
+    /// Returns the inputs of the node that produces `name`, if it is an `operator`.
     pub(super) fn inputs_of(&self, name: &'a str, operator: &str) -> Option<Vec<&'a str>> {
         let node = self.producer(name)?;
         (node.op_type.as_deref() == Some(operator)).then(|| node.input.iter().map(String::as_str).collect())
     }
 
-    /// A float constant.
+    /// Returns a float constant.
     pub(super) fn known(&mut self, name: &'a str) -> Option<Tensor> {
         self.load(name)?;
         match self.values.get(name)? {
@@ -45,7 +45,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// A constant of one value.
+    /// Returns a constant of one value.
     pub(super) fn scalar(&mut self, name: &'a str) -> Option<f64> {
         match self.known(name)?.data() {
             &[value] => Some(f64::from(value)),
@@ -53,7 +53,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// The factors of a value, down to `stop`.
+    /// Returns the factors of a value, down to `stop`.
     pub(super) fn factors(&mut self, name: &'a str, stop: Option<&str>) -> Parts<'a> {
         let mut parts = (1.0, Vec::new());
         self.add_factors(name, stop, MAX_DEPTH, &mut parts);
@@ -97,7 +97,7 @@ impl<'a> Import<'a> {
         parts.1.push(name);
     }
 
-    /// An integer constant of one value.
+    /// Returns an integer constant of one value.
     fn whole(&mut self, name: &'a str) -> Option<f64> {
         match self.list(name)?[..] {
             [value] => Some(value as f64),
@@ -105,7 +105,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// The terms of a value; constants of several values are terms.
+    /// Returns the terms of a value; constants of several values are terms.
     pub(super) fn terms(&mut self, name: &'a str) -> Parts<'a> {
         let mut parts = (0.0, Vec::new());
         self.add_terms(name, MAX_DEPTH, &mut parts);
@@ -129,7 +129,7 @@ impl<'a> Import<'a> {
         parts.1.push(name);
     }
 
-    /// Every value of a tree of products, inner ones included.
+    /// Returns every value of a tree of products, inner ones included.
     pub(super) fn product_tree(&mut self, name: &'a str) -> Vec<&'a str> {
         let mut found = Vec::new();
         let mut open = vec![(name, MAX_DEPTH / 2)];
@@ -188,7 +188,7 @@ impl<'a> Import<'a> {
         Some(())
     }
 
-    /// The layout of a computed value of the file.
+    /// Returns the layout of a computed value of the file.
     pub(in super::super) fn layout(&self, name: &str) -> Option<View> {
         match self.values.get(name)? {
             Value::Data(value) => Some(View::plain(*value, self.shape(*value))),
@@ -203,12 +203,12 @@ impl<'a> Import<'a> {
     }
 }
 
-/// Whether two numbers are the same but for rounding to single precision.
+/// Returns whether two numbers are the same but for rounding to single precision.
 pub(super) fn near(value: f64, expected: f64) -> bool {
     (value - expected).abs() <= 1e-4 * expected.abs()
 }
 
-/// Whether two lists of names hold the same, in any order.
+/// Returns whether two lists of names hold the same, in any order.
 pub(super) fn same(mut left: Vec<&str>, mut right: Vec<&str>) -> bool {
     left.sort_unstable();
     right.sort_unstable();

@@ -11,7 +11,7 @@ mod strided;
 use super::{Import, attributes::Source, value::Value};
 
 impl<'a> Import<'a> {
-    /// The value of `source`, if it is the last node of a known pattern.
+    /// Returns the value of `source`, if it is the last node of a known pattern.
     pub(super) fn pattern(&mut self, source: Source<'a>) -> Option<Value> {
         if source
             .proto

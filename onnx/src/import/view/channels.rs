@@ -4,7 +4,7 @@ use super::{Factor, Part, View};
 use crate::{Shape, Tensor, graph::ValueId, limits::MAX_CHANNELS};
 
 impl View {
-    /// The factors of the channels of a map, or all of a vector, in the order of the value.
+    /// Returns the factors of the channels of a map, or all of a vector, in the order of the value.
     fn channel_factors(&self, shape: Shape) -> Vec<usize> {
         let channel = |&factor: &usize| match shape {
             Shape::Map(_) => self.factors[factor].part == Part::Channels,
@@ -13,7 +13,7 @@ impl View {
         (0..self.factors.len()).filter(channel).collect()
     }
 
-    /// A constant that broadcasts to the file's tensor as one value for each channel, in the order of the value; `None` if it
+    /// Returns a constant that broadcasts to the file's tensor as one value for each channel, in the order of the value; `None` if it
     /// also depends on something else.
     pub(super) fn spread(&self, constant: &Tensor, shape: Shape) -> Option<Vec<f32>> {
         let dims = constant.shape();
@@ -79,7 +79,7 @@ impl View {
         Some((index, self.with_channels(&[place], &[vec![shape.channels()]])))
     }
 
-    /// The view of another value, whose channels are the factors `sizes` in a row: those of the axes `places`, each with its
+    /// Returns the view of another value, whose channels are the factors `sizes` in a row: those of the axes `places`, each with its
     /// own. Other axes lose theirs.
     fn with_channels(&self, places: &[usize], sizes: &[Vec<usize>]) -> Self {
         let rest: Vec<usize> = (0..self.factors.len())
@@ -115,7 +115,7 @@ impl View {
         view
     }
 
-    /// The places `picked` along `axis` (counted with the batch), if it enumerates channels: the channel of the value at each
+    /// Returns the places `picked` along `axis` (counted with the batch), if it enumerates channels: the channel of the value at each
     /// place of the new one, and the view of that.
     pub(in super::super) fn selected(&self, axis: usize, picked: &[usize], shape: Shape) -> Option<(Vec<u32>, Self)> {
         let factors = self.channel_factors(shape);
@@ -147,12 +147,12 @@ impl View {
         Some((index, view))
     }
 
-    /// The same arrangement of `value`, whose shape is that of this view's value.
+    /// Returns the same arrangement of `value`, whose shape is that of this view's value.
     pub(in super::super) fn on(self, value: ValueId) -> Self {
         Self { value, ..self }
     }
 
-    /// The same without `axis` (counted with the batch), which has one element.
+    /// Returns the same without `axis` (counted with the batch), which has one element.
     pub(in super::super) fn without(mut self, axis: usize) -> Self {
         if axis > 0 && axis <= self.axes.len() {
             self.axes.remove(axis - 1);
@@ -221,7 +221,7 @@ impl View {
         Ok(view)
     }
 
-    /// The vector of this view as the map of one pixel that `value` is.
+    /// Returns the vector of this view as the map of one pixel that `value` is.
     pub(in super::super) fn as_pixel(&self, value: ValueId) -> Self {
         let mut view = Self { value, ..self.clone() };
         for part in [Part::Rows, Part::Columns] {
@@ -230,19 +230,19 @@ impl View {
         view
     }
 
-    /// Whether all factors are of channels: a vector that is no flattened map.
+    /// Returns whether all factors are of channels: a vector that is no flattened map.
     pub(in super::super) fn is_channels_only(&self) -> bool {
         self.factors.iter().all(|factor| factor.part == Part::Channels)
     }
 
-    /// Whether `axis` (counted with the batch) is the slowest of the channels; then its length.
+    /// Returns whether `axis` (counted with the batch) is the slowest of the channels; then its length.
     pub(in super::super) fn groups(&self, axis: usize, shape: Shape) -> Option<usize> {
         let own = self.significant(self.axis(axis)?);
         let channels = self.significant(&self.channel_factors(shape));
         channels.starts_with(&own).then(|| self.product(&own))
     }
 
-    /// The channel at each place once what `axis` (counted with the batch) enumerates is the slowest of the channels, and the
+    /// Returns the channel at each place once what `axis` (counted with the batch) enumerates is the slowest of the channels, and the
     /// view of a value whose channels are in that order.
     pub(in super::super) fn fronted(&self, axis: usize, shape: Shape) -> Option<(Vec<u32>, Self)> {
         let factors = self.significant(&self.channel_factors(shape));

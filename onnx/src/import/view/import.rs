@@ -1,4 +1,4 @@
-//! Views in an import: what a name stands for, and nodes on views.
+//! Views in an import: values of names, and nodes on views.
 
 use super::{
     super::{
@@ -38,13 +38,13 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// A new node on one value, arranged as `view` is.
+    /// Adds a node on one value, arranged as `view` is.
     pub(in super::super) fn push_on(&mut self, source: Source<'a>, op: Op, view: &View) -> Converted {
         let value = self.push(source.name, op, vec![view.value])?;
         self.arranged(source, &value, view)
     }
 
-    /// The value of a node that was just pushed, arranged as `view` is.
+    /// Returns the value of a node that was just pushed, arranged as `view` is.
     pub(in super::super) fn arranged(&self, source: Source<'a>, value: &Value, view: &View) -> Converted {
         match *value {
             Value::Data(value) => match view.of(value, self.shape(value)) {
@@ -55,7 +55,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// The tensor of `view` under other sizes: a flattening or its reverse where the rank asks for it. `None`: not possible.
+    /// Returns the tensor of `view` under other sizes: a flattening or its reverse where the rank asks for it. `None`: not possible.
     pub(in super::super) fn resized(
         &mut self,
         source: Source<'a>,
@@ -89,7 +89,7 @@ impl<'a> Import<'a> {
         Ok(Some(self.settled(source, resized)))
     }
 
-    /// The view with its channels in the order of the value, if it only exchanges them: a channel shuffle.
+    /// Returns the view with its channels in the order of the value, if it only exchanges them: a channel shuffle.
     pub(in super::super) fn unshuffled(&mut self, source: Source<'a>, view: View) -> Result<View, Refusal> {
         let Some((index, mut view)) = view.shuffled(self.shape(view.value)) else {
             return Ok(view);
@@ -104,7 +104,7 @@ impl<'a> Import<'a> {
         Ok(view)
     }
 
-    /// A further node for the same node of the file, on one value.
+    /// Adds a further node for the same node of the file, on one value.
     pub(in super::super) fn pushed_helper(
         &mut self,
         source: Source<'a>,
@@ -118,7 +118,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// A map of one pixel in place of the same value at every pixel, where the other operand has them all.
+    /// Returns a map of one pixel in place of the same value at every pixel, where the other operand has them all.
     pub(in super::super) fn unexpanded(&self, view: &View, other: &View) -> View {
         let unexpanded = || {
             let node = self.nodes.get(view.value.producer()?)?;
@@ -143,7 +143,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// The map that `value` flattens.
+    /// Returns the map that `value` flattens.
     fn flattened(&self, value: ValueId) -> Option<ValueId> {
         let node = &self.nodes[value.producer()?];
         (node.op == Op::Flatten).then(|| node.inputs[0])

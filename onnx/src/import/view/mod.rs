@@ -42,13 +42,13 @@ pub(super) struct View {
     pub(super) value: ValueId,
     /// Sizes whose row-major product enumerates the value: those of C, H and W of a map or of a flattened map, or of F.
     factors: Vec<Factor>,
-    /// The factors that each axis behind the batch enumerates, slowest first. Those of size 1 may be missing.
+    /// The factors that each axis after the batch enumerates, slowest first. Those of size 1 may be missing.
     axes: Vec<Vec<usize>>,
     /// The node that left the layout of the graph, or the input that never had it.
     origin: Option<String>,
 }
 
-/// What a norm is taken over.
+/// Elements that a norm is computed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Normalised {
     /// The channels of each pixel, or a vector.
@@ -61,7 +61,7 @@ pub(super) enum Normalised {
 type Signature = (Part, usize, usize);
 
 impl View {
-    /// A value as it is in the graph.
+    /// Returns a value as it is in the graph.
     pub(super) fn plain(value: ValueId, shape: Shape) -> Self {
         let factors = parts(shape);
         let axes = (0..factors.len()).map(|factor| vec![factor]).collect();
@@ -73,7 +73,7 @@ impl View {
         }
     }
 
-    /// A vector, as the map that it flattens.
+    /// Returns a vector, as the map that it flattens.
     fn flattened(value: ValueId, map: Shape) -> Self {
         let factors = parts(map);
         Self {
@@ -84,7 +84,7 @@ impl View {
         }
     }
 
-    /// The image, `[N, H, W, C]` in the file.
+    /// Returns the image, `[N, H, W, C]` in the file.
     pub(super) fn channels_last(value: ValueId, shape: Shape, origin: String) -> Self {
         let view = Self::plain(value, shape);
         Self {
@@ -107,7 +107,7 @@ impl View {
         }
     }
 
-    /// The sizes of the file's tensor behind the batch.
+    /// Returns the sizes of the file's tensor after the batch.
     pub(super) fn dims(&self) -> Vec<usize> {
         self.axes.iter().map(|axis| self.product(axis)).collect()
     }
@@ -139,7 +139,7 @@ impl View {
         }
     }
 
-    /// The factors of an axis that have more than one element.
+    /// Returns the factors of an axis that have more than one element.
     fn significant(&self, axis: &[usize]) -> Vec<usize> {
         axis.iter()
             .copied()
@@ -147,18 +147,18 @@ impl View {
             .collect()
     }
 
-    /// The factors of `part` that have more than one element.
+    /// Returns the factors of `part` that have more than one element.
     fn of_part(&self, part: Part) -> Vec<usize> {
         let of_part = (0..self.factors.len()).filter(|&factor| self.factors[factor].part == part);
         self.significant(&of_part.collect::<Vec<_>>())
     }
 
-    /// The axis (counted with the batch), the batch excepted.
+    /// Returns the axis (counted with the batch), the batch excepted.
     fn axis(&self, axis: usize) -> Option<&[usize]> {
         self.axes.get(axis.checked_sub(1)?).map(Vec::as_slice)
     }
 
-    /// The part that `axis` (counted with the batch) enumerates, if it is exactly one, in the order of the value.
+    /// Returns the part that `axis` (counted with the batch) enumerates, if it is exactly one, in the order of the value.
     pub(super) fn part(&self, axis: usize) -> Option<Part> {
         let axis = self.axis(axis)?;
         let part = self.factors[*axis.first()?].part;
@@ -168,21 +168,21 @@ impl View {
         (whole && self.significant(axis) == self.of_part(part)).then_some(part)
     }
 
-    /// Whether `axis` (counted with the batch) enumerates the channels of a map and nothing else.
+    /// Returns whether `axis` (counted with the batch) enumerates the channels of a map and nothing else.
     pub(super) fn is_channels(&self, axis: usize) -> bool {
         let own = |axis: &[usize]| axis.iter().any(|&factor| self.factors[factor].part == Part::Channels);
         self.axis(axis)
             .is_some_and(|axis| own(axis) && self.significant(axis) == self.of_part(Part::Channels))
     }
 
-    /// Whether it is a vector, or channels, rows and columns in any order.
+    /// Returns whether it is a vector, or channels, rows and columns in any order.
     pub(super) fn is_whole(&self) -> bool {
         self.rank() == 2
             || (1..self.rank())
                 .all(|axis| self.part(axis).is_some() || self.axis(axis).is_some_and(|axis| self.product(axis) == 1))
     }
 
-    /// Whether the tensor is the value as it is in the graph.
+    /// Returns whether the tensor is the value as it is in the graph.
     fn is_plain(&self, shape: Shape) -> bool {
         let order = self.significant(&self.axes.concat());
         self.dims() == shape.dims() && order.is_sorted()
@@ -202,7 +202,7 @@ impl View {
         })
     }
 
-    /// The same elements under other sizes (the batch left out). A factor is split where the sizes ask for it.
+    /// Returns the same elements under other sizes (the batch left out). A factor is split where the sizes ask for it.
     pub(super) fn reshaped(&self, dims: &[usize]) -> Option<Self> {
         if self.dims() == dims {
             return Some(self.clone());
@@ -285,7 +285,7 @@ impl View {
         }
     }
 
-    /// The same arrangement of another value: of the same shape, up to sizes of parts that are one factor.
+    /// Returns the same arrangement of another value: of the same shape, up to sizes of parts that are one factor.
     pub(super) fn of(&self, value: ValueId, shape: Shape) -> Option<Self> {
         let mut view = Self { value, ..self.clone() };
         match shape {
@@ -406,12 +406,12 @@ impl View {
         })
     }
 
-    /// The arrangement after a mean over `axes` (counted with the batch), if these are all of height and width.
+    /// Returns the arrangement after a mean over `axes` (counted with the batch), if these are all of height and width.
     pub(super) fn averaged(&self, axes: &[usize], keep: bool) -> Option<Self> {
         self.reduced(axes, &[Part::Rows, Part::Columns], keep)
     }
 
-    /// The arrangement once `parts` have one element, if these are exactly what `axes` (counted with the batch) enumerate.
+    /// Returns the arrangement once `parts` have one element, if these are exactly what `axes` (counted with the batch) enumerate.
     pub(super) fn reduced(&self, axes: &[usize], parts: &[Part], keep: bool) -> Option<Self> {
         let gone = axes
             .iter()
@@ -445,7 +445,7 @@ impl View {
         Some(view)
     }
 
-    /// The kind of a norm over `axes` (counted with the batch).
+    /// Returns the kind of a norm over `axes` (counted with the batch).
     pub(super) fn normalised(&self, axes: &[usize], shape: Shape) -> Option<Normalised> {
         let gone = axes
             .iter()
@@ -468,7 +468,7 @@ impl View {
         groups.then(|| Normalised::Groups(self.product(kept)))
     }
 
-    /// The same, with the node that made it so unless one did before.
+    /// Returns the same, with the node that made it so unless one did before.
     fn named(mut self, origin: &str) -> Self {
         // Cut, since every view that follows holds it.
         self.origin
@@ -498,7 +498,7 @@ impl View {
 }
 
 impl View {
-    /// How the value becomes the file's tensor.
+    /// Conversion from the value to the file's tensor.
     pub(super) fn head(&self, shape: Shape) -> Tail {
         let all = self.significant(&(0..self.factors.len()).collect::<Vec<_>>());
         let order = self.significant(&self.axes.concat());
@@ -508,7 +508,7 @@ impl View {
         steps(shape.dims(), sizes, perm, self.dims())
     }
 
-    /// How the file's tensor becomes the value.
+    /// Conversion from the file's tensor to the value.
     pub(super) fn tail(&self, shape: Shape) -> Tail {
         let all = self.significant(&(0..self.factors.len()).collect::<Vec<_>>());
         let order = self.significant(&self.axes.concat());
@@ -535,7 +535,7 @@ fn steps(from: &[usize], sizes: Vec<usize>, perm: Vec<usize>, to: Vec<usize>) ->
     }
 }
 
-/// The factors of a value as it is.
+/// Returns the factors of a value as it is.
 fn parts(shape: Shape) -> Vec<Factor> {
     let sizes = shape.dims().iter().zip(PARTS);
     sizes.map(|(&size, part)| Factor { size, part }).collect()

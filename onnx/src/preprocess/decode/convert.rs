@@ -1,4 +1,4 @@
-//! Rows of samples to 8-bit RGB: grey repeated, 16 bits rounded to 8, what is transparent laid over white.
+//! Rows of samples to 8-bit RGB: grey repeated, 16 bits rounded to 8, transparency composed onto white.
 
 use super::ImageNotes;
 
@@ -7,7 +7,7 @@ use super::ImageNotes;
 pub(super) struct Convert {
     /// Grey, grey and alpha, RGB, or RGB and alpha.
     channels: usize,
-    /// How the two bytes of a 16-bit sample are read.
+    /// Byte order of a 16-bit sample.
     sixteen: Option<fn([u8; 2]) -> u16>,
     notes: ImageNotes,
 }

@@ -87,7 +87,7 @@ pub enum ImageError {
     Damaged {
         /// The file.
         origin: String,
-        /// What is missing or wrong, and where.
+        /// The defect and its place.
         what: String,
     },
     /// The content uses a feature that the decoder lacks.
@@ -103,7 +103,7 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// Whether the image is refused for what it would take, not for what it is.
+    /// Returns whether the image is refused for what it would take, not for what it is.
     #[must_use]
     pub fn is_over_limit(&self) -> bool {
         matches!(

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::memory;
 
-/// What decoding one image may take.
+/// Limits of decoding an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DecodeLimits {
@@ -53,7 +53,7 @@ impl DecodeLimits {
     }
 }
 
-/// Memory that is promised to large images under way.
+/// Memory that is promised to large images in progress.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     promised: Mutex<u64>,
@@ -68,7 +68,7 @@ pub(super) struct Reservation {
 }
 
 impl Pool {
-    /// Takes `bytes` of the budget, waiting until `deadline` for large images under way.
+    /// Takes `bytes` of the budget, waiting until `deadline` for large images in progress.
     pub(super) fn reserve(
         self: &Arc<Self>,
         bytes: u64,

@@ -1,4 +1,4 @@
-//! Memory that the system gives: limits of the process, of its control group and of the machine.
+//! Memory limits of the system: limits of the process, of its control group and of the machine.
 
 /// Smaller requests are not looked into: the rest of the program allocates as much.
 const UNPROBED: u64 = 1 << 20;
@@ -29,7 +29,7 @@ pub(super) fn probe(bytes: u64) -> Result<(), u64> {
     }
 }
 
-/// Bytes that the process may have at most; `None` where the system does not say.
+/// Returns the bytes that the process may have at most; `None` where the system does not say.
 pub(super) fn of_process() -> Option<u64> {
     system::total()
 }
@@ -38,7 +38,7 @@ pub(super) fn of_process() -> Option<u64> {
 mod system {
     use std::fs::read_to_string;
 
-    /// The least of the machine's memory, the control group's and the process's limits.
+    /// Returns the least of the machine's memory, the control group's and the process's limits.
     pub(super) fn total() -> Option<u64> {
         let machine = meminfo(&read_to_string("/proc/meminfo").ok()?, "MemTotal:");
         let process = read_to_string("/proc/self/limits").ok().and_then(|text| limits(&text));
@@ -46,7 +46,7 @@ mod system {
         machine.into_iter().chain(process).chain(groups).min()
     }
 
-    /// What the machine and the control groups have left.
+    /// Free memory of the machine and the control groups.
     pub(super) fn available() -> Option<u64> {
         let machine = meminfo(&read_to_string("/proc/meminfo").ok()?, "MemAvailable:");
         let groups = groups().into_iter().map(|group| group.most.saturating_sub(group.used));
@@ -59,7 +59,7 @@ mod system {
         Some(kilobytes << 10)
     }
 
-    /// The soft limits on data and address space in the text of `/proc/self/limits`.
+    /// Returns the soft limits on data and address space in the text of `/proc/self/limits`.
     pub(super) fn limits(text: &str) -> Option<u64> {
         let of = |name: &str| -> Option<u64> {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -75,7 +75,7 @@ mod system {
         used: u64,
     }
 
-    /// The control groups of version 2 from the process's own to the root, as far as they have limits.
+    /// Returns the control groups of version 2 from the process's own to the root, as far as they have limits.
     fn groups() -> Vec<Group> {
         let text = read_to_string("/proc/self/cgroup").unwrap_or_default();
         let Some(own) = text.lines().find_map(|line| line.strip_prefix("0::")) else {

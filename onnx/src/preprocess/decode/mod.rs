@@ -43,7 +43,7 @@ use super::{
 /// Pixels of the largest image that host commands read.
 pub const MAX_IMAGE_PIXELS: u64 = DecodeLimits::HOST.pixels;
 
-/// What is said of an image on which a decoder panicked.
+/// Error text for an image on which a decoder panicked.
 const PANICKED: &str = "the decoder failed on it";
 
 /// Decodes images within limits. Large images that are decoded at the same time share the memory of one.
@@ -61,7 +61,7 @@ pub struct DecodedImage {
 }
 
 impl DecodedImage {
-    /// The pixels.
+    /// Returns the pixels.
     #[must_use]
     pub fn pixels(&self) -> &RgbImage {
         self.image.pixels()
@@ -81,7 +81,7 @@ impl From<DecodedImage> for ReducedImage {
 }
 
 impl ImageDecoder {
-    /// A decoder with these limits.
+    /// Returns a decoder with these limits.
     #[must_use]
     pub fn new(limits: DecodeLimits) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl ImageDecoder {
         }
     }
 
-    /// The limits.
+    /// Returns the limits.
     pub fn limits(&self) -> &DecodeLimits {
         &self.limits
     }
@@ -281,7 +281,7 @@ pub fn decode_hostile(bytes: &[u8]) -> [Option<u64>; 2] {
     })
 }
 
-/// One image under way.
+/// An image in progress.
 struct Job<'a> {
     bytes: &'a [u8],
     origin: &'a str,
@@ -311,7 +311,7 @@ impl Geometry {
         u64::from(self.size[0]) * u64::from(self.size[1])
     }
 
-    /// Bytes of the result.
+    /// Returns the bytes of the result.
     fn result(&self) -> u64 {
         let [width, height] = self.reduced().map(u64::from);
         3 * width * height
@@ -361,7 +361,7 @@ impl Job<'_> {
         Ok(reservation)
     }
 
-    /// The result, turned as the orientation says.
+    /// Returns the result, turned as the orientation says.
     fn finish(
         &self,
         image: RgbImage,
@@ -423,12 +423,12 @@ impl Job<'_> {
         }
     }
 
-    /// The system gave no memory although it had been asked.
+    /// Returns the error for memory that the system refused although its limits allow it.
     fn no_memory(&self, geometry: &Geometry) -> ImageError {
         self.too_much_memory(geometry.result(), 0)
     }
 
-    /// An error of one of `image`'s decoders.
+    /// Returns an error of one of `image`'s decoders.
     fn decoder_error(&self, error: image::ImageError) -> ImageError {
         match error {
             image::ImageError::Limits(_) => self.too_much_memory(self.limits.memory, self.limits.memory),

@@ -2,7 +2,7 @@
 
 use image::{DynamicImage, RgbImage, metadata::Orientation};
 
-/// Whether width and height change places.
+/// Returns whether width and height change places.
 fn swaps(orientation: Orientation) -> bool {
     matches!(
         orientation,
@@ -30,7 +30,7 @@ pub(super) fn before(after: [u32; 2], orientation: Orientation) -> [u32; 2] {
     }
 }
 
-/// The image as it is to be seen.
+/// Returns the image in its upright orientation.
 pub(super) fn apply(image: RgbImage, orientation: Orientation) -> RgbImage {
     if orientation == Orientation::NoTransforms {
         return image;
@@ -40,7 +40,7 @@ pub(super) fn apply(image: RgbImage, orientation: Orientation) -> RgbImage {
     image.into_rgb8()
 }
 
-/// The orientation in a TIFF structure as EXIF has it; upright where there is none.
+/// Returns the orientation in a TIFF structure as EXIF has it; upright where there is none.
 pub(super) fn of_exif(tiff: Option<&[u8]>) -> Orientation {
     tiff.and_then(Orientation::from_exif_chunk)
         .unwrap_or(Orientation::NoTransforms)

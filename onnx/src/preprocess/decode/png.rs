@@ -1,4 +1,4 @@
-//! PNG, row by row: only the rows under way and the reduced image are held.
+//! PNG, row by row: only the current rows and the reduced image are in memory.
 
 use std::io::Cursor;
 
@@ -75,7 +75,7 @@ pub(super) struct Line {
     pub(super) pixels: u32,
 }
 
-/// The rows in the order of the file; passes without pixels are left out.
+/// Returns the rows in the order of the file; passes without pixels are left out.
 pub(super) fn lines([width, height]: [u32; 2], interlaced: bool) -> impl Iterator<Item = Line> {
     let passes = if interlaced { &ADAM7[..] } else { &[(0, 0, 1, 1)] };
     passes.iter().flat_map(move |&(left, top, across, down)| {

@@ -26,7 +26,7 @@ enum Fault {
 
 type Result<T> = std::result::Result<T, Fault>;
 
-/// Bytes that the codes of an image of `size` take. `bytes` begin at the transforms.
+/// Returns the bytes that the codes of an image of `size` take. `bytes` begin at the transforms.
 ///
 /// The count ends where it exceeds the limit on memory.
 pub(super) fn memory(job: &Job<'_>, bytes: &[u8], size: [u32; 2]) -> std::result::Result<u64, ImageError> {
@@ -152,7 +152,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The five codes of a group.
+    /// Returns the five codes of a group.
     fn group(&mut self, cache: usize) -> Result<[Code; 5]> {
         let [green, red, blue, alpha, distance] = ALPHABETS;
         Ok([
@@ -218,7 +218,7 @@ impl Reader<'_> {
         Ok(lengths)
     }
 
-    /// A length or distance from its prefix.
+    /// Returns a length or distance from its prefix.
     fn number(&mut self, prefix: u32) -> Result<u32> {
         if prefix < 4 {
             return Ok(prefix + 1);
@@ -256,7 +256,7 @@ impl Reader<'_> {
         Ok(value as u32)
     }
 
-    /// The next bits, at least 57 of them; zeros beyond the end.
+    /// Returns the next bits, at least 57 of them; zeros beyond the end.
     fn ahead(&self) -> u64 {
         let rest = self.bytes.get(self.at / 8..).unwrap_or(&[]);
         let value = rest.first_chunk().map_or_else(
@@ -292,7 +292,7 @@ impl Code {
         Ok(Self { counts, symbols })
     }
 
-    /// Bytes that a decoder takes for it.
+    /// Returns the bytes that a decoder takes for it.
     fn memory(&self) -> u64 {
         if self.symbols.len() < 2 {
             return CODE;

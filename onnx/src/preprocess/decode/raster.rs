@@ -1,4 +1,4 @@
-//! Formats whose decoders give the whole image at once: BMP, GIF, PNM and, by way of modules for each, WebP and TIFF.
+//! Formats whose decoders return the complete image at once: BMP, GIF, PNM and, in separate modules, WebP and TIFF.
 
 use std::io::Cursor;
 

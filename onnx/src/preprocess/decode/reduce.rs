@@ -1,4 +1,4 @@
-//! Area averaging of rows as they are decoded: a large image is never held at its full size.
+//! Area averaging of rows during decoding: a large image is never in memory at full size.
 
 use std::collections::TryReserveError;
 
@@ -17,12 +17,12 @@ pub(super) struct Reducer {
     pixels: Vec<u8>,
 }
 
-/// The size after a reduction.
+/// Returns the size after a reduction.
 pub(super) fn reduced([width, height]: [u32; 2], factor: u32) -> [u32; 2] {
     [width.div_ceil(factor), height.div_ceil(factor)]
 }
 
-/// A vector of zeros; an error where the system gives no memory for it.
+/// Returns a vector of zeros; an error where the system gives no memory for it.
 pub(super) fn zeroed<T: Copy + Default>(length: usize) -> Result<Vec<T>, TryReserveError> {
     let mut values = Vec::new();
     values.try_reserve_exact(length)?;
@@ -71,7 +71,7 @@ impl Reducer {
         })
     }
 
-    /// Bytes that a reducer takes.
+    /// Returns the bytes that a reducer takes.
     pub(super) fn bytes(size: [u32; 2], factor: u32, scattered: bool) -> u64 {
         let [width, height] = reduced(size, factor).map(u64::from);
         let sums = match factor {
@@ -135,7 +135,7 @@ impl Reducer {
         }
     }
 
-    /// The reduced image.
+    /// Returns the reduced image.
     pub(super) fn finish(mut self, scattered: bool) -> RgbImage {
         if scattered && self.factor > 1 {
             for y in 0..self.reduced[1] {

@@ -1,4 +1,4 @@
-//! TIFF: its first image, compressed in ways whose damage shows.
+//! TIFF: the first image, in compressions that reveal damage.
 
 use std::io::Cursor;
 

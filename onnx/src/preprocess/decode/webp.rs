@@ -1,4 +1,4 @@
-//! WebP: its container is checked before the decoder allocates for what it says.
+//! WebP: the container is checked before the decoder allocates memory for its sizes.
 
 use std::{collections::BTreeMap, io::Cursor, ops::Range};
 
@@ -9,7 +9,7 @@ use super::{DecodedImage, ImageError, Job, prefix_codes, raster};
 /// Place of a lossless bitstream from its transforms on, and its width and height.
 type Bitstream = (Range<usize>, [u32; 2]);
 
-/// What the chunks say.
+/// Content of the chunks.
 #[derive(Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -37,7 +37,7 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
     let mut container = Container::default();
     chunks(job, 12, job.bytes.len(), false, &mut container)?;
     if container.pixels > job.limits.pixels {
-        // The canvas may be small and what lies in it large.
+        // The canvas may be small and the frames in it large.
         let side = u32::try_from(container.pixels).unwrap_or(u32::MAX);
         return Err(job
             .geometry([side, 1], Orientation::NoTransforms)
@@ -60,7 +60,7 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
 }
 
 impl Container {
-    /// Bytes of the decoder's buffers next to the one that it fills.
+    /// Returns the bytes of the decoder's buffers next to the one that it fills.
     fn working(&self) -> u64 {
         // Lossless: a copy as RGBA, and images of transforms and code groups at a quarter of the size. Lossy: planes of luma and chroma
         // in blocks of 16. Alpha is a lossless image, then a plane. A frame of an animation has a buffer, and a canvas it is laid on.

@@ -41,12 +41,12 @@ impl Axis {
         self.scale().max(1.0)
     }
 
-    /// The place of an output in the source.
+    /// Returns the place of an output in the source.
     fn center(&self, output: u32) -> f64 {
         self.region[0] + (self.first + f64::from(output) + 0.5) * self.scale()
     }
 
-    /// The source's pixels that an output may depend on; at least one.
+    /// Returns the source's pixels that an output may depend on; at least one.
     pub(super) fn window(&self, output: u32) -> Range<u32> {
         let (center, support) = (self.center(output), support(self.filter) * self.stretch());
         let start = ((center - support + 0.5) as u32).min(self.source - 1);
@@ -54,7 +54,7 @@ impl Axis {
         start..end.max(start + 1)
     }
 
-    /// The source's pixels that all outputs may depend on.
+    /// Returns the source's pixels that all outputs may depend on.
     pub(super) fn span(&self) -> Range<u32> {
         match self.count.checked_sub(1) {
             Some(last) => self.window(0).start..self.window(last).end,
@@ -97,7 +97,7 @@ fn support(filter: Filter) -> f64 {
     }
 }
 
-/// The filter's value: a triangle, or the cubic convolution of Keys (1981) with a = −1/2.
+/// Returns the filter's value: a triangle, or the cubic convolution of Keys (1981) with a = −1/2.
 fn weight(filter: Filter, at: f64) -> f64 {
     let x = at.abs();
     match filter {

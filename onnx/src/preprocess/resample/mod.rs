@@ -46,7 +46,7 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// The bytes from a row's column on.
+    /// Returns the bytes from a row's column on.
     #[inline(always)]
     fn from(&self, row: u32, column: u32) -> &'a [u8] {
         &self.pixels[(row - self.top) as usize * self.stride + 3 * (column - self.left) as usize..]

@@ -5,7 +5,7 @@ use image::RgbImage;
 
 use super::{Axis, resample};
 
-/// Bytes from a linear congruential generator, blocks of them black or white, so that a cubic filter overshoots.
+/// Returns bytes from a linear congruential generator, blocks of them black or white, so that a cubic filter overshoots.
 fn drawn([width, height]: [u32; 2]) -> RgbImage {
     let mut state = 1_u32;
     let pixels = (0..3 * width * height)

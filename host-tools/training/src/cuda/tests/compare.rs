@@ -3,7 +3,7 @@
 use super::compiled::{Buffer, Compiled};
 use crate::check::value_and_gradients;
 pub(super) use crate::check::values;
-use crate::ops::sizes::Map;
+use crate::sizes::Map;
 use candle_core::{Device, Result, Tensor, Var};
 use clr_onnx::Activation;
 

@@ -5,8 +5,8 @@ use super::compiled::Compiled;
 use crate::cuda::backend::Backend as _;
 use crate::cuda::conv;
 use crate::ops;
-use crate::ops::sizes;
-use crate::ops::sizes::Map;
+use crate::sizes;
+use crate::sizes::Map;
 use candle_core::{Device, Result};
 use clr_onnx::{Conv, Padding};
 

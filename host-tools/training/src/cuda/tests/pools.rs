@@ -6,8 +6,8 @@ use crate::cuda::arguments::Act;
 use crate::cuda::backend::Backend as _;
 use crate::cuda::{elementwise, pool};
 use crate::ops;
-use crate::ops::sizes::Map;
-use crate::ops::sizes::PoolWindow;
+use crate::sizes::Map;
+use crate::sizes::PoolWindow;
 use candle_core::Result;
 use clr_onnx::{Activation, Padding, Pool};
 

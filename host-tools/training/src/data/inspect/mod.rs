@@ -153,7 +153,7 @@ pub fn findings(images: &[ImageProperties], near: usize) -> Vec<Finding> {
     of(
         Severity::Note,
         "transparent",
-        "have transparent pixels, which are laid over white",
+        "have transparent pixels, which are composed onto white",
         &|image| image.notes.transparent,
     );
     findings.sort_by_key(|finding| (finding.level, finding.kind));

@@ -87,7 +87,7 @@ impl<'a> Guess<'a> {
                 .find(|(other, one, _)| other == split && one.path != folder.path);
             if let Some((_, other, _)) = again {
                 let reason = format!(
-                    "'{}' and '{}' are both called {}",
+                    "'{}' and '{}' are both named like {}",
                     folder.name(),
                     other.name(),
                     spoken(*split)
@@ -112,12 +112,12 @@ impl<'a> Guess<'a> {
             return Err(self.unclear(reason, &[(split, folder)]));
         }
         let mut places = Places::default();
-        let mut said = Vec::new();
+        let mut decisions = Vec::new();
         for (split, folder, level) in structured {
-            said.push(format!("'{}' is {}", display_path(&folder.path), spoken(split)));
+            decisions.push(format!("'{}' is {}", display_path(&folder.path), spoken(split)));
             places.splits.entry(split).or_default().push(Place::Classes(level));
         }
-        places.notes.push(said.join(", "));
+        places.notes.push(decisions.join(", "));
         for (_, folder) in &named {
             if !places.notes[0].contains(&format!("'{}'", display_path(&folder.path))) {
                 let path = display_path(&folder.path);
@@ -212,7 +212,7 @@ impl<'a> Guess<'a> {
                         .map(|(_, folder)| format!("'{}'", folder.name()))
                         .collect();
                     let reason = format!(
-                        "'{}' holds {}, which are called like splits, but '{}' does not hold splits alone",
+                        "'{}' holds {}, which are named like splits, but '{}' does not hold splits alone",
                         display_path(&class.path),
                         names.join(" and "),
                         display_path(&odd.path)
@@ -221,7 +221,7 @@ impl<'a> Guess<'a> {
                         path: self.root.join(at),
                         reason,
                         hint: format!(
-                            "--no-splits takes every image below a class folder for its class; else move the images of '{}' into such folders",
+                            "--no-splits assigns every image below a class folder to its class; else move the images of '{}' into such folders",
                             display_path(&odd.path)
                         ),
                     })
@@ -264,13 +264,13 @@ impl<'a> Guess<'a> {
         let names: Vec<String> = named.iter().map(|(_, folder)| format!("'{}'", folder.name())).collect();
         let reason = if named.len() == 1 {
             format!(
-                "{} is called like {} and holds images, but no class folders",
+                "{} is named like {} and holds images, but no class folders",
                 names[0],
                 spoken(split)
             )
         } else {
             format!(
-                "{} are called like splits and hold images, but no class folders",
+                "{} are named like splits and hold images, but no class folders",
                 names.join(" and ")
             )
         };

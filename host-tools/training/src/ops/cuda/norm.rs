@@ -4,7 +4,7 @@ use super::{Buffer, Given, Three, act, if_tracked, maybe_like, of_map, part, res
 use crate::cuda::backend::Backend as _;
 use crate::cuda::norm::{self, Normalised};
 use crate::cuda::site::{self, Wanted};
-use crate::ops::sizes::Map;
+use crate::sizes::Map;
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor};
 use clr_learning::ChannelStatistics;

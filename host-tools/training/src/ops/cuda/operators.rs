@@ -12,7 +12,8 @@ use crate::{
         arguments::Act,
         conv::{Convolution, MAX_COLUMNS},
     },
-    ops::{FrozenConv, arguments::map_of, pool::sizes, sizes::Map},
+    ops::{FrozenConv, arguments::map_of, pool::sizes},
+    sizes::Map,
 };
 
 /// Returns whether the kernels have the activation.

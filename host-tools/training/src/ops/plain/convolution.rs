@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::taps::{pad, tap};
-use crate::ops::sizes::Window;
+use crate::sizes::Window;
 
 /// Convolves `x` `[N, C, H, W]` with `weight` `[O, C / groups, kh, kw]`: a sum over the window's positions of a
 /// matrix product per group.

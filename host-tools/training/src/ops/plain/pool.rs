@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::taps::{pad, tap};
-use crate::ops::sizes::PoolWindow;
+use crate::sizes::PoolWindow;
 
 /// Returns the values at each position of the window, with `value` outside the input.
 fn taps(x: &Tensor, window: PoolWindow, output: [usize; 2], value: f32) -> Result<Vec<Tensor>> {

@@ -3,7 +3,7 @@
 use super::{Dim, Info, Kind, Node, broadcast, front, known, product, quotient, within_images};
 use crate::import::operators::normalise;
 
-/// Whether this file infers it.
+/// Returns whether this file infers it.
 pub(super) fn is_known(operator: &str) -> bool {
     matches!(
         operator,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Dim, Info, Kind, Node, broadcast, within_images};
 
-/// Whether this file infers it.
+/// Returns whether this file infers it.
 pub(super) fn is_known(operator: &str) -> bool {
     matches!(operator, "Einsum" | "Gemm" | "MatMul")
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::proto::TensorProto;
 
-/// What is known of a value: its sizes, its type, and for small constants its elements.
+/// Known properties of a value: its sizes, its type, and for small constants its elements.
 #[derive(Clone, Debug)]
 pub(super) struct Info {
     pub(super) dims: Vec<Dim>,
@@ -37,7 +37,7 @@ impl Info {
         }
     }
 
-    /// The value of a name of the file.
+    /// Returns the value of a name of the file.
     pub(super) fn value(self) -> Value {
         Value::Foreign(Foreign {
             dims: self.dims,
@@ -59,7 +59,7 @@ impl Info {
     }
 }
 
-/// A size that does not depend on the batch.
+/// Returns a size that does not depend on the batch.
 fn known(dim: Dim) -> Result<i64, String> {
     match dim {
         Dim::Known(size) => Ok(size),
@@ -67,7 +67,7 @@ fn known(dim: Dim) -> Result<i64, String> {
     }
 }
 
-/// The operators that may be inside an opaque step: those of the default domain whose shapes are inferred here. tract runs
+/// Returns the operators that may be inside an opaque step: those of the default domain whose shapes are inferred here. tract runs
 /// all of them.
 pub(super) fn is_known(operator: &str) -> bool {
     of_one(operator)
@@ -274,7 +274,7 @@ impl Node<'_> {
     }
 }
 
-/// An axis counted from the front of `rank`.
+/// Returns an axis counted from the front of `rank`.
 fn front(axis: i64, rank: usize) -> Result<usize, String> {
     let front = if axis < 0 {
         axis.saturating_add(rank as i64)
@@ -295,7 +295,7 @@ fn within_images(dims: &[Dim]) -> Result<(), String> {
     Ok(())
 }
 
-/// The sizes that two values broadcast to.
+/// Returns the sizes that two values broadcast to.
 fn broadcast(left: &[Dim], right: &[Dim]) -> Result<Vec<Dim>, String> {
     let rank = left.len().max(right.len());
     let at = |dims: &[Dim], axis: usize| {
@@ -311,7 +311,7 @@ fn broadcast(left: &[Dim], right: &[Dim]) -> Result<Vec<Dim>, String> {
     (0..rank).map(join).collect()
 }
 
-/// The product of sizes: a number, or a multiple of the batch.
+/// Returns the product of sizes: a number, or a multiple of the batch.
 fn product(dims: &[Dim]) -> Result<Dim, String> {
     dims.iter().try_fold(Dim::Known(1), |product, &dim| {
         let result = match (product, dim) {

@@ -2,7 +2,7 @@
 
 use super::{Dim, Info, Kind, Known, Node, front, known};
 
-/// Whether this file infers it.
+/// Returns whether this file infers it.
 pub(super) fn is_known(operator: &str) -> bool {
     matches!(
         operator,

@@ -14,12 +14,12 @@ pub(super) struct Bits<'a> {
     ended: bool,
 }
 
-/// What lies between the bits that were used and the next marker.
+/// Data between the used bits and the next marker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rest {
     /// Whole bytes.
     pub(super) bytes: Vec<u8>,
-    /// Where the marker is, or the end of the file.
+    /// Position of the marker, or the end of the file.
     pub(super) marker: usize,
     /// Whether the bytes used last are zeros as well.
     pub(super) after_zeros: bool,
@@ -76,7 +76,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// The next `count` bits, 1 to 16, of those made ready.
+    /// Returns the next `count` bits, 1 to 16, of those made ready.
     #[inline]
     pub(super) fn peek(&self, count: u32) -> u32 {
         (self.buffer >> (64 - count)) as u32
@@ -109,13 +109,13 @@ impl<'a> Bits<'a> {
         self.take(1) == 1
     }
 
-    /// Whether more was taken than there was.
+    /// Returns whether more was taken than there was.
     #[inline]
     pub(super) fn overrun(&self) -> bool {
         self.count < 0
     }
 
-    /// What was not used before the next marker.
+    /// Returns the unused data before the next marker.
     pub(super) fn rest(&self) -> Rest {
         let buffered = self.count.max(0) as u32;
         let padding = buffered % 8;

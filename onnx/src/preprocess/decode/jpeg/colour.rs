@@ -10,7 +10,7 @@ use super::{
     planes::Plane,
 };
 
-/// The image of `size` pixels from planes that were reduced by `factor`.
+/// Returns the image of `size` pixels from planes that were reduced by `factor`.
 pub(super) fn assemble(
     frame: &Frame,
     colour: Colour,

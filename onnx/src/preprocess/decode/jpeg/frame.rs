@@ -77,7 +77,7 @@ pub(super) struct Scan {
     pub(super) low: u32,
 }
 
-/// How samples become RGB.
+/// Conversion of samples to RGB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Colour {
     Grey,
@@ -87,7 +87,7 @@ pub(super) enum Colour {
     Ycck,
 }
 
-/// What the headers up to a scan say.
+/// Headers up to a scan.
 #[derive(Debug)]
 pub(super) struct Headers<'a> {
     bytes: &'a [u8],

@@ -47,7 +47,7 @@ impl Table {
         (index == values.len()).then_some(table)
     }
 
-    /// The value of the next code of the bits made ready; `None` where no code begins like this.
+    /// Returns the value of the next code of the bits made ready; `None` where no code begins like this.
     #[inline]
     pub(super) fn decode(&self, bits: &mut Bits<'_>) -> Option<u8> {
         let fast = self.fast[bits.peek(FAST) as usize];
@@ -62,13 +62,13 @@ impl Table {
         self.values.get(usize::try_from(index).ok()?).copied()
     }
 
-    /// The value whose code is zeros alone.
+    /// Returns the value whose code is zeros alone.
     pub(super) fn of_zeros(&self) -> Option<u8> {
         self.values.first().copied()
     }
 }
 
-/// A number of `size` bits with its sign (F.2.2.1, EXTEND).
+/// Returns a number of `size` bits with its sign (F.2.2.1, EXTEND).
 #[inline]
 pub(super) fn signed(bits: &mut Bits<'_>, size: u32) -> i32 {
     if size == 0 {

@@ -71,7 +71,7 @@ fn sample(value: i32) -> u8 {
 mod tests {
     use super::*;
 
-    /// The transform of T.81, A.3.3.
+    /// Returns the transform of T.81, A.3.3.
     fn exact(coefficients: &[i16; 64]) -> [f64; 64] {
         std::array::from_fn(|place| {
             let (y, x) = (place / 8, place % 8);

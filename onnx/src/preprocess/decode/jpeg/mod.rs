@@ -1,4 +1,4 @@
-//! JPEG: every scan is read to its last bit, so that a cut or damaged file is known for one; where the image is to be reduced, the same
+//! JPEG: every scan is read to its last bit, so that a truncated or damaged file is detected; where the image is to be reduced, the same
 //! pass gives its pixels.
 //!
 //! Decoders show what there is of a damaged file, and grey for the rest: right for a viewer, wrong for a classifier. This reader knows
@@ -51,7 +51,7 @@ pub(super) fn decode(job: &Job<'_>) -> Result<DecodedImage, ImageError> {
 /// Pixels of a file that is known to be sound.
 fn unreduced(job: &Job<'_>, frame: &Frame, geometry: &Geometry) -> Result<DecodedImage, ImageError> {
     let decoder = JpegDecoder::new(Cursor::new(job.bytes)).map_err(|error| job.decoder_error(error))?;
-    // A copy of the file, rows under way, and all coefficients where scans are not interleaved.
+    // A copy of the file, current rows, and all coefficients where scans are not interleaved.
     let coefficients = if frame.progressive || multiscan(job) {
         let blocks = |component: usize| {
             let [across, down] = frame.blocks(component).map(u64::from);
@@ -67,7 +67,7 @@ fn unreduced(job: &Job<'_>, frame: &Frame, geometry: &Geometry) -> Result<Decode
     raster::decode(job, decoder, geometry, working)
 }
 
-/// Whether there is more than one scan.
+/// Returns whether there is more than one scan.
 fn multiscan(job: &Job<'_>) -> bool {
     job.bytes
         .windows(2)

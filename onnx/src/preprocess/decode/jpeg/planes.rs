@@ -53,7 +53,7 @@ fn padded(frame: &Frame, component: usize) -> [usize; 2] {
     [0, 1].map(|axis| (units[axis] * sampling[axis]) as usize)
 }
 
-/// Bytes that the planes of all components take.
+/// Returns the bytes that the planes of all components take.
 pub(super) fn bytes(frame: &Frame, factor: u32) -> u64 {
     (0..frame.components.len())
         .map(|component| {
@@ -175,7 +175,7 @@ impl Plane {
     }
 }
 
-/// The mean of `step` × `step` samples of a block, as far as they are inside.
+/// Returns the mean of `step` × `step` samples of a block, as far as they are inside.
 fn mean(block: &[u8; 64], [left, top]: [usize; 2], step: usize, [width, height]: [usize; 2]) -> u8 {
     let (across, down) = (left..width.min(left + step), top..height.min(top + step));
     let count = (across.len() * down.len()) as u32;

@@ -11,7 +11,7 @@ use super::{
 /// Zeros in a row that no image codes, where a code of zeros stands for a coefficient.
 const LOST: usize = 64;
 
-/// A scan under way.
+/// A scan in progress.
 struct Reader<'a, 'b> {
     bits: Bits<'a>,
     frame: &'b Frame,
@@ -345,7 +345,7 @@ impl<'a, 'b> Reader<'a, 'b> {
     }
 }
 
-/// Where a run of [`LOST`] zeros begins.
+/// Returns the start of a run of [`LOST`] zeros.
 fn zeros(data: &[u8]) -> Option<usize> {
     // Such a run covers at least one whole piece of half its length.
     let pieces = data.chunks_exact(LOST / 2).enumerate();

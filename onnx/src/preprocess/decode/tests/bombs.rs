@@ -1,4 +1,4 @@
-//! Small files that unpack to much: refused by the budget, or decoded within it.
+//! Decompression bombs: refused by the budget, or decoded within it.
 
 use std::io::Write as _;
 
@@ -40,7 +40,7 @@ fn zeros(count: u64) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A black PNG; `interlaced` ones have rows of every pass, which is about as much.
+/// Returns a black PNG; `interlaced` ones have rows of every pass, which is about as much.
 fn png(width: u32, height: u32, depth: u8, colour: u8, interlaced: bool, extra: &[u8]) -> Vec<u8> {
     let channels = match colour {
         2 => 3,

@@ -1,4 +1,4 @@
-//! A file that is cut or whose bytes were lost is damaged: never an image.
+//! Truncated files and files with lost bytes are reported as damaged.
 
 use super::*;
 

@@ -30,7 +30,7 @@ const JPEGS: [(&str, &[u8]); 10] = [
     ),
 ];
 
-/// An input of `side` × `side` pixels that takes the whole image.
+/// Returns an input of `side` × `side` pixels that takes the whole image.
 fn input(side: u32) -> Preprocessing {
     Preprocessing {
         height: side,
@@ -46,7 +46,7 @@ fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// A smooth image with some edges.
+/// Returns a smooth image with some edges.
 fn scene(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let wave = |a: u32, b: u32| 127.0 + 90.0 * (f64::from(a) / 19.0).sin() + 30.0 * (f64::from(b) / 7.0).cos();
@@ -63,7 +63,7 @@ fn jpeg(image: &RgbImage) -> Vec<u8> {
     bytes
 }
 
-/// Every file that decodes: the fixtures and one of each other format.
+/// Returns every file that decodes: the fixtures and one of each other format.
 fn sound() -> Vec<(String, Vec<u8>)> {
     let image = DynamicImage::ImageRgb8(scene(203, 157));
     let mut files: Vec<(String, Vec<u8>)> = JPEGS

@@ -13,7 +13,7 @@ fn averaged(image: &RgbImage, factor: u32) -> RgbImage {
     reduce::fill_edges(reducer.finish(false), size, factor)
 }
 
-/// The pixels of a file, reduced for the inputs.
+/// Returns the pixels of a file, reduced for the inputs.
 fn reduced(bytes: &[u8], inputs: &[&Preprocessing]) -> RgbImage {
     decode_image_bytes_for(bytes, "file", inputs).unwrap().into()
 }

@@ -1,4 +1,4 @@
-//! Features that are not read: the hint says a way that was tried with such a file.
+//! Unsupported features: the hint names a conversion that was tried.
 
 use super::*;
 

@@ -5,7 +5,7 @@ use crate::{Activation, BatchNorm, Conv, Graph, Node, Op, Padding, Pool, Tensor,
 
 /// A whole architecture, classifier included.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct ArchitectureSpec {
     layers: Vec<Layer>,
     /// Prefix of the classifier's `.weight` and `.bias`.
     pub(super) classifier: &'static str,
@@ -47,7 +47,7 @@ pub(super) struct Parameter {
     pub(super) shape: Vec<usize>,
 }
 
-/// Which weights a layer asks for.
+/// Weights of a layer.
 pub(super) enum Wanted<'a> {
     /// The weight of a convolution.
     Conv(&'a Parameter),
@@ -62,8 +62,8 @@ fn norm_parameters(prefix: &str, channels: usize) -> [Parameter; 4] {
     })
 }
 
-impl Plan {
-    /// Every tensor without the classifier's two.
+impl ArchitectureSpec {
+    /// Returns every tensor without the classifier's two.
     pub(super) fn parameters(&self) -> Vec<Parameter> {
         let of_layer = |layer: &Layer| match &layer.kind {
             Kind::Conv { parameter, shape, .. } => vec![Parameter {
@@ -76,7 +76,7 @@ impl Plan {
         self.layers.iter().flat_map(of_layer).collect()
     }
 
-    /// The graph, with the tensors that `weights` gives for each layer: one for a convolution, four for a norm. It is also told
+    /// Returns the graph, with the tensors that `weights` gives for each layer: one for a convolution, four for a norm. It is also told
     /// the layer's index and its inputs.
     pub(super) fn graph(&self, mut weights: impl FnMut(usize, Wanted<'_>) -> Vec<Tensor>) -> Graph {
         let nodes = self.layers.iter().enumerate().map(|(index, layer)| {
@@ -133,7 +133,7 @@ impl Plan {
         }
     }
 
-    /// The settings of the layers with weights: the name of the module, and each setting as PyTorch's modules call it.
+    /// Returns the settings of the layers with weights: the name of the module, and each setting as PyTorch's modules call it.
     pub(super) fn settings(&self) -> Vec<(String, Vec<(&'static str, f64)>)> {
         let of_layer = |layer: &Layer| match &layer.kind {
             Kind::Conv {
@@ -155,12 +155,12 @@ impl Plan {
         self.layers.iter().filter_map(of_layer).collect()
     }
 
-    /// The values that layer `index` reads.
+    /// Returns the values that layer `index` reads.
     pub(super) fn inputs(&self, index: usize) -> &[ValueId] {
         &self.layers[index].inputs
     }
 
-    /// The operation of layer `index`, if it has no parameters.
+    /// Returns the operation of layer `index`, if it has no parameters.
     pub(super) fn plain(&self, index: usize) -> Option<&Op> {
         match &self.layers[index].kind {
             Kind::Plain(op) => Some(op),
@@ -168,28 +168,28 @@ impl Plan {
         }
     }
 
-    /// Whether `value` comes from a norm.
+    /// Returns whether `value` comes from a norm.
     pub(super) fn is_norm(&self, value: ValueId) -> bool {
         value
             .producer()
             .is_some_and(|index| matches!(self.layers[index].kind, Kind::Norm { .. }))
     }
 
-    /// Number of layers.
+    /// Returns the number of layers.
     pub(super) fn len(&self) -> usize {
         self.layers.len()
     }
 }
 
-/// Writes a [`Plan`] down, layer by layer.
+/// Builds an [`ArchitectureSpec`], layer by layer.
 #[derive(Debug)]
-pub(super) struct Planner {
+pub(super) struct SpecBuilder {
     layers: Vec<Layer>,
     epsilon: f32,
     same_padding: bool,
 }
 
-/// A convolution to plan.
+/// A convolution to add.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConvSpec {
     /// Input and output channels.
@@ -202,8 +202,8 @@ pub(super) struct ConvSpec {
     pub(super) groups: usize,
 }
 
-impl Planner {
-    /// A plan whose norms have `epsilon` and whose convolutions pad by half their kernel, or as TensorFlow's SAME does.
+impl SpecBuilder {
+    /// Creates a builder whose norms have `epsilon` and whose convolutions pad by half their kernel, or as TensorFlow's SAME does.
     pub(super) fn new(epsilon: f32, same_padding: bool) -> Self {
         Self {
             layers: Vec::new(),
@@ -221,12 +221,12 @@ impl Planner {
         ValueId::of_node(self.layers.len() - 1)
     }
 
-    /// An operation without parameters.
+    /// Adds an operation without parameters.
     pub(super) fn plain(&mut self, name: impl Into<String>, op: Op, inputs: Vec<ValueId>) -> ValueId {
         self.push(name, Kind::Plain(op), inputs)
     }
 
-    /// A convolution called `name` with the tensor `<conv>.weight`, and its norm `<name>.bn` with the tensors `<norm>.*`.
+    /// Adds a convolution called `name` with the tensor `<conv>.weight`, and its norm `<name>.bn` with the tensors `<norm>.*`.
     pub(super) fn conv_norm(
         &mut self,
         name: &str,
@@ -261,12 +261,12 @@ impl Planner {
         self.push(format!("{name}.bn"), kind, vec![value])
     }
 
-    /// An activation called `<name>.act`.
+    /// Adds an activation called `<name>.act`.
     pub(super) fn activation(&mut self, name: &str, activation: Activation, input: ValueId) -> ValueId {
         self.plain(format!("{name}.act"), Op::Activation(activation), vec![input])
     }
 
-    /// A 3×3 max-pool with stride 2 and padding 1.
+    /// Adds a 3×3 max-pool with stride 2 and padding 1.
     pub(super) fn max_pool(&mut self, name: &str, input: ValueId) -> ValueId {
         let pool = Pool {
             kernel: [3, 3],
@@ -279,10 +279,10 @@ impl Planner {
     }
 
     /// Global average pooling and the end.
-    pub(super) fn finish(mut self, value: ValueId, features: usize, classifier: &'static str) -> Plan {
+    pub(super) fn finish(mut self, value: ValueId, features: usize, classifier: &'static str) -> ArchitectureSpec {
         let pooled = self.plain("pool", Op::GlobalAveragePool, vec![value]);
         self.plain("flatten", Op::Flatten, vec![pooled]);
-        Plan {
+        ArchitectureSpec {
             layers: self.layers,
             classifier,
             features,

@@ -9,7 +9,7 @@ use clr_adapters::{Digest, Preprocessing};
 use clr_onnx::{ImageError, Preprocess as _, ReducedImage, RgbImage, decode_image_bytes_for, read_image_file};
 use rayon::prelude::*;
 
-use super::{Dataset, Sample, Split, Unreadable, inspect::ImageProperties};
+use crate::data::{Dataset, Sample, Split, Unreadable, inspect::ImageProperties};
 use crate::{
     error::{Result, TrainError},
     observer::{Meter, Observer},
