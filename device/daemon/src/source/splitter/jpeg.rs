@@ -5,7 +5,8 @@ use super::walk::{Step, Trace};
 /// Cap of the segments of an image; colour profiles and metadata need a few hundred.
 const MOST_SEGMENTS: usize = 1024;
 
-/// Range of scan data without markers, in positions of the stream: each byte is searched once, even for several candidates.
+/// Range of scan data without markers, in positions of the stream: each byte is searched once, even for several
+/// candidates.
 #[derive(Debug, Default)]
 pub(super) struct ScanData {
     from: u64,

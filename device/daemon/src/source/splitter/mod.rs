@@ -1,17 +1,19 @@
 //! Splitter of a byte stream into concatenated images: JPEG (so MJPEG), PNG, BMP and WebP.
 //!
-//! Each format defines its end: JPEG by markers (a thumbnail in an EXIF segment has its own end marker), PNG by chunks, BMP and WebP by the
-//! length in the header. A stream may be damaged: images may be truncated or without an end marker, and any bytes may be between them, even
-//! ones that look like a header with a large length. A header alone is therefore no proof. Every possible start becomes a candidate, all
-//! candidates are followed in parallel, and these rules resolve contradictions:
+//! Each format defines its end: JPEG by markers (a thumbnail in an EXIF segment has its own end marker), PNG by chunks,
+//! BMP and WebP by the length in the header. A stream may be damaged: images may be truncated or without an end marker,
+//! and any bytes may be between them, even ones that look like a header with a large length. A header alone is
+//! therefore no proof. Every possible start becomes a candidate, all candidates are followed in parallel, and these
+//! rules resolve contradictions:
 //!
 //! - image data contain no complete image: the outer candidate is false or truncated;
-//! - metadata may contain complete images (thumbnails): the outer candidate is valid until it breaks off, or contains three of them;
+//! - metadata may contain complete images (thumbnails): the outer candidate is valid until it breaks off, or contains
+//!   three of them;
 //! - two candidates cannot overlap or end at the same byte: the later start is the true one;
 //! - a JPEG that has reached its scan data ends where another image starts.
 //!
-//! Damage thus costs only the image that it touches. Work and memory are bounded: scan data are searched once, at most [`MOST_OPEN`] candidates
-//! are open at once, and none may be longer than the largest image.
+//! Damage thus costs only the image that it touches. Work and memory are bounded: scan data are searched once, at most
+//! [`MOST_OPEN`] candidates are open at once, and none may be longer than the largest image.
 
 mod bmp;
 mod candidate;
