@@ -13,7 +13,7 @@
 //! - a JPEG that has reached its scan data ends where another image starts.
 //!
 //! Damage thus costs only the image that it touches. Work and memory are bounded: scan data are searched once, at most
-//! [`MOST_OPEN`] candidates are open at once, and none may be longer than the largest image.
+//! [`MAX_OPEN`] candidates are open at once, and none may be longer than the largest image.
 
 mod bmp;
 mod candidate;
@@ -32,9 +32,9 @@ use jpeg::ScanData;
 /// Bytes that are needed to recognise the start of an image.
 const MAGIC: usize = 12;
 /// Cap of open candidates; beyond it, the oldest is dropped.
-const MOST_OPEN: usize = 64;
+const MAX_OPEN: usize = 64;
 /// Complete images that a part of metadata may contain while its own end is unknown.
-const MOST_INSIDE: usize = 2;
+const MAX_INSIDE: usize = 2;
 /// Splitter of a stream into images.
 #[derive(Debug)]
 pub(super) struct Splitter {
@@ -163,7 +163,7 @@ impl Splitter {
         if outer.state != State::Open {
             return None;
         }
-        let most = if outer.trace().metadata { MOST_INSIDE } else { 0 };
+        let most = if outer.trace().metadata { MAX_INSIDE } else { 0 };
         let (mut count, mut first, mut end) = (0, None, outer.unit());
         for inner in &self.candidates[at + 1..] {
             if let State::Complete { end: ends, .. } = inner.state
@@ -300,7 +300,7 @@ impl Splitter {
                 .iter()
                 .filter(|candidate| candidate.state == State::Open)
                 .count()
-                > MOST_OPEN
+                > MAX_OPEN
             {
                 self.give_up_oldest_open();
             }
