@@ -1,4 +1,4 @@
-//! DecodingRecord of the images being decoded, in a file that survives a crash of the process.
+//! `DecodingRecord` of the images being decoded, in a file that survives a crash of the process.
 //!
 //! The file has one slot per image. A slot is written before decoding and cleared afterwards, by a single write without
 //! `fsync`: the page cache survives the process, and flash is spared. The file is in `$RUNTIME_DIRECTORY`, which
