@@ -1,8 +1,9 @@
 //! Result lines on stdout: a bounded queue and a dedicated thread that writes complete lines.
 //!
-//! The inference loop never waits for stdout. A line is dropped, counted and logged if the queue is full (its reader stalled) or the write
-//! fails (a full disk). Lines keep their order. A line of up to 4,096 bytes goes to a pipe in a single write, so a reader never sees half of
-//! it. After a partial write to a full disk, the rest of the line precedes the next one.
+//! The inference loop never waits for stdout. A line is dropped, counted and logged if the queue is full (its reader
+//! stalled) or the write fails (a full disk). Lines keep their order. A line of up to 4,096 bytes goes to a pipe in a
+//! single write, so a reader never sees half of it. After a partial write to a full disk, the rest of the line precedes
+//! the next one.
 
 mod lines;
 

@@ -48,8 +48,8 @@ fn a_peer_that_sends_a_byte_per_second_is_dropped_at_its_deadline_and_delays_not
     assert!(device.log().contains("connection dropped"), "{}", device.log());
 }
 
-/// A limit on file sizes simulates a full disk. Without a handler of SIGXFSZ it would end the process, and a failed write to the log the
-/// thread.
+/// A limit on file sizes simulates a full disk. Without a handler of SIGXFSZ it would end the process, and a failed
+/// write to the log the thread.
 #[test]
 fn a_full_disk_costs_the_update_alone() {
     let mut device = Device::with_tasks(&["birds", "fish"], "");

@@ -1,4 +1,5 @@
-//! Uploads without a trusted announcement write nothing to the disk until verified; audience and minimum versions are enforced.
+//! Uploads without a trusted announcement write nothing to the disk until verified; audience and minimum versions are
+//! enforced.
 
 use std::{
     collections::BTreeMap,
@@ -105,8 +106,8 @@ impl Peer {
     }
 }
 
-/// Returns the files of the state folder with the digests of their contents, except for the audit log and the record of the image being
-/// decoded, which are written for every peer.
+/// Returns the files of the state folder with the digests of their contents, except for the audit log and the record of
+/// the image being decoded, which are written for every peer.
 fn state(device: &Device) -> BTreeMap<PathBuf, Digest> {
     let entries = walkdir::WalkDir::new(device.path("state"))
         .into_iter()

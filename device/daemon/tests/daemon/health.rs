@@ -91,8 +91,8 @@ fn a_damaged_record_is_reported_while_another_task_serves() {
 /// A sample of the text format: name, raw labels, value.
 type Sample = (String, String, f64);
 
-/// Reads Prometheus' text format 0.0.4 and checks it: help and type once before the samples of a name, legal names, closed
-/// and escaped labels, counters that end in `_total`.
+/// Reads Prometheus' text format 0.0.4 and checks it: help and type once before the samples of a name, legal names,
+/// closed and escaped labels, counters that end in `_total`.
 fn parse(page: &str) -> Vec<Sample> {
     let legal = |name: &str| {
         !name.is_empty()

@@ -237,7 +237,8 @@ fn kill_while_decoding(device: &mut Device, ended: impl Fn() -> Option<String>) 
     device.kill();
 }
 
-/// Without quarantine, an image of 90 megapixels would crash the device at each start, and revert an adapter on trial after three.
+/// Without quarantine, an image of 90 megapixels would crash the device at each start, and revert an adapter on trial
+/// after three.
 #[test]
 fn a_frame_on_which_the_device_crashes_twice_is_quarantined_and_no_adapter_is_blamed() {
     let port = free_port();

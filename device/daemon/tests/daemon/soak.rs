@@ -1,4 +1,5 @@
-//! Frames under a thousand connections per minute, half of them hostile. `CLR_SOAK_SECONDS` is the duration (20 by default).
+//! Frames under a thousand connections per minute, half of them hostile. `CLR_SOAK_SECONDS` is the duration (20 by
+//! default).
 //!
 //! ```sh
 //! CLR_SOAK_SECONDS=600 cargo test --release -p clr-daemon soak -- --ignored --nocapture

@@ -1,5 +1,5 @@
-//! Teaching as a transaction: a refused class leaves no images and has a reason, stored images can be listed and removed, and no host
-//! exceeds the device's bounds.
+//! Teaching as a transaction: a refused class leaves no images and has a reason, stored images can be listed and
+//! removed, and no host exceeds the device's bounds.
 
 use std::time::{Duration, Instant};
 

@@ -80,8 +80,8 @@ fn one_that_fails_its_canaries_never_serves_a_frame() {
     assert_eq!((&after["version"], &after["top"]), (&1.into(), &before["top"]));
 }
 
-/// An adapter on trial is replaced by the next one. If that one fails its canaries, the replaced one must not keep serving in memory, as its
-/// trial can never be confirmed.
+/// An adapter on trial is replaced by the next one. If that one fails its canaries, the replaced one must not keep
+/// serving in memory, as its trial can never be confirmed.
 #[test]
 fn one_replaced_by_a_bad_one_does_not_keep_serving() {
     let mut device = Device::with_birds("");

@@ -53,7 +53,8 @@ pub struct Choice {
     pub task: Option<Arc<ResidentAdapter>>,
     /// The reason.
     pub status: ChoiceStatus,
-    /// The averaged score of the chosen task, or of the best one while [`ChoiceStatus::Unknown`]; `None` without profiles.
+    /// The averaged score of the chosen task, or of the best one while [`ChoiceStatus::Unknown`]; `None` without
+    /// profiles.
     pub score: Option<TaskScore>,
     /// The best of the other tasks.
     pub runner_up: Option<RunnerUp>,
