@@ -16,7 +16,7 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 /// What reading may take beyond a fixed amount, for each byte of the file.
 const PER_BYTE: usize = 1 << 10;
 const BASE: usize = 64 << 20;
-/// Bytes of every storage and of a safetensors file behind its header.
+/// Bytes of every storage and of a safetensors file after its header.
 const STORAGE: usize = 1 << 10;
 
 /// Reads, guessing the architecture and told one, and uses what was read.

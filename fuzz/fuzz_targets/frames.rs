@@ -1,4 +1,4 @@
-//! The frame decoder: `clr_transfer::Decoder`, and the readers of messages behind it.
+//! The frame decoder: `clr_transfer::Decoder`, and the readers of messages after it.
 //!
 //! The first bytes say how the rest is cut into pieces, what is mutated in between, and which body follows the garbage.
 #![no_main]
@@ -158,7 +158,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(body.len() <= cap && (*event == FrameEvent::Frame || body.is_empty()));
         read(body);
     }
-    // Garbage costs itself alone: the frame behind it is read if it fits.
+    // Garbage costs itself alone: the frame after it is read if it fits.
     if bytes.len() - garbage - 2 <= cap {
         let mut expected = body.to_vec();
         expected.resize(expected.len().max(9), b'Q');

@@ -126,7 +126,7 @@ fn flipped(mut bytes: Vec<u8>, flip: Option<u16>) -> Vec<u8> {
     bytes
 }
 
-/// The message in a reply, which is one sound frame behind its first byte.
+/// The message in a reply, which is one sound frame after its first byte.
 fn unframed(reply: &[u8]) -> Vec<u8> {
     let mut decoder = Decoder::default();
     let (taken, event) = decoder.feed(&reply[1..]);

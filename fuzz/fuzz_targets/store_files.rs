@@ -58,7 +58,7 @@ struct Case<'a> {
     damage: Damage<'a>,
 }
 
-/// A store with everything in it: confirmed, on trial, tuned, examples, a checkpoint, an active task, an upload under way.
+/// A store with everything in it: confirmed, on trial, tuned, examples, a checkpoint, an active task, an upload in progress.
 static WHOLE: LazyLock<Arc<Disk>> = LazyLock::new(|| {
     let disk = Arc::new(Disk::new());
     let store = open(disk.clone());

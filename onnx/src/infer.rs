@@ -227,8 +227,6 @@ fn concat(inputs: &[Shape]) -> Result<Shape, String> {
             Ok(Shape::Map([c.saturating_add(more), h, w]))
         }
         (Shape::Vector(length), Shape::Vector(more)) => Ok(Shape::Vector(length.saturating_add(more))),
-        _ => Err(format!(
-            "{sum} and {next} cannot stand behind one another along the channels"
-        )),
+        _ => Err(format!("{sum} and {next} cannot be concatenated along the channels")),
     })
 }

@@ -41,12 +41,12 @@ pub(crate) fn only_reader(graph: &Graph, readers: &[Vec<usize>], value: ValueId)
 /// Returns every convolution of a valid graph, in order.
 pub(crate) fn find_sites(graph: &Graph) -> Vec<SiteInfo> {
     let readers = readers(graph);
-    let behind = |node: usize| only_reader(graph, &readers, ValueId::of_node(node));
+    let after = |node: usize| only_reader(graph, &readers, ValueId::of_node(node));
     let sites = graph.nodes.iter().enumerate().filter_map(|(index, node)| {
         let Op::Conv(conv) = &node.op else { return None };
-        let norm = behind(index).filter(|&reader| matches!(graph.nodes[reader].op, Op::BatchNorm(_)));
+        let norm = after(index).filter(|&reader| matches!(graph.nodes[reader].op, Op::BatchNorm(_)));
         let activation =
-            behind(norm.unwrap_or(index)).filter(|&reader| matches!(graph.nodes[reader].op, Op::Activation(_)));
+            after(norm.unwrap_or(index)).filter(|&reader| matches!(graph.nodes[reader].op, Op::Activation(_)));
         Some(SiteInfo {
             name: node.name.clone(),
             conv: index,

@@ -50,7 +50,7 @@ fn device_for_lite0() -> MemoryDevice {
 }
 
 #[test]
-fn a_new_version_travels_as_a_difference_from_the_file_beside_it_and_comes_back_whole() {
+fn a_new_version_is_sent_as_a_delta_from_the_file_next_to_it_and_arrives_intact() {
     let folder = tempfile::tempdir().unwrap();
     let mut adapter = random_adapter(lite0(), Recipe::Clr, "birds", 4, 1);
     let first = encode(&adapter, Encoding::Int8).unwrap();

@@ -1,5 +1,6 @@
-//! Benchmark of the running program: start, memory by number of tasks, time from a switch to the first frame of the new task, and the
-//! effect of slow peers on frames. EfficientNet-Lite0 at 224 px, `clr` adapters of 10 classes, random weights.
+//! Benchmark of the running program: start, memory by number of tasks, time from a switch to the first frame of the new
+//! task, and the effect of slow peers on frames. EfficientNet-Lite0 at 224 px, `clr` adapters of 10 classes, random
+//! weights.
 //!
 //! `cargo bench -p clr-daemon --bench daemon`; the number of tasks and of switches may follow (`-- 100 500`).
 

@@ -1,7 +1,7 @@
 //! `run --check-config`: opens everything that `run` opens, by the same functions, and closes it again.
 //!
-//! The store, socket, serial line and camera of a running device are not opened. No folder is created: for a missing state folder, the
-//! nearest parent must be writable.
+//! The store, socket, serial line and camera of a running device are not opened. No folder is created: for a missing
+//! state folder, the nearest parent must be writable.
 
 use std::{collections::BTreeSet, fmt, io, path::Path, process::ExitCode, sync::Arc};
 

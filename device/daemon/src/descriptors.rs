@@ -6,7 +6,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Config, LimitsConfig, http};
 
-/// Descriptors for everything but connections: standard streams, listeners, store, source, camera, runtimes and open files.
+/// Descriptors for everything but connections: standard streams, listeners, store, source, camera, runtimes and open
+/// files.
 const RESERVE: u64 = 64;
 /// Descriptors of one connection of the update protocol: its socket, and a file that it reads or writes.
 const PER_CONNECTION: u64 = 2;

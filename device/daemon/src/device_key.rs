@@ -1,8 +1,8 @@
 //! Signing key of the device, in `device.key`, with a copy in `device.key.copy` and its public key in `device.pub`.
 //!
-//! Any two of the three files reveal and repair the third; a damaged file is kept as `device.key.damaged`. A lost key disables learning only:
-//! the adapters that it signed are verified with `device.pub` and continue to serve. A new key is created only if the store holds no adapter
-//! signed by the old one, as it could not be verified any more.
+//! Any two of the three files reveal and repair the third; a damaged file is kept as `device.key.damaged`. A lost key
+//! disables learning only: the adapters that it signed are verified with `device.pub` and continue to serve. A new key
+//! is created only if the store holds no adapter signed by the old one, as it could not be verified any more.
 
 use std::{
     fs, io,

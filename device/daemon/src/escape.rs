@@ -8,8 +8,8 @@ use std::{
     fmt::{self, Write as _},
 };
 
-/// Returns whether a character moves the cursor, ends the line, changes the direction or is invisible: Unicode's Cc, Zl and Zp, and the
-/// format characters of Cf without a glyph.
+/// Returns whether a character moves the cursor, ends the line, changes the direction or is invisible: Unicode's Cc, Zl
+/// and Zp, and the format characters of Cf without a glyph.
 pub(super) fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -52,8 +52,8 @@ pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
-/// Returns the text for a terminal. Line feeds stay, but each continued line is indented unless it is a hint, so that it cannot pass for a
-/// message of the program.
+/// Returns the text for a terminal. Line feeds stay, but each continued line is indented unless it is a hint, so that
+/// it cannot pass for a message of the program.
 pub(crate) fn indented(text: &str) -> String {
     let safe = escaped(text, |character| character == '\n');
     let mut lines = safe.lines();

@@ -30,7 +30,8 @@ pub(crate) enum WriteJob {
     StoreFrame { task: String, bytes: Vec<u8> },
 }
 
-/// Bounded queue to the writer thread. A job that finds it full is dropped: a confirmation is queued again by the next frame.
+/// Bounded queue to the writer thread. A job that finds it full is dropped: a confirmation is queued again by the next
+/// frame.
 pub(crate) type WriteQueue = mpsc::SyncSender<WriteJob>;
 
 /// Reason for the end of the loop.
@@ -139,8 +140,8 @@ fn serve(
             probability: ranked.probability,
         })
         .collect();
-    // Count the frame towards the trial before its result is written: a client that then queries the status sees it. The verdict
-    // is applied afterwards.
+    // Count the frame towards the trial before its result is written: a client that then queries the status sees it.
+    // The verdict is applied afterwards.
     let verdict = runtime.observe(
         adapter,
         Observation {
@@ -182,7 +183,8 @@ enum NoResult {
     Failed(String),
 }
 
-/// Classifies a frame. If an adapter on trial fails, it is reverted and the frame is classified with the adapter that served before.
+/// Classifies a frame. If an adapter on trial fails, it is reverted and the frame is classified with the adapter that
+/// served before.
 fn classify(runtime: &Runtime, chooser: &mut TaskChooser, frame: &Frame) -> Result<Classified, NoResult> {
     let failed = |error: &dyn std::error::Error| NoResult::Failed(with_causes(error));
     // Decode for the active task's input size; with automatic choice, for the largest one among the tasks.

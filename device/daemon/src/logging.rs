@@ -14,8 +14,8 @@ use tracing_subscriber::{
 
 use super::{clock::LogTime, escape, stderr::LogLines};
 
-/// Returns the format of an event's fields: each value on one line, with control characters escaped. All events pass through it, so that
-/// no call needs to escape its values.
+/// Returns the format of an event's fields: each value on one line, with control characters escaped. All events pass
+/// through it, so that no call needs to escape its values.
 fn fields() -> impl for<'writer> FormatFields<'writer> + Clone {
     debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
         let value = escape::debug_on_one_line(value);

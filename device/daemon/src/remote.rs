@@ -39,8 +39,8 @@ pub(super) struct Target {
 pub(super) enum RemoteCommand {
     /// Carry the update protocol over standard input and output
     ///
-    /// For hosts that reach the device through ssh: `clr push birds.clr --to exec:'ssh robot clr-device stdio'`. Without --config and
-    /// --socket it uses the socket of /etc/clr/device.toml, or /run/clr/control.sock.
+    /// For hosts that reach the device through ssh: `clr push birds.clr --to exec:'ssh robot clr-device stdio'`.
+    /// Without --config and --socket it uses the socket of /etc/clr/device.toml, or /run/clr/control.sock.
     Stdio(Target),
     /// Show task, latency, memory, trials and health, as JSON
     Status(Target),
@@ -135,7 +135,7 @@ pub(super) struct TuneArgs {
     /// Return without waiting for the end
     #[arg(long)]
     background: bool,
-    /// Report data, memory and obstacles of a run as JSON, without starting it
+    /// Report data, memory and obstacles of a run as JSON; start nothing
     #[arg(long)]
     check: bool,
     #[command(flatten)]

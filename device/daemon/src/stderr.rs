@@ -91,7 +91,8 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writer of log lines; each call of `write` holds a complete one. A line that cannot be written is dropped and counted.
+/// Writer of log lines; each call of `write` holds a complete one. A line that cannot be written is dropped and
+/// counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LogLines;
 

@@ -1,15 +1,16 @@
 //! Time that decides expiry: the system's clock, but never below a known minimum.
 //!
-//! A board without a battery starts in 1970, and a process with access to the clock can set it back. An expired file must not become valid by
-//! that. The time is therefore the maximum of the system's clock and a *floor*:
+//! A board without a battery starts in 1970, and a process with access to the clock can set it back. An expired file
+//! must not become valid by that. The time is therefore the maximum of the system's clock and a *floor*:
 //!
 //! - the date of the program's build,
 //! - the creation date of a confirmed adapter, as signed by its publisher,
-//! - the highest time of the system's clock recorded in the store: at the start and at a clean end if it gained an hour, once a day, and
-//!   whenever a file was refused as expired.
+//! - the highest time of the system's clock recorded in the store: at the start and at a clean end if it gained an
+//!   hour, once a day, and whenever a file was refused as expired.
 //!
-//! A clock that jumps into the far future must not block updates indefinitely. The system's clock therefore raises the floor by at most
-//! [`TRUSTED`] beyond the first two, which the clock of this device cannot change. The clock itself is used as it is.
+//! A clock that jumps into the far future must not block updates indefinitely. The system's clock therefore raises the
+//! floor by at most [`TRUSTED`] beyond the first two, which the clock of this device cannot change. The clock itself is
+//! used as it is.
 
 use std::{
     sync::{

@@ -7,7 +7,8 @@ use rustix::{
     io::Errno,
 };
 
-/// Waits until the descriptor is readable (or has a connection to accept), for at most `timeout`; returns whether it is.
+/// Waits until the descriptor is readable (or has a connection to accept), for at most `timeout`; returns whether it
+/// is.
 pub(crate) fn wait_readable(descriptor: impl AsFd, timeout: Duration) -> io::Result<bool> {
     let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
     match poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&timeout)) {

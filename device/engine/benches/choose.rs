@@ -19,7 +19,7 @@ fn rows(count: usize, seed: usize) -> Vec<Vec<f32>> {
 fn choose(criterion: &mut Criterion) {
     let (training, validation) = (rows(200, 1), rows(50, 2));
     let slices = |rows: &'static [Vec<f32>]| rows.iter().map(Vec::as_slice);
-    let profile = Profile::learn(slices(training.leak()), slices(validation.leak())).expect("enough pictures");
+    let profile = Profile::learn(slices(training.leak()), slices(validation.leak())).expect("enough images");
     let features = &rows(1, 3)[0];
     criterion.bench_function("sketch of 1280 features", |bencher| {
         bencher.iter(|| sketch(black_box(features), Profile::DIMENSIONS));
@@ -32,8 +32,8 @@ fn choose(criterion: &mut Criterion) {
     let backbone = seeded_backbone(Architecture::EfficientNetLite0, 1, 1000);
     let engine = Engine::new(backbone.clone(), EngineOptions::default()).expect("the engine starts");
     let original = backbone.original_adapter().expect("it has a classifier");
-    let picture = RgbImage::from_fn(224, 224, |x, y| image::Rgb([x as u8, y as u8, (x ^ y) as u8]));
-    let mut group = criterion.benchmark_group("scores of a 224 pixel picture on EfficientNet-Lite0");
+    let image = RgbImage::from_fn(224, 224, |x, y| image::Rgb([x as u8, y as u8, (x ^ y) as u8]));
+    let mut group = criterion.benchmark_group("scores of a 224 pixel image on EfficientNet-Lite0");
     for count in [1, 10, 100] {
         let tasks: Vec<_> = (0..count)
             .map(|task| {
@@ -45,7 +45,7 @@ fn choose(criterion: &mut Criterion) {
             })
             .collect();
         group.bench_function(BenchmarkId::from_parameter(format!("{count} tasks")), |bencher| {
-            bencher.iter(|| score_tasks(&engine, &tasks, &picture).expect("the backbone runs"));
+            bencher.iter(|| score_tasks(&engine, &tasks, &image).expect("the backbone runs"));
         });
     }
     group.finish();

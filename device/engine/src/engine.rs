@@ -25,7 +25,7 @@ use crate::{
 #[non_exhaustive]
 pub struct EngineOptions {
     /// Threads per image. 1 computes on the calling thread; more start a pool of the engine's own, shared by all
-    /// callers; 0 takes as many as the machine has cores. Answers do not depend on it, to the bit.
+    /// callers; 0 takes as many as the machine has cores. Results are bit-identical for any number.
     pub threads: usize,
     /// Which kernels compute the plan.
     pub kernels: Kernels,
@@ -69,7 +69,7 @@ pub enum Kernels {
     Tract,
 }
 
-/// Memory that an engine holds beside its adapters, in bytes.
+/// Memory of an engine without its adapters, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineMemory {
@@ -214,7 +214,7 @@ impl Engine {
         self.run(&plan.untouched(), preprocessing, &preprocessing.preprocess(image))
     }
 
-    /// What the engine holds in memory beside the backbone and the adapters.
+    /// Returns the memory of the engine in addition to the backbone and the adapters.
     pub fn memory(&self) -> EngineMemory {
         EngineMemory {
             plans: self.plans.lock().unwrap_or_else(PoisonError::into_inner).len(),

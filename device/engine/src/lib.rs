@@ -19,7 +19,7 @@
 //! # }
 //! ```
 //!
-//! Switching is choosing another [`ResidentAdapter`]: nothing is reloaded, and a frame that is under way keeps its own.
+//! Switching is choosing another [`ResidentAdapter`]: nothing is reloaded, and a frame in progress keeps its own.
 
 mod auto;
 mod classification;

@@ -18,9 +18,9 @@ pub fn resident_memory() -> u64 {
 
 /// Returns freed heap memory to the system.
 ///
-/// glibc keeps memory freed in the middle of its heap: a program that replaces adapters grows by about 5 MB over its first twenty
-/// replacements, and a program that tunes keeps the peak. Takes about a millisecond: call it after such changes, not between frames. A no-op
-/// with other C libraries, which release memory themselves.
+/// glibc keeps memory freed in the middle of its heap: a program that replaces adapters grows by about 5 MB over its
+/// first twenty replacements, and a program that tunes keeps the peak. Takes about a millisecond: call it after such
+/// changes, not between frames. A no-op with other C libraries, which release memory themselves.
 pub fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: any argument is valid; glibc takes its own locks and touches free memory only.

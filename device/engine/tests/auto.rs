@@ -8,7 +8,7 @@ use clr_onnx::{Architecture, Preprocess as _, RgbImage};
 
 use crate::{
     common::{adapter, backbone, engine},
-    scenes::{noise, picture, with_profile},
+    scenes::{image, noise, with_profile},
 };
 
 const SIDE: u32 = 32;
@@ -24,16 +24,16 @@ fn the_chosen_task_is_the_pictures_own_and_noise_is_unknown() {
     for task in 0..3 {
         tasks.insert(engine.prepare(&with_profile(&engine, task, SIDE)).unwrap());
     }
-    let choose = |picture: &RgbImage| {
+    let choose = |image: &RgbImage| {
         let mut chooser = TaskChooser::new(ChooserOptions::independent_images());
-        let choice = chooser.observe(&engine, &tasks, picture).unwrap();
+        let choice = chooser.observe(&engine, &tasks, image).unwrap();
         assert!(choice.switched && choice.without_profile.is_empty());
         assert_eq!(choice.task.is_none(), choice.status == ChoiceStatus::Unknown);
         choice.task.map(|adapter| adapter.task().to_owned())
     };
     let right = (0..60).filter(|&index| {
         let task = index as u32 % 3;
-        choose(&picture(task, 100 + index)) == Some(format!("task-{task}"))
+        choose(&image(task, 100 + index)) == Some(format!("task-{task}"))
     });
     let right = right.count();
     assert!(right >= 50, "{right} of 60 right");
@@ -52,7 +52,7 @@ fn a_stream_switches_once_per_scene() {
     let mut switches = Vec::new();
     for frame in 0..36_u64 {
         let scene = (frame / 12 % 2) as u32;
-        let choice = chooser.observe(&engine, &tasks, &picture(scene, 200 + frame)).unwrap();
+        let choice = chooser.observe(&engine, &tasks, &image(scene, 200 + frame)).unwrap();
         if choice.switched {
             switches.push(frame);
         }
@@ -71,8 +71,7 @@ fn a_task_without_a_profile_is_never_chosen_and_named() {
     let engine = small(Kernels::Fused);
     let tasks = TaskSet::new();
     let mut chooser = TaskChooser::new(ChooserOptions::default());
-    let observe =
-        |chooser: &mut TaskChooser, tasks: &TaskSet| chooser.observe(&engine, tasks, &picture(0, 300)).unwrap();
+    let observe = |chooser: &mut TaskChooser, tasks: &TaskSet| chooser.observe(&engine, tasks, &image(0, 300)).unwrap();
     let choice = observe(&mut chooser, &tasks);
     assert_eq!((choice.status, choice.switched), (ChoiceStatus::NoProfiles, false));
 
@@ -103,13 +102,13 @@ fn another_task_changes_neither_scores_nor_answers() {
     for kernels in [Kernels::Fused, Kernels::Tract] {
         let engine = small(kernels);
         let first = Arc::new(engine.prepare(&with_profile(&engine, 0, SIDE)).unwrap());
-        let pictures: Vec<RgbImage> = (0..4).map(|task| picture(task, 400)).collect();
+        let images: Vec<RgbImage> = (0..4).map(|task| image(task, 400)).collect();
         let answers = |tasks: &[Arc<clr_engine::ResidentAdapter>]| -> Vec<_> {
-            let of = |picture| {
-                let logits = engine.classify(&tasks[0], picture).unwrap().logits().to_vec();
-                (score_tasks(&engine, tasks, picture).unwrap()[0].unwrap(), logits)
+            let of = |image| {
+                let logits = engine.classify(&tasks[0], image).unwrap().logits().to_vec();
+                (score_tasks(&engine, tasks, image).unwrap()[0].unwrap(), logits)
             };
-            pictures.iter().map(of).collect()
+            images.iter().map(of).collect()
         };
         let before = answers(std::slice::from_ref(&first));
         // One at the same size, one at another.
@@ -134,12 +133,12 @@ fn features_are_those_that_a_linear_head_sees() {
             weight,
             bias: vec![0.0; features],
         };
-        let picture = picture(0, 1);
+        let image = image(0, 1);
         let preprocessing = &linear.header.preprocessing;
         let logits = engine
-            .logits(&engine.prepare(&linear).unwrap(), &preprocessing.preprocess(&picture))
+            .logits(&engine.prepare(&linear).unwrap(), &preprocessing.preprocess(&image))
             .unwrap();
-        assert_eq!(engine.backbone_features(preprocessing, &picture).unwrap(), logits);
+        assert_eq!(engine.backbone_features(preprocessing, &image).unwrap(), logits);
     }
 }
 
@@ -151,10 +150,10 @@ fn a_temperature_calibrates_the_answer_and_leaves_its_ranking() {
     warm.header.temperature = 3.0;
     let warm = engine.prepare(&warm).unwrap();
     for index in 0..5 {
-        let picture = picture(1, index);
+        let image = image(1, index);
         let (plain, warm) = (
-            engine.classify(&plain, &picture).unwrap(),
-            engine.classify(&warm, &picture).unwrap(),
+            engine.classify(&plain, &image).unwrap(),
+            engine.classify(&warm, &image).unwrap(),
         );
         assert_eq!(plain.logits(), warm.logits());
         let order =

@@ -1,4 +1,4 @@
-//! Pictures of tasks that can be told apart, and adapters that know them.
+//! Images of distinguishable tasks, and adapters for them.
 
 use clr_adapters::{Adapter, Encoding, Profile, Recipe, decode, encode};
 use clr_engine::Engine;
@@ -6,8 +6,8 @@ use clr_onnx::RgbImage;
 
 use crate::seeded::{Random, adapter};
 
-/// Pictures that have a look of their own: stripes of a direction, spacing and colour that belong to the task.
-pub(crate) fn picture(task: u32, index: u64) -> RgbImage {
+/// Returns an image of a task: stripes with the task's direction, spacing and colour.
+pub(crate) fn image(task: u32, index: u64) -> RgbImage {
     let mut random = Random(1 + u64::from(task) * 1_000_003 + index * 7_919);
     let angle = task as f32 * 0.8 + 0.15 * random.value();
     let spacing = 3.0 + 2.5 * task as f32 + 0.5 * random.value();
@@ -20,7 +20,7 @@ pub(crate) fn picture(task: u32, index: u64) -> RgbImage {
     })
 }
 
-/// A picture of none of the tasks.
+/// An image of none of the tasks.
 pub(crate) fn noise(index: u64) -> RgbImage {
     let mut random = Random(1 + index);
     RgbImage::from_fn(48, 48, |_, _| {
@@ -28,7 +28,7 @@ pub(crate) fn noise(index: u64) -> RgbImage {
     })
 }
 
-/// An adapter for a task of the pictures above, with the profile of 60 of them.
+/// An adapter for a task of the images above, with the profile of 60 of them.
 pub(crate) fn with_profile(engine: &Engine, task: u32, side: u32) -> Adapter {
     let mut adapter = adapter(
         engine.backbone(),
@@ -40,7 +40,7 @@ pub(crate) fn with_profile(engine: &Engine, task: u32, side: u32) -> Adapter {
     let preprocessing = &mut adapter.header.preprocessing;
     (preprocessing.height, preprocessing.width) = (side, side);
     let features = |range: std::ops::Range<u64>| -> Vec<Vec<f32>> {
-        let of = |index| engine.backbone_features(&adapter.header.preprocessing, &picture(task, index));
+        let of = |index| engine.backbone_features(&adapter.header.preprocessing, &image(task, index));
         range.map(|index| of(index).unwrap()).collect()
     };
     let (training, validation) = (features(0..60), features(60..90));

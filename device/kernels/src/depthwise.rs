@@ -20,7 +20,7 @@ fn runs<const P: usize>(width: usize) -> impl Iterator<Item = usize> {
 
 /// Some rows of a depthwise convolution.
 pub(crate) struct Depthwise<'a> {
-    /// The first tap of the first output pixel, and everything behind it.
+    /// The first tap of the first output pixel, and everything after it.
     pub input: &'a [f32],
     /// From one input row to the next, in f32.
     pub pitch: usize,

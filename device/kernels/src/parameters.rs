@@ -1,4 +1,4 @@
-//! What stands behind a convolution, channel by channel, between rows and blocks of sixteen channels.
+//! Parameters after a convolution, per channel, in rows and in blocks of sixteen channels.
 
 use super::simd::LANES;
 
@@ -18,7 +18,7 @@ pub fn pack_parameters(weights: &[f32], bias: &[f32]) -> Vec<f32> {
     blocks
 }
 
-/// The way back: `weights` and `bias` of so many channels.
+/// Returns `weights` and `bias` of this number of channels: the reverse conversion.
 pub fn unpack_parameters(blocks: &[f32], channels: usize) -> (Vec<f32>, Vec<f32>) {
     let block = blocks.len() / channels.div_ceil(LANES).max(1);
     let taps = (block / LANES).saturating_sub(1);

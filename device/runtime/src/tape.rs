@@ -31,7 +31,7 @@ pub(crate) struct Record<B> {
     pub(crate) values: Values<B>,
     /// The bare convolution's result, by step.
     pub(crate) sums: Vec<Option<B>>,
-    /// First steps of the segments; the steps of all but the last are computed again by the backward pass.
+    /// First steps of the segments; the steps of all but the last are recomputed by the backward pass.
     pub(crate) segments: Vec<usize>,
 }
 

@@ -47,7 +47,7 @@ pub enum Act {
     Damaged {
         at: u16,
     },
-    /// A frame that ends early, and the next frame behind it.
+    /// A frame that ends early, and the next frame after it.
     Cut {
         at: u16,
     },
@@ -238,7 +238,7 @@ impl<'d> Host<'d> {
                 let bytes = frame(self, self.sequence);
                 let cut = &bytes[..1 + usize::from(at) % (bytes.len() - 1)];
                 let mut replies = self.idle(&[cut, &bytes].concat());
-                assert_eq!(replies.pop(), self.last.clone(), "the frame behind a cut one is read");
+                assert_eq!(replies.pop(), self.last.clone(), "the frame after a cut one is read");
                 let damaged = replies
                     .iter()
                     .all(|(head, reply)| head.sequence == 0 && Response::read(reply) == Ok(Response::Damaged));

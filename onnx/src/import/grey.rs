@@ -32,15 +32,15 @@ pub(super) fn convert(graph: Graph) -> Graph {
         inputs: vec![ValueId::IMAGE],
     };
     // The image of the graph is the first value now.
-    let behind = |value: ValueId| ValueId(value.0 + 1);
+    let after = |value: ValueId| ValueId(value.0 + 1);
     let rest = graph.nodes.into_iter().map(|node| Node {
-        inputs: node.inputs.into_iter().map(behind).collect(),
+        inputs: node.inputs.into_iter().map(after).collect(),
         ..node
     });
     Graph {
         input_channels: 3,
         nodes: std::iter::once(conversion).chain(rest).collect(),
-        features: behind(graph.features),
+        features: after(graph.features),
     }
 }
 

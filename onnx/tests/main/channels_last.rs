@@ -133,7 +133,7 @@ fn flattened(how: impl FnOnce(Model) -> Model) -> Vec<Op> {
 }
 
 #[test]
-fn a_dense_layer_behind_a_flattening_of_channels_last_reads_the_graphs_order() {
+fn a_dense_layer_after_a_flattening_of_channels_last_reads_the_graphs_order() {
     // [N, 2, 2, 2]: the file's feature 2p + c is pixel p of channel c, the graph's is 4c + p.
     let columns: Vec<f32> = ramp(8);
     let expected: Vec<f32> = (0..8).map(|place| columns[2 * (place % 4) + place / 4]).collect();

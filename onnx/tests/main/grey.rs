@@ -32,7 +32,7 @@ fn plain() -> Backbone {
 }
 
 #[test]
-fn a_network_of_one_channel_takes_images_behind_a_frozen_conversion() {
+fn a_network_of_one_channel_takes_images_after_a_frozen_conversion() {
     let backbone = plain();
     let Graph {
         input_channels, nodes, ..

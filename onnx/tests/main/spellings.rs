@@ -5,7 +5,7 @@ use clr_onnx::{Activation, Backbone, Op, proto::AttributeProto};
 use crate::support::{Model, float, int, ints, ramp, tensor};
 
 /// The operations after the convolution `conv`, without the pool that the import appends, for nodes that read `c` and make `y`.
-fn behind_conv(model: Model) -> Vec<Op> {
+fn after_conv(model: Model) -> Vec<Op> {
     let mut ops = model.output("y").ops();
     assert!(matches!(ops.first(), Some(Op::Conv(_))), "{ops:?}");
     ops.truncate(ops.len() - 2);
@@ -41,32 +41,32 @@ fn min_and_max_with_a_constant_are_one_clip() {
             .node("Min", &["m", "6"], "y", &[]),
     ];
     for model in spellings {
-        assert_eq!(behind_conv(model), std::slice::from_ref(&clip));
+        assert_eq!(after_conv(model), std::slice::from_ref(&clip));
     }
     let one_sided = model().node("Max", &["c", "0"], "y", &[]);
-    assert_eq!(behind_conv(one_sided), [Op::Activation(Activation::Relu)]);
+    assert_eq!(after_conv(one_sided), [Op::Activation(Activation::Relu)]);
     // A Relu that something else reads as well stays what it is.
     let shared = model()
         .node("Relu", &["c"], "r", &[])
         .node("Min", &["r", "6"], "m", &[])
         .node("Add", &["r", "m"], "y", &[]);
-    assert_eq!(behind_conv(shared), [Op::Activation(Activation::Relu), clip, Op::Add]);
+    assert_eq!(after_conv(shared), [Op::Activation(Activation::Relu), clip, Op::Add]);
 }
 
 #[test]
 fn a_sum_of_two_is_an_addition_and_swish_a_silu() {
     let model = || Model::new(24).conv().node("Relu", &["c"], "r", &[]);
-    let sum = behind_conv(model().node("Sum", &["c", "r"], "y", &[]));
+    let sum = after_conv(model().node("Sum", &["c", "r"], "y", &[]));
     assert_eq!(sum, [Op::Activation(Activation::Relu), Op::Add]);
-    let swish = behind_conv(Model::new(24).conv().node("Swish", &["c"], "y", &[float("alpha", 1.0)]));
+    let swish = after_conv(Model::new(24).conv().node("Swish", &["c"], "y", &[float("alpha", 1.0)]));
     assert_eq!(swish, [Op::Activation(Activation::Silu)]);
     let other = Model::new(24).conv().node("Swish", &["c"], "y", &[float("alpha", 1.7)]);
-    assert!(matches!(behind_conv(other)[..], [Op::Opaque(_)]));
+    assert!(matches!(after_conv(other)[..], [Op::Opaque(_)]));
 }
 
 #[test]
 fn small_powers_are_products() {
-    let power = |model: Model| behind_conv(model.node("Pow", &["c", "p"], "y", &[]));
+    let power = |model: Model| after_conv(model.node("Pow", &["c", "p"], "y", &[]));
     assert_eq!(power(Model::new(13).conv().floats("p", &[], &[2.0])), [Op::Mul]);
     assert_eq!(
         power(Model::new(13).conv().integers("p", &[1], &[3])),
@@ -87,10 +87,10 @@ fn training_flags_that_are_off_change_nothing() {
             .integers("flag", &[], &[flag])
             .node("Dropout", &["c", "ratio", "flag"], "y", &[])
     };
-    assert_eq!(behind_conv(dropout(0)), []);
+    assert_eq!(after_conv(dropout(0)), []);
     assert!(dropout(1).output("y").error().contains("model.eval()"));
     assert_eq!(
-        behind_conv(
+        after_conv(
             Model::new(9)
                 .conv()
                 .node("Dropout", &["c"], "y", &[float("ratio", 0.2)])
@@ -103,7 +103,7 @@ fn training_flags_that_are_off_change_nothing() {
             .node("BatchNormalization", &["c", "v", "v", "v", "v"], "y", attributes)
     };
     let off = [int("spatial", 1), int("training_mode", 0), float("momentum", 0.9)];
-    assert_eq!(behind_conv(norm(&off)), behind_conv(norm(&[])));
+    assert_eq!(after_conv(norm(&off)), after_conv(norm(&[])));
     for (attribute, on) in [("training_mode", 1), ("spatial", 0)] {
         assert!(
             norm(&[int(attribute, on)])
@@ -118,7 +118,7 @@ fn training_flags_that_are_off_change_nothing() {
 fn a_mean_without_axes_is_refused_unless_it_says_that_it_does_nothing() {
     let mean = |attributes: &[AttributeProto]| Model::new(18).conv().node("ReduceMean", &["c"], "y", attributes);
     assert!(mean(&[]).output("y").error().contains("it mixes the images of a batch"));
-    assert_eq!(behind_conv(mean(&[int("noop_with_empty_axes", 1)])), []);
+    assert_eq!(after_conv(mean(&[int("noop_with_empty_axes", 1)])), []);
 }
 
 #[test]
@@ -282,9 +282,9 @@ fn a_slice_of_all_there_is_changes_nothing() {
             .node("Slice", &["c", "start", "end", "axis"], "y", &[])
     };
     for all in [2, i64::MAX] {
-        assert_eq!(behind_conv(slice(all)), []);
+        assert_eq!(after_conv(slice(all)), []);
     }
-    assert_eq!(behind_conv(slice(1)), [Op::GatherChannels { index: [0].into() }]);
+    assert_eq!(after_conv(slice(1)), [Op::GatherChannels { index: [0].into() }]);
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! Audit log: one JSON line `clr.audit/1` for each command, chained by SHA-256, in the journal and in two files of 1 MiB in turn.
+//! Audit log: one JSON line `clr.audit/1` for each command, chained by SHA-256, in the journal and in two files of 1
+//! MiB in turn.
 //!
-//! Read-only requests (status, list, tuning progress) are aggregated, to spare flash memory: the first of a peer within an hour gets a line;
-//! the others are counted in that peer's next line (`reads`).
+//! Read-only requests (status, list, tuning progress) are aggregated, to spare flash memory: the first of a peer within
+//! an hour gets a line; the others are counted in that peer's next line (`reads`).
 //!
-//! Lines are written, not synced: `kill -9` loses none, a power cut the last ones. The next start removes a line that was cut, and records
-//! the number of its bytes.
+//! Lines are written, not synced: `kill -9` loses none, a power cut the last ones. The next start removes a line that
+//! was cut, and records the number of its bytes.
 
 use std::{
     collections::HashMap,

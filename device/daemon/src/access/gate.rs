@@ -158,8 +158,8 @@ impl Gate {
         work()
     }
 
-    /// Performs a request that changes something: checks the role, waits for the host's rate, and records the outcome, refusals
-    /// included.
+    /// Performs a request that changes something: checks the role, waits for the host's rate, and records the outcome,
+    /// refusals included.
     fn execute<T>(
         &self,
         role: Role,

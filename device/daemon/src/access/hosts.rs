@@ -5,8 +5,8 @@
 //! NAME x25519:KEY ROLE,ROLE CHECKSUM
 //! ```
 //!
-//! The checksum is the first eight digits of the SHA-256 of the rest of its line. A damaged line costs one host. Any damage disables plain
-//! sessions, as hosts were known.
+//! The checksum is the first eight digits of the SHA-256 of the rest of its line. A damaged line costs one host. Any
+//! damage disables plain sessions, as hosts were known.
 
 use std::path::{Path, PathBuf};
 

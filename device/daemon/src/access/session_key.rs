@@ -6,7 +6,8 @@
 //! old x25519-secret:… UNTIL CHECKSUM    its predecessor, valid until UNTIL, in seconds since 1970
 //! ```
 //!
-//! The checksum is the first eight digits of the SHA-256 of the rest of its line. A damaged third line costs the old key alone.
+//! The checksum is the first eight digits of the SHA-256 of the rest of its line. A damaged third line costs the old
+//! key alone.
 
 use std::{
     fs,
@@ -201,7 +202,8 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &bytes).unwrap();
             match SessionKeys::open(folder.path(), NOW) {
-                // The case of a digit, the last newline, a bit that X25519 does not use, or a bit of the old key's line.
+                // The case of a digit, the last newline, a bit that X25519 does not use, or a bit of the old key's
+                // line.
                 Ok(read) => {
                     assert_eq!(read.current().public(), current, "bit {bit}");
                     assert!(read.old(NOW).is_none_or(|read| read.public() == old), "bit {bit}");

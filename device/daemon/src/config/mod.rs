@@ -16,8 +16,8 @@ pub struct Config {
     /// Name of the device in logs and for hosts; by default the host name.
     #[serde(default = "hostname")]
     pub name: String,
-    /// Names of the device's fleets. An adapter signed for an audience is accepted if one of its patterns matches one of these names or the
-    /// device's name.
+    /// Names of the device's fleets. An adapter signed for an audience is accepted if one of its patterns matches one
+    /// of these names or the device's name.
     #[serde(default)]
     pub audience: Vec<String>,
     /// ONNX file of the backbone.
@@ -107,8 +107,8 @@ pub struct TrustConfig {
     /// Whether unsigned adapters are accepted too; for tests, not for the field.
     #[serde(default, alias = "unsigned")]
     pub allow_unsigned: bool,
-    /// Lowest version of a task that is accepted and served, by the task's name; `*` matches any characters. Unlike the store's
-    /// record, it survives a factory reset.
+    /// Lowest version of a task that is accepted and served, by the task's name; `*` matches any characters. Unlike the
+    /// store's record, it survives a factory reset.
     #[serde(default)]
     pub minimum: BTreeMap<String, u64>,
 }
@@ -268,7 +268,8 @@ pub struct LimitsConfig {
     pub examples_per_task: usize,
     /// Simultaneous connections on the control socket.
     pub connections: usize,
-    /// Bytes that announced uploads may write to the disk in 24 hours; beyond that, uploads stay in memory until verified.
+    /// Bytes that announced uploads may write to the disk in 24 hours; beyond that, uploads stay in memory until
+    /// verified.
     pub upload_bytes_per_day: u64,
     /// Tasks, including those with images alone and removed ones whose highest confirmed version is kept.
     pub tasks: usize,
@@ -276,7 +277,8 @@ pub struct LimitsConfig {
     pub state_bytes: u64,
     /// Bytes of `state_bytes` and of the disk that are reserved for records.
     pub reserve_bytes: u64,
-    /// Memory for decoding, rotating and converting an image, in bytes; by default from the network's input and the machine's memory.
+    /// Memory for decoding, rotating and converting an image, in bytes; by default from the network's input and the
+    /// machine's memory.
     pub image_memory: Option<u64>,
     /// Bytes of an image file; by default 32 MiB.
     pub image_bytes: Option<u64>,

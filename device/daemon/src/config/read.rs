@@ -161,8 +161,9 @@ impl Config {
         self.control.socket.clone().unwrap_or_else(in_state)
     }
 
-    /// Returns the paths to try for the Unix socket, the preferred one first. If the state folder is unusable, e.g. on a read-only disk, the
-    /// socket is in a runtime folder, under a name derived from the state folder. A configured path has no alternatives.
+    /// Returns the paths to try for the Unix socket, the preferred one first. If the state folder is unusable, e.g. on
+    /// a read-only disk, the socket is in a runtime folder, under a name derived from the state folder. A configured
+    /// path has no alternatives.
     pub fn sockets(&self) -> Vec<PathBuf> {
         let mut sockets = vec![self.socket()];
         if self.control.socket.is_none() {

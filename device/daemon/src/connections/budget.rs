@@ -1,7 +1,7 @@
 //! Connection budgets by kind and address: the control socket, unauthenticated peers, and peers with an open session.
 //!
-//! If a budget is exhausted, the oldest connection that has sent nothing is evicted. Each connection has a thread; an evicted one counts
-//! until its thread has ended, so that threads are bounded too.
+//! If a budget is exhausted, the oldest connection that has sent nothing is evicted. Each connection has a thread; an
+//! evicted one counts until its thread has ended, so that threads are bounded too.
 
 use std::{
     net::IpAddr,
@@ -63,7 +63,8 @@ pub(crate) struct Ticket {
 }
 
 impl Budget {
-    /// Returns a slot for a new connection, with at most `most` of its kind without a session (control socket: in total).
+    /// Returns a slot for a new connection, with at most `most` of its kind without a session (control socket: in
+    /// total).
     pub(super) fn admit(self: &Arc<Self>, class: Class, most: usize) -> Option<Ticket> {
         let mut entries = lock(&self.0);
         let same_kind = |entry: &&Entry| match class {

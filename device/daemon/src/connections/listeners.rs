@@ -48,8 +48,8 @@ pub(crate) fn bind_first(places: &[PathBuf], group: Option<&str>) -> Option<(Pat
     })
 }
 
-/// Opens a Unix socket for this user alone, or for a group too. The caller holds the store's lock: an existing socket then belongs to a
-/// device that has ended.
+/// Opens a Unix socket for this user alone, or for a group too. The caller holds the store's lock: an existing socket
+/// then belongs to a device that has ended.
 pub(crate) fn bind_control(path: &Path, group: Option<&str>, make_folder: bool) -> Result<UnixListener, DaemonError> {
     let failed = || DaemonError::io(format!("cannot listen on socket '{}'", path.display()));
     check_socket_path(path)?;

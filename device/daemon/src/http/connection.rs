@@ -37,7 +37,8 @@ const BODY_TIME: Duration = Duration::from_secs(3);
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 /// Cap of the fields of a head.
 const FIELDS: usize = 32;
-/// Time for which further bytes of the peer are discarded: closing at once would reset the connection and lose the response.
+/// Time for which further bytes of the peer are discarded: closing at once would reset the connection and lose the
+/// response.
 const LINGER_TIME: Duration = Duration::from_millis(500);
 /// Cap of the discarded bytes.
 const LINGER_BYTES: usize = 256 << 10;

@@ -59,8 +59,8 @@ impl AsyncWrite for Peer<'_> {
     }
 }
 
-/// Returns the response to a connection that sends `sent` in pieces of `piece` bytes and then closes, with a cap of `body_bytes` on
-/// bodies. Deterministic, with a constant device; for fuzzing.
+/// Returns the response to a connection that sends `sent` in pieces of `piece` bytes and then closes, with a cap of
+/// `body_bytes` on bodies. Deterministic, with a constant device; for fuzzing.
 ///
 /// # Panics
 /// If no asynchronous runtime can be created, for lack of descriptors.

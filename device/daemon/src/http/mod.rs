@@ -7,8 +7,8 @@
 //! | connection | one request, 10 s |
 //! | simultaneous connections | `http.connections`, a few reserved for loopback; beyond that, 503 |
 //!
-//! The server runs on one thread of low priority with a dedicated asynchronous runtime, so an idle connection costs a socket and a few
-//! kilobytes. A panic of a handler results in 500 and affects no other connection.
+//! The server runs on one thread of low priority with a dedicated asynchronous runtime, so an idle connection costs a
+//! socket and a few kilobytes. A panic of a handler results in 500 and affects no other connection.
 
 mod accept;
 mod connection;

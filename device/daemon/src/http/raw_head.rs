@@ -1,7 +1,7 @@
 //! Stream wrapper that keeps a copy of the request's head.
 //!
-//! hyper drops `Content-Length` next to `Transfer-Encoding`, as RFC 9112, section 6.3, allows. Such a request is usually forged, and only
-//! the raw head reveals it.
+//! hyper drops `Content-Length` next to `Transfer-Encoding`, as RFC 9112, section 6.3, allows. Such a request is
+//! usually forged, and only the raw head reveals it.
 
 use std::{
     io,
@@ -26,7 +26,8 @@ impl RawHead {
         head.extend_from_slice(&bytes[..room.min(bytes.len())]);
     }
 
-    /// Returns whether the head has a field of this name, ignoring case. The head was parsed before: every field is one line.
+    /// Returns whether the head has a field of this name, ignoring case. The head was parsed before: every field is one
+    /// line.
     pub(super) fn has_field(&self, name: &str) -> bool {
         let head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         head.split(|&byte| byte == b'\n')

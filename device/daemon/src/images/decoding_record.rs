@@ -1,8 +1,9 @@
-//! DecodingRecord of the images being decoded, in a file that survives a crash of the process.
+//! `DecodingRecord` of the images being decoded, in a file that survives a crash of the process.
 //!
-//! The file has one slot per image. A slot is written before decoding and cleared afterwards, by a single write without `fsync`: the page
-//! cache survives the process, and flash is spared. The file is in `$RUNTIME_DIRECTORY`, which systemd keeps in memory, otherwise in the
-//! state folder. An image that needs much of the memory limit is recorded durably in the state folder, at most every 30 seconds.
+//! The file has one slot per image. A slot is written before decoding and cleared afterwards, by a single write without
+//! `fsync`: the page cache survives the process, and flash is spared. The file is in `$RUNTIME_DIRECTORY`, which
+//! systemd keeps in memory, otherwise in the state folder. An image that needs much of the memory limit is recorded
+//! durably in the state folder, at most every 30 seconds.
 
 use std::{
     cell::Cell,
@@ -72,7 +73,8 @@ pub(super) struct DecodingGuard<'a> {
 }
 
 impl DecodingRecord {
-    /// Opens the record in `state`, and in `runtime` if there is such a folder; returns the images that the last run was decoding.
+    /// Opens the record in `state`, and in `runtime` if there is such a folder; returns the images that the last run
+    /// was decoding.
     pub(super) fn open(state: &Path, runtime: Option<&Path>) -> (Self, Vec<Suspect>) {
         let durable_file = state.join("in-hand");
         // Two devices may share the runtime folder.

@@ -1,7 +1,8 @@
 //! Quarantine of images that crash the process.
 //!
-//! An image recorded at the end of a run may be there by chance, as power can fail at any time, so it is tried again. If the process ends
-//! again before it was decoded, its file is moved to `.rejected/` next to it, and its bytes are refused from then on.
+//! An image recorded at the end of a run may be there by chance, as power can fail at any time, so it is tried again.
+//! If the process ends again before it was decoded, its file is moved to `.rejected/` next to it, and its bytes are
+//! refused from then on.
 
 use std::{
     collections::HashMap,
@@ -170,7 +171,8 @@ impl Quarantine {
         }
     }
 
-    /// Writes the lists atomically and durably; rare, after a crash on an image. A failed write loses the change at the end of the run.
+    /// Writes the lists atomically and durably; rare, after a crash on an image. A failed write loses the change at the
+    /// end of the run.
     fn write(&self) {
         let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         let write = || -> io::Result<()> {

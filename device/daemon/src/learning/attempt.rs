@@ -166,7 +166,8 @@ impl Runtime {
         Ok(Some(Outcome::Promoted(taught.join("; "))))
     }
 
-    /// Returns the parent of a run. The classes of the publisher's original are protected; a task created on the device has none.
+    /// Returns the parent of a run. The classes of the publisher's original are protected; a task created on the device
+    /// has none.
     pub(crate) fn parent(&self, serving: &ServingAdapter) -> Result<Parent, LearnError> {
         if !serving.held.tuned {
             let own = serving.decoded.adapter.clone();

@@ -1,7 +1,7 @@
 //! Teaching of a class: its images become class weights at once, or are removed.
 //!
-//! Each class is taught separately: images of other classes that are not taught yet are ignored. A refused class leaves no images: they are
-//! removed, or get back their previous label.
+//! Each class is taught separately: images of other classes that are not taught yet are ignored. A refused class leaves
+//! no images: they are removed, or get back their previous label.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -163,8 +163,8 @@ impl Runtime {
         self.started.elapsed()
     }
 
-    /// Prepares every task of the store; a failure of one does not affect the others. `blamed`: whether an adapter on trial may have caused
-    /// the unclean end of the last run.
+    /// Prepares every task of the store; a failure of one does not affect the others. `blamed`: whether an adapter on
+    /// trial may have caused the unclean end of the last run.
     fn load_all(&self, blamed: bool) {
         let changing = self.serving.lock_updates();
         for state in self.store.tasks().iter() {
@@ -235,8 +235,8 @@ impl Runtime {
         self.stop_clock();
     }
 
-    /// Reloads the configuration. Trusted keys, audience, minimum versions, trial bounds and `top_k` change at once, the rest at the next
-    /// start.
+    /// Reloads the configuration. Trusted keys, audience, minimum versions, trial bounds and `top_k` change at once,
+    /// the rest at the next start.
     pub(crate) fn reload(&self, path: &std::path::Path) -> Result<(), DaemonError> {
         let config = Config::read(path)?;
         self.store.set_trust(config.trust(self.device_public)?);
@@ -252,7 +252,8 @@ pub(crate) fn open_engine(config: &Config) -> Result<Engine, DaemonError> {
     Ok(Engine::new(backbone, options)?)
 }
 
-/// Opens the store and finds the device's key. An unreadable state folder is no error: the device then serves nothing and logs the reason.
+/// Opens the store and finds the device's key. An unreadable state folder is no error: the device then serves nothing
+/// and logs the reason.
 pub(crate) fn open_store(config: &Config, engine: &Engine) -> Result<(Store, device_key::Found), DaemonError> {
     let folder = config.store();
     let found = device_key::find(&config.state);

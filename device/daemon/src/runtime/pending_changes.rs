@@ -19,7 +19,8 @@ pub(super) enum PendingChange {
         reason: String,
         at: Option<u64>,
     },
-    /// The unclean end of the last run must be counted. The adapter does not serve before that, as it might crash the device at every start.
+    /// The unclean end of the last run must be counted. The adapter does not serve before that, as it might crash the
+    /// device at every start.
     Count { blamed: bool },
     /// The first use of the adapter must be recorded. It does not serve before that, for the same reason.
     Use { digest: Digest },

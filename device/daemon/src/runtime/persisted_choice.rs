@@ -1,7 +1,8 @@
 //! Persisted choice of the task: a named one, or automatic choice per frame. A restart resumes with it.
 //!
-//! A client may name another task every second, and each write wears flash memory. Writes are therefore 30 s apart; the latest choice is
-//! written at the end of the interval or on shutdown. A failed write is repeated. A power cut in between loses the choice alone.
+//! A client may name another task every second, and each write wears flash memory. Writes are therefore 30 s apart; the
+//! latest choice is written at the end of the interval or on shutdown. A failed write is repeated. A power cut in
+//! between loses the choice alone.
 
 use std::{
     path::PathBuf,

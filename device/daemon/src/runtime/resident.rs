@@ -67,8 +67,8 @@ impl Runtime {
         }
     }
 
-    /// Loads a task at the start, as [`Runtime::load`], and reverts a trial after too many unclean ends. The task serves even if no write
-    /// succeeds. `blamed`: whether the adapter may have caused the unclean end of the last run.
+    /// Loads a task at the start, as [`Runtime::load`], and reverts a trial after too many unclean ends. The task
+    /// serves even if no write succeeds. `blamed`: whether the adapter may have caused the unclean end of the last run.
     pub(super) fn load_at_start(
         &self,
         changing: &UpdateGuard<'_>,
@@ -130,7 +130,8 @@ impl Runtime {
         }
     }
 
-    /// Serves the confirmed adapter instead of the one on trial until `change` is written. Returns false, without effect, if there is none.
+    /// Serves the confirmed adapter instead of the one on trial until `change` is written. Returns false, without
+    /// effect, if there is none.
     fn fall_back_until_written(
         &self,
         changing: &UpdateGuard<'_>,
@@ -146,8 +147,8 @@ impl Runtime {
         Ok(true)
     }
 
-    /// Records the use of an adapter on trial before its first frame: after a crash, the next start knows. Returns false if another adapter
-    /// serves now.
+    /// Records the use of an adapter on trial before its first frame: after a crash, the next start knows. Returns
+    /// false if another adapter serves now.
     pub(crate) fn begin_use(&self, adapter: &Arc<ResidentAdapter>) -> bool {
         let unmarked =
             |detail: &mut AdapterInfo| detail.trial.as_ref().filter(|_| !detail.in_use).map(|_| detail.digest);

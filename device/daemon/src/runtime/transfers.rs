@@ -133,7 +133,8 @@ impl Runtime {
         }
     }
 
-    /// Checks the canaries of an installed adapter, then lets it serve. On a failure it is reverted, and the confirmed one serves.
+    /// Checks the canaries of an installed adapter, then lets it serve. On a failure it is reverted, and the confirmed
+    /// one serves.
     fn take_into_service(&self, changing: &UpdateGuard<'_>, installed: &Installed) -> Result<Committed, Failure> {
         let (task, held) = (&installed.task, installed.held);
         let in_memory = self.detail(task, |detail| detail.digest == held.digest);

@@ -1,7 +1,8 @@
 //! Directory source: the images in a folder, then each one that appears in it, once it is complete.
 //!
-//! The folder may be removed, replaced, renamed, unmounted, mounted over or made unreadable while the device runs: inotify and a
-//! comparison of device and inode detect it. The folder at the configured path is watched again as soon as it exists.
+//! The folder may be removed, replaced, renamed, unmounted, mounted over or made unreadable while the device runs:
+//! inotify and a comparison of device and inode detect it. The folder at the configured path is watched again as soon
+//! as it exists.
 
 mod file;
 mod sent;
@@ -95,7 +96,8 @@ impl Watching<'_> {
     }
 
     fn deliver(&self, stop: &Stop, state: &SourceState, send: &mut Send<'_>) -> Result<Session, String> {
-        // The watch starts before the folder is listed, so that no file is missed. Early events may name files that are in the list.
+        // The watch starts before the folder is listed, so that no file is missed. Early events may name files that are
+        // in the list.
         let mut waiting = self.present()?;
         for name in self.arrivals()? {
             if !waiting.contains(&name) {

@@ -82,8 +82,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Starts the source's thread; `None` without a source. Images of more than `largest` bytes are skipped. A missing folder or camera is
-    /// opened as soon as it appears.
+    /// Starts the source's thread; `None` without a source. Images of more than `largest` bytes are skipped. A missing
+    /// folder or camera is opened as soon as it appears.
     pub(crate) fn start(
         config: &SourceConfig,
         largest: u64,
@@ -148,14 +148,14 @@ impl Source {
         Ok(Self { name, frames, thread })
     }
 
-    /// Stops the source and returns the error that ended it earlier. A thread blocked in a system call, e.g. on a dead network disk, is left
-    /// running until the process ends.
+    /// Stops the source and returns the error that ended it earlier. A thread blocked in a system call, e.g. on a dead
+    /// network disk, is left running until the process ends.
     pub(crate) fn stop(self) -> Result<(), DaemonError> {
-        const STEP: Duration = Duration::from_millis(5);
+        const STOP_POLL_INTERVAL: Duration = Duration::from_millis(5);
         self.frames.close();
         let asked = Instant::now();
         while !self.thread.is_finished() && asked.elapsed() < 5 * POLL_INTERVAL {
-            thread::sleep(STEP);
+            thread::sleep(STOP_POLL_INTERVAL);
         }
         if !self.thread.is_finished() {
             tracing::warn!(

@@ -23,8 +23,8 @@ pub(super) enum Session {
     Lost(String),
 }
 
-/// Runs sessions until one returns [`Session::Ended`]. `open` opens the source; `run` delivers frames and calls [`SourceState::up`] once
-/// the source is known to work. A panic in either counts as a loss.
+/// Runs sessions until one returns [`Session::Ended`]. `open` opens the source; `run` delivers frames and calls
+/// [`SourceState::up`] once the source is known to work. A panic in either counts as a loss.
 pub(super) fn keep_open<S>(
     stop: &Stop,
     state: &SourceState,

@@ -13,7 +13,8 @@ use crate::escape::one_line;
 /// Time after which a lost source is a health fault.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Time without a sign of life after which the source's thread counts as blocked in a system call, e.g. on a dead network disk.
+/// Time without a sign of life after which the source's thread counts as blocked in a system call, e.g. on a dead
+/// network disk.
 const HUNG: Duration = Duration::from_secs(10);
 
 /// Condition of the device's source. One instance for the life of the process; the source's thread writes it.

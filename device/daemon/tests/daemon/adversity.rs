@@ -15,7 +15,7 @@ use rustix::{
 };
 
 use super::{
-    device::{Device, PATIENCE, adapter, image, signed},
+    device::{Device, TIMEOUT, adapter, image, signed},
     peers::Host,
 };
 
@@ -41,15 +41,15 @@ fn a_peer_that_sends_a_byte_per_second_is_dropped_at_its_deadline_and_delays_not
                 "{error}"
             ),
         }
-        assert!(started.elapsed() < PATIENCE, "it is served still\n{}", device.log());
+        assert!(started.elapsed() < TIMEOUT, "it is served still\n{}", device.log());
     }
     // A frame may take ten seconds from its first byte to its last.
     assert!(started.elapsed() > Duration::from_secs(9));
     assert!(device.log().contains("connection dropped"), "{}", device.log());
 }
 
-/// A limit on file sizes simulates a full disk. Without a handler of SIGXFSZ it would end the process, and a failed write to the log the
-/// thread.
+/// A limit on file sizes simulates a full disk. Without a handler of SIGXFSZ it would end the process, and a failed
+/// write to the log the thread.
 #[test]
 fn a_full_disk_costs_the_update_alone() {
     let mut device = Device::with_tasks(&["birds", "fish"], "");

@@ -17,7 +17,7 @@ fn the_task_follows_the_frames_and_noise_is_unknown() {
     for (task, first) in [(0, 200), (1, 300), (0, 400)] {
         // A few frames until the switch, then this task alone.
         let tasks: Vec<_> = (0..12)
-            .map(|at| device.ask(&png(&scenes::picture(task, first + at)))["task"].clone())
+            .map(|at| device.ask(&png(&scenes::image(task, first + at)))["task"].clone())
             .collect();
         let expected = format!("task-{task}");
         assert!(tasks[8..].iter().all(|task| *task == expected), "{expected}: {tasks:?}");
@@ -34,7 +34,7 @@ fn the_task_follows_the_frames_and_noise_is_unknown() {
     assert!(device.status().auto);
     // A named task ends it.
     device.switch("task-1");
-    assert_eq!(device.ask(&png(&scenes::picture(0, 500)))["task"], "task-1");
+    assert_eq!(device.ask(&png(&scenes::image(0, 500)))["task"], "task-1");
     assert!(!device.status().auto);
 }
 

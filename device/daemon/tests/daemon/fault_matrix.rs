@@ -1,8 +1,9 @@
-//! Fault matrix: every file of the state folder, damaged in every way, on every kind of disk; and starts with too little memory or too few
-//! descriptors. In each cell the device gives the same result as before, or is alive and reports the reason.
+//! Fault matrix: every file of the state folder, damaged in every way, on every kind of disk; and starts with too
+//! little memory or too few descriptors. In each cell the device gives the same result as before, or is alive and
+//! reports the reason.
 //!
-//! Full and read-only disks are small file systems in memory, which only root may mount. Without that right the test skips those cells, and
-//! reports it.
+//! Full and read-only disks are small file systems in memory, which only root may mount. Without that right the test
+//! skips those cells, and reports it.
 
 use std::{
     collections::BTreeMap,
@@ -54,8 +55,8 @@ const DAMAGES: [Damage; 5] = [
     Damage::Folder,
 ];
 
-/// Runs a device to fill its state folder, and keeps that: two versions of the active task, another task on trial, an example, a run's
-/// state, half an upload.
+/// Runs a device to fill its state folder, and keeps that: two versions of the active task, another task on trial, an
+/// example, a run's state, half an upload.
 fn template() -> (Device, Value) {
     let mut device = Device::with_birds("");
     device.push(&signed(&adapter("birds", 2))).unwrap();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clr_transfer::HealthState;
 
-use super::device::{Device, PATIENCE, adapter, free_port, http_get, image, signed};
+use super::device::{Device, TIMEOUT, adapter, free_port, http_get, image, signed};
 
 /// Waits until `/healthz` returns this status and a body that contains these words.
 fn wait_for(port: u16, status: u16, words: &str) {
@@ -14,7 +14,7 @@ fn wait_for(port: u16, status: u16, words: &str) {
         if got == status && body.contains(words) {
             return;
         }
-        assert!(started.elapsed() < PATIENCE, "expected {status} {words}: {got} {body}");
+        assert!(started.elapsed() < TIMEOUT, "expected {status} {words}: {got} {body}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -27,7 +27,7 @@ fn health_reports_each_fault_on_a_line_and_recovers() {
     // Degraded: there is no task yet.
     wait_for(port, 200, "ok\ndegraded task: there is no task yet\n");
     device.push(&signed(&adapter("birds", 1))).unwrap();
-    wait_for(port, 200, "degraded task: 1 ready, but none was named\n");
+    wait_for(port, 200, "degraded task: 1 ready, but none is active\n");
     device.switch("birds");
     device.ask(&image(1));
     wait_for(port, 200, "ok\n");
@@ -91,8 +91,8 @@ fn a_damaged_record_is_reported_while_another_task_serves() {
 /// A sample of the text format: name, raw labels, value.
 type Sample = (String, String, f64);
 
-/// Reads Prometheus' text format 0.0.4 and checks it: help and type once before the samples of a name, legal names, closed
-/// and escaped labels, counters that end in `_total`.
+/// Reads Prometheus' text format 0.0.4 and checks it: help and type once before the samples of a name, legal names,
+/// closed and escaped labels, counters that end in `_total`.
 fn parse(page: &str) -> Vec<Sample> {
     let legal = |name: &str| {
         !name.is_empty()
@@ -158,7 +158,7 @@ fn metrics_are_valid_and_count_refusals_reverts_and_learning() {
     assert!(value("clr_requests_refused_total", "code=\"no-task\",number=\"512\"") >= 1.0);
     assert!(value("clr_requests_refused_total", "code=\"refused\"") >= 1.0);
     assert!(value("clr_frames_answered_total", "task=\"a \\\"task\\\" \\\\ of birds\"") >= 1.0);
-    assert!(value("clr_last_frame_age_seconds", "") < PATIENCE.as_secs_f64());
+    assert!(value("clr_last_frame_age_seconds", "") < TIMEOUT.as_secs_f64());
     assert!(value("clr_state_disk_free_bytes", "") > 0.0);
     assert_eq!(value("clr_up", ""), 1.0);
     assert_eq!(value("clr_health", "check=\"inference\""), 0.0);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clr_transfer::{Slot, TunePhase, TuneRequest, TuneStatus};
 
-use super::device::{Device, PATIENCE, image, png};
+use super::device::{Device, TIMEOUT, image, png};
 use crate::scenes;
 
 impl Device {
@@ -16,14 +16,14 @@ impl Device {
             if what(&status) {
                 return status;
             }
-            assert!(started.elapsed() < 5 * PATIENCE, "{status:?}");
+            assert!(started.elapsed() < 5 * TIMEOUT, "{status:?}");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
     fn file(&self, task: &str, label: &str, looks: u32, count: u64) {
         for index in 0..count {
-            let bytes = png(&scenes::picture(looks, index));
+            let bytes = png(&scenes::image(looks, index));
             self.host(|client| client.teach(task, label, &bytes)).unwrap();
         }
     }
@@ -59,7 +59,7 @@ fn a_new_class_is_recognised_at_once_and_tuning_keeps_serving() {
     let kept = device.path("state/store/examples/birds");
     let frames = || std::fs::read_dir(&kept).map_or(0, Iterator::count);
     while frames() < 12 {
-        assert!(started.elapsed() < PATIENCE, "{} frames kept", frames());
+        assert!(started.elapsed() < TIMEOUT, "{} frames kept", frames());
         device.ask(&image(started.elapsed().subsec_nanos().into()));
     }
     assert_eq!(frames(), 12);
@@ -69,7 +69,7 @@ fn a_new_class_is_recognised_at_once_and_tuning_keeps_serving() {
     // Without a profile, the separation is unknown, and a class claims few images at once.
     let mut robins = 0;
     for index in 50..66 {
-        let line = device.ask(&png(&scenes::picture(1, index)));
+        let line = device.ask(&png(&scenes::image(1, index)));
         let serving = (&line["revision"], &line["trial"]);
         assert_eq!(serving, (&1.into(), &true.into()), "{line}\n{}", device.log());
         robins += usize::from(line["top"][0]["label"] == "robin");
@@ -108,7 +108,7 @@ fn a_task_is_created_from_images_alone() {
     assert_eq!(device.tune("looks", 0).phase, TunePhase::Promoted);
     device.switch("looks");
     for (looks, label) in [(0, "zero"), (1, "one")] {
-        assert_eq!(device.ask(&png(&scenes::picture(looks, 77)))["top"][0]["label"], label);
+        assert_eq!(device.ask(&png(&scenes::image(looks, 77)))["top"][0]["label"], label);
     }
 }
 

@@ -1,5 +1,5 @@
-//! Teaching as a transaction: a refused class leaves no images and has a reason, stored images can be listed and removed, and no host
-//! exceeds the device's bounds.
+//! Teaching as a transaction: a refused class leaves no images and has a reason, stored images can be listed and
+//! removed, and no host exceeds the device's bounds.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use clr_engine::{Engine, EngineOptions};
 use clr_onnx::RgbImage;
 use clr_transfer::{ClientError, ExampleSelection, FailureCode, TeachPhase, TeachStatus, TunePhase, TuneRequest};
 
-use super::device::{Device, PATIENCE, adapter, backbone, image, png, signed};
+use super::device::{Device, TIMEOUT, adapter, backbone, image, png, signed};
 use crate::scenes;
 
-const STEP: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Returns an image like the canary's.
 fn shown(index: u8) -> RgbImage {
-    let mut image = scenes::picture(0, 7);
+    let mut image = scenes::image(0, 7);
     image.get_pixel_mut(1, 1).0[0] ^= index;
     image
 }
@@ -68,7 +68,7 @@ impl Device {
 }
 
 fn robins() -> Vec<Vec<u8>> {
-    (0..6).map(|index| png(&scenes::picture(1, index))).collect()
+    (0..6).map(|index| png(&scenes::image(1, index))).collect()
 }
 
 fn copies() -> Vec<Vec<u8>> {
@@ -114,7 +114,9 @@ fn a_tuning_run_removes_a_refused_class_too_and_continues() {
     device
         .host(|client| client.tune(&TuneRequest::prototype("birds")))
         .unwrap();
-    let status = device.host(|client| client.follow_tuning(STEP, &mut |_| ())).unwrap();
+    let status = device
+        .host(|client| client.follow_tuning(POLL_INTERVAL, &mut |_| ()))
+        .unwrap();
     assert_eq!(status.phase, TunePhase::Promoted, "{status:?}");
     assert!(status.message.unwrap().contains("looks like"));
     assert_eq!((device.stored("copy"), device.stored("robin")), (0, 6));
@@ -125,7 +127,7 @@ fn a_class_is_taught_without_classes_that_other_hosts_are_still_sending() {
     let device = device();
     // Another host has sent its first image.
     device
-        .host(|client| client.teach("birds", "wren", &png(&scenes::picture(2, 0))))
+        .host(|client| client.teach("birds", "wren", &png(&scenes::image(2, 0))))
         .unwrap();
     assert_eq!(device.teach("robin", &robins()).unwrap().phase, TeachPhase::Taught);
     assert_eq!((device.list()[0].labels, device.stored("wren")), (4, 1));
@@ -162,11 +164,11 @@ fn labels_that_differ_only_in_case_or_spaces_are_refused_with_the_known_one() {
     let device = device();
     assert_eq!(device.teach("Robin red", &robins()).unwrap().phase, TeachPhase::Taught);
     for label in ["robin red", "Robin  Red", "Robin red ", " "] {
-        let (code, text) = code(device.host(|client| client.teach("birds", label, &png(&scenes::picture(1, 9)))));
+        let (code, text) = code(device.host(|client| client.teach("birds", label, &png(&scenes::image(1, 9)))));
         assert_eq!(code, FailureCode::EXAMPLES, "{label}: {text}");
         assert!(label == " " || text.contains("Robin red"), "{text}");
     }
-    let again = device.teach("Robin red", &[png(&scenes::picture(1, 9))]).unwrap();
+    let again = device.teach("Robin red", &[png(&scenes::image(1, 9))]).unwrap();
     assert_eq!((again.phase, again.images), (TeachPhase::Known, 7), "{again:?}");
 }
 
@@ -177,7 +179,7 @@ fn stored_images_are_listed_read_and_removed() {
     device.teach("robin", &images).unwrap();
     // A task with one image alone is listed too.
     device
-        .host(|client| client.teach("ghost", "x", &png(&scenes::picture(2, 0))))
+        .host(|client| client.teach("ghost", "x", &png(&scenes::image(2, 0))))
         .unwrap();
     let tasks = device.host(|client| client.example_tasks()).unwrap();
     let seen: Vec<_> = tasks
@@ -258,9 +260,11 @@ fn a_run_ends_at_the_devices_time_limit_and_is_not_resumed() {
     };
     device.host(|client| client.tune(&long)).unwrap();
     let started = Instant::now();
-    let status = device.host(|client| client.follow_tuning(STEP, &mut |_| ())).unwrap();
+    let status = device
+        .host(|client| client.follow_tuning(POLL_INTERVAL, &mut |_| ()))
+        .unwrap();
     assert_eq!(status.phase, TunePhase::Stopped, "{status:?}");
-    assert!(started.elapsed() < PATIENCE);
+    assert!(started.elapsed() < TIMEOUT);
     device.stop();
     device.start();
     assert!(!device.host(|client| client.tune_status()).unwrap().phase.is_running());

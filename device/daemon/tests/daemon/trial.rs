@@ -6,7 +6,7 @@ use clr_adapters::{Canary, Trial};
 use clr_transfer::TaskState;
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use super::device::{Device, PATIENCE, adapter, image, signed};
+use super::device::{Device, TIMEOUT, adapter, image, signed};
 
 fn settled(device: &Device) -> TaskState {
     device.list()[0].state
@@ -43,7 +43,7 @@ fn it_is_confirmed_after_its_own_number_of_frames() {
     }
     let started = Instant::now();
     while settled(&device) != TaskState::Confirmed {
-        assert!(started.elapsed() < PATIENCE);
+        assert!(started.elapsed() < TIMEOUT);
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(device.ask(&image(9))["trial"], false);
@@ -80,8 +80,8 @@ fn one_that_fails_its_canaries_never_serves_a_frame() {
     assert_eq!((&after["version"], &after["top"]), (&1.into(), &before["top"]));
 }
 
-/// An adapter on trial is replaced by the next one. If that one fails its canaries, the replaced one must not keep serving in memory, as its
-/// trial can never be confirmed.
+/// An adapter on trial is replaced by the next one. If that one fails its canaries, the replaced one must not keep
+/// serving in memory, as its trial can never be confirmed.
 #[test]
 fn one_replaced_by_a_bad_one_does_not_keep_serving() {
     let mut device = Device::with_birds("");
@@ -212,7 +212,7 @@ fn a_failure_on_a_full_disk_takes_effect_at_once_and_is_written_later() {
     disk(&device, false);
     let started = Instant::now();
     while device.status().reverts.is_empty() {
-        assert!(started.elapsed() < PATIENCE, "{}", device.log());
+        assert!(started.elapsed() < TIMEOUT, "{}", device.log());
         std::thread::sleep(Duration::from_millis(50));
     }
     device.kill();
@@ -233,7 +233,7 @@ fn one_whose_use_cannot_be_recorded_waits_until_it_can() {
     disk(&device, false);
     let started = Instant::now();
     while device.ask(&image(1))["version"] != 2 {
-        assert!(started.elapsed() < PATIENCE, "{}", device.log());
+        assert!(started.elapsed() < TIMEOUT, "{}", device.log());
         std::thread::sleep(Duration::from_millis(50));
     }
     // Without a fallback it serves nevertheless.

@@ -20,7 +20,7 @@ use crate::{Engine, EngineError, ResidentAdapter, TaskScore, TaskSet};
 #[derive(Debug)]
 pub struct TaskChooser {
     hysteresis: Hysteresis,
-    /// Adapters behind the averaged scores: a replaced adapter starts without history.
+    /// Adapters of the averaged scores: a replaced adapter starts without history.
     seen: HashMap<String, Weak<ResidentAdapter>>,
 }
 
@@ -53,7 +53,8 @@ pub struct Choice {
     pub task: Option<Arc<ResidentAdapter>>,
     /// The reason.
     pub status: ChoiceStatus,
-    /// The averaged score of the chosen task, or of the best one while [`ChoiceStatus::Unknown`]; `None` without profiles.
+    /// The averaged score of the chosen task, or of the best one while [`ChoiceStatus::Unknown`]; `None` without
+    /// profiles.
     pub score: Option<TaskScore>,
     /// The best of the other tasks.
     pub runner_up: Option<RunnerUp>,

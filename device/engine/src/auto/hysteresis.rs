@@ -8,7 +8,8 @@ use crate::TaskScore;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ChooserOptions {
-    /// Weight of the newest frame in the exponentially averaged scores, above 0 and at most 1; 1 ignores earlier frames.
+    /// Weight of the newest frame in the exponentially averaged scores, above 0 and at most 1; 1 ignores earlier
+    /// frames.
     pub ema_weight: f32,
     /// Lead that another task's averaged score needs over the chosen one's, in units of [`TaskScore::score`].
     pub margin: f32,

@@ -7,10 +7,11 @@ use clr_onnx::ImageView;
 
 use crate::{Engine, EngineError, ResidentAdapter, TaskScore};
 
-/// Scores an image for each of `tasks`; `None` for a task without a profile. A task's score is bit-identical whatever other
-/// tasks there are.
+/// Scores an image for each of `tasks`; `None` for a task without a profile. A task's score is bit-identical whatever
+/// other tasks there are.
 ///
-/// Runs the backbone once for each distinct preprocessing among the tasks with a profile, then a few microseconds per task.
+/// Runs the backbone once for each distinct preprocessing among the tasks with a profile, then a few microseconds per
+/// task.
 pub fn score_tasks<'a>(
     engine: &Engine,
     tasks: &[Arc<ResidentAdapter>],

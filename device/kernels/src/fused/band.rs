@@ -1,4 +1,4 @@
-//! A CLR layer behind its convolution: a sliding band of rows between the two.
+//! A CLR layer after its convolution, with a sliding band of rows between them.
 
 use super::{FusedConv, MAX_BLOCKS, Source, Task};
 use crate::{

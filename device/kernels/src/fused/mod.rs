@@ -29,7 +29,7 @@ use super::{
 /// Working memory for the rows between a convolution and its CLR layer, in bytes: half of a small second-isa cache.
 const BAND_BYTES: usize = 128 << 10;
 
-/// What stands behind the convolution.
+/// The epilogue of the convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Epilogue {
     /// `[scale 16, bias 16]` per block.
@@ -59,7 +59,7 @@ pub struct FusedConv {
     pub output: [usize; 2],
     /// Top, left, bottom, right.
     pub pads: [usize; 4],
-    /// What stands behind the convolution.
+    /// The epilogue of the convolution.
     pub epilogue: Epilogue,
     /// The activation's bounds.
     pub bounds: Bounds,

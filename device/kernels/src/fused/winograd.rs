@@ -1,4 +1,4 @@
-//! A 3×3 convolution of stride 1 by Winograd's algorithm, with everything behind it.
+//! A 3×3 convolution of stride 1 by Winograd's algorithm, with its epilogue.
 
 use rayon::prelude::*;
 
@@ -107,7 +107,7 @@ impl FusedConv {
     }
 
     /// The convolution, a band of tile rows at a time: the inputs' transform by blocks of input channels, then the
-    /// products and the way back by blocks of output channels.
+    /// products and the inverse transform by blocks of output channels.
     fn bands(&self, weights: Transformed<'_>, padded: &[f32], size: [usize; 2], cut: [usize; 2], target: Target<'_>) {
         let winograd = weights.winograd;
         let blocks = self.conv.in_channels.div_ceil(LANES);
@@ -154,7 +154,7 @@ impl FusedConv {
         });
     }
 
-    /// The products of one band for the output blocks from `block` on, and the way back.
+    /// The products of one band for the output blocks from `block` on, and the inverse transform.
     fn products(
         &self,
         Transformed { winograd, weights }: Transformed<'_>,

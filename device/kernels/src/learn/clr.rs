@@ -79,7 +79,7 @@ fn layer<'a>(
 }
 
 /// Turns `dy`, the gradient of [`clr_forward`]'s result, into that of `x`, in place (if `want_x`; else `dy` is left undefined), and
-/// adds the gradients of the parameters to `sums`, if given, in the layout of `parameters`. The pre-activation is computed again.
+/// adds the gradients of the parameters to `sums`, if given, in the layout of `parameters`. The pre-activation is recomputed.
 pub fn clr_gradient(
     isa: Isa,
     arena: &Arena,

@@ -16,7 +16,7 @@ use crate::{
     simd::{Isa, LANES},
 };
 
-/// The way back through one convolution, for one input size.
+/// The backward pass of a convolution, for one input size.
 #[derive(Debug)]
 pub struct ConvGradient {
     parts: Vec<Part>,
@@ -157,7 +157,7 @@ impl ConvGradient {
         }
     }
 
-    /// How the way back through `conv` is computed, for an input of `input` rows × columns: where the stride is 1, the convolution
+    /// Selects the computation of the backward pass of `conv`, for an input of `input` rows × columns: where the stride is 1, the convolution
     /// itself, seen from the other side.
     pub fn form(conv: &Conv, input: [usize; 2]) -> Form {
         match Form::choose(conv, false, input) {
@@ -166,7 +166,7 @@ impl ConvGradient {
         }
     }
 
-    /// Bytes that the weights of the way back through `conv` would take, for an input of `input` rows × columns, without making them.
+    /// Returns the bytes of the weights for the backward pass of `conv`, for an input of `input` rows × columns, without making them.
     pub fn bytes_of(conv: &Conv, input: [usize; 2]) -> usize {
         let (outputs, per_group) = (conv.channels(), conv.weight.shape()[1]);
         let form = Self::form(conv, input);

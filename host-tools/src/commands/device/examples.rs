@@ -116,7 +116,7 @@ fn tasks(client: &mut EndpointClient<'_>, context: &Context<'_>) -> anyhow::Resu
         context.output.document("device", &TasksDocument { tasks })?;
         return Ok(0);
     }
-    let mut table = Table::new(["task", "images", "classes", "frames", "bytes", "answers"]);
+    let mut table = Table::new(["task", "images", "classes", "frames", "bytes", "serves"]);
     for task in &tasks {
         table.row([
             task.task.clone(),

@@ -41,7 +41,7 @@ pub(super) struct RevokeArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct RotateKeyArgs {
-    /// Make no new key; stop answering the one before the last rotation
+    /// Create no new key; stop accepting the old one
     #[arg(long)]
     drop_old: bool,
 }

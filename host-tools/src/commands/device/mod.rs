@@ -57,7 +57,7 @@ enum Action {
     MarkGood(Task),
     /// Revert the adapter on trial, or the last confirmed one
     MarkBad(Task),
-    /// Teach a class from images, effective at once
+    /// Teach a class from images; it is recognised at once
     Teach(teach::TeachArgs),
     /// List, show or remove the stored training images
     Examples(examples::ExamplesArgs),
@@ -100,7 +100,7 @@ struct TuneArgs {
     /// Maximum duration in seconds [default: the device's]
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u32>,
-    /// Report what the run would have and lack; start nothing
+    /// Report data, memory and obstacles of a run; start nothing
     #[arg(long)]
     check: bool,
 }

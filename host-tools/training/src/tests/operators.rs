@@ -1,4 +1,4 @@
-//! Operators of the runtime (image by image, in NCHWc16 layout) compared with candle's own operations.
+//! Operators of the runtime (image by image, in `NCHWc16` layout) compared with candle's own operations.
 //!
 //! Compared are the features, and the gradients of the sites before and after the operator.
 

@@ -1,4 +1,4 @@
-//! The runtime (image by image, in NCHWc16 layout) compared with candle (a batch at once).
+//! The runtime (image by image, in `NCHWc16` layout) compared with candle (a batch at once).
 
 use candle_core::{Device, Tensor};
 use clr_adapters::Recipe;

@@ -32,7 +32,7 @@ impl<'a> Import<'a> {
         if let Some(value) = self.materialised.get(name) {
             return Some(value.clone());
         }
-        let dims = self.behind_batch(foreign)?;
+        let dims = self.after_batch(foreign)?;
         let (shape, tail) = match dims[..] {
             [height, width, channels] if self.takes == Takes::ChannelsLast => (
                 Shape::Map([channels, height, width]),
@@ -74,7 +74,7 @@ impl<'a> Import<'a> {
         foreign: &Foreign,
         view: &View,
     ) -> Option<Value> {
-        let dims = self.behind_batch(foreign)?;
+        let dims = self.after_batch(foreign)?;
         if let Some(value) = self.materialised.get(name) {
             return Some(value.clone());
         }
@@ -105,7 +105,7 @@ impl<'a> Import<'a> {
     }
 
     /// Returns the sizes after the batch, if the first axis is the batch.
-    fn behind_batch(&self, foreign: &Foreign) -> Option<Vec<usize>> {
+    fn after_batch(&self, foreign: &Foreign) -> Option<Vec<usize>> {
         let (first, rest) = foreign.dims.split_first()?;
         (foreign.kind == Kind::Float && *first == self.batch_dim()).then_some(())?;
         rest.iter()

@@ -181,8 +181,8 @@ pub(super) fn squeeze<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conver
             let rest = match &axes {
                 // After the batch, which stays.
                 Some(axes) => normalise(axes, view.rank()).and_then(|axes| {
-                    let behind = |axis: &usize| axis.checked_sub(1).filter(|&axis| dims[axis] == 1);
-                    let squeezed: Option<Vec<usize>> = axes.iter().map(behind).collect();
+                    let after = |axis: &usize| axis.checked_sub(1).filter(|&axis| dims[axis] == 1);
+                    let squeezed: Option<Vec<usize>> = axes.iter().map(after).collect();
                     squeezed.map(|squeezed| without(&dims, &squeezed))
                 }),
                 // Without axes a batch of one would go too: only sensible where the exporter meant height and width.
@@ -226,7 +226,7 @@ pub(super) fn unsqueeze<'a>(import: &mut Import<'a>, source: Source<'a>) -> Conv
                 .collect::<Vec<_>>(),
         )
     };
-    let refuse = || unsupported(format!("axes {axes:?}: expected axes behind the batch"));
+    let refuse = || unsupported(format!("axes {axes:?}: expected axes after the batch"));
     match import.value(source, 0)? {
         Value::Data(_) | Value::View(_) => {
             let view = import.view(source, 0)?;

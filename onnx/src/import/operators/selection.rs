@@ -105,7 +105,7 @@ pub(super) fn axis_of(axis: i64, view: &View) -> Result<usize, Refusal> {
     match usize::try_from(place(axis, view.rank())) {
         Ok(axis) if (1..view.rank()).contains(&axis) => Ok(axis),
         _ => unsupported(format!(
-            "along axis {axis} of {} axes: expected an axis behind the batch",
+            "along axis {axis} of {} axes: expected an axis after the batch",
             view.rank()
         )),
     }

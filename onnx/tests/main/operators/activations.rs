@@ -2,7 +2,7 @@
 
 use clr_onnx::{Activation, Op};
 
-use super::{behind_conv, vector};
+use super::{after_conv, vector};
 use crate::support::{Model, float};
 
 #[test]
@@ -26,7 +26,7 @@ fn activations_arrive_with_their_parameters() {
     ];
     for (op, attributes, expected) in cases {
         assert_eq!(
-            behind_conv(Model::new(14).conv().node(op, &["c"], "y", &attributes)),
+            after_conv(Model::new(14).conv().node(op, &["c"], "y", &attributes)),
             [Op::Activation(expected)],
             "{op}"
         );
@@ -43,18 +43,18 @@ fn clip_takes_its_bounds_from_inputs_and_may_leave_one_open() {
     };
     let clip = |min, max| vec![Op::Activation(Activation::Clip { min, max })];
     assert_eq!(
-        behind_conv(model().node("Clip", &["c", "low", "high"], "y", &[])),
+        after_conv(model().node("Clip", &["c", "low", "high"], "y", &[])),
         clip(0.0, 6.0)
     );
     assert_eq!(
-        behind_conv(model().node("Clip", &["c", "", "high"], "y", &[])),
+        after_conv(model().node("Clip", &["c", "", "high"], "y", &[])),
         clip(f32::NEG_INFINITY, 6.0)
     );
     assert_eq!(
-        behind_conv(model().node("Clip", &["c", "low"], "y", &[])),
+        after_conv(model().node("Clip", &["c", "low"], "y", &[])),
         clip(0.0, f32::INFINITY)
     );
-    assert_eq!(behind_conv(model().node("Clip", &["c"], "y", &[])), []);
+    assert_eq!(after_conv(model().node("Clip", &["c"], "y", &[])), []);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn prelu_slopes_become_one_per_channel() {
         (&[1], &[0.3], [0.3, 0.3]),
         (&[1, 2, 1, 1], &[0.1, 0.2], [0.1, 0.2]),
     ] {
-        let ops = behind_conv(
+        let ops = after_conv(
             Model::new(13)
                 .conv()
                 .floats("s", dims, values)
@@ -86,7 +86,7 @@ fn x_times_sigmoid_of_x_is_a_silu_in_either_order() {
             .conv()
             .node("Sigmoid", &["c"], "s", &[])
             .node("Mul", &inputs, "y", &[]);
-        assert_eq!(behind_conv(model), [Op::Activation(Activation::Silu)]);
+        assert_eq!(after_conv(model), [Op::Activation(Activation::Silu)]);
     }
 }
 
@@ -98,7 +98,7 @@ fn a_sigmoid_that_is_read_twice_stays_a_sigmoid() {
         .node("Mul", &["c", "s"], "m", &[])
         .node("Add", &["m", "s"], "y", &[]);
     assert_eq!(
-        behind_conv(model),
+        after_conv(model),
         [Op::Activation(Activation::Sigmoid), Op::Mul, Op::Add]
     );
 }
@@ -138,11 +138,11 @@ fn hard_swish_is_found_in_every_spelling() {
             .node("Mul", &["c", "g"], "y", &[]),
     ];
     for model in spellings {
-        assert_eq!(behind_conv(model), [Op::Activation(Activation::HardSwish)]);
+        assert_eq!(after_conv(model), [Op::Activation(Activation::HardSwish)]);
     }
     let gate = clipped().node("Div", &["k", "6"], "y", &[]);
     assert_eq!(
-        behind_conv(gate),
+        after_conv(gate),
         [Op::Activation(Activation::HardSigmoid {
             alpha: 1.0 / 6.0,
             beta: 0.5

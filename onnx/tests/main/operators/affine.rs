@@ -2,7 +2,7 @@
 
 use clr_onnx::{Activation, BatchNorm, Op};
 
-use super::{behind_conv, conv, vector};
+use super::{after_conv, conv, vector};
 use crate::support::Model;
 
 #[test]
@@ -21,7 +21,7 @@ fn constants_per_channel_become_one_affine() {
         scale: vector(&[1.0, 2.0]),
         bias: vector(&[-0.5, 0.5]),
     };
-    assert_eq!(behind_conv(model), [Op::Activation(Activation::Relu), affine]);
+    assert_eq!(after_conv(model), [Op::Activation(Activation::Relu), affine]);
 }
 
 #[test]
@@ -35,11 +35,11 @@ fn a_constant_minus_a_value_turns_its_sign() {
         scale: vector(&[-1.0, -1.0]),
         bias: vector(&[2.0, 2.0]),
     };
-    assert_eq!(behind_conv(model)[1], affine);
+    assert_eq!(after_conv(model)[1], affine);
 }
 
 #[test]
-fn an_addition_behind_a_convolution_is_its_bias() {
+fn an_addition_after_a_convolution_is_its_bias() {
     let model = Model::new(13)
         .conv()
         .floats("b", &[1, 2, 1, 1], &[1.0, 3.0])
@@ -53,7 +53,7 @@ fn a_norm_written_as_mul_and_add_is_a_norm() {
         .conv()
         .floats("s", &[1, 2, 1, 1], &[2.0, 4.0])
         .floats("b", &[1, 2, 1, 1], &[1.0, 3.0]);
-    let ops = behind_conv(
+    let ops = after_conv(
         model
             .node("Mul", &["c", "s"], "m", &[])
             .node("Add", &["m", "b"], "y", &[]),

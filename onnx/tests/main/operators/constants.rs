@@ -2,7 +2,7 @@
 
 use clr_onnx::{Activation, Op};
 
-use super::{behind_conv, conv};
+use super::{after_conv, conv};
 use crate::support::{Model, float, int, ramp, tensor};
 
 #[test]
@@ -13,7 +13,7 @@ fn what_changes_nothing_is_left_out() {
         .named("conv", "Conv", &["x", "w"], "c", &[])
         .node("Identity", &["c"], "i", &[])
         .node("Dropout", &["i"], "y", &[]);
-    assert_eq!(behind_conv(model), []);
+    assert_eq!(after_conv(model), []);
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn constant_nodes_are_constants() {
         .node("Constant", &[], "low", &[float("value_float", 0.0)])
         .node("Clip", &["c", "low", "high"], "y", &[]);
     assert_eq!(
-        behind_conv(model),
+        after_conv(model),
         [Op::Activation(Activation::Clip { min: 0.0, max: 6.0 })]
     );
 }

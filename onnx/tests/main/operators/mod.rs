@@ -15,7 +15,7 @@ fn vector(values: &[f32]) -> Tensor {
 }
 
 /// The operations between the convolution `conv` and the pool that the import appends, for nodes that read `c` and produce `y`.
-fn behind_conv(model: Model) -> Vec<Op> {
+fn after_conv(model: Model) -> Vec<Op> {
     let mut ops = model.output("y").ops();
     assert!(matches!(ops.first(), Some(Op::Conv(_))), "{ops:?}");
     assert_eq!(ops.split_off(ops.len() - 2), [Op::GlobalAveragePool, Op::Flatten]);
@@ -72,7 +72,7 @@ fn batch_normalisation_keeps_its_statistics() {
     let model = ["s", "b", "m", "v"]
         .into_iter()
         .fold(Model::new(11).conv(), |model, name| model.floats(name, &[2], &ramp(2)));
-    let ops = behind_conv(model.node(
+    let ops = after_conv(model.node(
         "BatchNormalization",
         &["c", "s", "b", "m", "v"],
         "y",
@@ -96,15 +96,15 @@ fn values_are_added_multiplied_and_concatenated() {
     let model = || Model::new(13).conv().node("Relu", &["c"], "r", &[]);
     let relu = Op::Activation(Activation::Relu);
     assert_eq!(
-        behind_conv(model().node("Add", &["c", "r"], "y", &[])),
+        after_conv(model().node("Add", &["c", "r"], "y", &[])),
         [relu.clone(), Op::Add]
     );
     assert_eq!(
-        behind_conv(model().node("Concat", &["c", "r", "c"], "y", &[int("axis", -3)])),
+        after_conv(model().node("Concat", &["c", "r", "c"], "y", &[int("axis", -3)])),
         [relu.clone(), Op::Concat]
     );
     let gated = model()
         .node("GlobalAveragePool", &["r"], "g", &[])
         .node("Mul", &["c", "g"], "y", &[]);
-    assert_eq!(behind_conv(gated), [relu, Op::GlobalAveragePool, Op::Mul]);
+    assert_eq!(after_conv(gated), [relu, Op::GlobalAveragePool, Op::Mul]);
 }

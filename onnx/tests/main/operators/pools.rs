@@ -2,7 +2,7 @@
 
 use clr_onnx::{Op, PadMode, Padding, Pool};
 
-use super::behind_conv;
+use super::after_conv;
 use crate::support::{Model, float, int, ints, string};
 
 #[test]
@@ -21,7 +21,7 @@ fn pools_keep_window_ceil_mode_and_border() {
         count_include_pad: false,
     };
     assert_eq!(
-        behind_conv(Model::new(13).conv().node("MaxPool", &["c"], "y", &attributes)),
+        after_conv(Model::new(13).conv().node("MaxPool", &["c"], "y", &attributes)),
         [Op::MaxPool(pool)]
     );
     let mut attributes = attributes.to_vec();
@@ -31,7 +31,7 @@ fn pools_keep_window_ceil_mode_and_border() {
         ..pool
     };
     assert_eq!(
-        behind_conv(Model::new(13).conv().node("AveragePool", &["c"], "y", &attributes)),
+        after_conv(Model::new(13).conv().node("AveragePool", &["c"], "y", &attributes)),
         [Op::AveragePool(pool)]
     );
 }
@@ -70,17 +70,17 @@ fn padding_comes_from_attributes_or_inputs() {
         "y",
         &[string("mode", "constant")],
     );
-    assert_eq!(behind_conv(whole), expected);
+    assert_eq!(after_conv(whole), expected);
     let axes = conv()
         .integers("p", &[4], &[2, 1, 4, 3])
         .integers("a", &[2], &[3, -2])
         .node("Pad", &["c", "p", "v", "a"], "y", &[]);
-    assert_eq!(behind_conv(axes), expected);
+    assert_eq!(after_conv(axes), expected);
     let attribute = conv().node(
         "Pad",
         &["c"],
         "y",
         &[ints("pads", &[0, 0, 1, 2, 0, 0, 3, 4]), float("value", 0.5)],
     );
-    assert_eq!(behind_conv(attribute), expected);
+    assert_eq!(after_conv(attribute), expected);
 }

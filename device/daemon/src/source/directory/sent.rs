@@ -1,7 +1,7 @@
 //! Recently read files, so that a second event of the same file yields no second frame.
 //!
-//! Two events occur if a writer renames its file before closing it, or if a child process shares its descriptor: one when the file gets its
-//! name, and one when the last descriptor is closed.
+//! Two events occur if a writer renames its file before closing it, or if a child process shares its descriptor: one
+//! when the file gets its name, and one when the last descriptor is closed.
 
 use std::{
     collections::VecDeque,

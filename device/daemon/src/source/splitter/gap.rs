@@ -5,8 +5,8 @@ const SEPARATOR: u64 = 4096;
 
 /// Counter of the bytes outside images.
 ///
-/// The bytes between two images are classified together, however they arrive: a separator if they are few and all look like one, otherwise
-/// lost.
+/// The bytes between two images are classified together, however they arrive: a separator if they are few and all look
+/// like one, otherwise lost.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     /// Bytes of the gap while it may be a separator.
@@ -44,7 +44,8 @@ fn is_text(byte: u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t')
 }
 
-/// Removes the head of the next part of multipart MJPEG from a JPEG without end marker: a line feed, two hyphens, and text up to an empty line.
+/// Removes the head of the next part of multipart MJPEG from a JPEG without end marker: a line feed, two hyphens, and
+/// text up to an empty line.
 pub(super) fn trim(image: &mut Vec<u8>) {
     const LONGEST: usize = 512;
     if !image.ends_with(b"\n\r\n") && !image.ends_with(b"\n\n") {

@@ -3,9 +3,10 @@
 use super::walk::{Step, Trace};
 
 /// Cap of the segments of an image; colour profiles and metadata need a few hundred.
-const MOST_SEGMENTS: usize = 1024;
+const MAX_SEGMENTS: usize = 1024;
 
-/// Range of scan data without markers, in positions of the stream: each byte is searched once, even for several candidates.
+/// Range of scan data without markers, in positions of the stream: each byte is searched once, even for several
+/// candidates.
 #[derive(Debug, Default)]
 pub(super) struct ScanData {
     from: u64,
@@ -65,7 +66,7 @@ impl Jpeg {
                 return Step::More;
             };
             let length = usize::from(u16::from_be_bytes([high, low]));
-            if length < 2 || self.segments > MOST_SEGMENTS {
+            if length < 2 || self.segments > MAX_SEGMENTS {
                 return self.broken();
             }
             match marker {

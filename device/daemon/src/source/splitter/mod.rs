@@ -1,17 +1,19 @@
 //! Splitter of a byte stream into concatenated images: JPEG (so MJPEG), PNG, BMP and WebP.
 //!
-//! Each format defines its end: JPEG by markers (a thumbnail in an EXIF segment has its own end marker), PNG by chunks, BMP and WebP by the
-//! length in the header. A stream may be damaged: images may be truncated or without an end marker, and any bytes may be between them, even
-//! ones that look like a header with a large length. A header alone is therefore no proof. Every possible start becomes a candidate, all
-//! candidates are followed in parallel, and these rules resolve contradictions:
+//! Each format defines its end: JPEG by markers (a thumbnail in an EXIF segment has its own end marker), PNG by chunks,
+//! BMP and WebP by the length in the header. A stream may be damaged: images may be truncated or without an end marker,
+//! and any bytes may be between them, even ones that look like a header with a large length. A header alone is
+//! therefore no proof. Every possible start becomes a candidate, all candidates are followed in parallel, and these
+//! rules resolve contradictions:
 //!
 //! - image data contain no complete image: the outer candidate is false or truncated;
-//! - metadata may contain complete images (thumbnails): the outer candidate is valid until it breaks off, or contains three of them;
+//! - metadata may contain complete images (thumbnails): the outer candidate is valid until it breaks off, or contains
+//!   three of them;
 //! - two candidates cannot overlap or end at the same byte: the later start is the true one;
 //! - a JPEG that has reached its scan data ends where another image starts.
 //!
-//! Damage thus costs only the image that it touches. Work and memory are bounded: scan data are searched once, at most [`MOST_OPEN`] candidates
-//! are open at once, and none may be longer than the largest image.
+//! Damage thus costs only the image that it touches. Work and memory are bounded: scan data are searched once, at most
+//! [`MAX_OPEN`] candidates are open at once, and none may be longer than the largest image.
 
 mod bmp;
 mod candidate;
@@ -30,9 +32,9 @@ use jpeg::ScanData;
 /// Bytes that are needed to recognise the start of an image.
 const MAGIC: usize = 12;
 /// Cap of open candidates; beyond it, the oldest is dropped.
-const MOST_OPEN: usize = 64;
+const MAX_OPEN: usize = 64;
 /// Complete images that a part of metadata may contain while its own end is unknown.
-const MOST_INSIDE: usize = 2;
+const MAX_INSIDE: usize = 2;
 /// Splitter of a stream into images.
 #[derive(Debug)]
 pub(super) struct Splitter {
@@ -161,7 +163,7 @@ impl Splitter {
         if outer.state != State::Open {
             return None;
         }
-        let most = if outer.trace().metadata { MOST_INSIDE } else { 0 };
+        let most = if outer.trace().metadata { MAX_INSIDE } else { 0 };
         let (mut count, mut first, mut end) = (0, None, outer.unit());
         for inner in &self.candidates[at + 1..] {
             if let State::Complete { end: ends, .. } = inner.state
@@ -298,7 +300,7 @@ impl Splitter {
                 .iter()
                 .filter(|candidate| candidate.state == State::Open)
                 .count()
-                > MOST_OPEN
+                > MAX_OPEN
             {
                 self.give_up_oldest_open();
             }

@@ -4,7 +4,7 @@ use super::walk::{Step, Trace, u32_be};
 
 pub(super) const MAGIC: &[u8; 8] = b"\x89PNG\r\n\x1a\n";
 /// Cap of the chunks of an image.
-const MOST_CHUNKS: usize = 1 << 14;
+const MAX_CHUNKS: usize = 1 << 14;
 
 /// State of following a PNG.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Png {
             };
             let length = u32::from_be_bytes([a, b, c, d]) as usize;
             let end = at.saturating_add(length).saturating_add(12);
-            if end > largest || !name.iter().all(u8::is_ascii_alphabetic) || self.chunks > MOST_CHUNKS {
+            if end > largest || !name.iter().all(u8::is_ascii_alphabetic) || self.chunks > MAX_CHUNKS {
                 return Step::Broken;
             }
             let animation = name == b"fdAT";
