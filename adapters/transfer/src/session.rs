@@ -49,7 +49,7 @@ struct Settled {
 }
 
 /// The reply; the bytes of `Data` are in the session.
-enum Answer {
+enum Reply {
     Message(Response<'static>),
     Data { offset: u64, length: usize },
 }
@@ -124,14 +124,14 @@ impl<'d> Session<'d> {
 
     /// Handles the body of a frame. Returns the frame to send, if any.
     pub fn handle(&mut self, body: &[u8]) -> Option<&[u8]> {
-        let due = self.answer(body)?;
+        let due = self.process(body)?;
         Some(self.framed(due))
     }
 
     /// Handles a body. Returns the body to send, if any.
     #[cfg(feature = "secure")]
     pub(crate) fn handle_body(&mut self, body: &[u8]) -> Option<&[u8]> {
-        Some(match self.answer(body)? {
+        Some(match self.process(body)? {
             Due::Reply => &self.reply,
             Due::Unsolicited => &self.unsolicited,
         })
@@ -154,7 +154,7 @@ impl<'d> Session<'d> {
         &self.frame
     }
 
-    fn answer(&mut self, body: &[u8]) -> Option<Due> {
+    fn process(&mut self, body: &[u8]) -> Option<Due> {
         let (head, message) = Head::split(body)?;
         if head.direction != Direction::Request {
             return None;
@@ -168,7 +168,7 @@ impl<'d> Session<'d> {
             return None;
         }
         let asked = request.as_ref().map_or("unreadable", Request::name);
-        let answer = match request {
+        let outcome = match request {
             Ok(Request::Hello { min, max, chunk, .. }) => self.hello(head.session, min..=max, chunk),
             _ if !known => {
                 let failure = Failure::new(
@@ -180,7 +180,7 @@ impl<'d> Session<'d> {
             Ok(request) => self.carry_out(request),
             Err(fault) => Err(fault.into()),
         };
-        if let Err(failure) = &answer {
+        if let Err(failure) = &outcome {
             self.device.refused(asked, failure);
         }
         self.last = head.sequence;
@@ -188,7 +188,7 @@ impl<'d> Session<'d> {
             direction: Direction::Reply,
             ..head
         };
-        self.write_reply(reply, answer);
+        self.write_reply(reply, outcome);
         Some(Due::Reply)
     }
 
@@ -212,24 +212,24 @@ impl<'d> Session<'d> {
         Due::Unsolicited
     }
 
-    fn write_reply(&mut self, head: Head, answer: Result<Answer, Failure>) {
+    fn write_reply(&mut self, head: Head, outcome: Result<Reply, Failure>) {
         let data = core::mem::take(&mut self.data);
-        let response = match answer {
-            Ok(Answer::Message(response)) => response,
-            Ok(Answer::Data { offset, length }) => Response::Data {
+        let response = match outcome {
+            Ok(Reply::Message(response)) => response,
+            Ok(Reply::Data { offset, length }) => Response::Data {
                 offset,
                 data: &data[..length],
             },
             Err(failure) => Response::Failed(failure),
         };
         if !pack(head, &response, self.largest, &mut self.reply) {
-            let failure = Failure::new(FailureCode::TOO_LARGE, "the answer does not fit a frame");
+            let failure = Failure::new(FailureCode::TOO_LARGE, "the reply does not fit a frame");
             pack(head, &Response::Failed(failure), self.largest, &mut self.reply);
         }
         self.data = data;
     }
 
-    fn hello(&mut self, session: u32, spoken: RangeInclusive<u16>, chunk: u32) -> Result<Answer, Failure> {
+    fn hello(&mut self, session: u32, spoken: RangeInclusive<u16>, chunk: u32) -> Result<Reply, Failure> {
         (self.settled, self.number) = (None, 0);
         self.transfers.clear();
         let version = *spoken.end().min(self.versions.end());
@@ -246,14 +246,14 @@ impl<'d> Session<'d> {
         }
         let chunk = chunk.clamp(MIN_CHUNK, self.limits.chunk);
         self.settled = Some(Settled { session, chunk });
-        Ok(Answer::Message(Response::Welcome {
+        Ok(Reply::Message(Response::Welcome {
             version,
             chunk,
             device: self.device.hello(),
         }))
     }
 
-    fn carry_out(&mut self, request: Request<'_>) -> Result<Answer, Failure> {
+    fn carry_out(&mut self, request: Request<'_>) -> Result<Reply, Failure> {
         let device = self.device;
         let done = |()| Response::Done;
         let response = match request {
@@ -321,7 +321,7 @@ impl<'d> Session<'d> {
                     self.data = vec![0; length];
                 }
                 let read = device.read(&digest, offset, &mut self.data[..length])?;
-                return Ok(Answer::Data {
+                return Ok(Reply::Data {
                     offset,
                     length: read.min(length),
                 });
@@ -348,7 +348,7 @@ impl<'d> Session<'d> {
             Request::RotateKey { drop_old } => Response::Rotated(device.rotate_key(drop_old)?),
             Request::Hello { .. } => return Err(MessageFault::Unreadable.into()),
         };
-        Ok(Answer::Message(response))
+        Ok(Reply::Message(response))
     }
 
     /// Returns the bytes of a page: as requested, up to those of a frame.

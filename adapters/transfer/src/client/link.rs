@@ -53,7 +53,7 @@ pub(super) enum Lost {
 /// Result of waiting for a reply.
 pub(super) enum Heard<T> {
     /// The reply.
-    Answer(T),
+    Reply(T),
     /// A damaged frame, or none: the request has to be sent again.
     Again,
 }
@@ -163,7 +163,7 @@ impl<S: Read + Write> Established<S> {
                 _ => None,
             };
             if let Some(taken) = taken {
-                return Ok(Heard::Answer(taken));
+                return Ok(Heard::Reply(taken));
             }
         }
     }
@@ -235,7 +235,7 @@ where
             + if greets {
                 self.options.greeting
             } else {
-                self.options.answer
+                self.options.reply
             };
         let sequence = link.prepare(request)?;
         let patience = Patience {
@@ -260,9 +260,9 @@ where
                     Err(_) => Err(Lost::Unexpected),
                 })
             })?;
-            if let Heard::Answer(answer) = heard {
+            if let Heard::Reply(reply) = heard {
                 link.sealing.ahead.clear();
-                return answer;
+                return reply;
             }
             self.damaged += 1;
             if !again {

@@ -42,7 +42,7 @@ pub struct ClientOptions {
     /// Time without a received byte after which a request is repeated.
     pub quiet: Duration,
     /// Maximum time of a request until its reply, repeats included.
-    pub answer: Duration,
+    pub reply: Duration,
     /// Maximum time until the reply to the first hello of a connection, repeats included.
     pub greeting: Duration,
     /// Maximum time of a frame from its first byte to its last, in either direction.
@@ -68,7 +68,7 @@ impl Default for ClientOptions {
             chunk: MAX_CHUNK,
             session: 1,
             quiet: Duration::from_secs(2),
-            answer: Duration::from_mins(2),
+            reply: Duration::from_mins(2),
             greeting: Duration::from_secs(6),
             frame: Duration::from_secs(10),
             sends: 64,
@@ -166,9 +166,9 @@ where
         loop {
             self.established()?;
             match self.exchange(request, true, &take) {
-                Ok(answer) => {
+                Ok(reply) => {
                     self.futile = 0;
-                    return Ok(answer);
+                    return Ok(reply);
                 }
                 Err(lost) => {
                     let reached = matches!(lost, Lost::Link(_));

@@ -99,11 +99,11 @@ where
                 offset,
                 length: self.pacing.size(),
             };
-            let answer = self.exchange(&request, false, |response| match response {
+            let reply = self.exchange(&request, false, |response| match response {
                 Response::Data { offset: at, data } if at == offset => Some(data.to_vec()),
                 _ => None,
             });
-            match answer {
+            match reply {
                 Ok(data) if data.is_empty() || offset + data.len() as u64 > info.length => {
                     return Err(ClientError::Unexpected { request: "read" });
                 }

@@ -183,11 +183,11 @@ where
                 offset: held,
                 data,
             };
-            let answer = self.exchange(&chunk, false, |response| match response {
+            let reply = self.exchange(&chunk, false, |response| match response {
                 Response::Held { held } => Some(held),
                 _ => None,
             });
-            match answer {
+            match reply {
                 Ok(now) if now > begin.length => return Err(Lost::Unexpected),
                 Ok(now) => {
                     damaged = 0;

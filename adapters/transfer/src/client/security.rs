@@ -166,7 +166,7 @@ where
                 (head == expected).then(|| message.to_vec())
             })?;
             match heard {
-                Heard::Answer(second) => break second,
+                Heard::Reply(second) => break second,
                 Heard::Again => self.damaged += 1,
             }
             if sends >= self.options.sends || clock.now() >= patience.until {

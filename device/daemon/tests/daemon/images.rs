@@ -111,7 +111,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
 fn teach(socket: &str, image: &[u8]) -> Result<(), ClientError> {
     let endpoint = Endpoint::Unix(socket.to_owned());
     let mut options = endpoint.options();
-    options.answer = TIMEOUT;
+    options.reply = TIMEOUT;
     (options.first_attempts, options.attempts) = (1, 1);
     endpoint
         .client(&SystemClock::new(), options)

@@ -230,7 +230,7 @@ impl Store {
         let mut writer = self.writer();
         let mut record = Record::clone(Arc::as_ref(self.snapshot().record(task)?));
         let highest_admitted = record.state.highest_admitted;
-        let answer = change(&mut record)?;
+        let result = change(&mut record)?;
         // When the highest admitted version falls, the failed adapter is no longer known.
         if let Some(reverted) = record
             .state
@@ -242,6 +242,6 @@ impl Store {
             record.known.retain(|known| *known != failed);
         }
         self.put(&mut writer, record).map_err(Failure::into_error)?;
-        Ok(answer)
+        Ok(result)
     }
 }
